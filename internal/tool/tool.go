@@ -1,0 +1,143 @@
+// Package tool turns a typed Go function into something a model can call.
+//
+// A [Tool] is made by [New] from func(ctx, In) (Out, error). The JSON schema
+// that the model is told about comes from In, and the arguments that the model
+// sends are checked against that schema before the function runs, so the
+// function sees only well-formed input. Out is turned into the JSON object that
+// goes back to the model.
+package tool
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"reflect"
+	"regexp"
+
+	"github.com/google/jsonschema-go/jsonschema"
+)
+
+// MaxOutputBytes bounds the JSON that one call of a tool may give back to the
+// model. A longer output is an error that the model is told about: it would
+// cost tokens in this turn and in every later one of the session.
+const MaxOutputBytes = 64 << 10
+
+// ErrArguments is wrapped by the errors of [Tool.Call] that blame the
+// arguments: the function did not run.
+var ErrArguments = errors.New("invalid arguments")
+
+// A Tool is a function that the model may call. It is immutable and safe for
+// concurrent use when its function is.
+type Tool struct {
+	name, description string
+	schema            *jsonschema.Schema
+	call              func(ctx context.Context, args map[string]any) (any, error)
+}
+
+// Name is the name the model calls the tool by.
+func (t Tool) Name() string { return t.name }
+
+// Description tells the model what the tool is for.
+func (t Tool) Description() string { return t.description }
+
+// Schema is the JSON schema of the tool's arguments, an object.
+func (t Tool) Schema() *jsonschema.Schema { return t.schema }
+
+// validName is what Gemini accepts as the name of a function
+// (https://ai.google.dev/api/caching#FunctionDeclaration).
+var validName = regexp.MustCompile(`^[a-zA-Z_][a-zA-Z0-9_.-]{0,63}$`)
+
+// An Option refines the schema that [New] derives from the input type.
+type Option func(*jsonschema.Schema) error
+
+// Enum limits the string property to the values given, and tells the model so.
+func Enum(property string, values ...string) Option {
+	return func(s *jsonschema.Schema) error {
+		p, ok := s.Properties[property]
+		if !ok {
+			return fmt.Errorf("no property %q", property)
+		}
+		for _, v := range values {
+			p.Enum = append(p.Enum, v)
+		}
+		return nil
+	}
+}
+
+// New makes a tool of f. In must be a struct: its exported fields are the
+// arguments, named by their json tags and described by their jsonschema tags; a
+// field with omitempty or omitzero is optional. Out is anything that
+// encoding/json can write.
+//
+// f must stop when its context ends. What its error says is told to the model,
+// so it must not hold a secret.
+//
+// New panics when the name or In cannot be declared to the model: both are
+// fixed when the program is written.
+func New[In, Out any](name, description string, f func(context.Context, In) (Out, error), options ...Option) Tool {
+	if !validName.MatchString(name) {
+		panic(fmt.Sprintf("tool: %q is not a valid name for a function", name))
+	}
+	if in := reflect.TypeFor[In](); in.Kind() != reflect.Struct {
+		panic(fmt.Sprintf("tool %s: the input must be a struct, not a %s", name, in.Kind()))
+	}
+	schema, err := jsonschema.For[In](nil)
+	if err != nil {
+		panic(fmt.Sprintf("tool %s: %v", name, err))
+	}
+	for _, option := range options {
+		if err := option(schema); err != nil {
+			panic(fmt.Sprintf("tool %s: %v", name, err))
+		}
+	}
+	resolved, err := schema.Resolve(nil)
+	if err != nil {
+		panic(fmt.Sprintf("tool %s: %v", name, err))
+	}
+	call := func(ctx context.Context, args map[string]any) (any, error) {
+		if args == nil {
+			args = map[string]any{}
+		}
+		if err := resolved.Validate(args); err != nil {
+			return nil, fmt.Errorf("%w: %v", ErrArguments, err)
+		}
+		var in In
+		raw, err := json.Marshal(args)
+		if err == nil {
+			err = json.Unmarshal(raw, &in)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("%w: %v", ErrArguments, err)
+		}
+		return f(ctx, in)
+	}
+	return Tool{name: name, description: description, schema: schema, call: call}
+}
+
+// Call checks args against the schema, runs the function, and gives its output
+// as a JSON object: a struct or map as it is, anything else under the key
+// "output", as Gemini's function responses expect. It does not recover panics
+// and does not bound the time: who runs tools does.
+func (t Tool) Call(ctx context.Context, args map[string]any) (map[string]any, error) {
+	out, err := t.call(ctx, args)
+	if err != nil {
+		return nil, err
+	}
+	raw, err := json.Marshal(out)
+	if err != nil {
+		return nil, fmt.Errorf("encoding the output: %w", err)
+	}
+	if len(raw) > MaxOutputBytes {
+		return nil, fmt.Errorf("the output has %d bytes, more than the %d allowed", len(raw), MaxOutputBytes)
+	}
+	if !bytes.HasPrefix(raw, []byte("{")) {
+		raw = append(append([]byte(`{"output":`), raw...), '}')
+	}
+	var object map[string]any
+	if err := json.Unmarshal(raw, &object); err != nil {
+		return nil, fmt.Errorf("encoding the output: %w", err)
+	}
+	return object, nil
+}
