@@ -1,0 +1,249 @@
+// Package emulator gives tests Google's own Firestore emulator.
+//
+// The test processes of all packages that run at the same time share one: the
+// first to need it starts it with gcloud, the last to end stops it. Where
+// FIRESTORE_EMULATOR_HOST is set, that one is used and left alone. Each test
+// has a project of its own, so nothing that one writes is seen by another.
+package emulator
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"cloud.google.com/go/firestore"
+	"google.golang.org/api/option"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+
+	"example.com/gatehouse/session"
+)
+
+// Main runs a package's tests and then gives up the share in the emulator. It
+// is what TestMain passes to os.Exit.
+func Main(m *testing.M) int {
+	defer shared.release()
+	return m.Run()
+}
+
+// Client connects to a project of t's own in the emulator. Without an emulator
+// the test is skipped, saying what was not tested and how to get it; in CI that
+// is a failure.
+func Client(t testing.TB, options ...option.ClientOption) *firestore.Client {
+	t.Helper()
+	return Connect(t, Host(t), Project(), options...)
+}
+
+// Project makes the name of a project that nobody else uses.
+func Project() string {
+	return "test-" + strings.ToLower(strings.Map(func(r rune) rune {
+		if r == '_' || r == '-' {
+			return 'x'
+		}
+		return r
+	}, session.NewID()))
+}
+
+// Connect makes a client of a project at host, closed when t ends.
+func Connect(t testing.TB, host, project string, options ...option.ClientOption) *firestore.Client {
+	t.Helper()
+	options = append([]option.ClientOption{
+		option.WithEndpoint(host), option.WithoutAuthentication(),
+		option.WithGRPCDialOption(grpc.WithTransportCredentials(insecure.NewCredentials())),
+	}, options...)
+	client, err := firestore.NewClient(context.Background(), project, options...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = client.Close() })
+	return client
+}
+
+// Host is the emulator's host:port, started if need be.
+func Host(t testing.TB) string {
+	t.Helper()
+	host, err := shared.acquire()
+	if err == nil {
+		return host
+	}
+	const how = "install gcloud and its component cloud-firestore-emulator (needs Java 11 or later), or set FIRESTORE_EMULATOR_HOST"
+	if os.Getenv("CI") != "" {
+		t.Fatalf("The Firestore emulator is needed in CI: %v; %s", err, how)
+	}
+	t.Skipf("NOT TESTED: what needs the Firestore emulator (%v). To test it, %s.", err, how)
+	return ""
+}
+
+// shared is this process's share in the emulator.
+var shared share
+
+// A share keeps the emulator alive. Two files in the temporary directory
+// coordinate the processes: "users", locked shared by each that uses the
+// emulator and so lockable exclusively by nobody until the last has ended, and
+// "state", locked exclusively while one starts, stops or looks, which holds the
+// address and the process group. Locks end with their process, however it ends.
+type share struct {
+	mu    sync.Mutex
+	host  string
+	err   error
+	users *os.File
+}
+
+func (s *share) acquire() (string, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.host == "" && s.err == nil {
+		s.host, s.err = s.attach()
+	}
+	return s.host, s.err
+}
+
+func (s *share) attach() (string, error) {
+	if host := os.Getenv("FIRESTORE_EMULATOR_HOST"); host != "" {
+		return host, nil
+	}
+	if _, err := exec.LookPath("gcloud"); err != nil {
+		return "", errors.New("gcloud is not installed")
+	}
+	state, err := lock("state", syscall.LOCK_EX)
+	if err != nil {
+		return "", err
+	}
+	defer func() { _ = state.Close() }()
+	if s.users, err = lock("users", syscall.LOCK_SH); err != nil {
+		return "", err
+	}
+	if host, _, ok := read(state); ok && answers(host) {
+		return host, nil
+	}
+	host, group, err := start()
+	if err != nil {
+		return "", err
+	}
+	if err := write(state, host, group); err != nil {
+		_ = syscall.Kill(-group, syscall.SIGKILL)
+		return "", err
+	}
+	return host, nil
+}
+
+// release stops the emulator if nobody else uses it.
+func (s *share) release() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.users == nil {
+		return
+	}
+	state, err := lock("state", syscall.LOCK_EX)
+	if err != nil {
+		return
+	}
+	defer func() { _ = state.Close() }()
+	if syscall.Flock(int(s.users.Fd()), syscall.LOCK_EX|syscall.LOCK_NB) == nil {
+		if _, group, ok := read(state); ok {
+			_ = syscall.Kill(-group, syscall.SIGKILL)
+		}
+		_ = state.Truncate(0)
+	}
+	_ = s.users.Close()
+	s.users, s.host = nil, ""
+}
+
+// start runs an emulator in a process group of its own and waits until it
+// answers.
+func start() (host string, group int, err error) {
+	port, err := freePort()
+	if err != nil {
+		return "", 0, err
+	}
+	host = net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
+	cmd := exec.Command("gcloud", "emulators", "firestore", "start", "--host-port="+host, "--quiet")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	output, err := os.CreateTemp("", "firestore-emulator-*.log")
+	if err != nil {
+		return "", 0, err
+	}
+	defer func() { _ = os.Remove(output.Name()) }()
+	defer func() { _ = output.Close() }()
+	cmd.Stdout, cmd.Stderr = output, output
+	if err := cmd.Start(); err != nil {
+		return "", 0, fmt.Errorf("starting the emulator: %w", err)
+	}
+	exited := make(chan error, 1)
+	go func() { exited <- cmd.Wait() }()
+	deadline := time.After(90 * time.Second)
+	poll := time.NewTicker(50 * time.Millisecond)
+	defer poll.Stop()
+	for {
+		select {
+		case <-poll.C:
+			if answers(host) {
+				return host, cmd.Process.Pid, nil
+			}
+		case err := <-exited:
+			text, _ := os.ReadFile(output.Name())
+			return "", 0, fmt.Errorf("the emulator ended at once: %w: %s", err, text)
+		case <-deadline:
+			_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
+			return "", 0, errors.New("the emulator did not answer within 90 s")
+		}
+	}
+}
+
+func answers(host string) bool {
+	conn, err := net.DialTimeout("tcp", host, time.Second)
+	if err != nil {
+		return false
+	}
+	_ = conn.Close()
+	return true
+}
+
+func freePort() (int, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return 0, err
+	}
+	defer func() { _ = l.Close() }()
+	return l.Addr().(*net.TCPAddr).Port, nil
+}
+
+func lock(name string, how int) (*os.File, error) {
+	path := filepath.Join(os.TempDir(), fmt.Sprintf("gatehouse-emulator-%d-%s", os.Getuid(), name))
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	if err := syscall.Flock(int(f.Fd()), how); err != nil {
+		_ = f.Close()
+		return nil, err
+	}
+	return f, nil
+}
+
+func read(state *os.File) (host string, group int, ok bool) {
+	text := make([]byte, 256)
+	n, _ := state.ReadAt(text, 0)
+	if _, err := fmt.Sscanf(string(text[:n]), "%s %d", &host, &group); err != nil {
+		return "", 0, false
+	}
+	return host, group, true
+}
+
+func write(state *os.File, host string, group int) error {
+	if err := state.Truncate(0); err != nil {
+		return err
+	}
+	_, err := state.WriteAt(fmt.Appendf(nil, "%s %d\n", host, group), 0)
+	return err
+}

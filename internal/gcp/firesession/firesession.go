@@ -1,0 +1,359 @@
+// Package firesession keeps sessions in Firestore.
+//
+// A session is one document of the collection "sessions", named by the hash of
+// its owner and id. It holds the metadata and the recent turns, each one field
+// of the map "log", so that a usual turn is one read and one conditional write
+// that sends the new turn alone. Before the document reaches [maxDocument] the
+// oldest turns move, in a transaction, to documents of the subcollection
+// "archive", each named by the number of its first turn.
+//
+// Reads treat an expired session as absent: Firestore's own deletion by TTL
+// may come a day late.
+package firesession
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	"cloud.google.com/go/firestore"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"example.com/gatehouse/session"
+)
+
+const (
+	// maxDocument is how large a session's document may grow before turns are
+	// archived; Firestore's own limit is 1 MiB.
+	maxDocument = 700 << 10
+	// keepRecent is how many bytes of turns stay in the document then: enough
+	// for a prompt, and half, so that it is rarely needed.
+	keepRecent = maxDocument / 2
+	// fieldOverhead is about what a turn's field takes beside its data.
+	fieldOverhead = 64
+)
+
+// Collection is the name of the collection of sessions.
+const Collection = "sessions"
+
+// archives is the name of the subcollection of archived turns.
+const archives = "archive"
+
+// Store is a [session.Store] in Firestore, safe for concurrent use by any
+// number of processes.
+type Store struct {
+	client *firestore.Client
+	ttl    time.Duration
+	now    func() time.Time
+}
+
+// New makes a store that keeps a session for ttl after its last turn. The
+// caller closes client. now is the clock.
+func New(client *firestore.Client, ttl time.Duration, now func() time.Time) *Store {
+	return &Store{client: client, ttl: ttl, now: now}
+}
+
+// document is a session's document. The indexes that its queries need, and the
+// exemptions for the rest, are declared in terraform/.
+type document struct {
+	Owner     string            `firestore:"owner"`
+	ID        string            `firestore:"session_id"`
+	CreatedAt time.Time         `firestore:"created_at"`
+	UpdatedAt time.Time         `firestore:"updated_at"`
+	ExpiresAt time.Time         `firestore:"expires_at"` // the TTL policy's field
+	Turns     int               `firestore:"turns"`
+	Tokens    int64             `firestore:"total_tokens"`
+	Title     string            `firestore:"title"`
+	Log       map[string][]byte `firestore:"log"` // the recent turns, by fieldName
+
+	// Archived holds the number of each archive document's first turn, in
+	// order; ArchivesExpireAt is when the first of them expires.
+	Archived         []int     `firestore:"archived,omitempty"`
+	ArchivesExpireAt time.Time `firestore:"archives_expire_at,omitempty"`
+}
+
+// archive is a document of turns that left their session's.
+type archive struct {
+	ExpiresAt time.Time         `firestore:"expires_at"`
+	Log       map[string][]byte `firestore:"log"`
+}
+
+// revision is what a conditional write needs of the document that was read.
+type revision struct {
+	updated          time.Time // Firestore's own update time, the precondition
+	archived         []int
+	archivesExpireAt time.Time
+}
+
+// fieldName names a turn's field so that names sort as numbers do.
+func fieldName(number int) string { return fmt.Sprintf("t%09d", number) }
+
+func archiveName(first int) string { return fmt.Sprintf("%09d", first) }
+
+// records gives a log's turns in order. Numbers run without gaps up to last.
+func records(log map[string][]byte, last int) ([]session.Record, error) {
+	out := make([]session.Record, 0, len(log))
+	for number := last - len(log) + 1; number <= last; number++ {
+		data, ok := log[fieldName(number)]
+		if !ok {
+			return nil, fmt.Errorf("turn %d of %d is missing in a document that holds %d", number, last, len(log))
+		}
+		out = append(out, session.Record{Number: number, Data: data})
+	}
+	return out, nil
+}
+
+func (d *document) meta() session.Meta {
+	return session.Meta{
+		ID: d.ID, CreatedAt: d.CreatedAt, UpdatedAt: d.UpdatedAt, ExpiresAt: d.ExpiresAt,
+		Turns: d.Turns, TotalTokens: d.Tokens, Title: d.Title,
+	}
+}
+
+func (s *Store) ref(key session.Key) *firestore.DocumentRef {
+	return s.client.Collection(Collection).Doc(key.Hash())
+}
+
+// Load implements [session.Store].
+func (s *Store) Load(ctx context.Context, key session.Key) (*session.Session, error) {
+	d, snapshot, err := s.read(ctx, key)
+	if err != nil {
+		return nil, fmt.Errorf("loading a session: %w", err)
+	}
+	recent, err := records(d.Log, d.Turns)
+	if err != nil {
+		return nil, fmt.Errorf("loading a session: %w", err)
+	}
+	return &session.Session{
+		Meta: d.meta(), Key: key, Recent: recent,
+		Revision: revision{updated: snapshot.UpdateTime, archived: d.Archived, archivesExpireAt: d.ArchivesExpireAt},
+	}, nil
+}
+
+// read gets a session's document; one that has expired, or that has no turn
+// (only a claim to one), is absent.
+func (s *Store) read(ctx context.Context, key session.Key) (*document, *firestore.DocumentSnapshot, error) {
+	snapshot, err := s.ref(key).Get(ctx)
+	if err != nil {
+		return nil, nil, classify(err)
+	}
+	var d document
+	if err := snapshot.DataTo(&d); err != nil {
+		return nil, nil, err
+	}
+	if d.Turns == 0 || !s.now().Before(d.ExpiresAt) {
+		return nil, nil, session.ErrNotFound
+	}
+	return &d, snapshot, nil
+}
+
+// Append implements [session.Store]. It is one write of one document, unless
+// turns must be archived.
+func (s *Store) Append(ctx context.Context, base *session.Session, t session.Turn) (session.Meta, error) {
+	now := s.now().Truncate(time.Microsecond) // Firestore's precision
+	meta := base.Next(t, now, s.ttl)
+	record, err := t.Record(meta.Turns)
+	if err != nil {
+		return session.Meta{}, err
+	}
+	if len(record.Data) > maxDocument {
+		return session.Meta{}, fmt.Errorf("appending a turn of %d bytes: %w", len(record.Data), session.ErrTooLarge)
+	}
+	rev, exists := base.Revision.(revision)
+	switch {
+	case !exists:
+		err = s.create(ctx, base.Key, meta, record)
+	default:
+		updates := changes(meta, record)
+		if err = s.keepArchives(ctx, base.Key, &rev, now); err != nil {
+			break
+		}
+		if len(rev.archived) > 0 {
+			updates = append(updates, firestore.Update{Path: "archives_expire_at", Value: rev.archivesExpireAt})
+		}
+		if size(base.Recent)+len(record.Data) > maxDocument {
+			err = s.spill(ctx, base, updates, len(record.Data), rev, now)
+		} else {
+			_, err = s.ref(base.Key).Update(ctx, updates, firestore.LastUpdateTime(rev.updated))
+		}
+	}
+	if err != nil {
+		return session.Meta{}, fmt.Errorf("appending a turn: %w", classify(err))
+	}
+	return meta, nil
+}
+
+func (s *Store) create(ctx context.Context, key session.Key, meta session.Meta, record session.Record) error {
+	d := document{
+		Owner: string(key.Owner), ID: key.ID, CreatedAt: meta.CreatedAt, UpdatedAt: meta.UpdatedAt,
+		ExpiresAt: meta.ExpiresAt, Turns: meta.Turns, Tokens: meta.TotalTokens, Title: meta.Title,
+		Log: map[string][]byte{fieldName(record.Number): record.Data},
+	}
+	_, err := s.ref(key).Create(ctx, d)
+	if status.Code(err) != codes.AlreadyExists {
+		return err
+	}
+	return s.replaceExpired(ctx, key, d)
+}
+
+// replaceExpired puts d in the place of a session of the same name that has
+// expired and not been removed yet.
+func (s *Store) replaceExpired(ctx context.Context, key session.Key, d document) error {
+	snapshot, err := s.ref(key).Get(ctx)
+	if err != nil {
+		return err
+	}
+	var old document
+	if err := snapshot.DataTo(&old); err != nil {
+		return err
+	}
+	if s.now().Before(old.ExpiresAt) {
+		return session.ErrChanged
+	}
+	if err := s.deleteArchives(ctx, key.Hash(), old.Archived); err != nil {
+		return err
+	}
+	// A document cannot be replaced under a precondition, only removed and made
+	// anew; who comes in between is noticed by the next try.
+	if _, err := s.ref(key).Delete(ctx, firestore.LastUpdateTime(snapshot.UpdateTime)); err != nil {
+		return err
+	}
+	_, err = s.ref(key).Create(ctx, d)
+	return err
+}
+
+// changes are what a turn changes in its session's document.
+func changes(meta session.Meta, record session.Record) []firestore.Update {
+	return []firestore.Update{
+		{Path: "updated_at", Value: meta.UpdatedAt},
+		{Path: "expires_at", Value: meta.ExpiresAt},
+		{Path: "turns", Value: meta.Turns},
+		{Path: "total_tokens", Value: meta.TotalTokens},
+		{FieldPath: firestore.FieldPath{"log", fieldName(record.Number)}, Value: record.Data},
+	}
+}
+
+func size(rs []session.Record) int {
+	n := 0
+	for _, r := range rs {
+		n += len(r.Data) + fieldOverhead
+	}
+	return n
+}
+
+// List implements [session.Store].
+func (s *Store) List(ctx context.Context, owner session.Owner, limit int, cursor string) ([]session.Meta, string, error) {
+	query := s.client.Collection(Collection).Where("owner", "==", string(owner)).
+		OrderBy("updated_at", firestore.Desc).OrderBy(firestore.DocumentID, firestore.Desc).
+		Select("session_id", "created_at", "updated_at", "expires_at", "turns", "total_tokens", "title")
+	var after *position
+	if cursor != "" {
+		p, err := decodePosition(cursor)
+		if err != nil {
+			return nil, "", err
+		}
+		after = &p
+	}
+	var page []session.Meta
+	// Documents that have expired, or have no turn yet, are passed over; how
+	// many a call looks at is bounded all the same.
+	for range listSteps {
+		step := query.Limit(limit + 1)
+		if after != nil {
+			step = step.StartAfter(after.updated, after.name)
+		}
+		snapshots, err := step.Documents(ctx).GetAll()
+		if err != nil {
+			return nil, "", fmt.Errorf("listing sessions: %w", classify(err))
+		}
+		more := len(snapshots) > limit
+		for _, snapshot := range snapshots[:min(limit, len(snapshots))] {
+			var d document
+			if err := snapshot.DataTo(&d); err != nil {
+				return nil, "", fmt.Errorf("listing sessions: %w", err)
+			}
+			if len(page) == limit {
+				return page, after.encode(), nil
+			}
+			after = &position{updated: d.UpdatedAt, name: snapshot.Ref.ID}
+			if d.Turns > 0 && s.now().Before(d.ExpiresAt) {
+				page = append(page, d.meta())
+			}
+		}
+		if !more {
+			return page, "", nil
+		}
+		if len(page) == limit {
+			break
+		}
+	}
+	return page, after.encode(), nil
+}
+
+// listSteps bounds the queries of one List.
+const listSteps = 10
+
+// Turns implements [session.Store].
+func (s *Store) Turns(ctx context.Context, key session.Key, after, limit int) (session.Meta, []session.Record, error) {
+	d, _, err := s.read(ctx, key)
+	if err != nil {
+		return session.Meta{}, nil, fmt.Errorf("reading turns: %w", err)
+	}
+	recent, err := records(d.Log, d.Turns)
+	if err != nil {
+		return session.Meta{}, nil, fmt.Errorf("reading turns: %w", err)
+	}
+	first, last := max(after, 0)+1, min(max(after, 0)+limit, d.Turns)
+	out, err := s.archived(ctx, key, d, first, last)
+	if err != nil {
+		return session.Meta{}, nil, fmt.Errorf("reading turns: %w", err)
+	}
+	for _, r := range recent {
+		if r.Number >= first && r.Number <= last {
+			out = append(out, r)
+		}
+	}
+	return d.meta(), out, nil
+}
+
+// Ping implements [session.Store]: it reads a document that does not exist.
+func (s *Store) Ping(ctx context.Context) error {
+	_, err := s.client.Collection(Collection).Doc("ping").Get(ctx)
+	if status.Code(err) == codes.NotFound {
+		return nil
+	}
+	return classify(err)
+}
+
+// classify turns Firestore's errors into the session package's, which say what
+// the caller may do.
+func classify(err error) error {
+	switch status.Code(err) {
+	case codes.OK:
+		return err
+	case codes.NotFound:
+		return fmt.Errorf("%w (%w)", session.ErrNotFound, err)
+	case codes.FailedPrecondition, codes.AlreadyExists, codes.Aborted:
+		return fmt.Errorf("%w (%w)", session.ErrChanged, err)
+	case codes.Unavailable, codes.DeadlineExceeded, codes.Canceled, codes.ResourceExhausted, codes.Internal:
+		return fmt.Errorf("%w (%w)", session.ErrUnavailable, err)
+	case codes.Unknown:
+		if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) {
+			return fmt.Errorf("%w (%w)", session.ErrUnavailable, err)
+		}
+	}
+	return err // one of ours, or final: permission denied, invalid argument
+}
+
+// A position is where a page of sessions ended.
+type position struct {
+	updated time.Time
+	name    string // the document's
+}
+
+func (p *position) encode() string {
+	return strconv.FormatInt(p.updated.UnixMicro(), 36) + "." + p.name
+}

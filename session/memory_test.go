@@ -1,0 +1,71 @@
+package session_test
+
+import (
+	"bytes"
+	"errors"
+	"strings"
+	"testing"
+
+	"example.com/gatehouse/internal/telemetry"
+	"example.com/gatehouse/session"
+	"example.com/gatehouse/session/sessiontest"
+)
+
+func TestMemory(t *testing.T) {
+	sessiontest.Run(t, func(t testing.TB, clock *sessiontest.Clock) session.Store {
+		return session.NewMemory(sessiontest.TTL, session.MemoryLimit, clock.Now, telemetry.Discard())
+	})
+}
+
+func TestMemoryIsBounded(t *testing.T) {
+	var log bytes.Buffer
+	const limit = 100_000
+	store := session.NewMemory(sessiontest.TTL, limit, sessiontest.NewClock().Now, telemetry.NewLogger(&log, nil))
+	owner := session.OwnerOf("caller", "")
+	var keys []session.Key
+	for range 200 {
+		key := session.Key{Owner: owner, ID: session.NewID()}
+		keys = append(keys, key)
+		if _, err := session.Commit(t.Context(), store, session.New(key), sessiontest.Turn(strings.Repeat("x", 1000)), nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := store.Load(t.Context(), keys[0]); !errors.Is(err, session.ErrNotFound) {
+		t.Errorf("the session used least recently is still there: %v", err)
+	}
+	last, err := store.Load(t.Context(), keys[199])
+	if err != nil {
+		t.Fatalf("the session used last is gone: %v", err)
+	}
+	if _, err := store.Append(t.Context(), last, sessiontest.Turn(strings.Repeat("x", limit))); !errors.Is(err, session.ErrTooLarge) {
+		t.Errorf("a turn as large as the store: %v", err)
+	}
+	if n := strings.Count(log.String(), "forgotten"); n != 2 {
+		t.Errorf("the log says %d times that sessions are forgotten, want at the start and at the first time:\n%s", n, &log)
+	}
+}
+
+func TestIDs(t *testing.T) {
+	for range 100 {
+		if id := session.NewID(); !session.ValidID(id) {
+			t.Errorf("NewID made %q, which is not valid", id)
+		}
+	}
+	for _, id := range []string{"", "short", strings.Repeat("a", 65), "has a space in it", "ünïcödé-is-not-ok", "newline-at-the-end\n", "../../../../etc/passwd"} {
+		if session.ValidID(id) {
+			t.Errorf("%q is valid", id)
+		}
+	}
+}
+
+func TestOwnersAreDistinct(t *testing.T) {
+	pairs := [][2]string{{"a", ""}, {"", "a"}, {"ab", "c"}, {"a", "bc"}, {"abc", ""}, {"", "abc"}, {"a\x00", "b"}, {"a", "\x00b"}}
+	seen := map[session.Owner][2]string{}
+	for _, p := range pairs {
+		owner := session.OwnerOf(p[0], p[1])
+		if other, ok := seen[owner]; ok {
+			t.Errorf("%q and %q are one owner", p, other)
+		}
+		seen[owner] = p
+	}
+}

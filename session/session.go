@@ -1,0 +1,264 @@
+// Package session says what a session is and what is promised of it: that an
+// acknowledged turn is stored once and read by the next call wherever it runs,
+// that two calls at once are stored one after the other, and that only its
+// owner ever sees it.
+//
+// A session lives in a [Store], one of whose forms ([Memory]) is here. A store
+// only offers single conditional writes; what makes a turn appended exactly
+// once out of them is [Commit], the same for every store. The package sessiontest
+// holds the test that each store passes.
+package session
+
+import (
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"regexp"
+	"strings"
+	"time"
+	"unicode/utf8"
+)
+
+// An Owner is a hash of who a session belongs to: the verified caller and the
+// end user it speaks for. It is safe to show in logs.
+type Owner string
+
+// OwnerOf makes the owner of what caller, a verified identity, does for
+// endUser ("" when it speaks for itself).
+func OwnerOf(caller, endUser string) Owner {
+	return Owner(digest(caller, endUser))
+}
+
+// A Key finds a session: an id means nothing without its owner.
+type Key struct {
+	Owner Owner
+	ID    string // as [ValidID] has it
+}
+
+// Hash is the name the session is stored under: an id of another owner's leads
+// nowhere, so isolation needs no check that could be forgotten.
+func (k Key) Hash() string { return digest(string(k.Owner), k.ID) }
+
+// digest is an injective hash of its parts in base64url: each part goes in with
+// its length before it.
+func digest(parts ...string) string {
+	h := sha256.New()
+	for _, part := range parts {
+		var length [8]byte
+		binary.BigEndian.PutUint64(length[:], uint64(len(part)))
+		h.Write(length[:])
+		h.Write([]byte(part))
+	}
+	return base64.RawURLEncoding.EncodeToString(h.Sum(nil))
+}
+
+// NewID makes a session's or a turn's id: 128 random bits in base64url.
+func NewID() string {
+	var bits [16]byte
+	_, _ = rand.Read(bits[:]) // never fails: crypto/rand ends the program first
+	return base64.RawURLEncoding.EncodeToString(bits[:])
+}
+
+// IDPattern is the form of a session's id.
+const IDPattern = `^[A-Za-z0-9_-]{16,64}$`
+
+var idPattern = regexp.MustCompile(IDPattern)
+
+// ValidID reports whether id has the form of a session's id.
+func ValidID(id string) bool { return idPattern.MatchString(id) }
+
+// Meta is what is known of a session without its turns.
+type Meta struct {
+	ID                              string
+	CreatedAt, UpdatedAt, ExpiresAt time.Time
+	Turns                           int   // how many it has, the number of the last
+	TotalTokens                     int64 // of all its turns
+	Title                           string
+}
+
+// A Session is what a store gives for a key: its [Meta] and the newest of its
+// turns, as many as lie in one document. It is a value of the moment it was
+// read; nothing changes it.
+type Session struct {
+	Meta
+	Key    Key
+	Recent []Record // in order; the last one is number Turns
+
+	// Revision is the store's own: what a conditional write compares. Nil for a
+	// session that does not exist yet.
+	Revision any
+}
+
+// New is the session that will exist under key once its first turn is stored.
+func New(key Key) *Session {
+	return &Session{Key: key, Meta: Meta{ID: key.ID}}
+}
+
+// A Record is a turn as it is stored. Data is not decoded before somebody asks
+// for it.
+type Record struct {
+	Number int
+	Data   []byte // JSON of a [Turn]
+}
+
+// Turn decodes r.
+func (r Record) Turn() (Turn, error) {
+	var t Turn
+	if err := json.Unmarshal(r.Data, &t); err != nil {
+		return Turn{}, fmt.Errorf("decoding turn %d: %w", r.Number, err)
+	}
+	t.Number = r.Number
+	return t, nil
+}
+
+// A Turn is one question and everything that came of it.
+type Turn struct {
+	ID           string          `json:"id"` // made once a call, however often its commit is tried
+	Number       int             `json:"-"`  // 1 for the first of its session
+	Contents     json.RawMessage `json:"contents"`
+	ToolCalls    []ToolCall      `json:"tool_calls,omitempty"`
+	Usage        Usage           `json:"usage"`
+	Model        string          `json:"model"`
+	FinishReason string          `json:"finish_reason"`
+	Warnings     []string        `json:"warnings,omitempty"`
+	RequestID    string          `json:"request_id"`
+	CreatedAt    time.Time       `json:"created_at"`
+}
+
+// Record encodes t. Its Contents must be JSON.
+func (t Turn) Record(number int) (Record, error) {
+	data, err := json.Marshal(t)
+	if err != nil {
+		return Record{}, fmt.Errorf("encoding turn %d: %w", number, err)
+	}
+	return Record{Number: number, Data: data}, nil
+}
+
+// A ToolCall is a call of a tool as clients are shown it.
+type ToolCall struct {
+	Name       string `json:"name"`
+	OK         bool   `json:"ok"`
+	DurationMS int64  `json:"duration_ms"`
+}
+
+// Usage counts the tokens of a turn over all its model calls.
+type Usage struct {
+	PromptTokens     int64    `json:"prompt_tokens"`
+	CachedTokens     int64    `json:"cached_tokens"` // of the prompt's
+	ThoughtTokens    int64    `json:"thought_tokens"`
+	CompletionTokens int64    `json:"completion_tokens"`
+	TotalTokens      int64    `json:"total_tokens"`
+	Source           string   `json:"source"`             // [Counted] or [Estimated]
+	EstimatedCostUSD *float64 `json:"estimated_cost_usd"` // nil for a model without a price
+}
+
+// The sources of a [Usage].
+const (
+	Counted   = "model"    // every figure is the model's own count
+	Estimated = "estimate" // some figure had to be estimated
+)
+
+// Add sums u and v up. The zero Usage is neutral; the sum is an estimate when
+// either part is, and has no price when either has none.
+func (u Usage) Add(v Usage) Usage {
+	if u.Source == "" {
+		return v
+	}
+	u.PromptTokens += v.PromptTokens
+	u.CachedTokens += v.CachedTokens
+	u.ThoughtTokens += v.ThoughtTokens
+	u.CompletionTokens += v.CompletionTokens
+	u.TotalTokens += v.TotalTokens
+	if v.Source == Estimated {
+		u.Source = Estimated
+	}
+	if u.EstimatedCostUSD != nil && v.EstimatedCostUSD != nil {
+		sum := *u.EstimatedCostUSD + *v.EstimatedCostUSD
+		u.EstimatedCostUSD = &sum
+	} else {
+		u.EstimatedCostUSD = nil
+	}
+	return u
+}
+
+// Texts reads the question and the answer out of a turn's contents, which are
+// stored once, in the form the model's API wants back: the user's first text,
+// and all text of the model's that is not a thought.
+func (t Turn) Texts() (query, response string) {
+	var contents []struct {
+		Role  string `json:"role"`
+		Parts []struct {
+			Text    string `json:"text"`
+			Thought bool   `json:"thought"`
+		} `json:"parts"`
+	}
+	if err := json.Unmarshal(t.Contents, &contents); err != nil {
+		return "", ""
+	}
+	var answer strings.Builder
+	for i, content := range contents {
+		for _, part := range content.Parts {
+			switch {
+			case i == 0:
+				query += part.Text
+			case content.Role == "model" && !part.Thought:
+				answer.WriteString(part.Text)
+			}
+		}
+	}
+	return query, answer.String()
+}
+
+// maxTitle is the length of a session's title in code points.
+const maxTitle = 80
+
+// titleOf is the beginning of a session's first question, on one line.
+func titleOf(query string) string {
+	title := strings.Join(strings.Fields(query), " ")
+	if utf8.RuneCountInString(title) <= maxTitle {
+		return title
+	}
+	runes := []rune(title)
+	return strings.TrimSpace(string(runes[:maxTitle-1])) + "…"
+}
+
+// Next is the Meta of the session once t is appended to it at now, kept for
+// ttl after its last turn.
+func (s *Session) Next(t Turn, now time.Time, ttl time.Duration) Meta {
+	m := s.Meta
+	if m.Turns == 0 {
+		query, _ := t.Texts()
+		m.CreatedAt, m.Title = now, titleOf(query)
+	}
+	m.Turns++
+	m.TotalTokens += t.Usage.TotalTokens
+	m.UpdatedAt, m.ExpiresAt = now, now.Add(ttl)
+	return m
+}
+
+// MaxTurnBytes bounds one turn's record, so that it fits into a document of
+// Firestore's with room to spare. Whoever makes a turn stays below it.
+const MaxTurnBytes = 512 << 10
+
+// The errors of a [Store] and of [Commit], to be found with errors.Is.
+var (
+	// ErrNotFound: no such session for this owner, or it has expired or has no
+	// turn yet. The three are not told apart.
+	ErrNotFound = errors.New("session not found")
+	// ErrChanged: the session is not as it was when it was loaded.
+	ErrChanged = errors.New("session changed meanwhile")
+	// ErrTurnCount: the session has another number of turns than the caller
+	// named as a condition.
+	ErrTurnCount = errors.New("session has another number of turns")
+	// ErrUnavailable: the store could not be reached or did not answer in time.
+	// A write may or may not have happened.
+	ErrUnavailable = errors.New("session store unavailable")
+	// ErrTooLarge: the turn does not fit the store.
+	ErrTooLarge = errors.New("turn too large to be stored")
+	// ErrCursor: the cursor is not one of the store's.
+	ErrCursor = errors.New("invalid cursor")
+)

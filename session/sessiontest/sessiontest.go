@@ -1,0 +1,642 @@
+// Package sessiontest is the test that every session.Store passes: the promises
+// of the package session, as cases.
+package sessiontest
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sync/errgroup"
+	"pgregory.net/rapid"
+
+	"example.com/gatehouse/session"
+)
+
+// TTL is how long the stores under test keep a session.
+const TTL = time.Hour
+
+// A Clock is set by the test. It is safe for concurrent use.
+type Clock struct {
+	mu  sync.Mutex
+	now time.Time
+}
+
+// NewClock starts at a fixed moment.
+func NewClock() *Clock {
+	return &Clock{now: time.Date(2026, 11, 24, 9, 0, 0, 0, time.UTC)}
+}
+
+// Now reads the clock, which goes on by a millisecond at each look, so that no
+// two turns have the same time.
+func (c *Clock) Now() time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.now = c.now.Add(time.Millisecond)
+	return c.now
+}
+
+// Advance moves the clock on.
+func (c *Clock) Advance(d time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.now = c.now.Add(d)
+}
+
+// Turn makes a turn whose question is query.
+func Turn(query string) session.Turn {
+	contents, _ := json.Marshal([]any{
+		map[string]any{"role": "user", "parts": []any{map[string]any{"text": query}}},
+		map[string]any{"role": "model", "parts": []any{
+			map[string]any{"text": "thinking", "thought": true},
+			map[string]any{"text": "answer to " + query, "thoughtSignature": "c2ln"},
+		}},
+	})
+	return session.Turn{
+		ID: session.NewID(), Contents: contents, Model: "test", FinishReason: "STOP", RequestID: "r-" + query,
+		ToolCalls: []session.ToolCall{{Name: "tool", OK: true, DurationMS: 3}},
+		Usage:     session.Usage{PromptTokens: 3, CompletionTokens: 4, TotalTokens: 7, Source: "model"},
+		CreatedAt: time.Date(2026, 11, 24, 9, 0, 0, 0, time.UTC),
+	}
+}
+
+// Run tests the stores that open makes. Each must keep sessions for [TTL] by
+// the clock it is given.
+func Run(t *testing.T, open func(t testing.TB, clock *Clock) session.Store) {
+	cases := []struct {
+		name string
+		test func(t *testing.T, store session.Store, clock *Clock)
+	}{
+		{"a first turn makes the session", firstTurn},
+		{"turns come back in order, byte for byte", order},
+		{"an unknown session is not found", unknown},
+		{"another owner's session is not found", isolation},
+		{"a turn on what has changed meanwhile is refused", conditional},
+		{"two first turns of one session: one makes it, one is refused", twoFirsts},
+		{"writers on one session at once lose nothing", writers},
+		{"a turn that is stored already is not stored again", storedAlready},
+		{"a turn whose write got no answer is stored once", lostAnswer},
+		{"a turn under a condition on the number of turns", afterTurn},
+		{"a deleted session stays deleted for a turn that was running", deletedMeanwhile},
+		{"a session is deleted once", deletion},
+		{"all of an owner's sessions are deleted, nobody else's", deleteAll},
+		{"an expired session is absent", expiry},
+		{"a turn makes its session live on", renewal},
+		{"sessions are listed page by page, the newest first", listing},
+		{"a cursor that is not ours is refused", badCursor},
+		{"turns are paged", paging},
+		{"a context that has ended ends the call", cancelled},
+		{"the store answers a ping", func(t *testing.T, s session.Store, _ *Clock) {
+			if err := s.Ping(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		}},
+	}
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			clock := NewClock()
+			c.test(t, open(t, clock), clock)
+		})
+	}
+	t.Run("any sequence of calls agrees with a plain map", func(t *testing.T) {
+		clock := NewClock()
+		store := open(t, clock)
+		rapid.Check(t, func(rt *rapid.T) { model(rt, store, clock) })
+	})
+}
+
+func newKey() session.Key {
+	return session.Key{Owner: session.OwnerOf("caller-"+session.NewID(), ""), ID: session.NewID()}
+}
+
+// add commits a turn, loading the session first as a call does.
+func add(t *testing.T, store session.Store, key session.Key, query string) session.Meta {
+	t.Helper()
+	base, err := store.Load(t.Context(), key)
+	if errors.Is(err, session.ErrNotFound) {
+		base, err = session.New(key), nil
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	meta, err := session.Commit(t.Context(), store, base, Turn(query), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return meta
+}
+
+// queries reads a session's questions.
+func queries(t *testing.T, store session.Store, key session.Key) []string {
+	t.Helper()
+	_, records, err := store.Turns(t.Context(), key, 0, 1000)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out []string
+	for i, r := range records {
+		turn, err := r.Turn()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if turn.Number != i+1 {
+			t.Errorf("turn at place %d has number %d", i+1, turn.Number)
+		}
+		query, _ := turn.Texts()
+		out = append(out, query)
+	}
+	return out
+}
+
+func firstTurn(t *testing.T, store session.Store, clock *Clock) {
+	key := newKey()
+	meta := add(t, store, key, "  What is\nthis?  ")
+	got, err := store.Load(t.Context(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(meta, got.Meta); diff != "" {
+		t.Errorf("what Append says differs from what Load says (-append +load):\n%s", diff)
+	}
+	if meta.ID != key.ID || meta.Turns != 1 || meta.TotalTokens != 7 || meta.Title != "What is this?" {
+		t.Errorf("meta = %+v", meta)
+	}
+	if !meta.ExpiresAt.Equal(meta.UpdatedAt.Add(TTL)) || !meta.CreatedAt.Equal(meta.UpdatedAt) {
+		t.Errorf("times = %v, %v, %v", meta.CreatedAt, meta.UpdatedAt, meta.ExpiresAt)
+	}
+}
+
+func order(t *testing.T, store session.Store, clock *Clock) {
+	key := newKey()
+	want := Turn("one")
+	if _, err := session.Commit(t.Context(), store, session.New(key), want, nil); err != nil {
+		t.Fatal(err)
+	}
+	add(t, store, key, "two")
+	add(t, store, key, "three")
+	s, err := store.Load(t.Context(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := s.Recent[0].Turn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	want.Number = 1
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("the turn changed (-stored +read):\n%s", diff)
+	}
+	if got := queries(t, store, key); !slices.Equal(got, []string{"one", "two", "three"}) {
+		t.Errorf("turns = %q", got)
+	}
+}
+
+func unknown(t *testing.T, store session.Store, clock *Clock) {
+	key := newKey()
+	_, err := store.Load(t.Context(), key)
+	wantError(t, "Load", err, session.ErrNotFound)
+	_, _, err = store.Turns(t.Context(), key, 0, 10)
+	wantError(t, "Turns", err, session.ErrNotFound)
+	wantError(t, "Delete", store.Delete(t.Context(), key), session.ErrNotFound)
+	if err := store.DeleteAll(t.Context(), key.Owner); err != nil {
+		t.Errorf("DeleteAll of nothing: %v", err)
+	}
+	list, next, err := store.List(t.Context(), key.Owner, 10, "")
+	if err != nil || len(list) != 0 || next != "" {
+		t.Errorf("List = %v, %q, %v", list, next, err)
+	}
+}
+
+func isolation(t *testing.T, store session.Store, clock *Clock) {
+	key := newKey()
+	add(t, store, key, "mine")
+	for _, owner := range []session.Owner{"", session.OwnerOf("somebody", ""), session.OwnerOf("", "somebody"), key.Owner + "x"} {
+		other := session.Key{Owner: owner, ID: key.ID}
+		_, err := store.Load(t.Context(), other)
+		wantError(t, "Load", err, session.ErrNotFound)
+		_, _, err = store.Turns(t.Context(), other, 0, 10)
+		wantError(t, "Turns", err, session.ErrNotFound)
+		wantError(t, "Delete", store.Delete(t.Context(), other), session.ErrNotFound)
+		if err := store.DeleteAll(t.Context(), owner); err != nil {
+			t.Errorf("DeleteAll: %v", err)
+		}
+		if list, _, err := store.List(t.Context(), owner, 10, ""); err != nil || len(list) != 0 {
+			t.Errorf("List = %v, %v", list, err)
+		}
+		add(t, store, other, "theirs") // the same id is another session
+	}
+	if got := queries(t, store, key); !slices.Equal(got, []string{"mine"}) {
+		t.Errorf("turns = %q", got)
+	}
+}
+
+func conditional(t *testing.T, store session.Store, clock *Clock) {
+	key := newKey()
+	add(t, store, key, "one")
+	s, err := store.Load(t.Context(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := store.Append(t.Context(), s, Turn("two")); err != nil {
+		t.Fatal(err)
+	}
+	_, err = store.Append(t.Context(), s, Turn("two again"))
+	wantError(t, "Append", err, session.ErrChanged)
+}
+
+func twoFirsts(t *testing.T, store session.Store, clock *Clock) {
+	key := newKey()
+	if _, err := store.Append(t.Context(), session.New(key), Turn("one")); err != nil {
+		t.Fatal(err)
+	}
+	_, err := store.Append(t.Context(), session.New(key), Turn("two"))
+	wantError(t, "Append", err, session.ErrChanged)
+}
+
+func writers(t *testing.T, store session.Store, clock *Clock) {
+	const writers, each = 4, 5
+	key := newKey()
+	var group errgroup.Group
+	for w := range writers {
+		group.Go(func() error {
+			for i := range each {
+				base, err := store.Load(t.Context(), key)
+				if errors.Is(err, session.ErrNotFound) {
+					base, err = session.New(key), nil
+				}
+				if err != nil {
+					return err
+				}
+				if _, err := session.Commit(t.Context(), store, base, Turn(fmt.Sprintf("%d/%d", w, i)), nil); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	}
+	if err := group.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	Interleaved(t, queries(t, store, key), writers, each)
+}
+
+// Interleaved checks that got holds the turns "w/i" of each writer w, all of
+// them, once, and each writer's in order.
+func Interleaved(t testing.TB, got []string, writers, each int) {
+	t.Helper()
+	next := make([]int, writers)
+	for _, query := range got {
+		var w, i int
+		if _, err := fmt.Sscanf(query, "%d/%d", &w, &i); err != nil || w < 0 || w >= writers {
+			t.Fatalf("a turn of nobody's: %q", query)
+		}
+		if i != next[w] {
+			t.Errorf("writer %d: turn %d where %d was due", w, i, next[w])
+		}
+		next[w] = i + 1
+	}
+	for w, n := range next {
+		if n != each {
+			t.Errorf("writer %d: %d turns of %d", w, n, each)
+		}
+	}
+}
+
+func storedAlready(t *testing.T, store session.Store, clock *Clock) {
+	key := newKey()
+	turn := Turn("one")
+	if _, err := session.Commit(t.Context(), store, session.New(key), turn, nil); err != nil {
+		t.Fatal(err)
+	}
+	add(t, store, key, "two")
+	// The same call again, as after an answer that got lost on the way.
+	meta, err := session.Commit(t.Context(), store, session.New(key), turn, nil)
+	if err != nil || meta.Turns != 1 {
+		t.Errorf("Commit again = turn %d, %v; want turn 1", meta.Turns, err)
+	}
+	if got := queries(t, store, key); !slices.Equal(got, []string{"one", "two"}) {
+		t.Errorf("turns = %q", got)
+	}
+}
+
+// forgetful loses the answers of its first writes: they happen, or do not, and
+// the caller is not told.
+type forgetful struct {
+	session.Store
+	lose []bool // for each write to come: whether it happens all the same
+}
+
+func (f *forgetful) Append(ctx context.Context, s *session.Session, t session.Turn) (session.Meta, error) {
+	if len(f.lose) == 0 {
+		return f.Store.Append(ctx, s, t)
+	}
+	happens := f.lose[0]
+	f.lose = f.lose[1:]
+	if happens {
+		if _, err := f.Store.Append(ctx, s, t); err != nil {
+			return session.Meta{}, err
+		}
+	}
+	return session.Meta{}, fmt.Errorf("no answer: %w", session.ErrUnavailable)
+}
+
+func lostAnswer(t *testing.T, store session.Store, clock *Clock) {
+	for _, lose := range [][]bool{{true}, {false}, {false, true}, {true, true}, {false, false, true}} {
+		key := newKey()
+		f := &forgetful{Store: store, lose: slices.Clone(lose)}
+		if meta, err := session.Commit(t.Context(), f, session.New(key), Turn("one"), nil); err != nil || meta.Turns != 1 {
+			t.Errorf("%v: first turn = %d, %v", lose, meta.Turns, err)
+		}
+		f.lose = slices.Clone(lose)
+		base, err := store.Load(t.Context(), key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if meta, err := session.Commit(t.Context(), f, base, Turn("two"), nil); err != nil || meta.Turns != 2 {
+			t.Errorf("%v: second turn = %d, %v", lose, meta.Turns, err)
+		}
+		if got := queries(t, store, key); !slices.Equal(got, []string{"one", "two"}) {
+			t.Errorf("%v: turns = %q", lose, got)
+		}
+	}
+}
+
+func afterTurn(t *testing.T, store session.Store, clock *Clock) {
+	key := newKey()
+	zero, one, two := 0, 1, 2
+	if _, err := session.Commit(t.Context(), store, session.New(key), Turn("no"), &one); !errors.Is(err, session.ErrTurnCount) {
+		t.Errorf("after turn 1 of a new session: %v", err)
+	}
+	if _, err := session.Commit(t.Context(), store, session.New(key), Turn("one"), &zero); err != nil {
+		t.Fatal(err)
+	}
+	stale, err := store.Load(t.Context(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	add(t, store, key, "two")
+	_, err = session.Commit(t.Context(), store, stale, Turn("too late"), &one)
+	wantError(t, "Commit after turn 1", err, session.ErrTurnCount)
+	fresh, err := store.Load(t.Context(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := session.Commit(t.Context(), store, fresh, Turn("three"), &two); err != nil {
+		t.Errorf("Commit after turn 2: %v", err)
+	}
+	if got := queries(t, store, key); !slices.Equal(got, []string{"one", "two", "three"}) {
+		t.Errorf("turns = %q", got)
+	}
+}
+
+func deletedMeanwhile(t *testing.T, store session.Store, clock *Clock) {
+	key := newKey()
+	add(t, store, key, "one")
+	base, err := store.Load(t.Context(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := store.Delete(t.Context(), key); err != nil {
+		t.Fatal(err)
+	}
+	_, err = session.Commit(t.Context(), store, base, Turn("two"), nil)
+	wantError(t, "Commit", err, session.ErrNotFound)
+	_, err = store.Load(t.Context(), key)
+	wantError(t, "Load", err, session.ErrNotFound)
+}
+
+func deletion(t *testing.T, store session.Store, clock *Clock) {
+	key := newKey()
+	add(t, store, key, "one")
+	if err := store.Delete(t.Context(), key); err != nil {
+		t.Fatal(err)
+	}
+	wantError(t, "Delete again", store.Delete(t.Context(), key), session.ErrNotFound)
+	if list, _, err := store.List(t.Context(), key.Owner, 10, ""); err != nil || len(list) != 0 {
+		t.Errorf("List = %v, %v", list, err)
+	}
+}
+
+func deleteAll(t *testing.T, store session.Store, clock *Clock) {
+	mine, theirs := newKey(), newKey()
+	for range 5 {
+		add(t, store, session.Key{Owner: mine.Owner, ID: session.NewID()}, "mine")
+	}
+	add(t, store, theirs, "theirs")
+	if err := store.DeleteAll(t.Context(), mine.Owner); err != nil {
+		t.Fatal(err)
+	}
+	if list, _, err := store.List(t.Context(), mine.Owner, 10, ""); err != nil || len(list) != 0 {
+		t.Errorf("List = %v, %v", list, err)
+	}
+	if list, _, err := store.List(t.Context(), theirs.Owner, 10, ""); err != nil || len(list) != 1 {
+		t.Errorf("List of somebody else = %v, %v", list, err)
+	}
+}
+
+func expiry(t *testing.T, store session.Store, clock *Clock) {
+	key := newKey()
+	add(t, store, key, "old")
+	clock.Advance(TTL)
+	_, err := store.Load(t.Context(), key)
+	wantError(t, "Load", err, session.ErrNotFound)
+	_, _, err = store.Turns(t.Context(), key, 0, 10)
+	wantError(t, "Turns", err, session.ErrNotFound)
+	wantError(t, "Delete", store.Delete(t.Context(), key), session.ErrNotFound)
+	if list, next, err := store.List(t.Context(), key.Owner, 10, ""); err != nil || len(list) != 0 || next != "" {
+		t.Errorf("List = %v, %q, %v", list, next, err)
+	}
+	if meta := add(t, store, key, "new"); meta.Turns != 1 {
+		t.Errorf("a session in the place of an expired one has turn %d", meta.Turns)
+	}
+	if got := queries(t, store, key); !slices.Equal(got, []string{"new"}) {
+		t.Errorf("turns = %q", got)
+	}
+}
+
+func renewal(t *testing.T, store session.Store, clock *Clock) {
+	key := newKey()
+	for i := range 4 {
+		if meta := add(t, store, key, "again"); meta.Turns != i+1 {
+			t.Fatalf("turn %d, want %d", meta.Turns, i+1)
+		}
+		clock.Advance(TTL * 3 / 4)
+	}
+}
+
+func listing(t *testing.T, store session.Store, clock *Clock) {
+	owner := newKey().Owner
+	var want []string
+	for i := range 7 {
+		key := session.Key{Owner: owner, ID: session.NewID()}
+		add(t, store, key, fmt.Sprint(i))
+		want = append([]string{key.ID}, want...)
+	}
+	last := want[6] // the oldest becomes the newest by a second turn
+	add(t, store, session.Key{Owner: owner, ID: last}, "again")
+	want = append([]string{last}, want[:6]...)
+	for _, limit := range []int{1, 2, 3, 7, 20} {
+		var got []string
+		cursor, pages := "", 0
+		for {
+			list, next, err := store.List(t.Context(), owner, limit, cursor)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, m := range list {
+				got = append(got, m.ID)
+			}
+			if pages++; next == "" {
+				break
+			}
+			if len(list) != limit || pages > 10 {
+				t.Fatalf("limit %d: page %d has %d sessions and a next", limit, pages, len(list))
+			}
+			cursor = next
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("limit %d (-want +got):\n%s", limit, diff)
+		}
+	}
+}
+
+func badCursor(t *testing.T, store session.Store, clock *Clock) {
+	key := newKey()
+	add(t, store, key, "one")
+	for _, cursor := range []string{"x", "..", "a.b", "%00", "9999999999999999999999.x", strings.Repeat("z", 10_000), "💥", "1/2", "1.a/b"} {
+		_, _, err := store.List(t.Context(), key.Owner, 10, cursor)
+		wantError(t, fmt.Sprintf("List after %.20q", cursor), err, session.ErrCursor)
+	}
+}
+
+func paging(t *testing.T, store session.Store, clock *Clock) {
+	key := newKey()
+	for i := range 5 {
+		add(t, store, key, fmt.Sprint(i+1))
+	}
+	for _, c := range []struct {
+		after, limit int
+		want         []int
+	}{
+		{0, 2, []int{1, 2}}, {2, 2, []int{3, 4}}, {4, 2, []int{5}}, {5, 2, nil}, {99, 2, nil}, {-1, 1, []int{1}},
+	} {
+		meta, records, err := store.Turns(t.Context(), key, c.after, c.limit)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got []int
+		for _, r := range records {
+			got = append(got, r.Number)
+		}
+		if !slices.Equal(got, c.want) || meta.Turns != 5 {
+			t.Errorf("Turns(after %d, limit %d) = %v of %d, want %v of 5", c.after, c.limit, got, meta.Turns, c.want)
+		}
+	}
+}
+
+func cancelled(t *testing.T, store session.Store, clock *Clock) {
+	key := newKey()
+	add(t, store, key, "one")
+	base, err := store.Load(t.Context(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := store.Load(ctx, key); err == nil {
+		t.Error("Load went on")
+	}
+	if _, err := session.Commit(ctx, store, base, Turn("two"), nil); err == nil {
+		t.Error("Commit went on")
+	}
+	if err := store.Delete(ctx, key); err == nil {
+		t.Error("Delete went on")
+	}
+	if got := queries(t, store, key); !slices.Equal(got, []string{"one"}) {
+		t.Errorf("turns = %q", got)
+	}
+}
+
+// model drives the store with a random sequence of calls beside a map, and
+// compares what they say.
+func model(rt *rapid.T, store session.Store, clock *Clock) {
+	ctx := context.Background()
+	owners := []session.Owner{session.OwnerOf(session.NewID(), ""), session.OwnerOf(session.NewID(), "")}
+	ids := []string{session.NewID(), session.NewID(), session.NewID()}
+	want := map[session.Key][]string{}
+	loaded := map[session.Key]*session.Session{}
+	key := func() session.Key {
+		return session.Key{Owner: rapid.SampledFrom(owners).Draw(rt, "owner"), ID: rapid.SampledFrom(ids).Draw(rt, "id")}
+	}
+	rt.Repeat(map[string]func(*rapid.T){
+		"load": func(rt *rapid.T) {
+			k := key()
+			s, err := store.Load(ctx, k)
+			if exists := len(want[k]) > 0; exists != (err == nil) {
+				rt.Fatalf("Load: %v, exists: %v", err, exists)
+			}
+			loaded[k] = s
+		},
+		"commit": func(rt *rapid.T) {
+			k := key()
+			base := loaded[k] // as it was then, or a new one
+			if base == nil {
+				base = session.New(k)
+			}
+			query := session.NewID()
+			_, err := session.Commit(ctx, store, base, Turn(query), nil)
+			switch gone := base.Revision != nil && len(want[k]) == 0; {
+			case gone && !errors.Is(err, session.ErrNotFound):
+				rt.Fatalf("Commit on a deleted session: %v", err)
+			case !gone && err != nil:
+				rt.Fatalf("Commit: %v", err)
+			case !gone:
+				want[k] = append(want[k], query)
+			}
+		},
+		"delete": func(rt *rapid.T) {
+			k := key()
+			err := store.Delete(ctx, k)
+			if exists := len(want[k]) > 0; exists != (err == nil) {
+				rt.Fatalf("Delete: %v, exists: %v", err, exists)
+			}
+			delete(want, k)
+		},
+		"": func(rt *rapid.T) {
+			for _, owner := range owners {
+				list, _, err := store.List(ctx, owner, 100, "")
+				if err != nil {
+					rt.Fatal(err)
+				}
+				n := 0
+				for k, turns := range want {
+					if k.Owner != owner {
+						continue
+					}
+					n++
+					i := slices.IndexFunc(list, func(m session.Meta) bool { return m.ID == k.ID })
+					if i < 0 || list[i].Turns != len(turns) {
+						rt.Fatalf("session %v is not listed with its %d turns: %v", k, len(turns), list)
+					}
+				}
+				if n != len(list) {
+					rt.Fatalf("%d sessions listed, %d exist", len(list), n)
+				}
+			}
+		},
+	})
+}
+
+func wantError(t *testing.T, what string, err, want error) {
+	t.Helper()
+	if !errors.Is(err, want) {
+		t.Errorf("%s: error %v, want %v", what, err, want)
+	}
+}
