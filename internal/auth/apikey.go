@@ -1,0 +1,55 @@
+package auth
+
+import (
+	"crypto/sha256"
+	"crypto/subtle"
+	"fmt"
+	"net/http"
+	"time"
+)
+
+// APIKeys verifies the key in X-API-Key against the SHA-256 of those known.
+type APIKeys struct {
+	keys func() *KeySet
+	now  func() time.Time
+}
+
+// NewAPIKeys makes the method. It asks keys at each request, so that the set can
+// be replaced at run time; nil means that the keys are not known yet. A nil now
+// is time.Now.
+func NewAPIKeys(keys func() *KeySet, now func() time.Time) *APIKeys {
+	return &APIKeys{keys: keys, now: clock(now)}
+}
+
+// Authenticate implements [Method]. It takes the same time whichever key matches
+// and however much of it does.
+func (m *APIKeys) Authenticate(r *http.Request) (Principal, bool, error) {
+	key, ok, err := credential(r, headerAPIKey)
+	if !ok || err != nil {
+		return Principal{}, ok, err
+	}
+	set := m.keys()
+	if set == nil {
+		return Principal{}, true, fmt.Errorf("%w: no API keys are known", ErrUnavailable)
+	}
+	sum := sha256.Sum256([]byte(key))
+	match := -1
+	for i := range set.entries {
+		equal := subtle.ConstantTimeCompare(sum[:], set.entries[i].sum[:])
+		match = subtle.ConstantTimeSelect(equal, i, match)
+	}
+	if match < 0 {
+		return Principal{}, true, invalid("unknown API key")
+	}
+	entry := set.entries[match]
+	if !entry.expires.IsZero() && !m.now().Before(entry.expires) {
+		return Principal{}, true, invalid("the API key %s has expired", entry.name)
+	}
+	return Principal{
+		Issuer:        "api_key",
+		Subject:       entry.name,
+		Service:       entry.endUsers,
+		Method:        MethodAPIKey,
+		RatePerMinute: entry.ratePerMinute,
+	}, true, nil
+}

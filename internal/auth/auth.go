@@ -1,0 +1,200 @@
+// Package auth tells who is calling.
+//
+// A [Method] verifies one kind of credential: [IAM] takes what Cloud Run has
+// already verified, OIDC and IAP tokens are verified against their issuers'
+// published keys ([NewOIDC]), [APIKeys] compares hashes, and [None] takes
+// everybody for one caller. An [Authenticator] holds the methods that are
+// configured to the rules that join them, and gives the one [Principal] that
+// limits, sessions and logs go by.
+//
+// Nothing here runs in the background: keys are fetched by the request that
+// needs them. No error holds any part of a credential.
+package auth
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"strconv"
+	"strings"
+)
+
+var (
+	// ErrNoCredential says that the request carries no credential that a
+	// configured method reads.
+	ErrNoCredential = errors.New("no credential")
+
+	// ErrInvalid says that a credential was sent that does not verify.
+	ErrInvalid = errors.New("invalid credential")
+
+	// ErrUnavailable says that a credential can be neither accepted nor refused,
+	// because what it must be verified against could not be fetched at all. It is
+	// the service's trouble, not the caller's.
+	ErrUnavailable = errors.New("credentials cannot be verified now")
+)
+
+// The values of [Principal.Method], as in the variable AUTH.
+const (
+	MethodIAM    = "iam"
+	MethodOIDC   = "oidc"
+	MethodAPIKey = "api_key"
+	MethodNone   = "none"
+)
+
+// A Principal is a verified caller.
+type Principal struct {
+	// Issuer vouches for Subject, which is unique with that issuer only. For an
+	// API key they are "api_key" and the key's name.
+	Issuer, Subject string
+
+	// Email is the caller's address where the issuer vouches for it, else empty.
+	Email string
+
+	// Service callers may name end users with X-End-User.
+	Service bool
+
+	// Method is how the caller was verified.
+	Method string
+
+	// RatePerMinute is the caller's own limit of calls a minute, 0 where the
+	// service's holds.
+	RatePerMinute int
+}
+
+// ID identifies the principal: equal for the same issuer and subject, different
+// for any others, and the same for good, so that it can be stored.
+func (p Principal) ID() string {
+	// The length tells where the issuer ends, whatever characters are in it.
+	return strconv.Itoa(len(p.Issuer)) + ":" + p.Issuer + ":" + p.Subject
+}
+
+// A Method verifies one kind of credential. It is safe for concurrent use.
+type Method interface {
+	// Authenticate looks for the method's credential in r's headers. It returns
+	// false when there is none, and an error that wraps [ErrInvalid] or
+	// [ErrUnavailable] when there is one that was not verified.
+	Authenticate(r *http.Request) (Principal, bool, error)
+}
+
+// The headers that carry credentials, in canonical form.
+const (
+	headerAuthorization = "Authorization"
+	headerServerless    = "X-Serverless-Authorization"
+	headerIAP           = "X-Goog-Iap-Jwt-Assertion"
+	headerAPIKey        = "X-Api-Key"
+)
+
+// An Authenticator verifies requests by several methods. It is safe for
+// concurrent use.
+type Authenticator struct {
+	methods []Method
+	iam     *IAM
+	none    *None
+	// Whether a method reads these headers.
+	readsAuthorization, readsAPIKey bool
+	// Whether Authorization may hold what is meant for IAP, which passes it on.
+	behindIAP bool
+}
+
+// New makes an authenticator of the methods, in the order of AUTH.
+func New(methods ...Method) *Authenticator {
+	a := &Authenticator{}
+	for _, m := range methods {
+		switch m := m.(type) {
+		case *None:
+			a.none = m
+			continue
+		case *IAM:
+			a.iam = m
+		case *APIKeys:
+			a.readsAPIKey = true
+		case *OIDC:
+			if m.header == headerAuthorization {
+				a.readsAuthorization = true
+			} else {
+				a.behindIAP = true
+			}
+		default:
+			a.readsAuthorization, a.readsAPIKey = true, true
+		}
+		a.methods = append(a.methods, m)
+	}
+	return a
+}
+
+// Authenticate returns who sent r.
+//
+// One credential is enough, several must all verify, and the principal is that
+// of the method listed first. A credential that does not verify makes the whole
+// request [ErrInvalid], also one in Authorization or X-API-Key that no configured
+// method can verify. Two exceptions: behind IAP, Authorization may hold what IAP
+// itself was sent; and where None is configured, a request without a credential
+// for the other methods is its. Credentials are read from headers alone.
+func (a *Authenticator) Authenticate(r *http.Request) (Principal, error) {
+	var first Principal
+	var found bool
+	var unavailable error
+	takenByIAM := a.iam != nil && a.iam.header(r) == headerAuthorization
+	for _, m := range a.methods {
+		if o, ok := m.(*OIDC); ok && takenByIAM && o.header == headerAuthorization {
+			continue // what is there is the token that Cloud Run has verified
+		}
+		p, ok, err := m.Authenticate(r)
+		switch {
+		case errors.Is(err, ErrUnavailable):
+			unavailable = err
+		case err != nil:
+			return Principal{}, err
+		case ok && !found:
+			first, found = p, true
+		}
+	}
+	if a.none == nil {
+		readsAuthorization := a.readsAuthorization || takenByIAM || a.behindIAP
+		if len(r.Header[headerAuthorization]) > 0 && !readsAuthorization {
+			return Principal{}, invalid("no configured method verifies %s", headerAuthorization)
+		}
+		if len(r.Header[headerAPIKey]) > 0 && !a.readsAPIKey {
+			return Principal{}, invalid("no configured method verifies X-API-Key")
+		}
+	}
+	switch {
+	case unavailable != nil:
+		return Principal{}, unavailable
+	case found:
+		return first, nil
+	case a.none != nil:
+		p, _, err := a.none.Authenticate(r)
+		return p, err
+	}
+	return Principal{}, ErrNoCredential
+}
+
+// Challenge is the value of WWW-Authenticate for a 401 of a service that takes
+// these methods, empty when none of them has a scheme. API keys have no
+// registered scheme and are called ApiKey.
+func Challenge(methods ...Method) string {
+	var bearer, key bool
+	for _, m := range methods {
+		switch m.(type) {
+		case *IAM, *OIDC:
+			bearer = true
+		case *APIKeys:
+			key = true
+		}
+	}
+	var challenges []string
+	if bearer {
+		challenges = append(challenges, `Bearer realm="gatehouse"`)
+	}
+	if key {
+		challenges = append(challenges, `ApiKey realm="gatehouse"`)
+	}
+	return strings.Join(challenges, ", ")
+}
+
+// invalid returns an error that wraps ErrInvalid. What it formats must not come
+// from a credential that was not verified.
+func invalid(format string, args ...any) error {
+	return fmt.Errorf("%w: %s", ErrInvalid, fmt.Sprintf(format, args...))
+}

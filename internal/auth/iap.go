@@ -1,0 +1,18 @@
+package auth
+
+import "github.com/coreos/go-oidc/v3/oidc"
+
+// IAP's tokens are as https://cloud.google.com/iap/docs/signed-headers-howto
+// tells; it publishes no discovery document.
+const (
+	iapIssuer  = "https://cloud.google.com/iap"
+	iapKeysURL = "https://www.gstatic.com/iap/verify/public_key-jwk"
+)
+
+// iapKeys says where IAP publishes its keys, unless url does.
+func iapKeys(url string) *publication {
+	if url == "" {
+		url = iapKeysURL
+	}
+	return &publication{keysURL: url, algorithms: []string{oidc.ES256}}
+}

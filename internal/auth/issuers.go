@@ -1,0 +1,128 @@
+package auth
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"net/url"
+	"slices"
+	"strings"
+
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+)
+
+// An Issuer is an issuer of tokens and what a token of it must say to be
+// accepted. Several entries may name one issuer; a token needs to satisfy one.
+type Issuer struct {
+	// URL is the issuer exactly as its tokens name it.
+	URL string
+
+	// Audiences are those of which the token must name one.
+	Audiences []string
+
+	// Claims must all hold.
+	Claims []Claim
+}
+
+// A Claim is a member that a token must have: a string, number or boolean that
+// reads as Value, or a list of strings with Value among them.
+type Claim struct{ Name, Value string }
+
+// ParseIssuers reads OIDC_ISSUERS: entries issuer|audience or
+// issuer|audience|claim=value|…, separated by commas. An entry whose audience is
+// missing or empty takes the audiences given beside the list. Issuers are https
+// addresses, or http ones on loopback where that is allowed. The error tells of
+// every entry at fault.
+func ParseIssuers(list string, audiences []string, allowLoopbackHTTP bool) ([]Issuer, error) {
+	if strings.TrimSpace(list) == "" {
+		return nil, errors.New("no issuer")
+	}
+	var issuers []Issuer
+	var errs []error
+	for i, entry := range strings.Split(list, ",") {
+		issuer, err := parseIssuer(entry, audiences, allowLoopbackHTTP)
+		if err != nil {
+			errs = append(errs, fmt.Errorf("entry %d: %w", i+1, err))
+			continue
+		}
+		issuers = append(issuers, issuer)
+	}
+	if err := errors.Join(errs...); err != nil {
+		return nil, err
+	}
+	return issuers, nil
+}
+
+func parseIssuer(entry string, audiences []string, allowLoopbackHTTP bool) (Issuer, error) {
+	fields := strings.Split(entry, "|")
+	for i := range fields {
+		fields[i] = strings.TrimSpace(fields[i])
+	}
+	issuer := Issuer{URL: fields[0]}
+	if err := checkIssuerURL(issuer.URL, allowLoopbackHTTP); err != nil {
+		return Issuer{}, err
+	}
+	switch {
+	case len(fields) > 1 && strings.Contains(fields[1], "="):
+		return Issuer{}, errors.New("a claim where the audience belongs: want issuer|audience|claim=value, or issuer||claim=value for the common audiences")
+	case len(fields) > 1 && fields[1] != "":
+		issuer.Audiences = fields[1:2:2]
+	case len(audiences) == 0 || slices.Contains(audiences, ""):
+		return Issuer{}, errors.New("no audience: want issuer|audience")
+	default:
+		issuer.Audiences = slices.Clone(audiences)
+	}
+	for _, field := range fields[min(2, len(fields)):] {
+		name, value, _ := strings.Cut(field, "=")
+		if name == "" || value == "" {
+			return Issuer{}, errors.New("a claim is not of the form name=value")
+		}
+		issuer.Claims = append(issuer.Claims, Claim{name, value})
+	}
+	return issuer, nil
+}
+
+func checkIssuerURL(issuer string, allowLoopbackHTTP bool) error {
+	u, err := url.Parse(issuer)
+	switch {
+	case err != nil || u.Host == "":
+		return errors.New("the issuer is not an https address")
+	case u.User != nil || u.RawQuery != "" || u.ForceQuery || strings.Contains(issuer, "#"):
+		return errors.New("the issuer's address has a user, query or fragment")
+	case isHTTPS(u), allowLoopbackHTTP && isLoopbackHTTP(u):
+		return nil
+	case isLoopbackHTTP(u):
+		return errors.New("the issuer is not an https address (http is for loopback in development)")
+	}
+	return errors.New("the issuer is not an https address")
+}
+
+func isHTTPS(u *url.URL) bool { return u.Scheme == "https" && u.Host != "" }
+
+func isLoopbackHTTP(u *url.URL) bool {
+	if u.Scheme != "http" {
+		return false
+	}
+	if u.Hostname() == "localhost" {
+		return true
+	}
+	ip, err := netip.ParseAddr(u.Hostname())
+	return err == nil && ip.IsLoopback()
+}
+
+// holds reports whether a token's member is what the claim asks for. A member
+// that is absent is not.
+func (c Claim) holds(member jsontext.Value) bool {
+	switch member.Kind() {
+	case '"':
+		var s string
+		return json.Unmarshal(member, &s) == nil && s == c.Value
+	case '0', 't', 'f':
+		return string(member) == c.Value
+	case '[':
+		var list []string
+		return json.Unmarshal(member, &list) == nil && slices.Contains(list, c.Value)
+	}
+	return false
+}

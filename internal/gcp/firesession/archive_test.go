@@ -1,0 +1,235 @@
+package firesession_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"cloud.google.com/go/firestore"
+
+	"example.com/gatehouse/internal/gcp/emulator"
+	"example.com/gatehouse/internal/gcp/firesession"
+	"example.com/gatehouse/session"
+	"example.com/gatehouse/session/sessiontest"
+)
+
+// long fills a session with turns of about size bytes each and gives the
+// questions.
+func long(t *testing.T, store session.Store, key session.Key, turns, size int) []string {
+	t.Helper()
+	var want []string
+	for i := range turns {
+		query := fmt.Sprintf("%d %s", i+1, strings.Repeat("x", size/2)) // the answer repeats it
+		want = append(want, query)
+		s, err := store.Load(t.Context(), key)
+		if errors.Is(err, session.ErrNotFound) {
+			s, err = session.New(key), nil
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		meta, err := session.Commit(t.Context(), store, s, sessiontest.Turn(query), nil)
+		if err != nil {
+			t.Fatalf("turn %d: %v", i+1, err)
+		}
+		if meta.Turns != i+1 {
+			t.Fatalf("turn %d got number %d", i+1, meta.Turns)
+		}
+	}
+	return want
+}
+
+// readAll reads a session's questions page by page.
+func readAll(t *testing.T, store session.Store, key session.Key, limit int) []string {
+	t.Helper()
+	var got []string
+	for after := 0; ; {
+		meta, records, err := store.Turns(t.Context(), key, after, limit)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, r := range records {
+			turn, err := r.Turn()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if after++; turn.Number != after {
+				t.Fatalf("turn %d where %d was due", turn.Number, after)
+			}
+			query, _ := turn.Texts()
+			got = append(got, query)
+		}
+		if after == meta.Turns {
+			return got
+		}
+		if len(records) == 0 {
+			t.Fatalf("no turns after %d of %d", after, meta.Turns)
+		}
+	}
+}
+
+// archives counts a session's archive documents.
+func archives(t *testing.T, client *firestore.Client, key session.Key) []*firestore.DocumentSnapshot {
+	t.Helper()
+	snapshots, err := client.Collection(firesession.Collection).Doc(key.Hash()).Collection("archive").Documents(t.Context()).GetAll()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return snapshots
+}
+
+func TestALongSessionSpillsAndStaysWhole(t *testing.T) {
+	client := emulator.Client(t)
+	store := firesession.New(client, sessiontest.TTL, sessiontest.NewClock().Now)
+	key := session.Key{Owner: session.OwnerOf("caller", ""), ID: session.NewID()}
+	const turns, size = 60, 40 << 10 // 2.4 MB of text, in JSON and base64 more
+	want := long(t, store, key, turns, size)
+	if n := len(archives(t, client, key)); n < 3 {
+		t.Errorf("%d archive documents", n)
+	}
+	for _, limit := range []int{7, 100} {
+		got := readAll(t, store, key, limit)
+		if len(got) != len(want) {
+			t.Fatalf("%d turns, want %d", len(got), len(want))
+		}
+		for i := range want {
+			if got[i] != want[i] {
+				t.Errorf("turn %d has %d bytes, want %d", i+1, len(got[i]), len(want[i]))
+			}
+		}
+	}
+	s, err := store.Load(t.Context(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if last := s.Recent[len(s.Recent)-1].Number; last != turns || s.Turns != turns {
+		t.Errorf("the document ends with turn %d of %d", last, s.Turns)
+	}
+
+	if err := store.Delete(t.Context(), key); err != nil {
+		t.Fatal(err)
+	}
+	if n := len(archives(t, client, key)); n != 0 {
+		t.Errorf("%d archive documents are left after the deletion", n)
+	}
+}
+
+func TestDeleteAllRemovesArchives(t *testing.T) {
+	client := emulator.Client(t)
+	store := firesession.New(client, sessiontest.TTL, sessiontest.NewClock().Now)
+	key := session.Key{Owner: session.OwnerOf("caller", ""), ID: session.NewID()}
+	long(t, store, key, 20, 60<<10)
+	if len(archives(t, client, key)) == 0 {
+		t.Fatal("nothing was archived")
+	}
+	if err := store.DeleteAll(t.Context(), key.Owner); err != nil {
+		t.Fatal(err)
+	}
+	if n := len(archives(t, client, key)); n != 0 {
+		t.Errorf("%d archive documents are left", n)
+	}
+}
+
+func TestTwoWritersWhoMustSpill(t *testing.T) {
+	client := emulator.Client(t)
+	store := firesession.New(client, sessiontest.TTL, sessiontest.NewClock().Now)
+	key := session.Key{Owner: session.OwnerOf("caller", ""), ID: session.NewID()}
+	errs := make(chan error)
+	const each = 12
+	for w := range 2 {
+		go func() {
+			for i := range each {
+				s, err := store.Load(t.Context(), key)
+				if errors.Is(err, session.ErrNotFound) {
+					s, err = session.New(key), nil
+				}
+				if err == nil {
+					_, err = session.Commit(t.Context(), store, s, sessiontest.Turn(fmt.Sprintf("%d/%d %s", w, i, strings.Repeat("x", 40<<10))), nil)
+				}
+				if err != nil {
+					errs <- err
+					return
+				}
+			}
+			errs <- nil
+		}()
+	}
+	for range 2 {
+		if err := <-errs; err != nil {
+			t.Fatal(err)
+		}
+	}
+	sessiontest.Interleaved(t, readAll(t, store, key, 50), 2, each)
+}
+
+func TestArchivesOutliveTheirSession(t *testing.T) {
+	client, clock := emulator.Client(t), sessiontest.NewClock()
+	store := firesession.New(client, sessiontest.TTL, clock.Now)
+	key := session.Key{Owner: session.OwnerOf("caller", ""), ID: session.NewID()}
+	long(t, store, key, 20, 60<<10)
+	for range 6 {
+		clock.Advance(sessiontest.TTL * 3 / 4)
+		s, err := store.Load(t.Context(), key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		meta, err := session.Commit(t.Context(), store, s, sessiontest.Turn("again"), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, a := range archives(t, client, key) {
+			if expires := a.Data()["expires_at"].(time.Time); expires.Before(meta.ExpiresAt) {
+				t.Errorf("an archive expires at %v, its session at %v", expires, meta.ExpiresAt)
+			}
+		}
+	}
+}
+
+func TestATurnTooLargeIsRefused(t *testing.T) {
+	store := firesession.New(emulator.Client(t), sessiontest.TTL, sessiontest.NewClock().Now)
+	key := session.Key{Owner: session.OwnerOf("caller", ""), ID: session.NewID()}
+	_, err := session.Commit(t.Context(), store, session.New(key), sessiontest.Turn(strings.Repeat("x", 400<<10)), nil)
+	if !errors.Is(err, session.ErrTooLarge) {
+		t.Errorf("error %v, want ErrTooLarge", err)
+	}
+}
+
+func TestTheLargestTurnFollowsAFullDocument(t *testing.T) {
+	store := firesession.New(emulator.Client(t), sessiontest.TTL, sessiontest.NewClock().Now)
+	key := session.Key{Owner: session.OwnerOf("caller", ""), ID: session.NewID()}
+	long(t, store, key, 13, 50<<10)
+	s, err := store.Load(t.Context(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	largest := sessiontest.Turn(strings.Repeat("x", session.MaxTurnBytes/2-1000))
+	if _, err := session.Commit(t.Context(), store, s, largest, nil); err != nil {
+		t.Fatal(err)
+	}
+	if got := readAll(t, store, key, 100); len(got) != 14 {
+		t.Errorf("%d turns", len(got))
+	}
+}
+
+func TestAStoreThatIsAwaySaysSoInTime(t *testing.T) {
+	host := emulator.Host(t) // only where there is one: the client's way to fail is what is tested
+	_ = host
+	client := emulator.Connect(t, "127.0.0.1:1", emulator.Project())
+	store := firesession.New(client, sessiontest.TTL, time.Now)
+	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+	defer cancel()
+	key := session.Key{Owner: session.OwnerOf("caller", ""), ID: session.NewID()}
+	if _, err := store.Load(ctx, key); !errors.Is(err, session.ErrUnavailable) {
+		t.Errorf("Load: %v, want ErrUnavailable", err)
+	}
+	begin := time.Now()
+	if _, err := session.Commit(ctx, store, session.New(key), sessiontest.Turn("one"), nil); !errors.Is(err, session.ErrUnavailable) {
+		t.Errorf("Commit: %v, want ErrUnavailable", err)
+	}
+	if took := time.Since(begin); took > 2*time.Second {
+		t.Errorf("Commit took %v", took)
+	}
+}

@@ -1,0 +1,134 @@
+package firesession_test
+
+import (
+	"context"
+	"strings"
+	"sync"
+	"testing"
+
+	"cloud.google.com/go/firestore/apiv1/firestorepb"
+	"google.golang.org/api/option"
+	"google.golang.org/grpc"
+
+	"example.com/gatehouse/internal/gcp/emulator"
+	"example.com/gatehouse/internal/gcp/firesession"
+	"example.com/gatehouse/session"
+	"example.com/gatehouse/session/sessiontest"
+)
+
+// A meter counts what goes over the wire to Firestore.
+type meter struct {
+	mu           sync.Mutex
+	calls        []string // the methods called, each one round trip
+	reads        int      // documents asked for
+	writes       int      // documents written
+	writtenBytes int      // of what the writes hold
+}
+
+func (m *meter) options() []option.ClientOption {
+	return []option.ClientOption{
+		option.WithGRPCDialOption(grpc.WithChainUnaryInterceptor(
+			func(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoker grpc.UnaryInvoker, opts ...grpc.CallOption) error {
+				m.count(method, req)
+				return invoker(ctx, method, req, reply, cc, opts...)
+			})),
+		option.WithGRPCDialOption(grpc.WithChainStreamInterceptor(
+			func(ctx context.Context, desc *grpc.StreamDesc, cc *grpc.ClientConn, method string, streamer grpc.Streamer, opts ...grpc.CallOption) (grpc.ClientStream, error) {
+				s, err := streamer(ctx, desc, cc, method, opts...)
+				return &meteredStream{ClientStream: s, meter: m, method: method}, err
+			})),
+	}
+}
+
+type meteredStream struct {
+	grpc.ClientStream
+	meter  *meter
+	method string
+}
+
+func (s *meteredStream) SendMsg(msg any) error {
+	s.meter.count(s.method, msg)
+	return s.ClientStream.SendMsg(msg)
+}
+
+func (m *meter) count(method string, req any) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.calls = append(m.calls, method[strings.LastIndexByte(method, '/')+1:])
+	switch r := req.(type) {
+	case *firestorepb.BatchGetDocumentsRequest:
+		m.reads += len(r.Documents)
+	case *firestorepb.CommitRequest:
+		m.writes += len(r.Writes)
+		for _, w := range r.Writes {
+			for _, value := range w.GetUpdate().GetFields() {
+				m.writtenBytes += len(value.String())
+			}
+		}
+	}
+}
+
+// take gives what was counted since the last time.
+func (m *meter) take() (trips, reads, writes, bytes int, calls []string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	trips, reads, writes, bytes, calls = len(m.calls), m.reads, m.writes, m.writtenBytes, m.calls
+	m.calls, m.reads, m.writes, m.writtenBytes = nil, 0, 0, 0
+	return
+}
+
+func TestWhatATurnCosts(t *testing.T) {
+	var m meter
+	store := firesession.New(emulator.Client(t, m.options()...), sessiontest.TTL, sessiontest.NewClock().Now)
+	key := session.Key{Owner: session.OwnerOf("caller", ""), ID: session.NewID()}
+	expect := func(what string, trips, reads, writes int) {
+		t.Helper()
+		gotTrips, gotReads, gotWrites, _, calls := m.take()
+		if gotTrips != trips || gotReads != reads || gotWrites != writes {
+			t.Errorf("%s: %d round trips, %d reads, %d writes (%v), want %d, %d, %d", what, gotTrips, gotReads, gotWrites, calls, trips, reads, writes)
+		}
+	}
+
+	if _, err := session.Commit(t.Context(), store, session.New(key), sessiontest.Turn("one"), nil); err != nil {
+		t.Fatal(err)
+	}
+	expect("a new session", 1, 0, 1)
+
+	for range 3 {
+		s, err := store.Load(t.Context(), key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := session.Commit(t.Context(), store, s, sessiontest.Turn("again"), nil); err != nil {
+			t.Fatal(err)
+		}
+		expect("a usual turn", 2, 1, 1)
+	}
+
+	if err := store.Delete(t.Context(), key); err != nil {
+		t.Fatal(err)
+	}
+	expect("a deletion", 2, 1, 1)
+}
+
+func TestATurnSendsItselfAlone(t *testing.T) {
+	var m meter
+	store := firesession.New(emulator.Client(t, m.options()...), sessiontest.TTL, sessiontest.NewClock().Now)
+	key := session.Key{Owner: session.OwnerOf("caller", ""), ID: session.NewID()}
+	s := session.New(key)
+	for i := range 20 {
+		if _, err := session.Commit(t.Context(), store, s, sessiontest.Turn(strings.Repeat("x", 5000)), nil); err != nil {
+			t.Fatal(err)
+		}
+		// The record in base64 of JSON holds the text twice, in bytes escaped for
+		// this count; the session of twenty such turns would be far more.
+		if _, _, _, bytes, _ := m.take(); bytes > 30_000 {
+			t.Fatalf("turn %d wrote %d bytes", i+1, bytes)
+		}
+		var err error
+		if s, err = store.Load(t.Context(), key); err != nil {
+			t.Fatal(err)
+		}
+		m.take()
+	}
+}
