@@ -1,0 +1,145 @@
+// Command local runs both functions on one port of this machine, through the
+// functions framework, as a laptop needs them: without a Google account and
+// without a key.
+//
+//	go run ./cmd/local
+//
+// The environment configures it as it does a deployment; see the README.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"os/signal"
+	"strconv"
+	"syscall"
+	"time"
+
+	"github.com/GoogleCloudPlatform/functions-framework-go/funcframework"
+
+	"example.com/gatehouse/internal/api"
+	"example.com/gatehouse/internal/loopback"
+	"example.com/gatehouse/internal/service"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	err := run(ctx)
+	stop()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+}
+
+// grace is how long turns in flight may take once the program is told to end.
+const grace = 8 * time.Second
+
+// run serves until ctx ends.
+func run(ctx context.Context) error {
+	s := service.New(os.LookupEnv, os.Stdout)
+	if err := s.Ready(ctx); err != nil {
+		return err
+	}
+	port, err := choosePort(s.Config.Port)
+	if err != nil {
+		return err
+	}
+	if err := funcframework.RegisterHTTPFunctionContext(ctx, "/", local(s.Local)); err != nil {
+		return fmt.Errorf("registering with the functions framework: %w", err)
+	}
+	served := make(chan error, 1)
+	go func() { served <- funcframework.StartHostPort("127.0.0.1", strconv.Itoa(port)) }()
+	address := net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
+	if err := await(ctx, address, served); err != nil {
+		return err
+	}
+	greet(s, "http://"+address)
+	select {
+	case err := <-served:
+		return err
+	case <-ctx.Done():
+	}
+	fmt.Println("\nEnding: waiting for turns in flight.")
+	ending, cancel := context.WithTimeout(context.Background(), grace)
+	defer cancel()
+	if err := s.Shutdown(ending); err != nil {
+		return fmt.Errorf("ended with turns in flight: %w", err)
+	}
+	return nil
+}
+
+// local admits only requests that name this machine as their host: a page
+// elsewhere could otherwise reach the service by an address of its own that it
+// lets point here (DNS rebinding).
+func local(next http.Handler) func(http.ResponseWriter, *http.Request) {
+	return func(w http.ResponseWriter, r *http.Request) {
+		if !loopback.HostPort(r.Host) {
+			_ = api.WriteError(w, r, &api.Error{Code: api.PermissionDenied, Message: "The local service answers only to localhost and 127.0.0.1."})
+			return
+		}
+		next.ServeHTTP(w, r)
+	}
+}
+
+// choosePort is port, if it is free, or any free one for 0.
+func choosePort(port int) (int, error) {
+	l, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
+	if errors.Is(err, syscall.EADDRINUSE) {
+		return 0, fmt.Errorf("port %d is in use by another program; choose one with PORT, for example: PORT=%d go run ./cmd/local", port, port+1)
+	}
+	if err != nil {
+		return 0, err
+	}
+	defer func() { _ = l.Close() }()
+	return l.Addr().(*net.TCPAddr).Port, nil
+}
+
+// await returns once something listens at address, or why nothing does. The
+// framework opens the port itself and does not tell when it has.
+func await(ctx context.Context, address string, served <-chan error) error {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	poll := time.NewTicker(5 * time.Millisecond)
+	defer poll.Stop()
+	for {
+		var dialer net.Dialer
+		conn, err := dialer.DialContext(ctx, "tcp", address)
+		if err == nil {
+			return conn.Close()
+		}
+		select {
+		case err := <-served:
+			return err
+		case <-ctx.Done():
+			return fmt.Errorf("the server did not start: %w", ctx.Err())
+		case <-poll.C:
+		}
+	}
+}
+
+// greet says where the service is, what it runs on, and what to try.
+func greet(s *service.Service, address string) {
+	model := s.Config.Model
+	if s.Config.Offline() {
+		model = "the offline stand-in (set GEMINI_API_KEY for Gemini)"
+	}
+	store := s.Config.SessionStore
+	if store == "memory" {
+		store = "memory (forgotten at the end)"
+	}
+	fmt.Printf(`
+Gatehouse is ready at %[1]s
+  model     %[2]s
+  sessions  %[3]s
+
+Try:
+  curl -s %[1]s/invoke -H 'Content-Type: application/json' -d '{"query": "How do I deploy to Cloud Run?"}'
+
+Ctrl-C ends it.
+`, address, model, store)
+}

@@ -1,0 +1,116 @@
+// Package api is the part of the HTTP contract that every route shares: the
+// envelope around each JSON answer, the table of errors, strict decoding of
+// request bodies, content negotiation, and the router that answers unknown
+// paths and methods in the same form.
+//
+// A handler is a func(w, r) error. What it returns is turned into the answer
+// in one place, [Routes.ServeHTTP]; an error that is not an [*Error] is a bug
+// and becomes a 500 that says nothing about itself.
+package api
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"maps"
+	"math"
+	"net/http"
+	"strconv"
+	"time"
+)
+
+// An Envelope is the form of every JSON answer.
+type Envelope struct {
+	Success   bool      `json:"success"`
+	Message   string    `json:"message"`
+	Data      any       `json:"data"`
+	Error     *Code     `json:"error"`
+	Details   []Detail  `json:"details,omitempty"`
+	RequestID string    `json:"request_id"`
+	Timestamp Timestamp `json:"timestamp"`
+}
+
+// A Timestamp is written in UTC with milliseconds, as the contract shows it.
+type Timestamp time.Time
+
+// MarshalJSON writes t as RFC 3339 with exactly three decimals.
+func (t Timestamp) MarshalJSON() ([]byte, error) {
+	return time.Time(t).UTC().AppendFormat(nil, `"2006-01-02T15:04:05.000Z"`), nil
+}
+
+// UnmarshalJSON reads what MarshalJSON writes.
+func (t *Timestamp) UnmarshalJSON(raw []byte) error {
+	return (*time.Time)(t).UnmarshalJSON(raw)
+}
+
+type requestIDKey struct{}
+
+// WithRequestID gives the request's id to everything below.
+func WithRequestID(ctx context.Context, id string) context.Context {
+	return context.WithValue(ctx, requestIDKey{}, id)
+}
+
+// RequestID is the id that [WithRequestID] gave, or "".
+func RequestID(ctx context.Context) string {
+	id, _ := ctx.Value(requestIDKey{}).(string)
+	return id
+}
+
+// Success makes the envelope of a good answer.
+func Success(ctx context.Context, message string, data any) Envelope {
+	return Envelope{
+		Success: true, Message: message, Data: data,
+		RequestID: RequestID(ctx), Timestamp: Timestamp(time.Now()),
+	}
+}
+
+// Failure makes the envelope of an error.
+func Failure(ctx context.Context, e *Error) Envelope {
+	return Envelope{
+		Message: e.message(), Error: &e.Code, Details: e.Details,
+		RequestID: RequestID(ctx), Timestamp: Timestamp(time.Now()),
+	}
+}
+
+// AsError gives the [*Error] in err's chain, or an internal one caused by err.
+func AsError(err error) *Error {
+	if e, ok := errors.AsType[*Error](err); ok {
+		return e
+	}
+	return Fail(Internal, err)
+}
+
+// WriteSuccess answers 200 with data in the envelope.
+func WriteSuccess(w http.ResponseWriter, r *http.Request, message string, data any) error {
+	return write(w, http.StatusOK, Success(r.Context(), message, data))
+}
+
+// WriteError answers with the error's status, headers and envelope.
+func WriteError(w http.ResponseWriter, r *http.Request, e *Error) error {
+	return WriteErrorData(w, r, e, nil)
+}
+
+// WriteErrorData is WriteError with data beside the error, which only /health
+// has.
+func WriteErrorData(w http.ResponseWriter, r *http.Request, e *Error, data any) error {
+	maps.Copy(w.Header(), e.Header)
+	if after := e.retryAfter(); after > 0 {
+		w.Header().Set("Retry-After", strconv.Itoa(int(math.Ceil(after.Seconds()))))
+	}
+	envelope := Failure(r.Context(), e)
+	envelope.Data = data
+	return write(w, e.Status(), envelope)
+}
+
+func write(w http.ResponseWriter, status int, envelope Envelope) error {
+	body, err := json.Marshal(envelope)
+	if err != nil {
+		return err
+	}
+	h := w.Header()
+	h.Set("Content-Type", "application/json")
+	h.Set("Content-Length", strconv.Itoa(len(body)))
+	w.WriteHeader(status)
+	_, _ = w.Write(body) // a client that has gone away is noticed by its context
+	return nil
+}

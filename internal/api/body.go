@@ -1,0 +1,255 @@
+package api
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"mime"
+	"net"
+	"net/http"
+	"os"
+	"reflect"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+
+	"example.com/gatehouse/internal/telemetry"
+)
+
+// MaxDepth is how many levels of arrays and objects a body may nest.
+const MaxDepth = 32
+
+// BodyTimeout is how long a body may take to arrive.
+const BodyTimeout = 10 * time.Second
+
+// ReadBody reads a JSON body of at most limit bytes, within timeout or
+// [BodyTimeout], whichever is shorter. Its errors are the contract's: 415, 413
+// (before the body is read when Content-Length tells), 408.
+func ReadBody(w http.ResponseWriter, r *http.Request, limit int64, timeout time.Duration) ([]byte, error) {
+	if err := checkMediaType(r); err != nil {
+		return nil, err
+	}
+	if r.ContentLength > limit {
+		w.Header().Set("Connection", "close") // what is still coming is not worth reading
+		return nil, tooLarge(limit)
+	}
+	control := http.NewResponseController(w)
+	// A server that has no deadlines (a test's recorder) is served all the same.
+	deadlines := control.SetReadDeadline(time.Now().Add(min(timeout, BodyTimeout))) == nil
+	var body bytes.Buffer
+	if r.ContentLength > 0 {
+		body.Grow(int(r.ContentLength) + bytes.MinRead)
+	}
+	_, err := body.ReadFrom(http.MaxBytesReader(w, r.Body, limit))
+	if deadlines {
+		// Back to none: the server goes on reading to notice a client that leaves.
+		_ = control.SetReadDeadline(time.Time{})
+	}
+	if err == nil {
+		return body.Bytes(), nil
+	}
+	if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
+		return nil, tooLarge(limit)
+	}
+	if netErr, ok := errors.AsType[net.Error](err); errors.Is(err, os.ErrDeadlineExceeded) || ok && netErr.Timeout() {
+		w.Header().Set("Connection", "close")
+		return nil, Fail(RequestTimeout, err)
+	}
+	if errors.Is(err, io.ErrUnexpectedEOF) || r.Context().Err() != nil {
+		return nil, Fail(ClientClosedRequest, err)
+	}
+	return nil, &Error{Code: MalformedRequest, Message: "The request's body could not be read.", Cause: err}
+}
+
+func tooLarge(limit int64) *Error {
+	return &Error{Code: RequestTooLarge, Message: fmt.Sprintf("The request's body is larger than %d bytes.", limit)}
+}
+
+func checkMediaType(r *http.Request) error {
+	for _, coding := range r.Header.Values("Content-Encoding") {
+		if !strings.EqualFold(strings.TrimSpace(coding), "identity") {
+			return Fail(UnsupportedMediaType, nil)
+		}
+	}
+	types := r.Header.Values("Content-Type")
+	if len(types) != 1 {
+		return Fail(UnsupportedMediaType, nil)
+	}
+	mediaType, params, err := mime.ParseMediaType(types[0])
+	if err != nil || mediaType != "application/json" {
+		return Fail(UnsupportedMediaType, nil)
+	}
+	if charset, ok := params["charset"]; ok && !strings.EqualFold(charset, "utf-8") {
+		return Fail(UnsupportedMediaType, nil)
+	}
+	return nil
+}
+
+// Field names are told apart by their case, as JSON does.
+func init() { huma.ValidateStrictCasing = true }
+
+// A Body decodes and checks the JSON bodies that become a T. The rules stand
+// once, in T's struct tags, in huma's vocabulary
+// (https://huma.rocks/features/request-validation/), and serve decoding,
+// checking and the OpenAPI document alike. Make it with [NewBody]; it is safe
+// for concurrent use.
+type Body[T any] struct {
+	registry huma.Registry
+	schema   *huma.Schema
+}
+
+// NewBody derives the schema of T, a struct. adjust (which may be nil) changes
+// what only configuration knows.
+func NewBody[T any](adjust func(properties map[string]*huma.Schema)) *Body[T] {
+	registry := huma.NewMapRegistry("#/components/schemas/", huma.DefaultSchemaNamer)
+	schema := huma.SchemaFromType(registry, reflect.TypeFor[T]())
+	if adjust != nil {
+		adjust(schema.Properties)
+	}
+	schema.PrecomputeMessages()
+	return &Body[T]{registry: registry, schema: schema}
+}
+
+// Decode makes a T of raw. What is not one well-formed JSON object is a 400;
+// fields that are unknown or break a rule are a 422 that names them all.
+func (b *Body[T]) Decode(raw []byte) (T, error) {
+	var value T
+	if err := checkForm(raw); err != nil {
+		return value, err
+	}
+	var parsed any
+	if err := json.Unmarshal(raw, &parsed); err != nil {
+		return value, decodeError(err)
+	}
+	if err := b.check(parsed); err != nil {
+		return value, err
+	}
+	// From what was checked, not from raw: there 1.0 is an integer, as JSON
+	// Schema has it, and here it is written as one.
+	checked, err := json.Marshal(parsed)
+	if err == nil {
+		err = json.Unmarshal(checked, &value)
+	}
+	if err != nil {
+		return value, decodeError(err)
+	}
+	return value, nil
+}
+
+// checkForm admits one JSON object (RFC 8259, and RFC 7493's ban on duplicate
+// names and broken UTF-8) of at most [MaxDepth] levels, and nothing after it.
+func checkForm(raw []byte) error {
+	d := jsontext.NewDecoder(bytes.NewBuffer(raw))
+	if kind := d.PeekKind(); kind != '{' && kind != 0 {
+		return Malformed("The body must be one JSON object.")
+	}
+	for {
+		_, err := d.ReadToken()
+		switch {
+		case errors.Is(err, io.EOF) && d.InputOffset() > 0 && d.StackDepth() == 0 && hasValue(raw):
+			return nil
+		case errors.Is(err, jsontext.ErrDuplicateName):
+			return Malformed("The body names a field twice.")
+		case err != nil:
+			return Malformed("The body is not well-formed JSON in UTF-8.")
+		case d.StackDepth() > MaxDepth:
+			return Malformed(fmt.Sprintf("The body nests more than %d levels.", MaxDepth))
+		case d.StackDepth() == 0:
+			if len(bytes.TrimLeft(raw[d.InputOffset():], " \t\r\n")) > 0 {
+				return Malformed("The body must be one JSON object, and nothing after it.")
+			}
+			return nil
+		}
+	}
+}
+
+func hasValue(raw []byte) bool { return len(bytes.TrimSpace(raw)) > 0 }
+
+// decodeError is for what well-formed JSON cannot become in Go: a number that
+// no float holds, a float where an integer is due.
+func decodeError(err error) error {
+	if semantic, ok := errors.AsType[*json.SemanticError](err); ok {
+		field := strings.ReplaceAll(strings.TrimPrefix(string(semantic.JSONPointer), "/"), "/", ".")
+		e := Invalid(fieldName(field), "has a value of the wrong type or size")
+		e.Cause = err
+		return e
+	}
+	return Malformed("The body is not well-formed JSON in UTF-8.")
+}
+
+// scratch holds what huma's validation needs for a moment.
+var scratch = sync.Pool{New: func() any {
+	return &struct {
+		path   *huma.PathBuffer
+		result huma.ValidateResult
+	}{path: huma.NewPathBuffer(make([]byte, 0, 128), 0)}
+}}
+
+func (b *Body[T]) check(parsed any) error {
+	s := scratch.Get().(*struct {
+		path   *huma.PathBuffer
+		result huma.ValidateResult
+	})
+	defer scratch.Put(s)
+	s.path.Reset()
+	s.result.Reset()
+	huma.Validate(b.registry, b.schema, s.path, huma.ModeWriteToServer, parsed, &s.result)
+	nulls := b.nulls(parsed)
+	if len(s.result.Errors) == 0 && len(nulls) == 0 {
+		return nil
+	}
+	e := Fail(ValidationFailed, nil)
+	e.Details = nulls
+	for _, err := range s.result.Errors {
+		if len(e.Details) == maxDetails {
+			break
+		}
+		detail, ok := errors.AsType[*huma.ErrorDetail](err)
+		if !ok {
+			continue
+		}
+		e.Details = append(e.Details, requiredField(Detail{Field: fieldName(detail.Location), Issue: detail.Message}))
+	}
+	return e
+}
+
+// nulls finds optional fields that are null: huma takes them for absent, the
+// contract for values of the wrong type.
+func (b *Body[T]) nulls(parsed any) []Detail {
+	object, _ := parsed.(map[string]any)
+	var details []Detail
+	for name, property := range b.schema.Properties {
+		if value, ok := object[name]; ok && value == nil && !property.Nullable && !slices.Contains(b.schema.Required, name) {
+			details = append(details, Detail{Field: name, Issue: "must not be null"})
+		}
+	}
+	slices.SortFunc(details, func(x, y Detail) int { return strings.Compare(x.Field, y.Field) })
+	return details
+}
+
+// requiredField moves the name of a missing property, which huma puts into the
+// message of the object that lacks it, to where the contract has it.
+func requiredField(d Detail) Detail {
+	const before, after = "expected required property ", " to be present"
+	if name, ok := strings.CutPrefix(d.Issue, before); ok {
+		if name, ok := strings.CutSuffix(name, after); ok {
+			if d.Field != "" {
+				name = d.Field + "." + name
+			}
+			return Detail{Field: name, Issue: "is required"}
+		}
+	}
+	return d
+}
+
+// maxDetails bounds the list in an answer, whatever a body holds.
+const maxDetails = 20
+
+// fieldName bounds a name that the client may have made up.
+func fieldName(name string) string { return telemetry.Truncate(name, 64) }

@@ -1,0 +1,146 @@
+package api
+
+import (
+	"net/http"
+	"time"
+)
+
+// A Code is the machine-readable name of an error in the envelope's "error".
+type Code string
+
+// The errors of the HTTP contract.
+const (
+	MalformedRequest        Code = "malformed_request"
+	Unauthenticated         Code = "unauthenticated"
+	PermissionDenied        Code = "permission_denied"
+	OriginNotAllowed        Code = "origin_not_allowed"
+	NotFound                Code = "not_found"
+	SessionNotFound         Code = "session_not_found"
+	MethodNotAllowed        Code = "method_not_allowed"
+	NotAcceptable           Code = "not_acceptable"
+	RequestTimeout          Code = "request_timeout"
+	IdempotencyInProgress   Code = "idempotency_in_progress"
+	SessionConflict         Code = "session_conflict"
+	RequestTooLarge         Code = "request_too_large"
+	UnsupportedMediaType    Code = "unsupported_media_type"
+	ValidationFailed        Code = "validation_failed"
+	IdempotencyMismatch     Code = "idempotency_mismatch"
+	ContentBlocked          Code = "content_blocked"
+	RateLimited             Code = "rate_limited"
+	QuotaExceeded           Code = "quota_exceeded"
+	ClientClosedRequest     Code = "client_closed_request"
+	Internal                Code = "internal"
+	ModelFailed             Code = "model_failed"
+	ModelUnavailable        Code = "model_unavailable"
+	Overloaded              Code = "overloaded"
+	SessionStoreUnavailable Code = "session_store_unavailable"
+	ShuttingDown            Code = "shutting_down"
+	NotReady                Code = "not_ready"
+	Unhealthy               Code = "unhealthy"
+	Timeout                 Code = "timeout"
+)
+
+// StatusClientClosedRequest is logged, never sent, for a client that went away
+// before its answer (nginx's convention).
+const StatusClientClosedRequest = 499
+
+// errorTable says, for each code, the HTTP status, the sentence for people, and
+// when to try again if nothing better is known (0: no Retry-After).
+var errorTable = map[Code]struct {
+	status     int
+	message    string
+	retryAfter time.Duration
+}{
+	MalformedRequest:        {http.StatusBadRequest, "The request is not well formed.", 0},
+	Unauthenticated:         {http.StatusUnauthorized, "A valid credential is needed.", 0},
+	PermissionDenied:        {http.StatusForbidden, "The caller may not do this.", 0},
+	OriginNotAllowed:        {http.StatusForbidden, "Pages of this origin may not call the service.", 0},
+	NotFound:                {http.StatusNotFound, "There is nothing at this path. GET / lists what there is.", 0},
+	SessionNotFound:         {http.StatusNotFound, "There is no such session, or it has expired. Leave session_id out to start a new one.", 0},
+	MethodNotAllowed:        {http.StatusMethodNotAllowed, "This path does not answer that method; Allow lists those it does.", 0},
+	NotAcceptable:           {http.StatusNotAcceptable, "Accept must allow application/json or text/event-stream.", 0},
+	RequestTimeout:          {http.StatusRequestTimeout, "The request's body did not arrive in time.", 0},
+	IdempotencyInProgress:   {http.StatusConflict, "A call with this Idempotency-Key is still being worked on.", time.Second},
+	SessionConflict:         {http.StatusConflict, "The session does not have that many turns. Read it and decide again.", 0},
+	RequestTooLarge:         {http.StatusRequestEntityTooLarge, "The request's body is too large.", 0},
+	UnsupportedMediaType:    {http.StatusUnsupportedMediaType, "The body must be application/json in UTF-8, not compressed.", 0},
+	ValidationFailed:        {http.StatusUnprocessableEntity, "A field breaks its rule; details says which.", 0},
+	IdempotencyMismatch:     {http.StatusUnprocessableEntity, "This Idempotency-Key was used with another request body.", 0},
+	ContentBlocked:          {http.StatusUnprocessableEntity, "The model refused to answer this. Ask in another way.", 0},
+	RateLimited:             {http.StatusTooManyRequests, "Too many calls; wait as Retry-After says.", time.Second},
+	QuotaExceeded:           {http.StatusTooManyRequests, "Today's tokens are used up; wait as Retry-After says.", time.Minute},
+	ClientClosedRequest:     {StatusClientClosedRequest, "The client went away before the answer.", 0},
+	Internal:                {http.StatusInternalServerError, "Something went wrong on our side. The request_id helps to find it.", 0},
+	ModelFailed:             {http.StatusBadGateway, "The model gave no usable answer.", 0},
+	ModelUnavailable:        {http.StatusServiceUnavailable, "The model cannot be reached right now; try again as Retry-After says.", 5 * time.Second},
+	Overloaded:              {http.StatusServiceUnavailable, "The service has as much to do as it can; try again as Retry-After says.", time.Second},
+	SessionStoreUnavailable: {http.StatusServiceUnavailable, "Sessions cannot be read or written right now; try again as Retry-After says.", 2 * time.Second},
+	ShuttingDown:            {http.StatusServiceUnavailable, "This instance is shutting down; try again.", time.Second},
+	NotReady:                {http.StatusServiceUnavailable, "The service is not set up to answer yet; GET /health/ready says why.", 5 * time.Second},
+	Unhealthy:               {http.StatusServiceUnavailable, "The service is unhealthy.", 5 * time.Second},
+	Timeout:                 {http.StatusGatewayTimeout, "The answer took longer than the service allows.", 0},
+}
+
+// A Detail names a field of the request and what is wrong with it. It never
+// holds the value that was sent.
+type Detail struct {
+	Field string `json:"field"`
+	Issue string `json:"issue"`
+}
+
+// An Error is an answer that is not a success. Its code, message and details
+// are for the client; its cause is for the log alone.
+type Error struct {
+	Code       Code
+	Message    string        // replaces the table's sentence when not empty
+	Details    []Detail      // which fields, where that helps
+	RetryAfter time.Duration // replaces the table's when not 0
+	Header     http.Header   // more headers for the answer, such as Allow
+	Cause      error         // never sent
+}
+
+// Fail makes the error named code, caused by cause (which may be nil).
+func Fail(code Code, cause error) *Error { return &Error{Code: code, Cause: cause} }
+
+// Invalid is a 422 about one field.
+func Invalid(field, issue string) *Error {
+	return &Error{Code: ValidationFailed, Details: []Detail{{field, issue}}}
+}
+
+// Malformed is a 400 whose message says what is wrong with the request's form.
+func Malformed(message string) *Error {
+	return &Error{Code: MalformedRequest, Message: message}
+}
+
+// Error is for logs: it holds the cause.
+func (e *Error) Error() string {
+	if e.Cause != nil {
+		return string(e.Code) + ": " + e.Cause.Error()
+	}
+	return string(e.Code)
+}
+
+// Unwrap gives the cause.
+func (e *Error) Unwrap() error { return e.Cause }
+
+// Status is the HTTP status of the code.
+func (e *Error) Status() int {
+	if row, ok := errorTable[e.Code]; ok {
+		return row.status
+	}
+	return http.StatusInternalServerError
+}
+
+func (e *Error) message() string {
+	if e.Message != "" {
+		return e.Message
+	}
+	return errorTable[e.Code].message
+}
+
+func (e *Error) retryAfter() time.Duration {
+	if e.RetryAfter > 0 {
+		return e.RetryAfter
+	}
+	return errorTable[e.Code].retryAfter
+}

@@ -1,0 +1,69 @@
+package api
+
+import (
+	"net/http"
+	"strconv"
+	"strings"
+)
+
+// Negotiate reads the Accept header (RFC 9110, 12.5.1). json and stream say
+// which of application/json and text/event-stream the client takes;
+// preferStream that it named the event stream and likes it better than JSON.
+// Without the header everything is welcome.
+func Negotiate(r *http.Request) (json, stream, preferStream bool) {
+	values := r.Header.Values("Accept")
+	if strings.TrimSpace(strings.Join(values, "")) == "" {
+		return true, true, false
+	}
+	jsonQ := quality{specificity: -1}
+	streamQ := quality{specificity: -1}
+	for _, value := range values {
+		for item := range strings.SplitSeq(value, ",") {
+			mediaRange, params, _ := strings.Cut(item, ";")
+			mediaRange = strings.ToLower(strings.TrimSpace(mediaRange))
+			q := weight(params)
+			jsonQ.match(mediaRange, "application", "json", q)
+			streamQ.match(mediaRange, "text", "event-stream", q)
+		}
+	}
+	named := streamQ.specificity == 2 && streamQ.q > 0
+	better := streamQ.q > jsonQ.q || streamQ.q == jsonQ.q && jsonQ.specificity < 2
+	return jsonQ.q > 0, streamQ.q > 0, named && better
+}
+
+// A quality is the weight of the most specific range that matched a type.
+type quality struct {
+	q           float64
+	specificity int // 2: type/subtype, 1: type/*, 0: */*, -1: nothing matched
+}
+
+func (c *quality) match(mediaRange, typ, subtype string, q float64) {
+	specificity := -1
+	switch mediaRange {
+	case typ + "/" + subtype:
+		specificity = 2
+	case typ + "/*":
+		specificity = 1
+	case "*/*":
+		specificity = 0
+	}
+	if specificity > c.specificity || specificity == c.specificity && specificity >= 0 && q > c.q {
+		c.q, c.specificity = q, specificity
+	}
+}
+
+// weight is the q of a media range's parameters, 1 without one, 0 when it
+// cannot be read.
+func weight(params string) float64 {
+	for p := range strings.SplitSeq(params, ";") {
+		name, value, _ := strings.Cut(strings.TrimSpace(p), "=")
+		if strings.EqualFold(strings.TrimSpace(name), "q") {
+			q, err := strconv.ParseFloat(strings.TrimSpace(value), 64)
+			if err != nil || q < 0 || q > 1 {
+				return 0
+			}
+			return q
+		}
+	}
+	return 1
+}

@@ -1,0 +1,55 @@
+package guard
+
+import (
+	"context"
+	"sync"
+)
+
+// A Gate counts the requests in flight and can be shut. The zero Gate is open.
+// It is safe for concurrent use.
+type Gate struct {
+	mu       sync.Mutex
+	inFlight int
+	shut     bool
+	empty    chan struct{} // closed when shut and nothing is in flight
+}
+
+func (g *Gate) enter() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.shut {
+		return false
+	}
+	g.inFlight++
+	return true
+}
+
+func (g *Gate) leave() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.inFlight--
+	if g.shut && g.inFlight == 0 {
+		close(g.empty)
+	}
+}
+
+// Shut lets no new request in, and waits until those in flight are answered or
+// ctx ends.
+func (g *Gate) Shut(ctx context.Context) error {
+	g.mu.Lock()
+	if !g.shut {
+		g.shut = true
+		g.empty = make(chan struct{})
+		if g.inFlight == 0 {
+			close(g.empty)
+		}
+	}
+	empty := g.empty
+	g.mu.Unlock()
+	select {
+	case <-empty:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}

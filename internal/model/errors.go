@@ -1,0 +1,155 @@
+package model
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"google.golang.org/genai"
+)
+
+// A Kind says what a failed call means to who asked.
+type Kind int
+
+const (
+	// Failed: the model answered with something unusable, or refused our request.
+	Failed Kind = iota
+	// Unavailable: the model could not be reached, or had no capacity.
+	Unavailable
+)
+
+// An Error is a call of the model that failed. What it says is for logs.
+type Error struct {
+	Kind       Kind
+	RetryAfter time.Duration // as the server asked, 0 when it did not
+	temporary  bool          // may pass: worth another attempt
+	err        error
+}
+
+func (e *Error) Error() string { return e.err.Error() }
+
+// Unwrap gives the SDK's error.
+func (e *Error) Unwrap() error { return e.err }
+
+// maxErrorText bounds what an upstream may write into our log, in bytes.
+const maxErrorText = 300
+
+// classify says what an error of the SDK's means. ctx's own end is passed on.
+func classify(ctx context.Context, err error, h *hints) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	if api, ok := errors.AsType[genai.APIError](err); ok {
+		e := &Error{Kind: Failed, err: fmt.Errorf("the model answered %d %s: %.*s", api.Code, api.Status, maxErrorText, api.Message)}
+		switch {
+		case api.Code == http.StatusRequestTimeout, api.Code == http.StatusTooManyRequests, api.Code >= 500:
+			e.Kind, e.temporary = Unavailable, true
+			e.RetryAfter = max(h.retryAfter(), retryInfo(api.Details))
+		}
+		return e
+	}
+	if why := unusable(err); why != "" {
+		return &Error{Kind: Failed, err: errors.New("the model's answer cannot be read: " + why)}
+	}
+	return &Error{Kind: Unavailable, temporary: true, err: fmt.Errorf("the connection to the model broke: %w", err)}
+}
+
+// unusable says why an answer could not be read, "" for other errors. The
+// SDK's own text is left out, because it holds the answer.
+func unusable(err error) string {
+	if errors.Is(err, errTooLarge) {
+		return errTooLarge.Error()
+	}
+	if syntax, ok := errors.AsType[*json.SyntaxError](err); ok {
+		return fmt.Sprintf("not JSON at byte %d", syntax.Offset)
+	}
+	if wrong, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
+		return fmt.Sprintf("a value of the wrong type in %.*s", maxErrorText, wrong.Field)
+	}
+	// The SDK's other errors about the form of a stream or a body have no type.
+	for _, prefix := range []string{"iterateResponseStream:", "mapToStruct:"} {
+		if strings.Contains(err.Error(), prefix) {
+			return "not in the form of a response"
+		}
+	}
+	return ""
+}
+
+// retryInfo finds google.rpc.RetryInfo among an error's details.
+func retryInfo(details []map[string]any) time.Duration {
+	for _, d := range details {
+		if d["@type"] == "type.googleapis.com/google.rpc.RetryInfo" {
+			text, _ := d["retryDelay"].(string)
+			if delay, err := time.ParseDuration(text); err == nil && delay > 0 {
+				return delay
+			}
+		}
+	}
+	return 0
+}
+
+// maxResponse bounds what is read of one answer: the SDK itself reads all there is.
+const maxResponse = 16 << 20
+
+// bounded is a transport that cuts answers off at maxResponse, and remembers
+// the Retry-After header, which the SDK's errors do not hold.
+type bounded struct{ next http.RoundTripper }
+
+func (b *bounded) RoundTrip(r *http.Request) (*http.Response, error) {
+	response, err := b.next.RoundTrip(r)
+	if err != nil {
+		return nil, err
+	}
+	if h, ok := r.Context().Value(hintsKey{}).(*hints); ok {
+		h.after = response.Header.Get("Retry-After")
+	}
+	response.Body = &limitedBody{ReadCloser: response.Body, left: maxResponse}
+	return response, nil
+}
+
+type limitedBody struct {
+	io.ReadCloser
+	left int64
+}
+
+func (b *limitedBody) Read(p []byte) (int, error) {
+	if b.left <= 0 {
+		return 0, errTooLarge
+	}
+	if int64(len(p)) > b.left {
+		p = p[:b.left]
+	}
+	n, err := b.ReadCloser.Read(p)
+	b.left -= int64(n)
+	return n, err
+}
+
+// hints are what the transport saw of a response and the SDK does not tell.
+type hints struct{ after string }
+
+type hintsKey struct{}
+
+func withHints(ctx context.Context) (context.Context, *hints) {
+	h := &hints{}
+	return context.WithValue(ctx, hintsKey{}, h), h
+}
+
+// retryAfter reads the header in both its forms (RFC 9110, 10.2.3).
+func (h *hints) retryAfter() time.Duration {
+	if h == nil || h.after == "" {
+		return 0
+	}
+	if seconds, err := strconv.Atoi(h.after); err == nil {
+		return time.Duration(max(seconds, 0)) * time.Second
+	}
+	if at, err := http.ParseTime(h.after); err == nil {
+		return max(time.Until(at), 0)
+	}
+	return 0
+}

@@ -1,0 +1,211 @@
+package model
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"google.golang.org/genai"
+
+	"example.com/gatehouse/session"
+)
+
+const (
+	maxAttempts  = 3
+	firstBackoff = 200 * time.Millisecond
+	maxBackoff   = 2 * time.Second
+)
+
+// Generate calls the model once, and again when that fails in a way that may
+// pass, within ctx's deadline. With onText it asks for a stream and passes each
+// piece of text on as it comes; once it has, nothing is tried again.
+//
+// The error is an [*Error], or ctx's own when ctx has ended. The Answer beside
+// an error holds what is known of the tokens spent.
+func (c *Client) Generate(ctx context.Context, r Request, onText func(string) error) (Answer, error) {
+	for attempt := 1; ; attempt++ {
+		answer, shown, err := c.attempt(ctx, r, onText)
+		answer.Model, answer.Attempts = r.Model, attempt
+		if err == nil || ctx.Err() != nil {
+			return answer, err
+		}
+		failure, ok := errors.AsType[*Error](err)
+		if !ok || !failure.temporary || shown || attempt == maxAttempts {
+			return answer, err
+		}
+		if wait := backoff(attempt, failure.RetryAfter); !sleep(ctx, wait) {
+			return answer, err // what is left of the time would not do
+		}
+	}
+}
+
+// backoff is how long to wait after a failed attempt: what the server asked
+// for, and full jitter over an exponential bound.
+func backoff(attempt int, asked time.Duration) time.Duration {
+	bound := min(firstBackoff<<(attempt-1), maxBackoff)
+	return asked + rand.N(bound)
+}
+
+// sleep waits for d. It is false at once when ctx would end before.
+func sleep(ctx context.Context, d time.Duration) bool {
+	if deadline, ok := ctx.Deadline(); ok && time.Until(deadline) <= d {
+		return false
+	}
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-timer.C:
+		return true
+	}
+}
+
+// attempt is one HTTP request. shown: text has been passed on.
+func (c *Client) attempt(ctx context.Context, r Request, onText func(string) error) (a Answer, shown bool, err error) {
+	ctx, hints := withHints(ctx)
+	config := r.config()
+	if onText == nil {
+		response, err := c.models.GenerateContent(ctx, r.Model, r.Contents, config)
+		if err != nil {
+			return Answer{}, false, classify(ctx, err, hints)
+		}
+		a.add(response)
+		a.Usage = usage(response.UsageMetadata)
+		return a, false, nil
+	}
+	var counts *genai.GenerateContentResponseUsageMetadata
+	for chunk, err := range c.models.GenerateContentStream(ctx, r.Model, r.Contents, config) {
+		if err != nil {
+			a.Usage = usage(counts)
+			return a, shown, classify(ctx, err, hints)
+		}
+		if chunk.UsageMetadata != nil {
+			counts = chunk.UsageMetadata // each one counts all so far
+		}
+		for _, p := range a.add(chunk) {
+			text := partText(p)
+			if text == "" {
+				continue
+			}
+			shown = true
+			if err := onText(text); err != nil {
+				a.Usage = usage(counts)
+				return a, shown, err
+			}
+		}
+	}
+	a.Usage = usage(counts)
+	if a.Finish == "" && a.Blocked == "" {
+		return a, shown, &Error{Kind: Failed, temporary: true, err: errors.New("the stream ended without a finish reason")}
+	}
+	return a, shown, nil
+}
+
+// add takes in a response or a chunk of one, and gives the parts it added.
+func (a *Answer) add(response *genai.GenerateContentResponse) []*genai.Part {
+	if f := response.PromptFeedback; f != nil && f.BlockReason != "" {
+		a.Blocked = string(f.BlockReason)
+	}
+	if len(response.Candidates) == 0 || response.Candidates[0] == nil {
+		return nil
+	}
+	candidate := response.Candidates[0]
+	if candidate.FinishReason != "" {
+		a.Finish = candidate.FinishReason
+	}
+	if candidate.Content == nil {
+		return nil
+	}
+	var parts []*genai.Part
+	for _, p := range candidate.Content.Parts {
+		if p != nil && !empty(p) {
+			parts = append(parts, p)
+		}
+	}
+	if len(parts) == 0 {
+		return nil
+	}
+	if a.Content == nil {
+		a.Content = &genai.Content{Role: genai.RoleModel}
+	}
+	a.Content.Parts = append(a.Content.Parts, parts...)
+	return parts
+}
+
+// empty reports whether p says nothing: streams end with a part of no text,
+// which the API would refuse in the next request.
+func empty(p *genai.Part) bool {
+	return p.Text == "" && len(p.ThoughtSignature) == 0 && p.FunctionCall == nil && p.FunctionResponse == nil &&
+		p.InlineData == nil && p.FileData == nil && p.ExecutableCode == nil && p.CodeExecutionResult == nil &&
+		p.ToolCall == nil && p.ToolResponse == nil
+}
+
+// usage takes the model's own counts over; none is source "estimate", to be
+// filled in by who knows the texts.
+func usage(m *genai.GenerateContentResponseUsageMetadata) session.Usage {
+	if m == nil {
+		return session.Usage{Source: session.Estimated}
+	}
+	count := func(n int32) int64 { return int64(max(n, 0)) }
+	u := session.Usage{
+		PromptTokens:     count(m.PromptTokenCount) + count(m.ToolUsePromptTokenCount),
+		CachedTokens:     count(m.CachedContentTokenCount),
+		ThoughtTokens:    count(m.ThoughtsTokenCount),
+		CompletionTokens: count(m.CandidatesTokenCount),
+		TotalTokens:      count(m.TotalTokenCount),
+		Source:           session.Counted,
+	}
+	if u.TotalTokens == 0 {
+		u.TotalTokens = u.PromptTokens + u.ThoughtTokens + u.CompletionTokens
+	}
+	return u
+}
+
+// config is r in the SDK's terms.
+func (r *Request) config() *genai.GenerateContentConfig {
+	config := &genai.GenerateContentConfig{
+		HTTPOptions:     &genai.HTTPOptions{ExtrasRequestProvider: restore},
+		Temperature:     genai.Ptr(float32(r.Temperature)),
+		MaxOutputTokens: int32(r.MaxTokens),
+		Tools:           r.Tools,
+	}
+	if r.Instruction != "" {
+		config.SystemInstruction = &genai.Content{Parts: []*genai.Part{{Text: r.Instruction}}}
+	}
+	return config
+}
+
+// restore puts back what the SDK's types leave out when it is empty: the text
+// of a part that only carries a thought signature, and the arguments of a call
+// without any. The model gave them, and gets its own contents unchanged.
+func restore(body map[string]any) map[string]any {
+	contents, _ := body["contents"].([]any)
+	for _, content := range contents {
+		c, _ := content.(map[string]any)
+		parts, _ := c["parts"].([]any)
+		for _, part := range parts {
+			p, _ := part.(map[string]any)
+			if call, ok := p["functionCall"].(map[string]any); ok && call["args"] == nil {
+				call["args"] = map[string]any{}
+			}
+			if _, signed := p["thoughtSignature"]; signed && onlySigned(p) {
+				p["text"] = ""
+			}
+		}
+	}
+	return body
+}
+
+func onlySigned(part map[string]any) bool {
+	for key := range part {
+		if key != "thoughtSignature" && key != "thought" {
+			return false
+		}
+	}
+	return true
+}
+
+var errTooLarge = fmt.Errorf("the model's answer is larger than %d bytes", maxResponse)

@@ -1,0 +1,182 @@
+// Package model asks Gemini, through google.golang.org/genai, and is the one
+// place that tries again when that fails.
+//
+// [Client.Generate] is one call of the model: it sends the contents of a
+// conversation and gives what the model added to it, as the model gave it, with
+// thoughts and signatures, so that it can be stored and sent back. The loop that
+// runs tools between such calls is not here.
+package model
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"time"
+
+	"cloud.google.com/go/auth/credentials"
+	"cloud.google.com/go/auth/httptransport"
+	"google.golang.org/genai"
+
+	"example.com/gatehouse/internal/tool"
+	"example.com/gatehouse/session"
+)
+
+// A Config says how to reach Gemini.
+type Config struct {
+	APIKey   string // of the Developer API; not used with Vertex AI
+	VertexAI bool
+	Project  string // with Vertex AI
+	Location string // with Vertex AI, "global" by default
+	BaseURL  string // instead of Google's own; a loopback address gets no credentials
+	Loopback bool   // BaseURL is one
+
+	// Transport carries the requests instead of HTTP, as the offline stand-in does.
+	Transport http.RoundTripper
+}
+
+// A Client asks Gemini. Make one for the process with [New]: it is safe for
+// concurrent use, and shares its connections.
+type Client struct {
+	models *genai.Models
+	close  func()
+}
+
+// New makes a client. It does not connect. Its errors never hold the key.
+func New(ctx context.Context, c Config) (*Client, error) {
+	base := newTransport()
+	transport := http.RoundTripper(base)
+	if c.Transport != nil {
+		transport = c.Transport
+	}
+	config := &genai.ClientConfig{
+		Backend:     genai.BackendGeminiAPI,
+		APIKey:      c.APIKey,
+		HTTPOptions: genai.HTTPOptions{BaseURL: c.BaseURL},
+	}
+	if c.VertexAI {
+		config.Backend, config.APIKey = genai.BackendVertexAI, ""
+		config.Project, config.Location = c.Project, c.Location
+		if !c.Loopback && c.Transport == nil {
+			authorized, err := authorize(ctx, base)
+			if err != nil {
+				return nil, err
+			}
+			transport = authorized
+		}
+	}
+	config.HTTPClient = &http.Client{Transport: &bounded{transport}}
+	client, err := genai.NewClient(ctx, config)
+	if err != nil {
+		// The SDK's own text prints its whole configuration, the key included.
+		return nil, errors.New("genai refused the configuration of its client: is the key, or the project and location, set?")
+	}
+	return &Client{models: client.Models, close: base.CloseIdleConnections}, nil
+}
+
+// Close gives up idle connections.
+func (c *Client) Close() { c.close() }
+
+// authorize adds Application Default Credentials to base.
+func authorize(ctx context.Context, base *http.Transport) (http.RoundTripper, error) {
+	creds, err := credentials.DetectDefault(&credentials.DetectOptions{
+		Scopes: []string{"https://www.googleapis.com/auth/cloud-platform"},
+	})
+	if err != nil {
+		return nil, fmt.Errorf("finding credentials for Vertex AI: %w", err)
+	}
+	client := &http.Client{Transport: base}
+	if err := httptransport.AddAuthorizationMiddleware(client, creds); err != nil {
+		return nil, fmt.Errorf("using credentials for Vertex AI: %w", err)
+	}
+	return client.Transport, nil
+}
+
+// newTransport is sized for many calls at once: the default keeps two idle
+// connections a host, and under load most calls would open one of their own.
+func newTransport() *http.Transport {
+	return &http.Transport{
+		Proxy:                 http.ProxyFromEnvironment,
+		DialContext:           (&net.Dialer{Timeout: 5 * time.Second, KeepAlive: 30 * time.Second}).DialContext,
+		ForceAttemptHTTP2:     true,
+		MaxIdleConns:          1024,
+		MaxIdleConnsPerHost:   1024,
+		IdleConnTimeout:       90 * time.Second,
+		TLSHandshakeTimeout:   5 * time.Second,
+		ExpectContinueTimeout: time.Second,
+	}
+}
+
+// A Request is one call of the model. Nothing in it is changed.
+type Request struct {
+	Model       string
+	Instruction string
+	Contents    []*genai.Content
+	Tools       []*genai.Tool // from [Declare]; nil when the model may call none
+	Temperature float64       // 0 to 2
+	MaxTokens   int           // of output
+}
+
+// An Answer is what the model gave for one [Request].
+type Answer struct {
+	Model    string         // that answered
+	Content  *genai.Content // as the model gave it; nil when it gave nothing
+	Finish   genai.FinishReason
+	Blocked  string // why the prompt was refused, "" when it was not
+	Usage    session.Usage
+	Attempts int
+}
+
+// Text joins the answer's text, without the thoughts.
+func (a *Answer) Text() string {
+	text := ""
+	if a.Content != nil {
+		for _, p := range a.Content.Parts {
+			text += partText(p)
+		}
+	}
+	return text
+}
+
+func partText(p *genai.Part) string {
+	if p.Thought {
+		return ""
+	}
+	return p.Text
+}
+
+// Calls lists the functions that the model wants called.
+func (a *Answer) Calls() []*genai.FunctionCall {
+	var calls []*genai.FunctionCall
+	if a.Content != nil {
+		for _, p := range a.Content.Parts {
+			if p.FunctionCall != nil {
+				calls = append(calls, p.FunctionCall)
+			}
+		}
+	}
+	return calls
+}
+
+// Declare tells the model of tools; nil without any.
+func Declare(tools []tool.Tool) []*genai.Tool {
+	if len(tools) == 0 {
+		return nil
+	}
+	var declarations []*genai.FunctionDeclaration
+	for _, t := range tools {
+		declarations = append(declarations, &genai.FunctionDeclaration{
+			Name: t.Name(), Description: t.Description(), ParametersJsonSchema: t.Schema(),
+		})
+	}
+	return []*genai.Tool{{FunctionDeclarations: declarations}}
+}
+
+// Probe asks for the model's metadata, to see that it can be reached and exists.
+func (c *Client) Probe(ctx context.Context, name string) error {
+	if _, err := c.models.Get(ctx, name, nil); err != nil {
+		return fmt.Errorf("reading the model's metadata: %w", classify(ctx, err, nil))
+	}
+	return nil
+}

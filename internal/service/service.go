@@ -1,0 +1,251 @@
+// Package service puts the parts together: from an environment to the handlers
+// of the two functions. It is the one place that knows all of them.
+//
+// What is set up wrongly is final, and said at every request but the probes.
+// What could not be fetched is tried again, with backoff, by the requests that
+// come. Nothing runs in the background: an instance has CPU only while a
+// request is open.
+package service
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"example.com/gatehouse/agent"
+	"example.com/gatehouse/config"
+	"example.com/gatehouse/health"
+	"example.com/gatehouse/internal/api"
+	"example.com/gatehouse/internal/auth"
+	"example.com/gatehouse/internal/guard"
+	"example.com/gatehouse/internal/offline"
+	"example.com/gatehouse/internal/telemetry"
+	"example.com/gatehouse/invoke"
+)
+
+// A Service is a deployment of Gatehouse in this process. It is safe for
+// concurrent use.
+type Service struct {
+	// Invoke and Health are the two functions; Local serves both on one port.
+	Invoke, Health, Local http.Handler
+
+	Config *config.Config // what could be read, when Problem is not nil
+	Log    *slog.Logger
+
+	gate    guard.Gate
+	health  *health.Health
+	problem error // the configuration's, final
+
+	parts atomic.Pointer[parts] // once they stand
+	mu    sync.Mutex            // held while building them
+	last  error                 // why the last attempt failed
+	tries int
+	retry time.Time // not before
+
+	unready handlers
+}
+
+// handlers are the functions' handlers for one state of the service.
+type handlers struct{ invoke, health, local http.Handler }
+
+// New makes a service of the environment that lookup gives, as os.LookupEnv
+// does. It connects to nothing, and never fails: a service that is set up
+// wrongly answers, and its log and /health/ready say why.
+func New(lookup func(string) (string, bool), log io.Writer) *Service {
+	s := &Service{}
+	s.Config, s.problem = config.Read(lookup)
+	if s.Config == nil {
+		s.Config = &config.Config{}
+	}
+	s.Log = telemetry.NewLogger(log, s.Config.LogLevel)
+	// What libraries write through the standard logger becomes lines of ours.
+	slog.SetDefault(s.Log)
+	if s.problem != nil {
+		s.Log.LogAttrs(context.Background(), telemetry.LevelCritical, s.problem.Error())
+	}
+	s.health = health.New(health.Config{
+		Service:      cmp.Or(s.Config.Service, "gatehouse"),
+		Revision:     s.Config.Revision,
+		Environment:  s.Config.Environment,
+		Agent:        s.newAgent().Name,
+		Model:        s.ModelName(),
+		Started:      time.Now(),
+		Problem:      s.notReady,
+		Dependencies: func() []health.Dependency { return s.parts.Load().dependencies() },
+		Details:      s.details,
+		Now:          time.Now,
+	})
+	s.unready = s.handlers((&invoke.Service{}).Routes(), nil)
+	s.Invoke = s.serve(func(h handlers) http.Handler { return h.invoke })
+	s.Health = s.serve(func(h handlers) http.Handler { return h.health })
+	s.Local = s.serve(func(h handlers) http.Handler { return h.local })
+	return s
+}
+
+// ModelName is the model that answers.
+func (s *Service) ModelName() string {
+	if s.Config.Offline() {
+		return offline.Model
+	}
+	return s.Config.Model
+}
+
+// newAgent is the user's agent, which can ask how this service is.
+func (s *Service) newAgent() agent.Agent {
+	return agent.New(func(ctx context.Context) agent.DeploymentStatus {
+		return deploymentStatus(s.health.Report(ctx), s.Config.SessionStore)
+	})
+}
+
+// serve makes a function's handler, which picks the one for the service's state.
+func (s *Service) serve(pick func(handlers) http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		p := s.parts.Load()
+		if p == nil && r.URL.Path != "/health/live" {
+			p = s.build(r.Context())
+		}
+		if p == nil {
+			pick(s.unready).ServeHTTP(w, r)
+			return
+		}
+		pick(p.handlers).ServeHTTP(w, r)
+	})
+}
+
+// buildTimeout bounds one attempt to build the service.
+const buildTimeout = 10 * time.Second
+
+// build makes the parts, unless they stand, cannot ever, or were tried a moment
+// ago. The first to come builds; those who come meanwhile wait for it.
+func (s *Service) build(ctx context.Context) *parts {
+	if s.problem != nil {
+		return nil
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if p := s.parts.Load(); p != nil {
+		return p
+	}
+	if time.Now().Before(s.retry) {
+		return nil
+	}
+	// A client that goes away does not stop what the others wait for.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), buildTimeout)
+	defer cancel()
+	p, err := s.connect(ctx)
+	if err != nil {
+		s.last = err
+		s.tries++
+		wait := min(100*time.Millisecond<<min(s.tries, 10), 10*time.Second)
+		s.retry = time.Now().Add(wait)
+		s.Log.ErrorContext(ctx, "The service could not be set up; the next request tries again.", "error", err.Error(), "attempt", s.tries)
+		return nil
+	}
+	p.handlers = s.handlers(p.invoke.Routes(), p.authenticator)
+	s.parts.Store(p)
+	return p
+}
+
+// notReady says why the service cannot answer, nil when it can.
+func (s *Service) notReady() error {
+	if s.parts.Load() != nil {
+		return nil
+	}
+	e := api.Fail(api.NotReady, nil)
+	if problems, ok := errors.AsType[config.Problems](s.problem); ok {
+		e.Message = "The service is not set up to answer: see the variables in details, and the log for what is wrong with them."
+		for _, variable := range problems.Variables() {
+			e.Details = append(e.Details, api.Detail{Field: variable, Issue: "is not set as it must be"})
+		}
+		return e
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	e.Message, e.Cause = "The service is being set up; what it needs could not all be fetched yet.", s.last
+	if unfetched, ok := errors.AsType[*fetchError](s.last); ok {
+		e.Details = append(e.Details, api.Detail{Field: unfetched.variable, Issue: "what it names could not be fetched"})
+	}
+	return e
+}
+
+// details reports whether the caller may see the details of /health.
+func (s *Service) details(ctx context.Context) bool {
+	p, ok := guard.Caller(ctx)
+	if !ok {
+		return false
+	}
+	if len(s.Config.Operators) == 0 {
+		return p.Method != auth.MethodOIDC // a person's token only when named
+	}
+	for _, name := range s.Config.Operators {
+		if name == p.Subject || p.Email != "" && name == p.Email {
+			return true
+		}
+	}
+	return p.Method == auth.MethodNone
+}
+
+// handlers make the functions' handlers: over the routes of a service that
+// stands, or (without an authenticator) answering not_ready.
+func (s *Service) handlers(routes []api.Route, authenticator *auth.Authenticator) handlers {
+	if authenticator == nil {
+		for i := range routes {
+			routes[i].Public = true
+			routes[i].Handler = func(http.ResponseWriter, *http.Request) error {
+				return api.Fail(api.NotReady, nil)
+			}
+		}
+	}
+	probes, status := s.health.ProbeRoutes(), s.health.Routes()
+	root := status[0]
+	root.Path, root.Summary = "/", "The same as GET /health."
+	return handlers{
+		invoke: s.guard(authenticator, describe(concat(routes, probes))),
+		health: s.guard(authenticator, concat([]api.Route{root}, status, probes)),
+		local:  s.guard(authenticator, describe(concat(routes, status, probes))),
+	}
+}
+
+func (s *Service) guard(authenticator *auth.Authenticator, routes []api.Route) http.Handler {
+	return guard.New(guard.Config{
+		Log: s.Log, Authenticator: authenticator, Challenge: auth.Challenge(s.methods()...),
+		Gate: &s.gate, Proxied: s.Config.Service != "", Now: time.Now,
+	}, routes)
+}
+
+func concat(lists ...[]api.Route) []api.Route {
+	var all []api.Route
+	for _, list := range lists {
+		all = append(all, list...)
+	}
+	return all
+}
+
+// Shutdown lets no new turn in, waits for those in flight until ctx ends, and
+// closes what is open.
+func (s *Service) Shutdown(ctx context.Context) error {
+	err := s.gate.Shut(ctx)
+	if p := s.parts.Load(); p != nil {
+		p.close()
+	}
+	return err
+}
+
+// Ready builds the service if need be, and says what keeps it from answering.
+func (s *Service) Ready(ctx context.Context) error {
+	if s.problem != nil {
+		return s.problem
+	}
+	if s.build(ctx) == nil {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		return s.last
+	}
+	return nil
+}

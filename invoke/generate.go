@@ -1,0 +1,233 @@
+package invoke
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"google.golang.org/genai"
+
+	"example.com/gatehouse/internal/api"
+	"example.com/gatehouse/internal/model"
+	"example.com/gatehouse/internal/price"
+	"example.com/gatehouse/session"
+)
+
+// A generation is what running the agent for one turn has come to.
+type generation struct {
+	contents  []*genai.Content  // of this turn: the question, the model's, the tools'
+	encoded   []json.RawMessage // the same, as they are stored
+	size      int               // of encoded, in bytes
+	text      strings.Builder   // of the answer: all that the model said
+	calls     []session.ToolCall
+	usage     session.Usage
+	model     string
+	finish    genai.FinishReason
+	warnings  []string
+	attempts  int
+	modelTime time.Duration
+}
+
+func newGeneration(modelName string) *generation {
+	return &generation{model: modelName, calls: []session.ToolCall{}, warnings: []string{}}
+}
+
+func (g *generation) warn(warning string) {
+	if !slices.Contains(g.warnings, warning) {
+		g.warnings = append(g.warnings, warning)
+	}
+}
+
+// add takes in a content of the turn, up to what a session can store.
+func (g *generation) add(content *genai.Content) error {
+	encoded, err := json.Marshal(content)
+	if err != nil {
+		return api.Fail(api.ModelFailed, fmt.Errorf("encoding a content: %w", err))
+	}
+	if g.size += len(encoded); g.size > maxTurnContents {
+		return api.Fail(api.ModelFailed, fmt.Errorf("the turn has more than %d bytes", maxTurnContents))
+	}
+	g.contents = append(g.contents, content)
+	g.encoded = append(g.encoded, encoded)
+	return nil
+}
+
+// maxTurnContents leaves room for what a stored turn holds beside its contents.
+const maxTurnContents = session.MaxTurnBytes - 64<<10
+
+// turn is what is stored of the generation.
+func (g *generation) turn(ctx context.Context, now time.Time) (session.Turn, error) {
+	contents, err := json.Marshal(g.encoded)
+	return session.Turn{
+		ID: session.NewID(), Contents: contents, ToolCalls: g.calls, Usage: g.usage, Model: g.model,
+		FinishReason: string(g.finish), Warnings: g.warnings, RequestID: api.RequestID(ctx), CreatedAt: now.UTC(),
+	}, err
+}
+
+// generate runs the agent: the model, the tools it calls, and the model again
+// with what they gave, until it has its answer. After the last round of tools
+// it is asked once more without any.
+func (s *Service) generate(ctx context.Context, g *generation, history []*genai.Content, req Request, out *stream) error {
+	if err := g.add(genai.NewContentFromText(req.Query, genai.RoleUser)); err != nil {
+		return err
+	}
+	for round := 0; ; round++ {
+		last := round == s.MaxToolRounds
+		if last {
+			g.warn(warnRoundsExhausted)
+		}
+		answer, err := s.ask(ctx, g, history, req, last, out)
+		if err != nil {
+			return err
+		}
+		calls := answer.Calls()
+		if last || len(calls) == 0 || !runs(answer.Finish) {
+			return s.end(g, answer, last)
+		}
+		if err := g.add(answer.Content); err != nil {
+			return err
+		}
+		results, err := s.runTools(ctx, g, calls, round, out)
+		if err != nil {
+			return err
+		}
+		if err := g.add(results); err != nil {
+			return err
+		}
+	}
+}
+
+// runs reports whether an answer that finished so may have its calls run.
+func runs(f genai.FinishReason) bool {
+	return f == genai.FinishReasonStop || f == genai.FinishReasonMaxTokens || f == genai.FinishReasonUnspecified || f == ""
+}
+
+// ask is one step of the model. A call of a function that the model itself
+// wrote badly is asked for once more, unless some of the answer is out already.
+func (s *Service) ask(ctx context.Context, g *generation, history []*genai.Content, req Request, last bool, out *stream) (model.Answer, error) {
+	r := s.request(g, history, req)
+	if last {
+		r.Tools = nil
+	}
+	for try := 1; ; try++ {
+		shown := false
+		var onText func(string) error
+		if out != nil {
+			onText = func(text string) error {
+				shown = true
+				g.text.WriteString(text)
+				return out.delta(g.model, text)
+			}
+		}
+		begin := s.Now()
+		answer, err := s.Model.Generate(ctx, r, onText)
+		g.modelTime += s.Now().Sub(begin)
+		g.count(answer, r)
+		if err != nil {
+			return answer, err
+		}
+		malformed := answer.Finish == genai.FinishReasonMalformedFunctionCall || answer.Finish == genai.FinishReasonUnexpectedToolCall
+		if malformed && (try == 2 || shown) {
+			return answer, api.Fail(api.ModelFailed, fmt.Errorf("the model ended with %s", answer.Finish))
+		}
+		if malformed {
+			continue
+		}
+		if out == nil {
+			g.text.WriteString(answer.Text())
+		}
+		return answer, nil
+	}
+}
+
+// request is what the model is asked: the agent's own settings, and what the
+// caller said instead.
+func (s *Service) request(g *generation, history []*genai.Content, req Request) model.Request {
+	r := model.Request{
+		Model:       s.ModelName,
+		Instruction: s.Agent.Instruction,
+		Contents:    append(slices.Clone(history), g.contents...),
+		Tools:       s.declarations,
+		Temperature: s.Agent.Temperature,
+		MaxTokens:   min(s.Agent.MaxTokens, s.MaxOutputTokens),
+	}
+	if req.Temperature != nil {
+		r.Temperature = *req.Temperature
+	}
+	if req.MaxTokens != nil {
+		r.MaxTokens = *req.MaxTokens
+	}
+	return r
+}
+
+// count adds the tokens of one model call, estimated where the model gave no
+// counts, and its price.
+func (g *generation) count(answer model.Answer, r model.Request) {
+	g.model = answer.Model
+	g.attempts += answer.Attempts
+	g.finish = answer.Finish
+	usage := answer.Usage
+	switch {
+	case usage.Source == "": // the call failed before there was anything to count
+		return
+	case usage.Source == session.Estimated:
+		prompt := len(r.Instruction)
+		for _, content := range r.Contents {
+			for _, part := range content.Parts {
+				prompt += len(part.Text)
+			}
+		}
+		usage.PromptTokens = int64(estimateTokens(prompt))
+		usage.CompletionTokens = int64(estimateTokens(len(answer.Text())))
+		usage.TotalTokens = usage.PromptTokens + usage.CompletionTokens
+	}
+	usage.EstimatedCostUSD = price.Estimate(answer.Model, usage)
+	g.usage = g.usage.Add(usage)
+}
+
+// end judges the model's last answer, whose finish reason says how it ended,
+// and takes it in. Calls that nobody will answer are left out: the model would
+// be refused with them in its history.
+func (s *Service) end(g *generation, answer model.Answer, last bool) error {
+	text := g.text.Len() > 0
+	if last {
+		text = answer.Text() != ""
+	}
+	switch {
+	case answer.Blocked != "" && !text:
+		return api.Fail(api.ContentBlocked, fmt.Errorf("the prompt was blocked: %s", answer.Blocked))
+	case blocks(answer.Finish) && !text:
+		return api.Fail(api.ContentBlocked, fmt.Errorf("the answer was blocked: %s", answer.Finish))
+	case answer.Finish == genai.FinishReasonMaxTokens && !last:
+		g.warn(warnTruncated)
+	case !text:
+		return api.Fail(api.ModelFailed, fmt.Errorf("the model ended with %q and no text", answer.Finish))
+	case answer.Finish == genai.FinishReasonMaxTokens || !runs(answer.Finish) || answer.Blocked != "":
+		g.warn(warnTruncated)
+	}
+	if answer.Content == nil {
+		return nil
+	}
+	content := *answer.Content
+	content.Parts = slices.DeleteFunc(slices.Clone(content.Parts), func(p *genai.Part) bool { return p.FunctionCall != nil })
+	if len(content.Parts) == 0 {
+		return nil
+	}
+	return g.add(&content)
+}
+
+// blocks reports whether f says that the answer was held back for what it says.
+func blocks(f genai.FinishReason) bool {
+	switch f {
+	case genai.FinishReasonSafety, genai.FinishReasonRecitation, genai.FinishReasonProhibitedContent,
+		genai.FinishReasonBlocklist, genai.FinishReasonSPII, genai.FinishReasonLanguage:
+		return true
+	}
+	return false
+}
+
+var errToolTimeout = errors.New("the tool took too long")

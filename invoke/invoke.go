@@ -1,0 +1,156 @@
+// Package invoke answers what callers ask the agent: one turn of a session, as
+// JSON or as an event stream, and the sessions those turns make.
+//
+// A turn reads from top to bottom in [Service.turn]: load the session, run the
+// agent, commit the session, answer. Running the agent is model, tools, model
+// again, in generate.go. Who calls and how often is settled before, by the
+// package guard.
+package invoke
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net/http"
+	"time"
+
+	"google.golang.org/genai"
+
+	"example.com/gatehouse/agent"
+	"example.com/gatehouse/internal/api"
+	"example.com/gatehouse/internal/guard"
+	"example.com/gatehouse/internal/model"
+	"example.com/gatehouse/internal/telemetry"
+	"example.com/gatehouse/internal/tool"
+	"example.com/gatehouse/session"
+)
+
+// A Config is what the service is made of and bounded by.
+type Config struct {
+	Agent           agent.Agent
+	Model           *model.Client
+	ModelName       string
+	Store           session.Store
+	Timeout         time.Duration // of a whole invocation
+	MaxBodyBytes    int64
+	MaxOutputTokens int // the most a request may ask for
+	HistoryTokens   int // of earlier turns in a prompt, estimated
+	MaxToolRounds   int
+	Log             *slog.Logger
+	Now             func() time.Time
+}
+
+// A Service answers invocations. It holds nothing of any of them, and is safe
+// for concurrent use.
+type Service struct {
+	Config
+	body         *api.Body[Request]
+	tools        map[string]tool.Tool
+	declarations []*genai.Tool
+}
+
+// New makes a service.
+func New(c Config) *Service {
+	s := &Service{
+		Config:       c,
+		body:         newBody(c.MaxOutputTokens),
+		tools:        make(map[string]tool.Tool, len(c.Agent.Tools)),
+		declarations: model.Declare(c.Agent.Tools),
+	}
+	for _, t := range c.Agent.Tools {
+		s.tools[t.Name()] = t
+	}
+	return s
+}
+
+// Routes are the routes of the function "invoke".
+func (s *Service) Routes() []api.Route {
+	return []api.Route{
+		{Method: http.MethodPost, Path: "/invoke", Handler: s.invoke, Summary: "Ask the agent: JSON, or an event stream with Accept: text/event-stream."},
+		{Method: http.MethodPost, Path: "/", Handler: s.invoke, Summary: "The same as POST /invoke."},
+		{Method: http.MethodGet, Path: "/sessions", Handler: s.listSessions, Summary: "List your sessions, the newest first."},
+		{Method: http.MethodDelete, Path: "/sessions", Handler: s.deleteSessions, Summary: "Delete all of your sessions."},
+		{Method: http.MethodGet, Path: "/sessions/{id}", Handler: s.getSession, Summary: "Read a session and its turns."},
+		{Method: http.MethodDelete, Path: "/sessions/{id}", Handler: s.deleteSession, Summary: "Delete a session."},
+	}
+}
+
+// invoke is POST /invoke.
+func (s *Service) invoke(w http.ResponseWriter, r *http.Request) error {
+	ctx, cancel := context.WithTimeout(r.Context(), s.Timeout)
+	defer cancel()
+	req, streamed, err := s.decode(w, r)
+	if err != nil {
+		return err
+	}
+	var out *stream // nil for JSON: its methods do nothing then
+	if streamed {
+		out = newStream(w, r, cancel)
+		defer out.close()
+	}
+	response, err := s.turn(ctx, guard.Owner(ctx), req, out)
+	if err != nil {
+		failure := s.failure(r, ctx, err)
+		if out.started() {
+			out.fail(failure)
+			return nil
+		}
+		return failure
+	}
+	const message = "Agent invocation successful"
+	if out != nil {
+		out.done(message, response)
+		return nil
+	}
+	return api.WriteSuccess(w, r, message, response)
+}
+
+// failure turns what ended a turn into the answer. Who ended first counts: the
+// client, then the time, then the model or the store.
+func (s *Service) failure(r *http.Request, ctx context.Context, err error) *api.Error {
+	if failure, ok := errors.AsType[*api.Error](err); ok {
+		return failure
+	}
+	if errors.Is(r.Context().Err(), context.Canceled) {
+		return api.Fail(api.ClientClosedRequest, err)
+	}
+	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		return api.Fail(api.Timeout, err)
+	}
+	if ctx.Err() != nil { // the stream gave up on a client that does not read
+		return api.Fail(api.ClientClosedRequest, err)
+	}
+	if failed, ok := errors.AsType[*model.Error](err); ok {
+		e := api.Fail(api.ModelFailed, err)
+		if failed.Kind == model.Unavailable {
+			e.Code, e.RetryAfter = api.ModelUnavailable, failed.RetryAfter
+		}
+		return e
+	}
+	return storeFailure(err)
+}
+
+// storeFailure turns a store's error into the answer.
+func storeFailure(err error) *api.Error {
+	switch {
+	case errors.Is(err, session.ErrNotFound):
+		return api.Fail(api.SessionNotFound, nil)
+	case errors.Is(err, session.ErrTurnCount):
+		return api.Fail(api.SessionConflict, err)
+	case errors.Is(err, session.ErrCursor):
+		return api.Invalid("cursor", "is not one that this list gave")
+	default:
+		return api.Fail(api.SessionStoreUnavailable, err)
+	}
+}
+
+// note puts what is known of a turn into the request's log line.
+func (s *Service) note(ctx context.Context, key session.Key, g *generation) {
+	telemetry.Note(ctx,
+		slog.String("session_id", key.Hash()),
+		slog.String("model", g.model),
+		slog.Int("attempts", g.attempts),
+		slog.Int64("tokens", g.usage.TotalTokens),
+		slog.Int64("model_ms", g.modelTime.Milliseconds()),
+	)
+}

@@ -1,0 +1,56 @@
+package invoke
+
+import (
+	"net/http"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"example.com/gatehouse/internal/api"
+)
+
+// MaxQuery is the length of a query in code points, after trimming.
+const MaxQuery = 10_000
+
+// A Request is the body of POST /invoke. Its tags are the rules it is checked
+// by.
+type Request struct {
+	Query       string   `json:"query" doc:"What to ask the agent. White space around it is dropped." example:"Which deployment options are there?"`
+	SessionID   string   `json:"session_id,omitempty" pattern:"^[A-Za-z0-9_-]{16,64}$" doc:"The session to go on with; a new one when absent."`
+	AfterTurn   *int     `json:"after_turn,omitempty" minimum:"0" doc:"How many turns the caller believes the session has. Any other number is a conflict."`
+	Temperature *float64 `json:"temperature,omitempty" minimum:"0" maximum:"2" doc:"How freely the model chooses its words; the agent's own setting when absent."`
+	MaxTokens   *int     `json:"max_tokens,omitempty" minimum:"1" doc:"How many tokens each model call may give."`
+	Stream      bool     `json:"stream,omitempty" doc:"Whether to answer with an event stream, as Accept: text/event-stream asks for too."`
+}
+
+// newBody knows the rules of a Request with the configured bound on max_tokens.
+func newBody(maxOutputTokens int) *api.Body[Request] {
+	return api.NewBody[Request](func(properties map[string]*huma.Schema) {
+		most := float64(maxOutputTokens)
+		properties["max_tokens"].Maximum = &most
+	})
+}
+
+// decode reads and checks a request, and says whether its answer is a stream.
+func (s *Service) decode(w http.ResponseWriter, r *http.Request) (req Request, stream bool, err error) {
+	raw, err := api.ReadBody(w, r, s.MaxBodyBytes, s.Timeout)
+	if err != nil {
+		return Request{}, false, err
+	}
+	req, err = s.body.Decode(raw)
+	if err != nil {
+		return Request{}, false, err
+	}
+	req.Query = strings.TrimSpace(req.Query)
+	switch n := utf8.RuneCountInString(req.Query); {
+	case n == 0:
+		return Request{}, false, api.Invalid("query", "must not be empty")
+	case n > MaxQuery:
+		return Request{}, false, api.Invalid("query", "must have at most 10000 characters")
+	case strings.ContainsRune(req.Query, 0):
+		return Request{}, false, api.Invalid("query", "must not contain NUL")
+	}
+	_, _, preferStream := api.Negotiate(r)
+	return req, req.Stream || preferStream, nil
+}

@@ -1,0 +1,188 @@
+package invoke
+
+import (
+	"context"
+	"net/http"
+	"net/url"
+	"strconv"
+	"time"
+
+	"example.com/gatehouse/internal/api"
+	"example.com/gatehouse/internal/guard"
+	"example.com/gatehouse/session"
+)
+
+const (
+	defaultPage = 20
+	maxPage     = 100
+)
+
+// sessionInfo is a session as clients see it.
+type sessionInfo struct {
+	SessionID   string    `json:"session_id"`
+	CreatedAt   time.Time `json:"created_at"`
+	UpdatedAt   time.Time `json:"updated_at"`
+	ExpiresAt   time.Time `json:"expires_at"`
+	Turns       int       `json:"turns"`
+	TotalTokens int64     `json:"total_tokens"`
+	Title       string    `json:"title"`
+}
+
+func newSessionInfo(m session.Meta) sessionInfo {
+	return sessionInfo{
+		SessionID: m.ID, CreatedAt: m.CreatedAt.UTC(), UpdatedAt: m.UpdatedAt.UTC(), ExpiresAt: m.ExpiresAt.UTC(),
+		Turns: m.Turns, TotalTokens: m.TotalTokens, Title: m.Title,
+	}
+}
+
+// turnInfo is a stored turn as clients see it.
+type turnInfo struct {
+	Turn      int                `json:"turn"`
+	Query     string             `json:"query"`
+	Response  string             `json:"response"`
+	ToolCalls []session.ToolCall `json:"tool_calls"`
+	Usage     session.Usage      `json:"usage"`
+	Model     string             `json:"model"`
+	RequestID string             `json:"request_id"`
+	CreatedAt time.Time          `json:"created_at"`
+}
+
+func newTurnInfo(t session.Turn) turnInfo {
+	query, response := t.Texts()
+	calls := t.ToolCalls
+	if calls == nil {
+		calls = []session.ToolCall{}
+	}
+	return turnInfo{
+		Turn: t.Number, Query: query, Response: response, ToolCalls: calls, Usage: t.Usage,
+		Model: t.Model, RequestID: t.RequestID, CreatedAt: t.CreatedAt.UTC(),
+	}
+}
+
+// listSessions is GET /sessions.
+func (s *Service) listSessions(w http.ResponseWriter, r *http.Request) error {
+	limit, cursor, err := page(r.URL.Query())
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), loadTimeout)
+	defer cancel()
+	list, next, err := s.Store.List(ctx, guard.Owner(ctx), limit, cursor)
+	if err != nil {
+		return s.readFailure(r, err)
+	}
+	infos := make([]sessionInfo, len(list))
+	for i, m := range list {
+		infos[i] = newSessionInfo(m)
+	}
+	return api.WriteSuccess(w, r, "Sessions, the newest first", struct {
+		Sessions   []sessionInfo `json:"sessions"`
+		NextCursor *string       `json:"next_cursor"`
+	}{infos, nullable(next)})
+}
+
+// getSession is GET /sessions/{id}.
+func (s *Service) getSession(w http.ResponseWriter, r *http.Request) error {
+	key, err := sessionKey(r)
+	if err != nil {
+		return err
+	}
+	limit, cursor, err := page(r.URL.Query())
+	if err != nil {
+		return err
+	}
+	after := 0
+	if cursor != "" {
+		if after, err = strconv.Atoi(cursor); err != nil || after < 0 {
+			return storeFailure(session.ErrCursor)
+		}
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), loadTimeout)
+	defer cancel()
+	meta, records, err := s.Store.Turns(ctx, key, after, limit)
+	if err != nil {
+		return s.readFailure(r, err)
+	}
+	turns := make([]turnInfo, len(records))
+	next := ""
+	for i, record := range records {
+		turn, err := record.Turn()
+		if err != nil {
+			return api.Fail(api.Internal, err)
+		}
+		turns[i] = newTurnInfo(turn)
+		if turn.Number < meta.Turns {
+			next = strconv.Itoa(turn.Number)
+		} else {
+			next = ""
+		}
+	}
+	return api.WriteSuccess(w, r, "The session and its turns", struct {
+		Session    sessionInfo `json:"session"`
+		Turns      []turnInfo  `json:"turns"`
+		NextCursor *string     `json:"next_cursor"`
+	}{newSessionInfo(meta), turns, nullable(next)})
+}
+
+// deleteSession is DELETE /sessions/{id}.
+func (s *Service) deleteSession(w http.ResponseWriter, r *http.Request) error {
+	key, err := sessionKey(r)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), s.Timeout)
+	defer cancel()
+	if err := s.Store.Delete(ctx, key); err != nil {
+		return s.readFailure(r, err)
+	}
+	w.WriteHeader(http.StatusNoContent)
+	return nil
+}
+
+// deleteSessions is DELETE /sessions.
+func (s *Service) deleteSessions(w http.ResponseWriter, r *http.Request) error {
+	ctx, cancel := context.WithTimeout(r.Context(), s.Timeout)
+	defer cancel()
+	if err := s.Store.DeleteAll(ctx, guard.Owner(ctx)); err != nil {
+		return s.readFailure(r, err)
+	}
+	w.WriteHeader(http.StatusNoContent)
+	return nil
+}
+
+// readFailure is failure for the routes that only use the store: a store that
+// takes too long is one that cannot be reached.
+func (s *Service) readFailure(r *http.Request, err error) error {
+	if r.Context().Err() == context.Canceled {
+		return api.Fail(api.ClientClosedRequest, err)
+	}
+	return storeFailure(err)
+}
+
+// sessionKey finds the session that the path names for its caller. What cannot
+// be an id is not found, as what is no session of the caller's.
+func sessionKey(r *http.Request) (session.Key, error) {
+	id := r.PathValue("id")
+	if !session.ValidID(id) {
+		return session.Key{}, api.Fail(api.SessionNotFound, nil)
+	}
+	return session.Key{Owner: guard.Owner(r.Context()), ID: id}, nil
+}
+
+// page reads limit and cursor.
+func page(query url.Values) (limit int, cursor string, err error) {
+	limit = defaultPage
+	if text := query.Get("limit"); query.Has("limit") {
+		if limit, err = strconv.Atoi(text); err != nil || limit < 1 || limit > maxPage {
+			return 0, "", api.Invalid("limit", "must be a whole number from 1 to 100")
+		}
+	}
+	return limit, query.Get("cursor"), nil
+}
+
+func nullable(text string) *string {
+	if text == "" {
+		return nil
+	}
+	return &text
+}

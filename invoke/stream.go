@@ -1,0 +1,183 @@
+package invoke
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"net/http"
+	"sync"
+	"time"
+
+	"google.golang.org/genai"
+
+	"example.com/gatehouse/internal/api"
+	"example.com/gatehouse/internal/telemetry"
+	"example.com/gatehouse/session"
+)
+
+const (
+	// silence is how long a stream may say nothing before a comment is sent, so
+	// that nothing on the way takes it for dead.
+	silence = 15 * time.Second
+	// writeTimeout bounds one write to a client that does not read.
+	writeTimeout = 10 * time.Second
+)
+
+// A stream writes one answer as server-sent events
+// (https://html.spec.whatwg.org/multipage/server-sent-events.html). Headers go
+// out with the first event; before that the request can still be answered
+// otherwise. A nil stream does nothing. It is safe for concurrent use.
+type stream struct {
+	w         http.ResponseWriter
+	r         *http.Request
+	control   *http.ResponseController
+	abandon   context.CancelFunc // ends the turn when the client does not read
+	sessionID string
+
+	mu    sync.Mutex
+	begun bool
+	over  bool
+	err   error       // of the first write that failed
+	idle  *time.Timer // sends a comment
+}
+
+func newStream(w http.ResponseWriter, r *http.Request, abandon context.CancelFunc) *stream {
+	return &stream{w: w, r: r, control: http.NewResponseController(w), abandon: abandon}
+}
+
+// prepare says which session the stream is about, before anything is written.
+func (st *stream) prepare(sessionID string) {
+	if st != nil {
+		st.sessionID = sessionID
+	}
+}
+
+func (st *stream) started() bool {
+	if st == nil {
+		return false
+	}
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	return st.begun
+}
+
+// delta sends a piece of the answer's text.
+func (st *stream) delta(model, text string) error {
+	return st.send(model, "delta", struct {
+		Text string `json:"text"`
+	}{text})
+}
+
+// toolCall says that the model wants a tool called.
+func (st *stream) toolCall(model, id string, call *genai.FunctionCall) error {
+	args := call.Args
+	if args == nil {
+		args = map[string]any{}
+	}
+	return st.send(model, "tool_call", struct {
+		ID   string         `json:"id"`
+		Name string         `json:"name"`
+		Args map[string]any `json:"args"`
+	}{id, call.Name, args})
+}
+
+// toolResult says that a tool is done.
+func (st *stream) toolResult(id string, call session.ToolCall) error {
+	return st.send("", "tool_result", struct {
+		ID string `json:"id"`
+		session.ToolCall
+	}{id, call})
+}
+
+// done ends the stream with the success envelope.
+func (st *stream) done(message string, response *Response) {
+	_ = st.send(response.Model, "done", api.Success(st.r.Context(), message, response))
+	st.close()
+}
+
+// fail ends the stream with the error envelope.
+func (st *stream) fail(e *api.Error) {
+	telemetry.Fail(st.r.Context(), string(e.Code), e.Cause)
+	_ = st.send("", "error", api.Failure(st.r.Context(), e))
+	st.close()
+}
+
+// close ends the stream: nothing is written after it. It must be called before
+// the handler returns.
+func (st *stream) close() {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	st.over = true
+	if st.idle != nil {
+		st.idle.Stop()
+	}
+}
+
+// send writes one event, and the event "start" before the first.
+func (st *stream) send(model, event string, data any) error {
+	if st == nil {
+		return nil
+	}
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	if st.over || st.err != nil {
+		return st.err
+	}
+	var b bytes.Buffer
+	if !st.begun {
+		h := st.w.Header()
+		h.Set("Content-Type", "text/event-stream; charset=utf-8")
+		h.Set("Cache-Control", "no-store, no-transform")
+		h.Set("X-Accel-Buffering", "no")
+		err := appendEvent(&b, "start", struct {
+			RequestID string `json:"request_id"`
+			SessionID string `json:"session_id"`
+			Model     string `json:"model"`
+		}{api.RequestID(st.r.Context()), st.sessionID, model})
+		if err != nil {
+			return err
+		}
+		st.begun = true
+		st.idle = time.AfterFunc(silence, st.comment)
+	}
+	if err := appendEvent(&b, event, data); err != nil {
+		return err
+	}
+	st.flush(b.Bytes())
+	return st.err
+}
+
+// comment keeps a silent stream alive.
+func (st *stream) comment() {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	if !st.over && st.err == nil {
+		st.flush([]byte(": still here\n\n"))
+	}
+}
+
+// flush writes b through to the client. The caller holds mu.
+func (st *stream) flush(b []byte) {
+	_ = st.control.SetWriteDeadline(time.Now().Add(writeTimeout)) // not every writer has one
+	if _, st.err = st.w.Write(b); st.err == nil {
+		st.err = st.control.Flush()
+	}
+	if st.err != nil {
+		st.abandon()
+		return
+	}
+	st.idle.Reset(silence)
+}
+
+// appendEvent writes an event. Its data is one line: JSON has no newlines of
+// its own, and escapes those in strings.
+func appendEvent(b *bytes.Buffer, event string, data any) error {
+	b.WriteString("event: ")
+	b.WriteString(event)
+	b.WriteString("\ndata: ")
+	if err := json.NewEncoder(b).Encode(data); err != nil { // ends with a newline
+		return err
+	}
+	b.WriteByte('\n')
+	return nil
+}

@@ -1,0 +1,110 @@
+package invoke
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime/debug"
+	"sync"
+	"time"
+
+	"google.golang.org/genai"
+
+	"example.com/gatehouse/internal/api"
+	"example.com/gatehouse/internal/telemetry"
+	"example.com/gatehouse/session"
+)
+
+// maxCalls bounds the calls of one round; the model is told of those beyond.
+const maxCalls = 32
+
+// maxToolError bounds what a tool's error tells the model, in bytes.
+const maxToolError = 1024
+
+// runTools runs the calls of one round side by side, and gives the content that
+// answers them in their order. What goes wrong in a tool is told to the model;
+// only the end of ctx is an error.
+func (s *Service) runTools(ctx context.Context, g *generation, calls []*genai.FunctionCall, round int, out *stream) (*genai.Content, error) {
+	parts := make([]*genai.Part, len(calls))
+	results := make([]session.ToolCall, len(calls))
+	ids := make([]string, len(calls))
+	for i, call := range calls {
+		ids[i] = call.ID
+		if ids[i] == "" { // in events only: what is stored stays as the model gave it
+			ids[i] = fmt.Sprintf("call_%d_%d", round+1, i+1)
+		}
+		if err := out.toolCall(g.model, ids[i], call); err != nil {
+			return nil, err
+		}
+	}
+	var running sync.WaitGroup
+	for i, call := range calls {
+		running.Go(func() {
+			begin := s.Now()
+			response, err := s.runTool(ctx, i, call)
+			if err != nil {
+				response = map[string]any{"error": telemetry.Truncate(err.Error(), maxToolError)}
+			}
+			results[i] = session.ToolCall{
+				Name: telemetry.Truncate(call.Name, 64), OK: err == nil, DurationMS: s.Now().Sub(begin).Milliseconds(),
+			}
+			parts[i] = &genai.Part{FunctionResponse: &genai.FunctionResponse{ID: call.ID, Name: call.Name, Response: response}}
+			_ = out.toolResult(ids[i], results[i]) // a client that has gone away ends ctx
+		})
+	}
+	running.Wait()
+	if ctx.Err() != nil {
+		return nil, context.Cause(ctx)
+	}
+	g.calls = append(g.calls, results...)
+	return &genai.Content{Role: genai.RoleUser, Parts: parts}, nil
+}
+
+// errToolFailed is all that the model hears of a tool that panicked.
+var errToolFailed = errors.New("the tool failed")
+
+// runTool runs one call. It returns at the tool's timeout or ctx's end even if
+// the tool goes on: a tool that ignores its context cannot hold the answer up.
+func (s *Service) runTool(ctx context.Context, i int, call *genai.FunctionCall) (map[string]any, error) {
+	if i >= maxCalls {
+		return nil, fmt.Errorf("not run: at most %d calls at once", maxCalls)
+	}
+	t, ok := s.tools[call.Name]
+	if !ok {
+		return nil, fmt.Errorf("there is no tool %q", telemetry.Truncate(call.Name, 64))
+	}
+	timeout := s.Agent.ToolTimeout
+	if timeout <= 0 {
+		timeout = defaultToolTimeout
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, timeout, errToolTimeout)
+	defer cancel()
+	type result struct {
+		response map[string]any
+		err      error
+	}
+	done := make(chan result, 1) // with room: nobody may be waiting any more
+	go func() {
+		defer func() {
+			if p := recover(); p != nil {
+				s.Log.ErrorContext(ctx, "A tool panicked.", "tool", t.Name(), "request_id", api.RequestID(ctx),
+					"panic", fmt.Sprint(p), "stack_trace", fmt.Sprintf("panic: %v\n%s", p, debug.Stack()))
+				done <- result{err: errToolFailed}
+			}
+		}()
+		response, err := t.Call(ctx, call.Args)
+		done <- result{response, err}
+	}()
+	select {
+	case r := <-done:
+		if r.err != nil && errors.Is(context.Cause(ctx), errToolTimeout) {
+			return nil, errToolTimeout
+		}
+		return r.response, r.err
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+}
+
+// defaultToolTimeout is for an agent that names none.
+const defaultToolTimeout = 10 * time.Second

@@ -1,0 +1,161 @@
+package invoke
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"google.golang.org/genai"
+
+	"example.com/gatehouse/internal/api"
+	"example.com/gatehouse/internal/telemetry"
+	"example.com/gatehouse/session"
+)
+
+const (
+	// loadTimeout bounds reading a session, so that a store that is away is
+	// said to be so, and not that the turn took too long.
+	loadTimeout = 5 * time.Second
+	// commitTimeout bounds storing a turn. It is its own: an answer that is
+	// there is stored whatever is left of the invocation's time.
+	commitTimeout = 5 * time.Second
+)
+
+// The warnings of a [Response].
+const (
+	warnNotSaved        = "session_not_saved"
+	warnHistoryCut      = "history_truncated"
+	warnTruncated       = "response_truncated"
+	warnRoundsExhausted = "tool_rounds_exhausted"
+)
+
+// A Response is the data of a successful invocation.
+type Response struct {
+	Response     string             `json:"response"`
+	SessionID    string             `json:"session_id"`
+	Turn         int                `json:"turn"`
+	Model        string             `json:"model"`
+	FinishReason string             `json:"finish_reason"`
+	ToolCalls    []session.ToolCall `json:"tool_calls"`
+	Usage        session.Usage      `json:"usage"`
+	Warnings     []string           `json:"warnings"`
+}
+
+// turn is one invocation: load, run, commit. What it streams goes to out.
+func (s *Service) turn(ctx context.Context, owner session.Owner, req Request, out *stream) (*Response, error) {
+	current, err := s.load(ctx, owner, req)
+	if err != nil {
+		return nil, err
+	}
+	history, cut, err := history(current, s.HistoryTokens)
+	if err != nil {
+		return nil, api.Fail(api.Internal, err)
+	}
+
+	g := newGeneration(s.ModelName)
+	if cut {
+		g.warn(warnHistoryCut)
+	}
+	out.prepare(current.Key.ID)
+	err = s.generate(ctx, g, history, req, out)
+	s.note(ctx, current.Key, g)
+	if err != nil {
+		return nil, err
+	}
+
+	turn, err := g.turn(ctx, s.Now())
+	if err != nil {
+		return nil, api.Fail(api.Internal, err)
+	}
+	number, err := s.commit(ctx, current, turn, req.AfterTurn)
+	if err != nil {
+		if !unsaved(err) {
+			return nil, err
+		}
+		// The answer is worth more than its being remembered: it goes out.
+		g.warn(warnNotSaved)
+		s.Log.ErrorContext(ctx, "A turn was answered and not saved.",
+			"error", err.Error(), "request_id", api.RequestID(ctx), "session_id", current.Key.Hash())
+	}
+	return &Response{
+		Response: g.text.String(), SessionID: current.Key.ID, Turn: number, Model: g.model,
+		FinishReason: string(g.finish), ToolCalls: g.calls, Usage: g.usage, Warnings: g.warnings,
+	}, nil
+}
+
+// load reads the session that req names, or begins a new one without a read.
+func (s *Service) load(ctx context.Context, owner session.Owner, req Request) (*session.Session, error) {
+	current := session.New(session.Key{Owner: owner, ID: req.SessionID})
+	if req.SessionID == "" {
+		current = session.New(session.Key{Owner: owner, ID: session.NewID()})
+	} else {
+		begin := s.Now()
+		loading, cancel := context.WithTimeout(ctx, loadTimeout)
+		defer cancel()
+		loaded, err := s.Store.Load(loading, current.Key)
+		telemetry.Note(ctx, slog.Int64("load_ms", s.Now().Sub(begin).Milliseconds()))
+		if err != nil {
+			return nil, err
+		}
+		current = loaded
+	}
+	if req.AfterTurn != nil && *req.AfterTurn != current.Turns {
+		return nil, fmt.Errorf("%w: %d, not %d", session.ErrTurnCount, current.Turns, *req.AfterTurn)
+	}
+	return current, nil
+}
+
+// commit stores the turn and gives its number, also when it could not be
+// stored. It goes on when the client has gone away.
+func (s *Service) commit(ctx context.Context, current *session.Session, turn session.Turn, afterTurn *int) (int, error) {
+	begin := s.Now()
+	committing, cancel := context.WithTimeout(context.WithoutCancel(ctx), commitTimeout)
+	defer cancel()
+	meta, err := session.Commit(committing, s.Store, current, turn, afterTurn)
+	if err != nil {
+		meta.Turns = current.Turns + 1
+	}
+	telemetry.Note(ctx, slog.Int("turn", meta.Turns), slog.Int64("store_ms", s.Now().Sub(begin).Milliseconds()))
+	return meta.Turns, err
+}
+
+// unsaved reports whether err means that the store failed, rather than that
+// the session is no longer what the caller takes it for.
+func unsaved(err error) bool {
+	return !errors.Is(err, session.ErrNotFound) && !errors.Is(err, session.ErrTurnCount)
+}
+
+// history gives the contents of the newest turns that fit into tokens, whole
+// turns only, and whether earlier ones were left out. A token is taken for four
+// bytes of what is stored.
+func history(s *session.Session, tokens int) (contents []*genai.Content, cut bool, err error) {
+	left := tokens
+	first := len(s.Recent)
+	for first > 0 {
+		cost := estimateTokens(len(s.Recent[first-1].Data))
+		if cost > left {
+			break
+		}
+		left -= cost
+		first--
+	}
+	for _, record := range s.Recent[first:] {
+		turn, err := record.Turn()
+		if err != nil {
+			return nil, false, err
+		}
+		var some []*genai.Content
+		if err := json.Unmarshal(turn.Contents, &some); err != nil {
+			return nil, false, fmt.Errorf("decoding the contents of turn %d: %w", record.Number, err)
+		}
+		contents = append(contents, some...)
+	}
+	return contents, len(s.Recent)-first < s.Turns, nil
+}
+
+// estimateTokens is about how many tokens text of so many bytes has: four
+// bytes each, in English and in most scripts of several bytes a character.
+func estimateTokens(bytes int) int { return (bytes + 3) / 4 }
