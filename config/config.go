@@ -36,6 +36,7 @@ type Config struct {
 
 	SessionStore      string // "memory" or "firestore"
 	FirestoreDatabase string
+	FirestoreEmulator string // FIRESTORE_EMULATOR_HOST; "" for the real service
 	SessionTTL        time.Duration
 
 	RequestTimeout  time.Duration

@@ -52,6 +52,7 @@ type variables struct {
 
 	SessionStore      string `env:"SESSION_STORE"`
 	FirestoreDatabase string `env:"FIRESTORE_DATABASE, default=(default)"`
+	FirestoreEmulator string `env:"FIRESTORE_EMULATOR_HOST"`
 	SessionTTL        string `env:"SESSION_TTL, default=720h"`
 
 	RequestTimeout  string `env:"REQUEST_TIMEOUT, default=30s"`
@@ -95,7 +96,7 @@ func Read(lookup func(string) (string, bool)) (*Config, error) {
 		SecretManager: v.SecretManager, LoggingEndpoint: v.Logging,
 		Model: v.Model, ModelFallbacks: list(v.ModelFallbacks),
 		OIDCIssuers: v.OIDCIssuers, OIDCAudiences: list(v.OIDCAudiences), Operators: list(v.Operators),
-		FirestoreDatabase: v.FirestoreDatabase, AuditLog: v.AuditLog,
+		FirestoreDatabase: v.FirestoreDatabase, FirestoreEmulator: v.FirestoreEmulator, AuditLog: v.AuditLog,
 		AllowedOriginsSecret: v.AllowedOriginsSecret, APIKeysSecret: v.APIKeysSecret, APIKeys: Secret(v.APIKeys),
 
 		Port:            int(r.integer("PORT", v.Port, 0, 65535)),

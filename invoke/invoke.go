@@ -45,6 +45,7 @@ type Config struct {
 type Service struct {
 	Config
 	body         *api.Body[Request]
+	feedback     *api.Body[Feedback]
 	tools        map[string]tool.Tool
 	declarations []*genai.Tool
 }
@@ -54,6 +55,7 @@ func New(c Config) *Service {
 	s := &Service{
 		Config:       c,
 		body:         newBody(c.MaxOutputTokens),
+		feedback:     api.NewBody[Feedback](nil),
 		tools:        make(map[string]tool.Tool, len(c.Agent.Tools)),
 		declarations: model.Declare(c.Agent.Tools),
 	}
@@ -72,6 +74,7 @@ func (s *Service) Routes() []api.Route {
 		{Method: http.MethodDelete, Path: "/sessions", Handler: s.deleteSessions, Summary: "Delete all of your sessions."},
 		{Method: http.MethodGet, Path: "/sessions/{id}", Handler: s.getSession, Summary: "Read a session and its turns."},
 		{Method: http.MethodDelete, Path: "/sessions/{id}", Handler: s.deleteSession, Summary: "Delete a session."},
+		{Method: http.MethodPut, Path: "/sessions/{id}/turns/{turn}/feedback", Handler: s.putFeedback, Summary: "Keep an opinion on a turn."},
 	}
 }
 
@@ -101,6 +104,9 @@ func (s *Service) invoke(w http.ResponseWriter, r *http.Request) error {
 	if out != nil {
 		out.done(message, response)
 		return nil
+	}
+	if response.replayed {
+		w.Header().Set(headerReplayed, "true")
 	}
 	return api.WriteSuccess(w, r, message, response)
 }
@@ -137,6 +143,16 @@ func storeFailure(err error) *api.Error {
 		return api.Fail(api.SessionNotFound, nil)
 	case errors.Is(err, session.ErrTurnCount):
 		return api.Fail(api.SessionConflict, err)
+	case errors.Is(err, session.ErrInProgress):
+		e := api.Fail(api.IdempotencyInProgress, err)
+		if held, ok := errors.AsType[*session.InProgressError](err); ok {
+			e.RetryAfter = held.Left
+		}
+		return e
+	case errors.Is(err, session.ErrTakenOver):
+		return api.Fail(api.IdempotencyInProgress, err)
+	case errors.Is(err, session.ErrKeyMismatch):
+		return api.Fail(api.IdempotencyMismatch, nil)
 	case errors.Is(err, session.ErrCursor):
 		return api.Invalid("cursor", "is not one that this list gave")
 	default:

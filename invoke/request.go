@@ -22,6 +22,8 @@ type Request struct {
 	Temperature *float64 `json:"temperature,omitempty" minimum:"0" maximum:"2" doc:"How freely the model chooses its words; the agent's own setting when absent."`
 	MaxTokens   *int     `json:"max_tokens,omitempty" minimum:"1" doc:"How many tokens each model call may give."`
 	Stream      bool     `json:"stream,omitempty" doc:"Whether to answer with an event stream, as Accept: text/event-stream asks for too."`
+
+	key string // Idempotency-Key
 }
 
 // newBody knows the rules of a Request with the configured bound on max_tokens.
@@ -50,6 +52,9 @@ func (s *Service) decode(w http.ResponseWriter, r *http.Request) (req Request, s
 		return Request{}, false, api.Invalid("query", "must have at most 10000 characters")
 	case strings.ContainsRune(req.Query, 0):
 		return Request{}, false, api.Invalid("query", "must not contain NUL")
+	}
+	if req.key, err = idempotencyKey(r); err != nil {
+		return Request{}, false, err
 	}
 	_, _, preferStream := api.Negotiate(r)
 	return req, req.Stream || preferStream, nil

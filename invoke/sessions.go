@@ -65,7 +65,7 @@ func (s *Service) listSessions(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(r.Context(), loadTimeout)
+	ctx, cancel := context.WithTimeout(r.Context(), storeTimeout)
 	defer cancel()
 	list, next, err := s.Store.List(ctx, guard.Owner(ctx), limit, cursor)
 	if err != nil {
@@ -97,7 +97,7 @@ func (s *Service) getSession(w http.ResponseWriter, r *http.Request) error {
 			return storeFailure(session.ErrCursor)
 		}
 	}
-	ctx, cancel := context.WithTimeout(r.Context(), loadTimeout)
+	ctx, cancel := context.WithTimeout(r.Context(), storeTimeout)
 	defer cancel()
 	meta, records, err := s.Store.Turns(ctx, key, after, limit)
 	if err != nil {
@@ -130,7 +130,7 @@ func (s *Service) deleteSession(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(r.Context(), s.Timeout)
+	ctx, cancel := context.WithTimeout(r.Context(), storeTimeout)
 	defer cancel()
 	if err := s.Store.Delete(ctx, key); err != nil {
 		return s.readFailure(r, err)

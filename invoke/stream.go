@@ -52,6 +52,13 @@ func (st *stream) prepare(sessionID string) {
 	}
 }
 
+// replays says, before anything is written, that the answer is an earlier one's.
+func (st *stream) replays() {
+	if st != nil {
+		st.w.Header().Set(headerReplayed, "true")
+	}
+}
+
 func (st *stream) started() bool {
 	if st == nil {
 		return false

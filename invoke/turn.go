@@ -16,9 +16,9 @@ import (
 )
 
 const (
-	// loadTimeout bounds reading a session, so that a store that is away is
+	// storeTimeout bounds a call of the store but a commit, so that a store that is away is
 	// said to be so, and not that the turn took too long.
-	loadTimeout = 5 * time.Second
+	storeTimeout = 5 * time.Second
 	// commitTimeout bounds storing a turn. It is its own: an answer that is
 	// there is stored whatever is left of the invocation's time.
 	commitTimeout = 5 * time.Second
@@ -42,13 +42,28 @@ type Response struct {
 	ToolCalls    []session.ToolCall `json:"tool_calls"`
 	Usage        session.Usage      `json:"usage"`
 	Warnings     []string           `json:"warnings"`
+
+	replayed bool // of an earlier call with the same key
 }
 
 // turn is one invocation: load, run, commit. What it streams goes to out.
-func (s *Service) turn(ctx context.Context, owner session.Owner, req Request, out *stream) (*Response, error) {
-	current, err := s.load(ctx, owner, req)
+func (s *Service) turn(ctx context.Context, owner session.Owner, req Request, out *stream) (_ *Response, err error) {
+	opened, err := s.load(ctx, owner, req)
 	if err != nil {
 		return nil, err
+	}
+	current := opened.Session
+	out.prepare(current.Key.ID)
+	if opened.Replay != nil {
+		return s.replay(opened, out)
+	}
+	if opened.Claim != nil {
+		defer func() {
+			// With the store away the key is not given back either: it lapses.
+			if err != nil && !errors.Is(err, session.ErrUnavailable) {
+				s.release(ctx, opened)
+			}
+		}()
 	}
 	history, cut, err := history(current, s.HistoryTokens)
 	if err != nil {
@@ -59,7 +74,6 @@ func (s *Service) turn(ctx context.Context, owner session.Owner, req Request, ou
 	if cut {
 		g.warn(warnHistoryCut)
 	}
-	out.prepare(current.Key.ID)
 	err = s.generate(ctx, g, history, req, out)
 	s.note(ctx, current.Key, g)
 	if err != nil {
@@ -70,9 +84,12 @@ func (s *Service) turn(ctx context.Context, owner session.Owner, req Request, ou
 	if err != nil {
 		return nil, api.Fail(api.Internal, err)
 	}
-	number, err := s.commit(ctx, current, turn, req.AfterTurn)
+	number, err := s.commit(ctx, opened, turn, req.AfterTurn)
+	if errors.Is(err, session.ErrTakenOver) {
+		return s.overtaken(ctx, owner, req, out)
+	}
 	if err != nil {
-		if !unsaved(err) {
+		if opened.Claim != nil || !unsaved(err) {
 			return nil, err
 		}
 		// The answer is worth more than its being remembered: it goes out.
@@ -87,36 +104,43 @@ func (s *Service) turn(ctx context.Context, owner session.Owner, req Request, ou
 }
 
 // load reads the session that req names, or begins a new one without a read.
-func (s *Service) load(ctx context.Context, owner session.Owner, req Request) (*session.Session, error) {
+// With an idempotency key it takes hold of the key, or finds what came of it.
+func (s *Service) load(ctx context.Context, owner session.Owner, req Request) (*session.Opened, error) {
+	begin := s.Now()
+	defer func() { telemetry.Note(ctx, slog.Int64("load_ms", s.Now().Sub(begin).Milliseconds())) }()
+	loading, cancel := context.WithTimeout(ctx, storeTimeout)
+	defer cancel()
+	if req.key != "" {
+		return session.Open(loading, s.Store, owner, req.SessionID, s.idempotency(req), req.AfterTurn, s.Now)
+	}
 	current := session.New(session.Key{Owner: owner, ID: req.SessionID})
 	if req.SessionID == "" {
 		current = session.New(session.Key{Owner: owner, ID: session.NewID()})
 	} else {
-		begin := s.Now()
-		loading, cancel := context.WithTimeout(ctx, loadTimeout)
-		defer cancel()
 		loaded, err := s.Store.Load(loading, current.Key)
-		telemetry.Note(ctx, slog.Int64("load_ms", s.Now().Sub(begin).Milliseconds()))
 		if err != nil {
 			return nil, err
+		}
+		if !loaded.Exists() {
+			return nil, session.ErrNotFound
 		}
 		current = loaded
 	}
 	if req.AfterTurn != nil && *req.AfterTurn != current.Turns {
 		return nil, fmt.Errorf("%w: %d, not %d", session.ErrTurnCount, current.Turns, *req.AfterTurn)
 	}
-	return current, nil
+	return &session.Opened{Session: current}, nil
 }
 
 // commit stores the turn and gives its number, also when it could not be
 // stored. It goes on when the client has gone away.
-func (s *Service) commit(ctx context.Context, current *session.Session, turn session.Turn, afterTurn *int) (int, error) {
+func (s *Service) commit(ctx context.Context, opened *session.Opened, turn session.Turn, afterTurn *int) (int, error) {
 	begin := s.Now()
 	committing, cancel := context.WithTimeout(context.WithoutCancel(ctx), commitTimeout)
 	defer cancel()
-	meta, err := session.Commit(committing, s.Store, current, turn, afterTurn)
+	meta, err := session.Commit(committing, s.Store, opened.Session, turn, session.Conditions{AfterTurn: afterTurn, Claim: opened.Claim})
 	if err != nil {
-		meta.Turns = current.Turns + 1
+		meta.Turns = opened.Session.Turns + 1
 	}
 	telemetry.Note(ctx, slog.Int("turn", meta.Turns), slog.Int64("store_ms", s.Now().Sub(begin).Milliseconds()))
 	return meta.Turns, err

@@ -32,8 +32,8 @@ type Memory struct {
 }
 
 type memorySession struct {
-	meta     Meta
-	records  []Record // only ever appended to: what was loaded shares it
+	state    Session // Recent is only ever appended to: what was loaded shares it
+	feedback map[int]Feedback
 	bytes    int64
 	revision uint64
 }
@@ -44,8 +44,11 @@ const MemoryLimit = 64 << 20
 // maxMemorySessions bounds the number of sessions, whatever their size.
 const maxMemorySessions = 100_000
 
-// sessionOverhead is about what an empty session costs beside its turns.
-const sessionOverhead = 512
+// What an empty session and an idempotency key cost, about, in bytes.
+const (
+	sessionOverhead = 512
+	keyOverhead     = 256
+)
 
 // NewMemory makes an empty store that keeps a session for ttl after its last
 // turn and at most limit bytes in all. now is the clock.
@@ -61,7 +64,7 @@ func NewMemory(ttl time.Duration, limit int64, now func() time.Time, log *slog.L
 // get finds what is there and has not expired. The caller holds mu.
 func (m *Memory) get(key Key) (*memorySession, error) {
 	s, ok := m.sessions.Get(key)
-	if !ok || !m.now().Before(s.meta.ExpiresAt) {
+	if !ok || !m.now().Before(s.state.ExpiresAt) {
 		return nil, ErrNotFound
 	}
 	return s, nil
@@ -78,50 +81,76 @@ func (m *Memory) Load(ctx context.Context, key Key) (*Session, error) {
 	if err != nil {
 		return nil, fmt.Errorf("loading a session: %w", err)
 	}
-	return &Session{Meta: s.meta, Key: key, Recent: slices.Clip(s.records), Revision: s.revision}, nil
+	return s.snapshot(), nil
 }
 
-// Append implements [Store].
-func (m *Memory) Append(ctx context.Context, base *Session, t Turn) (Meta, error) {
+// snapshot is what a caller may hold while the session goes on.
+func (s *memorySession) snapshot() *Session {
+	state := s.state
+	state.Recent = slices.Clip(state.Recent)
+	state.Revision = s.revision
+	return &state
+}
+
+// Apply implements [Store].
+func (m *Memory) Apply(ctx context.Context, base *Session, c Change) (*Session, error) {
 	if err := ctx.Err(); err != nil {
-		return Meta{}, fmt.Errorf("appending a turn: %w", err)
-	}
-	record, err := t.Record(base.Turns + 1)
-	if err != nil {
-		return Meta{}, err
+		return nil, fmt.Errorf("changing a session: %w", err)
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	stored, err := m.get(base.Key)
 	switch {
 	case base.Revision == nil && err == nil:
-		return Meta{}, fmt.Errorf("starting a session: %w", ErrChanged)
+		return nil, fmt.Errorf("starting a session: %w", ErrChanged)
 	case base.Revision == nil:
 		m.remove(base.Key) // an expired one of the same name
-		stored = &memorySession{bytes: sessionOverhead}
+		stored = &memorySession{}
 	case err != nil:
-		return Meta{}, fmt.Errorf("appending a turn: %w", err)
+		return nil, fmt.Errorf("changing a session: %w", err)
 	case base.Revision != stored.revision:
-		return Meta{}, fmt.Errorf("appending a turn: %w", ErrChanged)
+		return nil, fmt.Errorf("changing a session: %w", ErrChanged)
 	}
-	more := int64(len(record.Data))
-	if stored.bytes+more > m.limit {
-		return Meta{}, fmt.Errorf("appending a turn: %w", ErrTooLarge)
+	if c.Remove {
+		m.remove(base.Key)
+		return New(base.Key), nil
 	}
-	if base.Revision == nil {
-		more += stored.bytes
+	next := &memorySession{state: *base, feedback: stored.feedback}
+	next.state.Meta = base.Next(c.Turn, m.now(), m.ttl)
+	if c.Turn != nil {
+		record, err := c.Turn.Record(next.state.Turns)
+		if err != nil {
+			return nil, err
+		}
+		next.state.Recent = append(stored.state.Recent, record)
 	}
-	m.makeRoom(base.Key, more)
+	next.state.Keys = base.KeysAfter(c)
+	if err := m.put(base.Key, next); err != nil {
+		return nil, err
+	}
+	return next.snapshot(), nil
+}
+
+// put stores next in the place of what is there, making room for it. The
+// caller holds mu.
+func (m *Memory) put(key Key, next *memorySession) error {
+	next.bytes = sessionOverhead + int64(len(next.state.Keys))*keyOverhead
+	for _, record := range next.state.Recent {
+		next.bytes += int64(len(record.Data))
+	}
+	if next.bytes > m.limit {
+		return fmt.Errorf("storing a session: %w", ErrTooLarge)
+	}
+	more := next.bytes
+	if old, ok := m.sessions.Peek(key); ok {
+		more -= old.bytes
+	}
+	m.makeRoom(key, more)
 	m.revision++
-	next := &memorySession{
-		meta:     base.Next(t, m.now(), m.ttl),
-		records:  append(stored.records, record),
-		bytes:    stored.bytes + int64(len(record.Data)),
-		revision: m.revision,
-	}
+	next.revision = m.revision
 	m.bytes += more
-	m.sessions.Add(base.Key, next)
-	return next.meta, nil
+	m.sessions.Add(key, next)
+	return nil
 }
 
 // makeRoom forgets the sessions that were used least recently, other than keep,
@@ -156,8 +185,8 @@ func (m *Memory) List(ctx context.Context, owner Owner, limit int, cursor string
 	m.mu.Lock()
 	var all []Meta
 	for _, key := range m.sessions.Keys() {
-		if s, ok := m.sessions.Peek(key); ok && key.Owner == owner && m.now().Before(s.meta.ExpiresAt) {
-			all = append(all, s.meta)
+		if s, ok := m.sessions.Peek(key); ok && key.Owner == owner && s.state.Exists() && m.now().Before(s.state.ExpiresAt) {
+			all = append(all, s.state.Meta)
 		}
 	}
 	m.mu.Unlock()
@@ -202,6 +231,9 @@ func decodeCursor(cursor string) (Meta, error) {
 // Turns implements [Store].
 func (m *Memory) Turns(ctx context.Context, key Key, after, limit int) (Meta, []Record, error) {
 	s, err := m.Load(ctx, key)
+	if err == nil && !s.Exists() {
+		err = fmt.Errorf("reading turns: %w", ErrNotFound)
+	}
 	if err != nil {
 		return Meta{}, nil, err
 	}
@@ -216,11 +248,25 @@ func (m *Memory) Delete(ctx context.Context, key Key) error {
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if _, err := m.get(key); err != nil {
+	s, err := m.get(key)
+	if err == nil && !s.state.Exists() {
+		err = ErrNotFound
+	}
+	if err != nil {
 		return fmt.Errorf("deleting a session: %w", err)
 	}
-	m.remove(key)
-	return nil
+	return m.bury(key, s)
+}
+
+// bury removes a session, or leaves the mark of one that a key began. The
+// caller holds mu.
+func (m *Memory) bury(key Key, s *memorySession) error {
+	mark, ok := s.state.Mark(m.now())
+	if !ok {
+		m.remove(key)
+		return nil
+	}
+	return m.put(key, &memorySession{state: *mark})
 }
 
 // DeleteAll implements [Store].
@@ -231,10 +277,35 @@ func (m *Memory) DeleteAll(ctx context.Context, owner Owner) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for _, key := range m.sessions.Keys() {
-		if key.Owner == owner {
-			m.remove(key)
+		s, ok := m.sessions.Peek(key)
+		if !ok || key.Owner != owner || s.state.Deleted {
+			continue
+		}
+		if err := m.bury(key, s); err != nil {
+			return err
 		}
 	}
+	return nil
+}
+
+// SetFeedback implements [Store].
+func (m *Memory) SetFeedback(ctx context.Context, key Key, turn int, f Feedback) error {
+	if err := ctx.Err(); err != nil {
+		return fmt.Errorf("keeping feedback: %w", err)
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	s, err := m.get(key)
+	if err == nil && (turn < 1 || turn > s.state.Turns) {
+		err = ErrNotFound
+	}
+	if err != nil {
+		return fmt.Errorf("keeping feedback: %w", err)
+	}
+	if s.feedback == nil {
+		s.feedback = map[int]Feedback{}
+	}
+	s.feedback[turn] = f
 	return nil
 }
 

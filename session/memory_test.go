@@ -26,7 +26,7 @@ func TestMemoryIsBounded(t *testing.T) {
 	for range 200 {
 		key := session.Key{Owner: owner, ID: session.NewID()}
 		keys = append(keys, key)
-		if _, err := session.Commit(t.Context(), store, session.New(key), sessiontest.Turn(strings.Repeat("x", 1000)), nil); err != nil {
+		if _, err := session.Commit(t.Context(), store, session.New(key), sessiontest.Turn(strings.Repeat("x", 1000)), session.Conditions{}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -37,7 +37,8 @@ func TestMemoryIsBounded(t *testing.T) {
 	if err != nil {
 		t.Fatalf("the session used last is gone: %v", err)
 	}
-	if _, err := store.Append(t.Context(), last, sessiontest.Turn(strings.Repeat("x", limit))); !errors.Is(err, session.ErrTooLarge) {
+	huge := sessiontest.Turn(strings.Repeat("x", limit))
+	if _, err := store.Apply(t.Context(), last, session.Change{Turn: &huge}); !errors.Is(err, session.ErrTooLarge) {
 		t.Errorf("a turn as large as the store: %v", err)
 	}
 	if n := strings.Count(log.String(), "forgotten"); n != 2 {

@@ -88,10 +88,21 @@ type Session struct {
 	Key    Key
 	Recent []Record // in order; the last one is number Turns
 
+	// Keys are the idempotency keys of about the last day, by their hashes.
+	Keys map[string]KeyEntry
+	// KeyedAt is when a key gave the session its id; zero for other sessions.
+	KeyedAt time.Time
+	// Deleted marks what a key's session leaves behind, for a day.
+	Deleted bool
+
 	// Revision is the store's own: what a conditional write compares. Nil for a
 	// session that does not exist yet.
 	Revision any
 }
+
+// Exists reports whether there is a session, rather than only a claim to its
+// first turn, or the mark that it was deleted.
+func (s *Session) Exists() bool { return s.Turns > 0 && !s.Deleted }
 
 // New is the session that will exist under key once its first turn is stored.
 func New(key Key) *Session {
@@ -227,9 +238,16 @@ func titleOf(query string) string {
 }
 
 // Next is the Meta of the session once t is appended to it at now, kept for
-// ttl after its last turn.
-func (s *Session) Next(t Turn, now time.Time, ttl time.Duration) Meta {
+// ttl after its last turn. Without a turn (nil) it is that of a mere claim,
+// which is kept as long as its key.
+func (s *Session) Next(t *Turn, now time.Time, ttl time.Duration) Meta {
 	m := s.Meta
+	if t == nil {
+		if m.Turns == 0 {
+			m.CreatedAt, m.UpdatedAt, m.ExpiresAt = now, now, now.Add(KeyLife)
+		}
+		return m
+	}
 	if m.Turns == 0 {
 		query, _ := t.Texts()
 		m.CreatedAt, m.Title = now, titleOf(query)
@@ -246,8 +264,8 @@ const MaxTurnBytes = 512 << 10
 
 // The errors of a [Store] and of [Commit], to be found with errors.Is.
 var (
-	// ErrNotFound: no such session for this owner, or it has expired or has no
-	// turn yet. The three are not told apart.
+	// ErrNotFound: no such session for this owner, or it has expired. The two are
+	// not told apart.
 	ErrNotFound = errors.New("session not found")
 	// ErrChanged: the session is not as it was when it was loaded.
 	ErrChanged = errors.New("session changed meanwhile")

@@ -12,13 +12,15 @@ import (
 // number of processes where its data outlives one, and end with their context.
 // Errors are those of this package, wrapped with what was being done.
 type Store interface {
-	// Load gives a session with its recent turns. It is one read of one document.
+	// Load gives what is stored under key, with the recent turns: a session, or
+	// only claims to its first turn, or the mark of a deleted one
+	// ([Session.Exists] tells). It is one read of one document.
 	Load(ctx context.Context, key Key) (*Session, error)
 
-	// Append writes t after the last turn of s, if the stored session still is
-	// what s was loaded as (for [New], if there is none), and ErrChanged
-	// otherwise; ErrNotFound when it has been deleted. It tries once.
-	Append(ctx context.Context, s *Session, t Turn) (Meta, error)
+	// Apply makes one change, if what is stored still is what s was loaded as
+	// (nothing, for [New]), and ErrChanged otherwise. It gives s as it is then.
+	// It tries once, and is one write of one document.
+	Apply(ctx context.Context, s *Session, c Change) (*Session, error)
 
 	// List gives an owner's sessions, the last updated first, at most limit of
 	// them after cursor ("" at the beginning), and the cursor of the next page,
@@ -29,41 +31,71 @@ type Store interface {
 	// order, wherever they are stored.
 	Turns(ctx context.Context, key Key, after, limit int) (Meta, []Record, error)
 
-	// Delete removes a session and all that is stored for it.
+	// SetFeedback keeps f with a turn, in the place of an earlier one.
+	SetFeedback(ctx context.Context, key Key, turn int, f Feedback) error
+
+	// Delete removes a session and all that is stored for it. One whose id came
+	// from an idempotency key leaves a mark for as long as the key lives.
 	Delete(ctx context.Context, key Key) error
 
-	// DeleteAll removes everything stored for an owner. It works in steps: one
-	// that ends early has removed a part, and calling it again goes on.
+	// DeleteAll removes everything stored for an owner, as Delete does. It works
+	// in steps: one that ends early has removed a part, and calling it again
+	// goes on.
 	DeleteAll(ctx context.Context, owner Owner) error
 
 	// Ping reads from the store, to see that it answers.
 	Ping(ctx context.Context) error
 }
 
-// commitTries bounds how often Commit writes, however many others append to
-// the same session.
+// A Change is what one conditional write does to a session.
+type Change struct {
+	Turn   *Turn     // appended, when not nil
+	Key    string    // the hash of an idempotency key, when not ""
+	Entry  *KeyEntry // what the key becomes; nil forgets it
+	Drop   []string  // keys to forget beside
+	Remove bool      // remove everything, and nothing else
+}
+
+// Feedback is an opinion on a turn.
+type Feedback struct {
+	Score   int       `firestore:"score"` // -1, 0 or 1
+	Comment string    `firestore:"comment,omitempty"`
+	At      time.Time `firestore:"at"`
+}
+
+// commitTries bounds how often Commit and Open write, however many others write
+// to the same session.
 const commitTries = 24
+
+// Conditions are what must hold for a turn to be appended.
+type Conditions struct {
+	AfterTurn *int   // the session has that many turns
+	Claim     *Claim // the call still holds its key
+}
 
 // Commit appends t to the session that s was loaded as, exactly once, and gives
 // the session's Meta afterwards; its Turns is t's number. When another turn
-// came first it reads again and appends after it. With afterTurn it appends
-// only while the session has that many turns, and answers ErrTurnCount
-// otherwise. A session deleted meanwhile stays deleted: ErrNotFound.
+// came first it reads again and appends after it. It answers ErrTurnCount or
+// [ErrTakenOver] when a condition does not hold, and ErrNotFound for a session
+// deleted meanwhile, which stays deleted.
 //
 // t.ID tells a turn that is stored already from one that is not: a write whose
 // answer was lost may have happened, and is looked for before it is tried again.
-func Commit(ctx context.Context, store Store, s *Session, t Turn, afterTurn *int) (Meta, error) {
+func Commit(ctx context.Context, store Store, s *Session, t Turn, c Conditions) (Meta, error) {
 	created := s.Revision == nil // this call brings the session into being
 	key, seen := s.Key, s.Turns
 	for try := 1; ; try++ {
-		var err error
-		if afterTurn != nil && s.Turns != *afterTurn {
-			return Meta{}, fmt.Errorf("%w: %d, not %d", ErrTurnCount, s.Turns, *afterTurn)
+		if c.AfterTurn != nil && s.Turns != *c.AfterTurn {
+			return Meta{}, fmt.Errorf("%w: %d, not %d", ErrTurnCount, s.Turns, *c.AfterTurn)
 		}
-		meta, err := store.Append(ctx, s, t)
+		change := Change{Turn: &t}
+		if c.Claim != nil {
+			change.Key, change.Entry = c.Claim.key, c.Claim.done(s.Turns+1)
+		}
+		after, err := store.Apply(ctx, s, change)
 		switch {
 		case err == nil:
-			return meta, nil
+			return after.Meta, nil
 		case !errors.Is(err, ErrChanged) && !errors.Is(err, ErrUnavailable):
 			return Meta{}, err
 		case try == commitTries:
@@ -76,17 +108,23 @@ func Commit(ctx context.Context, store Store, s *Session, t Turn, afterTurn *int
 		switch {
 		case errors.Is(err, ErrNotFound) && created:
 			s = New(key) // the first write did not happen
+			continue
 		case errors.Is(err, ErrUnavailable):
 			// Still not known whether the write happened; the precondition of the
 			// next try holds only if it did not.
+			continue
 		case err != nil:
 			return Meta{}, err
-		default:
-			if meta, ok, err := again.find(t.ID, seen); err != nil || ok {
-				return meta, err
-			}
-			s, created = again, false
+		case again.Deleted:
+			return Meta{}, fmt.Errorf("appending a turn: %w", ErrNotFound)
 		}
+		if meta, ok, err := again.find(t.ID, seen); err != nil || ok {
+			return meta, err
+		}
+		if c.Claim != nil && !c.Claim.holds(again) {
+			return Meta{}, ErrTakenOver
+		}
+		s, created = again, false
 	}
 }
 

@@ -114,3 +114,14 @@ func write(w http.ResponseWriter, status int, envelope Envelope) error {
 	_, _ = w.Write(body) // a client that has gone away is noticed by its context
 	return nil
 }
+
+// Printable reports whether text is 1 to most printable ASCII characters, as
+// the headers that callers fill freely must be.
+func Printable(text string, most int) bool {
+	for i := range len(text) {
+		if text[i] < ' ' || text[i] > '~' {
+			return false
+		}
+	}
+	return len(text) >= 1 && len(text) <= most
+}

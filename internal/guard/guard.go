@@ -190,20 +190,10 @@ func endUser(r *http.Request, p auth.Principal) (string, error) {
 		return "", &api.Error{Code: api.PermissionDenied, Message: "Only a service that calls for its users may name one in X-End-User."}
 	}
 	value := values[0]
-	if len(values) > 1 || !printable(value, 128) {
+	if len(values) > 1 || !api.Printable(value, 128) {
 		return "", api.Malformed("X-End-User must be one value of 1 to 128 printable ASCII characters.")
 	}
 	return value, nil
-}
-
-// printable reports whether text is 1 to most printable ASCII characters.
-func printable(text string, most int) bool {
-	for i := range len(text) {
-		if text[i] < ' ' || text[i] > '~' {
-			return false
-		}
-	}
-	return len(text) >= 1 && len(text) <= most
 }
 
 // sameOrigin reports whether the page that sent r is the service's own.

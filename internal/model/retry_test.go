@@ -472,3 +472,36 @@ func TestCancellationInTheMiddleReturnsAtOnce(t *testing.T) {
 		}
 	}
 }
+
+// The SDK asks again by itself for an answer that carries a continuation token
+// and does not end: neither counted, nor waited for, nor bounded by this package,
+// which is to be the one place that tries again.
+func TestTheSDKDoesNotAskAgainByItself(t *testing.T) {
+	t.Parallel()
+	part := func(p, finish string) string {
+		return `{"candidates":[{"content":{"role":"model","parts":[` + p + `]},"continuationToken":"dG9rZW4="` + finish + `}]}`
+	}
+	tests := []struct {
+		name   string
+		body   string
+		stream bool
+		most   int // requests
+	}{
+		{"a stream that goes on after text", event(part(`{"text":"Once"}`, "")), true, 1},
+		{"a stream that breaks before text", event(part(`{"text":"Hm.","thought":true}`, "")), true, 3},
+		{"a body", part(`{"text":"Once"}`, `,"finishReason":"CONTINUATION"`), false, 3},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			s := &script{handlers: slices.Repeat([]http.HandlerFunc{answer(200, tt.body)}, 100)}
+			s.handlers = append(s.handlers, answer(500, "")) // or it would never end
+			inBubble(t, s, func(t *testing.T, c *model.Client) {
+				a, err := generate(t.Context(), c, tt.stream)
+				if s.requests() > tt.most || s.requests() != a.Attempts {
+					t.Errorf("%d requests, %d attempts said, want at most %d (%v)", s.requests(), a.Attempts, tt.most, err)
+				}
+			})
+		})
+	}
+}

@@ -3,13 +3,11 @@ package service
 import (
 	"context"
 	"fmt"
-	"os"
 	"strings"
 	"sync/atomic"
 	"time"
 
 	"cloud.google.com/go/compute/metadata"
-	"cloud.google.com/go/firestore"
 	"golang.org/x/sync/errgroup"
 
 	"example.com/gatehouse/config"
@@ -128,7 +126,7 @@ func (s *Service) project(ctx context.Context) (string, error) {
 	switch {
 	case s.Config.Project != "" || !needed:
 		return s.Config.Project, nil
-	case os.Getenv("FIRESTORE_EMULATOR_HOST") != "" && !s.Config.Gemini.VertexAI:
+	case s.Config.FirestoreEmulator != "" && !s.Config.Gemini.VertexAI:
 		return "local", nil // any name does for the emulator
 	}
 	project, err := metadata.ProjectIDWithContext(ctx)
@@ -143,7 +141,7 @@ func (s *Service) openStore(ctx context.Context, p *parts, project string) error
 		p.store = session.NewMemory(s.Config.SessionTTL, session.MemoryLimit, time.Now, s.Log)
 		return nil
 	}
-	client, err := firestore.NewClientWithDatabase(context.WithoutCancel(ctx), project, s.Config.FirestoreDatabase)
+	client, err := firesession.Connect(context.WithoutCancel(ctx), project, s.Config.FirestoreDatabase, s.Config.FirestoreEmulator)
 	if err != nil {
 		return &fetchError{"FIRESTORE_DATABASE", fmt.Errorf("making Firestore's client: %w", err)}
 	}

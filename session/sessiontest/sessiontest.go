@@ -60,7 +60,7 @@ func Turn(query string) session.Turn {
 		}},
 	})
 	return session.Turn{
-		ID: session.NewID(), Contents: contents, Model: "test", FinishReason: "STOP", RequestID: "r-" + query,
+		ID: session.NewID(), Contents: contents, Model: "test", FinishReason: "STOP", RequestID: "request",
 		ToolCalls: []session.ToolCall{{Name: "tool", OK: true, DurationMS: 3}},
 		Usage:     session.Usage{PromptTokens: 3, CompletionTokens: 4, TotalTokens: 7, Source: "model"},
 		CreatedAt: time.Date(2026, 11, 24, 9, 0, 0, 0, time.UTC),
@@ -93,6 +93,18 @@ func Run(t *testing.T, open func(t testing.TB, clock *Clock) session.Store) {
 		{"a cursor that is not ours is refused", badCursor},
 		{"turns are paged", paging},
 		{"a context that has ended ends the call", cancelled},
+		{"feedback is kept with a turn of one's own", feedback},
+		{"a key: taken, in progress, and replayed once its turn is stored", keyLife},
+		{"a key in a session and the same key for a new one are two", keyScopes},
+		{"a key with another body is refused", keyMismatch},
+		{"a key that was given back is free at once", keyReleased},
+		{"a hold that has lapsed is taken over, and its turn is stored once", keyTakenOver},
+		{"a key whose writes got no answers brings about one turn", keyLostAnswers},
+		{"a claim alone is no session", claimAlone},
+		{"a deleted session of a key answers not found for a day", keyDeleted},
+		{"a key begins anew after a day", keyAnew},
+		{"a condition on the number of turns is judged after the replay", keyAfterTurn},
+		{"many calls with one key at once: one turn", keyRace},
 		{"the store answers a ping", func(t *testing.T, s session.Store, _ *Clock) {
 			if err := s.Ping(t.Context()); err != nil {
 				t.Fatal(err)
@@ -126,11 +138,18 @@ func add(t *testing.T, store session.Store, key session.Key, query string) sessi
 	if err != nil {
 		t.Fatal(err)
 	}
-	meta, err := session.Commit(t.Context(), store, base, Turn(query), nil)
+	meta, err := session.Commit(t.Context(), store, base, Turn(query), session.Conditions{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	return meta
+}
+
+// appendTurn writes once, as a change of s.
+func appendTurn(t *testing.T, store session.Store, s *session.Session, query string) (*session.Session, error) {
+	t.Helper()
+	turn := Turn(query)
+	return store.Apply(t.Context(), s, session.Change{Turn: &turn})
 }
 
 // queries reads a session's questions.
@@ -163,7 +182,7 @@ func firstTurn(t *testing.T, store session.Store, clock *Clock) {
 		t.Fatal(err)
 	}
 	if diff := cmp.Diff(meta, got.Meta); diff != "" {
-		t.Errorf("what Append says differs from what Load says (-append +load):\n%s", diff)
+		t.Errorf("what Commit says differs from what Load says (-commit +load):\n%s", diff)
 	}
 	if meta.ID != key.ID || meta.Turns != 1 || meta.TotalTokens != 7 || meta.Title != "What is this?" {
 		t.Errorf("meta = %+v", meta)
@@ -176,7 +195,7 @@ func firstTurn(t *testing.T, store session.Store, clock *Clock) {
 func order(t *testing.T, store session.Store, clock *Clock) {
 	key := newKey()
 	want := Turn("one")
-	if _, err := session.Commit(t.Context(), store, session.New(key), want, nil); err != nil {
+	if _, err := session.Commit(t.Context(), store, session.New(key), want, session.Conditions{}); err != nil {
 		t.Fatal(err)
 	}
 	add(t, store, key, "two")
@@ -244,20 +263,20 @@ func conditional(t *testing.T, store session.Store, clock *Clock) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := store.Append(t.Context(), s, Turn("two")); err != nil {
+	if _, err := appendTurn(t, store, s, "two"); err != nil {
 		t.Fatal(err)
 	}
-	_, err = store.Append(t.Context(), s, Turn("two again"))
-	wantError(t, "Append", err, session.ErrChanged)
+	_, err = appendTurn(t, store, s, "two again")
+	wantError(t, "Apply", err, session.ErrChanged)
 }
 
 func twoFirsts(t *testing.T, store session.Store, clock *Clock) {
 	key := newKey()
-	if _, err := store.Append(t.Context(), session.New(key), Turn("one")); err != nil {
+	if _, err := appendTurn(t, store, session.New(key), "one"); err != nil {
 		t.Fatal(err)
 	}
-	_, err := store.Append(t.Context(), session.New(key), Turn("two"))
-	wantError(t, "Append", err, session.ErrChanged)
+	_, err := appendTurn(t, store, session.New(key), "two")
+	wantError(t, "Apply", err, session.ErrChanged)
 }
 
 func writers(t *testing.T, store session.Store, clock *Clock) {
@@ -274,7 +293,7 @@ func writers(t *testing.T, store session.Store, clock *Clock) {
 				if err != nil {
 					return err
 				}
-				if _, err := session.Commit(t.Context(), store, base, Turn(fmt.Sprintf("%d/%d", w, i)), nil); err != nil {
+				if _, err := session.Commit(t.Context(), store, base, Turn(fmt.Sprintf("%d/%d", w, i)), session.Conditions{}); err != nil {
 					return err
 				}
 			}
@@ -312,12 +331,12 @@ func Interleaved(t testing.TB, got []string, writers, each int) {
 func storedAlready(t *testing.T, store session.Store, clock *Clock) {
 	key := newKey()
 	turn := Turn("one")
-	if _, err := session.Commit(t.Context(), store, session.New(key), turn, nil); err != nil {
+	if _, err := session.Commit(t.Context(), store, session.New(key), turn, session.Conditions{}); err != nil {
 		t.Fatal(err)
 	}
 	add(t, store, key, "two")
 	// The same call again, as after an answer that got lost on the way.
-	meta, err := session.Commit(t.Context(), store, session.New(key), turn, nil)
+	meta, err := session.Commit(t.Context(), store, session.New(key), turn, session.Conditions{})
 	if err != nil || meta.Turns != 1 {
 		t.Errorf("Commit again = turn %d, %v; want turn 1", meta.Turns, err)
 	}
@@ -333,25 +352,25 @@ type forgetful struct {
 	lose []bool // for each write to come: whether it happens all the same
 }
 
-func (f *forgetful) Append(ctx context.Context, s *session.Session, t session.Turn) (session.Meta, error) {
+func (f *forgetful) Apply(ctx context.Context, s *session.Session, c session.Change) (*session.Session, error) {
 	if len(f.lose) == 0 {
-		return f.Store.Append(ctx, s, t)
+		return f.Store.Apply(ctx, s, c)
 	}
 	happens := f.lose[0]
 	f.lose = f.lose[1:]
 	if happens {
-		if _, err := f.Store.Append(ctx, s, t); err != nil {
-			return session.Meta{}, err
+		if _, err := f.Store.Apply(ctx, s, c); err != nil {
+			return nil, err
 		}
 	}
-	return session.Meta{}, fmt.Errorf("no answer: %w", session.ErrUnavailable)
+	return nil, fmt.Errorf("no answer: %w", session.ErrUnavailable)
 }
 
 func lostAnswer(t *testing.T, store session.Store, clock *Clock) {
 	for _, lose := range [][]bool{{true}, {false}, {false, true}, {true, true}, {false, false, true}} {
 		key := newKey()
 		f := &forgetful{Store: store, lose: slices.Clone(lose)}
-		if meta, err := session.Commit(t.Context(), f, session.New(key), Turn("one"), nil); err != nil || meta.Turns != 1 {
+		if meta, err := session.Commit(t.Context(), f, session.New(key), Turn("one"), session.Conditions{}); err != nil || meta.Turns != 1 {
 			t.Errorf("%v: first turn = %d, %v", lose, meta.Turns, err)
 		}
 		f.lose = slices.Clone(lose)
@@ -359,7 +378,7 @@ func lostAnswer(t *testing.T, store session.Store, clock *Clock) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if meta, err := session.Commit(t.Context(), f, base, Turn("two"), nil); err != nil || meta.Turns != 2 {
+		if meta, err := session.Commit(t.Context(), f, base, Turn("two"), session.Conditions{}); err != nil || meta.Turns != 2 {
 			t.Errorf("%v: second turn = %d, %v", lose, meta.Turns, err)
 		}
 		if got := queries(t, store, key); !slices.Equal(got, []string{"one", "two"}) {
@@ -371,10 +390,10 @@ func lostAnswer(t *testing.T, store session.Store, clock *Clock) {
 func afterTurn(t *testing.T, store session.Store, clock *Clock) {
 	key := newKey()
 	zero, one, two := 0, 1, 2
-	if _, err := session.Commit(t.Context(), store, session.New(key), Turn("no"), &one); !errors.Is(err, session.ErrTurnCount) {
+	if _, err := session.Commit(t.Context(), store, session.New(key), Turn("no"), session.Conditions{AfterTurn: &one}); !errors.Is(err, session.ErrTurnCount) {
 		t.Errorf("after turn 1 of a new session: %v", err)
 	}
-	if _, err := session.Commit(t.Context(), store, session.New(key), Turn("one"), &zero); err != nil {
+	if _, err := session.Commit(t.Context(), store, session.New(key), Turn("one"), session.Conditions{AfterTurn: &zero}); err != nil {
 		t.Fatal(err)
 	}
 	stale, err := store.Load(t.Context(), key)
@@ -382,13 +401,13 @@ func afterTurn(t *testing.T, store session.Store, clock *Clock) {
 		t.Fatal(err)
 	}
 	add(t, store, key, "two")
-	_, err = session.Commit(t.Context(), store, stale, Turn("too late"), &one)
+	_, err = session.Commit(t.Context(), store, stale, Turn("too late"), session.Conditions{AfterTurn: &one})
 	wantError(t, "Commit after turn 1", err, session.ErrTurnCount)
 	fresh, err := store.Load(t.Context(), key)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := session.Commit(t.Context(), store, fresh, Turn("three"), &two); err != nil {
+	if _, err := session.Commit(t.Context(), store, fresh, Turn("three"), session.Conditions{AfterTurn: &two}); err != nil {
 		t.Errorf("Commit after turn 2: %v", err)
 	}
 	if got := queries(t, store, key); !slices.Equal(got, []string{"one", "two", "three"}) {
@@ -406,7 +425,7 @@ func deletedMeanwhile(t *testing.T, store session.Store, clock *Clock) {
 	if err := store.Delete(t.Context(), key); err != nil {
 		t.Fatal(err)
 	}
-	_, err = session.Commit(t.Context(), store, base, Turn("two"), nil)
+	_, err = session.Commit(t.Context(), store, base, Turn("two"), session.Conditions{})
 	wantError(t, "Commit", err, session.ErrNotFound)
 	_, err = store.Load(t.Context(), key)
 	wantError(t, "Load", err, session.ErrNotFound)
@@ -553,7 +572,7 @@ func cancelled(t *testing.T, store session.Store, clock *Clock) {
 	if _, err := store.Load(ctx, key); err == nil {
 		t.Error("Load went on")
 	}
-	if _, err := session.Commit(ctx, store, base, Turn("two"), nil); err == nil {
+	if _, err := session.Commit(ctx, store, base, Turn("two"), session.Conditions{}); err == nil {
 		t.Error("Commit went on")
 	}
 	if err := store.Delete(ctx, key); err == nil {
@@ -591,7 +610,7 @@ func model(rt *rapid.T, store session.Store, clock *Clock) {
 				base = session.New(k)
 			}
 			query := session.NewID()
-			_, err := session.Commit(ctx, store, base, Turn(query), nil)
+			_, err := session.Commit(ctx, store, base, Turn(query), session.Conditions{})
 			switch gone := base.Revision != nil && len(want[k]) == 0; {
 			case gone && !errors.Is(err, session.ErrNotFound):
 				rt.Fatalf("Commit on a deleted session: %v", err)

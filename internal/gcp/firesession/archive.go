@@ -25,21 +25,32 @@ func (s *Store) archiveLife() time.Duration { return 2 * s.ttl }
 // spill makes updates, which append a turn of more bytes, to a document that
 // has no room for it: the oldest turns move to an archive document in the same
 // transaction.
-func (s *Store) spill(ctx context.Context, base *session.Session, updates []firestore.Update, more int, rev revision, now time.Time) error {
-	move := split(base.Recent, more)
-	log := make(map[string][]byte, len(move))
-	for _, r := range move {
-		log[fieldName(r.Number)] = r.Data
-		updates = append(updates, firestore.Update{FieldPath: firestore.FieldPath{"log", fieldName(r.Number)}, Value: firestore.Delete})
+func (s *Store) spill(ctx context.Context, base *session.Session, updates []firestore.Update, more int, rev *revision, now time.Time) error {
+	move := split(base, more)
+	if len(move) == 0 {
+		return fmt.Errorf("no turns to archive: %w", session.ErrTooLarge) // full of keys
 	}
-	first, expires := move[0].Number, now.Add(s.archiveLife())
+	a := archive{ExpiresAt: now.Add(s.archiveLife()), Log: make(map[string][]byte, len(move))}
+	for _, r := range move {
+		name := fieldName(r.Number)
+		a.Log[name] = r.Data
+		updates = append(updates, firestore.Update{FieldPath: firestore.FieldPath{"log", name}, Value: firestore.Delete})
+		if f, ok := rev.feedback[name]; ok {
+			if a.Feedback == nil {
+				a.Feedback = map[string]session.Feedback{}
+			}
+			a.Feedback[name] = f
+			updates = append(updates, firestore.Update{FieldPath: firestore.FieldPath{"feedback", name}, Value: firestore.Delete})
+		}
+	}
+	first := move[0].Number
 	updates = append(updates, firestore.Update{Path: "archived", Value: append(slices.Clone(rev.archived), first)})
 	if len(rev.archived) == 0 {
-		updates = append(updates, firestore.Update{Path: "archives_expire_at", Value: expires})
+		updates = append(updates, firestore.Update{Path: "archives_expire_at", Value: a.ExpiresAt})
 	}
 	ref := s.ref(base.Key)
 	return s.client.RunTransaction(ctx, func(_ context.Context, tx *firestore.Transaction) error {
-		if err := tx.Set(ref.Collection(archives).Doc(archiveName(first)), archive{ExpiresAt: expires, Log: log}); err != nil {
+		if err := tx.Set(ref.Collection(archives).Doc(archiveName(first)), a); err != nil {
 			return err
 		}
 		return tx.Update(ref, updates, firestore.LastUpdateTime(rev.updated))
@@ -48,14 +59,14 @@ func (s *Store) spill(ctx context.Context, base *session.Session, updates []fire
 
 // split takes the oldest turns so that what stays, with a turn of more bytes,
 // is at most keepRecent.
-func split(recent []session.Record, more int) []session.Record {
-	stays := size(recent) + more
+func split(s *session.Session, more int) []session.Record {
+	stays := size(s) + more
 	n := 0
-	for n < len(recent) && stays > keepRecent {
-		stays -= len(recent[n].Data) + fieldOverhead
+	for n < len(s.Recent) && stays > keepRecent {
+		stays -= len(s.Recent[n].Data) + fieldOverhead
 		n++
 	}
-	return recent[:n]
+	return s.Recent[:n]
 }
 
 // keepArchives makes a session's archives live on when less than half of their
@@ -133,12 +144,9 @@ const deleteTries = 16
 // document is there, a call that ended early can be made again.
 func (s *Store) Delete(ctx context.Context, key session.Key) error {
 	for try := 1; ; try++ {
-		d, snapshot, err := s.read(ctx, key)
+		d, snapshot, err := s.exists(ctx, key)
 		if err == nil {
-			err = s.deleteArchives(ctx, key.Hash(), d.Archived)
-		}
-		if err == nil {
-			_, err = s.ref(key).Delete(ctx, firestore.LastUpdateTime(snapshot.UpdateTime))
+			err = s.bury(ctx, snapshot, d)
 		}
 		if err == nil {
 			return nil
@@ -147,6 +155,34 @@ func (s *Store) Delete(ctx context.Context, key session.Key) error {
 			return fmt.Errorf("deleting a session: %w", err)
 		}
 	}
+}
+
+// bury removes a session's document and archives, or leaves the mark of one
+// that a key began.
+func (s *Store) bury(ctx context.Context, snapshot *firestore.DocumentSnapshot, d *document) error {
+	if err := s.deleteArchives(ctx, snapshot.Ref.ID, d.Archived); err != nil {
+		return err
+	}
+	unchanged := firestore.LastUpdateTime(snapshot.UpdateTime)
+	mark, ok := (&session.Session{KeyedAt: d.KeyedAt}).Mark(s.now())
+	if !ok {
+		_, err := snapshot.Ref.Delete(ctx, unchanged)
+		return err
+	}
+	_, err := snapshot.Ref.Update(ctx, []firestore.Update{
+		{Path: "deleted", Value: true},
+		{Path: "owner", Value: firestore.Delete}, // no list has it
+		{Path: "title", Value: ""},
+		{Path: "turns", Value: 0},
+		{Path: "total_tokens", Value: 0},
+		{Path: "log", Value: map[string][]byte{}},
+		{Path: "keys", Value: firestore.Delete},
+		{Path: "feedback", Value: firestore.Delete},
+		{Path: "archived", Value: firestore.Delete},
+		{Path: "archives_expire_at", Value: firestore.Delete},
+		{Path: "expires_at", Value: mark.ExpiresAt},
+	}, unchanged)
+	return err
 }
 
 func (s *Store) deleteArchives(ctx context.Context, name string, firsts []int) error {
@@ -178,7 +214,7 @@ const deleteSteps = 100
 func (s *Store) DeleteAll(ctx context.Context, owner session.Owner) error {
 	query := s.client.Collection(Collection).Where("owner", "==", string(owner)).
 		OrderBy("updated_at", firestore.Desc).OrderBy(firestore.DocumentID, firestore.Desc).
-		Select("archived").Limit(deleteStep)
+		Select("archived", "keyed_at").Limit(deleteStep)
 	for range deleteSteps {
 		snapshots, err := query.Documents(ctx).GetAll()
 		if err != nil {
@@ -192,12 +228,8 @@ func (s *Store) DeleteAll(ctx context.Context, owner session.Owner) error {
 			if err := snapshot.DataTo(&d); err != nil {
 				return fmt.Errorf("deleting sessions: %w", err)
 			}
-			err := s.deleteArchives(ctx, snapshot.Ref.ID, d.Archived)
-			if err == nil {
-				_, err = snapshot.Ref.Delete(ctx, firestore.LastUpdateTime(snapshot.UpdateTime))
-			}
 			// One that changed or went away meanwhile is met again, or not, by the next query.
-			if err = classify(err); err != nil && !errors.Is(err, session.ErrChanged) && !errors.Is(err, session.ErrNotFound) {
+			if err := classify(s.bury(ctx, snapshot, &d)); err != nil && !errors.Is(err, session.ErrChanged) && !errors.Is(err, session.ErrNotFound) {
 				return fmt.Errorf("deleting sessions: %w", err)
 			}
 		}
@@ -212,4 +244,40 @@ func decodePosition(cursor string) (position, error) {
 		return position{}, session.ErrCursor
 	}
 	return position{updated: time.UnixMicro(n), name: name}, nil
+}
+
+// SetFeedback implements [session.Store]: it is kept with its turn, in the
+// session's document or in the archive.
+func (s *Store) SetFeedback(ctx context.Context, key session.Key, turn int, f session.Feedback) error {
+	for try := 1; ; try++ {
+		d, snapshot, err := s.exists(ctx, key)
+		if err == nil && (turn < 1 || turn > d.Turns) {
+			err = session.ErrNotFound
+		}
+		if err == nil {
+			err = s.setFeedback(ctx, snapshot, d, turn, f)
+		}
+		if err == nil {
+			return nil
+		}
+		if err = classify(err); try == deleteTries || !errors.Is(err, session.ErrChanged) {
+			return fmt.Errorf("keeping feedback: %w", err)
+		}
+	}
+}
+
+func (s *Store) setFeedback(ctx context.Context, snapshot *firestore.DocumentSnapshot, d *document, turn int, f session.Feedback) error {
+	change := []firestore.Update{{FieldPath: firestore.FieldPath{"feedback", fieldName(turn)}, Value: f}}
+	if turn > d.Turns-len(d.Log) {
+		// A turn that is archived meanwhile takes its feedback along: hence the condition.
+		_, err := snapshot.Ref.Update(ctx, change, firestore.LastUpdateTime(snapshot.UpdateTime))
+		return err
+	}
+	for i := len(d.Archived) - 1; i >= 0; i-- {
+		if d.Archived[i] <= turn {
+			_, err := snapshot.Ref.Collection(archives).Doc(archiveName(d.Archived[i])).Update(ctx, change)
+			return err
+		}
+	}
+	return fmt.Errorf("turn %d of %d is nowhere", turn, d.Turns)
 }

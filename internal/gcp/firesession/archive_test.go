@@ -31,7 +31,7 @@ func long(t *testing.T, store session.Store, key session.Key, turns, size int) [
 		if err != nil {
 			t.Fatal(err)
 		}
-		meta, err := session.Commit(t.Context(), store, s, sessiontest.Turn(query), nil)
+		meta, err := session.Commit(t.Context(), store, s, sessiontest.Turn(query), session.Conditions{})
 		if err != nil {
 			t.Fatalf("turn %d: %v", i+1, err)
 		}
@@ -147,7 +147,7 @@ func TestTwoWritersWhoMustSpill(t *testing.T) {
 					s, err = session.New(key), nil
 				}
 				if err == nil {
-					_, err = session.Commit(t.Context(), store, s, sessiontest.Turn(fmt.Sprintf("%d/%d %s", w, i, strings.Repeat("x", 40<<10))), nil)
+					_, err = session.Commit(t.Context(), store, s, sessiontest.Turn(fmt.Sprintf("%d/%d %s", w, i, strings.Repeat("x", 40<<10))), session.Conditions{})
 				}
 				if err != nil {
 					errs <- err
@@ -176,7 +176,7 @@ func TestArchivesOutliveTheirSession(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		meta, err := session.Commit(t.Context(), store, s, sessiontest.Turn("again"), nil)
+		meta, err := session.Commit(t.Context(), store, s, sessiontest.Turn("again"), session.Conditions{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -191,7 +191,7 @@ func TestArchivesOutliveTheirSession(t *testing.T) {
 func TestATurnTooLargeIsRefused(t *testing.T) {
 	store := firesession.New(emulator.Client(t), sessiontest.TTL, sessiontest.NewClock().Now)
 	key := session.Key{Owner: session.OwnerOf("caller", ""), ID: session.NewID()}
-	_, err := session.Commit(t.Context(), store, session.New(key), sessiontest.Turn(strings.Repeat("x", 400<<10)), nil)
+	_, err := session.Commit(t.Context(), store, session.New(key), sessiontest.Turn(strings.Repeat("x", 400<<10)), session.Conditions{})
 	if !errors.Is(err, session.ErrTooLarge) {
 		t.Errorf("error %v, want ErrTooLarge", err)
 	}
@@ -206,7 +206,7 @@ func TestTheLargestTurnFollowsAFullDocument(t *testing.T) {
 		t.Fatal(err)
 	}
 	largest := sessiontest.Turn(strings.Repeat("x", session.MaxTurnBytes/2-1000))
-	if _, err := session.Commit(t.Context(), store, s, largest, nil); err != nil {
+	if _, err := session.Commit(t.Context(), store, s, largest, session.Conditions{}); err != nil {
 		t.Fatal(err)
 	}
 	if got := readAll(t, store, key, 100); len(got) != 14 {
@@ -226,7 +226,7 @@ func TestAStoreThatIsAwaySaysSoInTime(t *testing.T) {
 		t.Errorf("Load: %v, want ErrUnavailable", err)
 	}
 	begin := time.Now()
-	if _, err := session.Commit(ctx, store, session.New(key), sessiontest.Turn("one"), nil); !errors.Is(err, session.ErrUnavailable) {
+	if _, err := session.Commit(ctx, store, session.New(key), sessiontest.Turn("one"), session.Conditions{}); !errors.Is(err, session.ErrUnavailable) {
 		t.Errorf("Commit: %v, want ErrUnavailable", err)
 	}
 	if took := time.Since(begin); took > 2*time.Second {

@@ -89,7 +89,7 @@ func TestWhatATurnCosts(t *testing.T) {
 		}
 	}
 
-	if _, err := session.Commit(t.Context(), store, session.New(key), sessiontest.Turn("one"), nil); err != nil {
+	if _, err := session.Commit(t.Context(), store, session.New(key), sessiontest.Turn("one"), session.Conditions{}); err != nil {
 		t.Fatal(err)
 	}
 	expect("a new session", 1, 0, 1)
@@ -99,7 +99,7 @@ func TestWhatATurnCosts(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := session.Commit(t.Context(), store, s, sessiontest.Turn("again"), nil); err != nil {
+		if _, err := session.Commit(t.Context(), store, s, sessiontest.Turn("again"), session.Conditions{}); err != nil {
 			t.Fatal(err)
 		}
 		expect("a usual turn", 2, 1, 1)
@@ -117,7 +117,7 @@ func TestATurnSendsItselfAlone(t *testing.T) {
 	key := session.Key{Owner: session.OwnerOf("caller", ""), ID: session.NewID()}
 	s := session.New(key)
 	for i := range 20 {
-		if _, err := session.Commit(t.Context(), store, s, sessiontest.Turn(strings.Repeat("x", 5000)), nil); err != nil {
+		if _, err := session.Commit(t.Context(), store, s, sessiontest.Turn(strings.Repeat("x", 5000)), session.Conditions{}); err != nil {
 			t.Fatal(err)
 		}
 		// The record in base64 of JSON holds the text twice, in bytes escaped for

@@ -15,6 +15,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"time"
 
@@ -69,6 +70,15 @@ type document struct {
 	Title     string            `firestore:"title"`
 	Log       map[string][]byte `firestore:"log"` // the recent turns, by fieldName
 
+	// Keys are the idempotency keys; KeyedAt is when one of them began the
+	// session; Deleted makes the document the mark of a deleted session.
+	Keys    map[string]session.KeyEntry `firestore:"keys,omitempty"`
+	KeyedAt time.Time                   `firestore:"keyed_at,omitempty"`
+	Deleted bool                        `firestore:"deleted,omitempty"`
+
+	// Feedback holds opinions on the recent turns, by fieldName.
+	Feedback map[string]session.Feedback `firestore:"feedback,omitempty"`
+
 	// Archived holds the number of each archive document's first turn, in
 	// order; ArchivesExpireAt is when the first of them expires.
 	Archived         []int     `firestore:"archived,omitempty"`
@@ -77,15 +87,17 @@ type document struct {
 
 // archive is a document of turns that left their session's.
 type archive struct {
-	ExpiresAt time.Time         `firestore:"expires_at"`
-	Log       map[string][]byte `firestore:"log"`
+	ExpiresAt time.Time                   `firestore:"expires_at"`
+	Log       map[string][]byte           `firestore:"log"`
+	Feedback  map[string]session.Feedback `firestore:"feedback,omitempty"`
 }
 
 // revision is what a conditional write needs of the document that was read.
 type revision struct {
-	updated          time.Time // Firestore's own update time, the precondition
+	updated          time.Time // Firestore's own update time, the precondition; zero: not known
 	archived         []int
 	archivesExpireAt time.Time
+	feedback         map[string]session.Feedback
 }
 
 // fieldName names a turn's field so that names sort as numbers do.
@@ -128,13 +140,12 @@ func (s *Store) Load(ctx context.Context, key session.Key) (*session.Session, er
 		return nil, fmt.Errorf("loading a session: %w", err)
 	}
 	return &session.Session{
-		Meta: d.meta(), Key: key, Recent: recent,
-		Revision: revision{updated: snapshot.UpdateTime, archived: d.Archived, archivesExpireAt: d.ArchivesExpireAt},
+		Meta: d.meta(), Key: key, Recent: recent, Keys: d.Keys, KeyedAt: d.KeyedAt, Deleted: d.Deleted,
+		Revision: revision{updated: snapshot.UpdateTime, archived: d.Archived, archivesExpireAt: d.ArchivesExpireAt, feedback: d.Feedback},
 	}, nil
 }
 
-// read gets a session's document; one that has expired, or that has no turn
-// (only a claim to one), is absent.
+// read gets what is stored under key; what has expired is absent.
 func (s *Store) read(ctx context.Context, key session.Key) (*document, *firestore.DocumentSnapshot, error) {
 	snapshot, err := s.ref(key).Get(ctx)
 	if err != nil {
@@ -144,101 +155,153 @@ func (s *Store) read(ctx context.Context, key session.Key) (*document, *firestor
 	if err := snapshot.DataTo(&d); err != nil {
 		return nil, nil, err
 	}
-	if d.Turns == 0 || !s.now().Before(d.ExpiresAt) {
+	if !s.now().Before(d.ExpiresAt) {
 		return nil, nil, session.ErrNotFound
 	}
 	return &d, snapshot, nil
 }
 
-// Append implements [session.Store]. It is one write of one document, unless
+// exists is read for what only a session has: claims and marks are absent.
+func (s *Store) exists(ctx context.Context, key session.Key) (*document, *firestore.DocumentSnapshot, error) {
+	d, snapshot, err := s.read(ctx, key)
+	if err == nil && (d.Turns == 0 || d.Deleted) {
+		err = session.ErrNotFound
+	}
+	return d, snapshot, err
+}
+
+// Apply implements [session.Store]. It is one write of one document, unless
 // turns must be archived.
-func (s *Store) Append(ctx context.Context, base *session.Session, t session.Turn) (session.Meta, error) {
+func (s *Store) Apply(ctx context.Context, base *session.Session, c session.Change) (*session.Session, error) {
 	now := s.now().Truncate(time.Microsecond) // Firestore's precision
-	meta := base.Next(t, now, s.ttl)
-	record, err := t.Record(meta.Turns)
-	if err != nil {
-		return session.Meta{}, err
+	after := *base
+	after.Meta = base.Next(c.Turn, now, s.ttl)
+	after.Keys = base.KeysAfter(c)
+	var record *session.Record
+	if c.Turn != nil {
+		r, err := c.Turn.Record(after.Turns)
+		if err != nil {
+			return nil, err
+		}
+		if len(r.Data) > maxDocument {
+			return nil, fmt.Errorf("appending a turn of %d bytes: %w", len(r.Data), session.ErrTooLarge)
+		}
+		record = &r
+		after.Recent = append(slices.Clip(base.Recent), r)
 	}
-	if len(record.Data) > maxDocument {
-		return session.Meta{}, fmt.Errorf("appending a turn of %d bytes: %w", len(record.Data), session.ErrTooLarge)
-	}
-	rev, exists := base.Revision.(revision)
+	rev, stored := base.Revision.(revision)
+	var updated time.Time
+	var err error
 	switch {
-	case !exists:
-		err = s.create(ctx, base.Key, meta, record)
+	case c.Remove && stored:
+		_, err = s.ref(base.Key).Delete(ctx, firestore.LastUpdateTime(rev.updated))
+	case !stored:
+		updated, err = s.create(ctx, &after, record)
 	default:
-		updates := changes(meta, record)
-		if err = s.keepArchives(ctx, base.Key, &rev, now); err != nil {
-			break
+		updated, err = s.update(ctx, base, &after, c, record, &rev, now)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("changing a session: %w", classify(err))
+	}
+	rev.updated = updated
+	after.Revision = rev
+	return &after, nil
+}
+
+// create writes the document of a new session, or of a claim to one.
+func (s *Store) create(ctx context.Context, after *session.Session, record *session.Record) (time.Time, error) {
+	d := document{
+		Owner: string(after.Key.Owner), ID: after.Key.ID, CreatedAt: after.CreatedAt, UpdatedAt: after.UpdatedAt,
+		ExpiresAt: after.ExpiresAt, Turns: after.Turns, Tokens: after.TotalTokens, Title: after.Title,
+		Keys: after.Keys, KeyedAt: after.KeyedAt, Log: map[string][]byte{},
+	}
+	if record != nil {
+		d.Log[fieldName(record.Number)] = record.Data
+	}
+	result, err := s.ref(after.Key).Create(ctx, d)
+	if status.Code(err) == codes.AlreadyExists {
+		result, err = s.replaceExpired(ctx, after.Key, d)
+	}
+	if err != nil {
+		return time.Time{}, err
+	}
+	return result.UpdateTime, nil
+}
+
+// replaceExpired puts d in the place of a document of the same name that has
+// expired and not been removed yet.
+func (s *Store) replaceExpired(ctx context.Context, key session.Key, d document) (*firestore.WriteResult, error) {
+	snapshot, err := s.ref(key).Get(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var old document
+	if err := snapshot.DataTo(&old); err != nil {
+		return nil, err
+	}
+	if s.now().Before(old.ExpiresAt) {
+		return nil, session.ErrChanged
+	}
+	if err := s.deleteArchives(ctx, key.Hash(), old.Archived); err != nil {
+		return nil, err
+	}
+	// A document cannot be replaced under a precondition, only removed and made
+	// anew; who comes in between is noticed by the second write.
+	if _, err := s.ref(key).Delete(ctx, firestore.LastUpdateTime(snapshot.UpdateTime)); err != nil {
+		return nil, err
+	}
+	return s.ref(key).Create(ctx, d)
+}
+
+// update changes a document that is stored as rev has it.
+func (s *Store) update(ctx context.Context, base, after *session.Session, c session.Change, record *session.Record, rev *revision, now time.Time) (time.Time, error) {
+	var updates []firestore.Update
+	for _, key := range c.Drop {
+		updates = append(updates, firestore.Update{FieldPath: firestore.FieldPath{"keys", key}, Value: firestore.Delete})
+	}
+	switch {
+	case c.Key != "" && c.Entry != nil:
+		updates = append(updates, firestore.Update{FieldPath: firestore.FieldPath{"keys", c.Key}, Value: *c.Entry})
+	case c.Key != "":
+		updates = append(updates, firestore.Update{FieldPath: firestore.FieldPath{"keys", c.Key}, Value: firestore.Delete})
+	}
+	more := 0
+	if record != nil {
+		more = len(record.Data)
+		updates = append(updates,
+			firestore.Update{Path: "created_at", Value: after.CreatedAt},
+			firestore.Update{Path: "updated_at", Value: after.UpdatedAt},
+			firestore.Update{Path: "expires_at", Value: after.ExpiresAt},
+			firestore.Update{Path: "turns", Value: after.Turns},
+			firestore.Update{Path: "total_tokens", Value: after.TotalTokens},
+			firestore.Update{Path: "title", Value: after.Title},
+			firestore.Update{FieldPath: firestore.FieldPath{"log", fieldName(record.Number)}, Value: record.Data})
+		if err := s.keepArchives(ctx, base.Key, rev, now); err != nil {
+			return time.Time{}, err
 		}
 		if len(rev.archived) > 0 {
 			updates = append(updates, firestore.Update{Path: "archives_expire_at", Value: rev.archivesExpireAt})
 		}
-		if size(base.Recent)+len(record.Data) > maxDocument {
-			err = s.spill(ctx, base, updates, len(record.Data), rev, now)
-		} else {
-			_, err = s.ref(base.Key).Update(ctx, updates, firestore.LastUpdateTime(rev.updated))
-		}
 	}
+	if record != nil && size(base)+more > maxDocument {
+		// The transaction does not tell the document's new update time: who
+		// writes again reads first.
+		return time.Time{}, s.spill(ctx, base, updates, more, rev, now)
+	}
+	result, err := s.ref(base.Key).Update(ctx, updates, firestore.LastUpdateTime(rev.updated))
 	if err != nil {
-		return session.Meta{}, fmt.Errorf("appending a turn: %w", classify(err))
+		return time.Time{}, err
 	}
-	return meta, nil
+	return result.UpdateTime, nil
 }
 
-func (s *Store) create(ctx context.Context, key session.Key, meta session.Meta, record session.Record) error {
-	d := document{
-		Owner: string(key.Owner), ID: key.ID, CreatedAt: meta.CreatedAt, UpdatedAt: meta.UpdatedAt,
-		ExpiresAt: meta.ExpiresAt, Turns: meta.Turns, Tokens: meta.TotalTokens, Title: meta.Title,
-		Log: map[string][]byte{fieldName(record.Number): record.Data},
-	}
-	_, err := s.ref(key).Create(ctx, d)
-	if status.Code(err) != codes.AlreadyExists {
-		return err
-	}
-	return s.replaceExpired(ctx, key, d)
-}
+// keyOverhead is about what an idempotency key takes in a document.
+const keyOverhead = 200
 
-// replaceExpired puts d in the place of a session of the same name that has
-// expired and not been removed yet.
-func (s *Store) replaceExpired(ctx context.Context, key session.Key, d document) error {
-	snapshot, err := s.ref(key).Get(ctx)
-	if err != nil {
-		return err
-	}
-	var old document
-	if err := snapshot.DataTo(&old); err != nil {
-		return err
-	}
-	if s.now().Before(old.ExpiresAt) {
-		return session.ErrChanged
-	}
-	if err := s.deleteArchives(ctx, key.Hash(), old.Archived); err != nil {
-		return err
-	}
-	// A document cannot be replaced under a precondition, only removed and made
-	// anew; who comes in between is noticed by the next try.
-	if _, err := s.ref(key).Delete(ctx, firestore.LastUpdateTime(snapshot.UpdateTime)); err != nil {
-		return err
-	}
-	_, err = s.ref(key).Create(ctx, d)
-	return err
-}
-
-// changes are what a turn changes in its session's document.
-func changes(meta session.Meta, record session.Record) []firestore.Update {
-	return []firestore.Update{
-		{Path: "updated_at", Value: meta.UpdatedAt},
-		{Path: "expires_at", Value: meta.ExpiresAt},
-		{Path: "turns", Value: meta.Turns},
-		{Path: "total_tokens", Value: meta.TotalTokens},
-		{FieldPath: firestore.FieldPath{"log", fieldName(record.Number)}, Value: record.Data},
-	}
-}
-
-func size(rs []session.Record) int {
-	n := 0
-	for _, r := range rs {
+// size is about how many bytes of a session's document its turns and keys take.
+func size(s *session.Session) int {
+	n := len(s.Keys) * keyOverhead
+	for _, r := range s.Recent {
 		n += len(r.Data) + fieldOverhead
 	}
 	return n
@@ -298,7 +361,7 @@ const listSteps = 10
 
 // Turns implements [session.Store].
 func (s *Store) Turns(ctx context.Context, key session.Key, after, limit int) (session.Meta, []session.Record, error) {
-	d, _, err := s.read(ctx, key)
+	d, _, err := s.exists(ctx, key)
 	if err != nil {
 		return session.Meta{}, nil, fmt.Errorf("reading turns: %w", err)
 	}

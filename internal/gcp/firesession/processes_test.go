@@ -62,7 +62,7 @@ func write(t *testing.T, writer string) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := session.Commit(t.Context(), store, s, sessiontest.Turn(fmt.Sprintf("%s/%d", writer, i)), nil); err != nil {
+		if _, err := session.Commit(t.Context(), store, s, sessiontest.Turn(fmt.Sprintf("%s/%d", writer, i)), session.Conditions{}); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -1,0 +1,405 @@
+package config_test
+
+import (
+	"fmt"
+	"log/slog"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"example.com/gatehouse/config"
+)
+
+// defaults are those of an empty environment.
+func defaults() *config.Config {
+	return &config.Config{
+		Environment: "development", Port: 8080,
+		Model: "gemini-2.5-flash", Gemini: config.Gemini{Location: "global"},
+		Auth:         []string{config.AuthNone},
+		SessionStore: config.StoreMemory, FirestoreDatabase: "(default)", SessionTTL: 720 * time.Hour,
+		RequestTimeout: 30 * time.Second, MaxBodyBytes: 131072, MaxOutputTokens: 4096, MaxConcurrent: 80, HistoryTokens: 32000, MaxToolRounds: 8,
+		RateLimitPerMinute: 60, CallerRateLimitPerMinute: 600,
+		BreakerFailures: 5, BreakerCooldown: time.Minute,
+		Playground: true, AuditLog: "agent-audit", LogLevel: slog.LevelInfo,
+	}
+}
+
+func TestDefaults(t *testing.T) {
+	t.Parallel()
+	c, err := config.Read(env())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(c, defaults()); diff != "" {
+		t.Errorf("(-got +want):\n%s", diff)
+	}
+	if c.Production() || !c.Offline() {
+		t.Errorf("production %t, offline %t", c.Production(), c.Offline())
+	}
+}
+
+func TestDefaultsInProduction(t *testing.T) {
+	t.Parallel()
+	c, err := config.Read(env(with(production, "K_REVISION=gatehouse-00001")...))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := defaults()
+	want.Environment, want.Service, want.Revision = "production", "gatehouse", "gatehouse-00001"
+	want.Gemini.VertexAI, want.Auth, want.SessionStore, want.Playground = true, []string{config.AuthIAM}, config.StoreFirestore, false
+	if diff := cmp.Diff(c, want); diff != "" {
+		t.Errorf("(-got +want):\n%s", diff)
+	}
+	if !c.Production() || c.Offline() {
+		t.Errorf("production %t, offline %t", c.Production(), c.Offline())
+	}
+}
+
+func TestEveryVariable(t *testing.T) {
+	t.Parallel()
+	c, err := config.Read(env(
+		"ENVIRONMENT=staging", "K_SERVICE=svc", "K_REVISION=rev", "IAM_ENFORCED=true", "PORT=0", "GOOGLE_CLOUD_PROJECT=proj",
+		"MODEL=gemini-3-pro", "MODEL_FALLBACKS= gemini-2.5-flash , gemini-2.0-flash,", "GOOGLE_GENAI_USE_VERTEXAI=1", "GOOGLE_CLOUD_LOCATION=europe-west4",
+		"GOOGLE_VERTEX_BASE_URL=https://vertex.example/", "GEMINI_API_KEY_SECRET=projects/p/secrets/gemini/versions/latest",
+		"ALLOWED_ORIGINS=https://a.example,https://b.example:8443", "API_KEYS_SECRET=projects/p/secrets/keys/versions/3",
+		"SECRET_MANAGER_ENDPOINT=secretmanager.europe-west4.rep.googleapis.com:443", "LOGGING_ENDPOINT=127.0.0.1:9999",
+		"AUTH=iam, oidc ,api_key", "OIDC_ISSUERS=https://issuer.example|aud", "OIDC_AUDIENCES=x,y", "OPERATORS=ops@example.com, backend",
+		"SESSION_STORE=firestore", "FIRESTORE_DATABASE=db", "SESSION_TTL=1h30m",
+		"REQUEST_TIMEOUT=1m", "MAX_BODY_BYTES=1024", "MAX_OUTPUT_TOKENS=100", "MAX_CONCURRENT=1", "HISTORY_TOKENS=0", "MAX_TOOL_ROUNDS=0",
+		"RATE_LIMIT_PER_MINUTE=1", "CALLER_RATE_LIMIT_PER_MINUTE=2", "DAILY_TOKEN_LIMIT=3", "CALLER_DAILY_TOKEN_LIMIT=4", "SERVICE_DAILY_TOKEN_LIMIT=20000000",
+		"BREAKER_FAILURES=6", "BREAKER_COOLDOWN=90s", "PLAYGROUND=true", "AUDIT_LOG=my/audit", "LOG_LEVEL=debug", "LOG_CONTENT=true",
+	))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := &config.Config{
+		Environment: "staging", Service: "svc", Revision: "rev", Project: "proj",
+		Model: "gemini-3-pro", ModelFallbacks: []string{"gemini-2.5-flash", "gemini-2.0-flash"},
+		Gemini: config.Gemini{
+			VertexAI: true, Location: "europe-west4", BaseURL: "https://vertex.example/", APIKeySecret: "projects/p/secrets/gemini/versions/latest",
+		},
+		AllowedOrigins: []string{"https://a.example", "https://b.example:8443"}, APIKeysSecret: "projects/p/secrets/keys/versions/3",
+		SecretManager: "secretmanager.europe-west4.rep.googleapis.com:443", LoggingEndpoint: "127.0.0.1:9999",
+		Auth: []string{"iam", "oidc", "api_key"}, OIDCIssuers: "https://issuer.example|aud", OIDCAudiences: []string{"x", "y"},
+		Operators: []string{"ops@example.com", "backend"}, SessionStore: "firestore", FirestoreDatabase: "db", SessionTTL: 90 * time.Minute,
+		RequestTimeout: time.Minute, MaxBodyBytes: 1024, MaxOutputTokens: 100, MaxConcurrent: 1,
+		RateLimitPerMinute: 1, CallerRateLimitPerMinute: 2, DailyTokenLimit: 3, CallerDailyTokenLimit: 4, ServiceDailyTokenLimit: 20_000_000,
+		BreakerFailures: 6, BreakerCooldown: 90 * time.Second, Playground: true, AuditLog: "my/audit", LogLevel: slog.LevelDebug, LogContent: true,
+	}
+	if diff := cmp.Diff(c, want); diff != "" {
+		t.Errorf("(-got +want):\n%s", diff)
+	}
+}
+
+func TestEmptyVariablesCountAsUnset(t *testing.T) {
+	t.Parallel()
+	for _, value := range []string{"", " ", "\t\n"} {
+		c, err := config.Read(func(string) (string, bool) { return value, true })
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(c, defaults()); diff != "" {
+			t.Errorf("with %q (-got +want):\n%s", value, diff)
+		}
+	}
+}
+
+// The values that each variable refuses. Every problem names it, once.
+func TestBadValues(t *testing.T) {
+	t.Parallel()
+	bad := map[string][]string{
+		"ENVIRONMENT":                  {"Production", "prod env", "1", "prod!", strings.Repeat("a", 33)},
+		"PORT":                         {"-1", "65536", "http", "80.5", "0x50", "8080tcp"},
+		"IAM_ENFORCED":                 {"yes", "2", "on"},
+		"MODEL":                        {"gemini 2.5", "../x", "a\nb", strings.Repeat("a", 129), "-x", "gémini"},
+		"MODEL_FALLBACKS":              {"gemini 2.5", "gemini-2.5-flash,../x"},
+		"GOOGLE_GENAI_USE_VERTEXAI":    {"yes", "vertex"},
+		"GEMINI_API_KEY_SECRET":        {"gemini", "projects/p/secrets/s", "projects/p/secrets/s/versions/0", "projects/p/secrets/s/versions/latest/x"},
+		"ALLOWED_ORIGINS_SECRET":       {"origins"},
+		"API_KEYS_SECRET":              {"keys"},
+		"SECRET_MANAGER_ENDPOINT":      {"secretmanager.googleapis.com", "https://secretmanager.googleapis.com", "host:", ":443", "host:https", "host:0", "host:65536"},
+		"LOGGING_ENDPOINT":             {"logging.googleapis.com", "https://logging.googleapis.com", "host:", ":443", "host:99999"},
+		"ALLOWED_ORIGINS":              {"*", "https://*.example", "a.example", "https://a.example/", "https://a.example,ftp://b.example", "https://A.example", "null"},
+		"API_KEYS":                     {"[]", "key", `[{"name":"x"}]`, `[{"name":"x","sha256":"short"}]`},
+		"AUTH":                         {"basic", "none,none", "IAM", "none;api_key"},
+		"OIDC_ISSUERS":                 {"issuer.example|aud", "https://issuer.example", "http://issuer.example|aud", "|aud"},
+		"SESSION_STORE":                {"redis", "Memory", "memory,firestore"},
+		"SESSION_TTL":                  {"720", "0s", "-1h", "1d", "forever", "200000h"},
+		"REQUEST_TIMEOUT":              {"30", "0", "9ms", "2h", "-30s", "soon"},
+		"MAX_BODY_BYTES":               {"0", "255", "16777217", "128KiB", "1e5", "99999999999999999999"},
+		"MAX_OUTPUT_TOKENS":            {"0", "-1", "65537", "many"},
+		"MAX_CONCURRENT":               {"0", "10001", "x"},
+		"HISTORY_TOKENS":               {"-1", "2000001", "x"},
+		"MAX_TOOL_ROUNDS":              {"-1", "65", "x"},
+		"RATE_LIMIT_PER_MINUTE":        {"0", "-1", "1000001", "60/min"},
+		"CALLER_RATE_LIMIT_PER_MINUTE": {"0", "10000001", "x"},
+		"DAILY_TOKEN_LIMIT":            {"-1", "1000000000000001", "x"},
+		"CALLER_DAILY_TOKEN_LIMIT":     {"-1", "x"},
+		"SERVICE_DAILY_TOKEN_LIMIT":    {"-1", "20 million"},
+		"BREAKER_FAILURES":             {"0", "1001", "x"},
+		"BREAKER_COOLDOWN":             {"60", "0s", "2h"},
+		"PLAYGROUND":                   {"yes", "off"},
+		"AUDIT_LOG":                    {"agent audit", "audit!", strings.Repeat("a", 513)},
+		"LOG_LEVEL":                    {"verbose", "1", "warning!"},
+		"LOG_CONTENT":                  {"yes"},
+		"GOOGLE_GEMINI_BASE_URL":       {"gemini.example", "ftp://gemini.example", "https://", "://"},
+	}
+	for variable, values := range bad {
+		for _, value := range values {
+			t.Run(fmt.Sprintf("%s=%.40q", variable, value), func(t *testing.T) {
+				t.Parallel()
+				pairs := []string{variable + "=" + value}
+				if variable == "GOOGLE_GEMINI_BASE_URL" {
+					pairs = append(pairs, "GEMINI_API_KEY=k")
+				}
+				c, err := config.Read(env(pairs...))
+				ps := problems(t, err)
+				if !slices.Contains(ps.Variables(), variable) {
+					t.Fatalf("not at fault; the problems are: %v", err)
+				}
+				if c == nil {
+					t.Error("no Config beside the error")
+				}
+				for _, p := range ps {
+					if len(p.Issue) < 10 || len(p.Issue) > 400 || strings.Contains(p.Issue, "\n") && variable != "API_KEYS" {
+						t.Errorf("%s: the issue is %q", p.Variable, p.Issue)
+					}
+				}
+			})
+		}
+	}
+	// No variable is left out of the table. Those below take any text.
+	free := []string{"K_SERVICE", "K_REVISION", "GOOGLE_CLOUD_PROJECT", "GOOGLE_CLOUD_LOCATION", "GOOGLE_API_KEY", "GEMINI_API_KEY", "GOOGLE_VERTEX_BASE_URL",
+		"OIDC_AUDIENCES", "OPERATORS", "FIRESTORE_DATABASE"}
+	for _, variable := range variables(t) {
+		if _, ok := bad[variable]; !ok && !slices.Contains(free, variable) {
+			t.Errorf("%s is not tested", variable)
+		}
+	}
+}
+
+// variables are those that Read asks for.
+func variables(t testing.TB) []string {
+	t.Helper()
+	var names []string
+	_, err := config.Read(func(name string) (string, bool) {
+		if !slices.Contains(names, name) {
+			names = append(names, name)
+		}
+		return "", false
+	})
+	if err != nil || len(names) < 40 {
+		t.Fatalf("Read asked for %d variables: %v", len(names), err)
+	}
+	return names
+}
+
+func TestAProblemShowsWhatIsWrongAndHowToMendIt(t *testing.T) {
+	t.Parallel()
+	_, err := config.Read(env("REQUEST_TIMEOUT=30", "MAX_CONCURRENT=0"))
+	const want = `the configuration has problems:
+  MAX_CONCURRENT: 0 is out of range; set a whole number from 1 to 10000
+  REQUEST_TIMEOUT: "30" is not a duration; set one with its unit, such as 30s, 5m or 720h`
+	if diff := cmp.Diff(fmt.Sprint(err), want); diff != "" {
+		t.Errorf("(-got +want):\n%s", diff)
+	}
+}
+
+func TestEveryProblemIsReportedAtOnce(t *testing.T) {
+	t.Parallel()
+	// One value that all but a few refuse.
+	_, err := config.Read(func(name string) (string, bool) { return "!bad value!", true })
+	got := problems(t, err).Variables()
+	want := []string{
+		"ALLOWED_ORIGINS", "ALLOWED_ORIGINS_SECRET", "API_KEYS", "API_KEYS_SECRET", "AUDIT_LOG", "AUTH", "BREAKER_COOLDOWN", "BREAKER_FAILURES",
+		"CALLER_DAILY_TOKEN_LIMIT", "CALLER_RATE_LIMIT_PER_MINUTE", "DAILY_TOKEN_LIMIT", "ENVIRONMENT", "GEMINI_API_KEY_SECRET",
+		"GOOGLE_GEMINI_BASE_URL", "GOOGLE_GENAI_USE_VERTEXAI", "HISTORY_TOKENS", "IAM_ENFORCED", "LOGGING_ENDPOINT", "LOG_CONTENT", "LOG_LEVEL",
+		"MAX_BODY_BYTES", "MAX_CONCURRENT", "MAX_OUTPUT_TOKENS", "MAX_TOOL_ROUNDS", "MODEL", "OIDC_ISSUERS", "PLAYGROUND", "PORT",
+		"RATE_LIMIT_PER_MINUTE", "REQUEST_TIMEOUT", "SECRET_MANAGER_ENDPOINT", "SERVICE_DAILY_TOKEN_LIMIT", "SESSION_STORE", "SESSION_TTL",
+	}
+	var missing []string
+	for _, variable := range want {
+		if !slices.Contains(got, variable) {
+			missing = append(missing, variable)
+		}
+	}
+	if len(missing) > 0 || !slices.IsSorted(got) {
+		t.Errorf("not reported: %v; reported: %v", missing, got)
+	}
+}
+
+func TestRulesThatJoinVariables(t *testing.T) {
+	t.Parallel()
+	const hash = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+	const keys = `API_KEYS=[{"name":"backend","sha256":"` + hash + `"}]`
+	tests := []struct {
+		name    string
+		pairs   []string
+		atFault []string
+	}{
+		{"production in order", production, nil},
+		{"production by name", []string{"ENVIRONMENT=production", "GEMINI_API_KEY=k", "AUTH=api_key", keys}, nil},
+		{"any other name is production", []string{"ENVIRONMENT=staging", "GEMINI_API_KEY=k"}, []string{"IAM_ENFORCED"}},
+		{"a test is not production", []string{"ENVIRONMENT=test"}, nil},
+		{"development on Cloud Run", []string{"ENVIRONMENT=development", "K_SERVICE=x"}, nil},
+		{"iam without the check", []string{"K_SERVICE=x", "GOOGLE_GENAI_USE_VERTEXAI=true"}, []string{"IAM_ENFORCED"}},
+		{"iam with the check off", []string{"K_SERVICE=x", "GOOGLE_GENAI_USE_VERTEXAI=true", "IAM_ENFORCED=false"}, []string{"IAM_ENFORCED"}},
+		{"iam elsewhere than on Cloud Run", []string{"AUTH=iam", "IAM_ENFORCED=true"}, []string{"IAM_ENFORCED"}},
+		{"iam in development, on Cloud Run", []string{"ENVIRONMENT=development", "K_SERVICE=x", "AUTH=iam", "IAM_ENFORCED=true"}, nil},
+		{"the check without iam", []string{"IAM_ENFORCED=true"}, nil},
+		{"iam among others, without the check", []string{"AUTH=api_key,iam", keys}, []string{"IAM_ENFORCED"}},
+		{"none in production", with(production, "AUTH=none"), []string{"AUTH"}},
+		{"none among others in production", with(production, "AUTH=iam,none"), []string{"AUTH"}},
+		{"none where the environment has another name", []string{"ENVIRONMENT=qa", "GEMINI_API_KEY=k", "AUTH=none"}, []string{"AUTH"}},
+		{"memory in production", with(production, "SESSION_STORE=memory"), []string{"SESSION_STORE"}},
+		{"no model in production", []string{"K_SERVICE=x", "IAM_ENFORCED=true"}, []string{"GEMINI_API_KEY_SECRET"}},
+		{"a key in production", []string{"K_SERVICE=x", "IAM_ENFORCED=true", "GEMINI_API_KEY=k"}, nil},
+		{"a key's secret in production", []string{"K_SERVICE=x", "IAM_ENFORCED=true", "GEMINI_API_KEY_SECRET=projects/p/secrets/s/versions/1"}, nil},
+		{"an origin in plaintext in production", with(production, "ALLOWED_ORIGINS=http://localhost:3000"), []string{"ALLOWED_ORIGINS"}},
+		{"an origin in plaintext in development", []string{"ALLOWED_ORIGINS=http://localhost:3000"}, nil},
+		{"every origin in development", []string{"ALLOWED_ORIGINS=*"}, []string{"ALLOWED_ORIGINS"}},
+		{"both forms of a key", []string{"GEMINI_API_KEY=k", "GEMINI_API_KEY_SECRET=projects/p/secrets/s/versions/1"}, []string{"GEMINI_API_KEY_SECRET"}},
+		{"both forms of a key, by the other name", []string{"GOOGLE_API_KEY=k", "GEMINI_API_KEY_SECRET=projects/p/secrets/s/versions/1"}, []string{"GEMINI_API_KEY_SECRET"}},
+		{"both forms of the origins", []string{"ALLOWED_ORIGINS=https://a.example", "ALLOWED_ORIGINS_SECRET=projects/p/secrets/s/versions/1"}, []string{"ALLOWED_ORIGINS"}},
+		{"both forms of the API keys", []string{keys, "API_KEYS_SECRET=projects/p/secrets/s/versions/1"}, []string{"API_KEYS"}},
+		{"api_key without keys", []string{"AUTH=api_key"}, []string{"API_KEYS_SECRET"}},
+		{"oidc without issuers", []string{"AUTH=oidc"}, []string{"OIDC_ISSUERS"}},
+		{"issuers with audiences beside them", []string{"AUTH=oidc", "OIDC_ISSUERS=https://issuer.example", "OIDC_AUDIENCES=aud"}, nil},
+		{"an issuer on loopback in development", []string{"AUTH=oidc", "OIDC_ISSUERS=http://127.0.0.1:9000|aud"}, nil},
+		{"an issuer on loopback in production", with(production, "AUTH=oidc", "OIDC_ISSUERS=http://127.0.0.1:9000|aud"), []string{"OIDC_ISSUERS"}},
+		{"a base URL that would not be used", []string{"GOOGLE_GEMINI_BASE_URL=http://127.0.0.1:1"}, []string{"GEMINI_API_KEY"}},
+		{"a base URL with a key", []string{"GOOGLE_GEMINI_BASE_URL=http://127.0.0.1:1", "GEMINI_API_KEY=k"}, nil},
+		{"Vertex at a base URL that is none", []string{"GOOGLE_GENAI_USE_VERTEXAI=true", "GOOGLE_VERTEX_BASE_URL=vertex"}, []string{"GOOGLE_VERTEX_BASE_URL"}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			_, err := config.Read(env(tt.pairs...))
+			if diff := cmp.Diff(problems(t, err).Variables(), tt.atFault); diff != "" {
+				t.Errorf("at fault (-got +want):\n%s\n%v", diff, err)
+			}
+		})
+	}
+}
+
+func TestTheOtherNameOfTheKey(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name  string
+		pairs []string
+		want  string
+	}{
+		{"one", []string{"GEMINI_API_KEY=a"}, "a"},
+		{"the other", []string{"GOOGLE_API_KEY=b"}, "b"},
+		{"both: as the SDK chooses", []string{"GEMINI_API_KEY=a", "GOOGLE_API_KEY=b"}, "b"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			c, err := config.Read(env(tt.pairs...))
+			if err != nil || c.Gemini.APIKey.Reveal() != tt.want || c.Offline() {
+				t.Errorf("%q, offline %t, %v", c.Gemini.APIKey.Reveal(), c.Offline(), err)
+			}
+		})
+	}
+}
+
+func TestParseOrigins(t *testing.T) {
+	t.Parallel()
+	tests := []struct {
+		name   string
+		text   string
+		strict bool
+		want   []string
+		ok     bool
+	}{
+		{"none", "", true, nil, true},
+		{"one", "https://a.example", true, []string{"https://a.example"}, true},
+		{"by commas", "https://a.example,https://b.example:8443", true, []string{"https://a.example", "https://b.example:8443"}, true},
+		{"by white space, as a secret may hold them", "https://a.example\r\n https://b.example\t,\n", true, []string{"https://a.example", "https://b.example"}, true},
+		{"an IPv6 address", "https://[::1]:8080", true, []string{"https://[::1]:8080"}, true},
+		{"http where that is allowed", "http://localhost:3000", false, []string{"http://localhost:3000"}, true},
+		{"http where it is not", "http://localhost:3000", true, nil, false},
+		{"one that is http", "https://a.example http://b.example", true, nil, false},
+		{"a wildcard", "*", false, nil, false},
+		{"a wildcard for a name", "https://*.example", false, nil, false},
+		{"no scheme", "a.example", false, nil, false},
+		{"another scheme", "chrome-extension://abc", false, nil, false},
+		{"a script", "javascript:alert(1)", false, nil, false},
+		{"no host", "https://", false, nil, false},
+		{"a port alone", "https://:443", false, nil, false},
+		{"a slash at the end", "https://a.example/", false, nil, false},
+		{"a path", "https://a.example/x", false, nil, false},
+		{"a query", "https://a.example?x=1", false, nil, false},
+		{"an empty query", "https://a.example?", false, nil, false},
+		{"a fragment", "https://a.example#x", false, nil, false},
+		{"an empty fragment", "https://a.example#", false, nil, false},
+		{"a user", "https://user@a.example", false, nil, false},
+		{"capitals", "https://A.example", false, nil, false},
+		{"a scheme in capitals", "HTTPS://a.example", false, nil, false},
+		{"a port that is empty", "https://a.example:", false, nil, false},
+		{"a port that is no number", "https://a.example:x", false, nil, false},
+		{"null", "null", false, nil, false},
+		{"a semicolon", "https://a.example;https://b.example", false, nil, false},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			got, err := config.ParseOrigins(tt.text, tt.strict)
+			if (err == nil) != tt.ok {
+				t.Fatalf("%q, %v", got, err)
+			}
+			if diff := cmp.Diff(slices.Clip(got), tt.want); diff != "" && len(got)+len(tt.want) > 0 {
+				t.Errorf("(-got +want):\n%s", diff)
+			}
+			if err != nil && tt.text != "*" && strings.Contains(err.Error(), tt.text) {
+				t.Errorf("the error repeats what may be a secret's: %v", err)
+			}
+		})
+	}
+}
+
+func TestHasAuth(t *testing.T) {
+	t.Parallel()
+	c := config.Config{Auth: []string{config.AuthIAM, config.AuthOIDC}}
+	if !c.HasAuth(config.AuthOIDC) || c.HasAuth(config.AuthNone) {
+		t.Errorf("of %v: oidc %t, none %t", c.Auth, c.HasAuth(config.AuthOIDC), c.HasAuth(config.AuthNone))
+	}
+}
+
+// The machine's own environment is as good as any.
+func TestTheMachinesEnvironment(t *testing.T) {
+	t.Parallel()
+	c, err := config.Read(os.LookupEnv)
+	problems(t, err)
+	if c == nil {
+		t.Error("no Config")
+	}
+}
+
+func FuzzRead(f *testing.F) {
+	f.Add("AUTH", "iam", "K_SERVICE", "x")
+	f.Add("ALLOWED_ORIGINS", "https://a.example", "API_KEYS", `[{"name":"x"}]`)
+	f.Add("OIDC_ISSUERS", "https://i|a|b=c", "MODEL_FALLBACKS", ",,")
+	f.Add("SESSION_TTL", "9999999h", "GOOGLE_GEMINI_BASE_URL", "http://[::1")
+	f.Add("MODEL", "$MODEL", "LOG_LEVEL", "info+2147483647")
+	f.Fuzz(func(t *testing.T, name1, value1, name2, value2 string) {
+		c, err := config.Read(env(name1+"="+value1, name2+"="+value2))
+		ps := problems(t, err)
+		if c == nil {
+			t.Fatal("no Config")
+		}
+		if err != nil && len(ps) == 0 {
+			t.Fatal("an error without a problem")
+		}
+		if err == nil && (c.MaxConcurrent < 1 || c.RequestTimeout <= 0 || len(c.Auth) == 0 || c.SessionStore == "" || c.MaxBodyBytes < 1) {
+			t.Fatalf("unusable: %+v", c)
+		}
+		if c.Production() && err == nil && (c.HasAuth(config.AuthNone) || c.Offline() || c.SessionStore == config.StoreMemory) {
+			t.Fatalf("open, forgetful or pretending in production: %+v", c)
+		}
+	})
+}

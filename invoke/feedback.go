@@ -1,0 +1,55 @@
+package invoke
+
+import (
+	"context"
+	"net/http"
+	"strconv"
+	"strings"
+	"unicode/utf8"
+
+	"example.com/gatehouse/internal/api"
+	"example.com/gatehouse/session"
+)
+
+// Feedback is the body of PUT /sessions/{id}/turns/{turn}/feedback.
+type Feedback struct {
+	Score   int    `json:"score" enum:"-1,0,1" doc:"Thumbs down, neither, thumbs up."`
+	Comment string `json:"comment,omitempty" doc:"Up to 2 000 characters."`
+}
+
+// maxComment is the length of a comment in code points.
+const maxComment = 2000
+
+// putFeedback is PUT /sessions/{id}/turns/{turn}/feedback. The last one counts.
+func (s *Service) putFeedback(w http.ResponseWriter, r *http.Request) error {
+	key, err := sessionKey(r)
+	if err != nil {
+		return err
+	}
+	turn, err := strconv.Atoi(r.PathValue("turn"))
+	if err != nil || turn < 1 || strconv.Itoa(turn) != r.PathValue("turn") {
+		return api.Fail(api.NotFound, nil)
+	}
+	raw, err := api.ReadBody(w, r, s.MaxBodyBytes, s.Timeout)
+	if err != nil {
+		return err
+	}
+	body, err := s.feedback.Decode(raw)
+	if err != nil {
+		return err
+	}
+	switch {
+	case utf8.RuneCountInString(body.Comment) > maxComment:
+		return api.Invalid("comment", "must have at most 2000 characters")
+	case strings.ContainsRune(body.Comment, 0):
+		return api.Invalid("comment", "must not contain NUL")
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), storeTimeout)
+	defer cancel()
+	f := session.Feedback{Score: body.Score, Comment: body.Comment, At: s.Now().UTC()}
+	if err := s.Store.SetFeedback(ctx, key, turn, f); err != nil {
+		return s.readFailure(r, err)
+	}
+	w.WriteHeader(http.StatusNoContent)
+	return nil
+}
