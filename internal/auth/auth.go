@@ -127,8 +127,8 @@ func New(methods ...Method) *Authenticator {
 // One credential is enough, several must all verify, and the principal is that
 // of the method listed first. A credential that does not verify makes the whole
 // request [ErrInvalid], also one in Authorization or X-API-Key that no configured
-// method can verify. Two exceptions: behind IAP, Authorization may hold what IAP
-// itself was sent; and where None is configured, a request without a credential
+// method can verify. Three exceptions: behind IAP, Authorization may hold what IAP
+// itself was sent; beside X-Serverless-Authorization it is the application's; and where None is configured, a request without a credential
 // for the other methods is its. Credentials are read from headers alone.
 func (a *Authenticator) Authenticate(r *http.Request) (Principal, error) {
 	var first Principal
@@ -150,7 +150,9 @@ func (a *Authenticator) Authenticate(r *http.Request) (Principal, error) {
 		}
 	}
 	if a.none == nil {
-		readsAuthorization := a.readsAuthorization || takenByIAM || a.behindIAP
+		// Beside IAM's own token in X-Serverless-Authorization, Authorization is
+		// the application's, whoever reads it there.
+		readsAuthorization := a.readsAuthorization || a.behindIAP || a.iam != nil
 		if len(r.Header[headerAuthorization]) > 0 && !readsAuthorization {
 			return Principal{}, invalid("no configured method verifies %s", headerAuthorization)
 		}

@@ -162,7 +162,7 @@ func TestAuthenticator(t *testing.T) {
 		{"IAM's token apart, the application's beside it", []auth.Method{iam, oidc}, []string{"X-Serverless-Authorization", "Bearer " + platform, "Authorization", "Bearer " + token}, scheduler, nil},
 		{"the same, the application's method first", []auth.Method{oidc, iam}, []string{"X-Serverless-Authorization", "Bearer " + platform, "Authorization", "Bearer " + token}, user, nil},
 		{"IAM's token apart, the application's expired", []auth.Method{iam, oidc}, []string{"X-Serverless-Authorization", "Bearer " + platform, "Authorization", "Bearer " + expired}, auth.Principal{}, auth.ErrInvalid},
-		{"IAM's token apart, the application's read by nobody", []auth.Method{iam}, []string{"X-Serverless-Authorization", "Bearer " + platform, "Authorization", "Bearer " + token}, auth.Principal{}, auth.ErrInvalid},
+		{"IAM's token apart, the application's read by nobody", []auth.Method{iam}, []string{"X-Serverless-Authorization", "Bearer " + platform, "Authorization", "Bearer " + token}, scheduler, nil},
 		{"IAM's token apart and malformed, the application's good", []auth.Method{iam, oidc}, []string{"X-Serverless-Authorization", "Bearer x", "Authorization", "Bearer " + token}, auth.Principal{}, auth.ErrInvalid},
 		{"IAM's header where IAM is off", []auth.Method{oidc}, []string{"X-Serverless-Authorization", "Bearer " + platform}, auth.Principal{}, auth.ErrNoCredential},
 		{"IAM's token and a good key", []auth.Method{iam, keys}, []string{"Authorization", "Bearer " + platform, "X-API-Key", backendKey}, scheduler, nil},

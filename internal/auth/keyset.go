@@ -53,8 +53,9 @@ var keyFields = []string{"name", "sha256", "expires", "rate_limit_per_minute", "
 //	{"name": "backend", "sha256": "<64 hexadecimal digits>",
 //	 "expires": "2027-01-01T00:00:00Z", "rate_limit_per_minute": 600, "end_users": true}
 //
-// of which the last three may be left out. Names and hashes are unique, and a
-// list without an entry is an error. The error tells of every entry at fault and
+// of which the last three may be left out. Hashes are unique; a name may have
+// several, so that a key can be replaced while the old one is still in use and
+// its caller stays the same. A list without an entry is an error. The error tells of every entry at fault and
 // repeats nothing of the text but the names of its known fields: a hash, or a key
 // put there by mistake, never gets into a log.
 func ParseKeys(text []byte) (*KeySet, error) {
@@ -126,9 +127,6 @@ func fieldError(err error) error {
 
 func (s *KeySet) add(entry keyEntry) error {
 	for _, other := range s.entries {
-		if other.name == entry.name {
-			return errors.New("name: another entry has the same")
-		}
 		if other.sum == entry.sum {
 			return errors.New("sha256: another entry has the same")
 		}

@@ -65,10 +65,21 @@ func sleep(ctx context.Context, d time.Duration) bool {
 
 // attempt is one HTTP request. shown: text has been passed on.
 func (c *Client) attempt(ctx context.Context, r Request, onText func(string) error) (a Answer, shown bool, err error) {
+	ours := false // whose code is running
+	defer func() {
+		// The SDK panics on answers of a form it does not expect, such as a
+		// candidate that is null.
+		if p := recover(); p != nil {
+			if ours {
+				panic(p)
+			}
+			err = &Error{Kind: Failed, err: fmt.Errorf("the model's answer cannot be read: the SDK panicked: %T", p)}
+		}
+	}()
 	ctx, hints := withHints(ctx)
 	config := r.config()
 	if onText == nil {
-		response, err := c.models.GenerateContent(ctx, r.Model, r.Contents, config)
+		response, err := c.models.Load().GenerateContent(ctx, r.Model, r.Contents, config)
 		if err != nil {
 			return Answer{}, false, classify(ctx, err, hints)
 		}
@@ -77,7 +88,7 @@ func (c *Client) attempt(ctx context.Context, r Request, onText func(string) err
 		return a, false, nil
 	}
 	var counts *genai.GenerateContentResponseUsageMetadata
-	for chunk, err := range c.models.GenerateContentStream(ctx, r.Model, r.Contents, config) {
+	for chunk, err := range c.models.Load().GenerateContentStream(ctx, r.Model, r.Contents, config) {
 		if err != nil {
 			a.Usage = usage(counts)
 			return a, shown, classify(ctx, err, hints)
@@ -90,8 +101,10 @@ func (c *Client) attempt(ctx context.Context, r Request, onText func(string) err
 			if text == "" {
 				continue
 			}
-			shown = true
-			if err := onText(text); err != nil {
+			shown, ours = true, true
+			err := onText(text)
+			ours = false
+			if err != nil {
 				a.Usage = usage(counts)
 				return a, shown, err
 			}

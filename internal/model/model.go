@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"sync/atomic"
 	"time"
 
 	"cloud.google.com/go/auth/credentials"
@@ -39,7 +40,8 @@ type Config struct {
 // A Client asks Gemini. Make one for the process with [New]: it is safe for
 // concurrent use, and shares its connections.
 type Client struct {
-	models *genai.Models
+	config genai.ClientConfig // without the key
+	models atomic.Pointer[genai.Models]
 	close  func()
 }
 
@@ -50,13 +52,12 @@ func New(ctx context.Context, c Config) (*Client, error) {
 	if c.Transport != nil {
 		transport = c.Transport
 	}
-	config := &genai.ClientConfig{
+	config := genai.ClientConfig{
 		Backend:     genai.BackendGeminiAPI,
-		APIKey:      c.APIKey,
 		HTTPOptions: genai.HTTPOptions{BaseURL: c.BaseURL},
 	}
 	if c.VertexAI {
-		config.Backend, config.APIKey = genai.BackendVertexAI, ""
+		config.Backend = genai.BackendVertexAI
 		config.Project, config.Location = c.Project, c.Location
 		if !c.Loopback && c.Transport == nil {
 			authorized, err := authorize(ctx, base)
@@ -67,12 +68,27 @@ func New(ctx context.Context, c Config) (*Client, error) {
 		}
 	}
 	config.HTTPClient = &http.Client{Transport: &bounded{transport}}
-	client, err := genai.NewClient(ctx, config)
+	client := &Client{config: config, close: base.CloseIdleConnections}
+	if err := client.SetKey(ctx, c.APIKey); err != nil {
+		return nil, err
+	}
+	return client, nil
+}
+
+// SetKey makes the calls to come use another key of the Developer API; those
+// under way keep theirs. With Vertex AI there is none, and key is ignored.
+func (c *Client) SetKey(ctx context.Context, key string) error {
+	config := c.config
+	if config.Backend == genai.BackendGeminiAPI {
+		config.APIKey = key
+	}
+	client, err := genai.NewClient(ctx, &config)
 	if err != nil {
 		// The SDK's own text prints its whole configuration, the key included.
-		return nil, errors.New("genai refused the configuration of its client: is the key, or the project and location, set?")
+		return errors.New("genai refused the configuration of its client: is the key, or the project and location, set?")
 	}
-	return &Client{models: client.Models, close: base.CloseIdleConnections}, nil
+	c.models.Store(client.Models)
+	return nil
 }
 
 // Close gives up idle connections.
@@ -175,7 +191,7 @@ func Declare(tools []tool.Tool) []*genai.Tool {
 
 // Probe asks for the model's metadata, to see that it can be reached and exists.
 func (c *Client) Probe(ctx context.Context, name string) error {
-	if _, err := c.models.Get(ctx, name, nil); err != nil {
+	if _, err := c.models.Load().Get(ctx, name, nil); err != nil {
 		return fmt.Errorf("reading the model's metadata: %w", classify(ctx, err, nil))
 	}
 	return nil

@@ -3,8 +3,6 @@ package service
 import (
 	"context"
 	"fmt"
-	"strings"
-	"sync/atomic"
 	"time"
 
 	"cloud.google.com/go/compute/metadata"
@@ -14,7 +12,6 @@ import (
 	"example.com/gatehouse/health"
 	"example.com/gatehouse/internal/auth"
 	"example.com/gatehouse/internal/gcp/firesession"
-	"example.com/gatehouse/internal/gcp/gcpsecret"
 	"example.com/gatehouse/internal/loopback"
 	"example.com/gatehouse/internal/model"
 	"example.com/gatehouse/internal/offline"
@@ -33,9 +30,10 @@ const (
 type parts struct {
 	handlers
 	invoke        *invoke.Service
-	authenticator *auth.Authenticator
+	authenticator *authenticator
 	store         session.Store
 	model         *model.Client
+	live          *live
 	closers       []func()
 }
 
@@ -47,9 +45,11 @@ func (p *parts) close() {
 
 // dependencies are what health probes.
 func (p *parts) dependencies() []health.Dependency {
-	return []health.Dependency{
-		{Name: sessionStore, Required: true, Probe: p.store.Ping},
+	all := []health.Dependency{{Name: sessionStore, Required: true, Probe: p.store.Ping}}
+	if p.live.client != nil {
+		all = append(all, health.Dependency{Name: secretManager, Probe: p.live.probe})
 	}
+	return all
 }
 
 // A fetchError is about something outside that a variable names and that could
@@ -61,11 +61,6 @@ type fetchError struct {
 
 func (e *fetchError) Error() string { return e.variable + ": " + e.err.Error() }
 func (e *fetchError) Unwrap() error { return e.err }
-
-// secrets are the values fetched from Secret Manager, "" where none is named.
-type secrets struct {
-	geminiKey, origins, apiKeys string
-}
 
 // connect builds what the configuration asks for: the secrets and the store's
 // connection side by side, and then what needs them.
@@ -83,13 +78,15 @@ func (s *Service) connect(ctx context.Context) (_ *parts, err error) {
 	if err := s.openStore(ctx, p, project); err != nil {
 		return nil, err
 	}
-	var fetched secrets
+	if err := s.openModel(ctx, p, project); err != nil {
+		return nil, err
+	}
+	if p.live, err = s.newLive(ctx, p.model.SetKey); err != nil {
+		return nil, err
+	}
+	p.closers = append(p.closers, p.live.close)
 	var group errgroup.Group
-	group.Go(func() error {
-		var err error
-		fetched, err = s.fetchSecrets(ctx)
-		return err
-	})
+	group.Go(func() error { return p.live.fetch(ctx) })
 	if s.Config.SessionStore == config.StoreFirestore {
 		// The channel would connect with the first turn, and make it wait. A
 		// store that is away now is told by that turn, not by the start.
@@ -105,10 +102,7 @@ func (s *Service) connect(ctx context.Context) (_ *parts, err error) {
 	if err := group.Wait(); err != nil {
 		return nil, err
 	}
-	if err := s.authenticate(p, fetched); err != nil {
-		return nil, err
-	}
-	if err := s.openModel(ctx, p, project, fetched); err != nil {
+	if p.authenticator, err = s.authenticate(p.live); err != nil {
 		return nil, err
 	}
 	p.invoke = invoke.New(invoke.Config{
@@ -150,14 +144,14 @@ func (s *Service) openStore(ctx context.Context, p *parts, project string) error
 	return nil
 }
 
-func (s *Service) openModel(ctx context.Context, p *parts, project string, fetched secrets) error {
+func (s *Service) openModel(ctx context.Context, p *parts, project string) error {
 	g := s.Config.Gemini
 	c := model.Config{
 		APIKey: g.APIKey.Reveal(), VertexAI: g.VertexAI, Project: project, Location: g.Location,
 		BaseURL: g.BaseURL, Loopback: loopback.URL(g.BaseURL),
 	}
 	if g.APIKeySecret != "" {
-		c.APIKey = strings.TrimSpace(fetched.geminiKey)
+		c.APIKey = "not fetched yet" // replaced before the first call
 	}
 	if s.Config.Offline() {
 		c.APIKey, c.Transport = offline.Model, offline.New()
@@ -171,85 +165,39 @@ func (s *Service) openModel(ctx context.Context, p *parts, project string, fetch
 	return nil
 }
 
-// fetchSecrets fetches the secrets that are named, side by side.
-func (s *Service) fetchSecrets(ctx context.Context) (secrets, error) {
-	var fetched secrets
-	wanted := []struct {
-		variable, name string
-		value          *string
-	}{
-		{"GEMINI_API_KEY_SECRET", s.Config.Gemini.APIKeySecret, &fetched.geminiKey},
-		{"ALLOWED_ORIGINS_SECRET", s.Config.AllowedOriginsSecret, &fetched.origins},
-		{"API_KEYS_SECRET", s.Config.APIKeysSecret, &fetched.apiKeys},
-	}
-	named := false
-	for _, w := range wanted {
-		named = named || w.name != ""
-	}
-	if !named {
-		return fetched, nil
-	}
-	client, err := gcpsecret.New(ctx, s.Config.SecretManager)
-	if err != nil {
-		return secrets{}, &fetchError{"SECRET_MANAGER_ENDPOINT", err}
-	}
-	defer func() { _ = client.Close() }()
-	var group errgroup.Group
-	for _, w := range wanted {
-		if w.name == "" {
-			continue
-		}
-		group.Go(func() error {
-			payload, err := client.Access(ctx, w.name)
-			if err != nil {
-				return &fetchError{w.variable, err}
-			}
-			*w.value = string(payload)
-			return nil
-		})
-	}
-	return fetched, group.Wait()
-}
-
-// methods are those of AUTH, for what they are rather than for what they know.
-func (s *Service) methods() []auth.Method {
+// methods are those of AUTH, in its order.
+func (s *Service) methods(keys func() *auth.KeySet) ([]auth.Method, error) {
 	var methods []auth.Method
 	for _, mode := range s.Config.Auth {
 		switch mode {
 		case config.AuthIAM:
 			methods = append(methods, auth.NewIAM(nil))
+		case config.AuthOIDC:
+			issuers, err := auth.ParseIssuers(s.Config.OIDCIssuers, s.Config.OIDCAudiences, !s.Config.Production())
+			if err != nil {
+				return nil, &fetchError{"OIDC_ISSUERS", err}
+			}
+			methods = append(methods, auth.NewOIDC(issuers, auth.OIDCOptions{})...)
+		case config.AuthAPIKey:
+			methods = append(methods, auth.NewAPIKeys(keys, nil))
 		case config.AuthNone:
 			methods = append(methods, &auth.None{})
 		}
 	}
-	return methods
+	return methods, nil
 }
 
 // authenticate makes the authenticator of AUTH's modes.
-func (s *Service) authenticate(p *parts, fetched secrets) error {
-	methods := s.methods()
-	for _, mode := range s.Config.Auth {
-		switch mode {
-		case config.AuthAPIKey:
-			text := s.Config.APIKeys.Reveal()
-			if s.Config.APIKeysSecret != "" {
-				text = fetched.apiKeys
-			}
-			set, err := auth.ParseKeys([]byte(text))
-			if err != nil {
-				return &fetchError{"API_KEYS_SECRET", err}
-			}
-			var keys atomic.Pointer[auth.KeySet]
-			keys.Store(set)
-			methods = append(methods, auth.NewAPIKeys(keys.Load, nil))
-		case config.AuthOIDC:
-			issuers, err := auth.ParseIssuers(s.Config.OIDCIssuers, s.Config.OIDCAudiences, !s.Config.Production())
-			if err != nil {
-				return &fetchError{"OIDC_ISSUERS", err}
-			}
-			methods = append(methods, auth.NewOIDC(issuers, auth.OIDCOptions{})...)
-		}
+func (s *Service) authenticate(l *live) (*authenticator, error) {
+	methods, err := s.methods(l.keys.Load)
+	if err != nil {
+		return nil, err
 	}
-	p.authenticator = auth.New(methods...)
-	return nil
+	return &authenticator{auth.New(methods...), auth.Challenge(methods...)}, nil
+}
+
+// An authenticator tells callers apart, and those it cannot what it wants.
+type authenticator struct {
+	*auth.Authenticator
+	challenge string
 }

@@ -114,6 +114,9 @@ func (s *Service) serve(pick func(handlers) http.Handler) http.Handler {
 			pick(s.unready).ServeHTTP(w, r)
 			return
 		}
+		p.live.refresh(r.Context(), func(err error) {
+			s.Log.WarnContext(r.Context(), "Secrets could not be refreshed; the last good values stay.", "error", err.Error())
+		})
 		pick(p.handlers).ServeHTTP(w, r)
 	})
 }
@@ -147,7 +150,7 @@ func (s *Service) build(ctx context.Context) *parts {
 		s.Log.ErrorContext(ctx, "The service could not be set up; the next request tries again.", "error", err.Error(), "attempt", s.tries)
 		return nil
 	}
-	p.handlers = s.handlers(p.invoke.Routes(), p.authenticator)
+	p.handlers = s.handlers(p.invoke.Routes(), p)
 	s.parts.Store(p)
 	return p
 }
@@ -192,9 +195,9 @@ func (s *Service) details(ctx context.Context) bool {
 }
 
 // handlers make the functions' handlers: over the routes of a service that
-// stands, or (without an authenticator) answering not_ready.
-func (s *Service) handlers(routes []api.Route, authenticator *auth.Authenticator) handlers {
-	if authenticator == nil {
+// stands, or (without parts) answering not_ready.
+func (s *Service) handlers(routes []api.Route, p *parts) handlers {
+	if p == nil {
 		for i := range routes {
 			routes[i].Public = true
 			routes[i].Handler = func(http.ResponseWriter, *http.Request) error {
@@ -206,17 +209,20 @@ func (s *Service) handlers(routes []api.Route, authenticator *auth.Authenticator
 	root := status[0]
 	root.Path, root.Summary = "/", "The same as GET /health."
 	return handlers{
-		invoke: s.guard(authenticator, describe(concat(routes, probes))),
-		health: s.guard(authenticator, concat([]api.Route{root}, status, probes)),
-		local:  s.guard(authenticator, describe(concat(routes, status, probes))),
+		invoke: s.guard(p, describe(concat(routes, probes))),
+		health: s.guard(p, concat([]api.Route{root}, status, probes)),
+		local:  s.guard(p, describe(concat(routes, status, probes))),
 	}
 }
 
-func (s *Service) guard(authenticator *auth.Authenticator, routes []api.Route) http.Handler {
-	return guard.New(guard.Config{
-		Log: s.Log, Authenticator: authenticator, Challenge: auth.Challenge(s.methods()...),
-		Gate: &s.gate, Proxied: s.Config.Service != "", Now: time.Now,
-	}, routes)
+func (s *Service) guard(p *parts, routes []api.Route) http.Handler {
+	c := guard.Config{
+		Log: s.Log, Gate: &s.gate, Proxied: s.Config.Service != "", Now: time.Now,
+	}
+	if p != nil {
+		c.Authenticator, c.Challenge = p.authenticator.Authenticator, p.authenticator.challenge
+	}
+	return guard.New(c, routes)
 }
 
 func concat(lists ...[]api.Route) []api.Route {

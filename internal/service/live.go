@@ -1,0 +1,159 @@
+package service
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"example.com/gatehouse/config"
+	"example.com/gatehouse/internal/auth"
+	"example.com/gatehouse/internal/gcp/gcpsecret"
+)
+
+const (
+	// refreshAfter is how old what came from Secret Manager may get.
+	refreshAfter = 5 * time.Minute
+	// refreshTimeout bounds the one request that fetches it anew.
+	refreshTimeout = 2 * time.Second
+)
+
+// live holds what changes without a deploy: the API keys, the origins and the
+// model's key, from Secret Manager where the configuration names a secret. It
+// is safe for concurrent use.
+type live struct {
+	client  *gcpsecret.Client // nil when no secret is named
+	secrets []secret
+	now     func() time.Time
+
+	keys    atomic.Pointer[auth.KeySet]
+	origins atomic.Pointer[[]string]
+
+	refreshing sync.Mutex
+	fetched    atomic.Int64          // the last attempt, in nanoseconds since 1970
+	failed     atomic.Pointer[error] // of the last attempt; nil when it went well
+}
+
+// A secret is a version that a variable names, and who takes its payload.
+type secret struct {
+	variable, name string
+	take           func(ctx context.Context, payload string) error
+	last           string // the payload taken last; only touched by who fetches
+}
+
+// newLive knows what the configuration has in plain, and what it names.
+func (s *Service) newLive(ctx context.Context, setModelKey func(context.Context, string) error) (*live, error) {
+	l := &live{now: time.Now}
+	l.origins.Store(&s.Config.AllowedOrigins)
+	if text := s.Config.APIKeys.Reveal(); text != "" {
+		if err := l.takeKeys(ctx, text); err != nil {
+			return nil, &fetchError{"API_KEYS", err}
+		}
+	}
+	for _, named := range []secret{
+		{variable: "GEMINI_API_KEY_SECRET", name: s.Config.Gemini.APIKeySecret, take: func(ctx context.Context, payload string) error {
+			return setModelKey(ctx, strings.TrimSpace(payload))
+		}},
+		{variable: "ALLOWED_ORIGINS_SECRET", name: s.Config.AllowedOriginsSecret, take: func(_ context.Context, payload string) error {
+			origins, err := config.ParseOrigins(payload, s.Config.Production())
+			if err == nil {
+				l.origins.Store(&origins)
+			}
+			return err
+		}},
+		{variable: "API_KEYS_SECRET", name: s.Config.APIKeysSecret, take: l.takeKeys},
+	} {
+		if named.name != "" {
+			l.secrets = append(l.secrets, named)
+		}
+	}
+	if len(l.secrets) == 0 {
+		return l, nil
+	}
+	client, err := gcpsecret.New(ctx, s.Config.SecretManager)
+	if err != nil {
+		return nil, &fetchError{"SECRET_MANAGER_ENDPOINT", err}
+	}
+	l.client = client
+	return l, nil
+}
+
+func (l *live) takeKeys(_ context.Context, payload string) error {
+	set, err := auth.ParseKeys([]byte(payload))
+	if err == nil {
+		l.keys.Store(set)
+	}
+	return err
+}
+
+// fetch gets every secret, side by side, and hands on those that changed. What
+// cannot be had, or is not what it must be, leaves the last good value.
+func (l *live) fetch(ctx context.Context) error {
+	errs := make([]error, len(l.secrets))
+	var group errgroup.Group
+	for i := range l.secrets {
+		group.Go(func() error {
+			named := &l.secrets[i]
+			payload, err := l.client.Access(ctx, named.name)
+			if err == nil && string(payload) != named.last {
+				if err = named.take(ctx, string(payload)); err == nil {
+					named.last = string(payload)
+				}
+			}
+			if err != nil {
+				errs[i] = &fetchError{named.variable, err}
+			}
+			return nil
+		})
+	}
+	_ = group.Wait()
+	l.fetched.Store(l.now().UnixNano())
+	err := errors.Join(errs...)
+	l.failed.Store(nil)
+	if err != nil {
+		l.failed.Store(&err)
+	}
+	return err
+}
+
+// refresh fetches the secrets anew when they are old: by one request, while the
+// others go on with what there is. An instance has no CPU between requests, so
+// it is a request that does it.
+func (l *live) refresh(ctx context.Context, failed func(error)) {
+	old := func() bool { return l.now().Sub(time.Unix(0, l.fetched.Load())) >= refreshAfter }
+	if l.client == nil || !old() || !l.refreshing.TryLock() {
+		return
+	}
+	defer l.refreshing.Unlock()
+	if !old() { // another request has just done it
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), refreshTimeout)
+	defer cancel()
+	if err := l.fetch(ctx); err != nil {
+		failed(err)
+	}
+}
+
+// probe is what health asks: whether Secret Manager gives the secrets now, and
+// whether the last attempt to use them went well.
+func (l *live) probe(ctx context.Context) error {
+	if failed := l.failed.Load(); failed != nil {
+		return *failed
+	}
+	if _, err := l.client.Access(ctx, l.secrets[0].name); err != nil {
+		return fmt.Errorf("reading a secret: %w", err)
+	}
+	return nil
+}
+
+func (l *live) close() {
+	if l.client != nil {
+		_ = l.client.Close()
+	}
+}
