@@ -6,12 +6,17 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
+	"net/url"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"google.golang.org/genai"
+
+	"example.com/gatehouse/internal/telemetry"
 )
 
 // A Kind says what a failed call means to who asked.
@@ -46,18 +51,40 @@ func classify(ctx context.Context, err error, h *hints) error {
 		return context.Cause(ctx)
 	}
 	if api, ok := errors.AsType[genai.APIError](err); ok {
-		e := &Error{Kind: Failed, err: fmt.Errorf("the model answered %d %s: %.*s", api.Code, api.Status, maxErrorText, api.Message)}
+		// The HTTP status counts: the body's code may be missing. An error within a
+		// stream has only the latter.
+		code := api.Code
+		if h != nil && h.status >= 400 {
+			code = h.status
+		}
+		e := &Error{Kind: Failed, err: fmt.Errorf("the model answered %d %s: %s", code,
+			telemetry.Truncate(api.Status, 64), telemetry.Truncate(api.Message, maxErrorText))}
 		switch {
-		case api.Code == http.StatusRequestTimeout, api.Code == http.StatusTooManyRequests, api.Code >= 500:
+		case code == http.StatusRequestTimeout, code == http.StatusTooManyRequests, code >= 500:
 			e.Kind, e.temporary = Unavailable, true
 			e.RetryAfter = max(h.retryAfter(), retryInfo(api.Details))
 		}
 		return e
 	}
-	if why := unusable(err); why != "" {
+	if why := unusable(err); why != "" && !h.broke() {
 		return &Error{Kind: Failed, err: errors.New("the model's answer cannot be read: " + why)}
 	}
-	return &Error{Kind: Unavailable, temporary: true, err: fmt.Errorf("the connection to the model broke: %w", err)}
+	return &Error{Kind: Unavailable, temporary: true, err: errors.New("the connection to the model broke: " + connectionError(err))}
+}
+
+// connectionError says how a connection failed. Other errors of the SDK's hold
+// what it had read by then.
+func connectionError(err error) string {
+	if op, ok := errors.AsType[*net.OpError](err); ok {
+		return telemetry.Truncate(op.Error(), maxErrorText)
+	}
+	if errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.EOF) {
+		return "the answer ended early"
+	}
+	if sent, ok := errors.AsType[*url.Error](err); ok {
+		return telemetry.Truncate(sent.Err.Error(), maxErrorText) // without the URL
+	}
+	return "the answer ended early"
 }
 
 // unusable says why an answer could not be read, "" for other errors. The
@@ -70,7 +97,7 @@ func unusable(err error) string {
 		return fmt.Sprintf("not JSON at byte %d", syntax.Offset)
 	}
 	if wrong, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
-		return fmt.Sprintf("a value of the wrong type in %.*s", maxErrorText, wrong.Field)
+		return "a value of the wrong type in " + telemetry.Truncate(wrong.Field, maxErrorText)
 	}
 	// The SDK's other errors about the form of a stream or a body have no type.
 	for _, prefix := range []string{"iterateResponseStream:", "mapToStruct:"} {
@@ -106,16 +133,19 @@ func (b *bounded) RoundTrip(r *http.Request) (*http.Response, error) {
 	if err != nil {
 		return nil, err
 	}
-	if h, ok := r.Context().Value(hintsKey{}).(*hints); ok {
+	h, ok := r.Context().Value(hintsKey{}).(*hints)
+	if ok {
+		h.status = response.StatusCode
 		h.after = response.Header.Get("Retry-After")
 	}
-	response.Body = &limitedBody{ReadCloser: response.Body, left: maxResponse}
+	response.Body = &limitedBody{ReadCloser: response.Body, left: maxResponse, hints: h}
 	return response, nil
 }
 
 type limitedBody struct {
 	io.ReadCloser
-	left int64
+	left  int64
+	hints *hints // nil for requests that are not ours to judge
 }
 
 func (b *limitedBody) Read(p []byte) (int, error) {
@@ -127,11 +157,21 @@ func (b *limitedBody) Read(p []byte) (int, error) {
 	}
 	n, err := b.ReadCloser.Read(p)
 	b.left -= int64(n)
+	if err != nil && err != io.EOF && b.hints != nil {
+		b.hints.failed.Store(true)
+	}
 	return n, err
 }
 
 // hints are what the transport saw of a response and the SDK does not tell.
-type hints struct{ after string }
+type hints struct {
+	status int
+	after  string      // Retry-After
+	failed atomic.Bool // reading the body: what came of it is cut
+}
+
+// broke reports whether the answer was cut by its connection.
+func (h *hints) broke() bool { return h != nil && h.failed.Load() }
 
 type hintsKey struct{}
 

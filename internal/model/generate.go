@@ -25,15 +25,20 @@ const (
 // The error is an [*Error], or ctx's own when ctx has ended. The Answer beside
 // an error holds what is known of the tokens spent.
 func (c *Client) Generate(ctx context.Context, r Request, onText func(string) error) (Answer, error) {
+	var spent session.Usage // by the attempts that failed
 	for attempt := 1; ; attempt++ {
 		answer, shown, err := c.attempt(ctx, r, onText)
 		answer.Model, answer.Attempts = r.Model, attempt
+		answer.Usage = spent.Add(answer.Usage)
 		if err == nil || ctx.Err() != nil {
 			return answer, err
 		}
 		failure, ok := errors.AsType[*Error](err)
 		if !ok || !failure.temporary || shown || attempt == maxAttempts {
 			return answer, err
+		}
+		if answer.Usage.Source == session.Counted {
+			spent = answer.Usage
 		}
 		if wait := backoff(attempt, failure.RetryAfter); !sleep(ctx, wait) {
 			return answer, err // what is left of the time would not do
@@ -90,7 +95,9 @@ func (c *Client) attempt(ctx context.Context, r Request, onText func(string) err
 	var counts *genai.GenerateContentResponseUsageMetadata
 	for chunk, err := range c.models.Load().GenerateContentStream(ctx, r.Model, r.Contents, config) {
 		if err != nil {
-			a.Usage = usage(counts)
+			if counts != nil {
+				a.Usage = usage(counts)
+			}
 			return a, shown, classify(ctx, err, hints)
 		}
 		if chunk.UsageMetadata != nil {
@@ -184,6 +191,8 @@ func (r *Request) config() *genai.GenerateContentConfig {
 		Temperature:     genai.Ptr(float32(r.Temperature)),
 		MaxOutputTokens: int32(r.MaxTokens),
 		Tools:           r.Tools,
+		// The SDK would ask again by itself, uncounted and unbounded.
+		AutomaticContinuation: genai.Ptr(false),
 	}
 	if r.Instruction != "" {
 		config.SystemInstruction = &genai.Content{Parts: []*genai.Part{{Text: r.Instruction}}}
@@ -195,21 +204,34 @@ func (r *Request) config() *genai.GenerateContentConfig {
 // of a part that only carries a thought signature, and the arguments of a call
 // without any. The model gave them, and gets its own contents unchanged.
 func restore(body map[string]any) map[string]any {
-	contents, _ := body["contents"].([]any)
-	for _, content := range contents {
-		c, _ := content.(map[string]any)
-		parts, _ := c["parts"].([]any)
-		for _, part := range parts {
-			p, _ := part.(map[string]any)
-			if call, ok := p["functionCall"].(map[string]any); ok && call["args"] == nil {
+	for _, content := range objects(body["contents"]) {
+		for _, part := range objects(content["parts"]) {
+			if call, ok := part["functionCall"].(map[string]any); ok && call["args"] == nil {
 				call["args"] = map[string]any{}
 			}
-			if _, signed := p["thoughtSignature"]; signed && onlySigned(p) {
-				p["text"] = ""
+			if _, signed := part["thoughtSignature"]; signed && onlySigned(part) {
+				part["text"] = ""
 			}
 		}
 	}
 	return body
+}
+
+// objects gives the objects of a list in either form that the SDK builds.
+func objects(list any) []map[string]any {
+	switch list := list.(type) {
+	case []map[string]any:
+		return list
+	case []any:
+		var out []map[string]any
+		for _, item := range list {
+			if object, ok := item.(map[string]any); ok {
+				out = append(out, object)
+			}
+		}
+		return out
+	}
+	return nil
 }
 
 func onlySigned(part map[string]any) bool {
