@@ -88,6 +88,9 @@ type Session struct {
 	Key    Key
 	Recent []Record // in order; the last one is number Turns
 
+	// Today is what its turns used on the day of the last one.
+	Today Today
+
 	// Keys are the idempotency keys of about the last day, by their hashes.
 	Keys map[string]KeyEntry
 	// KeyedAt is when a key gave the session its id; zero for other sessions.

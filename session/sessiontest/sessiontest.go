@@ -93,6 +93,7 @@ func Run(t *testing.T, open func(t testing.TB, clock *Clock) session.Store) {
 		{"a cursor that is not ours is refused", badCursor},
 		{"turns are paged", paging},
 		{"a context that has ended ends the call", cancelled},
+		{"what was spent today is added up, deleted sessions included", usage},
 		{"feedback is kept with a turn of one's own", feedback},
 		{"a key: taken, in progress, and replayed once its turn is stored", keyLife},
 		{"a key in a session and the same key for a new one are two", keyScopes},

@@ -164,6 +164,13 @@ func (s *Store) bury(ctx context.Context, snapshot *firestore.DocumentSnapshot, 
 		return err
 	}
 	unchanged := firestore.LastUpdateTime(snapshot.UpdateTime)
+	if d.Today.Day == session.DayOf(s.now()) {
+		// Before the session goes: of two that delete it at once, one may add
+		// this in vain. Usage is an estimate; the session's end is not.
+		if err := s.AddUsage(ctx, session.Owner(d.Owner), d.Today.Day, d.Today.Spent); err != nil {
+			return err
+		}
+	}
 	mark, ok := (&session.Session{KeyedAt: d.KeyedAt}).Mark(s.now())
 	if !ok {
 		_, err := snapshot.Ref.Delete(ctx, unchanged)
@@ -176,6 +183,7 @@ func (s *Store) bury(ctx context.Context, snapshot *firestore.DocumentSnapshot, 
 		{Path: "turns", Value: 0},
 		{Path: "total_tokens", Value: 0},
 		{Path: "log", Value: map[string][]byte{}},
+		{Path: "today", Value: firestore.Delete},
 		{Path: "keys", Value: firestore.Delete},
 		{Path: "feedback", Value: firestore.Delete},
 		{Path: "archived", Value: firestore.Delete},
@@ -214,7 +222,7 @@ const deleteSteps = 100
 func (s *Store) DeleteAll(ctx context.Context, owner session.Owner) error {
 	query := s.client.Collection(Collection).Where("owner", "==", string(owner)).
 		OrderBy("updated_at", firestore.Desc).OrderBy(firestore.DocumentID, firestore.Desc).
-		Select("archived", "keyed_at").Limit(deleteStep)
+		Select("owner", "archived", "keyed_at", "today").Limit(deleteStep)
 	for range deleteSteps {
 		snapshots, err := query.Documents(ctx).GetAll()
 		if err != nil {

@@ -70,6 +70,9 @@ type document struct {
 	Title     string            `firestore:"title"`
 	Log       map[string][]byte `firestore:"log"` // the recent turns, by fieldName
 
+	// Today is what the turns used on the day of the last one, for GET /usage.
+	Today session.Today `firestore:"today,omitempty"`
+
 	// Keys are the idempotency keys; KeyedAt is when one of them began the
 	// session; Deleted makes the document the mark of a deleted session.
 	Keys    map[string]session.KeyEntry `firestore:"keys,omitempty"`
@@ -140,7 +143,7 @@ func (s *Store) Load(ctx context.Context, key session.Key) (*session.Session, er
 		return nil, fmt.Errorf("loading a session: %w", err)
 	}
 	return &session.Session{
-		Meta: d.meta(), Key: key, Recent: recent, Keys: d.Keys, KeyedAt: d.KeyedAt, Deleted: d.Deleted,
+		Meta: d.meta(), Key: key, Recent: recent, Today: d.Today, Keys: d.Keys, KeyedAt: d.KeyedAt, Deleted: d.Deleted,
 		Revision: revision{updated: snapshot.UpdateTime, archived: d.Archived, archivesExpireAt: d.ArchivesExpireAt, feedback: d.Feedback},
 	}, nil
 }
@@ -176,6 +179,7 @@ func (s *Store) Apply(ctx context.Context, base *session.Session, c session.Chan
 	now := s.now().Truncate(time.Microsecond) // Firestore's precision
 	after := *base
 	after.Meta = base.Next(c.Turn, now, s.ttl)
+	after.Today = base.TodayAfter(c.Turn, now)
 	after.Keys = base.KeysAfter(c)
 	var record *session.Record
 	if c.Turn != nil {
@@ -213,7 +217,7 @@ func (s *Store) create(ctx context.Context, after *session.Session, record *sess
 	d := document{
 		Owner: string(after.Key.Owner), ID: after.Key.ID, CreatedAt: after.CreatedAt, UpdatedAt: after.UpdatedAt,
 		ExpiresAt: after.ExpiresAt, Turns: after.Turns, Tokens: after.TotalTokens, Title: after.Title,
-		Keys: after.Keys, KeyedAt: after.KeyedAt, Log: map[string][]byte{},
+		Today: after.Today, Keys: after.Keys, KeyedAt: after.KeyedAt, Log: map[string][]byte{},
 	}
 	if record != nil {
 		d.Log[fieldName(record.Number)] = record.Data
@@ -275,6 +279,7 @@ func (s *Store) update(ctx context.Context, base, after *session.Session, c sess
 			firestore.Update{Path: "turns", Value: after.Turns},
 			firestore.Update{Path: "total_tokens", Value: after.TotalTokens},
 			firestore.Update{Path: "title", Value: after.Title},
+			firestore.Update{Path: "today", Value: after.Today},
 			firestore.Update{FieldPath: firestore.FieldPath{"log", fieldName(record.Number)}, Value: record.Data})
 		if err := s.keepArchives(ctx, base.Key, rev, now); err != nil {
 			return time.Time{}, err
