@@ -43,6 +43,7 @@ type Config struct {
 	MaxBodyBytes    int64
 	MaxOutputTokens int
 	MaxConcurrent   int
+	MaxInstances    int // of the deployment: an instance's share when limits cannot be counted together
 	HistoryTokens   int
 	MaxToolRounds   int
 
@@ -93,7 +94,7 @@ func (c *Config) Production() bool {
 // Offline reports whether no model is configured, so that the offline stand-in
 // answers.
 func (c *Config) Offline() bool {
-	return !c.Gemini.VertexAI && c.Gemini.APIKey == "" && c.Gemini.APIKeySecret == ""
+	return !c.Gemini.VertexAI && c.Gemini.APIKey.IsZero() && c.Gemini.APIKeySecret == ""
 }
 
 // HasAuth reports whether mode is one of AUTH's.

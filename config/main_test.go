@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
 	"go.uber.org/goleak"
 
 	"example.com/gatehouse/config"
@@ -25,6 +26,9 @@ func env(pairs ...string) func(string) (string, bool) {
 		return value, ok
 	}
 }
+
+// secretsByText makes cmp compare secrets by what they hide.
+var secretsByText = cmp.Comparer(func(a, b config.Secret) bool { return a.Reveal() == b.Reveal() })
 
 // production is an environment in which everything is in order.
 var production = []string{"K_SERVICE=gatehouse", "IAM_ENFORCED=true", "GOOGLE_GENAI_USE_VERTEXAI=true"}

@@ -59,6 +59,7 @@ type variables struct {
 	MaxBodyBytes    string `env:"MAX_BODY_BYTES, default=131072"`
 	MaxOutputTokens string `env:"MAX_OUTPUT_TOKENS, default=4096"`
 	MaxConcurrent   string `env:"MAX_CONCURRENT, default=80"`
+	MaxInstances    string `env:"MAX_INSTANCES, default=10"`
 	HistoryTokens   string `env:"HISTORY_TOKENS, default=32000"`
 	MaxToolRounds   string `env:"MAX_TOOL_ROUNDS, default=8"`
 
@@ -97,7 +98,7 @@ func Read(lookup func(string) (string, bool)) (*Config, error) {
 		Model: v.Model, ModelFallbacks: list(v.ModelFallbacks),
 		OIDCIssuers: v.OIDCIssuers, OIDCAudiences: list(v.OIDCAudiences), Operators: list(v.Operators),
 		FirestoreDatabase: v.FirestoreDatabase, FirestoreEmulator: v.FirestoreEmulator, AuditLog: v.AuditLog,
-		AllowedOriginsSecret: v.AllowedOriginsSecret, APIKeysSecret: v.APIKeysSecret, APIKeys: Secret(v.APIKeys),
+		AllowedOriginsSecret: v.AllowedOriginsSecret, APIKeysSecret: v.APIKeysSecret, APIKeys: NewSecret(v.APIKeys),
 
 		Port:            int(r.integer("PORT", v.Port, 0, 65535)),
 		SessionTTL:      r.duration("SESSION_TTL", v.SessionTTL, time.Second, 10*365*24*time.Hour),
@@ -105,6 +106,7 @@ func Read(lookup func(string) (string, bool)) (*Config, error) {
 		MaxBodyBytes:    r.integer("MAX_BODY_BYTES", v.MaxBodyBytes, 256, 16<<20),
 		MaxOutputTokens: int(r.integer("MAX_OUTPUT_TOKENS", v.MaxOutputTokens, 1, 65536)),
 		MaxConcurrent:   int(r.integer("MAX_CONCURRENT", v.MaxConcurrent, 1, 10_000)),
+		MaxInstances:    int(r.integer("MAX_INSTANCES", v.MaxInstances, 1, 10_000)),
 		HistoryTokens:   int(r.integer("HISTORY_TOKENS", v.HistoryTokens, 0, 2_000_000)),
 		MaxToolRounds:   int(r.integer("MAX_TOOL_ROUNDS", v.MaxToolRounds, 0, 64)),
 
@@ -218,10 +220,10 @@ func (r *reader) environment(c *Config) {
 func (r *reader) gemini(c *Config, v *variables) {
 	c.Gemini = Gemini{
 		VertexAI: r.boolean("GOOGLE_GENAI_USE_VERTEXAI", v.UseVertexAI), Location: v.Location,
-		APIKey: Secret(v.GoogleAPIKey), APIKeySecret: v.GeminiAPIKeySecret, BaseURL: v.GeminiBaseURL,
+		APIKey: NewSecret(v.GoogleAPIKey), APIKeySecret: v.GeminiAPIKeySecret, BaseURL: v.GeminiBaseURL,
 	}
-	if c.Gemini.APIKey == "" {
-		c.Gemini.APIKey = Secret(v.GeminiAPIKey)
+	if c.Gemini.APIKey.IsZero() {
+		c.Gemini.APIKey = NewSecret(v.GeminiAPIKey)
 	}
 	baseURL := "GOOGLE_GEMINI_BASE_URL"
 	if c.Gemini.VertexAI {
@@ -230,7 +232,7 @@ func (r *reader) gemini(c *Config, v *variables) {
 	if u, err := url.Parse(c.Gemini.BaseURL); c.Gemini.BaseURL != "" && (err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https") {
 		r.problem(baseURL, "is not the URL of a server; set one such as https://host/")
 	}
-	if c.Gemini.APIKey != "" && c.Gemini.APIKeySecret != "" {
+	if !c.Gemini.APIKey.IsZero() && c.Gemini.APIKeySecret != "" {
 		r.problem("GEMINI_API_KEY_SECRET", "is set beside a key in plain; unset one of them")
 	}
 	for _, name := range append([]string{c.Model}, c.ModelFallbacks...) {
@@ -263,8 +265,10 @@ func (r *reader) secrets(c *Config) {
 		}
 	}
 	for variable, endpoint := range map[string]string{"SECRET_MANAGER_ENDPOINT": c.SecretManager, "LOGGING_ENDPOINT": c.LoggingEndpoint} {
-		if _, _, err := net.SplitHostPort(endpoint); endpoint != "" && err != nil {
-			r.problem(variable, "%s is not host:port", shape(endpoint))
+		host, port, err := net.SplitHostPort(endpoint)
+		n, portErr := strconv.ParseUint(port, 10, 16)
+		if endpoint != "" && (err != nil || portErr != nil || host == "" || n == 0) {
+			r.problem(variable, "%s is not host:port, such as secretmanager.europe-west1.rep.googleapis.com:443", shape(endpoint))
 		}
 	}
 }
@@ -293,7 +297,7 @@ func ParseOrigins(text string, strict bool) ([]string, error) {
 		switch {
 		case strings.Contains(item, "*"):
 			return nil, fmt.Errorf("a wildcard would let every page call with its visitor's credentials; name each origin")
-		case err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http" || u.Path != "" || u.RawQuery != "" || u.Fragment != "" || u.User != nil:
+		case err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http" || u.Hostname() == "" || item != u.Scheme+"://"+u.Host || strings.HasSuffix(u.Host, ":"):
 			return nil, fmt.Errorf("origin %d is not scheme://host or scheme://host:port, without a path or a slash at the end", i+1)
 		case item != strings.ToLower(item):
 			return nil, fmt.Errorf("origin %d has capital letters; browsers send origins in lower case", i+1)
@@ -335,15 +339,15 @@ func (r *reader) auth(c *Config, v *variables) {
 			r.problem("OIDC_ISSUERS", "%v", err)
 		}
 	}
-	if c.APIKeys != "" && c.APIKeysSecret != "" {
+	if !c.APIKeys.IsZero() && c.APIKeysSecret != "" {
 		r.problem("API_KEYS", "is set beside API_KEYS_SECRET; unset one of them")
 	}
-	if c.APIKeys != "" {
+	if !c.APIKeys.IsZero() {
 		if _, err := auth.ParseKeys([]byte(c.APIKeys.Reveal())); err != nil {
 			r.problem("API_KEYS", "%v", err)
 		}
 	}
-	if c.HasAuth(AuthAPIKey) && c.APIKeys == "" && c.APIKeysSecret == "" {
+	if c.HasAuth(AuthAPIKey) && c.APIKeys.IsZero() && c.APIKeysSecret == "" {
 		r.problem("API_KEYS_SECRET", "AUTH has api_key; name the secret that holds the keys (go run ./cmd/key NAME makes an entry)")
 	}
 }
@@ -358,6 +362,9 @@ func (r *reader) store(c *Config, text string) {
 	}
 	switch c.SessionStore {
 	case StoreFirestore:
+		if c.Project == "" && c.FirestoreEmulator == "" && c.Service == "" {
+			r.problem("GOOGLE_CLOUD_PROJECT", "is not set, and outside of Google Cloud no metadata server tells it; set the project that has the Firestore database")
+		}
 	case StoreMemory:
 		if c.Production() {
 			r.problem("SESSION_STORE", "memory forgets every session with its instance and is not for production; use firestore")

@@ -21,7 +21,7 @@ func defaults() *config.Config {
 		Model: "gemini-2.5-flash", Gemini: config.Gemini{Location: "global"},
 		Auth:         []string{config.AuthNone},
 		SessionStore: config.StoreMemory, FirestoreDatabase: "(default)", SessionTTL: 720 * time.Hour,
-		RequestTimeout: 30 * time.Second, MaxBodyBytes: 131072, MaxOutputTokens: 4096, MaxConcurrent: 80, HistoryTokens: 32000, MaxToolRounds: 8,
+		RequestTimeout: 30 * time.Second, MaxBodyBytes: 131072, MaxOutputTokens: 4096, MaxConcurrent: 80, MaxInstances: 10, HistoryTokens: 32000, MaxToolRounds: 8,
 		RateLimitPerMinute: 60, CallerRateLimitPerMinute: 600,
 		BreakerFailures: 5, BreakerCooldown: time.Minute,
 		Playground: true, AuditLog: "agent-audit", LogLevel: slog.LevelInfo,
@@ -34,7 +34,7 @@ func TestDefaults(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff(c, defaults()); diff != "" {
+	if diff := cmp.Diff(c, defaults(), secretsByText); diff != "" {
 		t.Errorf("(-got +want):\n%s", diff)
 	}
 	if c.Production() || !c.Offline() {
@@ -51,7 +51,7 @@ func TestDefaultsInProduction(t *testing.T) {
 	want := defaults()
 	want.Environment, want.Service, want.Revision = "production", "gatehouse", "gatehouse-00001"
 	want.Gemini.VertexAI, want.Auth, want.SessionStore, want.Playground = true, []string{config.AuthIAM}, config.StoreFirestore, false
-	if diff := cmp.Diff(c, want); diff != "" {
+	if diff := cmp.Diff(c, want, secretsByText); diff != "" {
 		t.Errorf("(-got +want):\n%s", diff)
 	}
 	if !c.Production() || c.Offline() {
@@ -69,7 +69,7 @@ func TestEveryVariable(t *testing.T) {
 		"SECRET_MANAGER_ENDPOINT=secretmanager.europe-west4.rep.googleapis.com:443", "LOGGING_ENDPOINT=127.0.0.1:9999",
 		"AUTH=iam, oidc ,api_key", "OIDC_ISSUERS=https://issuer.example|aud", "OIDC_AUDIENCES=x,y", "OPERATORS=ops@example.com, backend",
 		"SESSION_STORE=firestore", "FIRESTORE_DATABASE=db", "SESSION_TTL=1h30m",
-		"REQUEST_TIMEOUT=1m", "MAX_BODY_BYTES=1024", "MAX_OUTPUT_TOKENS=100", "MAX_CONCURRENT=1", "HISTORY_TOKENS=0", "MAX_TOOL_ROUNDS=0",
+		"REQUEST_TIMEOUT=1m", "MAX_BODY_BYTES=1024", "MAX_OUTPUT_TOKENS=100", "MAX_CONCURRENT=1", "MAX_INSTANCES=3", "HISTORY_TOKENS=0", "MAX_TOOL_ROUNDS=0",
 		"RATE_LIMIT_PER_MINUTE=1", "CALLER_RATE_LIMIT_PER_MINUTE=2", "DAILY_TOKEN_LIMIT=3", "CALLER_DAILY_TOKEN_LIMIT=4", "SERVICE_DAILY_TOKEN_LIMIT=20000000",
 		"BREAKER_FAILURES=6", "BREAKER_COOLDOWN=90s", "PLAYGROUND=true", "AUDIT_LOG=my/audit", "LOG_LEVEL=debug", "LOG_CONTENT=true",
 	))
@@ -86,11 +86,11 @@ func TestEveryVariable(t *testing.T) {
 		SecretManager: "secretmanager.europe-west4.rep.googleapis.com:443", LoggingEndpoint: "127.0.0.1:9999",
 		Auth: []string{"iam", "oidc", "api_key"}, OIDCIssuers: "https://issuer.example|aud", OIDCAudiences: []string{"x", "y"},
 		Operators: []string{"ops@example.com", "backend"}, SessionStore: "firestore", FirestoreDatabase: "db", SessionTTL: 90 * time.Minute,
-		RequestTimeout: time.Minute, MaxBodyBytes: 1024, MaxOutputTokens: 100, MaxConcurrent: 1,
+		RequestTimeout: time.Minute, MaxBodyBytes: 1024, MaxOutputTokens: 100, MaxConcurrent: 1, MaxInstances: 3,
 		RateLimitPerMinute: 1, CallerRateLimitPerMinute: 2, DailyTokenLimit: 3, CallerDailyTokenLimit: 4, ServiceDailyTokenLimit: 20_000_000,
 		BreakerFailures: 6, BreakerCooldown: 90 * time.Second, Playground: true, AuditLog: "my/audit", LogLevel: slog.LevelDebug, LogContent: true,
 	}
-	if diff := cmp.Diff(c, want); diff != "" {
+	if diff := cmp.Diff(c, want, secretsByText); diff != "" {
 		t.Errorf("(-got +want):\n%s", diff)
 	}
 }
@@ -102,7 +102,7 @@ func TestEmptyVariablesCountAsUnset(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if diff := cmp.Diff(c, defaults()); diff != "" {
+		if diff := cmp.Diff(c, defaults(), secretsByText); diff != "" {
 			t.Errorf("with %q (-got +want):\n%s", value, diff)
 		}
 	}
@@ -133,6 +133,7 @@ func TestBadValues(t *testing.T) {
 		"MAX_BODY_BYTES":               {"0", "255", "16777217", "128KiB", "1e5", "99999999999999999999"},
 		"MAX_OUTPUT_TOKENS":            {"0", "-1", "65537", "many"},
 		"MAX_CONCURRENT":               {"0", "10001", "x"},
+		"MAX_INSTANCES":                {"0", "10001", "x"},
 		"HISTORY_TOKENS":               {"-1", "2000001", "x"},
 		"MAX_TOOL_ROUNDS":              {"-1", "65", "x"},
 		"RATE_LIMIT_PER_MINUTE":        {"0", "-1", "1000001", "60/min"},
@@ -174,7 +175,7 @@ func TestBadValues(t *testing.T) {
 	}
 	// No variable is left out of the table. Those below take any text.
 	free := []string{"K_SERVICE", "K_REVISION", "GOOGLE_CLOUD_PROJECT", "GOOGLE_CLOUD_LOCATION", "GOOGLE_API_KEY", "GEMINI_API_KEY", "GOOGLE_VERTEX_BASE_URL",
-		"OIDC_AUDIENCES", "OPERATORS", "FIRESTORE_DATABASE"}
+		"OIDC_AUDIENCES", "OPERATORS", "FIRESTORE_DATABASE", "FIRESTORE_EMULATOR_HOST"}
 	for _, variable := range variables(t) {
 		if _, ok := bad[variable]; !ok && !slices.Contains(free, variable) {
 			t.Errorf("%s is not tested", variable)
@@ -218,7 +219,7 @@ func TestEveryProblemIsReportedAtOnce(t *testing.T) {
 		"ALLOWED_ORIGINS", "ALLOWED_ORIGINS_SECRET", "API_KEYS", "API_KEYS_SECRET", "AUDIT_LOG", "AUTH", "BREAKER_COOLDOWN", "BREAKER_FAILURES",
 		"CALLER_DAILY_TOKEN_LIMIT", "CALLER_RATE_LIMIT_PER_MINUTE", "DAILY_TOKEN_LIMIT", "ENVIRONMENT", "GEMINI_API_KEY_SECRET",
 		"GOOGLE_GEMINI_BASE_URL", "GOOGLE_GENAI_USE_VERTEXAI", "HISTORY_TOKENS", "IAM_ENFORCED", "LOGGING_ENDPOINT", "LOG_CONTENT", "LOG_LEVEL",
-		"MAX_BODY_BYTES", "MAX_CONCURRENT", "MAX_OUTPUT_TOKENS", "MAX_TOOL_ROUNDS", "MODEL", "OIDC_ISSUERS", "PLAYGROUND", "PORT",
+		"MAX_BODY_BYTES", "MAX_CONCURRENT", "MAX_INSTANCES", "MAX_OUTPUT_TOKENS", "MAX_TOOL_ROUNDS", "MODEL", "OIDC_ISSUERS", "PLAYGROUND", "PORT",
 		"RATE_LIMIT_PER_MINUTE", "REQUEST_TIMEOUT", "SECRET_MANAGER_ENDPOINT", "SERVICE_DAILY_TOKEN_LIMIT", "SESSION_STORE", "SESSION_TTL",
 	}
 	var missing []string
@@ -242,8 +243,8 @@ func TestRulesThatJoinVariables(t *testing.T) {
 		atFault []string
 	}{
 		{"production in order", production, nil},
-		{"production by name", []string{"ENVIRONMENT=production", "GEMINI_API_KEY=k", "AUTH=api_key", keys}, nil},
-		{"any other name is production", []string{"ENVIRONMENT=staging", "GEMINI_API_KEY=k"}, []string{"IAM_ENFORCED"}},
+		{"production by name", []string{"ENVIRONMENT=production", "GEMINI_API_KEY=k", "AUTH=api_key", keys, "GOOGLE_CLOUD_PROJECT=p"}, nil},
+		{"any other name is production", []string{"ENVIRONMENT=staging", "GEMINI_API_KEY=k"}, []string{"GOOGLE_CLOUD_PROJECT", "IAM_ENFORCED"}},
 		{"a test is not production", []string{"ENVIRONMENT=test"}, nil},
 		{"development on Cloud Run", []string{"ENVIRONMENT=development", "K_SERVICE=x"}, nil},
 		{"iam without the check", []string{"K_SERVICE=x", "GOOGLE_GENAI_USE_VERTEXAI=true"}, []string{"IAM_ENFORCED"}},
@@ -254,7 +255,7 @@ func TestRulesThatJoinVariables(t *testing.T) {
 		{"iam among others, without the check", []string{"AUTH=api_key,iam", keys}, []string{"IAM_ENFORCED"}},
 		{"none in production", with(production, "AUTH=none"), []string{"AUTH"}},
 		{"none among others in production", with(production, "AUTH=iam,none"), []string{"AUTH"}},
-		{"none where the environment has another name", []string{"ENVIRONMENT=qa", "GEMINI_API_KEY=k", "AUTH=none"}, []string{"AUTH"}},
+		{"none where the environment has another name", []string{"ENVIRONMENT=qa", "GEMINI_API_KEY=k", "AUTH=none"}, []string{"AUTH", "GOOGLE_CLOUD_PROJECT"}},
 		{"memory in production", with(production, "SESSION_STORE=memory"), []string{"SESSION_STORE"}},
 		{"no model in production", []string{"K_SERVICE=x", "IAM_ENFORCED=true"}, []string{"GEMINI_API_KEY_SECRET"}},
 		{"a key in production", []string{"K_SERVICE=x", "IAM_ENFORCED=true", "GEMINI_API_KEY=k"}, nil},

@@ -6,14 +6,33 @@ import (
 	"log/slog"
 )
 
-// A Secret is a string that no formatting, encoding or logging shows. Reveal
-// gives it to the one place that needs it.
-type Secret string
+// A Secret is a text that no formatting, encoding or logging shows. Reveal
+// gives it to the one place that needs it. The zero Secret is no text.
+//
+// The text is behind a pointer: package fmt prints the fields of a struct that
+// it cannot call methods on, and of a pointer there it prints the address.
+type Secret struct{ text *string }
 
 const redacted = "[redacted]"
 
+// NewSecret hides text.
+func NewSecret(text string) Secret {
+	if text == "" {
+		return Secret{}
+	}
+	return Secret{&text}
+}
+
 // Reveal is the secret itself.
-func (s Secret) Reveal() string { return string(s) }
+func (s Secret) Reveal() string {
+	if s.text == nil {
+		return ""
+	}
+	return *s.text
+}
+
+// IsZero reports whether there is none.
+func (s Secret) IsZero() bool { return s.text == nil }
 
 // Format implements fmt.Formatter, for every verb.
 func (Secret) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, redacted) }

@@ -29,7 +29,7 @@ func leaks(text string) bool {
 
 func TestASecretIsNotShownByAnyVerb(t *testing.T) {
 	t.Parallel()
-	s := config.Secret(hidden)
+	s := config.NewSecret(hidden)
 	values := map[string]any{
 		"itself":               s,
 		"a pointer":            &s,
@@ -72,7 +72,7 @@ func TestASecretIsNotShownByAnyVerb(t *testing.T) {
 
 func TestASecretIsNotShownByAnyEncoding(t *testing.T) {
 	t.Parallel()
-	c := config.Config{APIKeys: hidden, Gemini: config.Gemini{APIKey: hidden}}
+	c := config.Config{APIKeys: config.NewSecret(hidden), Gemini: config.Gemini{APIKey: config.NewSecret(hidden)}}
 	var lines bytes.Buffer
 	for _, log := range []*slog.Logger{slog.New(slog.NewJSONHandler(&lines, nil)), slog.New(slog.NewTextHandler(&lines, nil))} {
 		log.Info("config", "config", c, "pointer", &c, "key", c.APIKeys, "group", slog.GroupValue(slog.Any("key", c.APIKeys)), "list", []config.Secret{c.APIKeys})
@@ -101,7 +101,7 @@ func TestASecretIsNotShownByAnyEncoding(t *testing.T) {
 
 func TestReveal(t *testing.T) {
 	t.Parallel()
-	if got := config.Secret(hidden).Reveal(); got != hidden {
+	if got := config.NewSecret(hidden).Reveal(); got != hidden {
 		t.Errorf("%q", got)
 	}
 }

@@ -4,6 +4,7 @@ package health
 
 import (
 	"context"
+	"fmt"
 	"net/http"
 	"sync"
 	"time"
@@ -48,6 +49,10 @@ type Config struct {
 
 	// Dependencies are those of a service that is ready.
 	Dependencies func() []Dependency
+
+	// Degraded reports whether a service that is ready works less well than it
+	// should, beside what its dependencies show.
+	Degraded func() bool
 
 	// Details reports whether the caller may see more than the status.
 	Details func(context.Context) bool
@@ -158,6 +163,9 @@ func (h *Health) Report(ctx context.Context) Report {
 			report.Status = Degraded
 		}
 	}
+	if report.Status == Healthy && h.Config.Degraded != nil && h.Config.Degraded() {
+		report.Status = Degraded
+	}
 	return report
 }
 
@@ -178,7 +186,7 @@ func (h *Health) probe(ctx context.Context, dependencies []Dependency) map[strin
 		probes.Go(func() {
 			begin := h.Now()
 			state := State{Status: Healthy, CheckedAt: now.UTC()}
-			if err := d.Probe(ctx); err != nil {
+			if err := bounded(ctx, d.Probe); err != nil {
 				// In our own words: an upstream's text is not for callers.
 				state.Status, state.Error = Unhealthy, "does not answer as it should"
 				if ctx.Err() != nil {
@@ -196,4 +204,23 @@ func (h *Health) probe(ctx context.Context, dependencies []Dependency) map[strin
 	}
 	h.states, h.probed = states, now
 	return states
+}
+
+// bounded runs a probe until ctx ends, also one that does not look at ctx.
+func bounded(ctx context.Context, probe func(context.Context) error) error {
+	done := make(chan error, 1) // with room: nobody may be waiting any more
+	go func() {
+		defer func() {
+			if p := recover(); p != nil {
+				done <- fmt.Errorf("the probe panicked: %v", p)
+			}
+		}()
+		done <- probe(ctx)
+	}()
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }

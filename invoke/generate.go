@@ -123,10 +123,14 @@ func (s *Service) ask(ctx context.Context, g *generation, history []*genai.Conte
 				return out.delta(g.model, text)
 			}
 		}
+		hold, err := s.reserve(ctx, r)
+		if err != nil {
+			return model.Answer{}, err
+		}
 		begin := s.Now()
 		answer, err := s.Model.Generate(ctx, r, onText)
 		g.modelTime += s.Now().Sub(begin)
-		g.count(answer, r)
+		hold.settle(g.count(ctx, answer, r))
 		if err != nil {
 			return answer, err
 		}
@@ -165,28 +169,36 @@ func (s *Service) request(g *generation, history []*genai.Content, req Request) 
 }
 
 // count adds the tokens of one model call, estimated where the model gave no
-// counts, and its price.
-func (g *generation) count(answer model.Answer, r model.Request) {
+// counts, and its price, and gives how many they are.
+func (g *generation) count(ctx context.Context, answer model.Answer, r model.Request) int64 {
 	g.model = answer.Model
 	g.attempts += answer.Attempts
 	g.finish = answer.Finish
 	usage := answer.Usage
 	switch {
-	case usage.Source == "": // the call failed before there was anything to count
-		return
-	case usage.Source == session.Estimated:
-		prompt := len(r.Instruction)
-		for _, content := range r.Contents {
-			for _, part := range content.Parts {
-				prompt += len(part.Text)
-			}
-		}
-		usage.PromptTokens = int64(estimateTokens(prompt))
+	case usage.Source == "" && ctx.Err() == nil: // the call failed: nothing was spent
+		return 0
+	case usage.Source != session.Counted:
+		// Also for a call that was broken off: the model has read the prompt.
+		usage.Source = session.Estimated
+		usage.PromptTokens = int64(promptTokens(r))
 		usage.CompletionTokens = int64(estimateTokens(len(answer.Text())))
 		usage.TotalTokens = usage.PromptTokens + usage.CompletionTokens
 	}
 	usage.EstimatedCostUSD = price.Estimate(answer.Model, usage)
 	g.usage = g.usage.Add(usage)
+	return usage.TotalTokens
+}
+
+// promptTokens estimates the tokens of what r asks.
+func promptTokens(r model.Request) int {
+	bytes := len(r.Instruction)
+	for _, content := range r.Contents {
+		for _, part := range content.Parts {
+			bytes += len(part.Text)
+		}
+	}
+	return estimateTokens(bytes)
 }
 
 // end judges the model's last answer, whose finish reason says how it ended,

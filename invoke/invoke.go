@@ -19,6 +19,7 @@ import (
 	"example.com/gatehouse/agent"
 	"example.com/gatehouse/internal/api"
 	"example.com/gatehouse/internal/guard"
+	"example.com/gatehouse/internal/limit"
 	"example.com/gatehouse/internal/model"
 	"example.com/gatehouse/internal/telemetry"
 	"example.com/gatehouse/internal/tool"
@@ -36,6 +37,8 @@ type Config struct {
 	MaxOutputTokens int // the most a request may ask for
 	HistoryTokens   int // of earlier turns in a prompt, estimated
 	MaxToolRounds   int
+	Limiter         *limit.Limiter // nil: nothing is counted
+	Limits          guard.Limits
 	Log             *slog.Logger
 	Now             func() time.Time
 }
@@ -75,6 +78,7 @@ func (s *Service) Routes() []api.Route {
 		{Method: http.MethodGet, Path: "/sessions/{id}", Handler: s.getSession, Summary: "Read a session and its turns."},
 		{Method: http.MethodDelete, Path: "/sessions/{id}", Handler: s.deleteSession, Summary: "Delete a session."},
 		{Method: http.MethodPut, Path: "/sessions/{id}/turns/{turn}/feedback", Handler: s.putFeedback, Summary: "Keep an opinion on a turn."},
+		{Method: http.MethodGet, Path: "/usage", Handler: s.getUsage, Summary: "Your limits, what is left of them, and what you used today."},
 	}
 }
 

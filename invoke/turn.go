@@ -77,6 +77,7 @@ func (s *Service) turn(ctx context.Context, owner session.Owner, req Request, ou
 	err = s.generate(ctx, g, history, req, out)
 	s.note(ctx, current.Key, g)
 	if err != nil {
+		s.spent(ctx, owner, g)
 		return nil, err
 	}
 
@@ -85,6 +86,9 @@ func (s *Service) turn(ctx context.Context, owner session.Owner, req Request, ou
 		return nil, api.Fail(api.Internal, err)
 	}
 	number, err := s.commit(ctx, opened, turn, req.AfterTurn)
+	if err != nil {
+		s.spent(ctx, owner, g)
+	}
 	if errors.Is(err, session.ErrTakenOver) {
 		return s.overtaken(ctx, owner, req, out)
 	}

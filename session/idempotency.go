@@ -147,7 +147,9 @@ func (o *opening) new(ctx context.Context, key Key) (*Opened, error) {
 	s.KeyedAt = o.claim.entry.At
 	for try := 1; ; try++ {
 		opened, err := o.take(ctx, s)
-		if !again(err) || try == commitTries {
+		// What is not found any more was given back meanwhile, or deleted: reading
+		// again tells.
+		if !again(err) && !errors.Is(err, ErrNotFound) || try == commitTries {
 			return opened, err
 		}
 		if err := pause(ctx, try-1); err != nil {

@@ -12,7 +12,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"net/http"
 	"os"
 	"os/signal"
 	"strconv"
@@ -21,8 +20,6 @@ import (
 
 	"github.com/GoogleCloudPlatform/functions-framework-go/funcframework"
 
-	"example.com/gatehouse/internal/api"
-	"example.com/gatehouse/internal/loopback"
 	"example.com/gatehouse/internal/service"
 )
 
@@ -49,7 +46,7 @@ func run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := funcframework.RegisterHTTPFunctionContext(ctx, "/", local(s.Local)); err != nil {
+	if err := funcframework.RegisterHTTPFunctionContext(ctx, "/", s.Local.ServeHTTP); err != nil {
 		return fmt.Errorf("registering with the functions framework: %w", err)
 	}
 	served := make(chan error, 1)
@@ -71,19 +68,6 @@ func run(ctx context.Context) error {
 		return fmt.Errorf("ended with turns in flight: %w", err)
 	}
 	return nil
-}
-
-// local admits only requests that name this machine as their host: a page
-// elsewhere could otherwise reach the service by an address of its own that it
-// lets point here (DNS rebinding).
-func local(next http.Handler) func(http.ResponseWriter, *http.Request) {
-	return func(w http.ResponseWriter, r *http.Request) {
-		if !loopback.HostPort(r.Host) {
-			_ = api.WriteError(w, r, &api.Error{Code: api.PermissionDenied, Message: "The local service answers only to localhost and 127.0.0.1."})
-			return
-		}
-		next.ServeHTTP(w, r)
-	}
 }
 
 // choosePort is port, if it is free, or any free one for 0.

@@ -36,7 +36,6 @@ func ReadBody(w http.ResponseWriter, r *http.Request, limit int64, timeout time.
 		return nil, err
 	}
 	if r.ContentLength > limit {
-		w.Header().Set("Connection", "close") // what is still coming is not worth reading
 		return nil, tooLarge(limit)
 	}
 	control := http.NewResponseController(w)
@@ -47,11 +46,13 @@ func ReadBody(w http.ResponseWriter, r *http.Request, limit int64, timeout time.
 		body.Grow(int(r.ContentLength) + bytes.MinRead)
 	}
 	_, err := body.ReadFrom(http.MaxBytesReader(w, r.Body, limit))
-	if deadlines {
-		// Back to none: the server goes on reading to notice a client that leaves.
-		_ = control.SetReadDeadline(time.Time{})
-	}
 	if err == nil {
+		if deadlines {
+			// Back to none: the server goes on reading to notice a client that
+			// leaves. With an error it stays, and bounds what the server reads of
+			// the rest before it answers.
+			_ = control.SetReadDeadline(time.Time{})
+		}
 		return body.Bytes(), nil
 	}
 	if _, ok := errors.AsType[*http.MaxBytesError](err); ok {

@@ -3,15 +3,29 @@ package guard
 import (
 	"context"
 	"sync"
+
+	"golang.org/x/sync/semaphore"
 )
 
 // A Gate counts the requests in flight and can be shut. The zero Gate is open.
-// It is safe for concurrent use.
+// The guards that share one share its bound too. It is safe for concurrent use.
 type Gate struct {
 	mu       sync.Mutex
 	inFlight int
 	shut     bool
 	empty    chan struct{} // closed when shut and nothing is in flight
+	slots    *semaphore.Weighted
+}
+
+// bound gives the slots for requests at once, nil when there is no bound. The
+// first bound that is not 0 holds.
+func (g *Gate) bound(most int) *semaphore.Weighted {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.slots == nil && most > 0 {
+		g.slots = semaphore.NewWeighted(int64(most))
+	}
+	return g.slots
 }
 
 func (g *Gate) enter() bool {

@@ -1,7 +1,8 @@
 // Package guard stands before every route: it gives the request its id, catches
-// panics, refuses what comes while the service is not ready or shutting down,
-// asks who is calling, and writes the line that sums the request up. What it
-// finds out about the caller, [Owner] gives to the routes.
+// panics, refuses pages of origins that are not on the list and what comes while
+// the service is shutting down or has too much to do, asks who is calling, and
+// writes the line that sums the request up. What it finds out about the caller,
+// [Owner] gives to the routes.
 package guard
 
 import (
@@ -15,9 +16,15 @@ import (
 	"runtime/debug"
 	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"golang.org/x/sync/semaphore"
 
 	"example.com/gatehouse/internal/api"
 	"example.com/gatehouse/internal/auth"
+	"example.com/gatehouse/internal/limit"
+	"example.com/gatehouse/internal/loopback"
 	"example.com/gatehouse/internal/telemetry"
 	"example.com/gatehouse/session"
 )
@@ -30,18 +37,36 @@ type Config struct {
 	Gate          *Gate
 	Proxied       bool // behind Cloud Run's front end, whose X-Forwarded-For ends with the client
 	Now           func() time.Time
+
+	// Loopback admits only requests whose Host is this machine: a page elsewhere
+	// could otherwise reach the service by a name of its own that it lets point
+	// here (DNS rebinding).
+	Loopback bool
+
+	// Origins are those whose pages may call, exactly as browsers send them. It
+	// is asked at each request of a page from elsewhere; nil: there are none.
+	Origins func() []string
+
+	// MaxConcurrent is how many requests are worked on at once, over all guards
+	// that share the Gate; 0: as many as come. Public routes are not counted.
+	MaxConcurrent int
+
+	// Limiter counts what callers ask for against Limits; nil: nothing is counted.
+	Limiter *limit.Limiter
+	Limits  Limits
 }
 
 // New puts a guard before routes. It is safe for concurrent use.
 func New(c Config, routes []api.Route) http.Handler {
-	g := &guard{Config: c}
-	g.next = api.NewRoutes(routes, g.wrap)
+	g := &guard{Config: c, slots: c.Gate.bound(c.MaxConcurrent)}
+	g.next = g.cross(routes, api.NewRoutes(routes, g.wrap))
 	return g
 }
 
 type guard struct {
 	Config
-	next http.Handler
+	slots *semaphore.Weighted // nil: no bound
+	next  http.Handler
 }
 
 var requestID = regexp.MustCompile(`^[A-Za-z0-9._-]{1,128}$`)
@@ -58,21 +83,39 @@ func (g *guard) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 	h.Set("X-Request-ID", id)
 	h.Set("X-Content-Type-Options", "nosniff")
 	h.Set("Cache-Control", "no-store")
+	h.Set("Vary", "Origin")
 
 	record := &telemetry.Record{}
+	admitted := g.Gate.enter()
+	if admitted {
+		defer g.Gate.leave() // last: who waits for it may end the process
+	}
 	ctx := telemetry.WithRecord(api.WithRequestID(r.Context(), id), record)
+	ctx = context.WithValue(ctx, admittedKey{}, admitted)
 	r = r.WithContext(ctx)
+	if r.Body != nil && r.ContentLength != 0 && r.ProtoMajor == 1 {
+		w.body = &trackedBody{ReadCloser: r.Body}
+		r.Body = w.body
+	}
 	defer func() {
 		record.Log(ctx, g.Log, telemetry.Summary{
-			Method: r.Method, Path: r.URL.Path, UserAgent: r.UserAgent(), RemoteIP: g.remoteIP(r),
+			Method: plain(r.Method, 32), Path: g.path(record, r), UserAgent: plain(r.UserAgent(), 256), RemoteIP: g.remoteIP(r),
 			RequestID: id, Status: w.outcome(record), Bytes: w.bytes, Latency: g.Now().Sub(begin),
 		})
 	}()
+	defer w.flush()
 	defer g.recover(w, r)
+	if g.Loopback && !loopback.HostPort(r.Host) {
+		api.Answer(w, r, func(http.ResponseWriter, *http.Request) error {
+			return &api.Error{Code: api.PermissionDenied, Message: "The local service answers only to localhost and 127.0.0.1."}
+		})
+		return
+	}
 	g.next.ServeHTTP(w, r)
 }
 
-// recover turns a panic into a 500, unless an answer has begun.
+// recover turns a panic into a 500, or cuts the connection when an answer has
+// begun.
 func (g *guard) recover(w *recorder, r *http.Request) {
 	p := recover()
 	if p == nil {
@@ -88,14 +131,15 @@ func (g *guard) recover(w *recorder, r *http.Request) {
 	telemetry.Fail(r.Context(), string(e.Code), e.Cause)
 	if w.status == 0 {
 		_ = api.WriteError(w, r, e)
+		return
 	}
+	panic(http.ErrAbortHandler) // or what was cut would end like an answer that is whole
 }
 
 // remoteIP is the address the request came from, as far as it can be believed.
 func (g *guard) remoteIP(r *http.Request) string {
 	if g.Proxied {
-		hops := strings.Split(strings.Join(r.Header.Values("X-Forwarded-For"), ","), ",")
-		if ip := net.ParseIP(strings.TrimSpace(hops[len(hops)-1])); ip != nil {
+		if ip := net.ParseIP(lastOf(r, "X-Forwarded-For")); ip != nil {
 			return ip.String()
 		}
 	}
@@ -104,6 +148,36 @@ func (g *guard) remoteIP(r *http.Request) string {
 		return ""
 	}
 	return host
+}
+
+// lastOf is the last entry of a header that proxies append to: the nearest's.
+func lastOf(r *http.Request, name string) string {
+	values := r.Header.Values(name)
+	if len(values) == 0 {
+		return ""
+	}
+	list := values[len(values)-1]
+	return strings.TrimSpace(list[strings.LastIndexByte(list, ',')+1:])
+}
+
+// path is the request's for the log: the route's, which holds no session's id,
+// or what an unknown one was.
+func (g *guard) path(record *telemetry.Record, r *http.Request) string {
+	if _, path, ok := strings.Cut(record.Route(), " "); ok {
+		return path
+	}
+	return plain(r.URL.Path, 256)
+}
+
+// plain is at most n bytes of what a caller wrote, fit for a log line: nothing
+// in it grows when it is quoted, or the line could pass its 2 KiB.
+func plain(s string, n int) string {
+	return strings.Map(func(r rune) rune {
+		if r == '"' || r == '\\' || r == utf8.RuneError || !unicode.IsPrint(r) {
+			return '?'
+		}
+		return r
+	}, telemetry.Truncate(s, n))
 }
 
 // wrap is what every route goes through, and its handler last. The platform's
@@ -115,23 +189,40 @@ func (g *guard) wrap(route api.Route) api.Handler {
 		if route.Probe {
 			return route.Handler(w, r)
 		}
-		if !g.Gate.enter() {
+		if admitted, _ := r.Context().Value(admittedKey{}).(bool); !admitted {
 			return api.Fail(api.ShuttingDown, nil)
 		}
-		defer g.Gate.leave()
 		if json, stream, _ := api.Negotiate(r); !json && !stream {
 			return api.Fail(api.NotAcceptable, nil)
+		}
+		if g.slots != nil && !route.Public {
+			if !g.slots.TryAcquire(1) {
+				return api.Fail(api.Overloaded, nil)
+			}
+			defer g.slots.Release(1)
 		}
 		if g.Authenticator == nil { // not ready: nobody can be told from anybody
 			return route.Handler(w, r)
 		}
 		ctx, err := g.identify(r)
-		if err != nil && !route.Public {
+		if err != nil && !(route.Public && nobody(err)) {
 			return err
 		}
-		return route.Handler(w, r.WithContext(ctx))
+		r = r.WithContext(ctx)
+		if route.Public || g.Limiter == nil {
+			return route.Handler(w, r)
+		}
+		return g.limited(route, w, r)
 	}
 }
+
+// nobody reports whether err leaves the caller unknown, which a public route
+// does not mind; a credential that does not verify it does.
+func nobody(err error) bool {
+	return errors.Is(err, auth.ErrNoCredential) || errors.Is(err, auth.ErrUnavailable)
+}
+
+type admittedKey struct{}
 
 type callerKey struct{}
 
@@ -168,7 +259,7 @@ func (g *guard) identify(r *http.Request) (context.Context, error) {
 		}
 		return ctx, e
 	}
-	endUser, err := endUser(r, principal)
+	endUser, err := g.endUser(r, principal)
 	if err != nil {
 		return ctx, err
 	}
@@ -181,12 +272,12 @@ const headerEndUser = "X-End-User"
 
 // endUser reads whom a service calls for. It splits the caller's own sessions
 // further, and so can never reach another caller's.
-func endUser(r *http.Request, p auth.Principal) (string, error) {
+func (g *guard) endUser(r *http.Request, p auth.Principal) (string, error) {
 	values := r.Header.Values(headerEndUser)
 	if len(values) == 0 {
 		return "", nil
 	}
-	if !p.Service || r.Header.Get("Origin") != "" && !sameOrigin(r) {
+	if !p.Service || g.crossOrigin(r) {
 		return "", &api.Error{Code: api.PermissionDenied, Message: "Only a service that calls for its users may name one in X-End-User."}
 	}
 	value := values[0]
@@ -194,16 +285,4 @@ func endUser(r *http.Request, p auth.Principal) (string, error) {
 		return "", api.Malformed("X-End-User must be one value of 1 to 128 printable ASCII characters.")
 	}
 	return value, nil
-}
-
-// sameOrigin reports whether the page that sent r is the service's own.
-func sameOrigin(r *http.Request) bool {
-	scheme := "http"
-	if r.TLS != nil {
-		scheme = "https"
-	}
-	if proto := r.Header.Get("X-Forwarded-Proto"); proto != "" {
-		scheme = proto
-	}
-	return r.Header.Get("Origin") == scheme+"://"+r.Host
 }

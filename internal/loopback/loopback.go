@@ -6,12 +6,13 @@ import (
 	"net"
 	"net/netip"
 	"net/url"
+	"strings"
 )
 
 // Host reports whether host, without a port, is this machine whatever a
 // resolver says: localhost, or an address of 127.0.0.0/8 or ::1.
 func Host(host string) bool {
-	if host == "localhost" {
+	if strings.EqualFold(host, "localhost") {
 		return true
 	}
 	ip, err := netip.ParseAddr(host)

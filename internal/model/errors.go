@@ -186,7 +186,10 @@ func (h *hints) retryAfter() time.Duration {
 		return 0
 	}
 	if seconds, err := strconv.Atoi(h.after); err == nil {
-		return time.Duration(max(seconds, 0)) * time.Second
+		if seconds < 0 || seconds > 24*60*60 {
+			return 0 // not to be believed
+		}
+		return time.Duration(seconds) * time.Second
 	}
 	if at, err := http.ParseTime(h.after); err == nil {
 		return max(time.Until(at), 0)

@@ -9,6 +9,7 @@ package model
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
@@ -182,8 +183,18 @@ func Declare(tools []tool.Tool) []*genai.Tool {
 	}
 	var declarations []*genai.FunctionDeclaration
 	for _, t := range tools {
+		// As plain values, once: the SDK encodes and decodes what it is given at
+		// each call, which for a Schema took a quarter of a turn's CPU.
+		var schema map[string]any
+		raw, err := json.Marshal(t.Schema())
+		if err == nil {
+			err = json.Unmarshal(raw, &schema)
+		}
+		if err != nil {
+			panic(fmt.Sprintf("model: the schema of %s: %v", t.Name(), err)) // it was made by package tool
+		}
 		declarations = append(declarations, &genai.FunctionDeclaration{
-			Name: t.Name(), Description: t.Description(), ParametersJsonSchema: t.Schema(),
+			Name: t.Name(), Description: t.Description(), ParametersJsonSchema: schema,
 		})
 	}
 	return []*genai.Tool{{FunctionDeclarations: declarations}}

@@ -11,7 +11,10 @@ import (
 	"example.com/gatehouse/config"
 	"example.com/gatehouse/health"
 	"example.com/gatehouse/internal/auth"
+	"example.com/gatehouse/internal/gcp/firecount"
 	"example.com/gatehouse/internal/gcp/firesession"
+	"example.com/gatehouse/internal/guard"
+	"example.com/gatehouse/internal/limit"
 	"example.com/gatehouse/internal/loopback"
 	"example.com/gatehouse/internal/model"
 	"example.com/gatehouse/internal/offline"
@@ -34,6 +37,8 @@ type parts struct {
 	store         session.Store
 	model         *model.Client
 	live          *live
+	counters      limit.Counters
+	limiter       *limit.Limiter
 	closers       []func()
 }
 
@@ -61,6 +66,21 @@ type fetchError struct {
 
 func (e *fetchError) Error() string { return e.variable + ": " + e.err.Error() }
 func (e *fetchError) Unwrap() error { return e.err }
+
+// unfetched names the variables of the fetchErrors in err, which may be joined.
+func unfetched(err error) []string {
+	switch err := err.(type) {
+	case *fetchError:
+		return []string{err.variable}
+	case interface{ Unwrap() []error }:
+		var variables []string
+		for _, e := range err.Unwrap() {
+			variables = append(variables, unfetched(e)...)
+		}
+		return variables
+	}
+	return nil
+}
 
 // connect builds what the configuration asks for: the secrets and the store's
 // connection side by side, and then what needs them.
@@ -105,13 +125,23 @@ func (s *Service) connect(ctx context.Context) (_ *parts, err error) {
 	if p.authenticator, err = s.authenticate(p.live); err != nil {
 		return nil, err
 	}
+	p.limiter = limit.New(limit.Config{Counters: p.counters, MaxInstances: s.Config.MaxInstances, Now: time.Now, Log: s.Log})
 	p.invoke = invoke.New(invoke.Config{
 		Agent: s.newAgent(), Model: p.model, ModelName: s.ModelName(), Store: p.store,
 		Timeout: s.Config.RequestTimeout, MaxBodyBytes: s.Config.MaxBodyBytes, MaxOutputTokens: s.Config.MaxOutputTokens,
 		HistoryTokens: s.Config.HistoryTokens, MaxToolRounds: s.Config.MaxToolRounds,
+		Limiter: p.limiter, Limits: s.limits(),
 		Log: s.Log, Now: time.Now,
 	})
 	return p, nil
+}
+
+// limits are those of the configuration.
+func (s *Service) limits() guard.Limits {
+	return guard.Limits{
+		PerMinute: s.Config.RateLimitPerMinute, CallerPerMinute: s.Config.CallerRateLimitPerMinute,
+		PerDay: s.Config.DailyTokenLimit, CallerPerDay: s.Config.CallerDailyTokenLimit, ServicePerDay: s.Config.ServiceDailyTokenLimit,
+	}
 }
 
 // project is the Google Cloud project, where anything needs one.
@@ -133,6 +163,7 @@ func (s *Service) project(ctx context.Context) (string, error) {
 func (s *Service) openStore(ctx context.Context, p *parts, project string) error {
 	if s.Config.SessionStore == config.StoreMemory {
 		p.store = session.NewMemory(s.Config.SessionTTL, session.MemoryLimit, time.Now, s.Log)
+		p.counters = limit.NewMemory(time.Now)
 		return nil
 	}
 	client, err := firesession.Connect(context.WithoutCancel(ctx), project, s.Config.FirestoreDatabase, s.Config.FirestoreEmulator)
@@ -141,6 +172,7 @@ func (s *Service) openStore(ctx context.Context, p *parts, project string) error
 	}
 	p.closers = append(p.closers, func() { _ = client.Close() })
 	p.store = firesession.New(client, s.Config.SessionTTL, time.Now)
+	p.counters = firecount.New(client)
 	return nil
 }
 

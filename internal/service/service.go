@@ -32,7 +32,8 @@ import (
 // A Service is a deployment of Gatehouse in this process. It is safe for
 // concurrent use.
 type Service struct {
-	// Invoke and Health are the two functions; Local serves both on one port.
+	// Invoke and Health are the two functions; Local serves both on one port, to
+	// this machine alone.
 	Invoke, Health, Local http.Handler
 
 	Config *config.Config // what could be read, when Problem is not nil
@@ -79,6 +80,7 @@ func New(lookup func(string) (string, bool), log io.Writer) *Service {
 		Problem:      s.notReady,
 		Dependencies: func() []health.Dependency { return s.parts.Load().dependencies() },
 		Details:      s.details,
+		Degraded:     func() bool { return s.parts.Load().limiter.Degraded() },
 		Now:          time.Now,
 	})
 	s.unready = s.handlers((&invoke.Service{}).Routes(), nil)
@@ -114,9 +116,11 @@ func (s *Service) serve(pick func(handlers) http.Handler) http.Handler {
 			pick(s.unready).ServeHTTP(w, r)
 			return
 		}
-		p.live.refresh(r.Context(), func(err error) {
-			s.Log.WarnContext(r.Context(), "Secrets could not be refreshed; the last good values stay.", "error", err.Error())
-		})
+		if r.URL.Path != "/health/live" && r.URL.Path != "/health/ready" { // probes wait for nothing
+			p.live.refresh(r.Context(), func(err error) {
+				s.Log.WarnContext(r.Context(), "Secrets could not be refreshed; the last good values stay.", "error", err.Error())
+			})
+		}
 		pick(p.handlers).ServeHTTP(w, r)
 	})
 }
@@ -171,8 +175,8 @@ func (s *Service) notReady() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	e.Message, e.Cause = "The service is being set up; what it needs could not all be fetched yet.", s.last
-	if unfetched, ok := errors.AsType[*fetchError](s.last); ok {
-		e.Details = append(e.Details, api.Detail{Field: unfetched.variable, Issue: "what it names could not be fetched"})
+	for _, variable := range unfetched(s.last) {
+		e.Details = append(e.Details, api.Detail{Field: variable, Issue: "what it names could not be fetched"})
 	}
 	return e
 }
@@ -197,30 +201,41 @@ func (s *Service) details(ctx context.Context) bool {
 // handlers make the functions' handlers: over the routes of a service that
 // stands, or (without parts) answering not_ready.
 func (s *Service) handlers(routes []api.Route, p *parts) handlers {
-	if p == nil {
-		for i := range routes {
-			routes[i].Public = true
-			routes[i].Handler = func(http.ResponseWriter, *http.Request) error {
-				return api.Fail(api.NotReady, nil)
-			}
-		}
-	}
 	probes, status := s.health.ProbeRoutes(), s.health.Routes()
 	root := status[0]
 	root.Path, root.Summary = "/", "The same as GET /health."
+	invoke, local := describe(concat(routes, probes)), describe(concat(routes, status, probes))
+	if p == nil {
+		refuse(invoke)
+		refuse(local)
+	}
 	return handlers{
-		invoke: s.guard(p, describe(concat(routes, probes))),
-		health: s.guard(p, concat([]api.Route{root}, status, probes)),
-		local:  s.guard(p, describe(concat(routes, status, probes))),
+		invoke: s.guard(p, invoke, false),
+		health: s.guard(p, concat([]api.Route{root}, status, probes), false),
+		local:  s.guard(p, local, true),
 	}
 }
 
-func (s *Service) guard(p *parts, routes []api.Route) http.Handler {
+// refuse makes every route but those that say how the service is answer
+// not_ready.
+func refuse(routes []api.Route) {
+	for i := range routes {
+		if routes[i].Probe || routes[i].Path == "/health" {
+			continue
+		}
+		routes[i].Public = true
+		routes[i].Handler = func(http.ResponseWriter, *http.Request) error { return api.Fail(api.NotReady, nil) }
+	}
+}
+
+func (s *Service) guard(p *parts, routes []api.Route, loopback bool) http.Handler {
 	c := guard.Config{
-		Log: s.Log, Gate: &s.gate, Proxied: s.Config.Service != "", Now: time.Now,
+		Log: s.Log, Gate: &s.gate, Proxied: s.Config.Service != "", Now: time.Now, MaxConcurrent: s.Config.MaxConcurrent,
+		Limits: s.limits(), Loopback: loopback, Origins: func() []string { return s.Config.AllowedOrigins },
 	}
 	if p != nil {
-		c.Authenticator, c.Challenge = p.authenticator.Authenticator, p.authenticator.challenge
+		c.Authenticator, c.Challenge, c.Limiter = p.authenticator.Authenticator, p.authenticator.challenge, p.limiter
+		c.Origins = func() []string { return *p.live.origins.Load() }
 	}
 	return guard.New(c, routes)
 }
@@ -238,6 +253,7 @@ func concat(lists ...[]api.Route) []api.Route {
 func (s *Service) Shutdown(ctx context.Context) error {
 	err := s.gate.Shut(ctx)
 	if p := s.parts.Load(); p != nil {
+		p.limiter.Close(ctx) // while the counters' client is open
 		p.close()
 	}
 	return err

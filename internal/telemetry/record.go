@@ -28,6 +28,13 @@ func (r *Record) Code() string {
 	return r.code
 }
 
+// Route is the route that the request took, "" for none.
+func (r *Record) Route() string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.route
+}
+
 // SetRoute names the route that the request took, as the program writes it and
 // not as a caller does.
 func SetRoute(ctx context.Context, route string) {

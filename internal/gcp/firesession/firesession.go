@@ -236,6 +236,9 @@ func (s *Store) create(ctx context.Context, after *session.Session, record *sess
 // expired and not been removed yet.
 func (s *Store) replaceExpired(ctx context.Context, key session.Key, d document) (*firestore.WriteResult, error) {
 	snapshot, err := s.ref(key).Get(ctx)
+	if status.Code(err) == codes.NotFound {
+		return nil, session.ErrChanged // removed meanwhile
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -251,7 +254,11 @@ func (s *Store) replaceExpired(ctx context.Context, key session.Key, d document)
 	}
 	// A document cannot be replaced under a precondition, only removed and made
 	// anew; who comes in between is noticed by the second write.
-	if _, err := s.ref(key).Delete(ctx, firestore.LastUpdateTime(snapshot.UpdateTime)); err != nil {
+	_, err = s.ref(key).Delete(ctx, firestore.LastUpdateTime(snapshot.UpdateTime))
+	if status.Code(err) == codes.NotFound {
+		return nil, session.ErrChanged
+	}
+	if err != nil {
 		return nil, err
 	}
 	return s.ref(key).Create(ctx, d)

@@ -4,6 +4,7 @@ package secrettest
 
 import (
 	"context"
+	"errors"
 	"hash/crc32"
 	"net"
 	"regexp"
@@ -58,7 +59,7 @@ func Start(t testing.TB) *Server {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		if err := server.Serve(listener); err != nil {
+		if err := server.Serve(listener); err != nil && !errors.Is(err, grpc.ErrServerStopped) {
 			t.Errorf("secrettest: %v", err)
 		}
 	}()

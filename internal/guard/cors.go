@@ -1,0 +1,111 @@
+package guard
+
+import (
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+
+	"github.com/rs/cors"
+
+	"example.com/gatehouse/internal/api"
+	"example.com/gatehouse/internal/telemetry"
+)
+
+// What pages of other origins may send and read.
+var (
+	crossMethods = []string{http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodDelete}
+	crossHeaders = []string{
+		"Authorization", "X-API-Key", "Content-Type", "Accept", "X-Request-ID", "Idempotency-Key",
+		"traceparent", "tracestate", "X-Cloud-Trace-Context", "X-Serverless-Authorization",
+	}
+)
+
+const (
+	crossExposed = "X-Request-ID, RateLimit, RateLimit-Policy, Retry-After, Idempotency-Replayed"
+	crossMaxAge  = 600 // seconds for which a browser may keep the answer to a preflight
+)
+
+// cross lets through to next what no page sent, or one of the service's own
+// origin; pages of the origins on the list, with the headers that let them read
+// the answer; and what anybody sends to the platform's probes. All other pages
+// are refused.
+func (g *guard) cross(routes []api.Route, next http.Handler) http.Handler {
+	probes := map[string]bool{}
+	for _, route := range routes {
+		if route.Probe {
+			probes[route.Path] = true
+		}
+	}
+	preflight := cors.New(cors.Options{
+		AllowOriginFunc: func(string) bool { return true }, // asked only when it is on the list
+		AllowedMethods:  crossMethods, AllowedHeaders: crossHeaders, MaxAge: crossMaxAge,
+	})
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		origins := r.Header["Origin"]
+		switch {
+		case !g.crossOrigin(r):
+			next.ServeHTTP(w, r)
+		case !g.listed(origins):
+			if probes[r.URL.Path] {
+				next.ServeHTTP(w, r)
+				return
+			}
+			api.Answer(w, r, func(http.ResponseWriter, *http.Request) error {
+				return api.Fail(api.OriginNotAllowed, fmt.Errorf("origin %s is not on the list", plain(strings.Join(origins, " and "), 128)))
+			})
+		case r.Method == http.MethodOptions && r.Header.Get("Access-Control-Request-Method") != "":
+			telemetry.SetRoute(r.Context(), "preflight")
+			w.Header().Del("Vary") // rs/cors sets more than Origin
+			preflight.HandlerFunc(w, r)
+		default:
+			// Not by rs/cors, which leaves a 405 without them.
+			w.Header().Set("Access-Control-Allow-Origin", origins[0])
+			w.Header().Set("Access-Control-Expose-Headers", crossExposed)
+			next.ServeHTTP(w, r)
+		}
+	})
+}
+
+// listed reports whether it is one origin, and on the list as it stands now.
+func (g *guard) listed(origins []string) bool {
+	return g.Origins != nil && len(origins) == 1 && slices.Contains(g.Origins(), origins[0])
+}
+
+// crossOrigin reports whether a page that is not the service's own sent r.
+func (g *guard) crossOrigin(r *http.Request) bool {
+	origins := r.Header["Origin"]
+	return len(origins) > 1 || len(origins) == 1 && !g.sameOrigin(r, origins[0])
+}
+
+// sameOrigin reports whether origin is the service's own: the scheme, host and
+// port that r was sent to.
+func (g *guard) sameOrigin(r *http.Request, origin string) bool {
+	scheme := "http"
+	if r.TLS != nil {
+		scheme = "https"
+	}
+	if proto := lastOf(r, "X-Forwarded-Proto"); g.Proxied && proto != "" {
+		scheme = strings.ToLower(proto)
+	}
+	host, ok := strings.CutPrefix(origin, scheme+"://")
+	own := hostPort(scheme, r.Host)
+	return ok && own != "" && hostPort(scheme, host) == own
+}
+
+// hostPort is host, and port where it is not the scheme's own, in the form that
+// two of them can be compared in.
+func hostPort(scheme, host string) string {
+	switch scheme {
+	case "http":
+		host = strings.TrimSuffix(host, ":80")
+	case "https":
+		host = strings.TrimSuffix(host, ":443")
+	}
+	return strings.Map(func(r rune) rune {
+		if 'A' <= r && r <= 'Z' {
+			return r + 'a' - 'A' // of ASCII alone: a Kelvin sign is no k
+		}
+		return r
+	}, host)
+}

@@ -1,0 +1,73 @@
+package limit
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	lru "github.com/hashicorp/golang-lru/v2"
+)
+
+// Counters hold how much of each limit has been leased, across instances. They
+// are safe for concurrent use and give up when their context ends.
+type Counters interface {
+	// Lease takes up to want units of the counter name, never beyond limit in
+	// all, and gives what it got and how much is leased in all afterwards. It got
+	// less than want only where no more was left. A want of 0 only looks. name is
+	// safe for a document's id. The counter may be forgotten after expires. After
+	// an error the units may be leased and lost, never granted twice.
+	Lease(ctx context.Context, name string, want, limit int64, expires time.Time) (granted, leased int64, err error)
+	// Return gives unused units back. After an error they may be lost.
+	Return(ctx context.Context, name string, n int64) error
+}
+
+// maxMemory is how many counters a process remembers: those of five minutes of
+// several thousand callers, in some MiB.
+const maxMemory = 1 << 16
+
+// NewMemory makes counters for one process, which remember the 65 536 used
+// last. now is the clock.
+func NewMemory(now func() time.Time) Counters {
+	counters, err := lru.New[string, counter](maxMemory)
+	if err != nil {
+		panic(err) // only for a size below 1
+	}
+	return &memory{now: now, counters: counters}
+}
+
+type memory struct {
+	now      func() time.Time
+	mu       sync.Mutex
+	counters *lru.Cache[string, counter]
+}
+
+type counter struct {
+	leased  int64
+	expires time.Time
+}
+
+func (m *memory) Lease(_ context.Context, name string, want, limit int64, expires time.Time) (granted, leased int64, err error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	c, ok := m.counters.Get(name)
+	if ok && !m.now().Before(c.expires) {
+		c = counter{}
+	}
+	granted = max(0, min(want, limit-c.leased))
+	if granted > 0 {
+		c.leased += granted
+		c.expires = expires
+		m.counters.Add(name, c)
+	}
+	return granted, c.leased, nil
+}
+
+func (m *memory) Return(_ context.Context, name string, n int64) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if c, ok := m.counters.Get(name); ok {
+		c.leased = max(0, c.leased-n)
+		m.counters.Add(name, c)
+	}
+	return nil
+}

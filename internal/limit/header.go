@@ -1,0 +1,89 @@
+package limit
+
+import (
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// A State is how one limit stands, as far as this instance knows. What other
+// instances have leased and not used yet counts as used.
+type State struct {
+	Name     string
+	Daily    bool  // a budget of tokens in a UTC day, else calls in a clock minute
+	Limit    int64 // calls or tokens
+	Left     int64
+	ResetsAt time.Time
+}
+
+// fields writes states as the values of RateLimit-Policy and RateLimit, lists
+// of structured fields by draft-ietf-httpapi-ratelimit-headers-10: quota,
+// window, remaining quota and seconds until it is reset.
+func fields(states []State, now time.Time) (policy, left string) {
+	var p, r strings.Builder
+	for i, s := range states {
+		if i > 0 {
+			p.WriteString(", ")
+			r.WriteString(", ")
+		}
+		length := minute.length
+		if s.Daily {
+			length = day.length
+		}
+		name := quote(s.Name)
+		p.WriteString(name)
+		p.WriteString(";q=")
+		p.WriteString(strconv.FormatInt(s.Limit, 10))
+		p.WriteString(";w=")
+		p.WriteString(strconv.Itoa(int(length / time.Second)))
+		r.WriteString(name)
+		r.WriteString(";r=")
+		r.WriteString(strconv.FormatInt(s.Left, 10))
+		r.WriteString(";t=")
+		r.WriteString(strconv.FormatInt(int64(wholeSeconds(s.ResetsAt.Sub(now))/time.Second), 10))
+	}
+	return p.String(), r.String()
+}
+
+var escape = strings.NewReplacer(`\`, `\\`, `"`, `\"`)
+
+// quote writes a string of structured fields (RFC 9651, 4.1.6).
+func quote(s string) string { return `"` + escape.Replace(s) + `"` }
+
+// wholeSeconds rounds up, to a second at least: who comes back then is not
+// early.
+func wholeSeconds(d time.Duration) time.Duration {
+	return max(time.Second, (d + time.Second - 1).Truncate(time.Second))
+}
+
+// Header sets RateLimit-Policy and RateLimit to how the rules stand now.
+func (p *Permit) Header(h http.Header) {
+	if len(p.windows) == 0 {
+		return
+	}
+	policy, left := fields(states(p.windows), p.limiter.now())
+	h.Set("RateLimit-Policy", policy)
+	h.Set("RateLimit", left)
+}
+
+// Header writes RateLimit-Policy and RateLimit as they stood at the refusal. A
+// budget's are added to those of the rules that may be there already. It
+// leaves Retry-After to the caller.
+func (r *Refusal) Header(h http.Header) {
+	policy, left := fields(r.States, r.at)
+	write := h.Set
+	if r.Daily {
+		write = h.Add
+	}
+	write("RateLimit-Policy", policy)
+	write("RateLimit", left)
+}
+
+func states(windows []*window) []State {
+	out := make([]State, len(windows))
+	for i, w := range windows {
+		out[i] = w.state()
+	}
+	return out
+}

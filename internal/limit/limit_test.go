@@ -1,0 +1,805 @@
+package limit_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"go.uber.org/goleak"
+	"pgregory.net/rapid"
+
+	"example.com/gatehouse/internal/limit"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+var start = time.Date(2026, 3, 1, 12, 0, 43, 0, time.UTC) // 17 s before the minute turns
+
+// clock is set by hand.
+type clock struct{ nanos atomic.Int64 }
+
+func newClock() *clock {
+	c := &clock{}
+	c.nanos.Store(start.UnixNano())
+	return c
+}
+
+func (c *clock) Now() time.Time          { return time.Unix(0, c.nanos.Load()).UTC() }
+func (c *clock) advance(d time.Duration) { c.nanos.Add(int64(d)) }
+
+var errAway = errors.New("the counters are away")
+
+// counters count the calls of counters in memory, and fail or hold them on
+// demand.
+type counters struct {
+	limit.Counters
+	leases, looks, returns atomic.Int64
+	away, hang             atomic.Bool
+
+	mu     sync.Mutex
+	names  map[string]bool
+	leased map[string]int64
+}
+
+func newCounters(now func() time.Time) *counters {
+	return &counters{Counters: limit.NewMemory(now), names: map[string]bool{}, leased: map[string]int64{}}
+}
+
+func (c *counters) Lease(ctx context.Context, name string, want, most int64, expires time.Time) (int64, int64, error) {
+	if want > 0 {
+		c.leases.Add(1)
+	} else {
+		c.looks.Add(1)
+	}
+	if c.hang.Load() {
+		<-ctx.Done()
+		return 0, 0, ctx.Err()
+	}
+	if c.away.Load() {
+		return 0, 0, errAway
+	}
+	granted, leased, err := c.Counters.Lease(ctx, name, want, most, expires)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.names[name], c.leased[name] = true, leased
+	return granted, leased, err
+}
+
+func (c *counters) Return(ctx context.Context, name string, n int64) error {
+	c.returns.Add(1)
+	if c.away.Load() {
+		return errAway
+	}
+	c.mu.Lock()
+	c.leased[name] -= n
+	c.mu.Unlock()
+	return c.Counters.Return(ctx, name, n)
+}
+
+func (c *counters) total() (n int64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, leased := range c.leased {
+		n += leased
+	}
+	return n
+}
+
+func newLimiter(c limit.Counters, clock *clock, instances int) *limit.Limiter {
+	return limit.New(limit.Config{Counters: c, MaxInstances: instances, Now: clock.Now, Log: slog.New(slog.DiscardHandler)})
+}
+
+func person(n int) []limit.Rule { return []limit.Rule{{Name: "person", Who: "p", PerMinute: n}} }
+
+func tokens(n int64) []limit.Budget { return []limit.Budget{{Name: "tokens", Who: "p", PerDay: n}} }
+
+// drain takes permits until one is refused.
+func drain(t testing.TB, l *limit.Limiter, rules []limit.Rule, cost int64) (n int, refusal *limit.Refusal) {
+	t.Helper()
+	for {
+		_, err := l.Take(t.Context(), rules, cost)
+		if errors.As(err, &refusal) {
+			return n, refusal
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		n++
+	}
+}
+
+func TestAlone(t *testing.T) {
+	t.Parallel()
+	for _, perMinute := range []int{1, 2, 3, 7, 60, 600, 10_000} {
+		for _, cost := range []int64{limit.Turn, limit.Get} {
+			t.Run(fmt.Sprintf("%d a minute at %d", perMinute, cost), func(t *testing.T) {
+				t.Parallel()
+				clock := newClock()
+				c := newCounters(clock.Now)
+				l := newLimiter(c, clock, 10)
+				n, refusal := drain(t, l, person(perMinute), cost)
+				if want := perMinute * int(limit.Turn/cost); n != want {
+					t.Errorf("alone got %d of %d", n, want)
+				}
+				if refusal.RetryAfter != 17*time.Second || refusal.Rule != "person" || refusal.Limit != int64(perMinute) || refusal.Daily {
+					t.Errorf("refusal %+v", refusal)
+				}
+				leases := c.leases.Load()
+				if leases > 6 {
+					t.Errorf("%d leases for a whole limit", leases)
+				}
+				for range 100 {
+					if _, err := l.Take(t.Context(), person(perMinute), cost); err == nil {
+						t.Fatal("let through beyond the limit")
+					}
+				}
+				if more := c.leases.Load() - leases; more != 0 {
+					t.Errorf("%d leases for refused calls", more)
+				}
+				clock.advance(17 * time.Second)
+				if n, _ := drain(t, l, person(perMinute), cost); n != perMinute*int(limit.Turn/cost) {
+					t.Errorf("got %d after the minute turned", n)
+				}
+			})
+		}
+	}
+}
+
+// Any interleaving of instances lets through no more than the limit in any
+// minute, refunded calls aside.
+func TestInstancesTogether(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		clock := newClock()
+		c := newCounters(clock.Now)
+		perMinute := rapid.IntRange(1, 80).Draw(t, "limit")
+		const perDay = 1000
+		var limiters []*limit.Limiter
+		for range rapid.IntRange(1, 5).Draw(t, "instances") {
+			limiters = append(limiters, newLimiter(c, clock, 5))
+		}
+		var undo []func()
+		through, spent := map[int64]int64{}, int64(0)
+		for range rapid.IntRange(1, 300).Draw(t, "steps") {
+			i := rapid.IntRange(0, len(limiters)-1).Draw(t, "limiter")
+			switch action := rapid.IntRange(0, 20).Draw(t, "action"); {
+			case action == 0:
+				clock.advance(time.Duration(rapid.IntRange(1, 40).Draw(t, "seconds")) * time.Second)
+			case action == 1:
+				limiters[i].Close(context.Background())
+				limiters[i] = newLimiter(c, clock, 5)
+			case action < 5 && len(undo) > 0:
+				rapid.SampledFrom(undo).Draw(t, "undo")()
+			case action < 9:
+				n := rapid.Int64Range(1, 90).Draw(t, "tokens")
+				actual := rapid.Int64Range(0, n).Draw(t, "actual")
+				r, err := limiters[i].Reserve(context.Background(), tokens(perDay), n)
+				if err == nil {
+					spent += n
+					undo = append(undo, sync.OnceFunc(func() {
+						r.Settle(actual)
+						spent -= n - actual
+					}))
+				}
+			default:
+				cost := rapid.SampledFrom([]int64{limit.Turn, limit.Turn, limit.Get}).Draw(t, "cost")
+				minute := clock.Now().Unix() / 60
+				p, err := limiters[i].Take(context.Background(), person(perMinute), cost)
+				if err == nil {
+					through[minute] += cost
+					undo = append(undo, sync.OnceFunc(func() {
+						p.Refund()
+						through[minute] -= cost
+					}))
+				}
+			}
+			for minute, n := range through {
+				if n > int64(perMinute)*limit.Turn {
+					t.Fatalf("minute %d: %d tenths let through of %d turns", minute, n, perMinute)
+				}
+			}
+			if spent > perDay {
+				t.Fatalf("%d tokens spent of %d", spent, perDay)
+			}
+		}
+	})
+}
+
+// The same without refunds, at once, counting what comes through.
+func TestInstancesAtOnce(t *testing.T) {
+	t.Parallel()
+	for _, instances := range []int{1, 2, 4, 16} {
+		t.Run(fmt.Sprintf("%d instances", instances), func(t *testing.T) {
+			t.Parallel()
+			const perMinute = 600
+			clock := newClock()
+			c := newCounters(clock.Now)
+			rules := []limit.Rule{{Name: "person", Who: "p", PerMinute: perMinute}, {Name: "caller", Who: "c", PerMinute: 10 * perMinute}}
+			var through atomic.Int64
+			var group sync.WaitGroup
+			for range instances {
+				l := newLimiter(c, clock, instances)
+				for range 8 {
+					group.Go(func() {
+						n, _ := drain(t, l, rules, limit.Turn)
+						through.Add(int64(n))
+					})
+				}
+			}
+			group.Wait()
+			t.Logf("%d instances: %d of %d let through, %d leases", instances, through.Load(), perMinute, c.leases.Load())
+			if got := through.Load(); got > perMinute || got < perMinute*9/10 {
+				t.Errorf("%d of %d let through", got, perMinute)
+			}
+		})
+	}
+}
+
+func TestSteadyUseLeasesOnceAMinute(t *testing.T) {
+	t.Parallel()
+	clock := newClock()
+	clock.advance(17 * time.Second)
+	c := newCounters(clock.Now)
+	l := newLimiter(c, clock, 100)
+	rules := []limit.Rule{{Name: "person", Who: "p", PerMinute: 60}, {Name: "caller", Who: "c", PerMinute: 600}}
+	var got []int64
+	for range 10 {
+		before := c.leases.Load()
+		for range 20 {
+			if _, err := l.Take(t.Context(), rules, limit.Turn); err != nil {
+				t.Fatal(err)
+			}
+			clock.advance(3 * time.Second)
+		}
+		got = append(got, c.leases.Load()-before)
+	}
+	t.Logf("leases in each minute, for two rules: %v", got)
+	for minute, n := range got[1:] {
+		if n > 2 {
+			t.Errorf("minute %d: %d leases for two rules", minute+2, n)
+		}
+	}
+}
+
+// A caller whose calls are spread evenly is not refused at half its limit,
+// though more instances serve it than a limit has first batches.
+func TestSpreadEvenly(t *testing.T) {
+	t.Parallel()
+	clock := newClock()
+	clock.advance(17 * time.Second)
+	c := newCounters(clock.Now)
+	rules := []limit.Rule{{Name: "caller", Who: "c", PerMinute: 6000}}
+	var limiters []*limit.Limiter
+	for range 16 {
+		limiters = append(limiters, newLimiter(c, clock, 16))
+	}
+	for range 3 {
+		before := c.leases.Load()
+		for i := range 3000 {
+			if _, err := limiters[i%len(limiters)].Take(t.Context(), rules, limit.Turn); err != nil {
+				t.Fatalf("call %d: %v", i, err)
+			}
+			clock.advance(20 * time.Millisecond)
+		}
+		t.Logf("%d leases for 3000 calls on 16 instances", c.leases.Load()-before)
+	}
+}
+
+func TestRefund(t *testing.T) {
+	t.Parallel()
+	clock := newClock()
+	c := newCounters(clock.Now)
+	l := newLimiter(c, clock, 1)
+	p, err := l.Take(t.Context(), person(3), limit.Turn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n, _ := drain(t, l, person(3), limit.Turn); n != 2 {
+		t.Fatalf("%d more, not 2", n)
+	}
+	leases := c.leases.Load()
+	p.Refund()
+	p.Refund()
+	if n, _ := drain(t, l, person(3), limit.Turn); n != 1 {
+		t.Errorf("a refund twice let %d through, not 1", n)
+	}
+	if c.leases.Load() != leases {
+		t.Error("a refund cost a lease")
+	}
+}
+
+func TestRefusedByOneRule(t *testing.T) {
+	t.Parallel()
+	clock := newClock()
+	c := newCounters(clock.Now)
+	l := newLimiter(c, clock, 1)
+	caller := limit.Rule{Name: "caller", Who: "c", PerMinute: 5}
+	both := func(who string) []limit.Rule {
+		return []limit.Rule{{Name: "person", Who: who, PerMinute: 60}, caller}
+	}
+	if n, refusal := drain(t, l, both("p"), limit.Turn); n != 5 || refusal.Rule != "caller" {
+		t.Fatalf("%d let through, refused by %q", n, refusal.Rule)
+	}
+	if n, _ := drain(t, l, both("p")[:1], limit.Turn); n != 55 {
+		t.Errorf("the person has %d left, not 55", n)
+	}
+	leases := c.leases.Load()
+	for i := range 50 {
+		if _, err := l.Take(t.Context(), both(fmt.Sprint("new", i)), limit.Turn); err == nil {
+			t.Fatal("let through beyond the caller's limit")
+		}
+	}
+	if more := c.leases.Load() - leases; more != 0 {
+		t.Errorf("%d leases for new people of a refused caller", more)
+	}
+}
+
+func TestNoLimit(t *testing.T) {
+	t.Parallel()
+	clock := newClock()
+	c := newCounters(clock.Now)
+	l := newLimiter(c, clock, 1)
+	p, err := l.Take(t.Context(), person(0), limit.Turn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := http.Header{}
+	p.Header(h)
+	p.Refund()
+	r, err := l.Reserve(t.Context(), tokens(0), 1<<40)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Settle(1)
+	if len(h) != 0 || c.leases.Load() != 0 {
+		t.Errorf("headers %v, %d leases", h, c.leases.Load())
+	}
+}
+
+func TestBudget(t *testing.T) {
+	t.Parallel()
+	clock := newClock()
+	c := newCounters(clock.Now)
+	l := newLimiter(c, clock, 10)
+	left := func() int64 { return l.Left(t.Context(), nil, tokens(10_000))[0].Left }
+	reserve := func(n int64) (*limit.Reservation, error) { return l.Reserve(t.Context(), tokens(10_000), n) }
+
+	r, err := reserve(4000)
+	if err != nil || left() != 6000 {
+		t.Fatalf("%v, %d left", err, left())
+	}
+	r.Settle(1000)
+	r.Settle(0)
+	if left() != 9000 {
+		t.Errorf("settled: %d left", left())
+	}
+	r, err = reserve(1000)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Settle(7000) // a debt
+	if left() != 2000 {
+		t.Errorf("in debt: %d left", left())
+	}
+	if _, err := reserve(500); err != nil || c.total() < 8500 {
+		t.Errorf("the lease after a debt: %v, %d leased", err, c.total())
+	}
+	_, err = reserve(1501)
+	var refusal *limit.Refusal
+	if !errors.As(err, &refusal) {
+		t.Fatal(err)
+	}
+	if !refusal.Daily || refusal.RetryAfter != 11*time.Hour+59*time.Minute+17*time.Second || refusal.Limit != 10_000 || refusal.Rule != "tokens" {
+		t.Errorf("refusal %+v", refusal)
+	}
+	if _, err := reserve(1500); err != nil {
+		t.Errorf("the last tokens: %v", err)
+	}
+	if _, err := reserve(10_001); err == nil {
+		t.Error("more than a day's")
+	}
+	clock.advance(12 * time.Hour)
+	if _, err := reserve(10_000); err != nil {
+		t.Errorf("the next day: %v", err)
+	}
+}
+
+func TestBudgetTakesFewLeases(t *testing.T) {
+	t.Parallel()
+	clock := newClock()
+	c := newCounters(clock.Now)
+	l := newLimiter(c, clock, 10)
+	for range 1000 {
+		r, err := l.Reserve(t.Context(), tokens(10_000_000), 5000)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Settle(2000)
+	}
+	if got := c.leases.Load(); got > 21 {
+		t.Errorf("%d leases for a fifth of the budget", got)
+	}
+}
+
+func TestDebtIsLeasedAtClose(t *testing.T) {
+	t.Parallel()
+	clock := newClock()
+	c := newCounters(clock.Now)
+	l := newLimiter(c, clock, 10)
+	r, err := l.Reserve(t.Context(), tokens(10_000), 100)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Settle(5000)
+	l.Close(t.Context())
+	if c.total() != 5000 {
+		t.Errorf("%d leased", c.total())
+	}
+}
+
+func TestClose(t *testing.T) {
+	t.Parallel()
+	clock := newClock()
+	c := newCounters(clock.Now)
+	l := newLimiter(c, clock, 10)
+	rules := append(person(600), limit.Rule{Name: "caller", Who: "c", PerMinute: 6000})
+	for range 3 {
+		if _, err := l.Take(t.Context(), rules, limit.Turn); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r, err := l.Reserve(t.Context(), tokens(10_000), 500)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Settle(200)
+	l.Close(t.Context())
+	if got, want := c.total(), 2*3*limit.Turn+200; got != want {
+		t.Errorf("%d leased after Close, used %d", got, want)
+	}
+	if _, err := l.Take(t.Context(), rules, limit.Turn); err == nil {
+		t.Error("let through after Close without a lease")
+	}
+	if n, _ := drain(t, newLimiter(c, clock, 10), rules, limit.Turn); n != 597 {
+		t.Errorf("another instance got %d, not what was left", n)
+	}
+}
+
+func TestCloseWhileAway(t *testing.T) {
+	t.Parallel()
+	clock := newClock()
+	c := newCounters(clock.Now)
+	var logged bytes.Buffer
+	l := limit.New(limit.Config{Counters: c, MaxInstances: 7, Now: clock.Now, Log: slog.New(slog.NewTextHandler(&logged, nil))})
+	for i := range 1000 {
+		if _, err := l.Take(t.Context(), []limit.Rule{{Name: "person", Who: fmt.Sprint(i), PerMinute: 60}}, limit.Turn); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c.away.Store(true)
+	l.Close(t.Context())
+	if c.returns.Load() > 100 || strings.Count(logged.String(), "level=WARN") != 1 {
+		t.Errorf("%d returns tried:\n%s", c.returns.Load(), &logged)
+	}
+}
+
+func TestCountersAway(t *testing.T) {
+	t.Parallel()
+	clock := newClock()
+	clock.advance(17 * time.Second)
+	c := newCounters(clock.Now)
+	var logged bytes.Buffer
+	l := limit.New(limit.Config{Counters: c, MaxInstances: 7, Now: clock.Now, Log: slog.New(slog.NewTextHandler(&logged, nil))})
+
+	// 5 of 60 are leased before the counters go away.
+	for range 3 {
+		if _, err := l.Take(t.Context(), person(60), limit.Turn); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if l.Degraded() {
+		t.Error("degraded from the start")
+	}
+	c.away.Store(true)
+	n, refusal := drain(t, l, person(60), limit.Turn)
+	if n != 6 { // the share is 9, and 3 were used
+		t.Errorf("%d let through of a share of 9 of which 3 were used", n)
+	}
+	if refusal.RetryAfter != 5*time.Second || !l.Degraded() {
+		t.Errorf("refusal %+v, degraded %t", refusal, l.Degraded())
+	}
+	if n, _ := drain(t, l, []limit.Rule{{Name: "person", Who: "other", PerMinute: 60}}, limit.Turn); n != 9 {
+		t.Errorf("another person got %d of a share of 9", n)
+	}
+	if got := c.leases.Load(); got != 2 {
+		t.Errorf("asked %d times within the pause", got-1)
+	}
+	clock.advance(5 * time.Second)
+	drain(t, l, person(60), limit.Turn)
+	drain(t, l, person(60), limit.Turn)
+	if got := c.leases.Load(); got != 3 {
+		t.Errorf("asked %d times after the pause", got-2)
+	}
+	c.away.Store(false)
+	clock.advance(5 * time.Second)
+	if n, _ := drain(t, l, person(60), limit.Turn); n != 51 {
+		t.Errorf("%d let through after the outage, 9 of 60 before", n)
+	}
+	if l.Degraded() {
+		t.Error("degraded after the outage")
+	}
+	if got := strings.Count(logged.String(), "level=WARN"); got != 1 {
+		t.Errorf("%d warnings:\n%s", got, &logged)
+	}
+}
+
+// A window that was known to be spent stays shut, and a share is not more than
+// what is known to be left.
+func TestCountersAwayOpenNothing(t *testing.T) {
+	t.Parallel()
+	clock := newClock()
+	c := newCounters(clock.Now)
+	other, l := newLimiter(c, clock, 2), newLimiter(c, clock, 2)
+	for range 54 {
+		if _, err := other.Take(t.Context(), person(60), limit.Turn); err != nil {
+			t.Fatal(err)
+		}
+	}
+	other.Close(t.Context())
+	if got := l.Left(t.Context(), person(60), nil)[0].Left; got != 6 {
+		t.Fatalf("%d left", got)
+	}
+	c.away.Store(true)
+	if n, _ := drain(t, l, person(60), limit.Turn); n != 6 {
+		t.Errorf("%d let through of 6 that were left", n)
+	}
+}
+
+func TestCountersSlow(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		c := newCounters(time.Now)
+		c.hang.Store(true)
+		l := limit.New(limit.Config{Counters: c, MaxInstances: 6, Now: time.Now, Log: slog.New(slog.DiscardHandler)})
+		begun := time.Now()
+		rules := append(person(60), limit.Rule{Name: "caller", Who: "c", PerMinute: 600})
+		if _, err := l.Take(t.Context(), rules, limit.Turn); err != nil {
+			t.Fatal(err)
+		}
+		if took := time.Since(begun); took != time.Second {
+			t.Errorf("two rules waited %v", took)
+		}
+		if n, _ := drain(t, l, rules, limit.Turn); n != 9 || time.Since(begun) != time.Second {
+			t.Errorf("%d more let through in %v", n, time.Since(begun))
+		}
+
+		l.Close(t.Context())
+	})
+}
+
+// A call that ends while it waits takes nothing, and the lease goes on.
+func TestCallEndsWhileItWaits(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		c := newCounters(time.Now)
+		l := limit.New(limit.Config{Counters: c, MaxInstances: 6, Now: time.Now, Log: slog.New(slog.DiscardHandler)})
+		held := []limit.Rule{{Name: "held", Who: "h", PerMinute: 1}}
+		p, err := l.Take(t.Context(), held, limit.Turn)
+		if err != nil {
+			t.Fatal(err)
+		}
+		p.Refund()
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
+		defer cancel()
+		slowly := limit.New(limit.Config{Counters: &slow{c}, MaxInstances: 6, Now: time.Now, Log: slog.New(slog.DiscardHandler)})
+		if _, err := slowly.Take(ctx, person(60), limit.Turn); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("error %v", err)
+		}
+		time.Sleep(20 * time.Millisecond)
+		leases := c.leases.Load()
+		if _, err := slowly.Take(t.Context(), person(60), limit.Turn); err != nil || c.leases.Load() != leases || slowly.Degraded() {
+			t.Errorf("the lease of the call that ended is lost: %v", err)
+		}
+
+		c.hang.Store(true)
+		ctx, cancel = context.WithTimeout(t.Context(), 300*time.Millisecond)
+		defer cancel()
+		if _, err := l.Take(ctx, append(held, person(60)...), limit.Turn); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("error %v", err)
+		}
+		c.hang.Store(false)
+		if n, _ := drain(t, l, held, limit.Turn); n != 1 {
+			t.Errorf("%d left of what the ended call held", n)
+		}
+		l.Close(t.Context())
+	})
+}
+
+// Of calls at once that need a lease, one asks and the others wait for it.
+func TestOneLeaseAtATime(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		c := &slow{newCounters(time.Now)}
+		l := limit.New(limit.Config{Counters: c, MaxInstances: 6, Now: time.Now, Log: slog.New(slog.DiscardHandler)})
+		begun := time.Now()
+		var group sync.WaitGroup
+		for range 50 {
+			group.Go(func() {
+				if _, err := l.Take(t.Context(), person(600), limit.Turn); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		group.Wait()
+		if got, took := c.leases.Load(), time.Since(begun); got != 1 || took != 20*time.Millisecond {
+			t.Errorf("%d leases in %v", got, took)
+		}
+	})
+}
+
+type slow struct{ *counters }
+
+func (s *slow) Lease(ctx context.Context, name string, want, most int64, expires time.Time) (int64, int64, error) {
+	time.Sleep(20 * time.Millisecond)
+	return s.counters.Lease(ctx, name, want, most, expires)
+}
+
+func TestHeaders(t *testing.T) {
+	t.Parallel()
+	clock := newClock()
+	l := newLimiter(newCounters(clock.Now), clock, 10)
+	rules := append(person(60), limit.Rule{Name: "caller", Who: "c", PerMinute: 600})
+	var p *limit.Permit
+	for range 18 {
+		var err error
+		if p, err = l.Take(t.Context(), rules, limit.Turn); err != nil {
+			t.Fatal(err)
+		}
+	}
+	h := http.Header{}
+	p.Header(h)
+	want := http.Header{
+		"Ratelimit-Policy": {`"person";q=60;w=60, "caller";q=600;w=60`},
+		"Ratelimit":        {`"person";r=42;t=17, "caller";r=582;t=17`},
+	}
+	if diff := cmp.Diff(want, h); diff != "" {
+		t.Errorf("a permit's (-want +got):\n%s", diff)
+	}
+
+	_, err := l.Reserve(t.Context(), []limit.Budget{{Name: `a "b\`, Who: "p", PerDay: 100}}, 200)
+	var refusal *limit.Refusal
+	if !errors.As(err, &refusal) {
+		t.Fatal(err)
+	}
+	refusal.Header(h)
+	want.Add("Ratelimit-Policy", `"a \"b\\";q=100;w=86400`)
+	want.Add("Ratelimit", `"a \"b\\";r=100;t=43157`)
+	if diff := cmp.Diff(want, h); diff != "" {
+		t.Errorf("with a budget's refusal (-want +got):\n%s", diff)
+	}
+
+	_, refusal = drain(t, l, rules, limit.Turn)
+	h = http.Header{}
+	refusal.Header(h)
+	want = http.Header{
+		"Ratelimit-Policy": {`"person";q=60;w=60, "caller";q=600;w=60`},
+		"Ratelimit":        {`"person";r=0;t=17, "caller";r=540;t=17`},
+	}
+	if diff := cmp.Diff(want, h); diff != "" {
+		t.Errorf("a refusal's (-want +got):\n%s", diff)
+	}
+}
+
+func TestLeft(t *testing.T) {
+	t.Parallel()
+	clock := newClock()
+	c := newCounters(clock.Now)
+	other, l := newLimiter(c, clock, 10), newLimiter(c, clock, 10)
+	if _, err := l.Take(t.Context(), person(60), limit.Turn); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := other.Take(t.Context(), person(60), limit.Turn); err != nil {
+		t.Fatal(err)
+	}
+	leases := c.leases.Load()
+	got := l.Left(t.Context(), person(60), tokens(1000))
+	want := []limit.State{
+		// The other instance holds 5, of which it used 1.
+		{Name: "person", Limit: 60, Left: 54, ResetsAt: time.Date(2026, 3, 1, 12, 1, 0, 0, time.UTC)},
+		{Name: "tokens", Daily: true, Limit: 1000, Left: 1000, ResetsAt: time.Date(2026, 3, 2, 0, 0, 0, 0, time.UTC)},
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	if c.leases.Load() != leases || c.looks.Load() != 2 {
+		t.Errorf("%d leases, %d looks", c.leases.Load()-leases, c.looks.Load())
+	}
+}
+
+// What is remembered is bounded, and what is forgotten lets nothing through.
+func TestForgottenWindows(t *testing.T) {
+	t.Parallel()
+	clock := newClock()
+	c := newCounters(clock.Now)
+	l := newLimiter(c, clock, 1)
+	before, _ := drain(t, l, person(5), limit.Turn)
+	for i := range 11_000 {
+		if _, err := l.Take(t.Context(), []limit.Rule{{Name: "person", Who: fmt.Sprint(i), PerMinute: 5}}, limit.Turn); err != nil {
+			t.Fatal(err)
+		}
+	}
+	leases := c.leases.Load()
+	after, _ := drain(t, l, person(5), limit.Turn)
+	if before != 5 || after != 0 || c.leases.Load() == leases {
+		t.Errorf("%d, then %d let through, %d leases", before, after, c.leases.Load()-leases)
+	}
+	l.Close(t.Context())
+	if got := c.returns.Load(); got > 10_000 {
+		t.Errorf("%d windows were remembered", got)
+	}
+}
+
+func TestCounterNamesTellNobody(t *testing.T) {
+	t.Parallel()
+	clock := newClock()
+	c := newCounters(clock.Now)
+	l := newLimiter(c, clock, 1)
+	for _, rules := range [][]limit.Rule{
+		{{Name: "a", Who: "bc", PerMinute: 5}}, {{Name: "ab", Who: "c", PerMinute: 5}}, {{Name: "a", Who: "d/../x", PerMinute: 5}},
+	} {
+		if _, err := l.Take(t.Context(), rules, limit.Turn); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := l.Reserve(t.Context(), []limit.Budget{{Name: "a", Who: "bc", PerDay: 5}}, 1); err != nil {
+		t.Fatal(err)
+	}
+	if len(c.names) != 4 {
+		t.Errorf("%d counters for 4 limits", len(c.names))
+	}
+	for name := range c.names {
+		if len(name) != 43 || strings.Trim(name, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_") != "" {
+			t.Errorf("name %q", name)
+		}
+	}
+}
+
+func TestChangedLimit(t *testing.T) {
+	t.Parallel()
+	clock := newClock()
+	l := newLimiter(newCounters(clock.Now), clock, 1)
+	if n, _ := drain(t, l, person(5), limit.Turn); n != 5 {
+		t.Fatalf("%d of 5", n)
+	}
+	if n, _ := drain(t, l, person(8), limit.Turn); n != 3 {
+		t.Errorf("%d more after it was raised to 8", n)
+	}
+	if n, _ := drain(t, l, person(6), limit.Turn); n != 0 {
+		t.Errorf("%d more after it was lowered to 6", n)
+	}
+}
+
+func BenchmarkTake(b *testing.B) {
+	clock := newClock()
+	l := newLimiter(limit.NewMemory(clock.Now), clock, 1)
+	rules := []limit.Rule{{Name: "person", Who: "p", PerMinute: 1 << 30}, {Name: "caller", Who: "c", PerMinute: 1 << 30}}
+	b.ReportAllocs()
+	b.RunParallel(func(pb *testing.PB) {
+		for pb.Next() {
+			if _, err := l.Take(b.Context(), rules, limit.Turn); err != nil {
+				b.Error(err)
+				return
+			}
+		}
+	})
+}
