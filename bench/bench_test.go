@@ -1,0 +1,157 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"io"
+	"math"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// TestReport runs the whole benchmark, for as short a time as gives figures.
+func TestReport(t *testing.T) {
+	if testing.Short() {
+		t.Skip("builds and runs servers")
+	}
+	if err := raiseFiles(100); err != nil {
+		t.Skip(err)
+	}
+	dir := t.TempDir()
+	o := quick()
+	o.Duration, o.AtOnce, o.Streams, o.Gap = 40*time.Millisecond, []int{1, 4}, []int{20}, 5*time.Millisecond
+	o.SessionTurns, o.CPUProfile, o.Out = 3, filepath.Join(dir, "profiles"), filepath.Join(dir, "results.json")
+	for _, g := range gatehouses {
+		o.Configs = append(o.Configs, g.name)
+	}
+	var out bytes.Buffer
+	if err := report(t.Context(), o, &out, io.Discard); err != nil {
+		t.Fatal(err)
+	}
+
+	raw, err := os.ReadFile(o.Out)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var results Results
+	if err := json.Unmarshal(raw, &results); err != nil {
+		t.Fatal(err)
+	}
+	all, targets := scenarios(o), o.targets()
+	if got, want := len(results.Runs), o.Rounds*len(all)*len(targets); got != want {
+		t.Errorf("%d runs, want %d", got, want)
+	}
+	for _, run := range results.Runs {
+		for name, value := range run.Figures {
+			// A short run may take less CPU than the kernel counts in.
+			small := name == failures || name == cpu
+			if math.IsInf(value, 0) || math.IsNaN(value) || value < 0 || value == 0 && !small {
+				t.Errorf("%s, %s, round %d: %s is %v", run.Scenario, run.Target, run.Round, name, value)
+			}
+		}
+		if run.Figures[failures] != 0 {
+			t.Errorf("%s, %s: %v streams failed", run.Scenario, run.Target, run.Figures[failures])
+		}
+	}
+	compared := make(map[string]bool)
+	for _, c := range results.Comparison {
+		compared[c.Scenario+"/"+c.Target+"/"+c.Figure] = true
+		if len(c.ByRound) != o.Rounds && c.Figure != cpu {
+			t.Errorf("%s of %s in %s: %d comparisons in %d rounds", c.Figure, c.Target, c.Scenario, len(c.ByRound), o.Rounds)
+		}
+	}
+	for _, s := range all {
+		if !strings.Contains(out.String(), "### "+s.name+"\n") {
+			t.Errorf("no table of %q in:\n%s", s.name, &out)
+		}
+		for _, target := range targets[1:] {
+			for name := range s.budgets {
+				if key := s.name + "/" + target.name + "/" + name; !compared[key] {
+					t.Errorf("nothing to hold against the budget of %s", key)
+				}
+			}
+		}
+	}
+	for _, program := range programs {
+		if results.Binaries[program] < 1<<20 {
+			t.Errorf("the binary of %s has %d bytes", program, results.Binaries[program])
+		}
+	}
+	if m := results.Machine; m.Cores == 0 || m.Go == "" || m.Date.IsZero() {
+		t.Errorf("the machine's facts lack some: %+v", m)
+	}
+	profiles, err := filepath.Glob(filepath.Join(o.CPUProfile, "*.pprof"))
+	if want := len(targets) * (len(all) - 1); err != nil || len(profiles) != want { // all but the start
+		t.Errorf("profiles %v (%v), want %d", profiles, err, want)
+	}
+}
+
+func TestCompare(t *testing.T) {
+	s := scenario{name: "s", budgets: map[string]budget{throughput: atLeast(0.6), firstTurn: atMost(30)}}
+	r := Results{Runs: []Run{
+		{"s", "limit", 1, Figures{throughput: 100, firstTurn: 10, cpu: 0}},
+		{"s", "g", 1, Figures{throughput: 50, firstTurn: 15, cpu: 1}},
+		{"s", "g", 2, Figures{throughput: 60, firstTurn: 25, cpu: 1}},
+		{"s", "limit", 2, Figures{throughput: 80, firstTurn: 11, cpu: 2}},
+	}}
+	r.compare([]scenario{s}, []target{limit, {name: "g"}})
+	yes := true
+	want := []Comparison{
+		{"s", "g", throughput, "ratio", 90, 55, []float64{0.5, 0.75}, 0.625, "≥ 0.6", &yes},
+		{"s", "g", cpu, "ratio", 1, 1, []float64{0.5}, 0.5, "", nil},
+		{"s", "g", firstTurn, "difference", 10.5, 20, []float64{5, 14}, 9.5, "≤ 30", &yes},
+	}
+	if diff := cmp.Diff(want, r.Comparison); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestPercentile(t *testing.T) {
+	hundred := make([]time.Duration, 100)
+	for i := range hundred {
+		hundred[i] = time.Duration(i + 1)
+	}
+	for _, test := range []struct {
+		name   string
+		sorted []time.Duration
+		p      int
+		want   time.Duration
+	}{
+		{"of nothing", nil, 50, 0},
+		{"of one", hundred[:1], 99, 1},
+		{"the middle of three", hundred[:3], 50, 2},
+		{"the 99th of a hundred", hundred, 99, 99},
+		{"the largest of ten", hundred[:10], 99, 10},
+	} {
+		if got := percentile(test.sorted, test.p); got != test.want {
+			t.Errorf("%s: got %d, want %d", test.name, got, test.want)
+		}
+	}
+}
+
+func TestParse(t *testing.T) {
+	for _, test := range []struct {
+		name string
+		args []string
+		ok   bool
+	}{
+		{"nothing", nil, true},
+		{"quick, two configurations", []string{"-quick", "-configs", "gatehouse; gatehouse, API key"}, true},
+		{"an unknown configuration", []string{"-configs", "another"}, false},
+		{"too many rounds", []string{"-rounds", "1000"}, false},
+		{"a negative latency", []string{"-latency", "-1s"}, false},
+	} {
+		o, err := parse(test.args)
+		if (err == nil) != test.ok {
+			t.Errorf("%s: %v", test.name, err)
+		}
+		if test.ok && len(o.targets()) != 1+len(o.Configs) {
+			t.Errorf("%s: %d servers for %q", test.name, len(o.targets()), o.Configs)
+		}
+	}
+}

@@ -1,0 +1,163 @@
+// Command bench says what the service costs, beside the least that does the
+// job: a bare handler with one shared client of the model ("the limit").
+//
+//	go run ./bench            a minute or two
+//	go run ./bench -quick     seconds
+//
+// Every server is a process of its own, and so is the stand-in for the model;
+// this process calls them. In each round the servers take turns, and what is
+// compared is what was measured side by side, because times differ from machine
+// to machine and from minute to minute, and ratios much less. The tables go to
+// standard output, and with -out everything goes to a JSON file.
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	o, err := parse(os.Args[1:])
+	if errors.Is(err, flag.ErrHelp) {
+		return
+	}
+	if err == nil {
+		err = report(ctx, o, os.Stdout, os.Stderr)
+	}
+	if ctx.Err() != nil {
+		err = errors.New("interrupted")
+	}
+	if err != nil {
+		stop()
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+// report measures, and writes the tables to out and the file that o names.
+func report(ctx context.Context, o Options, out, progress io.Writer) error {
+	results, err := measure(ctx, o, progress)
+	if err != nil {
+		return err
+	}
+	if o.Out != "" {
+		raw, err := json.MarshalIndent(results, "", "  ")
+		if err != nil {
+			return err
+		}
+		if err := os.WriteFile(o.Out, append(raw, '\n'), 0o644); err != nil {
+			return err
+		}
+	}
+	return results.markdown(out)
+}
+
+// runTimeout bounds one run.
+const runTimeout = 2 * time.Minute
+
+// measure makes all runs that o asks for.
+func measure(ctx context.Context, o Options, progress io.Writer) (*Results, error) {
+	if err := raiseFiles(uint64(3*slices.Max(append(o.Streams, o.AtOnce...)) + 100)); err != nil {
+		return nil, err
+	}
+	dir, err := os.MkdirTemp("", "bench")
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = os.RemoveAll(dir) }()
+	results := &Results{Machine: machine(), Options: o, Units: make(map[string]string)}
+	for _, m := range metrics {
+		results.Units[m.name] = m.unit
+	}
+	_, _ = fmt.Fprintln(progress, "building")
+	built, err := compile(ctx, dir, o.BuildFlags)
+	if err != nil {
+		return nil, err
+	}
+	if results.Binaries, err = built.sizes(); err != nil {
+		return nil, err
+	}
+	model, err := start(ctx, built.path("standin"), []string{
+		"-latency", o.Latency.String(), "-first", o.First.String(), "-gap", o.Gap.String(),
+	}, nil)
+	if err != nil {
+		return nil, err
+	}
+	defer model.stop()
+	if _, err := model.first(ctx, live, nil); err != nil {
+		return nil, err
+	}
+
+	all, targets := scenarios(o), o.targets()
+	one := func(s scenario, t target, profile string) (Figures, error) {
+		ctx, cancel := context.WithTimeout(ctx, runTimeout)
+		defer cancel()
+		o := o
+		if profile != "" {
+			o.Duration *= 4 // a profile has 100 samples of a second
+		}
+		r := &run{Options: o, target: t, binary: built.path(t.program), model: model.address, profile: profile}
+		f, err := s.run(ctx, r)
+		if errors.Is(err, errPortTaken) {
+			f, err = s.run(ctx, r)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("%s: %s: %w", s.name, t.name, err)
+		}
+		return f, nil
+	}
+	for round := 1; round <= o.Rounds; round++ {
+		for _, s := range all {
+			_, _ = fmt.Fprintf(progress, "round %d of %d: %s\n", round, o.Rounds, s.name)
+			for _, t := range targets {
+				f, err := one(s, t, "")
+				if err != nil {
+					return nil, err
+				}
+				results.Runs = append(results.Runs, Run{Scenario: s.name, Target: t.name, Round: round, Figures: f})
+			}
+		}
+		slices.Reverse(targets) // who comes second finds a warmer machine
+	}
+	results.compare(all, targets)
+	if o.CPUProfile == "" {
+		return results, nil
+	}
+	return results, profiles(all, targets, o.CPUProfile, one)
+}
+
+// profiles makes each run that can be profiled once more, for its CPU profile.
+func profiles(all []scenario, targets []target, dir string, one func(scenario, target, string) (Figures, error)) error {
+	dir, err := filepath.Abs(dir)
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	for _, s := range all {
+		if s.profile == "" {
+			continue
+		}
+		for _, t := range targets {
+			name := strings.ReplaceAll(strings.ReplaceAll(t.name, ",", ""), " ", "-")
+			if _, err := one(s, t, filepath.Join(dir, name+"-"+s.profile+".pprof")); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}

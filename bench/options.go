@@ -1,0 +1,105 @@
+package main
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+)
+
+// Options say what is measured, and for how long.
+type Options struct {
+	Configs      []string      `json:"configs"` // of [gatehouses]
+	Rounds       int           `json:"rounds"`
+	Duration     time.Duration `json:"duration_ns"` // of one unary run
+	AtOnce       []int         `json:"at_once"`     // unary clients
+	Streams      []int         `json:"streams"`     // at once
+	Starts       int           `json:"starts"`      // of each kind, a round
+	SessionTurns int           `json:"session_turns"`
+	Latency      time.Duration `json:"model_latency_ns"` // before a whole answer
+	First        time.Duration `json:"model_first_ns"`   // before a stream's first chunk
+	Gap          time.Duration `json:"model_gap_ns"`     // before each further one
+	BuildFlags   []string      `json:"build_flags"`
+
+	Out        string `json:"-"` // file for the results
+	CPUProfile string `json:"-"` // folder for CPU profiles
+}
+
+// Warm is how long a server is called before it is measured.
+func (o *Options) Warm() time.Duration { return o.Duration / 4 }
+
+// full is the usual measurement, in a minute or two.
+func full() Options {
+	return Options{
+		Rounds: 5, Duration: 1500 * time.Millisecond, AtOnce: []int{1, 64}, Streams: []int{500, 1000}, Starts: 5,
+		First: 20 * time.Millisecond, Gap: 250 * time.Millisecond, BuildFlags: []string{"-trimpath"},
+	}
+}
+
+// quick shows in seconds that everything works. Its figures are rough.
+func quick() Options {
+	return Options{
+		Rounds: 2, Duration: 200 * time.Millisecond, AtOnce: []int{1, 64}, Streams: []int{100}, Starts: 1,
+		First: 20 * time.Millisecond, Gap: 20 * time.Millisecond, // without -trimpath, what other builds compiled is used
+	}
+}
+
+// parse reads the command line.
+func parse(args []string) (Options, error) {
+	var names []string
+	for _, t := range gatehouses {
+		names = append(names, t.name)
+	}
+	o := full()
+	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
+	short := flags.Bool("quick", false, "take seconds; the figures are rough")
+	configs := flags.String("configs", names[0], "the configurations to compare with the limit, separated by semicolons: "+strings.Join(names, "; "))
+	rounds := flags.Int("rounds", 0, "how many rounds, 0 for the usual number")
+	flags.IntVar(&o.SessionTurns, "session", 0, "how many turns a unary client has in one session, 0 for a new session each turn")
+	flags.DurationVar(&o.Latency, "latency", 0, "how long the model takes for a whole answer")
+	flags.StringVar(&o.Out, "out", "", "`file` to write the results to, as JSON")
+	flags.StringVar(&o.CPUProfile, "cpuprofile", "", "`folder` to write CPU profiles of the servers to, from runs that do not count")
+	if err := flags.Parse(args); err != nil {
+		return Options{}, err
+	}
+	if *short {
+		q := quick()
+		q.SessionTurns, q.Latency, q.Out, q.CPUProfile = o.SessionTurns, o.Latency, o.Out, o.CPUProfile
+		o = q
+	}
+	if *rounds != 0 {
+		o.Rounds = *rounds
+	}
+	for name := range strings.SplitSeq(*configs, ";") {
+		o.Configs = append(o.Configs, strings.TrimSpace(name))
+	}
+	return o, o.check()
+}
+
+func (o *Options) check() error {
+	for _, name := range o.Configs {
+		if !slices.ContainsFunc(gatehouses, func(t target) bool { return t.name == name }) {
+			return fmt.Errorf("there is no configuration %q", name)
+		}
+	}
+	if o.Rounds < 1 || o.Rounds > 100 {
+		return errors.New("-rounds is 1 to 100")
+	}
+	if o.Latency < 0 || o.Latency > time.Minute || o.SessionTurns < 0 {
+		return errors.New("-latency is up to a minute, -session not below 0")
+	}
+	return nil
+}
+
+// targets are the limit and the chosen configurations.
+func (o *Options) targets() []target {
+	all := []target{limit}
+	for _, t := range gatehouses {
+		if slices.Contains(o.Configs, t.name) {
+			all = append(all, t)
+		}
+	}
+	return all
+}

@@ -1,0 +1,163 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"example.com/gatehouse/bench/internal/control"
+)
+
+// A server is a process of its own, so that what it costs can be told from what
+// calling it costs.
+type server struct {
+	address string
+	begun   time.Time // just before the process was started
+
+	cmd      *exec.Cmd
+	commands io.WriteCloser
+	pipe     *os.File
+	answers  *json.Decoder
+	stderr   tail
+	exited   chan struct{}
+}
+
+// start runs binary on a free port of this machine, with env and nothing of our
+// own environment. It does not wait until the server listens.
+func start(ctx context.Context, binary string, args []string, env map[string]string) (*server, error) {
+	port, err := freePort()
+	if err != nil {
+		return nil, err
+	}
+	s := &server{address: net.JoinHostPort("127.0.0.1", strconv.Itoa(port)), exited: make(chan struct{})}
+	s.cmd = exec.CommandContext(ctx, binary, args...)
+	s.cmd.Env = []string{control.Variable + "=1", "PORT=" + strconv.Itoa(port)}
+	for name, value := range env {
+		s.cmd.Env = append(s.cmd.Env, name+"="+value)
+	}
+	s.cmd.Stderr = &s.stderr
+	s.cmd.WaitDelay = time.Second
+	if s.commands, err = s.cmd.StdinPipe(); err != nil {
+		return nil, err
+	}
+	answers, theirs, err := os.Pipe()
+	if err != nil {
+		return nil, err
+	}
+	s.cmd.ExtraFiles = []*os.File{theirs}
+	s.pipe, s.answers = answers, json.NewDecoder(bufio.NewReader(answers))
+	s.begun = time.Now()
+	err = s.cmd.Start()
+	_ = theirs.Close()
+	if err != nil {
+		_ = answers.Close()
+		return nil, err
+	}
+	go func() {
+		_ = s.cmd.Wait()
+		close(s.exited)
+	}()
+	return s, nil
+}
+
+// freePort is one that nothing listened at a moment ago: the framework can't be
+// told to choose.
+func freePort() (int, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return 0, err
+	}
+	defer func() { _ = l.Close() }()
+	return l.Addr().(*net.TCPAddr).Port, nil
+}
+
+// errPortTaken says that the free port was another's before the server got it.
+var errPortTaken = errors.New("the port was taken")
+
+// startTimeout is how long a server may take to listen.
+const startTimeout = 20 * time.Second
+
+// first asks as soon as the server listens, and gives the time from the start of
+// the process to the end of the answer.
+func (s *server) first(ctx context.Context, request, want []byte) (time.Duration, error) {
+	ctx, cancel := context.WithTimeout(ctx, startTimeout)
+	defer cancel()
+	for {
+		c, err := dial(ctx, s.address)
+		if err == nil {
+			defer c.close()
+			_, err = c.call(request, want)
+			return time.Since(s.begun), err
+		}
+		select {
+		case <-s.exited:
+			if strings.Contains(s.stderr.String(), "address already in use") {
+				return 0, errPortTaken
+			}
+			return 0, fmt.Errorf("the server ended: %s", &s.stderr)
+		case <-ctx.Done():
+			return 0, fmt.Errorf("the server did not listen: %w", err)
+		case <-time.After(500 * time.Microsecond):
+		}
+	}
+}
+
+// stop ends the process and waits for that.
+func (s *server) stop() {
+	_ = s.commands.Close()
+	select {
+	case <-s.exited:
+	case <-time.After(5 * time.Second):
+		_ = s.cmd.Process.Kill()
+		<-s.exited
+	}
+	_ = s.pipe.Close()
+}
+
+// command has the server obey one of the control's commands.
+func (s *server) command(command string) (control.Answer, error) {
+	if _, err := io.WriteString(s.commands, command+"\n"); err != nil {
+		return control.Answer{}, err
+	}
+	var answer control.Answer
+	if err := s.pipe.SetReadDeadline(time.Now().Add(10 * time.Second)); err != nil {
+		return control.Answer{}, err
+	}
+	if err := s.answers.Decode(&answer); err != nil {
+		return control.Answer{}, fmt.Errorf("%s: %w", command, err)
+	}
+	if answer.Error != "" {
+		return control.Answer{}, errors.New(command + ": " + answer.Error)
+	}
+	return answer, nil
+}
+
+// A tail keeps the last that was written to it.
+type tail struct {
+	mu   sync.Mutex
+	text []byte
+}
+
+func (t *tail) Write(p []byte) (int, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.text = append(t.text, p...)
+	t.text = t.text[max(0, len(t.text)-2000):]
+	return len(p), nil
+}
+
+func (t *tail) String() string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return string(t.text)
+}
