@@ -1,0 +1,80 @@
+package gcpaudit
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+)
+
+// tick is how finely running time is counted.
+const tick = 100 * time.Millisecond
+
+// withRunningTime cancels the context that it gives after limit of time in which
+// the process ran. It counts ticks, each set when the one before has fired: of a
+// time in which the instance was frozen, at most one is counted.
+func withRunningTime(parent context.Context, limit time.Duration) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancelCause(parent)
+	var (
+		mu    sync.Mutex // held while timer is set or stopped
+		timer *time.Timer
+		left  = (limit + tick - 1) / tick
+	)
+	mu.Lock()
+	defer mu.Unlock()
+	timer = time.AfterFunc(tick, func() {
+		mu.Lock()
+		defer mu.Unlock()
+		left--
+		switch {
+		case ctx.Err() != nil:
+		case left > 0:
+			timer.Reset(tick)
+		default:
+			cancel(fmt.Errorf("no answer within %v of running time", limit))
+		}
+	})
+	return ctx, func() {
+		cancel(nil)
+		mu.Lock()
+		defer mu.Unlock()
+		timer.Stop()
+	}
+}
+
+// A breaker keeps calls away from an API that has just failed, so that not every
+// request waits for it in vain.
+type breaker struct {
+	mu       sync.Mutex
+	failures int       // in a row
+	until    time.Time // when the next trial may be, once failures reach maxFailures
+	last     error
+}
+
+// allow says whether the API may be called, or why not. While it fails that is
+// one call each cooldown, whatever becomes of that call.
+func (b *breaker) allow(now time.Time) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.failures < maxFailures {
+		return nil
+	}
+	if now.Before(b.until) {
+		return fmt.Errorf("not tried, as %d calls in a row failed, the last by: %w", b.failures, b.last)
+	}
+	b.until = now.Add(cooldown)
+	return nil
+}
+
+// done tells how a call that was allowed went.
+func (b *breaker) done(now time.Time, err error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if err == nil {
+		b.failures = 0
+		return
+	}
+	b.failures++
+	b.last = err
+	b.until = now.Add(cooldown)
+}

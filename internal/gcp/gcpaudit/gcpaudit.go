@@ -1,0 +1,267 @@
+// Package gcpaudit writes the audit trail to Cloud Logging: who did what to
+// which session, with what outcome and cost.
+//
+// [New] makes one [Log] for the process, and [Log.Write] hands entries to the
+// Logging API before it returns. Nothing is left to a background goroutine: an
+// instance may lose its CPU as soon as the client has its answer, in the middle
+// of a call too. So time is counted only while the process runs, and a
+// connection that broke meanwhile is replaced at once.
+//
+// No entry is lost while the process lives. What the API did not take goes to
+// the fallback, one line of JSON in the form that Cloud Logging reads on stdout,
+// marked "audit": true. An entry is in both places only when the API's answer
+// never came; both copies then have the same time and insert id, by which Cloud
+// Logging shows them as one.
+//
+// Package loggingtest stands in for the Logging API.
+package gcpaudit
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"sync"
+	"time"
+
+	"cloud.google.com/go/logging"
+	logapi "cloud.google.com/go/logging/apiv2"
+	"cloud.google.com/go/logging/apiv2/loggingpb"
+	"google.golang.org/api/option"
+	"google.golang.org/genproto/googleapis/api/monitoredres"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"example.com/gatehouse/internal/loopback"
+)
+
+// Off, as the name of the log, keeps the trail away from the Logging API.
+const Off = "off"
+
+const (
+	// writeLimit bounds one call of Write, in time that the process runs.
+	writeLimit = 2 * time.Second
+	// After maxFailures calls in a row that the API did not take, one call each
+	// cooldown tries it and the others go straight to the fallback.
+	maxFailures = 3
+	cooldown    = 10 * time.Second
+)
+
+// A Log is the audit trail. It is safe for concurrent use; its calls share one
+// connection.
+type Log struct {
+	project, name string
+	now           func() time.Time
+	limit         time.Duration // of one Write, in time that the process runs
+	breaker       breaker
+
+	ready    chan struct{} // closed once the three below are set; nil without an API
+	api      *logapi.Client
+	resource *monitoredres.MonitoredResource
+	err      error
+
+	out      sync.Mutex // held while writing to fallback
+	fallback io.Writer
+
+	mu      sync.Mutex
+	closed  bool
+	pending sync.WaitGroup // calls of Write under way; grows only while not closed
+}
+
+// New makes the log called name of project, at endpoint: Google's own when it is
+// empty, else the host:port of a regional or private one. An endpoint on
+// loopback is spoken to in plaintext and without credentials, which is how a
+// stand-in takes the service's place. Without a project or a name, or with the
+// name [Off], every entry goes to fallback, and with [io.Discard] costs nothing.
+//
+// New does not wait for the network: credentials are looked up meanwhile, and
+// the first entry connects. What goes wrong there sends entries to the fallback.
+// Each line is one call of fallback's Write, never two at the same time. Options
+// come after those that New sets itself.
+func New(ctx context.Context, project, name, endpoint string, fallback io.Writer, opts ...option.ClientOption) (*Log, error) {
+	l := &Log{
+		project: project, name: name, fallback: fallback,
+		now: time.Now, limit: writeLimit,
+	}
+	own, err := endpointOptions(endpoint)
+	if err != nil {
+		return nil, fmt.Errorf("the Logging API's endpoint: %w", err)
+	}
+	if project == "" || name == "" || name == Off {
+		return l, nil
+	}
+	// The client outlives the call that made it.
+	ctx = context.WithoutCancel(ctx)
+	l.ready = make(chan struct{})
+	go func() {
+		defer close(l.ready)
+		l.resource = resource(ctx, project, loopback.HostPort(endpoint))
+		l.api, l.err = logapi.NewClient(ctx, append(own, opts...)...)
+		if l.err == nil {
+			// Its own policy waits up to a minute in the time of the wall, and
+			// tries an API that is away until then.
+			l.api.CallOptions.WriteLogEntries = nil
+		}
+	}()
+	return l, nil
+}
+
+// clientOptions hold for every endpoint. Writing the trail is no part of the
+// request that it tells of, so the client's own spans are off. Connecting again
+// must not back off for longer than the breaker does, or a trial would meet
+// yesterday's error.
+var clientOptions = []option.ClientOption{
+	option.WithScopes(logging.WriteScope),
+	option.WithTelemetryDisabled(),
+	option.WithGRPCDialOption(grpc.WithConnectParams(grpc.ConnectParams{
+		Backoff:           backoff.Config{BaseDelay: 100 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: cooldown / 2},
+		MinConnectTimeout: cooldown / 2,
+	})),
+}
+
+// Write delivers entries, all of them to the API or all to the fallback, before
+// it returns. That takes at most 2 seconds, in which the process runs; ctx gives
+// values alone, for a trail does not end with the request that it tells of.
+// After [Log.Close] everything goes to the fallback.
+//
+// The entries of one call are one call of the API: up to a few hundred.
+func (l *Log) Write(ctx context.Context, entries ...Entry) {
+	if len(entries) == 0 || l.ready == nil && l.fallback == io.Discard {
+		return
+	}
+	lines := make([]logging.Entry, len(entries))
+	for i := range entries {
+		lines[i] = entries[i].line(l.now)
+	}
+	var undelivered error
+	if l.ready != nil {
+		if undelivered = l.enter(); undelivered == nil {
+			defer l.pending.Done()
+			undelivered = l.deliver(ctx, lines)
+		}
+		if undelivered == nil {
+			return
+		}
+	}
+	l.print(lines, undelivered)
+}
+
+var errClosed = errors.New("the log is closed")
+
+// enter counts a call of Write, so that Close waits for it.
+func (l *Log) enter() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.closed {
+		return errClosed
+	}
+	l.pending.Add(1)
+	return nil
+}
+
+// deliver hands lines to the API, unless it has just failed.
+func (l *Log) deliver(ctx context.Context, lines []logging.Entry) error {
+	if err := l.breaker.allow(l.now()); err != nil {
+		return err
+	}
+	ctx, stop := withRunningTime(context.WithoutCancel(ctx), l.limit)
+	defer stop()
+	err := l.send(ctx, lines)
+	if ctx.Err() != nil && err != nil {
+		err = context.Cause(ctx)
+	}
+	// An entry that the API finds wrong says nothing of the API.
+	if status.Code(err) != codes.InvalidArgument {
+		l.breaker.done(l.now(), err)
+	}
+	return err
+}
+
+func (l *Log) send(ctx context.Context, lines []logging.Entry) error {
+	select {
+	case <-l.ready:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	if l.err != nil {
+		return l.err
+	}
+	req := &loggingpb.WriteLogEntriesRequest{
+		LogName:  logName(l.project, l.name),
+		Resource: l.resource,
+		Entries:  make([]*loggingpb.LogEntry, len(lines)),
+		// Else part of a call could be taken and all of it printed.
+		PartialSuccess: false,
+	}
+	for i, line := range lines {
+		var err error
+		if req.Entries[i], err = logging.ToLogEntry(line, "projects/"+l.project); err != nil {
+			return err
+		}
+	}
+	_, err := l.api.WriteLogEntries(ctx, req)
+	if status.Code(err) == codes.Unavailable {
+		// The connection may have ended while the instance was frozen: the
+		// second call makes a new one. What the first may have left there has the
+		// same insert ids.
+		_, err = l.api.WriteLogEntries(ctx, req)
+	}
+	return err
+}
+
+// print writes lines to the fallback; reason is why the API has not taken them.
+func (l *Log) print(lines []logging.Entry, reason error) {
+	l.out.Lock()
+	defer l.out.Unlock()
+	for _, line := range lines {
+		// Nothing is left to be done for an entry that stdout does not take.
+		_, _ = l.fallback.Write(structured(line, reason))
+	}
+}
+
+// structured is line as Cloud Logging reads it on stdout
+// (https://cloud.google.com/logging/docs/structured-logging#special-payload-fields).
+func structured(line logging.Entry, reason error) []byte {
+	fields := line.Payload.(payload).AsMap()
+	fields["audit"] = true
+	fields["severity"] = strings.ToUpper(line.Severity.String())
+	fields["time"] = line.Timestamp.Format(time.RFC3339Nano)
+	fields["logging.googleapis.com/insertId"] = line.InsertID
+	fields["logging.googleapis.com/labels"] = line.Labels
+	if line.Trace != "" {
+		fields["logging.googleapis.com/trace"] = line.Trace
+		fields["logging.googleapis.com/spanId"] = line.SpanID
+		fields["logging.googleapis.com/trace_sampled"] = line.TraceSampled
+	}
+	if reason != nil {
+		fields["undelivered"] = clean(reason.Error())
+	}
+	data, _ := json.Marshal(fields) // of text, finite numbers and booleans: it cannot fail
+	return append(data, '\n')
+}
+
+// Close waits until the entries that are being written are delivered, and ends
+// the connection. It is not an error to close twice.
+func (l *Log) Close() error {
+	l.mu.Lock()
+	again := l.closed
+	l.closed = true
+	l.mu.Unlock()
+	if again || l.ready == nil {
+		return nil
+	}
+	l.pending.Wait()
+	<-l.ready
+	if l.err != nil {
+		return nil
+	}
+	return l.api.Close()
+}
+
+func logName(project, name string) string {
+	return "projects/" + project + "/logs/" + strings.ReplaceAll(name, "/", "%2F")
+}
