@@ -111,7 +111,25 @@ func (g *guard) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 		})
 		return
 	}
+	if headerBytes(r) > maxHeaderBytes {
+		http.Error(w, http.StatusText(http.StatusRequestHeaderFieldsTooLarge), http.StatusRequestHeaderFieldsTooLarge)
+		return
+	}
 	g.next.ServeHTTP(w, r)
+}
+
+// maxHeaderBytes bounds a request's headers; the framework's server takes 1 MiB.
+const maxHeaderBytes = 32 << 10
+
+// headerBytes is about the size of r's headers as they were sent.
+func headerBytes(r *http.Request) int {
+	n := 0
+	for name, values := range r.Header {
+		for _, value := range values {
+			n += len(name) + len(value) + len(": \r\n")
+		}
+	}
+	return n
 }
 
 // recover turns a panic into a 500, or cuts the connection when an answer has

@@ -5,6 +5,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"cloud.google.com/go/firestore/apiv1/firestorepb"
 	"google.golang.org/api/option"
@@ -104,6 +105,22 @@ func TestWhatATurnCosts(t *testing.T) {
 		}
 		expect("a usual turn", 2, 1, 1)
 	}
+
+	// A key adds a write and a round trip.
+	keyed := func(id, idempotencyKey string) {
+		t.Helper()
+		o, err := session.Open(t.Context(), store, key.Owner, id, session.Idempotency{Key: idempotencyKey, Body: "body", Lease: time.Minute}, nil, time.Now)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := session.Commit(t.Context(), store, o.Session, sessiontest.Turn("keyed"), session.Conditions{Claim: o.Claim}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	keyed(key.ID, "a")
+	expect("a usual turn with a key", 3, 1, 2)
+	keyed("", "b")
+	expect("a new session with a key", 2, 0, 2)
 
 	if err := store.Delete(t.Context(), key); err != nil {
 		t.Fatal(err)
