@@ -66,6 +66,10 @@ func TestQuestionsChooseToolsAndTellTheirResults(t *testing.T) {
 		{"How do I secure my Cloud Run deployment?", []string{cloudRun, security}, []string{"## Deployment options", "## Best practices"}},
 		{"How do I deploy to Cloud Run and is the service healthy?", []string{cloudRun, status}, []string{"gcloud run deploy", "gatehouse-00042"}},
 		{"My name is Ada. How do I deploy to Cloud Run?", []string{cloudRun}, []string{"Ada", "gcloud run deploy"}},
+		{"My name is Ada. How is the deployment doing?", []string{status}, []string{"Ada", "healthy"}},
+		{"My name is Ada. How do I scale my agent?", []string{scalability}, []string{"Keep instances stateless"}},
+		{"I'm Bob, what are my options?", []string{allOptions}, []string{"gcloud run deploy"}},
+		{"I live in Paris. What is the status?", []string{status}, []string{"healthy"}},
 
 		{"What is the weather in Paris?", []string{`get_weather{"city":"Paris"}`}, []string{"21.5", "sunny"}},
 		{"weather in paris", []string{`get_weather{"city":"paris"}`}, nil},

@@ -77,6 +77,30 @@ func sentences(text string) []string {
 	return out
 }
 
+// withoutStatements is what is left of text without what it states beside, such as a name:
+// the words of a statement say nothing of what is asked for. It is text itself
+// when that only states.
+func withoutStatements(text string) string {
+	states := func(s string) bool {
+		var f facts
+		f.read(s)
+		return f.told > 0 || len(f.notes) > 0
+	}
+	var rest []string
+	for _, s := range sentences(text) {
+		if before, after, ok := strings.Cut(s, ","); ok && states(before+".") {
+			s = strings.TrimSpace(after)
+		}
+		if s != "" && !states(s) {
+			rest = append(rest, s)
+		}
+	}
+	if len(rest) == 0 {
+		return text
+	}
+	return strings.Join(rest, " ")
+}
+
 func (f *facts) read(sentence string) {
 	if strings.HasSuffix(sentence, "?") {
 		return
@@ -197,7 +221,7 @@ var (
 
 // recall answers a question about the session from what the user said in it.
 // certain is false when the question may as well be one for a function.
-func recall(c conversation) (text string, certain bool) {
+func recall(c conversation, whole string) (text string, certain bool) {
 	sentences := sentences(c.question)
 	if len(sentences) == 0 {
 		return "", false
@@ -211,7 +235,7 @@ func recall(c conversation) (text string, certain bool) {
 	if len(question) > maxQuestionBytes/100 {
 		return "", false
 	}
-	f := told(append(slices.Clone(c.earlier), c.question))
+	f := told(append(slices.Clone(c.earlier), whole)) // what the message itself states counts
 	switch {
 	case earlierQ().MatchString(question) && !strings.Contains(strings.ToLower(question), "remember"):
 		return asked(question, c.earlier), true

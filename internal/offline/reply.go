@@ -12,7 +12,9 @@ func reply(c conversation) answer {
 	if text, ok := smallTalk(c); ok {
 		return say(text)
 	}
-	recalled, certain := recall(c)
+	whole := c.question
+	c.question = withoutStatements(whole)
+	recalled, certain := recall(c, whole)
 	if certain {
 		return say(recalled)
 	}
@@ -32,7 +34,7 @@ func reply(c conversation) answer {
 	case picked.missing != nil:
 		return say(askFor(*picked.missing))
 	}
-	if text, ok := acknowledge(c.question); ok {
+	if text, ok := acknowledge(whole); ok {
 		return say(text)
 	}
 	return say(decline(c.functions))
