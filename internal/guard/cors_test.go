@@ -102,7 +102,7 @@ func TestPagesThatMayNotCall(t *testing.T) {
 		{"two", []string{site, "https://evil.example"}},
 		{"two that are the same", []string{site, site}},
 		{"two of the own", []string{"http://example.com", "http://example.com"}},
-		{"64 KiB", []string{"https://" + strings.Repeat("x", 64<<10)}},
+		{"20 KiB", []string{"https://" + strings.Repeat("x", 20<<10)}},
 		{"the own host by another scheme", []string{"https://example.com"}},
 		{"the own host at another port", []string{"http://example.com:8080"}},
 		{"the own host and more", []string{"http://example.com.evil.example"}},

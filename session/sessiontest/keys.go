@@ -203,11 +203,11 @@ func claimAlone(t *testing.T, store session.Store, clock *Clock) {
 }
 
 func keyDeleted(t *testing.T, store session.Store, clock *Clock) {
-	owner := newKey().Owner
 	for name, remove := range map[string]func(session.Key) error{
 		"Delete":    func(k session.Key) error { return store.Delete(t.Context(), k) },
 		"DeleteAll": func(k session.Key) error { return store.DeleteAll(t.Context(), k.Owner) },
 	} {
+		owner := newKey().Owner
 		meta := mustCommit(t, store, mustOpen(t, store, clock, owner, "", name, "body"), "secret")
 		key := session.Key{Owner: owner, ID: meta.ID}
 		running, err := store.Load(t.Context(), key)
