@@ -83,6 +83,9 @@ func spawn(t *testing.T, program string, env ...string) *process {
 	cmd.Dir = t.TempDir()
 	cmd.Env = append([]string{"PATH=" + os.Getenv("PATH"), "HOME=" + cmd.Dir,
 		"RATE_LIMIT_PER_MINUTE=1000000", "CALLER_RATE_LIMIT_PER_MINUTE=1000000"}, env...)
+	if raceDetector {
+		cmd.Env = append(cmd.Env, "GORACE=atexit_sleep_ms=0") // else it sleeps a second at its end
+	}
 	p := &process{cmd: cmd, stdout: newOutput(), stderr: newOutput(), exited: make(chan struct{})}
 	cmd.Stdout, cmd.Stderr = p.stdout, p.stderr
 	cmd.WaitDelay = time.Second

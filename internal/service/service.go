@@ -40,6 +40,7 @@ type Service struct {
 	Log    *slog.Logger
 
 	gate    guard.Gate
+	server  atomic.Pointer[http.Server] // the functions framework's own, known from its requests
 	health  *health.Health
 	problem error // the configuration's, final
 
@@ -108,6 +109,11 @@ func (s *Service) newAgent() agent.Agent {
 // serve makes a function's handler, which picks the one for the service's state.
 func (s *Service) serve(pick func(handlers) http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if s.server.Load() == nil {
+			if server, ok := r.Context().Value(http.ServerContextKey).(*http.Server); ok {
+				s.server.Store(server)
+			}
+		}
 		p := s.parts.Load()
 		if p == nil && r.URL.Path != "/health/live" {
 			p = s.build(r.Context())
@@ -248,10 +254,15 @@ func concat(lists ...[]api.Route) []api.Route {
 	return all
 }
 
-// Shutdown lets no new turn in, waits for those in flight until ctx ends, and
-// closes what is open.
+// Shutdown lets no new turn in, waits until those in flight are answered to the
+// last byte or ctx ends, and closes what is open.
 func (s *Service) Shutdown(ctx context.Context) error {
 	err := s.gate.Shut(ctx)
+	// A handler that has returned is not an answer that is out: the server still
+	// ends it. The framework does not give its server away, but each request does.
+	if server := s.server.Load(); server != nil && err == nil {
+		err = server.Shutdown(ctx)
+	}
 	if p := s.parts.Load(); p != nil {
 		p.limiter.Close(ctx) // while the counters' client is open
 		p.close()
