@@ -104,7 +104,8 @@ var (
 			declare("get_weather", "Current weather and temperature in a city.",
 				`{"city":{"type":"string"},"unit":{"type":["null","string"],"enum":["celsius","fahrenheit"]},"days":{"type":"integer"}}`, "city"),
 			func(args map[string]any) string {
-				return `{"city":"` + args["city"].(string) + `","temperature":21.5,"conditions":"sunny"}`
+				city, _ := json.Marshal(args["city"])
+				return `{"city":` + string(city) + `,"temperature":21.5,"conditions":"sunny"}`
 			},
 		},
 		{
