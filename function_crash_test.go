@@ -104,7 +104,7 @@ func startDoomed(t *testing.T, env ...string) *service {
 		s.client.CloseIdleConnections()
 		p.end(t, os.Kill)
 		for _, text := range []string{p.stdout.String(), p.stderr.String()} {
-			for _, bad := range []string{"DATA RACE", "goroutine 1 [", "A handler panicked"} {
+			for _, bad := range []string{"DATA RACE", "\ngoroutine 1 [", "A handler panicked"} {
 				if strings.Contains(text, bad) {
 					t.Errorf("the output of a process contains %q", bad)
 				}

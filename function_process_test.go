@@ -263,7 +263,7 @@ func checkLogs(t *testing.T, p *process) {
 				t.Errorf("a panic: %s", line)
 			}
 		}
-		for _, bad := range []string{apiKey, "DATA RACE", "goroutine 1 ["} {
+		for _, bad := range []string{apiKey, "DATA RACE", "\ngoroutine 1 ["} {
 			if strings.Contains(text, bad) {
 				t.Errorf("%s contains %q", name, bad)
 			}

@@ -58,6 +58,7 @@ type Config struct {
 
 	Playground bool
 	AuditLog   string
+	AuditNames bool // whether the audit names callers, rather than hashing them
 	LogLevel   slog.Level
 	LogContent bool
 }

@@ -74,6 +74,7 @@ type variables struct {
 
 	Playground string `env:"PLAYGROUND"`
 	AuditLog   string `env:"AUDIT_LOG, default=agent-audit"`
+	AuditNames string `env:"AUDIT_NAMES, default=false"`
 	LogLevel   string `env:"LOG_LEVEL, default=info"`
 	LogContent string `env:"LOG_CONTENT, default=false"`
 }
@@ -119,6 +120,7 @@ func Read(lookup func(string) (string, bool)) (*Config, error) {
 		BreakerFailures: int(r.integer("BREAKER_FAILURES", v.BreakerFailures, 1, 1000)),
 		BreakerCooldown: r.duration("BREAKER_COOLDOWN", v.BreakerCooldown, time.Millisecond, time.Hour),
 		LogContent:      r.boolean("LOG_CONTENT", v.LogContent),
+		AuditNames:      r.boolean("AUDIT_NAMES", v.AuditNames),
 	}
 	r.environment(c)
 	r.gemini(c, &v)

@@ -71,7 +71,7 @@ func TestEveryVariable(t *testing.T) {
 		"SESSION_STORE=firestore", "FIRESTORE_DATABASE=db", "SESSION_TTL=1h30m",
 		"REQUEST_TIMEOUT=1m", "MAX_BODY_BYTES=1024", "MAX_OUTPUT_TOKENS=100", "MAX_CONCURRENT=1", "MAX_INSTANCES=3", "HISTORY_TOKENS=0", "MAX_TOOL_ROUNDS=0",
 		"RATE_LIMIT_PER_MINUTE=1", "CALLER_RATE_LIMIT_PER_MINUTE=2", "DAILY_TOKEN_LIMIT=3", "CALLER_DAILY_TOKEN_LIMIT=4", "SERVICE_DAILY_TOKEN_LIMIT=20000000",
-		"BREAKER_FAILURES=6", "BREAKER_COOLDOWN=90s", "PLAYGROUND=true", "AUDIT_LOG=my/audit", "LOG_LEVEL=debug", "LOG_CONTENT=true",
+		"BREAKER_FAILURES=6", "BREAKER_COOLDOWN=90s", "PLAYGROUND=true", "AUDIT_LOG=my/audit", "LOG_LEVEL=debug", "LOG_CONTENT=true", "AUDIT_NAMES=true",
 	))
 	if err != nil {
 		t.Fatal(err)
@@ -88,7 +88,7 @@ func TestEveryVariable(t *testing.T) {
 		Operators: []string{"ops@example.com", "backend"}, SessionStore: "firestore", FirestoreDatabase: "db", SessionTTL: 90 * time.Minute,
 		RequestTimeout: time.Minute, MaxBodyBytes: 1024, MaxOutputTokens: 100, MaxConcurrent: 1, MaxInstances: 3,
 		RateLimitPerMinute: 1, CallerRateLimitPerMinute: 2, DailyTokenLimit: 3, CallerDailyTokenLimit: 4, ServiceDailyTokenLimit: 20_000_000,
-		BreakerFailures: 6, BreakerCooldown: 90 * time.Second, Playground: true, AuditLog: "my/audit", LogLevel: slog.LevelDebug, LogContent: true,
+		BreakerFailures: 6, BreakerCooldown: 90 * time.Second, Playground: true, AuditLog: "my/audit", LogLevel: slog.LevelDebug, LogContent: true, AuditNames: true,
 	}
 	if diff := cmp.Diff(c, want, secretsByText); diff != "" {
 		t.Errorf("(-got +want):\n%s", diff)
@@ -145,6 +145,7 @@ func TestBadValues(t *testing.T) {
 		"BREAKER_COOLDOWN":             {"60", "0s", "2h"},
 		"PLAYGROUND":                   {"yes", "off"},
 		"AUDIT_LOG":                    {"agent audit", "audit!", strings.Repeat("a", 513)},
+		"AUDIT_NAMES":                  {"yes"},
 		"LOG_LEVEL":                    {"verbose", "1", "warning!"},
 		"LOG_CONTENT":                  {"yes"},
 		"GOOGLE_GEMINI_BASE_URL":       {"gemini.example", "ftp://gemini.example", "https://", "://"},
@@ -216,7 +217,7 @@ func TestEveryProblemIsReportedAtOnce(t *testing.T) {
 	_, err := config.Read(func(name string) (string, bool) { return "!bad value!", true })
 	got := problems(t, err).Variables()
 	want := []string{
-		"ALLOWED_ORIGINS", "ALLOWED_ORIGINS_SECRET", "API_KEYS", "API_KEYS_SECRET", "AUDIT_LOG", "AUTH", "BREAKER_COOLDOWN", "BREAKER_FAILURES",
+		"ALLOWED_ORIGINS", "ALLOWED_ORIGINS_SECRET", "API_KEYS", "API_KEYS_SECRET", "AUDIT_LOG", "AUDIT_NAMES", "AUTH", "BREAKER_COOLDOWN", "BREAKER_FAILURES",
 		"CALLER_DAILY_TOKEN_LIMIT", "CALLER_RATE_LIMIT_PER_MINUTE", "DAILY_TOKEN_LIMIT", "ENVIRONMENT", "GEMINI_API_KEY_SECRET",
 		"GOOGLE_GEMINI_BASE_URL", "GOOGLE_GENAI_USE_VERTEXAI", "HISTORY_TOKENS", "IAM_ENFORCED", "LOGGING_ENDPOINT", "LOG_CONTENT", "LOG_LEVEL",
 		"MAX_BODY_BYTES", "MAX_CONCURRENT", "MAX_INSTANCES", "MAX_OUTPUT_TOKENS", "MAX_TOOL_ROUNDS", "MODEL", "OIDC_ISSUERS", "PLAYGROUND", "PORT",

@@ -8,6 +8,7 @@ import (
 	"unicode/utf8"
 
 	"example.com/gatehouse/internal/api"
+	"example.com/gatehouse/internal/telemetry"
 	"example.com/gatehouse/session"
 )
 
@@ -50,6 +51,8 @@ func (s *Service) putFeedback(w http.ResponseWriter, r *http.Request) error {
 	if err := s.Store.SetFeedback(ctx, key, turn, f); err != nil {
 		return s.readFailure(r, err)
 	}
+	telemetry.SetTurn(ctx, func(t *telemetry.Turn) { t.Session, t.Number = key.Hash(), turn })
+	s.Observer.Feedback(ctx, body.Score)
 	w.WriteHeader(http.StatusNoContent)
 	return nil
 }

@@ -71,7 +71,9 @@ func (g *generation) turn(ctx context.Context, now time.Time) (session.Turn, err
 // generate runs the agent: the model, the tools it calls, and the model again
 // with what they gave, until it has its answer. After the last round of tools
 // it is asked once more without any.
-func (s *Service) generate(ctx context.Context, g *generation, history []*genai.Content, req Request, out *stream) error {
+func (s *Service) generate(ctx context.Context, g *generation, history []*genai.Content, req Request, out *stream) (err error) {
+	ctx, step := s.Observer.StartAgent(ctx, s.Agent.Name)
+	defer func() { step.End(ctx, s.code(ctx, err)) }()
 	if err := g.add(genai.NewContentFromText(req.Query, genai.RoleUser)); err != nil {
 		return err
 	}
@@ -128,9 +130,12 @@ func (s *Service) ask(ctx context.Context, g *generation, history []*genai.Conte
 			return model.Answer{}, err
 		}
 		begin := s.Now()
-		answer, err := s.Model.Generate(ctx, r, onText)
+		calling, step := s.Observer.StartModel(ctx, r.Model)
+		answer, err := s.Model.Generate(calling, r, onText)
 		g.modelTime += s.Now().Sub(begin)
 		hold.settle(g.count(ctx, answer, r))
+		step.Usage(answer.Model, answer.Usage.PromptTokens, answer.Usage.CompletionTokens+answer.Usage.ThoughtTokens)
+		step.End(calling, s.code(ctx, err))
 		if err != nil {
 			return answer, err
 		}

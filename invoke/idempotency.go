@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"example.com/gatehouse/internal/api"
+	"example.com/gatehouse/internal/telemetry"
 	"example.com/gatehouse/session"
 )
 
@@ -41,11 +42,14 @@ func (s *Service) idempotency(req Request) session.Idempotency {
 }
 
 // replay answers with a turn that is stored already, as its first call was.
-func (s *Service) replay(opened *session.Opened, out *stream) (*Response, error) {
+func (s *Service) replay(ctx context.Context, opened *session.Opened, out *stream) (*Response, error) {
 	turn, err := opened.Replay.Turn()
 	if err != nil {
 		return nil, api.Fail(api.Internal, err)
 	}
+	telemetry.SetTurn(ctx, func(t *telemetry.Turn) {
+		t.Session, t.Number, t.Replayed = opened.Session.Key.Hash(), turn.Number, true
+	})
 	_, text := turn.Texts()
 	response := &Response{
 		Response: text, SessionID: opened.Session.Key.ID, Turn: turn.Number, Model: turn.Model,
@@ -94,5 +98,5 @@ func (s *Service) overtaken(ctx context.Context, owner session.Owner, req Reques
 		s.release(ctx, opened)
 		return nil, api.Fail(api.IdempotencyInProgress, session.ErrTakenOver)
 	}
-	return s.replay(opened, out)
+	return s.replay(ctx, opened, out)
 }

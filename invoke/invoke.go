@@ -21,6 +21,7 @@ import (
 	"example.com/gatehouse/internal/guard"
 	"example.com/gatehouse/internal/limit"
 	"example.com/gatehouse/internal/model"
+	"example.com/gatehouse/internal/observe"
 	"example.com/gatehouse/internal/telemetry"
 	"example.com/gatehouse/internal/tool"
 	"example.com/gatehouse/session"
@@ -39,7 +40,9 @@ type Config struct {
 	MaxToolRounds   int
 	Limiter         *limit.Limiter // nil: nothing is counted
 	Limits          guard.Limits
+	Observer        *observe.Observer // nil: no spans and metrics
 	Log             *slog.Logger
+	LogContent      bool // whether prompts and answers may be logged
 	Now             func() time.Time
 }
 
@@ -71,13 +74,13 @@ func New(c Config) *Service {
 // Routes are the routes of the function "invoke".
 func (s *Service) Routes() []api.Route {
 	return []api.Route{
-		{Method: http.MethodPost, Path: "/invoke", Handler: s.invoke, Summary: "Ask the agent: JSON, or an event stream with Accept: text/event-stream."},
-		{Method: http.MethodPost, Path: "/", Handler: s.invoke, Summary: "The same as POST /invoke."},
-		{Method: http.MethodGet, Path: "/sessions", Handler: s.listSessions, Summary: "List your sessions, the newest first."},
-		{Method: http.MethodDelete, Path: "/sessions", Handler: s.deleteSessions, Summary: "Delete all of your sessions."},
-		{Method: http.MethodGet, Path: "/sessions/{id}", Handler: s.getSession, Summary: "Read a session and its turns."},
-		{Method: http.MethodDelete, Path: "/sessions/{id}", Handler: s.deleteSession, Summary: "Delete a session."},
-		{Method: http.MethodPut, Path: "/sessions/{id}/turns/{turn}/feedback", Handler: s.putFeedback, Summary: "Keep an opinion on a turn."},
+		{Method: http.MethodPost, Path: "/invoke", Audit: "session.turn", Handler: s.invoke, Summary: "Ask the agent: JSON, or an event stream with Accept: text/event-stream."},
+		{Method: http.MethodPost, Path: "/", Audit: "session.turn", Handler: s.invoke, Summary: "The same as POST /invoke."},
+		{Method: http.MethodGet, Path: "/sessions", Audit: "session.list", Handler: s.listSessions, Summary: "List your sessions, the newest first."},
+		{Method: http.MethodDelete, Path: "/sessions", Audit: "session.delete_all", Handler: s.deleteSessions, Summary: "Delete all of your sessions."},
+		{Method: http.MethodGet, Path: "/sessions/{id}", Audit: "session.read", Handler: s.getSession, Summary: "Read a session and its turns."},
+		{Method: http.MethodDelete, Path: "/sessions/{id}", Audit: "session.delete", Handler: s.deleteSession, Summary: "Delete a session."},
+		{Method: http.MethodPut, Path: "/sessions/{id}/turns/{turn}/feedback", Audit: "turn.feedback", Handler: s.putFeedback, Summary: "Keep an opinion on a turn."},
 		{Method: http.MethodGet, Path: "/usage", Handler: s.getUsage, Summary: "Your limits, what is left of them, and what you used today."},
 	}
 }
@@ -118,10 +121,15 @@ func (s *Service) invoke(w http.ResponseWriter, r *http.Request) error {
 // failure turns what ended a turn into the answer. Who ended first counts: the
 // client, then the time, then the model or the store.
 func (s *Service) failure(r *http.Request, ctx context.Context, err error) *api.Error {
+	return s.failureOf(r.Context(), ctx, err)
+}
+
+// failureOf is failure for what was done in ctx for client.
+func (s *Service) failureOf(client, ctx context.Context, err error) *api.Error {
 	if failure, ok := errors.AsType[*api.Error](err); ok {
 		return failure
 	}
-	if errors.Is(r.Context().Err(), context.Canceled) {
+	if errors.Is(client.Err(), context.Canceled) {
 		return api.Fail(api.ClientClosedRequest, err)
 	}
 	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
@@ -164,13 +172,40 @@ func storeFailure(err error) *api.Error {
 	}
 }
 
-// note puts what is known of a turn into the request's log line.
-func (s *Service) note(ctx context.Context, key session.Key, g *generation) {
-	telemetry.Note(ctx,
-		slog.String("session_id", key.Hash()),
-		slog.String("model", g.model),
-		slog.Int("attempts", g.attempts),
-		slog.Int64("tokens", g.usage.TotalTokens),
-		slog.Int64("model_ms", g.modelTime.Milliseconds()),
-	)
+// note tells the request's log line and the audit what a generation came to.
+func (s *Service) note(ctx context.Context, g *generation) {
+	telemetry.SetTurn(ctx, func(t *telemetry.Turn) {
+		t.Model, t.Attempts, t.Tokens, t.CostUSD = g.model, g.attempts, g.usage.TotalTokens, g.usage.EstimatedCostUSD
+		t.ModelTime = g.modelTime
+	})
+}
+
+// noteStored tells of a turn that is stored: this request's own, or the one that
+// its session ended with before.
+func noteStored(t *telemetry.Turn, key session.Key, turn session.Turn, number int) {
+	t.Session, t.ID, t.At, t.Number, t.Request = key.Hash(), turn.ID, turn.CreatedAt, number, turn.RequestID
+	t.Model, t.Tokens, t.CostUSD = turn.Model, turn.Usage.TotalTokens, turn.Usage.EstimatedCostUSD
+}
+
+// noteEarlier tells the audit of the session's last turn: should the process
+// that answered it have died before it could write its entry, this request's
+// does.
+func noteEarlier(ctx context.Context, current *session.Session) {
+	if len(current.Recent) == 0 {
+		return
+	}
+	last := current.Recent[len(current.Recent)-1]
+	telemetry.SetEarlier(ctx, func() (earlier telemetry.Turn, ok bool) {
+		turn, err := last.Turn()
+		noteStored(&earlier, current.Key, turn, last.Number)
+		return earlier, err == nil
+	})
+}
+
+// code is the contract's word for what ended a step, "" for nothing.
+func (s *Service) code(ctx context.Context, err error) string {
+	if err == nil {
+		return ""
+	}
+	return string(s.failureOf(ctx, ctx, err).Code)
 }

@@ -9,6 +9,7 @@ import (
 
 	"example.com/gatehouse/internal/api"
 	"example.com/gatehouse/internal/guard"
+	"example.com/gatehouse/internal/telemetry"
 	"example.com/gatehouse/session"
 )
 
@@ -166,7 +167,9 @@ func sessionKey(r *http.Request) (session.Key, error) {
 	if !session.ValidID(id) {
 		return session.Key{}, api.Fail(api.SessionNotFound, nil)
 	}
-	return session.Key{Owner: guard.Owner(r.Context()), ID: id}, nil
+	key := session.Key{Owner: guard.Owner(r.Context()), ID: id}
+	telemetry.SetTurn(r.Context(), func(t *telemetry.Turn) { t.Session = key.Hash() })
+	return key, nil
 }
 
 // page reads limit and cursor.

@@ -104,7 +104,7 @@ func (st *stream) done(message string, response *Response) {
 
 // fail ends the stream with the error envelope.
 func (st *stream) fail(e *api.Error) {
-	telemetry.Fail(st.r.Context(), string(e.Code), e.Cause)
+	telemetry.Fail(st.r.Context(), e.Failure())
 	_ = st.send("", "error", api.Failure(st.r.Context(), e))
 	st.close()
 }

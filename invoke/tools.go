@@ -41,7 +41,9 @@ func (s *Service) runTools(ctx context.Context, g *generation, calls []*genai.Fu
 	for i, call := range calls {
 		running.Go(func() {
 			begin := s.Now()
-			response, err := s.runTool(ctx, i, call)
+			calling, step := s.Observer.StartTool(ctx, call.Name)
+			response, err := s.runTool(calling, i, call)
+			step.End(calling, toolFailure(err))
 			if err != nil {
 				response = map[string]any{"error": telemetry.Truncate(err.Error(), maxToolError)}
 			}
@@ -58,6 +60,18 @@ func (s *Service) runTools(ctx context.Context, g *generation, calls []*genai.Fu
 	}
 	g.calls = append(g.calls, results...)
 	return &genai.Content{Role: genai.RoleUser, Parts: parts}, nil
+}
+
+// toolFailure is the code of a tool's failure, "" for none: what it says is for
+// the model alone.
+func toolFailure(err error) string {
+	switch {
+	case err == nil:
+		return ""
+	case errors.Is(err, errToolTimeout):
+		return string(api.Timeout)
+	}
+	return string(api.Internal)
 }
 
 // errToolFailed is all that the model hears of a tool that panicked.

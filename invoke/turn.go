@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"log/slog"
 	"time"
 
 	"google.golang.org/genai"
@@ -53,9 +52,11 @@ func (s *Service) turn(ctx context.Context, owner session.Owner, req Request, ou
 		return nil, err
 	}
 	current := opened.Session
+	noteEarlier(ctx, current)
+	telemetry.SetTurn(ctx, func(t *telemetry.Turn) { t.Session = current.Key.Hash() })
 	out.prepare(current.Key.ID)
 	if opened.Replay != nil {
-		return s.replay(opened, out)
+		return s.replay(ctx, opened, out)
 	}
 	if opened.Claim != nil {
 		defer func() {
@@ -75,7 +76,7 @@ func (s *Service) turn(ctx context.Context, owner session.Owner, req Request, ou
 		g.warn(warnHistoryCut)
 	}
 	err = s.generate(ctx, g, history, req, out)
-	s.note(ctx, current.Key, g)
+	s.note(ctx, g)
 	if err != nil {
 		s.spent(ctx, owner, g)
 		return nil, err
@@ -101,19 +102,28 @@ func (s *Service) turn(ctx context.Context, owner session.Owner, req Request, ou
 		s.Log.ErrorContext(ctx, "A turn was answered and not saved.",
 			"error", err.Error(), "request_id", api.RequestID(ctx), "session_id", current.Key.Hash())
 	}
+	if s.LogContent {
+		s.Log.InfoContext(ctx, "Content of a turn.", "request_id", api.RequestID(ctx), "session_id", current.Key.Hash(),
+			"query", telemetry.Truncate(req.Query, maxLogged), "response", telemetry.Truncate(g.text.String(), maxLogged))
+	}
 	return &Response{
 		Response: g.text.String(), SessionID: current.Key.ID, Turn: number, Model: g.model,
 		FinishReason: string(g.finish), ToolCalls: g.calls, Usage: g.usage, Warnings: g.warnings,
 	}, nil
 }
 
+// maxLogged bounds each text of a turn's content in the log, in bytes: a line
+// stays below the 256 KiB that Cloud Logging takes.
+const maxLogged = 64 << 10
+
 // load reads the session that req names, or begins a new one without a read.
 // With an idempotency key it takes hold of the key, or finds what came of it.
-func (s *Service) load(ctx context.Context, owner session.Owner, req Request) (*session.Opened, error) {
-	begin := s.Now()
-	defer func() { telemetry.Note(ctx, slog.Int64("load_ms", s.Now().Sub(begin).Milliseconds())) }()
+func (s *Service) load(ctx context.Context, owner session.Owner, req Request) (_ *session.Opened, err error) {
+	defer s.storeTime(ctx)()
 	loading, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
+	loading, step := s.Observer.StartLoad(loading)
+	defer func() { step.End(loading, s.code(ctx, err)) }()
 	if req.key != "" {
 		return session.Open(loading, s.Store, owner, req.SessionID, s.idempotency(req), req.AfterTurn, s.Now)
 	}
@@ -138,16 +148,28 @@ func (s *Service) load(ctx context.Context, owner session.Owner, req Request) (*
 
 // commit stores the turn and gives its number, also when it could not be
 // stored. It goes on when the client has gone away.
-func (s *Service) commit(ctx context.Context, opened *session.Opened, turn session.Turn, afterTurn *int) (int, error) {
-	begin := s.Now()
+func (s *Service) commit(ctx context.Context, opened *session.Opened, turn session.Turn, afterTurn *int) (_ int, err error) {
+	defer s.storeTime(ctx)()
 	committing, cancel := context.WithTimeout(context.WithoutCancel(ctx), commitTimeout)
 	defer cancel()
+	committing, step := s.Observer.StartCommit(committing)
+	defer func() { step.End(committing, s.code(committing, err)) }()
 	meta, err := session.Commit(committing, s.Store, opened.Session, turn, session.Conditions{AfterTurn: afterTurn, Claim: opened.Claim})
 	if err != nil {
 		meta.Turns = opened.Session.Turns + 1
+		telemetry.SetTurn(ctx, func(t *telemetry.Turn) { t.Number = meta.Turns })
+		return meta.Turns, err
 	}
-	telemetry.Note(ctx, slog.Int("turn", meta.Turns), slog.Int64("store_ms", s.Now().Sub(begin).Milliseconds()))
-	return meta.Turns, err
+	telemetry.SetTurn(ctx, func(t *telemetry.Turn) { noteStored(t, opened.Session.Key, turn, meta.Turns) })
+	return meta.Turns, nil
+}
+
+// storeTime begins to measure what the store takes; the func it gives ends that.
+func (s *Service) storeTime(ctx context.Context) func() {
+	begin := s.Now()
+	return func() {
+		telemetry.SetTurn(ctx, func(t *telemetry.Turn) { t.StoreTime += s.Now().Sub(begin) })
+	}
 }
 
 // unsaved reports whether err means that the store failed, rather than that

@@ -20,7 +20,7 @@ func TestMemory(t *testing.T) {
 func TestMemoryIsBounded(t *testing.T) {
 	var log bytes.Buffer
 	const limit = 100_000
-	store := session.NewMemory(sessiontest.TTL, limit, sessiontest.NewClock().Now, telemetry.NewLogger(&log, nil))
+	store := session.NewMemory(sessiontest.TTL, limit, sessiontest.NewClock().Now, telemetry.NewLogger(&log, nil, telemetry.Source{}))
 	owner := session.OwnerOf("caller", "")
 	var keys []session.Key
 	for range 200 {

@@ -1,8 +1,15 @@
 package api
 
 import (
+	"fmt"
 	"net/http"
+	"path"
+	"runtime"
+	"slices"
+	"strings"
 	"time"
+
+	"example.com/gatehouse/internal/telemetry"
 )
 
 // A Code is the machine-readable name of an error in the envelope's "error".
@@ -81,6 +88,16 @@ var errorTable = map[Code]struct {
 	Timeout:                 {http.StatusGatewayTimeout, "The answer took longer than the service allows.", 0},
 }
 
+// Codes are all that there are, sorted.
+func Codes() []string {
+	codes := make([]string, 0, len(errorTable))
+	for code := range errorTable {
+		codes = append(codes, string(code))
+	}
+	slices.Sort(codes)
+	return codes
+}
+
 // A Detail names a field of the request and what is wrong with it. It never
 // holds the value that was sent.
 type Detail struct {
@@ -97,10 +114,47 @@ type Error struct {
 	RetryAfter time.Duration // replaces the table's when not 0
 	Header     http.Header   // more headers for the answer, such as Allow
 	Cause      error         // never sent
+
+	callers [8]uintptr // of Fail, when the mistake is not the client's
 }
 
-// Fail makes the error named code, caused by cause (which may be nil).
-func Fail(code Code, cause error) *Error { return &Error{Code: code, Cause: cause} }
+// Fail makes the error named code, caused by cause (which may be nil). It
+// remembers where it was called, for the log, unless the mistake is the client's.
+func Fail(code Code, cause error) *Error {
+	e := &Error{Code: code, Cause: cause}
+	if e.Status() >= 500 {
+		runtime.Callers(2, e.callers[:])
+	}
+	return e
+}
+
+// Failure is e for the log.
+func (e *Error) Failure() telemetry.Failure {
+	f := telemetry.Failure{Code: string(e.Code), Cause: e.Cause}
+	if e.callers[0] != 0 {
+		f.Stack = e.stack
+	}
+	return f
+}
+
+// stack is where Fail was called, in the form of Go's own traces, which Error
+// Reporting groups by. Files are named without the path of the machine that
+// built the program.
+func (e *Error) stack() string {
+	var b strings.Builder
+	b.WriteString("goroutine 1 [running]:\n")
+	for frames := runtime.CallersFrames(e.callers[:]); ; {
+		frame, more := frames.Next()
+		if frame.PC == 0 {
+			break
+		}
+		fmt.Fprintf(&b, "%s(...)\n\t%s/%s:%d\n", path.Base(frame.Function), path.Base(path.Dir(frame.File)), path.Base(frame.File), frame.Line)
+		if !more {
+			break
+		}
+	}
+	return b.String()
+}
 
 // Invalid is a 422 about one field.
 func Invalid(field, issue string) *Error {

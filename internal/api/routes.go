@@ -16,6 +16,8 @@ type Route struct {
 	Method  string
 	Path    string // as http.ServeMux's patterns write it, without the method
 	Summary string // what it is for, in the service's own description
+	Audit   string // what a call of it is called in the audit; "" when only refusals are kept
+	Media   string // what it answers with, when that is no envelope: then Accept is not looked at
 	Public  bool   // answers without a credential
 	Probe   bool   // the platform's: answers whatever the Accept header and however busy
 	Handler Handler
@@ -52,7 +54,7 @@ func NewRoutes(routes []Route, wrap func(Route) Handler) *Routes {
 func Answer(w http.ResponseWriter, r *http.Request, h Handler) {
 	if err := h(w, r); err != nil {
 		e := AsError(err)
-		telemetry.Fail(r.Context(), string(e.Code), e.Cause)
+		telemetry.Fail(r.Context(), e.Failure())
 		if e.Code == ClientClosedRequest {
 			return // nobody is there to read it
 		}

@@ -30,13 +30,7 @@ const (
 // origin; pages of the origins on the list, with the headers that let them read
 // the answer; and what anybody sends to the platform's probes. All other pages
 // are refused.
-func (g *guard) cross(routes []api.Route, next http.Handler) http.Handler {
-	probes := map[string]bool{}
-	for _, route := range routes {
-		if route.Probe {
-			probes[route.Path] = true
-		}
-	}
+func (g *guard) cross(next http.Handler) http.Handler {
 	preflight := cors.New(cors.Options{
 		AllowOriginFunc: func(string) bool { return true }, // asked only when it is on the list
 		AllowedMethods:  crossMethods, AllowedHeaders: crossHeaders, MaxAge: crossMaxAge,
@@ -47,12 +41,12 @@ func (g *guard) cross(routes []api.Route, next http.Handler) http.Handler {
 		case !g.crossOrigin(r):
 			next.ServeHTTP(w, r)
 		case !g.listed(origins):
-			if probes[r.URL.Path] {
+			if g.probes[r.URL.Path] {
 				next.ServeHTTP(w, r)
 				return
 			}
 			api.Answer(w, r, func(http.ResponseWriter, *http.Request) error {
-				return api.Fail(api.OriginNotAllowed, fmt.Errorf("origin %s is not on the list", plain(strings.Join(origins, " and "), 128)))
+				return api.Fail(api.OriginNotAllowed, fmt.Errorf("origin %s is not on the list", telemetry.Truncate(strings.Join(origins, " and "), 128)))
 			})
 		case r.Method == http.MethodOptions && r.Header.Get("Access-Control-Request-Method") != "":
 			telemetry.SetRoute(r.Context(), "preflight")
@@ -81,16 +75,21 @@ func (g *guard) crossOrigin(r *http.Request) bool {
 // sameOrigin reports whether origin is the service's own: the scheme, host and
 // port that r was sent to.
 func (g *guard) sameOrigin(r *http.Request, origin string) bool {
-	scheme := "http"
-	if r.TLS != nil {
-		scheme = "https"
-	}
-	if proto := lastOf(r, "X-Forwarded-Proto"); g.Proxied && proto != "" {
-		scheme = strings.ToLower(proto)
-	}
+	scheme := g.scheme(r)
 	host, ok := strings.CutPrefix(origin, scheme+"://")
 	own := hostPort(scheme, r.Host)
 	return ok && own != "" && hostPort(scheme, host) == own
+}
+
+// scheme is how the client came, as the trusted proxy tells it.
+func (g *guard) scheme(r *http.Request) string {
+	if proto := lastOf(r, "X-Forwarded-Proto"); g.Proxied && proto != "" {
+		return strings.ToLower(proto)
+	}
+	if r.TLS != nil {
+		return "https"
+	}
+	return "http"
 }
 
 // hostPort is host, and port where it is not the scheme's own, in the form that

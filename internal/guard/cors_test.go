@@ -423,7 +423,7 @@ func TestTheLineOfARefusedPage(t *testing.T) {
 	d.get(t, "/private/x", "X-Request-ID", "abc", "X-API-Key", "plain", "Origin", `https://evil.example"}`+"\n{")
 	fields := d.log.one(t)
 	if fields["severity"] != "WARNING" || fields["code"] != "origin_not_allowed" || fields["request_id"] != "abc" || fields["principal"] != nil ||
-		fields["error"] != "origin https://evil.example?}?{ is not on the list" || fields["message"] != "no route 403 Forbidden" {
+		fields["error"] != "origin https://evil.example'} { is not on the list" || fields["message"] != "no route 403 Forbidden" {
 		t.Errorf("%v", fields)
 	}
 	d = newDoor(t, byKey(t), forSite)

@@ -1,8 +1,9 @@
 // Package guard stands before every route: it gives the request its id, catches
 // panics, refuses pages of origins that are not on the list and what comes while
-// the service is shutting down or has too much to do, asks who is calling, and
-// writes the line that sums the request up. What it finds out about the caller,
-// [Owner] gives to the routes.
+// the service is shutting down or has too much to do, and asks who is calling.
+// What it finds out about the caller, [Owner] gives to the routes. Once the client
+// has its answer it writes the line that sums the request up and the audit, and
+// lets telemetry be exported.
 package guard
 
 import (
@@ -15,16 +16,17 @@ import (
 	"regexp"
 	"runtime/debug"
 	"strings"
+	"sync"
 	"time"
-	"unicode"
-	"unicode/utf8"
 
 	"golang.org/x/sync/semaphore"
 
 	"example.com/gatehouse/internal/api"
 	"example.com/gatehouse/internal/auth"
+	"example.com/gatehouse/internal/gcp/gcpaudit"
 	"example.com/gatehouse/internal/limit"
 	"example.com/gatehouse/internal/loopback"
+	"example.com/gatehouse/internal/observe"
 	"example.com/gatehouse/internal/telemetry"
 	"example.com/gatehouse/session"
 )
@@ -54,19 +56,52 @@ type Config struct {
 	// Limiter counts what callers ask for against Limits; nil: nothing is counted.
 	Limiter *limit.Limiter
 	Limits  Limits
+
+	Observer *observe.Observer // nil: no traces and metrics
+	Audit    *Audit            // nil: no audit
 }
 
 // New puts a guard before routes. It is safe for concurrent use.
 func New(c Config, routes []api.Route) http.Handler {
-	g := &guard{Config: c, slots: c.Gate.bound(c.MaxConcurrent)}
-	g.next = g.cross(routes, api.NewRoutes(routes, g.wrap))
+	g := &guard{Config: c, slots: c.Gate.bound(c.MaxConcurrent), probes: map[string]bool{}}
+	for _, route := range routes {
+		if route.Probe {
+			g.probes[route.Path] = true
+		}
+	}
+	g.next = g.cross(api.NewRoutes(routes, g.wrap))
 	return g
 }
 
 type guard struct {
 	Config
-	slots *semaphore.Weighted // nil: no bound
-	next  http.Handler
+	slots  *semaphore.Weighted // nil: no bound
+	probes map[string]bool     // the paths of the platform's probes
+	next   http.Handler
+}
+
+// A visit is what the guard finds out about a request.
+type visit struct {
+	admitted bool
+	known    bool // the caller is
+	caller   caller
+	action   string // of the route, for the audit
+}
+
+// A caller is who a request comes from.
+type caller struct {
+	principal auth.Principal
+	endUser   string
+	owner     session.Owner
+}
+
+type visitKey struct{}
+
+func visitOf(ctx context.Context) *visit {
+	if v, ok := ctx.Value(visitKey{}).(*visit); ok {
+		return v
+	}
+	return &visit{}
 }
 
 var requestID = regexp.MustCompile(`^[A-Za-z0-9._-]{1,128}$`)
@@ -85,25 +120,39 @@ func (g *guard) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 	h.Set("Cache-Control", "no-store")
 	h.Set("Vary", "Origin")
 
-	record := &telemetry.Record{}
-	admitted := g.Gate.enter()
-	if admitted {
+	record, v := &telemetry.Record{}, &visit{admitted: g.Gate.enter()}
+	if v.admitted {
 		defer g.Gate.leave() // last: who waits for it may end the process
 	}
-	ctx := telemetry.WithRecord(api.WithRequestID(r.Context(), id), record)
-	ctx = context.WithValue(ctx, admittedKey{}, admitted)
+	ctx, observed := r.Context(), observe.Request{}
+	probe := g.probes[r.URL.Path]
+	if !probe {
+		ctx, observed = g.Observer.StartRequest(r, g.scheme(r) == "https")
+	}
+	ctx = telemetry.WithRecord(api.WithRequestID(ctx, id), record)
+	ctx = context.WithValue(ctx, visitKey{}, v)
 	r = r.WithContext(ctx)
 	if r.Body != nil && r.ContentLength != 0 && r.ProtoMajor == 1 {
 		w.body = &trackedBody{ReadCloser: r.Body}
 		r.Body = w.body
 	}
 	defer func() {
+		w.flush() // the client has its answer; what follows costs it nothing
+		status := w.outcome(record)
+		observed.End(ctx, record.Route(), status, record.Code())
+		if failure := record.Failure(); failure.Code != "" {
+			if limit := limitOf(api.Code(failure.Code), failure.Cause); limit != "" {
+				g.Observer.RateLimited(ctx, limit)
+			}
+		}
 		record.Log(ctx, g.Log, telemetry.Summary{
-			Method: plain(r.Method, 32), Path: g.path(record, r), UserAgent: plain(r.UserAgent(), 256), RemoteIP: g.remoteIP(r),
-			RequestID: id, Status: w.outcome(record), Bytes: w.bytes, Latency: g.Now().Sub(begin),
+			Method: r.Method, Path: g.path(record, r), UserAgent: r.UserAgent(), RemoteIP: g.remoteIP(r),
+			RequestID: id, Status: status, Bytes: w.bytes, Latency: g.Now().Sub(begin),
 		})
+		if !probe {
+			g.deliver(ctx, g.entries(ctx, v, record, status))
+		}
 	}()
-	defer w.flush()
 	defer g.recover(w, r)
 	if g.Loopback && !loopback.HostPort(r.Host) {
 		api.Answer(w, r, func(http.ResponseWriter, *http.Request) error {
@@ -116,6 +165,19 @@ func (g *guard) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 		return
 	}
 	g.next.ServeHTTP(w, r)
+}
+
+// deliver writes the audit and lets telemetry be exported, side by side: what an
+// instance does not do before its handler returns may never be done. Each has a
+// bound of its own, and none ends with the client's connection.
+func (g *guard) deliver(ctx context.Context, entries []gcpaudit.Entry) {
+	ctx = context.WithoutCancel(ctx)
+	var group sync.WaitGroup
+	if len(entries) > 0 {
+		group.Go(func() { g.Audit.write(ctx, entries) })
+	}
+	g.Observer.Flush(ctx)
+	group.Wait()
 }
 
 // maxHeaderBytes bounds a request's headers; the framework's server takes 1 MiB.
@@ -146,7 +208,8 @@ func (g *guard) recover(w *recorder, r *http.Request) {
 		slog.String("request_id", api.RequestID(r.Context())),
 		slog.String("stack_trace", fmt.Sprintf("panic: %v\n%s", p, debug.Stack())))
 	e := api.Fail(api.Internal, fmt.Errorf("panic: %v", p))
-	telemetry.Fail(r.Context(), string(e.Code), e.Cause)
+	telemetry.Fail(r.Context(), e.Failure())
+	telemetry.Panicked(r.Context())
 	if w.status == 0 {
 		_ = api.WriteError(w, r, e)
 		return
@@ -184,18 +247,7 @@ func (g *guard) path(record *telemetry.Record, r *http.Request) string {
 	if _, path, ok := strings.Cut(record.Route(), " "); ok {
 		return path
 	}
-	return plain(r.URL.Path, 256)
-}
-
-// plain is at most n bytes of what a caller wrote, fit for a log line: nothing
-// in it grows when it is quoted, or the line could pass its 2 KiB.
-func plain(s string, n int) string {
-	return strings.Map(func(r rune) rune {
-		if r == '"' || r == '\\' || r == utf8.RuneError || !unicode.IsPrint(r) {
-			return '?'
-		}
-		return r
-	}, telemetry.Truncate(s, n))
+	return r.URL.Path
 }
 
 // wrap is what every route goes through, and its handler last. The platform's
@@ -203,14 +255,17 @@ func plain(s string, n int) string {
 func (g *guard) wrap(route api.Route) api.Handler {
 	pattern := route.Pattern()
 	return func(w http.ResponseWriter, r *http.Request) error {
-		telemetry.SetRoute(r.Context(), pattern)
+		ctx := r.Context()
+		telemetry.SetRoute(ctx, pattern)
 		if route.Probe {
 			return route.Handler(w, r)
 		}
-		if admitted, _ := r.Context().Value(admittedKey{}).(bool); !admitted {
+		v := visitOf(ctx)
+		v.action = route.Audit
+		if !v.admitted {
 			return api.Fail(api.ShuttingDown, nil)
 		}
-		if json, stream, _ := api.Negotiate(r); !json && !stream {
+		if json, stream, _ := api.Negotiate(r); route.Media == "" && !json && !stream {
 			return api.Fail(api.NotAcceptable, nil)
 		}
 		if g.slots != nil && !route.Public {
@@ -222,11 +277,9 @@ func (g *guard) wrap(route api.Route) api.Handler {
 		if g.Authenticator == nil { // not ready: nobody can be told from anybody
 			return route.Handler(w, r)
 		}
-		ctx, err := g.identify(r)
-		if err != nil && !(route.Public && nobody(err)) {
+		if err := g.identify(r, v); err != nil && !(route.Public && nobody(err)) {
 			return err
 		}
-		r = r.WithContext(ctx)
 		if route.Public || g.Limiter == nil {
 			return route.Handler(w, r)
 		}
@@ -240,50 +293,36 @@ func nobody(err error) bool {
 	return errors.Is(err, auth.ErrNoCredential) || errors.Is(err, auth.ErrUnavailable)
 }
 
-type admittedKey struct{}
-
-type callerKey struct{}
-
-// A caller is who a request comes from.
-type caller struct {
-	principal auth.Principal
-	owner     session.Owner
-}
-
 // Owner is whose sessions the request is about. It is "" only on public routes,
 // without a credential.
-func Owner(ctx context.Context) session.Owner {
-	c, _ := ctx.Value(callerKey{}).(caller)
-	return c.owner
-}
+func Owner(ctx context.Context) session.Owner { return visitOf(ctx).caller.owner }
 
 // Caller is the verified caller; false without a credential.
 func Caller(ctx context.Context) (auth.Principal, bool) {
-	c, ok := ctx.Value(callerKey{}).(caller)
-	return c.principal, ok
+	v := visitOf(ctx)
+	return v.caller.principal, v.known
 }
 
-// identify finds out who is calling, and for whom.
-func (g *guard) identify(r *http.Request) (context.Context, error) {
-	ctx := r.Context()
+// identify finds out who is calling, and for whom, and tells v.
+func (g *guard) identify(r *http.Request, v *visit) error {
 	principal, err := g.Authenticator.Authenticate(r)
 	switch {
 	case errors.Is(err, auth.ErrUnavailable):
-		return ctx, api.Fail(api.NotReady, err)
+		return api.Fail(api.NotReady, err)
 	case err != nil:
 		e := api.Fail(api.Unauthenticated, err)
 		if g.Challenge != "" {
 			e.Header = http.Header{"Www-Authenticate": {g.Challenge}}
 		}
-		return ctx, e
+		return e
 	}
-	endUser, err := g.endUser(r, principal)
-	if err != nil {
-		return ctx, err
+	v.caller.principal = principal
+	telemetry.Note(r.Context(), slog.String("principal", string(session.OwnerOf(principal.ID(), ""))))
+	if v.caller.endUser, err = g.endUser(r, principal); err != nil {
+		return err
 	}
-	c := caller{principal: principal, owner: session.OwnerOf(principal.ID(), endUser)}
-	telemetry.Note(ctx, slog.String("principal", string(session.OwnerOf(principal.ID(), ""))))
-	return context.WithValue(ctx, callerKey{}, c), nil
+	v.caller.owner, v.known = session.OwnerOf(principal.ID(), v.caller.endUser), true
+	return nil
 }
 
 const headerEndUser = "X-End-User"

@@ -95,7 +95,7 @@ type seen struct {
 func newDoor(t testing.TB, methods []auth.Method, change func(*guard.Config), more ...api.Route) *door {
 	t.Helper()
 	d := &door{gate: &guard.Gate{}, log: &lines{}}
-	c := guard.Config{Log: telemetry.NewLogger(d.log, nil), Gate: d.gate, Challenge: auth.Challenge(methods...), Now: time.Now}
+	c := guard.Config{Log: telemetry.NewLogger(d.log, nil, telemetry.Source{}), Gate: d.gate, Challenge: auth.Challenge(methods...), Now: time.Now}
 	if methods != nil {
 		c.Authenticator = auth.New(methods...)
 	}
@@ -462,6 +462,7 @@ func TestTheLine(t *testing.T) {
 		t.Errorf("latency %v", request["latency"])
 	}
 	delete(fields, "time")
+	delete(fields, "logging.googleapis.com/sourceLocation")
 	delete(request, "latency")
 	want := map[string]any{
 		"severity": "INFO", "message": "GET /private/{id} 200 OK", "request_id": "abc", "route": "GET /private/{id}",
@@ -550,7 +551,7 @@ func TestHostileRequestsStayOneShortLine(t *testing.T) {
 				if n := len(d.log.String()); n > 2048 {
 					t.Errorf("the line has %d bytes", n)
 				}
-				if fields["severity"] == "CRITICAL" || fields["message"] == "forged" || len(fields) > 8 || len(fields["httpRequest"].(map[string]any)) != 7 {
+				if fields["severity"] == "CRITICAL" || fields["message"] == "forged" || len(fields) > 9 || len(fields["httpRequest"].(map[string]any)) != 7 {
 					t.Errorf("a forged line or field: %.500s", d.log)
 				}
 			})

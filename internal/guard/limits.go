@@ -7,6 +7,7 @@ import (
 
 	"example.com/gatehouse/internal/api"
 	"example.com/gatehouse/internal/limit"
+	"example.com/gatehouse/internal/observe"
 	"example.com/gatehouse/session"
 )
 
@@ -29,7 +30,7 @@ const (
 // Rules are the rates of whom ctx's request comes from. An API key's own rate
 // takes the place of the caller's, and of the person's where it names none.
 func (l Limits) Rules(ctx context.Context) []limit.Rule {
-	c, _ := ctx.Value(callerKey{}).(caller)
+	c := visitOf(ctx).caller
 	all := session.OwnerOf(c.principal.ID(), "")
 	one, every := l.PerMinute, l.CallerPerMinute
 	if own := c.principal.RatePerMinute; own > 0 {
@@ -43,7 +44,7 @@ func (l Limits) Rules(ctx context.Context) []limit.Rule {
 
 // Budgets are the tokens a day that a turn of ctx's request draws on.
 func (l Limits) Budgets(ctx context.Context) []limit.Budget {
-	c, _ := ctx.Value(callerKey{}).(caller)
+	c := visitOf(ctx).caller
 	var budgets []limit.Budget
 	for _, b := range []limit.Budget{
 		{Name: person, Who: string(c.owner), PerDay: l.PerDay},
@@ -76,6 +77,27 @@ func (g *guard) limited(route api.Route, w http.ResponseWriter, r *http.Request)
 		permit.Refund()
 	}
 	return err
+}
+
+// limitOf is the limit that refused a request with err, "" for none.
+func limitOf(code api.Code, err error) observe.Limit {
+	if code == api.Overloaded {
+		return observe.LimitConcurrency
+	}
+	refusal, ok := errors.AsType[*limit.Refusal](err)
+	switch {
+	case !ok:
+		return ""
+	case refusal.Rule == service:
+		return observe.LimitServiceTokens
+	case refusal.Rule == everyone && refusal.Daily:
+		return observe.LimitCallerTokens
+	case refusal.Rule == everyone:
+		return observe.LimitCallerRequests
+	case refusal.Daily:
+		return observe.LimitTokens
+	}
+	return observe.LimitRequests
 }
 
 // Refused is the answer to a call that a limit does not let through.

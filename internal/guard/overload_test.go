@@ -240,7 +240,7 @@ func BenchmarkRefusal(b *testing.B) {
 			d := newDoor(b, byKey(b), func(c *guard.Config) {
 				forSite(c)
 				c.MaxConcurrent = 1
-				c.Log = telemetry.NewLogger(io.Discard, nil)
+				c.Log = telemetry.NewLogger(io.Discard, nil, telemetry.Source{})
 			}, api.Route{Method: "GET", Path: "/wait", Handler: func(http.ResponseWriter, *http.Request) error {
 				close(entered)
 				<-release

@@ -17,6 +17,7 @@ import (
 	"example.com/gatehouse/internal/limit"
 	"example.com/gatehouse/internal/loopback"
 	"example.com/gatehouse/internal/model"
+	"example.com/gatehouse/internal/observe"
 	"example.com/gatehouse/internal/offline"
 	"example.com/gatehouse/invoke"
 	"example.com/gatehouse/session"
@@ -39,6 +40,8 @@ type parts struct {
 	live          *live
 	counters      limit.Counters
 	limiter       *limit.Limiter
+	observer      *observe.Observer
+	audit         *guard.Audit
 	closers       []func()
 }
 
@@ -91,8 +94,11 @@ func (s *Service) connect(ctx context.Context) (_ *parts, err error) {
 			p.close()
 		}
 	}()
-	project, err := s.project(ctx)
+	project, err := s.findProject(ctx)
 	if err != nil {
+		return nil, err
+	}
+	if err := s.openTelemetry(ctx, p, project); err != nil {
 		return nil, err
 	}
 	if err := s.openStore(ctx, p, project); err != nil {
@@ -105,6 +111,7 @@ func (s *Service) connect(ctx context.Context) (_ *parts, err error) {
 		return nil, err
 	}
 	p.closers = append(p.closers, p.live.close)
+	p.live.observer = p.observer
 	var group errgroup.Group
 	group.Go(func() error { return p.live.fetch(ctx) })
 	if s.Config.SessionStore == config.StoreFirestore {
@@ -130,8 +137,8 @@ func (s *Service) connect(ctx context.Context) (_ *parts, err error) {
 		Agent: s.newAgent(), Model: p.model, ModelName: s.ModelName(), Store: p.store,
 		Timeout: s.Config.RequestTimeout, MaxBodyBytes: s.Config.MaxBodyBytes, MaxOutputTokens: s.Config.MaxOutputTokens,
 		HistoryTokens: s.Config.HistoryTokens, MaxToolRounds: s.Config.MaxToolRounds,
-		Limiter: p.limiter, Limits: s.limits(),
-		Log: s.Log, Now: time.Now,
+		Limiter: p.limiter, Limits: s.limits(), Observer: p.observer,
+		Log: s.Log, LogContent: s.Config.LogContent, Now: time.Now,
 	})
 	return p, nil
 }
@@ -145,7 +152,7 @@ func (s *Service) limits() guard.Limits {
 }
 
 // project is the Google Cloud project, where anything needs one.
-func (s *Service) project(ctx context.Context) (string, error) {
+func (s *Service) findProject(ctx context.Context) (string, error) {
 	needed := s.Config.SessionStore == config.StoreFirestore || s.Config.Gemini.VertexAI
 	switch {
 	case s.Config.Project != "" || !needed:

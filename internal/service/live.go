@@ -12,8 +12,10 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"example.com/gatehouse/config"
+	"example.com/gatehouse/internal/api"
 	"example.com/gatehouse/internal/auth"
 	"example.com/gatehouse/internal/gcp/gcpsecret"
+	"example.com/gatehouse/internal/observe"
 )
 
 const (
@@ -27,9 +29,10 @@ const (
 // model's key, from Secret Manager where the configuration names a secret. It
 // is safe for concurrent use.
 type live struct {
-	client  *gcpsecret.Client // nil when no secret is named
-	secrets []secret
-	now     func() time.Time
+	client   *gcpsecret.Client // nil when no secret is named
+	secrets  []secret
+	now      func() time.Time
+	observer *observe.Observer
 
 	keys    atomic.Pointer[auth.KeySet]
 	origins atomic.Pointer[[]string]
@@ -93,7 +96,18 @@ func (l *live) takeKeys(_ context.Context, payload string) error {
 
 // fetch gets every secret, side by side, and hands on those that changed. What
 // cannot be had, or is not what it must be, leaves the last good value.
-func (l *live) fetch(ctx context.Context) error {
+func (l *live) fetch(ctx context.Context) (err error) {
+	if len(l.secrets) == 0 {
+		return nil
+	}
+	ctx, step := l.observer.StartSecrets(ctx)
+	defer func() {
+		failure := ""
+		if err != nil {
+			failure = string(api.NotReady)
+		}
+		step.End(ctx, failure)
+	}()
 	errs := make([]error, len(l.secrets))
 	var group errgroup.Group
 	for i := range l.secrets {
@@ -113,7 +127,7 @@ func (l *live) fetch(ctx context.Context) error {
 	}
 	_ = group.Wait()
 	l.fetched.Store(l.now().UnixNano())
-	err := errors.Join(errs...)
+	err = errors.Join(errs...)
 	l.failed.Store(nil)
 	if err != nil {
 		l.failed.Store(&err)

@@ -24,6 +24,7 @@ import (
 	"example.com/gatehouse/internal/api"
 	"example.com/gatehouse/internal/auth"
 	"example.com/gatehouse/internal/guard"
+	"example.com/gatehouse/internal/observe"
 	"example.com/gatehouse/internal/offline"
 	"example.com/gatehouse/internal/telemetry"
 	"example.com/gatehouse/invoke"
@@ -38,6 +39,10 @@ type Service struct {
 
 	Config *config.Config // what could be read, when Problem is not nil
 	Log    *slog.Logger
+
+	out     io.Writer              // of the log
+	project atomic.Pointer[string] // the log's, once it is known
+	observe observe.Settings
 
 	gate    guard.Gate
 	server  atomic.Pointer[http.Server] // the functions framework's own, known from its requests
@@ -65,14 +70,19 @@ func New(lookup func(string) (string, bool), log io.Writer) *Service {
 	if s.Config == nil {
 		s.Config = &config.Config{}
 	}
-	s.Log = telemetry.NewLogger(log, s.Config.LogLevel)
+	s.out = &writer{out: log}
+	s.setProject(s.Config.Project)
+	var problems config.Problems
+	s.observe, problems = observeSettings(lookup)
+	s.problem = join(s.problem, problems)
+	s.Log = telemetry.NewLogger(s.out, s.Config.LogLevel, s.source())
 	// What libraries write through the standard logger becomes lines of ours.
 	slog.SetDefault(s.Log)
 	if s.problem != nil {
 		s.Log.LogAttrs(context.Background(), telemetry.LevelCritical, s.problem.Error())
 	}
 	s.health = health.New(health.Config{
-		Service:      cmp.Or(s.Config.Service, "gatehouse"),
+		Service:      cmp.Or(s.Config.Service, serviceName),
 		Revision:     s.Config.Revision,
 		Environment:  s.Config.Environment,
 		Agent:        s.newAgent().Name,
@@ -210,6 +220,9 @@ func (s *Service) handlers(routes []api.Route, p *parts) handlers {
 	probes, status := s.health.ProbeRoutes(), s.health.Routes()
 	root := status[0]
 	root.Path, root.Summary = "/", "The same as GET /health."
+	if p != nil && p.observer.Handler() != nil {
+		routes = concat(routes, []api.Route{s.metrics(p.observer.Handler())})
+	}
 	invoke, local := describe(concat(routes, probes)), describe(concat(routes, status, probes))
 	if p == nil {
 		refuse(invoke)
@@ -242,6 +255,7 @@ func (s *Service) guard(p *parts, routes []api.Route, loopback bool) http.Handle
 	if p != nil {
 		c.Authenticator, c.Challenge, c.Limiter = p.authenticator.Authenticator, p.authenticator.challenge, p.limiter
 		c.Origins = func() []string { return *p.live.origins.Load() }
+		c.Observer, c.Audit = p.observer, p.audit
 	}
 	return guard.New(c, routes)
 }
@@ -265,6 +279,9 @@ func (s *Service) Shutdown(ctx context.Context) error {
 	}
 	if p := s.parts.Load(); p != nil {
 		p.limiter.Close(ctx) // while the counters' client is open
+		if err := p.observer.Shutdown(ctx); err != nil {
+			s.Log.WarnContext(ctx, "The last telemetry could not be exported.", "error", err.Error())
+		}
 		p.close()
 	}
 	return err

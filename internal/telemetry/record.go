@@ -12,21 +12,49 @@ import (
 )
 
 // A Record gathers what becomes known of a request on its way, for the one
-// line that sums it up. It is safe for concurrent use.
+// line that sums it up and for the audit. It is safe for concurrent use.
 type Record struct {
-	mu    sync.Mutex
-	attrs []slog.Attr
-	route string
-	code  string
-	cause error
+	mu       sync.Mutex
+	attrs    []slog.Attr
+	route    string
+	failure  Failure
+	panicked bool
+	turn     Turn
+	earlier  func() (Turn, bool)
+}
+
+// A Failure is how a request failed.
+type Failure struct {
+	Code  string        // of the contract; "" for none
+	Cause error         // never shown to callers
+	Stack func() string // where it came from, in the form of Go's own traces; nil when not known
+}
+
+// A Turn is what a request did to a session, as far as it came.
+type Turn struct {
+	Session  string    // the session's name in logs, a hash
+	ID       string    // the turn's own; "" when none was stored
+	At       time.Time // when it was made, as it is stored
+	Number   int       // in its session, from 1
+	Model    string    // that answered
+	Request  string    // the id of the request that made it
+	Attempts int       // of calling the model
+	Tokens   int64
+	CostUSD  *float64 // nil when the model has no price
+	Replayed bool     // an earlier request's, answered again
+
+	ModelTime, StoreTime time.Duration
+}
+
+// Failure is how the request failed; without a Code when it did not.
+func (r *Record) Failure() Failure {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.failure
 }
 
 // Code is how the request failed, "" when it did not.
-func (r *Record) Code() string {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.code
-}
+func (r *Record) Code() string { return r.Failure().Code }
 
 // Route is the route that the request took, "" for none.
 func (r *Record) Route() string {
@@ -35,34 +63,66 @@ func (r *Record) Route() string {
 	return r.route
 }
 
-// SetRoute names the route that the request took, as the program writes it and
-// not as a caller does.
-func SetRoute(ctx context.Context, route string) {
+// Turn is what the request did to a session.
+func (r *Record) Turn() Turn {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.turn
+}
+
+// Earlier is the session's last turn before the request's own; false: there is
+// none.
+func (r *Record) Earlier() (Turn, bool) {
+	r.mu.Lock()
+	earlier := r.earlier
+	r.mu.Unlock()
+	if earlier == nil {
+		return Turn{}, false
+	}
+	return earlier()
+}
+
+// update applies f to the record in ctx, if there is one.
+func update(ctx context.Context, f func(*Record)) {
 	if r := recordFrom(ctx); r != nil {
 		r.mu.Lock()
 		defer r.mu.Unlock()
-		r.route = route
+		f(r)
 	}
+}
+
+// SetRoute names the route that the request took, as the program writes it and
+// not as a caller does.
+func SetRoute(ctx context.Context, route string) {
+	update(ctx, func(r *Record) { r.route = route })
 }
 
 // Note adds fields to the request's line; nothing happens without a [Record]
 // in ctx.
 func Note(ctx context.Context, attrs ...slog.Attr) {
-	if r := recordFrom(ctx); r != nil {
-		r.mu.Lock()
-		defer r.mu.Unlock()
-		r.attrs = append(r.attrs, attrs...)
-	}
+	update(ctx, func(r *Record) { r.attrs = append(r.attrs, attrs...) })
 }
 
-// Fail says how the request failed: by which code of the contract, and why.
-// The last failure counts.
-func Fail(ctx context.Context, code string, cause error) {
-	if r := recordFrom(ctx); r != nil {
-		r.mu.Lock()
-		defer r.mu.Unlock()
-		r.code, r.cause = code, cause
-	}
+// SetTurn lets f say more of what the request did to a session.
+func SetTurn(ctx context.Context, f func(*Turn)) {
+	update(ctx, func(r *Record) { f(&r.turn) })
+}
+
+// SetEarlier tells of the session's last turn before the request's own, which
+// is read only when somebody asks for it.
+func SetEarlier(ctx context.Context, read func() (Turn, bool)) {
+	update(ctx, func(r *Record) { r.earlier = read })
+}
+
+// Fail says how the request failed. The last failure counts.
+func Fail(ctx context.Context, f Failure) {
+	update(ctx, func(r *Record) { r.failure = f })
+}
+
+// Panicked says that the request ended in a panic, whose stack has a line of
+// its own: the request's shows none, or Error Reporting would count it twice.
+func Panicked(ctx context.Context) {
+	update(ctx, func(r *Record) { r.panicked = true })
 }
 
 // A Summary is what is known of a request from outside.
@@ -74,11 +134,20 @@ type Summary struct {
 	Latency                           time.Duration
 }
 
-// maxValue bounds each value that a caller wrote, in bytes.
-const maxValue = 256
+// The most that a line shows of what callers and upstreams wrote, in bytes: all
+// of it together leaves the line below 2 KiB.
+const (
+	maxMethod = 16
+	maxPath   = 80
+	maxAgent  = 80
+	maxIP     = 45
+	maxModel  = 40
+	maxCause  = 200
+	maxStack  = 250
+)
 
-// Log writes the line that sums the request up. Client mistakes are warnings,
-// ours are errors.
+// Log writes the line that sums the request up: less than 2 KiB, whatever was
+// sent. Client mistakes are warnings, ours are errors.
 func (r *Record) Log(ctx context.Context, logger *slog.Logger, s Summary) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -92,30 +161,64 @@ func (r *Record) Log(ctx context.Context, logger *slog.Logger, s Summary) {
 	if !logger.Enabled(ctx, level) {
 		return
 	}
-	attrs := make([]slog.Attr, 0, 8+len(r.attrs))
+	attrs := make([]slog.Attr, 0, 16+len(r.attrs))
 	attrs = append(attrs,
 		slog.Group("httpRequest",
-			slog.String("requestMethod", Truncate(s.Method, maxValue)),
-			slog.String("requestUrl", Truncate(s.Path, maxValue)),
+			slog.String("requestMethod", plain(s.Method, maxMethod)),
+			slog.String("requestUrl", plain(s.Path, maxPath)),
 			slog.Int("status", s.Status),
 			slog.String("responseSize", strconv.FormatInt(s.Bytes, 10)),
-			slog.String("userAgent", Truncate(s.UserAgent, maxValue)),
-			slog.String("remoteIp", Truncate(s.RemoteIP, maxValue)),
-			slog.String("latency", fmt.Sprintf("%.6fs", s.Latency.Seconds())),
+			slog.String("userAgent", plain(s.UserAgent, maxAgent)),
+			slog.String("remoteIp", plain(s.RemoteIP, maxIP)),
+			slog.String("latency", strconv.FormatFloat(s.Latency.Seconds(), 'f', 6, 64)+"s"),
 		),
 		slog.String("request_id", s.RequestID),
 		slog.String("route", r.route),
 	)
-	if r.code != "" {
-		attrs = append(attrs, slog.String("code", r.code))
+	if r.failure.Code != "" {
+		attrs = append(attrs, slog.String("code", r.failure.Code))
 	}
-	if r.cause != nil {
-		attrs = append(attrs, slog.String("error", Truncate(r.cause.Error(), 2*maxValue)))
+	if r.failure.Cause != nil {
+		attrs = append(attrs, slog.String("error", plain(r.failure.Cause.Error(), maxCause)))
 	}
 	attrs = append(attrs, r.attrs...)
+	attrs = r.turn.append(attrs)
 	text := http.StatusText(s.Status)
 	if s.Status == 499 {
 		text = "Client Closed Request"
 	}
-	logger.LogAttrs(ctx, level, fmt.Sprintf("%s %d %s", cmp.Or(r.route, "no route"), s.Status, text), attrs...)
+	message := fmt.Sprintf("%s %d %s", cmp.Or(r.route, "no route"), s.Status, text)
+	if s.Status >= 500 && !r.panicked {
+		attrs = append(attrs, slog.String(stackKey, r.failure.stack()))
+	}
+	logger.LogAttrs(ctx, level, message, attrs...)
+}
+
+// append adds the fields that are known of t.
+func (t *Turn) append(attrs []slog.Attr) []slog.Attr {
+	if t.Session != "" {
+		attrs = append(attrs, slog.String("session_id", t.Session))
+	}
+	if t.Number > 0 {
+		attrs = append(attrs, slog.Int("turn", t.Number))
+	}
+	if t.Replayed {
+		attrs = append(attrs, slog.Bool("replayed", true))
+	}
+	if t.Model == "" { // it was not asked
+		return attrs
+	}
+	return append(attrs, slog.String("model", plain(t.Model, maxModel)), slog.Int("attempts", t.Attempts),
+		slog.Int64("tokens", t.Tokens), slog.Int64("model_ms", t.ModelTime.Milliseconds()),
+		slog.Int64("store_ms", t.StoreTime.Milliseconds()))
+}
+
+// stack is where f came from, with what Error Reporting shows as its first
+// line: the code, which is the same for all failures of a kind.
+func (f *Failure) stack() string {
+	first := cmp.Or(f.Code, "error")
+	if f.Stack == nil {
+		return first
+	}
+	return Truncate(first+"\n\n"+f.Stack(), maxStack)
 }

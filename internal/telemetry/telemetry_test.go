@@ -37,7 +37,7 @@ func line(t testing.TB, out *bytes.Buffer) map[string]any {
 func TestLinesHaveCloudLoggingsNames(t *testing.T) {
 	t.Parallel()
 	var out bytes.Buffer
-	log := telemetry.NewLogger(&out, slog.LevelInfo)
+	log := telemetry.NewLogger(&out, slog.LevelInfo, telemetry.Source{})
 	log.Warn("Look out.", "key", "value", slog.Group("group", slog.String("msg", "m"), slog.String("level", "l")))
 	fields := line(t, &out)
 	at, err := time.Parse(time.RFC3339Nano, fields["time"].(string))
@@ -45,6 +45,11 @@ func TestLinesHaveCloudLoggingsNames(t *testing.T) {
 		t.Errorf("time %v: %v", fields["time"], err)
 	}
 	delete(fields, "time")
+	place := fields["logging.googleapis.com/sourceLocation"].(map[string]any)
+	if place["file"] != "telemetry/telemetry_test.go" || place["function"] != "telemetry_test.TestLinesHaveCloudLoggingsNames" || place["line"].(float64) < 1 {
+		t.Errorf("source location %v", place)
+	}
+	delete(fields, "logging.googleapis.com/sourceLocation")
 	want := map[string]any{"severity": "WARNING", "message": "Look out.", "key": "value", "group": map[string]any{"msg": "m", "level": "l"}}
 	if diff := cmp.Diff(fields, want); diff != "" {
 		t.Errorf("(-got +want):\n%s", diff)
@@ -61,7 +66,7 @@ func TestSeverities(t *testing.T) {
 		telemetry.LevelCritical: "CRITICAL", telemetry.LevelCritical + 100: "CRITICAL",
 	} {
 		var out bytes.Buffer
-		telemetry.NewLogger(&out, slog.Level(-100)).Log(t.Context(), level, "x")
+		telemetry.NewLogger(&out, slog.Level(-100), telemetry.Source{}).Log(t.Context(), level, "x")
 		if got := line(t, &out)["severity"]; got != want {
 			t.Errorf("level %d: severity %v, want %s", level, got, want)
 		}
@@ -71,7 +76,7 @@ func TestSeverities(t *testing.T) {
 func TestTheLevelIsKept(t *testing.T) {
 	t.Parallel()
 	var out bytes.Buffer
-	log := telemetry.NewLogger(&out, slog.LevelWarn)
+	log := telemetry.NewLogger(&out, slog.LevelWarn, telemetry.Source{})
 	log.Info("no")
 	if out.Len() > 0 {
 		t.Errorf("wrote %s", &out)
@@ -85,19 +90,26 @@ func TestTheLineOfARequest(t *testing.T) {
 	record := &telemetry.Record{}
 	ctx := telemetry.WithRecord(t.Context(), record)
 	telemetry.SetRoute(ctx, "POST /invoke")
-	telemetry.Note(ctx, slog.String("model", "gemini-2.5-flash"), slog.Int("attempts", 2))
-	telemetry.Note(ctx, slog.Int64("tokens", 545))
-	record.Log(ctx, telemetry.NewLogger(&out, slog.LevelInfo), telemetry.Summary{
+	telemetry.Note(ctx, slog.String("principal", "p"))
+	telemetry.SetTurn(ctx, func(turn *telemetry.Turn) {
+		turn.Session, turn.Number, turn.Model, turn.Attempts, turn.Tokens = "s", 3, "gemini-2.5-flash", 2, 545
+	})
+	telemetry.SetTurn(ctx, func(turn *telemetry.Turn) {
+		turn.ModelTime, turn.StoreTime = 1500*time.Millisecond, 20*time.Millisecond
+	})
+	record.Log(ctx, telemetry.NewLogger(&out, slog.LevelInfo, telemetry.Source{}), telemetry.Summary{
 		Method: "POST", Path: "/invoke", UserAgent: "curl/8", RemoteIP: "192.0.2.1", RequestID: "r-1", Status: 200, Bytes: 1234, Latency: 123456 * time.Microsecond,
 	})
 	fields := line(t, &out)
 	delete(fields, "time")
+	delete(fields, "logging.googleapis.com/sourceLocation")
 	want := map[string]any{
 		"severity": "INFO", "message": "POST /invoke 200 OK",
 		"httpRequest": map[string]any{
 			"requestMethod": "POST", "requestUrl": "/invoke", "status": 200.0, "responseSize": "1234", "userAgent": "curl/8", "remoteIp": "192.0.2.1", "latency": "0.123456s",
 		},
-		"request_id": "r-1", "route": "POST /invoke", "model": "gemini-2.5-flash", "attempts": 2.0, "tokens": 545.0,
+		"request_id": "r-1", "route": "POST /invoke", "principal": "p", "session_id": "s", "turn": 3.0,
+		"model": "gemini-2.5-flash", "attempts": 2.0, "tokens": 545.0, "model_ms": 1500.0, "store_ms": 20.0,
 	}
 	if diff := cmp.Diff(fields, want); diff != "" {
 		t.Errorf("(-got +want):\n%s", diff)
@@ -120,9 +132,9 @@ func TestTheLineOfARequestThatFailed(t *testing.T) {
 		var out bytes.Buffer
 		record := &telemetry.Record{}
 		ctx := telemetry.WithRecord(t.Context(), record)
-		telemetry.Fail(ctx, "first", errors.New("before"))
-		telemetry.Fail(ctx, "a_code", errors.New("the cause"))
-		record.Log(ctx, telemetry.NewLogger(&out, slog.LevelInfo), telemetry.Summary{Status: tt.status})
+		telemetry.Fail(ctx, telemetry.Failure{Code: "first", Cause: errors.New("before")})
+		telemetry.Fail(ctx, telemetry.Failure{Code: "a_code", Cause: errors.New("the cause")})
+		record.Log(ctx, telemetry.NewLogger(&out, slog.LevelInfo, telemetry.Source{}), telemetry.Summary{Status: tt.status})
 		fields := line(t, &out)
 		if fields["severity"] != tt.severity || fields["message"] != tt.message || fields["code"] != "a_code" || fields["error"] != "the cause" {
 			t.Errorf("%d: %v", tt.status, fields)
@@ -138,8 +150,8 @@ func TestACauseIsShortened(t *testing.T) {
 	var out bytes.Buffer
 	record := &telemetry.Record{}
 	ctx := telemetry.WithRecord(t.Context(), record)
-	telemetry.Fail(ctx, "internal", errors.New(strings.Repeat("x", 1<<20)))
-	record.Log(ctx, telemetry.NewLogger(&out, slog.LevelInfo), telemetry.Summary{Status: 500})
+	telemetry.Fail(ctx, telemetry.Failure{Code: "internal", Cause: errors.New(strings.Repeat("x", 1<<20))})
+	record.Log(ctx, telemetry.NewLogger(&out, slog.LevelInfo, telemetry.Source{}), telemetry.Summary{Status: 500})
 	if fields := line(t, &out); out.Len() > 2048 || !strings.HasSuffix(fields["error"].(string), "x…") {
 		t.Errorf("%d bytes", out.Len())
 	}
@@ -150,7 +162,7 @@ func TestWithoutARecordNothingHappens(t *testing.T) {
 	ctx := context.Background()
 	telemetry.SetRoute(ctx, "x")
 	telemetry.Note(ctx, slog.Int("x", 1))
-	telemetry.Fail(ctx, "x", nil)
+	telemetry.Fail(ctx, telemetry.Failure{Code: "x"})
 }
 
 func TestTruncate(t *testing.T) {
@@ -214,10 +226,10 @@ func TestNoTextForgesALine(t *testing.T) {
 		var out bytes.Buffer
 		record := &telemetry.Record{}
 		ctx := telemetry.WithRecord(t.Context(), record)
-		telemetry.Fail(ctx, "internal", errors.New(text))
-		record.Log(ctx, telemetry.NewLogger(&out, slog.LevelInfo), telemetry.Summary{Method: text, Path: text, UserAgent: text, RemoteIP: text, RequestID: "r-1", Status: 500})
+		telemetry.Fail(ctx, telemetry.Failure{Code: "internal", Cause: errors.New(text)})
+		record.Log(ctx, telemetry.NewLogger(&out, slog.LevelInfo, telemetry.Source{}), telemetry.Summary{Method: text, Path: text, UserAgent: text, RemoteIP: text, RequestID: "r-1", Status: 500})
 		fields := line(t, &out)
-		if len(fields) != 8 || len(fields["httpRequest"].(map[string]any)) != 7 || fields["severity"] != "ERROR" {
+		if len(fields) != 10 || len(fields["httpRequest"].(map[string]any)) != 7 || fields["severity"] != "ERROR" {
 			rt.Fatalf("fields %v", fields)
 		}
 	})

@@ -1,0 +1,125 @@
+package guard
+
+import (
+	"cmp"
+	"context"
+
+	lru "github.com/hashicorp/golang-lru/v2"
+
+	"example.com/gatehouse/internal/api"
+	"example.com/gatehouse/internal/gcp/gcpaudit"
+	"example.com/gatehouse/internal/telemetry"
+	"example.com/gatehouse/session"
+)
+
+// An Audit keeps who did what to which session, and whom the service refused.
+// It is safe for concurrent use.
+type Audit struct {
+	log   *gcpaudit.Log
+	named bool
+	// written are the turns whose entry this process has delivered.
+	written *lru.Cache[string, struct{}]
+}
+
+// remembered is how many turns an Audit knows to have an entry; what it has
+// forgotten is written once more, and shown as one.
+const remembered = 8192
+
+// NewAudit writes to log. Callers are hashed in it, as in the log of requests,
+// unless named asks for their names: of an API key, an e-mail address, or the
+// subject of a token.
+func NewAudit(log *gcpaudit.Log, named bool) *Audit {
+	written, _ := lru.New[string, struct{}](remembered) // fails only for no size
+	return &Audit{log: log, named: named, written: written}
+}
+
+// write delivers entries, and those of turns that a process which died has left
+// without one.
+func (a *Audit) write(ctx context.Context, entries []gcpaudit.Entry) {
+	a.log.Write(ctx, entries...)
+	for _, e := range entries {
+		if e.ID != "" {
+			a.written.Add(e.ID, struct{}{})
+		}
+	}
+}
+
+// The actions that no route names.
+const (
+	credentialRefused = "credential.refused"
+	anyRequest        = "request"
+	turnReplay        = "session.replay"
+)
+
+// entries are what the audit keeps of a request: what was done to sessions, and
+// what was refused for who asked or how often.
+func (g *guard) entries(ctx context.Context, v *visit, record *telemetry.Record, status int) []gcpaudit.Entry {
+	failure, turn := record.Failure(), record.Turn()
+	if g.Audit == nil {
+		return nil
+	}
+	action := v.action
+	switch api.Code(failure.Code) {
+	case api.Unauthenticated:
+		action = credentialRefused
+	case api.PermissionDenied, api.OriginNotAllowed, api.RateLimited, api.QuotaExceeded:
+		action = cmp.Or(action, anyRequest)
+	default:
+		if !v.known {
+			action = ""
+		}
+	}
+	if action == "" {
+		return nil
+	}
+	entry := gcpaudit.Entry{
+		Action: action, Outcome: cmp.Or(failure.Code, gcpaudit.OK),
+		Principal: g.Audit.principal(v), EndUser: g.Audit.endUser(v),
+		Session: turn.Session, Turn: turn.Number, Model: turn.Model, Tokens: turn.Tokens, CostUSD: turn.CostUSD,
+		Status: status, RequestID: api.RequestID(ctx),
+	}
+	if trace, ok := g.Observer.Trace(ctx); ok {
+		entry.Trace, entry.SpanID, entry.TraceSampled = trace.Name, trace.SpanID, trace.Sampled
+	}
+	if turn.Replayed {
+		entry.Action = turnReplay
+	}
+	var entries []gcpaudit.Entry
+	if earlier, ok := record.Earlier(); ok && !g.Audit.written.Contains(turnEntry(earlier.ID)) {
+		// Its process may have died before it could write this, as far as can be
+		// known here. A second entry with the same id and time is shown as one.
+		entries = append(entries, gcpaudit.Entry{
+			ID: turnEntry(earlier.ID), Time: earlier.At, Action: v.action, Outcome: gcpaudit.OK,
+			Principal: entry.Principal, EndUser: entry.EndUser, Session: earlier.Session, Turn: earlier.Number, Model: earlier.Model,
+			Tokens: earlier.Tokens, CostUSD: earlier.CostUSD, Status: 200, RequestID: earlier.Request,
+		})
+	}
+	if turn.ID != "" {
+		entry.ID, entry.Time = turnEntry(turn.ID), turn.At
+	}
+	return append(entries, entry)
+}
+
+// turnEntry is the insert id of a turn's entry, whoever writes it.
+func turnEntry(id string) string { return "turn-" + id }
+
+// principal is how the audit calls the caller: the same hash as in the log of
+// requests, or its name.
+func (a *Audit) principal(v *visit) string {
+	p := v.caller.principal
+	switch {
+	case p.Subject == "": // nobody was verified
+		return ""
+	case a.named:
+		return cmp.Or(p.Email, p.Subject)
+	}
+	return string(session.OwnerOf(p.ID(), ""))
+}
+
+// endUser is how the audit calls whom the caller speaks for.
+func (a *Audit) endUser(v *visit) string {
+	if a.named || v.caller.endUser == "" {
+		return v.caller.endUser
+	}
+	return string(v.caller.owner)
+}

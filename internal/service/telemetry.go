@@ -1,0 +1,168 @@
+package service
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+
+	"go.opentelemetry.io/otel/trace"
+
+	"example.com/gatehouse/config"
+	"example.com/gatehouse/health"
+	"example.com/gatehouse/internal/api"
+	"example.com/gatehouse/internal/gcp/gcpaudit"
+	"example.com/gatehouse/internal/guard"
+	"example.com/gatehouse/internal/observe"
+	"example.com/gatehouse/internal/telemetry"
+	"example.com/gatehouse/internal/version"
+	"example.com/gatehouse/invoke"
+)
+
+// serviceName is the service's where Cloud Run gives it none.
+const serviceName = "gatehouse"
+
+// observeSettings reads OpenTelemetry's variables, and says what is wrong with
+// them as the configuration does.
+func observeSettings(lookup func(string) (string, bool)) (observe.Settings, config.Problems) {
+	settings, err := observe.Parse(lookup)
+	var problems config.Problems
+	for _, err := range unjoined(err) {
+		variable, issue, _ := strings.Cut(err.Error(), ": ")
+		problems = append(problems, config.Problem{Variable: variable, Issue: issue})
+	}
+	return settings, problems
+}
+
+// unjoined lists the errors that errors.Join made err of.
+func unjoined(err error) []error {
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
+		return joined.Unwrap()
+	}
+	if err != nil {
+		return []error{err}
+	}
+	return nil
+}
+
+// join adds problems to what reading the configuration gave.
+func join(err error, problems config.Problems) error {
+	if len(problems) == 0 {
+		return err
+	}
+	read, ok := errors.AsType[config.Problems](err)
+	if err != nil && !ok {
+		return err
+	}
+	all := append(slices.Clone(read), problems...)
+	slices.SortStableFunc(all, func(a, b config.Problem) int { return cmp.Compare(a.Variable, b.Variable) })
+	return all
+}
+
+// source is what the log says of this process.
+func (s *Service) source() telemetry.Source {
+	labels := map[string]string{"environment": s.Config.Environment, "version": version.Version}
+	return telemetry.Source{
+		Service: cmp.Or(s.Config.Service, serviceName), Version: cmp.Or(s.Config.Revision, version.Version),
+		Labels: labels, Trace: s.trace,
+	}
+}
+
+func (s *Service) setProject(project string) { s.project.Store(&project) }
+
+// trace is the trace that ctx belongs to, for the log: also while the service
+// does not stand yet.
+func (s *Service) trace(ctx context.Context) (telemetry.Trace, bool) {
+	span := trace.SpanContextFromContext(ctx)
+	if !span.IsValid() {
+		return telemetry.Trace{}, false
+	}
+	name := span.TraceID().String()
+	if project := *s.project.Load(); project != "" {
+		name = "projects/" + project + "/traces/" + name
+	}
+	return telemetry.Trace{Name: name, SpanID: span.SpanID().String(), Sampled: span.IsSampled()}, true
+}
+
+// openTelemetry makes what traces, metrics and the audit go through.
+func (s *Service) openTelemetry(ctx context.Context, p *parts, project string) error {
+	if s.Config.Project == "" && s.Config.FirestoreEmulator != "" {
+		project = "" // not the name that the emulator makes do with
+	}
+	s.setProject(project)
+	var err error
+	p.observer, err = observe.New(s.observe, observe.Config{
+		Service: cmp.Or(s.Config.Service, serviceName), Version: version.Version, Project: project,
+		Routes: s.patterns(), Codes: api.Codes(), Models: append([]string{s.ModelName()}, s.Config.ModelFallbacks...),
+		Tools: s.toolNames(), Provider: s.provider(), Log: s.Log,
+	})
+	if err != nil {
+		return &fetchError{"OTEL_METRICS_EXPORTER", err}
+	}
+	audit, err := gcpaudit.New(ctx, project, s.Config.AuditLog, s.Config.LoggingEndpoint, s.out)
+	if err != nil {
+		return &fetchError{"LOGGING_ENDPOINT", err}
+	}
+	p.audit = guard.NewAudit(audit, s.Config.AuditNames)
+	p.closers = append(p.closers, func() { _ = audit.Close() })
+	return nil
+}
+
+// patterns are all that the service serves.
+func (s *Service) patterns() []string {
+	routes := concat((&invoke.Service{}).Routes(), (&health.Health{}).Routes(), (&health.Health{}).ProbeRoutes(),
+		[]api.Route{{Method: http.MethodGet, Path: "/"}, s.metrics(nil)})
+	patterns := make([]string, 0, len(routes)+1)
+	for _, route := range routes {
+		patterns = append(patterns, route.Pattern())
+	}
+	return append(patterns, "preflight")
+}
+
+func (s *Service) toolNames() []string {
+	var names []string
+	for _, t := range s.newAgent().Tools {
+		names = append(names, t.Name())
+	}
+	return names
+}
+
+// provider is who answers, as OpenTelemetry calls it
+// (https://opentelemetry.io/docs/specs/semconv/registry/attributes/gen-ai/).
+func (s *Service) provider() string {
+	if s.Config.Gemini.VertexAI {
+		return "gcp.vertex_ai"
+	}
+	return "gcp.gemini"
+}
+
+// metrics is GET /metrics, for operators: this instance's view alone.
+func (s *Service) metrics(handler http.Handler) api.Route {
+	return api.Route{
+		Method: http.MethodGet, Path: "/metrics", Media: "text/plain", Summary: "This instance's metrics in Prometheus' format, for operators.",
+		Handler: func(w http.ResponseWriter, r *http.Request) error {
+			if !s.details(r.Context()) {
+				return &api.Error{Code: api.PermissionDenied, Message: "Metrics are for the service's operators."}
+			}
+			handler.ServeHTTP(w, r)
+			return nil
+		},
+	}
+}
+
+// A writer lets the lines of the log and of the audit out one after the other,
+// each whole.
+type writer struct {
+	mu  sync.Mutex
+	out io.Writer
+}
+
+func (w *writer) Write(line []byte) (int, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.out.Write(line)
+}
