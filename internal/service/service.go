@@ -23,6 +23,7 @@ import (
 	"example.com/gatehouse/health"
 	"example.com/gatehouse/internal/api"
 	"example.com/gatehouse/internal/auth"
+	"example.com/gatehouse/internal/figures"
 	"example.com/gatehouse/internal/guard"
 	"example.com/gatehouse/internal/offline"
 	"example.com/gatehouse/internal/telemetry"
@@ -79,9 +80,11 @@ func New(lookup func(string) (string, bool), log io.Writer) *Service {
 		Model:        s.ModelName(),
 		Started:      time.Now(),
 		Problem:      s.notReady,
-		Dependencies: func() []health.Dependency { return s.parts.Load().dependencies() },
+		Dependencies: func() []health.Dependency { return s.parts.Load().dependencies(s.ModelName()) },
+		Figures:      func(ctx context.Context) (figures.Sum, error) { return s.parts.Load().figures.Sum(ctx) },
 		Details:      s.details,
 		Degraded:     func() bool { return s.parts.Load().limiter.Degraded() },
+		Log:          s.Log,
 		Now:          time.Now,
 	})
 	s.unready = s.handlers((&invoke.Service{}).Routes(), nil)
@@ -265,6 +268,7 @@ func (s *Service) Shutdown(ctx context.Context) error {
 	}
 	if p := s.parts.Load(); p != nil {
 		p.limiter.Close(ctx) // while the counters' client is open
+		p.closeFigures(ctx, s.Log)
 		p.close()
 	}
 	return err
