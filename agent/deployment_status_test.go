@@ -24,6 +24,8 @@ func TestDeploymentStatusIsWhatStatusFindsOut(t *testing.T) {
 		{"healthy", DeploymentStatus{
 			Status: "healthy", Environment: "production", Service: "invoke", Version: "1.2.3", Revision: "invoke-00007-abc",
 			Uptime: "1h2m3s", UptimeSeconds: 3723, SessionStore: "firestore", Model: "gemini-2.5-flash",
+			Traffic:      &Traffic{ErrorRate: 0.025, RequestCount: 250, ErrorCount: 5},
+			Breakers:     []Breaker{{Model: "gemini-2.5-flash", State: "closed"}},
 			Dependencies: []Dependency{{Name: "session_store", Status: "healthy", LatencyMS: 12}},
 		}},
 		{"a dependency failing", DeploymentStatus{
@@ -47,7 +49,10 @@ func TestDeploymentStatusIsWhatStatusFindsOut(t *testing.T) {
 func TestDeploymentStatusNamesItsFieldsForTheModel(t *testing.T) {
 	t.Parallel()
 	status := deploymentStatusTool(func(context.Context) DeploymentStatus {
-		return DeploymentStatus{Dependencies: []Dependency{{Name: "model", Error: "no answer"}}}
+		return DeploymentStatus{
+			Traffic: &Traffic{}, Breakers: []Breaker{{Model: "m", State: "open"}},
+			Dependencies: []Dependency{{Name: "model", Error: "no answer"}},
+		}
 	})
 	got, err := status.Call(t.Context(), nil)
 	if err != nil {
@@ -55,7 +60,8 @@ func TestDeploymentStatusNamesItsFieldsForTheModel(t *testing.T) {
 	}
 	want := map[string]any{
 		"status": "", "environment": "", "service": "", "version": "", "revision": "", "uptime": "", "uptime_seconds": 0.0,
-		"session_store": "", "model": "",
+		"session_store": "", "model": "", "error_rate": 0.0, "request_count": 0.0, "error_count": 0.0,
+		"breakers":     []any{map[string]any{"model": "m", "state": "open"}},
 		"dependencies": []any{map[string]any{"name": "model", "status": "", "latency_ms": 0.0, "error": "no answer"}},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {

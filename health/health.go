@@ -5,11 +5,15 @@ package health
 import (
 	"context"
 	"fmt"
+	"log/slog"
+	"maps"
 	"net/http"
+	"slices"
 	"sync"
 	"time"
 
 	"example.com/gatehouse/internal/api"
+	"example.com/gatehouse/internal/figures"
 	"example.com/gatehouse/internal/version"
 )
 
@@ -26,6 +30,15 @@ const (
 	// probeLife is how long a probe's result is kept, so that a storm of pings
 	// costs one probe.
 	probeLife = 10 * time.Second
+)
+
+// What the share of errors makes of the status, in percent of what is judged. It
+// is judged from so many requests on that one failure on a quiet night wakes
+// nobody.
+const (
+	judgedFrom       = 10
+	degradedPercent  = 5  // above it
+	unhealthyPercent = 50 // above it
 )
 
 // A Dependency is something the service needs, and how to see whether it is there.
@@ -50,6 +63,10 @@ type Config struct {
 	// Dependencies are those of a service that is ready.
 	Dependencies func() []Dependency
 
+	// Figures gives the service's last five minutes, those of all instances; nil:
+	// they are not known. It is asked with the dependencies, as often as they are.
+	Figures func(context.Context) (figures.Sum, error)
+
 	// Degraded reports whether a service that is ready works less well than it
 	// should, beside what its dependencies show.
 	Degraded func() bool
@@ -57,6 +74,7 @@ type Config struct {
 	// Details reports whether the caller may see more than the status.
 	Details func(context.Context) bool
 
+	Log *slog.Logger
 	Now func() time.Time
 }
 
@@ -66,7 +84,14 @@ type Health struct {
 
 	mu     sync.Mutex // held while probing: one prober at a time
 	probed time.Time
-	states map[string]State
+	found  *findings // nil before the first probe
+}
+
+// findings are what a probe found, not to be changed: reports share them.
+type findings struct {
+	states  map[string]State
+	sum     *figures.Sum // nil when it is not known
+	unknown bool         // it should be known, and could not be read
 }
 
 // New makes a Health.
@@ -74,14 +99,34 @@ func New(c Config) *Health { return &Health{Config: c} }
 
 // A Report is all that is known of how the service is.
 type Report struct {
-	Status        string           `json:"status"`
-	Service       string           `json:"service,omitempty"`
-	Version       string           `json:"version,omitempty"`
-	Revision      string           `json:"revision,omitempty"`
-	Environment   string           `json:"environment,omitempty"`
-	UptimeSeconds int64            `json:"uptime_seconds"`
-	Agent         *Agent           `json:"agent,omitempty"`
-	Dependencies  map[string]State `json:"dependencies,omitempty"`
+	Status        string `json:"status"`
+	Service       string `json:"service,omitempty"`
+	Version       string `json:"version,omitempty"`
+	Revision      string `json:"revision,omitempty"`
+	Environment   string `json:"environment,omitempty"`
+	UptimeSeconds int64  `json:"uptime_seconds"`
+	Agent         *Agent `json:"agent,omitempty"`
+
+	// Figures are nil, and their fields left out, when they are not known: 0 would
+	// be a claim.
+	*Figures
+
+	Dependencies map[string]State `json:"dependencies,omitempty"`
+	// Breakers are by model the worst state that an instance reports: "closed",
+	// "half_open" or "open".
+	Breakers map[string]string `json:"breakers,omitempty"`
+}
+
+// Figures are what all instances answered in the last five minutes, probes and
+// health not counted.
+type Figures struct {
+	// ErrorRate, from 0 to 1, is the share of errors among the requests that say
+	// something about the service. Those that were refused for what their caller
+	// did, and those turned away on purpose, are not among them, so that callers
+	// can neither raise nor hide it.
+	ErrorRate    float64 `json:"error_rate"`
+	RequestCount int64   `json:"request_count"`
+	ErrorCount   int64   `json:"error_count"`
 }
 
 // An Agent is what answers.
@@ -114,7 +159,7 @@ func (h *Health) ProbeRoutes() []api.Route {
 // Routes are the routes of the function "health".
 func (h *Health) Routes() []api.Route {
 	return []api.Route{
-		{Method: http.MethodGet, Path: "/health", Public: true, Handler: h.health, Summary: "How the service is; with a credential, in detail."},
+		{Method: http.MethodGet, Path: "/health", Public: true, Apart: true, Handler: h.health, Summary: "How the service is; with a credential, in detail."},
 	}
 }
 
@@ -153,40 +198,70 @@ func (h *Health) Report(ctx context.Context) Report {
 		return report
 	}
 	dependencies := h.Dependencies()
-	report.Dependencies = h.probe(ctx, dependencies)
+	found := h.probe(ctx, dependencies)
+	report.Dependencies = found.states
 	for _, d := range dependencies {
 		switch {
-		case report.Dependencies[d.Name].Status == Healthy:
+		case found.states[d.Name].Status == Healthy:
 		case d.Required:
-			report.Status = Unhealthy
-		case report.Status == Healthy:
-			report.Status = Degraded
+			report.worsen(Unhealthy)
+		default:
+			report.worsen(Degraded)
 		}
 	}
-	if report.Status == Healthy && h.Config.Degraded != nil && h.Config.Degraded() {
-		report.Status = Degraded
+	if found.sum != nil {
+		report.judge(*found.sum)
+	}
+	if found.unknown || h.Config.Degraded != nil && h.Config.Degraded() {
+		report.worsen(Degraded)
 	}
 	return report
 }
 
-// probe asks each dependency, side by side, unless that was done a moment ago.
-// It does not end with the request that caused it, whose result others share.
-func (h *Health) probe(ctx context.Context, dependencies []Dependency) map[string]State {
+// worsen makes the status what it is told, unless it is worse already.
+func (r *Report) worsen(status string) {
+	if r.Status != Unhealthy {
+		r.Status = status
+	}
+}
+
+// judge takes what was counted into the report.
+func (r *Report) judge(sum figures.Sum) {
+	r.Figures = &Figures{ErrorRate: sum.ErrorRate(), RequestCount: sum.Requests, ErrorCount: sum.Errors}
+	r.Breakers = sum.Breakers
+	if sum.Judged >= judgedFrom {
+		switch percent := 100 * sum.Errors; {
+		case percent > unhealthyPercent*sum.Judged:
+			r.worsen(Unhealthy)
+		case percent > degradedPercent*sum.Judged:
+			r.worsen(Degraded)
+		}
+	}
+	if slices.Contains(slices.Collect(maps.Values(sum.Breakers)), figures.Open) {
+		r.worsen(Degraded)
+	}
+}
+
+// probe asks each dependency and for the figures, side by side, unless that was
+// done a moment ago. It does not end with the request that caused it, whose
+// result others share.
+func (h *Health) probe(ctx context.Context, dependencies []Dependency) *findings {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	now := h.Now()
-	if h.states != nil && now.Sub(h.probed) < probeLife {
-		return h.states
+	if h.found != nil && now.Sub(h.probed) < probeLife {
+		return h.found
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), probeTimeout)
 	defer cancel()
+	found := &findings{states: make(map[string]State, len(dependencies))}
 	results := make([]State, len(dependencies))
 	var probes sync.WaitGroup
 	for i, d := range dependencies {
 		probes.Go(func() {
 			begin := h.Now()
 			state := State{Status: Healthy, CheckedAt: now.UTC()}
-			if err := bounded(ctx, d.Probe); err != nil {
+			if _, err := bounded(ctx, func(ctx context.Context) (struct{}, error) { return struct{}{}, d.Probe(ctx) }); err != nil {
 				// In our own words: an upstream's text is not for callers.
 				state.Status, state.Error = Unhealthy, "does not answer as it should"
 				if ctx.Err() != nil {
@@ -197,30 +272,47 @@ func (h *Health) probe(ctx context.Context, dependencies []Dependency) map[strin
 			results[i] = state
 		})
 	}
-	probes.Wait()
-	states := make(map[string]State, len(dependencies))
-	for i, d := range dependencies {
-		states[d.Name] = results[i]
+	if h.Config.Figures != nil {
+		probes.Go(func() {
+			sum, err := bounded(ctx, h.Config.Figures)
+			if err != nil {
+				found.unknown = true
+				h.Log.WarnContext(ctx, "The service's figures could not be read; health reports none.", "error", err.Error())
+				return
+			}
+			found.sum = &sum
+		})
 	}
-	h.states, h.probed = states, now
-	return states
+	probes.Wait()
+	for i, d := range dependencies {
+		found.states[d.Name] = results[i]
+	}
+	h.found, h.probed = found, now
+	return found
 }
 
 // bounded runs a probe until ctx ends, also one that does not look at ctx.
-func bounded(ctx context.Context, probe func(context.Context) error) error {
-	done := make(chan error, 1) // with room: nobody may be waiting any more
+func bounded[T any](ctx context.Context, probe func(context.Context) (T, error)) (T, error) {
+	type result struct {
+		value T
+		err   error
+	}
+	done := make(chan result, 1) // with room: nobody may be waiting any more
 	go func() {
+		var r result
 		defer func() {
 			if p := recover(); p != nil {
-				done <- fmt.Errorf("the probe panicked: %v", p)
+				r.err = fmt.Errorf("the probe panicked: %v", p)
 			}
+			done <- r
 		}()
-		done <- probe(ctx)
+		r.value, r.err = probe(ctx)
 	}()
 	select {
-	case err := <-done:
-		return err
+	case r := <-done:
+		return r.value, r.err
 	case <-ctx.Done():
-		return ctx.Err()
+		var none T
+		return none, ctx.Err()
 	}
 }

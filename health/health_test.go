@@ -5,8 +5,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -19,26 +22,47 @@ import (
 
 	"example.com/gatehouse/health"
 	"example.com/gatehouse/internal/api"
+	"example.com/gatehouse/internal/figures"
+	"example.com/gatehouse/internal/gcp/emulator"
 	"example.com/gatehouse/internal/version"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	code := emulator.Main(m)
+	if err := goleak.Find(); code == 0 && err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		code = 1
+	}
+	os.Exit(code)
+}
 
 // A service is what a test's Health reports on.
 type service struct {
 	dependencies []health.Dependency
 	problem      error
 	details      bool
+	figures      func(context.Context) (figures.Sum, error)
+	log          io.Writer        // nil: nobody reads it
+	now          func() time.Time // nil: the time that it is
 }
 
 func (s *service) health() *health.Health {
+	log, now := s.log, s.now
+	if log == nil {
+		log = io.Discard
+	}
+	if now == nil {
+		now = time.Now
+	}
 	return health.New(health.Config{
 		Service: "gatehouse", Revision: "gatehouse-00007", Environment: "production", Agent: "cloud-agent", Model: "gemini-2.5-flash",
-		Started:      time.Now(),
+		Started:      now(),
 		Problem:      func() error { return s.problem },
 		Dependencies: func() []health.Dependency { return s.dependencies },
 		Details:      func(context.Context) bool { return s.details },
-		Now:          time.Now,
+		Figures:      s.figures,
+		Log:          slog.New(slog.NewTextHandler(log, nil)),
+		Now:          now,
 	})
 }
 

@@ -20,6 +20,7 @@ type Route struct {
 	Media   string // what it answers with, when that is no envelope: then Accept is not looked at
 	Public  bool   // answers without a credential
 	Probe   bool   // the platform's: answers whatever the Accept header and however busy
+	Apart   bool   // not counted in the service's figures: it tells of them
 	Handler Handler
 }
 

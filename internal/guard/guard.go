@@ -23,6 +23,7 @@ import (
 
 	"example.com/gatehouse/internal/api"
 	"example.com/gatehouse/internal/auth"
+	"example.com/gatehouse/internal/figures"
 	"example.com/gatehouse/internal/gcp/gcpaudit"
 	"example.com/gatehouse/internal/limit"
 	"example.com/gatehouse/internal/loopback"
@@ -59,6 +60,7 @@ type Config struct {
 
 	Observer *observe.Observer // nil: no traces and metrics
 	Audit    *Audit            // nil: no audit
+	Figures  *figures.Counter  // nil: nothing is counted for health
 }
 
 // New puts a guard before routes. It is safe for concurrent use.
@@ -86,6 +88,7 @@ type visit struct {
 	known    bool // the caller is
 	caller   caller
 	action   string // of the route, for the audit
+	apart    bool   // the route is not counted
 }
 
 // A caller is who a request comes from.
@@ -150,6 +153,9 @@ func (g *guard) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 			RequestID: id, Status: status, Bytes: w.bytes, Latency: g.Now().Sub(begin),
 		})
 		if !probe {
+			if !v.apart {
+				g.Figures.Count(status, record.Code())
+			}
 			g.deliver(ctx, g.entries(ctx, v, record, status))
 		}
 	}()
@@ -176,6 +182,7 @@ func (g *guard) deliver(ctx context.Context, entries []gcpaudit.Entry) {
 	if len(entries) > 0 {
 		group.Go(func() { g.Audit.write(ctx, entries) })
 	}
+	group.Go(func() { g.Figures.Flush(ctx) })
 	g.Observer.Flush(ctx)
 	group.Wait()
 }
@@ -261,7 +268,7 @@ func (g *guard) wrap(route api.Route) api.Handler {
 			return route.Handler(w, r)
 		}
 		v := visitOf(ctx)
-		v.action = route.Audit
+		v.action, v.apart = route.Audit, route.Apart
 		if !v.admitted {
 			return api.Fail(api.ShuttingDown, nil)
 		}

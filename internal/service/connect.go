@@ -3,6 +3,7 @@ package service
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"time"
 
 	"cloud.google.com/go/compute/metadata"
@@ -11,7 +12,9 @@ import (
 	"example.com/gatehouse/config"
 	"example.com/gatehouse/health"
 	"example.com/gatehouse/internal/auth"
+	"example.com/gatehouse/internal/figures"
 	"example.com/gatehouse/internal/gcp/firecount"
+	"example.com/gatehouse/internal/gcp/firefigures"
 	"example.com/gatehouse/internal/gcp/firesession"
 	"example.com/gatehouse/internal/guard"
 	"example.com/gatehouse/internal/limit"
@@ -42,6 +45,7 @@ type parts struct {
 	limiter       *limit.Limiter
 	observer      *observe.Observer
 	audit         *guard.Audit
+	figures       *figures.Counter
 	closers       []func()
 }
 
@@ -51,13 +55,23 @@ func (p *parts) close() {
 	}
 }
 
-// dependencies are what health probes.
-func (p *parts) dependencies() []health.Dependency {
+// closeFigures writes the figures that are left, while the store's client is
+// open. A store that does not answer keeps nobody from ending.
+func (p *parts) closeFigures(ctx context.Context, log *slog.Logger) {
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	if err := p.figures.Close(ctx); err != nil {
+		log.WarnContext(ctx, "The last figures of this instance could not be written.", "error", err.Error())
+	}
+}
+
+// dependencies are what health probes, the model of this name among them.
+func (p *parts) dependencies(model string) []health.Dependency {
 	all := []health.Dependency{{Name: sessionStore, Required: true, Probe: p.store.Ping}}
 	if p.live.client != nil {
 		all = append(all, health.Dependency{Name: secretManager, Probe: p.live.probe})
 	}
-	return all
+	return append(all, health.Dependency{Name: theModel, Probe: func(ctx context.Context) error { return p.model.Probe(ctx, model) }})
 }
 
 // A fetchError is about something outside that a variable names and that could
@@ -171,6 +185,7 @@ func (s *Service) openStore(ctx context.Context, p *parts, project string) error
 	if s.Config.SessionStore == config.StoreMemory {
 		p.store = session.NewMemory(s.Config.SessionTTL, session.MemoryLimit, time.Now, s.Log)
 		p.counters = limit.NewMemory(time.Now)
+		p.figures = s.newFigures(figures.NewMemory())
 		return nil
 	}
 	client, err := firesession.Connect(context.WithoutCancel(ctx), project, s.Config.FirestoreDatabase, s.Config.FirestoreEmulator)
@@ -180,7 +195,13 @@ func (s *Service) openStore(ctx context.Context, p *parts, project string) error
 	p.closers = append(p.closers, func() { _ = client.Close() })
 	p.store = firesession.New(client, s.Config.SessionTTL, time.Now)
 	p.counters = firecount.New(client)
+	p.figures = s.newFigures(firefigures.New(client))
 	return nil
+}
+
+// newFigures counts what this instance answers.
+func (s *Service) newFigures(store figures.Store) *figures.Counter {
+	return figures.New(figures.Config{Store: store, Log: s.Log, Now: time.Now})
 }
 
 func (s *Service) openModel(ctx context.Context, p *parts, project string) error {

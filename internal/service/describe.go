@@ -1,7 +1,9 @@
 package service
 
 import (
+	"maps"
 	"net/http"
+	"slices"
 	"time"
 
 	"example.com/gatehouse/agent"
@@ -41,6 +43,12 @@ func deploymentStatus(r health.Report, store string) agent.DeploymentStatus {
 		Status: r.Status, Environment: r.Environment, Service: r.Service, Version: r.Version, Revision: r.Revision,
 		Uptime: (time.Duration(r.UptimeSeconds) * time.Second).String(), UptimeSeconds: r.UptimeSeconds,
 		SessionStore: store, Model: r.Agent.Model, Dependencies: []agent.Dependency{},
+	}
+	if f := r.Figures; f != nil {
+		status.Traffic = &agent.Traffic{ErrorRate: f.ErrorRate, RequestCount: f.RequestCount, ErrorCount: f.ErrorCount}
+	}
+	for _, name := range slices.Sorted(maps.Keys(r.Breakers)) {
+		status.Breakers = append(status.Breakers, agent.Breaker{Model: name, State: r.Breakers[name]})
 	}
 	for _, name := range []string{sessionStore, secretManager, theModel} {
 		if state, ok := r.Dependencies[name]; ok {

@@ -23,6 +23,7 @@ import (
 	"example.com/gatehouse/health"
 	"example.com/gatehouse/internal/api"
 	"example.com/gatehouse/internal/auth"
+	"example.com/gatehouse/internal/figures"
 	"example.com/gatehouse/internal/guard"
 	"example.com/gatehouse/internal/observe"
 	"example.com/gatehouse/internal/offline"
@@ -89,9 +90,11 @@ func New(lookup func(string) (string, bool), log io.Writer) *Service {
 		Model:        s.ModelName(),
 		Started:      time.Now(),
 		Problem:      s.notReady,
-		Dependencies: func() []health.Dependency { return s.parts.Load().dependencies() },
+		Dependencies: func() []health.Dependency { return s.parts.Load().dependencies(s.ModelName()) },
+		Figures:      func(ctx context.Context) (figures.Sum, error) { return s.parts.Load().figures.Sum(ctx) },
 		Details:      s.details,
 		Degraded:     func() bool { return s.parts.Load().limiter.Degraded() },
+		Log:          s.Log,
 		Now:          time.Now,
 	})
 	s.unready = s.handlers((&invoke.Service{}).Routes(), nil)
@@ -255,7 +258,7 @@ func (s *Service) guard(p *parts, routes []api.Route, loopback bool) http.Handle
 	if p != nil {
 		c.Authenticator, c.Challenge, c.Limiter = p.authenticator.Authenticator, p.authenticator.challenge, p.limiter
 		c.Origins = func() []string { return *p.live.origins.Load() }
-		c.Observer, c.Audit = p.observer, p.audit
+		c.Observer, c.Audit, c.Figures = p.observer, p.audit, p.figures
 	}
 	return guard.New(c, routes)
 }
@@ -282,6 +285,7 @@ func (s *Service) Shutdown(ctx context.Context) error {
 		if err := p.observer.Shutdown(ctx); err != nil {
 			s.Log.WarnContext(ctx, "The last telemetry could not be exported.", "error", err.Error())
 		}
+		p.closeFigures(ctx, s.Log)
 		p.close()
 	}
 	return err

@@ -1,0 +1,150 @@
+// Package firefigures keeps the service's figures in Firestore.
+//
+// An instance's minute is one document of the collection "figures", which only
+// that instance writes, so that none is written often. Sums are aggregation
+// queries: Firestore adds up index entries, at the price of one read for a
+// thousand of them. Each asks for one sum, which needs an index of two fields;
+// what a query of several needs, Firestore's documentation does not say.
+package firefigures
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"cloud.google.com/go/firestore"
+	"cloud.google.com/go/firestore/apiv1/firestorepb"
+	"golang.org/x/sync/errgroup"
+
+	"example.com/gatehouse/internal/figures"
+)
+
+// Collection is the name of the collection of minutes.
+const Collection = "figures"
+
+// Life is how long a document is kept beyond its minute: expires_at, the TTL
+// policy's field, is that much later.
+const Life = time.Hour
+
+// maxStates bounds how many documents are read for the states of breakers,
+// newest first: the whole time of a hundred instances, and the newest minutes of
+// more.
+const maxStates = 500
+
+// The fields that queries use.
+const (
+	fieldMinute   = "minute"
+	fieldRequests = "requests"
+	fieldJudged   = "judged"
+	fieldErrors   = "errors"
+	fieldInstance = "instance"
+	fieldBreakers = "breakers"
+)
+
+// Indexes are the composite indexes that the sums need, each its fields in
+// order, all ascending. (The emulator needs none.) The states of breakers need
+// the index on minute, descending, that Firestore keeps of every field unless it
+// is exempted: minute must not be. All other fields may be exempted.
+var Indexes = [][]string{
+	{fieldMinute, fieldRequests},
+	{fieldMinute, fieldJudged},
+	{fieldMinute, fieldErrors},
+}
+
+// A Store is a figures.Store in Firestore, safe for concurrent use by any number
+// of processes.
+type Store struct{ client *firestore.Client }
+
+// New makes a store. The caller closes client.
+func New(client *firestore.Client) *Store { return &Store{client} }
+
+// document is a minute's document.
+type document struct {
+	Instance  string            `firestore:"instance"`
+	Minute    time.Time         `firestore:"minute"`
+	Requests  int64             `firestore:"requests"`
+	Judged    int64             `firestore:"judged"`
+	Errors    int64             `firestore:"errors"`
+	Breakers  map[string]string `firestore:"breakers,omitempty"`
+	ExpiresAt time.Time         `firestore:"expires_at"`
+}
+
+// Write implements figures.Store. It is one round trip.
+func (s *Store) Write(ctx context.Context, m figures.Minute) error {
+	// The instance comes first: ids that rise with time would all lie in one place.
+	id := fmt.Sprintf("%s-%d", m.Instance, m.Start.Unix())
+	_, err := s.client.Collection(Collection).Doc(id).Set(ctx, document{
+		Instance: m.Instance, Minute: m.Start, Requests: m.Requests, Judged: m.Judged, Errors: m.Errors,
+		Breakers: m.Breakers, ExpiresAt: m.Start.Add(Life),
+	})
+	return err
+}
+
+// Sum implements figures.Store. It is four queries side by side, which read at
+// least one document each.
+func (s *Store) Sum(ctx context.Context, since time.Time) (sum figures.Figures, states map[string]map[string]string, err error) {
+	minutes := s.client.Collection(Collection).Where(fieldMinute, ">=", since)
+	group, ctx := errgroup.WithContext(ctx)
+	for field, to := range map[string]*int64{fieldRequests: &sum.Requests, fieldJudged: &sum.Judged, fieldErrors: &sum.Errors} {
+		group.Go(func() error {
+			n, err := add(ctx, minutes, field)
+			*to = n
+			return err
+		})
+	}
+	group.Go(func() error {
+		var err error
+		states, err = newest(ctx, minutes)
+		return err
+	})
+	if err := group.Wait(); err != nil {
+		return figures.Figures{}, nil, err
+	}
+	return sum, states, nil
+}
+
+// add is the sum of a field over a query's documents.
+func add(ctx context.Context, q firestore.Query, field string) (int64, error) {
+	const alias = "sum"
+	result, err := q.NewAggregationQuery().WithSum(field, alias).Get(ctx)
+	if err != nil {
+		return 0, fmt.Errorf("adding up %s: %w", field, err)
+	}
+	value, ok := result[alias].(*firestorepb.Value)
+	if !ok {
+		return 0, fmt.Errorf("adding up %s: the answer holds a %T", field, result[alias])
+	}
+	switch n := value.GetValueType().(type) {
+	case *firestorepb.Value_IntegerValue:
+		return n.IntegerValue, nil
+	case *firestorepb.Value_DoubleValue: // what a sum beyond int64 becomes
+		return int64(n.DoubleValue), nil
+	}
+	return 0, fmt.Errorf("adding up %s: the answer holds no number", field)
+}
+
+// newest are the states of breakers by instance, as its newest document has
+// them.
+func newest(ctx context.Context, q firestore.Query) (map[string]map[string]string, error) {
+	documents, err := q.OrderBy(fieldMinute, firestore.Desc).Limit(maxStates).
+		Select(fieldInstance, fieldBreakers).Documents(ctx).GetAll()
+	if err != nil {
+		return nil, fmt.Errorf("reading the states of breakers: %w", err)
+	}
+	states := map[string]map[string]string{}
+	known := map[string]bool{}
+	for _, snapshot := range documents {
+		var d document
+		if err := snapshot.DataTo(&d); err != nil {
+			return nil, fmt.Errorf("reading the states of breakers: %w", err)
+		}
+		if known[d.Instance] {
+			continue
+		}
+		known[d.Instance] = true
+		if len(d.Breakers) > 0 {
+			states[d.Instance] = d.Breakers
+		}
+	}
+	return states, nil
+}
