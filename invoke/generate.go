@@ -117,12 +117,12 @@ func (s *Service) ask(ctx context.Context, g *generation, history []*genai.Conte
 	}
 	for try := 1; ; try++ {
 		shown := false
-		var onText func(string) error
+		var onText func(by, text string) error
 		if out != nil {
-			onText = func(text string) error {
+			onText = func(by, text string) error {
 				shown = true
 				g.text.WriteString(text)
-				return out.delta(g.model, text)
+				return out.delta(by, text)
 			}
 		}
 		hold, err := s.reserve(ctx, r)

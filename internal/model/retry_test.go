@@ -369,7 +369,7 @@ func TestErrorsInsideAStream(t *testing.T) {
 			s := &script{handlers: []http.HandlerFunc{answer(200, tt.body)}}
 			inBubble(t, s, func(t *testing.T, c *model.Client) {
 				var texts []string
-				a, err := c.Generate(t.Context(), question(), func(text string) error { texts = append(texts, text); return nil })
+				a, err := c.Generate(t.Context(), question(), func(_, text string) error { texts = append(texts, text); return nil })
 				checkFailure(t, err, tt.kind, "Once")
 				if a.Attempts != tt.attempts || s.requests() != tt.attempts {
 					t.Errorf("%d attempts, %d requests, want %d", a.Attempts, s.requests(), tt.attempts)
@@ -421,7 +421,7 @@ func TestWhoTakesTheTextMayEndTheCall(t *testing.T) {
 	s := &script{handlers: []http.HandlerFunc{answer(200, body+event(good("c")))}}
 	inBubble(t, s, func(t *testing.T, c *model.Client) {
 		var texts []string
-		a, err := c.Generate(t.Context(), question(), func(text string) error { texts = append(texts, text); return errFull })
+		a, err := c.Generate(t.Context(), question(), func(_, text string) error { texts = append(texts, text); return errFull })
 		if !errors.Is(err, errFull) || !slices.Equal(texts, []string{"a"}) || a.Attempts != 1 || a.Usage.PromptTokens != 7 {
 			t.Errorf("error %v, texts %q, %d attempts, usage %+v", err, texts, a.Attempts, a.Usage)
 		}
