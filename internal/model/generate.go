@@ -235,6 +235,9 @@ func (g *generation) send(caller context.Context, w *watch, r Request, permit pe
 	}
 	a.Usage = usage(counts)
 	if a.Finish == "" && a.Blocked == "" {
+		if w.ctx.Err() != nil { // the server may have ended it for that
+			return a, failed(w.ctx.Err())
+		}
 		return a, &Error{Kind: Failed, temporary: true, err: errors.New("the stream ended without a finish reason")}
 	}
 	return a, nil
