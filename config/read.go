@@ -219,6 +219,9 @@ func (r *reader) environment(c *Config) {
 	}
 }
 
+// maxFallbacks bounds MODEL_FALLBACKS.
+const maxFallbacks = 5
+
 func (r *reader) gemini(c *Config, v *variables) {
 	c.Gemini = Gemini{
 		VertexAI: r.boolean("GOOGLE_GENAI_USE_VERTEXAI", v.UseVertexAI), Location: v.Location,
@@ -244,6 +247,14 @@ func (r *reader) gemini(c *Config, v *variables) {
 				variable = "MODEL"
 			}
 			r.problem(variable, "%s is not a model's name; set one such as gemini-2.5-flash", shape(name))
+		}
+	}
+	if len(c.ModelFallbacks) > maxFallbacks {
+		r.problem("MODEL_FALLBACKS", "names %d models; at most %d share what is left of a request's time", len(c.ModelFallbacks), maxFallbacks)
+	}
+	for i, name := range c.ModelFallbacks {
+		if name == c.Model || slices.Contains(c.ModelFallbacks[:i], name) {
+			r.problem("MODEL_FALLBACKS", "%s is asked before already; name each model once", shape(name))
 		}
 	}
 	switch {

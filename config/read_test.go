@@ -116,7 +116,7 @@ func TestBadValues(t *testing.T) {
 		"PORT":                         {"-1", "65536", "http", "80.5", "0x50", "8080tcp"},
 		"IAM_ENFORCED":                 {"yes", "2", "on"},
 		"MODEL":                        {"gemini 2.5", "../x", "a\nb", strings.Repeat("a", 129), "-x", "gémini"},
-		"MODEL_FALLBACKS":              {"gemini 2.5", "gemini-2.5-flash,../x"},
+		"MODEL_FALLBACKS":              {"gemini 2.5", "gemini-2.5-pro,../x", "gemini-2.5-flash", "a,b,a", "a,b,c,d,e,f"},
 		"GOOGLE_GENAI_USE_VERTEXAI":    {"yes", "vertex"},
 		"GEMINI_API_KEY_SECRET":        {"gemini", "projects/p/secrets/s", "projects/p/secrets/s/versions/0", "projects/p/secrets/s/versions/latest/x"},
 		"ALLOWED_ORIGINS_SECRET":       {"origins"},

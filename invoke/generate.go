@@ -112,17 +112,18 @@ func runs(f genai.FinishReason) bool {
 // wrote badly is asked for once more, unless some of the answer is out already.
 func (s *Service) ask(ctx context.Context, g *generation, history []*genai.Content, req Request, last bool, out *stream) (model.Answer, error) {
 	r := s.request(g, history, req)
+	r.Alone = out.started() // a stream is one model's
 	if last {
 		r.Tools = nil
 	}
 	for try := 1; ; try++ {
 		shown := false
-		var onText func(string) error
+		var onText func(by, text string) error
 		if out != nil {
-			onText = func(text string) error {
+			onText = func(by, text string) error {
 				shown = true
 				g.text.WriteString(text)
-				return out.delta(g.model, text)
+				return out.delta(by, text)
 			}
 		}
 		hold, err := s.reserve(ctx, r)
@@ -146,6 +147,9 @@ func (s *Service) ask(ctx context.Context, g *generation, history []*genai.Conte
 		if malformed {
 			continue
 		}
+		if answer.Model != s.ModelName {
+			g.warn(warnFallback)
+		}
 		if out == nil {
 			g.text.WriteString(answer.Text())
 		}
@@ -154,10 +158,11 @@ func (s *Service) ask(ctx context.Context, g *generation, history []*genai.Conte
 }
 
 // request is what the model is asked: the agent's own settings, and what the
-// caller said instead.
+// caller said instead. A turn stays with the model that has answered in it: its
+// signatures are in the contents.
 func (s *Service) request(g *generation, history []*genai.Content, req Request) model.Request {
 	r := model.Request{
-		Model:       s.ModelName,
+		Model:       g.model,
 		Instruction: s.Agent.Instruction,
 		Contents:    append(slices.Clone(history), g.contents...),
 		Tools:       s.declarations,

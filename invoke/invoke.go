@@ -140,8 +140,11 @@ func (s *Service) failureOf(client, ctx context.Context, err error) *api.Error {
 	}
 	if failed, ok := errors.AsType[*model.Error](err); ok {
 		e := api.Fail(api.ModelFailed, err)
-		if failed.Kind == model.Unavailable {
+		switch failed.Kind {
+		case model.Unavailable:
 			e.Code, e.RetryAfter = api.ModelUnavailable, failed.RetryAfter
+		case model.Timeout:
+			e.Code = api.Timeout
 		}
 		return e
 	}

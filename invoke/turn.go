@@ -29,6 +29,7 @@ const (
 	warnHistoryCut      = "history_truncated"
 	warnTruncated       = "response_truncated"
 	warnRoundsExhausted = "tool_rounds_exhausted"
+	warnFallback        = "fallback_model"
 )
 
 // A Response is the data of a successful invocation.

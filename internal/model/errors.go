@@ -27,6 +27,8 @@ const (
 	Failed Kind = iota
 	// Unavailable: the model could not be reached, or had no capacity.
 	Unavailable
+	// Timeout: the model was reached, and went silent.
+	Timeout
 )
 
 // An Error is a call of the model that failed. What it says is for logs.
@@ -34,6 +36,9 @@ type Error struct {
 	Kind       Kind
 	RetryAfter time.Duration // as the server asked, 0 when it did not
 	temporary  bool          // may pass: worth another attempt
+	gone       bool          // there is no such model (any more)
+	refused    bool          // as an invalid request
+	signature  bool          // and because of a thought signature
 	err        error
 }
 
@@ -42,10 +47,27 @@ func (e *Error) Error() string { return e.err.Error() }
 // Unwrap gives the SDK's error.
 func (e *Error) Unwrap() error { return e.err }
 
+// away reports whether another model may answer where this one did not.
+func (e *Error) away() bool { return e.Kind != Failed || e.gone }
+
+// and is e, and the failure of the model that was to stand in: to the caller
+// that one counts which may pass, and the sooner time to come again.
+func (e *Error) and(model string, next *Error) *Error {
+	both := &Error{Kind: e.Kind, RetryAfter: e.RetryAfter, err: fmt.Errorf("%w; %s: %w", e, model, next)}
+	switch {
+	case both.Kind == Failed:
+		both.Kind, both.RetryAfter = next.Kind, next.RetryAfter
+	case next.Kind != Failed && next.RetryAfter > 0 && (e.RetryAfter == 0 || next.RetryAfter < e.RetryAfter):
+		both.RetryAfter = next.RetryAfter
+	}
+	return both
+}
+
 // maxErrorText bounds what an upstream may write into our log, in bytes.
 const maxErrorText = 300
 
-// classify says what an error of the SDK's means. ctx's own end is passed on.
+// classify says what an error of the SDK's means. The end of ctx, the caller's,
+// is passed on.
 func classify(ctx context.Context, err error, h *hints) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
@@ -63,6 +85,11 @@ func classify(ctx context.Context, err error, h *hints) error {
 		case code == http.StatusRequestTimeout, code == http.StatusTooManyRequests, code >= 500:
 			e.Kind, e.temporary = Unavailable, true
 			e.RetryAfter = max(h.retryAfter(), retryInfo(api.Details))
+		case code == http.StatusNotFound:
+			e.gone = true
+		case code == http.StatusBadRequest:
+			e.refused = true
+			e.signature = strings.Contains(strings.ToLower(e.err.Error()), "signature")
 		}
 		return e
 	}
@@ -113,12 +140,20 @@ func retryInfo(details []map[string]any) time.Duration {
 	for _, d := range details {
 		if d["@type"] == "type.googleapis.com/google.rpc.RetryInfo" {
 			text, _ := d["retryDelay"].(string)
-			if delay, err := time.ParseDuration(text); err == nil && delay > 0 {
+			if delay, err := time.ParseDuration(text); err == nil && believable(delay) > 0 {
 				return delay
 			}
 		}
 	}
 	return 0
+}
+
+// believable is d where a server may mean it, and 0 elsewhere.
+func believable(d time.Duration) time.Duration {
+	if d < 0 || d > 24*time.Hour {
+		return 0
+	}
+	return d
 }
 
 // maxResponse bounds what is read of one answer: the SDK itself reads all there is.
@@ -187,12 +222,12 @@ func (h *hints) retryAfter() time.Duration {
 	}
 	if seconds, err := strconv.Atoi(h.after); err == nil {
 		if seconds < 0 || seconds > 24*60*60 {
-			return 0 // not to be believed
+			return 0 // and no Duration may hold it
 		}
 		return time.Duration(seconds) * time.Second
 	}
 	if at, err := http.ParseTime(h.after); err == nil {
-		return max(time.Until(at), 0)
+		return believable(time.Until(at))
 	}
 	return 0
 }

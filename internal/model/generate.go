@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"google.golang.org/genai"
@@ -18,32 +19,135 @@ const (
 	maxBackoff   = 2 * time.Second
 )
 
+// stallAfter is how long a stream may bring nothing: after it the model counts
+// as silent. A whole answer gives no sign before it is there, so that it may take
+// all the time that is left.
+const stallAfter = 20 * time.Second
+
 // Generate calls the model once, and again when that fails in a way that may
-// pass, within ctx's deadline. With onText it asks for a stream and passes each
-// piece of text on as it comes; once it has, nothing is tried again.
+// pass, and then the models that stand in for it, all within ctx's deadline. With
+// onText it asks for a stream and passes each piece of text on as it comes, with
+// the name of the model that says it; once it has, nothing is tried again and no other model stands in.
 //
-// The error is an [*Error], or ctx's own when ctx has ended. The Answer beside
-// an error holds what is known of the tokens spent.
-func (c *Client) Generate(ctx context.Context, r Request, onText func(string) error) (Answer, error) {
-	var spent session.Usage // by the attempts that failed
-	for attempt := 1; ; attempt++ {
-		answer, shown, err := c.attempt(ctx, r, onText)
-		answer.Model, answer.Attempts = r.Model, attempt
-		answer.Usage = spent.Add(answer.Usage)
-		if err == nil || ctx.Err() != nil {
+// The error is an [*Error], or ctx's own when ctx has ended, or onText's. The
+// Answer beside an error holds what is known of the tokens spent.
+func (c *Client) Generate(ctx context.Context, r Request, onText func(model, text string) error) (Answer, error) {
+	c.budget.call()
+	g := &generation{client: c, onText: onText}
+	standIns := c.standIns(r)
+	answer, err := g.ask(ctx, r, len(standIns))
+	failure := g.passes(ctx, err)
+	if failure == nil || !failure.away() {
+		return answer, err
+	}
+	for i, name := range standIns {
+		r.Model = name
+		answer, err = g.ask(ctx, r, len(standIns)-1-i)
+		next := g.passes(ctx, err)
+		if next == nil {
 			return answer, err
 		}
-		failure, ok := errors.AsType[*Error](err)
-		if !ok || !failure.temporary || shown || attempt == maxAttempts {
+		failure = failure.and(name, next)
+	}
+	return answer, failure
+}
+
+// standIns are the models to ask after r's, in order.
+func (c *Client) standIns(r Request) []string {
+	if r.Alone || len(c.names) < 2 {
+		return nil
+	}
+	return slices.DeleteFunc(slices.Clone(c.names), func(name string) bool { return name == r.Model })
+}
+
+// A generation is one call of Generate: what its attempts have come to.
+type generation struct {
+	client   *Client
+	onText   func(model, text string) error // nil: a whole answer is asked for
+	shown    bool                           // text has been passed on
+	attempts int
+	spent    session.Usage // by the attempts that failed
+}
+
+// passes gives the failure that another model may make good, nil where none may.
+func (g *generation) passes(ctx context.Context, err error) *Error {
+	failure, ok := errors.AsType[*Error](err)
+	if !ok || g.shown || ctx.Err() != nil {
+		return nil
+	}
+	return failure
+}
+
+// ask asks one model, a few times if need be. behind is how many models could
+// still stand in: with any, it takes two thirds of the time that is left.
+func (g *generation) ask(ctx context.Context, r Request, behind int) (Answer, error) {
+	var until time.Time // zero: ctx's deadline
+	if deadline, ok := ctx.Deadline(); ok && behind > 0 {
+		until = time.Now().Add(time.Until(deadline) / 3 * 2)
+	}
+	asSigned := true
+	for try := 1; ; try++ {
+		answer, err := g.attempt(ctx, r, until)
+		answer.Model, answer.Attempts = r.Model, g.attempts
+		answer.Usage = g.spent.Add(answer.Usage)
+		failure := g.passes(ctx, err)
+		if failure == nil {
 			return answer, err
 		}
 		if answer.Usage.Source == session.Counted {
-			spent = answer.Usage
+			g.spent = answer.Usage
 		}
-		if wait := backoff(attempt, failure.RetryAfter); !sleep(ctx, wait) {
-			return answer, err // what is left of the time would not do
+		if try == maxAttempts {
+			return answer, err
+		}
+		wait := backoff(try, failure.RetryAfter)
+		switch {
+		case asSigned && g.client.minds(r, failure):
+			r.Contents, asSigned, wait = unsigned(r.Contents), false, 0
+		case !failure.temporary:
+			return answer, err
+		case behind > 0 && failure.RetryAfter > maxBackoff:
+			return answer, err // another model is there sooner
+		}
+		if !inTime(ctx, until, wait) || !g.client.budget.retry() {
+			return answer, err
+		}
+		if !sleep(ctx, wait) {
+			return answer, err
 		}
 	}
+}
+
+// attempt is one HTTP request, if the model's breaker lets it through.
+func (g *generation) attempt(ctx context.Context, r Request, until time.Time) (a Answer, err error) {
+	permit, refused := g.client.breakers[r.Model].allow()
+	if refused != nil {
+		return Answer{}, refused
+	}
+	g.attempts++
+	result := errUncounted // also when onText panics
+	defer func() { permit.done(result) }()
+	w := watchOf(ctx, g.onText != nil, until)
+	defer w.end()
+	a, err = g.send(ctx, w, r, permit)
+	result = verdict(ctx, w, err)
+	return a, err
+}
+
+// verdict is what an attempt that ended with err tells the breaker. What a
+// caller can bring about does not count: a request that is refused, an answer
+// that cannot be read, going away. Its deadline counts when the model had a fair
+// time without a sign of life.
+func verdict(ctx context.Context, w *watch, err error) error {
+	failure, ok := errors.AsType[*Error](err)
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(ctx.Err(), context.DeadlineExceeded) && w.silent() >= stallAfter/2,
+		ctx.Err() == nil && ok && failure.Kind != Failed:
+		return errAway
+	}
+	return errUncounted
 }
 
 // backoff is how long to wait after a failed attempt: what the server asked
@@ -53,11 +157,14 @@ func backoff(attempt int, asked time.Duration) time.Duration {
 	return asked + rand.N(bound)
 }
 
-// sleep waits for d. It is false at once when ctx would end before.
+// inTime reports whether d from now is before ctx's deadline and before until.
+func inTime(ctx context.Context, until time.Time, d time.Duration) bool {
+	deadline, ok := ctx.Deadline()
+	return (!ok || time.Until(deadline) > d) && (until.IsZero() || time.Until(until) > d)
+}
+
+// sleep waits for d. It is false when ctx has ended before.
 func sleep(ctx context.Context, d time.Duration) bool {
-	if deadline, ok := ctx.Deadline(); ok && time.Until(deadline) <= d {
-		return false
-	}
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {
@@ -68,8 +175,8 @@ func sleep(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-// attempt is one HTTP request. shown: text has been passed on.
-func (c *Client) attempt(ctx context.Context, r Request, onText func(string) error) (a Answer, shown bool, err error) {
+// send sends the request and takes in the answer.
+func (g *generation) send(caller context.Context, w *watch, r Request, permit permit) (a Answer, err error) {
 	ours := false // whose code is running
 	defer func() {
 		// The SDK panics on answers of a form it does not expect, such as a
@@ -81,25 +188,33 @@ func (c *Client) attempt(ctx context.Context, r Request, onText func(string) err
 			err = &Error{Kind: Failed, err: fmt.Errorf("the model's answer cannot be read: the SDK panicked: %T", p)}
 		}
 	}()
-	ctx, hints := withHints(ctx)
-	config := r.config()
-	if onText == nil {
-		response, err := c.models.Load().GenerateContent(ctx, r.Model, r.Contents, config)
+	ctx, hints := withHints(w.ctx)
+	failed := func(err error) error {
+		if caller.Err() == nil && w.stalled() {
+			return &Error{Kind: Timeout, temporary: true, err: errStalled}
+		}
+		return classify(caller, err, hints)
+	}
+	models, config := g.client.models.Load(), r.config()
+	if g.onText == nil {
+		response, err := models.GenerateContent(ctx, r.Model, r.Contents, config)
 		if err != nil {
-			return Answer{}, false, classify(ctx, err, hints)
+			return Answer{}, failed(err)
 		}
 		a.add(response)
 		a.Usage = usage(response.UsageMetadata)
-		return a, false, nil
+		return a, nil
 	}
 	var counts *genai.GenerateContentResponseUsageMetadata
-	for chunk, err := range c.models.Load().GenerateContentStream(ctx, r.Model, r.Contents, config) {
+	for chunk, err := range models.GenerateContentStream(ctx, r.Model, r.Contents, config) {
 		if err != nil {
-			if counts != nil {
+			if counts != nil || a.Content != nil {
 				a.Usage = usage(counts)
 			}
-			return a, shown, classify(ctx, err, hints)
+			return a, failed(err)
 		}
+		w.pause()
+		permit.answers()
 		if chunk.UsageMetadata != nil {
 			counts = chunk.UsageMetadata // each one counts all so far
 		}
@@ -108,20 +223,24 @@ func (c *Client) attempt(ctx context.Context, r Request, onText func(string) err
 			if text == "" {
 				continue
 			}
-			shown, ours = true, true
-			err := onText(text)
+			g.shown, ours = true, true
+			err := g.onText(r.Model, text)
 			ours = false
 			if err != nil {
 				a.Usage = usage(counts)
-				return a, shown, err
+				return a, err
 			}
 		}
+		w.resume(g.shown)
 	}
 	a.Usage = usage(counts)
 	if a.Finish == "" && a.Blocked == "" {
-		return a, shown, &Error{Kind: Failed, temporary: true, err: errors.New("the stream ended without a finish reason")}
+		if w.ctx.Err() != nil { // the server may have ended it for that
+			return a, failed(w.ctx.Err())
+		}
+		return a, &Error{Kind: Failed, temporary: true, err: errors.New("the stream ended without a finish reason")}
 	}
-	return a, shown, nil
+	return a, nil
 }
 
 // add takes in a response or a chunk of one, and gives the parts it added.

@@ -166,7 +166,7 @@ func TestAStreamInOneByteChunks(t *testing.T) {
 		}
 	})
 	var texts []string
-	a, err := client(t, url, false).Generate(t.Context(), question(), func(text string) error { texts = append(texts, text); return nil })
+	a, err := client(t, url, false).Generate(t.Context(), question(), func(_, text string) error { texts = append(texts, text); return nil })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -186,7 +186,7 @@ func TestPiecesArePassedOnAsTheyCome(t *testing.T) {
 		}
 		_, _ = io.WriteString(w, event(good("d")))
 	})
-	a, err := client(t, url, false).Generate(t.Context(), question(), func(text string) error {
+	a, err := client(t, url, false).Generate(t.Context(), question(), func(_, text string) error {
 		if text != "d" {
 			next <- struct{}{}
 		}
@@ -374,7 +374,7 @@ func TestWhatIsSent(t *testing.T) {
 				c := client(t, url, backend.vertex)
 				r := question()
 				r.Instruction, r.Temperature, r.MaxTokens, r.Tools = "Be kind.", 0.5, 77, model.Declare([]tool.Tool{weather})
-				var onText func(string) error
+				var onText func(_, _ string) error
 				if form.stream {
 					onText = dropText
 				}

@@ -78,7 +78,7 @@ func question() model.Request {
 }
 
 // dropText takes the pieces of a stream that no test looks at.
-func dropText(string) error { return nil }
+func dropText(_, _ string) error { return nil }
 
 // good is an answer's body, or a stream's one chunk.
 func good(text string) string {

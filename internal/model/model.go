@@ -1,6 +1,12 @@
 // Package model asks Gemini, through google.golang.org/genai, and is the one
 // place that tries again when that fails.
 //
+// Three things bound what a failing model costs. An attempt that may have failed
+// by chance is repeated, a few times and only as long as the retries of the whole
+// process stay a fifth of its calls. A model that fails time after time is not
+// asked for a while: each has a breaker. And another model stands in for it,
+// where one is configured.
+//
 // [Client.Generate] is one call of the model: it sends the contents of a
 // conversation and gives what the model added to it, as the model gave it, with
 // thoughts and signatures, so that it can be stored and sent back. The loop that
@@ -36,6 +42,20 @@ type Config struct {
 
 	// Transport carries the requests instead of HTTP, as the offline stand-in does.
 	Transport http.RoundTripper
+
+	// Models may be asked, each behind a breaker of its own; where the one that is
+	// asked for is unavailable, the others stand in, in this order. A model that
+	// is not among them can be asked, too: it has no breaker and is nobody's
+	// stand-in.
+	Models []string
+	// BreakerFailures is how many attempts must fail, one after another, to open a
+	// breaker, and BreakerCooldown how long it then keeps calls away.
+	BreakerFailures int
+	BreakerCooldown time.Duration
+	// OnBreaker, if set, is told of each new state of a model's breaker, on the
+	// goroutine of the call that brought it about. It may be called at once for
+	// different models.
+	OnBreaker func(model, state string)
 }
 
 // A Client asks Gemini. Make one for the process with [New]: it is safe for
@@ -44,6 +64,10 @@ type Client struct {
 	config genai.ClientConfig // without the key
 	models atomic.Pointer[genai.Models]
 	close  func()
+
+	names    []string            // of the models, in order
+	breakers map[string]*breaker // never changed
+	budget   budget
 }
 
 // New makes a client. It does not connect. Its errors never hold the key.
@@ -69,7 +93,14 @@ func New(ctx context.Context, c Config) (*Client, error) {
 		}
 	}
 	config.HTTPClient = &http.Client{Transport: &bounded{transport}}
-	client := &Client{config: config, close: base.CloseIdleConnections}
+	client := &Client{
+		config: config, close: base.CloseIdleConnections,
+		names: c.Models, breakers: make(map[string]*breaker, len(c.Models)),
+	}
+	for _, name := range c.Models {
+		client.breakers[name] = newBreaker(name, c.BreakerFailures, c.BreakerCooldown, c.OnBreaker)
+	}
+	client.budget.fill()
 	if err := client.SetKey(ctx, c.APIKey); err != nil {
 		return nil, err
 	}
@@ -90,6 +121,15 @@ func (c *Client) SetKey(ctx context.Context, key string) error {
 	}
 	c.models.Store(client.Models)
 	return nil
+}
+
+// States gives the state of each model's breaker: [Closed], [HalfOpen] or [Open].
+func (c *Client) States() map[string]string {
+	states := make(map[string]string, len(c.breakers))
+	for name, b := range c.breakers {
+		states[name] = b.current()
+	}
+	return states
 }
 
 // Close gives up idle connections.
@@ -128,6 +168,7 @@ func newTransport() *http.Transport {
 // A Request is one call of the model. Nothing in it is changed.
 type Request struct {
 	Model       string
+	Alone       bool // no other model may stand in
 	Instruction string
 	Contents    []*genai.Content
 	Tools       []*genai.Tool // from [Declare]; nil when the model may call none
@@ -142,7 +183,7 @@ type Answer struct {
 	Finish   genai.FinishReason
 	Blocked  string // why the prompt was refused, "" when it was not
 	Usage    session.Usage
-	Attempts int
+	Attempts int // over all models; 0 when their breakers are open
 }
 
 // Text joins the answer's text, without the thoughts.
@@ -201,6 +242,7 @@ func Declare(tools []tool.Tool) []*genai.Tool {
 }
 
 // Probe asks for the model's metadata, to see that it can be reached and exists.
+// It tells how things are: no breaker keeps it away, or hears of it.
 func (c *Client) Probe(ctx context.Context, name string) error {
 	if _, err := c.models.Load().Get(ctx, name, nil); err != nil {
 		return fmt.Errorf("reading the model's metadata: %w", classify(ctx, err, nil))

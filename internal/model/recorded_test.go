@@ -180,9 +180,9 @@ func replay(t *testing.T, r recording, vertex bool) {
 	c := client(t, url, vertex)
 	request := question()
 	var pieces []string
-	var onText func(string) error
+	var onText func(_, _ string) error
 	if r.stream() {
-		onText = func(text string) error { pieces = append(pieces, text); return nil }
+		onText = func(_, text string) error { pieces = append(pieces, text); return nil }
 	}
 	answer, err := c.Generate(t.Context(), request, onText)
 	if err != nil {

@@ -163,7 +163,11 @@ func TestHowLongIsWaited(t *testing.T) {
 		{"more seconds than a number holds", "99999999999999999999", "", 0},
 		{"more seconds than a duration holds", "9223372036854775807", "", 0},
 		{"RetryInfo", "", retryInfo("1.5s"), 1500 * time.Millisecond},
+		{"a date without end", "Fri, 31 Dec 9999 23:59:59 GMT", "", 0},
+		{"a date two days away", "Mon, 03 Jan 2000 00:00:00 GMT", "", 0},
 		{"RetryInfo below zero", "", retryInfo("-1.5s"), 0},
+		{"RetryInfo without end", "", retryInfo("2562047h47m16s"), 0},
+		{"RetryInfo of more seconds than a duration holds", "", retryInfo("99999999999999s"), 0},
 		{"RetryInfo that is no duration", "", retryInfo("a while"), 0},
 		{"the longer of both, by the header", "4", retryInfo("3s"), 4 * time.Second},
 		{"the longer of both, by RetryInfo", "3", retryInfo("4s"), 4 * time.Second},
@@ -369,7 +373,7 @@ func TestErrorsInsideAStream(t *testing.T) {
 			s := &script{handlers: []http.HandlerFunc{answer(200, tt.body)}}
 			inBubble(t, s, func(t *testing.T, c *model.Client) {
 				var texts []string
-				a, err := c.Generate(t.Context(), question(), func(text string) error { texts = append(texts, text); return nil })
+				a, err := c.Generate(t.Context(), question(), func(_, text string) error { texts = append(texts, text); return nil })
 				checkFailure(t, err, tt.kind, "Once")
 				if a.Attempts != tt.attempts || s.requests() != tt.attempts {
 					t.Errorf("%d attempts, %d requests, want %d", a.Attempts, s.requests(), tt.attempts)
@@ -421,7 +425,7 @@ func TestWhoTakesTheTextMayEndTheCall(t *testing.T) {
 	s := &script{handlers: []http.HandlerFunc{answer(200, body+event(good("c")))}}
 	inBubble(t, s, func(t *testing.T, c *model.Client) {
 		var texts []string
-		a, err := c.Generate(t.Context(), question(), func(text string) error { texts = append(texts, text); return errFull })
+		a, err := c.Generate(t.Context(), question(), func(_, text string) error { texts = append(texts, text); return errFull })
 		if !errors.Is(err, errFull) || !slices.Equal(texts, []string{"a"}) || a.Attempts != 1 || a.Usage.PromptTokens != 7 {
 			t.Errorf("error %v, texts %q, %d attempts, usage %+v", err, texts, a.Attempts, a.Usage)
 		}

@@ -209,6 +209,8 @@ func (s *Service) openModel(ctx context.Context, p *parts, project string) error
 	c := model.Config{
 		APIKey: g.APIKey.Reveal(), VertexAI: g.VertexAI, Project: project, Location: g.Location,
 		BaseURL: g.BaseURL, Loopback: loopback.URL(g.BaseURL),
+		Models:          append([]string{s.ModelName()}, s.Config.ModelFallbacks...),
+		BreakerFailures: s.Config.BreakerFailures, BreakerCooldown: s.Config.BreakerCooldown,
 	}
 	if g.APIKeySecret != "" {
 		c.APIKey = "not fetched yet" // replaced before the first call
