@@ -129,6 +129,9 @@ func (s *Service) failureOf(client, ctx context.Context, err error) *api.Error {
 	if failure, ok := errors.AsType[*api.Error](err); ok {
 		return failure
 	}
+	if errors.Is(context.Cause(client), guard.ErrCut) {
+		return api.Fail(api.ShuttingDown, err)
+	}
 	if errors.Is(client.Err(), context.Canceled) {
 		return api.Fail(api.ClientClosedRequest, err)
 	}

@@ -2,6 +2,7 @@ package invoke
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -154,6 +155,9 @@ func (s *Service) deleteSessions(w http.ResponseWriter, r *http.Request) error {
 // readFailure is failure for the routes that only use the store: a store that
 // takes too long is one that cannot be reached.
 func (s *Service) readFailure(r *http.Request, err error) error {
+	if errors.Is(context.Cause(r.Context()), guard.ErrCut) {
+		return api.Fail(api.ShuttingDown, err)
+	}
 	if r.Context().Err() == context.Canceled {
 		return api.Fail(api.ClientClosedRequest, err)
 	}

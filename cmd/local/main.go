@@ -33,9 +33,6 @@ func main() {
 	}
 }
 
-// grace is how long turns in flight may take once the program is told to end.
-const grace = 8 * time.Second
-
 // run serves until ctx ends.
 func run(ctx context.Context) error {
 	s := service.New(os.LookupEnv, os.Stdout)
@@ -62,7 +59,7 @@ func run(ctx context.Context) error {
 	case <-ctx.Done():
 	}
 	fmt.Println("\nEnding: waiting for turns in flight.")
-	ending, cancel := context.WithTimeout(context.Background(), grace)
+	ending, cancel := context.WithTimeout(context.Background(), service.ShutdownTime)
 	defer cancel()
 	if err := s.Shutdown(ending); err != nil {
 		return fmt.Errorf("ended with turns in flight: %w", err)

@@ -2,6 +2,7 @@ package guard
 
 import (
 	"context"
+	"errors"
 	"sync"
 
 	"golang.org/x/sync/semaphore"
@@ -15,6 +16,35 @@ type Gate struct {
 	shut     bool
 	empty    chan struct{} // closed when shut and nothing is in flight
 	slots    *semaphore.Weighted
+
+	cutting sync.Once
+	cut     context.Context // ends when what is in flight is cut short
+	cutNow  context.CancelFunc
+}
+
+// ErrCut is why the context of a request ends that is cut short.
+var ErrCut = errors.New("the instance is shutting down")
+
+// bind gives a context of a request that also ends when the gate cuts it short.
+// release must be called.
+func (g *Gate) bind(ctx context.Context) (_ context.Context, release func()) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	stop := context.AfterFunc(g.end(), func() { cancel(ErrCut) })
+	return ctx, func() {
+		stop()
+		cancel(nil)
+	}
+}
+
+func (g *Gate) end() context.Context {
+	g.cutting.Do(func() { g.cut, g.cutNow = context.WithCancel(context.Background()) })
+	return g.cut
+}
+
+// Cut ends the contexts of the requests in flight, for [ErrCut].
+func (g *Gate) Cut() {
+	g.end()
+	g.cutNow()
 }
 
 // bound gives the slots for requests at once, nil when there is no bound. The

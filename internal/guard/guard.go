@@ -134,7 +134,9 @@ func (g *guard) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 	}
 	ctx = telemetry.WithRecord(api.WithRequestID(ctx, id), record)
 	ctx = context.WithValue(ctx, visitKey{}, v)
-	r = r.WithContext(ctx)
+	working, release := g.Gate.bind(ctx)
+	defer release()
+	r = r.WithContext(working)
 	if r.Body != nil && r.ContentLength != 0 && r.ProtoMajor == 1 {
 		w.body = &trackedBody{ReadCloser: r.Body}
 		r.Body = w.body

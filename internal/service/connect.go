@@ -185,7 +185,7 @@ func (s *Service) openStore(ctx context.Context, p *parts, project string) error
 	if s.Config.SessionStore == config.StoreMemory {
 		p.store = session.NewMemory(s.Config.SessionTTL, session.MemoryLimit, time.Now, s.Log)
 		p.counters = limit.NewMemory(time.Now)
-		p.figures = s.newFigures(figures.NewMemory())
+		p.figures = s.newFigures(p, figures.NewMemory())
 		return nil
 	}
 	client, err := firesession.Connect(context.WithoutCancel(ctx), project, s.Config.FirestoreDatabase, s.Config.FirestoreEmulator)
@@ -195,22 +195,35 @@ func (s *Service) openStore(ctx context.Context, p *parts, project string) error
 	p.closers = append(p.closers, func() { _ = client.Close() })
 	p.store = firesession.New(client, s.Config.SessionTTL, time.Now)
 	p.counters = firecount.New(client)
-	p.figures = s.newFigures(firefigures.New(client))
+	p.figures = s.newFigures(p, firefigures.New(client))
 	return nil
 }
 
-// newFigures counts what this instance answers.
-func (s *Service) newFigures(store figures.Store) *figures.Counter {
-	return figures.New(figures.Config{Store: store, Log: s.Log, Now: time.Now})
+// newFigures counts what this instance answers, and tells of p's breakers.
+func (s *Service) newFigures(p *parts, store figures.Store) *figures.Counter {
+	return figures.New(figures.Config{
+		Store: store, Log: s.Log, Now: time.Now,
+		Breakers: func() map[string]string { return p.model.States() },
+	})
+}
+
+// breakerStates are the model's words for what the metrics show.
+var breakerStates = map[string]observe.BreakerState{
+	model.Closed: observe.BreakerClosed, model.HalfOpen: observe.BreakerHalfOpen, model.Open: observe.BreakerOpen,
 }
 
 func (s *Service) openModel(ctx context.Context, p *parts, project string) error {
 	g := s.Config.Gemini
+	ctx = context.WithoutCancel(ctx)
 	c := model.Config{
 		APIKey: g.APIKey.Reveal(), VertexAI: g.VertexAI, Project: project, Location: g.Location,
 		BaseURL: g.BaseURL, Loopback: loopback.URL(g.BaseURL),
 		Models:          append([]string{s.ModelName()}, s.Config.ModelFallbacks...),
 		BreakerFailures: s.Config.BreakerFailures, BreakerCooldown: s.Config.BreakerCooldown,
+		OnBreaker: func(name, state string) {
+			s.Log.WarnContext(ctx, "The breaker of a model changed.", "model", name, "state", state)
+			p.observer.Breaker(ctx, name, breakerStates[state])
+		},
 	}
 	if g.APIKeySecret != "" {
 		c.APIKey = "not fetched yet" // replaced before the first call
@@ -218,7 +231,7 @@ func (s *Service) openModel(ctx context.Context, p *parts, project string) error
 	if s.Config.Offline() {
 		c.APIKey, c.Transport = offline.Model, offline.New()
 	}
-	client, err := model.New(context.WithoutCancel(ctx), c)
+	client, err := model.New(ctx, c)
 	if err != nil {
 		return &fetchError{"MODEL", err}
 	}

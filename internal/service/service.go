@@ -271,24 +271,67 @@ func concat(lists ...[]api.Route) []api.Route {
 	return all
 }
 
-// Shutdown lets no new turn in, waits until those in flight are answered to the
-// last byte or ctx ends, and closes what is open.
+// ShutdownTime is what [Service.Shutdown] takes at most. Cloud Run kills an
+// instance 10 s after SIGTERM
+// (https://cloud.google.com/run/docs/container-contract#instance-shutdown).
+const ShutdownTime = 9500 * time.Millisecond
+
+// grace is how long requests in flight may go on before they are cut short, and
+// farewell what they then have to end with a clean error.
+const (
+	grace    = 8 * time.Second
+	farewell = 700 * time.Millisecond
+)
+
+// Shutdown lets no new request in, lets those in flight finish within 8 s and
+// cuts the others short, and then delivers the last telemetry and closes what is
+// open. Within ctx, for which [ShutdownTime] is enough, it comes to its end
+// whatever hangs; the error says what did.
 func (s *Service) Shutdown(ctx context.Context) error {
-	err := s.gate.Shut(ctx)
+	err := s.drain(ctx)
+	if err != nil {
+		s.Log.WarnContext(ctx, "Shutting down before all requests were answered.", "error", err.Error())
+	}
 	// A handler that has returned is not an answer that is out: the server still
 	// ends it. The framework does not give its server away, but each request does.
 	if server := s.server.Load(); server != nil && err == nil {
-		err = server.Shutdown(ctx)
+		closing, cancel := context.WithTimeout(ctx, farewell)
+		err = server.Shutdown(closing)
+		cancel()
 	}
 	if p := s.parts.Load(); p != nil {
-		p.limiter.Close(ctx) // while the counters' client is open
-		if err := p.observer.Shutdown(ctx); err != nil {
-			s.Log.WarnContext(ctx, "The last telemetry could not be exported.", "error", err.Error())
+		var last sync.WaitGroup
+		last.Go(func() { p.limiter.Close(ctx) })
+		last.Go(func() { p.closeFigures(ctx, s.Log) })
+		last.Go(func() {
+			if err := p.observer.Shutdown(ctx); err != nil {
+				s.Log.WarnContext(ctx, "The last telemetry could not be exported.", "error", err.Error())
+			}
+		})
+		last.Wait()
+		closed := make(chan struct{})
+		go func() { defer close(closed); p.close() }() // the clients that all of these use
+		select {
+		case <-closed:
+		case <-ctx.Done():
+			err = errors.Join(err, ctx.Err())
 		}
-		p.closeFigures(ctx, s.Log)
-		p.close()
 	}
 	return err
+}
+
+// drain waits for the requests in flight, and cuts short those that take too
+// long.
+func (s *Service) drain(ctx context.Context) error {
+	waiting, cancel := context.WithTimeout(ctx, grace)
+	defer cancel()
+	if s.gate.Shut(waiting) == nil {
+		return nil
+	}
+	s.gate.Cut()
+	waiting, cancel = context.WithTimeout(ctx, farewell)
+	defer cancel()
+	return s.gate.Shut(waiting)
 }
 
 // Ready builds the service if need be, and says what keeps it from answering.
