@@ -11,6 +11,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"os/signal"
@@ -35,7 +36,11 @@ func main() {
 
 // run serves until ctx ends.
 func run(ctx context.Context) error {
-	s := service.New(os.LookupEnv, os.Stdout)
+	var log io.Writer = os.Stdout
+	if terminal(os.Stdout) {
+		log = &readable{out: os.Stdout, color: os.Getenv("NO_COLOR") == ""}
+	}
+	s := service.New(os.LookupEnv, log)
 	if err := s.Ready(ctx); err != nil {
 		return err
 	}
