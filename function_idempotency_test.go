@@ -6,6 +6,8 @@ import (
 	"math"
 	"net/http"
 	"os"
+	"path/filepath"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -876,6 +878,33 @@ func TestKilledCallsAreTakenOver(t *testing.T) {
 	}
 }
 
+// freeze stops p, and returns once it stands still: on a busy machine a signal
+// takes its time to reach every thread.
+func freeze(ctx context.Context, t *testing.T, p *os.Process) {
+	t.Helper()
+	if err := p.Signal(syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	for ctx.Err() == nil {
+		tasks, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", p.Pid))
+		if err != nil || len(tasks) == 0 { // no Linux: the signal must do
+			return
+		}
+		still := 0
+		for _, task := range tasks {
+			stat, err := os.ReadFile(task)
+			if _, rest, ok := strings.Cut(string(stat), ") "); err != nil || ok && strings.HasPrefix(rest, "T") {
+				still++
+			}
+		}
+		if still == len(tasks) {
+			return
+		}
+		runtime.Gosched()
+	}
+	t.Fatal("the process does not stop")
+}
+
 // A process that stood still for longer than its lease neither adds its turn
 // nor gives the key of the one that took over back.
 func TestStoppedCallsAreTakenOver(t *testing.T) {
@@ -895,9 +924,7 @@ func TestStoppedCallsAreTakenOver(t *testing.T) {
 	if _, err := gemini.Await(ctx, 1); err != nil {
 		t.Fatal(err)
 	}
-	if err := slow.cmd.Process.Signal(syscall.SIGSTOP); err != nil {
-		t.Fatal(err)
-	}
+	freeze(ctx, t, slow.cmd.Process)
 	close(gate) // the answer is there when it wakes
 	inTime := make(chan struct{})
 	gemini.Enqueue(geminitest.Text("In time.").WithDelay(100*time.Millisecond).WithGate(0, inTime))
