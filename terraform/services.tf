@@ -27,7 +27,7 @@ locals {
   ))
 
   # The project's number is asked for only where something names it: the call
-  # needs an API that an empty project has off.
+  # needs an API that an empty project has off until scripts/bootstrap has run.
   needs_project_number = (var.web_access == "iap" || var.billing_account != null || var.kms_key != null ||
   length(local.wired_secrets) > 0)
   project_number = one(data.google_project.this[*].number)
@@ -44,5 +44,4 @@ data "google_project" "this" {
   count = local.needs_project_number ? 1 : 0
 
   project_id = var.project_id
-  depends_on = [google_project_service.this]
 }
