@@ -147,7 +147,7 @@ resource "google_service_account" "delivery" {
 # revisions of the two functions, run as their accounts.
 
 resource "google_project_iam_member" "deliver" {
-  for_each = var.delivery != null ? toset(["roles/logging.logWriter", "roles/monitoring.viewer"]) : []
+  for_each = var.delivery != null ? toset(["roles/cloudbuild.builds.viewer", "roles/logging.logWriter", "roles/monitoring.viewer"]) : []
 
   project = var.project_id
   role    = each.value
@@ -161,6 +161,36 @@ resource "google_artifact_registry_repository_iam_member" "deliver" {
   location   = var.region
   role       = "roles/artifactregistry.writer"
   member     = google_service_account.delivery["deliver"].member
+}
+
+# What a delivery has downloaded and compiled, for the next one.
+resource "google_storage_bucket" "cache" {
+  count = local.delivering
+
+  name                        = "${var.project_id}-gatehouse-cache"
+  location                    = var.region
+  uniform_bucket_level_access = true
+  public_access_prevention    = "enforced"
+  force_destroy               = true
+
+  lifecycle_rule {
+    action {
+      type = "Delete"
+    }
+    condition {
+      age = 30
+    }
+  }
+
+  depends_on = [google_project_service.this]
+}
+
+resource "google_storage_bucket_iam_member" "cache" {
+  count = local.delivering
+
+  bucket = google_storage_bucket.cache[0].name
+  role   = "roles/storage.objectUser"
+  member = google_service_account.delivery["deliver"].member
 }
 
 resource "google_cloud_run_v2_service_iam_member" "deliver" {

@@ -222,7 +222,7 @@ run "two_regions_behind_a_load_balancer" {
     error_message = "An instance's share of a limit is by the instances of both regions."
   }
   assert {
-    condition     = google_compute_ssl_policy.this[0].min_tls_version == "TLS_1_2" && google_compute_url_map.redirect[0].default_url_redirect[0].https_redirect && google_compute_backend_service.invoke[0].security_policy != null
+    condition     = google_compute_ssl_policy.this[0].min_tls_version == "TLS_1_2" && google_compute_url_map.redirect[0].default_url_redirect[0].https_redirect && length(google_compute_security_policy.this) == 1
     error_message = "The load balancer speaks TLS 1.2 at least, sends http to https, and has a policy of Cloud Armor."
   }
 }

@@ -105,7 +105,7 @@ run "roles" {
     error_message = "The roles on Firestore hold for this database alone."
   }
   assert {
-    condition     = toset([for m in google_project_iam_member.deliver : m.role]) == toset(["roles/logging.logWriter", "roles/monitoring.viewer"]) && alltrue([for m in google_cloud_run_v2_service_iam_member.deliver : m.role == "roles/run.developer"])
+    condition     = toset([for m in google_project_iam_member.deliver : m.role]) == toset(["roles/cloudbuild.builds.viewer", "roles/logging.logWriter", "roles/monitoring.viewer"]) && alltrue([for m in google_cloud_run_v2_service_iam_member.deliver : m.role == "roles/run.developer"])
     error_message = "The delivery may make revisions of the two functions, and change nothing else."
   }
   assert {
