@@ -18,7 +18,7 @@ locals {
     }
   }
   wired_secrets   = toset([for name, s in local.secrets : name if s.wired])
-  secret_versions = { for name in keys(local.secrets) : name => "${google_secret_manager_secret.this[name].id}/versions/latest" }
+  secret_versions = { for name in keys(local.secrets) : name => "projects/${var.project_id}/secrets/${google_secret_manager_secret.this[name].secret_id}/versions/latest" }
 
   secret_readers = merge([
     for name, s in local.secrets : { for function in s.readers : "${function}:${name}" => { function = function, secret = name } } if s.wired

@@ -18,10 +18,6 @@ mock_provider "google" {
     target = google_service_account.function["health"]
     values = { email = "health@accounts", member = "serviceAccount:health@accounts" }
   }
-  override_resource {
-    target = google_secret_manager_secret.this["api-keys"]
-    values = { id = "projects/my-project/secrets/gatehouse-api-keys" }
-  }
 }
 
 variables {
