@@ -68,6 +68,7 @@ locals {
     FIRESTORE_DATABASE        = google_firestore_database.this.name
     SESSION_TTL               = "${var.session_ttl_hours}h"
     AUDIT_LOG                 = local.audit_log
+    AUDIT_NAMES               = tostring(var.audit_log.names)
     LOG_LEVEL                 = var.log_level
     OTEL_TRACES_SAMPLER       = "parentbased_traceidratio"
     OTEL_TRACES_SAMPLER_ARG   = tostring(var.trace_sample_ratio)

@@ -16,9 +16,9 @@ locals {
       filter      = "${local.of_invoke} AND jsonPayload.code:*"
       labels      = { code = "EXTRACT(jsonPayload.code)", route = "EXTRACT(jsonPayload.route)" }
     }
-    panics = {
-      description = "Panics: requests that a bug ended."
-      filter      = "${local.of_functions} AND jsonPayload.stack_trace:*"
+    bugs = {
+      description = "Requests that a bug ended: panics, and errors that nothing expected."
+      filter      = "${local.of_functions} AND severity>=ERROR AND (jsonPayload.stack_trace:\"panic:\" OR jsonPayload.code=\"internal\")"
       labels      = {}
     }
     misconfigured = {

@@ -57,10 +57,10 @@ locals {
       duration = "0s"
       query    = "sum(increase(${local.log_metric.misconfigured}{monitored_resource=\"cloud_run_revision\"}[5m])) > 0"
     }
-    panics = {
+    bugs = {
       severity = "ERROR"
       duration = "0s"
-      query    = "sum(increase(${local.log_metric.panics}{monitored_resource=\"cloud_run_revision\"}[5m])) > 0"
+      query    = "sum(increase(${local.log_metric.bugs}{monitored_resource=\"cloud_run_revision\"}[5m])) > 0"
     }
     model-unavailable = {
       severity = "ERROR"

@@ -477,10 +477,11 @@ variable "backup_retention_days" {
 }
 
 variable "audit_log" {
-  description = "How long the audit trail is kept, and whether its bucket is locked: a locked one can never be unlocked, nor its retention shortened."
+  description = "How long the audit trail is kept; whether its bucket is locked, which can never be taken back, nor its retention shortened then; whether it holds names of callers in place of hashes."
   type = object({
     retention_days = optional(number, 400)
     locked         = optional(bool, false)
+    names          = optional(bool, false)
   })
   default  = {}
   nullable = false

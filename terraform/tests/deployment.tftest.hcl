@@ -187,7 +187,7 @@ run "monitoring" {
   }
 
   assert {
-    condition     = length(setsubtract(["availability-fast-burn", "availability-slow-burn", "latency-fast-burn", "latency-slow-burn", "health-ping-missing", "health-ping-failing", "model-unavailable", "session-store-unavailable", "token-budget-spent", "panics", "misconfigured", "secret-due", "audit-not-delivered"], keys(google_monitoring_alert_policy.this))) == 0
+    condition     = length(setsubtract(["availability-fast-burn", "availability-slow-burn", "latency-fast-burn", "latency-slow-burn", "health-ping-missing", "health-ping-failing", "model-unavailable", "session-store-unavailable", "token-budget-spent", "bugs", "misconfigured", "secret-due", "audit-not-delivered"], keys(google_monitoring_alert_policy.this))) == 0
     error_message = "An alert is missing."
   }
   assert {
