@@ -4,11 +4,9 @@
 locals {
   notification_channels = concat(var.notification_channels, [for c in google_monitoring_notification_channel.email : c.id])
 
-  # The run-book's pages, by their headings: "## name: what is wrong".
-  run_book = {
-    for page in slice(split("\n## ", file("${path.module}/../docs/run-book.md")), 1, length(split("\n## ", file("${path.module}/../docs/run-book.md")))) :
-    split(":", page)[0] => page
-  }
+  # The run-book's pages, by the names in their headings: "## name: what is wrong".
+  run_book_parts = split("\n## ", file("${path.module}/../docs/run-book.md"))
+  run_book       = { for page in slice(local.run_book_parts, 1, length(local.run_book_parts)) : split(":", page)[0] => page }
 
   requests  = "metric.type=\"run.googleapis.com/request_count\" AND ${local.of_invoke}"
   latencies = "metric.type=\"run.googleapis.com/request_latencies\" AND ${local.of_invoke}"
@@ -98,11 +96,12 @@ locals {
       query    = "sum(increase(pubsub_googleapis_com:topic_send_message_operation_count{monitored_resource=\"pubsub_topic\",topic_id=\"gatehouse-secret-rotation\"}[1h])) > 0"
     }
   }
+  uptime_checks = "monitoring_googleapis_com:uptime_check_check_passed{check_id=\"${try(google_monitoring_uptime_check_config.invoke[0].uptime_check_id, "")}\"}[5m]"
   uptime_alerts = {
     not-reachable = {
       severity = "CRITICAL"
       duration = "120s"
-      query    = "sum(count_over_time(monitoring_googleapis_com:uptime_check_check_passed{check_id=\"${one(google_monitoring_uptime_check_config.invoke[*].uptime_check_id) != null ? one(google_monitoring_uptime_check_config.invoke[*].uptime_check_id) : ""}\"}[5m])) - sum(sum_over_time(monitoring_googleapis_com:uptime_check_check_passed{check_id=\"${one(google_monitoring_uptime_check_config.invoke[*].uptime_check_id) != null ? one(google_monitoring_uptime_check_config.invoke[*].uptime_check_id) : ""}\"}[5m])) >= 3"
+      query    = "sum(count_over_time(${local.uptime_checks})) - sum(sum_over_time(${local.uptime_checks})) >= 3"
     }
   }
 

@@ -19,5 +19,9 @@ provider "google" {
   project = var.project_id
   region  = var.region
 
+  # Some APIs refuse a person's own credentials without a project to count on.
+  user_project_override = true
+  billing_project       = var.project_id
+
   default_labels = merge({ app = "gatehouse" }, var.labels)
 }
