@@ -50,6 +50,7 @@ func deployments(t *testing.T) map[string]string {
 			model_fallbacks = ["gemini-2.5-flash-lite"]
 			operators = ["a"]
 			allowed_origins_from_secret = true`,
+		"commit's image":   `image = "us-central1-docker.pkg.dev/my-project/gatehouse/gatehouse:0123456789ab"`,
 		"origins in plain": `allowed_origins = ["https://app.example.com"]`,
 	}
 }
@@ -107,7 +108,7 @@ func plan(t *testing.T) (plans map[string][]change, skip, fail string) {
 	test.WriteString("mock_provider \"google\" {\n  override_during = plan\n}\n")
 	names := map[string]string{}
 	for name, variables := range deployments(t) {
-		run := strings.ReplaceAll(name, " ", "_")
+		run := strings.NewReplacer(" ", "_", "'", "").Replace(name)
 		names[run] = name
 		fmt.Fprintf(&test, "run %q {\n  command = plan\n  variables {\n    project_id = \"my-project\"\n%s\n  }\n}\n", run, variables)
 	}

@@ -108,13 +108,15 @@ variable "source_archive" {
 }
 
 variable "image" {
-  description = "The image that the delivery built, to run in place of a build from source: REGION-docker.pkg.dev/PROJECT/REPOSITORY/NAME@sha256:…. It counts when a function is made; from then on the delivery sets it. Null: build from source."
+  description = "The image that the delivery built, to run in place of a build from source: REGION-docker.pkg.dev/PROJECT/REPOSITORY/NAME, with its digest or the tag of its commit. It counts when a function is made; from then on the delivery sets it. Null: build from source."
   type        = string
   default     = null
 
   validation {
-    condition     = var.image == null || can(regex("^[a-z0-9-]+-docker\\.pkg\\.dev/[^/]+/[^/]+/[^@:]+@sha256:[0-9a-f]{64}$", var.image))
-    error_message = "image is not an Artifact Registry image by its digest, REGION-docker.pkg.dev/PROJECT/REPOSITORY/NAME@sha256:…: what a tag means may change, so the digest says which."
+    condition = var.image == null || (
+      can(regex("^[a-z0-9-]+-docker\\.pkg\\.dev/[^/]+/[^/]+/[^@:]+(@sha256:[0-9a-f]{64}|:[A-Za-z0-9_][A-Za-z0-9._-]{0,127})$", var.image)) &&
+    !endswith(coalesce(var.image, "-"), ":latest"))
+    error_message = "image is not an Artifact Registry image, REGION-docker.pkg.dev/PROJECT/REPOSITORY/NAME, with a digest (@sha256:…) or a commit's tag: what latest means changes, so it says nothing."
   }
 }
 

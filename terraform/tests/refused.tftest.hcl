@@ -122,10 +122,18 @@ run "source_and_image" {
   expect_failures = [var.source_archive]
 }
 
-run "image_by_tag" {
+run "image_latest" {
   command = plan
   variables {
     image = "us-central1-docker.pkg.dev/p/r/n:latest"
+  }
+  expect_failures = [var.image]
+}
+
+run "image_without_a_version" {
+  command = plan
+  variables {
+    image = "us-central1-docker.pkg.dev/p/r/n"
   }
   expect_failures = [var.image]
 }
