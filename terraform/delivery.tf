@@ -1,0 +1,359 @@
+# What builds, and what is built: the sources and images of a plain apply, and,
+# where a repository is named, the accounts and triggers of the delivery.
+#
+# Two accounts, so that who can push code cannot change who may do what: deliver
+# makes revisions and moves traffic; infrastructure applies this directory, and
+# only what somebody has approved.
+
+locals {
+  registry   = "${var.region}-docker.pkg.dev/${var.project_id}/${google_artifact_registry_repository.this.repository_id}"
+  delivering = var.delivery != null ? 1 : 0
+
+  # What applying this directory takes. Wide, and the reason for the approval;
+  # still not owner or editor.
+  infrastructure_roles = [
+    "roles/artifactregistry.admin",
+    "roles/cloudbuild.builds.editor",
+    "roles/cloudscheduler.admin",
+    "roles/datastore.owner",
+    "roles/firebaserules.admin",
+    "roles/iam.roleAdmin",
+    "roles/iam.serviceAccountAdmin",
+    "roles/logging.admin",
+    "roles/monitoring.admin",
+    "roles/pubsub.admin",
+    "roles/resourcemanager.projectIamAdmin",
+    "roles/run.admin",
+    "roles/secretmanager.admin",
+    "roles/serviceusage.serviceUsageAdmin",
+    "roles/storage.admin",
+  ]
+
+  delivery_accounts = {
+    deliver        = "builds, and moves traffic to what it built"
+    infrastructure = "applies approved changes of the infrastructure"
+    plan           = "compares the infrastructure with the code, and changes nothing"
+    smoke          = "calls a new revision before anybody else does"
+  }
+}
+
+resource "google_artifact_registry_repository" "this" {
+  repository_id = "gatehouse"
+  location      = var.region
+  format        = "DOCKER"
+  kms_key_name  = var.kms_key
+
+  docker_config {
+    immutable_tags = false # a build from source moves latest
+  }
+
+  cleanup_policies {
+    id     = "keep-recent"
+    action = "KEEP"
+    most_recent_versions {
+      keep_count = 20
+    }
+  }
+  cleanup_policies {
+    id     = "delete-old"
+    action = "DELETE"
+    condition {
+      older_than = "2592000s" # 30 days
+    }
+  }
+
+  depends_on = [google_project_service.this, google_kms_crypto_key_iam_member.agent]
+}
+
+# Sources
+
+resource "google_storage_bucket" "source" {
+  count = local.from_source ? 1 : 0
+
+  name                        = "${var.project_id}-gatehouse-source"
+  location                    = var.region
+  uniform_bucket_level_access = true
+  public_access_prevention    = "enforced"
+  force_destroy               = true # every archive can be packed again from its commit
+
+  dynamic "encryption" {
+    for_each = var.kms_key[*]
+    content {
+      default_kms_key_name = encryption.value
+    }
+  }
+
+  depends_on = [google_project_service.this, google_kms_crypto_key_iam_member.agent]
+}
+
+resource "google_storage_bucket_object" "source" {
+  count = local.from_source ? 1 : 0
+
+  # A name of its own for each content: another source is another build, and the
+  # same source is none.
+  name   = "source-${local.source_hash}.zip"
+  bucket = google_storage_bucket.source[0].name
+  # A plan can be read before anything is packed. An apply ends here then, with
+  # this as the name of the file that cannot be opened.
+  source = fileexists(local.source_archive) ? local.source_archive : "${local.source_archive}, which scripts/deploy packs"
+
+  lifecycle {
+    create_before_destroy = true
+  }
+}
+
+# Builds of a plain apply
+
+resource "google_service_account" "build" {
+  account_id   = "gatehouse-build"
+  display_name = "Gatehouse: builds the functions from source"
+
+  depends_on = [google_project_service.this]
+}
+
+resource "google_project_iam_member" "build" {
+  project = var.project_id
+  role    = "roles/logging.logWriter"
+  member  = google_service_account.build.member
+}
+
+resource "google_artifact_registry_repository_iam_member" "build" {
+  repository = google_artifact_registry_repository.this.name
+  location   = var.region
+  role       = "roles/artifactregistry.writer"
+  member     = google_service_account.build.member
+}
+
+resource "google_storage_bucket_iam_member" "build" {
+  count = local.from_source ? 1 : 0
+
+  bucket = google_storage_bucket.source[0].name
+  role   = "roles/storage.objectViewer"
+  member = google_service_account.build.member
+}
+
+# The delivery
+
+resource "google_service_account" "delivery" {
+  for_each = var.delivery != null ? local.delivery_accounts : {}
+
+  account_id   = "gatehouse-${each.key}"
+  display_name = "Gatehouse: ${each.value}"
+
+  depends_on = [google_project_service.this]
+}
+
+# deliver: its own log, its own images, the figures it judges a revision by, and
+# revisions of the two functions, run as their accounts.
+
+resource "google_project_iam_member" "deliver" {
+  for_each = var.delivery != null ? toset(["roles/cloudbuild.builds.viewer", "roles/logging.logWriter", "roles/monitoring.viewer"]) : []
+
+  project = var.project_id
+  role    = each.value
+  member  = google_service_account.delivery["deliver"].member
+}
+
+resource "google_artifact_registry_repository_iam_member" "deliver" {
+  count = local.delivering
+
+  repository = google_artifact_registry_repository.this.name
+  location   = var.region
+  role       = "roles/artifactregistry.writer"
+  member     = google_service_account.delivery["deliver"].member
+}
+
+# What a delivery has downloaded and compiled, for the next one.
+resource "google_storage_bucket" "cache" {
+  count = local.delivering
+
+  name                        = "${var.project_id}-gatehouse-cache"
+  location                    = var.region
+  uniform_bucket_level_access = true
+  public_access_prevention    = "enforced"
+  force_destroy               = true
+
+  lifecycle_rule {
+    action {
+      type = "Delete"
+    }
+    condition {
+      age = 30
+    }
+  }
+
+  depends_on = [google_project_service.this]
+}
+
+resource "google_storage_bucket_iam_member" "cache" {
+  count = local.delivering
+
+  bucket = google_storage_bucket.cache[0].name
+  role   = "roles/storage.objectUser"
+  member = google_service_account.delivery["deliver"].member
+}
+
+resource "google_cloud_run_v2_service_iam_member" "deliver" {
+  for_each = var.delivery != null ? local.functions : {}
+
+  name     = google_cloud_run_v2_service.function[each.key].name
+  location = google_cloud_run_v2_service.function[each.key].location
+  role     = "roles/run.developer"
+  member   = google_service_account.delivery["deliver"].member
+}
+
+resource "google_service_account_iam_member" "deliver" {
+  for_each = var.delivery != null ? google_service_account.function : {}
+
+  service_account_id = each.value.name
+  role               = "roles/iam.serviceAccountUser"
+  member             = google_service_account.delivery["deliver"].member
+}
+
+# It speaks as plan, which reads, and as smoke, which calls.
+resource "google_service_account_iam_member" "impersonation" {
+  for_each = var.delivery != null ? { plan = "roles/iam.serviceAccountTokenCreator", smoke = "roles/iam.serviceAccountOpenIdTokenCreator" } : {}
+
+  service_account_id = google_service_account.delivery[each.key].name
+  role               = each.value
+  member             = google_service_account.delivery["deliver"].member
+}
+
+resource "google_cloud_run_v2_service_iam_member" "smoke" {
+  for_each = var.delivery == null ? {} : {
+    for key, f in local.functions : key => f if f.invoker_check && !f.iap
+  }
+
+  name     = google_cloud_run_v2_service.function[each.key].name
+  location = google_cloud_run_v2_service.function[each.key].location
+  role     = "roles/run.invoker"
+  member   = google_service_account.delivery["smoke"].member
+}
+
+resource "google_project_iam_member" "infrastructure" {
+  for_each = var.delivery == null ? [] : toset(concat(
+    local.infrastructure_roles,
+    var.load_balancer != null ? ["roles/compute.loadBalancerAdmin", "roles/compute.securityAdmin"] : [],
+    var.web_access == "iap" ? ["roles/iap.admin"] : [],
+  ))
+
+  project = var.project_id
+  role    = each.value
+  member  = google_service_account.delivery["infrastructure"].member
+}
+
+# New revisions run, pings are sent and builds are made as these accounts.
+resource "google_service_account_iam_member" "infrastructure" {
+  for_each = var.delivery == null ? {} : merge(google_service_account.function, {
+    build     = google_service_account.build
+    deliver   = google_service_account.delivery["deliver"]
+    scheduler = google_service_account.scheduler
+  })
+
+  service_account_id = each.value.name
+  role               = "roles/iam.serviceAccountUser"
+  member             = google_service_account.delivery["infrastructure"].member
+}
+
+# plan reads how things are set up, and nothing that is in them: neither
+# sessions nor logs nor secrets.
+resource "google_project_iam_custom_role" "plan" {
+  count = local.delivering
+
+  role_id = "gatehousePlan"
+  title   = "Gatehouse: compare the infrastructure"
+  permissions = concat(
+    [
+      "artifactregistry.repositories.get", "artifactregistry.repositories.getIamPolicy",
+      "cloudbuild.builds.get", "cloudscheduler.jobs.get",
+      "datastore.backupSchedules.get", "datastore.databases.getMetadata", "datastore.indexes.get", "datastore.indexes.list",
+      "firebaserules.releases.get", "firebaserules.rulesets.get",
+      "iam.roles.get", "iam.serviceAccounts.get", "iam.serviceAccounts.getIamPolicy",
+      "logging.buckets.get", "logging.exclusions.get", "logging.logMetrics.get", "logging.sinks.get",
+      "monitoring.alertPolicies.get", "monitoring.dashboards.get", "monitoring.notificationChannels.get",
+      "monitoring.services.get", "monitoring.slos.get", "monitoring.uptimeCheckConfigs.get",
+      "pubsub.topics.get", "pubsub.topics.getIamPolicy",
+      "resourcemanager.projects.get", "resourcemanager.projects.getIamPolicy",
+      "run.services.get", "run.services.getIamPolicy",
+      "secretmanager.secrets.get", "secretmanager.secrets.getIamPolicy",
+      "serviceusage.services.get", "serviceusage.services.list",
+      "storage.buckets.get", "storage.buckets.getIamPolicy",
+    ],
+    var.load_balancer == null ? [] : [
+      "compute.backendServices.get", "compute.globalAddresses.get", "compute.globalForwardingRules.get",
+      "compute.regionNetworkEndpointGroups.get", "compute.securityPolicies.get", "compute.sslCertificates.get",
+      "compute.sslPolicies.get", "compute.targetHttpProxies.get", "compute.targetHttpsProxies.get", "compute.urlMaps.get",
+    ],
+    var.web_access == "iap" ? ["iap.webServices.getIamPolicy"] : [],
+  )
+}
+
+resource "google_project_iam_member" "plan" {
+  count = local.delivering
+
+  project = var.project_id
+  role    = google_project_iam_custom_role.plan[0].name
+  member  = google_service_account.delivery["plan"].member
+}
+
+resource "google_storage_bucket_iam_member" "plan" {
+  count = local.delivering
+
+  bucket = "${var.project_id}-tfstate" # scripts/bootstrap's
+  role   = "roles/storage.objectViewer"
+  member = google_service_account.delivery["plan"].member
+}
+
+resource "google_cloudbuild_trigger" "deliver" {
+  count = local.delivering
+
+  name            = "gatehouse-deliver"
+  location        = var.region
+  service_account = google_service_account.delivery["deliver"].id
+  filename        = "cloudbuild.yaml"
+
+  repository_event_config {
+    repository = var.delivery.repository
+    push {
+      branch = var.delivery.branch
+    }
+  }
+
+  substitutions = {
+    _REGION        = var.region
+    _REPOSITORY    = google_artifact_registry_repository.this.repository_id
+    _PLAN_ACCOUNT  = google_service_account.delivery["plan"].email
+    _SMOKE_ACCOUNT = google_service_account.delivery["smoke"].email
+    _STATE_BUCKET  = "${var.project_id}-tfstate"
+  }
+
+  depends_on = [google_project_service.this]
+}
+
+resource "google_cloudbuild_trigger" "infrastructure" {
+  count = local.delivering
+
+  name            = "gatehouse-infrastructure"
+  location        = var.region
+  service_account = google_service_account.delivery["infrastructure"].id
+  filename        = "delivery/apply.yaml"
+
+  repository_event_config {
+    repository = var.delivery.repository
+    push {
+      branch = var.delivery.branch
+    }
+  }
+  included_files = ["terraform/**"]
+
+  approval_config {
+    approval_required = true
+  }
+
+  substitutions = {
+    _REGION       = var.region
+    _STATE_BUCKET = "${var.project_id}-tfstate"
+  }
+
+  depends_on = [google_project_service.this]
+}

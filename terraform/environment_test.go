@@ -1,0 +1,137 @@
+package terraform_test
+
+import (
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"maps"
+	"reflect"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+// What the code reads and a deployment does not set, and why.
+var notSet = map[string]string{
+	"K_SERVICE":               "Cloud Run sets it",
+	"K_REVISION":              "Cloud Run sets it",
+	"PORT":                    "of the local run",
+	"GOOGLE_API_KEY":          "a secret in plain",
+	"GEMINI_API_KEY":          "a secret in plain",
+	"API_KEYS":                "secrets in plain",
+	"GOOGLE_GEMINI_BASE_URL":  "Google's own is used",
+	"GOOGLE_VERTEX_BASE_URL":  "Google's own is used",
+	"SECRET_MANAGER_ENDPOINT": "Google's own is used",
+	"LOGGING_ENDPOINT":        "Google's own is used",
+	"FIRESTORE_EMULATOR_HOST": "of tests",
+	"OIDC_AUDIENCES":          "each issuer is paired with its own audience",
+}
+
+// What a deployment sets for others to read, and who does.
+var forOthers = map[string]string{
+	"FUNCTION_TARGET":         "the functions framework",
+	"OTEL_TRACES_SAMPLER":     "internal/observe",
+	"OTEL_TRACES_SAMPLER_ARG": "internal/observe",
+}
+
+// readByCode are the variables in the tags of package config.
+func readByCode(t *testing.T) map[string]bool {
+	t.Helper()
+	file, err := parser.ParseFile(token.NewFileSet(), "../config/read.go", nil, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	names := map[string]bool{}
+	ast.Inspect(file, func(n ast.Node) bool {
+		if field, ok := n.(*ast.Field); ok && field.Tag != nil {
+			tag, _ := strconv.Unquote(field.Tag.Value)
+			if name, _, _ := strings.Cut(reflect.StructTag(tag).Get("env"), ","); name != "" {
+				names[name] = true
+			}
+		}
+		return true
+	})
+	if len(names) < 30 {
+		t.Fatalf("only %d variables found in package config", len(names))
+	}
+	return names
+}
+
+func TestADeploymentSetsWhatTheCodeReads(t *testing.T) {
+	set := map[string]bool{}
+	for name, changes := range plans(t) {
+		for _, c := range changes {
+			if c.Type != "google_cloud_run_v2_service" {
+				continue
+			}
+			env := list(dig(c.Change.After, "template", "containers", "env"))
+			if len(env) < 10 {
+				t.Errorf("%s: %s has %d variables planned", name, c.Address, len(env))
+			}
+			for _, e := range env {
+				set[text(dig(e, "name"))] = true
+			}
+		}
+	}
+	read := readByCode(t)
+	for _, name := range slices.Sorted(maps.Keys(read)) {
+		if _, known := notSet[name]; set[name] == known {
+			t.Errorf("%s is read by the code: set by a deployment %t, said not to be %t", name, set[name], known)
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(set)) {
+		if _, known := forOthers[name]; read[name] == known {
+			t.Errorf("%s is set: read by package config %t, said to be read by others %t", name, read[name], known)
+		}
+	}
+	for name := range notSet {
+		if !read[name] {
+			t.Errorf("%s is said not to be set, and the code does not read it", name)
+		}
+	}
+}
+
+// A value that a deployment gives by default is the one that the code has by
+// default, where both have one, but for what Terraform sets on purpose.
+func TestDefaultsAgree(t *testing.T) {
+	file, err := parser.ParseFile(token.NewFileSet(), "../config/read.go", nil, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	onPurpose := map[string]string{"IAM_ENFORCED": "true", "SERVICE_DAILY_TOKEN_LIMIT": "20000000", "GOOGLE_GENAI_USE_VERTEXAI": "true"}
+	defaults := map[string]string{}
+	of := regexp.MustCompile(`^([A-Z_]+), default=(.*)$`)
+	ast.Inspect(file, func(n ast.Node) bool {
+		if field, ok := n.(*ast.Field); ok && field.Tag != nil {
+			tag, _ := strconv.Unquote(field.Tag.Value)
+			if m := of.FindStringSubmatch(reflect.StructTag(tag).Get("env")); m != nil {
+				defaults[m[1]] = m[2]
+			}
+		}
+		return true
+	})
+	compared := 0
+	for _, c := range plans(t)["private"] {
+		if c.Address != `google_cloud_run_v2_service.function["invoke"]` {
+			continue
+		}
+		for _, e := range list(dig(c.Change.After, "template", "containers", "env")) {
+			name, value := text(dig(e, "name")), text(dig(e, "value"))
+			want, ok := defaults[name]
+			if purpose, set := onPurpose[name]; set {
+				want, ok = purpose, true
+			}
+			if !ok {
+				continue
+			}
+			if compared++; value != want {
+				t.Errorf("%s is %q by default here, %q in the code", name, value, want)
+			}
+		}
+	}
+	if compared < 15 {
+		t.Errorf("only %d defaults compared", compared)
+	}
+}

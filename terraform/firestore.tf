@@ -1,0 +1,131 @@
+# Where sessions, limits and figures are. A test holds this against the
+# documents and the queries in internal/gcp.
+
+locals {
+  # By collection group: the fields that no query reads alone, and so need no
+  # index of their own. Without these exemptions each write pays for an entry a
+  # field, and a time that only rises holds a collection to some 500 writes a
+  # second.
+  unindexed = {
+    sessions = [
+      "owner", "session_id", "created_at", "updated_at", "turns", "total_tokens", "title", "log", "today",
+      "keys", "keyed_at", "deleted", "feedback", "archived", "archives_expire_at",
+    ]
+    archive = ["log", "feedback"]
+    usage   = ["spent"]
+    limits  = ["leased", "returned"]
+    figures = ["instance", "requests", "judged", "errors", "breakers"] # the newest are found by minute
+  }
+
+  # Every collection's documents go at their expires_at.
+  expiring = keys(local.unindexed)
+
+  unindexed_fields = merge([
+    for collection, fields in local.unindexed : { for field in fields : "${collection}.${field}" => { collection = collection, field = field } }
+  ]...)
+
+  indexes = {
+    # A caller's sessions, newest first, and those of a day.
+    sessions = { collection = "sessions", fields = [["owner", "ASCENDING"], ["updated_at", "DESCENDING"], ["__name__", "DESCENDING"]] }
+    # The sums of the last minutes, which Firestore adds up from the index.
+    figures-requests = { collection = "figures", fields = [["minute", "ASCENDING"], ["requests", "ASCENDING"]] }
+    figures-judged   = { collection = "figures", fields = [["minute", "ASCENDING"], ["judged", "ASCENDING"]] }
+    figures-errors   = { collection = "figures", fields = [["minute", "ASCENDING"], ["errors", "ASCENDING"]] }
+  }
+}
+
+resource "google_firestore_database" "this" {
+  name                              = var.firestore_database
+  location_id                       = local.firestore_location
+  type                              = "FIRESTORE_NATIVE"
+  app_engine_integration_mode       = "DISABLED"
+  point_in_time_recovery_enablement = "POINT_IN_TIME_RECOVERY_ENABLED"
+  delete_protection_state           = var.deletion_protection ? "DELETE_PROTECTION_ENABLED" : "DELETE_PROTECTION_DISABLED"
+  deletion_policy                   = var.deletion_protection ? "ABANDON" : "DELETE"
+
+  dynamic "cmek_config" {
+    for_each = var.kms_key[*]
+    content {
+      kms_key_name = cmek_config.value
+    }
+  }
+
+  depends_on = [google_project_service.this, google_kms_crypto_key_iam_member.agent]
+}
+
+resource "google_firestore_backup_schedule" "daily" {
+  database  = google_firestore_database.this.name
+  retention = "${var.backup_retention_days * 86400}s"
+
+  daily_recurrence {}
+}
+
+resource "google_firestore_field" "expires_at" {
+  for_each = toset(local.expiring)
+
+  database   = google_firestore_database.this.name
+  collection = each.value
+  field      = "expires_at"
+
+  ttl_config {}
+  index_config {}
+}
+
+resource "google_firestore_field" "unindexed" {
+  for_each = local.unindexed_fields
+
+  database   = google_firestore_database.this.name
+  collection = each.value.collection
+  field      = each.value.field
+
+  index_config {}
+}
+
+resource "google_firestore_index" "this" {
+  for_each = local.indexes
+
+  database    = google_firestore_database.this.name
+  collection  = each.value.collection
+  query_scope = "COLLECTION"
+
+  dynamic "fields" {
+    for_each = each.value.fields
+    content {
+      field_path = fields.value[0]
+      order      = fields.value[1]
+    }
+  }
+}
+
+# No page and no app reads the database itself. The functions' accounts are not
+# bound by these rules.
+resource "google_firebaserules_ruleset" "deny" {
+  source {
+    files {
+      name    = "firestore.rules"
+      content = <<-RULES
+        rules_version = '2';
+        service cloud.firestore {
+          match /databases/{database}/documents {
+            match /{document=**} {
+              allow read, write: if false;
+            }
+          }
+        }
+      RULES
+    }
+  }
+
+  depends_on = [google_project_service.this]
+}
+
+resource "google_firebaserules_release" "firestore" {
+  name         = var.firestore_database == "(default)" ? "cloud.firestore" : "cloud.firestore/${var.firestore_database}"
+  ruleset_name = google_firebaserules_ruleset.deny.name
+
+  depends_on = [google_firestore_database.this]
+
+  lifecycle {
+    replace_triggered_by = [google_firebaserules_ruleset.deny]
+  }
+}

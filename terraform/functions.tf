@@ -1,0 +1,262 @@
+# The two functions, each a Cloud Run service: only so do they have traffic
+# splitting, probes, and a switch for who may come in.
+
+locals {
+  # The modes of each function. health is called by the scheduler and by
+  # operators alone, so it stands behind Cloud Run's own check whatever the
+  # world may do with invoke.
+  auth = {
+    invoke = var.auth != null ? var.auth : var.web_access == "private" ? ["iam"] : var.web_access == "iap" ? ["oidc"] : []
+    health = ["iam"]
+  }
+
+  regions = toset(compact([var.region, var.second_region]))
+
+  # A function's Cloud Run services, by their keys: invoke in each region, and
+  # one health.
+  functions = merge(
+    {
+      for region in local.regions : region == var.region ? "invoke" : "invoke-${region}" => {
+        function      = "invoke"
+        region        = region
+        cpu           = var.capacity.cpu
+        memory_mib    = var.capacity.memory_mib
+        concurrency   = var.capacity.concurrency
+        min_instances = var.capacity.min_instances
+        max_instances = var.capacity.max_instances
+        timeout       = var.request_timeout_seconds + 15 # the body's ten seconds, the commit's five
+        invoker_check = var.web_access != "application"
+        iap           = var.web_access == "iap"
+        balanced      = var.load_balancer != null
+      }
+    },
+    {
+      health = {
+        function      = "health"
+        region        = var.region
+        cpu           = 1
+        memory_mib    = 512
+        concurrency   = 80
+        min_instances = 0
+        max_instances = 2
+        timeout       = 30
+        invoker_check = true
+        iap           = false
+        balanced      = false
+      }
+    },
+  )
+
+  function_keys = { invoke = [for key, f in local.functions : key if f.function == "invoke"], health = ["health"] }
+
+  from_source    = var.image == null
+  source_archive = coalesce(var.source_archive, "${path.module}/../build/source.zip")
+  source_hash    = fileexists(local.source_archive) ? filesha256(local.source_archive) : "not-packed"
+  base_image     = "go126"
+
+  # What both functions read. Nothing here is secret.
+  common_environment = {
+    ENVIRONMENT               = var.environment
+    GOOGLE_CLOUD_PROJECT      = var.project_id
+    GOOGLE_GENAI_USE_VERTEXAI = tostring(var.model_backend == "vertex")
+    GOOGLE_CLOUD_LOCATION     = var.vertex_location
+    GEMINI_API_KEY_SECRET     = var.model_backend == "gemini" ? local.secret_versions["gemini-api-key"] : null
+    MODEL                     = var.model
+    MODEL_FALLBACKS           = join(",", var.model_fallbacks)
+    OPERATORS                 = join(",", var.operators)
+    SESSION_STORE             = "firestore"
+    FIRESTORE_DATABASE        = google_firestore_database.this.name
+    SESSION_TTL               = "${var.session_ttl_hours}h"
+    AUDIT_LOG                 = local.audit_log
+    AUDIT_NAMES               = tostring(var.audit_log.names)
+    LOG_LEVEL                 = var.log_level
+    OTEL_TRACES_SAMPLER       = "parentbased_traceidratio"
+    OTEL_TRACES_SAMPLER_ARG   = tostring(var.trace_sample_ratio)
+  }
+
+  function_environment = {
+    invoke = {
+      ALLOWED_ORIGINS              = join(",", var.allowed_origins)
+      ALLOWED_ORIGINS_SECRET       = var.allowed_origins_from_secret ? local.secret_versions["allowed-origins"] : null
+      API_KEYS_SECRET              = contains(local.auth.invoke, "api_key") ? local.secret_versions["api-keys"] : null
+      REQUEST_TIMEOUT              = "${var.request_timeout_seconds}s"
+      MAX_BODY_BYTES               = tostring(var.limits.body_bytes)
+      MAX_OUTPUT_TOKENS            = tostring(var.limits.output_tokens)
+      HISTORY_TOKENS               = tostring(var.limits.history_tokens)
+      MAX_TOOL_ROUNDS              = tostring(var.limits.tool_rounds)
+      RATE_LIMIT_PER_MINUTE        = tostring(var.limits.calls_per_minute)
+      CALLER_RATE_LIMIT_PER_MINUTE = tostring(var.limits.caller_calls_per_minute)
+      DAILY_TOKEN_LIMIT            = tostring(var.limits.daily_tokens)
+      CALLER_DAILY_TOKEN_LIMIT     = tostring(var.limits.caller_daily_tokens)
+      SERVICE_DAILY_TOKEN_LIMIT    = tostring(var.limits.service_daily_tokens)
+      BREAKER_FAILURES             = tostring(var.breaker.failures)
+      BREAKER_COOLDOWN             = "${var.breaker.cooldown_seconds}s"
+      PLAYGROUND                   = tostring(var.playground)
+      LOG_CONTENT                  = tostring(var.log_content)
+    }
+    health = {}
+  }
+
+  # What a service's own place decides.
+  environment = {
+    for key, f in local.functions : key => {
+      for name, value in merge(local.common_environment, local.function_environment[f.function], {
+        FUNCTION_TARGET = f.function # which of the image's functions is served
+        AUTH            = join(",", local.auth[f.function])
+        # The code believes iam only when told that the check in front is on.
+        IAM_ENFORCED   = contains(local.auth[f.function], "iam") && f.invoker_check && !f.iap ? "true" : null
+        OIDC_ISSUERS   = f.function == "invoke" ? join(",", f.iap ? ["https://cloud.google.com/iap|${local.iap_audiences[key]}"] : local.oidc_issuers) : null
+        MAX_CONCURRENT = tostring(f.concurrency)
+        MAX_INSTANCES  = tostring(sum([for other in local.functions : other.max_instances if other.function == f.function]))
+      }) : name => value if value != null && value != ""
+    }
+  }
+
+  oidc_issuers = [
+    for i in var.oidc_issuers : join("|", concat([i.issuer, i.audience], [for name, value in i.claims : "${name}=${value}"]))
+  ]
+  iap_audiences = {
+    for key, f in local.functions : key => "/projects/${coalesce(local.project_number, "unknown")}/locations/${f.region}/services/${f.function}" if f.iap
+  }
+}
+
+resource "google_cloud_run_v2_service" "function" {
+  for_each = local.functions
+
+  name                 = each.value.function
+  location             = each.value.region
+  ingress              = each.value.balanced ? "INGRESS_TRAFFIC_INTERNAL_LOAD_BALANCER" : "INGRESS_TRAFFIC_ALL"
+  invoker_iam_disabled = !each.value.invoker_check
+  iap_enabled          = each.value.iap
+  custom_audiences     = each.value.balanced ? ["https://${var.load_balancer.domain}"] : []
+  deletion_protection  = var.deletion_protection
+
+  # Of the service and not of a revision, so that a revision without traffic
+  # keeps no instance.
+  scaling {
+    min_instance_count = each.value.min_instances
+  }
+
+  template {
+    service_account                  = google_service_account.function[each.value.function].email
+    timeout                          = "${each.value.timeout}s"
+    max_instance_request_concurrency = each.value.concurrency
+    execution_environment            = "EXECUTION_ENVIRONMENT_GEN2"
+    encryption_key                   = var.kms_key
+
+    scaling {
+      max_instance_count = each.value.max_instances
+    }
+
+    containers {
+      image          = local.from_source ? "${local.registry}/${each.value.function}" : var.image
+      base_image_uri = local.from_source ? local.base_image : null
+
+      resources {
+        limits = {
+          cpu    = tostring(each.value.cpu)
+          memory = "${each.value.memory_mib}Mi"
+        }
+        cpu_idle          = !(each.value.function == "invoke" && var.capacity.cpu_always_on)
+        startup_cpu_boost = true
+      }
+
+      dynamic "env" {
+        for_each = local.environment[each.key]
+        content {
+          name  = env.key
+          value = env.value
+        }
+      }
+
+      # A revision that is set up wrongly never becomes ready, and so never takes
+      # the traffic of the one before it.
+      startup_probe {
+        http_get {
+          path = "/health/ready"
+        }
+        period_seconds    = 2
+        timeout_seconds   = 2
+        failure_threshold = 30
+      }
+      liveness_probe {
+        http_get {
+          path = "/health/live"
+        }
+        period_seconds    = 30
+        timeout_seconds   = 5
+        failure_threshold = 3
+      }
+
+      # Files in /tmp take the instance's memory: not more than this.
+      volume_mounts {
+        name       = "tmp"
+        mount_path = "/tmp"
+      }
+    }
+
+    volumes {
+      name = "tmp"
+      empty_dir {
+        medium     = "MEMORY"
+        size_limit = "64Mi"
+      }
+    }
+
+    dynamic "vpc_access" {
+      for_each = var.vpc[*]
+      content {
+        egress = vpc_access.value.all_traffic ? "ALL_TRAFFIC" : "PRIVATE_RANGES_ONLY"
+        network_interfaces {
+          network    = vpc_access.value.network
+          subnetwork = vpc_access.value.subnetwork
+          tags       = vpc_access.value.tags
+        }
+      }
+    }
+  }
+
+  dynamic "build_config" {
+    for_each = local.from_source ? [1] : []
+    content {
+      source_location          = "gs://${google_storage_bucket.source[0].name}/${google_storage_bucket_object.source[0].name}"
+      function_target          = each.value.function
+      image_uri                = "${local.registry}/${each.value.function}"
+      base_image               = local.base_image
+      enable_automatic_updates = true
+      service_account          = google_service_account.build.id
+    }
+  }
+
+  lifecycle {
+    # The delivery owns which image serves and to whom; what gcloud leaves on a
+    # revision is no difference either.
+    ignore_changes = [
+      client, client_version, traffic,
+      template[0].annotations, template[0].labels, template[0].containers[0].image,
+    ]
+
+    # The code believes a token that Cloud Run has verified. Where the check is
+    # off, or IAP stands in its place, anybody could write one.
+    precondition {
+      condition     = !contains(local.auth[each.value.function], "iam") || each.value.invoker_check && !each.value.iap
+      error_message = "The mode iam is among those of ${each.value.function}, so the invoker check must stay on and IAP off: set web_access to private, or take iam out of auth."
+    }
+    precondition {
+      condition     = each.value.invoker_check || length(setintersection(local.auth[each.value.function], ["oidc", "api_key"])) > 0
+      error_message = "With web_access application Cloud Run checks nobody, so auth must hold oidc or api_key."
+    }
+  }
+
+  depends_on = [
+    google_project_service.this,
+    google_project_iam_member.function,
+    google_project_iam_member.database,
+    google_project_iam_member.build,
+    google_artifact_registry_repository_iam_member.build,
+    google_storage_bucket_iam_member.build,
+    google_secret_manager_secret_iam_member.function,
+    google_kms_crypto_key_iam_member.agent,
+    google_firestore_index.this,
+  ]
+}

@@ -1,0 +1,136 @@
+# Who is who, and who may do what. Every account has its own roles on its own
+# resources; a role on the project is only one that Google gives no smaller
+# place, and the one on Firestore is bound to the database.
+
+locals {
+  # What a function writes of itself.
+  telemetry_roles = ["roles/cloudtrace.agent", "roles/logging.logWriter", "roles/monitoring.metricWriter"]
+  model_roles     = var.model_backend == "vertex" ? ["roles/aiplatform.user"] : []
+
+  function_roles = {
+    for pair in setproduct(["invoke", "health"], concat(local.telemetry_roles, local.model_roles)) :
+    "${pair[0]}:${trimprefix(pair[1], "roles/")}" => { function = pair[0], role = pair[1] }
+  }
+
+  # health only reads.
+  database_roles = { invoke = "roles/datastore.user", health = "roles/datastore.viewer" }
+}
+
+resource "google_service_account" "function" {
+  for_each = toset(["invoke", "health"])
+
+  account_id   = "gatehouse-${each.value}"
+  display_name = "Gatehouse: the function ${each.value}"
+
+  depends_on = [google_project_service.this]
+}
+
+resource "google_service_account" "scheduler" {
+  account_id   = "gatehouse-scheduler"
+  display_name = "Gatehouse: the health ping"
+
+  depends_on = [google_project_service.this]
+}
+
+resource "google_project_iam_member" "function" {
+  for_each = local.function_roles
+
+  project = var.project_id
+  role    = each.value.role
+  member  = google_service_account.function[each.value.function].member
+}
+
+resource "google_project_iam_member" "database" {
+  for_each = local.database_roles
+
+  project = var.project_id
+  role    = each.value
+  member  = google_service_account.function[each.key].member
+
+  # Firestore has no policies of its own on a database.
+  condition {
+    title      = "Only Gatehouse's database"
+    expression = "resource.name == \"projects/${var.project_id}/databases/${google_firestore_database.this.name}\""
+  }
+}
+
+resource "google_secret_manager_secret_iam_member" "function" {
+  for_each = local.secret_readers
+
+  project   = var.project_id
+  secret_id = google_secret_manager_secret.this[each.value.secret].secret_id
+  role      = "roles/secretmanager.secretAccessor"
+  member    = google_service_account.function[each.value.function].member
+}
+
+resource "google_cloud_run_v2_service_iam_member" "scheduler" {
+  name     = google_cloud_run_v2_service.function["health"].name
+  location = google_cloud_run_v2_service.function["health"].location
+  role     = "roles/run.invoker"
+  member   = google_service_account.scheduler.member
+}
+
+resource "google_cloud_run_v2_service_iam_member" "invoker" {
+  for_each = {
+    for pair in setproduct(local.function_keys.invoke, toset(var.invokers)) : "${pair[0]} ${pair[1]}" => { key = pair[0], member = pair[1] }
+  }
+
+  name     = google_cloud_run_v2_service.function[each.value.key].name
+  location = google_cloud_run_v2_service.function[each.value.key].location
+  role     = "roles/run.invoker"
+  member   = each.value.member
+
+  lifecycle {
+    precondition {
+      condition     = !contains(["allUsers", "allAuthenticatedUsers"], each.value.member)
+      error_message = "${each.value.member} would let anybody past Cloud Run's check, which the mode iam relies on."
+    }
+  }
+}
+
+resource "google_cloud_run_v2_service_iam_member" "operator" {
+  for_each = toset(var.health_invokers)
+
+  name     = google_cloud_run_v2_service.function["health"].name
+  location = google_cloud_run_v2_service.function["health"].location
+  role     = "roles/run.invoker"
+  member   = each.value
+}
+
+# IAP calls the service in the visitor's place.
+resource "google_cloud_run_v2_service_iam_member" "iap" {
+  for_each = var.web_access == "iap" ? toset(local.function_keys.invoke) : []
+
+  name     = google_cloud_run_v2_service.function[each.value].name
+  location = google_cloud_run_v2_service.function[each.value].location
+  role     = "roles/run.invoker"
+  member   = "serviceAccount:service-${local.project_number}@gcp-sa-iap.iam.gserviceaccount.com"
+}
+
+resource "google_iap_web_cloud_run_service_iam_member" "visitor" {
+  for_each = var.web_access != "iap" ? {} : {
+    for pair in setproduct(local.function_keys.invoke, toset(var.iap_members)) : "${pair[0]} ${pair[1]}" => { key = pair[0], member = pair[1] }
+  }
+
+  cloud_run_service_name = google_cloud_run_v2_service.function[each.value.key].name
+  location               = google_cloud_run_v2_service.function[each.value.key].location
+  role                   = "roles/iap.httpsResourceAccessor"
+  member                 = each.value.member
+}
+
+# With a key of one's own, each service that encrypts by it needs it.
+# scripts/bootstrap makes these accounts, which a new project has not.
+resource "google_kms_crypto_key_iam_member" "agent" {
+  for_each = var.kms_key == null ? {} : {
+    artifactregistry = "gcp-sa-artifactregistry"
+    firestore        = "gcp-sa-firestore"
+    pubsub           = "gcp-sa-pubsub"
+    run              = "serverless-robot-prod"
+    secretmanager    = "gcp-sa-secretmanager"
+    storage          = "gs-project-accounts"
+  }
+
+  crypto_key_id = var.kms_key
+  role          = "roles/cloudkms.cryptoKeyEncrypterDecrypter"
+  member        = "serviceAccount:service-${local.project_number}@${each.value}.iam.gserviceaccount.com"
+}

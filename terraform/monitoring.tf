@@ -1,0 +1,350 @@
+# What is promised, what wakes somebody, and what they look at then. Every alert
+# is a page of docs/run-book.md, whose text it carries.
+
+locals {
+  notification_channels = concat(var.notification_channels, [for c in google_monitoring_notification_channel.email : c.id])
+
+  # The run-book's pages, by the names in their headings: "## name: what is wrong".
+  run_book_parts = split("\n## ", file("${path.module}/../docs/run-book.md"))
+  run_book       = { for page in slice(local.run_book_parts, 1, length(local.run_book_parts)) : split(":", page)[0] => page }
+
+  requests  = "metric.type=\"run.googleapis.com/request_count\" AND ${local.of_invoke}"
+  latencies = "metric.type=\"run.googleapis.com/request_latencies\" AND ${local.of_invoke}"
+
+  slos = {
+    availability = var.slo.availability
+    latency      = var.slo.latency
+  }
+
+  # A burn rate of 1 spends the whole budget of errors in the 28 days. Fast: a
+  # fiftieth of it in an hour; slow: a twentieth in six. The short window ends the
+  # alert soon after the trouble.
+  burns = {
+    fast = { rate = 13.44, long = "3600s", short = "300s", severity = "CRITICAL" }
+    slow = { rate = 5.6, long = "21600s", short = "1800s", severity = "ERROR" }
+  }
+
+  burn_alerts = merge([
+    for slo in keys(local.slos) : {
+      for speed, b in local.burns : "${slo}-${speed}-burn" => {
+        severity = b.severity
+        burn     = { slo = slo, rate = b.rate, windows = [b.long, b.short] }
+        query    = null
+        duration = "0s"
+      }
+    }
+  ]...)
+
+  # PromQL, because it is taken before the first value is there: the first apply
+  # makes the metrics of logs and the alerts on them at once.
+  of_invoke_prom = "monitored_resource=\"cloud_run_revision\",service_name=\"invoke\""
+  log_metric     = { for name in keys(local.log_counts) : name => "logging_googleapis_com:user_gatehouse_${name}" }
+  query_alerts = {
+    health-ping-missing = {
+      severity = "CRITICAL"
+      duration = "300s"
+      query    = "absent_over_time(run_googleapis_com:request_count{monitored_resource=\"cloud_run_revision\",service_name=\"health\"}[5m])"
+    }
+    health-ping-failing = {
+      severity = "CRITICAL"
+      duration = "120s"
+      query    = "sum(increase(${local.log_metric.health_ping_failures}{monitored_resource=\"cloud_scheduler_job\"}[5m])) >= 3"
+    }
+    misconfigured = {
+      severity = "ERROR"
+      duration = "0s"
+      query    = "sum(increase(${local.log_metric.misconfigured}{monitored_resource=\"cloud_run_revision\"}[5m])) > 0"
+    }
+    bugs = {
+      severity = "ERROR"
+      duration = "0s"
+      query    = "sum(increase(${local.log_metric.bugs}{monitored_resource=\"cloud_run_revision\"}[5m])) > 0"
+    }
+    model-unavailable = {
+      severity = "ERROR"
+      duration = "120s"
+      query    = "sum(increase(${local.log_metric.errors_by_code}{monitored_resource=\"cloud_run_revision\",code=~\"model_unavailable|model_failed\"}[5m])) >= 5"
+    }
+    session-store-unavailable = {
+      severity = "CRITICAL"
+      duration = "60s"
+      query    = "sum(increase(${local.log_metric.errors_by_code}{monitored_resource=\"cloud_run_revision\",code=\"session_store_unavailable\"}[5m])) >= 5"
+    }
+    token-budget-spent = {
+      severity = "WARNING"
+      duration = "0s"
+      query    = "sum(increase(${local.log_metric.errors_by_code}{monitored_resource=\"cloud_run_revision\",code=\"quota_exceeded\"}[10m])) >= 10"
+    }
+    overloaded = {
+      severity = "WARNING"
+      duration = "300s"
+      query    = "max(max_over_time(run_googleapis_com:container_instance_count{${local.of_invoke_prom},state=\"active\"}[5m])) >= ${0.9 * var.capacity.max_instances} or sum(increase(${local.log_metric.errors_by_code}{monitored_resource=\"cloud_run_revision\",code=\"overloaded\"}[5m])) >= 10"
+    }
+    memory-nearly-full = {
+      severity = "WARNING"
+      duration = "300s"
+      query    = "histogram_quantile(0.99, sum by (le) (rate(run_googleapis_com:container_memory_utilizations_bucket{${local.of_invoke_prom}}[5m]))) > 0.9"
+    }
+    audit-not-delivered = {
+      severity = "ERROR"
+      duration = "300s"
+      query    = "sum(increase(${local.log_metric.audit_fallback}{monitored_resource=\"cloud_run_revision\"}[10m])) > 0"
+    }
+    secret-due = {
+      severity = "WARNING"
+      duration = "0s"
+      query    = "sum(increase(pubsub_googleapis_com:topic_send_message_operation_count{monitored_resource=\"pubsub_topic\",topic_id=\"gatehouse-secret-rotation\"}[1h])) > 0"
+    }
+  }
+  uptime_checks = "monitoring_googleapis_com:uptime_check_check_passed{check_id=\"${try(google_monitoring_uptime_check_config.invoke[0].uptime_check_id, "")}\"}[5m]"
+  uptime_alerts = {
+    not-reachable = {
+      severity = "CRITICAL"
+      duration = "120s"
+      query    = "sum(count_over_time(${local.uptime_checks})) - sum(sum_over_time(${local.uptime_checks})) >= 3"
+    }
+  }
+
+  alerts = merge(
+    local.burn_alerts,
+    { for name, a in merge(local.query_alerts, var.web_access == "application" ? local.uptime_alerts : {}) : name => merge(a, { burn = null }) },
+  )
+}
+
+resource "google_monitoring_notification_channel" "email" {
+  for_each = toset(var.alert_emails)
+
+  display_name = "Gatehouse: ${each.value}"
+  type         = "email"
+  labels       = { email_address = each.value }
+
+  depends_on = [google_project_service.this]
+}
+
+resource "google_monitoring_custom_service" "this" {
+  service_id   = "gatehouse"
+  display_name = "Gatehouse"
+
+  depends_on = [google_project_service.this]
+}
+
+resource "google_monitoring_slo" "this" {
+  for_each = local.slos
+
+  service             = google_monitoring_custom_service.this.service_id
+  slo_id              = each.key
+  display_name        = each.key == "availability" ? "Requests that do not fail by our fault" : "Requests answered within ${var.slo.latency_seconds} s"
+  goal                = each.value
+  rolling_period_days = 28
+
+  request_based_sli {
+    dynamic "good_total_ratio" {
+      for_each = each.key == "availability" ? [1] : []
+      content {
+        total_service_filter = local.requests
+        bad_service_filter   = "${local.requests} AND metric.labels.response_code_class=\"5xx\""
+      }
+    }
+    dynamic "distribution_cut" {
+      for_each = each.key == "latency" ? [1] : []
+      content {
+        distribution_filter = "${local.latencies} AND metric.labels.response_code_class=\"2xx\""
+        range {
+          max = 1000 * var.slo.latency_seconds
+        }
+      }
+    }
+  }
+}
+
+resource "google_monitoring_alert_policy" "this" {
+  for_each = local.alerts
+
+  display_name          = "Gatehouse: ${each.key}"
+  severity              = each.value.severity
+  combiner              = "AND"
+  notification_channels = local.notification_channels
+
+  dynamic "conditions" {
+    for_each = each.value.burn != null ? each.value.burn.windows : []
+    content {
+      display_name = "${each.value.burn.slo} budget burns ${each.value.burn.rate} times too fast over ${conditions.value}"
+      condition_threshold {
+        filter          = "select_slo_burn_rate(\"${google_monitoring_slo.this[each.value.burn.slo].id}\", \"${conditions.value}\")"
+        comparison      = "COMPARISON_GT"
+        threshold_value = each.value.burn.rate
+        duration        = "0s"
+      }
+    }
+  }
+
+  dynamic "conditions" {
+    for_each = each.value.query[*]
+    content {
+      display_name = each.key
+      condition_prometheus_query_language {
+        query                     = conditions.value
+        duration                  = each.value.duration
+        evaluation_interval       = "60s"
+        disable_metric_validation = true
+      }
+    }
+  }
+
+  documentation {
+    mime_type = "text/markdown"
+    subject   = "Gatehouse: ${each.key} (${var.environment})"
+    content   = "Run-book: docs/run-book.md#${each.key}\n\n## ${local.run_book[each.key]}"
+
+    dynamic "links" {
+      for_each = var.run_book_url[*]
+      content {
+        display_name = "Run-book: ${each.key}"
+        url          = "${links.value}#${each.key}"
+      }
+    }
+  }
+
+  alert_strategy {
+    auto_close = "86400s"
+  }
+
+  depends_on = [google_project_service.this, google_logging_metric.count]
+}
+
+# From outside, where invoke is open to it. It sees the public probe alone.
+resource "google_monitoring_uptime_check_config" "invoke" {
+  count = var.web_access == "application" ? 1 : 0
+
+  display_name = "Gatehouse: invoke"
+  period       = "60s"
+  timeout      = "10s"
+
+  http_check {
+    path         = "/health/ready"
+    port         = 443
+    use_ssl      = true
+    validate_ssl = true
+  }
+
+  monitored_resource {
+    type = "uptime_url"
+    labels = {
+      project_id = var.project_id
+      host       = var.load_balancer != null ? var.load_balancer.domain : trimprefix(google_cloud_run_v2_service.function["invoke"].uri, "https://")
+    }
+  }
+
+  depends_on = [google_project_service.this]
+}
+
+resource "google_monitoring_dashboard" "this" {
+  dashboard_json = jsonencode({
+    displayName = "Gatehouse"
+    mosaicLayout = {
+      columns = 48
+      tiles = [
+        for i, chart in local.charts : {
+          xPos   = 16 * (i % 3)
+          yPos   = 16 * floor(i / 3)
+          width  = 16
+          height = 16
+          widget = {
+            title = chart.title
+            xyChart = {
+              dataSets = [
+                for name, query in chart.queries : {
+                  plotType       = "LINE"
+                  legendTemplate = name
+                  timeSeriesQuery = {
+                    prometheusQuery = query
+                    unitOverride    = chart.unit
+                  }
+                }
+              ]
+            }
+          }
+        }
+      ]
+    }
+  })
+
+  depends_on = [google_project_service.this]
+}
+
+locals {
+  charts = [
+    {
+      title   = "Traffic"
+      unit    = "1/s"
+      queries = { "{{response_code_class}}" = "sum by (response_code_class) (rate(run_googleapis_com:request_count{${local.of_invoke_prom}}[$${__interval}]))" }
+    },
+    {
+      title   = "Errors by code"
+      unit    = "1/s"
+      queries = { "{{code}}" = "sum by (code) (rate(${local.log_metric.errors_by_code}{monitored_resource=\"cloud_run_revision\"}[$${__interval}]))" }
+    },
+    {
+      title = "Latency"
+      unit  = "ms"
+      queries = {
+        for q in ["0.5", "0.95", "0.99"] : "p${q}" => "histogram_quantile(${q}, sum by (le) (rate(run_googleapis_com:request_latencies_bucket{${local.of_invoke_prom}}[$${__interval}])))"
+      }
+    },
+    {
+      title = "Where the time goes, p95"
+      unit  = "ms"
+      queries = {
+        model = "histogram_quantile(0.95, sum by (le) (rate(logging_googleapis_com:user_gatehouse_model_ms_bucket{monitored_resource=\"cloud_run_revision\"}[$${__interval}])))"
+        store = "histogram_quantile(0.95, sum by (le) (rate(logging_googleapis_com:user_gatehouse_store_ms_bucket{monitored_resource=\"cloud_run_revision\"}[$${__interval}])))"
+      }
+    },
+    {
+      title   = "Model tokens"
+      unit    = "1"
+      queries = { tokens = "sum(increase(logging_googleapis_com:user_gatehouse_tokens_sum{monitored_resource=\"cloud_run_revision\"}[$${__interval}]))" }
+    },
+    {
+      title   = "Tokens by kind and model, which are what a turn costs"
+      unit    = "1"
+      queries = { "{{gen_ai_request_model}} {{gen_ai_token_type}}" = "sum by (gen_ai_request_model, gen_ai_token_type) (increase(workload_googleapis_com:gen_ai_client_token_usage_sum[$${__interval}]))" }
+    },
+    {
+      title   = "Instances"
+      unit    = "1"
+      queries = { "{{service_name}} {{state}}" = "sum by (service_name, state) (max_over_time(run_googleapis_com:container_instance_count{monitored_resource=\"cloud_run_revision\"}[$${__interval}]))" }
+    },
+    {
+      title   = "Cold starts, p95"
+      unit    = "ms"
+      queries = { "{{service_name}}" = "histogram_quantile(0.95, sum by (service_name, le) (rate(run_googleapis_com:container_startup_latencies_bucket{monitored_resource=\"cloud_run_revision\"}[$${__interval}])))" }
+    },
+    {
+      title   = "Breaker: 0 closed, 1 half open, 2 open"
+      unit    = "1"
+      queries = { "{{gen_ai_request_model}}" = "max by (gen_ai_request_model) (workload_googleapis_com:agent_breaker_state)" }
+    },
+    {
+      title = "Firestore documents"
+      unit  = "1/s"
+      queries = {
+        read    = "sum(rate(firestore_googleapis_com:document_read_count[$${__interval}]))"
+        written = "sum(rate(firestore_googleapis_com:document_write_count[$${__interval}]))"
+        expired = "sum(rate(firestore_googleapis_com:document_ttl_deletion_count[$${__interval}]))"
+      }
+    },
+    {
+      title   = "Refused by limits"
+      unit    = "1/s"
+      queries = { "{{code}}" = "sum by (code) (rate(${local.log_metric.errors_by_code}{monitored_resource=\"cloud_run_revision\",code=~\"rate_limited|quota_exceeded|overloaded\"}[$${__interval}]))" }
+    },
+    {
+      title = "CPU and memory, p99"
+      unit  = "1"
+      queries = {
+        cpu    = "histogram_quantile(0.99, sum by (le) (rate(run_googleapis_com:container_cpu_utilizations_bucket{${local.of_invoke_prom}}[$${__interval}])))"
+        memory = "histogram_quantile(0.99, sum by (le) (rate(run_googleapis_com:container_memory_utilizations_bucket{${local.of_invoke_prom}}[$${__interval}])))"
+      }
+    },
+  ]
+}

@@ -1,0 +1,64 @@
+output "invoke_url" {
+  description = "Where a frontend or a backend calls."
+  value       = var.load_balancer != null ? "https://${var.load_balancer.domain}" : google_cloud_run_v2_service.function["invoke"].uri
+}
+
+output "health_url" {
+  description = "Where an operator asks how the service is, with an identity token: GET /health."
+  value       = google_cloud_run_v2_service.function["health"].uri
+}
+
+output "frontend" {
+  description = "What a caller needs to know: the address, the audience of an identity token for it, which credentials are taken and from which pages."
+  value = {
+    url      = var.load_balancer != null ? "https://${var.load_balancer.domain}" : google_cloud_run_v2_service.function["invoke"].uri
+    audience = var.web_access == "private" ? (var.load_balancer != null ? "https://${var.load_balancer.domain}" : google_cloud_run_v2_service.function["invoke"].uri) : null
+    auth     = local.auth.invoke
+    issuers  = [for i in var.oidc_issuers : i.issuer]
+    origins  = var.allowed_origins
+  }
+}
+
+output "service_accounts" {
+  description = "The accounts, by role: an agent's tools reach other services as invoke."
+  value = merge(
+    { for name, account in google_service_account.function : name => account.email },
+    { for name, account in google_service_account.delivery : name => account.email },
+    { build = google_service_account.build.email, scheduler = google_service_account.scheduler.email },
+  )
+}
+
+output "secrets" {
+  description = "The secrets, and whether a function reads each. A version is added by: gcloud secrets versions add NAME --data-file=-"
+  value       = { for name, s in local.secrets : google_secret_manager_secret.this[name].secret_id => s.wired }
+}
+
+output "registry" {
+  description = "Where images are pushed."
+  value       = local.registry
+}
+
+output "database" {
+  description = "The Firestore database."
+  value       = google_firestore_database.this.name
+}
+
+output "audit_bucket" {
+  description = "The log bucket of the audit trail."
+  value       = google_logging_project_bucket_config.audit.id
+}
+
+output "dashboard" {
+  description = "The dashboard's page in the console."
+  value       = "https://console.cloud.google.com/monitoring/dashboards/builder/${basename(google_monitoring_dashboard.this.id)}?project=${var.project_id}"
+}
+
+output "alerts" {
+  description = "The alert policies, by the names of their pages in docs/run-book.md."
+  value       = { for name, policy in google_monitoring_alert_policy.this : name => policy.name }
+}
+
+output "load_balancer_ip" {
+  description = "What the domain's A record must be; null without load_balancer."
+  value       = one(google_compute_global_address.this[*].address)
+}

@@ -1,0 +1,104 @@
+# The secrets, without their values: versions are added outside, so that none is
+# ever in the state. They are there from the first apply, so that a version can
+# be added before a function is told to read it.
+
+locals {
+  secrets = {
+    gemini-api-key = {
+      wired   = var.model_backend == "gemini"
+      readers = ["invoke", "health"] # health probes the model
+    }
+    allowed-origins = {
+      wired   = var.allowed_origins_from_secret
+      readers = ["invoke"]
+    }
+    api-keys = {
+      wired   = contains(local.auth.invoke, "api_key")
+      readers = ["invoke"]
+    }
+  }
+  wired_secrets   = toset([for name, s in local.secrets : name if s.wired])
+  secret_versions = { for name in keys(local.secrets) : name => "projects/${var.project_id}/secrets/${google_secret_manager_secret.this[name].secret_id}/versions/latest" }
+
+  secret_readers = merge([
+    for name, s in local.secrets : { for function in s.readers : "${function}:${name}" => { function = function, secret = name } } if s.wired
+  ]...)
+}
+
+resource "google_secret_manager_secret" "this" {
+  for_each = local.secrets
+
+  secret_id           = "gatehouse-${each.key}"
+  deletion_protection = var.deletion_protection
+  # A version destroyed by mistake can be had back for a day.
+  version_destroy_ttl = "86400s"
+
+  replication {
+    # In the region of the deployment: what is there when the region is.
+    user_managed {
+      replicas {
+        location = var.region
+        dynamic "customer_managed_encryption" {
+          for_each = var.kms_key[*]
+          content {
+            kms_key_name = customer_managed_encryption.value
+          }
+        }
+      }
+      dynamic "replicas" {
+        for_each = var.second_region[*]
+        content {
+          location = replicas.value
+        }
+      }
+    }
+  }
+
+  # Reminders go to the topic, and from there to the alert.
+  dynamic "topics" {
+    for_each = each.value.wired ? [1] : []
+    content {
+      name = google_pubsub_topic.rotation[0].id
+    }
+  }
+  dynamic "rotation" {
+    for_each = each.value.wired ? [1] : []
+    content {
+      rotation_period    = "${var.secret_rotation_days * 86400}s"
+      next_rotation_time = timeadd(plantimestamp(), "${var.secret_rotation_days * 24}h")
+    }
+  }
+
+  lifecycle {
+    ignore_changes = [rotation[0].next_rotation_time] # it moves on by itself
+  }
+
+  depends_on = [
+    google_project_service.this,
+    google_pubsub_topic_iam_member.rotation,
+    google_kms_crypto_key_iam_member.agent,
+  ]
+}
+
+resource "google_pubsub_topic" "rotation" {
+  count = length(local.wired_secrets) > 0 ? 1 : 0
+
+  name         = "gatehouse-secret-rotation"
+  kms_key_name = var.kms_key
+
+  message_storage_policy {
+    allowed_persistence_regions = local.regions
+  }
+
+  depends_on = [google_project_service.this, google_kms_crypto_key_iam_member.agent]
+}
+
+# scripts/bootstrap makes Secret Manager's own account, which a new project has
+# not.
+resource "google_pubsub_topic_iam_member" "rotation" {
+  count = length(local.wired_secrets) > 0 ? 1 : 0
+
+  topic  = google_pubsub_topic.rotation[0].id
+  role   = "roles/pubsub.publisher"
+  member = "serviceAccount:service-${local.project_number}@gcp-sa-secretmanager.iam.gserviceaccount.com"
+}

@@ -1,0 +1,47 @@
+# The APIs that the deployment uses. None is ever switched off: others in the
+# project may use it too.
+
+locals {
+  services = toset(concat(
+    [
+      "artifactregistry.googleapis.com",
+      "cloudbuild.googleapis.com",
+      "cloudresourcemanager.googleapis.com",
+      "cloudscheduler.googleapis.com",
+      "cloudtrace.googleapis.com",
+      "firebaserules.googleapis.com",
+      "firestore.googleapis.com",
+      "iam.googleapis.com",
+      "logging.googleapis.com",
+      "monitoring.googleapis.com",
+      "run.googleapis.com",
+      "secretmanager.googleapis.com",
+      "storage.googleapis.com",
+    ],
+    var.model_backend == "vertex" ? ["aiplatform.googleapis.com"] : ["generativelanguage.googleapis.com"],
+    var.web_access == "iap" ? ["iap.googleapis.com"] : [],
+    var.load_balancer != null || var.vpc != null ? ["compute.googleapis.com"] : [],
+    var.billing_account != null ? ["billingbudgets.googleapis.com"] : [],
+    var.kms_key != null ? ["cloudkms.googleapis.com"] : [],
+    length(local.wired_secrets) > 0 ? ["pubsub.googleapis.com"] : [],
+  ))
+
+  # The project's number is asked for only where something names it: the call
+  # needs an API that an empty project has off until scripts/bootstrap has run.
+  needs_project_number = (var.web_access == "iap" || var.billing_account != null || var.kms_key != null ||
+  length(local.wired_secrets) > 0)
+  project_number = one(data.google_project.this[*].number)
+}
+
+resource "google_project_service" "this" {
+  for_each = local.services
+
+  service            = each.value
+  disable_on_destroy = false
+}
+
+data "google_project" "this" {
+  count = local.needs_project_number ? 1 : 0
+
+  project_id = var.project_id
+}

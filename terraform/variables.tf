@@ -1,0 +1,705 @@
+# What a deployment may choose. Everything but the project has a default that is
+# meant for production.
+
+# Where
+
+variable "project_id" {
+  description = "The Google Cloud project to deploy into. It may be empty; billing must be on."
+  type        = string
+
+  validation {
+    condition     = can(regex("^[a-z][a-z0-9-]{4,28}[a-z0-9]$", var.project_id))
+    error_message = "project_id is not a project's ID: 6 to 30 lower-case letters, digits and hyphens, beginning with a letter. It is neither the project's name nor its number."
+  }
+}
+
+variable "region" {
+  description = "The region of everything that has one."
+  type        = string
+  default     = "us-central1"
+
+  validation {
+    condition     = contains(local.known_regions, var.region)
+    error_message = "region is not one that has Cloud Run, Firestore and Cloud Scheduler: set one such as us-central1, europe-west1 or asia-northeast1."
+  }
+}
+
+variable "firestore_location" {
+  description = "Where sessions are stored: a region, or the multi-region of its continent (nam5, nam7, eur3). It cannot be changed later. Null: the region."
+  type        = string
+  default     = null
+
+  validation {
+    condition = (var.firestore_location == null || var.firestore_location == var.region ||
+    contains(lookup(local.multi_regions, split("-", var.region)[0], []), coalesce(var.firestore_location, var.region)))
+    error_message = "firestore_location is neither the region itself nor the multi-region of its continent (nam5 or nam7 for us-…, eur3 for europe-…): each turn would cross an ocean twice. Leave it out, or set it to match the region."
+  }
+}
+
+variable "firestore_database" {
+  description = "The name of the Firestore database."
+  type        = string
+  default     = "(default)"
+
+  validation {
+    condition     = var.firestore_database == "(default)" || can(regex("^[a-z][a-z0-9-]{2,61}[a-z0-9]$", var.firestore_database))
+    error_message = "firestore_database is neither (default) nor 4 to 63 lower-case letters, digits and hyphens, beginning with a letter."
+  }
+}
+
+variable "second_region" {
+  description = "A region where invoke is served too, behind the load balancer. Null: none."
+  type        = string
+  default     = null
+
+  validation {
+    condition     = var.second_region == null || contains(local.known_regions, coalesce(var.second_region, "-"))
+    error_message = "second_region is not one that has Cloud Run: set one such as us-east1 or europe-west4, or leave it out."
+  }
+  validation {
+    condition     = var.second_region == null || var.second_region != var.region
+    error_message = "second_region is the region itself: set another, or leave it out."
+  }
+  validation {
+    condition     = var.second_region == null || var.load_balancer != null
+    error_message = "second_region is reached by the load balancer alone: set load_balancer too, or leave second_region out."
+  }
+}
+
+variable "labels" {
+  description = "Labels of every resource that takes them, beside app=gatehouse."
+  type        = map(string)
+  default     = {}
+  nullable    = false
+
+  validation {
+    condition     = alltrue([for key, value in var.labels : can(regex("^[a-z][a-z0-9_-]{0,62}$", key)) && can(regex("^[a-z0-9_-]{0,63}$", value))])
+    error_message = "labels hold one that Google Cloud refuses: keys and values are at most 63 lower-case letters, digits, _ and -, and a key begins with a letter."
+  }
+}
+
+variable "environment" {
+  description = "What the deployment calls itself. Every environment is held to production's rules."
+  type        = string
+  default     = "production"
+  nullable    = false
+
+  validation {
+    condition     = can(regex("^[a-z][a-z0-9-]{0,31}$", var.environment)) && !contains(["development", "test"], var.environment)
+    error_message = "environment is not a lower-case word such as production or staging; development and test are for local runs, as they admit what no deployment must."
+  }
+}
+
+# What
+
+variable "source_archive" {
+  description = "The zip file of the source to build. scripts/deploy packs and names it. Null: build/source.zip beside terraform/."
+  type        = string
+  default     = null
+
+  validation {
+    condition     = var.source_archive == null || endswith(coalesce(var.source_archive, "-"), ".zip")
+    error_message = "source_archive is not a .zip file: scripts/deploy packs one from the commit and names it."
+  }
+  validation {
+    condition     = var.source_archive == null || var.image == null
+    error_message = "source_archive and image both say what is to run: leave one of them out."
+  }
+}
+
+variable "image" {
+  description = "The image that the delivery built, to run in place of a build from source: REGION-docker.pkg.dev/PROJECT/REPOSITORY/NAME, with its digest or the tag of its commit. It counts when a function is made; from then on the delivery sets it. Null: build from source."
+  type        = string
+  default     = null
+
+  validation {
+    condition = var.image == null || (
+      can(regex("^[a-z0-9-]+-docker\\.pkg\\.dev/[^/]+/[^/]+/[^@:]+(@sha256:[0-9a-f]{64}|:[A-Za-z0-9_][A-Za-z0-9._-]{0,127})$", var.image)) &&
+    !endswith(coalesce(var.image, "-"), ":latest"))
+    error_message = "image is not an Artifact Registry image, REGION-docker.pkg.dev/PROJECT/REPOSITORY/NAME, with a digest (@sha256:…) or a commit's tag: what latest means changes, so it says nothing."
+  }
+}
+
+variable "model" {
+  description = "The model that answers."
+  type        = string
+  default     = "gemini-2.5-flash"
+  nullable    = false
+
+  validation {
+    condition     = can(regex("^[A-Za-z0-9][A-Za-z0-9._/@-]{0,127}$", var.model))
+    error_message = "model is not a model's name: set one such as gemini-2.5-flash."
+  }
+}
+
+variable "model_fallbacks" {
+  description = "Models that are tried in this order when the first is unavailable."
+  type        = list(string)
+  default     = []
+  nullable    = false
+
+  validation {
+    condition     = alltrue([for m in var.model_fallbacks : can(regex("^[A-Za-z0-9][A-Za-z0-9._/@-]{0,127}$", m)) && m != var.model])
+    error_message = "model_fallbacks hold what is not a model's name, or the model itself: list others such as gemini-2.5-flash-lite."
+  }
+}
+
+variable "model_backend" {
+  description = "How Gemini is reached: vertex (Vertex AI, by the functions' own accounts) or gemini (the Gemini API, by the key in the secret gemini-api-key)."
+  type        = string
+  default     = "vertex"
+  nullable    = false
+
+  validation {
+    condition     = contains(["vertex", "gemini"], var.model_backend)
+    error_message = "model_backend is neither vertex nor gemini."
+  }
+}
+
+variable "vertex_location" {
+  description = "The location of Vertex AI that is asked: global, or a region."
+  type        = string
+  default     = "global"
+  nullable    = false
+
+  validation {
+    condition     = var.vertex_location == "global" || contains(local.known_regions, var.vertex_location)
+    error_message = "vertex_location is neither global nor a region such as europe-west4."
+  }
+}
+
+# Who may call
+
+variable "web_access" {
+  description = "Who reaches invoke: private (Cloud Run checks every caller by IAM), application (nobody is checked before the code does; for browsers with a sign-in of their own), iap (Identity-Aware Proxy asks visitors to sign in)."
+  type        = string
+  default     = "private"
+  nullable    = false
+
+  validation {
+    condition     = contains(["private", "application", "iap"], var.web_access)
+    error_message = "web_access is not private, application or iap."
+  }
+}
+
+variable "auth" {
+  description = "The credentials that invoke takes: iam, oidc, api_key. Null: iam where web_access is private, oidc behind iap; application must say."
+  type        = list(string)
+  default     = null
+
+  validation {
+    condition     = var.auth == null || alltrue([for mode in coalesce(var.auth, []) : contains(["iam", "oidc", "api_key"], mode)])
+    error_message = "auth holds a mode that no deployment has: list some of iam, oidc and api_key. (none is for local runs.)"
+  }
+  validation {
+    condition     = var.auth == null || length(coalesce(var.auth, [])) == length(distinct(coalesce(var.auth, []))) && length(coalesce(var.auth, [])) > 0
+    error_message = "auth is empty or lists a mode twice: list some of iam, oidc and api_key, or leave it out."
+  }
+  validation {
+    condition     = var.web_access == "private" || !contains(coalesce(var.auth, ["oidc"]), "iam")
+    error_message = "auth holds iam, which believes what Cloud Run's own check has verified, and with this web_access that check is off or IAP's: set web_access to private, or take iam out of auth."
+  }
+  validation {
+    condition     = var.web_access != "application" || length(setintersection(coalesce(var.auth, []), ["oidc", "api_key"])) > 0
+    error_message = "web_access is application, so nobody is checked before the code does: set auth to hold oidc (for browsers) or api_key (for backends)."
+  }
+  validation {
+    condition     = var.web_access != "iap" || tolist(coalesce(var.auth, ["oidc"])) == tolist(["oidc"])
+    error_message = "web_access is iap, where IAP's own token is the only credential: leave auth out."
+  }
+}
+
+variable "oidc_issuers" {
+  description = "Whose tokens are taken with oidc, for which audience, and with which claims beside. Firebase: issuer https://securetoken.google.com/PROJECT, audience PROJECT."
+  type = list(object({
+    issuer   = string
+    audience = string
+    claims   = optional(map(string), {})
+  }))
+  default  = []
+  nullable = false
+
+  validation {
+    condition     = alltrue([for i in var.oidc_issuers : can(regex("^https://[^\\s,|?#@]+$", i.issuer))])
+    error_message = "oidc_issuers hold an issuer that is not an https address as its tokens name it, such as https://securetoken.google.com/my-project."
+  }
+  validation {
+    condition = alltrue(flatten([
+      for i in var.oidc_issuers : concat(
+        [can(regex("^[^\\s,|=]+$", i.audience))],
+        [for name, value in i.claims : can(regex("^[^\\s,|=]+$", name)) && can(regex("^[^,|]+$", value))],
+      )
+    ]))
+    error_message = "oidc_issuers hold an audience or a claim that is empty or has a comma, a bar or an equals sign: name one audience for each entry; several entries may name one issuer."
+  }
+  validation {
+    condition     = !contains(coalesce(var.auth, []), "oidc") || var.web_access == "iap" || length(var.oidc_issuers) > 0
+    error_message = "auth holds oidc: name at least one issuer and its audience in oidc_issuers."
+  }
+  validation {
+    condition     = length(var.oidc_issuers) == 0 || contains(coalesce(var.auth, []), "oidc") && var.web_access != "iap"
+    error_message = "oidc_issuers are named, but auth does not hold oidc (or web_access is iap, where IAP alone issues tokens): they would be ignored."
+  }
+}
+
+variable "invokers" {
+  description = "Who may call invoke where web_access is private: serviceAccount:…, user:…, group:…, domain:…, principal://… or principalSet://…."
+  type        = list(string)
+  default     = []
+  nullable    = false
+
+  validation {
+    condition     = length(setintersection(var.invokers, ["allUsers", "allAuthenticatedUsers"])) == 0
+    error_message = "invokers hold allUsers or allAuthenticatedUsers, which let anybody past the check that the mode iam relies on: for callers without a Google identity set web_access to application, and auth to oidc or api_key."
+  }
+  validation {
+    condition     = alltrue([for m in setsubtract(var.invokers, ["allUsers", "allAuthenticatedUsers"]) : can(regex("^((serviceAccount|user|group):[^\\s@:]+@[^\\s@]+|domain:[^\\s@:]+|principal(Set)?://\\S+)$", m))])
+    error_message = "invokers hold what is no member of IAM: write serviceAccount:name@project.iam.gserviceaccount.com, user:…, group:…, domain:…, principal://… or principalSet://…."
+  }
+  validation {
+    condition     = length(var.invokers) == 0 || var.web_access == "private"
+    error_message = "invokers pass Cloud Run's own check, which is on for them only where web_access is private: with application give them a token or key, with iap name them in iap_members."
+  }
+}
+
+variable "health_invokers" {
+  description = "Who may call health, beside the scheduler: members of IAM as in invokers."
+  type        = list(string)
+  default     = []
+  nullable    = false
+
+  validation {
+    condition     = alltrue([for m in var.health_invokers : can(regex("^((serviceAccount|user|group):[^\\s@:]+@[^\\s@]+|domain:[^\\s@:]+|principal(Set)?://\\S+)$", m))])
+    error_message = "health_invokers hold what is no member of IAM, or everybody, which health is never open to: write serviceAccount:…, user:…, group:…, domain:…, principal://… or principalSet://…."
+  }
+}
+
+variable "iap_members" {
+  description = "Who may pass IAP where web_access is iap: members of IAM as in invokers."
+  type        = list(string)
+  default     = []
+  nullable    = false
+
+  validation {
+    condition     = alltrue([for m in var.iap_members : can(regex("^((serviceAccount|user|group):[^\\s@:]+@[^\\s@]+|domain:[^\\s@:]+|principal(Set)?://\\S+)$", m))])
+    error_message = "iap_members hold what is no member of IAM, or everybody: write user:…, group:…, domain:…, serviceAccount:…, principal://… or principalSet://…."
+  }
+  validation {
+    condition     = (length(var.iap_members) > 0) == (var.web_access == "iap")
+    error_message = "iap_members and web_access iap belong together: with iap name at least one member who may pass, otherwise none."
+  }
+}
+
+variable "allowed_origins" {
+  description = "The origins whose pages may call, such as https://app.example.com."
+  type        = list(string)
+  default     = []
+  nullable    = false
+
+  validation {
+    condition     = alltrue([for o in var.allowed_origins : !strcontains(o, "*")])
+    error_message = "allowed_origins hold a *, which would let every page call with its visitor's credentials: name each origin, such as https://app.example.com."
+  }
+  validation {
+    condition     = alltrue([for o in var.allowed_origins : strcontains(o, "*") || can(regex("^https://[a-z0-9]([a-z0-9.-]*[a-z0-9])?(:[0-9]{1,5})?$", o))])
+    error_message = "allowed_origins hold what no browser sends as an https origin: write https://host or https://host:port, in lower case, without a path or a slash at the end."
+  }
+  validation {
+    condition     = length(var.allowed_origins) == 0 || !var.allowed_origins_from_secret
+    error_message = "allowed_origins are named here and taken from the secret: leave one of them out."
+  }
+}
+
+variable "allowed_origins_from_secret" {
+  description = "Whether the origins are read from the secret allowed-origins, where they change without a deploy. Add a version to it first."
+  type        = bool
+  default     = false
+  nullable    = false
+}
+
+variable "operators" {
+  description = "Who sees the details of /health and /metrics: e-mails, subjects, names of keys. Empty: every caller by iam or api_key."
+  type        = list(string)
+  default     = []
+  nullable    = false
+
+  validation {
+    condition     = alltrue([for o in var.operators : can(regex("^[^\\s,]+$", o))])
+    error_message = "operators hold an empty name, or one with a comma or a space: list e-mails, subjects or names of keys, each by itself."
+  }
+}
+
+variable "playground" {
+  description = "Whether invoke serves the playground page at /."
+  type        = bool
+  default     = false
+  nullable    = false
+}
+
+# How much
+
+variable "capacity" {
+  description = "What an instance of invoke has, and how many there are. With cpu_always_on instances are paid for around the clock."
+  type = object({
+    cpu           = optional(number, 1)
+    memory_mib    = optional(number, 512)
+    concurrency   = optional(number, 80)
+    min_instances = optional(number, 0)
+    max_instances = optional(number, 10)
+    cpu_always_on = optional(bool, false)
+  })
+  default  = {}
+  nullable = false
+
+  validation {
+    condition     = contains([1, 2, 4, 6, 8], var.capacity.cpu)
+    error_message = "capacity.cpu is not 1, 2, 4, 6 or 8: Cloud Run has no other, and below 1 an instance takes one request at a time."
+  }
+  validation {
+    condition = !contains([1, 2, 4, 6, 8], var.capacity.cpu) || (
+      var.capacity.memory_mib >= lookup(local.memory_of_cpu, tostring(var.capacity.cpu), [0, 0])[0] &&
+      var.capacity.memory_mib <= lookup(local.memory_of_cpu, tostring(var.capacity.cpu), [0, 0])[1] &&
+    floor(var.capacity.memory_mib) == var.capacity.memory_mib)
+    error_message = "capacity.memory_mib and capacity.cpu are refused by Cloud Run together: 1 CPU takes 512 to 4096 MiB, 2 take 512 to 8192, 4 take 2048 to 16384, 6 take 4096 to 24576, 8 take 4096 to 32768."
+  }
+  validation {
+    condition     = var.capacity.concurrency >= 1 && var.capacity.concurrency <= 1000 && floor(var.capacity.concurrency) == var.capacity.concurrency
+    error_message = "capacity.concurrency is not a whole number from 1 to 1000, which is what Cloud Run gives an instance at once: 80 suits a service that waits for a model."
+  }
+  validation {
+    condition     = var.capacity.max_instances >= 1 && var.capacity.max_instances <= 1000 && floor(var.capacity.max_instances) == var.capacity.max_instances
+    error_message = "capacity.max_instances is not a whole number from 1 to 1000."
+  }
+  validation {
+    condition     = var.capacity.min_instances >= 0 && var.capacity.min_instances <= var.capacity.max_instances && floor(var.capacity.min_instances) == var.capacity.min_instances
+    error_message = "capacity.min_instances is below 0 or over capacity.max_instances: lower the one or raise the other."
+  }
+}
+
+variable "request_timeout_seconds" {
+  description = "How long a whole invocation may take. Cloud Run's own timeout is 15 seconds more."
+  type        = number
+  default     = 30
+  nullable    = false
+
+  validation {
+    condition     = var.request_timeout_seconds >= 1 && var.request_timeout_seconds <= 3585 && floor(var.request_timeout_seconds) == var.request_timeout_seconds
+    error_message = "request_timeout_seconds is not a whole number from 1 to 3585: Cloud Run ends a request after 3600, and the answer is stored in the last 15."
+  }
+}
+
+variable "limits" {
+  description = "What one call, one end user, one caller and everybody may use, over all instances. Tokens are the model's, a UTC day; 0 is no limit."
+  type = object({
+    calls_per_minute        = optional(number, 60)
+    caller_calls_per_minute = optional(number, 600)
+    daily_tokens            = optional(number, 0)
+    caller_daily_tokens     = optional(number, 0)
+    service_daily_tokens    = optional(number, 20000000)
+    body_bytes              = optional(number, 131072)
+    output_tokens           = optional(number, 4096)
+    history_tokens          = optional(number, 32000)
+    tool_rounds             = optional(number, 8)
+  })
+  default  = {}
+  nullable = false
+
+  validation {
+    condition     = alltrue([for n in values(var.limits) : n >= 0 && floor(n) == n])
+    error_message = "limits hold a number below 0 or with a fraction: set whole numbers."
+  }
+  validation {
+    condition     = var.limits.calls_per_minute >= 1 && var.limits.calls_per_minute <= 1000000 && var.limits.caller_calls_per_minute >= 1 && var.limits.caller_calls_per_minute <= 10000000
+    error_message = "limits.calls_per_minute is not from 1 to 1000000, or limits.caller_calls_per_minute not from 1 to 10000000: there is always a limit on calls."
+  }
+  validation {
+    condition     = max(var.limits.daily_tokens, var.limits.caller_daily_tokens, var.limits.service_daily_tokens) <= 1000000000000000
+    error_message = "limits hold a daily budget of more than 10^15 tokens: set less, or 0 for none."
+  }
+  validation {
+    condition     = var.limits.body_bytes >= 256 && var.limits.body_bytes <= 16777216
+    error_message = "limits.body_bytes is not from 256 to 16777216."
+  }
+  validation {
+    condition     = var.limits.output_tokens >= 1 && var.limits.output_tokens <= 65536 && var.limits.history_tokens <= 2000000 && var.limits.tool_rounds <= 64
+    error_message = "limits hold what the service refuses: output_tokens are from 1 to 65536, history_tokens at most 2000000, tool_rounds at most 64."
+  }
+}
+
+variable "breaker" {
+  description = "After how many failures in a row a model is left alone, and for how long."
+  type = object({
+    failures         = optional(number, 5)
+    cooldown_seconds = optional(number, 60)
+  })
+  default  = {}
+  nullable = false
+
+  validation {
+    condition     = var.breaker.failures >= 1 && var.breaker.failures <= 1000 && floor(var.breaker.failures) == var.breaker.failures
+    error_message = "breaker.failures is not a whole number from 1 to 1000."
+  }
+  validation {
+    condition     = var.breaker.cooldown_seconds >= 1 && var.breaker.cooldown_seconds <= 3600 && floor(var.breaker.cooldown_seconds) == var.breaker.cooldown_seconds
+    error_message = "breaker.cooldown_seconds is not a whole number from 1 to 3600."
+  }
+}
+
+variable "session_ttl_hours" {
+  description = "How long a session is kept after its last turn."
+  type        = number
+  default     = 720
+  nullable    = false
+
+  validation {
+    condition     = var.session_ttl_hours >= 1 && var.session_ttl_hours <= 87600 && floor(var.session_ttl_hours) == var.session_ttl_hours
+    error_message = "session_ttl_hours is not a whole number from 1 to 87600 (ten years)."
+  }
+}
+
+# What is kept and told
+
+variable "deletion_protection" {
+  description = "Whether the functions, the database and the secrets refuse to be deleted, by Terraform too."
+  type        = bool
+  default     = true
+  nullable    = false
+}
+
+variable "backup_retention_days" {
+  description = "How long the daily backups of the database are kept."
+  type        = number
+  default     = 7
+  nullable    = false
+
+  validation {
+    condition     = var.backup_retention_days >= 1 && var.backup_retention_days <= 98 && floor(var.backup_retention_days) == var.backup_retention_days
+    error_message = "backup_retention_days is not a whole number from 1 to 98: Firestore keeps a backup for at most 14 weeks."
+  }
+}
+
+variable "audit_log" {
+  description = "How long the audit trail is kept; whether its bucket is locked, which can never be taken back, nor its retention shortened then; whether it holds names of callers in place of hashes."
+  type = object({
+    retention_days = optional(number, 400)
+    locked         = optional(bool, false)
+    names          = optional(bool, false)
+  })
+  default  = {}
+  nullable = false
+
+  validation {
+    condition     = var.audit_log.retention_days >= 1 && var.audit_log.retention_days <= 3650 && floor(var.audit_log.retention_days) == var.audit_log.retention_days
+    error_message = "audit_log.retention_days is not a whole number from 1 to 3650."
+  }
+}
+
+variable "secret_rotation_days" {
+  description = "After how many days a secret that is in use is due for a new version, and an alert says so."
+  type        = number
+  default     = 90
+  nullable    = false
+
+  validation {
+    condition     = var.secret_rotation_days >= 1 && var.secret_rotation_days <= 3650 && floor(var.secret_rotation_days) == var.secret_rotation_days
+    error_message = "secret_rotation_days is not a whole number from 1 to 3650."
+  }
+}
+
+variable "log_level" {
+  description = "The least severe lines that are logged: debug, info, warn, error. Above info requests that went well leave no line, and the counts of tokens and latency no figures."
+  type        = string
+  default     = "info"
+  nullable    = false
+
+  validation {
+    condition     = contains(["debug", "info", "warn", "error"], var.log_level)
+    error_message = "log_level is not debug, info, warn or error."
+  }
+}
+
+variable "log_content" {
+  description = "Whether prompts and answers are logged. They are the users' own words."
+  type        = bool
+  default     = false
+  nullable    = false
+}
+
+variable "trace_sample_ratio" {
+  description = "The share of requests that are traced where the caller has not decided: 0 to 1."
+  type        = number
+  default     = 0.1
+  nullable    = false
+
+  validation {
+    condition     = var.trace_sample_ratio >= 0 && var.trace_sample_ratio <= 1
+    error_message = "trace_sample_ratio is not a number from 0 to 1."
+  }
+}
+
+variable "slo" {
+  description = "What is promised over 28 days: the share of requests that do not fail by our fault, and the share answered within latency_seconds."
+  type = object({
+    availability    = optional(number, 0.995)
+    latency         = optional(number, 0.95)
+    latency_seconds = optional(number, 10)
+  })
+  default  = {}
+  nullable = false
+
+  validation {
+    condition     = min(var.slo.availability, var.slo.latency) >= 0.5 && max(var.slo.availability, var.slo.latency) <= 0.9999
+    error_message = "slo.availability or slo.latency is not from 0.5 to 0.9999: it is a share, 0.995 for 99.5 %, and nothing holds 1."
+  }
+  validation {
+    condition     = var.slo.latency_seconds > 0 && var.slo.latency_seconds <= var.request_timeout_seconds
+    error_message = "slo.latency_seconds is not above 0 and at most request_timeout_seconds, after which nothing is answered."
+  }
+}
+
+variable "alert_emails" {
+  description = "The addresses that alerts are sent to."
+  type        = list(string)
+  default     = []
+  nullable    = false
+
+  validation {
+    condition     = alltrue([for a in var.alert_emails : can(regex("^[^\\s@]+@[^\\s@]+\\.[^\\s@]+$", a))])
+    error_message = "alert_emails hold what is no e-mail address."
+  }
+}
+
+variable "notification_channels" {
+  description = "Notification channels of Cloud Monitoring that alerts go to, too: projects/PROJECT/notificationChannels/NUMBER."
+  type        = list(string)
+  default     = []
+  nullable    = false
+
+  validation {
+    condition     = alltrue([for c in var.notification_channels : can(regex("^projects/[^/]+/notificationChannels/[0-9]+$", c))])
+    error_message = "notification_channels hold what is no channel's name, projects/PROJECT/notificationChannels/NUMBER: gcloud beta monitoring channels list shows them."
+  }
+}
+
+variable "run_book_url" {
+  description = "Where docs/run-book.md can be read in a browser, for the alerts' links. Each alert holds the text of its page anyway. Null: no link."
+  type        = string
+  default     = null
+
+  validation {
+    condition     = var.run_book_url == null || can(regex("^https://[^\\s#]+$", var.run_book_url))
+    error_message = "run_book_url is not an https address without a #: the alerts add their own."
+  }
+}
+
+variable "billing_account" {
+  description = "The billing account that a budget is set on, XXXXXX-XXXXXX-XXXXXX. Null: no budget."
+  type        = string
+  default     = null
+
+  validation {
+    condition     = var.billing_account == null || can(regex("^[0-9A-F]{6}-[0-9A-F]{6}-[0-9A-F]{6}$", var.billing_account))
+    error_message = "billing_account is not of the form XXXXXX-XXXXXX-XXXXXX: gcloud billing accounts list shows it."
+  }
+}
+
+variable "monthly_budget" {
+  description = "What the project may cost a month, in whole units of the billing account's currency."
+  type        = number
+  default     = 100
+  nullable    = false
+
+  validation {
+    condition     = var.monthly_budget >= 1 && floor(var.monthly_budget) == var.monthly_budget
+    error_message = "monthly_budget is not a whole number from 1 on."
+  }
+}
+
+# What is off by default
+
+variable "vpc" {
+  description = "The network through which the functions reach private addresses (or, with all_traffic, everything), by Direct VPC egress. Null: none."
+  type = object({
+    network     = string
+    subnetwork  = string
+    tags        = optional(list(string), [])
+    all_traffic = optional(bool, false)
+  })
+  default = null
+
+  validation {
+    condition     = var.vpc == null || can(regex("^\\S+$", var.vpc.network)) && can(regex("^\\S+$", var.vpc.subnetwork))
+    error_message = "vpc names no network or no subnetwork: name both; the subnetwork must be in the region, with a /26 free."
+  }
+  validation {
+    condition     = var.vpc == null || var.second_region == null
+    error_message = "vpc names the subnetwork of one region, and there is a second_region: leave one of them out."
+  }
+}
+
+variable "load_balancer" {
+  description = "An external load balancer with Cloud Armor before invoke, on a domain whose DNS points at the output load_balancer_ip. Null: none; invoke has Cloud Run's own URL."
+  type = object({
+    domain                 = string
+    requests_per_minute_ip = optional(number, 600)
+  })
+  default = null
+
+  validation {
+    condition     = var.load_balancer == null || can(regex("^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\\.)+[a-z]{2,63}$", var.load_balancer.domain))
+    error_message = "load_balancer.domain is not a domain such as agent.example.com, without https:// and in lower case."
+  }
+  validation {
+    condition     = var.load_balancer == null || try(var.load_balancer.requests_per_minute_ip >= 10 && var.load_balancer.requests_per_minute_ip <= 1000000, false)
+    error_message = "load_balancer.requests_per_minute_ip is not from 10 to 1000000."
+  }
+}
+
+variable "kms_key" {
+  description = "A key of Cloud KMS in the region, projects/P/locations/REGION/keyRings/R/cryptoKeys/K, that encrypts the database, the secrets, the source, the images and the instances (not the logs). Null: Google's own keys. It cannot be changed for the database later."
+  type        = string
+  default     = null
+
+  validation {
+    condition     = var.kms_key == null || can(regex("^projects/[^/]+/locations/[^/]+/keyRings/[^/]+/cryptoKeys/[^/]+$", var.kms_key))
+    error_message = "kms_key is not a key's name, projects/P/locations/REGION/keyRings/R/cryptoKeys/K (without a version)."
+  }
+  validation {
+    condition     = var.kms_key == null || try(split("/", var.kms_key)[3] == var.region, true) && local.firestore_location == var.region && var.second_region == null
+    error_message = "kms_key is in one region, and everything that it encrypts must be there: take a key of the region, and leave firestore_location and second_region out."
+  }
+}
+
+variable "delivery" {
+  description = "The repository whose pushes to branch are delivered by cloudbuild.yaml: projects/P/locations/L/connections/C/repositories/R, connected to Cloud Build before. Null: no triggers and no accounts for them."
+  type = object({
+    repository = string
+    branch     = optional(string, "^main$")
+  })
+  default = null
+
+  validation {
+    condition     = var.delivery == null || can(regex("^projects/[^/]+/locations/[^/]+/connections/[^/]+/repositories/[^/]+$", var.delivery.repository))
+    error_message = "delivery.repository is not a repository connected to Cloud Build, projects/P/locations/L/connections/C/repositories/R: gcloud builds repositories list shows it."
+  }
+  validation {
+    condition     = var.delivery == null || try(startswith(var.delivery.branch, "^") && endswith(var.delivery.branch, "$"), false)
+    error_message = "delivery.branch is not a whole branch's name as a regular expression, ^main$: without ^ and $ every branch that contains the word would be delivered."
+  }
+}
+
+locals {
+  # Where Cloud Run, Firestore and Cloud Scheduler all are.
+  known_regions = [
+    "africa-south1", "asia-east1", "asia-east2", "asia-northeast1", "asia-northeast2", "asia-northeast3", "asia-south1",
+    "asia-southeast1", "asia-southeast2", "australia-southeast1", "australia-southeast2", "europe-central2", "europe-north1",
+    "europe-southwest1", "europe-west1", "europe-west2", "europe-west3", "europe-west4", "europe-west6", "europe-west8",
+    "europe-west9", "me-central1", "me-west1", "northamerica-northeast1", "northamerica-northeast2", "southamerica-east1",
+    "southamerica-west1", "us-central1", "us-east1", "us-east4", "us-east5", "us-south1", "us-west1", "us-west2", "us-west3", "us-west4",
+  ]
+  multi_regions      = { us = ["nam5", "nam7"], northamerica = ["nam5", "nam7"], europe = ["eur3"] }
+  firestore_location = coalesce(var.firestore_location, var.region)
+
+  # The least and the most memory, in MiB, that Cloud Run gives with so many CPUs.
+  memory_of_cpu = { "1" = [512, 4096], "2" = [512, 8192], "4" = [2048, 16384], "6" = [4096, 24576], "8" = [4096, 32768] }
+}
