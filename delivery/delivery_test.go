@@ -225,7 +225,7 @@ func TestACommitReachesEverybody(t *testing.T) {
 		if s.Traffic[name+"-00001"] != 100 || len(s.History) != 0 {
 			t.Errorf("%s: a deployment changes the traffic: %v", name, s.Traffic)
 		}
-		if revision := w.revision(name); s.Images[revision] != digest || s.Tags["cc0ffee012345"] != revision {
+		if revision := w.revision(name); s.Images[revision] != digest || s.Tags["candidate"] != revision {
 			t.Errorf("%s: revision %s of image %s, tags %v", name, revision, s.Images[revision], s.Tags)
 		}
 	}
@@ -246,7 +246,9 @@ func TestAFailingSmokeTestLeavesTheTrafficAlone(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	w.must("deploy")
+	w.mu.Lock()
 	w.broken = true
+	w.mu.Unlock()
 	code, said := w.step("smoke")
 	if code != 1 {
 		t.Errorf("smoke exits %d:\n%s", code, said)
@@ -519,7 +521,7 @@ func TestDryRuns(t *testing.T) {
 			defer cancel()
 			state := filepath.Join(t.TempDir(), "state")
 			cmd := exec.CommandContext(ctx, "./"+name, "--dry-run")
-			cmd.Env = []string{"PATH=" + only(t, "bash", "env", "dirname", "date", "awk", "sort", "tail", "sed", "seq", "mkdir", "sha256sum"), "DELIVERY_STATE=" + state,
+			cmd.Env = []string{"PATH=" + only(t, "bash", "env", "dirname", "date", "awk", "sort", "sed", "seq", "mkdir", "sha256sum"), "DELIVERY_STATE=" + state,
 				"COMMIT_SHA=c0ffee0123456789", "CHECK=test", "CACHE=save"}
 			said, err := cmd.CombinedOutput()
 			if err != nil || !strings.Contains(string(said), says) {
