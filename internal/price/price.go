@@ -1,6 +1,7 @@
 // Package price estimates what a model call costs from the price list,
 // prices.json, which says its date and its source. An estimate is not a bill:
-// it knows no discounts, and nothing but text.
+// it knows no discounts, and nothing but text. The list also holds what Google
+// Cloud asks for, for cmd/cost.
 package price
 
 import (
@@ -35,6 +36,22 @@ type list struct {
 			rate
 		} `json:"above"`
 	} `json:"models"`
+	Cloud Cloud `json:"cloud"`
+}
+
+// Cloud holds what Google Cloud asks for.
+type Cloud struct {
+	Date   string          `json:"date"`
+	Source string          `json:"source"`
+	Unit   string          `json:"unit"`
+	Prices map[string]Item `json:"prices"`
+}
+
+// An Item is one thing that is paid for.
+type Item struct {
+	USD  float64 `json:"usd"`  // of one
+	Free float64 `json:"free"` // how many are free a month
+	Of   string  `json:"of"`   // what one is
 }
 
 // prices is read when the first price is asked for, not at start.
@@ -48,6 +65,10 @@ var prices = sync.OnceValue(func() list {
 
 // Date is the day the price list is of.
 func Date() string { return prices().Date }
+
+// OfCloud are Google Cloud's prices. What it returns is shared, and not to be
+// changed.
+func OfCloud() Cloud { return prices().Cloud }
 
 // Estimate is what one call of the model costs, in US dollars; nil for a model
 // that is not on the list.

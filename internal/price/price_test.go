@@ -48,3 +48,18 @@ func TestListIsComplete(t *testing.T) {
 		}
 	}
 }
+
+func TestCloudPricesAreComplete(t *testing.T) {
+	c := OfCloud()
+	if _, err := time.Parse(time.DateOnly, c.Date); err != nil || c.Source == "" || c.Unit == "" {
+		t.Errorf("date %q (%v), source %q, unit %q", c.Date, err, c.Source, c.Unit)
+	}
+	if len(c.Prices) == 0 {
+		t.Fatal("no prices")
+	}
+	for name, item := range c.Prices {
+		if item.USD <= 0 || item.Free < 0 || item.Of == "" {
+			t.Errorf("%s: %+v", name, item)
+		}
+	}
+}

@@ -1,0 +1,207 @@
+package main
+
+import (
+	_ "embed"
+	"encoding/json"
+	"fmt"
+	"math"
+	"strings"
+	"sync"
+
+	"example.com/gatehouse/internal/price"
+	"example.com/gatehouse/session"
+)
+
+// A month is of 30 days.
+const (
+	days    = 30
+	month   = days * 24 * 3600.0 // seconds
+	minutes = days * 24 * 60.0
+	gib     = 1 << 30
+)
+
+//go:embed measured.json
+var rawMeasured []byte
+
+// measurements are figures of this program, and where each comes from.
+type measurements struct {
+	Date    string `json:"date"`
+	Figures map[string]struct {
+		Value  float64 `json:"value"`
+		Of     string  `json:"of"`
+		Source string  `json:"source"`
+	} `json:"figures"`
+}
+
+var measured = sync.OnceValue(func() measurements {
+	var m measurements
+	if err := json.Unmarshal(rawMeasured, &m); err != nil {
+		panic(fmt.Sprintf("cost: measured.json: %v", err)) // part of the program, read by its tests
+	}
+	return m
+})
+
+func figure(name string) float64 {
+	f, ok := measured().Figures[name]
+	if !ok {
+		panic("cost: measured.json has no " + name) // part of the program, read by its tests
+	}
+	return f.Value
+}
+
+// A usage is what is assumed of a month.
+type usage struct {
+	Turns        float64
+	Sessions     float64 // turns of each
+	Keyed        float64 // share of turns with an Idempotency-Key
+	Callers      float64 // at once
+	Hours        float64 // of the day
+	Seconds      float64 // of a turn
+	CPU          float64
+	MemoryGiB    float64
+	Concurrency  float64
+	MinInstances float64
+	PromptTokens float64
+	CachedTokens float64
+	OutputTokens float64
+	TurnKB       float64
+	KeptDays     float64
+	AnswerKB     float64
+	Secrets      float64
+	Model        string
+}
+
+// defaults are those of terraform/, and a turn with one tool call.
+func defaults() usage {
+	return usage{
+		Turns: 1e6, Sessions: 5, Callers: 1, Hours: 24, Seconds: 3,
+		CPU: 1, MemoryGiB: 0.5, Concurrency: 80,
+		PromptTokens: 1500, OutputTokens: 300, TurnKB: 4, KeptDays: 30, AnswerKB: 3,
+		Model: "gemini-2.5-flash",
+	}
+}
+
+func (u usage) check() error {
+	for name, value := range map[string]float64{
+		"turns": u.Turns, "turns-per-session": u.Sessions, "hours": u.Hours, "seconds": u.Seconds,
+		"cpu": u.CPU, "memory": u.MemoryGiB, "concurrency": u.Concurrency,
+	} {
+		if !(value > 0) || math.IsInf(value, 0) {
+			return fmt.Errorf("-%s must be above 0", name)
+		}
+	}
+	for name, value := range map[string]float64{
+		"keyed": u.Keyed, "callers": u.Callers, "min-instances": u.MinInstances, "prompt": u.PromptTokens, "cached": u.CachedTokens,
+		"output": u.OutputTokens, "turn-kb": u.TurnKB, "kept-days": u.KeptDays, "answer-kb": u.AnswerKB, "secrets": u.Secrets,
+	} {
+		if !(value >= 0) || math.IsInf(value, 0) {
+			return fmt.Errorf("-%s must not be below 0", name)
+		}
+	}
+	switch {
+	case u.Sessions < 1:
+		return fmt.Errorf("-turns-per-session must be at least 1")
+	case u.Keyed > 1:
+		return fmt.Errorf("-keyed is a share, at most 1")
+	case u.Hours > 24:
+		return fmt.Errorf("-hours must be at most 24")
+	case u.CachedTokens > u.PromptTokens:
+		return fmt.Errorf("-cached is a part of -prompt")
+	}
+	return nil
+}
+
+// A line is one of the bill.
+type line struct {
+	name   string
+	amount float64
+	item   price.Item
+}
+
+// busy is what share of an instance's concurrency and CPU Cloud Run's scaling
+// aims at.
+const busy = 0.6
+
+// open is for how many seconds a month instances have a request open, which is
+// what request-based billing charges. Turns come independently of each other;
+// with so many at once on average that an instance has r of them, it is without
+// one for a share of e^-r of the time.
+func (u usage) open() float64 {
+	time := month * u.Hours / 24
+	rate := u.Turns / time
+	atOnce := rate * u.Seconds
+	n := max(1, atOnce/(busy*u.Concurrency), rate*figure("cpu_ms")/1000/(busy*u.CPU))
+	return time * n * (1 - math.Exp(-atOnce/n))
+}
+
+// The first words of the lines that instances have.
+const invokeInstances = "invoke: "
+
+// bill is what the month's usage costs.
+func (u usage) bill() ([]line, error) {
+	tokens := price.Estimate(u.Model, session.Usage{PromptTokens: int64(u.PromptTokens), CachedTokens: int64(u.CachedTokens), CompletionTokens: int64(u.OutputTokens)})
+	if tokens == nil {
+		return nil, fmt.Errorf("the price list has no model %q", u.Model)
+	}
+	open := u.open()
+	idle := max(0, u.MinInstances*month-open)
+	sessions := u.Turns / u.Sessions
+	leases := min(2*u.Turns, figure("minute_leases")*u.Callers*minutes*u.Hours/24)
+	stored := u.Turns * u.TurnKB * 1000 / gib * u.KeptDays / days
+	pings := minutes // the scheduler's, one a minute
+	var lines []line
+	var missing error
+	add := func(name string, amount float64, item string) {
+		p, ok := price.OfCloud().Prices[item]
+		if !ok {
+			missing = fmt.Errorf("the price list has no %q", item)
+		}
+		if amount > 0 {
+			lines = append(lines, line{name, amount, p})
+		}
+	}
+	add(invokeInstances+"vCPU-seconds with a request", open*u.CPU, "run_cpu_second")
+	add(invokeInstances+"GiB-seconds with a request", open*u.MemoryGiB, "run_memory_gib_second")
+	add(invokeInstances+"vCPU-seconds idle, minimum instances", idle*u.CPU, "run_idle_cpu_second")
+	add(invokeInstances+"GiB-seconds idle, minimum instances", idle*u.MemoryGiB, "run_idle_memory_gib_second")
+	add("requests, a health ping a minute among them", u.Turns+pings, "run_request")
+	add("Firestore reads", (u.Turns-sessions)*figure("commit_reads")+pings*figure("ping_reads"), "firestore_read")
+	add("Firestore writes", u.Turns*(figure("commit_writes")+u.Keyed*figure("key_writes"))+leases, "firestore_write")
+	add("Firestore deletions, by TTL", sessions+leases, "firestore_delete")
+	add("Firestore GiB stored", stored, "firestore_gib_month")
+	add("Firestore GiB for point-in-time recovery, at most", stored, "firestore_pitr_gib_month")
+	add("Firestore GiB of seven daily backups", 7*stored, "firestore_backup_gib_month")
+	add("log GiB: a line of ours and one of Cloud Run's a request", (u.Turns+pings)*(figure("line_bytes")+figure("platform_bytes"))/gib, "logging_gib")
+	add("secret versions", u.Secrets, "secret_version_month")
+	add("secret accesses, at most one in five minutes and open instance", u.Secrets*(open/300+pings), "secret_access")
+	add("scheduler jobs", 1, "scheduler_job_month")
+	add("GiB to the internet", u.Turns*u.AnswerKB*1000/gib, "egress_gib")
+	lines = append(lines, line{"turns' tokens, " + u.Model, u.Turns, price.Item{USD: *tokens}})
+	return lines, missing
+}
+
+// instances is what the instances of invoke cost, without the requests.
+func instances(lines []line, free bool) float64 {
+	var usd float64
+	for _, l := range lines {
+		if strings.HasPrefix(l.name, invokeInstances) {
+			usd += due(l.amount, l.item, free)
+		}
+	}
+	return usd
+}
+
+// alwaysOn is what an instance of 4 CPUs and 8 GiB costs that is billed around
+// the clock, which usual templates for agents deploy.
+func alwaysOn(free bool) float64 {
+	p := price.OfCloud().Prices
+	return due(4*month, p["run_always_cpu_second"], free) + due(8*month, p["run_always_memory_gib_second"], free)
+}
+
+// due is what an amount costs, without what is free.
+func due(amount float64, item price.Item, free bool) float64 {
+	if free {
+		amount = max(0, amount-item.Free)
+	}
+	return amount * item.USD
+}

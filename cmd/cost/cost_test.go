@@ -1,0 +1,158 @@
+package main
+
+import (
+	"bytes"
+	"flag"
+	"math"
+	"os"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+var update = flag.Bool("update", false, "write what the command prints into docs/cost.md")
+
+// generated is a command in the document and what it prints.
+var generated = regexp.MustCompile(`(?s)<!-- go run \./cmd/cost (.*?) -->\n(.*?)<!-- end -->`)
+
+// TestDocument runs every command that docs/cost.md shows the output of.
+func TestDocument(t *testing.T) {
+	const path = "../../docs/cost.md"
+	raw, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := 0
+	want := generated.ReplaceAllStringFunc(string(raw), func(block string) string {
+		n++
+		args := generated.FindStringSubmatch(block)[1]
+		var out bytes.Buffer
+		if err := run(strings.Fields(args), &out); err != nil {
+			t.Fatalf("%s: %v", args, err)
+		}
+		return "<!-- go run ./cmd/cost " + args + " -->\n" + out.String() + "<!-- end -->"
+	})
+	if n < 3 {
+		t.Fatalf("%d commands in the document", n)
+	}
+	if *update {
+		if err := os.WriteFile(path, []byte(want), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	if diff := cmp.Diff(want, string(raw)); diff != "" {
+		t.Errorf("docs/cost.md is not what cmd/cost prints; go test ./cmd/cost -update writes it (-want +got):\n%s", diff)
+	}
+}
+
+func TestMeasuredFiguresHaveTheirSource(t *testing.T) {
+	if _, err := time.Parse(time.DateOnly, measured().Date); err != nil {
+		t.Error(err)
+	}
+	for name, f := range measured().Figures {
+		if f.Value <= 0 || f.Of == "" || f.Source == "" {
+			t.Errorf("%s: %+v", name, f)
+		}
+		// A source that is a test is one that exists.
+		if pkg, test, ok := strings.Cut(f.Source, " Test"); ok {
+			found := false
+			entries, err := os.ReadDir("../../" + pkg)
+			if err != nil {
+				t.Error(err)
+			}
+			for _, e := range entries {
+				raw, _ := os.ReadFile("../../" + pkg + "/" + e.Name())
+				found = found || strings.Contains(string(raw), "func Test"+test+"(")
+			}
+			if !found {
+				t.Errorf("%s: no test %s", name, f.Source)
+			}
+		}
+	}
+}
+
+func TestOpenSeconds(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		change func(*usage)
+		want   float64
+	}{
+		// A turn of 3 s every 26 s, each alone: little overlaps.
+		{"few turns are paid for one by one", func(u *usage) { u.Turns = 1e5 }, month * (1 - math.Exp(-3e5/month))},
+		{"turns at once share an instance", func(u *usage) { u.Turns = 1e7 }, month * (1 - math.Exp(-3e7/month))},
+		{"a hundred instances' worth needs a hundred", func(u *usage) { u.Turns = 100 * busy * 80 * month / 3 }, 100 * month},
+		{"in a third of the day", func(u *usage) { u.Turns, u.Hours = 1e9, 8 }, month / 3 * (1e9 / (month / 3) * 3 / (busy * 80))},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			u := defaults()
+			c.change(&u)
+			if got := u.open(); math.Abs(got-c.want) > c.want/1000 {
+				t.Errorf("open = %.0f s, want %.0f", got, c.want)
+			}
+		})
+	}
+}
+
+// TestBillByHand compares lines with what they are by hand.
+func TestBillByHand(t *testing.T) {
+	u := defaults()
+	u.Secrets, u.Keyed, u.MinInstances = 2, 0.5, 1
+	lines, err := u.bill()
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := map[string]float64{}
+	for _, l := range lines {
+		got[l.name] = l.amount
+	}
+	for name, want := range map[string]float64{
+		"requests, a health ping a minute among them": 1e6 + 43200,
+		"Firestore reads":                 0.8e6 + 43200,
+		"Firestore writes":                1.5e6 + 86400,
+		"Firestore deletions, by TTL":     0.2e6 + 86400,
+		"secret versions":                 2,
+		"scheduler jobs":                  1,
+		"turns' tokens, gemini-2.5-flash": 1e6,
+	} {
+		if math.Abs(got[name]-want) > 1e-6*want {
+			t.Errorf("%s: %.0f, want %.0f", name, got[name], want)
+		}
+	}
+	seconds := got[invokeInstances+"vCPU-seconds with a request"] + got[invokeInstances+"vCPU-seconds idle, minimum instances"]
+	if math.Abs(seconds-month) > 1 {
+		t.Errorf("a minimum instance of one vCPU is there for %.0f s of %.0f", seconds, month)
+	}
+	// 1 500 prompt tokens at $0.30 and 300 others at $2.50 a million.
+	if usd := lines[len(lines)-1].item.USD; math.Abs(usd-0.0012) > 1e-9 {
+		t.Errorf("a turn's tokens cost %v", usd)
+	}
+	if got, want := alwaysOn(false), 4*month*0.000018+8*month*0.000002; math.Abs(got-want) > 1e-9 {
+		t.Errorf("an always-on instance costs %v, want %v", got, want)
+	}
+}
+
+func TestUsage(t *testing.T) {
+	for name, args := range map[string]string{
+		"no turns":              "-turns 0",
+		"not a number":          "-turns NaN",
+		"infinitely many":       "-turns Inf",
+		"half a session":        "-turns-per-session 0.5",
+		"a share above 1":       "-keyed 2",
+		"a day of 25 hours":     "-hours 25",
+		"more cached than sent": "-prompt 10 -cached 20",
+		"an unknown model":      "-model nobody",
+		"words":                 "many",
+		"negative memory":       "-memory -1",
+	} {
+		t.Run(name, func(t *testing.T) {
+			var out bytes.Buffer
+			if err := run(strings.Fields(args), &out); err == nil || out.Len() > 0 {
+				t.Errorf("error %v, and it printed:\n%s", err, &out)
+			}
+		})
+	}
+}

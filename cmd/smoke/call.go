@@ -1,0 +1,160 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"time"
+)
+
+const (
+	maxBody   = 1 << 20 // bytes of an answer
+	maxEvents = 100_000 // of a stream
+)
+
+// newClient follows no redirects: no route answers with one.
+func newClient() *http.Client {
+	return &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+}
+
+// An answer is the envelope, as far as it is looked at.
+type answer struct {
+	Success bool `json:"success"`
+	Data    struct {
+		Status    string   `json:"status"`
+		Response  string   `json:"response"`
+		SessionID string   `json:"session_id"`
+		Turn      int      `json:"turn"`
+		Model     string   `json:"model"`
+		Warnings  []string `json:"warnings"`
+		Usage     struct {
+			TotalTokens int64 `json:"total_tokens"`
+		} `json:"usage"`
+	} `json:"data"`
+	Error   string `json:"error"`
+	Message string `json:"message"`
+	Details []struct {
+		Field string `json:"field"`
+		Issue string `json:"issue"`
+	} `json:"details"`
+	RequestID string `json:"request_id"`
+
+	header http.Header
+}
+
+// faults are the details of an error, such as the variables that are set wrongly.
+func (a answer) faults() error {
+	var all []error
+	for _, detail := range a.Details {
+		all = append(all, fmt.Errorf("%s %s", detail.Field, detail.Issue))
+	}
+	return errors.Join(all...)
+}
+
+// do sends one request, without a credential but what header holds.
+func (d *deployment) do(ctx context.Context, base, method, path, body string, header http.Header) (*http.Response, error) {
+	request, err := http.NewRequestWithContext(ctx, method, base+path, strings.NewReader(body))
+	if err != nil {
+		return nil, err
+	}
+	for name, values := range header {
+		request.Header[name] = values
+	}
+	if body != "" {
+		request.Header.Set("Content-Type", "application/json")
+	}
+	return d.client.Do(request)
+}
+
+// credential adds f's to header.
+func (d *deployment) credential(f function, header http.Header) http.Header {
+	header = header.Clone()
+	if header == nil {
+		header = http.Header{}
+	}
+	if d.apiKey != "" {
+		header.Set("X-API-Key", d.apiKey)
+	} else {
+		header.Set("Authorization", "Bearer "+f.token)
+	}
+	return header
+}
+
+// call sends a request with the credential, and expects an answer with this
+// status.
+func (d *deployment) call(ctx context.Context, f function, method, path, body string, header http.Header, status int) (answer, error) {
+	response, err := d.do(ctx, f.base, method, path, body, d.credential(f, header))
+	if err != nil {
+		return answer{}, err
+	}
+	defer func() { _ = response.Body.Close() }()
+	raw, err := io.ReadAll(io.LimitReader(response.Body, maxBody))
+	if err != nil {
+		return answer{}, fmt.Errorf("reading the answer: %w", err)
+	}
+	a := answer{header: response.Header}
+	decoded := json.Unmarshal(raw, &a)
+	switch {
+	case response.StatusCode != status:
+		return a, fmt.Errorf("it answers %d %s, where %d is right: %.200s", response.StatusCode, a.Error, status, a.Message)
+	case status != http.StatusNoContent && decoded != nil:
+		return a, fmt.Errorf("the answer is not the envelope: %w", decoded)
+	}
+	return a, nil
+}
+
+// A streamed is what came of an event stream.
+type streamed struct {
+	text   string
+	deltas int
+	first  time.Duration // until the first piece of text
+	done   answer
+}
+
+// open asks for a stream and reads it to its end, which must be done.
+func (d *deployment) open(ctx context.Context, body string) (streamed, error) {
+	begin := time.Now()
+	response, err := d.do(ctx, d.invoke.base, http.MethodPost, "/invoke", body, d.credential(d.invoke, http.Header{"Accept": {"text/event-stream"}}))
+	if err != nil {
+		return streamed{}, err
+	}
+	defer func() { _ = response.Body.Close() }()
+	if kind := response.Header.Get("Content-Type"); response.StatusCode != http.StatusOK || !strings.HasPrefix(kind, "text/event-stream") {
+		return streamed{}, fmt.Errorf("it answers %d with %q, where 200 and an event stream are right", response.StatusCode, kind)
+	}
+	var s streamed
+	lines := bufio.NewScanner(io.LimitReader(response.Body, maxBody))
+	lines.Buffer(nil, maxBody)
+	event := ""
+	for n := 0; lines.Scan() && n < maxEvents; n++ {
+		name, value, _ := strings.Cut(lines.Text(), ":")
+		value = strings.TrimPrefix(value, " ")
+		switch {
+		case name == "event":
+			event = value
+		case name != "data":
+		case event == "delta":
+			var delta struct{ Text string }
+			if err := json.Unmarshal([]byte(value), &delta); err != nil {
+				return s, fmt.Errorf("an event of the stream: %w", err)
+			}
+			if s.deltas++; s.deltas == 1 {
+				s.first = time.Since(begin)
+			}
+			s.text += delta.Text
+		case event == "done":
+			if err := json.Unmarshal([]byte(value), &s.done); err != nil {
+				return s, fmt.Errorf("the stream's done: %w", err)
+			}
+			return s, nil
+		case event == "error":
+			return s, fmt.Errorf("the stream ends with an error: %.200s", value)
+		}
+	}
+	return s, errors.Join(errors.New("the stream ends without done"), lines.Err())
+}

@@ -1,0 +1,126 @@
+// Command smoke says whether a deployment works, by calling it as its clients do:
+//
+//	go run ./cmd/smoke -invoke https://invoke-….run.app -health https://health-….run.app
+//
+// It asks the agent, streams, repeats itself with an idempotency key, and tries
+// what must be refused; then it deletes what it made. The credential is, in this
+// order: an API key in GATEHOUSE_API_KEY; a bearer token in GATEHOUSE_TOKEN or
+// -token; gcloud's identity token, of the service account -impersonate where
+// that is given. It exits 1 when anything is not as it should be, and takes
+// three minutes at the most.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"net/url"
+	"os"
+	"os/exec"
+	"os/signal"
+	"strings"
+	"syscall"
+	"text/tabwriter"
+	"time"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	err := run(ctx, os.Args[1:], os.Getenv, os.Stdout)
+	stop()
+	switch {
+	case errors.Is(err, flag.ErrHelp):
+		os.Exit(2)
+	case err != nil:
+		fmt.Fprintln(os.Stderr, "smoke:", err)
+		os.Exit(1)
+	}
+}
+
+// errNotAsItShould is what a deployment gets that does not pass.
+var errNotAsItShould = errors.New("the deployment is not as it should be")
+
+func run(ctx context.Context, args []string, getenv func(string) string, out io.Writer) error {
+	flags := flag.NewFlagSet("smoke", flag.ContinueOnError)
+	invoke := flags.String("invoke", "", "the `URL` of the function invoke, or of one of its tags")
+	health := flags.String("health", "", "the `URL` of the function health, or of one of its tags")
+	token := flags.String("token", getenv("GATEHOUSE_TOKEN"), "a bearer `token`; the variable GATEHOUSE_TOKEN keeps it out of process lists")
+	account := flags.String("impersonate", "", "the service `account` whose identity token gcloud is asked for")
+	timeout := flags.Duration("timeout", 3*time.Minute, "how long all of it may take")
+	if err := flags.Parse(args); err != nil {
+		return flag.ErrHelp // the flag package has said it
+	}
+	ctx, cancel := context.WithTimeout(ctx, *timeout)
+	defer cancel()
+	d := &deployment{client: newClient(), apiKey: getenv("GATEHOUSE_API_KEY")}
+	for _, f := range []struct {
+		name, address string
+		to            *function
+	}{{"invoke", *invoke, &d.invoke}, {"health", *health, &d.health}} {
+		base, err := url.Parse(f.address)
+		if err != nil || base.Host == "" || base.Scheme != "https" && base.Scheme != "http" {
+			return fmt.Errorf("-%s must be the function's URL, such as https://%s-….run.app", f.name, f.name)
+		}
+		f.to.base = strings.TrimSuffix(base.String(), "/")
+		f.to.token = *token
+		if d.apiKey == "" && *token == "" {
+			if f.to.token, err = identityToken(ctx, *account, audience(base)); err != nil {
+				return err
+			}
+		}
+	}
+	return report(out, d.check(ctx))
+}
+
+// audience is what a token for the function at base must be for: its own URL,
+// also when one of its tags is called, which Cloud Run puts before the name.
+func audience(base *url.URL) string {
+	host := base.Host
+	if _, name, ok := strings.Cut(host, "---"); ok {
+		host = name
+	}
+	return base.Scheme + "://" + host
+}
+
+// identityToken asks gcloud for one.
+func identityToken(ctx context.Context, account, audience string) (string, error) {
+	args := []string{"auth", "print-identity-token", "--quiet"}
+	if account != "" {
+		args = append(args, "--impersonate-service-account="+account, "--audiences="+audience, "--include-email")
+	}
+	var stderr strings.Builder
+	cmd := exec.CommandContext(ctx, "gcloud", args...)
+	cmd.Stderr = &stderr
+	output, err := cmd.Output()
+	if err != nil {
+		return "", fmt.Errorf("gcloud gives no identity token; set GATEHOUSE_TOKEN or GATEHOUSE_API_KEY instead: %w\n%s", err, stderr.String())
+	}
+	return strings.TrimSpace(string(output)), nil
+}
+
+// report writes the results as a table, and gives an error unless all passed.
+func report(out io.Writer, results []result) error {
+	failed := 0
+	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	for _, r := range results {
+		mark, detail := "ok", r.detail
+		switch {
+		case r.skipped:
+			mark = "--"
+		case r.err != nil:
+			mark, detail = "FAIL", r.err.Error()
+			failed++
+		}
+		fmt.Fprintf(table, "%s\t%s\t%.2f s\t%s\n", mark, r.name, r.took.Seconds(), strings.Join(strings.Fields(detail), " "))
+	}
+	if err := table.Flush(); err != nil {
+		return err
+	}
+	if failed > 0 {
+		return fmt.Errorf("%w: %d of %d checks failed", errNotAsItShould, failed, len(results))
+	}
+	fmt.Fprintf(out, "%d checks passed\n", len(results))
+	return nil
+}

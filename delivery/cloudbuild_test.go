@@ -1,0 +1,138 @@
+package delivery
+
+import (
+	"os"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"go.yaml.in/yaml/v3"
+)
+
+// A pipeline is a Cloud Build configuration, as far as it is looked at.
+type pipeline struct {
+	ServiceAccount string            `yaml:"serviceAccount"`
+	Timeout        string            `yaml:"timeout"`
+	Substitutions  map[string]string `yaml:"substitutions"`
+	Options        struct {
+		Logging string   `yaml:"logging"`
+		Dynamic bool     `yaml:"dynamicSubstitutions"`
+		Machine string   `yaml:"machineType"`
+		Env     []string `yaml:"env"`
+	} `yaml:"options"`
+	Steps []struct {
+		ID         string   `yaml:"id"`
+		Name       string   `yaml:"name"`
+		Entrypoint string   `yaml:"entrypoint"`
+		Args       []string `yaml:"args"`
+		Env        []string `yaml:"env"`
+		WaitFor    []string `yaml:"waitFor"`
+	} `yaml:"steps"`
+}
+
+var (
+	// An exact version or a digest; never latest, nor a tag that moves.
+	pinned   = regexp.MustCompile(`^\S+(:v?\d+\.\d+\.\d+(-[a-z]+)?|@sha256:[0-9a-f]{64})$`)
+	image    = regexp.MustCompile(`(?:gcr\.io|docker\.pkg\.dev)/[a-z0-9./-]+[:@][\w.:-]+`)
+	script   = regexp.MustCompile(`\bdelivery/[a-z]+\b`)
+	used     = regexp.MustCompile(`\$\{?(_[A-Z_]+)\}?`)
+	builtIn  = regexp.MustCompile(`\$\{?([A-Z][A-Z_]*)\}?`)
+	builtIns = []string{"PROJECT_ID", "BUILD_ID", "LOCATION", "TRIGGER_NAME", "COMMIT_SHA"}
+)
+
+func TestPipelines(t *testing.T) {
+	for _, file := range []string{"../cloudbuild.yaml", "apply.yaml"} {
+		t.Run(file, func(t *testing.T) {
+			raw, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var p pipeline
+			decoder := yaml.NewDecoder(strings.NewReader(string(raw)))
+			decoder.KnownFields(true) // a key that Cloud Build would not know, too
+			if err := decoder.Decode(&p); err != nil {
+				t.Fatal(err)
+			}
+			if !strings.HasPrefix(p.ServiceAccount, "projects/$PROJECT_ID/serviceAccounts/") || p.Options.Logging != "CLOUD_LOGGING_ONLY" || p.Timeout == "" {
+				t.Errorf("account %q, logging %q, timeout %q", p.ServiceAccount, p.Options.Logging, p.Timeout)
+			}
+			if !p.Options.Dynamic {
+				t.Error("defaults that name the project need dynamicSubstitutions")
+			}
+
+			text := regexp.MustCompile(`(?m)(^|\s)#.*$`).ReplaceAllString(string(raw), "")
+			found := map[string]bool{}
+			for _, match := range used.FindAllStringSubmatch(text, -1) {
+				found[match[1]] = true
+				if _, ok := p.Substitutions[match[1]]; !ok {
+					t.Errorf("%s is used and not declared", match[1])
+				}
+			}
+			for name := range p.Substitutions {
+				if !found[name] {
+					t.Errorf("%s is declared and not used", name)
+				}
+			}
+			for _, match := range builtIn.FindAllStringSubmatch(text, -1) {
+				if !slices.Contains(builtIns, match[1]) {
+					t.Errorf("$%s is no substitution of Cloud Build's", match[1])
+				}
+			}
+
+			seen := []string{"-"}
+			for _, step := range p.Steps {
+				if !pinned.MatchString(step.Name) {
+					t.Errorf("step %s: the image %s is not pinned", step.ID, step.Name)
+				}
+				for _, before := range step.WaitFor {
+					if !slices.Contains(seen, before) {
+						t.Errorf("step %s waits for %s, which is not before it", step.ID, before)
+					}
+				}
+				seen = append(seen, step.ID)
+				for _, arg := range step.Args {
+					for _, name := range image.FindAllString(arg, -1) {
+						if !pinned.MatchString(name) {
+							t.Errorf("step %s: the image %s is not pinned", step.ID, name)
+						}
+					}
+					for _, name := range script.FindAllString(arg, -1) {
+						if name == "delivery/watch" || strings.HasPrefix(arg, ".delivery/") {
+							continue // a package, and where programs go
+						}
+						info, err := os.Stat("../" + name)
+						if err != nil || info.Mode().Perm()&0o111 == 0 {
+							t.Errorf("step %s: %s cannot be run: %v", step.ID, name, err)
+						}
+					}
+				}
+			}
+		})
+	}
+}
+
+// TestScriptsPinWhatTheyRun looks for tools and images without a version.
+func TestScriptsPinWhatTheyRun(t *testing.T) {
+	for _, name := range []string{"check", "build"} {
+		raw, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, match := range regexp.MustCompile(`go run (\S+)`).FindAllStringSubmatch(string(raw), -1) {
+			if !regexp.MustCompile(`@v\d+\.\d+\.\d+$`).MatchString(match[1]) {
+				t.Errorf("%s runs %s, which is not pinned", name, match[1])
+			}
+		}
+		for _, line := range strings.Split(string(raw), "\n") {
+			if strings.HasPrefix(line, "#") {
+				continue
+			}
+			for _, reference := range image.FindAllString(line, -1) {
+				if !pinned.MatchString(reference) {
+					t.Errorf("%s uses %s, which is not pinned", name, reference)
+				}
+			}
+		}
+	}
+}

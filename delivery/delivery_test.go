@@ -1,0 +1,631 @@
+package delivery
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"example.com/gatehouse/delivery/internal/monitoringtest"
+	"example.com/gatehouse/internal/service"
+)
+
+const (
+	project   = "test-project"
+	region    = "us-central1"
+	keySecret = "smoke-key"
+	apiKey    = "the-key-of-the-delivery-0123456789"
+	digest    = "us-central1-docker.pkg.dev/test-project/gatehouse/gatehouse@sha256:0123456789abcdef"
+)
+
+// tools are the programs of the steps, built once.
+var tools = sync.OnceValues(func() (string, error) {
+	dir, err := os.MkdirTemp("", "gatehouse-delivery-")
+	if err != nil {
+		return "", err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
+	defer cancel()
+	for _, program := range []string{"cmd/smoke", "delivery/watch"} {
+		cmd := exec.CommandContext(ctx, "go", "build", "-o", filepath.Join(dir, filepath.Base(program)), "./"+program)
+		cmd.Dir = ".."
+		if output, err := cmd.CombinedOutput(); err != nil {
+			return "", fmt.Errorf("building %s: %w\n%s", program, err, output)
+		}
+	}
+	return dir, nil
+})
+
+// A world is a deployment that a delivery works on: gcloud and what it knows,
+// Cloud Monitoring, and the functions behind the tags' URLs.
+type world struct {
+	t          *testing.T
+	state      string // what steps leave for each other
+	bin        string // for PATH
+	cloud      string // gcloud's file
+	monitoring *monitoringtest.Server
+	env        []string
+
+	mu      sync.Mutex
+	figures func(revision string) (monitoringtest.Figures, bool)
+	smoked  int  // how often the smoke test began
+	broken  bool // whether the functions answer 500
+}
+
+// healthy are the figures of any revision that does well.
+func healthy(string) (monitoringtest.Figures, bool) {
+	return monitoringtest.Figures{OK: 500, Refused: 10, P95: 2000}, true
+}
+
+// newWorld is a deployment whose revision 1 has all traffic, and an image that
+// is built.
+func newWorld(t *testing.T) *world {
+	t.Helper()
+	w := &world{t: t, state: t.TempDir(), figures: healthy}
+	dir, err := tools()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(dir, filepath.Join(w.state, "bin")); err != nil {
+		t.Fatal(err)
+	}
+	w.keep("image", digest)
+	w.monitoring = monitoringtest.New(t, func(revision string) (monitoringtest.Figures, bool) {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		return w.figures(revision)
+	})
+	c := &cloud{Services: map[string]*cloudService{}, Fail: map[string]int{}}
+	functions := w.functions()
+	for name, handler := range map[string]http.Handler{"invoke": functions.Invoke, "health": functions.Health} {
+		server := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+			w.mu.Lock()
+			broken := w.broken
+			if r.URL.Path == "/health/live" {
+				w.smoked++
+			}
+			w.mu.Unlock()
+			if broken {
+				rw.WriteHeader(http.StatusInternalServerError)
+				return
+			}
+			handler.ServeHTTP(rw, r)
+		}))
+		t.Cleanup(server.Close)
+		first := name + "-00001"
+		c.Services[name] = &cloudService{Traffic: map[string]int{first: 100}, Revisions: []string{first}, Images: map[string]string{}, Tags: map[string]string{}, URL: server.URL}
+	}
+	w.bin, w.cloud = install(t, c)
+	w.env = []string{"WATCH_SECONDS=0"}
+	return w
+}
+
+// functions are the real ones, with the offline model.
+func (w *world) functions() *service.Service {
+	env := map[string]string{"ENVIRONMENT": "development", "AUTH": "api_key", "LOG_LEVEL": "error",
+		"API_KEYS": fmt.Sprintf(`[{"name": "smoke", "sha256": "%x"}]`, sha256.Sum256([]byte(apiKey)))}
+	s := service.New(func(name string) (string, bool) { value, ok := env[name]; return value, ok }, w.t.Output())
+	w.t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		defer cancel()
+		_ = s.Shutdown(ctx)
+	})
+	return s
+}
+
+func (w *world) keep(name, value string) {
+	w.t.Helper()
+	if err := os.WriteFile(filepath.Join(w.state, name), []byte(value+"\n"), 0o600); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+// now is what gcloud knows.
+func (w *world) now() *cloud {
+	w.t.Helper()
+	c, err := loadCloud(w.cloud)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return c
+}
+
+// change changes what gcloud knows.
+func (w *world) change(f func(*cloud)) {
+	w.t.Helper()
+	c := w.now()
+	f(c)
+	if err := c.save(w.cloud); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+// command is a step, ready to run.
+func (w *world) command(ctx context.Context, name string, args ...string) (*exec.Cmd, *bytes.Buffer) {
+	cmd := exec.CommandContext(ctx, "./"+name, args...)
+	cmd.Env = append([]string{
+		"PATH=" + w.bin + ":" + os.Getenv("PATH"), "HOME=" + w.state, "DELIVERY_STATE=" + w.state, "PROJECT_ID=" + project,
+		"COMMIT_SHA=c0ffee0123456789", "SMOKE_KEY_SECRET=" + keySecret, "CLOUDSDK_API_ENDPOINT_OVERRIDES_MONITORING=" + w.monitoring.URL + "/",
+	}, w.env...)
+	var said bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &said, &said
+	cmd.WaitDelay = 10 * time.Second
+	return cmd, &said
+}
+
+// step runs a step and gives its exit status and what it said.
+func (w *world) step(name string, args ...string) (int, string) {
+	w.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	defer cancel()
+	cmd, said := w.command(ctx, name, args...)
+	err := cmd.Run()
+	if exit, ok := errors.AsType[*exec.ExitError](err); !ok && err != nil {
+		w.t.Fatalf("%s: %v\n%s", name, err, said)
+	} else if ok && !exit.Exited() {
+		w.t.Fatalf("%s: %v\n%s", name, err, said)
+	}
+	return cmd.ProcessState.ExitCode(), said.String()
+}
+
+// must runs a step that must pass.
+func (w *world) must(name string) string {
+	w.t.Helper()
+	code, said := w.step(name)
+	if code != 0 {
+		w.t.Fatalf("%s exits %d:\n%s", name, code, said)
+	}
+	return said
+}
+
+// revision is what the deployment called a service's new revision.
+func (w *world) revision(service string) string {
+	w.t.Helper()
+	revisions := w.now().Services[service].Revisions
+	return revisions[len(revisions)-1]
+}
+
+// expect compares the traffic of both services with what it must be, as a
+// history of changes for invoke.
+func (w *world) expect(said string, invoke, health []string) {
+	w.t.Helper()
+	c := w.now()
+	got := map[string][]string{"invoke": {}, "health": {}}
+	for name := range got {
+		for _, change := range c.Services[name].History {
+			got[name] = append(got[name], strings.ReplaceAll(strings.ReplaceAll(change, w.revision(name), "NEW"), name+"-00001", "OLD"))
+		}
+	}
+	want := map[string][]string{"invoke": append([]string{}, invoke...), "health": append([]string{}, health...)}
+	if diff := cmp.Diff(want, got); diff != "" {
+		w.t.Errorf("the changes of the traffic (-want +got):\n%s\nit said:\n%s", diff, said)
+	}
+}
+
+func TestACommitReachesEverybody(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.must("deploy")
+	c := w.now()
+	for name, s := range c.Services {
+		if s.Traffic[name+"-00001"] != 100 || len(s.History) != 0 {
+			t.Errorf("%s: a deployment changes the traffic: %v", name, s.Traffic)
+		}
+		if revision := w.revision(name); s.Images[revision] != digest || s.Tags["candidate"] != revision {
+			t.Errorf("%s: revision %s of image %s, tags %v", name, revision, s.Images[revision], s.Tags)
+		}
+	}
+	w.must("smoke")
+	said := w.must("promote")
+	w.expect(said, []string{"NEW=10,OLD=90", "NEW=50,OLD=50", "NEW=100"}, []string{"NEW=100"})
+	for _, call := range w.now().Calls {
+		if slices.Contains(call, apiKey) || slices.Contains(call, "access-token") {
+			t.Errorf("a secret among the arguments of %q", call)
+		}
+	}
+	// The same commit once more is a revision of another name.
+	time.Sleep(1100 * time.Millisecond) // names hold the second
+	w.must("deploy")
+}
+
+func TestAFailingSmokeTestLeavesTheTrafficAlone(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.must("deploy")
+	w.mu.Lock()
+	w.broken = true
+	w.mu.Unlock()
+	code, said := w.step("smoke")
+	if code != 1 {
+		t.Errorf("smoke exits %d:\n%s", code, said)
+	}
+	w.expect(said, nil, nil)
+	for _, call := range w.now().Calls {
+		if slices.Contains(call, "update-traffic") {
+			t.Errorf("gcloud %q", call)
+		}
+	}
+}
+
+func TestARevisionThatDoesNotStartLeavesTheTrafficAlone(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.change(func(c *cloud) { c.Fail["run deploy health"] = 1 })
+	if code, said := w.step("deploy"); code == 0 {
+		t.Errorf("deploy passes:\n%s", said)
+	}
+	w.expect("", nil, nil)
+	if code, said := w.step("smoke"); code != 1 || !strings.Contains(said, "run delivery/deploy first") {
+		t.Errorf("smoke exits %d without a deployment:\n%s", code, said)
+	}
+}
+
+// at gives figures that depend on the new revision's share at the moment.
+func (w *world) at(shares map[int]monitoringtest.Figures) func(string) (monitoringtest.Figures, bool) {
+	return func(revision string) (monitoringtest.Figures, bool) {
+		c, err := loadCloud(w.cloud)
+		if err != nil {
+			return monitoringtest.Figures{}, false
+		}
+		if f, ok := shares[c.Services["invoke"].Traffic[revision]]; ok && revision != "invoke-00001" {
+			return f, true
+		}
+		return healthy(revision)
+	}
+}
+
+func TestPromotion(t *testing.T) {
+	failing := monitoringtest.Figures{OK: 400, Failed: 100, P95: 2000}
+	for _, c := range []struct {
+		name   string
+		shares map[int]monitoringtest.Figures
+		status int // of Cloud Monitoring
+		fail   map[string]int
+		broken bool // the new revision, by now
+		code   int
+		invoke []string
+		health []string
+		says   string
+	}{
+		{
+			name: "harm at 10 %", shares: map[int]monitoringtest.Figures{10: failing}, code: 1,
+			invoke: []string{"NEW=10,OLD=90", "OLD=100"}, says: "does harm",
+		},
+		{
+			name: "harm at 50 %", shares: map[int]monitoringtest.Figures{50: failing}, code: 1,
+			invoke: []string{"NEW=10,OLD=90", "NEW=50,OLD=50", "OLD=100"}, says: "does harm",
+		},
+		{
+			name: "harm at 100 %", shares: map[int]monitoringtest.Figures{100: failing}, code: 1,
+			invoke: []string{"NEW=10,OLD=90", "NEW=50,OLD=50", "NEW=100", "OLD=100"}, says: "does harm",
+		},
+		{
+			name: "slow at 50 %", shares: map[int]monitoringtest.Figures{50: {OK: 500, P95: 9000}}, code: 1,
+			invoke: []string{"NEW=10,OLD=90", "NEW=50,OLD=50", "OLD=100"}, says: "slower",
+		},
+		{
+			name: "too few requests, and the smoke test passes", shares: map[int]monitoringtest.Figures{10: {OK: 3}, 50: {}}, code: 0,
+			invoke: []string{"NEW=10,OLD=90", "NEW=50,OLD=50", "NEW=100"}, health: []string{"NEW=100"}, says: "too few requests",
+		},
+		{
+			name: "too few requests, and the smoke test fails", shares: map[int]monitoringtest.Figures{10: {OK: 3}}, broken: true, code: 1,
+			invoke: []string{"NEW=10,OLD=90", "OLD=100"}, says: "does not pass any more",
+		},
+		{
+			name: "the figures cannot be read", status: http.StatusForbidden, code: 1,
+			invoke: []string{"NEW=10,OLD=90", "OLD=100"}, says: "cannot be read",
+		},
+		{
+			name: "no access token", fail: map[string]int{"auth print-access-token": 1}, code: 1,
+			invoke: []string{"NEW=10,OLD=90", "OLD=100"}, says: "no access token",
+		},
+		{
+			name: "the traffic cannot be set", fail: map[string]int{"run services update-traffic invoke": 1}, code: 1,
+			says: "out of order",
+		},
+		{
+			name: "health cannot follow", fail: map[string]int{"run services update-traffic health": 1}, code: 1,
+			invoke: []string{"NEW=10,OLD=90", "NEW=50,OLD=50", "NEW=100", "OLD=100"}, says: "out of order",
+		},
+		{
+			name: "going back works on the second try", shares: map[int]monitoringtest.Figures{10: failing}, code: 1,
+			fail:   map[string]int{"run services update-traffic invoke invoke-00001=100": 1},
+			invoke: []string{"NEW=10,OLD=90", "OLD=100"}, says: "back to invoke-00001",
+		},
+		{
+			name: "going back does not work", shares: map[int]monitoringtest.Figures{10: failing}, code: 2,
+			fail:   map[string]int{"run services update-traffic invoke invoke-00001=100": 9},
+			invoke: []string{"NEW=10,OLD=90"},
+			says:   "By hand: gcloud run services update-traffic invoke --project test-project --region us-central1 --to-revisions invoke-00001=100",
+		},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t)
+			w.must("deploy")
+			w.mu.Lock()
+			w.figures, w.broken = w.at(c.shares), c.broken
+			w.mu.Unlock()
+			if c.status != 0 {
+				w.monitoring.Answer(c.status)
+			}
+			w.change(func(cloud *cloud) {
+				if c.fail != nil {
+					cloud.Fail = c.fail
+				}
+			})
+			code, said := w.step("promote")
+			if code != c.code || !strings.Contains(said, c.says) {
+				t.Errorf("exit %d, want %d with %q:\n%s", code, c.code, c.says, said)
+			}
+			w.expect(said, c.invoke, c.health)
+			if c.code == 1 {
+				if got := w.now().Services["invoke"].Traffic; !cmp.Equal(got, map[string]int{"invoke-00001": 100}) {
+					t.Errorf("the traffic is %v", got)
+				}
+			}
+		})
+	}
+}
+
+// begin starts a promotion that watches for long, and waits until the new
+// revision has its first share.
+func (w *world) begin() (cmd *exec.Cmd, said *bytes.Buffer, ended chan error) {
+	w.t.Helper()
+	w.must("deploy")
+	w.env = []string{"WATCH_SECONDS=600"}
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	w.t.Cleanup(cancel)
+	cmd, said = w.command(ctx, "promote")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	if err := cmd.Start(); err != nil {
+		w.t.Fatal(err)
+	}
+	ended = make(chan error, 1)
+	go func() { ended <- cmd.Wait() }()
+	w.t.Cleanup(func() { _ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) })
+	// The token is what it asks for last before it watches.
+	for !slices.ContainsFunc(w.now().Calls, func(call []string) bool { return call[0] == "auth" }) {
+		select {
+		case err := <-ended:
+			w.t.Fatalf("promote ended: %v\n%s", err, said)
+		case <-ctx.Done():
+			w.t.Fatal("promote does not begin")
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+	return cmd, said, ended
+}
+
+func TestAnInterruptedPromotionGoesBack(t *testing.T) {
+	for _, signal := range []syscall.Signal{syscall.SIGINT, syscall.SIGTERM} {
+		t.Run(signal.String(), func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t)
+			cmd, said, ended := w.begin()
+			_ = cmd.Process.Signal(signal)
+			err := <-ended
+			if exit, ok := errors.AsType[*exec.ExitError](err); !ok || exit.ExitCode() != 128+int(signal) {
+				t.Errorf("promote ends with %v", err)
+			}
+			w.expect(said.String(), []string{"NEW=10,OLD=90", "OLD=100"}, nil)
+		})
+	}
+}
+
+func TestAKilledPromotionIsTakenBackByTheNextDelivery(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	cmd, _, ended := w.begin()
+	_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
+	<-ended
+	killed := w.revision("invoke")
+	w.expect("", []string{"NEW=10,OLD=90"}, nil)
+	w.env = []string{"WATCH_SECONDS=0", "COMMIT_SHA=decade0123456789"}
+	said := w.must("deploy")
+	if history := w.now().Services["invoke"].History; history[len(history)-1] != "invoke-00001=100" {
+		t.Errorf("the next delivery leaves the traffic at %v:\n%s", history, said)
+	}
+	said = w.must("promote")
+	traffic := w.now().Services["invoke"].Traffic
+	if traffic[w.revision("invoke")] != 100 || w.revision("invoke") == killed {
+		t.Errorf("the traffic is %v:\n%s", traffic, said)
+	}
+}
+
+func TestTrafficThatSomebodyElseSetIsTheirs(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.must("deploy")
+	w.change(func(c *cloud) {
+		c.Services["invoke"].Revisions = append(c.Services["invoke"].Revisions, "invoke-by-hand")
+		c.Services["invoke"].Traffic = map[string]int{"invoke-by-hand": 100}
+	})
+	code, said := w.step("promote")
+	if code != 1 || !strings.Contains(said, "somebody else") {
+		t.Errorf("exit %d:\n%s", code, said)
+	}
+	if c := w.now().Services["invoke"]; len(c.History) != 0 || c.Traffic["invoke-by-hand"] != 100 {
+		t.Errorf("the traffic is %v, after %v", c.Traffic, c.History)
+	}
+}
+
+func TestTrafficThatSomebodyElseSetsMeanwhileIsTheirs(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.must("deploy")
+	w.mu.Lock()
+	w.figures = func(revision string) (monitoringtest.Figures, bool) {
+		w.change(func(c *cloud) {
+			c.Services["invoke"].Traffic = map[string]int{"invoke-00001": 70, w.revision("invoke"): 30}
+		})
+		return healthy(revision)
+	}
+	w.mu.Unlock()
+	code, said := w.step("promote")
+	if code != 1 || !strings.Contains(said, "left as it is") {
+		t.Errorf("exit %d:\n%s", code, said)
+	}
+	w.expect(said, []string{"NEW=10,OLD=90"}, nil)
+	if c := w.now().Services["invoke"]; c.Traffic["invoke-00001"] != 70 {
+		t.Errorf("the traffic is %v", c.Traffic)
+	}
+}
+
+func TestOneDeliveryAtATime(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.change(func(c *cloud) { c.Ongoing = "build-1" })
+	w.env = []string{"BUILD_ID=build-2", "TRIGGER_NAME=delivery"}
+	if code, said := w.step("deploy"); code != 1 || !strings.Contains(said, "build-1 is under way") {
+		t.Errorf("a second delivery exits %d:\n%s", code, said)
+	}
+	if n := len(w.now().Services["invoke"].Revisions); n != 1 {
+		t.Errorf("it made a revision: %d", n)
+	}
+	w.env = []string{"BUILD_ID=build-1", "TRIGGER_NAME=delivery"}
+	w.must("deploy")
+}
+
+// TestDryRuns has every step say what it would do, where nothing that it calls
+// is there.
+func TestDryRuns(t *testing.T) {
+	t.Parallel()
+	for name, says := range map[string]string{
+		"cache":   "'gcloud' 'storage' 'cp'",
+		"check":   "'go' 'test' '-race'",
+		"build":   "'pack' 'build'",
+		"plan":    "'terraform' '-chdir=terraform' 'plan'",
+		"apply":   "'terraform' '-chdir=terraform' 'apply'",
+		"deploy":  "'gcloud' 'run' 'deploy' 'invoke'",
+		"smoke":   "'-invoke' 'https://TAG---invoke'",
+		"promote": "'--to-revisions' 'invoke-new=50,invoke-old=50'",
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+			defer cancel()
+			state := filepath.Join(t.TempDir(), "state")
+			cmd := exec.CommandContext(ctx, "./"+name, "--dry-run")
+			cmd.Env = []string{"PATH=" + only(t, "bash", "env", "dirname", "date", "awk", "sort", "sed", "seq", "mkdir", "sha256sum"), "DELIVERY_STATE=" + state,
+				"COMMIT_SHA=c0ffee0123456789", "CHECK=test", "CACHE=save"}
+			said, err := cmd.CombinedOutput()
+			if err != nil || !strings.Contains(string(said), says) {
+				t.Errorf("%v, without %s:\n%s", err, says, said)
+			}
+			if _, err := os.Stat(state); !errors.Is(err, os.ErrNotExist) {
+				t.Errorf("it left %s: %v", state, err)
+			}
+		})
+	}
+}
+
+// only is a PATH with these programs alone.
+func only(t *testing.T, programs ...string) string {
+	t.Helper()
+	dir := t.TempDir()
+	for _, program := range programs {
+		path, err := exec.LookPath(program)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Symlink(path, filepath.Join(dir, program)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return dir
+}
+
+// stub puts a program on the PATH that notes its arguments in calls and runs a
+// line of shell.
+func (w *world) stub(program, does string) (calls string) {
+	w.t.Helper()
+	calls = filepath.Join(w.state, program+".calls")
+	script := fmt.Sprintf("#!/bin/sh\necho \"$@\" >>%q\n%s\n", calls, does)
+	if err := os.WriteFile(filepath.Join(w.bin, program), []byte(script), 0o755); err != nil {
+		w.t.Fatal(err)
+	}
+	return calls
+}
+
+func TestTheImageIsKnownByItsDigest(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	built := "sha256:" + strings.Repeat("ab", 32)
+	// pack writes a report, as its option says.
+	calls := w.stub("pack", fmt.Sprintf(`while [ "$1" != --report-output-dir ]; do shift; done
+printf '[build]\n[image]\ntags = ["a"]\ndigest = "%s"\n' >"$2/report.toml"`, built))
+	w.must("build")
+	kept, err := os.ReadFile(filepath.Join(w.state, "image"))
+	if want := "us-central1-docker.pkg.dev/test-project/gatehouse/gatehouse@" + built + "\n"; err != nil || string(kept) != want {
+		t.Errorf("kept %q, %v, want %q", kept, err, want)
+	}
+	said, _ := os.ReadFile(calls)
+	for _, argument := range []string{"/gatehouse:c0ffee012345 ", "--builder gcr.io/buildpacks/builder@sha256:", "GOOGLE_FUNCTION_TARGET=invoke", "--publish"} {
+		if !strings.Contains(string(said), argument) {
+			t.Errorf("pack was called without %q:\n%s", argument, said)
+		}
+	}
+	w.stub("pack", "exit 0")
+	if err := os.Remove(filepath.Join(w.state, "report", "report.toml")); err != nil {
+		t.Fatal(err)
+	}
+	if code, said := w.step("build"); code == 0 {
+		t.Errorf("a build without a digest passes:\n%s", said)
+	}
+}
+
+func TestADifferenceInTheInfrastructureStopsTheDelivery(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		plan int // terraform's exit code
+		code int
+		says string
+	}{
+		{"no difference", 0, 0, "as this commit asks"},
+		{"a difference", 2, 1, "approve delivery/apply.yaml"},
+		{"a plan that fails", 1, 1, "the plan failed"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t)
+			w.env = []string{"STATE_BUCKET=state", "PLAN_ACCOUNT=planner@p.iam.gserviceaccount.com"}
+			calls := w.stub("terraform", fmt.Sprintf(`if [ "$2" = plan ]; then echo "as $GOOGLE_IMPERSONATE_SERVICE_ACCOUNT" >>%q; exit %d; fi`, filepath.Join(w.state, "terraform.calls"), c.plan))
+			code, said := w.step("plan")
+			if code != c.code || !strings.Contains(said, c.says) {
+				t.Errorf("plan exits %d:\n%s", code, said)
+			}
+			called, _ := os.ReadFile(calls)
+			if strings.Contains(string(called), "apply") || !strings.Contains(string(called), "as planner@p.iam.gserviceaccount.com") ||
+				!strings.Contains(string(called), "-var image=us-central1-docker.pkg.dev/test-project/gatehouse/gatehouse:c0ffee012345") {
+				t.Errorf("terraform was called with:\n%s", called)
+			}
+		})
+	}
+}
+
+func TestMissingSettingsAreNamed(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.env = []string{"PROJECT_ID="}
+	if code, said := w.step("deploy"); code != 1 || !strings.Contains(said, "set PROJECT in the environment") {
+		t.Errorf("exit %d:\n%s", code, said)
+	}
+	if code, said := w.step("deploy", "--what"); code != 64 || !strings.Contains(said, "usage") {
+		t.Errorf("exit %d:\n%s", code, said)
+	}
+}
