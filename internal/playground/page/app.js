@@ -235,6 +235,15 @@ class Turn {
 
   get text() { return this.#text; }
 
+  // clear forgets an answer that failed, before it is asked for again.
+  clear() {
+    this.#text = this.#fresh = '';
+    this.#writer = null;
+    this.#tools.clear();
+    this.body.replaceChildren();
+    this.end.replaceChildren();
+  }
+
   // waiting shows that something is being done, until it is over.
   set waiting(on) { this.element.classList.toggle('waiting', on); }
 
@@ -376,8 +385,7 @@ async function run(turn, request) {
   running = control;
   setBusy(true);
   turn.waiting = true;
-  turn.body.replaceChildren();
-  turn.end.replaceChildren();
+  turn.clear();
   say('The agent is answering.');
   request.credential = credential();
   request.trace = random(16);
