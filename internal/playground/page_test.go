@@ -134,8 +134,8 @@ func TestHostileAnswers(t *testing.T) {
 		{"text from right to left", []string{"abc " + override + "def"}, override + "def"},
 		{"code with marks of HTML", []string{"```html\n<script>alert(1)</script>\n```"}, "<script>alert(1)</script>"},
 		{"1 MB in one chunk", []string{strings.Repeat("word **b** [l](x ", 1<<16)}, "word"},
-		{"1 MB of brackets", []string{strings.Repeat("[", 1<<20)}, "[["},
-		{"1 MB of quotes in one another", []string{strings.Repeat("> ", 1<<19)}, ""},
+		{"100 KB of brackets", []string{strings.Repeat("[", 100_000)}, "[["},
+		{"100 KB of quotes in one another", []string{strings.Repeat("> ", 50_000)}, ""},
 		{"100 KB of lists in one another", []string{strings.Repeat("- ", 50_000) + "end"}, "end"},
 	}
 	b := open(t, "RATE_LIMIT_PER_MINUTE=1000")

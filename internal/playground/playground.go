@@ -54,11 +54,11 @@ func Add(routes []api.Route) []api.Route {
 	all := slices.Clone(routes)
 	for i, route := range all {
 		if route.Pattern() == "GET /" {
-			all[i].AnyType, all[i].Handler = true, page(route.Handler)
+			all[i].Media, all[i].Handler = types[".html"], page(route.Handler) // page looks at Accept itself
 		}
 	}
 	return append(all, api.Route{
-		Method: http.MethodGet, Path: "/playground/{file}", Public: true, AnyType: true,
+		Method: http.MethodGet, Path: "/playground/{file}", Public: true, Media: "*/*",
 		Summary: "A file of the playground.", Handler: asset,
 	})
 }
