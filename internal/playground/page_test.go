@@ -133,7 +133,7 @@ func TestHostileAnswers(t *testing.T) {
 		{"broken Markdown", []string{"**a *b `c [d](e ```\n> - 1. # |\n|--|\n```", "\n~~~"}, "a"},
 		{"text from right to left", []string{"abc " + override + "def"}, override + "def"},
 		{"code with marks of HTML", []string{"```html\n<script>alert(1)</script>\n```"}, "<script>alert(1)</script>"},
-		{"1 MB in one chunk", []string{strings.Repeat("word **b** [l](x ", 1<<16)}, "word"},
+		{"100 KB in one chunk", []string{strings.Repeat("word **b** [l](x ", 6250)}, "word"},
 		{"100 KB of brackets", []string{strings.Repeat("[", 100_000)}, "[["},
 		{"100 KB of quotes in one another", []string{strings.Repeat("> ", 50_000)}, ""},
 		{"100 KB of lists in one another", []string{strings.Repeat("- ", 50_000) + "end"}, "end"},
