@@ -76,7 +76,7 @@ func run(ctx context.Context) error {
 func choosePort(port int) (int, error) {
 	l, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
 	if errors.Is(err, syscall.EADDRINUSE) {
-		return 0, fmt.Errorf("port %d is in use by another program; choose one with PORT, for example: PORT=%d go run ./cmd/local", port, port+1)
+		return 0, fmt.Errorf("port %d is in use by another program; choose one with PORT, for example: PORT=%d go run ./cmd/local (0 takes any free one)", port, (port+1)%65536)
 	}
 	if err != nil {
 		return 0, err
@@ -118,14 +118,18 @@ func greet(s *service.Service, address string) {
 	if store == "memory" {
 		store = "memory (forgotten at the end)"
 	}
+	page := ""
+	if s.Config.Playground {
+		page = "\nOpen " + address + "/ in a browser to talk to the agent.\n"
+	}
 	fmt.Printf(`
 Gatehouse is ready at %[1]s
   model     %[2]s
   sessions  %[3]s
-
+%[4]s
 Try:
   curl -s %[1]s/invoke -H 'Content-Type: application/json' -d '{"query": "How do I deploy to Cloud Run?"}'
 
 Ctrl-C ends it.
-`, address, model, store)
+`, address, model, store, page)
 }

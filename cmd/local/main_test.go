@@ -226,7 +226,7 @@ func TestGreeting(t *testing.T) {
 		env  []string
 		says []string
 	}{
-		{"nothing set", nil, []string{`(?i)model.*offline`, `(?i)sessions?.*memory`}},
+		{"nothing set", nil, []string{`Open http://127\.0\.0\.1:\d+/ in a browser`, `(?i)model.*offline`, `(?i)sessions?.*memory`}},
 		{"a key", []string{"GEMINI_API_KEY=hunter2"}, []string{`(?i)model.*gemini-2\.5-flash`, `(?i)sessions?.*memory`}},
 		{"another model", []string{"GEMINI_API_KEY=hunter2", "MODEL=gemini-2.5-pro"}, []string{`(?i)model.*gemini-2\.5-pro`}},
 		{"Firestore", []string{"SESSION_STORE=firestore", "FIRESTORE_EMULATOR_HOST=127.0.0.1:1", "GOOGLE_CLOUD_PROJECT=p"}, []string{`(?i)sessions?.*firestore`}},
@@ -278,7 +278,7 @@ func TestPortInUse(t *testing.T) {
 	if code := r.code(t); code != 1 {
 		t.Errorf("exit code %d, want 1", code)
 	}
-	for _, word := range []string{port, "in use", "PORT"} {
+	for _, word := range []string{port, "in use", "PORT=", "0 takes any"} {
 		if !strings.Contains(r.String(), word) {
 			t.Errorf("it does not say %q", word)
 		}

@@ -31,6 +31,24 @@ func Negotiate(r *http.Request) (json, stream, preferStream bool) {
 	return jsonQ.q > 0, streamQ.q > 0, named && better
 }
 
+// PrefersHTML reports whether the client named text/html in its Accept header and
+// likes it no less than JSON, as browsers do for a page. One that takes
+// everything, as curl does, did not.
+func PrefersHTML(r *http.Request) bool {
+	html := quality{specificity: -1}
+	json := quality{specificity: -1}
+	for _, value := range r.Header.Values("Accept") {
+		for item := range strings.SplitSeq(value, ",") {
+			mediaRange, params, _ := strings.Cut(item, ";")
+			mediaRange = strings.ToLower(strings.TrimSpace(mediaRange))
+			q := weight(params)
+			html.match(mediaRange, "text", "html", q)
+			json.match(mediaRange, "application", "json", q)
+		}
+	}
+	return html.specificity == 2 && html.q > 0 && html.q >= json.q
+}
+
 // A quality is the weight of the most specific range that matched a type.
 type quality struct {
 	q           float64

@@ -2,6 +2,7 @@ package api_test
 
 import (
 	"net/http"
+	"net/http/httptest"
 	"testing"
 
 	"example.com/gatehouse/internal/api"
@@ -66,6 +67,40 @@ func TestNegotiate(t *testing.T) {
 			json, stream, prefers := api.Negotiate(r)
 			if json != tt.json || stream != tt.stream || prefers != tt.prefersStreams {
 				t.Errorf("json %t, stream %t, preferred %t; want %t, %t, %t", json, stream, prefers, tt.json, tt.stream, tt.prefersStreams)
+			}
+		})
+	}
+}
+
+func TestPrefersHTML(t *testing.T) {
+	t.Parallel()
+	tests := []struct {
+		name   string
+		accept []string
+		want   bool
+	}{
+		{"a browser's", []string{"text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,*/*;q=0.8"}, true},
+		{"HTML alone", []string{"text/html"}, true},
+		{"HTML in capitals, with a parameter", []string{"Text/HTML; charset=utf-8"}, true},
+		{"HTML in a second header", []string{"application/xml", "text/html"}, true},
+		{"HTML and JSON alike", []string{"application/json, text/html"}, true},
+		{"JSON rather than HTML", []string{"text/html;q=0.5, application/json"}, false},
+		{"everything rather than HTML", []string{"text/html;q=0.5, */*"}, false},
+		{"everything, as curl", []string{"*/*"}, false},
+		{"all text", []string{"text/*"}, false},
+		{"JSON", []string{"application/json"}, false},
+		{"anything but HTML", []string{"text/html;q=0, */*"}, false},
+		{"HTML with a weight that cannot be read", []string{"text/html;q=much, */*"}, false},
+		{"nothing said", nil, false},
+		{"nothing in it", []string{""}, false},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			r := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/", nil)
+			r.Header["Accept"] = tt.accept
+			if got := api.PrefersHTML(r); got != tt.want {
+				t.Errorf("%t, want %t", got, tt.want)
 			}
 		})
 	}

@@ -27,6 +27,7 @@ import (
 	"example.com/gatehouse/internal/guard"
 	"example.com/gatehouse/internal/observe"
 	"example.com/gatehouse/internal/offline"
+	"example.com/gatehouse/internal/playground"
 	"example.com/gatehouse/internal/telemetry"
 	"example.com/gatehouse/invoke"
 )
@@ -227,6 +228,9 @@ func (s *Service) handlers(routes []api.Route, p *parts) handlers {
 		routes = concat(routes, []api.Route{s.metrics(p.observer.Handler())})
 	}
 	invoke, local := describe(concat(routes, probes)), describe(concat(routes, status, probes))
+	if s.Config.Playground {
+		invoke, local = playground.Add(invoke), playground.Add(local)
+	}
 	if p == nil {
 		refuse(invoke)
 		refuse(local)

@@ -435,3 +435,47 @@ func TestTheStandardLoggerWritesOurLines(t *testing.T) {
 		t.Errorf("%s: %v", out, err)
 	}
 }
+
+func TestPlayground(t *testing.T) {
+	tests := []struct {
+		name string
+		env  []string
+		on   bool
+	}{
+		{"in development", nil, true},
+		{"switched off", []string{"PLAYGROUND=false"}, false},
+		{"elsewhere", []string{"ENVIRONMENT=test", "AUTH=none"}, true},
+		{"on Cloud Run", []string{"K_SERVICE=invoke", "IAM_ENFORCED=true", "SESSION_STORE=firestore", "FIRESTORE_EMULATOR_HOST=127.0.0.1:1", "GOOGLE_CLOUD_PROJECT=p", "GEMINI_API_KEY=k"}, false},
+		{"on Cloud Run, switched on", []string{"K_SERVICE=invoke", "IAM_ENFORCED=true", "SESSION_STORE=firestore", "FIRESTORE_EMULATOR_HOST=127.0.0.1:1", "GOOGLE_CLOUD_PROJECT=p", "GEMINI_API_KEY=k", "PLAYGROUND=true"}, true},
+		{"with keys asked for", []string{"AUTH=api_key", `API_KEYS=[{"name":"a","sha256":"` + strings.Repeat("a", 64) + `"}]`}, true},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			s, _ := start(t, tt.env...)
+			if err := s.Ready(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			for _, h := range []http.Handler{s.Local, s.Invoke} {
+				for _, path := range []string{"/", "/playground/app.js"} {
+					r := httptest.NewRequestWithContext(t.Context(), "GET", path, nil)
+					r.Host = "localhost"
+					r.Header.Set("Accept", "text/html,*/*;q=0.8")
+					w := httptest.NewRecorder()
+					h.ServeHTTP(w, r)
+					if on := w.Header().Get("Content-Security-Policy") != ""; on != tt.on {
+						t.Errorf("GET %s: %d %v", path, w.Code, w.Header())
+					}
+				}
+				a := call(t, h, "GET", "/")
+				a.want(t, 200, "")
+				if strings.Contains(a.text, "/playground") {
+					t.Errorf("the description lists the page's files: %s", a.text)
+				}
+			}
+		})
+	}
+	t.Run("set up wrongly", func(t *testing.T) {
+		s, _ := start(t, "SESSION_TTL=never")
+		call(t, s.Invoke, "GET", "/", "Accept", "text/html").want(t, 503, "not_ready")
+	})
+}

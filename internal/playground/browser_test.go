@@ -1,0 +1,274 @@
+package playground_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	cdplog "github.com/chromedp/cdproto/log"
+	"github.com/chromedp/cdproto/page"
+	"github.com/chromedp/cdproto/runtime"
+	"github.com/chromedp/chromedp"
+	"github.com/chromedp/chromedp/kb"
+	"go.uber.org/goleak"
+
+	"example.com/gatehouse/internal/geminitest"
+	"example.com/gatehouse/internal/service"
+)
+
+// limit bounds whatever a test waits for.
+const limit = 20 * time.Second
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// findChrome is the browser: CHROME, or one that the PATH has.
+func findChrome() (string, error) {
+	names := []string{"chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome"}
+	if name := os.Getenv("CHROME"); name != "" {
+		names = []string{name}
+	}
+	for _, name := range names {
+		if path, err := exec.LookPath(name); err == nil {
+			return path, nil
+		}
+	}
+	return "", fmt.Errorf("none of %s is there", strings.Join(names, ", "))
+}
+
+// untested skips t, loudly, for want of what; in CI it fails it.
+func untested(t testing.TB, what string, err error) {
+	t.Helper()
+	if os.Getenv("CI") != "" {
+		t.Fatalf("%s is needed: %v", what, err)
+	}
+	t.Skipf("NOT TESTED: the playground, for want of %s (%v).", what, err)
+}
+
+// A tab is a browser's tab with a service of its own.
+type tab struct {
+	t      testing.TB
+	ctx    context.Context
+	URL    string
+	gemini *geminitest.Server
+
+	mu       sync.Mutex
+	troubles []string // what the console said, and what was thrown
+	dialogs  []string // alerts
+	requests []string // addresses that were asked for
+}
+
+// open starts a service with this environment and opens its page.
+func open(t testing.TB, env ...string) *tab {
+	t.Helper()
+	path, err := findChrome()
+	if err != nil {
+		untested(t, "Chromium: install the package chromium, or set CHROME to a browser's path", err)
+	}
+	gemini := geminitest.Start(t)
+	values := map[string]string{"GEMINI_API_KEY": "k", "GOOGLE_GEMINI_BASE_URL": gemini.URL}
+	for _, pair := range env {
+		name, value, _ := strings.Cut(pair, "=")
+		values[name] = value
+	}
+	s := service.New(func(name string) (string, bool) { v, ok := values[name]; return v, ok }, io.Discard)
+	server := httptest.NewServer(s.Local)
+	t.Cleanup(func() {
+		server.CloseClientConnections()
+		server.Close()
+		ctx, cancel := context.WithTimeout(context.Background(), limit)
+		defer cancel()
+		if err := s.Shutdown(ctx); err != nil && !errors.Is(err, http.ErrServerClosed) {
+			t.Errorf("shutting down: %v", err)
+		}
+	})
+	b := openAt(t, path, server.URL+"/")
+	b.gemini = gemini
+	return b
+}
+
+func openAt(t testing.TB, path, url string) *tab {
+	t.Helper()
+	options := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.ExecPath(path), chromedp.Flag("lang", "en"), chromedp.WindowSize(1200, 800))
+	if os.Geteuid() == 0 {
+		options = append(options, chromedp.NoSandbox) // Chromium's sandbox refuses root
+	}
+	// A browser of its own: a tab beside another is in the background, where
+	// nothing is drawn.
+	allocator, cancel := chromedp.NewExecAllocator(context.Background(), options...)
+	t.Cleanup(cancel)
+	ctx, cancel := chromedp.NewContext(allocator, chromedp.WithErrorf(func(string, ...any) {})) // of events newer than the library
+	t.Cleanup(cancel)
+	if err := chromedp.Run(ctx); err != nil {
+		t.Fatalf("starting the browser: %v", err)
+	}
+	ctx, cancel = context.WithTimeout(ctx, 3*limit)
+	t.Cleanup(cancel)
+	b := &tab{t: t, ctx: ctx, URL: url}
+	chromedp.ListenTarget(ctx, b.listen)
+	b.run(
+		cdplog.Enable(),
+	)
+	b.run(chromedp.Navigate(url))
+	b.until(`document.querySelector('#version').textContent !== ''`)
+	return b
+}
+
+func (b *tab) listen(event any) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	switch event := event.(type) {
+	case *runtime.EventConsoleAPICalled:
+		if event.Type == runtime.APITypeError || event.Type == runtime.APITypeWarning {
+			b.troubles = append(b.troubles, fmt.Sprintf("console: %v", event.Args))
+		}
+	case *runtime.EventExceptionThrown:
+		b.troubles = append(b.troubles, event.ExceptionDetails.Error())
+	case *cdplog.EventEntryAdded:
+		b.troubles = append(b.troubles, string(event.Entry.Source)+": "+event.Entry.Text)
+	case *page.EventJavascriptDialogOpening:
+		b.dialogs = append(b.dialogs, event.Message)
+		go func() { _ = chromedp.Run(b.ctx, page.HandleJavaScriptDialog(true)) }()
+	}
+}
+
+// calm fails the test if anything went wrong in the page that the test did not
+// bring about itself: a complaint that holds one of these words.
+func (b *tab) calm(expected ...string) {
+	b.t.Helper()
+	b.mu.Lock()
+	defer b.mu.Unlock()
+next:
+	for _, trouble := range b.troubles {
+		for _, word := range expected {
+			if strings.Contains(trouble, word) {
+				continue next
+			}
+		}
+		b.t.Errorf("the page complained: %s", trouble)
+	}
+	if len(b.dialogs) > 0 {
+		b.t.Errorf("scripts ran: %q", b.dialogs)
+	}
+}
+
+func (b *tab) run(actions ...chromedp.Action) {
+	b.t.Helper()
+	ctx, cancel := context.WithTimeout(b.ctx, limit)
+	defer cancel()
+	if err := chromedp.Run(ctx, actions...); err != nil {
+		b.t.Fatal(err)
+	}
+}
+
+// eval is the value of an expression, a promise awaited.
+func eval[T any](b *tab, expression string) T {
+	b.t.Helper()
+	var value T
+	b.run(chromedp.Evaluate(expression, &value, func(p *runtime.EvaluateParams) *runtime.EvaluateParams {
+		return p.WithAwaitPromise(true)
+	}))
+	return value
+}
+
+// until waits until a condition holds in the page.
+func (b *tab) until(condition string) {
+	b.t.Helper()
+	ctx, cancel := context.WithTimeout(b.ctx, limit)
+	defer cancel()
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		// Not by chromedp.Poll, which compiles text, as the page's policy forbids.
+		var holds bool
+		err := chromedp.Run(ctx, chromedp.Evaluate("!!("+condition+")", &holds))
+		if holds {
+			return
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			var text string
+			last, cancel := context.WithTimeout(b.ctx, time.Second)
+			defer cancel()
+			_ = chromedp.Run(last, chromedp.Evaluate(`document.body.innerText.slice(0, 3000)`, &text))
+			b.t.Fatalf("it never came about that %s: %v\n%s", condition, err, text)
+		}
+	}
+}
+
+// sees waits until an element holds a text.
+func (b *tab) sees(selector, text string) {
+	b.t.Helper()
+	b.until(fmt.Sprintf(`[...document.querySelectorAll(%s)].some((e) => e.textContent.includes(%s))`, js(selector), js(text)))
+}
+
+func (b *tab) text(selector string) string {
+	b.t.Helper()
+	return eval[string](b, fmt.Sprintf(`[...document.querySelectorAll(%s)].map((e) => e.textContent).join('\n')`, js(selector)))
+}
+
+func (b *tab) count(selector string) int {
+	b.t.Helper()
+	return eval[int](b, fmt.Sprintf(`document.querySelectorAll(%s).length`, js(selector)))
+}
+
+// press types keys into whatever has the focus.
+func (b *tab) press(keys string) { b.t.Helper(); b.run(chromedp.KeyEvent(keys)) }
+
+func (b *tab) click(selector string) { b.t.Helper(); b.run(chromedp.Click(selector, chromedp.ByQuery)) }
+
+// clickText clicks the button that says text.
+func (b *tab) clickText(text string) {
+	b.t.Helper()
+	b.run(chromedp.Click(fmt.Sprintf(`//button[normalize-space()=%s]`, js(text)), chromedp.BySearch))
+}
+
+func (b *tab) ask(question string) {
+	b.t.Helper()
+	b.run(chromedp.SendKeys("#query", question, chromedp.ByQuery))
+	b.press(kb.Enter)
+}
+
+// answered waits for the end of n answers.
+func (b *tab) answered(n int) {
+	b.t.Helper()
+	b.until(fmt.Sprintf(`document.querySelectorAll('.foot').length === %d && document.querySelector('#stop').hidden`, n))
+}
+
+// fetch asks the service itself, as the page's user.
+func (b *tab) fetch(path string) map[string]any {
+	b.t.Helper()
+	r, err := http.NewRequestWithContext(b.t.(*testing.T).Context(), http.MethodGet, b.URL+path, nil)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	answer, err := http.DefaultClient.Do(r)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	defer func() { _ = answer.Body.Close() }()
+	var envelope struct {
+		Data map[string]any `json:"data"`
+	}
+	if err := json.NewDecoder(answer.Body).Decode(&envelope); err != nil {
+		b.t.Fatal(err)
+	}
+	http.DefaultClient.CloseIdleConnections()
+	return envelope.Data
+}
+
+// js is text as JavaScript has it.
+func js(text string) string {
+	quoted, _ := json.Marshal(text) // strings always encode
+	return string(quoted)
+}

@@ -1,0 +1,686 @@
+// The page itself: what is asked, what comes back, the sessions, the settings.
+
+import { Failure, curl, data, events, random, send } from './service.js';
+import { Writer, el } from './markdown.js';
+
+const $ = (id) => document.getElementById(id);
+const maxQuery = 10_000; // characters, as the service counts them
+const maxWaits = 5; // for a call with the same key that is still worked on
+const maxTurns = 500; // of a session, shown at once
+
+const warnings = {
+  session_not_saved: 'The answer could not be stored: the session will not remember it.',
+  fallback_model: 'Another model answered, because the first could not be reached.',
+  history_truncated: 'Early turns were left out of the prompt: the session has grown too long for it.',
+  response_truncated: 'The answer was cut off.',
+  tool_rounds_exhausted: 'The agent used its tools as often as it may for one answer.',
+};
+
+// ---- Settings, kept in the tab
+
+const settings = { kind: 'none', secret: '', temperature: '', max_tokens: '', stream: true };
+try {
+  Object.assign(settings, JSON.parse(sessionStorage.getItem('gatehouse') ?? '{}'));
+} catch { /* storage is off, or holds something else: the defaults do */ }
+
+const credential = () => ({ kind: settings.kind, secret: settings.secret });
+
+function openSettings(kind) {
+  const form = $('settings').querySelector('form');
+  for (const [name, value] of Object.entries(settings)) {
+    if (name === 'stream') form.elements.stream.checked = value;
+    else form.elements[name].value = value;
+  }
+  if (kind && settings.kind === 'none') form.elements.kind.value = kind;
+  $('secret-problem').hidden = true;
+  showSecret();
+  $('settings').showModal();
+  (form.elements.kind.value === 'none' ? form.querySelector('[name=kind]:checked') : form.elements.secret).focus();
+}
+
+function showSecret() {
+  const form = $('settings').querySelector('form');
+  form.elements.secret.disabled = form.elements.kind.value === 'none';
+}
+
+$('settings').addEventListener('change', showSecret);
+$('settings').querySelector('form').addEventListener('submit', (event) => {
+  event.preventDefault();
+  const form = event.target;
+  const kind = form.elements.kind.value;
+  const secret = form.elements.secret.value.trim().replace(/^Bearer\s+/i, '');
+  if (kind !== 'none' && !/^[!-~]+$/.test(secret)) {
+    $('secret-problem').textContent = secret === '' ? 'Enter the key or token, or choose “None”.' : 'A key or token has only printable ASCII characters, and no spaces.';
+    $('secret-problem').hidden = false;
+    form.elements.secret.focus();
+    return;
+  }
+  const before = JSON.stringify(credential());
+  Object.assign(settings, {
+    kind, secret: kind === 'none' ? '' : secret, stream: form.elements.stream.checked,
+    temperature: form.elements.temperature.value, max_tokens: form.elements.max_tokens.value,
+  });
+  try {
+    sessionStorage.setItem('gatehouse', JSON.stringify(settings));
+  } catch { /* then it lasts until the page is loaded again */ }
+  $('settings').close();
+  if (JSON.stringify(credential()) !== before) {
+    startOver();
+    listSessions();
+  }
+});
+
+for (const button of document.querySelectorAll('[data-close]')) button.addEventListener('click', () => button.closest('dialog').close());
+
+// ---- Small parts
+
+function icon(name) {
+  const svg = document.createElementNS('http://www.w3.org/2000/svg', 'svg');
+  svg.setAttribute('aria-hidden', 'true');
+  const use = document.createElementNS('http://www.w3.org/2000/svg', 'use');
+  use.setAttribute('href', '#i-' + name);
+  svg.append(use);
+  return svg;
+}
+
+const button = (label, onclick, attributes) => el('button', { type: 'button', class: 'quiet', onclick, ...attributes }, label);
+
+// say tells those who listen to the page rather than look at it.
+function say(text) { $('status').textContent = text; }
+
+// confirmed asks a question that is answered by its verb or by going away.
+function confirmed(question, verb) {
+  $('confirm-text').textContent = question;
+  $('confirm-yes').textContent = verb;
+  const dialog = $('confirm');
+  dialog.returnValue = '';
+  dialog.showModal();
+  return new Promise((resolve) => dialog.addEventListener('close', () => resolve(dialog.returnValue === 'yes'), { once: true }));
+}
+$('confirm').querySelector('form').addEventListener('submit', (event) => {
+  event.preventDefault();
+  $('confirm').close('yes');
+});
+$('copy').querySelector('form').addEventListener('submit', (event) => {
+  event.preventDefault();
+  $('copy').close();
+});
+
+async function copy(text, from) {
+  try {
+    await navigator.clipboard.writeText(text);
+  } catch { // no clipboard without HTTPS, or it is not allowed
+    $('copy-text').value = text;
+    $('copy').showModal();
+    $('copy-text').select();
+    return;
+  }
+  say('Copied.');
+  const label = from.textContent;
+  if (label === 'Copied') return;
+  from.textContent = 'Copied';
+  setTimeout(() => { from.textContent = label; }, 1500);
+}
+
+document.addEventListener('click', (event) => {
+  const from = event.target.closest?.('[data-copy]');
+  if (from) copy(from.closest('.code').querySelector('pre').textContent, from);
+});
+
+const seconds = (ms) => (ms < 1000 ? `${Math.round(ms)} ms` : `${(ms / 1000).toFixed(1)} s`);
+const count = (n, one, many = one + 's') => `${n.toLocaleString('en')} ${n === 1 ? one : many}`;
+const dollars = (usd) => (usd == null ? 'no price known' : usd === 0 ? '$0' : '$' + (usd < 0.01 ? usd.toFixed(6).replace(/0+$/, '') : usd.toFixed(2)));
+
+function when(iso) {
+  const date = new Date(iso);
+  const today = new Date().toDateString() === date.toDateString();
+  return date.toLocaleString([], today ? { hour: '2-digit', minute: '2-digit' } : { day: 'numeric', month: 'short', year: 'numeric' });
+}
+
+function facts(list) {
+  return el('dl', null, ...Object.entries(list).filter(([, value]) => value != null && value !== '').flatMap(([name, value]) =>
+    [el('dt', null, name), el('dd', null, el('bdi', null, String(value)))]));
+}
+
+// problem shows a failure as a person who uses the service meets it.
+function problem(failure, ...actions) {
+  const about = el('p', { class: 'note' });
+  if (failure.code) about.append(el('code', null, failure.code), ' ');
+  if (failure.status) about.append(`status ${failure.status} `);
+  if (failure.requestID) about.append('request ', el('code', null, failure.requestID));
+  const box = el('div', { class: 'problem' }, el('p', { dir: 'auto' }, failure.message));
+  if (failure.details?.length) box.append(el('ul', null, ...failure.details.map((d) => el('li', null, el('code', null, d.field), ' ', el('bdi', null, d.issue)))));
+  if (failure.retryAfter) box.append(el('p', null, `The service asks to wait ${count(failure.retryAfter, 'second')}.`));
+  if (about.hasChildNodes()) box.append(about);
+  if (failure.status === 401) actions.push(button('Enter a credential', () => openSettings(wanted(failure))));
+  if (actions.length) box.append(el('div', { class: 'buttons' }, ...actions));
+  return box;
+}
+
+// wanted is the kind of credential that the service's challenge asks for.
+const wanted = (failure) => (/^ApiKey/i.test(failure.challenge) ? 'key' : 'token');
+
+function asFailure(error) {
+  return error instanceof Failure ? error : new Failure('The service’s answer could not be read.');
+}
+
+// ---- The conversation
+
+let session = null; // its id; null before the first answer of a new one
+let turnCount = 0; // as far as the page knows
+let running = null; // the AbortController of the answer being written
+let opened = 0; // counts what was opened, so that what comes late is dropped
+
+// follow keeps the end in view while it is in view.
+function follow(change) {
+  const box = $('scroll');
+  const atEnd = box.scrollHeight - box.scrollTop - box.clientHeight < 80;
+  change();
+  if (atEnd) box.scrollTop = box.scrollHeight;
+}
+
+function setSession(id) {
+  session = id;
+  history.replaceState(null, '', id ? '#session=' + id : location.pathname + location.search);
+  for (const item of $('sessions').querySelectorAll('[data-id]')) {
+    if (item.dataset.id === id) item.setAttribute('aria-current', 'true');
+    else item.removeAttribute('aria-current');
+  }
+}
+
+function startOver() {
+  opened++;
+  running?.abort();
+  setSession(null);
+  turnCount = 0;
+  $('turns').replaceChildren();
+  $('welcome').hidden = false;
+  $('later').hidden = true;
+  if ($('side').matches(':popover-open')) $('side').hidePopover();
+}
+
+// leave asks before an answer that is being written is given up.
+async function leave() {
+  if (!running) return true;
+  if (!await confirmed('An answer is being written. Stop it? It will not be stored.', 'Stop it')) return false;
+  running?.abort();
+  return true;
+}
+
+$('new').addEventListener('click', async () => {
+  if (!await leave()) return;
+  startOver();
+  $('query').focus();
+});
+
+// A Turn is one question and its answer on the page.
+class Turn {
+  #writer = null;
+  #text = ''; // all that the answer says
+  #fresh = ''; // of it, not yet on the page
+  #drawn = 0; // a frame is asked for
+  #tools = new Map();
+
+  constructor(query) {
+    this.query = query;
+    this.body = el('div', { class: 'body' });
+    this.end = el('div', { class: 'end' });
+    this.element = el('article', { class: 'turn' },
+      el('h2', { class: 'unseen' }, 'You asked'),
+      el('div', { class: 'ask', dir: 'auto' }, query),
+      el('h2', { class: 'unseen' }, 'The agent’s answer'),
+      this.body, this.end);
+    follow(() => $('turns').append(this.element));
+  }
+
+  get text() { return this.#text; }
+
+  // clear forgets an answer that failed, before it is asked for again.
+  clear() {
+    this.#text = this.#fresh = '';
+    this.#writer = null;
+    this.#tools.clear();
+    this.body.replaceChildren();
+    this.end.replaceChildren();
+  }
+
+  // waiting shows that something is being done, until it is over.
+  set waiting(on) { this.element.classList.toggle('waiting', on); }
+
+  write(text) {
+    this.#text += text;
+    this.#fresh += text;
+    // Once a frame is enough for eyes; a page in the background has no frames.
+    if (!this.#drawn) {
+      this.#drawn = 1;
+      const draw = () => { if (this.#drawn) this.#draw(); };
+      if (document.hidden) setTimeout(draw, 200);
+      else requestAnimationFrame(draw);
+    }
+  }
+
+  #draw() {
+    this.#drawn = 0;
+    if (this.#fresh === '') return;
+    follow(() => {
+      if (!this.#writer) {
+        const part = el('div', { class: 'text', dir: 'auto' });
+        this.body.append(part);
+        this.#writer = new Writer(part);
+      }
+      this.#writer.write(this.#fresh);
+    });
+    this.#fresh = '';
+  }
+
+  tool({ id, name, args, ok, duration_ms: duration }) {
+    this.#draw();
+    this.#writer = null; // what is said next comes below
+    const state = el('span', { class: 'state' }, 'running');
+    const list = JSON.stringify(args ?? {}, null, 2);
+    const line = [icon('tool'), el('code', null, el('bdi', null, name)), state];
+    const box = args && Object.keys(args).length
+      ? el('details', { class: 'tool' }, el('summary', null, ...line), el('pre', { tabindex: '0', dir: 'ltr', 'aria-label': 'Arguments' }, list))
+      : el('div', { class: 'tool' }, ...line);
+    follow(() => this.body.append(box));
+    this.#tools.set(id, { box, state });
+    if (ok !== undefined) this.toolDone({ id, ok, duration_ms: duration });
+    return box;
+  }
+
+  toolDone({ id, ok, duration_ms: duration }) {
+    const tool = this.#tools.get(id);
+    if (!tool) return;
+    this.#tools.delete(id);
+    tool.box.classList.add(ok ? 'ok' : 'failed');
+    tool.state.textContent = `${ok ? 'done' : 'failed'}, ${seconds(duration)}`;
+  }
+
+  // finish ends the answer, whatever became of it.
+  finish() {
+    this.#draw();
+    this.waiting = false;
+    for (const { box, state } of this.#tools.values()) {
+      box.classList.add('failed');
+      state.textContent = 'not finished';
+    }
+    this.#tools.clear();
+  }
+
+  // closing shows what is known of an answer that is stored.
+  closing(answer, more = {}) {
+    const { usage } = answer;
+    const line = [answer.model, count(usage.total_tokens, 'token'), dollars(usage.estimated_cost_usd), more.Took].filter(Boolean).join(' · ');
+    const actions = el('div', { class: 'actions' }, button('Copy', (event) => copy(this.#text, event.currentTarget)));
+    if (more.request) actions.append(button('Copy as curl', (event) => copy(curl(more.request.body, more.request), event.currentTarget)));
+    actions.append(...opinion(answer));
+    const list = el('details', { class: 'facts' }, el('summary', null, el('bdi', null, line)), facts({
+      Model: answer.model, Ended: answer.finish_reason,
+      'Prompt tokens': `${usage.prompt_tokens.toLocaleString('en')}${usage.cached_tokens ? `, ${usage.cached_tokens.toLocaleString('en')} of them cached` : ''}`,
+      'Thought tokens': usage.thought_tokens || null, 'Answer tokens': usage.completion_tokens.toLocaleString('en'),
+      'Total tokens': `${usage.total_tokens.toLocaleString('en')}, ${usage.source === 'model' ? 'counted by the model' : 'estimated'}`,
+      'Estimated cost': dollars(usage.estimated_cost_usd), 'First text': more['First text'], Took: more.Took,
+      Request: answer.request_id, Trace: more.Trace, Session: answer.session_id, Turn: answer.turn, Replayed: more.Replayed, At: more.At,
+    }));
+    follow(() => {
+      for (const code of answer.warnings ?? []) this.end.append(el('p', { class: 'warning' }, warnings[code] ?? 'The service warns: ', ' ', el('code', null, code)));
+      this.end.append(el('div', { class: 'foot' }, list, actions));
+    });
+  }
+}
+
+// opinion is the pair of thumbs of a stored turn, and the reason for one.
+function opinion({ session_id: id, turn }) {
+  const path = `sessions/${encodeURIComponent(id)}/turns/${turn}/feedback`;
+  let score = 0;
+  const put = async (next, comment) => {
+    try {
+      await data('PUT', path, { credential: credential(), body: JSON.stringify({ score: next, ...(comment && { comment }) }) });
+    } catch (error) {
+      note.textContent = asFailure(error).message;
+      return false;
+    }
+    score = next;
+    for (const [thumb, value] of thumbs) thumb.setAttribute('aria-pressed', String(score === value));
+    return true;
+  };
+  const note = el('p', { class: 'note', role: 'status' });
+  const input = el('input', { maxlength: '2000', 'aria-label': 'Why? (optional)', placeholder: 'Why? (optional)' });
+  const reason = el('form', { class: 'reason', hidden: true, onsubmit: async (event) => {
+    event.preventDefault();
+    if (await put(score, input.value.trim())) {
+      reason.hidden = true;
+      note.textContent = 'Thank you: it is stored with the turn.';
+    }
+  } }, input, el('button', { type: 'submit' }, 'Send'));
+  const thumbs = [['up', 'Good answer', 1], ['down', 'Bad answer', -1]].map(([name, label, value]) => {
+    const thumb = el('button', { type: 'button', class: 'quiet icon', 'aria-label': label, title: label, 'aria-pressed': 'false', onclick: async () => {
+      note.textContent = '';
+      if (!await put(score === value ? 0 : value)) return;
+      reason.hidden = score === 0;
+      note.textContent = score === 0 ? 'Taken back.' : 'Stored with the turn.';
+    } }, icon(name));
+    return [thumb, value];
+  });
+  return [...thumbs.map(([thumb]) => thumb), reason, note];
+}
+
+// ask puts a question, and shows what comes of it.
+async function ask(query) {
+  $('welcome').hidden = true;
+  const fields = { query };
+  if (session) fields.session_id = session;
+  if (settings.temperature !== '') fields.temperature = Number(settings.temperature);
+  if (settings.max_tokens !== '') fields.max_tokens = Number(settings.max_tokens);
+  // The key makes it safe to try again: the service appends the turn once.
+  const request = { body: JSON.stringify(fields), stream: settings.stream, key: random(16) };
+  const turn = new Turn(query);
+  $('scroll').scrollTop = $('scroll').scrollHeight;
+  await run(turn, request);
+}
+
+async function run(turn, request) {
+  const control = new AbortController();
+  const here = opened;
+  running = control;
+  setBusy(true);
+  turn.waiting = true;
+  turn.clear();
+  say('The agent is answering.');
+  request.credential = credential();
+  request.trace = random(16);
+  const begun = performance.now();
+  let first = null;
+  let answer = null;
+  let failure = null;
+  let replayed = false;
+  try {
+    const response = await sendPatiently(request, control.signal);
+    replayed = response.headers.get('Idempotency-Replayed') === 'true';
+    if (response.headers.get('Content-Type')?.startsWith('text/event-stream')) {
+      for await (const { event, data: part } of events(response)) {
+        if (event === 'delta') {
+          first ??= performance.now();
+          turn.write(part.text);
+        } else if (event === 'tool_call') {
+          turn.tool(part);
+          say(`The agent uses ${part.name}.`);
+        } else if (event === 'tool_result') {
+          turn.toolDone(part);
+        } else if (event === 'done') {
+          answer = { ...part.data, request_id: part.request_id };
+        } else if (event === 'error') {
+          failure = Failure.of(part, { status: 0, headers: new Headers() });
+        }
+      }
+      if (!answer && !failure) failure = new Failure('The connection ended before the answer did.');
+    } else {
+      const envelope = await response.json();
+      answer = { ...envelope.data, request_id: envelope.request_id };
+      answer.tool_calls.forEach((call, i) => turn.tool({ id: String(i), ...call }));
+      turn.write(answer.response);
+    }
+  } catch (error) {
+    if (!control.signal.aborted) failure = error instanceof TypeError ? new Failure('The connection ended before the answer did.') : asFailure(error);
+  }
+  if (running === control) {
+    running = null;
+    setBusy(false);
+  }
+  turn.finish();
+  if (here !== opened) return; // something else is on the page by now
+  const took = performance.now() - begun;
+  if (answer) {
+    turn.closing(answer, {
+      Took: seconds(took), 'First text': first && seconds(first - begun), Trace: request.trace, Replayed: replayed ? 'yes: the answer to an earlier call with the same key' : null, request,
+    });
+    if (answer.turn > turnCount + 1) {
+      turn.end.append(el('p', { class: 'warning' }, 'This session was continued elsewhere meanwhile. ', button('Load it again', () => openSession(answer.session_id))));
+    }
+    turnCount = answer.turn;
+    setSession(answer.session_id);
+    say(spoken(turn.text));
+    listSessions();
+    return;
+  }
+  const again = button('Try again', () => { if (!running) run(turn, request); });
+  const edit = button('Edit', () => {
+    turn.element.remove();
+    $('query').value = turn.query;
+    grow();
+    $('query').focus();
+  });
+  follow(() => {
+    if (!failure) {
+      turn.end.append(el('div', { class: 'warning' }, el('p', null, 'Stopped. The turn is not stored.'), el('div', { class: 'buttons' }, again, edit)));
+      return;
+    }
+    const actions = [again, edit];
+    if (failure.code === 'session_not_found') actions.push(button('New session', () => $('new').click()));
+    turn.end.append(problem(failure, ...actions));
+  });
+  say(failure ? failure.message : 'Stopped.');
+}
+
+// sendPatiently waits for an earlier call with the same key to end.
+async function sendPatiently(request, signal) {
+  for (let waits = 0; ; waits++) {
+    try {
+      return await send('POST', 'invoke', { body: request.body, credential: request.credential, signal, headers: {
+        Accept: request.stream ? 'text/event-stream' : 'application/json', 'Idempotency-Key': request.key,
+        traceparent: `00-${request.trace}-${random(8)}-01`,
+      } });
+    } catch (error) {
+      if (error.code !== 'idempotency_in_progress' || waits >= maxWaits) throw error;
+      await new Promise((resolve, reject) => {
+        const timer = setTimeout(resolve, 1000 * Math.min(10, Math.max(1, error.retryAfter)));
+        signal.addEventListener('abort', () => { clearTimeout(timer); reject(signal.reason); }, { once: true });
+      });
+    }
+  }
+}
+
+// spoken is what is read out of an answer: its beginning, if it is long.
+function spoken(text) {
+  return text.length <= 600 ? text : text.slice(0, 600) + '… The rest is in the conversation.';
+}
+
+// ---- The field to ask in
+
+function setBusy(busy) {
+  const had = document.activeElement;
+  $('send').hidden = busy;
+  $('stop').hidden = !busy;
+  $('hint').textContent = busy ? 'Escape stops the answer.' : hint;
+  if (had === $('send') || had === $('stop')) $('query').focus(); // where it was has gone
+}
+
+const touch = matchMedia('(pointer: coarse)').matches;
+const hint = touch ? '' : 'Enter sends, Shift+Enter starts a new line.';
+
+function grow() {
+  const field = $('query');
+  field.style.height = 'auto';
+  field.style.height = field.scrollHeight + 'px';
+}
+
+function submit() {
+  const query = $('query').value.trim();
+  if (query === '' || running) return;
+  const length = Array.from(query).length;
+  if (length > maxQuery) {
+    $('hint').textContent = `The question has ${length.toLocaleString('en')} characters; the service takes ${maxQuery.toLocaleString('en')}.`;
+    say($('hint').textContent);
+    return;
+  }
+  $('query').value = '';
+  grow();
+  ask(query);
+}
+
+$('composer').addEventListener('submit', (event) => {
+  event.preventDefault();
+  submit();
+});
+$('query').addEventListener('input', () => {
+  grow();
+  if (!running) $('hint').textContent = hint;
+});
+$('query').addEventListener('keydown', (event) => {
+  if (event.key !== 'Enter' || event.shiftKey || event.isComposing || touch) return;
+  event.preventDefault();
+  submit();
+});
+$('stop').addEventListener('click', () => running?.abort());
+document.addEventListener('keydown', (event) => {
+  if (event.key === 'Escape' && running && !document.querySelector('dialog[open], :popover-open')) running.abort();
+});
+for (const example of $('examples').querySelectorAll('button')) {
+  example.addEventListener('click', () => { if (!running) ask(example.textContent); });
+}
+
+// ---- Sessions
+
+let cursor = null;
+let listing = 0; // counts lists, so that one that comes late is dropped
+
+async function listSessions(next = null) {
+  const mine = ++listing;
+  let page;
+  try {
+    page = await data('GET', 'sessions?limit=20' + (next ? '&cursor=' + encodeURIComponent(next) : ''), { credential: credential() });
+  } catch (error) {
+    if (mine !== listing) return;
+    const failure = asFailure(error);
+    if (!next) $('sessions').replaceChildren();
+    $('sessions-note').textContent = failure.message;
+    $('sessions-login').hidden = failure.status !== 401;
+    $('sessions-login').onclick = () => openSettings(wanted(failure));
+    $('more').hidden = $('delete-all').hidden = true;
+    return;
+  }
+  if (mine !== listing) return;
+  const items = page.sessions.map(sessionItem);
+  if (next) $('sessions').append(...items);
+  else $('sessions').replaceChildren(...items);
+  if (next) items[0]?.querySelector('button').focus();
+  cursor = page.next_cursor;
+  $('more').hidden = !cursor;
+  $('sessions-login').hidden = true;
+  $('delete-all').hidden = $('sessions').childElementCount === 0;
+  $('sessions-note').textContent = $('sessions').childElementCount === 0 ? 'None yet. The first answer begins one.' : '';
+  setSession(session);
+}
+
+function sessionItem(info) {
+  const title = info.title || 'Untitled';
+  const open = button(el('span', { class: 'title', dir: 'auto' }, title), async () => {
+    if (info.session_id !== session && await leave()) openSession(info.session_id);
+  }, { class: 'session', 'data-id': info.session_id });
+  open.append(el('span', { class: 'note' }, `${count(info.turns, 'turn')} · ${when(info.updated_at)}`));
+  return el('li', null, open,
+    button(icon('bin'), () => deleteSession(info, title), { class: 'quiet icon', 'aria-label': `Delete the session “${title}”`, title: 'Delete' }));
+}
+
+async function deleteSession(info, title) {
+  if (!await confirmed(`Delete the session “${title.slice(0, 80)}” and all that is stored for it?`, 'Delete')) return;
+  try {
+    await data('DELETE', 'sessions/' + encodeURIComponent(info.session_id), { credential: credential() });
+  } catch (error) {
+    if (error.code !== 'session_not_found') { // it is gone then, which is what was wanted
+      $('sessions-note').textContent = asFailure(error).message;
+      return;
+    }
+  }
+  if (info.session_id === session) startOver();
+  say('Deleted.');
+  await listSessions();
+  ($('sessions').querySelector('button') ?? $('query')).focus();
+}
+
+$('delete-all').addEventListener('click', async () => {
+  if (!await confirmed('Delete all of your sessions, and everything stored for them?', 'Delete all')) return;
+  try {
+    await data('DELETE', 'sessions', { credential: credential() });
+  } catch (error) {
+    $('sessions-note').textContent = asFailure(error).message;
+    return;
+  }
+  startOver();
+  say('All sessions are deleted.');
+  listSessions();
+  $('query').focus();
+});
+$('more').addEventListener('click', () => listSessions(cursor));
+
+async function openSession(id) {
+  startOver();
+  const here = opened;
+  $('welcome').hidden = true;
+  setSession(id);
+  await loadTurns(id, null, here);
+  $('scroll').scrollTop = $('scroll').scrollHeight;
+  if (here === opened) $('query').focus();
+}
+
+// loadTurns shows a session's turns from a place in its list on.
+async function loadTurns(id, from, here) {
+  let shown = 0;
+  try {
+    for (let next = from; ;) {
+      const page = await data('GET', `sessions/${encodeURIComponent(id)}?limit=100` + (next ? '&cursor=' + encodeURIComponent(next) : ''), { credential: credential() });
+      if (here !== opened) return;
+      for (const stored of page.turns) {
+        const turn = new Turn(stored.query);
+        stored.tool_calls.forEach((call, i) => turn.tool({ id: String(i), ...call }));
+        turn.write(stored.response);
+        turn.finish();
+        turn.closing({ ...stored, session_id: id }, { At: new Date(stored.created_at).toLocaleString() });
+      }
+      shown += page.turns.length;
+      turnCount = page.session.turns;
+      next = page.next_cursor;
+      $('later').hidden = !next;
+      if (!next) return;
+      if (shown >= maxTurns) {
+        $('later').onclick = () => loadTurns(id, next, here);
+        return;
+      }
+    }
+  } catch (error) {
+    if (here !== opened) return;
+    const failure = asFailure(error);
+    $('turns').append(problem(failure, button('New session', () => $('new').click())));
+    say(failure.message);
+  }
+}
+
+// ---- Usage
+
+$('usage').addEventListener('toggle', async () => {
+  if (!$('usage').open) return;
+  const names = { person: 'you', caller: 'your caller', service: 'everybody' };
+  try {
+    const { limits, today } = await data('GET', 'usage', { credential: credential() });
+    const list = { Today: `${count(today.total_tokens, 'token')}, ${dollars(today.estimated_cost_usd)}` };
+    for (const limit of limits) {
+      const what = limit.unit === 'calls_per_minute' ? 'Calls a minute' : 'Tokens a day';
+      list[`${what}, ${names[limit.name] ?? limit.name}`] = `${limit.left.toLocaleString('en')} of ${limit.limit.toLocaleString('en')} left`;
+    }
+    $('usage-body').replaceChildren(facts(list));
+  } catch (error) {
+    $('usage-body').replaceChildren(problem(asFailure(error)));
+  }
+});
+
+// ---- Beginning
+
+$('settings-open').addEventListener('click', () => openSettings());
+$('hint').textContent = hint;
+const named = /^#session=([A-Za-z0-9_-]{16,64})$/.exec(location.hash)?.[1];
+if (named) openSession(named);
+listSessions();
+data('GET', '.', {}).then((description) => {
+  $('version').textContent = description.version;
+  $('docs').hidden = !description.endpoints.some((endpoint) => endpoint.path === '/docs');
+}).catch(() => {}); // the page does without

@@ -1,0 +1,308 @@
+// Markdown as models write it, made into nodes. What is not understood stays
+// text; nothing is ever parsed as HTML, and nothing is loaded. Every step takes
+// time in proportion to its text, whatever is in it.
+
+const maxRich = 100_000; // characters of an answer that are laid out; the rest is plain text
+const maxDepth = 6; // of quotes and lists in one another
+const maxOpen = 20; // of emphasis in one another
+
+// el makes an element. Names that begin with "on" are listeners, a class is
+// given as class; null, undefined and false leave an attribute out.
+export function el(name, attributes, ...children) {
+  const element = document.createElement(name);
+  for (const [key, value] of Object.entries(attributes ?? {})) {
+    if (key.startsWith('on')) element.addEventListener(key.slice(2), value);
+    else if (value === true) element.setAttribute(key, '');
+    else if (value != null && value !== false) element.setAttribute(key, value);
+  }
+  element.append(...children);
+  return element;
+}
+
+// A Writer shows Markdown that comes piece by piece. Blocks that are complete
+// are left alone; only the last one is made again.
+export class Writer {
+  #root;
+  #pending = ''; // from the last block on
+  #kept = 0; // blocks of #root that stay
+  #length = 0;
+  #plain = null;
+
+  constructor(root) { this.#root = root; }
+
+  write(text) {
+    text = text.replaceAll('\r', '');
+    const room = Math.max(0, maxRich - this.#length);
+    this.#length += text.length;
+    if (room > 0) this.#rich(text.slice(0, room));
+    if (text.length > room) {
+      if (!this.#plain) {
+        this.#plain = el('p', { class: 'plain' });
+        this.#root.append(this.#plain);
+      }
+      this.#plain.append(text.slice(room));
+    }
+  }
+
+  #rich(text) {
+    this.#pending += text;
+    const lines = this.#pending.split('\n');
+    const found = blocks(lines, 0);
+    while (this.#root.childNodes.length > this.#kept) this.#root.lastChild.remove();
+    this.#root.append(...found.map((block) => block.node));
+    // A block is complete once another has begun in a line that is complete.
+    let complete = 0;
+    while (complete + 1 < found.length && found[complete + 1].line < lines.length - 1) complete++;
+    if (complete > 0) {
+      this.#kept += complete;
+      this.#pending = lines.slice(found[complete].line).join('\n');
+    }
+  }
+}
+
+const bullet = /^(\s*)([-*+]|\d{1,9}[.)])(?:\s+(.*))?$/s;
+const fence = /^ {0,3}(`{3,}|~{3,})/;
+const heading = /^ {0,3}(#{1,6})\s/;
+const rule = /^ {0,3}([-*_])(?:\s*\1){2,}\s*$/;
+const quote = /^ {0,3}> ?/;
+
+const blank = (line) => line.trim() === '';
+const indent = (line) => line.length - line.trimStart().length;
+
+// fenceOf is the fence that opens a block of code in line, or ''.
+function fenceOf(line) {
+  const marks = fence.exec(line)?.[1] ?? '';
+  return marks[0] === '`' && line.trim().slice(marks.length).includes('`') ? '' : marks;
+}
+
+// table reports whether a table's head and the line below it are at i.
+function table(lines, i) {
+  const below = lines[i + 1];
+  return below !== undefined && below.length < 2000 && lines[i].includes('|') && below.includes('-') &&
+    /^[\s|:-]+$/.test(below) && cells(below).every((cell) => /^:?-+:?$/.test(cell));
+}
+
+// begins reports whether line i cannot go on with a paragraph.
+function begins(lines, i) {
+  const line = lines[i];
+  const item = bullet.exec(line);
+  return fenceOf(line) !== '' || heading.test(line) || rule.test(line) || quote.test(line) || table(lines, i) ||
+    (item !== null && item[3] !== undefined && (!/\d/.test(item[2]) || parseInt(item[2], 10) === 1));
+}
+
+// blocks gives the nodes of lines, each with the line that it begins in.
+function blocks(lines, depth) {
+  const found = [];
+  let i = 0;
+  const add = (line, node) => found.push({ line, node });
+  while (i < lines.length) {
+    const line = lines[i];
+    const start = i;
+    if (blank(line)) {
+      i++;
+      continue;
+    }
+    const marks = fenceOf(line);
+    if (marks) {
+      const code = [];
+      const language = line.trim().slice(marks.length).trim().split(/\s/, 1)[0].slice(0, 40);
+      const inset = indent(line);
+      for (i++; i < lines.length && !closes(lines[i], marks); i++) code.push(lines[i].slice(Math.min(inset, indent(lines[i]))));
+      i++;
+      add(start, codeBlock(code.join('\n'), language));
+    } else if (heading.test(line)) {
+      const level = heading.exec(line)[1].length;
+      i++;
+      add(start, el('h' + Math.min(6, level + 2), null, ...inline(line.trim().slice(level).trim().replace(/ #+$/, ''))));
+    } else if (rule.test(line)) {
+      i++;
+      add(start, el('hr'));
+    } else if (depth < maxDepth && quote.test(line)) {
+      const inner = [];
+      for (; i < lines.length && quote.test(lines[i]); i++) inner.push(lines[i].replace(quote, ''));
+      add(start, el('blockquote', null, ...blocks(inner, depth + 1).map((block) => block.node)));
+    } else if (depth < maxDepth && bullet.test(line)) {
+      const list = listAt(lines, i, depth);
+      i = list.next;
+      add(start, list.node);
+    } else if (table(lines, i)) {
+      const rows = [];
+      for (i += 2; i < lines.length && !blank(lines[i]) && lines[i].includes('|'); i++) rows.push(lines[i]);
+      add(start, tableOf(line, lines[start + 1], rows));
+    } else {
+      const text = [line.trim()];
+      for (i++; i < lines.length && !blank(lines[i]) && !begins(lines, i); i++) text.push(lines[i].trim());
+      add(start, el('p', null, ...inline(text.join('\n'))));
+    }
+  }
+  return found;
+}
+
+function closes(line, marks) {
+  const text = line.trim();
+  return text.length >= marks.length && text === marks[0].repeat(text.length) && indent(line) < 4;
+}
+
+function codeBlock(text, language) {
+  return el('div', { class: 'code' },
+    el('div', { class: 'code-head' }, el('span', null, language || 'text'), el('button', { type: 'button', class: 'quiet', 'data-copy': '' }, 'Copy')),
+    el('pre', { tabindex: '0', dir: 'ltr' }, el('code', null, text)));
+}
+
+function listAt(lines, i, depth) {
+  const first = bullet.exec(lines[i]);
+  const inset = first[1].length;
+  const ordered = /\d/.test(first[2]);
+  const items = [];
+  let item = [];
+  let gap = false; // an empty line came before
+  while (i < lines.length) {
+    const line = lines[i];
+    if (blank(line)) {
+      do i++; while (i < lines.length && blank(lines[i]));
+      item.push('');
+      gap = true;
+      continue;
+    }
+    const mark = rule.test(line) ? null : bullet.exec(line);
+    if (mark && mark[1].length < inset + 2 && /\d/.test(mark[2]) === ordered) {
+      item = [mark[3] ?? ''];
+      items.push({ lines: item, width: mark[1].length + mark[2].length + 1 });
+    } else if (indent(line) >= inset + 2) {
+      item.push(line.slice(Math.min(items.at(-1).width, indent(line))));
+    } else if (!gap && !mark && !begins(lines, i)) {
+      item.push(line.trim());
+    } else {
+      break;
+    }
+    gap = false;
+    i++;
+  }
+  const number = ordered ? parseInt(first[2], 10) : 1;
+  const node = el(ordered ? 'ol' : 'ul', { start: number !== 1 ? number : null },
+    ...items.map(({ lines: own }) => el('li', null, ...blocks(own, depth + 1).map((block) => block.node))));
+  return { node, next: i };
+}
+
+function cells(line) {
+  const text = line.trim();
+  return text.slice(text.startsWith('|') ? 1 : 0, text.endsWith('|') ? -1 : undefined).split('|', 100).map((cell) => cell.trim());
+}
+
+function tableOf(head, below, rows) {
+  const sides = cells(below).map((cell) => (cell.endsWith(':') ? (cell.startsWith(':') ? 'middle' : 'right') : null));
+  const row = (name, line) => el('tr', null, ...cells(line).slice(0, sides.length).map((cell, n) => el(name, { class: sides[n] }, ...inline(cell))));
+  return el('div', { class: 'table', tabindex: '0', role: 'region', 'aria-label': 'Table' },
+    el('table', null, el('thead', null, row('th', head)), el('tbody', null, ...rows.map((line) => row('td', line)))));
+}
+
+// What may stand in a line: an escaped character, code, a link or picture, an
+// address, emphasis.
+const marks = new RegExp([
+  /\\([!-/:-@[-`{-~])/,
+  /(`+)/,
+  /!?\[([^[\]]{1,1000})\]\(<?((?:[^\s()<>[\]]|\([^\s()<>[\]]*\)){1,2000})>?(?: "[^"\n]{0,500}")?\)/,
+  /(https?:\/\/[^\s<>"`[\]]{1,2000})/,
+  /(\*{1,3}|_{1,3}|~~)/,
+].map((part) => part.source).join('|'), 'g');
+
+// inline gives the nodes of a paragraph's text. A picture becomes a link to it.
+function inline(text, inLink = false) {
+  const out = [];
+  const open = []; // emphasis: its mark, and where in out it stands
+  const missing = new Set(); // lengths of runs of backticks that do not close
+  let from = 0;
+  const plain = (to) => { if (to > from) out.push(text.slice(from, to)); };
+  const pattern = new RegExp(marks); // with a position of its own: this calls itself
+  for (let match; (match = pattern.exec(text)) !== null;) {
+    const [all, escaped, ticks, label, target, address, emphasis] = match;
+    let node;
+    let end = match.index + all.length;
+    if (escaped) {
+      node = escaped;
+    } else if (ticks) {
+      const close = missing.has(ticks.length) ? -1 : closing(text, ticks, end);
+      if (close < 0) {
+        missing.add(ticks.length);
+        continue;
+      }
+      const code = text.slice(end, close);
+      node = el('code', { dir: 'ltr' }, code.length > 2 && code.startsWith(' ') && code.endsWith(' ') ? code.slice(1, -1) : code);
+      end = close + ticks.length;
+    } else if (label) {
+      const url = inLink ? null : webAddress(target);
+      if (!url) {
+        pattern.lastIndex = match.index + 1; // what is inside may be something
+        continue;
+      }
+      node = link(url, inline(label, true));
+    } else if (address) {
+      const trimmed = trimAddress(address);
+      const url = inLink ? null : webAddress(trimmed);
+      if (!url) continue;
+      node = link(url, [trimmed]);
+      end = match.index + trimmed.length;
+    } else {
+      plain(match.index);
+      from = end;
+      mark(out, open, emphasis, text[match.index - 1] ?? ' ', text[end] ?? ' ');
+      continue;
+    }
+    plain(match.index);
+    out.push(node);
+    from = pattern.lastIndex = end;
+  }
+  plain(text.length);
+  return out;
+}
+
+// closing finds the run of backticks that is as long as ticks, at from or later.
+function closing(text, ticks, from) {
+  for (let at = from; (at = text.indexOf('`', at)) >= 0;) {
+    let end = at;
+    while (text[end] === '`') end++;
+    if (end - at === ticks.length) return at;
+    at = end;
+  }
+  return -1;
+}
+
+const emphasisElements = { '*': ['em'], _: ['em'], '**': ['strong'], __: ['strong'], '***': ['strong', 'em'], ___: ['strong', 'em'], '~~': ['del'] };
+
+// mark closes the emphasis that run ends, opens one that it begins, or keeps it
+// as text.
+function mark(out, open, run, before, after) {
+  const inWord = run[0] === '_' && /[\p{L}\p{N}]/u.test(before) && /[\p{L}\p{N}]/u.test(after);
+  if (/\S/.test(before) && !inWord) {
+    const at = open.findLastIndex((entry) => entry.run === run);
+    if (at >= 0) {
+      let children = out.splice(open[at].index);
+      children.shift();
+      for (const name of emphasisElements[run].toReversed()) children = [el(name, null, ...children)];
+      out.push(children[0]);
+      open.length = at;
+      return;
+    }
+  }
+  if (/\S/.test(after) && !inWord && open.length < maxOpen) open.push({ run, index: out.length });
+  out.push(run);
+}
+
+// trimAddress leaves out what ends the sentence rather than the address.
+function trimAddress(text) {
+  let end = text.length;
+  while (end > 0 && ('.,;:!?\'*_~'.includes(text[end - 1]) || (text[end - 1] === ')' && !text.slice(0, end).includes('(')))) end--;
+  return text.slice(0, end);
+}
+
+// webAddress is the URL of text if it may become a link: http or https, and no
+// name before the host that could be taken for it.
+function webAddress(text) {
+  if (!/^https?:\/\//i.test(text) || !URL.canParse(text)) return null;
+  const url = new URL(text);
+  return (url.protocol === 'https:' || url.protocol === 'http:') && url.username === '' && url.password === '' ? url : null;
+}
+
+function link(url, children) {
+  return el('a', { href: url.href, title: url.href, target: '_blank', rel: 'noopener noreferrer' }, ...children);
+}

@@ -1,0 +1,168 @@
+// Package playground is the page at /, on which a person asks the agent and sees
+// what the service offers: answers as they are written, tool calls, tokens and
+// cost, sessions, feedback.
+//
+// The page is a client like any other: it uses the routes of the contract and
+// knows nothing more. It is a handful of files in the directory page, without a
+// framework or a build: app.js is the page, service.js makes the calls,
+// markdown.js turns what a model says into nodes. Nothing on it comes from
+// elsewhere, and what a model or a tool says can never become markup: all of it
+// is put in by text nodes and by elements that markdown.js makes itself, and the
+// Content-Security-Policy has the browser refuse anything else (Trusted Types
+// without a policy: no string is ever parsed as HTML).
+//
+// Its addresses are relative, so it works below a path of a proxy too, opened
+// with the slash at the end.
+package playground
+
+import (
+	"bytes"
+	"compress/gzip"
+	"crypto/sha256"
+	"embed"
+	"encoding/base64"
+	"fmt"
+	"net/http"
+	"path"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+
+	"example.com/gatehouse/internal/api"
+)
+
+//go:embed page
+var files embed.FS
+
+// policy is the page's Content-Security-Policy: its own files and its own
+// service, and nothing inline.
+const policy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; " +
+	"base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'"
+
+var types = map[string]string{
+	".html": "text/html; charset=utf-8",
+	".js":   "text/javascript; charset=utf-8",
+	".css":  "text/css; charset=utf-8",
+	".svg":  "image/svg+xml",
+}
+
+// Add gives routes with the page: GET / answers it to a browser, and what it
+// answered before to everybody else; the page's files have paths of their own,
+// which anybody may read.
+func Add(routes []api.Route) []api.Route {
+	all := slices.Clone(routes)
+	for i, route := range all {
+		if route.Pattern() == "GET /" {
+			all[i].Media, all[i].Handler = types[".html"], page(route.Handler) // page looks at Accept itself
+		}
+	}
+	return append(all, api.Route{
+		Method: http.MethodGet, Path: "/playground/{file}", Public: true, Media: "*/*",
+		Summary: "A file of the playground.", Handler: asset,
+	})
+}
+
+// page answers the page, or by otherwise where HTML is not what is asked for.
+func page(otherwise api.Handler) api.Handler {
+	return func(w http.ResponseWriter, r *http.Request) error {
+		w.Header().Add("Vary", "Accept")
+		if api.PrefersHTML(r) {
+			return serve(w, r, "index.html")
+		}
+		if json, stream, _ := api.Negotiate(r); !json && !stream {
+			return api.Fail(api.NotAcceptable, nil)
+		}
+		return otherwise(w, r)
+	}
+}
+
+func asset(w http.ResponseWriter, r *http.Request) error {
+	name := r.PathValue("file")
+	if name == "index.html" { // it is at /
+		return api.Fail(api.NotFound, nil)
+	}
+	return serve(w, r, name)
+}
+
+// A file is one of the page's, as it is sent.
+type file struct {
+	plain, packed []byte // packed by gzip
+	tag           string // of the content, without quotes
+}
+
+// pack reads the page's files, once the first of them is asked for.
+var pack = sync.OnceValues(func() (map[string]file, error) {
+	entries, err := files.ReadDir("page")
+	if err != nil {
+		return nil, err
+	}
+	all := make(map[string]file, len(entries))
+	for _, entry := range entries {
+		plain, err := files.ReadFile("page/" + entry.Name())
+		if err != nil {
+			return nil, err
+		}
+		var packed bytes.Buffer
+		writer, _ := gzip.NewWriterLevel(&packed, gzip.BestCompression) // fails on an unknown level alone
+		if _, err := writer.Write(plain); err != nil {
+			return nil, err
+		}
+		if err := writer.Close(); err != nil {
+			return nil, err
+		}
+		sum := sha256.Sum256(plain)
+		all[entry.Name()] = file{plain, packed.Bytes(), base64.RawURLEncoding.EncodeToString(sum[:12])}
+	}
+	return all, nil
+})
+
+// serve answers with a file. A browser may keep it, and asks each time whether
+// it still holds: a deployment is seen at once.
+func serve(w http.ResponseWriter, r *http.Request, name string) error {
+	all, err := pack()
+	if err != nil {
+		return api.Fail(api.Internal, fmt.Errorf("reading the playground's files: %w", err))
+	}
+	f, ok := all[name]
+	if !ok {
+		return api.Fail(api.NotFound, nil)
+	}
+	body, tag := f.plain, `"`+f.tag+`"`
+	h := w.Header()
+	h.Add("Vary", "Accept-Encoding")
+	if takesGzip(r) {
+		body, tag = f.packed, `"`+f.tag+`-gzip"`
+		h.Set("Content-Encoding", "gzip")
+	}
+	h.Set("Content-Type", types[path.Ext(name)])
+	h.Set("Content-Security-Policy", policy)
+	h.Set("Referrer-Policy", "no-referrer")
+	h.Set("Cross-Origin-Opener-Policy", "same-origin")
+	h.Set("Cross-Origin-Resource-Policy", "same-origin")
+	h.Set("X-Frame-Options", "DENY")
+	h.Set("Cache-Control", "no-cache")
+	h.Set("ETag", tag)
+	if strings.Contains(r.Header.Get("If-None-Match"), tag) {
+		h.Del("Content-Encoding")
+		w.WriteHeader(http.StatusNotModified)
+		return nil
+	}
+	h.Set("Content-Length", strconv.Itoa(len(body)))
+	w.WriteHeader(http.StatusOK)
+	_, _ = w.Write(body) // a client that has gone away needs none
+	return nil
+}
+
+// takesGzip reports whether the client takes a packed body.
+func takesGzip(r *http.Request) bool {
+	for item := range strings.SplitSeq(r.Header.Get("Accept-Encoding"), ",") {
+		coding, params, _ := strings.Cut(item, ";")
+		if strings.EqualFold(strings.TrimSpace(coding), "gzip") {
+			_, weight, _ := strings.Cut(params, "=")
+			q, err := strconv.ParseFloat(strings.TrimSpace(weight), 64)
+			return err != nil || q > 0
+		}
+	}
+	return false
+}
