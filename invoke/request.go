@@ -28,10 +28,23 @@ type Request struct {
 
 // newBody knows the rules of a Request with the configured bound on max_tokens.
 func newBody(maxOutputTokens int) *api.Body[Request] {
-	return api.NewBody[Request](func(properties map[string]*huma.Schema) {
-		most := float64(maxOutputTokens)
-		properties["max_tokens"].Maximum = &most
-	})
+	return api.NewBody[Request](func(properties map[string]*huma.Schema) { bound(properties, maxOutputTokens) })
+}
+
+func bound(properties map[string]*huma.Schema, maxOutputTokens int) {
+	most := float64(maxOutputTokens)
+	properties["max_tokens"].Maximum = &most
+}
+
+// Describe completes the schema of a [Request]'s properties, for a document: with
+// the most tokens that the service gives, and with what decode checks by itself.
+func Describe(properties map[string]*huma.Schema, maxOutputTokens int) {
+	bound(properties, maxOutputTokens)
+	one, most := 1, MaxQuery
+	query := properties["query"]
+	query.MinLength, query.MaxLength = &one, &most
+	// Anywhere, something that is not white space; nowhere, NUL.
+	query.Pattern = `^[^\x00]*[^\s\x00\x1c-\x1f\x85][^\x00]*$`
 }
 
 // decode reads and checks a request, and says whether its answer is a stream.
