@@ -78,12 +78,15 @@ func only(name string, values ...any) *huma.Schema {
 	}
 }
 
-// event is one of an event stream's: its name, and what its data is.
+// event is one of an event stream's: its name, and its data, which is text that
+// holds the JSON of data (as OpenAPI 3.2 has it of event streams).
 func (s schemas) event(name, description string, data *huma.Schema) *huma.Schema {
 	e := only("event", name)
 	e.Description = description
 	e.Required = append(e.Required, "data")
-	e.Properties["data"] = data
+	e.Properties["data"] = &huma.Schema{Type: huma.TypeString, Extensions: map[string]any{
+		"contentMediaType": "application/json", "contentSchema": data,
+	}}
 	return e
 }
 
