@@ -18,7 +18,8 @@ func whole(least, most float64) *huma.Schema {
 	return s
 }
 
-// parameters are what operations take beside a body, by name.
+// parameters are what operations take beside a body, by name. Headers have their
+// examples in words: a viewer would send others with every call.
 func parameters() map[string]*huma.Param {
 	limit := whole(1, 100)
 	limit.Default = 20
@@ -34,15 +35,15 @@ func parameters() map[string]*huma.Param {
 		"cursor": {Name: "cursor", In: "query", Schema: text(""),
 			Description: "Where the page begins: an earlier answer's `next_cursor`. Anything else is refused."},
 
-		"Idempotency-Key": {Name: "Idempotency-Key", In: "header", Schema: text(printable(255)), Example: "order-4711",
-			Description: "Names this call, so that it can be repeated: within 24 hours every repetition is answered as the first was, and one turn is made. Its scope is the caller, the end user and, when one is named, the session."},
-		"X-End-User": {Name: "X-End-User", In: "header", Schema: text(printable(128)), Example: "ada@example.com",
-			Description: "Whom a service calls for. It splits the caller's own sessions and limits; only service callers may send it."},
-		"X-Request-ID": {Name: "X-Request-ID", In: "header", Schema: text(""), Example: "checkout-81c2",
-			Description: "The request's name in logs. One of other than 1 to 128 letters, digits, `.`, `_` and `-` is replaced."},
-		"traceparent": {Name: "traceparent", In: "header", Schema: text(""), Example: "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+		"Idempotency-Key": {Name: "Idempotency-Key", In: "header", Schema: text(printable(255)),
+			Description: "Names this call, such as `order-4711`, so that it can be repeated: within 24 hours every repetition is answered as the first was, and one turn is made. Its scope is the caller, the end user and, when one is named, the session."},
+		"X-End-User": {Name: "X-End-User", In: "header", Schema: text(printable(128)),
+			Description: "Whom a service calls for, such as `ada@example.com`. It splits the caller's own sessions and limits; only service callers may send it."},
+		"X-Request-ID": {Name: "X-Request-ID", In: "header", Schema: text(""),
+			Description: "The request's name in logs, such as `checkout-81c2`. One of other than 1 to 128 letters, digits, `.`, `_` and `-` is replaced."},
+		"traceparent": {Name: "traceparent", In: "header", Schema: text(""),
 			Description: "The trace that the request belongs to (W3C Trace Context)."},
-		"X-Cloud-Trace-Context": {Name: "X-Cloud-Trace-Context", In: "header", Schema: text(""), Example: "105445aa7843bc8bf206b12000100000/1;o=1",
+		"X-Cloud-Trace-Context": {Name: "X-Cloud-Trace-Context", In: "header", Schema: text(""),
 			Description: "The same in Google Cloud's older form."},
 		"If-None-Match": {Name: "If-None-Match", In: "header", Schema: text(""),
 			Description: "The `ETag` of the copy that the client has."},
