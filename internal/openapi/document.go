@@ -1,10 +1,8 @@
 package openapi
 
 import (
-	"cmp"
 	"context"
 	"fmt"
-	"maps"
 	"net/http"
 	"slices"
 	"strconv"
@@ -234,13 +232,4 @@ func budget(tokens int64) string {
 		return "any"
 	}
 	return strconv.FormatInt(tokens, 10)
-}
-
-// sorted are m's values by their keys.
-func sorted[K cmp.Ordered, V any](m map[K]V) []V {
-	var values []V
-	for _, key := range slices.Sorted(maps.Keys(m)) {
-		values = append(values, m[key])
-	}
-	return values
 }
