@@ -175,6 +175,7 @@ func (o *output) await(ctx context.Context, pattern *regexp.Regexp) ([]string, e
 type service struct {
 	*process
 	URL    string
+	root   string // the documented path that "/" is; "": itself
 	client *http.Client
 }
 
@@ -303,7 +304,11 @@ func (s *service) try(ctx context.Context, method, path string, body any, header
 	if err != nil {
 		return answer{}, fmt.Errorf("reading the answer: %w", err)
 	}
-	if err := documented(method, path, response, read); err != nil {
+	described := path
+	if path == "/" && s.root != "" {
+		described = s.root
+	}
+	if err := documented(method, described, response, read); err != nil {
 		return answer{}, fmt.Errorf("the answer is not as the OpenAPI document has it: %w", err)
 	}
 	return answer{response.StatusCode, response.Header, read}, nil

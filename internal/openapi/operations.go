@@ -2,6 +2,7 @@ package openapi
 
 import (
 	"net/http"
+	"slices"
 
 	"github.com/danielgtaylor/huma/v2"
 
@@ -271,7 +272,13 @@ func jsonBody(schema func(*document) *huma.Schema, examples map[string]any) func
 
 // health is the data of GET /health, by what the caller may see.
 func (d *document) health() *huma.Schema {
-	return &huma.Schema{AnyOf: []*huma.Schema{d.schemas.of(health.Status{}), d.schemas.of(health.Report{})}}
+	status, report := d.schemas.of(health.Status{}), d.schemas.of(health.Report{})
+	// The figures are an embedded pointer: left out together when they are not known.
+	s := d.schemas.registry.SchemaFromRef(report.Ref)
+	s.Required = slices.DeleteFunc(s.Required, func(name string) bool {
+		return name == "error_rate" || name == "request_count" || name == "error_count"
+	})
+	return &huma.Schema{AnyOf: []*huma.Schema{status, report}}
 }
 
 func healthy(d *document) *huma.Response {
