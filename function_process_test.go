@@ -305,8 +305,12 @@ func (s *service) try(ctx context.Context, method, path string, body any, header
 		return answer{}, fmt.Errorf("reading the answer: %w", err)
 	}
 	described := path
-	if path == "/" && s.root != "" {
+	switch {
+	case s.root == "":
+	case path == "/":
 		described = s.root
+	case !strings.HasPrefix(path, s.root):
+		described = "/not/served" // the document is the other function's
 	}
 	if err := documented(method, described, response, read); err != nil {
 		return answer{}, fmt.Errorf("the answer is not as the OpenAPI document has it: %w", err)
