@@ -134,6 +134,7 @@ func startDeployed(t *testing.T, target string, env ...string) *service {
 			t.Fatalf("the deployed program ended: %s", p.stderr)
 		}
 		s := newService(t, p, "http://"+address)
+		s.root = map[string]string{"health": "/health"}[target]
 		t.Cleanup(func() {
 			s.client.CloseIdleConnections()
 			p.end(t, syscall.SIGTERM)

@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -22,6 +23,8 @@ import (
 	"github.com/go-json-experiment/json"
 
 	"example.com/gatehouse/internal/geminitest"
+	"example.com/gatehouse/internal/openapi/openapitest"
+	gatehouse "example.com/gatehouse/internal/service"
 )
 
 // limit bounds whatever a test waits for.
@@ -172,6 +175,7 @@ func (o *output) await(ctx context.Context, pattern *regexp.Regexp) ([]string, e
 type service struct {
 	*process
 	URL    string
+	root   string // the documented path that "/" is; "": itself
 	client *http.Client
 }
 
@@ -300,7 +304,36 @@ func (s *service) try(ctx context.Context, method, path string, body any, header
 	if err != nil {
 		return answer{}, fmt.Errorf("reading the answer: %w", err)
 	}
+	described := path
+	switch {
+	case s.root == "":
+	case path == "/":
+		described = s.root
+	case !strings.HasPrefix(path, s.root):
+		described = "/not/served" // the document is the other function's
+	}
+	if err := documented(method, described, response, read); err != nil {
+		return answer{}, fmt.Errorf("the answer is not as the OpenAPI document has it: %w", err)
+	}
 	return answer{response.StatusCode, response.Header, read}, nil
+}
+
+// contract is the OpenAPI document of all that the service can answer.
+var contract = sync.OnceValues(func() (*openapitest.Contract, error) {
+	env := map[string]string{"AUTH": "api_key,none", "API_KEYS": `[{"name": "any", "sha256": "` + strings.Repeat("0", 64) + `"}]`}
+	s := gatehouse.New(func(name string) (string, bool) { value, ok := env[name]; return value, ok }, io.Discard)
+	w := httptest.NewRecorder()
+	s.Local.ServeHTTP(w, httptest.NewRequestWithContext(context.Background(), http.MethodGet, "http://127.0.0.1/openapi.json", nil))
+	return openapitest.New(w.Body.Bytes())
+})
+
+// documented holds an answer against the document.
+func documented(method, path string, response *http.Response, body []byte) error {
+	c, err := contract()
+	if err != nil {
+		return err
+	}
+	return c.Check(method, path, response.StatusCode, response.Header, body)
 }
 
 // open sends a request and returns when the answer's header has come. A body is

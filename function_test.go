@@ -188,6 +188,8 @@ func TestBadBodies(t *testing.T) {
 		invalid("after_turn: below zero", "after_turn", `{"query": "hello", "after_turn": -1}`),
 		invalid("after_turn: a fraction", "after_turn", `{"query": "hello", "after_turn": 0.5}`),
 		invalid("after_turn: a string", "after_turn", `{"query": "hello", "after_turn": "0"}`),
+		invalid("after_turn: no longer told apart from its neighbours as a float", "after_turn", `{"query": "hello", "after_turn": 9007199254740992}`),
+		invalid("after_turn: the most of 64 bits", "after_turn", `{"query": "hello", "after_turn": 9223372036854775807}`),
 		invalid("after_turn: null", "after_turn", `{"query": "hello", "after_turn": null}`),
 		invalid("after_turn: too big for 64 bits", "after_turn", `{"query": "hello", "after_turn": 99999999999999999999}`),
 		invalid("after_turn: too big for a float", "after_turn", `{"query": "hello", "after_turn": 1e999}`),

@@ -4,8 +4,6 @@ import (
 	"context"
 	"net/http"
 	"strconv"
-	"strings"
-	"unicode/utf8"
 
 	"example.com/gatehouse/internal/api"
 	"example.com/gatehouse/internal/telemetry"
@@ -15,11 +13,8 @@ import (
 // Feedback is the body of PUT /sessions/{id}/turns/{turn}/feedback.
 type Feedback struct {
 	Score   int    `json:"score" enum:"-1,0,1" doc:"Thumbs down, neither, thumbs up."`
-	Comment string `json:"comment,omitempty" doc:"Up to 2 000 characters."`
+	Comment string `json:"comment,omitempty" maxLength:"2000" pattern:"^[^\\x00]*$" patternDescription:"text without NUL" doc:"Why."`
 }
-
-// maxComment is the length of a comment in code points.
-const maxComment = 2000
 
 // putFeedback is PUT /sessions/{id}/turns/{turn}/feedback. The last one counts.
 func (s *Service) putFeedback(w http.ResponseWriter, r *http.Request) error {
@@ -38,12 +33,6 @@ func (s *Service) putFeedback(w http.ResponseWriter, r *http.Request) error {
 	body, err := s.feedback.Decode(raw)
 	if err != nil {
 		return err
-	}
-	switch {
-	case utf8.RuneCountInString(body.Comment) > maxComment:
-		return api.Invalid("comment", "must have at most 2000 characters")
-	case strings.ContainsRune(body.Comment, 0):
-		return api.Invalid("comment", "must not contain NUL")
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), storeTimeout)
 	defer cancel()

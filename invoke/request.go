@@ -18,7 +18,7 @@ const MaxQuery = 10_000
 type Request struct {
 	Query       string   `json:"query" doc:"What to ask the agent. White space around it is dropped." example:"Which deployment options are there?"`
 	SessionID   string   `json:"session_id,omitempty" pattern:"^[A-Za-z0-9_-]{16,64}$" doc:"The session to go on with; a new one when absent."`
-	AfterTurn   *int     `json:"after_turn,omitempty" minimum:"0" doc:"How many turns the caller believes the session has. Any other number is a conflict."`
+	AfterTurn   *int     `json:"after_turn,omitempty" minimum:"0" maximum:"9007199254740991" doc:"How many turns the caller believes the session has. Any other number is a conflict."`
 	Temperature *float64 `json:"temperature,omitempty" minimum:"0" maximum:"2" doc:"How freely the model chooses its words; the agent's own setting when absent."`
 	MaxTokens   *int     `json:"max_tokens,omitempty" minimum:"1" doc:"How many tokens each model call may give."`
 	Stream      bool     `json:"stream,omitempty" doc:"Whether to answer with an event stream, as Accept: text/event-stream asks for too."`
@@ -28,10 +28,23 @@ type Request struct {
 
 // newBody knows the rules of a Request with the configured bound on max_tokens.
 func newBody(maxOutputTokens int) *api.Body[Request] {
-	return api.NewBody[Request](func(properties map[string]*huma.Schema) {
-		most := float64(maxOutputTokens)
-		properties["max_tokens"].Maximum = &most
-	})
+	return api.NewBody[Request](func(properties map[string]*huma.Schema) { bound(properties, maxOutputTokens) })
+}
+
+func bound(properties map[string]*huma.Schema, maxOutputTokens int) {
+	most := float64(maxOutputTokens)
+	properties["max_tokens"].Maximum = &most
+}
+
+// Describe completes the schema of a [Request]'s properties, for a document: with
+// the most tokens that the service gives, and with what decode checks by itself.
+func Describe(properties map[string]*huma.Schema, maxOutputTokens int) {
+	bound(properties, maxOutputTokens)
+	one, most := 1, MaxQuery
+	query := properties["query"]
+	query.MinLength, query.MaxLength = &one, &most
+	// Anywhere, something that is not white space; nowhere, NUL.
+	query.Pattern = `^[^\x00]*[^\s\x00\x1c-\x1f\x85][^\x00]*$`
 }
 
 // decode reads and checks a request, and says whether its answer is a stream.

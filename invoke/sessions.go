@@ -19,43 +19,56 @@ const (
 	maxPage     = 100
 )
 
-// sessionInfo is a session as clients see it.
-type sessionInfo struct {
-	SessionID   string    `json:"session_id"`
+// A SessionInfo is a session as clients see it.
+type SessionInfo struct {
+	SessionID   string    `json:"session_id" pattern:"^[A-Za-z0-9_-]{16,64}$"`
 	CreatedAt   time.Time `json:"created_at"`
-	UpdatedAt   time.Time `json:"updated_at"`
-	ExpiresAt   time.Time `json:"expires_at"`
-	Turns       int       `json:"turns"`
-	TotalTokens int64     `json:"total_tokens"`
-	Title       string    `json:"title"`
+	UpdatedAt   time.Time `json:"updated_at" doc:"When the last turn was stored."`
+	ExpiresAt   time.Time `json:"expires_at" doc:"When it is gone, unless a turn is added before."`
+	Turns       int       `json:"turns" minimum:"1" doc:"How many turns it has, which is the number of the last."`
+	TotalTokens int64     `json:"total_tokens" minimum:"0" doc:"Of all its turns."`
+	Title       string    `json:"title" doc:"The beginning of its first question."`
 }
 
-func newSessionInfo(m session.Meta) sessionInfo {
-	return sessionInfo{
+// A SessionList is the data of GET /sessions.
+type SessionList struct {
+	Sessions   []SessionInfo `json:"sessions" doc:"The newest first."`
+	NextCursor *string       `json:"next_cursor" doc:"What to send as cursor for the next page; null on the last."`
+}
+
+func newSessionInfo(m session.Meta) SessionInfo {
+	return SessionInfo{
 		SessionID: m.ID, CreatedAt: m.CreatedAt.UTC(), UpdatedAt: m.UpdatedAt.UTC(), ExpiresAt: m.ExpiresAt.UTC(),
 		Turns: m.Turns, TotalTokens: m.TotalTokens, Title: m.Title,
 	}
 }
 
-// turnInfo is a stored turn as clients see it.
-type turnInfo struct {
-	Turn      int                `json:"turn"`
+// A TurnInfo is a stored turn as clients see it.
+type TurnInfo struct {
+	Turn      int                `json:"turn" minimum:"1" doc:"Its number: 1 for the session's first."`
 	Query     string             `json:"query"`
 	Response  string             `json:"response"`
 	ToolCalls []session.ToolCall `json:"tool_calls"`
 	Usage     session.Usage      `json:"usage"`
 	Model     string             `json:"model"`
-	RequestID string             `json:"request_id"`
+	RequestID string             `json:"request_id" doc:"Of the request that made it."`
 	CreatedAt time.Time          `json:"created_at"`
 }
 
-func newTurnInfo(t session.Turn) turnInfo {
+// SessionTurns is the data of GET /sessions/{id}.
+type SessionTurns struct {
+	Session    SessionInfo `json:"session"`
+	Turns      []TurnInfo  `json:"turns" doc:"In order."`
+	NextCursor *string     `json:"next_cursor" doc:"What to send as cursor for the next page; null on the last."`
+}
+
+func newTurnInfo(t session.Turn) TurnInfo {
 	query, response := t.Texts()
 	calls := t.ToolCalls
 	if calls == nil {
 		calls = []session.ToolCall{}
 	}
-	return turnInfo{
+	return TurnInfo{
 		Turn: t.Number, Query: query, Response: response, ToolCalls: calls, Usage: t.Usage,
 		Model: t.Model, RequestID: t.RequestID, CreatedAt: t.CreatedAt.UTC(),
 	}
@@ -73,14 +86,11 @@ func (s *Service) listSessions(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return s.readFailure(r, err)
 	}
-	infos := make([]sessionInfo, len(list))
+	infos := make([]SessionInfo, len(list))
 	for i, m := range list {
 		infos[i] = newSessionInfo(m)
 	}
-	return api.WriteSuccess(w, r, "Sessions, the newest first", struct {
-		Sessions   []sessionInfo `json:"sessions"`
-		NextCursor *string       `json:"next_cursor"`
-	}{infos, nullable(next)})
+	return api.WriteSuccess(w, r, "Sessions, the newest first", SessionList{infos, nullable(next)})
 }
 
 // getSession is GET /sessions/{id}.
@@ -105,7 +115,7 @@ func (s *Service) getSession(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return s.readFailure(r, err)
 	}
-	turns := make([]turnInfo, len(records))
+	turns := make([]TurnInfo, len(records))
 	next := ""
 	for i, record := range records {
 		turn, err := record.Turn()
@@ -119,11 +129,7 @@ func (s *Service) getSession(w http.ResponseWriter, r *http.Request) error {
 			next = ""
 		}
 	}
-	return api.WriteSuccess(w, r, "The session and its turns", struct {
-		Session    sessionInfo `json:"session"`
-		Turns      []turnInfo  `json:"turns"`
-		NextCursor *string     `json:"next_cursor"`
-	}{newSessionInfo(meta), turns, nullable(next)})
+	return api.WriteSuccess(w, r, "The session and its turns", SessionTurns{newSessionInfo(meta), turns, nullable(next)})
 }
 
 // deleteSession is DELETE /sessions/{id}.

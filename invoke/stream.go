@@ -23,6 +23,31 @@ const (
 	writeTimeout = 10 * time.Second
 )
 
+// The data of a stream's events; "done" and "error" have the envelope's.
+type (
+	// Start is the first event's, "start".
+	Start struct {
+		RequestID string `json:"request_id"`
+		SessionID string `json:"session_id" pattern:"^[A-Za-z0-9_-]{16,64}$"`
+		Model     string `json:"model"`
+	}
+	// A Delta is that of "delta": a piece of the answer's text.
+	Delta struct {
+		Text string `json:"text"`
+	}
+	// A ToolStart is that of "tool_call": the model wants a tool called.
+	ToolStart struct {
+		ID   string         `json:"id" doc:"The same in the tool_result that follows."`
+		Name string         `json:"name"`
+		Args map[string]any `json:"args"`
+	}
+	// A ToolEnd is that of "tool_result": a tool is done.
+	ToolEnd struct {
+		ID string `json:"id"`
+		session.ToolCall
+	}
+)
+
 // A stream writes one answer as server-sent events
 // (https://html.spec.whatwg.org/multipage/server-sent-events.html). Headers go
 // out with the first event; before that the request can still be answered
@@ -70,9 +95,7 @@ func (st *stream) started() bool {
 
 // delta sends a piece of the answer's text.
 func (st *stream) delta(model, text string) error {
-	return st.send(model, "delta", struct {
-		Text string `json:"text"`
-	}{text})
+	return st.send(model, "delta", Delta{text})
 }
 
 // toolCall says that the model wants a tool called.
@@ -81,19 +104,12 @@ func (st *stream) toolCall(model, id string, call *genai.FunctionCall) error {
 	if args == nil {
 		args = map[string]any{}
 	}
-	return st.send(model, "tool_call", struct {
-		ID   string         `json:"id"`
-		Name string         `json:"name"`
-		Args map[string]any `json:"args"`
-	}{id, call.Name, args})
+	return st.send(model, "tool_call", ToolStart{id, call.Name, args})
 }
 
 // toolResult says that a tool is done.
 func (st *stream) toolResult(id string, call session.ToolCall) error {
-	return st.send("", "tool_result", struct {
-		ID string `json:"id"`
-		session.ToolCall
-	}{id, call})
+	return st.send("", "tool_result", ToolEnd{id, call})
 }
 
 // done ends the stream with the success envelope.
@@ -136,11 +152,7 @@ func (st *stream) send(model, event string, data any) error {
 		h.Set("Content-Type", "text/event-stream; charset=utf-8")
 		h.Set("Cache-Control", "no-store, no-transform")
 		h.Set("X-Accel-Buffering", "no")
-		err := appendEvent(&b, "start", struct {
-			RequestID string `json:"request_id"`
-			SessionID string `json:"session_id"`
-			Model     string `json:"model"`
-		}{api.RequestID(st.r.Context()), st.sessionID, model})
+		err := appendEvent(&b, "start", Start{api.RequestID(st.r.Context()), st.sessionID, model})
 		if err != nil {
 			return err
 		}

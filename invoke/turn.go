@@ -34,14 +34,14 @@ const (
 
 // A Response is the data of a successful invocation.
 type Response struct {
-	Response     string             `json:"response"`
-	SessionID    string             `json:"session_id"`
-	Turn         int                `json:"turn"`
-	Model        string             `json:"model"`
-	FinishReason string             `json:"finish_reason"`
-	ToolCalls    []session.ToolCall `json:"tool_calls"`
+	Response     string             `json:"response" doc:"The agent's answer, in Markdown."`
+	SessionID    string             `json:"session_id" pattern:"^[A-Za-z0-9_-]{16,64}$" doc:"Send it to go on with the session."`
+	Turn         int                `json:"turn" minimum:"1" doc:"The number of the turn that this call appended: 1 for the session's first."`
+	Model        string             `json:"model" doc:"The model that answered."`
+	FinishReason string             `json:"finish_reason" doc:"The model's own word for how it ended."`
+	ToolCalls    []session.ToolCall `json:"tool_calls" doc:"The tools that were called, in order."`
 	Usage        session.Usage      `json:"usage"`
-	Warnings     []string           `json:"warnings"`
+	Warnings     []string           `json:"warnings" doc:"Codes of what was less than asked for: session_not_saved, fallback_model, history_truncated, response_truncated, tool_rounds_exhausted."`
 
 	replayed bool // of an earlier call with the same key
 }

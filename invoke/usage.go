@@ -13,28 +13,34 @@ import (
 	"example.com/gatehouse/session"
 )
 
-// limitInfo is how one of the caller's limits stands.
-type limitInfo struct {
-	Name     string    `json:"name"` // person, caller or service
-	Unit     string    `json:"unit"` // calls_per_minute or tokens_per_day
-	Limit    int64     `json:"limit"`
-	Left     int64     `json:"left"`
+// A LimitInfo is how one of the caller's limits stands.
+type LimitInfo struct {
+	Name     string    `json:"name" enum:"person,caller,service" doc:"Whose it is: the end user's, the verified caller's over all its end users, everybody's."`
+	Unit     string    `json:"unit" enum:"calls_per_minute,tokens_per_day"`
+	Limit    int64     `json:"limit" minimum:"0"`
+	Left     int64     `json:"left" minimum:"0"`
 	ResetsAt time.Time `json:"resets_at"`
 }
 
-// modelUsage is what was used of one model.
-type modelUsage struct {
+// A ModelUsage is what was used of one model.
+type ModelUsage struct {
 	Model            string   `json:"model"`
-	TotalTokens      int64    `json:"total_tokens"`
-	EstimatedCostUSD *float64 `json:"estimated_cost_usd"` // null for a model without a price
+	TotalTokens      int64    `json:"total_tokens" minimum:"0"`
+	EstimatedCostUSD *float64 `json:"estimated_cost_usd" minimum:"0" doc:"Null for a model without a price."`
 }
 
-// todayInfo is what was used today.
-type todayInfo struct {
-	Date             string       `json:"date"` // in UTC
-	TotalTokens      int64        `json:"total_tokens"`
-	EstimatedCostUSD float64      `json:"estimated_cost_usd"` // of the models that have a price
-	Models           []modelUsage `json:"models"`
+// TodayInfo is what was used today.
+type TodayInfo struct {
+	Date             string       `json:"date" format:"date" doc:"The day, in UTC."`
+	TotalTokens      int64        `json:"total_tokens" minimum:"0"`
+	EstimatedCostUSD float64      `json:"estimated_cost_usd" minimum:"0" doc:"Of the models that have a price."`
+	Models           []ModelUsage `json:"models"`
+}
+
+// A UsageReport is the data of GET /usage.
+type UsageReport struct {
+	Limits []LimitInfo `json:"limits"`
+	Today  TodayInfo   `json:"today"`
 }
 
 // getUsage is GET /usage: the caller's limits, and what it used today.
@@ -46,19 +52,19 @@ func (s *Service) getUsage(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return s.readFailure(r, err)
 	}
-	limits := []limitInfo{}
+	limits := []LimitInfo{}
 	if s.Limiter != nil {
 		for _, state := range s.Limiter.Left(ctx, s.Limits.Rules(ctx), s.Limits.Budgets(ctx)) {
 			unit := "calls_per_minute"
 			if state.Daily {
 				unit = "tokens_per_day"
 			}
-			limits = append(limits, limitInfo{state.Name, unit, state.Limit, state.Left, state.ResetsAt.UTC()})
+			limits = append(limits, LimitInfo{state.Name, unit, state.Limit, state.Left, state.ResetsAt.UTC()})
 		}
 	}
-	today := todayInfo{Date: string(day), Models: []modelUsage{}}
+	today := TodayInfo{Date: string(day), Models: []ModelUsage{}}
 	for model, m := range spent {
-		used := modelUsage{Model: model, TotalTokens: m.Tokens}
+		used := ModelUsage{Model: model, TotalTokens: m.Tokens}
 		if price.Estimate(model, session.Usage{}) != nil {
 			used.EstimatedCostUSD = &m.CostUSD
 		}
@@ -66,9 +72,6 @@ func (s *Service) getUsage(w http.ResponseWriter, r *http.Request) error {
 		today.EstimatedCostUSD += m.CostUSD
 		today.Models = append(today.Models, used)
 	}
-	slices.SortFunc(today.Models, func(a, b modelUsage) int { return strings.Compare(a.Model, b.Model) })
-	return api.WriteSuccess(w, r, "Limits, and what was used today", struct {
-		Limits []limitInfo `json:"limits"`
-		Today  todayInfo   `json:"today"`
-	}{limits, today})
+	slices.SortFunc(today.Models, func(a, b ModelUsage) int { return strings.Compare(a.Model, b.Model) })
+	return api.WriteSuccess(w, r, "Limits, and what was used today", UsageReport{limits, today})
 }

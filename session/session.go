@@ -161,13 +161,13 @@ type ToolCall struct {
 
 // Usage counts the tokens of a turn over all its model calls.
 type Usage struct {
-	PromptTokens     int64    `json:"prompt_tokens"`
-	CachedTokens     int64    `json:"cached_tokens"` // of the prompt's
-	ThoughtTokens    int64    `json:"thought_tokens"`
-	CompletionTokens int64    `json:"completion_tokens"`
-	TotalTokens      int64    `json:"total_tokens"`
-	Source           string   `json:"source"`             // [Counted] or [Estimated]
-	EstimatedCostUSD *float64 `json:"estimated_cost_usd"` // nil for a model without a price
+	PromptTokens     int64    `json:"prompt_tokens" minimum:"0"`
+	CachedTokens     int64    `json:"cached_tokens" minimum:"0" doc:"Of the prompt's."`
+	ThoughtTokens    int64    `json:"thought_tokens" minimum:"0"`
+	CompletionTokens int64    `json:"completion_tokens" minimum:"0"`
+	TotalTokens      int64    `json:"total_tokens" minimum:"0"`
+	Source           string   `json:"source" enum:"model,estimate" doc:"Whether every figure is the model's own count, or some had to be estimated."` // [Counted] or [Estimated]
+	EstimatedCostUSD *float64 `json:"estimated_cost_usd" minimum:"0" doc:"Null for a model that is not on the price list."`
 }
 
 // The sources of a [Usage].

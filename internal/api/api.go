@@ -17,16 +17,18 @@ import (
 	"net/http"
 	"strconv"
 	"time"
+
+	"github.com/danielgtaylor/huma/v2"
 )
 
 // An Envelope is the form of every JSON answer.
 type Envelope struct {
 	Success   bool      `json:"success"`
-	Message   string    `json:"message"`
+	Message   string    `json:"message" doc:"A sentence for people."`
 	Data      any       `json:"data"`
 	Error     *Code     `json:"error"`
-	Details   []Detail  `json:"details,omitempty"`
-	RequestID string    `json:"request_id"`
+	Details   []Detail  `json:"details,omitempty" doc:"Which fields of the request are meant, where that helps."`
+	RequestID string    `json:"request_id" doc:"The same as the header X-Request-ID; it finds the request in the log."`
 	Timestamp Timestamp `json:"timestamp"`
 }
 
@@ -36,6 +38,11 @@ type Timestamp time.Time
 // MarshalJSON writes t as RFC 3339 with exactly three decimals.
 func (t Timestamp) MarshalJSON() ([]byte, error) {
 	return time.Time(t).UTC().AppendFormat(nil, `"2006-01-02T15:04:05.000Z"`), nil
+}
+
+// Schema is that of what MarshalJSON writes.
+func (Timestamp) Schema(huma.Registry) *huma.Schema {
+	return &huma.Schema{Type: huma.TypeString, Format: "date-time"}
 }
 
 // UnmarshalJSON reads what MarshalJSON writes.

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"cmp"
 	"fmt"
 	"net/http"
 	"path"
@@ -8,6 +9,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/danielgtaylor/huma/v2"
 
 	"example.com/gatehouse/internal/telemetry"
 )
@@ -98,11 +101,42 @@ func Codes() []string {
 	return codes
 }
 
+// A CodeInfo is what the table says of a code.
+type CodeInfo struct {
+	Code       Code
+	Status     int
+	Message    string
+	RetryAfter time.Duration // 0: the answer has no Retry-After
+}
+
+// Table is that of the errors that clients may meet, by status and name.
+func Table() []CodeInfo {
+	var all []CodeInfo
+	for code, row := range errorTable {
+		if row.status != StatusClientClosedRequest {
+			all = append(all, CodeInfo{code, row.status, row.message, row.retryAfter})
+		}
+	}
+	slices.SortFunc(all, func(a, b CodeInfo) int {
+		return cmp.Or(cmp.Compare(a.Status, b.Status), cmp.Compare(a.Code, b.Code))
+	})
+	return all
+}
+
+// Schema is that of all codes that clients may meet.
+func (Code) Schema(huma.Registry) *huma.Schema {
+	s := &huma.Schema{Type: huma.TypeString}
+	for _, info := range Table() {
+		s.Enum = append(s.Enum, string(info.Code))
+	}
+	return s
+}
+
 // A Detail names a field of the request and what is wrong with it. It never
 // holds the value that was sent.
 type Detail struct {
-	Field string `json:"field"`
-	Issue string `json:"issue"`
+	Field string `json:"field" example:"query"`
+	Issue string `json:"issue" example:"must not be empty"`
 }
 
 // An Error is an answer that is not a success. Its code, message and details

@@ -5,7 +5,8 @@ import "github.com/coreos/go-oidc/v3/oidc"
 // IAP's tokens are as https://cloud.google.com/iap/docs/signed-headers-howto
 // tells; it publishes no discovery document.
 const (
-	iapIssuer  = "https://cloud.google.com/iap"
+	// IAPIssuer is the [Issuer.URL] of IAP's tokens, which come in a header of their own.
+	IAPIssuer  = "https://cloud.google.com/iap"
 	iapKeysURL = "https://www.gstatic.com/iap/verify/public_key-jwk"
 )
 

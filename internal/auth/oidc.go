@@ -59,7 +59,7 @@ func NewOIDC(issuers []Issuer, options OIDCOptions) []Method {
 	byHeader := map[string]*OIDC{}
 	for _, issuer := range issuers {
 		header := headerAuthorization
-		if issuer.URL == iapIssuer {
+		if issuer.URL == IAPIssuer {
 			header = headerIAP
 		}
 		m := byHeader[header]

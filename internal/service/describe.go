@@ -9,30 +9,31 @@ import (
 	"example.com/gatehouse/agent"
 	"example.com/gatehouse/health"
 	"example.com/gatehouse/internal/api"
+	"example.com/gatehouse/internal/openapi"
 	"example.com/gatehouse/internal/version"
 )
 
 // describe adds GET /, which says what the service is and what each of its
 // routes is for.
 func describe(routes []api.Route) []api.Route {
-	type endpoint struct {
-		Method  string `json:"method"`
-		Path    string `json:"path"`
-		Summary string `json:"description"`
-	}
 	root := api.Route{Method: http.MethodGet, Path: "/", Public: true, Summary: "What the service is and what it answers: this."}
 	all := append([]api.Route{root}, routes...)
-	endpoints := make([]endpoint, len(all))
+	endpoints := make([]openapi.Endpoint, len(all))
 	for i, r := range all {
-		endpoints[i] = endpoint{r.Method, r.Path, r.Summary}
+		endpoints[i] = openapi.Endpoint{Method: r.Method, Path: r.Path, Description: r.Summary}
 	}
 	all[0].Handler = func(w http.ResponseWriter, r *http.Request) error {
-		return api.WriteSuccess(w, r, "Gatehouse: an AI agent as a service", struct {
-			Service   string     `json:"service"`
-			Version   string     `json:"version"`
-			Endpoints []endpoint `json:"endpoints"`
-		}{"gatehouse", version.Version, endpoints})
+		return api.WriteSuccess(w, r, "Gatehouse: an AI agent as a service",
+			openapi.Description{Service: "gatehouse", Version: version.Version, Endpoints: endpoints})
 	}
+	return all
+}
+
+// document adds the description of routes, and of itself, for programs and
+// people.
+func (s *Service) document(routes []api.Route) []api.Route {
+	var all []api.Route
+	all = describe(concat(routes, openapi.Routes(s.Config, func() []api.Route { return all })))
 	return all
 }
 

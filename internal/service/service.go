@@ -227,7 +227,7 @@ func (s *Service) handlers(routes []api.Route, p *parts) handlers {
 	if p != nil && p.observer.Handler() != nil {
 		routes = concat(routes, []api.Route{s.metrics(p.observer.Handler())})
 	}
-	invoke, local := describe(concat(routes, probes)), describe(concat(routes, status, probes))
+	invoke, local := s.document(concat(routes, probes)), s.document(concat(routes, status, probes))
 	if s.Config.Playground {
 		invoke, local = playground.Add(invoke), playground.Add(local)
 	}

@@ -13,11 +13,11 @@ import (
 	"go.opentelemetry.io/otel/trace"
 
 	"example.com/gatehouse/config"
-	"example.com/gatehouse/health"
 	"example.com/gatehouse/internal/api"
 	"example.com/gatehouse/internal/gcp/gcpaudit"
 	"example.com/gatehouse/internal/guard"
 	"example.com/gatehouse/internal/observe"
+	"example.com/gatehouse/internal/playground"
 	"example.com/gatehouse/internal/telemetry"
 	"example.com/gatehouse/internal/version"
 	"example.com/gatehouse/invoke"
@@ -114,8 +114,8 @@ func (s *Service) openTelemetry(ctx context.Context, p *parts, project string) e
 
 // patterns are all that the service serves.
 func (s *Service) patterns() []string {
-	routes := concat((&invoke.Service{}).Routes(), (&health.Health{}).Routes(), (&health.Health{}).ProbeRoutes(),
-		[]api.Route{{Method: http.MethodGet, Path: "/"}, s.metrics(nil)})
+	routes := playground.Add(s.document(concat((&invoke.Service{}).Routes(), s.health.Routes(), s.health.ProbeRoutes(),
+		[]api.Route{s.metrics(nil)})))
 	patterns := make([]string, 0, len(routes)+1)
 	for _, route := range routes {
 		patterns = append(patterns, route.Pattern())

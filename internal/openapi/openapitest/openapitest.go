@@ -1,0 +1,343 @@
+// Package openapitest holds answers of the service against its OpenAPI document:
+// their status, headers and body must be what the document says of the operation.
+// It is stricter than the document in one thing: members that the document does
+// not name are an error, so that none is sent undocumented.
+package openapitest
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"mime"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+
+	"github.com/google/jsonschema-go/jsonschema"
+)
+
+const components = "#/components/schemas/"
+
+// A Contract is a document that answers are held against. It is safe for
+// concurrent use.
+type Contract struct {
+	paths   map[string]map[string]operation
+	headers map[string]parameter
+	defs    map[string]any
+	shown   map[string]example
+
+	mu       sync.Mutex
+	resolved map[string]*jsonschema.Resolved // by the schema's JSON
+}
+
+type operation struct {
+	Body      response            `json:"requestBody"`
+	Responses map[string]response `json:"responses"`
+}
+
+type response struct {
+	Headers map[string]parameter `json:"headers"`
+	Content map[string]media     `json:"content"`
+}
+
+type media struct {
+	Schema   any                `json:"schema"`
+	Examples map[string]example `json:"examples"`
+}
+
+type example struct {
+	Ref   string          `json:"$ref"`
+	Value json.RawMessage `json:"value"`
+}
+
+type parameter struct {
+	Ref      string         `json:"$ref"`
+	Required bool           `json:"required"`
+	Schema   map[string]any `json:"schema"`
+}
+
+// New reads a document.
+func New(document []byte) (*Contract, error) {
+	var d struct {
+		Paths      map[string]map[string]operation `json:"paths"`
+		Components struct {
+			Schemas map[string]any       `json:"schemas"`
+			Headers map[string]parameter `json:"headers"`
+			Shown   map[string]example   `json:"examples"`
+		} `json:"components"`
+	}
+	if err := json.Unmarshal(document, &d); err != nil {
+		return nil, fmt.Errorf("reading the document: %w", err)
+	}
+	if len(d.Paths) == 0 || d.Components.Schemas["Failure"] == nil {
+		return nil, errors.New("this is not the service's document")
+	}
+	for _, schema := range d.Components.Schemas {
+		closeObjects(schema)
+	}
+	return &Contract{paths: d.Paths, headers: d.Components.Headers, defs: d.Components.Schemas, shown: d.Components.Shown, resolved: map[string]*jsonschema.Resolved{}}, nil
+}
+
+// CheckExamples says which of the document's own examples are not as it has them,
+// and how many there are.
+func (c *Contract) CheckExamples() (int, error) {
+	count := 0
+	var problems []error
+	for path, item := range c.paths {
+		for method, op := range item {
+			for status, r := range op.all() {
+				for kind, m := range r.Content {
+					for name, e := range m.Examples {
+						count++
+						if err := c.checkExample(kind, m.Schema, e); err != nil {
+							problems = append(problems, fmt.Errorf("%s %s, %s, example %s: %w", method, path, status, name, err))
+						}
+					}
+				}
+			}
+		}
+	}
+	return count, errors.Join(problems...)
+}
+
+// all are what goes in and out, by status, "request" for what goes in.
+func (op operation) all() map[string]response {
+	all := maps.Clone(op.Responses)
+	all["request"] = op.Body
+	return all
+}
+
+func (c *Contract) checkExample(kind string, schema any, e example) error {
+	if name, ok := strings.CutPrefix(e.Ref, "#/components/examples/"); ok {
+		e = c.shown[name]
+	}
+	if kind == "text/event-stream" {
+		var text string
+		if err := json.Unmarshal(e.Value, &text); err != nil {
+			return err
+		}
+		return c.checkStream([]byte(text))
+	}
+	return c.validate(schema, e.Value)
+}
+
+// closeObjects lets objects have the members alone that they name.
+func closeObjects(schema any) {
+	switch schema := schema.(type) {
+	case map[string]any:
+		if _, ok := schema["additionalProperties"]; !ok && schema["properties"] != nil {
+			schema["additionalProperties"] = false
+		}
+		for _, child := range schema {
+			closeObjects(child)
+		}
+	case []any:
+		for _, child := range schema {
+			closeObjects(child)
+		}
+	}
+}
+
+// Check says what of an answer to method and path (which may have a query) is
+// not as the document has it; nil: nothing.
+func (c *Contract) Check(method, path string, status int, header http.Header, body []byte) error {
+	if status == http.StatusRequestHeaderFieldsTooLarge {
+		return nil // the server's own plain answer, as the document's introduction says
+	}
+	op, ok := c.operation(method, path)
+	if !ok {
+		return c.checkUnknown(method, status, header, body)
+	}
+	r, ok := op.Responses[strconv.Itoa(status)]
+	if !ok {
+		return fmt.Errorf("status %d is not documented: %.300s", status, body)
+	}
+	for name, p := range r.Headers {
+		if err := c.checkHeader(p, header.Values(name)); err != nil {
+			return fmt.Errorf("header %s: %w", name, err)
+		}
+	}
+	if method == http.MethodHead {
+		return nil
+	}
+	if len(r.Content) == 0 {
+		if len(body) > 0 {
+			return fmt.Errorf("status %d has a body, which is not documented: %.300s", status, body)
+		}
+		return nil
+	}
+	media, _, err := mime.ParseMediaType(header.Get("Content-Type"))
+	content, ok := r.Content[media]
+	if err != nil || !ok {
+		return fmt.Errorf("the media type %q of a %d is not documented", header.Get("Content-Type"), status)
+	}
+	switch media {
+	case "application/json":
+		return c.validate(content.Schema, body)
+	case "text/event-stream":
+		return c.checkStream(body)
+	}
+	return nil
+}
+
+// operation finds that of a request: the path with the fewest parameters.
+func (c *Contract) operation(method, path string) (operation, bool) {
+	if u, err := url.Parse(path); err == nil {
+		path = u.EscapedPath()
+	}
+	if method == http.MethodHead {
+		method = http.MethodGet
+	}
+	segments := strings.Split(path, "/")
+	var found operation
+	best := -1
+	for template, item := range c.paths {
+		op, ok := item[strings.ToLower(method)]
+		if !ok {
+			continue
+		}
+		literal := 0
+		matches := slices.EqualFunc(strings.Split(template, "/"), segments, func(want, got string) bool {
+			if want == got {
+				literal++
+			}
+			return want == got || strings.HasPrefix(want, "{") && got != ""
+		})
+		if matches && literal > best {
+			found, best = op, literal
+		}
+	}
+	return found, best >= 0
+}
+
+// checkUnknown is for what is no operation: an error in the usual form, where it
+// is JSON at all.
+func (c *Contract) checkUnknown(method string, status int, header http.Header, body []byte) error {
+	if method == http.MethodHead || header.Get("Content-Type") != "application/json" {
+		return nil
+	}
+	if status < 400 {
+		return fmt.Errorf("status %d, and no such operation is documented", status)
+	}
+	return c.validate(map[string]any{"$ref": components + "Failure"}, body)
+}
+
+func (c *Contract) checkHeader(p parameter, values []string) error {
+	if name, ok := strings.CutPrefix(p.Ref, "#/components/headers/"); ok {
+		p = c.headers[name]
+	}
+	if len(values) == 0 {
+		if p.Required {
+			return errors.New("is missing")
+		}
+		return nil
+	}
+	value := strings.Join(values, ", ")
+	encoded, err := json.Marshal(value)
+	if err != nil {
+		return err
+	}
+	if p.Schema["type"] == "integer" {
+		encoded = []byte(value)
+	}
+	return c.validate(p.Schema, encoded)
+}
+
+// checkStream checks each event by itself, and that they come in order: start
+// first, and exactly one of done and error, last.
+func (c *Contract) checkStream(body []byte) error {
+	var names []string
+	for block := range strings.SplitSeq(strings.TrimSuffix(string(body), "\n\n"), "\n\n") {
+		if strings.HasPrefix(block, ":") {
+			continue
+		}
+		var name, data string
+		for line := range strings.Lines(block) {
+			line = strings.TrimSuffix(line, "\n")
+			if value, ok := strings.CutPrefix(line, "event: "); ok {
+				name = value
+			} else if value, ok := strings.CutPrefix(line, "data: "); ok {
+				data = value
+			} else {
+				return fmt.Errorf("a line of an event stream: %.300q", line)
+			}
+		}
+		schema, ok := c.event(name)
+		if !ok {
+			return fmt.Errorf("the event %q is not documented", name)
+		}
+		if err := c.validate(schema, []byte(data)); err != nil {
+			return fmt.Errorf("event %s: %w", name, err)
+		}
+		names = append(names, name)
+	}
+	for i, name := range names {
+		if (i == 0) != (name == "start") || (i == len(names)-1) != (name == "done" || name == "error") {
+			return fmt.Errorf("events in the order %q", names)
+		}
+	}
+	return nil
+}
+
+// event is the schema of the data of the event called name.
+func (c *Contract) event(name string) (any, bool) {
+	all, _ := c.defs["Event"].(map[string]any)
+	kinds, _ := all["oneOf"].([]any)
+	for _, kind := range kinds {
+		object, _ := kind.(map[string]any)
+		properties, _ := object["properties"].(map[string]any)
+		event, _ := properties["event"].(map[string]any)
+		data, _ := properties["data"].(map[string]any)
+		if names, _ := event["enum"].([]any); slices.Contains(names, any(name)) {
+			return data["contentSchema"], true
+		}
+	}
+	return nil, false
+}
+
+// validate checks JSON against a schema of the document.
+func (c *Contract) validate(schema any, raw []byte) error {
+	var value any
+	if err := json.Unmarshal(raw, &value); err != nil {
+		return fmt.Errorf("not JSON: %w: %.300q", err, raw)
+	}
+	resolved, err := c.resolve(schema)
+	if err != nil {
+		return err
+	}
+	if err := resolved.Validate(value); err != nil {
+		return fmt.Errorf("%w: %.1000s", err, raw)
+	}
+	return nil
+}
+
+// resolve makes a schema ready, with those that it may refer to beside it.
+func (c *Contract) resolve(schema any) (*jsonschema.Resolved, error) {
+	encoded, err := json.Marshal(schema)
+	if err != nil {
+		return nil, err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if r, ok := c.resolved[string(encoded)]; ok {
+		return r, nil
+	}
+	whole, err := json.Marshal(map[string]any{"allOf": []any{json.RawMessage(encoded)}, "$defs": c.defs})
+	if err != nil {
+		return nil, err
+	}
+	var s jsonschema.Schema
+	if err := json.Unmarshal([]byte(strings.ReplaceAll(string(whole), components, "#/$defs/")), &s); err != nil {
+		return nil, fmt.Errorf("reading a schema: %w", err)
+	}
+	r, err := s.Resolve(nil)
+	if err != nil {
+		return nil, fmt.Errorf("resolving a schema: %w", err)
+	}
+	c.resolved[string(encoded)] = r
+	return r, nil
+}

@@ -1,0 +1,108 @@
+package openapitest_test
+
+import (
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"example.com/gatehouse/internal/openapi/openapitest"
+	"example.com/gatehouse/internal/service"
+)
+
+// contract is the service's own.
+func contract(t *testing.T) (*openapitest.Contract, http.Handler) {
+	t.Helper()
+	s := service.New(func(string) (string, bool) { return "", false }, io.Discard)
+	w := httptest.NewRecorder()
+	s.Local.ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), http.MethodGet, "http://127.0.0.1/openapi.json", nil))
+	c, err := openapitest.New(w.Body.Bytes())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c, s.Local
+}
+
+// What the service answers holds, and every change to it is noticed.
+func TestCheck(t *testing.T) {
+	t.Parallel()
+	c, h := contract(t)
+	ask := func(method, path, body string) *httptest.ResponseRecorder {
+		r := httptest.NewRequestWithContext(t.Context(), method, "http://127.0.0.1"+path, strings.NewReader(body))
+		r.Header.Set("Content-Type", "application/json")
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, r)
+		return w
+	}
+	const question = `{"query": "How do I deploy to Cloud Run?"}`
+	const streamed = `{"query": "How do I deploy to Cloud Run?", "stream": true}`
+	tests := []struct {
+		name, method, path, body string
+		change                   func(w *httptest.ResponseRecorder, body string) string // nil: as it is
+		problem                  string
+	}{
+		{"a turn", "POST", "/invoke", question, nil, ""},
+		{"a stream", "POST", "/invoke", streamed, nil, ""},
+		{"a list", "GET", "/sessions?limit=3", "", nil, ""},
+		{"no session", "GET", "/sessions/aaaaaaaaaaaaaaaa", "", nil, ""},
+		{"a field that is wrong", "POST", "/", `{}`, nil, ""},
+		{"usage", "GET", "/usage", "", nil, ""},
+		{"health", "GET", "/health", "", nil, ""},
+		{"a path nobody knows", "GET", "/nothing", "", nil, ""},
+		{"a method that is not there", "GET", "/invoke", "", nil, ""},
+		{"the page", "GET", "/docs", "", nil, ""},
+		{"a type", "POST", "/invoke", question, replace(`"turn":1`, `"turn":"1"`), "turn"},
+		{"a member more", "POST", "/invoke", question, replace(`"turn":1`, `"turn":1,"secret":1`), "secret"},
+		{"a member less", "POST", "/invoke", question, replace(`,"warnings":[]`, ""), "warnings"},
+		{"null for a list", "POST", "/invoke", question, replace(`"warnings":[]`, `"warnings":null`), "warnings"},
+		{"an error of another status", "GET", "/sessions/aaaaaaaaaaaaaaaa", "", replace("session_not_found", "timeout"), "enum"},
+		{"an unknown error", "GET", "/nothing", "", replace("not_found", "lost"), "enum"},
+		{"a status", "GET", "/usage", "", func(w *httptest.ResponseRecorder, body string) string { w.Code = 418; return body }, "418"},
+		{"a header less", "GET", "/usage", "", func(w *httptest.ResponseRecorder, body string) string {
+			w.Header().Del("X-Request-ID")
+			return body
+		}, "X-Request-ID"},
+		{"another media type", "GET", "/usage", "", func(w *httptest.ResponseRecorder, body string) string {
+			w.Header().Set("Content-Type", "text/html")
+			return body
+		}, "text/html"},
+		{"an event's data", "POST", "/invoke", streamed, replace(`{"text":`, `{"words":`), "delta"},
+		{"an unknown event", "POST", "/invoke", streamed, replace("event: delta", "event: beta"), "beta"},
+		{"a stream without its end", "POST", "/invoke", streamed, func(_ *httptest.ResponseRecorder, body string) string {
+			before, _, _ := strings.Cut(body, "event: done")
+			return before
+		}, "order"},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			w := ask(test.method, test.path, test.body)
+			body := w.Body.String()
+			if test.change != nil {
+				body = test.change(w, body)
+			}
+			err := c.Check(test.method, test.path, w.Code, w.Header(), []byte(body))
+			if test.problem == "" {
+				if err != nil {
+					t.Error(err)
+				}
+			} else if err == nil || !strings.Contains(err.Error(), test.problem) {
+				t.Errorf("%v, want one about %s", err, test.problem)
+			}
+		})
+	}
+}
+
+// The document's examples are what it says of them.
+func TestExamples(t *testing.T) {
+	t.Parallel()
+	c, _ := contract(t)
+	if n, err := c.CheckExamples(); err != nil || n < 50 {
+		t.Errorf("%d examples: %v", n, err)
+	}
+}
+
+func replace(old, new string) func(*httptest.ResponseRecorder, string) string {
+	return func(_ *httptest.ResponseRecorder, body string) string { return strings.Replace(body, old, new, 1) }
+}
