@@ -281,8 +281,8 @@ func (s *Session) Mark(now time.Time) (*Session, bool) {
 	return mark, true
 }
 
-// KeysAfter are s's keys once c is made.
-func (s *Session) KeysAfter(c Change) map[string]KeyEntry {
+// keysAfter are s's keys once c is made.
+func (s *Session) keysAfter(c Change) map[string]KeyEntry {
 	if c.Key == "" && len(c.Drop) == 0 {
 		return s.Keys
 	}
