@@ -61,7 +61,7 @@ async function startGemini() {
       case question.includes('block'):
         response.write(`data: ${JSON.stringify({ promptFeedback: { blockReason: 'SAFETY' } })}\r\n\r\n`);
         break;
-      case question.includes('cut'):
+      case question.includes('cut') && !(question.includes('once') && calls.some(c => c !== call && c.question === question)):
         chunk([{ text: 'Half of ' }]);
         setTimeout(() => response.destroy(), 100);
         return;

@@ -9,6 +9,7 @@ before(async () => {
   service = await startService();
   const { window } = new JSDOM('<div id="root"></div>');
   Object.assign(globalThis, { window, document: window.document });
+  globalThis.navigator ??= window.navigator; // newer versions of Node have their own
   React = await import('react');
   ({ createRoot } = await import('react-dom/client'));
   ({ useChat } = await import('@ai-sdk/react'));
@@ -58,17 +59,20 @@ test('a conversation, regenerated and resumed elsewhere', async () => {
 
 test('a first question that fails is tried again by regenerate', async () => {
   const page = render();
-  await (await page.settled()).sendMessage({ text: 'cut the line' });
+  await (await page.settled()).sendMessage({ text: 'cut once' });
   let chat = await page.settled();
   assert.equal(chat.status, 'error');
   assert.match(chat.error.message, /^[A-Z].*\.$/);
-  await chat.sendMessage({ text: 'block this' });
-  chat = await page.settled();
-  assert.equal(JSON.parse(chat.error.message).error, 'content_blocked');
-  await chat.sendMessage({ text: 'hello' });
+  await chat.regenerate();
   chat = await page.settled();
   assert.equal(chat.error, undefined);
   assert.equal(chat.messages.at(-1).metadata.turn, 1);
+  await chat.sendMessage({ text: 'block this' });
+  chat = await page.settled();
+  assert.equal(JSON.parse(chat.error.message).error, 'content_blocked');
+  await chat.regenerate(); // it is blocked again, and takes nobody's place
+  assert.equal((await page.settled()).status, 'error');
+  assert.deepEqual((await service.turns(chat.id, 'user')).map(t => t.query), ['cut once']);
   page.unmount();
 });
 
