@@ -54,24 +54,27 @@ func (s *shallowReader) Read(p []byte) (int, error) {
 	}
 	n, err := s.from.Read(p)
 	s.err = err
+	depth, text, slash, deepest := s.depth, s.text, s.slash, 0
 	for _, c := range p[:n] {
 		switch {
-		case s.slash:
-			s.slash = false
-		case s.text:
-			s.slash = c == '\\'
-			s.text = c != '"'
+		case slash:
+			slash = false
+		case text:
+			slash = c == '\\'
+			text = c != '"'
 		case c == '"':
-			s.text = true
+			text = true
 		case c == '{' || c == '[':
-			s.depth++
+			depth++
+			deepest = max(deepest, depth)
 		case c == '}' || c == ']':
-			s.depth--
+			depth--
 		}
-		if s.depth > MaxDepth {
-			s.err = Malformed(fmt.Sprintf("The body nests more than %d levels.", MaxDepth))
-			return 0, s.err
-		}
+	}
+	s.depth, s.text, s.slash = depth, text, slash
+	if deepest > MaxDepth {
+		s.err = Malformed(fmt.Sprintf("The body nests more than %d levels.", MaxDepth))
+		return 0, s.err
 	}
 	return n, err
 }
