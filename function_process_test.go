@@ -234,7 +234,7 @@ func startGemini(t *testing.T, env ...string) (*service, *geminitest.Server) {
 
 // greeting are the lines that are not log lines: the functions framework's own,
 // an empty one a request among them, and cmd/local's.
-var greeting = regexp.MustCompile(`^$|^Serving function: |^Gatehouse is ready at |^  (model|sessions)  |^Try:$|^  curl |^Ctrl-C ends it\.$|^Ending`)
+var greeting = regexp.MustCompile(`^$|^Serving function: |^Gatehouse is ready at |^  (model|sessions)  |^Try:$|^  curl |^Open |^Ctrl-C ends it\.$|^Ending`)
 
 // checkLogs checks that a process wrote one JSON object a line, and neither
 // secrets nor signs of a bug.

@@ -38,7 +38,10 @@ func (s *Service) idempotency(req Request) session.Idempotency {
 	asked := req
 	asked.Stream = false
 	body, _ := json.Marshal(asked) // strings and numbers: it cannot fail
-	return session.Idempotency{Key: req.key, Body: string(body), Lease: s.Timeout + leaseMargin}
+	if req.regenerate {
+		body = append(body, " again"...)
+	}
+	return session.Idempotency{Key: req.key, Body: string(body), Create: req.create, Lease: s.Timeout + leaseMargin}
 }
 
 // replay answers with a turn that is stored already, as its first call was.

@@ -76,6 +76,8 @@ func (s *Service) Routes() []api.Route {
 	return []api.Route{
 		{Method: http.MethodPost, Path: "/invoke", Audit: "session.turn", Handler: s.invoke, Summary: "Ask the agent: JSON, or an event stream with Accept: text/event-stream."},
 		{Method: http.MethodPost, Path: "/", Audit: "session.turn", Handler: s.invoke, Summary: "The same as POST /invoke."},
+		{Method: http.MethodPost, Path: "/chat", Audit: "session.turn", Handler: s.chat, Summary: "Ask the agent in the protocol of the AI SDK's useChat."},
+		{Method: http.MethodGet, Path: "/chat/{id}/stream", Handler: s.resumeChat, Summary: "What useChat asks before it resumes a stream: there is none."},
 		{Method: http.MethodGet, Path: "/sessions", Audit: "session.list", Handler: s.listSessions, Summary: "List your sessions, the newest first."},
 		{Method: http.MethodDelete, Path: "/sessions", Audit: "session.delete_all", Handler: s.deleteSessions, Summary: "Delete all of your sessions."},
 		{Method: http.MethodGet, Path: "/sessions/{id}", Audit: "session.read", Handler: s.getSession, Summary: "Read a session and its turns."},
@@ -93,11 +95,26 @@ func (s *Service) invoke(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	var out *stream // nil for JSON: its methods do nothing then
 	if streamed {
-		out = newStream(w, r, cancel)
-		defer out.close()
+		return s.stream(ctx, r, req, newStream(w, r, events{}, cancel))
 	}
+	response, err := s.turn(ctx, guard.Owner(ctx), req, nil)
+	if err != nil {
+		return s.failure(r, ctx, err)
+	}
+	if response.replayed {
+		w.Header().Set(headerReplayed, "true")
+	}
+	return api.WriteSuccess(w, r, invoked, response)
+}
+
+// invoked is the message of a turn's envelope.
+const invoked = "Agent invocation successful"
+
+// stream answers with what out makes of a turn. What fails before it has begun
+// is answered as an error.
+func (s *Service) stream(ctx context.Context, r *http.Request, req Request, out *stream) error {
+	defer out.close()
 	response, err := s.turn(ctx, guard.Owner(ctx), req, out)
 	if err != nil {
 		failure := s.failure(r, ctx, err)
@@ -107,15 +124,8 @@ func (s *Service) invoke(w http.ResponseWriter, r *http.Request) error {
 		}
 		return failure
 	}
-	const message = "Agent invocation successful"
-	if out != nil {
-		out.done(message, response)
-		return nil
-	}
-	if response.replayed {
-		w.Header().Set(headerReplayed, "true")
-	}
-	return api.WriteSuccess(w, r, message, response)
+	out.done(invoked, response)
+	return nil
 }
 
 // failure turns what ended a turn into the answer. Who ended first counts: the
@@ -159,7 +169,7 @@ func storeFailure(err error) *api.Error {
 	switch {
 	case errors.Is(err, session.ErrNotFound):
 		return api.Fail(api.SessionNotFound, nil)
-	case errors.Is(err, session.ErrTurnCount):
+	case errors.Is(err, session.ErrTurnCount), errors.Is(err, session.ErrReplaced):
 		return api.Fail(api.SessionConflict, err)
 	case errors.Is(err, session.ErrInProgress):
 		e := api.Fail(api.IdempotencyInProgress, err)

@@ -23,7 +23,9 @@ type Request struct {
 	MaxTokens   *int     `json:"max_tokens,omitempty" minimum:"1" doc:"How many tokens each model call may give."`
 	Stream      bool     `json:"stream,omitempty" doc:"Whether to answer with an event stream, as Accept: text/event-stream asks for too."`
 
-	key string // Idempotency-Key
+	key        string // Idempotency-Key
+	create     bool   // the session that is named may be new
+	regenerate bool   // the last turn is replaced, where it answers Query
 }
 
 // newBody knows the rules of a Request with the configured bound on max_tokens.
@@ -57,18 +59,26 @@ func (s *Service) decode(w http.ResponseWriter, r *http.Request) (req Request, s
 	if err != nil {
 		return Request{}, false, err
 	}
-	req.Query = strings.TrimSpace(req.Query)
-	switch n := utf8.RuneCountInString(req.Query); {
-	case n == 0:
-		return Request{}, false, api.Invalid("query", "must not be empty")
-	case n > MaxQuery:
-		return Request{}, false, api.Invalid("query", "must have at most 10000 characters")
-	case strings.ContainsRune(req.Query, 0):
-		return Request{}, false, api.Invalid("query", "must not contain NUL")
+	if err := req.trim("query"); err != nil {
+		return Request{}, false, err
 	}
 	if req.key, err = idempotencyKey(r); err != nil {
 		return Request{}, false, err
 	}
 	_, _, preferStream := api.Negotiate(r)
 	return req, req.Stream || preferStream, nil
+}
+
+// trim drops the white space around the query and checks it. It came in field.
+func (req *Request) trim(field string) error {
+	req.Query = strings.TrimSpace(req.Query)
+	switch n := utf8.RuneCountInString(req.Query); {
+	case n == 0:
+		return api.Invalid(field, "must not be empty")
+	case n > MaxQuery:
+		return api.Invalid(field, "must have at most 10000 characters")
+	case strings.ContainsRune(req.Query, 0):
+		return api.Invalid(field, "must not contain NUL")
+	}
+	return nil
 }

@@ -48,14 +48,28 @@ type (
 	}
 )
 
+// A dialect is the form in which a stream tells what happens. Each method but
+// headers writes whole events to b.
+type dialect interface {
+	headers(h http.Header)
+	start(b *bytes.Buffer, requestID, sessionID, model string) error // before all others
+	delta(b *bytes.Buffer, text string) error
+	toolCall(b *bytes.Buffer, id, name string, args map[string]any) error
+	toolResult(b *bytes.Buffer, id string, call session.ToolCall) error
+	done(b *bytes.Buffer, envelope api.Envelope, response *Response) error // the end
+	fail(b *bytes.Buffer, envelope api.Envelope) error                     // the end
+}
+
 // A stream writes one answer as server-sent events
-// (https://html.spec.whatwg.org/multipage/server-sent-events.html). Headers go
+// (https://html.spec.whatwg.org/multipage/server-sent-events.html), in a
+// dialect, whose methods it calls one at a time. Headers go
 // out with the first event; before that the request can still be answered
 // otherwise. A nil stream does nothing. It is safe for concurrent use.
 type stream struct {
 	w         http.ResponseWriter
 	r         *http.Request
 	control   *http.ResponseController
+	dialect   dialect
 	abandon   context.CancelFunc // ends the turn when the client does not read
 	sessionID string
 
@@ -66,8 +80,8 @@ type stream struct {
 	idle  *time.Timer // sends a comment
 }
 
-func newStream(w http.ResponseWriter, r *http.Request, abandon context.CancelFunc) *stream {
-	return &stream{w: w, r: r, control: http.NewResponseController(w), abandon: abandon}
+func newStream(w http.ResponseWriter, r *http.Request, d dialect, abandon context.CancelFunc) *stream {
+	return &stream{w: w, r: r, control: http.NewResponseController(w), dialect: d, abandon: abandon}
 }
 
 // prepare says which session the stream is about, before anything is written.
@@ -95,7 +109,7 @@ func (st *stream) started() bool {
 
 // delta sends a piece of the answer's text.
 func (st *stream) delta(model, text string) error {
-	return st.send(model, "delta", Delta{text})
+	return st.send(model, func(d dialect, b *bytes.Buffer) error { return d.delta(b, text) })
 }
 
 // toolCall says that the model wants a tool called.
@@ -104,24 +118,26 @@ func (st *stream) toolCall(model, id string, call *genai.FunctionCall) error {
 	if args == nil {
 		args = map[string]any{}
 	}
-	return st.send(model, "tool_call", ToolStart{id, call.Name, args})
+	return st.send(model, func(d dialect, b *bytes.Buffer) error { return d.toolCall(b, id, call.Name, args) })
 }
 
 // toolResult says that a tool is done.
 func (st *stream) toolResult(id string, call session.ToolCall) error {
-	return st.send("", "tool_result", ToolEnd{id, call})
+	return st.send("", func(d dialect, b *bytes.Buffer) error { return d.toolResult(b, id, call) })
 }
 
 // done ends the stream with the success envelope.
 func (st *stream) done(message string, response *Response) {
-	_ = st.send(response.Model, "done", api.Success(st.r.Context(), message, response))
+	_ = st.send(response.Model, func(d dialect, b *bytes.Buffer) error {
+		return d.done(b, api.Success(st.r.Context(), message, response), response)
+	})
 	st.close()
 }
 
 // fail ends the stream with the error envelope.
 func (st *stream) fail(e *api.Error) {
 	telemetry.Fail(st.r.Context(), e.Failure())
-	_ = st.send("", "error", api.Failure(st.r.Context(), e))
+	_ = st.send("", func(d dialect, b *bytes.Buffer) error { return d.fail(b, api.Failure(st.r.Context(), e)) })
 	st.close()
 }
 
@@ -136,8 +152,8 @@ func (st *stream) close() {
 	}
 }
 
-// send writes one event, and the event "start" before the first.
-func (st *stream) send(model, event string, data any) error {
+// send writes what the dialect says of one thing, and its start before the first.
+func (st *stream) send(model string, tell func(dialect, *bytes.Buffer) error) error {
 	if st == nil {
 		return nil
 	}
@@ -152,14 +168,14 @@ func (st *stream) send(model, event string, data any) error {
 		h.Set("Content-Type", "text/event-stream; charset=utf-8")
 		h.Set("Cache-Control", "no-store, no-transform")
 		h.Set("X-Accel-Buffering", "no")
-		err := appendEvent(&b, "start", Start{api.RequestID(st.r.Context()), st.sessionID, model})
-		if err != nil {
+		st.dialect.headers(h)
+		if err := st.dialect.start(&b, api.RequestID(st.r.Context()), st.sessionID, model); err != nil {
 			return err
 		}
 		st.begun = true
 		st.idle = time.AfterFunc(silence, st.comment)
 	}
-	if err := appendEvent(&b, event, data); err != nil {
+	if err := tell(st.dialect, &b); err != nil {
 		return err
 	}
 	st.flush(b.Bytes())
@@ -188,12 +204,44 @@ func (st *stream) flush(b []byte) {
 	st.idle.Reset(silence)
 }
 
-// appendEvent writes an event. Its data is one line: JSON has no newlines of
-// its own, and escapes those in strings.
-func appendEvent(b *bytes.Buffer, event string, data any) error {
-	b.WriteString("event: ")
-	b.WriteString(event)
-	b.WriteString("\ndata: ")
+// events is the dialect of POST /invoke.
+type events struct{}
+
+func (events) headers(http.Header) {}
+
+func (events) start(b *bytes.Buffer, requestID, sessionID, model string) error {
+	return appendEvent(b, "start", Start{requestID, sessionID, model})
+}
+
+func (events) delta(b *bytes.Buffer, text string) error {
+	return appendEvent(b, "delta", Delta{text})
+}
+
+func (events) toolCall(b *bytes.Buffer, id, name string, args map[string]any) error {
+	return appendEvent(b, "tool_call", ToolStart{id, name, args})
+}
+
+func (events) toolResult(b *bytes.Buffer, id string, call session.ToolCall) error {
+	return appendEvent(b, "tool_result", ToolEnd{id, call})
+}
+
+func (events) done(b *bytes.Buffer, envelope api.Envelope, _ *Response) error {
+	return appendEvent(b, "done", envelope)
+}
+
+func (events) fail(b *bytes.Buffer, envelope api.Envelope) error {
+	return appendEvent(b, "error", envelope)
+}
+
+// appendEvent writes an event, without a name where name is "". Its data is one
+// line: JSON has no newlines of its own, and escapes those in strings.
+func appendEvent(b *bytes.Buffer, name string, data any) error {
+	if name != "" {
+		b.WriteString("event: ")
+		b.WriteString(name)
+		b.WriteByte('\n')
+	}
+	b.WriteString("data: ")
 	if err := json.NewEncoder(b).Encode(data); err != nil { // ends with a newline
 		return err
 	}

@@ -58,7 +58,7 @@ func parse(t testing.TB, body string) []event {
 
 func newTestStream(w http.ResponseWriter) *stream {
 	r := httptest.NewRequest(http.MethodPost, "/invoke", nil)
-	st := newStream(w, r.WithContext(api.WithRequestID(r.Context(), "request-1")), func() {})
+	st := newStream(w, r.WithContext(api.WithRequestID(r.Context(), "request-1")), events{}, func() {})
 	st.prepare("session-1")
 	return st
 }
@@ -131,7 +131,7 @@ func TestAClientThatDoesNotReadEndsTheTurn(t *testing.T) {
 	r := httptest.NewRequest(http.MethodPost, "/invoke", nil)
 	ctx, cancel := context.WithCancel(r.Context())
 	defer cancel()
-	st := newStream(brokenWriter{httptest.NewRecorder()}, r, cancel)
+	st := newStream(brokenWriter{httptest.NewRecorder()}, r, events{}, cancel)
 	if err := st.delta("model", "text"); err == nil {
 		t.Error("the write that failed is no error")
 	}

@@ -67,7 +67,11 @@ func (s *Service) turn(ctx context.Context, owner session.Owner, req Request, ou
 			}
 		}()
 	}
-	history, cut, err := history(current, s.HistoryTokens)
+	before, replaces, err := replaced(current, req)
+	if err != nil {
+		return nil, api.Fail(api.Internal, err)
+	}
+	history, cut, err := history(before, s.HistoryTokens)
 	if err != nil {
 		return nil, api.Fail(api.Internal, err)
 	}
@@ -87,7 +91,7 @@ func (s *Service) turn(ctx context.Context, owner session.Owner, req Request, ou
 	if err != nil {
 		return nil, api.Fail(api.Internal, err)
 	}
-	number, err := s.commit(ctx, opened, turn, req.AfterTurn)
+	number, err := s.commit(ctx, opened, turn, session.Conditions{AfterTurn: req.AfterTurn, Claim: opened.Claim, Replace: replaces})
 	if err != nil {
 		s.spent(ctx, owner, g)
 	}
@@ -133,13 +137,15 @@ func (s *Service) load(ctx context.Context, owner session.Owner, req Request) (_
 		current = session.New(session.Key{Owner: owner, ID: session.NewID()})
 	} else {
 		loaded, err := s.Store.Load(loading, current.Key)
-		if err != nil {
+		switch {
+		case errors.Is(err, session.ErrNotFound) && req.create:
+		case err != nil:
 			return nil, err
-		}
-		if !loaded.Exists() {
+		case loaded.Deleted || !loaded.Exists() && !req.create:
 			return nil, session.ErrNotFound
+		default:
+			current = loaded
 		}
-		current = loaded
 	}
 	if req.AfterTurn != nil && *req.AfterTurn != current.Turns {
 		return nil, fmt.Errorf("%w: %d, not %d", session.ErrTurnCount, current.Turns, *req.AfterTurn)
@@ -149,15 +155,18 @@ func (s *Service) load(ctx context.Context, owner session.Owner, req Request) (_
 
 // commit stores the turn and gives its number, also when it could not be
 // stored. It goes on when the client has gone away.
-func (s *Service) commit(ctx context.Context, opened *session.Opened, turn session.Turn, afterTurn *int) (_ int, err error) {
+func (s *Service) commit(ctx context.Context, opened *session.Opened, turn session.Turn, conditions session.Conditions) (_ int, err error) {
 	defer s.storeTime(ctx)()
 	committing, cancel := context.WithTimeout(context.WithoutCancel(ctx), commitTimeout)
 	defer cancel()
 	committing, step := s.Observer.StartCommit(committing)
 	defer func() { step.End(committing, s.code(committing, err)) }()
-	meta, err := session.Commit(committing, s.Store, opened.Session, turn, session.Conditions{AfterTurn: afterTurn, Claim: opened.Claim})
+	meta, err := session.Commit(committing, s.Store, opened.Session, turn, conditions)
 	if err != nil {
 		meta.Turns = opened.Session.Turns + 1
+		if conditions.Replace != "" {
+			meta.Turns--
+		}
 		telemetry.SetTurn(ctx, func(t *telemetry.Turn) { t.Number = meta.Turns })
 		return meta.Turns, err
 	}
@@ -176,7 +185,7 @@ func (s *Service) storeTime(ctx context.Context) func() {
 // unsaved reports whether err means that the store failed, rather than that
 // the session is no longer what the caller takes it for.
 func unsaved(err error) bool {
-	return !errors.Is(err, session.ErrNotFound) && !errors.Is(err, session.ErrTurnCount)
+	return !errors.Is(err, session.ErrNotFound) && !errors.Is(err, session.ErrTurnCount) && !errors.Is(err, session.ErrReplaced)
 }
 
 // history gives the contents of the newest turns that fit into tokens, whole

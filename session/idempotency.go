@@ -27,9 +27,10 @@ func (e KeyEntry) fresh(now time.Time) bool { return now.Before(e.At.Add(KeyLife
 
 // An Idempotency says what makes a call the same as an earlier one.
 type Idempotency struct {
-	Key   string        // as the caller chose it
-	Body  string        // what was asked, whole
-	Lease time.Duration // how long the call may take
+	Key    string        // as the caller chose it
+	Body   string        // what was asked, whole
+	Create bool          // the session that is named may be new
+	Lease  time.Duration // how long the call may take
 }
 
 // A Claim is a call's hold on its key. It does not change.
@@ -81,7 +82,7 @@ type Opened struct {
 const maxGenerations = 512
 
 // Open takes hold of an idempotency key before the turn is worked on. With id
-// the key belongs to that session, which must exist. Without, it gives a new
+// the key belongs to that session, which must exist unless idem.Create. Without, it gives a new
 // session its id, so that a retry finds the same one: a first call is one write
 // and no read.
 //
@@ -91,7 +92,7 @@ const maxGenerations = 512
 func Open(ctx context.Context, store Store, owner Owner, id string, idem Idempotency, afterTurn *int, now func() time.Time) (*Opened, error) {
 	at := now()
 	o := &opening{
-		store: store, now: now, afterTurn: afterTurn,
+		store: store, now: now, afterTurn: afterTurn, create: idem.Create,
 		claim: &Claim{key: digest("in session", idem.Key), entry: KeyEntry{
 			Body: digest("body", idem.Body), Lease: NewID(), Until: at.Add(idem.Lease), At: at,
 		}},
@@ -118,17 +119,21 @@ type opening struct {
 	store     Store
 	now       func() time.Time
 	afterTurn *int
+	create    bool
 	claim     *Claim
 }
 
-// existing takes the key in a session that must exist.
+// existing takes the key in a session that must exist, or may be new.
 func (o *opening) existing(ctx context.Context, key Key) (*Opened, error) {
 	for try := 1; ; try++ {
 		s, err := o.store.Load(ctx, key)
+		if errors.Is(err, ErrNotFound) && o.create {
+			s, err = New(key), nil
+		}
 		if err != nil {
 			return nil, err
 		}
-		if !s.Exists() {
+		if s.Deleted || s.Turns == 0 && !o.create {
 			return nil, fmt.Errorf("taking a key: %w", ErrNotFound)
 		}
 		opened, err := o.take(ctx, s)
@@ -281,8 +286,8 @@ func (s *Session) Mark(now time.Time) (*Session, bool) {
 	return mark, true
 }
 
-// KeysAfter are s's keys once c is made.
-func (s *Session) KeysAfter(c Change) map[string]KeyEntry {
+// keysAfter are s's keys once c is made.
+func (s *Session) keysAfter(c Change) map[string]KeyEntry {
 	if c.Key == "" && len(c.Drop) == 0 {
 		return s.Keys
 	}

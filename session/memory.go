@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"fmt"
 	"log/slog"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -120,18 +121,18 @@ func (m *Memory) Apply(ctx context.Context, base *Session, c Change) (*Session, 
 		m.remove(base.Key)
 		return New(base.Key), nil
 	}
-	next := &memorySession{state: *base, feedback: stored.feedback}
-	now := m.now()
-	next.state.Meta = base.Next(c.Turn, now, m.ttl)
-	next.state.Today = base.TodayAfter(c.Turn, now)
-	if c.Turn != nil {
-		record, err := c.Turn.Record(next.state.Turns)
-		if err != nil {
-			return nil, err
-		}
-		next.state.Recent = append(stored.state.Recent, record)
+	after, record, err := base.After(c, m.now(), m.ttl)
+	if err != nil {
+		return nil, err
 	}
-	next.state.Keys = base.KeysAfter(c)
+	next := &memorySession{state: *after, feedback: stored.feedback}
+	switch {
+	case c.Replace:
+		next.feedback = maps.Clone(stored.feedback) // an opinion was on the turn that goes
+		delete(next.feedback, after.Turns)
+	case record != nil:
+		next.state.Recent = append(stored.state.Recent, *record) // its room is shared, not copied at each turn
+	}
 	if err := m.put(base.Key, next); err != nil {
 		return nil, err
 	}

@@ -18,6 +18,7 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -240,10 +241,61 @@ func titleOf(query string) string {
 	return strings.TrimSpace(string(runes[:maxTitle-1])) + "…"
 }
 
-// Next is the Meta of the session once t is appended to it at now, kept for
+// Last is the newest turn; false for a session without any.
+func (s *Session) Last() (Turn, bool, error) {
+	if len(s.Recent) == 0 {
+		return Turn{}, false, nil
+	}
+	t, err := s.Recent[len(s.Recent)-1].Turn()
+	return t, err == nil, err
+}
+
+// WithoutLast is s as it was before its last turn, as far as what follows goes:
+// its turns and their tokens. It must have a turn.
+func (s *Session) WithoutLast() (*Session, error) {
+	last, _, err := s.Last()
+	if err != nil {
+		return nil, err
+	}
+	before := *s
+	before.Recent = slices.Clip(s.Recent[:len(s.Recent)-1])
+	before.Turns--
+	before.TotalTokens -= last.Usage.TotalTokens
+	return &before, nil
+}
+
+// After is what s becomes by c at now, kept for ttl after its last turn, and
+// what is stored of c's turn: nil without one. The Revision is still s's.
+func (s *Session) After(c Change, now time.Time, ttl time.Duration) (*Session, *Record, error) {
+	before := s
+	if c.Replace {
+		var err error
+		if before, err = s.WithoutLast(); err != nil {
+			return nil, nil, err
+		}
+	}
+	after := *before
+	after.Meta = before.next(c.Turn, now, ttl)
+	if c.Replace {
+		after.CreatedAt = s.CreatedAt
+	}
+	after.Today = s.todayAfter(c.Turn, now) // a replaced turn was spent all the same
+	after.Keys = s.keysAfter(c)
+	if c.Turn == nil {
+		return &after, nil, nil
+	}
+	record, err := c.Turn.Record(after.Turns)
+	if err != nil {
+		return nil, nil, err
+	}
+	after.Recent = append(slices.Clip(before.Recent), record)
+	return &after, &record, nil
+}
+
+// next is the Meta of the session once t is appended to it at now, kept for
 // ttl after its last turn. Without a turn (nil) it is that of a mere claim,
 // which is kept as long as its key.
-func (s *Session) Next(t *Turn, now time.Time, ttl time.Duration) Meta {
+func (s *Session) next(t *Turn, now time.Time, ttl time.Duration) Meta {
 	m := s.Meta
 	if t == nil {
 		if m.Turns == 0 {
@@ -275,6 +327,8 @@ var (
 	// ErrTurnCount: the session has another number of turns than the caller
 	// named as a condition.
 	ErrTurnCount = errors.New("session has another number of turns")
+	// ErrReplaced: the turn to be replaced is not the session's last one any more.
+	ErrReplaced = errors.New("turn is not the last one any more")
 	// ErrUnavailable: the store could not be reached or did not answer in time.
 	// A write may or may not have happened.
 	ErrUnavailable = errors.New("session store unavailable")

@@ -56,11 +56,12 @@ type Store interface {
 
 // A Change is what one conditional write does to a session.
 type Change struct {
-	Turn   *Turn     // appended, when not nil
-	Key    string    // the hash of an idempotency key, when not ""
-	Entry  *KeyEntry // what the key becomes; nil forgets it
-	Drop   []string  // keys to forget beside
-	Remove bool      // remove everything, and nothing else
+	Turn    *Turn     // appended, when not nil
+	Replace bool      // the turn takes the place and the number of the last one, which there is
+	Key     string    // the hash of an idempotency key, when not ""
+	Entry   *KeyEntry // what the key becomes; nil forgets it
+	Drop    []string  // keys to forget beside
+	Remove  bool      // remove everything, and nothing else
 }
 
 // Feedback is an opinion on a turn.
@@ -78,31 +79,47 @@ const commitTries = 24
 type Conditions struct {
 	AfterTurn *int   // the session has that many turns
 	Claim     *Claim // the call still holds its key
+	Replace   string // the last turn has this id, and is replaced: nothing is appended then
 }
 
 // Commit appends t to the session that s was loaded as, exactly once, and gives
 // the session's Meta afterwards; its Turns is t's number. When another turn
-// came first it reads again and appends after it. It answers ErrTurnCount or
-// [ErrTakenOver] when a condition does not hold, and ErrNotFound for a session
-// deleted meanwhile, which stays deleted.
+// came first it reads again and appends after it. It answers ErrTurnCount,
+// ErrReplaced or [ErrTakenOver] when a condition does not hold, and ErrNotFound
+// for a session deleted meanwhile, which stays deleted.
 //
 // t.ID tells a turn that is stored already from one that is not: a write whose
 // answer was lost may have happened, and is looked for before it is tried again.
 func Commit(ctx context.Context, store Store, s *Session, t Turn, c Conditions) (Meta, error) {
-	created := s.Revision == nil // this call brings the session into being
+	// This call brings the session into being, also where others' claims to its
+	// first turn came before and have gone.
+	created := s.Revision == nil || s.Turns == 0 && !s.Deleted && c.Claim == nil
 	key, seen := s.Key, s.Turns
+	if c.Replace != "" {
+		seen--
+	}
 	for try := 1; ; try++ {
 		if c.AfterTurn != nil && s.Turns != *c.AfterTurn {
 			return Meta{}, fmt.Errorf("%w: %d, not %d", ErrTurnCount, s.Turns, *c.AfterTurn)
 		}
-		change := Change{Turn: &t}
+		change := Change{Turn: &t, Replace: c.Replace != ""}
+		number := s.Turns + 1
+		if change.Replace {
+			if last, ok, err := s.Last(); err != nil || !ok || last.ID != c.Replace {
+				return Meta{}, errors.Join(ErrReplaced, err)
+			}
+			number = s.Turns
+		}
 		if c.Claim != nil {
-			change.Key, change.Entry = c.Claim.key, c.Claim.done(s.Turns+1)
+			change.Key, change.Entry = c.Claim.key, c.Claim.done(number)
 		}
 		after, err := store.Apply(ctx, s, change)
 		switch {
 		case err == nil:
 			return after.Meta, nil
+		case errors.Is(err, ErrNotFound) && created && s.Revision != nil && try < commitTries:
+			s = New(key) // the claims that were there have gone
+			continue
 		case !errors.Is(err, ErrChanged) && !errors.Is(err, ErrUnavailable):
 			return Meta{}, err
 		case try == commitTries:
@@ -131,7 +148,7 @@ func Commit(ctx context.Context, store Store, s *Session, t Turn, c Conditions) 
 		if c.Claim != nil && !c.Claim.holds(again) {
 			return Meta{}, ErrTakenOver
 		}
-		s, created = again, false
+		s, created = again, again.Turns == 0 && c.Claim == nil
 	}
 }
 

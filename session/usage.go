@@ -50,8 +50,8 @@ type Today struct {
 	Spent Spent `firestore:"spent"`
 }
 
-// TodayAfter is s's Today once t is appended at now.
-func (s *Session) TodayAfter(t *Turn, now time.Time) Today {
+// todayAfter is s's Today once t is appended at now.
+func (s *Session) todayAfter(t *Turn, now time.Time) Today {
 	if t == nil {
 		return s.Today
 	}

@@ -32,20 +32,32 @@ const BodyTimeout = 10 * time.Second
 // [BodyTimeout], whichever is shorter. Its errors are the contract's: 415, 413
 // (before the body is read when Content-Length tells), 408.
 func ReadBody(w http.ResponseWriter, r *http.Request, limit int64, timeout time.Duration) ([]byte, error) {
-	if err := checkMediaType(r); err != nil {
+	var body bytes.Buffer
+	err := withBody(w, r, limit, timeout, func(from io.Reader) error {
+		if r.ContentLength > 0 {
+			body.Grow(int(r.ContentLength) + bytes.MinRead)
+		}
+		_, err := body.ReadFrom(from)
+		return err
+	})
+	if err != nil {
 		return nil, err
 	}
+	return body.Bytes(), nil
+}
+
+// withBody lets read read the body to its end, within the bounds of [ReadBody].
+func withBody(w http.ResponseWriter, r *http.Request, limit int64, timeout time.Duration, read func(io.Reader) error) error {
+	if err := checkMediaType(r); err != nil {
+		return err
+	}
 	if r.ContentLength > limit {
-		return nil, tooLarge(limit)
+		return tooLarge(limit)
 	}
 	control := http.NewResponseController(w)
 	// A server that has no deadlines (a test's recorder) is served all the same.
 	deadlines := control.SetReadDeadline(time.Now().Add(min(timeout, BodyTimeout))) == nil
-	var body bytes.Buffer
-	if r.ContentLength > 0 {
-		body.Grow(int(r.ContentLength) + bytes.MinRead)
-	}
-	_, err := body.ReadFrom(http.MaxBytesReader(w, r.Body, limit))
+	err := read(http.MaxBytesReader(w, r.Body, limit))
 	if err == nil {
 		if deadlines {
 			// Back to none: the server goes on reading to notice a client that
@@ -53,19 +65,22 @@ func ReadBody(w http.ResponseWriter, r *http.Request, limit int64, timeout time.
 			// the rest before it answers.
 			_ = control.SetReadDeadline(time.Time{})
 		}
-		return body.Bytes(), nil
+		return nil
+	}
+	if e, ok := errors.AsType[*Error](err); ok {
+		return e
 	}
 	if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
-		return nil, tooLarge(limit)
+		return tooLarge(limit)
 	}
 	if netErr, ok := errors.AsType[net.Error](err); errors.Is(err, os.ErrDeadlineExceeded) || ok && netErr.Timeout() {
 		w.Header().Set("Connection", "close")
-		return nil, Fail(RequestTimeout, err)
+		return Fail(RequestTimeout, err)
 	}
 	if errors.Is(err, io.ErrUnexpectedEOF) || r.Context().Err() != nil {
-		return nil, Fail(ClientClosedRequest, err)
+		return Fail(ClientClosedRequest, err)
 	}
-	return nil, &Error{Code: MalformedRequest, Message: "The request's body could not be read.", Cause: err}
+	return &Error{Code: MalformedRequest, Message: "The request's body could not be read.", Cause: err}
 }
 
 func tooLarge(limit int64) *Error {

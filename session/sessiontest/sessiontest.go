@@ -94,6 +94,12 @@ func Run(t *testing.T, open func(t testing.TB, clock *Clock) session.Store) {
 		{"turns are paged", paging},
 		{"a context that has ended ends the call", cancelled},
 		{"what was spent today is added up, deleted sessions included", usage},
+		{"the last turn is replaced, and keeps its number", replacing},
+		{"what was said of a turn goes with it", replacingFeedback},
+		{"a turn is replaced only while it is the last", replacingLate},
+		{"a replacement whose write got no answer is stored once", replacingLostAnswer},
+		{"many replacements at once: one replaces", replacingRace},
+		{"a first turn beside a claim that goes away is stored", claimGoes},
 		{"feedback is kept with a turn of one's own", feedback},
 		{"a key: taken, in progress, and replayed once its turn is stored", keyLife},
 		{"a key in a session and the same key for a new one are two", keyScopes},
@@ -619,6 +625,25 @@ func model(rt *rapid.T, store session.Store, clock *Clock) {
 				rt.Fatalf("Commit: %v", err)
 			case !gone:
 				want[k] = append(want[k], query)
+			}
+		},
+		"replace": func(rt *rapid.T) {
+			k := key()
+			base := loaded[k]
+			if base == nil || len(want[k]) == 0 {
+				return
+			}
+			last, _, err := base.Last()
+			if err != nil {
+				rt.Fatal(err)
+			}
+			query := session.NewID()
+			_, err = session.Commit(ctx, store, base, Turn(query), session.Conditions{Replace: last.ID})
+			asked, _ := last.Texts()
+			if is := want[k][len(want[k])-1] == asked; is != (err == nil) || !is && !errors.Is(err, session.ErrReplaced) {
+				rt.Fatalf("Commit in the place of a turn: %v, which is the last: %v", err, is)
+			} else if is {
+				want[k][len(want[k])-1] = query
 			}
 		},
 		"delete": func(rt *rapid.T) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -114,6 +115,39 @@ func TestALongSessionSpillsAndStaysWhole(t *testing.T) {
 	}
 	if n := len(archives(t, client, key)); n != 0 {
 		t.Errorf("%d archive documents are left after the deletion", n)
+	}
+}
+
+// A turn can only be archived by a later one, so the last is never in an archive:
+// it can be replaced however long the session is, also by one so large that
+// others must make room for it.
+func TestTheLastTurnOfALongSessionIsReplaced(t *testing.T) {
+	client := emulator.Client(t)
+	store := firesession.New(client, sessiontest.TTL, sessiontest.NewClock().Now)
+	key := session.Key{Owner: session.OwnerOf("caller", ""), ID: session.NewID()}
+	want := long(t, store, key, 20, 60<<10)
+	for _, size := range []int{1, 60 << 10, 400 << 10, 1, 400 << 10} {
+		s, err := store.Load(t.Context(), key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		last, _, err := s.Last()
+		if err != nil {
+			t.Fatal(err)
+		}
+		before := len(archives(t, client, key))
+		query := fmt.Sprintf("again %d %s", size, strings.Repeat("y", size/2))
+		meta, err := session.Commit(t.Context(), store, s, sessiontest.Turn(query), session.Conditions{Replace: last.ID})
+		if err != nil || meta.Turns != len(want) {
+			t.Fatalf("%d bytes: turn %d, %v", size, meta.Turns, err)
+		}
+		want[len(want)-1] = query
+		if got := readAll(t, store, key, 7); !slices.Equal(got, want) {
+			t.Fatalf("%d bytes: the session has not the turns it should have", size)
+		}
+		if after := len(archives(t, client, key)); size == 400<<10 && before == 1 && after == before {
+			t.Errorf("%d bytes: nothing made room for them", size)
+		}
 	}
 }
 

@@ -15,7 +15,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"strconv"
 	"time"
 
@@ -177,39 +176,29 @@ func (s *Store) exists(ctx context.Context, key session.Key) (*document, *firest
 // turns must be archived.
 func (s *Store) Apply(ctx context.Context, base *session.Session, c session.Change) (*session.Session, error) {
 	now := s.now().Truncate(time.Microsecond) // Firestore's precision
-	after := *base
-	after.Meta = base.Next(c.Turn, now, s.ttl)
-	after.Today = base.TodayAfter(c.Turn, now)
-	after.Keys = base.KeysAfter(c)
-	var record *session.Record
-	if c.Turn != nil {
-		r, err := c.Turn.Record(after.Turns)
-		if err != nil {
-			return nil, err
-		}
-		if len(r.Data) > maxDocument {
-			return nil, fmt.Errorf("appending a turn of %d bytes: %w", len(r.Data), session.ErrTooLarge)
-		}
-		record = &r
-		after.Recent = append(slices.Clip(base.Recent), r)
+	after, record, err := base.After(c, now, s.ttl)
+	if err != nil {
+		return nil, err
+	}
+	if record != nil && len(record.Data) > maxDocument {
+		return nil, fmt.Errorf("appending a turn of %d bytes: %w", len(record.Data), session.ErrTooLarge)
 	}
 	rev, stored := base.Revision.(revision)
 	var updated time.Time
-	var err error
 	switch {
 	case c.Remove && stored:
 		_, err = s.ref(base.Key).Delete(ctx, firestore.LastUpdateTime(rev.updated))
 	case !stored:
-		updated, err = s.create(ctx, &after, record)
+		updated, err = s.create(ctx, after, record)
 	default:
-		updated, err = s.update(ctx, base, &after, c, record, &rev, now)
+		updated, err = s.update(ctx, base, after, c, record, &rev, now)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("changing a session: %w", classify(err))
 	}
 	rev.updated = updated
 	after.Revision = rev
-	return &after, nil
+	return after, nil
 }
 
 // create writes the document of a new session, or of a claim to one.
@@ -275,6 +264,16 @@ func (s *Store) update(ctx context.Context, base, after *session.Session, c sess
 		updates = append(updates, firestore.Update{FieldPath: firestore.FieldPath{"keys", c.Key}, Value: *c.Entry})
 	case c.Key != "":
 		updates = append(updates, firestore.Update{FieldPath: firestore.FieldPath{"keys", c.Key}, Value: firestore.Delete})
+	}
+	if c.Replace {
+		name := fieldName(after.Turns)
+		if _, ok := rev.feedback[name]; ok { // an opinion was on the turn that goes
+			updates = append(updates, firestore.Update{FieldPath: firestore.FieldPath{"feedback", name}, Value: firestore.Delete})
+		}
+		var err error
+		if base, err = base.WithoutLast(); err != nil {
+			return time.Time{}, err
+		}
 	}
 	more := 0
 	if record != nil {

@@ -1,0 +1,40 @@
+import { APICallError, DefaultChatTransport, type UIMessage } from 'ai';
+import type { GetToken } from './token';
+
+const service = import.meta.env.VITE_SERVICE ?? 'http://127.0.0.1:8080';
+
+export type Message = UIMessage<{ turn?: number; request_id?: string; usage?: { total_tokens: number }; warnings?: string[] }>;
+
+/** Speaks to POST /chat. The history is the service's: only the last message goes out. */
+export function transport(getToken: GetToken) {
+  return new DefaultChatTransport<Message>({
+    api: `${service}/chat`,
+    headers: async () => ({ Authorization: `Bearer ${await getToken()}` }),
+    prepareSendMessagesRequest: ({ id, messages, trigger, messageId, headers }) => ({
+      headers,
+      body: { id, trigger, messageId, messages: messages.slice(-1) },
+    }),
+  });
+}
+
+/** The turns that the service has of a session: none when it is new. */
+export async function load(id: string, getToken: GetToken): Promise<Message[]> {
+  const response = await fetch(`${service}/sessions/${id}?limit=100`, { headers: { Authorization: `Bearer ${await getToken()}` } });
+  if (response.status === 404) return [];
+  const { data, message } = await response.json();
+  if (!response.ok) throw new Error(message);
+  return data.turns.flatMap(({ turn, query, response, usage }: any): Message[] => [
+    { id: `question-${turn}`, role: 'user', parts: [{ type: 'text', text: query }] },
+    { id: `answer-${turn}`, role: 'assistant', parts: [{ type: 'text', text: response }], metadata: { turn, usage } },
+  ]);
+}
+
+/** What to show of an error: the service's own sentence, where it gave one. */
+export function sentence(error: Error): string {
+  if (!APICallError.isInstance(error)) return error.message;
+  try {
+    return JSON.parse(error.responseBody ?? '').message;
+  } catch {
+    return `The service answered ${error.statusCode}.`;
+  }
+}

@@ -1,0 +1,80 @@
+package api
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"time"
+
+	"github.com/go-json-experiment/json"
+)
+
+// DecodeStream decodes a JSON body into the struct that into points to while it
+// is read, for bodies most of which nobody needs: fields that into does not
+// have are passed over. What is held of the body at once is about its largest
+// text. Its form is as strict as that of [Body.Decode], its bounds and errors
+// are those of [ReadBody]; an [*Error] that a field's own decoder returns is
+// the answer.
+func DecodeStream(w http.ResponseWriter, r *http.Request, limit int64, timeout time.Duration, into any) error {
+	return withBody(w, r, limit, timeout, func(body io.Reader) error {
+		from := &shallowReader{from: body}
+		err := json.UnmarshalRead(from, into)
+		if err == nil {
+			return nil
+		}
+		if from.err == nil {
+			// The answer is read by who has sent all of its request.
+			_, _ = io.Copy(io.Discard, from)
+		}
+		if from.err != nil && !errors.Is(from.err, io.EOF) {
+			return from.err
+		}
+		if e, ok := errors.AsType[*Error](err); ok {
+			return e
+		}
+		return decodeError(err)
+	})
+}
+
+// A shallowReader passes JSON on until it nests more than [MaxDepth] levels.
+// It needs no more of JSON than where texts begin and end.
+type shallowReader struct {
+	from  io.Reader
+	depth int
+	text  bool // inside of one
+	slash bool // after a backslash in it
+	err   error
+}
+
+// Read implements [io.Reader].
+func (s *shallowReader) Read(p []byte) (int, error) {
+	if s.err != nil {
+		return 0, s.err
+	}
+	n, err := s.from.Read(p)
+	s.err = err
+	depth, text, slash, deepest := s.depth, s.text, s.slash, 0
+	for _, c := range p[:n] {
+		switch {
+		case slash:
+			slash = false
+		case text:
+			slash = c == '\\'
+			text = c != '"'
+		case c == '"':
+			text = true
+		case c == '{' || c == '[':
+			depth++
+			deepest = max(deepest, depth)
+		case c == '}' || c == ']':
+			depth--
+		}
+	}
+	s.depth, s.text, s.slash = depth, text, slash
+	if deepest > MaxDepth {
+		s.err = Malformed(fmt.Sprintf("The body nests more than %d levels.", MaxDepth))
+		return 0, s.err
+	}
+	return n, err
+}

@@ -1,0 +1,141 @@
+package invoke
+
+import (
+	"encoding/json"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"runtime"
+	"strings"
+	"testing"
+	"unicode/utf8"
+
+	"google.golang.org/genai"
+
+	"example.com/gatehouse/internal/api"
+	"example.com/gatehouse/session"
+)
+
+// longChat is a conversation of about size bytes that is made while it is read.
+func longChat(size int64) io.Reader {
+	const turn = `{"role":"user","parts":[{"type":"text","text":"again"}]},{"role":"assistant","parts":[{"type":"text","text":"` + "%" + `"}]},`
+	line := strings.Replace(turn, "%", strings.Repeat("x", 4000), 1)
+	return io.MultiReader(
+		strings.NewReader(`{"id":"0123456789abcdef","messages":[`),
+		&repeated{text: line, left: size / int64(len(line))},
+		strings.NewReader(`{"role":"user","parts":[{"type":"text","text":"the last"}]}]}`),
+	)
+}
+
+type repeated struct {
+	text string
+	left int64
+	from strings.Reader
+}
+
+func (r *repeated) Read(p []byte) (int, error) {
+	if r.from.Len() == 0 {
+		if r.left == 0 {
+			return 0, io.EOF
+		}
+		r.left--
+		r.from.Reset(r.text)
+	}
+	return r.from.Read(p)
+}
+
+func TestALongConversationIsNotHeld(t *testing.T) {
+	const size = 24 << 20
+	s := New(Config{MaxBodyBytes: size, Timeout: api.BodyTimeout})
+	r := httptest.NewRequest(http.MethodPost, "/chat", longChat(size))
+	r.Header.Set("Content-Type", "application/json")
+	var before, after runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&before)
+	req, err := s.decodeChat(httptest.NewRecorder(), r)
+	runtime.ReadMemStats(&after)
+	if err != nil || req.Query != "the last" {
+		t.Fatalf("%q, %v", req.Query, err)
+	}
+	// The heap that was taken from the system, for garbage too.
+	if grown := int64(after.HeapSys) - int64(before.HeapSys); grown > size/2 {
+		t.Errorf("reading %d MB took %d MB of memory", size>>20, grown>>20)
+	}
+}
+
+// FuzzChat: whatever comes, it is a request or one of the contract's errors.
+func FuzzChat(f *testing.F) {
+	f.Add(`{"id":"0123456789abcdef","messages":[{"role":"user","parts":[{"type":"text","text":"hi"}]}]}`)
+	f.Add(`{"id":"0123456789abcdef","messages":[{"parts":[{"text":"\"\\u0000\\","type":"text"}],"role":"user"}],"trigger":"regenerate-message"}`)
+	f.Add(`{"messages":[[[]],{"role":{}}]}`)
+	f.Add(`{"messages":[{"role":"user","parts":[{"type":"text","text":`)
+	s := New(Config{MaxBodyBytes: 1 << 20, Timeout: api.BodyTimeout})
+	f.Fuzz(func(t *testing.T, body string) {
+		r := httptest.NewRequest(http.MethodPost, "/chat", strings.NewReader(body))
+		r.Header.Set("Content-Type", "application/json")
+		req, err := s.decodeChat(httptest.NewRecorder(), r)
+		if err != nil {
+			if status := api.AsError(err).Status(); status != 400 && status != 422 {
+				t.Errorf("status %d: %v", status, err)
+			}
+			return
+		}
+		var plain struct {
+			ID       string `json:"id"`
+			Messages []struct {
+				Role  string `json:"role"`
+				Parts []any  `json:"parts"`
+			} `json:"messages"`
+		}
+		if err := json.Unmarshal([]byte(body), &plain); err != nil {
+			return // stricter about what is not needed
+		}
+		if !session.ValidID(req.SessionID) || !utf8.ValidString(req.Query) || req.Query == "" {
+			t.Errorf("%q became %+v", body, req)
+		}
+	})
+}
+
+// FuzzUIMessages: whatever the model says, the parts are those that were sent.
+func FuzzUIMessages(f *testing.F) {
+	f.Add("Hello.", "tool", "<script>alert(1)</script>")
+	f.Add("data: [DONE]\n\n", "x\r\ny", "\x00")
+	f.Add("\u2028\u2029\ufeff", ":", "\u202e")
+	f.Fuzz(func(t *testing.T, text, name, arg string) {
+		w := httptest.NewRecorder()
+		r := httptest.NewRequest(http.MethodPost, "/chat", nil)
+		st := newStream(w, r, &uiMessages{}, func() {})
+		_ = st.toolCall("model", "call-1", &genai.FunctionCall{Name: name, Args: map[string]any{name: arg}})
+		_ = st.toolResult("call-1", session.ToolCall{Name: name, OK: true})
+		_ = st.delta("model", text)
+		st.done("done", &Response{Response: text})
+		st.fail(api.Fail(api.Internal, nil)) // nothing follows the end
+		events := parse(t, w.Body.String())
+		var types []string
+		got := ""
+		for i, e := range events {
+			if i == len(events)-1 {
+				if e.data != "[DONE]" {
+					t.Errorf("the end is %q", e.data)
+				}
+				break
+			}
+			var p struct{ Type, Delta string }
+			if err := json.Unmarshal([]byte(e.data), &p); err != nil || e.name != "" {
+				t.Fatalf("event %q %q: %v", e.name, e.data, err)
+			}
+			types = append(types, p.Type)
+			got += p.Delta
+		}
+		want := "start tool-input-available tool-output-available text-start text-delta text-end finish"
+		if text == "" {
+			want = "start tool-input-available tool-output-available finish"
+		}
+		if names := strings.Join(types, " "); names != want {
+			t.Fatalf("parts %q, want %q", names, want)
+		}
+		if utf8.ValidString(text) && got != text {
+			t.Errorf("the text %q arrived as %q", text, got)
+		}
+	})
+}

@@ -1,0 +1,198 @@
+package sessiontest
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"example.com/gatehouse/session"
+)
+
+// replace commits a turn in the place of base's last one.
+func replace(t *testing.T, store session.Store, base *session.Session, turn session.Turn) (session.Meta, error) {
+	t.Helper()
+	last, ok, err := base.Last()
+	if err != nil || !ok {
+		t.Fatalf("the last turn: %v, %v", ok, err)
+	}
+	return session.Commit(t.Context(), store, base, turn, session.Conditions{Replace: last.ID})
+}
+
+func load(t *testing.T, store session.Store, key session.Key) *session.Session {
+	t.Helper()
+	s, err := store.Load(t.Context(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func replacing(t *testing.T, store session.Store, clock *Clock) {
+	key := newKey()
+	for n, want := range [][]string{{"another one"}, {"one", "another two"}, {"one", "two", "another three"}} {
+		key := session.Key{Owner: key.Owner, ID: session.NewID()}
+		for i := range n + 1 {
+			add(t, store, key, []string{"one", "two", "three"}[i])
+		}
+		before := load(t, store, key)
+		clock.Advance(time.Minute)
+		turn := Turn(want[n])
+		turn.Usage.TotalTokens = 100
+		meta, err := replace(t, store, before, turn)
+		if err != nil || meta.Turns != n+1 {
+			t.Fatalf("turn %d was replaced by number %d, %v", n+1, meta.Turns, err)
+		}
+		if got := queries(t, store, key); !slices.Equal(got, want) {
+			t.Errorf("turns = %q, want %q", got, want)
+		}
+		after := load(t, store, key)
+		if !after.CreatedAt.Equal(before.CreatedAt) || !after.UpdatedAt.After(before.UpdatedAt) || !after.ExpiresAt.After(before.ExpiresAt) {
+			t.Errorf("created %v, updated %v, expires %v; before: %v, %v, %v",
+				after.CreatedAt, after.UpdatedAt, after.ExpiresAt, before.CreatedAt, before.UpdatedAt, before.ExpiresAt)
+		}
+		if want := int64(7*n + 100); after.TotalTokens != want {
+			t.Errorf("%d tokens of all its turns, want %d", after.TotalTokens, want)
+		}
+		if title := want[0]; after.Title != title {
+			t.Errorf("title %q, want %q", after.Title, title)
+		}
+		// What was loaded before does not change under its holder.
+		if last, _, err := before.Last(); err != nil || len(before.Recent) != n+1 {
+			t.Errorf("what was loaded: %d turns, %v", len(before.Recent), err)
+		} else if query, _ := last.Texts(); query == want[n] {
+			t.Errorf("what was loaded changed to %q", query)
+		}
+		if meta := add(t, store, key, "next"); meta.Turns != n+2 {
+			t.Errorf("the turn after it has number %d", meta.Turns)
+		}
+	}
+	// Tokens that were spent stay spent: 6 turns, 3 of which were replaced, and 3 after them.
+	spent, err := store.Usage(t.Context(), key.Owner, session.DayOf(clock.Now()))
+	if want := int64(6*7 + 3*100 + 3*7); err != nil || spent["test"].Tokens != want {
+		t.Errorf("spent %d today, %v; want %d", spent["test"].Tokens, err, want)
+	}
+}
+
+func replacingFeedback(t *testing.T, store session.Store, clock *Clock) {
+	key := newKey()
+	add(t, store, key, "one")
+	add(t, store, key, "two")
+	for turn := 1; turn <= 2; turn++ {
+		if err := store.SetFeedback(t.Context(), key, turn, session.Feedback{Score: 1, At: clock.Now()}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := replace(t, store, load(t, store, key), Turn("another two")); err != nil {
+		t.Fatal(err)
+	}
+	if got := queries(t, store, key); !slices.Equal(got, []string{"one", "another two"}) {
+		t.Errorf("turns = %q", got)
+	}
+	if err := store.SetFeedback(t.Context(), key, 2, session.Feedback{Score: -1, At: clock.Now()}); err != nil {
+		t.Errorf("an opinion on the turn that took its place: %v", err)
+	}
+}
+
+func replacingLate(t *testing.T, store session.Store, clock *Clock) {
+	key := newKey()
+	add(t, store, key, "one")
+	stale := load(t, store, key)
+	add(t, store, key, "two")
+	_, err := replace(t, store, stale, Turn("another one"))
+	wantError(t, "after another turn", err, session.ErrReplaced)
+	stale = load(t, store, key)
+	if _, err := replace(t, store, stale, Turn("another two")); err != nil {
+		t.Fatal(err)
+	}
+	_, err = replace(t, store, stale, Turn("yet another two"))
+	wantError(t, "after another replacement", err, session.ErrReplaced)
+	// An opinion given meanwhile is no reason to refuse.
+	stale = load(t, store, key)
+	if err := store.SetFeedback(t.Context(), key, 2, session.Feedback{Score: 1, At: clock.Now()}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := replace(t, store, stale, Turn("the last two")); err != nil {
+		t.Errorf("after an opinion: %v", err)
+	}
+	if got := queries(t, store, key); !slices.Equal(got, []string{"one", "the last two"}) {
+		t.Errorf("turns = %q", got)
+	}
+	if err := store.Delete(t.Context(), key); err != nil {
+		t.Fatal(err)
+	}
+	_, err = replace(t, store, stale, Turn("too late"))
+	wantError(t, "after a deletion", err, session.ErrNotFound)
+	_, err = session.Commit(t.Context(), store, session.New(key), Turn("nothing"), session.Conditions{Replace: "none"})
+	wantError(t, "in a session without turns", err, session.ErrReplaced)
+}
+
+func replacingLostAnswer(t *testing.T, store session.Store, clock *Clock) {
+	for _, lose := range [][]bool{{true}, {false}, {false, true}, {true, true}, {false, false, true}} {
+		key := newKey()
+		add(t, store, key, "one")
+		add(t, store, key, "two")
+		f := &forgetful{Store: store, lose: slices.Clone(lose)}
+		if meta, err := replace(t, f, load(t, store, key), Turn("another two")); err != nil || meta.Turns != 2 {
+			t.Errorf("%v: turn %d, %v", lose, meta.Turns, err)
+		}
+		if got := queries(t, store, key); !slices.Equal(got, []string{"one", "another two"}) {
+			t.Errorf("%v: turns = %q", lose, got)
+		}
+	}
+}
+
+func replacingRace(t *testing.T, store session.Store, clock *Clock) {
+	key := newKey()
+	add(t, store, key, "one")
+	add(t, store, key, "two")
+	base := load(t, store, key)
+	const calls = 6
+	var group errgroup.Group
+	replaced := make([]bool, calls)
+	for i := range calls {
+		group.Go(func() error {
+			_, err := replace(t, store, base, Turn(fmt.Sprint(i)))
+			replaced[i] = err == nil
+			if errors.Is(err, session.ErrReplaced) {
+				return nil
+			}
+			return err
+		})
+	}
+	if err := group.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	winner := slices.Index(replaced, true)
+	if winner < 0 || slices.Contains(replaced[winner+1:], true) {
+		t.Fatalf("replaced: %v, want one", replaced)
+	}
+	if got := queries(t, store, key); !slices.Equal(got, []string{"one", fmt.Sprint(winner)}) {
+		t.Errorf("turns = %q, want the winner's, %d", got, winner)
+	}
+}
+
+// claimGoes: a call without a key found a mere claim, which is given back while
+// it works. The session was never there, so nobody can have deleted it.
+func claimGoes(t *testing.T, store session.Store, clock *Clock) {
+	key := newKey()
+	entry := session.KeyEntry{Body: "b", Lease: "l", Until: clock.Now().Add(time.Minute), At: clock.Now()}
+	claimed, err := store.Apply(t.Context(), session.New(key), session.Change{Key: "k", Entry: &entry})
+	if err != nil {
+		t.Fatal(err)
+	}
+	base := load(t, store, key)
+	if _, err := store.Apply(t.Context(), claimed, session.Change{Remove: true}); err != nil {
+		t.Fatal(err)
+	}
+	meta, err := session.Commit(t.Context(), store, base, Turn("one"), session.Conditions{})
+	if err != nil || meta.Turns != 1 {
+		t.Errorf("Commit = turn %d, %v", meta.Turns, err)
+	}
+	if got := queries(t, store, key); !slices.Equal(got, []string{"one"}) {
+		t.Errorf("turns = %q", got)
+	}
+}
