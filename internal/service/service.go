@@ -281,10 +281,12 @@ func concat(lists ...[]api.Route) []api.Route {
 const ShutdownTime = 9500 * time.Millisecond
 
 // grace is how long requests in flight may go on before they are cut short, and
-// farewell what they then have to end with a clean error.
+// farewell what they then have to end with a clean error. goodbye bounds the
+// server's own part, after the last answer.
 const (
 	grace    = 8 * time.Second
 	farewell = 700 * time.Millisecond
+	goodbye  = 2 * time.Second
 )
 
 // Shutdown lets no new request in, lets those in flight finish within 8 s and
@@ -299,7 +301,7 @@ func (s *Service) Shutdown(ctx context.Context) error {
 	// A handler that has returned is not an answer that is out: the server still
 	// ends it. The framework does not give its server away, but each request does.
 	if server := s.server.Load(); server != nil && err == nil {
-		closing, cancel := context.WithTimeout(ctx, farewell)
+		closing, cancel := context.WithTimeout(ctx, goodbye)
 		err = server.Shutdown(closing)
 		cancel()
 	}
