@@ -221,8 +221,9 @@ func (s *Service) openModel(ctx context.Context, p *parts, project string) error
 		Models:          append([]string{s.ModelName()}, s.Config.ModelFallbacks...),
 		BreakerFailures: s.Config.BreakerFailures, BreakerCooldown: s.Config.BreakerCooldown,
 		OnBreaker: func(name, state string) {
-			s.Log.WarnContext(ctx, "The breaker of a model changed.", "model", name, "state", state)
-			p.observer.Breaker(ctx, name, breakerStates[state])
+			// Not in ctx: that is of the request that happened to build the service.
+			s.Log.Warn("The breaker of a model changed.", "model", name, "state", state)
+			p.observer.Breaker(context.Background(), name, breakerStates[state])
 		},
 	}
 	if g.APIKeySecret != "" {
