@@ -199,14 +199,11 @@ func TestAuditOfADeadProcess(t *testing.T) {
 		"a read": func(t *testing.T, s *service, id string, headers []string) {
 			s.do(t, http.MethodGet, "/sessions/"+id, nil, headers...)
 		},
-		"feedback": func(t *testing.T, s *service, id string, headers []string) {
-			wantNoContent(t, s.do(t, http.MethodPut, "/sessions/"+id+"/turns/1/feedback", map[string]any{"score": 1}, headers...))
-		},
 		"a deletion": func(t *testing.T, s *service, id string, headers []string) {
 			wantNoContent(t, s.do(t, http.MethodDelete, "/sessions/"+id, nil, headers...))
 		},
 	}
-	did := map[string]string{"a retry": "session.replay ok", "a read": "session.read ok", "feedback": "turn.feedback ok", "a deletion": "session.delete ok"}
+	did := map[string]string{"a retry": "session.replay ok", "a read": "session.read ok", "a deletion": "session.delete ok"}
 	for name, call := range next {
 		for _, dies := range []bool{true, false} {
 			t.Run(name+map[bool]string{true: " after a death", false: " elsewhere, after an entry that was delivered"}[dies], func(t *testing.T) {
@@ -214,16 +211,17 @@ func TestAuditOfADeadProcess(t *testing.T) {
 				api, gemini := loggingtest.Start(t), geminitest.Start(t)
 				env := append(audited(api), firestore(emulatorHost(t))...)
 				env = append(env, "GEMINI_API_KEY="+apiKey, "GOOGLE_GEMINI_BASE_URL="+gemini.URL)
-				first, second := startDoomed(t, env...), startLocal(t, env...)
-				user := as("one", "X-End-User", t.Name())
-				release := func() {}
+				reached := api // by the first process
 				if dies {
-					release = api.Hold()
+					reached = loggingtest.Start(t)
+					reached.Hold()
 				}
+				first, second := startDoomed(t, append(env, "LOGGING_ENDPOINT="+reached.Addr)...), startLocal(t, env...)
+				user := as("one", "X-End-User", "ann")
 				asked := time.Now()
 				got := first.invoke(t, map[string]any{"query": prompt}, append(user, "X-Request-ID", "lost", "Idempotency-Key", "first")...)
 				select {
-				case <-api.Arrived():
+				case <-reached.Arrived():
 				case <-bounded(t).Done():
 					t.Fatal("no entry was sent")
 				}
@@ -232,7 +230,6 @@ func TestAuditOfADeadProcess(t *testing.T) {
 				} else if code := first.end(t, syscall.SIGTERM); code != 0 {
 					t.Errorf("exit code %d", code)
 				}
-				release()
 				call(t, second, got.SessionID, append(user, "X-Request-ID", "next"))
 				second.end(t, syscall.SIGTERM)
 

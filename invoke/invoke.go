@@ -203,17 +203,17 @@ func noteStored(t *telemetry.Turn, key session.Key, turn session.Turn, number in
 	t.Model, t.Tokens, t.CostUSD = turn.Model, turn.Usage.TotalTokens, turn.Usage.EstimatedCostUSD
 }
 
-// noteEarlier tells the audit of the session's last turn: should the process
-// that answered it have died before it could write its entry, this request's
-// does.
-func noteEarlier(ctx context.Context, current *session.Session) {
-	if len(current.Recent) == 0 {
+// noteEarlier tells the audit of the last of a session's turns: should the
+// process that answered it have died before it could write its entry, this
+// request's does.
+func noteEarlier(ctx context.Context, key session.Key, turns []session.Record) {
+	if len(turns) == 0 {
 		return
 	}
-	last := current.Recent[len(current.Recent)-1]
+	last := turns[len(turns)-1]
 	telemetry.SetEarlier(ctx, func() (earlier telemetry.Turn, ok bool) {
 		turn, err := last.Turn()
-		noteStored(&earlier, current.Key, turn, last.Number)
+		noteStored(&earlier, key, turn, last.Number)
 		return earlier, err == nil
 	})
 }

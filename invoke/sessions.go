@@ -115,6 +115,9 @@ func (s *Service) getSession(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return s.readFailure(r, err)
 	}
+	if n := len(records); n > 0 && records[n-1].Number == meta.Turns {
+		noteEarlier(ctx, key, records)
+	}
 	turns := make([]TurnInfo, len(records))
 	next := ""
 	for i, record := range records {
@@ -140,6 +143,11 @@ func (s *Service) deleteSession(w http.ResponseWriter, r *http.Request) error {
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), storeTimeout)
 	defer cancel()
+	current, err := s.Store.Load(ctx, key)
+	if err != nil {
+		return s.readFailure(r, err)
+	}
+	noteEarlier(ctx, key, current.Recent) // nothing is left of it for a later call to tell of
 	if err := s.Store.Delete(ctx, key); err != nil {
 		return s.readFailure(r, err)
 	}

@@ -53,7 +53,7 @@ func (s *Service) turn(ctx context.Context, owner session.Owner, req Request, ou
 		return nil, err
 	}
 	current := opened.Session
-	noteEarlier(ctx, current)
+	noteEarlier(ctx, current.Key, current.Recent)
 	telemetry.SetTurn(ctx, func(t *telemetry.Turn) { t.Session = current.Key.Hash() })
 	out.prepare(current.Key.ID)
 	if opened.Replay != nil {
