@@ -80,7 +80,7 @@ func classify(ctx context.Context, err error, h *hints) error {
 			code = h.status
 		}
 		e := &Error{Kind: Failed, err: fmt.Errorf("the model answered %d %s: %s", code,
-			telemetry.Truncate(api.Status, 64), telemetry.Truncate(api.Message, maxErrorText))}
+			telemetry.Truncate(api.Status, 64), telemetry.Truncate(unquoted(api.Message), maxErrorText))}
 		switch {
 		case code == http.StatusRequestTimeout, code == http.StatusTooManyRequests, code >= 500:
 			e.Kind, e.temporary = Unavailable, true
@@ -89,7 +89,7 @@ func classify(ctx context.Context, err error, h *hints) error {
 			e.gone = true
 		case code == http.StatusBadRequest:
 			e.refused = true
-			e.signature = strings.Contains(strings.ToLower(e.err.Error()), "signature")
+			e.signature = strings.Contains(strings.ToLower(api.Message), "signature")
 		}
 		return e
 	}
@@ -97,6 +97,29 @@ func classify(ctx context.Context, err error, h *hints) error {
 		return &Error{Kind: Failed, err: errors.New("the model's answer cannot be read: " + why)}
 	}
 	return &Error{Kind: Unavailable, temporary: true, err: errors.New("the connection to the model broke: " + connectionError(err))}
+}
+
+// unquoted is an upstream's message without what stands in double quotes: there
+// Google's APIs repeat values of the request, which may be what a caller said.
+func unquoted(message string) string {
+	var b strings.Builder
+	for {
+		before, rest, found := strings.Cut(message, `"`)
+		b.WriteString(before)
+		if !found {
+			return b.String()
+		}
+		b.WriteString(`"…"`)
+		// A value may hold quotes: none of it is left when the last one ends it.
+		end := strings.LastIndexByte(rest, '"')
+		if line := strings.IndexByte(rest, '\n'); line >= 0 && end > line {
+			end = strings.LastIndexByte(rest[:line], '"')
+		}
+		if end < 0 {
+			return b.String()
+		}
+		message = rest[end+1:]
+	}
 }
 
 // connectionError says how a connection failed. Other errors of the SDK's hold
