@@ -238,6 +238,9 @@ func (s *Service) openModel(ctx context.Context, p *parts, project string) error
 	}
 	p.model = client
 	p.closers = append(p.closers, client.Close)
+	for name, state := range client.States() { // a series that is not there cannot be alerted on
+		p.observer.Breaker(ctx, name, breakerStates[state])
+	}
 	return nil
 }
 
