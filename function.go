@@ -4,7 +4,10 @@
 package gatehouse
 
 import (
+	"bytes"
 	"context"
+	"io"
+	"log"
 	"net/http"
 	"os"
 	"os/signal"
@@ -46,6 +49,7 @@ var drain = sync.OnceFunc(func() {
 	go func() {
 		<-terminate
 		if s := built.Load(); s != nil {
+			log.SetOutput(patient{log.Writer()})
 			ctx, cancel := context.WithTimeout(context.Background(), service.ShutdownTime)
 			defer cancel()
 			_ = s.Shutdown(ctx) // it has logged what was cut short
@@ -53,3 +57,16 @@ var drain = sync.OnceFunc(func() {
 		os.Exit(0)
 	}()
 })
+
+// A patient holds back the line by which the program around this package would
+// end the process as soon as the server is shut down: the buildpack's main hands
+// what ListenAndServe returns to log.Fatalf. What is left to be delivered then
+// has its time, and drain ends the process.
+type patient struct{ io.Writer }
+
+func (p patient) Write(line []byte) (int, error) {
+	if bytes.Contains(line, []byte(http.ErrServerClosed.Error())) {
+		select {}
+	}
+	return p.Writer.Write(line)
+}

@@ -246,6 +246,31 @@ func requestsCounted(c *observetest.Collector) (n uint64) {
 	return n
 }
 
+// The buildpack's program ends on SIGTERM as cmd/local does: with code 0, once
+// everything is delivered.
+func TestDeployedDeliversAtItsEnd(t *testing.T) {
+	t.Parallel()
+	env, _ := deployment(t)
+	c := observetest.New(t)
+	s := startDeployed(t, "invoke", append(env, slices.DeleteFunc(traced(c), func(v string) bool { return strings.HasPrefix(v, "GOOGLE_") })...)...)
+	const turns = 5
+	for n := range turns {
+		s.do(t, http.MethodPost, "/", map[string]any{"query": "hello"}, append(parent(n+1), "Authorization", bearer(t, "ann", nil))...)
+	}
+	if code := s.end(t, syscall.SIGTERM); code != 0 {
+		t.Errorf("exit code %d", code)
+	}
+	for n := range turns {
+		named(t, traceOf(spansOf(c), traceID(n+1)), "POST /")
+	}
+	if n := requestsCounted(c); n != turns {
+		t.Errorf("%d requests counted, want %d", n, turns)
+	}
+	if strings.Contains(s.stdout.String()+s.stderr.String(), "Failed to start") {
+		t.Error("the log says that the framework failed to start")
+	}
+}
+
 // Who called decides whether its trace is kept; log lines name the trace
 // whatever was decided.
 func TestTraceHeaders(t *testing.T) {
