@@ -256,3 +256,60 @@ func TestForgedLines(t *testing.T) {
 		t.Errorf("%d lines for more than %d requests", n, len(values)*15)
 	}
 }
+
+// The client's address is what Cloud Run's front end says at the end of
+// X-Forwarded-For, not what the client wrote before it.
+func TestClientAddress(t *testing.T) {
+	t.Parallel()
+	env, _ := deployment(t)
+	s := startDeployed(t, "invoke", env...)
+	for i, test := range []struct {
+		headers []string
+		want    string
+	}{
+		{nil, "127.0.0.1"},
+		{[]string{"203.0.113.7"}, "203.0.113.7"},
+		{[]string{"198.51.100.1, 203.0.113.7"}, "203.0.113.7"},
+		{[]string{"198.51.100.1", "198.51.100.2, 203.0.113.7"}, "203.0.113.7"},
+		{[]string{"203.0.113.7, 2001:db8::7"}, "2001:db8::7"},
+		{[]string{`203.0.113.7, ","severity":"EMERGENCY`}, "127.0.0.1"},
+		{[]string{strings.Repeat("203.0.113.7, ", 1000) + "evil"}, "127.0.0.1"},
+	} {
+		id := fmt.Sprintf("from-%d", i)
+		headers := []string{"X-Request-ID", id}
+		for _, value := range test.headers {
+			headers = append(headers, "X-Forwarded-For", value)
+		}
+		s.do(t, http.MethodGet, "/", nil, headers...)
+		s.summary(t, id).wantFields(t, map[string]any{"httpRequest/remoteIp": test.want})
+	}
+}
+
+// What ends after the status was sent is logged as what it was: a stream that
+// breaks off is no success, and neither is one that takes too long.
+func TestLinesOfBrokenStreams(t *testing.T) {
+	t.Parallel()
+	s, gemini := startGemini(t, "REQUEST_TIMEOUT=1s")
+	for id, test := range map[string]struct {
+		reply  geminitest.Reply
+		stream bool
+		status float64
+		code   string
+	}{
+		"a stream cut":      {geminitest.Text("one", "two").CutAfter(1), true, 503, "model_unavailable"},
+		"a stream, silent":  {geminitest.Text("one", "two").SilentAfter(1), true, 504, "timeout"},
+		"an answer, silent": {geminitest.Silence(), false, 504, "timeout"},
+	} {
+		gemini.Enqueue(test.reply)
+		id = strings.NewReplacer(" ", "-", ",", "").Replace(id)
+		a := s.do(t, http.MethodPost, "/invoke", map[string]any{"query": "hello", "stream": test.stream}, "X-Request-ID", id)
+		if sent := a.Status == http.StatusOK; sent != test.stream {
+			t.Errorf("%s: status %d", id, a.Status)
+		}
+		l := s.summary(t, id)
+		l.wantFields(t, map[string]any{"httpRequest/status": test.status, "code": test.code, "severity": "ERROR", "serviceContext/service": "gatehouse"})
+		if l["stack_trace"] == nil {
+			t.Errorf("%s: no stack: %v", id, l)
+		}
+	}
+}
