@@ -31,7 +31,6 @@ type script struct {
 	gemini *geminitest.Server
 	want   map[string]string // by request id
 	n      int
-	began  time.Time
 }
 
 func (c *script) do(t *testing.T, did, method, path string, body any, headers ...string) answer {

@@ -1,0 +1,101 @@
+package guard
+
+import (
+	"context"
+	"io"
+	"strconv"
+	"testing"
+	"time"
+
+	"example.com/gatehouse/internal/auth"
+	"example.com/gatehouse/internal/gcp/gcpaudit"
+	"example.com/gatehouse/internal/telemetry"
+	"example.com/gatehouse/session"
+)
+
+func newTestAudit(t *testing.T, named bool) *Audit {
+	t.Helper()
+	log, err := gcpaudit.New(t.Context(), "", gcpaudit.Off, "", io.Discard)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return NewAudit(log, named)
+}
+
+func TestHowTheAuditCallsCallers(t *testing.T) {
+	t.Parallel()
+	key := auth.Principal{Issuer: "api_key", Subject: "backend"}
+	account := auth.Principal{Issuer: "https://accounts.google.com", Subject: "1234567890", Email: "robot@project-1.iam.gserviceaccount.com"}
+	person := auth.Principal{Issuer: "https://issuer.example.com", Subject: "ada"}
+	hash := func(p auth.Principal) string { return string(session.OwnerOf(p.ID(), "")) }
+	tests := map[string]struct {
+		principal auth.Principal
+		endUser   string
+		named     bool
+		want      [2]string
+	}{
+		"nobody":                     {},
+		"nobody, named":              {named: true},
+		"a key":                      {principal: key, want: [2]string{hash(key), ""}},
+		"a key, named":               {principal: key, named: true, want: [2]string{"backend", ""}},
+		"an address":                 {principal: account, want: [2]string{hash(account), ""}},
+		"an address, named":          {principal: account, named: true, want: [2]string{account.Email, ""}},
+		"a subject, named":           {principal: person, named: true, want: [2]string{"ada", ""}},
+		"a key for somebody":         {principal: key, endUser: "ada", want: [2]string{hash(key), string(session.OwnerOf(key.ID(), "ada"))}},
+		"a key for somebody, named":  {principal: key, endUser: "ada", named: true, want: [2]string{"backend", "ada"}},
+		"another key for the person": {principal: person, endUser: "ada", want: [2]string{hash(person), string(session.OwnerOf(person.ID(), "ada"))}},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			a := newTestAudit(t, test.named)
+			v := &visit{caller: caller{principal: test.principal, endUser: test.endUser, owner: session.OwnerOf(test.principal.ID(), test.endUser)}}
+			if got := [2]string{a.principal(v), a.endUser(v)}; got != test.want {
+				t.Errorf("%q, want %q", got, test.want)
+			}
+		})
+	}
+}
+
+// A process writes the entry of a turn that it did not make itself, once, with
+// the turn's id and time, as what a turn is called whatever the request is.
+func TestEntriesOfEarlierTurns(t *testing.T) {
+	t.Parallel()
+	g := &guard{Config: Config{Audit: newTestAudit(t, false)}}
+	made := time.Date(2026, 11, 24, 9, 0, 0, 123456789, time.UTC)
+	request := func(earlier, own, action string) []gcpaudit.Entry {
+		t.Helper()
+		record := &telemetry.Record{}
+		ctx := telemetry.WithRecord(t.Context(), record)
+		telemetry.SetEarlier(ctx, func() (telemetry.Turn, bool) {
+			return telemetry.Turn{ID: earlier, At: made, Number: 7, Request: "r7", Model: "m", Tokens: 9}, earlier != ""
+		})
+		telemetry.SetTurn(ctx, func(turn *telemetry.Turn) { turn.ID, turn.At = own, made.Add(time.Minute) })
+		entries := g.entries(ctx, &visit{known: true, action: action}, record, 200)
+		g.Audit.write(context.WithoutCancel(ctx), entries)
+		return entries
+	}
+	if got := request("", "a", "session.turn"); len(got) != 1 || got[0].ID != "turn-a" {
+		t.Errorf("the first turn: %+v", got)
+	}
+	if got := request("a", "b", "session.turn"); len(got) != 1 || got[0].ID != "turn-b" {
+		t.Errorf("after a turn of its own: %+v", got)
+	}
+	got := request("x", "", "session.read")
+	if len(got) != 2 || got[1].Action != "session.read" || got[1].ID != "" {
+		t.Fatalf("after another's turn: %+v", got)
+	}
+	if e := got[0]; e.ID != "turn-x" || !e.Time.Equal(made) || e.Action != "session.turn" || e.Outcome != gcpaudit.OK || e.RequestID != "r7" || e.Turn != 7 || e.Tokens != 9 || e.Status != 200 {
+		t.Errorf("another's turn: %+v", e)
+	}
+	if got := request("x", "", "session.read"); len(got) != 1 {
+		t.Errorf("once more: %+v", got)
+	}
+	// What is remembered is bounded; what was forgotten is written again.
+	for i := range remembered {
+		request("", "n"+strconv.Itoa(i), "session.turn")
+	}
+	if got := request("x", "", "session.read"); len(got) != 2 {
+		t.Errorf("after %d other turns: %+v", remembered, got)
+	}
+}
