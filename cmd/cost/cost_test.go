@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"flag"
+	"fmt"
 	"math"
 	"os"
 	"regexp"
@@ -136,6 +137,36 @@ func TestBillByHand(t *testing.T) {
 	}
 	if got, want := alwaysOn(false), 4*month*0.000018+8*month*0.000002; math.Abs(got-want) > 1e-9 {
 		t.Errorf("an always-on instance costs %v, want %v", got, want)
+	}
+}
+
+// TestReadme holds the figures on the first page against the bill.
+func TestReadme(t *testing.T) {
+	raw, err := os.ReadFile("../../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, page, ok := strings.Cut(string(raw), "\n## What it costs\n")
+	page, _, _ = strings.Cut(page, "\n## ")
+	if !ok {
+		t.Fatal("the README does not say what it costs")
+	}
+	lines, err := defaults().bill()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var cloud, tokens float64
+	for _, l := range lines {
+		if strings.HasPrefix(l.name, "turns' tokens") {
+			tokens += due(l.amount, l.item, true)
+		} else {
+			cloud += due(l.amount, l.item, true)
+		}
+	}
+	said := regexp.MustCompile(`\$[0-9.]+[0-9]`).FindAllString(page, -1)
+	want := []string{fmt.Sprintf("$%.2f", cloud), fmt.Sprintf("$%.2f", instances(lines, true)), fmt.Sprintf("$%.2f", alwaysOn(true)), fmt.Sprintf("$%.2f", tokens)}
+	if diff := cmp.Diff(want, said); diff != "" {
+		t.Errorf("the README's figures are not the bill's (-want +got):\n%s", diff)
 	}
 }
 
