@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -608,7 +609,7 @@ printf '[build]\n[image]\ntags = ["a"]\ndigest = "%s"\n' >"$2/report.toml"`, bui
 		t.Errorf("kept %q, %v, want %q", kept, err, want)
 	}
 	said, _ := os.ReadFile(calls)
-	for _, argument := range []string{"/gatehouse:c0ffee012345 ", "--builder gcr.io/buildpacks/builder@sha256:", "GOOGLE_FUNCTION_TARGET=invoke", "--publish"} {
+	for _, argument := range []string{"/gatehouse:c0ffee012345 ", "--builder gcr.io/buildpacks/builder@sha256:", "--descriptor delivery/project.toml", "GOOGLE_FUNCTION_TARGET=invoke", "--publish"} {
 		if !strings.Contains(string(said), argument) {
 			t.Errorf("pack was called without %q:\n%s", argument, said)
 		}
@@ -619,6 +620,61 @@ printf '[build]\n[image]\ntags = ["a"]\ndigest = "%s"\n' >"$2/report.toml"`, bui
 	}
 	if code, said := w.step("build"); code == 0 {
 		t.Errorf("a build without a digest passes:\n%s", said)
+	}
+}
+
+// The steps keep what Go downloads and compiles beside the source, where pack
+// and gofmt would take it for ours.
+func TestWhatIsDownloadedIsNotOurs(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	tree := t.TempDir()
+	write := func(name, text string) {
+		t.Helper()
+		name = filepath.Join(tree, name)
+		if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(name, []byte(text), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, name := range []string{"check", "lib.sh"} {
+		write("delivery/"+name, read(t, name))
+	}
+	write(".delivery/modules/x.go", "package x\nfunc  f(){}\n")
+	write("a/a.go", "package a\n")
+	w.stub("go", "")
+	w.env = []string{"CHECK=lint"}
+	lint := func() (int, string) {
+		cmd, said := w.command(t.Context(), "check")
+		cmd.Path, cmd.Dir = filepath.Join(tree, "delivery", "check"), tree
+		_ = cmd.Run()
+		return cmd.ProcessState.ExitCode(), said.String()
+	}
+	if code, said := lint(); code != 0 {
+		t.Errorf("lint exits %d:\n%s", code, said)
+	}
+	write("a/b.go", "package a\nfunc  f(){}\n")
+	if code, said := lint(); code != 1 || !strings.Contains(said, "not gofmt-ed: ./a/b.go") {
+		t.Errorf("lint exits %d:\n%s", code, said)
+	}
+
+	excluded := regexp.MustCompile(`(?m)^  "(.*)",$`).FindAllStringSubmatch(read(t, "project.toml"), -1)
+	var got []string
+	for _, e := range excluded {
+		got = append(got, e[1])
+	}
+	want := []string{"/.delivery/", "/.git/"}
+	for _, e := range regexp.MustCompile(`':\(exclude(,glob)?\)(?:\*\*/)?([^']+)'`).FindAllStringSubmatch(read(t, "../scripts/deploy"), -1) {
+		if e[1] != "" {
+			want = append(want, e[2])
+		} else {
+			want = append(want, "/"+e[2]+"/")
+		}
+	}
+	if diff := cmp.Diff(want, got); diff != "" || len(want) < 5 {
+		t.Errorf("pack leaves out (-want, as scripts/deploy does, +got):\n%s", diff)
 	}
 }
 

@@ -287,7 +287,7 @@ resource "google_project_iam_custom_role" "plan" {
       "resourcemanager.projects.get", "resourcemanager.projects.getIamPolicy",
       "run.services.get", "run.services.getIamPolicy",
       "secretmanager.secrets.get", "secretmanager.secrets.getIamPolicy",
-      "serviceusage.services.get", "serviceusage.services.list",
+      "serviceusage.services.get", "serviceusage.services.list", "serviceusage.services.use", # as the provider counts its calls on the project
       "storage.buckets.get", "storage.buckets.getIamPolicy",
     ],
     var.load_balancer == null ? [] : [

@@ -138,6 +138,10 @@ run "delivery" {
     error_message = "The first plan after a deployment from source has its archive to compare."
   }
   assert {
+    condition     = contains(keys(google_project_service.this), "iamcredentials.googleapis.com")
+    error_message = "The delivery speaks as plan and as smoke, by an API that is off in a new project."
+  }
+  assert {
     condition     = length(google_kms_crypto_key_iam_member.delivery) == 0
     error_message = "Without a key of one's own nobody has roles on it."
   }
@@ -162,6 +166,23 @@ run "delivery_where_nobody_is_checked_in_front" {
   assert {
     condition     = keys(google_cloud_run_v2_service_iam_member.smoke) == ["health"]
     error_message = "health stands behind Cloud Run's check here too, and the smoke test calls it as its account."
+  }
+}
+
+run "delivery_with_a_key_of_ones_own" {
+  command = plan
+  variables {
+    kms_key  = "projects/keys/locations/us-central1/keyRings/r/cryptoKeys/k"
+    delivery = { repository = "projects/p/locations/us-central1/connections/c/repositories/r" }
+  }
+
+  assert {
+    condition     = { for who, m in google_kms_crypto_key_iam_member.delivery : who => m.role } == { infrastructure = "roles/cloudkms.admin", plan = "roles/iam.securityReviewer" }
+    error_message = "The key may lie in another project: who applies may give roles on it, who compares may see them."
+  }
+  assert {
+    condition     = contains(google_project_iam_custom_role.plan[0].permissions, "serviceusage.services.use")
+    error_message = "The provider counts its calls on the project, which the plan's account must be allowed."
   }
 }
 
