@@ -7,8 +7,9 @@
 // It reads the turns that are stored since then and the trail's entries, and
 // writes those that are missing, under the insert id and time that every other
 // writer of them uses: Cloud Logging shows two such entries as one, so that it
-// may run at any time, twice, or beside the service. Turns of deleted sessions
-// are gone, and so is what the trail would say of them.
+// may run at any time, twice, or beside the service. Turns that were replaced, or
+// whose session was deleted, are gone, and so is what the trail would say of
+// them.
 //
 // An entry written here names the session's owner as end_user, the hash of who
 // called and for whom; the principal alone, and the trace, are not stored with a
