@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -20,6 +21,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"example.com/gatehouse/delivery/internal/gcloudtest"
 	"example.com/gatehouse/delivery/internal/monitoringtest"
 	"example.com/gatehouse/internal/service"
 )
@@ -32,7 +34,8 @@ const (
 	digest    = "us-central1-docker.pkg.dev/test-project/gatehouse/gatehouse@sha256:0123456789abcdef"
 )
 
-// tools are the programs of the steps, built once.
+// tools are the programs of the steps, and gcloud's stand-in, built once and
+// without the race detector: some start a hundred times.
 var tools = sync.OnceValues(func() (string, error) {
 	dir, err := os.MkdirTemp("", "gatehouse-delivery-")
 	if err != nil {
@@ -40,7 +43,7 @@ var tools = sync.OnceValues(func() (string, error) {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
 	defer cancel()
-	for _, program := range []string{"cmd/smoke", "delivery/watch"} {
+	for _, program := range []string{"cmd/smoke", "delivery/watch", "delivery/internal/gcloudtest/gcloud"} {
 		cmd := exec.CommandContext(ctx, "go", "build", "-o", filepath.Join(dir, filepath.Base(program)), "./"+program)
 		cmd.Dir = ".."
 		if output, err := cmd.CombinedOutput(); err != nil {
@@ -89,7 +92,8 @@ func newWorld(t *testing.T) *world {
 		defer w.mu.Unlock()
 		return w.figures(revision)
 	})
-	c := &cloud{Services: map[string]*cloudService{}, Fail: map[string]int{}}
+	c := &gcloudtest.Cloud{Project: project, Region: region, Secrets: map[string]string{keySecret: apiKey},
+		Services: map[string]*gcloudtest.Service{}, Fail: map[string]int{}}
 	functions := w.functions()
 	for name, handler := range map[string]http.Handler{"invoke": functions.Invoke, "health": functions.Health} {
 		server := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
@@ -107,9 +111,15 @@ func newWorld(t *testing.T) *world {
 		}))
 		t.Cleanup(server.Close)
 		first := name + "-00001"
-		c.Services[name] = &cloudService{Traffic: map[string]int{first: 100}, Revisions: []string{first}, Images: map[string]string{}, Tags: map[string]string{}, URL: server.URL}
+		c.Services[name] = &gcloudtest.Service{Traffic: map[string]int{first: 100}, Revisions: []string{first}, Images: map[string]string{}, Tags: map[string]string{}, URL: server.URL}
 	}
-	w.bin, w.cloud = install(t, c)
+	w.bin, w.cloud = t.TempDir(), filepath.Join(t.TempDir(), "cloud.json")
+	if err := os.Symlink(filepath.Join(dir, "gcloud"), filepath.Join(w.bin, "gcloud")); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Save(w.cloud); err != nil {
+		t.Fatal(err)
+	}
 	w.env = []string{"WATCH_SECONDS=0"}
 	return w
 }
@@ -135,9 +145,9 @@ func (w *world) keep(name, value string) {
 }
 
 // now is what gcloud knows.
-func (w *world) now() *cloud {
+func (w *world) now() *gcloudtest.Cloud {
 	w.t.Helper()
-	c, err := loadCloud(w.cloud)
+	c, err := gcloudtest.Load(w.cloud)
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -145,11 +155,11 @@ func (w *world) now() *cloud {
 }
 
 // change changes what gcloud knows.
-func (w *world) change(f func(*cloud)) {
+func (w *world) change(f func(*gcloudtest.Cloud)) {
 	w.t.Helper()
 	c := w.now()
 	f(c)
-	if err := c.save(w.cloud); err != nil {
+	if err := c.Save(w.cloud); err != nil {
 		w.t.Fatal(err)
 	}
 }
@@ -159,7 +169,7 @@ func (w *world) command(ctx context.Context, name string, args ...string) (*exec
 	cmd := exec.CommandContext(ctx, "./"+name, args...)
 	cmd.Env = append([]string{
 		"PATH=" + w.bin + ":" + os.Getenv("PATH"), "HOME=" + w.state, "DELIVERY_STATE=" + w.state, "PROJECT_ID=" + project,
-		"COMMIT_SHA=c0ffee0123456789", "SMOKE_KEY_SECRET=" + keySecret, "CLOUDSDK_API_ENDPOINT_OVERRIDES_MONITORING=" + w.monitoring.URL + "/",
+		"COMMIT_SHA=c0ffee0123456789", "SMOKE_KEY_SECRET=" + keySecret, gcloudtest.Variable + "=" + w.cloud, "CLOUDSDK_API_ENDPOINT_OVERRIDES_MONITORING=" + w.monitoring.URL + "/",
 	}, w.env...)
 	var said bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &said, &said
@@ -237,9 +247,33 @@ func TestACommitReachesEverybody(t *testing.T) {
 			t.Errorf("a secret among the arguments of %q", call)
 		}
 	}
-	// The same commit once more is a revision of another name.
-	time.Sleep(1100 * time.Millisecond) // names hold the second
+	// The same commit once more is another revision.
+	first := w.revision("invoke")
 	w.must("deploy")
+	if c := w.now().Services["invoke"]; w.revision("invoke") == first || c.Tags["candidate"] != w.revision("invoke") || c.Traffic[first] != 100 {
+		t.Errorf("delivered again: tags %v, traffic %v", c.Tags, c.Traffic)
+	}
+}
+
+func TestARevisionThatSomebodyElseMadeIsNotTaken(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	if err := os.Rename(filepath.Join(w.bin, "gcloud"), filepath.Join(w.bin, "gcloud-itself")); err != nil {
+		t.Fatal(err)
+	}
+	// Somebody deploys right after the delivery.
+	w.stub("gcloud", `gcloud-itself "$@" || exit
+case "$*" in
+"run deploy "*) gcloud-itself run deploy "$3" --no-traffic --image other@sha256:0 --project `+project+` --region `+region+` ;;
+esac`)
+	code, said := w.step("deploy")
+	if code != 1 || !strings.Contains(said, "somebody else changed it") {
+		t.Errorf("deploy exits %d:\n%s", code, said)
+	}
+	w.expect(said, nil, nil)
+	if tags := w.now().Services["invoke"].Tags; len(tags) > 0 {
+		t.Errorf("it tagged %v", tags)
+	}
 }
 
 func TestAFailingSmokeTestLeavesTheTrafficAlone(t *testing.T) {
@@ -255,7 +289,7 @@ func TestAFailingSmokeTestLeavesTheTrafficAlone(t *testing.T) {
 	}
 	w.expect(said, nil, nil)
 	for _, call := range w.now().Calls {
-		if slices.Contains(call, "update-traffic") {
+		if slices.Contains(call, "--to-revisions") {
 			t.Errorf("gcloud %q", call)
 		}
 	}
@@ -264,7 +298,7 @@ func TestAFailingSmokeTestLeavesTheTrafficAlone(t *testing.T) {
 func TestARevisionThatDoesNotStartLeavesTheTrafficAlone(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	w.change(func(c *cloud) { c.Fail["run deploy health"] = 1 })
+	w.change(func(c *gcloudtest.Cloud) { c.Fail["run deploy health"] = 1 })
 	if code, said := w.step("deploy"); code == 0 {
 		t.Errorf("deploy passes:\n%s", said)
 	}
@@ -277,7 +311,7 @@ func TestARevisionThatDoesNotStartLeavesTheTrafficAlone(t *testing.T) {
 // at gives figures that depend on the new revision's share at the moment.
 func (w *world) at(shares map[int]monitoringtest.Figures) func(string) (monitoringtest.Figures, bool) {
 	return func(revision string) (monitoringtest.Figures, bool) {
-		c, err := loadCloud(w.cloud)
+		c, err := gcloudtest.Load(w.cloud)
 		if err != nil {
 			return monitoringtest.Figures{}, false
 		}
@@ -363,7 +397,7 @@ func TestPromotion(t *testing.T) {
 			if c.status != 0 {
 				w.monitoring.Answer(c.status)
 			}
-			w.change(func(cloud *cloud) {
+			w.change(func(cloud *gcloudtest.Cloud) {
 				if c.fail != nil {
 					cloud.Fail = c.fail
 				}
@@ -451,7 +485,7 @@ func TestTrafficThatSomebodyElseSetIsTheirs(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	w.must("deploy")
-	w.change(func(c *cloud) {
+	w.change(func(c *gcloudtest.Cloud) {
 		c.Services["invoke"].Revisions = append(c.Services["invoke"].Revisions, "invoke-by-hand")
 		c.Services["invoke"].Traffic = map[string]int{"invoke-by-hand": 100}
 	})
@@ -470,7 +504,7 @@ func TestTrafficThatSomebodyElseSetsMeanwhileIsTheirs(t *testing.T) {
 	w.must("deploy")
 	w.mu.Lock()
 	w.figures = func(revision string) (monitoringtest.Figures, bool) {
-		w.change(func(c *cloud) {
+		w.change(func(c *gcloudtest.Cloud) {
 			c.Services["invoke"].Traffic = map[string]int{"invoke-00001": 70, w.revision("invoke"): 30}
 		})
 		return healthy(revision)
@@ -489,7 +523,7 @@ func TestTrafficThatSomebodyElseSetsMeanwhileIsTheirs(t *testing.T) {
 func TestOneDeliveryAtATime(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	w.change(func(c *cloud) { c.Ongoing = "build-1" })
+	w.change(func(c *gcloudtest.Cloud) { c.Ongoing = "build-1" })
 	w.env = []string{"BUILD_ID=build-2", "TRIGGER_NAME=delivery"}
 	if code, said := w.step("deploy"); code != 1 || !strings.Contains(said, "build-1 is under way") {
 		t.Errorf("a second delivery exits %d:\n%s", code, said)
@@ -575,7 +609,7 @@ printf '[build]\n[image]\ntags = ["a"]\ndigest = "%s"\n' >"$2/report.toml"`, bui
 		t.Errorf("kept %q, %v, want %q", kept, err, want)
 	}
 	said, _ := os.ReadFile(calls)
-	for _, argument := range []string{"/gatehouse:c0ffee012345 ", "--builder gcr.io/buildpacks/builder@sha256:", "GOOGLE_FUNCTION_TARGET=invoke", "--publish"} {
+	for _, argument := range []string{"/gatehouse:c0ffee012345 ", "--builder gcr.io/buildpacks/builder@sha256:", "--descriptor delivery/project.toml", "GOOGLE_FUNCTION_TARGET=invoke", "--publish"} {
 		if !strings.Contains(string(said), argument) {
 			t.Errorf("pack was called without %q:\n%s", argument, said)
 		}
@@ -589,6 +623,61 @@ printf '[build]\n[image]\ntags = ["a"]\ndigest = "%s"\n' >"$2/report.toml"`, bui
 	}
 }
 
+// The steps keep what Go downloads and compiles beside the source, where pack
+// and gofmt would take it for ours.
+func TestWhatIsDownloadedIsNotOurs(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	tree := t.TempDir()
+	write := func(name, text string) {
+		t.Helper()
+		name = filepath.Join(tree, name)
+		if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(name, []byte(text), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, name := range []string{"check", "lib.sh"} {
+		write("delivery/"+name, read(t, name))
+	}
+	write(".delivery/modules/x.go", "package x\nfunc  f(){}\n")
+	write("a/a.go", "package a\n")
+	w.stub("go", "")
+	w.env = []string{"CHECK=lint"}
+	lint := func() (int, string) {
+		cmd, said := w.command(t.Context(), "check")
+		cmd.Path, cmd.Dir = filepath.Join(tree, "delivery", "check"), tree
+		_ = cmd.Run()
+		return cmd.ProcessState.ExitCode(), said.String()
+	}
+	if code, said := lint(); code != 0 {
+		t.Errorf("lint exits %d:\n%s", code, said)
+	}
+	write("a/b.go", "package a\nfunc  f(){}\n")
+	if code, said := lint(); code != 1 || !strings.Contains(said, "not gofmt-ed: ./a/b.go") {
+		t.Errorf("lint exits %d:\n%s", code, said)
+	}
+
+	excluded := regexp.MustCompile(`(?m)^  "(.*)",$`).FindAllStringSubmatch(read(t, "project.toml"), -1)
+	var got []string
+	for _, e := range excluded {
+		got = append(got, e[1])
+	}
+	want := []string{"/.delivery/", "/.git/"}
+	for _, e := range regexp.MustCompile(`':\(exclude(,glob)?\)(?:\*\*/)?([^']+)'`).FindAllStringSubmatch(read(t, "../scripts/deploy"), -1) {
+		if e[1] != "" {
+			want = append(want, e[2])
+		} else {
+			want = append(want, "/"+e[2]+"/")
+		}
+	}
+	if diff := cmp.Diff(want, got); diff != "" || len(want) < 5 {
+		t.Errorf("pack leaves out (-want, as scripts/deploy does, +got):\n%s", diff)
+	}
+}
+
 func TestADifferenceInTheInfrastructureStopsTheDelivery(t *testing.T) {
 	for _, c := range []struct {
 		name string
@@ -597,13 +686,13 @@ func TestADifferenceInTheInfrastructureStopsTheDelivery(t *testing.T) {
 		says string
 	}{
 		{"no difference", 0, 0, "as this commit asks"},
-		{"a difference", 2, 1, "approve delivery/apply.yaml"},
+		{"a difference", 2, 1, "gcloud builds triggers run gatehouse-infrastructure --project test-project --region us-central1 --sha c0ffee0123456789"},
 		{"a plan that fails", 1, 1, "the plan failed"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			w := newWorld(t)
-			w.env = []string{"STATE_BUCKET=state", "PLAN_ACCOUNT=planner@p.iam.gserviceaccount.com"}
+			w.env = []string{"STATE_BUCKET=state", "PLAN_ACCOUNT=planner@p.iam.gserviceaccount.com", "VAR_FILE=environments/small.tfvars"}
 			calls := w.stub("terraform", fmt.Sprintf(`if [ "$2" = plan ]; then echo "as $GOOGLE_IMPERSONATE_SERVICE_ACCOUNT" >>%q; exit %d; fi`, filepath.Join(w.state, "terraform.calls"), c.plan))
 			code, said := w.step("plan")
 			if code != c.code || !strings.Contains(said, c.says) {
@@ -611,10 +700,39 @@ func TestADifferenceInTheInfrastructureStopsTheDelivery(t *testing.T) {
 			}
 			called, _ := os.ReadFile(calls)
 			if strings.Contains(string(called), "apply") || !strings.Contains(string(called), "as planner@p.iam.gserviceaccount.com") ||
-				!strings.Contains(string(called), "-var image=us-central1-docker.pkg.dev/test-project/gatehouse/gatehouse:c0ffee012345") {
+				!strings.Contains(string(called), " -var-file ../environments/small.tfvars -var project_id=test-project -var region=us-central1 -var image=us-central1-docker.pkg.dev/test-project/gatehouse/gatehouse:c0ffee012345") {
 				t.Errorf("terraform was called with:\n%s", called)
 			}
 		})
+	}
+}
+
+// Without the deployment's own file a plan or an apply would take everything
+// back to the defaults.
+func TestInfrastructureIsNeverComparedWithTheDefaults(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.env = []string{"STATE_BUCKET=state"}
+	calls := w.stub("terraform", "")
+	for _, step := range []string{"plan", "apply"} {
+		if code, said := w.step(step); code != 1 || !strings.Contains(said, "environments/test-project.tfvars is missing") {
+			t.Errorf("%s exits %d:\n%s", step, code, said)
+		}
+	}
+	if called, err := os.ReadFile(calls); err == nil {
+		t.Errorf("terraform was called with:\n%s", called)
+	}
+	w.env = []string{"STATE_BUCKET=state", "VAR_FILE=environments/serious.tfvars"}
+	w.must("apply")
+	called, _ := os.ReadFile(calls)
+	if want := "apply -input=false -auto-approve -lock-timeout 5m -var-file ../environments/serious.tfvars -var project_id=test-project"; !strings.Contains(string(called), want) {
+		t.Errorf("terraform was called with:\n%s, want\n%s", called, want)
+	}
+	w.stub("terraform", `case "$*" in *init*) exit 3 ;; esac`)
+	for _, step := range []string{"plan", "apply"} {
+		if code, said := w.step(step); code == 0 {
+			t.Errorf("%s passes after a failed init:\n%s", step, said)
+		}
 	}
 }
 

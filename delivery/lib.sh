@@ -15,9 +15,10 @@ repository=${REPOSITORY:-gatehouse}
 invoke_service=${INVOKE_SERVICE:-invoke}
 health_service=${HEALTH_SERVICE:-health}
 watch_seconds=${WATCH_SECONDS:-600}
-smoke_account=${SMOKE_ACCOUNT:-} # whom the smoke test calls as, unless
-smoke_key_secret=${SMOKE_KEY_SECRET:-} # it has an API key, the secret of this name
+smoke_account=${SMOKE_ACCOUNT:-} # whom the smoke test calls as; invoke instead by
+smoke_key_secret=${SMOKE_KEY_SECRET:-} # an API key, where the secret of this name holds one
 state_bucket=${STATE_BUCKET:-}
+var_file=${VAR_FILE:-} # what the deployment sets; empty: environments/PROJECT.tfvars
 cache_bucket=${CACHE_BUCKET:-}
 state=${DELIVERY_STATE:-.delivery} # what one step leaves for the next
 
@@ -83,6 +84,19 @@ commit() {
 # says, by a digest, which image serves.
 image_of_commit() { printf '%s\n' "$region-docker.pkg.dev/$project/$repository/gatehouse:$(commit)"; }
 
+# terraform_with runs a command of Terraform's with all that this deployment
+# sets. Without its file every variable would fall back to its default.
+terraform_with() {
+  local command=$1 file=${var_file:-environments/$project.tfvars}
+  shift
+  if ! $dry_run && [ ! -f "$file" ]; then
+    fail "$file is missing: commit what the deployment sets as that file, or name another (delivery.var_file in terraform/, VAR_FILE here)"
+  fi
+  run terraform -chdir=terraform init -input=false -backend-config "bucket=$state_bucket" || return 1
+  run terraform -chdir=terraform "$command" -input=false "$@" \
+    -var-file "../$file" -var "project_id=$project" -var "region=$region" -var "image=$(image_of_commit)"
+}
+
 # service_of is the Cloud Run service of a function.
 service_of() { case $1 in invoke) printf '%s\n' "$invoke_service" ;; health) printf '%s\n' "$health_service" ;; esac; }
 
@@ -120,7 +134,8 @@ smoke() {
     export GATEHOUSE_API_KEY
   else
     need smoke_account
-    args+=(-impersonate "$smoke_account")
   fi
+  # With a key too: health stands behind Cloud Run's own check.
+  [ -z "$smoke_account" ] || args+=(-impersonate "$smoke_account")
   run "$program" "${args[@]}" >&2
 }

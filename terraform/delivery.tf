@@ -9,6 +9,10 @@ locals {
   registry   = "${var.region}-docker.pkg.dev/${var.project_id}/${google_artifact_registry_repository.this.repository_id}"
   delivering = var.delivery != null ? 1 : 0
 
+  # What this deployment sets, as the delivery finds it in the repository.
+  var_file         = try(coalesce(var.delivery.var_file, "environments/${var.project_id}.tfvars"), null)
+  smoke_key_secret = try(var.delivery.smoke_key_secret, null)
+
   # What applying this directory takes. Wide, and the reason for the approval;
   # still not owner or editor.
   infrastructure_roles = [
@@ -210,6 +214,16 @@ resource "google_service_account_iam_member" "deliver" {
   member             = google_service_account.delivery["deliver"].member
 }
 
+# By the key in it the smoke test calls invoke where Cloud Run's check is off.
+resource "google_secret_manager_secret_iam_member" "smoke_key" {
+  count = local.smoke_key_secret != null ? 1 : 0
+
+  project   = var.project_id
+  secret_id = local.smoke_key_secret
+  role      = "roles/secretmanager.secretAccessor"
+  member    = google_service_account.delivery["deliver"].member
+}
+
 # It speaks as plan, which reads, and as smoke, which calls.
 resource "google_service_account_iam_member" "impersonation" {
   for_each = var.delivery != null ? { plan = "roles/iam.serviceAccountTokenCreator", smoke = "roles/iam.serviceAccountOpenIdTokenCreator" } : {}
@@ -220,9 +234,7 @@ resource "google_service_account_iam_member" "impersonation" {
 }
 
 resource "google_cloud_run_v2_service_iam_member" "smoke" {
-  for_each = var.delivery == null ? {} : {
-    for key, f in local.functions : key => f if f.invoker_check && !f.iap
-  }
+  for_each = var.delivery == null ? {} : { for key, f in local.functions : key => f if f.invoker_check }
 
   name     = google_cloud_run_v2_service.function[each.key].name
   location = google_cloud_run_v2_service.function[each.key].location
@@ -234,7 +246,6 @@ resource "google_project_iam_member" "infrastructure" {
   for_each = var.delivery == null ? [] : toset(concat(
     local.infrastructure_roles,
     var.load_balancer != null ? ["roles/compute.loadBalancerAdmin", "roles/compute.securityAdmin"] : [],
-    var.web_access == "iap" ? ["roles/iap.admin"] : [],
   ))
 
   project = var.project_id
@@ -276,7 +287,7 @@ resource "google_project_iam_custom_role" "plan" {
       "resourcemanager.projects.get", "resourcemanager.projects.getIamPolicy",
       "run.services.get", "run.services.getIamPolicy",
       "secretmanager.secrets.get", "secretmanager.secrets.getIamPolicy",
-      "serviceusage.services.get", "serviceusage.services.list",
+      "serviceusage.services.get", "serviceusage.services.list", "serviceusage.services.use", # as the provider counts its calls on the project
       "storage.buckets.get", "storage.buckets.getIamPolicy",
     ],
     var.load_balancer == null ? [] : [
@@ -284,7 +295,6 @@ resource "google_project_iam_custom_role" "plan" {
       "compute.regionNetworkEndpointGroups.get", "compute.securityPolicies.get", "compute.sslCertificates.get",
       "compute.sslPolicies.get", "compute.targetHttpProxies.get", "compute.targetHttpsProxies.get", "compute.urlMaps.get",
     ],
-    var.web_access == "iap" ? ["iap.webServices.getIamPolicy"] : [],
   )
 }
 
@@ -304,6 +314,25 @@ resource "google_storage_bucket_iam_member" "plan" {
   member = google_service_account.delivery["plan"].member
 }
 
+# Until the services run the delivery's image, the source is there to compare.
+resource "google_storage_bucket_iam_member" "plan_source" {
+  count = var.delivery != null && local.from_source ? 1 : 0
+
+  bucket = google_storage_bucket.source[0].name
+  role   = "roles/storage.objectViewer"
+  member = google_service_account.delivery["plan"].member
+}
+
+# What lies outside the project, or may.
+
+resource "google_kms_crypto_key_iam_member" "delivery" {
+  for_each = var.delivery != null && var.kms_key != null ? { infrastructure = "roles/cloudkms.admin", plan = "roles/iam.securityReviewer" } : {}
+
+  crypto_key_id = var.kms_key
+  role          = each.value
+  member        = google_service_account.delivery[each.key].member
+}
+
 resource "google_cloudbuild_trigger" "deliver" {
   count = local.delivering
 
@@ -320,11 +349,13 @@ resource "google_cloudbuild_trigger" "deliver" {
   }
 
   substitutions = {
-    _REGION        = var.region
-    _REPOSITORY    = google_artifact_registry_repository.this.repository_id
-    _PLAN_ACCOUNT  = google_service_account.delivery["plan"].email
-    _SMOKE_ACCOUNT = google_service_account.delivery["smoke"].email
-    _STATE_BUCKET  = "${var.project_id}-tfstate"
+    _REGION           = var.region
+    _REPOSITORY       = google_artifact_registry_repository.this.repository_id
+    _PLAN_ACCOUNT     = google_service_account.delivery["plan"].email
+    _SMOKE_ACCOUNT    = google_service_account.delivery["smoke"].email
+    _SMOKE_KEY_SECRET = local.smoke_key_secret != null ? local.smoke_key_secret : ""
+    _STATE_BUCKET     = "${var.project_id}-tfstate"
+    _VAR_FILE         = local.var_file
   }
 
   depends_on = [google_project_service.this]
@@ -344,7 +375,8 @@ resource "google_cloudbuild_trigger" "infrastructure" {
       branch = var.delivery.branch
     }
   }
-  included_files = ["terraform/**"]
+  # All that a plan is made from; the alerts hold the run-book's pages.
+  included_files = ["terraform/**", "docs/run-book.md", local.var_file]
 
   approval_config {
     approval_required = true
@@ -352,7 +384,9 @@ resource "google_cloudbuild_trigger" "infrastructure" {
 
   substitutions = {
     _REGION       = var.region
+    _REPOSITORY   = google_artifact_registry_repository.this.repository_id
     _STATE_BUCKET = "${var.project_id}-tfstate"
+    _VAR_FILE     = local.var_file
   }
 
   depends_on = [google_project_service.this]

@@ -34,6 +34,7 @@ var forOthers = map[string]string{
 	"FUNCTION_TARGET":         "the functions framework",
 	"OTEL_TRACES_SAMPLER":     "internal/observe",
 	"OTEL_TRACES_SAMPLER_ARG": "internal/observe",
+	"OTEL_TRACES_EXPORTER":    "internal/observe",
 }
 
 // readByCode are the variables in the tags of package config.

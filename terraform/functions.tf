@@ -55,7 +55,7 @@ locals {
   base_image     = "go126"
 
   # What both functions read. Nothing here is secret.
-  common_environment = {
+  common_environment = merge(var.otel, {
     ENVIRONMENT               = var.environment
     GOOGLE_CLOUD_PROJECT      = var.project_id
     GOOGLE_GENAI_USE_VERTEXAI = tostring(var.model_backend == "vertex")
@@ -72,7 +72,7 @@ locals {
     LOG_LEVEL                 = var.log_level
     OTEL_TRACES_SAMPLER       = "parentbased_traceidratio"
     OTEL_TRACES_SAMPLER_ARG   = tostring(var.trace_sample_ratio)
-  }
+  })
 
   function_environment = {
     invoke = {
@@ -229,11 +229,12 @@ resource "google_cloud_run_v2_service" "function" {
   }
 
   lifecycle {
-    # The delivery owns which image serves and to whom; what gcloud leaves on a
-    # revision is no difference either.
+    # The delivery owns which image serves, on what base, and to whom; what gcloud
+    # leaves on a revision is no difference either. The base belongs to the image:
+    # taken from under one that was built from source, nothing would start.
     ignore_changes = [
       client, client_version, traffic,
-      template[0].annotations, template[0].labels, template[0].containers[0].image,
+      template[0].annotations, template[0].labels, template[0].containers[0].image, template[0].containers[0].base_image_uri,
     ]
 
     # The code believes a token that Cloud Run has verified. Where the check is

@@ -124,6 +124,21 @@ func TestDeployPacksAndApplies(t *testing.T) {
 	}
 }
 
+func TestDeployTakesTheDeploymentsOwnVariables(t *testing.T) {
+	t.Parallel()
+	dir := checkout(t)
+	write(t, dir, "environments/my-project.tfvars", "")
+	write(t, dir, "environments/other-project.tfvars", "")
+	path, log := standIns(t, map[string]string{"gcloud": "", "terraform": ""})
+	if status, out := script(t, dir, path, nil, "deploy", "my-project", "-var", "model=gemini-3"); status != 0 {
+		t.Fatalf("%d: %s", status, out)
+	}
+	want := "apply -var-file ../environments/my-project.tfvars -var project_id=my-project -var region=us-central1 -var source_archive=../build/source.zip -var model=gemini-3"
+	if got := strings.Join(calls(t, log), "\n"); !strings.HasSuffix(got, want) || strings.Contains(got, "other-project") {
+		t.Errorf("called:\n%s\nwant at the end:\n%s", got, want)
+	}
+}
+
 func TestACommitIsOneArchive(t *testing.T) {
 	t.Parallel()
 	dir := checkout(t)

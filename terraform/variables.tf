@@ -537,6 +537,22 @@ variable "trace_sample_ratio" {
   }
 }
 
+variable "otel" {
+  description = "More of OpenTelemetry's standard variables, for both functions: { OTEL_TRACES_EXPORTER = \"otlp\", OTEL_EXPORTER_OTLP_ENDPOINT = \"https://collector.example.com\" } sends traces to a collector instead of Google Cloud, { OTEL_METRICS_EXPORTER = \"none\" } sends no metrics."
+  type        = map(string)
+  default     = {}
+  nullable    = false
+
+  validation {
+    condition     = alltrue([for name, value in var.otel : can(regex("^OTEL_[A-Z0-9_]+$", name)) && value != ""])
+    error_message = "otel holds a name that is not one of OpenTelemetry's, OTEL_…, or an empty value: everything else has a variable of its own."
+  }
+  validation {
+    condition     = !anytrue([for name in keys(var.otel) : endswith(name, "_HEADERS") || startswith(name, "OTEL_TRACES_SAMPLER")])
+    error_message = "otel holds headers, which are credentials and would lie in the state in plain (let a collector beside the functions add them), or the sampler, which trace_sample_ratio sets."
+  }
+}
+
 variable "slo" {
   description = "What is promised over 28 days: the share of requests that do not fail by our fault, and the share answered within latency_seconds."
   type = object({
@@ -671,10 +687,12 @@ variable "kms_key" {
 }
 
 variable "delivery" {
-  description = "The repository whose pushes to branch are delivered by cloudbuild.yaml: projects/P/locations/L/connections/C/repositories/R, connected to Cloud Build before. Null: no triggers and no accounts for them."
+  description = "The repository whose pushes to branch are delivered by cloudbuild.yaml: projects/P/locations/L/connections/C/repositories/R, connected to Cloud Build before. var_file is the file in it that holds this deployment's variables, this one too; null: environments/PROJECT.tfvars. smoke_key_secret is a secret of the project, made before, whose latest version is an API key: the delivery's smoke test calls invoke by it where Cloud Run's check is off. Null: no triggers and no accounts for them."
   type = object({
-    repository = string
-    branch     = optional(string, "^main$")
+    repository       = string
+    branch           = optional(string, "^main$")
+    var_file         = optional(string)
+    smoke_key_secret = optional(string)
   })
   default = null
 
@@ -685,6 +703,30 @@ variable "delivery" {
   validation {
     condition     = var.delivery == null || try(startswith(var.delivery.branch, "^") && endswith(var.delivery.branch, "$"), false)
     error_message = "delivery.branch is not a whole branch's name as a regular expression, ^main$: without ^ and $ every branch that contains the word would be delivered."
+  }
+  validation {
+    condition     = try(var.delivery.var_file, null) == null || can(regex("^([A-Za-z0-9_-][A-Za-z0-9._-]*/)*[A-Za-z0-9_-][A-Za-z0-9._-]*\\.tfvars$", var.delivery.var_file))
+    error_message = "delivery.var_file is not the path of a .tfvars file in the repository, from its root, such as environments/my-project.tfvars."
+  }
+  validation {
+    condition     = try(var.delivery.smoke_key_secret, null) == null || can(regex("^[A-Za-z0-9_-]{1,255}$", var.delivery.smoke_key_secret))
+    error_message = "delivery.smoke_key_secret is not a secret's name within the project, such as gatehouse-smoke-key: neither projects/… nor a key itself."
+  }
+  validation {
+    condition     = try(var.delivery.smoke_key_secret, null) == null || var.web_access == "application" && contains(coalesce(var.auth, []), "api_key")
+    error_message = "delivery.smoke_key_secret holds an API key, which opens invoke only where web_access is application and auth holds api_key: see to both, or leave it out, and the smoke test calls by IAM."
+  }
+  validation {
+    condition     = var.delivery == null || var.web_access != "application" || try(var.delivery.smoke_key_secret, null) != null
+    error_message = "delivery cannot call a new revision before it takes traffic: web_access is application, so let auth hold api_key and name a secret with a key in delivery.smoke_key_secret."
+  }
+  validation {
+    condition     = var.delivery == null || var.web_access != "iap"
+    error_message = "delivery cannot call a new revision before it takes traffic, since web_access is iap, which asks for a person's sign-in: leave delivery out, and deploy by scripts/deploy."
+  }
+  validation {
+    condition     = var.delivery == null || var.second_region == null
+    error_message = "delivery moves the traffic of one region, and second_region would be left behind: leave one of them out."
   }
 }
 

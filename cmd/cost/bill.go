@@ -66,6 +66,7 @@ type usage struct {
 	OutputTokens float64
 	TurnKB       float64
 	KeptDays     float64
+	AuditDays    float64
 	AnswerKB     float64
 	Secrets      float64
 	Model        string
@@ -76,7 +77,7 @@ func defaults() usage {
 	return usage{
 		Turns: 1e6, Sessions: 5, Callers: 1, Hours: 24, Seconds: 3,
 		CPU: 1, MemoryGiB: 0.5, Concurrency: 80,
-		PromptTokens: 1500, OutputTokens: 300, TurnKB: 4, KeptDays: 30, AnswerKB: 3,
+		PromptTokens: 1500, OutputTokens: 300, TurnKB: 4, KeptDays: 30, AuditDays: 400, AnswerKB: 3,
 		Model: "gemini-2.5-flash",
 	}
 }
@@ -92,7 +93,7 @@ func (u usage) check() error {
 	}
 	for name, value := range map[string]float64{
 		"keyed": u.Keyed, "callers": u.Callers, "min-instances": u.MinInstances, "prompt": u.PromptTokens, "cached": u.CachedTokens,
-		"output": u.OutputTokens, "turn-kb": u.TurnKB, "kept-days": u.KeptDays, "answer-kb": u.AnswerKB, "secrets": u.Secrets,
+		"output": u.OutputTokens, "turn-kb": u.TurnKB, "kept-days": u.KeptDays, "audit-days": u.AuditDays, "answer-kb": u.AnswerKB, "secrets": u.Secrets,
 	} {
 		if !(value >= 0) || math.IsInf(value, 0) {
 			return fmt.Errorf("-%s must not be below 0", name)
@@ -127,12 +128,35 @@ const busy = 0.6
 // with so many at once on average that an instance has r of them, it is without
 // one for a share of e^-r of the time.
 func (u usage) open() float64 {
-	time := month * u.Hours / 24
-	rate := u.Turns / time
-	atOnce := rate * u.Seconds
-	n := max(1, atOnce/(busy*u.Concurrency), rate*figure("cpu_ms")/1000/(busy*u.CPU))
-	return time * n * (1 - math.Exp(-atOnce/n))
+	n := u.instances()
+	return u.time() * n * (1 - math.Exp(-u.rate()*u.Seconds/n))
 }
+
+// time is for how many seconds of the month turns come, rate how many a second.
+func (u usage) time() float64 { return month * u.Hours / 24 }
+func (u usage) rate() float64 { return u.Turns / u.time() }
+
+// instances is how many there are while turns come.
+func (u usage) instances() float64 {
+	return max(1, u.rate()*u.Seconds/(busy*u.Concurrency), u.rate()*figure("cpu_ms")/1000/(busy*u.CPU))
+}
+
+// figures are what instances write of themselves for GET /health: after a write
+// the next turn that comes when the pause is over makes the next. documents are
+// those written to, one an instance and minute; read is what the pings read.
+func (u usage) figures() (writes, documents, read float64) {
+	n := u.instances()
+	between := n / u.rate() // seconds, from a turn of an instance to its next
+	writes = u.time() * n / (figure("figures_seconds") + between)
+	perMinute := n * (1 - math.Exp(-60/between))
+	documents = u.time() / 60 * perMinute
+	// A query that finds nothing is a read all the same.
+	read = minutes*figure("sum_reads") + minutes*max(1, u.Hours/24*min(mostStates, figure("sum_minutes")*perMinute))
+	return writes, documents, read
+}
+
+// mostStates bounds what one ping reads of them, as package firefigures does.
+const mostStates = 500
 
 // The first words of the lines that instances have.
 const invokeInstances = "invoke: "
@@ -149,6 +173,8 @@ func (u usage) bill() ([]line, error) {
 	leases := min(2*u.Turns, figure("minute_leases")*u.Callers*minutes*u.Hours/24)
 	stored := u.Turns * u.TurnKB * 1000 / gib * u.KeptDays / days
 	pings := minutes // the scheduler's, one a minute
+	figureWrites, figureDocuments, figureReads := u.figures()
+	entries := u.Turns * figure("audit_bytes") / gib
 	var lines []line
 	var missing error
 	add := func(name string, amount float64, item string) {
@@ -165,13 +191,14 @@ func (u usage) bill() ([]line, error) {
 	add(invokeInstances+"vCPU-seconds idle, minimum instances", idle*u.CPU, "run_idle_cpu_second")
 	add(invokeInstances+"GiB-seconds idle, minimum instances", idle*u.MemoryGiB, "run_idle_memory_gib_second")
 	add("requests, a health ping a minute among them", u.Turns+pings, "run_request")
-	add("Firestore reads", (u.Turns-sessions)*figure("commit_reads")+pings*figure("ping_reads"), "firestore_read")
-	add("Firestore writes", u.Turns*(figure("commit_writes")+u.Keyed*figure("key_writes"))+leases, "firestore_write")
-	add("Firestore deletions, by TTL", sessions+leases, "firestore_delete")
+	add("Firestore reads", (u.Turns-sessions)*figure("commit_reads")+pings*figure("ping_reads")+figureReads, "firestore_read")
+	add("Firestore writes", u.Turns*(figure("commit_writes")+u.Keyed*figure("key_writes"))+leases+figureWrites, "firestore_write")
+	add("Firestore deletions, by TTL", sessions+leases+figureDocuments, "firestore_delete")
 	add("Firestore GiB stored", stored, "firestore_gib_month")
 	add("Firestore GiB for point-in-time recovery, at most", stored, "firestore_pitr_gib_month")
 	add("Firestore GiB of seven daily backups", 7*stored, "firestore_backup_gib_month")
-	add("log GiB: a line of ours and one of Cloud Run's a request", (u.Turns+pings)*(figure("line_bytes")+figure("platform_bytes"))/gib, "logging_gib")
+	add("log GiB: our line and Cloud Run's a request, an audit entry a turn", (u.Turns+pings)*(figure("line_bytes")+figure("platform_bytes"))/gib+entries, "logging_gib")
+	add("audit GiB kept beyond 30 days", entries*max(0, u.AuditDays/days-1), "logging_retention_gib_month")
 	add("secret versions", u.Secrets, "secret_version_month")
 	add("secret accesses, at most one in five minutes and open instance", u.Secrets*(open/300+pings), "secret_access")
 	add("scheduler jobs", 1, "scheduler_job_month")

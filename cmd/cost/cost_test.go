@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"flag"
+	"fmt"
 	"math"
 	"os"
 	"regexp"
@@ -111,14 +112,18 @@ func TestBillByHand(t *testing.T) {
 	}
 	for name, want := range map[string]float64{
 		"requests, a health ping a minute among them": 1e6 + 43200,
-		"Firestore reads":                 0.8e6 + 43200,
-		"Firestore writes":                1.5e6 + 86400,
-		"Firestore deletions, by TTL":     0.2e6 + 86400,
+		// A turn in 2.592 s: an instance writes its figures every 12.592 s, and in
+		// a minute without a turn, one of e^23, not at all.
+		"Firestore reads":               0.8e6 + 43200*(1+3+5),
+		"Firestore writes":              1.5e6 + 86400 + month/12.592,
+		"Firestore deletions, by TTL":   0.2e6 + 86400 + 43200,
+		"audit GiB kept beyond 30 days": 1e6 * 860 / gib * 370 / 30,
+		"log GiB: our line and Cloud Run's a request, an audit entry a turn": (1043200*2030 + 1e6*860) / gib,
 		"secret versions":                 2,
 		"scheduler jobs":                  1,
 		"turns' tokens, gemini-2.5-flash": 1e6,
 	} {
-		if math.Abs(got[name]-want) > 1e-6*want {
+		if math.Abs(got[name]-want) > 1e-6*want+1e-3 {
 			t.Errorf("%s: %.0f, want %.0f", name, got[name], want)
 		}
 	}
@@ -132,6 +137,62 @@ func TestBillByHand(t *testing.T) {
 	}
 	if got, want := alwaysOn(false), 4*month*0.000018+8*month*0.000002; math.Abs(got-want) > 1e-9 {
 		t.Errorf("an always-on instance costs %v, want %v", got, want)
+	}
+}
+
+// TestReadme holds the figures on the first page against the bill.
+func TestReadme(t *testing.T) {
+	raw, err := os.ReadFile("../../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, page, ok := strings.Cut(string(raw), "\n## What it costs\n")
+	page, _, _ = strings.Cut(page, "\n## ")
+	if !ok {
+		t.Fatal("the README does not say what it costs")
+	}
+	lines, err := defaults().bill()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var cloud, tokens float64
+	for _, l := range lines {
+		if strings.HasPrefix(l.name, "turns' tokens") {
+			tokens += due(l.amount, l.item, true)
+		} else {
+			cloud += due(l.amount, l.item, true)
+		}
+	}
+	said := regexp.MustCompile(`\$[0-9.]+[0-9]`).FindAllString(page, -1)
+	want := []string{fmt.Sprintf("$%.2f", cloud), fmt.Sprintf("$%.2f", instances(lines, true)), fmt.Sprintf("$%.2f", alwaysOn(true)), fmt.Sprintf("$%.2f", tokens)}
+	if diff := cmp.Diff(want, said); diff != "" {
+		t.Errorf("the README's figures are not the bill's (-want +got):\n%s", diff)
+	}
+}
+
+func TestFigures(t *testing.T) {
+	for _, c := range []struct {
+		name                     string
+		change                   func(*usage)
+		writes, documents, reads float64
+	}{
+		// In 30 days every turn is written, and every ping finds one document or none.
+		{"hardly a turn", func(u *usage) { u.Turns = 30 }, 30, 30, 4 * minutes},
+		{"a turn a second", func(u *usage) { u.Turns = month }, month / 11, minutes, 8 * minutes},
+		// 600 turns a second of 3 s each need 37.5 instances, each with 16 a second.
+		{"many instances", func(u *usage) { u.Turns = 600 * month }, 37.5 * month / 10.0625, 37.5 * minutes, (3 + 187.5) * minutes},
+		{"in a third of the day", func(u *usage) { u.Turns, u.Hours = 200*month, 8 }, 37.5 * month / 3 / 10.0625, 37.5 * minutes / 3, (3 + 62.5) * minutes},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			u := defaults()
+			c.change(&u)
+			writes, documents, reads := u.figures()
+			for name, pair := range map[string][2]float64{"writes": {writes, c.writes}, "documents": {documents, c.documents}, "reads": {reads, c.reads}} {
+				if math.Abs(pair[0]-pair[1]) > pair[1]/1000 {
+					t.Errorf("%s: %.0f, want %.0f", name, pair[0], pair[1])
+				}
+			}
+		})
 	}
 }
 

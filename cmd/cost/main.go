@@ -47,6 +47,7 @@ func run(args []string, out io.Writer) error {
 	number(&u.OutputTokens, "output", "tokens of answers and thoughts of a turn")
 	number(&u.TurnKB, "turn-kb", "KB stored of a turn")
 	number(&u.KeptDays, "kept-days", "days a session is kept after its last turn")
+	number(&u.AuditDays, "audit-days", "days the audit trail is kept")
 	number(&u.AnswerKB, "answer-kb", "KB sent of a turn")
 	number(&u.Secrets, "secrets", "secrets that are wired")
 	flags.StringVar(&u.Model, "model", u.Model, "the model, as the price list names it")

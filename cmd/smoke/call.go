@@ -77,10 +77,10 @@ func (d *deployment) credential(f function, header http.Header) http.Header {
 	if header == nil {
 		header = http.Header{}
 	}
-	if d.apiKey != "" {
-		header.Set("X-API-Key", d.apiKey)
-	} else {
+	if f.token != "" {
 		header.Set("Authorization", "Bearer "+f.token)
+	} else {
+		header.Set("X-API-Key", d.apiKey)
 	}
 	return header
 }

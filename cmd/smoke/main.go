@@ -6,8 +6,9 @@
 // what must be refused; then it deletes what it made. The credential is, in this
 // order: an API key in GATEHOUSE_API_KEY; a bearer token in GATEHOUSE_TOKEN or
 // -token; gcloud's identity token, of the service account -impersonate where
-// that is given. It exits 1 when anything is not as it should be, and takes
-// three minutes at the most.
+// that is given. With an API key and -impersonate both, the key is for invoke
+// and the account for health, which keys do not open in a deployment. It exits 1
+// when anything is not as it should be, and takes three minutes at the most.
 package main
 
 import (
@@ -64,8 +65,11 @@ func run(ctx context.Context, args []string, getenv func(string) string, out io.
 			return fmt.Errorf("-%s must be the function's URL, such as https://%s-….run.app", f.name, f.name)
 		}
 		f.to.base = strings.TrimSuffix(base.String(), "/")
-		f.to.token = *token
-		if d.apiKey == "" && *token == "" {
+		switch {
+		case d.apiKey != "" && (f.name == "invoke" || *account == ""): // by the key
+		case *token != "":
+			f.to.token = *token
+		default:
 			if f.to.token, err = identityToken(ctx, *account, audience(base)); err != nil {
 				return err
 			}

@@ -232,6 +232,44 @@ func TestTokens(t *testing.T) {
 	}
 }
 
+// TestAKeyAndAnAccount is a deployment whose invoke takes keys, while health
+// stands behind Cloud Run's own check.
+func TestAKeyAndAnAccount(t *testing.T) {
+	dir := t.TempDir()
+	calls := filepath.Join(dir, "calls")
+	if err := os.WriteFile(filepath.Join(dir, "gcloud"), []byte("#!/bin/sh\necho \"$@\" >>"+calls+"\necho identity-token\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("PATH", dir+":"+os.Getenv("PATH"))
+	d := deploy(t, func(function string, real http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			switch {
+			case function == "invoke":
+			case r.Header.Get("Authorization") != "Bearer identity-token" || r.Header.Get("X-Api-Key") != "":
+				w.WriteHeader(http.StatusForbidden) // as Cloud Run does
+				return
+			default:
+				r.Header.Del("Authorization") // Cloud Run has verified it
+				r.Header.Set("X-Api-Key", apiKey)
+			}
+			real.ServeHTTP(w, r)
+		})
+	})
+	if table, err := smoke(t, d, apiKey, "-impersonate", "smoke@p.iam.gserviceaccount.com"); err != nil {
+		t.Errorf("%v\n%s", err, table)
+	}
+	if table, err := smoke(t, d, apiKey); err == nil {
+		t.Errorf("health opens to a key alone:\n%s", table)
+	}
+	said, err := os.ReadFile(calls)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := "auth print-identity-token --quiet --impersonate-service-account=smoke@p.iam.gserviceaccount.com --audiences=" + d.health + " --include-email\n"; string(said) != want {
+		t.Errorf("gcloud was called with\n%s, want\n%s", said, want)
+	}
+}
+
 func TestAudienceIsTheServicesOwn(t *testing.T) {
 	for address, want := range map[string]string{
 		"https://c0ffee---invoke-abc-uc.a.run.app":   "https://invoke-abc-uc.a.run.app",

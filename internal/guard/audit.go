@@ -86,23 +86,20 @@ func (g *guard) entries(ctx context.Context, v *visit, record *telemetry.Record,
 		entry.Action = turnReplay
 	}
 	var entries []gcpaudit.Entry
-	if earlier, ok := record.Earlier(); ok && !g.Audit.written.Contains(turnEntry(earlier.ID)) {
+	if earlier, ok := record.Earlier(); ok && !g.Audit.written.Contains(gcpaudit.TurnID(earlier.ID)) {
 		// Its process may have died before it could write this, as far as can be
 		// known here. A second entry with the same id and time is shown as one.
 		entries = append(entries, gcpaudit.Entry{
-			ID: turnEntry(earlier.ID), Time: earlier.At, Action: sessionTurn, Outcome: gcpaudit.OK,
+			ID: gcpaudit.TurnID(earlier.ID), Time: earlier.At, Action: sessionTurn, Outcome: gcpaudit.OK,
 			Principal: entry.Principal, EndUser: entry.EndUser, Session: earlier.Session, Turn: earlier.Number, Model: earlier.Model,
 			Tokens: earlier.Tokens, CostUSD: earlier.CostUSD, Status: 200, RequestID: earlier.Request,
 		})
 	}
 	if turn.ID != "" {
-		entry.ID, entry.Time = turnEntry(turn.ID), turn.At
+		entry.ID, entry.Time = gcpaudit.TurnID(turn.ID), turn.At
 	}
 	return append(entries, entry)
 }
-
-// turnEntry is the insert id of a turn's entry, whoever writes it.
-func turnEntry(id string) string { return "turn-" + id }
 
 // principal is how the audit calls the caller: the same hash as in the log of
 // requests, or its name.

@@ -118,6 +118,88 @@ run "roles" {
   }
 }
 
+run "delivery" {
+  command = plan
+  variables {
+    delivery = { repository = "projects/p/locations/us-central1/connections/c/repositories/r" }
+  }
+
+  assert {
+    condition = (google_cloudbuild_trigger.deliver[0].substitutions["_VAR_FILE"] == "environments/my-project.tfvars" && google_cloudbuild_trigger.infrastructure[0].substitutions["_VAR_FILE"] == "environments/my-project.tfvars" &&
+    contains(google_cloudbuild_trigger.infrastructure[0].included_files, "environments/my-project.tfvars"))
+    error_message = "What is compared and applied is what the deployment sets, never the defaults."
+  }
+  assert {
+    condition     = google_cloudbuild_trigger.deliver[0].substitutions["_SMOKE_KEY_SECRET"] == "" && length(google_secret_manager_secret_iam_member.smoke_key) == 0
+    error_message = "By default the delivery reads no secret."
+  }
+  assert {
+    condition     = google_storage_bucket_iam_member.plan_source[0].role == "roles/storage.objectViewer" && google_storage_bucket_iam_member.plan_source[0].bucket == google_storage_bucket.source[0].name
+    error_message = "The first plan after a deployment from source has its archive to compare."
+  }
+  assert {
+    condition     = contains(keys(google_project_service.this), "iamcredentials.googleapis.com")
+    error_message = "The delivery speaks as plan and as smoke, by an API that is off in a new project."
+  }
+  assert {
+    condition     = length(google_kms_crypto_key_iam_member.delivery) == 0
+    error_message = "Without a key of one's own nobody has roles on it."
+  }
+}
+
+run "delivery_where_nobody_is_checked_in_front" {
+  command = plan
+  variables {
+    web_access = "application"
+    auth       = ["api_key"]
+    delivery   = { repository = "projects/p/locations/us-central1/connections/c/repositories/r", var_file = "live.tfvars", smoke_key_secret = "smoke-key" }
+  }
+
+  assert {
+    condition     = length(google_secret_manager_secret_iam_member.smoke_key) == 1 && google_secret_manager_secret_iam_member.smoke_key[0].secret_id == "smoke-key" && google_secret_manager_secret_iam_member.smoke_key[0].role == "roles/secretmanager.secretAccessor"
+    error_message = "The delivery reads the key that its smoke test calls by, and no other secret."
+  }
+  assert {
+    condition     = google_cloudbuild_trigger.deliver[0].substitutions["_SMOKE_KEY_SECRET"] == "smoke-key" && google_cloudbuild_trigger.deliver[0].substitutions["_VAR_FILE"] == "live.tfvars"
+    error_message = "The delivery is told which secret holds the key, and where its variables are."
+  }
+  assert {
+    condition     = keys(google_cloud_run_v2_service_iam_member.smoke) == ["health"]
+    error_message = "health stands behind Cloud Run's check here too, and the smoke test calls it as its account."
+  }
+}
+
+run "delivery_with_a_key_of_ones_own" {
+  command = plan
+  variables {
+    kms_key  = "projects/keys/locations/us-central1/keyRings/r/cryptoKeys/k"
+    delivery = { repository = "projects/p/locations/us-central1/connections/c/repositories/r" }
+  }
+
+  assert {
+    condition     = { for who, m in google_kms_crypto_key_iam_member.delivery : who => m.role } == { infrastructure = "roles/cloudkms.admin", plan = "roles/iam.securityReviewer" }
+    error_message = "The key may lie in another project: who applies may give roles on it, who compares may see them."
+  }
+  assert {
+    condition     = contains(google_project_iam_custom_role.plan[0].permissions, "serviceusage.services.use")
+    error_message = "The provider counts its calls on the project, which the plan's account must be allowed."
+  }
+}
+
+run "telemetry_elsewhere" {
+  command = plan
+  variables {
+    otel = { OTEL_TRACES_EXPORTER = "otlp", OTEL_EXPORTER_OTLP_ENDPOINT = "https://collector.example.com" }
+  }
+
+  assert {
+    condition = alltrue([
+      for f in google_cloud_run_v2_service.function : { for e in f.template[0].containers[0].env : e.name => e.value }["OTEL_EXPORTER_OTLP_ENDPOINT"] == "https://collector.example.com"
+    ])
+    error_message = "OpenTelemetry's own variables reach both functions."
+  }
+}
+
 run "firestore" {
   command = plan
 

@@ -716,3 +716,84 @@ run "every_branch" {
   }
   expect_failures = [var.delivery]
 }
+
+run "variables_elsewhere" {
+  command = plan
+  variables {
+    delivery = { repository = "projects/p/locations/l/connections/c/repositories/r", var_file = "../other/my.tfvars" }
+  }
+  expect_failures = [var.delivery]
+}
+
+run "a_key_in_place_of_its_secret" {
+  command = plan
+  variables {
+    delivery   = { repository = "projects/p/locations/l/connections/c/repositories/r", smoke_key_secret = "projects/p/secrets/s" }
+    web_access = "application"
+    auth       = ["api_key"]
+  }
+  expect_failures = [var.delivery]
+}
+
+run "a_key_that_opens_nothing" {
+  command = plan
+  variables {
+    delivery = { repository = "projects/p/locations/l/connections/c/repositories/r", smoke_key_secret = "smoke-key" }
+  }
+  expect_failures = [var.delivery]
+}
+
+run "a_delivery_without_a_key" {
+  command = plan
+  variables {
+    delivery     = { repository = "projects/p/locations/l/connections/c/repositories/r" }
+    web_access   = "application"
+    auth         = ["oidc"]
+    oidc_issuers = [{ issuer = "https://issuer.example", audience = "a" }]
+  }
+  expect_failures = [var.delivery]
+}
+
+run "a_delivery_behind_iap" {
+  command = plan
+  variables {
+    delivery    = { repository = "projects/p/locations/l/connections/c/repositories/r" }
+    web_access  = "iap"
+    iap_members = ["group:people@example.com"]
+  }
+  expect_failures = [var.delivery]
+}
+
+run "a_delivery_to_two_regions" {
+  command = plan
+  variables {
+    delivery      = { repository = "projects/p/locations/l/connections/c/repositories/r" }
+    second_region = "us-east1"
+    load_balancer = { domain = "agent.example.com" }
+  }
+  expect_failures = [var.delivery]
+}
+
+run "a_setting_that_is_not_telemetrys" {
+  command = plan
+  variables {
+    otel = { MODEL = "gemini-3" }
+  }
+  expect_failures = [var.otel]
+}
+
+run "credentials_of_a_collector" {
+  command = plan
+  variables {
+    otel = { OTEL_EXPORTER_OTLP_HEADERS = "authorization=secret" }
+  }
+  expect_failures = [var.otel]
+}
+
+run "a_second_sampler" {
+  command = plan
+  variables {
+    otel = { OTEL_TRACES_SAMPLER = "always_on" }
+  }
+  expect_failures = [var.otel]
+}

@@ -13,6 +13,10 @@
 // never came; both copies then have the same time and insert id, by which Cloud
 // Logging shows them as one.
 //
+// A process that is killed between a turn's commit and its entry leaves the turn
+// as the record. [TurnID] and the turn's time are what every later writer of that
+// entry uses; [Turns] tells which turns have one.
+//
 // Package loggingtest stands in for the Logging API.
 package gcpaudit
 

@@ -22,6 +22,8 @@ import (
 	"go.uber.org/goleak"
 	"google.golang.org/api/option"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/proto"
 
 	"example.com/gatehouse/internal/gcp/gcpaudit"
 	"example.com/gatehouse/internal/gcp/gcpaudit/loggingtest"
@@ -205,6 +207,39 @@ func TestFallback(t *testing.T) {
 	}}
 	if diff := cmp.Diff(want, out.lines(t)); diff != "" {
 		t.Errorf("lines (-want +got):\n%s", diff)
+	}
+}
+
+// What an entry costs: Cloud Logging charges for its bytes. This one is about as
+// long as they come, with a trace, hashes of 43 characters and a cost.
+func TestWhatAnEntryCosts(t *testing.T) {
+	t.Setenv("K_SERVICE", "invoke")
+	t.Setenv("K_REVISION", "invoke-00042-abc")
+	t.Setenv("K_CONFIGURATION", "invoke")
+	server := loggingtest.Start(t)
+	l, _ := newLog(t, server.Addr)
+	hash, cost := strings.Repeat("h", 43), 0.001234
+	l.Write(t.Context(), gcpaudit.Entry{
+		ID: gcpaudit.TurnID("uCkrQTfRvAJsMuKKzijcpQ"), Time: time.Date(2026, 11, 24, 10, 20, 30, 123456789, time.UTC),
+		Action: "session.turn", Outcome: gcpaudit.OK, Principal: hash, EndUser: hash, Session: hash,
+		Turn: 12, Model: "gemini-2.5-flash", Tokens: 1800, CostUSD: &cost, Status: 200, RequestID: "Qy7mwY-LCvw-IEA4OwD5Mw",
+		Trace: "projects/my-project/traces/0af7651916cd43dd8448eb211c80319c", SpanID: "b7ad6b7169203331", TraceSampled: true,
+	})
+	entries := server.Entries()
+	if len(entries) != 1 {
+		t.Fatalf("%d entries", len(entries))
+	}
+	raw, err := protojson.Marshal(entries[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	var short bytes.Buffer
+	if err := json.Compact(&short, raw); err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("%d bytes as JSON, %d on the wire", short.Len(), proto.Size(entries[0]))
+	if n := short.Len(); n < 780 || n > 900 {
+		t.Errorf("an entry takes %d bytes, where cmd/cost/measured.json has 860", n)
 	}
 }
 

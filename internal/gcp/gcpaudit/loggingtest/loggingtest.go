@@ -8,7 +8,10 @@ import (
 	"errors"
 	"maps"
 	"net"
+	"regexp"
 	"slices"
+	"strconv"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -39,6 +42,7 @@ type Server struct {
 	calls      int
 	fail       codes.Code // OK: do not
 	failsAhead int        // below zero: without end
+	failsAfter int        // calls before they do
 	breaks     int
 	loses      int
 	delay      time.Duration
@@ -115,11 +119,18 @@ func (s *Server) Restart() {
 }
 
 // Fail makes every call fail with code, until Fail(codes.OK).
-func (s *Server) Fail(code codes.Code) { s.set(func() { s.fail, s.failsAhead = code, -1 }) }
+func (s *Server) Fail(code codes.Code) {
+	s.set(func() { s.fail, s.failsAhead, s.failsAfter = code, -1, 0 })
+}
 
 // FailNext makes the next n calls fail with code.
 func (s *Server) FailNext(code codes.Code, n int) {
-	s.set(func() { s.fail, s.failsAhead = code, n })
+	s.set(func() { s.fail, s.failsAhead, s.failsAfter = code, n, 0 })
+}
+
+// FailAfter makes every call fail with code but the next n.
+func (s *Server) FailAfter(n int, code codes.Code) {
+	s.set(func() { s.fail, s.failsAhead, s.failsAfter = code, -1, n })
 }
 
 // BreakNext resets the connections of the next n calls, whose entries are not
@@ -204,9 +215,8 @@ func (s *Server) answer(ctx context.Context, req *loggingpb.WriteLogEntriesReque
 		s.breaks--
 		return nil, s.reset(ctx)
 	}
-	if s.fail != codes.OK && s.failsAhead != 0 {
-		s.failsAhead--
-		return nil, status.Errorf(s.fail, "loggingtest: told to fail")
+	if err := s.toldToFail(); err != nil {
+		return nil, err
 	}
 	for _, entry := range req.GetEntries() {
 		entry = proto.CloneOf(entry)
@@ -230,6 +240,66 @@ func (s *Server) answer(ctx context.Context, req *loggingpb.WriteLogEntriesReque
 	}
 	return &loggingpb.WriteLogEntriesResponse{}, nil
 }
+
+// toldToFail is the error of a call that is to fail.
+func (s *Server) toldToFail() error {
+	switch {
+	case s.fail == codes.OK || s.failsAhead == 0:
+		return nil
+	case s.failsAfter > 0:
+		s.failsAfter--
+		return nil
+	}
+	s.failsAhead--
+	return status.Errorf(s.fail, "loggingtest: told to fail")
+}
+
+// listFilter is the one filter that is understood: a time, a part of the insert
+// id, and a log.
+var listFilter = regexp.MustCompile(`^timestamp>="([^"]+)" AND insertId:"([^"]+)" AND \(log_id\("([^"]+)"\) OR jsonPayload\.audit=true\)$`)
+
+// ListLogEntries is the method of the service that is stood in for. It knows
+// every bucket of a project by the name of its view _AllLogs, and gives a few
+// entries a page, whatever is asked.
+func (s *Server) ListLogEntries(_ context.Context, req *loggingpb.ListLogEntriesRequest) (*loggingpb.ListLogEntriesResponse, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.calls++
+	if err := s.toldToFail(); err != nil {
+		return nil, err
+	}
+	m := listFilter.FindStringSubmatch(req.GetFilter())
+	if m == nil || req.GetOrderBy() != "timestamp asc" || len(req.GetResourceNames()) != 1 {
+		return nil, status.Errorf(codes.InvalidArgument, "loggingtest: not a list that is understood: %v", req)
+	}
+	project, view, _ := strings.Cut(strings.TrimPrefix(req.GetResourceNames()[0], "projects/"), "/")
+	since, err := time.Parse(time.RFC3339Nano, m[1])
+	if err != nil || !viewName.MatchString(view) {
+		return nil, status.Errorf(codes.InvalidArgument, "loggingtest: neither a time nor a view: %v", req)
+	}
+	var found []*loggingpb.LogEntry
+	for _, entry := range s.entries {
+		log := entry.GetLogName() == "projects/"+project+"/logs/"+m[3] || entry.GetJsonPayload().GetFields()["audit"].GetBoolValue()
+		if log && strings.Contains(entry.GetInsertId(), m[2]) && !entry.GetTimestamp().AsTime().Before(since) {
+			found = append(found, proto.CloneOf(entry))
+		}
+	}
+	slices.SortStableFunc(found, func(a, b *loggingpb.LogEntry) int {
+		return a.GetTimestamp().AsTime().Compare(b.GetTimestamp().AsTime())
+	})
+	begin, _ := strconv.Atoi(req.GetPageToken())
+	end := min(begin+listPage, len(found))
+	response := &loggingpb.ListLogEntriesResponse{Entries: found[min(begin, end):end]}
+	if end < len(found) {
+		response.NextPageToken = strconv.Itoa(end)
+	}
+	return response, nil
+}
+
+// listPage is how many entries a page has.
+const listPage = 3
+
+var viewName = regexp.MustCompile(`^locations/[^/]+/buckets/[^/]+/views/_AllLogs$`)
 
 // reset ends the call's connection; the error that it gives goes nowhere.
 func (s *Server) reset(ctx context.Context) error {

@@ -1,36 +1,45 @@
-package delivery
+// Package gcloudtest stands in for gcloud and the Cloud Run that it speaks to,
+// as far as the steps of the delivery use them. What it knows lies in a file,
+// since each call of gcloud is a process: the program in gcloud/ is one, which
+// tests put on the PATH.
+package gcloudtest
 
 import (
 	"encoding/json"
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
-	"testing"
 )
 
-// A cloud is what the stand-in for gcloud knows. It lies in a file, since each
-// call is a process.
-type cloud struct {
-	Services map[string]*cloudService // by name
-	Calls    [][]string               // what gcloud was called with
-	Fail     map[string]int           // how often a call that begins so fails: its words, and the shares it sets
-	Ongoing  string                   // the id of the build that began first
+// Variable names the environment's variable that tells gcloud where the file is.
+const Variable = "GATEHOUSE_TEST_CLOUD"
+
+// A Cloud is what the stand-in knows.
+type Cloud struct {
+	Project, Region string
+	Services        map[string]*Service // by name
+	Secrets         map[string]string   // the latest version, by name
+	Calls           [][]string          // what gcloud was called with
+	Fail            map[string]int      // how often a call that begins so fails: its words, and the shares it sets
+	Ongoing         string              // the id of the build that began first
 }
 
-type cloudService struct {
+// A Service is one of Cloud Run's.
+type Service struct {
 	Traffic   map[string]int    // percent, by revision
 	History   []string          // what the traffic was, after each change
 	Revisions []string          // in the order they were made
 	Images    map[string]string // by revision
 	Tags      map[string]string // revision, by tag
 	URL       string            // of every tag
+	Made      int               // revisions that it has named itself
 }
 
-func (c *cloud) save(path string) error {
+// Save writes c into the file at path.
+func (c *Cloud) Save(path string) error {
 	raw, err := json.Marshal(c)
 	if err != nil {
 		return err
@@ -42,32 +51,20 @@ func (c *cloud) save(path string) error {
 	return os.Rename(path+".new", path)
 }
 
-func loadCloud(path string) (*cloud, error) {
+// Load reads what Save has written.
+func Load(path string) (*Cloud, error) {
 	raw, err := os.ReadFile(path)
 	if err != nil {
 		return nil, err
 	}
-	var c cloud
+	var c Cloud
 	return &c, json.Unmarshal(raw, &c)
 }
 
-// cloudVariable tells this test's program to be gcloud, and where the cloud is.
-const cloudVariable = "GATEHOUSE_TEST_CLOUD"
-
-func TestMain(m *testing.M) {
-	path := os.Getenv(cloudVariable)
-	if path == "" {
-		os.Exit(m.Run())
-	}
-	if err := gcloud(path, os.Args[1:], os.Stdout); err != nil {
-		fmt.Fprintln(os.Stderr, "ERROR: (gcloud)", err)
-		os.Exit(1)
-	}
-}
-
-// gcloud does what the steps ask of gcloud, and refuses everything else.
-func gcloud(path string, args []string, out io.Writer) error {
-	c, err := loadCloud(path)
+// Call does what the steps ask of gcloud, with the file at path, and refuses
+// everything else.
+func Call(path string, args []string, out io.Writer) error {
+	c, err := Load(path)
 	if err != nil {
 		return err
 	}
@@ -80,11 +77,11 @@ func gcloud(path string, args []string, out io.Writer) error {
 	for prefix, times := range c.Fail {
 		if strings.HasPrefix(call, prefix) && times > 0 {
 			c.Fail[prefix]--
-			return fmt.Errorf("%s is out of order (%w)", prefix, c.save(path))
+			return fmt.Errorf("%s is out of order (%w)", prefix, c.Save(path))
 		}
 	}
 	err = c.answer(words, args[len(words):], out)
-	if saved := c.save(path); saved != nil {
+	if saved := c.Save(path); saved != nil {
 		return saved
 	}
 	return err
@@ -103,10 +100,10 @@ func flagOf(flags []string, name string) string {
 	return ""
 }
 
-func (c *cloud) answer(words, flags []string, out io.Writer) error {
+func (c *Cloud) answer(words, flags []string, out io.Writer) error {
 	format := flagOf(flags, "--format")
 	command := strings.Join(words, " ")
-	if words[0] == "run" && (flagOf(flags, "--project") != project || flagOf(flags, "--region") != region) {
+	if words[0] == "run" && (flagOf(flags, "--project") != c.Project || flagOf(flags, "--region") != c.Region) {
 		return fmt.Errorf("project and region are not named: %q", flags)
 	}
 	switch {
@@ -114,8 +111,8 @@ func (c *cloud) answer(words, flags []string, out io.Writer) error {
 		fmt.Fprintln(out, "access-token")
 	case command == "auth print-identity-token" && flagOf(flags, "--audiences") != "":
 		fmt.Fprintln(out, "identity-token-of-"+flagOf(flags, "--impersonate-service-account"))
-	case command == "secrets versions access latest" && flagOf(flags, "--secret") == keySecret:
-		fmt.Fprint(out, apiKey)
+	case command == "secrets versions access latest" && c.Secrets[flagOf(flags, "--secret")] != "":
+		fmt.Fprint(out, c.Secrets[flagOf(flags, "--secret")])
 	case command == "builds list" && slices.Contains(flags, "--ongoing"):
 		fmt.Fprintln(out, c.Ongoing)
 	case strings.HasPrefix(command, "run revisions describe ") && format == "value(metadata.creationTimestamp)":
@@ -131,10 +128,13 @@ func (c *cloud) answer(words, flags []string, out io.Writer) error {
 		if err != nil {
 			return err
 		}
-		if flagOf(flags, "--flatten") != "status.traffic[]" {
-			return fmt.Errorf("not flattened: %q", flags)
+		if flat := strings.Contains(format, "status.traffic."); flat != (flagOf(flags, "--flatten") == "status.traffic[]") {
+			return fmt.Errorf("flattened wrongly: %q", flags)
 		}
 		switch format {
+		case "value(status.latestCreatedRevisionName,spec.template.spec.containers[0].image)":
+			latest := s.Revisions[len(s.Revisions)-1]
+			fmt.Fprintf(out, "%s\t%s\n", latest, s.Images[latest])
 		case "value(status.traffic.revisionName,status.traffic.percent)":
 			for revision, percent := range s.Traffic {
 				fmt.Fprintf(out, "%s\t%d\n", revision, percent)
@@ -142,10 +142,10 @@ func (c *cloud) answer(words, flags []string, out io.Writer) error {
 			for _, revision := range s.Tags {
 				fmt.Fprintf(out, "%s\t\n", revision) // a tag's entry has no percent
 			}
-		case "value(status.traffic.tag,status.traffic.url)":
-			fmt.Fprint(out, "\t\n") // the entry with the traffic has no tag
-			for tag := range s.Tags {
-				fmt.Fprintf(out, "%s\t%s\n", tag, s.URL)
+		case "value(status.traffic.tag,status.traffic.revisionName,status.traffic.url)":
+			fmt.Fprintf(out, "\t%s\t\n", s.Revisions[0]) // the entry with the traffic has no tag
+			for tag, revision := range s.Tags {
+				fmt.Fprintf(out, "%s\t%s\t%s\n", tag, revision, s.URL)
 			}
 		default:
 			return fmt.Errorf("unknown format %s", format)
@@ -158,13 +158,23 @@ func (c *cloud) answer(words, flags []string, out io.Writer) error {
 		if !slices.Contains(flags, "--no-traffic") || !strings.Contains(flagOf(flags, "--image"), "@sha256:") {
 			return fmt.Errorf("would take traffic, or run what may change: %q", flags)
 		}
-		revision := words[2] + "-" + flagOf(flags, "--revision-suffix")
-		if slices.Contains(s.Revisions, revision) {
-			return fmt.Errorf("revision %s exists", revision)
+		if flagOf(flags, "--tag")+flagOf(flags, "--revision-suffix") != "" {
+			return fmt.Errorf("would name the revision in the service, which Terraform sees: %q", flags)
 		}
+		s.Made++
+		revision := fmt.Sprintf("%s-%05d-abc", words[2], 1+s.Made)
 		s.Revisions = append(s.Revisions, revision)
 		s.Images[revision] = flagOf(flags, "--image")
-		s.Tags[flagOf(flags, "--tag")] = revision
+	case strings.HasPrefix(command, "run services update-traffic ") && flagOf(flags, "--update-tags") != "":
+		s, err := c.service(words[3])
+		if err != nil {
+			return err
+		}
+		tag, revision, _ := strings.Cut(flagOf(flags, "--update-tags"), "=")
+		if !slices.Contains(s.Revisions, revision) {
+			return fmt.Errorf("no revision %s", revision)
+		}
+		s.Tags[tag] = revision
 	case strings.HasPrefix(command, "run services update-traffic "):
 		s, err := c.service(words[3])
 		if err != nil {
@@ -191,29 +201,9 @@ func (c *cloud) answer(words, flags []string, out io.Writer) error {
 	return nil
 }
 
-func (c *cloud) service(name string) (*cloudService, error) {
+func (c *Cloud) service(name string) (*Service, error) {
 	if s := c.Services[name]; s != nil {
 		return s, nil
 	}
 	return nil, fmt.Errorf("cannot find service [%s]", name)
-}
-
-// install puts this test's program on the PATH as gcloud, and a cloud where it
-// looks. It gives the folder for PATH.
-func install(t *testing.T, c *cloud) (bin, path string) {
-	t.Helper()
-	self, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
-	bin, path = t.TempDir(), filepath.Join(t.TempDir(), "cloud.json")
-	// With -race a program would sleep a second at its end.
-	script := fmt.Sprintf("#!/bin/sh\nexec env GORACE=atexit_sleep_ms=0 %s=%q %q \"$@\"\n", cloudVariable, path, self)
-	if err := os.WriteFile(filepath.Join(bin, "gcloud"), []byte(script), 0o755); err != nil {
-		t.Fatal(err)
-	}
-	if err := c.save(path); err != nil {
-		t.Fatal(err)
-	}
-	return bin, path
 }

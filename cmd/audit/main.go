@@ -1,0 +1,184 @@
+// Command audit writes the entries of the audit trail that a process which was
+// killed could not write any more: it was to write them between a turn's commit
+// and its end.
+//
+//	go run ./cmd/audit -project P -since 24h -dry-run
+//
+// It reads the turns that are stored since then and the trail's entries, and
+// writes those that are missing, under the insert id and time that every other
+// writer of them uses: Cloud Logging shows two such entries as one, so that it
+// may run at any time, twice, or beside the service. Turns that were replaced, or
+// whose session was deleted, are gone, and so is what the trail would say of
+// them.
+//
+// An entry written here names the session's owner as end_user, the hash of who
+// called and for whom; the principal alone, and the trace, are not stored with a
+// turn.
+//
+// It needs the roles datastore.viewer, logging.viewAccessor and logging.logWriter.
+// FIRESTORE_EMULATOR_HOST and LOGGING_ENDPOINT are read as the service reads
+// them. It exits 1 when something could not be read or written.
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+	"time"
+
+	"example.com/gatehouse/internal/gcp/firesession"
+	"example.com/gatehouse/internal/gcp/gcpaudit"
+	"example.com/gatehouse/session"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	err := run(ctx, os.Args[1:], os.Getenv, time.Now, os.Stdout)
+	stop()
+	switch {
+	case errors.Is(err, flag.ErrHelp):
+		os.Exit(2)
+	case err != nil:
+		fmt.Fprintln(os.Stderr, "audit:", err)
+		os.Exit(1)
+	}
+}
+
+const (
+	// settled is how old a turn is before its entry is missed: the process that
+	// stored it may still be writing it.
+	settled = 2 * time.Minute
+	// longest is how far back it may look: as long as a session is kept by
+	// default.
+	longest = 720 * time.Hour
+	// batch is how many entries are written in one call.
+	batch = 100
+)
+
+// A mending is what the command line asks for.
+type mending struct {
+	project, database, bucket, log string
+	emulator, logging              string
+	since, until                   time.Time
+	dryRun                         bool
+}
+
+func run(ctx context.Context, args []string, getenv func(string) string, now func() time.Time, out io.Writer) error {
+	m := mending{emulator: getenv("FIRESTORE_EMULATOR_HOST"), logging: getenv("LOGGING_ENDPOINT")}
+	flags := flag.NewFlagSet("audit", flag.ContinueOnError)
+	flags.StringVar(&m.project, "project", "", "the Google Cloud `project`")
+	flags.StringVar(&m.database, "database", "(default)", "the Firestore `database`")
+	flags.StringVar(&m.bucket, "bucket", "", "the log `bucket` of the trail, projects/P/locations/L/buckets/B: Terraform's output audit_bucket")
+	flags.StringVar(&m.log, "log", "agent-audit", "the trail's `log`, AUDIT_LOG of the service")
+	since := flags.Duration("since", 24*time.Hour, "how far back, at most 720h")
+	flags.BoolVar(&m.dryRun, "dry-run", false, "write nothing, say what is missing")
+	if err := flags.Parse(args); err != nil {
+		return flag.ErrHelp // the flag package has said it
+	}
+	switch {
+	case flags.NArg() > 0:
+		return fmt.Errorf("unexpected %q", flags.Args())
+	case m.project == "":
+		return errors.New("-project must name the project")
+	case !strings.HasPrefix(m.bucket, "projects/"):
+		return errors.New("-bucket must name the trail's bucket, projects/P/locations/L/buckets/B")
+	case m.log == "" || m.log == gcpaudit.Off || strings.Contains(m.log, `"`):
+		return errors.New("-log must name a log")
+	case *since < settled || *since > longest:
+		return fmt.Errorf("-since must be from %v to %v", settled, longest)
+	}
+	m.until = now().Add(-settled)
+	m.since = now().Add(-*since)
+	return m.mend(ctx, now, out)
+}
+
+// mend compares, writes what is missing, and says so to out.
+func (m *mending) mend(ctx context.Context, now func() time.Time, out io.Writer) error {
+	client, err := firesession.Connect(ctx, m.project, m.database, m.emulator)
+	if err != nil {
+		return fmt.Errorf("connecting to Firestore: %w", err)
+	}
+	defer func() { _ = client.Close() }()
+	store := firesession.New(client, 0, now) // which only reads
+	// The trail first: a turn that has no entry then, and is settled, gets none.
+	written, err := gcpaudit.Turns(ctx, m.bucket, m.log, m.logging, m.since)
+	if err != nil {
+		return err
+	}
+	var undelivered refused
+	trail, err := gcpaudit.New(ctx, m.project, m.log, m.logging, &undelivered)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = trail.Close() }()
+
+	turns, missing := 0, []gcpaudit.Entry{}
+	found := 0
+	flush := func() error {
+		if !m.dryRun {
+			trail.Write(ctx, missing...)
+		}
+		missing = missing[:0]
+		return errors.Join(undelivered.reason, ctx.Err())
+	}
+	err = store.Since(ctx, m.since, func(key session.Key, turn session.Turn) error {
+		if turn.CreatedAt.After(m.until) {
+			return nil
+		}
+		turns++
+		entry := entryOf(key, turn)
+		if written[entry.ID] {
+			return nil
+		}
+		found++
+		fmt.Fprintf(out, "%s  %s  turn %d of session %s\n", entry.ID, entry.Time.UTC().Format(time.RFC3339Nano), entry.Turn, entry.Session)
+		if missing = append(missing, entry); len(missing) == batch {
+			return flush()
+		}
+		return nil
+	})
+	if err == nil {
+		err = flush()
+	}
+	if err != nil {
+		return err
+	}
+	did := "written now"
+	if m.dryRun {
+		did = "not written"
+	}
+	fmt.Fprintf(out, "%d turns from %s to %s, %d without an entry: %s\n",
+		turns, m.since.UTC().Format(time.RFC3339), m.until.UTC().Format(time.RFC3339), found, did)
+	return nil
+}
+
+// entryOf is a turn's entry, as far as the turn tells.
+func entryOf(key session.Key, turn session.Turn) gcpaudit.Entry {
+	return gcpaudit.Entry{
+		ID: gcpaudit.TurnID(turn.ID), Time: turn.CreatedAt, Action: "session.turn", Outcome: gcpaudit.OK,
+		EndUser: string(key.Owner), Session: key.Hash(), Turn: turn.Number, Model: turn.Model,
+		Tokens: turn.Usage.TotalTokens, CostUSD: turn.Usage.EstimatedCostUSD, Status: 200, RequestID: turn.RequestID,
+	}
+}
+
+// refused takes the lines of entries that the API did not take, and keeps why.
+type refused struct{ reason error }
+
+func (r *refused) Write(line []byte) (int, error) {
+	var entry struct {
+		Undelivered string `json:"undelivered"`
+	}
+	if err := json.Unmarshal(bytes.TrimSpace(line), &entry); err != nil {
+		return 0, err
+	}
+	r.reason = fmt.Errorf("the Logging API does not take the entries: %s", entry.Undelivered)
+	return len(line), nil
+}

@@ -1,0 +1,120 @@
+package firesession
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"cloud.google.com/go/firestore"
+
+	"example.com/gatehouse/session"
+)
+
+const (
+	// sincePage is how many sessions Since looks at in one query, of which it
+	// asks two fields.
+	sincePage = 300
+	// sinceWhole is how many whole sessions it reads at once: of at most 1 MiB
+	// each, which is Firestore's limit.
+	sinceWhole = 8
+)
+
+// Since calls visit with each turn made at since or later, of every owner, in no
+// order. It reads each session's document once and those of the sessions used
+// since then once more, a bounded number at a time: no index has the time of
+// every session, since one that only rises would bound how many turns a second
+// can be stored. What changes meanwhile may be seen or not. An error of visit
+// ends it and is wrapped in what is returned.
+func (s *Store) Since(ctx context.Context, since time.Time, visit func(session.Key, session.Turn) error) error {
+	query := s.client.Collection(Collection).Select("updated_at", "turns").Limit(sincePage)
+	page := query
+	for {
+		snapshots, err := page.Documents(ctx).GetAll()
+		if err != nil {
+			return fmt.Errorf("reading sessions: %w", classify(err))
+		}
+		var used []*firestore.DocumentRef
+		for _, snapshot := range snapshots {
+			var d document
+			if err := snapshot.DataTo(&d); err != nil {
+				return fmt.Errorf("reading the session %s: %w", snapshot.Ref.ID, err)
+			}
+			if d.Turns > 0 && !d.UpdatedAt.Before(since) {
+				used = append(used, snapshot.Ref)
+			}
+		}
+		for some := range slices.Chunk(used, sinceWhole) {
+			if err := s.visitSessions(ctx, some, since, visit); err != nil {
+				return err
+			}
+		}
+		if len(snapshots) < sincePage {
+			return nil
+		}
+		page = query.StartAfter(snapshots[len(snapshots)-1])
+	}
+}
+
+func (s *Store) visitSessions(ctx context.Context, refs []*firestore.DocumentRef, since time.Time, visit func(session.Key, session.Turn) error) error {
+	snapshots, err := s.client.GetAll(ctx, refs)
+	if err != nil {
+		return fmt.Errorf("reading sessions: %w", classify(err))
+	}
+	for _, snapshot := range snapshots {
+		var d document
+		if !snapshot.Exists() {
+			continue // deleted meanwhile
+		}
+		if err := snapshot.DataTo(&d); err != nil {
+			return fmt.Errorf("reading the session %s: %w", snapshot.Ref.ID, err)
+		}
+		if d.Turns == 0 {
+			continue // the same
+		}
+		if err := s.visitTurns(ctx, &d, since, visit); err != nil {
+			return fmt.Errorf("the session %s: %w", snapshot.Ref.ID, err)
+		}
+	}
+	return nil
+}
+
+// visitTurns goes through a session's turns from the end, an archive after the
+// other, until one holds none since then.
+func (s *Store) visitTurns(ctx context.Context, d *document, since time.Time, visit func(session.Key, session.Turn) error) error {
+	key := session.Key{Owner: session.Owner(d.Owner), ID: d.ID}
+	some, err := records(d.Log, d.Turns)
+	if err != nil {
+		return err
+	}
+	last := d.Turns - len(d.Log) // of the archives
+	for i := len(d.Archived); ; i-- {
+		found := false
+		for _, r := range some {
+			turn, err := r.Turn()
+			if err != nil {
+				return err
+			}
+			if turn.CreatedAt.Before(since) {
+				continue
+			}
+			found = true
+			if err := visit(key, turn); err != nil {
+				return err
+			}
+		}
+		if i == 0 || !found {
+			return nil
+		}
+		first := d.Archived[i-1]
+		some, err = s.archived(ctx, key, d, first, last)
+		if errors.Is(err, session.ErrNotFound) {
+			return nil // the session is being deleted
+		}
+		if err != nil {
+			return err
+		}
+		last = first - 1
+	}
+}
