@@ -120,7 +120,7 @@ func (c *Contract) checkExample(kind string, schema any, e example) error {
 		if err := json.Unmarshal(e.Value, &text); err != nil {
 			return err
 		}
-		return c.checkStream([]byte(text))
+		return c.checkStream(schema, []byte(text))
 	}
 	return c.validate(schema, e.Value)
 }
@@ -179,7 +179,7 @@ func (c *Contract) Check(method, path string, status int, header http.Header, bo
 	case "application/json":
 		return c.validate(content.Schema, body)
 	case "text/event-stream":
-		return c.checkStream(body)
+		return c.checkStream(content.Schema, body)
 	}
 	return nil
 }
@@ -245,58 +245,6 @@ func (c *Contract) checkHeader(p parameter, values []string) error {
 		encoded = []byte(value)
 	}
 	return c.validate(p.Schema, encoded)
-}
-
-// checkStream checks each event by itself, and that they come in order: start
-// first, and exactly one of done and error, last.
-func (c *Contract) checkStream(body []byte) error {
-	var names []string
-	for block := range strings.SplitSeq(strings.TrimSuffix(string(body), "\n\n"), "\n\n") {
-		if strings.HasPrefix(block, ":") {
-			continue
-		}
-		var name, data string
-		for line := range strings.Lines(block) {
-			line = strings.TrimSuffix(line, "\n")
-			if value, ok := strings.CutPrefix(line, "event: "); ok {
-				name = value
-			} else if value, ok := strings.CutPrefix(line, "data: "); ok {
-				data = value
-			} else {
-				return fmt.Errorf("a line of an event stream: %.300q", line)
-			}
-		}
-		schema, ok := c.event(name)
-		if !ok {
-			return fmt.Errorf("the event %q is not documented", name)
-		}
-		if err := c.validate(schema, []byte(data)); err != nil {
-			return fmt.Errorf("event %s: %w", name, err)
-		}
-		names = append(names, name)
-	}
-	for i, name := range names {
-		if (i == 0) != (name == "start") || (i == len(names)-1) != (name == "done" || name == "error") {
-			return fmt.Errorf("events in the order %q", names)
-		}
-	}
-	return nil
-}
-
-// event is the schema of the data of the event called name.
-func (c *Contract) event(name string) (any, bool) {
-	all, _ := c.defs["Event"].(map[string]any)
-	kinds, _ := all["oneOf"].([]any)
-	for _, kind := range kinds {
-		object, _ := kind.(map[string]any)
-		properties, _ := object["properties"].(map[string]any)
-		event, _ := properties["event"].(map[string]any)
-		data, _ := properties["data"].(map[string]any)
-		if names, _ := event["enum"].([]any); slices.Contains(names, any(name)) {
-			return data["contentSchema"], true
-		}
-	}
-	return nil, false
 }
 
 // validate checks JSON against a schema of the document.
