@@ -115,7 +115,7 @@ func (c *Contract) checkExample(kind string, schema any, e example) error {
 	if name, ok := strings.CutPrefix(e.Ref, "#/components/examples/"); ok {
 		e = c.shown[name]
 	}
-	if kind == "text/event-stream" {
+	if kind == eventStream {
 		var text string
 		if err := json.Unmarshal(e.Value, &text); err != nil {
 			return err
@@ -156,10 +156,8 @@ func (c *Contract) Check(method, path string, status int, header http.Header, bo
 	if !ok {
 		return fmt.Errorf("status %d is not documented: %.300s", status, body)
 	}
-	for name, p := range r.Headers {
-		if err := c.checkHeader(p, header.Values(name)); err != nil {
-			return fmt.Errorf("header %s: %w", name, err)
-		}
+	if err := c.checkHeaders(r, header); err != nil {
+		return err
 	}
 	if method == http.MethodHead {
 		return nil
@@ -178,7 +176,7 @@ func (c *Contract) Check(method, path string, status int, header http.Header, bo
 	switch media {
 	case "application/json":
 		return c.validate(content.Schema, body)
-	case "text/event-stream":
+	case eventStream:
 		return c.checkStream(content.Schema, body)
 	}
 	return nil
@@ -224,6 +222,15 @@ func (c *Contract) checkUnknown(method string, status int, header http.Header, b
 		return fmt.Errorf("status %d, and no such operation is documented", status)
 	}
 	return c.validate(map[string]any{"$ref": components + "Failure"}, body)
+}
+
+func (c *Contract) checkHeaders(r response, header http.Header) error {
+	for name, p := range r.Headers {
+		if err := c.checkHeader(p, header.Values(name)); err != nil {
+			return fmt.Errorf("header %s: %w", name, err)
+		}
+	}
+	return nil
 }
 
 func (c *Contract) checkHeader(p parameter, values []string) error {

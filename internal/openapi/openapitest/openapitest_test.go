@@ -121,6 +121,47 @@ func TestCheck(t *testing.T) {
 	}
 }
 
+// A stream is checked while it comes, however it is cut.
+func TestStream(t *testing.T) {
+	t.Parallel()
+	c, h := contract(t)
+	for path, body := range map[string]string{
+		"/invoke": `{"query": "How do I deploy to Cloud Run?", "stream": true}`,
+		"/chat":   `{"id": "chat0123456789ab", "messages": [{"role": "user", "parts": [{"type": "text", "text": "How do I deploy to Cloud Run?"}]}]}`,
+	} {
+		r := httptest.NewRequestWithContext(t.Context(), http.MethodPost, "http://127.0.0.1"+path, strings.NewReader(body))
+		r.Header.Set("Content-Type", "application/json")
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, r)
+		s, err := c.Stream(http.MethodPost, path, w.Code, w.Header())
+		if err != nil || s == nil {
+			t.Fatalf("%s: %v, %v", path, s, err)
+		}
+		sent := w.Body.Bytes()
+		for i := range sent {
+			if i > 0 && s.End() == nil {
+				t.Fatalf("%s: %d bytes of %d are a whole stream", path, i, len(sent))
+			}
+			if _, err := s.Write(sent[i : i+1]); err != nil {
+				t.Fatalf("%s: byte %d: %v", path, i, err)
+			}
+		}
+		if err := s.End(); err != nil {
+			t.Errorf("%s: %v", path, err)
+		}
+		if _, err := s.Write([]byte("data: {}\n\n")); err == nil || s.End() == nil {
+			t.Errorf("%s: something may follow the end", path)
+		}
+		if s, err := c.Stream(http.MethodPost, "/usage", w.Code, w.Header()); s != nil || err == nil {
+			t.Errorf("a stream of another operation: %v, %v", s, err)
+		}
+		w.Header().Del("X-Request-ID")
+		if s, err := c.Stream(http.MethodPost, path, w.Code, w.Header()); s != nil || err == nil {
+			t.Errorf("%s without a header: %v, %v", path, s, err)
+		}
+	}
+}
+
 // The document's examples are what it says of them.
 func TestExamples(t *testing.T) {
 	t.Parallel()

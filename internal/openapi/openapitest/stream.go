@@ -23,19 +23,25 @@ type Stream struct {
 // maxEvent is more than any event of the service has.
 const maxEvent = 8 << 20
 
-// Stream is for the answer to method and path, whose header has come; nil: it is
-// no event stream, or not one that the document has.
-func (c *Contract) Stream(method, path string, status int, header http.Header) *Stream {
-	if !strings.HasPrefix(header.Get("Content-Type"), "text/event-stream") {
-		return nil
+// Stream is for the answer to method and path, whose header has come, and is
+// checked; nil: it is no event stream.
+func (c *Contract) Stream(method, path string, status int, header http.Header) (*Stream, error) {
+	if !strings.HasPrefix(header.Get("Content-Type"), eventStream) {
+		return nil, nil
 	}
 	op, _ := c.operation(method, path)
-	media, ok := op.Responses[strconv.Itoa(status)].Content["text/event-stream"]
+	r := op.Responses[strconv.Itoa(status)]
+	media, ok := r.Content[eventStream]
 	if !ok {
-		return nil
+		return nil, fmt.Errorf("an event stream of status %d is not documented", status)
 	}
-	return &Stream{contract: c, schema: media.Schema}
+	if err := c.checkHeaders(r, header); err != nil {
+		return nil, err
+	}
+	return &Stream{contract: c, schema: media.Schema}, nil
 }
+
+const eventStream = "text/event-stream"
 
 // Write takes what comes next. Its error is the first thing that is not as the
 // document has it: of an event by itself, or in its place after the others.
