@@ -207,6 +207,11 @@ func TestDeployedInvoke(t *testing.T) {
 			t.Errorf("GET %s without a credential: status %d: %s", path, a.Status, a.Body)
 		}
 	}
+	for path, want := range map[string]string{"/openapi.json": `"/sessions/{id}"`, "/docs": "<html", "/docs/page.css": "{"} {
+		if a := s.do(t, http.MethodGet, path, nil); a.Status != http.StatusOK || !strings.Contains(string(a.Body), want) {
+			t.Errorf("GET %s without a credential: status %d: %.300s", path, a.Status, a.Body)
+		}
+	}
 	body := map[string]any{"query": "hello"}
 	for name, headers := range map[string][]string{
 		"no credential":     nil,
@@ -341,10 +346,10 @@ func TestDeployedWrongly(t *testing.T) {
 				unhealthy = append(unhealthy, "/")
 			} else {
 				body := map[string]any{"query": "hello"}
-				for _, path := range []string{"/", "/invoke"} {
+				for _, path := range []string{"/", "/invoke", "/chat"} {
 					wantError(t, s.do(t, http.MethodPost, path, body, "Authorization", bearer(t, "ann", nil)), http.StatusServiceUnavailable, "not_ready")
 				}
-				for _, path := range []string{"/", "/sessions", "/sessions/" + unknownSession} {
+				for _, path := range []string{"/", "/sessions", "/sessions/" + unknownSession, "/openapi.json", "/docs"} {
 					wantError(t, s.do(t, http.MethodGet, path, nil), http.StatusServiceUnavailable, "not_ready")
 				}
 				unhealthy = nil // it is the other function that serves /health

@@ -304,18 +304,30 @@ func (s *service) try(ctx context.Context, method, path string, body any, header
 	if err != nil {
 		return answer{}, fmt.Errorf("reading the answer: %w", err)
 	}
-	described := path
+	c, err := contract()
+	if err != nil {
+		return answer{}, err
+	}
+	if err := c.Check(method, s.described(path), response.StatusCode, response.Header, read); err != nil {
+		return answer{}, undocumented(err)
+	}
+	return answer{response.StatusCode, response.Header, read}, nil
+}
+
+// described is the path that the document has path's answers under.
+func (s *service) described(path string) string {
 	switch {
 	case s.root == "":
 	case path == "/":
-		described = s.root
+		return s.root
 	case !strings.HasPrefix(path, s.root):
-		described = "/not/served" // the document is the other function's
+		return "/not/served" // the document is the other function's
 	}
-	if err := documented(method, described, response, read); err != nil {
-		return answer{}, fmt.Errorf("the answer is not as the OpenAPI document has it: %w", err)
-	}
-	return answer{response.StatusCode, response.Header, read}, nil
+	return path
+}
+
+func undocumented(err error) error {
+	return fmt.Errorf("the answer is not as the OpenAPI document has it: %w", err)
 }
 
 // contract is the OpenAPI document of all that the service can answer.
@@ -327,16 +339,28 @@ var contract = sync.OnceValues(func() (*openapitest.Contract, error) {
 	return openapitest.New(w.Body.Bytes())
 })
 
-// documented holds an answer against the document.
-func documented(method, path string, response *http.Response, body []byte) error {
-	c, err := contract()
-	if err != nil {
-		return err
-	}
-	return c.Check(method, path, response.StatusCode, response.Header, body)
+// A documentedStream is an event stream that cannot be read on once something in
+// it is not as the document has it.
+type documentedStream struct {
+	io.ReadCloser
+	stream *openapitest.Stream
 }
 
-// open sends a request and returns when the answer's header has come. A body is
+// Read implements [io.Reader].
+func (s *documentedStream) Read(p []byte) (int, error) {
+	n, err := s.ReadCloser.Read(p)
+	_, problem := s.stream.Write(p[:n])
+	if problem == nil && errors.Is(err, io.EOF) {
+		problem = s.stream.End()
+	}
+	if problem != nil {
+		return 0, undocumented(problem)
+	}
+	return n, err
+}
+
+// open sends a request and returns when the answer's header has come. An event
+// stream is held against the document while it is read. A body is
 // nil, a string, a []byte, an io.Reader of unknown length, or a value to encode.
 func (s *service) open(ctx context.Context, method, path string, body any, headers ...string) (*http.Response, error) {
 	var reader io.Reader
@@ -370,7 +394,24 @@ func (s *service) open(ctx context.Context, method, path string, body any, heade
 			request.Header.Add(headers[i], headers[i+1])
 		}
 	}
-	return s.client.Do(request)
+	response, err := s.client.Do(request)
+	if err != nil {
+		return nil, err
+	}
+	c, err := contract()
+	if err != nil {
+		_ = response.Body.Close()
+		return nil, err
+	}
+	stream, err := c.Stream(method, s.described(path), response.StatusCode, response.Header)
+	if err != nil {
+		_ = response.Body.Close()
+		return nil, undocumented(err)
+	}
+	if stream != nil {
+		response.Body = &documentedStream{response.Body, stream}
+	}
+	return response, nil
 }
 
 // absent as a header's value leaves the header out.

@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/danielgtaylor/huma/v2"
 	"github.com/go-json-experiment/json/jsontext"
 
 	"example.com/gatehouse/internal/api"
@@ -27,9 +28,9 @@ const (
 	triggerRegenerate = "regenerate-message"
 )
 
-// chatBodies is how much larger than others' a body of POST /chat may be: the
+// ChatBodies is how much larger than others' a body of POST /chat may be: the
 // SDK sends the whole conversation each time.
-const chatBodies = 8
+const ChatBodies = 8
 
 // chat is POST /chat: a turn as any other, in the protocol of useChat.
 func (s *Service) chat(w http.ResponseWriter, r *http.Request) error {
@@ -52,7 +53,7 @@ func (s *Service) resumeChat(w http.ResponseWriter, _ *http.Request) error {
 // decodeChat reads and checks a request.
 func (s *Service) decodeChat(w http.ResponseWriter, r *http.Request) (Request, error) {
 	var body ChatRequest
-	if err := api.DecodeStream(w, r, chatBodies*s.MaxBodyBytes, s.Timeout, &body); err != nil {
+	if err := api.DecodeStream(w, r, ChatBodies*s.MaxBodyBytes, s.Timeout, &body); err != nil {
 		return Request{}, err
 	}
 	switch {
@@ -86,6 +87,35 @@ func (s *Service) decodeChat(w http.ResponseWriter, r *http.Request) (Request, e
 type ChatMessages struct {
 	given bool
 	last  *userMessage // nil: there is none
+}
+
+// Schema is that of the messages, for a document. It does not say that it is the
+// last of the user's messages that must hold nothing but text.
+func (ChatMessages) Schema(huma.Registry) *huma.Schema {
+	part := map[string]any{
+		"type": "object", "required": []string{"type", "text"}, "additionalProperties": true,
+		"properties": map[string]any{
+			"type": map[string]any{"enum": []string{"text"}},
+			"text": map[string]any{"type": "string", "maxLength": MaxQuery, "pattern": queryPattern},
+		},
+	}
+	return &huma.Schema{
+		Type: huma.TypeArray,
+		Items: &huma.Schema{
+			Type: huma.TypeObject, AdditionalProperties: true,
+			Properties: map[string]*huma.Schema{
+				"role":  {Type: huma.TypeString, Description: "Whose message it is: system, user or assistant."},
+				"parts": {Type: huma.TypeArray, Items: &huma.Schema{}, Description: "The user's are of the type text."},
+			},
+		},
+		Extensions: map[string]any{"contains": map[string]any{
+			"type": "object", "required": []string{"role", "parts"}, "additionalProperties": true,
+			"properties": map[string]any{
+				"role":  map[string]any{"enum": []string{"user"}},
+				"parts": map[string]any{"type": "array", "minItems": 1, "items": part},
+			},
+		}},
+	}
 }
 
 // A userMessage is what is read of a message. A problem counts only where the

@@ -45,9 +45,11 @@ func Describe(properties map[string]*huma.Schema, maxOutputTokens int) {
 	one, most := 1, MaxQuery
 	query := properties["query"]
 	query.MinLength, query.MaxLength = &one, &most
-	// Anywhere, something that is not white space; nowhere, NUL.
-	query.Pattern = `^[^\x00]*[^\s\x00\x1c-\x1f\x85][^\x00]*$`
+	query.Pattern = queryPattern
 }
+
+// queryPattern is: anywhere, something that is not white space; nowhere, NUL.
+const queryPattern = `^[^\x00]*[^\s\x00\x1c-\x1f\x85][^\x00]*$`
 
 // decode reads and checks a request, and says whether its answer is a stream.
 func (s *Service) decode(w http.ResponseWriter, r *http.Request) (req Request, stream bool, err error) {

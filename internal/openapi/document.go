@@ -14,6 +14,7 @@ import (
 	"example.com/gatehouse/config"
 	"example.com/gatehouse/internal/api"
 	"example.com/gatehouse/internal/version"
+	"example.com/gatehouse/invoke"
 )
 
 // A document is being made.
@@ -76,6 +77,9 @@ func (d *document) operation(route api.Route, entry operation) *huma.Operation {
 	}
 	for status, answer := range entry.answers {
 		response := answer(d)
+		if response == nil {
+			continue
+		}
 		if response.Headers == nil {
 			response.Headers = map[string]*huma.Param{}
 		}
@@ -210,6 +214,7 @@ meant, where that helps. Clients should take fields they do not know for additio
 |---|---|
 `)
 	fmt.Fprintf(&b, "| body of a request | %d bytes, %d levels |\n", c.MaxBodyBytes, api.MaxDepth)
+	fmt.Fprintf(&b, "| that of `POST /chat`, which has the whole conversation | %d bytes |\n", invoke.ChatBodies*c.MaxBodyBytes)
 	fmt.Fprintf(&b, "| a whole invocation | %s |\n", c.RequestTimeout)
 	fmt.Fprintf(&b, "| calls a minute of an end user, of a caller | %d, %d; a `GET` counts a tenth |\n", c.RateLimitPerMinute, c.CallerRateLimitPerMinute)
 	fmt.Fprintf(&b, "| model tokens a day of an end user, of a caller, of everybody | %s, %s, %s |\n", budget(c.DailyTokenLimit), budget(c.CallerDailyTokenLimit), budget(c.ServiceDailyTokenLimit))

@@ -35,7 +35,7 @@ type operation struct {
 	description string
 	parameters  []string // names of parameters, beside those that every operation has
 	body        func(*document) *huma.RequestBody
-	answers     map[int]func(*document) *huma.Response // by status; errors are beside them
+	answers     map[int]func(*document) *huma.Response // by status, nil for none; errors are beside them
 	errors      []api.Code                             // beside those of what every request goes through
 
 	// failed changes the answer of an error's status; nil: all are alike.
@@ -58,7 +58,13 @@ var operations = map[string]operation{
 With `+"`Accept: text/event-stream`, or `\"stream\": true`"+`, the answer comes as it is written: `+"`start`, then `delta`, `tool_call` and `tool_result`"+` in the order they happen, and exactly one of
 `+"`done` and `error`"+` at the end. What fails before the model's first word is an ordinary JSON error. A comment line is sent every 15 seconds of silence.
 A client that goes away ends the turn, and it is not stored.`),
-	"POST /": invocation("invokeRoot", "The same as `POST /invoke`, at the function's own URL."),
+	"POST /":     invocation("invokeRoot", "The same as `POST /invoke`, at the function's own URL."),
+	"POST /chat": chat(),
+	"GET /chat/{id}/stream": {
+		id: "resumeChat", tag: tagAgent, parameters: []string{"chat"},
+		description: "A turn ends with the connection that asked for it.",
+		answers:     map[int]func(*document) *huma.Response{204: nothing("There is no stream to go on with.")},
+	},
 	"GET /sessions": {
 		id: "listSessions", tag: tagSessions, parameters: []string{"limit", "cursor"},
 		errors: []api.Code{api.ValidationFailed, api.SessionStoreUnavailable},
@@ -135,11 +141,9 @@ A client that goes away ends the turn, and it is not stored.`),
 		}},
 	},
 	"GET /": {
-		id: "getDescription", tag: tagAbout,
-		answers: map[int]func(*document) *huma.Response{200: data("Description", "The service, and its routes.", "Gatehouse: an AI agent as a service", Description{
-			Service: "gatehouse", Version: "0.1.0",
-			Endpoints: []Endpoint{{http.MethodPost, "/invoke", "Ask the agent: JSON, or an event stream with Accept: text/event-stream."}},
-		})},
+		id: "getDescription", tag: tagAbout, parameters: []string{"If-None-Match"},
+		description: "To a browser, where the playground is on, it is the playground.",
+		answers:     map[int]func(*document) *huma.Response{200: description, 304: unchangedPage},
 	},
 	"GET /openapi.json": {
 		id: "getDocument", tag: tagAbout, parameters: []string{"If-None-Match"},
@@ -167,6 +171,27 @@ A client that goes away ends the turn, and it is not stored.`),
 			304: content("The client's copy still holds.", "", nil, "ETag"),
 		},
 	},
+}
+
+// description is GET /, which is a page too where the playground is on.
+func description(d *document) *huma.Response {
+	r := data("Description", "The service, and its routes.", "Gatehouse: an AI agent as a service", Description{
+		Service: "gatehouse", Version: "0.1.0",
+		Endpoints: []Endpoint{{http.MethodPost, "/invoke", "Ask the agent: JSON, or an event stream with Accept: text/event-stream."}},
+	})(d)
+	if d.config.Playground {
+		r.Description = "The service, and its routes; the playground's page, where `Accept` names HTML and likes it no less."
+		r.Content["text/html"] = &huma.MediaType{Schema: text("")}
+	}
+	return r
+}
+
+// unchangedPage is GET / of a browser that has the page already.
+func unchangedPage(d *document) *huma.Response {
+	if !d.config.Playground {
+		return nil
+	}
+	return content("The browser's copy of the page still holds.", "", nil, "ETag")(d)
 }
 
 // invocation is POST /invoke, under each of its paths.

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"log"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -164,7 +165,8 @@ func TestAServiceThatIsSetUpWrongly(t *testing.T) {
 		call(t, h, "GET", "/nothing").want(t, 404, "not_found")
 	}
 	for _, h := range []http.Handler{s.Invoke, s.Local} {
-		for _, route := range []string{"POST /invoke", "POST /", "GET /sessions", "DELETE /sessions", "GET /sessions/0123456789abcdef", "GET /"} {
+		for _, route := range []string{"POST /invoke", "POST /", "GET /sessions", "DELETE /sessions", "GET /sessions/0123456789abcdef", "GET /",
+			"POST /chat", "GET /chat/0123456789abcdef/stream", "GET /openapi.json", "GET /docs", "GET /docs/page.js"} {
 			method, path, _ := strings.Cut(route, " ")
 			t.Run(route, func(t *testing.T) { call(t, h, method, path).want(t, 503, "not_ready") })
 		}
@@ -433,6 +435,60 @@ func TestTheStandardLoggerWritesOurLines(t *testing.T) {
 	var fields map[string]any
 	if err := json.Unmarshal([]byte(out.String()), &fields); err != nil || fields["message"] != "from a library" {
 		t.Errorf("%s: %v", out, err)
+	}
+}
+
+// Whoever may call the service, anybody may read what it answers.
+func TestTheDocumentOnCloudRun(t *testing.T) {
+	deployed := []string{"K_SERVICE=invoke", "ENVIRONMENT=test", "SESSION_STORE=firestore", "FIRESTORE_EMULATOR_HOST=127.0.0.1:1", "GOOGLE_CLOUD_PROJECT=p", "GEMINI_API_KEY=k"}
+	key := `API_KEYS=[{"name":"a","sha256":"` + strings.Repeat("a", 64) + `"}]`
+	tests := []struct {
+		name string
+		env  []string
+		ways []string // to say who calls
+	}{
+		{"Cloud Run's check", []string{"AUTH=iam", "IAM_ENFORCED=true"}, []string{"iam", "iamServerless"}},
+		{"tokens of an issuer", []string{"AUTH=oidc", "OIDC_ISSUERS=https://issuer.example.com|app"}, []string{"oidc"}},
+		{"Identity-Aware Proxy", []string{"AUTH=oidc", "OIDC_ISSUERS=https://cloud.google.com/iap|/projects/1/global/backendServices/2"}, []string{"iap"}},
+		{"keys", []string{"AUTH=api_key", key}, []string{"apiKey"}},
+		{"all of them", []string{"AUTH=iam,oidc,api_key", key, "IAM_ENFORCED=true", "OIDC_ISSUERS=https://issuer.example.com|app"}, []string{"apiKey", "iam", "iamServerless", "oidc"}},
+		{"nothing", []string{"AUTH=none"}, nil},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			s, _ := start(t, slices.Concat(deployed, tt.env)...)
+			if err := s.Ready(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			document := call(t, s.Invoke, "GET", "/openapi.json", "Accept", "text/html")
+			for path, media := range map[string]string{
+				"/docs": "text/html; charset=utf-8", "/docs/page.js": "text/javascript; charset=utf-8", "/docs/swagger-ui.css": "text/css; charset=utf-8",
+			} {
+				r := httptest.NewRequestWithContext(t.Context(), "GET", path, nil)
+				r.Header.Set("Accept", "text/html,*/*;q=0.8")
+				w := httptest.NewRecorder()
+				s.Invoke.ServeHTTP(w, r)
+				if w.Code != 200 || w.Header().Get("Content-Type") != media {
+					t.Errorf("%s: %d %v", path, w.Code, w.Header())
+				}
+			}
+			var d struct {
+				Components struct {
+					SecuritySchemes map[string]any `json:"securitySchemes"`
+				} `json:"components"`
+				Paths map[string]any `json:"paths"`
+			}
+			if err := json.Unmarshal([]byte(document.text), &d); err != nil || document.status != 200 {
+				t.Fatalf("status %d: %v", document.status, err)
+			}
+			if ways := slices.Sorted(maps.Keys(d.Components.SecuritySchemes)); !slices.Equal(ways, tt.ways) {
+				t.Errorf("the document names %q, want %q", ways, tt.ways)
+			}
+			if d.Paths["/chat"] == nil || d.Paths["/health"] != nil { // the latter is the other function's
+				t.Errorf("the document's paths are %q", slices.Sorted(maps.Keys(d.Paths)))
+			}
+			call(t, s.Health, "GET", "/openapi.json", "Authorization", "Bearer x").want(t, 404, "not_found")
+		})
 	}
 }
 

@@ -115,12 +115,12 @@ func (c *Contract) checkExample(kind string, schema any, e example) error {
 	if name, ok := strings.CutPrefix(e.Ref, "#/components/examples/"); ok {
 		e = c.shown[name]
 	}
-	if kind == "text/event-stream" {
+	if kind == eventStream {
 		var text string
 		if err := json.Unmarshal(e.Value, &text); err != nil {
 			return err
 		}
-		return c.checkStream([]byte(text))
+		return c.checkStream(schema, []byte(text))
 	}
 	return c.validate(schema, e.Value)
 }
@@ -156,10 +156,8 @@ func (c *Contract) Check(method, path string, status int, header http.Header, bo
 	if !ok {
 		return fmt.Errorf("status %d is not documented: %.300s", status, body)
 	}
-	for name, p := range r.Headers {
-		if err := c.checkHeader(p, header.Values(name)); err != nil {
-			return fmt.Errorf("header %s: %w", name, err)
-		}
+	if err := c.checkHeaders(r, header); err != nil {
+		return err
 	}
 	if method == http.MethodHead {
 		return nil
@@ -178,8 +176,8 @@ func (c *Contract) Check(method, path string, status int, header http.Header, bo
 	switch media {
 	case "application/json":
 		return c.validate(content.Schema, body)
-	case "text/event-stream":
-		return c.checkStream(body)
+	case eventStream:
+		return c.checkStream(content.Schema, body)
 	}
 	return nil
 }
@@ -226,6 +224,15 @@ func (c *Contract) checkUnknown(method string, status int, header http.Header, b
 	return c.validate(map[string]any{"$ref": components + "Failure"}, body)
 }
 
+func (c *Contract) checkHeaders(r response, header http.Header) error {
+	for name, p := range r.Headers {
+		if err := c.checkHeader(p, header.Values(name)); err != nil {
+			return fmt.Errorf("header %s: %w", name, err)
+		}
+	}
+	return nil
+}
+
 func (c *Contract) checkHeader(p parameter, values []string) error {
 	if name, ok := strings.CutPrefix(p.Ref, "#/components/headers/"); ok {
 		p = c.headers[name]
@@ -245,58 +252,6 @@ func (c *Contract) checkHeader(p parameter, values []string) error {
 		encoded = []byte(value)
 	}
 	return c.validate(p.Schema, encoded)
-}
-
-// checkStream checks each event by itself, and that they come in order: start
-// first, and exactly one of done and error, last.
-func (c *Contract) checkStream(body []byte) error {
-	var names []string
-	for block := range strings.SplitSeq(strings.TrimSuffix(string(body), "\n\n"), "\n\n") {
-		if strings.HasPrefix(block, ":") {
-			continue
-		}
-		var name, data string
-		for line := range strings.Lines(block) {
-			line = strings.TrimSuffix(line, "\n")
-			if value, ok := strings.CutPrefix(line, "event: "); ok {
-				name = value
-			} else if value, ok := strings.CutPrefix(line, "data: "); ok {
-				data = value
-			} else {
-				return fmt.Errorf("a line of an event stream: %.300q", line)
-			}
-		}
-		schema, ok := c.event(name)
-		if !ok {
-			return fmt.Errorf("the event %q is not documented", name)
-		}
-		if err := c.validate(schema, []byte(data)); err != nil {
-			return fmt.Errorf("event %s: %w", name, err)
-		}
-		names = append(names, name)
-	}
-	for i, name := range names {
-		if (i == 0) != (name == "start") || (i == len(names)-1) != (name == "done" || name == "error") {
-			return fmt.Errorf("events in the order %q", names)
-		}
-	}
-	return nil
-}
-
-// event is the schema of the data of the event called name.
-func (c *Contract) event(name string) (any, bool) {
-	all, _ := c.defs["Event"].(map[string]any)
-	kinds, _ := all["oneOf"].([]any)
-	for _, kind := range kinds {
-		object, _ := kind.(map[string]any)
-		properties, _ := object["properties"].(map[string]any)
-		event, _ := properties["event"].(map[string]any)
-		data, _ := properties["data"].(map[string]any)
-		if names, _ := event["enum"].([]any); slices.Contains(names, any(name)) {
-			return data["contentSchema"], true
-		}
-	}
-	return nil, false
 }
 
 // validate checks JSON against a schema of the document.

@@ -37,6 +37,7 @@ func TestCheck(t *testing.T) {
 	}
 	const question = `{"query": "How do I deploy to Cloud Run?"}`
 	const streamed = `{"query": "How do I deploy to Cloud Run?", "stream": true}`
+	const chatted = `{"id": "chat0123456789ab", "messages": [{"role": "user", "parts": [{"type": "text", "text": "How do I deploy to Cloud Run?"}]}]}`
 	tests := []struct {
 		name, method, path, body string
 		change                   func(w *httptest.ResponseRecorder, body string) string // nil: as it is
@@ -44,6 +45,9 @@ func TestCheck(t *testing.T) {
 	}{
 		{"a turn", "POST", "/invoke", question, nil, ""},
 		{"a stream", "POST", "/invoke", streamed, nil, ""},
+		{"a chat", "POST", "/chat", chatted, nil, ""},
+		{"a chat without a message", "POST", "/chat", `{"id": "chat0123456789ab", "messages": []}`, nil, ""},
+		{"a chat to resume", "GET", "/chat/x/stream", "", nil, ""},
 		{"a list", "GET", "/sessions?limit=3", "", nil, ""},
 		{"no session", "GET", "/sessions/aaaaaaaaaaaaaaaa", "", nil, ""},
 		{"a field that is wrong", "POST", "/", `{}`, nil, ""},
@@ -73,6 +77,29 @@ func TestCheck(t *testing.T) {
 			before, _, _ := strings.Cut(body, "event: done")
 			return before
 		}, "order"},
+		{"an event after the end", "POST", "/invoke", streamed, func(_ *httptest.ResponseRecorder, body string) string {
+			return body + "event: delta\ndata: {\"text\":\"\"}\n\n"
+		}, "after the end"},
+		{"half an event", "POST", "/invoke", streamed, func(_ *httptest.ResponseRecorder, body string) string { return body + "data:" }, "within an event"},
+		{"a stream that does not start", "POST", "/invoke", streamed, replace("event: start", "event: delta"), "delta"},
+		{"a chat's member more", "POST", "/chat", chatted, replace(`"delta":`, `"secret":1,"delta":`), "part"},
+		{"a chat's member less", "POST", "/chat", chatted, replace(`"finishReason":"stop",`, ""), "part"},
+		{"a chat's unknown part", "POST", "/chat", chatted, replace(`"text-start"`, `"text-begin"`), "part"},
+		{"a chat's text that is not begun", "POST", "/chat", chatted, replace(`"id":"text-1"`, `"id":"text-2"`), "order"},
+		{"a chat's event with a name", "POST", "/chat", chatted, replace("data: ", "event: part\ndata: "), "name"},
+		{"a chat that starts twice", "POST", "/chat", chatted, func(_ *httptest.ResponseRecorder, body string) string {
+			start, _, _ := strings.Cut(body, "\n\n")
+			return start + "\n\n" + body
+		}, "order"},
+		{"a chat without its last part", "POST", "/chat", chatted, func(_ *httptest.ResponseRecorder, body string) string {
+			before, _, _ := strings.Cut(body, `data: {"type":"finish"`)
+			return before + "data: [DONE]\n\n"
+		}, "order"},
+		{"a chat without its end", "POST", "/chat", chatted, replace("data: [DONE]\n\n", ""), "without its end"},
+		{"a chat without its header", "POST", "/chat", chatted, func(w *httptest.ResponseRecorder, body string) string {
+			w.Header().Del("X-Vercel-Ai-Ui-Message-Stream")
+			return body
+		}, "x-vercel-ai-ui-message-stream"},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -91,6 +118,47 @@ func TestCheck(t *testing.T) {
 				t.Errorf("%v, want one about %s", err, test.problem)
 			}
 		})
+	}
+}
+
+// A stream is checked while it comes, however it is cut.
+func TestStream(t *testing.T) {
+	t.Parallel()
+	c, h := contract(t)
+	for path, body := range map[string]string{
+		"/invoke": `{"query": "How do I deploy to Cloud Run?", "stream": true}`,
+		"/chat":   `{"id": "chat0123456789ab", "messages": [{"role": "user", "parts": [{"type": "text", "text": "How do I deploy to Cloud Run?"}]}]}`,
+	} {
+		r := httptest.NewRequestWithContext(t.Context(), http.MethodPost, "http://127.0.0.1"+path, strings.NewReader(body))
+		r.Header.Set("Content-Type", "application/json")
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, r)
+		s, err := c.Stream(http.MethodPost, path, w.Code, w.Header())
+		if err != nil || s == nil {
+			t.Fatalf("%s: %v, %v", path, s, err)
+		}
+		sent := w.Body.Bytes()
+		for i := range sent {
+			if i > 0 && s.End() == nil {
+				t.Fatalf("%s: %d bytes of %d are a whole stream", path, i, len(sent))
+			}
+			if _, err := s.Write(sent[i : i+1]); err != nil {
+				t.Fatalf("%s: byte %d: %v", path, i, err)
+			}
+		}
+		if err := s.End(); err != nil {
+			t.Errorf("%s: %v", path, err)
+		}
+		if _, err := s.Write([]byte("data: {}\n\n")); err == nil || s.End() == nil {
+			t.Errorf("%s: something may follow the end", path)
+		}
+		if s, err := c.Stream(http.MethodPost, "/usage", w.Code, w.Header()); s != nil || err == nil {
+			t.Errorf("a stream of another operation: %v, %v", s, err)
+		}
+		w.Header().Del("X-Request-ID")
+		if s, err := c.Stream(http.MethodPost, path, w.Code, w.Header()); s != nil || err == nil {
+			t.Errorf("%s without a header: %v, %v", path, s, err)
+		}
 	}
 }
 
