@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/chromedp/cdproto/cdp"
 	cdplog "github.com/chromedp/cdproto/log"
 	"github.com/chromedp/cdproto/page"
 	"github.com/chromedp/cdproto/runtime"
@@ -108,16 +109,16 @@ func openAt(t testing.TB, path, url string) *tab {
 	t.Cleanup(cancel)
 	ctx, cancel := chromedp.NewContext(allocator, chromedp.WithErrorf(func(string, ...any) {})) // of events newer than the library
 	t.Cleanup(cancel)
-	if err := chromedp.Run(ctx); err != nil {
+	if err := chromedp.Do(ctx); err != nil {
 		t.Fatalf("starting the browser: %v", err)
 	}
 	ctx, cancel = context.WithTimeout(ctx, 3*limit)
 	t.Cleanup(cancel)
 	b := &tab{t: t, ctx: ctx, URL: url}
-	chromedp.ListenTarget(ctx, b.listen)
-	b.run(
-		cdplog.Enable(),
-	)
+	if err := chromedp.Listen(ctx, b.listen); err != nil {
+		t.Fatal(err)
+	}
+	call(b, cdplog.Enable, cdp.Empty{})
 	b.run(chromedp.Navigate(url))
 	b.until(`document.querySelector('#version').textContent !== ''`)
 	return b
@@ -128,16 +129,24 @@ func (b *tab) listen(event any) {
 	defer b.mu.Unlock()
 	switch event := event.(type) {
 	case *runtime.EventConsoleAPICalled:
-		if event.Type == runtime.APITypeError || event.Type == runtime.APITypeWarning {
+		if event.Type == runtime.ConsoleAPICalledTypeError || event.Type == runtime.ConsoleAPICalledTypeWarning {
 			b.troubles = append(b.troubles, fmt.Sprintf("console: %v", event.Args))
 		}
 	case *runtime.EventExceptionThrown:
-		b.troubles = append(b.troubles, event.ExceptionDetails.Error())
+		thrown := event.ExceptionDetails.Text
+		if exception := event.ExceptionDetails.Exception; exception != nil {
+			thrown += ": " + exception.Description
+		}
+		b.troubles = append(b.troubles, thrown)
 	case *cdplog.EventEntryAdded:
-		b.troubles = append(b.troubles, string(event.Entry.Source)+": "+event.Entry.Text)
+		if level := event.Entry.Level; level == cdplog.EntryLevelWarning || level == cdplog.EntryLevelError {
+			b.troubles = append(b.troubles, string(event.Entry.Source)+": "+event.Entry.Text)
+		}
 	case *page.EventJavascriptDialogOpening:
 		b.dialogs = append(b.dialogs, event.Message)
-		go func() { _ = chromedp.Run(b.ctx, page.HandleJavaScriptDialog(true)) }()
+		go func() {
+			_, _ = chromedp.Call(b.ctx, page.HandleJavaScriptDialog, page.HandleJavaScriptDialogParams{Accept: true})
+		}()
 	}
 }
 
@@ -161,11 +170,21 @@ next:
 	}
 }
 
-func (b *tab) run(actions ...chromedp.Action) {
+func (b *tab) run(actions ...chromedp.Action[chromedp.Void]) {
 	b.t.Helper()
 	ctx, cancel := context.WithTimeout(b.ctx, limit)
 	defer cancel()
-	if err := chromedp.Run(ctx, actions...); err != nil {
+	if err := chromedp.Do(ctx, actions...); err != nil {
+		b.t.Fatal(err)
+	}
+}
+
+// call gives the browser a command of its protocol.
+func call[P, R any](b *tab, command cdp.Command[P, R], params P) {
+	b.t.Helper()
+	ctx, cancel := context.WithTimeout(b.ctx, limit)
+	defer cancel()
+	if _, err := chromedp.Call(ctx, command, params); err != nil {
 		b.t.Fatal(err)
 	}
 }
@@ -173,10 +192,12 @@ func (b *tab) run(actions ...chromedp.Action) {
 // eval is the value of an expression, a promise awaited.
 func eval[T any](b *tab, expression string) T {
 	b.t.Helper()
-	var value T
-	b.run(chromedp.Evaluate(expression, &value, func(p *runtime.EvaluateParams) *runtime.EvaluateParams {
-		return p.WithAwaitPromise(true)
-	}))
+	ctx, cancel := context.WithTimeout(b.ctx, limit)
+	defer cancel()
+	value, err := chromedp.Run(ctx, chromedp.Evaluate[T](expression, chromedp.EvalAwaitPromise))
+	if err != nil {
+		b.t.Fatal(err)
+	}
 	return value
 }
 
@@ -189,18 +210,16 @@ func (b *tab) until(condition string) {
 	defer tick.Stop()
 	for {
 		// Not by chromedp.Poll, which compiles text, as the page's policy forbids.
-		var holds bool
-		err := chromedp.Run(ctx, chromedp.Evaluate("!!("+condition+")", &holds))
+		holds, err := chromedp.Run(ctx, chromedp.Evaluate[bool]("!!("+condition+")"))
 		if holds {
 			return
 		}
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
-			var text string
 			last, cancel := context.WithTimeout(b.ctx, time.Second)
 			defer cancel()
-			_ = chromedp.Run(last, chromedp.Evaluate(`document.body.innerText.slice(0, 3000)`, &text))
+			text, _ := chromedp.Run(last, chromedp.Evaluate[string](`document.body.innerText.slice(0, 3000)`))
 			b.t.Fatalf("it never came about that %s: %v\n%s", condition, err, text)
 		}
 	}
@@ -225,17 +244,17 @@ func (b *tab) count(selector string) int {
 // press types keys into whatever has the focus.
 func (b *tab) press(keys string) { b.t.Helper(); b.run(chromedp.KeyEvent(keys)) }
 
-func (b *tab) click(selector string) { b.t.Helper(); b.run(chromedp.Click(selector, chromedp.ByQuery)) }
+func (b *tab) click(selector string) { b.t.Helper(); b.run(chromedp.Click(chromedp.CSS(selector))) }
 
 // clickText clicks the button that says text.
 func (b *tab) clickText(text string) {
 	b.t.Helper()
-	b.run(chromedp.Click(fmt.Sprintf(`//button[normalize-space()=%s]`, js(text)), chromedp.BySearch))
+	b.run(chromedp.Click(fmt.Sprintf(`//button[normalize-space()=%s]`, js(text))))
 }
 
 func (b *tab) ask(question string) {
 	b.t.Helper()
-	b.run(chromedp.SendKeys("#query", question, chromedp.ByQuery))
+	b.run(chromedp.SendKeys(chromedp.CSS("#query"), question))
 	b.press(kb.Enter)
 }
 

@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/chromedp/cdproto/emulation"
-	"github.com/chromedp/cdproto/input"
 	"github.com/chromedp/chromedp"
 	"github.com/chromedp/chromedp/kb"
 
@@ -171,6 +170,52 @@ func TestHostileAnswers(t *testing.T) {
 	}
 }
 
+// A megabyte in one chunk, of which the service stores nothing, and as much as
+// it stores: the page shows all of it and goes on answering its user.
+func TestHugeAnswers(t *testing.T) {
+	const stored, megabyte = 400_000, 1 << 20
+	tests := []struct {
+		name, text string
+	}{
+		{"words", "word **b** [l](x "},
+		{"a line without a break", "x"},
+		{"brackets", "["},
+		{"opening tags of HTML", "<b>"},
+		{"paragraphs", "A paragraph of *some* words.\n\n"},
+		{"lines", "a line\n"},
+		{"rows of a table", "|a|b|\n|-|-|\n"},
+		{"backticks", "` `` "},
+		{"asterisks", "**a *b "},
+	}
+	for _, size := range []int{stored, megabyte} {
+		b := open(t, "RATE_LIMIT_PER_MINUTE=1000")
+		for _, tt := range tests {
+			t.Run(fmt.Sprintf("%d bytes of %s", size, tt.name), func(t *testing.T) {
+				b.t = t
+				answer := strings.Repeat(tt.text, size/len(tt.text)) + "the end"
+				b.gemini.Enqueue(geminitest.Text(answer))
+				b.click("#new")
+				begun := time.Now()
+				b.ask("Well?")
+				b.until(`document.querySelector('#stop').hidden && document.querySelector('.foot, #turns .problem') && document.querySelector('.text')`)
+				t.Logf("settled after %v", time.Since(begun))
+				begun = time.Now()
+				eval[int](b, `new Promise((resolve) => requestAnimationFrame(() => requestAnimationFrame(resolve))).then(() => 1)`)
+				t.Logf("drawn after %v more", time.Since(begun))
+				if got := eval[int](b, `document.querySelector('.text').textContent.length`); got < 1000 || !eval[bool](b, `document.querySelector('.text').textContent.endsWith('the end')`) {
+					t.Errorf("it shows %d characters of %d", got, len(answer))
+				}
+				b.press("still here")
+				b.until(`document.querySelector('#query').value === 'still here'`)
+				t.Logf("answers its user after %v", time.Since(begun))
+				eval[int](b, `document.querySelector('#query').value = ''; 1`)
+				b.calm()
+			})
+		}
+		b.t = t
+	}
+}
+
 func TestStop(t *testing.T) {
 	for name, stop := range map[string]func(*tab){
 		"the button": func(b *tab) { b.click("#stop") },
@@ -207,7 +252,7 @@ func TestSessions(t *testing.T) {
 	b.until(`document.querySelectorAll('#sessions li').length === 20`)
 	b.clickText("Show older sessions")
 	b.until(`document.querySelectorAll('#sessions li').length === 22 && document.querySelector('#more').hidden`)
-	b.run(chromedp.Click(`//nav//button[contains(., "Question 3")]`, chromedp.BySearch))
+	b.run(chromedp.Click(`//nav//button[contains(., "Question 3")]`))
 	b.answered(1)
 	b.sees(".ask", "Question 3")
 	b.sees("[aria-current=true]", "Question 3")
@@ -244,7 +289,7 @@ func TestSessionThatIsGone(t *testing.T) {
 	eval[bool](b, `fetch('sessions', {method: 'DELETE'}).then((r) => r.ok)`)
 	b.ask("Still there?")
 	b.sees("#turns .problem", "session_not_found")
-	b.run(chromedp.Click(`//div[@class="problem"]//button[.="New session"]`, chromedp.BySearch))
+	b.run(chromedp.Click(`//div[@class="problem"]//button[.="New session"]`))
 	b.until(`document.querySelectorAll('.turn').length === 0`)
 	b.ask("Hello again")
 	b.answered(1)
@@ -259,7 +304,7 @@ func TestFeedback(t *testing.T) {
 	eval[int](b, bodies)
 	b.click(`[aria-label="Bad answer"]`)
 	b.until(`document.querySelector('[aria-label="Bad answer"]').ariaPressed === 'true'`)
-	b.run(chromedp.SendKeys(`.reason input`, "Too short", chromedp.ByQuery))
+	b.run(chromedp.SendKeys(chromedp.CSS(`.reason input`), "Too short"))
 	b.press(kb.Enter)
 	b.sees(".actions .note", "Thank you")
 	b.click(`[aria-label="Good answer"]`)
@@ -279,7 +324,7 @@ func TestFeedback(t *testing.T) {
 func TestSettings(t *testing.T) {
 	b := open(t)
 	b.click("#settings-open")
-	b.run(chromedp.SendKeys("#temperature", "1.5", chromedp.ByQuery), chromedp.SendKeys("#max_tokens", "77", chromedp.ByQuery))
+	b.run(chromedp.SendKeys(chromedp.CSS("#temperature"), "1.5"), chromedp.SendKeys(chromedp.CSS("#max_tokens"), "77"))
 	b.click(`#settings [name=stream]`)
 	b.click("#settings .primary")
 	b.ask("Hello")
@@ -300,11 +345,11 @@ func TestCredential(t *testing.T) {
 	b.sees("#sessions-note", "credential")
 	b.ask("Hello")
 	b.sees("#turns .problem", "unauthenticated")
-	b.run(chromedp.Click(`//div[@class="problem"]//button[.="Enter a credential"]`, chromedp.BySearch))
+	b.run(chromedp.Click(`//div[@class="problem"]//button[.="Enter a credential"]`))
 	b.until(`document.activeElement.id === 'secret' && document.querySelector('[value=key]').checked`)
 	b.press("has a space" + kb.Enter)
 	b.sees("#secret-problem", "no spaces")
-	b.run(chromedp.SetValue("#secret", secret, chromedp.ByQuery))
+	b.run(chromedp.SetValue(chromedp.CSS("#secret"), secret))
 	b.click("#settings .primary")
 	b.sees("#sessions-note", "None yet.")
 	b.ask("Hello")
@@ -367,7 +412,7 @@ func TestKeyboardAlone(t *testing.T) {
 	b := open(t)
 	b.until(`document.activeElement.id === 'query'`)
 	b.press("First line")
-	b.run(chromedp.KeyEvent(kb.Enter, chromedp.KeyModifiers(input.ModifierShift))) // Shift
+	b.run(chromedp.KeyEvent(kb.Enter, chromedp.KeyModifiers(chromedp.ModifierShift))) // Shift
 	b.press("second line" + kb.Enter)
 	b.answered(1)
 	if got := b.text(".ask"); got != "First line\nsecond line" {
@@ -395,7 +440,7 @@ func TestKeyboardAlone(t *testing.T) {
 		t.Errorf("Tab reaches %q; %q is missing or out of order", order, want[i])
 	}
 	// A dialog is left by Escape, and gives the focus back.
-	b.run(chromedp.Focus("#settings-open", chromedp.ByQuery))
+	b.run(chromedp.Focus(chromedp.CSS("#settings-open")))
 	b.press(kb.Enter)
 	b.until(`document.querySelector('#settings').open`)
 	b.press(kb.Escape)
@@ -408,10 +453,12 @@ const showcase = "## Options\n\nThere are **two** ways, with `gcloud` or by hand
 
 func TestPhone(t *testing.T) {
 	b := open(t)
-	b.run(emulation.SetDeviceMetricsOverride(360, 640, 2, true), emulation.SetTouchEmulationEnabled(true), chromedp.Reload())
+	call(b, emulation.SetDeviceMetricsOverride, emulation.SetDeviceMetricsOverrideParams{Width: 360, Height: 640, DeviceScaleFactor: 2, Mobile: true})
+	call(b, emulation.SetTouchEmulationEnabled, emulation.SetTouchEmulationEnabledParams{Enabled: true})
+	b.run(chromedp.Reload())
 	b.until(`document.querySelector('#version').textContent !== ''`)
 	b.gemini.Enqueue(geminitest.Calls(geminitest.FunctionCall{Name: "get_best_practices", Args: map[string]any{"category": "security"}}), geminitest.Text(showcase+strings.Repeat("W", 300)))
-	b.run(chromedp.SendKeys("#query", "Which options are there? "+strings.Repeat("w", 100), chromedp.ByQuery))
+	b.run(chromedp.SendKeys(chromedp.CSS("#query"), "Which options are there? "+strings.Repeat("w", 100)))
 	b.click("#send")
 	b.answered(1)
 	narrow := func(when string) {
