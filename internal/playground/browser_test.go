@@ -16,11 +16,11 @@ import (
 	"time"
 
 	"github.com/chromedp/cdproto/cdp"
+	"github.com/chromedp/cdproto/input"
 	cdplog "github.com/chromedp/cdproto/log"
 	"github.com/chromedp/cdproto/page"
 	"github.com/chromedp/cdproto/runtime"
 	"github.com/chromedp/chromedp"
-	"github.com/chromedp/chromedp/kb"
 	"go.uber.org/goleak"
 
 	"example.com/gatehouse/internal/geminitest"
@@ -255,7 +255,11 @@ func (b *tab) clickText(text string) {
 func (b *tab) ask(question string) {
 	b.t.Helper()
 	b.run(chromedp.SendKeys(chromedp.CSS("#query"), question))
-	b.press(kb.Enter)
+	// As a browser has it: a key that the page takes for itself gives no
+	// character, which chromedp.KeyEvent would send all the same.
+	for _, kind := range []input.DispatchKeyEventType{input.DispatchKeyEventTypeRawKeyDown, input.DispatchKeyEventTypeKeyUp} {
+		call(b, input.DispatchKeyEvent, input.DispatchKeyEventParams{Type: kind, Key: "Enter", Code: "Enter", WindowsVirtualKeyCode: 13, NativeVirtualKeyCode: 13})
+	}
 }
 
 // answered waits for the end of n answers.

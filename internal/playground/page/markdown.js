@@ -2,7 +2,8 @@
 // text; nothing is ever parsed as HTML, and nothing is loaded. Every step takes
 // time in proportion to its text, whatever is in it.
 
-const maxRich = 100_000; // characters of an answer that are laid out; the rest is plain text
+const maxRich = 50_000; // characters of an answer that are laid out; the rest is plain text
+const maxPlain = 4_000; // characters of a part of it, so that a browser lays out what is seen alone
 const maxDepth = 6; // of quotes and lists in one another
 const maxOpen = 20; // of emphasis in one another
 
@@ -35,13 +36,29 @@ export class Writer {
     const room = Math.max(0, maxRich - this.#length);
     this.#length += text.length;
     if (room > 0) this.#rich(text.slice(0, room));
-    if (text.length > room) {
-      if (!this.#plain) {
-        this.#plain = el('p', { class: 'plain' });
-        this.#root.append(this.#plain);
+    if (text.length > room) this.#more(text.slice(room));
+  }
+
+  // more appends plain text. The last part alone grows, and ends where a line
+  // or a word does, if it can.
+  #more(text) {
+    text = (this.#plain?.data ?? '') + text;
+    const parts = [];
+    for (let from = 0; from < text.length;) {
+      let to = from + maxPlain;
+      if (to < text.length) {
+        const line = text.lastIndexOf('\n', to - 1);
+        const word = text.lastIndexOf(' ', to - 1);
+        if (line >= from) to = line + 1;
+        else if (word >= from) to = word + 1;
+        else if (/[\uDC00-\uDFFF]/.test(text[to])) to--; // not within a character
       }
-      this.#plain.append(text.slice(room));
+      parts.push(document.createTextNode(text.slice(from, to)));
+      from = to;
     }
+    this.#plain?.parentNode.remove();
+    this.#root.append(...parts.map((part) => el('p', { class: 'plain' }, part)));
+    this.#plain = parts.at(-1);
   }
 
   #rich(text) {
