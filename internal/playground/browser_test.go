@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -61,11 +60,38 @@ type tab struct {
 	ctx    context.Context
 	URL    string
 	gemini *geminitest.Server
+	server *httptest.Server
+	log    *lines
 
 	mu       sync.Mutex
 	troubles []string // what the console said, and what was thrown
 	dialogs  []string // alerts
 	requests []string // addresses that were asked for
+}
+
+// lines is a log that is written and read at once.
+type lines struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+func (l *lines) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(p)
+}
+
+// of gives the lines that hold a text.
+func (l *lines) of(text string) []string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var found []string
+	for line := range strings.Lines(l.text.String()) {
+		if strings.Contains(line, text) {
+			found = append(found, line)
+		}
+	}
+	return found
 }
 
 // open starts a service with this environment and opens its page.
@@ -81,7 +107,8 @@ func open(t testing.TB, env ...string) *tab {
 		name, value, _ := strings.Cut(pair, "=")
 		values[name] = value
 	}
-	s := service.New(func(name string) (string, bool) { v, ok := values[name]; return v, ok }, io.Discard)
+	log := &lines{}
+	s := service.New(func(name string) (string, bool) { v, ok := values[name]; return v, ok }, log)
 	server := httptest.NewServer(s.Local)
 	t.Cleanup(func() {
 		server.CloseClientConnections()
@@ -93,7 +120,7 @@ func open(t testing.TB, env ...string) *tab {
 		}
 	})
 	b := openAt(t, path, server.URL+"/")
-	b.gemini = gemini
+	b.gemini, b.server, b.log = gemini, server, log
 	return b
 }
 

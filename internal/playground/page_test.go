@@ -13,6 +13,7 @@ import (
 	"github.com/chromedp/chromedp"
 	"github.com/chromedp/chromedp/kb"
 
+	"example.com/gatehouse/internal/auth/authtest"
 	"example.com/gatehouse/internal/geminitest"
 )
 
@@ -323,8 +324,19 @@ func TestSettings(t *testing.T) {
 	b.run(chromedp.SendKeys(chromedp.CSS("#temperature"), "1.5"), chromedp.SendKeys(chromedp.CSS("#max_tokens"), "77"))
 	b.click(`#settings [name=stream]`)
 	b.click("#settings .primary")
+	eval[int](b, `window.types = []; const real = window.fetch; window.fetch = async (url, init) => { const r = await real(url, init); if (init?.method === 'POST') types.push(r.headers.get('Content-Type')); return r }; 1`)
+	b.gemini.Enqueue(
+		geminitest.Calls(geminitest.FunctionCall{Name: "get_best_practices", Args: map[string]any{"category": "security"}}),
+		geminitest.Text("Without **streaming**."),
+	)
 	b.ask("Hello")
 	b.answered(1)
+	// Without streaming it comes whole, as JSON.
+	b.sees(".tool.ok", "get_best_practices")
+	b.sees(".text strong", "streaming")
+	if types := eval[[]string](b, `window.types`); len(types) != 1 || !strings.HasPrefix(types[0], "application/json") {
+		t.Errorf("it came as %q", types)
+	}
 	request := b.gemini.Requests()[0]
 	generation, _ := request.Body["generationConfig"].(map[string]any)
 	if generation["temperature"] != 1.5 || generation["maxOutputTokens"] != 77.0 {
@@ -363,6 +375,33 @@ func TestCredential(t *testing.T) {
 	}
 	b.run(chromedp.Reload())
 	b.until(`document.querySelectorAll('#sessions li').length === 1`)
+	b.calm("401")
+}
+
+func TestBearerToken(t *testing.T) {
+	issuer := authtest.Start(t, "")
+	claims := issuer.Claims("app", time.Now())
+	b := open(t, "AUTH=oidc", "OIDC_ISSUERS="+issuer.URL+"|app")
+	b.sees("#sessions-note", "credential")
+	b.clickText("Enter a credential")
+	b.until(`document.activeElement.id === 'secret' && document.querySelector('[value=token]').checked`)
+	enter := func(token string) {
+		b.run(chromedp.SetValue(chromedp.CSS("#secret"), token))
+		b.click("#settings .primary")
+	}
+	enter("Bearer " + issuer.Sign(authtest.With(claims, "exp", time.Now().Add(-time.Hour).Unix())))
+	b.ask("Hello")
+	b.sees("#turns .problem", "unauthenticated")
+	b.click("#settings-open")
+	token := issuer.Sign(claims)
+	enter(token)
+	b.sees("#sessions-note", "None yet.")
+	b.ask("Hello")
+	b.answered(1)
+	command := eval[string](b, copied)
+	if strings.Contains(command, token) || !strings.Contains(command, `-H "Authorization: Bearer $GATEHOUSE_TOKEN"`) {
+		t.Errorf("copied: %s", command)
+	}
 	b.calm("401")
 }
 
@@ -446,6 +485,62 @@ func TestKeyboardAlone(t *testing.T) {
 
 const showcase = "## Options\n\nThere are **two** ways, with `gcloud` or by hand:\n\n1. Deploy\n2. Try\n\n```sh\ngcloud run deploy invoke --source . --function invoke --base-image go126 --region europe-west1 --no-allow-unauthenticated\n```\n\n" +
 	"| Option | Cost | When |\n|---|---:|---|\n| Cloud Run | low | always, for anything that is asked of it |\n| Elsewhere | high | never |\n\n> Averylongwordthatdoesnotbreak" + "" + "\n\nSee https://example.com/a/very/long/address/that/does/not/fit/into/the/width/of/a/phone/at/all."
+
+// A person follows an answer into the log by what the page shows of it.
+func TestIDsAreThoseOfTheLog(t *testing.T) {
+	b := open(t, "GOOGLE_CLOUD_PROJECT=a-project")
+	b.ask("Hello")
+	b.answered(1)
+	fact := func(name string) string {
+		return eval[string](b, fmt.Sprintf(`[...document.querySelectorAll('.facts dt')].find((e) => e.textContent === %s).nextSibling.textContent`, js(name)))
+	}
+	trace, request := fact("Trace"), fact("Request")
+	if len(trace) != 32 || request == "" {
+		t.Fatalf("trace %q, request %q", trace, request)
+	}
+	logged := b.log.of(`"` + request + `"`)
+	if len(logged) == 0 {
+		t.Fatalf("the log has no line of the request %s", request)
+	}
+	for _, line := range logged {
+		if !strings.Contains(line, `"logging.googleapis.com/trace":"projects/a-project/traces/`+trace+`"`) {
+			t.Errorf("the page says trace %s, the log %s", trace, line)
+		}
+	}
+	b.calm()
+}
+
+func TestConnectionThatBreaks(t *testing.T) {
+	b := open(t)
+	b.gemini.Enqueue(geminitest.Text("It began", "never said").SilentAfter(1))
+	b.ask("Well?")
+	b.sees(".text", "It began")
+	b.server.CloseClientConnections()
+	b.sees("#turns .problem", "The connection ended before the answer did.")
+	b.sees("#status", "The connection ended")
+	if got := b.text(".text"); got != "It began" {
+		t.Errorf("of the answer it shows %q", got)
+	}
+	b.gemini.Enqueue(geminitest.Text("Whole."))
+	b.clickText("Try again")
+	b.answered(1)
+	if got := b.text(".text"); got != "Whole." {
+		t.Errorf("the second answer is %q", got)
+	}
+	if sessions := b.fetch("sessions")["sessions"].([]any); len(sessions) != 1 || sessions[0].(map[string]any)["turns"] != 1.0 {
+		t.Errorf("stored: %v", sessions)
+	}
+	b.calm("Failed to load resource")
+}
+
+func TestServiceThatIsGone(t *testing.T) {
+	b := open(t)
+	b.server.CloseClientConnections()
+	b.server.Close()
+	b.ask("Hello?")
+	b.sees("#turns .problem", "The service could not be reached.")
+	b.calm("Failed to load resource")
+}
 
 func TestPhone(t *testing.T) {
 	b := open(t)

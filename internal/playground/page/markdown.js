@@ -27,6 +27,7 @@ export class Writer {
   #pending = ''; // from the last block on
   #kept = 0; // blocks of #root that stay
   #length = 0;
+  #outline = []; // levels of the headings that the last block stands below
   #plain = null;
 
   constructor(root) { this.#root = root; }
@@ -64,7 +65,7 @@ export class Writer {
   #rich(text) {
     this.#pending += text;
     const lines = this.#pending.split('\n');
-    const found = blocks(lines, 0);
+    const found = blocks(lines, 0, [...this.#outline]);
     while (this.#root.childNodes.length > this.#kept) this.#root.lastChild.remove();
     this.#root.append(...found.map((block) => block.node));
     // A block is complete once another has begun in a line that is complete.
@@ -72,6 +73,7 @@ export class Writer {
     while (complete + 1 < found.length && found[complete + 1].line < lines.length - 1) complete++;
     if (complete > 0) {
       this.#kept += complete;
+      this.#outline = found[complete - 1].outline;
       this.#pending = lines.slice(found[complete].line).join('\n');
     }
   }
@@ -108,10 +110,11 @@ function begins(lines, i) {
 }
 
 // blocks gives the nodes of lines, each with the line that it begins in.
-function blocks(lines, depth) {
+// Outline has the levels of the headings above, which it goes on with.
+function blocks(lines, depth, outline) {
   const found = [];
   let i = 0;
-  const add = (line, node) => found.push({ line, node });
+  const add = (line, node) => found.push({ line, node, outline: [...outline] });
   while (i < lines.length) {
     const line = lines[i];
     const start = i;
@@ -130,16 +133,19 @@ function blocks(lines, depth) {
     } else if (heading.test(line)) {
       const level = heading.exec(line)[1].length;
       i++;
-      add(start, el('h' + Math.min(6, level + 2), null, ...inline(line.trim().slice(level).trim().replace(/ #+$/, ''))));
+      // Whatever levels the model leaves out, none is skipped below the page's own.
+      while (outline.at(-1) >= level) outline.pop();
+      outline.push(level);
+      add(start, el('h' + Math.min(6, outline.length + 2), null, ...inline(line.trim().slice(level).trim().replace(/ #+$/, ''))));
     } else if (rule.test(line)) {
       i++;
       add(start, el('hr'));
     } else if (depth < maxDepth && quote.test(line)) {
       const inner = [];
       for (; i < lines.length && quote.test(lines[i]); i++) inner.push(lines[i].replace(quote, ''));
-      add(start, el('blockquote', null, ...blocks(inner, depth + 1).map((block) => block.node)));
+      add(start, el('blockquote', null, ...blocks(inner, depth + 1, outline).map((block) => block.node)));
     } else if (depth < maxDepth && bullet.test(line)) {
-      const list = listAt(lines, i, depth);
+      const list = listAt(lines, i, depth, outline);
       i = list.next;
       add(start, list.node);
     } else if (table(lines, i)) {
@@ -166,7 +172,7 @@ function codeBlock(text, language) {
     el('pre', { tabindex: '0', dir: 'ltr' }, el('code', null, text)));
 }
 
-function listAt(lines, i, depth) {
+function listAt(lines, i, depth, outline) {
   const first = bullet.exec(lines[i]);
   const inset = first[1].length;
   const ordered = /\d/.test(first[2]);
@@ -197,7 +203,7 @@ function listAt(lines, i, depth) {
   }
   const number = ordered ? parseInt(first[2], 10) : 1;
   const node = el(ordered ? 'ol' : 'ul', { start: number !== 1 ? number : null },
-    ...items.map(({ lines: own }) => el('li', null, ...blocks(own, depth + 1).map((block) => block.node))));
+    ...items.map(({ lines: own }) => el('li', null, ...blocks(own, depth + 1, outline).map((block) => block.node))));
   return { node, next: i };
 }
 
