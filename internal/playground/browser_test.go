@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -15,11 +14,12 @@ import (
 	"testing"
 	"time"
 
+	"github.com/chromedp/cdproto/cdp"
+	"github.com/chromedp/cdproto/input"
 	cdplog "github.com/chromedp/cdproto/log"
 	"github.com/chromedp/cdproto/page"
 	"github.com/chromedp/cdproto/runtime"
 	"github.com/chromedp/chromedp"
-	"github.com/chromedp/chromedp/kb"
 	"go.uber.org/goleak"
 
 	"example.com/gatehouse/internal/geminitest"
@@ -60,11 +60,38 @@ type tab struct {
 	ctx    context.Context
 	URL    string
 	gemini *geminitest.Server
+	server *httptest.Server
+	log    *lines
 
 	mu       sync.Mutex
 	troubles []string // what the console said, and what was thrown
 	dialogs  []string // alerts
 	requests []string // addresses that were asked for
+}
+
+// lines is a log that is written and read at once.
+type lines struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+func (l *lines) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(p)
+}
+
+// of gives the lines that hold a text.
+func (l *lines) of(text string) []string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var found []string
+	for line := range strings.Lines(l.text.String()) {
+		if strings.Contains(line, text) {
+			found = append(found, line)
+		}
+	}
+	return found
 }
 
 // open starts a service with this environment and opens its page.
@@ -80,7 +107,8 @@ func open(t testing.TB, env ...string) *tab {
 		name, value, _ := strings.Cut(pair, "=")
 		values[name] = value
 	}
-	s := service.New(func(name string) (string, bool) { v, ok := values[name]; return v, ok }, io.Discard)
+	log := &lines{}
+	s := service.New(func(name string) (string, bool) { v, ok := values[name]; return v, ok }, log)
 	server := httptest.NewServer(s.Local)
 	t.Cleanup(func() {
 		server.CloseClientConnections()
@@ -92,7 +120,7 @@ func open(t testing.TB, env ...string) *tab {
 		}
 	})
 	b := openAt(t, path, server.URL+"/")
-	b.gemini = gemini
+	b.gemini, b.server, b.log = gemini, server, log
 	return b
 }
 
@@ -108,16 +136,16 @@ func openAt(t testing.TB, path, url string) *tab {
 	t.Cleanup(cancel)
 	ctx, cancel := chromedp.NewContext(allocator, chromedp.WithErrorf(func(string, ...any) {})) // of events newer than the library
 	t.Cleanup(cancel)
-	if err := chromedp.Run(ctx); err != nil {
+	if err := chromedp.Do(ctx); err != nil {
 		t.Fatalf("starting the browser: %v", err)
 	}
 	ctx, cancel = context.WithTimeout(ctx, 3*limit)
 	t.Cleanup(cancel)
 	b := &tab{t: t, ctx: ctx, URL: url}
-	chromedp.ListenTarget(ctx, b.listen)
-	b.run(
-		cdplog.Enable(),
-	)
+	if err := chromedp.Listen(ctx, b.listen); err != nil {
+		t.Fatal(err)
+	}
+	call(b, cdplog.Enable, cdp.Empty{})
 	b.run(chromedp.Navigate(url))
 	b.until(`document.querySelector('#version').textContent !== ''`)
 	return b
@@ -128,16 +156,24 @@ func (b *tab) listen(event any) {
 	defer b.mu.Unlock()
 	switch event := event.(type) {
 	case *runtime.EventConsoleAPICalled:
-		if event.Type == runtime.APITypeError || event.Type == runtime.APITypeWarning {
+		if event.Type == runtime.ConsoleAPICalledTypeError || event.Type == runtime.ConsoleAPICalledTypeWarning {
 			b.troubles = append(b.troubles, fmt.Sprintf("console: %v", event.Args))
 		}
 	case *runtime.EventExceptionThrown:
-		b.troubles = append(b.troubles, event.ExceptionDetails.Error())
+		thrown := event.ExceptionDetails.Text
+		if exception := event.ExceptionDetails.Exception; exception != nil {
+			thrown += ": " + exception.Description
+		}
+		b.troubles = append(b.troubles, thrown)
 	case *cdplog.EventEntryAdded:
-		b.troubles = append(b.troubles, string(event.Entry.Source)+": "+event.Entry.Text)
+		if level := event.Entry.Level; level == cdplog.EntryLevelWarning || level == cdplog.EntryLevelError {
+			b.troubles = append(b.troubles, string(event.Entry.Source)+": "+event.Entry.Text)
+		}
 	case *page.EventJavascriptDialogOpening:
 		b.dialogs = append(b.dialogs, event.Message)
-		go func() { _ = chromedp.Run(b.ctx, page.HandleJavaScriptDialog(true)) }()
+		go func() {
+			_, _ = chromedp.Call(b.ctx, page.HandleJavaScriptDialog, page.HandleJavaScriptDialogParams{Accept: true})
+		}()
 	}
 }
 
@@ -161,11 +197,21 @@ next:
 	}
 }
 
-func (b *tab) run(actions ...chromedp.Action) {
+func (b *tab) run(actions ...chromedp.Action[chromedp.Void]) {
 	b.t.Helper()
 	ctx, cancel := context.WithTimeout(b.ctx, limit)
 	defer cancel()
-	if err := chromedp.Run(ctx, actions...); err != nil {
+	if err := chromedp.Do(ctx, actions...); err != nil {
+		b.t.Fatal(err)
+	}
+}
+
+// call gives the browser a command of its protocol.
+func call[P, R any](b *tab, command cdp.Command[P, R], params P) {
+	b.t.Helper()
+	ctx, cancel := context.WithTimeout(b.ctx, limit)
+	defer cancel()
+	if _, err := chromedp.Call(ctx, command, params); err != nil {
 		b.t.Fatal(err)
 	}
 }
@@ -173,10 +219,12 @@ func (b *tab) run(actions ...chromedp.Action) {
 // eval is the value of an expression, a promise awaited.
 func eval[T any](b *tab, expression string) T {
 	b.t.Helper()
-	var value T
-	b.run(chromedp.Evaluate(expression, &value, func(p *runtime.EvaluateParams) *runtime.EvaluateParams {
-		return p.WithAwaitPromise(true)
-	}))
+	ctx, cancel := context.WithTimeout(b.ctx, limit)
+	defer cancel()
+	value, err := chromedp.Run(ctx, chromedp.Evaluate[T](expression, chromedp.EvalAwaitPromise))
+	if err != nil {
+		b.t.Fatal(err)
+	}
 	return value
 }
 
@@ -189,18 +237,16 @@ func (b *tab) until(condition string) {
 	defer tick.Stop()
 	for {
 		// Not by chromedp.Poll, which compiles text, as the page's policy forbids.
-		var holds bool
-		err := chromedp.Run(ctx, chromedp.Evaluate("!!("+condition+")", &holds))
+		holds, err := chromedp.Run(ctx, chromedp.Evaluate[bool]("!!("+condition+")"))
 		if holds {
 			return
 		}
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
-			var text string
 			last, cancel := context.WithTimeout(b.ctx, time.Second)
 			defer cancel()
-			_ = chromedp.Run(last, chromedp.Evaluate(`document.body.innerText.slice(0, 3000)`, &text))
+			text, _ := chromedp.Run(last, chromedp.Evaluate[string](`document.body.innerText.slice(0, 3000)`))
 			b.t.Fatalf("it never came about that %s: %v\n%s", condition, err, text)
 		}
 	}
@@ -225,18 +271,22 @@ func (b *tab) count(selector string) int {
 // press types keys into whatever has the focus.
 func (b *tab) press(keys string) { b.t.Helper(); b.run(chromedp.KeyEvent(keys)) }
 
-func (b *tab) click(selector string) { b.t.Helper(); b.run(chromedp.Click(selector, chromedp.ByQuery)) }
+func (b *tab) click(selector string) { b.t.Helper(); b.run(chromedp.Click(chromedp.CSS(selector))) }
 
 // clickText clicks the button that says text.
 func (b *tab) clickText(text string) {
 	b.t.Helper()
-	b.run(chromedp.Click(fmt.Sprintf(`//button[normalize-space()=%s]`, js(text)), chromedp.BySearch))
+	b.run(chromedp.Click(fmt.Sprintf(`//button[normalize-space()=%s]`, js(text))))
 }
 
 func (b *tab) ask(question string) {
 	b.t.Helper()
-	b.run(chromedp.SendKeys("#query", question, chromedp.ByQuery))
-	b.press(kb.Enter)
+	b.run(chromedp.SendKeys(chromedp.CSS("#query"), question))
+	// As a browser has it: a key that the page takes for itself gives no
+	// character, which chromedp.KeyEvent would send all the same.
+	for _, kind := range []input.DispatchKeyEventType{input.DispatchKeyEventTypeRawKeyDown, input.DispatchKeyEventTypeKeyUp} {
+		call(b, input.DispatchKeyEvent, input.DispatchKeyEventParams{Type: kind, Key: "Enter", Code: "Enter", WindowsVirtualKeyCode: 13, NativeVirtualKeyCode: 13})
+	}
 }
 
 // answered waits for the end of n answers.

@@ -10,10 +10,10 @@ import (
 	"time"
 
 	"github.com/chromedp/cdproto/emulation"
-	"github.com/chromedp/cdproto/input"
 	"github.com/chromedp/chromedp"
 	"github.com/chromedp/chromedp/kb"
 
+	"example.com/gatehouse/internal/auth/authtest"
 	"example.com/gatehouse/internal/geminitest"
 )
 
@@ -171,6 +171,48 @@ func TestHostileAnswers(t *testing.T) {
 	}
 }
 
+// A megabyte in one chunk, of which the service stores nothing, and as much as
+// it stores: the page shows all of it and goes on answering its user.
+func TestHugeAnswers(t *testing.T) {
+	const stored, megabyte = 350_000, 1 << 20
+	tests := []struct {
+		name, text string
+		size       int
+	}{
+		{"a megabyte of words", "word **b** [l](x ", megabyte},
+		{"a megabyte without a break", "x", megabyte},
+		{"a megabyte of brackets", "[", megabyte},
+		{"a megabyte of paragraphs", "Some *words*.\n\n", megabyte},
+		{"words, stored", "word **b** [l](x ", stored},
+		{"backticks, stored", "` `` ", stored},
+		{"rows of a table, stored", "|a|b|\n|-|-|\n", stored},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			b := open(t)
+			answer := strings.Repeat(tt.text, tt.size/len(tt.text)) + "the end"
+			b.gemini.Enqueue(geminitest.Text(answer))
+			begun := time.Now()
+			b.ask("Well?")
+			b.until(`document.querySelector('#stop').hidden && document.querySelector('.foot, #turns .problem') && document.querySelector('.text')`)
+			settled := time.Since(begun)
+			if shown := eval[bool](b, `document.querySelector('.text').textContent.endsWith('the end')`); !shown {
+				t.Error("its end is missing")
+			}
+			if isStored := b.count(".foot") == 1; isStored != (tt.size == stored) {
+				t.Errorf("stored: %v, and the page says %q", isStored, b.text("#turns .problem"))
+			}
+			// It still answers its user: what is typed is there, and drawn.
+			begun = time.Now()
+			b.press("still here")
+			b.until(`document.querySelector('#query').value === 'still here'`)
+			eval[int](b, `new Promise((resolve) => requestAnimationFrame(() => requestAnimationFrame(() => resolve(1))))`)
+			t.Logf("settled after %v, typed in after %v", settled, time.Since(begun))
+			b.calm()
+		})
+	}
+}
+
 func TestStop(t *testing.T) {
 	for name, stop := range map[string]func(*tab){
 		"the button": func(b *tab) { b.click("#stop") },
@@ -207,7 +249,7 @@ func TestSessions(t *testing.T) {
 	b.until(`document.querySelectorAll('#sessions li').length === 20`)
 	b.clickText("Show older sessions")
 	b.until(`document.querySelectorAll('#sessions li').length === 22 && document.querySelector('#more').hidden`)
-	b.run(chromedp.Click(`//nav//button[contains(., "Question 3")]`, chromedp.BySearch))
+	b.run(chromedp.Click(`//nav//button[contains(., "Question 3")]`))
 	b.answered(1)
 	b.sees(".ask", "Question 3")
 	b.sees("[aria-current=true]", "Question 3")
@@ -244,7 +286,7 @@ func TestSessionThatIsGone(t *testing.T) {
 	eval[bool](b, `fetch('sessions', {method: 'DELETE'}).then((r) => r.ok)`)
 	b.ask("Still there?")
 	b.sees("#turns .problem", "session_not_found")
-	b.run(chromedp.Click(`//div[@class="problem"]//button[.="New session"]`, chromedp.BySearch))
+	b.run(chromedp.Click(`//div[@class="problem"]//button[.="New session"]`))
 	b.until(`document.querySelectorAll('.turn').length === 0`)
 	b.ask("Hello again")
 	b.answered(1)
@@ -259,7 +301,7 @@ func TestFeedback(t *testing.T) {
 	eval[int](b, bodies)
 	b.click(`[aria-label="Bad answer"]`)
 	b.until(`document.querySelector('[aria-label="Bad answer"]').ariaPressed === 'true'`)
-	b.run(chromedp.SendKeys(`.reason input`, "Too short", chromedp.ByQuery))
+	b.run(chromedp.SendKeys(chromedp.CSS(`.reason input`), "Too short"))
 	b.press(kb.Enter)
 	b.sees(".actions .note", "Thank you")
 	b.click(`[aria-label="Good answer"]`)
@@ -279,11 +321,22 @@ func TestFeedback(t *testing.T) {
 func TestSettings(t *testing.T) {
 	b := open(t)
 	b.click("#settings-open")
-	b.run(chromedp.SendKeys("#temperature", "1.5", chromedp.ByQuery), chromedp.SendKeys("#max_tokens", "77", chromedp.ByQuery))
+	b.run(chromedp.SendKeys(chromedp.CSS("#temperature"), "1.5"), chromedp.SendKeys(chromedp.CSS("#max_tokens"), "77"))
 	b.click(`#settings [name=stream]`)
 	b.click("#settings .primary")
+	eval[int](b, `window.types = []; const real = window.fetch; window.fetch = async (url, init) => { const r = await real(url, init); if (init?.method === 'POST') types.push(r.headers.get('Content-Type')); return r }; 1`)
+	b.gemini.Enqueue(
+		geminitest.Calls(geminitest.FunctionCall{Name: "get_best_practices", Args: map[string]any{"category": "security"}}),
+		geminitest.Text("Without **streaming**."),
+	)
 	b.ask("Hello")
 	b.answered(1)
+	// Without streaming it comes whole, as JSON.
+	b.sees(".tool.ok", "get_best_practices")
+	b.sees(".text strong", "streaming")
+	if types := eval[[]string](b, `window.types`); len(types) != 1 || !strings.HasPrefix(types[0], "application/json") {
+		t.Errorf("it came as %q", types)
+	}
 	request := b.gemini.Requests()[0]
 	generation, _ := request.Body["generationConfig"].(map[string]any)
 	if generation["temperature"] != 1.5 || generation["maxOutputTokens"] != 77.0 {
@@ -300,11 +353,11 @@ func TestCredential(t *testing.T) {
 	b.sees("#sessions-note", "credential")
 	b.ask("Hello")
 	b.sees("#turns .problem", "unauthenticated")
-	b.run(chromedp.Click(`//div[@class="problem"]//button[.="Enter a credential"]`, chromedp.BySearch))
+	b.run(chromedp.Click(`//div[@class="problem"]//button[.="Enter a credential"]`))
 	b.until(`document.activeElement.id === 'secret' && document.querySelector('[value=key]').checked`)
 	b.press("has a space" + kb.Enter)
 	b.sees("#secret-problem", "no spaces")
-	b.run(chromedp.SetValue("#secret", secret, chromedp.ByQuery))
+	b.run(chromedp.SetValue(chromedp.CSS("#secret"), secret))
 	b.click("#settings .primary")
 	b.sees("#sessions-note", "None yet.")
 	b.ask("Hello")
@@ -322,6 +375,33 @@ func TestCredential(t *testing.T) {
 	}
 	b.run(chromedp.Reload())
 	b.until(`document.querySelectorAll('#sessions li').length === 1`)
+	b.calm("401")
+}
+
+func TestBearerToken(t *testing.T) {
+	issuer := authtest.Start(t, "")
+	claims := issuer.Claims("app", time.Now())
+	b := open(t, "AUTH=oidc", "OIDC_ISSUERS="+issuer.URL+"|app")
+	b.sees("#sessions-note", "credential")
+	b.clickText("Enter a credential")
+	b.until(`document.activeElement.id === 'secret' && document.querySelector('[value=token]').checked`)
+	enter := func(token string) {
+		b.run(chromedp.SetValue(chromedp.CSS("#secret"), token))
+		b.click("#settings .primary")
+	}
+	enter("Bearer " + issuer.Sign(authtest.With(claims, "exp", time.Now().Add(-time.Hour).Unix())))
+	b.ask("Hello")
+	b.sees("#turns .problem", "unauthenticated")
+	b.click("#settings-open")
+	token := issuer.Sign(claims)
+	enter(token)
+	b.sees("#sessions-note", "None yet.")
+	b.ask("Hello")
+	b.answered(1)
+	command := eval[string](b, copied)
+	if strings.Contains(command, token) || !strings.Contains(command, `-H "Authorization: Bearer $GATEHOUSE_TOKEN"`) {
+		t.Errorf("copied: %s", command)
+	}
 	b.calm("401")
 }
 
@@ -367,7 +447,7 @@ func TestKeyboardAlone(t *testing.T) {
 	b := open(t)
 	b.until(`document.activeElement.id === 'query'`)
 	b.press("First line")
-	b.run(chromedp.KeyEvent(kb.Enter, chromedp.KeyModifiers(input.ModifierShift))) // Shift
+	b.run(chromedp.KeyEvent(kb.Enter, chromedp.KeyModifiers(chromedp.ModifierShift))) // Shift
 	b.press("second line" + kb.Enter)
 	b.answered(1)
 	if got := b.text(".ask"); got != "First line\nsecond line" {
@@ -395,7 +475,7 @@ func TestKeyboardAlone(t *testing.T) {
 		t.Errorf("Tab reaches %q; %q is missing or out of order", order, want[i])
 	}
 	// A dialog is left by Escape, and gives the focus back.
-	b.run(chromedp.Focus("#settings-open", chromedp.ByQuery))
+	b.run(chromedp.Focus(chromedp.CSS("#settings-open")))
 	b.press(kb.Enter)
 	b.until(`document.querySelector('#settings').open`)
 	b.press(kb.Escape)
@@ -406,12 +486,70 @@ func TestKeyboardAlone(t *testing.T) {
 const showcase = "## Options\n\nThere are **two** ways, with `gcloud` or by hand:\n\n1. Deploy\n2. Try\n\n```sh\ngcloud run deploy invoke --source . --function invoke --base-image go126 --region europe-west1 --no-allow-unauthenticated\n```\n\n" +
 	"| Option | Cost | When |\n|---|---:|---|\n| Cloud Run | low | always, for anything that is asked of it |\n| Elsewhere | high | never |\n\n> Averylongwordthatdoesnotbreak" + "" + "\n\nSee https://example.com/a/very/long/address/that/does/not/fit/into/the/width/of/a/phone/at/all."
 
+// A person follows an answer into the log by what the page shows of it.
+func TestIDsAreThoseOfTheLog(t *testing.T) {
+	b := open(t, "GOOGLE_CLOUD_PROJECT=a-project")
+	b.ask("Hello")
+	b.answered(1)
+	fact := func(name string) string {
+		return eval[string](b, fmt.Sprintf(`[...document.querySelectorAll('.facts dt')].find((e) => e.textContent === %s).nextSibling.textContent`, js(name)))
+	}
+	trace, request := fact("Trace"), fact("Request")
+	if len(trace) != 32 || request == "" {
+		t.Fatalf("trace %q, request %q", trace, request)
+	}
+	logged := b.log.of(`"` + request + `"`)
+	if len(logged) == 0 {
+		t.Fatalf("the log has no line of the request %s", request)
+	}
+	for _, line := range logged {
+		if !strings.Contains(line, `"logging.googleapis.com/trace":"projects/a-project/traces/`+trace+`"`) {
+			t.Errorf("the page says trace %s, the log %s", trace, line)
+		}
+	}
+	b.calm()
+}
+
+func TestConnectionThatBreaks(t *testing.T) {
+	b := open(t)
+	b.gemini.Enqueue(geminitest.Text("It began", "never said").SilentAfter(1))
+	b.ask("Well?")
+	b.sees(".text", "It began")
+	b.server.CloseClientConnections()
+	b.sees("#turns .problem", "The connection ended before the answer did.")
+	b.sees("#status", "The connection ended")
+	if got := b.text(".text"); got != "It began" {
+		t.Errorf("of the answer it shows %q", got)
+	}
+	b.gemini.Enqueue(geminitest.Text("Whole."))
+	b.clickText("Try again")
+	b.answered(1)
+	if got := b.text(".text"); got != "Whole." {
+		t.Errorf("the second answer is %q", got)
+	}
+	if sessions := b.fetch("sessions")["sessions"].([]any); len(sessions) != 1 || sessions[0].(map[string]any)["turns"] != 1.0 {
+		t.Errorf("stored: %v", sessions)
+	}
+	b.calm("Failed to load resource")
+}
+
+func TestServiceThatIsGone(t *testing.T) {
+	b := open(t)
+	b.server.CloseClientConnections()
+	b.server.Close()
+	b.ask("Hello?")
+	b.sees("#turns .problem", "The service could not be reached.")
+	b.calm("Failed to load resource")
+}
+
 func TestPhone(t *testing.T) {
 	b := open(t)
-	b.run(emulation.SetDeviceMetricsOverride(360, 640, 2, true), emulation.SetTouchEmulationEnabled(true), chromedp.Reload())
+	call(b, emulation.SetDeviceMetricsOverride, emulation.SetDeviceMetricsOverrideParams{Width: 360, Height: 640, DeviceScaleFactor: 2, Mobile: true})
+	call(b, emulation.SetTouchEmulationEnabled, emulation.SetTouchEmulationEnabledParams{Enabled: true})
+	b.run(chromedp.Reload())
 	b.until(`document.querySelector('#version').textContent !== ''`)
 	b.gemini.Enqueue(geminitest.Calls(geminitest.FunctionCall{Name: "get_best_practices", Args: map[string]any{"category": "security"}}), geminitest.Text(showcase+strings.Repeat("W", 300)))
-	b.run(chromedp.SendKeys("#query", "Which options are there? "+strings.Repeat("w", 100), chromedp.ByQuery))
+	b.run(chromedp.SendKeys(chromedp.CSS("#query"), "Which options are there? "+strings.Repeat("w", 100)))
 	b.click("#send")
 	b.answered(1)
 	narrow := func(when string) {

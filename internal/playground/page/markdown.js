@@ -2,7 +2,8 @@
 // text; nothing is ever parsed as HTML, and nothing is loaded. Every step takes
 // time in proportion to its text, whatever is in it.
 
-const maxRich = 100_000; // characters of an answer that are laid out; the rest is plain text
+const maxRich = 50_000; // characters of an answer that are laid out; the rest is plain text
+const maxPlain = 4_000; // characters of a part of it, so that a browser lays out what is seen alone
 const maxDepth = 6; // of quotes and lists in one another
 const maxOpen = 20; // of emphasis in one another
 
@@ -26,6 +27,7 @@ export class Writer {
   #pending = ''; // from the last block on
   #kept = 0; // blocks of #root that stay
   #length = 0;
+  #outline = []; // levels of the headings that the last block stands below
   #plain = null;
 
   constructor(root) { this.#root = root; }
@@ -35,19 +37,35 @@ export class Writer {
     const room = Math.max(0, maxRich - this.#length);
     this.#length += text.length;
     if (room > 0) this.#rich(text.slice(0, room));
-    if (text.length > room) {
-      if (!this.#plain) {
-        this.#plain = el('p', { class: 'plain' });
-        this.#root.append(this.#plain);
+    if (text.length > room) this.#more(text.slice(room));
+  }
+
+  // more appends plain text. The last part alone grows, and ends where a line
+  // or a word does, if it can.
+  #more(text) {
+    text = (this.#plain?.data ?? '') + text;
+    const parts = [];
+    for (let from = 0; from < text.length;) {
+      let to = from + maxPlain;
+      if (to < text.length) {
+        const line = text.lastIndexOf('\n', to - 1);
+        const word = text.lastIndexOf(' ', to - 1);
+        if (line >= from) to = line + 1;
+        else if (word >= from) to = word + 1;
+        else if (/[\uDC00-\uDFFF]/.test(text[to])) to--; // not within a character
       }
-      this.#plain.append(text.slice(room));
+      parts.push(document.createTextNode(text.slice(from, to)));
+      from = to;
     }
+    this.#plain?.parentNode.remove();
+    this.#root.append(...parts.map((part) => el('p', { class: 'plain' }, part)));
+    this.#plain = parts.at(-1);
   }
 
   #rich(text) {
     this.#pending += text;
     const lines = this.#pending.split('\n');
-    const found = blocks(lines, 0);
+    const found = blocks(lines, 0, [...this.#outline]);
     while (this.#root.childNodes.length > this.#kept) this.#root.lastChild.remove();
     this.#root.append(...found.map((block) => block.node));
     // A block is complete once another has begun in a line that is complete.
@@ -55,6 +73,7 @@ export class Writer {
     while (complete + 1 < found.length && found[complete + 1].line < lines.length - 1) complete++;
     if (complete > 0) {
       this.#kept += complete;
+      this.#outline = found[complete - 1].outline;
       this.#pending = lines.slice(found[complete].line).join('\n');
     }
   }
@@ -91,10 +110,11 @@ function begins(lines, i) {
 }
 
 // blocks gives the nodes of lines, each with the line that it begins in.
-function blocks(lines, depth) {
+// Outline has the levels of the headings above, which it goes on with.
+function blocks(lines, depth, outline) {
   const found = [];
   let i = 0;
-  const add = (line, node) => found.push({ line, node });
+  const add = (line, node) => found.push({ line, node, outline: [...outline] });
   while (i < lines.length) {
     const line = lines[i];
     const start = i;
@@ -113,16 +133,19 @@ function blocks(lines, depth) {
     } else if (heading.test(line)) {
       const level = heading.exec(line)[1].length;
       i++;
-      add(start, el('h' + Math.min(6, level + 2), null, ...inline(line.trim().slice(level).trim().replace(/ #+$/, ''))));
+      // Whatever levels the model leaves out, none is skipped below the page's own.
+      while (outline.at(-1) >= level) outline.pop();
+      outline.push(level);
+      add(start, el('h' + Math.min(6, outline.length + 2), null, ...inline(line.trim().slice(level).trim().replace(/ #+$/, ''))));
     } else if (rule.test(line)) {
       i++;
       add(start, el('hr'));
     } else if (depth < maxDepth && quote.test(line)) {
       const inner = [];
       for (; i < lines.length && quote.test(lines[i]); i++) inner.push(lines[i].replace(quote, ''));
-      add(start, el('blockquote', null, ...blocks(inner, depth + 1).map((block) => block.node)));
+      add(start, el('blockquote', null, ...blocks(inner, depth + 1, outline).map((block) => block.node)));
     } else if (depth < maxDepth && bullet.test(line)) {
-      const list = listAt(lines, i, depth);
+      const list = listAt(lines, i, depth, outline);
       i = list.next;
       add(start, list.node);
     } else if (table(lines, i)) {
@@ -149,7 +172,7 @@ function codeBlock(text, language) {
     el('pre', { tabindex: '0', dir: 'ltr' }, el('code', null, text)));
 }
 
-function listAt(lines, i, depth) {
+function listAt(lines, i, depth, outline) {
   const first = bullet.exec(lines[i]);
   const inset = first[1].length;
   const ordered = /\d/.test(first[2]);
@@ -180,7 +203,7 @@ function listAt(lines, i, depth) {
   }
   const number = ordered ? parseInt(first[2], 10) : 1;
   const node = el(ordered ? 'ol' : 'ul', { start: number !== 1 ? number : null },
-    ...items.map(({ lines: own }) => el('li', null, ...blocks(own, depth + 1).map((block) => block.node))));
+    ...items.map(({ lines: own }) => el('li', null, ...blocks(own, depth + 1, outline).map((block) => block.node))));
   return { node, next: i };
 }
 
