@@ -2,6 +2,7 @@ package openapi_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http/httptest"
 	"os"
@@ -11,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/chromedp/cdproto/cdp"
 	cdplog "github.com/chromedp/cdproto/log"
 	"github.com/chromedp/cdproto/network"
 	"github.com/chromedp/cdproto/runtime"
@@ -51,23 +53,26 @@ func TestThePageInABrowser(t *testing.T) {
 		operations += len(item)
 	}
 
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
-	defer cancel()
 	options := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.ExecPath(path), chromedp.NoSandbox, chromedp.WindowSize(1280, 1600))
-	ctx, cancel = chromedp.NewExecAllocator(ctx, options...)
+	ctx, cancel := chromedp.NewExecAllocator(context.Background(), options...)
 	defer cancel()
-	ctx, cancel = chromedp.NewContext(ctx)
+	ctx, cancel = chromedp.NewContext(ctx, chromedp.WithErrorf(func(string, ...any) {})) // of events newer than the library
+	defer cancel()
+	if err := chromedp.Do(ctx); err != nil {
+		t.Fatalf("starting the browser: %v", err)
+	}
+	ctx, cancel = context.WithTimeout(ctx, 60*time.Second)
 	defer cancel()
 	var mu sync.Mutex
 	var troubles, requests []string
-	chromedp.ListenTarget(ctx, func(event any) {
+	err := chromedp.Listen(ctx, func(event any) {
 		mu.Lock()
 		defer mu.Unlock()
 		switch event := event.(type) {
 		case *runtime.EventExceptionThrown:
-			troubles = append(troubles, event.ExceptionDetails.Error())
+			troubles = append(troubles, event.ExceptionDetails.Text)
 		case *runtime.EventConsoleAPICalled:
-			if event.Type == runtime.APITypeError || event.Type == runtime.APITypeWarning {
+			if event.Type == runtime.ConsoleAPICalledTypeError || event.Type == runtime.ConsoleAPICalledTypeWarning {
 				for _, arg := range event.Args {
 					troubles = append(troubles, fmt.Sprintf("%s: %s%s", event.Type, arg.Value, arg.Description))
 				}
@@ -78,25 +83,26 @@ func TestThePageInABrowser(t *testing.T) {
 			requests = append(requests, event.Request.URL)
 		}
 	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := chromedp.Call(ctx, network.Enable, network.EnableParams{}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := chromedp.Call(ctx, cdplog.Enable, cdp.Empty{}); err != nil {
+		t.Fatal(err)
+	}
 
 	const usage = `#operations-Limits-getUsage`
 	var shown int
 	var title, answer string
-	var picture []byte
-	err := chromedp.Run(ctx,
-		network.Enable(), cdplog.Enable(),
-		chromedp.Navigate(server.URL+"/docs#/Limits/getUsage"),
-		chromedp.WaitVisible(usage+" .btn.execute", chromedp.ByQuery),
-		chromedp.Evaluate(`document.querySelectorAll(".opblock").length`, &shown),
-		chromedp.Text(".info .title", &title, chromedp.ByQuery),
-		chromedp.Click(usage+" .btn.execute", chromedp.ByQuery),
-		chromedp.WaitVisible(usage+" .live-responses-table .microlight", chromedp.ByQuery),
-		chromedp.Text(usage+" .live-responses-table", &answer, chromedp.ByQuery),
-		chromedp.FullScreenshot(&picture, 60),
+	err = errors.Join(
+		chromedp.Do(ctx, chromedp.Navigate(server.URL+"/docs#/Limits/getUsage"), chromedp.WaitVisible(usage+" .btn.execute")),
+		read(ctx, &shown, chromedp.Evaluate[int](`document.querySelectorAll(".opblock").length`)),
+		read(ctx, &title, chromedp.Text(".info .title")),
+		chromedp.Do(ctx, chromedp.Click(usage+" .btn.execute"), chromedp.WaitVisible(usage+" .live-responses-table .microlight")),
+		read(ctx, &answer, chromedp.Text(usage+" .live-responses-table")),
 	)
-	if to := os.Getenv("SCREENSHOT"); to != "" && err == nil {
-		err = os.WriteFile(to, picture, 0o600)
-	}
 	mu.Lock()
 	defer mu.Unlock()
 	if err != nil {
@@ -116,4 +122,11 @@ func TestThePageInABrowser(t *testing.T) {
 			t.Errorf("a request to elsewhere: %s", url)
 		}
 	}
+}
+
+// read runs an action and keeps what it gives.
+func read[T any](ctx context.Context, to *T, action chromedp.Action[T]) error {
+	value, err := chromedp.Run(ctx, action)
+	*to = value
+	return err
 }
