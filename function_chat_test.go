@@ -127,7 +127,7 @@ func TestChat(t *testing.T) {
 	gemini.Forget()
 	body := said(chatID, "and now?")
 	body["messages"] = []any{message("system", "You are a pirate."), message("user", "never said"), message("assistant", "never answered"), message("user", "and now?")}
-	body["temperature"], body["anything"] = "hot", []any{1, nil}
+	body["temperature"], body["anything"], body["messageId"] = "hot", []any{1, nil}, map[string]any{"a": nil}
 	if got := number(parts(t, s.do(t, http.MethodPost, "/chat", body))); got != 2.0 {
 		t.Errorf("turn %v, want 2", got)
 	}
@@ -374,6 +374,8 @@ func TestChatBodies(t *testing.T) {
 		{"a part without a type", messages(user([]any{map[string]any{"text": "hi"}})), 422, "messages.0.parts.0"},
 		{"a trigger nobody knows", body(func(b map[string]any) { b["trigger"] = "delete-message" }), 422, "trigger"},
 		{"a trigger that is a number", body(func(b map[string]any) { b["trigger"] = 1 }), 422, "trigger"},
+		{"a trigger that is null", body(func(b map[string]any) { b["trigger"] = nil }), 422, "trigger"},
+		{"a trigger that is empty", body(func(b map[string]any) { b["trigger"] = "" }), 422, "trigger"},
 		{"nothing", "", 400, ""},
 		{"a list", "[]", 422, ""},
 		{"what does not end", `{"id":"` + chatID + `","messages":[{"role":"user"`, 400, ""},

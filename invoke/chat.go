@@ -18,15 +18,42 @@ import (
 type ChatRequest struct {
 	ID        string       `json:"id" pattern:"^[A-Za-z0-9_-]{16,64}$" doc:"The session; a new one when you have none of this id."`
 	Messages  ChatMessages `json:"messages" doc:"The conversation as the page has it. Only the last message of the user's is read."`
-	Trigger   string       `json:"trigger,omitempty" enum:"submit-message,regenerate-message" doc:"Whether to append a turn, or to answer the last one's question anew."`
-	MessageID string       `json:"messageId,omitempty" doc:"The message that the page edits or regenerates. Not read."`
+	Trigger   Trigger      `json:"trigger,omitempty" enum:"submit-message,regenerate-message" doc:"Whether to append a turn, or to answer the last one's question anew."`
+	MessageID unread       `json:"messageId,omitempty" doc:"The message that the page edits or regenerates. Not read."`
 }
 
-// The triggers of a [ChatRequest].
+// A Trigger says why a page asks.
+type Trigger string
+
 const (
-	triggerSubmit     = "submit-message"
-	triggerRegenerate = "regenerate-message"
+	triggerSubmit     Trigger = "submit-message"
+	triggerRegenerate Trigger = "regenerate-message"
 )
+
+// UnmarshalJSONFrom takes the two that there are.
+func (t *Trigger) UnmarshalJSONFrom(d *jsontext.Decoder) error {
+	invalid := api.Invalid("trigger", "must be submit-message or regenerate-message")
+	if d.PeekKind() != '"' {
+		return broken(d, invalid)
+	}
+	word, err := text(d)
+	if err != nil {
+		return err
+	}
+	if *t = Trigger(word); *t != triggerSubmit && *t != triggerRegenerate {
+		return invalid
+	}
+	return nil
+}
+
+// An unread field may hold anything.
+type unread struct{}
+
+// UnmarshalJSONFrom passes over it.
+func (unread) UnmarshalJSONFrom(d *jsontext.Decoder) error { return d.SkipValue() }
+
+// Schema is that of anything.
+func (unread) Schema(huma.Registry) *huma.Schema { return &huma.Schema{} }
 
 // ChatBodies is how much larger than others' a body of POST /chat may be: the
 // SDK sends the whole conversation each time.
@@ -61,8 +88,6 @@ func (s *Service) decodeChat(w http.ResponseWriter, r *http.Request) (Request, e
 		return Request{}, api.Invalid("id", "is required")
 	case !session.ValidID(body.ID):
 		return Request{}, api.Invalid("id", "must be 16 to 64 letters, digits, - or _")
-	case body.Trigger != "" && body.Trigger != triggerSubmit && body.Trigger != triggerRegenerate:
-		return Request{}, api.Invalid("trigger", "must be submit-message or regenerate-message")
 	case !body.Messages.given:
 		return Request{}, api.Invalid("messages", "is required")
 	case body.Messages.last == nil:
