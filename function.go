@@ -4,7 +4,10 @@
 package gatehouse
 
 import (
+	"bytes"
 	"context"
+	"io"
+	"log"
 	"net/http"
 	"os"
 	"os/signal"
@@ -45,6 +48,7 @@ var drain = sync.OnceFunc(func() {
 	signal.Notify(terminate, syscall.SIGTERM)
 	go func() {
 		<-terminate
+		log.SetOutput(silencer{log.Writer()})
 		if s := built.Load(); s != nil {
 			ctx, cancel := context.WithTimeout(context.Background(), service.ShutdownTime)
 			defer cancel()
@@ -53,3 +57,17 @@ var drain = sync.OnceFunc(func() {
 		os.Exit(0)
 	}()
 })
+
+// A silencer is an output of the standard logger that keeps the program around
+// us from ending before the drain has: the buildpack's main takes it for a
+// failure that its server is closed, and would say so by log.Fatal.
+type silencer struct{ next io.Writer }
+
+var closed = []byte(http.ErrServerClosed.Error())
+
+func (s silencer) Write(line []byte) (int, error) {
+	if bytes.Contains(line, closed) {
+		select {} // the drain ends the process
+	}
+	return s.next.Write(line)
+}
