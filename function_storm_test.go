@@ -592,21 +592,6 @@ func (s *tempest) collectAudit(t *testing.T) {
 	}
 }
 
-// memory is the process's resident memory in MiB, 0 where the system does not
-// tell.
-func (m *member) memory() int {
-	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", m.cmd.Process.Pid))
-	if err != nil {
-		return 0
-	}
-	match := regexp.MustCompile(`VmRSS:\s+(\d+) kB`).FindSubmatch(status)
-	if match == nil {
-		return 0
-	}
-	kilobytes, _ := strconv.Atoi(string(match[1]))
-	return kilobytes >> 10
-}
-
 // goroutines ends a process by SIGQUIT and gives the stacks that it leaves.
 func (s *tempest) goroutines(t *testing.T, m *member) []string {
 	t.Helper()
