@@ -62,9 +62,13 @@ func (s *Service) turn(ctx context.Context, owner session.Owner, req Request, ou
 	}
 	if opened.Claim != nil {
 		defer func() {
+			p := recover()
 			// With the store away the key is not given back either: it lapses.
-			if err != nil && !errors.Is(err, session.ErrUnavailable) {
+			if p != nil || err != nil && !errors.Is(err, session.ErrUnavailable) {
 				s.release(ctx, opened)
+			}
+			if p != nil {
+				panic(p)
 			}
 		}()
 	}
