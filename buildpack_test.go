@@ -137,7 +137,9 @@ func startDeployed(t *testing.T, target string, env ...string) *service {
 		s.root = map[string]string{"health": "/health"}[target]
 		t.Cleanup(func() {
 			s.client.CloseIdleConnections()
-			p.end(t, syscall.SIGTERM)
+			if code := p.end(t, syscall.SIGTERM); code != 0 {
+				t.Errorf("the deployed program ended with code %d", code)
+			}
 			checkLogs(t, p)
 		})
 		return s

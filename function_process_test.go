@@ -14,6 +14,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -129,6 +130,21 @@ func (p *process) wait(t *testing.T) int {
 		t.Errorf("the process did not end within 15 s")
 		return -1
 	}
+}
+
+// memory is the process's resident memory in MiB, 0 where the system does not
+// tell.
+func (p *process) memory() int {
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid))
+	if err != nil {
+		return 0
+	}
+	match := regexp.MustCompile(`VmRSS:\s+(\d+) kB`).FindSubmatch(status)
+	if match == nil {
+		return 0
+	}
+	kilobytes, _ := strconv.Atoi(string(match[1]))
+	return kilobytes >> 10
 }
 
 // An output keeps what a process writes.

@@ -601,13 +601,16 @@ func TestStoreGoesDuringATurn(t *testing.T) {
 	}
 }
 
-// A link is a TCP connection to somewhere that can be cut and mended.
+// A link is a TCP connection to somewhere that can be cut, held up, slowed down
+// and mended.
 type link struct {
 	Addr string
 
 	to    string
 	mu    sync.Mutex
 	away  bool
+	held  chan struct{} // closed when what is held up goes on; nil: nothing is
+	delay time.Duration // of each piece
 	conns map[net.Conn]struct{}
 	wait  sync.WaitGroup
 }
@@ -653,9 +656,44 @@ func (l *link) forward(conn net.Conn) {
 	}
 	defer l.drop(far)
 	var wait sync.WaitGroup
-	wait.Go(func() { _, _ = io.Copy(far, conn); _ = far.Close() })
-	wait.Go(func() { _, _ = io.Copy(conn, far); _ = conn.Close() })
+	wait.Go(func() { _, _ = io.Copy(held{far, l}, conn); _ = far.Close() })
+	wait.Go(func() { _, _ = io.Copy(held{conn, l}, far); _ = conn.Close() })
 	wait.Wait()
+}
+
+// held is a connection that is written to when its link lets it.
+type held struct {
+	net.Conn
+	link *link
+}
+
+func (h held) Write(p []byte) (int, error) {
+	h.link.mu.Lock()
+	gate, delay := h.link.held, h.link.delay
+	h.link.mu.Unlock()
+	if gate != nil {
+		<-gate
+	}
+	if delay > 0 {
+		time.Sleep(delay) // the way is this long
+	}
+	return h.Conn.Write(p)
+}
+
+// hold lets connections be made, and nothing through them.
+func (l *link) hold() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.held == nil {
+		l.held = make(chan struct{})
+	}
+}
+
+// slow makes each piece of what goes through take so much longer.
+func (l *link) slow(delay time.Duration) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.delay = delay
 }
 
 // keep notes an open connection, unless the link is cut.
@@ -679,14 +717,24 @@ func (l *link) cut() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.away = true
+	l.release()
 	for conn := range l.conns {
 		_ = conn.Close()
 	}
 }
 
-// mend lets connections through again.
+// mend lets everything through again.
 func (l *link) mend() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.away = false
+	l.away, l.delay = false, 0
+	l.release()
+}
+
+// release lets what is held up go on. The caller holds mu.
+func (l *link) release() {
+	if l.held != nil {
+		close(l.held)
+		l.held = nil
+	}
 }

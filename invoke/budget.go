@@ -49,7 +49,7 @@ func (s *Service) spent(ctx context.Context, owner session.Owner, g *generation)
 	if g.usage.TotalTokens == 0 {
 		return
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), addUsageTimeout)
+	ctx, cancel := lasting(ctx, addUsageTimeout)
 	defer cancel()
 	used := session.Spent{}
 	used.Add(g.model, g.usage)

@@ -76,7 +76,7 @@ func (s *Service) replay(ctx context.Context, opened *session.Opened, out *strea
 
 // release gives the key of a call that failed back, whatever ended the call.
 func (s *Service) release(ctx context.Context, opened *session.Opened) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), commitTimeout)
+	ctx, cancel := lasting(ctx, commitTimeout)
 	defer cancel()
 	if err := session.Release(ctx, s.Store, opened.Session, opened.Claim); err != nil {
 		s.Log.WarnContext(ctx, "An idempotency key could not be given back; it lapses by itself.",
@@ -91,7 +91,7 @@ func (s *Service) overtaken(ctx context.Context, owner session.Owner, req Reques
 	if out.started() {
 		return nil, api.Fail(api.IdempotencyInProgress, session.ErrTakenOver)
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), storeTimeout)
+	ctx, cancel := lasting(ctx, storeTimeout)
 	defer cancel()
 	opened, err := session.Open(ctx, s.Store, owner, req.SessionID, s.idempotency(req), nil, s.Now)
 	if err != nil {

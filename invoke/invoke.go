@@ -115,6 +115,14 @@ const invoked = "Agent invocation successful"
 // is answered as an error.
 func (s *Service) stream(ctx context.Context, r *http.Request, req Request, out *stream) error {
 	defer out.close()
+	defer func() {
+		if !out.started() {
+			return // a panic is answered by the guard
+		}
+		if p := recover(); p != nil {
+			out.fail(guard.Panicked(r.Context(), s.Log, p))
+		}
+	}()
 	response, err := s.turn(ctx, guard.Owner(ctx), req, out)
 	if err != nil {
 		failure := s.failure(r, ctx, err)

@@ -11,6 +11,7 @@ import (
 	"google.golang.org/genai"
 
 	"example.com/gatehouse/internal/api"
+	"example.com/gatehouse/internal/rescue"
 	"example.com/gatehouse/internal/telemetry"
 	"example.com/gatehouse/session"
 )
@@ -28,6 +29,7 @@ func (s *Service) runTools(ctx context.Context, g *generation, calls []*genai.Fu
 	parts := make([]*genai.Part, len(calls))
 	results := make([]session.ToolCall, len(calls))
 	ids := make([]string, len(calls))
+	panics := make([]error, len(calls)) // of our own code around the tools
 	for i, call := range calls {
 		ids[i] = call.ID
 		if ids[i] == "" { // in events only: what is stored stays as the model gave it
@@ -40,26 +42,37 @@ func (s *Service) runTools(ctx context.Context, g *generation, calls []*genai.Fu
 	var running sync.WaitGroup
 	for i, call := range calls {
 		running.Go(func() {
-			begin := s.Now()
-			calling, step := s.Observer.StartTool(ctx, call.Name)
-			response, err := s.runTool(calling, i, call)
-			step.End(calling, toolFailure(err))
-			if err != nil {
-				response = map[string]any{"error": telemetry.Truncate(err.Error(), maxToolError)}
-			}
-			results[i] = session.ToolCall{
-				Name: telemetry.Truncate(call.Name, 64), OK: err == nil, DurationMS: s.Now().Sub(begin).Milliseconds(),
-			}
-			parts[i] = &genai.Part{FunctionResponse: &genai.FunctionResponse{ID: call.ID, Name: call.Name, Response: response}}
-			_ = out.toolResult(ids[i], results[i]) // a client that has gone away ends ctx
+			panics[i] = rescue.Call(func() error {
+				results[i], parts[i] = s.answerCall(ctx, i, call)
+				_ = out.toolResult(ids[i], results[i]) // a client that has gone away ends ctx
+				return nil
+			})
 		})
 	}
 	running.Wait()
+	for _, err := range panics {
+		if p, ok := errors.AsType[*rescue.Panic](err); ok {
+			panic(p.Stack) // this goroutine's end is the request's
+		}
+	}
 	if ctx.Err() != nil {
 		return nil, context.Cause(ctx)
 	}
 	g.calls = append(g.calls, results...)
 	return &genai.Content{Role: genai.RoleUser, Parts: parts}, nil
+}
+
+// answerCall runs one call, and gives what clients and the model are told of it.
+func (s *Service) answerCall(ctx context.Context, i int, call *genai.FunctionCall) (session.ToolCall, *genai.Part) {
+	begin := s.Now()
+	calling, step := s.Observer.StartTool(ctx, call.Name)
+	response, err := s.runTool(calling, i, call)
+	step.End(calling, toolFailure(err))
+	if err != nil {
+		response = map[string]any{"error": telemetry.Truncate(err.Error(), maxToolError)}
+	}
+	return session.ToolCall{Name: telemetry.Truncate(call.Name, 64), OK: err == nil, DurationMS: s.Now().Sub(begin).Milliseconds()},
+		&genai.Part{FunctionResponse: &genai.FunctionResponse{ID: call.ID, Name: call.Name, Response: response}}
 }
 
 // toolFailure is the code of a tool's failure, "" for none: what it says is for

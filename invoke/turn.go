@@ -10,6 +10,7 @@ import (
 	"google.golang.org/genai"
 
 	"example.com/gatehouse/internal/api"
+	"example.com/gatehouse/internal/guard"
 	"example.com/gatehouse/internal/telemetry"
 	"example.com/gatehouse/session"
 )
@@ -61,9 +62,13 @@ func (s *Service) turn(ctx context.Context, owner session.Owner, req Request, ou
 	}
 	if opened.Claim != nil {
 		defer func() {
+			p := recover()
 			// With the store away the key is not given back either: it lapses.
-			if err != nil && !errors.Is(err, session.ErrUnavailable) {
+			if p != nil || err != nil && !errors.Is(err, session.ErrUnavailable) {
 				s.release(ctx, opened)
+			}
+			if p != nil {
+				panic(p)
 			}
 		}()
 	}
@@ -157,7 +162,7 @@ func (s *Service) load(ctx context.Context, owner session.Owner, req Request) (_
 // stored. It goes on when the client has gone away.
 func (s *Service) commit(ctx context.Context, opened *session.Opened, turn session.Turn, conditions session.Conditions) (_ int, err error) {
 	defer s.storeTime(ctx)()
-	committing, cancel := context.WithTimeout(context.WithoutCancel(ctx), commitTimeout)
+	committing, cancel := lasting(ctx, commitTimeout)
 	defer cancel()
 	committing, step := s.Observer.StartCommit(committing)
 	defer func() { step.End(committing, s.code(committing, err)) }()
@@ -172,6 +177,32 @@ func (s *Service) commit(ctx context.Context, opened *session.Opened, turn sessi
 	}
 	telemetry.SetTurn(ctx, func(t *telemetry.Turn) { noteStored(t, opened.Session.Key, turn, meta.Turns) })
 	return meta.Turns, nil
+}
+
+// lastMoment is what the store still gets once the instance's end has cut a
+// request short: the client is to have its answer before the process ends.
+const lastMoment = 150 * time.Millisecond
+
+// lasting gives a context that goes on for d when the client of ctx has gone
+// away, and for a moment when the instance ends.
+func lasting(ctx context.Context, d time.Duration) (context.Context, context.CancelFunc) {
+	on, cancel := context.WithTimeout(context.WithoutCancel(ctx), d)
+	stop := context.AfterFunc(ctx, func() {
+		if !errors.Is(context.Cause(ctx), guard.ErrCut) {
+			return
+		}
+		timer := time.NewTimer(lastMoment)
+		defer timer.Stop()
+		select {
+		case <-timer.C:
+			cancel()
+		case <-on.Done():
+		}
+	})
+	return on, func() {
+		stop()
+		cancel()
+	}
 }
 
 // storeTime begins to measure what the store takes; the func it gives ends that.

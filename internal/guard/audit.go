@@ -33,6 +33,13 @@ func NewAudit(log *gcpaudit.Log, named bool) *Audit {
 	return &Audit{log: log, named: named, written: written}
 }
 
+// Hurry leaves little time to the API: the process is about to end.
+func (a *Audit) Hurry() {
+	if a != nil {
+		a.log.Hurry()
+	}
+}
+
 // write delivers entries, and those of turns that a process which died has left
 // without one.
 func (a *Audit) write(ctx context.Context, entries []gcpaudit.Entry) {

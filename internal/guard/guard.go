@@ -28,6 +28,7 @@ import (
 	"example.com/gatehouse/internal/limit"
 	"example.com/gatehouse/internal/loopback"
 	"example.com/gatehouse/internal/observe"
+	"example.com/gatehouse/internal/rescue"
 	"example.com/gatehouse/internal/telemetry"
 	"example.com/gatehouse/session"
 )
@@ -182,11 +183,19 @@ func (g *guard) deliver(ctx context.Context, entries []gcpaudit.Entry) {
 	ctx = context.WithoutCancel(ctx)
 	var group sync.WaitGroup
 	if len(entries) > 0 {
-		group.Go(func() { g.Audit.write(ctx, entries) })
+		group.Go(func() { g.afterwards(ctx, func() { g.Audit.write(ctx, entries) }) })
 	}
-	group.Go(func() { g.Figures.Flush(ctx) })
-	g.Observer.Flush(ctx)
+	group.Go(func() { g.afterwards(ctx, func() { g.Figures.Flush(ctx) }) })
+	g.afterwards(ctx, func() { g.Observer.Flush(ctx) })
 	group.Wait()
+}
+
+// afterwards does what follows an answer: a panic there is nobody's 500 any more.
+func (g *guard) afterwards(ctx context.Context, f func()) {
+	err := rescue.Call(func() error { f(); return nil })
+	if p, ok := errors.AsType[*rescue.Panic](err); ok {
+		logPanic(ctx, g.Log, "What follows an answer panicked.", p.Stack)
+	}
 }
 
 // maxHeaderBytes bounds a request's headers; the framework's server takes 1 MiB.
@@ -213,17 +222,26 @@ func (g *guard) recover(w *recorder, r *http.Request) {
 	if err, ok := p.(error); ok && errors.Is(err, http.ErrAbortHandler) {
 		panic(p) // the server's own way to drop a connection
 	}
-	g.Log.LogAttrs(r.Context(), slog.LevelError, "A handler panicked.",
-		slog.String("request_id", api.RequestID(r.Context())),
-		slog.String("stack_trace", fmt.Sprintf("panic: %v\n%s", p, debug.Stack())))
-	e := api.Fail(api.Internal, fmt.Errorf("panic: %v", p))
+	e := Panicked(r.Context(), g.Log, p)
 	telemetry.Fail(r.Context(), e.Failure())
-	telemetry.Panicked(r.Context())
 	if w.status == 0 {
 		_ = api.WriteError(w, r, e)
 		return
 	}
 	panic(http.ErrAbortHandler) // or what was cut would end like an answer that is whole
+}
+
+// Panicked logs a panic with what it was called with, and gives the answer to
+// the request of ctx, which it ended. It must be called by the function that
+// recovers.
+func Panicked(ctx context.Context, log *slog.Logger, p any) *api.Error {
+	logPanic(ctx, log, "A handler panicked.", fmt.Sprintf("panic: %v\n%s", p, debug.Stack()))
+	telemetry.Panicked(ctx)
+	return api.Fail(api.Internal, fmt.Errorf("panic: %v", p))
+}
+
+func logPanic(ctx context.Context, log *slog.Logger, message, stack string) {
+	log.LogAttrs(ctx, slog.LevelError, message, slog.String("request_id", api.RequestID(ctx)), slog.String("stack_trace", stack))
 }
 
 // remoteIP is the address the request came from, as far as it can be believed.

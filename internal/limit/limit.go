@@ -28,6 +28,8 @@ import (
 
 	lru "github.com/hashicorp/golang-lru/v2"
 	"golang.org/x/sync/errgroup"
+
+	"example.com/gatehouse/internal/rescue"
 )
 
 // What calls cost, in tenths of a turn.
@@ -415,7 +417,11 @@ func (l *Limiter) ask(ctx context.Context, w *window, want int64) (<-chan struct
 	go func() {
 		defer l.leases.Done()
 		defer cancel()
-		granted, leased, err := l.counters.Lease(ctx, w.counter, want, limit, w.ends.Add(slack))
+		var granted, leased int64
+		err := rescue.Call(func() (err error) {
+			granted, leased, err = l.counters.Lease(ctx, w.counter, want, limit, w.ends.Add(slack))
+			return err
+		})
 		l.outage.note(l.now(), err)
 		w.mu.Lock()
 		defer w.mu.Unlock()

@@ -7,6 +7,8 @@ import (
 	"log/slog"
 	"sync"
 	"time"
+
+	"example.com/gatehouse/internal/rescue"
 )
 
 // How exports are paced. All of it is time in which the process runs: an
@@ -135,7 +137,7 @@ func (l *lane) start() *job {
 	go func() {
 		defer close(j.done)
 		defer cancel()
-		j.err = l.sender.send(ctx)
+		j.err = rescue.Call(func() error { return l.sender.send(ctx) })
 	}()
 	return j
 }

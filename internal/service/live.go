@@ -16,6 +16,7 @@ import (
 	"example.com/gatehouse/internal/auth"
 	"example.com/gatehouse/internal/gcp/gcpsecret"
 	"example.com/gatehouse/internal/observe"
+	"example.com/gatehouse/internal/rescue"
 )
 
 const (
@@ -113,12 +114,15 @@ func (l *live) fetch(ctx context.Context) (err error) {
 	for i := range l.secrets {
 		group.Go(func() error {
 			named := &l.secrets[i]
-			payload, err := l.client.Access(ctx, named.name)
-			if err == nil && string(payload) != named.last {
-				if err = named.take(ctx, string(payload)); err == nil {
-					named.last = string(payload)
+			err := rescue.Call(func() error {
+				payload, err := l.client.Access(ctx, named.name)
+				if err == nil && string(payload) != named.last {
+					if err = named.take(ctx, string(payload)); err == nil {
+						named.last = string(payload)
+					}
 				}
-			}
+				return err
+			})
 			if err != nil {
 				errs[i] = &fetchError{named.variable, err}
 			}

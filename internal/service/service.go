@@ -334,6 +334,9 @@ func (s *Service) drain(ctx context.Context) error {
 	if s.gate.Shut(waiting) == nil {
 		return nil
 	}
+	if p := s.parts.Load(); p != nil {
+		p.audit.Hurry()
+	}
 	s.gate.Cut()
 	waiting, cancel = context.WithTimeout(ctx, farewell)
 	defer cancel()

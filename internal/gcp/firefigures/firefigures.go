@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"example.com/gatehouse/internal/figures"
+	"example.com/gatehouse/internal/rescue"
 )
 
 // Collection is the name of the collection of minutes.
@@ -87,15 +88,17 @@ func (s *Store) Sum(ctx context.Context, since time.Time) (sum figures.Figures, 
 	group, ctx := errgroup.WithContext(ctx)
 	for field, to := range map[string]*int64{fieldRequests: &sum.Requests, fieldJudged: &sum.Judged, fieldErrors: &sum.Errors} {
 		group.Go(func() error {
-			n, err := add(ctx, minutes, field)
-			*to = n
-			return err
+			return rescue.Call(func() (err error) {
+				*to, err = add(ctx, minutes, field)
+				return err
+			})
 		})
 	}
 	group.Go(func() error {
-		var err error
-		states, err = newest(ctx, minutes)
-		return err
+		return rescue.Call(func() (err error) {
+			states, err = newest(ctx, minutes)
+			return err
+		})
 	})
 	if err := group.Wait(); err != nil {
 		return figures.Figures{}, nil, err

@@ -53,6 +53,8 @@ const (
 	// cooldown tries it and the others go straight to the fallback.
 	maxFailures = 3
 	cooldown    = 10 * time.Second
+	// lastMoment is what the API still gets after Hurry.
+	lastMoment = 250 * time.Millisecond
 )
 
 // A Log is the audit trail. It is safe for concurrent use; its calls share one
@@ -62,6 +64,8 @@ type Log struct {
 	now           func() time.Time
 	limit         time.Duration // of one Write, in time that the process runs
 	breaker       breaker
+	ending        context.Context // ends with Hurry
+	hurry         context.CancelFunc
 
 	ready    chan struct{} // closed once the three below are set; nil without an API
 	api      *logapi.Client
@@ -91,6 +95,7 @@ func New(ctx context.Context, project, name, endpoint string, fallback io.Writer
 		project: project, name: name, fallback: fallback,
 		now: time.Now, limit: writeLimit,
 	}
+	l.ending, l.hurry = context.WithCancel(context.Background())
 	own, err := endpointOptions(endpoint)
 	if err != nil {
 		return nil, fmt.Errorf("the Logging API's endpoint: %w", err)
@@ -154,7 +159,15 @@ func (l *Log) Write(ctx context.Context, entries ...Entry) {
 	l.print(lines, undelivered)
 }
 
-var errClosed = errors.New("the log is closed")
+var (
+	errClosed = errors.New("the log is closed")
+	errEnding = errors.New("no answer before the process ends")
+)
+
+// Hurry says that the process is about to end: the API gets a quarter of a
+// second for what is being written and for each later call, and then the
+// fallback has it.
+func (l *Log) Hurry() { l.hurry() }
 
 // enter counts a call of Write, so that Close waits for it.
 func (l *Log) enter() error {
@@ -174,6 +187,17 @@ func (l *Log) deliver(ctx context.Context, lines []logging.Entry) error {
 	}
 	ctx, stop := withRunningTime(context.WithoutCancel(ctx), l.limit)
 	defer stop()
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	defer context.AfterFunc(l.ending, func() {
+		timer := time.NewTimer(lastMoment)
+		defer timer.Stop()
+		select {
+		case <-timer.C:
+			cancel(errEnding)
+		case <-ctx.Done():
+		}
+	})()
 	err := l.send(ctx, lines)
 	if ctx.Err() != nil && err != nil {
 		err = context.Cause(ctx)

@@ -415,6 +415,42 @@ func TestHangingAPI(t *testing.T) {
 	}
 }
 
+// A process that is about to end waits for no API that hangs, and loses no entry.
+func TestHurry(t *testing.T) {
+	t.Parallel()
+	server := loggingtest.Start(t)
+	server.Hold()
+	l, out := newLog(t, server.Addr)
+	written := make(chan struct{})
+	go func() {
+		defer close(written)
+		l.Write(t.Context(), turn("under way"))
+	}()
+	<-server.Arrived()
+	start := time.Now()
+	l.Hurry()
+	<-written
+	l.Write(t.Context(), turn("afterwards"))
+	if took := time.Since(start); took > 3*gcpaudit.WriteLimit/4 {
+		t.Errorf("two entries took %v", took)
+	}
+	if diff := cmp.Diff([]string{"under way", "afterwards"}, out.ids(t)); diff != "" {
+		t.Errorf("on the fallback (-want +got):\n%s", diff)
+	}
+}
+
+func TestHurryLeavesTimeForAnAPIThatAnswers(t *testing.T) {
+	t.Parallel()
+	server := loggingtest.Start(t)
+	l, out := newLog(t, server.Addr)
+	l.Write(t.Context(), turn("e-1"))
+	l.Hurry()
+	l.Write(t.Context(), turn("e-2"))
+	if diff := cmp.Diff([]string{"e-1", "e-2"}, taken(server)); diff != "" {
+		t.Errorf("in the API (-want +got), with %v on the fallback:\n%s", out.ids(t), diff)
+	}
+}
+
 func TestCooldown(t *testing.T) {
 	t.Parallel()
 	server := loggingtest.Start(t)

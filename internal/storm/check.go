@@ -1,0 +1,348 @@
+package storm
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+)
+
+// A Ledger is what was seen of a storm while it was carried out, and what was
+// found after it.
+type Ledger struct {
+	Attempts  []Attempt
+	Histories []History
+	Stored    []Stored
+	Entries   []Entry
+	// Shared are the ids of the shared sessions.
+	Shared []string
+}
+
+// What became of an attempt that got no answer, in the place of a code.
+const (
+	Broken = "the connection broke"
+	Left   = "the client left"
+)
+
+// An Attempt is one request.
+type Attempt struct {
+	ID           string // of the request
+	Call         int
+	Began, Ended time.Duration // since the storm's beginning
+	Code         string        // of an error; "" with an Answer
+	Answer       Answer
+
+	// Killed says that the attempt's process was ended by SIGKILL before it
+	// surely had written the attempt's audit entry.
+	Killed bool
+}
+
+// An Answer is what an attempt was told.
+type Answer struct {
+	Session  string
+	Turn     int // of a Read: how many there are
+	Response string
+	Replayed bool
+	NotSaved bool // with the warning
+}
+
+// A History is what the model was shown: the calls whose questions came before,
+// and the one that it was asked for, last.
+type History []int
+
+// A Stored turn is one that was found in the end.
+type Stored struct {
+	Owner           int
+	Session         string
+	Turn            int
+	Query, Response string
+	Request         string
+}
+
+// An Entry is one of the audit's, wherever it was found.
+type Entry struct {
+	ID, Action, Outcome         string
+	Principal, EndUser, Session string
+	Turn                        int
+	Request                     string
+}
+
+// A Report says what a storm did to the service, and what the service did to its
+// callers. All but the first group must be 0.
+type Report struct {
+	Calls, Attempts, Answers, Replays, NotSaved, Stored, Entries int
+	// Left is how many turns have no entry, because their process was killed
+	// before it could write it.
+	Left int
+
+	Lost       int // acknowledged, and not stored so
+	Doubled    int // stored, or answered anew, more than once
+	Disordered int // seen, shown to the model or stored in another order
+	Foreign    int // of nobody, or seen by another owner
+	Unanswered int // with a key, and in vain
+	Unrecorded int // stored or answered, and not in the audit
+	Invented   int // in the audit, and not stored
+
+	// Problems describe the faults, one each.
+	Problems []string
+}
+
+func (r *Report) problem(count *int, format string, args ...any) {
+	*count++
+	r.Problems = append(r.Problems, fmt.Sprintf(format, args...))
+}
+
+// A check is the work of Check.
+type check struct {
+	Report
+	plan     Plan
+	ledger   Ledger
+	attempts map[string]Attempt  // by request
+	stored   map[int][]Stored    // by call
+	sessions map[string][]Stored // in order
+}
+
+// Check compares what was seen with what was found.
+func (p Plan) Check(l Ledger) Report {
+	c := &check{plan: p, ledger: l, attempts: map[string]Attempt{}, stored: map[int][]Stored{}, sessions: map[string][]Stored{}}
+	c.Calls, c.Attempts, c.Report.Stored = len(p.Calls), len(l.Attempts), len(l.Stored)
+	for _, a := range l.Attempts {
+		c.attempts[a.ID] = a
+	}
+	c.whatIsStored()
+	c.whatWasAnswered()
+	c.whatWasRead()
+	c.whatTheModelSaw()
+	c.whatTheAuditSays()
+	return c.Report
+}
+
+// whatIsStored checks that each stored turn is one that its owner asked for, and
+// stored once.
+func (c *check) whatIsStored() {
+	for _, s := range c.ledger.Stored {
+		c.sessions[s.Session] = append(c.sessions[s.Session], s)
+		attempt, known := c.attempts[s.Request]
+		number, asked := CallOf(s.Query)
+		if !known || !asked || number != attempt.Call || number >= len(c.plan.Calls) {
+			c.problem(&c.Foreign, "nobody asked for %+v", s)
+			continue
+		}
+		call := c.plan.Calls[number]
+		if call.Owner != s.Owner || call.Session != None && c.ledger.Shared[call.Session] != s.Session {
+			c.problem(&c.Foreign, "call %d is stored at another place than it was for: %+v", number, s)
+		}
+		if !strings.Contains(s.Response, s.Query) {
+			c.problem(&c.Foreign, "call %d is stored with the answer to another: %+v", number, s)
+		}
+		c.stored[number] = append(c.stored[number], s)
+	}
+	for number, places := range c.stored {
+		if len(places) > 1 {
+			c.problem(&c.Doubled, "call %d is stored %d times: %+v", number, len(places), places)
+		}
+	}
+	for session, turns := range c.sessions {
+		slices.SortFunc(turns, func(a, b Stored) int { return cmp.Compare(a.Turn, b.Turn) })
+		for i, s := range turns {
+			if s.Turn != i+1 {
+				c.problem(&c.Disordered, "session %s has turn %d at place %d", session, s.Turn, i+1)
+				break
+			}
+		}
+	}
+}
+
+// A span is the time in which a turn came to be, as its client saw it.
+type span struct {
+	call, turn   int
+	began, ended time.Duration
+}
+
+// whatWasAnswered checks that each acknowledged answer is stored as it was
+// given, that retries were answered alike, and that of two calls of a session
+// one after the other the turns are in this order too.
+func (c *check) whatWasAnswered() {
+	answered := map[int]Answer{}
+	ended := map[int]time.Duration{} // when the first answer was there
+	for _, a := range c.ledger.Attempts {
+		call := c.plan.Calls[a.Call]
+		if a.Code != "" || call.Kind != Ask {
+			continue
+		}
+		c.Answers++
+		if a.Answer.Replayed {
+			c.Replays++
+		}
+		if a.Answer.NotSaved {
+			c.NotSaved++
+			if call.Key {
+				c.problem(&c.Lost, "call %d has a key and was answered without being saved", a.Call)
+			}
+			continue
+		}
+		first, again := answered[a.Call]
+		same := first.Session == a.Answer.Session && first.Turn == a.Answer.Turn && first.Response == a.Answer.Response
+		switch {
+		case !again:
+			answered[a.Call], ended[a.Call] = a.Answer, a.Ended
+		case !same:
+			c.problem(&c.Doubled, "call %d was answered %+v and %+v", a.Call, first, a.Answer)
+		default:
+			ended[a.Call] = min(ended[a.Call], a.Ended)
+		}
+		if again && !first.Replayed && !a.Answer.Replayed {
+			c.problem(&c.Doubled, "call %d was answered anew by request %s", a.Call, a.ID)
+		}
+		if !slices.ContainsFunc(c.stored[a.Call], func(s Stored) bool {
+			return s.Session == a.Answer.Session && s.Turn == a.Answer.Turn && s.Response == a.Answer.Response
+		}) {
+			c.problem(&c.Lost, "call %d was acknowledged as %+v, and is stored as %+v", a.Call, a.Answer, c.stored[a.Call])
+		}
+	}
+	for _, call := range c.plan.Calls {
+		if _, ok := answered[call.Number]; call.Key && !ok {
+			c.problem(&c.Unanswered, "call %d has a key and was never answered", call.Number)
+		}
+	}
+	spans := map[string][]span{}
+	for number, answer := range answered {
+		for _, s := range c.stored[number] {
+			spans[s.Session] = append(spans[s.Session], span{number, answer.Turn, c.attempts[s.Request].Began, ended[number]})
+		}
+	}
+	for session, list := range spans {
+		slices.SortFunc(list, func(a, b span) int { return cmp.Compare(a.turn, b.turn) })
+		latest := span{}
+		for _, s := range list {
+			if s.ended < latest.began {
+				c.problem(&c.Disordered, "session %s: call %d was over before call %d began, and is the later turn", session, s.call, latest.call)
+			}
+			if s.began > latest.began {
+				latest = s
+			}
+		}
+	}
+}
+
+// whatWasRead checks that who read a session saw all that had been acknowledged
+// before, and that nobody saw another owner's.
+func (c *check) whatWasRead() {
+	for _, a := range c.ledger.Attempts {
+		call := c.plan.Calls[a.Call]
+		switch {
+		case call.Kind == Trespass && a.Code == "":
+			c.problem(&c.Foreign, "call %d read another owner's session", a.Call)
+		case call.Kind == Read && a.Code == "":
+			known := 0
+			for _, earlier := range c.ledger.Attempts {
+				if c.plan.Calls[earlier.Call].Kind == Ask && earlier.Code == "" && !earlier.Answer.NotSaved &&
+					earlier.Answer.Session == a.Answer.Session && earlier.Ended < a.Began {
+					known = max(known, earlier.Answer.Turn)
+				}
+			}
+			if a.Answer.Turn < known {
+				c.problem(&c.Lost, "call %d read %d turns, when %d had been acknowledged", a.Call, a.Answer.Turn, known)
+			}
+			if n := len(c.sessions[a.Answer.Session]); a.Answer.Turn > n {
+				c.problem(&c.Lost, "call %d read %d turns, of which %d are left", a.Call, a.Answer.Turn, n)
+			}
+		}
+	}
+}
+
+// whatTheModelSaw checks that each history is the beginning of its session.
+func (c *check) whatTheModelSaw() {
+	for _, h := range c.ledger.Histories {
+		if len(h) == 0 {
+			continue
+		}
+		asked := c.plan.Calls[h[len(h)-1]]
+		earlier := h[:len(h)-1]
+		if asked.Session == None || asked.Opens {
+			if len(earlier) != 0 {
+				c.problem(&c.Foreign, "call %d begins a session, and the model saw calls %v", asked.Number, earlier)
+			}
+			continue
+		}
+		turns := c.sessions[c.ledger.Shared[asked.Session]]
+		for i, number := range earlier {
+			before := c.plan.Calls[number]
+			switch {
+			case before.Owner != asked.Owner || before.Session != asked.Session:
+				c.problem(&c.Foreign, "for call %d the model saw call %d of another session", asked.Number, number)
+			case i >= len(turns) || turns[i].Query != before.Query():
+				c.problem(&c.Disordered, "for call %d the model saw call %d as turn %d, where it is not stored", asked.Number, number, i+1)
+			}
+		}
+	}
+}
+
+// refusals are the codes of calls that are turned away before anybody knows whom
+// they come from, and so without an entry.
+var refusals = []string{"shutting_down", "not_ready", "overloaded", Broken, Left}
+
+// whatTheAuditSays checks that all that was stored or answered has its entry,
+// and that the audit tells of nothing else and mixes no owners.
+func (c *check) whatTheAuditSays() {
+	entries := map[string]Entry{} // copies have the same id
+	requests := map[string]bool{}
+	turns := map[string][]Entry{} // by request
+	for _, e := range c.ledger.Entries {
+		if first, ok := entries[e.ID]; ok {
+			if first != e {
+				c.problem(&c.Invented, "two entries of one id: %+v and %+v", first, e)
+			}
+			continue
+		}
+		entries[e.ID] = e
+		requests[e.Request] = true
+		if strings.HasPrefix(e.ID, "turn-") {
+			turns[e.Request] = append(turns[e.Request], e)
+		}
+	}
+	c.Entries = len(entries)
+	stored := map[string]Stored{}
+	for _, s := range c.ledger.Stored {
+		stored[s.Request] = s
+		attempt := c.attempts[s.Request]
+		switch list := turns[s.Request]; {
+		case len(list) == 1 && list[0].Turn == s.Turn && list[0].Outcome == "ok":
+		case len(list) == 0 && attempt.Killed:
+			c.Left++
+		case len(list) == 0:
+			c.problem(&c.Unrecorded, "no entry of the stored turn %+v", s)
+		default:
+			c.problem(&c.Invented, "of the stored turn %+v the audit says %+v", s, list)
+		}
+	}
+	for request, list := range turns {
+		if _, ok := stored[request]; !ok {
+			c.problem(&c.Invented, "an entry of a turn that is not stored: %+v", list)
+		}
+	}
+	for _, a := range c.ledger.Attempts {
+		if !a.Killed && !slices.Contains(refusals, a.Code) && !requests[a.ID] {
+			c.problem(&c.Unrecorded, "no entry of request %s, answered %q", a.ID, a.Code)
+		}
+	}
+	type who struct{ principal, endUser string }
+	owners := map[int]who{}
+	names := map[who]int{}
+	for _, e := range entries {
+		a, ok := c.attempts[e.Request]
+		if !ok {
+			c.problem(&c.Invented, "an entry of a request that nobody made: %+v", e)
+			continue
+		}
+		owner, is := c.plan.Calls[a.Call].Owner, who{e.Principal, e.EndUser}
+		if known, ok := owners[owner]; ok && known != is {
+			c.problem(&c.Foreign, "owner %d is %+v and %+v in the audit", owner, known, is)
+		}
+		if other, ok := names[is]; ok && other != owner {
+			c.problem(&c.Foreign, "owners %d and %d are both %+v in the audit", other, owner, is)
+		}
+		owners[owner], names[is] = is, owner
+	}
+}

@@ -1,0 +1,154 @@
+package invoke_test
+
+import (
+	"bytes"
+	"context"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"example.com/gatehouse/agent"
+	"example.com/gatehouse/internal/auth"
+	"example.com/gatehouse/internal/geminitest"
+	"example.com/gatehouse/internal/guard"
+	"example.com/gatehouse/internal/model"
+	"example.com/gatehouse/internal/telemetry"
+	"example.com/gatehouse/internal/tool"
+	"example.com/gatehouse/invoke"
+	"example.com/gatehouse/session"
+)
+
+const theSecret = "the secret of the panic"
+
+// A panicking store panics when a turn is stored.
+type panicking struct{ session.Store }
+
+func (p panicking) Apply(ctx context.Context, s *session.Session, c session.Change) (*session.Session, error) {
+	if c.Turn != nil {
+		panic(theSecret)
+	}
+	return p.Store.Apply(ctx, s, c)
+}
+
+func newMemory() *session.Memory {
+	return session.NewMemory(time.Hour, session.MemoryLimit, time.Now, telemetry.NewLogger(&log{}, nil, telemetry.Source{}))
+}
+
+// A log is what a service has logged.
+type log struct {
+	mu     sync.Mutex
+	buffer bytes.Buffer
+}
+
+func (l *log) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.buffer.Write(p)
+}
+
+func (l *log) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.buffer.String()
+}
+
+// serve runs an agent with one tool, on a store, behind the guard.
+func serve(t *testing.T, store session.Store, gemini *geminitest.Server) (*httptest.Server, *log) {
+	t.Helper()
+	written := &log{}
+	logger := telemetry.NewLogger(written, nil, telemetry.Source{})
+	client, err := model.New(t.Context(), model.Config{APIKey: "key", BaseURL: gemini.URL, Loopback: true, Models: []string{"model"}, BreakerFailures: 5, BreakerCooldown: time.Minute})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(client.Close)
+	tools := []tool.Tool{tool.New("fails", "It fails.", func(context.Context, struct{}) (string, error) { panic(theSecret) })}
+	s := invoke.New(invoke.Config{
+		Agent: agent.Agent{Name: "agent", Tools: tools, MaxTokens: 100}, Model: client, ModelName: "model", Store: store,
+		Timeout: 10 * time.Second, MaxBodyBytes: 1 << 17, MaxOutputTokens: 4096, HistoryTokens: 32000, MaxToolRounds: 8,
+		Log: logger, Now: time.Now,
+	})
+	server := httptest.NewServer(guard.New(guard.Config{Log: logger, Gate: &guard.Gate{}, Authenticator: auth.New(&auth.None{}), Now: time.Now}, s.Routes()))
+	t.Cleanup(server.Close)
+	return server, written
+}
+
+// ask sends a question and reads the answer, which must come whole.
+func ask(t *testing.T, server *httptest.Server, path, body string, headers ...string) (int, string) {
+	t.Helper()
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, server.URL+path, strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Header.Set("Content-Type", "application/json")
+	for i := 0; i < len(headers); i += 2 {
+		r.Header.Set(headers[i], headers[i+1])
+	}
+	response, err := server.Client().Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = response.Body.Close() }()
+	var b bytes.Buffer
+	if _, err := b.ReadFrom(response.Body); err != nil {
+		t.Fatalf("the answer broke off: %v: %s", err, b.String())
+	}
+	return response.StatusCode, b.String()
+}
+
+func TestAPanicInATurn(t *testing.T) {
+	t.Parallel()
+	tests := []struct {
+		name, path, body string
+		status           int
+		ends             string // how the answer does
+	}{
+		{"JSON", "/invoke", `{"query": "hello"}`, http.StatusInternalServerError, `"error":"internal"`},
+		{"a stream that has begun", "/invoke", `{"query": "hello", "stream": true}`, http.StatusOK, "event: error\n"},
+		{"a chat that has begun", "/chat", `{"id": "AAAAAAAAAAAAAAAAAAAAAA", "messages": [{"role": "user", "parts": [{"type": "text", "text": "hello"}]}], "trigger": "submit-message"}`,
+			http.StatusOK, `"type":"error"`},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			server, written := serve(t, panicking{newMemory()}, geminitest.Start(t))
+			for range 2 { // and the process goes on; the second has the first's key
+				status, answer := ask(t, server, test.path, test.body, "Idempotency-Key", "key")
+				if status != test.status || !strings.Contains(answer, test.ends) || strings.Contains(answer, `"event: done`) {
+					t.Errorf("status %d: %s", status, answer)
+				}
+				if strings.Contains(answer, theSecret) || strings.Contains(answer, ".go:") {
+					t.Errorf("the answer tells of the panic: %s", answer)
+				}
+			}
+			if logged := written.String(); strings.Count(logged, "A handler panicked.") != 2 || !strings.Contains(logged, theSecret) || !strings.Contains(logged, "panic_test.go") {
+				t.Errorf("the log: %s", logged)
+			}
+		})
+	}
+}
+
+func TestAPanicInATool(t *testing.T) {
+	t.Parallel()
+	for _, stream := range []string{"false", "true"} {
+		t.Run("stream: "+stream, func(t *testing.T) {
+			t.Parallel()
+			gemini := geminitest.Start(t)
+			gemini.Enqueue(geminitest.Calls(geminitest.FunctionCall{Name: "fails"}), geminitest.Text("It failed."))
+			server, written := serve(t, newMemory(), gemini)
+			status, answer := ask(t, server, "/invoke", `{"query": "hello", "stream": `+stream+`}`)
+			if status != http.StatusOK || !strings.Contains(answer, "It failed.") || !strings.Contains(answer, `"ok":false`) || strings.Contains(answer, theSecret) {
+				t.Errorf("status %d: %s", status, answer)
+			}
+			if bytes.Contains(gemini.Requests()[1].Raw, []byte(theSecret)) {
+				t.Errorf("the model is told of the panic: %s", gemini.Requests()[1].Raw)
+			}
+			if logged := written.String(); !strings.Contains(logged, "A tool panicked.") || !strings.Contains(logged, theSecret) || !strings.Contains(logged, "panic_test.go") {
+				t.Errorf("the log: %s", logged)
+			}
+		})
+	}
+}
