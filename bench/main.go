@@ -140,6 +140,7 @@ func measure(ctx context.Context, o Options, progress io.Writer) (*Results, erro
 		}
 		slices.Reverse(targets) // who comes second finds a warmer machine
 	}
+	targets = o.targets() // in their own order again
 	results.compare(all, targets)
 	if i := slices.IndexFunc(targets, func(t target) bool { return t.emulator && !t.slow }); i >= 0 {
 		_, _ = fmt.Fprintln(progress, "documents of a turn")

@@ -25,23 +25,29 @@ func main() {
 	transport.MaxIdleConns, transport.MaxIdleConnsPerHost = 0, 2048
 	// The key and the model's address come from the environment.
 	g := genkit.Init(context.Background(), genkit.WithPlugins(&googlegenai.GoogleAI{}), genkit.WithDefaultModel("googleai/gemini-2.5-flash"))
-	flow := genkit.DefineStreamingFlow(g, "ask", func(ctx context.Context, query string, send func(context.Context, string) error) (string, error) {
-		options := []ai.GenerateOption{ai.WithPrompt("%s", query)}
-		if send != nil {
-			options = append(options, ai.WithStreaming(func(ctx context.Context, chunk *ai.ModelResponseChunk) error {
-				return send(ctx, chunk.Text())
-			}))
-		}
-		answer, err := genkit.Generate(ctx, g, options...)
+	generate := func(ctx context.Context, query string, options ...ai.GenerateOption) (string, error) {
+		answer, err := genkit.Generate(ctx, g, append(options, ai.WithPrompt("%s", query))...)
 		if err != nil {
 			return "", err
 		}
 		return answer.Text(), nil
-	})
-	ask := genkit.Handler(flow)
+	}
+	// A streaming flow asks the model for a stream whether or not it is asked for one.
+	ask := genkit.Handler(genkit.DefineFlow(g, "ask", func(ctx context.Context, query string) (string, error) {
+		return generate(ctx, query)
+	}))
+	stream := genkit.Handler(genkit.DefineStreamingFlow(g, "stream", func(ctx context.Context, query string, send func(context.Context, string) error) (string, error) {
+		return generate(ctx, query, ai.WithStreaming(func(ctx context.Context, chunk *ai.ModelResponseChunk) error {
+			return send(ctx, chunk.Text())
+		}))
+	}))
 	serve := func(w http.ResponseWriter, r *http.Request) {
 		if r.Method == http.MethodGet {
 			return // 200: the process answers
+		}
+		if r.Header.Get("Accept") == "text/event-stream" {
+			stream(w, r)
+			return
 		}
 		ask(w, r)
 	}
