@@ -153,6 +153,24 @@ func TestDocuments(t *testing.T) {
 	}
 }
 
+// The page's tables come from what was measured, and cannot be typed.
+func TestDocs(t *testing.T) {
+	text, err := os.ReadFile("../" + page)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want, err := document("..", string(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(want, string(text)); diff != "" {
+		t.Errorf("%s is not what %s has (-): go run ./bench -docs\n%s", page, kept, diff)
+	}
+	if n := strings.Count(want, "<!-- bench "); n < 10 {
+		t.Errorf("%d tables come from files", n)
+	}
+}
+
 func TestCompare(t *testing.T) {
 	s := scenario{name: "s", budgets: map[string]budget{throughput: atLeast(0.6), firstTurn: atMost(30)}}
 	r := Results{Runs: []Run{

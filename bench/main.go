@@ -3,6 +3,7 @@
 //
 //	go run ./bench            some minutes
 //	go run ./bench -quick     seconds
+//	go run ./bench -docs      puts the tables of what is kept into docs/performance.md
 //
 // Every server is a process of its own, and so is the stand-in for the model;
 // this process calls them. In each round the servers take turns, and what is
@@ -34,7 +35,11 @@ func main() {
 	if errors.Is(err, flag.ErrHelp) {
 		return
 	}
-	if err == nil {
+	switch {
+	case err != nil:
+	case o.Docs:
+		err = rewrite()
+	default:
 		err = report(ctx, o, os.Stdout, os.Stderr)
 	}
 	if ctx.Err() != nil {

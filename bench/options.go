@@ -26,6 +26,7 @@ type Options struct {
 
 	Out        string `json:"-"` // file for the results
 	CPUProfile string `json:"-"` // folder for CPU profiles
+	Docs       bool   `json:"-"` // only bring the page of results up to date
 }
 
 // Warm is how long a server is called before it is measured.
@@ -62,6 +63,7 @@ func parse(args []string) (Options, error) {
 	flags.DurationVar(&o.Latency, "latency", 0, "how long the model takes for a whole answer")
 	flags.StringVar(&o.Out, "out", "", "`file` to write the results to, as JSON")
 	flags.StringVar(&o.CPUProfile, "cpuprofile", "", "`folder` to write CPU profiles of the servers to, from runs that do not count")
+	flags.BoolVar(&o.Docs, "docs", false, "measure nothing: put the tables of "+kept+" into "+page)
 	if err := flags.Parse(args); err != nil {
 		return Options{}, err
 	}

@@ -25,17 +25,23 @@ func (r *Results) markdown(w io.Writer) error {
 	if len(r.Documents) > 0 {
 		b.WriteString("\n### documents of a turn\n\n" + documentsTable(r.Documents))
 	}
-	b.WriteString("\n### Binaries\n\n| | MiB |\n|---|--:|\n")
-	for _, program := range slices.Sorted(maps.Keys(r.Binaries)) {
-		fmt.Fprintf(&b, "| %s | %.1f |\n", program, mib(r.Binaries[program]))
-	}
+	b.WriteString("\n### Binaries\n\n" + r.binaries())
 	_, err := io.WriteString(w, b.String())
 	return err
 }
 
+func (r *Results) binaries() string {
+	var b strings.Builder
+	b.WriteString("| | MiB |\n|---|--:|\n")
+	for _, program := range slices.Sorted(maps.Keys(r.Binaries)) {
+		fmt.Fprintf(&b, "| %s | %.1f |\n", program, mib(r.Binaries[program]))
+	}
+	return b.String()
+}
+
 // row is a line of a scenario's table.
 func (c Comparison) row() string {
-	m := metrics[slices.IndexFunc(metrics, func(m metric) bool { return m.name == c.Figure })]
+	m := metricOf(c.Figure)
 	show := func(x float64) string { return strconv.FormatFloat(x, 'f', m.decimals, 64) }
 	relative := func(x float64) string { return strconv.FormatFloat(x, 'f', 2, 64) }
 	switch m.compare {
