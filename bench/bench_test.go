@@ -12,7 +12,11 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"example.com/gatehouse/internal/gcp/emulator"
 )
+
+func TestMain(m *testing.M) { os.Exit(emulator.Main(m)) }
 
 // TestReport runs the whole benchmark, for as short a time as gives figures.
 func TestReport(t *testing.T) {
@@ -26,8 +30,10 @@ func TestReport(t *testing.T) {
 	o := quick()
 	o.Duration, o.AtOnce, o.Streams, o.Gap = 40*time.Millisecond, []int{1, 4}, []int{20}, 5*time.Millisecond
 	o.SessionTurns, o.CPUProfile, o.Out = 3, filepath.Join(dir, "profiles"), filepath.Join(dir, "results.json")
-	for _, g := range gatehouses {
-		o.Configs = append(o.Configs, g.name)
+	for _, other := range others {
+		if !other.emulator && other.name != genkit.name { // they have tests of their own
+			o.Configs = append(o.Configs, other.name)
+		}
 	}
 	var out bytes.Buffer
 	if err := report(t.Context(), o, &out, io.Discard); err != nil {
@@ -71,6 +77,9 @@ func TestReport(t *testing.T) {
 		}
 		for _, target := range targets[1:] {
 			for name := range s.budgets {
+				if !target.held {
+					continue
+				}
 				if key := s.name + "/" + target.name + "/" + name; !compared[key] {
 					t.Errorf("nothing to hold against the budget of %s", key)
 				}
@@ -91,6 +100,77 @@ func TestReport(t *testing.T) {
 	}
 }
 
+// TestDocuments counts a turn's documents on the wire, as the budgets have them,
+// and starts the service with all its services far away.
+func TestDocuments(t *testing.T) {
+	t.Setenv("FIRESTORE_EMULATOR_HOST", emulator.Host(t))
+	o := quick()
+	o.Starts = 1
+	var there []target
+	for _, other := range others {
+		if other.emulator {
+			there = append(there, other)
+		}
+	}
+	services, err := startStandins(there)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer services.close()
+	built, err := compile(t.Context(), t.TempDir(), o.BuildFlags, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	model, err := start(t.Context(), built.path("standin"), nil, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer model.stop()
+	if _, err := model.first(t.Context(), live, nil); err != nil {
+		t.Fatal(err)
+	}
+	runOf := func(other target) *run {
+		return &run{Options: o, target: other, binary: built.path(other.program), model: model.address, told: services.environment}
+	}
+	all, err := documents(t.Context(), runOf(there[0]), services)
+	if err != nil || len(all) != 4 {
+		t.Fatalf("%v, %v", all, err)
+	}
+	for _, touched := range all[:3] {
+		if !touched.Met {
+			t.Errorf("%+v", touched)
+		}
+	}
+	if all[3].Turns == 0 || all[3].Sessions.Writes == 0 {
+		t.Errorf("%+v", all[3])
+	}
+	f, err := coldStart().run(t.Context(), runOf(there[1]))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := f[firstTurn]; got < ms(2*slowCall) {
+		t.Errorf("a first turn after %v ms, though its keys, and then its session, take %v each", got, slowCall)
+	}
+}
+
+// The page's tables come from what was measured, and cannot be typed.
+func TestDocs(t *testing.T) {
+	text, err := os.ReadFile("../" + page)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want, err := document("..", string(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(want, string(text)); diff != "" {
+		t.Errorf("%s is not what %s has (-): go run ./bench -docs\n%s", page, kept, diff)
+	}
+	if n := strings.Count(want, "<!-- bench "); n < 10 {
+		t.Errorf("%d tables come from files", n)
+	}
+}
+
 func TestCompare(t *testing.T) {
 	s := scenario{name: "s", budgets: map[string]budget{throughput: atLeast(0.6), firstTurn: atMost(30)}}
 	r := Results{Runs: []Run{
@@ -99,7 +179,7 @@ func TestCompare(t *testing.T) {
 		{"s", "g", 2, Figures{throughput: 60, firstTurn: 25, cpu: 1}},
 		{"s", "limit", 2, Figures{throughput: 80, firstTurn: 11, cpu: 2}},
 	}}
-	r.compare([]scenario{s}, []target{limit, {name: "g"}})
+	r.compare([]scenario{s}, []target{limit, {name: "g", held: true}})
 	yes := true
 	want := []Comparison{
 		{"s", "g", throughput, "ratio", 90, 55, []float64{0.5, 0.75}, 0.625, "≥ 0.6", &yes},
@@ -141,7 +221,7 @@ func TestParse(t *testing.T) {
 		ok   bool
 	}{
 		{"nothing", nil, true},
-		{"quick, two configurations", []string{"-quick", "-configs", "gatehouse; gatehouse, API key"}, true},
+		{"quick, two configurations", []string{"-quick", "-configs", usual + "; + logs"}, true},
 		{"an unknown configuration", []string{"-configs", "another"}, false},
 		{"too many rounds", []string{"-rounds", "1000"}, false},
 		{"a negative latency", []string{"-latency", "-1s"}, false},

@@ -2,21 +2,27 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 )
 
 // programs are the main packages below this folder.
-var programs = []string{"limit", "gatehouse", "standin"}
+var programs = []string{"limit", "gatehouse", "parts", "standin"}
+
+// genkitProgram is one, too, and a module of its own.
+const genkitProgram = "genkit"
 
 // A build holds the programs, built as they are deployed.
 type build struct{ dir string }
 
 // compile builds the programs into dir. Each server is a program of its own, so
 // that it starts, and weighs in memory, as nothing but itself.
-func compile(ctx context.Context, dir string, flags []string) (build, error) {
+func compile(ctx context.Context, dir string, flags []string, genkit bool) (build, error) {
 	args := append([]string{"build", "-o", dir + string(filepath.Separator), "-ldflags=-s -w"}, flags...)
 	for _, program := range programs {
 		args = append(args, "example.com/gatehouse/bench/"+program)
@@ -25,7 +31,23 @@ func compile(ctx context.Context, dir string, flags []string) (build, error) {
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return build{}, fmt.Errorf("go build: %w\n%s", err, out)
 	}
+	if genkit {
+		cmd := exec.CommandContext(ctx, "go", append([]string{"build", "-C", "bench/genkit", "-o", filepath.Join(dir, genkitProgram), "-ldflags=-s -w"}, flags...)...)
+		cmd.Dir = root()
+		if out, err := cmd.CombinedOutput(); err != nil {
+			return build{}, fmt.Errorf("building Genkit's: %w\n%s", err, out)
+		}
+	}
 	return build{dir}, nil
+}
+
+// root is the folder of the project, as far as the source was not moved.
+func root() string {
+	out, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}", "example.com/gatehouse").Output()
+	if err != nil {
+		return "."
+	}
+	return strings.TrimSpace(string(out))
 }
 
 func (b build) path(program string) string { return filepath.Join(b.dir, program) }
@@ -33,8 +55,11 @@ func (b build) path(program string) string { return filepath.Join(b.dir, program
 // sizes are those of the binaries, in bytes.
 func (b build) sizes() (map[string]int64, error) {
 	sizes := make(map[string]int64)
-	for _, program := range programs {
+	for _, program := range append([]string{genkitProgram}, programs...) {
 		info, err := os.Stat(b.path(program))
+		if program == genkitProgram && errors.Is(err, fs.ErrNotExist) {
+			continue // it was not asked for
+		}
 		if err != nil {
 			return nil, err
 		}

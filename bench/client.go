@@ -100,9 +100,14 @@ func (c *conn) stream(request []byte, first func()) error {
 	return nil
 }
 
+const question = `"Which deployment option suits a small service, and why?"`
+
 // turn is the request of one turn: the session is a new one for "".
-func (t target) turn(accept, session string) []byte {
-	body := `{"query": "Which deployment option suits a small service, and why?"`
+func (t target) turn(accept, session string, headers ...string) []byte {
+	body := `{"query": ` + question
+	if t.flow {
+		body = `{"data": ` + question
+	}
 	if session != "" {
 		body += fmt.Sprintf(`, "session_id": %q`, session)
 	}
@@ -110,7 +115,7 @@ func (t target) turn(accept, session string) []byte {
 	var b strings.Builder
 	fmt.Fprintf(&b, "POST / HTTP/1.1\r\nHost: 127.0.0.1\r\nUser-Agent: bench\r\nAccept: %s\r\nContent-Type: application/json\r\nContent-Length: %d\r\n",
 		accept, len(body))
-	for _, header := range t.headers {
+	for _, header := range append(headers, t.headers...) {
 		b.WriteString(header + "\r\n")
 	}
 	b.WriteString("\r\n" + body)

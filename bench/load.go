@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"slices"
 	"sync"
 	"time"
@@ -14,6 +13,9 @@ import (
 // d has passed, and gives how long each call took, the shortest first. The
 // first call that fails ends it. A session is given up after turns turns.
 func load(ctx context.Context, address string, t target, n, turns int, d time.Duration) ([]time.Duration, error) {
+	if !t.keeps {
+		turns = 0
+	}
 	clients := make([]*client, n)
 	for i := range clients {
 		c, err := dial(ctx, address)
@@ -68,16 +70,10 @@ func (c *client) turn() error {
 		c.done, c.request = 0, c.target.turn(acceptJSON, "")
 		return nil
 	}
-	var answer struct {
-		Data struct {
-			SessionID string `json:"session_id"`
-		} `json:"data"`
+	if c.done > 1 {
+		return nil
 	}
-	if err := json.Unmarshal(body, &answer); err != nil {
-		return err
-	}
-	if c.done == 1 {
-		c.request = c.target.turn(acceptJSON, answer.Data.SessionID)
-	}
-	return nil
+	session, err := sessionOf(body)
+	c.request = c.target.turn(acceptJSON, session)
+	return err
 }

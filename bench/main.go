@@ -1,8 +1,9 @@
 // Command bench says what the service costs, beside the least that does the
 // job: a bare handler with one shared client of the model ("the limit").
 //
-//	go run ./bench            a minute or two
+//	go run ./bench            some minutes
 //	go run ./bench -quick     seconds
+//	go run ./bench -docs      puts the tables of what is kept into docs/performance.md
 //
 // Every server is a process of its own, and so is the stand-in for the model;
 // this process calls them. In each round the servers take turns, and what is
@@ -34,7 +35,11 @@ func main() {
 	if errors.Is(err, flag.ErrHelp) {
 		return
 	}
-	if err == nil {
+	switch {
+	case err != nil:
+	case o.Docs:
+		err = rewrite()
+	default:
 		err = report(ctx, o, os.Stdout, os.Stderr)
 	}
 	if ctx.Err() != nil {
@@ -83,7 +88,7 @@ func measure(ctx context.Context, o Options, progress io.Writer) (*Results, erro
 		results.Units[m.name] = m.unit
 	}
 	_, _ = fmt.Fprintln(progress, "building")
-	built, err := compile(ctx, dir, o.BuildFlags)
+	built, err := compile(ctx, dir, o.BuildFlags, slices.Contains(o.Configs, genkit.name))
 	if err != nil {
 		return nil, err
 	}
@@ -102,6 +107,11 @@ func measure(ctx context.Context, o Options, progress io.Writer) (*Results, erro
 	}
 
 	all, targets := scenarios(o), o.targets()
+	services, err := startStandins(targets)
+	if err != nil {
+		return nil, err
+	}
+	defer services.close()
 	one := func(s scenario, t target, profile string) (Figures, error) {
 		ctx, cancel := context.WithTimeout(ctx, runTimeout)
 		defer cancel()
@@ -109,7 +119,7 @@ func measure(ctx context.Context, o Options, progress io.Writer) (*Results, erro
 		if profile != "" {
 			o.Duration *= 4 // a profile has 100 samples of a second
 		}
-		r := &run{Options: o, target: t, binary: built.path(t.program), model: model.address, profile: profile}
+		r := &run{Options: o, target: t, binary: built.path(t.program), model: model.address, profile: profile, told: services.environment}
 		f, err := s.run(ctx, r)
 		if errors.Is(err, errPortTaken) {
 			f, err = s.run(ctx, r)
@@ -123,6 +133,9 @@ func measure(ctx context.Context, o Options, progress io.Writer) (*Results, erro
 		for _, s := range all {
 			_, _ = fmt.Fprintf(progress, "round %d of %d: %s\n", round, o.Rounds, s.name)
 			for _, t := range targets {
+				if t.startOnly && !s.starts {
+					continue
+				}
 				f, err := one(s, t, "")
 				if err != nil {
 					return nil, err
@@ -132,7 +145,16 @@ func measure(ctx context.Context, o Options, progress io.Writer) (*Results, erro
 		}
 		slices.Reverse(targets) // who comes second finds a warmer machine
 	}
+	targets = o.targets() // in their own order again
 	results.compare(all, targets)
+	if i := slices.IndexFunc(targets, func(t target) bool { return t.emulator && !t.slow }); i >= 0 {
+		_, _ = fmt.Fprintln(progress, "documents of a turn")
+		t := targets[i]
+		results.Documents, err = documents(ctx, &run{Options: o, target: t, binary: built.path(t.program), model: model.address}, services)
+		if err != nil {
+			return nil, fmt.Errorf("documents of a turn: %w", err)
+		}
+	}
 	if o.CPUProfile == "" {
 		return results, nil
 	}
@@ -153,7 +175,10 @@ func profiles(all []scenario, targets []target, dir string, one func(scenario, t
 			continue
 		}
 		for _, t := range targets {
-			name := strings.ReplaceAll(strings.ReplaceAll(t.name, ",", ""), " ", "-")
+			if t.startOnly {
+				continue
+			}
+			name := strings.NewReplacer(",", "", ":", "", "+", "", " ", "-").Replace(t.name)
 			if _, err := one(s, t, filepath.Join(dir, name+"-"+s.profile+".pprof")); err != nil {
 				return err
 			}

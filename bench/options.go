@@ -11,7 +11,7 @@ import (
 
 // Options say what is measured, and for how long.
 type Options struct {
-	Configs      []string      `json:"configs"` // of [gatehouses]
+	Configs      []string      `json:"configs"` // of [others]
 	Rounds       int           `json:"rounds"`
 	Duration     time.Duration `json:"duration_ns"` // of one unary run
 	AtOnce       []int         `json:"at_once"`     // unary clients
@@ -21,20 +21,22 @@ type Options struct {
 	Latency      time.Duration `json:"model_latency_ns"` // before a whole answer
 	First        time.Duration `json:"model_first_ns"`   // before a stream's first chunk
 	Gap          time.Duration `json:"model_gap_ns"`     // before each further one
+	Steady       time.Duration `json:"steady_ns"`        // of the turns whose documents are counted
 	BuildFlags   []string      `json:"build_flags"`
 
 	Out        string `json:"-"` // file for the results
 	CPUProfile string `json:"-"` // folder for CPU profiles
+	Docs       bool   `json:"-"` // only bring the page of results up to date
 }
 
 // Warm is how long a server is called before it is measured.
 func (o *Options) Warm() time.Duration { return o.Duration / 4 }
 
-// full is the usual measurement, in a minute or two.
+// full is the usual measurement, in some minutes.
 func full() Options {
 	return Options{
-		Rounds: 5, Duration: 1500 * time.Millisecond, AtOnce: []int{1, 64}, Streams: []int{500, 1000}, Starts: 5,
-		First: 20 * time.Millisecond, Gap: 250 * time.Millisecond, BuildFlags: []string{"-trimpath"},
+		Rounds: 3, Duration: 1500 * time.Millisecond, AtOnce: []int{1, 64, 512}, Streams: []int{1000}, Starts: 5,
+		First: 20 * time.Millisecond, Gap: 250 * time.Millisecond, Steady: 65 * time.Second, BuildFlags: []string{"-trimpath"},
 	}
 }
 
@@ -42,25 +44,26 @@ func full() Options {
 func quick() Options {
 	return Options{
 		Rounds: 2, Duration: 200 * time.Millisecond, AtOnce: []int{1, 64}, Streams: []int{100}, Starts: 1,
-		First: 20 * time.Millisecond, Gap: 20 * time.Millisecond, // without -trimpath, what other builds compiled is used
+		First: 20 * time.Millisecond, Gap: 20 * time.Millisecond, Steady: time.Second, // without -trimpath, what other builds compiled is used
 	}
 }
 
 // parse reads the command line.
 func parse(args []string) (Options, error) {
 	var names []string
-	for _, t := range gatehouses {
+	for _, t := range others {
 		names = append(names, t.name)
 	}
 	o := full()
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
 	short := flags.Bool("quick", false, "take seconds; the figures are rough")
-	configs := flags.String("configs", names[0], "the configurations to compare with the limit, separated by semicolons: "+strings.Join(names, "; "))
+	configs := flags.String("configs", strings.Join(names, "; "), "the configurations to compare with the limit, separated by semicolons")
 	rounds := flags.Int("rounds", 0, "how many rounds, 0 for the usual number")
 	flags.IntVar(&o.SessionTurns, "session", 0, "how many turns a unary client has in one session, 0 for a new session each turn")
 	flags.DurationVar(&o.Latency, "latency", 0, "how long the model takes for a whole answer")
 	flags.StringVar(&o.Out, "out", "", "`file` to write the results to, as JSON")
 	flags.StringVar(&o.CPUProfile, "cpuprofile", "", "`folder` to write CPU profiles of the servers to, from runs that do not count")
+	flags.BoolVar(&o.Docs, "docs", false, "measure nothing: put the tables of "+kept+" into "+page)
 	if err := flags.Parse(args); err != nil {
 		return Options{}, err
 	}
@@ -80,7 +83,7 @@ func parse(args []string) (Options, error) {
 
 func (o *Options) check() error {
 	for _, name := range o.Configs {
-		if !slices.ContainsFunc(gatehouses, func(t target) bool { return t.name == name }) {
+		if !slices.ContainsFunc(others, func(t target) bool { return t.name == name }) {
 			return fmt.Errorf("there is no configuration %q", name)
 		}
 	}
@@ -96,7 +99,7 @@ func (o *Options) check() error {
 // targets are the limit and the chosen configurations.
 func (o *Options) targets() []target {
 	all := []target{limit}
-	for _, t := range gatehouses {
+	for _, t := range others {
 		if slices.Contains(o.Configs, t.name) {
 			all = append(all, t)
 		}

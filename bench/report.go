@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -21,17 +22,26 @@ func (r *Results) markdown(w io.Writer) error {
 		}
 		b.WriteString(c.row())
 	}
-	b.WriteString("\n### Binaries\n\n| | MiB |\n|---|--:|\n")
-	for _, program := range programs {
-		fmt.Fprintf(&b, "| %s | %.1f |\n", program, mib(r.Binaries[program]))
+	if len(r.Documents) > 0 {
+		b.WriteString("\n### documents of a turn\n\n" + documentsTable(r.Documents))
 	}
+	b.WriteString("\n### Binaries\n\n" + r.binaries())
 	_, err := io.WriteString(w, b.String())
 	return err
 }
 
+func (r *Results) binaries() string {
+	var b strings.Builder
+	b.WriteString("| | MiB |\n|---|--:|\n")
+	for _, program := range slices.Sorted(maps.Keys(r.Binaries)) {
+		fmt.Fprintf(&b, "| %s | %.1f |\n", program, mib(r.Binaries[program]))
+	}
+	return b.String()
+}
+
 // row is a line of a scenario's table.
 func (c Comparison) row() string {
-	m := metrics[slices.IndexFunc(metrics, func(m metric) bool { return m.name == c.Figure })]
+	m := metricOf(c.Figure)
 	show := func(x float64) string { return strconv.FormatFloat(x, 'f', m.decimals, 64) }
 	relative := func(x float64) string { return strconv.FormatFloat(x, 'f', 2, 64) }
 	switch m.compare {
@@ -48,16 +58,16 @@ func (c Comparison) row() string {
 	if m.unit != "" {
 		name += ", " + m.unit
 	}
-	verdict := c.Budget
+	budget := c.Budget
 	if c.Met != nil {
-		verdict += map[bool]string{true: ", met", false: ", **missed**"}[*c.Met]
+		budget += ", " + verdict(*c.Met)
 	}
 	middle := "–"
 	if len(c.ByRound) > 0 {
 		middle = relative(c.Median)
 	}
 	return fmt.Sprintf("| %s | %s | %s | %s | %s | %s | %s | %s |\n",
-		name, c.Target, show(c.Limit), show(c.Ours), c.By, middle, strings.Join(rounds, " "), verdict)
+		name, c.Target, show(c.Limit), show(c.Ours), c.By, middle, strings.Join(rounds, " "), budget)
 }
 
 // number is x in as few digits as say it.

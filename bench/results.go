@@ -13,6 +13,7 @@ type Results struct {
 	Units      map[string]string `json:"units"`    // of the figures
 	Runs       []Run             `json:"runs"`     // in the order they were made
 	Comparison []Comparison      `json:"comparison"`
+	Documents  []Touched         `json:"documents,omitempty"`
 }
 
 // A Machine is what was measured on.
@@ -86,7 +87,7 @@ func (r *Results) compare(all []scenario, targets []target) {
 					}
 				}
 				c.Median = median(c.ByRound)
-				if b, ok := s.budgets[m.name]; ok {
+				if b, ok := s.budgets[m.name]; ok && t.held {
 					met := b.met(c.Median)
 					c.Budget, c.Met = b.text, &met
 				}

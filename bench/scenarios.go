@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"maps"
 	"time"
 
 	"example.com/gatehouse/bench/internal/control"
@@ -14,6 +15,7 @@ type scenario struct {
 	run     func(ctx context.Context, r *run) (Figures, error)
 	profile string            // the name of its CPU profile's file; "" has none
 	budgets map[string]budget // by figure, beside the limit
+	starts  bool              // it is about the start of a process
 }
 
 // scenarios are what o asks for.
@@ -33,16 +35,16 @@ type run struct {
 	Options
 	target  target
 	binary  string
-	model   string // the stand-in's address
-	profile string // file to write a CPU profile to, or ""
+	model   string                         // the stand-in's address
+	profile string                         // file to write a CPU profile to, or ""
+	told    func(target) map[string]string // of the stand-ins
 }
 
 // start starts the run's server.
 func (r *run) start(ctx context.Context) (*server, error) {
 	env := map[string]string{"GOOGLE_GEMINI_BASE_URL": "http://" + r.model + "/"}
-	for name, value := range r.target.env {
-		env[name] = value
-	}
+	maps.Copy(env, r.target.env)
+	maps.Copy(env, r.told(r.target))
 	return start(ctx, r.binary, nil, env)
 }
 
@@ -190,7 +192,7 @@ func manyStreams(n int) scenario {
 // coldStart is processes that have just been started.
 func coldStart() scenario {
 	return scenario{
-		name:    "start of the process",
+		name: "start of the process", starts: true,
 		budgets: map[string]budget{firstAnswer: atMost(10), firstTurn: atMost(30), idleMemory: atMost(1.5)},
 		run: func(ctx context.Context, r *run) (Figures, error) {
 			var answers, turns, idle []float64

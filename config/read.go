@@ -136,7 +136,7 @@ func Read(lookup func(string) (string, bool)) (*Config, error) {
 		c.LogLevel = slog.LevelInfo
 		r.problem("LOG_LEVEL", "is not debug, info, warn or error")
 	}
-	if !auditLogName.MatchString(c.AuditLog) {
+	if len(c.AuditLog) > maxAuditLogName || !auditLogName.MatchString(c.AuditLog) {
 		r.problem("AUDIT_LOG", "is not a log's name: letters, digits, and - _ . /, at most 512")
 	}
 	if len(r.problems) > 0 {
@@ -203,8 +203,15 @@ func list(text string) []string {
 
 var (
 	environmentName = regexp.MustCompile(`^[a-z][a-z0-9-]{0,31}$`)
-	modelName       = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._/@-]{0,127}$`)
-	auditLogName    = regexp.MustCompile(`^[A-Za-z0-9._/-]{1,512}$`)
+	modelName       = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._/@-]*$`)
+	auditLogName    = regexp.MustCompile(`^[A-Za-z0-9._/-]+$`)
+)
+
+// The most bytes of these names. In the expressions they would unroll into
+// hundreds of states, milliseconds of every cold start.
+const (
+	maxModelName    = 128
+	maxAuditLogName = 512
 )
 
 func (r *reader) environment(c *Config) {
@@ -241,7 +248,7 @@ func (r *reader) gemini(c *Config, v *variables) {
 		r.problem("GEMINI_API_KEY_SECRET", "is set beside a key in plain; unset one of them")
 	}
 	for _, name := range append([]string{c.Model}, c.ModelFallbacks...) {
-		if !modelName.MatchString(name) {
+		if len(name) > maxModelName || !modelName.MatchString(name) {
 			variable := "MODEL_FALLBACKS"
 			if name == c.Model {
 				variable = "MODEL"

@@ -71,7 +71,7 @@ func (g *generation) turn(ctx context.Context, now time.Time) (session.Turn, err
 // generate runs the agent: the model, the tools it calls, and the model again
 // with what they gave, until it has its answer. After the last round of tools
 // it is asked once more without any.
-func (s *Service) generate(ctx context.Context, g *generation, history []*genai.Content, req Request, out *stream) (err error) {
+func (s *Service) generate(ctx context.Context, g *generation, history []json.RawMessage, req Request, out *stream) (err error) {
 	ctx, step := s.Observer.StartAgent(ctx, s.Agent.Name)
 	defer func() { step.End(ctx, s.code(ctx, err)) }()
 	if err := g.add(genai.NewContentFromText(req.Query, genai.RoleUser)); err != nil {
@@ -110,7 +110,7 @@ func runs(f genai.FinishReason) bool {
 
 // ask is one step of the model. A call of a function that the model itself
 // wrote badly is asked for once more, unless some of the answer is out already.
-func (s *Service) ask(ctx context.Context, g *generation, history []*genai.Content, req Request, last bool, out *stream) (model.Answer, error) {
+func (s *Service) ask(ctx context.Context, g *generation, history []json.RawMessage, req Request, last bool, out *stream) (model.Answer, error) {
 	r := s.request(g, history, req)
 	r.Alone = out.started() // a stream is one model's
 	if last {
@@ -160,11 +160,12 @@ func (s *Service) ask(ctx context.Context, g *generation, history []*genai.Conte
 // request is what the model is asked: the agent's own settings, and what the
 // caller said instead. A turn stays with the model that has answered in it: its
 // signatures are in the contents.
-func (s *Service) request(g *generation, history []*genai.Content, req Request) model.Request {
+func (s *Service) request(g *generation, history []json.RawMessage, req Request) model.Request {
 	r := model.Request{
 		Model:       g.model,
 		Instruction: s.Agent.Instruction,
-		Contents:    append(slices.Clone(history), g.contents...),
+		History:     history,
+		Contents:    slices.Clone(g.contents),
 		Tools:       s.declarations,
 		Temperature: s.Agent.Temperature,
 		MaxTokens:   min(s.Agent.MaxTokens, s.MaxOutputTokens),
@@ -203,6 +204,9 @@ func (g *generation) count(ctx context.Context, answer model.Answer, r model.Req
 // promptTokens estimates the tokens of what r asks.
 func promptTokens(r model.Request) int {
 	bytes := len(r.Instruction)
+	for _, turn := range r.History {
+		bytes += len(turn)
+	}
 	for _, content := range r.Contents {
 		for _, part := range content.Parts {
 			bytes += len(part.Text)

@@ -9,12 +9,11 @@ package invoke
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"log/slog"
 	"net/http"
 	"time"
-
-	"google.golang.org/genai"
 
 	"example.com/gatehouse/agent"
 	"example.com/gatehouse/internal/api"
@@ -53,7 +52,7 @@ type Service struct {
 	body         *api.Body[Request]
 	feedback     *api.Body[Feedback]
 	tools        map[string]tool.Tool
-	declarations []*genai.Tool
+	declarations json.RawMessage // of the tools, for the model
 }
 
 // New makes a service.

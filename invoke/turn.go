@@ -7,8 +7,6 @@ import (
 	"fmt"
 	"time"
 
-	"google.golang.org/genai"
-
 	"example.com/gatehouse/internal/api"
 	"example.com/gatehouse/internal/guard"
 	"example.com/gatehouse/internal/telemetry"
@@ -220,9 +218,9 @@ func unsaved(err error) bool {
 }
 
 // history gives the contents of the newest turns that fit into tokens, whole
-// turns only, and whether earlier ones were left out. A token is taken for four
-// bytes of what is stored.
-func history(s *session.Session, tokens int) (contents []*genai.Content, cut bool, err error) {
+// turns only, each as it is stored, and whether earlier ones were left out. A
+// token is taken for four bytes of what is stored.
+func history(s *session.Session, tokens int) (turns []json.RawMessage, cut bool, err error) {
 	left := tokens
 	first := len(s.Recent)
 	for first > 0 {
@@ -234,17 +232,13 @@ func history(s *session.Session, tokens int) (contents []*genai.Content, cut boo
 		first--
 	}
 	for _, record := range s.Recent[first:] {
-		turn, err := record.Turn()
+		contents, err := record.Contents()
 		if err != nil {
 			return nil, false, err
 		}
-		var some []*genai.Content
-		if err := json.Unmarshal(turn.Contents, &some); err != nil {
-			return nil, false, fmt.Errorf("decoding the contents of turn %d: %w", record.Number, err)
-		}
-		contents = append(contents, some...)
+		turns = append(turns, contents)
 	}
-	return contents, len(s.Recent)-first < s.Turns, nil
+	return turns, len(s.Recent)-first < s.Turns, nil
 }
 
 // estimateTokens is about how many tokens text of so many bytes has: four

@@ -130,6 +130,18 @@ func (r Record) Turn() (Turn, error) {
 	return t, nil
 }
 
+// Contents is what r holds of the conversation, as it is stored: the
+// [Turn.Contents].
+func (r Record) Contents() (json.RawMessage, error) {
+	var t struct {
+		Contents json.RawMessage `json:"contents"`
+	}
+	if err := json.Unmarshal(r.Data, &t); err != nil {
+		return nil, fmt.Errorf("decoding turn %d: %w", r.Number, err)
+	}
+	return t.Contents, nil
+}
+
 // A Turn is one question and everything that came of it.
 type Turn struct {
 	ID           string          `json:"id"` // made once a call, however often its commit is tried

@@ -103,7 +103,8 @@ func (g *generation) ask(ctx context.Context, r Request, behind int) (Answer, er
 		wait := backoff(try, failure.RetryAfter)
 		switch {
 		case asSigned && g.client.minds(r, failure):
-			r.Contents, asSigned, wait = unsigned(r.Contents), false, 0
+			r.Contents, asSigned, wait = unsigned(append(decoded(r.History), r.Contents...)), false, 0
+			r.History = nil
 		case !failure.temporary:
 			return answer, err
 		case behind > 0 && failure.RetryAfter > maxBackoff:
@@ -195,9 +196,13 @@ func (g *generation) send(caller context.Context, w *watch, r Request, permit pe
 		}
 		return classify(caller, err, hints)
 	}
-	models, config := g.client.models.Load(), r.config()
+	models := g.client.models.Load()
+	config, err := r.config() // the contents, too
+	if err != nil {
+		return Answer{}, &Error{Kind: Failed, err: err}
+	}
 	if g.onText == nil {
-		response, err := models.GenerateContent(ctx, r.Model, r.Contents, config)
+		response, err := models.GenerateContent(ctx, r.Model, nil, config)
 		if err != nil {
 			return Answer{}, failed(err)
 		}
@@ -206,7 +211,7 @@ func (g *generation) send(caller context.Context, w *watch, r Request, permit pe
 		return a, nil
 	}
 	var counts *genai.GenerateContentResponseUsageMetadata
-	for chunk, err := range models.GenerateContentStream(ctx, r.Model, r.Contents, config) {
+	for chunk, err := range models.GenerateContentStream(ctx, r.Model, nil, config) {
 		if err != nil {
 			if counts != nil || a.Content != nil {
 				a.Usage = usage(counts)
@@ -301,65 +306,6 @@ func usage(m *genai.GenerateContentResponseUsageMetadata) session.Usage {
 		u.TotalTokens = u.PromptTokens + u.ThoughtTokens + u.CompletionTokens
 	}
 	return u
-}
-
-// config is r in the SDK's terms.
-func (r *Request) config() *genai.GenerateContentConfig {
-	config := &genai.GenerateContentConfig{
-		HTTPOptions:     &genai.HTTPOptions{ExtrasRequestProvider: restore},
-		Temperature:     genai.Ptr(float32(r.Temperature)),
-		MaxOutputTokens: int32(r.MaxTokens),
-		Tools:           r.Tools,
-		// The SDK would ask again by itself, uncounted and unbounded.
-		AutomaticContinuation: genai.Ptr(false),
-	}
-	if r.Instruction != "" {
-		config.SystemInstruction = &genai.Content{Parts: []*genai.Part{{Text: r.Instruction}}}
-	}
-	return config
-}
-
-// restore puts back what the SDK's types leave out when it is empty: the text
-// of a part that only carries a thought signature, and the arguments of a call
-// without any. The model gave them, and gets its own contents unchanged.
-func restore(body map[string]any) map[string]any {
-	for _, content := range objects(body["contents"]) {
-		for _, part := range objects(content["parts"]) {
-			if call, ok := part["functionCall"].(map[string]any); ok && call["args"] == nil {
-				call["args"] = map[string]any{}
-			}
-			if _, signed := part["thoughtSignature"]; signed && onlySigned(part) {
-				part["text"] = ""
-			}
-		}
-	}
-	return body
-}
-
-// objects gives the objects of a list in either form that the SDK builds.
-func objects(list any) []map[string]any {
-	switch list := list.(type) {
-	case []map[string]any:
-		return list
-	case []any:
-		var out []map[string]any
-		for _, item := range list {
-			if object, ok := item.(map[string]any); ok {
-				out = append(out, object)
-			}
-		}
-		return out
-	}
-	return nil
-}
-
-func onlySigned(part map[string]any) bool {
-	for key := range part {
-		if key != "thoughtSignature" && key != "thought" {
-			return false
-		}
-	}
-	return true
 }
 
 var errTooLarge = fmt.Errorf("the model's answer is larger than %d bytes", maxResponse)

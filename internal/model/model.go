@@ -27,7 +27,6 @@ import (
 	"cloud.google.com/go/auth/httptransport"
 	"google.golang.org/genai"
 
-	"example.com/gatehouse/internal/tool"
 	"example.com/gatehouse/session"
 )
 
@@ -170,10 +169,11 @@ type Request struct {
 	Model       string
 	Alone       bool // no other model may stand in
 	Instruction string
-	Contents    []*genai.Content
-	Tools       []*genai.Tool // from [Declare]; nil when the model may call none
-	Temperature float64       // 0 to 2
-	MaxTokens   int           // of output
+	History     []json.RawMessage // earlier turns' contents, each a JSON array of genai.Content
+	Contents    []*genai.Content  // what follows on them
+	Tools       json.RawMessage   // from [Declare]; nil when the model may call none
+	Temperature float64           // 0 to 2
+	MaxTokens   int               // of output
 }
 
 // An Answer is what the model gave for one [Request].
@@ -215,30 +215,6 @@ func (a *Answer) Calls() []*genai.FunctionCall {
 		}
 	}
 	return calls
-}
-
-// Declare tells the model of tools; nil without any.
-func Declare(tools []tool.Tool) []*genai.Tool {
-	if len(tools) == 0 {
-		return nil
-	}
-	var declarations []*genai.FunctionDeclaration
-	for _, t := range tools {
-		// As plain values, once: the SDK encodes and decodes what it is given at
-		// each call, which for a Schema took a quarter of a turn's CPU.
-		var schema map[string]any
-		raw, err := json.Marshal(t.Schema())
-		if err == nil {
-			err = json.Unmarshal(raw, &schema)
-		}
-		if err != nil {
-			panic(fmt.Sprintf("model: the schema of %s: %v", t.Name(), err)) // it was made by package tool
-		}
-		declarations = append(declarations, &genai.FunctionDeclaration{
-			Name: t.Name(), Description: t.Description(), ParametersJsonSchema: schema,
-		})
-	}
-	return []*genai.Tool{{FunctionDeclarations: declarations}}
 }
 
 // Probe asks for the model's metadata, to see that it can be reached and exists.

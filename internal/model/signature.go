@@ -27,7 +27,7 @@ func signed(contents []*genai.Content) bool {
 // model's. One that stands in may not say so, or know of signatures at all.
 func (c *Client) minds(r Request, failure *Error) bool {
 	standsIn := len(c.names) > 0 && r.Model != c.names[0]
-	return failure.refused && (failure.signature || standsIn) && signed(r.Contents)
+	return failure.refused && (failure.signature || standsIn) && (signed(r.Contents) || signed(decoded(r.History)))
 }
 
 // unsigned gives contents as a model can take them that did not sign them.

@@ -80,6 +80,13 @@ func Host(t testing.TB) string {
 	return ""
 }
 
+// Start gives a program that is no test the emulator's host:port, and what gives
+// up its share in it.
+func Start() (host string, stop func(), err error) {
+	host, err = shared.acquire()
+	return host, shared.release, err
+}
+
 // shared is this process's share in the emulator.
 var shared share
 

@@ -1,0 +1,365 @@
+// Command growth measures how what a turn costs grows with what there is: the
+// turns of a session, the sessions of an owner, callers, instances, the size of
+// an answer. It writes the figures and a plot of each:
+//
+//	go run ./bench/growth        a minute; with FIRESTORE_EMULATOR_HOST, Firestore too
+//
+// Everything runs in this process, with the real SDK and a model that answers at
+// once, so that what is measured is the project alone. Allocations are the same
+// on every machine; times are of this one.
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"io"
+	"log"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"time"
+
+	"example.com/gatehouse/agent"
+	"example.com/gatehouse/internal/auth"
+	"example.com/gatehouse/internal/gcp/firesession"
+	"example.com/gatehouse/internal/guard"
+	"example.com/gatehouse/internal/limit"
+	"example.com/gatehouse/internal/model"
+	"example.com/gatehouse/internal/telemetry"
+	"example.com/gatehouse/invoke"
+	"example.com/gatehouse/session"
+)
+
+// A Series is how one figure grows.
+type Series struct {
+	Name   string  `json:"name"`
+	X      string  `json:"x"` // what grows
+	Y      string  `json:"y"` // the figure, with its unit
+	Points []Point `json:"points"`
+}
+
+// A Point is a figure.
+type Point struct {
+	X float64 `json:"x"`
+	Y float64 `json:"y"`
+}
+
+// A Plot is one picture: series over the same x.
+type Plot struct {
+	File   string   `json:"file"`
+	Title  string   `json:"title"`
+	Series []Series `json:"series"`
+}
+
+func main() {
+	out := flag.String("out", "bench/growth.json", "`file` for the figures")
+	images := flag.String("plots", "docs/img", "`folder` for the plots")
+	scale := flag.Float64("scale", 1, "how far to go, of the whole way")
+	flag.Parse()
+	if err := run(context.Background(), *out, *images, *scale); err != nil {
+		log.Fatal(err)
+	}
+}
+
+func run(ctx context.Context, out, images string, scale float64) error {
+	upTo := func(all ...int) []int {
+		most := float64(all[len(all)-1]) * scale
+		for len(all) > 1 && float64(all[len(all)-1]) > most {
+			all = all[:len(all)-1]
+		}
+		return all
+	}
+	var plots []Plot
+	for _, measure := range []func() (Plot, error){
+		func() (Plot, error) { return sessionLength(ctx, upTo(1, 10, 50, 100, 200, 500, 1000, 2000)) },
+		func() (Plot, error) { return sessions(ctx, upTo(1, 10, 100, 1000, 10_000, 100_000)) },
+		func() (Plot, error) { return callers(ctx, upTo(1, 10, 100, 1000, 10_000)) },
+		func() (Plot, error) { return instances(ctx, upTo(1, 2, 3, 4, 5, 6, 7, 8)) },
+		func() (Plot, error) { return answers(ctx, upTo(1, 4, 16, 64, 128, 256)) },
+	} {
+		plot, err := measure()
+		if err != nil {
+			return err
+		}
+		plots = append(plots, plot)
+		if err := os.WriteFile(filepath.Join(images, plot.File), []byte(plot.svg()), 0o644); err != nil {
+			return err
+		}
+	}
+	raw, err := json.MarshalIndent(plots, "", "  ")
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(out, append(raw, '\n'), 0o644)
+}
+
+// cost is what f takes once, the median of some times, and what it allocates.
+func cost(times int, f func() error) (took time.Duration, bytes float64, err error) {
+	all := make([]time.Duration, times)
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	for i := range all {
+		begin := time.Now()
+		if err := f(); err != nil {
+			return 0, 0, err
+		}
+		all[i] = time.Since(begin)
+	}
+	runtime.ReadMemStats(&after)
+	return middle(all), float64(after.TotalAlloc-before.TotalAlloc) / float64(times), nil
+}
+
+func micros(d time.Duration) float64 { return float64(d) / float64(time.Microsecond) }
+
+// add appends a point to each series.
+func add(x int, series []Series, ys ...float64) {
+	for i, y := range ys {
+		series[i].Points = append(series[i].Points, Point{float64(x), y})
+	}
+}
+
+var owner = session.OwnerOf("growth", "")
+
+// sessionLength asks a session that has ever more turns.
+func sessionLength(ctx context.Context, lengths []int) (Plot, error) {
+	store := session.NewMemory(time.Hour, 1<<30, time.Now, telemetry.Discard())
+	ask := service(ctx, store, 200)
+	const x = "turns of the session"
+	series := []Series{{Name: "a turn, µs", X: x, Y: "µs"}, {Name: "a turn, KiB allocated", X: x, Y: "KiB"}}
+	id, turns := "", 0
+	next := func() (err error) {
+		id, err = ask(id)
+		turns++
+		return err
+	}
+	for _, length := range lengths {
+		for turns < length {
+			if err := next(); err != nil {
+				return Plot{}, err
+			}
+		}
+		took, bytes, err := cost(10, next)
+		if err != nil {
+			return Plot{}, err
+		}
+		add(length, series, micros(took), bytes/1024)
+	}
+	return Plot{"growth-session-length.svg", "A turn, by the length of its session (memory store)", series}, nil
+}
+
+// sessions lists ever more of an owner's.
+func sessions(ctx context.Context, counts []int) (Plot, error) {
+	const x = "sessions of the owner"
+	series := []Series{{Name: "first page, memory store, µs", X: x, Y: "µs"}, {Name: "second page, memory store, µs", X: x, Y: "µs"}}
+	memory := session.NewMemory(time.Hour, 1<<30, time.Now, telemetry.Discard())
+	if err := list(ctx, memory, counts, series); err != nil {
+		return Plot{}, err
+	}
+	if host := os.Getenv("FIRESTORE_EMULATOR_HOST"); host != "" {
+		client, err := firesession.Connect(ctx, "growth-"+strings.ToLower(strings.Map(letters, session.NewID())), "(default)", host)
+		if err != nil {
+			return Plot{}, err
+		}
+		defer func() { _ = client.Close() }()
+		theirs := []Series{{Name: "first page, Firestore's emulator, µs", X: x, Y: "µs"}, {Name: "second page, Firestore's emulator, µs", X: x, Y: "µs"}}
+		few := counts[:min(4, len(counts))] // a thousand writes take long enough
+		if err := list(ctx, firesession.New(client, time.Hour, time.Now), few, theirs); err != nil {
+			return Plot{}, err
+		}
+		series = append(series, theirs...)
+	}
+	return Plot{"growth-sessions.svg", "Listing 20 sessions, by how many there are", series}, nil
+}
+
+func letters(r rune) rune {
+	if r == '-' || r == '_' {
+		return 'x'
+	}
+	return r
+}
+
+func list(ctx context.Context, store session.Store, counts []int, series []Series) error {
+	turn := session.Turn{ID: "id", Contents: json.RawMessage(`[{"parts":[{"text":"Hello."}],"role":"user"}]`), CreatedAt: time.Now()}
+	there := 0
+	for _, count := range counts {
+		for ; there < count; there++ {
+			if _, err := session.Commit(ctx, store, session.New(session.Key{Owner: owner, ID: session.NewID()}), turn, session.Conditions{}); err != nil {
+				return err
+			}
+		}
+		cursor := ""
+		first, _, err := cost(5, func() (err error) {
+			_, cursor, err = store.List(ctx, owner, 20, "")
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		second, _, err := cost(5, func() error {
+			_, _, err := store.List(ctx, owner, 20, cursor)
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		add(count, series, micros(first), micros(second))
+	}
+	return nil
+}
+
+// callers takes permits for ever more callers.
+func callers(ctx context.Context, counts []int) (Plot, error) {
+	const x = "callers in a minute"
+	series := []Series{{Name: "a permit, µs", X: x, Y: "µs"}, {Name: "memory held for a caller, bytes", X: x, Y: "bytes"}}
+	for _, count := range counts {
+		limiter := limit.New(limit.Config{Counters: limit.NewMemory(time.Now), MaxInstances: 1, Now: time.Now, Log: telemetry.Discard()})
+		names := make([]string, count)
+		for i := range names {
+			names[i] = string(session.OwnerOf(fmt.Sprint(i), ""))
+		}
+		held := heap()
+		i := 0
+		take := func() error {
+			_, err := limiter.Take(ctx, []limit.Rule{{Name: "person", Who: names[i%count], PerMinute: 1_000_000}}, limit.Turn)
+			i++
+			return err
+		}
+		for range count {
+			if err := take(); err != nil {
+				return Plot{}, err
+			}
+		}
+		grown := heap() - held
+		took, _, err := cost(5000, take)
+		if err != nil {
+			return Plot{}, err
+		}
+		if count < 100 { // a caller's part is lost in the rest
+			add(count, series[:1], micros(took))
+		} else {
+			add(count, series, micros(took), max(0, grown)/float64(count))
+		}
+		runtime.KeepAlive(limiter)
+	}
+	return Plot{"growth-callers.svg", "A permit, by the number of callers", series}, nil
+}
+
+func heap() float64 {
+	runtime.GC()
+	var stats runtime.MemStats
+	runtime.ReadMemStats(&stats)
+	return float64(stats.HeapAlloc)
+}
+
+// counting counts the leases of the counters that instances share, each of which
+// is a write of a document.
+type counting struct {
+	limit.Counters
+	leases int
+}
+
+func (c *counting) Lease(ctx context.Context, name string, want, most int64, expires time.Time) (int64, int64, error) {
+	c.leases++
+	return c.Counters.Lease(ctx, name, want, most, expires)
+}
+
+// instances share a caller's 600 calls a minute evenly, at 5 a second.
+func instances(ctx context.Context, counts []int) (Plot, error) {
+	series := []Series{{Name: "leases a turn: a document's write each", X: "instances", Y: "writes"}}
+	for _, count := range counts {
+		now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+		clock := func() time.Time { return now }
+		shared := &counting{Counters: limit.NewMemory(clock)}
+		all := make([]*limit.Limiter, count)
+		for i := range all {
+			all[i] = limit.New(limit.Config{Counters: shared, MaxInstances: count, Now: clock, Log: telemetry.Discard()})
+		}
+		const a = 5 * 60 // turns a minute
+		for minute := range 5 {
+			if minute == 1 {
+				shared.leases = 0 // the first is no steady one
+			}
+			for i := range a {
+				if _, err := all[i%count].Take(ctx, []limit.Rule{{Name: "caller", Who: "c", PerMinute: 600}}, limit.Turn); err != nil {
+					return Plot{}, err
+				}
+				now = now.Add(time.Minute / a)
+			}
+		}
+		add(count, series, float64(shared.leases)/(4*a))
+	}
+	return Plot{"growth-instances.svg", "Writes for a limit, by the number of instances: one caller, 5 turns a second in all", series}, nil
+}
+
+// answers are ever larger.
+func answers(ctx context.Context, kib []int) (Plot, error) {
+	const x = "KiB of the answer"
+	series := []Series{{Name: "a turn, µs", X: x, Y: "µs"}, {Name: "a turn, KiB allocated", X: x, Y: "KiB"}}
+	for _, size := range kib {
+		store := session.NewMemory(time.Hour, session.MemoryLimit, time.Now, telemetry.Discard())
+		ask := service(ctx, store, size<<10)
+		took, bytes, err := cost(30, func() error {
+			_, err := ask("")
+			return err
+		})
+		if err != nil {
+			return Plot{}, err
+		}
+		add(size, series, micros(took), bytes/1024)
+	}
+	return Plot{"growth-answer.svg", "A turn, by the size of its answer", series}, nil
+}
+
+// canned is a model that answers at once, always alike.
+type canned string
+
+func (c canned) RoundTrip(r *http.Request) (*http.Response, error) {
+	_, err := io.Copy(io.Discard, r.Body)
+	return &http.Response{StatusCode: 200, Header: http.Header{}, Body: io.NopCloser(strings.NewReader(string(c))), Request: r}, err
+}
+
+// service is the whole service but its network: it gives what asks a session ("":
+// a new one) and gives its id.
+func service(ctx context.Context, store session.Store, answer int) func(id string) (string, error) {
+	const name = "gemini-2.5-flash"
+	text := strings.Repeat("All work and no play. ", answer/22+1)[:answer]
+	client, err := model.New(ctx, model.Config{
+		APIKey: "x", BaseURL: "http://gemini.test", Models: []string{name}, BreakerFailures: 5, BreakerCooldown: time.Minute,
+		Transport: canned(fmt.Sprintf(`{"candidates":[{"content":{"role":"model","parts":[{"text":%q}]},"finishReason":"STOP"}],`+
+			`"usageMetadata":{"promptTokenCount":186,"candidatesTokenCount":64,"totalTokenCount":250}}`, text)),
+	})
+	if err != nil {
+		log.Fatal(err) // of constants
+	}
+	s := invoke.New(invoke.Config{
+		Agent: agent.New(func(context.Context) agent.DeploymentStatus { return agent.DeploymentStatus{} }),
+		Model: client, ModelName: name, Store: store, Timeout: time.Minute, MaxBodyBytes: 1 << 20, MaxOutputTokens: 1 << 20,
+		HistoryTokens: 32000, MaxToolRounds: 8, Log: telemetry.Discard(), Now: time.Now,
+	})
+	h := guard.New(guard.Config{Log: telemetry.Discard(), Gate: &guard.Gate{}, Now: time.Now, Authenticator: auth.New(&auth.None{})}, s.Routes())
+	return func(id string) (string, error) {
+		body := `{"query": "Which deployment option suits a small service, and why?"`
+		if id != "" {
+			body += fmt.Sprintf(`, "session_id": %q`, id)
+		}
+		r := httptest.NewRequestWithContext(ctx, http.MethodPost, "/invoke", strings.NewReader(body+"}"))
+		r.Header.Set("Content-Type", "application/json")
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, r)
+		var a struct {
+			Data struct {
+				SessionID string `json:"session_id"`
+			} `json:"data"`
+		}
+		if w.Code != http.StatusOK {
+			return "", fmt.Errorf("answered %d: %.200s", w.Code, w.Body)
+		}
+		err := json.Unmarshal(w.Body.Bytes(), &a)
+		return a.Data.SessionID, err
+	}
+}

@@ -1,0 +1,145 @@
+package model
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+
+	"google.golang.org/genai"
+
+	"example.com/gatehouse/internal/tool"
+)
+
+// The SDK encodes what it is given, decodes that into maps, and encodes those
+// again, at each call: for the tools' schemas and the history of a conversation
+// that was a quarter of a turn's CPU. So it is given the settings alone, and what
+// is large goes into its request ready-made, in the form that both of Google's
+// APIs take.
+
+// config is r in the SDK's terms; all but the settings is in its
+// ExtrasRequestProvider.
+func (r *Request) config() (*genai.GenerateContentConfig, error) {
+	contents, err := r.contents()
+	if err != nil {
+		return nil, err
+	}
+	complete := func(body map[string]any) map[string]any {
+		body["contents"] = contents
+		if r.Instruction != "" {
+			body["systemInstruction"] = map[string]any{"parts": []any{map[string]any{"text": r.Instruction}}, "role": genai.RoleUser}
+		}
+		if r.Tools != nil {
+			body["tools"] = r.Tools
+		}
+		return body
+	}
+	return &genai.GenerateContentConfig{
+		HTTPOptions:     &genai.HTTPOptions{ExtrasRequestProvider: complete},
+		Temperature:     genai.Ptr(float32(r.Temperature)),
+		MaxOutputTokens: int32(r.MaxTokens),
+		// The SDK would ask again by itself, uncounted and unbounded.
+		AutomaticContinuation: genai.Ptr(false),
+	}, nil
+}
+
+// contents is the JSON array of r's contents, the history's spliced in as it is
+// stored.
+func (r *Request) contents() (json.RawMessage, error) {
+	all := []byte{'['}
+	add := func(list []byte) error {
+		list, err := restore(list)
+		if err != nil {
+			return err
+		}
+		list = bytes.TrimSpace(list)
+		if len(list) < 2 || list[0] != '[' {
+			return fmt.Errorf("contents that are no list: %.20q", list)
+		}
+		if list = bytes.TrimSpace(list[1 : len(list)-1]); len(list) == 0 {
+			return nil
+		}
+		if len(all) > 1 {
+			all = append(all, ',')
+		}
+		all = append(all, list...)
+		return nil
+	}
+	for _, turn := range r.History {
+		if err := add(turn); err != nil {
+			return nil, fmt.Errorf("the history: %w", err)
+		}
+	}
+	own, err := json.Marshal(r.Contents)
+	if err == nil && len(r.Contents) > 0 {
+		err = add(own)
+	}
+	return append(all, ']'), err
+}
+
+// restore puts back what the SDK's types leave out when it is empty: the text
+// of a part that only carries a thought signature, and the arguments of a call
+// without any. The model gave them, and gets its own contents unchanged.
+func restore(list json.RawMessage) (json.RawMessage, error) {
+	if !bytes.Contains(list, []byte(`"thoughtSignature"`)) && !bytes.Contains(list, []byte(`"functionCall"`)) {
+		return list, nil
+	}
+	decoder := json.NewDecoder(bytes.NewReader(list))
+	decoder.UseNumber()
+	var contents []struct {
+		Parts []map[string]any `json:"parts,omitempty"`
+		Role  string           `json:"role,omitempty"`
+	}
+	if err := decoder.Decode(&contents); err != nil {
+		return nil, fmt.Errorf("decoding contents: %w", err)
+	}
+	for _, content := range contents {
+		for _, part := range content.Parts {
+			if call, ok := part["functionCall"].(map[string]any); ok && call["args"] == nil {
+				call["args"] = map[string]any{}
+			}
+			if _, signed := part["thoughtSignature"]; signed && onlySigned(part) {
+				part["text"] = ""
+			}
+		}
+	}
+	return json.Marshal(contents)
+}
+
+func onlySigned(part map[string]any) bool {
+	for key := range part {
+		if key != "thoughtSignature" && key != "thought" {
+			return false
+		}
+	}
+	return true
+}
+
+// decoded is the history as contents, without what cannot be read.
+func decoded(history []json.RawMessage) []*genai.Content {
+	var all []*genai.Content
+	for _, turn := range history {
+		var some []*genai.Content
+		if json.Unmarshal(turn, &some) == nil {
+			all = append(all, some...)
+		}
+	}
+	return all
+}
+
+// Declare tells the model of tools, for [Request.Tools]; nil without any.
+func Declare(tools []tool.Tool) json.RawMessage {
+	if len(tools) == 0 {
+		return nil
+	}
+	var declarations []*genai.FunctionDeclaration
+	for _, t := range tools {
+		declarations = append(declarations, &genai.FunctionDeclaration{
+			Name: t.Name(), Description: t.Description(), ParametersJsonSchema: t.Schema(),
+		})
+	}
+	raw, err := json.Marshal([]*genai.Tool{{FunctionDeclarations: declarations}})
+	if err != nil {
+		panic(fmt.Sprintf("model: the tools' schemas: %v", err)) // they were made by package tool
+	}
+	return raw
+}

@@ -1,0 +1,98 @@
+package invoke_test
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"example.com/gatehouse/agent"
+	"example.com/gatehouse/internal/auth"
+	"example.com/gatehouse/internal/guard"
+	"example.com/gatehouse/internal/limit"
+	"example.com/gatehouse/internal/model"
+	"example.com/gatehouse/internal/telemetry"
+	"example.com/gatehouse/invoke"
+	"example.com/gatehouse/session"
+)
+
+// canned is a model that costs nothing.
+type canned string
+
+func (c canned) RoundTrip(r *http.Request) (*http.Response, error) {
+	_, err := io.Copy(io.Discard, r.Body)
+	return &http.Response{StatusCode: 200, Header: http.Header{}, Body: io.NopCloser(strings.NewReader(string(c))), Request: r}, err
+}
+
+const cannedAnswer = `{"candidates":[{"content":{"role":"model","parts":[{"text":"Cloud Run suits most services."}]},"finishReason":"STOP"}],` +
+	`"usageMetadata":{"promptTokenCount":186,"candidatesTokenCount":64,"totalTokenCount":250}}`
+
+// A whole turn behind its guard, without a network: the agent's own tools and
+// instruction, limits, a session in memory.
+func BenchmarkTurn(b *testing.B) {
+	for _, turns := range []int{0, 20} {
+		b.Run(fmt.Sprintf("after %d turns", turns), func(b *testing.B) {
+			h := benchService(b)
+			body := `{"query": "Which deployment option suits a small service, and why?"}`
+			ask := func(body string) *httptest.ResponseRecorder {
+				r := httptest.NewRequestWithContext(b.Context(), http.MethodPost, "/invoke", strings.NewReader(body))
+				r.Header.Set("Content-Type", "application/json")
+				w := httptest.NewRecorder()
+				h.ServeHTTP(w, r)
+				if w.Code != 200 {
+					b.Fatal(w.Code, w.Body)
+				}
+				return w
+			}
+			b.ReportAllocs()
+			if turns == 0 {
+				for b.Loop() {
+					ask(body)
+				}
+				return
+			}
+			// The session grows while it is asked, by as much in every comparison of
+			// as many iterations.
+			for range turns {
+				var answer struct {
+					Data struct {
+						SessionID string `json:"session_id"`
+					} `json:"data"`
+				}
+				if err := json.Unmarshal(ask(body).Body.Bytes(), &answer); err != nil {
+					b.Fatal(err)
+				}
+				body = fmt.Sprintf(`{"query": "And then?", "session_id": %q}`, answer.Data.SessionID)
+			}
+			for b.Loop() {
+				ask(body)
+			}
+		})
+	}
+}
+
+func benchService(b *testing.B) http.Handler {
+	client, err := model.New(b.Context(), model.Config{
+		APIKey: "x", BaseURL: "http://gemini.test", Transport: canned(cannedAnswer), Models: []string{"gemini-2.5-flash"},
+		BreakerFailures: 5, BreakerCooldown: time.Minute,
+	})
+	if err != nil {
+		b.Fatal(err)
+	}
+	limits := guard.Limits{PerMinute: 1_000_000, CallerPerMinute: 10_000_000}
+	limiter := limit.New(limit.Config{Counters: limit.NewMemory(time.Now), MaxInstances: 1, Now: time.Now, Log: telemetry.Discard()})
+	s := invoke.New(invoke.Config{
+		Agent: agent.New(func(context.Context) agent.DeploymentStatus { return agent.DeploymentStatus{} }),
+		Model: client, ModelName: "gemini-2.5-flash", Store: session.NewMemory(time.Hour, session.MemoryLimit, time.Now, telemetry.Discard()),
+		Timeout: 30 * time.Second, MaxBodyBytes: 128 << 10, MaxOutputTokens: 4096, HistoryTokens: 32000, MaxToolRounds: 8,
+		Limiter: limiter, Limits: limits, Log: telemetry.Discard(), Now: time.Now,
+	})
+	return guard.New(guard.Config{
+		Log: telemetry.Discard(), Gate: &guard.Gate{}, Now: time.Now, Authenticator: auth.New(&auth.None{}), Limiter: limiter, Limits: limits,
+	}, s.Routes())
+}
