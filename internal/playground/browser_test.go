@@ -66,7 +66,6 @@ type tab struct {
 	mu       sync.Mutex
 	troubles []string // what the console said, and what was thrown
 	dialogs  []string // alerts
-	requests []string // addresses that were asked for
 }
 
 // lines is a log that is written and read at once.
