@@ -49,7 +49,7 @@ type Traffic struct {
 // A Breaker keeps a failing model from being called for a while.
 type Breaker struct {
 	// Model is the model that it is for, such as "gemini-2.5-flash".
-	Model string `json:"model"`
+	Model string `json:"name"`
 	// State is "closed" (all is well), "open" (the model is not called) or
 	// "half_open" (it is tried again): the worst of all instances.
 	State string `json:"state"`

@@ -61,7 +61,7 @@ func TestDeploymentStatusNamesItsFieldsForTheModel(t *testing.T) {
 	want := map[string]any{
 		"status": "", "environment": "", "service": "", "version": "", "revision": "", "uptime": "", "uptime_seconds": 0.0,
 		"session_store": "", "model": "", "error_rate": 0.0, "request_count": 0.0, "error_count": 0.0,
-		"breakers":     []any{map[string]any{"model": "m", "state": "open"}},
+		"breakers":     []any{map[string]any{"name": "m", "state": "open"}},
 		"dependencies": []any{map[string]any{"name": "model", "status": "", "latency_ms": 0.0, "error": "no answer"}},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
