@@ -34,7 +34,7 @@ func document(root, text string) (string, error) {
 			blocks[prefix+name] = table
 		}
 	}
-	for _, name := range []string{"profile before", "profile after"} {
+	for _, name := range []string{"profile before", "profile after", "binary parts"} {
 		raw, err := os.ReadFile(filepath.Join(root, "bench", strings.ReplaceAll(name, " ", "-")+".txt"))
 		if err != nil {
 			return "", err

@@ -184,7 +184,7 @@ func letters(r rune) rune {
 }
 
 func list(ctx context.Context, store session.Store, counts []int, series []Series) error {
-	turn := session.Turn{ID: "id", Contents: json.RawMessage(`[{"parts":[{"text":"Hello."}],"role":"user"}]`), CreatedAt: time.Now()}
+	turn := session.Turn{ID: "id", Model: "gemini-2.5-flash", Contents: json.RawMessage(`[{"parts":[{"text":"Hello."}],"role":"user"}]`), CreatedAt: time.Now()}
 	there := 0
 	for _, count := range counts {
 		for ; there < count; there++ {
@@ -268,7 +268,7 @@ func (c *counting) Lease(ctx context.Context, name string, want, most int64, exp
 	return c.Counters.Lease(ctx, name, want, most, expires)
 }
 
-// instances share a caller's 600 calls a minute evenly, at 5 a second.
+// instances share a caller's 3 000 calls a minute evenly, at 5 a second.
 func instances(ctx context.Context, counts []int) (Plot, error) {
 	series := []Series{{Name: "leases a turn: a document's write each", X: "instances", Y: "writes"}}
 	for _, count := range counts {
@@ -285,7 +285,7 @@ func instances(ctx context.Context, counts []int) (Plot, error) {
 				shared.leases = 0 // the first is no steady one
 			}
 			for i := range a {
-				if _, err := all[i%count].Take(ctx, []limit.Rule{{Name: "caller", Who: "c", PerMinute: 600}}, limit.Turn); err != nil {
+				if _, err := all[i%count].Take(ctx, []limit.Rule{{Name: "caller", Who: "c", PerMinute: 3000}}, limit.Turn); err != nil {
 					return Plot{}, err
 				}
 				now = now.Add(time.Minute / a)

@@ -2,6 +2,8 @@ package main
 
 import (
 	"math"
+	"os"
+	"strings"
 	"testing"
 )
 
@@ -62,5 +64,24 @@ func TestPlan(t *testing.T) {
 	m.cpu = 0.5 // then the CPU is what instances are for
 	if p, err := planFor(100, m); err != nil || p.instances != math.Ceil(100*0.5/0.6) {
 		t.Errorf("%v instances for half a second of CPU a turn (%v)", p.instances, err)
+	}
+}
+
+// The page shows what the kept figures give.
+func TestDocs(t *testing.T) {
+	m, err := read("../results.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var want strings.Builder
+	if err := table(&want, m); err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile("../../docs/performance.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(string(text), "\n"+want.String()+"\n") {
+		t.Errorf("docs/performance.md does not have what go run ./bench/scale gives:\n%s", &want)
 	}
 }
