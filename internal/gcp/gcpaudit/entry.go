@@ -2,6 +2,7 @@ package gcpaudit
 
 import (
 	"crypto/rand"
+	"encoding/json"
 	"math"
 	"strings"
 	"time"
@@ -46,12 +47,31 @@ type Entry struct {
 // payload is an entry's JSON object, the same in the API and in the fallback.
 type payload = *structpb.Struct
 
-// line is e in the form of the Logging client. now is the clock.
-func (e *Entry) line(now func() time.Time) logging.Entry {
-	line := logging.Entry{
-		Timestamp: e.Time.UTC(),
-		Severity:  logging.Notice,
-		InsertID:  strings.ToValidUTF8(e.ID, "\uFFFD"),
+// complete gives e an id and a time if it has none. now is the clock.
+func (e *Entry) complete(now func() time.Time) {
+	if e.Time.IsZero() {
+		e.Time = now()
+	}
+	e.Time = e.Time.UTC()
+	if e.ID = strings.ToValidUTF8(e.ID, "\uFFFD"); e.ID == "" {
+		e.ID = rand.Text()
+	}
+}
+
+// severity is a warning for what was not done as asked.
+func (e *Entry) severity() logging.Severity {
+	if e.Outcome != OK {
+		return logging.Warning
+	}
+	return logging.Notice
+}
+
+// line is e, completed, in the form of the Logging client.
+func (e *Entry) line() logging.Entry {
+	return logging.Entry{
+		Timestamp: e.Time,
+		Severity:  e.severity(),
+		InsertID:  e.ID,
 		// The two that metrics and views count by; both have few values.
 		Labels:       map[string]string{"action": clean(e.Action), "outcome": clean(e.Outcome)},
 		Payload:      e.payload(),
@@ -59,16 +79,64 @@ func (e *Entry) line(now func() time.Time) logging.Entry {
 		SpanID:       clean(e.SpanID),
 		TraceSampled: e.TraceSampled,
 	}
-	if e.Outcome != OK {
-		line.Severity = logging.Warning
+}
+
+// structured is e, completed, as Cloud Logging reads it on stdout, with the same
+// payload as the API is given
+// (https://cloud.google.com/logging/docs/structured-logging#special-payload-fields).
+// reason is why the API has not taken it.
+func (e *Entry) structured(reason error) []byte {
+	type labels struct {
+		Action  string `json:"action"`
+		Outcome string `json:"outcome"`
 	}
-	if e.Time.IsZero() {
-		line.Timestamp = now().UTC()
+	fields := struct {
+		Action      string   `json:"action,omitempty"`
+		Audit       bool     `json:"audit"`
+		CostUSD     *float64 `json:"cost_usd,omitempty"`
+		EndUser     string   `json:"end_user,omitempty"`
+		InsertID    string   `json:"logging.googleapis.com/insertId"`
+		Labels      labels   `json:"logging.googleapis.com/labels"`
+		SpanID      *string  `json:"logging.googleapis.com/spanId,omitempty"`
+		Trace       string   `json:"logging.googleapis.com/trace,omitempty"`
+		Sampled     *bool    `json:"logging.googleapis.com/trace_sampled,omitempty"`
+		Message     string   `json:"message,omitempty"`
+		Model       string   `json:"model,omitempty"`
+		Outcome     string   `json:"outcome,omitempty"`
+		Principal   string   `json:"principal,omitempty"`
+		RequestID   string   `json:"request_id,omitempty"`
+		SessionID   string   `json:"session_id,omitempty"`
+		Severity    string   `json:"severity"`
+		Status      int      `json:"status,omitempty"`
+		Time        string   `json:"time"`
+		Tokens      int64    `json:"tokens,omitempty"`
+		Turn        int      `json:"turn,omitempty"`
+		Undelivered *string  `json:"undelivered,omitempty"`
+	}{
+		Action: clean(e.Action), Audit: true, EndUser: clean(e.EndUser), InsertID: e.ID, Trace: clean(e.Trace),
+		Labels: labels{clean(e.Action), clean(e.Outcome)}, Message: clean(e.Action + " " + e.Outcome), Model: clean(e.Model),
+		Outcome: clean(e.Outcome), Principal: clean(e.Principal), RequestID: clean(e.RequestID), SessionID: clean(e.Session),
+		Severity: strings.ToUpper(e.severity().String()), Status: e.Status, Time: e.Time.Format(time.RFC3339Nano),
+		Tokens: e.Tokens, Turn: e.Turn,
 	}
-	if line.InsertID == "" {
-		line.InsertID = rand.Text()
+	if e.priced() {
+		fields.CostUSD = e.CostUSD
 	}
-	return line
+	if fields.Trace != "" {
+		span := clean(e.SpanID)
+		fields.SpanID, fields.Sampled = &span, &e.TraceSampled
+	}
+	if reason != nil {
+		why := clean(reason.Error())
+		fields.Undelivered = &why
+	}
+	data, _ := json.Marshal(fields) // of text, finite numbers and booleans: it cannot fail
+	return append(data, '\n')
+}
+
+// priced tells whether the cost can be written: NaN and infinities are no JSON.
+func (e *Entry) priced() bool {
+	return e.CostUSD != nil && !math.IsNaN(*e.CostUSD) && !math.IsInf(*e.CostUSD, 0)
 }
 
 func (e *Entry) payload() payload {
@@ -92,7 +160,7 @@ func (e *Entry) payload() payload {
 	number("turn", float64(e.Turn))
 	text("model", e.Model)
 	number("tokens", float64(e.Tokens))
-	if e.CostUSD != nil && !math.IsNaN(*e.CostUSD) && !math.IsInf(*e.CostUSD, 0) { // neither is JSON
+	if e.priced() {
 		fields["cost_usd"] = structpb.NewNumberValue(*e.CostUSD)
 	}
 	number("status", float64(e.Status))

@@ -22,10 +22,10 @@ package gcpaudit
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -142,21 +142,26 @@ func (l *Log) Write(ctx context.Context, entries ...Entry) {
 	if len(entries) == 0 || l.ready == nil && l.fallback == io.Discard {
 		return
 	}
-	lines := make([]logging.Entry, len(entries))
+	// The same id and time wherever an entry goes.
+	entries = slices.Clone(entries)
 	for i := range entries {
-		lines[i] = entries[i].line(l.now)
+		entries[i].complete(l.now)
 	}
 	var undelivered error
 	if l.ready != nil {
 		if undelivered = l.enter(); undelivered == nil {
 			defer l.pending.Done()
+			lines := make([]logging.Entry, len(entries))
+			for i := range entries {
+				lines[i] = entries[i].line()
+			}
 			undelivered = l.deliver(ctx, lines)
 		}
 		if undelivered == nil {
 			return
 		}
 	}
-	l.print(lines, undelivered)
+	l.print(entries, undelivered)
 }
 
 var (
@@ -241,35 +246,14 @@ func (l *Log) send(ctx context.Context, lines []logging.Entry) error {
 	return err
 }
 
-// print writes lines to the fallback; reason is why the API has not taken them.
-func (l *Log) print(lines []logging.Entry, reason error) {
+// print writes entries to the fallback; reason is why the API has not taken them.
+func (l *Log) print(entries []Entry, reason error) {
 	l.out.Lock()
 	defer l.out.Unlock()
-	for _, line := range lines {
+	for i := range entries {
 		// Nothing is left to be done for an entry that stdout does not take.
-		_, _ = l.fallback.Write(structured(line, reason))
+		_, _ = l.fallback.Write(entries[i].structured(reason))
 	}
-}
-
-// structured is line as Cloud Logging reads it on stdout
-// (https://cloud.google.com/logging/docs/structured-logging#special-payload-fields).
-func structured(line logging.Entry, reason error) []byte {
-	fields := line.Payload.(payload).AsMap()
-	fields["audit"] = true
-	fields["severity"] = strings.ToUpper(line.Severity.String())
-	fields["time"] = line.Timestamp.Format(time.RFC3339Nano)
-	fields["logging.googleapis.com/insertId"] = line.InsertID
-	fields["logging.googleapis.com/labels"] = line.Labels
-	if line.Trace != "" {
-		fields["logging.googleapis.com/trace"] = line.Trace
-		fields["logging.googleapis.com/spanId"] = line.SpanID
-		fields["logging.googleapis.com/trace_sampled"] = line.TraceSampled
-	}
-	if reason != nil {
-		fields["undelivered"] = clean(reason.Error())
-	}
-	data, _ := json.Marshal(fields) // of text, finite numbers and booleans: it cannot fail
-	return append(data, '\n')
 }
 
 // Close waits until the entries that are being written are delivered, and ends
