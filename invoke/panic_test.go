@@ -55,7 +55,7 @@ func (l *log) String() string {
 	return l.buffer.String()
 }
 
-// serve runs an agent with one tool, on a store, behind the guard.
+// serve runs an agent with two tools, on a store, behind the guard.
 func serve(t *testing.T, store session.Store, gemini *geminitest.Server) (*httptest.Server, *log) {
 	t.Helper()
 	written := &log{}
@@ -65,7 +65,12 @@ func serve(t *testing.T, store session.Store, gemini *geminitest.Server) (*httpt
 		t.Fatal(err)
 	}
 	t.Cleanup(client.Close)
-	tools := []tool.Tool{tool.New("fails", "It fails.", func(context.Context, struct{}) (string, error) { panic(theSecret) })}
+	tools := []tool.Tool{
+		tool.New("fails", "It fails.", func(context.Context, struct{}) (string, error) { panic(theSecret) }),
+		tool.New("floods", "It gives as many bytes as it is asked for.", func(_ context.Context, in flood) (flooded, error) {
+			return flooded{strings.Repeat("x", in.Bytes)}, nil
+		}),
+	}
 	s := invoke.New(invoke.Config{
 		Agent: agent.Agent{Name: "agent", Tools: tools, MaxTokens: 100}, Model: client, ModelName: "model", Store: store,
 		Timeout: 10 * time.Second, MaxBodyBytes: 1 << 17, MaxOutputTokens: 4096, HistoryTokens: 32000, MaxToolRounds: 8,
