@@ -1,6 +1,7 @@
 package gatehouse_test
 
 import (
+	"math"
 	"net/http"
 	"slices"
 	"sync"
@@ -244,5 +245,59 @@ func TestRetryBudget(t *testing.T) {
 	t.Logf("%d calls came to %d at the model", calls, n)
 	if n <= calls || n > calls+calls/5+saved {
 		t.Errorf("%d calls came to %d at the model, want retries, and at most %d of them", calls, n, calls/5+saved)
+	}
+}
+
+// Counts near the end of what the model's API can say are summed, not wrapped
+// around, and ones beyond it do no harm.
+func TestHugeUsage(t *testing.T) {
+	t.Parallel()
+	const huge = math.MaxInt32
+	counts := geminitest.Usage{Prompt: huge / 2, Output: huge / 2} // the total is one number, too
+	s, gemini := startGemini(t)
+	ask := func(body map[string]any, stream bool) turn {
+		gemini.Forget()
+		for range 3 {
+			gemini.Enqueue(geminitest.Calls(geminitest.FunctionCall{Name: "check_deployment_status"}).WithUsage(counts))
+		}
+		gemini.Enqueue(geminitest.Text("Fine.").WithUsage(counts))
+		body["stream"] = stream
+		if stream {
+			_, got := s.stream(t, body).wantDone(t)
+			return got
+		}
+		return s.invoke(t, body)
+	}
+	const each = 4 * (huge / 2)
+	id := ""
+	for i, stream := range []bool{false, true} {
+		body := map[string]any{"query": "hello"}
+		if id != "" {
+			body["session_id"] = id
+		}
+		got := ask(body, stream)
+		id = got.SessionID
+		if u := got.Usage; u.PromptTokens != each || u.CompletionTokens != each || u.TotalTokens != 2*each || u.EstimatedCostUSD == nil || *u.EstimatedCostUSD <= 0 {
+			t.Errorf("usage: %+v", u)
+		}
+		page := wantData[sessionPage](t, s.do(t, http.MethodGet, "/sessions/"+id, nil))
+		if page.Session.TotalTokens != (i+1)*2*each {
+			t.Errorf("the session's total_tokens: %d after %d turns, want %d", page.Session.TotalTokens, i+1, (i+1)*2*each)
+		}
+	}
+	for _, n := range []int{math.MaxInt32 + 1, math.MaxInt64 / 4} {
+		gemini.Forget()
+		gemini.Enqueue(geminitest.Text("Fine.").WithUsage(geminitest.Usage{Prompt: n, Output: n}))
+		a := s.do(t, http.MethodPost, "/invoke", map[string]any{"query": "hello"})
+		if a.Status == http.StatusOK {
+			if u := wantTurn(t, a).Usage; u.PromptTokens < 0 || u.CompletionTokens < 0 || u.TotalTokens < 0 {
+				t.Errorf("usage for counts of %d: %+v", n, u)
+			}
+			continue
+		}
+		wantError(t, a, http.StatusBadGateway, "model_failed")
+	}
+	if got := s.invoke(t, map[string]any{"query": "hello"}); got.Usage.TotalTokens > 1000 {
+		t.Errorf("afterwards: %+v", got.Usage)
 	}
 }
