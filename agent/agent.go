@@ -5,7 +5,7 @@
 //   - What the agent is told is in instruction.go.
 //   - The model's settings and the list of tools are in [New], below.
 //   - Each tool is one file, named for what it does, with its test beside it.
-//     docs/add-a-tool.md walks through adding one.
+//     docs/your-agent.md walks through adding one.
 //
 // [New] returns an [Agent], a plain value. The service reads it once at start
 // and runs it for every turn: it sends the instruction and the tools'

@@ -9,18 +9,18 @@ import (
 	"testing"
 )
 
-// The Go code of docs/add-a-tool.md is what people start from, so it is built
+// The Go code of docs/your-agent.md is what people start from, so it is built
 // and tested as part of this package, by an overlay that adds its files.
 func TestDocumentedToolCompilesAndPassesItsTest(t *testing.T) {
 	t.Parallel()
-	page, err := os.ReadFile("../docs/add-a-tool.md")
+	page, err := os.ReadFile("../docs/your-agent.md")
 	if err != nil {
 		t.Fatal(err)
 	}
 	// Each Go block follows a heading that ends with the file's name.
 	blocks := regexp.MustCompile("(?s)## [^\n]*: `agent/([a-z_]+\\.go)`\n[^#]*?```go\n(.*?)```").FindAllStringSubmatch(string(page), -1)
-	if len(blocks) != 2 {
-		t.Fatalf("the page has %d files of Go code, want the tool and its test", len(blocks))
+	if len(blocks) != 3 {
+		t.Fatalf("the page has %d files of Go code, want the instruction, the tool and its test", len(blocks))
 	}
 	dir, err := filepath.Abs(".")
 	if err != nil {
@@ -52,13 +52,13 @@ func TestDocumentedToolCompilesAndPassesItsTest(t *testing.T) {
 	}
 	for _, args := range [][]string{
 		{"vet", "-overlay=" + overlayFile, "."},
-		{"test", "-overlay=" + overlayFile, "-run=^TestExchangeRate$", "-count=1", "-v", "."},
+		{"test", "-overlay=" + overlayFile, "-run=^(TestExchangeRate|TestAModelCallsExchangeRate)$", "-count=1", "-v", "."},
 	} {
 		out, err := exec.CommandContext(t.Context(), goCommand, args...).CombinedOutput()
 		if err != nil {
 			t.Fatalf("go %s: %v\n%s", args[0], err, out)
 		}
-		if args[0] == "test" && !regexp.MustCompile(`(?m)^--- PASS: TestExchangeRate`).Match(out) {
+		if args[0] == "test" && !regexp.MustCompile(`(?ms)^--- PASS: TestExchangeRate.*^--- PASS: TestAModelCallsExchangeRate`).Match(out) {
 			t.Fatalf("go test ran nothing:\n%s", out)
 		}
 	}
