@@ -3,6 +3,7 @@
 // without a key.
 //
 //	go run ./cmd/local
+//	go run ./cmd/local -firestore    # sessions outlast the program, in Google's emulator
 //
 // The environment configures it as it does a deployment; see the README.
 package main
@@ -10,6 +11,7 @@ package main
 import (
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"net"
@@ -25,8 +27,10 @@ import (
 )
 
 func main() {
+	withFirestore := flag.Bool("firestore", false, "keep sessions in Firestore's emulator, which is started here, and over restarts in "+firestoreDir)
+	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	err := run(ctx)
+	err := run(ctx, *withFirestore)
 	stop()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -34,13 +38,23 @@ func main() {
 	}
 }
 
-// run serves until ctx ends.
-func run(ctx context.Context) error {
+// run serves until ctx ends, withFirestore from an emulator of its own.
+func run(ctx context.Context, withFirestore bool) (failed error) {
 	var log io.Writer = os.Stdout
 	if terminal(os.Stdout) {
 		log = &readable{out: os.Stdout, color: os.Getenv("NO_COLOR") == ""}
 	}
-	s := service.New(os.LookupEnv, log)
+	lookup, kept := os.LookupEnv, ""
+	if withFirestore {
+		store, err := startFirestore(ctx, lookup, firestoreDir, os.Stderr)
+		if err != nil {
+			return err
+		}
+		defer store.stop()
+		defer func() { failed = errors.Join(failed, store.save(context.WithoutCancel(ctx))) }()
+		lookup, kept = store.environment(lookup), store.dir
+	}
+	s := service.New(lookup, log)
 	if err := s.Ready(ctx); err != nil {
 		return err
 	}
@@ -57,7 +71,7 @@ func run(ctx context.Context) error {
 	if err := await(ctx, address, served); err != nil {
 		return err
 	}
-	greet(s, "http://"+address)
+	greet(s, "http://"+address, kept)
 	select {
 	case err := <-served:
 		return err
@@ -107,13 +121,16 @@ func await(ctx context.Context, address string, served <-chan error) error {
 }
 
 // greet says where the service is, what it runs on, and what to try.
-func greet(s *service.Service, address string) {
+func greet(s *service.Service, address, kept string) {
 	model := s.Config.Model
 	if s.Config.Offline() {
 		model = "the offline stand-in (set GEMINI_API_KEY for Gemini)"
 	}
 	store := s.Config.SessionStore
-	if store == "memory" {
+	switch {
+	case kept != "":
+		store = "Firestore's emulator (kept in " + kept + ")"
+	case store == "memory":
 		store = "memory (forgotten at the end)"
 	}
 	page := ""

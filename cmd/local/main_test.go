@@ -64,9 +64,15 @@ type run struct {
 // if it has not ended before.
 func start(t *testing.T, env ...string) *run {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 2*limit)
-	r := &run{cmd: exec.CommandContext(ctx, program), exited: make(chan struct{}), changed: make(chan struct{})}
-	r.cmd.Dir, r.cmd.Env = t.TempDir(), env
+	return startIn(t, t.TempDir(), nil, env...)
+}
+
+// startIn is start in a directory, with arguments.
+func startIn(t *testing.T, dir string, args []string, env ...string) *run {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 6*limit)
+	r := &run{cmd: exec.CommandContext(ctx, program, args...), exited: make(chan struct{}), changed: make(chan struct{})}
+	r.cmd.Dir, r.cmd.Env = dir, env
 	if env == nil {
 		r.cmd.Env = []string{} // nil would inherit
 	}

@@ -453,6 +453,7 @@ func TestKeyboardAlone(t *testing.T) {
 	if got := b.text(".ask"); got != "First line\nsecond line" {
 		t.Errorf("asked %q", got)
 	}
+	b.until(`!document.querySelector('#delete-all').hidden`) // the session is listed, a moment after its answer
 	// From the beginning of the page, Tab reaches everything in the order in
 	// which it is read.
 	eval[int](b, `document.activeElement.blur(); window.getSelection().removeAllRanges(); document.body.tabIndex = -1; document.body.focus(); document.body.removeAttribute('tabindex'); 1`)
