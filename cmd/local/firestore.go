@@ -130,9 +130,9 @@ func (f *firestore) await(ctx context.Context) error {
 		case <-f.exited:
 			text := make([]byte, 4096)
 			n, _ := f.output.ReadAt(text, 0)
-			return fmt.Errorf("Firestore's emulator did not start:\n%s", text[:n])
+			return fmt.Errorf("the emulator of Firestore did not start:\n%s", text[:n])
 		case <-ctx.Done():
-			return fmt.Errorf("Firestore's emulator did not answer: %w", ctx.Err())
+			return fmt.Errorf("the emulator of Firestore did not answer: %w", ctx.Err())
 		}
 	}
 }
@@ -177,7 +177,7 @@ func (f *firestore) save(ctx context.Context) error {
 		return fmt.Errorf("exporting Firestore's documents: %s: %s", resp.Status, text)
 	}
 	if last := f.last(); filepath.Base(last) != name {
-		return fmt.Errorf("Firestore's export %s is not complete", name)
+		return fmt.Errorf("the export %s is not complete", name)
 	}
 	all, err := filepath.Glob(filepath.Join(f.dir, "export-*"))
 	for _, old := range all {
