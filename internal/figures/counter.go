@@ -8,6 +8,8 @@ import (
 	"maps"
 	"sync"
 	"time"
+
+	"example.com/gatehouse/internal/running"
 )
 
 const (
@@ -17,6 +19,8 @@ const (
 	// flushBound bounds what a flush adds to a request, in time that the process
 	// runs.
 	flushBound = 300 * time.Millisecond
+	// flushTick is how finely that is counted.
+	flushTick = 25 * time.Millisecond
 )
 
 // A Config is what a counter needs.
@@ -119,7 +123,7 @@ func (c *Counter) Flush(ctx context.Context) {
 	// Once a minute there is the rest of the last one to write as well, which
 	// takes the turn of the next write.
 	c.next = now.Add(Interval * time.Duration(min(len(minutes), 2)))
-	ctx, cancel := running(context.WithoutCancel(ctx), flushBound)
+	ctx, cancel := running.WithTimeoutCause(context.WithoutCancel(ctx), flushBound, flushTick, context.DeadlineExceeded)
 	defer cancel()
 	if err := c.write(ctx, minutes); err != nil {
 		c.Log.WarnContext(ctx, "The service's figures could not be written; a later request tries again.", "error", err.Error())

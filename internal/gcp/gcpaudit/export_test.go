@@ -19,8 +19,4 @@ func (l *Log) SetClock(now func() time.Time) { l.now = now }
 // SetLimit changes the bound of Write before l is used.
 func (l *Log) SetLimit(d time.Duration) { l.limit = d }
 
-func WithRunningTime(ctx context.Context, limit time.Duration) (context.Context, context.CancelFunc) {
-	return withRunningTime(ctx, limit)
-}
-
 func Region(ctx context.Context) string { return region(ctx) }

@@ -41,6 +41,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"example.com/gatehouse/internal/loopback"
+	"example.com/gatehouse/internal/running"
 )
 
 // Off, as the name of the log, keeps the trail away from the Logging API.
@@ -49,6 +50,8 @@ const Off = "off"
 const (
 	// writeLimit bounds one call of Write, in time that the process runs.
 	writeLimit = 2 * time.Second
+	// tick is how finely that is counted.
+	tick = 100 * time.Millisecond
 	// After maxFailures calls in a row that the API did not take, one call each
 	// cooldown tries it and the others go straight to the fallback.
 	maxFailures = 3
@@ -190,7 +193,7 @@ func (l *Log) deliver(ctx context.Context, lines []logging.Entry) error {
 	if err := l.breaker.allow(l.now()); err != nil {
 		return err
 	}
-	ctx, stop := withRunningTime(context.WithoutCancel(ctx), l.limit)
+	ctx, stop := running.WithTimeoutCause(context.WithoutCancel(ctx), l.limit, tick, fmt.Errorf("no answer within %v of running time", l.limit))
 	defer stop()
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)

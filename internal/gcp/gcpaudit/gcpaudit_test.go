@@ -14,7 +14,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"cloud.google.com/go/logging/apiv2/loggingpb"
@@ -685,27 +684,6 @@ func TestHostileText(t *testing.T) {
 			t.Errorf("%s (-API +fallback):\n%s", name, diff)
 		}
 	}
-}
-
-func TestRunningTime(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		start := time.Now()
-		ctx, stop := gcpaudit.WithRunningTime(t.Context(), gcpaudit.WriteLimit)
-		defer stop()
-		<-ctx.Done()
-		if took := time.Since(start); took != gcpaudit.WriteLimit {
-			t.Errorf("ended after %v, want %v", took, gcpaudit.WriteLimit)
-		}
-
-		ctx, stop = gcpaudit.WithRunningTime(t.Context(), gcpaudit.WriteLimit)
-		time.Sleep(gcpaudit.WriteLimit / 2)
-		stop()
-		time.Sleep(gcpaudit.WriteLimit)
-		if got := context.Cause(ctx); got != context.Canceled {
-			t.Errorf("stopped, it ended by %v", got)
-		}
-	})
 }
 
 func TestCloudRunResource(t *testing.T) {

@@ -1,46 +1,10 @@
 package gcpaudit
 
 import (
-	"context"
 	"fmt"
 	"sync"
 	"time"
 )
-
-// tick is how finely running time is counted.
-const tick = 100 * time.Millisecond
-
-// withRunningTime cancels the context that it gives after limit of time in which
-// the process ran. It counts ticks, each set when the one before has fired: of a
-// time in which the instance was frozen, at most one is counted.
-func withRunningTime(parent context.Context, limit time.Duration) (context.Context, context.CancelFunc) {
-	ctx, cancel := context.WithCancelCause(parent)
-	var (
-		mu    sync.Mutex // held while timer is set or stopped
-		timer *time.Timer
-		left  = (limit + tick - 1) / tick
-	)
-	mu.Lock()
-	defer mu.Unlock()
-	timer = time.AfterFunc(tick, func() {
-		mu.Lock()
-		defer mu.Unlock()
-		left--
-		switch {
-		case ctx.Err() != nil:
-		case left > 0:
-			timer.Reset(tick)
-		default:
-			cancel(fmt.Errorf("no answer within %v of running time", limit))
-		}
-	})
-	return ctx, func() {
-		cancel(nil)
-		mu.Lock()
-		defer mu.Unlock()
-		timer.Stop()
-	}
-}
 
 // A breaker keeps calls away from an API that has just failed, so that not every
 // request waits for it in vain.
