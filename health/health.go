@@ -4,7 +4,6 @@ package health
 
 import (
 	"context"
-	"fmt"
 	"log/slog"
 	"maps"
 	"net/http"
@@ -14,6 +13,7 @@ import (
 
 	"example.com/gatehouse/internal/api"
 	"example.com/gatehouse/internal/figures"
+	"example.com/gatehouse/internal/rescue"
 	"example.com/gatehouse/internal/version"
 )
 
@@ -300,13 +300,11 @@ func bounded[T any](ctx context.Context, probe func(context.Context) (T, error))
 	done := make(chan result, 1) // with room: nobody may be waiting any more
 	go func() {
 		var r result
-		defer func() {
-			if p := recover(); p != nil {
-				r.err = fmt.Errorf("the probe panicked: %v", p)
-			}
-			done <- r
-		}()
-		r.value, r.err = probe(ctx)
+		r.err = rescue.Call(func() (err error) {
+			r.value, err = probe(ctx)
+			return err
+		})
+		done <- r
 	}()
 	select {
 	case r := <-done:

@@ -38,7 +38,7 @@ func (s *Service) putFeedback(w http.ResponseWriter, r *http.Request) error {
 	defer cancel()
 	f := session.Feedback{Score: body.Score, Comment: body.Comment, At: s.Now().UTC()}
 	if err := s.Store.SetFeedback(ctx, key, turn, f); err != nil {
-		return s.readFailure(r, err)
+		return readFailure(r, err)
 	}
 	telemetry.SetTurn(ctx, func(t *telemetry.Turn) { t.Session, t.Number = key.Hash(), turn })
 	s.Observer.Feedback(ctx, body.Score)

@@ -73,7 +73,7 @@ func (g *generation) turn(ctx context.Context, now time.Time) (session.Turn, err
 // it is asked once more without any.
 func (s *Service) generate(ctx context.Context, g *generation, history []json.RawMessage, req Request, out *stream) (err error) {
 	ctx, step := s.Observer.StartAgent(ctx, s.Agent.Name)
-	defer func() { step.End(ctx, s.code(ctx, err)) }()
+	defer func() { step.End(ctx, code(ctx, err)) }()
 	if err := g.add(genai.NewContentFromText(req.Query, genai.RoleUser)); err != nil {
 		return err
 	}
@@ -136,7 +136,7 @@ func (s *Service) ask(ctx context.Context, g *generation, history []json.RawMess
 		g.modelTime += s.Now().Sub(begin)
 		hold.settle(g.count(ctx, answer, r))
 		step.Usage(answer.Model, answer.Usage.PromptTokens, answer.Usage.CompletionTokens+answer.Usage.ThoughtTokens)
-		step.End(calling, s.code(ctx, err))
+		step.End(calling, code(ctx, err))
 		if err != nil {
 			return answer, err
 		}

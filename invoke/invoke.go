@@ -17,6 +17,7 @@ import (
 
 	"example.com/gatehouse/agent"
 	"example.com/gatehouse/internal/api"
+	"example.com/gatehouse/internal/gcp/gcpaudit"
 	"example.com/gatehouse/internal/guard"
 	"example.com/gatehouse/internal/limit"
 	"example.com/gatehouse/internal/model"
@@ -73,9 +74,9 @@ func New(c Config) *Service {
 // Routes are the routes of the function "invoke".
 func (s *Service) Routes() []api.Route {
 	return []api.Route{
-		{Method: http.MethodPost, Path: "/invoke", Audit: "session.turn", Handler: s.invoke, Summary: "Ask the agent: JSON, or an event stream with Accept: text/event-stream."},
-		{Method: http.MethodPost, Path: "/", Audit: "session.turn", Handler: s.invoke, Summary: "The same as POST /invoke."},
-		{Method: http.MethodPost, Path: "/chat", Audit: "session.turn", Handler: s.chat, Summary: "Ask the agent in the protocol of the AI SDK's useChat."},
+		{Method: http.MethodPost, Path: "/invoke", Audit: gcpaudit.SessionTurn, Handler: s.invoke, Summary: "Ask the agent: JSON, or an event stream with Accept: text/event-stream."},
+		{Method: http.MethodPost, Path: "/", Audit: gcpaudit.SessionTurn, Handler: s.invoke, Summary: "The same as POST /invoke."},
+		{Method: http.MethodPost, Path: "/chat", Audit: gcpaudit.SessionTurn, Handler: s.chat, Summary: "Ask the agent in the protocol of the AI SDK's useChat."},
 		{Method: http.MethodGet, Path: "/chat/{id}/stream", Handler: s.resumeChat, Summary: "What useChat asks before it resumes a stream: there is none."},
 		{Method: http.MethodGet, Path: "/sessions", Audit: "session.list", Handler: s.listSessions, Summary: "List your sessions, the newest first."},
 		{Method: http.MethodDelete, Path: "/sessions", Audit: "session.delete_all", Handler: s.deleteSessions, Summary: "Delete all of your sessions."},
@@ -99,7 +100,7 @@ func (s *Service) invoke(w http.ResponseWriter, r *http.Request) error {
 	}
 	response, err := s.turn(ctx, guard.Owner(ctx), req, nil)
 	if err != nil {
-		return s.failure(r, ctx, err)
+		return failure(r.Context(), ctx, err)
 	}
 	if response.replayed {
 		w.Header().Set(headerReplayed, "true")
@@ -124,7 +125,7 @@ func (s *Service) stream(ctx context.Context, r *http.Request, req Request, out 
 	}()
 	response, err := s.turn(ctx, guard.Owner(ctx), req, out)
 	if err != nil {
-		failure := s.failure(r, ctx, err)
+		failure := failure(r.Context(), ctx, err)
 		if out.started() {
 			out.fail(failure)
 			return nil
@@ -135,22 +136,15 @@ func (s *Service) stream(ctx context.Context, r *http.Request, req Request, out 
 	return nil
 }
 
-// failure turns what ended a turn into the answer. Who ended first counts: the
-// client, then the time, then the model or the store.
-func (s *Service) failure(r *http.Request, ctx context.Context, err error) *api.Error {
-	return s.failureOf(r.Context(), ctx, err)
-}
-
-// failureOf is failure for what was done in ctx for client.
-func (s *Service) failureOf(client, ctx context.Context, err error) *api.Error {
+// failure turns what ended a turn, done in ctx for a client's request, into the
+// answer. Who ended first counts: the client, then the time, then the model or
+// the store.
+func failure(client, ctx context.Context, err error) *api.Error {
 	if failure, ok := errors.AsType[*api.Error](err); ok {
 		return failure
 	}
-	if errors.Is(context.Cause(client), guard.ErrCut) {
-		return api.Fail(api.ShuttingDown, err)
-	}
-	if errors.Is(client.Err(), context.Canceled) {
-		return api.Fail(api.ClientClosedRequest, err)
+	if e := gone(client, err); e != nil {
+		return e
 	}
 	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
 		return api.Fail(api.Timeout, err)
@@ -169,6 +163,18 @@ func (s *Service) failureOf(client, ctx context.Context, err error) *api.Error {
 		return e
 	}
 	return storeFailure(err)
+}
+
+// gone is the answer to a client whose request has ended, cut short or given up;
+// nil to one that waits.
+func gone(client context.Context, err error) *api.Error {
+	switch {
+	case errors.Is(context.Cause(client), guard.ErrCut):
+		return api.Fail(api.ShuttingDown, err)
+	case errors.Is(client.Err(), context.Canceled):
+		return api.Fail(api.ClientClosedRequest, err)
+	}
+	return nil
 }
 
 // storeFailure turns a store's error into the answer.
@@ -196,7 +202,7 @@ func storeFailure(err error) *api.Error {
 }
 
 // note tells the request's log line and the audit what a generation came to.
-func (s *Service) note(ctx context.Context, g *generation) {
+func note(ctx context.Context, g *generation) {
 	telemetry.SetTurn(ctx, func(t *telemetry.Turn) {
 		t.Model, t.Attempts, t.Tokens, t.CostUSD = g.model, g.attempts, g.usage.TotalTokens, g.usage.EstimatedCostUSD
 		t.ModelTime = g.modelTime
@@ -226,9 +232,9 @@ func noteEarlier(ctx context.Context, key session.Key, turns []session.Record) {
 }
 
 // code is the contract's word for what ended a step, "" for nothing.
-func (s *Service) code(ctx context.Context, err error) string {
+func code(ctx context.Context, err error) string {
 	if err == nil {
 		return ""
 	}
-	return string(s.failureOf(ctx, ctx, err).Code)
+	return string(failure(ctx, ctx, err).Code)
 }

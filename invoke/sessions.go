@@ -2,7 +2,6 @@ package invoke
 
 import (
 	"context"
-	"errors"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -84,7 +83,7 @@ func (s *Service) listSessions(w http.ResponseWriter, r *http.Request) error {
 	defer cancel()
 	list, next, err := s.Store.List(ctx, guard.Owner(ctx), limit, cursor)
 	if err != nil {
-		return s.readFailure(r, err)
+		return readFailure(r, err)
 	}
 	infos := make([]SessionInfo, len(list))
 	for i, m := range list {
@@ -113,7 +112,7 @@ func (s *Service) getSession(w http.ResponseWriter, r *http.Request) error {
 	defer cancel()
 	meta, records, err := s.Store.Turns(ctx, key, after, limit)
 	if err != nil {
-		return s.readFailure(r, err)
+		return readFailure(r, err)
 	}
 	if n := len(records); n > 0 && records[n-1].Number == meta.Turns {
 		noteEarlier(ctx, key, records)
@@ -145,11 +144,11 @@ func (s *Service) deleteSession(w http.ResponseWriter, r *http.Request) error {
 	defer cancel()
 	current, err := s.Store.Load(ctx, key)
 	if err != nil {
-		return s.readFailure(r, err)
+		return readFailure(r, err)
 	}
 	noteEarlier(ctx, key, current.Recent) // nothing is left of it for a later call to tell of
 	if err := s.Store.Delete(ctx, key); err != nil {
-		return s.readFailure(r, err)
+		return readFailure(r, err)
 	}
 	w.WriteHeader(http.StatusNoContent)
 	return nil
@@ -160,7 +159,7 @@ func (s *Service) deleteSessions(w http.ResponseWriter, r *http.Request) error {
 	ctx, cancel := context.WithTimeout(r.Context(), s.Timeout)
 	defer cancel()
 	if err := s.Store.DeleteAll(ctx, guard.Owner(ctx)); err != nil {
-		return s.readFailure(r, err)
+		return readFailure(r, err)
 	}
 	w.WriteHeader(http.StatusNoContent)
 	return nil
@@ -168,12 +167,9 @@ func (s *Service) deleteSessions(w http.ResponseWriter, r *http.Request) error {
 
 // readFailure is failure for the routes that only use the store: a store that
 // takes too long is one that cannot be reached.
-func (s *Service) readFailure(r *http.Request, err error) error {
-	if errors.Is(context.Cause(r.Context()), guard.ErrCut) {
-		return api.Fail(api.ShuttingDown, err)
-	}
-	if r.Context().Err() == context.Canceled {
-		return api.Fail(api.ClientClosedRequest, err)
+func readFailure(r *http.Request, err error) error {
+	if e := gone(r.Context(), err); e != nil {
+		return e
 	}
 	return storeFailure(err)
 }

@@ -84,7 +84,7 @@ func (s *Service) turn(ctx context.Context, owner session.Owner, req Request, ou
 		g.warn(warnHistoryCut)
 	}
 	err = s.generate(ctx, g, history, req, out)
-	s.note(ctx, g)
+	note(ctx, g)
 	if err != nil {
 		s.spent(ctx, owner, g)
 		return nil, err
@@ -131,7 +131,7 @@ func (s *Service) load(ctx context.Context, owner session.Owner, req Request) (_
 	loading, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
 	loading, step := s.Observer.StartLoad(loading)
-	defer func() { step.End(loading, s.code(ctx, err)) }()
+	defer func() { step.End(loading, code(ctx, err)) }()
 	if req.key != "" {
 		return session.Open(loading, s.Store, owner, req.SessionID, s.idempotency(req), req.AfterTurn, s.Now)
 	}
@@ -163,7 +163,7 @@ func (s *Service) commit(ctx context.Context, opened *session.Opened, turn sessi
 	committing, cancel := lasting(ctx, commitTimeout)
 	defer cancel()
 	committing, step := s.Observer.StartCommit(committing)
-	defer func() { step.End(committing, s.code(committing, err)) }()
+	defer func() { step.End(committing, code(committing, err)) }()
 	meta, err := session.Commit(committing, s.Store, opened.Session, turn, conditions)
 	if err != nil {
 		meta.Turns = opened.Session.Turns + 1

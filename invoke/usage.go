@@ -50,7 +50,7 @@ func (s *Service) getUsage(w http.ResponseWriter, r *http.Request) error {
 	day := session.DayOf(s.Now())
 	spent, err := s.Store.Usage(ctx, guard.Owner(ctx), day)
 	if err != nil {
-		return s.readFailure(r, err)
+		return readFailure(r, err)
 	}
 	limits := []LimitInfo{}
 	if s.Limiter != nil {

@@ -163,7 +163,7 @@ func (m *mending) mend(ctx context.Context, now func() time.Time, out io.Writer)
 // entryOf is a turn's entry, as far as the turn tells.
 func entryOf(key session.Key, turn session.Turn) gcpaudit.Entry {
 	return gcpaudit.Entry{
-		ID: gcpaudit.TurnID(turn.ID), Time: turn.CreatedAt, Action: "session.turn", Outcome: gcpaudit.OK,
+		ID: gcpaudit.TurnID(turn.ID), Time: turn.CreatedAt, Action: gcpaudit.SessionTurn, Outcome: gcpaudit.OK,
 		EndUser: string(key.Owner), Session: key.Hash(), Turn: turn.Number, Model: turn.Model,
 		Tokens: turn.Usage.TotalTokens, CostUSD: turn.Usage.EstimatedCostUSD, Status: 200, RequestID: turn.RequestID,
 	}

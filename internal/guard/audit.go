@@ -53,7 +53,6 @@ func (a *Audit) write(ctx context.Context, entries []gcpaudit.Entry) {
 
 // The actions that do not come from the request's route.
 const (
-	sessionTurn       = "session.turn" // as the routes call it that make turns
 	credentialRefused = "credential.refused"
 	anyRequest        = "request"
 	turnReplay        = "session.replay"
@@ -97,7 +96,7 @@ func (g *guard) entries(ctx context.Context, v *visit, record *telemetry.Record,
 		// Its process may have died before it could write this, as far as can be
 		// known here. A second entry with the same id and time is shown as one.
 		entries = append(entries, gcpaudit.Entry{
-			ID: gcpaudit.TurnID(earlier.ID), Time: earlier.At, Action: sessionTurn, Outcome: gcpaudit.OK,
+			ID: gcpaudit.TurnID(earlier.ID), Time: earlier.At, Action: gcpaudit.SessionTurn, Outcome: gcpaudit.OK,
 			Principal: entry.Principal, EndUser: entry.EndUser, Session: earlier.Session, Turn: earlier.Number, Model: earlier.Model,
 			Tokens: earlier.Tokens, CostUSD: earlier.CostUSD, Status: 200, RequestID: earlier.Request,
 		})

@@ -106,13 +106,22 @@ type Trace struct {
 // Trace is the trace that ctx belongs to: the span made here or, when traces
 // are off, the one the caller sent. False: there is none.
 func (o *Observer) Trace(ctx context.Context) (Trace, bool) {
+	if o == nil {
+		return TraceIn(ctx, "")
+	}
+	return TraceIn(ctx, o.project)
+}
+
+// TraceIn is the trace that ctx belongs to, as project names it; an empty project
+// is one that is not known.
+func TraceIn(ctx context.Context, project string) (Trace, bool) {
 	sc := trace.SpanContextFromContext(ctx)
 	if !sc.IsValid() {
 		return Trace{}, false
 	}
 	t := Trace{Name: sc.TraceID().String(), SpanID: sc.SpanID().String(), Sampled: sc.IsSampled()}
-	if o != nil && o.project != "" {
-		t.Name = "projects/" + o.project + "/traces/" + t.Name
+	if project != "" {
+		t.Name = "projects/" + project + "/traces/" + t.Name
 	}
 	return t, true
 }

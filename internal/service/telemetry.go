@@ -10,8 +10,6 @@ import (
 	"strings"
 	"sync"
 
-	"go.opentelemetry.io/otel/trace"
-
 	"example.com/gatehouse/config"
 	"example.com/gatehouse/internal/api"
 	"example.com/gatehouse/internal/gcp/gcpaudit"
@@ -77,15 +75,8 @@ func (s *Service) setProject(project string) { s.project.Store(&project) }
 // trace is the trace that ctx belongs to, for the log: also while the service
 // does not stand yet.
 func (s *Service) trace(ctx context.Context) (telemetry.Trace, bool) {
-	span := trace.SpanContextFromContext(ctx)
-	if !span.IsValid() {
-		return telemetry.Trace{}, false
-	}
-	name := span.TraceID().String()
-	if project := *s.project.Load(); project != "" {
-		name = "projects/" + project + "/traces/" + name
-	}
-	return telemetry.Trace{Name: name, SpanID: span.SpanID().String(), Sampled: span.IsSampled()}, true
+	t, ok := observe.TraceIn(ctx, *s.project.Load())
+	return telemetry.Trace(t), ok
 }
 
 // openTelemetry makes what traces, metrics and the audit go through.
