@@ -8,14 +8,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"time"
+
+	"example.com/gatehouse/internal/gcp/emulator/process"
 )
 
 // firestoreDir is where a local Firestore's documents are kept between runs,
@@ -25,25 +25,21 @@ const firestoreDir = ".gatehouse/firestore"
 // A firestore is Google's emulator, started for this run. It keeps nothing by
 // itself: its documents are exported at the end and imported by the next run.
 type firestore struct {
-	host     string // host:port
+	*process.Process
 	project  string
 	database string
 	dir      string // of the exports
-	cmd      *exec.Cmd
-	exited   chan struct{} // closed once cmd has ended
-	output   *os.File      // what it says, shown when it does not start
 }
 
-const (
-	firestoreStart  = 90 * time.Second // the emulator takes seconds, on a busy machine many
-	firestoreExport = 30 * time.Second
-	// exported is the file that an export is complete with.
-	exported = ".overall_export_metadata"
-)
+// firestoreExport bounds the export.
+const firestoreExport = 30 * time.Second
+
+// exported is the file that an export is complete with.
+const exported = ".overall_export_metadata"
 
 // startFirestore starts the emulator, with what the last run has left in dir.
 // lookup is the environment.
-func startFirestore(ctx context.Context, lookup func(string) (string, bool), dir string, say io.Writer) (_ *firestore, err error) {
+func startFirestore(ctx context.Context, lookup func(string) (string, bool), dir string, say io.Writer) (*firestore, error) {
 	get := func(name string) string { value, _ := lookup(name); return strings.TrimSpace(value) }
 	if get("FIRESTORE_EMULATOR_HOST") != "" {
 		return nil, errors.New("-firestore starts an emulator of its own; unset FIRESTORE_EMULATOR_HOST, or leave -firestore out")
@@ -59,43 +55,21 @@ func startFirestore(ctx context.Context, lookup func(string) (string, bool), dir
 			return nil, fmt.Errorf("-firestore needs %s: %s", program, mend)
 		}
 	}
-	f := &firestore{
-		project: cmp.Or(get("GOOGLE_CLOUD_PROJECT"), "local"), database: cmp.Or(get("FIRESTORE_DATABASE"), "(default)"),
-		exited: make(chan struct{}),
-	}
+	f := &firestore{project: cmp.Or(get("GOOGLE_CLOUD_PROJECT"), "local"), database: cmp.Or(get("FIRESTORE_DATABASE"), "(default)")}
+	var err error
 	if f.dir, err = filepath.Abs(dir); err != nil {
 		return nil, err
 	}
 	if err := os.MkdirAll(f.dir, 0o700); err != nil {
 		return nil, fmt.Errorf("making a place for Firestore's documents: %w", err)
 	}
-	port, err := choosePort(0)
-	if err != nil {
-		return nil, err
-	}
-	f.host = net.JoinHostPort("127.0.0.1", fmt.Sprint(port))
-	args := []string{"emulators", "firestore", "start", "--host-port=" + f.host, "--quiet"}
+	var args []string
 	if last := f.last(); last != "" {
 		args = append(args, "--import-data="+filepath.Join(last, filepath.Base(last)+exported))
 	}
-	if f.output, err = os.CreateTemp("", "firestore-*.log"); err != nil {
-		return nil, err
-	}
-	_ = os.Remove(f.output.Name()) // it lives as long as it is open
-	f.cmd = exec.Command("gcloud", args...)
-	f.cmd.Stdout, f.cmd.Stderr = f.output, f.output
-	// A group of its own: Ctrl-C must not reach it before its documents are exported.
-	f.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	fmt.Fprintln(say, "Starting Firestore's emulator; it takes some seconds.")
-	if err := f.cmd.Start(); err != nil {
-		return nil, fmt.Errorf("starting Firestore's emulator: %w", err)
-	}
-	go func() {
-		_ = f.cmd.Wait()
-		close(f.exited)
-	}()
-	if err := f.await(ctx); err != nil {
-		f.stop()
+	// In a group of its own: Ctrl-C must not reach it before its documents are exported.
+	if f.Process, err = process.Start(ctx, args...); err != nil {
 		return nil, err
 	}
 	return f, nil
@@ -110,39 +84,12 @@ func (f *firestore) last() string {
 	return filepath.Dir(exports[len(exports)-1])
 }
 
-// await returns once the emulator answers.
-func (f *firestore) await(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, firestoreStart)
-	defer cancel()
-	poll := time.NewTicker(50 * time.Millisecond)
-	defer poll.Stop()
-	for {
-		if req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+f.host+"/", nil); err == nil {
-			if resp, err := http.DefaultClient.Do(req); err == nil {
-				_ = resp.Body.Close()
-				if resp.StatusCode == http.StatusOK {
-					return nil
-				}
-			}
-		}
-		select {
-		case <-poll.C:
-		case <-f.exited:
-			text := make([]byte, 4096)
-			n, _ := f.output.ReadAt(text, 0)
-			return fmt.Errorf("the emulator of Firestore did not start:\n%s", text[:n])
-		case <-ctx.Done():
-			return fmt.Errorf("the emulator of Firestore did not answer: %w", ctx.Err())
-		}
-	}
-}
-
 // environment is lookup, with sessions in the emulator.
 func (f *firestore) environment(lookup func(string) (string, bool)) func(string) (string, bool) {
 	return func(name string) (string, bool) {
 		switch name {
 		case "FIRESTORE_EMULATOR_HOST":
-			return f.host, true
+			return f.Host, true
 		case "SESSION_STORE":
 			return "firestore", true
 		}
@@ -162,7 +109,7 @@ func (f *firestore) save(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+f.host+"/emulator/v1/projects/"+f.project+":export", bytes.NewReader(body))
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+f.Host+"/emulator/v1/projects/"+f.project+":export", bytes.NewReader(body))
 	if err != nil {
 		return err
 	}
@@ -186,11 +133,4 @@ func (f *firestore) save(ctx context.Context) error {
 		}
 	}
 	return err
-}
-
-// stop ends the emulator and all that it has started.
-func (f *firestore) stop() {
-	_ = syscall.Kill(-f.cmd.Process.Pid, syscall.SIGKILL)
-	<-f.exited
-	_ = f.output.Close()
 }

@@ -50,7 +50,7 @@ func run(ctx context.Context, withFirestore bool) (failed error) {
 		if err != nil {
 			return err
 		}
-		defer store.stop()
+		defer store.Stop()
 		defer func() { failed = errors.Join(failed, store.save(context.WithoutCancel(ctx))) }()
 		lookup, kept = store.environment(lookup), store.dir
 	}

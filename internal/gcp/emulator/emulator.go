@@ -14,7 +14,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -26,6 +25,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 
+	"example.com/gatehouse/internal/gcp/emulator/process"
 	"example.com/gatehouse/session"
 )
 
@@ -162,50 +162,18 @@ func (s *share) release() {
 	s.users, s.host = nil, ""
 }
 
-// start runs an emulator in a process group of its own and waits until it
-// answers.
+// start runs an emulator and waits until it takes writes. It outlives this
+// process, as the last to need it may be another.
 func start() (host string, group int, err error) {
-	port, err := freePort()
+	p, err := process.Start(context.Background())
 	if err != nil {
 		return "", 0, err
 	}
-	host = net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
-	cmd := exec.Command("gcloud", "emulators", "firestore", "start", "--host-port="+host, "--quiet")
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	output, err := os.CreateTemp("", "firestore-emulator-*.log")
-	if err != nil {
+	if err := warm(p.Host); err != nil {
+		p.Stop()
 		return "", 0, err
 	}
-	defer func() { _ = os.Remove(output.Name()) }()
-	defer func() { _ = output.Close() }()
-	cmd.Stdout, cmd.Stderr = output, output
-	if err := cmd.Start(); err != nil {
-		return "", 0, fmt.Errorf("starting the emulator: %w", err)
-	}
-	exited := make(chan error, 1)
-	go func() { exited <- cmd.Wait() }()
-	deadline := time.After(90 * time.Second)
-	poll := time.NewTicker(50 * time.Millisecond)
-	defer poll.Stop()
-	for {
-		select {
-		case <-poll.C:
-			if !answers(host) {
-				continue
-			}
-			if err := warm(host); err != nil {
-				_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
-				return "", 0, err
-			}
-			return host, cmd.Process.Pid, nil
-		case err := <-exited:
-			text, _ := os.ReadFile(output.Name())
-			return "", 0, fmt.Errorf("the emulator ended at once: %w: %s", err, text)
-		case <-deadline:
-			_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
-			return "", 0, errors.New("the emulator did not answer within 90 s")
-		}
-	}
+	return p.Host, p.Group, nil
 }
 
 // warm waits for a first write: a virtual machine that has just begun takes
@@ -239,15 +207,6 @@ func answers(host string) bool {
 	}
 	_ = conn.Close()
 	return true
-}
-
-func freePort() (int, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return 0, err
-	}
-	defer func() { _ = l.Close() }()
-	return l.Addr().(*net.TCPAddr).Port, nil
 }
 
 func lock(name string, how int) (*os.File, error) {
