@@ -52,8 +52,7 @@ type wire struct {
 }
 
 func (w *wire) options() []option.ClientOption {
-	unary := func(ctx context.Context, method string, request, reply any, conn *grpc.ClientConn, invoke grpc.UnaryInvoker, options ...grpc.CallOption) error {
-		w.note(method, request)
+	lose := func(ctx context.Context, method string, request, reply any, conn *grpc.ClientConn, invoke grpc.UnaryInvoker, options ...grpc.CallOption) error {
 		err := invoke(ctx, method, request, reply, conn, options...)
 		w.mu.Lock()
 		defer w.mu.Unlock()
@@ -63,25 +62,7 @@ func (w *wire) options() []option.ClientOption {
 		}
 		return err
 	}
-	stream := func(ctx context.Context, desc *grpc.StreamDesc, conn *grpc.ClientConn, method string, open grpc.Streamer, options ...grpc.CallOption) (grpc.ClientStream, error) {
-		s, err := open(ctx, desc, conn, method, options...)
-		return &notedStream{s, w, method}, err
-	}
-	return []option.ClientOption{
-		option.WithGRPCDialOption(grpc.WithChainUnaryInterceptor(unary)),
-		option.WithGRPCDialOption(grpc.WithChainStreamInterceptor(stream)),
-	}
-}
-
-type notedStream struct {
-	grpc.ClientStream
-	wire   *wire
-	method string
-}
-
-func (s *notedStream) SendMsg(request any) error {
-	s.wire.note(s.method, request)
-	return s.ClientStream.SendMsg(request)
+	return append(emulator.Tap(w.note), option.WithGRPCDialOption(grpc.WithChainUnaryInterceptor(lose)))
 }
 
 func (w *wire) note(method string, request any) {

@@ -1,14 +1,12 @@
 package firesession_test
 
 import (
-	"context"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"cloud.google.com/go/firestore/apiv1/firestorepb"
-	"google.golang.org/api/option"
 	"google.golang.org/grpc"
 
 	"example.com/gatehouse/internal/gcp/emulator"
@@ -24,32 +22,6 @@ type meter struct {
 	reads        int      // documents asked for
 	writes       int      // documents written
 	writtenBytes int      // of what the writes hold
-}
-
-func (m *meter) options() []option.ClientOption {
-	return []option.ClientOption{
-		option.WithGRPCDialOption(grpc.WithChainUnaryInterceptor(
-			func(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoker grpc.UnaryInvoker, opts ...grpc.CallOption) error {
-				m.count(method, req)
-				return invoker(ctx, method, req, reply, cc, opts...)
-			})),
-		option.WithGRPCDialOption(grpc.WithChainStreamInterceptor(
-			func(ctx context.Context, desc *grpc.StreamDesc, cc *grpc.ClientConn, method string, streamer grpc.Streamer, opts ...grpc.CallOption) (grpc.ClientStream, error) {
-				s, err := streamer(ctx, desc, cc, method, opts...)
-				return &meteredStream{ClientStream: s, meter: m, method: method}, err
-			})),
-	}
-}
-
-type meteredStream struct {
-	grpc.ClientStream
-	meter  *meter
-	method string
-}
-
-func (s *meteredStream) SendMsg(msg any) error {
-	s.meter.count(s.method, msg)
-	return s.ClientStream.SendMsg(msg)
 }
 
 func (m *meter) count(method string, req any) {
@@ -80,7 +52,7 @@ func (m *meter) take() (trips, reads, writes, bytes int, calls []string) {
 
 func TestWhatATurnCosts(t *testing.T) {
 	var m meter
-	store := firesession.New(emulator.Client(t, m.options()...), sessiontest.TTL, sessiontest.NewClock().Now)
+	store := firesession.New(emulator.Client(t, emulator.Tap(m.count)...), sessiontest.TTL, sessiontest.NewClock().Now)
 	key := session.Key{Owner: session.OwnerOf("caller", ""), ID: session.NewID()}
 	expect := func(what string, trips, reads, writes int) {
 		t.Helper()
@@ -130,7 +102,7 @@ func TestWhatATurnCosts(t *testing.T) {
 
 func TestATurnSendsItselfAlone(t *testing.T) {
 	var m meter
-	store := firesession.New(emulator.Client(t, m.options()...), sessiontest.TTL, sessiontest.NewClock().Now)
+	store := firesession.New(emulator.Client(t, emulator.Tap(m.count)...), sessiontest.TTL, sessiontest.NewClock().Now)
 	key := session.Key{Owner: session.OwnerOf("caller", ""), ID: session.NewID()}
 	s := session.New(key)
 	for i := range 20 {
