@@ -468,7 +468,10 @@ func TestTelemetryDoesNotGrow(t *testing.T) {
 		group.Wait()
 		status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", s.cmd.Process.Pid))
 		if err != nil {
-			t.Skipf("how much memory a process has is not known here: not tested (%v)", err)
+			if os.Getenv("CI") != "" {
+				t.Fatal(err)
+			}
+			t.Skipf("NOT TESTED: the memory of a process, which only Linux tells at /proc (%v)", err)
 		}
 		match := regexp.MustCompile(`VmRSS:\s+(\d+) kB`).FindSubmatch(status)
 		kib, _ := strconv.Atoi(string(match[1]))

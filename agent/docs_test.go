@@ -48,7 +48,10 @@ func TestDocumentedToolCompilesAndPassesItsTest(t *testing.T) {
 	// go test has put its own go command first in PATH.
 	goCommand, err := exec.LookPath("go")
 	if err != nil {
-		t.Skip("run by hand, without a go command")
+		if os.Getenv("CI") != "" {
+			t.Fatal(err)
+		}
+		t.Skip("NOT TESTED: the code of docs/your-agent.md, for want of a go command in the PATH")
 	}
 	for _, args := range [][]string{
 		{"vet", "-overlay=" + overlayFile, "."},

@@ -27,8 +27,12 @@ func TestLinks(t *testing.T) {
 		t.Fatalf("pages %q: %v", pages, err)
 	}
 	link := regexp.MustCompile(`\]\(([^)\s#]+)[^)]*\)|(?:src|srcset|href)="([^"#]+)"`)
-	for _, page := range append(pages, "../README.md") {
-		for _, match := range link.FindAllStringSubmatch(read(t, page), -1) {
+	for _, page := range append(pages, "../README.md", "../terraform/README.md") {
+		links := link.FindAllStringSubmatch(read(t, page), -1)
+		if len(links) == 0 && page != "architecture.md" {
+			t.Errorf("%s links to nothing", page)
+		}
+		for _, match := range links {
 			target := match[1] + match[2]
 			if strings.Contains(target, "://") {
 				continue

@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http/httptest"
-	"os"
-	"os/exec"
 	"strings"
 	"sync"
 	"testing"
@@ -17,34 +15,15 @@ import (
 	"github.com/chromedp/cdproto/network"
 	"github.com/chromedp/cdproto/runtime"
 	"github.com/chromedp/chromedp"
-)
 
-// browser is CHROME, or the one that the PATH has. Without any the test fails in
-// CI, and elsewhere says what was not tested.
-func browser(t *testing.T) string {
-	t.Helper()
-	names := []string{"chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome"}
-	if name := os.Getenv("CHROME"); name != "" {
-		names = []string{name}
-	}
-	for _, name := range names {
-		if path, err := exec.LookPath(name); err == nil {
-			return path
-		}
-	}
-	problem := "none of " + strings.Join(names, ", ") + " is there: install the package chromium, or set CHROME to a browser's path"
-	if os.Getenv("CI") != "" {
-		t.Fatal(problem)
-	}
-	t.Skip("NOT TESTED: the page at /docs in a browser; " + problem)
-	return ""
-}
+	"example.com/gatehouse/internal/chrometest"
+)
 
 // The page shows every operation and asks the service through it, under its
 // policy: no error on the console, and nothing from elsewhere.
 func TestThePageInABrowser(t *testing.T) {
 	t.Parallel()
-	path := browser(t)
+	path := chrometest.Find(t, "the page at /docs in a browser")
 	h := local(t, nil)
 	server := httptest.NewServer(h)
 	defer server.Close()

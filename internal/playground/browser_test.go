@@ -8,7 +8,6 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
-	"os/exec"
 	"strings"
 	"sync"
 	"testing"
@@ -22,6 +21,7 @@ import (
 	"github.com/chromedp/chromedp"
 	"go.uber.org/goleak"
 
+	"example.com/gatehouse/internal/chrometest"
 	"example.com/gatehouse/internal/geminitest"
 	"example.com/gatehouse/internal/service"
 )
@@ -30,20 +30,6 @@ import (
 const limit = 20 * time.Second
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
-
-// findChrome is the browser: CHROME, or one that the PATH has.
-func findChrome() (string, error) {
-	names := []string{"chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome"}
-	if name := os.Getenv("CHROME"); name != "" {
-		names = []string{name}
-	}
-	for _, name := range names {
-		if path, err := exec.LookPath(name); err == nil {
-			return path, nil
-		}
-	}
-	return "", fmt.Errorf("none of %s is there", strings.Join(names, ", "))
-}
 
 // untested skips t, loudly, for want of what; in CI it fails it.
 func untested(t testing.TB, what string, err error) {
@@ -96,10 +82,7 @@ func (l *lines) of(text string) []string {
 // open starts a service with this environment and opens its page.
 func open(t testing.TB, env ...string) *tab {
 	t.Helper()
-	path, err := findChrome()
-	if err != nil {
-		untested(t, "Chromium: install the package chromium, or set CHROME to a browser's path", err)
-	}
+	path := chrometest.Find(t, "the playground in a browser")
 	gemini := geminitest.Start(t)
 	values := map[string]string{"GEMINI_API_KEY": "k", "GOOGLE_GEMINI_BASE_URL": gemini.URL}
 	for _, pair := range env {
