@@ -13,7 +13,6 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
-	"go.uber.org/goleak"
 
 	"example.com/gatehouse/internal/gcp/emulator"
 	"example.com/gatehouse/internal/geminitest"
@@ -21,13 +20,6 @@ import (
 
 func TestMain(m *testing.M) {
 	code := emulator.Main(m)
-	if code == 0 {
-		// What waits for the emulator stays as long as other packages use it.
-		if err := goleak.Find(goleak.IgnoreAnyFunction("os.(*Process).Wait")); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			code = 1
-		}
-	}
 	if dir, err := programs(); err == nil {
 		_ = os.RemoveAll(dir)
 	}

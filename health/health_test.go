@@ -18,7 +18,6 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
-	"go.uber.org/goleak"
 
 	"example.com/gatehouse/health"
 	"example.com/gatehouse/internal/api"
@@ -27,14 +26,7 @@ import (
 	"example.com/gatehouse/internal/version"
 )
 
-func TestMain(m *testing.M) {
-	code := emulator.Main(m)
-	if err := goleak.Find(); code == 0 && err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		code = 1
-	}
-	os.Exit(code)
-}
+func TestMain(m *testing.M) { os.Exit(emulator.Main(m)) }
 
 // A service is what a test's Health reports on.
 type service struct {

@@ -28,7 +28,8 @@ type firestore struct {
 	*process.Process
 	project  string
 	database string
-	dir      string // of the exports
+	dir      string   // of the exports
+	lock     *os.File // of dir, held until the last export is there
 }
 
 // firestoreExport bounds the export.
@@ -63,6 +64,15 @@ func startFirestore(ctx context.Context, lookup func(string) (string, bool), dir
 	if err := os.MkdirAll(f.dir, 0o700); err != nil {
 		return nil, fmt.Errorf("making a place for Firestore's documents: %w", err)
 	}
+	// Of two runs at once, the second to end would drop the documents of the first.
+	lock, held, err := process.TryLock(filepath.Join(f.dir, "lock"))
+	if err != nil {
+		return nil, err
+	}
+	if !held {
+		return nil, fmt.Errorf("another run with -firestore keeps its sessions in %s; end it, or start this one in another directory", dir)
+	}
+	f.lock = lock
 	var args []string
 	if last := f.last(); last != "" {
 		args = append(args, "--import-data="+filepath.Join(last, filepath.Base(last)+exported))
@@ -70,9 +80,17 @@ func startFirestore(ctx context.Context, lookup func(string) (string, bool), dir
 	fmt.Fprintln(say, "Starting Firestore's emulator; it takes some seconds.")
 	// In a group of its own: Ctrl-C must not reach it before its documents are exported.
 	if f.Process, err = process.Start(ctx, args...); err != nil {
+		_ = f.lock.Close()
 		return nil, err
 	}
 	return f, nil
+}
+
+// close exports the documents for the next run and ends the emulator.
+func (f *firestore) close(ctx context.Context) error {
+	err := f.save(ctx)
+	f.Stop()
+	return errors.Join(err, f.lock.Close())
 }
 
 // last is the newest export that is complete, "" when there is none.

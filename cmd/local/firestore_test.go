@@ -8,6 +8,9 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
+
+	"example.com/gatehouse/session"
 )
 
 // needsEmulator skips t, loudly, where the emulator cannot be started; in CI it
@@ -53,6 +56,11 @@ func TestFirestoreKeepsSessionsOverRestarts(t *testing.T) {
 	}
 	second := startIn(t, dir, args, env...)
 	address = ready(t, second)
+	third := startIn(t, dir, args, env...)
+	third.await(t, `another run with -firestore keeps its sessions in \.gatehouse/firestore`)
+	if code := third.code(t); code != 1 {
+		t.Errorf("a run beside another ended with code %d", code)
+	}
 	if response, body := get(t, request(t, http.MethodGet, address+"/sessions/"+id, "")); response.StatusCode != http.StatusOK || !strings.Contains(body, "My name is Ada.") {
 		t.Errorf("after a restart: %d %s", response.StatusCode, body)
 	}
@@ -65,6 +73,58 @@ func TestFirestoreKeepsSessionsOverRestarts(t *testing.T) {
 	if exports, _ := filepath.Glob(filepath.Join(dir, ".gatehouse/firestore/export-*")); len(exports) != 1 {
 		t.Errorf("exports kept: %q", exports)
 	}
+}
+
+func TestNoEmulatorIsLeftBehind(t *testing.T) {
+	t.Parallel()
+	needsEmulator(t)
+	for name, tt := range map[string]struct {
+		signal syscall.Signal
+		when   string // it has said this
+		code   int
+	}{
+		"Ctrl-C while the emulator starts": {syscall.SIGINT, `Starting Firestore's emulator`, 0},
+		"Ctrl-C":                           {syscall.SIGINT, `Gatehouse is ready at`, 0},
+		"a kill while the emulator starts": {syscall.SIGKILL, `Starting Firestore's emulator`, -1},
+		"a kill":                           {syscall.SIGKILL, `Gatehouse is ready at`, -1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			// The emulator and all that it starts inherit this name.
+			mark := "GATEHOUSE_TEST=" + session.NewID()
+			r := startIn(t, t.TempDir(), []string{"-firestore"}, "PATH="+os.Getenv("PATH"), "HOME="+os.Getenv("HOME"), "PORT=0", mark)
+			r.await(t, tt.when)
+			if !running(t, mark) {
+				t.Fatal("the test does not see the program that it has started")
+			}
+			if err := r.cmd.Process.Signal(tt.signal); err != nil {
+				t.Fatal(err)
+			}
+			if code := r.code(t); code != tt.code {
+				t.Errorf("code %d, want %d", code, tt.code)
+			}
+			for end := time.Now().Add(limit); running(t, mark); time.Sleep(20 * time.Millisecond) {
+				if time.Now().After(end) {
+					t.Fatal("processes are left")
+				}
+			}
+		})
+	}
+}
+
+// running says whether a process with this in its environment runs.
+func running(t *testing.T, mark string) bool {
+	t.Helper()
+	list, err := exec.CommandContext(t.Context(), "ps", "axeww", "-o", "stat=,command=").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(list)) {
+		if strings.Contains(line, mark) && !strings.HasPrefix(line, "Z") {
+			return true
+		}
+	}
+	return false
 }
 
 func TestFirestoreSaysWhatIsWrong(t *testing.T) {

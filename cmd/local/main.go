@@ -48,15 +48,14 @@ func run(ctx context.Context, withFirestore bool) (failed error) {
 	if withFirestore {
 		store, err := startFirestore(ctx, lookup, firestoreDir, os.Stderr)
 		if err != nil {
-			return err
+			return unlessEnded(ctx, err)
 		}
-		defer store.Stop()
-		defer func() { failed = errors.Join(failed, store.save(context.WithoutCancel(ctx))) }()
+		defer func() { failed = errors.Join(failed, store.close(context.WithoutCancel(ctx))) }()
 		lookup, kept = store.environment(lookup), store.dir
 	}
 	s := service.New(lookup, log)
 	if err := s.Ready(ctx); err != nil {
-		return err
+		return unlessEnded(ctx, err)
 	}
 	port, err := choosePort(s.Config.Port)
 	if err != nil {
@@ -69,7 +68,7 @@ func run(ctx context.Context, withFirestore bool) (failed error) {
 	go func() { served <- funcframework.StartHostPort("127.0.0.1", strconv.Itoa(port)) }()
 	address := net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
 	if err := await(ctx, address, served); err != nil {
-		return err
+		return unlessEnded(ctx, err)
 	}
 	greet(s, "http://"+address, kept)
 	select {
@@ -82,6 +81,15 @@ func run(ctx context.Context, withFirestore bool) (failed error) {
 	defer cancel()
 	_ = s.Shutdown(ending) // it has logged what was cut short
 	return nil
+}
+
+// unlessEnded is err, or nil when ctx has ended: whoever ends the program while it
+// starts has not been failed.
+func unlessEnded(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return nil
+	}
+	return err
 }
 
 // choosePort is port, if it is free, or any free one for 0.

@@ -73,7 +73,7 @@ func servePart(name string, w http.ResponseWriter, r *http.Request) error {
 		return nil
 	}
 	h.Add("Vary", "Accept-Encoding")
-	if acceptsGzip(r) {
+	if api.AcceptsGzip(r) {
 		h.Set("Content-Encoding", "gzip")
 		f.serve(w, r)
 		return nil

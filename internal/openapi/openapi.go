@@ -14,9 +14,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
-	"slices"
 	"strconv"
-	"strings"
 	"sync"
 
 	"example.com/gatehouse/config"
@@ -81,21 +79,11 @@ func newFile(media string, content []byte) *file {
 func (f *file) serve(w http.ResponseWriter, r *http.Request) {
 	h := w.Header()
 	h.Set("ETag", f.etag)
-	if known(r.Header.Values("If-None-Match"), f.etag) {
+	if api.Holds(r, f.etag) {
 		w.WriteHeader(http.StatusNotModified)
 		return
 	}
 	h.Set("Content-Type", f.media)
 	h.Set("Content-Length", strconv.Itoa(len(f.content)))
 	_, _ = w.Write(f.content) // a client that has gone away needs nothing more
-}
-
-// known reports whether the client's copies, as If-None-Match names them, have
-// the one with this tag among them.
-func known(ifNoneMatch []string, etag string) bool {
-	tags := strings.Split(strings.Join(ifNoneMatch, ","), ",")
-	return slices.ContainsFunc(tags, func(tag string) bool {
-		tag = strings.TrimSpace(tag)
-		return tag == "*" || strings.TrimPrefix(tag, "W/") == etag
-	})
 }

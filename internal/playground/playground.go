@@ -26,7 +26,6 @@ import (
 	"path"
 	"slices"
 	"strconv"
-	"strings"
 	"sync"
 
 	"example.com/gatehouse/internal/api"
@@ -131,7 +130,7 @@ func serve(w http.ResponseWriter, r *http.Request, name string) error {
 	body, tag := f.plain, `"`+f.tag+`"`
 	h := w.Header()
 	h.Add("Vary", "Accept-Encoding")
-	if takesGzip(r) {
+	if api.AcceptsGzip(r) {
 		body, tag = f.packed, `"`+f.tag+`-gzip"`
 		h.Set("Content-Encoding", "gzip")
 	}
@@ -143,7 +142,7 @@ func serve(w http.ResponseWriter, r *http.Request, name string) error {
 	h.Set("X-Frame-Options", "DENY")
 	h.Set("Cache-Control", "no-cache")
 	h.Set("ETag", tag)
-	if strings.Contains(r.Header.Get("If-None-Match"), tag) {
+	if api.Holds(r, tag) {
 		h.Del("Content-Encoding")
 		w.WriteHeader(http.StatusNotModified)
 		return nil
@@ -152,17 +151,4 @@ func serve(w http.ResponseWriter, r *http.Request, name string) error {
 	w.WriteHeader(http.StatusOK)
 	_, _ = w.Write(body) // a client that has gone away needs none
 	return nil
-}
-
-// takesGzip reports whether the client takes a packed body.
-func takesGzip(r *http.Request) bool {
-	for item := range strings.SplitSeq(r.Header.Get("Accept-Encoding"), ",") {
-		coding, params, _ := strings.Cut(item, ";")
-		if strings.EqualFold(strings.TrimSpace(coding), "gzip") {
-			_, weight, _ := strings.Cut(params, "=")
-			q, err := strconv.ParseFloat(strings.TrimSpace(weight), 64)
-			return err != nil || q > 0
-		}
-	}
-	return false
 }

@@ -21,6 +21,7 @@ import (
 	"time"
 
 	"cloud.google.com/go/firestore"
+	"go.uber.org/goleak"
 	"google.golang.org/api/option"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
@@ -29,11 +30,20 @@ import (
 	"example.com/gatehouse/session"
 )
 
-// Main runs a package's tests and then gives up the share in the emulator. It
-// is what TestMain passes to os.Exit.
+// Main runs a package's tests, gives up the share in the emulator, and looks for
+// goroutines that the tests have left. It is what TestMain passes to os.Exit.
 func Main(m *testing.M) int {
-	defer shared.release()
-	return m.Run()
+	code := m.Run()
+	shared.release()
+	if code != 0 {
+		return code
+	}
+	// What waits for the emulator stays as long as other packages use it.
+	if err := goleak.Find(goleak.IgnoreAnyFunction("os.(*Process).Wait")); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	return 0
 }
 
 // Client connects to a project of t's own in the emulator. Without an emulator
@@ -129,15 +139,16 @@ func (s *share) attach() (string, error) {
 	if host, _, ok := read(state); ok && answers(host) {
 		return host, nil
 	}
-	host, group, err := start()
+	p, err := process.Start(context.Background())
 	if err != nil {
 		return "", err
 	}
-	if err := write(state, host, group); err != nil {
-		_ = syscall.Kill(-group, syscall.SIGKILL)
+	// The last to need it may be another process.
+	if err := errors.Join(warm(p.Host), write(state, p.Host, p.Group), p.Outlive()); err != nil {
+		p.Stop()
 		return "", err
 	}
-	return host, nil
+	return p.Host, nil
 }
 
 // release stops the emulator if nobody else uses it.
@@ -160,20 +171,6 @@ func (s *share) release() {
 	}
 	_ = s.users.Close()
 	s.users, s.host = nil, ""
-}
-
-// start runs an emulator and waits until it takes writes. It outlives this
-// process, as the last to need it may be another.
-func start() (host string, group int, err error) {
-	p, err := process.Start(context.Background())
-	if err != nil {
-		return "", 0, err
-	}
-	if err := warm(p.Host); err != nil {
-		p.Stop()
-		return "", 0, err
-	}
-	return p.Host, p.Group, nil
 }
 
 // warm waits for a first write: a virtual machine that has just begun takes
@@ -210,16 +207,7 @@ func answers(host string) bool {
 }
 
 func lock(name string, how int) (*os.File, error) {
-	path := filepath.Join(os.TempDir(), fmt.Sprintf("gatehouse-emulator-%d-%s", os.Getuid(), name))
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
-	if err != nil {
-		return nil, err
-	}
-	if err := syscall.Flock(int(f.Fd()), how); err != nil {
-		_ = f.Close()
-		return nil, err
-	}
-	return f, nil
+	return process.Lock(filepath.Join(os.TempDir(), fmt.Sprintf("gatehouse-emulator-%d-%s", os.Getuid(), name)), how)
 }
 
 func read(state *os.File) (host string, group int, ok bool) {

@@ -13,7 +13,6 @@ import (
 
 	"cloud.google.com/go/firestore/apiv1/firestorepb"
 	"github.com/google/go-cmp/cmp"
-	"go.uber.org/goleak"
 	"golang.org/x/sync/errgroup"
 	"google.golang.org/api/option"
 	"google.golang.org/grpc"
@@ -26,14 +25,7 @@ import (
 	"example.com/gatehouse/internal/gcp/firefigures"
 )
 
-func TestMain(m *testing.M) {
-	code := emulator.Main(m)
-	if err := goleak.Find(); code == 0 && err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		code = 1
-	}
-	os.Exit(code)
-}
+func TestMain(m *testing.M) { os.Exit(emulator.Main(m)) }
 
 func TestStore(t *testing.T) {
 	t.Parallel()
