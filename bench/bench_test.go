@@ -49,7 +49,7 @@ func TestReport(t *testing.T) {
 		t.Fatal(err)
 	}
 	all, targets := scenarios(o), o.targets()
-	if got, want := len(results.Runs), o.Rounds*len(all)*len(targets); got != want {
+	if got, want := len(results.Runs), 2*o.Rounds*len(all)*(len(targets)-1); got != want {
 		t.Errorf("%d runs, want %d", got, want)
 	}
 	for _, run := range results.Runs {
@@ -174,10 +174,11 @@ func TestDocs(t *testing.T) {
 func TestCompare(t *testing.T) {
 	s := scenario{name: "s", budgets: map[string]budget{throughput: atLeast(0.6), firstTurn: atMost(30)}}
 	r := Results{Runs: []Run{
-		{"s", "limit", 1, Figures{throughput: 100, firstTurn: 10, cpu: 0}},
-		{"s", "g", 1, Figures{throughput: 50, firstTurn: 15, cpu: 1}},
-		{"s", "g", 2, Figures{throughput: 60, firstTurn: 25, cpu: 1}},
-		{"s", "limit", 2, Figures{throughput: 80, firstTurn: 11, cpu: 2}},
+		{"s", "limit", "g", 1, Figures{throughput: 100, firstTurn: 10, cpu: 0}},
+		{"s", "g", "", 1, Figures{throughput: 50, firstTurn: 15, cpu: 1}},
+		{"s", "limit", "h", 1, Figures{throughput: 1, firstTurn: 1, cpu: 1}},
+		{"s", "g", "", 2, Figures{throughput: 60, firstTurn: 25, cpu: 1}},
+		{"s", "limit", "g", 2, Figures{throughput: 80, firstTurn: 11, cpu: 2}},
 	}}
 	r.compare([]scenario{s}, []target{limit, {name: "g", held: true}})
 	yes := true

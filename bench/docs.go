@@ -150,7 +150,7 @@ func metricOf(figure string) metric {
 // budgets is the table of all that has one.
 func (r *Results) budgets() string {
 	var b strings.Builder
-	b.WriteString("| | figure | compared with the limit | by round | budget | |\n|---|---|--:|---|--:|---|\n")
+	b.WriteString("| | figure | compared with the limit | by pair | budget | |\n|---|---|--:|---|--:|---|\n")
 	for _, c := range r.Comparison {
 		if c.Met == nil {
 			continue

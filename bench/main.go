@@ -6,9 +6,9 @@
 //	go run ./bench -docs      puts the tables of what is kept into docs/performance.md
 //
 // Every server is a process of its own, and so is the stand-in for the model;
-// this process calls them. In each round the servers take turns, and what is
-// compared is what was measured side by side, because times differ from machine
-// to machine and from minute to minute, and ratios much less. The tables go to
+// this process calls them. Each server takes turns with the limit, and what is
+// compared is what was measured in one pair of turns, because times differ from
+// machine to machine and from second to second, and ratios much less. The tables go to
 // standard output, and with -out everything goes to a JSON file.
 package main
 
@@ -132,20 +132,29 @@ func measure(ctx context.Context, o Options, progress io.Writer) (*Results, erro
 	for round := 1; round <= o.Rounds; round++ {
 		for _, s := range all {
 			_, _ = fmt.Fprintf(progress, "round %d of %d: %s\n", round, o.Rounds, s.name)
-			for _, t := range targets {
+			for _, t := range targets[1:] {
 				if t.startOnly && !s.starts {
 					continue
 				}
-				f, err := one(s, t, "")
-				if err != nil {
-					return nil, err
+				for pair := range o.pairs(t) {
+					both := []Run{{Scenario: s.name, Target: limit.name, Beside: t.name, Round: round}, {Scenario: s.name, Target: t.name, Round: round}}
+					if (round+pair)%2 == 0 { // who comes second finds a warmer machine
+						slices.Reverse(both)
+					}
+					for _, run := range both {
+						server := t
+						if run.Beside != "" {
+							server = limit
+						}
+						if run.Figures, err = one(s, server, ""); err != nil {
+							return nil, err
+						}
+						results.Runs = append(results.Runs, run)
+					}
 				}
-				results.Runs = append(results.Runs, Run{Scenario: s.name, Target: t.name, Round: round, Figures: f})
 			}
 		}
-		slices.Reverse(targets) // who comes second finds a warmer machine
 	}
-	targets = o.targets() // in their own order again
 	results.compare(all, targets)
 	if i := slices.IndexFunc(targets, func(t target) bool { return t.emulator && !t.slow }); i >= 0 {
 		_, _ = fmt.Fprintln(progress, "documents of a turn")

@@ -13,6 +13,7 @@ import (
 type Options struct {
 	Configs      []string      `json:"configs"` // of [others]
 	Rounds       int           `json:"rounds"`
+	Pairs        int           `json:"pairs"`       // of the limit and the server with budgets, a round; of the others 1
 	Duration     time.Duration `json:"duration_ns"` // of one unary run
 	AtOnce       []int         `json:"at_once"`     // unary clients
 	Streams      []int         `json:"streams"`     // at once
@@ -32,10 +33,18 @@ type Options struct {
 // Warm is how long a server is called before it is measured.
 func (o *Options) Warm() time.Duration { return o.Duration / 4 }
 
+// pairs is how often t takes turns with the limit in a round.
+func (o *Options) pairs(t target) int {
+	if t.held {
+		return o.Pairs
+	}
+	return 1
+}
+
 // full is the usual measurement, in some minutes.
 func full() Options {
 	return Options{
-		Rounds: 3, Duration: 1500 * time.Millisecond, AtOnce: []int{1, 64, 512}, Streams: []int{1000}, Starts: 5,
+		Rounds: 3, Pairs: 3, Duration: 1200 * time.Millisecond, AtOnce: []int{1, 64, 512}, Streams: []int{1000}, Starts: 5,
 		First: 20 * time.Millisecond, Gap: 250 * time.Millisecond, Steady: 65 * time.Second, BuildFlags: []string{"-trimpath"},
 	}
 }
@@ -43,7 +52,7 @@ func full() Options {
 // quick shows in seconds that everything works. Its figures are rough.
 func quick() Options {
 	return Options{
-		Rounds: 2, Duration: 200 * time.Millisecond, AtOnce: []int{1, 64}, Streams: []int{100}, Starts: 1,
+		Rounds: 2, Pairs: 1, Duration: 200 * time.Millisecond, AtOnce: []int{1, 64}, Streams: []int{100}, Starts: 1,
 		First: 20 * time.Millisecond, Gap: 20 * time.Millisecond, Steady: time.Second, // without -trimpath, what other builds compiled is used
 	}
 }

@@ -15,7 +15,7 @@ func (r *Results) markdown(w io.Writer) error {
 	m := r.Machine
 	fmt.Fprintf(&b, "Measured %s on %s (%d cores, %s/%s, Linux %s) with %s; load average before: %.2f.\n",
 		m.Date.Format("2006-01-02 15:04 UTC"), m.CPU, m.Cores, m.OS, m.Arch, m.Kernel, m.Go, m.LoadBefore)
-	fmt.Fprintf(&b, "%d rounds of %v a run; figures are medians, ratios are of the runs side by side in a round.\n", r.Options.Rounds, r.Options.Duration)
+	fmt.Fprintf(&b, "%d rounds of %v a run; figures are medians, ratios are of the limit and the server right after each other.\n", r.Options.Rounds, r.Options.Duration)
 	for i, c := range r.Comparison {
 		if i == 0 || r.Comparison[i-1].Scenario != c.Scenario {
 			fmt.Fprintf(&b, "\n### %s\n\n| | configuration | limit's | its own | compared by | median | by round | budget |\n|---|---|--:|--:|---|--:|---|---|\n", c.Scenario)

@@ -38,10 +38,12 @@ func machine() Machine {
 	return m
 }
 
-// A Run is one scenario on one server, once.
+// A Run is one scenario on one server, once. The limit is run beside each other
+// server, right before it or right after.
 type Run struct {
 	Scenario string  `json:"scenario"`
 	Target   string  `json:"target"`
+	Beside   string  `json:"beside,omitempty"` // of the limit: the server that it was run for
 	Round    int     `json:"round"`
 	Figures  Figures `json:"figures"`
 }
@@ -54,17 +56,17 @@ type Comparison struct {
 	By       string    `json:"by"`       // "ratio", "difference" or "value"
 	Limit    float64   `json:"limit"`    // median
 	Ours     float64   `json:"ours"`     // median
-	ByRound  []float64 `json:"by_round"` // ours with the limit's of the same round
+	ByRound  []float64 `json:"by_round"` // ours with the limit's beside it
 	Median   float64   `json:"median"`   // of by_round
 	Budget   string    `json:"budget,omitempty"`
 	Met      *bool     `json:"met,omitempty"`
 }
 
-// compare sets each server's figures beside the limit's of the same round.
+// compare sets each server's figures beside the limit's of the same pair.
 func (r *Results) compare(all []scenario, targets []target) {
-	figure := func(scenario, target, name string) (values []float64) {
+	figure := func(scenario, target, beside, name string) (values []float64) {
 		for _, run := range r.Runs {
-			if value, ok := run.Figures[name]; ok && run.Scenario == scenario && run.Target == target {
+			if value, ok := run.Figures[name]; ok && run.Scenario == scenario && run.Target == target && run.Beside == beside {
 				values = append(values, value)
 			}
 		}
@@ -76,7 +78,7 @@ func (r *Results) compare(all []scenario, targets []target) {
 				continue
 			}
 			for _, m := range metrics {
-				bounds, ours := figure(s.name, limit.name, m.name), figure(s.name, t.name, m.name)
+				bounds, ours := figure(s.name, limit.name, t.name, m.name), figure(s.name, t.name, "", m.name)
 				if len(bounds) == 0 || len(ours) != len(bounds) {
 					continue
 				}
