@@ -19,10 +19,9 @@ import (
 
 // A generation is what running the agent for one turn has come to.
 type generation struct {
-	contents  []*genai.Content  // of this turn: the question, the model's, the tools'
-	encoded   []json.RawMessage // the same, as they are stored
-	size      int               // of encoded, in bytes
-	text      strings.Builder   // of the answer: all that the model said
+	contents  []*genai.Content // of this turn: the question, the model's, the tools'
+	encoded   []byte           // the same, as they are stored: a JSON array, but for its end
+	text      strings.Builder  // of the answer: all that the model said
 	calls     []session.ToolCall
 	usage     session.Usage
 	model     string
@@ -48,24 +47,27 @@ func (g *generation) add(content *genai.Content) error {
 	if err != nil {
 		return api.Fail(api.ModelFailed, fmt.Errorf("encoding a content: %w", err))
 	}
-	if g.size += len(encoded); g.size > maxTurnContents {
+	if len(g.encoded)+len(encoded) > maxTurnContents {
 		return api.Fail(api.ModelFailed, fmt.Errorf("the turn has more than %d bytes", maxTurnContents))
 	}
+	separator := byte(',')
+	if len(g.contents) == 0 {
+		separator = '['
+	}
 	g.contents = append(g.contents, content)
-	g.encoded = append(g.encoded, encoded)
+	g.encoded = append(append(g.encoded, separator), encoded...)
 	return nil
 }
 
 // maxTurnContents leaves room for what a stored turn holds beside its contents.
 const maxTurnContents = session.MaxTurnBytes - 64<<10
 
-// turn is what is stored of the generation.
-func (g *generation) turn(ctx context.Context, now time.Time) (session.Turn, error) {
-	contents, err := json.Marshal(g.encoded)
+// turn is what is stored of the generation, which has contents.
+func (g *generation) turn(ctx context.Context, now time.Time) session.Turn {
 	return session.Turn{
-		ID: session.NewID(), Contents: contents, ToolCalls: g.calls, Usage: g.usage, Model: g.model,
+		ID: session.NewID(), Contents: append(g.encoded, ']'), ToolCalls: g.calls, Usage: g.usage, Model: g.model,
 		FinishReason: string(g.finish), Warnings: g.warnings, RequestID: api.RequestID(ctx), CreatedAt: now.UTC(),
-	}, err
+	}
 }
 
 // generate runs the agent: the model, the tools it calls, and the model again

@@ -90,10 +90,7 @@ func (s *Service) turn(ctx context.Context, owner session.Owner, req Request, ou
 		return nil, err
 	}
 
-	turn, err := g.turn(ctx, s.Now())
-	if err != nil {
-		return nil, api.Fail(api.Internal, err)
-	}
+	turn := g.turn(ctx, s.Now())
 	number, err := s.commit(ctx, opened, turn, session.Conditions{AfterTurn: req.AfterTurn, Claim: opened.Claim, Replace: replaces})
 	if err != nil {
 		s.spent(ctx, owner, g)
@@ -127,6 +124,12 @@ const maxLogged = 64 << 10
 // load reads the session that req names, or begins a new one without a read.
 // With an idempotency key it takes hold of the key, or finds what came of it.
 func (s *Service) load(ctx context.Context, owner session.Owner, req Request) (_ *session.Opened, err error) {
+	if req.key == "" && req.SessionID == "" { // nothing is stored of it
+		if req.AfterTurn != nil && *req.AfterTurn != 0 {
+			return nil, fmt.Errorf("%w: 0, not %d", session.ErrTurnCount, *req.AfterTurn)
+		}
+		return &session.Opened{Session: session.New(session.Key{Owner: owner, ID: session.NewID()})}, nil
+	}
 	defer s.storeTime(ctx)()
 	loading, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
@@ -136,19 +139,15 @@ func (s *Service) load(ctx context.Context, owner session.Owner, req Request) (_
 		return session.Open(loading, s.Store, owner, req.SessionID, s.idempotency(req), req.AfterTurn, s.Now)
 	}
 	current := session.New(session.Key{Owner: owner, ID: req.SessionID})
-	if req.SessionID == "" {
-		current = session.New(session.Key{Owner: owner, ID: session.NewID()})
-	} else {
-		loaded, err := s.Store.Load(loading, current.Key)
-		switch {
-		case errors.Is(err, session.ErrNotFound) && req.create:
-		case err != nil:
-			return nil, err
-		case loaded.Deleted || !loaded.Exists() && !req.create:
-			return nil, session.ErrNotFound
-		default:
-			current = loaded
-		}
+	loaded, err := s.Store.Load(loading, current.Key)
+	switch {
+	case errors.Is(err, session.ErrNotFound) && req.create:
+	case err != nil:
+		return nil, err
+	case loaded.Deleted || !loaded.Exists() && !req.create:
+		return nil, session.ErrNotFound
+	default:
+		current = loaded
 	}
 	if req.AfterTurn != nil && *req.AfterTurn != current.Turns {
 		return nil, fmt.Errorf("%w: %d, not %d", session.ErrTurnCount, current.Turns, *req.AfterTurn)

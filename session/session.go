@@ -10,6 +10,7 @@
 package session
 
 import (
+	"bytes"
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/base64"
@@ -22,6 +23,8 @@ import (
 	"strings"
 	"time"
 	"unicode/utf8"
+
+	"github.com/go-json-experiment/json/jsontext"
 )
 
 // An Owner is a hash of who a session belongs to: the verified caller and the
@@ -132,14 +135,37 @@ func (r Record) Turn() (Turn, error) {
 
 // Contents is what r holds of the conversation, as it is stored: the
 // [Turn.Contents].
+//
+// It is read at every later turn of the session, so that nothing is looked at
+// beyond it, nor copied: the result is a part of r.Data.
 func (r Record) Contents() (json.RawMessage, error) {
-	var t struct {
-		Contents json.RawMessage `json:"contents"`
-	}
-	if err := json.Unmarshal(r.Data, &t); err != nil {
+	d := jsontext.NewDecoder(bytes.NewBuffer(r.Data), jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true))
+	switch begin, err := d.ReadToken(); {
+	case err != nil:
 		return nil, fmt.Errorf("decoding turn %d: %w", r.Number, err)
+	case begin.Kind() != '{':
+		return nil, fmt.Errorf("decoding turn %d: it is no object", r.Number)
 	}
-	return t.Contents, nil
+	for {
+		name, err := d.ReadToken()
+		if err != nil {
+			return nil, fmt.Errorf("decoding turn %d: %w", r.Number, err)
+		}
+		if name.Kind() != '"' { // the object's end
+			return nil, fmt.Errorf("decoding turn %d: it has no contents", r.Number)
+		}
+		if name.String() != "contents" {
+			if err := d.SkipValue(); err != nil {
+				return nil, fmt.Errorf("decoding turn %d: %w", r.Number, err)
+			}
+			continue
+		}
+		contents, err := d.ReadValue()
+		if err != nil {
+			return nil, fmt.Errorf("decoding turn %d: %w", r.Number, err)
+		}
+		return slices.Clip(json.RawMessage(contents)), nil
+	}
 }
 
 // A Turn is one question and everything that came of it.

@@ -3,7 +3,10 @@ package model
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
+	"net/http"
 
 	"google.golang.org/genai"
 
@@ -13,39 +16,72 @@ import (
 // The SDK encodes what it is given, decodes that into maps, and encodes those
 // again, at each call: for the tools' schemas and the history of a conversation
 // that was a quarter of a turn's CPU. So it is given the settings alone, and what
-// is large goes into its request ready-made, in the form that both of Google's
-// APIs take.
+// is large the transport puts into its request ready-made, in the form that both
+// of Google's APIs take.
 
-// config is r in the SDK's terms; all but the settings is in its
-// ExtrasRequestProvider.
-func (r *Request) config() (*genai.GenerateContentConfig, error) {
-	contents, err := r.contents()
-	if err != nil {
-		return nil, err
-	}
-	complete := func(body map[string]any) map[string]any {
-		body["contents"] = contents
-		if r.Instruction != "" {
-			body["systemInstruction"] = map[string]any{"parts": []any{map[string]any{"text": r.Instruction}}, "role": genai.RoleUser}
-		}
-		if r.Tools != nil {
-			body["tools"] = r.Tools
-		}
-		return body
-	}
+// settings are what the SDK is told of r.
+func (r *Request) settings() *genai.GenerateContentConfig {
 	return &genai.GenerateContentConfig{
-		HTTPOptions:     &genai.HTTPOptions{ExtrasRequestProvider: complete},
 		Temperature:     genai.Ptr(float32(r.Temperature)),
 		MaxOutputTokens: int32(r.MaxTokens),
 		// The SDK would ask again by itself, uncounted and unbounded.
 		AutomaticContinuation: genai.Ptr(false),
-	}, nil
+	}
 }
 
-// contents is the JSON array of r's contents, the history's spliced in as it is
-// stored.
-func (r *Request) contents() (json.RawMessage, error) {
-	all := []byte{'['}
+// ready is all of r but its settings: the beginning of a JSON object, up to the
+// comma before a further member.
+func (r *Request) ready() ([]byte, error) {
+	size := len(r.Instruction) + len(r.Tools) + 1024 // and, as a guess, r.Contents
+	for _, turn := range r.History {
+		size += len(turn)
+	}
+	body, err := r.contents(append(make([]byte, 0, size), `{"contents":`...))
+	if err != nil {
+		return nil, err
+	}
+	if r.Instruction != "" {
+		text, err := json.Marshal(r.Instruction)
+		if err != nil {
+			return nil, err
+		}
+		body = append(body, `,"systemInstruction":{"parts":[{"text":`...)
+		body = append(body, text...)
+		body = append(body, `}],"role":"user"}`...)
+	}
+	if r.Tools != nil {
+		body = append(body, `,"tools":`...)
+		body = append(body, r.Tools...)
+	}
+	return append(body, ','), nil
+}
+
+// complete gives r the body that begins with h.ready and goes on as r's own does,
+// a JSON object with members.
+func (h *hints) complete(r *http.Request) (*http.Request, error) {
+	settings, err := io.ReadAll(r.Body)
+	if err := errors.Join(err, r.Body.Close()); err != nil {
+		return nil, err
+	}
+	if h.body == nil { // or r follows a redirect
+		settings, ok := bytes.CutPrefix(settings, []byte{'{'})
+		if !ok || bytes.HasPrefix(settings, []byte{'}'}) {
+			return nil, errors.New("the SDK's request holds no settings")
+		}
+		h.body = append(h.ready, settings...)
+	}
+	whole := *r
+	whole.ContentLength = int64(len(h.body))
+	whole.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(h.body)), nil }
+	whole.Body, _ = whole.GetBody()
+	return &whole, nil
+}
+
+// contents appends the JSON array of r's contents, the history's spliced in as it
+// is stored.
+func (r *Request) contents(to []byte) ([]byte, error) {
+	all := append(to, '[')
+	begin := len(all)
 	add := func(list []byte) error {
 		list, err := restore(list)
 		if err != nil {
@@ -58,7 +94,7 @@ func (r *Request) contents() (json.RawMessage, error) {
 		if list = bytes.TrimSpace(list[1 : len(list)-1]); len(list) == 0 {
 			return nil
 		}
-		if len(all) > 1 {
+		if len(all) > begin {
 			all = append(all, ',')
 		}
 		all = append(all, list...)

@@ -182,16 +182,22 @@ func believable(d time.Duration) time.Duration {
 // maxResponse bounds what is read of one answer: the SDK itself reads all there is.
 const maxResponse = 16 << 20
 
-// bounded is a transport that cuts answers off at maxResponse, and remembers
-// the Retry-After header, which the SDK's errors do not hold.
+// bounded is a transport that completes requests, cuts answers off at maxResponse,
+// and remembers the Retry-After header, which the SDK's errors do not hold.
 type bounded struct{ next http.RoundTripper }
 
 func (b *bounded) RoundTrip(r *http.Request) (*http.Response, error) {
+	h, ok := r.Context().Value(hintsKey{}).(*hints)
+	if ok {
+		var err error
+		if r, err = h.complete(r); err != nil {
+			return nil, err
+		}
+	}
 	response, err := b.next.RoundTrip(r)
 	if err != nil {
 		return nil, err
 	}
-	h, ok := r.Context().Value(hintsKey{}).(*hints)
 	if ok {
 		h.status = response.StatusCode
 		h.after = response.Header.Get("Retry-After")
@@ -221,8 +227,11 @@ func (b *limitedBody) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// hints are what the transport saw of a response and the SDK does not tell.
+// hints are what the SDK passes on neither way: what the transport puts into a
+// request, and what it saw of the response.
 type hints struct {
+	ready  []byte // see [Request.ready]
+	body   []byte // ready, and the SDK's own; nil before it has been sent
 	status int
 	after  string      // Retry-After
 	failed atomic.Bool // reading the body: what came of it is cut

@@ -197,12 +197,12 @@ func (g *generation) send(caller context.Context, w *watch, r Request, permit pe
 		return classify(caller, err, hints)
 	}
 	models := g.client.models.Load()
-	config, err := r.config() // the contents, too
-	if err != nil {
+	settings := r.settings()
+	if hints.ready, err = r.ready(); err != nil {
 		return Answer{}, &Error{Kind: Failed, err: err}
 	}
 	if g.onText == nil {
-		response, err := models.GenerateContent(ctx, r.Model, nil, config)
+		response, err := models.GenerateContent(ctx, r.Model, nil, settings)
 		if err != nil {
 			return Answer{}, failed(err)
 		}
@@ -211,7 +211,7 @@ func (g *generation) send(caller context.Context, w *watch, r Request, permit pe
 		return a, nil
 	}
 	var counts *genai.GenerateContentResponseUsageMetadata
-	for chunk, err := range models.GenerateContentStream(ctx, r.Model, nil, config) {
+	for chunk, err := range models.GenerateContentStream(ctx, r.Model, nil, settings) {
 		if err != nil {
 			if counts != nil || a.Content != nil {
 				a.Usage = usage(counts)
