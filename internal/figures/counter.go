@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"maps"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"example.com/gatehouse/internal/running"
@@ -44,7 +45,7 @@ type Counter struct {
 	// writing is held by the one who writes to the store, or reads it: what is
 	// unwritten is only known while nobody writes.
 	writing chan struct{}
-	next    time.Time // of the next write, held by who writes
+	next    atomic.Pointer[time.Time] // when the next write is due, set by who writes; nil: at once
 
 	mu      sync.Mutex
 	minutes []minute // oldest first, the last one being counted in
@@ -97,6 +98,15 @@ func since(now time.Time) time.Time {
 	return now.UTC().Truncate(time.Minute).Add(-(Minutes - 1) * time.Minute)
 }
 
+// Due reports whether [Counter.Flush] may have something to write now. It takes
+// nothing, so that a request that has nothing to write does not begin to.
+func (c *Counter) Due() bool { return c != nil && c.due(c.Now()) }
+
+func (c *Counter) due(now time.Time) bool {
+	next := c.next.Load()
+	return next == nil || !now.Before(*next)
+}
+
 // Flush writes what was counted, unless that was done within the [Interval] or
 // another request is at it. It is for the end of a request, once the client has
 // its answer, whose cancellation does not matter here. It takes at most 300 ms of
@@ -113,7 +123,7 @@ func (c *Counter) Flush(ctx context.Context) {
 		return
 	}
 	now := c.Now()
-	if now.Before(c.next) {
+	if !c.due(now) {
 		return
 	}
 	minutes := c.unwritten(now)
@@ -122,7 +132,8 @@ func (c *Counter) Flush(ctx context.Context) {
 	}
 	// Once a minute there is the rest of the last one to write as well, which
 	// takes the turn of the next write.
-	c.next = now.Add(Interval * time.Duration(min(len(minutes), 2)))
+	next := now.Add(Interval * time.Duration(min(len(minutes), 2)))
+	c.next.Store(&next)
 	ctx, cancel := running.WithTimeoutCause(context.WithoutCancel(ctx), flushBound, flushTick, context.DeadlineExceeded)
 	defer cancel()
 	if err := c.write(ctx, minutes); err != nil {

@@ -182,11 +182,17 @@ func (g *guard) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 func (g *guard) deliver(ctx context.Context, entries []gcpaudit.Entry) {
 	ctx = context.WithoutCancel(ctx)
 	var group sync.WaitGroup
-	if len(entries) > 0 {
-		group.Go(func() { g.afterwards(ctx, func() { g.Audit.write(ctx, entries) }) })
+	// Both are due every few seconds alone: waking another thread at each request
+	// would be a tenth of what a turn costs.
+	if g.Figures.Due() {
+		group.Go(func() { g.afterwards(ctx, func() { g.Figures.Flush(ctx) }) })
 	}
-	group.Go(func() { g.afterwards(ctx, func() { g.Figures.Flush(ctx) }) })
-	g.afterwards(ctx, func() { g.Observer.Flush(ctx) })
+	if g.Observer.Due() {
+		group.Go(func() { g.afterwards(ctx, func() { g.Observer.Flush(ctx) }) })
+	}
+	if len(entries) > 0 {
+		g.afterwards(ctx, func() { g.Audit.write(ctx, entries) })
+	}
 	group.Wait()
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"example.com/gatehouse/internal/rescue"
@@ -23,6 +24,15 @@ const (
 	lastBound = time.Second // for each of them
 	lastPause = 100 * time.Millisecond
 )
+
+// Due reports whether [Observer.Flush] may do something now. It takes nothing, so
+// that a request that has nothing to export does not begin to.
+func (o *Observer) Due() bool { return o != nil && len(o.flusher.lanes) > 0 && o.flusher.due(o.now()) }
+
+func (f *flusher) due(now time.Time) bool {
+	next := f.next.Load()
+	return next == nil || !now.Before(*next)
+}
 
 // Flush exports what has gathered, at the end of a request and after the client
 // has its bytes. It takes at most 300 ms, and does something at most every 10 s
@@ -57,7 +67,7 @@ type flusher struct {
 	now   func() time.Time
 	turn  chan struct{} // full while somebody flushes, who alone touches what follows
 	lanes []*lane
-	last  time.Time // when the last flush began
+	next  atomic.Pointer[time.Time] // when the next flush may begin; nil: at once
 	shut  bool
 	log   *slog.Logger
 }
@@ -81,10 +91,11 @@ func (f *flusher) flush(ctx context.Context) {
 		return
 	}
 	now := f.now()
-	if f.shut || !f.last.IsZero() && now.Sub(f.last) < flushInterval {
+	if f.shut || !f.due(now) {
 		return
 	}
-	f.last = now
+	next := now.Add(flushInterval)
+	f.next.Store(&next)
 	var wg sync.WaitGroup
 	for _, l := range f.lanes {
 		wg.Go(func() { l.flush(ctx) })
