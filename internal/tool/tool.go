@@ -47,7 +47,11 @@ func (t Tool) Schema() *jsonschema.Schema { return t.schema }
 
 // validName is what Gemini accepts as the name of a function
 // (https://ai.google.dev/api/caching#FunctionDeclaration).
-var validName = regexp.MustCompile(`^[a-zA-Z_][a-zA-Z0-9_.-]{0,63}$`)
+// As part of the expression, the length would unroll into as many states at every
+// start.
+var validName = regexp.MustCompile(`^[a-zA-Z_][a-zA-Z0-9_.-]*$`)
+
+const maxName = 64
 
 // An Option refines the schema that [New] derives from the input type.
 type Option func(*jsonschema.Schema) error
@@ -77,7 +81,7 @@ func Enum(property string, values ...string) Option {
 // New panics when the name or In cannot be declared to the model: both are
 // fixed when the program is written.
 func New[In, Out any](name, description string, f func(context.Context, In) (Out, error), options ...Option) Tool {
-	if !validName.MatchString(name) {
+	if len(name) > maxName || !validName.MatchString(name) {
 		panic(fmt.Sprintf("tool: %q is not a valid name for a function", name))
 	}
 	if in := reflect.TypeFor[In](); in.Kind() != reflect.Struct {
