@@ -32,6 +32,7 @@ var notSet = map[string]string{
 // What a deployment sets for others to read, and who does.
 var forOthers = map[string]string{
 	"FUNCTION_TARGET":         "the functions framework",
+	"GOMEMLIMIT":              "the Go runtime",
 	"OTEL_TRACES_SAMPLER":     "internal/observe",
 	"OTEL_TRACES_SAMPLER_ARG": "internal/observe",
 	"OTEL_TRACES_EXPORTER":    "internal/observe",

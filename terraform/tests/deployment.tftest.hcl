@@ -45,6 +45,10 @@ run "functions" {
     error_message = "/tmp must be bounded: its files take the instance's memory."
   }
   assert {
+    condition     = alltrue([for f in google_cloud_run_v2_service.function : { for e in f.template[0].containers[0].env : e.name => e.value }["GOMEMLIMIT"] == "396MiB" && f.template[0].containers[0].resources[0].limits.memory == "512Mi"])
+    error_message = "The runtime is to know how much memory the instance has: nine tenths, but for /tmp."
+  }
+  assert {
     condition     = alltrue([for f in google_cloud_run_v2_service.function : f.deletion_protection])
     error_message = "The functions must not be deleted by mistake."
   }
