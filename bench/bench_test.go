@@ -144,6 +144,17 @@ func TestDocuments(t *testing.T) {
 	if all[3].Turns == 0 || all[3].Sessions.Writes == 0 {
 		t.Errorf("%+v", all[3])
 	}
+	shared, err := instances(t.Context(), runOf(there[0]), services)
+	if err != nil || len(shared) != len(processCounts) {
+		t.Fatalf("%v, %v", shared, err)
+	}
+	for _, i := range shared {
+		// The first turn of the second that is shared may lease and write figures; what
+		// a turn does to its session is the same for all.
+		if i.Turns < i.Processes || i.P50 <= 0 || i.Sessions != (Documents{1, 1, 2}) || i.Limits.Writes > 2*float64(i.Processes) {
+			t.Errorf("%+v", i)
+		}
+	}
 	f, err := coldStart().run(t.Context(), runOf(there[1]))
 	if err != nil {
 		t.Fatal(err)
@@ -165,6 +176,18 @@ func TestDocs(t *testing.T) {
 	}
 	if diff := cmp.Diff(want, string(text)); diff != "" {
 		t.Errorf("%s is not what %s has (-): go run ./bench -docs\n%s", page, kept, diff)
+	}
+	var r Results
+	raw, err := os.ReadFile("../" + kept)
+	if err == nil {
+		err = json.Unmarshal(raw, &r)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := instancesPlot(r.Instances)
+	if svg, err := os.ReadFile(filepath.Join("..", images, p.File)); err != nil || string(svg) != p.SVG() {
+		t.Errorf("%s/%s is not drawn from %s (%v): go run ./bench -docs", images, p.File, kept, err)
 	}
 	if n := strings.Count(want, "<!-- bench "); n < 10 {
 		t.Errorf("%d tables come from files", n)

@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -15,6 +16,7 @@ const (
 	page       = "docs/performance.md"
 	kept       = "bench/results.json"
 	keptBefore = "bench/results-before.json"
+	images     = "docs/img"
 )
 
 // document puts the tables into the page's text, each between the comments
@@ -71,7 +73,16 @@ func rewrite() error {
 	if err != nil {
 		return err
 	}
-	return os.WriteFile(file, []byte(updated), 0o644)
+	var r Results
+	raw, err := os.ReadFile(filepath.Join(root(), kept))
+	if err == nil {
+		err = json.Unmarshal(raw, &r)
+	}
+	if err != nil {
+		return err
+	}
+	p := instancesPlot(r.Instances)
+	return errors.Join(os.WriteFile(file, []byte(updated), 0o644), os.WriteFile(filepath.Join(root(), images, p.File), []byte(p.SVG()), 0o644))
 }
 
 // tables are r's, by scenario and kind.
@@ -81,6 +92,7 @@ func (r *Results) tables() map[string]string {
 		"machine": fmt.Sprintf("%s on %s, %d cores, Linux %s, %s; load average before: %.1f; %d rounds of %v a run.\n",
 			m.Date.Format("2006-01-02 15:04 UTC"), m.CPU, m.Cores, m.Kernel, m.Go, m.LoadBefore, r.Options.Rounds, r.Options.Duration),
 		"documents": documentsTable(r.Documents),
+		"instances": instancesTable(r.Instances),
 		"binaries":  r.binaries(),
 		"budgets":   r.budgets(),
 	}

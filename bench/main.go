@@ -159,9 +159,13 @@ func measure(ctx context.Context, o Options, progress io.Writer) (*Results, erro
 	if i := slices.IndexFunc(targets, func(t target) bool { return t.emulator && !t.slow }); i >= 0 {
 		_, _ = fmt.Fprintln(progress, "documents of a turn")
 		t := targets[i]
-		results.Documents, err = documents(ctx, &run{Options: o, target: t, binary: built.path(t.program), model: model.address}, services)
-		if err != nil {
+		r := &run{Options: o, target: t, binary: built.path(t.program), model: model.address}
+		if results.Documents, err = documents(ctx, r, services); err != nil {
 			return nil, fmt.Errorf("documents of a turn: %w", err)
+		}
+		_, _ = fmt.Fprintln(progress, "several processes")
+		if results.Instances, err = instances(ctx, r, services); err != nil {
+			return nil, err
 		}
 	}
 	if o.CPUProfile == "" {

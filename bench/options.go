@@ -23,6 +23,7 @@ type Options struct {
 	First        time.Duration `json:"model_first_ns"`   // before a stream's first chunk
 	Gap          time.Duration `json:"model_gap_ns"`     // before each further one
 	Steady       time.Duration `json:"steady_ns"`        // of the turns whose documents are counted
+	Shared       time.Duration `json:"shared_ns"`        // of the turns that several processes share
 	BuildFlags   []string      `json:"build_flags"`
 
 	Out        string `json:"-"` // file for the results
@@ -45,7 +46,7 @@ func (o *Options) pairs(t target) int {
 func full() Options {
 	return Options{
 		Rounds: 3, Pairs: 3, Duration: 1200 * time.Millisecond, AtOnce: []int{1, 64, 512}, Streams: []int{1000}, Starts: 5,
-		First: 20 * time.Millisecond, Gap: 250 * time.Millisecond, Steady: 65 * time.Second, BuildFlags: []string{"-trimpath"},
+		First: 20 * time.Millisecond, Gap: 250 * time.Millisecond, Steady: 65 * time.Second, Shared: 20 * time.Second, BuildFlags: []string{"-trimpath"},
 	}
 }
 
@@ -53,7 +54,7 @@ func full() Options {
 func quick() Options {
 	return Options{
 		Rounds: 2, Pairs: 1, Duration: 200 * time.Millisecond, AtOnce: []int{1, 64}, Streams: []int{100}, Starts: 1,
-		First: 20 * time.Millisecond, Gap: 20 * time.Millisecond, Steady: time.Second, // without -trimpath, what other builds compiled is used
+		First: 20 * time.Millisecond, Gap: 20 * time.Millisecond, Steady: time.Second, Shared: time.Second, // without -trimpath, what other builds compiled is used
 	}
 }
 

@@ -24,6 +24,7 @@ func (r *Results) markdown(w io.Writer) error {
 	}
 	if len(r.Documents) > 0 {
 		b.WriteString("\n### documents of a turn\n\n" + documentsTable(r.Documents))
+		b.WriteString("\n### several processes\n\n" + instancesTable(r.Instances))
 	}
 	b.WriteString("\n### Binaries\n\n" + r.binaries())
 	_, err := io.WriteString(w, b.String())

@@ -14,6 +14,7 @@ type Results struct {
 	Runs       []Run             `json:"runs"`     // in the order they were made
 	Comparison []Comparison      `json:"comparison"`
 	Documents  []Touched         `json:"documents,omitempty"`
+	Instances  []Instances       `json:"instances,omitempty"`
 }
 
 // A Machine is what was measured on.

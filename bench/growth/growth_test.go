@@ -9,20 +9,21 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"example.com/gatehouse/bench/internal/plot"
 )
 
 func TestRun(t *testing.T) {
-	t.Setenv("FIRESTORE_EMULATOR_HOST", "")
 	dir := t.TempDir()
 	out := filepath.Join(dir, "growth.json")
-	if err := run(t.Context(), out, dir, 0.01); err != nil {
+	if err := run(t.Context(), "", out, dir, 0.01); err != nil {
 		t.Fatal(err)
 	}
 	raw, err := os.ReadFile(out)
 	if err != nil {
 		t.Fatal(err)
 	}
-	var plots []Plot
+	var plots []plot.Plot
 	if err := json.Unmarshal(raw, &plots); err != nil || len(plots) != 5 {
 		t.Fatalf("%d plots, %v", len(plots), err)
 	}
@@ -62,13 +63,13 @@ func TestPlotsAreOfTheFigures(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var plots []Plot
+	var plots []plot.Plot
 	if err := json.Unmarshal(raw, &plots); err != nil || len(plots) == 0 {
 		t.Fatal(len(plots), err)
 	}
 	for _, p := range plots {
 		got, err := os.ReadFile("../../docs/img/" + p.File)
-		if err != nil || string(got) != p.svg() {
+		if err != nil || string(got) != p.SVG() {
 			t.Errorf("docs/img/%s is not drawn from bench/growth.json (%v): go run ./bench/growth", p.File, err)
 		}
 	}

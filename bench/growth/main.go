@@ -2,7 +2,7 @@
 // turns of a session, the sessions of an owner, callers, instances, the size of
 // an answer. It writes the figures and a plot of each:
 //
-//	go run ./bench/growth        a minute; with FIRESTORE_EMULATOR_HOST, Firestore too
+//	go run ./bench/growth        some minutes; gcloud and Java for Firestore's emulator
 //
 // Everything runs in this process, with the real SDK and a model that answers at
 // once, so that what is measured is the project alone. Allocations are the same
@@ -21,11 +21,18 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
+	"cloud.google.com/go/firestore/apiv1/firestorepb"
+	"golang.org/x/sync/errgroup"
+
 	"example.com/gatehouse/agent"
+	"example.com/gatehouse/bench/internal/plot"
 	"example.com/gatehouse/internal/auth"
+	"example.com/gatehouse/internal/gcp/emulator"
 	"example.com/gatehouse/internal/gcp/firesession"
 	"example.com/gatehouse/internal/guard"
 	"example.com/gatehouse/internal/limit"
@@ -35,38 +42,23 @@ import (
 	"example.com/gatehouse/session"
 )
 
-// A Series is how one figure grows.
-type Series struct {
-	Name   string  `json:"name"`
-	X      string  `json:"x"` // what grows
-	Y      string  `json:"y"` // the figure, with its unit
-	Points []Point `json:"points"`
-}
-
-// A Point is a figure.
-type Point struct {
-	X float64 `json:"x"`
-	Y float64 `json:"y"`
-}
-
-// A Plot is one picture: series over the same x.
-type Plot struct {
-	File   string   `json:"file"`
-	Title  string   `json:"title"`
-	Series []Series `json:"series"`
-}
-
 func main() {
 	out := flag.String("out", "bench/growth.json", "`file` for the figures")
 	images := flag.String("plots", "docs/img", "`folder` for the plots")
 	scale := flag.Float64("scale", 1, "how far to go, of the whole way")
 	flag.Parse()
-	if err := run(context.Background(), *out, *images, *scale); err != nil {
+	host, stop, err := emulator.Start()
+	if err == nil {
+		err = run(context.Background(), host, *out, *images, *scale)
+		stop()
+	}
+	if err != nil {
 		log.Fatal(err)
 	}
 }
 
-func run(ctx context.Context, out, images string, scale float64) error {
+// run measures, with Firestore's emulator at host where there is one.
+func run(ctx context.Context, host, out, images string, scale float64) error {
 	upTo := func(all ...int) []int {
 		most := float64(all[len(all)-1]) * scale
 		for len(all) > 1 && float64(all[len(all)-1]) > most {
@@ -74,20 +66,20 @@ func run(ctx context.Context, out, images string, scale float64) error {
 		}
 		return all
 	}
-	var plots []Plot
-	for _, measure := range []func() (Plot, error){
-		func() (Plot, error) { return sessionLength(ctx, upTo(1, 10, 50, 100, 200, 500, 1000, 2000)) },
-		func() (Plot, error) { return sessions(ctx, upTo(1, 10, 100, 1000, 10_000, 100_000)) },
-		func() (Plot, error) { return callers(ctx, upTo(1, 10, 100, 1000, 10_000)) },
-		func() (Plot, error) { return instances(ctx, upTo(1, 2, 3, 4, 5, 6, 7, 8)) },
-		func() (Plot, error) { return answers(ctx, upTo(1, 4, 16, 64, 128, 256)) },
+	var plots []plot.Plot
+	for _, measure := range []func() (plot.Plot, error){
+		func() (plot.Plot, error) { return sessionLength(ctx, upTo(1, 10, 50, 100, 200, 500, 1000, 2000)) },
+		func() (plot.Plot, error) { return sessions(ctx, host, upTo(1, 10, 100, 1000, 10_000, 100_000)) },
+		func() (plot.Plot, error) { return callers(ctx, upTo(1, 10, 100, 1000, 10_000)) },
+		func() (plot.Plot, error) { return instances(ctx, upTo(1, 2, 3, 4, 5, 6, 7, 8)) },
+		func() (plot.Plot, error) { return answers(ctx, upTo(1, 4, 16, 64, 128, 256)) },
 	} {
-		plot, err := measure()
+		p, err := measure()
 		if err != nil {
 			return err
 		}
-		plots = append(plots, plot)
-		if err := os.WriteFile(filepath.Join(images, plot.File), []byte(plot.svg()), 0o644); err != nil {
+		plots = append(plots, p)
+		if err := os.WriteFile(filepath.Join(images, p.File), []byte(p.SVG()), 0o644); err != nil {
 			return err
 		}
 	}
@@ -114,23 +106,28 @@ func cost(times int, f func() error) (took time.Duration, bytes float64, err err
 	return middle(all), float64(after.TotalAlloc-before.TotalAlloc) / float64(times), nil
 }
 
+func middle(all []time.Duration) time.Duration {
+	sorted := slices.Sorted(slices.Values(all))
+	return sorted[len(sorted)/2]
+}
+
 func micros(d time.Duration) float64 { return float64(d) / float64(time.Microsecond) }
 
 // add appends a point to each series.
-func add(x int, series []Series, ys ...float64) {
+func add(x int, series []plot.Series, ys ...float64) {
 	for i, y := range ys {
-		series[i].Points = append(series[i].Points, Point{float64(x), y})
+		series[i].Points = append(series[i].Points, plot.Point{X: float64(x), Y: y})
 	}
 }
 
 var owner = session.OwnerOf("growth", "")
 
 // sessionLength asks a session that has ever more turns.
-func sessionLength(ctx context.Context, lengths []int) (Plot, error) {
+func sessionLength(ctx context.Context, lengths []int) (plot.Plot, error) {
 	store := session.NewMemory(time.Hour, 1<<30, time.Now, telemetry.Discard())
 	ask := service(ctx, store, 200)
 	const x = "turns of the session"
-	series := []Series{{Name: "a turn, µs", X: x, Y: "µs"}, {Name: "a turn, KiB allocated", X: x, Y: "KiB"}}
+	series := []plot.Series{{Name: "a turn, µs", X: x, Y: "µs"}, {Name: "a turn, KiB allocated", X: x, Y: "KiB"}}
 	id, turns := "", 0
 	next := func() (err error) {
 		id, err = ask(id)
@@ -140,57 +137,63 @@ func sessionLength(ctx context.Context, lengths []int) (Plot, error) {
 	for _, length := range lengths {
 		for turns < length {
 			if err := next(); err != nil {
-				return Plot{}, err
+				return plot.Plot{}, err
 			}
 		}
 		took, bytes, err := cost(10, next)
 		if err != nil {
-			return Plot{}, err
+			return plot.Plot{}, err
 		}
 		add(length, series, micros(took), bytes/1024)
 	}
-	return Plot{"growth-session-length.svg", "A turn, by the length of its session (memory store)", series}, nil
+	return plot.Plot{File: "growth-session-length.svg", Title: "A turn, by the length of its session (memory store)", Series: series}, nil
 }
 
 // sessions lists ever more of an owner's.
-func sessions(ctx context.Context, counts []int) (Plot, error) {
+func sessions(ctx context.Context, host string, counts []int) (plot.Plot, error) {
 	const x = "sessions of the owner"
-	series := []Series{{Name: "first page, memory store, µs", X: x, Y: "µs"}, {Name: "second page, memory store, µs", X: x, Y: "µs"}}
+	series := []plot.Series{{Name: "first page, memory store, µs", X: x, Y: "µs"}, {Name: "second page, memory store, µs", X: x, Y: "µs"}}
 	memory := session.NewMemory(time.Hour, 1<<30, time.Now, telemetry.Discard())
-	if err := list(ctx, memory, counts, series); err != nil {
-		return Plot{}, err
+	if err := list(ctx, memory, counts, series, nil); err != nil {
+		return plot.Plot{}, err
 	}
-	if host := os.Getenv("FIRESTORE_EMULATOR_HOST"); host != "" {
-		client, err := firesession.Connect(ctx, "growth-"+strings.ToLower(strings.Map(letters, session.NewID())), "(default)", host)
+	if host != "" {
+		var asked atomic.Int64 // documents, by the last query
+		client, err := emulator.Dial(ctx, host, emulator.Project(), emulator.Tap(func(_ string, message any) {
+			if r, ok := message.(*firestorepb.RunQueryRequest); ok {
+				asked.Store(int64(r.GetStructuredQuery().GetLimit().GetValue()))
+			}
+		})...)
 		if err != nil {
-			return Plot{}, err
+			return plot.Plot{}, err
 		}
 		defer func() { _ = client.Close() }()
-		theirs := []Series{{Name: "first page, Firestore's emulator, µs", X: x, Y: "µs"}, {Name: "second page, Firestore's emulator, µs", X: x, Y: "µs"}}
-		few := counts[:min(4, len(counts))] // a thousand writes take long enough
-		if err := list(ctx, firesession.New(client, time.Hour, time.Now), few, theirs); err != nil {
-			return Plot{}, err
+		theirs := []plot.Series{{Name: "first page, Firestore's emulator, µs", X: x, Y: "µs"}, {Name: "second page, Firestore's emulator, µs", X: x, Y: "µs"},
+			{Name: "documents asked of it, second page", X: x, Y: "documents"}}
+		if err := list(ctx, firesession.New(client, time.Hour, time.Now), counts, theirs, func() float64 { return float64(asked.Load()) }); err != nil {
+			return plot.Plot{}, err
 		}
 		series = append(series, theirs...)
 	}
-	return Plot{"growth-sessions.svg", "Listing 20 sessions, by how many there are", series}, nil
+	return plot.Plot{File: "growth-sessions.svg", Title: "Listing 20 sessions, by how many there are", Series: series}, nil
 }
 
-func letters(r rune) rune {
-	if r == '-' || r == '_' {
-		return 'x'
-	}
-	return r
-}
-
-func list(ctx context.Context, store session.Store, counts []int, series []Series) error {
+// list lists ever more sessions of store. asked, if there is one, gives the third
+// of the series after a second page.
+func list(ctx context.Context, store session.Store, counts []int, series []plot.Series, asked func() float64) error {
 	turn := session.Turn{ID: "id", Model: "gemini-2.5-flash", Contents: json.RawMessage(`[{"parts":[{"text":"Hello."}],"role":"user"}]`), CreatedAt: time.Now()}
 	there := 0
 	for _, count := range counts {
+		group, writing := errgroup.WithContext(ctx)
+		group.SetLimit(16)
 		for ; there < count; there++ {
-			if _, err := session.Commit(ctx, store, session.New(session.Key{Owner: owner, ID: session.NewID()}), turn, session.Conditions{}); err != nil {
+			group.Go(func() error {
+				_, err := session.Commit(writing, store, session.New(session.Key{Owner: owner, ID: session.NewID()}), turn, session.Conditions{})
 				return err
-			}
+			})
+		}
+		if err := group.Wait(); err != nil {
+			return err
 		}
 		cursor := ""
 		first, _, err := cost(5, func() (err error) {
@@ -207,15 +210,18 @@ func list(ctx context.Context, store session.Store, counts []int, series []Serie
 		if err != nil {
 			return err
 		}
-		add(count, series, micros(first), micros(second))
+		add(count, series[:2], micros(first), micros(second))
+		if asked != nil {
+			add(count, series[2:], asked())
+		}
 	}
 	return nil
 }
 
 // callers takes permits for ever more callers.
-func callers(ctx context.Context, counts []int) (Plot, error) {
+func callers(ctx context.Context, counts []int) (plot.Plot, error) {
 	const x = "callers in a minute"
-	series := []Series{{Name: "a permit, µs", X: x, Y: "µs"}, {Name: "memory held for a caller, bytes", X: x, Y: "bytes"}}
+	series := []plot.Series{{Name: "a permit, µs", X: x, Y: "µs"}, {Name: "memory held for a caller, bytes", X: x, Y: "bytes"}}
 	for _, count := range counts {
 		limiter := limit.New(limit.Config{Counters: limit.NewMemory(time.Now), MaxInstances: 1, Now: time.Now, Log: telemetry.Discard()})
 		names := make([]string, count)
@@ -231,13 +237,13 @@ func callers(ctx context.Context, counts []int) (Plot, error) {
 		}
 		for range count {
 			if err := take(); err != nil {
-				return Plot{}, err
+				return plot.Plot{}, err
 			}
 		}
 		grown := heap() - held
 		took, _, err := cost(5000, take)
 		if err != nil {
-			return Plot{}, err
+			return plot.Plot{}, err
 		}
 		if count < 100 { // a caller's part is lost in the rest
 			add(count, series[:1], micros(took))
@@ -246,7 +252,7 @@ func callers(ctx context.Context, counts []int) (Plot, error) {
 		}
 		runtime.KeepAlive(limiter)
 	}
-	return Plot{"growth-callers.svg", "A permit, by the number of callers", series}, nil
+	return plot.Plot{File: "growth-callers.svg", Title: "A permit, by the number of callers", Series: series}, nil
 }
 
 func heap() float64 {
@@ -269,8 +275,8 @@ func (c *counting) Lease(ctx context.Context, name string, want, most int64, exp
 }
 
 // instances share a caller's 3 000 calls a minute evenly, at 5 a second.
-func instances(ctx context.Context, counts []int) (Plot, error) {
-	series := []Series{{Name: "leases a turn: a document's write each", X: "instances", Y: "writes"}}
+func instances(ctx context.Context, counts []int) (plot.Plot, error) {
+	series := []plot.Series{{Name: "leases a turn: a document's write each", X: "instances", Y: "writes"}}
 	for _, count := range counts {
 		now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 		clock := func() time.Time { return now }
@@ -286,20 +292,20 @@ func instances(ctx context.Context, counts []int) (Plot, error) {
 			}
 			for i := range a {
 				if _, err := all[i%count].Take(ctx, []limit.Rule{{Name: "caller", Who: "c", PerMinute: 3000}}, limit.Turn); err != nil {
-					return Plot{}, err
+					return plot.Plot{}, err
 				}
 				now = now.Add(time.Minute / a)
 			}
 		}
 		add(count, series, float64(shared.leases)/(4*a))
 	}
-	return Plot{"growth-instances.svg", "Writes for a limit, by the number of instances: one caller, 5 turns a second in all", series}, nil
+	return plot.Plot{File: "growth-instances.svg", Title: "Writes for a limit, by the number of instances: one caller, 5 turns a second in all", Series: series}, nil
 }
 
 // answers are ever larger.
-func answers(ctx context.Context, kib []int) (Plot, error) {
+func answers(ctx context.Context, kib []int) (plot.Plot, error) {
 	const x = "KiB of the answer"
-	series := []Series{{Name: "a turn, µs", X: x, Y: "µs"}, {Name: "a turn, KiB allocated", X: x, Y: "KiB"}}
+	series := []plot.Series{{Name: "a turn, µs", X: x, Y: "µs"}, {Name: "a turn, KiB allocated", X: x, Y: "KiB"}}
 	for _, size := range kib {
 		store := session.NewMemory(time.Hour, session.MemoryLimit, time.Now, telemetry.Discard())
 		ask := service(ctx, store, size<<10)
@@ -308,11 +314,11 @@ func answers(ctx context.Context, kib []int) (Plot, error) {
 			return err
 		})
 		if err != nil {
-			return Plot{}, err
+			return plot.Plot{}, err
 		}
 		add(size, series, micros(took), bytes/1024)
 	}
-	return Plot{"growth-answer.svg", "A turn, by the size of its answer", series}, nil
+	return plot.Plot{File: "growth-answer.svg", Title: "A turn, by the size of its answer", Series: series}, nil
 }
 
 // canned is a model that answers at once, always alike.

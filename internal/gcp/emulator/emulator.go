@@ -67,12 +67,17 @@ func Project() string {
 // Connect makes a client of a project at host, closed when t ends.
 func Connect(t testing.TB, host, project string, more ...option.ClientOption) *firestore.Client {
 	t.Helper()
-	client, err := firestore.NewClient(context.Background(), project, append(options(host), more...)...)
+	client, err := Dial(context.Background(), host, project, more...)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = client.Close() })
 	return client
+}
+
+// Dial is [Connect] for a program that is no test.
+func Dial(ctx context.Context, host, project string, more ...option.ClientOption) (*firestore.Client, error) {
+	return firestore.NewClient(ctx, project, append(options(host), more...)...)
 }
 
 // Host is the emulator's host:port, started if need be.
@@ -178,7 +183,7 @@ func (s *share) release() {
 func warm(host string) error {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
-	client, err := firestore.NewClient(ctx, Project(), options(host)...)
+	client, err := Dial(ctx, host, Project())
 	if err != nil {
 		return err
 	}

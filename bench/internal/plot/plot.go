@@ -1,17 +1,32 @@
-package main
+// Package plot draws how figures grow.
+package plot
 
 import (
 	"fmt"
 	"html"
 	"math"
-	"slices"
 	"strings"
-	"time"
 )
 
-func middle(all []time.Duration) time.Duration {
-	sorted := slices.Sorted(slices.Values(all))
-	return sorted[len(sorted)/2]
+// A Series is how one figure grows.
+type Series struct {
+	Name   string  `json:"name"`
+	X      string  `json:"x"` // what grows
+	Y      string  `json:"y"` // the figure, with its unit
+	Points []Point `json:"points"`
+}
+
+// A Point is a figure.
+type Point struct {
+	X float64 `json:"x"`
+	Y float64 `json:"y"`
+}
+
+// A Plot is one picture: series over the same x.
+type Plot struct {
+	File   string   `json:"file"`
+	Title  string   `json:"title"`
+	Series []Series `json:"series"`
 }
 
 // The picture, in pixels.
@@ -22,9 +37,9 @@ const (
 
 var colors = []string{"#1a73e8", "#d93025", "#188038", "#9334e6"}
 
-// svg draws p, both axes logarithmic: what is flat is level, and what is linear
+// SVG draws p, both axes logarithmic: what is flat is level, and what is linear
 // rises by a decade a decade.
-func (p Plot) svg() string {
+func (p Plot) SVG() string {
 	x, y := axis{math.Inf(1), math.Inf(-1)}, axis{math.Inf(1), math.Inf(-1)}
 	for _, s := range p.Series {
 		for _, point := range s.Points {
