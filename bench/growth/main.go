@@ -269,12 +269,12 @@ type counting struct {
 	leases int
 }
 
-func (c *counting) Lease(ctx context.Context, name string, want, most int64, expires time.Time) (int64, int64, error) {
+func (c *counting) Lease(ctx context.Context, name string, want, least, most int64, expires time.Time) (int64, int64, error) {
 	c.leases++
-	return c.Counters.Lease(ctx, name, want, most, expires)
+	return c.Counters.Lease(ctx, name, want, least, most, expires)
 }
 
-// instances share a caller's 3 000 calls a minute evenly, at 5 a second.
+// instances share a caller's 600 calls a minute evenly, at 5 a second.
 func instances(ctx context.Context, counts []int) (plot.Plot, error) {
 	series := []plot.Series{{Name: "leases a turn: a document's write each", X: "instances", Y: "writes"}}
 	for _, count := range counts {
@@ -291,7 +291,7 @@ func instances(ctx context.Context, counts []int) (plot.Plot, error) {
 				shared.leases = 0 // the first is no steady one
 			}
 			for i := range a {
-				if _, err := all[i%count].Take(ctx, []limit.Rule{{Name: "caller", Who: "c", PerMinute: 3000}}, limit.Turn); err != nil {
+				if _, err := all[i%count].Take(ctx, []limit.Rule{{Name: "caller", Who: "c", PerMinute: 600}}, limit.Turn); err != nil {
 					return plot.Plot{}, err
 				}
 				now = now.Add(time.Minute / a)

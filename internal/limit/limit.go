@@ -247,13 +247,13 @@ func (l *Limiter) balance(ctx context.Context, w *window) error {
 	case unused > 0:
 		return l.counters.Return(ctx, w.counter, unused)
 	case unused < 0:
-		granted, leased, err := l.counters.Lease(ctx, w.counter, -unused, limit, w.ends.Add(slack))
+		granted, leased, err := l.counters.Lease(ctx, w.counter, -unused, -unused, limit, w.ends.Add(slack))
 		if err != nil {
 			return err
 		}
 		w.mu.Lock()
 		defer w.mu.Unlock()
-		w.leaseEnded(-unused, granted, leased)
+		w.leaseEnded(granted, leased)
 	}
 	return nil
 }
@@ -386,12 +386,12 @@ func (l *Limiter) lease(ctx context.Context, w *window, cost int64) (<-chan stru
 	if w.used+cost <= w.held() {
 		return ready, true // a lease has just ended
 	}
-	want := w.want(cost)
+	want, least := w.want(cost)
 	if want <= 0 {
 		w.exhausted = true
 		return ready, true
 	}
-	return l.ask(ctx, w, want)
+	return l.ask(ctx, w, want, least)
 }
 
 // look asks the counter how much is leased.
@@ -401,12 +401,12 @@ func (l *Limiter) look(ctx context.Context, w *window) (<-chan struct{}, bool) {
 	if w.leasing != nil {
 		return w.leasing, true
 	}
-	return l.ask(ctx, w, 0)
+	return l.ask(ctx, w, 0, 0)
 }
 
 // ask begins a call of the counters, whose w.mu the caller holds. It outlives
 // ctx: what it brings serves the calls that come next.
-func (l *Limiter) ask(ctx context.Context, w *window, want int64) (<-chan struct{}, bool) {
+func (l *Limiter) ask(ctx context.Context, w *window, want, least int64) (<-chan struct{}, bool) {
 	if !l.begin() {
 		return nil, false
 	}
@@ -419,7 +419,7 @@ func (l *Limiter) ask(ctx context.Context, w *window, want int64) (<-chan struct
 		defer cancel()
 		var granted, leased int64
 		err := rescue.Call(func() (err error) {
-			granted, leased, err = l.counters.Lease(ctx, w.counter, want, limit, w.ends.Add(slack))
+			granted, leased, err = l.counters.Lease(ctx, w.counter, want, least, limit, w.ends.Add(slack))
 			return err
 		})
 		l.outage.note(l.now(), err)
@@ -430,7 +430,7 @@ func (l *Limiter) ask(ctx context.Context, w *window, want int64) (<-chan struct
 		case want == 0:
 			w.leased, w.exhausted = leased, leased >= limit
 		default:
-			w.leaseEnded(want, granted, leased)
+			w.leaseEnded(granted, leased)
 		}
 		w.leasing = nil
 		close(done)

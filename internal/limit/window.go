@@ -130,21 +130,22 @@ func (w *window) takeShare(cost int64, instances int) outcome {
 // held is what was leased, as far as the limit allows.
 func (w *window) held() int64 { return min(w.granted, w.limit) }
 
-// want is how much to lease so that cost can be taken: whole units, and not
-// beyond the limit.
-func (w *window) want(cost int64) int64 {
-	want := max(w.used+cost-w.granted, w.batch)
-	if unit := w.key.period.unit; want%unit != 0 {
-		want += unit - want%unit
+// want is how much to lease, and the least of it that is worth a lease and by which
+// cost can be taken: whole units, and not beyond the limit.
+func (w *window) want(cost int64) (want, least int64) {
+	whole := func(n int64) int64 {
+		unit := w.key.period.unit
+		return (n + unit - 1) / unit * unit
 	}
-	return min(want, w.limit-w.leased)
+	least = whole(max(w.used+cost-w.granted, w.limit/24))
+	return min(max(least, whole(w.batch)), w.limit-w.leased), least
 }
 
-// leaseEnded takes in what the counter answered to a lease of want units.
-func (w *window) leaseEnded(want, granted, leased int64) {
+// leaseEnded takes in what the counter answered to a lease.
+func (w *window) leaseEnded(granted, leased int64) {
 	w.granted += granted
 	w.leased = leased
-	w.exhausted = granted < want || leased >= w.limit
+	w.exhausted = granted == 0 || leased >= w.limit
 	if !w.key.period.daily {
 		if w.batch <= w.step {
 			w.step = min(2*w.step, w.limit/3)

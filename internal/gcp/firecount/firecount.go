@@ -23,6 +23,8 @@ import (
 	lru "github.com/hashicorp/golang-lru/v2"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+
+	"example.com/gatehouse/internal/limit"
 )
 
 // Collection is the name of the collection of counters.
@@ -78,7 +80,7 @@ type counter struct {
 func (c counter) outstanding() int64 { return c.leased - c.returned }
 
 // Lease implements limit.Counters.
-func (c *Counters) Lease(ctx context.Context, name string, want, limit int64, expires time.Time) (granted, leased int64, err error) {
+func (c *Counters) Lease(ctx context.Context, name string, want, least, most int64, expires time.Time) (granted, leased int64, err error) {
 	doc := c.client.Collection(Collection).Doc(name)
 	if want <= 0 {
 		now, _, err := c.read(ctx, doc)
@@ -94,7 +96,7 @@ func (c *Counters) Lease(ctx context.Context, name string, want, limit int64, ex
 				return 0, 0, err
 			}
 		}
-		granted = min(want, limit-now.outstanding())
+		granted = limit.Share(want, least, most-now.outstanding())
 		if granted <= 0 && try == 0 {
 			continue // what is remembered may be out of date
 		}

@@ -110,7 +110,7 @@ func TestLeaseAndReturn(t *testing.T) {
 				t.Fatalf("%s: %v", step.name, err)
 			}
 		} else {
-			granted, leased, err := step.counters.Lease(t.Context(), "counter", step.want, 100, expires)
+			granted, leased, err := step.counters.Lease(t.Context(), "counter", step.want, step.want, 100, expires)
 			if err != nil || granted != step.granted || leased != step.leased {
 				t.Errorf("%s: %d granted, %d leased, error %v; want %d, %d", step.name, granted, leased, err, step.granted, step.leased)
 			}
@@ -139,7 +139,7 @@ func TestLostAnswers(t *testing.T) {
 	c := firecount.New(emulator.Client(t, w.options()...))
 	lease := func(name string, want, granted, leased int64) {
 		t.Helper()
-		g, l, err := c.Lease(t.Context(), "counter", want, 100, expires)
+		g, l, err := c.Lease(t.Context(), "counter", want, want, 100, expires)
 		if err != nil || g != granted || l != leased {
 			t.Errorf("%s: %d granted, %d leased, error %v; want %d, %d", name, g, l, err, granted, leased)
 		}
@@ -198,7 +198,7 @@ func TestContention(t *testing.T) {
 				c := firecount.New(emulator.Connect(t, host, project))
 				group.Go(func() {
 					for {
-						n, leased, err := c.Lease(t.Context(), "counter", 1, limit, expires)
+						n, leased, err := c.Lease(t.Context(), "counter", 1, 1, limit, expires)
 						switch {
 						case err != nil:
 							failed.Add(1)
