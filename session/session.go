@@ -240,17 +240,33 @@ func (u Usage) Add(v Usage) Usage {
 	return u
 }
 
+// query is the first of [Turn.Texts]; what follows on it is not read.
+func (t Turn) query() (query string) {
+	d := json.NewDecoder(bytes.NewReader(t.Contents))
+	var first storedContent
+	if begin, err := d.Token(); err != nil || begin != json.Delim('[') || !d.More() || d.Decode(&first) != nil {
+		return ""
+	}
+	for _, part := range first.Parts {
+		query += part.Text
+	}
+	return query
+}
+
+// A storedContent is what Texts reads of a content.
+type storedContent struct {
+	Role  string `json:"role"`
+	Parts []struct {
+		Text    string `json:"text"`
+		Thought bool   `json:"thought"`
+	} `json:"parts"`
+}
+
 // Texts reads the question and the answer out of a turn's contents, which are
 // stored once, in the form the model's API wants back: the user's first text,
 // and all text of the model's that is not a thought.
 func (t Turn) Texts() (query, response string) {
-	var contents []struct {
-		Role  string `json:"role"`
-		Parts []struct {
-			Text    string `json:"text"`
-			Thought bool   `json:"thought"`
-		} `json:"parts"`
-	}
+	var contents []storedContent
 	if err := json.Unmarshal(t.Contents, &contents); err != nil {
 		return "", ""
 	}
@@ -344,7 +360,7 @@ func (s *Session) next(t *Turn, now time.Time, ttl time.Duration) Meta {
 		return m
 	}
 	if m.Turns == 0 {
-		query, _ := t.Texts()
+		query := t.query()
 		m.CreatedAt, m.Title = now, titleOf(query)
 	}
 	m.Turns++

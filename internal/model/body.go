@@ -29,31 +29,41 @@ func (r *Request) settings() *genai.GenerateContentConfig {
 	}
 }
 
-// ready is all of r but its settings: the beginning of a JSON object, up to the
-// comma before a further member.
-func (r *Request) ready() ([]byte, error) {
-	size := len(r.Instruction) + len(r.Tools) + 1024 // and, as a guess, r.Contents
-	for _, turn := range r.History {
-		size += len(turn)
+// ready is all of r but its settings: the beginning of a JSON object in two parts,
+// what r asks and what c's requests have in common, up to the comma before a
+// further member.
+func (c *Client) ready(r *Request) ([2][]byte, error) {
+	own, err := r.contents()
+	return [2][]byte{own, c.common(r)}, err
+}
+
+// A common is what the requests of an agent have in common.
+type common struct {
+	instruction string
+	tools       json.RawMessage
+	members     []byte
+}
+
+// common is the members of r's JSON object that are its agent's. They are those of
+// the request before, as a rule.
+func (c *Client) common(r *Request) []byte {
+	if last := c.last.Load(); last != nil && last.instruction == r.Instruction && bytes.Equal(last.tools, r.Tools) {
+		return last.members
 	}
-	body, err := r.contents(append(make([]byte, 0, size), `{"contents":`...))
-	if err != nil {
-		return nil, err
-	}
+	var members []byte
 	if r.Instruction != "" {
-		text, err := json.Marshal(r.Instruction)
-		if err != nil {
-			return nil, err
-		}
-		body = append(body, `,"systemInstruction":{"parts":[{"text":`...)
-		body = append(body, text...)
-		body = append(body, `}],"role":"user"}`...)
+		text, _ := json.Marshal(r.Instruction) // of a string: it cannot fail
+		members = append(members, `,"systemInstruction":{"parts":[{"text":`...)
+		members = append(members, text...)
+		members = append(members, `}],"role":"user"}`...)
 	}
 	if r.Tools != nil {
-		body = append(body, `,"tools":`...)
-		body = append(body, r.Tools...)
+		members = append(members, `,"tools":`...)
+		members = append(members, r.Tools...)
 	}
-	return append(body, ','), nil
+	members = append(members, ',')
+	c.last.Store(&common{r.Instruction, r.Tools, members})
+	return members
 }
 
 // complete gives r the body that begins with h.ready and goes on as r's own does,
@@ -63,25 +73,34 @@ func (h *hints) complete(r *http.Request) (*http.Request, error) {
 	if err := errors.Join(err, r.Body.Close()); err != nil {
 		return nil, err
 	}
-	if h.body == nil { // or r follows a redirect
-		settings, ok := bytes.CutPrefix(settings, []byte{'{'})
-		if !ok || bytes.HasPrefix(settings, []byte{'}'}) {
-			return nil, errors.New("the SDK's request holds no settings")
-		}
-		h.body = append(h.ready, settings...)
+	settings, ok := bytes.CutPrefix(settings, []byte{'{'})
+	if !ok || bytes.HasPrefix(settings, []byte{'}'}) {
+		return nil, errors.New("the SDK's request holds no settings")
 	}
-	whole := *r
-	whole.ContentLength = int64(len(h.body))
-	whole.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(h.body)), nil }
+	whole, own, common := *r, h.ready[0], h.ready[1]
+	whole.ContentLength = int64(len(own) + len(common) + len(settings))
+	whole.GetBody = func() (io.ReadCloser, error) {
+		// Without io.WriterTo, for which it would make a buffer that it does not use.
+		parts := struct{ io.Reader }{io.MultiReader(bytes.NewReader(own), bytes.NewReader(common), bytes.NewReader(settings))}
+		return io.NopCloser(parts), nil
+	}
 	whole.Body, _ = whole.GetBody()
 	return &whole, nil
 }
 
-// contents appends the JSON array of r's contents, the history's spliced in as it
-// is stored.
-func (r *Request) contents(to []byte) ([]byte, error) {
-	all := append(to, '[')
-	begin := len(all)
+// contents is {"contents": and the JSON array of r's contents, the history's spliced
+// in as it is stored.
+func (r *Request) contents() ([]byte, error) {
+	own, err := json.Marshal(r.Contents)
+	if err != nil {
+		return nil, err
+	}
+	const begin = `{"contents":[`
+	size := len(begin) + len(own) + len(r.History) + 1
+	for _, turn := range r.History {
+		size += len(turn)
+	}
+	all := append(make([]byte, 0, size), begin...)
 	add := func(list []byte) error {
 		list, err := restore(list)
 		if err != nil {
@@ -94,7 +113,7 @@ func (r *Request) contents(to []byte) ([]byte, error) {
 		if list = bytes.TrimSpace(list[1 : len(list)-1]); len(list) == 0 {
 			return nil
 		}
-		if len(all) > begin {
+		if len(all) > len(begin) {
 			all = append(all, ',')
 		}
 		all = append(all, list...)
@@ -105,8 +124,7 @@ func (r *Request) contents(to []byte) ([]byte, error) {
 			return nil, fmt.Errorf("the history: %w", err)
 		}
 	}
-	own, err := json.Marshal(r.Contents)
-	if err == nil && len(r.Contents) > 0 {
+	if len(r.Contents) > 0 {
 		err = add(own)
 	}
 	return append(all, ']'), err

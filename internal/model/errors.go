@@ -230,8 +230,7 @@ func (b *limitedBody) Read(p []byte) (int, error) {
 // hints are what the SDK passes on neither way: what the transport puts into a
 // request, and what it saw of the response.
 type hints struct {
-	ready  []byte // see [Request.ready]
-	body   []byte // ready, and the SDK's own; nil before it has been sent
+	ready  [2][]byte // see [Client.ready]
 	status int
 	after  string      // Retry-After
 	failed atomic.Bool // reading the body: what came of it is cut

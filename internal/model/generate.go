@@ -198,7 +198,7 @@ func (g *generation) send(caller context.Context, w *watch, r Request, permit pe
 	}
 	models := g.client.models.Load()
 	settings := r.settings()
-	if hints.ready, err = r.ready(); err != nil {
+	if hints.ready, err = g.client.ready(&r); err != nil {
 		return Answer{}, &Error{Kind: Failed, err: err}
 	}
 	if g.onText == nil {

@@ -62,6 +62,7 @@ type Config struct {
 type Client struct {
 	config genai.ClientConfig // without the key
 	models atomic.Pointer[genai.Models]
+	last   atomic.Pointer[common] // of the last request
 	close  func()
 
 	names    []string            // of the models, in order
