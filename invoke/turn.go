@@ -124,17 +124,17 @@ const maxLogged = 64 << 10
 // load reads the session that req names, or begins a new one without a read.
 // With an idempotency key it takes hold of the key, or finds what came of it.
 func (s *Service) load(ctx context.Context, owner session.Owner, req Request) (_ *session.Opened, err error) {
+	defer s.storeTime(ctx)()
+	loading, step := s.Observer.StartLoad(ctx)
+	defer func() { step.End(loading, code(ctx, err)) }()
 	if req.key == "" && req.SessionID == "" { // nothing is stored of it
 		if req.AfterTurn != nil && *req.AfterTurn != 0 {
 			return nil, fmt.Errorf("%w: 0, not %d", session.ErrTurnCount, *req.AfterTurn)
 		}
 		return &session.Opened{Session: session.New(session.Key{Owner: owner, ID: session.NewID()})}, nil
 	}
-	defer s.storeTime(ctx)()
-	loading, cancel := context.WithTimeout(ctx, storeTimeout)
+	loading, cancel := context.WithTimeout(loading, storeTimeout)
 	defer cancel()
-	loading, step := s.Observer.StartLoad(loading)
-	defer func() { step.End(loading, code(ctx, err)) }()
 	if req.key != "" {
 		return session.Open(loading, s.Store, owner, req.SessionID, s.idempotency(req), req.AfterTurn, s.Now)
 	}

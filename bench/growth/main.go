@@ -3,6 +3,7 @@
 // an answer. It writes the figures and a plot of each:
 //
 //	go run ./bench/growth        some minutes; gcloud and Java for Firestore's emulator
+//	go run ./bench/growth -draw  draws what is kept
 //
 // Everything runs in this process, with the real SDK and a model that answers at
 // once, so that what is measured is the project alone. Allocations are the same
@@ -46,7 +47,14 @@ func main() {
 	out := flag.String("out", "bench/growth.json", "`file` for the figures")
 	images := flag.String("plots", "docs/img", "`folder` for the plots")
 	scale := flag.Float64("scale", 1, "how far to go, of the whole way")
+	draw := flag.Bool("draw", false, "measure nothing: draw the figures of -out")
 	flag.Parse()
+	if *draw {
+		if err := redraw(*out, *images); err != nil {
+			log.Fatal(err)
+		}
+		return
+	}
 	host, stop, err := emulator.Start()
 	if err == nil {
 		err = run(context.Background(), host, *out, *images, *scale)
@@ -79,15 +87,33 @@ func run(ctx context.Context, host, out, images string, scale float64) error {
 			return err
 		}
 		plots = append(plots, p)
-		if err := os.WriteFile(filepath.Join(images, p.File), []byte(p.SVG()), 0o644); err != nil {
-			return err
-		}
 	}
 	raw, err := json.MarshalIndent(plots, "", "  ")
 	if err != nil {
 		return err
 	}
-	return os.WriteFile(out, append(raw, '\n'), 0o644)
+	if err := os.WriteFile(out, append(raw, '\n'), 0o644); err != nil {
+		return err
+	}
+	return redraw(out, images)
+}
+
+// redraw draws the figures that are kept in out.
+func redraw(out, images string) error {
+	raw, err := os.ReadFile(out)
+	if err != nil {
+		return err
+	}
+	var plots []plot.Plot
+	if err := json.Unmarshal(raw, &plots); err != nil {
+		return err
+	}
+	for _, p := range plots {
+		if err := os.WriteFile(filepath.Join(images, p.File), []byte(p.SVG()), 0o644); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // cost is what f takes once, the median of some times, and what it allocates.

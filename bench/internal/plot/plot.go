@@ -31,11 +31,11 @@ type Plot struct {
 
 // The picture, in pixels.
 const (
-	width, height            = 720, 400
-	left, right, top, bottom = 70, 20, 40, 80
+	width, height            = 720, 420
+	left, right, top, bottom = 70, 20, 40, 100 // below: the axis, its name, three lines of names
 )
 
-var colors = []string{"#1a73e8", "#d93025", "#188038", "#9334e6"}
+var colors = []string{"#1a73e8", "#d93025", "#188038", "#9334e6", "#b06000"}
 
 // SVG draws p, both axes logarithmic: what is flat is level, and what is linear
 // rises by a decade a decade.
@@ -68,7 +68,7 @@ func (p Plot) SVG() string {
 		}
 		color := colors[i%len(colors)]
 		fmt.Fprintf(&b, `<polyline points="%s" fill="none" stroke="%s" stroke-width="2"/>`+"\n", strings.Join(line, " "), color)
-		fmt.Fprintf(&b, `<text x="%d" y="%d" fill="%s">%s</text>`+"\n", left+(i%2)*(width-left-right)/2, height-26+(i/2)*16, color, html.EscapeString(s.Name))
+		fmt.Fprintf(&b, `<text x="%d" y="%d" fill="%s">%s</text>`+"\n", left+(i%2)*(width-left-right)/2, height-bottom+54+(i/2)*16, color, html.EscapeString(s.Name))
 	}
 	return b.String() + "</svg>\n"
 }
