@@ -177,11 +177,7 @@ func TestDocs(t *testing.T) {
 	if diff := cmp.Diff(want, string(text)); diff != "" {
 		t.Errorf("%s is not what %s has (-): go run ./bench -docs\n%s", page, kept, diff)
 	}
-	var r Results
-	raw, err := os.ReadFile("../" + kept)
-	if err == nil {
-		err = json.Unmarshal(raw, &r)
-	}
+	r, err := read("..", kept)
 	if err != nil {
 		t.Fatal(err)
 	}

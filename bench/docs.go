@@ -19,18 +19,27 @@ const (
 	images     = "docs/img"
 )
 
+// read gives the results that a file below the root keeps.
+func read(root, file string) (*Results, error) {
+	raw, err := os.ReadFile(filepath.Join(root, file))
+	if err != nil {
+		return nil, err
+	}
+	r := new(Results)
+	if err := json.Unmarshal(raw, r); err != nil {
+		return nil, fmt.Errorf("%s: %w", file, err)
+	}
+	return r, nil
+}
+
 // document puts the tables into the page's text, each between the comments
 // <!-- bench NAME --> and <!-- end -->.
 func document(root, text string) (string, error) {
 	blocks := map[string]string{}
 	for prefix, file := range map[string]string{"": kept, "before ": keptBefore} {
-		raw, err := os.ReadFile(filepath.Join(root, file))
+		r, err := read(root, file)
 		if err != nil {
 			return "", err
-		}
-		var r Results
-		if err := json.Unmarshal(raw, &r); err != nil {
-			return "", fmt.Errorf("%s: %w", file, err)
 		}
 		for name, table := range r.tables() {
 			blocks[prefix+name] = table
@@ -73,11 +82,7 @@ func rewrite() error {
 	if err != nil {
 		return err
 	}
-	var r Results
-	raw, err := os.ReadFile(filepath.Join(root(), kept))
-	if err == nil {
-		err = json.Unmarshal(raw, &r)
-	}
+	r, err := read(root(), kept)
 	if err != nil {
 		return err
 	}

@@ -127,32 +127,37 @@ func (s *Service) load(ctx context.Context, owner session.Owner, req Request) (_
 	defer s.storeTime(ctx)()
 	loading, step := s.Observer.StartLoad(ctx)
 	defer func() { step.End(loading, code(ctx, err)) }()
-	if req.key == "" && req.SessionID == "" { // nothing is stored of it
-		if req.AfterTurn != nil && *req.AfterTurn != 0 {
-			return nil, fmt.Errorf("%w: 0, not %d", session.ErrTurnCount, *req.AfterTurn)
-		}
-		return &session.Opened{Session: session.New(session.Key{Owner: owner, ID: session.NewID()})}, nil
-	}
-	loading, cancel := context.WithTimeout(loading, storeTimeout)
-	defer cancel()
 	if req.key != "" {
-		return session.Open(loading, s.Store, owner, req.SessionID, s.idempotency(req), req.AfterTurn, s.Now)
+		opening, cancel := context.WithTimeout(loading, storeTimeout)
+		defer cancel()
+		return session.Open(opening, s.Store, owner, req.SessionID, s.idempotency(req), req.AfterTurn, s.Now)
 	}
-	current := session.New(session.Key{Owner: owner, ID: req.SessionID})
-	loaded, err := s.Store.Load(loading, current.Key)
-	switch {
-	case errors.Is(err, session.ErrNotFound) && req.create:
-	case err != nil:
+	var current *session.Session
+	if req.SessionID == "" { // nothing is stored of it
+		current = session.New(session.Key{Owner: owner, ID: session.NewID()})
+	} else if current, err = s.stored(loading, session.Key{Owner: owner, ID: req.SessionID}, req.create); err != nil {
 		return nil, err
-	case loaded.Deleted || !loaded.Exists() && !req.create:
-		return nil, session.ErrNotFound
-	default:
-		current = loaded
 	}
 	if req.AfterTurn != nil && *req.AfterTurn != current.Turns {
 		return nil, fmt.Errorf("%w: %d, not %d", session.ErrTurnCount, current.Turns, *req.AfterTurn)
 	}
 	return &session.Opened{Session: current}, nil
+}
+
+// stored reads a session, or gives a new one where there is none and create is set.
+func (s *Service) stored(ctx context.Context, key session.Key, create bool) (*session.Session, error) {
+	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
+	defer cancel()
+	loaded, err := s.Store.Load(ctx, key)
+	switch {
+	case errors.Is(err, session.ErrNotFound) && create:
+		return session.New(key), nil
+	case err != nil:
+		return nil, err
+	case loaded.Deleted || !loaded.Exists() && !create:
+		return nil, session.ErrNotFound
+	}
+	return loaded, nil
 }
 
 // commit stores the turn and gives its number, also when it could not be

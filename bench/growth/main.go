@@ -47,9 +47,9 @@ func main() {
 	out := flag.String("out", "bench/growth.json", "`file` for the figures")
 	images := flag.String("plots", "docs/img", "`folder` for the plots")
 	scale := flag.Float64("scale", 1, "how far to go, of the whole way")
-	draw := flag.Bool("draw", false, "measure nothing: draw the figures of -out")
+	onlyDraw := flag.Bool("draw", false, "measure nothing: draw the figures of -out")
 	flag.Parse()
-	if *draw {
+	if *onlyDraw {
 		if err := redraw(*out, *images); err != nil {
 			log.Fatal(err)
 		}
@@ -95,7 +95,7 @@ func run(ctx context.Context, host, out, images string, scale float64) error {
 	if err := os.WriteFile(out, append(raw, '\n'), 0o644); err != nil {
 		return err
 	}
-	return redraw(out, images)
+	return draw(plots, images)
 }
 
 // redraw draws the figures that are kept in out.
@@ -108,6 +108,10 @@ func redraw(out, images string) error {
 	if err := json.Unmarshal(raw, &plots); err != nil {
 		return err
 	}
+	return draw(plots, images)
+}
+
+func draw(plots []plot.Plot, images string) error {
 	for _, p := range plots {
 		if err := os.WriteFile(filepath.Join(images, p.File), []byte(p.SVG()), 0o644); err != nil {
 			return err
