@@ -175,7 +175,7 @@ func TestDocs(t *testing.T) {
 		t.Fatal(err)
 	}
 	if diff := cmp.Diff(want, string(text)); diff != "" {
-		t.Errorf("%s is not what %s has (-): go run ./bench -docs\n%s", page, kept, diff)
+		t.Errorf("%s is not what %s has (-): cd bench && go run . -docs\n%s", page, kept, diff)
 	}
 	r, err := read("..", kept)
 	if err != nil {
@@ -183,7 +183,7 @@ func TestDocs(t *testing.T) {
 	}
 	p := instancesPlot(r.Instances)
 	if svg, err := os.ReadFile(filepath.Join("..", images, p.File)); err != nil || string(svg) != p.SVG() {
-		t.Errorf("%s/%s is not drawn from %s (%v): go run ./bench -docs", images, p.File, kept, err)
+		t.Errorf("%s/%s is not drawn from %s (%v): cd bench && go run . -docs", images, p.File, kept, err)
 	}
 	if n := strings.Count(want, "<!-- bench "); n < 10 {
 		t.Errorf("%d tables come from files", n)

@@ -28,12 +28,13 @@ func compile(ctx context.Context, dir string, flags []string, genkit bool) (buil
 		args = append(args, "example.com/gatehouse/bench/"+program)
 	}
 	cmd := exec.CommandContext(ctx, "go", args...)
+	cmd.Dir = filepath.Join(root(), "bench")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return build{}, fmt.Errorf("go build: %w\n%s", err, out)
 	}
 	if genkit {
-		cmd := exec.CommandContext(ctx, "go", append([]string{"build", "-C", "bench/genkit", "-o", filepath.Join(dir, genkitProgram), "-ldflags=-s -w"}, flags...)...)
-		cmd.Dir = root()
+		cmd := exec.CommandContext(ctx, "go", append([]string{"build", "-C", "genkit", "-o", filepath.Join(dir, genkitProgram), "-ldflags=-s -w"}, flags...)...)
+		cmd.Dir = filepath.Join(root(), "bench")
 		if out, err := cmd.CombinedOutput(); err != nil {
 			return build{}, fmt.Errorf("building Genkit's: %w\n%s", err, out)
 		}
@@ -41,11 +42,11 @@ func compile(ctx context.Context, dir string, flags []string, genkit bool) (buil
 	return build{dir}, nil
 }
 
-// root is the folder of the project, as far as the source was not moved.
+// root returns the checkout's folder, which this module's go.mod names.
 func root() string {
 	out, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}", "example.com/gatehouse").Output()
 	if err != nil {
-		return "."
+		return ".."
 	}
 	return strings.TrimSpace(string(out))
 }

@@ -14,8 +14,8 @@ import (
 // from, below the project's root.
 const (
 	page       = "docs/performance.md"
-	kept       = "bench/results.json"
-	keptBefore = "bench/results-before.json"
+	kept       = "bench/results/results.json"
+	keptBefore = "bench/results/results-before.json"
 	images     = "docs/img"
 )
 
@@ -46,7 +46,7 @@ func document(root, text string) (string, error) {
 		}
 	}
 	for _, name := range []string{"profile before", "profile after", "binary parts"} {
-		raw, err := os.ReadFile(filepath.Join(root, "bench", strings.ReplaceAll(name, " ", "-")+".txt"))
+		raw, err := os.ReadFile(filepath.Join(root, "bench", "results", strings.ReplaceAll(name, " ", "-")+".txt"))
 		if err != nil {
 			return "", err
 		}

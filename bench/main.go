@@ -1,9 +1,11 @@
 // Command bench says what the service costs, beside the least that does the
 // job: a bare handler with one shared client of the model ("the limit").
 //
-//	go run ./bench            some minutes
-//	go run ./bench -quick     seconds
-//	go run ./bench -docs      puts the tables of what is kept into docs/performance.md
+//	cd bench
+//	go run .            some minutes
+//	go run . -quick     seconds
+//	go run . -keep      keeps what is measured in results/
+//	go run . -docs      puts the tables of what is kept into docs/performance.md
 //
 // Every server is a process of its own, and so is the stand-in for the model;
 // this process calls them. Each server takes turns with the limit, and what is
@@ -64,6 +66,11 @@ func report(ctx context.Context, o Options, out, progress io.Writer) error {
 			return err
 		}
 		if err := os.WriteFile(o.Out, append(raw, '\n'), 0o644); err != nil {
+			return err
+		}
+	}
+	if o.Keep {
+		if err := results.keep(filepath.Join(root(), kept)); err != nil {
 			return err
 		}
 	}

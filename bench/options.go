@@ -28,6 +28,7 @@ type Options struct {
 
 	Out        string `json:"-"` // file for the results
 	CPUProfile string `json:"-"` // folder for CPU profiles
+	Keep       bool   `json:"-"` // replace the results that the page is made from
 	Docs       bool   `json:"-"` // only bring the page of results up to date
 }
 
@@ -73,13 +74,14 @@ func parse(args []string) (Options, error) {
 	flags.DurationVar(&o.Latency, "latency", 0, "how long the model takes for a whole answer")
 	flags.StringVar(&o.Out, "out", "", "`file` to write the results to, as JSON")
 	flags.StringVar(&o.CPUProfile, "cpuprofile", "", "`folder` to write CPU profiles of the servers to, from runs that do not count")
+	flags.BoolVar(&o.Keep, "keep", false, "replace "+kept+", without the single runs")
 	flags.BoolVar(&o.Docs, "docs", false, "measure nothing: put the tables of "+kept+" into "+page)
 	if err := flags.Parse(args); err != nil {
 		return Options{}, err
 	}
 	if *short {
 		q := quick()
-		q.SessionTurns, q.Latency, q.Out, q.CPUProfile = o.SessionTurns, o.Latency, o.Out, o.CPUProfile
+		q.SessionTurns, q.Latency, q.Out, q.Keep, q.CPUProfile = o.SessionTurns, o.Latency, o.Out, o.Keep, o.CPUProfile
 		o = q
 	}
 	if *rounds != 0 {

@@ -1,7 +1,11 @@
 package main
 
 import (
+	"encoding/json"
+	"os"
 	"runtime"
+	"slices"
+	"strconv"
 	"time"
 )
 
@@ -9,9 +13,9 @@ import (
 type Results struct {
 	Machine    Machine           `json:"machine"`
 	Options    Options           `json:"options"`
-	Binaries   map[string]int64  `json:"binaries"` // bytes
-	Units      map[string]string `json:"units"`    // of the figures
-	Runs       []Run             `json:"runs"`     // in the order they were made
+	Binaries   map[string]int64  `json:"binaries"`       // bytes
+	Units      map[string]string `json:"units"`          // of the figures
+	Runs       []Run             `json:"runs,omitempty"` // in the order they were made
 	Comparison []Comparison      `json:"comparison"`
 	Documents  []Touched         `json:"documents,omitempty"`
 	Instances  []Instances       `json:"instances,omitempty"`
@@ -98,6 +102,33 @@ func (r *Results) compare(all []scenario, targets []target) {
 			}
 		}
 	}
+}
+
+// keep writes what the page and the simulation read: everything but the single
+// runs, and each pair's comparison in six digits, which are all that is shown.
+func (r *Results) keep(file string) error {
+	kept := *r
+	kept.Runs, kept.Comparison = nil, slices.Clone(r.Comparison)
+	for i, c := range kept.Comparison {
+		c.ByRound = slices.Clone(c.ByRound)
+		for j, x := range c.ByRound {
+			c.ByRound[j] = sixDigits(x)
+		}
+		kept.Comparison[i] = c
+	}
+	raw, err := json.Marshal(kept)
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(file, append(raw, '\n'), 0o644)
+}
+
+func sixDigits(x float64) float64 {
+	y, err := strconv.ParseFloat(strconv.FormatFloat(x, 'g', 6, 64), 64)
+	if err != nil {
+		return x
+	}
+	return y
 }
 
 func (c comparison) String() string { return [...]string{"ratio", "difference", "value"}[c] }

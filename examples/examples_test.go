@@ -18,11 +18,13 @@ import (
 
 var ready = regexp.MustCompile(`Gatehouse is ready at (http://\S+)`)
 
-// local builds cmd/local and runs it; it gives its address.
+// local builds cmd/local and runs it, and returns its address.
 func local(t *testing.T) string {
 	t.Helper()
 	binary := filepath.Join(t.TempDir(), "local")
-	if out, err := exec.Command("go", "build", "-o", binary, "../cmd/local").CombinedOutput(); err != nil {
+	build := exec.Command("go", "build", "-o", binary, "./cmd/local")
+	build.Dir = ".." // the module of the service
+	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("building the local service: %v\n%s", err, out)
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
@@ -93,7 +95,7 @@ func TestExamples(t *testing.T) {
 	})
 }
 
-// run runs an example, which must end with code, and gives what it wrote.
+// run runs an example, which must end with code, and returns what it wrote.
 func run(t *testing.T, command []string, code int) string {
 	t.Helper()
 	path, err := exec.LookPath(command[0])

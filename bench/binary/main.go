@@ -1,7 +1,7 @@
 // Command binary writes what the parts of the service's program weigh: the sizes
 // of the symbols that are in the file, added up by whose they are.
 //
-//	go run ./bench/binary > bench/binary-parts.txt
+//	cd bench && go run ./binary > results/binary-parts.txt
 package main
 
 import (
@@ -29,7 +29,7 @@ func run() error {
 	}
 	defer func() { _ = os.RemoveAll(dir) }()
 	program := filepath.Join(dir, "gatehouse")
-	if out, err := exec.Command("go", "build", "-trimpath", "-o", program, "./bench/gatehouse").CombinedOutput(); err != nil {
+	if out, err := exec.Command("go", "build", "-trimpath", "-o", program, "./gatehouse").CombinedOutput(); err != nil {
 		return fmt.Errorf("go build: %w\n%s", err, out)
 	}
 	file, err := elf.Open(program)

@@ -3,7 +3,7 @@ module example.com/gatehouse/bench/genkit
 go 1.26.0
 
 require (
-	example.com/gatehouse v0.0.0
+	example.com/gatehouse/bench v0.0.0
 	github.com/GoogleCloudPlatform/functions-framework-go v1.9.2
 	github.com/firebase/genkit/go v1.4.0
 )
@@ -61,4 +61,7 @@ require (
 	gopkg.in/yaml.v3 v3.0.1 // indirect
 )
 
-replace example.com/gatehouse => ../..
+replace (
+	example.com/gatehouse => ../..
+	example.com/gatehouse/bench => ..
+)

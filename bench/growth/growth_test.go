@@ -59,7 +59,7 @@ func wellFormed(t *testing.T, name, svg string) {
 
 // The plots that are shown are those of the figures that are kept.
 func TestPlotsAreOfTheFigures(t *testing.T) {
-	raw, err := os.ReadFile("../growth.json")
+	raw, err := os.ReadFile("../results/growth.json")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -70,7 +70,7 @@ func TestPlotsAreOfTheFigures(t *testing.T) {
 	for _, p := range plots {
 		got, err := os.ReadFile("../../docs/img/" + p.File)
 		if err != nil || string(got) != p.SVG() {
-			t.Errorf("docs/img/%s is not drawn from bench/growth.json (%v): go run ./bench/growth", p.File, err)
+			t.Errorf("docs/img/%s is not drawn from bench/results/growth.json (%v): go run ./growth -draw", p.File, err)
 		}
 	}
 }

@@ -2,8 +2,9 @@
 // turns of a session, the sessions of an owner, callers, instances, the size of
 // an answer. It writes the figures and a plot of each:
 //
-//	go run ./bench/growth        some minutes; gcloud and Java for Firestore's emulator
-//	go run ./bench/growth -draw  draws what is kept
+//	cd bench
+//	go run ./growth        some minutes; gcloud and Java for Firestore's emulator
+//	go run ./growth -draw  draws what is kept
 //
 // Everything runs in this process, with the real SDK and a model that answers at
 // once, so that what is measured is the project alone. Allocations are the same
@@ -44,8 +45,8 @@ import (
 )
 
 func main() {
-	out := flag.String("out", "bench/growth.json", "`file` for the figures")
-	images := flag.String("plots", "docs/img", "`folder` for the plots")
+	out := flag.String("out", "results/growth.json", "`file` for the figures")
+	images := flag.String("plots", "../docs/img", "`folder` for the plots")
 	scale := flag.Float64("scale", 1, "how far to go, of the whole way")
 	onlyDraw := flag.Bool("draw", false, "measure nothing: draw the figures of -out")
 	flag.Parse()

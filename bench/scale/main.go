@@ -1,8 +1,8 @@
 // Command scale says what 10, 1 000 and 100 000 turns a second need: instances,
 // documents read and written, which document is the hottest, and what it costs.
-// It simulates queues, fed with what go run ./bench measured.
+// It simulates queues, fed with what the benchmark measured.
 //
-//	go run ./bench/scale
+//	cd bench && go run ./scale
 //
 // What is assumed of a turn is in [assumed]. Arrivals are independent of each
 // other; a deployment has more instances than the mean needs, as Cloud Run's
@@ -24,7 +24,7 @@ import (
 )
 
 func main() {
-	results := flag.String("results", "bench/results.json", "`file` that go run ./bench wrote")
+	results := flag.String("results", "results/results.json", "`file` that the benchmark wrote")
 	flag.Parse()
 	m, err := read(*results)
 	if err != nil {
@@ -42,7 +42,7 @@ type measured struct {
 	others        float64 // writes for limits and figures, at 5 turns a second
 }
 
-// read finds them in what go run ./bench wrote.
+// read finds them in what the benchmark wrote.
 func read(file string) (m measured, err error) {
 	raw, err := os.ReadFile(file)
 	if err != nil {

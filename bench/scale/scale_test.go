@@ -69,7 +69,7 @@ func TestPlan(t *testing.T) {
 
 // The page shows what the kept figures give.
 func TestDocs(t *testing.T) {
-	m, err := read("../results.json")
+	m, err := read("../results/results.json")
 	if err != nil {
 		t.Fatal(err)
 	}

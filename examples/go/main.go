@@ -2,9 +2,9 @@
 // token where the service is behind IAM, with an API key, or with neither for a
 // local run.
 //
-//	go run ./examples/go -user ada "Which deployment options are there?"
-//	go run ./examples/go -url https://invoke-….run.app -iam "…"
-//	GATEHOUSE_API_KEY=… go run ./examples/go -url https://… "…"
+//	go run ./go -user ada "Which deployment options are there?"
+//	go run ./go -url https://invoke-….run.app -iam "…"
+//	GATEHOUSE_API_KEY=… go run ./go -url https://… "…"
 package main
 
 import (

@@ -1,7 +1,7 @@
 // Command issuer is a sign-in to try the examples with: an OpenID Connect issuer
 // on this machine that gives anybody a token for any name. Never deploy it.
 //
-//	go run ./examples/issuer
+//	go run ./issuer
 //
 // The service believes it with AUTH=oidc and
 // OIDC_ISSUERS='http://127.0.0.1:8090|example'.

@@ -92,8 +92,10 @@ async function startGemini() {
 /** Starts all of it. `origin` is the page's. */
 export async function startService(origin = 'http://127.0.0.1:5173') {
   const bin = mkdtempSync(join(tmpdir(), 'gatehouse-web-'));
-  const built = spawnSync('go', ['build', '-o', bin, './cmd/local', './examples/issuer'], { cwd: root, stdio: 'inherit' });
-  if (built.status !== 0) throw new Error('the service could not be built');
+  for (const [cwd, path] of [[root, './cmd/local'], [join(root, 'examples'), './issuer']]) {
+    const built = spawnSync('go', ['build', '-o', bin + '/', path], { cwd, stdio: 'inherit' });
+    if (built.status !== 0) throw new Error('the service could not be built');
+  }
   const gemini = await startGemini();
   const issuer = await start(join(bin, 'issuer'), ['-port', '0'], {});
   const local = await start(join(bin, 'local'), [], {
