@@ -65,7 +65,7 @@ func TestThePageCanBeFollowed(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	files := regexp.MustCompile("(?s)## [^\n]*: `(agent/[a-z_]+\\.go)`\n[^#]*?```go\n(.*?)```").FindAllStringSubmatch(string(page), -1)
+	files := regexp.MustCompile("(?s)## [^\n]*: `(advisor/[a-z_]+\\.go)`\n[^#]*?```go\n(.*?)```").FindAllStringSubmatch(string(page), -1)
 	if len(files) != 3 {
 		t.Fatalf("the page has %d files of Go code, want the instruction, the tool and its test", len(files))
 	}
@@ -79,13 +79,13 @@ func TestThePageCanBeFollowed(t *testing.T) {
 		t.Fatalf("the page has %d edits of agent.go, want the import and the line", len(diffs))
 	}
 	for _, diff := range diffs {
-		if err := edit(filepath.Join(dir, "agent", "agent.go"), diff[1]); err != nil {
+		if err := edit(filepath.Join(dir, "advisor", "advisor.go"), diff[1]); err != nil {
 			t.Fatal(err)
 		}
 	}
 	for _, args := range [][]string{
 		{"vet", "./..."},
-		{"test", "-count=1", "-v", "-run=ExchangeRate|WhatEveryToolAndArgument|SettingsAre", "./agent"},
+		{"test", "-count=1", "-v", "-run=ExchangeRate|WhatEveryToolAndArgument|SettingsAre", "./advisor"},
 	} {
 		cmd := exec.CommandContext(t.Context(), "go", args...)
 		cmd.Dir, cmd.Env = dir, trimmed()

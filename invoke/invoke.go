@@ -23,8 +23,8 @@ import (
 	"example.com/gatehouse/internal/model"
 	"example.com/gatehouse/internal/observe"
 	"example.com/gatehouse/internal/telemetry"
-	"example.com/gatehouse/internal/tool"
 	"example.com/gatehouse/session"
+	"example.com/gatehouse/tool"
 )
 
 // A Config is what the service is made of and bounded by.

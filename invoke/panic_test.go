@@ -16,9 +16,9 @@ import (
 	"example.com/gatehouse/internal/guard"
 	"example.com/gatehouse/internal/model"
 	"example.com/gatehouse/internal/telemetry"
-	"example.com/gatehouse/internal/tool"
 	"example.com/gatehouse/invoke"
 	"example.com/gatehouse/session"
+	"example.com/gatehouse/tool"
 )
 
 const theSecret = "the secret of the panic"

@@ -6,7 +6,7 @@ import (
 	"testing"
 
 	"example.com/gatehouse/internal/geminitest"
-	"example.com/gatehouse/internal/tool"
+	"example.com/gatehouse/tool"
 )
 
 type (

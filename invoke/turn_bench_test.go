@@ -11,7 +11,7 @@ import (
 	"testing"
 	"time"
 
-	"example.com/gatehouse/agent"
+	"example.com/gatehouse/advisor"
 	"example.com/gatehouse/internal/auth"
 	"example.com/gatehouse/internal/guard"
 	"example.com/gatehouse/internal/limit"
@@ -87,7 +87,7 @@ func benchService(b *testing.B) http.Handler {
 	limits := guard.Limits{PerMinute: 1_000_000, CallerPerMinute: 10_000_000}
 	limiter := limit.New(limit.Config{Counters: limit.NewMemory(time.Now), MaxInstances: 1, Now: time.Now, Log: telemetry.Discard()})
 	s := invoke.New(invoke.Config{
-		Agent: agent.New(func(context.Context) agent.DeploymentStatus { return agent.DeploymentStatus{} }),
+		Agent: advisor.New(func(context.Context) advisor.DeploymentStatus { return advisor.DeploymentStatus{} }),
 		Model: client, ModelName: "gemini-2.5-flash", Store: session.NewMemory(time.Hour, session.MemoryLimit, time.Now, telemetry.Discard()),
 		Timeout: 30 * time.Second, MaxBodyBytes: 128 << 10, MaxOutputTokens: 4096, HistoryTokens: 32000, MaxToolRounds: 8,
 		Limiter: limiter, Limits: limits, Log: telemetry.Discard(), Now: time.Now,

@@ -16,7 +16,7 @@ import (
 
 	"github.com/GoogleCloudPlatform/functions-framework-go/funcframework"
 
-	"example.com/gatehouse/agent"
+	"example.com/gatehouse/advisor"
 	"example.com/gatehouse/bench/internal/control"
 	"example.com/gatehouse/internal/api"
 	"example.com/gatehouse/internal/auth"
@@ -57,7 +57,7 @@ func build(parts []string) (http.Handler, error) {
 	if err != nil {
 		return nil, err
 	}
-	ours := agent.New(func(context.Context) agent.DeploymentStatus { return agent.DeploymentStatus{} })
+	ours := advisor.New(func(context.Context) advisor.DeploymentStatus { return advisor.DeploymentStatus{} })
 	in := invoke.Config{
 		Agent: ours, Model: client, ModelName: modelName, Store: forgetful{},
 		Timeout: 30 * time.Second, MaxBodyBytes: 128 << 10, MaxOutputTokens: 4096, HistoryTokens: 32000, MaxToolRounds: 8,

@@ -10,7 +10,7 @@ import (
 
 	"google.golang.org/genai"
 
-	"example.com/gatehouse/internal/tool"
+	"example.com/gatehouse/tool"
 )
 
 // The SDK encodes what it is given, decodes that into maps, and encodes those

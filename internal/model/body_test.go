@@ -11,7 +11,7 @@ import (
 	"google.golang.org/genai"
 
 	"example.com/gatehouse/internal/model"
-	"example.com/gatehouse/internal/tool"
+	"example.com/gatehouse/tool"
 )
 
 // listening keeps the body of each request.

@@ -18,8 +18,8 @@ import (
 	"google.golang.org/genai"
 
 	"example.com/gatehouse/internal/model"
-	"example.com/gatehouse/internal/tool"
 	"example.com/gatehouse/session"
+	"example.com/gatehouse/tool"
 )
 
 // said stands in the answers that cannot be used, and must not be in an error.

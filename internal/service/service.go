@@ -18,6 +18,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"example.com/gatehouse/advisor"
 	"example.com/gatehouse/agent"
 	"example.com/gatehouse/config"
 	"example.com/gatehouse/health"
@@ -115,7 +116,7 @@ func (s *Service) ModelName() string {
 
 // newAgent is the user's agent, which can ask how this service is.
 func (s *Service) newAgent() agent.Agent {
-	return agent.New(func(ctx context.Context) agent.DeploymentStatus {
+	return advisor.New(func(ctx context.Context) advisor.DeploymentStatus {
 		return deploymentStatus(s.health.Report(ctx), s.Config.SessionStore)
 	})
 }

@@ -1,5 +1,0 @@
-//go:build !race
-
-package gatehouse_test
-
-const raceDetector = false

@@ -1,0 +1,643 @@
+package e2e_test
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"os"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"cloud.google.com/go/logging/apiv2/loggingpb"
+	"github.com/go-json-experiment/json"
+	"google.golang.org/grpc/codes"
+
+	"example.com/gatehouse/internal/gcp/emulator"
+	"example.com/gatehouse/internal/gcp/gcpaudit/loggingtest"
+	"example.com/gatehouse/internal/geminitest"
+	"example.com/gatehouse/internal/storm"
+)
+
+// TestStorm lets many clients call four processes on one Firestore while the
+// model errs, stalls and breaks off, clients lose patience, processes are killed
+// and replaced, and Firestore and the audit's API are cut off, and then compares
+// what was acknowledged with what is stored and audited. STORM_SECONDS sets its
+// length; STORM_SEED repeats a storm's plan.
+func TestStorm(t *testing.T) {
+	seed := setting(t, "STORM_SEED", uint64(time.Now().UnixNano()))
+	length := time.Duration(setting(t, "STORM_SECONDS", 25)) * time.Second
+	t.Logf("to plan the same storm again: STORM_SEED=%d STORM_SECONDS=%d go test -run '^TestStorm$' ./internal/e2e", seed, int(length.Seconds()))
+	plan := storm.New(seed, storm.Size{Length: length, Rate: 20, Processes: 4, Owners: 6, Sessions: 9})
+	ctx, cancel := context.WithTimeout(context.Background(), length+2*limit)
+	t.Cleanup(cancel)
+	s := newTempest(t, plan)
+
+	var kinds [3]int
+	for _, call := range plan.Calls {
+		kinds[call.Kind]++
+	}
+	faults := map[string]int{}
+	for _, f := range plan.Faults {
+		faults[f.Does.String()]++
+	}
+	t.Logf("%d calls (%d turns, %d reads, %d of others' sessions); faults: %v", len(plan.Calls), kinds[storm.Ask], kinds[storm.Read], kinds[storm.Trespass], faults)
+
+	// What a process holds before it has seen anything.
+	calm := s.start(t, 0)
+	s.warmUp(ctx, t, calm)
+	fresh := s.goroutines(t, calm)
+
+	for i := range plan.Processes {
+		s.members[i] = s.start(t, i)
+	}
+	s.warmUp(ctx, t, s.members[0])
+	s.gemini.Forget()
+	s.ledger = storm.Ledger{Shared: make([]string, plan.Sessions)}
+	s.began = time.Now()
+	for _, call := range plan.Calls[:plan.Sessions] {
+		if err := s.run(ctx, call); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, a := range s.ledger.Attempts {
+		s.ledger.Shared[a.Call] = a.Answer.Session
+	}
+	memory := []int{s.members[0].memory()}
+
+	begin := time.Now()
+	var clients, gales sync.WaitGroup
+	slots := make(chan struct{}, 48)
+	clients.Go(func() {
+		for _, call := range plan.Calls[plan.Sessions:] {
+			if rest(ctx, time.Until(begin.Add(call.At))) != nil {
+				return
+			}
+			slots <- struct{}{}
+			clients.Go(func() {
+				defer func() { <-slots }()
+				if err := s.run(ctx, call); err != nil {
+					t.Errorf("STORM_SEED=%d: call %d: %v", seed, call.Number, err)
+				}
+			})
+		}
+	})
+	for _, fault := range plan.Faults {
+		if rest(ctx, time.Until(begin.Add(fault.At))) != nil {
+			break
+		}
+		if len(memory) == 1 && fault.At > length/2 {
+			memory = append(memory, s.members[0].memory())
+		}
+		s.strike(ctx, t, &gales, fault)
+	}
+	gales.Wait()
+	clients.Wait()
+	blew := time.Since(begin)
+
+	// All is quiet: each call with a key once more, and one on each session, which
+	// also writes what a process that died left out of the audit.
+	s.quiet.Store(true)
+	var wait sync.WaitGroup
+	for _, call := range plan.Calls {
+		if !call.Key {
+			continue
+		}
+		slots <- struct{}{}
+		wait.Go(func() {
+			defer func() { <-slots }()
+			if _, err := s.finish(ctx, call, 1000, false); err != nil {
+				t.Errorf("STORM_SEED=%d: call %d, in the end: %v", seed, call.Number, err)
+			}
+		})
+	}
+	wait.Wait()
+	memory = append(memory, s.members[0].memory())
+	s.collect(t)
+
+	var left []string
+	for i, m := range s.members {
+		if i == 0 {
+			left = s.goroutines(t, m)
+			continue
+		}
+		if code := m.end(t, syscall.SIGTERM); code != 0 {
+			t.Errorf("a process that lived to the end ended with code %d", code)
+		}
+	}
+	s.collectAudit(t)
+	report := plan.Check(s.ledger)
+	for i, problem := range report.Problems {
+		if i == 20 {
+			t.Errorf("and %d more", len(report.Problems)-i)
+			break
+		}
+		t.Error(problem)
+	}
+	t.Logf("%d calls by %d requests; %d answers, %d of them replays, %d not saved; %d turns stored; %d entries of the audit, %d turns left without one by a kill",
+		report.Calls, report.Attempts, report.Answers, report.Replays, report.NotSaved, report.Stored, report.Entries, report.Left)
+	t.Logf("%d killed, %d ended by SIGTERM, the slowest in %v; the model was asked %d times; codes: %v; survivor's memory before, during, after: %v MiB; %v of storm, %v in all",
+		s.kills.Load(), s.ends.Load(), time.Duration(s.slowest.Load()).Round(time.Millisecond), s.asked.Load(), s.codes, memory, blew.Round(time.Millisecond), time.Since(begin).Round(time.Millisecond))
+	t.Logf("%d lost, %d doubled, %d disordered, %d foreign, %d unanswered, %d unrecorded, %d invented",
+		report.Lost, report.Doubled, report.Disordered, report.Foreign, report.Unanswered, report.Unrecorded, report.Invented)
+	if n := report.Lost + report.Doubled + report.Disordered + report.Foreign + report.Unanswered + report.Unrecorded + report.Invented; n != 0 {
+		t.Errorf("STORM_SEED=%d: %d faults, want none", seed, n)
+	}
+	if s.kills.Load() == 0 || s.ends.Load() == 0 || report.Replays == 0 {
+		t.Error("the storm was none: nothing was killed, ended or replayed")
+	}
+	// The first half fills caches and pools; the second adds little to them.
+	if before, after := memory[1], memory[len(memory)-1]; after > before*3/2+64 {
+		t.Errorf("the survivor's memory went from %d to %d MiB in the second half", before, after)
+	}
+	compareGoroutines(t, fresh, left)
+}
+
+// setting reads a number of the environment.
+func setting(t *testing.T, name string, otherwise uint64) uint64 {
+	t.Helper()
+	text := os.Getenv(name)
+	if text == "" {
+		return otherwise
+	}
+	value, err := strconv.ParseUint(text, 10, 64)
+	if err != nil {
+		t.Fatalf("%s: %v", name, err)
+	}
+	return value
+}
+
+// A tempest carries a storm's plan out.
+type tempest struct {
+	plan   storm.Plan
+	env    []string
+	gemini *geminitest.Server
+	log    *loggingtest.Server
+	links  []*link // to Firestore, one a process
+	began  time.Time
+
+	away  atomic.Bool // the model
+	quiet atomic.Bool // everything works
+	asked atomic.Int64
+
+	mu      sync.Mutex
+	members []*member // who serves now
+	all     []*member
+	ledger  storm.Ledger
+	where   []*member // of each attempt
+	codes   map[string]int
+	turns   []int // of each call: how often the model was asked for it
+
+	kills, ends, slowest atomic.Int64
+}
+
+// A member is one process of the service.
+type member struct {
+	*service
+	place  int
+	killed atomic.Pointer[time.Time] // when, if by SIGKILL
+}
+
+func newTempest(t *testing.T, plan storm.Plan) *tempest {
+	s := &tempest{
+		plan: plan, gemini: geminitest.Start(t), log: loggingtest.Start(t),
+		members: make([]*member, plan.Processes), codes: map[string]int{}, turns: make([]int, len(plan.Calls)),
+	}
+	host := emulator.Host(t)
+	for range plan.Processes {
+		s.links = append(s.links, newLink(t, host))
+	}
+	s.env = append(firestore(""), "REQUEST_TIMEOUT=2s", "BREAKER_COOLDOWN=1s", "MODEL_FALLBACKS=gemini-2.5-flash-lite",
+		"GEMINI_API_KEY="+apiKey, "GOOGLE_GEMINI_BASE_URL="+s.gemini.URL, "LOGGING_ENDPOINT="+s.log.Addr,
+		"AUTH=api_key", keys(), "GOTRACEBACK=all")
+	s.gemini.Handle(s.reply)
+	return s
+}
+
+// start runs the process of a place.
+func (s *tempest) start(t *testing.T, place int) *member {
+	t.Helper()
+	program, err := localProgram()
+	if err != nil {
+		t.Error(err)
+		return nil
+	}
+	p := spawn(t, program, append(slices.Clone(s.env), "PORT=0", "FIRESTORE_EMULATOR_HOST="+s.links[place].Addr)...)
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
+	defer cancel()
+	match, err := p.stdout.await(ctx, readyAt)
+	if err != nil {
+		t.Errorf("cmd/local did not get ready: %v", err)
+		return nil
+	}
+	m := &member{service: newService(t, p, match[1]), place: place}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.all = append(s.all, m)
+	return m
+}
+
+// warmUp lets a process answer once; the emulator takes its time for its first
+// work.
+func (s *tempest) warmUp(ctx context.Context, t *testing.T, m *member) {
+	t.Helper()
+	for _, stream := range []bool{false, true} {
+		key := fmt.Sprintf("warm up %p %v", m, stream)
+		if _, err := m.insist(ctx, map[string]any{"query": "Ready?", "stream": stream}, as("one", "X-End-User", "nobody else", "Idempotency-Key", key)...); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// owner is the headers of an owner: two callers with three users each.
+func owner(number int) []string {
+	return as([]string{"one", "two"}[number%2], "X-End-User", fmt.Sprintf("user %d", number/2))
+}
+
+// reply is what the model does: for each call what the plan says.
+func (s *tempest) reply(r geminitest.Request) geminitest.Reply {
+	n := s.asked.Add(1)
+	var history storm.History
+	for _, content := range r.Contents() {
+		if number, ok := storm.CallOf(geminitest.TextOf(content)); ok {
+			history = append(history, number)
+		}
+	}
+	answer := geminitest.Text("To ", r.Prompt(), fmt.Sprintf(": answer %d.", n)) // no two are the same
+	if len(history) == 0 {
+		return answer
+	}
+	call := s.plan.Calls[history[len(history)-1]]
+	s.mu.Lock()
+	s.ledger.Histories = append(s.ledger.Histories, history)
+	turn := s.turns[call.Number]
+	s.turns[call.Number]++
+	s.mu.Unlock()
+	if s.quiet.Load() {
+		return answer
+	}
+	if s.away.Load() {
+		return geminitest.Error(http.StatusServiceUnavailable, upstreamText)
+	}
+	if turn >= len(call.Model) {
+		return answer
+	}
+	planned := call.Model[turn]
+	answer = answer.WithDelay(planned.Delay)
+	switch planned.Does {
+	case storm.Tools:
+		if offersTools(r) {
+			return geminitest.Calls(geminitest.FunctionCall{Name: "check_deployment_status"})
+		}
+	case storm.Refuses:
+		return geminitest.Error(http.StatusServiceUnavailable, upstreamText)
+	case storm.Throttle:
+		return geminitest.Error(http.StatusTooManyRequests, upstreamText)
+	case storm.Cuts:
+		return geminitest.Cut()
+	case storm.Breaks:
+		return answer.CutAfter(2)
+	case storm.Stalls:
+		return geminitest.Silence()
+	case storm.Falters:
+		return answer.SilentAfter(1)
+	case storm.Babbles:
+		return geminitest.Raw(http.StatusOK, "text/html", []byte("<html>"+upstreamText))
+	}
+	return answer
+}
+
+// strike brings a fault about; what takes longer is done beside.
+func (s *tempest) strike(ctx context.Context, t *testing.T, gales *sync.WaitGroup, f storm.Fault) {
+	link := s.links[f.Process]
+	during := func(begin, end func()) {
+		begin()
+		gales.Go(func() {
+			_ = rest(ctx, f.For)
+			end()
+		})
+	}
+	switch f.Does {
+	case storm.Kill, storm.Terminate:
+		m := s.take(f.Process)
+		if m == nil {
+			return // it is being replaced
+		}
+		gales.Go(func() {
+			s.end(t, m, f.Does)
+			next := s.start(t, f.Process)
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			s.members[f.Process] = next
+		})
+	case storm.CutStore:
+		during(link.cut, link.mend)
+	case storm.HangStore:
+		during(link.hold, link.mend)
+	case storm.SlowStore:
+		during(func() { link.slow(60 * time.Millisecond) }, link.mend)
+	case storm.ModelAway:
+		during(func() { s.away.Store(true) }, func() { s.away.Store(false) })
+	case storm.LogFails:
+		during(func() { s.log.Fail(codes.Unavailable) }, func() { s.log.Fail(codes.OK) })
+	case storm.LogHangs:
+		var release func()
+		during(func() { release = s.log.Hold() }, func() { release() })
+	case storm.LogLoses:
+		s.log.LoseNext(3)
+	}
+}
+
+// take gives a place's process, which nobody calls any more.
+func (s *tempest) take(place int) *member {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	m := s.members[place]
+	s.members[place] = nil
+	return m
+}
+
+// end ends a process.
+func (s *tempest) end(t *testing.T, m *member, how storm.Trouble) {
+	begin := time.Now()
+	if how == storm.Kill {
+		m.killed.Store(&begin)
+		m.end(t, os.Kill)
+		s.kills.Add(1)
+	} else {
+		if code := m.end(t, syscall.SIGTERM); code != 0 {
+			t.Errorf("a process ended by SIGTERM with code %d", code)
+		}
+		took := time.Since(begin)
+		if took > 10*time.Second {
+			t.Errorf("a process took %v to end", took)
+		}
+		s.ends.Add(1)
+		s.slowest.Store(max(s.slowest.Load(), int64(took)))
+	}
+	m.client.CloseIdleConnections()
+}
+
+// server is the process that an attempt goes to, or the next that serves.
+func (s *tempest) server(place int) *member {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for i := range s.members {
+		if m := s.members[(place+i)%len(s.members)]; m != nil {
+			return m
+		}
+	}
+	panic("the first process is never killed")
+}
+
+// run sees a call through.
+func (s *tempest) run(ctx context.Context, call storm.Call) error {
+	first, err := s.finish(ctx, call, 0, true)
+	if err != nil || !call.Again || first.turn == nil {
+		return err
+	}
+	if !call.Key { // it would be another call
+		return nil
+	}
+	_, err = s.finish(ctx, call, 100, true)
+	return err
+}
+
+// finish makes a call, and one with a key until it is answered. Its attempts are
+// numbered from first.
+func (s *tempest) finish(ctx context.Context, call storm.Call, first int, mayLeave bool) (outcome, error) {
+	for try := first; ; try++ {
+		o, err := s.attempt(ctx, call, try, mayLeave)
+		if err != nil || o.turn != nil || !call.Key {
+			return o, err
+		}
+		if err := rest(ctx, max(o.wait, time.Duration(10+rand.IntN(100))*time.Millisecond)); err != nil {
+			return o, fmt.Errorf("not answered in the end, the last time by %s: %w", o.code, err)
+		}
+	}
+}
+
+// passing are the errors that a storm may bring about.
+var passing = append([]string{"model_failed", "not_ready"}, retriable...)
+
+// attempt makes one request. An error says what no storm excuses.
+func (s *tempest) attempt(ctx context.Context, call storm.Call, try int, mayLeave bool) (outcome, error) {
+	place := 0
+	if n := len(call.Processes); n > 0 {
+		place = call.Processes[try%n]
+	}
+	m := s.server(place)
+	id := fmt.Sprintf("call-%d-%d", call.Number, try)
+	headers := append(owner(call.Owner), "X-Request-ID", id)
+	method, path, body := http.MethodPost, "/invoke", map[string]any{"query": call.Query()}
+	if call.Kind == storm.Ask {
+		if call.Key {
+			headers = append(headers, "Idempotency-Key", fmt.Sprintf("key %d", call.Number))
+		}
+		if call.Stream {
+			headers = append(headers, events...)
+		}
+		if call.Session != storm.None && !call.Opens {
+			body["session_id"] = s.ledger.Shared[call.Session]
+		}
+	} else {
+		method, path, body = http.MethodGet, "/sessions/"+s.ledger.Shared[call.Session]+"?limit=1", nil
+	}
+	calling, leaves := ctx, false
+	if mayLeave && try < len(call.Patience) && call.Patience[try] > 0 {
+		var cancel context.CancelFunc
+		calling, cancel = context.WithTimeout(ctx, call.Patience[try])
+		defer cancel()
+		leaves = true
+	}
+	made := storm.Attempt{ID: id, Call: call.Number, Began: time.Since(s.began)}
+	var sent any
+	if body != nil {
+		sent = body
+	}
+	a, err := m.try(calling, method, path, sent, headers...)
+	made.Ended = time.Since(s.began)
+	var o outcome
+	switch {
+	case ctx.Err() != nil:
+		return o, ctx.Err()
+	case err != nil && leaves:
+		made.Code = storm.Left
+	case err != nil:
+		made.Code = storm.Broken
+	case call.Kind == storm.Ask:
+		if o, err = outcomeOf(a); err != nil {
+			return o, err
+		}
+		made.Code = o.code
+		if o.turn != nil {
+			made.Answer = storm.Answer{
+				Session: o.turn.SessionID, Turn: o.turn.Turn, Response: o.turn.Response,
+				Replayed: o.replayed, NotSaved: slices.Contains(o.turn.Warnings, "session_not_saved"),
+			}
+		}
+	default:
+		var e struct {
+			Data  *struct{ Session session }
+			Error *string
+		}
+		if err := json.Unmarshal(a.Body, &e, json.MatchCaseInsensitiveNames(true)); err != nil {
+			return o, fmt.Errorf("%w: %s", err, a.Body)
+		}
+		if e.Error != nil {
+			made.Code, o.code = *e.Error, *e.Error
+		} else {
+			made.Answer = storm.Answer{Session: e.Data.Session.SessionID, Turn: e.Data.Session.Turns}
+		}
+	}
+	s.note(made, m)
+	expected := made.Code == "" || made.Code == storm.Left || made.Code == storm.Broken || slices.Contains(passing, made.Code) ||
+		call.Kind == storm.Trespass && made.Code == "session_not_found"
+	if !expected {
+		return o, fmt.Errorf("status %d: %s", a.Status, a.Body)
+	}
+	return o, nil
+}
+
+// note enters an attempt into the ledger.
+func (s *tempest) note(a storm.Attempt, m *member) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.ledger.Attempts = append(s.ledger.Attempts, a)
+	s.codes[a.Code]++
+	s.where = append(s.where, m)
+}
+
+// collect reads all that is stored, by the API.
+func (s *tempest) collect(t *testing.T) {
+	t.Helper()
+	reader := s.members[1]
+	for number := range s.plan.Owners {
+		for _, listed := range everySession(t, reader.service, owner(number)) {
+			turns := everyTurn(t, reader.service, listed.SessionID, owner(number))
+			if len(turns) == 0 || len(turns) != listed.Turns {
+				t.Errorf("session %s is listed with %d turns and has %d", listed.SessionID, listed.Turns, len(turns))
+			}
+			for _, turn := range turns {
+				s.ledger.Stored = append(s.ledger.Stored, storm.Stored{
+					Owner: number, Session: listed.SessionID, Turn: turn.Turn, Query: turn.Query, Response: turn.Response, Request: turn.RequestID,
+				})
+			}
+		}
+	}
+}
+
+// delivery is how long after its answer a request may still write its entry.
+const delivery = 5 * time.Second
+
+// collectAudit reads the audit's entries from the Logging API's stand-in and
+// from what the processes wrote, once they have ended, and checks what else they
+// wrote.
+func (s *tempest) collectAudit(t *testing.T) {
+	t.Helper()
+	for i := range s.ledger.Attempts {
+		if killed := s.where[i].killed.Load(); killed != nil {
+			a := &s.ledger.Attempts[i]
+			a.Killed = killed.Sub(s.began) < a.Ended+delivery
+		}
+	}
+	add := func(e storm.Entry) {
+		if strings.HasPrefix(e.Request, "call-") { // not of warming up, or of reading
+			s.ledger.Entries = append(s.ledger.Entries, e)
+		}
+	}
+	for _, e := range s.log.Entries() {
+		fields := e.Payload.(*loggingpb.LogEntry_JsonPayload).JsonPayload.AsMap()
+		text := func(name string) string { value, _ := fields[name].(string); return value }
+		turn, _ := fields["turn"].(float64)
+		add(storm.Entry{
+			ID: e.InsertId, Action: text("action"), Outcome: text("outcome"), Principal: text("principal"),
+			EndUser: text("end_user"), Session: text("session_id"), Turn: int(turn), Request: text("request_id"),
+		})
+	}
+	for _, m := range s.all {
+		output := m.stdout.String()
+		for line := range strings.Lines(output) {
+			if !strings.Contains(line, `"audit":true`) || !strings.HasSuffix(line, "}\n") { // one that a kill cut off
+				continue
+			}
+			var e struct {
+				ID        string `json:"logging.googleapis.com/insertId"`
+				Action    string `json:"action"`
+				Outcome   string `json:"outcome"`
+				Principal string `json:"principal"`
+				EndUser   string `json:"end_user"`
+				Session   string `json:"session_id"`
+				Turn      int    `json:"turn"`
+				Request   string `json:"request_id"`
+			}
+			if err := json.Unmarshal([]byte(line), &e); err != nil {
+				t.Errorf("an entry that cannot be read: %v: %s", err, line)
+				continue
+			}
+			add(storm.Entry{ID: e.ID, Action: e.Action, Outcome: e.Outcome, Principal: e.Principal, EndUser: e.EndUser, Session: e.Session, Turn: e.Turn, Request: e.Request})
+		}
+		for _, bad := range []string{"DATA RACE", "panicked", "fatal error", apiKey} {
+			if strings.Contains(output+m.stderr.String(), bad) {
+				t.Errorf("the output of a process contains %q", bad)
+			}
+		}
+	}
+}
+
+// goroutines ends a process by SIGQUIT and gives the stacks that it leaves.
+func (s *tempest) goroutines(t *testing.T, m *member) []string {
+	t.Helper()
+	m.client.CloseIdleConnections()
+	before := len(m.stderr.String())
+	m.end(t, syscall.SIGQUIT)
+	var stacks []string
+	for _, block := range strings.Split(m.stderr.String()[before:], "\n\n") {
+		// Number 0 is the scheduler's, of whichever thread took the signal.
+		if strings.HasPrefix(block, "goroutine ") && !strings.HasPrefix(block, "goroutine 0 ") {
+			stacks = append(stacks, block)
+		}
+	}
+	if len(stacks) == 0 {
+		t.Errorf("no stacks in what the process left: %s", m.stderr.String()[before:])
+	}
+	return stacks
+}
+
+var createdBy = regexp.MustCompile(`(?m)^created by (\S+)`)
+
+// compareGoroutines checks that a process that has been through much is left
+// with the goroutines of one that has just begun. Open connections have some of
+// their own, and there may be more of them.
+func compareGoroutines(t *testing.T, fresh, left []string) {
+	t.Helper()
+	count := func(stacks []string) map[string]int {
+		counts := map[string]int{}
+		for _, stack := range stacks {
+			by := "main"
+			if match := createdBy.FindStringSubmatch(stack); match != nil {
+				by = match[1]
+			}
+			counts[by]++
+		}
+		return counts
+	}
+	before, after := count(fresh), count(left)
+	t.Logf("goroutines: %d of a fresh process, %d of the survivor", len(fresh), len(left))
+	for by, n := range after {
+		most := before[by]
+		if strings.HasPrefix(by, "net/http") || strings.HasPrefix(by, "google.golang.org/grpc") {
+			most += 48
+		}
+		if n > most {
+			t.Errorf("%d goroutines by %s, %d in a fresh process", n, by, before[by])
+		}
+	}
+}
