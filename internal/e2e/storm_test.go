@@ -23,7 +23,6 @@ import (
 	"example.com/gatehouse/internal/gcp/emulator"
 	"example.com/gatehouse/internal/gcp/gcpaudit/loggingtest"
 	"example.com/gatehouse/internal/geminitest"
-	"example.com/gatehouse/internal/storm"
 )
 
 // TestStorm lets many clients call four processes on one Firestore while the
@@ -35,10 +34,10 @@ func TestStorm(t *testing.T) {
 	seed := setting(t, "STORM_SEED", uint64(time.Now().UnixNano()))
 	length := time.Duration(setting(t, "STORM_SECONDS", 25)) * time.Second
 	t.Logf("to plan the same storm again: STORM_SEED=%d STORM_SECONDS=%d go test -run '^TestStorm$' ./internal/e2e", seed, int(length.Seconds()))
-	plan := storm.New(seed, storm.Size{Length: length, Rate: 20, Processes: 4, Owners: 6, Sessions: 9})
+	plan := newStormPlan(seed, stormSize{Length: length, Rate: 20, Processes: 4, Owners: 6, Sessions: 9})
 	ctx, cancel := context.WithTimeout(context.Background(), length+2*limit)
 	t.Cleanup(cancel)
-	s := newTempest(t, plan)
+	s := newStormRun(t, plan)
 
 	var kinds [3]int
 	for _, call := range plan.Calls {
@@ -48,7 +47,7 @@ func TestStorm(t *testing.T) {
 	for _, f := range plan.Faults {
 		faults[f.Does.String()]++
 	}
-	t.Logf("%d calls (%d turns, %d reads, %d of others' sessions); faults: %v", len(plan.Calls), kinds[storm.Ask], kinds[storm.Read], kinds[storm.Trespass], faults)
+	t.Logf("%d calls (%d turns, %d reads, %d of others' sessions); faults: %v", len(plan.Calls), kinds[callAsk], kinds[callRead], kinds[callTrespass], faults)
 
 	// What a process holds before it has seen anything.
 	calm := s.start(t, 0)
@@ -60,7 +59,7 @@ func TestStorm(t *testing.T) {
 	}
 	s.warmUp(ctx, t, s.members[0])
 	s.gemini.Forget()
-	s.ledger = storm.Ledger{Shared: make([]string, plan.Sessions)}
+	s.ledger = stormLedger{Shared: make([]string, plan.Sessions)}
 	s.began = time.Now()
 	for _, call := range plan.Calls[:plan.Sessions] {
 		if err := s.run(ctx, call); err != nil {
@@ -73,7 +72,7 @@ func TestStorm(t *testing.T) {
 	memory := []int{s.members[0].memory()}
 
 	begin := time.Now()
-	var clients, gales sync.WaitGroup
+	var clients, injections sync.WaitGroup
 	slots := make(chan struct{}, 48)
 	clients.Go(func() {
 		for _, call := range plan.Calls[plan.Sessions:] {
@@ -96,9 +95,9 @@ func TestStorm(t *testing.T) {
 		if len(memory) == 1 && fault.At > length/2 {
 			memory = append(memory, s.members[0].memory())
 		}
-		s.strike(ctx, t, &gales, fault)
+		s.inject(ctx, t, &injections, fault)
 	}
-	gales.Wait()
+	injections.Wait()
 	clients.Wait()
 	blew := time.Since(begin)
 
@@ -174,9 +173,9 @@ func setting(t *testing.T, name string, otherwise uint64) uint64 {
 	return value
 }
 
-// A tempest carries a storm's plan out.
-type tempest struct {
-	plan   storm.Plan
+// A stormRun carries a storm's plan out.
+type stormRun struct {
+	plan   stormPlan
 	env    []string
 	gemini *geminitest.Server
 	log    *loggingtest.Server
@@ -190,7 +189,7 @@ type tempest struct {
 	mu      sync.Mutex
 	members []*member // who serves now
 	all     []*member
-	ledger  storm.Ledger
+	ledger  stormLedger
 	where   []*member // of each attempt
 	codes   map[string]int
 	turns   []int // of each call: how often the model was asked for it
@@ -205,8 +204,8 @@ type member struct {
 	killed atomic.Pointer[time.Time] // when, if by SIGKILL
 }
 
-func newTempest(t *testing.T, plan storm.Plan) *tempest {
-	s := &tempest{
+func newStormRun(t *testing.T, plan stormPlan) *stormRun {
+	s := &stormRun{
 		plan: plan, gemini: geminitest.Start(t), log: loggingtest.Start(t),
 		members: make([]*member, plan.Processes), codes: map[string]int{}, turns: make([]int, len(plan.Calls)),
 	}
@@ -222,7 +221,7 @@ func newTempest(t *testing.T, plan storm.Plan) *tempest {
 }
 
 // start runs the process of a place.
-func (s *tempest) start(t *testing.T, place int) *member {
+func (s *stormRun) start(t *testing.T, place int) *member {
 	t.Helper()
 	program, err := localProgram()
 	if err != nil {
@@ -246,7 +245,7 @@ func (s *tempest) start(t *testing.T, place int) *member {
 
 // warmUp lets a process answer once; the emulator takes its time for its first
 // work.
-func (s *tempest) warmUp(ctx context.Context, t *testing.T, m *member) {
+func (s *stormRun) warmUp(ctx context.Context, t *testing.T, m *member) {
 	t.Helper()
 	for _, stream := range []bool{false, true} {
 		key := fmt.Sprintf("warm up %p %v", m, stream)
@@ -262,11 +261,11 @@ func owner(number int) []string {
 }
 
 // reply is what the model does: for each call what the plan says.
-func (s *tempest) reply(r geminitest.Request) geminitest.Reply {
+func (s *stormRun) reply(r geminitest.Request) geminitest.Reply {
 	n := s.asked.Add(1)
-	var history storm.History
+	var history modelHistory
 	for _, content := range r.Contents() {
-		if number, ok := storm.CallOf(geminitest.TextOf(content)); ok {
+		if number, ok := stormCallOf(geminitest.TextOf(content)); ok {
 			history = append(history, number)
 		}
 	}
@@ -292,71 +291,71 @@ func (s *tempest) reply(r geminitest.Request) geminitest.Reply {
 	planned := call.Model[turn]
 	answer = answer.WithDelay(planned.Delay)
 	switch planned.Does {
-	case storm.Tools:
+	case modelCallsTool:
 		if offersTools(r) {
 			return geminitest.Calls(geminitest.FunctionCall{Name: "check_deployment_status"})
 		}
-	case storm.Refuses:
+	case modelRefuses:
 		return geminitest.Error(http.StatusServiceUnavailable, upstreamText)
-	case storm.Throttle:
+	case modelThrottles:
 		return geminitest.Error(http.StatusTooManyRequests, upstreamText)
-	case storm.Cuts:
+	case modelCutsConnection:
 		return geminitest.Cut()
-	case storm.Breaks:
+	case modelBreaksOff:
 		return answer.CutAfter(2)
-	case storm.Stalls:
+	case modelStalls:
 		return geminitest.Silence()
-	case storm.Falters:
+	case modelFalters:
 		return answer.SilentAfter(1)
-	case storm.Babbles:
+	case modelBabbles:
 		return geminitest.Raw(http.StatusOK, "text/html", []byte("<html>"+upstreamText))
 	}
 	return answer
 }
 
-// strike brings a fault about; what takes longer is done beside.
-func (s *tempest) strike(ctx context.Context, t *testing.T, gales *sync.WaitGroup, f storm.Fault) {
+// inject brings a fault about; what takes longer is done beside.
+func (s *stormRun) inject(ctx context.Context, t *testing.T, injections *sync.WaitGroup, f stormFault) {
 	link := s.links[f.Process]
 	during := func(begin, end func()) {
 		begin()
-		gales.Go(func() {
+		injections.Go(func() {
 			_ = rest(ctx, f.For)
 			end()
 		})
 	}
 	switch f.Does {
-	case storm.Kill, storm.Terminate:
+	case faultKill, faultTerminate:
 		m := s.take(f.Process)
 		if m == nil {
 			return // it is being replaced
 		}
-		gales.Go(func() {
+		injections.Go(func() {
 			s.end(t, m, f.Does)
 			next := s.start(t, f.Process)
 			s.mu.Lock()
 			defer s.mu.Unlock()
 			s.members[f.Process] = next
 		})
-	case storm.CutStore:
+	case faultCutStore:
 		during(link.cut, link.mend)
-	case storm.HangStore:
+	case faultHangStore:
 		during(link.hold, link.mend)
-	case storm.SlowStore:
+	case faultSlowStore:
 		during(func() { link.slow(60 * time.Millisecond) }, link.mend)
-	case storm.ModelAway:
+	case faultModelAway:
 		during(func() { s.away.Store(true) }, func() { s.away.Store(false) })
-	case storm.LogFails:
+	case faultLogFails:
 		during(func() { s.log.Fail(codes.Unavailable) }, func() { s.log.Fail(codes.OK) })
-	case storm.LogHangs:
+	case faultLogHangs:
 		var release func()
 		during(func() { release = s.log.Hold() }, func() { release() })
-	case storm.LogLoses:
+	case faultLogLoses:
 		s.log.LoseNext(3)
 	}
 }
 
 // take gives a place's process, which nobody calls any more.
-func (s *tempest) take(place int) *member {
+func (s *stormRun) take(place int) *member {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	m := s.members[place]
@@ -365,9 +364,9 @@ func (s *tempest) take(place int) *member {
 }
 
 // end ends a process.
-func (s *tempest) end(t *testing.T, m *member, how storm.Trouble) {
+func (s *stormRun) end(t *testing.T, m *member, how faultKind) {
 	begin := time.Now()
-	if how == storm.Kill {
+	if how == faultKill {
 		m.killed.Store(&begin)
 		m.end(t, os.Kill)
 		s.kills.Add(1)
@@ -386,7 +385,7 @@ func (s *tempest) end(t *testing.T, m *member, how storm.Trouble) {
 }
 
 // server is the process that an attempt goes to, or the next that serves.
-func (s *tempest) server(place int) *member {
+func (s *stormRun) server(place int) *member {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for i := range s.members {
@@ -398,7 +397,7 @@ func (s *tempest) server(place int) *member {
 }
 
 // run sees a call through.
-func (s *tempest) run(ctx context.Context, call storm.Call) error {
+func (s *stormRun) run(ctx context.Context, call stormCall) error {
 	first, err := s.finish(ctx, call, 0, true)
 	if err != nil || !call.Again || first.turn == nil {
 		return err
@@ -412,7 +411,7 @@ func (s *tempest) run(ctx context.Context, call storm.Call) error {
 
 // finish makes a call, and one with a key until it is answered. Its attempts are
 // numbered from first.
-func (s *tempest) finish(ctx context.Context, call storm.Call, first int, mayLeave bool) (outcome, error) {
+func (s *stormRun) finish(ctx context.Context, call stormCall, first int, mayLeave bool) (outcome, error) {
 	for try := first; ; try++ {
 		o, err := s.attempt(ctx, call, try, mayLeave)
 		if err != nil || o.turn != nil || !call.Key {
@@ -428,7 +427,7 @@ func (s *tempest) finish(ctx context.Context, call storm.Call, first int, mayLea
 var passing = append([]string{"model_failed", "not_ready"}, retriable...)
 
 // attempt makes one request. An error says what no storm excuses.
-func (s *tempest) attempt(ctx context.Context, call storm.Call, try int, mayLeave bool) (outcome, error) {
+func (s *stormRun) attempt(ctx context.Context, call stormCall, try int, mayLeave bool) (outcome, error) {
 	place := 0
 	if n := len(call.Processes); n > 0 {
 		place = call.Processes[try%n]
@@ -437,14 +436,14 @@ func (s *tempest) attempt(ctx context.Context, call storm.Call, try int, mayLeav
 	id := fmt.Sprintf("call-%d-%d", call.Number, try)
 	headers := append(owner(call.Owner), "X-Request-ID", id)
 	method, path, body := http.MethodPost, "/invoke", map[string]any{"query": call.Query()}
-	if call.Kind == storm.Ask {
+	if call.Kind == callAsk {
 		if call.Key {
 			headers = append(headers, "Idempotency-Key", fmt.Sprintf("key %d", call.Number))
 		}
 		if call.Stream {
 			headers = append(headers, events...)
 		}
-		if call.Session != storm.None && !call.Opens {
+		if call.Session != noSharedSession && !call.Opens {
 			body["session_id"] = s.ledger.Shared[call.Session]
 		}
 	} else {
@@ -457,7 +456,7 @@ func (s *tempest) attempt(ctx context.Context, call storm.Call, try int, mayLeav
 		defer cancel()
 		leaves = true
 	}
-	made := storm.Attempt{ID: id, Call: call.Number, Began: time.Since(s.began)}
+	made := stormAttempt{ID: id, Call: call.Number, Began: time.Since(s.began)}
 	var sent any
 	if body != nil {
 		sent = body
@@ -469,16 +468,16 @@ func (s *tempest) attempt(ctx context.Context, call storm.Call, try int, mayLeav
 	case ctx.Err() != nil:
 		return o, ctx.Err()
 	case err != nil && leaves:
-		made.Code = storm.Left
+		made.Code = clientLeft
 	case err != nil:
-		made.Code = storm.Broken
-	case call.Kind == storm.Ask:
+		made.Code = connectionBroke
+	case call.Kind == callAsk:
 		if o, err = outcomeOf(a); err != nil {
 			return o, err
 		}
 		made.Code = o.code
 		if o.turn != nil {
-			made.Answer = storm.Answer{
+			made.Answer = stormAnswer{
 				Session: o.turn.SessionID, Turn: o.turn.Turn, Response: o.turn.Response,
 				Replayed: o.replayed, NotSaved: slices.Contains(o.turn.Warnings, "session_not_saved"),
 			}
@@ -494,12 +493,12 @@ func (s *tempest) attempt(ctx context.Context, call storm.Call, try int, mayLeav
 		if e.Error != nil {
 			made.Code, o.code = *e.Error, *e.Error
 		} else {
-			made.Answer = storm.Answer{Session: e.Data.Session.SessionID, Turn: e.Data.Session.Turns}
+			made.Answer = stormAnswer{Session: e.Data.Session.SessionID, Turn: e.Data.Session.Turns}
 		}
 	}
 	s.note(made, m)
-	expected := made.Code == "" || made.Code == storm.Left || made.Code == storm.Broken || slices.Contains(passing, made.Code) ||
-		call.Kind == storm.Trespass && made.Code == "session_not_found"
+	expected := made.Code == "" || made.Code == clientLeft || made.Code == connectionBroke || slices.Contains(passing, made.Code) ||
+		call.Kind == callTrespass && made.Code == "session_not_found"
 	if !expected {
 		return o, fmt.Errorf("status %d: %s", a.Status, a.Body)
 	}
@@ -507,7 +506,7 @@ func (s *tempest) attempt(ctx context.Context, call storm.Call, try int, mayLeav
 }
 
 // note enters an attempt into the ledger.
-func (s *tempest) note(a storm.Attempt, m *member) {
+func (s *stormRun) note(a stormAttempt, m *member) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.ledger.Attempts = append(s.ledger.Attempts, a)
@@ -516,7 +515,7 @@ func (s *tempest) note(a storm.Attempt, m *member) {
 }
 
 // collect reads all that is stored, by the API.
-func (s *tempest) collect(t *testing.T) {
+func (s *stormRun) collect(t *testing.T) {
 	t.Helper()
 	reader := s.members[1]
 	for number := range s.plan.Owners {
@@ -526,7 +525,7 @@ func (s *tempest) collect(t *testing.T) {
 				t.Errorf("session %s is listed with %d turns and has %d", listed.SessionID, listed.Turns, len(turns))
 			}
 			for _, turn := range turns {
-				s.ledger.Stored = append(s.ledger.Stored, storm.Stored{
+				s.ledger.Stored = append(s.ledger.Stored, stormTurn{
 					Owner: number, Session: listed.SessionID, Turn: turn.Turn, Query: turn.Query, Response: turn.Response, Request: turn.RequestID,
 				})
 			}
@@ -540,7 +539,7 @@ const delivery = 5 * time.Second
 // collectAudit reads the audit's entries from the Logging API's stand-in and
 // from what the processes wrote, once they have ended, and checks what else they
 // wrote.
-func (s *tempest) collectAudit(t *testing.T) {
+func (s *stormRun) collectAudit(t *testing.T) {
 	t.Helper()
 	for i := range s.ledger.Attempts {
 		if killed := s.where[i].killed.Load(); killed != nil {
@@ -548,7 +547,7 @@ func (s *tempest) collectAudit(t *testing.T) {
 			a.Killed = killed.Sub(s.began) < a.Ended+delivery
 		}
 	}
-	add := func(e storm.Entry) {
+	add := func(e stormEntry) {
 		if strings.HasPrefix(e.Request, "call-") { // not of warming up, or of reading
 			s.ledger.Entries = append(s.ledger.Entries, e)
 		}
@@ -557,7 +556,7 @@ func (s *tempest) collectAudit(t *testing.T) {
 		fields := e.Payload.(*loggingpb.LogEntry_JsonPayload).JsonPayload.AsMap()
 		text := func(name string) string { value, _ := fields[name].(string); return value }
 		turn, _ := fields["turn"].(float64)
-		add(storm.Entry{
+		add(stormEntry{
 			ID: e.InsertId, Action: text("action"), Outcome: text("outcome"), Principal: text("principal"),
 			EndUser: text("end_user"), Session: text("session_id"), Turn: int(turn), Request: text("request_id"),
 		})
@@ -582,7 +581,7 @@ func (s *tempest) collectAudit(t *testing.T) {
 				t.Errorf("an entry that cannot be read: %v: %s", err, line)
 				continue
 			}
-			add(storm.Entry{ID: e.ID, Action: e.Action, Outcome: e.Outcome, Principal: e.Principal, EndUser: e.EndUser, Session: e.Session, Turn: e.Turn, Request: e.Request})
+			add(stormEntry{ID: e.ID, Action: e.Action, Outcome: e.Outcome, Principal: e.Principal, EndUser: e.EndUser, Session: e.Session, Turn: e.Turn, Request: e.Request})
 		}
 		for _, bad := range []string{"DATA RACE", "panicked", "fatal error", apiKey} {
 			if strings.Contains(output+m.stderr.String(), bad) {
@@ -593,7 +592,7 @@ func (s *tempest) collectAudit(t *testing.T) {
 }
 
 // goroutines ends a process by SIGQUIT and gives the stacks that it leaves.
-func (s *tempest) goroutines(t *testing.T, m *member) []string {
+func (s *stormRun) goroutines(t *testing.T, m *member) []string {
 	t.Helper()
 	m.client.CloseIdleConnections()
 	before := len(m.stderr.String())

@@ -1,4 +1,4 @@
-package storm
+package e2e_test
 
 import (
 	"cmp"
@@ -8,38 +8,38 @@ import (
 	"time"
 )
 
-// A Ledger is what was seen of a storm while it was carried out, and what was
+// A stormLedger is what was seen of a storm while it was carried out, and what was
 // found after it.
-type Ledger struct {
-	Attempts  []Attempt
-	Histories []History
-	Stored    []Stored
-	Entries   []Entry
+type stormLedger struct {
+	Attempts  []stormAttempt
+	Histories []modelHistory
+	Stored    []stormTurn
+	Entries   []stormEntry
 	// Shared are the ids of the shared sessions.
 	Shared []string
 }
 
 // What became of an attempt that got no answer, in the place of a code.
 const (
-	Broken = "the connection broke"
-	Left   = "the client left"
+	connectionBroke = "the connection broke"
+	clientLeft      = "the client left"
 )
 
-// An Attempt is one request.
-type Attempt struct {
+// A stormAttempt is one request.
+type stormAttempt struct {
 	ID           string // of the request
 	Call         int
 	Began, Ended time.Duration // since the storm's beginning
 	Code         string        // of an error; "" with an Answer
-	Answer       Answer
+	Answer       stormAnswer
 
 	// Killed says that the attempt's process was ended by SIGKILL before it
 	// surely had written the attempt's audit entry.
 	Killed bool
 }
 
-// An Answer is what an attempt was told.
-type Answer struct {
+// A stormAnswer is what an attempt was told.
+type stormAnswer struct {
 	Session  string
 	Turn     int // of a Read: how many there are
 	Response string
@@ -47,12 +47,12 @@ type Answer struct {
 	NotSaved bool // with the warning
 }
 
-// A History is what the model was shown: the calls whose questions came before,
+// A modelHistory is what the model was shown: the calls whose questions came before,
 // and the one that it was asked for, last.
-type History []int
+type modelHistory []int
 
-// A Stored turn is one that was found in the end.
-type Stored struct {
+// A stormTurn is one that was found in the end.
+type stormTurn struct {
 	Owner           int
 	Session         string
 	Turn            int
@@ -60,17 +60,17 @@ type Stored struct {
 	Request         string
 }
 
-// An Entry is one of the audit's, wherever it was found.
-type Entry struct {
+// A stormEntry is one of the audit's, wherever it was found.
+type stormEntry struct {
 	ID, Action, Outcome         string
 	Principal, EndUser, Session string
 	Turn                        int
 	Request                     string
 }
 
-// A Report says what a storm did to the service, and what the service did to its
+// A stormReport says what a storm did to the service, and what the service did to its
 // callers. All but the first group must be 0.
-type Report struct {
+type stormReport struct {
 	Calls, Attempts, Answers, Replays, NotSaved, Stored, Entries int
 	// Left is how many turns have no entry, because their process was killed
 	// before it could write it.
@@ -88,49 +88,49 @@ type Report struct {
 	Problems []string
 }
 
-func (r *Report) problem(count *int, format string, args ...any) {
+func (r *stormReport) problem(count *int, format string, args ...any) {
 	*count++
 	r.Problems = append(r.Problems, fmt.Sprintf(format, args...))
 }
 
-// A check is the work of Check.
-type check struct {
-	Report
-	plan     Plan
-	ledger   Ledger
-	attempts map[string]Attempt  // by request
-	stored   map[int][]Stored    // by call
-	sessions map[string][]Stored // in order
+// A stormCheck is the work of Check.
+type stormCheck struct {
+	stormReport
+	plan     stormPlan
+	ledger   stormLedger
+	attempts map[string]stormAttempt // by request
+	stored   map[int][]stormTurn     // by call
+	sessions map[string][]stormTurn  // in order
 }
 
 // Check compares what was seen with what was found.
-func (p Plan) Check(l Ledger) Report {
-	c := &check{plan: p, ledger: l, attempts: map[string]Attempt{}, stored: map[int][]Stored{}, sessions: map[string][]Stored{}}
-	c.Calls, c.Attempts, c.Report.Stored = len(p.Calls), len(l.Attempts), len(l.Stored)
+func (p stormPlan) Check(l stormLedger) stormReport {
+	c := &stormCheck{plan: p, ledger: l, attempts: map[string]stormAttempt{}, stored: map[int][]stormTurn{}, sessions: map[string][]stormTurn{}}
+	c.Calls, c.Attempts, c.stormReport.Stored = len(p.Calls), len(l.Attempts), len(l.Stored)
 	for _, a := range l.Attempts {
 		c.attempts[a.ID] = a
 	}
-	c.whatIsStored()
-	c.whatWasAnswered()
-	c.whatWasRead()
-	c.whatTheModelSaw()
-	c.whatTheAuditSays()
-	return c.Report
+	c.checkStored()
+	c.checkAnswers()
+	c.checkReads()
+	c.checkHistories()
+	c.checkAudit()
+	return c.stormReport
 }
 
-// whatIsStored checks that each stored turn is one that its owner asked for, and
+// checkStored checks that each stored turn is one that its owner asked for, and
 // stored once.
-func (c *check) whatIsStored() {
+func (c *stormCheck) checkStored() {
 	for _, s := range c.ledger.Stored {
 		c.sessions[s.Session] = append(c.sessions[s.Session], s)
 		attempt, known := c.attempts[s.Request]
-		number, asked := CallOf(s.Query)
+		number, asked := stormCallOf(s.Query)
 		if !known || !asked || number != attempt.Call || number >= len(c.plan.Calls) {
 			c.problem(&c.Foreign, "nobody asked for %+v", s)
 			continue
 		}
 		call := c.plan.Calls[number]
-		if call.Owner != s.Owner || call.Session != None && c.ledger.Shared[call.Session] != s.Session {
+		if call.Owner != s.Owner || call.Session != noSharedSession && c.ledger.Shared[call.Session] != s.Session {
 			c.problem(&c.Foreign, "call %d is stored at another place than it was for: %+v", number, s)
 		}
 		if !strings.Contains(s.Response, s.Query) {
@@ -144,7 +144,7 @@ func (c *check) whatIsStored() {
 		}
 	}
 	for session, turns := range c.sessions {
-		slices.SortFunc(turns, func(a, b Stored) int { return cmp.Compare(a.Turn, b.Turn) })
+		slices.SortFunc(turns, func(a, b stormTurn) int { return cmp.Compare(a.Turn, b.Turn) })
 		for i, s := range turns {
 			if s.Turn != i+1 {
 				c.problem(&c.Disordered, "session %s has turn %d at place %d", session, s.Turn, i+1)
@@ -154,21 +154,21 @@ func (c *check) whatIsStored() {
 	}
 }
 
-// A span is the time in which a turn came to be, as its client saw it.
-type span struct {
+// A turnSpan is the time in which a turn came to be, as its client saw it.
+type turnSpan struct {
 	call, turn   int
 	began, ended time.Duration
 }
 
-// whatWasAnswered checks that each acknowledged answer is stored as it was
+// checkAnswers checks that each acknowledged answer is stored as it was
 // given, that retries were answered alike, and that of two calls of a session
 // one after the other the turns are in this order too.
-func (c *check) whatWasAnswered() {
-	answered := map[int]Answer{}
+func (c *stormCheck) checkAnswers() {
+	answered := map[int]stormAnswer{}
 	ended := map[int]time.Duration{} // when the first answer was there
 	for _, a := range c.ledger.Attempts {
 		call := c.plan.Calls[a.Call]
-		if a.Code != "" || call.Kind != Ask {
+		if a.Code != "" || call.Kind != callAsk {
 			continue
 		}
 		c.Answers++
@@ -195,7 +195,7 @@ func (c *check) whatWasAnswered() {
 		if again && !first.Replayed && !a.Answer.Replayed {
 			c.problem(&c.Doubled, "call %d was answered anew by request %s", a.Call, a.ID)
 		}
-		if !slices.ContainsFunc(c.stored[a.Call], func(s Stored) bool {
+		if !slices.ContainsFunc(c.stored[a.Call], func(s stormTurn) bool {
 			return s.Session == a.Answer.Session && s.Turn == a.Answer.Turn && s.Response == a.Answer.Response
 		}) {
 			c.problem(&c.Lost, "call %d was acknowledged as %+v, and is stored as %+v", a.Call, a.Answer, c.stored[a.Call])
@@ -206,15 +206,15 @@ func (c *check) whatWasAnswered() {
 			c.problem(&c.Unanswered, "call %d has a key and was never answered", call.Number)
 		}
 	}
-	spans := map[string][]span{}
+	spans := map[string][]turnSpan{}
 	for number, answer := range answered {
 		for _, s := range c.stored[number] {
-			spans[s.Session] = append(spans[s.Session], span{number, answer.Turn, c.attempts[s.Request].Began, ended[number]})
+			spans[s.Session] = append(spans[s.Session], turnSpan{number, answer.Turn, c.attempts[s.Request].Began, ended[number]})
 		}
 	}
 	for session, list := range spans {
-		slices.SortFunc(list, func(a, b span) int { return cmp.Compare(a.turn, b.turn) })
-		latest := span{}
+		slices.SortFunc(list, func(a, b turnSpan) int { return cmp.Compare(a.turn, b.turn) })
+		latest := turnSpan{}
 		for _, s := range list {
 			if s.ended < latest.began {
 				c.problem(&c.Disordered, "session %s: call %d was over before call %d began, and is the later turn", session, s.call, latest.call)
@@ -226,18 +226,18 @@ func (c *check) whatWasAnswered() {
 	}
 }
 
-// whatWasRead checks that who read a session saw all that had been acknowledged
+// checkReads checks that who read a session saw all that had been acknowledged
 // before, and that nobody saw another owner's.
-func (c *check) whatWasRead() {
+func (c *stormCheck) checkReads() {
 	for _, a := range c.ledger.Attempts {
 		call := c.plan.Calls[a.Call]
 		switch {
-		case call.Kind == Trespass && a.Code == "":
+		case call.Kind == callTrespass && a.Code == "":
 			c.problem(&c.Foreign, "call %d read another owner's session", a.Call)
-		case call.Kind == Read && a.Code == "":
+		case call.Kind == callRead && a.Code == "":
 			known := 0
 			for _, earlier := range c.ledger.Attempts {
-				if c.plan.Calls[earlier.Call].Kind == Ask && earlier.Code == "" && !earlier.Answer.NotSaved &&
+				if c.plan.Calls[earlier.Call].Kind == callAsk && earlier.Code == "" && !earlier.Answer.NotSaved &&
 					earlier.Answer.Session == a.Answer.Session && earlier.Ended < a.Began {
 					known = max(known, earlier.Answer.Turn)
 				}
@@ -252,15 +252,15 @@ func (c *check) whatWasRead() {
 	}
 }
 
-// whatTheModelSaw checks that each history is the beginning of its session.
-func (c *check) whatTheModelSaw() {
+// checkHistories checks that each history is the beginning of its session.
+func (c *stormCheck) checkHistories() {
 	for _, h := range c.ledger.Histories {
 		if len(h) == 0 {
 			continue
 		}
 		asked := c.plan.Calls[h[len(h)-1]]
 		earlier := h[:len(h)-1]
-		if asked.Session == None || asked.Opens {
+		if asked.Session == noSharedSession || asked.Opens {
 			if len(earlier) != 0 {
 				c.problem(&c.Foreign, "call %d begins a session, and the model saw calls %v", asked.Number, earlier)
 			}
@@ -281,14 +281,14 @@ func (c *check) whatTheModelSaw() {
 
 // refusals are the codes of calls that are turned away before anybody knows whom
 // they come from, and so without an entry.
-var refusals = []string{"shutting_down", "not_ready", "overloaded", Broken, Left}
+var unauditedRefusals = []string{"shutting_down", "not_ready", "overloaded", connectionBroke, clientLeft}
 
-// whatTheAuditSays checks that all that was stored or answered has its entry,
+// checkAudit checks that all that was stored or answered has its entry,
 // and that the audit tells of nothing else and mixes no owners.
-func (c *check) whatTheAuditSays() {
-	entries := map[string]Entry{} // copies have the same id
+func (c *stormCheck) checkAudit() {
+	entries := map[string]stormEntry{} // copies have the same id
 	requests := map[string]bool{}
-	turns := map[string][]Entry{} // by request
+	turns := map[string][]stormEntry{} // by request
 	for _, e := range c.ledger.Entries {
 		if first, ok := entries[e.ID]; ok {
 			if first != e {
@@ -303,7 +303,7 @@ func (c *check) whatTheAuditSays() {
 		}
 	}
 	c.Entries = len(entries)
-	stored := map[string]Stored{}
+	stored := map[string]stormTurn{}
 	for _, s := range c.ledger.Stored {
 		stored[s.Request] = s
 		attempt := c.attempts[s.Request]
@@ -323,7 +323,7 @@ func (c *check) whatTheAuditSays() {
 		}
 	}
 	for _, a := range c.ledger.Attempts {
-		if !a.Killed && !slices.Contains(refusals, a.Code) && !requests[a.ID] {
+		if !a.Killed && !slices.Contains(unauditedRefusals, a.Code) && !requests[a.ID] {
 			c.problem(&c.Unrecorded, "no entry of request %s, answered %q", a.ID, a.Code)
 		}
 	}

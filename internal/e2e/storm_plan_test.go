@@ -1,0 +1,258 @@
+package e2e_test
+
+// A stormPlan is made of a seed: which calls clients make and when they give up, what
+// the model does each time that it is asked, and when which process is killed, its
+// store cut off, or its audit refused. The stormRun that carries it out keeps a
+// stormLedger; stormPlan.Check compares it with what is stored and audited.
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"regexp"
+	"slices"
+	"strconv"
+	"time"
+)
+
+// A stormSize is how large a storm is.
+type stormSize struct {
+	Length    time.Duration // in which calls and faults begin
+	Rate      int           // calls a second
+	Processes int           // number 0 is never killed
+	Owners    int
+	Sessions  int // shared: many calls name them
+}
+
+// A stormPlan is immutable.
+type stormPlan struct {
+	stormSize
+	Seed uint64
+	// Calls are in the order of their numbers, which count from 0. The first ones
+	// open the shared sessions, one each, before the storm begins.
+	Calls []stormCall
+	// Faults are in the order in which they begin.
+	Faults []stormFault
+}
+
+// A callKind is what a call asks for.
+type callKind int
+
+// The kinds of calls.
+const (
+	callAsk      callKind = iota // POST /invoke
+	callRead                     // GET /sessions/{id} of a shared session
+	callTrespass                 // the same of another owner's
+)
+
+// noSharedSession is the Session of a call that begins one.
+const noSharedSession = -1
+
+// A stormCall is what one client wants.
+type stormCall struct {
+	Number  int
+	At      time.Duration // after the storm's beginning
+	Kind    callKind
+	Owner   int
+	Session int // shared, or None
+	Opens   bool
+	// Key says that the call has an idempotency key and is repeated until it is
+	// answered. One without a key is made once.
+	Key    bool
+	Stream bool
+	// Again says that the client repeats the call although it was answered.
+	Again bool
+	// Patience is how long the client waits at each of the first attempts; 0: for
+	// as long as it takes.
+	Patience []time.Duration
+	// Processes are whom the attempts go to, taken in turn.
+	Processes []int
+	// Model is what the model does when it is asked, time after time; then it
+	// answers.
+	Model []plannedReply
+}
+
+// Query is the call's question, by which the model and the checker know it.
+func (c stormCall) Query() string {
+	return fmt.Sprintf("Owner %d, session %d, call %d: what now?", c.Owner, c.Session, c.Number)
+}
+
+var stormQuery = regexp.MustCompile(`^Owner \d+, session -?\d+, call (\d+): what now\?$`)
+
+// stormCallOf returns the number of the call that asks text, and whether there is one.
+func stormCallOf(text string) (int, bool) {
+	match := stormQuery.FindStringSubmatch(text)
+	if match == nil {
+		return 0, false
+	}
+	number, err := strconv.Atoi(match[1])
+	return number, err == nil
+}
+
+// A modelBehavior is what the model does with a request.
+type modelBehavior int
+
+// What the model does.
+const (
+	modelAnswers        modelBehavior = iota // after the reply's delay
+	modelCallsTool                           // it calls a tool
+	modelRefuses                             // 503
+	modelThrottles                           // 429
+	modelCutsConnection                      // the connection, without a word
+	modelBreaksOff                           // off, in the middle of its answer
+	modelStalls                              // it never says anything
+	modelFalters                             // it says a word, and nothing more
+	modelBabbles                             // what no client can read
+)
+
+// A plannedReply is what the model does once.
+type plannedReply struct {
+	Does  modelBehavior
+	Delay time.Duration // before each piece of an answer
+}
+
+// A faultKind is what goes wrong around the service.
+type faultKind int
+
+// The kinds of faults. Those with a process concern only that process.
+const (
+	faultKill      faultKind = iota // SIGKILL, and a new process in its place
+	faultTerminate                  // SIGTERM, and a new process once it has ended
+	faultCutStore                   // connections to Firestore are closed and refused
+	faultHangStore                  // they carry nothing any more
+	faultSlowStore                  // each piece comes later
+	faultModelAway                  // every request is refused
+	faultLogFails                   // the Logging API refuses
+	faultLogHangs                   // it does not answer
+	faultLogLoses                   // it takes entries and loses its answers
+	faultKinds
+)
+
+// String names the fault.
+func (k faultKind) String() string {
+	return [faultKinds]string{"kill", "terminate", "cut store", "hang store", "slow store", "model away", "log fails", "log hangs", "log loses"}[k]
+}
+
+// A stormFault is a fault with its time.
+type stormFault struct {
+	At      time.Duration // after the storm's beginning
+	Does    faultKind
+	Process int
+	For     time.Duration // 0 for kills
+}
+
+// newStormPlan plans a storm. The same seed and size give the same plan.
+func newStormPlan(seed uint64, size stormSize) stormPlan {
+	p := stormPlan{stormSize: size, Seed: seed}
+	p.planCalls(rand.New(rand.NewPCG(seed, 1)))
+	p.planFaults(rand.New(rand.NewPCG(seed, 2)))
+	return p
+}
+
+// attempts is how many processes a call names, before it begins anew with them.
+const maxStormAttempts = 6
+
+func (p *stormPlan) planCalls(random *rand.Rand) {
+	oneIn := func(n int) bool { return random.IntN(n) == 0 }
+	upTo := func(d time.Duration) time.Duration { return time.Duration(random.Int64N(int64(d))) }
+	for session := range p.Sessions {
+		p.Calls = append(p.Calls, stormCall{Number: session, Owner: session % p.Owners, Session: session, Opens: true, Key: true})
+	}
+	var begin []time.Duration
+	for range int(p.Length.Seconds() * float64(p.Rate)) {
+		begin = append(begin, upTo(p.Length))
+	}
+	slices.Sort(begin)
+	for _, at := range begin {
+		c := stormCall{
+			Number: len(p.Calls), At: at, Session: noSharedSession, Owner: random.IntN(p.Owners),
+			Key: !oneIn(4), Stream: oneIn(3), Again: oneIn(4),
+		}
+		if !oneIn(3) {
+			c.Session = random.IntN(p.Sessions)
+			c.Owner = c.Session % p.Owners
+		}
+		switch random.IntN(16) {
+		case 0, 1:
+			c.Kind, c.Key, c.Stream, c.Again = callRead, false, false, false
+			c.Session = random.IntN(p.Sessions)
+			c.Owner = c.Session % p.Owners
+		case 2:
+			c.Kind, c.Key, c.Stream, c.Again = callTrespass, false, false, false
+			c.Session = random.IntN(p.Sessions)
+			c.Owner = (c.Session + 1 + random.IntN(p.Owners-1)) % p.Owners
+		}
+		for range maxStormAttempts {
+			c.Processes = append(c.Processes, random.IntN(p.Processes))
+		}
+		if c.Kind == callAsk {
+			for range 2 {
+				patience := time.Duration(0)
+				if oneIn(10) {
+					patience = time.Millisecond + upTo(300*time.Millisecond)
+				}
+				c.Patience = append(c.Patience, patience)
+			}
+			for range 3 {
+				c.Model = append(c.Model, plannedReply{planBehavior(random), upTo(40 * time.Millisecond)})
+			}
+		}
+		p.Calls = append(p.Calls, c)
+	}
+}
+
+// behaviour draws what the model does: mostly its work.
+func planBehavior(random *rand.Rand) modelBehavior {
+	switch n := random.IntN(100); {
+	case n < 66:
+		return modelAnswers
+	case n < 74:
+		return modelCallsTool
+	case n < 80:
+		return modelRefuses
+	case n < 84:
+		return modelThrottles
+	case n < 88:
+		return modelCutsConnection
+	case n < 93:
+		return modelBreaksOff
+	case n < 95:
+		return modelStalls
+	case n < 97:
+		return modelFalters
+	default:
+		return modelBabbles
+	}
+}
+
+// quietPeriod is the time after a fault before the next may begin.
+const quietPeriod = 500 * time.Millisecond
+
+func (p *stormPlan) planFaults(random *rand.Rand) {
+	for at := quietPeriod; at < p.Length; at += quietPeriod + time.Duration(random.Int64N(int64(quietPeriod))) {
+		f := stormFault{At: at, Process: random.IntN(p.Processes), For: 200*time.Millisecond + time.Duration(random.Int64N(int64(1500*time.Millisecond)))}
+		switch n := random.IntN(100); {
+		case n < 25:
+			f.Does = faultKill
+		case n < 45:
+			f.Does = faultTerminate
+		case n < 58:
+			f.Does = faultCutStore
+		case n < 66:
+			f.Does = faultHangStore
+		case n < 75:
+			f.Does = faultSlowStore
+		case n < 83:
+			f.Does = faultModelAway
+		case n < 89:
+			f.Does = faultLogFails
+		case n < 94:
+			f.Does = faultLogHangs
+		default:
+			f.Does = faultLogLoses
+		}
+		if f.Does == faultKill || f.Does == faultTerminate {
+			f.Process, f.For = 1+random.IntN(p.Processes-1), 0
+		}
+		p.Faults = append(p.Faults, f)
+	}
+}
