@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"example.com/gatehouse/internal/geminitest"
+	"example.com/gatehouse/internal/version"
 )
 
 // wantFields checks some of a line's fields.
@@ -83,7 +84,7 @@ func TestOneLineARequest(t *testing.T) {
 		}
 		wantContext := map[string]any{"serviceContext/service": nil, "stack_trace": nil}
 		if test.status >= 500 {
-			wantContext = map[string]any{"serviceContext/service": "gatehouse", "serviceContext/version": "0.1.0"}
+			wantContext = map[string]any{"serviceContext/service": "gatehouse", "serviceContext/version": version.Version}
 			if stack := fmt.Sprint(l["stack_trace"]); !strings.HasPrefix(stack, "model_failed\n\ngoroutine ") || !strings.Contains(stack, ".go:") {
 				t.Errorf("%s: not a stack that Error Reporting reads: %q", test.name, stack)
 			}

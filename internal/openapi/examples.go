@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"example.com/gatehouse/health"
+	"example.com/gatehouse/internal/version"
 	"example.com/gatehouse/invoke"
 	"example.com/gatehouse/session"
 )
@@ -36,7 +37,7 @@ var (
 		Model: exampleModel, RequestID: exampleRequest, CreatedAt: exampleTime,
 	}
 	exampleReport = health.Report{
-		Status: health.Healthy, Service: "invoke", Version: "0.1.0", Revision: "invoke-00042-abc", Environment: "production", UptimeSeconds: 86400,
+		Status: health.Healthy, Service: "invoke", Version: version.Version, Revision: "invoke-00042-abc", Environment: "production", UptimeSeconds: 86400,
 		Agent: &health.Agent{Name: "assistant", Model: exampleModel},
 		Dependencies: map[string]health.State{
 			"session_store": {Status: health.Healthy, LatencyMS: 12, CheckedAt: exampleTime},

@@ -8,6 +8,7 @@ import (
 
 	"example.com/gatehouse/health"
 	"example.com/gatehouse/internal/api"
+	"example.com/gatehouse/internal/version"
 	"example.com/gatehouse/invoke"
 )
 
@@ -176,7 +177,7 @@ A client that goes away ends the turn, and it is not stored.`),
 // description is GET /, which is a page too where the playground is on.
 func description(d *document) *huma.Response {
 	r := data("Description", "The service, and its routes.", "Gatehouse: an AI agent as a service", Description{
-		Service: "gatehouse", Version: "0.1.0",
+		Service: "gatehouse", Version: version.Version,
 		Endpoints: []Endpoint{{http.MethodPost, "/invoke", "Ask the agent: JSON, or an event stream with Accept: text/event-stream."}},
 	})(d)
 	if d.config.Playground {
