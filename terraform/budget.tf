@@ -5,7 +5,7 @@ resource "google_billing_budget" "this" {
   count = var.billing_account != null ? 1 : 0
 
   billing_account = var.billing_account
-  display_name    = "Gatehouse in ${var.project_id}"
+  display_name    = "${local.title} in ${var.project_id}"
 
   budget_filter {
     projects        = ["projects/${local.project_number}"]

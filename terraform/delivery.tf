@@ -1,5 +1,6 @@
-# What builds, and what is built: the sources and images of a plain apply, and,
-# where a repository is named, the accounts and triggers of the delivery.
+# What builds, and where what is built is kept: the registry and the account of
+# scripts/deploy's builds, and, where a repository is named, the accounts and
+# triggers of the delivery.
 #
 # Two accounts, so that who can push code cannot change who may do what: deliver
 # makes revisions and moves traffic; infrastructure applies this directory, and
@@ -42,13 +43,15 @@ locals {
 }
 
 resource "google_artifact_registry_repository" "this" {
-  repository_id = "gatehouse"
+  project       = var.project_id
+  labels        = local.labels
+  repository_id = var.prefix
   location      = var.region
   format        = "DOCKER"
   kms_key_name  = var.kms_key
 
   docker_config {
-    immutable_tags = false # a build from source moves latest
+    immutable_tags = false # the tag of the build's cache moves
   }
 
   cleanup_policies {
@@ -69,71 +72,52 @@ resource "google_artifact_registry_repository" "this" {
   depends_on = [google_project_service.this, google_kms_crypto_key_iam_member.agent]
 }
 
-# Sources
-
-resource "google_storage_bucket" "source" {
-  count = local.from_source ? 1 : 0
-
-  name                        = "${var.project_id}-gatehouse-source"
-  location                    = var.region
-  uniform_bucket_level_access = true
-  public_access_prevention    = "enforced"
-  force_destroy               = true # every archive can be packed again from its commit
-
-  dynamic "encryption" {
-    for_each = var.kms_key[*]
-    content {
-      default_kms_key_name = encryption.value
-    }
-  }
-
-  depends_on = [google_project_service.this, google_kms_crypto_key_iam_member.agent]
-}
-
-resource "google_storage_bucket_object" "source" {
-  count = local.from_source ? 1 : 0
-
-  # A name of its own for each content: another source is another build, and the
-  # same source is none.
-  name   = "source-${local.source_hash}.zip"
-  bucket = google_storage_bucket.source[0].name
-  # A plan can be read before anything is packed. An apply ends here then, with
-  # this as the name of the file that cannot be opened.
-  source = fileexists(local.source_archive) ? local.source_archive : "${local.source_archive}, which scripts/deploy packs"
-
-  lifecycle {
-    create_before_destroy = true
-  }
-}
-
-# Builds of a plain apply
+# Builds of scripts/deploy
 
 resource "google_service_account" "build" {
-  account_id   = "gatehouse-build"
-  display_name = "Gatehouse: builds the functions from source"
+  project      = var.project_id
+  account_id   = "${var.prefix}-build"
+  display_name = "${local.title}: builds the functions from source"
 
   depends_on = [google_project_service.this]
 }
 
-resource "google_project_iam_member" "build" {
+resource "google_project_iam_member" "build_log" {
   project = var.project_id
-  role    = "roles/logging.logWriter"
+  role    = "roles/logging.logWriter" # nothing but to create entries and to route them
   member  = google_service_account.build.member
 }
 
+# gcloud builds submit uploads the source into PROJECT_cloudbuild, or, where the
+# buckets are regional, PROJECT_REGION_cloudbuild, and makes the bucket itself.
+resource "google_project_iam_member" "build_source" {
+  project = var.project_id
+  role    = "roles/storage.objectViewer"
+  member  = google_service_account.build.member
+
+  condition {
+    title      = "Only the sources of builds"
+    expression = "resource.name.startsWith(\"projects/_/buckets/${var.project_id}_\")"
+  }
+}
+
 resource "google_artifact_registry_repository_iam_member" "build" {
+  project    = var.project_id
   repository = google_artifact_registry_repository.this.name
   location   = var.region
   role       = "roles/artifactregistry.writer"
   member     = google_service_account.build.member
 }
 
-resource "google_storage_bucket_iam_member" "build" {
-  count = local.from_source ? 1 : 0
-
-  bucket = google_storage_bucket.source[0].name
-  role   = "roles/storage.objectViewer"
-  member = google_service_account.build.member
+# What a build needs, by one name: scripts/deploy applies this target before there
+# is an image, and with it all that it depends on.
+resource "terraform_data" "build" {
+  depends_on = [
+    google_artifact_registry_repository_iam_member.build,
+    google_project_iam_member.build_log,
+    google_project_iam_member.build_source,
+    google_project_service.this,
+  ]
 }
 
 # The delivery
@@ -141,8 +125,9 @@ resource "google_storage_bucket_iam_member" "build" {
 resource "google_service_account" "delivery" {
   for_each = var.delivery != null ? local.delivery_accounts : {}
 
-  account_id   = "gatehouse-${each.key}"
-  display_name = "Gatehouse: ${each.value}"
+  project      = var.project_id
+  account_id   = "${var.prefix}-${each.key}"
+  display_name = "${local.title}: ${each.value}"
 
   depends_on = [google_project_service.this]
 }
@@ -161,6 +146,7 @@ resource "google_project_iam_member" "deliver" {
 resource "google_artifact_registry_repository_iam_member" "deliver" {
   count = local.delivering
 
+  project    = var.project_id
   repository = google_artifact_registry_repository.this.name
   location   = var.region
   role       = "roles/artifactregistry.writer"
@@ -171,7 +157,9 @@ resource "google_artifact_registry_repository_iam_member" "deliver" {
 resource "google_storage_bucket" "cache" {
   count = local.delivering
 
-  name                        = "${var.project_id}-gatehouse-cache"
+  project                     = var.project_id
+  labels                      = local.labels
+  name                        = "${var.project_id}-${var.prefix}-cache"
   location                    = var.region
   uniform_bucket_level_access = true
   public_access_prevention    = "enforced"
@@ -200,6 +188,7 @@ resource "google_storage_bucket_iam_member" "cache" {
 resource "google_cloud_run_v2_service_iam_member" "deliver" {
   for_each = var.delivery != null ? local.functions : {}
 
+  project  = var.project_id
   name     = google_cloud_run_v2_service.function[each.key].name
   location = google_cloud_run_v2_service.function[each.key].location
   role     = "roles/run.developer"
@@ -236,6 +225,7 @@ resource "google_service_account_iam_member" "impersonation" {
 resource "google_cloud_run_v2_service_iam_member" "smoke" {
   for_each = var.delivery == null ? {} : { for key, f in local.functions : key => f if f.invoker_check }
 
+  project  = var.project_id
   name     = google_cloud_run_v2_service.function[each.key].name
   location = google_cloud_run_v2_service.function[each.key].location
   role     = "roles/run.invoker"
@@ -271,8 +261,9 @@ resource "google_service_account_iam_member" "infrastructure" {
 resource "google_project_iam_custom_role" "plan" {
   count = local.delivering
 
-  role_id = "gatehousePlan"
-  title   = "Gatehouse: compare the infrastructure"
+  project = var.project_id
+  role_id = "${var.prefix}Plan"
+  title   = "${local.title}: compare the infrastructure"
   permissions = concat(
     [
       "artifactregistry.repositories.get", "artifactregistry.repositories.getIamPolicy",
@@ -314,15 +305,6 @@ resource "google_storage_bucket_iam_member" "plan" {
   member = google_service_account.delivery["plan"].member
 }
 
-# Until the services run the delivery's image, the source is there to compare.
-resource "google_storage_bucket_iam_member" "plan_source" {
-  count = var.delivery != null && local.from_source ? 1 : 0
-
-  bucket = google_storage_bucket.source[0].name
-  role   = "roles/storage.objectViewer"
-  member = google_service_account.delivery["plan"].member
-}
-
 # What lies outside the project, or may.
 
 resource "google_kms_crypto_key_iam_member" "delivery" {
@@ -336,7 +318,8 @@ resource "google_kms_crypto_key_iam_member" "delivery" {
 resource "google_cloudbuild_trigger" "deliver" {
   count = local.delivering
 
-  name            = "gatehouse-deliver"
+  project         = var.project_id
+  name            = "${var.prefix}-deliver"
   location        = var.region
   service_account = google_service_account.delivery["deliver"].id
   filename        = "cloudbuild.yaml"
@@ -364,7 +347,8 @@ resource "google_cloudbuild_trigger" "deliver" {
 resource "google_cloudbuild_trigger" "infrastructure" {
   count = local.delivering
 
-  name            = "gatehouse-infrastructure"
+  project         = var.project_id
+  name            = "${var.prefix}-infrastructure"
   location        = var.region
   service_account = google_service_account.delivery["infrastructure"].id
   filename        = "delivery/apply.yaml"

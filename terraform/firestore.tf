@@ -35,7 +35,8 @@ locals {
 }
 
 resource "google_firestore_database" "this" {
-  name                              = var.firestore_database
+  project                           = var.project_id
+  name                              = local.firestore_database
   location_id                       = local.firestore_location
   type                              = "FIRESTORE_NATIVE"
   app_engine_integration_mode       = "DISABLED"
@@ -54,6 +55,7 @@ resource "google_firestore_database" "this" {
 }
 
 resource "google_firestore_backup_schedule" "daily" {
+  project   = var.project_id
   database  = google_firestore_database.this.name
   retention = "${var.backup_retention_days * 86400}s"
 
@@ -63,6 +65,7 @@ resource "google_firestore_backup_schedule" "daily" {
 resource "google_firestore_field" "expires_at" {
   for_each = toset(local.expiring)
 
+  project    = var.project_id
   database   = google_firestore_database.this.name
   collection = each.value
   field      = "expires_at"
@@ -74,6 +77,7 @@ resource "google_firestore_field" "expires_at" {
 resource "google_firestore_field" "unindexed" {
   for_each = local.unindexed_fields
 
+  project    = var.project_id
   database   = google_firestore_database.this.name
   collection = each.value.collection
   field      = each.value.field
@@ -84,6 +88,7 @@ resource "google_firestore_field" "unindexed" {
 resource "google_firestore_index" "this" {
   for_each = local.indexes
 
+  project     = var.project_id
   database    = google_firestore_database.this.name
   collection  = each.value.collection
   query_scope = "COLLECTION"
@@ -100,6 +105,7 @@ resource "google_firestore_index" "this" {
 # No page and no app reads the database itself. The functions' accounts are not
 # bound by these rules.
 resource "google_firebaserules_ruleset" "deny" {
+  project = var.project_id
   source {
     files {
       name    = "firestore.rules"
@@ -120,7 +126,8 @@ resource "google_firebaserules_ruleset" "deny" {
 }
 
 resource "google_firebaserules_release" "firestore" {
-  name         = var.firestore_database == "(default)" ? "cloud.firestore" : "cloud.firestore/${var.firestore_database}"
+  project      = var.project_id
+  name         = local.firestore_database == "(default)" ? "cloud.firestore" : "cloud.firestore/${local.firestore_database}"
   ruleset_name = google_firebaserules_ruleset.deny.name
 
   depends_on = [google_firestore_database.this]

@@ -49,11 +49,6 @@ locals {
 
   function_keys = { invoke = [for key, f in local.functions : key if f.function == "invoke"], health = ["health"] }
 
-  from_source    = var.image == null
-  source_archive = coalesce(var.source_archive, "${path.module}/../build/source.zip")
-  source_hash    = fileexists(local.source_archive) ? filesha256(local.source_archive) : "not-packed"
-  base_image     = "go126"
-
   # What both functions read. Nothing here is secret.
   common_environment = merge(var.otel, {
     ENVIRONMENT               = var.environment
@@ -121,14 +116,16 @@ locals {
     for i in var.oidc_issuers : join("|", concat([i.issuer, i.audience], [for name, value in i.claims : "${name}=${value}"]))
   ]
   iap_audiences = {
-    for key, f in local.functions : key => "/projects/${coalesce(local.project_number, "unknown")}/locations/${f.region}/services/${f.function}" if f.iap
+    for key, f in local.functions : key => "/projects/${coalesce(local.project_number, "unknown")}/locations/${f.region}/services/${local.service_names[f.function]}" if f.iap
   }
 }
 
 resource "google_cloud_run_v2_service" "function" {
   for_each = local.functions
 
-  name                 = each.value.function
+  project              = var.project_id
+  labels               = local.labels
+  name                 = local.service_names[each.value.function]
   location             = each.value.region
   ingress              = each.value.balanced ? "INGRESS_TRAFFIC_INTERNAL_LOAD_BALANCER" : "INGRESS_TRAFFIC_ALL"
   invoker_iam_disabled = !each.value.invoker_check
@@ -154,8 +151,14 @@ resource "google_cloud_run_v2_service" "function" {
     }
 
     containers {
-      image          = local.from_source ? "${local.registry}/${each.value.function}" : var.image
-      base_image_uri = local.from_source ? local.base_image : null
+      # Cloud Run names a container that has no name, at the first revision that
+      # gcloud makes, and a name is no attribute that the provider takes from the
+      # API: without one here that would be a difference for ever.
+      name = each.value.function
+
+      # A plan can be read before there is an image; an apply ends at the
+      # precondition below.
+      image = coalesce(var.image, "${local.registry}/gatehouse")
 
       resources {
         limits = {
@@ -221,26 +224,21 @@ resource "google_cloud_run_v2_service" "function" {
     }
   }
 
-  dynamic "build_config" {
-    for_each = local.from_source ? [1] : []
-    content {
-      source_location          = "gs://${google_storage_bucket.source[0].name}/${google_storage_bucket_object.source[0].name}"
-      function_target          = each.value.function
-      image_uri                = "${local.registry}/${each.value.function}"
-      base_image               = local.base_image
-      enable_automatic_updates = true
-      service_account          = google_service_account.build.id
-    }
-  }
-
   lifecycle {
-    # The delivery owns which image serves, on what base, and to whom; what gcloud
-    # leaves on a revision is no difference either. The base belongs to the image:
-    # taken from under one that was built from source, nothing would start.
+    # The delivery owns which image serves, and to whom; what gcloud leaves on a
+    # service or a revision is no difference either.
     ignore_changes = [
       client, client_version, traffic,
       template[0].annotations, template[0].labels, template[0].containers[0].image, template[0].containers[0].base_image_uri,
     ]
+
+    # timestamp() is unknown in a plan, so this waits for the apply, and there for
+    # a service that is made or changed: a plan needs no image.
+    precondition {
+      condition     = var.image != null || timestamp() == ""
+      error_message = "image is not set, so there is nothing that ${local.service_names[each.value.function]} could run: scripts/deploy builds it and names it here; by hand, set image to REGION-docker.pkg.dev/PROJECT/REPOSITORY/NAME@sha256:DIGEST."
+    }
+
 
     # The code believes a token that Cloud Run has verified. Where the check is
     # off, or IAP stands in its place, anybody could write one.
@@ -258,9 +256,6 @@ resource "google_cloud_run_v2_service" "function" {
     google_project_service.this,
     google_project_iam_member.function,
     google_project_iam_member.database,
-    google_project_iam_member.build,
-    google_artifact_registry_repository_iam_member.build,
-    google_storage_bucket_iam_member.build,
     google_secret_manager_secret_iam_member.function,
     google_kms_crypto_key_iam_member.agent,
     google_firestore_index.this,

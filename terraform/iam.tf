@@ -19,15 +19,17 @@ locals {
 resource "google_service_account" "function" {
   for_each = toset(["invoke", "health"])
 
-  account_id   = "gatehouse-${each.value}"
-  display_name = "Gatehouse: the function ${each.value}"
+  project      = var.project_id
+  account_id   = "${var.prefix}-${each.value}"
+  display_name = "${local.title}: the function ${each.value}"
 
   depends_on = [google_project_service.this]
 }
 
 resource "google_service_account" "scheduler" {
-  account_id   = "gatehouse-scheduler"
-  display_name = "Gatehouse: the health ping"
+  project      = var.project_id
+  account_id   = "${var.prefix}-scheduler"
+  display_name = "${local.title}: the health ping"
 
   depends_on = [google_project_service.this]
 }
@@ -49,7 +51,7 @@ resource "google_project_iam_member" "database" {
 
   # Firestore has no policies of its own on a database.
   condition {
-    title      = "Only Gatehouse's database"
+    title      = "Only this deployment's database"
     expression = "resource.name == \"projects/${var.project_id}/databases/${google_firestore_database.this.name}\""
   }
 }
@@ -64,6 +66,7 @@ resource "google_secret_manager_secret_iam_member" "function" {
 }
 
 resource "google_cloud_run_v2_service_iam_member" "scheduler" {
+  project  = var.project_id
   name     = google_cloud_run_v2_service.function["health"].name
   location = google_cloud_run_v2_service.function["health"].location
   role     = "roles/run.invoker"
@@ -75,6 +78,7 @@ resource "google_cloud_run_v2_service_iam_member" "invoker" {
     for pair in setproduct(local.function_keys.invoke, toset(var.invokers)) : "${pair[0]} ${pair[1]}" => { key = pair[0], member = pair[1] }
   }
 
+  project  = var.project_id
   name     = google_cloud_run_v2_service.function[each.value.key].name
   location = google_cloud_run_v2_service.function[each.value.key].location
   role     = "roles/run.invoker"
@@ -91,6 +95,7 @@ resource "google_cloud_run_v2_service_iam_member" "invoker" {
 resource "google_cloud_run_v2_service_iam_member" "operator" {
   for_each = toset(var.health_invokers)
 
+  project  = var.project_id
   name     = google_cloud_run_v2_service.function["health"].name
   location = google_cloud_run_v2_service.function["health"].location
   role     = "roles/run.invoker"
@@ -101,6 +106,7 @@ resource "google_cloud_run_v2_service_iam_member" "operator" {
 resource "google_cloud_run_v2_service_iam_member" "iap" {
   for_each = var.web_access == "iap" ? toset(local.function_keys.invoke) : []
 
+  project  = var.project_id
   name     = google_cloud_run_v2_service.function[each.value].name
   location = google_cloud_run_v2_service.function[each.value].location
   role     = "roles/run.invoker"
@@ -112,6 +118,7 @@ resource "google_iap_web_cloud_run_service_iam_member" "visitor" {
     for pair in setproduct(local.function_keys.invoke, toset(var.iap_members)) : "${pair[0]} ${pair[1]}" => { key = pair[0], member = pair[1] }
   }
 
+  project                = var.project_id
   cloud_run_service_name = google_cloud_run_v2_service.function[each.value.key].name
   location               = google_cloud_run_v2_service.function[each.value.key].location
   role                   = "roles/iap.httpsResourceAccessor"

@@ -2,13 +2,13 @@
 # the logs is counted here.
 
 locals {
-  audit_log = "agent-audit"
+  audit_log = local.unprefixed ? "agent-audit" : "${var.prefix}-audit"
 
   # Also what could not be delivered, and so was printed instead.
   audit_filter = "log_id(\"${local.audit_log}\") OR (log_id(\"run.googleapis.com/stdout\") AND jsonPayload.audit=true)"
 
-  of_functions = "resource.type=\"cloud_run_revision\" AND resource.labels.service_name=(\"invoke\" OR \"health\")"
-  of_invoke    = "resource.type=\"cloud_run_revision\" AND resource.labels.service_name=\"invoke\""
+  of_functions = "resource.type=\"cloud_run_revision\" AND resource.labels.service_name=(\"${local.service_names.invoke}\" OR \"${local.service_names.health}\")"
+  of_invoke    = "resource.type=\"cloud_run_revision\" AND resource.labels.service_name=\"${local.service_names.invoke}\""
 
   log_counts = {
     errors_by_code = {
@@ -63,7 +63,7 @@ locals {
 resource "google_logging_project_bucket_config" "audit" {
   project        = var.project_id
   location       = var.region
-  bucket_id      = "gatehouse-audit"
+  bucket_id      = "${var.prefix}-audit"
   retention_days = var.audit_log.retention_days
   locked         = var.audit_log.locked
 
@@ -72,7 +72,8 @@ resource "google_logging_project_bucket_config" "audit" {
 
 # A bucket of the same project needs no grant for the sink.
 resource "google_logging_project_sink" "audit" {
-  name                   = "gatehouse-audit"
+  project                = var.project_id
+  name                   = "${var.prefix}-audit"
   destination            = "logging.googleapis.com/${google_logging_project_bucket_config.audit.id}"
   filter                 = local.audit_filter
   unique_writer_identity = true
@@ -80,8 +81,9 @@ resource "google_logging_project_sink" "audit" {
 
 # Else it would lie, and be paid for, in the default bucket too.
 resource "google_logging_project_exclusion" "audit" {
-  name   = "gatehouse-audit"
-  filter = local.audit_filter
+  project = var.project_id
+  name    = "${var.prefix}-audit"
+  filter  = local.audit_filter
 
   depends_on = [google_logging_project_sink.audit]
 }
@@ -89,7 +91,8 @@ resource "google_logging_project_exclusion" "audit" {
 resource "google_logging_metric" "count" {
   for_each = local.log_counts
 
-  name             = "gatehouse/${each.key}"
+  project          = var.project_id
+  name             = "${var.prefix}/${each.key}"
   filter           = each.value.filter
   label_extractors = each.value.labels
 
@@ -114,7 +117,8 @@ resource "google_logging_metric" "count" {
 resource "google_logging_metric" "value" {
   for_each = local.log_values
 
-  name            = "gatehouse/${each.key}"
+  project         = var.project_id
+  name            = "${var.prefix}/${each.key}"
   filter          = "${local.of_invoke} AND jsonPayload.${each.value.field}:*"
   value_extractor = each.value.value
 

@@ -37,13 +37,13 @@ locals {
 
   # PromQL, because it is taken before the first value is there: the first apply
   # makes the metrics of logs and the alerts on them at once.
-  of_invoke_prom = "monitored_resource=\"cloud_run_revision\",service_name=\"invoke\""
-  log_metric     = { for name in keys(local.log_counts) : name => "logging_googleapis_com:user_gatehouse_${name}" }
+  of_invoke_prom = "monitored_resource=\"cloud_run_revision\",service_name=\"${local.service_names.invoke}\""
+  log_metric     = { for name in keys(local.log_counts) : name => "logging_googleapis_com:user_${var.prefix}_${name}" }
   query_alerts = {
     health-ping-missing = {
       severity = "CRITICAL"
       duration = "300s"
-      query    = "absent_over_time(run_googleapis_com:request_count{monitored_resource=\"cloud_run_revision\",service_name=\"health\"}[5m])"
+      query    = "absent_over_time(run_googleapis_com:request_count{monitored_resource=\"cloud_run_revision\",service_name=\"${local.service_names.health}\"}[5m])"
     }
     health-ping-failing = {
       severity = "CRITICAL"
@@ -93,7 +93,7 @@ locals {
     secret-due = {
       severity = "WARNING"
       duration = "0s"
-      query    = "sum(increase(pubsub_googleapis_com:topic_send_message_operation_count{monitored_resource=\"pubsub_topic\",topic_id=\"gatehouse-secret-rotation\"}[1h])) > 0"
+      query    = "sum(increase(pubsub_googleapis_com:topic_send_message_operation_count{monitored_resource=\"pubsub_topic\",topic_id=\"${var.prefix}-secret-rotation\"}[1h])) > 0"
     }
   }
   uptime_checks = "monitoring_googleapis_com:uptime_check_check_passed{check_id=\"${try(google_monitoring_uptime_check_config.invoke[0].uptime_check_id, "")}\"}[5m]"
@@ -114,7 +114,8 @@ locals {
 resource "google_monitoring_notification_channel" "email" {
   for_each = toset(var.alert_emails)
 
-  display_name = "Gatehouse: ${each.value}"
+  project      = var.project_id
+  display_name = "${local.title}: ${each.value}"
   type         = "email"
   labels       = { email_address = each.value }
 
@@ -122,8 +123,9 @@ resource "google_monitoring_notification_channel" "email" {
 }
 
 resource "google_monitoring_custom_service" "this" {
-  service_id   = "gatehouse"
-  display_name = "Gatehouse"
+  project      = var.project_id
+  service_id   = var.prefix
+  display_name = local.title
 
   depends_on = [google_project_service.this]
 }
@@ -131,6 +133,7 @@ resource "google_monitoring_custom_service" "this" {
 resource "google_monitoring_slo" "this" {
   for_each = local.slos
 
+  project             = var.project_id
   service             = google_monitoring_custom_service.this.service_id
   slo_id              = each.key
   display_name        = each.key == "availability" ? "Requests that do not fail by our fault" : "Requests answered within ${var.slo.latency_seconds} s"
@@ -160,7 +163,8 @@ resource "google_monitoring_slo" "this" {
 resource "google_monitoring_alert_policy" "this" {
   for_each = local.alerts
 
-  display_name          = "Gatehouse: ${each.key}"
+  project               = var.project_id
+  display_name          = "${local.title}: ${each.key}"
   severity              = each.value.severity
   combiner              = "AND"
   notification_channels = local.notification_channels
@@ -193,7 +197,7 @@ resource "google_monitoring_alert_policy" "this" {
 
   documentation {
     mime_type = "text/markdown"
-    subject   = "Gatehouse: ${each.key} (${var.environment})"
+    subject   = "${local.title}: ${each.key} (${var.environment})"
     content   = "Run-book: docs/run-book.md#${each.key}\n\n## ${local.run_book[each.key]}"
 
     dynamic "links" {
@@ -216,7 +220,8 @@ resource "google_monitoring_alert_policy" "this" {
 resource "google_monitoring_uptime_check_config" "invoke" {
   count = var.web_access == "application" ? 1 : 0
 
-  display_name = "Gatehouse: invoke"
+  project      = var.project_id
+  display_name = "${local.title}: invoke"
   period       = "60s"
   timeout      = "10s"
 
@@ -239,8 +244,9 @@ resource "google_monitoring_uptime_check_config" "invoke" {
 }
 
 resource "google_monitoring_dashboard" "this" {
+  project = var.project_id
   dashboard_json = jsonencode({
-    displayName = "Gatehouse"
+    displayName = local.title
     mosaicLayout = {
       columns = 48
       tiles = [
@@ -295,14 +301,14 @@ locals {
       title = "Where the time goes, p95"
       unit  = "ms"
       queries = {
-        model = "histogram_quantile(0.95, sum by (le) (rate(logging_googleapis_com:user_gatehouse_model_ms_bucket{monitored_resource=\"cloud_run_revision\"}[$${__interval}])))"
-        store = "histogram_quantile(0.95, sum by (le) (rate(logging_googleapis_com:user_gatehouse_store_ms_bucket{monitored_resource=\"cloud_run_revision\"}[$${__interval}])))"
+        model = "histogram_quantile(0.95, sum by (le) (rate(logging_googleapis_com:user_${var.prefix}_model_ms_bucket{monitored_resource=\"cloud_run_revision\"}[$${__interval}])))"
+        store = "histogram_quantile(0.95, sum by (le) (rate(logging_googleapis_com:user_${var.prefix}_store_ms_bucket{monitored_resource=\"cloud_run_revision\"}[$${__interval}])))"
       }
     },
     {
       title   = "Model tokens"
       unit    = "1"
-      queries = { tokens = "sum(increase(logging_googleapis_com:user_gatehouse_tokens_sum{monitored_resource=\"cloud_run_revision\"}[$${__interval}]))" }
+      queries = { tokens = "sum(increase(logging_googleapis_com:user_${var.prefix}_tokens_sum{monitored_resource=\"cloud_run_revision\"}[$${__interval}]))" }
     },
     {
       title   = "Tokens by kind and model, which are what a turn costs"

@@ -4,7 +4,9 @@
 resource "google_compute_global_address" "this" {
   count = local.balanced
 
-  name = "gatehouse"
+  project = var.project_id
+  labels  = local.labels
+  name    = var.prefix
 
   depends_on = [google_project_service.this]
 }
@@ -12,7 +14,8 @@ resource "google_compute_global_address" "this" {
 resource "google_compute_region_network_endpoint_group" "invoke" {
   for_each = var.load_balancer != null ? local.regions : []
 
-  name                  = "gatehouse-invoke"
+  project               = var.project_id
+  name                  = "${var.prefix}-invoke"
   region                = each.value
   network_endpoint_type = "SERVERLESS"
 
@@ -29,7 +32,8 @@ resource "google_compute_region_network_endpoint_group" "invoke" {
 resource "google_compute_security_policy" "this" {
   count = local.balanced
 
-  name = "gatehouse"
+  project = var.project_id
+  name    = var.prefix
 
   rule {
     action   = "throttle"
@@ -76,7 +80,8 @@ resource "google_compute_security_policy" "this" {
 resource "google_compute_backend_service" "invoke" {
   count = local.balanced
 
-  name                  = "gatehouse-invoke"
+  project               = var.project_id
+  name                  = "${var.prefix}-invoke"
   load_balancing_scheme = "EXTERNAL_MANAGED"
   protocol              = "HTTPS"
   security_policy       = google_compute_security_policy.this[0].id
@@ -97,14 +102,16 @@ resource "google_compute_backend_service" "invoke" {
 resource "google_compute_url_map" "this" {
   count = local.balanced
 
-  name            = "gatehouse"
+  project         = var.project_id
+  name            = var.prefix
   default_service = google_compute_backend_service.invoke[0].id
 }
 
 resource "google_compute_managed_ssl_certificate" "this" {
   count = local.balanced
 
-  name = "gatehouse-${substr(sha256(var.load_balancer.domain), 0, 8)}"
+  project = var.project_id
+  name    = "${var.prefix}-${substr(sha256(var.load_balancer.domain), 0, 8)}"
 
   managed {
     domains = [var.load_balancer.domain]
@@ -120,7 +127,8 @@ resource "google_compute_managed_ssl_certificate" "this" {
 resource "google_compute_ssl_policy" "this" {
   count = local.balanced
 
-  name            = "gatehouse"
+  project         = var.project_id
+  name            = var.prefix
   profile         = "MODERN"
   min_tls_version = "TLS_1_2"
 
@@ -130,7 +138,8 @@ resource "google_compute_ssl_policy" "this" {
 resource "google_compute_target_https_proxy" "this" {
   count = local.balanced
 
-  name             = "gatehouse"
+  project          = var.project_id
+  name             = var.prefix
   url_map          = google_compute_url_map.this[0].id
   ssl_certificates = [google_compute_managed_ssl_certificate.this[0].id]
   ssl_policy       = google_compute_ssl_policy.this[0].id
@@ -139,7 +148,9 @@ resource "google_compute_target_https_proxy" "this" {
 resource "google_compute_global_forwarding_rule" "https" {
   count = local.balanced
 
-  name                  = "gatehouse-https"
+  project               = var.project_id
+  labels                = local.labels
+  name                  = "${var.prefix}-https"
   load_balancing_scheme = "EXTERNAL_MANAGED"
   ip_address            = google_compute_global_address.this[0].id
   port_range            = "443"
@@ -149,7 +160,8 @@ resource "google_compute_global_forwarding_rule" "https" {
 resource "google_compute_url_map" "redirect" {
   count = local.balanced
 
-  name = "gatehouse-redirect"
+  project = var.project_id
+  name    = "${var.prefix}-redirect"
 
   default_url_redirect {
     https_redirect = true
@@ -162,14 +174,17 @@ resource "google_compute_url_map" "redirect" {
 resource "google_compute_target_http_proxy" "redirect" {
   count = local.balanced
 
-  name    = "gatehouse-redirect"
+  project = var.project_id
+  name    = "${var.prefix}-redirect"
   url_map = google_compute_url_map.redirect[0].id
 }
 
 resource "google_compute_global_forwarding_rule" "http" {
   count = local.balanced
 
-  name                  = "gatehouse-http"
+  project               = var.project_id
+  labels                = local.labels
+  name                  = "${var.prefix}-http"
   load_balancing_scheme = "EXTERNAL_MANAGED"
   ip_address            = google_compute_global_address.this[0].id
   port_range            = "80"

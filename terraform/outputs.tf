@@ -33,9 +33,18 @@ output "secrets" {
   value       = { for name, s in local.secrets : google_secret_manager_secret.this[name].secret_id => s.wired }
 }
 
-output "registry" {
-  description = "Where images are pushed."
-  value       = local.registry
+output "services" {
+  description = "The names of the Cloud Run services, by function."
+  value       = local.service_names
+}
+
+output "build" {
+  description = "For a build: the account that it runs as, the region, and the image's name, without a tag or a digest."
+  value = {
+    account = google_service_account.build.id
+    region  = var.region
+    image   = "${local.registry}/gatehouse"
+  }
 }
 
 output "database" {

@@ -2,7 +2,8 @@
 # is the service's pulse, and its silence an alert.
 
 resource "google_cloud_scheduler_job" "health" {
-  name             = "gatehouse-health"
+  project          = var.project_id
+  name             = "${var.prefix}-health"
   region           = var.region
   schedule         = "* * * * *"
   time_zone        = "Etc/UTC"

@@ -28,7 +28,9 @@ locals {
 resource "google_secret_manager_secret" "this" {
   for_each = local.secrets
 
-  secret_id           = "gatehouse-${each.key}"
+  project             = var.project_id
+  labels              = local.labels
+  secret_id           = "${var.prefix}-${each.key}"
   deletion_protection = var.deletion_protection
   # A version destroyed by mistake can be had back for a day.
   version_destroy_ttl = "86400s"
@@ -83,7 +85,9 @@ resource "google_secret_manager_secret" "this" {
 resource "google_pubsub_topic" "rotation" {
   count = length(local.wired_secrets) > 0 ? 1 : 0
 
-  name         = "gatehouse-secret-rotation"
+  project      = var.project_id
+  labels       = local.labels
+  name         = "${var.prefix}-secret-rotation"
   kms_key_name = var.kms_key
 
   message_storage_policy {
@@ -98,7 +102,8 @@ resource "google_pubsub_topic" "rotation" {
 resource "google_pubsub_topic_iam_member" "rotation" {
   count = length(local.wired_secrets) > 0 ? 1 : 0
 
-  topic  = google_pubsub_topic.rotation[0].id
-  role   = "roles/pubsub.publisher"
-  member = "serviceAccount:service-${local.project_number}@gcp-sa-secretmanager.iam.gserviceaccount.com"
+  project = var.project_id
+  topic   = google_pubsub_topic.rotation[0].id
+  role    = "roles/pubsub.publisher"
+  member  = "serviceAccount:service-${local.project_number}@gcp-sa-secretmanager.iam.gserviceaccount.com"
 }

@@ -37,6 +37,7 @@ locals {
 resource "google_project_service" "this" {
   for_each = local.services
 
+  project            = var.project_id
   service            = each.value
   disable_on_destroy = false
 }

@@ -51,7 +51,6 @@ func deployments(t *testing.T) map[string]string {
 			operators = ["a"]
 			otel = { OTEL_TRACES_EXPORTER = "none" }
 			allowed_origins_from_secret = true`,
-		"commit's image":   `image = "us-central1-docker.pkg.dev/my-project/gatehouse/gatehouse:0123456789ab"`,
 		"origins in plain": `allowed_origins = ["https://app.example.com"]`,
 	}
 }

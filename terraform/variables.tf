@@ -13,10 +13,27 @@ variable "project_id" {
   }
 }
 
+variable "prefix" {
+  description = "What the names of all resources begin with, so that one project can hold several agents, each with a prefix of its own. It cannot be changed later without making everything again. With the default the functions are called invoke and health, and the database is (default)."
+  type        = string
+  default     = "gatehouse"
+  nullable    = false
+
+  validation {
+    condition     = can(regex("^[a-z][a-z0-9]*$", var.prefix))
+    error_message = "prefix is not lower-case letters and digits, beginning with a letter: a hyphen would let the names of two prefixes meet."
+  }
+  validation {
+    condition     = length(var.prefix) <= 15
+    error_message = "prefix is longer than 15 characters: a service account's name has at most 30, and PREFIX-infrastructure is one. Shorten it."
+  }
+}
+
 variable "region" {
   description = "The region of everything that has one."
   type        = string
   default     = "us-central1"
+  nullable    = false
 
   validation {
     condition     = contains(local.known_regions, var.region)
@@ -37,12 +54,12 @@ variable "firestore_location" {
 }
 
 variable "firestore_database" {
-  description = "The name of the Firestore database."
+  description = "The name of the Firestore database. Null: (default), or PREFIX-sessions where a prefix is set."
   type        = string
-  default     = "(default)"
+  default     = null
 
   validation {
-    condition     = var.firestore_database == "(default)" || can(regex("^[a-z][a-z0-9-]{2,61}[a-z0-9]$", var.firestore_database))
+    condition     = var.firestore_database == null || var.firestore_database == "(default)" || can(regex("^[a-z][a-z0-9-]{2,61}[a-z0-9]$", var.firestore_database))
     error_message = "firestore_database is neither (default) nor 4 to 63 lower-case letters, digits and hyphens, beginning with a letter."
   }
 }
@@ -67,7 +84,7 @@ variable "second_region" {
 }
 
 variable "labels" {
-  description = "Labels of every resource that takes them, beside app=gatehouse."
+  description = "Labels of every resource that takes them, beside app=PREFIX."
   type        = map(string)
   default     = {}
   nullable    = false
@@ -92,31 +109,34 @@ variable "environment" {
 
 # What
 
-variable "source_archive" {
-  description = "The zip file of the source to build. scripts/deploy packs and names it. Null: build/source.zip beside terraform/."
+variable "image" {
+  description = "The image that both functions run, by its digest: REGION-docker.pkg.dev/PROJECT/REPOSITORY/NAME@sha256:…. It counts when a function is made; from then on the delivery sets it. A plan does without it; an apply that makes or changes a function does not."
   type        = string
   default     = null
 
   validation {
-    condition     = var.source_archive == null || endswith(coalesce(var.source_archive, "-"), ".zip")
-    error_message = "source_archive is not a .zip file: scripts/deploy packs one from the commit and names it."
+    condition     = var.image == null || can(regex("^[^@]+@sha256:[0-9a-f]{64}$", var.image))
+    error_message = "image names no digest, NAME@sha256: and 64 hexadecimal digits: what a tag means changes, so it says nothing about what would run. gcloud artifacts docker images describe NAME:TAG shows the digest."
   }
   validation {
-    condition     = var.source_archive == null || var.image == null
-    error_message = "source_archive and image both say what is to run: leave one of them out."
+    condition     = var.image == null || can(regex("^[a-z0-9-]+-docker\\.pkg\\.dev/[^/@:]+/[^/@:]+/[^@:]+(@|:|$)", var.image))
+    error_message = "image is not in Artifact Registry, REGION-docker.pkg.dev/PROJECT/REPOSITORY/NAME@sha256:…, the only registry that Cloud Run takes images from without a copy."
+  }
+  validation {
+    condition     = var.image == null || contains(concat([var.project_id], var.image_projects), try(split("/", var.image)[1], ""))
+    error_message = "image is in the registry of a project that is neither project_id nor among image_projects: build it in this project, or name the other in image_projects and let this project's Cloud Run read there."
   }
 }
 
-variable "image" {
-  description = "The image that the delivery built, to run in place of a build from source: REGION-docker.pkg.dev/PROJECT/REPOSITORY/NAME, with its digest or the tag of its commit. It counts when a function is made; from then on the delivery sets it. Null: build from source."
-  type        = string
-  default     = null
+variable "image_projects" {
+  description = "Other projects whose registries image may be in. Cloud Run's own account of this project must be able to read there."
+  type        = list(string)
+  default     = []
+  nullable    = false
 
   validation {
-    condition = var.image == null || (
-      can(regex("^[a-z0-9-]+-docker\\.pkg\\.dev/[^/]+/[^/]+/[^@:]+(@sha256:[0-9a-f]{64}|:[A-Za-z0-9_][A-Za-z0-9._-]{0,127})$", var.image)) &&
-    !endswith(coalesce(var.image, "-"), ":latest"))
-    error_message = "image is not an Artifact Registry image, REGION-docker.pkg.dev/PROJECT/REPOSITORY/NAME, with a digest (@sha256:…) or a commit's tag: what latest means changes, so it says nothing."
+    condition     = alltrue([for p in var.image_projects : can(regex("^[a-z][a-z0-9-]{4,28}[a-z0-9]$", p))])
+    error_message = "image_projects hold what is not a project's ID: 6 to 30 lower-case letters, digits and hyphens, beginning with a letter."
   }
 }
 
@@ -672,7 +692,7 @@ variable "load_balancer" {
 }
 
 variable "kms_key" {
-  description = "A key of Cloud KMS in the region, projects/P/locations/REGION/keyRings/R/cryptoKeys/K, that encrypts the database, the secrets, the source, the images and the instances (not the logs). Null: Google's own keys. It cannot be changed for the database later."
+  description = "A key of Cloud KMS in the region, projects/P/locations/REGION/keyRings/R/cryptoKeys/K, that encrypts the database, the secrets, the images and the instances (not the logs). Null: Google's own keys. It cannot be changed for the database later."
   type        = string
   default     = null
 

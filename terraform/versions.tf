@@ -1,27 +1,16 @@
+# Neither a backend nor a provider is set here: this is a module, and the root
+# that uses it (environments/, or one of your own) has both.
+
 terraform {
   required_version = ">= 1.11"
 
   required_providers {
     google = {
-      source  = "hashicorp/google"
-      version = "~> 7.45"
+      source = "hashicorp/google"
+      # Exactly the version whose source was read for what is written here about
+      # the differences that it makes. A module has no lock file; the root's is
+      # written by terraform init, and scripts/deploy says when it is new.
+      version = "7.45.0"
     }
   }
-
-  # The state's bucket is made by scripts/bootstrap and named by scripts/deploy:
-  # it must be there before anything here is.
-  backend "gcs" {
-    prefix = "gatehouse"
-  }
-}
-
-provider "google" {
-  project = var.project_id
-  region  = var.region
-
-  # Some APIs refuse a person's own credentials without a project to count on.
-  user_project_override = true
-  billing_project       = var.project_id
-
-  default_labels = merge({ app = "gatehouse" }, var.labels)
 }

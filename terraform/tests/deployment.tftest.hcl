@@ -20,10 +20,8 @@ run "functions" {
     error_message = "An instance that hangs must be replaced."
   }
   assert {
-    condition = alltrue([
-      for f in google_cloud_run_v2_service.function : f.build_config[0].base_image == "go126" && f.build_config[0].enable_automatic_updates && f.build_config[0].function_target == f.name && f.template[0].containers[0].base_image_uri == "go126"
-    ])
-    error_message = "Each function is built from source on go126, which Cloud Run keeps up to date."
+    condition     = alltrue([for f in google_cloud_run_v2_service.function : f.template[0].containers[0].name == f.name && length(f.build_config) == 0])
+    error_message = "The container has a name, else Cloud Run gives it one; nothing is built by Cloud Run."
   }
   assert {
     condition = alltrue([
@@ -62,7 +60,7 @@ run "functions" {
   }
 }
 
-run "from_an_image" {
+run "image" {
   command = plan
   variables {
     image = "us-central1-docker.pkg.dev/my-project/gatehouse/gatehouse@sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
@@ -70,14 +68,27 @@ run "from_an_image" {
 
   assert {
     condition = alltrue([
-      for f in google_cloud_run_v2_service.function : length(f.build_config) == 0 && f.template[0].containers[0].image == var.image && { for e in f.template[0].containers[0].env : e.name => e.value }["FUNCTION_TARGET"] == f.name
+      for f in google_cloud_run_v2_service.function : f.template[0].containers[0].image == var.image && { for e in f.template[0].containers[0].env : e.name => e.value }["FUNCTION_TARGET"] == f.name
     ])
     error_message = "One image serves both functions, each by its target."
   }
-  assert {
-    condition     = length(google_storage_bucket.source) == 0 && length(google_storage_bucket_object.source) == 0
-    error_message = "Nothing is packed where an image is given."
+}
+
+run "image_of_a_named_project" {
+  command = plan
+  variables {
+    image          = "us-central1-docker.pkg.dev/images-project/gatehouse/gatehouse@sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
+    image_projects = ["images-project"]
   }
+
+  assert {
+    condition     = alltrue([for f in google_cloud_run_v2_service.function : f.template[0].containers[0].image == var.image])
+    error_message = "An image of another project runs where that project is named."
+  }
+}
+
+run "no_service_without_an_image" {
+  expect_failures = [google_cloud_run_v2_service.function]
 }
 
 run "roles" {
@@ -90,7 +101,7 @@ run "roles" {
   assert {
     condition = alltrue([
       for role in concat(
-        [for m in google_project_iam_member.function : m.role], [for m in google_project_iam_member.database : m.role], [google_project_iam_member.build.role],
+        [for m in google_project_iam_member.function : m.role], [for m in google_project_iam_member.database : m.role], [google_project_iam_member.build_log.role, google_project_iam_member.build_source.role],
         [for m in google_project_iam_member.deliver : m.role], [for m in google_project_iam_member.infrastructure : m.role],
       ) : !contains(["roles/owner", "roles/editor", "roles/viewer", "roles/run.invoker", "roles/secretmanager.secretAccessor", "roles/iam.serviceAccountUser", "roles/iam.serviceAccountTokenCreator"], role)
     ])
@@ -136,10 +147,6 @@ run "delivery" {
   assert {
     condition     = google_cloudbuild_trigger.deliver[0].substitutions["_SMOKE_KEY_SECRET"] == "" && length(google_secret_manager_secret_iam_member.smoke_key) == 0
     error_message = "By default the delivery reads no secret."
-  }
-  assert {
-    condition     = google_storage_bucket_iam_member.plan_source[0].role == "roles/storage.objectViewer" && google_storage_bucket_iam_member.plan_source[0].bucket == google_storage_bucket.source[0].name
-    error_message = "The first plan after a deployment from source has its archive to compare."
   }
   assert {
     condition     = contains(keys(google_project_service.this), "iamcredentials.googleapis.com")
@@ -314,7 +321,7 @@ run "with_a_key_of_ones_own" {
   }
 
   assert {
-    condition = (google_firestore_database.this.cmek_config[0].kms_key_name == var.kms_key && google_storage_bucket.source[0].encryption[0].default_kms_key_name == var.kms_key &&
+    condition = (google_firestore_database.this.cmek_config[0].kms_key_name == var.kms_key &&
       google_artifact_registry_repository.this.kms_key_name == var.kms_key && alltrue([for f in google_cloud_run_v2_service.function : f.template[0].encryption_key == var.kms_key]) &&
     alltrue([for s in google_secret_manager_secret.this : s.replication[0].user_managed[0].replicas[0].customer_managed_encryption[0].kms_key_name == var.kms_key]))
     error_message = "The key must encrypt all that it is said to."

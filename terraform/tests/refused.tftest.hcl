@@ -105,37 +105,60 @@ run "development_deployed" {
   expect_failures = [var.environment]
 }
 
-run "source_not_a_zip" {
-  command = plan
-  variables {
-    source_archive = "source.tar"
-  }
-  expect_failures = [var.source_archive]
-}
-
-run "source_and_image" {
-  command = plan
-  variables {
-    source_archive = "source.zip"
-    image          = "us-central1-docker.pkg.dev/p/r/n@sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
-  }
-  expect_failures = [var.source_archive]
-}
-
 run "image_latest" {
   command = plan
   variables {
-    image = "us-central1-docker.pkg.dev/p/r/n:latest"
+    image = "us-central1-docker.pkg.dev/my-project/r/n:latest"
   }
   expect_failures = [var.image]
 }
 
-run "image_without_a_version" {
+run "image_by_a_tag" {
   command = plan
   variables {
-    image = "us-central1-docker.pkg.dev/p/r/n"
+    image = "us-central1-docker.pkg.dev/my-project/r/n:0123456789ab"
   }
   expect_failures = [var.image]
+}
+
+run "image_elsewhere" {
+  command = plan
+  variables {
+    image = "docker.io/library/n@sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
+  }
+  expect_failures = [var.image]
+}
+
+run "image_of_another_project" {
+  command = plan
+  variables {
+    image = "us-central1-docker.pkg.dev/other-project/r/n@sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
+  }
+  expect_failures = [var.image]
+}
+
+run "image_projects_by_number" {
+  command = plan
+  variables {
+    image_projects = ["123456789012"]
+  }
+  expect_failures = [var.image_projects]
+}
+
+run "prefix_too_long" {
+  command = plan
+  variables {
+    prefix = "abcdefghijklmnop"
+  }
+  expect_failures = [var.prefix]
+}
+
+run "prefix_with_a_hyphen" {
+  command = plan
+  variables {
+    prefix = "team-agent"
+  }
+  expect_failures = [var.prefix]
 }
 
 run "model_with_a_space" {
