@@ -102,7 +102,7 @@ func (r *Request) contents() ([]byte, error) {
 	}
 	all := append(make([]byte, 0, size), begin...)
 	add := func(list []byte) error {
-		list, err := restore(list)
+		list, err := r.repair.rewrite(list)
 		if err != nil {
 			return err
 		}
@@ -128,56 +128,6 @@ func (r *Request) contents() ([]byte, error) {
 		err = add(own)
 	}
 	return append(all, ']'), err
-}
-
-// restore puts back what the SDK's types leave out when it is empty: the text
-// of a part that only carries a thought signature, and the arguments of a call
-// without any. The model gave them, and gets its own contents unchanged.
-func restore(list json.RawMessage) (json.RawMessage, error) {
-	if !bytes.Contains(list, []byte(`"thoughtSignature"`)) && !bytes.Contains(list, []byte(`"functionCall"`)) {
-		return list, nil
-	}
-	decoder := json.NewDecoder(bytes.NewReader(list))
-	decoder.UseNumber()
-	var contents []struct {
-		Parts []map[string]any `json:"parts,omitempty"`
-		Role  string           `json:"role,omitempty"`
-	}
-	if err := decoder.Decode(&contents); err != nil {
-		return nil, fmt.Errorf("decoding contents: %w", err)
-	}
-	for _, content := range contents {
-		for _, part := range content.Parts {
-			if call, ok := part["functionCall"].(map[string]any); ok && call["args"] == nil {
-				call["args"] = map[string]any{}
-			}
-			if _, signed := part["thoughtSignature"]; signed && onlySigned(part) {
-				part["text"] = ""
-			}
-		}
-	}
-	return json.Marshal(contents)
-}
-
-func onlySigned(part map[string]any) bool {
-	for key := range part {
-		if key != "thoughtSignature" && key != "thought" {
-			return false
-		}
-	}
-	return true
-}
-
-// decoded is the history as contents, without what cannot be read.
-func decoded(history []json.RawMessage) []*genai.Content {
-	var all []*genai.Content
-	for _, turn := range history {
-		var some []*genai.Content
-		if json.Unmarshal(turn, &some) == nil {
-			all = append(all, some...)
-		}
-	}
-	return all
 }
 
 // Declare tells the model of tools, for [Request.Tools]; nil without any.

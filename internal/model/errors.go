@@ -38,7 +38,6 @@ type Error struct {
 	temporary  bool          // may pass: worth another attempt
 	gone       bool          // there is no such model (any more)
 	refused    bool          // as an invalid request
-	signature  bool          // and because of a thought signature
 	err        error
 }
 
@@ -88,8 +87,7 @@ func classify(ctx context.Context, err error, h *hints) error {
 		case code == http.StatusNotFound:
 			e.gone = true
 		case code == http.StatusBadRequest:
-			e.refused = true
-			e.signature = strings.Contains(strings.ToLower(api.Message), "signature")
+			e.refused = !hasReason(api.Details, "API_KEY_INVALID")
 		}
 		return e
 	}
@@ -171,6 +169,17 @@ func retryInfo(details []map[string]any) time.Duration {
 	return 0
 }
 
+// hasReason reports whether google.rpc.ErrorInfo among an error's details has the
+// reason.
+func hasReason(details []map[string]any, reason string) bool {
+	for _, d := range details {
+		if d["reason"] == reason {
+			return true
+		}
+	}
+	return false
+}
+
 // believable is d where a server may mean it, and 0 elsewhere.
 func believable(d time.Duration) time.Duration {
 	if d < 0 || d > 24*time.Hour {
@@ -201,6 +210,7 @@ func (b *bounded) RoundTrip(r *http.Request) (*http.Response, error) {
 	if ok {
 		h.status = response.StatusCode
 		h.after = response.Header.Get("Retry-After")
+		h.calls.stream = strings.HasPrefix(response.Header.Get("Content-Type"), "text/event-stream")
 	}
 	response.Body = &limitedBody{ReadCloser: response.Body, left: maxResponse, hints: h}
 	return response, nil
@@ -221,6 +231,9 @@ func (b *limitedBody) Read(p []byte) (int, error) {
 	}
 	n, err := b.ReadCloser.Read(p)
 	b.left -= int64(n)
+	if b.hints != nil {
+		b.hints.calls.read(p[:n])
+	}
 	if err != nil && err != io.EOF && b.hints != nil {
 		b.hints.failed.Store(true)
 	}
@@ -232,7 +245,8 @@ func (b *limitedBody) Read(p []byte) (int, error) {
 type hints struct {
 	ready  [2][]byte // see [Client.ready]
 	status int
-	after  string      // Retry-After
+	after  string // Retry-After
+	calls  calls
 	failed atomic.Bool // reading the body: what came of it is cut
 }
 

@@ -85,8 +85,7 @@ func (g *generation) ask(ctx context.Context, r Request, behind int) (Answer, er
 	if deadline, ok := ctx.Deadline(); ok && behind > 0 {
 		until = time.Now().Add(time.Until(deadline) / 3 * 2)
 	}
-	asSigned := true
-	for try := 1; ; try++ {
+	for try := 1; ; {
 		answer, err := g.attempt(ctx, r, until)
 		answer.Model, answer.Attempts = r.Model, g.attempts
 		answer.Usage = g.spent.Add(answer.Usage)
@@ -97,14 +96,17 @@ func (g *generation) ask(ctx context.Context, r Request, behind int) (Answer, er
 		if answer.Usage.Source == session.Counted {
 			g.spent = answer.Usage
 		}
+		if failure.refused && r.repair < asText && r.repairable() {
+			// No try of another kind, nor a retry that adds to a load: a refusal costs
+			// nobody anything, and the forms are few.
+			r.repair++
+			continue
+		}
 		if try == maxAttempts {
 			return answer, err
 		}
 		wait := backoff(try, failure.RetryAfter)
 		switch {
-		case asSigned && g.client.minds(r, failure):
-			r.Contents, asSigned, wait = unsigned(append(decoded(r.History), r.Contents...)), false, 0
-			r.History = nil
 		case !failure.temporary:
 			return answer, err
 		case behind > 0 && failure.RetryAfter > maxBackoff:
@@ -116,6 +118,7 @@ func (g *generation) ask(ctx context.Context, r Request, behind int) (Answer, er
 		if !sleep(ctx, wait) {
 			return answer, err
 		}
+		try++
 	}
 }
 
@@ -207,6 +210,7 @@ func (g *generation) send(caller context.Context, w *watch, r Request, permit pe
 			return Answer{}, failed(err)
 		}
 		a.add(response)
+		hints.calls.correct(a.Content)
 		a.Usage = usage(response.UsageMetadata)
 		return a, nil
 	}
@@ -238,6 +242,7 @@ func (g *generation) send(caller context.Context, w *watch, r Request, permit pe
 		}
 		w.resume(g.shown)
 	}
+	hints.calls.correct(a.Content)
 	a.Usage = usage(counts)
 	if a.Finish == "" && a.Blocked == "" {
 		if w.ctx.Err() != nil { // the server may have ended it for that

@@ -175,6 +175,8 @@ type Request struct {
 	Tools       json.RawMessage   // from [Declare]; nil when the model may call none
 	Temperature float64           // 0 to 2
 	MaxTokens   int               // of output
+
+	repair repair // the form in which History and Contents are sent
 }
 
 // An Answer is what the model gave for one [Request].

@@ -310,10 +310,14 @@ func conversation() []*genai.Content {
 // is, by the model itself or by the word that stands for another's.
 func TestSignaturesOfAnotherModel(t *testing.T) {
 	t.Parallel()
-	const bypass = "c2tpcF90aG91Z2h0X3NpZ25hdHVyZV92YWxpZGF0b3I=" // skip_thought_signature_validator
-	// strict is a model that takes no signature but its own, and no signed call
-	// without one.
-	strict := func(message string) http.HandlerFunc {
+	const (
+		plain   = "skip_thought_signature_validator"
+		encoded = "c2tpcF90aG91Z2h0X3NpZ25hdHVyZV92YWxpZGF0b3I=" // the same in base64
+		none    = "none: no call at all"
+	)
+	// strict is a model that takes no signature but the bypass, and no step whose
+	// first call has none.
+	strict := func(message, bypass string) http.HandlerFunc {
 		return func(w http.ResponseWriter, r *http.Request) {
 			var body struct {
 				Contents []struct {
@@ -349,11 +353,13 @@ func TestSignaturesOfAnotherModel(t *testing.T) {
 		by       string
 	}{
 		{"the other takes them as they are", map[string]http.HandlerFunc{first: answer(404, ""), second: both("Grey and blue.")}, []string{first, second}, second},
-		{"the other says why it does not", map[string]http.HandlerFunc{first: answer(404, ""), second: strict("Thought signature is not valid")}, []string{first, second, second}, second},
-		{"the other does not say why", map[string]http.HandlerFunc{first: answer(404, ""), second: strict("Request contains an invalid argument.")}, []string{first, second, second}, second},
-		{"the first is given another's", map[string]http.HandlerFunc{first: strict("Corrupted thought signature.")}, []string{first, first}, first},
-		{"the first refuses something else", map[string]http.HandlerFunc{first: answer(400, failure(400, "no"))}, []string{first}, ""},
-		{"the first refuses them in every form", map[string]http.HandlerFunc{first: answer(400, failure(400, "Corrupted thought signature."))}, []string{first, first}, ""},
+		{"the other says why it does not", map[string]http.HandlerFunc{first: answer(404, ""), second: strict("Thought signature is not valid", plain)}, []string{first, second, second}, second},
+		{"the other does not say why", map[string]http.HandlerFunc{first: answer(404, ""), second: strict("Request contains an invalid argument.", plain)}, []string{first, second, second}, second},
+		{"the first is given another's", map[string]http.HandlerFunc{first: strict("Corrupted thought signature.", plain)}, []string{first, first}, first},
+		{"the first takes the bypass in base64", map[string]http.HandlerFunc{first: strict("Corrupted thought signature.", encoded)}, []string{first, first, first}, first},
+		{"the first takes words only", map[string]http.HandlerFunc{first: strict("Corrupted thought signature.", none)}, []string{first, first, first, first}, first},
+		{"the first's key is refused", map[string]http.HandlerFunc{first: answer(400, `{"error":{"code":400,"status":"INVALID_ARGUMENT","message":"API key not valid.","details":[{"@type":"type.googleapis.com/google.rpc.ErrorInfo","reason":"API_KEY_INVALID"}]}}`)}, []string{first}, ""},
+		{"the first refuses them in every form", map[string]http.HandlerFunc{first: answer(400, failure(400, "Corrupted thought signature."))}, []string{first, first, first, first}, ""},
 	}
 	for _, tt := range tests {
 		for _, form := range forms {

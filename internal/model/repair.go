@@ -1,0 +1,215 @@
+package model
+
+import (
+	"bytes"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"strings"
+)
+
+// A repair is a form of a conversation in which a model may take it that refused
+// it as it is stored. A model refuses calls that are not signed, signatures of
+// another model's, calls without a name; what is refused once would be refused
+// at every later turn of its session, which must not die of what it holds. So
+// the next form is tried, which keeps less.
+type repair int
+
+const (
+	// asStored: as models and tools gave it.
+	asStored repair = iota
+	// placeholders: without signatures, which tell a model how its own thoughts
+	// went on; the first call of each step has the word that stands for one, and
+	// calls without a name have one.
+	placeholders
+	// encodedPlaceholders: the same, the word in base64. Google's documents have it
+	// plain (https://ai.google.dev/gemini-api/docs/thought-signatures), its SDKs
+	// encode it, and either form has been reported as refused.
+	encodedPlaceholders
+	// asText: calls, responses and files are told in words.
+	asText
+)
+
+// noSignature stands for a signature that is not there.
+const noSignature = "skip_thought_signature_validator"
+
+// unnamed is the name of a call that has none.
+const unnamed = "unnamed"
+
+// repairable reports whether r holds anything that a repair changes.
+func (r *Request) repairable() bool {
+	for _, turn := range r.History {
+		if beyondText(turn) {
+			return true
+		}
+	}
+	own, err := json.Marshal(r.Contents)
+	return err == nil && beyondText(own)
+}
+
+// beyondText reports whether contents hold more than text. Within a text the
+// quotes would be escaped.
+func beyondText(contents []byte) bool {
+	for _, member := range []string{`"functionCall"`, `"functionResponse"`, `"thoughtSignature"`, `"thought"`, `"inlineData"`,
+		`"fileData"`, `"executableCode"`, `"codeExecutionResult"`, `"toolCall"`, `"toolResponse"`} {
+		if bytes.Contains(contents, []byte(member)) {
+			return true
+		}
+	}
+	return false
+}
+
+// A content is one of the conversation's, its parts by the names of the API.
+type content struct {
+	Parts []map[string]any `json:"parts,omitempty"`
+	Role  string           `json:"role,omitempty"`
+}
+
+// decodeContents reads contents without loss: numbers keep their digits.
+func decodeContents(list []byte) ([]content, error) {
+	decoder := json.NewDecoder(bytes.NewReader(list))
+	decoder.UseNumber()
+	var contents []content
+	if err := decoder.Decode(&contents); err != nil {
+		return nil, fmt.Errorf("decoding contents: %w", err)
+	}
+	return contents, nil
+}
+
+// rewrite gives contents in f's form.
+func (f repair) rewrite(list json.RawMessage) (json.RawMessage, error) {
+	if f == asStored {
+		return restore(list)
+	}
+	contents, err := decodeContents(list)
+	if err != nil {
+		return nil, err
+	}
+	kept := make([]content, 0, len(contents))
+	for _, c := range contents {
+		c.Parts = f.parts(c.Parts)
+		if len(c.Parts) > 0 {
+			kept = append(kept, c)
+		}
+	}
+	return json.Marshal(kept)
+}
+
+// parts are a content's parts in f's form; none for a content that said nothing.
+func (f repair) parts(parts []map[string]any) []map[string]any {
+	kept := make([]map[string]any, 0, len(parts))
+	called := false
+	for _, part := range parts {
+		if f == asText {
+			if text := told(part); text != "" {
+				kept = append(kept, map[string]any{"text": text})
+			}
+			continue
+		}
+		_, signed := part["thoughtSignature"]
+		delete(part, "thoughtSignature")
+		if call, ok := part["functionCall"].(map[string]any); ok {
+			name(call)
+			if call["args"] == nil {
+				call["args"] = map[string]any{}
+			}
+			if signed || !called {
+				part["thoughtSignature"] = f.placeholder()
+			}
+			called = true
+		}
+		if response, ok := part["functionResponse"].(map[string]any); ok {
+			name(response)
+		}
+		if onlySigned(part) {
+			continue // it was nothing but its signature
+		}
+		kept = append(kept, part)
+	}
+	return kept
+}
+
+func (f repair) placeholder() string {
+	if f == encodedPlaceholders {
+		return base64.StdEncoding.EncodeToString([]byte(noSignature))
+	}
+	return noSignature
+}
+
+func name(call map[string]any) {
+	if text, _ := call["name"].(string); text == "" {
+		call["name"] = unnamed
+	}
+}
+
+// told is a part in words, "" for one that says nothing to whoever reads on.
+func told(part map[string]any) string {
+	if text, _ := part["text"].(string); text != "" {
+		if part["thought"] == true {
+			return ""
+		}
+		return text
+	}
+	for member, value := range part {
+		object, _ := value.(map[string]any)
+		switch member {
+		case "functionCall", "toolCall":
+			name(object)
+			return fmt.Sprintf("[called %v with %s]", object["name"], encoded(object["args"]))
+		case "functionResponse", "toolResponse":
+			name(object)
+			return fmt.Sprintf("[%v gave %s]", object["name"], encoded(object["response"]))
+		case "inlineData", "fileData":
+			return fmt.Sprintf("[a file of the type %v]", object["mimeType"])
+		case "executableCode":
+			return fmt.Sprintf("[ran %v]", object["code"])
+		case "codeExecutionResult":
+			return fmt.Sprintf("[which gave %v]", object["output"])
+		}
+	}
+	return ""
+}
+
+// encoded is the JSON of what was decoded from it.
+func encoded(value any) string {
+	var b strings.Builder
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false)
+	if value == nil || e.Encode(value) != nil {
+		return "{}"
+	}
+	return strings.TrimSpace(b.String())
+}
+
+// restore puts back what the SDK's types leave out when it is empty: the text
+// of a part that only carries a thought signature, and the arguments of a call
+// without any. The model gave them, and gets its own contents unchanged.
+func restore(list json.RawMessage) (json.RawMessage, error) {
+	if !bytes.Contains(list, []byte(`"thoughtSignature"`)) && !bytes.Contains(list, []byte(`"functionCall"`)) {
+		return list, nil
+	}
+	contents, err := decodeContents(list)
+	if err != nil {
+		return nil, err
+	}
+	for _, content := range contents {
+		for _, part := range content.Parts {
+			if call, ok := part["functionCall"].(map[string]any); ok && call["args"] == nil {
+				call["args"] = map[string]any{}
+			}
+			if _, signed := part["thoughtSignature"]; signed && onlySigned(part) {
+				part["text"] = ""
+			}
+		}
+	}
+	return json.Marshal(contents)
+}
+
+func onlySigned(part map[string]any) bool {
+	for key := range part {
+		if key != "thoughtSignature" && key != "thought" {
+			return false
+		}
+	}
+	return true
+}
