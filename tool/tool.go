@@ -101,6 +101,7 @@ func New[In, Out any](name, description string, f func(context.Context, In) (Out
 		panic(fmt.Sprintf("tool %s: %v", name, err))
 	}
 	call := func(ctx context.Context, args map[string]any) (any, error) {
+		args, _ = adapt(schema, args).(map[string]any)
 		if args == nil {
 			args = map[string]any{}
 		}
@@ -122,8 +123,9 @@ func New[In, Out any](name, description string, f func(context.Context, In) (Out
 
 // Call checks args against the schema, runs the function, and gives its output
 // as a JSON object: a struct or map as it is, anything else under the key
-// "output", as Gemini's function responses expect. It does not recover panics
-// and does not bound the time: who runs tools does.
+// "output", as Gemini's function responses expect. Numbers are float64, integers
+// that it cannot hold json.Number. Args may hold numbers in either form. It does
+// not recover panics and does not bound the time: who runs tools does.
 func (t Tool) Call(ctx context.Context, args map[string]any) (map[string]any, error) {
 	out, err := t.call(ctx, args)
 	if err != nil {
@@ -140,8 +142,11 @@ func (t Tool) Call(ctx context.Context, args map[string]any) (map[string]any, er
 		raw = append(append([]byte(`{"output":`), raw...), '}')
 	}
 	var object map[string]any
-	if err := json.Unmarshal(raw, &object); err != nil {
+	decoder := json.NewDecoder(bytes.NewReader(raw))
+	decoder.UseNumber()
+	if err := decoder.Decode(&object); err != nil {
 		return nil, fmt.Errorf("encoding the output: %w", err)
 	}
+	exact(object)
 	return object, nil
 }

@@ -174,7 +174,7 @@ func TestCallRefusesArgumentsWithoutRunningTheFunction(t *testing.T) {
 		{"a required one missing", map[string]any{"limit": 3.0}, "query"},
 		{"null for a string", map[string]any{"query": nil}, "query"},
 		{"a number for a string", map[string]any{"query": 1.0}, "query"},
-		{"a string for an integer", map[string]any{"query": "go", "limit": "3"}, "limit"},
+		{"a string for an integer", map[string]any{"query": "go", "limit": "three"}, "limit"},
 		{"a fraction for an integer", map[string]any{"query": "go", "limit": 1.5}, "limit"},
 		{"an integer that no int holds", map[string]any{"query": "go", "limit": 1e30}, ""},
 		{"a number that JSON cannot write", map[string]any{"query": "go", "since": math.Inf(1)}, ""},
