@@ -28,6 +28,7 @@ type Config struct {
 	APIKeysSecret        string
 	SecretManager        string // endpoint; "" is the service's own
 	LoggingEndpoint      string
+	TelemetryEndpoint    string
 
 	Auth          []string // modes, in the order they are tried
 	OIDCIssuers   string

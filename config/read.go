@@ -42,6 +42,7 @@ type variables struct {
 	APIKeysSecret        string `env:"API_KEYS_SECRET"`
 	SecretManager        string `env:"SECRET_MANAGER_ENDPOINT"`
 	Logging              string `env:"LOGGING_ENDPOINT"`
+	Telemetry            string `env:"TELEMETRY_ENDPOINT"`
 	AllowedOrigins       string `env:"ALLOWED_ORIGINS"`
 	APIKeys              string `env:"API_KEYS"`
 
@@ -95,7 +96,7 @@ func Read(lookup func(string) (string, bool)) (*Config, error) {
 	var r reader
 	c := &Config{
 		Environment: v.Environment, Service: v.KService, Revision: v.KRevision, Project: v.Project,
-		SecretManager: v.SecretManager, LoggingEndpoint: v.Logging,
+		SecretManager: v.SecretManager, LoggingEndpoint: v.Logging, TelemetryEndpoint: v.Telemetry,
 		Model: v.Model, ModelFallbacks: list(v.ModelFallbacks),
 		OIDCIssuers: v.OIDCIssuers, OIDCAudiences: list(v.OIDCAudiences), Operators: list(v.Operators),
 		FirestoreDatabase: v.FirestoreDatabase, FirestoreEmulator: v.FirestoreEmulator, AuditLog: v.AuditLog,
@@ -284,7 +285,9 @@ func (r *reader) secrets(c *Config) {
 			r.problem(variable, "is not a secret version's name; set projects/PROJECT/secrets/SECRET/versions/latest")
 		}
 	}
-	for variable, endpoint := range map[string]string{"SECRET_MANAGER_ENDPOINT": c.SecretManager, "LOGGING_ENDPOINT": c.LoggingEndpoint} {
+	for variable, endpoint := range map[string]string{
+		"SECRET_MANAGER_ENDPOINT": c.SecretManager, "LOGGING_ENDPOINT": c.LoggingEndpoint, "TELEMETRY_ENDPOINT": c.TelemetryEndpoint,
+	} {
 		host, port, err := net.SplitHostPort(endpoint)
 		n, portErr := strconv.ParseUint(port, 10, 16)
 		if endpoint != "" && (err != nil || portErr != nil || host == "" || n == 0) {

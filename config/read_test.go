@@ -66,7 +66,7 @@ func TestEveryVariable(t *testing.T) {
 		"MODEL=gemini-3-pro", "MODEL_FALLBACKS= gemini-2.5-flash , gemini-2.0-flash,", "GOOGLE_GENAI_USE_VERTEXAI=1", "GOOGLE_CLOUD_LOCATION=europe-west4",
 		"GOOGLE_VERTEX_BASE_URL=https://vertex.example/", "GEMINI_API_KEY_SECRET=projects/p/secrets/gemini/versions/latest",
 		"ALLOWED_ORIGINS=https://a.example,https://b.example:8443", "API_KEYS_SECRET=projects/p/secrets/keys/versions/3",
-		"SECRET_MANAGER_ENDPOINT=secretmanager.europe-west4.rep.googleapis.com:443", "LOGGING_ENDPOINT=127.0.0.1:9999",
+		"SECRET_MANAGER_ENDPOINT=secretmanager.europe-west4.rep.googleapis.com:443", "LOGGING_ENDPOINT=127.0.0.1:9999", "TELEMETRY_ENDPOINT=telemetry.europe-west4.rep.googleapis.com:443",
 		"AUTH=iam, oidc ,api_key", "OIDC_ISSUERS=https://issuer.example|aud", "OIDC_AUDIENCES=x,y", "OPERATORS=ops@example.com, backend",
 		"SESSION_STORE=firestore", "FIRESTORE_DATABASE=db", "SESSION_TTL=1h30m",
 		"REQUEST_TIMEOUT=1m", "MAX_BODY_BYTES=1024", "MAX_OUTPUT_TOKENS=100", "MAX_CONCURRENT=1", "MAX_INSTANCES=3", "HISTORY_TOKENS=0", "MAX_TOOL_ROUNDS=0",
@@ -83,7 +83,7 @@ func TestEveryVariable(t *testing.T) {
 			VertexAI: true, Location: "europe-west4", BaseURL: "https://vertex.example/", APIKeySecret: "projects/p/secrets/gemini/versions/latest",
 		},
 		AllowedOrigins: []string{"https://a.example", "https://b.example:8443"}, APIKeysSecret: "projects/p/secrets/keys/versions/3",
-		SecretManager: "secretmanager.europe-west4.rep.googleapis.com:443", LoggingEndpoint: "127.0.0.1:9999",
+		SecretManager: "secretmanager.europe-west4.rep.googleapis.com:443", LoggingEndpoint: "127.0.0.1:9999", TelemetryEndpoint: "telemetry.europe-west4.rep.googleapis.com:443",
 		Auth: []string{"iam", "oidc", "api_key"}, OIDCIssuers: "https://issuer.example|aud", OIDCAudiences: []string{"x", "y"},
 		Operators: []string{"ops@example.com", "backend"}, SessionStore: "firestore", FirestoreDatabase: "db", SessionTTL: 90 * time.Minute,
 		RequestTimeout: time.Minute, MaxBodyBytes: 1024, MaxOutputTokens: 100, MaxConcurrent: 1, MaxInstances: 3,
@@ -122,6 +122,7 @@ func TestBadValues(t *testing.T) {
 		"ALLOWED_ORIGINS_SECRET":       {"origins"},
 		"API_KEYS_SECRET":              {"keys"},
 		"SECRET_MANAGER_ENDPOINT":      {"secretmanager.googleapis.com", "https://secretmanager.googleapis.com", "host:", ":443", "host:https", "host:0", "host:65536"},
+		"TELEMETRY_ENDPOINT":           {"telemetry.googleapis.com", "https://telemetry.googleapis.com:443"},
 		"LOGGING_ENDPOINT":             {"logging.googleapis.com", "https://logging.googleapis.com", "host:", ":443", "host:99999"},
 		"ALLOWED_ORIGINS":              {"*", "https://*.example", "a.example", "https://a.example/", "https://a.example,ftp://b.example", "https://A.example", "null"},
 		"API_KEYS":                     {"[]", "key", `[{"name":"x"}]`, `[{"name":"x","sha256":"short"}]`},
@@ -221,7 +222,7 @@ func TestEveryProblemIsReportedAtOnce(t *testing.T) {
 		"CALLER_DAILY_TOKEN_LIMIT", "CALLER_RATE_LIMIT_PER_MINUTE", "DAILY_TOKEN_LIMIT", "ENVIRONMENT", "GEMINI_API_KEY_SECRET",
 		"GOOGLE_GEMINI_BASE_URL", "GOOGLE_GENAI_USE_VERTEXAI", "HISTORY_TOKENS", "IAM_ENFORCED", "LOGGING_ENDPOINT", "LOG_CONTENT", "LOG_LEVEL",
 		"MAX_BODY_BYTES", "MAX_CONCURRENT", "MAX_INSTANCES", "MAX_OUTPUT_TOKENS", "MAX_TOOL_ROUNDS", "MODEL", "OIDC_ISSUERS", "PLAYGROUND", "PORT",
-		"RATE_LIMIT_PER_MINUTE", "REQUEST_TIMEOUT", "SECRET_MANAGER_ENDPOINT", "SERVICE_DAILY_TOKEN_LIMIT", "SESSION_STORE", "SESSION_TTL",
+		"RATE_LIMIT_PER_MINUTE", "REQUEST_TIMEOUT", "SECRET_MANAGER_ENDPOINT", "SERVICE_DAILY_TOKEN_LIMIT", "SESSION_STORE", "SESSION_TTL", "TELEMETRY_ENDPOINT",
 	}
 	var missing []string
 	for _, variable := range want {

@@ -25,6 +25,7 @@ var notSet = map[string]string{
 	"GOOGLE_VERTEX_BASE_URL":  "Google's own is used",
 	"SECRET_MANAGER_ENDPOINT": "Google's own is used",
 	"LOGGING_ENDPOINT":        "Google's own is used",
+	"TELEMETRY_ENDPOINT":      "Google's own is used",
 	"FIRESTORE_EMULATOR_HOST": "of tests",
 	"OIDC_AUDIENCES":          "each issuer is paired with its own audience",
 }

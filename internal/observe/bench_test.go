@@ -115,7 +115,7 @@ func BenchmarkFlush(b *testing.B) {
 		for range 20 {
 			turn(o)
 		}
-		c.advance(flushInterval)
+		c.advance(tracesEvery)
 		o.Flush(b.Context())
 	}
 	if err := o.Shutdown(b.Context()); err != nil {

@@ -26,7 +26,7 @@ const noDeadline = 24 * time.Hour
 func (b *builder) traces(ctx context.Context) (sdktrace.SpanExporter, error) {
 	switch b.settings.Traces {
 	case Google:
-		return b.googleTraces()
+		return b.googleTraces(ctx)
 	case OTLP:
 		return b.settings.otlpTraces.traces(ctx)
 	case Console:
@@ -38,7 +38,7 @@ func (b *builder) traces(ctx context.Context) (sdktrace.SpanExporter, error) {
 func (b *builder) metrics(ctx context.Context) (sdkmetric.Exporter, error) {
 	switch b.settings.Metrics {
 	case Google:
-		return b.googleMetrics()
+		return b.googleMetrics(ctx)
 	case OTLP:
 		return b.settings.otlpMetrics.metrics(ctx)
 	case Console:

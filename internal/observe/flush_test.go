@@ -23,12 +23,14 @@ func (s *stub) send(ctx context.Context) error { return s.do(ctx, int(s.calls.Ad
 func (s *stub) pending() int                   { return s.left }
 func (s *stub) close(context.Context) error    { s.closed = true; return nil }
 
-func stubbed(senders ...*stub) *flusher {
-	f := newFlusher(time.Now, slog.New(slog.DiscardHandler))
+// stubbed returns an Observer that exports by these senders, each at most every
+// 10 s.
+func stubbed(senders ...sender) *Observer {
+	o := &Observer{now: time.Now}
 	for _, s := range senders {
-		f.add("stub", s)
+		o.lanes = append(o.lanes, newLane("stub", tracesEvery, s, time.Now, slog.New(slog.DiscardHandler)))
 	}
-	return f
+	return o
 }
 
 // takes is how long do takes.
@@ -49,7 +51,7 @@ func TestFlushAtMostEveryTenSeconds(t *testing.T) {
 		s := &stub{do: func(context.Context, int) error { return nil }}
 		f := stubbed(s)
 		for range 41 { // a request each second, from 0 to 40
-			f.flush(t.Context())
+			f.Flush(t.Context())
 			time.Sleep(time.Second)
 		}
 		if got := s.calls.Load(); got != 5 {
@@ -76,10 +78,10 @@ func TestFlushIsBounded(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				f := stubbed(&stub{do: tt.do}, &stub{do: func(context.Context, int) error { return nil }})
-				if got := takes(func() { f.flush(t.Context()) }); got != tt.want {
+				if got := takes(func() { f.Flush(t.Context()) }); got != tt.want {
 					t.Errorf("took %v, want %v", got, tt.want)
 				}
-				_ = f.shutdown(t.Context())
+				_ = f.Shutdown(t.Context())
 			})
 		})
 	}
@@ -90,17 +92,17 @@ func TestFlushBySomebodyElse(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &stub{do: hang}
 		f := stubbed(s)
-		go f.flush(t.Context())
+		go f.Flush(t.Context())
 		synctest.Wait()
 		for range 100 {
-			if got := takes(func() { f.flush(t.Context()) }); got != 0 {
+			if got := takes(func() { f.Flush(t.Context()) }); got != 0 {
 				t.Errorf("waited %v for another's flush", got)
 			}
 		}
 		if got := s.calls.Load(); got != 1 {
 			t.Errorf("%d exports at once", got)
 		}
-		_ = f.shutdown(t.Context())
+		_ = f.Shutdown(t.Context())
 	})
 }
 
@@ -116,29 +118,35 @@ func TestFlushGoesOnAfterTheBound(t *testing.T) {
 			return nil
 		}}
 		f := stubbed(s)
-		f.flush(t.Context())
-		time.Sleep(flushInterval)
-		if got := takes(func() { f.flush(t.Context()) }); got != 0 || s.calls.Load() != 2 {
+		f.Flush(t.Context())
+		time.Sleep(tracesEvery)
+		if got := takes(func() { f.Flush(t.Context()) }); got != 0 || s.calls.Load() != 2 {
 			t.Errorf("took %v, %d exports; want the first to be over and the second done", got, s.calls.Load())
 		}
 	})
 }
 
+// An export that gets no answer is given up, and the next flush begins another.
 func TestFlushGivesUp(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		var ended atomic.Int32
 		s := &stub{do: func(ctx context.Context, _ int) error { defer ended.Add(1); return hang(ctx, 0) }}
 		f := stubbed(s)
-		for i := range 6 {
-			if got := takes(func() { f.flush(t.Context()) }); got > flushBound {
-				t.Errorf("flush %d took %v", i, got)
-			}
-			time.Sleep(flushInterval)
+		f.Flush(t.Context())
+		time.Sleep(exportBound - flushBound - tick)
+		if s.calls.Load() != 1 || ended.Load() != 0 {
+			t.Errorf("%d exports begun, %d given up before the bound", s.calls.Load(), ended.Load())
 		}
-		if s.calls.Load() != 2 || ended.Load() != 2 {
-			t.Errorf("%d exports begun, %d given up; want one after three flushes", s.calls.Load(), ended.Load())
+		time.Sleep(2 * tick)
+		if s.calls.Load() != 1 || ended.Load() != 1 {
+			t.Errorf("%d exports begun, %d given up after the bound", s.calls.Load(), ended.Load())
 		}
+		time.Sleep(tracesEvery)
+		if got := takes(func() { f.Flush(t.Context()) }); got != flushBound || s.calls.Load() != 2 {
+			t.Errorf("took %v, %d exports begun", got, s.calls.Load())
+		}
+		_ = f.Shutdown(t.Context())
 	})
 }
 
@@ -151,16 +159,16 @@ func TestFlushOfADeafExporter(t *testing.T) {
 		s := &stub{do: func(context.Context, int) error { <-end; return nil }}
 		f := stubbed(s)
 		for range 10 {
-			if got := takes(func() { f.flush(t.Context()) }); got > flushBound {
+			if got := takes(func() { f.Flush(t.Context()) }); got > flushBound {
 				t.Errorf("took %v", got)
 			}
-			time.Sleep(flushInterval)
+			time.Sleep(tracesEvery)
 		}
 		if s.calls.Load() != 1 {
 			t.Errorf("%d exports at once", s.calls.Load())
 		}
 		if got := takes(func() {
-			if f.shutdown(t.Context()) == nil {
+			if f.Shutdown(t.Context()) == nil {
 				t.Error("shut down without a word")
 			}
 		}); got > 2*lastBound || s.closed {
@@ -176,10 +184,10 @@ func TestFlushEndsWithItsContext(t *testing.T) {
 		f := stubbed(&stub{do: hang})
 		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 		defer cancel()
-		if got := takes(func() { f.flush(ctx) }); got != 50*time.Millisecond {
+		if got := takes(func() { f.Flush(ctx) }); got != 50*time.Millisecond {
 			t.Errorf("took %v", got)
 		}
-		_ = f.shutdown(t.Context())
+		_ = f.Shutdown(t.Context())
 	})
 }
 
@@ -193,8 +201,8 @@ func TestFlushTriesABrokenConnectionAgain(t *testing.T) {
 			return nil
 		}}
 		f := stubbed(s)
-		f.flush(t.Context())
-		if s.calls.Load() != 2 || !f.lanes[0].told.IsZero() {
+		f.Flush(t.Context())
+		if s.calls.Load() != 2 || !f.lanes[0].reported.IsZero() {
 			t.Errorf("%d tries", s.calls.Load())
 		}
 	})
@@ -227,7 +235,7 @@ func TestShutdown(t *testing.T) {
 				s := &stub{do: tt.do, left: 7}
 				f := stubbed(s)
 				var err error
-				if got := takes(func() { err = f.shutdown(t.Context()) }); got < tt.least || got > tt.most {
+				if got := takes(func() { err = f.Shutdown(t.Context()) }); got < tt.least || got > tt.most {
 					t.Errorf("took %v", got)
 				}
 				if got := s.calls.Load(); got != tt.calls || !s.closed {
@@ -236,8 +244,8 @@ func TestShutdown(t *testing.T) {
 				if (err != nil) != tt.lost || tt.lost && !strings.Contains(err.Error(), "7 lost") {
 					t.Errorf("error %v", err)
 				}
-				f.flush(t.Context())
-				if err := f.shutdown(t.Context()); err != nil || s.calls.Load() != tt.calls {
+				f.Flush(t.Context())
+				if err := f.Shutdown(t.Context()); err != nil || s.calls.Load() != tt.calls {
 					t.Errorf("used after its end: %v", err)
 				}
 			})
@@ -251,8 +259,8 @@ func TestShutdownDuringAnExport(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &stub{do: func(context.Context, int) error { time.Sleep(500 * time.Millisecond); return nil }}
 		f := stubbed(s)
-		f.flush(t.Context())
-		if err := f.shutdown(t.Context()); err != nil || s.calls.Load() != 2 {
+		f.Flush(t.Context())
+		if err := f.Shutdown(t.Context()); err != nil || s.calls.Load() != 2 {
 			t.Errorf("%d exports, %v", s.calls.Load(), err)
 		}
 	})
@@ -264,7 +272,7 @@ func TestShutdownEndsWithItsContext(t *testing.T) {
 		f := stubbed(&stub{do: hang})
 		ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
 		defer cancel()
-		if got := takes(func() { _ = f.shutdown(ctx) }); got > 200*time.Millisecond+2*lastPause {
+		if got := takes(func() { _ = f.Shutdown(ctx) }); got > 200*time.Millisecond+2*lastPause {
 			t.Errorf("took %v", got)
 		}
 	})
@@ -281,14 +289,14 @@ func TestTroubleIsToldOnceAMinute(t *testing.T) {
 			}
 			return nil
 		}}
-		f := newFlusher(time.Now, slog.New(slog.NewTextHandler(&lines, nil)))
-		f.add("traces", s)
+		f := stubbed(s)
+		f.lanes[0].log = slog.New(slog.NewTextHandler(&lines, nil))
 		for range 12 { // two minutes
-			f.flush(t.Context())
-			time.Sleep(flushInterval)
+			f.Flush(t.Context())
+			time.Sleep(tracesEvery)
 		}
 		down = false
-		f.flush(t.Context())
+		f.Flush(t.Context())
 		if got := strings.Count(lines.String(), "\n"); got != 3 || lines.Len() > 4096 {
 			t.Errorf("%d lines, %d bytes; want trouble twice and its end once", got, lines.Len())
 		}

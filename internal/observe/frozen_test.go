@@ -206,7 +206,7 @@ func TestFrozenDuringAFlush(t *testing.T) {
 			child.freeze()
 			collector.Open()
 			collector.SetMode(observetest.Take)
-			<-time.After(flushBound + 2*frozen) // the time it is frozen for is what is tested
+			<-time.After(flushBound + 16*tick) // the time it is frozen for is what is tested
 			child.thaw()
 			child.flushed()
 			child.request(10)

@@ -1,88 +1,26 @@
 package observe
 
 import (
-	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"fmt"
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
-	"sync"
 	"testing"
 
-	"cloud.google.com/go/monitoring/apiv3/v2/monitoringpb"
-	"cloud.google.com/go/trace/apiv2/tracepb"
+	"github.com/google/go-cmp/cmp"
+	colmetrics "go.opentelemetry.io/proto/otlp/collector/metrics/v1"
+	metricspb "go.opentelemetry.io/proto/otlp/metrics/v1"
+	"golang.org/x/oauth2"
 	"google.golang.org/api/option"
-	metricpb "google.golang.org/genproto/googleapis/api/metric"
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/credentials/insecure"
-	"google.golang.org/grpc/status"
-	"google.golang.org/protobuf/types/known/emptypb"
+	"google.golang.org/grpc/credentials"
+
+	"example.com/gatehouse/internal/observe/observetest"
 )
-
-// A cloud stands in for Cloud Trace and Cloud Monitoring.
-type cloud struct {
-	tracepb.UnimplementedTraceServiceServer
-	monitoringpb.UnimplementedMetricServiceServer
-
-	mu          sync.Mutex
-	down        bool
-	spans       []*tracepb.BatchWriteSpansRequest
-	series      []*monitoringpb.CreateTimeSeriesRequest
-	descriptors []*metricpb.MetricDescriptor
-}
-
-func (c *cloud) BatchWriteSpans(_ context.Context, r *tracepb.BatchWriteSpansRequest) (*emptypb.Empty, error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.down {
-		return nil, status.Error(codes.Internal, "down")
-	}
-	c.spans = append(c.spans, r)
-	return &emptypb.Empty{}, nil
-}
-
-func (c *cloud) CreateTimeSeries(_ context.Context, r *monitoringpb.CreateTimeSeriesRequest) (*emptypb.Empty, error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.series = append(c.series, r)
-	return &emptypb.Empty{}, nil
-}
-
-func (c *cloud) GetMetricDescriptor(context.Context, *monitoringpb.GetMetricDescriptorRequest) (*metricpb.MetricDescriptor, error) {
-	return nil, status.Error(codes.NotFound, "none")
-}
-
-func (c *cloud) CreateMetricDescriptor(_ context.Context, r *monitoringpb.CreateMetricDescriptorRequest) (*metricpb.MetricDescriptor, error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.descriptors = append(c.descriptors, r.MetricDescriptor)
-	return r.MetricDescriptor, nil
-}
-
-func newCloud(t *testing.T) (*cloud, []option.ClientOption) {
-	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	c := &cloud{}
-	server := grpc.NewServer()
-	tracepb.RegisterTraceServiceServer(server, c)
-	monitoringpb.RegisterMetricServiceServer(server, c)
-	served := make(chan struct{})
-	go func() {
-		defer close(served)
-		_ = server.Serve(listener)
-	}()
-	t.Cleanup(func() { server.Stop(); <-served })
-	return c, []option.ClientOption{
-		option.WithEndpoint(listener.Addr().String()),
-		option.WithoutAuthentication(),
-		option.WithGRPCDialOption(grpc.WithTransportCredentials(insecure.NewCredentials())),
-	}
-}
 
 // metadataServer stands in for the one of Cloud Run.
 func metadataServer(t *testing.T) {
@@ -107,58 +45,167 @@ func metadataServer(t *testing.T) {
 	t.Setenv("K_CONFIGURATION", "invoke")
 }
 
+// What leaves for Google has the resource that the Telemetry API demands.
 func TestGoogle(t *testing.T) {
 	metadataServer(t)
-	google, opts := newCloud(t)
-	google.down = true
+	google := observetest.New(t)
+	google.SetMode(observetest.Fail)
 	config := all()
-	config.GoogleOptions = opts
+	config.GoogleEndpoint = strings.TrimPrefix(google.GRPC, "http://")
 	o := observer(t, config, "K_SERVICE", "invoke")
 	turn(o)
 	o.Flush(t.Context())
 	if o.queue.len() != spansOfATurn {
-		t.Errorf("%d spans kept while Cloud Trace is down", o.queue.len())
+		t.Errorf("%d spans kept while the API is away", o.queue.len())
 	}
-	google.mu.Lock()
-	google.down = false
-	google.mu.Unlock()
+	google.SetMode(observetest.Take)
 	if err := o.Shutdown(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 
-	if len(google.spans) != 1 || google.spans[0].Name != "projects/project-1" || len(google.spans[0].Spans) != spansOfATurn {
-		t.Fatalf("spans: %v", google.spans)
+	traces, metrics := google.ResourceSpans(), google.Metrics()
+	if len(traces) != 1 || len(google.Spans()) != spansOfATurn || len(metrics) != 1 {
+		t.Fatalf("%d exports of %d spans, %d of metrics", len(traces), len(google.Spans()), len(metrics))
 	}
-	attrs := google.spans[0].Spans[0].Attributes.AttributeMap
-	for key, want := range map[string]string{
-		"g.co/r/generic_task/job": "gatehouse", "g.co/r/generic_task/location": "europe-west1",
+	for signal, attrs := range map[string]map[string]string{
+		"traces": text(traces[0].Resource.Attributes), "metrics": text(metrics[0].Resource.Attributes),
 	} {
-		if got := attrs[key].GetStringValue().GetValue(); got != want {
-			t.Errorf("a span's %s is %q, want %q", key, got, want)
-		}
-	}
-	names := map[string]bool{}
-	for _, r := range google.series {
-		if r.Name != "projects/project-1" {
-			t.Errorf("series for %s", r.Name)
-		}
-		for _, s := range r.TimeSeries {
-			names[s.Metric.Type] = true
-			labels := s.Resource.Labels
-			if s.Resource.Type != "generic_task" || labels["job"] != "gatehouse" || labels["location"] != "europe-west1" || labels["task_id"] == "" {
-				t.Errorf("monitored resource %v", s.Resource)
-			}
-			if s.Metric.Labels["service_instance_id"] != "" {
-				t.Errorf("labels %v", s.Metric.Labels)
+		for key, want := range map[string]string{
+			"gcp.project_id": "project-1", "service.name": "gatehouse", // job
+			"cloud.region": "europe-west1", "cloud.platform": "gcp_cloud_run", // location, cluster
+		} {
+			if attrs[key] != want {
+				t.Errorf("%s: %s is %q, want %q", signal, key, attrs[key], want)
 			}
 		}
-	}
-	for _, want := range []string{"http.server.request.duration", "gen_ai.client.token.usage", "agent.tool.duration"} {
-		if !names["workload.googleapis.com/"+want] {
-			t.Errorf("no series of %s in %v", want, names)
+		if attrs["service.instance.id"] == "" {
+			t.Errorf("%s: no instance in %v", signal, attrs)
 		}
 	}
-	if len(google.descriptors) == 0 {
-		t.Error("no metric was described")
+}
+
+// Exports carry the credentials' token, and the project whose quota they use.
+func TestGoogleCredentials(t *testing.T) {
+	metadataServer(t)
+	server := httptest.NewUnstartedServer(nil) // for its certificate
+	server.StartTLS()
+	t.Cleanup(server.Close)
+	google := observetest.NewTLS(t, credentials.NewTLS(&tls.Config{Certificates: server.TLS.Certificates}))
+	roots := x509.NewCertPool()
+	roots.AddCert(server.Certificate())
+
+	config := all()
+	_, port, _ := net.SplitHostPort(strings.TrimPrefix(google.GRPC, "http://"))
+	config.GoogleEndpoint = "telemetry.test:" + port
+	config.GoogleOptions = []option.ClientOption{
+		option.WithTokenSource(oauth2.StaticTokenSource(&oauth2.Token{AccessToken: "secret", TokenType: "Bearer"})),
+		option.WithEndpoint("127.0.0.1:" + port),
+		option.WithGRPCDialOption(grpc.WithTransportCredentials(credentials.NewClientTLSFromCert(roots, ""))),
+	}
+	o := observer(t, config, "K_SERVICE", "invoke")
+	turn(o)
+	if err := o.Shutdown(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	headers := google.Headers()
+	if len(headers) != 2 {
+		t.Fatalf("%d exports, want traces and metrics", len(headers))
+	}
+	for _, h := range headers {
+		if got := h.Get("authorization"); !slices.Equal(got, []string{"Bearer secret"}) {
+			t.Errorf("authorization %q", got)
+		}
+		if got := h.Get("x-goog-user-project"); !slices.Equal(got, []string{"project-1"}) {
+			t.Errorf("x-goog-user-project %q", got)
+		}
+	}
+}
+
+// A process that has gathered more series than a request may hold sends them in
+// several.
+func TestGoogleTakes200PointsAtOnce(t *testing.T) {
+	metadataServer(t)
+	google := observetest.New(t)
+	config := all()
+	config.GoogleEndpoint = strings.TrimPrefix(google.GRPC, "http://")
+	for n := range 450 {
+		config.Tools = append(config.Tools, fmt.Sprint("tool_", n))
+	}
+	o := observer(t, config, "K_SERVICE", "invoke", "OTEL_TRACES_EXPORTER", "none")
+	turn(o)
+	for _, tool := range config.Tools {
+		_, s := o.StartTool(t.Context(), tool)
+		s.End(t.Context(), "")
+	}
+	if err := o.Shutdown(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	tools, sizes := map[string]bool{}, []int(nil)
+	for _, r := range google.Metrics() {
+		size := 0
+		for _, scope := range r.ScopeMetrics {
+			for _, m := range scope.Metrics {
+				size += points(m)
+				for _, p := range m.GetHistogram().GetDataPoints() {
+					if m.Name == "agent.tool.duration" {
+						attrs := text(p.Attributes)
+						tools[attrs["gen_ai.tool.name"]+attrs["error.type"]] = true
+					}
+				}
+			}
+		}
+		sizes = append(sizes, size)
+	}
+	if len(tools) != len(config.Tools)+1 { // one failed in the turn
+		t.Errorf("%d series of tools arrived, want %d", len(tools), len(config.Tools)+1)
+	}
+	if len(sizes) != 3 || slices.Max(sizes) > 200 {
+		t.Errorf("requests of %v points", sizes)
+	}
+}
+
+// Nothing is lost, doubled or disordered by a split, whatever the kinds and
+// sizes.
+func TestSplit(t *testing.T) {
+	t.Parallel()
+	number := func(n int) []*metricspb.NumberDataPoint {
+		return slices.Repeat([]*metricspb.NumberDataPoint{{}}, n)
+	}
+	metrics := []*metricspb.Metric{
+		{Name: "gauge", Data: &metricspb.Metric_Gauge{Gauge: &metricspb.Gauge{DataPoints: number(3)}}},
+		{Name: "none", Data: &metricspb.Metric_Gauge{Gauge: &metricspb.Gauge{}}},
+		{Name: "sum", Data: &metricspb.Metric_Sum{Sum: &metricspb.Sum{DataPoints: number(4), IsMonotonic: true}}},
+		{Name: "histogram", Data: &metricspb.Metric_Histogram{Histogram: &metricspb.Histogram{DataPoints: []*metricspb.HistogramDataPoint{{}, {}}}}},
+		{Name: "exponential", Data: &metricspb.Metric_ExponentialHistogram{ExponentialHistogram: &metricspb.ExponentialHistogram{DataPoints: []*metricspb.ExponentialHistogramDataPoint{{}}}}},
+		{Name: "summary", Data: &metricspb.Metric_Summary{Summary: &metricspb.Summary{DataPoints: []*metricspb.SummaryDataPoint{{}}}}},
+	}
+	export := &colmetrics.ExportMetricsServiceRequest{ResourceMetrics: []*metricspb.ResourceMetrics{
+		{SchemaUrl: "one", ScopeMetrics: []*metricspb.ScopeMetrics{{Metrics: metrics[:2]}, {Metrics: metrics[2:]}}},
+		{SchemaUrl: "two", ScopeMetrics: []*metricspb.ScopeMetrics{{Metrics: metrics[:1]}}},
+	}}
+	var got []string
+	for _, part := range split(export, 5) {
+		line := ""
+		for _, r := range part.ResourceMetrics {
+			line += r.SchemaUrl + ":"
+			for _, s := range r.ScopeMetrics {
+				for _, m := range s.Metrics {
+					line += fmt.Sprintf(" %s %d", m.Name, points(m))
+				}
+			}
+			line += "; "
+		}
+		got = append(got, line)
+	}
+	want := []string{
+		"one: gauge 3; one: sum 2; ",
+		"one: sum 2 histogram 2 exponential 1; ",
+		"one: summary 1; two: gauge 3; ",
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+	if parts := split(&colmetrics.ExportMetricsServiceRequest{}, 5); len(parts) != 0 {
+		t.Errorf("%d parts of nothing", len(parts))
 	}
 }

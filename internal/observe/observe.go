@@ -49,8 +49,10 @@ type Config struct {
 	Console io.Writer        // of the console exporters; nil: standard error, for standard output holds the log
 	Now     func() time.Time // nil: time.Now
 
-	// GoogleOptions are for the clients of Cloud Trace and Cloud Monitoring:
-	// another endpoint, other credentials.
+	// GoogleEndpoint is the host:port of a regional or private endpoint of the
+	// Telemetry API; "" is the global one. Loopback stands in for the API.
+	GoogleEndpoint string
+	// GoogleOptions are for the connection to it, such as other credentials.
 	GoogleOptions []option.ClientOption
 }
 
@@ -64,7 +66,7 @@ type Observer struct {
 	labels  labels
 	vendor  attribute.KeyValue // gen_ai.provider.name
 	queue   *queue             // nil: no traces
-	flusher *flusher
+	lanes   []*lane
 	handler http.Handler // nil: no /metrics
 	closers []func(context.Context) error
 }
@@ -89,7 +91,6 @@ func New(s Settings, c Config) (*Observer, error) {
 		now:     c.Now,
 		labels:  newLabels(c),
 		vendor:  semconv.GenAIProviderNameKey.String(c.Provider),
-		flusher: newFlusher(c.Now, c.Log),
 	}
 	if s.Traces != None {
 		o.queue = newQueue(s.queueSize)
@@ -101,7 +102,7 @@ func New(s Settings, c Config) (*Observer, error) {
 		)
 		o.tracer = provider.Tracer(scope, trace.WithInstrumentationVersion(c.Version))
 		sender := &spanSender{queue: o.queue, resource: res, build: build.traces}
-		o.flusher.add("traces", sender)
+		o.lanes = append(o.lanes, newLane("traces", tracesEvery, sender, c.Now, c.Log))
 		o.closers = append(o.closers, provider.Shutdown)
 	}
 	if s.Metrics == None {
@@ -116,7 +117,8 @@ func New(s Settings, c Config) (*Observer, error) {
 	} else {
 		manual := sdkmetric.NewManualReader()
 		reader = manual
-		o.flusher.add("metrics", &metricSender{reader: manual, resource: res, build: build.metrics})
+		sender := &metricSender{reader: manual, resource: res, build: build.metrics}
+		o.lanes = append(o.lanes, newLane("metrics", metricsEvery, sender, c.Now, c.Log))
 	}
 	provider := sdkmetric.NewMeterProvider(sdkmetric.WithResource(res.base), sdkmetric.WithReader(reader))
 	o.closers = append(o.closers, provider.Shutdown)
@@ -138,7 +140,7 @@ func (o *Observer) Handler() http.Handler {
 }
 
 // Dropped counts the spans that were lost because the queue was full or the
-// collector refused them for good.
+// collector refused their batch, in part or as a whole.
 func (o *Observer) Dropped() int64 {
 	if o == nil || o.queue == nil {
 		return 0

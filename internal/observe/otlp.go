@@ -2,6 +2,7 @@ package observe
 
 import (
 	"context"
+	"fmt"
 	"net/http"
 	"time"
 
@@ -86,15 +87,34 @@ var brokenConnection = keepalive.ClientParameters{Time: time.Minute, Timeout: 3 
 func (o otlp) ownClient() bool { return !o.certificates && !o.timeout }
 
 // newHTTPClient is as the exporters' own, but it sees a broken HTTP/2
-// connection and leaves none open when it is closed.
+// connection, leaves none open when it is closed, and reports an answer that
+// asks for another try as an error that [retryable] knows.
 func newHTTPClient() *http.Client {
-	return &http.Client{Transport: &http.Transport{
+	return &http.Client{Transport: unavailable{&http.Transport{
 		Proxy:               http.ProxyFromEnvironment,
 		ForceAttemptHTTP2:   true,
 		IdleConnTimeout:     90 * time.Second,
 		TLSHandshakeTimeout: 10 * time.Second,
 		HTTP2:               &http.HTTP2Config{SendPingTimeout: 5 * time.Second, PingTimeout: 3 * time.Second},
-	}}
+	}}}
+}
+
+// unavailable returns an error for the answers that mean "try again"
+// (https://opentelemetry.io/docs/specs/otlp/#retryable-response-codes): the
+// exporters have no type for them.
+type unavailable struct{ *http.Transport }
+
+func (u unavailable) RoundTrip(r *http.Request) (*http.Response, error) {
+	response, err := u.Transport.RoundTrip(r)
+	if err != nil {
+		return nil, err
+	}
+	switch response.StatusCode {
+	case http.StatusTooManyRequests, http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
+		_ = response.Body.Close()
+		return nil, fmt.Errorf("the collector answered %s", response.Status)
+	}
+	return response, nil
 }
 
 type closingTraces struct {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/url"
 	"strings"
 	"testing"
 
@@ -119,12 +120,13 @@ func TestSpanSender(t *testing.T) {
 		dropped int64
 	}{
 		{"taken", nil, 0, 0},
-		{"broken", errors.New("connection reset"), 2, 0},
-		{"unavailable", status.Error(codes.Unavailable, "later"), 2, 0},
-		{"500", errors.New("traces export: failed to send to http://x/v1/traces: 500 Internal Server Error (body: x)"), 2, 0},
-		{"refused", fmt.Errorf("traces export: %w", status.Error(codes.InvalidArgument, "bad")), 0, 2},
-		{"400", errors.New("traces export: failed to send to http://x/v1/traces: 400 Bad Request (body: x)"), 0, 2},
-		{"taken in part", errors.New("traces export: OTLP partial success: bad (1 spans rejected)"), 0, 0},
+		{"no answer over HTTP", &url.Error{Op: "Post", Err: errors.New("connection reset")}, 2, 0},
+		{"no answer over gRPC", status.Error(codes.Unavailable, "connection reset"), 2, 0},
+		{"given up", context.Canceled, 2, 0},
+		{"a role that is not there yet", fmt.Errorf("traces export: %w", status.Error(codes.PermissionDenied, "no")), 2, 0},
+		{"refused over gRPC", fmt.Errorf("traces export: %w", status.Error(codes.InvalidArgument, "bad")), 0, 2},
+		{"refused over HTTP", errors.New("400 Bad Request"), 0, 2},
+		{"taken in part", errors.New("1 spans rejected"), 0, 2},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -152,7 +154,7 @@ func TestSpanSenderSendsInBatches(t *testing.T) {
 	for n := range 2*batchSize + 1 {
 		q.OnEnd(span(n, true))
 	}
-	a := &answers{errs: []error{nil, errors.New("no")}}
+	a := &answers{errs: []error{nil, context.DeadlineExceeded}}
 	s := &spanSender{queue: q, resource: newResource(Settings{}, Config{}),
 		build: func(context.Context) (sdktrace.SpanExporter, error) { return a, nil }}
 	if err := s.send(t.Context()); err == nil || s.pending() != batchSize+1 {

@@ -3,6 +3,7 @@ package observe
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"sync"
 
 	"go.opentelemetry.io/contrib/detectors/gcp"
@@ -11,11 +12,21 @@ import (
 	semconv "go.opentelemetry.io/otel/semconv/v1.41.0"
 )
 
+// keyProject names the project that telemetry belongs to; the Telemetry API
+// refuses what has none.
+const keyProject = attribute.Key("gcp.project_id")
+
 // A source is who the telemetry comes from. On Google Cloud the metadata
 // server knows the rest of it, and is asked by the first export, not before.
+//
+// Cloud Monitoring makes the labels of prometheus_target from it: location from
+// cloud.region, cluster (__run__) from cloud.platform, job from service.name,
+// instance from service.instance.id. It rejects points without location or
+// instance, and takes a series from one writer only.
 type source struct {
 	base   *resource.Resource // known at once
 	detect resource.Detector  // nil: there is nobody to ask
+	google bool               // whether what leaves goes to Google, which demands a region
 
 	mu    sync.Mutex
 	whole *resource.Resource // nil: not known yet
@@ -25,8 +36,6 @@ type source struct {
 func newResource(s Settings, c Config) *source {
 	attrs := []attribute.KeyValue{
 		semconv.ServiceName(c.Service),
-		// Keeps apart the series of instances: Cloud Monitoring takes a series
-		// from one writer only.
 		semconv.ServiceInstanceID(rand.Text()),
 		semconv.TelemetrySDKLanguageGo,
 		semconv.TelemetrySDKName("opentelemetry"),
@@ -34,7 +43,13 @@ func newResource(s Settings, c Config) *source {
 	if c.Version != "" {
 		attrs = append(attrs, semconv.ServiceVersion(c.Version))
 	}
-	r := &source{base: resource.NewSchemaless(append(attrs, s.resource...)...)} // the last of a key counts
+	if c.Project != "" {
+		attrs = append(attrs, keyProject.String(c.Project))
+	}
+	r := &source{
+		base:   resource.NewSchemaless(append(attrs, s.resource...)...), // the last of a key counts
+		google: s.Traces == Google || s.Metrics == Google,
+	}
 	if s.googleCloud {
 		r.detect = gcp.NewDetector()
 	} else {
@@ -43,8 +58,8 @@ func newResource(s Settings, c Config) *source {
 	return r
 }
 
-// get is the whole resource. It waits for the metadata server, until ctx ends:
-// the detector itself knows no bound.
+// get returns the whole resource. It waits for the metadata server, until ctx
+// ends: the detector itself knows no bound.
 func (r *source) get(ctx context.Context) (*resource.Resource, error) {
 	r.mu.Lock()
 	if r.whole != nil {
@@ -53,30 +68,44 @@ func (r *source) get(ctx context.Context) (*resource.Resource, error) {
 	}
 	if r.busy == nil {
 		r.busy = make(chan struct{})
-		go r.ask()
+		go r.ask(r.busy)
 	}
 	busy := r.busy
 	r.mu.Unlock()
 	select {
 	case <-busy:
 	case <-ctx.Done():
-		return nil, ctx.Err()
+		return nil, context.Cause(ctx)
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if r.whole == nil {
+		return nil, errNoRegion
+	}
 	return r.whole, nil
 }
 
-// ask asks once. What could not be found out is left out, for an answer in part
-// is better than traces without a home.
-func (r *source) ask() {
+var errNoRegion = errors.New("the metadata server has not named the region")
+
+// ask asks once. What could not be found out is left out; only where the region
+// is demanded is there no resource without it, and the next export asks again.
+func (r *source) ask(done chan struct{}) {
+	defer close(done)
 	found, _ := r.detect.Detect(context.Background())
+	if found == nil {
+		found = resource.Empty()
+	}
+	if account, ok := found.Set().Value(semconv.CloudAccountIDKey); ok { // the project
+		found, _ = resource.Merge(resource.NewSchemaless(keyProject.String(account.AsString())), found)
+	}
 	whole, err := resource.Merge(found, r.base) // ours win
-	if err != nil || found == nil {
+	if err != nil {
 		whole = r.base
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.whole = whole
-	close(r.busy)
+	r.busy = nil
+	if _, ok := whole.Set().Value(semconv.CloudRegionKey); ok || !r.google {
+		r.whole = whole
+	}
 }

@@ -22,8 +22,7 @@ func TestMetadataServerThatHangs(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		var asked atomic.Int32
-		res := newResource(Settings{}, Config{Service: "gatehouse"})
-		res.whole = nil
+		res := newResource(Settings{googleCloud: true}, Config{Service: "gatehouse"})
 		res.detect = detector(func() (*resource.Resource, error) {
 			asked.Add(1)
 			time.Sleep(25 * time.Second)
@@ -32,15 +31,14 @@ func TestMetadataServerThatHangs(t *testing.T) {
 		q := newQueue(10)
 		q.OnEnd(span(1, true))
 		a := &answers{}
-		f := stubbed()
-		f.add("traces", &spanSender{queue: q, resource: res, build: func(context.Context) (sdktrace.SpanExporter, error) { return a, nil }})
+		f := stubbed(&spanSender{queue: q, resource: res, build: func(context.Context) (sdktrace.SpanExporter, error) { return a, nil }})
 		for range 3 {
-			if took := takes(func() { f.flush(t.Context()) }); took > flushBound || len(a.got) != 0 || asked.Load() != 1 {
+			if took := takes(func() { f.Flush(t.Context()) }); took > flushBound || len(a.got) != 0 || asked.Load() != 1 {
 				t.Errorf("took %v, sent %q, asked %d times", took, a.got, asked.Load())
 			}
-			time.Sleep(flushInterval)
+			time.Sleep(tracesEvery)
 		}
-		f.flush(t.Context())
+		f.Flush(t.Context())
 		if len(a.got) != 1 || q.len() != 0 {
 			t.Errorf("sent %q, kept %d", a.got, q.len())
 		}
@@ -56,13 +54,36 @@ func TestMetadataServerThatHangs(t *testing.T) {
 	})
 }
 
-// What the metadata server does not know is left out.
+// What the metadata server does not know is left out; but Google rejects what
+// has no region, so there the server is asked again.
 func TestMetadataServerThatKnowsNothing(t *testing.T) {
 	t.Parallel()
-	res := newResource(Settings{}, Config{Service: "gatehouse"})
-	res.whole = nil
-	res.detect = detector(func() (*resource.Resource, error) { return nil, resource.ErrPartialResource })
-	if whole, err := res.get(t.Context()); err != nil || whole != res.base {
-		t.Errorf("%v, %v", whole, err)
+	region := resource.NewSchemaless(attribute.String("cloud.region", "europe-west1"), attribute.String("cloud.account.id", "project-1"))
+	for _, tt := range []struct {
+		exporter string
+		asked    int
+	}{{OTLP, 1}, {Google, 2}} {
+		t.Run(tt.exporter, func(t *testing.T) {
+			t.Parallel()
+			asked := 0
+			res := newResource(Settings{Metrics: tt.exporter, googleCloud: true}, Config{Service: "gatehouse"})
+			res.detect = detector(func() (*resource.Resource, error) {
+				if asked++; asked == 1 {
+					return nil, resource.ErrPartialResource
+				}
+				return region, nil
+			})
+			first, err := res.get(t.Context())
+			if google := tt.exporter == Google; (err != nil) != google || (first == nil) != google {
+				t.Errorf("first: %v, %v", first, err)
+			}
+			whole, err := res.get(t.Context())
+			if err != nil || asked != tt.asked {
+				t.Fatalf("%v, asked %d times", err, asked)
+			}
+			if project, _ := whole.Set().Value(keyProject); tt.exporter == Google && project.AsString() != "project-1" {
+				t.Errorf("project %q", project.AsString())
+			}
+		})
 	}
 }

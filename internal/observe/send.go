@@ -4,7 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
+	"net/url"
 
 	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
 	"go.opentelemetry.io/otel/sdk/metric/metricdata"
@@ -56,12 +56,10 @@ func (s *spanSender) send(ctx context.Context) (err error) {
 		}
 		left -= len(spans)
 		if err := s.exporter.ExportSpans(ctx, withResource(spans, res)); err != nil {
-			switch {
-			case partly(err): // the rest was taken
-			case refused(err):
-				s.queue.dropped.Add(int64(len(spans)))
-			default:
+			if retryable(err) {
 				s.queue.giveBack(spans)
+			} else {
+				s.queue.dropped.Add(int64(len(spans)))
 			}
 			return err
 		}
@@ -131,19 +129,16 @@ func (s *metricSender) close(ctx context.Context) error {
 	return s.exporter.Shutdown(ctx)
 }
 
-// partly reports whether err says that the collector took a request but not all
-// that was in it, which must not be sent again. The OTLP exporters' type for it
-// is internal to them.
-func partly(err error) bool { return strings.Contains(err.Error(), "OTLP partial success") }
-
-// refused reports whether a request would be refused again however often it is
-// sent: kept, it would keep back all that comes after it.
-func refused(err error) bool {
-	var s interface{ GRPCStatus() *status.Status }
-	if errors.As(err, &s) {
-		return s.GRPCStatus().Code() == codes.InvalidArgument
+// retryable reports whether spans that could not be sent should be sent again:
+// when no answer came, or one by which the collector took nothing and may do so
+// later. What it took in part must not be sent twice, and what it refuses for
+// good would keep back all that comes after it.
+func retryable(err error) bool {
+	if _, ok := errors.AsType[*url.Error](err); ok { // OTLP over HTTP: no answer, or one that [unavailable] treats as none
+		return true
 	}
-	// The OTLP exporters over HTTP have no type for an answer, only these words.
-	text := err.Error()
-	return strings.Contains(text, "failed to send ") && (strings.Contains(text, ": 400 ") || strings.Contains(text, ": 413 "))
+	if s, ok := status.FromError(err); ok {
+		return s.Code() != codes.InvalidArgument
+	}
+	return errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)
 }

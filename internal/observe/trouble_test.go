@@ -20,7 +20,7 @@ func TestTrouble(t *testing.T) {
 		mode observetest.Mode
 	}{
 		{"hangs", observetest.Hang},
-		{"answers 500", observetest.Fail},
+		{"is unavailable", observetest.Fail},
 		{"is slower than the bound", observetest.Slow},
 	}
 	for _, protocol := range []string{protocolHTTP, protocolGRPC} {
@@ -43,7 +43,7 @@ func TestTrouble(t *testing.T) {
 					if took := takes(func() { o.Flush(t.Context()) }); took > flushBound+slack {
 						t.Errorf("a flush took %v", took)
 					}
-					c.advance(flushInterval)
+					c.advance(tracesEvery)
 				}
 				if tt.mode != observetest.Slow && len(collector.Spans()) != 0 {
 					t.Error("the collector kept something")
@@ -96,7 +96,7 @@ func TestCollectorThatRefusesConnections(t *testing.T) {
 				if took := takes(func() { o.Flush(t.Context()) }); took > flushBound+slack {
 					t.Errorf("a flush took %v", took)
 				}
-				c.advance(flushInterval)
+				c.advance(tracesEvery)
 			}
 			if got := o.queue.len(); got > 10 || o.Dropped() != 10*spansOfATurn-10 {
 				t.Errorf("%d queued, %d dropped", got, o.Dropped())

@@ -89,7 +89,7 @@ func (s *Service) openTelemetry(ctx context.Context, p *parts, project string) e
 	p.observer, err = observe.New(s.observe, observe.Config{
 		Service: cmp.Or(s.Config.Service, serviceName), Version: version.Version, Project: project,
 		Routes: s.patterns(), Codes: api.Codes(), Models: append([]string{s.ModelName()}, s.Config.ModelFallbacks...),
-		Tools: s.toolNames(), Provider: s.provider(), Log: s.Log,
+		Tools: s.toolNames(), Provider: s.provider(), Log: s.Log, GoogleEndpoint: s.Config.TelemetryEndpoint,
 	})
 	if err != nil {
 		return &fetchError{"OTEL_METRICS_EXPORTER", err}

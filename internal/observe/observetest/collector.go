@@ -18,6 +18,8 @@ import (
 	tracepb "go.opentelemetry.io/proto/otlp/trace/v1"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 )
@@ -29,7 +31,7 @@ type Mode int
 const (
 	Take   Mode = iota // keep it
 	Hang               // never answer
-	Fail               // 500, or Internal
+	Fail               // 503, or Unavailable
 	Refuse             // 400, or InvalidArgument
 	Slow               // keep it after the delay of SetDelay
 	Gate               // keep it, and answer when Open is called
@@ -45,6 +47,7 @@ type Collector struct {
 	delay   time.Duration
 	gate    chan struct{}
 	calls   int
+	headers []metadata.MD
 	spans   []*tracepb.ResourceSpans
 	metrics []*metricspb.ResourceMetrics
 	ended   chan struct{} // closed at the end of the test
@@ -53,6 +56,17 @@ type Collector struct {
 
 // New starts a collector on loopback, which ends with the test.
 func New(t testing.TB) *Collector {
+	t.Helper()
+	return start(t)
+}
+
+// NewTLS is New with a gRPC server that speaks TLS.
+func NewTLS(t testing.TB, c credentials.TransportCredentials) *Collector {
+	t.Helper()
+	return start(t, grpc.Creds(c))
+}
+
+func start(t testing.TB, opts ...grpc.ServerOption) *Collector {
 	t.Helper()
 	c := &Collector{ended: make(chan struct{}), gate: make(chan struct{})}
 	c.changed = sync.NewCond(&c.mu)
@@ -76,7 +90,7 @@ func New(t testing.TB) *Collector {
 		web.CloseClientConnections()
 		listener.cut()
 	}
-	rpc := grpc.NewServer()
+	rpc := grpc.NewServer(opts...)
 	coltrace.RegisterTraceServiceServer(rpc, traceServer{c: c})
 	colmetrics.RegisterMetricsServiceServer(rpc, metricsServer{c: c})
 	served := make(chan struct{})
@@ -153,6 +167,13 @@ func (c *Collector) Calls() int {
 	return c.calls
 }
 
+// Headers are those of the gRPC requests that came.
+func (c *Collector) Headers() []metadata.MD {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return append([]metadata.MD(nil), c.headers...)
+}
+
 // Spans are the spans kept, doubles included.
 func (c *Collector) Spans() []*tracepb.Span {
 	c.mu.Lock()
@@ -199,12 +220,15 @@ func (c *Collector) take(ctx context.Context, m proto.Message) error {
 	c.mu.Lock()
 	mode, delay, gate := c.mode, c.delay, c.gate
 	c.calls++
+	if headers, ok := metadata.FromIncomingContext(ctx); ok {
+		c.headers = append(c.headers, headers)
+	}
 	c.changed.Broadcast()
 	c.mu.Unlock()
 	wait := make(<-chan time.Time)
 	switch mode {
 	case Fail:
-		return status.Error(codes.Internal, "the collector is broken")
+		return status.Error(codes.Unavailable, "the collector is broken")
 	case Refuse:
 		return status.Error(codes.InvalidArgument, "the collector does not like it")
 	case Hang:
@@ -258,7 +282,7 @@ func (c *Collector) serve(w http.ResponseWriter, r *http.Request, in, out proto.
 	case codes.InvalidArgument:
 		http.Error(w, err.Error(), http.StatusBadRequest)
 	default:
-		http.Error(w, err.Error(), http.StatusInternalServerError)
+		http.Error(w, err.Error(), http.StatusServiceUnavailable)
 	}
 }
 
