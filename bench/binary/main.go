@@ -74,7 +74,6 @@ var parts = []struct{ prefix, name string }{
 	{"cloud.google.com/go/monitoring", "cloud.google.com/go/monitoring"},
 	{"cloud.google.com/go", "cloud.google.com/go, the rest"},
 	{"go.opentelemetry.io", "OpenTelemetry"},
-	{"github.com/GoogleCloudPlatform/opentelemetry-operations-go", "OpenTelemetry"},
 	{"github.com/prometheus", "Prometheus"},
 	{"github.com/danielgtaylor/huma", "huma"},
 	{"runtime.", "Go runtime"},
