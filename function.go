@@ -17,16 +17,16 @@ import (
 
 	"github.com/GoogleCloudPlatform/functions-framework-go/functions"
 
-	"example.com/gatehouse/internal/service"
+	"example.com/gatehouse/internal/server"
 )
 
 // built is the service once the first request has made it.
-var built atomic.Pointer[service.Service]
+var built atomic.Pointer[server.Server]
 
 // build makes the service at the first request: importing the package, as
 // tools and tests do, costs nothing.
-var build = sync.OnceValue(func() *service.Service {
-	s := service.New(os.LookupEnv, os.Stdout)
+var build = sync.OnceValue(func() *server.Server {
+	s := server.New(os.LookupEnv, os.Stdout)
 	built.Store(s)
 	drain()
 	return s
@@ -50,7 +50,7 @@ var drain = sync.OnceFunc(func() {
 		<-terminate
 		if s := built.Load(); s != nil {
 			log.SetOutput(patient{log.Writer()})
-			ctx, cancel := context.WithTimeout(context.Background(), service.ShutdownTime)
+			ctx, cancel := context.WithTimeout(context.Background(), server.ShutdownTime)
 			defer cancel()
 			_ = s.Shutdown(ctx) // it has logged what was cut short
 		}

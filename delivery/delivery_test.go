@@ -23,7 +23,7 @@ import (
 
 	"example.com/gatehouse/delivery/internal/gcloudtest"
 	"example.com/gatehouse/delivery/internal/monitoringtest"
-	"example.com/gatehouse/internal/service"
+	"example.com/gatehouse/internal/server"
 )
 
 const (
@@ -125,10 +125,10 @@ func newWorld(t *testing.T) *world {
 }
 
 // functions are the real ones, with the offline model.
-func (w *world) functions() *service.Service {
+func (w *world) functions() *server.Server {
 	env := map[string]string{"ENVIRONMENT": "development", "AUTH": "api_key", "LOG_LEVEL": "error",
 		"API_KEYS": fmt.Sprintf(`[{"name": "smoke", "sha256": "%x"}]`, sha256.Sum256([]byte(apiKey)))}
-	s := service.New(func(name string) (string, bool) { value, ok := env[name]; return value, ok }, w.t.Output())
+	s := server.New(func(name string) (string, bool) { value, ok := env[name]; return value, ok }, w.t.Output())
 	w.t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 		defer cancel()

@@ -23,7 +23,7 @@ import (
 
 	"github.com/GoogleCloudPlatform/functions-framework-go/funcframework"
 
-	"example.com/gatehouse/internal/service"
+	"example.com/gatehouse/internal/server"
 )
 
 func main() {
@@ -53,7 +53,7 @@ func run(ctx context.Context, withFirestore bool) (failed error) {
 		defer func() { failed = errors.Join(failed, store.close(context.WithoutCancel(ctx))) }()
 		lookup, kept = store.environment(lookup), store.dir
 	}
-	s := service.New(lookup, log)
+	s := server.New(lookup, log)
 	if err := s.Ready(ctx); err != nil {
 		return unlessEnded(ctx, err)
 	}
@@ -77,7 +77,7 @@ func run(ctx context.Context, withFirestore bool) (failed error) {
 	case <-ctx.Done():
 	}
 	fmt.Println("\nEnding: waiting for turns in flight.")
-	ending, cancel := context.WithTimeout(context.Background(), service.ShutdownTime)
+	ending, cancel := context.WithTimeout(context.Background(), server.ShutdownTime)
 	defer cancel()
 	_ = s.Shutdown(ending) // it has logged what was cut short
 	return nil
@@ -129,7 +129,7 @@ func await(ctx context.Context, address string, served <-chan error) error {
 }
 
 // greet says where the service is, what it runs on, and what to try.
-func greet(s *service.Service, address, kept string) {
+func greet(s *server.Server, address, kept string) {
 	model := s.Config.Model
 	if s.Config.Offline() {
 		model = "the offline stand-in (set GEMINI_API_KEY for Gemini)"

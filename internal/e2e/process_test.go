@@ -25,7 +25,7 @@ import (
 
 	"example.com/gatehouse/internal/geminitest"
 	"example.com/gatehouse/internal/openapi/openapitest"
-	gatehouse "example.com/gatehouse/internal/service"
+	gatehouse "example.com/gatehouse/internal/server"
 )
 
 // limit bounds whatever a test waits for.

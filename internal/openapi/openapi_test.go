@@ -11,13 +11,13 @@ import (
 
 	"example.com/gatehouse/internal/api"
 	"example.com/gatehouse/internal/openapi"
-	"example.com/gatehouse/internal/service"
+	"example.com/gatehouse/internal/server"
 )
 
 // local is a service with this environment, as cmd/local serves it.
 func local(t *testing.T, env map[string]string) http.Handler {
 	t.Helper()
-	s := service.New(func(name string) (string, bool) { value, ok := env[name]; return value, ok }, io.Discard)
+	s := server.New(func(name string) (string, bool) { value, ok := env[name]; return value, ok }, io.Discard)
 	if err := s.Ready(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -238,7 +238,7 @@ func TestAnyAcceptHeader(t *testing.T) {
 
 // Making the document is part of one request, not of the start.
 func BenchmarkDocument(b *testing.B) {
-	s := service.New(func(string) (string, bool) { return "", false }, io.Discard)
+	s := server.New(func(string) (string, bool) { return "", false }, io.Discard)
 	if err := s.Ready(b.Context()); err != nil {
 		b.Fatal(err)
 	}

@@ -23,7 +23,7 @@ import (
 
 	"example.com/gatehouse/internal/chrometest"
 	"example.com/gatehouse/internal/geminitest"
-	"example.com/gatehouse/internal/service"
+	"example.com/gatehouse/internal/server"
 )
 
 // limit bounds whatever a test waits for.
@@ -90,7 +90,7 @@ func open(t testing.TB, env ...string) *tab {
 		values[name] = value
 	}
 	log := &lines{}
-	s := service.New(func(name string) (string, bool) { v, ok := values[name]; return v, ok }, log)
+	s := server.New(func(name string) (string, bool) { v, ok := values[name]; return v, ok }, log)
 	server := httptest.NewServer(s.Local)
 	t.Cleanup(func() {
 		server.CloseClientConnections()

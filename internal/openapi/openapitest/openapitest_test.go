@@ -8,13 +8,13 @@ import (
 	"testing"
 
 	"example.com/gatehouse/internal/openapi/openapitest"
-	"example.com/gatehouse/internal/service"
+	"example.com/gatehouse/internal/server"
 )
 
 // contract is the service's own.
 func contract(t *testing.T) (*openapitest.Contract, http.Handler) {
 	t.Helper()
-	s := service.New(func(string) (string, bool) { return "", false }, io.Discard)
+	s := server.New(func(string) (string, bool) { return "", false }, io.Discard)
 	w := httptest.NewRecorder()
 	s.Local.ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), http.MethodGet, "http://127.0.0.1/openapi.json", nil))
 	c, err := openapitest.New(w.Body.Bytes())

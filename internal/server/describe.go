@@ -1,4 +1,4 @@
-package service
+package server
 
 import (
 	"maps"
@@ -31,9 +31,9 @@ func describe(routes []api.Route) []api.Route {
 
 // document adds the description of routes, and of itself, for programs and
 // people.
-func (s *Service) document(routes []api.Route) []api.Route {
+func (s *Server) document(routes []api.Route) []api.Route {
 	var all []api.Route
-	all = describe(concat(routes, openapi.Routes(s.Config, func() []api.Route { return all })))
+	all = describe(slices.Concat(routes, openapi.Routes(s.Config, func() []api.Route { return all })))
 	return all
 }
 
@@ -51,7 +51,7 @@ func deploymentStatus(r health.Report, store string) advisor.DeploymentStatus {
 	for _, name := range slices.Sorted(maps.Keys(r.Breakers)) {
 		status.Breakers = append(status.Breakers, advisor.Breaker{Model: name, State: r.Breakers[name]})
 	}
-	for _, name := range []string{sessionStore, secretManager, theModel} {
+	for _, name := range []string{sessionStore, secretManager, modelAPI} {
 		if state, ok := r.Dependencies[name]; ok {
 			status.Dependencies = append(status.Dependencies, advisor.Dependency{
 				Name: name, Status: state.Status, LatencyMS: state.LatencyMS, Error: state.Error,

@@ -1,11 +1,11 @@
-// Package service puts the parts together: from an environment to the handlers
+// Package server puts the parts together: from an environment to the handlers
 // of the two functions. It is the one place that knows all of them.
 //
 // What is set up wrongly is final, and said at every request but the probes.
 // What could not be fetched is tried again, with backoff, by the requests that
 // come. Nothing runs in the background: an instance has CPU only while a
 // request is open.
-package service
+package server
 
 import (
 	"cmp"
@@ -14,6 +14,7 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -33,9 +34,9 @@ import (
 	"example.com/gatehouse/invoke"
 )
 
-// A Service is a deployment of Gatehouse in this process. It is safe for
+// A Server is a deployment of Gatehouse in this process. It is safe for
 // concurrent use.
-type Service struct {
+type Server struct {
 	// Invoke and Health are the two functions; Local serves both on one port, to
 	// this machine alone.
 	Invoke, Health, Local http.Handler
@@ -67,8 +68,8 @@ type handlers struct{ invoke, health, local http.Handler }
 // New makes a service of the environment that lookup gives, as os.LookupEnv
 // does. It connects to nothing, and never fails: a service that is set up
 // wrongly answers, and its log and /health/ready say why.
-func New(lookup func(string) (string, bool), log io.Writer) *Service {
-	s := &Service{}
+func New(lookup func(string) (string, bool), log io.Writer) *Server {
+	s := &Server{}
 	s.Config, s.problem = config.Read(lookup)
 	if s.Config == nil {
 		s.Config = &config.Config{}
@@ -107,7 +108,7 @@ func New(lookup func(string) (string, bool), log io.Writer) *Service {
 }
 
 // ModelName is the model that answers.
-func (s *Service) ModelName() string {
+func (s *Server) ModelName() string {
 	if s.Config.Offline() {
 		return offline.Model
 	}
@@ -115,14 +116,14 @@ func (s *Service) ModelName() string {
 }
 
 // newAgent is the user's agent, which can ask how this service is.
-func (s *Service) newAgent() agent.Agent {
+func (s *Server) newAgent() agent.Agent {
 	return advisor.New(func(ctx context.Context) advisor.DeploymentStatus {
 		return deploymentStatus(s.health.Report(ctx), s.Config.SessionStore)
 	})
 }
 
 // serve makes a function's handler, which picks the one for the service's state.
-func (s *Service) serve(pick func(handlers) http.Handler) http.Handler {
+func (s *Server) serve(pick func(handlers) http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if s.server.Load() == nil {
 			if server, ok := r.Context().Value(http.ServerContextKey).(*http.Server); ok {
@@ -138,7 +139,7 @@ func (s *Service) serve(pick func(handlers) http.Handler) http.Handler {
 			return
 		}
 		if r.URL.Path != "/health/live" && r.URL.Path != "/health/ready" { // probes wait for nothing
-			p.live.refresh(r.Context(), func(err error) {
+			p.secrets.refresh(r.Context(), func(err error) {
 				s.Log.WarnContext(r.Context(), "Secrets could not be refreshed; the last good values stay.", "error", err.Error())
 			})
 		}
@@ -151,7 +152,7 @@ const buildTimeout = 10 * time.Second
 
 // build makes the parts, unless they stand, cannot ever, or were tried a moment
 // ago. The first to come builds; those who come meanwhile wait for it.
-func (s *Service) build(ctx context.Context) *parts {
+func (s *Server) build(ctx context.Context) *parts {
 	if s.problem != nil {
 		return nil
 	}
@@ -181,7 +182,7 @@ func (s *Service) build(ctx context.Context) *parts {
 }
 
 // notReady says why the service cannot answer, nil when it can.
-func (s *Service) notReady() error {
+func (s *Server) notReady() error {
 	if s.parts.Load() != nil {
 		return nil
 	}
@@ -203,7 +204,7 @@ func (s *Service) notReady() error {
 }
 
 // details reports whether the caller may see the details of /health.
-func (s *Service) details(ctx context.Context) bool {
+func (s *Server) details(ctx context.Context) bool {
 	p, ok := guard.Caller(ctx)
 	if !ok {
 		return false
@@ -221,14 +222,14 @@ func (s *Service) details(ctx context.Context) bool {
 
 // handlers make the functions' handlers: over the routes of a service that
 // stands, or (without parts) answering not_ready.
-func (s *Service) handlers(routes []api.Route, p *parts) handlers {
+func (s *Server) handlers(routes []api.Route, p *parts) handlers {
 	probes, status := s.health.ProbeRoutes(), s.health.Routes()
 	root := status[0]
 	root.Path, root.Summary = "/", "The same as GET /health."
 	if p != nil && p.observer.Handler() != nil {
-		routes = concat(routes, []api.Route{s.metrics(p.observer.Handler())})
+		routes = slices.Concat(routes, []api.Route{s.metrics(p.observer.Handler())})
 	}
-	invoke, local := s.document(concat(routes, probes)), s.document(concat(routes, status, probes))
+	invoke, local := s.document(slices.Concat(routes, probes)), s.document(slices.Concat(routes, status, probes))
 	if s.Config.Playground {
 		invoke, local = playground.Add(invoke), playground.Add(local)
 	}
@@ -238,7 +239,7 @@ func (s *Service) handlers(routes []api.Route, p *parts) handlers {
 	}
 	return handlers{
 		invoke: s.guard(p, invoke, false),
-		health: s.guard(p, concat([]api.Route{root}, status, probes), false),
+		health: s.guard(p, slices.Concat([]api.Route{root}, status, probes), false),
 		local:  s.guard(p, local, true),
 	}
 }
@@ -255,46 +256,38 @@ func refuse(routes []api.Route) {
 	}
 }
 
-func (s *Service) guard(p *parts, routes []api.Route, loopback bool) http.Handler {
+func (s *Server) guard(p *parts, routes []api.Route, loopback bool) http.Handler {
 	c := guard.Config{
 		Log: s.Log, Gate: &s.gate, Proxied: s.Config.Service != "", Now: time.Now, MaxConcurrent: s.Config.MaxConcurrent,
 		Limits: s.limits(), Loopback: loopback, Origins: func() []string { return s.Config.AllowedOrigins },
 	}
 	if p != nil {
 		c.Authenticator, c.Challenge, c.Limiter = p.authenticator.Authenticator, p.authenticator.challenge, p.limiter
-		c.Origins = func() []string { return *p.live.origins.Load() }
+		c.Origins = func() []string { return *p.secrets.origins.Load() }
 		c.Observer, c.Audit, c.Figures = p.observer, p.audit, p.figures
 	}
 	return guard.New(c, routes)
 }
 
-func concat(lists ...[]api.Route) []api.Route {
-	var all []api.Route
-	for _, list := range lists {
-		all = append(all, list...)
-	}
-	return all
-}
-
-// ShutdownTime is what [Service.Shutdown] takes at most. Cloud Run kills an
+// ShutdownTime is what [Server.Shutdown] takes at most. Cloud Run kills an
 // instance 10 s after SIGTERM
 // (https://cloud.google.com/run/docs/container-contract#instance-shutdown).
 const ShutdownTime = 9500 * time.Millisecond
 
-// grace is how long requests in flight may go on before they are cut short, and
-// farewell what they then have to end with a clean error. goodbye bounds the
-// server's own part, after the last answer.
+// drainTimeout is how long requests in flight may go on before they are cut short,
+// and cutTimeout what they then have to end with a clean error. serverCloseTimeout
+// bounds the HTTP server's own part, after the last answer.
 const (
-	grace    = 8 * time.Second
-	farewell = 700 * time.Millisecond
-	goodbye  = 2 * time.Second
+	drainTimeout       = 8 * time.Second
+	cutTimeout         = 700 * time.Millisecond
+	serverCloseTimeout = 2 * time.Second
 )
 
 // Shutdown lets no new request in, lets those in flight finish within 8 s and
 // cuts the others short, and then delivers the last telemetry and closes what is
 // open. Within ctx, for which [ShutdownTime] is enough, it comes to its end
 // whatever hangs; the error says what did.
-func (s *Service) Shutdown(ctx context.Context) error {
+func (s *Server) Shutdown(ctx context.Context) error {
 	err := s.drain(ctx)
 	if err != nil {
 		s.Log.WarnContext(ctx, "Shutting down before all requests were answered.", "error", err.Error())
@@ -302,7 +295,7 @@ func (s *Service) Shutdown(ctx context.Context) error {
 	// A handler that has returned is not an answer that is out: the server still
 	// ends it. The framework does not give its server away, but each request does.
 	if server := s.server.Load(); server != nil && err == nil {
-		closing, cancel := context.WithTimeout(ctx, goodbye)
+		closing, cancel := context.WithTimeout(ctx, serverCloseTimeout)
 		err = server.Shutdown(closing)
 		cancel()
 	}
@@ -329,8 +322,8 @@ func (s *Service) Shutdown(ctx context.Context) error {
 
 // drain waits for the requests in flight, and cuts short those that take too
 // long.
-func (s *Service) drain(ctx context.Context) error {
-	waiting, cancel := context.WithTimeout(ctx, grace)
+func (s *Server) drain(ctx context.Context) error {
+	waiting, cancel := context.WithTimeout(ctx, drainTimeout)
 	defer cancel()
 	if s.gate.Shut(waiting) == nil {
 		return nil
@@ -339,13 +332,13 @@ func (s *Service) drain(ctx context.Context) error {
 		p.audit.Hurry()
 	}
 	s.gate.Cut()
-	waiting, cancel = context.WithTimeout(ctx, farewell)
+	waiting, cancel = context.WithTimeout(ctx, cutTimeout)
 	defer cancel()
 	return s.gate.Shut(waiting)
 }
 
 // Ready builds the service if need be, and says what keeps it from answering.
-func (s *Service) Ready(ctx context.Context) error {
+func (s *Server) Ready(ctx context.Context) error {
 	if s.problem != nil {
 		return s.problem
 	}

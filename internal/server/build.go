@@ -1,4 +1,4 @@
-package service
+package server
 
 import (
 	"context"
@@ -30,7 +30,7 @@ import (
 const (
 	sessionStore  = "session_store"
 	secretManager = "secret_manager"
-	theModel      = "model"
+	modelAPI      = "model"
 )
 
 // parts are what a service that stands is made of.
@@ -40,7 +40,7 @@ type parts struct {
 	authenticator *authenticator
 	store         session.Store
 	model         *model.Client
-	live          *live
+	secrets       *secrets
 	counters      limit.Counters
 	limiter       *limit.Limiter
 	observer      *observe.Observer
@@ -68,10 +68,10 @@ func (p *parts) closeFigures(ctx context.Context, log *slog.Logger) {
 // dependencies are what health probes, the model of this name among them.
 func (p *parts) dependencies(model string) []health.Dependency {
 	all := []health.Dependency{{Name: sessionStore, Required: true, Probe: p.store.Ping}}
-	if p.live.client != nil {
-		all = append(all, health.Dependency{Name: secretManager, Probe: p.live.probe})
+	if p.secrets.client != nil {
+		all = append(all, health.Dependency{Name: secretManager, Probe: p.secrets.probe})
 	}
-	return append(all, health.Dependency{Name: theModel, Probe: func(ctx context.Context) error { return p.model.Probe(ctx, model) }})
+	return append(all, health.Dependency{Name: modelAPI, Probe: func(ctx context.Context) error { return p.model.Probe(ctx, model) }})
 }
 
 // A fetchError is about something outside that a variable names and that could
@@ -101,7 +101,7 @@ func unfetched(err error) []string {
 
 // connect builds what the configuration asks for: the secrets and the store's
 // connection side by side, and then what needs them.
-func (s *Service) connect(ctx context.Context) (_ *parts, err error) {
+func (s *Server) connect(ctx context.Context) (_ *parts, err error) {
 	p := &parts{}
 	defer func() {
 		if err != nil {
@@ -121,13 +121,13 @@ func (s *Service) connect(ctx context.Context) (_ *parts, err error) {
 	if err := s.openModel(ctx, p, project); err != nil {
 		return nil, err
 	}
-	if p.live, err = s.newLive(ctx, p.model.SetKey); err != nil {
+	if p.secrets, err = s.newSecrets(ctx, p.model.SetKey); err != nil {
 		return nil, err
 	}
-	p.closers = append(p.closers, p.live.close)
-	p.live.observer = p.observer
+	p.closers = append(p.closers, p.secrets.close)
+	p.secrets.observer = p.observer
 	var group errgroup.Group
-	group.Go(func() error { return p.live.fetch(ctx) })
+	group.Go(func() error { return p.secrets.fetch(ctx) })
 	if s.Config.SessionStore == config.StoreFirestore {
 		// The channel would connect with the first turn, and make it wait. A
 		// store that is away now is told by that turn, not by the start.
@@ -143,7 +143,7 @@ func (s *Service) connect(ctx context.Context) (_ *parts, err error) {
 	if err := group.Wait(); err != nil {
 		return nil, err
 	}
-	if p.authenticator, err = s.authenticate(p.live); err != nil {
+	if p.authenticator, err = s.authenticate(p.secrets); err != nil {
 		return nil, err
 	}
 	p.limiter = limit.New(limit.Config{Counters: p.counters, MaxInstances: s.Config.MaxInstances, Now: time.Now, Log: s.Log})
@@ -158,7 +158,7 @@ func (s *Service) connect(ctx context.Context) (_ *parts, err error) {
 }
 
 // limits are those of the configuration.
-func (s *Service) limits() guard.Limits {
+func (s *Server) limits() guard.Limits {
 	return guard.Limits{
 		PerMinute: s.Config.RateLimitPerMinute, CallerPerMinute: s.Config.CallerRateLimitPerMinute,
 		PerDay: s.Config.DailyTokenLimit, CallerPerDay: s.Config.CallerDailyTokenLimit, ServicePerDay: s.Config.ServiceDailyTokenLimit,
@@ -166,7 +166,7 @@ func (s *Service) limits() guard.Limits {
 }
 
 // project is the Google Cloud project, where anything needs one.
-func (s *Service) findProject(ctx context.Context) (string, error) {
+func (s *Server) findProject(ctx context.Context) (string, error) {
 	needed := s.Config.SessionStore == config.StoreFirestore || s.Config.Gemini.VertexAI
 	switch {
 	case s.Config.Project != "" || !needed:
@@ -181,7 +181,7 @@ func (s *Service) findProject(ctx context.Context) (string, error) {
 	return project, nil
 }
 
-func (s *Service) openStore(ctx context.Context, p *parts, project string) error {
+func (s *Server) openStore(ctx context.Context, p *parts, project string) error {
 	if s.Config.SessionStore == config.StoreMemory {
 		p.store = session.NewMemory(s.Config.SessionTTL, session.MemoryLimit, time.Now, s.Log)
 		p.counters = limit.NewMemory(time.Now)
@@ -200,7 +200,7 @@ func (s *Service) openStore(ctx context.Context, p *parts, project string) error
 }
 
 // newFigures counts what this instance answers, and tells of p's breakers.
-func (s *Service) newFigures(p *parts, store figures.Store) *figures.Counter {
+func (s *Server) newFigures(p *parts, store figures.Store) *figures.Counter {
 	return figures.New(figures.Config{
 		Store: store, Log: s.Log, Now: time.Now,
 		Breakers: func() map[string]string { return p.model.States() },
@@ -212,7 +212,7 @@ var breakerStates = map[string]observe.BreakerState{
 	model.Closed: observe.BreakerClosed, model.HalfOpen: observe.BreakerHalfOpen, model.Open: observe.BreakerOpen,
 }
 
-func (s *Service) openModel(ctx context.Context, p *parts, project string) error {
+func (s *Server) openModel(ctx context.Context, p *parts, project string) error {
 	g := s.Config.Gemini
 	ctx = context.WithoutCancel(ctx)
 	c := model.Config{
@@ -245,7 +245,7 @@ func (s *Service) openModel(ctx context.Context, p *parts, project string) error
 }
 
 // methods are those of AUTH, in its order.
-func (s *Service) methods(keys func() *auth.KeySet) ([]auth.Method, error) {
+func (s *Server) methods(keys func() *auth.KeySet) ([]auth.Method, error) {
 	var methods []auth.Method
 	for _, mode := range s.Config.Auth {
 		switch mode {
@@ -267,7 +267,7 @@ func (s *Service) methods(keys func() *auth.KeySet) ([]auth.Method, error) {
 }
 
 // authenticate makes the authenticator of AUTH's modes.
-func (s *Service) authenticate(l *live) (*authenticator, error) {
+func (s *Server) authenticate(l *secrets) (*authenticator, error) {
 	methods, err := s.methods(l.keys.Load)
 	if err != nil {
 		return nil, err

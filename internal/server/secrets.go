@@ -1,4 +1,4 @@
-package service
+package server
 
 import (
 	"context"
@@ -21,17 +21,17 @@ import (
 
 const (
 	// refreshAfter is how old what came from Secret Manager may get.
-	refreshAfter = 5 * time.Minute
+	secretsRefreshAfter = 5 * time.Minute
 	// refreshTimeout bounds the one request that fetches it anew.
-	refreshTimeout = 2 * time.Second
+	secretsRefreshTimeout = 2 * time.Second
 )
 
-// live holds what changes without a deploy: the API keys, the origins and the
+// secrets holds what changes without a deploy: the API keys, the origins and the
 // model's key, from Secret Manager where the configuration names a secret. It
 // is safe for concurrent use.
-type live struct {
+type secrets struct {
 	client   *gcpsecret.Client // nil when no secret is named
-	secrets  []secret
+	named    []namedSecret
 	now      func() time.Time
 	observer *observe.Observer
 
@@ -43,23 +43,23 @@ type live struct {
 	failed     atomic.Pointer[error] // of the last attempt; nil when it went well
 }
 
-// A secret is a version that a variable names, and who takes its payload.
-type secret struct {
+// A namedSecret is a version that a variable names, and who takes its payload.
+type namedSecret struct {
 	variable, name string
 	take           func(ctx context.Context, payload string) error
 	last           string // the payload taken last; only touched by who fetches
 }
 
-// newLive knows what the configuration has in plain, and what it names.
-func (s *Service) newLive(ctx context.Context, setModelKey func(context.Context, string) error) (*live, error) {
-	l := &live{now: time.Now}
+// newSecrets returns the secrets configured inline or by Secret Manager name.
+func (s *Server) newSecrets(ctx context.Context, setModelKey func(context.Context, string) error) (*secrets, error) {
+	l := &secrets{now: time.Now}
 	l.origins.Store(&s.Config.AllowedOrigins)
 	if text := s.Config.APIKeys.Reveal(); text != "" {
 		if err := l.takeKeys(ctx, text); err != nil {
 			return nil, &fetchError{"API_KEYS", err}
 		}
 	}
-	for _, named := range []secret{
+	for _, named := range []namedSecret{
 		{variable: "GEMINI_API_KEY_SECRET", name: s.Config.Gemini.APIKeySecret, take: func(ctx context.Context, payload string) error {
 			return setModelKey(ctx, strings.TrimSpace(payload))
 		}},
@@ -73,10 +73,10 @@ func (s *Service) newLive(ctx context.Context, setModelKey func(context.Context,
 		{variable: "API_KEYS_SECRET", name: s.Config.APIKeysSecret, take: l.takeKeys},
 	} {
 		if named.name != "" {
-			l.secrets = append(l.secrets, named)
+			l.named = append(l.named, named)
 		}
 	}
-	if len(l.secrets) == 0 {
+	if len(l.named) == 0 {
 		return l, nil
 	}
 	client, err := gcpsecret.New(ctx, s.Config.SecretManager)
@@ -87,7 +87,7 @@ func (s *Service) newLive(ctx context.Context, setModelKey func(context.Context,
 	return l, nil
 }
 
-func (l *live) takeKeys(_ context.Context, payload string) error {
+func (l *secrets) takeKeys(_ context.Context, payload string) error {
 	set, err := auth.ParseKeys([]byte(payload))
 	if err == nil {
 		l.keys.Store(set)
@@ -97,8 +97,8 @@ func (l *live) takeKeys(_ context.Context, payload string) error {
 
 // fetch gets every secret, side by side, and hands on those that changed. What
 // cannot be had, or is not what it must be, leaves the last good value.
-func (l *live) fetch(ctx context.Context) (err error) {
-	if len(l.secrets) == 0 {
+func (l *secrets) fetch(ctx context.Context) (err error) {
+	if len(l.named) == 0 {
 		return nil
 	}
 	ctx, step := l.observer.StartSecrets(ctx)
@@ -109,11 +109,11 @@ func (l *live) fetch(ctx context.Context) (err error) {
 		}
 		step.End(ctx, failure)
 	}()
-	errs := make([]error, len(l.secrets))
+	errs := make([]error, len(l.named))
 	var group errgroup.Group
-	for i := range l.secrets {
+	for i := range l.named {
 		group.Go(func() error {
-			named := &l.secrets[i]
+			named := &l.named[i]
 			err := rescue.Call(func() error {
 				payload, err := l.client.Access(ctx, named.name)
 				if err == nil && string(payload) != named.last {
@@ -142,8 +142,8 @@ func (l *live) fetch(ctx context.Context) (err error) {
 // refresh fetches the secrets anew when they are old: by one request, while the
 // others go on with what there is. An instance has no CPU between requests, so
 // it is a request that does it.
-func (l *live) refresh(ctx context.Context, failed func(error)) {
-	old := func() bool { return l.now().Sub(time.Unix(0, l.fetched.Load())) >= refreshAfter }
+func (l *secrets) refresh(ctx context.Context, failed func(error)) {
+	old := func() bool { return l.now().Sub(time.Unix(0, l.fetched.Load())) >= secretsRefreshAfter }
 	if l.client == nil || !old() || !l.refreshing.TryLock() {
 		return
 	}
@@ -151,7 +151,7 @@ func (l *live) refresh(ctx context.Context, failed func(error)) {
 	if !old() { // another request has just done it
 		return
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), refreshTimeout)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), secretsRefreshTimeout)
 	defer cancel()
 	if err := l.fetch(ctx); err != nil {
 		failed(err)
@@ -160,17 +160,17 @@ func (l *live) refresh(ctx context.Context, failed func(error)) {
 
 // probe is what health asks: whether Secret Manager gives the secrets now, and
 // whether the last attempt to use them went well.
-func (l *live) probe(ctx context.Context) error {
+func (l *secrets) probe(ctx context.Context) error {
 	if failed := l.failed.Load(); failed != nil {
 		return *failed
 	}
-	if _, err := l.client.Access(ctx, l.secrets[0].name); err != nil {
+	if _, err := l.client.Access(ctx, l.named[0].name); err != nil {
 		return fmt.Errorf("reading a secret: %w", err)
 	}
 	return nil
 }
 
-func (l *live) close() {
+func (l *secrets) close() {
 	if l.client != nil {
 		_ = l.client.Close()
 	}

@@ -1,4 +1,4 @@
-package service
+package server
 
 import (
 	"context"
@@ -18,7 +18,7 @@ import (
 
 // newObserved makes a service that does nothing but what is asked of it, with
 // the audit only if audit says so.
-func newObserved(b *testing.B, audit bool, pairs ...string) *Service {
+func newObserved(b *testing.B, audit bool, pairs ...string) *Server {
 	b.Helper()
 	env := map[string]string{
 		"GOOGLE_CLOUD_PROJECT": "project-1", "LOG_LEVEL": "error", "AUDIT_LOG": "off", "PLAYGROUND": "false",

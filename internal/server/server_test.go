@@ -1,4 +1,4 @@
-package service_test
+package server_test
 
 import (
 	"bytes"
@@ -23,7 +23,7 @@ import (
 	"google.golang.org/grpc/codes"
 
 	"example.com/gatehouse/internal/gcp/gcpsecret/secrettest"
-	"example.com/gatehouse/internal/service"
+	"example.com/gatehouse/internal/server"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -48,7 +48,7 @@ func (l *lines) String() string {
 
 // start makes a service of an environment given as "NAME=value", which is shut
 // down at the test's end.
-func start(t testing.TB, pairs ...string) (*service.Service, *lines) {
+func start(t testing.TB, pairs ...string) (*server.Server, *lines) {
 	t.Helper()
 	env := map[string]string{}
 	for _, pair := range pairs {
@@ -56,7 +56,7 @@ func start(t testing.TB, pairs ...string) (*service.Service, *lines) {
 		env[name] = value
 	}
 	out := &lines{}
-	s := service.New(func(name string) (string, bool) { value, ok := env[name]; return value, ok }, out)
+	s := server.New(func(name string) (string, bool) { value, ok := env[name]; return value, ok }, out)
 	t.Cleanup(func() {
 		if err := s.Shutdown(context.WithoutCancel(t.Context())); err != nil {
 			t.Errorf("shutting down: %v", err)

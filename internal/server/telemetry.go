@@ -1,4 +1,4 @@
-package service
+package server
 
 import (
 	"cmp"
@@ -62,7 +62,7 @@ func join(err error, problems config.Problems) error {
 }
 
 // source is what the log says of this process.
-func (s *Service) source() telemetry.Source {
+func (s *Server) source() telemetry.Source {
 	labels := map[string]string{"environment": s.Config.Environment, "version": version.Version}
 	return telemetry.Source{
 		Service: cmp.Or(s.Config.Service, serviceName), Version: cmp.Or(s.Config.Revision, version.Version),
@@ -70,17 +70,17 @@ func (s *Service) source() telemetry.Source {
 	}
 }
 
-func (s *Service) setProject(project string) { s.project.Store(&project) }
+func (s *Server) setProject(project string) { s.project.Store(&project) }
 
 // trace is the trace that ctx belongs to, for the log: also while the service
 // does not stand yet.
-func (s *Service) trace(ctx context.Context) (telemetry.Trace, bool) {
+func (s *Server) trace(ctx context.Context) (telemetry.Trace, bool) {
 	t, ok := observe.TraceIn(ctx, *s.project.Load())
 	return telemetry.Trace(t), ok
 }
 
 // openTelemetry makes what traces, metrics and the audit go through.
-func (s *Service) openTelemetry(ctx context.Context, p *parts, project string) error {
+func (s *Server) openTelemetry(ctx context.Context, p *parts, project string) error {
 	if s.Config.Project == "" && s.Config.FirestoreEmulator != "" {
 		project = "" // not the name that the emulator makes do with
 	}
@@ -104,8 +104,8 @@ func (s *Service) openTelemetry(ctx context.Context, p *parts, project string) e
 }
 
 // patterns are all that the service serves.
-func (s *Service) patterns() []string {
-	routes := playground.Add(s.document(concat((&invoke.Service{}).Routes(), s.health.Routes(), s.health.ProbeRoutes(),
+func (s *Server) patterns() []string {
+	routes := playground.Add(s.document(slices.Concat((&invoke.Service{}).Routes(), s.health.Routes(), s.health.ProbeRoutes(),
 		[]api.Route{s.metrics(nil)})))
 	patterns := make([]string, 0, len(routes)+1)
 	for _, route := range routes {
@@ -114,7 +114,7 @@ func (s *Service) patterns() []string {
 	return append(patterns, "preflight")
 }
 
-func (s *Service) toolNames() []string {
+func (s *Server) toolNames() []string {
 	var names []string
 	for _, t := range s.newAgent().Tools {
 		names = append(names, t.Name())
@@ -124,7 +124,7 @@ func (s *Service) toolNames() []string {
 
 // provider is who answers, as OpenTelemetry calls it
 // (https://opentelemetry.io/docs/specs/semconv/registry/attributes/gen-ai/).
-func (s *Service) provider() string {
+func (s *Server) provider() string {
 	if s.Config.Gemini.VertexAI {
 		return "gcp.vertex_ai"
 	}
@@ -132,7 +132,7 @@ func (s *Service) provider() string {
 }
 
 // metrics is GET /metrics, for operators: this instance's view alone.
-func (s *Service) metrics(handler http.Handler) api.Route {
+func (s *Server) metrics(handler http.Handler) api.Route {
 	return api.Route{
 		Method: http.MethodGet, Path: "/metrics", Media: "text/plain", Summary: "This instance's metrics in Prometheus' format, for operators.",
 		Handler: func(w http.ResponseWriter, r *http.Request) error {

@@ -1,4 +1,4 @@
-package service
+package server
 
 import (
 	"context"
@@ -24,7 +24,7 @@ const keysName = "projects/p/secrets/keys/versions/latest"
 // A rotation is a service whose API keys are a secret, and a clock that a test
 // moves.
 type rotation struct {
-	*Service
+	*Server
 	manager *secrettest.Server
 	ahead   atomic.Int64 // of the machine's clock
 }
@@ -34,7 +34,7 @@ func newRotation(t *testing.T) *rotation {
 	r := &rotation{manager: secrettest.Start(t)}
 	r.rotate("old")
 	env := map[string]string{"AUTH": "api_key", "API_KEYS_SECRET": keysName, "SECRET_MANAGER_ENDPOINT": r.manager.Addr}
-	r.Service = New(func(name string) (string, bool) { value, ok := env[name]; return value, ok }, io.Discard)
+	r.Server = New(func(name string) (string, bool) { value, ok := env[name]; return value, ok }, io.Discard)
 	t.Cleanup(func() {
 		if err := r.Shutdown(context.WithoutCancel(t.Context())); err != nil {
 			t.Error(err)
@@ -43,7 +43,7 @@ func newRotation(t *testing.T) *rotation {
 	if err := r.Ready(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	r.parts.Load().live.now = func() time.Time { return time.Now().Add(time.Duration(r.ahead.Load())) }
+	r.parts.Load().secrets.now = func() time.Time { return time.Now().Add(time.Duration(r.ahead.Load())) }
 	return r
 }
 

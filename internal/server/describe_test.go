@@ -1,4 +1,4 @@
-package service
+package server
 
 import (
 	"testing"
@@ -14,7 +14,7 @@ func TestWhatTheAgentMayTellOfAReport(t *testing.T) {
 	report := health.Report{
 		Status: "degraded", Service: "invoke", Version: "1.2.3", Revision: "invoke-00007", Environment: "production", UptimeSeconds: 3723,
 		Agent:        &health.Agent{Name: "cloud-agent", Model: "gemini-2.5-flash"},
-		Dependencies: map[string]health.State{theModel: {Status: "unhealthy", LatencyMS: 2000, Error: "did not answer in time"}, sessionStore: {Status: "healthy", LatencyMS: 7}},
+		Dependencies: map[string]health.State{modelAPI: {Status: "unhealthy", LatencyMS: 2000, Error: "did not answer in time"}, sessionStore: {Status: "healthy", LatencyMS: 7}},
 	}
 	want := advisor.DeploymentStatus{
 		Status: "degraded", Environment: "production", Service: "invoke", Version: "1.2.3", Revision: "invoke-00007",
