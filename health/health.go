@@ -159,7 +159,7 @@ func (h *Health) ProbeRoutes() []api.Route {
 // Routes are the routes of the function "health".
 func (h *Health) Routes() []api.Route {
 	return []api.Route{
-		{Method: http.MethodGet, Path: "/health", Public: true, Apart: true, Handler: h.health, Summary: "How the service is; with a credential, in detail."},
+		{Method: http.MethodGet, Path: "/health", Public: true, Uncounted: true, Handler: h.health, Summary: "How the service is; with a credential, in detail."},
 	}
 }
 

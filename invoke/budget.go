@@ -6,7 +6,7 @@ import (
 	"time"
 
 	"example.com/gatehouse/internal/api"
-	"example.com/gatehouse/internal/guard"
+	"example.com/gatehouse/internal/caller"
 	"example.com/gatehouse/internal/limit"
 	"example.com/gatehouse/internal/model"
 	"example.com/gatehouse/session"
@@ -19,7 +19,8 @@ type hold struct{ reservation *limit.Reservation }
 // reserve sets aside what r may spend at most, so that calls at once cannot
 // pass a budget together.
 func (s *Service) reserve(ctx context.Context, r model.Request) (*hold, error) {
-	budgets := s.Limits.Budgets(ctx)
+	who, _ := caller.FromContext(ctx)
+	budgets := s.Limits.Budgets(who)
 	if len(budgets) == 0 || s.Limiter == nil {
 		return nil, nil
 	}
@@ -28,7 +29,7 @@ func (s *Service) reserve(ctx context.Context, r model.Request) (*hold, error) {
 		if ctx.Err() != nil {
 			return nil, context.Cause(ctx)
 		}
-		return nil, guard.Refused(err)
+		return nil, limit.Refused(err)
 	}
 	return &hold{reservation}, nil
 }

@@ -17,8 +17,8 @@ import (
 
 	"example.com/gatehouse/agent"
 	"example.com/gatehouse/internal/api"
-	"example.com/gatehouse/internal/gcp/gcpaudit"
-	"example.com/gatehouse/internal/guard"
+	"example.com/gatehouse/internal/caller"
+	"example.com/gatehouse/internal/drain"
 	"example.com/gatehouse/internal/limit"
 	"example.com/gatehouse/internal/model"
 	"example.com/gatehouse/internal/observe"
@@ -39,7 +39,7 @@ type Config struct {
 	HistoryTokens   int // of earlier turns in a prompt, estimated
 	MaxToolRounds   int
 	Limiter         *limit.Limiter // nil: nothing is counted
-	Limits          guard.Limits
+	Limits          limit.Limits
 	Observer        *observe.Observer // nil: no spans and metrics
 	Log             *slog.Logger
 	LogContent      bool // whether prompts and answers may be logged
@@ -74,9 +74,9 @@ func New(c Config) *Service {
 // Routes are the routes of the function "invoke".
 func (s *Service) Routes() []api.Route {
 	return []api.Route{
-		{Method: http.MethodPost, Path: "/invoke", Audit: gcpaudit.SessionTurn, Handler: s.invoke, Summary: "Ask the agent: JSON, or an event stream with Accept: text/event-stream."},
-		{Method: http.MethodPost, Path: "/", Audit: gcpaudit.SessionTurn, Handler: s.invoke, Summary: "The same as POST /invoke."},
-		{Method: http.MethodPost, Path: "/chat", Audit: gcpaudit.SessionTurn, Handler: s.chat, Summary: "Ask the agent in the protocol of the AI SDK's useChat."},
+		{Method: http.MethodPost, Path: "/invoke", Audit: api.AuditTurn, Handler: s.invoke, Summary: "Ask the agent: JSON, or an event stream with Accept: text/event-stream."},
+		{Method: http.MethodPost, Path: "/", Audit: api.AuditTurn, Handler: s.invoke, Summary: "The same as POST /invoke."},
+		{Method: http.MethodPost, Path: "/chat", Audit: api.AuditTurn, Handler: s.chat, Summary: "Ask the agent in the protocol of the AI SDK's useChat."},
 		{Method: http.MethodGet, Path: "/chat/{id}/stream", Handler: s.resumeChat, Summary: "What useChat asks before it resumes a stream: there is none."},
 		{Method: http.MethodGet, Path: "/sessions", Audit: "session.list", Handler: s.listSessions, Summary: "List your sessions, the newest first."},
 		{Method: http.MethodDelete, Path: "/sessions", Audit: "session.delete_all", Handler: s.deleteSessions, Summary: "Delete all of your sessions."},
@@ -98,7 +98,7 @@ func (s *Service) invoke(w http.ResponseWriter, r *http.Request) error {
 	if streamed {
 		return s.stream(ctx, r, req, newStream(w, r, events{}, cancel))
 	}
-	response, err := s.turn(ctx, guard.Owner(ctx), req, nil)
+	response, err := s.turn(ctx, caller.Owner(ctx), req, nil)
 	if err != nil {
 		return failure(r.Context(), ctx, err)
 	}
@@ -120,10 +120,10 @@ func (s *Service) stream(ctx context.Context, r *http.Request, req Request, out 
 			return // a panic is answered by the guard
 		}
 		if p := recover(); p != nil {
-			out.fail(guard.Panicked(r.Context(), s.Log, p))
+			out.fail(api.Panicked(r.Context(), s.Log, p))
 		}
 	}()
-	response, err := s.turn(ctx, guard.Owner(ctx), req, out)
+	response, err := s.turn(ctx, caller.Owner(ctx), req, out)
 	if err != nil {
 		failure := failure(r.Context(), ctx, err)
 		if out.started() {
@@ -169,7 +169,7 @@ func failure(client, ctx context.Context, err error) *api.Error {
 // nil to one that waits.
 func gone(client context.Context, err error) *api.Error {
 	switch {
-	case errors.Is(context.Cause(client), guard.ErrCut):
+	case errors.Is(context.Cause(client), drain.ErrCut):
 		return api.Fail(api.ShuttingDown, err)
 	case errors.Is(client.Err(), context.Canceled):
 		return api.Fail(api.ClientClosedRequest, err)

@@ -12,6 +12,7 @@ import (
 
 	"example.com/gatehouse/agent"
 	"example.com/gatehouse/internal/auth"
+	"example.com/gatehouse/internal/drain"
 	"example.com/gatehouse/internal/geminitest"
 	"example.com/gatehouse/internal/guard"
 	"example.com/gatehouse/internal/model"
@@ -76,7 +77,7 @@ func serve(t *testing.T, store session.Store, gemini *geminitest.Server) (*httpt
 		Timeout: 10 * time.Second, MaxBodyBytes: 1 << 17, MaxOutputTokens: 4096, HistoryTokens: 32000, MaxToolRounds: 8,
 		Log: logger, Now: time.Now,
 	})
-	server := httptest.NewServer(guard.New(guard.Config{Log: logger, Gate: &guard.Gate{}, Authenticator: auth.New(&auth.None{}), Now: time.Now}, s.Routes()))
+	server := httptest.NewServer(guard.New(guard.Config{Log: logger, Gate: &drain.Gate{}, Authenticator: auth.New(&auth.None{}), Now: time.Now}, s.Routes()))
 	t.Cleanup(server.Close)
 	return server, written
 }

@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"example.com/gatehouse/internal/api"
-	"example.com/gatehouse/internal/guard"
+	"example.com/gatehouse/internal/caller"
 	"example.com/gatehouse/internal/telemetry"
 	"example.com/gatehouse/session"
 )
@@ -81,7 +81,7 @@ func (s *Service) listSessions(w http.ResponseWriter, r *http.Request) error {
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), storeTimeout)
 	defer cancel()
-	list, next, err := s.Store.List(ctx, guard.Owner(ctx), limit, cursor)
+	list, next, err := s.Store.List(ctx, caller.Owner(ctx), limit, cursor)
 	if err != nil {
 		return readFailure(r, err)
 	}
@@ -158,7 +158,7 @@ func (s *Service) deleteSession(w http.ResponseWriter, r *http.Request) error {
 func (s *Service) deleteSessions(w http.ResponseWriter, r *http.Request) error {
 	ctx, cancel := context.WithTimeout(r.Context(), s.Timeout)
 	defer cancel()
-	if err := s.Store.DeleteAll(ctx, guard.Owner(ctx)); err != nil {
+	if err := s.Store.DeleteAll(ctx, caller.Owner(ctx)); err != nil {
 		return readFailure(r, err)
 	}
 	w.WriteHeader(http.StatusNoContent)
@@ -181,7 +181,7 @@ func sessionKey(r *http.Request) (session.Key, error) {
 	if !session.ValidID(id) {
 		return session.Key{}, api.Fail(api.SessionNotFound, nil)
 	}
-	key := session.Key{Owner: guard.Owner(r.Context()), ID: id}
+	key := session.Key{Owner: caller.Owner(r.Context()), ID: id}
 	telemetry.SetTurn(r.Context(), func(t *telemetry.Turn) { t.Session = key.Hash() })
 	return key, nil
 }

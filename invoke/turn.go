@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"example.com/gatehouse/internal/api"
-	"example.com/gatehouse/internal/guard"
+	"example.com/gatehouse/internal/drain"
 	"example.com/gatehouse/internal/telemetry"
 	"example.com/gatehouse/session"
 )
@@ -190,7 +190,7 @@ const lastMoment = 150 * time.Millisecond
 func lasting(ctx context.Context, d time.Duration) (context.Context, context.CancelFunc) {
 	on, cancel := context.WithTimeout(context.WithoutCancel(ctx), d)
 	stop := context.AfterFunc(ctx, func() {
-		if !errors.Is(context.Cause(ctx), guard.ErrCut) {
+		if !errors.Is(context.Cause(ctx), drain.ErrCut) {
 			return
 		}
 		timer := time.NewTimer(lastMoment)

@@ -13,6 +13,7 @@ import (
 
 	"example.com/gatehouse/advisor"
 	"example.com/gatehouse/internal/auth"
+	"example.com/gatehouse/internal/drain"
 	"example.com/gatehouse/internal/guard"
 	"example.com/gatehouse/internal/limit"
 	"example.com/gatehouse/internal/model"
@@ -84,7 +85,7 @@ func benchService(b *testing.B) http.Handler {
 	if err != nil {
 		b.Fatal(err)
 	}
-	limits := guard.Limits{PerMinute: 1_000_000, CallerPerMinute: 10_000_000}
+	limits := limit.Limits{PerMinute: 1_000_000, CallerPerMinute: 10_000_000}
 	limiter := limit.New(limit.Config{Counters: limit.NewMemory(time.Now), MaxInstances: 1, Now: time.Now, Log: telemetry.Discard()})
 	s := invoke.New(invoke.Config{
 		Agent: advisor.New(func(context.Context) advisor.DeploymentStatus { return advisor.DeploymentStatus{} }),
@@ -93,6 +94,6 @@ func benchService(b *testing.B) http.Handler {
 		Limiter: limiter, Limits: limits, Log: telemetry.Discard(), Now: time.Now,
 	})
 	return guard.New(guard.Config{
-		Log: telemetry.Discard(), Gate: &guard.Gate{}, Now: time.Now, Authenticator: auth.New(&auth.None{}), Limiter: limiter, Limits: limits,
+		Log: telemetry.Discard(), Gate: &drain.Gate{}, Now: time.Now, Authenticator: auth.New(&auth.None{}), Limiter: limiter, Limits: limits,
 	}, s.Routes())
 }

@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"example.com/gatehouse/internal/api"
-	"example.com/gatehouse/internal/guard"
+	"example.com/gatehouse/internal/caller"
 	"example.com/gatehouse/internal/price"
 	"example.com/gatehouse/session"
 )
@@ -48,13 +48,14 @@ func (s *Service) getUsage(w http.ResponseWriter, r *http.Request) error {
 	ctx, cancel := context.WithTimeout(r.Context(), storeTimeout)
 	defer cancel()
 	day := session.DayOf(s.Now())
-	spent, err := s.Store.Usage(ctx, guard.Owner(ctx), day)
+	spent, err := s.Store.Usage(ctx, caller.Owner(ctx), day)
 	if err != nil {
 		return readFailure(r, err)
 	}
 	limits := []LimitInfo{}
 	if s.Limiter != nil {
-		for _, state := range s.Limiter.Left(ctx, s.Limits.Rules(ctx), s.Limits.Budgets(ctx)) {
+		who, _ := caller.FromContext(ctx)
+		for _, state := range s.Limiter.Left(ctx, s.Limits.Rules(who), s.Limits.Budgets(who)) {
 			unit := "calls_per_minute"
 			if state.Daily {
 				unit = "tokens_per_day"

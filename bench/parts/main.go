@@ -20,6 +20,7 @@ import (
 	"example.com/gatehouse/bench/internal/control"
 	"example.com/gatehouse/internal/api"
 	"example.com/gatehouse/internal/auth"
+	"example.com/gatehouse/internal/drain"
 	"example.com/gatehouse/internal/guard"
 	"example.com/gatehouse/internal/limit"
 	"example.com/gatehouse/internal/model"
@@ -63,7 +64,7 @@ func build(parts []string) (http.Handler, error) {
 		Timeout: 30 * time.Second, MaxBodyBytes: 128 << 10, MaxOutputTokens: 4096, HistoryTokens: 32000, MaxToolRounds: 8,
 		Log: logger, Now: time.Now,
 	}
-	before := guard.Config{Log: logger, Gate: &guard.Gate{}, Now: time.Now, Authenticator: auth.New(&auth.None{})}
+	before := guard.Config{Log: logger, Gate: &drain.Gate{}, Now: time.Now, Authenticator: auth.New(&auth.None{})}
 	if has("authentication") {
 		keys, err := auth.ParseKeys([]byte(os.Getenv("API_KEYS")))
 		if err != nil {
@@ -73,7 +74,7 @@ func build(parts []string) (http.Handler, error) {
 	}
 	if has("limits") {
 		before.MaxConcurrent = 10_000
-		before.Limits = guard.Limits{PerMinute: 1_000_000, CallerPerMinute: 10_000_000}
+		before.Limits = limit.Limits{PerMinute: 1_000_000, CallerPerMinute: 10_000_000}
 		before.Limiter = limit.New(limit.Config{Counters: limit.NewMemory(time.Now), MaxInstances: 10, Now: time.Now, Log: logger})
 		in.Limiter, in.Limits = before.Limiter, before.Limits
 	}

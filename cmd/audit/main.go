@@ -34,6 +34,7 @@ import (
 	"syscall"
 	"time"
 
+	"example.com/gatehouse/internal/api"
 	"example.com/gatehouse/internal/gcp/firesession"
 	"example.com/gatehouse/internal/gcp/gcpaudit"
 	"example.com/gatehouse/session"
@@ -163,7 +164,7 @@ func (m *mending) mend(ctx context.Context, now func() time.Time, out io.Writer)
 // entryOf is a turn's entry, as far as the turn tells.
 func entryOf(key session.Key, turn session.Turn) gcpaudit.Entry {
 	return gcpaudit.Entry{
-		ID: gcpaudit.TurnID(turn.ID), Time: turn.CreatedAt, Action: gcpaudit.SessionTurn, Outcome: gcpaudit.OK,
+		ID: gcpaudit.TurnID(turn.ID), Time: turn.CreatedAt, Action: api.AuditTurn, Outcome: gcpaudit.OK,
 		EndUser: string(key.Owner), Session: key.Hash(), Turn: turn.Number, Model: turn.Model,
 		Tokens: turn.Usage.TotalTokens, CostUSD: turn.Usage.EstimatedCostUSD, Status: 200, RequestID: turn.RequestID,
 	}

@@ -11,6 +11,9 @@ import (
 // A Handler answers a request or says why it can't.
 type Handler func(http.ResponseWriter, *http.Request) error
 
+// AuditTurn is what the audit calls a turn of a session.
+const AuditTurn = "session.turn"
+
 // A Route is one method and path of the contract.
 type Route struct {
 	Method  string
@@ -20,8 +23,10 @@ type Route struct {
 	Media   string // what it answers with, when that is no envelope: then Accept is not looked at
 	Public  bool   // answers without a credential
 	Probe   bool   // the platform's: answers whatever the Accept header and however busy
-	Apart   bool   // not counted in the service's figures: it tells of them
 	Handler Handler
+
+	// Uncounted routes are excluded from request and error counts.
+	Uncounted bool
 }
 
 // Pattern is the route's name in logs, metrics and the mux: bounded, and never

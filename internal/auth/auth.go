@@ -15,8 +15,9 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"strconv"
 	"strings"
+
+	"example.com/gatehouse/internal/caller"
 )
 
 var (
@@ -42,31 +43,7 @@ const (
 )
 
 // A Principal is a verified caller.
-type Principal struct {
-	// Issuer vouches for Subject, which is unique with that issuer only. For an
-	// API key they are "api_key" and the key's name.
-	Issuer, Subject string
-
-	// Email is the caller's address where the issuer vouches for it, else empty.
-	Email string
-
-	// Service callers may name end users with X-End-User.
-	Service bool
-
-	// Method is how the caller was verified.
-	Method string
-
-	// RatePerMinute is the caller's own limit of calls a minute, 0 where the
-	// service's holds.
-	RatePerMinute int
-}
-
-// ID identifies the principal: equal for the same issuer and subject, different
-// for any others, and the same for good, so that it can be stored.
-func (p Principal) ID() string {
-	// The length tells where the issuer ends, whatever characters are in it.
-	return strconv.Itoa(len(p.Issuer)) + ":" + p.Issuer + ":" + p.Subject
-}
+type Principal = caller.Principal
 
 // A Method verifies one kind of credential. It is safe for concurrent use.
 type Method interface {

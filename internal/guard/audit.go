@@ -9,7 +9,6 @@ import (
 	"example.com/gatehouse/internal/api"
 	"example.com/gatehouse/internal/gcp/gcpaudit"
 	"example.com/gatehouse/internal/telemetry"
-	"example.com/gatehouse/session"
 )
 
 // An Audit keeps who did what to which session, and whom the service refused.
@@ -60,7 +59,7 @@ const (
 
 // entries are what the audit keeps of a request: what was done to sessions, and
 // what was refused for who asked or how often.
-func (g *guard) entries(ctx context.Context, v *visit, record *telemetry.Record, status int) []gcpaudit.Entry {
+func (g *guard) entries(ctx context.Context, v *requestState, record *telemetry.Record, status int) []gcpaudit.Entry {
 	failure, turn := record.Failure(), record.Turn()
 	if g.Audit == nil {
 		return nil
@@ -72,7 +71,7 @@ func (g *guard) entries(ctx context.Context, v *visit, record *telemetry.Record,
 	case api.PermissionDenied, api.OriginNotAllowed, api.RateLimited, api.QuotaExceeded:
 		action = cmp.Or(action, anyRequest)
 	default:
-		if !v.known {
+		if !v.authenticated {
 			action = ""
 		}
 	}
@@ -96,7 +95,7 @@ func (g *guard) entries(ctx context.Context, v *visit, record *telemetry.Record,
 		// Its process may have died before it could write this, as far as can be
 		// known here. A second entry with the same id and time is shown as one.
 		entries = append(entries, gcpaudit.Entry{
-			ID: gcpaudit.TurnID(earlier.ID), Time: earlier.At, Action: gcpaudit.SessionTurn, Outcome: gcpaudit.OK,
+			ID: gcpaudit.TurnID(earlier.ID), Time: earlier.At, Action: api.AuditTurn, Outcome: gcpaudit.OK,
 			Principal: entry.Principal, EndUser: entry.EndUser, Session: earlier.Session, Turn: earlier.Number, Model: earlier.Model,
 			Tokens: earlier.Tokens, CostUSD: earlier.CostUSD, Status: 200, RequestID: earlier.Request,
 		})
@@ -109,21 +108,21 @@ func (g *guard) entries(ctx context.Context, v *visit, record *telemetry.Record,
 
 // principal is how the audit calls the caller: the same hash as in the log of
 // requests, or its name.
-func (a *Audit) principal(v *visit) string {
-	p := v.caller.principal
+func (a *Audit) principal(v *requestState) string {
+	p := v.caller.Principal
 	switch {
 	case p.Subject == "": // nobody was verified
 		return ""
 	case a.named:
 		return cmp.Or(p.Email, p.Subject)
 	}
-	return string(session.OwnerOf(p.ID(), ""))
+	return string(p.Owner())
 }
 
 // endUser is how the audit calls whom the caller speaks for.
-func (a *Audit) endUser(v *visit) string {
-	if a.named || v.caller.endUser == "" {
-		return v.caller.endUser
+func (a *Audit) endUser(v *requestState) string {
+	if a.named || v.caller.EndUser == "" {
+		return v.caller.EndUser
 	}
-	return string(v.caller.owner)
+	return string(v.caller.Owner)
 }

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"example.com/gatehouse/internal/auth"
+	"example.com/gatehouse/internal/caller"
 	"example.com/gatehouse/internal/gcp/gcpaudit"
 	"example.com/gatehouse/internal/telemetry"
 	"example.com/gatehouse/session"
@@ -49,7 +50,7 @@ func TestHowTheAuditCallsCallers(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			a := newTestAudit(t, test.named)
-			v := &visit{caller: caller{principal: test.principal, endUser: test.endUser, owner: session.OwnerOf(test.principal.ID(), test.endUser)}}
+			v := &requestState{caller: caller.New(test.principal, test.endUser)}
 			if got := [2]string{a.principal(v), a.endUser(v)}; got != test.want {
 				t.Errorf("%q, want %q", got, test.want)
 			}
@@ -71,7 +72,7 @@ func TestEntriesOfEarlierTurns(t *testing.T) {
 			return telemetry.Turn{ID: earlier, At: made, Number: 7, Request: "r7", Model: "m", Tokens: 9}, earlier != ""
 		})
 		telemetry.SetTurn(ctx, func(turn *telemetry.Turn) { turn.ID, turn.At = own, made.Add(time.Minute) })
-		entries := g.entries(ctx, &visit{known: true, action: action}, record, 200)
+		entries := g.entries(ctx, &requestState{authenticated: true, action: action}, record, 200)
 		g.Audit.write(context.WithoutCancel(ctx), entries)
 		return entries
 	}

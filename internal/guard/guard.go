@@ -1,7 +1,8 @@
 // Package guard stands before every route: it gives the request its id, catches
 // panics, refuses pages of origins that are not on the list and what comes while
 // the service is shutting down or has too much to do, and asks who is calling.
-// What it finds out about the caller, [Owner] gives to the routes. Once the client
+// The caller that it finds is in the context of the routes, as the package caller
+// has it. Once the client
 // has its answer it writes the line that sums the request up and the audit, and
 // lets telemetry be exported.
 package guard
@@ -9,12 +10,11 @@ package guard
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
 	"regexp"
-	"runtime/debug"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -23,6 +23,8 @@ import (
 
 	"example.com/gatehouse/internal/api"
 	"example.com/gatehouse/internal/auth"
+	"example.com/gatehouse/internal/caller"
+	"example.com/gatehouse/internal/drain"
 	"example.com/gatehouse/internal/figures"
 	"example.com/gatehouse/internal/gcp/gcpaudit"
 	"example.com/gatehouse/internal/limit"
@@ -38,7 +40,7 @@ type Config struct {
 	Log           *slog.Logger
 	Authenticator *auth.Authenticator // nil while the service is not ready
 	Challenge     string              // WWW-Authenticate of a 401
-	Gate          *Gate
+	Gate          *drain.Gate
 	Proxied       bool // behind Cloud Run's front end, whose X-Forwarded-For ends with the client
 	Now           func() time.Time
 
@@ -55,9 +57,13 @@ type Config struct {
 	// that share the Gate; 0: as many as come. Public routes are not counted.
 	MaxConcurrent int
 
+	// Operators may see the details of the service: principals' subjects or verified
+	// addresses. Without any, every caller is one but a person with an OIDC token.
+	Operators []string
+
 	// Limiter counts what callers ask for against Limits; nil: nothing is counted.
 	Limiter *limit.Limiter
-	Limits  Limits
+	Limits  limit.Limits
 
 	Observer *observe.Observer // nil: no traces and metrics
 	Audit    *Audit            // nil: no audit
@@ -66,7 +72,7 @@ type Config struct {
 
 // New puts a guard before routes. It is safe for concurrent use.
 func New(c Config, routes []api.Route) http.Handler {
-	g := &guard{Config: c, slots: c.Gate.bound(c.MaxConcurrent), probes: map[string]bool{}}
+	g := &guard{Config: c, slots: c.Gate.Bound(c.MaxConcurrent), probes: map[string]bool{}}
 	for _, route := range routes {
 		if route.Probe {
 			g.probes[route.Path] = true
@@ -83,29 +89,23 @@ type guard struct {
 	next   http.Handler
 }
 
-// A visit is what the guard finds out about a request.
-type visit struct {
-	admitted bool
-	known    bool // the caller is
-	caller   caller
-	action   string // of the route, for the audit
-	apart    bool   // the route is not counted
+// requestState carries what the middleware learns about a request.
+type requestState struct {
+	record        *telemetry.Record
+	admitted      bool
+	authenticated bool
+	caller        caller.Caller
+	action        string // of the route, for the audit
+	uncounted     bool   // excluded from request and error counts
 }
 
-// A caller is who a request comes from.
-type caller struct {
-	principal auth.Principal
-	endUser   string
-	owner     session.Owner
-}
+type stateKey struct{}
 
-type visitKey struct{}
-
-func visitOf(ctx context.Context) *visit {
-	if v, ok := ctx.Value(visitKey{}).(*visit); ok {
+func stateOf(ctx context.Context) *requestState {
+	if v, ok := ctx.Value(stateKey{}).(*requestState); ok {
 		return v
 	}
-	return &visit{}
+	return &requestState{}
 }
 
 // requestID is the form of an X-Request-ID of at most maxRequestID bytes. As part
@@ -128,9 +128,10 @@ func (g *guard) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 	h.Set("Cache-Control", "no-store")
 	h.Set("Vary", "Origin")
 
-	record, v := &telemetry.Record{}, &visit{admitted: g.Gate.enter()}
+	record := &telemetry.Record{}
+	v := &requestState{record: record, admitted: g.Gate.Enter()}
 	if v.admitted {
-		defer g.Gate.leave() // last: who waits for it may end the process
+		defer g.Gate.Leave() // last: who waits for it may end the process
 	}
 	ctx, observed := r.Context(), observe.Request{}
 	probe := g.probes[r.URL.Path]
@@ -138,8 +139,8 @@ func (g *guard) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 		ctx, observed = g.Observer.StartRequest(r, g.scheme(r) == "https")
 	}
 	ctx = telemetry.WithRecord(api.WithRequestID(ctx, id), record)
-	ctx = context.WithValue(ctx, visitKey{}, v)
-	working, release := g.Gate.bind(ctx)
+	ctx = context.WithValue(ctx, stateKey{}, v)
+	working, release := g.Gate.Bind(ctx)
 	defer release()
 	r = r.WithContext(working)
 	if r.Body != nil && r.ContentLength != 0 && r.ProtoMajor == 1 {
@@ -160,7 +161,7 @@ func (g *guard) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 			RequestID: id, Status: status, Bytes: w.bytes, Latency: g.Now().Sub(begin),
 		})
 		if !probe {
-			if !v.apart {
+			if !v.uncounted {
 				g.Figures.Count(status, record.Code())
 			}
 			g.deliver(ctx, g.entries(ctx, v, record, status))
@@ -189,22 +190,23 @@ func (g *guard) deliver(ctx context.Context, entries []gcpaudit.Entry) {
 	// Both are due every few seconds alone: waking another thread at each request
 	// would be a tenth of what a turn costs.
 	if g.Figures.Due() {
-		group.Go(func() { g.afterwards(ctx, func() { g.Figures.Flush(ctx) }) })
+		group.Go(func() { g.runAfter(ctx, func() { g.Figures.Flush(ctx) }) })
 	}
 	if g.Observer.Due() {
-		group.Go(func() { g.afterwards(ctx, func() { g.Observer.Flush(ctx) }) })
+		group.Go(func() { g.runAfter(ctx, func() { g.Observer.Flush(ctx) }) })
 	}
 	if len(entries) > 0 {
-		g.afterwards(ctx, func() { g.Audit.write(ctx, entries) })
+		g.runAfter(ctx, func() { g.Audit.write(ctx, entries) })
 	}
 	group.Wait()
 }
 
-// afterwards does what follows an answer: a panic there is nobody's 500 any more.
-func (g *guard) afterwards(ctx context.Context, f func()) {
+// runAfter runs f once the response has been sent; a panic can no longer become a
+// 500 and is only logged.
+func (g *guard) runAfter(ctx context.Context, f func()) {
 	err := rescue.Call(func() error { f(); return nil })
 	if p, ok := errors.AsType[*rescue.Panic](err); ok {
-		logPanic(ctx, g.Log, "What follows an answer panicked.", p.Stack)
+		api.LogPanic(ctx, g.Log, "Panic in post-response work.", p.Stack)
 	}
 }
 
@@ -232,26 +234,13 @@ func (g *guard) recover(w *recorder, r *http.Request) {
 	if err, ok := p.(error); ok && errors.Is(err, http.ErrAbortHandler) {
 		panic(p) // the server's own way to drop a connection
 	}
-	e := Panicked(r.Context(), g.Log, p)
+	e := api.Panicked(r.Context(), g.Log, p)
 	telemetry.Fail(r.Context(), e.Failure())
 	if w.status == 0 {
 		_ = api.WriteError(w, r, e)
 		return
 	}
 	panic(http.ErrAbortHandler) // or what was cut would end like an answer that is whole
-}
-
-// Panicked logs a panic with what it was called with, and gives the answer to
-// the request of ctx, which it ended. It must be called by the function that
-// recovers.
-func Panicked(ctx context.Context, log *slog.Logger, p any) *api.Error {
-	logPanic(ctx, log, "A handler panicked.", fmt.Sprintf("panic: %v\n%s", p, debug.Stack()))
-	telemetry.Panicked(ctx)
-	return api.Fail(api.Internal, fmt.Errorf("panic: %v", p))
-}
-
-func logPanic(ctx context.Context, log *slog.Logger, message, stack string) {
-	log.LogAttrs(ctx, slog.LevelError, message, slog.String("request_id", api.RequestID(ctx)), slog.String("stack_trace", stack))
 }
 
 // remoteIP is the address the request came from, as far as it can be believed.
@@ -297,8 +286,8 @@ func (g *guard) wrap(route api.Route) api.Handler {
 		if route.Probe {
 			return route.Handler(w, r)
 		}
-		v := visitOf(ctx)
-		v.action, v.apart = route.Audit, route.Apart
+		v := stateOf(ctx)
+		v.action, v.uncounted = route.Audit, route.Uncounted
 		if !v.admitted {
 			return api.Fail(api.ShuttingDown, nil)
 		}
@@ -317,6 +306,9 @@ func (g *guard) wrap(route api.Route) api.Handler {
 		if err := g.identify(r, v); err != nil && !(route.Public && nobody(err)) {
 			return err
 		}
+		if v.authenticated {
+			r = r.WithContext(caller.NewContext(ctx, v.caller))
+		}
 		if route.Public || g.Limiter == nil {
 			return route.Handler(w, r)
 		}
@@ -330,18 +322,8 @@ func nobody(err error) bool {
 	return errors.Is(err, auth.ErrNoCredential) || errors.Is(err, auth.ErrUnavailable)
 }
 
-// Owner is whose sessions the request is about. It is "" only on public routes,
-// without a credential.
-func Owner(ctx context.Context) session.Owner { return visitOf(ctx).caller.owner }
-
-// Caller is the verified caller; false without a credential.
-func Caller(ctx context.Context) (auth.Principal, bool) {
-	v := visitOf(ctx)
-	return v.caller.principal, v.known
-}
-
 // identify finds out who is calling, and for whom, and tells v.
-func (g *guard) identify(r *http.Request, v *visit) error {
+func (g *guard) identify(r *http.Request, v *requestState) error {
 	principal, err := g.Authenticator.Authenticate(r)
 	switch {
 	case errors.Is(err, auth.ErrUnavailable):
@@ -353,20 +335,35 @@ func (g *guard) identify(r *http.Request, v *visit) error {
 		}
 		return e
 	}
-	v.caller.principal = principal
-	telemetry.Note(r.Context(), slog.String("principal", string(session.OwnerOf(principal.ID(), ""))))
-	if v.caller.endUser, err = g.endUser(r, principal); err != nil {
+	v.caller.Principal = principal
+	telemetry.Note(r.Context(), slog.String("principal", string(principal.Owner())))
+	endUser, err := g.endUser(r, principal)
+	if err != nil {
 		return err
 	}
-	v.caller.owner, v.known = session.OwnerOf(principal.ID(), v.caller.endUser), true
+	v.caller, v.authenticated = caller.New(principal, endUser), true
+	v.caller.Operator = g.operator(principal)
 	return nil
+}
+
+// operator reports whether p may see the details of the service.
+func (g *guard) operator(p caller.Principal) bool {
+	if p.Method == auth.MethodNone {
+		return true
+	}
+	if len(g.Operators) == 0 {
+		return p.Method != auth.MethodOIDC // a person's token only when named
+	}
+	return slices.ContainsFunc(g.Operators, func(name string) bool {
+		return name == p.Subject || p.Email != "" && name == p.Email
+	})
 }
 
 const headerEndUser = "X-End-User"
 
 // endUser reads whom a service calls for. It splits the caller's own sessions
 // further, and so can never reach another caller's.
-func (g *guard) endUser(r *http.Request, p auth.Principal) (string, error) {
+func (g *guard) endUser(r *http.Request, p caller.Principal) (string, error) {
 	values := r.Header.Values(headerEndUser)
 	if len(values) == 0 {
 		return "", nil

@@ -21,6 +21,8 @@ import (
 
 	"example.com/gatehouse/internal/api"
 	"example.com/gatehouse/internal/auth"
+	"example.com/gatehouse/internal/caller"
+	"example.com/gatehouse/internal/drain"
 	"example.com/gatehouse/internal/guard"
 	"example.com/gatehouse/internal/telemetry"
 	"example.com/gatehouse/session"
@@ -37,7 +39,7 @@ const keys = `[
 // A door is a guard under test, with its log.
 type door struct {
 	http.Handler
-	gate *guard.Gate
+	gate *drain.Gate
 	log  *lines
 }
 
@@ -94,7 +96,7 @@ type seen struct {
 // newDoor puts a guard before a few routes. change may be nil.
 func newDoor(t testing.TB, methods []auth.Method, change func(*guard.Config), more ...api.Route) *door {
 	t.Helper()
-	d := &door{gate: &guard.Gate{}, log: &lines{}}
+	d := &door{gate: &drain.Gate{}, log: &lines{}}
 	c := guard.Config{Log: telemetry.NewLogger(d.log, nil, telemetry.Source{}), Gate: d.gate, Challenge: auth.Challenge(methods...), Now: time.Now}
 	if methods != nil {
 		c.Authenticator = auth.New(methods...)
@@ -103,8 +105,8 @@ func newDoor(t testing.TB, methods []auth.Method, change func(*guard.Config), mo
 		change(&c)
 	}
 	who := func(w http.ResponseWriter, r *http.Request) error {
-		p, known := guard.Caller(r.Context())
-		return api.WriteSuccess(w, r, "ok", seen{guard.Owner(r.Context()), p, known, api.RequestID(r.Context())})
+		c, known := caller.FromContext(r.Context())
+		return api.WriteSuccess(w, r, "ok", seen{c.Owner, c.Principal, known, api.RequestID(r.Context())})
 	}
 	d.Handler = guard.New(c, append([]api.Route{
 		{Method: "GET", Path: "/private/{id}", Handler: who},

@@ -16,6 +16,7 @@ import (
 
 	"example.com/gatehouse/internal/api"
 	"example.com/gatehouse/internal/auth"
+	"example.com/gatehouse/internal/drain"
 	"example.com/gatehouse/internal/guard"
 	"example.com/gatehouse/internal/telemetry"
 )
@@ -113,7 +114,7 @@ func TestTheBoundIsSharedAndKept(t *testing.T) {
 	t.Parallel()
 	const most = 7
 	var running, peak, answered, turnedAway atomic.Int64
-	var gate guard.Gate
+	var gate drain.Gate
 	full := make(chan struct{})
 	var once sync.Once
 	work := api.Route{Method: "GET", Path: "/work", Handler: func(w http.ResponseWriter, r *http.Request) error {

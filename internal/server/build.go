@@ -158,8 +158,8 @@ func (s *Server) connect(ctx context.Context) (_ *parts, err error) {
 }
 
 // limits are those of the configuration.
-func (s *Server) limits() guard.Limits {
-	return guard.Limits{
+func (s *Server) limits() limit.Limits {
+	return limit.Limits{
 		PerMinute: s.Config.RateLimitPerMinute, CallerPerMinute: s.Config.CallerRateLimitPerMinute,
 		PerDay: s.Config.DailyTokenLimit, CallerPerDay: s.Config.CallerDailyTokenLimit, ServicePerDay: s.Config.ServiceDailyTokenLimit,
 	}

@@ -24,7 +24,8 @@ import (
 	"example.com/gatehouse/config"
 	"example.com/gatehouse/health"
 	"example.com/gatehouse/internal/api"
-	"example.com/gatehouse/internal/auth"
+	"example.com/gatehouse/internal/caller"
+	"example.com/gatehouse/internal/drain"
 	"example.com/gatehouse/internal/figures"
 	"example.com/gatehouse/internal/guard"
 	"example.com/gatehouse/internal/observe"
@@ -48,7 +49,7 @@ type Server struct {
 	project atomic.Pointer[string] // the log's, once it is known
 	observe observe.Settings
 
-	gate    guard.Gate
+	gate    drain.Gate
 	server  atomic.Pointer[http.Server] // the functions framework's own, known from its requests
 	health  *health.Health
 	problem error // the configuration's, final
@@ -95,7 +96,7 @@ func New(lookup func(string) (string, bool), log io.Writer) *Server {
 		Problem:      s.notReady,
 		Dependencies: func() []health.Dependency { return s.parts.Load().dependencies(s.ModelName()) },
 		Figures:      func(ctx context.Context) (figures.Sum, error) { return s.parts.Load().figures.Sum(ctx) },
-		Details:      s.details,
+		Details:      operator,
 		Degraded:     func() bool { return s.parts.Load().limiter.Degraded() },
 		Log:          s.Log,
 		Now:          time.Now,
@@ -203,21 +204,10 @@ func (s *Server) notReady() error {
 	return e
 }
 
-// details reports whether the caller may see the details of /health.
-func (s *Server) details(ctx context.Context) bool {
-	p, ok := guard.Caller(ctx)
-	if !ok {
-		return false
-	}
-	if len(s.Config.Operators) == 0 {
-		return p.Method != auth.MethodOIDC // a person's token only when named
-	}
-	for _, name := range s.Config.Operators {
-		if name == p.Subject || p.Email != "" && name == p.Email {
-			return true
-		}
-	}
-	return p.Method == auth.MethodNone
+// operator reports whether the caller of ctx may see the details of the service.
+func operator(ctx context.Context) bool {
+	c, ok := caller.FromContext(ctx)
+	return ok && c.Operator
 }
 
 // handlers make the functions' handlers: over the routes of a service that
@@ -259,7 +249,7 @@ func refuse(routes []api.Route) {
 func (s *Server) guard(p *parts, routes []api.Route, loopback bool) http.Handler {
 	c := guard.Config{
 		Log: s.Log, Gate: &s.gate, Proxied: s.Config.Service != "", Now: time.Now, MaxConcurrent: s.Config.MaxConcurrent,
-		Limits: s.limits(), Loopback: loopback, Origins: func() []string { return s.Config.AllowedOrigins },
+		Limits: s.limits(), Loopback: loopback, Operators: s.Config.Operators, Origins: func() []string { return s.Config.AllowedOrigins },
 	}
 	if p != nil {
 		c.Authenticator, c.Challenge, c.Limiter = p.authenticator.Authenticator, p.authenticator.challenge, p.limiter

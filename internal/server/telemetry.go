@@ -136,7 +136,7 @@ func (s *Server) metrics(handler http.Handler) api.Route {
 	return api.Route{
 		Method: http.MethodGet, Path: "/metrics", Media: "text/plain", Summary: "This instance's metrics in Prometheus' format, for operators.",
 		Handler: func(w http.ResponseWriter, r *http.Request) error {
-			if !s.details(r.Context()) {
+			if !operator(r.Context()) {
 				return &api.Error{Code: api.PermissionDenied, Message: "Metrics are for the service's operators."}
 			}
 			handler.ServeHTTP(w, r)

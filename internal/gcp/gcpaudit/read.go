@@ -19,9 +19,6 @@ import (
 // turnPrefix begins the insert ids of turns' entries.
 const turnPrefix = "turn-"
 
-// SessionTurn is the action of an entry that tells of a turn.
-const SessionTurn = "session.turn"
-
 // TurnID is the insert id of the entry of a stored turn, whoever writes it: the
 // process that answered it, the next call on its session, or a reader of what is
 // stored. The entry's time is the turn's own.

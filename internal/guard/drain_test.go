@@ -11,12 +11,12 @@ import (
 	"time"
 
 	"example.com/gatehouse/internal/api"
-	"example.com/gatehouse/internal/guard"
+	"example.com/gatehouse/internal/drain"
 )
 
 func TestAGateThatNothingIsBehind(t *testing.T) {
 	t.Parallel()
-	var g guard.Gate
+	var g drain.Gate
 	for range 2 { // also once more
 		if err := g.Shut(t.Context()); err != nil {
 			t.Error(err)

@@ -1,4 +1,6 @@
-package guard
+// Package drain counts the requests in flight, lets no new one in once the instance
+// ends, and cuts short those that take too long.
+package drain
 
 import (
 	"context"
@@ -9,7 +11,7 @@ import (
 )
 
 // A Gate counts the requests in flight and can be shut. The zero Gate is open.
-// The guards that share one share its bound too. It is safe for concurrent use.
+// Those that share one share its bound too. It is safe for concurrent use.
 type Gate struct {
 	mu       sync.Mutex
 	inFlight int
@@ -25,9 +27,9 @@ type Gate struct {
 // ErrCut is why the context of a request ends that is cut short.
 var ErrCut = errors.New("the instance is shutting down")
 
-// bind gives a context of a request that also ends when the gate cuts it short.
+// Bind returns a context of a request that also ends when the gate cuts it short.
 // release must be called.
-func (g *Gate) bind(ctx context.Context) (_ context.Context, release func()) {
+func (g *Gate) Bind(ctx context.Context) (_ context.Context, release func()) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	stop := context.AfterFunc(g.end(), func() { cancel(ErrCut) })
 	return ctx, func() {
@@ -47,9 +49,9 @@ func (g *Gate) Cut() {
 	g.cutNow()
 }
 
-// bound gives the slots for requests at once, nil when there is no bound. The
+// Bound returns the slots for requests at once, nil when there is no bound. The
 // first bound that is not 0 holds.
-func (g *Gate) bound(most int) *semaphore.Weighted {
+func (g *Gate) Bound(most int) *semaphore.Weighted {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.slots == nil && most > 0 {
@@ -58,7 +60,8 @@ func (g *Gate) bound(most int) *semaphore.Weighted {
 	return g.slots
 }
 
-func (g *Gate) enter() bool {
+// Enter counts a request in, and reports whether it may go on.
+func (g *Gate) Enter() bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.shut {
@@ -68,7 +71,8 @@ func (g *Gate) enter() bool {
 	return true
 }
 
-func (g *Gate) leave() {
+// Leave counts a request out that [Gate.Enter] let in.
+func (g *Gate) Leave() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.inFlight--

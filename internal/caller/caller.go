@@ -1,0 +1,76 @@
+// Package caller holds who a request comes from, for whom it asks, and whose
+// sessions it is about. The middleware finds it out and puts it into the request's
+// context; every layer may read it there.
+package caller
+
+import (
+	"context"
+	"strconv"
+
+	"example.com/gatehouse/session"
+)
+
+// A Principal is a verified identity.
+type Principal struct {
+	// Issuer vouches for Subject, which is unique with that issuer only. For an
+	// API key they are "api_key" and the key's name.
+	Issuer, Subject string
+
+	// Email is the principal's address where the issuer vouches for it, else empty.
+	Email string
+
+	// Service principals may name end users with X-End-User.
+	Service bool
+
+	// Method is how the principal was verified: one of the modes of AUTH.
+	Method string
+
+	// RatePerMinute is the principal's own limit of calls a minute, 0 where the
+	// service's holds.
+	RatePerMinute int
+}
+
+// ID identifies the principal: equal for the same issuer and subject, different
+// for any others, and stable, so that it can be stored.
+func (p Principal) ID() string {
+	// The length shows where the issuer ends, for all characters that may be in it.
+	return strconv.Itoa(len(p.Issuer)) + ":" + p.Issuer + ":" + p.Subject
+}
+
+// Owner returns the owner of what the principal does for no end user.
+func (p Principal) Owner() session.Owner { return session.OwnerOf(p.ID(), "") }
+
+// A Caller is the verified caller of a request and the end user it calls for. The
+// zero Caller is of a request without a credential.
+type Caller struct {
+	Principal Principal
+	EndUser   string        // from X-End-User; "" without
+	Owner     session.Owner // of the sessions that the request can reach
+	Operator  bool          // may see what OPERATORS may
+}
+
+// New returns the caller that p is when it calls for endUser, which may be "".
+func New(p Principal, endUser string) Caller {
+	return Caller{Principal: p, EndUser: endUser, Owner: session.OwnerOf(p.ID(), endUser)}
+}
+
+type contextKey struct{}
+
+// NewContext returns a context that carries c.
+func NewContext(ctx context.Context, c Caller) context.Context {
+	return context.WithValue(ctx, contextKey{}, c)
+}
+
+// FromContext returns the caller of the request that ctx belongs to, and whether
+// there is one.
+func FromContext(ctx context.Context) (Caller, bool) {
+	c, ok := ctx.Value(contextKey{}).(Caller)
+	return c, ok
+}
+
+// Owner returns the owner of the sessions that the request of ctx can reach: ""
+// without a caller, which owns nothing.
+func Owner(ctx context.Context) session.Owner {
+	c, _ := FromContext(ctx)
+	return c.Owner
+}

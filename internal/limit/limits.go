@@ -1,0 +1,70 @@
+package limit
+
+import (
+	"errors"
+	"net/http"
+
+	"example.com/gatehouse/internal/api"
+	"example.com/gatehouse/internal/caller"
+)
+
+// Limits are how much callers may ask for.
+type Limits struct {
+	PerMinute       int   // calls of an end user, or of a caller that names none
+	CallerPerMinute int   // calls of a caller, over all its end users
+	PerDay          int64 // tokens of an end user; 0: no budget
+	CallerPerDay    int64 // tokens of a caller; 0: no budget
+	ServicePerDay   int64 // tokens of everybody; 0: no budget
+}
+
+// The names of the limits, in headers and answers.
+const (
+	EndUser = "person"
+	Caller  = "caller"
+	Service = "service"
+)
+
+// Rules returns the rates that c's calls count against. An API key's own rate
+// takes the place of the caller's, and of the end user's where it names none.
+func (l Limits) Rules(c caller.Caller) []Rule {
+	all := c.Principal.Owner()
+	perEndUser, perCaller := l.PerMinute, l.CallerPerMinute
+	if own := c.Principal.RatePerMinute; own > 0 {
+		perCaller = own
+		if c.Owner == all {
+			perEndUser = own
+		}
+	}
+	return []Rule{{Name: EndUser, Who: string(c.Owner), PerMinute: perEndUser}, {Name: Caller, Who: string(all), PerMinute: perCaller}}
+}
+
+// Budgets returns the tokens a day that a turn of c draws on.
+func (l Limits) Budgets(c caller.Caller) []Budget {
+	var budgets []Budget
+	for _, b := range []Budget{
+		{Name: EndUser, Who: string(c.Owner), PerDay: l.PerDay},
+		{Name: Caller, Who: string(c.Principal.Owner()), PerDay: l.CallerPerDay},
+		{Name: Service, Who: "everybody", PerDay: l.ServicePerDay},
+	} {
+		if b.PerDay > 0 {
+			budgets = append(budgets, b)
+		}
+	}
+	return budgets
+}
+
+// Refused returns the answer to a call that a limit does not let through.
+func Refused(err error) error {
+	refusal, ok := errors.AsType[*Refusal](err)
+	if !ok {
+		return api.Fail(api.ClientClosedRequest, err) // it left while it waited
+	}
+	e := api.Fail(api.RateLimited, err)
+	if refusal.Daily {
+		e.Code = api.QuotaExceeded
+	}
+	e.RetryAfter = refusal.RetryAfter
+	e.Header = http.Header{}
+	refusal.Header(e.Header)
+	return e
+}
