@@ -11,6 +11,8 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+
+	"example.com/gatehouse/internal/terraformtest"
 )
 
 // What the code reads and a deployment does not set, and why.
@@ -69,12 +71,12 @@ func TestADeploymentSetsWhatTheCodeReads(t *testing.T) {
 			if c.Type != "google_cloud_run_v2_service" {
 				continue
 			}
-			env := list(dig(c.Change.After, "template", "containers", "env"))
+			env := list(terraformtest.Dig(c.Change.After, "template", "containers", "env"))
 			if len(env) < 10 {
 				t.Errorf("%s: %s has %d variables planned", name, c.Address, len(env))
 			}
 			for _, e := range env {
-				set[text(dig(e, "name"))] = true
+				set[text(terraformtest.Dig(e, "name"))] = true
 			}
 		}
 	}
@@ -120,8 +122,8 @@ func TestDefaultsAgree(t *testing.T) {
 		if c.Address != `google_cloud_run_v2_service.function["invoke"]` {
 			continue
 		}
-		for _, e := range list(dig(c.Change.After, "template", "containers", "env")) {
-			name, value := text(dig(e, "name")), text(dig(e, "value"))
+		for _, e := range list(terraformtest.Dig(c.Change.After, "template", "containers", "env")) {
+			name, value := text(terraformtest.Dig(e, "name")), text(terraformtest.Dig(e, "value"))
 			want, ok := defaults[name]
 			if purpose, set := onPurpose[name]; set {
 				want, ok = purpose, true

@@ -11,6 +11,8 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+
+	"example.com/gatehouse/internal/terraformtest"
 )
 
 // The documents, by package and type, and their collection groups.
@@ -212,7 +214,7 @@ func TestFirestoreIsSetUpForTheCode(t *testing.T) {
 		case c.Type == "google_firestore_index":
 			var fields []string
 			for _, f := range list(after["fields"]) {
-				fields = append(fields, text(dig(f, "field_path"))+" "+text(dig(f, "order")))
+				fields = append(fields, text(terraformtest.Dig(f, "field_path"))+" "+text(terraformtest.Dig(f, "order")))
 			}
 			composite[text(after["collection"])+": "+strings.Join(fields, ", ")] = true
 		}

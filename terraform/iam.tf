@@ -4,8 +4,11 @@
 
 locals {
   # What a function writes of itself.
-  telemetry_roles = ["roles/cloudtrace.agent", "roles/logging.logWriter", "roles/monitoring.metricWriter"]
-  model_roles     = var.model_backend == "vertex" ? ["roles/aiplatform.user"] : []
+  telemetry_roles = [
+    "roles/logging.logWriter", "roles/telemetry.metricsWriter", "roles/telemetry.tracesWriter",
+    "roles/serviceusage.serviceUsageConsumer", # exports name the project whose quota they use
+  ]
+  model_roles = var.model_backend == "vertex" ? ["roles/aiplatform.user"] : []
 
   function_roles = {
     for pair in setproduct(["invoke", "health"], concat(local.telemetry_roles, local.model_roles)) :

@@ -26,6 +26,11 @@ locals {
       filter      = "${local.of_functions} AND severity=CRITICAL"
       labels      = {}
     }
+    model_ending = {
+      description = "Models near their end date or past it: a line a day of each instance."
+      filter      = "${local.of_functions} AND jsonPayload.message=(\"Model is near its end date.\" OR \"Model has passed its end date.\")"
+      labels      = { model = "EXTRACT(jsonPayload.model)" }
+    }
     audit_fallback = {
       description = "Audit entries that could not be delivered and were printed."
       filter      = "${local.of_functions} AND jsonPayload.audit=true"

@@ -4,9 +4,11 @@
 locals {
   notification_channels = concat(var.notification_channels, [for c in google_monitoring_notification_channel.email : c.id])
 
-  # The run-book's pages, by the names in their headings: "## name: what is wrong".
+  # The run-book's pages, by their headings.
   run_book_parts = split("\n## ", file("${path.module}/../docs/run-book.md"))
-  run_book       = { for page in slice(local.run_book_parts, 1, length(local.run_book_parts)) : split(":", page)[0] => page }
+  run_book       = { for page in slice(local.run_book_parts, 1, length(local.run_book_parts)) : split("\n", page)[0] => page }
+  # Where a browser finds them, as GitHub makes anchors of headings.
+  anchors = { for heading in keys(local.run_book) : heading => replace(lower(replace(heading, "/[^A-Za-z0-9 -]/", "")), " ", "-") }
 
   requests  = "metric.type=\"run.googleapis.com/request_count\" AND ${local.of_invoke}"
   latencies = "metric.type=\"run.googleapis.com/request_latencies\" AND ${local.of_invoke}"
@@ -27,6 +29,7 @@ locals {
   burn_alerts = merge([
     for slo in keys(local.slos) : {
       for speed, b in local.burns : "${slo}-${speed}-burn" => {
+        page     = "${slo == "availability" ? "High server-error rate" : "High latency"} (${speed} burn)"
         severity = b.severity
         burn     = { slo = slo, rate = b.rate, windows = [b.long, b.short] }
         query    = null
@@ -37,68 +40,95 @@ locals {
 
   # PromQL, because it is taken before the first value is there: the first apply
   # makes the metrics of logs and the alerts on them at once.
+  #
+  # The service's own metrics come by OTLP: their type is
+  # prometheus.googleapis.com/NAME/KIND, NAME with its dots, which PromQL has in
+  # quotes. Legends take names without dots alone: label_replace makes them.
+  # https://docs.cloud.google.com/stackdriver/docs/otlp-metrics/overview
+  of_invoke_otlp = "monitored_resource=\"prometheus_target\",job=\"${local.service_names.invoke}\""
   of_invoke_prom = "monitored_resource=\"cloud_run_revision\",service_name=\"${local.service_names.invoke}\""
+  of_database    = "monitored_resource=\"firestore.googleapis.com/Database\",database_id=\"${local.firestore_database}\""
   log_metric     = { for name in keys(local.log_counts) : name => "logging_googleapis_com:user_${var.prefix}_${name}" }
   query_alerts = {
     health-ping-missing = {
+      page     = "Health ping missing"
       severity = "CRITICAL"
       duration = "300s"
       query    = "absent_over_time(run_googleapis_com:request_count{monitored_resource=\"cloud_run_revision\",service_name=\"${local.service_names.health}\"}[5m])"
     }
     health-ping-failing = {
+      page     = "Health ping failing"
       severity = "CRITICAL"
       duration = "120s"
       query    = "sum(increase(${local.log_metric.health_ping_failures}{monitored_resource=\"cloud_scheduler_job\"}[5m])) >= 3"
     }
     misconfigured = {
+      page     = "Invalid configuration"
       severity = "ERROR"
       duration = "0s"
       query    = "sum(increase(${local.log_metric.misconfigured}{monitored_resource=\"cloud_run_revision\"}[5m])) > 0"
     }
     bugs = {
+      page     = "Internal errors"
       severity = "ERROR"
       duration = "0s"
       query    = "sum(increase(${local.log_metric.bugs}{monitored_resource=\"cloud_run_revision\"}[5m])) > 0"
     }
     model-unavailable = {
+      page     = "Model unavailable"
       severity = "ERROR"
       duration = "120s"
       query    = "sum(increase(${local.log_metric.errors_by_code}{monitored_resource=\"cloud_run_revision\",code=~\"model_unavailable|model_failed\"}[5m])) >= 5"
     }
+    model-ending = {
+      page     = "Model near its end date"
+      severity = "WARNING"
+      duration = "0s"
+      query    = "sum by (model) (increase(${local.log_metric.model_ending}{monitored_resource=\"cloud_run_revision\"}[25h])) > 0" # a line a day
+    }
     session-store-unavailable = {
+      page     = "Session store unavailable"
       severity = "CRITICAL"
       duration = "60s"
       query    = "sum(increase(${local.log_metric.errors_by_code}{monitored_resource=\"cloud_run_revision\",code=\"session_store_unavailable\"}[5m])) >= 5"
     }
     token-budget-spent = {
+      page     = "Token budget spent"
       severity = "WARNING"
       duration = "0s"
       query    = "sum(increase(${local.log_metric.errors_by_code}{monitored_resource=\"cloud_run_revision\",code=\"quota_exceeded\"}[10m])) >= 10"
     }
     overloaded = {
+      page     = "Service overloaded"
       severity = "WARNING"
       duration = "300s"
       query    = "max(max_over_time(run_googleapis_com:container_instance_count{${local.of_invoke_prom},state=\"active\"}[5m])) >= ${0.9 * var.capacity.max_instances} or sum(increase(${local.log_metric.errors_by_code}{monitored_resource=\"cloud_run_revision\",code=\"overloaded\"}[5m])) >= 10"
     }
     memory-nearly-full = {
+      page     = "Memory nearly full"
       severity = "WARNING"
       duration = "300s"
       query    = "histogram_quantile(0.99, sum by (le) (rate(run_googleapis_com:container_memory_utilizations_bucket{${local.of_invoke_prom}}[5m]))) > 0.9"
     }
     audit-not-delivered = {
+      page     = "Audit entries not delivered"
       severity = "ERROR"
       duration = "300s"
       query    = "sum(increase(${local.log_metric.audit_fallback}{monitored_resource=\"cloud_run_revision\"}[10m])) > 0"
     }
+  }
+  secret_alerts = {
     secret-due = {
+      page     = "Secret due for rotation"
       severity = "WARNING"
       duration = "0s"
-      query    = "sum(increase(pubsub_googleapis_com:topic_send_message_operation_count{monitored_resource=\"pubsub_topic\",topic_id=\"${var.prefix}-secret-rotation\"}[1h])) > 0"
+      query    = "sum(pubsub_googleapis_com:subscription_num_undelivered_messages{monitored_resource=\"pubsub_subscription\",subscription_id=\"${var.prefix}-secret-due\"}) > 0"
     }
   }
-  uptime_checks = "monitoring_googleapis_com:uptime_check_check_passed{check_id=\"${try(google_monitoring_uptime_check_config.invoke[0].uptime_check_id, "")}\"}[5m]"
+  uptime_checks = "monitoring_googleapis_com:uptime_check_check_passed{monitored_resource=\"uptime_url\",check_id=\"${try(google_monitoring_uptime_check_config.invoke[0].uptime_check_id, "")}\"}[5m]"
   uptime_alerts = {
     not-reachable = {
+      page     = "Service unreachable"
       severity = "CRITICAL"
       duration = "120s"
       query    = "sum(count_over_time(${local.uptime_checks})) - sum(sum_over_time(${local.uptime_checks})) >= 3"
@@ -107,8 +137,29 @@ locals {
 
   alerts = merge(
     local.burn_alerts,
-    { for name, a in merge(local.query_alerts, var.web_access == "application" ? local.uptime_alerts : {}) : name => merge(a, { burn = null }) },
+    { for name, a in merge(
+      local.query_alerts,
+      length(local.wired_secrets) > 0 ? local.secret_alerts : {},
+      var.web_access == "application" ? local.uptime_alerts : {},
+    ) : name => merge(a, { burn = null }) },
   )
+}
+
+# Secret Manager publishes every change of a secret; what stays here until
+# somebody takes it are the reminders alone.
+resource "google_pubsub_subscription" "secret_due" {
+  count = length(local.wired_secrets) > 0 ? 1 : 0
+
+  project                    = var.project_id
+  labels                     = local.labels
+  name                       = "${var.prefix}-secret-due"
+  topic                      = google_pubsub_topic.rotation[0].id
+  filter                     = "attributes.eventType = \"SECRET_ROTATE\""
+  message_retention_duration = "2592000s"
+
+  expiration_policy {
+    ttl = "" # never, though nobody pulls for months
+  }
 }
 
 resource "google_monitoring_notification_channel" "email" {
@@ -164,7 +215,7 @@ resource "google_monitoring_alert_policy" "this" {
   for_each = local.alerts
 
   project               = var.project_id
-  display_name          = "${local.title}: ${each.key}"
+  display_name          = "${local.title}: ${each.value.page}"
   severity              = each.value.severity
   combiner              = "AND"
   notification_channels = local.notification_channels
@@ -197,14 +248,14 @@ resource "google_monitoring_alert_policy" "this" {
 
   documentation {
     mime_type = "text/markdown"
-    subject   = "${local.title}: ${each.key} (${var.environment})"
-    content   = "Run-book: docs/run-book.md#${each.key}\n\n## ${local.run_book[each.key]}"
+    subject   = "${local.title}: ${each.value.page} (${var.environment})"
+    content   = "Run-book: docs/run-book.md#${local.anchors[each.value.page]}\n\n## ${local.run_book[each.value.page]}"
 
     dynamic "links" {
       for_each = var.run_book_url[*]
       content {
-        display_name = "Run-book: ${each.key}"
-        url          = "${links.value}#${each.key}"
+        display_name = "Run-book: ${each.value.page}"
+        url          = "${links.value}#${local.anchors[each.value.page]}"
       }
     }
   }
@@ -250,11 +301,11 @@ resource "google_monitoring_dashboard" "this" {
     mosaicLayout = {
       columns = 48
       tiles = [
-        for i, chart in local.charts : {
-          xPos   = 16 * (i % 3)
-          yPos   = 16 * floor(i / 3)
-          width  = 16
-          height = 16
+        # The API leaves out positions of zero, so they are left out here too, or
+        # every plan would differ (terraform-provider-google 16173).
+        for i, chart in local.charts : merge(i % 3 == 0 ? {} : { xPos = 16 * (i % 3) }, i < 3 ? {} : { yPos = 16 * floor(i / 3) }, {
+          width                                                       = 16
+          height                                                      = 16
           widget = {
             title = chart.title
             xyChart = {
@@ -270,7 +321,7 @@ resource "google_monitoring_dashboard" "this" {
               ]
             }
           }
-        }
+        })
       ]
     }
   })
@@ -283,12 +334,12 @@ locals {
     {
       title   = "Traffic"
       unit    = "1/s"
-      queries = { "{{response_code_class}}" = "sum by (response_code_class) (rate(run_googleapis_com:request_count{${local.of_invoke_prom}}[$${__interval}]))" }
+      queries = { "$${response_code_class}" = "sum by (response_code_class) (rate(run_googleapis_com:request_count{${local.of_invoke_prom}}[$${__interval}]))" }
     },
     {
       title   = "Errors by code"
       unit    = "1/s"
-      queries = { "{{code}}" = "sum by (code) (rate(${local.log_metric.errors_by_code}{monitored_resource=\"cloud_run_revision\"}[$${__interval}]))" }
+      queries = { "$${code}" = "sum by (code) (rate(${local.log_metric.errors_by_code}{monitored_resource=\"cloud_run_revision\"}[$${__interval}]))" }
     },
     {
       title = "Latency"
@@ -313,36 +364,36 @@ locals {
     {
       title   = "Tokens by kind and model, which are what a turn costs"
       unit    = "1"
-      queries = { "{{gen_ai_request_model}} {{gen_ai_token_type}}" = "sum by (gen_ai_request_model, gen_ai_token_type) (increase(workload_googleapis_com:gen_ai_client_token_usage_sum[$${__interval}]))" }
+      queries = { "$${model} $${kind}" = "sum by (model, kind) (label_replace(label_replace(increase({\"gen_ai.client.token.usage_sum\",${local.of_invoke_otlp}}[$${__interval}]), \"model\", \"$1\", \"gen_ai.request.model\", \"(.*)\"), \"kind\", \"$1\", \"gen_ai.token.type\", \"(.*)\"))" }
     },
     {
       title   = "Instances"
       unit    = "1"
-      queries = { "{{service_name}} {{state}}" = "sum by (service_name, state) (max_over_time(run_googleapis_com:container_instance_count{monitored_resource=\"cloud_run_revision\"}[$${__interval}]))" }
+      queries = { "$${service_name} $${state}" = "sum by (service_name, state) (max_over_time(run_googleapis_com:container_instance_count{monitored_resource=\"cloud_run_revision\"}[$${__interval}]))" }
     },
     {
       title   = "Cold starts, p95"
       unit    = "ms"
-      queries = { "{{service_name}}" = "histogram_quantile(0.95, sum by (service_name, le) (rate(run_googleapis_com:container_startup_latencies_bucket{monitored_resource=\"cloud_run_revision\"}[$${__interval}])))" }
+      queries = { "$${service_name}" = "histogram_quantile(0.95, sum by (service_name, le) (rate(run_googleapis_com:container_startup_latencies_bucket{monitored_resource=\"cloud_run_revision\"}[$${__interval}])))" }
     },
     {
       title   = "Breaker: 0 closed, 1 half open, 2 open"
       unit    = "1"
-      queries = { "{{gen_ai_request_model}}" = "max by (gen_ai_request_model) (workload_googleapis_com:agent_breaker_state)" }
+      queries = { "$${model}" = "max by (model) (label_replace({\"agent.breaker.state\",${local.of_invoke_otlp}}, \"model\", \"$1\", \"gen_ai.request.model\", \"(.*)\"))" }
     },
     {
       title = "Firestore documents"
       unit  = "1/s"
       queries = {
-        read    = "sum(rate(firestore_googleapis_com:document_read_count[$${__interval}]))"
-        written = "sum(rate(firestore_googleapis_com:document_write_count[$${__interval}]))"
-        expired = "sum(rate(firestore_googleapis_com:document_ttl_deletion_count[$${__interval}]))"
+        read    = "sum(rate(firestore_googleapis_com:document_read_ops_count{${local.of_database}}[$${__interval}]))"
+        written = "sum(rate(firestore_googleapis_com:document_write_ops_count{${local.of_database}}[$${__interval}]))"
+        expired = "sum(rate(firestore_googleapis_com:document_ttl_deletion_count{${local.of_database}}[$${__interval}]))"
       }
     },
     {
       title   = "Refused by limits"
       unit    = "1/s"
-      queries = { "{{code}}" = "sum by (code) (rate(${local.log_metric.errors_by_code}{monitored_resource=\"cloud_run_revision\",code=~\"rate_limited|quota_exceeded|overloaded\"}[$${__interval}]))" }
+      queries = { "$${code}" = "sum by (code) (rate(${local.log_metric.errors_by_code}{monitored_resource=\"cloud_run_revision\",code=~\"rate_limited|quota_exceeded|overloaded\"}[$${__interval}]))" }
     },
     {
       title = "CPU and memory, p99"

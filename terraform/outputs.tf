@@ -64,7 +64,7 @@ output "dashboard" {
 
 output "alerts" {
   description = "The alert policies, by the names of their pages in docs/run-book.md."
-  value       = { for name, policy in google_monitoring_alert_policy.this : name => policy.name }
+  value       = { for name, policy in google_monitoring_alert_policy.this : local.alerts[name].page => policy.name }
 }
 
 output "load_balancer_ip" {

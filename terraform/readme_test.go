@@ -11,6 +11,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"example.com/gatehouse/internal/terraformtest"
 )
 
 var update = flag.Bool("update", false, "write README.md's tables anew")
@@ -151,7 +153,7 @@ func TestEveryAlertHasItsPage(t *testing.T) {
 	}
 	pages := map[string]bool{}
 	for _, page := range strings.Split(string(book), "\n## ")[1:] {
-		name, _, _ := strings.Cut(page, ":")
+		name, _, _ := strings.Cut(page, "\n")
 		pages[name] = true
 		for _, part := range []string{"**It means:**", "**Look at:**", "**Do:**"} {
 			if !strings.Contains(page, part) {
@@ -167,7 +169,8 @@ func TestEveryAlertHasItsPage(t *testing.T) {
 			}
 			name := strings.TrimPrefix(text(c.Change.After["display_name"]), "Gatehouse: ")
 			alerts[name] = true
-			if content := text(dig(c.Change.After, "documentation", "content")); !strings.Contains(content, "docs/run-book.md#"+name) || !strings.Contains(content, "**Do:**") {
+			anchor := strings.ReplaceAll(regexp.MustCompile(`[^a-z0-9 -]`).ReplaceAllString(strings.ToLower(name), ""), " ", "-")
+			if content := text(terraformtest.Dig(c.Change.After, "documentation", "content")); !strings.Contains(content, "docs/run-book.md#"+anchor+"\n") || !strings.Contains(content, "\n## "+name+"\n") || !strings.Contains(content, "**Do:**") {
 				t.Errorf("%s does not lead to its page: %q", name, content)
 			}
 		}

@@ -17,6 +17,7 @@ locals {
       "run.googleapis.com",
       "secretmanager.googleapis.com",
       "storage.googleapis.com",
+      "telemetry.googleapis.com",
     ],
     var.model_backend == "vertex" ? ["aiplatform.googleapis.com"] : ["generativelanguage.googleapis.com"],
     var.web_access == "iap" ? ["iap.googleapis.com"] : [],

@@ -126,7 +126,7 @@ run "application" {
     error_message = "invoke alone reads the keys, and only the keys."
   }
   assert {
-    condition     = length(google_monitoring_uptime_check_config.invoke) == 1 && contains(keys(google_monitoring_alert_policy.this), "not-reachable")
+    condition     = length(google_monitoring_uptime_check_config.invoke) == 1 && length(setsubtract(["not-reachable", "secret-due"], keys(google_monitoring_alert_policy.this))) == 0 && google_pubsub_subscription.secret_due[0].filter == "attributes.eventType = \"SECRET_ROTATE\"" && google_pubsub_subscription.secret_due[0].expiration_policy[0].ttl == ""
     error_message = "What is public is checked from outside."
   }
 }

@@ -108,7 +108,7 @@ run "roles" {
     error_message = "No account has a basic role, and none may invoke, read secrets or act as others all over the project."
   }
   assert {
-    condition     = toset([for m in google_project_iam_member.function : m.role]) == toset(["roles/aiplatform.user", "roles/cloudtrace.agent", "roles/logging.logWriter", "roles/monitoring.metricWriter"])
+    condition     = toset([for m in google_project_iam_member.function : m.role]) == toset(["roles/aiplatform.user", "roles/logging.logWriter", "roles/serviceusage.serviceUsageConsumer", "roles/telemetry.metricsWriter", "roles/telemetry.tracesWriter"])
     error_message = "The functions' roles on the project are those that have no smaller place."
   }
   assert {
@@ -280,7 +280,7 @@ run "monitoring" {
   }
 
   assert {
-    condition     = length(setsubtract(["availability-fast-burn", "availability-slow-burn", "latency-fast-burn", "latency-slow-burn", "health-ping-missing", "health-ping-failing", "model-unavailable", "session-store-unavailable", "token-budget-spent", "bugs", "misconfigured", "secret-due", "audit-not-delivered"], keys(google_monitoring_alert_policy.this))) == 0
+    condition     = length(setsubtract(["availability-fast-burn", "availability-slow-burn", "latency-fast-burn", "latency-slow-burn", "health-ping-missing", "health-ping-failing", "model-unavailable", "session-store-unavailable", "token-budget-spent", "bugs", "misconfigured", "model-ending", "audit-not-delivered"], keys(google_monitoring_alert_policy.this))) == 0
     error_message = "An alert is missing."
   }
   assert {
@@ -288,7 +288,7 @@ run "monitoring" {
     error_message = "Every alert must reach those who asked for it."
   }
   assert {
-    condition     = alltrue([for name, a in google_monitoring_alert_policy.this : a.documentation[0].links[0].url == "${var.run_book_url}#${name}" && strcontains(a.documentation[0].content, "docs/run-book.md#${name}") && strcontains(a.documentation[0].content, "**Do:**")])
+    condition     = alltrue([for name, a in google_monitoring_alert_policy.this : startswith(a.documentation[0].links[0].url, "${var.run_book_url}#") && strcontains(a.documentation[0].content, "docs/run-book.md#${split("#", a.documentation[0].links[0].url)[1]}\n") && strcontains(a.documentation[0].content, "**Do:**")])
     error_message = "Every alert must lead to its page of the run-book, and hold its text."
   }
   assert {
@@ -310,6 +310,10 @@ run "monitoring" {
   assert {
     condition     = length(jsondecode(google_monitoring_dashboard.this.dashboard_json).mosaicLayout.tiles) == 12
     error_message = "The dashboard shows all that the run-book points at."
+  }
+  assert {
+    condition     = alltrue([for t in jsondecode(google_monitoring_dashboard.this.dashboard_json).mosaicLayout.tiles : try(t.xPos, 1) != 0 && try(t.yPos, 1) != 0])
+    error_message = "The API drops positions of zero: written, they differ in every plan."
   }
 }
 
