@@ -103,6 +103,7 @@ func (s *Service) decodeChat(w http.ResponseWriter, r *http.Request) (Request, e
 		return Request{}, err
 	}
 	var err error
+	req.locale = api.Locale(r)
 	req.key, err = idempotencyKey(r)
 	return req, err
 }

@@ -24,6 +24,7 @@ type Request struct {
 	Stream      bool     `json:"stream,omitempty" doc:"Whether to answer with an event stream, as Accept: text/event-stream asks for too."`
 
 	key        string // Idempotency-Key
+	locale     string // the language that the client likes best; "" when it names none
 	create     bool   // the session that is named may be new
 	regenerate bool   // the last turn is replaced, where it answers Query
 }
@@ -64,6 +65,7 @@ func (s *Service) decode(w http.ResponseWriter, r *http.Request) (req Request, s
 	if err := req.trim("query"); err != nil {
 		return Request{}, false, err
 	}
+	req.locale = api.Locale(r)
 	if req.key, err = idempotencyKey(r); err != nil {
 		return Request{}, false, err
 	}

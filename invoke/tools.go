@@ -1,6 +1,7 @@
 package invoke
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -11,13 +12,35 @@ import (
 	"google.golang.org/genai"
 
 	"example.com/gatehouse/internal/api"
+	"example.com/gatehouse/internal/caller"
 	"example.com/gatehouse/internal/rescue"
 	"example.com/gatehouse/internal/telemetry"
 	"example.com/gatehouse/session"
+	"example.com/gatehouse/tool"
 )
 
 // maxCalls bounds the calls of one round; the model is told of those beyond.
 const maxCalls = 32
+
+// toolContext returns a context in which tools find for whom they work on the next
+// turn of current, or on the turn that replaces one.
+func toolContext(ctx context.Context, current *session.Session, replaces string, req Request) context.Context {
+	who, _ := caller.FromContext(ctx)
+	turn := current.Turns + 1
+	if replaces != "" {
+		turn = current.Turns
+	}
+	p := who.Principal
+	return tool.NewContext(ctx, tool.Context{
+		Caller:    tool.Caller{Method: p.Method, Issuer: p.Issuer, Subject: p.Subject, Email: p.Email},
+		EndUser:   who.EndUser,
+		SessionID: current.Key.ID,
+		Turn:      turn,
+		RequestID: api.RequestID(ctx),
+		Locale:    req.locale,
+		Operator:  who.Operator,
+	})
+}
 
 // maxToolError bounds what a tool's error tells the model, in bytes.
 const maxToolError = 1024
@@ -100,10 +123,7 @@ func (s *Service) runTool(ctx context.Context, i int, call *genai.FunctionCall) 
 	if !ok {
 		return nil, fmt.Errorf("there is no tool %q", telemetry.Truncate(call.Name, 64))
 	}
-	timeout := s.Agent.ToolTimeout
-	if timeout <= 0 {
-		timeout = defaultToolTimeout
-	}
+	timeout := cmp.Or(t.Timeout(), max(s.Agent.ToolTimeout, 0), defaultToolTimeout)
 	ctx, cancel := context.WithTimeoutCause(ctx, timeout, errToolTimeout)
 	defer cancel()
 	type result struct {

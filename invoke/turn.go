@@ -83,7 +83,7 @@ func (s *Service) turn(ctx context.Context, owner session.Owner, req Request, ou
 	if cut {
 		g.warn(warnHistoryCut)
 	}
-	err = s.generate(ctx, g, history, req, out)
+	err = s.generate(toolContext(ctx, current, replaces, req), g, history, req, out)
 	note(ctx, g)
 	if err != nil {
 		s.spent(ctx, owner, g)

@@ -4,7 +4,7 @@
 // that the model is told about comes from In, and the arguments that the model
 // sends are checked against that schema before the function runs, so the
 // function sees only well-formed input. Out is turned into the JSON object that
-// goes back to the model.
+// goes back to the model. For whom a call works, [From] returns.
 package tool
 
 import (
@@ -15,6 +15,7 @@ import (
 	"fmt"
 	"reflect"
 	"regexp"
+	"time"
 
 	"github.com/google/jsonschema-go/jsonschema"
 )
@@ -33,6 +34,7 @@ var ErrArguments = errors.New("invalid arguments")
 type Tool struct {
 	name, description string
 	schema            *jsonschema.Schema
+	timeout           time.Duration // 0: the agent's
 	call              func(ctx context.Context, args map[string]any) (any, error)
 }
 
@@ -45,6 +47,9 @@ func (t Tool) Description() string { return t.description }
 // Schema is the JSON schema of the tool's arguments, an object.
 func (t Tool) Schema() *jsonschema.Schema { return t.schema }
 
+// Timeout bounds each call of the tool; 0: the agent's ToolTimeout does.
+func (t Tool) Timeout() time.Duration { return t.timeout }
+
 // validName is what Gemini accepts as the name of a function
 // (https://ai.google.dev/api/caching#FunctionDeclaration).
 // As part of the expression, the length would unroll into as many states at every
@@ -53,19 +58,30 @@ var validName = regexp.MustCompile(`^[a-zA-Z_][a-zA-Z0-9_.-]*$`)
 
 const maxName = 64
 
-// An Option refines the schema that [New] derives from the input type.
-type Option func(*jsonschema.Schema) error
+// An Option changes a tool that is being made. What it cannot do makes [New] panic.
+type Option func(*Tool) error
 
-// Enum limits the string property to the values given, and tells the model so.
+// Enum limits the string property to the values listed, and the model learns so.
 func Enum(property string, values ...string) Option {
-	return func(s *jsonschema.Schema) error {
-		p, ok := s.Properties[property]
+	return func(t *Tool) error {
+		p, ok := t.schema.Properties[property]
 		if !ok {
 			return fmt.Errorf("no property %q", property)
 		}
 		for _, v := range values {
 			p.Enum = append(p.Enum, v)
 		}
+		return nil
+	}
+}
+
+// Timeout bounds each call of the tool, in the place of the agent's ToolTimeout.
+func Timeout(d time.Duration) Option {
+	return func(t *Tool) error {
+		if d <= 0 {
+			return fmt.Errorf("the timeout %v is not more than 0", d)
+		}
+		t.timeout = d
 		return nil
 	}
 }
@@ -81,9 +97,6 @@ func Enum(property string, values ...string) Option {
 // New panics when the name or In cannot be declared to the model: both are
 // fixed when the program is written.
 func New[In, Out any](name, description string, f func(context.Context, In) (Out, error), options ...Option) Tool {
-	if len(name) > maxName || !validName.MatchString(name) {
-		panic(fmt.Sprintf("tool: %q is not a valid name for a function", name))
-	}
 	if in := reflect.TypeFor[In](); in.Kind() != reflect.Struct {
 		panic(fmt.Sprintf("tool %s: the input must be a struct, not a %s", name, in.Kind()))
 	}
@@ -91,8 +104,36 @@ func New[In, Out any](name, description string, f func(context.Context, In) (Out
 	if err != nil {
 		panic(fmt.Sprintf("tool %s: %v", name, err))
 	}
+	return newTool(name, description, schema, func(ctx context.Context, args json.RawMessage) (any, error) {
+		var in In
+		if err := json.Unmarshal(args, &in); err != nil {
+			return nil, fmt.Errorf("%w: %v", ErrArguments, err)
+		}
+		return f(ctx, in)
+	}, options)
+}
+
+// Raw makes a tool whose arguments no Go type describes: schema is the JSON schema
+// of an object, and f is called with arguments, a JSON object, that fit it. The
+// rules of [New] hold for f, and for what makes Raw panic.
+func Raw(name, description string, schema json.RawMessage, f func(ctx context.Context, args json.RawMessage) (any, error), options ...Option) Tool {
+	var s jsonschema.Schema
+	if err := json.Unmarshal(schema, &s); err != nil {
+		panic(fmt.Sprintf("tool %s: the schema: %v", name, err))
+	}
+	if s.Type != "object" {
+		panic(fmt.Sprintf("tool %s: the schema must be that of an object", name))
+	}
+	return newTool(name, description, &s, f, options)
+}
+
+func newTool(name, description string, schema *jsonschema.Schema, f func(context.Context, json.RawMessage) (any, error), options []Option) Tool {
+	if len(name) > maxName || !validName.MatchString(name) {
+		panic(fmt.Sprintf("tool: %q is not a valid name for a function: Gemini takes letters, digits, _ . -, a letter or _ first, at most %d", name, maxName))
+	}
+	t := Tool{name: name, description: description, schema: schema}
 	for _, option := range options {
-		if err := option(schema); err != nil {
+		if err := option(&t); err != nil {
 			panic(fmt.Sprintf("tool %s: %v", name, err))
 		}
 	}
@@ -100,7 +141,7 @@ func New[In, Out any](name, description string, f func(context.Context, In) (Out
 	if err != nil {
 		panic(fmt.Sprintf("tool %s: %v", name, err))
 	}
-	call := func(ctx context.Context, args map[string]any) (any, error) {
+	t.call = func(ctx context.Context, args map[string]any) (any, error) {
 		args, _ = adapt(schema, args).(map[string]any)
 		if args == nil {
 			args = map[string]any{}
@@ -108,20 +149,16 @@ func New[In, Out any](name, description string, f func(context.Context, In) (Out
 		if err := resolved.Validate(args); err != nil {
 			return nil, fmt.Errorf("%w: %v", ErrArguments, err)
 		}
-		var in In
 		raw, err := json.Marshal(args)
-		if err == nil {
-			err = json.Unmarshal(raw, &in)
-		}
 		if err != nil {
 			return nil, fmt.Errorf("%w: %v", ErrArguments, err)
 		}
-		return f(ctx, in)
+		return f(ctx, raw)
 	}
-	return Tool{name: name, description: description, schema: schema, call: call}
+	return t
 }
 
-// Call checks args against the schema, runs the function, and gives its output
+// Call checks args against the schema, runs the function, and returns its output
 // as a JSON object: a struct or map as it is, anything else under the key
 // "output", as Gemini's function responses expect. Numbers are float64, integers
 // that it cannot hold json.Number. Args may hold numbers in either form. It does

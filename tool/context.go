@@ -1,0 +1,59 @@
+package tool
+
+import "context"
+
+// A Context is for whom a tool works. All of it is verified by the service; none of
+// it is the model's word.
+type Context struct {
+	// Caller is the verified identity that made the request.
+	Caller Caller
+
+	// EndUser is the person that the caller asks for, as a service that may do so
+	// names it in X-End-User; "" without.
+	EndUser string
+
+	// SessionID is the session's id, and Turn the number of the turn that is being
+	// made, 1 for the session's first. A turn that another one overtakes is stored
+	// under a later number.
+	SessionID string
+	Turn      int
+
+	// RequestID identifies the request, in the log too.
+	RequestID string
+
+	// Locale is the language that the client prefers, a BCP 47 tag such as "de-CH",
+	// from Accept-Language; "" when it names none.
+	Locale string
+
+	// Operator reports whether the caller may see the details of the service, as
+	// OPERATORS says.
+	Operator bool
+}
+
+// A Caller is a verified identity.
+type Caller struct {
+	// Method is how it was verified: "iam", "oidc", "api_key" or "none".
+	Method string
+
+	// Issuer vouches for Subject, which is unique with that issuer only. For an API
+	// key they are "api_key" and the key's name.
+	Issuer, Subject string
+
+	// Email is the address that the issuer has verified, else empty.
+	Email string
+}
+
+type contextKey struct{}
+
+// From returns for whom the call of a tool works that has the context ctx. It is the
+// zero Context where no service has set it.
+func From(ctx context.Context) Context {
+	c, _ := ctx.Value(contextKey{}).(Context)
+	return c
+}
+
+// NewContext returns a context in which tools work for c. The service does this for
+// each turn; tests of tools do it for themselves.
+func NewContext(ctx context.Context, c Context) context.Context {
+	return context.WithValue(ctx, contextKey{}, c)
+}
