@@ -14,6 +14,7 @@ import (
 	"example.com/gatehouse/internal/api"
 	"example.com/gatehouse/internal/model"
 	"example.com/gatehouse/internal/price"
+	"example.com/gatehouse/internal/telemetry"
 	"example.com/gatehouse/session"
 )
 
@@ -132,10 +133,14 @@ func (s *Service) ask(ctx context.Context, g *generation, history []json.RawMess
 		if err != nil {
 			return model.Answer{}, err
 		}
+		telemetry.SetTurn(ctx, func(t *telemetry.Turn) { t.Asked = true })
 		begin := s.Now()
 		calling, step := s.Observer.StartModel(ctx, r.Model)
 		answer, err := s.Model.Generate(calling, r, onText)
 		g.modelTime += s.Now().Sub(begin)
+		if g.attempts+answer.Attempts == 0 { // every breaker is open: nothing was sent
+			telemetry.SetTurn(ctx, func(t *telemetry.Turn) { t.Asked = false })
+		}
 		hold.settle(g.count(ctx, answer, r))
 		step.Usage(answer.Model, answer.Usage.PromptTokens, answer.Usage.CompletionTokens+answer.Usage.ThoughtTokens)
 		step.End(calling, code(ctx, err))

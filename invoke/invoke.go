@@ -79,9 +79,9 @@ func (s *Service) Routes() []api.Route {
 		{Method: http.MethodPost, Path: "/chat", Audit: api.AuditTurn, Handler: s.chat, Summary: "Ask the agent in the protocol of the AI SDK's useChat."},
 		{Method: http.MethodGet, Path: "/chat/{id}/stream", Handler: s.resumeChat, Summary: "What useChat asks before it resumes a stream: there is none."},
 		{Method: http.MethodGet, Path: "/sessions", Audit: "session.list", Handler: s.listSessions, Summary: "List your sessions, the newest first."},
-		{Method: http.MethodDelete, Path: "/sessions", Audit: "session.delete_all", Handler: s.deleteSessions, Summary: "Delete all of your sessions."},
+		{Method: http.MethodDelete, Path: "/sessions", Audit: "session.delete_all", Unrefused: true, Handler: s.deleteSessions, Summary: "Delete all of your sessions."},
 		{Method: http.MethodGet, Path: "/sessions/{id}", Audit: "session.read", Handler: s.getSession, Summary: "Read a session and its turns."},
-		{Method: http.MethodDelete, Path: "/sessions/{id}", Audit: "session.delete", Handler: s.deleteSession, Summary: "Delete a session."},
+		{Method: http.MethodDelete, Path: "/sessions/{id}", Audit: "session.delete", Unrefused: true, Handler: s.deleteSession, Summary: "Delete a session."},
 		{Method: http.MethodPut, Path: "/sessions/{id}/turns/{turn}/feedback", Audit: "turn.feedback", Handler: s.putFeedback, Summary: "Keep an opinion on a turn."},
 		{Method: http.MethodGet, Path: "/usage", Handler: s.getUsage, Summary: "Your limits, what is left of them, and what you used today."},
 	}

@@ -15,7 +15,7 @@ import (
 
 // A LimitInfo is how one of the caller's limits stands.
 type LimitInfo struct {
-	Name     string    `json:"name" enum:"person,caller,service" doc:"Whose it is: the end user's, the verified caller's over all its end users, everybody's."`
+	Name     string    `json:"name" enum:"end_user,caller,service" doc:"Whose it is: the end user's, the verified caller's over all its end users, or, for operators, the service's."`
 	Unit     string    `json:"unit" enum:"calls_per_minute,tokens_per_day"`
 	Limit    int64     `json:"limit" minimum:"0"`
 	Left     int64     `json:"left" minimum:"0"`

@@ -27,6 +27,9 @@ type Route struct {
 
 	// Uncounted routes are excluded from request and error counts.
 	Uncounted bool
+	// Unrefused routes cost a permit and are never refused for lack of one: a
+	// deletion, a stop.
+	Unrefused bool
 }
 
 // Pattern is the route's name in logs, metrics and the mux: bounded, and never

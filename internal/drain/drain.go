@@ -6,8 +6,6 @@ import (
 	"context"
 	"errors"
 	"sync"
-
-	"golang.org/x/sync/semaphore"
 )
 
 // A Gate counts the requests in flight and can be shut. The zero Gate is open.
@@ -17,7 +15,8 @@ type Gate struct {
 	inFlight int
 	shut     bool
 	empty    chan struct{} // closed when shut and nothing is in flight
-	slots    *semaphore.Weighted
+	entering *Places       // requests that have no place yet
+	places   *Places
 
 	cutting sync.Once
 	cut     context.Context // ends when what is in flight is cut short
@@ -49,15 +48,19 @@ func (g *Gate) Cut() {
 	g.cutNow()
 }
 
-// Bound returns the slots for requests at once, nil when there is no bound. The
-// first bound that is not 0 holds.
-func (g *Gate) Bound(most int) *semaphore.Weighted {
+// enteringFor is how many requests may wait for a permit or for their body, for each
+// place: what is held of bodies is bounded by it.
+const enteringFor = 2
+
+// Bound returns the places for requests at once and those for requests that have no
+// place yet, nil when there is no bound. The first bound that is not 0 holds.
+func (g *Gate) Bound(most int) (entering, working *Places) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if g.slots == nil && most > 0 {
-		g.slots = semaphore.NewWeighted(int64(most))
+	if g.places == nil && most > 0 {
+		g.entering, g.places = NewPlaces(enteringFor*most), NewPlaces(most)
 	}
-	return g.slots
+	return g.entering, g.places
 }
 
 // Enter counts a request in, and reports whether it may go on.

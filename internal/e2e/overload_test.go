@@ -100,8 +100,8 @@ func (s *service) manyConnections(t *testing.T, most int) {
 // TestFourTimesTheLoad compares the service at its bound with four times as many
 // clients, by turns in one run: those let in must not feel the others.
 func TestFourTimesTheLoad(t *testing.T) {
-	const bound = 12
-	s, gemini := startGemini(t, "MAX_CONCURRENT="+strconv.Itoa(bound), "LOG_LEVEL=error", "AUDIT_LOG=off")
+	const bound = 12 // of one caller: three quarters of all
+	s, gemini := startGemini(t, "MAX_CONCURRENT="+strconv.Itoa(bound/3*4), "LOG_LEVEL=error", "AUDIT_LOG=off")
 	gemini.Handle(func(geminitest.Request) geminitest.Reply {
 		return geminitest.Text("Here.").WithDelay(100 * time.Millisecond)
 	})
@@ -145,8 +145,8 @@ func TestFourTimesTheLoad(t *testing.T) {
 
 // TestManyStreams has a thousand streams open at once, and then ends them all.
 func TestManyStreams(t *testing.T) {
-	const streams = 1000
-	s, gemini := startGemini(t, "MAX_CONCURRENT="+strconv.Itoa(streams), "REQUEST_TIMEOUT=60s", "LOG_LEVEL=error", "AUDIT_LOG=off")
+	const streams = 1000 // of one caller: three quarters of all
+	s, gemini := startGemini(t, "MAX_CONCURRENT="+strconv.Itoa(streams*4/3), "REQUEST_TIMEOUT=60s", "LOG_LEVEL=error", "AUDIT_LOG=off")
 	gate := make(chan struct{})
 	gemini.Handle(func(geminitest.Request) geminitest.Reply { return geminitest.Text("one ", "two").WithGate(1, gate) })
 	s.manyConnections(t, streams)

@@ -19,8 +19,6 @@ import (
 	"sync"
 	"time"
 
-	"golang.org/x/sync/semaphore"
-
 	"example.com/gatehouse/internal/api"
 	"example.com/gatehouse/internal/auth"
 	"example.com/gatehouse/internal/caller"
@@ -54,7 +52,9 @@ type Config struct {
 	Origins func() []string
 
 	// MaxConcurrent is how many requests are worked on at once, over all guards
-	// that share the Gate; 0: as many as come. Public routes are not counted.
+	// that share the Gate; 0: as many as come. Three quarters are anybody's, the
+	// last quarter is for owners that hold less than an eighth. A request whose body
+	// is still coming is not counted. Public routes are not, either.
 	MaxConcurrent int
 
 	// Operators may see the details of the service: principals' subjects or verified
@@ -72,7 +72,8 @@ type Config struct {
 
 // New puts a guard before routes. It is safe for concurrent use.
 func New(c Config, routes []api.Route) http.Handler {
-	g := &guard{Config: c, slots: c.Gate.Bound(c.MaxConcurrent), probes: map[string]bool{}}
+	g := &guard{Config: c, probes: map[string]bool{}}
+	g.entering, g.places = c.Gate.Bound(c.MaxConcurrent)
 	for _, route := range routes {
 		if route.Probe {
 			g.probes[route.Path] = true
@@ -84,9 +85,10 @@ func New(c Config, routes []api.Route) http.Handler {
 
 type guard struct {
 	Config
-	slots  *semaphore.Weighted // nil: no bound
-	probes map[string]bool     // the paths of the platform's probes
-	next   http.Handler
+	entering *drain.Places   // of requests that have no place yet; nil: no bound
+	places   *drain.Places   // nil: no bound
+	probes   map[string]bool // the paths of the platform's probes
+	next     http.Handler
 }
 
 // requestState carries what the middleware learns about a request.
@@ -294,26 +296,60 @@ func (g *guard) wrap(route api.Route) api.Handler {
 		if json, stream, _ := api.Negotiate(r); route.Media == "" && !json && !stream {
 			return api.Fail(api.NotAcceptable, nil)
 		}
-		if g.slots != nil && !route.Public {
-			if !g.slots.TryAcquire(1) {
-				return api.Fail(api.Overloaded, nil)
-			}
-			defer g.slots.Release(1)
+		if !route.Public && g.places.Full() {
+			return api.Fail(api.Overloaded, nil) // before anything is spent on it
 		}
 		if g.Authenticator == nil { // not ready: nobody can be told from anybody
 			return route.Handler(w, r)
 		}
-		if err := g.identify(r, v); err != nil && !(route.Public && nobody(err)) {
-			return err
-		}
+		err := g.identify(r, v)
 		if v.authenticated {
 			r = r.WithContext(caller.NewContext(ctx, v.caller))
 		}
-		if route.Public || g.Limiter == nil {
+		switch {
+		case err != nil && route.Public && nobody(err):
+			return route.Handler(w, r)
+		case err != nil:
+			return g.misnamed(r, v, err)
+		case route.Public:
 			return route.Handler(w, r)
 		}
-		return g.limited(route, w, r)
+		return g.enter(route, v, w, r)
 	}
+}
+
+// enter takes what a request of a known caller needs, in turn: a permit, its body,
+// and a place. Until it has its place it counts among those that are entering, so
+// that what they hold is bounded.
+func (g *guard) enter(route api.Route, v *requestState, w http.ResponseWriter, r *http.Request) error {
+	owner := v.caller.Owner
+	if !g.entering.Take(owner) {
+		return api.Fail(api.Overloaded, nil)
+	}
+	entered := sync.OnceFunc(func() { g.entering.Leave(owner) })
+	defer entered()
+	placed := false
+	admit := func() error {
+		if !g.places.Take(owner) {
+			return api.Fail(api.Overloaded, nil)
+		}
+		placed = true
+		entered()
+		return nil
+	}
+	defer func() {
+		if placed {
+			g.places.Leave(owner)
+		}
+	}()
+	return g.limited(route, v, w, r, func() error {
+		if readsBody(r) {
+			r.Body = &gatedBody{ReadCloser: r.Body, admit: admit}
+		} else if err := admit(); err != nil {
+			return err
+		}
+		return route.Handler(w, r)
+	})
 }
 
 // nobody reports whether err leaves the caller unknown, which a public route

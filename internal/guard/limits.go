@@ -5,28 +5,51 @@ import (
 	"net/http"
 
 	"example.com/gatehouse/internal/api"
+	"example.com/gatehouse/internal/caller"
 	"example.com/gatehouse/internal/limit"
 	"example.com/gatehouse/internal/observe"
 )
 
-// limited answers by route's handler if the caller's rates let the call
-// through. One that was the caller's own mistake, or an earlier answer again,
-// is not counted.
-func (g *guard) limited(route api.Route, w http.ResponseWriter, r *http.Request) error {
+// limited calls next if the caller's rates let it through. A request that came to a
+// call of the model costs a turn, however it ends; any other a tenth of one.
+func (g *guard) limited(route api.Route, v *requestState, w http.ResponseWriter, r *http.Request, next func() error) error {
+	if g.Limiter == nil {
+		return next()
+	}
+	rules := g.Limits.Rules(v.caller)
+	if route.Unrefused {
+		g.Limiter.Charge(rules, limit.Get)
+		return next()
+	}
 	cost := limit.Get
 	if route.Method == http.MethodPost {
 		cost = limit.Turn
 	}
-	v := stateOf(r.Context())
-	permit, err := g.Limiter.Take(r.Context(), g.Limits.Rules(v.caller), cost)
+	permit, err := g.Limiter.Take(r.Context(), rules, cost)
 	if err != nil {
 		return limit.Refused(err)
 	}
+	defer func() {
+		if v.record.Turn().Asked {
+			permit.Settle(limit.Turn)
+		} else {
+			permit.Settle(limit.Get)
+		}
+	}()
 	permit.Header(w.Header())
-	err = route.Handler(w, r)
-	mistake := err != nil && api.AsError(err).Status() < 499 // not a client that went away: its tokens are spent
-	if mistake || v.record.Turn().Replayed {
-		permit.Refund()
+	return next()
+}
+
+// misnamed returns err, which identifying r came to. It costs a caller that is
+// known and may not name an end user what other refusals do.
+func (g *guard) misnamed(r *http.Request, v *requestState, err error) error {
+	known := v.caller.Principal
+	if known == (caller.Principal{}) || g.Limiter == nil {
+		return err
+	}
+	known.Service = true // its own limits count: the end user is none of its
+	if _, refused := g.Limiter.Take(r.Context(), g.Limits.Rules(caller.New(known, "")), limit.Get); refused != nil {
+		return limit.Refused(refused)
 	}
 	return err
 }

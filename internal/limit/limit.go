@@ -117,10 +117,10 @@ func (r *Refusal) Error() string {
 
 // A Permit lets one call through. It is safe for concurrent use.
 type Permit struct {
-	limiter  *Limiter
-	windows  []*window
-	tenths   int64
-	refunded atomic.Bool
+	limiter *Limiter
+	windows []*window
+	tenths  int64
+	settled atomic.Bool
 }
 
 // Take takes a permit for a call that costs tenths of a turn ([Turn], [Get])
@@ -134,12 +134,17 @@ func (l *Limiter) Take(ctx context.Context, rules []Rule, tenths int64) (*Permit
 	return &Permit{limiter: l, windows: windows, tenths: tenths}, nil
 }
 
-// Refund gives the permit back, for a call that is not to be counted. Only the
-// first time counts.
-func (p *Permit) Refund() {
-	if p.refunded.CompareAndSwap(false, true) {
-		release(p.windows, p.tenths)
+// Settle replaces what the permit was taken for by what the call cost, in tenths
+// of a turn. Only the first time counts.
+func (p *Permit) Settle(tenths int64) {
+	if p.settled.CompareAndSwap(false, true) {
+		release(p.windows, p.tenths-tenths)
 	}
+}
+
+// Charge counts a call that is never refused: what no lease covers is a debt.
+func (l *Limiter) Charge(rules []Rule, tenths int64) {
+	release(l.ruleWindows(rules), -tenths)
 }
 
 // A Reservation holds tokens of every budget. It is safe for concurrent use.

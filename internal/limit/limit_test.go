@@ -198,7 +198,7 @@ func TestInstancesTogether(t *testing.T) {
 				if err == nil {
 					through[minute] += cost
 					undo = append(undo, sync.OnceFunc(func() {
-						p.Refund()
+						p.Settle(0)
 						through[minute] -= cost
 					}))
 				}
@@ -308,8 +308,8 @@ func TestRefund(t *testing.T) {
 		t.Fatalf("%d more, not 2", n)
 	}
 	leases := c.leases.Load()
-	p.Refund()
-	p.Refund()
+	p.Settle(0)
+	p.Settle(0)
 	if n, _ := drain(t, l, person(3), limit.Turn); n != 1 {
 		t.Errorf("a refund twice let %d through, not 1", n)
 	}
@@ -355,7 +355,7 @@ func TestNoLimit(t *testing.T) {
 	}
 	h := http.Header{}
 	p.Header(h)
-	p.Refund()
+	p.Settle(0)
 	r, err := l.Reserve(t.Context(), tokens(0), 1<<40)
 	if err != nil {
 		t.Fatal(err)
@@ -598,7 +598,7 @@ func TestCallEndsWhileItWaits(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		p.Refund()
+		p.Settle(0)
 		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
 		defer cancel()
 		slowly := limit.New(limit.Config{Counters: &slow{c}, MaxInstances: 6, Now: time.Now, Log: slog.New(slog.DiscardHandler)})

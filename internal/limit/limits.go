@@ -5,12 +5,13 @@ import (
 	"net/http"
 
 	"example.com/gatehouse/internal/api"
+	"example.com/gatehouse/internal/auth"
 	"example.com/gatehouse/internal/caller"
 )
 
 // Limits are how much callers may ask for.
 type Limits struct {
-	PerMinute       int   // calls of an end user, or of a caller that names none
+	PerMinute       int   // calls of an end user
 	CallerPerMinute int   // calls of a caller, over all its end users
 	PerDay          int64 // tokens of an end user; 0: no budget
 	CallerPerDay    int64 // tokens of a caller; 0: no budget
@@ -19,13 +20,14 @@ type Limits struct {
 
 // The names of the limits, in headers and answers.
 const (
-	EndUser = "person"
+	EndUser = "end_user"
 	Caller  = "caller"
 	Service = "service"
 )
 
-// Rules returns the rates that c's calls count against. An API key's own rate
-// takes the place of the caller's, and of the end user's where it names none.
+// Rules returns the rates that c's calls count against: its end user's, where there
+// is one, and its caller's. An API key's own rate takes the place of the caller's,
+// and of the end user's where the caller is one.
 func (l Limits) Rules(c caller.Caller) []Rule {
 	all := c.Principal.Owner()
 	perEndUser, perCaller := l.PerMinute, l.CallerPerMinute
@@ -35,22 +37,32 @@ func (l Limits) Rules(c caller.Caller) []Rule {
 			perEndUser = own
 		}
 	}
-	return []Rule{{Name: EndUser, Who: string(c.Owner), PerMinute: perEndUser}, {Name: Caller, Who: string(all), PerMinute: perCaller}}
+	ofCaller := Rule{Name: Caller, Who: string(all), PerMinute: perCaller}
+	if !hasEndUser(c) {
+		return []Rule{ofCaller}
+	}
+	return []Rule{{Name: EndUser, Who: string(c.Owner), PerMinute: perEndUser}, ofCaller}
 }
 
 // Budgets returns the tokens a day that a turn of c draws on.
 func (l Limits) Budgets(c caller.Caller) []Budget {
 	var budgets []Budget
-	for _, b := range []Budget{
-		{Name: EndUser, Who: string(c.Owner), PerDay: l.PerDay},
-		{Name: Caller, Who: string(c.Principal.Owner()), PerDay: l.CallerPerDay},
-		{Name: Service, Who: "everybody", PerDay: l.ServicePerDay},
-	} {
-		if b.PerDay > 0 {
-			budgets = append(budgets, b)
-		}
+	if l.PerDay > 0 && hasEndUser(c) {
+		budgets = append(budgets, Budget{Name: EndUser, Who: string(c.Owner), PerDay: l.PerDay})
+	}
+	if l.CallerPerDay > 0 {
+		budgets = append(budgets, Budget{Name: Caller, Who: string(c.Principal.Owner()), PerDay: l.CallerPerDay})
+	}
+	if l.ServicePerDay > 0 {
+		budgets = append(budgets, Budget{Name: Service, Who: "everybody", PerDay: l.ServicePerDay})
 	}
 	return budgets
+}
+
+// hasEndUser reports whether c calls for an end user: one that is named, or itself. A
+// service that names none is limited as a caller only.
+func hasEndUser(c caller.Caller) bool {
+	return c.EndUser != "" || !c.Principal.Service || c.Principal.Method == auth.MethodNone
 }
 
 // Refused returns the answer to a call that a limit does not let through.

@@ -109,7 +109,7 @@ A client that goes away ends the turn, and it is not stored.`),
 		errors:      []api.Code{api.SessionStoreUnavailable},
 		answers: map[int]func(*document) *huma.Response{200: data("UsageReport", "Your limits, and what you used today.", "Limits, and what was used today", invoke.UsageReport{
 			Limits: []invoke.LimitInfo{
-				{Name: "person", Unit: "calls_per_minute", Limit: 60, Left: 57, ResetsAt: exampleTime},
+				{Name: "end_user", Unit: "calls_per_minute", Limit: 60, Left: 57, ResetsAt: exampleTime},
 				{Name: "caller", Unit: "tokens_per_day", Limit: 1_000_000, Left: 998_361, ResetsAt: exampleTime.AddDate(0, 0, 1)},
 			},
 			Today: invoke.TodayInfo{Date: "2026-11-23", TotalTokens: 1639, EstimatedCostUSD: cost, Models: []invoke.ModelUsage{

@@ -42,6 +42,7 @@ type Turn struct {
 	Tokens   int64
 	CostUSD  *float64 // nil when the model has no price
 	Replayed bool     // an earlier request's, answered again
+	Asked    bool     // a call of the model began: the request's permit is spent
 
 	ModelTime, StoreTime time.Duration
 }
