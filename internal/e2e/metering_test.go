@@ -94,7 +94,9 @@ func TestPermitsAreSpentByModelCalls(t *testing.T) {
 					}
 				})
 			}
-			s.until(t, "the turns to run", func() bool { return len(gemini.Requests())-before == most-1 })
+			if _, err := gemini.Await(bounded(t), before+most-1); err != nil {
+				t.Fatal(err)
+			}
 			if a := s.do(t, http.MethodDelete, "/sessions/"+session, nil, user...); a.Status != http.StatusNoContent {
 				t.Errorf("a deletion without a permit left: %d %s", a.Status, a.Body)
 			}
