@@ -16,11 +16,12 @@ const KeyLife = 24 * time.Hour
 // A KeyEntry is what a session remembers of an idempotency key: a lease on it
 // while a call works, the turn that came of it afterwards.
 type KeyEntry struct {
-	Body  string    `firestore:"b"` // digest of what was asked
-	Lease string    `firestore:"l"` // the call that holds the key
-	Until time.Time `firestore:"u"` // end of the lease
-	Turn  int       `firestore:"t"` // 0 while there is none
-	At    time.Time `firestore:"a"` // of the claim
+	Body  string    `firestore:"b"`           // digest of what was asked
+	Lease string    `firestore:"l"`           // the call that holds the key
+	Until time.Time `firestore:"u"`           // end of the lease
+	Turn  int       `firestore:"t"`           // 0 while there is none
+	ID    string    `firestore:"i,omitempty"` // of that turn, whose number another may get
+	At    time.Time `firestore:"a"`           // of the claim
 }
 
 func (e KeyEntry) fresh(now time.Time) bool { return now.Before(e.At.Add(KeyLife)) }
@@ -46,9 +47,9 @@ func (c *Claim) holds(s *Session) bool {
 }
 
 // done is the key's entry once its turn is stored.
-func (c *Claim) done(turn int) *KeyEntry {
+func (c *Claim) done(turn int, id string) *KeyEntry {
 	e := c.entry
-	e.Turn = turn
+	e.Lease, e.Turn, e.ID = "", turn, id
 	return &e
 }
 
@@ -133,7 +134,7 @@ func (o *opening) existing(ctx context.Context, key Key) (*Opened, error) {
 		if err != nil {
 			return nil, err
 		}
-		if s.Deleted || s.Turns == 0 && !o.create {
+		if s.Deleted && !s.Reusable() || !s.Exists() && !o.create {
 			return nil, fmt.Errorf("taking a key: %w", ErrNotFound)
 		}
 		opened, err := o.take(ctx, s)
@@ -190,7 +191,7 @@ func (o *opening) take(ctx context.Context, s *Session) (*Opened, error) {
 		case e.Body != o.claim.entry.Body:
 			return nil, ErrKeyMismatch
 		case e.Turn > 0:
-			record, err := recordOf(ctx, o.store, s, e.Turn)
+			record, err := recordOf(ctx, o.store, s, e)
 			return &Opened{Session: s, Replay: record}, err
 		case now.Before(e.Until):
 			return nil, &InProgressError{Left: e.Until.Sub(now)}
@@ -206,21 +207,28 @@ func (o *opening) take(ctx context.Context, s *Session) (*Opened, error) {
 	return &Opened{Session: taken, Claim: o.claim}, nil
 }
 
-// recordOf finds a turn among the recent ones, or where it is archived.
-func recordOf(ctx context.Context, store Store, s *Session, turn int) (*Record, error) {
-	for i := range s.Recent {
-		if s.Recent[i].Number == turn {
-			return &s.Recent[i], nil
+// recordOf finds a key's turn among the recent ones, or where it is archived. It
+// is ErrReplaced when another has come in its place.
+func recordOf(ctx context.Context, store Store, s *Session, e KeyEntry) (*Record, error) {
+	i := slices.IndexFunc(s.Recent, func(r Record) bool { return r.Number == e.Turn })
+	records := s.Recent
+	if i < 0 {
+		var err error
+		if _, records, err = store.Turns(ctx, s.Key, e.Turn-1, 1); err != nil {
+			return nil, err
+		}
+		if i = 0; len(records) == 0 || records[0].Number != e.Turn {
+			return nil, fmt.Errorf("turn %d of a key is not there: %w", e.Turn, ErrReplaced)
 		}
 	}
-	_, records, err := store.Turns(ctx, s.Key, turn-1, 1)
+	id, err := records[i].ID()
 	if err != nil {
 		return nil, err
 	}
-	if len(records) == 0 || records[0].Number != turn {
-		return nil, fmt.Errorf("turn %d of a key is not stored", turn)
+	if e.ID != "" && e.ID != id { // an entry of an earlier release has none
+		return nil, fmt.Errorf("turn %d of a key: %w", e.Turn, ErrReplaced)
 	}
-	return &records[0], nil
+	return &records[i], nil
 }
 
 const (
@@ -274,16 +282,14 @@ func Release(ctx context.Context, store Store, s *Session, c *Claim) error {
 	}
 }
 
-// Mark is what a deleted session leaves behind: false when it leaves nothing,
-// because no key that lives gave it its id.
-func (s *Session) Mark(now time.Time) (*Session, bool) {
-	if s.KeyedAt.IsZero() || !now.Before(s.KeyedAt.Add(KeyLife)) {
-		return nil, false
-	}
+// Mark is what s leaves behind when it is deleted at now.
+func (s *Session) Mark(now time.Time) *Session {
 	mark := New(s.Key)
-	mark.KeyedAt, mark.Deleted = s.KeyedAt, true
-	mark.UpdatedAt, mark.ExpiresAt = now, s.KeyedAt.Add(KeyLife)
-	return mark, true
+	mark.Deleted, mark.UpdatedAt, mark.ExpiresAt = true, now, now.Add(KeyLife)
+	if now.Before(s.KeyedAt.Add(KeyLife)) {
+		mark.KeyedAt = s.KeyedAt
+	}
+	return mark
 }
 
 // keysAfter are s's keys once c is made.

@@ -146,6 +146,9 @@ func (m *Memory) put(key Key, next *memorySession) error {
 	for _, record := range next.state.Recent {
 		next.bytes += int64(len(record.Data))
 	}
+	for _, f := range next.feedback {
+		next.bytes += f.bytes()
+	}
 	if next.bytes > m.limit {
 		return fmt.Errorf("storing a session: %w", ErrTooLarge)
 	}
@@ -270,12 +273,7 @@ func (m *Memory) Delete(ctx context.Context, key Key) error {
 // caller holds mu.
 func (m *Memory) bury(key Key, s *memorySession) error {
 	m.addUsage(UsageName(key.Owner, s.state.Today.Day), s.state.Today.Spent)
-	mark, ok := s.state.Mark(m.now())
-	if !ok {
-		m.remove(key)
-		return nil
-	}
-	return m.put(key, &memorySession{state: *mark})
+	return m.put(key, &memorySession{state: *s.state.Mark(m.now())})
 }
 
 // DeleteAll implements [Store].
@@ -311,11 +309,12 @@ func (m *Memory) SetFeedback(ctx context.Context, key Key, turn int, f Feedback)
 	if err != nil {
 		return fmt.Errorf("keeping feedback: %w", err)
 	}
-	if s.feedback == nil {
-		s.feedback = map[int]Feedback{}
+	next := &memorySession{state: s.state, feedback: maps.Clone(s.feedback)}
+	if next.feedback == nil {
+		next.feedback = map[int]Feedback{}
 	}
-	s.feedback[turn] = f
-	return nil
+	next.feedback[turn] = f
+	return m.put(key, next)
 }
 
 // Usage implements [Store].

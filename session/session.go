@@ -57,14 +57,25 @@ func digest(parts ...string) string {
 		h.Write(length[:])
 		h.Write([]byte(part))
 	}
-	return base64.RawURLEncoding.EncodeToString(h.Sum(nil))
+	return name(h.Sum(nil))
 }
 
 // NewID makes a session's or a turn's id: 128 random bits in base64url.
 func NewID() string {
 	var bits [16]byte
 	_, _ = rand.Read(bits[:]) // never fails: crypto/rand ends the program first
-	return base64.RawURLEncoding.EncodeToString(bits[:])
+	return name(bits[:])
+}
+
+// name is bits in base64url. Names that begin and end with two underscores are
+// reserved in Firestore, for documents and fields: it refuses them, and a caller
+// who chooses ids could look for one whose hash is such a name.
+func name(bits []byte) string {
+	text := base64.RawURLEncoding.EncodeToString(bits)
+	if strings.HasPrefix(text, "__") && strings.HasSuffix(text, "__") {
+		return "-" + text[1:]
+	}
+	return text
 }
 
 // IDPattern is the form of a session's id.
@@ -101,7 +112,12 @@ type Session struct {
 	Keys map[string]KeyEntry
 	// KeyedAt is when a key gave the session its id; zero for other sessions.
 	KeyedAt time.Time
-	// Deleted marks what a key's session leaves behind, for a day.
+	// Past are turns that were stored and are not among Recent any more, the latest
+	// last: archived or replaced. Whoever does not know whether its turn was stored
+	// finds it here.
+	Past []PastTurn
+	// Deleted marks what a session leaves behind, for a day: a turn that ran while
+	// it was deleted must not bring it back.
 	Deleted bool
 
 	// Revision is the store's own: what a conditional write compares. Nil for a
@@ -112,6 +128,26 @@ type Session struct {
 // Exists reports whether there is a session, rather than only a claim to its
 // first turn, or the mark that it was deleted.
 func (s *Session) Exists() bool { return s.Turns > 0 && !s.Deleted }
+
+// Reusable reports whether s is the mark of a deleted session in whose place
+// another may begin: no key that could be retried gave it its id.
+func (s *Session) Reusable() bool { return s.Deleted && s.KeyedAt.IsZero() }
+
+// A PastTurn is what is known of a turn without its record.
+type PastTurn struct {
+	ID     string `firestore:"i"`
+	Number int    `firestore:"n"`
+}
+
+// maxPast bounds the turns in [Session.Past]: far more than can be stored in the
+// seconds for which a commit is tried again.
+const maxPast = 64
+
+// Remember returns past with more after it, the latest only.
+func Remember(past []PastTurn, more ...PastTurn) []PastTurn {
+	all := slices.Concat(past, more)
+	return all[max(0, len(all)-maxPast):]
+}
 
 // New is the session that will exist under key once its first turn is stored.
 func New(key Key) *Session {
@@ -135,12 +171,31 @@ func (r Record) Turn() (Turn, error) {
 	return t, nil
 }
 
+// ID is the [Turn.ID].
+func (r Record) ID() (string, error) {
+	raw, err := r.member("id")
+	if err != nil {
+		return "", err
+	}
+	var id string
+	if err := json.Unmarshal(raw, &id); err != nil {
+		return "", fmt.Errorf("decoding turn %d: %w", r.Number, err)
+	}
+	return id, nil
+}
+
 // Contents is what r holds of the conversation, as it is stored: the
 // [Turn.Contents].
 //
 // It is read at every later turn of the session, so that nothing is looked at
 // beyond it, nor copied: the result is a part of r.Data.
 func (r Record) Contents() (json.RawMessage, error) {
+	contents, err := r.member("contents")
+	return json.RawMessage(contents), err
+}
+
+// member is the value of a member of r's object, a part of r.Data.
+func (r Record) member(member string) (jsontext.Value, error) {
 	d := jsontext.NewDecoder(bytes.NewBuffer(r.Data), jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true))
 	switch begin, err := d.ReadToken(); {
 	case err != nil:
@@ -154,19 +209,19 @@ func (r Record) Contents() (json.RawMessage, error) {
 			return nil, fmt.Errorf("decoding turn %d: %w", r.Number, err)
 		}
 		if name.Kind() != '"' { // the object's end
-			return nil, fmt.Errorf("decoding turn %d: it has no contents", r.Number)
+			return nil, fmt.Errorf("decoding turn %d: it has no %s", r.Number, member)
 		}
-		if name.String() != "contents" {
+		if name.String() != member {
 			if err := d.SkipValue(); err != nil {
 				return nil, fmt.Errorf("decoding turn %d: %w", r.Number, err)
 			}
 			continue
 		}
-		contents, err := d.ReadValue()
+		value, err := d.ReadValue()
 		if err != nil {
 			return nil, fmt.Errorf("decoding turn %d: %w", r.Number, err)
 		}
-		return slices.Clip(json.RawMessage(contents)), nil
+		return slices.Clip(value), nil
 	}
 }
 
@@ -323,12 +378,21 @@ func (s *Session) WithoutLast() (*Session, error) {
 // After is what s becomes by c at now, kept for ttl after its last turn, and
 // what is stored of c's turn: nil without one. The Revision is still s's.
 func (s *Session) After(c Change, now time.Time, ttl time.Duration) (*Session, *Record, error) {
+	if s.Deleted { // another begins in its place
+		s = &Session{Key: s.Key, Meta: Meta{ID: s.Key.ID}, Revision: s.Revision}
+	}
 	before := s
 	if c.Replace {
 		var err error
 		if before, err = s.WithoutLast(); err != nil {
 			return nil, nil, err
 		}
+		last := s.Recent[len(s.Recent)-1]
+		id, err := last.ID()
+		if err != nil {
+			return nil, nil, err
+		}
+		before.Past = Remember(s.Past, PastTurn{ID: id, Number: last.Number})
 	}
 	after := *before
 	after.Meta = before.next(c.Turn, now, ttl)
@@ -337,6 +401,7 @@ func (s *Session) After(c Change, now time.Time, ttl time.Duration) (*Session, *
 	}
 	after.Today = s.todayAfter(c.Turn, now) // a replaced turn was spent all the same
 	after.Keys = s.keysAfter(c)
+	after.ExpiresAt = after.keptFor(c, ttl)
 	if c.Turn == nil {
 		return &after, nil, nil
 	}
@@ -346,6 +411,24 @@ func (s *Session) After(c Change, now time.Time, ttl time.Duration) (*Session, *
 	}
 	after.Recent = append(slices.Clip(before.Recent), record)
 	return &after, &record, nil
+}
+
+// keptFor is when s expires after c: not before its keys have lived their time,
+// nor while a call holds one.
+func (s *Session) keptFor(c Change, ttl time.Duration) time.Time {
+	expires := s.ExpiresAt
+	if c.Entry != nil && c.Entry.Turn == 0 && c.Entry.Until.After(expires) {
+		expires = c.Entry.Until
+	}
+	if ttl >= KeyLife || c.Turn == nil {
+		return expires
+	}
+	for _, e := range s.Keys {
+		if end := e.At.Add(KeyLife); e.Turn > 0 && end.After(expires) {
+			expires = end
+		}
+	}
+	return expires
 }
 
 // next is the Meta of the session once t is appended to it at now, kept for

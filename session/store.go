@@ -34,8 +34,9 @@ type Store interface {
 	// SetFeedback keeps f with a turn, in the place of an earlier one.
 	SetFeedback(ctx context.Context, key Key, turn int, f Feedback) error
 
-	// Delete removes a session and all that is stored for it. One whose id came
-	// from an idempotency key leaves a mark for as long as the key lives.
+	// Delete removes a session and all that is stored for it. It leaves a mark for
+	// [KeyLife], under which a turn that was running is not appended, and which
+	// answers for a key that gave the session its id.
 	Delete(ctx context.Context, key Key) error
 
 	// DeleteAll removes everything stored for an owner, as Delete does. It works
@@ -71,6 +72,11 @@ type Feedback struct {
 	At      time.Time `firestore:"at"`
 }
 
+// feedbackOverhead is about what an opinion takes beside its comment, in bytes.
+const feedbackOverhead = 64
+
+func (f Feedback) bytes() int64 { return int64(len(f.Comment)) + feedbackOverhead }
+
 // commitTries bounds how often Commit and Open write, however many others write
 // to the same session.
 const commitTries = 24
@@ -93,7 +99,7 @@ type Conditions struct {
 func Commit(ctx context.Context, store Store, s *Session, t Turn, c Conditions) (Meta, error) {
 	// This call brings the session into being, also where others' claims to its
 	// first turn came before and have gone.
-	created := s.Revision == nil || s.Turns == 0 && !s.Deleted && c.Claim == nil
+	created := s.Revision == nil || s.Turns == 0 && c.Claim == nil
 	key, seen := s.Key, s.Turns
 	if c.Replace != "" {
 		seen--
@@ -111,14 +117,14 @@ func Commit(ctx context.Context, store Store, s *Session, t Turn, c Conditions) 
 			number = s.Turns
 		}
 		if c.Claim != nil {
-			change.Key, change.Entry = c.Claim.key, c.Claim.done(number)
+			change.Key, change.Entry = c.Claim.key, c.Claim.done(number, t.ID)
 		}
 		after, err := store.Apply(ctx, s, change)
 		switch {
 		case err == nil:
 			return after.Meta, nil
 		case errors.Is(err, ErrNotFound) && created && s.Revision != nil && try < commitTries:
-			s = New(key) // the claims that were there have gone
+			s = New(key) // what was there was no session, and has gone
 			continue
 		case !errors.Is(err, ErrChanged) && !errors.Is(err, ErrUnavailable):
 			return Meta{}, err
@@ -139,8 +145,8 @@ func Commit(ctx context.Context, store Store, s *Session, t Turn, c Conditions) 
 			continue
 		case err != nil:
 			return Meta{}, err
-		case again.Deleted:
-			return Meta{}, fmt.Errorf("appending a turn: %w", ErrNotFound)
+		case again.Deleted, s.Exists() && !again.CreatedAt.Equal(s.CreatedAt):
+			return Meta{}, fmt.Errorf("appending a turn: %w", ErrNotFound) // deleted; what is there is another
 		}
 		if meta, ok, err := again.find(t.ID, seen); err != nil || ok {
 			return meta, err
@@ -152,17 +158,23 @@ func Commit(ctx context.Context, store Store, s *Session, t Turn, c Conditions) 
 	}
 }
 
-// find looks for the turn with this id among those after number after, and
-// gives the session's Meta as of that turn.
+// find looks for the turn with this id among those after number after, and those
+// that were archived or replaced since, and gives the session's Meta as of that turn.
 func (s *Session) find(id string, after int) (Meta, bool, error) {
+	meta := s.Meta
 	for i := len(s.Recent) - 1; i >= 0 && s.Recent[i].Number > after; i-- {
-		t, err := s.Recent[i].Turn()
+		stored, err := s.Recent[i].ID()
 		if err != nil {
 			return Meta{}, false, err
 		}
-		if t.ID == id {
-			meta := s.Meta
-			meta.Turns = t.Number
+		if stored == id {
+			meta.Turns = s.Recent[i].Number
+			return meta, true, nil
+		}
+	}
+	for _, past := range s.Past {
+		if past.ID == id {
+			meta.Turns = past.Number
 			return meta, true, nil
 		}
 	}

@@ -83,6 +83,7 @@ func Run(t *testing.T, open func(t testing.TB, clock *Clock) session.Store) {
 		{"writers on one session at once lose nothing", writers},
 		{"a turn that is stored already is not stored again", storedAlready},
 		{"a turn whose write got no answer is stored once", lostAnswer},
+		{"a turn whose write got no answer, and what became of it meanwhile", lostAnswerMeanwhile},
 		{"a turn under a condition on the number of turns", afterTurn},
 		{"a deleted session stays deleted for a turn that was running", deletedMeanwhile},
 		{"a session is deleted once", deletion},
@@ -101,6 +102,8 @@ func Run(t *testing.T, open func(t testing.TB, clock *Clock) session.Store) {
 		{"many replacements at once: one replaces", replacingRace},
 		{"a first turn beside a claim that goes away is stored", claimGoes},
 		{"feedback is kept with a turn of one's own", feedback},
+		{"feedback that fills a session's document", feedbackFills},
+		{"feedback on turns that have left the document", feedbackOnSmallTurns},
 		{"a key: taken, in progress, and replayed once its turn is stored", keyLife},
 		{"a key in a session and the same key for a new one are two", keyScopes},
 		{"a key with another body is refused", keyMismatch},
@@ -110,6 +113,8 @@ func Run(t *testing.T, open func(t testing.TB, clock *Clock) session.Store) {
 		{"a claim alone is no session", claimAlone},
 		{"a deleted session of a key answers not found for a day", keyDeleted},
 		{"a key begins anew after a day", keyAnew},
+		{"a key is remembered for a day where sessions are not", keyOutlivesSession},
+		{"a key whose turn was replaced does not answer with another's", keyOfReplacedTurn},
 		{"a condition on the number of turns is judged after the replay", keyAfterTurn},
 		{"many calls with one key at once: one turn", keyRace},
 		{"the store answers a ping", func(t *testing.T, s session.Store, _ *Clock) {
@@ -434,8 +439,47 @@ func deletedMeanwhile(t *testing.T, store session.Store, clock *Clock) {
 	}
 	_, err = session.Commit(t.Context(), store, base, Turn("two"), session.Conditions{})
 	wantError(t, "Commit", err, session.ErrNotFound)
-	_, err = store.Load(t.Context(), key)
-	wantError(t, "Load", err, session.ErrNotFound)
+	wantAbsent(t, store, key)
+	// Nor does a first turn that began before the deletion bring it back.
+	_, err = session.Commit(t.Context(), store, session.New(key), Turn("another one"), session.Conditions{})
+	wantError(t, "a first turn's Commit", err, session.ErrNotFound)
+	wantAbsent(t, store, key)
+	// One that begins afterwards begins another session.
+	mark, err := store.Load(t.Context(), key)
+	if err != nil || !mark.Reusable() {
+		t.Fatalf("what is left is %+v, %v", mark, err)
+	}
+	if meta, err := session.Commit(t.Context(), store, mark, Turn("new"), session.Conditions{}); err != nil || meta.Turns != 1 || meta.Title != "new" {
+		t.Errorf("a session in its place: %+v, %v", meta, err)
+	}
+	if got := queries(t, store, key); !slices.Equal(got, []string{"new"}) {
+		t.Errorf("turns = %q", got)
+	}
+	if list, _, err := store.List(t.Context(), key.Owner, 10, ""); err != nil || len(list) != 1 || list[0].ID != key.ID || list[0].Turns != 1 {
+		t.Errorf("List = %+v, %v", list, err)
+	}
+	// What was running still finds another session than its own, and is appended to none.
+	if err := store.Delete(t.Context(), key); err != nil {
+		t.Fatal(err)
+	}
+	_, err = session.Commit(t.Context(), store, mark, Turn("too late"), session.Conditions{})
+	wantError(t, "Commit after the second deletion", err, session.ErrNotFound)
+	wantAbsent(t, store, key)
+}
+
+// wantAbsent checks that nothing is to be seen of a session.
+func wantAbsent(t *testing.T, store session.Store, key session.Key) {
+	t.Helper()
+	if s, err := store.Load(t.Context(), key); err == nil && (s.Exists() || !s.Deleted || len(s.Recent) > 0 || s.Title != "") || err != nil && !errors.Is(err, session.ErrNotFound) {
+		t.Errorf("what is left is %+v, %v", s, err)
+	}
+	_, _, err := store.Turns(t.Context(), key, 0, 10)
+	wantError(t, "Turns", err, session.ErrNotFound)
+	wantError(t, "Delete", store.Delete(t.Context(), key), session.ErrNotFound)
+	wantError(t, "SetFeedback", store.SetFeedback(t.Context(), key, 1, session.Feedback{Score: 1}), session.ErrNotFound)
+	if list, _, err := store.List(t.Context(), key.Owner, 10, ""); err != nil || len(list) != 0 {
+		t.Errorf("List = %v, %v", list, err)
+	}
 }
 
 func deletion(t *testing.T, store session.Store, clock *Clock) {
@@ -536,7 +580,12 @@ func listing(t *testing.T, store session.Store, clock *Clock) {
 func badCursor(t *testing.T, store session.Store, clock *Clock) {
 	key := newKey()
 	add(t, store, key, "one")
-	for _, cursor := range []string{"x", "..", "a.b", "%00", "9999999999999999999999.x", strings.Repeat("z", 10_000), "💥", "1/2", "1.a/b"} {
+	for _, cursor := range []string{"x", "..", "a.b", "%00", "9999999999999999999999.x", strings.Repeat("z", 10_000), "💥", "1/2", "1.a/b",
+		// A time that no calendar has, bytes that are no text, names that are reserved or are nobody's.
+		"1y2p0ij32e8e7." + strings.Repeat("a", 43), "1." + strings.Repeat("\xff", 43), "1." + strings.Repeat("\x00", 43),
+		"1.__" + strings.Repeat("a", 39) + "__", "1.." + strings.Repeat("a", 42), "1." + strings.Repeat("a", 43), "-1." + strings.Repeat("A", 43),
+		"+1." + strings.Repeat("A", 43), "01." + strings.Repeat("A", 43), "1." + strings.Repeat("A", 44), "-zzzzzzzzzzzz." + strings.Repeat("A", 43), "MS4\n", "MQ==", "\xff\xfe",
+	} {
 		_, _, err := store.List(t.Context(), key.Owner, 10, cursor)
 		wantError(t, fmt.Sprintf("List after %.20q", cursor), err, session.ErrCursor)
 	}
@@ -598,6 +647,7 @@ func model(rt *rapid.T, store session.Store, clock *Clock) {
 	ids := []string{session.NewID(), session.NewID(), session.NewID()}
 	want := map[session.Key][]string{}
 	loaded := map[session.Key]*session.Session{}
+	deletions, seen := map[session.Key]int{}, map[session.Key]int{} // in all, and when it was loaded
 	key := func() session.Key {
 		return session.Key{Owner: rapid.SampledFrom(owners).Draw(rt, "owner"), ID: rapid.SampledFrom(ids).Draw(rt, "id")}
 	}
@@ -605,10 +655,10 @@ func model(rt *rapid.T, store session.Store, clock *Clock) {
 		"load": func(rt *rapid.T) {
 			k := key()
 			s, err := store.Load(ctx, k)
-			if exists := len(want[k]) > 0; exists != (err == nil) {
-				rt.Fatalf("Load: %v, exists: %v", err, exists)
+			if exists := len(want[k]) > 0; exists != (err == nil && s.Exists()) {
+				rt.Fatalf("Load: %+v, %v, exists: %v", s, err, exists)
 			}
-			loaded[k] = s
+			loaded[k], seen[k] = s, deletions[k]
 		},
 		"commit": func(rt *rapid.T) {
 			k := key()
@@ -618,7 +668,7 @@ func model(rt *rapid.T, store session.Store, clock *Clock) {
 			}
 			query := session.NewID()
 			_, err := session.Commit(ctx, store, base, Turn(query), session.Conditions{})
-			switch gone := base.Revision != nil && len(want[k]) == 0; {
+			switch gone := deletions[k] > seen[k] && (base.Exists() || len(want[k]) == 0); {
 			case gone && !errors.Is(err, session.ErrNotFound):
 				rt.Fatalf("Commit on a deleted session: %v", err)
 			case !gone && err != nil:
@@ -630,7 +680,7 @@ func model(rt *rapid.T, store session.Store, clock *Clock) {
 		"replace": func(rt *rapid.T) {
 			k := key()
 			base := loaded[k]
-			if base == nil || len(want[k]) == 0 {
+			if base == nil || len(base.Recent) == 0 || len(want[k]) == 0 {
 				return
 			}
 			last, _, err := base.Last()
@@ -640,6 +690,12 @@ func model(rt *rapid.T, store session.Store, clock *Clock) {
 			query := session.NewID()
 			_, err = session.Commit(ctx, store, base, Turn(query), session.Conditions{Replace: last.ID})
 			asked, _ := last.Texts()
+			if deletions[k] > seen[k] {
+				if !errors.Is(err, session.ErrNotFound) {
+					rt.Fatalf("Commit in the place of a turn of a deleted session: %v", err)
+				}
+				return
+			}
 			if is := want[k][len(want[k])-1] == asked; is != (err == nil) || !is && !errors.Is(err, session.ErrReplaced) {
 				rt.Fatalf("Commit in the place of a turn: %v, which is the last: %v", err, is)
 			} else if is {
@@ -651,6 +707,9 @@ func model(rt *rapid.T, store session.Store, clock *Clock) {
 			err := store.Delete(ctx, k)
 			if exists := len(want[k]) > 0; exists != (err == nil) {
 				rt.Fatalf("Delete: %v, exists: %v", err, exists)
+			}
+			if err == nil {
+				deletions[k]++
 			}
 			delete(want, k)
 		},

@@ -4,12 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
-	"strconv"
-	"strings"
 	"time"
 
 	"cloud.google.com/go/firestore"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	"example.com/gatehouse/session"
 )
@@ -22,51 +23,103 @@ const maxWrites = 400
 // session, and most turns need not touch it.
 func (s *Store) archiveLife() time.Duration { return 2 * s.ttl }
 
-// spill makes updates, which append a turn of more bytes, to a document that
-// has no room for it: the oldest turns move to an archive document in the same
-// transaction.
-func (s *Store) spill(ctx context.Context, base *session.Session, updates []firestore.Update, more int, rev *revision, now time.Time) error {
-	move := split(base, more)
-	if len(move) == 0 {
-		return fmt.Errorf("no turns to archive: %w", session.ErrTooLarge) // full of keys
-	}
-	a := archive{ExpiresAt: now.Add(s.archiveLife()), Log: make(map[string][]byte, len(move))}
+// spill makes updates to the document of a session, which is after them as after
+// has it, and moves turns to archive documents in the same transaction.
+func (s *Store) spill(ctx context.Context, after *session.Session, move []session.Record, updates []firestore.Update, rev *revision, now time.Time) error {
+	past := after.Past
+	firsts := slices.Clone(rev.archived)
+	expires := now.Add(s.archiveLife())
+	archived := map[int]*archive{} // by the first turn
+	var last *archive
+	room := 0
 	for _, r := range move {
 		name := fieldName(r.Number)
-		a.Log[name] = r.Data
+		f, said := rev.feedback[name]
+		need := len(r.Data) + fieldOverhead + max(mostFeedback, feedbackSize(f))
+		if last == nil || need > room {
+			last = &archive{ExpiresAt: expires, Log: map[string][]byte{}, Feedback: map[string]session.Feedback{}}
+			archived[r.Number] = last
+			firsts = append(firsts, r.Number)
+			room = maxArchive
+		}
+		room -= need
+		last.Log[name] = r.Data
 		updates = append(updates, firestore.Update{FieldPath: firestore.FieldPath{"log", name}, Value: firestore.Delete})
-		if f, ok := rev.feedback[name]; ok {
-			if a.Feedback == nil {
-				a.Feedback = map[string]session.Feedback{}
-			}
-			a.Feedback[name] = f
+		if said {
+			last.Feedback[name] = f
 			updates = append(updates, firestore.Update{FieldPath: firestore.FieldPath{"feedback", name}, Value: firestore.Delete})
 		}
-	}
-	first := move[0].Number
-	updates = append(updates, firestore.Update{Path: "archived", Value: append(slices.Clone(rev.archived), first)})
-	if len(rev.archived) == 0 {
-		updates = append(updates, firestore.Update{Path: "archives_expire_at", Value: a.ExpiresAt})
-	}
-	ref := s.ref(base.Key)
-	return s.client.RunTransaction(ctx, func(_ context.Context, tx *firestore.Transaction) error {
-		if err := tx.Set(ref.Collection(archives).Doc(archiveName(first)), a); err != nil {
+		id, err := r.ID()
+		if err != nil {
 			return err
+		}
+		past = session.Remember(past, session.PastTurn{ID: id, Number: r.Number})
+	}
+	updates = append(updates, firestore.Update{Path: "archived", Value: firsts}, firestore.Update{Path: "past", Value: past})
+	if len(rev.archived) == 0 {
+		updates = append(updates, firestore.Update{Path: "archives_expire_at", Value: expires})
+	}
+	ref := s.ref(after.Key)
+	return s.client.RunTransaction(ctx, func(_ context.Context, tx *firestore.Transaction) error {
+		for first, a := range archived {
+			if err := tx.Set(ref.Collection(archives).Doc(archiveName(first)), a); err != nil {
+				return err
+			}
 		}
 		return tx.Update(ref, updates, firestore.LastUpdateTime(rev.updated))
 	}, firestore.MaxAttempts(1))
 }
 
-// split takes the oldest turns so that what stays, with a turn of more bytes,
-// is at most keepRecent.
-func split(s *session.Session, more int) []session.Record {
-	stays := size(s) + more
-	n := 0
-	for n < len(s.Recent) && stays > keepRecent {
-		stays -= len(s.Recent[n].Data) + fieldOverhead
+const (
+	// maxArchive bounds an archive document, each of its turns with the longest
+	// comment that it may get later.
+	maxArchive = 900 << 10
+	// mostFeedback is what that comment takes: 2 000 characters of 4 bytes.
+	mostFeedback = 8000 + fieldOverhead
+	// keyOverhead is about what an idempotency key takes in a document.
+	keyOverhead = 200
+	// overhead is about what a document's other fields take.
+	overhead = 8 << 10
+)
+
+func feedbackSize(f session.Feedback) int { return len(f.Comment) + fieldOverhead }
+
+// fixed is about how many bytes of a session's document no archive can take.
+func fixed(s *session.Session) int {
+	rev, _ := s.Revision.(revision)
+	return overhead + len(s.Keys)*keyOverhead + len(rev.archived)*8
+}
+
+// split gives the oldest turns of s that must leave its document before it takes
+// more bytes: none where there is room. Half of what turns can have stays, or more, so
+// that it is rarely needed; the last turn is of what stays unless it makes room for more.
+func split(s *session.Session, more int, feedback map[string]session.Feedback) ([]session.Record, error) {
+	sizes := make([]int, len(s.Recent))
+	turns := more
+	for i, r := range s.Recent {
+		sizes[i] = len(r.Data) + fieldOverhead
+		if f, ok := feedback[fieldName(r.Number)]; ok {
+			sizes[i] += feedbackSize(f)
+		}
+		turns += sizes[i]
+	}
+	fixed := fixed(s)
+	if fixed+turns <= maxDocument {
+		return nil, nil
+	}
+	n, keep := 0, (maxDocument-fixed)/2
+	movable := len(s.Recent)
+	if more == 0 {
+		movable--
+	}
+	for n < movable && turns > keep {
+		turns -= sizes[n]
 		n++
 	}
-	return s.Recent[:n]
+	if fixed+turns > mostDocument {
+		return nil, fmt.Errorf("a document of %d bytes: %w", fixed+turns, session.ErrTooLarge)
+	}
+	return s.Recent[:n], nil
 }
 
 // keepArchives makes a session's archives live on when less than half of their
@@ -140,8 +193,7 @@ func (s *Store) archived(ctx context.Context, key session.Key, d *document, firs
 // deleteTries bounds how often Delete begins anew because a turn came between.
 const deleteTries = 16
 
-// Delete implements [session.Store]. Archives go first: while the session's
-// document is there, a call that ended early can be made again.
+// Delete implements [session.Store].
 func (s *Store) Delete(ctx context.Context, key session.Key) error {
 	for try := 1; ; try++ {
 		d, snapshot, err := s.exists(ctx, key)
@@ -157,13 +209,10 @@ func (s *Store) Delete(ctx context.Context, key session.Key) error {
 	}
 }
 
-// bury removes a session's document and archives, or leaves the mark of one
-// that a key began.
+// bury removes a session and its archives, and leaves its mark. Archives go with
+// the session in one transaction, so that no session is ever there in part; of
+// more than a transaction takes, the rest goes after it.
 func (s *Store) bury(ctx context.Context, snapshot *firestore.DocumentSnapshot, d *document) error {
-	if err := s.deleteArchives(ctx, snapshot.Ref.ID, d.Archived); err != nil {
-		return err
-	}
-	unchanged := firestore.LastUpdateTime(snapshot.UpdateTime)
 	if d.Today.Day == session.DayOf(s.now()) {
 		// Before the session goes: of two that delete it at once, one may add
 		// this in vain. Usage is an estimate; the session's end is not.
@@ -171,12 +220,8 @@ func (s *Store) bury(ctx context.Context, snapshot *firestore.DocumentSnapshot, 
 			return err
 		}
 	}
-	mark, ok := (&session.Session{KeyedAt: d.KeyedAt}).Mark(s.now())
-	if !ok {
-		_, err := snapshot.Ref.Delete(ctx, unchanged)
-		return err
-	}
-	_, err := snapshot.Ref.Update(ctx, []firestore.Update{
+	mark := (&session.Session{KeyedAt: d.KeyedAt}).Mark(s.now())
+	updates := []firestore.Update{
 		{Path: "deleted", Value: true},
 		{Path: "owner", Value: firestore.Delete}, // no list has it
 		{Path: "title", Value: ""},
@@ -185,12 +230,36 @@ func (s *Store) bury(ctx context.Context, snapshot *firestore.DocumentSnapshot, 
 		{Path: "log", Value: map[string][]byte{}},
 		{Path: "today", Value: firestore.Delete},
 		{Path: "keys", Value: firestore.Delete},
+		{Path: "past", Value: firestore.Delete},
 		{Path: "feedback", Value: firestore.Delete},
 		{Path: "archived", Value: firestore.Delete},
 		{Path: "archives_expire_at", Value: firestore.Delete},
 		{Path: "expires_at", Value: mark.ExpiresAt},
-	}, unchanged)
-	return err
+	}
+	if mark.KeyedAt.IsZero() {
+		updates = append(updates, firestore.Update{Path: "keyed_at", Value: firestore.Delete})
+	}
+	unchanged := firestore.LastUpdateTime(snapshot.UpdateTime)
+	if len(d.Archived) == 0 {
+		_, err := snapshot.Ref.Update(ctx, updates, unchanged)
+		return err
+	}
+	first, rest := d.Archived, []int(nil)
+	if len(first) > maxWrites {
+		first, rest = first[:maxWrites], first[maxWrites:]
+	}
+	err := s.client.RunTransaction(ctx, func(_ context.Context, tx *firestore.Transaction) error {
+		for _, number := range first {
+			if err := tx.Delete(snapshot.Ref.Collection(archives).Doc(archiveName(number))); err != nil {
+				return err
+			}
+		}
+		return tx.Update(snapshot.Ref, updates, unchanged)
+	}, firestore.MaxAttempts(1))
+	if err != nil {
+		return err
+	}
+	return s.deleteArchives(ctx, snapshot.Ref.ID, rest)
 }
 
 func (s *Store) deleteArchives(ctx context.Context, name string, firsts []int) error {
@@ -245,15 +314,6 @@ func (s *Store) DeleteAll(ctx context.Context, owner session.Owner) error {
 	return fmt.Errorf("deleting sessions: %w: there are more", session.ErrUnavailable)
 }
 
-func decodePosition(cursor string) (position, error) {
-	micros, name, ok := strings.Cut(cursor, ".")
-	n, err := strconv.ParseInt(micros, 36, 64)
-	if !ok || err != nil || len(name) != len(session.Key{}.Hash()) || strings.Contains(name, "/") {
-		return position{}, session.ErrCursor
-	}
-	return position{updated: time.UnixMicro(n), name: name}, nil
-}
-
 // SetFeedback implements [session.Store]: it is kept with its turn, in the
 // session's document or in the archive.
 func (s *Store) SetFeedback(ctx context.Context, key session.Key, turn int, f session.Feedback) error {
@@ -263,7 +323,7 @@ func (s *Store) SetFeedback(ctx context.Context, key session.Key, turn int, f se
 			err = session.ErrNotFound
 		}
 		if err == nil {
-			err = s.setFeedback(ctx, snapshot, d, turn, f)
+			err = s.setFeedback(ctx, key, snapshot, d, turn, f)
 		}
 		if err == nil {
 			return nil
@@ -274,18 +334,42 @@ func (s *Store) SetFeedback(ctx context.Context, key session.Key, turn int, f se
 	}
 }
 
-func (s *Store) setFeedback(ctx context.Context, snapshot *firestore.DocumentSnapshot, d *document, turn int, f session.Feedback) error {
-	change := []firestore.Update{{FieldPath: firestore.FieldPath{"feedback", fieldName(turn)}, Value: f}}
-	if turn > d.Turns-len(d.Log) {
+func (s *Store) setFeedback(ctx context.Context, key session.Key, snapshot *firestore.DocumentSnapshot, d *document, turn int, f session.Feedback) error {
+	name := fieldName(turn)
+	change := []firestore.Update{{FieldPath: firestore.FieldPath{"feedback", name}, Value: f}}
+	if turn <= d.Turns-len(d.Log) {
+		for i := len(d.Archived) - 1; i >= 0; i-- {
+			if d.Archived[i] <= turn {
+				_, err := snapshot.Ref.Collection(archives).Doc(archiveName(d.Archived[i])).Update(ctx, change)
+				if status.Code(err) == codes.InvalidArgument { // of an earlier release, which left no room
+					return fmt.Errorf("an archive takes no more: %w (%w)", session.ErrTooLarge, err)
+				}
+				return err
+			}
+		}
+		return fmt.Errorf("turn %d of %d is nowhere", turn, d.Turns)
+	}
+	base, err := d.session(key, snapshot)
+	if err != nil {
+		return err
+	}
+	rev := base.Revision.(revision)
+	rev.feedback = maps.Clone(rev.feedback)
+	if rev.feedback == nil {
+		rev.feedback = map[string]session.Feedback{}
+	}
+	rev.feedback[name] = f
+	move, err := split(base, 0, rev.feedback)
+	if err != nil {
+		return err
+	}
+	if len(move) == 0 {
 		// A turn that is archived meanwhile takes its feedback along: hence the condition.
 		_, err := snapshot.Ref.Update(ctx, change, firestore.LastUpdateTime(snapshot.UpdateTime))
 		return err
 	}
-	for i := len(d.Archived) - 1; i >= 0; i-- {
-		if d.Archived[i] <= turn {
-			_, err := snapshot.Ref.Collection(archives).Doc(archiveName(d.Archived[i])).Update(ctx, change)
-			return err
-		}
+	if turn <= move[len(move)-1].Number {
+		change = nil // it goes with its turn
 	}
-	return fmt.Errorf("turn %d of %d is nowhere", turn, d.Turns)
+	return s.spill(ctx, base, move, change, &rev, s.now())
 }

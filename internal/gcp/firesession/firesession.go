@@ -13,9 +13,13 @@ package firesession
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/base64"
 	"errors"
 	"fmt"
+	"maps"
 	"strconv"
+	"strings"
 	"time"
 
 	"cloud.google.com/go/firestore"
@@ -29,11 +33,11 @@ const (
 	// maxDocument is how large a session's document may grow before turns are
 	// archived; Firestore's own limit is 1 MiB.
 	maxDocument = 700 << 10
-	// keepRecent is how many bytes of turns stay in the document then: enough
-	// for a prompt, and half, so that it is rarely needed.
-	keepRecent = maxDocument / 2
 	// fieldOverhead is about what a turn's field takes beside its data.
 	fieldOverhead = 64
+	// mostDocument is what is written all the same where no turn can make room:
+	// below Firestore's limit, with what the estimate of a size leaves out.
+	mostDocument = 1000 << 10
 )
 
 // Collection is the name of the collection of sessions.
@@ -73,7 +77,9 @@ type document struct {
 	Today session.Today `firestore:"today,omitempty"`
 
 	// Keys are the idempotency keys; KeyedAt is when one of them began the
-	// session; Deleted makes the document the mark of a deleted session.
+	// session; Deleted makes the document the mark of a deleted session. Past are
+	// turns that have left the log.
+	Past    []session.PastTurn          `firestore:"past,omitempty"`
 	Keys    map[string]session.KeyEntry `firestore:"keys,omitempty"`
 	KeyedAt time.Time                   `firestore:"keyed_at,omitempty"`
 	Deleted bool                        `firestore:"deleted,omitempty"`
@@ -137,12 +143,21 @@ func (s *Store) Load(ctx context.Context, key session.Key) (*session.Session, er
 	if err != nil {
 		return nil, fmt.Errorf("loading a session: %w", err)
 	}
-	recent, err := records(d.Log, d.Turns)
+	loaded, err := d.session(key, snapshot)
 	if err != nil {
 		return nil, fmt.Errorf("loading a session: %w", err)
 	}
+	return loaded, nil
+}
+
+// session is what d holds, as snapshot has it.
+func (d *document) session(key session.Key, snapshot *firestore.DocumentSnapshot) (*session.Session, error) {
+	recent, err := records(d.Log, d.Turns)
+	if err != nil {
+		return nil, err
+	}
 	return &session.Session{
-		Meta: d.meta(), Key: key, Recent: recent, Today: d.Today, Keys: d.Keys, KeyedAt: d.KeyedAt, Deleted: d.Deleted,
+		Meta: d.meta(), Key: key, Recent: recent, Today: d.Today, Keys: d.Keys, KeyedAt: d.KeyedAt, Past: d.Past, Deleted: d.Deleted,
 		Revision: revision{updated: snapshot.UpdateTime, archived: d.Archived, archivesExpireAt: d.ArchivesExpireAt, feedback: d.Feedback},
 	}, nil
 }
@@ -256,66 +271,80 @@ func (s *Store) replaceExpired(ctx context.Context, key session.Key, d document)
 // update changes a document that is stored as rev has it.
 func (s *Store) update(ctx context.Context, base, after *session.Session, c session.Change, record *session.Record, rev *revision, now time.Time) (time.Time, error) {
 	var updates []firestore.Update
+	set := func(value any, path ...string) {
+		updates = append(updates, firestore.Update{FieldPath: path, Value: value})
+	}
 	for _, key := range c.Drop {
-		updates = append(updates, firestore.Update{FieldPath: firestore.FieldPath{"keys", key}, Value: firestore.Delete})
+		set(firestore.Delete, "keys", key)
 	}
 	switch {
 	case c.Key != "" && c.Entry != nil:
-		updates = append(updates, firestore.Update{FieldPath: firestore.FieldPath{"keys", c.Key}, Value: *c.Entry})
+		set(*c.Entry, "keys", c.Key)
 	case c.Key != "":
-		updates = append(updates, firestore.Update{FieldPath: firestore.FieldPath{"keys", c.Key}, Value: firestore.Delete})
+		set(firestore.Delete, "keys", c.Key)
+	}
+	if base.Deleted { // a mark, in whose place another session begins
+		set(string(after.Key.Owner), "owner")
+		set(after.Key.ID, "session_id")
+		set(firestore.Delete, "deleted")
+		if record == nil {
+			set(after.CreatedAt, "created_at")
+			set(after.UpdatedAt, "updated_at")
+		}
 	}
 	if c.Replace {
 		name := fieldName(after.Turns)
 		if _, ok := rev.feedback[name]; ok { // an opinion was on the turn that goes
-			updates = append(updates, firestore.Update{FieldPath: firestore.FieldPath{"feedback", name}, Value: firestore.Delete})
+			set(firestore.Delete, "feedback", name)
+			rev.feedback = maps.Clone(rev.feedback)
+			delete(rev.feedback, name)
 		}
 		var err error
 		if base, err = base.WithoutLast(); err != nil {
 			return time.Time{}, err
 		}
 	}
-	more := 0
-	if record != nil {
-		more = len(record.Data)
-		updates = append(updates,
-			firestore.Update{Path: "created_at", Value: after.CreatedAt},
-			firestore.Update{Path: "updated_at", Value: after.UpdatedAt},
-			firestore.Update{Path: "expires_at", Value: after.ExpiresAt},
-			firestore.Update{Path: "turns", Value: after.Turns},
-			firestore.Update{Path: "total_tokens", Value: after.TotalTokens},
-			firestore.Update{Path: "title", Value: after.Title},
-			firestore.Update{Path: "today", Value: after.Today},
-			firestore.Update{FieldPath: firestore.FieldPath{"log", fieldName(record.Number)}, Value: record.Data})
-		if err := s.keepArchives(ctx, base.Key, rev, now); err != nil {
+	if record == nil {
+		if !after.ExpiresAt.Equal(base.ExpiresAt) {
+			set(after.ExpiresAt, "expires_at")
+		}
+		result, err := s.ref(base.Key).Update(ctx, updates, firestore.LastUpdateTime(rev.updated))
+		if err != nil {
 			return time.Time{}, err
 		}
-		if len(rev.archived) > 0 {
-			updates = append(updates, firestore.Update{Path: "archives_expire_at", Value: rev.archivesExpireAt})
-		}
+		return result.UpdateTime, nil
 	}
-	if record != nil && size(base)+more > maxDocument {
+	set(after.CreatedAt, "created_at")
+	set(after.UpdatedAt, "updated_at")
+	set(after.ExpiresAt, "expires_at")
+	set(after.Turns, "turns")
+	set(after.TotalTokens, "total_tokens")
+	set(after.Title, "title")
+	set(after.Today, "today")
+	set(record.Data, "log", fieldName(record.Number))
+	if err := s.keepArchives(ctx, base.Key, rev, now); err != nil {
+		return time.Time{}, err
+	}
+	if len(rev.archived) > 0 {
+		set(rev.archivesExpireAt, "archives_expire_at")
+	}
+	move, err := split(base, len(record.Data)+fieldOverhead, rev.feedback)
+	if err != nil {
+		return time.Time{}, err
+	}
+	if len(move) > 0 {
 		// The transaction does not tell the document's new update time: who
 		// writes again reads first.
-		return time.Time{}, s.spill(ctx, base, updates, more, rev, now)
+		return time.Time{}, s.spill(ctx, after, move, updates, rev, now)
+	}
+	if c.Replace {
+		set(after.Past, "past")
 	}
 	result, err := s.ref(base.Key).Update(ctx, updates, firestore.LastUpdateTime(rev.updated))
 	if err != nil {
 		return time.Time{}, err
 	}
 	return result.UpdateTime, nil
-}
-
-// keyOverhead is about what an idempotency key takes in a document.
-const keyOverhead = 200
-
-// size is about how many bytes of a session's document its turns and keys take.
-func size(s *session.Session) int {
-	n := len(s.Keys) * keyOverhead
-	for _, r := range s.Recent {
-		n += len(r.Data) + fieldOverhead
-	}
-	return n
 }
 
 // List implements [session.Store].
@@ -380,7 +409,8 @@ func (s *Store) Turns(ctx context.Context, key session.Key, after, limit int) (s
 	if err != nil {
 		return session.Meta{}, nil, fmt.Errorf("reading turns: %w", err)
 	}
-	first, last := max(after, 0)+1, min(max(after, 0)+limit, d.Turns)
+	after = min(max(after, 0), d.Turns)
+	first, last := after+1, min(after+limit, d.Turns)
 	out, err := s.archived(ctx, key, d, first, last)
 	if err != nil {
 		return session.Meta{}, nil, fmt.Errorf("reading turns: %w", err)
@@ -431,3 +461,24 @@ type position struct {
 func (p *position) encode() string {
 	return strconv.FormatInt(p.updated.UnixMicro(), 36) + "." + p.name
 }
+
+// decodePosition takes what encode gives, and nothing that Firestore would refuse:
+// no time beyond its own, and no name but a document's.
+func decodePosition(cursor string) (position, error) {
+	micros, name, ok := strings.Cut(cursor, ".")
+	n, err := strconv.ParseInt(micros, 36, 64)
+	if !ok || err != nil || n < 0 || n > lastMicro {
+		return position{}, session.ErrCursor
+	}
+	if hash, err := base64.RawURLEncoding.Strict().DecodeString(name); err != nil || len(hash) != sha256.Size {
+		return position{}, session.ErrCursor
+	}
+	p := position{updated: time.UnixMicro(n), name: name}
+	if p.encode() != cursor || strings.HasPrefix(name, "__") && strings.HasSuffix(name, "__") {
+		return position{}, session.ErrCursor
+	}
+	return p, nil
+}
+
+// lastMicro is the end of the year 9999, after which Firestore knows no time.
+var lastMicro = time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC).UnixMicro()

@@ -1,0 +1,281 @@
+package sessiontest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"example.com/gatehouse/session"
+)
+
+// slow loses the answer of its first write, which happens, and lets others go on
+// with the session before the caller hears that.
+type slow struct {
+	session.Store
+	meanwhile func()
+}
+
+func (s *slow) Apply(ctx context.Context, base *session.Session, c session.Change) (*session.Session, error) {
+	after, err := s.Store.Apply(ctx, base, c)
+	if s.meanwhile == nil || err != nil {
+		return after, err
+	}
+	s.meanwhile()
+	s.meanwhile = nil
+	return nil, fmt.Errorf("no answer: %w", session.ErrUnavailable)
+}
+
+// large is a question of which a store's document holds a few, with its answer.
+func large(i int) string { return fmt.Sprintf("%d %s", i, strings.Repeat("x", 75<<10)) }
+
+// lostAnswerMeanwhile: a commit whose answer was lost finds out what has become
+// of its turn, whatever the others did.
+func lostAnswerMeanwhile(t *testing.T, store session.Store, clock *Clock) {
+	cases := []struct {
+		name      string
+		before    []string // turns of the session that the commit finds
+		replace   bool     // the commit replaces the last of them
+		meanwhile func(t *testing.T, key session.Key)
+		want      []string // turns afterwards; nil: there is no session
+		number    int
+		err       error
+	}{
+		{
+			name: "a new session was deleted", number: 0, err: session.ErrNotFound,
+			meanwhile: func(t *testing.T, key session.Key) { mustDelete(t, store, key) },
+		},
+		{
+			name: "a session was deleted", before: []string{"a", "b"}, err: session.ErrNotFound,
+			meanwhile: func(t *testing.T, key session.Key) { mustDelete(t, store, key) },
+		},
+		{
+			name: "all sessions were deleted", before: []string{"a"}, err: session.ErrNotFound,
+			meanwhile: func(t *testing.T, key session.Key) {
+				if err := store.DeleteAll(t.Context(), key.Owner); err != nil {
+					t.Fatal(err)
+				}
+			},
+		},
+		{
+			name: "a session was deleted, and another is in its place", before: []string{"a"}, want: []string{"new"}, err: session.ErrNotFound,
+			meanwhile: func(t *testing.T, key session.Key) {
+				mustDelete(t, store, key)
+				add(t, store, key, "new")
+			},
+		},
+		{
+			name: "the first turn was archived", number: 1,
+			meanwhile: func(t *testing.T, key session.Key) {
+				for i := range 12 {
+					add(t, store, key, large(i))
+				}
+			},
+			want: []string{"lost", large(0), large(1), large(2), large(3), large(4), large(5), large(6), large(7), large(8), large(9), large(10), large(11)},
+		},
+		{
+			name: "a turn was archived", before: []string{"a"}, number: 2,
+			meanwhile: func(t *testing.T, key session.Key) {
+				for i := range 6 {
+					add(t, store, key, large(i))
+				}
+			},
+			want: []string{"a", "lost", large(0), large(1), large(2), large(3), large(4), large(5)},
+		},
+		{
+			name: "a turn was replaced", before: []string{"a"}, number: 2, want: []string{"a", "other"},
+			meanwhile: func(t *testing.T, key session.Key) { mustReplace(t, store, key, "other") },
+		},
+		{
+			name: "the first turn was replaced", number: 1, want: []string{"other"},
+			meanwhile: func(t *testing.T, key session.Key) { mustReplace(t, store, key, "other") },
+		},
+		{
+			name: "a turn was replaced, and what replaced it, and went on", before: []string{"a"}, number: 2, want: []string{"a", "third", "next"},
+			meanwhile: func(t *testing.T, key session.Key) {
+				mustReplace(t, store, key, "second")
+				mustReplace(t, store, key, "third")
+				add(t, store, key, "next")
+			},
+		},
+		{
+			name: "a replacement was replaced", before: []string{"a", "b"}, replace: true, number: 2, want: []string{"a", "other"},
+			meanwhile: func(t *testing.T, key session.Key) { mustReplace(t, store, key, "other") },
+		},
+		{
+			name: "a replacement was archived", before: []string{"a"}, replace: true, number: 1,
+			meanwhile: func(t *testing.T, key session.Key) {
+				for i := range 6 {
+					add(t, store, key, large(i))
+				}
+			},
+			want: []string{"lost", large(0), large(1), large(2), large(3), large(4), large(5)},
+		},
+		{
+			name: "a replacement went on, and the session was deleted", before: []string{"a"}, replace: true, err: session.ErrNotFound,
+			meanwhile: func(t *testing.T, key session.Key) {
+				add(t, store, key, "next")
+				mustDelete(t, store, key)
+			},
+		},
+	}
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			key := newKey()
+			base := session.New(key)
+			for _, query := range c.before {
+				add(t, store, key, query)
+			}
+			conditions := session.Conditions{}
+			if len(c.before) > 0 {
+				base = load(t, store, key)
+			}
+			if c.replace {
+				last, _, err := base.Last()
+				if err != nil {
+					t.Fatal(err)
+				}
+				conditions.Replace = last.ID
+			}
+			s := &slow{Store: store, meanwhile: func() { c.meanwhile(t, key) }}
+			meta, err := session.Commit(t.Context(), s, base, Turn("lost"), conditions)
+			if !errors.Is(err, c.err) || meta.Turns != c.number {
+				t.Errorf("Commit = turn %d, %v; want %d, %v", meta.Turns, err, c.number, c.err)
+			}
+			if c.want == nil {
+				wantAbsent(t, store, key)
+			} else if got := queries(t, store, key); !slices.Equal(got, c.want) {
+				t.Errorf("%d turns, want %d: %.200q", len(got), len(c.want), got)
+			}
+		})
+	}
+}
+
+func mustDelete(t *testing.T, store session.Store, key session.Key) {
+	t.Helper()
+	if err := store.Delete(t.Context(), key); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func mustReplace(t *testing.T, store session.Store, key session.Key, query string) {
+	t.Helper()
+	if _, err := replace(t, store, load(t, store, key), Turn(query)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// keyOutlivesSession: a key is remembered for its day also where sessions are
+// kept for less.
+func keyOutlivesSession(t *testing.T, store session.Store, clock *Clock) {
+	owner := newKey().Owner
+	existing := session.NewID()
+	add(t, store, session.Key{Owner: owner, ID: existing}, "before")
+	for _, id := range []string{"", existing} {
+		want := mustCommit(t, store, mustOpen(t, store, clock, owner, id, "key", "body"), "question")
+		// A turn without a key does not shorten it.
+		add(t, store, session.Key{Owner: owner, ID: want.ID}, "later")
+		for range 5 {
+			clock.Advance(TTL * 4) // 20 hours in all
+			again := mustOpen(t, store, clock, owner, id, "key", "body")
+			if again.Session.ID != want.ID || replayed(t, again) != "question" || again.Replay.Number != want.Turns {
+				t.Fatalf("a retry got %+v", again)
+			}
+		}
+		clock.Advance(session.KeyLife - 20*TTL + time.Minute)
+		if id == "" {
+			if anew := mustOpen(t, store, clock, owner, id, "key", "body"); anew.Replay != nil || anew.Session.ID == want.ID && anew.Session.Turns > 0 {
+				t.Errorf("after a day a retry got %+v", anew)
+			}
+		} else if _, err := open(t, store, clock, owner, id, "key", "body"); !errors.Is(err, session.ErrNotFound) {
+			t.Errorf("after a day a retry got %v", err)
+		}
+		add(t, store, session.Key{Owner: owner, ID: existing}, "before") // for the next round
+	}
+}
+
+// keyOfReplacedTurn: what took the place of a key's turn is not that key's answer.
+func keyOfReplacedTurn(t *testing.T, store session.Store, clock *Clock) {
+	owner := newKey().Owner
+	for _, archived := range []bool{false, true} {
+		began := mustCommit(t, store, mustOpen(t, store, clock, owner, "", fmt.Sprint("begin", archived), "body"), "one")
+		key := session.Key{Owner: owner, ID: began.ID}
+		mustCommit(t, store, mustOpen(t, store, clock, owner, key.ID, "a", "body"), "A")
+		again := mustOpen(t, store, clock, owner, key.ID, "b", "again")
+		last, _, err := again.Session.Last()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := session.Commit(t.Context(), store, again.Session, Turn("B"), session.Conditions{Claim: again.Claim, Replace: last.ID}); err != nil {
+			t.Fatal(err)
+		}
+		if archived {
+			for i := range 8 {
+				add(t, store, key, large(i))
+			}
+		}
+		_, err = open(t, store, clock, owner, key.ID, "a", "body")
+		wantError(t, "a retry of the key whose turn was replaced", err, session.ErrReplaced)
+		if got := replayed(t, mustOpen(t, store, clock, owner, key.ID, "b", "again")); got != "B" {
+			t.Errorf("a retry of the key that replaced it got %q", got)
+		}
+		if got := replayed(t, mustOpen(t, store, clock, owner, "", fmt.Sprint("begin", archived), "body")); got != "one" {
+			t.Errorf("a retry of the key that began the session got %q", got)
+		}
+	}
+}
+
+// feedbackFills: opinions are as long as they may be on all turns of a long
+// session, and it goes on.
+func feedbackFills(t *testing.T, store session.Store, clock *Clock) {
+	key := newKey()
+	comment := strings.Repeat("😀", 2000)
+	const turns = 124
+	for i := range turns {
+		add(t, store, key, fmt.Sprint(i))
+		if err := store.SetFeedback(t.Context(), key, i+1, session.Feedback{Score: 1, Comment: comment, At: clock.Now()}); err != nil {
+			t.Fatalf("turn %d: %v", i+1, err)
+		}
+	}
+	for i := range turns { // also where they are by now
+		if err := store.SetFeedback(t.Context(), key, i+1, session.Feedback{Score: -1, Comment: comment, At: clock.Now()}); err != nil {
+			t.Fatalf("turn %d, once more: %v", i+1, err)
+		}
+	}
+	for i := range 5 {
+		add(t, store, key, large(i))
+	}
+	mustReplace(t, store, key, "the last")
+	if meta := add(t, store, key, "after"); meta.Turns != turns+6 {
+		t.Errorf("the session has %d turns", meta.Turns)
+	}
+	got := queries(t, store, key)
+	if len(got) != turns+6 || got[0] != "0" || got[turns-1] != fmt.Sprint(turns-1) || got[turns+4] != "the last" {
+		t.Errorf("%d turns: %.300q", len(got), got)
+	}
+}
+
+// feedbackOnSmallTurns: a session of small turns, all of which get an opinion only
+// when most have left the document.
+func feedbackOnSmallTurns(t *testing.T, store session.Store, clock *Clock) {
+	key := newKey()
+	const turns = 180
+	for i := range turns {
+		add(t, store, key, fmt.Sprint(i, strings.Repeat("y", 2000)))
+	}
+	comment := strings.Repeat("😀", 2000)
+	for i := range turns {
+		if err := store.SetFeedback(t.Context(), key, i+1, session.Feedback{Score: 1, Comment: comment, At: clock.Now()}); err != nil {
+			t.Fatalf("turn %d: %v", i+1, err)
+		}
+	}
+	if got := queries(t, store, key); len(got) != turns {
+		t.Errorf("%d turns, want %d", len(got), turns)
+	}
+	if meta := add(t, store, key, "after"); meta.Turns != turns+1 {
+		t.Errorf("the session has %d turns", meta.Turns)
+	}
+}
