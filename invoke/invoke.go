@@ -194,6 +194,8 @@ func storeFailure(err error) *api.Error {
 		return api.Fail(api.IdempotencyInProgress, err)
 	case errors.Is(err, session.ErrKeyMismatch):
 		return api.Fail(api.IdempotencyMismatch, nil)
+	case errors.Is(err, session.ErrTooLarge):
+		return api.Fail(api.RequestTooLarge, err)
 	case errors.Is(err, session.ErrCursor):
 		return api.Invalid("cursor", "is not one that this list gave")
 	default:

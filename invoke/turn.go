@@ -154,7 +154,7 @@ func (s *Service) stored(ctx context.Context, key session.Key, create bool) (*se
 		return session.New(key), nil
 	case err != nil:
 		return nil, err
-	case loaded.Deleted || !loaded.Exists() && !create:
+	case loaded.Deleted && !loaded.Reusable(), !loaded.Exists() && !create:
 		return nil, session.ErrNotFound
 	}
 	return loaded, nil

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"cloud.google.com/go/firestore"
+	"cloud.google.com/go/firestore/apiv1/firestorepb"
 
 	"example.com/gatehouse/internal/gcp/emulator"
 	"example.com/gatehouse/internal/gcp/firesession"
@@ -265,5 +266,90 @@ func TestAStoreThatIsAwaySaysSoInTime(t *testing.T) {
 	}
 	if took := time.Since(begin); took > 2*time.Second {
 		t.Errorf("Commit took %v", took)
+	}
+}
+
+// A session that is asked about with a key all day keeps its history when its
+// document is full, of keys for the most part.
+func TestADocumentFullOfKeysKeepsItsHistory(t *testing.T) {
+	client, clock := emulator.Client(t), sessiontest.NewClock()
+	store := firesession.New(client, sessiontest.TTL, clock.Now)
+	key := session.Key{Owner: session.OwnerOf("caller", ""), ID: session.NewID()}
+	for _, keys := range []int{1700} {
+		var want []string
+		if s, err := store.Load(t.Context(), key); err == nil {
+			want = readAll(t, store, key, 50)
+			key = s.Key
+		}
+		want = append(want, long(t, store, session.Key{Owner: key.Owner, ID: key.ID}, 1, 10)...)
+		held := map[string]session.KeyEntry{}
+		for i := range keys {
+			held[session.Key{Owner: "key", ID: fmt.Sprint(i)}.Hash()] = session.KeyEntry{
+				Body: session.Key{Owner: "body", ID: fmt.Sprint(i)}.Hash(), Turn: 1, ID: session.NewID(), At: clock.Now(),
+			}
+		}
+		if _, err := client.Collection(firesession.Collection).Doc(key.Hash()).Update(t.Context(), []firestore.Update{{Path: "keys", Value: held}}); err != nil {
+			t.Fatal(err)
+		}
+		for i := range 40 {
+			s, err := store.Load(t.Context(), key)
+			if err != nil {
+				t.Fatal(err)
+			}
+			query := fmt.Sprintf("%d %s", i, strings.Repeat("k", 15<<10))
+			if _, err := session.Commit(t.Context(), store, s, sessiontest.Turn(query), session.Conditions{}); err != nil {
+				t.Fatalf("%d keys, turn %d: %v", keys, s.Turns+1, err)
+			}
+			want = append(want, query)
+			if s, err = store.Load(t.Context(), key); err != nil || len(s.Keys) != keys {
+				t.Fatalf("%d keys, want %d: %v", len(s.Keys), keys, err)
+			}
+			if recent := len(s.Recent); recent < min(s.Turns, 4) {
+				t.Fatalf("%d keys, turn %d: %d turns of history", keys, s.Turns, recent)
+			}
+		}
+		// The largest turn there is finds room, too, and the next one after it.
+		for _, size := range []int{session.MaxTurnBytes/2 - 1000, 10, session.MaxTurnBytes/2 - 1000} {
+			s, err := store.Load(t.Context(), key)
+			if err != nil {
+				t.Fatal(err)
+			}
+			query := strings.Repeat("L", size)
+			if _, err := session.Commit(t.Context(), store, s, sessiontest.Turn(query), session.Conditions{}); err != nil {
+				t.Fatalf("%d keys, a turn of %d bytes: %v", keys, size, err)
+			}
+			want = append(want, query)
+		}
+		if got := readAll(t, store, key, 50); !slices.Equal(got, want) {
+			t.Errorf("%d keys: %d turns, want %d", keys, len(got), len(want))
+		}
+		key = session.Key{Owner: key.Owner, ID: session.NewID()}
+	}
+}
+
+// A deletion that ends early has deleted everything or nothing: no session is
+// listed that cannot be read.
+func TestADeletionIsOneWrite(t *testing.T) {
+	var commits [][]string
+	client := emulator.Client(t, emulator.Tap(func(_ string, req any) {
+		if commit, ok := req.(*firestorepb.CommitRequest); ok {
+			var writes []string
+			for _, w := range commit.Writes {
+				writes = append(writes, fmt.Sprintf("%T", w.Operation))
+			}
+			commits = append(commits, writes)
+		}
+	})...)
+	store := firesession.New(client, sessiontest.TTL, sessiontest.NewClock().Now)
+	key := session.Key{Owner: session.OwnerOf("caller", ""), ID: session.NewID()}
+	long(t, store, key, 20, 60<<10)
+	n := len(archives(t, client, key))
+	commits = nil
+	if err := store.Delete(t.Context(), key); err != nil {
+		t.Fatal(err)
+	}
+	// What was spent is written down first; the session goes with its archives.
+	if len(commits) != 2 || len(commits[1]) != n+1 || n == 0 {
+		t.Errorf("%d archives were deleted by the writes %v", n, commits)
 	}
 }
