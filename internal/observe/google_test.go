@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	colmetrics "go.opentelemetry.io/proto/otlp/collector/metrics/v1"
@@ -207,5 +208,65 @@ func TestSplit(t *testing.T) {
 	}
 	if parts := split(&colmetrics.ExportMetricsServiceRequest{}, 5); len(parts) != 0 {
 		t.Errorf("%d parts of nothing", len(parts))
+	}
+}
+
+// A busy instance's export, once a minute, is what docs/cost.md bills: a sample
+// for each number, and for each histogram two and one for each bucket that holds
+// something (https://cloud.google.com/stackdriver/pricing).
+func TestSamplesOfABusyInstance(t *testing.T) {
+	metadataServer(t)
+	google := observetest.New(t)
+	config := all()
+	config.GoogleEndpoint = strings.TrimPrefix(google.GRPC, "http://")
+	c := newClock()
+	config.Now = c.now
+	o := observer(t, config, "K_SERVICE", "invoke", "OTEL_TRACES_EXPORTER", "none")
+	for n := range 100 { // durations of a usual spread, from 5 ms to 8 s
+		r := httptest.NewRequest(http.MethodPost, "/invoke", nil)
+		ctx, q := o.StartRequest(r, true)
+		after := func(d time.Duration) { c.advance(d * time.Duration(1+n%8)) }
+		_, load := o.StartLoad(ctx)
+		after(5 * time.Millisecond)
+		load.End(ctx, "")
+		agent, a := o.StartAgent(ctx, "assistant")
+		for range 2 {
+			_, m := o.StartModel(agent, "gemini-2.5-flash")
+			after(400 * time.Millisecond)
+			m.Usage("gemini-2.5-flash", int64(400*(1+n%8)), int64(100*(1+n%4)))
+			m.End(agent, "")
+		}
+		_, tool := o.StartTool(agent, "get_time")
+		after(20 * time.Millisecond)
+		tool.End(agent, "")
+		a.End(agent, "")
+		_, commit := o.StartCommit(ctx)
+		after(10 * time.Millisecond)
+		commit.End(ctx, "")
+		q.End(ctx, "POST /invoke", 200, "")
+	}
+	if err := o.Shutdown(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	series, samples := 0, 0
+	for _, r := range google.Metrics() {
+		for _, scope := range r.ScopeMetrics {
+			for _, m := range scope.Metrics {
+				series += points(m)
+				samples += len(m.GetGauge().GetDataPoints()) + len(m.GetSum().GetDataPoints())
+				for _, p := range m.GetHistogram().GetDataPoints() {
+					samples += 2
+					for _, n := range p.BucketCounts {
+						if n > 0 {
+							samples++
+						}
+					}
+				}
+			}
+		}
+	}
+	t.Logf("%d series, %d samples a minute", series, samples)
+	if series != 8 || samples != 41 {
+		t.Errorf("%d series and %d samples; docs/cost.md bills 8 and 41", series, samples)
 	}
 }
