@@ -2,6 +2,8 @@ module example.com/gatehouse
 
 go 1.26.0
 
+toolchain go1.26.8
+
 require (
 	cloud.google.com/go/auth v0.24.1-0.20261001053825-dbc26066f70a
 	cloud.google.com/go/compute/metadata v0.10.0

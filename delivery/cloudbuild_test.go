@@ -35,14 +35,14 @@ var (
 	// An exact version or a digest; never latest, nor a tag that moves.
 	pinned   = regexp.MustCompile(`^\S+(:v?\d+\.\d+\.\d+(-[a-z]+)?|@sha256:[0-9a-f]{64})$`)
 	image    = regexp.MustCompile(`(?:gcr\.io|docker\.pkg\.dev)/[a-z0-9./-]+[:@][\w.:-]+`)
-	script   = regexp.MustCompile(`\bdelivery/[a-z]+\b`)
+	script   = regexp.MustCompile(`\.delivery/steps/([a-z]+)\b`)
 	used     = regexp.MustCompile(`\$\{?(_[A-Z_]+)\}?`)
 	builtIn  = regexp.MustCompile(`\$\{?([A-Z][A-Z_]*)\}?`)
 	builtIns = []string{"PROJECT_ID", "BUILD_ID", "LOCATION", "TRIGGER_NAME", "COMMIT_SHA"}
 )
 
 func TestPipelines(t *testing.T) {
-	for _, file := range []string{"../cloudbuild.yaml", "apply.yaml"} {
+	for _, file := range []string{"../cloudbuild.yaml", "apply.yaml", "build.yaml"} {
 		t.Run(file, func(t *testing.T) {
 			raw, err := os.ReadFile(file)
 			if err != nil {
@@ -97,13 +97,10 @@ func TestPipelines(t *testing.T) {
 							t.Errorf("step %s: the image %s is not pinned", step.ID, name)
 						}
 					}
-					for _, name := range script.FindAllString(arg, -1) {
-						if name == "delivery/watch" || strings.HasPrefix(arg, ".delivery/") {
-							continue // a package, and where programs go
-						}
-						info, err := os.Stat("../" + name)
+					for _, name := range script.FindAllStringSubmatch(arg, -1) {
+						info, err := os.Stat(name[1])
 						if err != nil || info.Mode().Perm()&0o111 == 0 {
-							t.Errorf("step %s: %s cannot be run: %v", step.ID, name, err)
+							t.Errorf("step %s: delivery/%s cannot be run: %v", step.ID, name[1], err)
 						}
 					}
 				}
@@ -133,6 +130,43 @@ func TestScriptsPinWhatTheyRun(t *testing.T) {
 					t.Errorf("%s uses %s, which is not pinned", name, reference)
 				}
 			}
+		}
+	}
+}
+
+// What builds, tests and runs is one version of Go: the one that go.mod names.
+func TestOneVersionOfGo(t *testing.T) {
+	match := regexp.MustCompile(`(?m)^toolchain go(\d+\.\d+\.\d+)$`).FindStringSubmatch(read(t, "../go.mod"))
+	if match == nil {
+		t.Fatal("go.mod has no toolchain line with an exact version")
+	}
+	for _, file := range []string{"../cloudbuild.yaml", "apply.yaml"} {
+		images := regexp.MustCompile(`golang:(\S+)-bookworm`).FindAllStringSubmatch(read(t, file), -1)
+		if len(images) == 0 {
+			t.Errorf("%s runs no Go", file)
+		}
+		for _, image := range images {
+			if image[1] != match[1] {
+				t.Errorf("%s runs Go %s, go.mod names %s", file, image[1], match[1])
+			}
+		}
+	}
+}
+
+// A commit that was taken back must not reach a later delivery by a cache.
+func TestNothingIsKeptBetweenDeliveries(t *testing.T) {
+	for _, file := range []string{"../cloudbuild.yaml", "apply.yaml", "build.yaml", "build"} {
+		for line := range strings.SplitSeq(read(t, file), "\n") {
+			code, _, _ := strings.Cut(strings.TrimSpace(line), "#")
+			if regexp.MustCompile(`(?i)--cache|cache_bucket|gs://|storage cp|--previous-image`).MatchString(code) {
+				t.Errorf("%s: %s", file, line)
+			}
+		}
+	}
+	// What one build keeps lies in its own workspace.
+	for _, variable := range []string{"GOMODCACHE=/workspace/", "GOCACHE=/workspace/"} {
+		if !strings.Contains(read(t, "../cloudbuild.yaml"), variable) {
+			t.Errorf("cloudbuild.yaml does not set %s", variable)
 		}
 	}
 }

@@ -21,8 +21,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"example.com/gatehouse/delivery/internal/gcloudtest"
 	"example.com/gatehouse/delivery/internal/monitoringtest"
+	"example.com/gatehouse/internal/gcloudtest"
 	"example.com/gatehouse/internal/server"
 )
 
@@ -43,7 +43,7 @@ var tools = sync.OnceValues(func() (string, error) {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
 	defer cancel()
-	for _, program := range []string{"cmd/smoke", "delivery/watch", "delivery/internal/gcloudtest/gcloud"} {
+	for _, program := range []string{"cmd/smoke", "delivery/watch", "delivery/drift", "internal/gcloudtest/gcloud"} {
 		cmd := exec.CommandContext(ctx, "go", "build", "-o", filepath.Join(dir, filepath.Base(program)), "./"+program)
 		cmd.Dir = ".."
 		if output, err := cmd.CombinedOutput(); err != nil {
@@ -540,11 +540,11 @@ func TestOneDeliveryAtATime(t *testing.T) {
 func TestDryRuns(t *testing.T) {
 	t.Parallel()
 	for name, says := range map[string]string{
-		"cache":   "'gcloud' 'storage' 'cp'",
 		"check":   "'go' 'test' '-race'",
 		"build":   "'pack' 'build'",
-		"plan":    "'terraform' '-chdir=terraform' 'plan'",
-		"apply":   "'terraform' '-chdir=terraform' 'apply'",
+		"plan":    "'terraform' '-chdir=environments' 'plan'",
+		"serving": "'gcloud' 'run' 'services' 'describe' 'invoke'",
+		"apply":   "'terraform' '-chdir=environments' 'apply'",
 		"deploy":  "'gcloud' 'run' 'deploy' 'invoke'",
 		"smoke":   "'-invoke' 'https://TAG---invoke'",
 		"promote": "'--to-revisions' 'invoke-new=50,invoke-old=50'",
@@ -555,8 +555,8 @@ func TestDryRuns(t *testing.T) {
 			defer cancel()
 			state := filepath.Join(t.TempDir(), "state")
 			cmd := exec.CommandContext(ctx, "./"+name, "--dry-run")
-			cmd.Env = []string{"PATH=" + only(t, "bash", "env", "dirname", "date", "awk", "sort", "sed", "seq", "mkdir", "sha256sum"), "DELIVERY_STATE=" + state,
-				"COMMIT_SHA=c0ffee0123456789", "CHECK=test", "CACHE=save"}
+			cmd.Env = []string{"PATH=" + only(t, "bash", "env", "dirname", "date", "awk", "sort", "sed", "seq", "mkdir"), "DELIVERY_STATE=" + state,
+				"COMMIT_SHA=c0ffee0123456789", "CHECK=test"}
 			said, err := cmd.CombinedOutput()
 			if err != nil || !strings.Contains(string(said), says) {
 				t.Errorf("%v, without %s:\n%s", err, says, said)
@@ -609,7 +609,7 @@ printf '[build]\n[image]\ntags = ["a"]\ndigest = "%s"\n' >"$2/report.toml"`, bui
 		t.Errorf("kept %q, %v, want %q", kept, err, want)
 	}
 	said, _ := os.ReadFile(calls)
-	for _, argument := range []string{"/gatehouse:c0ffee012345 ", "--builder gcr.io/buildpacks/builder@sha256:", "--descriptor delivery/project.toml", "GOOGLE_FUNCTION_TARGET=invoke", "--publish"} {
+	for _, argument := range []string{"/gatehouse:c0ffee012345 ", "--builder gcr.io/buildpacks/builder@sha256:", "/project.toml ", "GOOGLE_FUNCTION_TARGET=invoke", "GOOGLE_GO_VERSION=1.26.8 ", "--publish"} {
 		if !strings.Contains(string(said), argument) {
 			t.Errorf("pack was called without %q:\n%s", argument, said)
 		}
@@ -645,7 +645,7 @@ func TestWhatIsDownloadedIsNotOurs(t *testing.T) {
 	write(".delivery/modules/x.go", "package x\nfunc  f(){}\n")
 	write("a/a.go", "package a\n")
 	w.stub("go", "")
-	w.env = []string{"CHECK=lint"}
+	w.env = []string{"CHECK=vet"}
 	lint := func() (int, string) {
 		cmd, said := w.command(t.Context(), "check")
 		cmd.Path, cmd.Dir = filepath.Join(tree, "delivery", "check"), tree
@@ -666,7 +666,7 @@ func TestWhatIsDownloadedIsNotOurs(t *testing.T) {
 		got = append(got, e[1])
 	}
 	want := []string{"/.delivery/", "/.git/"}
-	for _, e := range regexp.MustCompile(`':\(exclude(,glob)?\)(?:\*\*/)?([^']+)'`).FindAllStringSubmatch(read(t, "../scripts/deploy"), -1) {
+	for _, e := range regexp.MustCompile(`":\(exclude(,glob)?\)(?:\*\*/)?([^"]+)"`).FindAllStringSubmatch(read(t, "../internal/deploy/source.go"), -1) {
 		if e[1] != "" {
 			want = append(want, e[2])
 		} else {
@@ -674,33 +674,49 @@ func TestWhatIsDownloadedIsNotOurs(t *testing.T) {
 		}
 	}
 	if diff := cmp.Diff(want, got); diff != "" || len(want) < 5 {
-		t.Errorf("pack leaves out (-want, as scripts/deploy does, +got):\n%s", diff)
+		t.Errorf("pack leaves out (-want, as a deployment by hand does, +got):\n%s", diff)
 	}
 }
 
 func TestADifferenceInTheInfrastructureStopsTheDelivery(t *testing.T) {
+	const address = `"address": "google_cloud_run_v2_service.function", "type": "google_cloud_run_v2_service"`
 	for _, c := range []struct {
 		name string
-		plan int // terraform's exit code
+		plan int    // terraform's exit code
+		json string // what it plans
 		code int
 		says string
 	}{
-		{"no difference", 0, 0, "as this commit asks"},
-		{"a difference", 2, 1, "gcloud builds triggers run gatehouse-infrastructure --project test-project --region us-central1 --sha c0ffee0123456789"},
-		{"a plan that fails", 1, 1, "the plan failed"},
+		{"no difference", 0, "", 0, "as this commit asks"},
+		{"the commit asks for another", 2, `"resource_changes": [{` + address + `, "change": {"actions": ["create"], "after": {}}}]`, 3,
+			"gcloud builds triggers run gatehouse-infrastructure --project test-project --region us-central1 --sha c0ffee0123456789"},
+		{"somebody changed it by hand", 2, `"resource_drift": [{` + address + `, "change": {"actions": ["update"], "before": {"a": "1"}, "after": {"a": "2"}}}],
+			"resource_changes": [{` + address + `, "change": {"actions": ["update"], "before": {"a": "2"}, "after": {"a": "1"}}}]`, 4, "by hand: somebody changed"},
+		{"the API returns another form", 2, `"resource_changes": [{` + address + `, "change": {"actions": ["update"],
+			"before": {"name": "invoke", "template": [{"containers": [{"name": "invoke-1"}]}]}, "after": {"name": "invoke", "template": [{"containers": [{}]}]}}}]`, 0, "by the API: "},
+		{"a plan that fails", 1, "", 1, "the plan failed"},
+		{"a plan that cannot be read", 2, "no JSON", 1, "the plan failed"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			w := newWorld(t)
 			w.env = []string{"STATE_BUCKET=state", "PLAN_ACCOUNT=planner@p.iam.gserviceaccount.com", "VAR_FILE=environments/small.tfvars"}
-			calls := w.stub("terraform", fmt.Sprintf(`if [ "$2" = plan ]; then echo "as $GOOGLE_IMPERSONATE_SERVICE_ACCOUNT" >>%q; exit %d; fi`, filepath.Join(w.state, "terraform.calls"), c.plan))
+			shown := `{"format_version": "1.2", ` + c.json + "}"
+			if c.name == "a plan that cannot be read" {
+				shown = c.json
+			}
+			calls := w.stub("terraform", fmt.Sprintf(`if [ "$2" = plan ]; then echo "as $GOOGLE_IMPERSONATE_SERVICE_ACCOUNT" >>%q; exit %d; fi
+if [ "$2" = show ]; then cat <<'END'
+%s
+END
+fi`, filepath.Join(w.state, "terraform.calls"), c.plan, shown))
 			code, said := w.step("plan")
 			if code != c.code || !strings.Contains(said, c.says) {
 				t.Errorf("plan exits %d:\n%s", code, said)
 			}
 			called, _ := os.ReadFile(calls)
 			if strings.Contains(string(called), "apply") || !strings.Contains(string(called), "as planner@p.iam.gserviceaccount.com") ||
-				!strings.Contains(string(called), " -var-file ../environments/small.tfvars -var project_id=test-project -var region=us-central1 -var image=us-central1-docker.pkg.dev/test-project/gatehouse/gatehouse:c0ffee012345") {
+				!strings.Contains(string(called), " -var project_id=test-project -var region=us-central1 -var settings=../environments/small.tfvars -var image="+digest) {
 				t.Errorf("terraform was called with:\n%s", called)
 			}
 		})
@@ -725,13 +741,47 @@ func TestInfrastructureIsNeverComparedWithTheDefaults(t *testing.T) {
 	w.env = []string{"STATE_BUCKET=state", "VAR_FILE=environments/serious.tfvars"}
 	w.must("apply")
 	called, _ := os.ReadFile(calls)
-	if want := "apply -input=false -auto-approve -lock-timeout 5m -var-file ../environments/serious.tfvars -var project_id=test-project"; !strings.Contains(string(called), want) {
+	if want := "apply -input=false -auto-approve -lock-timeout 5m -var project_id=test-project -var region=us-central1 -var settings=../environments/serious.tfvars"; !strings.Contains(string(called), want) {
 		t.Errorf("terraform was called with:\n%s, want\n%s", called, want)
 	}
 	w.stub("terraform", `case "$*" in *init*) exit 3 ;; esac`)
 	for _, step := range []string{"plan", "apply"} {
 		if code, said := w.step(step); code == 0 {
 			t.Errorf("%s passes after a failed init:\n%s", step, said)
+		}
+	}
+}
+
+// An infrastructure change makes its revisions from the image that serves, not
+// from the commit's, which may not have been delivered.
+func TestAnInfrastructureChangeKeepsTheImage(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.change(func(c *gcloudtest.Cloud) { c.Services["invoke"].Images["invoke-00001"] = "serving" })
+	w.must("serving")
+	if kept := read(t, filepath.Join(w.state, "image")); kept != "serving\n" {
+		t.Errorf("it keeps %q", kept)
+	}
+	w.change(func(c *gcloudtest.Cloud) { delete(c.Services, "invoke") })
+	if code, said := w.step("serving"); code != 1 || !strings.Contains(said, "run scripts/deploy first") {
+		t.Errorf("without a service it exits %d:\n%s", code, said)
+	}
+}
+
+func TestAGoVersionIsExact(t *testing.T) {
+	for mod, want := range map[string]string{
+		"go 1.26.8\n": "1.26.8\n", "go 1.26.0\n\ntoolchain go1.26.8\n": "1.26.8\n",
+		"go 1.26\n": "", "module x\n": "", "go 1.26.0\ntoolchain go1.27rc1\n": "", "go 1.26\ntoolchain default\n": "",
+	} {
+		dir := t.TempDir()
+		if err := os.WriteFile(filepath.Join(dir, "go.mod"), []byte(mod), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		cmd := exec.CommandContext(t.Context(), "bash", "-c", `. ./lib.sh; go_version`)
+		cmd.Env = append(os.Environ(), "REPOSITORY_DIR="+dir)
+		out, err := cmd.Output()
+		if string(out) != want || (err == nil) != (want != "") {
+			t.Errorf("%q: %q, %v", mod, out, err)
 		}
 	}
 }

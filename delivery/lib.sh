@@ -4,22 +4,29 @@
 # what they do, and the few questions they ask of Cloud Run. Each step sources
 # this file with its own arguments; the only one they take is --dry-run, which
 # prints the commands that change or ask anything and calls none of them.
+#
+# The scripts work on the repository REPOSITORY_DIR, which need not be the one
+# that they are in: a module that imports Gatehouse is delivered by them too.
 set -euo pipefail
-cd "$(dirname "${BASH_SOURCE[0]}")/.."
+steps=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+cd "${REPOSITORY_DIR:-$steps/..}"
 
 # The settings, all from the environment; cloudbuild.yaml sets each from the
 # substitution of the same name.
 project=${PROJECT:-${PROJECT_ID:-}}
 region=${REGION:-us-central1}
 repository=${REPOSITORY:-gatehouse}
-invoke_service=${INVOKE_SERVICE:-invoke}
-health_service=${HEALTH_SERVICE:-health}
+# Without the default prefix, which is the repository's name, all names have it.
+if [ "$repository" = gatehouse ]; then prefix=; else prefix=$repository-; fi
+invoke_service=${INVOKE_SERVICE:-${prefix}invoke}
+health_service=${HEALTH_SERVICE:-${prefix}health}
 watch_seconds=${WATCH_SECONDS:-600}
-smoke_account=${SMOKE_ACCOUNT:-} # whom the smoke test calls as; invoke instead by
+smoke_account=${SMOKE_ACCOUNT:-} # whom the smoke test calls as; on a laptop, empty: whoever runs it; invoke instead by
 smoke_key_secret=${SMOKE_KEY_SECRET:-} # an API key, where the secret of this name holds one
 state_bucket=${STATE_BUCKET:-}
 var_file=${VAR_FILE:-} # what the deployment sets; empty: environments/PROJECT.tfvars
-cache_bucket=${CACHE_BUCKET:-}
+root=${TERRAFORM_ROOT:-environments} # of Terraform
+image_from=build # the step that keeps the image that Terraform is told
 state=${DELIVERY_STATE:-.delivery} # what one step leaves for the next
 
 dry_run=false
@@ -69,7 +76,7 @@ kept() {
 tool() {
   if ! $dry_run && [ ! -x "$state/bin/${1##*/}" ]; then
     mkdir -p "$state/bin"
-    CGO_ENABLED=0 go build -o "$state/bin/${1##*/}" "./$1"
+    CGO_ENABLED=0 go build -o "$state/bin/${1##*/}" "example.com/gatehouse/$1"
   fi
   printf '%s\n' "$state/bin/${1##*/}"
 }
@@ -79,10 +86,15 @@ commit() {
   if [ -n "${COMMIT_SHA:-}" ]; then printf '%s\n' "${COMMIT_SHA:0:12}"; else git rev-parse --short=12 HEAD; fi
 }
 
-# image_of_commit is where the image of this commit is found by its tag. Terraform
-# is told it for services that are not there yet; after that a delivery alone
-# says, by a digest, which image serves.
-image_of_commit() { printf '%s\n' "$region-docker.pkg.dev/$project/$repository/gatehouse:$(commit)"; }
+# go_version is the exact Go version that go.mod names: its toolchain line, or
+# else its go line. By itself the buildpack takes the newest that it knows.
+go_version() {
+  local version
+  version=$(sed -nE 's/^toolchain +go([^ ]+) *$/\1/p' go.mod)
+  [ -n "$version" ] || version=$(sed -nE 's/^go +([^ ]+) *$/\1/p' go.mod)
+  [[ $version =~ ^1\.[0-9]+\.[0-9]+$ ]] || fail "go.mod names no exact Go version (${version:-none}). Run: go get toolchain@go1.26.8"
+  printf '%s\n' "$version"
+}
 
 # terraform_with runs a command of Terraform's with all that this deployment
 # sets. Without its file every variable would fall back to its default.
@@ -92,9 +104,9 @@ terraform_with() {
   if ! $dry_run && [ ! -f "$file" ]; then
     fail "$file is missing: commit what the deployment sets as that file, or name another (delivery.var_file in terraform/, VAR_FILE here)"
   fi
-  run terraform -chdir=terraform init -input=false -backend-config "bucket=$state_bucket" || return 1
-  run terraform -chdir=terraform "$command" -input=false "$@" \
-    -var-file "../$file" -var "project_id=$project" -var "region=$region" -var "image=$(image_of_commit)"
+  run terraform -chdir="$root" init -input=false -backend-config "bucket=$state_bucket" -backend-config "prefix=$repository" || return 1
+  run terraform -chdir="$root" "$command" -input=false "$@" -var "project_id=$project" -var "region=$region" -var "settings=../$file" \
+    -var "image=$(kept image "$region-docker.pkg.dev/$project/$repository/gatehouse@sha256:0" "$image_from")"
 }
 
 # service_of is the Cloud Run service of a function.
@@ -132,8 +144,8 @@ smoke() {
   if [ -n "$smoke_key_secret" ]; then
     GATEHOUSE_API_KEY=$(ask KEY gcloud secrets versions access latest --secret "$smoke_key_secret" --project "$project")
     export GATEHOUSE_API_KEY
-  else
-    need smoke_account
+  elif [ -n "${BUILD_ID:-}" ]; then
+    need smoke_account # a build has no identity token of its own
   fi
   # With a key too: health stands behind Cloud Run's own check.
   [ -z "$smoke_account" ] || args+=(-impersonate "$smoke_account")

@@ -1,7 +1,7 @@
 # For a product: browsers with a sign-in by Firebase, backends by key, a domain of
 # its own in two regions, people who are woken. Put your own names in.
 #
-#   scripts/deploy --region europe-west1 PROJECT -var-file=../environments/serious.tfvars
+#   scripts/deploy -region europe-west1 -settings serious.tfvars PROJECT
 
 second_region      = "europe-west4"
 firestore_location = "eur3"

@@ -1,7 +1,7 @@
 # For trying it out, and for teams of a few people: one instance at a time is
 # usual, everything may be deleted again, and a backend calls by IAM.
 #
-#   scripts/deploy PROJECT -var-file=../environments/small.tfvars
+#   scripts/deploy -settings small.tfvars PROJECT
 
 environment         = "staging"
 deletion_protection = false

@@ -51,7 +51,7 @@ resource "google_artifact_registry_repository" "this" {
   kms_key_name  = var.kms_key
 
   docker_config {
-    immutable_tags = false # the tag of the build's cache moves
+    immutable_tags = false # a commit that is built again moves its tag
   }
 
   cleanup_policies {
@@ -77,7 +77,7 @@ resource "google_artifact_registry_repository" "this" {
 resource "google_service_account" "build" {
   project      = var.project_id
   account_id   = "${var.prefix}-build"
-  display_name = "${local.title}: builds the functions from source"
+  display_name = "${local.title}: builds the image"
 
   depends_on = [google_project_service.this]
 }
@@ -300,7 +300,7 @@ resource "google_project_iam_member" "plan" {
 resource "google_storage_bucket_iam_member" "plan" {
   count = local.delivering
 
-  bucket = "${var.project_id}-tfstate" # scripts/bootstrap's
+  bucket = "${var.project_id}-tfstate" # made by scripts/deploy
   role   = "roles/storage.objectViewer"
   member = google_service_account.delivery["plan"].member
 }

@@ -129,7 +129,7 @@ resource "google_iap_web_cloud_run_service_iam_member" "visitor" {
 }
 
 # With a key of one's own, each service that encrypts by it needs it.
-# scripts/bootstrap makes these accounts, which a new project has not.
+# scripts/deploy makes these accounts, which a new project has not.
 resource "google_kms_crypto_key_iam_member" "agent" {
   for_each = var.kms_key == null ? {} : {
     artifactregistry = "gcp-sa-artifactregistry"

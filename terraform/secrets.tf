@@ -97,7 +97,7 @@ resource "google_pubsub_topic" "rotation" {
   depends_on = [google_project_service.this, google_kms_crypto_key_iam_member.agent]
 }
 
-# scripts/bootstrap makes Secret Manager's own account, which a new project has
+# scripts/deploy makes Secret Manager's own account, which a new project has
 # not.
 resource "google_pubsub_topic_iam_member" "rotation" {
   count = length(local.wired_secrets) > 0 ? 1 : 0

@@ -29,7 +29,7 @@ locals {
   ))
 
   # The project's number is asked for only where something names it: the call
-  # needs an API that an empty project has off until scripts/bootstrap has run.
+  # needs an API that an empty project has off until scripts/deploy has run.
   needs_project_number = (var.web_access == "iap" || var.billing_account != null || var.kms_key != null ||
   length(local.wired_secrets) > 0)
   project_number = one(data.google_project.this[*].number)

@@ -85,6 +85,10 @@ func (d *deployment) credential(f function, header http.Header) http.Header {
 	return header
 }
 
+// errNotLetIn is an answer of Cloud Run's own check: the service's answers have an
+// X-Request-ID.
+var errNotLetIn = errors.New("this account is not let in by Cloud Run: it needs the role run.invoker (Terraform's variable invokers), which takes minutes to spread")
+
 // call sends a request with the credential, and expects an answer with this
 // status.
 func (d *deployment) call(ctx context.Context, f function, method, path, body string, header http.Header, status int) (answer, error) {
@@ -100,6 +104,8 @@ func (d *deployment) call(ctx context.Context, f function, method, path, body st
 	a := answer{header: response.Header}
 	decoded := json.Unmarshal(raw, &a)
 	switch {
+	case (response.StatusCode == http.StatusUnauthorized || response.StatusCode == http.StatusForbidden) && response.Header.Get("X-Request-ID") == "":
+		return a, errNotLetIn
 	case response.StatusCode != status:
 		return a, fmt.Errorf("it answers %d %s, where %d is right: %.200s", response.StatusCode, a.Error, status, a.Message)
 	case status != http.StatusNoContent && decoded != nil:

@@ -8,7 +8,8 @@
 // -token; gcloud's identity token, of the service account -impersonate where
 // that is given. With an API key and -impersonate both, the key is for invoke
 // and the account for health, which keys do not open in a deployment. It exits 1
-// when anything is not as it should be, and takes three minutes at the most.
+// when anything is not as it should be, 3 when that is because Cloud Run lets the
+// caller through to neither function, and takes three minutes at the most.
 package main
 
 import (
@@ -21,6 +22,7 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"slices"
 	"strings"
 	"syscall"
 	"text/tabwriter"
@@ -34,6 +36,9 @@ func main() {
 	switch {
 	case errors.Is(err, flag.ErrHelp):
 		os.Exit(2)
+	case errors.Is(err, errNotLetIn):
+		fmt.Fprintln(os.Stderr, "smoke:", err)
+		os.Exit(3)
 	case err != nil:
 		fmt.Fprintln(os.Stderr, "smoke:", err)
 		os.Exit(1)
@@ -121,6 +126,9 @@ func report(out io.Writer, results []result) error {
 	}
 	if err := table.Flush(); err != nil {
 		return err
+	}
+	if slices.ContainsFunc(results, func(r result) bool { return errors.Is(r.err, errNotLetIn) }) {
+		return fmt.Errorf("%w: %w", errNotAsItShould, errNotLetIn)
 	}
 	if failed > 0 {
 		return fmt.Errorf("%w: %d of %d checks failed", errNotAsItShould, failed, len(results))

@@ -1,11 +1,13 @@
-// Package gcloudtest stands in for gcloud and the Cloud Run that it speaks to,
-// as far as the steps of the delivery use them. What it knows lies in a file,
+// Package gcloudtest stands in for gcloud, for Terraform, and for the Google Cloud
+// that they speak to, as far as a deployment and the steps of the delivery use
+// them. What it knows lies in a file,
 // since each call of gcloud is a process: the program in gcloud/ is one, which
 // tests put on the PATH.
 package gcloudtest
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -25,6 +27,28 @@ type Cloud struct {
 	Calls           [][]string          // what gcloud was called with
 	Fail            map[string]int      // how often a call that begins so fails: its words, and the shares it sets
 	Ongoing         string              // the id of the build that began first
+	Says            map[string]string   // what a call that fails says, by the same words
+
+	// What a deployment from nothing finds.
+	Account     string            // gcloud's login
+	Application bool              // whether there is one for Terraform
+	State       string            // the project's, ACTIVE where it is there
+	Billing     bool              // whether it is on
+	APIs        []string          // those that are on
+	Buckets     []string          // their names
+	Objects     map[string]string // contents, by URL
+	Tags        map[string]string // an image's digest, by its name and tag
+	Builds      []string          // what comes of the next builds; then SUCCESS
+	BuildLog    string            // of a build that fails
+	BadImages   []string          // digests of images that do not start
+	Resources   []*Resource       // Terraform's state
+}
+
+// New is a cloud that holds a project with billing, and nothing in it.
+func New(project, region string) *Cloud {
+	return &Cloud{Project: project, Region: region, Account: "you@example.com", Application: true, State: "ACTIVE", Billing: true,
+		Services: map[string]*Service{}, Secrets: map[string]string{}, Fail: map[string]int{}, Says: map[string]string{},
+		Objects: map[string]string{}, Tags: map[string]string{}}
 }
 
 // A Service is one of Cloud Run's.
@@ -36,6 +60,8 @@ type Service struct {
 	Tags      map[string]string // revision, by tag
 	URL       string            // of every tag
 	Made      int               // revisions that it has named itself
+	App       string            // its label
+	NotReady  map[string]string // why a revision is not ready
 }
 
 // Save writes c into the file at path.
@@ -77,7 +103,10 @@ func Call(path string, args []string, out io.Writer) error {
 	for prefix, times := range c.Fail {
 		if strings.HasPrefix(call, prefix) && times > 0 {
 			c.Fail[prefix]--
-			return fmt.Errorf("%s is out of order (%w)", prefix, c.Save(path))
+			if err := c.Save(path); err != nil {
+				return err
+			}
+			return c.failure(prefix)
 		}
 	}
 	err = c.answer(words, args[len(words):], out)
@@ -85,6 +114,14 @@ func Call(path string, args []string, out io.Writer) error {
 		return saved
 	}
 	return err
+}
+
+// failure is the error of a call that is to fail.
+func (c *Cloud) failure(call string) error {
+	if says := c.Says[call]; says != "" {
+		return errors.New(says)
+	}
+	return fmt.Errorf("%s is out of order", call)
 }
 
 // flagOf is the value of a flag, given as two arguments or as one.
@@ -103,6 +140,12 @@ func flagOf(flags []string, name string) string {
 func (c *Cloud) answer(words, flags []string, out io.Writer) error {
 	format := flagOf(flags, "--format")
 	command := strings.Join(words, " ")
+	if c.project(command, out) {
+		return nil
+	}
+	if found, err := c.build(words, flags, out); found {
+		return err
+	}
 	if words[0] == "run" && (flagOf(flags, "--project") != c.Project || flagOf(flags, "--region") != c.Region) {
 		return fmt.Errorf("project and region are not named: %q", flags)
 	}
@@ -123,6 +166,13 @@ func (c *Cloud) answer(words, flags []string, out io.Writer) error {
 			}
 		}
 		return fmt.Errorf("no revision %s", words[3])
+	case command == "run services list" && format == "json":
+		return c.list(strings.TrimPrefix(flagOf(flags, "--filter"), "metadata.name="), out)
+	case strings.HasPrefix(command, "run services delete "):
+		if _, err := c.service(words[3]); err != nil {
+			return err
+		}
+		delete(c.Services, words[3])
 	case strings.HasPrefix(command, "run services describe "):
 		s, err := c.service(words[3])
 		if err != nil {
@@ -135,6 +185,8 @@ func (c *Cloud) answer(words, flags []string, out io.Writer) error {
 		case "value(status.latestCreatedRevisionName,spec.template.spec.containers[0].image)":
 			latest := s.Revisions[len(s.Revisions)-1]
 			fmt.Fprintf(out, "%s\t%s\n", latest, s.Images[latest])
+		case "value(spec.template.spec.containers[0].image)":
+			fmt.Fprintln(out, s.Images[s.Revisions[len(s.Revisions)-1]])
 		case "value(status.traffic.revisionName,status.traffic.percent)":
 			for revision, percent := range s.Traffic {
 				fmt.Fprintf(out, "%s\t%d\n", revision, percent)
@@ -165,6 +217,10 @@ func (c *Cloud) answer(words, flags []string, out io.Writer) error {
 		revision := fmt.Sprintf("%s-%05d-abc", words[2], 1+s.Made)
 		s.Revisions = append(s.Revisions, revision)
 		s.Images[revision] = flagOf(flags, "--image")
+		if why := c.starts(s.Images[revision]); why != "" {
+			s.NotReady[revision] = why
+			return fmt.Errorf("revision %s is not ready: %s", revision, why)
+		}
 	case strings.HasPrefix(command, "run services update-traffic ") && flagOf(flags, "--update-tags") != "":
 		s, err := c.service(words[3])
 		if err != nil {

@@ -1,0 +1,183 @@
+package main
+
+import (
+	"context"
+	"embed"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"text/template"
+
+	"example.com/gatehouse/internal/deploy"
+)
+
+const modulePath = "example.com/gatehouse"
+
+// A goModule is this module as the repository around has it: the clone itself,
+// or the version that its go.mod names.
+type goModule struct {
+	Dir     string
+	Version string
+	Main    bool
+	Replace *struct{ Version string }
+}
+
+// findModule asks Go for this module, seen from dir.
+func findModule(ctx context.Context, dir string) (goModule, error) {
+	// A vendor directory holds neither scripts nor Terraform.
+	cmd := exec.CommandContext(ctx, "go", "list", "-mod=readonly", "-m", "-json", modulePath)
+	cmd.Dir = dir
+	var stderr strings.Builder
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		return goModule{}, &deploy.Error{Code: deploy.CodeUsage, Err: fmt.Errorf("no module here requires %s: %s", modulePath, strings.TrimSpace(stderr.String()))}
+	}
+	var m goModule
+	if err := json.Unmarshal(out, &m); err != nil {
+		return m, err
+	}
+	if m.Dir == "" {
+		return m, fmt.Errorf("%s %s is not downloaded. Run: go mod download %s", modulePath, m.Version, modulePath)
+	}
+	m.Dir, err = filepath.EvalSymlinks(m.Dir)
+	return m, err
+}
+
+// pseudo matches a version that names a commit, in twelve digits.
+var pseudo = regexp.MustCompile(`[.-]\d{14}-([0-9a-f]{12})(\+incompatible)?$`)
+
+// source is what Terraform gets the module by in the directory root: the version
+// that go.mod names, or the directory that it is replaced by.
+func (m goModule) source(root string) (string, error) {
+	version := m.Version
+	if m.Replace != nil {
+		version = m.Replace.Version
+	}
+	if version == "" {
+		path, err := filepath.Rel(root, filepath.Join(m.Dir, "terraform", "from-settings"))
+		if err == nil && !strings.HasPrefix(path, ".") {
+			path = "./" + path
+		}
+		return filepath.ToSlash(path), err
+	}
+	if match := pseudo.FindStringSubmatch(version); match != nil {
+		version = match[1]
+	}
+	return "git::https://" + modulePath + ".git//terraform/from-settings?ref=" + version, nil
+}
+
+//go:embed template
+var templates embed.FS
+
+var provider = regexp.MustCompile(`(?s)google\s*=\s*\{[^}]*?version\s*=\s*"([^"]+)"`)
+
+// initialize writes what a module that imports Gatehouse is deployed by. It
+// leaves a file that is there already as it is.
+func initialize(ctx context.Context, dir string, out io.Writer) error {
+	m, err := findModule(ctx, dir)
+	if err != nil {
+		return err
+	}
+	if m.Main {
+		return &deploy.Error{Code: deploy.CodeUsage, Err: errors.New("this is Gatehouse itself, which holds all of it: run scripts/deploy PROJECT")}
+	}
+	if dir, err = filepath.EvalSymlinks(dir); err != nil {
+		return err
+	}
+	values := map[string]string{}
+	if values["Source"], err = m.source(filepath.Join(dir, "environments")); err != nil {
+		return err
+	}
+	versions, err := os.ReadFile(filepath.Join(m.Dir, "terraform", "versions.tf"))
+	if err != nil {
+		return err
+	}
+	match := provider.FindSubmatch(versions)
+	if match == nil {
+		return errors.New("terraform/versions.tf names no version of the google provider")
+	}
+	values["Provider"] = string(match[1])
+
+	for _, name := range []string{"main.tf", "PROJECT.tfvars"} {
+		var text strings.Builder
+		if err := template.Must(template.ParseFS(templates, "template/"+name)).Execute(&text, values); err != nil {
+			return err
+		}
+		if err := writeNew(out, dir, "environments/"+name, text.String()); err != nil {
+			return err
+		}
+	}
+	for _, name := range []string{"cloudbuild.yaml", "delivery/apply.yaml"} {
+		text, err := os.ReadFile(filepath.Join(m.Dir, name))
+		if err != nil {
+			return err
+		}
+		if err := writeNew(out, dir, name, string(text)); err != nil {
+			return err
+		}
+	}
+	fmt.Fprintf(out, "\nRename environments/PROJECT.tfvars after your project, add .delivery/ and .terraform/ to .gitignore, commit, and run:\n  go run %s/cmd/gate deploy PROJECT\n", modulePath)
+	return nil
+}
+
+func writeNew(out io.Writer, dir, name, text string) error {
+	path := filepath.Join(dir, filepath.FromSlash(name))
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return err
+	}
+	file, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
+	if errors.Is(err, fs.ErrExist) {
+		fmt.Fprintf(out, "left    %s, which is there\n", name)
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(out, "wrote   %s\n", name)
+	_, err = file.WriteString(text)
+	return errors.Join(err, file.Close())
+}
+
+// programs are those of this module that the delivery's steps run, where no Go
+// is at hand.
+var programs = []string{"cmd/smoke", "delivery/watch", "delivery/drift"}
+
+// writeSteps writes the delivery's scripts into a directory and builds their
+// programs beside it, into bin.
+func writeSteps(ctx context.Context, m goModule, dir, to string) error {
+	if err := os.MkdirAll(to, 0o755); err != nil {
+		return err
+	}
+	entries, err := os.ReadDir(filepath.Join(m.Dir, "delivery"))
+	if err != nil {
+		return err
+	}
+	for _, entry := range entries {
+		if entry.IsDir() || filepath.Ext(entry.Name()) == ".go" {
+			continue
+		}
+		text, err := os.ReadFile(filepath.Join(m.Dir, "delivery", entry.Name()))
+		if err != nil {
+			return err
+		}
+		if err := os.WriteFile(filepath.Join(to, entry.Name()), text, 0o755); err != nil {
+			return err
+		}
+	}
+	args := []string{"build", "-o", filepath.Join(filepath.Dir(filepath.Clean(to)), "bin") + string(filepath.Separator)}
+	for _, program := range programs {
+		args = append(args, modulePath+"/"+program)
+	}
+	cmd := exec.CommandContext(ctx, "go", args...)
+	cmd.Dir, cmd.Stdout, cmd.Stderr = dir, os.Stderr, os.Stderr
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0") // they run in Alpine too
+	return cmd.Run()
+}

@@ -1,0 +1,177 @@
+package deploy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// commands runs the programs of a deployment, in the repository's directory. In
+// a dry run it prints what it would run and runs nothing.
+type commands struct {
+	dir    string
+	out    io.Writer
+	in     io.Reader
+	env    []string
+	dryRun bool
+	count  int // of commands, run or printed
+	sleep  func(context.Context, time.Duration) error
+}
+
+// A commandError is a command that failed, with what it wrote to stderr.
+type commandError struct {
+	command string
+	code    int // its exit status
+	stderr  string
+	shown   bool // whether it was shown as it came
+}
+
+func (e *commandError) Error() string {
+	text := strings.TrimSpace(e.stderr)
+	if e.shown {
+		return fmt.Sprintf("%s: exit status %d, for the reason above", e.command, e.code)
+	}
+	if text == "" {
+		return fmt.Sprintf("%s: exit status %d", e.command, e.code)
+	}
+	return fmt.Sprintf("%s: %s", e.command, text)
+}
+
+// run runs a command that changes something, with its output shown.
+func (c *commands) run(ctx context.Context, name string, args ...string) error {
+	c.count++
+	if c.dryRun {
+		c.print(name, args)
+		return nil
+	}
+	_, err := c.start(ctx, c.out, name, args...)
+	return err
+}
+
+// ask runs a command that only reads and returns what it wrote to stdout. A dry
+// run returns invented instead.
+func (c *commands) ask(ctx context.Context, invented, name string, args ...string) (string, error) {
+	c.count++
+	if c.dryRun {
+		c.print(name, args)
+		return invented, nil
+	}
+	out, err := c.start(ctx, io.Discard, name, args...)
+	return strings.TrimSpace(out), err
+}
+
+// bytes is ask for what must not be trimmed, nor invented.
+func (c *commands) bytes(ctx context.Context, name string, args ...string) (string, error) {
+	c.count++
+	return c.start(ctx, io.Discard, name, args...)
+}
+
+// find looks a program up on the PATH of the commands' own environment, where
+// os/exec takes the one of this process.
+func (c *commands) find(name string) (string, error) {
+	if strings.ContainsRune(name, filepath.Separator) {
+		return name, nil
+	}
+	var path string
+	for _, variable := range c.env {
+		if value, ok := strings.CutPrefix(variable, "PATH="); ok {
+			path = value
+		}
+	}
+	for _, dir := range filepath.SplitList(path) {
+		if program, err := exec.LookPath(filepath.Join(dir, name)); err == nil {
+			return program, nil
+		}
+	}
+	return "", errorf(CodeNoLogin, "%s is not installed, or not on the PATH", name)
+}
+
+func (c *commands) start(ctx context.Context, shown io.Writer, name string, args ...string) (string, error) {
+	program, err := c.find(name)
+	if err != nil {
+		return "", err
+	}
+	cmd := exec.CommandContext(ctx, program, args...)
+	cmd.Dir, cmd.Env = c.dir, c.env
+	// An interrupt must reach Terraform as one, so that it writes its state and
+	// lets go of the lock before it ends.
+	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGINT) }
+	cmd.WaitDelay = time.Minute
+	var stdout, stderr strings.Builder
+	cmd.Stdout = io.MultiWriter(&stdout, shown)
+	cmd.Stderr = io.MultiWriter(&stderr, shown)
+	err = cmd.Run()
+	if exit, ok := errors.AsType[*exec.ExitError](err); ok {
+		command := name
+		for _, arg := range args {
+			if strings.HasPrefix(arg, "-") && !strings.HasPrefix(arg, "-chdir=") {
+				break
+			}
+			command += " " + arg
+		}
+		return stdout.String(), &commandError{command: command, code: exit.ExitCode(), stderr: stderr.String(), shown: shown != io.Discard}
+	}
+	return stdout.String(), err
+}
+
+// print writes a command as a shell would take it.
+func (c *commands) print(name string, args []string) {
+	line := "+ " + name
+	for _, arg := range args {
+		line += " " + quote(arg)
+	}
+	fmt.Fprintln(c.out, line)
+}
+
+var plain = regexp.MustCompile(`^[A-Za-z0-9_@%+=:,./-]+$`)
+
+func quote(arg string) string {
+	if plain.MatchString(arg) {
+		return arg
+	}
+	return "'" + strings.ReplaceAll(arg, "'", `'\''`) + "'"
+}
+
+// notYet matches what Google's APIs answer until a new binding, account or API
+// is known everywhere, which takes up to some minutes. Neither gcloud nor
+// Terraform reports an error's code apart from its text.
+var notYet = regexp.MustCompile(`PERMISSION_DENIED|[Ee]rror 403|HTTPError 403|status: 403|SERVICE_DISABLED|` +
+	`[Pp]ermission .{0,200}denied|does not have (permission|.{0,200} access)|[Ss]ervice account .{0,200}does not exist|has not been used in project`)
+
+// pauses are those between attempts at what may only have to spread: seven
+// attempts in about four minutes.
+var pauses = []time.Duration{5 * time.Second, 10 * time.Second, 20 * time.Second, 40 * time.Second, time.Minute, 2 * time.Minute}
+
+// untilSpread does what needs roles that were only just given. It tries again
+// while the answer is that they are missing.
+func (c *commands) untilSpread(ctx context.Context, do func() error) error {
+	for _, pause := range pauses {
+		err := do()
+		if !spreading(err) {
+			return err
+		}
+		fmt.Fprintf(c.out, "A role, an account or an API is not known everywhere yet; the next attempt is in %s.\n", pause)
+		if err := c.sleep(ctx, pause); err != nil {
+			return err
+		}
+	}
+	if err := do(); spreading(err) {
+		return &Error{Code: CodeNotYet, Err: fmt.Errorf("%w\nIt is refused still, %d attempts later: your account lacks the role, or it needs more time. Run the same command again then", err, len(pauses))}
+	} else if err != nil {
+		return err
+	}
+	return nil
+}
+
+// spreading reports whether err may go away once roles have spread.
+func spreading(err error) bool {
+	failed, ok := errors.AsType[*commandError](err)
+	return ok && notYet.MatchString(failed.stderr)
+}

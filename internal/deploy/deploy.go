@@ -1,0 +1,537 @@
+// Package deploy puts a commit of a repository into a Google Cloud project: it
+// makes what the build needs, has Cloud Build build the commit, applies
+// Terraform with the image's digest, and calls the result.
+//
+// Each step looks at what is there before it acts, so a deployment that failed
+// anywhere is continued by running it again. What it does is done by git, gcloud,
+// Terraform and the steps of delivery/, as commands that a dry run prints.
+package deploy
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"time"
+)
+
+// The exit statuses of a deployment, beside 0 and 1. They are sysexits.h's.
+const (
+	CodeUsage       = 64 // the arguments
+	CodeRefused     = 65 // a setting: an image of another project, a prefix that is too long
+	CodeNoProject   = 69 // no such project, or one without billing
+	CodeNotStarting = 70 // the image does not start
+	CodeNotYet      = 75 // roles that have not spread, or a lock that somebody holds: run it again
+	CodeNoLogin     = 77 // gcloud or Terraform has no login
+)
+
+// An Error is why a deployment ended, with its exit status.
+type Error struct {
+	Code int
+	Err  error
+}
+
+func (e *Error) Error() string { return e.Err.Error() }
+func (e *Error) Unwrap() error { return e.Err }
+
+func errorf(code int, format string, args ...any) error {
+	return &Error{Code: code, Err: fmt.Errorf(format, args...)}
+}
+
+// Options say what is deployed and where.
+type Options struct {
+	Project  string
+	Region   string   // in place of the settings' own
+	Commit   string   // what git takes as one; HEAD by default
+	Image    string   // by digest, in place of a build
+	Root     string   // the directory of the Terraform root; environments by default
+	Settings string   // the file of the settings, as seen from Root; PROJECT.tfvars by default
+	Unlock   string   // the lock of a dead run, which is broken
+	Approve  bool     // applies without asking
+	NoSmoke  bool     // for a service that nobody can call by a token of gcloud's
+	Watch    int      // seconds for each share of the traffic; 60 by default
+	Args     []string // further arguments of terraform plan
+	DryRun   bool
+
+	Dir     string // of the repository
+	Scripts string // delivery/ of this module
+	Tools   string // where programs are built to; Dir/.delivery/bin by default
+
+	In    io.Reader
+	Out   io.Writer
+	Env   []string
+	Sleep func(context.Context, time.Duration) error // time.Sleep by default
+}
+
+// A deployment is one run.
+type deployment struct {
+	Options
+	*commands
+
+	account  string // whom gcloud has a login of
+	commit   string
+	region   string           // of this deployment
+	prefix   string           // of its names
+	names    names            // as Terraform plans them
+	services map[string]place // by the keys that the module has for them
+	image    string           // by digest
+}
+
+// A place is a Cloud Run service and its region.
+type place struct{ name, region string }
+
+// names are those that depend on the root's settings.
+type names struct{ repository, builder string }
+
+var projectID = regexp.MustCompile(`^[a-z][a-z0-9-]{4,28}[a-z0-9]$`)
+
+// Run deploys. It returns an *Error where the exit status is not 1.
+func Run(ctx context.Context, o Options) error {
+	if !projectID.MatchString(o.Project) {
+		return errorf(CodeUsage, "%q is not a project's ID: 6 to 30 lower-case letters, digits and hyphens", o.Project)
+	}
+	if o.Commit == "" {
+		o.Commit = "HEAD"
+	}
+	if o.Watch == 0 {
+		o.Watch = 60
+	}
+	if o.Sleep == nil {
+		o.Sleep = sleep
+	}
+	d := &deployment{Options: o, commands: &commands{dir: o.Dir, out: o.Out, in: o.In, env: o.Env, dryRun: o.DryRun, sleep: o.Sleep}}
+	if err := d.settings(); err != nil {
+		return err
+	}
+	begin := time.Now()
+	for i, step := range []struct {
+		name string
+		do   func(context.Context) error
+	}{
+		{"Check the project", d.check},
+		{"Make what Terraform starts from", d.bootstrap},
+		{"Open Terraform's state", d.open},
+		{"Make the registry and the build account", d.prepare},
+		{"Build the commit", d.build},
+		{"Apply the infrastructure", d.apply},
+		{"Move the image in", d.deliver},
+		{"Call the service", d.smoke},
+	} {
+		fmt.Fprintf(d.out, "\n%d/8 %s\n", i+1, step.name)
+		if err := step.do(ctx); err != nil {
+			if ctx.Err() != nil {
+				return fmt.Errorf("interrupted in step %d, %q. Run the same command again to continue", i+1, step.name)
+			}
+			return fmt.Errorf("step %d, %q: %w", i+1, step.name, err)
+		}
+	}
+	fmt.Fprintf(d.out, "\n8 steps, %d commands, %s\n", d.count, time.Since(begin).Round(10*time.Millisecond))
+	return nil
+}
+
+func sleep(ctx context.Context, d time.Duration) error {
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(d):
+		return nil
+	}
+}
+
+// settings completes the options from the repository.
+func (d *deployment) settings() error {
+	if d.Image != "" && !byDigest.MatchString(d.Image) {
+		return errorf(CodeRefused, "-image must be an image by its digest, REGION-docker.pkg.dev/PROJECT/REPOSITORY/NAME@sha256:…; got %s", d.Image)
+	}
+	if d.Root == "" {
+		d.Root = "environments"
+	}
+	root := filepath.Join(d.Dir, d.Root)
+	if files, err := filepath.Glob(filepath.Join(root, "*.tf")); err != nil || len(files) == 0 {
+		return errorf(CodeUsage, "%s holds no Terraform root. Make one: go run example.com/gatehouse/cmd/gate init", d.Root)
+	}
+	file := d.settingsFile()
+	if !filepath.IsAbs(file) {
+		file = filepath.Join(d.Dir, file)
+	}
+	raw, err := os.ReadFile(file)
+	if err != nil && d.Settings != "" {
+		return errorf(CodeUsage, "the settings: %w", err)
+	}
+	d.region, d.prefix = "us-central1", "gatehouse"
+	if match := regionSet.FindSubmatch(raw); match != nil {
+		d.region = string(match[1])
+	}
+	if d.Region != "" {
+		d.region = d.Region
+	}
+	if match := prefixSet.FindSubmatch(raw); match != nil {
+		d.prefix = string(match[1])
+	}
+	if d.Tools == "" {
+		d.Tools = filepath.Join(d.Dir, ".delivery", "bin")
+	}
+	return nil
+}
+
+// The two settings that are needed before Terraform can read the file: where the
+// state's bucket is made, and where in it the state is. Without them it is
+// variables.tf's defaults.
+var (
+	regionSet = regexp.MustCompile(`(?m)^region\s*=\s*"([^"]+)"`)
+	prefixSet = regexp.MustCompile(`(?m)^prefix\s*=\s*"([^"]+)"`)
+)
+
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
+}
+
+var (
+	digest   = regexp.MustCompile(`^sha256:[0-9a-f]{64}$`)
+	byDigest = regexp.MustCompile(`^[a-z0-9-]+-docker\.pkg\.dev/[^/@:]+/[^/@:]+/[^@:]+@sha256:[0-9a-f]{64}$`)
+)
+
+// check looks for what a person has to put right first.
+func (d *deployment) check(ctx context.Context) error {
+	if !d.dryRun {
+		for _, program := range []string{"git", "gcloud", "terraform", "go"} {
+			if _, err := d.find(program); err != nil {
+				return err
+			}
+		}
+	}
+	commit, err := d.bytes(ctx, "git", "rev-parse", "--verify", "--quiet", d.Commit+"^{commit}")
+	if err != nil {
+		return errorf(CodeUsage, "no such commit: %s", d.Commit)
+	}
+	d.commit = strings.TrimSpace(commit)
+	if changed, err := d.bytes(ctx, "git", "status", "--porcelain"); err != nil {
+		return err
+	} else if changed != "" {
+		fmt.Fprintf(d.out, "The working tree has changes that are not committed; %.12s is built without them.\n", d.commit)
+	}
+
+	account, err := d.ask(ctx, "you@example.com", "gcloud", "auth", "list", "--filter", "status:ACTIVE", "--format", "value(account)")
+	if err != nil || account == "" {
+		return errorf(CodeNoLogin, "gcloud has no login. Run: gcloud auth login")
+	}
+	d.account = account
+	if _, err := d.ask(ctx, "", "gcloud", "auth", "application-default", "print-access-token", "--quiet"); err != nil {
+		return errorf(CodeNoLogin, "Terraform has no login, or an old one. Run: gcloud auth application-default login")
+	}
+	state, err := d.ask(ctx, "ACTIVE", "gcloud", "projects", "describe", d.Project, "--format", "value(lifecycleState)")
+	if err != nil {
+		return errorf(CodeNoProject, "there is no project %s, or %s may not see it.\nTo make it: gcloud projects create %s\n%w", d.Project, account, d.Project, err)
+	}
+	if state != "ACTIVE" {
+		return errorf(CodeNoProject, "the project %s is being deleted (%s). Restore it, or take another", d.Project, state)
+	}
+	// Who may not see the billing account is not stopped: enabling an API says
+	// the same later, in Google's words.
+	billing, err := d.ask(ctx, "True", "gcloud", "billing", "projects", "describe", d.Project, "--format", "value(billingEnabled)")
+	if err == nil && billing != "True" {
+		return errorf(CodeNoProject, "the project %s has no billing account, so no API can be enabled. Run: gcloud billing projects link %s --billing-account ACCOUNT\nThe accounts: gcloud billing accounts list", d.Project, d.Project)
+	}
+	return nil
+}
+
+// What Terraform is started by and the APIs whose own accounts it gives roles to.
+var apis = []string{"cloudresourcemanager", "iam", "serviceusage", "storage", "secretmanager", "pubsub", "artifactregistry", "cloudbuild", "firestore", "run", "iap", "logging"}
+
+// Google's own accounts that some services work as. A new project has none.
+var agents = []string{"artifactregistry", "firestore", "iap", "pubsub", "run", "secretmanager"}
+
+// bootstrap makes what has to be there before Terraform: APIs, Google's own
+// accounts, and the bucket of the state. What is there already stays as it is.
+func (d *deployment) bootstrap(ctx context.Context) error {
+	enable := []string{"services", "enable", "--project", d.Project}
+	for _, api := range apis {
+		enable = append(enable, api+".googleapis.com")
+	}
+	if err := d.run(ctx, "gcloud", enable...); err != nil {
+		return fmt.Errorf("%w\nEnabling APIs takes the role Owner, or Editor with Project IAM Admin, in %s", err, d.Project)
+	}
+	for _, agent := range agents {
+		if err := d.untilSpread(ctx, func() error {
+			return d.run(ctx, "gcloud", "beta", "services", "identity", "create", "--service", agent+".googleapis.com", "--project", d.Project, "--quiet")
+		}); err != nil {
+			return err
+		}
+	}
+	bucket := d.stateBucket()
+	_, err := d.ask(ctx, "", "gcloud", "storage", "buckets", "describe", "gs://"+bucket, "--project", d.Project, "--format", "value(name)")
+	if err != nil || d.dryRun {
+		if err := d.untilSpread(ctx, func() error {
+			return d.run(ctx, "gcloud", "storage", "buckets", "create", "gs://"+bucket, "--project", d.Project, "--location", d.region,
+				"--uniform-bucket-level-access", "--public-access-prevention")
+		}); err != nil {
+			return fmt.Errorf("%w\nA bucket's name is taken for the whole world: if another project has %s, take a project with another ID", err, bucket)
+		}
+	}
+	// A state that was overwritten or deleted by mistake can be restored.
+	return d.run(ctx, "gcloud", "storage", "buckets", "update", "gs://"+bucket, "--versioning")
+}
+
+func (d *deployment) stateBucket() string { return d.Project + "-tfstate" }
+
+// module is what the addresses of the module's resources begin with in a root.
+const module = "module.gatehouse.module.gatehouse."
+
+// prepare has Terraform make the image repository and the account that builds.
+func (d *deployment) prepare(ctx context.Context) error {
+	err := d.untilSpread(ctx, func() error {
+		p, err := d.plan(ctx, "prepare", "-target="+module+"terraform_data.build")
+		if err != nil {
+			return err
+		}
+		for _, c := range p.Changes {
+			switch c.Type {
+			case "google_artifact_registry_repository":
+				d.names.repository = text(c.planned(), "repository_id")
+			case "google_service_account":
+				if c.Name == "build" {
+					d.names.builder = text(c.planned(), "account_id")
+				}
+			}
+		}
+		return d.applyPlan(ctx, p)
+	})
+	if err != nil {
+		return err
+	}
+	if d.names.repository == "" || d.names.builder == "" {
+		return fmt.Errorf("%s plans no image repository or no build account: is it a root of this module?", d.Root)
+	}
+	return nil
+}
+
+func (d *deployment) builder() string {
+	return d.names.builder + "@" + d.Project + ".iam.gserviceaccount.com"
+}
+
+// images is where this deployment's images are.
+func (d *deployment) images() string {
+	return d.region + "-docker.pkg.dev/" + d.Project + "/" + d.names.repository + "/gatehouse"
+}
+
+// build has Cloud Build build the commit, unless its image is there, and keeps
+// the digest.
+func (d *deployment) build(ctx context.Context) error {
+	if d.Image != "" {
+		d.image = d.Image
+		fmt.Fprintf(d.out, "%s is taken; nothing is built.\n", d.image)
+		return nil
+	}
+	tag := d.images() + ":" + d.commit[:12]
+	if d.image = d.built(ctx, tag); d.image != "" && !d.dryRun {
+		fmt.Fprintf(d.out, "The commit is built already: %s\n", d.image)
+		return nil
+	}
+	file := filepath.Join(".delivery", "source-"+d.commit[:12]+".tgz")
+	if err := archive(ctx, d.commands, d.commit, d.Scripts, filepath.Join(d.Dir, file)); err != nil {
+		return err
+	}
+	if err := d.untilSpread(ctx, func() error { return d.submit(ctx, file) }); err != nil {
+		return err
+	}
+	if d.image = d.built(ctx, tag); d.image == "" {
+		return fmt.Errorf("the build passed, and %s is not there", tag)
+	}
+	fmt.Fprintf(d.out, "Built %s\n", d.image)
+	return nil
+}
+
+// built is the image under a tag, by its digest; empty without one.
+func (d *deployment) built(ctx context.Context, tag string) string {
+	sum, err := d.ask(ctx, "sha256:"+strings.Repeat("0", 64), "gcloud", "artifacts", "docker", "images", "describe", tag,
+		"--project", d.Project, "--format", "value(image_summary.digest)")
+	if err != nil || !digest.MatchString(sum) {
+		return ""
+	}
+	return d.images() + "@" + sum
+}
+
+// buildPolls bounds how long a build is waited for: as long as its own timeout
+// and a queue of ten minutes.
+const (
+	buildPolls = 240
+	buildPause = 10 * time.Second
+)
+
+// submit runs one build and waits for its end.
+func (d *deployment) submit(ctx context.Context, source string) error {
+	args := []string{"builds", "submit", source, "--config", filepath.Join(d.Scripts, "build.yaml"), "--project", d.Project, "--region", d.region,
+		"--async", "--format", "value(id)",
+		"--substitutions", strings.Join([]string{"_REGION=" + d.region, "_REPOSITORY=" + d.names.repository, "_SERVICE_ACCOUNT=" + d.builder(), "_COMMIT=" + d.commit}, ",")}
+	id := "BUILD"
+	if d.dryRun {
+		if err := d.run(ctx, "gcloud", args...); err != nil {
+			return err
+		}
+	} else {
+		var err error
+		if id, err = d.ask(ctx, "", "gcloud", args...); err != nil {
+			return err
+		}
+		fmt.Fprintf(d.out, "Cloud Build runs it: https://console.cloud.google.com/cloud-build/builds;region=%s/%s?project=%s\n", d.region, id, d.Project)
+	}
+	for range buildPolls {
+		status, err := d.ask(ctx, "SUCCESS", "gcloud", "builds", "describe", id, "--project", d.Project, "--region", d.region, "--format", "value(status)")
+		if err != nil {
+			return err
+		}
+		switch status {
+		case "SUCCESS":
+			return nil
+		case "PENDING", "QUEUED", "WORKING":
+		default:
+			log, _ := d.ask(ctx, "", "gcloud", "logging", "read", `resource.type="build" resource.labels.build_id="`+id+`"`,
+				"--project", d.Project, "--freshness", "2h", "--limit", "40", "--order", "desc", "--format", "value(textPayload)")
+			return &commandError{command: "the build " + id + " ended with " + status, code: 1, stderr: reverse(log)}
+		}
+		if err := d.sleep(ctx, buildPause); err != nil {
+			return err
+		}
+	}
+	return fmt.Errorf("the build %s has not ended after %s", id, buildPolls*buildPause)
+}
+
+// reverse turns lines that are the newest first.
+func reverse(text string) string {
+	lines := strings.Split(text, "\n")
+	for i, j := 0, len(lines)-1; i < j; i, j = i+1, j-1 {
+		lines[i], lines[j] = lines[j], lines[i]
+	}
+	return strings.Join(lines, "\n")
+}
+
+// deliver moves the image into services that run another one, by the delivery's
+// own steps. They watch one region; a service in another follows without traffic
+// being shared, once the image has proved itself.
+func (d *deployment) deliver(ctx context.Context) error {
+	var here, elsewhere []place
+	for _, p := range d.services {
+		status, err := d.service(ctx, p)
+		if err != nil {
+			return err
+		}
+		switch {
+		case status.serves(d.image) && !d.dryRun:
+			fmt.Fprintf(d.out, "%s in %s serves it already.\n", p.name, p.region)
+		case p.region == d.region && !d.NoSmoke:
+			here = append(here, p)
+		default:
+			elsewhere = append(elsewhere, p)
+		}
+	}
+	if len(here) > 0 {
+		state := filepath.Join(d.Dir, ".delivery")
+		if !d.dryRun {
+			if err := os.MkdirAll(state, 0o755); err != nil {
+				return err
+			}
+			if err := os.WriteFile(filepath.Join(state, "image"), []byte(d.image+"\n"), 0o600); err != nil {
+				return err
+			}
+		} else {
+			fmt.Fprintln(d.out, "Where the services are there with another image:")
+		}
+		for _, step := range []string{"deploy", "smoke", "promote"} {
+			if err := d.script(ctx, step); err != nil {
+				if broken := d.notStarting(ctx, "the revisions before it have the traffic"); broken != nil && step == "deploy" {
+					return broken
+				}
+				return err
+			}
+		}
+	}
+	for _, p := range elsewhere {
+		if err := d.run(ctx, "gcloud", "run", "deploy", p.name, "--project", d.Project, "--region", p.region, "--image", d.image, "--quiet"); err != nil {
+			return err
+		}
+		if err := d.run(ctx, "gcloud", "run", "services", "update-traffic", p.name, "--project", d.Project, "--region", p.region, "--to-latest", "--quiet"); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// script runs one of the delivery's steps, with this deployment's settings.
+func (d *deployment) script(ctx context.Context, step string) error {
+	c := *d.commands
+	c.env = append(append([]string{}, d.env...), "REPOSITORY_DIR="+d.Dir, "TERRAFORM_ROOT="+d.Root, "PROJECT="+d.Project, "REGION="+d.region, "REPOSITORY="+d.names.repository,
+		"INVOKE_SERVICE="+d.services["invoke"].name, "HEALTH_SERVICE="+d.services["health"].name, "COMMIT_SHA="+d.commit,
+		fmt.Sprintf("WATCH_SECONDS=%d", d.Watch), "DELIVERY_STATE="+filepath.Join(d.Dir, ".delivery"))
+	args := []string{filepath.Join(d.Scripts, step)}
+	if d.dryRun {
+		// A step prints its own commands, and calls none of them either.
+		out, err := c.start(ctx, d.out, "bash", append(args, "--dry-run")...)
+		d.count += strings.Count("\n"+out, "\n+ ")
+		return err
+	}
+	err := c.run(ctx, "bash", args...)
+	d.count = c.count
+	return err
+}
+
+// smoke calls the service as a client does and prints the first call.
+func (d *deployment) smoke(ctx context.Context) error {
+	if d.NoSmoke {
+		fmt.Fprintln(d.out, "Left out, as -no-smoke asks.")
+		return nil
+	}
+	urls := map[string]string{}
+	for _, function := range []string{"invoke", "health"} {
+		url, err := d.ask(ctx, "https://"+function+".example", "terraform", "-chdir="+d.Root, "output", "-raw", function+"_url")
+		if err != nil {
+			return err
+		}
+		urls[function] = url
+	}
+	program := filepath.Join(d.Tools, "smoke")
+	if !exists(program) || d.dryRun {
+		if err := d.run(ctx, "go", "build", "-o", program, "example.com/gatehouse/cmd/smoke"); err != nil {
+			return err
+		}
+	}
+	// Bindings of invokers spread as all others do, and the smoke test sees 403
+	// until then.
+	var err error
+	for _, pause := range append([]time.Duration{0}, pauses[:4]...) {
+		if pause > 0 {
+			fmt.Fprintf(d.out, "The next attempt is in %s: who may call is not known everywhere yet.\n", pause)
+			if err := d.sleep(ctx, pause); err != nil {
+				return err
+			}
+		}
+		if err = d.run(ctx, program, "-invoke", urls["invoke"], "-health", urls["health"]); err == nil {
+			break
+		}
+		if failed, ok := errors.AsType[*commandError](err); !ok || failed.code != 3 {
+			break
+		}
+	}
+	call := fmt.Sprintf("curl -s %s/invoke -H \"Authorization: Bearer $(gcloud auth print-identity-token)\" \\\n"+
+		"  -H 'Content-Type: application/json' -d '{\"query\": \"Hello! What can you do?\"}'", urls["invoke"])
+	if failed, ok := errors.AsType[*commandError](err); ok && failed.code == 3 {
+		return fmt.Errorf("the service is there, and Cloud Run lets you through to it no more than anybody else.\n"+
+			"Name yourself in %s, and run the same command again:\n  invokers = [\"user:%s\"]\n  health_invokers = [\"user:%[2]s\"]", d.settingsFile(), d.account)
+	}
+	if err != nil {
+		return fmt.Errorf("the service is there, and is not as it should be: %w", err)
+	}
+	fmt.Fprintf(d.out, "\nThe first call:\n\n%s\n", call)
+	return nil
+}
+
+func decode[T any](raw string) (T, error) {
+	var v T
+	err := json.Unmarshal([]byte(raw), &v)
+	return v, err
+}

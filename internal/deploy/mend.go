@@ -1,0 +1,211 @@
+package deploy
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+)
+
+const service = "google_cloud_run_v2_service"
+
+// holdsData are the types of which a tainted resource is kept, since what
+// replaces it would be empty.
+var holdsData = []string{"google_firestore_database", "google_logging_project_bucket_config", "google_secret_manager_secret", "google_storage_bucket"}
+
+// A stateModule is Terraform's state in JSON, as far as it is read.
+type stateModule struct {
+	Resources []struct {
+		Address string         `json:"address"`
+		Type    string         `json:"type"`
+		Tainted bool           `json:"tainted"`
+		Values  map[string]any `json:"values"`
+	} `json:"resources"`
+	Children []stateModule `json:"child_modules"`
+}
+
+// mend deals with what a failed apply left tainted. Terraform would replace it:
+// a service is protected from that, and data would be lost.
+//
+// A service that has been ready serves, or has served, so it is kept. One that
+// never was has served nobody; it is deleted, and made again by the apply.
+func (d *deployment) mend(ctx context.Context) error {
+	raw, err := d.ask(ctx, "{}", "terraform", "-chdir="+d.Root, "show", "-json")
+	if err != nil {
+		return err
+	}
+	state, err := decode[struct {
+		Values struct {
+			Root stateModule `json:"root_module"`
+		} `json:"values"`
+	}](raw)
+	if err != nil {
+		return fmt.Errorf("Terraform's state: %w", err)
+	}
+	modules := []stateModule{state.Values.Root}
+	for len(modules) > 0 {
+		m := modules[0]
+		modules = append(modules[1:], m.Children...)
+		for _, r := range m.Resources {
+			switch {
+			case !r.Tainted:
+			case r.Type == service:
+				if err := d.mendService(ctx, r.Address, text(r.Values, "name"), text(r.Values, "location")); err != nil {
+					return err
+				}
+			case slices.Contains(holdsData, r.Type):
+				fmt.Fprintf(d.out, "%s is marked to be replaced since a failed apply. What it holds would be lost, so the mark is taken off.\n", r.Address)
+				if err := d.terraform(ctx, "untaint", r.Address); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	return nil
+}
+
+func (d *deployment) mendService(ctx context.Context, address, name, location string) error {
+	status, err := d.service(ctx, place{name, location})
+	if err != nil {
+		return err
+	}
+	switch {
+	case status == nil:
+		fmt.Fprintf(d.out, "The service %s was never made; it is taken out of the state and made now.\n", name)
+	case status.Status.LatestReady != "":
+		fmt.Fprintf(d.out, "The service %s is marked to be replaced since a failed apply, and has a revision that is ready (%s). The mark is taken off.\n", name, status.Status.LatestReady)
+		return d.terraform(ctx, "untaint", address)
+	default:
+		fmt.Fprintf(d.out, "The service %s never started, so it has served nobody; it is deleted and made again.\n", name)
+		if err := d.run(ctx, "gcloud", "run", "services", "delete", name, "--project", d.Project, "--region", location, "--quiet"); err != nil {
+			return err
+		}
+	}
+	return d.terraform(ctx, "state", "rm", address)
+}
+
+// adopt imports services that are there and that Terraform would make: an apply
+// that was killed has made them and not stored it. It reports whether there were
+// any.
+func (d *deployment) adopt(ctx context.Context, p terraformPlan) (bool, error) {
+	adopted := false
+	d.services = map[string]place{}
+	for _, c := range p.Changes {
+		if c.Type != service {
+			continue
+		}
+		planned := c.planned()
+		name, location := text(planned, "name"), text(planned, "location")
+		function, _ := c.Index.(string)
+		d.services[function] = place{name, location}
+		if !c.creates() || d.dryRun {
+			continue
+		}
+		status, err := d.service(ctx, place{name, location})
+		if err != nil || status == nil {
+			if err != nil {
+				return false, err
+			}
+			continue
+		}
+		if status.Metadata.Labels["app"] != d.prefix {
+			return false, errorf(CodeRefused, "a Cloud Run service %s in %s is there already, and is not this agent's. Set another prefix, or remove it", name, location)
+		}
+		if status.Status.LatestReady == "" {
+			fmt.Fprintf(d.out, "The service %s is there, unknown to the state, and never started; it is deleted and made again.\n", name)
+			if err := d.run(ctx, "gcloud", "run", "services", "delete", name, "--project", d.Project, "--region", location, "--quiet"); err != nil {
+				return false, err
+			}
+			continue
+		}
+		fmt.Fprintf(d.out, "The service %s is there and is missing from the state, as after an apply that was killed; it is imported.\n", name)
+		args := append([]string{"import", "-input=false", "-lock-timeout=5m"}, d.variables()...)
+		if err := d.terraform(ctx, append(args, c.Address, fmt.Sprintf("projects/%s/locations/%s/services/%s", d.Project, location, name))...); err != nil {
+			return false, err
+		}
+		adopted = true
+	}
+	return adopted, nil
+}
+
+// A runService is a service of Cloud Run as gcloud describes it, in JSON.
+type runService struct {
+	Metadata struct {
+		Labels map[string]string `json:"labels"`
+	} `json:"metadata"`
+	Spec struct {
+		Template struct {
+			Spec struct {
+				Containers []struct {
+					Image string `json:"image"`
+				} `json:"containers"`
+			} `json:"spec"`
+		} `json:"template"`
+	} `json:"spec"`
+	Status struct {
+		LatestCreated string      `json:"latestCreatedRevisionName"`
+		LatestReady   string      `json:"latestReadyRevisionName"`
+		Conditions    []condition `json:"conditions"`
+		Traffic       []struct {
+			Revision string `json:"revisionName"`
+			Percent  int    `json:"percent"`
+			Latest   bool   `json:"latestRevision"`
+		} `json:"traffic"`
+	} `json:"status"`
+}
+
+type condition struct {
+	Type    string `json:"type"`
+	Status  string `json:"status"`
+	Message string `json:"message"`
+}
+
+// serves reports whether the newest revision is of image and has all traffic.
+func (s *runService) serves(image string) bool {
+	if s == nil || len(s.Spec.Template.Spec.Containers) != 1 || s.Spec.Template.Spec.Containers[0].Image != image ||
+		s.Status.LatestCreated != s.Status.LatestReady {
+		return false
+	}
+	percent := 0
+	for _, t := range s.Status.Traffic {
+		if t.Latest || t.Revision == s.Status.LatestReady {
+			percent += t.Percent
+		}
+	}
+	return percent == 100
+}
+
+// service is a service, or nil where there is none. It lists, since a describe
+// that fails does not say why but in words.
+func (d *deployment) service(ctx context.Context, p place) (*runService, error) {
+	raw, err := d.ask(ctx, "[]", "gcloud", "run", "services", "list", "--project", d.Project, "--region", p.region,
+		"--filter", "metadata.name="+p.name, "--format", "json")
+	if err != nil {
+		return nil, err
+	}
+	list, err := decode[[]*runService](raw)
+	if err != nil || len(list) == 0 {
+		return nil, err
+	}
+	return list[0], nil
+}
+
+// notStarting is an error when a service's newest revision does not start, with
+// what the revision itself reports and where its log is.
+func (d *deployment) notStarting(ctx context.Context, standing string) error {
+	for _, p := range d.services {
+		status, err := d.service(ctx, p)
+		if err != nil || status == nil {
+			continue
+		}
+		revision := status.Status.LatestCreated
+		for _, c := range status.Status.Conditions {
+			if c.Type == "Ready" && c.Status == "False" {
+				return errorf(CodeNotStarting, "the image does not start; %s.\n%s: %s\nIts log: gcloud logging read 'resource.type=\"cloud_run_revision\" resource.labels.revision_name=\"%s\"' --project %s --limit 50 --format 'value(severity,textPayload,jsonPayload.message)'\n"+
+					"Mend what it names, commit, and run the same command again",
+					standing, revision, strings.TrimSpace(c.Message), revision, d.Project)
+			}
+		}
+	}
+	return nil
+}

@@ -1,0 +1,238 @@
+package deploy
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+)
+
+// A change is one resource of a plan, in Terraform's JSON.
+type change struct {
+	Address string `json:"address"`
+	Type    string `json:"type"`
+	Name    string `json:"name"`
+	Index   any    `json:"index"`
+	Change  struct {
+		Actions []string       `json:"actions"`
+		Before  map[string]any `json:"before"`
+		After   map[string]any `json:"after"`
+	} `json:"change"`
+}
+
+// planned is what the resource will be, or is where nothing changes.
+func (c change) planned() map[string]any {
+	if c.Change.After != nil {
+		return c.Change.After
+	}
+	return c.Change.Before
+}
+
+func (c change) creates() bool { return slices.Equal(c.Change.Actions, []string{"create"}) }
+
+// A terraformPlan is a plan in a file, and what it holds.
+type terraformPlan struct {
+	file    string
+	Changes []change `json:"resource_changes"`
+	Outputs map[string]struct {
+		Actions []string `json:"actions"`
+	} `json:"output_changes"`
+}
+
+// empty reports whether the plan changes nothing.
+func (p terraformPlan) empty() bool {
+	for _, c := range p.Changes {
+		if !slices.Equal(c.Change.Actions, []string{"no-op"}) && !slices.Equal(c.Change.Actions, []string{"read"}) {
+			return false
+		}
+	}
+	for _, o := range p.Outputs {
+		if !slices.Equal(o.Actions, []string{"no-op"}) {
+			return false
+		}
+	}
+	return true
+}
+
+func text(values map[string]any, name string) string {
+	s, _ := values[name].(string)
+	return s
+}
+
+// variables are the arguments by which every command knows the deployment.
+func (d *deployment) variables() []string {
+	args := []string{"-var", "project_id=" + d.Project}
+	if d.Settings != "" {
+		args = append(args, "-var", "settings="+d.Settings)
+	}
+	if d.Region != "" {
+		args = append(args, "-var", "region="+d.Region)
+	}
+	if d.image != "" {
+		args = append(args, "-var", "image="+d.image)
+	}
+	return append(args, d.Args...)
+}
+
+// terraform is a command of Terraform's in the root.
+func (d *deployment) terraform(ctx context.Context, args ...string) error {
+	return d.run(ctx, "terraform", append([]string{"-chdir=" + d.Root}, args...)...)
+}
+
+// open starts Terraform on the state, takes up what an interrupted run left, and
+// stops where another run is at work.
+func (d *deployment) open(ctx context.Context) error {
+	if err := d.untilSpread(ctx, func() error {
+		return d.terraform(ctx, "init", "-input=false", "-reconfigure", "-backend-config", "bucket="+d.stateBucket(), "-backend-config", "prefix="+d.prefix)
+	}); err != nil {
+		return err
+	}
+	if d.Unlock != "" {
+		fmt.Fprintf(d.out, "The lock %s is broken, as -unlock asks.\n", d.Unlock)
+		if err := d.terraform(ctx, "force-unlock", "-force", d.Unlock); err != nil {
+			return err
+		}
+	}
+	if err := d.unlocked(ctx); err != nil {
+		return err
+	}
+	errored := filepath.Join(d.Dir, d.Root, "errored.tfstate")
+	if exists(errored) {
+		fmt.Fprintf(d.out, "An earlier run could not store its state, and left it in %s/errored.tfstate; it is stored now.\n", d.Root)
+		if err := d.terraform(ctx, "state", "push", "errored.tfstate"); err != nil {
+			return fmt.Errorf("%w\nWhere the stored state is the newer one, remove %s/errored.tfstate and run the same command again", err, d.Root)
+		}
+		if !d.dryRun {
+			return os.Remove(errored)
+		}
+	}
+	return nil
+}
+
+// unlocked stops at a lock on the state. The lock is an object beside it, whose
+// generation is its ID.
+func (d *deployment) unlocked(ctx context.Context) error {
+	lock := "gs://" + d.stateBucket() + "/" + d.prefix + "/default.tflock"
+	generation, err := d.ask(ctx, "", "gcloud", "storage", "objects", "describe", lock, "--format", "value(generation)")
+	if err != nil || generation == "" {
+		return nil
+	}
+	raw, err := d.ask(ctx, "{}", "gcloud", "storage", "cat", lock)
+	if err != nil {
+		return nil // it was let go of in between
+	}
+	info, err := decode[struct{ Operation, Who, Created string }](raw)
+	if err != nil {
+		return fmt.Errorf("the lock %s: %w", lock, err)
+	}
+	return errorf(CodeNotYet, "%s has the state locked since %s (%s).\nWait until that run has ended. If it is dead, run the same command again with: -unlock %s",
+		info.Who, info.Created, info.Operation, generation)
+}
+
+// plan has Terraform plan into a file and returns what it holds.
+func (d *deployment) plan(ctx context.Context, name string, args ...string) (terraformPlan, error) {
+	var p terraformPlan
+	if !d.dryRun {
+		if err := os.MkdirAll(filepath.Join(d.Dir, ".delivery"), 0o755); err != nil {
+			return p, err
+		}
+	}
+	// Terraform takes paths as seen from its root.
+	var err error
+	if p.file, err = filepath.Rel(filepath.Join(d.Dir, d.Root), filepath.Join(d.Dir, ".delivery", name+".tfplan")); err != nil {
+		return p, err
+	}
+	err = d.terraform(ctx, append(append([]string{"plan", "-input=false", "-lock-timeout=5m", "-out", p.file}, d.variables()...), args...)...)
+	if err != nil {
+		return p, d.refused(err)
+	}
+	raw, err := d.ask(ctx, strings.ReplaceAll(inventedPlan, "REGION", d.region), "terraform", "-chdir="+d.Root, "show", "-json", p.file)
+	if err != nil {
+		return p, err
+	}
+	read, err := decode[terraformPlan](raw)
+	read.file = p.file
+	return read, err
+}
+
+// inventedPlan is what a dry run goes on with.
+const inventedPlan = `{"resource_changes": [
+	{"type": "google_artifact_registry_repository", "name": "this", "change": {"actions": ["create"], "after": {"repository_id": "gatehouse"}}},
+	{"type": "google_service_account", "name": "build", "change": {"actions": ["create"], "after": {"account_id": "gatehouse-build"}}},
+	{"type": "google_cloud_run_v2_service", "name": "function", "index": "invoke", "change": {"actions": ["create"], "after": {"name": "invoke", "location": "REGION"}}},
+	{"type": "google_cloud_run_v2_service", "name": "function", "index": "health", "change": {"actions": ["create"], "after": {"name": "health", "location": "REGION"}}}]}`
+
+// refused adds to a plan's error that nothing has changed.
+func (d *deployment) refused(err error) error {
+	if spreading(err) {
+		return err
+	}
+	return &Error{Code: CodeRefused, Err: fmt.Errorf("%w\nTerraform refuses what %s and the arguments set. Nothing was changed by this plan", err, d.settingsFile())}
+}
+
+// settingsFile is the file of the settings, as seen from the repository.
+func (d *deployment) settingsFile() string {
+	switch {
+	case d.Settings == "":
+		return filepath.Join(d.Root, d.Project+".tfvars")
+	case filepath.IsAbs(d.Settings):
+		return d.Settings
+	}
+	return filepath.Join(d.Root, d.Settings)
+}
+
+func (d *deployment) applyPlan(ctx context.Context, p terraformPlan) error {
+	if p.empty() {
+		fmt.Fprintln(d.out, "Nothing to apply.")
+		return nil
+	}
+	return d.terraform(ctx, "apply", "-input=false", "-lock-timeout=5m", p.file)
+}
+
+// apply brings the infrastructure to what the commit asks for. What a failed
+// apply left is mended first, and between attempts.
+func (d *deployment) apply(ctx context.Context) error {
+	approved := d.Approve
+	return d.untilSpread(ctx, func() error {
+		if err := d.mend(ctx); err != nil {
+			return err
+		}
+		p, err := d.plan(ctx, "apply")
+		if err != nil {
+			return err
+		}
+		adopted, err := d.adopt(ctx, p)
+		if err != nil {
+			return err
+		}
+		if adopted {
+			if p, err = d.plan(ctx, "apply"); err != nil {
+				return err
+			}
+		}
+		if !approved && !p.empty() && !d.dryRun {
+			if !d.agreed() {
+				return errors.New("the plan was not approved; nothing was applied")
+			}
+			approved = true // one answer stands for the attempts of one run
+		}
+		if err := d.applyPlan(ctx, p); err != nil {
+			if broken := d.notStarting(ctx, "the service has served nobody, and is made again by the next run"); broken != nil && !spreading(err) {
+				return broken
+			}
+			return err
+		}
+		return nil
+	})
+}
+
+// agreed asks whoever runs this.
+func (d *deployment) agreed() bool {
+	fmt.Fprint(d.out, "\nApply this plan? Only \"yes\" applies it: ")
+	line, _ := bufio.NewReader(d.in).ReadString('\n')
+	return strings.TrimSpace(line) == "yes"
+}
