@@ -21,7 +21,6 @@ import (
 	"example.com/gatehouse/internal/drain"
 	"example.com/gatehouse/internal/limit"
 	"example.com/gatehouse/internal/model"
-	"example.com/gatehouse/internal/observe"
 	"example.com/gatehouse/internal/telemetry"
 	"example.com/gatehouse/session"
 	"example.com/gatehouse/tool"
@@ -40,7 +39,7 @@ type Config struct {
 	MaxToolRounds   int
 	Limiter         *limit.Limiter // nil: nothing is counted
 	Limits          limit.Limits
-	Observer        *observe.Observer // nil: no spans and metrics
+	Observer        *telemetry.Observer // nil: no spans and metrics
 	Log             *slog.Logger
 	LogContent      bool // whether prompts and answers may be logged
 	Now             func() time.Time

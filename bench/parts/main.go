@@ -24,7 +24,6 @@ import (
 	"example.com/gatehouse/internal/guard"
 	"example.com/gatehouse/internal/limit"
 	"example.com/gatehouse/internal/model"
-	"example.com/gatehouse/internal/observe"
 	"example.com/gatehouse/internal/telemetry"
 	"example.com/gatehouse/invoke"
 	"example.com/gatehouse/session"
@@ -82,11 +81,11 @@ func build(parts []string) (http.Handler, error) {
 		in.Store = session.NewMemory(time.Hour, session.MemoryLimit, time.Now, logger)
 	}
 	if has("metrics") {
-		settings, err := observe.Parse(os.LookupEnv)
+		settings, err := telemetry.Parse(os.LookupEnv)
 		if err != nil {
 			return nil, err
 		}
-		before.Observer, err = observe.New(settings, observe.Config{
+		before.Observer, err = telemetry.New(settings, telemetry.Config{
 			Service: "parts", Version: "1", Routes: []string{"POST /"}, Codes: api.Codes(), Models: []string{modelName}, Log: logger,
 		})
 		if err != nil {

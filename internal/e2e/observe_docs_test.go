@@ -23,7 +23,7 @@ import (
 
 	"example.com/gatehouse/internal/gcp/gcpaudit/loggingtest"
 	"example.com/gatehouse/internal/geminitest"
-	"example.com/gatehouse/internal/observe/observetest"
+	"example.com/gatehouse/internal/telemetry/telemetrytest"
 )
 
 // The project that the page's queries name.
@@ -62,7 +62,7 @@ type evidence struct {
 // tell lets the three stories happen to real processes.
 func tell(t *testing.T) evidence {
 	t.Helper()
-	api, c := loggingtest.Start(t), observetest.New(t)
+	api, c := loggingtest.Start(t), telemetrytest.New(t)
 	env := append(audited(api), traced(c, "GOOGLE_CLOUD_PROJECT="+projectID, "OPERATORS=one", "OTEL_METRICS_EXPORTER=prometheus", "BREAKER_FAILURES=3", "MAX_CONCURRENT=4")...)
 	s, gemini := startGemini(t, env...)
 	ann := func(id string, n int) []string {

@@ -21,11 +21,11 @@ import (
 	tracepb "go.opentelemetry.io/proto/otlp/trace/v1"
 
 	"example.com/gatehouse/internal/geminitest"
-	"example.com/gatehouse/internal/observe/observetest"
+	"example.com/gatehouse/internal/telemetry/telemetrytest"
 )
 
 // traced is the environment of a service that exports to c.
-func traced(c *observetest.Collector, more ...string) []string {
+func traced(c *telemetrytest.Collector, more ...string) []string {
 	return append([]string{"OTEL_TRACES_EXPORTER=otlp", "OTEL_METRICS_EXPORTER=otlp", "OTEL_EXPORTER_OTLP_PROTOCOL=http/protobuf",
 		"OTEL_EXPORTER_OTLP_ENDPOINT=" + c.HTTP, "GOOGLE_CLOUD_PROJECT=project-1"}, more...)
 }
@@ -37,7 +37,7 @@ type span struct {
 }
 
 // spansOf are the spans that c has, each once.
-func spansOf(c *observetest.Collector) []span {
+func spansOf(c *telemetrytest.Collector) []span {
 	var spans []span
 	seen := map[string]bool{}
 	for _, s := range c.Spans() {
@@ -128,7 +128,7 @@ func TestSpans(t *testing.T) {
 	for _, protocol := range []string{"http/protobuf", "grpc"} {
 		t.Run(protocol, func(t *testing.T) {
 			t.Parallel()
-			c := observetest.New(t)
+			c := telemetrytest.New(t)
 			env := traced(c)
 			if protocol == "grpc" {
 				env = append(env, "OTEL_EXPORTER_OTLP_PROTOCOL=grpc", "OTEL_EXPORTER_OTLP_ENDPOINT="+c.GRPC)
@@ -216,7 +216,7 @@ func agentName(t *testing.T, spans []span) string {
 	return ""
 }
 
-func metricNames(c *observetest.Collector) []string {
+func metricNames(c *telemetrytest.Collector) []string {
 	var names []string
 	for _, r := range c.Metrics() {
 		for _, scope := range r.ScopeMetrics {
@@ -229,7 +229,7 @@ func metricNames(c *observetest.Collector) []string {
 }
 
 // requestsCounted is how many requests the last export of metrics counts.
-func requestsCounted(c *observetest.Collector) (n uint64) {
+func requestsCounted(c *telemetrytest.Collector) (n uint64) {
 	all := c.Metrics()
 	if len(all) == 0 {
 		return 0
@@ -251,7 +251,7 @@ func requestsCounted(c *observetest.Collector) (n uint64) {
 func TestDeployedDeliversAtItsEnd(t *testing.T) {
 	t.Parallel()
 	env, _ := deployment(t)
-	c := observetest.New(t)
+	c := telemetrytest.New(t)
 	s := startDeployed(t, "invoke", append(env, slices.DeleteFunc(traced(c), func(v string) bool { return strings.HasPrefix(v, "GOOGLE_") })...)...)
 	const turns = 5
 	for n := range turns {
@@ -275,7 +275,7 @@ func TestDeployedDeliversAtItsEnd(t *testing.T) {
 // whatever was decided.
 func TestTraceHeaders(t *testing.T) {
 	t.Parallel()
-	c := observetest.New(t)
+	c := telemetrytest.New(t)
 	s, _ := startGemini(t, traced(c)...)
 	w3c := func(flags string) string { return "00-" + traceID(1) + "-" + callerSpan + "-" + flags }
 	tests := []struct {
@@ -338,7 +338,7 @@ func TestTraceHeaders(t *testing.T) {
 // is late with what happened in the last 10 s at most, and loses nothing.
 func TestFrozenAfterEachAnswer(t *testing.T) {
 	t.Parallel()
-	c := observetest.New(t)
+	c := telemetrytest.New(t)
 	s, _ := startGemini(t, traced(c)...)
 	// One connection: a request on it is served once the handler of the one
 	// before has returned.
@@ -407,10 +407,10 @@ func TestFrozenAfterEachAnswer(t *testing.T) {
 func TestCollectorInTrouble(t *testing.T) {
 	t.Parallel()
 	const bound = 300 * time.Millisecond
-	for name, mode := range map[string]observetest.Mode{"hangs": observetest.Hang, "answers 500": observetest.Fail, "refuses": observetest.Refuse, "is slow": observetest.Slow, "is away": -1} {
+	for name, mode := range map[string]telemetrytest.Mode{"hangs": telemetrytest.Hang, "answers 500": telemetrytest.Fail, "refuses": telemetrytest.Refuse, "is slow": telemetrytest.Slow, "is away": -1} {
 		t.Run("it "+name, func(t *testing.T) {
 			t.Parallel()
-			c := observetest.New(t)
+			c := telemetrytest.New(t)
 			c.SetMode(mode)
 			c.SetDelay(5 * time.Second)
 			env := traced(c)
@@ -429,7 +429,7 @@ func TestCollectorInTrouble(t *testing.T) {
 				last = time.Since(begin)
 				events.rest(t)
 				returned = time.Since(begin) - last // the stream stays open until then
-				if mode == observetest.Hang && returned < bound*9/10 {
+				if mode == telemetrytest.Hang && returned < bound*9/10 {
 					t.Errorf("the handler waited only %v for a collector that hangs: this shows nothing", returned)
 				}
 				if last < bound && returned < bound+bound/2 {
@@ -450,8 +450,8 @@ func TestCollectorInTrouble(t *testing.T) {
 // With a collector that hangs, what waits for it is bounded.
 func TestTelemetryDoesNotGrow(t *testing.T) {
 	t.Parallel()
-	c := observetest.New(t)
-	c.SetMode(observetest.Hang)
+	c := telemetrytest.New(t)
+	c.SetMode(telemetrytest.Hang)
 	s, _ := startGemini(t, traced(c, "LOG_LEVEL=error")...)
 	batch := func() int {
 		var group sync.WaitGroup

@@ -16,7 +16,7 @@ import (
 
 	"example.com/gatehouse/internal/gcp/gcpaudit/loggingtest"
 	"example.com/gatehouse/internal/geminitest"
-	"example.com/gatehouse/internal/observe/observetest"
+	"example.com/gatehouse/internal/telemetry/telemetrytest"
 )
 
 // A parting is a process that is told to end, and all that it depends on.
@@ -25,7 +25,7 @@ type parting struct {
 	headers   []string // of who calls
 	gemini    *geminitest.Server
 	log       *loggingtest.Server
-	collector *observetest.Collector
+	collector *telemetrytest.Collector
 	store     *link
 }
 
@@ -52,7 +52,7 @@ var partings = []struct {
 
 // watched adds to env where the audit and telemetry go.
 func (p *parting) watched(t *testing.T, env []string) []string {
-	p.log, p.collector = loggingtest.Start(t), observetest.New(t)
+	p.log, p.collector = loggingtest.Start(t), telemetrytest.New(t)
 	return append(env, "LOGGING_ENDPOINT="+p.log.Addr, "OTEL_TRACES_EXPORTER=otlp", "OTEL_METRICS_EXPORTER=otlp",
 		"OTEL_EXPORTER_OTLP_ENDPOINT="+p.collector.HTTP)
 }
@@ -92,7 +92,7 @@ func TestSIGTERM(t *testing.T) {
 	}{
 		{"all in order", func(*parting) {}},
 		{"the Logging API hangs", func(p *parting) { p.log.Hold() }},
-		{"the collector hangs", func(p *parting) { p.collector.SetMode(observetest.Hang) }},
+		{"the collector hangs", func(p *parting) { p.collector.SetMode(telemetrytest.Hang) }},
 		{"Firestore hangs", func(p *parting) { p.store.hold() }},
 	}
 	for _, program := range partings {

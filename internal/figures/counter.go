@@ -10,7 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"example.com/gatehouse/internal/running"
+	"example.com/gatehouse/internal/cputime"
 )
 
 const (
@@ -134,7 +134,7 @@ func (c *Counter) Flush(ctx context.Context) {
 	// takes the turn of the next write.
 	next := now.Add(Interval * time.Duration(min(len(minutes), 2)))
 	c.next.Store(&next)
-	ctx, cancel := running.WithTimeoutCause(context.WithoutCancel(ctx), flushBound, flushTick, context.DeadlineExceeded)
+	ctx, cancel := cputime.WithTimeoutCause(context.WithoutCancel(ctx), flushBound, flushTick, context.DeadlineExceeded)
 	defer cancel()
 	if err := c.write(ctx, minutes); err != nil {
 		c.Log.WarnContext(ctx, "The service's figures could not be written; a later request tries again.", "error", err.Error())

@@ -27,7 +27,6 @@ import (
 	"example.com/gatehouse/internal/gcp/gcpaudit"
 	"example.com/gatehouse/internal/limit"
 	"example.com/gatehouse/internal/loopback"
-	"example.com/gatehouse/internal/observe"
 	"example.com/gatehouse/internal/rescue"
 	"example.com/gatehouse/internal/telemetry"
 	"example.com/gatehouse/session"
@@ -65,9 +64,9 @@ type Config struct {
 	Limiter *limit.Limiter
 	Limits  limit.Limits
 
-	Observer *observe.Observer // nil: no traces and metrics
-	Audit    *Audit            // nil: no audit
-	Figures  *figures.Counter  // nil: nothing is counted for health
+	Observer *telemetry.Observer // nil: no traces and metrics
+	Audit    *Audit              // nil: no audit
+	Figures  *figures.Counter    // nil: nothing is counted for health
 }
 
 // New puts a guard before routes. It is safe for concurrent use.
@@ -135,7 +134,7 @@ func (g *guard) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 	if v.admitted {
 		defer g.Gate.Leave() // last: who waits for it may end the process
 	}
-	ctx, observed := r.Context(), observe.Request{}
+	ctx, observed := r.Context(), telemetry.Request{}
 	probe := g.probes[r.URL.Path]
 	if !probe {
 		ctx, observed = g.Observer.StartRequest(r, g.scheme(r) == "https")

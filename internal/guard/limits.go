@@ -7,7 +7,7 @@ import (
 	"example.com/gatehouse/internal/api"
 	"example.com/gatehouse/internal/caller"
 	"example.com/gatehouse/internal/limit"
-	"example.com/gatehouse/internal/observe"
+	"example.com/gatehouse/internal/telemetry"
 )
 
 // limited calls next if the caller's rates let it through. A request that came to a
@@ -55,22 +55,22 @@ func (g *guard) misnamed(r *http.Request, v *requestState, err error) error {
 }
 
 // limitOf is the limit that refused a request with err, "" for none.
-func limitOf(code api.Code, err error) observe.Limit {
+func limitOf(code api.Code, err error) telemetry.Limit {
 	if code == api.Overloaded {
-		return observe.LimitConcurrency
+		return telemetry.LimitConcurrency
 	}
 	refusal, ok := errors.AsType[*limit.Refusal](err)
 	switch {
 	case !ok:
 		return ""
 	case refusal.Rule == limit.Service:
-		return observe.LimitServiceTokens
+		return telemetry.LimitServiceTokens
 	case refusal.Rule == limit.Caller && refusal.Daily:
-		return observe.LimitCallerTokens
+		return telemetry.LimitCallerTokens
 	case refusal.Rule == limit.Caller:
-		return observe.LimitCallerRequests
+		return telemetry.LimitCallerRequests
 	case refusal.Daily:
-		return observe.LimitTokens
+		return telemetry.LimitTokens
 	}
-	return observe.LimitRequests
+	return telemetry.LimitRequests
 }

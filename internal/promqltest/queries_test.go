@@ -22,22 +22,22 @@ import (
 	commonpb "go.opentelemetry.io/proto/otlp/common/v1"
 
 	"example.com/gatehouse/internal/api"
-	"example.com/gatehouse/internal/observe"
-	"example.com/gatehouse/internal/observe/observetest"
+	"example.com/gatehouse/internal/telemetry"
+	"example.com/gatehouse/internal/telemetry/telemetrytest"
 	"example.com/gatehouse/internal/terraformtest"
 )
 
 const root = "../.."
 
 // measured has an Observer measure everything that it can.
-func measured(t *testing.T, endpoint string, exporter string) *observe.Observer {
+func measured(t *testing.T, endpoint string, exporter string) *telemetry.Observer {
 	t.Helper()
 	env := map[string]string{"OTEL_TRACES_EXPORTER": "none", "OTEL_METRICS_EXPORTER": exporter}
-	settings, err := observe.Parse(func(name string) (string, bool) { v, ok := env[name]; return v, ok })
+	settings, err := telemetry.Parse(func(name string) (string, bool) { v, ok := env[name]; return v, ok })
 	if err != nil {
 		t.Fatal(err)
 	}
-	o, err := observe.New(settings, observe.Config{
+	o, err := telemetry.New(settings, telemetry.Config{
 		Service: "invoke", Version: "v1", Project: "my-project", GoogleEndpoint: strings.TrimPrefix(endpoint, "http://"),
 		Routes: []string{"POST /invoke"}, Codes: api.Codes(), Models: []string{"model"}, Tools: []string{"tool"}, Provider: "gcp.gemini",
 	})
@@ -46,11 +46,11 @@ func measured(t *testing.T, endpoint string, exporter string) *observe.Observer 
 	}
 	for _, code := range append(api.Codes(), "") {
 		ctx, request := o.StartRequest(httptest.NewRequest(http.MethodPost, "/invoke", nil), true)
-		for _, start := range []func() observe.Step{
-			func() observe.Step { _, s := o.StartCommit(ctx); return s },
-			func() observe.Step { _, s := o.StartTool(ctx, "tool"); return s },
-			func() observe.Step { _, s := o.StartAgent(ctx, "agent"); return s },
-			func() observe.Step { _, s := o.StartModel(ctx, "model"); s.Usage("model", 1, 1); return s },
+		for _, start := range []func() telemetry.Step{
+			func() telemetry.Step { _, s := o.StartCommit(ctx); return s },
+			func() telemetry.Step { _, s := o.StartTool(ctx, "tool"); return s },
+			func() telemetry.Step { _, s := o.StartAgent(ctx, "agent"); return s },
+			func() telemetry.Step { _, s := o.StartModel(ctx, "model"); s.Usage("model", 1, 1); return s },
 		} {
 			step := start()
 			step.End(ctx, code)
@@ -61,15 +61,15 @@ func measured(t *testing.T, endpoint string, exporter string) *observe.Observer 
 		}
 		request.End(ctx, "POST /invoke", status, code)
 	}
-	for _, limit := range []observe.Limit{
-		observe.LimitRequests, observe.LimitCallerRequests, observe.LimitTokens, observe.LimitCallerTokens, observe.LimitServiceTokens, observe.LimitConcurrency,
+	for _, limit := range []telemetry.Limit{
+		telemetry.LimitRequests, telemetry.LimitCallerRequests, telemetry.LimitTokens, telemetry.LimitCallerTokens, telemetry.LimitServiceTokens, telemetry.LimitConcurrency,
 	} {
 		o.RateLimited(t.Context(), limit)
 	}
 	for score := -1; score <= 1; score++ {
 		o.Feedback(t.Context(), score)
 	}
-	o.Breaker(t.Context(), "model", observe.BreakerOpen)
+	o.Breaker(t.Context(), "model", telemetry.BreakerOpen)
 	return o
 }
 
@@ -79,8 +79,8 @@ var listed = []string{"gen_ai.operation.name", "gen_ai.token.type", "agent.limit
 // exported are the service's own metrics, as they leave for Google.
 func exported(t *testing.T) map[string]Metric {
 	t.Helper()
-	collector := observetest.New(t)
-	o := measured(t, collector.GRPC, observe.Google)
+	collector := telemetrytest.New(t)
+	o := measured(t, collector.GRPC, telemetry.Google)
 	if err := o.Shutdown(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -135,7 +135,7 @@ func value(v *commonpb.AnyValue) string {
 // scraped is the table of what /metrics shows.
 func scraped(t *testing.T) *Table {
 	t.Helper()
-	o := measured(t, "", observe.Prometheus)
+	o := measured(t, "", telemetry.Prometheus)
 	page := httptest.NewRecorder()
 	o.Handler().ServeHTTP(page, httptest.NewRequest(http.MethodGet, "/metrics", nil))
 	text := expfmt.NewTextParser(model.UTF8Validation)

@@ -20,8 +20,8 @@ import (
 	"example.com/gatehouse/internal/limit"
 	"example.com/gatehouse/internal/loopback"
 	"example.com/gatehouse/internal/model"
-	"example.com/gatehouse/internal/observe"
 	"example.com/gatehouse/internal/offline"
+	"example.com/gatehouse/internal/telemetry"
 	"example.com/gatehouse/invoke"
 	"example.com/gatehouse/session"
 )
@@ -43,7 +43,7 @@ type parts struct {
 	secrets       *secrets
 	counters      limit.Counters
 	limiter       *limit.Limiter
-	observer      *observe.Observer
+	observer      *telemetry.Observer
 	audit         *guard.Audit
 	figures       *figures.Counter
 	closers       []func()
@@ -208,8 +208,8 @@ func (s *Server) newFigures(p *parts, store figures.Store) *figures.Counter {
 }
 
 // breakerStates are the model's words for what the metrics show.
-var breakerStates = map[string]observe.BreakerState{
-	model.Closed: observe.BreakerClosed, model.HalfOpen: observe.BreakerHalfOpen, model.Open: observe.BreakerOpen,
+var breakerStates = map[string]telemetry.BreakerState{
+	model.Closed: telemetry.BreakerClosed, model.HalfOpen: telemetry.BreakerHalfOpen, model.Open: telemetry.BreakerOpen,
 }
 
 func (s *Server) openModel(ctx context.Context, p *parts, project string) error {

@@ -13,7 +13,7 @@ import (
 
 	"example.com/gatehouse/internal/gcp/gcpaudit/loggingtest"
 	"example.com/gatehouse/internal/geminitest"
-	"example.com/gatehouse/internal/observe/observetest"
+	"example.com/gatehouse/internal/telemetry/telemetrytest"
 )
 
 // newObserved makes a service that does nothing but what is asked of it, with
@@ -45,7 +45,7 @@ func newObserved(b *testing.B, audit bool, pairs ...string) *Server {
 
 // exportTo lets OpenTelemetry's exporters, which read the process's own
 // environment, send to c.
-func exportTo(b *testing.B, c *observetest.Collector) {
+func exportTo(b *testing.B, c *telemetrytest.Collector) {
 	b.Setenv("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf")
 	b.Setenv("OTEL_EXPORTER_OTLP_ENDPOINT", c.HTTP)
 }
@@ -64,7 +64,7 @@ func processorTime(b *testing.B) time.Duration {
 // The stand-ins for the model, the collector and the Logging API run in the same
 // process, so their part is in the figures too.
 func BenchmarkObservability(b *testing.B) {
-	collector := observetest.New(b)
+	collector := telemetrytest.New(b)
 	logging := loggingtest.Start(b)
 	logs := []string{"LOG_LEVEL=info"}
 	exportTo(b, collector)
@@ -112,8 +112,8 @@ func BenchmarkObservability(b *testing.B) {
 // answers after 20 ms. Only the first request of a process exports at once, so
 // each measurement takes a service of its own.
 func BenchmarkFlush(b *testing.B) {
-	collector := observetest.New(b)
-	collector.SetMode(observetest.Slow)
+	collector := telemetrytest.New(b)
+	collector.SetMode(telemetrytest.Slow)
 	collector.SetDelay(20 * time.Millisecond)
 	exportTo(b, collector)
 	export := []string{"OTEL_TRACES_EXPORTER=otlp", "OTEL_METRICS_EXPORTER=otlp"}

@@ -15,8 +15,8 @@ import (
 	"example.com/gatehouse/internal/api"
 	"example.com/gatehouse/internal/auth"
 	"example.com/gatehouse/internal/gcp/gcpsecret"
-	"example.com/gatehouse/internal/observe"
 	"example.com/gatehouse/internal/rescue"
+	"example.com/gatehouse/internal/telemetry"
 )
 
 const (
@@ -33,7 +33,7 @@ type secrets struct {
 	client   *gcpsecret.Client // nil when no secret is named
 	named    []namedSecret
 	now      func() time.Time
-	observer *observe.Observer
+	observer *telemetry.Observer
 
 	keys    atomic.Pointer[auth.KeySet]
 	origins atomic.Pointer[[]string]

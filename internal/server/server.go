@@ -28,7 +28,6 @@ import (
 	"example.com/gatehouse/internal/drain"
 	"example.com/gatehouse/internal/figures"
 	"example.com/gatehouse/internal/guard"
-	"example.com/gatehouse/internal/observe"
 	"example.com/gatehouse/internal/offline"
 	"example.com/gatehouse/internal/playground"
 	"example.com/gatehouse/internal/telemetry"
@@ -47,7 +46,7 @@ type Server struct {
 
 	out     io.Writer              // of the log
 	project atomic.Pointer[string] // the log's, once it is known
-	observe observe.Settings
+	observe telemetry.Settings
 
 	gate    drain.Gate
 	server  atomic.Pointer[http.Server] // the functions framework's own, known from its requests

@@ -14,7 +14,6 @@ import (
 	"example.com/gatehouse/internal/api"
 	"example.com/gatehouse/internal/gcp/gcpaudit"
 	"example.com/gatehouse/internal/guard"
-	"example.com/gatehouse/internal/observe"
 	"example.com/gatehouse/internal/playground"
 	"example.com/gatehouse/internal/telemetry"
 	"example.com/gatehouse/internal/version"
@@ -26,8 +25,8 @@ const serviceName = "gatehouse"
 
 // observeSettings reads OpenTelemetry's variables, and says what is wrong with
 // them as the configuration does.
-func observeSettings(lookup func(string) (string, bool)) (observe.Settings, config.Problems) {
-	settings, err := observe.Parse(lookup)
+func observeSettings(lookup func(string) (string, bool)) (telemetry.Settings, config.Problems) {
+	settings, err := telemetry.Parse(lookup)
 	var problems config.Problems
 	for _, err := range unjoined(err) {
 		variable, issue, _ := strings.Cut(err.Error(), ": ")
@@ -75,8 +74,7 @@ func (s *Server) setProject(project string) { s.project.Store(&project) }
 // trace is the trace that ctx belongs to, for the log: also while the service
 // does not stand yet.
 func (s *Server) trace(ctx context.Context) (telemetry.Trace, bool) {
-	t, ok := observe.TraceIn(ctx, *s.project.Load())
-	return telemetry.Trace(t), ok
+	return telemetry.TraceIn(ctx, *s.project.Load())
 }
 
 // openTelemetry makes what traces, metrics and the audit go through.
@@ -86,7 +84,7 @@ func (s *Server) openTelemetry(ctx context.Context, p *parts, project string) er
 	}
 	s.setProject(project)
 	var err error
-	p.observer, err = observe.New(s.observe, observe.Config{
+	p.observer, err = telemetry.New(s.observe, telemetry.Config{
 		Service: cmp.Or(s.Config.Service, serviceName), Version: version.Version, Project: project,
 		Routes: s.patterns(), Codes: api.Codes(), Models: append([]string{s.ModelName()}, s.Config.ModelFallbacks...),
 		Tools: s.toolNames(), Provider: s.provider(), Log: s.Log, GoogleEndpoint: s.Config.TelemetryEndpoint,

@@ -1,5 +1,3 @@
-// Package telemetry writes what an operator reads: log lines in the form that
-// Cloud Logging parses, one of them summing up each request.
 package telemetry
 
 import (
@@ -23,13 +21,6 @@ type Source struct {
 	Labels map[string]string
 	// Trace is the trace that a context belongs to; nil: none does.
 	Trace func(context.Context) (Trace, bool)
-}
-
-// A Trace is where a line belongs in Cloud Trace.
-type Trace struct {
-	Name    string // projects/P/traces/T
-	SpanID  string // 16 hexadecimal digits
-	Sampled bool
 }
 
 // NewLogger writes one JSON object a line to w with Cloud Logging's field

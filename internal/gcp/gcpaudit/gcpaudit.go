@@ -40,8 +40,8 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"example.com/gatehouse/internal/cputime"
 	"example.com/gatehouse/internal/loopback"
-	"example.com/gatehouse/internal/running"
 )
 
 // Off, as the name of the log, keeps the trail away from the Logging API.
@@ -193,7 +193,7 @@ func (l *Log) deliver(ctx context.Context, lines []logging.Entry) error {
 	if err := l.breaker.allow(l.now()); err != nil {
 		return err
 	}
-	ctx, stop := running.WithTimeoutCause(context.WithoutCancel(ctx), l.limit, tick, fmt.Errorf("no answer within %v of running time", l.limit))
+	ctx, stop := cputime.WithTimeoutCause(context.WithoutCancel(ctx), l.limit, tick, fmt.Errorf("no answer within %v of running time", l.limit))
 	defer stop()
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)

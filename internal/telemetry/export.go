@@ -1,0 +1,48 @@
+package telemetry
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"go.opentelemetry.io/otel/exporters/stdout/stdoutmetric"
+	"go.opentelemetry.io/otel/exporters/stdout/stdouttrace"
+	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
+	sdktrace "go.opentelemetry.io/otel/sdk/trace"
+)
+
+// A builder makes exporters. None of them tries again by itself (that would be
+// a timer in the background) or has a deadline of its own, which would pass
+// while the instance is frozen, unless the environment gives one: a [flusher]
+// does both.
+type builder struct {
+	settings Settings
+	config   Config
+}
+
+// noDeadline stands for none where an exporter must have one.
+const noDeadline = 24 * time.Hour
+
+func (b *builder) traces(ctx context.Context) (sdktrace.SpanExporter, error) {
+	switch b.settings.Traces {
+	case Google:
+		return b.googleTraces(ctx)
+	case OTLP:
+		return b.settings.otlpTraces.traces(ctx)
+	case Console:
+		return stdouttrace.New(stdouttrace.WithWriter(b.config.Console))
+	}
+	return nil, fmt.Errorf("no exporter %q", b.settings.Traces)
+}
+
+func (b *builder) metrics(ctx context.Context) (sdkmetric.Exporter, error) {
+	switch b.settings.Metrics {
+	case Google:
+		return b.googleMetrics(ctx)
+	case OTLP:
+		return b.settings.otlpMetrics.metrics(ctx)
+	case Console:
+		return stdoutmetric.New(stdoutmetric.WithWriter(b.config.Console))
+	}
+	return nil, fmt.Errorf("no exporter %q", b.settings.Metrics)
+}

@@ -1,0 +1,127 @@
+package telemetry
+
+import (
+	"net/http"
+	"strings"
+	"sync"
+
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/metric"
+)
+
+// What stands for a value that is not on its list. The conventions name the
+// second for methods and error types.
+const (
+	other      = "other"
+	otherError = "_OTHER"
+)
+
+// labels are the values that may become labels. Each list maps a value to
+// itself, so that no label holds on to a caller's text.
+type labels struct {
+	routes, codes, models, tools map[string]string
+}
+
+func newLabels(c Config) labels {
+	l := labels{routes: set(nil), codes: set(c.Codes), models: set(c.Models), tools: set(c.Tools)}
+	for _, pattern := range c.Routes {
+		_, path, found := strings.Cut(pattern, " ")
+		if !found {
+			path = pattern
+		}
+		l.routes[pattern] = path
+	}
+	return l
+}
+
+func set(values []string) map[string]string {
+	m := make(map[string]string, len(values))
+	for _, v := range values {
+		m[v] = v
+	}
+	return m
+}
+
+// pick is value if it is on the list, "" if it is empty, fallback otherwise.
+func pick(list map[string]string, value, fallback string) string {
+	if value == "" {
+		return ""
+	}
+	if v, ok := list[value]; ok {
+		return v
+	}
+	return fallback
+}
+
+func (l labels) route(pattern string) string { return pick(l.routes, pattern, other) } // the path of it
+func (l labels) model(name string) string    { return pick(l.models, name, other) }
+func (l labels) tool(name string) string     { return pick(l.tools, name, other) }
+func (l labels) code(code string) string     { return pick(l.codes, code, otherError) }
+
+// methodOf is the method if the conventions know it.
+func methodOf(method string) string {
+	switch method {
+	case http.MethodGet:
+		return http.MethodGet
+	case http.MethodPost:
+		return http.MethodPost
+	case http.MethodPut:
+		return http.MethodPut
+	case http.MethodDelete:
+		return http.MethodDelete
+	case http.MethodHead:
+		return http.MethodHead
+	case http.MethodOptions:
+		return http.MethodOptions
+	case http.MethodPatch:
+		return http.MethodPatch
+	case http.MethodConnect:
+		return http.MethodConnect
+	case http.MethodTrace:
+		return http.MethodTrace
+	case "QUERY":
+		return "QUERY"
+	}
+	return otherError
+}
+
+// statusOf is the status if HTTP knows it (499 is nginx's), 0 otherwise.
+func statusOf(status int) int {
+	if http.StatusText(status) == "" && status != 499 {
+		return 0
+	}
+	return status
+}
+
+// A sets keeps each set of attributes once made, by the labels it is made of;
+// they are bounded, so it is. It is safe for concurrent use.
+type sets[K comparable] struct {
+	mu   sync.RWMutex
+	made map[K]options
+	make func(K) []attribute.KeyValue
+}
+
+// options are one set for each kind of instrument, ready to be passed on.
+type options struct {
+	record []metric.RecordOption
+	add    []metric.AddOption
+}
+
+func newSets[K comparable](attrs func(K) []attribute.KeyValue) *sets[K] {
+	return &sets[K]{made: make(map[K]options), make: attrs}
+}
+
+func (s *sets[K]) of(key K) options {
+	s.mu.RLock()
+	o, ok := s.made[key]
+	s.mu.RUnlock()
+	if ok {
+		return o
+	}
+	attrs := metric.WithAttributeSet(attribute.NewSet(s.make(key)...))
+	o = options{record: []metric.RecordOption{attrs}, add: []metric.AddOption{attrs}}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.made[key] = o
+	return o
+}

@@ -1,0 +1,233 @@
+package telemetry_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"log/slog"
+	"strings"
+	"testing"
+	"time"
+	"unicode/utf8"
+
+	"github.com/google/go-cmp/cmp"
+	"pgregory.net/rapid"
+
+	"example.com/gatehouse/internal/telemetry"
+)
+
+// line reads the one line that was written.
+func line(t testing.TB, out *bytes.Buffer) map[string]any {
+	t.Helper()
+	text := out.String()
+	if strings.Count(text, "\n") != 1 || !strings.HasSuffix(text, "\n") {
+		t.Fatalf("not one line: %q", text)
+	}
+	var fields map[string]any
+	if err := json.Unmarshal(out.Bytes(), &fields); err != nil {
+		t.Fatalf("%s: %v", text, err)
+	}
+	return fields
+}
+
+func TestLinesHaveCloudLoggingsNames(t *testing.T) {
+	t.Parallel()
+	var out bytes.Buffer
+	log := telemetry.NewLogger(&out, slog.LevelInfo, telemetry.Source{})
+	log.Warn("Look out.", "key", "value", slog.Group("group", slog.String("msg", "m"), slog.String("level", "l")))
+	fields := line(t, &out)
+	at, err := time.Parse(time.RFC3339Nano, fields["time"].(string))
+	if err != nil || time.Since(at) > time.Minute {
+		t.Errorf("time %v: %v", fields["time"], err)
+	}
+	delete(fields, "time")
+	place := fields["logging.googleapis.com/sourceLocation"].(map[string]any)
+	if place["file"] != "telemetry/log_test.go" || place["function"] != "telemetry_test.TestLinesHaveCloudLoggingsNames" || place["line"].(float64) < 1 {
+		t.Errorf("source location %v", place)
+	}
+	delete(fields, "logging.googleapis.com/sourceLocation")
+	want := map[string]any{"severity": "WARNING", "message": "Look out.", "key": "value", "group": map[string]any{"msg": "m", "level": "l"}}
+	if diff := cmp.Diff(fields, want); diff != "" {
+		t.Errorf("(-got +want):\n%s", diff)
+	}
+}
+
+func TestSeverities(t *testing.T) {
+	t.Parallel()
+	for level, want := range map[slog.Level]string{
+		slog.LevelDebug - 4: "DEBUG", slog.LevelDebug: "DEBUG", slog.LevelInfo - 1: "DEBUG",
+		slog.LevelInfo: "INFO", slog.LevelInfo + 1: "INFO",
+		slog.LevelWarn: "WARNING", slog.LevelError - 1: "WARNING",
+		slog.LevelError: "ERROR", slog.LevelError + 3: "ERROR",
+		telemetry.LevelCritical: "CRITICAL", telemetry.LevelCritical + 100: "CRITICAL",
+	} {
+		var out bytes.Buffer
+		telemetry.NewLogger(&out, slog.Level(-100), telemetry.Source{}).Log(t.Context(), level, "x")
+		if got := line(t, &out)["severity"]; got != want {
+			t.Errorf("level %d: severity %v, want %s", level, got, want)
+		}
+	}
+}
+
+func TestTheLevelIsKept(t *testing.T) {
+	t.Parallel()
+	var out bytes.Buffer
+	log := telemetry.NewLogger(&out, slog.LevelWarn, telemetry.Source{})
+	log.Info("no")
+	if out.Len() > 0 {
+		t.Errorf("wrote %s", &out)
+	}
+	telemetry.Discard().Error("no")
+}
+
+func TestTheLineOfARequest(t *testing.T) {
+	t.Parallel()
+	var out bytes.Buffer
+	record := &telemetry.Record{}
+	ctx := telemetry.WithRecord(t.Context(), record)
+	telemetry.SetRoute(ctx, "POST /invoke")
+	telemetry.Note(ctx, slog.String("principal", "p"))
+	telemetry.SetTurn(ctx, func(turn *telemetry.Turn) {
+		turn.Session, turn.Number, turn.Model, turn.Attempts, turn.Tokens = "s", 3, "gemini-2.5-flash", 2, 545
+	})
+	telemetry.SetTurn(ctx, func(turn *telemetry.Turn) {
+		turn.ModelTime, turn.StoreTime = 1500*time.Millisecond, 20*time.Millisecond
+	})
+	record.Log(ctx, telemetry.NewLogger(&out, slog.LevelInfo, telemetry.Source{}), telemetry.Summary{
+		Method: "POST", Path: "/invoke", UserAgent: "curl/8", RemoteIP: "192.0.2.1", RequestID: "r-1", Status: 200, Bytes: 1234, Latency: 123456 * time.Microsecond,
+	})
+	fields := line(t, &out)
+	delete(fields, "time")
+	delete(fields, "logging.googleapis.com/sourceLocation")
+	want := map[string]any{
+		"severity": "INFO", "message": "POST /invoke 200 OK",
+		"httpRequest": map[string]any{
+			"requestMethod": "POST", "requestUrl": "/invoke", "status": 200.0, "responseSize": "1234", "userAgent": "curl/8", "remoteIp": "192.0.2.1", "latency": "0.123456s",
+		},
+		"request_id": "r-1", "route": "POST /invoke", "principal": "p", "session_id": "s", "turn": 3.0,
+		"model": "gemini-2.5-flash", "attempts": 2.0, "tokens": 545.0, "model_ms": 1500.0, "store_ms": 20.0,
+	}
+	if diff := cmp.Diff(fields, want); diff != "" {
+		t.Errorf("(-got +want):\n%s", diff)
+	}
+}
+
+func TestTheLineOfARequestThatFailed(t *testing.T) {
+	t.Parallel()
+	tests := []struct {
+		status            int
+		severity, message string
+	}{
+		{399, "INFO", "no route 399 "},
+		{404, "WARNING", "no route 404 Not Found"},
+		{499, "WARNING", "no route 499 Client Closed Request"},
+		{500, "ERROR", "no route 500 Internal Server Error"},
+		{503, "ERROR", "no route 503 Service Unavailable"},
+	}
+	for _, tt := range tests {
+		var out bytes.Buffer
+		record := &telemetry.Record{}
+		ctx := telemetry.WithRecord(t.Context(), record)
+		telemetry.Fail(ctx, telemetry.Failure{Code: "first", Cause: errors.New("before")})
+		telemetry.Fail(ctx, telemetry.Failure{Code: "a_code", Cause: errors.New("the cause")})
+		record.Log(ctx, telemetry.NewLogger(&out, slog.LevelInfo, telemetry.Source{}), telemetry.Summary{Status: tt.status})
+		fields := line(t, &out)
+		if fields["severity"] != tt.severity || fields["message"] != tt.message || fields["code"] != "a_code" || fields["error"] != "the cause" {
+			t.Errorf("%d: %v", tt.status, fields)
+		}
+		if record.Code() != "a_code" {
+			t.Errorf("code %q", record.Code())
+		}
+	}
+}
+
+func TestACauseIsShortened(t *testing.T) {
+	t.Parallel()
+	var out bytes.Buffer
+	record := &telemetry.Record{}
+	ctx := telemetry.WithRecord(t.Context(), record)
+	telemetry.Fail(ctx, telemetry.Failure{Code: "internal", Cause: errors.New(strings.Repeat("x", 1<<20))})
+	record.Log(ctx, telemetry.NewLogger(&out, slog.LevelInfo, telemetry.Source{}), telemetry.Summary{Status: 500})
+	if fields := line(t, &out); out.Len() > 2048 || !strings.HasSuffix(fields["error"].(string), "x…") {
+		t.Errorf("%d bytes", out.Len())
+	}
+}
+
+func TestWithoutARecordNothingHappens(t *testing.T) {
+	t.Parallel()
+	ctx := context.Background()
+	telemetry.SetRoute(ctx, "x")
+	telemetry.Note(ctx, slog.Int("x", 1))
+	telemetry.Fail(ctx, telemetry.Failure{Code: "x"})
+}
+
+func TestTruncate(t *testing.T) {
+	t.Parallel()
+	tests := []struct {
+		name, text string
+		n          int
+		want       string
+	}{
+		{"shorter", "abc", 4, "abc"},
+		{"as long", "abc", 3, "abc"},
+		{"longer", "abcd", 3, "abc…"},
+		{"inside a rune", "aé", 2, "a…"},
+		{"inside a long rune", "😀😀", 7, "😀…"},
+		{"nothing of it", "😀", 3, "…"},
+		{"to nothing", "abc", 0, "…"},
+		{"nothing", "", 0, ""},
+		{"bytes that are no rune", "\x80\x80\x80", 2, "…"},
+	}
+	for _, tt := range tests {
+		if got := telemetry.Truncate(tt.text, tt.n); got != tt.want {
+			t.Errorf("%s: %q, want %q", tt.name, got, tt.want)
+		}
+	}
+}
+
+func TestTruncateCutsAtRunes(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		text, n := rapid.String().Draw(t, "text"), rapid.IntRange(0, 40).Draw(t, "n")
+		got := telemetry.Truncate(text, n)
+		head, cut := strings.CutSuffix(got, "…")
+		switch {
+		case len(text) <= n:
+			if got != text {
+				t.Fatalf("%q became %q", text, got)
+			}
+		case !cut || len(head) > n || !strings.HasPrefix(text, head) || !utf8.ValidString(got):
+			t.Fatalf("%q cut to %d is %q", text, n, got)
+		case len(head) < n-3:
+			t.Fatalf("%q cut to %d is %q: more than a rune is missing", text, n, got)
+		}
+	})
+}
+
+func TestTruncateStandsBytesThatAreNoText(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		text, n := string(rapid.SliceOf(rapid.Byte()).Draw(t, "text")), rapid.IntRange(0, 40).Draw(t, "n")
+		if got := telemetry.Truncate(text, n); len(got) > max(n+len("…"), len(text)) {
+			t.Fatalf("%q cut to %d is %q", text, n, got)
+		}
+	})
+}
+
+// Whatever text goes into a line, it stays one line of JSON with the fields it has.
+func TestNoTextForgesALine(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(rt *rapid.T) {
+		text := rapid.OneOf(rapid.String(), rapid.StringOf(rapid.RuneFrom([]rune("\"\\\n\r\x00\u2028\u2029{}:,<>&é"))), rapid.Map(rapid.SliceOf(rapid.Byte()), func(b []byte) string { return string(b) })).Draw(rt, "text")
+		var out bytes.Buffer
+		record := &telemetry.Record{}
+		ctx := telemetry.WithRecord(t.Context(), record)
+		telemetry.Fail(ctx, telemetry.Failure{Code: "internal", Cause: errors.New(text)})
+		record.Log(ctx, telemetry.NewLogger(&out, slog.LevelInfo, telemetry.Source{}), telemetry.Summary{Method: text, Path: text, UserAgent: text, RemoteIP: text, RequestID: "r-1", Status: 500})
+		fields := line(t, &out)
+		if len(fields) != 10 || len(fields["httpRequest"].(map[string]any)) != 7 || fields["severity"] != "ERROR" {
+			rt.Fatalf("fields %v", fields)
+		}
+	})
+}

@@ -1,0 +1,205 @@
+package telemetry
+
+import (
+	"errors"
+	"fmt"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+
+	"go.opentelemetry.io/otel/attribute"
+	sdktrace "go.opentelemetry.io/otel/sdk/trace"
+	semconv "go.opentelemetry.io/otel/semconv/v1.41.0"
+)
+
+// The exporters.
+const (
+	Google     = "google"
+	OTLP       = "otlp"
+	Console    = "console"
+	None       = "none"
+	Prometheus = "prometheus" // metrics only
+)
+
+// The protocols of OTLP.
+const (
+	protocolGRPC = "grpc"
+	protocolHTTP = "http/protobuf"
+)
+
+// Settings are what the environment says, checked.
+type Settings struct {
+	Traces, Metrics string // exporters
+
+	otlpTraces, otlpMetrics otlp
+	sampler                 sdktrace.Sampler
+	resource                []attribute.KeyValue
+	queueSize               int // spans
+	googleCloud             bool
+}
+
+// An otlp is how one signal speaks OTLP. What its exporter reads by itself is
+// only told to be there.
+type otlp struct {
+	protocol                        string
+	endpoint, timeout, certificates bool
+}
+
+// Parse reads the standard OTEL_* variables by lookup. Every problem is in the
+// error, by the variable's name. What belongs to OTLP alone (headers,
+// certificates, compression and the like) is read by its exporters from the
+// process's own environment.
+func Parse(lookup func(string) (string, bool)) (Settings, error) {
+	e := &environment{lookup: lookup}
+	_, google := lookup("K_SERVICE")
+	s := Settings{googleCloud: google}
+	traces, metrics := None, Prometheus
+	if google {
+		traces, metrics = Google, Google
+	}
+	s.Traces = e.oneOf("OTEL_TRACES_EXPORTER", traces, Google, OTLP, Console, None)
+	s.Metrics = e.oneOf("OTEL_METRICS_EXPORTER", metrics, Google, OTLP, Console, None, Prometheus)
+	if e.bool("OTEL_SDK_DISABLED") {
+		s.Traces, s.Metrics = None, None
+	}
+	s.otlpTraces, s.otlpMetrics = e.otlp("TRACES_"), e.otlp("METRICS_")
+	// An export that failed goes with the next only while values add up from
+	// the start: with delta temporality it would be lost.
+	e.oneOf("OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE", "cumulative", "cumulative")
+	s.sampler = e.sampler()
+	s.resource = e.resource()
+	s.queueSize = e.int("OTEL_BSP_MAX_QUEUE_SIZE", 4096, 1, 1<<16)
+	return s, errors.Join(e.problems...)
+}
+
+// An environment reads variables and keeps what is wrong with them. A variable
+// that is empty counts as unset, as OpenTelemetry says.
+type environment struct {
+	lookup   func(string) (string, bool)
+	problems []error
+}
+
+func (e *environment) get(name string) string {
+	value, _ := e.lookup(name)
+	return strings.TrimSpace(value)
+}
+
+func (e *environment) wrong(name, format string, args ...any) {
+	e.problems = append(e.problems, fmt.Errorf("%s: "+format, append([]any{name}, args...)...))
+}
+
+func (e *environment) oneOf(name, fallback string, allowed ...string) string {
+	value := e.get(name)
+	if value == "" {
+		return fallback
+	}
+	if !slices.Contains(allowed, value) {
+		e.wrong(name, "%q is not one of %s", Truncate(value, maxProblem), strings.Join(allowed, ", "))
+		return fallback
+	}
+	return value
+}
+
+func (e *environment) bool(name string) bool {
+	switch value := e.get(name); strings.ToLower(value) {
+	case "true":
+		return true
+	case "", "false":
+	default:
+		e.wrong(name, "%q is neither true nor false", Truncate(value, maxProblem))
+	}
+	return false
+}
+
+func (e *environment) int(name string, fallback, least, most int) int {
+	value := e.get(name)
+	if value == "" {
+		return fallback
+	}
+	n, err := strconv.Atoi(value)
+	if err != nil || n < least || n > most {
+		e.wrong(name, "%q is not a number from %d to %d", Truncate(value, maxProblem), least, most)
+		return fallback
+	}
+	return n
+}
+
+// otlp reads how OTLP is spoken for one signal: its own variable, then the one
+// for all signals.
+func (e *environment) otlp(signal string) otlp {
+	o := otlp{protocol: protocolHTTP}
+	for _, signal := range []string{"", signal} {
+		prefix := "OTEL_EXPORTER_OTLP_" + signal
+		o.protocol = e.oneOf(prefix+"PROTOCOL", o.protocol, protocolGRPC, protocolHTTP)
+		o.timeout = e.int(prefix+"TIMEOUT", 0, 1, 1<<31-1) > 0 || o.timeout
+		o.certificates = e.get(prefix+"CERTIFICATE") != "" || e.get(prefix+"CLIENT_CERTIFICATE") != "" || o.certificates
+		value := e.get(prefix + "ENDPOINT")
+		if value == "" {
+			continue
+		}
+		o.endpoint = true
+		u, err := url.Parse(value)
+		if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
+			// Not quoted: it may hold a credential.
+			e.wrong(prefix+"ENDPOINT", "not a URL with http:// or https:// and a host (%d characters)", len(value))
+		}
+	}
+	return o
+}
+
+// sampler follows OTEL_TRACES_SAMPLER; a parent's decision holds by default.
+func (e *environment) sampler() sdktrace.Sampler {
+	const name, arg = "OTEL_TRACES_SAMPLER", "OTEL_TRACES_SAMPLER_ARG"
+	ratio := func() sdktrace.Sampler {
+		value := e.get(arg)
+		if value == "" {
+			return sdktrace.TraceIDRatioBased(1)
+		}
+		fraction, err := strconv.ParseFloat(value, 64)
+		if err != nil || !(fraction >= 0 && fraction <= 1) {
+			e.wrong(arg, "%q is not a number from 0 to 1", Truncate(value, maxProblem))
+		}
+		return sdktrace.TraceIDRatioBased(fraction)
+	}
+	switch value := e.get(name); value {
+	case "", "parentbased_always_on":
+		return sdktrace.ParentBased(sdktrace.AlwaysSample())
+	case "parentbased_always_off":
+		return sdktrace.ParentBased(sdktrace.NeverSample())
+	case "parentbased_traceidratio":
+		return sdktrace.ParentBased(ratio())
+	case "always_on":
+		return sdktrace.AlwaysSample()
+	case "always_off":
+		return sdktrace.NeverSample()
+	case "traceidratio":
+		return ratio()
+	default:
+		e.wrong(name, "%q is not always_on, always_off, traceidratio, or one of these after parentbased_", Truncate(value, maxProblem))
+		return sdktrace.NeverSample()
+	}
+}
+
+// resource reads what the environment says of the process. Values are
+// percent-encoded.
+func (e *environment) resource() []attribute.KeyValue {
+	const name = "OTEL_RESOURCE_ATTRIBUTES"
+	var attrs []attribute.KeyValue
+	for pair := range strings.SplitSeq(e.get(name), ",") {
+		if pair = strings.TrimSpace(pair); pair == "" {
+			continue
+		}
+		key, value, found := strings.Cut(pair, "=")
+		value, err := url.PathUnescape(strings.TrimSpace(value))
+		if key = strings.TrimSpace(key); !found || key == "" || err != nil {
+			e.wrong(name, "%q is not key=value", Truncate(pair, maxProblem))
+			continue
+		}
+		attrs = append(attrs, attribute.String(key, value))
+	}
+	if service := e.get("OTEL_SERVICE_NAME"); service != "" {
+		attrs = append(attrs, semconv.ServiceName(service))
+	}
+	return attrs
+}
