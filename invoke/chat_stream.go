@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"net/http"
 	"strconv"
+	"strings"
 
 	"google.golang.org/genai"
 
@@ -49,6 +50,11 @@ func (u *uiMessages) start(b *bytes.Buffer, requestID, sessionID, model string) 
 func (u *uiMessages) delta(b *bytes.Buffer, text string) error {
 	if text == "" {
 		return nil
+	}
+	if !u.open && u.texts > 0 {
+		if text = strings.TrimLeft(text, "\n"); text == "" { // a part is a paragraph by itself
+			return nil
+		}
 	}
 	if !u.open {
 		u.open = true

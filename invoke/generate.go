@@ -23,6 +23,8 @@ type generation struct {
 	contents  []*genai.Content // of this turn: the question, the model's, the tools'
 	encoded   []byte           // the same, as they are stored: a JSON array, but for its end
 	text      strings.Builder  // of the answer: all that the model said
+	paragraph bool             // what it says next is another step's
+	prompt    session.Prompt   // of the last call, as the model counted it
 	calls     []session.ToolCall
 	usage     session.Usage
 	model     string
@@ -48,7 +50,7 @@ func (g *generation) add(content *genai.Content) error {
 	if err != nil {
 		return api.Fail(api.ModelFailed, fmt.Errorf("encoding a content: %w", err))
 	}
-	if len(g.encoded)+len(encoded) > maxTurnContents {
+	if len(encoded) > g.room() {
 		return api.Fail(api.ModelFailed, fmt.Errorf("the turn has more than %d bytes", maxTurnContents))
 	}
 	separator := byte(',')
@@ -63,10 +65,32 @@ func (g *generation) add(content *genai.Content) error {
 // maxTurnContents leaves room for what a stored turn holds beside its contents.
 const maxTurnContents = session.MaxTurnBytes - 64<<10
 
+// room is how many bytes the turn can still hold.
+func (g *generation) room() int { return maxTurnContents - len(g.encoded) - 1 }
+
+// reserve is what tools leave of the room for the model: an answer of so many
+// tokens, some more calls, and what is told of tools that failed.
+func reserve(maxTokens int) int {
+	return min(max(8*maxTokens, 0)+leastReserve, maxTurnContents/2)
+}
+
+const leastReserve = 64 << 10
+
+// say takes in text of the answer, and gives it as it is said: what a later step
+// says begins on a new paragraph.
+func (g *generation) say(text string) string {
+	if g.paragraph && text != "" {
+		g.paragraph = false
+		text = session.Paragraph(g.text.String()) + text
+	}
+	g.text.WriteString(text)
+	return text
+}
+
 // turn is what is stored of the generation, which has contents.
 func (g *generation) turn(ctx context.Context, now time.Time) session.Turn {
 	return session.Turn{
-		ID: session.NewID(), Contents: append(g.encoded, ']'), ToolCalls: g.calls, Usage: g.usage, Model: g.model,
+		ID: session.NewID(), Prompt: g.prompt, Contents: append(g.encoded, ']'), ToolCalls: g.calls, Usage: g.usage, Model: g.model,
 		FinishReason: string(g.finish), Warnings: g.warnings, RequestID: api.RequestID(ctx), CreatedAt: now.UTC(),
 	}
 }
@@ -81,7 +105,8 @@ func (s *Service) generate(ctx context.Context, g *generation, history []json.Ra
 		return err
 	}
 	for round := 0; ; round++ {
-		last := round == s.MaxToolRounds
+		spare := reserve(s.request(g, history, req).MaxTokens)
+		last := round >= s.MaxToolRounds || g.room() < spare
 		if last {
 			g.warn(warnRoundsExhausted)
 		}
@@ -93,10 +118,17 @@ func (s *Service) generate(ctx context.Context, g *generation, history []json.Ra
 		if last || len(calls) == 0 || !runs(answer.Finish) {
 			return s.end(g, answer, last)
 		}
+		if !g.holds(answer.Content, len(calls)) {
+			if err := g.addText(answer.Content); err != nil {
+				return err
+			}
+			round = s.MaxToolRounds // what it wants called is too much
+			continue
+		}
 		if err := g.add(answer.Content); err != nil {
 			return err
 		}
-		results, err := s.runTools(ctx, g, calls, round, out)
+		results, err := s.runTools(ctx, g, calls, round, spare, out)
 		if err != nil {
 			return err
 		}
@@ -119,14 +151,14 @@ func (s *Service) ask(ctx context.Context, g *generation, history []json.RawMess
 	if last {
 		r.Tools = nil
 	}
+	g.paragraph = true
 	for try := 1; ; try++ {
 		shown := false
 		var onText func(by, text string) error
 		if out != nil {
 			onText = func(by, text string) error {
 				shown = true
-				g.text.WriteString(text)
-				return out.delta(by, text)
+				return out.delta(by, g.say(text))
 			}
 		}
 		hold, err := s.reserve(ctx, r)
@@ -154,11 +186,14 @@ func (s *Service) ask(ctx context.Context, g *generation, history []json.RawMess
 		if malformed {
 			continue
 		}
+		if answer.Usage.Source == session.Counted && answer.Attempts == 1 { // else it counts several prompts
+			g.prompt = promptOf(r, g.encoded, answer.Usage.PromptTokens)
+		}
 		if answer.Model != s.ModelName {
 			g.warn(warnFallback)
 		}
 		if out == nil {
-			g.text.WriteString(answer.Text())
+			g.say(answer.Text())
 		}
 		return answer, nil
 	}
@@ -250,7 +285,42 @@ func (s *Service) end(g *generation, answer model.Answer, last bool) error {
 	if len(content.Parts) == 0 {
 		return nil
 	}
+	if !g.holds(&content, 0) {
+		return g.addText(&content)
+	}
 	return g.add(&content)
+}
+
+// leastResult is more than what answers a call at least, beside its name and id:
+// that it failed, in [leastToolError] bytes, each of which may be escaped.
+const leastResult = 1024
+
+// holds reports whether the turn has room for content and for what answers its
+// calls, which names them once more.
+func (g *generation) holds(content *genai.Content, calls int) bool {
+	encoded, err := json.Marshal(content)
+	size := len(encoded)
+	if calls > 0 {
+		size = 2*size + calls*leastResult
+	}
+	return err == nil && size <= g.room()
+}
+
+// addText takes in the text of a content that is too large otherwise, as much of
+// it as there is room for.
+func (g *generation) addText(content *genai.Content) error {
+	text := (&model.Answer{Content: content}).Text()
+	for {
+		short := genai.NewContentFromText(text, genai.RoleModel)
+		switch {
+		case text == "":
+			return nil
+		case g.holds(short, 0):
+			return g.add(short)
+		}
+		g.warn(warnTruncated)
+		text = prefix(text, min(len(text)*3/4, g.room()))
+	}
 }
 
 // blocks reports whether f says that the answer was held back for what it says.

@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -140,48 +139,5 @@ func TestAClientThatDoesNotReadEndsTheTurn(t *testing.T) {
 	}
 	if err := st.delta("model", "more"); err == nil {
 		t.Error("the stream is written to again")
-	}
-}
-
-func TestHistory(t *testing.T) {
-	turn := func(number, size int) session.Record {
-		contents := fmt.Sprintf(`[{"role":"user","parts":[{"text":"%d"}]},{"role":"model","parts":[{"text":"%s"}]}]`, number, strings.Repeat("x", size))
-		r, err := session.Turn{ID: "id", Contents: json.RawMessage(contents)}.Record(number)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return r
-	}
-	s := &session.Session{Meta: session.Meta{Turns: 4}, Recent: []session.Record{turn(2, 10_000), turn(3, 4000), turn(4, 4000)}}
-	cases := []struct {
-		name   string
-		tokens int
-		first  string // the oldest question of the prompt
-		turns  int
-		cut    bool
-	}{
-		{"no room", 0, "", 0, true},
-		{"room for less than the last turn", 500, "", 0, true},
-		{"room for the last turn", 1500, "4", 1, true},
-		{"room for two", 3000, "3", 2, true},
-		{"room for all that is at hand, one is archived", 100_000, "2", 3, true},
-	}
-	for _, c := range cases {
-		t.Run(c.name, func(t *testing.T) {
-			turns, cut, err := history(s, c.tokens)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if len(turns) != c.turns || cut != c.cut {
-				t.Fatalf("%d turns, cut %v; want %d turns, cut %v", len(turns), cut, c.turns, c.cut)
-			}
-			if first := `[{"role":"user","parts":[{"text":"` + c.first + `"}]},`; c.turns > 0 && !strings.HasPrefix(string(turns[0]), first) {
-				t.Errorf("the prompt begins with %.80s, want %s", turns[0], first)
-			}
-		})
-	}
-	s.Turns, s.Recent = 3, []session.Record{turn(1, 10), turn(2, 10), turn(3, 10)}
-	if turns, cut, err := history(s, 1000); err != nil || cut || len(turns) != 3 {
-		t.Errorf("a session that fits: %d turns, cut %v, %v", len(turns), cut, err)
 	}
 }

@@ -3,6 +3,7 @@ package invoke
 import (
 	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"runtime/debug"
@@ -42,13 +43,53 @@ func toolContext(ctx context.Context, current *session.Session, replaces string,
 	})
 }
 
-// maxToolError bounds what a tool's error tells the model, in bytes.
-const maxToolError = 1024
+// maxToolError bounds what a tool's error tells the model, in bytes, and
+// leastToolError where the turn has hardly any room.
+const (
+	maxToolError   = 1024
+	leastToolError = 96
+)
+
+// An allowance is what the results of a round may still take of their turn, in
+// bytes. It is safe for concurrent use.
+type allowance struct {
+	ample bool // as much as they can take together
+
+	mu   sync.Mutex
+	left int
+}
+
+// mostResult is more bytes than the result of one call has.
+const mostResult = tool.MaxOutputBytes + 16<<10
+
+func newAllowance(left, calls int) *allowance {
+	return &allowance{ample: left >= min(calls, maxCalls)*mostResult, left: max(left, 0)}
+}
+
+// take sets aside what result takes. It returns its size and what there is, and
+// false when that is less.
+func (a *allowance) take(result *genai.Part) (size, left int, ok bool) {
+	if a.ample {
+		return 0, 0, true
+	}
+	encoded, err := json.Marshal(result)
+	if err != nil {
+		return 0, 0, false
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if len(encoded) > a.left {
+		return len(encoded), a.left, false
+	}
+	a.left -= len(encoded)
+	return len(encoded), a.left, true
+}
 
 // runTools runs the calls of one round side by side, and gives the content that
-// answers them in their order. What goes wrong in a tool is told to the model;
-// only the end of ctx is an error.
-func (s *Service) runTools(ctx context.Context, g *generation, calls []*genai.FunctionCall, round int, out *stream) (*genai.Content, error) {
+// answers them in their order. What goes wrong in a tool is told to the model, as
+// is an output for which the turn has no room beside spare bytes; only the end of
+// ctx is an error.
+func (s *Service) runTools(ctx context.Context, g *generation, calls []*genai.FunctionCall, round, spare int, out *stream) (*genai.Content, error) {
 	parts := make([]*genai.Part, len(calls))
 	results := make([]session.ToolCall, len(calls))
 	ids := make([]string, len(calls))
@@ -62,11 +103,12 @@ func (s *Service) runTools(ctx context.Context, g *generation, calls []*genai.Fu
 			return nil, err
 		}
 	}
+	room := newAllowance(g.room()-max(spare, len(calls)*leastResult), len(calls))
 	var running sync.WaitGroup
 	for i, call := range calls {
 		running.Go(func() {
 			panics[i] = rescue.Call(func() error {
-				results[i], parts[i] = s.answerCall(ctx, i, call)
+				results[i], parts[i] = s.answerCall(ctx, i, call, room)
 				_ = out.toolResult(ids[i], results[i]) // a client that has gone away ends ctx
 				return nil
 			})
@@ -86,16 +128,30 @@ func (s *Service) runTools(ctx context.Context, g *generation, calls []*genai.Fu
 }
 
 // answerCall runs one call, and gives what clients and the model are told of it.
-func (s *Service) answerCall(ctx context.Context, i int, call *genai.FunctionCall) (session.ToolCall, *genai.Part) {
+func (s *Service) answerCall(ctx context.Context, i int, call *genai.FunctionCall, room *allowance) (session.ToolCall, *genai.Part) {
 	begin := s.Now()
 	calling, step := s.Observer.StartTool(ctx, call.Name)
 	response, err := s.runTool(calling, i, call)
 	step.End(calling, toolFailure(err))
-	if err != nil {
-		response = map[string]any{"error": telemetry.Truncate(err.Error(), maxToolError)}
+	result := &genai.FunctionResponse{ID: call.ID, Name: call.Name, Response: response}
+	part := &genai.Part{FunctionResponse: result}
+	if err == nil {
+		if size, left, ok := room.take(part); !ok {
+			err = fmt.Errorf("the output has %d bytes, more than the %d that this turn has left: ask for less", size, left)
+		}
 	}
-	return session.ToolCall{Name: telemetry.Truncate(call.Name, 64), OK: err == nil, DurationMS: s.Now().Sub(begin).Milliseconds()},
-		&genai.Part{FunctionResponse: &genai.FunctionResponse{ID: call.ID, Name: call.Name, Response: response}}
+	if err != nil {
+		result.Response = toolError(err, maxToolError)
+		if _, _, ok := room.take(part); !ok {
+			result.Response = toolError(err, leastToolError)
+		}
+	}
+	return session.ToolCall{Name: telemetry.Truncate(call.Name, 64), OK: err == nil, DurationMS: s.Now().Sub(begin).Milliseconds()}, part
+}
+
+// toolError is how the model is told of a failure, in at most so many bytes.
+func toolError(err error, most int) map[string]any {
+	return map[string]any{"error": telemetry.Truncate(err.Error(), most)}
 }
 
 // toolFailure is the code of a tool's failure, "" for none: what it says is for

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"example.com/gatehouse/internal/geminitest"
+	"example.com/gatehouse/session"
 	"example.com/gatehouse/tool"
 )
 
@@ -39,7 +40,9 @@ func TestAToolThatFloods(t *testing.T) {
 		{"as much as a tool may give", calls(1, nearly), http.StatusOK, `"ok":true`, 2},
 		{"10 MB", calls(1, 10<<20), http.StatusOK, `"ok":false`, 2},
 		{"10 MB from each of a few calls", calls(4, 10<<20), http.StatusOK, `"ok":false`, 2},
-		{"more in a round than a turn can hold", calls(32, nearly), http.StatusBadGateway, `"error":"model_failed"`, 1},
+		{"eight of 60 kB", calls(8, 60_000), http.StatusOK, `"ok":false`, 2},
+		{"more in a round than a turn can hold", calls(32, nearly), http.StatusOK, `"ok":false`, 2},
+		{"more calls than a turn can hold", calls(3000, nearly), http.StatusOK, `"tool_rounds_exhausted"`, 2},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -54,8 +57,27 @@ func TestAToolThatFloods(t *testing.T) {
 			if len(requests) != test.asked {
 				t.Fatalf("the model was asked %d times, want %d", len(requests), test.asked)
 			}
-			if n := len(requests[len(requests)-1].Raw); n > tool.MaxOutputBytes+16<<10 {
+			last := requests[len(requests)-1]
+			if n := len(last.Raw); n > session.MaxTurnBytes {
 				t.Errorf("the model was sent %d bytes", n)
+			}
+			// Each call has its response: an output, or the word that it is too long.
+			var called, answered, tooLong int
+			for _, content := range last.Contents() {
+				for _, p := range content["parts"].([]any) {
+					if _, ok := p.(map[string]any)["functionCall"]; ok {
+						called++
+					}
+					if response, ok := p.(map[string]any)["functionResponse"].(map[string]any); ok {
+						answered++
+						if text, _ := response["response"].(map[string]any)["error"].(string); strings.Contains(text, "more than the ") {
+							tooLong++
+						}
+					}
+				}
+			}
+			if called != answered || strings.Contains(test.holds, "false") != (tooLong > 0) {
+				t.Errorf("%d calls, %d responses, %d told to be too long", called, answered, tooLong)
 			}
 		})
 	}

@@ -2,7 +2,6 @@ package invoke
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"time"
@@ -219,30 +218,6 @@ func (s *Service) storeTime(ctx context.Context) func() {
 // the session is no longer what the caller takes it for.
 func unsaved(err error) bool {
 	return !errors.Is(err, session.ErrNotFound) && !errors.Is(err, session.ErrTurnCount) && !errors.Is(err, session.ErrReplaced)
-}
-
-// history gives the contents of the newest turns that fit into tokens, whole
-// turns only, each as it is stored, and whether earlier ones were left out. A
-// token is taken for four bytes of what is stored.
-func history(s *session.Session, tokens int) (turns []json.RawMessage, cut bool, err error) {
-	left := tokens
-	first := len(s.Recent)
-	for first > 0 {
-		cost := estimateTokens(len(s.Recent[first-1].Data))
-		if cost > left {
-			break
-		}
-		left -= cost
-		first--
-	}
-	for _, record := range s.Recent[first:] {
-		contents, err := record.Contents()
-		if err != nil {
-			return nil, false, err
-		}
-		turns = append(turns, contents)
-	}
-	return turns, len(s.Recent)-first < s.Turns, nil
 }
 
 // estimateTokens is about how many tokens text of so many bytes has: four

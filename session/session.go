@@ -194,7 +194,15 @@ func (r Record) Contents() (json.RawMessage, error) {
 	return json.RawMessage(contents), err
 }
 
-// member is the value of a member of r's object, a part of r.Data.
+// Prompt is the [Turn.Prompt]; false where there is none. It is looked for before
+// the contents only, where it is written.
+func (r Record) Prompt() (p Prompt, ok bool) {
+	raw, err := r.member("prompt")
+	return p, err == nil && json.Unmarshal(raw, &p) == nil
+}
+
+// member is the value of a member of r's object, a part of r.Data. Only the
+// contents and what stands before them are looked for.
 func (r Record) member(member string) (jsontext.Value, error) {
 	d := jsontext.NewDecoder(bytes.NewBuffer(r.Data), jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true))
 	switch begin, err := d.ReadToken(); {
@@ -212,6 +220,9 @@ func (r Record) member(member string) (jsontext.Value, error) {
 			return nil, fmt.Errorf("decoding turn %d: it has no %s", r.Number, member)
 		}
 		if name.String() != member {
+			if name.String() == "contents" {
+				return nil, fmt.Errorf("decoding turn %d: it has no %s", r.Number, member)
+			}
 			if err := d.SkipValue(); err != nil {
 				return nil, fmt.Errorf("decoding turn %d: %w", r.Number, err)
 			}
@@ -229,6 +240,7 @@ func (r Record) member(member string) (jsontext.Value, error) {
 type Turn struct {
 	ID           string          `json:"id"` // made once a call, however often its commit is tried
 	Number       int             `json:"-"`  // 1 for the first of its session
+	Prompt       Prompt          `json:"prompt,omitzero"`
 	Contents     json.RawMessage `json:"contents"`
 	ToolCalls    []ToolCall      `json:"tool_calls,omitempty"`
 	Usage        Usage           `json:"usage"`
@@ -237,6 +249,13 @@ type Turn struct {
 	Warnings     []string        `json:"warnings,omitempty"`
 	RequestID    string          `json:"request_id"`
 	CreatedAt    time.Time       `json:"created_at"`
+}
+
+// A Prompt is the size of what a model was asked last in a turn, history and all,
+// and what it counted of that; zero where it did not count.
+type Prompt struct {
+	Bytes  int64 `json:"bytes"`
+	Tokens int64 `json:"tokens"`
 }
 
 // Record encodes t. Its Contents must be JSON.
@@ -319,24 +338,39 @@ type storedContent struct {
 
 // Texts reads the question and the answer out of a turn's contents, which are
 // stored once, in the form the model's API wants back: the user's first text,
-// and all text of the model's that is not a thought.
+// and all text of the model's that is not a thought, each step's a paragraph.
 func (t Turn) Texts() (query, response string) {
 	var contents []storedContent
 	if err := json.Unmarshal(t.Contents, &contents); err != nil {
 		return "", ""
 	}
-	var answer strings.Builder
 	for i, content := range contents {
+		var said strings.Builder
 		for _, part := range content.Parts {
-			switch {
-			case i == 0:
-				query += part.Text
-			case content.Role == "model" && !part.Thought:
-				answer.WriteString(part.Text)
+			if i == 0 || content.Role == "model" && !part.Thought {
+				said.WriteString(part.Text)
 			}
 		}
+		switch {
+		case i == 0:
+			query = said.String()
+		case said.Len() > 0:
+			response += Paragraph(response) + said.String()
+		}
 	}
-	return query, answer.String()
+	return query, response
+}
+
+// Paragraph is what stands between what was said before and what a later step of
+// the model's says: it begins on a new paragraph.
+func Paragraph(before string) string {
+	switch {
+	case before == "" || strings.HasSuffix(before, "\n\n"):
+		return ""
+	case strings.HasSuffix(before, "\n"):
+		return "\n"
+	}
+	return "\n\n"
 }
 
 // maxTitle is the length of a session's title in code points.

@@ -9,7 +9,7 @@ locals {
   unindexed = {
     sessions = [
       "owner", "session_id", "created_at", "updated_at", "turns", "total_tokens", "title", "log", "today",
-      "keys", "keyed_at", "deleted", "feedback", "archived", "archives_expire_at",
+      "keys", "keyed_at", "deleted", "feedback", "past", "archived", "archives_expire_at",
     ]
     archive = ["log", "feedback"]
     usage   = ["spent"]

@@ -59,17 +59,17 @@ func beyondText(contents []byte) bool {
 	return false
 }
 
-// A content is one of the conversation's, its parts by the names of the API.
-type content struct {
+// A Content is one of a conversation's, its parts by the names of the API.
+type Content struct {
 	Parts []map[string]any `json:"parts,omitempty"`
 	Role  string           `json:"role,omitempty"`
 }
 
-// decodeContents reads contents without loss: numbers keep their digits.
-func decodeContents(list []byte) ([]content, error) {
+// DecodeContents reads contents without loss: numbers keep their digits.
+func DecodeContents(list []byte) ([]Content, error) {
 	decoder := json.NewDecoder(bytes.NewReader(list))
 	decoder.UseNumber()
-	var contents []content
+	var contents []Content
 	if err := decoder.Decode(&contents); err != nil {
 		return nil, fmt.Errorf("decoding contents: %w", err)
 	}
@@ -81,11 +81,11 @@ func (f repair) rewrite(list json.RawMessage) (json.RawMessage, error) {
 	if f == asStored {
 		return restore(list)
 	}
-	contents, err := decodeContents(list)
+	contents, err := DecodeContents(list)
 	if err != nil {
 		return nil, err
 	}
-	kept := make([]content, 0, len(contents))
+	kept := make([]Content, 0, len(contents))
 	for _, c := range contents {
 		c.Parts = f.parts(c.Parts)
 		if len(c.Parts) > 0 {
@@ -188,7 +188,7 @@ func restore(list json.RawMessage) (json.RawMessage, error) {
 	if !bytes.Contains(list, []byte(`"thoughtSignature"`)) && !bytes.Contains(list, []byte(`"functionCall"`)) {
 		return list, nil
 	}
-	contents, err := decodeContents(list)
+	contents, err := DecodeContents(list)
 	if err != nil {
 		return nil, err
 	}
