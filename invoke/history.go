@@ -135,14 +135,9 @@ func bulkOf(p map[string]any) (bulk, bool) {
 	if response, ok := p["functionResponse"].(map[string]any); ok {
 		text := encode(response["response"])
 		return bulk{len(text), func(to int) {
-			// The text is encoded once more, with its quotes escaped, beside the note.
-			beginning := prefix(text, to-128)
-			for len(encode(beginning)) > to && len(beginning) > 0 {
-				beginning = prefix(beginning, len(beginning)*3/4)
-			}
 			response["response"] = map[string]any{
 				"note":      fmt.Sprintf("Shortened: this output had %d bytes, of which only the beginning is kept.", len(text)),
-				"beginning": beginning,
+				"beginning": prefix(text, escaped(text, to-128)), // the note is about as long
 			}
 		}}, true
 	}
@@ -215,6 +210,24 @@ func prefix(text string, size int) string {
 		size--
 	}
 	return text[:size]
+}
+
+// escaped is how much of text has at most size bytes as a string of JSON's.
+func escaped(text string, size int) int {
+	for i := range len(text) {
+		switch c := text[i]; {
+		case c == '"', c == '\\', c == '\n', c == '\t', c == '\r':
+			size -= 2
+		case c < ' ', c == '<', c == '>', c == '&':
+			size -= len(`\u0000`)
+		default:
+			size--
+		}
+		if size < 0 {
+			return i
+		}
+	}
+	return len(text)
 }
 
 // encode is value's JSON, "" for none.
