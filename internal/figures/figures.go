@@ -12,6 +12,7 @@ package figures
 import (
 	"context"
 	"net/http"
+	"slices"
 	"time"
 
 	"example.com/gatehouse/internal/api"
@@ -70,25 +71,15 @@ func one(status int, code string) Figures {
 	return f
 }
 
-// The states of a breaker, from the best to the worst.
-const (
-	Closed   = "closed"
-	HalfOpen = "half_open"
-	Open     = "open"
-)
+// Open is the state of a breaker that lets nothing through.
+const Open = "open"
+
+// states are those of a breaker as instances write them, from the best to the
+// worst; one that is not known counts as the best.
+var states = []string{"closed", "half_open", Open}
 
 // worse reports whether state a is worse than b.
-func worse(a, b string) bool { return rank(a) > rank(b) }
-
-func rank(state string) int {
-	switch state {
-	case Open:
-		return 2
-	case HalfOpen:
-		return 1
-	}
-	return 0
-}
+func worse(a, b string) bool { return slices.Index(states, a) > slices.Index(states, b) }
 
 // A Minute is what an instance counted in one clock minute.
 type Minute struct {

@@ -8,12 +8,27 @@ import (
 	"github.com/sony/gobreaker/v2"
 )
 
-// The states of a model's breaker.
+// A State is that of a model's breaker.
+type State int
+
+// The states, from the best to the worst.
 const (
-	Closed   = "closed"    // asked as usual
-	HalfOpen = "half_open" // asked by one trial, whose end decides
-	Open     = "open"      // not asked
+	Closed   State = iota // asked as usual
+	HalfOpen              // asked by one trial, whose end decides
+	Open                  // not asked
 )
+
+func (s State) String() string {
+	switch s {
+	case Closed:
+		return "closed"
+	case HalfOpen:
+		return "half_open"
+	case Open:
+		return "open"
+	}
+	return "unknown"
+}
 
 // trialLimit is how long a trial may take. After it the model counts as still
 // away, so that a trial that never ends does not keep everybody else out.
@@ -31,19 +46,19 @@ var (
 type breaker struct {
 	model    string
 	cooldown time.Duration
-	onChange func(model, state string) // may be nil
+	onChange func(model string, state State) // may be nil
 
 	mu         sync.Mutex // held around every use of circuit
 	circuit    *gobreaker.TwoStepCircuitBreaker[struct{}]
-	state      string
-	told       string    // the state that onChange has heard of
+	state      State
+	told       State     // the state that onChange has heard of
 	telling    bool      // onChange runs
 	until      time.Time // an open one lets a trial through
 	trial      func(error)
 	trialBegan time.Time
 }
 
-func newBreaker(model string, failures int, cooldown time.Duration, onChange func(model, state string)) *breaker {
+func newBreaker(model string, failures int, cooldown time.Duration, onChange func(model string, state State)) *breaker {
 	b := &breaker{model: model, cooldown: cooldown, onChange: onChange, state: Closed, told: Closed}
 	b.circuit = gobreaker.NewTwoStepCircuitBreaker[struct{}](gobreaker.Settings{
 		MaxRequests: 1,
@@ -117,7 +132,7 @@ func (p permit) done(result error) {
 }
 
 // current is the state now.
-func (b *breaker) current() string {
+func (b *breaker) current() State {
 	b.mu.Lock()
 	defer b.unlock()
 	b.circuit.State() // an open one whose time has passed becomes half open by this
@@ -143,7 +158,7 @@ func (b *breaker) unlock() {
 }
 
 // tell calls onChange. The caller holds mu, which is free meanwhile.
-func (b *breaker) tell(state string) {
+func (b *breaker) tell(state State) {
 	b.mu.Unlock()
 	defer b.mu.Lock()
 	b.onChange(b.model, state)

@@ -81,7 +81,7 @@ func guarded(t *testing.T, h http.Handler, f func(t *testing.T, c *model.Client)
 }
 
 // state of the first model's breaker.
-func checkState(t *testing.T, c *model.Client, want string) {
+func checkState(t *testing.T, c *model.Client, want model.State) {
 	t.Helper()
 	if got := c.States()[first]; got != want {
 		t.Errorf("the breaker is %s, want %s", got, want)
@@ -169,7 +169,7 @@ func TestOneTrialAfterTheCooldown(t *testing.T) {
 	for _, tt := range []struct {
 		name  string
 		trial http.HandlerFunc
-		after string
+		after model.State
 	}{
 		{"that is answered", answer(200, good("Hello.")), model.Closed},
 		{"that fails", answer(503, ""), model.Open},
@@ -444,8 +444,8 @@ func TestChangesAreTold(t *testing.T) {
 		c = newClient(t, model.Config{
 			APIKey: apiKey, BaseURL: "http://gemini.test", Transport: wire{s},
 			Models: []string{first, second}, BreakerFailures: 5, BreakerCooldown: cooldown,
-			OnBreaker: func(name, state string) {
-				told = append(told, name+" "+state)
+			OnBreaker: func(name string, state model.State) {
+				told = append(told, name+" "+state.String())
 				if got := c.States()[name]; got != state { // would hang if a lock were held
 					t.Errorf("told %s, is %s", state, got)
 				}
@@ -477,7 +477,7 @@ func TestAnObserverThatPanicsLeavesTheBreakerWhole(t *testing.T) {
 		c := newClient(t, model.Config{
 			APIKey: apiKey, BaseURL: "http://gemini.test", Transport: wire{answer(503, "")},
 			Models: []string{first}, BreakerFailures: 1, BreakerCooldown: cooldown,
-			OnBreaker: func(string, string) { told++; panic("a bug") },
+			OnBreaker: func(string, model.State) { told++; panic("a bug") },
 		})
 		ask := func() {
 			defer func() { _ = recover() }()
@@ -566,7 +566,7 @@ func TestTheBreakerRecoversFromAnything(t *testing.T) {
 			}
 			group.Wait()
 			cancel()
-			if state := c.States()[first]; !slices.Contains([]string{model.Closed, model.HalfOpen, model.Open}, state) {
+			if state := c.States()[first]; !slices.Contains([]model.State{model.Closed, model.HalfOpen, model.Open}, state) {
 				t.Fatalf("state %q", state)
 			}
 			time.Sleep(7 * time.Second)

@@ -54,7 +54,7 @@ type Config struct {
 	// OnBreaker, if set, is told of each new state of a model's breaker, on the
 	// goroutine of the call that brought it about. It may be called at once for
 	// different models.
-	OnBreaker func(model, state string)
+	OnBreaker func(model string, state State)
 }
 
 // A Client asks Gemini. Make one for the process with [New]: it is safe for
@@ -123,9 +123,9 @@ func (c *Client) SetKey(ctx context.Context, key string) error {
 	return nil
 }
 
-// States gives the state of each model's breaker: [Closed], [HalfOpen] or [Open].
-func (c *Client) States() map[string]string {
-	states := make(map[string]string, len(c.breakers))
+// States returns the state of each model's breaker.
+func (c *Client) States() map[string]State {
+	states := make(map[string]State, len(c.breakers))
 	for name, b := range c.breakers {
 		states[name] = b.current()
 	}

@@ -69,7 +69,7 @@ func measured(t *testing.T, endpoint string, exporter string) *telemetry.Observe
 	for score := -1; score <= 1; score++ {
 		o.Feedback(t.Context(), score)
 	}
-	o.Breaker(t.Context(), "model", telemetry.BreakerOpen)
+	o.Breaker(t.Context(), "model", 2)
 	return o
 }
 

@@ -203,13 +203,14 @@ func (s *Server) openStore(ctx context.Context, p *parts, project string) error 
 func (s *Server) newFigures(p *parts, store figures.Store) *figures.Counter {
 	return figures.New(figures.Config{
 		Store: store, Log: s.Log, Now: time.Now,
-		Breakers: func() map[string]string { return p.model.States() },
+		Breakers: func() map[string]string {
+			states := map[string]string{}
+			for name, state := range p.model.States() {
+				states[name] = state.String()
+			}
+			return states
+		},
 	})
-}
-
-// breakerStates are the model's words for what the metrics show.
-var breakerStates = map[string]telemetry.BreakerState{
-	model.Closed: telemetry.BreakerClosed, model.HalfOpen: telemetry.BreakerHalfOpen, model.Open: telemetry.BreakerOpen,
 }
 
 func (s *Server) openModel(ctx context.Context, p *parts, project string) error {
@@ -220,10 +221,10 @@ func (s *Server) openModel(ctx context.Context, p *parts, project string) error 
 		BaseURL: g.BaseURL, Loopback: loopback.URL(g.BaseURL),
 		Models:          append([]string{s.ModelName()}, s.Config.ModelFallbacks...),
 		BreakerFailures: s.Config.BreakerFailures, BreakerCooldown: s.Config.BreakerCooldown,
-		OnBreaker: func(name, state string) {
+		OnBreaker: func(name string, state model.State) {
 			// Not in ctx: that is of the request that happened to build the service.
-			s.Log.Warn("The breaker of a model changed.", "model", name, "state", state)
-			p.observer.Breaker(context.Background(), name, breakerStates[state])
+			s.Log.Warn("Model circuit breaker changed state.", "model", name, "state", state.String())
+			p.observer.Breaker(context.Background(), name, int(state))
 		},
 	}
 	if g.APIKeySecret != "" {
@@ -239,7 +240,7 @@ func (s *Server) openModel(ctx context.Context, p *parts, project string) error 
 	p.model = client
 	p.closers = append(p.closers, client.Close)
 	for name, state := range client.States() { // a series that is not there cannot be alerted on
-		p.observer.Breaker(ctx, name, breakerStates[state])
+		p.observer.Breaker(ctx, name, int(state))
 	}
 	return nil
 }

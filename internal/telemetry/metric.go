@@ -152,18 +152,9 @@ func serverError(status int, code string) string {
 	}
 }
 
-// A BreakerState is what agent.breaker.state shows.
-type BreakerState int
-
-// The states of a breaker.
-const (
-	BreakerClosed BreakerState = iota
-	BreakerHalfOpen
-	BreakerOpen
-)
-
-// Breaker tells the state of a model's breaker.
-func (o *Observer) Breaker(ctx context.Context, model string, state BreakerState) {
+// Breaker records the state of a model's circuit breaker: 0 closed, 1 half open,
+// 2 open.
+func (o *Observer) Breaker(ctx context.Context, model string, state int) {
 	if o == nil || o.metrics == nil {
 		return
 	}
