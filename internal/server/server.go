@@ -76,9 +76,7 @@ func New(lookup func(string) (string, bool), log io.Writer) *Server {
 	}
 	s.out = &writer{out: log}
 	s.setProject(s.Config.Project)
-	var problems config.Problems
-	s.observe, problems = observeSettings(lookup)
-	s.problem = join(s.problem, problems)
+	s.observe, s.problem = readTelemetry(lookup, s.problem)
 	s.Log = telemetry.NewLogger(s.out, s.Config.LogLevel, s.source())
 	// What libraries write through the standard logger becomes lines of ours.
 	slog.SetDefault(s.Log)

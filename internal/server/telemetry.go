@@ -7,7 +7,6 @@ import (
 	"io"
 	"net/http"
 	"slices"
-	"strings"
 	"sync"
 
 	"example.com/gatehouse/config"
@@ -23,41 +22,21 @@ import (
 // serviceName is the service's where Cloud Run gives it none.
 const serviceName = "gatehouse"
 
-// observeSettings reads OpenTelemetry's variables, and says what is wrong with
-// them as the configuration does.
-func observeSettings(lookup func(string) (string, bool)) (telemetry.Settings, config.Problems) {
+// readTelemetry reads OpenTelemetry's variables, and adds what is wrong with them
+// to what reading the configuration returned.
+func readTelemetry(lookup func(string) (string, bool), read error) (telemetry.Settings, error) {
 	settings, err := telemetry.Parse(lookup)
-	var problems config.Problems
-	for _, err := range unjoined(err) {
-		variable, issue, _ := strings.Cut(err.Error(), ": ")
-		problems = append(problems, config.Problem{Variable: variable, Issue: issue})
+	wrong, _ := errors.AsType[telemetry.Problems](err)
+	all, ok := errors.AsType[config.Problems](read)
+	if len(wrong) == 0 || read != nil && !ok {
+		return settings, read
 	}
-	return settings, problems
-}
-
-// unjoined lists the errors that errors.Join made err of.
-func unjoined(err error) []error {
-	if joined, ok := err.(interface{ Unwrap() []error }); ok {
-		return joined.Unwrap()
+	all = slices.Clone(all)
+	for _, p := range wrong {
+		all = append(all, config.Problem(p))
 	}
-	if err != nil {
-		return []error{err}
-	}
-	return nil
-}
-
-// join adds problems to what reading the configuration gave.
-func join(err error, problems config.Problems) error {
-	if len(problems) == 0 {
-		return err
-	}
-	read, ok := errors.AsType[config.Problems](err)
-	if err != nil && !ok {
-		return err
-	}
-	all := append(slices.Clone(read), problems...)
 	slices.SortStableFunc(all, func(a, b config.Problem) int { return cmp.Compare(a.Variable, b.Variable) })
-	return all
+	return settings, all
 }
 
 // source is what the log says of this process.

@@ -1,7 +1,6 @@
 package telemetry
 
 import (
-	"errors"
 	"fmt"
 	"net/url"
 	"slices"
@@ -46,10 +45,23 @@ type otlp struct {
 	endpoint, timeout, certificates bool
 }
 
-// Parse reads the standard OTEL_* variables by lookup. Every problem is in the
-// error, by the variable's name. What belongs to OTLP alone (headers,
-// certificates, compression and the like) is read by its exporters from the
-// process's own environment.
+// A Problem is what is wrong with a variable.
+type Problem struct{ Variable, Issue string }
+
+// Problems is the error of [Parse].
+type Problems []Problem
+
+func (p Problems) Error() string {
+	var lines []string
+	for _, one := range p {
+		lines = append(lines, one.Variable+": "+one.Issue)
+	}
+	return strings.Join(lines, "\n")
+}
+
+// Parse reads the standard OTEL_* variables by lookup. Its error is [Problems],
+// all of them. What only OTLP has (headers, certificates, compression) is read by
+// the exporters from the process's environment.
 func Parse(lookup func(string) (string, bool)) (Settings, error) {
 	e := &environment{lookup: lookup}
 	_, google := lookup("K_SERVICE")
@@ -70,14 +82,17 @@ func Parse(lookup func(string) (string, bool)) (Settings, error) {
 	s.sampler = e.sampler()
 	s.resource = e.resource()
 	s.queueSize = e.int("OTEL_BSP_MAX_QUEUE_SIZE", 4096, 1, 1<<16)
-	return s, errors.Join(e.problems...)
+	if len(e.problems) > 0 {
+		return s, e.problems
+	}
+	return s, nil
 }
 
 // An environment reads variables and keeps what is wrong with them. A variable
 // that is empty counts as unset, as OpenTelemetry says.
 type environment struct {
 	lookup   func(string) (string, bool)
-	problems []error
+	problems Problems
 }
 
 func (e *environment) get(name string) string {
@@ -86,7 +101,7 @@ func (e *environment) get(name string) string {
 }
 
 func (e *environment) wrong(name, format string, args ...any) {
-	e.problems = append(e.problems, fmt.Errorf("%s: "+format, append([]any{name}, args...)...))
+	e.problems = append(e.problems, Problem{name, fmt.Sprintf(format, args...)})
 }
 
 func (e *environment) oneOf(name, fallback string, allowed ...string) string {
