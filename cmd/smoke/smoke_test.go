@@ -299,3 +299,23 @@ func TestUsage(t *testing.T) {
 		})
 	}
 }
+
+// An answer of Cloud Run's own check is not the service's fault, and may change
+// by waiting: a deployment tells it from the rest.
+func TestACallerThatCloudRunDoesNotLetIn(t *testing.T) {
+	for code, id := range map[int]string{http.StatusForbidden: "", http.StatusUnauthorized: "", http.StatusTeapot: "", http.StatusNotFound: "request-1"} {
+		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			if id != "" {
+				w.Header().Set("X-Request-ID", id)
+			}
+			w.WriteHeader(code)
+		}))
+		env := func(name string) string { return map[string]string{"GATEHOUSE_TOKEN": "token"}[name] }
+		var out strings.Builder
+		err := run(t.Context(), []string{"-invoke", server.URL, "-health", server.URL}, env, &out)
+		server.Close()
+		if notLetIn := code == http.StatusForbidden || code == http.StatusUnauthorized; !errors.Is(err, errNotAsItShould) || errors.Is(err, errNotLetIn) != notLetIn {
+			t.Errorf("%d: %v\n%s", code, err, out.String())
+		}
+	}
+}

@@ -9,7 +9,6 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
-	"syscall"
 	"time"
 )
 
@@ -100,9 +99,10 @@ func (c *commands) start(ctx context.Context, shown io.Writer, name string, args
 	}
 	cmd := exec.CommandContext(ctx, program, args...)
 	cmd.Dir, cmd.Env = c.dir, c.env
-	// An interrupt must reach Terraform as one, so that it writes its state and
-	// lets go of the lock before it ends.
-	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGINT) }
+	// An interrupt must reach Terraform once: it then writes its state and lets go
+	// of the lock, where a second one ends it at once. So commands do not share the
+	// terminal's process group.
+	interruptOnce(cmd)
 	cmd.WaitDelay = time.Minute
 	var stdout, stderr strings.Builder
 	cmd.Stdout = io.MultiWriter(&stdout, shown)

@@ -2,6 +2,7 @@ package deploy_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -193,6 +194,9 @@ func TestACommitReachesAnEmptyProject(t *testing.T) {
 		t.Fatalf("exit %d:\n%s", code, said)
 	}
 	w.serves(said)
+	if !strings.Contains(said, "Commit it, so that every later run takes the same one.") {
+		t.Errorf("it does not name the lock file:\n%s", said)
+	}
 	// Once more, nothing is built, applied or moved.
 	w.change(func(c *gcloudtest.Cloud) { c.Calls = nil })
 	code, said = w.deploy()
@@ -446,5 +450,98 @@ func TestACommitIsOneArchive(t *testing.T) {
 	}
 	if archives[0] != archives[1] {
 		t.Error("two archives of one commit differ")
+	}
+}
+
+// Terraform writes its state and lets go of the lock on the first interrupt, and
+// ends without either on the second.
+func TestAnInterruptReachesTerraformOnce(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	began, got := filepath.Join(t.TempDir(), "began"), filepath.Join(t.TempDir(), "got")
+	w.write("bin/terraform", fmt.Sprintf("#!/bin/sh\ntrap 'echo once >>%s; exit 1' INT\n: >%s\nwhile :; do sleep 0.05; done\n", got, began))
+	w.o.Env = append(slices.Clone(w.o.Env), "PATH="+filepath.Join(w.dir, "bin")+":"+w.path)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	go func() {
+		for ctx.Err() == nil {
+			if _, err := os.Stat(began); err == nil {
+				cancel()
+			}
+			time.Sleep(10 * time.Millisecond)
+		}
+	}()
+	var out strings.Builder
+	o := w.o
+	o.Out = &out
+	err := deploy.Run(ctx, o)
+	if err == nil || !strings.Contains(err.Error(), `interrupted in step 3, "Open Terraform's state". Run the same command again`) {
+		t.Errorf("%v\n%s", err, out.String())
+	}
+	if raw, err := os.ReadFile(got); err != nil || string(raw) != "once\n" {
+		t.Errorf("Terraform got %q, %v", raw, err)
+	}
+	w.o.Env = w.o.Env[:len(w.o.Env)-1]
+	if code, said := w.deploy(); code != 0 {
+		t.Errorf("the second run: exit %d:\n%s", code, said)
+	}
+}
+
+// Google's own gcloud takes each command that a deployment and the delivery's
+// steps would run: its parser knows commands, options and their values.
+func TestGcloudTakesEachCommand(t *testing.T) {
+	t.Parallel()
+	if _, err := exec.LookPath("gcloud"); err != nil {
+		if os.Getenv("CI") != "" {
+			t.Fatal(err)
+		}
+		t.Skip("NOT TESTED: whether gcloud takes the commands. Install the Google Cloud CLI.")
+	}
+	w := newWorld(t)
+	w.o.DryRun = true
+	code, said := w.deploy()
+	if code != 0 {
+		t.Fatalf("exit %d:\n%s", code, said)
+	}
+	seen := map[string]bool{}
+	var commands []string
+	for line := range strings.Lines(said) {
+		words, ok := strings.CutPrefix(strings.TrimSpace(line), "+ ")
+		words = strings.ReplaceAll(strings.ReplaceAll(words, "' '", " "), "'", "")
+		if ok && strings.HasPrefix(words, "gcloud ") && !seen[words] {
+			seen[words] = true
+			commands = append(commands, words)
+		}
+	}
+	// What is run only where something failed.
+	commands = append(commands,
+		"gcloud run services delete invoke --project my-project --region us-central1 --quiet",
+		"gcloud run services update-traffic invoke --project my-project --region us-central1 --to-latest --quiet",
+		"gcloud storage cat gs://my-project-tfstate/gatehouse/default.tflock",
+		"gcloud logging read resource.type=build --project my-project --freshness 2h --limit 40 --order desc --format value(textPayload)")
+	var list []map[string]string
+	for _, command := range commands {
+		list = append(list, map[string]string{"command_string": command})
+	}
+	raw, err := json.Marshal(list)
+	file := filepath.Join(t.TempDir(), "commands.json")
+	if err := errors.Join(err, os.WriteFile(file, raw, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.CommandContext(t.Context(), "gcloud", "meta", "lint-gcloud-commands", "--commands-file", file)
+	cmd.Env = append(os.Environ(), "CLOUDSDK_CONFIG="+t.TempDir(), "CLOUDSDK_CORE_DISABLE_PROMPTS=1")
+	out, err := cmd.Output()
+	var results []struct {
+		Command string `json:"command_string"`
+		Success bool   `json:"success"`
+		Message string `json:"error_message"`
+	}
+	if failed := json.Unmarshal(out, &results); failed != nil || len(results) != len(commands) {
+		t.Fatalf("%d results for %d commands: %v, %v", len(results), len(commands), failed, err)
+	}
+	for _, r := range results {
+		if !r.Success {
+			t.Errorf("%s: %s", r.Command, r.Message)
+		}
 	}
 }

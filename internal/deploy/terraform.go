@@ -91,6 +91,10 @@ func (d *deployment) open(ctx context.Context) error {
 	}); err != nil {
 		return err
 	}
+	lockFile := filepath.Join(d.Root, ".terraform.lock.hcl")
+	if _, err := d.bytes(ctx, "git", "ls-files", "--error-unmatch", lockFile); err != nil && exists(filepath.Join(d.Dir, lockFile)) {
+		fmt.Fprintf(d.out, "Terraform wrote %s, the checksums of the provider. Commit it, so that every later run takes the same one.\n", lockFile)
+	}
 	if d.Unlock != "" {
 		fmt.Fprintf(d.out, "The lock %s is broken, as -unlock asks.\n", d.Unlock)
 		if err := d.terraform(ctx, "force-unlock", "-force", d.Unlock); err != nil {
