@@ -184,14 +184,11 @@ func (s *Service) commit(ctx context.Context, opened *session.Opened, turn sessi
 // request short: the client is to have its answer before the process ends.
 const lastMoment = 150 * time.Millisecond
 
-// lasting gives a context that goes on for d when the client of ctx has gone
-// away, and for a moment when the instance ends.
+// lasting returns a context that goes on for d when the client of ctx goes away,
+// or has gone, and for a moment when the instance ends.
 func lasting(ctx context.Context, d time.Duration) (context.Context, context.CancelFunc) {
 	on, cancel := context.WithTimeout(context.WithoutCancel(ctx), d)
-	stop := context.AfterFunc(ctx, func() {
-		if !errors.Is(context.Cause(ctx), drain.ErrCut) {
-			return
-		}
+	stop := context.AfterFunc(drain.End(ctx), func() {
 		timer := time.NewTimer(lastMoment)
 		defer timer.Stop()
 		select {

@@ -29,12 +29,25 @@ var ErrCut = errors.New("the instance is shutting down")
 // Bind returns a context of a request that also ends when the gate cuts it short.
 // release must be called.
 func (g *Gate) Bind(ctx context.Context) (_ context.Context, release func()) {
-	ctx, cancel := context.WithCancelCause(ctx)
-	stop := context.AfterFunc(g.end(), func() { cancel(ErrCut) })
+	end := g.end()
+	ctx, cancel := context.WithCancelCause(context.WithValue(ctx, endKey{}, end))
+	stop := context.AfterFunc(end, func() { cancel(ErrCut) })
 	return ctx, func() {
 		stop()
 		cancel(nil)
 	}
+}
+
+type endKey struct{}
+
+// End returns a context that ends when the gate of ctx's request cuts requests
+// short, also where ctx has ended before, as its client has gone. It never ends
+// for what is no such request.
+func End(ctx context.Context) context.Context {
+	if end, ok := ctx.Value(endKey{}).(context.Context); ok {
+		return end
+	}
+	return context.Background()
 }
 
 func (g *Gate) end() context.Context {

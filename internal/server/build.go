@@ -21,6 +21,7 @@ import (
 	"example.com/gatehouse/internal/loopback"
 	"example.com/gatehouse/internal/model"
 	"example.com/gatehouse/internal/offline"
+	"example.com/gatehouse/internal/rescue"
 	"example.com/gatehouse/internal/telemetry"
 	"example.com/gatehouse/invoke"
 	"example.com/gatehouse/session"
@@ -102,9 +103,9 @@ func unfetched(err error) []string {
 // connect builds what the configuration asks for: the secrets and the store's
 // connection side by side, and then what needs them.
 func (s *Server) connect(ctx context.Context) (_ *parts, err error) {
-	p := &parts{}
+	p, stands := &parts{}, false
 	defer func() {
-		if err != nil {
+		if !stands { // also when an agent or a library panicked
 			p.close()
 		}
 	}()
@@ -127,7 +128,7 @@ func (s *Server) connect(ctx context.Context) (_ *parts, err error) {
 	p.closers = append(p.closers, p.secrets.close)
 	p.secrets.observer = p.observer
 	var group errgroup.Group
-	group.Go(func() error { return p.secrets.fetch(ctx) })
+	group.Go(func() error { return rescue.Call(func() error { return p.secrets.fetch(ctx) }) })
 	if s.Config.SessionStore == config.StoreFirestore {
 		// The channel would connect with the first turn, and make it wait. A
 		// store that is away now is told by that turn, not by the start.
@@ -154,6 +155,7 @@ func (s *Server) connect(ctx context.Context) (_ *parts, err error) {
 		Limiter: p.limiter, Limits: s.limits(), Observer: p.observer,
 		Log: s.Log, LogContent: s.Config.LogContent, Now: time.Now,
 	})
+	stands = true
 	return p, nil
 }
 

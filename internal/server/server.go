@@ -30,6 +30,7 @@ import (
 	"example.com/gatehouse/internal/guard"
 	"example.com/gatehouse/internal/offline"
 	"example.com/gatehouse/internal/playground"
+	"example.com/gatehouse/internal/rescue"
 	"example.com/gatehouse/internal/telemetry"
 	"example.com/gatehouse/invoke"
 )
@@ -165,13 +166,21 @@ func (s *Server) build(ctx context.Context) *parts {
 	// A client that goes away does not stop what the others wait for.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), buildTimeout)
 	defer cancel()
-	p, err := s.connect(ctx)
+	var p *parts
+	err := rescue.Call(func() (err error) {
+		p, err = s.connect(ctx)
+		return err
+	})
 	if err != nil {
 		s.last = err
 		s.tries++
 		wait := min(100*time.Millisecond<<min(s.tries, 10), 10*time.Second)
 		s.retry = time.Now().Add(wait)
-		s.Log.ErrorContext(ctx, "The service could not be set up; the next request tries again.", "error", err.Error(), "attempt", s.tries)
+		attributes := []any{"error", err.Error(), "attempt", s.tries}
+		if panicked, ok := errors.AsType[*rescue.Panic](err); ok {
+			attributes = append(attributes, "stack_trace", panicked.Stack)
+		}
+		s.Log.ErrorContext(ctx, "The service could not be set up; the next request tries again.", attributes...)
 		return nil
 	}
 	p.handlers = s.handlers(p.invoke.Routes(), p)

@@ -338,6 +338,55 @@ func TestTheAttemptsAreSomeTimeApart(t *testing.T) {
 	}
 }
 
+// panicking is a log whose first writers of a line panic, as a part of the service
+// that fails while it is set up.
+type panicking struct {
+	lines
+	line  string
+	times int
+}
+
+func (p *panicking) Write(b []byte) (int, error) {
+	if p.times > 0 && bytes.Contains(b, []byte(p.line)) {
+		p.times--
+		panic("a part of the service")
+	}
+	return p.lines.Write(b)
+}
+
+func TestAPanicWhileItIsSetUp(t *testing.T) {
+	t.Parallel()
+	out := &panicking{line: "Sessions are kept in memory", times: 1}
+	s := server.New(func(name string) (string, bool) { return "", false }, out)
+	t.Cleanup(func() {
+		if err := s.Shutdown(context.Background()); err != nil {
+			t.Error(err)
+		}
+	})
+	get := func() (int, string) {
+		w := httptest.NewRecorder()
+		r := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "http://localhost/health/ready", nil)
+		s.Local.ServeHTTP(w, r)
+		return w.Code, w.Body.String()
+	}
+	if status, body := get(); status != http.StatusServiceUnavailable || !strings.Contains(body, `"error":"not_ready"`) {
+		t.Errorf("the request that met it: %d %s", status, body)
+	}
+	if got := out.String(); !strings.Contains(got, "could not be set up") || !strings.Contains(got, "panic: a part of the service") {
+		t.Errorf("the log: %s", got)
+	}
+	if status, _ := get(); status != http.StatusServiceUnavailable || strings.Count(out.String(), "could not be set up") != 1 {
+		t.Errorf("a request right after it: %d, %s", status, out.String())
+	}
+	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+		if status, body := get(); status == http.StatusOK {
+			break
+		} else if time.Now().After(deadline) {
+			t.Fatalf("it never stands: %d %s", status, body)
+		}
+	}
+}
+
 func TestTheFirstRequestsBuildOneService(t *testing.T) {
 	manager := secrettest.Start(t)
 	manager.Set(keysName, entry("the-key"))
