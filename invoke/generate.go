@@ -173,7 +173,7 @@ func (s *Service) ask(ctx context.Context, g *generation, history []json.RawMess
 		if g.attempts+answer.Attempts == 0 { // every breaker is open: nothing was sent
 			telemetry.SetTurn(ctx, func(t *telemetry.Turn) { t.Asked = false })
 		}
-		hold.settle(g.count(ctx, answer, r))
+		hold.settle(answer.Model, g.count(ctx, answer, r))
 		step.Usage(answer.Model, answer.Usage.PromptTokens, answer.Usage.CompletionTokens+answer.Usage.ThoughtTokens)
 		step.End(calling, code(ctx, err))
 		if err != nil {
@@ -222,15 +222,15 @@ func (s *Service) request(g *generation, history []json.RawMessage, req Request)
 }
 
 // count adds the tokens of one model call, estimated where the model gave no
-// counts, and its price, and gives how many they are.
-func (g *generation) count(ctx context.Context, answer model.Answer, r model.Request) int64 {
+// counts, and its price, and returns them.
+func (g *generation) count(ctx context.Context, answer model.Answer, r model.Request) session.Usage {
 	g.model = answer.Model
 	g.attempts += answer.Attempts
 	g.finish = answer.Finish
 	usage := answer.Usage
 	switch {
 	case usage.Source == "" && ctx.Err() == nil: // the call failed: nothing was spent
-		return 0
+		return usage
 	case usage.Source != session.Counted:
 		// Also for a call that was broken off: the model has read the prompt.
 		usage.Source = session.Estimated
@@ -240,7 +240,7 @@ func (g *generation) count(ctx context.Context, answer model.Answer, r model.Req
 	}
 	usage.EstimatedCostUSD = price.Estimate(answer.Model, usage)
 	g.usage = g.usage.Add(usage)
-	return usage.TotalTokens
+	return usage
 }
 
 // promptTokens estimates the tokens of what r asks.

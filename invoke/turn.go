@@ -85,15 +85,11 @@ func (s *Service) turn(ctx context.Context, owner session.Owner, req Request, ou
 	err = s.generate(toolContext(ctx, current, replaces, req), g, history, req, out)
 	note(ctx, g)
 	if err != nil {
-		s.spent(ctx, owner, g)
 		return nil, err
 	}
 
 	turn := g.turn(ctx, s.Now())
 	number, err := s.commit(ctx, opened, turn, session.Conditions{AfterTurn: req.AfterTurn, Claim: opened.Claim, Replace: replaces})
-	if err != nil {
-		s.spent(ctx, owner, g)
-	}
 	if errors.Is(err, session.ErrTakenOver) {
 		return s.overtaken(ctx, owner, req, out)
 	}

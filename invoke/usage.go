@@ -2,6 +2,7 @@ package invoke
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"slices"
 	"strings"
@@ -9,6 +10,7 @@ import (
 
 	"example.com/gatehouse/internal/api"
 	"example.com/gatehouse/internal/caller"
+	"example.com/gatehouse/internal/limit"
 	"example.com/gatehouse/internal/price"
 	"example.com/gatehouse/session"
 )
@@ -43,28 +45,35 @@ type UsageReport struct {
 	Today  TodayInfo   `json:"today"`
 }
 
-// getUsage is GET /usage: the caller's limits, and what it used today.
+// getUsage is GET /usage: the caller's limits, and what it used today. It reads one
+// document, in which that is added up.
 func (s *Service) getUsage(w http.ResponseWriter, r *http.Request) error {
 	ctx, cancel := context.WithTimeout(r.Context(), storeTimeout)
 	defer cancel()
-	day := session.DayOf(s.Now())
-	spent, err := s.Store.Usage(ctx, caller.Owner(ctx), day)
-	if err != nil {
-		return readFailure(r, err)
-	}
-	limits := []LimitInfo{}
+	var report limit.Report
 	if s.Limiter != nil {
 		who, _ := caller.FromContext(ctx)
-		for _, state := range s.Limiter.Left(ctx, s.Limits.Rules(who), s.Limits.Budgets(who)) {
-			unit := "calls_per_minute"
-			if state.Daily {
-				unit = "tokens_per_day"
-			}
-			limits = append(limits, LimitInfo{state.Name, unit, state.Limit, state.Left, state.ResetsAt.UTC()})
+		budgets := s.Limits.Budgets(who)
+		if !who.Operator {
+			budgets = slices.DeleteFunc(budgets, func(b limit.Budget) bool { return b.Name == limit.Service })
+		}
+		var err error
+		if report, err = s.Limiter.Report(ctx, s.Limits.Rules(who), budgets); errors.As(err, new(*limit.Refusal)) {
+			return limit.Refused(err)
+		} else if err != nil {
+			return readFailure(r, err)
 		}
 	}
-	today := TodayInfo{Date: string(day), Models: []ModelUsage{}}
-	for model, m := range spent {
+	limits := []LimitInfo{}
+	for _, state := range report.States {
+		unit := "calls_per_minute"
+		if state.Daily {
+			unit = "tokens_per_day"
+		}
+		limits = append(limits, LimitInfo{state.Name, unit, state.Limit, state.Left, state.ResetsAt.UTC()})
+	}
+	today := TodayInfo{Date: s.Now().UTC().Format(time.DateOnly), Models: []ModelUsage{}}
+	for model, m := range report.Usage {
 		used := ModelUsage{Model: model, TotalTokens: m.Tokens}
 		if price.Estimate(model, session.Usage{}) != nil {
 			used.EstimatedCostUSD = &m.CostUSD

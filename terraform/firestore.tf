@@ -13,7 +13,7 @@ locals {
     ]
     archive = ["log", "feedback"]
     usage   = ["spent"]
-    limits  = ["leased", "returned"]
+    limits  = ["account"]
     figures = ["instance", "requests", "judged", "errors", "breakers"] # the newest are found by minute
   }
 

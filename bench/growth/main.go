@@ -263,7 +263,7 @@ func callers(ctx context.Context, counts []int) (plot.Plot, error) {
 		held := heap()
 		i := 0
 		take := func() error {
-			_, err := limiter.Take(ctx, []limit.Rule{{Name: "person", Who: names[i%count], PerMinute: 1_000_000}}, limit.Turn)
+			_, err := limiter.Take(ctx, []limit.Rule{{Name: "end_user", Who: names[i%count], PerMinute: 1_000_000}}, limit.Turn)
 			i++
 			return err
 		}
@@ -301,9 +301,9 @@ type counting struct {
 	leases int
 }
 
-func (c *counting) Lease(ctx context.Context, name string, want, least, most int64, expires time.Time) (int64, int64, error) {
+func (c *counting) Update(ctx context.Context, name string, u limit.Update) (limit.Account, error) {
 	c.leases++
-	return c.Counters.Lease(ctx, name, want, least, most, expires)
+	return c.Counters.Update(ctx, name, u)
 }
 
 // instances share a caller's 600 calls a minute evenly, at 5 a second.

@@ -193,6 +193,9 @@ func (g *guard) deliver(ctx context.Context, entries []gcpaudit.Entry) {
 	if g.Figures.Due() {
 		group.Go(func() { g.runAfter(ctx, func() { g.Figures.Flush(ctx) }) })
 	}
+	if g.Limiter != nil && g.Limiter.Due() {
+		group.Go(func() { g.runAfter(ctx, func() { g.Limiter.Flush(ctx) }) })
+	}
 	if g.Observer.Due() {
 		group.Go(func() { g.runAfter(ctx, func() { g.Observer.Flush(ctx) }) })
 	}

@@ -18,7 +18,7 @@ func (g *guard) limited(route api.Route, v *requestState, w http.ResponseWriter,
 	}
 	rules := g.Limits.Rules(v.caller)
 	if route.Unrefused {
-		g.Limiter.Charge(rules, limit.Get)
+		g.Limiter.Charge(r.Context(), rules, limit.Get)
 		return next()
 	}
 	cost := limit.Get

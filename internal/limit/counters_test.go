@@ -12,30 +12,31 @@ func TestMemory(t *testing.T) {
 	t.Parallel()
 	clock := newClock()
 	c := limit.NewMemory(clock.Now)
-	expires := start.Add(time.Minute)
-	lease := func(name string, want, wantGranted, wantLeased int64) {
+	seq := int64(0)
+	lease := func(name, instance string, want, wantHeld, wantCharged int64) {
 		t.Helper()
-		granted, leased, err := c.Lease(t.Context(), name, want, want, 10, expires)
-		if err != nil || granted != wantGranted || leased != wantLeased {
-			t.Errorf("%d granted, %d leased, error %v; want %d, %d", granted, leased, err, wantGranted, wantLeased)
+		seq++
+		a, err := c.Update(t.Context(), name, limit.Update{
+			Instance: instance, Seq: seq, At: clock.Now(), Expires: start.Add(time.Minute), PerDay: 10, Want: want,
+		})
+		if held := a.Shares[instance].Held; err != nil || held != wantHeld || a.Charged() != wantCharged {
+			t.Errorf("%d held, %d charged, error %v; want %d, %d", held, a.Charged(), err, wantHeld, wantCharged)
 		}
 	}
-	lease("a", 0, 0, 0)
-	lease("a", 7, 7, 7)
-	lease("a", 7, 3, 10)
-	lease("a", 7, 0, 10)
-	lease("b", 20, 10, 10)
-	if err := c.Return(t.Context(), "a", 4); err != nil {
-		t.Fatal(err)
+	lease("a", "one", 7, 7, 7)
+	lease("a", "two", 7, 3, 10)
+	lease("a", "three", 7, 0, 10)
+	lease("b", "one", 20, 10, 10)
+	lease("a", "one", 3, 3, 6) // it gives 4 back
+	lease("a", "three", 7, 4, 10)
+	if a, err := c.Look(t.Context(), "a"); err != nil || a.Charged() != 10 {
+		t.Errorf("a look: %+v, %v", a, err)
 	}
-	lease("a", 0, 0, 6)
-	lease("a", 7, 4, 10)
-	if err := c.Return(t.Context(), "unknown", 4); err != nil {
-		t.Fatal(err)
+	if a, err := c.Look(t.Context(), "unknown"); err != nil || a.Charged() != 0 {
+		t.Errorf("a look at nothing: %+v, %v", a, err)
 	}
-	lease("unknown", 0, 0, 0)
 	clock.advance(time.Minute)
-	lease("a", 0, 0, 0)
+	lease("a", "four", 1, 1, 1)
 }
 
 func TestShare(t *testing.T) {
@@ -89,14 +90,15 @@ func TestMemoryIsBounded(t *testing.T) {
 	t.Parallel()
 	clock := newClock()
 	c := limit.NewMemory(clock.Now)
+	u := limit.Update{Instance: "i", Seq: 1, At: start, Expires: start.Add(time.Minute), PerDay: 10, Want: 1}
 	for i := range 1<<16 + 1 {
-		if _, _, err := c.Lease(t.Context(), fmt.Sprint(i), 1, 1, 10, start.Add(time.Minute)); err != nil {
+		if _, err := c.Update(t.Context(), fmt.Sprint(i), u); err != nil {
 			t.Fatal(err)
 		}
 	}
 	for name, want := range map[string]int64{"0": 0, "1": 1} {
-		if _, leased, _ := c.Lease(t.Context(), name, 0, 0, 10, start); leased != want {
-			t.Errorf("counter %s: %d leased, not %d", name, leased, want)
+		if a, _ := c.Look(t.Context(), name); a.Charged() != want {
+			t.Errorf("account %s: %d charged, not %d", name, a.Charged(), want)
 		}
 	}
 }

@@ -27,16 +27,16 @@ func fields(states []State, now time.Time) (policy, left string) {
 			p.WriteString(", ")
 			r.WriteString(", ")
 		}
-		length := minute.length
+		length := secondsOfMinute
 		if s.Daily {
-			length = day.length
+			length = secondsOfDay
 		}
 		name := quote(s.Name)
 		p.WriteString(name)
 		p.WriteString(";q=")
 		p.WriteString(strconv.FormatInt(s.Limit, 10))
 		p.WriteString(";w=")
-		p.WriteString(strconv.Itoa(int(length / time.Second)))
+		p.WriteString(strconv.Itoa(length))
 		r.WriteString(name)
 		r.WriteString(";r=")
 		r.WriteString(strconv.FormatInt(s.Left, 10))
@@ -59,10 +59,14 @@ func wholeSeconds(d time.Duration) time.Duration {
 
 // Header sets RateLimit-Policy and RateLimit to how the rules stand now.
 func (p *Permit) Header(h http.Header) {
-	if len(p.windows) == 0 {
+	if len(p.claims) == 0 {
 		return
 	}
-	policy, left := fields(states(p.windows), p.limiter.now())
+	states := make([]State, len(p.claims))
+	for i, c := range p.claims {
+		states[i] = c.subject.state(c.daily)
+	}
+	policy, left := fields(states, p.limiter.now())
 	h.Set("RateLimit-Policy", policy)
 	h.Set("RateLimit", left)
 }
@@ -78,12 +82,4 @@ func (r *Refusal) Header(h http.Header) {
 	}
 	write("RateLimit-Policy", policy)
 	write("RateLimit", left)
-}
-
-func states(windows []*window) []State {
-	out := make([]State, len(windows))
-	for i, w := range windows {
-		out[i] = w.state()
-	}
-	return out
 }

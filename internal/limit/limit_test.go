@@ -43,63 +43,82 @@ var errAway = errors.New("the counters are away")
 // demand.
 type counters struct {
 	limit.Counters
-	leases, looks, returns atomic.Int64
+	leases, reports, looks atomic.Int64 // reports ask for nothing
 	away, hang             atomic.Bool
 
-	mu     sync.Mutex
-	names  map[string]bool
-	leased map[string]int64
+	mu       sync.Mutex
+	accounts map[string]limit.Account
 }
 
 func newCounters(now func() time.Time) *counters {
-	return &counters{Counters: limit.NewMemory(now), names: map[string]bool{}, leased: map[string]int64{}}
+	return &counters{Counters: limit.NewMemory(now), accounts: map[string]limit.Account{}}
 }
 
-func (c *counters) Lease(ctx context.Context, name string, want, least, most int64, expires time.Time) (int64, int64, error) {
-	if want > 0 {
+func (c *counters) Update(ctx context.Context, name string, u limit.Update) (limit.Account, error) {
+	if u.More > 0 || u.Least > u.InFlight {
 		c.leases.Add(1)
 	} else {
-		c.looks.Add(1)
+		c.reports.Add(1)
 	}
-	if c.hang.Load() {
-		<-ctx.Done()
-		return 0, 0, ctx.Err()
+	if err := c.fails(ctx); err != nil {
+		return limit.Account{}, err
 	}
-	if c.away.Load() {
-		return 0, 0, errAway
-	}
-	granted, leased, err := c.Counters.Lease(ctx, name, want, least, most, expires)
+	a, err := c.Counters.Update(ctx, name, u)
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.names[name], c.leased[name] = true, leased
-	return granted, leased, err
+	c.accounts[name] = a
+	return a, err
 }
 
-func (c *counters) Return(ctx context.Context, name string, n int64) error {
-	c.returns.Add(1)
+func (c *counters) Look(ctx context.Context, name string) (limit.Account, error) {
+	c.looks.Add(1)
+	if err := c.fails(ctx); err != nil {
+		return limit.Account{}, err
+	}
+	return c.Counters.Look(ctx, name)
+}
+
+func (c *counters) fails(ctx context.Context) error {
+	if c.hang.Load() {
+		<-ctx.Done()
+		return ctx.Err()
+	}
 	if c.away.Load() {
 		return errAway
 	}
-	c.mu.Lock()
-	c.leased[name] -= n
-	c.mu.Unlock()
-	return c.Counters.Return(ctx, name, n)
+	return nil
 }
 
-func (c *counters) total() (n int64) {
+// calls are the tenths leased in a minute, and charged the tokens charged, over all
+// accounts.
+func (c *counters) calls(minute int64) (n int64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for _, leased := range c.leased {
-		n += leased
+	for _, a := range c.accounts {
+		n += a.Calls(minute)
 	}
 	return n
+}
+
+func (c *counters) charged() (n int64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, a := range c.accounts {
+		n += a.Charged()
+	}
+	return n
+}
+
+// spend is what a call of some model spent.
+func spend(tokens int64) map[string]limit.Spend {
+	return map[string]limit.Spend{"model": {Tokens: tokens, CostUSD: float64(tokens) / 1000}}
 }
 
 func newLimiter(c limit.Counters, clock *clock, instances int) *limit.Limiter {
 	return limit.New(limit.Config{Counters: c, MaxInstances: instances, Now: clock.Now, Log: slog.New(slog.DiscardHandler)})
 }
 
-func person(n int) []limit.Rule { return []limit.Rule{{Name: "person", Who: "p", PerMinute: n}} }
+func person(n int) []limit.Rule { return []limit.Rule{{Name: "end_user", Who: "p", PerMinute: n}} }
 
 func tokens(n int64) []limit.Budget { return []limit.Budget{{Name: "tokens", Who: "p", PerDay: n}} }
 
@@ -131,7 +150,7 @@ func TestAlone(t *testing.T) {
 				if want := perMinute * int(limit.Turn/cost); n != want {
 					t.Errorf("alone got %d of %d", n, want)
 				}
-				if refusal.RetryAfter != 17*time.Second || refusal.Rule != "person" || refusal.Limit != int64(perMinute) || refusal.Daily {
+				if refusal.RetryAfter != 17*time.Second || refusal.Rule != "end_user" || refusal.Limit != int64(perMinute) || refusal.Daily {
 					t.Errorf("refusal %+v", refusal)
 				}
 				leases := c.leases.Load()
@@ -187,7 +206,7 @@ func TestInstancesTogether(t *testing.T) {
 				if err == nil {
 					spent += n
 					undo = append(undo, sync.OnceFunc(func() {
-						r.Settle(actual)
+						r.Settle(spend(actual))
 						spent -= n - actual
 					}))
 				}
@@ -224,7 +243,7 @@ func TestInstancesAtOnce(t *testing.T) {
 			const perMinute = 600
 			clock := newClock()
 			c := newCounters(clock.Now)
-			rules := []limit.Rule{{Name: "person", Who: "p", PerMinute: perMinute}, {Name: "caller", Who: "c", PerMinute: 10 * perMinute}}
+			rules := []limit.Rule{{Name: "end_user", Who: "p", PerMinute: perMinute}, {Name: "caller", Who: "c", PerMinute: 10 * perMinute}}
 			var through atomic.Int64
 			var group sync.WaitGroup
 			for range instances {
@@ -251,7 +270,7 @@ func TestSteadyUseLeasesOnceAMinute(t *testing.T) {
 	clock.advance(17 * time.Second)
 	c := newCounters(clock.Now)
 	l := newLimiter(c, clock, 100)
-	rules := []limit.Rule{{Name: "person", Who: "p", PerMinute: 60}, {Name: "caller", Who: "c", PerMinute: 600}}
+	rules := []limit.Rule{{Name: "end_user", Who: "p", PerMinute: 60}, {Name: "caller", Who: "c", PerMinute: 600}}
 	var got []int64
 	for range 10 {
 		before := c.leases.Load()
@@ -325,7 +344,7 @@ func TestRefusedByOneRule(t *testing.T) {
 	l := newLimiter(c, clock, 1)
 	caller := limit.Rule{Name: "caller", Who: "c", PerMinute: 5}
 	both := func(who string) []limit.Rule {
-		return []limit.Rule{{Name: "person", Who: who, PerMinute: 60}, caller}
+		return []limit.Rule{{Name: "end_user", Who: who, PerMinute: 60}, caller}
 	}
 	if n, refusal := drain(t, l, both("p"), limit.Turn); n != 5 || refusal.Rule != "caller" {
 		t.Fatalf("%d let through, refused by %q", n, refusal.Rule)
@@ -360,7 +379,7 @@ func TestNoLimit(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r.Settle(1)
+	r.Settle(spend(1))
 	if len(h) != 0 || c.leases.Load() != 0 {
 		t.Errorf("headers %v, %d leases", h, c.leases.Load())
 	}
@@ -371,15 +390,15 @@ func TestBudget(t *testing.T) {
 	clock := newClock()
 	c := newCounters(clock.Now)
 	l := newLimiter(c, clock, 10)
-	left := func() int64 { return l.Left(t.Context(), nil, tokens(10_000))[0].Left }
+	left := func() int64 { return reported(t, l, nil, tokens(10_000))[0].Left }
 	reserve := func(n int64) (*limit.Reservation, error) { return l.Reserve(t.Context(), tokens(10_000), n) }
 
 	r, err := reserve(4000)
 	if err != nil || left() != 6000 {
 		t.Fatalf("%v, %d left", err, left())
 	}
-	r.Settle(1000)
-	r.Settle(0)
+	r.Settle(spend(1000))
+	r.Settle(nil)
 	if left() != 9000 {
 		t.Errorf("settled: %d left", left())
 	}
@@ -387,12 +406,12 @@ func TestBudget(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r.Settle(7000) // a debt
+	r.Settle(spend(7000)) // a debt
 	if left() != 2000 {
 		t.Errorf("in debt: %d left", left())
 	}
-	if _, err := reserve(500); err != nil || c.total() < 8500 {
-		t.Errorf("the lease after a debt: %v, %d leased", err, c.total())
+	if _, err := reserve(500); err != nil || c.charged() < 8500 {
+		t.Errorf("the lease after a debt: %v, %d charged", err, c.charged())
 	}
 	_, err = reserve(1501)
 	var refusal *limit.Refusal
@@ -414,24 +433,29 @@ func TestBudget(t *testing.T) {
 	}
 }
 
+// A lease is a thousandth of the budget: what a turn costs in leases follows from
+// how many turns the budget is for.
 func TestBudgetTakesFewLeases(t *testing.T) {
 	t.Parallel()
 	clock := newClock()
 	c := newCounters(clock.Now)
 	l := newLimiter(c, clock, 10)
 	for range 1000 {
-		r, err := l.Reserve(t.Context(), tokens(10_000_000), 5000)
+		r, err := l.Reserve(t.Context(), tokens(20_000_000), 5000)
 		if err != nil {
 			t.Fatal(err)
 		}
-		r.Settle(2000)
+		r.Settle(spend(2000))
 	}
-	if got := c.leases.Load(); got > 21 {
-		t.Errorf("%d leases for a fifth of the budget", got)
+	if got := c.leases.Load() + c.reports.Load(); got > 130 {
+		t.Errorf("%d updates for 1000 turns that use a tenth of the budget", got)
+	}
+	if got := c.charged(); got > 2_000_000+20_000+5000 {
+		t.Errorf("%d charged, of which 2000000 are spent", got)
 	}
 }
 
-func TestDebtIsLeasedAtClose(t *testing.T) {
+func TestDebtIsChargedAtClose(t *testing.T) {
 	t.Parallel()
 	clock := newClock()
 	c := newCounters(clock.Now)
@@ -440,10 +464,10 @@ func TestDebtIsLeasedAtClose(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r.Settle(5000)
+	r.Settle(spend(5000))
 	l.Close(t.Context())
-	if c.total() != 5000 {
-		t.Errorf("%d leased", c.total())
+	if c.charged() != 5000 {
+		t.Errorf("%d charged", c.charged())
 	}
 }
 
@@ -462,10 +486,13 @@ func TestClose(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r.Settle(200)
+	r.Settle(spend(200))
 	l.Close(t.Context())
-	if got, want := c.total(), 2*3*limit.Turn+200; got != want {
-		t.Errorf("%d leased after Close, used %d", got, want)
+	if got, want := c.calls(clock.Now().Unix()/60), 2*3*limit.Turn; got != want {
+		t.Errorf("%d tenths leased after Close, used %d", got, want)
+	}
+	if got := c.charged(); got != 200 {
+		t.Errorf("%d tokens charged after Close, used 200", got)
 	}
 	if _, err := l.Take(t.Context(), rules, limit.Turn); err == nil {
 		t.Error("let through after Close without a lease")
@@ -482,14 +509,14 @@ func TestCloseWhileAway(t *testing.T) {
 	var logged bytes.Buffer
 	l := limit.New(limit.Config{Counters: c, MaxInstances: 7, Now: clock.Now, Log: slog.New(slog.NewTextHandler(&logged, nil))})
 	for i := range 1000 {
-		if _, err := l.Take(t.Context(), []limit.Rule{{Name: "person", Who: fmt.Sprint(i), PerMinute: 60}}, limit.Turn); err != nil {
+		if _, err := l.Take(t.Context(), []limit.Rule{{Name: "end_user", Who: fmt.Sprint(i), PerMinute: 60}}, limit.Turn); err != nil {
 			t.Fatal(err)
 		}
 	}
 	c.away.Store(true)
 	l.Close(t.Context())
-	if c.returns.Load() > 100 || strings.Count(logged.String(), "level=WARN") != 1 {
-		t.Errorf("%d returns tried:\n%s", c.returns.Load(), &logged)
+	if c.reports.Load() > 100 || strings.Count(logged.String(), "level=WARN") != 1 {
+		t.Errorf("%d updates tried:\n%s", c.reports.Load(), &logged)
 	}
 }
 
@@ -512,13 +539,13 @@ func TestCountersAway(t *testing.T) {
 	}
 	c.away.Store(true)
 	n, refusal := drain(t, l, person(60), limit.Turn)
-	if n != 6 { // the share is 9, and 3 were used
-		t.Errorf("%d let through of a share of 9 of which 3 were used", n)
+	if n != 2+8 { // of 5 that are leased 3 are used, and a seventh of 55 is 8
+		t.Errorf("%d let through, want 10", n)
 	}
 	if refusal.RetryAfter != 5*time.Second || !l.Degraded() {
 		t.Errorf("refusal %+v, degraded %t", refusal, l.Degraded())
 	}
-	if n, _ := drain(t, l, []limit.Rule{{Name: "person", Who: "other", PerMinute: 60}}, limit.Turn); n != 9 {
+	if n, _ := drain(t, l, []limit.Rule{{Name: "end_user", Who: "other", PerMinute: 60}}, limit.Turn); n != 9 {
 		t.Errorf("another person got %d of a share of 9", n)
 	}
 	if got := c.leases.Load(); got != 2 {
@@ -532,8 +559,8 @@ func TestCountersAway(t *testing.T) {
 	}
 	c.away.Store(false)
 	clock.advance(5 * time.Second)
-	if n, _ := drain(t, l, person(60), limit.Turn); n != 51 {
-		t.Errorf("%d let through after the outage, 9 of 60 before", n)
+	if n, _ := drain(t, l, person(60), limit.Turn); n != 47 {
+		t.Errorf("%d let through after the outage, 13 of 60 before", n)
 	}
 	if l.Degraded() {
 		t.Error("degraded after the outage")
@@ -556,12 +583,12 @@ func TestCountersAwayOpenNothing(t *testing.T) {
 		}
 	}
 	other.Close(t.Context())
-	if got := l.Left(t.Context(), person(60), nil)[0].Left; got != 6 {
+	if got := reported(t, l, person(60), nil)[0].Left; got != 6 {
 		t.Fatalf("%d left", got)
 	}
 	c.away.Store(true)
-	if n, _ := drain(t, l, person(60), limit.Turn); n != 6 {
-		t.Errorf("%d let through of 6 that were left", n)
+	if n, _ := drain(t, l, person(60), limit.Turn); n != 3 {
+		t.Errorf("%d let through of half of 6 that were left", n)
 	}
 }
 
@@ -649,9 +676,9 @@ func TestOneLeaseAtATime(t *testing.T) {
 
 type slow struct{ *counters }
 
-func (s *slow) Lease(ctx context.Context, name string, want, least, most int64, expires time.Time) (int64, int64, error) {
+func (s *slow) Update(ctx context.Context, name string, u limit.Update) (limit.Account, error) {
 	time.Sleep(20 * time.Millisecond)
-	return s.counters.Lease(ctx, name, want, least, most, expires)
+	return s.counters.Update(ctx, name, u)
 }
 
 func TestHeaders(t *testing.T) {
@@ -669,8 +696,8 @@ func TestHeaders(t *testing.T) {
 	h := http.Header{}
 	p.Header(h)
 	want := http.Header{
-		"Ratelimit-Policy": {`"person";q=60;w=60, "caller";q=600;w=60`},
-		"Ratelimit":        {`"person";r=42;t=17, "caller";r=582;t=17`},
+		"Ratelimit-Policy": {`"end_user";q=60;w=60, "caller";q=600;w=60`},
+		"Ratelimit":        {`"end_user";r=42;t=17, "caller";r=582;t=17`},
 	}
 	if diff := cmp.Diff(want, h); diff != "" {
 		t.Errorf("a permit's (-want +got):\n%s", diff)
@@ -692,49 +719,92 @@ func TestHeaders(t *testing.T) {
 	h = http.Header{}
 	refusal.Header(h)
 	want = http.Header{
-		"Ratelimit-Policy": {`"person";q=60;w=60, "caller";q=600;w=60`},
-		"Ratelimit":        {`"person";r=0;t=17, "caller";r=540;t=17`},
+		"Ratelimit-Policy": {`"end_user";q=60;w=60, "caller";q=600;w=60`},
+		"Ratelimit":        {`"end_user";r=0;t=17, "caller";r=540;t=17`},
 	}
 	if diff := cmp.Diff(want, h); diff != "" {
 		t.Errorf("a refusal's (-want +got):\n%s", diff)
 	}
 }
 
-func TestLeft(t *testing.T) {
+// reported is how rules and budgets stand.
+func reported(t *testing.T, l *limit.Limiter, rules []limit.Rule, budgets []limit.Budget) []limit.State {
+	t.Helper()
+	report, err := l.Report(t.Context(), rules, budgets)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return report.States
+}
+
+// A report reads the first subject's account and no other that was heard of lately, and
+// knows what another instance has reported and what this one has not.
+func TestReport(t *testing.T) {
 	t.Parallel()
 	clock := newClock()
 	c := newCounters(clock.Now)
 	other, l := newLimiter(c, clock, 10), newLimiter(c, clock, 10)
-	if _, err := l.Take(t.Context(), person(60), limit.Turn); err != nil {
+	rules := append(person(60), limit.Rule{Name: "caller", Who: "c", PerMinute: 600})
+	budgets := []limit.Budget{{Name: "end_user", Who: "p"}, {Name: "caller", Who: "c", PerDay: 1000}}
+	for _, l := range []*limit.Limiter{other, l} {
+		if _, err := l.Take(t.Context(), rules, limit.Turn); err != nil {
+			t.Fatal(err)
+		}
+		r, err := l.Reserve(t.Context(), budgets, 100)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Settle(spend(40))
+	}
+	clock.advance(time.Minute)
+	if !other.Due() {
+		t.Error("a minute later nothing is to be reported")
+	}
+	other.Flush(t.Context())
+	if other.Due() {
+		t.Error("what was reported is to be reported")
+	}
+	if _, err := l.Take(t.Context(), rules, limit.Get); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := other.Take(t.Context(), person(60), limit.Turn); err != nil {
+	report, err := l.Report(t.Context(), rules, budgets)
+	if err != nil {
 		t.Fatal(err)
 	}
-	leases := c.leases.Load()
-	got := l.Left(t.Context(), person(60), tokens(1000))
-	want := []limit.State{
-		// The other instance holds 5, of which it used 1.
-		{Name: "person", Limit: 60, Left: 54, ResetsAt: time.Date(2026, 3, 1, 12, 1, 0, 0, time.UTC)},
-		{Name: "tokens", Daily: true, Limit: 1000, Left: 1000, ResetsAt: time.Date(2026, 3, 2, 0, 0, 0, 0, time.UTC)},
+	want := limit.Report{ // the other instance holds a token still
+		States: []limit.State{
+			{Name: "end_user", Limit: 60, Left: 59, ResetsAt: time.Date(2026, 3, 1, 12, 2, 0, 0, time.UTC)},
+			{Name: "caller", Limit: 600, Left: 599, ResetsAt: time.Date(2026, 3, 1, 12, 2, 0, 0, time.UTC)},
+			{Name: "caller", Daily: true, Limit: 1000, Left: 919, ResetsAt: time.Date(2026, 3, 2, 0, 0, 0, 0, time.UTC)},
+		},
+		Usage: map[string]limit.Spend{"model": {Tokens: 80, CostUSD: 0.08}},
 	}
-	if diff := cmp.Diff(want, got); diff != "" {
+	if diff := cmp.Diff(want, report); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
-	if c.leases.Load() != leases || c.looks.Load() != 2 {
-		t.Errorf("%d leases, %d looks", c.leases.Load()-leases, c.looks.Load())
+	if got := c.looks.Load(); got != 1 {
+		t.Errorf("%d accounts read", got)
+	}
+	c.away.Store(true)
+	if _, err := l.Report(t.Context(), rules, budgets); err == nil {
+		t.Error("an account that cannot be read is reported")
 	}
 }
 
-// What is remembered is bounded, and what is forgotten lets nothing through.
-func TestForgottenWindows(t *testing.T) {
+// What is remembered is bounded, and no lease or debt is forgotten.
+func TestForgottenSubjects(t *testing.T) {
 	t.Parallel()
 	clock := newClock()
 	c := newCounters(clock.Now)
 	l := newLimiter(c, clock, 1)
 	before, _ := drain(t, l, person(5), limit.Turn)
-	for i := range 11_000 {
-		if _, err := l.Take(t.Context(), []limit.Rule{{Name: "person", Who: fmt.Sprint(i), PerMinute: 5}}, limit.Turn); err != nil {
+	r, err := l.Reserve(t.Context(), tokens(10_000), 100)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Settle(spend(9990)) // a debt
+	for i := range 25_000 {
+		if _, err := l.Take(t.Context(), []limit.Rule{{Name: "end_user", Who: fmt.Sprint(i), PerMinute: 5}}, limit.Get); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -743,13 +813,50 @@ func TestForgottenWindows(t *testing.T) {
 	if before != 5 || after != 0 || c.leases.Load() == leases {
 		t.Errorf("%d, then %d let through, %d leases", before, after, c.leases.Load()-leases)
 	}
+	if _, err := l.Reserve(t.Context(), tokens(10_000), 100); err == nil {
+		t.Error("a debt was forgotten")
+	}
+	if got := limit.Remembered(l); got > 11_000 {
+		t.Errorf("%d subjects are remembered", got)
+	}
 	l.Close(t.Context())
-	if got := c.returns.Load(); got > 10_000 {
-		t.Errorf("%d windows were remembered", got)
+	if got, want := c.calls(clock.Now().Unix()/60), int64(25_000+50); got != want {
+		t.Errorf("%d tenths are leased, %d were used", got, want)
 	}
 }
 
-func TestCounterNamesTellNobody(t *testing.T) {
+// While the counters are away nothing that is owed is forgotten, and what is
+// remembered is bounded all the more.
+func TestSubjectsThatOweAreKept(t *testing.T) {
+	t.Parallel()
+	clock := newClock()
+	c := newCounters(clock.Now)
+	l := newLimiter(c, clock, 1)
+	c.away.Store(true)
+	refused := 0
+	for i := range 15_000 {
+		r, err := l.Reserve(t.Context(), []limit.Budget{{Name: "end_user", Who: fmt.Sprint(i), PerDay: 10_000}}, 10)
+		if errors.As(err, new(*limit.Refusal)) {
+			refused++
+			continue
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Settle(spend(10))
+	}
+	if got := limit.Remembered(l); got > 11_000 || refused < 4000 {
+		t.Errorf("%d subjects are remembered, %d refused", got, refused)
+	}
+	c.away.Store(false)
+	clock.advance(5 * time.Second)
+	l.Close(t.Context())
+	if got, want := c.charged(), int64(15_000-refused)*10; got != want {
+		t.Errorf("%d charged of %d", got, want)
+	}
+}
+
+func TestAccountNamesTellNobody(t *testing.T) {
 	t.Parallel()
 	clock := newClock()
 	c := newCounters(clock.Now)
@@ -764,10 +871,10 @@ func TestCounterNamesTellNobody(t *testing.T) {
 	if _, err := l.Reserve(t.Context(), []limit.Budget{{Name: "a", Who: "bc", PerDay: 5}}, 1); err != nil {
 		t.Fatal(err)
 	}
-	if len(c.names) != 4 {
-		t.Errorf("%d counters for 4 limits", len(c.names))
+	if len(c.accounts) != 3 {
+		t.Errorf("%d accounts of 3 subjects", len(c.accounts))
 	}
-	for name := range c.names {
+	for name := range c.accounts {
 		if len(name) != 43 || strings.Trim(name, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_") != "" {
 			t.Errorf("name %q", name)
 		}
@@ -792,7 +899,7 @@ func TestChangedLimit(t *testing.T) {
 func BenchmarkTake(b *testing.B) {
 	clock := newClock()
 	l := newLimiter(limit.NewMemory(clock.Now), clock, 1)
-	rules := []limit.Rule{{Name: "person", Who: "p", PerMinute: 1 << 30}, {Name: "caller", Who: "c", PerMinute: 1 << 30}}
+	rules := []limit.Rule{{Name: "end_user", Who: "p", PerMinute: 1 << 30}, {Name: "caller", Who: "c", PerMinute: 1 << 30}}
 	b.ReportAllocs()
 	b.RunParallel(func(pb *testing.PB) {
 		for pb.Next() {

@@ -44,15 +44,14 @@ func (l Limits) Rules(c caller.Caller) []Rule {
 	return []Rule{{Name: EndUser, Who: string(c.Owner), PerMinute: perEndUser}, ofCaller}
 }
 
-// Budgets returns the tokens a day that a turn of c draws on.
+// Budgets returns the tokens a day that a turn of c draws on. Those of its end user
+// and of its caller are there also without a limit: what they use is added up.
 func (l Limits) Budgets(c caller.Caller) []Budget {
-	var budgets []Budget
-	if l.PerDay > 0 && hasEndUser(c) {
+	budgets := make([]Budget, 0, 3)
+	if hasEndUser(c) {
 		budgets = append(budgets, Budget{Name: EndUser, Who: string(c.Owner), PerDay: l.PerDay})
 	}
-	if l.CallerPerDay > 0 {
-		budgets = append(budgets, Budget{Name: Caller, Who: string(c.Principal.Owner()), PerDay: l.CallerPerDay})
-	}
+	budgets = append(budgets, Budget{Name: Caller, Who: string(c.Principal.Owner()), PerDay: l.CallerPerDay})
 	if l.ServicePerDay > 0 {
 		budgets = append(budgets, Budget{Name: Service, Who: "everybody", PerDay: l.ServicePerDay})
 	}

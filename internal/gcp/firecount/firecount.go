@@ -1,20 +1,18 @@
-// Package firecount keeps the counters of limits in Firestore.
+// Package firecount keeps the accounts of limits in Firestore.
 //
-// A counter is one document of the collection "limits". A lease is a write
-// under the condition that the document is as it was read, so that two
-// instances never get the same units. The instance remembers what it wrote
-// last: the first lease of a window and each one that no other instance has
-// overtaken are one round trip, the others a read and a write.
+// An account is one document of the collection "limits". An update is a write under
+// the condition that the document is as it was read, so that two instances never get
+// the same units. The instance remembers what it wrote last: the first update of a
+// day and each one that no other instance has overtaken are one round trip, the
+// others a read and a write. One that changes nothing is a read.
 //
-// The client repeats a write whose outcome it does not know. A lease that was
-// written so finds its own document changed, and its units are lost, not
-// granted twice. A return adds an element to a set, which is the same however
-// often it is done.
+// The client repeats a write whose outcome it does not know. One that was done finds
+// its own document changed, reads it, and sees that it was done.
 package firecount
 
 import (
 	"context"
-	"crypto/rand"
+	"encoding/json"
 	"fmt"
 	mathrand "math/rand/v2"
 	"time"
@@ -27,140 +25,135 @@ import (
 	"example.com/gatehouse/internal/limit"
 )
 
-// Collection is the name of the collection of counters.
+// Collection is the name of the collection of accounts.
 const Collection = "limits"
 
 const (
-	// tries is how often a lease is tried that others overtake.
+	// tries is how often an update is tried that others overtake.
 	tries = 16
 	// pause is the most that is waited before the second try, and what later ones
 	// add to it.
 	pause = 15 * time.Millisecond
-	// maxKnown is how many counters an instance remembers.
+	// maxKnown is how many accounts an instance remembers.
 	maxKnown = 10_000
 )
 
-// Counters are counters in Firestore, a limit.Counters, safe for concurrent use
-// by any number of processes.
+// Counters are accounts in Firestore, a limit.Counters, safe for concurrent use by any
+// number of processes.
 type Counters struct {
 	client *firestore.Client
-	known  *lru.Cache[string, counter]
+	known  *lru.Cache[string, version]
 }
 
 // New makes counters. The caller closes client.
 func New(client *firestore.Client) *Counters {
-	known, err := lru.New[string, counter](maxKnown)
+	known, err := lru.New[string, version](maxKnown)
 	if err != nil {
 		panic(err) // only for a size below 1
 	}
 	return &Counters{client: client, known: known}
 }
 
-// document is a counter's document.
+// document is an account's document.
 type document struct {
-	Leased    int64      `firestore:"leased"`
-	Returned  []returned `firestore:"returned,omitempty"`
-	ExpiresAt time.Time  `firestore:"expires_at"` // the TTL policy's field
+	Account   string    `firestore:"account"`    // JSON of a limit.Account
+	ExpiresAt time.Time `firestore:"expires_at"` // the TTL policy's field
 }
 
-// returned is one return. An instance returns once a window, when it ends, so
-// that there are few.
-type returned struct {
-	ID string `firestore:"id"`
-	N  int64  `firestore:"n"`
+// version is an account as it was read or written at updated.
+type version struct {
+	account limit.Account
+	updated time.Time // Firestore's own update time, the precondition; zero: there is none
 }
 
-// counter is a counter as it was read or written at updated.
-type counter struct {
-	leased   int64 // without what was returned
-	returned int64
-	updated  time.Time // Firestore's own update time, the precondition
-}
-
-func (c counter) outstanding() int64 { return c.leased - c.returned }
-
-// Lease implements limit.Counters.
-func (c *Counters) Lease(ctx context.Context, name string, want, least, most int64, expires time.Time) (granted, leased int64, err error) {
+// Update implements limit.Counters.
+func (c *Counters) Update(ctx context.Context, name string, u limit.Update) (limit.Account, error) {
 	doc := c.client.Collection(Collection).Doc(name)
-	if want <= 0 {
-		now, _, err := c.read(ctx, doc)
-		return 0, now.outstanding(), err
-	}
-	now, exists := c.known.Get(name)
+	now, known := c.known.Get(name)
 	for try := range tries {
 		if try > 0 {
 			if err := wait(ctx, try); err != nil {
-				return 0, 0, fmt.Errorf("lease of a contended counter: %w", err)
+				return limit.Account{}, fmt.Errorf("update of a contended account: %w", err)
 			}
-			if now, exists, err = c.read(ctx, doc); err != nil {
-				return 0, 0, err
+			var err error
+			if now, err = c.read(ctx, doc); err != nil {
+				return limit.Account{}, err
 			}
 		}
-		granted = limit.Share(want, least, most-now.outstanding())
-		if granted <= 0 && try == 0 {
+		after, changed := now.account.Apply(u)
+		mine := after.Shares[u.Instance]
+		granted := mine.Held >= u.Want && mine.Calls >= u.Calls+u.More
+		if try == 0 && known && (!changed || !granted) {
 			continue // what is remembered may be out of date
 		}
-		if granted <= 0 {
-			return 0, now.outstanding(), nil
+		if !changed {
+			c.known.Add(name, now)
+			return after, nil
 		}
-		now.leased += granted
-		var result *firestore.WriteResult
-		if exists {
-			result, err = doc.Update(ctx, []firestore.Update{{Path: "leased", Value: now.leased}}, firestore.LastUpdateTime(now.updated))
-		} else {
-			result, err = doc.Create(ctx, document{Leased: now.leased, ExpiresAt: expires})
-		}
+		updated, err := write(ctx, doc, now, after, u.Expires)
 		switch status.Code(err) {
 		case codes.OK:
-			now.updated = result.UpdateTime
-			c.known.Add(name, now)
-			return granted, now.outstanding(), nil
+			c.known.Add(name, version{after, updated})
+			return after, nil
 		case codes.AlreadyExists, codes.FailedPrecondition, codes.NotFound, codes.Aborted:
 			c.known.Remove(name)
 		default:
 			c.known.Remove(name)
-			return 0, 0, fmt.Errorf("lease from a counter: %w", err)
+			return limit.Account{}, fmt.Errorf("update of an account: %w", err)
 		}
 	}
-	return 0, 0, fmt.Errorf("lease from a counter: overtaken %d times", tries)
+	return limit.Account{}, fmt.Errorf("update of an account: overtaken %d times", tries)
 }
 
-// Return implements limit.Counters.
-func (c *Counters) Return(ctx context.Context, name string, n int64) error {
-	if n <= 0 {
-		return nil
+// write stores after in the place of now.
+func write(ctx context.Context, doc *firestore.DocumentRef, now version, after limit.Account, expires time.Time) (time.Time, error) {
+	text, err := json.Marshal(after)
+	if err != nil {
+		return time.Time{}, err
 	}
-	c.known.Remove(name)
-	_, err := c.client.Collection(Collection).Doc(name).Update(ctx, []firestore.Update{
-		{Path: "returned", Value: firestore.ArrayUnion(map[string]any{"id": rand.Text(), "n": n})},
-	})
-	if err != nil && status.Code(err) != codes.NotFound {
-		return fmt.Errorf("return to a counter: %w", err)
-	}
-	return nil
-}
-
-func (c *Counters) read(ctx context.Context, doc *firestore.DocumentRef) (now counter, exists bool, err error) {
-	snapshot, err := doc.Get(ctx)
-	if status.Code(err) == codes.NotFound {
-		return counter{}, false, nil
+	var result *firestore.WriteResult
+	if now.updated.IsZero() {
+		result, err = doc.Create(ctx, document{Account: string(text), ExpiresAt: expires})
+	} else {
+		result, err = doc.Update(ctx, []firestore.Update{{Path: "account", Value: string(text)}}, firestore.LastUpdateTime(now.updated))
 	}
 	if err != nil {
-		return counter{}, false, fmt.Errorf("read a counter: %w", err)
+		return time.Time{}, err
+	}
+	return result.UpdateTime, nil
+}
+
+// Look implements limit.Counters.
+func (c *Counters) Look(ctx context.Context, name string) (limit.Account, error) {
+	now, err := c.read(ctx, c.client.Collection(Collection).Doc(name))
+	if err != nil {
+		return limit.Account{}, err
+	}
+	c.known.Add(name, now)
+	return now.account, nil
+}
+
+func (c *Counters) read(ctx context.Context, doc *firestore.DocumentRef) (version, error) {
+	snapshot, err := doc.Get(ctx)
+	if status.Code(err) == codes.NotFound {
+		return version{}, nil
+	}
+	if err != nil {
+		return version{}, fmt.Errorf("read an account: %w", err)
 	}
 	var d document
 	if err := snapshot.DataTo(&d); err != nil {
-		return counter{}, false, fmt.Errorf("read a counter: %w", err)
+		return version{}, fmt.Errorf("read an account: %w", err)
 	}
-	now = counter{leased: d.Leased, updated: snapshot.UpdateTime}
-	for _, r := range d.Returned {
-		now.returned += r.N
+	now := version{updated: snapshot.UpdateTime}
+	if err := json.Unmarshal([]byte(d.Account), &now.account); err != nil {
+		return version{}, fmt.Errorf("read an account: %w", err)
 	}
-	return now, true, nil
+	return now, nil
 }
 
-// wait waits before a try: the second comes at once, and the later ones at
-// random times so that instances do not meet again.
+// wait waits before a try: the second comes at once, and the later ones at random
+// times so that instances do not meet again.
 func wait(ctx context.Context, try int) error {
 	if try == 1 {
 		return ctx.Err()
