@@ -1,218 +1,269 @@
 package offline
 
 import (
+	"maps"
 	"slices"
+	"strconv"
 	"strings"
+	"unicode"
+
+	"google.golang.org/genai"
 )
 
-// What a word of the question is worth to a function. The figures are judged
-// against threshold: a word of the name or a value is enough by itself, but not
-// beside a word that nothing explains.
+// What a word of the question counts for a function. Only what reaches the
+// threshold is called.
 const (
-	literalWeight     = 4.0 // a value of an enum, as it is written
-	synonymWeight     = 3.0 // a value of an enum, in other words
-	nameWeight        = 3.0 // shared among the functions with the word in their names
-	weakWeight        = 1.0
-	propertyWeight    = 1.5
-	descriptionWeight = 1.0
-	followUpWeight    = 3.0 // "What about …?" after a call that takes it
-	strangerPenalty   = 1.5 // a word that nothing explains
+	nameWeight        = 3.0 // names a value, or is in the function's name (then divided among those that have it there)
+	descriptionWeight = 1.0 // is in the description or a property's name
+	strangerWeight    = 0.5 // nothing explains it
+	threshold         = 2.0 // long texts hold many words, so neither of the last two counts beyond it
 
-	maxDescription = 2.0 // descriptions are long: anything finds a few words there
-	maxPenalty     = 0.7 // of the worth, so that a long question may still be one
-	maxStrangers   = 25  // beyond it a text is about something else
-	threshold      = 2.0
+	maxCalls = 4   // of one function, side by side
+	maxWords = 128 // that are looked at of a text, which bounds the time
 )
 
 // A match is a function beside a question.
 type match struct {
 	function function
-	filled   filled
+	words    []word           // of the question
+	used     map[int]bool     // those that are arguments
+	args     []map[string]any // of one call, or of each
+	missing  []string         // labels of properties that are required, and not in the question
+	named    float64          // the part of the score by values and names
 	score    float64
-	words    map[int]bool // of the question, that speak for the function
-	named    bool         // a word of its name is among them
 }
 
-// A choice is what the functions can do about a question.
-type choice struct {
-	calls   []call
-	missing *match // the best match, when it lacks a required argument
-}
-
-// choose picks the function that fits the question best, and any other that
-// fits what the first one leaves unexplained. last is the call made before, or
-// nil.
-func choose(question string, functions []function, last *call) choice {
-	words := wordsOf(question)
-	owners := map[string]int{}
-	for _, f := range functions {
-		for s := range nameStems(f) {
-			owners[s]++
-		}
-	}
-	taken := map[int]bool{}
-	best := bestMatch(question, words, functions, owners, last, taken)
-	if best == nil {
-		return choice{}
-	}
-	if len(best.filled.missing) > 0 {
-		return choice{missing: best}
-	}
-	out := choice{calls: best.filled.calls(best.function.name)}
-	for len(functions) > 1 {
-		functions = slices.DeleteFunc(slices.Clone(functions), func(f function) bool { return f.name == best.function.name })
-		for i := range best.words {
-			taken[i] = true
-		}
-		best = bestMatch(question, words, functions, owners, nil, taken)
-		if best == nil || len(best.filled.missing) > 0 {
-			break
-		}
-		out.calls = append(out.calls, best.filled.calls(best.function.name)...)
-	}
-	return out
-}
-
-func bestMatch(question string, words []word, functions []function, owners map[string]int, last *call, taken map[int]bool) *match {
+// choose returns the calls of the function that shares most with the question and
+// of others that it names, or the match of one that lacks a required argument.
+func choose(words []word, functions []function) (calls []*genai.FunctionCall, missing *match) {
 	var best *match
+	var matches []*match
 	for _, f := range functions {
-		m := weigh(question, words, f, owners, last, taken)
-		if len(m.filled.missing) > 0 && !m.named {
-			continue // too little to ask the user for more
-		}
+		m := weigh(words, f, functions)
+		matches = append(matches, m)
 		if m.score >= threshold && (best == nil || m.score > best.score) {
-			best = &m
+			best = m
 		}
 	}
-	return best
+	if best == nil || len(best.missing) > 0 {
+		return nil, best
+	}
+	for _, m := range matches {
+		if m == best || m.named >= nameWeight && len(m.missing) == 0 {
+			for _, args := range m.args {
+				calls = append(calls, &genai.FunctionCall{Name: m.function.name, Args: args})
+			}
+		}
+	}
+	return calls, nil
 }
 
-// weigh scores f on the words that are not taken. Words that are taken are
-// explained already, so the strangers among them were counted then.
-func weigh(question string, words []word, f function, owners map[string]int, last *call, taken map[int]bool) match {
-	m := match{function: f, words: map[int]bool{}}
-	if len(taken) > 0 || !isFollowUp(question) || last == nil || last.name != f.name {
-		last = nil
-	}
-	m.filled = fill(question, words, f.properties, last)
-
-	names, described, properties := nameStems(f), stems(f.description), map[string]bool{}
-	for _, p := range f.properties {
-		for s := range stems(humanize(p.name)) {
-			properties[s] = true
-		}
-	}
-	var worth, certain, description float64
-	strangers, strong, counted := 0, false, map[string]bool{}
-	for _, v := range m.filled.values {
-		if !overlaps(v.words, taken) {
-			worth += v.weight
-			certain += v.weight
-			strong = true
-		}
-		for i := range v.words {
-			m.words[i] = true
-		}
-	}
+func weigh(words []word, f function, all []function) *match {
+	m := &match{function: f, words: words, used: map[int]bool{}, args: []map[string]any{{}}}
+	m.fill()
+	described, strangers := 0.0, 0.0
+	counted := map[string]bool{}
 	for i, w := range words {
-		if taken[i] || m.words[i] {
+		if m.used[i] || isPlain(w.key) || counted[w.key] {
 			continue
 		}
-		value := 0.0
-		for _, c := range concepts[w.text] {
-			if names[stem(c.name)] {
-				value = max(value, c.weight)
-			} else if described[stem(c.name)] {
-				value = max(value, c.weight/2)
-			}
+		counted[w.key] = true
+		inName, inDescription := holds(f.label, w.key), holds(f.text, w.key)
+		if inName {
+			owners := slices.DeleteFunc(slices.Clone(all), func(o function) bool { return !holds(o.label, w.key) })
+			m.named += nameWeight / float64(len(owners))
 		}
-		switch {
-		case names[w.stem] && weakWords[w.text]:
-			value += weakWeight
-		case names[w.stem]:
-			value += nameWeight / float64(max(1, owners[w.stem]))
-			strong = strong || value >= threshold
-			m.named = m.named || value >= threshold
-		case stopWords[w.text]:
-		case properties[w.stem]:
-			value = max(value, propertyWeight)
-		case described[w.stem] && !neutralWords[w.text] && description < maxDescription:
-			value = max(value, descriptionWeight)
-			if !counted[w.stem] {
-				description += descriptionWeight
-			}
-		}
-		switch {
-		case value > 0:
-			m.words[i] = true
-			if !counted[w.stem] {
-				worth += value
-				if value >= threshold && owners[w.stem] <= 1 && !stopWords[w.text] {
-					certain += value
-				}
-			}
-			counted[w.stem] = true
-		case m.filled.used[i] || described[w.stem] || owners[w.stem] > 0 || len(concepts[w.text]) > 0:
-		case !isFiller(w.text):
-			strangers++
+		if inDescription {
+			described += descriptionWeight
+		} else if !inName {
+			strangers += strangerWeight
 		}
 	}
-	if last != nil && len(m.filled.used) > 0 && len(m.filled.missing) == 0 {
-		worth += followUpWeight
-		strong = true
-	}
-	if len(m.filled.used) > 0 && len(m.filled.missing) == 0 && description > 0 && strangers == 0 {
-		worth += weakWeight
-		strong = true
-	}
-	if !strong && !isQuestion(question) {
-		return m
-	}
-	if len(taken) > 0 {
-		// A second function has to be asked for in so many words.
-		m.score = certain
-		return m
-	}
-	m.score = worth - strangerPenalty*float64(strangers)
-	if strangers <= maxStrangers {
-		m.score = max(m.score, worth*(1-maxPenalty))
-	}
+	m.score = m.named + min(described, threshold) - min(strangers, threshold)
 	return m
 }
 
-// isFiller says whether a word leaves open what a question is about.
-func isFiller(w string) bool {
-	return stopWords[w] || neutralWords[w] || weakWords[w] || notPhrases[w]
-}
-
-func overlaps[K comparable](a, b map[K]bool) bool {
-	for i := range a {
-		if b[i] {
-			return true
+// fill finds the properties' values, the surest first, so that a looser rule
+// never takes a word that a stricter one wants. Each word is used once.
+func (f *match) fill() {
+	fallback := func(p property) []any { return p.fallback }
+	for _, rule := range []func(property) []any{f.enum, f.quoted, f.number(true), f.number(false), f.text(true), f.text(false), fallback, f.rest} {
+		for _, p := range f.function.properties {
+			if f.args[0][p.name] == nil {
+				f.set(p, rule(p))
+			}
 		}
 	}
-	return false
+	for _, p := range f.function.properties {
+		if p.required && f.args[0][p.name] == nil {
+			f.missing = append(f.missing, "“"+label(p.name)+"”")
+		}
+	}
 }
 
-// nameStems are the stems of a function's name, without the verb it begins with.
-func nameStems(f function) map[string]bool {
-	out := map[string]bool{}
-	for i, w := range wordsOf(humanize(f.name)) {
-		if i > 0 || !verbs[w.text] {
-			out[w.stem] = true
+// set gives the property its value in each call; where there are several values
+// and it takes one, each has a call.
+func (f *match) set(p property, values []any) {
+	if p.list && len(values) > 0 {
+		values = []any{values}
+	}
+	for one := len(f.args) == 1; one && len(f.args) < min(len(values), maxCalls); {
+		f.args = append(f.args, maps.Clone(f.args[0]))
+	}
+	for i := 0; i < len(f.args) && len(values) > 0; i++ {
+		f.args[i][p.name] = values[min(i, len(values)-1)]
+	}
+}
+
+// take marks words as used, and returns them as they are written.
+func (f *match) take(from, to int) []any {
+	var text []string
+	for i := from; i < to; i++ {
+		f.used[i], text = true, append(text, f.words[i].raw)
+	}
+	return []any{strings.Trim(strings.Join(text, " "), "\"“”`.,;:!?()")}
+}
+
+// enum finds the values that the question names, the longest at each place.
+func (f *match) enum(p property) (found []any) {
+	for i := 0; i < len(f.words); i++ {
+		length, named := 0, ""
+		for v, phrase := range p.phrases {
+			n := 0
+			for n < len(phrase) && i+n < len(f.words) && !f.used[i+n] && alike(phrase[n].key, f.words[i+n].key) {
+				n++
+			}
+			if n == len(phrase) && n > length && !isPlain(f.words[i].key) {
+				length, named = n, p.enum[v]
+			}
+		}
+		if length > 0 {
+			if f.take(i, i+length); !slices.Contains(found, any(named)) {
+				f.named, found = f.named+nameWeight, append(found, named)
+			}
+			i += length - 1
+		}
+	}
+	return found
+}
+
+// free reports whether any text may be the property's value.
+func (p property) free() bool { return p.kind == "string" && len(p.enum) == 0 }
+
+func (f *match) quoted(p property) []any {
+	open := slices.IndexFunc(f.words, func(w word) bool { return strings.HasPrefix(w.raw, `"`) })
+	for i := max(0, open); i < len(f.words) && open >= 0 && p.free() && !f.used[i]; i++ {
+		if strings.Contains(f.words[i].raw[1:], `"`) {
+			return f.take(open, i+1)
+		}
+	}
+	return nil
+}
+
+// number takes numbers, beside the property's own word ("20 sides") or anywhere.
+func (f *match) number(beside bool) func(property) []any {
+	return func(p property) (found []any) {
+		for i, w := range f.words {
+			n, err := strconv.ParseFloat(w.text, 64)
+			if err != nil || strings.Trim(w.text, "0123456789.-") != "" || f.used[i] || p.kind != "number" && (p.kind != "integer" || n != float64(int64(n))) {
+				continue
+			}
+			if p.list || len(found) == 0 && (!beside || i > 0 && p.owns(f.words[i-1].key) || i+1 < len(f.words) && p.owns(f.words[i+1].key)) {
+				f.used[i], found = true, append(found, n)
+			}
+		}
+		return found
+	}
+}
+
+// text takes what follows the property's own name ("from USD", "city: Paris"), or
+// a name in capitals that does not begin a sentence.
+func (f *match) text(named bool) func(property) []any {
+	return func(p property) []any {
+		for i := 1; i < len(f.words) && p.free(); i++ {
+			before, w, end := f.words[i-1], f.words[i], properEnd(f.words, i)
+			own := p.owns(before.key) && !isPlain(w.key) && (isPlain(before.key) || before.ends(":=") || strings.ContainsAny(w.text, "0123456789"))
+			if !f.used[i] && (named && own || !named && end > i && !before.ends(".!?")) {
+				return f.take(i, max(end, i+1))
+			}
+		}
+		return nil
+	}
+}
+
+// rest takes the words that are left, for a property that must have a value.
+func (f *match) rest(p property) []any {
+	var out []string
+	for i, w := range f.words {
+		if p.free() && p.required && !f.used[i] && !isPlain(w.key) && !holds(f.function.label, w.key) && !p.owns(w.key) && len(out) < 12 {
+			f.used[i], out = true, append(out, w.text)
+		}
+	}
+	return slices.Repeat([]any{strings.Join(out, " ")}, min(len(out), 1))
+}
+
+// A word of a text: as it is written, without the punctuation around it, and its
+// letters and digits in lower case.
+type word struct{ raw, text, key string }
+
+// wordsOf splits text at spaces and underscores.
+func wordsOf(text string) (out []word) {
+	for raw := range strings.FieldsFuncSeq(text, func(r rune) bool { return unicode.IsSpace(r) || r == '_' }) {
+		key := strings.ToLower(strings.Join(strings.FieldsFunc(raw, isMark), ""))
+		if key != "" && len(out) < maxWords {
+			out = append(out, word{raw, strings.TrimFunc(raw, func(r rune) bool { return isMark(r) && r != '-' }), key})
 		}
 	}
 	return out
 }
 
-var (
-	followUp = lazy(`(?i)^\W*(and|what about|how about|what if|also|then|or|ok(ay)?,? (and|what about))\b`)
-	asking   = lazy(`(?i)^\W*((please|so|and|but|ok|okay|well|now|hi|hello|hey|then|also)[\s,!.]+)*(what|which|who|whom|whose|when|where|why|how|is|are|was|were|do|does|did|can|could|should|would|will|shall|may|might|am|have|has|tell|give|show|list|explain|describe|compare|help|any)\b`)
-)
+func isMark(r rune) bool { return !unicode.In(r, unicode.L, unicode.M, unicode.N) }
 
-// isFollowUp says whether text goes on from what came before it.
-func isFollowUp(text string) bool { return followUp().MatchString(text) }
+// ends reports whether one of the marks is right after the word.
+func (w word) ends(marks string) bool { return strings.ContainsAny(w.raw[len(w.raw)-1:], marks) }
 
-func isQuestion(text string) bool {
-	return strings.HasSuffix(strings.TrimSpace(text), "?") || asking().MatchString(text)
+// label returns a name in snake_case or camelCase as words in lower case.
+func label(name string) string {
+	var out []rune
+	lower := false
+	for _, r := range name {
+		if isMark(r) || lower && unicode.IsUpper(r) {
+			out = append(out, ' ')
+		}
+		if lower = unicode.IsLower(r); !isMark(r) {
+			out = append(out, unicode.ToLower(r))
+		}
+	}
+	return strings.TrimSpace(string(out))
 }
+
+// alike reports whether two keys are forms of one word, as far as their
+// beginnings show: scale and scalability, option and options.
+func alike(a, b string) bool {
+	same, short := 0, min(len(a), len(b))
+	for same < short && a[same] == b[same] {
+		same++
+	}
+	return strings.TrimSuffix(a, "s") == strings.TrimSuffix(b, "s") || same >= 4 && same*4 >= short*3
+}
+
+func holds(words []word, key string) bool {
+	return slices.ContainsFunc(words, func(w word) bool { return alike(w.key, key) })
+}
+
+// properEnd returns the end of the run of capitalized words from words[from].
+func properEnd(words []word, from int) int {
+	end := from
+	for end < len(words) && strings.IndexFunc(words[end].text, unicode.IsUpper) == 0 && !isPlain(words[end].key) && (end == from || !words[end-1].ends(".,;:!?")) {
+		end++
+	}
+	return end
+}
+
+// isPlain reports whether a word leaves open what a text is about.
+func isPlain(key string) bool { return strings.Contains(plainWords, " "+key+" ") }
+
+const plainWords = " a an the this that these those there here it its i im me my mine you your yours we us our they them who whom whose what whats which when " +
+	"where wheres why how hows am is are was were be been being do does did done has have had having can could may might must shall should will would not no and " +
+	"or but if then than so as of in on at to for from by with without about into out up down again more most some any all each every other get gets give gives " +
+	"list lists show tell find check checks look see say know want need like please thanks thank hi hello hey ok okay yes just also now today tomorrow use very "

@@ -1,6 +1,7 @@
 package offline_test
 
 import (
+	"slices"
 	"strings"
 	"testing"
 	"unicode/utf8"
@@ -15,7 +16,7 @@ func FuzzAnyTextGetsAValidAnswer(f *testing.F) {
 	} {
 		f.Add(seed)
 	}
-	tools := append(shipped[:len(shipped):len(shipped)], more...)
+	tools := slices.Concat(weather, orders, rates, plans)
 	f.Fuzz(func(t *testing.T, said string) {
 		c := newChat(t, tools...)
 		for range 2 {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -19,8 +20,8 @@ import (
 
 func TestStreamIsTheUnaryAnswerInPieces(t *testing.T) {
 	t.Parallel()
-	c := newChat(t, shipped...)
-	for _, question := range []string{"hello", "What are my options?", strings.Repeat("🙂", 1000)} {
+	c := newChat(t, plans...)
+	for _, question := range []string{"hello", "Which plans are there?", strings.Repeat("🙂", 1000)} {
 		contents := genai.Text(question)
 		whole, err := c.client.Models.GenerateContent(t.Context(), offline.Model, contents, &c.config)
 		if err != nil {
@@ -60,7 +61,7 @@ func TestStreamIsTheUnaryAnswerInPieces(t *testing.T) {
 
 func TestTokensAreCountedAndLimited(t *testing.T) {
 	t.Parallel()
-	c := newChat(t, shipped...)
+	c := newChat(t, plans...)
 	ask := func(question string, limit int32) *genai.GenerateContentResponse {
 		config := c.config
 		config.MaxOutputTokens = limit
@@ -82,7 +83,7 @@ func TestTokensAreCountedAndLimited(t *testing.T) {
 			t.Errorf("within %d: %s %q", limit, res.Candidates[0].FinishReason, text)
 		}
 	}
-	if res := ask("What are my options?", 1); len(res.FunctionCalls()) != 1 || res.Candidates[0].FinishReason != genai.FinishReasonStop {
+	if res := ask("Which plans are there?", 1); len(res.FunctionCalls()) != 1 || res.Candidates[0].FinishReason != genai.FinishReasonStop {
 		t.Errorf("a call was cut: %+v", res.Candidates[0])
 	}
 	short, long := ask("hello", 0), ask(strings.Repeat("x", 4000), 0)
@@ -95,8 +96,8 @@ func TestSameRequestSameAnswer(t *testing.T) {
 	t.Parallel()
 	var first string
 	for range 20 {
-		c := newChat(t, append(shipped[:len(shipped):len(shipped)], more...)...)
-		calls, text := c.ask(t, "Compare Cloud Run, GKE and Agent Engine for many users, and how do I secure them?")
+		c := newChat(t, slices.Concat(weather, orders, rates, plans)...)
+		calls, text := c.ask(t, "Compare the free tier and the team plan, and how do I secure them?")
 		if got := fmt.Sprint(calls, text); first == "" {
 			first = got
 		} else if diff := cmp.Diff(first, got); diff != "" {
@@ -213,11 +214,11 @@ func TestToolConfigIsHonoured(t *testing.T) {
 	t.Parallel()
 	for _, config := range []genai.FunctionCallingConfig{
 		{Mode: genai.FunctionCallingConfigModeNone},
-		{Mode: genai.FunctionCallingConfigModeAny, AllowedFunctionNames: []string{"check_deployment_status"}},
+		{Mode: genai.FunctionCallingConfigModeAny, AllowedFunctionNames: []string{"check_service_status"}},
 	} {
-		c := newChat(t, shipped...)
+		c := newChat(t, plans...)
 		c.config.ToolConfig = &genai.ToolConfig{FunctionCallingConfig: &config}
-		if calls, _ := c.ask(t, "What are my options?"); len(calls) > 0 {
+		if calls, _ := c.ask(t, "Which plans are there?"); len(calls) > 0 {
 			t.Errorf("%+v: called %v", config, calls)
 		}
 	}
@@ -225,14 +226,11 @@ func TestToolConfigIsHonoured(t *testing.T) {
 
 func TestGeminisOwnSchemasAreRead(t *testing.T) {
 	t.Parallel()
-	tool := testTool{
-		&genai.FunctionDeclaration{Name: "get_weather", Description: "The weather.", Parameters: &genai.Schema{
-			Type:       genai.TypeObject,
-			Properties: map[string]*genai.Schema{"city": {Type: genai.TypeString}, "unit": {Type: genai.TypeString, Enum: []string{"celsius", "fahrenheit"}}},
-			Required:   []string{"city"},
-		}},
-		func(map[string]any) string { return `{"temperature":20}` },
-	}
+	tool := testTool{&genai.FunctionDeclaration{Name: "get_weather", Description: "The weather.", Parameters: &genai.Schema{
+		Type:       genai.TypeObject,
+		Properties: map[string]*genai.Schema{"city": {Type: genai.TypeString}, "unit": {Type: genai.TypeString, Enum: []string{"celsius", "fahrenheit"}}},
+		Required:   []string{"city"},
+	}}, `{"temperature":20}`}
 	calls, _ := newChat(t, tool).ask(t, "What is the weather in Paris in celsius?")
 	if diff := cmp.Diff([]string{`get_weather{"city":"Paris","unit":"celsius"}`}, calls); diff != "" {
 		t.Error(diff)

@@ -2,143 +2,243 @@ package offline
 
 import (
 	"bytes"
+	"cmp"
+	"crypto/rand"
 	"encoding/json"
 	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/google/jsonschema-go/jsonschema"
+	"google.golang.org/genai"
 )
 
-// The part of the Gemini API's JSON that is read and written here
-// (https://ai.google.dev/api/generate-content). Unknown members are skipped.
-
+// A request is the part of the API's that is read
+// (https://ai.google.dev/api/generate-content).
 type request struct {
-	Contents          []content         `json:"contents"`
-	SystemInstruction *content          `json:"systemInstruction"`
-	Tools             []json.RawMessage `json:"tools"`
-	ToolConfig        struct {
-		FunctionCallingConfig struct {
-			Mode                 string   `json:"mode"`
-			AllowedFunctionNames []string `json:"allowedFunctionNames"`
-		} `json:"functionCallingConfig"`
-	} `json:"toolConfig"`
-	GenerationConfig struct {
-		MaxOutputTokens int `json:"maxOutputTokens"`
-	} `json:"generationConfig"`
+	Contents          []*genai.Content
+	SystemInstruction *genai.Content
+	Tools             []*genai.Tool
+	ToolConfig        genai.ToolConfig
+	GenerationConfig  genai.GenerationConfig
 }
 
-type content struct {
-	Role  string `json:"role,omitempty"`
-	Parts []part `json:"parts"`
-}
+const (
+	bytesPerToken = 4                   // the usual rule of thumb for English text
+	mediaBytes    = 258 * bytesPerToken // for a part that is not text: Gemini counts 258 tokens for a small image
+)
 
-type part struct {
-	Text             *string           `json:"text,omitempty"`
-	Thought          bool              `json:"thought,omitempty"`
-	FunctionCall     *functionCall     `json:"functionCall,omitempty"`
-	FunctionResponse *functionResponse `json:"functionResponse,omitempty"`
-	InlineData       json.RawMessage   `json:"inlineData,omitempty"`
-	FileData         json.RawMessage   `json:"fileData,omitempty"`
-}
+// tokens estimates the tokens of so many bytes, at least 1.
+func tokens(bytes int) int32 { return int32(max(1, (bytes+bytesPerToken-1)/bytesPerToken)) }
 
-type functionCall struct {
-	ID   string          `json:"id,omitempty"`
-	Name string          `json:"name"`
-	Args json.RawMessage `json:"args"`
-}
-
-type functionResponse struct {
-	ID       string          `json:"id,omitempty"`
-	Name     string          `json:"name"`
-	Response json.RawMessage `json:"response"`
-}
-
-type generateResponse struct {
-	Candidates    []candidate `json:"candidates"`
-	UsageMetadata usage       `json:"usageMetadata"`
-	ModelVersion  string      `json:"modelVersion"`
-	ResponseID    string      `json:"responseId"`
-}
-
-type candidate struct {
-	Content       content `json:"content"`
-	FinishReason  string  `json:"finishReason,omitempty"`
-	Index         int     `json:"index"`
-	FinishMessage string  `json:"finishMessage,omitempty"`
-}
-
-type usage struct {
-	PromptTokenCount     int `json:"promptTokenCount"`
-	CandidatesTokenCount int `json:"candidatesTokenCount"`
-	TotalTokenCount      int `json:"totalTokenCount"`
-}
-
-// An answer is either text or calls.
-type answer struct {
-	text   string
-	calls  []call
-	finish string // a finishReason
-	tokens int
-}
-
-// A call is a declared function with the arguments found for it.
-type call struct {
-	name string
-	args map[string]any
-}
-
-// A generation is an answer with what the wire tells beside it.
-type generation struct {
-	id     string
-	prompt int // tokens
-	answer answer
-}
-
-func (g generation) whole() generateResponse {
-	c := candidate{FinishReason: g.answer.finish}
-	if len(g.answer.calls) > 0 {
-		c.FinishMessage = "Model generated function call(s)."
+// response puts either text or calls on the wire. Text is cut to the request's
+// MaxOutputTokens; a call stays whole, because half a call is of no use to
+// anybody, but is not counted beyond the limit, on which callers rely.
+func (in *request) response(text string, calls []*genai.FunctionCall) *genai.GenerateContentResponse {
+	limit, finish := in.GenerationConfig.MaxOutputTokens, genai.FinishReasonStop
+	if limit > 0 && len(calls) == 0 && tokens(len(text)) > limit {
+		finish, text = genai.FinishReasonMaxTokens, cut(text, int(limit)*bytesPerToken)
 	}
-	c.Content = content{Role: "model", Parts: g.answer.parts()}
-	return g.response(c, g.answer.tokens)
-}
-
-func (g generation) response(c candidate, tokens int) generateResponse {
-	return generateResponse{
-		Candidates:    []candidate{c},
-		UsageMetadata: usage{g.prompt, tokens, g.prompt + tokens},
-		ModelVersion:  Model,
-		ResponseID:    g.id,
+	var parts []*genai.Part
+	for _, call := range calls {
+		parts = append(parts, &genai.Part{FunctionCall: call})
+	}
+	if len(calls) == 0 {
+		parts = []*genai.Part{{Text: text}}
+	}
+	content := &genai.Content{Role: genai.RoleModel, Parts: parts}
+	count, prompt := tokens(sizeOf(content)), tokens(len(encode(in.Tools))+sizeOf(in.SystemInstruction)+sizeOf(in.Contents...))
+	if limit > 0 {
+		count = min(count, limit)
+	}
+	return &genai.GenerateContentResponse{
+		Candidates:    []*genai.Candidate{{Content: content, FinishReason: finish}},
+		UsageMetadata: &genai.GenerateContentResponseUsageMetadata{PromptTokenCount: prompt, CandidatesTokenCount: count, TotalTokenCount: prompt + count},
+		ModelVersion:  Model, ResponseID: rand.Text(),
 	}
 }
 
-// parts leaves out the calls' ids, as Gemini 2.5 does.
-func (a answer) parts() []part {
-	if len(a.calls) == 0 {
-		return []part{{Text: &a.text}}
+// events returns a response as server-sent events, the only form of a stream
+// that the SDK asks for: text word by word, the finish in the last.
+func events(whole *genai.GenerateContentResponse) []byte {
+	var b bytes.Buffer
+	candidate := whole.Candidates[0]
+	finish, text := candidate.FinishReason, candidate.Content.Parts[0].Text
+	for piece := range strings.SplitAfterSeq(text, " ") {
+		if text = text[len(piece):]; piece != "" {
+			candidate.Content.Parts = []*genai.Part{{Text: piece}}
+		}
+		if candidate.FinishReason = ""; text == "" {
+			candidate.FinishReason = finish
+		}
+		_, _ = fmt.Fprintf(&b, "data: %s\n\n", encode(whole))
 	}
-	parts := make([]part, len(a.calls))
-	for i, c := range a.calls {
-		parts[i].FunctionCall = &functionCall{Name: c.name, Args: encode(c.args)}
-	}
-	return parts
+	return b.Bytes()
 }
 
-// encode is for values made in this package, which JSON can always hold.
+// sizeOf returns about the bytes of text that contents have for a model.
+func sizeOf(contents ...*genai.Content) (size int) {
+	for _, content := range contents {
+		for i := 0; content != nil && i < len(content.Parts); i++ {
+			switch p := content.Parts[i]; {
+			case p == nil || p.FunctionCall != nil || p.FunctionResponse != nil:
+				size += len(encode(p))
+			case p.InlineData != nil || p.FileData != nil:
+				size += mediaBytes
+			default:
+				size += len(p.Text)
+			}
+		}
+	}
+	return size
+}
+
+// encode returns JSON on one line, for people to read.
 func encode(v any) []byte {
 	var b bytes.Buffer
 	enc := json.NewEncoder(&b)
 	enc.SetEscapeHTML(false)
-	if err := enc.Encode(v); err != nil {
-		panic(fmt.Sprintf("offline: encoding an answer: %v", err))
-	}
+	_ = enc.Encode(v) // what was decoded, and what is made here, can be encoded
 	return bytes.TrimSuffix(b.Bytes(), []byte("\n"))
 }
 
-// decode keeps numbers as they were written; what is no JSON becomes nil.
-func decode(raw json.RawMessage) any {
-	dec := json.NewDecoder(bytes.NewReader(raw))
-	dec.UseNumber()
-	var v any
-	if err := dec.Decode(&v); err != nil {
+// cut shortens text to so many bytes, at a word's end if it can.
+func cut(text string, size int) string {
+	if len(text) > size {
+		text = strings.ToValidUTF8(text[:size], "")
+		if i := strings.LastIndexAny(text, " \n"); i > 0 {
+			text = text[:i]
+		}
+	}
+	return text
+}
+
+// excerpt returns text on one line, and at most so many bytes of it.
+func excerpt(text string, size int) string {
+	text = strings.Join(strings.Fields(text), " ")
+	if short := cut(text, size); short != text {
+		return short + "…"
+	}
+	return text
+}
+
+// A function is one that the request declares.
+type function struct {
+	name, description string
+	label, text       []word     // of the name; of the description and the properties' names
+	properties        []property // required ones first
+}
+
+type property struct {
+	name     string
+	label    []word
+	required bool
+	list     bool     // the value is a list; kind and enum are its elements'
+	kind     string   // a JSON Schema type, in lower case
+	enum     []string // the only values
+	phrases  [][]word // in words
+	fallback []any    // the default, if any
+}
+
+// owns reports whether a word is in the property's name.
+func (p property) owns(key string) bool { return holds(p.label, key) }
+
+// functions returns those that may be called.
+func (in *request) functions() (out []function) {
+	config := cmp.Or(in.ToolConfig.FunctionCallingConfig, new(genai.FunctionCallingConfig))
+	for _, tool := range in.Tools {
+		for i := 0; tool != nil && i < len(tool.FunctionDeclarations) && config.Mode != genai.FunctionCallingConfigModeNone; i++ {
+			if d := tool.FunctionDeclarations[i]; d != nil && (len(config.AllowedFunctionNames) == 0 || slices.Contains(config.AllowedFunctionNames, d.Name)) {
+				f := function{name: d.Name, description: d.Description, label: wordsOf(label(d.Name)), text: wordsOf(d.Description)}
+				f.properties = propertiesOf(cmp.Or(schemaOf(d.ParametersJsonSchema, d.Parameters), new(jsonschema.Schema)))
+				for _, p := range f.properties {
+					f.text = append(f.text, p.label...)
+				}
+				out = append(out, f)
+			}
+		}
+	}
+	return out
+}
+
+// schemaOf reads JSON Schema or, where there is none, Gemini's own Schema; nil
+// where there is neither, or it cannot be read.
+func schemaOf(schema any, own *genai.Schema) (s *jsonschema.Schema) {
+	if own != nil {
+		schema = own
+	}
+	if schema == nil || json.Unmarshal(encode(schema), &s) != nil {
 		return nil
 	}
-	return v
+	return s
+}
+
+func propertiesOf(s *jsonschema.Schema) (out []property) {
+	names := slices.Concat(s.Required, slices.Sorted(maps.Keys(s.Properties)))
+	for i, name := range names {
+		if slices.Contains(names[:i], name) {
+			continue
+		}
+		field, kind := resolve(s.Properties[name], s)
+		p := property{name: name, label: wordsOf(label(name)), required: i < len(s.Required), list: kind == "array", kind: kind}
+		if field.Default != nil {
+			p.fallback = []any{field.Default}
+		}
+		if p.list {
+			field, p.kind = resolve(field.Items, s)
+		}
+		for i := 0; i < len(field.Enum) && p.kind == "string"; i++ {
+			p.enum = append(p.enum, fmt.Sprint(field.Enum[i]))
+			p.phrases = append(p.phrases, wordsOf(label(p.enum[i])))
+		}
+		out = append(out, p)
+	}
+	return out
+}
+
+// resolve follows a reference into root, takes the first alternative that is not
+// null, which is how optional values are declared, and returns it with its type.
+func resolve(s, root *jsonschema.Schema) (*jsonschema.Schema, string) {
+	if s == nil {
+		return new(jsonschema.Schema), ""
+	}
+	if to := root.Defs[strings.TrimPrefix(s.Ref, "#/$defs/")]; to != nil {
+		s = to
+	}
+	all := slices.Concat(s.AnyOf, s.OneOf)
+	if i := slices.IndexFunc(all, func(a *jsonschema.Schema) bool { return a != nil && !strings.EqualFold(a.Type, "null") }); i >= 0 {
+		s = all[i]
+	}
+	for _, kind := range append(slices.Clone(s.Types), s.Type) {
+		if kind = strings.ToLower(kind); kind != "" && kind != "null" {
+			return s, kind
+		}
+	}
+	if s.Properties != nil {
+		return s, "object"
+	}
+	return s, "string"
+}
+
+// example returns a small value that a response schema allows, of so many parts.
+func example(s, root *jsonschema.Schema, parts *int) any {
+	s, kind := resolve(s, root)
+	object, array := map[string]any{}, []any{}
+	for name, field := range s.Properties {
+		if *parts--; *parts > 0 && (len(s.Required) == 0 || slices.Contains(s.Required, name)) {
+			object[name] = example(field, root, parts)
+		}
+	}
+	for s.MinItems != nil && len(array) < *s.MinItems && *parts > 0 {
+		*parts--
+		array = append(array, example(s.Items, root, parts))
+	}
+	switch {
+	case len(s.Enum) > 0:
+		return s.Enum[0]
+	case s.Minimum != nil:
+		return *s.Minimum
+	}
+	return map[string]any{"object": object, "array": array, "boolean": false, "integer": 0, "number": 0, "string": Model}[kind]
 }
