@@ -160,12 +160,12 @@ func shown(v any, depth int) (lines []string) {
 		switch nested := raw[0] == '{' || raw[0] == '['; {
 		case nested && len(object) == 1:
 			return shown(object[key], depth+1)
-		case !nested:
+		case !nested && text != "":
 			head += " · " + caption + text
-		case len(text) < maxLineBytes/3:
+		case nested && len(text) < maxLineBytes/3:
 			lines = append(lines, indent+"  - "+caption+text)
-		default:
-			lines = append(append(lines, indent+"  - "+caption), shown(object[key], depth+4)...)
+		case nested:
+			lines = append(append(lines, indent+"  - "+strings.TrimSpace(caption)), shown(object[key], depth+4)...)
 		}
 	}
 	if head == "" && len(lines) > 0 {
