@@ -259,6 +259,7 @@ func TestEachFailureIsHealedByTheSecondRun(t *testing.T) {
 			func(w *world) { w.o.Unlock = "1732620000000001" }, "is broken, as -unlock asks"},
 		{"4: a prefix that is too long", fail("terraform plan -target", 1, "Error: Invalid value for variable: prefix is longer than 15 characters"), deploy.CodeRefused,
 			"Terraform refuses what environments/my-project.tfvars and the arguments set", nil, ""},
+		{"4: a plan that fails", fail("terraform plan -target", 1, "Error: Error 500: backend error"), 1, "Nothing was changed by this plan", nil, ""},
 		{"4: the registry cannot be made yet", fail("create google_artifact_registry_repository.this", 2, "Error 403: Artifact Registry API has not been used in project"), 0, "the next attempt is in 10s", nil, ""},
 		{"4: the registry cannot be made", fail("create google_artifact_registry_repository.this", 1, "Error 500"), 1, "step 4", nil, ""},
 		{"4: the build account is not known yet", fail("create google_service_account.build", 1, "Error 400: Service account gatehouse-build does not exist."), 0, "the next attempt is in 5s", nil, ""},

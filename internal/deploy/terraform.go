@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 )
@@ -170,12 +171,20 @@ const inventedPlan = `{"resource_changes": [
 	{"type": "google_cloud_run_v2_service", "name": "function", "index": "invoke", "change": {"actions": ["create"], "after": {"name": "invoke", "location": "REGION"}}},
 	{"type": "google_cloud_run_v2_service", "name": "function", "index": "health", "change": {"actions": ["create"], "after": {"name": "health", "location": "REGION"}}}]}`
 
-// refused adds to a plan's error that nothing has changed.
+// refusals matches what Terraform writes of a value that the module's validations
+// and preconditions do not take.
+var refusals = regexp.MustCompile(`Invalid value for variable|Invalid variable|precondition failed|[Ii]nappropriate value|Missing required`)
+
+// refused is the error of a plan that failed, after which nothing has changed.
 func (d *deployment) refused(err error) error {
-	if spreading(err) {
+	failed, ok := errors.AsType[*commandError](err)
+	if !ok || spreading(err) {
 		return err
 	}
-	return &Error{Code: CodeRefused, Err: fmt.Errorf("%w\nTerraform refuses what %s and the arguments set. Nothing was changed by this plan", err, d.settingsFile())}
+	if refusals.MatchString(failed.stderr) {
+		return &Error{Code: CodeRefused, Err: fmt.Errorf("%w\nTerraform refuses what %s and the arguments set. Nothing was changed by this plan", err, d.settingsFile())}
+	}
+	return fmt.Errorf("%w\nNothing was changed by this plan", err)
 }
 
 // settingsFile is the file of the settings, as seen from the repository.
