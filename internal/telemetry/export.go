@@ -23,26 +23,31 @@ type builder struct {
 // noDeadline stands for none where an exporter must have one.
 const noDeadline = 24 * time.Hour
 
-func (b *builder) traces(ctx context.Context) (sdktrace.SpanExporter, error) {
+// traces returns an exporter, and what closes its connection besides Shutdown;
+// nil: nothing.
+func (b *builder) traces(ctx context.Context) (sdktrace.SpanExporter, func() error, error) {
 	switch b.settings.Traces {
 	case Google:
 		return b.googleTraces(ctx)
 	case OTLP:
 		return b.settings.otlpTraces.traces(ctx)
 	case Console:
-		return stdouttrace.New(stdouttrace.WithWriter(b.config.Console))
+		exporter, err := stdouttrace.New(stdouttrace.WithWriter(b.config.Console))
+		return exporter, nil, err
 	}
-	return nil, fmt.Errorf("no exporter %q", b.settings.Traces)
+	return nil, nil, fmt.Errorf("no exporter %q", b.settings.Traces)
 }
 
-func (b *builder) metrics(ctx context.Context) (sdkmetric.Exporter, error) {
+// metrics is traces for metrics.
+func (b *builder) metrics(ctx context.Context) (sdkmetric.Exporter, func() error, error) {
 	switch b.settings.Metrics {
 	case Google:
 		return b.googleMetrics(ctx)
 	case OTLP:
 		return b.settings.otlpMetrics.metrics(ctx)
 	case Console:
-		return stdoutmetric.New(stdoutmetric.WithWriter(b.config.Console))
+		exporter, err := stdoutmetric.New(stdoutmetric.WithWriter(b.config.Console))
+		return exporter, nil, err
 	}
-	return nil, fmt.Errorf("no exporter %q", b.settings.Metrics)
+	return nil, nil, fmt.Errorf("no exporter %q", b.settings.Metrics)
 }

@@ -3,7 +3,6 @@ package telemetry
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 
 	"go.opentelemetry.io/otel/exporters/otlp/otlpmetric/otlpmetricgrpc"
@@ -59,49 +58,23 @@ func (b *builder) dialGoogle(ctx context.Context, more ...grpc.DialOption) (*grp
 }
 
 // googleTraces exports to Cloud Trace.
-func (b *builder) googleTraces(ctx context.Context) (sdktrace.SpanExporter, error) {
+func (b *builder) googleTraces(ctx context.Context) (sdktrace.SpanExporter, func() error, error) {
 	conn, err := b.dialGoogle(ctx)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	exporter, err := otlptracegrpc.New(ctx, otlptracegrpc.WithGRPCConn(conn),
 		otlptracegrpc.WithTimeout(noDeadline), otlptracegrpc.WithRetry(otlptracegrpc.RetryConfig{}))
-	if err != nil {
-		return nil, errors.Join(err, conn.Close())
-	}
-	return connectedTraces{exporter, conn}, nil
-}
-
-// connectedTraces closes its connection with the exporter.
-type connectedTraces struct {
-	sdktrace.SpanExporter
-	conn *grpc.ClientConn
-}
-
-func (c connectedTraces) Shutdown(ctx context.Context) error {
-	return errors.Join(c.SpanExporter.Shutdown(ctx), c.conn.Close())
+	return exporter, conn.Close, err
 }
 
 // googleMetrics exports to Cloud Monitoring.
-func (b *builder) googleMetrics(ctx context.Context) (sdkmetric.Exporter, error) {
+func (b *builder) googleMetrics(ctx context.Context) (sdkmetric.Exporter, func() error, error) {
 	conn, err := b.dialGoogle(ctx, grpc.WithChainUnaryInterceptor(limitPoints))
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	exporter, err := otlpmetricgrpc.New(ctx, otlpmetricgrpc.WithGRPCConn(conn),
 		otlpmetricgrpc.WithTimeout(noDeadline), otlpmetricgrpc.WithRetry(otlpmetricgrpc.RetryConfig{}))
-	if err != nil {
-		return nil, errors.Join(err, conn.Close())
-	}
-	return connectedMetrics{exporter, conn}, nil
-}
-
-// connectedMetrics closes its connection with the exporter.
-type connectedMetrics struct {
-	sdkmetric.Exporter
-	conn *grpc.ClientConn
-}
-
-func (c connectedMetrics) Shutdown(ctx context.Context) error {
-	return errors.Join(c.Exporter.Shutdown(ctx), c.conn.Close())
+	return exporter, conn.Close, err
 }

@@ -103,7 +103,7 @@ func New(s Settings, c Config) (*Observer, error) {
 			sdktrace.WithRawSpanLimits(spanLimits()),
 		)
 		o.tracer = provider.Tracer(scope, trace.WithInstrumentationVersion(c.Version))
-		sender := &spanSender{queue: o.queue, resource: res, build: build.traces}
+		sender := &spanSender{lazy[sdktrace.SpanExporter]{build: build.traces, resource: res}, o.queue}
 		o.lanes = append(o.lanes, newLane("traces", tracesEvery, sender, c.Now, c.Log))
 		o.closers = append(o.closers, provider.Shutdown)
 	}
@@ -119,7 +119,7 @@ func New(s Settings, c Config) (*Observer, error) {
 	} else {
 		manual := sdkmetric.NewManualReader()
 		reader = manual
-		sender := &metricSender{reader: manual, resource: res, build: build.metrics}
+		sender := &metricSender{lazy: lazy[sdkmetric.Exporter]{build: build.metrics, resource: res}, reader: manual}
 		o.lanes = append(o.lanes, newLane("metrics", metricsEvery, sender, c.Now, c.Log))
 	}
 	provider := sdkmetric.NewMeterProvider(sdkmetric.WithResource(res.base), sdkmetric.WithReader(reader))

@@ -19,62 +19,52 @@ import (
 // Without an endpoint in the environment a collector beside us is meant, by the
 // standard's default, which the exporters would speak to by TLS.
 
-func (o otlp) traces(ctx context.Context) (sdktrace.SpanExporter, error) {
+func (o otlp) traces(ctx context.Context) (sdktrace.SpanExporter, func() error, error) {
 	if o.protocol == protocolGRPC {
 		opts := []otlptracegrpc.Option{
-			otlptracegrpc.WithRetry(otlptracegrpc.RetryConfig{}),
+			otlptracegrpc.WithRetry(otlptracegrpc.RetryConfig{}), otlptracegrpc.WithTimeout(o.timeout),
 			otlptracegrpc.WithDialOption(grpc.WithKeepaliveParams(brokenConnection)),
-		}
-		if !o.timeout {
-			opts = append(opts, otlptracegrpc.WithTimeout(noDeadline))
 		}
 		if !o.endpoint {
 			opts = append(opts, otlptracegrpc.WithInsecure())
 		}
-		return otlptracegrpc.New(ctx, opts...)
+		exporter, err := otlptracegrpc.New(ctx, opts...)
+		return exporter, nil, err
 	}
-	opts := []otlptracehttp.Option{otlptracehttp.WithRetry(otlptracehttp.RetryConfig{})}
-	if !o.timeout {
-		opts = append(opts, otlptracehttp.WithTimeout(noDeadline))
-	}
+	opts := []otlptracehttp.Option{otlptracehttp.WithRetry(otlptracehttp.RetryConfig{}), otlptracehttp.WithTimeout(o.timeout)}
 	if !o.endpoint {
 		opts = append(opts, otlptracehttp.WithInsecure())
 	}
-	if o.ownClient() {
-		client := newHTTPClient()
-		exporter, err := otlptracehttp.New(ctx, append(opts, otlptracehttp.WithHTTPClient(client))...)
-		return closingTraces{exporter, client}, err
+	client, closeClient := o.httpClient()
+	if client != nil {
+		opts = append(opts, otlptracehttp.WithHTTPClient(client))
 	}
-	return otlptracehttp.New(ctx, opts...)
+	exporter, err := otlptracehttp.New(ctx, opts...)
+	return exporter, closeClient, err
 }
 
-func (o otlp) metrics(ctx context.Context) (sdkmetric.Exporter, error) {
+func (o otlp) metrics(ctx context.Context) (sdkmetric.Exporter, func() error, error) {
 	if o.protocol == protocolGRPC {
 		opts := []otlpmetricgrpc.Option{
-			otlpmetricgrpc.WithRetry(otlpmetricgrpc.RetryConfig{}),
+			otlpmetricgrpc.WithRetry(otlpmetricgrpc.RetryConfig{}), otlpmetricgrpc.WithTimeout(o.timeout),
 			otlpmetricgrpc.WithDialOption(grpc.WithKeepaliveParams(brokenConnection)),
-		}
-		if !o.timeout {
-			opts = append(opts, otlpmetricgrpc.WithTimeout(noDeadline))
 		}
 		if !o.endpoint {
 			opts = append(opts, otlpmetricgrpc.WithInsecure())
 		}
-		return otlpmetricgrpc.New(ctx, opts...)
+		exporter, err := otlpmetricgrpc.New(ctx, opts...)
+		return exporter, nil, err
 	}
-	opts := []otlpmetrichttp.Option{otlpmetrichttp.WithRetry(otlpmetrichttp.RetryConfig{})}
-	if !o.timeout {
-		opts = append(opts, otlpmetrichttp.WithTimeout(noDeadline))
-	}
+	opts := []otlpmetrichttp.Option{otlpmetrichttp.WithRetry(otlpmetrichttp.RetryConfig{}), otlpmetrichttp.WithTimeout(o.timeout)}
 	if !o.endpoint {
 		opts = append(opts, otlpmetrichttp.WithInsecure())
 	}
-	if o.ownClient() {
-		client := newHTTPClient()
-		exporter, err := otlpmetrichttp.New(ctx, append(opts, otlpmetrichttp.WithHTTPClient(client))...)
-		return closingMetrics{exporter, client}, err
+	client, closeClient := o.httpClient()
+	if client != nil {
+		opts = append(opts, otlpmetrichttp.WithHTTPClient(client))
 	}
-	return otlpmetrichttp.New(ctx, opts...)
+	exporter, err := otlpmetrichttp.New(ctx, opts...)
+	return exporter, closeClient, err
 }
 
 // brokenConnection lets the kernel give up a connection whose other end went
@@ -82,21 +72,23 @@ func (o otlp) metrics(ctx context.Context) (sdkmetric.Exporter, error) {
 // this long. Without it a call would hang for a quarter of an hour.
 var brokenConnection = keepalive.ClientParameters{Time: time.Minute, Timeout: 3 * time.Second}
 
-// ownClient reports whether the exporter may be given a client, which makes it
-// forget what the environment says of certificates and timeouts.
-func (o otlp) ownClient() bool { return !o.certificates && !o.timeout }
-
-// newHTTPClient is as the exporters' own, but it sees a broken HTTP/2
+// httpClient returns a client as the exporters' own, but it sees a broken HTTP/2
 // connection, leaves none open when it is closed, and reports an answer that
-// asks for another try as an error that [retryable] knows.
-func newHTTPClient() *http.Client {
-	return &http.Client{Transport: unavailable{&http.Transport{
+// asks for another try as an error that [retryable] knows. A client makes an
+// exporter ignore what the environment says of certificates, so then there is
+// none.
+func (o otlp) httpClient() (*http.Client, func() error) {
+	if o.certificates {
+		return nil, nil
+	}
+	client := &http.Client{Timeout: o.timeout, Transport: unavailable{&http.Transport{
 		Proxy:               http.ProxyFromEnvironment,
 		ForceAttemptHTTP2:   true,
 		IdleConnTimeout:     90 * time.Second,
 		TLSHandshakeTimeout: 10 * time.Second,
 		HTTP2:               &http.HTTP2Config{SendPingTimeout: 5 * time.Second, PingTimeout: 3 * time.Second},
 	}}}
+	return client, func() error { client.CloseIdleConnections(); return nil }
 }
 
 // unavailable returns an error for the answers that mean "try again"
@@ -115,24 +107,4 @@ func (u unavailable) RoundTrip(r *http.Request) (*http.Response, error) {
 		return nil, fmt.Errorf("the collector answered %s", response.Status)
 	}
 	return response, nil
-}
-
-type closingTraces struct {
-	sdktrace.SpanExporter
-	client *http.Client
-}
-
-func (c closingTraces) Shutdown(ctx context.Context) error {
-	defer c.client.CloseIdleConnections()
-	return c.SpanExporter.Shutdown(ctx)
-}
-
-type closingMetrics struct {
-	sdkmetric.Exporter
-	client *http.Client
-}
-
-func (c closingMetrics) Shutdown(ctx context.Context) error {
-	defer c.client.CloseIdleConnections()
-	return c.Exporter.Shutdown(ctx)
 }

@@ -111,6 +111,13 @@ func (a *answers) ExportSpans(_ context.Context, spans []sdktrace.ReadOnlySpan) 
 
 func (a *answers) Shutdown(context.Context) error { return nil }
 
+// newSpanSender sends what q has to e.
+func newSpanSender(q *queue, res *source, e sdktrace.SpanExporter) *spanSender {
+	return &spanSender{lazy[sdktrace.SpanExporter]{
+		build: func(context.Context) (sdktrace.SpanExporter, func() error, error) { return e, nil, nil }, resource: res,
+	}, q}
+}
+
 func TestSpanSender(t *testing.T) {
 	t.Parallel()
 	tests := []struct {
@@ -133,8 +140,7 @@ func TestSpanSender(t *testing.T) {
 			t.Parallel()
 			q := newQueue(10)
 			a := &answers{errs: []error{tt.err}}
-			s := &spanSender{queue: q, resource: newResource(Settings{}, Config{}),
-				build: func(context.Context) (sdktrace.SpanExporter, error) { return a, nil }}
+			s := newSpanSender(q, newResource(Settings{}, Config{}), a)
 			if err := s.send(t.Context()); err != nil || len(a.got) != 0 {
 				t.Fatalf("sent nothing as %q: %v", a.got, err)
 			}
@@ -155,8 +161,7 @@ func TestSpanSenderSendsInBatches(t *testing.T) {
 		q.OnEnd(span(n, true))
 	}
 	a := &answers{errs: []error{nil, context.DeadlineExceeded}}
-	s := &spanSender{queue: q, resource: newResource(Settings{}, Config{}),
-		build: func(context.Context) (sdktrace.SpanExporter, error) { return a, nil }}
+	s := newSpanSender(q, newResource(Settings{}, Config{}), a)
 	if err := s.send(t.Context()); err == nil || s.pending() != batchSize+1 {
 		t.Errorf("%v, %d kept", err, s.pending())
 	}
@@ -171,12 +176,13 @@ func TestSpanSenderBuildsAgain(t *testing.T) {
 	q.OnEnd(span(1, true))
 	tries := 0
 	a := &answers{}
-	s := &spanSender{queue: q, resource: newResource(Settings{}, Config{}), build: func(context.Context) (sdktrace.SpanExporter, error) {
+	s := newSpanSender(q, newResource(Settings{}, Config{}), a)
+	s.build = func(context.Context) (sdktrace.SpanExporter, func() error, error) {
 		if tries++; tries == 1 {
-			return nil, errors.New("no credentials")
+			return nil, nil, errors.New("no credentials")
 		}
-		return a, nil
-	}}
+		return a, nil, nil
+	}
 	if err := s.send(t.Context()); err == nil || s.pending() != 1 {
 		t.Errorf("%v", err)
 	}

@@ -9,7 +9,6 @@ import (
 
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/sdk/resource"
-	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 )
 
 type detector func() (*resource.Resource, error)
@@ -31,7 +30,7 @@ func TestMetadataServerThatHangs(t *testing.T) {
 		q := newQueue(10)
 		q.OnEnd(span(1, true))
 		a := &answers{}
-		f := stubbed(&spanSender{queue: q, resource: res, build: func(context.Context) (sdktrace.SpanExporter, error) { return a, nil }})
+		f := stubbed(newSpanSender(q, res, a))
 		for range 3 {
 			if took := takes(func() { f.Flush(t.Context()) }); took > flushBound || len(a.got) != 0 || asked.Load() != 1 {
 				t.Errorf("took %v, sent %q, asked %d times", took, a.got, asked.Load())

@@ -24,30 +24,63 @@ type sender interface {
 // batchSize is how many spans one call to the collector holds.
 const batchSize = 512
 
+// An exporter is one of traces or metrics.
+type exporter interface{ Shutdown(context.Context) error }
+
+// A lazy exporter is built, and the resource asked for, when there is something
+// to send. It is not safe for concurrent use.
+type lazy[E exporter] struct {
+	build    func(context.Context) (E, func() error, error)
+	resource *source
+
+	built      bool
+	exporter   E
+	disconnect func() error // may be nil
+}
+
+func (l *lazy[E]) get(ctx context.Context) (e E, res *resource.Resource, err error) {
+	if !l.built {
+		if l.exporter, l.disconnect, err = l.build(ctx); err != nil {
+			if l.disconnect != nil {
+				_ = l.disconnect()
+			}
+			return e, nil, fmt.Errorf("making the exporter: %w", err)
+		}
+		l.built = true
+	}
+	if res, err = l.resource.get(ctx); err != nil {
+		return e, nil, fmt.Errorf("asking the metadata server: %w", err)
+	}
+	return l.exporter, res, nil
+}
+
+func (l *lazy[E]) close(ctx context.Context) error {
+	if !l.built {
+		return nil
+	}
+	err := l.exporter.Shutdown(ctx)
+	if l.disconnect != nil {
+		err = errors.Join(err, l.disconnect())
+	}
+	return err
+}
+
 // A spanSender sends the queue's spans.
 type spanSender struct {
-	queue    *queue
-	resource *source
-	build    func(context.Context) (sdktrace.SpanExporter, error)
-	exporter sdktrace.SpanExporter // nil: not built yet
+	lazy[sdktrace.SpanExporter]
+	queue *queue
 }
 
 // send sends what the queue holds now. What could not be delivered is queued
 // again.
-func (s *spanSender) send(ctx context.Context) (err error) {
+func (s *spanSender) send(ctx context.Context) error {
 	left := s.queue.len()
 	if left == 0 {
 		return nil
 	}
-	if s.exporter == nil {
-		if s.exporter, err = s.build(ctx); err != nil {
-			s.exporter = nil
-			return fmt.Errorf("making the exporter: %w", err)
-		}
-	}
-	res, err := s.resource.get(ctx)
+	exporter, res, err := s.get(ctx)
 	if err != nil {
-		return fmt.Errorf("asking the metadata server: %w", err)
+		return err
 	}
 	for left > 0 {
 		spans := s.queue.take(min(left, batchSize))
@@ -55,7 +88,7 @@ func (s *spanSender) send(ctx context.Context) (err error) {
 			break
 		}
 		left -= len(spans)
-		if err := s.exporter.ExportSpans(ctx, withResource(spans, res)); err != nil {
+		if err := exporter.ExportSpans(ctx, withResource(spans, res)); err != nil {
 			if retryable(err) {
 				s.queue.giveBack(spans)
 			} else {
@@ -69,14 +102,8 @@ func (s *spanSender) send(ctx context.Context) (err error) {
 
 func (s *spanSender) pending() int { return s.queue.len() }
 
-func (s *spanSender) close(ctx context.Context) error {
-	if s.exporter == nil {
-		return nil
-	}
-	return s.exporter.Shutdown(ctx)
-}
-
-// withResource gives spans the resource that was found out after they began.
+// withResource returns spans with the resource, which was not known when they
+// began.
 func withResource(spans []sdktrace.ReadOnlySpan, res *resource.Resource) []sdktrace.ReadOnlySpan {
 	out := make([]sdktrace.ReadOnlySpan, len(spans))
 	for i, s := range spans {
@@ -95,39 +122,24 @@ func (s resourceSpan) Resource() *resource.Resource { return s.resource }
 // A metricSender sends the instruments' state. Values add up from the start, so
 // the next export holds what a failed one did.
 type metricSender struct {
-	reader   *sdkmetric.ManualReader
-	resource *source
-	build    func(context.Context) (sdkmetric.Exporter, error)
-	exporter sdkmetric.Exporter // nil: not built yet
-	data     metricdata.ResourceMetrics
+	lazy[sdkmetric.Exporter]
+	reader *sdkmetric.ManualReader
+	data   metricdata.ResourceMetrics
 }
 
-func (s *metricSender) send(ctx context.Context) (err error) {
-	if s.exporter == nil {
-		if s.exporter, err = s.build(ctx); err != nil {
-			s.exporter = nil
-			return fmt.Errorf("making the exporter: %w", err)
-		}
-	}
-	res, err := s.resource.get(ctx)
+func (s *metricSender) send(ctx context.Context) error {
+	exporter, res, err := s.get(ctx)
 	if err != nil {
-		return fmt.Errorf("asking the metadata server: %w", err)
+		return err
 	}
 	if err := s.reader.Collect(ctx, &s.data); err != nil {
 		return fmt.Errorf("collecting: %w", err)
 	}
 	s.data.Resource = res
-	return s.exporter.Export(ctx, &s.data)
+	return exporter.Export(ctx, &s.data)
 }
 
 func (s *metricSender) pending() int { return 0 }
-
-func (s *metricSender) close(ctx context.Context) error {
-	if s.exporter == nil {
-		return nil
-	}
-	return s.exporter.Shutdown(ctx)
-}
 
 // retryable reports whether spans that could not be sent should be sent again:
 // when no answer came, or one by which the collector took nothing and may do so

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"go.opentelemetry.io/otel/attribute"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
@@ -41,8 +42,9 @@ type Settings struct {
 // An otlp is how one signal speaks OTLP. What its exporter reads by itself is
 // only told to be there.
 type otlp struct {
-	protocol                        string
-	endpoint, timeout, certificates bool
+	protocol               string
+	timeout                time.Duration // noDeadline unless the environment has one
+	endpoint, certificates bool
 }
 
 // A Problem is what is wrong with a variable.
@@ -143,11 +145,13 @@ func (e *environment) int(name string, fallback, least, most int) int {
 // otlp reads how OTLP is spoken for one signal: its own variable, then the one
 // for all signals.
 func (e *environment) otlp(signal string) otlp {
-	o := otlp{protocol: protocolHTTP}
+	o := otlp{protocol: protocolHTTP, timeout: noDeadline}
 	for _, signal := range []string{"", signal} {
 		prefix := "OTEL_EXPORTER_OTLP_" + signal
 		o.protocol = e.oneOf(prefix+"PROTOCOL", o.protocol, protocolGRPC, protocolHTTP)
-		o.timeout = e.int(prefix+"TIMEOUT", 0, 1, 1<<31-1) > 0 || o.timeout
+		if ms := e.int(prefix+"TIMEOUT", 0, 1, 1<<31-1); ms > 0 {
+			o.timeout = time.Duration(ms) * time.Millisecond
+		}
 		o.certificates = e.get(prefix+"CERTIFICATE") != "" || e.get(prefix+"CLIENT_CERTIFICATE") != "" || o.certificates
 		value := e.get(prefix + "ENDPOINT")
 		if value == "" {

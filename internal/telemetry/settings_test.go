@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 )
 
 // env is an environment of pairs.
@@ -60,10 +61,10 @@ func TestParseOTLP(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if want := (otlp{protocol: protocolGRPC, endpoint: true, timeout: true}); s.otlpTraces != want {
+	if want := (otlp{protocol: protocolGRPC, endpoint: true, timeout: 500 * time.Millisecond}); s.otlpTraces != want {
 		t.Errorf("traces by %+v, want %+v", s.otlpTraces, want)
 	}
-	if want := (otlp{protocol: protocolHTTP, timeout: true}); s.otlpMetrics != want {
+	if want := (otlp{protocol: protocolHTTP, timeout: 500 * time.Millisecond}); s.otlpMetrics != want {
 		t.Errorf("metrics by %+v, want %+v", s.otlpMetrics, want)
 	}
 }
