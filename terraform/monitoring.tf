@@ -43,7 +43,7 @@ locals {
   #
   # The service's own metrics come by OTLP: their type is
   # prometheus.googleapis.com/NAME/KIND, NAME with its dots, which PromQL has in
-  # quotes. Legends take names without dots alone: label_replace makes them.
+  # quotes. Legends need names without dots: label_replace makes them.
   # https://docs.cloud.google.com/stackdriver/docs/otlp-metrics/overview
   of_invoke_otlp = "monitored_resource=\"prometheus_target\",job=\"${local.service_names.invoke}\""
   of_invoke_prom = "monitored_resource=\"cloud_run_revision\",service_name=\"${local.service_names.invoke}\""
@@ -146,7 +146,7 @@ locals {
 }
 
 # Secret Manager publishes every change of a secret; what stays here until
-# somebody takes it are the reminders alone.
+# somebody takes it is only the reminders.
 resource "google_pubsub_subscription" "secret_due" {
   count = length(local.wired_secrets) > 0 ? 1 : 0
 
@@ -267,7 +267,7 @@ resource "google_monitoring_alert_policy" "this" {
   depends_on = [google_project_service.this, google_logging_metric.count]
 }
 
-# From outside, where invoke is open to it. It sees the public probe alone.
+# From outside, where invoke is open to it. It sees only the public probe.
 resource "google_monitoring_uptime_check_config" "invoke" {
   count = var.web_access == "application" ? 1 : 0
 

@@ -50,7 +50,7 @@ func (m *monitoring) figures(ctx context.Context, revision string, now time.Time
 // maxAnswer bounds what is read of an answer, in bytes.
 const maxAnswer = 1 << 20
 
-// query gives the values of a PromQL expression at a moment, by the label
+// query returns the values of a PromQL expression at a moment, by the label
 // response_code_class where they have one. What is not a number is left out.
 func (m *monitoring) query(ctx context.Context, at time.Time, expression string) (map[string]float64, error) {
 	form := url.Values{"query": {expression}, "time": {at.UTC().Format(time.RFC3339)}}

@@ -37,12 +37,12 @@ const (
 	minRequests = 50   // of the new revision, to judge it at all; of the old, to compare latency
 	minFailed   = 3    // fewer failures are chance
 	moreFailed  = 0.02 // of the requests, above the old revision's
-	moreRefused = 0.20 // the same; callers do it too, but not to one revision alone
+	moreRefused = 0.20 // the same; callers do it too, but not to only one revision
 	slower      = 1.5  // times the old revision's p95,
 	slowerBy    = 500  // and by so many milliseconds
 )
 
-// judge compares a new revision with the old one, and says why.
+// judge compares a new revision with the old one, and returns the reason.
 func judge(old, new figures) (verdict, string) {
 	switch {
 	// Most of a handful failing is harm, however few they are.

@@ -47,7 +47,7 @@ type watching struct {
 	now      func() time.Time
 }
 
-// run watches, says what it sees to out, and gives the exit code.
+// run watches, writes what it sees to out, and returns the exit code.
 func run(ctx context.Context, args []string, getenv func(string) string, out io.Writer) (int, error) {
 	w := watching{now: time.Now}
 	flags := flag.NewFlagSet("watch", flag.ContinueOnError)

@@ -9,10 +9,10 @@ import (
 	"time"
 )
 
-// WithTimeoutCause gives a context that ends for cause once the process has run
+// WithTimeoutCause returns a context that ends for cause once the process has run
 // for about limit. It counts ticks, each set when the one before has fired: of a
-// time in which the instance was frozen, at most one is counted. The func it
-// gives must be called.
+// time in which the instance was frozen, at most one is counted. The returned
+// func must be called.
 func WithTimeoutCause(parent context.Context, limit, tick time.Duration, cause error) (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithCancelCause(parent)
 	var (

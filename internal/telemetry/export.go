@@ -11,10 +11,9 @@ import (
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 )
 
-// A builder makes exporters. None of them tries again by itself (that would be
-// a timer in the background) or has a deadline of its own, which would pass
-// while the instance is frozen, unless the environment gives one: a [flusher]
-// does both.
+// A builder makes exporters. None of them retries by itself, which would be a
+// timer in the background, and none has its own deadline unless the environment
+// sets one, for it would pass while the instance is frozen: a [lane] does both.
 type builder struct {
 	settings Settings
 	config   Config

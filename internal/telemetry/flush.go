@@ -63,7 +63,7 @@ func (o *Observer) Flush(ctx context.Context) {
 }
 
 // Shutdown exports the rest and closes the exporters. It takes at most about
-// 3 s, less when ctx ends earlier, and its error says what was lost. Later
+// 3 s, less when ctx ends earlier, and its error reports what was lost. Later
 // flushes do nothing.
 func (o *Observer) Shutdown(ctx context.Context) error {
 	if o == nil {
@@ -91,7 +91,7 @@ type lane struct {
 	log    *slog.Logger
 	next   atomic.Pointer[time.Time] // when the next flush may begin; nil: at once
 
-	turn     chan struct{} // full while somebody flushes, who alone uses what follows
+	turn     chan struct{} // held by whoever flushes; guards the fields below
 	closed   bool
 	job      *job      // the export under way; nil: none
 	reported time.Time // when trouble was last logged; zero: there is none
@@ -236,10 +236,10 @@ func (l *lane) report(err error) {
 	switch {
 	case err == nil && !l.reported.IsZero():
 		l.reported = time.Time{}
-		l.log.Info("Telemetry is exported again.", slog.String("signal", l.signal))
+		l.log.Info("Telemetry export works again.", slog.String("signal", l.signal))
 	case err != nil && (l.reported.IsZero() || l.now().Sub(l.reported) >= time.Minute):
 		l.reported = l.now()
-		l.log.Warn("Telemetry could not be exported; what is queued goes with the next.",
+		l.log.Warn("Telemetry export failed; queued data is sent with the next export.",
 			slog.String("signal", l.signal), slog.String("error", Truncate(err.Error(), maxProblem)))
 	}
 }

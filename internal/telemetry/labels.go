@@ -16,14 +16,20 @@ const (
 	otherError = "_OTHER"
 )
 
+// methods are those that the conventions know.
+var methods = []string{
+	http.MethodGet, http.MethodPost, http.MethodPut, http.MethodDelete, http.MethodHead, http.MethodOptions,
+	http.MethodPatch, http.MethodConnect, http.MethodTrace, "QUERY",
+}
+
 // labels are the values that may become labels. Each list maps a value to
 // itself, so that no label holds on to a caller's text.
 type labels struct {
-	routes, codes, models, tools map[string]string
+	methods, routes, codes, models, tools map[string]string
 }
 
 func newLabels(c Config) labels {
-	l := labels{routes: set(nil), codes: set(c.Codes), models: set(c.Models), tools: set(c.Tools)}
+	l := labels{methods: set(methods), routes: set(nil), codes: set(c.Codes), models: set(c.Models), tools: set(c.Tools)}
 	for _, pattern := range c.Routes {
 		_, path, found := strings.Cut(pattern, " ")
 		if !found {
@@ -53,37 +59,11 @@ func pick(list map[string]string, value, fallback string) string {
 	return fallback
 }
 
+func (l labels) method(name string) string   { return pick(l.methods, name, otherError) }
 func (l labels) route(pattern string) string { return pick(l.routes, pattern, other) } // the path of it
 func (l labels) model(name string) string    { return pick(l.models, name, other) }
 func (l labels) tool(name string) string     { return pick(l.tools, name, other) }
 func (l labels) code(code string) string     { return pick(l.codes, code, otherError) }
-
-// methodOf is the method if the conventions know it.
-func methodOf(method string) string {
-	switch method {
-	case http.MethodGet:
-		return http.MethodGet
-	case http.MethodPost:
-		return http.MethodPost
-	case http.MethodPut:
-		return http.MethodPut
-	case http.MethodDelete:
-		return http.MethodDelete
-	case http.MethodHead:
-		return http.MethodHead
-	case http.MethodOptions:
-		return http.MethodOptions
-	case http.MethodPatch:
-		return http.MethodPatch
-	case http.MethodConnect:
-		return http.MethodConnect
-	case http.MethodTrace:
-		return http.MethodTrace
-	case "QUERY":
-		return "QUERY"
-	}
-	return otherError
-}
 
 // statusOf is the status if HTTP knows it (499 is nginx's), 0 otherwise.
 func statusOf(status int) int {

@@ -12,8 +12,7 @@ import (
 	"unicode/utf8"
 )
 
-// A Source is what every line says of the process that wrote it, and how a line
-// finds its trace.
+// A Source describes the process in every line, and finds the trace of a line.
 type Source struct {
 	// Service and Version are what Error Reporting groups by.
 	Service, Version string
@@ -38,7 +37,7 @@ func NewLogger(w io.Writer, level slog.Leveler, s Source) *slog.Logger {
 }
 
 // stackKey is the field that Error Reporting reads a stack from; a line that has
-// it also says which service it is about
+// it also names the service
 // (https://cloud.google.com/error-reporting/docs/formatting-error-messages).
 const stackKey = "stack_trace"
 
@@ -172,7 +171,7 @@ func plain(s string, n int) string {
 
 type recordKey struct{}
 
-// WithRecord gives r to everything below, so that [Note] and [Fail] find it.
+// WithRecord returns a context in which [Note] and [Fail] find r.
 func WithRecord(ctx context.Context, r *Record) context.Context {
 	return context.WithValue(ctx, recordKey{}, r)
 }

@@ -42,7 +42,7 @@ type (
 	modelLabel   struct{ model string }
 )
 
-// instruments are what is measured.
+// instruments are those of the service.
 type instruments struct {
 	duration metric.Float64Histogram
 	active   metric.Int64UpDownCounter
@@ -139,8 +139,8 @@ func appendText(attrs []attribute.KeyValue, key attribute.Key, value string) []a
 	return append(attrs, key.String(value))
 }
 
-// serverError is error.type of an answer. The conventions give a server's span
-// one only when the fault is the server's: 5xx.
+// serverError returns error.type of an answer: by the conventions a server's span
+// has one only when the fault is the server's, 5xx.
 func serverError(status int, code string) string {
 	switch {
 	case status < 500:

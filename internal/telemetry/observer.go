@@ -34,7 +34,7 @@ import (
 // scope names this package as the source of the spans and metrics.
 const scope = "example.com/gatehouse"
 
-// A Config says what is observed. A label's value that it does not list becomes
+// A Config lists what is observed. A label's value that it does not list becomes
 // "other" (in error.type, "_OTHER"), so that no caller can add a time series.
 type Config struct {
 	Service string // service.name, unless the environment names another
@@ -47,7 +47,7 @@ type Config struct {
 	Tools    []string
 	Provider string // gen_ai.provider.name, such as "gcp.gemini"
 
-	Log     *slog.Logger     // where trouble with exporting is told, at most once a minute
+	Log     *slog.Logger     // of failed exports, at most once a minute
 	Console io.Writer        // of the console exporters; nil: standard error, for standard output holds the log
 	Now     func() time.Time // nil: time.Now
 

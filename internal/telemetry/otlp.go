@@ -75,8 +75,7 @@ var brokenConnection = keepalive.ClientParameters{Time: time.Minute, Timeout: 3 
 // httpClient returns a client as the exporters' own, but it sees a broken HTTP/2
 // connection, leaves none open when it is closed, and reports an answer that
 // asks for another try as an error that [retryable] knows. A client makes an
-// exporter ignore what the environment says of certificates, so then there is
-// none.
+// exporter ignore the environment's certificates, so with those there is none.
 func (o otlp) httpClient() (*http.Client, func() error) {
 	if o.certificates {
 		return nil, nil

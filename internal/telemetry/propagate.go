@@ -12,7 +12,7 @@ import (
 	"go.opentelemetry.io/otel/trace"
 )
 
-// Headers that say which trace a request belongs to. A longer one is no trace
+// Headers that name the trace a request belongs to. A longer one is no trace
 // context: W3C's has 55 bytes, and 512 of state are what must be carried on.
 const (
 	headerW3C   = "Traceparent"
@@ -23,9 +23,8 @@ const (
 	maxState  = 4096
 )
 
-// withRemote gives ctx the span that h says the request was sent from. W3C's
-// header wins over Google's; what is broken, or sent twice, is as if it were
-// not there.
+// withRemote returns ctx with the remote span that h names. W3C's header wins over
+// Google's; a header that is malformed or repeated is ignored.
 func withRemote(ctx context.Context, h http.Header) context.Context {
 	if parent := only(h, headerW3C, maxParent); parent != "" {
 		carrier := w3c{parent: parent, state: strings.Join(h[headerState], ",")}

@@ -104,24 +104,24 @@ func Note(ctx context.Context, attrs ...slog.Attr) {
 	update(ctx, func(r *Record) { r.attrs = append(r.attrs, attrs...) })
 }
 
-// SetTurn lets f say more of what the request did to a session.
+// SetTurn lets f add to what the request did to a session.
 func SetTurn(ctx context.Context, f func(*Turn)) {
 	update(ctx, func(r *Record) { f(&r.turn) })
 }
 
-// SetEarlier tells of the session's last turn before the request's own, which
-// is read only when somebody asks for it.
+// SetEarlier records how to read the session's last turn before the request's own,
+// which is read only on demand.
 func SetEarlier(ctx context.Context, read func() (Turn, bool)) {
 	update(ctx, func(r *Record) { r.earlier = read })
 }
 
-// Fail says how the request failed. The last failure counts.
+// Fail records how the request failed. The last failure counts.
 func Fail(ctx context.Context, f Failure) {
 	update(ctx, func(r *Record) { r.failure = f })
 }
 
-// Panicked says that the request ended in a panic, whose stack has a line of
-// its own: the request's shows none, or Error Reporting would count it twice.
+// Panicked records that the request ended in a panic, whose stack has a separate
+// line: the request's shows none, or Error Reporting would count it twice.
 func Panicked(ctx context.Context) {
 	update(ctx, func(r *Record) { r.panicked = true })
 }
@@ -147,8 +147,8 @@ const (
 	maxStack  = 250
 )
 
-// Log writes the line that sums the request up: less than 2 KiB, whatever was
-// sent. Client mistakes are warnings, ours are errors.
+// Log writes the line that sums the request up: less than 2 KiB for any
+// request. Client mistakes are warnings, ours are errors.
 func (r *Record) Log(ctx context.Context, logger *slog.Logger, s Summary) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -25,7 +25,7 @@ const keyProject = attribute.Key("gcp.project_id")
 // instance, and takes a series from one writer only.
 type source struct {
 	base   *resource.Resource // known at once
-	detect resource.Detector  // nil: there is nobody to ask
+	detect resource.Detector  // nil: no metadata server
 	google bool               // whether what leaves goes to Google, which demands a region
 
 	mu    sync.Mutex

@@ -28,7 +28,7 @@ const (
 	protocolHTTP = "http/protobuf"
 )
 
-// Settings are what the environment says, checked.
+// Settings are the environment's, checked.
 type Settings struct {
 	Traces, Metrics string // exporters
 
@@ -40,7 +40,7 @@ type Settings struct {
 }
 
 // An otlp is how one signal speaks OTLP. What its exporter reads by itself is
-// only told to be there.
+// only noted.
 type otlp struct {
 	protocol               string
 	timeout                time.Duration // noDeadline unless the environment has one
@@ -90,8 +90,8 @@ func Parse(lookup func(string) (string, bool)) (Settings, error) {
 	return s, nil
 }
 
-// An environment reads variables and keeps what is wrong with them. A variable
-// that is empty counts as unset, as OpenTelemetry says.
+// An environment reads variables and collects their problems. As OpenTelemetry
+// demands, an empty variable counts as unset.
 type environment struct {
 	lookup   func(string) (string, bool)
 	problems Problems
@@ -169,38 +169,31 @@ func (e *environment) otlp(signal string) otlp {
 
 // sampler follows OTEL_TRACES_SAMPLER; a parent's decision holds by default.
 func (e *environment) sampler() sdktrace.Sampler {
-	const name, arg = "OTEL_TRACES_SAMPLER", "OTEL_TRACES_SAMPLER_ARG"
-	ratio := func() sdktrace.Sampler {
-		value := e.get(arg)
-		if value == "" {
-			return sdktrace.TraceIDRatioBased(1)
-		}
-		fraction, err := strconv.ParseFloat(value, 64)
-		if err != nil || !(fraction >= 0 && fraction <= 1) {
-			e.wrong(arg, "%q is not a number from 0 to 1", Truncate(value, maxProblem))
-		}
-		return sdktrace.TraceIDRatioBased(fraction)
-	}
-	switch value := e.get(name); value {
-	case "", "parentbased_always_on":
-		return sdktrace.ParentBased(sdktrace.AlwaysSample())
-	case "parentbased_always_off":
-		return sdktrace.ParentBased(sdktrace.NeverSample())
-	case "parentbased_traceidratio":
-		return sdktrace.ParentBased(ratio())
-	case "always_on":
-		return sdktrace.AlwaysSample()
+	const arg = "OTEL_TRACES_SAMPLER_ARG"
+	value := e.oneOf("OTEL_TRACES_SAMPLER", "parentbased_always_on", "always_on", "always_off", "traceidratio",
+		"parentbased_always_on", "parentbased_always_off", "parentbased_traceidratio")
+	root, parentBased := strings.CutPrefix(value, "parentbased_")
+	sampler := sdktrace.AlwaysSample()
+	switch root {
 	case "always_off":
-		return sdktrace.NeverSample()
+		sampler = sdktrace.NeverSample()
 	case "traceidratio":
-		return ratio()
-	default:
-		e.wrong(name, "%q is not always_on, always_off, traceidratio, or one of these after parentbased_", Truncate(value, maxProblem))
-		return sdktrace.NeverSample()
+		fraction := 1.0
+		if value := e.get(arg); value != "" {
+			var err error
+			if fraction, err = strconv.ParseFloat(value, 64); err != nil || !(fraction >= 0 && fraction <= 1) {
+				e.wrong(arg, "%q is not a number from 0 to 1", Truncate(value, maxProblem))
+			}
+		}
+		sampler = sdktrace.TraceIDRatioBased(fraction)
 	}
+	if parentBased {
+		sampler = sdktrace.ParentBased(sampler)
+	}
+	return sampler
 }
 
-// resource reads what the environment says of the process. Values are
+// resource reads the environment's attributes of the process. Values are
 // percent-encoded.
 func (e *environment) resource() []attribute.KeyValue {
 	const name = "OTEL_RESOURCE_ATTRIBUTES"

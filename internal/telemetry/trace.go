@@ -20,7 +20,7 @@ type Request struct {
 }
 
 // StartRequest begins a request's span, as a child of the one it was sent from,
-// and counts it as active. tls tells whether the client came by HTTPS. The
+// and counts it as active. tls reports whether the client came by HTTPS. The
 // context belongs to all that is done for the request: [Observer.Trace] finds
 // the trace in it, when traces are off too. [Request.End] must be called.
 func (o *Observer) StartRequest(r *http.Request, tls bool) (context.Context, Request) {
@@ -28,13 +28,13 @@ func (o *Observer) StartRequest(r *http.Request, tls bool) (context.Context, Req
 	if o == nil || o.tracer == nil && o.metrics == nil {
 		return ctx, Request{}
 	}
-	q := Request{o: o, begin: o.now(), method: methodOf(r.Method), scheme: "http"}
+	q := Request{o: o, begin: o.now(), method: o.labels.method(r.Method), scheme: "http"}
 	if tls {
 		q.scheme = "https"
 	}
 	if o.tracer != nil {
 		var span trace.Span
-		// Named anew when the route is known.
+		// Renamed when the route is known.
 		ctx, span = o.tracer.Start(ctx, q.method, trace.WithSpanKind(trace.SpanKindServer))
 		if span.IsRecording() {
 			q.span = span
@@ -205,7 +205,7 @@ func (s *Step) startSpan(ctx context.Context) (context.Context, trace.Span) {
 	return ctx, span
 }
 
-// Usage tells what a model's answer says of itself: the model that really
+// Usage records what a model's answer reports: the model that really
 // answered ("": not known) and the tokens. Called again, it
 // adds up.
 func (s *Step) Usage(model string, input, output int64) {

@@ -24,8 +24,8 @@ type Change struct {
 }
 
 // Plan returns the managed resources that Terraform plans for each deployment:
-// its name, and what it sets besides project_id. root is the repository's. skip
-// says what is missing on this machine, failure what went wrong.
+// its name, and the variables it sets besides project_id. root is the
+// repository's. skip names what this machine lacks, failure what went wrong.
 func Plan(t testing.TB, root string, deployments map[string]string) (plans map[string][]Change, skip, failure string) {
 	t.Helper()
 	if _, err := exec.LookPath("terraform"); err != nil {

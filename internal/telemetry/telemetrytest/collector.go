@@ -109,7 +109,7 @@ func start(t testing.TB, opts ...grpc.ServerOption) *Collector {
 	return c
 }
 
-// SetMode says how to treat what comes from now on.
+// SetMode sets how later requests are treated.
 func (c *Collector) SetMode(m Mode) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -131,7 +131,7 @@ func (c *Collector) Open() {
 	c.gate = make(chan struct{})
 }
 
-// Break closes all connections, in the middle of whatever they carry.
+// Break closes all connections, with requests in flight.
 func (c *Collector) Break() { c.cut() }
 
 // A breakable listener remembers its connections, to close them.
@@ -160,7 +160,7 @@ func (b *breakable) cut() {
 	b.conns = nil
 }
 
-// Calls counts the requests that came, of whatever outcome.
+// Calls counts the requests that came, with any outcome.
 func (c *Collector) Calls() int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
