@@ -24,7 +24,7 @@ type DeploymentStatus struct {
 	UptimeSeconds int64  `json:"uptime_seconds"`
 	// SessionStore is the kind of store that holds sessions, such as "firestore".
 	SessionStore string `json:"session_store"`
-	// Model is the model that answers, such as "gemini-2.5-flash".
+	// Model is the model that answers, such as "gemini-3.5-flash-lite".
 	Model string `json:"model"`
 	// Traffic is what the whole service answered lately; its fields are left out
 	// when that is not known.
@@ -48,7 +48,7 @@ type Traffic struct {
 
 // A Breaker keeps a failing model from being called for a while.
 type Breaker struct {
-	// Model is the model that it is for, such as "gemini-2.5-flash".
+	// Model is the model that it is for, such as "gemini-3.5-flash-lite".
 	Model string `json:"name"`
 	// State is "closed" (all is well), "open" (the model is not called) or
 	// "half_open" (it is tried again): the worst of all instances.

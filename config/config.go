@@ -8,6 +8,8 @@ import (
 	"log/slog"
 	"strings"
 	"time"
+
+	"example.com/gatehouse/internal/models"
 )
 
 // A Config is a checked configuration. It does not change.
@@ -20,6 +22,8 @@ type Config struct {
 
 	Model          string
 	ModelFallbacks []string
+	ThinkingLevel  models.Level // "" leaves it to the agent and the model
+	ModelsSecret   string       // MODELS_TABLE_SECRET: a newer table of models
 	Gemini         Gemini
 
 	AllowedOrigins       []string

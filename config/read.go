@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
@@ -16,6 +17,7 @@ import (
 
 	"example.com/gatehouse/internal/auth"
 	"example.com/gatehouse/internal/gcp/gcpsecret"
+	"example.com/gatehouse/internal/models"
 )
 
 // variables are the environment's, with their defaults. All are text here, so
@@ -28,8 +30,10 @@ type variables struct {
 	Port        string `env:"PORT, default=8080"`
 	Project     string `env:"GOOGLE_CLOUD_PROJECT"`
 
-	Model          string `env:"MODEL, default=gemini-2.5-flash"`
+	Model          string `env:"MODEL"`
 	ModelFallbacks string `env:"MODEL_FALLBACKS"`
+	ThinkingLevel  string `env:"THINKING_LEVEL"`
+	ModelsSecret   string `env:"MODELS_TABLE_SECRET"`
 	UseVertexAI    string `env:"GOOGLE_GENAI_USE_VERTEXAI, default=false"`
 	Location       string `env:"GOOGLE_CLOUD_LOCATION, default=global"`
 	GoogleAPIKey   string `env:"GOOGLE_API_KEY"`
@@ -97,7 +101,7 @@ func Read(lookup func(string) (string, bool)) (*Config, error) {
 	c := &Config{
 		Environment: v.Environment, Service: v.KService, Revision: v.KRevision, Project: v.Project,
 		SecretManager: v.SecretManager, LoggingEndpoint: v.Logging, TelemetryEndpoint: v.Telemetry,
-		Model: v.Model, ModelFallbacks: list(v.ModelFallbacks),
+		ThinkingLevel: models.Level(v.ThinkingLevel), ModelsSecret: v.ModelsSecret,
 		OIDCIssuers: v.OIDCIssuers, OIDCAudiences: list(v.OIDCAudiences), Operators: list(v.Operators),
 		FirestoreDatabase: v.FirestoreDatabase, FirestoreEmulator: v.FirestoreEmulator, AuditLog: v.AuditLog,
 		AllowedOriginsSecret: v.AllowedOriginsSecret, APIKeysSecret: v.APIKeysSecret, APIKeys: NewSecret(v.APIKeys),
@@ -124,6 +128,7 @@ func Read(lookup func(string) (string, bool)) (*Config, error) {
 		AuditNames:      r.boolean("AUDIT_NAMES", v.AuditNames),
 	}
 	r.environment(c)
+	r.models(c, &v)
 	r.gemini(c, &v)
 	r.secrets(c)
 	r.origins(c, v.AllowedOrigins)
@@ -230,6 +235,53 @@ func (r *reader) environment(c *Config) {
 // maxFallbacks bounds MODEL_FALLBACKS.
 const maxFallbacks = 5
 
+// noFallbacks is the value of MODEL_FALLBACKS by which no model stands in: an
+// empty variable is an unset one.
+const noFallbacks = "none"
+
+// models reads which models answer. The defaults are the table's.
+func (r *reader) models(c *Config, v *variables) {
+	table := models.BuiltIn()
+	c.Model = cmp.Or(v.Model, table.Default)
+	switch v.ModelFallbacks {
+	case "":
+		if c.Model != table.Fallback {
+			c.ModelFallbacks = []string{table.Fallback}
+		}
+	case noFallbacks:
+	default:
+		c.ModelFallbacks = list(v.ModelFallbacks)
+	}
+	for _, name := range append([]string{c.Model}, c.ModelFallbacks...) {
+		if len(name) > maxModelName || !modelName.MatchString(name) {
+			variable := "MODEL_FALLBACKS"
+			if name == c.Model {
+				variable = "MODEL"
+			}
+			r.problem(variable, "%s is not a model's name; set one such as %s", shape(name), table.Default)
+		}
+	}
+	if len(c.ModelFallbacks) > maxFallbacks {
+		r.problem("MODEL_FALLBACKS", "names %d models; at most %d share what is left of a request's time", len(c.ModelFallbacks), maxFallbacks)
+	}
+	for i, name := range c.ModelFallbacks {
+		if name == c.Model || slices.Contains(c.ModelFallbacks[:i], name) {
+			r.problem("MODEL_FALLBACKS", "%s is asked before already; name each model once", shape(name))
+		}
+	}
+	if c.ThinkingLevel == "" {
+		return
+	}
+	// Of a model that the table does not know, any level may be right.
+	profile := table.Model(c.Model)
+	switch {
+	case !slices.Contains(models.Levels(), c.ThinkingLevel):
+		r.problem("THINKING_LEVEL", "%s is not a level; set one of %v", shape(v.ThinkingLevel), models.Levels())
+	case profile != nil && !slices.Contains(profile.Levels(), c.ThinkingLevel):
+		r.problem("THINKING_LEVEL", "%s is not a level of %s; set one of %v, or unset it", c.ThinkingLevel, c.Model, profile.Levels())
+	}
+}
+
 func (r *reader) gemini(c *Config, v *variables) {
 	c.Gemini = Gemini{
 		VertexAI: r.boolean("GOOGLE_GENAI_USE_VERTEXAI", v.UseVertexAI), Location: v.Location,
@@ -248,23 +300,6 @@ func (r *reader) gemini(c *Config, v *variables) {
 	if !c.Gemini.APIKey.IsZero() && c.Gemini.APIKeySecret != "" {
 		r.problem("GEMINI_API_KEY_SECRET", "is set beside a key in plain; unset one of them")
 	}
-	for _, name := range append([]string{c.Model}, c.ModelFallbacks...) {
-		if len(name) > maxModelName || !modelName.MatchString(name) {
-			variable := "MODEL_FALLBACKS"
-			if name == c.Model {
-				variable = "MODEL"
-			}
-			r.problem(variable, "%s is not a model's name; set one such as gemini-2.5-flash", shape(name))
-		}
-	}
-	if len(c.ModelFallbacks) > maxFallbacks {
-		r.problem("MODEL_FALLBACKS", "names %d models; at most %d share what is left of a request's time", len(c.ModelFallbacks), maxFallbacks)
-	}
-	for i, name := range c.ModelFallbacks {
-		if name == c.Model || slices.Contains(c.ModelFallbacks[:i], name) {
-			r.problem("MODEL_FALLBACKS", "%s is asked before already; name each model once", shape(name))
-		}
-	}
 	switch {
 	case !c.Offline():
 	case c.Production():
@@ -276,7 +311,7 @@ func (r *reader) gemini(c *Config, v *variables) {
 
 func (r *reader) secrets(c *Config) {
 	for variable, name := range map[string]string{
-		"GEMINI_API_KEY_SECRET": c.Gemini.APIKeySecret, "ALLOWED_ORIGINS_SECRET": c.AllowedOriginsSecret, "API_KEYS_SECRET": c.APIKeysSecret,
+		"MODELS_TABLE_SECRET": c.ModelsSecret, "GEMINI_API_KEY_SECRET": c.Gemini.APIKeySecret, "ALLOWED_ORIGINS_SECRET": c.AllowedOriginsSecret, "API_KEYS_SECRET": c.APIKeysSecret,
 	} {
 		if name == "" {
 			continue

@@ -12,13 +12,14 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"example.com/gatehouse/config"
+	"example.com/gatehouse/internal/models"
 )
 
 // defaults are those of an empty environment.
 func defaults() *config.Config {
 	return &config.Config{
 		Environment: "development", Port: 8080,
-		Model: "gemini-2.5-flash", Gemini: config.Gemini{Location: "global"},
+		Model: models.BuiltIn().Default, ModelFallbacks: []string{models.BuiltIn().Fallback}, Gemini: config.Gemini{Location: "global"},
 		Auth:         []string{config.AuthNone},
 		SessionStore: config.StoreMemory, FirestoreDatabase: "(default)", SessionTTL: 720 * time.Hour,
 		RequestTimeout: 30 * time.Second, MaxBodyBytes: 131072, MaxOutputTokens: 4096, MaxConcurrent: 80, MaxInstances: 10, HistoryTokens: 32000, MaxToolRounds: 8,
@@ -116,8 +117,10 @@ func TestBadValues(t *testing.T) {
 		"PORT":                         {"-1", "65536", "http", "80.5", "0x50", "8080tcp"},
 		"IAM_ENFORCED":                 {"yes", "2", "on"},
 		"MODEL":                        {"gemini 2.5", "../x", "a\nb", strings.Repeat("a", 129), "-x", "gémini"},
-		"MODEL_FALLBACKS":              {"gemini 2.5", "gemini-2.5-pro,../x", "gemini-2.5-flash", "a,b,a", "a,b,c,d,e,f"},
+		"MODEL_FALLBACKS":              {"gemini 2.5", "gemini-2.5-pro,../x", models.BuiltIn().Default, "a,b,a", "a,b,c,d,e,f"},
 		"GOOGLE_GENAI_USE_VERTEXAI":    {"yes", "vertex"},
+		"THINKING_LEVEL":               {"none", "LOW", "1024"},
+		"MODELS_TABLE_SECRET":          {"table", "projects/p/secrets/s"},
 		"GEMINI_API_KEY_SECRET":        {"gemini", "projects/p/secrets/s", "projects/p/secrets/s/versions/0", "projects/p/secrets/s/versions/latest/x"},
 		"ALLOWED_ORIGINS_SECRET":       {"origins"},
 		"API_KEYS_SECRET":              {"keys"},
@@ -405,4 +408,41 @@ func FuzzRead(f *testing.F) {
 			t.Fatalf("open, forgetful or pretending in production: %+v", c)
 		}
 	})
+}
+
+func TestModels(t *testing.T) {
+	t.Parallel()
+	table := models.BuiltIn()
+	for _, tt := range []struct {
+		name      string
+		pairs     []string
+		model     string
+		fallbacks []string
+		fault     string // the variable; "" for none
+	}{
+		{"the defaults", nil, table.Default, []string{table.Fallback}, ""},
+		{"another model", []string{"MODEL=gemini-3.8-flash"}, "gemini-3.8-flash", []string{table.Fallback}, ""},
+		{"the default fallback as the model has none itself", []string{"MODEL=" + table.Fallback}, table.Fallback, nil, ""},
+		{"no fallback", []string{"MODEL_FALLBACKS=none"}, table.Default, nil, ""},
+		{"a level that the model has", []string{"THINKING_LEVEL=minimal"}, table.Default, []string{table.Fallback}, ""},
+		{"a level that the model does not have", []string{"MODEL=gemini-3.8-flash", "THINKING_LEVEL=minimal"}, "gemini-3.8-flash", []string{table.Fallback}, "THINKING_LEVEL"},
+		{"a level of a model by its version", []string{"MODEL=gemini-3.8-flash-001", "THINKING_LEVEL=minimal"}, "gemini-3.8-flash-001", []string{table.Fallback}, "THINKING_LEVEL"},
+		{"any level of a model that the table does not know", []string{"MODEL=gemini-9", "THINKING_LEVEL=high"}, "gemini-9", []string{table.Fallback}, ""},
+		{"no level of anything", []string{"MODEL=gemini-9", "THINKING_LEVEL=most"}, "gemini-9", []string{table.Fallback}, "THINKING_LEVEL"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			c, err := config.Read(env(tt.pairs...))
+			if c.Model != tt.model || !slices.Equal(c.ModelFallbacks, tt.fallbacks) {
+				t.Errorf("%s, then %v; want %s, then %v", c.Model, c.ModelFallbacks, tt.model, tt.fallbacks)
+			}
+			var want []string
+			if tt.fault != "" {
+				want = []string{tt.fault}
+			}
+			if got := problems(t, err).Variables(); !slices.Equal(got, want) {
+				t.Errorf("at fault: %v, want %v: %v", got, want, err)
+			}
+		})
+	}
 }

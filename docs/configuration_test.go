@@ -12,10 +12,13 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+
+	"example.com/gatehouse/internal/models"
 )
 
 // TestConfiguration compares the tables of configuration.md with the variables
-// in the tags of package config, both ways, and the defaults that the tags have.
+// in the tags of package config, both ways, and the defaults that the tags and the
+// table of models have.
 func TestConfiguration(t *testing.T) {
 	defaults := map[string]string{}
 	files, err := filepath.Glob("../config/*.go")
@@ -37,6 +40,7 @@ func TestConfiguration(t *testing.T) {
 			return true
 		})
 	}
+	defaults["MODEL"], defaults["MODEL_FALLBACKS"] = models.BuiltIn().Default, models.BuiltIn().Fallback
 	if len(defaults) < 40 {
 		t.Fatalf("only %d variables found in package config", len(defaults))
 	}

@@ -17,7 +17,7 @@ load_balancer = {
   domain = "agent.example.com"
 }
 
-model_fallbacks = ["gemini-2.5-flash-lite"]
+model_fallbacks = ["gemini-3.1-flash-lite"]
 vertex_location = "europe-west4"
 
 capacity = {

@@ -58,7 +58,11 @@ type Config struct {
 	Started     time.Time
 
 	// Problem says why the service is not ready to answer, nil when it is.
-	Problem func() error
+	Problem func(context.Context) error
+
+	// Warnings are sentences for operators on what makes a service that is ready
+	// work less well than it should, or will soon: with any it is degraded.
+	Warnings func(context.Context) []string
 
 	// Dependencies are those of a service that is ready.
 	Dependencies func() []Dependency
@@ -115,6 +119,8 @@ type Report struct {
 	// Breakers are by model the worst state that an instance reports: "closed",
 	// "half_open" or "open".
 	Breakers map[string]string `json:"breakers,omitempty"`
+	// Warnings are sentences on what an operator should do something about.
+	Warnings []string `json:"warnings,omitempty"`
 }
 
 // Figures are what all instances answered in the last five minutes, probes and
@@ -168,7 +174,7 @@ func (h *Health) live(w http.ResponseWriter, r *http.Request) error {
 }
 
 func (h *Health) ready(w http.ResponseWriter, r *http.Request) error {
-	if err := h.Problem(); err != nil {
+	if err := h.Problem(r.Context()); err != nil {
 		return err
 	}
 	return api.WriteSuccess(w, r, "The service is ready", Status{Status: "ready"})
@@ -193,7 +199,7 @@ func (h *Health) Report(ctx context.Context) Report {
 		UptimeSeconds: int64(h.Now().Sub(h.Started).Seconds()),
 		Agent:         &Agent{Name: h.Agent, Model: h.Model},
 	}
-	if h.Problem() != nil {
+	if h.Problem(ctx) != nil {
 		report.Status = Unhealthy
 		return report
 	}
@@ -211,6 +217,15 @@ func (h *Health) Report(ctx context.Context) Report {
 	}
 	if found.sum != nil {
 		report.judge(*found.sum)
+	}
+	if h.Problem(ctx) != nil { // the probes may just have found one
+		report.worsen(Unhealthy)
+	}
+	if h.Config.Warnings != nil {
+		report.Warnings = h.Config.Warnings(ctx)
+	}
+	if len(report.Warnings) > 0 {
+		report.worsen(Degraded)
 	}
 	if found.unknown || h.Config.Degraded != nil && h.Config.Degraded() {
 		report.worsen(Degraded)

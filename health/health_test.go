@@ -49,7 +49,7 @@ func (s *service) health() *health.Health {
 	return health.New(health.Config{
 		Service: "gatehouse", Revision: "gatehouse-00007", Environment: "production", Agent: "cloud-agent", Model: "gemini-2.5-flash",
 		Started:      now(),
-		Problem:      func() error { return s.problem },
+		Problem:      func(context.Context) error { return s.problem },
 		Dependencies: func() []health.Dependency { return s.dependencies },
 		Details:      func(context.Context) bool { return s.details },
 		Figures:      s.figures,

@@ -20,7 +20,7 @@ func (s *Service) reserve(ctx context.Context, r model.Request) (*hold, error) {
 		return nil, nil
 	}
 	who, _ := caller.FromContext(ctx)
-	reservation, err := s.Limiter.Reserve(ctx, s.Limits.Budgets(who), int64(promptTokens(r)+r.MaxTokens))
+	reservation, err := s.Limiter.Reserve(ctx, s.Limits.Budgets(who), int64(r.PromptTokens()+r.MaxTokens))
 	if err != nil {
 		if ctx.Err() != nil {
 			return nil, context.Cause(ctx)

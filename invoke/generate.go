@@ -1,6 +1,7 @@
 package invoke
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -13,7 +14,7 @@ import (
 
 	"example.com/gatehouse/internal/api"
 	"example.com/gatehouse/internal/model"
-	"example.com/gatehouse/internal/price"
+	"example.com/gatehouse/internal/models"
 	"example.com/gatehouse/internal/telemetry"
 	"example.com/gatehouse/session"
 )
@@ -27,7 +28,8 @@ type generation struct {
 	prompt    session.Prompt   // of the last call, as the model counted it
 	calls     []session.ToolCall
 	usage     session.Usage
-	model     string
+	asked     string // the model, for the turn's next call
+	model     string // that answered
 	finish    genai.FinishReason
 	warnings  []string
 	attempts  int
@@ -35,7 +37,7 @@ type generation struct {
 }
 
 func newGeneration(modelName string) *generation {
-	return &generation{model: modelName, calls: []session.ToolCall{}, warnings: []string{}}
+	return &generation{asked: modelName, model: modelName, calls: []session.ToolCall{}, warnings: []string{}}
 }
 
 func (g *generation) warn(warning string) {
@@ -173,7 +175,8 @@ func (s *Service) ask(ctx context.Context, g *generation, history []json.RawMess
 		if g.attempts+answer.Attempts == 0 { // every breaker is open: nothing was sent
 			telemetry.SetTurn(ctx, func(t *telemetry.Turn) { t.Asked = false })
 		}
-		hold.settle(answer.Model, g.count(ctx, answer, r))
+		g.count(answer)
+		hold.settle(answer.Model, answer.Usage)
 		step.Usage(answer.Model, answer.Usage.PromptTokens, answer.Usage.CompletionTokens+answer.Usage.ThoughtTokens)
 		step.End(calling, code(ctx, err))
 		if err != nil {
@@ -189,9 +192,7 @@ func (s *Service) ask(ctx context.Context, g *generation, history []json.RawMess
 		if answer.Usage.Source == session.Counted && answer.Attempts == 1 { // else it counts several prompts
 			g.prompt = promptOf(r, g.encoded, answer.Usage.PromptTokens)
 		}
-		if answer.Model != s.ModelName {
-			g.warn(warnFallback)
-		}
+		g.warnOf(answer, s.ModelName, req)
 		if out == nil {
 			g.say(answer.Text())
 		}
@@ -204,16 +205,17 @@ func (s *Service) ask(ctx context.Context, g *generation, history []json.RawMess
 // signatures are in the contents.
 func (s *Service) request(g *generation, history []json.RawMessage, req Request) model.Request {
 	r := model.Request{
-		Model:       g.model,
+		Model:       g.asked,
 		Instruction: s.Agent.Instruction,
 		History:     history,
 		Contents:    slices.Clone(g.contents),
 		Tools:       s.declarations,
-		Temperature: s.Agent.Temperature,
+		Temperature: cmp.Or(req.Temperature, &s.Agent.Temperature),
 		MaxTokens:   min(s.Agent.MaxTokens, s.MaxOutputTokens),
+		Thinking:    s.Thinking,
 	}
-	if req.Temperature != nil {
-		r.Temperature = *req.Temperature
+	if r.Thinking == "" && s.declarations != nil {
+		r.Thinking = models.Low
 	}
 	if req.MaxTokens != nil {
 		r.MaxTokens = *req.MaxTokens
@@ -221,40 +223,30 @@ func (s *Service) request(g *generation, history []json.RawMessage, req Request)
 	return r
 }
 
-// count adds the tokens of one model call, estimated where the model gave no
-// counts, and its price, and returns them.
-func (g *generation) count(ctx context.Context, answer model.Answer, r model.Request) session.Usage {
-	g.model = answer.Model
-	g.attempts += answer.Attempts
-	g.finish = answer.Finish
-	usage := answer.Usage
-	switch {
-	case usage.Source == "" && ctx.Err() == nil: // the call failed: nothing was spent
-		return usage
-	case usage.Source != session.Counted:
-		// Also for a call that was broken off: the model has read the prompt.
-		usage.Source = session.Estimated
-		usage.PromptTokens = int64(promptTokens(r))
-		usage.CompletionTokens = int64(estimateTokens(len(answer.Text())))
-		usage.TotalTokens = usage.PromptTokens + usage.CompletionTokens
+// warnOf warns of what was less than asked for in an answer: by another model
+// than the service's, by another than was asked, or without settings of the
+// request's own.
+func (g *generation) warnOf(answer model.Answer, configured string, req Request) {
+	if answer.Asked != configured {
+		g.warn(warnFallback)
 	}
-	usage.EstimatedCostUSD = price.Estimate(answer.Model, usage)
-	g.usage = g.usage.Add(usage)
-	return usage
+	if answer.Substituted {
+		g.warn(warnSubstituted)
+	}
+	if req.Temperature != nil && slices.Contains(answer.Ignored, model.SettingTemperature) ||
+		req.MaxTokens != nil && slices.Contains(answer.Ignored, model.SettingMaxTokens) {
+		g.warn(warnIgnored)
+	}
 }
 
-// promptTokens estimates the tokens of what r asks.
-func promptTokens(r model.Request) int {
-	bytes := len(r.Instruction)
-	for _, turn := range r.History {
-		bytes += len(turn)
+// count takes in what one model call has cost.
+func (g *generation) count(answer model.Answer) {
+	g.asked, g.model = answer.Asked, answer.Model
+	g.attempts += answer.Attempts
+	g.finish = answer.Finish
+	if answer.Usage.Source != "" {
+		g.usage = g.usage.Add(answer.Usage)
 	}
-	for _, content := range r.Contents {
-		for _, part := range content.Parts {
-			bytes += len(part.Text)
-		}
-	}
-	return estimateTokens(bytes)
 }
 
 // end judges the model's last answer, whose finish reason says how it ended,

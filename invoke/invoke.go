@@ -11,6 +11,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"time"
@@ -21,6 +22,7 @@ import (
 	"example.com/gatehouse/internal/drain"
 	"example.com/gatehouse/internal/limit"
 	"example.com/gatehouse/internal/model"
+	"example.com/gatehouse/internal/models"
 	"example.com/gatehouse/internal/telemetry"
 	"example.com/gatehouse/session"
 	"example.com/gatehouse/tool"
@@ -31,6 +33,8 @@ type Config struct {
 	Agent           agent.Agent
 	Model           *model.Client
 	ModelName       string
+	Thinking        models.Level // "": low for an agent with tools, else the model's lowest
+	Tables          *models.Live // of the models; nil for the program's own
 	Store           session.Store
 	Timeout         time.Duration // of a whole invocation
 	MaxBodyBytes    int64
@@ -151,6 +155,9 @@ func failure(client, ctx context.Context, err error) *api.Error {
 	if ctx.Err() != nil { // the stream gave up on a client that does not read
 		return api.Fail(api.ClientClosedRequest, err)
 	}
+	if gone, ok := errors.AsType[*model.GoneError](err); ok {
+		return ModelGone(gone)
+	}
 	if failed, ok := errors.AsType[*model.Error](err); ok {
 		e := api.Fail(api.ModelFailed, err)
 		switch failed.Kind {
@@ -162,6 +169,18 @@ func failure(client, ctx context.Context, err error) *api.Error {
 		return e
 	}
 	return storeFailure(err)
+}
+
+// ModelGone returns the answer of a service whose models the API does not have.
+func ModelGone(gone *model.GoneError) *api.Error {
+	e := api.Fail(api.NotReady, gone)
+	e.Message = "The model that the service is set up with does not exist, or no longer: see details."
+	issue := fmt.Sprintf("names %s, which the API says does not exist, and no model of MODEL_FALLBACKS stands in", gone.Model)
+	if gone.Successor != "" {
+		issue += "; its successor is " + gone.Successor
+	}
+	e.Details = []api.Detail{{Field: "MODEL", Issue: issue}}
+	return e
 }
 
 // gone is the answer to a client whose request has ended, cut short or given up;

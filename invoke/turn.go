@@ -28,6 +28,8 @@ const (
 	warnTruncated       = "response_truncated"
 	warnRoundsExhausted = "tool_rounds_exhausted"
 	warnFallback        = "fallback_model"
+	warnSubstituted     = "model_substituted"
+	warnIgnored         = "parameter_ignored"
 )
 
 // A Response is the data of a successful invocation.
@@ -39,7 +41,7 @@ type Response struct {
 	FinishReason string             `json:"finish_reason" doc:"The model's own word for how it ended."`
 	ToolCalls    []session.ToolCall `json:"tool_calls" doc:"The tools that were called, in order."`
 	Usage        session.Usage      `json:"usage"`
-	Warnings     []string           `json:"warnings" doc:"Codes of what was less than asked for: session_not_saved, fallback_model, history_truncated, response_truncated, tool_rounds_exhausted."`
+	Warnings     []string           `json:"warnings" doc:"Codes of what was less than asked for: session_not_saved, fallback_model, model_substituted, parameter_ignored, history_truncated, response_truncated, tool_rounds_exhausted."`
 
 	replayed bool // of an earlier call with the same key
 }
@@ -212,7 +214,3 @@ func (s *Service) storeTime(ctx context.Context) func() {
 func unsaved(err error) bool {
 	return !errors.Is(err, session.ErrNotFound) && !errors.Is(err, session.ErrTurnCount) && !errors.Is(err, session.ErrReplaced)
 }
-
-// estimateTokens is about how many tokens text of so many bytes has: four
-// bytes each, in English and in most scripts of several bytes a character.
-func estimateTokens(bytes int) int { return (bytes + 3) / 4 }

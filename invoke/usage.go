@@ -11,8 +11,6 @@ import (
 	"example.com/gatehouse/internal/api"
 	"example.com/gatehouse/internal/caller"
 	"example.com/gatehouse/internal/limit"
-	"example.com/gatehouse/internal/price"
-	"example.com/gatehouse/session"
 )
 
 // A LimitInfo is how one of the caller's limits stands.
@@ -75,7 +73,7 @@ func (s *Service) getUsage(w http.ResponseWriter, r *http.Request) error {
 	today := TodayInfo{Date: s.Now().UTC().Format(time.DateOnly), Models: []ModelUsage{}}
 	for model, m := range report.Usage {
 		used := ModelUsage{Model: model, TotalTokens: m.Tokens}
-		if price.Estimate(model, session.Usage{}) != nil {
+		if s.Tables.Table().Model(model) != nil {
 			used.EstimatedCostUSD = &m.CostUSD
 		}
 		today.TotalTokens += m.Tokens

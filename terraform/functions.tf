@@ -57,7 +57,7 @@ locals {
     GOOGLE_CLOUD_LOCATION     = var.vertex_location
     GEMINI_API_KEY_SECRET     = var.model_backend == "gemini" ? local.secret_versions["gemini-api-key"] : null
     MODEL                     = var.model
-    MODEL_FALLBACKS           = join(",", var.model_fallbacks)
+    MODEL_FALLBACKS           = length(var.model_fallbacks) > 0 ? join(",", var.model_fallbacks) : "none"
     OPERATORS                 = join(",", var.operators)
     SESSION_STORE             = "firestore"
     FIRESTORE_DATABASE        = google_firestore_database.this.name

@@ -34,7 +34,7 @@ func deployments(t *testing.T) map[string]string {
 		"serious":     "region = \"europe-west1\"\n" + example("serious.tfvars"),
 		"everything set": `
 			model_backend = "gemini"
-			model_fallbacks = ["gemini-2.5-flash-lite"]
+			model_fallbacks = ["gemini-3.1-flash-lite"]
 			operators = ["a"]
 			otel = { OTEL_TRACES_EXPORTER = "none" }
 			allowed_origins_from_secret = true`,

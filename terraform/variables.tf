@@ -143,24 +143,24 @@ variable "image_projects" {
 variable "model" {
   description = "The model that answers."
   type        = string
-  default     = "gemini-2.5-flash"
+  default     = "gemini-3.5-flash-lite"
   nullable    = false
 
   validation {
     condition     = can(regex("^[A-Za-z0-9][A-Za-z0-9._/@-]{0,127}$", var.model))
-    error_message = "model is not a model's name: set one such as gemini-2.5-flash."
+    error_message = "model is not a model's name: set one such as gemini-3.5-flash-lite."
   }
 }
 
 variable "model_fallbacks" {
-  description = "Models that are tried in this order when the first is unavailable."
+  description = "Models that are tried in this order when the first is unavailable; none with an empty list."
   type        = list(string)
-  default     = []
+  default     = ["gemini-3.1-flash-lite"]
   nullable    = false
 
   validation {
     condition     = alltrue([for m in var.model_fallbacks : can(regex("^[A-Za-z0-9][A-Za-z0-9._/@-]{0,127}$", m)) && m != var.model])
-    error_message = "model_fallbacks hold what is not a model's name, or the model itself: list others such as gemini-2.5-flash-lite."
+    error_message = "model_fallbacks hold what is not a model's name, or the model itself: list others such as gemini-3.1-flash-lite."
   }
 }
 

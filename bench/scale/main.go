@@ -18,9 +18,10 @@ import (
 	"math"
 	"os"
 	"strings"
+	"time"
 
-	"example.com/gatehouse/internal/price"
-	"example.com/gatehouse/session"
+	"example.com/gatehouse/cmd/cost/cloud"
+	"example.com/gatehouse/internal/models"
 )
 
 func main() {
@@ -87,10 +88,10 @@ var assumed = struct {
 	memoryGiB   float64
 	busy        float64 // the share of its bounds that scaling aims at
 	perSession  float64 // turns
-	usage       session.Usage
+	tokens      models.Tokens
 	model       string
 	logBytes    float64 // of a turn: our line, the audit's and Cloud Run's
-}{3, 80, 0.5, 0.6, 5, session.Usage{PromptTokens: 1500, CompletionTokens: 300}, "gemini-2.5-flash", 2500}
+}{3, 80, 0.5, 0.6, 5, models.Tokens{Prompt: 1500, Output: 300}, models.BuiltIn().Default, 2500}
 
 // What Firestore sustains of one document, and Cloud Run gives without asking for
 // more (https://cloud.google.com/firestore/quotas, https://cloud.google.com/run/quotas).
@@ -140,13 +141,13 @@ func planFor(rate float64, m measured) (plan, error) {
 		"logging_gib": a.logBytes / (1 << 30),
 	}
 	for name, amount := range items {
-		item, ok := price.OfCloud().Prices[name]
+		item, ok := cloud.Prices().Prices[name]
 		if !ok {
 			return plan{}, fmt.Errorf("the price list has no %q", name)
 		}
 		p.cloud += 1e6 * amount * item.USD
 	}
-	tokens := price.Estimate(a.model, a.usage)
+	tokens := models.BuiltIn().Estimate(a.model, a.tokens, time.Now())
 	if tokens == nil {
 		return plan{}, fmt.Errorf("the price list has no %q", a.model)
 	}

@@ -7,9 +7,10 @@ import (
 	"math"
 	"strings"
 	"sync"
+	"time"
 
-	"example.com/gatehouse/internal/price"
-	"example.com/gatehouse/session"
+	"example.com/gatehouse/cmd/cost/cloud"
+	"example.com/gatehouse/internal/models"
 )
 
 // A month is of 30 days.
@@ -70,6 +71,7 @@ type usage struct {
 	AnswerKB     float64
 	Secrets      float64
 	Model        string
+	Day          time.Time // whose prices hold
 }
 
 // defaults are those of terraform/, and a turn with one tool call.
@@ -78,7 +80,7 @@ func defaults() usage {
 		Turns: 1e6, Sessions: 5, Callers: 1, Hours: 24, Seconds: 3,
 		CPU: 1, MemoryGiB: 0.5, Concurrency: 80,
 		PromptTokens: 1500, OutputTokens: 300, TurnKB: 4, KeptDays: 30, AuditDays: 400, AnswerKB: 3,
-		Model: "gemini-2.5-flash",
+		Model: models.BuiltIn().Default, Day: models.BuiltIn().Date.Begin(),
 	}
 }
 
@@ -116,7 +118,7 @@ func (u usage) check() error {
 type line struct {
 	name   string
 	amount float64
-	item   price.Item
+	item   cloud.Item
 }
 
 // busy is what share of an instance's concurrency and CPU Cloud Run's scaling
@@ -163,7 +165,7 @@ const invokeInstances = "invoke: "
 
 // bill is what the month's usage costs.
 func (u usage) bill() ([]line, error) {
-	tokens := price.Estimate(u.Model, session.Usage{PromptTokens: int64(u.PromptTokens), CachedTokens: int64(u.CachedTokens), CompletionTokens: int64(u.OutputTokens)})
+	tokens := models.BuiltIn().Estimate(u.Model, models.Tokens{Prompt: int64(u.PromptTokens), Cached: int64(u.CachedTokens), Output: int64(u.OutputTokens)}, u.Day)
 	if tokens == nil {
 		return nil, fmt.Errorf("the price list has no model %q", u.Model)
 	}
@@ -178,7 +180,7 @@ func (u usage) bill() ([]line, error) {
 	var lines []line
 	var missing error
 	add := func(name string, amount float64, item string) {
-		p, ok := price.OfCloud().Prices[item]
+		p, ok := cloud.Prices().Prices[item]
 		if !ok {
 			missing = fmt.Errorf("the price list has no %q", item)
 		}
@@ -203,7 +205,7 @@ func (u usage) bill() ([]line, error) {
 	add("secret accesses, at most one in five minutes and open instance", u.Secrets*(open/300+pings), "secret_access")
 	add("scheduler jobs", 1, "scheduler_job_month")
 	add("GiB to the internet", u.Turns*u.AnswerKB*1000/gib, "egress_gib")
-	lines = append(lines, line{"turns' tokens, " + u.Model, u.Turns, price.Item{USD: *tokens}})
+	lines = append(lines, line{"turns' tokens, " + u.Model, u.Turns, cloud.Item{USD: *tokens}})
 	return lines, missing
 }
 
@@ -221,12 +223,12 @@ func instances(lines []line, free bool) float64 {
 // alwaysOn is what an instance of 4 CPUs and 8 GiB costs that is billed around
 // the clock, which usual templates for agents deploy.
 func alwaysOn(free bool) float64 {
-	p := price.OfCloud().Prices
+	p := cloud.Prices().Prices
 	return due(4*month, p["run_always_cpu_second"], free) + due(8*month, p["run_always_memory_gib_second"], free)
 }
 
 // due is what an amount costs, without what is free.
-func due(amount float64, item price.Item, free bool) float64 {
+func due(amount float64, item cloud.Item, free bool) float64 {
 	if free {
 		amount = max(0, amount-item.Free)
 	}

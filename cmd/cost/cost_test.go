@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"example.com/gatehouse/internal/models"
 )
 
 var update = flag.Bool("update", false, "write what the command prints into docs/cost.md")
@@ -31,7 +33,7 @@ func TestDocument(t *testing.T) {
 		n++
 		args := generated.FindStringSubmatch(block)[1]
 		var out bytes.Buffer
-		if err := run(strings.Fields(args), &out); err != nil {
+		if err := run(strings.Fields(args), &out, models.BuiltIn().Date.Begin()); err != nil {
 			t.Fatalf("%s: %v", args, err)
 		}
 		return "<!-- go run ./cmd/cost " + args + " -->\n" + out.String() + "<!-- end -->"
@@ -119,9 +121,9 @@ func TestBillByHand(t *testing.T) {
 		"Firestore deletions, by TTL":   0.2e6 + 86400 + 43200,
 		"audit GiB kept beyond 30 days": 1e6 * 860 / gib * 370 / 30,
 		"log GiB: our line and Cloud Run's a request, an audit entry a turn": (1043200*2030 + 1e6*860) / gib,
-		"secret versions":                 2,
-		"scheduler jobs":                  1,
-		"turns' tokens, gemini-2.5-flash": 1e6,
+		"secret versions": 2,
+		"scheduler jobs":  1,
+		"turns' tokens, " + models.BuiltIn().Default: 1e6,
 	} {
 		if math.Abs(got[name]-want) > 1e-6*want+1e-3 {
 			t.Errorf("%s: %.0f, want %.0f", name, got[name], want)
@@ -211,7 +213,7 @@ func TestUsage(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			var out bytes.Buffer
-			if err := run(strings.Fields(args), &out); err == nil || out.Len() > 0 {
+			if err := run(strings.Fields(args), &out, models.BuiltIn().Date.Begin()); err == nil || out.Len() > 0 {
 				t.Errorf("error %v, and it printed:\n%s", err, &out)
 			}
 		})

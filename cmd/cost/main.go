@@ -3,9 +3,10 @@
 //
 //	go run ./cmd/cost -turns 1e6
 //
-// It multiplies what was measured (measured.json says where) by the price list,
-// internal/price/prices.json, which estimated_cost_usd in each answer comes
-// from too. -h lists what can be assumed otherwise.
+// It multiplies what was measured (measured.json says where) by the price lists:
+// cloud/cloud.json for Google Cloud, and for models internal/models/models.json,
+// which estimated_cost_usd in each answer comes from too. -h lists what can be
+// assumed otherwise.
 package main
 
 import (
@@ -15,12 +16,14 @@ import (
 	"io"
 	"os"
 	"text/tabwriter"
+	"time"
 
-	"example.com/gatehouse/internal/price"
+	"example.com/gatehouse/cmd/cost/cloud"
+	"example.com/gatehouse/internal/models"
 )
 
 func main() {
-	if err := run(os.Args[1:], os.Stdout); err != nil {
+	if err := run(os.Args[1:], os.Stdout, time.Now()); err != nil {
 		if !errors.Is(err, flag.ErrHelp) {
 			fmt.Fprintln(os.Stderr, "cost:", err)
 		}
@@ -28,8 +31,11 @@ func main() {
 	}
 }
 
-func run(args []string, out io.Writer) error {
+// run prints the bill of a month that has the prices of the day now, unless args
+// name another.
+func run(args []string, out io.Writer, now time.Time) error {
 	u := defaults()
+	u.Day = now
 	flags := flag.NewFlagSet("cost", flag.ContinueOnError)
 	number := func(to *float64, name, usage string) { flags.Float64Var(to, name, *to, usage) }
 	number(&u.Turns, "turns", "turns in the month")
@@ -50,13 +56,21 @@ func run(args []string, out io.Writer) error {
 	number(&u.AuditDays, "audit-days", "days the audit trail is kept")
 	number(&u.AnswerKB, "answer-kb", "KB sent of a turn")
 	number(&u.Secrets, "secrets", "secrets that are wired")
+	flags.Func("day", "the day whose prices hold for the model, as 2027-01-01 (default today)", func(text string) (err error) {
+		u.Day, err = time.Parse(time.DateOnly, text)
+		return err
+	})
 	flags.StringVar(&u.Model, "model", u.Model, "the model, as the price list names it")
 	free := flags.Bool("free", true, "take off what is free")
+	list := flags.Bool("models", false, "print the table of models instead")
 	if err := flags.Parse(args); err != nil {
 		return flag.ErrHelp // the flag package has said it
 	}
 	if flags.NArg() > 0 {
 		return fmt.Errorf("unexpected %q", flags.Args())
+	}
+	if *list {
+		return writeModels(out, models.BuiltIn(), u.Day)
 	}
 	if err := u.check(); err != nil {
 		return err
@@ -90,7 +104,7 @@ func write(out io.Writer, u usage, lines []line, free bool) error {
 	}
 	always := alwaysOn(free)
 	_, err := fmt.Fprintf(out, "\nInstances of invoke: $%.2f. An always-on instance of 4 CPUs and 8 GiB: $%.2f.\nPrices of %s (Google Cloud), %s (models); measured %s.\n",
-		instances(lines, free), always, price.OfCloud().Date, price.Date(), measured().Date)
+		instances(lines, free), always, cloud.Prices().Date, models.BuiltIn().Date, measured().Date)
 	return err
 }
 

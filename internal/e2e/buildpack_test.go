@@ -249,7 +249,7 @@ func TestDeployedInvoke(t *testing.T) {
 	asAnn := []string{"Authorization", ann}
 	first := wantTurn(t, s.do(t, http.MethodPost, "/", body, asAnn...))
 	second := s.invoke(t, map[string]any{"query": "And?", "session_id": first.SessionID}, asAnn...)
-	if second.Turn != 2 || second.Model != "gemini-2.5-flash" {
+	if second.Turn != 2 || second.Model != "gemini-3.5-flash-lite" {
 		t.Errorf("second turn: %+v", second)
 	}
 	_, third := s.stream(t, map[string]any{"query": "And?", "session_id": first.SessionID, "stream": true}, asAnn...).wantDone(t)

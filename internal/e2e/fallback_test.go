@@ -14,8 +14,8 @@ import (
 )
 
 const (
-	firstModel = "gemini-2.5-flash"
-	standIn    = "gemini-2.5-flash-lite"
+	firstModel = "gemini-3.5-flash-lite"
+	standIn    = "gemini-3.1-flash-lite"
 )
 
 var modelAway = geminitest.Error(http.StatusServiceUnavailable, upstreamText)

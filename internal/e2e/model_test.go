@@ -395,7 +395,7 @@ func TestToolDeclarations(t *testing.T) {
 	s, gemini := startGemini(t)
 	s.invoke(t, map[string]any{"query": "hello"})
 	r := gemini.Requests()[0]
-	if r.Model != "gemini-2.5-flash" {
+	if r.Model != "gemini-3.5-flash-lite" {
 		t.Errorf("model %s", r.Model)
 	}
 	if r.Body["systemInstruction"] == nil {

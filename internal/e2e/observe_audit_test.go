@@ -292,7 +292,7 @@ func TestAuditNames(t *testing.T) {
 			if session := fmt.Sprint(one.Payload["session_id"]); session == got.SessionID || session == "<nil>" {
 				t.Errorf("session %q", session)
 			}
-			for name, want := range map[string]any{"turn": 1.0, "model": "gemini-2.5-flash", "tokens": float64(got.Usage.TotalTokens), "status": 200.0} {
+			for name, want := range map[string]any{"turn": 1.0, "model": "gemini-3.5-flash-lite", "tokens": float64(got.Usage.TotalTokens), "status": 200.0} {
 				if one.Payload[name] != want {
 					t.Errorf("%s: %v, want %v", name, one.Payload[name], want)
 				}

@@ -113,7 +113,7 @@ func TestHealthOfTheWholeService(t *testing.T) {
 			if got.Status != test.status || got.ErrorRate == nil || *got.ErrorRate != test.rate || *got.RequestCount != total || *got.ErrorCount != errors {
 				t.Errorf("want %s, rate %v, %d errors of %d: %s", test.status, test.rate, errors, total, a.Body)
 			}
-			if got.Breakers["gemini-2.5-flash"] != test.breaker {
+			if got.Breakers["gemini-3.5-flash-lite"] != test.breaker {
 				t.Errorf("breakers: %v, want %s", got.Breakers, test.breaker)
 			}
 			for _, name := range []string{"session_store", "model"} {

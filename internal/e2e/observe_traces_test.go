@@ -145,9 +145,9 @@ func TestSpans(t *testing.T) {
 			s.end(t, syscall.SIGTERM)
 
 			agent := "invoke_agent " + agentName(t, spansOf(c))
-			usual := "POST /invoke\n  load session\n  " + agent + "\n    generate_content gemini-2.5-flash\n  commit session\n"
+			usual := "POST /invoke\n  load session\n  " + agent + "\n    generate_content gemini-3.5-flash-lite\n  commit session\n"
 			for n, want := range map[int]string{
-				1: strings.Replace(usual, "flash\n", "flash\n    execute_tool check_deployment_status\n    generate_content gemini-2.5-flash\n", 1),
+				1: strings.Replace(usual, "flash\n", "flash\n    execute_tool check_deployment_status\n    generate_content gemini-3.5-flash-lite\n", 1),
 				2: strings.TrimSuffix(usual, "  commit session\n"),
 				3: usual,
 				4: "GET /sessions/{id}\n",
@@ -162,17 +162,17 @@ func TestSpans(t *testing.T) {
 				t.Errorf("the request's span: %v", request.Span)
 			}
 			request.has(t, map[string]any{"http.request.method": "POST", "http.route": "/invoke", "http.response.status_code": int64(200), "url.scheme": "http", "error.type": nil})
-			model := named(t, turn, "generate_content gemini-2.5-flash")
+			model := named(t, turn, "generate_content gemini-3.5-flash-lite")
 			if model.Kind != tracepb.Span_SPAN_KIND_CLIENT {
 				t.Errorf("the model's span: %v", model.Kind)
 			}
-			model.has(t, map[string]any{"gen_ai.operation.name": "generate_content", "gen_ai.request.model": "gemini-2.5-flash", "gen_ai.provider.name": "gcp.gemini",
+			model.has(t, map[string]any{"gen_ai.operation.name": "generate_content", "gen_ai.request.model": "gemini-3.5-flash-lite", "gen_ai.provider.name": "gcp.gemini",
 				"gen_ai.usage.input_tokens": int64(100), "gen_ai.usage.output_tokens": int64(7)})
 			named(t, turn, "execute_tool check_deployment_status").has(t, map[string]any{"gen_ai.operation.name": "execute_tool", "gen_ai.tool.name": "check_deployment_status"})
 			named(t, turn, agent).has(t, map[string]any{"gen_ai.operation.name": "invoke_agent"})
 
 			failed := traceOf(spansOf(c), traceID(2))
-			for _, name := range []string{"POST /invoke", agent, "generate_content gemini-2.5-flash"} {
+			for _, name := range []string{"POST /invoke", agent, "generate_content gemini-3.5-flash-lite"} {
 				s := named(t, failed, name)
 				s.has(t, map[string]any{"error.type": "model_failed"})
 				if s.Status.GetCode() != tracepb.Status_STATUS_CODE_ERROR {

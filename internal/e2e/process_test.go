@@ -245,10 +245,12 @@ func newService(t *testing.T, p *process, address string) *service {
 
 // startGemini runs cmd/local on a stand-in for Gemini, with the memory store
 // unless env says otherwise.
+//
+// One model answers, unless env names others.
 func startGemini(t *testing.T, env ...string) (*service, *geminitest.Server) {
 	t.Helper()
 	gemini := geminitest.Start(t)
-	return startLocal(t, append([]string{"GEMINI_API_KEY=" + apiKey, "GOOGLE_GEMINI_BASE_URL=" + gemini.URL}, env...)...), gemini
+	return startLocal(t, append([]string{"GEMINI_API_KEY=" + apiKey, "GOOGLE_GEMINI_BASE_URL=" + gemini.URL, "MODEL_FALLBACKS=none"}, env...)...), gemini
 }
 
 // greeting are the lines that are not log lines: the functions framework's own,

@@ -213,7 +213,7 @@ func newStormRun(t *testing.T, plan stormPlan) *stormRun {
 	for range plan.Processes {
 		s.links = append(s.links, newLink(t, host))
 	}
-	s.env = append(firestore(""), "REQUEST_TIMEOUT=2s", "BREAKER_COOLDOWN=1s", "MODEL_FALLBACKS=gemini-2.5-flash-lite",
+	s.env = append(firestore(""), "REQUEST_TIMEOUT=2s", "BREAKER_COOLDOWN=1s", "MODEL_FALLBACKS=gemini-3.1-flash-lite",
 		"GEMINI_API_KEY="+apiKey, "GOOGLE_GEMINI_BASE_URL="+s.gemini.URL, "LOGGING_ENDPOINT="+s.log.Addr,
 		"AUTH=api_key", keys(), "GOTRACEBACK=all")
 	s.gemini.Handle(s.reply)

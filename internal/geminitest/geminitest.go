@@ -25,6 +25,7 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"regexp"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -48,6 +49,7 @@ type Server struct {
 	queue    []Reply
 	handler  func(Request) Reply
 	quiet    bool
+	retired  []string // models that are gone
 	requests []*Request
 	metadata int
 	changed  chan struct{} // closed, and made anew, when requests change
@@ -58,7 +60,7 @@ type Request struct {
 	Path   string
 	Query  url.Values
 	Header http.Header
-	Model  string         // from the path, such as "gemini-2.5-flash"
+	Model  string         // from the path, such as "gemini-3.5-flash-lite"
 	Stream bool           // streamGenerateContent
 	Body   map[string]any // decoded; nil if it is not one JSON object
 	Raw    []byte         // as it came
@@ -143,6 +145,20 @@ func (s *Server) Quiet() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.quiet = true
+}
+
+// Retire makes the server answer 404 for these models, to calls and for their
+// metadata, as an API does that has them no longer. Those retired before are back.
+func (s *Server) Retire(models ...string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.retired = models
+}
+
+func (s *Server) isRetired(model string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Contains(s.retired, model)
 }
 
 // Requests returns the model calls so far, in the order in which they came.
@@ -264,6 +280,10 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 		s.mu.Lock()
 		s.metadata++
 		s.mu.Unlock()
+		if s.isRetired(path[1]) {
+			writeJSON(w, http.StatusNotFound, errorBody(http.StatusNotFound, "models/"+path[1]+" is not found"))
+			return
+		}
 		writeJSON(w, http.StatusOK, map[string]any{
 			"name": "models/" + path[1], "version": "001", "displayName": path[1],
 			"inputTokenLimit": 1_048_576, "outputTokenLimit": 65_536,
@@ -295,6 +315,10 @@ func (s *Server) generate(w http.ResponseWriter, r *http.Request, model string, 
 		if json.Unmarshal(raw, &request.Body) != nil {
 			request.Body = nil
 		}
+	}
+	if s.isRetired(model) {
+		writeJSON(w, http.StatusNotFound, errorBody(http.StatusNotFound, "models/"+model+" is not found"))
+		return
 	}
 	reply := s.record(request, quiet)
 	if err := reply.write(r.Context(), w, s.done, stream, model); err != nil {

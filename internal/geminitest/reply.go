@@ -1,6 +1,7 @@
 package geminitest
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -26,6 +27,7 @@ type Reply struct {
 	stopAfter   int // chunks; -1: none
 	stop        stop
 	fault       []byte // an event sent after the chunks
+	version     string // modelVersion; "" is the model that was asked
 }
 
 // What happens when a reply stops before its end.
@@ -128,6 +130,13 @@ func Silence() Reply { return Text("never sent").SilentAfter(0) }
 func newReply(finish string) Reply {
 	return Reply{status: http.StatusOK, finish: finish, stopAfter: -1}.
 		WithUsage(Usage{Prompt: 10, Output: 5})
+}
+
+// WithModelVersion sets the model that the reply says it is of; without it, the
+// one that was asked.
+func (r Reply) WithModelVersion(name string) Reply {
+	r.version = name
+	return r
 }
 
 // WithUsage sets what the call costs; without it, 10 tokens in and 5 out.
@@ -350,7 +359,7 @@ func (r Reply) chunk(n int, model string) []byte {
 
 // body is a response of these parts in Gemini's JSON form.
 func (r Reply) body(parts []any, last bool, model string) []byte {
-	response := map[string]any{"modelVersion": model, "responseId": "geminitest"}
+	response := map[string]any{"modelVersion": cmp.Or(r.version, model), "responseId": "geminitest"}
 	candidate := map[string]any{"index": 0}
 	if len(parts) > 0 {
 		candidate["content"] = map[string]any{"role": "model", "parts": parts}

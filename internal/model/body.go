@@ -19,16 +19,6 @@ import (
 // is large the transport puts into its request ready-made, in the form that both
 // of Google's APIs take.
 
-// settings are what the SDK is told of r.
-func (r *Request) settings() *genai.GenerateContentConfig {
-	return &genai.GenerateContentConfig{
-		Temperature:     genai.Ptr(float32(r.Temperature)),
-		MaxOutputTokens: int32(r.MaxTokens),
-		// The SDK would ask again by itself, uncounted and unbounded.
-		AutomaticContinuation: genai.Ptr(false),
-	}
-}
-
 // ready is all of r but its settings: the beginning of a JSON object in two parts,
 // what r asks and what c's requests have in common, up to the comma before a
 // further member.

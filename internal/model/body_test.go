@@ -94,7 +94,7 @@ func TestSameRequest(t *testing.T) {
 					})
 					r := model.Request{
 						Model: "gemini-2.5-flash", Instruction: "Be <kind> & brief.", History: tt.history, Contents: []*genai.Content{next},
-						Tools: model.Declare([]tool.Tool{forecast}), Temperature: 0.25, MaxTokens: 100,
+						Tools: model.Declare([]tool.Tool{forecast}), Temperature: genai.Ptr(0.25), MaxTokens: 100,
 					}
 					var onText func(_, _ string) error
 					if form.stream {
@@ -119,6 +119,7 @@ func TestSameRequest(t *testing.T) {
 					}
 					settings := &genai.GenerateContentConfig{
 						Temperature: genai.Ptr[float32](0.25), MaxOutputTokens: 100,
+						ThinkingConfig:    &genai.ThinkingConfig{ThinkingBudget: genai.Ptr[int32](0)},
 						SystemInstruction: &genai.Content{Parts: []*genai.Part{{Text: r.Instruction}}},
 						Tools: []*genai.Tool{{FunctionDeclarations: []*genai.FunctionDeclaration{
 							{Name: "weather", Description: "Tells the weather.", ParametersJsonSchema: everything},

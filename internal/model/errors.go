@@ -36,7 +36,8 @@ type Error struct {
 	Kind       Kind
 	RetryAfter time.Duration // as the server asked, 0 when it did not
 	temporary  bool          // may pass: worth another attempt
-	gone       bool          // there is no such model (any more)
+	gone       bool          // there is no such model (any more), by the API's own word
+	api        bool          // the API's own answer, rather than that of the way there
 	refused    bool          // as an invalid request
 	err        error
 }
@@ -52,7 +53,7 @@ func (e *Error) away() bool { return e.Kind != Failed || e.gone }
 // and is e, and the failure of the model that was to stand in: to the caller
 // that one counts which may pass, and the sooner time to come again.
 func (e *Error) and(model string, next *Error) *Error {
-	both := &Error{Kind: e.Kind, RetryAfter: e.RetryAfter, err: fmt.Errorf("%w; %s: %w", e, model, next)}
+	both := &Error{Kind: e.Kind, RetryAfter: e.RetryAfter, gone: e.gone && next.gone, err: fmt.Errorf("%w; %s: %w", e, model, next)}
 	switch {
 	case both.Kind == Failed:
 		both.Kind, both.RetryAfter = next.Kind, next.RetryAfter
@@ -78,7 +79,7 @@ func classify(ctx context.Context, err error, h *hints) error {
 		if h != nil && h.status >= 400 {
 			code = h.status
 		}
-		e := &Error{Kind: Failed, err: fmt.Errorf("the model answered %d %s: %s", code,
+		e := &Error{Kind: Failed, api: true, err: fmt.Errorf("the model answered %d %s: %s", code,
 			telemetry.Truncate(api.Status, 64), telemetry.Truncate(unquoted(api.Message), maxErrorText))}
 		switch {
 		case code == http.StatusRequestTimeout, code == http.StatusTooManyRequests, code >= 500:

@@ -10,6 +10,7 @@ import (
 
 	"google.golang.org/genai"
 
+	"example.com/gatehouse/internal/models"
 	"example.com/gatehouse/session"
 )
 
@@ -29,9 +30,23 @@ const stallAfter = 20 * time.Second
 // onText it asks for a stream and passes each piece of text on as it comes, with
 // the name of the model that says it; once it has, nothing is tried again and no other model stands in.
 //
-// The error is an [*Error], or ctx's own when ctx has ended, or onText's. The
-// Answer beside an error holds what is known of the tokens spent.
+// The error is an [*Error], a [*GoneError] that wraps one, or ctx's own when ctx has ended, or onText's. The
+// Answer beside an error holds what was spent.
 func (c *Client) Generate(ctx context.Context, r Request, onText func(model, text string) error) (Answer, error) {
+	answer, err := c.generate(ctx, r, onText)
+	switch {
+	case err == nil:
+		c.presence.set(false)
+	case isGone(err):
+		if !r.Alone {
+			c.presence.set(true)
+		}
+		err = c.gone(r.Model, err)
+	}
+	return answer, err
+}
+
+func (c *Client) generate(ctx context.Context, r Request, onText func(model, text string) error) (Answer, error) {
 	c.budget.call()
 	g := &generation{client: c, onText: onText}
 	standIns := c.standIns(r)
@@ -66,7 +81,7 @@ type generation struct {
 	onText   func(model, text string) error // nil: a whole answer is asked for
 	shown    bool                           // text has been passed on
 	attempts int
-	spent    session.Usage // by the attempts that failed
+	spent    session.Usage // by all attempts that began
 }
 
 // passes gives the failure that another model may make good, nil where none may.
@@ -87,14 +102,13 @@ func (g *generation) ask(ctx context.Context, r Request, behind int) (Answer, er
 	}
 	for try := 1; ; {
 		answer, err := g.attempt(ctx, r, until)
-		answer.Model, answer.Attempts = r.Model, g.attempts
-		answer.Usage = g.spent.Add(answer.Usage)
+		if answer.Usage.Source != "" {
+			g.spent = g.spent.Add(answer.Usage)
+		}
+		answer.Usage, answer.Attempts = g.spent, g.attempts
 		failure := g.passes(ctx, err)
 		if failure == nil {
 			return answer, err
-		}
-		if answer.Usage.Source == session.Counted {
-			g.spent = answer.Usage
 		}
 		if failure.refused && r.repair < asText && r.repairable() {
 			// No try of another kind, nor a retry that adds to a load: a refusal costs
@@ -124,9 +138,12 @@ func (g *generation) ask(ctx context.Context, r Request, behind int) (Answer, er
 
 // attempt is one HTTP request, if the model's breaker lets it through.
 func (g *generation) attempt(ctx context.Context, r Request, until time.Time) (a Answer, err error) {
+	if ctx.Err() != nil {
+		return Answer{Asked: r.Model, Model: r.Model}, context.Cause(ctx)
+	}
 	permit, refused := g.client.breakers[r.Model].allow()
 	if refused != nil {
-		return Answer{}, refused
+		return Answer{Asked: r.Model, Model: r.Model}, refused
 	}
 	g.attempts++
 	result := errUncounted // also when onText panics
@@ -182,6 +199,15 @@ func sleep(ctx context.Context, d time.Duration) bool {
 // send sends the request and takes in the answer.
 func (g *generation) send(caller context.Context, w *watch, r Request, permit permit) (a Answer, err error) {
 	ours := false // whose code is running
+	a = Answer{Asked: r.Model, Model: r.Model}
+	ctx, hints := withHints(w.ctx)
+	defer func() {
+		if err == nil || began(caller, w, hints, a, err) {
+			g.client.charge(&r, &a)
+		} else {
+			a.Usage = session.Usage{}
+		}
+	}()
 	defer func() {
 		// The SDK panics on answers of a form it does not expect, such as a
 		// candidate that is null.
@@ -192,7 +218,6 @@ func (g *generation) send(caller context.Context, w *watch, r Request, permit pe
 			err = &Error{Kind: Failed, err: fmt.Errorf("the model's answer cannot be read: the SDK panicked: %T", p)}
 		}
 	}()
-	ctx, hints := withHints(w.ctx)
 	failed := func(err error) error {
 		if caller.Err() == nil && w.stalled() {
 			return &Error{Kind: Timeout, temporary: true, err: errStalled}
@@ -200,14 +225,15 @@ func (g *generation) send(caller context.Context, w *watch, r Request, permit pe
 		return classify(caller, err, hints)
 	}
 	models := g.client.models.Load()
-	settings := r.settings()
+	settings, ignored := g.client.settings(&r)
+	a.Ignored = ignored
 	if hints.ready, err = g.client.ready(&r); err != nil {
-		return Answer{}, &Error{Kind: Failed, err: err}
+		return a, &Error{Kind: Failed, err: err}
 	}
 	if g.onText == nil {
 		response, err := models.GenerateContent(ctx, r.Model, nil, settings)
 		if err != nil {
-			return Answer{}, failed(err)
+			return a, failed(err)
 		}
 		a.add(response)
 		hints.calls.correct(a.Content)
@@ -217,9 +243,7 @@ func (g *generation) send(caller context.Context, w *watch, r Request, permit pe
 	var counts *genai.GenerateContentResponseUsageMetadata
 	for chunk, err := range models.GenerateContentStream(ctx, r.Model, nil, settings) {
 		if err != nil {
-			if counts != nil || a.Content != nil {
-				a.Usage = usage(counts)
-			}
+			a.Usage = usage(counts)
 			return a, failed(err)
 		}
 		w.pause()
@@ -233,7 +257,7 @@ func (g *generation) send(caller context.Context, w *watch, r Request, permit pe
 				continue
 			}
 			g.shown, ours = true, true
-			err := g.onText(r.Model, text)
+			err := g.onText(a.Model, text)
 			ours = false
 			if err != nil {
 				a.Usage = usage(counts)
@@ -253,8 +277,25 @@ func (g *generation) send(caller context.Context, w *watch, r Request, permit pe
 	return a, nil
 }
 
+// began reports whether an attempt that failed may have cost something. One that
+// the API refused cost nothing. One that was given up before the API had said
+// anything is charged by Google all the same.
+func began(caller context.Context, w *watch, h *hints, a Answer, err error) bool {
+	failure, ok := errors.AsType[*Error](err)
+	switch {
+	case a.Content != nil || a.Usage.Source == session.Counted:
+		return true
+	case h.status == 0:
+		return caller.Err() != nil || w.stalled()
+	}
+	return h.status < 300 && !(ok && failure.api)
+}
+
 // add takes in a response or a chunk of one, and gives the parts it added.
 func (a *Answer) add(response *genai.GenerateContentResponse) []*genai.Part {
+	if response.ModelVersion != "" {
+		a.Model, a.Substituted = models.Reported(a.Asked, response.ModelVersion)
+	}
 	if f := response.PromptFeedback; f != nil && f.BlockReason != "" {
 		a.Blocked = string(f.BlockReason)
 	}
@@ -295,8 +336,8 @@ func empty(p *genai.Part) bool {
 // usage takes the model's own counts over; none is source "estimate", to be
 // filled in by who knows the texts.
 func usage(m *genai.GenerateContentResponseUsageMetadata) session.Usage {
-	if m == nil {
-		return session.Usage{Source: session.Estimated}
+	if m == nil || m.PromptTokenCount <= 0 && m.TotalTokenCount <= 0 && m.CandidatesTokenCount <= 0 {
+		return session.Usage{Source: session.Estimated} // an object without counts is none
 	}
 	count := func(n int32) int64 { return int64(max(n, 0)) }
 	u := session.Usage{

@@ -284,10 +284,11 @@ func TestUsage(t *testing.T) {
 		{"no total", `{"promptTokenCount":1,"thoughtsTokenCount":4,"candidatesTokenCount":5}`,
 			session.Usage{PromptTokens: 1, ThoughtTokens: 4, CompletionTokens: 5, TotalTokens: 10, Source: session.Counted}},
 		{"counts below zero", `{"promptTokenCount":-1,"toolUsePromptTokenCount":-2,"cachedContentTokenCount":-3,"thoughtsTokenCount":-4,"candidatesTokenCount":-5,"totalTokenCount":-12}`,
-			session.Usage{Source: session.Counted}},
+			session.Usage{PromptTokens: 3, CompletionTokens: 1, TotalTokens: 4, Source: session.Estimated}},
+		{"no counts", `{}`, session.Usage{PromptTokens: 3, CompletionTokens: 1, TotalTokens: 4, Source: session.Estimated}},
 		{"the largest counts", `{"promptTokenCount":2147483647,"toolUsePromptTokenCount":2147483647,"totalTokenCount":2147483647}`,
 			session.Usage{PromptTokens: 4294967294, TotalTokens: 2147483647, Source: session.Counted}},
-		{"null", `null`, session.Usage{Source: session.Estimated}},
+		{"null", `null`, session.Usage{PromptTokens: 3, CompletionTokens: 1, TotalTokens: 4, Source: session.Estimated}},
 	}
 	for _, tt := range tests {
 		for _, form := range forms {
@@ -301,7 +302,7 @@ func TestUsage(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				if diff := cmp.Diff(a.Usage, tt.want); diff != "" {
+				if diff := cmp.Diff(a.Usage, priced(tt.want)); diff != "" {
 					t.Errorf("(-got +want):\n%s", diff)
 				}
 			})
@@ -373,7 +374,7 @@ func TestWhatIsSent(t *testing.T) {
 				})
 				c := client(t, url, backend.vertex)
 				r := question()
-				r.Instruction, r.Temperature, r.MaxTokens, r.Tools = "Be kind.", 0.5, 77, model.Declare([]tool.Tool{weather})
+				r.Instruction, r.Temperature, r.MaxTokens, r.Tools = "Be kind.", genai.Ptr(0.5), 77, model.Declare([]tool.Tool{weather})
 				var onText func(_, _ string) error
 				if form.stream {
 					onText = dropText

@@ -12,11 +12,14 @@ import (
 	"os"
 	"strings"
 	"testing"
+	"time"
 
 	"go.uber.org/goleak"
 	"google.golang.org/genai"
 
 	"example.com/gatehouse/internal/model"
+	"example.com/gatehouse/internal/models"
+	"example.com/gatehouse/session"
 )
 
 func TestMain(m *testing.M) {
@@ -75,6 +78,14 @@ func question() model.Request {
 		Contents:  []*genai.Content{genai.NewContentFromText("How are you?", genai.RoleUser)},
 		MaxTokens: 100,
 	}
+}
+
+// priced is u with what the question's model asks for it.
+func priced(u session.Usage) session.Usage {
+	u.EstimatedCostUSD = models.BuiltIn().Estimate(question().Model, models.Tokens{
+		Prompt: u.PromptTokens, Cached: u.CachedTokens, Output: u.CompletionTokens + u.ThoughtTokens,
+	}, time.Now())
+	return u
 }
 
 // dropText takes the pieces of a stream that no test looks at.

@@ -27,6 +27,7 @@ import (
 	"cloud.google.com/go/auth/httptransport"
 	"google.golang.org/genai"
 
+	"example.com/gatehouse/internal/models"
 	"example.com/gatehouse/session"
 )
 
@@ -47,6 +48,9 @@ type Config struct {
 	// is not among them can be asked, too: it has no breaker and is nobody's
 	// stand-in.
 	Models []string
+	// Tables holds the models' profiles and prices; nil for those that the program
+	// was built with.
+	Tables *models.Live
 	// BreakerFailures is how many attempts must fail, one after another, to open a
 	// breaker, and BreakerCooldown how long it then keeps calls away.
 	BreakerFailures int
@@ -65,6 +69,8 @@ type Client struct {
 	last   atomic.Pointer[common] // of the last request
 	close  func()
 
+	tables   *models.Live
+	presence presence
 	names    []string            // of the models, in order
 	breakers map[string]*breaker // never changed
 	budget   budget
@@ -94,7 +100,7 @@ func New(ctx context.Context, c Config) (*Client, error) {
 	}
 	config.HTTPClient = &http.Client{Transport: &bounded{transport}}
 	client := &Client{
-		config: config, close: base.CloseIdleConnections,
+		config: config, close: base.CloseIdleConnections, tables: c.Tables,
 		names: c.Models, breakers: make(map[string]*breaker, len(c.Models)),
 	}
 	for _, name := range c.Models {
@@ -173,20 +179,26 @@ type Request struct {
 	History     []json.RawMessage // earlier turns' contents, each a JSON array of genai.Content
 	Contents    []*genai.Content  // what follows on them
 	Tools       json.RawMessage   // from [Declare]; nil when the model may call none
-	Temperature float64           // 0 to 2
+	Temperature *float64          // 0 to 2; nil: the model's own
 	MaxTokens   int               // of output
+	Thinking    models.Level      // or the nearest that the model has; "" is its lowest
 
 	repair repair // the form in which History and Contents are sent
 }
 
 // An Answer is what the model gave for one [Request].
 type Answer struct {
-	Model    string         // that answered
+	Asked    string         // the model that was asked
+	Model    string         // that answered, by its own word
+	Ignored  []string       // settings of the request's that the model does not take
 	Content  *genai.Content // as the model gave it; nil when it gave nothing
 	Finish   genai.FinishReason
-	Blocked  string // why the prompt was refused, "" when it was not
-	Usage    session.Usage
-	Attempts int // over all models; 0 when their breakers are open
+	Blocked  string        // why the prompt was refused, "" when it was not
+	Usage    session.Usage // of all attempts, each priced by itself; zero when none began
+	Attempts int           // over all models; 0 when their breakers are open
+
+	// Substituted: the upstream let another model answer than it was asked for.
+	Substituted bool
 }
 
 // Text joins the answer's text, without the thoughts.
@@ -218,13 +230,4 @@ func (a *Answer) Calls() []*genai.FunctionCall {
 		}
 	}
 	return calls
-}
-
-// Probe asks for the model's metadata, to see that it can be reached and exists.
-// It tells how things are: no breaker keeps it away, or hears of it.
-func (c *Client) Probe(ctx context.Context, name string) error {
-	if _, err := c.models.Load().Get(ctx, name, nil); err != nil {
-		return fmt.Errorf("reading the model's metadata: %w", classify(ctx, err, nil))
-	}
-	return nil
 }

@@ -82,6 +82,7 @@ func readRecordings(t *testing.T) []recording {
 // expected is what an answer says, read out of its JSON and not by the SDK.
 type expected struct {
 	Text   string
+	Model  string   // that says it is the one
 	Pieces []string // of text, as a stream passes them on
 	Finish string
 	Usage  session.Usage
@@ -92,6 +93,9 @@ type expected struct {
 func expect(chunks []map[string]any) expected {
 	e := expected{Usage: session.Usage{Source: session.Estimated}}
 	for _, chunk := range chunks {
+		if version, _ := chunk["modelVersion"].(string); version != "" {
+			e.Model = version
+		}
 		if counts, ok := chunk["usageMetadata"].(map[string]any); ok {
 			count := func(name string) int64 {
 				n, _ := counts[name].(float64)
@@ -190,17 +194,26 @@ func replay(t *testing.T, r recording, vertex bool) {
 	}
 	want := expect(r.chunks(t))
 	got := expected{
-		Text: answer.Text(), Pieces: want.Pieces, Finish: string(answer.Finish), Usage: answer.Usage,
+		Text: answer.Text(), Model: answer.Model, Pieces: want.Pieces, Finish: string(answer.Finish), Usage: answer.Usage,
 		Calls: calls(t, answer), Parts: want.Parts,
 	}
 	if r.stream() {
 		got.Pieces = pieces
 	}
+	if want.Model == "" {
+		want.Model = request.Model
+	}
+	if got.Usage.EstimatedCostUSD == nil {
+		t.Error("a recorded model has no price")
+	}
+	if got.Usage.EstimatedCostUSD = nil; want.Usage.Source == session.Estimated {
+		got.Usage = session.Usage{Source: got.Usage.Source} // TestUsage has the estimates
+	}
 	if diff := cmp.Diff(got, want); diff != "" {
 		t.Errorf("the answer is not what was recorded (-got +want):\n%s", diff)
 	}
-	if answer.Model != request.Model || answer.Attempts != 1 || answer.Blocked != "" {
-		t.Errorf("model %q, %d attempts, blocked %q", answer.Model, answer.Attempts, answer.Blocked)
+	if answer.Asked != request.Model || answer.Substituted != (want.Model != request.Model) || answer.Attempts != 1 || answer.Blocked != "" {
+		t.Errorf("asked %q, substituted %t, %d attempts, blocked %q", answer.Asked, answer.Substituted, answer.Attempts, answer.Blocked)
 	}
 
 	// Back as it came, and back as a session keeps it: as JSON.

@@ -129,8 +129,8 @@ func TestARetryThatIsAnswered(t *testing.T) {
 			t.Fatal(err)
 		}
 		want := model.Answer{
-			Model: "gemini-2.5-flash", Content: &genai.Content{Role: "model", Parts: []*genai.Part{{Text: "Hello."}}}, Finish: "STOP",
-			Usage:    session.Usage{PromptTokens: 7, CompletionTokens: 5, TotalTokens: 12, Source: session.Counted},
+			Asked: "gemini-2.5-flash", Model: "gemini-2.5-flash", Content: &genai.Content{Role: "model", Parts: []*genai.Part{{Text: "Hello."}}}, Finish: "STOP",
+			Usage:    priced(session.Usage{PromptTokens: 7, CompletionTokens: 5, TotalTokens: 12, Source: session.Counted}),
 			Attempts: 3,
 		}
 		if diff := cmp.Diff(got, want); diff != "" {
@@ -399,7 +399,7 @@ func TestTokensOfAttemptsThatFailedAreCounted(t *testing.T) {
 				t.Fatal(err)
 			}
 			want := session.Usage{PromptTokens: 14, ThoughtTokens: 100, CompletionTokens: 5, TotalTokens: 119, Source: session.Counted}
-			if diff := cmp.Diff(a.Usage, want); diff != "" {
+			if diff := cmp.Diff(a.Usage, priced(want)); diff != "" {
 				t.Errorf("the failed attempt's tokens are missing (-got +want):\n%s", diff)
 			}
 		})
@@ -411,7 +411,7 @@ func TestTokensOfAttemptsThatFailedAreCounted(t *testing.T) {
 			a, err := c.Generate(t.Context(), question(), dropText)
 			checkFailure(t, err, model.Failed)
 			want := session.Usage{PromptTokens: 7, ThoughtTokens: 100, TotalTokens: 107, Source: session.Counted}
-			if diff := cmp.Diff(a.Usage, want); diff != "" {
+			if diff := cmp.Diff(a.Usage, priced(want)); diff != "" {
 				t.Errorf("(-got +want):\n%s", diff)
 			}
 		})

@@ -18,15 +18,15 @@ import (
 	"example.com/gatehouse/internal/model"
 )
 
-// models answers each model by its handler, and remembers what was asked.
-type models struct {
+// modelHandlers answers each model by its handler, and remembers what was asked.
+type modelHandlers struct {
 	handlers map[string]http.HandlerFunc
 	mu       sync.Mutex
 	asked    []string
 	bodies   []string
 }
 
-func (m *models) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+func (m *modelHandlers) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	name := r.URL.Path[strings.LastIndex(r.URL.Path, "/")+1:]
 	name, _, _ = strings.Cut(name, ":")
 	body, _ := io.ReadAll(r.Body)
@@ -83,7 +83,7 @@ func TestWhoStandsIn(t *testing.T) {
 		for _, form := range forms {
 			t.Run(tt.name+"/"+form.name, func(t *testing.T) {
 				t.Parallel()
-				m := &models{handlers: map[string]http.HandlerFunc{first: tt.first, second: tt.second, third: tt.third}}
+				m := &modelHandlers{handlers: map[string]http.HandlerFunc{first: tt.first, second: tt.second, third: tt.third}}
 				guarded(t, m, func(t *testing.T, c *model.Client) {
 					ctx, cancel := context.WithTimeout(t.Context(), 15*time.Second)
 					defer cancel()
@@ -108,7 +108,7 @@ func TestWhoStandsIn(t *testing.T) {
 
 func TestTheSecondAnswersWhileTheFirstsBreakerIsOpen(t *testing.T) {
 	t.Parallel()
-	m := &models{handlers: map[string]http.HandlerFunc{first: answer(503, ""), second: both("Hello.")}}
+	m := &modelHandlers{handlers: map[string]http.HandlerFunc{first: answer(503, ""), second: both("Hello.")}}
 	guarded(t, m, func(t *testing.T, c *model.Client) {
 		for i := range 10 {
 			begin := time.Now()
@@ -132,7 +132,7 @@ func TestTheSecondAnswersWhileTheFirstsBreakerIsOpen(t *testing.T) {
 
 func TestNobodyStandsInForARequestAlone(t *testing.T) {
 	t.Parallel()
-	m := &models{handlers: map[string]http.HandlerFunc{first: answer(503, ""), second: both("Hello.")}}
+	m := &modelHandlers{handlers: map[string]http.HandlerFunc{first: answer(503, ""), second: both("Hello.")}}
 	guarded(t, m, func(t *testing.T, c *model.Client) {
 		r := question()
 		r.Alone = true
@@ -148,7 +148,7 @@ func TestNobodyStandsInForARequestAlone(t *testing.T) {
 // behind it, the usual one among them.
 func TestTheUsualModelStandsInForAnother(t *testing.T) {
 	t.Parallel()
-	m := &models{handlers: map[string]http.HandlerFunc{first: both("Hello."), second: answer(404, "")}}
+	m := &modelHandlers{handlers: map[string]http.HandlerFunc{first: both("Hello."), second: answer(404, "")}}
 	guarded(t, m, func(t *testing.T, c *model.Client) {
 		r := question()
 		r.Model = second
@@ -163,7 +163,7 @@ func TestASilentModelLeavesTimeForTheOthers(t *testing.T) {
 	for _, form := range forms {
 		t.Run(form.name, func(t *testing.T) {
 			t.Parallel()
-			m := &models{handlers: map[string]http.HandlerFunc{first: silent, second: silent, third: both("Hello.")}}
+			m := &modelHandlers{handlers: map[string]http.HandlerFunc{first: silent, second: silent, third: both("Hello.")}}
 			guarded(t, m, func(t *testing.T, c *model.Client) {
 				ctx, cancel := context.WithTimeout(t.Context(), 27*time.Second)
 				defer cancel()
@@ -187,7 +187,7 @@ func TestALongAnswerThatHasBegunIsNotCutForTheOthers(t *testing.T) {
 		}
 		_, _ = io.WriteString(w, event(good("b")))
 	}
-	m := &models{handlers: map[string]http.HandlerFunc{first: slow, second: both("Hello.")}}
+	m := &modelHandlers{handlers: map[string]http.HandlerFunc{first: slow, second: both("Hello.")}}
 	guarded(t, m, func(t *testing.T, c *model.Client) {
 		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 		defer cancel()
@@ -218,7 +218,7 @@ func TestNobodyStandsInOnceTextIsOut(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			m := &models{handlers: map[string]http.HandlerFunc{first: begins(tt.rest), second: both("Hello.")}}
+			m := &modelHandlers{handlers: map[string]http.HandlerFunc{first: begins(tt.rest), second: both("Hello.")}}
 			guarded(t, m, func(t *testing.T, c *model.Client) {
 				begin := time.Now()
 				var texts []string
@@ -365,7 +365,7 @@ func TestSignaturesOfAnotherModel(t *testing.T) {
 		for _, form := range forms {
 			t.Run(tt.name+"/"+form.name, func(t *testing.T) {
 				t.Parallel()
-				m := &models{handlers: tt.handlers}
+				m := &modelHandlers{handlers: tt.handlers}
 				guarded(t, m, func(t *testing.T, c *model.Client) {
 					r := question()
 					r.Contents = conversation()
@@ -395,7 +395,7 @@ func TestSignaturesOfAnotherModel(t *testing.T) {
 func TestOnTextsErrorAsksNobodyElse(t *testing.T) {
 	t.Parallel()
 	errGone := errors.New("gone")
-	m := &models{handlers: map[string]http.HandlerFunc{first: both("Hello."), second: both("Hello.")}}
+	m := &modelHandlers{handlers: map[string]http.HandlerFunc{first: both("Hello."), second: both("Hello.")}}
 	guarded(t, m, func(t *testing.T, c *model.Client) {
 		if _, err := c.Generate(t.Context(), question(), func(string, string) error { return errGone }); !errors.Is(err, errGone) || len(m.asked) != 1 {
 			t.Errorf("asked %q, %v", m.asked, err)
@@ -407,7 +407,7 @@ func TestOnTextsErrorAsksNobodyElse(t *testing.T) {
 func TestTokensOfTheModelThatFailedAreCounted(t *testing.T) {
 	t.Parallel()
 	spent := event(`{"candidates":[{"content":{"role":"model","parts":[{"text":"Hm.","thought":true}]}}],"usageMetadata":{"promptTokenCount":7,"thoughtsTokenCount":100,"totalTokenCount":107}}`)
-	m := &models{handlers: map[string]http.HandlerFunc{first: answer(200, spent+event(failure(503, "busy"))), second: both("Hello.")}}
+	m := &modelHandlers{handlers: map[string]http.HandlerFunc{first: answer(200, spent+event(failure(503, "busy"))), second: both("Hello.")}}
 	guarded(t, m, func(t *testing.T, c *model.Client) {
 		a, err := c.Generate(t.Context(), question(), dropText)
 		if err != nil || a.Attempts != 4 || a.Usage.TotalTokens != 3*107+12 {

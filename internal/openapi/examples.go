@@ -12,7 +12,7 @@ import (
 
 const (
 	exampleSession = "uCkrQTfRvAJsMuKKzijcpQ"
-	exampleModel   = "gemini-2.5-flash"
+	exampleModel   = "gemini-3.5-flash-lite"
 	exampleQuery   = "Which deployment options are there?"
 	exampleText    = "Cloud Run fits best: it scales to zero, and you pay for requests alone."
 )

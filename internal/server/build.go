@@ -66,13 +66,13 @@ func (p *parts) closeFigures(ctx context.Context, log *slog.Logger) {
 	}
 }
 
-// dependencies are what health probes, the model of this name among them.
-func (p *parts) dependencies(model string) []health.Dependency {
+// dependencies are what health probes.
+func (p *parts) dependencies() []health.Dependency {
 	all := []health.Dependency{{Name: sessionStore, Required: true, Probe: p.store.Ping}}
 	if p.secrets.client != nil {
 		all = append(all, health.Dependency{Name: secretManager, Probe: p.secrets.probe})
 	}
-	return append(all, health.Dependency{Name: modelAPI, Probe: func(ctx context.Context) error { return p.model.Probe(ctx, model) }})
+	return append(all, health.Dependency{Name: modelAPI, Probe: p.model.Check})
 }
 
 // A fetchError is about something outside that a variable names and that could
@@ -144,12 +144,15 @@ func (s *Server) connect(ctx context.Context) (_ *parts, err error) {
 	if err := group.Wait(); err != nil {
 		return nil, err
 	}
+	if failed := p.secrets.failed.Load(); failed != nil {
+		s.Log.WarnContext(ctx, "A secret that the service can do without could not be fetched.", "error", (*failed).Error())
+	}
 	if p.authenticator, err = s.authenticate(p.secrets); err != nil {
 		return nil, err
 	}
 	p.limiter = limit.New(limit.Config{Counters: p.counters, MaxInstances: s.Config.MaxInstances, Now: time.Now, Log: s.Log})
 	p.invoke = invoke.New(invoke.Config{
-		Agent: s.newAgent(), Model: p.model, ModelName: s.ModelName(), Store: p.store,
+		Agent: s.newAgent(), Model: p.model, ModelName: s.ModelName(), Thinking: s.Config.ThinkingLevel, Tables: &s.tables, Store: p.store,
 		Timeout: s.Config.RequestTimeout, MaxBodyBytes: s.Config.MaxBodyBytes, MaxOutputTokens: s.Config.MaxOutputTokens,
 		HistoryTokens: s.Config.HistoryTokens, MaxToolRounds: s.Config.MaxToolRounds,
 		Limiter: p.limiter, Limits: s.limits(), Observer: p.observer,
@@ -221,7 +224,7 @@ func (s *Server) openModel(ctx context.Context, p *parts, project string) error 
 	c := model.Config{
 		APIKey: g.APIKey.Reveal(), VertexAI: g.VertexAI, Project: project, Location: g.Location,
 		BaseURL: g.BaseURL, Loopback: loopback.URL(g.BaseURL),
-		Models:          append([]string{s.ModelName()}, s.Config.ModelFallbacks...),
+		Models: s.modelNames(), Tables: &s.tables,
 		BreakerFailures: s.Config.BreakerFailures, BreakerCooldown: s.Config.BreakerCooldown,
 		OnBreaker: func(name string, state model.State) {
 			// Not in ctx: that is of the request that happened to build the service.
@@ -238,6 +241,12 @@ func (s *Server) openModel(ctx context.Context, p *parts, project string) error 
 	client, err := model.New(ctx, c)
 	if err != nil {
 		return &fetchError{"MODEL", err}
+	}
+	for _, name := range c.Models {
+		if s.tables.Table().Model(name) == nil {
+			s.Log.WarnContext(ctx, "The table of models has no entry for a model: requests carry the least that any model takes, costs are unknown.",
+				"model", name, "table", s.tables.Table().Date.String())
+		}
 	}
 	p.model = client
 	p.closers = append(p.closers, client.Close)

@@ -41,6 +41,7 @@ type secrets struct {
 	refreshing sync.Mutex
 	fetched    atomic.Int64          // the last attempt, in nanoseconds since 1970
 	failed     atomic.Pointer[error] // of the last attempt; nil when it went well
+	rejected   atomic.Pointer[error] // why the newest table of models is not used
 }
 
 // A namedSecret is a version that a variable names, and who takes its payload.
@@ -48,6 +49,7 @@ type namedSecret struct {
 	variable, name string
 	take           func(ctx context.Context, payload string) error
 	last           string // the payload taken last; only touched by who fetches
+	optional       bool   // the service can go on without it
 }
 
 // newSecrets returns the secrets configured inline or by Secret Manager name.
@@ -71,6 +73,9 @@ func (s *Server) newSecrets(ctx context.Context, setModelKey func(context.Contex
 			return err
 		}},
 		{variable: "API_KEYS_SECRET", name: s.Config.APIKeysSecret, take: l.takeKeys},
+		{variable: "MODELS_TABLE_SECRET", name: s.Config.ModelsSecret, optional: true, take: func(ctx context.Context, payload string) error {
+			return s.takeTable(ctx, l, payload)
+		}},
 	} {
 		if named.name != "" {
 			l.named = append(l.named, named)
@@ -96,7 +101,8 @@ func (l *secrets) takeKeys(_ context.Context, payload string) error {
 }
 
 // fetch gets every secret, side by side, and hands on those that changed. What
-// cannot be had, or is not what it must be, leaves the last good value.
+// cannot be had, or is not what it must be, leaves the last good value. The error
+// is of those without which there is no service.
 func (l *secrets) fetch(ctx context.Context) (err error) {
 	if len(l.named) == 0 {
 		return nil
@@ -110,6 +116,7 @@ func (l *secrets) fetch(ctx context.Context) (err error) {
 		step.End(ctx, failure)
 	}()
 	errs := make([]error, len(l.named))
+	needed := make([]error, len(l.named)) // those of errs without which there is no service
 	var group errgroup.Group
 	for i := range l.named {
 		group.Go(func() error {
@@ -125,18 +132,20 @@ func (l *secrets) fetch(ctx context.Context) (err error) {
 			})
 			if err != nil {
 				errs[i] = &fetchError{named.variable, err}
+				if !named.optional {
+					needed[i] = errs[i]
+				}
 			}
 			return nil
 		})
 	}
 	_ = group.Wait()
 	l.fetched.Store(l.now().UnixNano())
-	err = errors.Join(errs...)
 	l.failed.Store(nil)
-	if err != nil {
-		l.failed.Store(&err)
+	if all := errors.Join(errs...); all != nil {
+		l.failed.Store(&all)
 	}
-	return err
+	return errors.Join(needed...)
 }
 
 // refresh fetches the secrets anew when they are old: by one request, while the
@@ -153,8 +162,9 @@ func (l *secrets) refresh(ctx context.Context, failed func(error)) {
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), secretsRefreshTimeout)
 	defer cancel()
-	if err := l.fetch(ctx); err != nil {
-		failed(err)
+	_ = l.fetch(ctx)
+	if err := l.failed.Load(); err != nil {
+		failed(*err)
 	}
 }
 

@@ -28,6 +28,8 @@ import (
 	"example.com/gatehouse/internal/drain"
 	"example.com/gatehouse/internal/figures"
 	"example.com/gatehouse/internal/guard"
+	"example.com/gatehouse/internal/model"
+	"example.com/gatehouse/internal/models"
 	"example.com/gatehouse/internal/offline"
 	"example.com/gatehouse/internal/playground"
 	"example.com/gatehouse/internal/rescue"
@@ -52,6 +54,8 @@ type Server struct {
 	gate    drain.Gate
 	server  atomic.Pointer[http.Server] // the functions framework's own, known from its requests
 	health  *health.Health
+	tables  models.Live // of the models
+	endings endings
 	problem error // the configuration's, final
 
 	parts atomic.Pointer[parts] // once they stand
@@ -84,6 +88,7 @@ func New(lookup func(string) (string, bool), log io.Writer) *Server {
 	if s.problem != nil {
 		s.Log.LogAttrs(context.Background(), telemetry.LevelCritical, s.problem.Error())
 	}
+	s.endings = endings{tables: &s.tables, names: s.modelNames(), log: s.Log}
 	s.health = health.New(health.Config{
 		Service:      cmp.Or(s.Config.Service, serviceName),
 		Revision:     s.Config.Revision,
@@ -92,9 +97,10 @@ func New(lookup func(string) (string, bool), log io.Writer) *Server {
 		Model:        s.ModelName(),
 		Started:      time.Now(),
 		Problem:      s.notReady,
-		Dependencies: func() []health.Dependency { return s.parts.Load().dependencies(s.ModelName()) },
+		Dependencies: func() []health.Dependency { return s.parts.Load().dependencies() },
 		Figures:      func(ctx context.Context) (figures.Sum, error) { return s.parts.Load().figures.Sum(ctx) },
 		Details:      operator,
+		Warnings:     s.warnings,
 		Degraded:     func() bool { return s.parts.Load().limiter.Degraded() },
 		Log:          s.Log,
 		Now:          time.Now,
@@ -112,6 +118,23 @@ func (s *Server) ModelName() string {
 		return offline.Model
 	}
 	return s.Config.Model
+}
+
+// modelNames are the models that may answer, the first one first.
+func (s *Server) modelNames() []string {
+	if s.Config.Offline() {
+		return []string{offline.Model}
+	}
+	return append([]string{s.Config.Model}, s.Config.ModelFallbacks...)
+}
+
+// warnings are what operators should know of a service that is ready.
+func (s *Server) warnings(ctx context.Context) []string {
+	warnings := s.endings.warnings(ctx, time.Now())
+	if rejected := s.parts.Load().secrets.rejected.Load(); rejected != nil {
+		warnings = append(warnings, "MODELS_TABLE_SECRET: "+(*rejected).Error()+"; the table of "+s.tables.Table().Date.String()+" stays in use.")
+	}
+	return warnings
 }
 
 // newAgent is the user's agent, which can ask how this service is.
@@ -189,8 +212,11 @@ func (s *Server) build(ctx context.Context) *parts {
 }
 
 // notReady says why the service cannot answer, nil when it can.
-func (s *Server) notReady() error {
-	if s.parts.Load() != nil {
+func (s *Server) notReady(ctx context.Context) error {
+	if p := s.parts.Load(); p != nil {
+		if gone, ok := errors.AsType[*model.GoneError](p.model.Missing(ctx)); ok {
+			return invoke.ModelGone(gone)
+		}
 		return nil
 	}
 	e := api.Fail(api.NotReady, nil)

@@ -172,7 +172,7 @@ run "model_with_a_space" {
 run "fallback_is_the_model" {
   command = plan
   variables {
-    model_fallbacks = ["gemini-2.5-flash"]
+    model_fallbacks = ["gemini-3.5-flash-lite"]
   }
   expect_failures = [var.model_fallbacks]
 }

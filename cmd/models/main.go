@@ -1,0 +1,116 @@
+// Command models compares the table of models with today:
+//
+//	go run ./cmd/models           prints warnings
+//	go run ./cmd/models -strict   exits with 1 where there are any
+//
+// It warns when the table is old, when a model that is used ends soon or has
+// ended, and when a price of one changes soon. The models are MODEL and
+// MODEL_FALLBACKS where they are set, and the table's defaults.
+package main
+
+import (
+	"cmp"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"example.com/gatehouse/internal/models"
+)
+
+const (
+	// old is how old the table may be until somebody should compare it with its
+	// sources.
+	old = 60 * 24 * time.Hour
+	// soon is how long before an end there is a warning: time for a release.
+	soon = 90 * 24 * time.Hour
+)
+
+func main() {
+	warned, err := run(os.Args[1:], os.LookupEnv, time.Now(), os.Stdout)
+	switch {
+	case errors.Is(err, flag.ErrHelp):
+		os.Exit(2)
+	case err != nil:
+		fmt.Fprintln(os.Stderr, "models:", err)
+		os.Exit(2)
+	case warned:
+		os.Exit(1)
+	}
+}
+
+// run prints the warnings, and reports whether there are any that count.
+func run(args []string, lookup func(string) (string, bool), now time.Time, out io.Writer) (failed bool, err error) {
+	flags := flag.NewFlagSet("models", flag.ContinueOnError)
+	strict := flags.Bool("strict", false, "exit with 1 where there are warnings")
+	path := flags.String("table", "", "the file with the table (default: the program's own)")
+	if err := flags.Parse(args); err != nil {
+		return false, flag.ErrHelp // the flag package has said it
+	}
+	if flags.NArg() > 0 {
+		return false, fmt.Errorf("unexpected %q", flags.Args())
+	}
+	table := models.BuiltIn()
+	if *path != "" {
+		raw, err := os.ReadFile(*path)
+		if err != nil {
+			return false, err
+		}
+		if table, err = models.Parse(raw); err != nil {
+			return false, fmt.Errorf("%s: %w", *path, err)
+		}
+	}
+	found := warnings(table, used(table, lookup), now)
+	for _, warning := range found {
+		fmt.Fprintf(out, "WARNING: %s\n", warning)
+	}
+	if len(found) == 0 {
+		fmt.Fprintf(out, "The table of models of %s needs no work.\n", table.Date)
+	}
+	return *strict && len(found) > 0, nil
+}
+
+// used are the models of the table's defaults and of the environment.
+func used(table *models.Table, lookup func(string) (string, bool)) []string {
+	names := []string{table.Default, table.Fallback}
+	model, _ := lookup("MODEL")
+	fallbacks, _ := lookup("MODEL_FALLBACKS")
+	for name := range strings.SplitSeq(model+","+fallbacks, ",") {
+		name = strings.TrimSpace(name)
+		if name != "" && name != "none" && !slices.Contains(names, name) {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+func warnings(table *models.Table, names []string, now time.Time) []string {
+	var all []string
+	if age := now.Sub(table.Date.Begin()); age > old {
+		all = append(all, fmt.Sprintf("The table is %d days old: compare it with %s.", int(age.Hours()/24), strings.Join(table.Sources, ", ")))
+	}
+	for _, ending := range table.Endings(names, now, soon) {
+		all = append(all, ending.String())
+	}
+	for _, name := range names {
+		m := table.Model(name)
+		if m == nil {
+			all = append(all, fmt.Sprintf("The table has no entry for %s: its costs are unknown.", name))
+			continue
+		}
+		for _, p := range m.Prices {
+			if from := p.From.Begin(); from.After(now) && from.Before(now.Add(soon)) {
+				all = append(all, fmt.Sprintf("The price of %s changes on %s to %g, %g and %g dollars for a million tokens of input, cached input and output.",
+					name, p.From, p.Input, p.Cached, p.Output))
+			}
+		}
+		if !m.Closed.IsZero() && !m.Closed.Begin().After(now) {
+			all = append(all, fmt.Sprintf("The model %s is closed to projects that have not used it; its successor is %s.", name, cmp.Or(m.Successor, "not known")))
+		}
+	}
+	return all
+}

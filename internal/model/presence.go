@@ -1,0 +1,124 @@
+package model
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+)
+
+const (
+	// presenceTimeout bounds asking whether there are the models at all. The
+	// platform's startup probe waits for it, 2 s at most.
+	presenceTimeout = 1500 * time.Millisecond
+	// missingFor is how long it is believed that there is none, until the API is
+	// asked again.
+	missingFor = 10 * time.Second
+)
+
+// A presence is whether the API has the models: what it said last, of their
+// metadata or of a call. It is safe for concurrent use.
+type presence struct {
+	asking sync.Mutex // held while asking, so that one asks for all
+
+	mu      sync.Mutex
+	known   bool
+	missing bool
+	at      time.Time
+}
+
+func (p *presence) set(missing bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.known, p.missing, p.at = true, missing, time.Now()
+}
+
+// settled reports what is known, and whether it need not be asked for.
+func (p *presence) settled() (missing, ok bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.missing, p.known && (!p.missing || time.Since(p.at) < missingFor)
+}
+
+// Missing returns a [*GoneError] when the API itself says that it has none of the
+// models: not the first, and none that stands in. It asks when nothing is known,
+// and again while the last word was that there is none. An API that cannot be
+// asked says nothing.
+func (c *Client) Missing(ctx context.Context) error {
+	if len(c.names) == 0 || !c.missing(ctx) {
+		return nil
+	}
+	return c.gone(c.names[0], errMissing)
+}
+
+func (c *Client) missing(ctx context.Context) bool {
+	if missing, ok := c.presence.settled(); ok {
+		return missing
+	}
+	c.presence.asking.Lock()
+	defer c.presence.asking.Unlock()
+	if missing, ok := c.presence.settled(); ok {
+		return missing
+	}
+	// Others share what is found, so it does not end with the caller.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), presenceTimeout)
+	defer cancel()
+	_ = c.Check(ctx)
+	missing, _ := c.presence.settled()
+	return missing
+}
+
+// Check asks for the metadata of the first model and, where the API says that
+// there is no such model, of those that stand in. The error is the first model's.
+func (c *Client) Check(ctx context.Context) error {
+	if len(c.names) == 0 {
+		return nil
+	}
+	first := c.Probe(ctx, c.names[0])
+	missing := isGone(first)
+	for _, name := range c.names[1:] {
+		if !missing {
+			break
+		}
+		missing = isGone(c.Probe(ctx, name))
+	}
+	if missing || first == nil {
+		c.presence.set(missing)
+	}
+	return first
+}
+
+func isGone(err error) bool {
+	failure, ok := errors.AsType[*Error](err)
+	return ok && failure.gone
+}
+
+// A GoneError says that the API has none of the models that were asked.
+type GoneError struct {
+	Model     string // the first
+	Successor string // its, "" where none is known
+	err       error
+}
+
+func (e *GoneError) Error() string {
+	return fmt.Sprintf("there is no model %q: %v", e.Model, e.err)
+}
+
+// Unwrap returns what the API said, an [*Error].
+func (e *GoneError) Unwrap() error { return e.err }
+
+func (c *Client) gone(name string, err error) *GoneError {
+	return &GoneError{Model: name, Successor: c.tables.Table().Successor(name), err: err}
+}
+
+var errMissing = errors.New("the API said so, of it and of each that stands in")
+
+// Probe asks for the model's metadata, to see that it can be reached and exists.
+// It tells how things are: no breaker keeps it away, or hears of it.
+func (c *Client) Probe(ctx context.Context, name string) error {
+	if _, err := c.models.Load().Get(ctx, name, nil); err != nil {
+		return fmt.Errorf("reading the model's metadata: %w", classify(ctx, err, nil))
+	}
+	return nil
+}

@@ -1,0 +1,300 @@
+package model_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"math"
+	"net/http"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"google.golang.org/genai"
+
+	"example.com/gatehouse/internal/geminitest"
+	"example.com/gatehouse/internal/model"
+	"example.com/gatehouse/internal/models"
+	"example.com/gatehouse/session"
+)
+
+// A request carries what the model's profile has, and nothing else.
+func TestSettingsFollowTheProfile(t *testing.T) {
+	t.Parallel()
+	temperature := genai.Ptr(0.25)
+	for _, tt := range []struct {
+		name    string
+		request model.Request
+		want    map[string]any // generationConfig
+		ignored []string
+	}{
+		{"a model that takes a temperature, and thinks by a budget", model.Request{Model: "gemini-2.5-flash", Temperature: temperature, MaxTokens: 2048, Thinking: models.Low},
+			map[string]any{"temperature": 0.25, "maxOutputTokens": 2048.0, "thinkingConfig": map[string]any{"thinkingBudget": 1024.0}}, nil},
+		{"a model that takes a temperature, and thinks by a level", model.Request{Model: "gemini-3.1-flash-lite", Temperature: temperature, MaxTokens: 2048, Thinking: models.Low},
+			map[string]any{"temperature": 0.25, "maxOutputTokens": 2048.0, "thinkingConfig": map[string]any{"thinkingLevel": "LOW"}}, nil},
+		{"a model that ignores the temperature", model.Request{Model: "gemini-3.5-flash-lite", Temperature: temperature, MaxTokens: 2048, Thinking: models.Low},
+			map[string]any{"maxOutputTokens": 2048.0, "thinkingConfig": map[string]any{"thinkingLevel": "LOW"}}, []string{model.SettingTemperature}},
+		{"no temperature", model.Request{Model: "gemini-3.5-flash-lite", MaxTokens: 2048},
+			map[string]any{"maxOutputTokens": 2048.0, "thinkingConfig": map[string]any{"thinkingLevel": "MINIMAL"}}, nil},
+		{"a level that the model does not have", model.Request{Model: "gemini-3.8-flash", MaxTokens: 2048, Thinking: "minimal"},
+			map[string]any{"maxOutputTokens": 2048.0, "thinkingConfig": map[string]any{"thinkingLevel": "LOW"}}, nil},
+		{"so little room that thoughts would fill it", model.Request{Model: "gemini-3.5-flash-lite", MaxTokens: 100, Thinking: "high"},
+			map[string]any{"maxOutputTokens": 100.0, "thinkingConfig": map[string]any{"thinkingLevel": "MINIMAL"}}, nil},
+		{"more than the model gives", model.Request{Model: "gemini-3.5-flash-lite", MaxTokens: 100_000},
+			map[string]any{"maxOutputTokens": 65536.0, "thinkingConfig": map[string]any{"thinkingLevel": "MINIMAL"}}, []string{model.SettingMaxTokens}},
+		{"a model that is not in the table", model.Request{Model: "gemini-9", Temperature: temperature, MaxTokens: 100_000, Thinking: models.Low},
+			map[string]any{"maxOutputTokens": 100000.0}, []string{model.SettingTemperature}},
+		{"a model that does not think", model.Request{Model: "offline", Temperature: temperature, MaxTokens: 100, Thinking: models.Low},
+			map[string]any{"temperature": 0.25, "maxOutputTokens": 100.0}, nil},
+	} {
+		for _, backend := range backends {
+			for _, form := range forms {
+				t.Run(tt.name+"/"+backend.name+"/"+form.name, func(t *testing.T) {
+					t.Parallel()
+					gemini := geminitest.Start(t)
+					c := client(t, gemini.URL, backend.vertex)
+					r := tt.request
+					r.Contents = question().Contents
+					var onText func(_, _ string) error
+					if form.stream {
+						onText = dropText
+					}
+					a, err := c.Generate(t.Context(), r, onText)
+					if err != nil {
+						t.Fatal(err)
+					}
+					if diff := cmp.Diff(gemini.Requests()[0].Body["generationConfig"], any(tt.want)); diff != "" {
+						t.Errorf("(-got +want):\n%s", diff)
+					}
+					if !slices.Equal(a.Ignored, tt.ignored) {
+						t.Errorf("ignored %q, want %q", a.Ignored, tt.ignored)
+					}
+				})
+			}
+		}
+	}
+}
+
+// A stand-in is asked by its own profile.
+func TestAStandInHasItsOwnProfile(t *testing.T) {
+	t.Parallel()
+	gemini := geminitest.Start(t)
+	gemini.Retire("gemini-3.5-flash-lite")
+	c := newClient(t, model.Config{APIKey: apiKey, BaseURL: gemini.URL, Loopback: true, Models: []string{"gemini-3.5-flash-lite", "gemini-3.1-flash-lite"}, BreakerFailures: 5, BreakerCooldown: time.Minute})
+	r := question()
+	r.Model, r.Temperature = "gemini-3.5-flash-lite", genai.Ptr(0.5)
+	a, err := c.Generate(t.Context(), r, nil)
+	if err != nil || a.Asked != "gemini-3.1-flash-lite" || len(a.Ignored) > 0 {
+		t.Errorf("asked %q, ignored %q: %v", a.Asked, a.Ignored, err)
+	}
+	settings, _ := gemini.Requests()[0].Body["generationConfig"].(map[string]any)
+	if settings["temperature"] != 0.5 {
+		t.Errorf("the stand-in takes a temperature, and was asked with %v", settings)
+	}
+}
+
+// What answered is what is reported and priced.
+func TestAModelThatIsSubstituted(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name, asked, version, model string
+		substituted                 bool
+		cost                        float64 // of a million tokens each way; -1: unknown
+	}{
+		{"the same", "gemini-2.5-flash", "gemini-2.5-flash", "gemini-2.5-flash", false, 0.30 + 2.50},
+		{"its version", "gemini-3.1-flash-lite", "gemini-3.1-flash-lite-001", "gemini-3.1-flash-lite", false, 0.25 + 1.50},
+		{"another", "gemini-2.5-flash-lite", "models/gemini-3.5-flash-lite", "gemini-3.5-flash-lite", true, 0.30 + 2.50},
+		{"one without a price", "gemini-2.5-flash", "gemini-9", "gemini-9", true, -1},
+	} {
+		for _, form := range forms {
+			t.Run(tt.name+"/"+form.name, func(t *testing.T) {
+				t.Parallel()
+				gemini := geminitest.Start(t)
+				gemini.Enqueue(geminitest.Text("Hello, ", "you.").WithModelVersion(tt.version).WithUsage(geminitest.Usage{Prompt: 1_000_000, Output: 1_000_000}))
+				r := question()
+				r.Model = tt.asked
+				var said []string
+				var onText func(_, _ string) error
+				if form.stream {
+					onText = func(by, _ string) error { said = append(said, by); return nil }
+				}
+				a, err := client(t, gemini.URL, false).Generate(t.Context(), r, onText)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if a.Asked != tt.asked || a.Model != tt.model || a.Substituted != tt.substituted {
+					t.Errorf("asked %q, answered %q, substituted %t", a.Asked, a.Model, a.Substituted)
+				}
+				if form.stream && !slices.Equal(said, []string{tt.model, tt.model}) {
+					t.Errorf("the text is said to be of %q", said)
+				}
+				switch cost := a.Usage.EstimatedCostUSD; {
+				case tt.cost < 0 && cost != nil:
+					t.Errorf("costs $%v, which nobody knows", *cost)
+				case tt.cost >= 0 && (cost == nil || math.Abs(*cost-tt.cost) > 1e-9):
+					t.Errorf("costs %v, want $%v", cost, tt.cost)
+				}
+			})
+		}
+	}
+}
+
+// Each attempt is priced by itself: two calls with 150 000 prompt tokens are not
+// one with 300 000, and two models have two prices.
+func TestEachAttemptIsPricedByItself(t *testing.T) {
+	t.Parallel()
+	spent := func(prompt string) string {
+		return event(`{"candidates":[{"content":{"role":"model","parts":[{"text":"Hm.","thought":true}]}}],"usageMetadata":{"promptTokenCount":` + prompt + `,"totalTokenCount":` + prompt + `}}`)
+	}
+	t.Run("long prompts", func(t *testing.T) {
+		t.Parallel()
+		s := &script{handlers: []http.HandlerFunc{answer(200, spent("150000")+event(failure(503, "busy"))), answer(200, spent("150000")+event(`{"candidates":[{"content":{"role":"model","parts":[{"text":"Hi."}]},"finishReason":"STOP"}],"usageMetadata":{"promptTokenCount":150000,"totalTokenCount":150000}}`))}}
+		inBubble(t, s, func(t *testing.T, c *model.Client) {
+			r := question()
+			r.Model = "gemini-2.5-pro"
+			a, err := c.Generate(t.Context(), r, dropText)
+			if err != nil || a.Usage.PromptTokens != 300_000 || a.Usage.EstimatedCostUSD == nil || math.Abs(*a.Usage.EstimatedCostUSD-2*150_000*1.25/1e6) > 1e-9 {
+				t.Errorf("usage %+v, %v", a.Usage, err)
+			}
+		})
+	})
+	t.Run("two models", func(t *testing.T) {
+		t.Parallel()
+		m := &modelHandlers{handlers: map[string]http.HandlerFunc{
+			"gemini-2.5-pro": answer(200, spent("1000000")+event(failure(503, "busy"))), "gemini-3.1-flash-lite": both("Hello."),
+		}}
+		guarded(t, m, func(t *testing.T, c *model.Client) {
+			r := question()
+			r.Model = "gemini-2.5-pro"
+			a, err := c.Generate(t.Context(), r, dropText)
+			// 3 attempts above 200 000 prompt tokens, and 7 and 5 tokens of the other's.
+			want := 3*2.50 + (7*0.25+5*1.50)/1e6
+			if err != nil || a.Model != "gemini-3.1-flash-lite" || a.Usage.EstimatedCostUSD == nil || math.Abs(*a.Usage.EstimatedCostUSD-want) > 1e-7 {
+				t.Errorf("usage %+v of %s, want $%v: %v", a.Usage, a.Model, want, err)
+			}
+		}, "gemini-2.5-pro", "gemini-3.1-flash-lite")
+	})
+}
+
+// What never began costs nothing; what was given up before the API said anything
+// is charged by Google all the same.
+func TestWhatAnAttemptThatFailedCosts(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name    string
+		handler http.HandlerFunc
+		timeout time.Duration
+		want    session.Usage
+	}{
+		{"429 at each try", answer(429, failure(429, "busy")), time.Minute, session.Usage{}},
+		{"429, and the client leaves in the pause", answer(429, failure(429, "busy", `{"@type":"type.googleapis.com/google.rpc.RetryInfo","retryDelay":"1.5s"}`)), time.Second, session.Usage{}},
+		{"a request that is refused", answer(400, failure(400, "no")), time.Minute, session.Usage{}},
+		{"a model that is not there", answer(404, failure(404, "no")), time.Minute, session.Usage{}},
+		{"silence until the client leaves", silent, time.Second, priced(session.Usage{PromptTokens: 3, TotalTokens: 3, Source: session.Estimated})},
+	} {
+		for _, form := range forms {
+			t.Run(tt.name+"/"+form.name, func(t *testing.T) {
+				t.Parallel()
+				guarded(t, tt.handler, func(t *testing.T, c *model.Client) {
+					ctx, cancel := context.WithTimeout(t.Context(), tt.timeout)
+					defer cancel()
+					a, err := generate(ctx, c, form.stream)
+					if diff := cmp.Diff(a.Usage, tt.want); err == nil || diff != "" {
+						t.Errorf("(-got +want):\n%s\n%v", diff, err)
+					}
+				})
+			})
+		}
+	}
+}
+
+// Only the API's own word makes a model gone, and only with every stand-in.
+func TestModelsThatAreGone(t *testing.T) {
+	t.Parallel()
+	const successor = "gemini-3.5-flash-lite"
+	old, fallback := "gemini-2.5-flash", "gemini-3.1-flash-lite"
+	for _, tt := range []struct {
+		name    string
+		retired []string
+		gone    bool
+	}{
+		{"none", nil, false},
+		{"the first", []string{old}, false},
+		{"the one that stands in", []string{fallback}, false},
+		{"all", []string{old, fallback}, true},
+	} {
+		for _, form := range forms {
+			t.Run(tt.name+"/"+form.name, func(t *testing.T) {
+				t.Parallel()
+				gemini := geminitest.Start(t)
+				gemini.Retire(tt.retired...)
+				c := newClient(t, model.Config{APIKey: apiKey, BaseURL: gemini.URL, Loopback: true, Models: []string{old, fallback}, BreakerFailures: 1, BreakerCooldown: time.Minute})
+				for _, moment := range []string{"before a call", "after a call"} {
+					gone, ok := errors.AsType[*model.GoneError](c.Missing(t.Context()))
+					if ok != tt.gone || ok && (gone.Model != old || gone.Successor != successor) {
+						t.Errorf("%s: gone %t, want %t: %+v", moment, ok, tt.gone, gone)
+					}
+					_, err := generate(t.Context(), c, form.stream)
+					if called, ok := errors.AsType[*model.GoneError](err); ok != tt.gone || ok && (called.Model != old || called.Successor != successor) {
+						t.Errorf("%s: the call's error is %v", moment, err)
+					}
+				}
+			})
+		}
+	}
+}
+
+func TestAModelThatComesBack(t *testing.T) {
+	t.Parallel()
+	there, asked := false, 0
+	synctest.Test(t, func(t *testing.T) {
+		c := newClient(t, model.Config{APIKey: apiKey, BaseURL: "http://gemini.test", Models: []string{first}, BreakerFailures: 1, BreakerCooldown: time.Minute,
+			Transport: transport{http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+				asked++
+				if !there {
+					w.WriteHeader(404)
+					_, _ = io.WriteString(w, failure(404, "not found"))
+					return
+				}
+				_ = json.NewEncoder(w).Encode(map[string]string{"name": "models/" + first})
+			})}})
+		for range 3 {
+			if c.Missing(t.Context()) == nil {
+				t.Fatal("the API says that it has no such model, and it is not missing")
+			}
+		}
+		if asked != 1 {
+			t.Errorf("asked %d times at once", asked)
+		}
+		there = true
+		time.Sleep(11 * time.Second)
+		for range 3 {
+			if err := c.Missing(t.Context()); err != nil {
+				t.Error(err)
+			}
+		}
+		if asked != 2 {
+			t.Errorf("asked %d times, want 2", asked)
+		}
+	})
+}
+
+// An API that cannot be asked has not said that a model is gone.
+func TestAnAPIThatIsAwayTakesNoModelAway(t *testing.T) {
+	t.Parallel()
+	for name, handler := range map[string]http.HandlerFunc{
+		"busy": answer(503, failure(503, "busy")), "no right": answer(403, failure(403, "no")), "silent": silent,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			guarded(t, handler, func(t *testing.T, c *model.Client) {
+				if err := c.Missing(t.Context()); err != nil {
+					t.Error(err)
+				}
+			})
+		})
+	}
+}

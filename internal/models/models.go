@@ -1,0 +1,363 @@
+// Package models is what the project knows of Gemini's models: one table,
+// models.json, with its date and its sources. Requests are built from it, costs
+// are estimated by it, and the health of a deployment is judged by it.
+//
+// Models end, and prices change on a day. So each price has the day from which
+// it holds, and each model, where Google has announced it, the day on which it
+// may end at the earliest. A [Table] never changes. A [Live] holds the table in
+// use, which a newer one can replace while the process runs.
+//
+// The table has no entry for most models of other vendors and for models newer
+// than the table. For these, requests carry the least that any model takes, and
+// costs are unknown.
+package models
+
+import (
+	_ "embed"
+	"errors"
+	"fmt"
+	"maps"
+	"math"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/go-json-experiment/json"
+)
+
+//go:embed models.json
+var builtIn []byte
+
+// A Table is the profiles and prices of models. It is not to be changed, and so
+// is safe for concurrent use.
+type Table struct {
+	Date    Day      `json:"date"` // on which it was compared with its sources
+	Sources []string `json:"sources"`
+	// Default and Fallback are what a deployment uses that names no model.
+	Default  string            `json:"default"`
+	Fallback string            `json:"fallback"`
+	Models   map[string]*Model `json:"models"`
+}
+
+// A Model is the profile of one model.
+type Model struct {
+	Prices   []Price   `json:"prices"`             // the earliest first
+	Thinking *Thinking `json:"thinking,omitempty"` // nil: it has no such setting
+	Sampling Sampling  `json:"sampling"`
+	// LeastOutput is the room that an answer needs, in tokens: below it thoughts
+	// alone may fill what is allowed. MaxOutput is the most that the model takes.
+	LeastOutput int      `json:"least_output"`
+	MaxOutput   int      `json:"max_output"`
+	Inputs      []string `json:"inputs"`
+	Closed      Day      `json:"closed,omitzero"`     // to projects that did not use it before
+	Ends        Day      `json:"ends,omitzero"`       // at the earliest; zero: not announced
+	Successor   string   `json:"successor,omitempty"` // as Google recommends
+}
+
+// A Price holds from a day on, in US dollars for a million tokens.
+type Price struct {
+	From Day `json:"from"`
+	Rate
+	// Above holds for calls with more prompt tokens than that.
+	Above *LongContext `json:"above,omitempty"`
+}
+
+// A LongContext is the rate of calls with a long prompt.
+type LongContext struct {
+	PromptTokens int64 `json:"prompt_tokens"`
+	Rate
+}
+
+// A Rate is in US dollars for a million tokens.
+type Rate struct {
+	Input  float64 `json:"input"`
+	Cached float64 `json:"cached"` // of the input, what came from a cache
+	Output float64 `json:"output"` // thoughts included
+}
+
+// Thinking is how a model is told how much to think: by a level, or by a budget
+// in tokens. One of Levels and Budgets is set.
+type Thinking struct {
+	Levels  []Level       `json:"levels,omitempty"`  // the lowest first
+	Budgets map[Level]int `json:"budgets,omitempty"` // what stands for each level
+	Default Level         `json:"default,omitempty"` // what the model does by itself
+}
+
+// A Level is how much a model is to think.
+type Level string
+
+// The levels, the lowest first. Not every model has all of them.
+var levels = []Level{"minimal", "low", "medium", "high"}
+
+// Low is the level for an agent with tools: a lower one may end tool use of
+// several steps early.
+const Low Level = "low"
+
+// Levels returns all levels that there are, the lowest first.
+func Levels() []Level { return slices.Clone(levels) }
+
+// Sampling says what becomes of temperature, top-k and top-p.
+type Sampling string
+
+const (
+	SamplingTaken   Sampling = "taken"
+	SamplingIgnored Sampling = "ignored"
+)
+
+// A Day is a date in UTC. The zero Day is none.
+type Day struct{ begin time.Time }
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (d *Day) UnmarshalText(text []byte) (err error) {
+	d.begin, err = time.Parse(time.DateOnly, string(text))
+	return err
+}
+
+// Begin returns the day's first moment.
+func (d Day) Begin() time.Time { return d.begin }
+
+// IsZero reports whether d is none.
+func (d Day) IsZero() bool { return d.begin.IsZero() }
+
+func (d Day) String() string { return d.begin.Format(time.DateOnly) }
+
+// BuiltIn returns the table that the program was built with. It is read when it
+// is first asked for, not at start.
+var BuiltIn = sync.OnceValue(func() *Table {
+	t, err := Parse(builtIn)
+	if err != nil {
+		panic(fmt.Sprintf("models: models.json: %v", err)) // part of the program, read by its tests
+	}
+	return t
+})
+
+// Parse reads a table and checks it as a whole.
+func Parse(raw []byte) (*Table, error) {
+	t := &Table{}
+	if err := json.Unmarshal(raw, t, json.RejectUnknownMembers(true)); err != nil {
+		return nil, fmt.Errorf("reading a table of models: %w", err)
+	}
+	if t.Date.IsZero() || len(t.Sources) == 0 || len(t.Models) == 0 {
+		return nil, errors.New("a table of models has a date, sources and models")
+	}
+	for _, name := range []string{t.Default, t.Fallback} {
+		if t.Models[name] == nil {
+			return nil, fmt.Errorf("the table has no entry for its default or fallback %q", name)
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(t.Models)) {
+		if err := t.check(name); err != nil {
+			return nil, fmt.Errorf("model %q: %w", name, err)
+		}
+	}
+	return t, nil
+}
+
+// check reports what is wrong with the entry of a model.
+func (t *Table) check(name string) error {
+	m := t.Models[name]
+	switch {
+	case !validName(name) || name != Normal(name):
+		return errors.New("is not a model's name without path and version")
+	case m == nil:
+		return errors.New("has no profile")
+	case len(m.Prices) == 0:
+		return errors.New("has no price")
+	case m.Sampling != SamplingTaken && m.Sampling != SamplingIgnored:
+		return fmt.Errorf("sampling is %q, not taken or ignored", m.Sampling)
+	case m.LeastOutput < 1 || m.MaxOutput < m.LeastOutput:
+		return errors.New("least_output must be above 0 and at most max_output")
+	case !slices.Contains(m.Inputs, "text"):
+		return errors.New("inputs must hold text")
+	case m.Successor != "" && t.Models[m.Successor] == nil:
+		return fmt.Errorf("the successor %q is not in the table", m.Successor)
+	case m.Successor == "" && !m.Ends.IsZero():
+		return errors.New("has an end and no successor")
+	}
+	for i, p := range m.Prices {
+		if p.From.IsZero() || i > 0 && !p.From.begin.After(m.Prices[i-1].From.begin) {
+			return errors.New("each price needs a day, later than that of the one before")
+		}
+		if err := p.check(); err != nil {
+			return err
+		}
+		if p.Above == nil {
+			continue
+		}
+		if err := p.Above.check(); err != nil || p.Above.PromptTokens < 1 {
+			return errors.Join(errors.New("the price of long prompts is not one"), err)
+		}
+	}
+	return m.Thinking.check()
+}
+
+func (r Rate) check() error {
+	for _, usd := range []float64{r.Input, r.Cached, r.Output} {
+		if usd < 0 || math.IsInf(usd, 0) || math.IsNaN(usd) {
+			return errors.New("a price is negative or no number")
+		}
+	}
+	if r.Cached > r.Input || r.Input > r.Output {
+		return errors.New("a price is implausible: cached is at most input, and input at most output")
+	}
+	return nil
+}
+
+func (t *Thinking) check() error {
+	if t == nil {
+		return nil
+	}
+	if (len(t.Levels) == 0) == (len(t.Budgets) == 0) {
+		return errors.New("thinking has either levels or budgets")
+	}
+	have := t.levels()
+	if len(have) != len(t.Levels)+len(t.Budgets) || len(t.Levels) > 0 && !slices.Equal(have, t.Levels) {
+		return fmt.Errorf("thinking's levels are some of %v, in this order, each once", levels)
+	}
+	if t.Default != "" && !slices.Contains(have, t.Default) {
+		return fmt.Errorf("thinking's default %q is not one of its levels", t.Default)
+	}
+	least := -1
+	for _, level := range have {
+		if t.Budgets != nil && t.Budgets[level] <= least {
+			return errors.New("thinking's budgets rise with the level, from 0")
+		}
+		least = t.Budgets[level]
+	}
+	return nil
+}
+
+// levels are those that t has, the lowest first.
+func (t *Thinking) levels() []Level {
+	var have []Level
+	for _, level := range levels {
+		if _, ok := t.Budgets[level]; ok || slices.Contains(t.Levels, level) {
+			have = append(have, level)
+		}
+	}
+	return have
+}
+
+// Levels returns the levels that m has, the lowest first.
+func (m *Model) Levels() []Level {
+	if m == nil || m.Thinking == nil {
+		return nil
+	}
+	return m.Thinking.levels()
+}
+
+// Level returns the level of m's for want: want itself, else the next higher
+// that m has, else its highest. "" asks for the lowest. It is "" for a model
+// without levels.
+func (m *Model) Level(want Level) Level {
+	have := m.Levels()
+	if len(have) == 0 {
+		return ""
+	}
+	for _, level := range have {
+		if slices.Index(levels, level) >= slices.Index(levels, want) {
+			return level
+		}
+	}
+	return have[len(have)-1]
+}
+
+// validName reports whether name can be a model's, without path and version.
+func validName(name string) bool {
+	strange := func(r rune) bool { return !strings.ContainsRune("abcdefghijklmnopqrstuvwxyz0123456789._-", r) }
+	return name != "" && len(name) <= maxName && !strings.ContainsFunc(name, strange) && !strings.ContainsAny(name[:1], "._-")
+}
+
+// maxName bounds a model's name as an upstream reports it, in bytes.
+const maxName = 128
+
+// Normal returns a model's name without its path (models/…,
+// publishers/google/models/…) and its version (-001, @001).
+func Normal(name string) string {
+	name = name[strings.LastIndexByte(name, '/')+1:]
+	name, _, _ = strings.Cut(name, "@")
+	for _, form := range []string{"-000", "-00-0000", "-00-00"} { // a version, the date of a preview
+		if rest, ok := cutDigits(name, form); ok {
+			return rest
+		}
+	}
+	return name
+}
+
+// cutDigits cuts off name's end, where that has form, in which 0 is any digit.
+func cutDigits(name, form string) (rest string, ok bool) {
+	at := len(name) - len(form)
+	if at < 1 {
+		return "", false
+	}
+	for i := range len(form) {
+		c := name[at+i]
+		if form[i] == '0' && (c < '0' || c > '9') || form[i] != '0' && c != form[i] {
+			return "", false
+		}
+	}
+	return name[:at], true
+}
+
+// Reported returns the model that answered: asked, or another whose name the
+// answer reports, normalized. A report that is no name is not believed.
+func Reported(asked, reported string) (name string, substituted bool) {
+	name = Normal(reported)
+	switch {
+	case !validName(name):
+		return asked, false
+	case name == Normal(asked):
+		return asked, false
+	case strings.HasSuffix(asked, "-latest"): // an alias stands for another
+		return name, false
+	}
+	return name, true
+}
+
+// Model returns the profile of a model, nil for one that t does not know.
+func (t *Table) Model(name string) *Model { return t.Models[Normal(name)] }
+
+// Tokens are what a call is charged for.
+type Tokens struct {
+	Prompt int64
+	Cached int64 // of the prompt
+	Output int64 // thoughts included
+}
+
+// Estimate returns what one call of a model costs on a day, in US dollars; nil
+// for a model that t does not know.
+//
+// It is no bill: it knows no discounts, and nothing but text.
+func (t *Table) Estimate(name string, tokens Tokens, at time.Time) *float64 {
+	m := t.Model(name)
+	if m == nil {
+		return nil
+	}
+	r := m.rate(tokens.Prompt, at)
+	cached := min(tokens.Cached, tokens.Prompt)
+	usd := (float64(tokens.Prompt-cached)*r.Input + float64(cached)*r.Cached + float64(tokens.Output)*r.Output) / 1e6
+	usd = math.Round(usd*1e8) / 1e8
+	return &usd
+}
+
+// rate is that of a call with so many prompt tokens. Before the first price
+// holds the first.
+func (m *Model) rate(prompt int64, at time.Time) Rate {
+	price := m.Price(at)
+	if price.Above != nil && prompt > price.Above.PromptTokens {
+		return price.Above.Rate
+	}
+	return price.Rate
+}
+
+// Price returns the price that holds at a time.
+func (m *Model) Price(at time.Time) Price {
+	price := m.Prices[0]
+	for _, p := range m.Prices[1:] {
+		if !at.Before(p.From.begin) {
+			price = p
+		}
+	}
+	return price
+}
