@@ -129,7 +129,7 @@ func TestUpstreamErrors(t *testing.T) {
 		{"400", always(geminitest.Error(http.StatusBadRequest, upstreamText)), http.StatusBadGateway, "model_failed", no},
 		{"401", always(geminitest.Error(http.StatusUnauthorized, upstreamText)), http.StatusBadGateway, "model_failed", no},
 		{"403", always(geminitest.Error(http.StatusForbidden, upstreamText)), http.StatusBadGateway, "model_failed", no},
-		{"404", always(geminitest.Error(http.StatusNotFound, upstreamText)), http.StatusBadGateway, "model_failed", no},
+		{"404", always(geminitest.Error(http.StatusNotFound, upstreamText)), http.StatusServiceUnavailable, "not_ready", no},
 		{"429 without end", always(geminitest.Error(http.StatusTooManyRequests, upstreamText)), http.StatusServiceUnavailable, "model_unavailable", yes},
 		{"500 without end", always(geminitest.Error(http.StatusInternalServerError, upstreamText)), http.StatusServiceUnavailable, "model_unavailable", yes},
 		{"503 without end", always(geminitest.Error(http.StatusServiceUnavailable, upstreamText)), http.StatusServiceUnavailable, "model_unavailable", yes},
@@ -468,7 +468,7 @@ func TestToolRoundsEnd(t *testing.T) {
 
 func TestSettingsTravelWithTheRequest(t *testing.T) {
 	t.Parallel()
-	s, gemini := startGemini(t)
+	s, gemini := startGemini(t, "MODEL=gemini-3.1-flash-lite") // which takes a temperature
 	const calls = 16
 	all := make(chan struct{}) // closed when all are being answered
 	var mu sync.Mutex

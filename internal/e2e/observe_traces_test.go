@@ -147,7 +147,7 @@ func TestSpans(t *testing.T) {
 			agent := "invoke_agent " + agentName(t, spansOf(c))
 			usual := "POST /invoke\n  load session\n  " + agent + "\n    generate_content gemini-3.5-flash-lite\n  commit session\n"
 			for n, want := range map[int]string{
-				1: strings.Replace(usual, "flash\n", "flash\n    execute_tool check_deployment_status\n    generate_content gemini-3.5-flash-lite\n", 1),
+				1: strings.Replace(usual, "lite\n", "lite\n    execute_tool check_deployment_status\n    generate_content gemini-3.5-flash-lite\n", 1),
 				2: strings.TrimSuffix(usual, "  commit session\n"),
 				3: usual,
 				4: "GET /sessions/{id}\n",

@@ -15,12 +15,19 @@ const (
 	// missingFor is how long it is believed that there is none, until the API is
 	// asked again.
 	missingFor = 10 * time.Second
+	// checkedFor is how long what was found is given to others: readiness and the
+	// probe of the dependency ask one after the other.
+	checkedFor = 2 * time.Second
 )
 
 // A presence is whether the API has the models: what it said last, of their
 // metadata or of a call. It is safe for concurrent use.
 type presence struct {
 	asking sync.Mutex // held while asking, so that one asks for all
+
+	checking sync.Mutex // held by Check
+	checked  time.Time  // when it asked last
+	first    error      // what it found
 
 	mu      sync.Mutex
 	known   bool
@@ -71,7 +78,18 @@ func (c *Client) missing(ctx context.Context) bool {
 
 // Check asks for the metadata of the first model and, where the API says that
 // there is no such model, of those that stand in. The error is the first model's.
+// One of a moment ago is given to all who ask.
 func (c *Client) Check(ctx context.Context) error {
+	c.presence.checking.Lock()
+	defer c.presence.checking.Unlock()
+	if p := &c.presence; p.checked.IsZero() || time.Since(p.checked) >= checkedFor {
+		p.first = c.check(ctx)
+		p.checked = time.Now()
+	}
+	return c.presence.first
+}
+
+func (c *Client) check(ctx context.Context) error {
 	if len(c.names) == 0 {
 		return nil
 	}
