@@ -149,7 +149,7 @@ func TestContentInLogs(t *testing.T) {
 			gemini.Enqueue(geminitest.Calls(geminitest.FunctionCall{Name: "no_such_tool", Args: map[string]any{"text": response}}), geminitest.Text(response))
 			s.stream(t, map[string]any{"query": prompt, "session_id": id, "stream": true}, as("one")...).wantDone(t)
 			refusal := geminitest.Error(400, `Invalid value at 'contents[0]', "`+prompt+`"`) // as Google does
-			gemini.Enqueue(refusal, refusal, refusal)                                        // in each form of the history
+			gemini.Enqueue(refusal, refusal, refusal, refusal)                               // in each form of the history
 			s.do(t, http.MethodPost, "/invoke", map[string]any{"query": prompt, "session_id": id}, as("one")...)
 			s.do(t, http.MethodPost, "/invoke", `{"query": "`+prompt+`", "`+prompt+`": 1}`, as("one")...)
 			s.do(t, http.MethodPost, "/invoke", `{"query": "`+prompt+`", `, as("one")...)
