@@ -58,6 +58,8 @@ locals {
     GEMINI_API_KEY_SECRET     = var.model_backend == "gemini" ? local.secret_versions["gemini-api-key"] : null
     MODEL                     = var.model
     MODEL_FALLBACKS           = length(var.model_fallbacks) > 0 ? join(",", var.model_fallbacks) : "none"
+    THINKING_LEVEL            = var.thinking_level
+    MODELS_TABLE_SECRET       = var.models_table_from_secret ? local.secret_versions["models-table"] : null
     OPERATORS                 = join(",", var.operators)
     SESSION_STORE             = "firestore"
     FIRESTORE_DATABASE        = google_firestore_database.this.name

@@ -8,6 +8,10 @@ locals {
       wired   = var.model_backend == "gemini"
       readers = ["invoke", "health"] # health probes the model
     }
+    models-table = {
+      wired   = var.models_table_from_secret
+      readers = ["invoke", "health"] # health judges by it
+    }
     allowed-origins = {
       wired   = var.allowed_origins_from_secret
       readers = ["invoke"]

@@ -37,7 +37,9 @@ func deployments(t *testing.T) map[string]string {
 			model_fallbacks = ["gemini-3.1-flash-lite"]
 			operators = ["a"]
 			otel = { OTEL_TRACES_EXPORTER = "none" }
-			allowed_origins_from_secret = true`,
+			allowed_origins_from_secret = true
+			models_table_from_secret = true
+			thinking_level = "medium"`,
 		"origins in plain": `allowed_origins = ["https://app.example.com"]`,
 	}
 }

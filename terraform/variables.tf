@@ -164,6 +164,24 @@ variable "model_fallbacks" {
   }
 }
 
+variable "thinking_level" {
+  description = "How much the model thinks: minimal, low, medium or high, of which the model must have it. Null: low for an agent with tools, else the model's lowest."
+  type        = string
+  default     = null
+
+  validation {
+    condition     = contains(["minimal", "low", "medium", "high"], coalesce(var.thinking_level, "low"))
+    error_message = "thinking_level is not a level: set minimal, low, medium or high, or leave it out."
+  }
+}
+
+variable "models_table_from_secret" {
+  description = "Whether a newer table of models is read from the secret models-table, where it changes without a deploy. Add a version to it first."
+  type        = bool
+  default     = false
+  nullable    = false
+}
+
 variable "model_backend" {
   description = "How Gemini is reached: vertex (Vertex AI, by the functions' own accounts) or gemini (the Gemini API, by the key in the secret gemini-api-key)."
   type        = string

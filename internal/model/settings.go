@@ -67,7 +67,7 @@ func (c *Client) charge(r *Request, a *Answer) {
 	if u.Source != session.Counted {
 		u.Source = session.Estimated
 		u.PromptTokens = int64(r.PromptTokens())
-		u.CompletionTokens = int64(EstimateTokens(len(a.Text())))
+		u.CompletionTokens = int64(estimateTokens(len(a.Text())))
 		u.TotalTokens = u.PromptTokens + u.CompletionTokens
 	}
 	u.EstimatedCostUSD = c.tables.Table().Estimate(a.Model, models.Tokens{
@@ -86,9 +86,9 @@ func (r *Request) PromptTokens() int {
 			bytes += len(part.Text)
 		}
 	}
-	return EstimateTokens(bytes)
+	return estimateTokens(bytes)
 }
 
-// EstimateTokens returns about how many tokens text of so many bytes has: four
+// estimateTokens returns about how many tokens text of so many bytes has: four
 // bytes each, in English and in most scripts of several bytes a character.
-func EstimateTokens(bytes int) int { return (bytes + 3) / 4 }
+func estimateTokens(bytes int) int { return (bytes + 3) / 4 }

@@ -40,6 +40,8 @@ locals {
     "image_projects",
     "model",
     "model_fallbacks",
+    "thinking_level",
+    "models_table_from_secret",
     "model_backend",
     "vertex_location",
     "web_access",
@@ -96,6 +98,8 @@ module "gatehouse" {
   image_projects              = local.settings.image_projects
   model                       = local.settings.model
   model_fallbacks             = local.settings.model_fallbacks
+  thinking_level              = local.settings.thinking_level
+  models_table_from_secret    = local.settings.models_table_from_secret
   model_backend               = local.settings.model_backend
   vertex_location             = local.settings.vertex_location
   web_access                  = local.settings.web_access

@@ -820,3 +820,11 @@ run "a_second_sampler" {
   }
   expect_failures = [var.otel]
 }
+
+run "a_level_that_there_is_not" {
+  command = plan
+  variables {
+    thinking_level = "most"
+  }
+  expect_failures = [var.thinking_level]
+}
