@@ -6,7 +6,6 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -17,6 +16,7 @@ import (
 	"example.com/gatehouse/internal/guard"
 	"example.com/gatehouse/internal/model"
 	"example.com/gatehouse/internal/telemetry"
+	"example.com/gatehouse/internal/testlog"
 	"example.com/gatehouse/invoke"
 	"example.com/gatehouse/session"
 	"example.com/gatehouse/tool"
@@ -35,31 +35,13 @@ func (p panicking) Apply(ctx context.Context, s *session.Session, c session.Chan
 }
 
 func newMemory() *session.Memory {
-	return session.NewMemory(time.Hour, session.MemoryLimit, time.Now, telemetry.NewLogger(&log{}, nil, telemetry.Source{}))
-}
-
-// A log is what a service has logged.
-type log struct {
-	mu     sync.Mutex
-	buffer bytes.Buffer
-}
-
-func (l *log) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.buffer.Write(p)
-}
-
-func (l *log) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.buffer.String()
+	return session.NewMemory(time.Hour, session.MemoryLimit, time.Now, telemetry.NewLogger(&testlog.Buffer{}, nil, telemetry.Source{}))
 }
 
 // serve runs an agent with two tools, on a store, behind the guard.
-func serve(t *testing.T, store session.Store, gemini *geminitest.Server) (*httptest.Server, *log) {
+func serve(t *testing.T, store session.Store, gemini *geminitest.Server) (*httptest.Server, *testlog.Buffer) {
 	t.Helper()
-	written := &log{}
+	written := &testlog.Buffer{}
 	logger := telemetry.NewLogger(written, nil, telemetry.Source{})
 	client, err := model.New(t.Context(), model.Config{APIKey: "key", BaseURL: gemini.URL, Loopback: true, Models: []string{"model"}, BreakerFailures: 5, BreakerCooldown: time.Minute})
 	if err != nil {

@@ -663,7 +663,7 @@ func TestClientGoes(t *testing.T) {
 			if took := request.Cancelled.Sub(left); took > time.Second {
 				t.Errorf("the model call was cancelled after %v", took)
 			}
-			if _, err := s.stdout.await(bounded(t), regexp.MustCompile(`"status":499`)); err != nil {
+			if _, err := s.stdout.Await(bounded(t), regexp.MustCompile(`"status":499`)); err != nil {
 				t.Errorf("no log line with 499: %v", err)
 			}
 			if n := turnsOf(t, s, id); n != 1 {
@@ -699,7 +699,7 @@ func TestShutdown(t *testing.T) {
 	if err := s.cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := s.stdout.await(ctx, regexp.MustCompile(`Ending`)); err != nil {
+	if _, err := s.stdout.Await(ctx, regexp.MustCompile(`Ending`)); err != nil {
 		t.Fatal(err)
 	}
 	// What comes between the signal and the refusal is still answered.

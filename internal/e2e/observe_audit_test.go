@@ -167,7 +167,7 @@ func TestAuditAtShutdown(t *testing.T) {
 	if err := s.cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := s.stdout.await(ctx, regexp.MustCompile(`Ending`)); err != nil {
+	if _, err := s.stdout.Await(ctx, regexp.MustCompile(`Ending`)); err != nil {
 		t.Fatal(err)
 	}
 	close(gate)

@@ -76,9 +76,7 @@ func (s *service) until(t *testing.T, what string, holds func() bool) {
 	t.Helper()
 	ctx := bounded(t)
 	for {
-		s.stdout.mu.Lock()
-		changed := s.stdout.changed
-		s.stdout.mu.Unlock()
+		changed := s.stdout.Changed()
 		if holds() {
 			return
 		}

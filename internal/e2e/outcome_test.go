@@ -86,7 +86,7 @@ func startDoomed(t *testing.T, env ...string) *service {
 		t.Fatal(err)
 	}
 	p := spawn(t, program, append([]string{"PORT=0"}, env...)...)
-	match, err := p.stdout.await(bounded(t), readyAt)
+	match, err := p.stdout.Await(bounded(t), readyAt)
 	if err != nil {
 		t.Fatalf("cmd/local did not get ready: %v", err)
 	}

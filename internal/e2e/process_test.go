@@ -26,6 +26,7 @@ import (
 	"example.com/gatehouse/internal/geminitest"
 	"example.com/gatehouse/internal/openapi/openapitest"
 	gatehouse "example.com/gatehouse/internal/server"
+	"example.com/gatehouse/internal/testlog"
 )
 
 // limit bounds whatever a test waits for.
@@ -77,7 +78,7 @@ func build(dir, name string, args ...string) (string, error) {
 // concurrent use.
 type process struct {
 	cmd            *exec.Cmd
-	stdout, stderr *output
+	stdout, stderr *testlog.Buffer
 	exited         chan struct{}
 }
 
@@ -93,7 +94,7 @@ func spawn(t *testing.T, program string, env ...string) *process {
 	if raceDetector {
 		cmd.Env = append(cmd.Env, "GORACE=atexit_sleep_ms=0") // else it sleeps a second at its end
 	}
-	p := &process{cmd: cmd, stdout: newOutput(), stderr: newOutput(), exited: make(chan struct{})}
+	p := &process{cmd: cmd, stdout: &testlog.Buffer{}, stderr: &testlog.Buffer{}, exited: make(chan struct{})}
 	cmd.Stdout, cmd.Stderr = p.stdout, p.stderr
 	cmd.WaitDelay = time.Second
 	if err := cmd.Start(); err != nil {
@@ -150,46 +151,6 @@ func (p *process) memory() int {
 	return kilobytes >> 10
 }
 
-// An output keeps what a process writes.
-type output struct {
-	mu      sync.Mutex
-	buffer  bytes.Buffer
-	changed chan struct{}
-}
-
-func newOutput() *output { return &output{changed: make(chan struct{})} }
-
-func (o *output) Write(p []byte) (int, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	close(o.changed)
-	o.changed = make(chan struct{})
-	return o.buffer.Write(p)
-}
-
-func (o *output) String() string {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.buffer.String()
-}
-
-// await returns the first match of pattern, once there is one.
-func (o *output) await(ctx context.Context, pattern *regexp.Regexp) ([]string, error) {
-	for {
-		o.mu.Lock()
-		match, changed := pattern.FindStringSubmatch(o.buffer.String()), o.changed
-		o.mu.Unlock()
-		if match != nil {
-			return match, nil
-		}
-		select {
-		case <-changed:
-		case <-ctx.Done():
-			return nil, fmt.Errorf("waiting for %q: %w", pattern, ctx.Err())
-		}
-	}
-}
-
 // A service is a running program that answers at URL.
 type service struct {
 	*process
@@ -218,7 +179,7 @@ func startLocal(t *testing.T, env ...string) *service {
 		case <-ctx.Done():
 		}
 	}()
-	match, err := p.stdout.await(ctx, readyAt)
+	match, err := p.stdout.Await(ctx, readyAt)
 	if err != nil {
 		t.Fatalf("cmd/local did not get ready: %v", err)
 	}

@@ -231,7 +231,7 @@ func (s *stormRun) start(t *testing.T, place int) *member {
 	p := spawn(t, program, append(slices.Clone(s.env), "PORT=0", "FIRESTORE_EMULATOR_HOST="+s.links[place].Addr)...)
 	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	defer cancel()
-	match, err := p.stdout.await(ctx, readyAt)
+	match, err := p.stdout.Await(ctx, readyAt)
 	if err != nil {
 		t.Errorf("cmd/local did not get ready: %v", err)
 		return nil

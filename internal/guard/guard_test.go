@@ -1,7 +1,6 @@
 package guard_test
 
 import (
-	"bytes"
 	"context"
 	"encoding/base64"
 	"encoding/json"
@@ -12,7 +11,6 @@ import (
 	"net/http/httptest"
 	"regexp"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -25,6 +23,7 @@ import (
 	"example.com/gatehouse/internal/drain"
 	"example.com/gatehouse/internal/guard"
 	"example.com/gatehouse/internal/telemetry"
+	"example.com/gatehouse/internal/testlog"
 	"example.com/gatehouse/session"
 )
 
@@ -43,23 +42,8 @@ type door struct {
 	log  *lines
 }
 
-// lines is a log that handlers write at the same time.
-type lines struct {
-	mu  sync.Mutex
-	out bytes.Buffer
-}
-
-func (l *lines) Write(b []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.out.Write(b)
-}
-
-func (l *lines) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.out.String()
-}
+// lines is the log of a door.
+type lines struct{ testlog.Buffer }
 
 // all reads the lines written so far.
 func (l *lines) all(t testing.TB) []map[string]any {

@@ -24,6 +24,7 @@ import (
 	"example.com/gatehouse/internal/chrometest"
 	"example.com/gatehouse/internal/geminitest"
 	"example.com/gatehouse/internal/server"
+	"example.com/gatehouse/internal/testlog"
 )
 
 // limit bounds whatever a test waits for.
@@ -47,36 +48,11 @@ type tab struct {
 	URL    string
 	gemini *geminitest.Server
 	server *httptest.Server
-	log    *lines
+	log    *testlog.Buffer
 
 	mu       sync.Mutex
 	troubles []string // what the console said, and what was thrown
 	dialogs  []string // alerts
-}
-
-// lines is a log that is written and read at once.
-type lines struct {
-	mu   sync.Mutex
-	text strings.Builder
-}
-
-func (l *lines) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.Write(p)
-}
-
-// of gives the lines that hold a text.
-func (l *lines) of(text string) []string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	var found []string
-	for line := range strings.Lines(l.text.String()) {
-		if strings.Contains(line, text) {
-			found = append(found, line)
-		}
-	}
-	return found
 }
 
 // open starts a service with this environment and opens its page.
@@ -89,7 +65,7 @@ func open(t testing.TB, env ...string) *tab {
 		name, value, _ := strings.Cut(pair, "=")
 		values[name] = value
 	}
-	log := &lines{}
+	log := &testlog.Buffer{}
 	s := server.New(func(name string) (string, bool) { v, ok := values[name]; return v, ok }, log)
 	server := httptest.NewServer(s.Local)
 	t.Cleanup(func() {

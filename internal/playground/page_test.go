@@ -499,7 +499,7 @@ func TestIDsAreThoseOfTheLog(t *testing.T) {
 	if len(trace) != 32 || request == "" {
 		t.Fatalf("trace %q, request %q", trace, request)
 	}
-	logged := b.log.of(`"` + request + `"`)
+	logged := b.log.Lines(`"` + request + `"`)
 	if len(logged) == 0 {
 		t.Fatalf("the log has no line of the request %s", request)
 	}

@@ -24,38 +24,21 @@ import (
 
 	"example.com/gatehouse/internal/gcp/gcpsecret/secrettest"
 	"example.com/gatehouse/internal/server"
+	"example.com/gatehouse/internal/testlog"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// lines is a log that requests write at the same time.
-type lines struct {
-	mu  sync.Mutex
-	out bytes.Buffer
-}
-
-func (l *lines) Write(b []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.out.Write(b)
-}
-
-func (l *lines) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.out.String()
-}
-
 // start makes a service of an environment given as "NAME=value", which is shut
 // down at the test's end.
-func start(t testing.TB, pairs ...string) (*server.Server, *lines) {
+func start(t testing.TB, pairs ...string) (*server.Server, *testlog.Buffer) {
 	t.Helper()
 	env := map[string]string{}
 	for _, pair := range pairs {
 		name, value, _ := strings.Cut(pair, "=")
 		env[name] = value
 	}
-	out := &lines{}
+	out := &testlog.Buffer{}
 	s := server.New(func(name string) (string, bool) { value, ok := env[name]; return value, ok }, out)
 	t.Cleanup(func() {
 		if err := s.Shutdown(context.WithoutCancel(t.Context())); err != nil {
@@ -341,7 +324,7 @@ func TestTheAttemptsAreSomeTimeApart(t *testing.T) {
 // panicking is a log whose first writers of a line panic, as a part of the service
 // that fails while it is set up.
 type panicking struct {
-	lines
+	testlog.Buffer
 	line  string
 	times int
 }
@@ -351,7 +334,7 @@ func (p *panicking) Write(b []byte) (int, error) {
 		p.times--
 		panic("a part of the service")
 	}
-	return p.lines.Write(b)
+	return p.Buffer.Write(b)
 }
 
 func TestAPanicWhileItIsSetUp(t *testing.T) {
