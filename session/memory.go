@@ -27,7 +27,6 @@ type Memory struct {
 
 	mu       sync.Mutex
 	sessions *simplelru.LRU[Key, *memorySession]
-	spent    *simplelru.LRU[string, Spent] // without a session, by UsageName
 	bytes    int64
 	revision uint64 // of the last write
 	forgot   bool   // said in the log
@@ -59,12 +58,8 @@ func NewMemory(ttl time.Duration, limit int64, now func() time.Time, log *slog.L
 	if err != nil {
 		panic(err) // only for a size below 1
 	}
-	spent, err := simplelru.NewLRU[string, Spent](maxMemorySessions, nil)
-	if err != nil {
-		panic(err)
-	}
 	log.Warn("Sessions are kept in memory: they are forgotten when the process ends.")
-	return &Memory{ttl: ttl, now: now, limit: limit, log: log, sessions: sessions, spent: spent}
+	return &Memory{ttl: ttl, now: now, limit: limit, log: log, sessions: sessions}
 }
 
 // get finds what is there and has not expired. The caller holds mu.
@@ -272,7 +267,6 @@ func (m *Memory) Delete(ctx context.Context, key Key) error {
 // bury removes a session, or leaves the mark of one that a key began. The
 // caller holds mu.
 func (m *Memory) bury(key Key, s *memorySession) error {
-	m.addUsage(UsageName(key.Owner, s.state.Today.Day), s.state.Today.Spent)
 	return m.put(key, &memorySession{state: *s.state.Mark(m.now())})
 }
 
@@ -315,49 +309,6 @@ func (m *Memory) SetFeedback(ctx context.Context, key Key, turn int, f Feedback)
 	}
 	next.feedback[turn] = f
 	return m.put(key, next)
-}
-
-// Usage implements [Store].
-func (m *Memory) Usage(ctx context.Context, owner Owner, day Day) (Spent, error) {
-	if err := ctx.Err(); err != nil {
-		return nil, fmt.Errorf("adding usage up: %w", err)
-	}
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	total := Spent{}
-	if spent, ok := m.spent.Get(UsageName(owner, day)); ok {
-		total.Merge(spent)
-	}
-	for _, key := range m.sessions.Keys() {
-		if s, ok := m.sessions.Peek(key); ok && key.Owner == owner && s.state.Today.Day == day {
-			total.Merge(s.state.Today.Spent)
-		}
-	}
-	return total, nil
-}
-
-// AddUsage implements [Store].
-func (m *Memory) AddUsage(ctx context.Context, owner Owner, day Day, spent Spent) error {
-	if err := ctx.Err(); err != nil {
-		return fmt.Errorf("adding usage: %w", err)
-	}
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.addUsage(UsageName(owner, day), spent)
-	return nil
-}
-
-// addUsage is AddUsage for who holds mu.
-func (m *Memory) addUsage(name string, spent Spent) {
-	if len(spent) == 0 {
-		return
-	}
-	total := Spent{}
-	if earlier, ok := m.spent.Get(name); ok {
-		total.Merge(earlier)
-	}
-	total.Merge(spent)
-	m.spent.Add(name, total)
 }
 
 // Ping implements [Store].

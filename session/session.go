@@ -105,9 +105,6 @@ type Session struct {
 	Key    Key
 	Recent []Record // in order; the last one is number Turns
 
-	// Today is what its turns used on the day of the last one.
-	Today Today
-
 	// Keys are the idempotency keys of about the last day, by their hashes.
 	Keys map[string]KeyEntry
 	// KeyedAt is when a key gave the session its id; zero for other sessions.
@@ -433,7 +430,6 @@ func (s *Session) After(c Change, now time.Time, ttl time.Duration) (*Session, *
 	if c.Replace {
 		after.CreatedAt = s.CreatedAt
 	}
-	after.Today = s.todayAfter(c.Turn, now) // a replaced turn was spent all the same
 	after.Keys = s.keysAfter(c)
 	after.ExpiresAt = after.keptFor(c, ttl)
 	if c.Turn == nil {

@@ -44,13 +44,6 @@ type Store interface {
 	// goes on.
 	DeleteAll(ctx context.Context, owner Owner) error
 
-	// Usage gives what an owner spent on a day, by model: on the turns of its
-	// sessions, also of deleted ones, and what AddUsage added.
-	Usage(ctx context.Context, owner Owner, day Day) (Spent, error)
-
-	// AddUsage adds what was spent without a turn to show for it.
-	AddUsage(ctx context.Context, owner Owner, day Day, spent Spent) error
-
 	// Ping reads from the store, to see that it answers.
 	Ping(ctx context.Context) error
 }

@@ -8,11 +8,10 @@ locals {
   # second.
   unindexed = {
     sessions = [
-      "owner", "session_id", "created_at", "updated_at", "turns", "total_tokens", "title", "log", "today",
+      "owner", "session_id", "created_at", "updated_at", "turns", "total_tokens", "title", "log",
       "keys", "keyed_at", "deleted", "feedback", "past", "archived", "archives_expire_at",
     ]
     archive = ["log", "feedback"]
-    usage   = ["spent"]
     limits  = ["account"]
     figures = ["instance", "requests", "judged", "errors", "breakers"] # the newest are found by minute
   }

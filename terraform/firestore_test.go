@@ -17,11 +17,10 @@ import (
 
 // The documents, by package and type, and their collection groups.
 var documents = map[string]string{
-	"firesession.document":      "sessions",
-	"firesession.archive":       "archive",
-	"firesession.usageDocument": "usage",
-	"firecount.document":        "limits",
-	"firefigures.document":      "figures",
+	"firesession.document": "sessions",
+	"firesession.archive":  "archive",
+	"firecount.document":   "limits",
+	"firefigures.document": "figures",
 }
 
 // code is what the packages of Firestore say.

@@ -7,8 +7,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
-
 	"example.com/gatehouse/session"
 )
 
@@ -349,61 +347,4 @@ func feedback(t *testing.T, store session.Store, clock *Clock) {
 	if _, err := session.Commit(t.Context(), store, base, Turn("three"), session.Conditions{AfterTurn: &two}); err != nil {
 		t.Errorf("a turn after feedback: %v", err)
 	}
-}
-
-func usage(t *testing.T, store session.Store, clock *Clock) {
-	owner := newKey().Owner
-	cost := 0.25
-	spend := func(id, model string, tokens int64) {
-		t.Helper()
-		key := session.Key{Owner: owner, ID: id}
-		s, err := store.Load(t.Context(), key)
-		if errors.Is(err, session.ErrNotFound) {
-			s, err = session.New(key), nil
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-		turn := Turn("question")
-		turn.Model, turn.Usage.TotalTokens, turn.Usage.EstimatedCostUSD = model, tokens, &cost
-		if _, err := session.Commit(t.Context(), store, s, turn, session.Conditions{}); err != nil {
-			t.Fatal(err)
-		}
-	}
-	today := session.DayOf(clock.Now())
-	expect := func(what string, day session.Day, want session.Spent) {
-		t.Helper()
-		got, err := store.Usage(t.Context(), owner, day)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if diff := cmp.Diff(want, got); diff != "" {
-			t.Errorf("%s (-want +got):\n%s", what, diff)
-		}
-	}
-	a, b := session.NewID(), session.NewID()
-	expect("before any turn", today, session.Spent{})
-	spend(a, "gemini-2.5-flash", 10)
-	spend(a, "gemini-2.5-flash", 20)
-	spend(a, "gemini-2.5-pro", 5)
-	spend(b, "gemini-2.5-flash", 100)
-	want := session.Spent{"gemini-2.5-flash": {Tokens: 130, CostUSD: 0.75}, "gemini-2.5-pro": {Tokens: 5, CostUSD: 0.25}}
-	expect("after turns in two sessions", today, want)
-	if err := store.Delete(t.Context(), session.Key{Owner: owner, ID: a}); err != nil {
-		t.Fatal(err)
-	}
-	expect("after one was deleted", today, want)
-	if err := store.AddUsage(t.Context(), owner, today, session.Spent{"gemini-2.5-pro": {Tokens: 1}}); err != nil {
-		t.Fatal(err)
-	}
-	want["gemini-2.5-pro"] = session.Spend{Tokens: 6, CostUSD: 0.25}
-	expect("with a turn that failed", today, want)
-	if err := store.DeleteAll(t.Context(), owner); err != nil {
-		t.Fatal(err)
-	}
-	expect("after all were deleted", today, want)
-	clock.Advance(24 * time.Hour)
-	spend(b, "gemini-2.5-flash", 1)
-	expect("the next day", session.DayOf(clock.Now()), session.Spent{"gemini-2.5-flash": {Tokens: 1, CostUSD: 0.25}})
-	expect("the day before", today, want)
 }

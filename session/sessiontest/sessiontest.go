@@ -94,7 +94,6 @@ func Run(t *testing.T, open func(t testing.TB, clock *Clock) session.Store) {
 		{"a cursor that is not ours is refused", badCursor},
 		{"turns are paged", paging},
 		{"a context that has ended ends the call", cancelled},
-		{"what was spent today is added up, deleted sessions included", usage},
 		{"the last turn is replaced, and keeps its number", replacing},
 		{"what was said of a turn goes with it", replacingFeedback},
 		{"a turn is replaced only while it is the last", replacingLate},

@@ -213,13 +213,6 @@ func (s *Store) Delete(ctx context.Context, key session.Key) error {
 // the session in one transaction, so that no session is ever there in part; of
 // more than a transaction takes, the rest goes after it.
 func (s *Store) bury(ctx context.Context, snapshot *firestore.DocumentSnapshot, d *document) error {
-	if d.Today.Day == session.DayOf(s.now()) {
-		// Before the session goes: of two that delete it at once, one may add
-		// this in vain. Usage is an estimate; the session's end is not.
-		if err := s.AddUsage(ctx, session.Owner(d.Owner), d.Today.Day, d.Today.Spent); err != nil {
-			return err
-		}
-	}
 	mark := (&session.Session{KeyedAt: d.KeyedAt}).Mark(s.now())
 	updates := []firestore.Update{
 		{Path: "deleted", Value: true},
@@ -228,7 +221,7 @@ func (s *Store) bury(ctx context.Context, snapshot *firestore.DocumentSnapshot, 
 		{Path: "turns", Value: 0},
 		{Path: "total_tokens", Value: 0},
 		{Path: "log", Value: map[string][]byte{}},
-		{Path: "today", Value: firestore.Delete},
+		{Path: "today", Value: firestore.Delete}, // of older revisions
 		{Path: "keys", Value: firestore.Delete},
 		{Path: "past", Value: firestore.Delete},
 		{Path: "feedback", Value: firestore.Delete},
@@ -291,7 +284,7 @@ const deleteSteps = 100
 func (s *Store) DeleteAll(ctx context.Context, owner session.Owner) error {
 	query := s.client.Collection(Collection).Where("owner", "==", string(owner)).
 		OrderBy("updated_at", firestore.Desc).OrderBy(firestore.DocumentID, firestore.Desc).
-		Select("owner", "archived", "keyed_at", "today").Limit(deleteStep)
+		Select("owner", "archived", "keyed_at").Limit(deleteStep)
 	for range deleteSteps {
 		snapshots, err := query.Documents(ctx).GetAll()
 		if err != nil {

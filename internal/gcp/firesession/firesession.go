@@ -73,9 +73,6 @@ type document struct {
 	Title     string            `firestore:"title"`
 	Log       map[string][]byte `firestore:"log"` // the recent turns, by fieldName
 
-	// Today is what the turns used on the day of the last one, for GET /usage.
-	Today session.Today `firestore:"today,omitempty"`
-
 	// Keys are the idempotency keys; KeyedAt is when one of them began the
 	// session; Deleted makes the document the mark of a deleted session. Past are
 	// turns that have left the log.
@@ -157,7 +154,7 @@ func (d *document) session(key session.Key, snapshot *firestore.DocumentSnapshot
 		return nil, err
 	}
 	return &session.Session{
-		Meta: d.meta(), Key: key, Recent: recent, Today: d.Today, Keys: d.Keys, KeyedAt: d.KeyedAt, Past: d.Past, Deleted: d.Deleted,
+		Meta: d.meta(), Key: key, Recent: recent, Keys: d.Keys, KeyedAt: d.KeyedAt, Past: d.Past, Deleted: d.Deleted,
 		Revision: revision{updated: snapshot.UpdateTime, archived: d.Archived, archivesExpireAt: d.ArchivesExpireAt, feedback: d.Feedback},
 	}, nil
 }
@@ -221,7 +218,7 @@ func (s *Store) create(ctx context.Context, after *session.Session, record *sess
 	d := document{
 		Owner: string(after.Key.Owner), ID: after.Key.ID, CreatedAt: after.CreatedAt, UpdatedAt: after.UpdatedAt,
 		ExpiresAt: after.ExpiresAt, Turns: after.Turns, Tokens: after.TotalTokens, Title: after.Title,
-		Today: after.Today, Keys: after.Keys, KeyedAt: after.KeyedAt, Log: map[string][]byte{},
+		Keys: after.Keys, KeyedAt: after.KeyedAt, Log: map[string][]byte{},
 	}
 	if record != nil {
 		d.Log[fieldName(record.Number)] = record.Data
@@ -320,7 +317,6 @@ func (s *Store) update(ctx context.Context, base, after *session.Session, c sess
 	set(after.Turns, "turns")
 	set(after.TotalTokens, "total_tokens")
 	set(after.Title, "title")
-	set(after.Today, "today")
 	set(record.Data, "log", fieldName(record.Number))
 	if err := s.keepArchives(ctx, base.Key, rev, now); err != nil {
 		return time.Time{}, err
