@@ -18,6 +18,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
 	commonpb "go.opentelemetry.io/proto/otlp/common/v1"
+	resourcepb "go.opentelemetry.io/proto/otlp/resource/v1"
 	tracepb "go.opentelemetry.io/proto/otlp/trace/v1"
 
 	"example.com/gatehouse/internal/geminitest"
@@ -548,4 +549,45 @@ func TestMetrics(t *testing.T) {
 			t.Errorf("no series of %s", name)
 		}
 	}
+}
+
+// What leaves for Google goes to its Telemetry API, from which TELEMETRY_ENDPOINT
+// may lead elsewhere, with the project that it demands.
+func TestTelemetryForGoogle(t *testing.T) {
+	t.Parallel()
+	c := telemetrytest.New(t)
+	s, gemini := startGemini(t, "OTEL_TRACES_EXPORTER=google", "OTEL_METRICS_EXPORTER=google", "GOOGLE_CLOUD_PROJECT=project-1",
+		"TELEMETRY_ENDPOINT="+strings.TrimPrefix(c.GRPC, "http://"))
+	gemini.Enqueue(geminitest.Text("Hello."))
+	s.invoke(t, map[string]any{"query": "Hello?"})
+	s.end(t, syscall.SIGTERM)
+
+	names := map[string]bool{}
+	for _, r := range c.Metrics() {
+		for _, scope := range r.ScopeMetrics {
+			for _, m := range scope.Metrics {
+				names[m.Name] = true
+			}
+		}
+		checkProject(t, "metrics", r.Resource)
+	}
+	for _, r := range c.ResourceSpans() {
+		checkProject(t, "traces", r.Resource)
+	}
+	if !names["http.server.request.duration"] || !names["gen_ai.client.token.usage"] {
+		t.Errorf("metrics %v", names)
+	}
+	if !slices.ContainsFunc(c.Spans(), func(s *tracepb.Span) bool { return s.Name == "POST /invoke" }) {
+		t.Errorf("no span of the request among %d", len(c.Spans()))
+	}
+}
+
+func checkProject(t *testing.T, signal string, r *resourcepb.Resource) {
+	t.Helper()
+	for _, kv := range r.Attributes {
+		if kv.Key == "gcp.project_id" && kv.Value.GetStringValue() == "project-1" {
+			return
+		}
+	}
+	t.Errorf("%s without their project: %v", signal, r.Attributes)
 }
