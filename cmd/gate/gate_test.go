@@ -96,7 +96,7 @@ func TestAModuleThatOnlyImportsIsDeployed(t *testing.T) {
 	if lines := strings.Count(read(t, filepath.Join(dir, "environments/main.tf")), "\n"); lines > 50 {
 		t.Errorf("the root has %d lines", lines)
 	}
-	for _, name := range []string{"cloudbuild.yaml", "delivery/apply.yaml"} {
+	for _, name := range []string{"cloudbuild.yaml", "delivery/apply.yaml", "delivery/weekly.yaml"} {
 		if diff := cmp.Diff(read(t, "../../"+name), read(t, filepath.Join(dir, name))); diff != "" {
 			t.Errorf("%s is another one (-ours +written):\n%s", name, diff)
 		}

@@ -115,7 +115,7 @@ func initialize(ctx context.Context, dir string, out io.Writer) error {
 			return err
 		}
 	}
-	for _, name := range []string{"cloudbuild.yaml", "delivery/apply.yaml"} {
+	for _, name := range []string{"cloudbuild.yaml", "delivery/apply.yaml", "delivery/weekly.yaml"} {
 		text, err := os.ReadFile(filepath.Join(m.Dir, name))
 		if err != nil {
 			return err
