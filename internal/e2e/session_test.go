@@ -601,8 +601,8 @@ func TestStoreGoesDuringATurn(t *testing.T) {
 	}
 }
 
-// A link is a TCP connection to somewhere that can be cut, held up, slowed down
-// and mended.
+// A link is a TCP connection to somewhere that can be cut, held up, slowed down,
+// robbed of its answers and mended.
 type link struct {
 	Addr string
 
@@ -611,6 +611,7 @@ type link struct {
 	away  bool
 	held  chan struct{} // closed when what is held up goes on; nil: nothing is
 	delay time.Duration // of each piece
+	lossy bool          // what comes back is lost
 	conns map[net.Conn]struct{}
 	wait  sync.WaitGroup
 }
@@ -656,8 +657,8 @@ func (l *link) forward(conn net.Conn) {
 	}
 	defer l.drop(far)
 	var wait sync.WaitGroup
-	wait.Go(func() { _, _ = io.Copy(held{far, l}, conn); _ = far.Close() })
-	wait.Go(func() { _, _ = io.Copy(held{conn, l}, far); _ = conn.Close() })
+	wait.Go(func() { _, _ = io.Copy(held{far, l, false}, conn); _ = far.Close() })
+	wait.Go(func() { _, _ = io.Copy(held{conn, l, true}, far); _ = conn.Close() })
 	wait.Wait()
 }
 
@@ -665,12 +666,16 @@ func (l *link) forward(conn net.Conn) {
 type held struct {
 	net.Conn
 	link *link
+	back bool // to who connected
 }
 
 func (h held) Write(p []byte) (int, error) {
 	h.link.mu.Lock()
-	gate, delay := h.link.held, h.link.delay
+	gate, delay, lost := h.link.held, h.link.delay, h.link.lossy && h.back
 	h.link.mu.Unlock()
+	if lost {
+		return len(p), nil
+	}
 	if gate != nil {
 		<-gate
 	}
@@ -694,6 +699,14 @@ func (l *link) slow(delay time.Duration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.delay = delay
+}
+
+// lose lets everything through to where the link goes, and nothing back, until
+// it is mended, which closes what is open.
+func (l *link) lose() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.lossy = true
 }
 
 // keep notes an open connection, unless the link is cut.
@@ -727,7 +740,12 @@ func (l *link) cut() {
 func (l *link) mend() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.away, l.delay = false, 0
+	if l.lossy { // what is open lacks something by now
+		for conn := range l.conns {
+			_ = conn.Close()
+		}
+	}
+	l.away, l.delay, l.lossy = false, 0, false
 	l.release()
 }
 

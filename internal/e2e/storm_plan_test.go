@@ -76,6 +76,15 @@ func (c stormCall) Query() string {
 	return fmt.Sprintf("Owner %d, session %d, call %d: what now?", c.Owner, c.Session, c.Number)
 }
 
+// Long says that the call's answer is long: so are all of the first sessions, so
+// that their documents spill.
+func (c stormCall) Long() bool { return c.Session >= 0 && c.Session < longSessions }
+
+const (
+	longSessions = 3
+	longAnswer   = 56 << 10
+)
+
 var stormQuery = regexp.MustCompile(`^Owner \d+, session -?\d+, call (\d+): what now\?$`)
 
 // stormCallOf returns the number of the call that asks text, and whether there is one.
@@ -115,21 +124,22 @@ type faultKind int
 
 // The kinds of faults. Those with a process concern only that process.
 const (
-	faultKill      faultKind = iota // SIGKILL, and a new process in its place
-	faultTerminate                  // SIGTERM, and a new process once it has ended
-	faultCutStore                   // connections to Firestore are closed and refused
-	faultHangStore                  // they carry nothing any more
-	faultSlowStore                  // each piece comes later
-	faultModelAway                  // every request is refused
-	faultLogFails                   // the Logging API refuses
-	faultLogHangs                   // it does not answer
-	faultLogLoses                   // it takes entries and loses its answers
+	faultKill        faultKind = iota // SIGKILL, and a new process in its place
+	faultTerminate                    // SIGTERM, and a new process once it has ended
+	faultCutStore                     // connections to Firestore are closed and refused
+	faultHangStore                    // they carry nothing any more
+	faultSlowStore                    // each piece comes later
+	faultLoseReplies                  // what is written is, and no answer comes
+	faultModelAway                    // every request is refused
+	faultLogFails                     // the Logging API refuses
+	faultLogHangs                     // it does not answer
+	faultLogLoses                     // it takes entries and loses its answers
 	faultKinds
 )
 
 // String names the fault.
 func (k faultKind) String() string {
-	return [faultKinds]string{"kill", "terminate", "cut store", "hang store", "slow store", "model away", "log fails", "log hangs", "log loses"}[k]
+	return [faultKinds]string{"kill", "terminate", "cut store", "hang store", "slow store", "lose replies", "model away", "log fails", "log hangs", "log loses"}[k]
 }
 
 // A stormFault is a fault with its time.
@@ -231,21 +241,23 @@ func (p *stormPlan) planFaults(random *rand.Rand) {
 	for at := quietPeriod; at < p.Length; at += quietPeriod + time.Duration(random.Int64N(int64(quietPeriod))) {
 		f := stormFault{At: at, Process: random.IntN(p.Processes), For: 200*time.Millisecond + time.Duration(random.Int64N(int64(1500*time.Millisecond)))}
 		switch n := random.IntN(100); {
-		case n < 25:
+		case n < 22:
 			f.Does = faultKill
-		case n < 45:
+		case n < 40:
 			f.Does = faultTerminate
-		case n < 58:
+		case n < 50:
 			f.Does = faultCutStore
-		case n < 66:
+		case n < 57:
 			f.Does = faultHangStore
-		case n < 75:
+		case n < 65:
 			f.Does = faultSlowStore
-		case n < 83:
+		case n < 78:
+			f.Does = faultLoseReplies
+		case n < 85:
 			f.Does = faultModelAway
-		case n < 89:
+		case n < 90:
 			f.Does = faultLogFails
-		case n < 94:
+		case n < 95:
 			f.Does = faultLogHangs
 		default:
 			f.Does = faultLogLoses

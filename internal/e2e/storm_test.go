@@ -149,8 +149,13 @@ func TestStorm(t *testing.T) {
 	if n := report.Lost + report.Doubled + report.Disordered + report.Foreign + report.Unanswered + report.Unrecorded + report.Invented; n != 0 {
 		t.Errorf("STORM_SEED=%d: %d faults, want none", seed, n)
 	}
-	if s.kills.Load() == 0 || s.ends.Load() == 0 || report.Replays == 0 {
-		t.Error("the storm was none: nothing was killed, ended or replayed")
+	archives, err := emulator.Connect(t, emulator.Host(t), s.project).CollectionGroup("archive").Documents(ctx).GetAll()
+	if err != nil {
+		t.Error(err)
+	}
+	t.Logf("%d archives", len(archives))
+	if s.kills.Load() == 0 || s.ends.Load() == 0 || report.Replays == 0 || len(archives) == 0 {
+		t.Error("the storm was none: nothing was killed, ended, replayed or archived")
 	}
 	// The first half fills caches and pools; the second adds little to them.
 	if before, after := memory[1], memory[len(memory)-1]; after > before*3/2+64 {
@@ -175,12 +180,13 @@ func setting(t *testing.T, name string, otherwise uint64) uint64 {
 
 // A stormRun carries a storm's plan out.
 type stormRun struct {
-	plan   stormPlan
-	env    []string
-	gemini *geminitest.Server
-	log    *loggingtest.Server
-	links  []*link // to Firestore, one a process
-	began  time.Time
+	plan    stormPlan
+	env     []string
+	project string
+	gemini  *geminitest.Server
+	log     *loggingtest.Server
+	links   []*link // to Firestore, one a process
+	began   time.Time
 
 	away  atomic.Bool // the model
 	quiet atomic.Bool // everything works
@@ -213,7 +219,8 @@ func newStormRun(t *testing.T, plan stormPlan) *stormRun {
 	for range plan.Processes {
 		s.links = append(s.links, newLink(t, host))
 	}
-	s.env = append(firestore(""), "REQUEST_TIMEOUT=2s", "BREAKER_COOLDOWN=1s", "MODEL_FALLBACKS=gemini-3.1-flash-lite",
+	s.project = emulator.Project()
+	s.env = append(firestore(""), "GOOGLE_CLOUD_PROJECT="+s.project, "REQUEST_TIMEOUT=2s", "BREAKER_COOLDOWN=1s", "MODEL_FALLBACKS=gemini-3.1-flash-lite",
 		"GEMINI_API_KEY="+apiKey, "GOOGLE_GEMINI_BASE_URL="+s.gemini.URL, "LOGGING_ENDPOINT="+s.log.Addr,
 		"AUTH=api_key", keys(), "GOTRACEBACK=all")
 	s.gemini.Handle(s.reply)
@@ -274,6 +281,9 @@ func (s *stormRun) reply(r geminitest.Request) geminitest.Reply {
 		return answer
 	}
 	call := s.plan.Calls[history[len(history)-1]]
+	if call.Long() {
+		answer = geminitest.Text("To ", r.Prompt(), fmt.Sprintf(": answer %d.", n), strings.Repeat(" And so on.", longAnswer/11))
+	}
 	s.mu.Lock()
 	s.ledger.Histories = append(s.ledger.Histories, history)
 	turn := s.turns[call.Number]
@@ -342,6 +352,8 @@ func (s *stormRun) inject(ctx context.Context, t *testing.T, injections *sync.Wa
 		during(link.hold, link.mend)
 	case faultSlowStore:
 		during(func() { link.slow(60 * time.Millisecond) }, link.mend)
+	case faultLoseReplies:
+		during(link.lose, link.mend)
 	case faultModelAway:
 		during(func() { s.away.Store(true) }, func() { s.away.Store(false) })
 	case faultLogFails:
