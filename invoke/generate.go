@@ -107,7 +107,7 @@ func (s *Service) generate(ctx context.Context, g *generation, history []json.Ra
 		return err
 	}
 	for round := 0; ; round++ {
-		spare := reserve(s.request(g, history, req).MaxTokens)
+		spare := reserve(s.maxTokens(req))
 		last := round >= s.MaxToolRounds || g.room() < spare
 		if last {
 			g.warn(warnRoundsExhausted)
@@ -211,16 +211,21 @@ func (s *Service) request(g *generation, history []json.RawMessage, req Request)
 		Contents:    slices.Clone(g.contents),
 		Tools:       s.declarations,
 		Temperature: cmp.Or(req.Temperature, &s.Agent.Temperature),
-		MaxTokens:   min(s.Agent.MaxTokens, s.MaxOutputTokens),
+		MaxTokens:   s.maxTokens(req),
 		Thinking:    s.Thinking,
 	}
 	if r.Thinking == "" && s.declarations != nil {
 		r.Thinking = models.Low
 	}
-	if req.MaxTokens != nil {
-		r.MaxTokens = *req.MaxTokens
-	}
 	return r
+}
+
+// maxTokens bounds each answer of the model.
+func (s *Service) maxTokens(req Request) int {
+	if req.MaxTokens != nil {
+		return *req.MaxTokens
+	}
+	return min(s.Agent.MaxTokens, s.MaxOutputTokens)
 }
 
 // warnOf warns of what was less than asked for in an answer: by another model
