@@ -18,19 +18,17 @@ import (
 	"example.com/gatehouse/tool"
 )
 
-// A StatusFunc finds out how the running deployment is. It is called by several
-// turns at once and must return soon after its context ends.
-//
-// What it returns is told to the model, and so to anybody who may talk to the
-// agent: no secrets, project IDs or error texts of other services.
-type StatusFunc func(context.Context) DeploymentStatus
-
-// New returns the agent that this project ships. Its deployment status comes
-// from status, which must not be nil.
-func New(status StatusFunc) agent.Agent {
+// New returns the agent that this project ships.
+func New(_ context.Context, env agent.Env) (agent.Agent, error) {
 	return agent.Agent{
 		Name:        "deployment-advisor",
 		Description: "Advises on putting AI agents built in Go into production on Google Cloud.",
+		Examples: []string{
+			"How do I deploy to Cloud Run?",
+			"Which deployment options are there for a web service?",
+			"What are the best practices for security?",
+			"How is this deployment doing?",
+		},
 		Instruction: instruction,
 		Temperature: 0.5,
 		MaxTokens:   2048,
@@ -38,7 +36,7 @@ func New(status StatusFunc) agent.Agent {
 		Tools: []tool.Tool{
 			deploymentOptionsTool(),
 			bestPracticesTool(),
-			deploymentStatusTool(status),
+			deploymentStatusTool(env.Status),
 		},
-	}
+	}, nil
 }

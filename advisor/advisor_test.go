@@ -7,14 +7,15 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"example.com/gatehouse/agent"
 	"example.com/gatehouse/tool"
 )
 
 func TestSettingsAreWithinTheModelsRange(t *testing.T) {
 	t.Parallel()
-	a := New(noStatus)
-	if a.Name == "" || a.Description == "" || a.Instruction == "" {
-		t.Errorf("name %q, description %q and instruction %q must all be given", a.Name, a.Description, a.Instruction)
+	a := shippedAgent(t)
+	if a.Name == "" || a.Description == "" || a.Instruction == "" || len(a.Examples) == 0 {
+		t.Errorf("name %q, description %q, instruction %q and examples %q must all be given", a.Name, a.Description, a.Instruction, a.Examples)
 	}
 	if a.Temperature < 0 || a.Temperature > 2 {
 		t.Errorf("Temperature = %v, want 0 to 2", a.Temperature)
@@ -32,7 +33,7 @@ func TestSettingsAreWithinTheModelsRange(t *testing.T) {
 func TestModelIsToldWhatEveryToolAndArgumentIsFor(t *testing.T) {
 	t.Parallel()
 	seen := map[string]bool{}
-	for _, tl := range New(noStatus).Tools {
+	for _, tl := range shippedAgent(t).Tools {
 		if seen[tl.Name()] {
 			t.Errorf("there are two tools named %q", tl.Name())
 		}
@@ -48,12 +49,19 @@ func TestModelIsToldWhatEveryToolAndArgumentIsFor(t *testing.T) {
 	}
 }
 
-func noStatus(context.Context) DeploymentStatus { return DeploymentStatus{} }
+func shippedAgent(t *testing.T) agent.Agent {
+	t.Helper()
+	a, err := New(t.Context(), agent.Env{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return a
+}
 
 // shipped returns the tool of the shipped agent that has the name.
 func shipped(t *testing.T, name string) tool.Tool {
 	t.Helper()
-	for _, tl := range New(noStatus).Tools {
+	for _, tl := range shippedAgent(t).Tools {
 		if tl.Name() == name {
 			return tl
 		}

@@ -3,75 +3,29 @@ package advisor
 import (
 	"context"
 
+	"example.com/gatehouse/agent"
 	"example.com/gatehouse/tool"
 )
 
-// DeploymentStatus is how the running deployment is, as far as its users may
-// know. It is the output of check_deployment_status.
-type DeploymentStatus struct {
-	// Status is "healthy", "degraded" or "unhealthy".
+// deploymentStatus is the output of check_deployment_status. To callers that are not
+// operators it holds no details, as GET /health does not.
+type deploymentStatus struct {
 	Status string `json:"status"`
-	// Environment is "production", "development" or what ENVIRONMENT says.
-	Environment string `json:"environment"`
-	// Service, Version and Revision say what is running: the service's name,
-	// the version of the code and the deployed revision.
-	Service  string `json:"service"`
-	Version  string `json:"version"`
-	Revision string `json:"revision"`
-	// Uptime is how long this instance has been running, for people ("3h2m5s");
-	// UptimeSeconds is the same in whole seconds.
-	Uptime        string `json:"uptime"`
-	UptimeSeconds int64  `json:"uptime_seconds"`
-	// SessionStore is the kind of store that holds sessions, such as "firestore".
-	SessionStore string `json:"session_store"`
-	// Model is the model that answers, such as "gemini-3.5-flash-lite".
-	Model string `json:"model"`
-	// Traffic is what the whole service answered lately; its fields are left out
-	// when that is not known.
-	*Traffic
-	// Breakers say for each model whether it is being called, by its name.
-	Breakers []Breaker `json:"breakers,omitempty"`
-	// Dependencies are what the service relies on, as last probed.
-	Dependencies []Dependency `json:"dependencies"`
+	Note   string `json:"note,omitempty"`
+
+	Details *agent.Status `json:"details,omitempty"`
 }
 
-// Traffic is what all instances answered in the last five minutes.
-type Traffic struct {
-	// ErrorRate, from 0 to 1, is the share that the service failed, without what
-	// callers did wrong.
-	ErrorRate float64 `json:"error_rate"`
-	// RequestCount and ErrorCount are how many requests there were, and how many
-	// the service failed.
-	RequestCount int64 `json:"request_count"`
-	ErrorCount   int64 `json:"error_count"`
-}
-
-// A Breaker keeps a failing model from being called for a while.
-type Breaker struct {
-	// Model is the model that it is for, such as "gemini-3.5-flash-lite".
-	Model string `json:"name"`
-	// State is "closed" (all is well), "open" (the model is not called) or
-	// "half_open" (it is tried again): the worst of all instances.
-	State string `json:"state"`
-}
-
-// A Dependency is something that the service relies on, such as its session
-// store.
-type Dependency struct {
-	Name string `json:"name"`
-	// Status is "healthy", "degraded" or "unhealthy".
-	Status string `json:"status"`
-	// LatencyMS is how long the last probe took, in milliseconds.
-	LatencyMS int64 `json:"latency_ms"`
-	// Error says what is wrong, in words fit for any caller; empty when nothing is.
-	Error string `json:"error,omitempty"`
-}
-
-// deploymentStatusTool gives the model what status finds out, and nothing else.
-func deploymentStatusTool(status StatusFunc) tool.Tool {
+// deploymentStatusTool returns to the model what the caller may know of what status
+// finds out.
+func deploymentStatusTool(status func(context.Context) agent.Status) tool.Tool {
 	return tool.New("check_deployment_status",
-		"Checks how the deployment that you are running in is doing now: its health, version, uptime, model, session store and dependencies, and what all of it answered in the last five minutes: requests, errors, error rate, and the circuit breakers of its models.",
-		func(ctx context.Context, _ struct{}) (DeploymentStatus, error) {
-			return status(ctx), nil
+		"Checks how the deployment that you are running in is doing now: whether it is healthy, and, for its operators, its version, uptime, model, session store and dependencies, and what all of it answered in the last five minutes: requests, errors, error rate, and the circuit breakers of its models.",
+		func(ctx context.Context, _ struct{}) (deploymentStatus, error) {
+			s := status(ctx)
+			if !tool.From(ctx).Operator {
+				return deploymentStatus{Status: s.Status, Note: "Details are for the operators of the service."}, nil
+			}
+			return deploymentStatus{Status: s.Status, Details: &s}, nil
 		})
 }

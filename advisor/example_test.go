@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"example.com/gatehouse/advisor"
+	"example.com/gatehouse/agent"
 	"example.com/gatehouse/tool"
 )
 
@@ -28,9 +29,10 @@ func Example_addTool() {
 			return out{Team: team}, nil
 		})
 
-	a := advisor.New(func(context.Context) advisor.DeploymentStatus {
-		return advisor.DeploymentStatus{Status: "healthy"}
-	})
+	a, err := advisor.New(context.Background(), agent.Env{})
+	if err != nil {
+		panic(err)
+	}
 	a.Tools = append(a.Tools, owner)
 	last := a.Tools[len(a.Tools)-1]
 	fmt.Println(last.Name())

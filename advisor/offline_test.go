@@ -20,7 +20,7 @@ func TestOfflineStandInCallsTheTools(t *testing.T) {
 		t.Fatal(err)
 	}
 	config := &genai.GenerateContentConfig{Tools: []*genai.Tool{{}}}
-	for _, tl := range New(noStatus).Tools {
+	for _, tl := range shippedAgent(t).Tools {
 		config.Tools[0].FunctionDeclarations = append(config.Tools[0].FunctionDeclarations,
 			&genai.FunctionDeclaration{Name: tl.Name(), Description: tl.Description(), ParametersJsonSchema: tl.Schema()})
 	}

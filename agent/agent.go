@@ -1,13 +1,18 @@
 // Package agent describes an agent: who it is, what it is told, how the model is
 // set and which tools it has.
 //
-// An [Agent] is a plain value. The service reads it once at start and runs it for
-// every turn: it sends the instruction and the tools' declarations to the model,
-// runs the tools that the model calls, and returns their outputs to it. Nothing
-// here knows of HTTP, sessions or callers.
+// A program that serves an agent has a [NewFunc], by convention named New, which it
+// hands to gate.Register, and to local.Main on a laptop:
+//
+//	func New(ctx context.Context, env agent.Env) (agent.Agent, error)
+//
+// The [Agent] that it returns is a plain value. The service reads it once and runs
+// it for every turn: it sends the instruction and the tools' declarations to the
+// model, runs the tools that the model calls, and returns their outputs to it.
 package agent
 
 import (
+	"context"
 	"time"
 
 	"example.com/gatehouse/tool"
@@ -16,12 +21,16 @@ import (
 // An Agent is everything that makes one agent differ from another. It is read
 // by many turns at once, so it must not change once it is in use.
 type Agent struct {
-	// Name identifies the agent in health reports, logs and traces.
+	// Name identifies the agent in health reports, logs and traces. It is required.
 	Name string
 
-	// Description says in a sentence what the agent is for. People read it, the
-	// model does not.
+	// Description says in a sentence what the agent is for, where people look: GET /,
+	// the OpenAPI document, the playground. The model does not read it.
 	Description string
+
+	// Examples are questions to try, shown by the playground, the OpenAPI document
+	// and the local program.
+	Examples []string
 
 	// Instruction is the system instruction, sent with every model call.
 	Instruction string
@@ -30,14 +39,28 @@ type Agent struct {
 	// likeliest) to 2. A request may set its own.
 	Temperature float64
 
-	// MaxTokens bounds the output tokens of each model call, thinking included.
-	// A request may set its own.
+	// MaxTokens bounds the output tokens of each model call, thinking included; 0 is
+	// MAX_OUTPUT_TOKENS, which bounds it in any case. A request may set its own.
 	MaxTokens int
 
-	// ToolTimeout bounds each call of a tool: its context ends after it.
+	// ToolTimeout bounds each call of a tool: its context ends after it. 0 is 10 s.
 	ToolTimeout time.Duration
 
 	// Tools are what the model may call. Their names differ from each other,
 	// and they are safe for concurrent use.
 	Tools []tool.Tool
+
+	// Close closes what New has opened, at the end of the process, once the last
+	// turn is over and before ctx ends. nil: there is nothing to close.
+	Close func(ctx context.Context) error
 }
+
+// A NewFunc makes a program's agent. It is called in a process that answers turns,
+// before the first of them, and not in one of the function "health" only. What it
+// opens, the agent's Close closes.
+//
+// ctx lives as long as the process does, so that clients may be made with it, unless
+// NewFunc takes longer than 30 s: then it ends. What NewFunc returns as an error
+// keeps the service from being ready, is logged, and has it called again by a later
+// request; a panic is final.
+type NewFunc func(ctx context.Context, env Env) (Agent, error)

@@ -24,6 +24,7 @@ import (
 	"example.com/gatehouse/delivery/internal/monitoringtest"
 	"example.com/gatehouse/internal/gcloudtest"
 	"example.com/gatehouse/internal/server"
+	"example.com/gatehouse/internal/testagent"
 )
 
 const (
@@ -128,7 +129,7 @@ func newWorld(t *testing.T) *world {
 func (w *world) functions() *server.Server {
 	env := map[string]string{"ENVIRONMENT": "development", "AUTH": "api_key", "LOG_LEVEL": "error",
 		"API_KEYS": fmt.Sprintf(`[{"name": "smoke", "sha256": "%x"}]`, sha256.Sum256([]byte(apiKey)))}
-	s := server.New(func(name string) (string, bool) { value, ok := env[name]; return value, ok }, w.t.Output())
+	s := server.New(testagent.Options(func(name string) (string, bool) { value, ok := env[name]; return value, ok }, w.t.Output()))
 	w.t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 		defer cancel()

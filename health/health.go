@@ -3,6 +3,7 @@
 package health
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
 	"maps"
@@ -53,7 +54,7 @@ type Config struct {
 	Service     string
 	Revision    string
 	Environment string
-	Agent       string
+	Agent       func() string // the name of the agent in this process; "" where there is none
 	Model       string
 	Started     time.Time
 
@@ -137,7 +138,9 @@ type Figures struct {
 
 // An Agent is what answers.
 type Agent struct {
-	Name  string `json:"name"`
+	// Name is left out while it is not known: the function "health" reads it from
+	// what the instances that answer have counted.
+	Name  string `json:"name,omitempty"`
 	Model string `json:"model"`
 }
 
@@ -197,7 +200,7 @@ func (h *Health) Report(ctx context.Context) Report {
 	report := Report{
 		Status: Healthy, Service: h.Service, Version: version.Version, Revision: h.Revision, Environment: h.Environment,
 		UptimeSeconds: int64(h.Now().Sub(h.Started).Seconds()),
-		Agent:         &Agent{Name: h.Agent, Model: h.Model},
+		Agent:         &Agent{Name: h.Agent(), Model: h.Model},
 	}
 	if h.Problem(ctx) != nil {
 		report.Status = Unhealthy
@@ -217,6 +220,7 @@ func (h *Health) Report(ctx context.Context) Report {
 	}
 	if found.sum != nil {
 		report.judge(*found.sum)
+		report.Agent.Name = cmp.Or(report.Agent.Name, found.sum.Agent)
 	}
 	if h.Problem(ctx) != nil { // the probes may just have found one
 		report.worsen(Unhealthy)

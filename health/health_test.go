@@ -47,7 +47,7 @@ func (s *service) health() *health.Health {
 		now = time.Now
 	}
 	return health.New(health.Config{
-		Service: "gatehouse", Revision: "gatehouse-00007", Environment: "production", Agent: "cloud-agent", Model: "gemini-2.5-flash",
+		Service: "gatehouse", Revision: "gatehouse-00007", Environment: "production", Agent: func() string { return "cloud-agent" }, Model: "gemini-2.5-flash",
 		Started:      now(),
 		Problem:      func(context.Context) error { return s.problem },
 		Dependencies: func() []health.Dependency { return s.dependencies },

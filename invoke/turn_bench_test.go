@@ -1,7 +1,6 @@
 package invoke_test
 
 import (
-	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -11,13 +10,14 @@ import (
 	"testing"
 	"time"
 
-	"example.com/gatehouse/advisor"
+	"example.com/gatehouse/agent"
 	"example.com/gatehouse/internal/auth"
 	"example.com/gatehouse/internal/drain"
 	"example.com/gatehouse/internal/guard"
 	"example.com/gatehouse/internal/limit"
 	"example.com/gatehouse/internal/model"
 	"example.com/gatehouse/internal/telemetry"
+	"example.com/gatehouse/internal/testagent"
 	"example.com/gatehouse/invoke"
 	"example.com/gatehouse/session"
 )
@@ -87,8 +87,12 @@ func benchService(b *testing.B) http.Handler {
 	}
 	limits := limit.Limits{PerMinute: 1_000_000, CallerPerMinute: 10_000_000}
 	limiter := limit.New(limit.Config{Counters: limit.NewMemory(time.Now), MaxInstances: 1, Now: time.Now, Log: telemetry.Discard()})
+	ours, err := testagent.New(b.Context(), agent.Env{})
+	if err != nil {
+		b.Fatal(err)
+	}
 	s := invoke.New(invoke.Config{
-		Agent: advisor.New(func(context.Context) advisor.DeploymentStatus { return advisor.DeploymentStatus{} }),
+		Agent: ours,
 		Model: client, ModelName: "gemini-2.5-flash", Store: session.NewMemory(time.Hour, session.MemoryLimit, time.Now, telemetry.Discard()),
 		Timeout: 30 * time.Second, MaxBodyBytes: 128 << 10, MaxOutputTokens: 4096, HistoryTokens: 32000, MaxToolRounds: 8,
 		Limiter: limiter, Limits: limits, Log: telemetry.Discard(), Now: time.Now,

@@ -31,7 +31,7 @@ import (
 	"cloud.google.com/go/firestore/apiv1/firestorepb"
 	"golang.org/x/sync/errgroup"
 
-	"example.com/gatehouse/advisor"
+	"example.com/gatehouse/agent"
 	"example.com/gatehouse/bench/internal/plot"
 	"example.com/gatehouse/internal/auth"
 	"example.com/gatehouse/internal/drain"
@@ -375,7 +375,7 @@ func service(ctx context.Context, store session.Store, answer int) func(id strin
 		log.Fatal(err) // of constants
 	}
 	s := invoke.New(invoke.Config{
-		Agent: advisor.New(func(context.Context) advisor.DeploymentStatus { return advisor.DeploymentStatus{} }),
+		Agent: agent.Agent{Name: "growth", MaxTokens: 2048},
 		Model: client, ModelName: name, Store: store, Timeout: time.Minute, MaxBodyBytes: 1 << 20, MaxOutputTokens: 1 << 20,
 		HistoryTokens: 32000, MaxToolRounds: 8, Log: telemetry.Discard(), Now: time.Now,
 	})

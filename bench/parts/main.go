@@ -17,6 +17,7 @@ import (
 	"github.com/GoogleCloudPlatform/functions-framework-go/funcframework"
 
 	"example.com/gatehouse/advisor"
+	"example.com/gatehouse/agent"
 	"example.com/gatehouse/bench/internal/control"
 	"example.com/gatehouse/internal/api"
 	"example.com/gatehouse/internal/auth"
@@ -57,7 +58,10 @@ func build(parts []string) (http.Handler, error) {
 	if err != nil {
 		return nil, err
 	}
-	ours := advisor.New(func(context.Context) advisor.DeploymentStatus { return advisor.DeploymentStatus{} })
+	ours, err := advisor.New(context.Background(), agent.Env{})
+	if err != nil {
+		return nil, err
+	}
 	in := invoke.Config{
 		Agent: ours, Model: client, ModelName: modelName, Store: forgetful{},
 		Timeout: 30 * time.Second, MaxBodyBytes: 128 << 10, MaxOutputTokens: 4096, HistoryTokens: 32000, MaxToolRounds: 8,

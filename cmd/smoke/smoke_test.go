@@ -20,6 +20,7 @@ import (
 	"go.uber.org/goleak"
 
 	"example.com/gatehouse/internal/server"
+	"example.com/gatehouse/internal/testagent"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -42,7 +43,7 @@ func deploy(t *testing.T, broken func(function string, real http.Handler) http.H
 		name, value, _ := strings.Cut(pair, "=")
 		variables[name] = value
 	}
-	s := server.New(func(name string) (string, bool) { value, ok := variables[name]; return value, ok }, t.Output())
+	s := server.New(testagent.Options(func(name string) (string, bool) { value, ok := variables[name]; return value, ok }, t.Output()))
 	serve := func(function string, handler http.Handler) string {
 		if broken != nil {
 			handler = broken(function, handler)

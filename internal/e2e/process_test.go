@@ -26,6 +26,7 @@ import (
 	"example.com/gatehouse/internal/geminitest"
 	"example.com/gatehouse/internal/openapi/openapitest"
 	gatehouse "example.com/gatehouse/internal/server"
+	"example.com/gatehouse/internal/testagent"
 	"example.com/gatehouse/internal/testlog"
 )
 
@@ -315,9 +316,9 @@ func undocumented(err error) error {
 // contract is the OpenAPI document of all that the service can answer.
 var contract = sync.OnceValues(func() (*openapitest.Contract, error) {
 	env := map[string]string{"AUTH": "api_key,none", "API_KEYS": `[{"name": "any", "sha256": "` + strings.Repeat("0", 64) + `"}]`}
-	s := gatehouse.New(func(name string) (string, bool) { value, ok := env[name]; return value, ok }, io.Discard)
+	s := gatehouse.New(testagent.Options(func(name string) (string, bool) { value, ok := env[name]; return value, ok }, io.Discard))
 	w := httptest.NewRecorder()
-	s.Local.ServeHTTP(w, httptest.NewRequestWithContext(context.Background(), http.MethodGet, "http://127.0.0.1/openapi.json", nil))
+	s.Both.ServeHTTP(w, httptest.NewRequestWithContext(context.Background(), http.MethodGet, "http://127.0.0.1/openapi.json", nil))
 	return openapitest.New(w.Body.Bytes())
 })
 

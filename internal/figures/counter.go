@@ -1,6 +1,7 @@
 package figures
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"fmt"
@@ -27,6 +28,10 @@ const (
 // A Config is what a counter needs.
 type Config struct {
 	Store Store
+
+	// Agent is the name of the agent that answers here; "" in a process that answers
+	// no turns.
+	Agent string
 
 	// Breakers gives the state of this instance's breakers by model; nil: there
 	// are none.
@@ -161,18 +166,17 @@ func (c *Counter) Sum(ctx context.Context) (Sum, error) {
 	}
 	defer c.release()
 	begin := since(c.Now())
-	figures, states, err := c.Store.Sum(ctx, begin)
+	stored, err := c.Store.Sum(ctx, begin)
 	if err != nil {
 		return Sum{}, fmt.Errorf("reading the service's figures: %w", err)
 	}
-	own := c.states()
-	if own != nil {
-		if states == nil {
-			states = map[string]map[string]string{}
+	if own := c.states(); own != nil {
+		if stored.Breakers == nil {
+			stored.Breakers = map[string]map[string]string{}
 		}
-		states[c.instance] = own
+		stored.Breakers[c.instance] = own
 	}
-	return Sum{Figures: figures.Plus(c.rest(begin)), Breakers: worst(states)}, nil
+	return Sum{Figures: stored.Plus(c.rest(begin)), Agent: cmp.Or(c.Agent, stored.Agent), Breakers: worst(stored.Breakers)}, nil
 }
 
 // hold waits until nobody writes.
@@ -207,7 +211,7 @@ func (c *Counter) unwritten(now time.Time) []Minute {
 	var minutes []Minute
 	for _, m := range c.minutes {
 		if m.counted != m.written {
-			minutes = append(minutes, Minute{Instance: c.instance, Start: m.start, Figures: m.counted, Breakers: states})
+			minutes = append(minutes, Minute{Instance: c.instance, Start: m.start, Figures: m.counted, Agent: c.Agent, Breakers: states})
 		}
 	}
 	return minutes

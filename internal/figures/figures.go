@@ -86,6 +86,7 @@ type Minute struct {
 	Instance string    // which instance; safe for a document's id
 	Start    time.Time // the whole minute, in UTC
 	Figures
+	Agent    string            // the name of the agent that answered
 	Breakers map[string]string // state by model when it was written; nil without breakers
 }
 
@@ -95,13 +96,20 @@ type Store interface {
 	// Write keeps m, in the place of what was written for its instance and
 	// minute before. It may be forgotten an hour after the minute.
 	Write(ctx context.Context, m Minute) error
-	// Sum adds up the minutes that begin at since or later, and gives the states
-	// of the breakers by instance, each as its newest minute has them.
-	Sum(ctx context.Context, since time.Time) (Figures, map[string]map[string]string, error)
+	// Sum adds up the minutes that begin at since or later.
+	Sum(ctx context.Context, since time.Time) (Stored, error)
+}
+
+// Stored is what a store has of all instances.
+type Stored struct {
+	Figures
+	Agent    string                       // as the newest minute has it; "" without minutes
+	Breakers map[string]map[string]string // states by instance and model, as each instance's newest minute has them
 }
 
 // A Sum is what is known of the service's last minutes.
 type Sum struct {
 	Figures
+	Agent    string            // the name of the agent that answers; "" when not known
 	Breakers map[string]string // by model, the worst state of all instances
 }

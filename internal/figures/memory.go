@@ -35,25 +35,29 @@ func (s *memory) Write(_ context.Context, m Minute) error {
 	return nil
 }
 
-func (s *memory) Sum(_ context.Context, since time.Time) (Figures, map[string]map[string]string, error) {
+func (s *memory) Sum(_ context.Context, since time.Time) (Stored, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	var sum Figures
+	var stored Stored
+	var latest time.Time
 	newest := map[string]Minute{}
 	for _, m := range s.minutes {
 		if m.Start.Before(since) {
 			continue
 		}
-		sum = sum.Plus(m.Figures)
+		stored.Figures = stored.Plus(m.Figures)
+		if m.Agent != "" && m.Start.After(latest) {
+			stored.Agent, latest = m.Agent, m.Start
+		}
 		if was, ok := newest[m.Instance]; !ok || m.Start.After(was.Start) {
 			newest[m.Instance] = m
 		}
 	}
-	states := map[string]map[string]string{}
+	stored.Breakers = map[string]map[string]string{}
 	for instance, m := range newest {
 		if len(m.Breakers) > 0 {
-			states[instance] = maps.Clone(m.Breakers)
+			stored.Breakers[instance] = maps.Clone(m.Breakers)
 		}
 	}
-	return sum, states, nil
+	return stored, nil
 }

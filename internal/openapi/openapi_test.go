@@ -12,16 +12,17 @@ import (
 	"example.com/gatehouse/internal/api"
 	"example.com/gatehouse/internal/openapi"
 	"example.com/gatehouse/internal/server"
+	"example.com/gatehouse/internal/testagent"
 )
 
 // local is a service with this environment, as cmd/local serves it.
 func local(t *testing.T, env map[string]string) http.Handler {
 	t.Helper()
-	s := server.New(func(name string) (string, bool) { value, ok := env[name]; return value, ok }, io.Discard)
+	s := server.New(testagent.Options(func(name string) (string, bool) { value, ok := env[name]; return value, ok }, io.Discard))
 	if err := s.Ready(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	return s.Local
+	return s.Both
 }
 
 func get(t *testing.T, h http.Handler, path string, headers ...string) *httptest.ResponseRecorder {
@@ -238,7 +239,7 @@ func TestAnyAcceptHeader(t *testing.T) {
 
 // Making the document is part of one request, not of the start.
 func BenchmarkDocument(b *testing.B) {
-	s := server.New(func(string) (string, bool) { return "", false }, io.Discard)
+	s := server.New(testagent.Options(func(string) (string, bool) { return "", false }, io.Discard))
 	if err := s.Ready(b.Context()); err != nil {
 		b.Fatal(err)
 	}

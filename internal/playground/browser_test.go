@@ -24,6 +24,7 @@ import (
 	"example.com/gatehouse/internal/chrometest"
 	"example.com/gatehouse/internal/geminitest"
 	"example.com/gatehouse/internal/server"
+	"example.com/gatehouse/internal/testagent"
 	"example.com/gatehouse/internal/testlog"
 )
 
@@ -66,8 +67,8 @@ func open(t testing.TB, env ...string) *tab {
 		values[name] = value
 	}
 	log := &testlog.Buffer{}
-	s := server.New(func(name string) (string, bool) { v, ok := values[name]; return v, ok }, log)
-	server := httptest.NewServer(s.Local)
+	s := server.New(testagent.Options(func(name string) (string, bool) { v, ok := values[name]; return v, ok }, log))
+	server := httptest.NewServer(s.Both)
 	t.Cleanup(func() {
 		server.CloseClientConnections()
 		server.Close()

@@ -9,8 +9,10 @@ import (
 	"cloud.google.com/go/compute/metadata"
 	"golang.org/x/sync/errgroup"
 
+	"example.com/gatehouse/agent"
 	"example.com/gatehouse/config"
 	"example.com/gatehouse/health"
+	"example.com/gatehouse/internal/api"
 	"example.com/gatehouse/internal/auth"
 	"example.com/gatehouse/internal/figures"
 	"example.com/gatehouse/internal/gcp/firecount"
@@ -20,7 +22,6 @@ import (
 	"example.com/gatehouse/internal/limit"
 	"example.com/gatehouse/internal/loopback"
 	"example.com/gatehouse/internal/model"
-	"example.com/gatehouse/internal/offline"
 	"example.com/gatehouse/internal/rescue"
 	"example.com/gatehouse/internal/telemetry"
 	"example.com/gatehouse/invoke"
@@ -37,7 +38,8 @@ const (
 // parts are what a service that stands is made of.
 type parts struct {
 	handlers
-	invoke        *invoke.Service
+	agent         agent.Agent     // the zero Agent in a process of the function "health" only
+	invoke        *invoke.Service // nil there
 	authenticator *authenticator
 	store         session.Store
 	model         *model.Client
@@ -48,6 +50,14 @@ type parts struct {
 	audit         *guard.Audit
 	figures       *figures.Counter
 	closers       []func()
+}
+
+// routes are those of the function "invoke".
+func (p *parts) routes() []api.Route {
+	if p.invoke == nil {
+		return nil
+	}
+	return p.invoke.Routes()
 }
 
 func (p *parts) close() {
@@ -69,7 +79,7 @@ func (p *parts) closeFigures(ctx context.Context, log *slog.Logger) {
 // dependencies are what health probes.
 func (p *parts) dependencies() []health.Dependency {
 	all := []health.Dependency{{Name: sessionStore, Required: true, Probe: p.store.Ping}}
-	if p.secrets.client != nil {
+	if len(p.secrets.named) > 0 {
 		all = append(all, health.Dependency{Name: secretManager, Probe: p.secrets.probe})
 	}
 	return append(all, health.Dependency{Name: modelAPI, Probe: p.model.Check})
@@ -113,6 +123,13 @@ func (s *Server) connect(ctx context.Context) (_ *parts, err error) {
 	if err != nil {
 		return nil, err
 	}
+	var built *builtAgent
+	if s.agents.new != nil {
+		if built, err = s.agents.get(ctx); err != nil {
+			return nil, err
+		}
+		p.agent = built.Agent
+	}
 	if err := s.openTelemetry(ctx, p, project); err != nil {
 		return nil, err
 	}
@@ -125,7 +142,6 @@ func (s *Server) connect(ctx context.Context) (_ *parts, err error) {
 	if p.secrets, err = s.newSecrets(ctx, p.model.SetKey); err != nil {
 		return nil, err
 	}
-	p.closers = append(p.closers, p.secrets.close)
 	p.secrets.observer = p.observer
 	var group errgroup.Group
 	group.Go(func() error { return rescue.Call(func() error { return p.secrets.fetch(ctx) }) })
@@ -147,12 +163,21 @@ func (s *Server) connect(ctx context.Context) (_ *parts, err error) {
 	if failed := p.secrets.failed.Load(); failed != nil {
 		s.Log.WarnContext(ctx, "A secret that the service can do without could not be fetched.", "error", (*failed).Error())
 	}
+	if built != nil && len(built.secrets) > 0 { // which New has read just now
+		if err := p.secrets.add(built.secrets); err != nil {
+			return nil, err
+		}
+	}
 	if p.authenticator, err = s.authenticate(p.secrets); err != nil {
 		return nil, err
 	}
 	p.limiter = limit.New(limit.Config{Counters: p.counters, MaxInstances: s.Config.MaxInstances, Now: time.Now, Log: s.Log})
+	if built == nil {
+		stands = true
+		return p, nil
+	}
 	p.invoke = invoke.New(invoke.Config{
-		Agent: s.newAgent(), Model: p.model, ModelName: s.ModelName(), Thinking: s.Config.ThinkingLevel, Tables: &s.tables, Store: p.store,
+		Agent: p.agent, Model: p.model, ModelName: s.ModelName(), Thinking: s.Config.ThinkingLevel, Tables: &s.tables, Store: p.store,
 		Timeout: s.Config.RequestTimeout, MaxBodyBytes: s.Config.MaxBodyBytes, MaxOutputTokens: s.Config.MaxOutputTokens,
 		HistoryTokens: s.Config.HistoryTokens, MaxToolRounds: s.Config.MaxToolRounds,
 		Limiter: p.limiter, Limits: s.limits(), Observer: p.observer,
@@ -207,7 +232,7 @@ func (s *Server) openStore(ctx context.Context, p *parts, project string) error 
 // newFigures counts what this instance answers, and tells of p's breakers.
 func (s *Server) newFigures(p *parts, store figures.Store) *figures.Counter {
 	return figures.New(figures.Config{
-		Store: store, Log: s.Log, Now: time.Now,
+		Store: store, Agent: p.agent.Name, Log: s.Log, Now: time.Now,
 		Breakers: func() map[string]string {
 			states := map[string]string{}
 			for name, state := range p.model.States() {
@@ -236,7 +261,7 @@ func (s *Server) openModel(ctx context.Context, p *parts, project string) error 
 		c.APIKey = "not fetched yet" // replaced before the first call
 	}
 	if s.Config.Offline() {
-		c.APIKey, c.Transport = offline.Model, offline.New()
+		c.APIKey, c.Transport = s.standIn.Model, s.standIn.Transport
 	}
 	client, err := model.New(ctx, c)
 	if err != nil {

@@ -6,7 +6,7 @@ import (
 	"slices"
 	"time"
 
-	"example.com/gatehouse/advisor"
+	"example.com/gatehouse/agent"
 	"example.com/gatehouse/health"
 	"example.com/gatehouse/internal/api"
 	"example.com/gatehouse/internal/openapi"
@@ -39,21 +39,21 @@ func (s *Server) document(routes []api.Route) []api.Route {
 
 // deploymentStatus is what the agent's own tool tells of a report: what anybody
 // who may ask the agent may know.
-func deploymentStatus(r health.Report, store string) advisor.DeploymentStatus {
-	status := advisor.DeploymentStatus{
+func deploymentStatus(r health.Report, store string) agent.Status {
+	status := agent.Status{
 		Status: r.Status, Environment: r.Environment, Service: r.Service, Version: r.Version, Revision: r.Revision,
 		Uptime: (time.Duration(r.UptimeSeconds) * time.Second).String(), UptimeSeconds: r.UptimeSeconds,
-		SessionStore: store, Model: r.Agent.Model, Dependencies: []advisor.Dependency{},
+		SessionStore: store, Model: r.Agent.Model, Dependencies: []agent.Dependency{},
 	}
 	if f := r.Figures; f != nil {
-		status.Traffic = &advisor.Traffic{ErrorRate: f.ErrorRate, RequestCount: f.RequestCount, ErrorCount: f.ErrorCount}
+		status.Traffic = &agent.Traffic{ErrorRate: f.ErrorRate, RequestCount: f.RequestCount, ErrorCount: f.ErrorCount}
 	}
 	for _, name := range slices.Sorted(maps.Keys(r.Breakers)) {
-		status.Breakers = append(status.Breakers, advisor.Breaker{Model: name, State: r.Breakers[name]})
+		status.Breakers = append(status.Breakers, agent.Breaker{Model: name, State: r.Breakers[name]})
 	}
 	for _, name := range []string{sessionStore, secretManager, modelAPI} {
 		if state, ok := r.Dependencies[name]; ok {
-			status.Dependencies = append(status.Dependencies, advisor.Dependency{
+			status.Dependencies = append(status.Dependencies, agent.Dependency{
 				Name: name, Status: state.Status, LatencyMS: state.LatencyMS, Error: state.Error,
 			})
 		}

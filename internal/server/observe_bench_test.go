@@ -13,6 +13,7 @@ import (
 
 	"example.com/gatehouse/internal/gcp/gcpaudit/loggingtest"
 	"example.com/gatehouse/internal/geminitest"
+	"example.com/gatehouse/internal/offline"
 	"example.com/gatehouse/internal/telemetry/telemetrytest"
 )
 
@@ -29,7 +30,7 @@ func newObserved(b *testing.B, audit bool, pairs ...string) *Server {
 		name, value, _ := strings.Cut(pair, "=")
 		env[name] = value
 	}
-	s := New(func(name string) (string, bool) { value, ok := env[name]; return value, ok }, io.Discard)
+	s := New(Options{Agent: anAgent, Lookup: func(name string) (string, bool) { value, ok := env[name]; return value, ok }, Log: io.Discard, StandIn: &StandIn{Model: offline.Model, Transport: offline.New()}})
 	b.Cleanup(func() { _ = s.Shutdown(context.Background()) })
 	if err := s.Ready(b.Context()); err != nil {
 		b.Fatal(err)

@@ -31,6 +31,7 @@ const (
 // is safe for concurrent use.
 type secrets struct {
 	client   *gcpsecret.Client // nil when no secret is named
+	connect  func() (*gcpsecret.Client, error)
 	named    []namedSecret
 	now      func() time.Time
 	observer *telemetry.Observer
@@ -54,7 +55,7 @@ type namedSecret struct {
 
 // newSecrets returns the secrets configured inline or by Secret Manager name.
 func (s *Server) newSecrets(ctx context.Context, setModelKey func(context.Context, string) error) (*secrets, error) {
-	l := &secrets{now: time.Now}
+	l := &secrets{now: time.Now, connect: s.secretManager}
 	l.origins.Store(&s.Config.AllowedOrigins)
 	if text := s.Config.APIKeys.Reveal(); text != "" {
 		if err := l.takeKeys(ctx, text); err != nil {
@@ -84,12 +85,17 @@ func (s *Server) newSecrets(ctx context.Context, setModelKey func(context.Contex
 	if len(l.named) == 0 {
 		return l, nil
 	}
-	client, err := gcpsecret.New(ctx, s.Config.SecretManager)
-	if err != nil {
-		return nil, &fetchError{"SECRET_MANAGER_ENDPOINT", err}
-	}
-	l.client = client
-	return l, nil
+	var err error
+	l.client, err = l.connect()
+	return l, err
+}
+
+// add has the secrets refreshed that were read elsewhere.
+func (l *secrets) add(named []namedSecret) (err error) {
+	l.client, err = l.connect()
+	l.named = append(l.named, named...)
+	l.fetched.CompareAndSwap(0, l.now().UnixNano())
+	return err
 }
 
 func (l *secrets) takeKeys(_ context.Context, payload string) error {
@@ -178,10 +184,4 @@ func (l *secrets) probe(ctx context.Context) error {
 		return fmt.Errorf("reading a secret: %w", err)
 	}
 	return nil
-}
-
-func (l *secrets) close() {
-	if l.client != nil {
-		_ = l.client.Close()
-	}
 }

@@ -17,6 +17,7 @@ import (
 	"google.golang.org/grpc/codes"
 
 	"example.com/gatehouse/internal/gcp/gcpsecret/secrettest"
+	"example.com/gatehouse/internal/offline"
 )
 
 const keysName = "projects/p/secrets/keys/versions/latest"
@@ -34,7 +35,7 @@ func newRotation(t *testing.T) *rotation {
 	r := &rotation{manager: secrettest.Start(t)}
 	r.rotate("old")
 	env := map[string]string{"AUTH": "api_key", "API_KEYS_SECRET": keysName, "SECRET_MANAGER_ENDPOINT": r.manager.Addr}
-	r.Server = New(func(name string) (string, bool) { value, ok := env[name]; return value, ok }, io.Discard)
+	r.Server = New(Options{Agent: anAgent, Lookup: func(name string) (string, bool) { value, ok := env[name]; return value, ok }, Log: io.Discard, StandIn: &StandIn{Model: offline.Model, Transport: offline.New()}})
 	t.Cleanup(func() {
 		if err := r.Shutdown(context.WithoutCancel(t.Context())); err != nil {
 			t.Error(err)

@@ -19,7 +19,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"example.com/gatehouse/advisor"
 	"example.com/gatehouse/agent"
 	"example.com/gatehouse/config"
 	"example.com/gatehouse/health"
@@ -27,10 +26,10 @@ import (
 	"example.com/gatehouse/internal/caller"
 	"example.com/gatehouse/internal/drain"
 	"example.com/gatehouse/internal/figures"
+	"example.com/gatehouse/internal/gcp/gcpsecret"
 	"example.com/gatehouse/internal/guard"
 	"example.com/gatehouse/internal/model"
 	"example.com/gatehouse/internal/models"
-	"example.com/gatehouse/internal/offline"
 	"example.com/gatehouse/internal/playground"
 	"example.com/gatehouse/internal/rescue"
 	"example.com/gatehouse/internal/telemetry"
@@ -40,9 +39,8 @@ import (
 // A Server is a deployment of Gatehouse in this process. It is safe for
 // concurrent use.
 type Server struct {
-	// Invoke and Health are the two functions; Local serves both on one port, to
-	// this machine alone.
-	Invoke, Health, Local http.Handler
+	// Invoke and Health are the two functions; Both serves both on one port.
+	Invoke, Health, Both http.Handler
 
 	Config *config.Config // what could be read, when Problem is not nil
 	Log    *slog.Logger
@@ -58,33 +56,66 @@ type Server struct {
 	endings endings
 	problem error // the configuration's, final
 
-	parts atomic.Pointer[parts] // once they stand
-	mu    sync.Mutex            // held while building them
-	last  error                 // why the last attempt failed
-	tries int
-	retry time.Time // not before
+	standIn  *StandIn
+	loopback bool
+
+	secretsMu     sync.Mutex
+	secretsClient *gcpsecret.Client // nil until it is needed
+
+	parts  atomic.Pointer[parts] // once they stand
+	mu     sync.Mutex            // held while building them
+	agents agents                // mu is held while using it
+	last   error                 // why the last attempt failed
+	tries  int
+	retry  time.Time // not before
 
 	unready handlers
 }
 
 // handlers are the functions' handlers for one state of the service.
-type handlers struct{ invoke, health, local http.Handler }
+type handlers struct{ invoke, health, both http.Handler }
 
-// New makes a service of the environment that lookup gives, as os.LookupEnv
-// does. It connects to nothing, and never fails: a service that is set up
+// Options are what a server is made of.
+type Options struct {
+	// Agent makes the agent; nil in a process of the function "health" only.
+	Agent agent.NewFunc
+
+	// Lookup is the environment, as os.LookupEnv has it.
+	Lookup func(string) (string, bool)
+
+	// Log is where lines of the log go.
+	Log io.Writer
+
+	// Loopback has [Server.Both] serve this machine only.
+	Loopback bool
+
+	// StandIn answers in the place of Gemini where no model is configured; nil: then
+	// the configuration is wrong.
+	StandIn *StandIn
+}
+
+// A StandIn is a model that needs no network.
+type StandIn struct {
+	Model     string // its name
+	Transport http.RoundTripper
+}
+
+// New makes a server. It connects to nothing, and never fails: one that is set up
 // wrongly answers, and its log and /health/ready say why.
-func New(lookup func(string) (string, bool), log io.Writer) *Server {
-	s := &Server{}
-	s.Config, s.problem = config.Read(lookup)
+func New(o Options) *Server {
+	s := &Server{standIn: o.StandIn, loopback: o.Loopback}
+	s.Config, s.problem = config.Read(o.Lookup)
 	if s.Config == nil {
 		s.Config = &config.Config{}
 	}
-	s.out = &writer{out: log}
+	s.out = &writer{out: o.Log}
 	s.setProject(s.Config.Project)
-	s.observe, s.problem = readTelemetry(lookup, s.problem)
+	s.observe, s.problem = readTelemetry(o.Lookup, s.problem)
+	if s.problem == nil && s.Config.Offline() && s.standIn == nil {
+		s.problem = config.Problems{{Variable: "GEMINI_API_KEY", Issue: "no model is set up, and the offline stand-in is in the local program only; set GOOGLE_GENAI_USE_VERTEXAI=true, or a key"}}
+	}
+	s.agents.new, s.agents.lookup, s.agents.client, s.agents.status = o.Agent, o.Lookup, s.secretManager, s.status
 	s.Log = telemetry.NewLogger(s.out, s.Config.LogLevel, s.source())
-	// What libraries write through the standard logger becomes lines of ours.
-	slog.SetDefault(s.Log)
 	if s.problem != nil {
 		s.Log.LogAttrs(context.Background(), telemetry.LevelCritical, s.problem.Error())
 	}
@@ -93,7 +124,7 @@ func New(lookup func(string) (string, bool), log io.Writer) *Server {
 		Service:      cmp.Or(s.Config.Service, serviceName),
 		Revision:     s.Config.Revision,
 		Environment:  s.Config.Environment,
-		Agent:        s.newAgent().Name,
+		Agent:        s.agentName,
 		Model:        s.ModelName(),
 		Started:      time.Now(),
 		Problem:      s.notReady,
@@ -108,22 +139,22 @@ func New(lookup func(string) (string, bool), log io.Writer) *Server {
 	s.unready = s.handlers((&invoke.Service{}).Routes(), nil)
 	s.Invoke = s.serve(func(h handlers) http.Handler { return h.invoke })
 	s.Health = s.serve(func(h handlers) http.Handler { return h.health })
-	s.Local = s.serve(func(h handlers) http.Handler { return h.local })
+	s.Both = s.serve(func(h handlers) http.Handler { return h.both })
 	return s
 }
 
 // ModelName is the model that answers.
 func (s *Server) ModelName() string {
-	if s.Config.Offline() {
-		return offline.Model
+	if s.Config.Offline() && s.standIn != nil {
+		return s.standIn.Model
 	}
 	return s.Config.Model
 }
 
 // modelNames are the models that may answer, the first one first.
 func (s *Server) modelNames() []string {
-	if s.Config.Offline() {
-		return []string{offline.Model}
+	if s.Config.Offline() && s.standIn != nil {
+		return []string{s.standIn.Model}
 	}
 	return append([]string{s.Config.Model}, s.Config.ModelFallbacks...)
 }
@@ -137,11 +168,34 @@ func (s *Server) warnings(ctx context.Context) []string {
 	return warnings
 }
 
-// newAgent is the user's agent, which can ask how this service is.
-func (s *Server) newAgent() agent.Agent {
-	return advisor.New(func(ctx context.Context) advisor.DeploymentStatus {
-		return deploymentStatus(s.health.Report(ctx), s.Config.SessionStore)
-	})
+// Agent returns the agent of this process: the zero Agent while there is none.
+func (s *Server) Agent() agent.Agent {
+	if p := s.parts.Load(); p != nil {
+		return p.agent
+	}
+	return agent.Agent{}
+}
+
+// agentName returns the name of the agent in this process; "" while there is none.
+func (s *Server) agentName() string { return s.Agent().Name }
+
+// status returns how the service is, for the agent's tools.
+func (s *Server) status(ctx context.Context) agent.Status {
+	return deploymentStatus(s.health.Report(ctx), s.Config.SessionStore)
+}
+
+// secretManager returns the client of Secret Manager, made when it is first needed.
+func (s *Server) secretManager() (*gcpsecret.Client, error) {
+	s.secretsMu.Lock()
+	defer s.secretsMu.Unlock()
+	if s.secretsClient == nil {
+		client, err := gcpsecret.New(context.Background(), s.Config.SecretManager)
+		if err != nil {
+			return nil, &fetchError{"SECRET_MANAGER_ENDPOINT", err}
+		}
+		s.secretsClient = client
+	}
+	return s.secretsClient, nil
 }
 
 // serve makes a function's handler, which picks the one for the service's state.
@@ -183,7 +237,7 @@ func (s *Server) build(ctx context.Context) *parts {
 	if p := s.parts.Load(); p != nil {
 		return p
 	}
-	if time.Now().Before(s.retry) {
+	if s.agents.failed() || time.Now().Before(s.retry) {
 		return nil
 	}
 	// A client that goes away does not stop what the others wait for.
@@ -195,6 +249,7 @@ func (s *Server) build(ctx context.Context) *parts {
 		return err
 	})
 	if err != nil {
+		again := s.last != nil && s.last.Error() == err.Error()
 		s.last = err
 		s.tries++
 		wait := min(100*time.Millisecond<<min(s.tries, 10), 10*time.Second)
@@ -203,10 +258,15 @@ func (s *Server) build(ctx context.Context) *parts {
 		if panicked, ok := errors.AsType[*rescue.Panic](err); ok {
 			attributes = append(attributes, "stack_trace", panicked.Stack)
 		}
-		s.Log.ErrorContext(ctx, "The service could not be set up; the next request tries again.", attributes...)
+		switch {
+		case s.agents.failed():
+			s.Log.Log(ctx, telemetry.LevelCritical, "The agent cannot be served.", attributes...)
+		case !again: // one line for each trouble, not one for each request
+			s.Log.ErrorContext(ctx, "The service could not be set up; the next request tries again.", attributes...)
+		}
 		return nil
 	}
-	p.handlers = s.handlers(p.invoke.Routes(), p)
+	p.handlers = s.handlers(p.routes(), p)
 	s.parts.Store(p)
 	return p
 }
@@ -220,17 +280,26 @@ func (s *Server) notReady(ctx context.Context) error {
 		return nil
 	}
 	e := api.Fail(api.NotReady, nil)
-	if problems, ok := errors.AsType[config.Problems](s.problem); ok {
+	problem := s.problem
+	if problem == nil {
+		s.mu.Lock()
+		problem = s.last
+		s.mu.Unlock()
+	}
+	if problems, ok := errors.AsType[config.Problems](problem); ok {
 		e.Message = "The service is not set up to answer: see the variables in details, and the log for what is wrong with them."
 		for _, variable := range problems.Variables() {
-			e.Details = append(e.Details, api.Detail{Field: variable, Issue: "is not set as it must be"})
+			e.Details = append(e.Details, api.Detail{Field: variable, Issue: "is missing or invalid"})
 		}
 		return e
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	e.Message, e.Cause = "The service is being set up; what it needs could not all be fetched yet.", s.last
-	for _, variable := range unfetched(s.last) {
+	e.Cause = problem
+	if failed, ok := errors.AsType[*agentError](problem); ok {
+		e.Message = "The agent " + failed.issue + "; the log has more."
+		return e
+	}
+	e.Message = "The service is being set up; what it needs could not all be fetched yet."
+	for _, variable := range unfetched(problem) {
 		e.Details = append(e.Details, api.Detail{Field: variable, Issue: "what it names could not be fetched"})
 	}
 	return e
@@ -251,18 +320,18 @@ func (s *Server) handlers(routes []api.Route, p *parts) handlers {
 	if p != nil && p.observer.Handler() != nil {
 		routes = slices.Concat(routes, []api.Route{s.metrics(p.observer.Handler())})
 	}
-	invoke, local := s.document(slices.Concat(routes, probes)), s.document(slices.Concat(routes, status, probes))
+	invoke, both := s.document(slices.Concat(routes, probes)), s.document(slices.Concat(routes, status, probes))
 	if s.Config.Playground {
-		invoke, local = playground.Add(invoke), playground.Add(local)
+		invoke, both = playground.Add(invoke), playground.Add(both)
 	}
 	if p == nil {
 		refuse(invoke)
-		refuse(local)
+		refuse(both)
 	}
 	return handlers{
 		invoke: s.guard(p, invoke, false),
 		health: s.guard(p, slices.Concat([]api.Route{root}, status, probes), false),
-		local:  s.guard(p, local, true),
+		both:   s.guard(p, both, s.loopback),
 	}
 }
 
@@ -289,74 +358,6 @@ func (s *Server) guard(p *parts, routes []api.Route, loopback bool) http.Handler
 		c.Observer, c.Audit, c.Figures = p.observer, p.audit, p.figures
 	}
 	return guard.New(c, routes)
-}
-
-// ShutdownTime is what [Server.Shutdown] takes at most. Cloud Run kills an
-// instance 10 s after SIGTERM
-// (https://cloud.google.com/run/docs/container-contract#instance-shutdown).
-const ShutdownTime = 9500 * time.Millisecond
-
-// drainTimeout is how long requests in flight may go on before they are cut short,
-// and cutTimeout what they then have to end with a clean error. serverCloseTimeout
-// bounds the HTTP server's own part, after the last answer.
-const (
-	drainTimeout       = 8 * time.Second
-	cutTimeout         = 700 * time.Millisecond
-	serverCloseTimeout = 2 * time.Second
-)
-
-// Shutdown lets no new request in, lets those in flight finish within 8 s and
-// cuts the others short, and then delivers the last telemetry and closes what is
-// open. Within ctx, for which [ShutdownTime] is enough, it comes to its end
-// whatever hangs; the error says what did.
-func (s *Server) Shutdown(ctx context.Context) error {
-	err := s.drain(ctx)
-	if err != nil {
-		s.Log.WarnContext(ctx, "Shutting down before all requests were answered.", "error", err.Error())
-	}
-	// A handler that has returned is not an answer that is out: the server still
-	// ends it. The framework does not give its server away, but each request does.
-	if server := s.server.Load(); server != nil && err == nil {
-		closing, cancel := context.WithTimeout(ctx, serverCloseTimeout)
-		err = server.Shutdown(closing)
-		cancel()
-	}
-	if p := s.parts.Load(); p != nil {
-		var last sync.WaitGroup
-		last.Go(func() { p.limiter.Close(ctx) })
-		last.Go(func() { p.closeFigures(ctx, s.Log) })
-		last.Go(func() {
-			if err := p.observer.Shutdown(ctx); err != nil {
-				s.Log.WarnContext(ctx, "The last telemetry could not be exported.", "error", err.Error())
-			}
-		})
-		last.Wait()
-		closed := make(chan struct{})
-		go func() { defer close(closed); p.close() }() // the clients that all of these use
-		select {
-		case <-closed:
-		case <-ctx.Done():
-			err = errors.Join(err, ctx.Err())
-		}
-	}
-	return err
-}
-
-// drain waits for the requests in flight, and cuts short those that take too
-// long.
-func (s *Server) drain(ctx context.Context) error {
-	waiting, cancel := context.WithTimeout(ctx, drainTimeout)
-	defer cancel()
-	if s.gate.Shut(waiting) == nil {
-		return nil
-	}
-	if p := s.parts.Load(); p != nil {
-		p.audit.Hurry()
-	}
-	s.gate.Cut()
-	waiting, cancel = context.WithTimeout(ctx, cutTimeout)
-	defer cancel()
-	return s.gate.Shut(waiting)
 }
 
 // Ready builds the service if need be, and says what keeps it from answering.

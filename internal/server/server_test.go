@@ -8,7 +8,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"log"
 	"maps"
 	"net/http"
 	"net/http/httptest"
@@ -24,6 +23,7 @@ import (
 
 	"example.com/gatehouse/internal/gcp/gcpsecret/secrettest"
 	"example.com/gatehouse/internal/server"
+	"example.com/gatehouse/internal/testagent"
 	"example.com/gatehouse/internal/testlog"
 )
 
@@ -39,7 +39,7 @@ func start(t testing.TB, pairs ...string) (*server.Server, *testlog.Buffer) {
 		env[name] = value
 	}
 	out := &testlog.Buffer{}
-	s := server.New(func(name string) (string, bool) { value, ok := env[name]; return value, ok }, out)
+	s := server.New(testagent.Options(func(name string) (string, bool) { value, ok := env[name]; return value, ok }, out))
 	t.Cleanup(func() {
 		if err := s.Shutdown(context.WithoutCancel(t.Context())); err != nil {
 			t.Errorf("shutting down: %v", err)
@@ -107,7 +107,7 @@ func TestDevelopmentWorksOutOfTheBox(t *testing.T) {
 	if err := s.Ready(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	for _, h := range []http.Handler{s.Local, s.Invoke} {
+	for _, h := range []http.Handler{s.Both, s.Invoke} {
 		call(t, h, "POST", "/invoke").want(t, 200, "")
 		call(t, h, "GET", "/sessions").want(t, 200, "")
 		call(t, h, "GET", "/health/live").want(t, 200, "")
@@ -123,7 +123,7 @@ func TestDevelopmentWorksOutOfTheBox(t *testing.T) {
 			t.Errorf("GET %s: %s", path, a.text)
 		}
 	}
-	call(t, s.Local, "GET", "/health").want(t, 200, "")
+	call(t, s.Both, "GET", "/health").want(t, 200, "")
 	call(t, s.Health, "POST", "/invoke").want(t, 404, "not_found")
 	call(t, s.Invoke, "GET", "/health").want(t, 404, "not_found")
 }
@@ -135,7 +135,7 @@ func TestAServiceThatIsSetUpWrongly(t *testing.T) {
 		t.Errorf("Ready says %v", err)
 	}
 	atFault := []string{"API_KEYS", "API_KEYS_SECRET", "AUTH", "REQUEST_TIMEOUT"}
-	for name, h := range map[string]http.Handler{"invoke": s.Invoke, "health": s.Health, "local": s.Local} {
+	for name, h := range map[string]http.Handler{"invoke": s.Invoke, "health": s.Health, "local": s.Both} {
 		call(t, h, "GET", "/health/live").want(t, 200, "")
 		a := call(t, h, "GET", "/health/ready")
 		a.want(t, 503, "not_ready")
@@ -147,7 +147,7 @@ func TestAServiceThatIsSetUpWrongly(t *testing.T) {
 		}
 		call(t, h, "GET", "/nothing").want(t, 404, "not_found")
 	}
-	for _, h := range []http.Handler{s.Invoke, s.Local} {
+	for _, h := range []http.Handler{s.Invoke, s.Both} {
 		for _, route := range []string{"POST /invoke", "POST /", "GET /sessions", "DELETE /sessions", "GET /sessions/0123456789abcdef", "GET /",
 			"POST /chat", "GET /chat/0123456789abcdef/stream", "GET /openapi.json", "GET /docs", "GET /docs/page.js"} {
 			method, path, _ := strings.Cut(route, " ")
@@ -156,7 +156,7 @@ func TestAServiceThatIsSetUpWrongly(t *testing.T) {
 	}
 	call(t, s.Health, "GET", "/health").want(t, 503, "unhealthy")
 	call(t, s.Health, "GET", "/").want(t, 503, "unhealthy")
-	call(t, s.Local, "GET", "/health").want(t, 503, "unhealthy")
+	call(t, s.Both, "GET", "/health").want(t, 503, "unhealthy")
 	if n := strings.Count(out.String(), `"severity":"CRITICAL"`); n != 1 {
 		t.Errorf("%d critical lines, want 1", n)
 	}
@@ -340,7 +340,7 @@ func (p *panicking) Write(b []byte) (int, error) {
 func TestAPanicWhileItIsSetUp(t *testing.T) {
 	t.Parallel()
 	out := &panicking{line: "Sessions are kept in memory", times: 1}
-	s := server.New(func(name string) (string, bool) { return "", false }, out)
+	s := server.New(testagent.Options(func(name string) (string, bool) { return "", false }, out))
 	t.Cleanup(func() {
 		if err := s.Shutdown(context.Background()); err != nil {
 			t.Error(err)
@@ -349,7 +349,7 @@ func TestAPanicWhileItIsSetUp(t *testing.T) {
 	get := func() (int, string) {
 		w := httptest.NewRecorder()
 		r := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "http://localhost/health/ready", nil)
-		s.Local.ServeHTTP(w, r)
+		s.Both.ServeHTTP(w, r)
 		return w.Code, w.Body.String()
 	}
 	if status, body := get(); status != http.StatusServiceUnavailable || !strings.Contains(body, `"error":"not_ready"`) {
@@ -460,16 +460,6 @@ func TestShutdownOfAServiceThatNeverStood(t *testing.T) {
 	call(t, s.Invoke, "GET", "/sessions").want(t, 503, "shutting_down")
 }
 
-// What libraries write through the standard logger is a line of ours.
-func TestTheStandardLoggerWritesOurLines(t *testing.T) {
-	_, out := start(t)
-	log.Print("from a library")
-	var fields map[string]any
-	if err := json.Unmarshal([]byte(out.String()), &fields); err != nil || fields["message"] != "from a library" {
-		t.Errorf("%s: %v", out, err)
-	}
-}
-
 // Whoever may call the service, anybody may read what it answers.
 func TestTheDocumentOnCloudRun(t *testing.T) {
 	deployed := []string{"K_SERVICE=invoke", "ENVIRONMENT=test", "SESSION_STORE=firestore", "FIRESTORE_EMULATOR_HOST=127.0.0.1:1", "GOOGLE_CLOUD_PROJECT=p", "GEMINI_API_KEY=k"}
@@ -543,7 +533,7 @@ func TestPlayground(t *testing.T) {
 			if err := s.Ready(t.Context()); err != nil {
 				t.Fatal(err)
 			}
-			for _, h := range []http.Handler{s.Local, s.Invoke} {
+			for _, h := range []http.Handler{s.Both, s.Invoke} {
 				for _, path := range []string{"/", "/playground/app.js"} {
 					r := httptest.NewRequestWithContext(t.Context(), "GET", path, nil)
 					r.Host = "localhost"

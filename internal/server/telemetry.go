@@ -66,7 +66,7 @@ func (s *Server) openTelemetry(ctx context.Context, p *parts, project string) er
 	p.observer, err = telemetry.New(s.observe, telemetry.Config{
 		Service: cmp.Or(s.Config.Service, serviceName), Version: version.Version, Project: project,
 		Routes: s.patterns(), Codes: api.Codes(), Models: append([]string{s.ModelName()}, s.Config.ModelFallbacks...),
-		Tools: s.toolNames(), Provider: s.provider(), Log: s.Log, GoogleEndpoint: s.Config.TelemetryEndpoint,
+		Tools: p.toolNames(), Provider: s.provider(), Log: s.Log, GoogleEndpoint: s.Config.TelemetryEndpoint,
 	})
 	if err != nil {
 		return &fetchError{"OTEL_METRICS_EXPORTER", err}
@@ -91,9 +91,9 @@ func (s *Server) patterns() []string {
 	return append(patterns, "preflight")
 }
 
-func (s *Server) toolNames() []string {
+func (p *parts) toolNames() []string {
 	var names []string
-	for _, t := range s.newAgent().Tools {
+	for _, t := range p.agent.Tools {
 		names = append(names, t.Name())
 	}
 	return names

@@ -69,18 +69,35 @@ func TestStore(t *testing.T, open func(testing.TB) figures.Store) {
 					t.Fatal(err)
 				}
 			}
-			got, breakers, err := store.Sum(t.Context(), Start.Add(time.Duration(tt.since)*time.Minute))
+			got, err := store.Sum(t.Context(), Start.Add(time.Duration(tt.since)*time.Minute))
 			if err != nil {
 				t.Fatal(err)
 			}
-			if diff := cmp.Diff(got, tt.want); diff != "" {
+			if diff := cmp.Diff(got.Figures, tt.want); diff != "" {
 				t.Errorf("figures (-got +want):\n%s", diff)
 			}
-			if diff := cmp.Diff(breakers, tt.states); diff != "" {
+			if diff := cmp.Diff(got.Breakers, tt.states); diff != "" {
 				t.Errorf("breakers (-got +want):\n%s", diff)
 			}
 		})
 	}
+	t.Run("the agent's name", func(t *testing.T) {
+		t.Parallel()
+		store := open(t)
+		for i, name := range []string{"before", "", "now"} {
+			m := minute("a", i, 1, 1, 0, nil)
+			m.Agent = name
+			if err := store.Write(t.Context(), m); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if got, err := store.Sum(t.Context(), Start); err != nil || got.Agent != "now" {
+			t.Errorf("%q, error %v, want that of the newest minute", got.Agent, err)
+		}
+		if got, err := store.Sum(t.Context(), Start.Add(time.Hour)); err != nil || got.Agent != "" {
+			t.Errorf("without minutes: %q, error %v", got.Agent, err)
+		}
+	})
 	t.Run("counters of several instances at once", func(t *testing.T) {
 		t.Parallel()
 		testCounters(t, open(t))
@@ -176,9 +193,9 @@ func (f *Faulty) Write(ctx context.Context, m figures.Minute) error {
 }
 
 // Sum implements figures.Store.
-func (f *Faulty) Sum(ctx context.Context, since time.Time) (figures.Figures, map[string]map[string]string, error) {
+func (f *Faulty) Sum(ctx context.Context, since time.Time) (figures.Stored, error) {
 	if err := f.Before(ctx); err != nil {
-		return figures.Figures{}, nil, err
+		return figures.Stored{}, err
 	}
 	return f.Store.Sum(ctx, since)
 }

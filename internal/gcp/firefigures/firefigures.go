@@ -8,6 +8,7 @@
 package firefigures
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"time"
@@ -40,6 +41,7 @@ const (
 	fieldErrors   = "errors"
 	fieldInstance = "instance"
 	fieldBreakers = "breakers"
+	fieldAgent    = "agent"
 )
 
 // Indexes are the composite indexes that the sums need, each its fields in
@@ -66,6 +68,7 @@ type document struct {
 	Requests  int64             `firestore:"requests"`
 	Judged    int64             `firestore:"judged"`
 	Errors    int64             `firestore:"errors"`
+	Agent     string            `firestore:"agent,omitempty"`
 	Breakers  map[string]string `firestore:"breakers,omitempty"`
 	ExpiresAt time.Time         `firestore:"expires_at"`
 }
@@ -76,17 +79,17 @@ func (s *Store) Write(ctx context.Context, m figures.Minute) error {
 	id := fmt.Sprintf("%s-%d", m.Instance, m.Start.Unix())
 	_, err := s.client.Collection(Collection).Doc(id).Set(ctx, document{
 		Instance: m.Instance, Minute: m.Start, Requests: m.Requests, Judged: m.Judged, Errors: m.Errors,
-		Breakers: m.Breakers, ExpiresAt: m.Start.Add(Life),
+		Agent: m.Agent, Breakers: m.Breakers, ExpiresAt: m.Start.Add(Life),
 	})
 	return err
 }
 
 // Sum implements figures.Store. It is four queries side by side, which read at
 // least one document each.
-func (s *Store) Sum(ctx context.Context, since time.Time) (sum figures.Figures, states map[string]map[string]string, err error) {
+func (s *Store) Sum(ctx context.Context, since time.Time) (stored figures.Stored, err error) {
 	minutes := s.client.Collection(Collection).Where(fieldMinute, ">=", since)
 	group, ctx := errgroup.WithContext(ctx)
-	for field, to := range map[string]*int64{fieldRequests: &sum.Requests, fieldJudged: &sum.Judged, fieldErrors: &sum.Errors} {
+	for field, to := range map[string]*int64{fieldRequests: &stored.Requests, fieldJudged: &stored.Judged, fieldErrors: &stored.Errors} {
 		group.Go(func() error {
 			return rescue.Call(func() (err error) {
 				*to, err = add(ctx, minutes, field)
@@ -96,14 +99,14 @@ func (s *Store) Sum(ctx context.Context, since time.Time) (sum figures.Figures, 
 	}
 	group.Go(func() error {
 		return rescue.Call(func() (err error) {
-			states, err = newest(ctx, minutes)
+			stored.Agent, stored.Breakers, err = newest(ctx, minutes)
 			return err
 		})
 	})
 	if err := group.Wait(); err != nil {
-		return figures.Figures{}, nil, err
+		return figures.Stored{}, err
 	}
-	return sum, states, nil
+	return stored, nil
 }
 
 // add is the sum of a field over a query's documents.
@@ -126,28 +129,29 @@ func add(ctx context.Context, q firestore.Query, field string) (int64, error) {
 	return 0, fmt.Errorf("adding up %s: the answer holds no number", field)
 }
 
-// newest are the states of breakers by instance, as its newest document has
-// them.
-func newest(ctx context.Context, q firestore.Query) (map[string]map[string]string, error) {
+// newest returns the agent's name as the newest document has it, and the states of
+// breakers by instance, as each one's newest document has them.
+func newest(ctx context.Context, q firestore.Query) (agent string, states map[string]map[string]string, err error) {
 	documents, err := q.OrderBy(fieldMinute, firestore.Desc).Limit(maxStates).
-		Select(fieldInstance, fieldBreakers).Documents(ctx).GetAll()
+		Select(fieldInstance, fieldAgent, fieldBreakers).Documents(ctx).GetAll()
 	if err != nil {
-		return nil, fmt.Errorf("reading the states of breakers: %w", err)
+		return "", nil, fmt.Errorf("reading the newest figures: %w", err)
 	}
-	states := map[string]map[string]string{}
+	states = map[string]map[string]string{}
 	known := map[string]bool{}
 	for _, snapshot := range documents {
 		var d document
 		if err := snapshot.DataTo(&d); err != nil {
-			return nil, fmt.Errorf("reading the states of breakers: %w", err)
+			return "", nil, fmt.Errorf("reading the newest figures: %w", err)
 		}
 		if known[d.Instance] {
 			continue
 		}
 		known[d.Instance] = true
+		agent = cmp.Or(agent, d.Agent)
 		if len(d.Breakers) > 0 {
 			states[d.Instance] = d.Breakers
 		}
 	}
-	return states, nil
+	return agent, states, nil
 }

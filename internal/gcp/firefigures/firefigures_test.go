@@ -145,7 +145,7 @@ func TestWhatFiguresCost(t *testing.T) {
 func TestIndexes(t *testing.T) {
 	t.Parallel()
 	var w wire
-	if _, _, err := firefigures.New(emulator.Client(t, w.options()...)).Sum(t.Context(), figurestest.Start); err != nil {
+	if _, err := firefigures.New(emulator.Client(t, w.options()...)).Sum(t.Context(), figurestest.Start); err != nil {
 		t.Fatal(err)
 	}
 	for _, q := range w.queries {
@@ -231,18 +231,18 @@ func TestManyInstances(t *testing.T) {
 	if err := group.Wait(); err != nil {
 		t.Fatal(err)
 	}
-	sum, states, err := store.Sum(t.Context(), figurestest.Start)
-	if err != nil || sum != (figures.Figures{Requests: 600, Judged: 600, Errors: 300}) {
+	sum, err := store.Sum(t.Context(), figurestest.Start)
+	if err != nil || sum.Figures != (figures.Figures{Requests: 600, Judged: 600, Errors: 300}) {
 		t.Errorf("%+v, error %v", sum, err)
 	}
 	newest := 0
-	for instance := range states {
+	for instance := range sum.Breakers {
 		if strings.ContainsAny(instance[len(instance)-1:], "13579") {
 			newest++
 		}
 	}
-	if len(states) != 500 || newest != 300 {
-		t.Errorf("the states of %d instances, of %d whose minute is the newest; want 500 and 300", len(states), newest)
+	if len(sum.Breakers) != 500 || newest != 300 {
+		t.Errorf("the states of %d instances, of %d whose minute is the newest; want 500 and 300", len(sum.Breakers), newest)
 	}
 }
 

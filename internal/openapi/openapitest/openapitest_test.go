@@ -9,19 +9,20 @@ import (
 
 	"example.com/gatehouse/internal/openapi/openapitest"
 	"example.com/gatehouse/internal/server"
+	"example.com/gatehouse/internal/testagent"
 )
 
 // contract is the service's own.
 func contract(t *testing.T) (*openapitest.Contract, http.Handler) {
 	t.Helper()
-	s := server.New(func(string) (string, bool) { return "", false }, io.Discard)
+	s := server.New(testagent.Options(func(string) (string, bool) { return "", false }, io.Discard))
 	w := httptest.NewRecorder()
-	s.Local.ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), http.MethodGet, "http://127.0.0.1/openapi.json", nil))
+	s.Both.ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), http.MethodGet, "http://127.0.0.1/openapi.json", nil))
 	c, err := openapitest.New(w.Body.Bytes())
 	if err != nil {
 		t.Fatal(err)
 	}
-	return c, s.Local
+	return c, s.Both
 }
 
 // What the service answers holds, and every change to it is noticed.

@@ -1,4 +1,4 @@
-package main
+package local
 
 import (
 	"bytes"
@@ -12,8 +12,8 @@ import (
 	"unicode"
 )
 
-// terminal reports whether people read what is written to f.
-func terminal(f *os.File) bool {
+// isTerminal reports whether people read what is written to f.
+func isTerminal(f *os.File) bool {
 	info, err := f.Stat()
 	return err == nil && info.Mode()&os.ModeCharDevice != 0
 }

@@ -1,4 +1,4 @@
-package main_test
+package local_test
 
 import (
 	"bytes"
@@ -23,7 +23,7 @@ import (
 // limit bounds whatever a test waits for.
 const limit = 30 * time.Second
 
-// program is this command, built by TestMain.
+// program is cmd/local, built by TestMain.
 var program string
 
 func TestMain(m *testing.M) {
@@ -37,7 +37,7 @@ func TestMain(m *testing.M) {
 		program = filepath.Join(dir, "local")
 		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
 		defer cancel()
-		if output, err := exec.CommandContext(ctx, "go", "build", "-o", program, ".").CombinedOutput(); err != nil {
+		if output, err := exec.CommandContext(ctx, "go", "build", "-o", program, "../../cmd/local").CombinedOutput(); err != nil {
 			fmt.Fprintf(os.Stderr, "%v\n%s", err, output)
 			return 1
 		}

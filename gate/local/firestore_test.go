@@ -1,4 +1,4 @@
-package main_test
+package local_test
 
 import (
 	"net/http"

@@ -1,0 +1,354 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"regexp"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"example.com/gatehouse/agent"
+	"example.com/gatehouse/config"
+	"example.com/gatehouse/internal/gcp/gcpsecret"
+	"example.com/gatehouse/internal/rescue"
+)
+
+// newAgentTimeout is when the context of a call of the agent's New ends that has not
+// returned.
+const newAgentTimeout = 30 * time.Second
+
+// agentSecretTimeout bounds reading one secret for New.
+const agentSecretTimeout = 5 * time.Second
+
+// agentCloseTimeout bounds the agent's Close.
+const agentCloseTimeout = time.Second
+
+// An agentError is why there is no agent. Issue holds nothing that the agent's own
+// code says: callers see it.
+type agentError struct {
+	issue string
+	err   error // for the log; may be nil
+	final bool  // New is not called again
+}
+
+func (e *agentError) Error() string {
+	if e.err == nil {
+		return "the agent " + e.issue
+	}
+	return fmt.Sprintf("the agent %s: %v", e.issue, e.err)
+}
+
+func (e *agentError) Unwrap() error { return e.err }
+
+// A builtAgent is an agent that New has returned, with the secrets that follow
+// rotation for it.
+type builtAgent struct {
+	agent.Agent
+	secrets []namedSecret
+	cancel  context.CancelFunc // of the context that New was given
+}
+
+// agents makes the process's agent. get must not be called at once.
+type agents struct {
+	new    agent.NewFunc
+	lookup func(string) (string, bool)
+	client func() (*gcpsecret.Client, error)
+	status func(context.Context) agent.Status
+
+	mu     sync.Mutex  // not held while New runs
+	call   *agentCall  // that has not returned; nil: none
+	built  *builtAgent // once New has succeeded
+	final  error       // why it never will
+	closed bool
+}
+
+// failed reports whether there will never be an agent.
+func (a *agents) failed() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.final != nil
+}
+
+// An agentCall is a call of New.
+type agentCall struct {
+	done   chan struct{} // closed when it has returned; what follows is set then
+	agent  agent.Agent
+	err    error
+	env    *environment
+	cancel context.CancelFunc
+}
+
+// get returns the agent. The first call calls New, and later ones wait for that
+// same call until ctx ends: New is not called again while it has not returned, nor
+// once it has succeeded.
+func (a *agents) get(ctx context.Context) (*builtAgent, error) {
+	call, built, err := a.begin()
+	if call == nil {
+		return built, err
+	}
+	select {
+	case <-call.done:
+	case <-ctx.Done():
+		return nil, &agentError{issue: "is not there yet: its New has not returned"}
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.call = nil
+	built = &builtAgent{Agent: call.agent, cancel: call.cancel, secrets: call.env.fetched()}
+	err = call.err
+	if err == nil && a.closed {
+		err = errors.New("the instance is shutting down")
+	}
+	if err == nil {
+		err = call.env.problem()
+	}
+	if err == nil {
+		err = checkAgent(built.Agent)
+	}
+	if err != nil {
+		if failed, ok := errors.AsType[*agentError](err); ok && failed.final {
+			a.final = err
+		}
+		if _, ok := errors.AsType[config.Problems](err); ok { // the environment does not change
+			a.final = err
+		}
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), agentCloseTimeout)
+		defer cancel()
+		return nil, errors.Join(err, built.close(ctx))
+	}
+	a.built = built
+	return built, nil
+}
+
+// begin returns the call of New to wait for, or what there is already.
+func (a *agents) begin() (*agentCall, *builtAgent, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.built != nil || a.final != nil {
+		return nil, a.built, a.final
+	}
+	if a.closed {
+		return nil, nil, errors.New("the instance is shutting down")
+	}
+	if a.call == nil {
+		a.call = a.start()
+	}
+	return a.call, nil, nil
+}
+
+// start calls New.
+func (a *agents) start() *agentCall {
+	ctx, cancel := context.WithCancel(context.Background())
+	c := &agentCall{done: make(chan struct{}), cancel: cancel, env: &environment{ctx: ctx, lookup: a.lookup, client: a.client, status: a.status}}
+	timer := time.AfterFunc(newAgentTimeout, cancel)
+	go func() {
+		defer close(c.done)
+		defer c.env.seal()
+		err := rescue.Call(func() (err error) {
+			c.agent, err = a.new(ctx, agent.NewEnv(c.env))
+			return err
+		})
+		if _, ok := errors.AsType[*rescue.Panic](err); ok {
+			c.err = &agentError{issue: "cannot be made: its New panicked", err: err, final: true}
+		} else if err != nil {
+			c.err = &agentError{issue: "cannot be made: its New returned an error", err: err}
+		}
+		if err != nil {
+			c.agent = agent.Agent{} // what comes with an error is not to be used
+		}
+		timer.Stop()
+	}()
+	return c
+}
+
+// close calls the agent's Close, until ctx ends, and ends what New's context carries.
+func (b *builtAgent) close(ctx context.Context) error {
+	defer b.cancel()
+	if b.Close == nil {
+		return nil
+	}
+	closed := make(chan error, 1) // with room: nobody may be waiting any more
+	go func() { closed <- rescue.Call(func() error { return b.Close(ctx) }) }()
+	select {
+	case err := <-closed:
+		if err != nil {
+			return fmt.Errorf("closing the agent: %w", err)
+		}
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("closing the agent: %w", ctx.Err())
+	}
+}
+
+// close ends the agent, and New if it has not returned.
+func (a *agents) close(ctx context.Context) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.closed = true
+	if a.call != nil {
+		a.call.cancel()
+	}
+	if a.built == nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, agentCloseTimeout)
+	defer cancel()
+	return a.built.close(ctx)
+}
+
+// checkAgent reports what is wrong with an agent as it is.
+func checkAgent(a agent.Agent) error {
+	wrong := func(format string, args ...any) error {
+		return &agentError{issue: fmt.Sprintf(format, args...), final: true}
+	}
+	if strings.TrimSpace(a.Name) == "" {
+		return wrong("has no Name")
+	}
+	if !(a.Temperature >= 0 && a.Temperature <= 2) {
+		return wrong("has the Temperature %v; set one from 0 to 2", a.Temperature)
+	}
+	if a.MaxTokens < 0 {
+		return wrong("has %d MaxTokens; set none, or more than 0", a.MaxTokens)
+	}
+	seen := map[string]bool{}
+	for _, t := range a.Tools {
+		switch {
+		case t.Name() == "":
+			return wrong("has a tool without a name; make tools with tool.New")
+		case seen[t.Name()]:
+			return wrong("has two tools named %q", t.Name())
+		}
+		seen[t.Name()] = true
+	}
+	return nil
+}
+
+// An environment is what New is given, for one call of it. It is safe for
+// concurrent use.
+type environment struct {
+	ctx    context.Context // New's
+	lookup func(string) (string, bool)
+	client func() (*gcpsecret.Client, error)
+	status func(context.Context) agent.Status
+
+	mu       sync.Mutex
+	known    map[string]agent.Secret
+	named    []namedSecret
+	problems config.Problems
+	errs     []error // of reading secrets, which may go well later
+	sealed   bool    // New has returned: nothing is read any more
+}
+
+// Status implements agent.Source. While New has not returned the service is not
+// there to be asked.
+func (e *environment) Status(ctx context.Context) agent.Status {
+	e.mu.Lock()
+	sealed := e.sealed
+	e.mu.Unlock()
+	if !sealed {
+		return agent.Status{Status: "unhealthy"}
+	}
+	return e.status(ctx)
+}
+
+// variableName is what the name of a variable looks like.
+var variableName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
+
+// Secret implements agent.Source.
+func (e *environment) Secret(name string) agent.Secret {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if s, ok := e.known[name]; ok || e.sealed {
+		return s
+	}
+	s := e.read(name)
+	if e.known == nil {
+		e.known = map[string]agent.Secret{}
+	}
+	e.known[name] = s
+	return s
+}
+
+// read finds the secret. e.mu is held.
+func (e *environment) read(name string) agent.Secret {
+	problem := func(variable, issue string) agent.Secret {
+		e.problems = append(e.problems, config.Problem{Variable: variable, Issue: issue})
+		return agent.Secret{}
+	}
+	if !variableName.MatchString(name) {
+		return problem(name, "the agent asks for a secret by this name, which is no variable's")
+	}
+	get := func(name string) string {
+		value, _ := e.lookup(name)
+		return strings.TrimSpace(value)
+	}
+	variable := name + "_SECRET"
+	value, version := get(name), get(variable)
+	switch {
+	case value != "" && version != "":
+		return problem(variable, "is set beside "+name+"; unset one of them")
+	case value != "":
+		return agent.NewSecret(func() string { return value })
+	case version == "":
+		return problem(name, "the agent needs it; set it, or "+variable+" to the version of a secret")
+	case gcpsecret.CheckName(version) != nil:
+		return problem(variable, "is not a secret version's name; set projects/PROJECT/secrets/SECRET/versions/latest")
+	}
+	payload, err := e.access(version)
+	if err != nil {
+		e.errs = append(e.errs, &fetchError{variable, err})
+		return agent.Secret{}
+	}
+	var current atomic.Pointer[string]
+	take := func(_ context.Context, payload string) error {
+		value := strings.TrimSpace(payload)
+		if value == "" {
+			return errors.New("the secret is empty")
+		}
+		current.Store(&value)
+		return nil
+	}
+	if err := take(e.ctx, payload); err != nil {
+		e.errs = append(e.errs, &fetchError{variable, err})
+		return agent.Secret{}
+	}
+	e.named = append(e.named, namedSecret{variable: variable, name: version, take: take, last: payload})
+	return agent.NewSecret(func() string { return *current.Load() })
+}
+
+func (e *environment) access(version string) (string, error) {
+	client, err := e.client()
+	if err != nil {
+		return "", err
+	}
+	ctx, cancel := context.WithTimeout(e.ctx, agentSecretTimeout)
+	defer cancel()
+	payload, err := client.Access(ctx, version)
+	return string(payload), err
+}
+
+func (e *environment) seal() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.sealed = true
+}
+
+// fetched returns the secrets that were read.
+func (e *environment) fetched() []namedSecret {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.named
+}
+
+// problem returns why a secret that New asked for is not there.
+func (e *environment) problem() error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if len(e.problems) > 0 {
+		return e.problems
+	}
+	return errors.Join(e.errs...)
+}

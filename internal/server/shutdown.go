@@ -1,0 +1,113 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+)
+
+// ShutdownTime is what [Server.Shutdown] takes at most. Cloud Run kills an
+// instance 10 s after SIGTERM
+// (https://cloud.google.com/run/docs/container-contract#instance-shutdown).
+const ShutdownTime = 9500 * time.Millisecond
+
+// drainTimeout is how long requests in flight may go on before they are cut short,
+// and cutTimeout what they then have to end with a clean error. serverCloseTimeout
+// bounds the HTTP server's own part, after the last answer.
+const (
+	drainTimeout       = 8 * time.Second
+	cutTimeout         = 700 * time.Millisecond
+	serverCloseTimeout = 2 * time.Second
+)
+
+// Shutdown is [Server.Drain] and [Server.CloseHTTP].
+func (s *Server) Shutdown(ctx context.Context) error {
+	if err := s.Drain(ctx); err != nil {
+		return err
+	}
+	return s.CloseHTTP(ctx)
+}
+
+// Drain lets no new request in, lets those in flight finish within 8 s and cuts the
+// others short, and then delivers the last telemetry and closes what is open. Within
+// ctx, for which [ShutdownTime] is enough, it comes to its end even if a part hangs;
+// the error says which did. The HTTP server goes on listening.
+func (s *Server) Drain(ctx context.Context) error {
+	err := s.endRequests(ctx)
+	if err != nil {
+		s.Log.WarnContext(ctx, "Shutting down before all requests were answered.", "error", err.Error())
+	}
+	var last sync.WaitGroup
+	last.Go(func() { s.closeAgent(ctx) })
+	p := s.parts.Load()
+	if p != nil {
+		last.Go(func() { p.limiter.Close(ctx) })
+		last.Go(func() { p.closeFigures(ctx, s.Log) })
+		last.Go(func() {
+			if err := p.observer.Shutdown(ctx); err != nil {
+				s.Log.WarnContext(ctx, "The last telemetry could not be exported.", "error", err.Error())
+			}
+		})
+	}
+	last.Wait()
+	closed := make(chan struct{})
+	go func() { // the clients that all of these use
+		defer close(closed)
+		if p != nil {
+			p.close()
+		}
+		s.closeSecretManager()
+	}()
+	select {
+	case <-closed:
+	case <-ctx.Done():
+		err = errors.Join(err, ctx.Err())
+	}
+	return err
+}
+
+// endRequests waits for the requests in flight, and cuts short those that take too
+// long.
+func (s *Server) endRequests(ctx context.Context) error {
+	waiting, cancel := context.WithTimeout(ctx, drainTimeout)
+	defer cancel()
+	if s.gate.Shut(waiting) == nil {
+		return nil
+	}
+	if p := s.parts.Load(); p != nil {
+		p.audit.Hurry()
+	}
+	s.gate.Cut()
+	waiting, cancel = context.WithTimeout(ctx, cutTimeout)
+	defer cancel()
+	return s.gate.Shut(waiting)
+}
+
+// closeAgent closes the agent.
+func (s *Server) closeAgent(ctx context.Context) {
+	if err := s.agents.close(ctx); err != nil {
+		s.Log.WarnContext(ctx, "The agent could not be closed.", "error", err.Error())
+	}
+}
+
+func (s *Server) closeSecretManager() {
+	s.secretsMu.Lock()
+	defer s.secretsMu.Unlock()
+	if s.secretsClient != nil {
+		_ = s.secretsClient.Close()
+	}
+}
+
+// CloseHTTP closes the HTTP server that the requests came through, once it has sent
+// the last answers: a handler that has returned is not an answer that is out. The
+// functions framework does not give its server away, but each request does.
+func (s *Server) CloseHTTP(ctx context.Context) error {
+	server := s.server.Load()
+	if server == nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, serverCloseTimeout)
+	defer cancel()
+	return server.Shutdown(ctx)
+}
