@@ -1,30 +1,37 @@
-# For a product: browsers with a sign-in by Firebase, backends by key, a domain of
-# its own in two regions, people who are woken. Put your own names in.
+# For a product: browsers with a sign-in by Firebase, a domain of its own in two
+# regions, people who are woken. Put your own names in.
 #
-#   scripts/deploy -region europe-west1 -settings serious.tfvars PROJECT
+#   scripts/deploy -settings serious.tfvars PROJECT
+#
+# For backends with keys let auth hold api_key too, once the secret
+# gatehouse-api-keys has a version: a function that is told of a secret without
+# one never starts.
 
+region             = "europe-west1"
 second_region      = "europe-west4"
 firestore_location = "eur3"
 
 web_access = "application"
-auth       = ["oidc", "api_key"]
+auth       = ["oidc"]
 oidc_issuers = [
   { issuer = "https://securetoken.google.com/my-firebase-project", audience = "my-firebase-project" },
 ]
 allowed_origins = ["https://app.example.com"]
-operators       = ["operations"] # the name of a key
+health_invokers = ["group:operations@example.com"]
 load_balancer = {
   domain = "agent.example.com"
 }
 
-model_fallbacks = ["gemini-3.1-flash-lite"]
-vertex_location = "europe-west4"
+# Prompts stay in the European Union.
+vertex_location = "eu"
 
+# 18 of the 20 CPUs that a new project has in a region: 8 instances of 2 and
+# health's 2 of 1.
 capacity = {
   cpu           = 2
   memory_mib    = 1024
   min_instances = 1
-  max_instances = 50
+  max_instances = 8
 }
 limits = {
   daily_tokens         = 200000

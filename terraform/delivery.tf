@@ -19,6 +19,7 @@ locals {
   infrastructure_roles = [
     "roles/artifactregistry.admin",
     "roles/cloudbuild.builds.editor",
+    "roles/cloudbuild.connectionViewer", # a trigger names a repository
     "roles/cloudscheduler.admin",
     "roles/datastore.owner",
     "roles/firebaserules.admin",
@@ -50,9 +51,9 @@ resource "google_artifact_registry_repository" "this" {
   format        = "DOCKER"
   kms_key_name  = var.kms_key
 
-  docker_config {
-    immutable_tags = false # a commit that is built again moves its tag
-  }
+  # There is no docker_config: tags move unless it says otherwise, and the API drops
+  # one that says false, which would be a difference for ever
+  # (flattenArtifactRegistryRepositoryDockerConfig in the provider).
 
   cleanup_policies {
     id     = "keep-recent"
@@ -132,11 +133,42 @@ resource "google_service_account" "delivery" {
   depends_on = [google_project_service.this]
 }
 
-# deliver: its own log, its own images, the figures it judges a revision by, and
-# revisions of the two functions, run as their accounts.
+# deliver: its own log, its own images, whether another delivery is under way, the
+# figures it judges a revision by, and revisions of the two functions, run as their
+# accounts.
+
+locals {
+  delivery_permissions = {
+    Deliver = ["cloudbuild.builds.get", "cloudbuild.builds.list", "monitoring.timeSeries.list"]
+    # roles/run.developer may delete the service, too.
+    Revise = [
+      "run.configurations.get", "run.configurations.list", "run.revisions.get", "run.revisions.list",
+      "run.routes.get", "run.routes.list", "run.services.get", "run.services.update",
+    ]
+    # roles/iam.serviceAccountTokenCreator signs, too.
+    Speak = ["iam.serviceAccounts.getAccessToken"]
+  }
+
+  # By its parts a role's name is known before the role is made.
+  delivery_roles = { for name, role in google_project_iam_custom_role.delivery : name => "projects/${var.project_id}/roles/${role.role_id}" }
+}
+
+resource "google_project_iam_custom_role" "delivery" {
+  for_each = var.delivery != null ? local.delivery_permissions : {}
+
+  project     = var.project_id
+  role_id     = "${var.prefix}${each.key}"
+  title       = "${local.title}: ${lower(each.key)}, for the delivery"
+  permissions = each.value
+
+  depends_on = [google_project_service.this]
+}
 
 resource "google_project_iam_member" "deliver" {
-  for_each = var.delivery != null ? toset(["roles/cloudbuild.builds.viewer", "roles/logging.logWriter", "roles/monitoring.viewer"]) : []
+  for_each = var.delivery == null ? {} : {
+    deliver = local.delivery_roles.Deliver
+    log     = "roles/logging.logWriter"
+  }
 
   project = var.project_id
   role    = each.value
@@ -153,45 +185,13 @@ resource "google_artifact_registry_repository_iam_member" "deliver" {
   member     = google_service_account.delivery["deliver"].member
 }
 
-# What a delivery has downloaded and compiled, for the next one.
-resource "google_storage_bucket" "cache" {
-  count = local.delivering
-
-  project                     = var.project_id
-  labels                      = local.labels
-  name                        = "${var.project_id}-${var.prefix}-cache"
-  location                    = var.region
-  uniform_bucket_level_access = true
-  public_access_prevention    = "enforced"
-  force_destroy               = true
-
-  lifecycle_rule {
-    action {
-      type = "Delete"
-    }
-    condition {
-      age = 30
-    }
-  }
-
-  depends_on = [google_project_service.this]
-}
-
-resource "google_storage_bucket_iam_member" "cache" {
-  count = local.delivering
-
-  bucket = google_storage_bucket.cache[0].name
-  role   = "roles/storage.objectUser"
-  member = google_service_account.delivery["deliver"].member
-}
-
 resource "google_cloud_run_v2_service_iam_member" "deliver" {
   for_each = var.delivery != null ? local.functions : {}
 
   project  = var.project_id
   name     = google_cloud_run_v2_service.function[each.key].name
   location = google_cloud_run_v2_service.function[each.key].location
-  role     = "roles/run.developer"
+  role     = local.delivery_roles.Revise
   member   = google_service_account.delivery["deliver"].member
 }
 
@@ -215,7 +215,10 @@ resource "google_secret_manager_secret_iam_member" "smoke_key" {
 
 # It speaks as plan, which reads, and as smoke, which calls.
 resource "google_service_account_iam_member" "impersonation" {
-  for_each = var.delivery != null ? { plan = "roles/iam.serviceAccountTokenCreator", smoke = "roles/iam.serviceAccountOpenIdTokenCreator" } : {}
+  for_each = var.delivery == null ? {} : {
+    plan  = local.delivery_roles.Speak
+    smoke = "roles/iam.serviceAccountOpenIdTokenCreator"
+  }
 
   service_account_id = google_service_account.delivery[each.key].name
   role               = each.value
@@ -243,12 +246,14 @@ resource "google_project_iam_member" "infrastructure" {
   member  = google_service_account.delivery["infrastructure"].member
 }
 
-# New revisions run, pings are sent and builds are made as these accounts.
+# New revisions run, pings are sent, and builds are made as these accounts; the
+# trigger that it runs by names itself.
 resource "google_service_account_iam_member" "infrastructure" {
   for_each = var.delivery == null ? {} : merge(google_service_account.function, {
-    build     = google_service_account.build
-    deliver   = google_service_account.delivery["deliver"]
-    scheduler = google_service_account.scheduler
+    build          = google_service_account.build
+    deliver        = google_service_account.delivery["deliver"]
+    infrastructure = google_service_account.delivery["infrastructure"]
+    scheduler      = google_service_account.scheduler
   })
 
   service_account_id = each.value.name
@@ -274,7 +279,7 @@ resource "google_project_iam_custom_role" "plan" {
       "logging.buckets.get", "logging.exclusions.get", "logging.logMetrics.get", "logging.sinks.get",
       "monitoring.alertPolicies.get", "monitoring.dashboards.get", "monitoring.notificationChannels.get",
       "monitoring.services.get", "monitoring.slos.get", "monitoring.uptimeCheckConfigs.get",
-      "pubsub.topics.get", "pubsub.topics.getIamPolicy",
+      "pubsub.subscriptions.get", "pubsub.topics.get", "pubsub.topics.getIamPolicy",
       "resourcemanager.projects.get", "resourcemanager.projects.getIamPolicy",
       "run.services.get", "run.services.getIamPolicy",
       "secretmanager.secrets.get", "secretmanager.secrets.getIamPolicy",
@@ -293,7 +298,7 @@ resource "google_project_iam_member" "plan" {
   count = local.delivering
 
   project = var.project_id
-  role    = google_project_iam_custom_role.plan[0].name
+  role    = "projects/${var.project_id}/roles/${google_project_iam_custom_role.plan[0].role_id}"
   member  = google_service_account.delivery["plan"].member
 }
 
@@ -331,15 +336,15 @@ resource "google_cloudbuild_trigger" "deliver" {
     }
   }
 
-  substitutions = {
-    _REGION           = var.region
-    _REPOSITORY       = google_artifact_registry_repository.this.repository_id
-    _PLAN_ACCOUNT     = google_service_account.delivery["plan"].email
-    _SMOKE_ACCOUNT    = google_service_account.delivery["smoke"].email
-    _SMOKE_KEY_SECRET = local.smoke_key_secret != null ? local.smoke_key_secret : ""
-    _STATE_BUCKET     = "${var.project_id}-tfstate"
-    _VAR_FILE         = local.var_file
-  }
+  # The API keeps no substitution that is empty.
+  substitutions = merge(local.smoke_key_secret == null ? {} : { _SMOKE_KEY_SECRET = local.smoke_key_secret }, {
+    _REGION        = var.region
+    _REPOSITORY    = google_artifact_registry_repository.this.repository_id
+    _PLAN_ACCOUNT  = google_service_account.delivery["plan"].email
+    _SMOKE_ACCOUNT = google_service_account.delivery["smoke"].email
+    _STATE_BUCKET  = "${var.project_id}-tfstate"
+    _VAR_FILE      = local.var_file
+  })
 
   depends_on = [google_project_service.this]
 }
@@ -359,8 +364,9 @@ resource "google_cloudbuild_trigger" "infrastructure" {
       branch = var.delivery.branch
     }
   }
-  # All that a plan is made from; the alerts hold the run-book's pages.
-  included_files = ["terraform/**", "docs/run-book.md", local.var_file]
+  # All that it runs, and all that a plan is made from: the alerts hold the
+  # run-book's pages, the checks of models their table.
+  included_files = ["terraform/**", "environments/main.tf", local.var_file, "delivery/**", "scripts/**", "docs/run-book.md", "internal/models/models.json"]
 
   approval_config {
     approval_required = true

@@ -1,16 +1,20 @@
 package terraform_test
 
 import (
+	"encoding/json"
 	"go/ast"
 	"go/parser"
 	"go/token"
 	"maps"
+	"os"
 	"reflect"
 	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 	"testing"
+
+	"github.com/google/go-cmp/cmp"
 
 	"example.com/gatehouse/internal/terraformtest"
 )
@@ -87,6 +91,9 @@ func TestADeploymentSetsWhatTheCodeReads(t *testing.T) {
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(set)) {
+		if strings.Contains(name, "RATES_") {
+			continue // the agent's own, by agent_secrets and agent_environment
+		}
 		if _, known := forOthers[name]; read[name] == known {
 			t.Errorf("%s is set: read by package config %t, said to be read by others %t", name, read[name], known)
 		}
@@ -105,7 +112,15 @@ func TestDefaultsAgree(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	onPurpose := map[string]string{"IAM_ENFORCED": "true", "SERVICE_DAILY_TOKEN_LIMIT": "20000000", "GOOGLE_GENAI_USE_VERTEXAI": "true"}
+	raw, err := os.ReadFile("../internal/models/models.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var table struct{ Default, Fallback string }
+	if err := json.Unmarshal(raw, &table); err != nil || table.Default == "" || table.Fallback == "" {
+		t.Fatalf("the table of models: %v, %v", table, err)
+	}
+	onPurpose := map[string]string{"IAM_ENFORCED": "true", "SERVICE_DAILY_TOKEN_LIMIT": "20000000", "DAILY_TOKEN_LIMIT": "2000000", "MODEL": table.Default, "MODEL_FALLBACKS": table.Fallback, "GOOGLE_GENAI_USE_VERTEXAI": "true"}
 	defaults := map[string]string{}
 	of := regexp.MustCompile(`^([A-Z_]+), default=(.*)$`)
 	ast.Inspect(file, func(n ast.Node) bool {
@@ -138,5 +153,36 @@ func TestDefaultsAgree(t *testing.T) {
 	}
 	if compared < 15 {
 		t.Errorf("only %d defaults compared", compared)
+	}
+}
+
+// What the service reads, no agent's variable may be called.
+func TestTheServicesOwnVariablesAreReserved(t *testing.T) {
+	source, err := os.ReadFile("variables.tf")
+	if err != nil {
+		t.Fatal(err)
+	}
+	list := regexp.MustCompile(`(?s)\n  reserved_variables = \[(.*?)\]`).FindSubmatch(source)
+	pattern := regexp.MustCompile(`\n  reserved_pattern += "(.*)"`).FindSubmatch(source)
+	if list == nil || pattern == nil {
+		t.Fatal("variables.tf has no reserved_variables or no reserved_pattern")
+	}
+	platform := regexp.MustCompile(string(pattern[1]))
+	var got, want []string
+	for _, name := range regexp.MustCompile(`"(\w+)"`).FindAllSubmatch(list[1], -1) {
+		got = append(got, string(name[1]))
+	}
+	all := readByCode(t)
+	for name := range forOthers {
+		all[name] = true
+	}
+	for name := range all {
+		if !platform.MatchString(name) {
+			want = append(want, name)
+		}
+	}
+	slices.Sort(want)
+	if diff := cmp.Diff(got, want); diff != "" {
+		t.Errorf("reserved_variables in variables.tf (-got +want):\n%s", diff)
 	}
 }

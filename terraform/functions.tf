@@ -56,8 +56,8 @@ locals {
     GOOGLE_GENAI_USE_VERTEXAI = tostring(var.model_backend == "vertex")
     GOOGLE_CLOUD_LOCATION     = var.vertex_location
     GEMINI_API_KEY_SECRET     = var.model_backend == "gemini" ? local.secret_versions["gemini-api-key"] : null
-    MODEL                     = var.model
-    MODEL_FALLBACKS           = length(var.model_fallbacks) > 0 ? join(",", var.model_fallbacks) : "none"
+    MODEL                     = local.model
+    MODEL_FALLBACKS           = var.model_fallbacks != null && length(local.model_fallbacks) == 0 ? "none" : join(",", local.model_fallbacks)
     THINKING_LEVEL            = var.thinking_level
     MODELS_TABLE_SECRET       = var.models_table_from_secret ? local.secret_versions["models-table"] : null
     OPERATORS                 = join(",", var.operators)
@@ -72,7 +72,7 @@ locals {
   })
 
   function_environment = {
-    invoke = {
+    invoke = merge(local.agent_environment, {
       ALLOWED_ORIGINS              = join(",", var.allowed_origins)
       ALLOWED_ORIGINS_SECRET       = var.allowed_origins_from_secret ? local.secret_versions["allowed-origins"] : null
       API_KEYS_SECRET              = contains(local.auth.invoke, "api_key") ? local.secret_versions["api-keys"] : null
@@ -83,16 +83,25 @@ locals {
       MAX_TOOL_ROUNDS              = tostring(var.limits.tool_rounds)
       RATE_LIMIT_PER_MINUTE        = tostring(var.limits.calls_per_minute)
       CALLER_RATE_LIMIT_PER_MINUTE = tostring(var.limits.caller_calls_per_minute)
-      DAILY_TOKEN_LIMIT            = tostring(var.limits.daily_tokens)
+      DAILY_TOKEN_LIMIT            = tostring(local.daily_tokens)
       CALLER_DAILY_TOKEN_LIMIT     = tostring(var.limits.caller_daily_tokens)
       SERVICE_DAILY_TOKEN_LIMIT    = tostring(var.limits.service_daily_tokens)
       BREAKER_FAILURES             = tostring(var.breaker.failures)
       BREAKER_COOLDOWN             = "${var.breaker.cooldown_seconds}s"
       PLAYGROUND                   = tostring(var.playground)
       LOG_CONTENT                  = tostring(var.log_content)
-    }
+    })
     health = {}
   }
+
+  daily_tokens = coalesce(var.limits.daily_tokens, floor(var.limits.service_daily_tokens / 10))
+
+  # What an agent reads: settings in plain, and of a secret the name of a version
+  # that is there. Only invoke runs the agent.
+  agent_environment = merge(var.agent_environment, {
+    for id, s in local.agent_secrets :
+    "${s.name}_SECRET" => "projects/${var.project_id}/secrets/${google_secret_manager_secret.this[id].secret_id}/versions/${s.version}" if s.version != null
+  })
 
   # What a service's own place decides.
   environment = {
@@ -122,6 +131,20 @@ locals {
   }
 }
 
+# A new project has 20 CPUs and 40 GiB in a region (googlecodelabs/feedback 1856),
+# and a revision whose instances could be more is refused. Others have other quotas,
+# so this is a warning.
+check "quota" {
+  assert {
+    condition = alltrue([
+      for region in local.regions :
+      sum([for f in local.functions : f.region == region ? f.cpu * f.max_instances : 0]) <= 20 &&
+      sum([for f in local.functions : f.region == region ? f.memory_mib * f.max_instances : 0]) <= 40 * 1024
+    ])
+    error_message = "capacity asks for more than the 20 CPUs or 40 GiB that a new project has in a region: cpu times max_instances, and 2 CPUs for health. Lower capacity, or ask for more quota first."
+  }
+}
+
 resource "google_cloud_run_v2_service" "function" {
   for_each = local.functions
 
@@ -135,10 +158,13 @@ resource "google_cloud_run_v2_service" "function" {
   custom_audiences     = each.value.balanced ? ["https://${var.load_balancer.domain}"] : []
   deletion_protection  = var.deletion_protection
 
-  # Of the service and not of a revision, so that a revision without traffic
-  # keeps no instance.
+  # Of the service and not of a revision, so that a revision without traffic keeps
+  # no instance, and two that share it have no more than one. A minimum of 0 stands
+  # here so that it can be lowered to that; a block that held nothing else the API
+  # would drop.
   scaling {
     min_instance_count = each.value.min_instances
+    max_instance_count = each.value.max_instances
   }
 
   template {
@@ -257,6 +283,7 @@ resource "google_cloud_run_v2_service" "function" {
   depends_on = [
     google_project_service.this,
     google_project_iam_member.function,
+    google_project_iam_member.telemetry,
     google_project_iam_member.database,
     google_secret_manager_secret_iam_member.function,
     google_kms_crypto_key_iam_member.agent,

@@ -3,24 +3,28 @@
 # place, and the one on Firestore is bound to the database.
 
 locals {
-  # What a function writes of itself.
-  telemetry_roles = [
-    "roles/logging.logWriter", "roles/telemetry.metricsWriter", "roles/telemetry.tracesWriter",
-    "roles/serviceusage.serviceUsageConsumer", # exports name the project whose quota they use
-  ]
-  model_roles = var.model_backend == "vertex" ? ["roles/aiplatform.user"] : []
+  functions_each = toset(["invoke", "health"])
+
+  # Predefined roles that hold no permission beside the one that is used, but for
+  # logging.logEntries.route, by which an entry passes sinks.
+  telemetry_roles = ["roles/logging.logWriter", "roles/telemetry.metricsWriter", "roles/telemetry.tracesWriter"]
 
   function_roles = {
-    for pair in setproduct(["invoke", "health"], concat(local.telemetry_roles, local.model_roles)) :
+    for pair in setproduct(local.functions_each, local.telemetry_roles) :
     "${pair[0]}:${trimprefix(pair[1], "roles/")}" => { function = pair[0], role = pair[1] }
   }
 
-  # health only reads.
-  database_roles = { invoke = "roles/datastore.user", health = "roles/datastore.viewer" }
+  # What roles/datastore.user and viewer hold beside these reads the project, its
+  # namespaces and its indexes. A transaction begins with databases.get.
+  # https://cloud.google.com/firestore/docs/security/iam
+  database_permissions = {
+    invoke = ["create", "delete", "get", "list", "update"]
+    health = ["get", "list"]
+  }
 }
 
 resource "google_service_account" "function" {
-  for_each = toset(["invoke", "health"])
+  for_each = local.functions_each
 
   project      = var.project_id
   account_id   = "${var.prefix}-${each.value}"
@@ -37,7 +41,38 @@ resource "google_service_account" "scheduler" {
   depends_on = [google_project_service.this]
 }
 
+# roles/aiplatform.user may change models, tune and upload; a prompt needs one
+# permission (https://cloud.google.com/vertex-ai/generative-ai/docs/access-control),
+# a model's metadata none. Telemetry is counted on the project, by the second.
+resource "google_project_iam_custom_role" "function" {
+  project     = var.project_id
+  role_id     = "${var.prefix}Function"
+  title       = "${local.title}: the functions"
+  permissions = concat(var.model_backend == "vertex" ? ["aiplatform.endpoints.predict"] : [], ["serviceusage.services.use"])
+
+  depends_on = [google_project_service.this]
+}
+
+resource "google_project_iam_custom_role" "database" {
+  for_each = local.database_permissions
+
+  project     = var.project_id
+  role_id     = "${var.prefix}Database${title(each.key)}"
+  title       = "${local.title}: ${each.key} in the database"
+  permissions = concat(["datastore.databases.get"], [for verb in each.value : "datastore.entities.${verb}"])
+
+  depends_on = [google_project_service.this]
+}
+
 resource "google_project_iam_member" "function" {
+  for_each = local.functions_each
+
+  project = var.project_id
+  role    = "projects/${var.project_id}/roles/${google_project_iam_custom_role.function.role_id}"
+  member  = google_service_account.function[each.value].member
+}
+
+resource "google_project_iam_member" "telemetry" {
   for_each = local.function_roles
 
   project = var.project_id
@@ -46,10 +81,10 @@ resource "google_project_iam_member" "function" {
 }
 
 resource "google_project_iam_member" "database" {
-  for_each = local.database_roles
+  for_each = local.database_permissions
 
   project = var.project_id
-  role    = each.value
+  role    = "projects/${var.project_id}/roles/${google_project_iam_custom_role.database[each.key].role_id}"
   member  = google_service_account.function[each.key].member
 
   # Firestore has no policies of its own on a database.

@@ -166,6 +166,8 @@ resource "google_compute_url_map" "redirect" {
   default_url_redirect {
     https_redirect = true
     strip_query    = false
+    # The default, which the API fills in and the provider does not.
+    redirect_response_code = "MOVED_PERMANENTLY_DEFAULT"
   }
 
   depends_on = [google_project_service.this]

@@ -3,7 +3,12 @@
 # be added before a function is told to read it.
 
 locals {
-  secrets = {
+  agent_secrets = { for name, s in var.agent_secrets : replace(lower(name), "_", "-") => merge(s, { name = name }) }
+
+  secrets = merge(local.own_secrets, {
+    for id, s in local.agent_secrets : id => { wired = s.version != null, readers = ["invoke"] }
+  })
+  own_secrets = {
     gemini-api-key = {
       wired   = var.model_backend == "gemini"
       readers = ["invoke", "health"] # health probes the model
@@ -24,8 +29,11 @@ locals {
   wired_secrets   = toset([for name, s in local.secrets : name if s.wired])
   secret_versions = { for name in keys(local.secrets) : name => "projects/${var.project_id}/secrets/${google_secret_manager_secret.this[name].secret_id}/versions/latest" }
 
+  # An agent's secret may be read from the start, so that the role has spread by the
+  # time that a revision reads it.
   secret_readers = merge([
-    for name, s in local.secrets : { for function in s.readers : "${function}:${name}" => { function = function, secret = name } } if s.wired
+    for name, s in local.secrets : { for function in s.readers : "${function}:${name}" => { function = function, secret = name } }
+    if s.wired || contains(keys(local.agent_secrets), name)
   ]...)
 }
 
@@ -76,7 +84,8 @@ resource "google_secret_manager_secret" "this" {
   }
 
   lifecycle {
-    ignore_changes = [rotation[0].next_rotation_time] # it moves on by itself
+    # It moves on by itself, and is read as of the next plan.
+    ignore_changes = [rotation[0].next_rotation_time]
   }
 
   depends_on = [

@@ -7,8 +7,11 @@
 package terraform_test
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
+	"strings"
 	"sync"
 	"testing"
 
@@ -25,13 +28,13 @@ func deployments(t *testing.T) map[string]string {
 		}
 		return string(text)
 	}
-	return map[string]string{
+	all := map[string]string{
 		"private":     "",
 		"application": "web_access = \"application\"\nauth = [\"oidc\", \"api_key\"]\noidc_issuers = [{ issuer = \"https://issuer.example\", audience = \"a\" }]",
 		"iap":         "web_access = \"iap\"\niap_members = [\"group:people@example.com\"]",
 		"delivery":    "delivery = { repository = \"projects/p/locations/l/connections/c/repositories/r\" }",
 		"small":       example("small.tfvars"),
-		"serious":     "region = \"europe-west1\"\n" + example("serious.tfvars"),
+		"serious":     example("serious.tfvars"),
 		"everything set": `
 			model_backend = "gemini"
 			model_fallbacks = ["gemini-3.1-flash-lite"]
@@ -40,8 +43,41 @@ func deployments(t *testing.T) map[string]string {
 			allowed_origins_from_secret = true
 			models_table_from_secret = true
 			thinking_level = "medium"`,
+		"another prefix": `
+			prefix = "other"
+			web_access = "application"
+			auth = ["api_key"]
+			delivery = { repository = "projects/p/locations/l/connections/c/repositories/r", smoke_key_secret = "smoke-key" }
+			load_balancer = { domain = "other.example.com" }
+			agent_secrets = { RATES_KEY = { version = "1" } }
+			alert_emails = ["ops@example.com"]`,
+		"the usual prefix": `
+			web_access = "application"
+			auth = ["api_key"]
+			delivery = { repository = "projects/p/locations/l/connections/c/repositories/r", smoke_key_secret = "smoke-key" }
+			load_balancer = { domain = "agent.example.com" }
+			agent_secrets = { RATES_KEY = { version = "1" }, OTHER_RATES_KEY = {} }
+			alert_emails = ["ops@example.com"]`,
 		"origins in plain": `allowed_origins = ["https://app.example.com"]`,
 	}
+	// What the documents say to set.
+	for _, page := range []string{"README.md", "../docs/your-agent.md", "../docs/deploy.md"} {
+		source, err := os.ReadFile(page)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i, block := range regexp.MustCompile("(?ms)^```hcl\n(.*?)^```").FindAllSubmatch(source, -1) {
+			settings := string(block[1])
+			if strings.Contains(settings, "module \"") {
+				continue // a root
+			}
+			if strings.Contains(settings, "smoke_key_secret") {
+				settings += "web_access = \"application\"\nauth = [\"api_key\"]\n"
+			}
+			all[fmt.Sprintf("%s %d", strings.TrimSuffix(filepath.Base(page), ".md"), i+1)] = settings
+		}
+	}
+	return all
 }
 
 var planned struct {

@@ -123,7 +123,7 @@ variable "image" {
     error_message = "image is not in Artifact Registry, REGION-docker.pkg.dev/PROJECT/REPOSITORY/NAME@sha256:…, the only registry that Cloud Run takes images from without a copy."
   }
   validation {
-    condition     = var.image == null || contains(concat([var.project_id], var.image_projects), try(split("/", var.image)[1], ""))
+    condition     = var.image == null || !can(regex("-docker\\.pkg\\.dev/", var.image)) || contains(concat([var.project_id], var.image_projects), try(split("/", var.image)[1], ""))
     error_message = "image is in the registry of a project that is neither project_id nor among image_projects: build it in this project, or name the other in image_projects and let this project's Cloud Run read there."
   }
 }
@@ -141,26 +141,24 @@ variable "image_projects" {
 }
 
 variable "model" {
-  description = "The model that answers."
+  description = "The model that answers. Null: the default of internal/models/models.json."
   type        = string
-  default     = "gemini-3.5-flash-lite"
-  nullable    = false
+  default     = null
 
   validation {
-    condition     = can(regex("^[A-Za-z0-9][A-Za-z0-9._/@-]{0,127}$", var.model))
-    error_message = "model is not a model's name: set one such as gemini-3.5-flash-lite."
+    condition     = var.model == null || can(regex("^[A-Za-z0-9][A-Za-z0-9._/@-]{0,127}$", var.model))
+    error_message = "model is not a model's name: internal/models/models.json lists those that are known."
   }
 }
 
 variable "model_fallbacks" {
-  description = "Models that are tried in this order when the first is unavailable; none with an empty list."
+  description = "Models that are tried in this order when the first is unavailable or is gone. Null: the fallback of internal/models/models.json, unless it is the model itself."
   type        = list(string)
-  default     = ["gemini-3.1-flash-lite"]
-  nullable    = false
+  default     = null
 
   validation {
-    condition     = alltrue([for m in var.model_fallbacks : can(regex("^[A-Za-z0-9][A-Za-z0-9._/@-]{0,127}$", m)) && m != var.model])
-    error_message = "model_fallbacks hold what is not a model's name, or the model itself: list others such as gemini-3.1-flash-lite."
+    condition     = alltrue([for m in coalesce(var.model_fallbacks, []) : can(regex("^[A-Za-z0-9][A-Za-z0-9._/@-]{0,127}$", m)) && m != local.model])
+    error_message = "model_fallbacks hold what is not a model's name, or the model itself: list others, or leave it out."
   }
 }
 
@@ -195,14 +193,54 @@ variable "model_backend" {
 }
 
 variable "vertex_location" {
-  description = "The location of Vertex AI that is asked: global, or a region."
+  description = "The location of Vertex AI that is asked: global, the multi-regions us or eu, where prompts stay within them, or a region that has the model."
   type        = string
   default     = "global"
   nullable    = false
 
   validation {
-    condition     = var.vertex_location == "global" || contains(local.known_regions, var.vertex_location)
-    error_message = "vertex_location is neither global nor a region such as europe-west4."
+    condition     = contains(["global", "us", "eu"], var.vertex_location) || contains(local.known_regions, var.vertex_location)
+    error_message = "vertex_location is neither global, us or eu nor a region such as europe-west4."
+  }
+}
+
+variable "agent_secrets" {
+  description = "The secrets of the agent's own tools, by the names of the variables that the agent reads them by. { RATES_KEY = {} } makes the secret PREFIX-rates-key, which only invoke may read, and has no version yet; once one is added, { RATES_KEY = { version = \"latest\" } } tells the agent of it, by RATES_KEY_SECRET. A number in place of latest pins a version."
+  type        = map(object({ version = optional(string) }))
+  default     = {}
+  nullable    = false
+
+  validation {
+    condition     = alltrue([for name in keys(var.agent_secrets) : can(regex("^[A-Z][A-Z0-9]*(_[A-Z0-9]+)*$", name)) && length(name) <= 64 && !endswith(name, "_SECRET")])
+    error_message = "agent_secrets hold a name that is not a variable's: upper-case letters and digits, joined by single underscores, at most 64, without _SECRET at the end, which is added: RATES_KEY."
+  }
+  validation {
+    condition     = alltrue([for s in var.agent_secrets : s.version == null || can(regex("^(latest|[1-9][0-9]*)$", s.version))])
+    error_message = "agent_secrets hold a version that is neither latest nor a number: add a version by gcloud secrets versions add, and leave version out until there is one. The secret's value is no part of this."
+  }
+  validation {
+    condition     = !anytrue([for name in flatten([for n in keys(var.agent_secrets) : [n, "${n}_SECRET"]]) : contains(local.reserved_variables, name) || can(regex(local.reserved_pattern, name))])
+    error_message = "agent_secrets hold a variable of the service's own or of the platform's (CLOUD_RUN_, FUNCTION_, GOOGLE_, K_, OTEL_): take another name."
+  }
+}
+
+variable "agent_environment" {
+  description = "What the agent's own tools read from the environment, in plain: { RATES_URL = \"https://rates.example.com\" }. What is secret belongs in agent_secrets: these values are in the state and in the console."
+  type        = map(string)
+  default     = {}
+  nullable    = false
+
+  validation {
+    condition     = alltrue([for name, value in var.agent_environment : can(regex("^[A-Z][A-Z0-9_]*$", name)) && length(name) <= 64 && value != null])
+    error_message = "agent_environment holds a name that is not a variable's, upper-case letters, digits and underscores, at most 64, or no value."
+  }
+  validation {
+    condition     = !anytrue([for name in keys(var.agent_environment) : contains(local.reserved_variables, name) || can(regex(local.reserved_pattern, name))])
+    error_message = "agent_environment holds a variable of the service's own or of the platform's (CLOUD_RUN_, FUNCTION_, GOOGLE_, K_, OTEL_): the service's have variables of the module; for another, take another name."
+  }
+  validation {
+    condition     = length(setintersection(keys(var.agent_environment), flatten([for name in keys(var.agent_secrets) : [name, "${name}_SECRET"]]))) == 0
+    error_message = "agent_environment and agent_secrets set one variable twice: leave it out of agent_environment, where it would be in plain."
   }
 }
 
@@ -427,11 +465,11 @@ variable "request_timeout_seconds" {
 }
 
 variable "limits" {
-  description = "What one call, one end user, one caller and everybody may use, over all instances. Tokens are the model's, a UTC day; 0 is no limit."
+  description = "What one call, one end user (calls_per_minute, daily_tokens), one caller and everybody may use, over all instances. Tokens are the model's, a UTC day; 0 is no limit. daily_tokens left out: a tenth of service_daily_tokens, so that no end user spends the day of all."
   type = object({
     calls_per_minute        = optional(number, 60)
     caller_calls_per_minute = optional(number, 600)
-    daily_tokens            = optional(number, 0)
+    daily_tokens            = optional(number)
     caller_daily_tokens     = optional(number, 0)
     service_daily_tokens    = optional(number, 20000000)
     body_bytes              = optional(number, 131072)
@@ -443,7 +481,7 @@ variable "limits" {
   nullable = false
 
   validation {
-    condition     = alltrue([for n in values(var.limits) : n >= 0 && floor(n) == n])
+    condition     = alltrue([for n in values(var.limits) : coalesce(n, 0) >= 0 && floor(coalesce(n, 0)) == coalesce(n, 0)])
     error_message = "limits hold a number below 0 or with a fraction: set whole numbers."
   }
   validation {
@@ -451,8 +489,12 @@ variable "limits" {
     error_message = "limits.calls_per_minute is not from 1 to 1000000, or limits.caller_calls_per_minute not from 1 to 10000000: there is always a limit on calls."
   }
   validation {
-    condition     = max(var.limits.daily_tokens, var.limits.caller_daily_tokens, var.limits.service_daily_tokens) <= 1000000000000000
+    condition     = max(coalesce(var.limits.daily_tokens, 0), var.limits.caller_daily_tokens, var.limits.service_daily_tokens) <= 1000000000000000
     error_message = "limits hold a daily budget of more than 10^15 tokens: set less, or 0 for none."
+  }
+  validation {
+    condition     = var.limits.service_daily_tokens == 0 || max(coalesce(var.limits.daily_tokens, 0), var.limits.caller_daily_tokens) <= var.limits.service_daily_tokens
+    error_message = "limits let one end user (daily_tokens) or one caller (caller_daily_tokens) use more in a day than the whole service (service_daily_tokens): lower the one or raise the other."
   }
   validation {
     condition     = var.limits.body_bytes >= 256 && var.limits.body_bytes <= 16777216
@@ -777,6 +819,20 @@ locals {
     "europe-west9", "me-central1", "me-west1", "northamerica-northeast1", "northamerica-northeast2", "southamerica-east1",
     "southamerica-west1", "us-central1", "us-east1", "us-east4", "us-east5", "us-south1", "us-west1", "us-west2", "us-west3", "us-west4",
   ]
+  # What the service itself reads, or what it runs in does. A test holds the list to
+  # the code.
+  reserved_pattern = "^(CLOUD_RUN|FUNCTION|GOOGLE|K|OTEL|X_GOOGLE)_"
+  reserved_variables = [
+    "ALLOWED_ORIGINS", "ALLOWED_ORIGINS_SECRET", "API_KEYS", "API_KEYS_SECRET", "AUDIT_LOG", "AUDIT_NAMES", "AUTH",
+    "BREAKER_COOLDOWN", "BREAKER_FAILURES", "CALLER_DAILY_TOKEN_LIMIT", "CALLER_RATE_LIMIT_PER_MINUTE",
+    "DAILY_TOKEN_LIMIT", "ENVIRONMENT", "FIRESTORE_DATABASE", "FIRESTORE_EMULATOR_HOST", "GEMINI_API_KEY",
+    "GEMINI_API_KEY_SECRET", "GOMEMLIMIT", "HISTORY_TOKENS", "IAM_ENFORCED", "LOGGING_ENDPOINT", "LOG_CONTENT",
+    "LOG_LEVEL", "MAX_BODY_BYTES", "MAX_CONCURRENT", "MAX_INSTANCES", "MAX_OUTPUT_TOKENS", "MAX_TOOL_ROUNDS", "MODEL",
+    "MODELS_TABLE_SECRET", "MODEL_FALLBACKS", "OIDC_AUDIENCES", "OIDC_ISSUERS", "OPERATORS", "PLAYGROUND", "PORT", "RATE_LIMIT_PER_MINUTE",
+    "REQUEST_TIMEOUT", "SECRET_MANAGER_ENDPOINT", "SERVICE_DAILY_TOKEN_LIMIT", "SESSION_STORE", "SESSION_TTL",
+    "TELEMETRY_ENDPOINT", "THINKING_LEVEL",
+  ]
+
   multi_regions      = { us = ["nam5", "nam7"], northamerica = ["nam5", "nam7"], europe = ["eur3"] }
   firestore_location = coalesce(var.firestore_location, var.region)
 

@@ -8,8 +8,7 @@ terraform {
     google = {
       source = "hashicorp/google"
       # Exactly the version whose source was read for what is written here about
-      # the differences that it makes. A module has no lock file; the root's is
-      # written by terraform init, and scripts/deploy says when it is new.
+      # the differences that it makes. There is no lock file; README.md says why.
       version = "7.45.0"
     }
   }

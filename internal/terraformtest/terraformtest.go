@@ -5,6 +5,7 @@ package terraformtest
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -28,6 +29,76 @@ type Change struct {
 // repository's. skip names what this machine lacks, failure what went wrong.
 func Plan(t testing.TB, root string, deployments map[string]string) (plans map[string][]Change, skip, failure string) {
 	t.Helper()
+	var test strings.Builder
+	test.WriteString("mock_provider \"google\" {\n  override_during = plan\n}\n")
+	names := map[string]string{}
+	for name, variables := range deployments {
+		run := strings.NewReplacer(" ", "_", "'", "").Replace(name)
+		names[run] = name
+		test.WriteString(planRun(run, variables))
+	}
+	messages, skip, failure := runTests(t, root, map[string]string{"plans": test.String()})
+	if skip+failure != "" {
+		return nil, skip, failure
+	}
+	plans = map[string][]Change{}
+	for _, m := range messages {
+		if m.Diagnostic.Severity == "error" {
+			return nil, "", m.Diagnostic.Summary + ": " + m.Diagnostic.Detail
+		}
+		if len(m.Plan.Changes) > 0 {
+			plans[names[m.Run]] = slices.DeleteFunc(m.Plan.Changes, func(c Change) bool { return c.Mode != "managed" })
+		}
+	}
+	if len(plans) != len(names) {
+		return nil, "", fmt.Sprintf("%d plans of %d", len(plans), len(names))
+	}
+	return plans, "", ""
+}
+
+// Refusals returns the errors that end the plan of each deployment: its name, and
+// what it sets besides project_id. skip and failure are as for Plan.
+func Refusals(t testing.TB, root string, deployments map[string]string) (refusals map[string][]string, skip, failure string) {
+	t.Helper()
+	files := map[string]string{}
+	for name, variables := range deployments {
+		// Each in a file: a run that fails ends its file.
+		files[name] = "mock_provider \"google\" {}\n" + planRun(name, variables)
+	}
+	messages, skip, failure := runTests(t, root, files)
+	if skip+failure != "" {
+		return nil, skip, failure
+	}
+	refusals = map[string][]string{}
+	for _, m := range messages {
+		if m.Diagnostic.Severity == "error" {
+			refusals[m.Run] = append(refusals[m.Run], m.Diagnostic.Detail)
+		}
+	}
+	return refusals, "", ""
+}
+
+// planRun is a run that plans a deployment; variables may name another project.
+func planRun(name, variables string) string {
+	if !strings.HasPrefix(strings.TrimSpace(variables), "project_id") {
+		variables = "project_id = \"my-project\"\n" + variables
+	}
+	return fmt.Sprintf("run %q {\n  command = plan\n  variables {\n%s\n  }\n}\n", name, variables)
+}
+
+// message is a line of what terraform test -json prints.
+type message struct {
+	Run        string `json:"@testrun"`
+	Diagnostic struct{ Severity, Summary, Detail string }
+	Plan       struct {
+		Changes []Change `json:"resource_changes"`
+	} `json:"test_plan"`
+}
+
+// runTests runs test files, by their names, on a copy of terraform/. That some of
+// them fail is no failure of runTests.
+func runTests(t testing.TB, root string, files map[string]string) (messages []message, skip, failure string) {
+	t.Helper()
 	if _, err := exec.LookPath("terraform"); err != nil {
 		return nil, "Install Terraform 1.11 or later.", ""
 	}
@@ -47,54 +118,38 @@ func Plan(t testing.TB, root string, deployments map[string]string) (plans map[s
 	if err := copyModule(root, module); err != nil {
 		return nil, "", err.Error()
 	}
-	var test strings.Builder
-	test.WriteString("mock_provider \"google\" {\n  override_during = plan\n}\n")
-	names := map[string]string{}
-	for name, variables := range deployments {
-		run := strings.NewReplacer(" ", "_", "'", "").Replace(name)
-		names[run] = name
-		fmt.Fprintf(&test, "run %q {\n  command = plan\n  variables {\n    project_id = \"my-project\"\n%s\n  }\n}\n", run, variables)
-	}
-	if err := os.WriteFile(filepath.Join(module, "tests", "plans.tftest.hcl"), []byte(test.String()), 0o644); err != nil {
-		return nil, "", err.Error()
-	}
-	terraform := func(args ...string) ([]byte, string) {
-		cmd := exec.Command("terraform", args...)
-		cmd.Dir, cmd.Env = module, environ
-		var errs bytes.Buffer
-		cmd.Stderr = &errs
-		out, err := cmd.Output()
-		if err != nil {
-			return out, fmt.Sprintf("terraform %s: %v\n%s%s", args[0], err, errs.Bytes(), out[:min(len(out), 4000)])
-		}
-		return out, ""
-	}
-	if _, problem := terraform("init", "-backend=false", "-input=false", "-no-color"); problem != "" {
-		return nil, "Terraform cannot get the google provider: " + problem, ""
-	}
-	out, problem := terraform("test", "-json", "-verbose")
-	if problem != "" {
-		return nil, "", problem
-	}
-	plans = map[string][]Change{}
-	for line := range bytes.Lines(out) {
-		var message struct {
-			Run  string `json:"@testrun"`
-			Plan struct {
-				Changes []Change `json:"resource_changes"`
-			} `json:"test_plan"`
-		}
-		if err := json.Unmarshal(line, &message); err != nil {
+	for name, content := range files {
+		if err := os.WriteFile(filepath.Join(module, "tests", name+".tftest.hcl"), []byte(content), 0o644); err != nil {
 			return nil, "", err.Error()
 		}
-		if len(message.Plan.Changes) > 0 {
-			plans[names[message.Run]] = slices.DeleteFunc(message.Plan.Changes, func(c Change) bool { return c.Mode != "managed" })
+	}
+	terraform := func(args ...string) (out, errs []byte, err error) {
+		cmd := exec.Command("terraform", args...)
+		cmd.Dir, cmd.Env = module, environ
+		var stderr bytes.Buffer
+		cmd.Stderr = &stderr
+		out, err = cmd.Output()
+		return out, stderr.Bytes(), err
+	}
+	if out, errs, err := terraform("init", "-backend=false", "-input=false", "-no-color"); err != nil {
+		return nil, fmt.Sprintf("Terraform cannot get the google provider: %v\n%s%s", err, errs, out), ""
+	}
+	out, errs, err := terraform("test", "-json", "-verbose")
+	var exit *exec.ExitError
+	if err != nil && !errors.As(err, &exit) {
+		return nil, "", err.Error()
+	}
+	for line := range bytes.Lines(out) {
+		var m message
+		if err := json.Unmarshal(line, &m); err != nil {
+			return nil, "", fmt.Sprintf("terraform test: %v\n%s%s", err, errs, line)
 		}
+		if m.Run == "" && m.Diagnostic.Severity == "error" {
+			return nil, "", fmt.Sprintf("terraform test: %s: %s", m.Diagnostic.Summary, m.Diagnostic.Detail)
+		}
+		messages = append(messages, m)
 	}
-	if len(plans) != len(names) {
-		return nil, "", fmt.Sprintf("%d plans of %d", len(plans), len(names))
-	}
-	return plans, "", ""
+	return messages, "", ""
 }
 
 // copyModule copies what a plan reads, without the module's own tests.
@@ -103,16 +158,20 @@ func copyModule(root, module string) error {
 	if err != nil {
 		return err
 	}
-	to := map[string]string{filepath.Join(root, "docs", "run-book.md"): filepath.Join(module, "..", "docs", "run-book.md")}
+	to := map[string]string{}
+	for _, name := range []string{"docs/run-book.md", "internal/models/models.json"} {
+		to[filepath.Join(root, name)] = filepath.Join(module, "..", name)
+	}
 	for _, name := range files {
 		to[name] = filepath.Join(module, filepath.Base(name))
 	}
-	for _, dir := range []string{filepath.Join(module, "tests"), filepath.Join(module, "..", "docs")} {
-		if err := os.MkdirAll(dir, 0o755); err != nil {
-			return err
-		}
+	if err := os.MkdirAll(filepath.Join(module, "tests"), 0o755); err != nil {
+		return err
 	}
 	for from, to := range to {
+		if err := os.MkdirAll(filepath.Dir(to), 0o755); err != nil {
+			return err
+		}
 		text, err := os.ReadFile(from)
 		if err != nil {
 			return err

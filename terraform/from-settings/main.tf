@@ -44,6 +44,8 @@ locals {
     "models_table_from_secret",
     "model_backend",
     "vertex_location",
+    "agent_secrets",
+    "agent_environment",
     "web_access",
     "auth",
     "oidc_issuers",
@@ -102,6 +104,8 @@ module "gatehouse" {
   models_table_from_secret    = local.settings.models_table_from_secret
   model_backend               = local.settings.model_backend
   vertex_location             = local.settings.vertex_location
+  agent_secrets               = local.settings.agent_secrets
+  agent_environment           = local.settings.agent_environment
   web_access                  = local.settings.web_access
   auth                        = local.settings.auth
   oidc_issuers                = local.settings.oidc_issuers

@@ -1,0 +1,1 @@
+invoker = ["user:you@example.com"]

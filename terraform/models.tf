@@ -1,0 +1,43 @@
+# Which models answer, held against the table that the service itself uses. What a
+# dated table says is a warning of the plan and never refuses anything: models come
+# and go between two versions of it.
+
+locals {
+  models          = jsondecode(file("${path.module}/../internal/models/models.json"))
+  model           = coalesce(var.model, local.models.default)
+  model_fallbacks = var.model_fallbacks != null ? var.model_fallbacks : local.model != local.models.fallback ? [local.models.fallback] : []
+
+  used_models    = concat([local.model], local.model_fallbacks)
+  unknown_models = [for m in local.used_models : m if !contains(keys(local.models.models), m)]
+  ended_models   = [for m in local.used_models : m if try(timecmp("${local.models.models[m].ends}T00:00:00Z", plantimestamp()) <= 0, false)]
+  closed_models  = [for m in local.used_models : m if try(timecmp("${local.models.models[m].closed}T00:00:00Z", plantimestamp()) <= 0, false)]
+
+  # From Gemini 3 on, models are asked at global, and at us and eu.
+  # https://docs.cloud.google.com/gemini-enterprise-agent-platform/resources/locations
+  regionless_models = [for m in local.used_models : m if can(regex("^gemini-([3-9]|[1-9][0-9])", m))]
+}
+
+check "model_known" {
+  assert {
+    condition     = length(local.unknown_models) == 0
+    error_message = "${join(", ", local.unknown_models)}: not in the table of models of ${local.models.date}. If the name is right, the model is newer than the table or another vendor's: it works, and its cost is unknown. If it is not, the service answers not_ready, and names MODEL."
+  }
+}
+
+check "model_there" {
+  assert {
+    condition     = length(local.ended_models) == 0
+    error_message = "${join(", ", [for m in local.ended_models : "${m} ended on ${local.models.models[m].ends}; its successor is ${try(local.models.models[m].successor, "not known")}"])}. Set model and model_fallbacks."
+  }
+  assert {
+    condition     = length(local.closed_models) == 0
+    error_message = "${join(", ", [for m in local.closed_models : "${m} is closed to projects that had not used it by ${local.models.models[m].closed}; its successor is ${try(local.models.models[m].successor, "not known")}"])}. Set model and model_fallbacks, unless this project did."
+  }
+}
+
+check "model_in_location" {
+  assert {
+    condition     = var.model_backend != "vertex" || contains(["global", "us", "eu"], var.vertex_location) || length(local.regionless_models) == 0
+    error_message = "${join(", ", local.regionless_models)}: not known to be at vertex_location ${var.vertex_location}. From Gemini 3 on, models are at global, and at the multi-regions us and eu; set vertex_location to one of them."
+  }
+}
