@@ -70,6 +70,9 @@ type usage struct {
 	AuditDays    float64
 	AnswerKB     float64
 	Secrets      float64
+	Deliveries   float64
+	Images       float64 // kept in the registry
+	ConditionUSD float64 // of an alert condition, a month
 	Model        string
 	Day          time.Time // whose prices hold
 }
@@ -80,13 +83,14 @@ func defaults() usage {
 		Turns: 1e6, Sessions: 5, Callers: 1, Hours: 24, Seconds: 3,
 		CPU: 1, MemoryGiB: 0.5, Concurrency: 80,
 		PromptTokens: 1500, OutputTokens: 300, TurnKB: 4, KeptDays: 30, AuditDays: 400, AnswerKB: 3,
+		Deliveries: 8, Images: 10, ConditionUSD: cloud.Prices().Prices["alert_condition_month"].USD,
 		Model: models.BuiltIn().Default, Day: models.BuiltIn().Date.Begin(),
 	}
 }
 
 func (u usage) check() error {
 	for name, value := range map[string]float64{
-		"turns": u.Turns, "turns-per-session": u.Sessions, "hours": u.Hours, "seconds": u.Seconds,
+		"turns-per-session": u.Sessions, "hours": u.Hours, "seconds": u.Seconds,
 		"cpu": u.CPU, "memory": u.MemoryGiB, "concurrency": u.Concurrency,
 	} {
 		if !(value > 0) || math.IsInf(value, 0) {
@@ -94,7 +98,7 @@ func (u usage) check() error {
 		}
 	}
 	for name, value := range map[string]float64{
-		"keyed": u.Keyed, "callers": u.Callers, "min-instances": u.MinInstances, "prompt": u.PromptTokens, "cached": u.CachedTokens,
+		"turns": u.Turns, "deliveries": u.Deliveries, "images": u.Images, "condition-usd": u.ConditionUSD, "keyed": u.Keyed, "callers": u.Callers, "min-instances": u.MinInstances, "prompt": u.PromptTokens, "cached": u.CachedTokens,
 		"output": u.OutputTokens, "turn-kb": u.TurnKB, "kept-days": u.KeptDays, "audit-days": u.AuditDays, "answer-kb": u.AnswerKB, "secrets": u.Secrets,
 	} {
 		if !(value >= 0) || math.IsInf(value, 0) {
@@ -204,7 +208,15 @@ func (u usage) bill() ([]line, error) {
 	add("secret versions", u.Secrets, "secret_version_month")
 	add("secret accesses, at most one in five minutes and open instance", u.Secrets*(open/300+pings), "secret_access")
 	add("scheduler jobs", 1, "scheduler_job_month")
+	add("metric samples, by OTLP", figureDocuments*figure("metric_samples")+pings*figure("health_samples"), "monitoring_sample")
+	add("alert conditions", figure("alert_conditions"), "alert_condition_month")
+	lines[len(lines)-1].item.USD = u.ConditionUSD
+	add("Cloud Build minutes", u.Deliveries*figure("build_minutes"), "build_minute")
+	add("registry GiB", u.Images*figure("image_gib"), "registry_gib_month")
 	add("GiB to the internet", u.Turns*u.AnswerKB*1000/gib, "egress_gib")
+	if u.Turns == 0 {
+		return lines, missing
+	}
 	lines = append(lines, line{"turns' tokens, " + u.Model, u.Turns, cloud.Item{USD: *tokens}})
 	return lines, missing
 }

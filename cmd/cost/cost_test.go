@@ -157,16 +157,29 @@ func TestReadme(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var cloud, tokens float64
-	for _, l := range lines {
-		if strings.HasPrefix(l.name, "turns' tokens") {
-			tokens += due(l.amount, l.item, true)
-		} else {
-			cloud += due(l.amount, l.item, true)
+	sum := func(lines []line) (cloud, tokens float64) {
+		for _, l := range lines {
+			if strings.HasPrefix(l.name, "turns' tokens") {
+				tokens += due(l.amount, l.item, true)
+			} else {
+				cloud += due(l.amount, l.item, true)
+			}
 		}
+		return cloud, tokens
+	}
+	cloud, tokens := sum(lines)
+	idle := func(condition float64) float64 {
+		u := defaults()
+		u.Turns, u.ConditionUSD = 0, condition
+		lines, err := u.bill()
+		if err != nil {
+			t.Fatal(err)
+		}
+		usd, _ := sum(lines)
+		return usd
 	}
 	said := regexp.MustCompile(`\$[0-9.]+[0-9]`).FindAllString(page, -1)
-	want := []string{fmt.Sprintf("$%.2f", cloud), fmt.Sprintf("$%.2f", instances(lines, true)), fmt.Sprintf("$%.2f", alwaysOn(true)), fmt.Sprintf("$%.2f", tokens)}
+	want := []string{fmt.Sprintf("$%.2f", cloud), fmt.Sprintf("$%.2f", instances(lines, true)), fmt.Sprintf("$%.2f", alwaysOn(true)), fmt.Sprintf("$%.2f", tokens), fmt.Sprintf("$%.2f", idle(0.1)), fmt.Sprintf("$%.2f", idle(1.5))}
 	if diff := cmp.Diff(want, said); diff != "" {
 		t.Errorf("the README's figures are not the bill's (-want +got):\n%s", diff)
 	}
@@ -200,7 +213,7 @@ func TestFigures(t *testing.T) {
 
 func TestUsage(t *testing.T) {
 	for name, args := range map[string]string{
-		"no turns":              "-turns 0",
+		"fewer turns than none": "-turns -1",
 		"not a number":          "-turns NaN",
 		"infinitely many":       "-turns Inf",
 		"half a session":        "-turns-per-session 0.5",

@@ -55,6 +55,9 @@ func run(args []string, out io.Writer, now time.Time) error {
 	number(&u.KeptDays, "kept-days", "days a session is kept after its last turn")
 	number(&u.AuditDays, "audit-days", "days the audit trail is kept")
 	number(&u.AnswerKB, "answer-kb", "KB sent of a turn")
+	number(&u.Deliveries, "deliveries", "deliveries in the month")
+	number(&u.Images, "images", "images kept in the registry")
+	number(&u.ConditionUSD, "condition-usd", "dollars that an alert condition costs a month; Google's pages say 0.10 or 1.50")
 	number(&u.Secrets, "secrets", "secrets that are wired")
 	flags.Func("day", "the day whose prices hold for the model, as 2027-01-01 (default today)", func(text string) (err error) {
 		u.Day, err = time.Parse(time.DateOnly, text)
@@ -98,7 +101,9 @@ func write(out io.Writer, u usage, lines []line, free bool) error {
 		fmt.Fprintf(t, "| %s\t| %s\t| $%.2f\t| %s\t| $%.2f\t|\n", l.name, count(l.amount), full, count(given), due)
 	}
 	fmt.Fprintf(t, "| **together**\t| \t| **$%.2f**\t| \t| **$%.2f**\t|\n", list, pay)
-	fmt.Fprintf(t, "| **a thousand turns**\t| \t| **$%.4f**\t| \t| **$%.4f**\t|\n", 1000*list/u.Turns, 1000*pay/u.Turns)
+	if u.Turns > 0 {
+		fmt.Fprintf(t, "| **a thousand turns**\t| \t| **$%.4f**\t| \t| **$%.4f**\t|\n", 1000*list/u.Turns, 1000*pay/u.Turns)
+	}
 	if err := t.Flush(); err != nil {
 		return err
 	}
