@@ -26,14 +26,16 @@ type generation struct {
 	text      strings.Builder  // of the answer: all that the model said
 	paragraph bool             // what it says next is another step's
 	prompt    session.Prompt   // of the last call, as the model counted it
-	calls     []session.ToolCall
-	usage     session.Usage
-	asked     string // the model, for the turn's next call
-	model     string // that answered
-	finish    genai.FinishReason
-	warnings  []string
-	attempts  int
-	modelTime time.Duration
+	// bytesOfToken is how many bytes a token of the prompt has, as a model last counted.
+	bytesOfToken float64
+	calls        []session.ToolCall
+	usage        session.Usage
+	asked        string // the model, for the turn's next call
+	model        string // that answered
+	finish       genai.FinishReason
+	warnings     []string
+	attempts     int
+	modelTime    time.Duration
 }
 
 func newGeneration(modelName string) *generation {
@@ -163,22 +165,7 @@ func (s *Service) ask(ctx context.Context, g *generation, history []json.RawMess
 				return out.delta(by, g.say(text))
 			}
 		}
-		hold, err := s.reserve(ctx, r)
-		if err != nil {
-			return model.Answer{}, err
-		}
-		telemetry.SetTurn(ctx, func(t *telemetry.Turn) { t.Asked = true })
-		begin := s.Now()
-		calling, step := s.Observer.StartModel(ctx, r.Model)
-		answer, err := s.Model.Generate(calling, r, onText)
-		g.modelTime += s.Now().Sub(begin)
-		if g.attempts+answer.Attempts == 0 { // every breaker is open: nothing was sent
-			telemetry.SetTurn(ctx, func(t *telemetry.Turn) { t.Asked = false })
-		}
-		g.count(answer)
-		hold.settle(answer.Model, answer.Usage)
-		step.Usage(answer.Model, answer.Usage.PromptTokens, answer.Usage.CompletionTokens+answer.Usage.ThoughtTokens)
-		step.End(calling, code(ctx, err))
+		answer, err := s.call(ctx, g, r, onText)
 		if err != nil {
 			return answer, err
 		}
@@ -191,6 +178,9 @@ func (s *Service) ask(ctx context.Context, g *generation, history []json.RawMess
 		}
 		if answer.Usage.Source == session.Counted && answer.Attempts == 1 { // else it counts several prompts
 			g.prompt = promptOf(r, g.encoded, answer.Usage.PromptTokens)
+			if ratio, ok := believed(g.prompt); ok {
+				g.bytesOfToken = ratio
+			}
 		}
 		g.warnOf(answer, s.ModelName, req)
 		if out == nil {
@@ -198,6 +188,37 @@ func (s *Service) ask(ctx context.Context, g *generation, history []json.RawMess
 		}
 		return answer, nil
 	}
+}
+
+// call is one call of the model, with what it may spend set aside before and settled
+// after. From its beginning on, the request's permit is spent.
+func (s *Service) call(ctx context.Context, g *generation, r model.Request, onText func(by, text string) error) (answer model.Answer, err error) {
+	r.PromptTokens = model.EstimateTokens(int(promptOf(r, g.encoded, 0).Bytes), g.bytesOfToken)
+	hold, err := s.reserve(ctx, r)
+	if err != nil {
+		return model.Answer{}, err
+	}
+	settled := false
+	defer func() {
+		if !settled {
+			hold.lose(r)
+		}
+	}()
+	r.Again = hold.again
+	telemetry.SetTurn(ctx, func(t *telemetry.Turn) { t.Asked = true })
+	begin := s.Now()
+	calling, step := s.Observer.StartModel(ctx, r.Model)
+	answer, err = s.Model.Generate(calling, r, onText)
+	g.modelTime += s.Now().Sub(begin)
+	if g.attempts+answer.Attempts == 0 { // every breaker is open: nothing was sent
+		telemetry.SetTurn(ctx, func(t *telemetry.Turn) { t.Asked = false })
+	}
+	g.count(answer)
+	hold.settle(answer.Spent)
+	settled = true
+	step.Usage(answer.Model, answer.Usage.PromptTokens, answer.Usage.CompletionTokens+answer.Usage.ThoughtTokens)
+	step.End(calling, code(ctx, err))
+	return answer, err
 }
 
 // request is what the model is asked: the agent's own settings, and what the

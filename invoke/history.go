@@ -69,12 +69,18 @@ func history(s *session.Session, tokens int) (turns []json.RawMessage, cut bool,
 func bytesOfToken(s *session.Session) float64 {
 	for i := len(s.Recent) - 1; i >= max(0, len(s.Recent)-countedTurns); i-- {
 		if p, ok := s.Recent[i].Prompt(); ok && p.Tokens > 0 {
-			if ratio := float64(p.Bytes) / float64(p.Tokens); leastBytes <= ratio && ratio <= mostBytes {
+			if ratio, ok := believed(p); ok {
 				return ratio
 			}
 		}
 	}
 	return usualBytes
+}
+
+// believed is how many bytes a token of p has, if the count is to be believed.
+func believed(p session.Prompt) (float64, bool) {
+	ratio := float64(p.Bytes) / float64(p.Tokens)
+	return ratio, leastBytes <= ratio && ratio <= mostBytes
 }
 
 // promptOf is the size of what r asks, of which a model counted so many tokens.

@@ -81,6 +81,7 @@ func (s *Service) turn(ctx context.Context, owner session.Owner, req Request, ou
 	}
 
 	g := newGeneration(s.ModelName)
+	g.bytesOfToken = bytesOfToken(before)
 	if cut {
 		g.warn(warnHistoryCut)
 	}

@@ -1,8 +1,12 @@
 package e2e_test
 
 import (
+	"context"
+	"encoding/json"
 	"net/http"
+	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -131,5 +135,134 @@ func TestPermitsAreSpentByModelCalls(t *testing.T) {
 				}
 			}
 		})
+	})
+}
+
+// A budget of the day is charged what was spent: what a call has cost by the model's
+// own count, what was reserved where it was not heard to its end, and nothing for what
+// never began.
+func TestBudgetsAreChargedWhatWasSpent(t *testing.T) {
+	t.Parallel()
+	left := func(t *testing.T, s *service) int64 {
+		t.Helper()
+		var usage struct {
+			Data struct {
+				Limits []struct {
+					Name, Unit string
+					Left       int64
+				}
+			}
+		}
+		a := s.do(t, http.MethodGet, "/usage", nil)
+		if err := json.Unmarshal(a.Body, &usage); err != nil {
+			t.Fatal(err)
+		}
+		for _, l := range usage.Data.Limits {
+			if l.Name == "end_user" && l.Unit == "tokens_per_day" {
+				return l.Left
+			}
+		}
+		t.Fatalf("no budget: %s", a.Body)
+		return 0
+	}
+	const budget = 100_000
+	start := func(t *testing.T, env ...string) (*service, *geminitest.Server) {
+		return startGemini(t, append(env, "DAILY_TOKEN_LIMIT=100000", "BREAKER_FAILURES=1000")...)
+	}
+
+	t.Run("clients that leave", func(t *testing.T) {
+		t.Parallel()
+		s, gemini := start(t)
+		gemini.Handle(func(geminitest.Request) geminitest.Reply {
+			return geminitest.Text("one ", "two").SilentAfter(1).WithUsage(geminitest.Usage{Prompt: 1000, Output: 2000, Thoughts: 4000})
+		})
+		const clients = 10
+		for range clients {
+			ctx, leave := context.WithCancel(bounded(t))
+			response, err := s.open(ctx, http.MethodPost, "/invoke", map[string]any{"query": "hello", "max_tokens": 2000}, events...)
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, _ = response.Body.Read(make([]byte, 1000))
+			leave()
+			_ = response.Body.Close()
+		}
+		s.until(t, "all to be settled", func() bool { return strings.Count(s.process.stdout.String(), `"status":499`) == clients })
+		if got := budget - left(t, s); got < clients*(2000+1000) {
+			t.Errorf("%d clients that left were charged %d tokens: less than was reserved", clients, got)
+		}
+	})
+	t.Run("a model that never begins", func(t *testing.T) {
+		t.Parallel()
+		s, gemini := start(t)
+		gemini.Handle(func(geminitest.Request) geminitest.Reply { return geminitest.Error(http.StatusTooManyRequests, "busy") })
+		wantError(t, s.do(t, http.MethodPost, "/invoke", map[string]any{"query": "hello"}), http.StatusServiceUnavailable, "model_unavailable")
+		if got := left(t, s); got != budget {
+			t.Errorf("three 429s were charged %d tokens", budget-got)
+		}
+	})
+	t.Run("counts that are not there", func(t *testing.T) {
+		t.Parallel()
+		s, gemini := start(t)
+		for _, metadata := range []string{`{}`, `{"trafficType":"ON_DEMAND"}`} {
+			before := left(t, s)
+			gemini.Handle(func(geminitest.Request) geminitest.Reply {
+				return geminitest.Raw(http.StatusOK, "application/json", []byte(`{"candidates":[{"content":{"role":"model","parts":[{"text":"`+
+					strings.Repeat("word ", 400)+`"}]},"finishReason":"STOP"}],"usageMetadata":`+metadata+`}`))
+			})
+			turn := s.invoke(t, map[string]any{"query": "hello"})
+			if got := before - left(t, s); got != int64(turn.Usage.TotalTokens) || got < 500 || turn.Usage.Source != "estimate" {
+				t.Errorf("%s: %d charged of %+v", metadata, got, turn.Usage)
+			}
+		}
+	})
+	t.Run("what a tool has given weighs", func(t *testing.T) {
+		t.Parallel()
+		s, gemini := start(t, "MAX_TOOL_ROUNDS=3")
+		gemini.Handle(func(r geminitest.Request) geminitest.Reply {
+			if len(r.Contents()) == 1 {
+				return geminitest.Calls(geminitest.FunctionCall{Name: "get_deployment_options", Args: map[string]any{"note": strings.Repeat("x", 40_000)}})
+			}
+			return geminitest.Text("done").WithoutUsage()
+		})
+		before := left(t, s)
+		turn := s.invoke(t, map[string]any{"query": "hello"})
+		// The arguments of 40 kB are sent back with the second call, which nobody counts.
+		if got := before - left(t, s); got < 40_000/16 || got != int64(turn.Usage.TotalTokens) {
+			t.Errorf("%d charged, the turn says %d", got, turn.Usage.TotalTokens)
+		}
+	})
+	t.Run("calls at once with large prompts", func(t *testing.T) {
+		t.Parallel()
+		s, gemini := startGemini(t, "DAILY_TOKEN_LIMIT=20000")
+		gemini.Handle(func(r geminitest.Request) geminitest.Reply {
+			if len(r.Contents()) == 1 {
+				return geminitest.Calls(geminitest.FunctionCall{Name: "no_such_tool", Args: map[string]any{"note": strings.Repeat("word ", 12_000)}}).WithUsage(geminitest.Usage{Prompt: 100, Output: 100})
+			}
+			return geminitest.Text("done").WithUsage(geminitest.Usage{Prompt: 15_000, Output: 100})
+		})
+		var done, spent atomic.Int64
+		var all sync.WaitGroup
+		for range 10 {
+			all.Go(func() {
+				a, err := s.try(bounded(t), http.MethodPost, "/invoke", map[string]any{"query": "hello", "max_tokens": 100})
+				if err != nil {
+					t.Error(err)
+				}
+				if a.Status == http.StatusOK {
+					done.Add(1)
+				}
+			})
+		}
+		all.Wait()
+		for _, r := range gemini.Requests() {
+			spent.Add(200)
+			if len(r.Contents()) > 1 {
+				spent.Add(15_000 - 100)
+			}
+		}
+		if done.Load() > 1 || spent.Load() > 2*20_000 {
+			t.Errorf("%d turns were let through, and %d tokens of 20000 spent", done.Load(), spent.Load())
+		}
 	})
 }

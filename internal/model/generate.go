@@ -1,6 +1,7 @@
 package model
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -81,7 +82,7 @@ type generation struct {
 	onText   func(model, text string) error // nil: a whole answer is asked for
 	shown    bool                           // text has been passed on
 	attempts int
-	spent    session.Usage // by all attempts that began
+	spent    []Spent // by the attempts that began
 }
 
 // passes gives the failure that another model may make good, nil where none may.
@@ -103,9 +104,12 @@ func (g *generation) ask(ctx context.Context, r Request, behind int) (Answer, er
 	for try := 1; ; {
 		answer, err := g.attempt(ctx, r, until)
 		if answer.Usage.Source != "" {
-			g.spent = g.spent.Add(answer.Usage)
+			g.spent = append(g.spent, Spent{answer.Model, answer.Usage})
 		}
-		answer.Usage, answer.Attempts = g.spent, g.attempts
+		answer.Usage, answer.Spent, answer.Attempts = session.Usage{}, g.spent, g.attempts
+		for _, spent := range g.spent {
+			answer.Usage = answer.Usage.Add(spent.Usage)
+		}
 		failure := g.passes(ctx, err)
 		if failure == nil {
 			return answer, err
@@ -140,6 +144,11 @@ func (g *generation) ask(ctx context.Context, r Request, behind int) (Answer, er
 func (g *generation) attempt(ctx context.Context, r Request, until time.Time) (a Answer, err error) {
 	if ctx.Err() != nil {
 		return Answer{Asked: r.Model, Model: r.Model}, context.Cause(ctx)
+	}
+	if r.Again != nil && len(g.spent) > 0 {
+		if err := r.Again(ctx); err != nil {
+			return Answer{Asked: r.Model, Model: r.Model}, err
+		}
 	}
 	permit, refused := g.client.breakers[r.Model].allow()
 	if refused != nil {
@@ -202,9 +211,14 @@ func (g *generation) send(caller context.Context, w *watch, r Request, permit pe
 	a = Answer{Asked: r.Model, Model: r.Model}
 	ctx, hints := withHints(w.ctx)
 	defer func() {
-		if err == nil || began(caller, w, hints, a, err) {
-			g.client.charge(&r, &a)
-		} else {
+		switch {
+		case err == nil:
+			a.complete(&r)
+			g.client.price(&a)
+		case began(caller, w, hints, a, err):
+			a.unheard(&r)
+			g.client.price(&a)
+		default:
 			a.Usage = session.Usage{}
 		}
 	}()
@@ -248,9 +262,7 @@ func (g *generation) send(caller context.Context, w *watch, r Request, permit pe
 		}
 		w.pause()
 		permit.answers()
-		if chunk.UsageMetadata != nil {
-			counts = chunk.UsageMetadata // each one counts all so far
-		}
+		counts = fuller(counts, chunk.UsageMetadata) // each one counts all so far
 		for _, p := range a.add(chunk) {
 			text := partText(p)
 			if text == "" {
@@ -333,11 +345,27 @@ func empty(p *genai.Part) bool {
 		p.ToolCall == nil && p.ToolResponse == nil
 }
 
-// usage takes the model's own counts over; none is source "estimate", to be
-// filled in by who knows the texts.
+// fuller returns the counts of an answer as they are after next: of each the last that
+// is not zero, for some objects hold fewer counts than those before.
+func fuller(counts, next *genai.GenerateContentResponseUsageMetadata) *genai.GenerateContentResponseUsageMetadata {
+	if counts == nil || next == nil {
+		return cmp.Or(next, counts)
+	}
+	all := *next
+	all.PromptTokenCount = cmp.Or(next.PromptTokenCount, counts.PromptTokenCount)
+	all.ToolUsePromptTokenCount = cmp.Or(next.ToolUsePromptTokenCount, counts.ToolUsePromptTokenCount)
+	all.CachedContentTokenCount = cmp.Or(next.CachedContentTokenCount, counts.CachedContentTokenCount)
+	all.ThoughtsTokenCount = cmp.Or(next.ThoughtsTokenCount, counts.ThoughtsTokenCount)
+	all.CandidatesTokenCount = cmp.Or(next.CandidatesTokenCount, counts.CandidatesTokenCount)
+	all.TotalTokenCount = cmp.Or(next.TotalTokenCount, counts.TotalTokenCount)
+	return &all
+}
+
+// usage takes the model's own counts over; an object without any is source
+// "estimate", to be completed.
 func usage(m *genai.GenerateContentResponseUsageMetadata) session.Usage {
-	if m == nil || m.PromptTokenCount <= 0 && m.TotalTokenCount <= 0 && m.CandidatesTokenCount <= 0 {
-		return session.Usage{Source: session.Estimated} // an object without counts is none
+	if m == nil {
+		return session.Usage{Source: session.Estimated}
 	}
 	count := func(n int32) int64 { return int64(max(n, 0)) }
 	u := session.Usage{
@@ -348,8 +376,8 @@ func usage(m *genai.GenerateContentResponseUsageMetadata) session.Usage {
 		TotalTokens:      count(m.TotalTokenCount),
 		Source:           session.Counted,
 	}
-	if u.TotalTokens == 0 {
-		u.TotalTokens = u.PromptTokens + u.ThoughtTokens + u.CompletionTokens
+	if u.PromptTokens+u.ThoughtTokens+u.CompletionTokens+u.TotalTokens == 0 {
+		u.Source = session.Estimated
 	}
 	return u
 }

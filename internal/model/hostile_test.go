@@ -287,7 +287,12 @@ func TestUsage(t *testing.T) {
 			session.Usage{PromptTokens: 3, CompletionTokens: 1, TotalTokens: 4, Source: session.Estimated}},
 		{"no counts", `{}`, session.Usage{PromptTokens: 3, CompletionTokens: 1, TotalTokens: 4, Source: session.Estimated}},
 		{"the largest counts", `{"promptTokenCount":2147483647,"toolUsePromptTokenCount":2147483647,"totalTokenCount":2147483647}`,
-			session.Usage{PromptTokens: 4294967294, TotalTokens: 2147483647, Source: session.Counted}},
+			session.Usage{PromptTokens: 4294967294, CompletionTokens: 1, TotalTokens: 4294967295, Source: session.Estimated}},
+		{"no counts but a kind of traffic", `{"trafficType":"ON_DEMAND"}`, session.Usage{PromptTokens: 3, CompletionTokens: 1, TotalTokens: 4, Source: session.Estimated}},
+		{"the prompt's alone", `{"promptTokenCount":7}`, session.Usage{PromptTokens: 7, CompletionTokens: 1, TotalTokens: 8, Source: session.Estimated}},
+		{"the prompt's and the total", `{"promptTokenCount":7,"totalTokenCount":12}`, session.Usage{PromptTokens: 7, CompletionTokens: 5, TotalTokens: 12, Source: session.Counted}},
+		{"the answer's and the total", `{"candidatesTokenCount":5,"totalTokenCount":12}`, session.Usage{PromptTokens: 7, CompletionTokens: 5, TotalTokens: 12, Source: session.Counted}},
+		{"the total alone", `{"totalTokenCount":12}`, session.Usage{PromptTokens: 3, CompletionTokens: 9, TotalTokens: 12, Source: session.Estimated}},
 		{"null", `null`, session.Usage{PromptTokens: 3, CompletionTokens: 1, TotalTokens: 4, Source: session.Estimated}},
 	}
 	for _, tt := range tests {

@@ -76,7 +76,7 @@ func question() model.Request {
 	return model.Request{
 		Model:     "gemini-2.5-flash",
 		Contents:  []*genai.Content{genai.NewContentFromText("How are you?", genai.RoleUser)},
-		MaxTokens: 100,
+		MaxTokens: 100, PromptTokens: 3,
 	}
 }
 

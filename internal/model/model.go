@@ -181,7 +181,15 @@ type Request struct {
 	Tools       json.RawMessage   // from [Declare]; nil when the model may call none
 	Temperature *float64          // 0 to 2; nil: the model's own
 	MaxTokens   int               // of output
-	Thinking    models.Level      // or the nearest that the model has; "" is its lowest
+
+	// PromptTokens estimates the tokens of all that is asked: what an attempt costs
+	// whose answer has no counts.
+	PromptTokens int
+	// Again, if set, is called before each attempt that comes after one that has cost
+	// something. Its error ends the call.
+	Again func(context.Context) error
+
+	Thinking models.Level // or the nearest that the model has; "" is its lowest
 
 	repair repair // the form in which History and Contents are sent
 }
@@ -195,10 +203,17 @@ type Answer struct {
 	Finish   genai.FinishReason
 	Blocked  string        // why the prompt was refused, "" when it was not
 	Usage    session.Usage // of all attempts, each priced by itself; zero when none began
+	Spent    []Spent       // the same, by attempt
 	Attempts int           // over all models; 0 when their breakers are open
 
 	// Substituted: the upstream let another model answer than it was asked for.
 	Substituted bool
+}
+
+// Spent is what one attempt has cost.
+type Spent struct {
+	Model string // that answered, or was asked
+	Usage session.Usage
 }
 
 // Text joins the answer's text, without the thoughts.

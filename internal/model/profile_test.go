@@ -156,7 +156,7 @@ func TestEachAttemptIsPricedByItself(t *testing.T) {
 			r := question()
 			r.Model = "gemini-2.5-pro"
 			a, err := c.Generate(t.Context(), r, dropText)
-			if err != nil || a.Usage.PromptTokens != 300_000 || a.Usage.EstimatedCostUSD == nil || math.Abs(*a.Usage.EstimatedCostUSD-2*150_000*1.25/1e6) > 1e-9 {
+			if err != nil || a.Usage.PromptTokens != 300_000 || a.Usage.EstimatedCostUSD == nil || math.Abs(*a.Usage.EstimatedCostUSD-(2*150_000*1.25+(100+2)*10)/1e6) > 1e-9 {
 				t.Errorf("usage %+v, %v", a.Usage, err)
 			}
 		})
@@ -170,8 +170,9 @@ func TestEachAttemptIsPricedByItself(t *testing.T) {
 			r := question()
 			r.Model = "gemini-2.5-pro"
 			a, err := c.Generate(t.Context(), r, dropText)
-			// 3 attempts above 200 000 prompt tokens, and 7 and 5 tokens of the other's.
-			want := 3*2.50 + (7*0.25+5*1.50)/1e6
+			// 3 attempts above 200 000 prompt tokens, and the 100 that were reserved for
+			// each answer; and 7 and 5 tokens of the other's.
+			want := 3*(2.50+100*15/1e6) + (7*0.25+5*1.50)/1e6
 			if err != nil || a.Model != "gemini-3.1-flash-lite" || a.Usage.EstimatedCostUSD == nil || math.Abs(*a.Usage.EstimatedCostUSD-want) > 1e-7 {
 				t.Errorf("usage %+v of %s, want $%v: %v", a.Usage, a.Model, want, err)
 			}
@@ -180,7 +181,7 @@ func TestEachAttemptIsPricedByItself(t *testing.T) {
 }
 
 // What never began costs nothing; what was given up before the API said anything
-// is charged by Google all the same.
+// costs what was reserved.
 func TestWhatAnAttemptThatFailedCosts(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
@@ -193,7 +194,7 @@ func TestWhatAnAttemptThatFailedCosts(t *testing.T) {
 		{"429, and the client leaves in the pause", answer(429, failure(429, "busy", `{"@type":"type.googleapis.com/google.rpc.RetryInfo","retryDelay":"1.5s"}`)), time.Second, session.Usage{}},
 		{"a request that is refused", answer(400, failure(400, "no")), time.Minute, session.Usage{}},
 		{"a model that is not there", answer(404, failure(404, "no")), time.Minute, session.Usage{}},
-		{"silence until the client leaves", silent, time.Second, priced(session.Usage{PromptTokens: 3, TotalTokens: 3, Source: session.Estimated})},
+		{"silence until the client leaves", silent, time.Second, priced(session.Usage{PromptTokens: 3, CompletionTokens: 100, TotalTokens: 103, Source: session.Estimated})},
 	} {
 		for _, form := range forms {
 			t.Run(tt.name+"/"+form.name, func(t *testing.T) {

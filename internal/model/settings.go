@@ -1,6 +1,8 @@
 package model
 
 import (
+	"encoding/json"
+	"math"
 	"strings"
 	"time"
 
@@ -60,35 +62,68 @@ func thinking(profile *models.Model, level models.Level) *genai.ThinkingConfig {
 	return &genai.ThinkingConfig{ThinkingLevel: genai.ThinkingLevel(strings.ToUpper(string(level)))}
 }
 
-// charge completes the usage of an attempt that began: estimated where the model
-// gave no counts, and priced by the model that answered and the day's price.
-func (c *Client) charge(r *Request, a *Answer) {
+// complete fills in the counts that the model left out of an answer that was heard to
+// its end: what its total says, or an estimate.
+func (a *Answer) complete(r *Request) {
 	u := &a.Usage
-	if u.Source != session.Counted {
-		u.Source = session.Estimated
-		u.PromptTokens = int64(r.PromptTokens())
-		u.CompletionTokens = int64(estimateTokens(len(a.Text())))
-		u.TotalTokens = u.PromptTokens + u.CompletionTokens
+	said := u.ThoughtTokens + u.CompletionTokens
+	if u.PromptTokens == 0 {
+		if u.PromptTokens = u.TotalTokens - said; u.PromptTokens <= 0 || said == 0 {
+			u.PromptTokens, u.Source = int64(r.PromptTokens), session.Estimated
+		}
 	}
+	if said == 0 && a.Content != nil {
+		if u.CompletionTokens = u.TotalTokens - u.PromptTokens; u.CompletionTokens <= 0 {
+			u.CompletionTokens, u.Source = a.estimate(), session.Estimated
+		}
+	}
+	u.TotalTokens = max(u.TotalTokens, u.PromptTokens+u.ThoughtTokens+u.CompletionTokens)
+}
+
+// unheard makes the usage of an answer that was not heard to its end: what was
+// reserved for it, for the model may have gone on, or what it counted if that is more.
+func (a *Answer) unheard(r *Request) {
+	u := &a.Usage
+	u.Source = session.Estimated
+	u.PromptTokens = max(u.PromptTokens, int64(r.PromptTokens))
+	u.CompletionTokens = max(u.CompletionTokens, int64(r.MaxTokens)-u.ThoughtTokens)
+	u.TotalTokens = max(u.TotalTokens, u.PromptTokens+u.ThoughtTokens+u.CompletionTokens)
+}
+
+// estimate is about how many tokens the answer's parts have.
+func (a *Answer) estimate() int64 {
+	if a.Content == nil {
+		return 0
+	}
+	bytes := 0
+	for _, p := range a.Content.Parts {
+		bytes += len(p.Text)
+		if p.FunctionCall != nil {
+			call, _ := json.Marshal(p.FunctionCall) // the SDK has decoded it: it cannot fail
+			bytes += len(call)
+		}
+	}
+	return int64(EstimateTokens(bytes, 0))
+}
+
+// price prices what an attempt has cost by the model that answered and the day's
+// price.
+func (c *Client) price(a *Answer) {
+	u := &a.Usage
 	u.EstimatedCostUSD = c.tables.Table().Estimate(a.Model, models.Tokens{
 		Prompt: u.PromptTokens, Cached: u.CachedTokens, Output: u.CompletionTokens + u.ThoughtTokens,
 	}, time.Now())
 }
 
-// PromptTokens estimates the tokens of what r asks.
-func (r *Request) PromptTokens() int {
-	bytes := len(r.Instruction)
-	for _, turn := range r.History {
-		bytes += len(turn)
-	}
-	for _, content := range r.Contents {
-		for _, part := range content.Parts {
-			bytes += len(part.Text)
-		}
-	}
-	return estimateTokens(bytes)
-}
+// usualBytes is how many bytes a token has, about, where no model has counted: four,
+// in English and in most scripts of several bytes a character.
+const usualBytes = 4
 
-// estimateTokens returns about how many tokens text of so many bytes has: four
-// bytes each, in English and in most scripts of several bytes a character.
-func estimateTokens(bytes int) int { return (bytes + 3) / 4 }
+// EstimateTokens returns about how many tokens so many bytes have, of which a token
+// has bytesOfToken; 0: as usual.
+func EstimateTokens(bytes int, bytesOfToken float64) int {
+	if bytesOfToken <= 0 {
+		bytesOfToken = usualBytes
+	}
+	return int(math.Ceil(float64(bytes) / bytesOfToken))
+}
