@@ -187,7 +187,7 @@ func TestBudgetsAreChargedWhatWasSpent(t *testing.T) {
 			leave()
 			_ = response.Body.Close()
 		}
-		s.until(t, "all to be settled", func() bool { return strings.Count(s.process.stdout.String(), `"status":499`) == clients })
+		s.until(t, "all to be settled", func() bool { return strings.Count(s.stdout.String(), "POST /invoke 499") == clients })
 		if got := budget - left(t, s); got < clients*(2000+1000) {
 			t.Errorf("%d clients that left were charged %d tokens: less than was reserved", clients, got)
 		}
