@@ -212,6 +212,10 @@ func storeFailure(err error) *api.Error {
 		return api.Fail(api.IdempotencyInProgress, err)
 	case errors.Is(err, session.ErrKeyMismatch):
 		return api.Fail(api.IdempotencyMismatch, nil)
+	case errors.Is(err, session.ErrChanged): // by other calls, each time that it was tried
+		e := api.Fail(api.RateLimited, err)
+		e.RetryAfter = time.Second
+		return e
 	case errors.Is(err, session.ErrTooLarge):
 		return api.Fail(api.RequestTooLarge, err)
 	case errors.Is(err, session.ErrCursor):

@@ -21,6 +21,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 	"unicode/utf8"
 
@@ -198,27 +199,39 @@ func (r Record) Prompt() (p Prompt, ok bool) {
 	return p, err == nil && json.Unmarshal(raw, &p) == nil
 }
 
+// decoders keeps what decoders allocate: a turn reads a record of each earlier one.
+var decoders = sync.Pool{New: func() any { return new(jsontext.Decoder) }}
+
 // member is the value of a member of r's object, a part of r.Data. Only the
 // contents and what stands before them are looked for.
 func (r Record) member(member string) (jsontext.Value, error) {
-	d := jsontext.NewDecoder(bytes.NewBuffer(r.Data), jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true))
+	d := decoders.Get().(*jsontext.Decoder)
+	defer func() {
+		d.Reset(bytes.NewReader(nil)) // it holds nothing of r
+		decoders.Put(d)
+	}()
+	d.Reset(bytes.NewBuffer(r.Data), jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true))
 	switch begin, err := d.ReadToken(); {
 	case err != nil:
 		return nil, fmt.Errorf("decoding turn %d: %w", r.Number, err)
 	case begin.Kind() != '{':
 		return nil, fmt.Errorf("decoding turn %d: it is no object", r.Number)
 	}
-	for {
-		name, err := d.ReadToken()
+	for d.PeekKind() != '}' {
+		name, err := d.ReadValue() // no string of its own, as a token's
 		if err != nil {
 			return nil, fmt.Errorf("decoding turn %d: %w", r.Number, err)
 		}
-		if name.Kind() != '"' { // the object's end
-			return nil, fmt.Errorf("decoding turn %d: it has no %s", r.Number, member)
+		if bytes.IndexByte(name, '\\') >= 0 {
+			if name, err = jsontext.AppendUnquote(nil, name); err != nil {
+				return nil, fmt.Errorf("decoding turn %d: %w", r.Number, err)
+			}
+		} else {
+			name = bytes.Trim(name, `"`)
 		}
-		if name.String() != member {
-			if name.String() == "contents" {
-				return nil, fmt.Errorf("decoding turn %d: it has no %s", r.Number, member)
+		if string(name) != member {
+			if string(name) == "contents" {
+				break
 			}
 			if err := d.SkipValue(); err != nil {
 				return nil, fmt.Errorf("decoding turn %d: %w", r.Number, err)
@@ -231,6 +244,7 @@ func (r Record) member(member string) (jsontext.Value, error) {
 		}
 		return slices.Clip(value), nil
 	}
+	return nil, fmt.Errorf("decoding turn %d: it has no %s", r.Number, member)
 }
 
 // A Turn is one question and everything that came of it.

@@ -124,8 +124,8 @@ func Commit(ctx context.Context, store Store, s *Session, t Turn, c Conditions) 
 		case try == commitTries:
 			return Meta{}, fmt.Errorf("appending a turn, %d times: %w", try, err)
 		}
-		if err := pause(ctx, try); err != nil {
-			return Meta{}, fmt.Errorf("appending a turn, %d times: %w", try, errors.Join(err, ErrUnavailable))
+		if ended := pause(ctx, try); ended != nil {
+			return Meta{}, fmt.Errorf("appending a turn, %d times: %w", try, errors.Join(ended, err))
 		}
 		again, err := store.Load(ctx, key)
 		switch {
