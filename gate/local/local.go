@@ -82,6 +82,11 @@ func run(ctx context.Context, newAgent agent.NewFunc, withFirestore bool, opts [
 	if err != nil {
 		return err
 	}
+	// The agent's own package registers for the deployment. With a target that has
+	// another name the framework serves this handler only.
+	if err := os.Setenv("FUNCTION_TARGET", "gate/local"); err != nil {
+		return err
+	}
 	if err := funcframework.RegisterHTTPFunctionContext(ctx, "/", s.Both.ServeHTTP); err != nil {
 		return fmt.Errorf("registering with the functions framework: %w", err)
 	}

@@ -119,6 +119,12 @@ func startDeployed(t *testing.T, target string, env ...string) *service {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return startProgram(t, program, target, env...)
+}
+
+// startProgram is startDeployed of any program that the buildpack makes.
+func startProgram(t *testing.T, program, target string, env ...string) *service {
+	t.Helper()
 	if target != "" {
 		env = append(env, "FUNCTION_TARGET="+target, "FUNCTION_SIGNATURE_TYPE=http")
 	}
