@@ -188,8 +188,9 @@ func TestBudgetsAreChargedWhatWasSpent(t *testing.T) {
 			_ = response.Body.Close()
 		}
 		s.until(t, "all to be settled", func() bool { return strings.Count(s.stdout.String(), "POST /invoke 499") == clients })
-		if got := budget - left(t, s); got < clients*(2000+1000) {
-			t.Errorf("%d clients that left were charged %d tokens: less than was reserved", clients, got)
+		// Of each the answer that was reserved, and the prompt, which is estimated.
+		if got := budget - left(t, s); got < clients*(2000+100) || got > clients*(2000+2000) {
+			t.Errorf("%d clients that left were charged %d tokens", clients, got)
 		}
 	})
 	t.Run("a model that never begins", func(t *testing.T) {

@@ -12,6 +12,7 @@ type gatedBody struct {
 	io.ReadCloser
 	admit func() error
 	err   error
+	bytes int64 // read
 }
 
 func (b *gatedBody) Read(p []byte) (int, error) {
@@ -19,6 +20,7 @@ func (b *gatedBody) Read(p []byte) (int, error) {
 		return 0, b.err
 	}
 	n, err := b.ReadCloser.Read(p)
+	b.bytes += int64(n)
 	if err == io.EOF {
 		if refused := b.admit(); refused != nil {
 			err = refused

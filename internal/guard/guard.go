@@ -344,9 +344,10 @@ func (g *guard) enter(route api.Route, v *requestState, w http.ResponseWriter, r
 			g.places.Leave(owner)
 		}
 	}()
-	return g.limited(route, v, w, r, func() error {
+	return g.limited(route, v, w, r, func(body *gatedBody) error {
 		if readsBody(r) {
-			r.Body = &gatedBody{ReadCloser: r.Body, admit: admit}
+			body.ReadCloser, body.admit = r.Body, admit
+			r.Body = body
 		} else if err := admit(); err != nil {
 			return err
 		}

@@ -10,16 +10,18 @@ import (
 	"example.com/gatehouse/internal/telemetry"
 )
 
-// limited calls next if the caller's rates let it through. A request that came to a
-// call of the model costs a turn, however it ends; any other a tenth of one.
-func (g *guard) limited(route api.Route, v *requestState, w http.ResponseWriter, r *http.Request, next func() error) error {
+// limited calls next if the caller's rates let it through, with what tells how much of
+// the request's body was read. A request that came to a call of the model costs a turn,
+// however it ends; any other a tenth of one. Each MiB of its body costs a tenth more.
+func (g *guard) limited(route api.Route, v *requestState, w http.ResponseWriter, r *http.Request, next func(*gatedBody) error) error {
+	body := &gatedBody{}
 	if g.Limiter == nil {
-		return next()
+		return next(body)
 	}
 	rules := g.Limits.Rules(v.caller)
 	if route.Unrefused {
 		g.Limiter.Charge(r.Context(), rules, limit.Get)
-		return next()
+		return next(body)
 	}
 	cost := limit.Get
 	if route.Method == http.MethodPost {
@@ -30,14 +32,14 @@ func (g *guard) limited(route api.Route, v *requestState, w http.ResponseWriter,
 		return limit.Refused(err)
 	}
 	defer func() {
+		cost := limit.Get
 		if v.record.Turn().Asked {
-			permit.Settle(limit.Turn)
-		} else {
-			permit.Settle(limit.Get)
+			cost = limit.Turn
 		}
+		permit.Settle(cost + body.bytes>>20*limit.Get)
 	}()
 	permit.Header(w.Header())
-	return next()
+	return next(body)
 }
 
 // misnamed returns err, which identifying r came to. It costs a caller that is

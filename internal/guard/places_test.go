@@ -242,6 +242,11 @@ func TestWhatARequestCosts(t *testing.T) {
 			_ = asked(nil)(httptest.NewRecorder(), r)
 			panic("x")
 		}, nil, 10},
+		{"three MiB that nobody needs", post, func(w http.ResponseWriter, r *http.Request) error {
+			r.Header.Set("Content-Type", "application/json")
+			_, err := api.ReadBody(w, r, 4<<20, time.Minute)
+			return errors.Join(err, api.Fail(api.ValidationFailed, nil))
+		}, []string{"X-API-Key", "plain", "X-Body", "3"}, 4},
 		{"a mistake", post, unasked(api.Fail(api.ValidationFailed, nil)), nil, 1},
 		{"an unknown session", post, unasked(api.Fail(api.SessionNotFound, nil)), nil, 1},
 		{"a body that did not come", post, unasked(api.Fail(api.RequestTimeout, nil)), nil, 1},
@@ -274,7 +279,16 @@ func TestWhatARequestCosts(t *testing.T) {
 			if headers == nil {
 				headers = []string{"X-API-Key", "plain"}
 			}
-			d.send(t, tt.method, "/x", headers...)
+			r := httptest.NewRequestWithContext(t.Context(), tt.method, "/x", nil)
+			for i := 0; i < len(headers); i += 2 {
+				r.Header.Set(headers[i], headers[i+1])
+			}
+			if r.Header.Get("X-Body") == "3" {
+				sent := httptest.NewRequestWithContext(t.Context(), tt.method, "/x", strings.NewReader(strings.Repeat("x", 3<<20)))
+				sent.Header = r.Header
+				r = sent
+			}
+			d.ServeHTTP(httptest.NewRecorder(), r)
 			if got := 10_000 - left(); got != tt.tenths {
 				t.Errorf("cost %d tenths of a turn, want %d", got, tt.tenths)
 			}

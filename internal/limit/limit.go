@@ -258,7 +258,7 @@ func (l *Limiter) owes(s *subject) {
 // caller holds s.mu.
 func (l *Limiter) holdsTooMuch(s *subject) {
 	t := &s.tokens
-	if t.limit > 0 && t.waiting == 0 && min(t.ceiling, t.limit)-t.spent-t.inFlight > max(1, t.limit/keptOfDay) {
+	if _, kept := t.shares(); t.limit > 0 && t.waiting == 0 && min(t.ceiling, t.limit)-t.spent-t.inFlight > kept {
 		l.schedule(s, l.now())
 	}
 }
