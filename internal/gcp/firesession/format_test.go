@@ -24,7 +24,14 @@ import (
 
 var record = flag.Bool("record", false, "write testdata/session.json from what this code stores")
 
-const formatFile = "testdata/session.json"
+// The files of testdata, by when their session expires, and the latest, which
+// -record writes.
+var formats = map[string]time.Time{
+	"testdata/session.json": formatBegin.Add(2*time.Minute + sessiontest.TTL),
+	latestFormat:            formatBegin.Add(2*time.Minute + session.KeyLife), // since it lives as long as its key
+}
+
+const latestFormat = "testdata/session-2.json"
 
 // The session in testdata.
 var (
@@ -107,9 +114,9 @@ func (v value) thaw() any {
 
 // stored puts the session of testdata into a store, with more in its document,
 // and gives the store at a moment shortly after.
-func stored(t *testing.T, more map[string]any) (*firesession.Store, *firestore.DocumentRef) {
+func stored(t *testing.T, file string, more map[string]any) (*firesession.Store, *firestore.DocumentRef) {
 	t.Helper()
-	raw, err := os.ReadFile(formatFile)
+	raw, err := os.ReadFile(file)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -143,8 +150,16 @@ func TestRecordFormat(t *testing.T) {
 			s = session.New(formatKey)
 		}
 		turn := sessiontest.Turn(text)
-		turn.ID, turn.CreatedAt = "turn-"+text, now
+		turn.ID, turn.CreatedAt, turn.Prompt = "turn-"+text, now, session.Prompt{Bytes: 400, Tokens: 100}
 		if _, err := session.Commit(t.Context(), store, s, turn, session.Conditions{}); err != nil {
+			t.Fatal(err)
+		}
+		if s, err = store.Load(t.Context(), formatKey); err != nil {
+			t.Fatal(err)
+		}
+		replaced := turn.ID
+		turn.ID = "again-" + text
+		if _, err := session.Commit(t.Context(), store, s, turn, session.Conditions{Replace: replaced}); err != nil {
 			t.Fatal(err)
 		}
 		now = now.Add(time.Minute)
@@ -167,20 +182,26 @@ func TestRecordFormat(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(formatFile, append(raw, '\n'), 0o644); err != nil {
+	if err := os.WriteFile(latestFormat, append(raw, '\n'), 0o644); err != nil {
 		t.Fatal(err)
 	}
 }
 
 func TestStoredSessionsAreRead(t *testing.T) {
-	store, _ := stored(t, nil)
+	for file, expires := range formats {
+		t.Run(file, func(t *testing.T) { storedIsRead(t, file, expires) })
+	}
+}
+
+func storedIsRead(t *testing.T, file string, expires time.Time) {
+	store, _ := stored(t, file, nil)
 	s, err := store.Load(t.Context(), formatKey)
 	if err != nil {
 		t.Fatal(err)
 	}
 	want := session.Meta{
 		ID: formatKey.ID, CreatedAt: formatBegin, UpdatedAt: formatBegin.Add(2 * time.Minute),
-		ExpiresAt: formatBegin.Add(2*time.Minute + sessiontest.TTL), Turns: 3, TotalTokens: 3 * 7, Title: "What is this?",
+		ExpiresAt: expires, Turns: 3, TotalTokens: 3 * 7, Title: "What is this?",
 	}
 	if diff := cmp.Diff(want, s.Meta); diff != "" {
 		t.Errorf("meta (-want +got):\n%s", diff)
@@ -200,13 +221,24 @@ func TestStoredSessionsAreRead(t *testing.T) {
 	if err != nil || opened.Replay == nil || opened.Replay.Number != 3 {
 		t.Errorf("opened %+v, %v, want a replay of turn 3", opened, err)
 	}
+	// A turn whose answer was lost, and which was replaced since, is not stored again.
+	if file == latestFormat {
+		late := sessiontest.Turn("And that?")
+		late.ID = "turn-And that?"
+		base := *s
+		base.Revision, base.Turns, base.Recent = nil, 0, nil
+		meta, err := session.Commit(t.Context(), store, &base, late, session.Conditions{})
+		if err != nil || meta.Turns != 2 {
+			t.Errorf("a replaced turn was stored as number %d, %v", meta.Turns, err)
+		}
+	}
 }
 
 // TestWhatANewerRevisionStoredOutlivesAnAppend: an append updates the fields it
 // knows, one by one, and a turn that is there is never written again.
 func TestWhatANewerRevisionStoredOutlivesAnAppend(t *testing.T) {
 	newer := map[string]any{"summary": "of a newer revision", "labels": map[string]any{"a": "b"}}
-	store, ref := stored(t, newer)
+	store, ref := stored(t, latestFormat, newer)
 	before, err := ref.Get(t.Context())
 	if err != nil {
 		t.Fatal(err)
