@@ -3,13 +3,14 @@ package auth
 import (
 	"errors"
 	"fmt"
-	"net/netip"
 	"net/url"
 	"slices"
 	"strings"
 
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
+
+	"example.com/gatehouse/internal/loopback"
 )
 
 // An Issuer is an issuer of tokens and what a token of it must say to be
@@ -100,16 +101,7 @@ func checkIssuerURL(issuer string, allowLoopbackHTTP bool) error {
 
 func isHTTPS(u *url.URL) bool { return u.Scheme == "https" && u.Host != "" }
 
-func isLoopbackHTTP(u *url.URL) bool {
-	if u.Scheme != "http" {
-		return false
-	}
-	if u.Hostname() == "localhost" {
-		return true
-	}
-	ip, err := netip.ParseAddr(u.Hostname())
-	return err == nil && ip.IsLoopback()
-}
+func isLoopbackHTTP(u *url.URL) bool { return u.Scheme == "http" && loopback.Host(u.Hostname()) }
 
 // holds reports whether a token's member is what the claim asks for. A member
 // that is absent is not.

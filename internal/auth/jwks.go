@@ -46,7 +46,7 @@ func fetchKeys(ctx context.Context, client *http.Client, from *publication) (*ke
 }
 
 // parseKeySet skips keys that are of no use here or not understood, as RFC 7517,
-// section 5, asks. A set of which nothing is left is an error.
+// section 5, asks. A set of which nothing is left is errNoKeys.
 func parseKeySet(document []byte) ([]jose.JSONWebKey, error) {
 	var set struct {
 		Keys []jsontext.Value `json:"keys"`
@@ -63,7 +63,7 @@ func parseKeySet(document []byte) ([]jose.JSONWebKey, error) {
 		usable = append(usable, key)
 	}
 	if len(usable) == 0 {
-		return nil, errors.New("a set of keys with none that can verify a token")
+		return nil, errNoKeys
 	}
 	return usable, nil
 }

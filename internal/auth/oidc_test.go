@@ -366,28 +366,83 @@ func TestOIDCRotation(t *testing.T) {
 	good()
 }
 
+// A key that an issuer has withdrawn: the token would be valid for days.
 func TestOIDCForgetsWithdrawnKeys(t *testing.T) {
+	t.Parallel()
+	type step struct {
+		pass time.Duration
+		want error
+	}
+	replaced := func(i *authtest.Issuer) { i.Rotate(); i.Withdraw() }
+	for _, tt := range []struct {
+		name     string
+		withdraw func(*authtest.Issuer)
+		steps    []step
+	}{
+		{"replaced by another", replaced, []step{{4*time.Minute + 59*time.Second, nil}, {time.Second, auth.ErrInvalid}}},
+		{"replaced, on an instance without a request for 30 hours", replaced, []step{{30 * time.Hour, auth.ErrInvalid}}},
+		{
+			"an empty set, confirmed ten seconds later", func(i *authtest.Issuer) { i.PublishKeys([]byte(`{"keys":[]}`)) },
+			[]step{{5 * time.Minute, nil}, {9 * time.Second, nil}, {time.Second, auth.ErrInvalid}, {time.Hour, auth.ErrInvalid}},
+		},
+		{
+			"an issuer that is no more", func(i *authtest.Issuer) { i.Fail(http.StatusNotFound) },
+			[]step{{5 * time.Minute, nil}, {10 * time.Second, auth.ErrInvalid}},
+		},
+		{
+			"an empty set, on an instance without a request for 30 hours", func(i *authtest.Issuer) { i.PublishKeys([]byte(`{"keys":[]}`)) },
+			[]step{{30 * time.Hour, auth.ErrUnavailable}, {10 * time.Second, auth.ErrInvalid}},
+		},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			clock := newClock()
+			issuer := authtest.Start(t, "")
+			m := newOIDC(t, clock, auth.Issuer{URL: issuer.URL, Audiences: []string{"app"}})
+			claims := issuer.Claims("app", start)
+			claims["exp"] = start.Add(1000 * time.Hour).Unix()
+			old := issuer.Sign(claims)
+			_, err := authenticate(t, m, old)
+			checkError(t, err, nil)
+			tt.withdraw(issuer)
+			for _, step := range tt.steps {
+				clock.Advance(step.pass)
+				_, err := authenticate(t, m, old)
+				checkError(t, err, step.want, old)
+			}
+		})
+	}
+}
+
+// An instance that was frozen for hours gets several requests at once: none of them
+// goes on with the keys of then.
+func TestOIDCRequestsAtOnceWaitForKeysThatAreHoursOld(t *testing.T) {
 	t.Parallel()
 	clock := newClock()
 	issuer := authtest.Start(t, "")
 	m := newOIDC(t, clock, auth.Issuer{URL: issuer.URL, Audiences: []string{"app"}})
 	claims := issuer.Claims("app", start)
 	claims["exp"] = start.Add(24 * time.Hour).Unix()
-	old := issuer.Sign(claims)
-	_, err := authenticate(t, m, old)
+	stolen := issuer.Sign(claims)
+	_, err := authenticate(t, m, stolen)
 	checkError(t, err, nil)
-
 	issuer.Rotate()
 	issuer.Withdraw()
-	clock.Advance(59 * time.Minute)
-	_, err = authenticate(t, m, old)
-	checkError(t, err, nil)
-	clock.Advance(time.Minute)
-	_, err = authenticate(t, m, old)
-	checkError(t, err, auth.ErrInvalid, old)
+	issuer.Delay(100 * time.Millisecond)
+	clock.Advance(2 * time.Hour)
+	var requests sync.WaitGroup
+	for range 10 {
+		requests.Go(func() {
+			_, err := authenticate(t, m, stolen)
+			if !errors.Is(err, auth.ErrInvalid) {
+				t.Errorf("error %v, want %v", err, auth.ErrInvalid)
+			}
+		})
+	}
+	requests.Wait()
 }
 
-func TestOIDCKeepsKeysWhileTheIssuerIsDown(t *testing.T) {
+func TestOIDCKeepsKeysForAnHourWhileTheIssuerIsDown(t *testing.T) {
 	t.Parallel()
 	clock := newClock()
 	issuer := authtest.Start(t, "")
@@ -397,7 +452,7 @@ func TestOIDCKeepsKeysWhileTheIssuerIsDown(t *testing.T) {
 	checkError(t, err, nil)
 
 	issuer.Fail(http.StatusInternalServerError)
-	clock.Advance(2 * time.Hour)
+	clock.Advance(59 * time.Minute)
 	for range 10 {
 		_, err = authenticate(t, m, token())
 		checkError(t, err, nil)
@@ -408,6 +463,16 @@ func TestOIDCKeepsKeysWhileTheIssuerIsDown(t *testing.T) {
 	// A key that is not known is refused, not unavailable: anybody can name one.
 	_, err = authenticate(t, m, issuer.SignWithKeyID("other", issuer.Claims("app", clock.Now())))
 	checkError(t, err, auth.ErrInvalid)
+
+	clock.Advance(time.Minute)
+	for range 10 { // whose token it is cannot be known any more, which is nobody's fault here
+		_, err = authenticate(t, m, token())
+		checkError(t, err, auth.ErrUnavailable)
+	}
+	issuer.Fail(0)
+	clock.Advance(30 * time.Second)
+	_, err = authenticate(t, m, token())
+	checkError(t, err, nil)
 }
 
 func TestOIDCFloodOfUnknownKeys(t *testing.T) {

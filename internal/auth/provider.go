@@ -8,31 +8,22 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
-	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/coreos/go-oidc/v3/oidc"
 	"golang.org/x/time/rate"
+
+	"example.com/gatehouse/internal/refresh"
 )
 
 const (
-	fetchTimeout     = 5 * time.Second
 	maxDocumentBytes = 256 << 10
-
-	// How long keys are used before they are fetched again although they still
-	// verify, so that one that was withdrawn is not accepted for ever; and how
-	// long they are used on when that fails.
-	keysMaxAge    = time.Hour
-	keysRetryWait = 5 * time.Minute
 
 	// How often keys may be fetched because a token is not verified by those
 	// known: anybody can send such tokens.
 	refreshEvery = 10 * time.Second
 	refreshBurst = 2
-
-	// How long a first fetch that failed is not tried again: this, then doubled.
-	firstBackoff = time.Second
-	maxBackoff   = 15 * time.Second
 )
 
 // algorithms are those by which a token may be signed: all asymmetric, so that a
@@ -44,25 +35,27 @@ var algorithms = []string{
 	oidc.EdDSA,
 }
 
-var errTooOften = errors.New("not fetched again so soon")
+var (
+	errTooOften = errors.New("not fetched again so soon")
+
+	// errNoKeys says that the issuer has no keys, or is no more.
+	errNoKeys = errors.New("the issuer publishes no key that can verify a token")
+)
 
 // A provider is an issuer and what is known of its keys. They are fetched by the
-// requests that need them, one at a time, while the others wait for it.
+// requests that need them, as the package refresh has it.
 type provider struct {
 	issuer    string
 	entries   []Issuer
 	published *publication // nil: discovered
 	client    *http.Client
 	now       func() time.Time
+	schedule  *refresh.Schedule
+	unknown   *rate.Limiter // of fetches for tokens that no known key verifies
 
-	mu      sync.Mutex
-	keys    *keys         // nil before the first fetch that succeeded
-	staleAt time.Time     // when keys are to be fetched again
-	flight  chan struct{} // closed when the fetch under way has ended; nil: none is
-	failure error         // the last fetch's
-	failed  int           // fetches in a row
-	retryAt time.Time     // when a first fetch may be tried again
-	refresh *rate.Limiter
+	keys    atomic.Pointer[keys]  // nil before the first fetch that succeeded
+	failure atomic.Pointer[error] // the last fetch's; nil: it went well
+	refusal refresh.Refusal       // only touched by who fetches
 }
 
 // A publication is where an issuer's keys are and how it signs with them.
@@ -73,9 +66,10 @@ type publication struct {
 
 func newProvider(issuer string, transport http.RoundTripper, now func() time.Time) *provider {
 	p := &provider{
-		issuer:  issuer,
-		now:     now,
-		refresh: rate.NewLimiter(rate.Every(refreshEvery), refreshBurst),
+		issuer:   issuer,
+		now:      now,
+		schedule: refresh.NewSchedule(now),
+		unknown:  rate.NewLimiter(rate.Every(refreshEvery), refreshBurst),
 	}
 	p.client = &http.Client{
 		Transport: bounded{transport},
@@ -89,89 +83,70 @@ func newProvider(issuer string, transport http.RoundTripper, now func() time.Tim
 	return p
 }
 
-// current returns the keys that are known, fetched first if there are none. One
-// request fetches them again when they have become old, while the others go on
-// with those that are there.
+// current returns the keys that are known, fetched first if there are none or they
+// are old. Keys that could not be fetched again for an hour are not used.
 func (p *provider) current(ctx context.Context) (*keys, error) {
-	p.mu.Lock()
-	have := p.keys
-	fresh := have != nil && (p.flight != nil || p.now().Before(p.staleAt))
-	p.mu.Unlock()
-	if fresh {
+	p.schedule.Refresh(ctx, p.update)
+	switch have := p.keys.Load(); {
+	case ctx.Err() != nil:
+		return nil, ctx.Err()
+	case have == nil, !p.schedule.Usable():
+		return nil, p.trouble()
+	default:
 		return have, nil
 	}
-	newer, err := p.newer(ctx, have)
-	if err != nil && have != nil {
-		return have, nil
-	}
-	return newer, err
 }
 
-// newer returns other keys than those the caller has, which may be none: known
-// meanwhile, or fetched by this call or by the one that it waits for.
+// newer returns other keys than those that the caller has: another request's by
+// now, or fetched by this call or by the one that it waits for.
 func (p *provider) newer(ctx context.Context, have *keys) (*keys, error) {
-	p.mu.Lock()
-	flight := p.flight
-	if p.keys == have && flight != nil {
-		p.mu.Unlock()
-		select {
-		case <-flight:
-		case <-ctx.Done():
-			return nil, ctx.Err()
-		}
-		p.mu.Lock()
-		if p.keys == have {
-			defer p.mu.Unlock()
-			return nil, p.failure
-		}
+	tooOften := false
+	if p.keys.Load() == have {
+		p.schedule.Now(ctx, func() bool {
+			tooOften = !p.unknown.AllowN(p.now(), 1)
+			return !tooOften
+		}, p.update)
 	}
-	if p.keys != have {
-		defer p.mu.Unlock()
-		return p.keys, nil
+	switch newer := p.keys.Load(); {
+	case newer != have:
+		return newer, nil
+	case ctx.Err() != nil:
+		return nil, ctx.Err()
+	case tooOften:
+		return nil, errTooOften
+	default:
+		return nil, p.trouble()
 	}
-	if err := p.mayFetch(); err != nil {
-		p.mu.Unlock()
-		return nil, err
-	}
-	p.flight = make(chan struct{})
-	p.mu.Unlock()
-
-	fetched, err := (*keys)(nil), errors.New("panicked")
-	defer func() { p.land(fetched, err) }()
-	// Others wait for it, so it does not end with this request.
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), fetchTimeout)
-	defer cancel()
-	fetched, err = p.fetch(ctx)
-	return fetched, err
 }
 
-// mayFetch tells whether a fetch may begin now, and counts it.
-func (p *provider) mayFetch() error {
-	switch now := p.now(); {
-	case p.keys == nil && now.Before(p.retryAt):
-		return fmt.Errorf("%w: %w", errTooOften, p.failure)
-	case p.keys != nil && !p.refresh.AllowN(now, 1):
-		return errTooOften
+// trouble is why the last fetch failed.
+func (p *provider) trouble() error {
+	if failure := p.failure.Load(); failure != nil {
+		return *failure
 	}
-	return nil
+	return errors.New("its keys were not fetched")
 }
 
-// land ends the flight with its outcome. The last good keys stay when it failed.
-func (p *provider) land(fetched *keys, err error) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	now := p.now()
-	if err == nil {
-		p.keys, p.staleAt = fetched, now.Add(keysMaxAge)
-		p.failed, p.failure = 0, nil
-	} else {
-		p.retryAt = now.Add(min(firstBackoff<<min(p.failed, 10), maxBackoff))
-		p.staleAt = now.Add(keysRetryWait)
-		p.failed++
-		p.failure = err
+// update is a fetch of the schedule. The last good keys stay when it failed; when
+// the issuer has published none for ten seconds, those that were are withdrawn.
+func (p *provider) update(ctx context.Context) refresh.Outcome {
+	fetched, err := p.fetch(ctx)
+	switch {
+	case err == nil:
+		p.refusal.Clear()
+		p.failure.Store(nil)
+		p.keys.Store(fetched)
+		return refresh.Known
+	case !errors.Is(err, errNoKeys) || p.keys.Load() == nil:
+		p.failure.Store(&err)
+		return refresh.Failed
 	}
-	close(p.flight)
-	p.flight = nil
+	p.failure.Store(&err)
+	if !p.refusal.Confirmed(p.now()) {
+		return refresh.Refused
+	}
+	p.keys.Store(&keys{algorithms: algorithms}) // nobody's token is verified
+	return refresh.Known
 }
 
 func (p *provider) fetch(ctx context.Context) (*keys, error) {
@@ -230,10 +205,14 @@ func (p *provider) trusts(u *url.URL) bool {
 // brief cuts an error's text, in which a whole document may be quoted.
 func brief(err error) error {
 	const most = 300
-	if text := err.Error(); len(text) > most {
-		return fmt.Errorf("%.*q…", most, text)
+	text := err.Error()
+	switch {
+	case len(text) <= most:
+		return err
+	case errors.Is(err, errNoKeys):
+		return fmt.Errorf("%w: %.*q…", errNoKeys, most, text)
 	}
-	return err
+	return fmt.Errorf("%.*q…", most, text)
 }
 
 // bounded makes answers that are not 200 errors, and bodies that are too long
@@ -246,7 +225,11 @@ func (b bounded) RoundTrip(r *http.Request) (*http.Response, error) {
 	if err != nil {
 		return nil, err
 	}
-	if resp.StatusCode != http.StatusOK && resp.StatusCode/100 != 3 {
+	switch {
+	case resp.StatusCode == http.StatusNotFound, resp.StatusCode == http.StatusGone:
+		_ = resp.Body.Close()
+		return nil, fmt.Errorf("%w: answered %d", errNoKeys, resp.StatusCode)
+	case resp.StatusCode != http.StatusOK && resp.StatusCode/100 != 3:
 		_ = resp.Body.Close()
 		return nil, fmt.Errorf("answered %d", resp.StatusCode)
 	}
