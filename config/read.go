@@ -401,8 +401,10 @@ func (r *reader) auth(c *Config, v *variables) {
 		r.problem("API_KEYS", "is set beside API_KEYS_SECRET; unset one of them")
 	}
 	if !c.APIKeys.IsZero() {
-		if _, err := auth.ParseKeys([]byte(c.APIKeys.Reveal())); err != nil {
+		if keys, err := auth.ParseKeys([]byte(c.APIKeys.Reveal())); err != nil {
 			r.problem("API_KEYS", "%v", err)
+		} else if keys.Len() == 0 {
+			r.problem("API_KEYS", "the list has no entry; unset it, or add one (go run ./cmd/key NAME makes it)")
 		}
 	}
 	if c.HasAuth(AuthAPIKey) && c.APIKeys.IsZero() && c.APIKeysSecret == "" {

@@ -158,6 +158,9 @@ func failure(client, ctx context.Context, err error) *api.Error {
 	if gone, ok := errors.AsType[*model.GoneError](err); ok {
 		return ModelGone(gone)
 	}
+	if errors.Is(err, model.ErrNoKey) {
+		return api.Fail(api.NotReady, err)
+	}
 	if failed, ok := errors.AsType[*model.Error](err); ok {
 		e := api.Fail(api.ModelFailed, err)
 		switch failed.Kind {

@@ -144,8 +144,7 @@ func TestParseKeys(t *testing.T) {
 		{"empty text", ``, "not a JSON list"},
 		{"no list", `{"name": "a", "sha256": "` + sum + `"}`, "not a JSON list"},
 		{"the hash alone", `"` + sum + `"`, "not a JSON list"},
-		{"null", `null`, "no entry"},
-		{"no entry", `[]`, "no entry"},
+		{"null", `null`, "not a JSON list"},
 		{"an entry that is null", `[null]`, "entry 1: not an object"},
 		{"trailing data", `[{"name": "a", "sha256": "` + sum + `"}] ` + sum, "not a JSON list"},
 		{"a field twice", `[{"name": "a", "sha256": "` + sum + `", "sha256": "` + other + `"}]`, "twice"},
@@ -168,6 +167,9 @@ func TestParseKeys(t *testing.T) {
 		{"half a call a minute", `[{"name": "a", "sha256": "` + sum + `", "rate_limit_per_minute": 0.5}]`, "rate_limit_per_minute: wrong type"},
 		{"end users in words", `[{"name": "a", "sha256": "` + sum + `", "end_users": "yes"}]`, "end_users: wrong type"},
 		{"two entries at fault", `[{"name": "a"}, {"name": "b", "sha256": "` + sum + `"}, {"sha256": "` + other + `"}]`, "entry 3: name"},
+	}
+	if set, err := auth.ParseKeys([]byte(`[]`)); err != nil || set.Len() != 0 {
+		t.Errorf("an empty list is %v, %v; want nobody", set, err)
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

@@ -59,16 +59,13 @@ var keyFields = []string{"name", "sha256", "expires", "rate_limit_per_minute", "
 //
 // of which the last three may be left out. Hashes are unique; a name may have
 // several, so that a key can be replaced while the old one is still in use and
-// its caller stays the same. A list without an entry is an error. The error tells of every entry at fault and
+// its caller stays the same. A list without an entry admits nobody. The error tells of every entry at fault and
 // repeats nothing of the text but the names of its known fields: a hash, or a key
 // put there by mistake, never gets into a log.
 func ParseKeys(text []byte) (*KeySet, error) {
 	var list []jsontext.Value
-	if err := json.Unmarshal(text, &list); err != nil {
+	if err := json.Unmarshal(text, &list); err != nil || list == nil {
 		return nil, errors.New("API keys: not a JSON list, or with a key twice in one object")
-	}
-	if len(list) == 0 {
-		return nil, errors.New("API keys: no entry")
 	}
 	set := &KeySet{entries: make([]keyEntry, 0, len(list))}
 	var errs []error

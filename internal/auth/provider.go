@@ -127,6 +127,23 @@ func (p *provider) trouble() error {
 	return errors.New("its keys were not fetched")
 }
 
+// Troubles returns a sentence for each issuer whose keys could not be fetched when
+// they were last asked for.
+func (a *Authenticator) Troubles() []string {
+	var troubles []string
+	for _, m := range a.methods {
+		if o, ok := m.(*OIDC); ok {
+			for _, p := range o.providers {
+				if failure := p.failure.Load(); failure != nil {
+					troubles = append(troubles, fmt.Sprintf("The keys of %s could not be fetched: %v.", p.issuer, *failure))
+				}
+			}
+		}
+	}
+	slices.Sort(troubles)
+	return troubles
+}
+
 // update is a fetch of the schedule. The last good keys stay when it failed; when
 // the issuer has published none for ten seconds, those that were are withdrawn.
 func (p *provider) update(ctx context.Context) refresh.Outcome {

@@ -1,6 +1,7 @@
 package guard
 
 import (
+	"errors"
 	"fmt"
 	"net/http"
 	"slices"
@@ -36,15 +37,19 @@ func (g *guard) cross(next http.Handler) http.Handler {
 		AllowedMethods:  crossMethods, AllowedHeaders: crossHeaders, MaxAge: crossMaxAge,
 	})
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		origins := r.Header["Origin"]
-		switch {
-		case !g.crossOrigin(r):
+		if !g.crossOrigin(r) {
 			next.ServeHTTP(w, r)
-		case !g.listed(origins):
-			if g.probes[r.URL.Path] {
-				next.ServeHTTP(w, r)
-				return
-			}
+			return
+		}
+		origins := r.Header["Origin"]
+		switch listed, known := g.listed(origins); {
+		case !listed && g.probes[r.URL.Path]:
+			next.ServeHTTP(w, r)
+		case !known:
+			api.Answer(w, r, func(http.ResponseWriter, *http.Request) error {
+				return api.Fail(api.NotReady, errors.New("the list of origins could not be fetched for too long"))
+			})
+		case !listed:
 			api.Answer(w, r, func(http.ResponseWriter, *http.Request) error {
 				return api.Fail(api.OriginNotAllowed, fmt.Errorf("origin %s is not on the list", telemetry.Truncate(strings.Join(origins, " and "), 128)))
 			})
@@ -61,9 +66,14 @@ func (g *guard) cross(next http.Handler) http.Handler {
 	})
 }
 
-// listed reports whether it is one origin, and on the list as it stands now.
-func (g *guard) listed(origins []string) bool {
-	return g.Origins != nil && len(origins) == 1 && slices.Contains(g.Origins(), origins[0])
+// listed reports whether it is one origin and on the list as it stands now, and
+// whether that list is known.
+func (g *guard) listed(origins []string) (listed, known bool) {
+	if g.Origins == nil {
+		return false, true
+	}
+	list, known := g.Origins()
+	return known && len(origins) == 1 && slices.Contains(list, origins[0]), known
 }
 
 // crossOrigin reports whether a page that is not the service's own sent r.

@@ -24,7 +24,7 @@ const (
 
 // forSite lets the pages of site call.
 func forSite(c *guard.Config) {
-	c.Origins = func() []string { return []string{site, "http://localhost:3000"} }
+	c.Origins = func() ([]string, bool) { return []string{site, "http://localhost:3000"}, true }
 }
 
 // send asks with any method.
@@ -383,7 +383,7 @@ func TestTheListOfOriginsMayChange(t *testing.T) {
 	t.Parallel()
 	var list atomic.Pointer[[]string]
 	list.Store(new([]string))
-	d := newDoor(t, anybody(), func(c *guard.Config) { c.Origins = func() []string { return *list.Load() } })
+	d := newDoor(t, anybody(), func(c *guard.Config) { c.Origins = func() ([]string, bool) { return *list.Load(), true } })
 	refused(t, d.get(t, "/public", "Origin", site), 403, "origin_not_allowed")
 	list.Store(&[]string{"https://other.example", site})
 	if w := d.get(t, "/public", "Origin", site); w.Code != 200 || w.Header().Get("Access-Control-Allow-Origin") != site {

@@ -46,9 +46,10 @@ type Config struct {
 	// here (DNS rebinding).
 	Loopback bool
 
-	// Origins are those whose pages may call, exactly as browsers send them. It
-	// is asked at each request of a page from elsewhere; nil: there are none.
-	Origins func() []string
+	// Origins are those whose pages may call, exactly as browsers send them; false
+	// when that cannot be known now. It is asked at each request of a page from
+	// elsewhere; nil: there are none.
+	Origins func() ([]string, bool)
 
 	// MaxConcurrent is how many requests are worked on at once, over all guards
 	// that share the Gate; 0: as many as come. Three quarters are anybody's, the

@@ -396,8 +396,8 @@ func TestEndUsers(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			listed := func() []string {
-				return []string{"https://evil.example", "https://example.com", site + ":8080", site + ".evil.example"}
+			listed := func() ([]string, bool) {
+				return []string{"https://evil.example", "https://example.com", site + ":8080", site + ".evil.example"}, true
 			}
 			w := newDoor(t, tt.methods, func(c *guard.Config) { c.Origins = listed }).get(t, "/private/x", tt.headers...)
 			if tt.code != "" {

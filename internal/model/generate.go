@@ -31,9 +31,12 @@ const stallAfter = 20 * time.Second
 // onText it asks for a stream and passes each piece of text on as it comes, with
 // the name of the model that says it; once it has, nothing is tried again and no other model stands in.
 //
-// The error is an [*Error], a [*GoneError] that wraps one, or ctx's own when ctx has ended, or onText's. The
+// The error is an [*Error], a [*GoneError] that wraps one, [ErrNoKey], or ctx's own when ctx has ended, or onText's. The
 // Answer beside an error holds what was spent.
 func (c *Client) Generate(ctx context.Context, r Request, onText func(model, text string) error) (Answer, error) {
+	if c.withdrawn.Load() {
+		return Answer{}, ErrNoKey
+	}
 	answer, err := c.generate(ctx, r, onText)
 	switch {
 	case err == nil:

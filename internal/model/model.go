@@ -66,8 +66,10 @@ type Config struct {
 type Client struct {
 	config genai.ClientConfig // without the key
 	models atomic.Pointer[genai.Models]
-	last   atomic.Pointer[common] // of the last request
-	close  func()
+
+	withdrawn atomic.Bool            // the key
+	last      atomic.Pointer[common] // of the last request
+	close     func()
 
 	tables   *models.Live
 	presence presence
@@ -113,10 +115,19 @@ func New(ctx context.Context, c Config) (*Client, error) {
 	return client, nil
 }
 
+// ErrNoKey is the error of every call while the key of the Developer API is
+// withdrawn.
+var ErrNoKey = errors.New("the key of the model's API is withdrawn")
+
 // SetKey makes the calls to come use another key of the Developer API; those
-// under way keep theirs. With Vertex AI there is none, and key is ignored.
+// under way keep theirs. Without a key the calls to come fail with [ErrNoKey]. With
+// Vertex AI there is none, and key is ignored.
 func (c *Client) SetKey(ctx context.Context, key string) error {
 	config := c.config
+	if key == "" && config.Backend == genai.BackendGeminiAPI && c.models.Load() != nil {
+		c.withdrawn.Store(true)
+		return nil
+	}
 	if config.Backend == genai.BackendGeminiAPI {
 		config.APIKey = key
 	}
@@ -126,6 +137,7 @@ func (c *Client) SetKey(ctx context.Context, key string) error {
 		return errors.New("genai refused the configuration of its client: is the key, or the project and location, set?")
 	}
 	c.models.Store(client.Models)
+	c.withdrawn.Store(false)
 	return nil
 }
 

@@ -93,6 +93,9 @@ func (c *Client) check(ctx context.Context) error {
 	if len(c.names) == 0 {
 		return nil
 	}
+	if c.withdrawn.Load() {
+		return ErrNoKey
+	}
 	first := c.Probe(ctx, c.names[0])
 	missing := isGone(first)
 	for _, name := range c.names[1:] {

@@ -44,3 +44,6 @@ func (l *Live) Offer(raw []byte, names []string) error {
 	}
 	return nil
 }
+
+// Withdraw puts the built-in table to use again.
+func (l *Live) Withdraw() { l.table.Store(nil) }

@@ -114,6 +114,13 @@ func (s *Schedule) Now(ctx context.Context, allowed func() bool, fetch Fetch) {
 	}
 }
 
+// Fetched notes that everything was fetched elsewhere, from begun on.
+func (s *Schedule) Fetched(begun time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.known, s.tried, s.last, s.failures = begun.Round(0), s.clock(), Known, 0
+}
+
 // Usable reports whether what was fetched may still admit callers.
 func (s *Schedule) Usable() bool {
 	s.mu.Lock()

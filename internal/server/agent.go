@@ -47,7 +47,7 @@ func (e *agentError) Unwrap() error { return e.err }
 // rotation for it.
 type builtAgent struct {
 	agent.Agent
-	secrets []namedSecret
+	secrets []*namedSecret
 	cancel  context.CancelFunc // of the context that New was given
 }
 
@@ -236,7 +236,7 @@ type environment struct {
 
 	mu       sync.Mutex
 	known    map[string]agent.Secret
-	named    []namedSecret
+	named    []*namedSecret
 	problems config.Problems
 	errs     []error // of reading secrets, which may go well later
 	sealed   bool    // New has returned: nothing is read any more
@@ -315,7 +315,12 @@ func (e *environment) read(name string) agent.Secret {
 		e.errs = append(e.errs, &fetchError{variable, err})
 		return agent.Secret{}
 	}
-	e.named = append(e.named, namedSecret{variable: variable, name: version, take: take, last: payload})
+	named := &namedSecret{
+		variable: variable, name: version, take: take, taken: true, last: payload,
+		drop: func(context.Context) { current.Store(new(string)) },
+	}
+	named.known.Store(time.Now().UnixNano())
+	e.named = append(e.named, named)
 	return agent.NewSecret(func() string { return *current.Load() })
 }
 
@@ -337,7 +342,7 @@ func (e *environment) seal() {
 }
 
 // fetched returns the secrets that were read.
-func (e *environment) fetched() []namedSecret {
+func (e *environment) fetched() []*namedSecret {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	return e.named

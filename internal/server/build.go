@@ -144,7 +144,7 @@ func (s *Server) connect(ctx context.Context) (_ *parts, err error) {
 	}
 	p.secrets.observer = p.observer
 	var group errgroup.Group
-	group.Go(func() error { return rescue.Call(func() error { return p.secrets.fetch(ctx) }) })
+	group.Go(func() error { return rescue.Call(func() error { return p.secrets.start(ctx) }) })
 	if s.Config.SessionStore == config.StoreFirestore {
 		// The channel would connect with the first turn, and make it wait. A
 		// store that is away now is told by that turn, not by the start.
@@ -305,7 +305,7 @@ func (s *Server) methods(keys func() *auth.KeySet) ([]auth.Method, error) {
 
 // authenticate makes the authenticator of AUTH's modes.
 func (s *Server) authenticate(l *secrets) (*authenticator, error) {
-	methods, err := s.methods(l.keys.Load)
+	methods, err := s.methods(l.apiKeys)
 	if err != nil {
 		return nil, err
 	}

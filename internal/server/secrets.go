@@ -4,79 +4,94 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
-	"golang.org/x/sync/errgroup"
-
 	"example.com/gatehouse/config"
 	"example.com/gatehouse/internal/api"
 	"example.com/gatehouse/internal/auth"
 	"example.com/gatehouse/internal/gcp/gcpsecret"
+	"example.com/gatehouse/internal/refresh"
 	"example.com/gatehouse/internal/rescue"
 	"example.com/gatehouse/internal/telemetry"
-)
-
-const (
-	// refreshAfter is how old what came from Secret Manager may get.
-	secretsRefreshAfter = 5 * time.Minute
-	// refreshTimeout bounds the one request that fetches it anew.
-	secretsRefreshTimeout = 2 * time.Second
 )
 
 // secrets holds what changes without a deploy: the API keys, the origins and the
 // model's key, from Secret Manager where the configuration names a secret. It
 // is safe for concurrent use.
 type secrets struct {
-	client   *gcpsecret.Client // nil when no secret is named
 	connect  func() (*gcpsecret.Client, error)
-	named    []namedSecret
+	client   *gcpsecret.Client // nil when no secret is named
+	named    []*namedSecret
 	now      func() time.Time
+	schedule *refresh.Schedule
 	observer *telemetry.Observer
+	log      *slog.Logger
 
 	keys    atomic.Pointer[auth.KeySet]
 	origins atomic.Pointer[[]string]
 
-	refreshing sync.Mutex
-	fetched    atomic.Int64          // the last attempt, in nanoseconds since 1970
-	failed     atomic.Pointer[error] // of the last attempt; nil when it went well
-	rejected   atomic.Pointer[error] // why the newest table of models is not used
+	failed   atomic.Pointer[error] // of the last attempt; nil when it went well
+	rejected atomic.Pointer[error] // why the newest table of models is not used
 }
 
-// A namedSecret is a version that a variable names, and who takes its payload.
+// A namedSecret is a version that a variable names, and what is done with its
+// payload. But for known, only who fetches touches what changes.
 type namedSecret struct {
 	variable, name string
-	take           func(ctx context.Context, payload string) error
-	last           string // the payload taken last; only touched by who fetches
-	optional       bool   // the service can go on without it
+	take           func(ctx context.Context, payload string) error // errNobody: the list is empty
+	drop           func(ctx context.Context)                       // puts what was taken out of use
+	optional       bool                                            // the service can go on without it
+
+	taken   bool   // last is in use
+	last    string // the payload taken last
+	refusal refresh.Refusal
+	known   atomic.Int64 // when it was last taken or withdrawn, in nanoseconds since 1970; 0: never
 }
+
+// errNobody is of a list that holds nobody.
+var errNobody = errors.New("the list is empty")
+
+// errWithdrawn is of a secret that was refused for good, and confirmed so.
+var errWithdrawn = errors.New("withdrawn")
 
 // newSecrets returns the secrets configured inline or by Secret Manager name.
 func (s *Server) newSecrets(ctx context.Context, setModelKey func(context.Context, string) error) (*secrets, error) {
-	l := &secrets{now: time.Now, connect: s.secretManager}
+	l := &secrets{now: time.Now, connect: s.secretManager, log: s.Log}
+	l.schedule = refresh.NewSchedule(func() time.Time { return l.now() })
 	l.origins.Store(&s.Config.AllowedOrigins)
 	if text := s.Config.APIKeys.Reveal(); text != "" {
 		if err := l.takeKeys(ctx, text); err != nil {
 			return nil, &fetchError{"API_KEYS", err}
 		}
 	}
-	for _, named := range []namedSecret{
+	for _, named := range []*namedSecret{
 		{variable: "GEMINI_API_KEY_SECRET", name: s.Config.Gemini.APIKeySecret, take: func(ctx context.Context, payload string) error {
-			return setModelKey(ctx, strings.TrimSpace(payload))
-		}},
-		{variable: "ALLOWED_ORIGINS_SECRET", name: s.Config.AllowedOriginsSecret, take: func(_ context.Context, payload string) error {
-			origins, err := config.ParseOrigins(payload, s.Config.Production())
-			if err == nil {
-				l.origins.Store(&origins)
+			key := strings.TrimSpace(payload)
+			if key == "" {
+				return errors.New("the secret is empty")
 			}
-			return err
-		}},
-		{variable: "API_KEYS_SECRET", name: s.Config.APIKeysSecret, take: l.takeKeys},
+			return setModelKey(ctx, key)
+		}, drop: func(ctx context.Context) { _ = setModelKey(ctx, "") }},
+		{variable: originsSecret, name: s.Config.AllowedOriginsSecret, take: func(_ context.Context, payload string) error {
+			origins, err := config.ParseOrigins(payload, s.Config.Production())
+			switch {
+			case err != nil:
+				return err
+			case len(origins) == 0:
+				return errNobody
+			}
+			l.origins.Store(&origins)
+			return nil
+		}, drop: func(context.Context) { l.origins.Store(&[]string{}) }},
+		{variable: apiKeysSecret, name: s.Config.APIKeysSecret, take: l.takeKeys, drop: func(context.Context) { l.keys.Store(&auth.KeySet{}) }},
 		{variable: "MODELS_TABLE_SECRET", name: s.Config.ModelsSecret, optional: true, take: func(ctx context.Context, payload string) error {
 			return s.takeTable(ctx, l, payload)
-		}},
+		}, drop: func(context.Context) { l.rejected.Store(nil); s.tables.Withdraw() }},
 	} {
 		if named.name != "" {
 			l.named = append(l.named, named)
@@ -91,28 +106,91 @@ func (s *Server) newSecrets(ctx context.Context, setModelKey func(context.Contex
 }
 
 // add has the secrets refreshed that were read elsewhere.
-func (l *secrets) add(named []namedSecret) (err error) {
+func (l *secrets) add(named []*namedSecret) (err error) {
 	l.client, err = l.connect()
+	if len(l.named) == 0 {
+		l.schedule.Fetched(l.now())
+	}
 	l.named = append(l.named, named...)
-	l.fetched.CompareAndSwap(0, l.now().UnixNano())
 	return err
 }
+
+// The variables that name what admits callers.
+const (
+	apiKeysSecret = "API_KEYS_SECRET"
+	originsSecret = "ALLOWED_ORIGINS_SECRET"
+)
 
 func (l *secrets) takeKeys(_ context.Context, payload string) error {
 	set, err := auth.ParseKeys([]byte(payload))
+	switch {
+	case err != nil:
+		return err
+	case set.Len() == 0:
+		return errNobody
+	}
+	l.keys.Store(set)
+	return nil
+}
+
+// admits reports whether what the variable names may still admit callers.
+func (l *secrets) admits(variable string) bool {
+	for _, named := range l.named {
+		if named.variable == variable {
+			return refresh.Age(l.now(), time.Unix(0, named.known.Load())) < refresh.Usable
+		}
+	}
+	return true // configured inline
+}
+
+// apiKeys are the keys that admit callers now, nil when that cannot be known.
+func (l *secrets) apiKeys() *auth.KeySet {
+	if !l.admits(apiKeysSecret) {
+		return nil
+	}
+	return l.keys.Load()
+}
+
+// allowedOrigins are the origins whose pages may call now, false when that cannot
+// be known.
+func (l *secrets) allowedOrigins() ([]string, bool) {
+	if !l.admits(originsSecret) {
+		return nil, false
+	}
+	return *l.origins.Load(), true
+}
+
+// start fetches every secret for the first time. The error is of those without
+// which there is no service.
+func (l *secrets) start(ctx context.Context) error {
+	if len(l.named) == 0 {
+		return nil
+	}
+	begun := l.now()
+	_, err := l.fetch(ctx)
 	if err == nil {
-		l.keys.Store(set)
+		l.schedule.Fetched(begun)
 	}
 	return err
 }
 
-// fetch gets every secret, side by side, and hands on those that changed. What
-// cannot be had, or is not what it must be, leaves the last good value. The error
-// is of those without which there is no service.
-func (l *secrets) fetch(ctx context.Context) (err error) {
-	if len(l.named) == 0 {
-		return nil
+// refresh fetches the secrets again when they are old, or waits for who does it.
+func (l *secrets) refresh(ctx context.Context) {
+	if l.client == nil {
+		return
 	}
+	l.schedule.Refresh(ctx, func(ctx context.Context) refresh.Outcome {
+		outcome, _ := l.fetch(ctx)
+		if failed := l.failed.Load(); failed != nil {
+			l.log.WarnContext(ctx, "Secrets could not be refreshed.", "error", (*failed).Error())
+		}
+		return outcome
+	})
+}
+
+// fetch gets every secret, side by side, and hands on those that changed. The error
+// is of those without which there is no service.
+func (l *secrets) fetch(ctx context.Context) (_ refresh.Outcome, err error) {
 	ctx, step := l.observer.StartSecrets(ctx)
 	defer func() {
 		failure := ""
@@ -123,17 +201,12 @@ func (l *secrets) fetch(ctx context.Context) (err error) {
 	}()
 	errs := make([]error, len(l.named))
 	needed := make([]error, len(l.named)) // those of errs without which there is no service
-	var group errgroup.Group
-	for i := range l.named {
-		group.Go(func() error {
-			named := &l.named[i]
-			err := rescue.Call(func() error {
-				payload, err := l.client.Access(ctx, named.name)
-				if err == nil && string(payload) != named.last {
-					if err = named.take(ctx, string(payload)); err == nil {
-						named.last = string(payload)
-					}
-				}
+	outcomes := make([]refresh.Outcome, len(l.named))
+	var group sync.WaitGroup
+	for i, named := range l.named {
+		group.Go(func() {
+			err := rescue.Call(func() (err error) {
+				outcomes[i], err = l.update(ctx, named)
 				return err
 			})
 			if err != nil {
@@ -142,36 +215,63 @@ func (l *secrets) fetch(ctx context.Context) (err error) {
 					needed[i] = errs[i]
 				}
 			}
-			return nil
+			if named.optional && outcomes[i] == refresh.Failed {
+				outcomes[i] = refresh.Known // nobody waits for it
+			}
 		})
 	}
-	_ = group.Wait()
-	l.fetched.Store(l.now().UnixNano())
+	group.Wait()
 	l.failed.Store(nil)
 	if all := errors.Join(errs...); all != nil {
 		l.failed.Store(&all)
 	}
-	return errors.Join(needed...)
+	outcome := refresh.Known
+	switch {
+	case slices.Contains(outcomes, refresh.Refused): // which is soon to be confirmed
+		outcome = refresh.Refused
+	case slices.Contains(outcomes, refresh.Failed):
+		outcome = refresh.Failed
+	}
+	return outcome, errors.Join(needed...)
 }
 
-// refresh fetches the secrets anew when they are old: by one request, while the
-// others go on with what there is. An instance has no CPU between requests, so
-// it is a request that does it.
-func (l *secrets) refresh(ctx context.Context, failed func(error)) {
-	old := func() bool { return l.now().Sub(time.Unix(0, l.fetched.Load())) >= secretsRefreshAfter }
-	if l.client == nil || !old() || !l.refreshing.TryLock() {
-		return
+// update gets one secret. What cannot be had for the moment, or is not what it must
+// be, leaves the last good value. What is refused for good is dropped when a second
+// fetch says the same. The error tells health why the secret is not there, nil for
+// a list that is empty on purpose.
+func (l *secrets) update(ctx context.Context, named *namedSecret) (refresh.Outcome, error) {
+	begun := l.now()
+	payload, err := l.client.Access(ctx, named.name)
+	if err == nil && !(named.taken && named.last == string(payload)) {
+		err = named.take(ctx, string(payload))
 	}
-	defer l.refreshing.Unlock()
-	if !old() { // another request has just done it
-		return
+	first := named.known.Load() == 0
+	empty := errors.Is(err, errNobody)
+	switch {
+	case err == nil:
+		named.taken, named.last = true, string(payload)
+		named.refusal.Clear()
+	case first && !empty, !empty && !gcpsecret.Refused(err):
+		return refresh.Failed, err
+	case !first && !named.refusal.Confirmed(begun):
+		return refresh.Refused, err
+	default:
+		if first {
+			named.drop(ctx)
+		}
+		if named.taken {
+			named.drop(ctx)
+			l.log.WarnContext(ctx, "What a secret held is withdrawn.", "variable", named.variable, "error", err.Error())
+		}
+		named.taken, named.last = false, ""
+		if empty {
+			err = nil
+		} else {
+			err = fmt.Errorf("%w: %w", errWithdrawn, err)
+		}
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), secretsRefreshTimeout)
-	defer cancel()
-	_ = l.fetch(ctx)
-	if err := l.failed.Load(); err != nil {
-		failed(*err)
-	}
+	named.known.Store(begun.UnixNano())
+	return refresh.Known, err
 }
 
 // probe is what health asks: whether Secret Manager gives the secrets now, and

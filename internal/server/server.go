@@ -165,7 +165,7 @@ func (s *Server) warnings(ctx context.Context) []string {
 	if rejected := s.parts.Load().secrets.rejected.Load(); rejected != nil {
 		warnings = append(warnings, "MODELS_TABLE_SECRET: "+(*rejected).Error()+"; the table of "+s.tables.Table().Date.String()+" stays in use.")
 	}
-	return warnings
+	return append(warnings, s.parts.Load().authenticator.Troubles()...)
 }
 
 // Agent returns the agent of this process: the zero Agent while there is none.
@@ -215,9 +215,7 @@ func (s *Server) serve(pick func(handlers) http.Handler) http.Handler {
 			return
 		}
 		if r.URL.Path != "/health/live" && r.URL.Path != "/health/ready" { // probes wait for nothing
-			p.secrets.refresh(r.Context(), func(err error) {
-				s.Log.WarnContext(r.Context(), "Secrets could not be refreshed; the last good values stay.", "error", err.Error())
-			})
+			p.secrets.refresh(r.Context())
 		}
 		pick(p.handlers).ServeHTTP(w, r)
 	})
@@ -350,11 +348,11 @@ func refuse(routes []api.Route) {
 func (s *Server) guard(p *parts, routes []api.Route, loopback bool) http.Handler {
 	c := guard.Config{
 		Log: s.Log, Gate: &s.gate, Proxied: s.Config.Service != "", Now: time.Now, MaxConcurrent: s.Config.MaxConcurrent,
-		Limits: s.limits(), Loopback: loopback, Operators: s.Config.Operators, Origins: func() []string { return s.Config.AllowedOrigins },
+		Limits: s.limits(), Loopback: loopback, Operators: s.Config.Operators, Origins: func() ([]string, bool) { return s.Config.AllowedOrigins, true },
 	}
 	if p != nil {
 		c.Authenticator, c.Challenge, c.Limiter = p.authenticator.Authenticator, p.authenticator.challenge, p.limiter
-		c.Origins = func() []string { return *p.secrets.origins.Load() }
+		c.Origins = p.secrets.allowedOrigins
 		c.Observer, c.Audit, c.Figures = p.observer, p.audit, p.figures
 	}
 	return guard.New(c, routes)

@@ -131,6 +131,17 @@ func (c *Client) access(ctx context.Context, name string) ([]byte, error) {
 	return data, nil
 }
 
+// Refused reports whether err, which [Client.Access] returned, is a refusal for good
+// and not the trouble of a moment: the version is disabled or destroyed, it or its
+// secret is deleted, or access to it was taken away.
+func Refused(err error) bool {
+	switch status.Code(err) {
+	case codes.FailedPrecondition, codes.NotFound, codes.PermissionDenied:
+		return true
+	}
+	return false
+}
+
 // contextError adds the context's error to a status that tells of it: gRPC wraps
 // only the status.
 func contextError(err error) error {
