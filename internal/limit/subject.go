@@ -3,7 +3,7 @@ package limit
 import (
 	"container/list"
 	"crypto/sha256"
-	"encoding/base64"
+	"encoding/hex"
 	"maps"
 	"strconv"
 	"sync"
@@ -28,12 +28,12 @@ const (
 	secondsOfDay    = 24 * 60 * 60
 )
 
-// account is the name of the subject's account: safe for a document's id, and
-// nothing that shows who it is about.
+// account is the name of the subject's account: safe for a document's id, which may
+// not be __…__ in base64url, and nothing that shows who it is about.
 func (k key) account() string {
 	text := strconv.Quote(k.name) + strconv.Quote(k.who) + strconv.FormatInt(k.day, 10)
 	sum := sha256.Sum256([]byte(text))
-	return base64.RawURLEncoding.EncodeToString(sum[:])
+	return hex.EncodeToString(sum[:])
 }
 
 // A subject is what this instance holds of one account.

@@ -197,6 +197,40 @@ func keyOutlivesSession(t *testing.T, store session.Store, clock *Clock) {
 	}
 }
 
+// keyAfterDeletion: a key that takes hold where a session was deleted begins
+// another one, and what ran before stays out of it.
+func keyAfterDeletion(t *testing.T, store session.Store, clock *Clock) {
+	key := newKey()
+	add(t, store, key, "old")
+	running := load(t, store, key)
+	mustDelete(t, store, key)
+	create := idem("key", "body")
+	_, err := session.Open(t.Context(), store, key.Owner, key.ID, create, nil, clock.Now)
+	wantError(t, "a key in a deleted session", err, session.ErrNotFound)
+	create.Create = true
+	o, err := session.Open(t.Context(), store, key.Owner, key.ID, create, nil, clock.Now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = session.Commit(t.Context(), store, running, Turn("too late"), session.Conditions{})
+	wantError(t, "a turn that ran meanwhile", err, session.ErrNotFound)
+	if list, _, err := store.List(t.Context(), key.Owner, 10, ""); err != nil || len(list) != 0 {
+		t.Errorf("List = %v, %v", list, err)
+	}
+	if meta := mustCommit(t, store, o, "new"); meta.Turns != 1 || meta.Title != "new" {
+		t.Errorf("it became %+v", meta)
+	}
+	if got := replayed(t, mustOpen(t, store, clock, key.Owner, key.ID, "key", "body")); got != "new" {
+		t.Errorf("a retry got %q", got)
+	}
+	if got := queries(t, store, key); !slices.Equal(got, []string{"new"}) {
+		t.Errorf("turns = %q", got)
+	}
+	if list, _, err := store.List(t.Context(), key.Owner, 10, ""); err != nil || len(list) != 1 || list[0].ID != key.ID {
+		t.Errorf("List = %+v, %v", list, err)
+	}
+}
+
 // keyOfReplacedTurn: what took the place of a key's turn is not that key's answer.
 func keyOfReplacedTurn(t *testing.T, store session.Store, clock *Clock) {
 	owner := newKey().Owner

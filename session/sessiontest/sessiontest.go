@@ -113,6 +113,7 @@ func Run(t *testing.T, open func(t testing.TB, clock *Clock) session.Store) {
 		{"a deleted session of a key answers not found for a day", keyDeleted},
 		{"a key begins anew after a day", keyAnew},
 		{"a key is remembered for a day where sessions are not", keyOutlivesSession},
+		{"a key in the place of a deleted session begins another", keyAfterDeletion},
 		{"a key whose turn was replaced does not answer with another's", keyOfReplacedTurn},
 		{"a condition on the number of turns is judged after the replay", keyAfterTurn},
 		{"many calls with one key at once: one turn", keyRace},
