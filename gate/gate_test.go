@@ -52,7 +52,7 @@ func TestHandler(t *testing.T) {
 	made := 0
 	h, shutdown := gate.Handler(func(context.Context, agent.Env) (agent.Agent, error) {
 		made++
-		return agent.Agent{Name: "a", Close: func(context.Context) error { closed++; return nil }}, nil
+		return agent.Agent{Name: "a", Description: "Knows rates.", Examples: []string{"What is a euro worth?"}, Close: func(context.Context) error { closed++; return nil }}, nil
 	}, environment("GEMINI_API_KEY=k", "GOOGLE_GEMINI_BASE_URL="+gemini.URL), gate.Log(io.Discard))
 	if made != 0 {
 		t.Error("the agent was made before the first request")
@@ -64,6 +64,11 @@ func TestHandler(t *testing.T) {
 	}
 	if status, text := call(t, h, "GET", "/health", ""); status != 200 || !strings.Contains(text, `"name":"a"`) {
 		t.Errorf("%d %s", status, text)
+	}
+	for _, path := range []string{"/", "/openapi.json"} {
+		if status, text := call(t, h, "GET", path, ""); status != 200 || !strings.Contains(text, "Knows rates.") || !strings.Contains(text, "What is a euro worth?") {
+			t.Errorf("%s does not say what the agent is for: %d %.300s", path, status, text)
+		}
 	}
 	if err := shutdown(t.Context()); err != nil {
 		t.Error(err)

@@ -26,14 +26,14 @@ type document struct {
 }
 
 // newDocument describes routes. Those without an entry in operations are left out.
-func newDocument(c *config.Config, routes []api.Route) *huma.OpenAPI {
+func newDocument(c *config.Config, about *AgentDescription, routes []api.Route) *huma.OpenAPI {
 	d := &document{config: c, schemas: newSchemas()}
 	schemes := map[string]*huma.SecurityScheme{}
 	d.secure(schemes)
 	o := &huma.OpenAPI{
 		OpenAPI: "3.1.0",
 		Info: &huma.Info{
-			Title: "Gatehouse", Version: version.Version, Description: d.introduction(),
+			Title: "Gatehouse", Version: version.Version, Description: about.introduction() + d.introduction(),
 			License: &huma.License{Name: "Apache 2.0", Identifier: "Apache-2.0"},
 		},
 		Servers: []*huma.Server{{URL: "./", Description: "Where this document is."}},
@@ -193,6 +193,22 @@ func failures() map[string]*huma.Example {
 		examples[string(info.Code)] = &huma.Example{Summary: info.Message, Value: failed(e)}
 	}
 	return examples
+}
+
+// introduction is what the agent's author says of it.
+func (a *AgentDescription) introduction() string {
+	if a == nil || a.Description == "" {
+		return ""
+	}
+	var b strings.Builder
+	b.WriteString(a.Description + "\n\n")
+	for _, question := range a.Examples {
+		fmt.Fprintf(&b, "- %s\n", strings.ReplaceAll(question, "\n", " "))
+	}
+	if len(a.Examples) > 0 {
+		b.WriteString("\n")
+	}
+	return b.String()
 }
 
 // introduction is what a reader needs before any operation.

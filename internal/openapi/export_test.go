@@ -21,6 +21,6 @@ func Rebuild(c *config.Config) error {
 		method, path, _ := strings.Cut(pattern, " ")
 		routes = append(routes, api.Route{Method: method, Path: path, Summary: http.StatusText(200)})
 	}
-	_, err := json.Marshal(newDocument(c, routes))
+	_, err := json.Marshal(newDocument(c, nil, routes))
 	return err
 }

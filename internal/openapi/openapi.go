@@ -23,9 +23,17 @@ import (
 
 // Description is the data of GET /.
 type Description struct {
-	Service   string     `json:"service"`
-	Version   string     `json:"version"`
-	Endpoints []Endpoint `json:"endpoints"`
+	Service   string            `json:"service"`
+	Version   string            `json:"version"`
+	Agent     *AgentDescription `json:"agent,omitempty"`
+	Endpoints []Endpoint        `json:"endpoints"`
+}
+
+// An AgentDescription is what answers, in its own words.
+type AgentDescription struct {
+	Name        string   `json:"name"`
+	Description string   `json:"description,omitempty"`
+	Examples    []string `json:"examples,omitempty"`
 }
 
 // An Endpoint is a route as GET / lists it.
@@ -38,9 +46,9 @@ type Endpoint struct {
 // Routes are those of the document and of the page that shows it. The document
 // is made at its first request, of what routes gives then: all routes that are
 // served, these among them.
-func Routes(c *config.Config, routes func() []api.Route) []api.Route {
+func Routes(c *config.Config, about *AgentDescription, routes func() []api.Route) []api.Route {
 	document := sync.OnceValues(func() (*file, error) {
-		encoded, err := json.Marshal(newDocument(c, routes()))
+		encoded, err := json.Marshal(newDocument(c, about, routes()))
 		if err != nil {
 			return nil, fmt.Errorf("encoding the OpenAPI document: %w", err)
 		}

@@ -15,7 +15,7 @@ import (
 
 // describe adds GET /, which says what the service is and what each of its
 // routes is for.
-func describe(routes []api.Route) []api.Route {
+func describe(routes []api.Route, about *openapi.AgentDescription) []api.Route {
 	root := api.Route{Method: http.MethodGet, Path: "/", Public: true, Summary: "What the service is and what it answers: this."}
 	all := append([]api.Route{root}, routes...)
 	endpoints := make([]openapi.Endpoint, len(all))
@@ -24,16 +24,20 @@ func describe(routes []api.Route) []api.Route {
 	}
 	all[0].Handler = func(w http.ResponseWriter, r *http.Request) error {
 		return api.WriteSuccess(w, r, "Gatehouse: an AI agent as a service",
-			openapi.Description{Service: "gatehouse", Version: version.Version, Endpoints: endpoints})
+			openapi.Description{Service: "gatehouse", Version: version.Version, Agent: about, Endpoints: endpoints})
 	}
 	return all
 }
 
 // document adds the description of routes, and of itself, for programs and
 // people.
-func (s *Server) document(routes []api.Route) []api.Route {
+func (s *Server) document(routes []api.Route, p *parts) []api.Route {
+	var about *openapi.AgentDescription
+	if p != nil && p.agent.Name != "" {
+		about = &openapi.AgentDescription{Name: p.agent.Name, Description: p.agent.Description, Examples: p.agent.Examples}
+	}
 	var all []api.Route
-	all = describe(slices.Concat(routes, openapi.Routes(s.Config, func() []api.Route { return all })))
+	all = describe(slices.Concat(routes, openapi.Routes(s.Config, about, func() []api.Route { return all })), about)
 	return all
 }
 

@@ -318,7 +318,7 @@ func (s *Server) handlers(routes []api.Route, p *parts) handlers {
 	if p != nil && p.observer.Handler() != nil {
 		routes = slices.Concat(routes, []api.Route{s.metrics(p.observer.Handler())})
 	}
-	invoke, both := s.document(slices.Concat(routes, probes)), s.document(slices.Concat(routes, status, probes))
+	invoke, both := s.document(slices.Concat(routes, probes), p), s.document(slices.Concat(routes, status, probes), p)
 	if s.Config.Playground {
 		invoke, both = playground.Add(invoke), playground.Add(both)
 	}
