@@ -70,6 +70,12 @@ resource "google_project_iam_member" "function" {
   project = var.project_id
   role    = "projects/${var.project_id}/roles/${google_project_iam_custom_role.function.role_id}"
   member  = google_service_account.function[each.value].member
+
+  # A role that is changed replaces its member. The new one comes first, so that
+  # the functions that run are never without.
+  lifecycle {
+    create_before_destroy = true
+  }
 }
 
 resource "google_project_iam_member" "telemetry" {
@@ -78,6 +84,10 @@ resource "google_project_iam_member" "telemetry" {
   project = var.project_id
   role    = each.value.role
   member  = google_service_account.function[each.value.function].member
+
+  lifecycle {
+    create_before_destroy = true # as above
+  }
 }
 
 resource "google_project_iam_member" "database" {
@@ -91,6 +101,10 @@ resource "google_project_iam_member" "database" {
   condition {
     title      = "Only this deployment's database"
     expression = "resource.name == \"projects/${var.project_id}/databases/${google_firestore_database.this.name}\""
+  }
+
+  lifecycle {
+    create_before_destroy = true # as above
   }
 }
 

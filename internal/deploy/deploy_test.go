@@ -14,6 +14,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+
 	"example.com/gatehouse/internal/deploy"
 	"example.com/gatehouse/internal/gcloudtest"
 )
@@ -335,6 +338,42 @@ func TestAStateThatWasNotStoredIsStored(t *testing.T) {
 	}
 	if _, err := os.Stat(filepath.Join(w.dir, "environments/errored.tfstate")); err == nil {
 		t.Error("errored.tfstate is there still")
+	}
+}
+
+// Terraform refuses a plan with a target while anything in the state has still to
+// be moved, and that of version 1 has all of it at other addresses.
+func TestAStateOfVersion1IsTakenOver(t *testing.T) {
+	t.Parallel()
+	moved, err := os.ReadFile("../../environments/moved.tf")
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := newWorld(t)
+	w.write("environments/moved.tf", string(moved))
+	w.commit("moved")
+	if code, said := w.deploy(); code != 0 {
+		t.Fatalf("exit %d:\n%s", code, said)
+	}
+	before := w.now()
+	w.change(func(c *gcloudtest.Cloud) {
+		for _, r := range c.Resources {
+			r.Address = strings.TrimPrefix(r.Address, "module.gatehouse.module.gatehouse.")
+		}
+		// Version 1 had no name for what a build needs.
+		c.Resources = slices.DeleteFunc(c.Resources, func(r *gcloudtest.Resource) bool { return r.Type == "terraform_data" })
+	})
+	code, said := w.deploy()
+	if code != 0 || !strings.Contains(said, "The state is of an earlier version") || !strings.Contains(said, "6/8 Apply the infrastructure\nNothing to apply.") {
+		t.Errorf("exit %d:\n%s", code, said)
+	}
+	byAddress := cmpopts.SortSlices(func(a, b *gcloudtest.Resource) bool { return a.Address < b.Address })
+	if diff := cmp.Diff(before.Resources, w.now().Resources, byAddress); diff != "" {
+		t.Errorf("the state (-before +after):\n%s", diff)
+	}
+	// A third run finds nothing to move.
+	if code, said := w.deploy(); code != 0 || strings.Contains(said, "an earlier version") {
+		t.Errorf("exit %d:\n%s", code, said)
 	}
 }
 

@@ -15,13 +15,41 @@ var holdsData = []string{"google_firestore_database", "google_logging_project_bu
 
 // A stateModule is Terraform's state in JSON, as far as it is read.
 type stateModule struct {
-	Resources []struct {
-		Address string         `json:"address"`
-		Type    string         `json:"type"`
-		Tainted bool           `json:"tainted"`
-		Values  map[string]any `json:"values"`
-	} `json:"resources"`
-	Children []stateModule `json:"child_modules"`
+	Resources []stateResource `json:"resources"`
+	Children  []stateModule   `json:"child_modules"`
+}
+
+type stateResource struct {
+	Address string         `json:"address"`
+	Type    string         `json:"type"`
+	Tainted bool           `json:"tainted"`
+	Values  map[string]any `json:"values"`
+}
+
+// resources are those of the module and of all modules in it.
+func (m stateModule) resources() []stateResource {
+	all := slices.Clone(m.Resources)
+	for _, child := range m.Children {
+		all = append(all, child.resources()...)
+	}
+	return all
+}
+
+// state reads Terraform's state.
+func (d *deployment) state(ctx context.Context) (stateModule, error) {
+	raw, err := d.ask(ctx, "{}", "terraform", "-chdir="+d.Root, "show", "-json")
+	if err != nil {
+		return stateModule{}, err
+	}
+	state, err := decode[struct {
+		Values struct {
+			Root stateModule `json:"root_module"`
+		} `json:"values"`
+	}](raw)
+	if err != nil {
+		return stateModule{}, fmt.Errorf("Terraform's state: %w", err)
+	}
+	return state.Values.Root, nil
 }
 
 // mend deals with what a failed apply left tainted. Terraform would replace it:
@@ -30,34 +58,21 @@ type stateModule struct {
 // A service that has been ready serves, or has served, so it is kept. One that
 // never was has served nobody; it is deleted, and made again by the apply.
 func (d *deployment) mend(ctx context.Context) error {
-	raw, err := d.ask(ctx, "{}", "terraform", "-chdir="+d.Root, "show", "-json")
+	state, err := d.state(ctx)
 	if err != nil {
 		return err
 	}
-	state, err := decode[struct {
-		Values struct {
-			Root stateModule `json:"root_module"`
-		} `json:"values"`
-	}](raw)
-	if err != nil {
-		return fmt.Errorf("Terraform's state: %w", err)
-	}
-	modules := []stateModule{state.Values.Root}
-	for len(modules) > 0 {
-		m := modules[0]
-		modules = append(modules[1:], m.Children...)
-		for _, r := range m.Resources {
-			switch {
-			case !r.Tainted:
-			case r.Type == service:
-				if err := d.mendService(ctx, r.Address, text(r.Values, "name"), text(r.Values, "location")); err != nil {
-					return err
-				}
-			case slices.Contains(holdsData, r.Type):
-				fmt.Fprintf(d.out, "%s is marked to be replaced since a failed apply. What it holds would be lost, so the mark is taken off.\n", r.Address)
-				if err := d.terraform(ctx, "untaint", r.Address); err != nil {
-					return err
-				}
+	for _, r := range state.resources() {
+		switch {
+		case !r.Tainted:
+		case r.Type == service:
+			if err := d.mendService(ctx, r.Address, text(r.Values, "name"), text(r.Values, "location")); err != nil {
+				return err
+			}
+		case slices.Contains(holdsData, r.Type):
+			fmt.Fprintf(d.out, "%s is marked to be replaced since a failed apply. What it holds would be lost, so the mark is taken off.\n", r.Address)
+			if err := d.terraform(ctx, "untaint", r.Address); err != nil {
+				return err
 			}
 		}
 	}

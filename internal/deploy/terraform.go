@@ -112,7 +112,53 @@ func (d *deployment) open(ctx context.Context) error {
 			return fmt.Errorf("%w\nWhere the stored state is the newer one, remove %s/errored.tfstate and run the same command again", err, d.Root)
 		}
 		if !d.dryRun {
-			return os.Remove(errored)
+			if err := os.Remove(errored); err != nil {
+				return err
+			}
+		}
+	}
+	return d.move(ctx)
+}
+
+// A moved block of the root, as moved.tf has them: one argument a line.
+var movedBlock = regexp.MustCompile(`(?m)^moved \{\n +from += (\S+)\n +to += (\S+)\n\}`)
+
+// move does now what the root's moved blocks do at a plan: Terraform refuses one
+// with a target while anything else in the state has still to be moved.
+func (d *deployment) move(ctx context.Context) error {
+	files, err := filepath.Glob(filepath.Join(d.Dir, d.Root, "*.tf"))
+	if err != nil {
+		return err
+	}
+	var blocks [][]string
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			return err
+		}
+		blocks = append(blocks, movedBlock.FindAllStringSubmatch(string(text), -1)...)
+	}
+	if len(blocks) == 0 {
+		return nil
+	}
+	state, err := d.state(ctx)
+	if err != nil {
+		return err
+	}
+	announced := false
+	for _, block := range blocks {
+		from, to := block[1], block[2]
+		if !slices.ContainsFunc(state.resources(), func(r stateResource) bool {
+			return r.Address == from || strings.HasPrefix(r.Address, from+"[")
+		}) {
+			continue
+		}
+		if !announced {
+			fmt.Fprintln(d.out, "The state is of an earlier version; what is in it is moved to where it is now, one resource after the other.")
+			announced = true
+		}
+		if err := d.terraform(ctx, "state", "mv", "-lock-timeout=5m", from, to); err != nil {
+			return err
 		}
 	}
 	return nil

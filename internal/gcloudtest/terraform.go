@@ -135,6 +135,17 @@ func (c *Cloud) terraform(root, command string, args []string, out io.Writer) er
 				return err
 			}
 			c.Resources = slices.Delete(c.Resources, i, i+1)
+		case "mv":
+			from, to := args[len(args)-2], last
+			moved := false
+			for _, r := range c.Resources {
+				if index, ok := strings.CutPrefix(r.Address, from); ok && (index == "" || index[0] == '[') {
+					r.Address, moved = to+index, true
+				}
+			}
+			if !moved {
+				return fmt.Errorf("Invalid source address: %s", from)
+			}
 		case "push":
 			raw, err := os.ReadFile(filepath.Join(root, last))
 			if err != nil {
@@ -177,16 +188,21 @@ func (c *Cloud) terraform(root, command string, args []string, out io.Writer) er
 }
 
 // show writes the state in Terraform's JSON, resources of the module two modules
-// down.
+// down, and what is at other addresses in the root.
 func (c *Cloud) show(out io.Writer) error {
 	type object map[string]any
-	var resources []object
+	var resources, rest []object
 	for _, r := range c.Resources {
-		resources = append(resources, object{"address": r.Address, "type": r.Type, "tainted": r.Tainted, "values": r.Values})
+		o := object{"address": r.Address, "type": r.Type, "tainted": r.Tainted, "values": r.Values}
+		if strings.HasPrefix(r.Address, module) {
+			resources = append(resources, o)
+		} else {
+			rest = append(rest, o)
+		}
 	}
 	inner := object{"resources": resources}
 	outer := object{"child_modules": []object{inner}}
-	return json.NewEncoder(out).Encode(object{"format_version": "1.0", "values": object{"root_module": object{"child_modules": []object{outer}}}})
+	return json.NewEncoder(out).Encode(object{"format_version": "1.0", "values": object{"root_module": object{"resources": rest, "child_modules": []object{outer}}}})
 }
 
 func (c *Cloud) plan(root string, args []string) error {
@@ -212,8 +228,14 @@ func (c *Cloud) plan(root string, args []string) error {
 	if i < 0 {
 		return errors.New("the plan is not kept")
 	}
+	targeted := slices.Contains(args, "-target="+module+"terraform_data.build")
+	for _, r := range c.Resources {
+		if targeted && !strings.HasPrefix(r.Address, module) {
+			return errors.New("Error: Moved resource instances excluded by targeting")
+		}
+	}
 	var changes []planned
-	for _, r := range c.wanted(image, slices.Contains(args, "-target="+module+"terraform_data.build")) {
+	for _, r := range c.wanted(image, targeted) {
 		p := planned{Address: r.Address, Type: r.Type, Name: r.Name, Index: r.Index}
 		p.Change.After, p.Change.Actions = r.Values, []string{"create"}
 		if at, err := c.at(r.Address); err == nil {

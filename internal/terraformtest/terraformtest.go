@@ -21,7 +21,10 @@ type Change struct {
 	Mode    string
 	Type    string
 	Name    string
-	Change  struct{ After map[string]any }
+	Change  struct {
+		Actions       []string
+		Before, After map[string]any
+	}
 }
 
 // Plan returns the managed resources that Terraform plans for each deployment:
@@ -37,7 +40,7 @@ func Plan(t testing.TB, root string, deployments map[string]string) (plans map[s
 		names[run] = name
 		test.WriteString(planRun(run, variables))
 	}
-	messages, skip, failure := runTests(t, root, map[string]string{"plans": test.String()})
+	messages, skip, failure := runModule(t, root, map[string]string{"plans": test.String()})
 	if skip+failure != "" {
 		return nil, skip, failure
 	}
@@ -65,7 +68,7 @@ func Refusals(t testing.TB, root string, deployments map[string]string) (refusal
 		// Each in a file: a run that fails ends its file.
 		files[name] = "mock_provider \"google\" {}\n" + planRun(name, variables)
 	}
-	messages, skip, failure := runTests(t, root, files)
+	messages, skip, failure := runModule(t, root, files)
 	if skip+failure != "" {
 		return nil, skip, failure
 	}
@@ -95,9 +98,19 @@ type message struct {
 	} `json:"test_plan"`
 }
 
-// runTests runs test files, by their names, on a copy of terraform/. That some of
+// runModule runs test files, by their names, on a copy of terraform/.
+func runModule(t testing.TB, root string, files map[string]string) (messages []message, skip, failure string) {
+	t.Helper()
+	dir := t.TempDir()
+	if err := copyModule(root, dir, "terraform"); err != nil {
+		return nil, "", err.Error()
+	}
+	return runTests(t, root, filepath.Join(dir, "terraform"), files)
+}
+
+// runTests runs test files, by their names, in the directory module. That some of
 // them fail is no failure of runTests.
-func runTests(t testing.TB, root string, files map[string]string) (messages []message, skip, failure string) {
+func runTests(t testing.TB, root, module string, files map[string]string) (messages []message, skip, failure string) {
 	t.Helper()
 	if _, err := exec.LookPath("terraform"); err != nil {
 		return nil, "Install Terraform 1.11 or later.", ""
@@ -114,8 +127,7 @@ func runTests(t testing.TB, root string, files map[string]string) (messages []me
 			environ = append(environ, "TF_CLI_CONFIG_FILE="+strings.TrimSpace(string(out)))
 		}
 	}
-	module := filepath.Join(t.TempDir(), "terraform")
-	if err := copyModule(root, module); err != nil {
+	if err := os.MkdirAll(filepath.Join(module, "tests"), 0o755); err != nil {
 		return nil, "", err.Error()
 	}
 	for name, content := range files {
@@ -152,27 +164,22 @@ func runTests(t testing.TB, root string, files map[string]string) (messages []me
 	return messages, "", ""
 }
 
-// copyModule copies what a plan reads, without the module's own tests.
-func copyModule(root, module string) error {
-	files, err := filepath.Glob(filepath.Join(root, "terraform", "*.tf"))
+// copyModule copies a module of the repository, without its own tests, and what a
+// plan of it reads.
+func copyModule(root, dir, module string) error {
+	names, err := filepath.Glob(filepath.Join(root, module, "*.tf"))
 	if err != nil {
 		return err
 	}
-	to := map[string]string{}
-	for _, name := range []string{"docs/run-book.md", "internal/models/models.json"} {
-		to[filepath.Join(root, name)] = filepath.Join(module, "..", name)
+	for i, name := range names {
+		names[i] = filepath.Join(module, filepath.Base(name))
 	}
-	for _, name := range files {
-		to[name] = filepath.Join(module, filepath.Base(name))
-	}
-	if err := os.MkdirAll(filepath.Join(module, "tests"), 0o755); err != nil {
-		return err
-	}
-	for from, to := range to {
+	for _, name := range append(names, "docs/run-book.md", "internal/models/models.json") {
+		to := filepath.Join(dir, name)
 		if err := os.MkdirAll(filepath.Dir(to), 0o755); err != nil {
 			return err
 		}
-		text, err := os.ReadFile(from)
+		text, err := os.ReadFile(filepath.Join(root, name))
 		if err != nil {
 			return err
 		}
