@@ -875,7 +875,7 @@ func TestAccountNamesTellNobody(t *testing.T) {
 		t.Errorf("%d accounts of 3 subjects", len(c.accounts))
 	}
 	for name := range c.accounts {
-		if len(name) != 43 || strings.Trim(name, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_") != "" {
+		if len(name) != 64 || strings.Trim(name, "abcdef0123456789") != "" {
 			t.Errorf("name %q", name)
 		}
 	}
