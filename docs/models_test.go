@@ -72,18 +72,25 @@ func TestNoModelEndsSoon(t *testing.T) {
 	}
 }
 
-// TestTerraformsModels compares the defaults of terraform/ with the table's.
+// TestTerraformsModels holds terraform/ to the table: its variables have no default
+// beside the table's.
 func TestTerraformsModels(t *testing.T) {
 	t.Parallel()
-	text := read(t, "../terraform/variables.tf")
+	variables, table := read(t, "../terraform/variables.tf"), read(t, "../terraform/models.tf")
 	for variable, want := range map[string]string{
-		"model":           `"` + models.BuiltIn().Default + `"`,
-		"model_fallbacks": `["` + models.BuiltIn().Fallback + `"]`,
+		"model":           "coalesce(var.model, local.models.default)",
+		"model_fallbacks": "[local.models.fallback]",
 	} {
-		_, block, _ := strings.Cut(text, `variable "`+variable+`" {`)
+		_, block, _ := strings.Cut(variables, `variable "`+variable+`" {`)
 		block, _, _ = strings.Cut(block, "\n}")
-		if got := regexp.MustCompile(`(?m)^  default +(?:= )(.*)$`).FindStringSubmatch(block); len(got) < 2 || got[1] != want {
-			t.Errorf("the default of %s is %q, want %s", variable, got, want)
+		if !regexp.MustCompile(`(?m)^  default +(?:= )null$`).MatchString(block) {
+			t.Errorf("the variable %s has a default that is not the table's:\n%s", variable, block)
 		}
+		if !strings.Contains(table, want) {
+			t.Errorf("terraform/models.tf does not have %s", want)
+		}
+	}
+	if !strings.Contains(table, `file("${path.module}/../internal/models/models.json")`) {
+		t.Error("terraform/models.tf does not read the table")
 	}
 }
