@@ -3,6 +3,8 @@ package e2e_test
 import (
 	"context"
 	"encoding/json"
+	"fmt"
+	"net"
 	"net/http"
 	"strings"
 	"sync"
@@ -266,4 +268,80 @@ func TestBudgetsAreChargedWhatWasSpent(t *testing.T) {
 			t.Errorf("%d turns were let through, and %d tokens of 20000 spent", done.Load(), spent.Load())
 		}
 	})
+}
+
+// GET /usage has the limits of whoever asks, and the service's only for operators.
+func TestUsageOfWhom(t *testing.T) {
+	t.Parallel()
+	s, gemini := startGemini(t, "AUTH=api_key", keys(), "RATE_LIMIT_PER_MINUTE=60", "CALLER_RATE_LIMIT_PER_MINUTE=600",
+		"DAILY_TOKEN_LIMIT=100000", "CALLER_DAILY_TOKEN_LIMIT=200000", "SERVICE_DAILY_TOKEN_LIMIT=300000", "OPERATORS=two")
+	gemini.Handle(func(geminitest.Request) geminitest.Reply {
+		return geminitest.Text("answer").WithUsage(geminitest.Usage{Prompt: 900, Output: 100})
+	})
+	s.invoke(t, map[string]any{"query": "hello"}, as("one", "X-End-User", "ada")...)
+	s.invoke(t, map[string]any{"query": "hello"}, as("one", "X-End-User", "bob")...)
+	for _, tt := range []struct {
+		name    string
+		headers []string
+		limits  string
+		tokens  int64
+	}{
+		{"an end user", as("one", "X-End-User", "ada"), "end_user calls_per_minute, caller calls_per_minute, end_user tokens_per_day 99000, caller tokens_per_day 198000", 1000},
+		{"a service that names nobody", as("one"), "caller calls_per_minute, caller tokens_per_day 198000", 2000},
+		{"a person", as("person"), "end_user calls_per_minute, caller calls_per_minute, end_user tokens_per_day 100000, caller tokens_per_day 200000", 0},
+		{"an operator", as("two"), "caller calls_per_minute, caller tokens_per_day 200000, service tokens_per_day 298000", 0},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			var usage struct {
+				Data struct {
+					Limits []struct {
+						Name, Unit string
+						Left       int64
+					}
+					Today struct {
+						Tokens int64 `json:"total_tokens"`
+					}
+				}
+			}
+			a := s.do(t, http.MethodGet, "/usage", nil, tt.headers...)
+			if err := json.Unmarshal(a.Body, &usage); err != nil {
+				t.Fatal(err)
+			}
+			var limits []string
+			for _, l := range usage.Data.Limits {
+				text := l.Name + " " + l.Unit
+				if l.Unit == "tokens_per_day" {
+					text += fmt.Sprint(" ", l.Left)
+				}
+				limits = append(limits, text)
+			}
+			if got := strings.Join(limits, ", "); got != tt.limits || usage.Data.Today.Tokens != tt.tokens {
+				t.Errorf("%s, %d tokens\nwant %s, %d", got, usage.Data.Today.Tokens, tt.limits, tt.tokens)
+			}
+		})
+	}
+}
+
+// Callers whose bodies do not come shut nobody out.
+func TestSlowBodiesShutNobodyOut(t *testing.T) {
+	t.Parallel()
+	s, _ := startGemini(t, "AUTH=api_key", keys())
+	address := strings.TrimPrefix(s.URL, "http://")
+	for _, key := range []string{"one", "person"} {
+		for range 44 {
+			var dialer net.Dialer
+			conn, err := dialer.DialContext(bounded(t), "tcp", address)
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { _ = conn.Close() })
+			_, err = fmt.Fprintf(conn, "POST /invoke HTTP/1.1\r\nHost: %s\r\nX-API-Key: key of %s\r\nContent-Type: application/json\r\nContent-Length: 1000\r\n\r\n{", address, key)
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	for _, headers := range [][]string{as("two"), as("one", "X-End-User", "ada"), as("one")} {
+		s.invoke(t, map[string]any{"query": "hello"}, headers...)
+	}
 }

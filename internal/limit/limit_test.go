@@ -910,3 +910,77 @@ func BenchmarkTake(b *testing.B) {
 		}
 	})
 }
+
+// An answer that comes late is taken in, and asked for by nobody again: what it
+// brought is there for the calls that follow, once.
+func TestALateAnswer(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		shared := newCounters(time.Now)
+		l := limit.New(limit.Config{Counters: newLate(shared, 1500*time.Millisecond), MaxInstances: 10, Now: time.Now, Log: slog.New(slog.DiscardHandler)})
+		begun := time.Now()
+		r, err := l.Reserve(t.Context(), tokens(1_000_000), 500)
+		if err != nil || time.Since(begun) != time.Second {
+			t.Fatalf("%v after %v", err, time.Since(begun))
+		}
+		r.Settle(spend(100)) // from its share: the answer is not there
+		time.Sleep(time.Second)
+		if _, err := l.Reserve(t.Context(), tokens(1_000_000), 500); err != nil || shared.leases.Load() != 1 {
+			t.Errorf("%v, %d leases", err, shared.leases.Load())
+		}
+		if got := shared.charged(); got > 1000+500 {
+			t.Errorf("%d charged: a lease was taken twice", got)
+		}
+		l.Close(t.Context())
+	})
+}
+
+// late counters do what they are asked at once, and answer after a while.
+type late struct {
+	*counters
+	after atomic.Int64 // a time.Duration
+}
+
+func newLate(c *counters, after time.Duration) *late {
+	l := &late{counters: c}
+	l.after.Store(int64(after))
+	return l
+}
+
+func (c *late) Update(ctx context.Context, name string, u limit.Update) (limit.Account, error) {
+	a, err := c.counters.Update(ctx, name, u)
+	if err != nil {
+		return a, err
+	}
+	return a, sleep(ctx, time.Duration(c.after.Load()))
+}
+
+// An answer that never comes leaves nothing leased that nobody knows of: the next
+// update says how things are.
+func TestALostAnswer(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		shared := newCounters(time.Now)
+		slow := newLate(shared, time.Minute)
+		l := limit.New(limit.Config{Counters: slow, MaxInstances: 10, Now: time.Now, Log: slog.New(slog.DiscardHandler)})
+		for range 20 { // each gives up after five seconds
+			if r, err := l.Reserve(t.Context(), tokens(1_000_000), 500); err == nil {
+				r.Settle(spend(100))
+			}
+			time.Sleep(10 * time.Second)
+		}
+		slow.after.Store(0)
+		time.Sleep(time.Minute)
+		if !l.Due() {
+			t.Error("nothing is to be reported")
+		}
+		l.Flush(t.Context())
+		if got := shared.charged(); got < 2000 || got > 2000+2*1000 {
+			t.Errorf("%d charged of 2000 that were spent", got)
+		}
+		l.Close(t.Context())
+		if got := shared.charged(); got != 2000 {
+			t.Errorf("%d charged in the end of 2000 that were spent", got)
+		}
+	})
+}
