@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"example.com/gatehouse/internal/auth"
 	"example.com/gatehouse/internal/models"
 )
 
@@ -37,7 +38,7 @@ type Config struct {
 	Auth          []string // modes, in the order they are tried
 	OIDCIssuers   string
 	OIDCAudiences []string
-	Operators     []string
+	Operators     auth.Operators
 
 	SessionStore      string // "memory" or "firestore"
 	FirestoreDatabase string

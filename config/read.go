@@ -102,7 +102,7 @@ func Read(lookup func(string) (string, bool)) (*Config, error) {
 		Environment: v.Environment, Service: v.KService, Revision: v.KRevision, Project: v.Project,
 		SecretManager: v.SecretManager, LoggingEndpoint: v.Logging, TelemetryEndpoint: v.Telemetry,
 		ThinkingLevel: models.Level(v.ThinkingLevel), ModelsSecret: v.ModelsSecret,
-		OIDCIssuers: v.OIDCIssuers, OIDCAudiences: list(v.OIDCAudiences), Operators: list(v.Operators),
+		OIDCIssuers: v.OIDCIssuers, OIDCAudiences: list(v.OIDCAudiences),
 		FirestoreDatabase: v.FirestoreDatabase, FirestoreEmulator: v.FirestoreEmulator, AuditLog: v.AuditLog,
 		AllowedOriginsSecret: v.AllowedOriginsSecret, APIKeysSecret: v.APIKeysSecret, APIKeys: NewSecret(v.APIKeys),
 
@@ -372,6 +372,8 @@ func (r *reader) auth(c *Config, v *variables) {
 		c.Auth = []string{AuthNone}
 		if c.Production() {
 			c.Auth = []string{AuthIAM}
+		} else if c.Service != "" {
+			r.problem("AUTH", "is not set on Cloud Run (K_SERVICE), where ENVIRONMENT=%s would leave the service open; set iam, oidc or api_key, or none if everybody may call", c.Environment)
 		}
 	}
 	for i, mode := range c.Auth {
@@ -396,6 +398,10 @@ func (r *reader) auth(c *Config, v *variables) {
 		if _, err := auth.ParseIssuers(c.OIDCIssuers, c.OIDCAudiences, !c.Production()); err != nil {
 			r.problem("OIDC_ISSUERS", "%v", err)
 		}
+	}
+	var err error
+	if c.Operators, err = auth.ParseOperators(list(v.Operators), !c.Production()); err != nil {
+		r.problem("OPERATORS", "%v", err)
 	}
 	if !c.APIKeys.IsZero() && c.APIKeysSecret != "" {
 		r.problem("API_KEYS", "is set beside API_KEYS_SECRET; unset one of them")

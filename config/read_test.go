@@ -12,6 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"example.com/gatehouse/config"
+	"example.com/gatehouse/internal/auth"
 	"example.com/gatehouse/internal/models"
 )
 
@@ -68,7 +69,7 @@ func TestEveryVariable(t *testing.T) {
 		"GOOGLE_VERTEX_BASE_URL=https://vertex.example/", "GEMINI_API_KEY_SECRET=projects/p/secrets/gemini/versions/latest",
 		"ALLOWED_ORIGINS=https://a.example,https://b.example:8443", "API_KEYS_SECRET=projects/p/secrets/keys/versions/3",
 		"SECRET_MANAGER_ENDPOINT=secretmanager.europe-west4.rep.googleapis.com:443", "LOGGING_ENDPOINT=127.0.0.1:9999", "TELEMETRY_ENDPOINT=telemetry.europe-west4.rep.googleapis.com:443",
-		"AUTH=iam, oidc ,api_key", "OIDC_ISSUERS=https://issuer.example|aud", "OIDC_AUDIENCES=x,y", "OPERATORS=ops@example.com, backend",
+		"AUTH=iam, oidc ,api_key", "OIDC_ISSUERS=https://issuer.example|aud", "OIDC_AUDIENCES=x,y", "OPERATORS=email:ops@example.com@https://issuer.example, key:backend",
 		"SESSION_STORE=firestore", "FIRESTORE_DATABASE=db", "SESSION_TTL=1h30m",
 		"REQUEST_TIMEOUT=1m", "MAX_BODY_BYTES=1024", "MAX_OUTPUT_TOKENS=100", "MAX_CONCURRENT=1", "MAX_INSTANCES=3", "HISTORY_TOKENS=0", "MAX_TOOL_ROUNDS=0",
 		"RATE_LIMIT_PER_MINUTE=1", "CALLER_RATE_LIMIT_PER_MINUTE=2", "DAILY_TOKEN_LIMIT=3", "CALLER_DAILY_TOKEN_LIMIT=4", "SERVICE_DAILY_TOKEN_LIMIT=20000000",
@@ -86,7 +87,7 @@ func TestEveryVariable(t *testing.T) {
 		AllowedOrigins: []string{"https://a.example", "https://b.example:8443"}, APIKeysSecret: "projects/p/secrets/keys/versions/3",
 		SecretManager: "secretmanager.europe-west4.rep.googleapis.com:443", LoggingEndpoint: "127.0.0.1:9999", TelemetryEndpoint: "telemetry.europe-west4.rep.googleapis.com:443",
 		Auth: []string{"iam", "oidc", "api_key"}, OIDCIssuers: "https://issuer.example|aud", OIDCAudiences: []string{"x", "y"},
-		Operators: []string{"ops@example.com", "backend"}, SessionStore: "firestore", FirestoreDatabase: "db", SessionTTL: 90 * time.Minute,
+		Operators: auth.Operators{{Kind: "email", Value: "ops@example.com", Issuer: "https://issuer.example"}, {Kind: "key", Value: "backend"}}, SessionStore: "firestore", FirestoreDatabase: "db", SessionTTL: 90 * time.Minute,
 		RequestTimeout: time.Minute, MaxBodyBytes: 1024, MaxOutputTokens: 100, MaxConcurrent: 1, MaxInstances: 3,
 		RateLimitPerMinute: 1, CallerRateLimitPerMinute: 2, DailyTokenLimit: 3, CallerDailyTokenLimit: 4, ServiceDailyTokenLimit: 20_000_000,
 		BreakerFailures: 6, BreakerCooldown: 90 * time.Second, Playground: true, AuditLog: "my/audit", LogLevel: slog.LevelDebug, LogContent: true, AuditNames: true,
@@ -131,6 +132,7 @@ func TestBadValues(t *testing.T) {
 		"API_KEYS":                     {"[]", "key", `[{"name":"x"}]`, `[{"name":"x","sha256":"short"}]`},
 		"AUTH":                         {"basic", "none,none", "IAM", "none;api_key"},
 		"OIDC_ISSUERS":                 {"issuer.example|aud", "https://issuer.example", "http://issuer.example|aud", "|aud"},
+		"OPERATORS":                    {"ops@example.com", "backend", "email:ops@example.com", "key:", "key:good,user:x", "sub:1@http://issuer.example"},
 		"SESSION_STORE":                {"redis", "Memory", "memory,firestore"},
 		"SESSION_TTL":                  {"720", "0s", "-1h", "1d", "forever", "200000h"},
 		"REQUEST_TIMEOUT":              {"30", "0", "9ms", "2h", "-30s", "soon"},
@@ -180,7 +182,7 @@ func TestBadValues(t *testing.T) {
 	}
 	// No variable is left out of the table. Those below take any text.
 	free := []string{"K_SERVICE", "K_REVISION", "GOOGLE_CLOUD_PROJECT", "GOOGLE_CLOUD_LOCATION", "GOOGLE_API_KEY", "GEMINI_API_KEY", "GOOGLE_VERTEX_BASE_URL",
-		"OIDC_AUDIENCES", "OPERATORS", "FIRESTORE_DATABASE", "FIRESTORE_EMULATOR_HOST"}
+		"OIDC_AUDIENCES", "FIRESTORE_DATABASE", "FIRESTORE_EMULATOR_HOST"}
 	for _, variable := range variables(t) {
 		if _, ok := bad[variable]; !ok && !slices.Contains(free, variable) {
 			t.Errorf("%s is not tested", variable)
@@ -251,7 +253,11 @@ func TestRulesThatJoinVariables(t *testing.T) {
 		{"production by name", []string{"ENVIRONMENT=production", "GEMINI_API_KEY=k", "AUTH=api_key", keys, "GOOGLE_CLOUD_PROJECT=p"}, nil},
 		{"any other name is production", []string{"ENVIRONMENT=staging", "GEMINI_API_KEY=k"}, []string{"GOOGLE_CLOUD_PROJECT", "IAM_ENFORCED"}},
 		{"a test is not production", []string{"ENVIRONMENT=test"}, nil},
-		{"development on Cloud Run", []string{"ENVIRONMENT=development", "K_SERVICE=x"}, nil},
+		{"development on Cloud Run, open without a word", []string{"ENVIRONMENT=development", "K_SERVICE=x"}, []string{"AUTH"}},
+		{"a test on Cloud Run, open without a word", []string{"ENVIRONMENT=test", "K_SERVICE=x", "AUTH= "}, []string{"AUTH"}},
+		{"development on Cloud Run, a list of nothing", []string{"ENVIRONMENT=development", "K_SERVICE=x", "AUTH=,"}, []string{"AUTH"}},
+		{"development on Cloud Run, open as it says", []string{"ENVIRONMENT=development", "K_SERVICE=x", "AUTH=none"}, nil},
+		{"development on Cloud Run, with keys", []string{"ENVIRONMENT=development", "K_SERVICE=x", "AUTH=api_key", keys}, nil},
 		{"iam without the check", []string{"K_SERVICE=x", "GOOGLE_GENAI_USE_VERTEXAI=true"}, []string{"IAM_ENFORCED"}},
 		{"iam with the check off", []string{"K_SERVICE=x", "GOOGLE_GENAI_USE_VERTEXAI=true", "IAM_ENFORCED=false"}, []string{"IAM_ENFORCED"}},
 		{"iam elsewhere than on Cloud Run", []string{"AUTH=iam", "IAM_ENFORCED=true"}, []string{"IAM_ENFORCED"}},

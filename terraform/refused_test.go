@@ -68,7 +68,9 @@ var refused = []struct{ name, variables, words string }{
 	{"origin by http", `allowed_origins = ["http://app.example.com"]`, "allowed_origins hold what no browser sends as an https origin"},
 	{"origin with a path", `allowed_origins = ["https://app.example.com/"]`, "allowed_origins hold what no browser sends as an https origin"},
 	{"origins from two places", `allowed_origins = ["https://app.example.com"]; allowed_origins_from_secret = true`, "allowed_origins are named here and taken from the secret"},
-	{"operators in one text", `operators = ["a@example.com, b@example.com"]`, "operators hold an empty name"},
+	{"operators in one text", `operators = ["key:a, key:b"]`, "operators hold one without its kind"},
+	{"an operator without a kind", `operators = ["ops@example.com"]`, "operators hold one without its kind"},
+	{"an operator without an issuer", `operators = ["email:ops@example.com"]`, "operators hold one without its kind"},
 
 	// How much
 	{"three cpus", `capacity = { cpu = 3 }`, "capacity.cpu is not 1, 2, 4, 6 or 8"},

@@ -38,7 +38,7 @@ func deployments(t *testing.T) map[string]string {
 		"everything set": `
 			model_backend = "gemini"
 			model_fallbacks = ["gemini-3.1-flash-lite"]
-			operators = ["a"]
+			operators = ["key:a"]
 			otel = { OTEL_TRACES_EXPORTER = "none" }
 			allowed_origins_from_secret = true
 			models_table_from_secret = true

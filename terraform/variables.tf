@@ -394,14 +394,14 @@ variable "allowed_origins_from_secret" {
 }
 
 variable "operators" {
-  description = "Who sees the details of /health and /metrics: e-mails, subjects, names of keys. Empty: every caller by iam or api_key."
+  description = "Who sees the details of /health and /metrics, each with its kind: email:ops@example.com@https://issuer, sub:SUBJECT@https://issuer, key:NAME, account:NAME@PROJECT.iam.gserviceaccount.com. Empty: every caller by iam or api_key."
   type        = list(string)
   default     = []
   nullable    = false
 
   validation {
-    condition     = alltrue([for o in var.operators : can(regex("^[^\\s,]+$", o))])
-    error_message = "operators hold an empty name, or one with a comma or a space: list e-mails, subjects or names of keys, each by itself."
+    condition     = alltrue([for o in var.operators : can(regex("^((email|sub):[^\\s,]+@https://[^\\s,@]+|key:[^\\s,]+|account:[^\\s,@]+@[^\\s,@]+)$", o))])
+    error_message = "operators hold one without its kind, or with a comma or a space: write email:ADDRESS@https://issuer, sub:SUBJECT@https://issuer, key:NAME or account:ADDRESS, each by itself."
   }
 }
 

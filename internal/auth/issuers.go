@@ -27,7 +27,9 @@ type Issuer struct {
 }
 
 // A Claim is a member that a token must have: a string, number or boolean that
-// reads as Value, or a list of strings with Value among them.
+// reads as Value, or a list of strings with Value among them. Dots in its Name lead
+// into objects (firebase.tenant), unless there is a slash in it, as in names that are
+// addresses (https://example.com/role).
 type Claim struct{ Name, Value string }
 
 // ParseIssuers reads OIDC_ISSUERS: entries issuer|audience or
@@ -76,7 +78,7 @@ func parseIssuer(entry string, audiences []string, allowLoopbackHTTP bool) (Issu
 	}
 	for _, field := range fields[min(2, len(fields)):] {
 		name, value, _ := strings.Cut(field, "=")
-		if name == "" || value == "" {
+		if name == "" || value == "" || slices.Contains(Claim{Name: name}.path(), "") {
 			return Issuer{}, errors.New("a claim is not of the form name=value")
 		}
 		issuer.Claims = append(issuer.Claims, Claim{name, value})
@@ -102,6 +104,27 @@ func checkIssuerURL(issuer string, allowLoopbackHTTP bool) error {
 func isHTTPS(u *url.URL) bool { return u.Scheme == "https" && u.Host != "" }
 
 func isLoopbackHTTP(u *url.URL) bool { return u.Scheme == "http" && loopback.Host(u.Hostname()) }
+
+// path is where in a token the claim's member is.
+func (c Claim) path() []string {
+	if strings.Contains(c.Name, "/") {
+		return []string{c.Name}
+	}
+	return strings.Split(c.Name, ".")
+}
+
+// in reports whether a token with these members has the claim.
+func (c Claim) in(members map[string]jsontext.Value) bool {
+	path := c.path()
+	for _, name := range path[:len(path)-1] {
+		inner := map[string]jsontext.Value{}
+		if members[name].Kind() != '{' || json.Unmarshal(members[name], &inner) != nil {
+			return false
+		}
+		members = inner
+	}
+	return c.holds(members[path[len(path)-1]])
+}
 
 // holds reports whether a token's member is what the claim asks for. A member
 // that is absent is not.

@@ -21,7 +21,9 @@ import (
 // and all the entry's claims hold, its times hold with 60 seconds of leeway (exp
 // is required), it has a subject, and a key that the issuer publishes verifies
 // its signature by an asymmetric algorithm that the issuer announces. A token
-// without a key id is tried with each of the issuer's keys.
+// without a key id is tried with each of the issuer's keys. Tokens of Firebase's
+// anonymous users are accepted only by an entry that asks for the claim
+// firebase.sign_in_provider=anonymous.
 type OIDC struct {
 	header    string
 	now       func() time.Time
@@ -97,7 +99,7 @@ func (m *OIDC) Authenticate(r *http.Request) (Principal, bool, error) {
 	if err != nil {
 		return Principal{}, true, err
 	}
-	p := Principal{Issuer: c.Issuer, Subject: c.Subject, Method: MethodOIDC}
+	p := Principal{Issuer: c.Issuer, Subject: c.Subject, Tenant: c.signIn().tenant, Method: MethodOIDC}
 	// IAP's tokens hold only addresses that it has verified.
 	if string(c.EmailVerified) == "true" || m.header == headerIAP {
 		p.Email = c.Email
@@ -143,9 +145,13 @@ func (m *OIDC) verify(ctx context.Context, raw string) (claims, error) {
 	return t.claims, nil
 }
 
-// matches reports whether the token has the entry's audience and claims.
+// matches reports whether the token has the entry's audience and claims, and is
+// nobody's only if the entry asks for that.
 func (t token) matches(entry Issuer) bool {
 	if !slices.ContainsFunc(entry.Audiences, func(a string) bool { return slices.Contains(t.claims.Audience, a) }) {
+		return false
+	}
+	if t.claims.signIn().anonymous() && !entry.admitsAnonymous() {
 		return false
 	}
 	if len(entry.Claims) == 0 {
@@ -156,7 +162,7 @@ func (t token) matches(entry Issuer) bool {
 		return false
 	}
 	for _, want := range entry.Claims {
-		if !want.holds(all[want.Name]) {
+		if !want.in(all) {
 			return false
 		}
 	}

@@ -31,6 +31,8 @@ type claims struct {
 	Email         string         `json:"email"`
 	EmailVerified jsontext.Value `json:"email_verified"`
 	Events        jsontext.Value `json:"events"`
+	Firebase      jsontext.Value `json:"firebase"`
+	GCIP          jsontext.Value `json:"gcip"` // of IAP's tokens, for people of Identity Platform
 }
 
 // audience is one string or a list of them.

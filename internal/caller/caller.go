@@ -16,6 +16,10 @@ type Principal struct {
 	// API key they are "api_key" and the key's name.
 	Issuer, Subject string
 
+	// Tenant is the tenant of the issuer that Subject belongs to, "" where there is
+	// none. Two tenants may have one subject, of two people.
+	Tenant string
+
 	// Email is the principal's address where the issuer vouches for it, else empty.
 	Email string
 
@@ -30,11 +34,15 @@ type Principal struct {
 	RatePerMinute int
 }
 
-// ID identifies the principal: equal for the same issuer and subject, different
+// ID identifies the principal: equal for the same issuer, tenant and subject, different
 // for any others, and stable, so that it can be stored.
 func (p Principal) ID() string {
 	// The length shows where the issuer ends, for all characters that may be in it.
-	return strconv.Itoa(len(p.Issuer)) + ":" + p.Issuer + ":" + p.Subject
+	id := strconv.Itoa(len(p.Issuer)) + ":" + p.Issuer + ":" + p.Subject
+	if p.Tenant != "" { // which no id without a tenant begins like
+		id = "tenant:" + strconv.Itoa(len(p.Tenant)) + ":" + p.Tenant + ":" + id
+	}
+	return id
 }
 
 // Owner returns the owner of what the principal does for no end user.

@@ -63,7 +63,7 @@ type evidence struct {
 func tell(t *testing.T) evidence {
 	t.Helper()
 	api, c := loggingtest.Start(t), telemetrytest.New(t)
-	env := append(audited(api), traced(c, "GOOGLE_CLOUD_PROJECT="+projectID, "OPERATORS=one", "OTEL_METRICS_EXPORTER=prometheus", "BREAKER_FAILURES=3", "MAX_CONCURRENT=4")...)
+	env := append(audited(api), traced(c, "GOOGLE_CLOUD_PROJECT="+projectID, "OPERATORS=key:one", "OTEL_METRICS_EXPORTER=prometheus", "BREAKER_FAILURES=3", "MAX_CONCURRENT=4")...)
 	s, gemini := startGemini(t, env...)
 	ann := func(id string, n int) []string {
 		return as("one", append(parent(n), "X-End-User", "ann", "X-Request-ID", id)...)

@@ -488,7 +488,7 @@ func TestTelemetryDoesNotGrow(t *testing.T) {
 
 func TestMetrics(t *testing.T) {
 	t.Parallel()
-	s, gemini := startGemini(t, keys(), "AUTH=api_key", "OPERATORS=one")
+	s, gemini := startGemini(t, keys(), "AUTH=api_key", "OPERATORS=key:one")
 	wantError(t, s.do(t, http.MethodGet, "/metrics", nil), 401, "unauthenticated")
 	wantError(t, s.do(t, http.MethodGet, "/metrics", nil, "X-API-Key", "guessed"), 401, "unauthenticated")
 	for _, other := range []string{"two", "person"} {

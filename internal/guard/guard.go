@@ -14,7 +14,6 @@ import (
 	"net"
 	"net/http"
 	"regexp"
-	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -57,9 +56,7 @@ type Config struct {
 	// is still coming is not counted. Public routes are not, either.
 	MaxConcurrent int
 
-	// Operators may see the details of the service: principals' subjects or verified
-	// addresses. Without any, every caller is one but a person with an OIDC token.
-	Operators []string
+	Operators auth.Operators // may see the details of the service
 
 	// Limiter counts what callers ask for against Limits; nil: nothing is counted.
 	Limiter *limit.Limiter
@@ -382,21 +379,8 @@ func (g *guard) identify(r *http.Request, v *requestState) error {
 		return err
 	}
 	v.caller, v.authenticated = caller.New(principal, endUser), true
-	v.caller.Operator = g.operator(principal)
+	v.caller.Operator = g.Operators.Include(principal)
 	return nil
-}
-
-// operator reports whether p may see the details of the service.
-func (g *guard) operator(p caller.Principal) bool {
-	if p.Method == auth.MethodNone {
-		return true
-	}
-	if len(g.Operators) == 0 {
-		return p.Method != auth.MethodOIDC // a person's token only when named
-	}
-	return slices.ContainsFunc(g.Operators, func(name string) bool {
-		return name == p.Subject || p.Email != "" && name == p.Email
-	})
 }
 
 const headerEndUser = "X-End-User"

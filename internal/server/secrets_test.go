@@ -338,7 +338,7 @@ func TestAnIssuerThatIsAway(t *testing.T) {
 	issuer := authtest.Start(t, "")
 	manager := secrettest.Start(t)
 	(&rotation{manager: manager}).rotate("key")
-	r := startRotation(t, manager, "AUTH=oidc,api_key", "OIDC_ISSUERS="+issuer.URL+"|app")
+	r := startRotation(t, manager, "AUTH=oidc,api_key", "OIDC_ISSUERS="+issuer.URL+"|app", "OPERATORS=key:backend")
 	issuer.Fail(http.StatusServiceUnavailable)
 	request := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/sessions", nil)
 	request.Header.Set("Authorization", "Bearer "+issuer.Sign(issuer.Claims("app", time.Now())))

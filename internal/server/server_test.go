@@ -422,8 +422,8 @@ func TestDetailsOfHealthAreForOperators(t *testing.T) {
 	}{
 		{"nobody", nil, "", false},
 		{"any key, where no operator is named", nil, "the-key", true},
-		{"an operator", []string{"OPERATORS=ops@example.com,backend"}, "the-key", true},
-		{"a key that is none", []string{"OPERATORS=ops@example.com"}, "the-key", false},
+		{"an operator", []string{"OPERATORS=account:ops@example.com,key:backend"}, "the-key", true},
+		{"a key that is none", []string{"OPERATORS=account:ops@example.com"}, "the-key", false},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
