@@ -40,6 +40,13 @@ locals {
     infrastructure = "applies approved changes of the infrastructure"
     plan           = "compares the infrastructure with the code, and changes nothing"
     smoke          = "calls a new revision before anybody else does"
+    weekly         = "compares the models with today's, and may do nothing else"
+  }
+
+  # What the comparison of models looks at.
+  models_substitutions = {
+    _MODEL           = local.model
+    _MODEL_FALLBACKS = length(local.model_fallbacks) == 0 ? "none" : join(",", local.model_fallbacks)
   }
 }
 
@@ -254,6 +261,7 @@ resource "google_service_account_iam_member" "infrastructure" {
     deliver        = google_service_account.delivery["deliver"]
     infrastructure = google_service_account.delivery["infrastructure"]
     scheduler      = google_service_account.scheduler
+    weekly         = google_service_account.delivery["weekly"]
   })
 
   service_account_id = each.value.name
@@ -337,7 +345,7 @@ resource "google_cloudbuild_trigger" "deliver" {
   }
 
   # The API keeps no substitution that is empty.
-  substitutions = merge(local.smoke_key_secret == null ? {} : { _SMOKE_KEY_SECRET = local.smoke_key_secret }, {
+  substitutions = merge(local.smoke_key_secret == null ? {} : { _SMOKE_KEY_SECRET = local.smoke_key_secret }, local.models_substitutions, {
     _REGION        = var.region
     _REPOSITORY    = google_artifact_registry_repository.this.repository_id
     _PLAN_ACCOUNT  = google_service_account.delivery["plan"].email
@@ -365,8 +373,12 @@ resource "google_cloudbuild_trigger" "infrastructure" {
     }
   }
   # All that it runs, and all that a plan is made from: the alerts hold the
-  # run-book's pages, the checks of models their table.
-  included_files = ["terraform/**", "environments/main.tf", local.var_file, "delivery/**", "scripts/**", "docs/run-book.md", "internal/models/models.json"]
+  # run-book's pages, the checks of models their table. A test holds what it runs to
+  # the imports of its programs.
+  included_files = [
+    "terraform/**", "environments/*.tf", "environments/.terraform.lock.hcl", local.var_file, "docs/run-book.md", "internal/models/models.json",
+    "go.mod", "go.sum", "cmd/gate/**", "cmd/smoke/**", "delivery/**", "internal/apiform/**", "internal/deploy/**", "scripts/**",
+  ]
 
   approval_config {
     approval_required = true
@@ -380,4 +392,94 @@ resource "google_cloudbuild_trigger" "infrastructure" {
   }
 
   depends_on = [google_project_service.this]
+}
+
+# The weekly comparison of models. It runs as an account that can only start it, and
+# writes its own log; what it finds fails the build.
+
+resource "google_cloudbuild_trigger" "weekly" {
+  count = local.delivering
+
+  project         = var.project_id
+  name            = "${var.prefix}-weekly"
+  location        = var.region
+  service_account = google_service_account.delivery["weekly"].id
+  filename        = "delivery/weekly.yaml"
+
+  repository_event_config {
+    repository = var.delivery.repository
+    push {
+      branch = var.delivery.branch
+    }
+  }
+  included_files = ["delivery/weekly.yaml", "internal/models/models.json"] # a push of these is a reason, too
+
+  substitutions = merge(local.models_substitutions, {
+    _SERVICE_ACCOUNT = google_service_account.delivery["weekly"].email
+  })
+
+  depends_on = [google_project_service.this]
+}
+
+resource "google_project_iam_custom_role" "weekly" {
+  count = local.delivering
+
+  project     = var.project_id
+  role_id     = "${var.prefix}Weekly"
+  title       = "${local.title}: start the weekly comparison"
+  permissions = ["cloudbuild.builds.create"] # triggers have no policies of their own
+
+  depends_on = [google_project_service.this]
+}
+
+resource "google_project_iam_member" "weekly" {
+  for_each = var.delivery == null ? {} : {
+    log   = "roles/logging.logWriter"
+    start = "projects/${var.project_id}/roles/${google_project_iam_custom_role.weekly[0].role_id}"
+  }
+
+  project = var.project_id
+  role    = each.value
+  member  = google_service_account.delivery["weekly"].member
+}
+
+# Who starts a build must be allowed to act as whom it runs as: no account but
+# itself.
+resource "google_service_account_iam_member" "weekly" {
+  count = local.delivering
+
+  service_account_id = google_service_account.delivery["weekly"].name
+  role               = "roles/iam.serviceAccountUser"
+  member             = google_service_account.delivery["weekly"].member
+}
+
+resource "google_cloud_scheduler_job" "weekly" {
+  count = local.delivering
+
+  project          = var.project_id
+  name             = "${var.prefix}-weekly"
+  region           = var.region
+  schedule         = "0 6 * * 1"
+  time_zone        = "Etc/UTC"
+  attempt_deadline = "60s"
+
+  retry_config {
+    retry_count          = 2
+    min_backoff_duration = "60s"
+    max_backoff_duration = "600s"
+  }
+
+  http_target {
+    http_method = "POST"
+    uri         = "https://cloudbuild.googleapis.com/v1/projects/${var.project_id}/locations/${var.region}/triggers/${google_cloudbuild_trigger.weekly[0].trigger_id}:run"
+    headers     = { "Content-Type" = "application/json" }
+    body        = base64encode(jsonencode({ source = { branchName = trimsuffix(trimprefix(var.delivery.branch, "^"), "$") } }))
+
+    oauth_token {
+      service_account_email = google_service_account.delivery["weekly"].email
+      scope                 = "https://www.googleapis.com/auth/cloud-platform"
+    }
+  }
+
+  depends_on = [google_project_iam_member.weekly, google_service_account_iam_member.weekly]
 }

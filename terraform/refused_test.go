@@ -115,6 +115,7 @@ var refused = []struct{ name, variables, words string }{
 	{"key elsewhere", `kms_key = "projects/p/locations/europe-west1/keyRings/r/cryptoKeys/k"`, "kms_key is in one region"},
 	{"repository by url", `delivery = { repository = "https://github.com/a/b" }`, "delivery.repository is not a repository connected to Cloud Build"},
 	{"every branch", `delivery = { repository = "projects/p/locations/l/connections/c/repositories/r", branch = "main" }`, "delivery.branch is not a whole branch's name as a regular expression"},
+	{"two branches", `delivery = { repository = "projects/p/locations/l/connections/c/repositories/r", branch = "^(main|live)$" }`, "delivery.branch is more than one branch"},
 	{"variables elsewhere", `delivery = { repository = "projects/p/locations/l/connections/c/repositories/r", var_file = "../other/my.tfvars" }`, "delivery.var_file is not the path of a .tfvars file"},
 	{"a key in place of its secret", `delivery = { repository = "projects/p/locations/l/connections/c/repositories/r", smoke_key_secret = "projects/p/secrets/s" }; web_access = "application"; auth = ["api_key"]`, "delivery.smoke_key_secret is not a secret's name within the project"},
 	{"a key that opens nothing", `delivery = { repository = "projects/p/locations/l/connections/c/repositories/r", smoke_key_secret = "smoke-key" }`, "delivery.smoke_key_secret holds an API key"},

@@ -785,6 +785,10 @@ variable "delivery" {
     error_message = "delivery.branch is not a whole branch's name as a regular expression, ^main$: without ^ and $ every branch that contains the word would be delivered."
   }
   validation {
+    condition     = var.delivery == null || can(regex("^\\^?[A-Za-z0-9._/-]+\\$?$", var.delivery.branch))
+    error_message = "delivery.branch is more than one branch, and the weekly comparison of models needs to know which: name one, ^main$."
+  }
+  validation {
     condition     = try(var.delivery.var_file, null) == null || can(regex("^([A-Za-z0-9_-][A-Za-z0-9._-]*/)*[A-Za-z0-9_-][A-Za-z0-9._-]*\\.tfvars$", var.delivery.var_file))
     error_message = "delivery.var_file is not the path of a .tfvars file in the repository, from its root, such as environments/my-project.tfvars."
   }

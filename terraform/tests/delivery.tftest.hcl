@@ -54,7 +54,7 @@ run "roles" {
     error_message = "Who compares reads settings alone."
   }
   assert {
-    condition     = toset(keys(google_service_account_iam_member.infrastructure)) == toset(["build", "deliver", "health", "infrastructure", "invoke", "scheduler"])
+    condition     = toset(keys(google_service_account_iam_member.infrastructure)) == toset(["build", "deliver", "health", "infrastructure", "invoke", "scheduler", "weekly"])
     error_message = "Who applies may act as every account that something is made to run as, itself included: its own trigger names it."
   }
 }
@@ -67,12 +67,19 @@ run "delivery" {
 
   assert {
     condition = (google_cloudbuild_trigger.deliver[0].substitutions["_VAR_FILE"] == "environments/my-project.tfvars" && google_cloudbuild_trigger.infrastructure[0].substitutions["_VAR_FILE"] == "environments/my-project.tfvars" &&
-    length(setsubtract(["terraform/**", "environments/main.tf", "environments/my-project.tfvars", "delivery/**", "scripts/**", "docs/run-book.md"], google_cloudbuild_trigger.infrastructure[0].included_files)) == 0)
+    length(setsubtract(["terraform/**", "environments/*.tf", "environments/my-project.tfvars", "go.mod", "go.sum", "delivery/**", "scripts/**", "docs/run-book.md"], google_cloudbuild_trigger.infrastructure[0].included_files)) == 0)
     error_message = "What is compared and applied is what the deployment sets, never the defaults; a change of anything that it is applied by or from asks for an approval."
   }
   assert {
     condition     = !contains(keys(google_cloudbuild_trigger.deliver[0].substitutions), "_SMOKE_KEY_SECRET") && length(google_secret_manager_secret_iam_member.smoke_key) == 0
     error_message = "By default the delivery reads no secret."
+  }
+  assert {
+    condition = (google_cloudbuild_trigger.weekly[0].filename == "delivery/weekly.yaml" && google_cloudbuild_trigger.weekly[0].substitutions["_MODEL"] == local.models.default &&
+      jsondecode(base64decode(google_cloud_scheduler_job.weekly[0].http_target[0].body)).source.branchName == "main" &&
+      google_service_account_iam_member.weekly[0].member == google_service_account.delivery["weekly"].member &&
+    google_project_iam_custom_role.weekly[0].permissions == toset(["cloudbuild.builds.create"]))
+    error_message = "Once a week the models that are deployed are compared with today, by an account that can do nothing else."
   }
   assert {
     condition     = contains(keys(google_project_service.this), "iamcredentials.googleapis.com")
