@@ -13,7 +13,7 @@ locals {
     ]
     archive = ["log", "feedback"]
     limits  = ["account"]
-    figures = ["instance", "requests", "judged", "errors", "breakers"] # the newest are found by minute
+    figures = ["agent", "instance", "requests", "judged", "errors", "breakers"] # the newest are found by minute
   }
 
   # Every collection's documents go at their expires_at.
