@@ -274,7 +274,7 @@ func TestBudgetsAreChargedWhatWasSpent(t *testing.T) {
 func TestUsageOfWhom(t *testing.T) {
 	t.Parallel()
 	s, gemini := startGemini(t, "AUTH=api_key", keys(), "RATE_LIMIT_PER_MINUTE=60", "CALLER_RATE_LIMIT_PER_MINUTE=600",
-		"DAILY_TOKEN_LIMIT=100000", "CALLER_DAILY_TOKEN_LIMIT=200000", "SERVICE_DAILY_TOKEN_LIMIT=300000", "OPERATORS=two")
+		"DAILY_TOKEN_LIMIT=100000", "CALLER_DAILY_TOKEN_LIMIT=200000", "SERVICE_DAILY_TOKEN_LIMIT=300000", "OPERATORS=key:two")
 	gemini.Handle(func(geminitest.Request) geminitest.Reply {
 		return geminitest.Text("answer").WithUsage(geminitest.Usage{Prompt: 900, Output: 100})
 	})
