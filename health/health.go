@@ -109,7 +109,7 @@ type Report struct {
 	Version       string `json:"version,omitempty"`
 	Revision      string `json:"revision,omitempty"`
 	Environment   string `json:"environment,omitempty"`
-	UptimeSeconds int64  `json:"uptime_seconds"`
+	UptimeSeconds int64  `json:"uptime_seconds" required:"false"`
 	Agent         *Agent `json:"agent,omitempty"`
 
 	// Figures are nil, and their fields left out, when they are not known: 0 would
@@ -131,9 +131,9 @@ type Figures struct {
 	// something about the service. Those that were refused for what their caller
 	// did, and those turned away on purpose, are not among them, so that callers
 	// can neither raise nor hide it.
-	ErrorRate    float64 `json:"error_rate"`
-	RequestCount int64   `json:"request_count"`
-	ErrorCount   int64   `json:"error_count"`
+	ErrorRate    float64 `json:"error_rate" required:"false"`
+	RequestCount int64   `json:"request_count" required:"false"`
+	ErrorCount   int64   `json:"error_count" required:"false"`
 }
 
 // An Agent is what answers.
@@ -157,18 +157,41 @@ type Status struct {
 	Status string `json:"status"`
 }
 
-// ProbeRoutes are the platform's probes, which both functions serve.
+// ProbeRoutes returns the platform's probes, which both functions serve.
 func (h *Health) ProbeRoutes() []api.Route {
 	return []api.Route{
-		{Method: http.MethodGet, Path: "/health/live", Public: true, Probe: true, Handler: h.live, Summary: "Whether the process serves: the liveness probe."},
-		{Method: http.MethodGet, Path: "/health/ready", Public: true, Probe: true, Handler: h.ready, Summary: "Whether the service is set up and can answer: the startup probe."},
+		{Method: http.MethodGet, Path: "/health/live", Public: true, Probe: true, Handler: h.live, Summary: "Liveness probe: the process serves.",
+			Doc: api.Doc{
+				ID: "getLiveness", Tag: api.TagHealth,
+				Answers: []api.DocAnswer{{Status: http.StatusOK, Description: "The process serves.", Message: "The process serves", Data: Status{"live"}}},
+			}},
+		{Method: http.MethodGet, Path: "/health/ready", Public: true, Probe: true, Handler: h.ready, Summary: "Startup probe: the service is set up and can answer.",
+			Doc: api.Doc{
+				ID: "getReadiness", Tag: api.TagHealth, Errors: []api.Code{api.NotReady},
+				Description: "Otherwise `details` names the variables at fault.",
+				Answers:     []api.DocAnswer{{Status: http.StatusOK, Description: "The service is ready.", Message: "The service is ready", Data: Status{"ready"}}},
+			}},
 	}
 }
 
-// Routes are the routes of the function "health".
+// Routes returns the routes of the function "health".
 func (h *Health) Routes() []api.Route {
+	example := Report{
+		Status: Healthy, Service: "invoke", Version: version.Version, Revision: "invoke-00042-abc", Environment: "production", UptimeSeconds: 86400,
+		Agent: &Agent{Name: "assistant", Model: h.Model}, Figures: &Figures{ErrorRate: 0.004, RequestCount: 250, ErrorCount: 1},
+		Dependencies: map[string]State{"session_store": {Status: Healthy, LatencyMS: 12, CheckedAt: api.ExampleTime()}},
+		Breakers:     map[string]string{h.Model: "closed"},
+	}
 	return []api.Route{
-		{Method: http.MethodGet, Path: "/health", Public: true, Uncounted: true, Handler: h.health, Summary: "How the service is; with a credential, in detail."},
+		{Method: http.MethodGet, Path: "/health", Public: true, Uncounted: true, Handler: h.health, Summary: "State of the service; for operators, in detail.",
+			Doc: api.Doc{
+				ID: "getHealth", Tag: api.TagHealth,
+				Description: "Anybody sees the status, the service's operators see the rest.",
+				Answers: []api.DocAnswer{
+					{Status: http.StatusOK, Description: "The service is healthy, or degraded.", Message: "The service is healthy", Data: example},
+					{Status: http.StatusServiceUnavailable, Description: "The service is unhealthy, or cannot answer.", Code: api.Unhealthy, Data: Report{Status: Unhealthy}, Headers: []string{"Retry-After"}},
+				},
+			}},
 	}
 }
 

@@ -16,6 +16,8 @@ import (
 // A ChatRequest is the body of POST /chat, as the AI SDK's DefaultChatTransport
 // sends it. What else is in it is passed over: the SDK lets pages add fields.
 type ChatRequest struct {
+	_ struct{} `additionalProperties:"true"`
+
 	ID        string       `json:"id" pattern:"^[A-Za-z0-9_-]{16,64}$" doc:"The session; a new one when you have none of this id."`
 	Messages  ChatMessages `json:"messages" doc:"The conversation as the page has it. Only the last message of the user's is read."`
 	Trigger   Trigger      `json:"trigger,omitempty" enum:"submit-message,regenerate-message" doc:"Whether to append a turn, or to answer the last one's question anew."`

@@ -22,29 +22,66 @@ type uiMessages struct {
 
 func (*uiMessages) headers(h http.Header) { h.Set("X-Vercel-Ai-Ui-Message-Stream", "v1") }
 
-// part is what the parts of a stream are made of.
-type part struct {
-	Type       string `json:"type"`
-	ID         string `json:"id,omitempty"`
-	Delta      string `json:"delta,omitempty"`
-	ToolCallID string `json:"toolCallId,omitempty"`
-	ToolName   string `json:"toolName,omitempty"`
-	Output     any    `json:"output,omitempty"`
-
-	// ProviderExecuted: the page has no tool to run, and nothing to send on.
-	ProviderExecuted bool   `json:"providerExecuted,omitempty"`
-	ErrorText        string `json:"errorText,omitempty"`
-	FinishReason     string `json:"finishReason,omitempty"`
-	MessageMetadata  any    `json:"messageMetadata,omitempty"`
-}
+// The parts of a stream. Their tags are their documentation.
+type (
+	chatStart struct {
+		Type            string          `json:"type" enum:"start"`
+		MessageMetadata chatStartedInfo `json:"messageMetadata"`
+	}
+	chatStartedInfo struct {
+		RequestID string `json:"request_id"`
+		SessionID string `json:"session_id" pattern:"^[A-Za-z0-9_-]{16,64}$"`
+	}
+	chatTextStart struct {
+		Type string `json:"type" enum:"text-start"`
+		ID   string `json:"id" doc:"A message has a piece of text before, between and after tool calls."`
+	}
+	chatTextDelta struct {
+		Type  string `json:"type" enum:"text-delta"`
+		ID    string `json:"id"`
+		Delta string `json:"delta"`
+	}
+	chatTextEnd struct {
+		Type string `json:"type" enum:"text-end"`
+		ID   string `json:"id"`
+	}
+	chatToolInput struct {
+		Type       string         `json:"type" enum:"tool-input-available"`
+		ToolCallID string         `json:"toolCallId"`
+		ToolName   string         `json:"toolName"`
+		Input      map[string]any `json:"input"`
+		// ProviderExecuted: the page has no tool to run, and nothing to send on.
+		ProviderExecuted bool `json:"providerExecuted" enum:"true" doc:"The service runs tools itself."`
+	}
+	chatToolOutput struct {
+		Type             string           `json:"type" enum:"tool-output-available"`
+		ToolCallID       string           `json:"toolCallId"`
+		Output           session.ToolCall `json:"output"`
+		ProviderExecuted bool             `json:"providerExecuted" enum:"true"`
+	}
+	chatFinish struct {
+		Type            string           `json:"type" enum:"finish"`
+		FinishReason    string           `json:"finishReason" enum:"stop,length,content-filter,other"`
+		MessageMetadata chatFinishedInfo `json:"messageMetadata"`
+	}
+	chatFinishedInfo struct {
+		Usage     session.Usage `json:"usage"`
+		RequestID string        `json:"request_id"`
+		SessionID string        `json:"session_id" pattern:"^[A-Za-z0-9_-]{16,64}$"`
+		Turn      int           `json:"turn" minimum:"1"`
+		Model     string        `json:"model"`
+		Warnings  []string      `json:"warnings"`
+	}
+	chatError struct {
+		Type      string `json:"type" enum:"error"`
+		ErrorText string `json:"errorText" doc:"A sentence for the page's user."`
+	}
+)
 
 func (u *uiMessages) textID() string { return "text-" + strconv.Itoa(u.texts) }
 
 func (u *uiMessages) start(b *bytes.Buffer, requestID, sessionID, model string) error {
-	return appendEvent(b, "", part{Type: "start", MessageMetadata: struct {
-		RequestID string `json:"request_id"`
-		SessionID string `json:"session_id"`
-	}{requestID, sessionID}})
+	return appendEvent(b, "", chatStart{"start", chatStartedInfo{requestID, sessionID}})
 }
 
 func (u *uiMessages) delta(b *bytes.Buffer, text string) error {
@@ -59,11 +96,11 @@ func (u *uiMessages) delta(b *bytes.Buffer, text string) error {
 	if !u.open {
 		u.open = true
 		u.texts++
-		if err := appendEvent(b, "", part{Type: "text-start", ID: u.textID()}); err != nil {
+		if err := appendEvent(b, "", chatTextStart{"text-start", u.textID()}); err != nil {
 			return err
 		}
 	}
-	return appendEvent(b, "", part{Type: "text-delta", ID: u.textID(), Delta: text})
+	return appendEvent(b, "", chatTextDelta{"text-delta", u.textID(), text})
 }
 
 // endText ends the part of text that is open.
@@ -72,41 +109,27 @@ func (u *uiMessages) endText(b *bytes.Buffer) error {
 		return nil
 	}
 	u.open = false
-	return appendEvent(b, "", part{Type: "text-end", ID: u.textID()})
+	return appendEvent(b, "", chatTextEnd{"text-end", u.textID()})
 }
 
 func (u *uiMessages) toolCall(b *bytes.Buffer, id, name string, args map[string]any) error {
 	if err := u.endText(b); err != nil {
 		return err
 	}
-	return appendEvent(b, "", toolInput{Type: "tool-input-available", ToolCallID: id, ToolName: name, Input: args, ProviderExecuted: true})
-}
-
-// toolInput is a part of its own: none of its fields may be left out.
-type toolInput struct {
-	Type             string         `json:"type"`
-	ToolCallID       string         `json:"toolCallId"`
-	ToolName         string         `json:"toolName"`
-	Input            map[string]any `json:"input"`
-	ProviderExecuted bool           `json:"providerExecuted"`
+	return appendEvent(b, "", chatToolInput{"tool-input-available", id, name, args, true})
 }
 
 func (u *uiMessages) toolResult(b *bytes.Buffer, id string, call session.ToolCall) error {
-	return appendEvent(b, "", part{Type: "tool-output-available", ToolCallID: id, Output: call, ProviderExecuted: true})
+	return appendEvent(b, "", chatToolOutput{"tool-output-available", id, call, true})
 }
 
 func (u *uiMessages) done(b *bytes.Buffer, envelope api.Envelope, response *Response) error {
 	if err := u.endText(b); err != nil {
 		return err
 	}
-	err := appendEvent(b, "", part{Type: "finish", FinishReason: finishReason(response.FinishReason), MessageMetadata: struct {
-		Usage     session.Usage `json:"usage"`
-		RequestID string        `json:"request_id"`
-		SessionID string        `json:"session_id"`
-		Turn      int           `json:"turn"`
-		Model     string        `json:"model"`
-		Warnings  []string      `json:"warnings"`
-	}{response.Usage, envelope.RequestID, response.SessionID, response.Turn, response.Model, response.Warnings}})
+	err := appendEvent(b, "", chatFinish{"finish", finishReason(response.FinishReason), chatFinishedInfo{
+		response.Usage, envelope.RequestID, response.SessionID, response.Turn, response.Model, response.Warnings,
+	}})
 	if err != nil {
 		return err
 	}
@@ -121,7 +144,7 @@ func (u *uiMessages) fail(b *bytes.Buffer, envelope api.Envelope) error {
 	if plain, ok := plainly[*envelope.Error]; ok {
 		message = plain
 	}
-	if err := appendEvent(b, "", part{Type: "error", ErrorText: message}); err != nil {
+	if err := appendEvent(b, "", chatError{"error", message}); err != nil {
 		return err
 	}
 	return endParts(b)

@@ -74,22 +74,6 @@ func New(c Config) *Service {
 	return s
 }
 
-// Routes are the routes of the function "invoke".
-func (s *Service) Routes() []api.Route {
-	return []api.Route{
-		{Method: http.MethodPost, Path: "/invoke", Audit: api.AuditTurn, Handler: s.invoke, Summary: "Ask the agent: JSON, or an event stream with Accept: text/event-stream."},
-		{Method: http.MethodPost, Path: "/", Audit: api.AuditTurn, Handler: s.invoke, Summary: "The same as POST /invoke."},
-		{Method: http.MethodPost, Path: "/chat", Audit: api.AuditTurn, Handler: s.chat, Summary: "Ask the agent in the protocol of the AI SDK's useChat."},
-		{Method: http.MethodGet, Path: "/chat/{id}/stream", Handler: s.resumeChat, Summary: "What useChat asks before it resumes a stream: there is none."},
-		{Method: http.MethodGet, Path: "/sessions", Audit: "session.list", Handler: s.listSessions, Summary: "List your sessions, the newest first."},
-		{Method: http.MethodDelete, Path: "/sessions", Audit: "session.delete_all", Unrefused: true, Handler: s.deleteSessions, Summary: "Delete all of your sessions."},
-		{Method: http.MethodGet, Path: "/sessions/{id}", Audit: "session.read", Handler: s.getSession, Summary: "Read a session and its turns."},
-		{Method: http.MethodDelete, Path: "/sessions/{id}", Audit: "session.delete", Unrefused: true, Handler: s.deleteSession, Summary: "Delete a session."},
-		{Method: http.MethodPut, Path: "/sessions/{id}/turns/{turn}/feedback", Audit: "turn.feedback", Handler: s.putFeedback, Summary: "Keep an opinion on a turn."},
-		{Method: http.MethodGet, Path: "/usage", Handler: s.getUsage, Summary: "Your limits, what is left of them, and what you used today."},
-	}
-}
-
 // invoke is POST /invoke.
 func (s *Service) invoke(w http.ResponseWriter, r *http.Request) error {
 	ctx, cancel := context.WithTimeout(r.Context(), s.Timeout)

@@ -39,19 +39,6 @@ func bound(properties map[string]*huma.Schema, maxOutputTokens int) {
 	properties["max_tokens"].Maximum = &most
 }
 
-// Describe completes the schema of a [Request]'s properties, for a document: with
-// the most tokens that the service gives, and with what decode checks by itself.
-func Describe(properties map[string]*huma.Schema, maxOutputTokens int) {
-	bound(properties, maxOutputTokens)
-	one, most := 1, MaxQuery
-	query := properties["query"]
-	query.MinLength, query.MaxLength = &one, &most
-	query.Pattern = queryPattern
-}
-
-// queryPattern is: anywhere, something that is not white space; nowhere, NUL.
-const queryPattern = `^[^\x00]*[^\s\x00\x1c-\x1f\x85][^\x00]*$`
-
 // decode reads and checks a request, and says whether its answer is a stream.
 func (s *Service) decode(w http.ResponseWriter, r *http.Request) (req Request, stream bool, err error) {
 	raw, err := api.ReadBody(w, r, s.MaxBodyBytes, s.Timeout)

@@ -18,12 +18,13 @@ const AuditTurn = "session.turn"
 type Route struct {
 	Method  string
 	Path    string // as http.ServeMux's patterns write it, without the method
-	Summary string // what it is for, in the service's own description
-	Audit   string // what a call of it is called in the audit; "" when only refusals are kept
-	Media   string // what it answers with, when that is no envelope: then Accept is not looked at
+	Summary string // for GET / and the OpenAPI document
+	Audit   string // the action's name in the audit; "" when only refusals are audited
+	Media   string // of an answer without the envelope, for which Accept is not checked
 	Public  bool   // answers without a credential
-	Probe   bool   // the platform's: answers whatever the Accept header and however busy
+	Probe   bool   // the platform's: answered regardless of Accept and of load
 	Handler Handler
+	Doc     Doc
 
 	// Uncounted routes are excluded from request and error counts.
 	Uncounted bool

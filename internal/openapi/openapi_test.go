@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -13,6 +14,7 @@ import (
 	"example.com/gatehouse/internal/openapi"
 	"example.com/gatehouse/internal/server"
 	"example.com/gatehouse/internal/testagent"
+	"example.com/gatehouse/invoke"
 )
 
 // local is a service with this environment, as cmd/local serves it.
@@ -52,6 +54,7 @@ type operation struct {
 	Tags       []string              `json:"tags"`
 	Security   []map[string][]string `json:"security"`
 	Responses  map[string]any        `json:"responses"`
+	Codes      []string              `json:"x-error-codes"`
 	Parameters []map[string]any      `json:"parameters"`
 }
 
@@ -86,7 +89,7 @@ func TestEveryRouteIsDescribed(t *testing.T) {
 	for path, item := range document(t, h).Paths {
 		for method, op := range item {
 			described = append(described, strings.ToUpper(method)+" "+path)
-			if op.ID == "" || ids[op.ID] || op.Summary == "" || len(op.Tags) != 1 {
+			if op.ID == "" || ids[op.ID] || op.Summary == "" || len(op.Tags) != 1 || op.Tags[0] == "" || len(op.Responses) == 0 {
 				t.Errorf("%s %s: id %q, summary %q, tags %q", method, path, op.ID, op.Summary, op.Tags)
 			}
 			ids[op.ID] = true
@@ -94,10 +97,10 @@ func TestEveryRouteIsDescribed(t *testing.T) {
 	}
 	for _, route := range served {
 		if !slices.Contains(described, route) {
-			t.Errorf("%s is served and not described: add it to operations", route)
+			t.Errorf("%s is served and not in the document", route)
 		}
 	}
-	for _, route := range slices.Concat(described, openapi.Patterns()) {
+	for _, route := range described {
 		if !slices.Contains(served, route) {
 			t.Errorf("%s is described and not served", route)
 		}
@@ -108,12 +111,19 @@ func TestEveryRouteIsDescribed(t *testing.T) {
 // answered with.
 func TestEveryErrorIsDescribed(t *testing.T) {
 	t.Parallel()
-	w := get(t, local(t, map[string]string{"AUTH": "api_key,none", "API_KEYS": keys}), "/openapi.json")
-	for _, info := range api.Table() {
-		if info.Code == api.MethodNotAllowed {
-			continue
+	described := map[string]bool{string(api.MethodNotAllowed): true}
+	for path, item := range document(t, local(t, map[string]string{"AUTH": "api_key,none", "API_KEYS": keys})).Paths {
+		for method, op := range item {
+			for _, code := range op.Codes {
+				described[code] = true
+				if status := strconv.Itoa(api.Fail(api.Code(code), nil).Status()); op.Responses[status] == nil {
+					t.Errorf("%s %s lists %s without a response of %s", method, path, code, status)
+				}
+			}
 		}
-		if !strings.Contains(w.Body.String(), `"`+string(info.Code)+`":{`) {
+	}
+	for _, info := range api.Table() {
+		if !described[string(info.Code)] {
 			t.Errorf("%s is no operation's", info.Code)
 		}
 	}
@@ -160,6 +170,22 @@ func TestSecurity(t *testing.T) {
 				t.Errorf("401 is described: %t", refused)
 			}
 		})
+	}
+}
+
+// The document is small: what operations share is referred to.
+func TestTheDocumentIsSmallAndPacked(t *testing.T) {
+	t.Parallel()
+	h := local(t, nil)
+	plain, packed := get(t, h, "/openapi.json"), get(t, h, "/openapi.json", "Accept-Encoding", "gzip")
+	if n := plain.Body.Len(); n > 61_440 {
+		t.Errorf("%d bytes", n)
+	}
+	if n := packed.Body.Len(); n > 14_000 || packed.Header().Get("Content-Encoding") != "gzip" {
+		t.Errorf("%d bytes packed: %q", n, packed.Header())
+	}
+	if plain.Header().Get("ETag") == packed.Header().Get("ETag") {
+		t.Error("both forms have one entity tag")
 	}
 }
 
@@ -244,7 +270,7 @@ func BenchmarkDocument(b *testing.B) {
 		b.Fatal(err)
 	}
 	for b.Loop() {
-		if err := openapi.Rebuild(s.Config); err != nil {
+		if err := openapi.Rebuild(s.Config, (&invoke.Service{}).Routes()); err != nil {
 			b.Fatal(err)
 		}
 	}

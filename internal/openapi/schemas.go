@@ -2,6 +2,7 @@ package openapi
 
 import (
 	"reflect"
+	"strings"
 
 	"github.com/danielgtaylor/huma/v2"
 
@@ -10,106 +11,92 @@ import (
 
 const components = "#/components/schemas/"
 
-// schemas collects those of the Go types that the operations name.
+// schemas collects those of the Go types that the routes name.
 type schemas struct {
 	registry huma.Registry
-	strict   map[string]bool // of requests: what they do not name is refused
+	strict   map[string]bool // of requests: members that they do not name are refused
 }
 
 func newSchemas() schemas {
 	return schemas{huma.NewMapRegistry(components, huma.DefaultSchemaNamer), map[string]bool{}}
 }
 
-// of is a reference to the schema of value's type, which is sent by the service.
-func (s schemas) of(value any) *huma.Schema {
-	t := reflect.TypeOf(value)
-	return s.registry.Schema(t, true, t.Name())
-}
-
-// request is the schema of value's type, which the service decodes and checks.
-func (s schemas) request(value any) *huma.Schema {
-	t := reflect.TypeOf(value)
-	s.strict[huma.DefaultSchemaNamer(t, "")] = true
-	return s.registry.Schema(t, false, "")
-}
-
-// named is a reference to the schema called name, made by create if it is not
+// named returns a reference to the schema called name, made by create if it is not
 // there yet.
 func (s schemas) named(name string, create func() *huma.Schema) *huma.Schema {
-	all := s.registry.Map()
-	if _, ok := all[name]; !ok {
+	if all := s.registry.Map(); all[name] == nil {
 		all[name] = create()
 	}
 	return &huma.Schema{Ref: components + name}
 }
 
-// envelope is that of [api.Envelope], with what success, data and error are.
+// of returns the schema of value's type: a reference, where it is a struct.
+func (s schemas) of(value any) *huma.Schema {
+	t := reflect.TypeOf(value)
+	if provider, ok := value.(huma.SchemaProvider); ok {
+		return s.named(huma.DefaultSchemaNamer(t, ""), func() *huma.Schema { return provider.Schema(s.registry) })
+	}
+	return s.registry.Schema(t, true, t.Name())
+}
+
+// body returns the schema of a body, which the service decodes and checks.
+func (s schemas) body(body *api.DocBody) *huma.Schema {
+	ref := s.of(body.Type)
+	s.strict[strings.TrimPrefix(ref.Ref, components)] = true
+	if body.Refine != nil {
+		body.Refine(s.registry.SchemaFromRef(ref.Ref).Properties)
+	}
+	return ref
+}
+
+// envelope returns the schema of an [api.Envelope] with this success, data and error.
 func (s schemas) envelope(success bool, data, code *huma.Schema) *huma.Schema {
 	e := huma.SchemaFromType(s.registry, reflect.TypeFor[api.Envelope]())
 	e.Properties["success"].Enum = []any{success}
 	e.Properties["data"], e.Properties["error"] = data, code
-	e.Properties["request_id"].Pattern = `^[A-Za-z0-9._-]{1,128}$`
-	if success {
+	e.Properties["request_id"].Pattern = requestID
+	if success { // what the members mean is said once, of Error
 		delete(e.Properties, "details")
+		e.Properties["message"].Description, e.Properties["request_id"].Description = "", ""
 	}
 	return e
 }
 
 func null() *huma.Schema { return &huma.Schema{Type: "null"} }
 
-// answer is a good answer's envelope around data, a value of its type.
-func (s schemas) answer(name string, data *huma.Schema) *huma.Schema {
-	return s.named(name+"Answer", func() *huma.Schema { return s.envelope(true, data, null()) })
+// success returns the schema of the envelope around data.
+func (s schemas) success(data any) *huma.Schema {
+	name := huma.DefaultSchemaNamer(reflect.TypeOf(data), "") + "Answer"
+	return s.named(name, func() *huma.Schema { return s.envelope(true, s.of(data), null()) })
 }
 
-// failure is an error's envelope, with one of codes.
-func (s schemas) failure(codes []any) *huma.Schema {
-	base := s.named("Failure", func() *huma.Schema {
+// failure returns the schema of an error's envelope.
+func (s schemas) failure() *huma.Schema {
+	return s.named("Error", func() *huma.Schema {
 		return s.envelope(false, null(), s.registry.Schema(reflect.TypeFor[api.Code](), false, ""))
 	})
-	return &huma.Schema{AllOf: []*huma.Schema{base, only("error", codes...)}}
 }
 
-// only is an object whose member name is one of values.
-func only(name string, values ...any) *huma.Schema {
-	return &huma.Schema{
-		Type: huma.TypeObject, Required: []string{name},
-		Properties: map[string]*huma.Schema{name: {Type: huma.TypeString, Enum: values}},
-	}
-}
-
-// event is one of an event stream's: its name, and its data, which is text that
-// holds the JSON of data (as OpenAPI 3.2 has it of event streams).
-func (s schemas) event(name, description string, data *huma.Schema) *huma.Schema {
-	e := only("event", name)
-	e.Description = description
-	e.Required = append(e.Required, "data")
-	e.Properties["data"] = &huma.Schema{Type: huma.TypeString, Extensions: map[string]any{
-		"contentMediaType": "application/json", "contentSchema": data,
-	}}
-	return e
-}
-
-// finish makes of huma's defaults what the contract has: lists are never null,
-// and an answer may get more members some day.
+// finish makes of huma's defaults what the contract promises: lists are never null,
+// and answers may get more members.
 func (s schemas) finish() {
 	for name, schema := range s.registry.Map() {
-		s.settle(schema, s.strict[name])
+		settle(schema, s.strict[name])
 	}
 }
 
-func (s schemas) settle(schema *huma.Schema, strict bool) {
+func settle(schema *huma.Schema, strict bool) {
 	if schema == nil {
 		return
 	}
 	if schema.Type == huma.TypeArray {
 		schema.Nullable = false
-		s.settle(schema.Items, strict)
+		settle(schema.Items, strict)
 	}
 	if additional, ok := schema.AdditionalProperties.(bool); ok && !additional && !strict {
 		schema.AdditionalProperties = nil
 	}
 	for _, property := range schema.Properties {
-		s.settle(property, strict)
+		settle(property, strict)
 	}
 }

@@ -7,11 +7,10 @@ import (
 	"example.com/gatehouse/internal/auth"
 )
 
-// secure says which credentials the service takes, into schemes, and what an
-// operation that needs one asks for.
-func (d *document) secure(schemes map[string]*huma.SecurityScheme) {
+// secure describes the credentials that the service accepts.
+func (d *document) secure() {
 	add := func(name string, scheme huma.SecurityScheme) {
-		schemes[name] = &scheme
+		d.schemes[name] = &scheme
 		d.security = append(d.security, map[string][]string{name: {}})
 	}
 	for _, mode := range d.config.Auth {
@@ -20,7 +19,7 @@ func (d *document) secure(schemes map[string]*huma.SecurityScheme) {
 			add("iam", huma.SecurityScheme{Type: "http", Scheme: "bearer", BearerFormat: "JWT",
 				Description: "An ID token of a Google identity that may invoke the service, with the service's URL as audience. Cloud Run verifies it."})
 			add("iamServerless", huma.SecurityScheme{Type: "apiKey", In: "header", Name: "X-Serverless-Authorization",
-				Description: "The same, as `Bearer TOKEN`, where `Authorization` is the application's own."})
+				Description: "The same, as `Bearer TOKEN`, where the application uses `Authorization` itself."})
 		case config.AuthOIDC:
 			token, iap := d.issuers()
 			if token {
@@ -29,19 +28,18 @@ func (d *document) secure(schemes map[string]*huma.SecurityScheme) {
 			}
 			if iap {
 				add("iap", huma.SecurityScheme{Type: "apiKey", In: "header", Name: "X-Goog-IAP-JWT-Assertion",
-					Description: "Set by Identity-Aware Proxy for who has signed in; clients do not send it."})
+					Description: "Set by Identity-Aware Proxy for the signed-in user; clients do not send it."})
 			}
 		case config.AuthAPIKey:
-			add("apiKey", huma.SecurityScheme{Type: "apiKey", In: "header", Name: "X-API-Key", Description: "A key that the service knows the hash of."})
+			add("apiKey", huma.SecurityScheme{Type: "apiKey", In: "header", Name: "X-API-Key", Description: "One of the service's API keys."})
 		}
 	}
-	d.refuses = d.security != nil
 	if d.config.HasAuth(config.AuthNone) && d.security != nil {
 		d.security = append([]map[string][]string{{}}, d.security...)
 	}
 }
 
-// issuers says whether tokens in Authorization, and IAP's, are taken.
+// issuers reports whether tokens in Authorization, and IAP's, are accepted.
 func (d *document) issuers() (token, iap bool) {
 	issuers, err := auth.ParseIssuers(d.config.OIDCIssuers, d.config.OIDCAudiences, !d.config.Production())
 	if err != nil {

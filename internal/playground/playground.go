@@ -16,16 +16,11 @@
 package playground
 
 import (
-	"bytes"
-	"compress/gzip"
-	"crypto/sha256"
 	"embed"
-	"encoding/base64"
 	"fmt"
 	"net/http"
 	"path"
 	"slices"
-	"strconv"
 	"sync"
 
 	"example.com/gatehouse/internal/api"
@@ -84,71 +79,42 @@ func asset(w http.ResponseWriter, r *http.Request) error {
 	return serve(w, r, name)
 }
 
-// A file is one of the page's, as it is sent.
-type file struct {
-	plain, packed []byte // packed by gzip
-	tag           string // of the content, without quotes
-}
-
-// pack reads the page's files, once the first of them is asked for.
-var pack = sync.OnceValues(func() (map[string]file, error) {
+// pack reads the page's files, at the first request for one of them.
+var pack = sync.OnceValues(func() (map[string]*api.File, error) {
 	entries, err := files.ReadDir("page")
 	if err != nil {
 		return nil, err
 	}
-	all := make(map[string]file, len(entries))
+	all := make(map[string]*api.File, len(entries))
 	for _, entry := range entries {
-		plain, err := files.ReadFile("page/" + entry.Name())
+		content, err := files.ReadFile("page/" + entry.Name())
 		if err != nil {
 			return nil, err
 		}
-		var packed bytes.Buffer
-		writer, _ := gzip.NewWriterLevel(&packed, gzip.BestCompression) // fails on an unknown level alone
-		if _, err := writer.Write(plain); err != nil {
+		if all[entry.Name()], err = api.NewFile(types[path.Ext(entry.Name())], content); err != nil {
 			return nil, err
 		}
-		if err := writer.Close(); err != nil {
-			return nil, err
-		}
-		sum := sha256.Sum256(plain)
-		all[entry.Name()] = file{plain, packed.Bytes(), base64.RawURLEncoding.EncodeToString(sum[:12])}
 	}
 	return all, nil
 })
 
-// serve answers with a file. A browser may keep it, and asks each time whether
-// it still holds: a deployment is seen at once.
+// serve answers with a file. A browser may keep it, and revalidates it each time, so
+// that a deployment is seen at once.
 func serve(w http.ResponseWriter, r *http.Request, name string) error {
 	all, err := pack()
 	if err != nil {
-		return api.Fail(api.Internal, fmt.Errorf("reading the playground's files: %w", err))
+		return fmt.Errorf("reading the playground's files: %w", err)
 	}
 	f, ok := all[name]
 	if !ok {
 		return api.Fail(api.NotFound, nil)
 	}
-	body, tag := f.plain, `"`+f.tag+`"`
 	h := w.Header()
-	h.Add("Vary", "Accept-Encoding")
-	if api.AcceptsGzip(r) {
-		body, tag = f.packed, `"`+f.tag+`-gzip"`
-		h.Set("Content-Encoding", "gzip")
-	}
-	h.Set("Content-Type", types[path.Ext(name)])
 	h.Set("Content-Security-Policy", policy)
 	h.Set("Referrer-Policy", "no-referrer")
 	h.Set("Cross-Origin-Opener-Policy", "same-origin")
 	h.Set("Cross-Origin-Resource-Policy", "same-origin")
 	h.Set("X-Frame-Options", "DENY")
 	h.Set("Cache-Control", "no-cache")
-	h.Set("ETag", tag)
-	if api.Holds(r, tag) {
-		h.Del("Content-Encoding")
-		w.WriteHeader(http.StatusNotModified)
-		return nil
-	}
-	h.Set("Content-Length", strconv.Itoa(len(body)))
-	w.WriteHeader(http.StatusOK)
-	_, _ = w.Write(body) // a client that has gone away needs none
-	return nil
+	return f.Serve(w, r)
 }

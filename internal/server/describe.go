@@ -13,23 +13,35 @@ import (
 	"example.com/gatehouse/internal/version"
 )
 
-// describe adds GET /, which says what the service is and what each of its
-// routes is for.
-func describe(routes []api.Route, about *openapi.AgentDescription) []api.Route {
-	root := api.Route{Method: http.MethodGet, Path: "/", Public: true, Summary: "What the service is and what it answers: this."}
+// describe adds GET /, which lists the routes and what each is for.
+func (s *Server) describe(routes []api.Route, about *openapi.AgentDescription) []api.Route {
+	const message = "Gatehouse: an AI agent as a service"
+	answers := []api.DocAnswer{{
+		Status: http.StatusOK, Description: "The service, and its routes.", Message: message,
+		Data: openapi.Description{Service: "gatehouse", Version: version.Version, Agent: about, Endpoints: []openapi.Endpoint{{Method: http.MethodPost, Path: "/invoke", Description: "Ask the agent."}}},
+	}}
+	if s.Config.Playground {
+		answers[0].Description += " The playground's page, where `Accept` prefers HTML to JSON."
+		answers[0].Content = map[string]api.DocMedia{"text/html": {Type: ""}}
+		answers = append(answers, api.DocAnswer{Status: http.StatusNotModified, Description: "The browser's copy of the page still holds.", Headers: []string{"ETag"}})
+	}
+	root := api.Route{
+		Method: http.MethodGet, Path: "/", Public: true, Summary: "Describe the service and its routes.",
+		Doc: api.Doc{ID: "getDescription", Tag: api.TagAbout, Params: []string{"If-None-Match"}, Answers: answers},
+	}
 	all := append([]api.Route{root}, routes...)
 	endpoints := make([]openapi.Endpoint, len(all))
 	for i, r := range all {
 		endpoints[i] = openapi.Endpoint{Method: r.Method, Path: r.Path, Description: r.Summary}
 	}
 	all[0].Handler = func(w http.ResponseWriter, r *http.Request) error {
-		return api.WriteSuccess(w, r, "Gatehouse: an AI agent as a service",
+		return api.WriteSuccess(w, r, message,
 			openapi.Description{Service: "gatehouse", Version: version.Version, Agent: about, Endpoints: endpoints})
 	}
 	return all
 }
 
-// document adds the description of routes, and of itself, for programs and
+// document adds the routes that describe routes, and themselves, to programs and
 // people.
 func (s *Server) document(routes []api.Route, p *parts) []api.Route {
 	var about *openapi.AgentDescription
@@ -37,7 +49,7 @@ func (s *Server) document(routes []api.Route, p *parts) []api.Route {
 		about = &openapi.AgentDescription{Name: p.agent.Name, Description: p.agent.Description, Examples: p.agent.Examples}
 	}
 	var all []api.Route
-	all = describe(slices.Concat(routes, openapi.Routes(s.Config, about, func() []api.Route { return all })), about)
+	all = s.describe(slices.Concat(routes, openapi.Routes(s.Config, about, func() []api.Route { return all })), about)
 	return all
 }
 

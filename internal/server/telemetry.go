@@ -108,10 +108,18 @@ func (s *Server) provider() string {
 	return "gcp.gemini"
 }
 
-// metrics is GET /metrics, for operators: this instance's view alone.
+// metrics returns GET /metrics, for operators: this instance's own figures.
 func (s *Server) metrics(handler http.Handler) api.Route {
 	return api.Route{
-		Method: http.MethodGet, Path: "/metrics", Media: "text/plain", Summary: "This instance's metrics in Prometheus' format, for operators.",
+		Method: http.MethodGet, Path: "/metrics", Media: "text/plain", Summary: "Read this instance's metrics in Prometheus' format, for operators.",
+		Doc: api.Doc{
+			ID: "getMetrics", Tag: api.TagHealth,
+			Description: "One instance's view, for local runs and collectors beside it. Served where metrics are exported to Prometheus.",
+			Answers: []api.DocAnswer{{
+				Status: http.StatusOK, Description: "The metrics.",
+				Content: map[string]api.DocMedia{"text/plain": {Type: ""}, "application/openmetrics-text": {Type: ""}},
+			}},
+		},
 		Handler: func(w http.ResponseWriter, r *http.Request) error {
 			if !operator(r.Context()) {
 				return &api.Error{Code: api.PermissionDenied, Message: "Metrics are for the service's operators."}

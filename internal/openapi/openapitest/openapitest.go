@@ -26,9 +26,9 @@ const components = "#/components/schemas/"
 // concurrent use.
 type Contract struct {
 	paths   map[string]map[string]operation
+	shared  map[string]response
 	headers map[string]parameter
 	defs    map[string]any
-	shown   map[string]example
 
 	mu       sync.Mutex
 	resolved map[string]*jsonschema.Resolved // by the schema's JSON
@@ -37,9 +37,11 @@ type Contract struct {
 type operation struct {
 	Body      response            `json:"requestBody"`
 	Responses map[string]response `json:"responses"`
+	Codes     []string            `json:"x-error-codes"`
 }
 
 type response struct {
+	Ref     string               `json:"$ref"`
 	Headers map[string]parameter `json:"headers"`
 	Content map[string]media     `json:"content"`
 }
@@ -50,7 +52,6 @@ type media struct {
 }
 
 type example struct {
-	Ref   string          `json:"$ref"`
 	Value json.RawMessage `json:"value"`
 }
 
@@ -66,20 +67,20 @@ func New(document []byte) (*Contract, error) {
 		Paths      map[string]map[string]operation `json:"paths"`
 		Components struct {
 			Schemas map[string]any       `json:"schemas"`
+			Shared  map[string]response  `json:"responses"`
 			Headers map[string]parameter `json:"headers"`
-			Shown   map[string]example   `json:"examples"`
 		} `json:"components"`
 	}
 	if err := json.Unmarshal(document, &d); err != nil {
 		return nil, fmt.Errorf("reading the document: %w", err)
 	}
-	if len(d.Paths) == 0 || d.Components.Schemas["Failure"] == nil {
+	if len(d.Paths) == 0 || d.Components.Schemas["Error"] == nil {
 		return nil, errors.New("this is not the service's document")
 	}
 	for _, schema := range d.Components.Schemas {
 		closeObjects(schema)
 	}
-	return &Contract{paths: d.Paths, headers: d.Components.Headers, defs: d.Components.Schemas, shown: d.Components.Shown, resolved: map[string]*jsonschema.Resolved{}}, nil
+	return &Contract{paths: d.Paths, shared: d.Components.Shared, headers: d.Components.Headers, defs: d.Components.Schemas, resolved: map[string]*jsonschema.Resolved{}}, nil
 }
 
 // CheckExamples says which of the document's own examples are not as it has them,
@@ -90,6 +91,7 @@ func (c *Contract) CheckExamples() (int, error) {
 	for path, item := range c.paths {
 		for method, op := range item {
 			for status, r := range op.all() {
+				r = c.response(r)
 				for kind, m := range r.Content {
 					for name, e := range m.Examples {
 						count++
@@ -111,10 +113,24 @@ func (op operation) all() map[string]response {
 	return all
 }
 
-func (c *Contract) checkExample(kind string, schema any, e example) error {
-	if name, ok := strings.CutPrefix(e.Ref, "#/components/examples/"); ok {
-		e = c.shown[name]
+// response returns r, or the shared response that it refers to.
+func (c *Contract) response(r response) response {
+	if name, ok := strings.CutPrefix(r.Ref, "#/components/responses/"); ok {
+		return c.shared[name]
 	}
+	return r
+}
+
+// checkCode reports an error code that the operation does not list.
+func (op operation) checkCode(status int, body []byte) error {
+	var e struct{ Error string }
+	if status < 400 || json.Unmarshal(body, &e) != nil || slices.Contains(op.Codes, e.Error) {
+		return nil
+	}
+	return fmt.Errorf("the error %q of a %d is not documented", e.Error, status)
+}
+
+func (c *Contract) checkExample(kind string, schema any, e example) error {
 	if kind == eventStream {
 		var text string
 		if err := json.Unmarshal(e.Value, &text); err != nil {
@@ -156,6 +172,7 @@ func (c *Contract) Check(method, path string, status int, header http.Header, bo
 	if !ok {
 		return fmt.Errorf("status %d is not documented: %.300s", status, body)
 	}
+	r = c.response(r)
 	if err := c.checkHeaders(r, header); err != nil {
 		return err
 	}
@@ -175,7 +192,7 @@ func (c *Contract) Check(method, path string, status int, header http.Header, bo
 	}
 	switch media {
 	case "application/json":
-		return c.validate(content.Schema, body)
+		return errors.Join(c.validate(content.Schema, body), op.checkCode(status, body))
 	case eventStream:
 		return c.checkStream(content.Schema, body)
 	}
@@ -221,10 +238,19 @@ func (c *Contract) checkUnknown(method string, status int, header http.Header, b
 	if status < 400 {
 		return fmt.Errorf("status %d, and no such operation is documented", status)
 	}
-	return c.validate(map[string]any{"$ref": components + "Failure"}, body)
+	return c.validate(map[string]any{"$ref": components + "Error"}, body)
 }
 
+// common are the headers that answers of every route have, as the document's
+// introduction says.
+var common = []string{"X-Request-ID", "X-Content-Type-Options", "Cache-Control", "Vary", "RateLimit-Policy", "RateLimit"}
+
 func (c *Contract) checkHeaders(r response, header http.Header) error {
+	for _, name := range common {
+		if err := c.checkHeader(c.headers[name], header.Values(name)); err != nil {
+			return fmt.Errorf("header %s: %w", name, err)
+		}
+	}
 	for name, p := range r.Headers {
 		if err := c.checkHeader(p, header.Values(name)); err != nil {
 			return fmt.Errorf("header %s: %w", name, err)

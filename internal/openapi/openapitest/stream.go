@@ -30,7 +30,7 @@ func (c *Contract) Stream(method, path string, status int, header http.Header) (
 		return nil, nil
 	}
 	op, _ := c.operation(method, path)
-	r := op.Responses[strconv.Itoa(status)]
+	r := c.response(op.Responses[strconv.Itoa(status)])
 	media, ok := r.Content[eventStream]
 	if !ok {
 		return nil, fmt.Errorf("an event stream of status %d is not documented", status)

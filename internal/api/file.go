@@ -1,0 +1,102 @@
+package api
+
+import (
+	"bytes"
+	"compress/gzip"
+	"crypto/sha256"
+	"encoding/base64"
+	"fmt"
+	"io"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// A File is an answer that is the same for every caller, outside of the envelope.
+// It is safe for concurrent use.
+type File struct {
+	media  string
+	plain  []byte // nil: unpacked for each of the few clients that do not accept gzip
+	packed []byte // by gzip
+	tag    string // of the content, without quotes
+}
+
+// NewFile returns the file with this content, of the type media.
+func NewFile(media string, content []byte) (*File, error) {
+	var packed bytes.Buffer
+	writer := gzip.NewWriter(&packed)
+	if _, err := writer.Write(content); err != nil {
+		return nil, err
+	}
+	if err := writer.Close(); err != nil {
+		return nil, err
+	}
+	f := NewPackedFile(media, packed.Bytes())
+	f.plain = content
+	return f, nil
+}
+
+// NewPackedFile returns the file whose content is packed by gzip already.
+func NewPackedFile(media string, packed []byte) *File {
+	sum := sha256.Sum256(packed)
+	return &File{media: media, packed: packed, tag: base64.RawURLEncoding.EncodeToString(sum[:12])}
+}
+
+// Serve answers with the file, or with 304 where the client has a copy that still
+// holds. The entity tag of the packed form differs, as RFC 9110, 8.8.3.3, asks for.
+func (f *File) Serve(w http.ResponseWriter, r *http.Request) error {
+	h := w.Header()
+	h.Add("Vary", "Accept-Encoding")
+	body, tag, packed := f.plain, `"`+f.tag+`"`, acceptsGzip(r)
+	if packed {
+		body, tag = f.packed, `"`+f.tag+`-gzip"`
+	}
+	if matches(r, tag) {
+		h.Set("ETag", tag)
+		w.WriteHeader(http.StatusNotModified)
+		return nil
+	}
+	if body == nil {
+		reader, err := gzip.NewReader(bytes.NewReader(f.packed))
+		if err == nil {
+			body, err = io.ReadAll(reader)
+		}
+		if err != nil {
+			return fmt.Errorf("unpacking a file: %w", err)
+		}
+	}
+	if packed {
+		h.Set("Content-Encoding", "gzip")
+	}
+	h.Set("ETag", tag)
+	h.Set("Content-Type", f.media)
+	h.Set("Content-Length", strconv.Itoa(len(body)))
+	_, _ = w.Write(body) // a client that has gone away needs nothing more
+	return nil
+}
+
+// acceptsGzip reports whether the client accepts a body packed by gzip (RFC 9110, 12.5.3).
+func acceptsGzip(r *http.Request) bool {
+	accepted := false
+	for item := range strings.SplitSeq(strings.Join(r.Header.Values("Accept-Encoding"), ","), ",") {
+		coding, parameters, _ := strings.Cut(item, ";")
+		switch strings.ToLower(strings.TrimSpace(coding)) {
+		case "gzip":
+			return weight(parameters) > 0
+		case "*":
+			accepted = weight(parameters) > 0
+		}
+	}
+	return accepted
+}
+
+// matches reports whether If-None-Match names this entity tag, given with its
+// quotes (RFC 9110, 13.1.2).
+func matches(r *http.Request, etag string) bool {
+	tags := strings.Split(strings.Join(r.Header.Values("If-None-Match"), ","), ",")
+	return slices.ContainsFunc(tags, func(tag string) bool {
+		tag = strings.TrimSpace(tag)
+		return tag == "*" || strings.TrimPrefix(tag, "W/") == etag
+	})
+}

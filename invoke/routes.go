@@ -1,0 +1,318 @@
+package invoke
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"net/http"
+	"reflect"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"example.com/gatehouse/internal/api"
+	"example.com/gatehouse/session"
+)
+
+// turnErrors are those of a turn, besides those of its body.
+var turnErrors = []api.Code{
+	api.SessionNotFound, api.IdempotencyInProgress, api.SessionConflict, api.IdempotencyMismatch, api.ContentBlocked, api.QuotaExceeded,
+	api.ModelFailed, api.ModelUnavailable, api.SessionStoreUnavailable, api.Timeout,
+}
+
+// Routes returns the routes of the function "invoke".
+func (s *Service) Routes() []api.Route {
+	example := s.newExample()
+	const everyPart = " What fails before the first part is an ordinary JSON error. A client that goes away ends the turn, which is then not stored."
+	return []api.Route{
+		{
+			Method: http.MethodPost, Path: "/invoke", Handler: s.invoke, Audit: api.AuditTurn,
+			Summary: "Ask the agent: JSON, or an event stream with Accept: text/event-stream.",
+			Doc: s.describeTurn("invoke", example, "One turn of a session: the agent's answer to `query`, after all that was said before.\n\n"+
+				"With `Accept: text/event-stream`, or `\"stream\": true`, the answer comes as it is written: `start`, then `delta`, `tool_call` and `tool_result` "+
+				"as they happen, and exactly one of `done` and `error` at the end. A comment line is sent after every 15 seconds of silence."+everyPart),
+		},
+		{
+			Method: http.MethodPost, Path: "/", Handler: s.invoke, Audit: api.AuditTurn,
+			Summary: "The same as POST /invoke.",
+			Doc:     s.describeTurn("invokeRoot", example, "The same as `POST /invoke`, at the function's own URL."),
+		},
+		{
+			Method: http.MethodPost, Path: "/chat", Handler: s.chat, Audit: api.AuditTurn,
+			Summary: "Ask the agent in the protocol of the AI SDK's useChat.",
+			Doc: api.Doc{
+				ID: "chat", Tag: api.TagAgent, Params: []string{"Idempotency-Key"}, Errors: turnErrors,
+				Description: "The same turn in the protocol of the AI SDK's `useChat` (https://ai-sdk.dev/docs/ai-sdk-ui/stream-protocol): use " +
+					"`new DefaultChatTransport({ api: URL + \"/chat\" })`. A session of this `id` is made when there is none. The service remembers what was said before: " +
+					fmt.Sprintf("the page's own history is not read. A body may have %d bytes.\n\n", ChatBodies*s.MaxBodyBytes) +
+					"The answer is a UI message stream: `start`; then `text-start`, `text-delta`, `text-end`, `tool-input-available` and `tool-output-available` as they happen; " +
+					"one of `finish` and `error`; and `[DONE]`." + everyPart,
+				Body: &api.DocBody{Type: ChatRequest{}, Examples: map[string]any{
+					"A question":   example.chat("submit-message"),
+					"Regeneration": example.chat("regenerate-message"),
+				}},
+				Answers: []api.DocAnswer{{
+					Status: http.StatusOK, Description: "The agent's answer.",
+					Headers: []string{"x-vercel-ai-ui-message-stream", "Idempotency-Replayed", "X-Accel-Buffering"},
+					Content: map[string]api.DocMedia{"text/event-stream": {Type: ChatEvent{}, Example: example.stream(&uiMessages{})}},
+				}},
+			},
+		},
+		{
+			Method: http.MethodGet, Path: "/chat/{id}/stream", Handler: s.resumeChat,
+			Summary: "Answer useChat's question for a stream to resume: there is none.",
+			Doc: api.Doc{
+				ID: "resumeChat", Tag: api.TagAgent, Params: []string{"chat"},
+				Description: "A turn ends with the connection that asked for it.",
+				Answers:     api.NoContent("There is no stream to resume."),
+			},
+		},
+		{
+			Method: http.MethodGet, Path: "/sessions", Handler: s.listSessions, Audit: "session.list",
+			Summary: "List your sessions, the newest first.",
+			Doc: api.Doc{
+				ID: "listSessions", Tag: api.TagSessions, Params: []string{"limit", "cursor"},
+				Errors: []api.Code{api.ValidationFailed, api.SessionStoreUnavailable},
+				Answers: []api.DocAnswer{{
+					Status: http.StatusOK, Description: "Your sessions, the newest first.",
+					Message: "Sessions, the newest first", Data: SessionList{Sessions: []SessionInfo{example.info}},
+					Links: map[string]*huma.Link{"read": link("getSession", "/sessions/0/session_id", "Read the newest.")},
+				}},
+			},
+		},
+		{
+			Method: http.MethodDelete, Path: "/sessions", Handler: s.deleteSessions, Audit: "session.delete_all", Unrefused: true,
+			Summary: "Delete all of your sessions.",
+			Doc: api.Doc{
+				ID: "deleteSessions", Tag: api.TagSessions, Errors: []api.Code{api.SessionStoreUnavailable},
+				Description: "All that is stored for you, or for the end user that you name, in bounded steps: repeat it when it fails.",
+				Answers:     api.NoContent("They are deleted."),
+			},
+		},
+		{
+			Method: http.MethodGet, Path: "/sessions/{id}", Handler: s.getSession, Audit: "session.read",
+			Summary: "Read a session and its turns.",
+			Doc: api.Doc{
+				ID: "getSession", Tag: api.TagSessions, Params: []string{"session", "limit", "cursor"},
+				Description: "Other callers' sessions and expired ones are answered like those that never existed: not found.",
+				Errors:      []api.Code{api.SessionNotFound, api.ValidationFailed, api.SessionStoreUnavailable},
+				Answers: []api.DocAnswer{{
+					Status: http.StatusOK, Description: "The session, and its turns in order.",
+					Message: "The session and its turns", Data: SessionTurns{Session: example.info, Turns: []TurnInfo{example.turn}},
+				}},
+			},
+		},
+		{
+			Method: http.MethodDelete, Path: "/sessions/{id}", Handler: s.deleteSession, Audit: "session.delete", Unrefused: true,
+			Summary: "Delete a session.",
+			Doc: api.Doc{
+				ID: "deleteSession", Tag: api.TagSessions, Params: []string{"session"},
+				Description: "The session and everything stored for it. A second time it is not found.",
+				Errors:      []api.Code{api.SessionNotFound, api.SessionStoreUnavailable},
+				Answers:     api.NoContent("It is deleted."),
+			},
+		},
+		{
+			Method: http.MethodPut, Path: "/sessions/{id}/turns/{turn}/feedback", Handler: s.putFeedback, Audit: "turn.feedback",
+			Summary: "Rate a turn.",
+			Doc: api.Doc{
+				ID: "putFeedback", Tag: api.TagSessions, Params: []string{"session", "turn"},
+				Description: "A later rating replaces an earlier one.",
+				Errors:      []api.Code{api.NotFound, api.SessionNotFound, api.SessionStoreUnavailable},
+				Body: &api.DocBody{Type: Feedback{}, Examples: map[string]any{
+					"Thumbs up": Feedback{Score: 1, Comment: "Exactly what I was looking for."}, "No rating": Feedback{},
+				}},
+				Answers: api.NoContent("It is stored with the turn."),
+			},
+		},
+		{
+			Method: http.MethodGet, Path: "/usage", Handler: s.getUsage,
+			Summary: "Read your limits, what is left of them, and what you used today.",
+			Doc: api.Doc{
+				ID: "getUsage", Tag: api.TagLimits, Errors: []api.Code{api.SessionStoreUnavailable},
+				Description: "What is left is what this instance knows: what other instances have reserved counts as used.",
+				Answers: []api.DocAnswer{{
+					Status: http.StatusOK, Description: "Your limits, and what you used today.", Message: "Limits, and what was used today",
+					Data: UsageReport{
+						Limits: []LimitInfo{
+							{Name: "end_user", Unit: "calls_per_minute", Limit: 60, Left: 57, ResetsAt: api.ExampleTime()},
+							{Name: "caller", Unit: "tokens_per_day", Limit: 1_000_000, Left: 999_455, ResetsAt: api.ExampleTime().AddDate(0, 0, 1)},
+						},
+						Today: TodayInfo{Date: "2026-11-23", TotalTokens: 545, EstimatedCostUSD: *example.usage.EstimatedCostUSD, Models: []ModelUsage{
+							{Model: example.turn.Model, TotalTokens: 545, EstimatedCostUSD: example.usage.EstimatedCostUSD},
+						}},
+					},
+				}},
+			},
+		},
+	}
+}
+
+// describeTurn documents POST /invoke, under each of its paths.
+func (s *Service) describeTurn(id string, example example, description string) api.Doc {
+	afterTurn, temperature := 1, 0.2
+	read := link("getSession", "/session_id", "Read the session.")
+	rate := link("putFeedback", "/session_id", "Rate the turn.")
+	rate.Parameters["turn"], rate.RequestBody = "$response.body#/data/turn", map[string]any{"score": 1}
+	return api.Doc{
+		ID: id, Tag: api.TagAgent, Description: description, Params: []string{"Idempotency-Key"}, Errors: turnErrors,
+		Body: &api.DocBody{
+			Type: Request{},
+			Refine: func(properties map[string]*huma.Schema) {
+				bound(properties, s.MaxOutputTokens)
+				one, most := 1, MaxQuery
+				query := properties["query"]
+				query.MinLength, query.MaxLength, query.Pattern = &one, &most, queryPattern
+			},
+			Examples: map[string]any{
+				"A new session":      Request{Query: example.turn.Query},
+				"The same session":   Request{Query: "Tell me more.", SessionID: api.ExampleSession, AfterTurn: &afterTurn},
+				"As an event stream": Request{Query: example.turn.Query, Temperature: &temperature, Stream: true},
+			},
+		},
+		Answers: []api.DocAnswer{{
+			Status: http.StatusOK, Name: "Turn", Description: "The agent's answer. The turn is stored, unless `warnings` has `session_not_saved`.",
+			Message: invoked, Data: example.response,
+			Headers: []string{"Idempotency-Replayed", "X-Accel-Buffering"},
+			Content: map[string]api.DocMedia{"text/event-stream": {Type: Event{}, Example: example.stream(events{})}},
+			Links: map[string]*huma.Link{
+				"read": read, "delete": link("deleteSession", "/session_id", "Delete the session."), "rate": rate,
+				"continue": {OperationID: "invoke", RequestBody: map[string]any{"query": "Tell me more.", "session_id": "$response.body#/data/session_id"}, Description: "Continue the session."},
+			},
+		}},
+	}
+}
+
+// link refers to an operation on the session whose id is at this place of the data.
+func link(operation, id, description string) *huma.Link {
+	return &huma.Link{OperationID: operation, Description: description, Parameters: map[string]any{"id": "$response.body#/data" + id}}
+}
+
+// queryPattern is: anywhere, something that is not white space; nowhere, NUL.
+const queryPattern = `^[^\x00]*[^\s\x00\x1c-\x1f\x85][^\x00]*$`
+
+// An Event is documented as one of the stream of POST /invoke.
+type Event struct{}
+
+// Schema implements [huma.SchemaProvider]. The data of an event is text that holds
+// JSON, described as OpenAPI 3.2 does.
+func (Event) Schema(r huma.Registry) *huma.Schema {
+	named := func(name, description string, data *huma.Schema) *huma.Schema {
+		return &huma.Schema{
+			Type: huma.TypeObject, Description: description, Required: []string{"event", "data"},
+			Properties: map[string]*huma.Schema{"event": {Type: huma.TypeString, Enum: []any{name}}, "data": jsonText(data)},
+		}
+	}
+	return &huma.Schema{
+		Description: "One event of the stream: the name in its line `event:`, and the JSON in its line `data:`.",
+		OneOf: []*huma.Schema{
+			named("start", "The first: the model has begun to answer.", schemaOf[Start](r, "")),
+			named("delta", "A piece of the answer's text.", schemaOf[Delta](r, "")),
+			named("tool_call", "The model calls a tool.", schemaOf[ToolStart](r, "")),
+			named("tool_result", "A tool call has ended.", schemaOf[ToolEnd](r, "")),
+			named("done", "The last: the turn is stored. The response is all deltas joined.", &huma.Schema{Ref: "#/components/schemas/ResponseAnswer"}),
+			named("error", "The last, instead of done.", &huma.Schema{Ref: "#/components/schemas/Error"}),
+		},
+	}
+}
+
+// A ChatEvent is documented as one of the stream of POST /chat.
+type ChatEvent struct{}
+
+// Schema implements [huma.SchemaProvider].
+func (ChatEvent) Schema(r huma.Registry) *huma.Schema {
+	unnamed := func(description string, data *huma.Schema) *huma.Schema {
+		return &huma.Schema{
+			Type: huma.TypeObject, Description: description, Required: []string{"data"},
+			Properties: map[string]*huma.Schema{"data": data},
+		}
+	}
+	r.Map()["ChatPart"] = &huma.Schema{Description: "A part of a UI message stream.", OneOf: []*huma.Schema{
+		schemaOf[chatStart](r, "The first: the model has begun to answer."),
+		schemaOf[chatTextStart](r, "A piece of text begins."),
+		schemaOf[chatTextDelta](r, "It continues."),
+		schemaOf[chatTextEnd](r, "It is complete."),
+		schemaOf[chatToolInput](r, "The model calls a tool."),
+		schemaOf[chatToolOutput](r, "A tool call has ended."),
+		schemaOf[chatFinish](r, "The last: the turn is stored."),
+		schemaOf[chatError](r, "The last, instead of finish."),
+	}}
+	part := &huma.Schema{Ref: "#/components/schemas/ChatPart"}
+	return &huma.Schema{
+		Description: "One event of the stream, which has no name: the content of its line `data:`.",
+		AnyOf: []*huma.Schema{
+			unnamed("A part of the message.", jsonText(part)),
+			unnamed("The end: no part follows.", &huma.Schema{Type: huma.TypeString, Enum: []any{"[DONE]"}}),
+		},
+	}
+}
+
+// schemaOf returns a reference to the schema of T, which it describes.
+func schemaOf[T any](r huma.Registry, description string) *huma.Schema {
+	ref := r.Schema(reflect.TypeFor[T](), true, "")
+	r.SchemaFromRef(ref.Ref).Description = description
+	return ref
+}
+
+// jsonText returns the schema of text that holds the JSON of data.
+func jsonText(data *huma.Schema) *huma.Schema {
+	return &huma.Schema{Type: huma.TypeString, Extensions: map[string]any{"contentMediaType": "application/json", "contentSchema": data}}
+}
+
+// An example is the turn of the documented examples.
+type example struct {
+	response Response
+	info     SessionInfo
+	turn     TurnInfo
+	call     session.ToolCall
+	usage    session.Usage
+}
+
+// newExample returns an example with the agent's first question and first tool.
+func (s *Service) newExample() example {
+	cost, at := 0.00046, api.ExampleTime()
+	call := session.ToolCall{Name: "get_weather", OK: true, DurationMS: 3}
+	query, text, model := "What can you do for me?", "Ask me anything: I look it up before I answer.", s.ModelName
+	if len(s.Agent.Examples) > 0 {
+		query = s.Agent.Examples[0]
+	}
+	if len(s.Agent.Tools) > 0 {
+		call.Name = s.Agent.Tools[0].Name()
+	}
+	usage := session.Usage{PromptTokens: 412, CompletionTokens: 133, TotalTokens: 545, Source: session.Counted, EstimatedCostUSD: &cost}
+	return example{
+		call: call, usage: usage,
+		response: Response{
+			Response: text, SessionID: api.ExampleSession, Turn: 1, Model: model, FinishReason: "STOP",
+			ToolCalls: []session.ToolCall{call}, Usage: usage, Warnings: []string{},
+		},
+		info: SessionInfo{
+			SessionID: api.ExampleSession, CreatedAt: at, UpdatedAt: at, ExpiresAt: at.AddDate(0, 0, 30), Turns: 1, TotalTokens: 545, Title: query,
+		},
+		turn: TurnInfo{
+			Turn: 1, Query: query, Response: text, ToolCalls: []session.ToolCall{call}, Usage: usage,
+			Model: model, RequestID: api.ExampleRequest, CreatedAt: at,
+		},
+	}
+}
+
+// stream returns the example in a dialect, as it goes over the wire.
+func (e example) stream(d dialect) string {
+	var b bytes.Buffer
+	envelope := api.Success(api.WithRequestID(context.Background(), e.turn.RequestID), invoked, e.response)
+	envelope.Timestamp = api.Timestamp(api.ExampleTime())
+	half := len(e.response.Response) / 2
+	// Encoding into memory fails only for what JSON cannot hold.
+	_ = d.start(&b, e.turn.RequestID, e.response.SessionID, e.response.Model)
+	_ = d.toolCall(&b, "call_1_1", e.call.Name, map[string]any{})
+	_ = d.toolResult(&b, "call_1_1", e.call)
+	_ = d.delta(&b, e.response.Response[:half])
+	_ = d.delta(&b, e.response.Response[half:])
+	_ = d.done(&b, envelope, &e.response)
+	return b.String()
+}
+
+// chat returns a body as the AI SDK sends it.
+func (e example) chat(trigger string) map[string]any {
+	message := map[string]any{"id": "msg-1", "role": "user", "parts": []any{map[string]any{"type": "text", "text": e.turn.Query}}}
+	return map[string]any{"id": api.ExampleSession, "trigger": trigger, "messages": []any{message}}
+}
