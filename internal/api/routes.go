@@ -41,6 +41,10 @@ func (r Route) Pattern() string { return r.Method + " " + r.Path }
 // contract's errors. It is safe for concurrent use.
 type Routes struct {
 	mux *http.ServeMux
+
+	// Refuse is asked for the answer to a request that no route takes, which would be
+	// the given error; nil: that is the answer.
+	Refuse func(*http.Request, error) error
 }
 
 // NewRoutes makes a router. Each route is wrapped by wrap, which sees the whole
@@ -92,7 +96,12 @@ func (rs *Routes) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		rs.mux.ServeHTTP(w, r)
 		return
 	}
-	Answer(w, r, func(http.ResponseWriter, *http.Request) error { return e })
+	Answer(w, r, func(http.ResponseWriter, *http.Request) error {
+		if rs.Refuse != nil {
+			return rs.Refuse(r, e)
+		}
+		return e
+	})
 }
 
 // allow lists the methods of an Allow header in one line, sorted.

@@ -73,6 +73,12 @@ func (c *script) all(t *testing.T) {
 	c.do(t, "session.delete_all ok", http.MethodDelete, "/sessions", nil, ann...)
 	c.do(t, "credential.refused unauthenticated", http.MethodPost, "/invoke", ask)
 	c.do(t, "credential.refused unauthenticated", http.MethodGet, "/sessions", nil, "X-API-Key", "guessed")
+	c.do(t, "credential.refused unauthenticated", http.MethodGet, "/nothing", nil, "X-API-Key", "guessed")
+	c.do(t, "credential.refused unauthenticated", http.MethodDelete, "/usage", nil, "X-API-Key", "guessed")
+	c.do(t, "credential.refused unauthenticated", http.MethodPost, "/invoke", ask, "X-API-Key", "guessed", "Accept", "image/png")
+	c.do(t, "session.turn malformed_request", http.MethodPost, "/invoke", ask, as("one", "X-End-User", strings.Repeat("x", 129))...)
+	c.do(t, "request malformed_request", http.MethodGet, "/usage", nil, as("one", "X-End-User", "")...)
+	c.do(t, "session.turn not_acceptable", http.MethodPost, "/invoke", ask, append(ann, "Accept", "image/png")...)
 	c.do(t, "session.turn permission_denied", http.MethodPost, "/invoke", ask, as("person", "X-End-User", "ann")...)
 	c.do(t, "request origin_not_allowed", http.MethodPost, "/invoke", ask, append(ann, "Origin", "https://evil.example.com")...)
 	// The first of the key "slow" may pass; another minute may begin between two.
@@ -85,6 +91,9 @@ func (c *script) all(t *testing.T) {
 	for _, path := range []string{"/", "/health", "/health/live", "/nothing"} {
 		c.do(t, "", http.MethodGet, path, nil, ann...)
 	}
+	// What anybody may send without a credential fills no log.
+	c.do(t, "", http.MethodGet, "/nothing", nil)
+	c.do(t, "", http.MethodPost, "/invoke", ask, "Accept", "image/png")
 }
 
 // Each turn, each read and deletion of sessions, each refused credential and

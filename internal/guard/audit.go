@@ -65,14 +65,19 @@ func (g *guard) entries(ctx context.Context, v *requestState, record *telemetry.
 		return nil
 	}
 	action := v.action
-	switch api.Code(failure.Code) {
+	known := v.authenticated || v.caller.Principal.Subject != ""
+	switch code := api.Code(failure.Code); code {
 	case api.Unauthenticated:
 		action = credentialRefused
 	case api.PermissionDenied, api.OriginNotAllowed, api.RateLimited, api.QuotaExceeded:
 		action = cmp.Or(action, anyRequest)
 	default:
-		if !v.authenticated {
-			action = ""
+		switch {
+		case !known:
+			action = "" // anybody could fill the log
+		case !v.authenticated, code == api.NotAcceptable, code == api.Overloaded:
+			// Refused for X-End-User or for what it accepts, or for want of a place.
+			action = cmp.Or(action, anyRequest)
 		}
 	}
 	if action == "" {

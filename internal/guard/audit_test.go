@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"example.com/gatehouse/internal/api"
 	"example.com/gatehouse/internal/auth"
 	"example.com/gatehouse/internal/caller"
 	"example.com/gatehouse/internal/gcp/gcpaudit"
@@ -98,5 +99,47 @@ func TestEntriesOfEarlierTurns(t *testing.T) {
 	}
 	if got := request("x", "", "session.read"); len(got) != 2 {
 		t.Errorf("after %d other turns: %+v", remembered, got)
+	}
+}
+
+// Whom the audit has refusals of: a stranger's only for the credential, an origin or
+// a limit, or anybody could fill it.
+func TestWhichRefusalsAreAudited(t *testing.T) {
+	t.Parallel()
+	g := &guard{Config: Config{Audit: newTestAudit(t, false)}}
+	identified := func(action string) *requestState {
+		return &requestState{authenticated: true, action: action, caller: caller.New(auth.Principal{Issuer: "api_key", Subject: "backend"}, "")}
+	}
+	misnamed := &requestState{action: "session.turn", caller: caller.Caller{Principal: auth.Principal{Issuer: "api_key", Subject: "backend"}}}
+	stranger := func(action string) *requestState { return &requestState{action: action} }
+	for name, test := range map[string]struct {
+		state *requestState
+		code  api.Code
+		want  string
+	}{
+		"no place, of a known caller":              {identified("session.turn"), api.Overloaded, "session.turn"},
+		"no place, at a route that is not audited": {identified(""), api.Overloaded, "request"},
+		"no place, of a stranger":                  {stranger("session.turn"), api.Overloaded, ""},
+		"not acceptable, of a known caller":        {identified(""), api.NotAcceptable, "request"},
+		"not acceptable, of a stranger":            {stranger("session.turn"), api.NotAcceptable, ""},
+		"a malformed end user":                     {misnamed, api.MalformedRequest, "session.turn"},
+		"a malformed body, of a known caller":      {identified("session.turn"), api.MalformedRequest, "session.turn"},
+		"an unknown path, of a known caller":       {identified(""), api.NotFound, ""},
+		"an unknown path, of a stranger":           {stranger(""), api.NotFound, ""},
+		"a wrong key on an unknown path":           {stranger(""), api.Unauthenticated, credentialRefused},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			record := &telemetry.Record{}
+			ctx := telemetry.WithRecord(t.Context(), record)
+			telemetry.Fail(ctx, api.Fail(test.code, nil).Failure())
+			entries := g.entries(ctx, test.state, record, 400)
+			switch {
+			case test.want == "" && len(entries) > 0:
+				t.Errorf("%+v, want none", entries)
+			case test.want != "" && (len(entries) != 1 || entries[0].Action != test.want || entries[0].Outcome != string(test.code)):
+				t.Errorf("%+v, want one %s", entries, test.want)
+			}
+		})
 	}
 }

@@ -76,7 +76,9 @@ func New(c Config, routes []api.Route) http.Handler {
 			g.probes[route.Path] = true
 		}
 	}
-	g.next = g.cross(api.NewRoutes(routes, g.wrap))
+	known := api.NewRoutes(routes, g.wrap)
+	known.Refuse = g.refuse
+	g.next = g.cross(known)
 	return g
 }
 
@@ -294,7 +296,7 @@ func (g *guard) wrap(route api.Route) api.Handler {
 			return api.Fail(api.ShuttingDown, nil)
 		}
 		if json, stream, _ := api.Negotiate(r); route.Media == "" && !json && !stream {
-			return api.Fail(api.NotAcceptable, nil)
+			return g.refuse(r, api.Fail(api.NotAcceptable, nil))
 		}
 		if !route.Public && g.places.Full() {
 			return api.Fail(api.Overloaded, nil) // before anything is spent on it
@@ -310,7 +312,7 @@ func (g *guard) wrap(route api.Route) api.Handler {
 		case err != nil && route.Public && nobody(err):
 			return route.Handler(w, r)
 		case err != nil:
-			return g.misnamed(r, v, err)
+			return g.charge(r, v, err)
 		case route.Public:
 			return route.Handler(w, r)
 		}
@@ -351,6 +353,20 @@ func (g *guard) enter(route api.Route, v *requestState, w http.ResponseWriter, r
 		}
 		return route.Handler(w, r)
 	})
+}
+
+// refuse returns the answer to a request that is refused for another reason than
+// who sent it, which is err. Who sent it is looked at nevertheless, for the audit
+// and the limits: a credential that does not verify is the first thing to say.
+func (g *guard) refuse(r *http.Request, err error) error {
+	v := stateOf(r.Context())
+	if g.Authenticator == nil || !v.admitted {
+		return err
+	}
+	if wrong := g.identify(r, v); wrong != nil && !nobody(wrong) {
+		err = wrong
+	}
+	return g.charge(r, v, err)
 }
 
 // nobody reports whether err leaves the caller unknown, which a public route

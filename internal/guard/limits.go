@@ -42,9 +42,9 @@ func (g *guard) limited(route api.Route, v *requestState, w http.ResponseWriter,
 	return next(body)
 }
 
-// misnamed returns err, which identifying r came to. It costs a caller that is
-// known and may not name an end user what other refusals do.
-func (g *guard) misnamed(r *http.Request, v *requestState, err error) error {
+// charge returns err, by which r is refused before anything is done for it. It costs
+// a caller that is known what other refusals do.
+func (g *guard) charge(r *http.Request, v *requestState, err error) error {
 	known := v.caller.Principal
 	if known == (caller.Principal{}) || g.Limiter == nil {
 		return err

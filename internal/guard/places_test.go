@@ -256,7 +256,7 @@ func TestWhatARequestCosts(t *testing.T) {
 		{"a read", get, unasked(nil), nil, 1},
 		{"a deletion", remove, unasked(nil), nil, 1},
 		{"an unknown caller", post, asked(nil), []string{"X-API-Key", "nonsense"}, 0},
-		{"what nobody would read", post, asked(nil), []string{"X-API-Key", "plain", "Accept", "text/html"}, 0},
+		{"what nobody would read", post, asked(nil), []string{"X-API-Key", "plain", "Accept", "text/html"}, 1},
 		{"a caller that may not name an end user", post, asked(nil), []string{"X-API-Key", "plain", "X-End-User", "ada"}, 1},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
