@@ -13,7 +13,7 @@ import (
 // goroutine; nil holds nothing.
 type hold struct {
 	reservations []*limit.Reservation
-	reserve      func(context.Context) (*limit.Reservation, error)
+	reserve      func(ctx context.Context, tokens int) (*limit.Reservation, error)
 }
 
 // reserve sets aside what r may spend at most, so that calls at once cannot pass a
@@ -24,18 +24,18 @@ func (s *Service) reserve(ctx context.Context, r model.Request) (*hold, error) {
 	}
 	who, _ := caller.FromContext(ctx)
 	budgets := s.Limits.Budgets(who)
-	h := &hold{reserve: func(ctx context.Context) (*limit.Reservation, error) {
-		return s.Limiter.Reserve(ctx, budgets, int64(r.PromptTokens+r.MaxTokens))
+	h := &hold{reserve: func(ctx context.Context, tokens int) (*limit.Reservation, error) {
+		return s.Limiter.Reserve(ctx, budgets, int64(tokens))
 	}}
-	return h, h.again(ctx)
+	return h, h.again(ctx, r.PromptTokens+r.MaxTokens)
 }
 
-// again sets as much aside once more, for another attempt when one has been spent.
-func (h *hold) again(ctx context.Context) error {
+// again sets tokens aside for another attempt, when one has been spent.
+func (h *hold) again(ctx context.Context, tokens int) error {
 	if h == nil {
 		return nil
 	}
-	reservation, err := h.reserve(ctx)
+	reservation, err := h.reserve(ctx, tokens)
 	switch {
 	case err != nil && ctx.Err() != nil:
 		return context.Cause(ctx)

@@ -9,6 +9,7 @@ import (
 	"google.golang.org/genai"
 
 	"example.com/gatehouse/internal/api"
+	"example.com/gatehouse/internal/model"
 	"example.com/gatehouse/session"
 )
 
@@ -176,7 +177,7 @@ func finishReason(word string) string {
 		return "stop"
 	case f == genai.FinishReasonMaxTokens:
 		return "length"
-	case blocks(f):
+	case model.IsSafetyBlock(f):
 		return "content-filter"
 	}
 	return "other"

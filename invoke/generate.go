@@ -115,11 +115,15 @@ func (s *Service) generate(ctx context.Context, g *generation, history []json.Ra
 			g.warn(warnRoundsExhausted)
 		}
 		answer, err := s.ask(ctx, g, history, req, last, out)
+		if isEmpty(err) && g.text.Len() > 0 && !last {
+			g.warn(warnTruncated) // what earlier steps said is not the answer, but all there is
+			return nil
+		}
 		if err != nil {
 			return err
 		}
 		calls := answer.Calls()
-		if last || len(calls) == 0 || !runs(answer.Finish) {
+		if last || len(calls) == 0 || !model.MayCallTools(answer.Finish) {
 			return s.end(g, answer, last)
 		}
 		if !g.holds(answer.Content, len(calls)) {
@@ -142,13 +146,7 @@ func (s *Service) generate(ctx context.Context, g *generation, history []json.Ra
 	}
 }
 
-// runs reports whether an answer that finished so may have its calls run.
-func runs(f genai.FinishReason) bool {
-	return f == genai.FinishReasonStop || f == genai.FinishReasonMaxTokens || f == genai.FinishReasonUnspecified || f == ""
-}
-
-// ask is one step of the model. A call of a function that the model itself
-// wrote badly is asked for once more, unless some of the answer is out already.
+// ask is one step of the model.
 func (s *Service) ask(ctx context.Context, g *generation, history []json.RawMessage, req Request, last bool, out *stream) (model.Answer, error) {
 	r := s.request(g, history, req)
 	r.Alone = out.started() // a stream is one model's
@@ -156,38 +154,25 @@ func (s *Service) ask(ctx context.Context, g *generation, history []json.RawMess
 		r.Tools = nil
 	}
 	g.paragraph = true
-	for try := 1; ; try++ {
-		shown := false
-		var onText func(by, text string) error
-		if out != nil {
-			onText = func(by, text string) error {
-				shown = true
-				return out.delta(by, g.say(text))
-			}
-		}
-		answer, err := s.call(ctx, g, r, onText)
-		if err != nil {
-			return answer, err
-		}
-		malformed := answer.Finish == genai.FinishReasonMalformedFunctionCall || answer.Finish == genai.FinishReasonUnexpectedToolCall
-		if malformed && (try == 2 || shown) {
-			return answer, api.Fail(api.ModelFailed, fmt.Errorf("the model ended with %s", answer.Finish))
-		}
-		if malformed {
-			continue
-		}
-		if answer.Usage.Source == session.Counted && answer.Attempts == 1 { // else it counts several prompts
-			g.prompt = promptOf(r, g.encoded, answer.Usage.PromptTokens)
-			if ratio, ok := believed(g.prompt); ok {
-				g.bytesOfToken = ratio
-			}
-		}
-		g.warnOf(answer, s.ModelName, req)
-		if out == nil {
-			g.say(answer.Text())
-		}
-		return answer, nil
+	var onText func(by, text string) error
+	if out != nil {
+		onText = func(by, text string) error { return out.delta(by, g.say(text)) }
 	}
+	answer, err := s.call(ctx, g, r, onText)
+	if err != nil {
+		return answer, err
+	}
+	if answer.Usage.Source == session.Counted && answer.Attempts == 1 { // else it counts several prompts
+		g.prompt = promptOf(r, g.encoded, answer.Usage.PromptTokens)
+		if ratio, ok := believed(g.prompt); ok {
+			g.bytesOfToken = ratio
+		}
+	}
+	g.warnOf(answer, s.ModelName, req)
+	if out == nil {
+		g.say(answer.Text())
+	}
+	return answer, nil
 }
 
 // call is one call of the model, with what it may spend set aside before and settled
@@ -279,20 +264,15 @@ func (g *generation) count(answer model.Answer) {
 // and takes it in. Calls that nobody will answer are left out: the model would
 // be refused with them in its history.
 func (s *Service) end(g *generation, answer model.Answer, last bool) error {
-	text := g.text.Len() > 0
-	if last {
-		text = answer.Text() != ""
-	}
+	text := g.text.Len() > 0 && !last || answer.Text() != ""
 	switch {
 	case answer.Blocked != "" && !text:
 		return api.Fail(api.ContentBlocked, fmt.Errorf("the prompt was blocked: %s", answer.Blocked))
-	case blocks(answer.Finish) && !text:
+	case model.IsSafetyBlock(answer.Finish) && !text:
 		return api.Fail(api.ContentBlocked, fmt.Errorf("the answer was blocked: %s", answer.Finish))
-	case answer.Finish == genai.FinishReasonMaxTokens && !last:
-		g.warn(warnTruncated)
-	case !text:
+	case !text: // but calls, which nobody makes
 		return api.Fail(api.ModelFailed, fmt.Errorf("the model ended with %q and no text", answer.Finish))
-	case answer.Finish == genai.FinishReasonMaxTokens || !runs(answer.Finish) || answer.Blocked != "":
+	case answer.Finish == genai.FinishReasonMaxTokens || !model.MayCallTools(answer.Finish) || answer.Blocked != "":
 		g.warn(warnTruncated)
 	}
 	if answer.Content == nil {
@@ -341,14 +321,10 @@ func (g *generation) addText(content *genai.Content) error {
 	}
 }
 
-// blocks reports whether f says that the answer was held back for what it says.
-func blocks(f genai.FinishReason) bool {
-	switch f {
-	case genai.FinishReasonSafety, genai.FinishReasonRecitation, genai.FinishReasonProhibitedContent,
-		genai.FinishReasonBlocklist, genai.FinishReasonSPII, genai.FinishReasonLanguage:
-		return true
-	}
-	return false
+// isEmpty reports whether err is that of a model that answered nothing.
+func isEmpty(err error) bool {
+	failure, ok := errors.AsType[*model.Error](err)
+	return ok && failure.Empty
 }
 
 var errToolTimeout = errors.New("the tool took too long")

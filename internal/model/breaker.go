@@ -4,8 +4,6 @@ import (
 	"errors"
 	"sync"
 	"time"
-
-	"github.com/sony/gobreaker/v2"
 )
 
 // A State is that of a model's breaker.
@@ -34,132 +32,141 @@ func (s State) String() string {
 // away, so that a trial that never ends does not keep everybody else out.
 const trialLimit = time.Minute
 
+// A verdict is what the end of an attempt says of its model.
+type verdict int
+
+const (
+	uncounted verdict = iota // nothing
+	answered
+	away
+)
+
 var (
-	errAway      = errors.New("the model is away")       // what a breaker counts
-	errUncounted = errors.New("says nothing of a model") // what it does not count
-	errOpen      = errors.New("not asked: the model has failed too often, its breaker is open")
-	errTrial     = errors.New("not asked: the model has failed too often, and is being tried by another call")
+	errOpen  = errors.New("not asked: the model has failed too often, its breaker is open")
+	errTrial = errors.New("not asked: the model has failed too often, and is being tried by another call")
 )
 
 // A breaker keeps calls away from a model that has failed several times in a
 // row. It is safe for concurrent use. A nil breaker lets everything through.
 type breaker struct {
 	model    string
+	failures int // that open it
 	cooldown time.Duration
 	onChange func(model string, state State) // may be nil
 
-	mu         sync.Mutex // held around every use of circuit
-	circuit    *gobreaker.TwoStepCircuitBreaker[struct{}]
-	state      State
-	told       State     // the state that onChange has heard of
-	telling    bool      // onChange runs
-	until      time.Time // an open one lets a trial through
-	trial      func(error)
-	trialBegan time.Time
-}
-
-func newBreaker(model string, failures int, cooldown time.Duration, onChange func(model string, state State)) *breaker {
-	b := &breaker{model: model, cooldown: cooldown, onChange: onChange, state: Closed, told: Closed}
-	b.circuit = gobreaker.NewTwoStepCircuitBreaker[struct{}](gobreaker.Settings{
-		MaxRequests: 1,
-		Timeout:     cooldown,
-		ReadyToTrip: func(c gobreaker.Counts) bool { return int64(c.ConsecutiveFailures) >= int64(failures) },
-		IsExcluded:  func(err error) bool { return errors.Is(err, errUncounted) },
-		OnStateChange: func(_ string, _, to gobreaker.State) {
-			switch to {
-			case gobreaker.StateClosed:
-				b.state = Closed
-			case gobreaker.StateHalfOpen:
-				b.state = HalfOpen
-			case gobreaker.StateOpen:
-				b.state, b.until = Open, time.Now().Add(cooldown)
-			}
-		},
-	})
-	return b
+	mu        sync.Mutex
+	state     State
+	era       int       // counts the changes of state: an attempt of an earlier one is not heard
+	failed    int       // attempts, one after another
+	until     time.Time // an open breaker lets a trial through
+	trial     time.Time // when it began; zero: there is none
+	notified  State     // the last that onChange was called with
+	notifying bool      // onChange runs
 }
 
 // A permit lets one attempt through a breaker, which must hear of its end.
 type permit struct {
 	breaker *breaker
-	report  func(error)
+	era     int
 	trial   bool
 }
 
-// allow gives a permit, or says when to come again.
+// allow returns a permit, or an error with the time to come again.
 func (b *breaker) allow() (permit, *Error) {
 	if b == nil {
 		return permit{}, nil
 	}
 	b.mu.Lock()
 	defer b.unlock()
-	report, err := b.circuit.Allow()
-	if errors.Is(err, gobreaker.ErrTooManyRequests) && time.Since(b.trialBegan) >= trialLimit {
-		b.trial(errAway)
-		err = gobreaker.ErrOpenState
+	b.cool()
+	if !b.trial.IsZero() && time.Since(b.trial) >= trialLimit {
+		b.open()
 	}
 	switch {
-	case errors.Is(err, gobreaker.ErrTooManyRequests):
+	case b.state == Open:
+		return permit{}, &Error{Kind: Unavailable, RetryAfter: max(time.Until(b.until), 0), err: errOpen}
+	case !b.trial.IsZero():
 		return permit{}, &Error{Kind: Unavailable, RetryAfter: time.Second, err: errTrial}
-	case err != nil:
-		left := min(max(time.Until(b.until), 0), b.cooldown)
-		return permit{}, &Error{Kind: Unavailable, RetryAfter: left, err: errOpen}
+	case b.state == HalfOpen:
+		b.trial = time.Now()
 	}
-	trial := b.state == HalfOpen
-	if trial {
-		b.trial, b.trialBegan = report, time.Now()
-	}
-	return permit{b, report, trial}, nil
+	return permit{b, b.era, b.state == HalfOpen}, nil
 }
 
-// answers tells the breaker that the model has begun to answer. That is all a
-// trial is to find out: those who wait need not wait for its end.
-func (p permit) answers() {
+// begins says that the model has begun to answer. That is all a trial is to find
+// out: those who wait need not wait for its end.
+func (p permit) begins() {
 	if p.trial {
-		p.done(nil)
+		p.done(answered)
 	}
 }
 
-// done tells the breaker how the attempt ended: nil, errAway or errUncounted.
-// What is told of an attempt that the breaker waits for no longer is ignored.
-func (p permit) done(result error) {
-	if p.breaker == nil {
+// done says how the attempt ended.
+func (p permit) done(v verdict) {
+	b := p.breaker
+	if b == nil {
 		return
 	}
-	p.breaker.mu.Lock()
-	defer p.breaker.unlock()
-	p.report(result)
+	b.mu.Lock()
+	defer b.unlock()
+	switch b.cool(); {
+	case p.era != b.era:
+	case v == answered && p.trial:
+		b.change(Closed)
+	case v == answered:
+		b.failed = 0
+	case v == uncounted:
+		b.trial = time.Time{}
+	case p.trial:
+		b.open()
+	default:
+		if b.failed++; b.failed >= b.failures {
+			b.open()
+		}
+	}
 }
 
 // current is the state now.
 func (b *breaker) current() State {
 	b.mu.Lock()
 	defer b.unlock()
-	b.circuit.State() // an open one whose time has passed becomes half open by this
+	b.cool()
 	return b.state
 }
 
-// unlock gives mu back and tells onChange of the state that has come about: one
-// call at a time, with no lock held. States that pass while it runs are skipped.
-func (b *breaker) unlock() {
-	if b.told == b.state || b.telling || b.onChange == nil {
-		b.mu.Unlock()
-		return
-	}
-	b.telling = true
-	defer func() {
-		b.telling = false
-		b.mu.Unlock()
-	}()
-	for b.told != b.state {
-		b.told = b.state
-		b.tell(b.told)
+// cool lets a trial through once the cooldown is over. The caller holds mu, as that
+// of open and change does.
+func (b *breaker) cool() {
+	if b.state == Open && !time.Now().Before(b.until) {
+		b.change(HalfOpen)
 	}
 }
 
-// tell calls onChange. The caller holds mu, which is free meanwhile.
-func (b *breaker) tell(state State) {
+func (b *breaker) open() {
+	b.until = time.Now().Add(b.cooldown)
+	b.change(Open)
+}
+
+func (b *breaker) change(state State) {
+	b.state, b.failed, b.trial = state, 0, time.Time{}
+	b.era++
+}
+
+// unlock releases mu after it has called onChange with the state that came about:
+// one call at a time, without the lock. States that pass while it runs are skipped.
+func (b *breaker) unlock() {
+	defer b.mu.Unlock()
+	for b.onChange != nil && !b.notifying && b.notified != b.state {
+		b.notified, b.notifying = b.state, true
+		b.notify(b.state)
+	}
+}
+
+func (b *breaker) notify(state State) {
 	b.mu.Unlock()
-	defer b.mu.Lock()
+	defer func() {
+		b.mu.Lock()
+		b.notifying = false
+	}()
 	b.onChange(b.model, state)
 }

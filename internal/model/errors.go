@@ -1,20 +1,19 @@
 package model
 
 import (
+	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net"
 	"net/http"
-	"net/url"
 	"strconv"
 	"strings"
-	"sync/atomic"
 	"time"
-
-	"google.golang.org/genai"
 
 	"example.com/gatehouse/internal/telemetry"
 )
@@ -31,29 +30,34 @@ const (
 	Timeout
 )
 
-// An Error is a call of the model that failed. What it says is for logs.
+// An Error is a call of the model that failed. Its text is for logs.
 type Error struct {
 	Kind       Kind
-	RetryAfter time.Duration // as the server asked, 0 when it did not
-	temporary  bool          // may pass: worth another attempt
+	RetryAfter time.Duration // as the server asked, at most maxRetryAfter; 0 when it did not
+	Empty      bool          // the model answered, with neither text nor a call
+	temporary  bool          // may pass: worth another attempt, and another model
+	noRoom     bool          // max_tokens were used up before there was any text
 	gone       bool          // there is no such model (any more), by the API's own word
-	api        bool          // the API's own answer, rather than that of the way there
+	free       bool          // the attempt cost nothing: it was refused, or never arrived
 	refused    bool          // as an invalid request
 	err        error
 }
 
 func (e *Error) Error() string { return e.err.Error() }
 
-// Unwrap gives the SDK's error.
+// Unwrap returns the cause.
 func (e *Error) Unwrap() error { return e.err }
 
-// away reports whether another model may answer where this one did not.
-func (e *Error) away() bool { return e.Kind != Failed || e.gone }
+// isElsewhere reports whether another model may answer where this one did not.
+func (e *Error) isElsewhere() bool { return e.Kind != Failed || e.temporary || e.gone }
 
-// and is e, and the failure of the model that was to stand in: to the caller
-// that one counts which may pass, and the sooner time to come again.
-func (e *Error) and(model string, next *Error) *Error {
-	both := &Error{Kind: e.Kind, RetryAfter: e.RetryAfter, gone: e.gone && next.gone, err: fmt.Errorf("%w; %s: %w", e, model, next)}
+// joinFallback returns e with the failure of the model that was to stand in: to the
+// caller the one counts that may pass, and the sooner time to come again.
+func (e *Error) joinFallback(model string, next *Error) *Error {
+	both := &Error{
+		Kind: e.Kind, RetryAfter: e.RetryAfter, Empty: e.Empty && next.Empty, gone: e.gone && next.gone,
+		err: fmt.Errorf("%w; %s: %w", e, model, next),
+	}
 	switch {
 	case both.Kind == Failed:
 		both.Kind, both.RetryAfter = next.Kind, next.RetryAfter
@@ -66,36 +70,124 @@ func (e *Error) and(model string, next *Error) *Error {
 // maxErrorText bounds what an upstream may write into our log, in bytes.
 const maxErrorText = 300
 
-// classify says what an error of the SDK's means. The end of ctx, the caller's,
-// is passed on.
-func classify(ctx context.Context, err error, h *hints) error {
+// classify returns what an error of the SDK's means: an [*Error] of the transport's,
+// or an answer that the SDK does not take. The end of ctx, the caller's, is passed on.
+func classify(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
-	if api, ok := errors.AsType[genai.APIError](err); ok {
-		// The HTTP status counts: the body's code may be missing. An error within a
-		// stream has only the latter.
-		code := api.Code
-		if h != nil && h.status >= 400 {
-			code = h.status
-		}
-		e := &Error{Kind: Failed, api: true, err: fmt.Errorf("the model answered %d %s: %s", code,
-			telemetry.Truncate(api.Status, 64), telemetry.Truncate(unquoted(api.Message), maxErrorText))}
-		switch {
-		case code == http.StatusRequestTimeout, code == http.StatusTooManyRequests, code >= 500:
-			e.Kind, e.temporary = Unavailable, true
-			e.RetryAfter = max(h.retryAfter(), retryInfo(api.Details))
-		case code == http.StatusNotFound:
-			e.gone = true
-		case code == http.StatusBadRequest:
-			e.refused = !hasReason(api.Details, "API_KEY_INVALID")
-		}
-		return e
+	if failure, ok := errors.AsType[*Error](err); ok {
+		return failure
 	}
-	if why := unusable(err); why != "" && !h.broke() {
-		return &Error{Kind: Failed, err: errors.New("the model's answer cannot be read: " + why)}
+	// The SDK's own text is left out, because it holds the answer.
+	if wrong, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
+		return unreadable("a value of the wrong type in " + telemetry.Truncate(wrong.Field, maxErrorText))
 	}
-	return &Error{Kind: Unavailable, temporary: true, err: errors.New("the connection to the model broke: " + connectionError(err))}
+	return unreadable("not in the form of a response")
+}
+
+func unreadable(why string) *Error {
+	return &Error{Kind: Failed, err: errors.New("the model's answer cannot be read: " + why)}
+}
+
+// connectionError returns the error of a connection that broke. free: before
+// anything was answered.
+func connectionError(err error, free bool) *Error {
+	why := "the answer ended early"
+	if op, ok := errors.AsType[*net.OpError](err); ok {
+		why = op.Error()
+	} else if !errors.Is(err, io.ErrUnexpectedEOF) && !errors.Is(err, io.EOF) {
+		why = err.Error()
+	}
+	return &Error{Kind: Unavailable, temporary: true, free: free, err: errors.New("the connection to the model broke: " + telemetry.Truncate(why, maxErrorText))}
+}
+
+// A failure is an error in the form of Google's APIs. The members are decoded one by
+// one, for others send them in other types.
+type failure struct {
+	Code, Status, Message, Details json.RawMessage
+}
+
+// failureIn returns the error that a body holds, alone or in a list; nil for an answer.
+func failureIn(raw []byte) *failure {
+	if !bytes.Contains(raw, []byte(`"error"`)) {
+		return nil
+	}
+	type holder struct {
+		Error json.RawMessage `json:"error"`
+	}
+	var list []holder
+	if json.Unmarshal(raw, &list) != nil {
+		list = make([]holder, 1)
+		_ = json.Unmarshal(raw, &list[0])
+	}
+	for _, element := range list {
+		if len(element.Error) == 0 || string(element.Error) == "null" {
+			continue
+		}
+		var f failure
+		if json.Unmarshal(element.Error, &f) != nil {
+			f.Message = element.Error // a text, as some gateways have it
+		}
+		return &f
+	}
+	return nil
+}
+
+// answeredError returns the error of an answer with a status that is one.
+func answeredError(status int, header http.Header, raw []byte) *Error {
+	f := failureIn(raw)
+	if f == nil {
+		text, _ := json.Marshal(string(raw)) // a proxy's page
+		f = &failure{Message: text}
+	}
+	return f.error(status, header)
+}
+
+// statusCodes are the HTTP statuses of the API's names, of those that differ from
+// that of an error of the server's.
+var statusCodes = map[string]int{
+	"INVALID_ARGUMENT": 400, "FAILED_PRECONDITION": 400, "OUT_OF_RANGE": 400, "UNAUTHENTICATED": 401, "PERMISSION_DENIED": 403,
+	"NOT_FOUND": 404, "ABORTED": 409, "ALREADY_EXISTS": 409, "RESOURCE_EXHAUSTED": 429, "CANCELLED": statusCancelled,
+	"UNAVAILABLE": 503, "DEADLINE_EXCEEDED": 504,
+}
+
+// statusCancelled is what the API answers when it has given up a call by itself.
+const statusCancelled = 499
+
+// error returns what f means. status is the HTTP status, which counts, or 0 where it
+// said that all is well; then the body's code does, or its name, or it is an error of
+// the server's.
+func (f *failure) error(status int, header http.Header) *Error {
+	name, message := text(f.Status), text(f.Message)
+	code := status
+	if code == 0 {
+		said, _ := strconv.Atoi(strings.Trim(string(f.Code), `"`))
+		code = cmp.Or(said, statusCodes[name], http.StatusInternalServerError)
+	}
+	var details []map[string]any
+	_ = json.Unmarshal(f.Details, &details) // without, in another form
+	e := &Error{Kind: Failed, free: true, err: fmt.Errorf("the model answered %d %s: %s", code,
+		telemetry.Truncate(name, 64), telemetry.Truncate(unquoted(message), maxErrorText))}
+	switch {
+	case code == http.StatusRequestTimeout, code == http.StatusTooManyRequests, code == statusCancelled, code >= 500:
+		e.Kind, e.temporary = Unavailable, true
+		e.RetryAfter = max(retryAfter(header), retryInfo(details))
+	case code == http.StatusNotFound:
+		e.gone = true
+	case code == http.StatusBadRequest:
+		e.refused = !hasReason(details, "API_KEY_INVALID")
+	}
+	return e
+}
+
+// text is what raw holds: a text, or any other value as it is written.
+func text(raw json.RawMessage) string {
+	var s string
+	if json.Unmarshal(raw, &s) != nil {
+		return string(raw)
+	}
+	return s
 }
 
 // unquoted is an upstream's message without what stands in double quotes: there
@@ -121,55 +213,6 @@ func unquoted(message string) string {
 	}
 }
 
-// connectionError says how a connection failed. Other errors of the SDK's hold
-// what it had read by then.
-func connectionError(err error) string {
-	if op, ok := errors.AsType[*net.OpError](err); ok {
-		return telemetry.Truncate(op.Error(), maxErrorText)
-	}
-	if errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.EOF) {
-		return "the answer ended early"
-	}
-	if sent, ok := errors.AsType[*url.Error](err); ok {
-		return telemetry.Truncate(sent.Err.Error(), maxErrorText) // without the URL
-	}
-	return "the answer ended early"
-}
-
-// unusable says why an answer could not be read, "" for other errors. The
-// SDK's own text is left out, because it holds the answer.
-func unusable(err error) string {
-	if errors.Is(err, errTooLarge) {
-		return errTooLarge.Error()
-	}
-	if syntax, ok := errors.AsType[*json.SyntaxError](err); ok {
-		return fmt.Sprintf("not JSON at byte %d", syntax.Offset)
-	}
-	if wrong, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
-		return "a value of the wrong type in " + telemetry.Truncate(wrong.Field, maxErrorText)
-	}
-	// The SDK's other errors about the form of a stream or a body have no type.
-	for _, prefix := range []string{"iterateResponseStream:", "mapToStruct:"} {
-		if strings.Contains(err.Error(), prefix) {
-			return "not in the form of a response"
-		}
-	}
-	return ""
-}
-
-// retryInfo finds google.rpc.RetryInfo among an error's details.
-func retryInfo(details []map[string]any) time.Duration {
-	for _, d := range details {
-		if d["@type"] == "type.googleapis.com/google.rpc.RetryInfo" {
-			text, _ := d["retryDelay"].(string)
-			if delay, err := time.ParseDuration(text); err == nil && believable(delay) > 0 {
-				return delay
-			}
-		}
-	}
-	return 0
-}
-
 // hasReason reports whether google.rpc.ErrorInfo among an error's details has the
 // reason.
 func hasReason(details []map[string]any, reason string) bool {
@@ -181,99 +224,36 @@ func hasReason(details []map[string]any, reason string) bool {
 	return false
 }
 
-// believable is d where a server may mean it, and 0 elsewhere.
-func believable(d time.Duration) time.Duration {
-	if d < 0 || d > 24*time.Hour {
-		return 0
-	}
-	return d
-}
+// maxRetryAfter bounds what an upstream may ask us to wait: a day, after which its
+// budgets begin again.
+const maxRetryAfter = 24 * time.Hour
 
-// maxResponse bounds what is read of one answer: the SDK itself reads all there is.
-const maxResponse = 16 << 20
-
-// bounded is a transport that completes requests, cuts answers off at maxResponse,
-// and remembers the Retry-After header, which the SDK's errors do not hold.
-type bounded struct{ next http.RoundTripper }
-
-func (b *bounded) RoundTrip(r *http.Request) (*http.Response, error) {
-	h, ok := r.Context().Value(hintsKey{}).(*hints)
-	if ok {
-		var err error
-		if r, err = h.complete(r); err != nil {
-			return nil, err
+// retryInfo returns the delay of google.rpc.RetryInfo among an error's details, a
+// text such as "1.5s", and 0 without.
+func retryInfo(details []map[string]any) time.Duration {
+	for _, d := range details {
+		if d["@type"] == "type.googleapis.com/google.rpc.RetryInfo" {
+			delay, _ := d["retryDelay"].(string)
+			return clampRetryAfter(strings.TrimSuffix(delay, "s"))
 		}
-	}
-	response, err := b.next.RoundTrip(r)
-	if err != nil {
-		return nil, err
-	}
-	if ok {
-		h.status = response.StatusCode
-		h.after = response.Header.Get("Retry-After")
-		h.calls.stream = strings.HasPrefix(response.Header.Get("Content-Type"), "text/event-stream")
-	}
-	response.Body = &limitedBody{ReadCloser: response.Body, left: maxResponse, hints: h}
-	return response, nil
-}
-
-type limitedBody struct {
-	io.ReadCloser
-	left  int64
-	hints *hints // nil for requests that are not ours to judge
-}
-
-func (b *limitedBody) Read(p []byte) (int, error) {
-	if b.left <= 0 {
-		return 0, errTooLarge
-	}
-	if int64(len(p)) > b.left {
-		p = p[:b.left]
-	}
-	n, err := b.ReadCloser.Read(p)
-	b.left -= int64(n)
-	if b.hints != nil {
-		b.hints.calls.read(p[:n])
-	}
-	if err != nil && err != io.EOF && b.hints != nil {
-		b.hints.failed.Store(true)
-	}
-	return n, err
-}
-
-// hints are what the SDK passes on neither way: what the transport puts into a
-// request, and what it saw of the response.
-type hints struct {
-	ready  [2][]byte // see [Client.ready]
-	status int
-	after  string // Retry-After
-	calls  calls
-	failed atomic.Bool // reading the body: what came of it is cut
-}
-
-// broke reports whether the answer was cut by its connection.
-func (h *hints) broke() bool { return h != nil && h.failed.Load() }
-
-type hintsKey struct{}
-
-func withHints(ctx context.Context) (context.Context, *hints) {
-	h := &hints{}
-	return context.WithValue(ctx, hintsKey{}, h), h
-}
-
-// retryAfter reads the header in both its forms (RFC 9110, 10.2.3).
-func (h *hints) retryAfter() time.Duration {
-	if h == nil || h.after == "" {
-		return 0
-	}
-	if seconds, err := strconv.Atoi(h.after); err == nil {
-		if seconds < 0 || seconds > 24*60*60 {
-			return 0 // and no Duration may hold it
-		}
-		return time.Duration(seconds) * time.Second
-	}
-	if at, err := http.ParseTime(h.after); err == nil {
-		return believable(time.Until(at))
 	}
 	return 0
+}
+
+// retryAfter reads the header Retry-After in both its forms (RFC 9110, 10.2.3).
+func retryAfter(header http.Header) time.Duration {
+	value := header.Get("Retry-After")
+	if at, err := http.ParseTime(value); err == nil {
+		return min(max(time.Until(at), 0), maxRetryAfter)
+	}
+	return clampRetryAfter(value)
+}
+
+// clampRetryAfter returns a number of seconds as a duration that may be waited.
+func clampRetryAfter(seconds string) time.Duration {
+	n, err := strconv.ParseFloat(seconds, 64)
+	if err != nil && !errors.Is(err, strconv.ErrRange) || math.IsNaN(n) {
+		return 0
+	}
+	return time.Duration(min(max(n, 0), maxRetryAfter.Seconds()) * float64(time.Second))
 }

@@ -5,8 +5,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"time"
 
 	"google.golang.org/genai"
@@ -21,10 +23,9 @@ const (
 	maxBackoff   = 2 * time.Second
 )
 
-// stallAfter is how long a stream may bring nothing: after it the model counts
-// as silent. A whole answer gives no sign before it is there, so that it may take
-// all the time that is left.
-const stallAfter = 20 * time.Second
+// fairSilence is how long a model may be silent until the caller's deadline and be
+// none the worse for it, where half of the request's timeout is not less.
+const fairSilence = 10 * time.Second
 
 // Generate calls the model once, and again when that fails in a way that may
 // pass, and then the models that stand in for it, all within ctx's deadline. With
@@ -56,7 +57,7 @@ func (c *Client) generate(ctx context.Context, r Request, onText func(model, tex
 	standIns := c.standIns(r)
 	answer, err := g.ask(ctx, r, len(standIns))
 	failure := g.passes(ctx, err)
-	if failure == nil || !failure.away() {
+	if failure == nil || !failure.isElsewhere() {
 		return answer, err
 	}
 	for i, name := range standIns {
@@ -66,7 +67,7 @@ func (c *Client) generate(ctx context.Context, r Request, onText func(model, tex
 		if next == nil {
 			return answer, err
 		}
-		failure = failure.and(name, next)
+		failure = failure.joinFallback(name, next)
 	}
 	return answer, failure
 }
@@ -85,10 +86,11 @@ type generation struct {
 	onText   func(model, text string) error // nil: a whole answer is asked for
 	shown    bool                           // text has been passed on
 	attempts int
+	rejected error   // by onText
 	spent    []Spent // by the attempts that began
 }
 
-// passes gives the failure that another model may make good, nil where none may.
+// passes returns the failure that another attempt may make good, nil where none may.
 func (g *generation) passes(ctx context.Context, err error) *Error {
 	failure, ok := errors.AsType[*Error](err)
 	if !ok || g.shown || ctx.Err() != nil {
@@ -105,7 +107,9 @@ func (g *generation) ask(ctx context.Context, r Request, behind int) (Answer, er
 		until = time.Now().Add(time.Until(deadline) / 3 * 2)
 	}
 	for try := 1; ; {
+		began := time.Now()
 		answer, err := g.attempt(ctx, r, until)
+		took := time.Since(began)
 		if answer.Usage.Source != "" {
 			g.spent = append(g.spent, Spent{answer.Model, answer.Usage})
 		}
@@ -123,20 +127,18 @@ func (g *generation) ask(ctx context.Context, r Request, behind int) (Answer, er
 			r.repair++
 			continue
 		}
-		if try == maxAttempts {
-			return answer, err
-		}
 		wait := backoff(try, failure.RetryAfter)
 		switch {
-		case !failure.temporary:
+		case failure.noRoom && !r.roomy:
+			g.client.makeRoom(&r)
+			wait = 0
+		case !failure.temporary, try == maxAttempts,
+			failure.Kind == Timeout && try > 1,            // it stalls, and others count on the breaker
+			behind > 0 && failure.RetryAfter > maxBackoff: // another model is there sooner
 			return answer, err
-		case behind > 0 && failure.RetryAfter > maxBackoff:
-			return answer, err // another model is there sooner
 		}
-		if !inTime(ctx, until, wait) || !g.client.budget.retry() {
-			return answer, err
-		}
-		if !sleep(ctx, wait) {
+		// What took so long may take as long again.
+		if !inTime(ctx, until, wait+took) || !g.client.budget.retry() || !sleep(ctx, wait) {
 			return answer, err
 		}
 		try++
@@ -145,42 +147,62 @@ func (g *generation) ask(ctx context.Context, r Request, behind int) (Answer, er
 
 // attempt is one HTTP request, if the model's breaker lets it through.
 func (g *generation) attempt(ctx context.Context, r Request, until time.Time) (a Answer, err error) {
+	a = Answer{Asked: r.Model, Model: r.Model}
 	if ctx.Err() != nil {
-		return Answer{Asked: r.Model, Model: r.Model}, context.Cause(ctx)
+		return a, context.Cause(ctx)
 	}
 	if r.Again != nil && len(g.spent) > 0 {
-		if err := r.Again(ctx); err != nil {
-			return Answer{Asked: r.Model, Model: r.Model}, err
+		if err := r.Again(ctx, r.PromptTokens+r.MaxTokens); err != nil {
+			return a, err
 		}
 	}
 	permit, refused := g.client.breakers[r.Model].allow()
 	if refused != nil {
-		return Answer{Asked: r.Model, Model: r.Model}, refused
+		return a, refused
 	}
 	g.attempts++
-	result := errUncounted // also when onText panics
+	result := uncounted // also when onText panics
 	defer func() { permit.done(result) }()
-	w := watchOf(ctx, g.onText != nil, until)
+	w := newWatch(ctx, until)
 	defer w.end()
-	a, err = g.send(ctx, w, r, permit)
-	result = verdict(ctx, w, err)
+	if err = g.send(w, &r, &a, permit); err == nil {
+		result = answered
+		a.complete(&r)
+		g.client.price(&a)
+		if failure := a.judge(); failure != nil {
+			return a, failure
+		}
+		return a, nil
+	}
+	if failure, ok := errors.AsType[*Error](err); ok && failure.free && a.Content == nil && a.Usage.Source != session.Counted {
+		a.Usage = session.Usage{}
+	} else { // an attempt that was given up, before anything came or after, is charged by Google
+		a.unheard(&r)
+		g.client.price(&a)
+	}
+	switch {
+	case g.rejected != nil:
+		err = g.rejected
+	case ctx.Err() == nil && w.stalled():
+		err = &Error{Kind: Timeout, temporary: true, err: errStalled}
+	default:
+		err = classify(ctx, err)
+	}
+	result = g.client.verdict(ctx, w, err)
 	return a, err
 }
 
-// verdict is what an attempt that ended with err tells the breaker. What a
-// caller can bring about does not count: a request that is refused, an answer
-// that cannot be read, going away. Its deadline counts when the model had a fair
-// time without a sign of life.
-func verdict(ctx context.Context, w *watch, err error) error {
+// verdict is what an attempt that ended with err says of the model. What a caller
+// can bring about does not count: a request that is refused, an answer that cannot be
+// read, going away. Its deadline counts when the model had a fair time without a sign
+// of life.
+func (c *Client) verdict(ctx context.Context, w *watch, err error) verdict {
 	failure, ok := errors.AsType[*Error](err)
-	switch {
-	case err == nil:
-		return nil
-	case errors.Is(ctx.Err(), context.DeadlineExceeded) && w.silent() >= stallAfter/2,
-		ctx.Err() == nil && ok && failure.Kind != Failed:
-		return errAway
+	if errors.Is(ctx.Err(), context.DeadlineExceeded) && w.silent() >= c.fair ||
+		ctx.Err() == nil && ok && failure.Kind != Failed {
+		return away
 	}
-	return errUncounted
+	return uncounted
 }
 
 // backoff is how long to wait after a failed attempt: what the server asked
@@ -208,106 +230,89 @@ func sleep(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-// send sends the request and takes in the answer.
-func (g *generation) send(caller context.Context, w *watch, r Request, permit permit) (a Answer, err error) {
-	ours := false // whose code is running
-	a = Answer{Asked: r.Model, Model: r.Model}
-	ctx, hints := withHints(w.ctx)
-	defer func() {
-		switch {
-		case err == nil:
-			a.complete(&r)
-			g.client.price(&a)
-		case began(caller, w, hints, a, err):
-			a.unheard(&r)
-			g.client.price(&a)
-		default:
-			a.Usage = session.Usage{}
-		}
-	}()
-	defer func() {
-		// The SDK panics on answers of a form it does not expect, such as a
-		// candidate that is null.
-		if p := recover(); p != nil {
-			if ours {
-				panic(p)
-			}
-			err = &Error{Kind: Failed, err: fmt.Errorf("the model's answer cannot be read: the SDK panicked: %T", p)}
-		}
-	}()
-	failed := func(err error) error {
-		if caller.Err() == nil && w.stalled() {
-			return &Error{Kind: Timeout, temporary: true, err: errStalled}
-		}
-		return classify(caller, err, hints)
+// send sends the request and takes the answer in, which is whole when there is no
+// error.
+func (g *generation) send(w *watch, r *Request, a *Answer, permit permit) error {
+	body, err := r.body()
+	if err != nil {
+		return &Error{Kind: Failed, free: true, err: err}
 	}
-	models := g.client.models.Load()
-	settings, ignored := g.client.settings(&r)
+	settings, ignored := g.client.settings(r)
+	settings.HTTPOptions = &genai.HTTPOptions{ExtrasRequestProvider: body}
 	a.Ignored = ignored
-	if hints.ready, err = g.client.ready(&r); err != nil {
-		return a, &Error{Kind: Failed, err: err}
-	}
-	if g.onText == nil {
-		response, err := models.GenerateContent(ctx, r.Model, nil, settings)
-		if err != nil {
-			return a, failed(err)
-		}
-		a.add(response)
-		hints.calls.correct(a.Content)
-		a.Usage = usage(response.UsageMetadata)
-		return a, nil
-	}
 	var counts *genai.GenerateContentResponseUsageMetadata
-	for chunk, err := range models.GenerateContentStream(ctx, r.Model, nil, settings) {
+	defer func() { a.Usage = usage(counts) }()
+	unshown := "" // white space, which is no answer yet
+	for chunk, err := range chunks(w.ctx, g.client.models.Load(), r.Model, settings, g.onText != nil) {
 		if err != nil {
-			a.Usage = usage(counts)
-			return a, failed(err)
+			return err
 		}
 		w.pause()
-		permit.answers()
+		permit.begins()
 		counts = fuller(counts, chunk.UsageMetadata) // each one counts all so far
-		for _, p := range a.add(chunk) {
-			text := partText(p)
+		parts, err := a.add(chunk)
+		if err != nil {
+			return err
+		}
+		if g.onText == nil {
+			return nil
+		}
+		for _, p := range parts {
+			text := unshown + partText(p)
+			if unshown = ""; !g.shown && strings.TrimSpace(text) == "" {
+				unshown = text
+				continue
+			}
 			if text == "" {
 				continue
 			}
-			g.shown, ours = true, true
-			err := g.onText(a.Model, text)
-			ours = false
-			if err != nil {
-				a.Usage = usage(counts)
-				return a, err
+			g.shown = true
+			if g.rejected = g.onText(a.Model, text); g.rejected != nil {
+				return g.rejected
 			}
 		}
 		w.resume(g.shown)
 	}
-	hints.calls.correct(a.Content)
-	a.Usage = usage(counts)
 	if a.Finish == "" && a.Blocked == "" {
 		if w.ctx.Err() != nil { // the server may have ended it for that
-			return a, failed(w.ctx.Err())
+			return w.ctx.Err()
 		}
-		return a, &Error{Kind: Failed, temporary: true, err: errors.New("the stream ended without a finish reason")}
+		return &Error{Kind: Failed, temporary: true, err: errors.New("the stream ended without a finish reason")}
 	}
-	return a, nil
+	return nil
 }
 
-// began reports whether an attempt that failed may have cost something. One that
-// the API refused cost nothing. One that was given up before the API had said
-// anything is charged by Google all the same.
-func began(caller context.Context, w *watch, h *hints, a Answer, err error) bool {
-	failure, ok := errors.AsType[*Error](err)
-	switch {
-	case a.Content != nil || a.Usage.Source == session.Counted:
-		return true
-	case h.status == 0:
-		return caller.Err() != nil || w.stalled()
+// chunks asks the SDK for an answer in pieces, or in one. It may panic on answers of
+// a form that it does not expect, such as a candidate that is null: that is an error.
+func chunks(ctx context.Context, models *genai.Models, model string, settings *genai.GenerateContentConfig, stream bool) iter.Seq2[*genai.GenerateContentResponse, error] {
+	answer := models.GenerateContentStream(ctx, model, nil, settings)
+	if !stream {
+		answer = func(yield func(*genai.GenerateContentResponse, error) bool) {
+			yield(models.GenerateContent(ctx, model, nil, settings))
+		}
 	}
-	return h.status < 300 && !(ok && failure.api)
+	return func(yield func(*genai.GenerateContentResponse, error) bool) {
+		next, stop := iter.Pull2(answer) // so that only the SDK's code runs below recover
+		defer stop()
+		safely := func() (chunk *genai.GenerateContentResponse, err error, ok bool) {
+			defer func() {
+				if p := recover(); p != nil {
+					chunk, err, ok = nil, unreadable(fmt.Sprintf("the SDK panicked: %T", p)), true
+				}
+			}()
+			return next()
+		}
+		for {
+			chunk, err, ok := safely()
+			if !ok || !yield(chunk, err) || err != nil {
+				return
+			}
+		}
+	}
 }
 
-// add takes in a response or a chunk of one, and gives the parts it added.
-func (a *Answer) add(response *genai.GenerateContentResponse) []*genai.Part {
+// add takes in a response or a chunk of one, and returns the parts it added.
+func (a *Answer) add(response *genai.GenerateContentResponse) ([]*genai.Part, error) {
 	if response.ModelVersion != "" {
 		a.Model, a.Substituted = models.Reported(a.Asked, response.ModelVersion)
 	}
@@ -315,34 +320,78 @@ func (a *Answer) add(response *genai.GenerateContentResponse) []*genai.Part {
 		a.Blocked = string(f.BlockReason)
 	}
 	if len(response.Candidates) == 0 || response.Candidates[0] == nil {
-		return nil
+		return nil, nil
 	}
 	candidate := response.Candidates[0]
 	if candidate.FinishReason != "" {
 		a.Finish = candidate.FinishReason
 	}
 	if candidate.Content == nil {
-		return nil
+		return nil, nil
 	}
 	var parts []*genai.Part
 	for _, p := range candidate.Content.Parts {
-		if p != nil && !empty(p) {
-			parts = append(parts, p)
+		if p == nil || isEmpty(p) {
+			continue
 		}
+		if call := p.FunctionCall; call != nil {
+			var err error
+			if call.Args, err = unquoteArguments(call.Args); err != nil {
+				return nil, err
+			}
+		}
+		parts = append(parts, p)
 	}
 	if len(parts) == 0 {
-		return nil
+		return nil, nil
 	}
 	if a.Content == nil {
 		a.Content = &genai.Content{Role: genai.RoleModel}
 	}
 	a.Content.Parts = append(a.Content.Parts, parts...)
-	return parts
+	return parts, nil
 }
 
-// empty reports whether p says nothing: streams end with a part of no text,
+// judge returns the failure of an answer that was heard to its end and gives
+// nothing: neither text nor calls that can be made. What was held back for what it
+// says is for the caller to judge.
+func (a *Answer) judge() *Error {
+	calls := a.Calls()
+	nameless := slices.ContainsFunc(calls, func(call *genai.FunctionCall) bool { return call.Name == "" })
+	failure := &Error{Kind: Failed, temporary: true, err: fmt.Errorf("the model gave nothing that can be used: it ended with %q", a.Finish)}
+	switch {
+	case a.Blocked != "" || IsSafetyBlock(a.Finish):
+		return nil
+	case nameless, a.Finish == genai.FinishReasonMalformedFunctionCall, a.Finish == genai.FinishReasonUnexpectedToolCall:
+		return failure
+	case strings.TrimSpace(a.Text()) != "", len(calls) > 0 && MayCallTools(a.Finish):
+		return nil
+	}
+	failure.Empty = true
+	if a.Finish == genai.FinishReasonMaxTokens { // the next answer would end as this one
+		failure.temporary, failure.noRoom = false, true
+	}
+	return failure
+}
+
+// MayCallTools reports whether the calls of an answer that finished so are whole.
+func MayCallTools(f genai.FinishReason) bool {
+	return f == genai.FinishReasonStop || f == genai.FinishReasonMaxTokens || f == genai.FinishReasonUnspecified || f == ""
+}
+
+// IsSafetyBlock reports whether f says that the answer was held back for what it says.
+func IsSafetyBlock(f genai.FinishReason) bool {
+	switch f {
+	case genai.FinishReasonSafety, genai.FinishReasonRecitation, genai.FinishReasonProhibitedContent,
+		genai.FinishReasonBlocklist, genai.FinishReasonSPII, genai.FinishReasonLanguage:
+		return true
+	}
+	return false
+}
+
+// isEmpty reports whether p says nothing: streams end with a part of no text,
 // which the API would refuse in the next request.
-func empty(p *genai.Part) bool {
+func isEmpty(p *genai.Part) bool {
 	return p.Text == "" && len(p.ThoughtSignature) == 0 && p.FunctionCall == nil && p.FunctionResponse == nil &&
 		p.InlineData == nil && p.FileData == nil && p.ExecutableCode == nil && p.CodeExecutionResult == nil &&
 		p.ToolCall == nil && p.ToolResponse == nil
@@ -384,5 +433,3 @@ func usage(m *genai.GenerateContentResponseUsageMetadata) session.Usage {
 	}
 	return u
 }
-
-var errTooLarge = fmt.Errorf("the model's answer is larger than %d bytes", maxResponse)

@@ -18,7 +18,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net"
 	"net/http"
 	"sync/atomic"
 	"time"
@@ -59,6 +58,9 @@ type Config struct {
 	// goroutine of the call that brought it about. It may be called at once for
 	// different models.
 	OnBreaker func(model string, state State)
+	// Timeout is how long a request may take, if that is bounded: a model that was
+	// silent for half of it counts as away.
+	Timeout time.Duration
 }
 
 // A Client asks Gemini. Make one for the process with [New]: it is safe for
@@ -66,24 +68,24 @@ type Config struct {
 type Client struct {
 	config genai.ClientConfig // without the key
 	models atomic.Pointer[genai.Models]
+	close  func()
 
-	withdrawn atomic.Bool            // the key
-	last      atomic.Pointer[common] // of the last request
-	close     func()
+	withdrawn atomic.Bool // the key
 
 	tables   *models.Live
 	presence presence
 	names    []string            // of the models, in order
 	breakers map[string]*breaker // never changed
 	budget   budget
+	fair     time.Duration // of silence, after which a model counts as away
 }
 
 // New makes a client. It does not connect. Its errors never hold the key.
 func New(ctx context.Context, c Config) (*Client, error) {
 	base := newTransport()
-	transport := http.RoundTripper(base)
+	carrier := http.RoundTripper(base)
 	if c.Transport != nil {
-		transport = c.Transport
+		carrier = c.Transport
 	}
 	config := genai.ClientConfig{
 		Backend:     genai.BackendGeminiAPI,
@@ -97,16 +99,20 @@ func New(ctx context.Context, c Config) (*Client, error) {
 			if err != nil {
 				return nil, err
 			}
-			transport = authorized
+			carrier = authorized
 		}
 	}
-	config.HTTPClient = &http.Client{Transport: &bounded{transport}}
+	config.HTTPClient = &http.Client{Transport: &transport{next: carrier, closeIdle: base.CloseIdleConnections}}
 	client := &Client{
 		config: config, close: base.CloseIdleConnections, tables: c.Tables,
 		names: c.Models, breakers: make(map[string]*breaker, len(c.Models)),
 	}
 	for _, name := range c.Models {
-		client.breakers[name] = newBreaker(name, c.BreakerFailures, c.BreakerCooldown, c.OnBreaker)
+		client.breakers[name] = &breaker{model: name, failures: c.BreakerFailures, cooldown: c.BreakerCooldown, onChange: c.OnBreaker}
+	}
+	client.fair = fairSilence
+	if c.Timeout > 0 {
+		client.fair = min(client.fair, c.Timeout/2)
 	}
 	client.budget.fill()
 	if err := client.SetKey(ctx, c.APIKey); err != nil {
@@ -168,21 +174,6 @@ func authorize(ctx context.Context, base *http.Transport) (http.RoundTripper, er
 	return client.Transport, nil
 }
 
-// newTransport is sized for many calls at once: the default keeps two idle
-// connections a host, and under load most calls would open one of their own.
-func newTransport() *http.Transport {
-	return &http.Transport{
-		Proxy:                 http.ProxyFromEnvironment,
-		DialContext:           (&net.Dialer{Timeout: 5 * time.Second, KeepAlive: 30 * time.Second}).DialContext,
-		ForceAttemptHTTP2:     true,
-		MaxIdleConns:          1024,
-		MaxIdleConnsPerHost:   1024,
-		IdleConnTimeout:       90 * time.Second,
-		TLSHandshakeTimeout:   5 * time.Second,
-		ExpectContinueTimeout: time.Second,
-	}
-}
-
 // A Request is one call of the model. Nothing in it is changed.
 type Request struct {
 	Model       string
@@ -198,12 +189,13 @@ type Request struct {
 	// whose answer has no counts.
 	PromptTokens int
 	// Again, if set, is called before each attempt that comes after one that has cost
-	// something. Its error ends the call.
-	Again func(context.Context) error
+	// something, with the most tokens that the attempt may cost. Its error ends the call.
+	Again func(ctx context.Context, tokens int) error
 
 	Thinking models.Level // or the nearest that the model has; "" is its lowest
 
 	repair repair // the form in which History and Contents are sent
+	roomy  bool   // makeRoom has been called
 }
 
 // An Answer is what the model gave for one [Request].

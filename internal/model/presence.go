@@ -139,7 +139,7 @@ var errMissing = errors.New("the API said so, of it and of each that stands in")
 // It tells how things are: no breaker keeps it away, or hears of it.
 func (c *Client) Probe(ctx context.Context, name string) error {
 	if _, err := c.models.Load().Get(ctx, name, nil); err != nil {
-		return fmt.Errorf("reading the model's metadata: %w", classify(ctx, err, nil))
+		return fmt.Errorf("reading the model's metadata: %w", classify(ctx, err))
 	}
 	return nil
 }

@@ -124,6 +124,9 @@ func expect(chunks []map[string]any) expected {
 			part, _ := p.(map[string]any)
 			if text, _ := part["text"].(string); text != "" && part["thought"] != true {
 				e.Text += text
+				if strings.TrimSpace(strings.Join(e.Pieces, "")) == "" && len(e.Pieces) > 0 { // what is only white space waits for text
+					text, e.Pieces = e.Pieces[0]+text, nil
+				}
 				e.Pieces = append(e.Pieces, text)
 			}
 			if call, ok := part["functionCall"]; ok {

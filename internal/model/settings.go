@@ -51,6 +51,16 @@ func (c *Client) settings(r *Request) (settings *genai.GenerateContentConfig, ig
 	return settings, ignored
 }
 
+// makeRoom changes r, whose answer used up its tokens before there was any text: as
+// little thinking as the model can, and twice the room, or the model's least.
+func (c *Client) makeRoom(r *Request) {
+	r.roomy, r.Thinking = true, ""
+	r.MaxTokens *= 2
+	if profile := c.tables.Table().Model(r.Model); profile != nil {
+		r.MaxTokens = min(max(r.MaxTokens, profile.LeastOutput), profile.MaxOutput)
+	}
+}
+
 // thinking is how a model is told to think at a level, nil for one that has none.
 func thinking(profile *models.Model, level models.Level) *genai.ThinkingConfig {
 	switch {

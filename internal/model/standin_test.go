@@ -235,43 +235,102 @@ func TestNobodyStandsInOnceTextIsOut(t *testing.T) {
 	}
 }
 
+// Silence that begins before the first chunk is thought; after it, a stall.
 func TestAStallBeforeTextIsTriedAgain(t *testing.T) {
 	t.Parallel()
 	thinks := func(w http.ResponseWriter, r *http.Request) {
 		_, _ = io.WriteString(w, event(`{"candidates":[{"content":{"role":"model","parts":[{"text":"Hm.","thought":true}]}}]}`))
 		silent(w, r)
 	}
-	drips := func(w http.ResponseWriter, r *http.Request) { // no chunk becomes whole
-		for r.Context().Err() == nil {
-			if _, err := io.WriteString(w, "data: "); err != nil {
-				return
-			}
-			select {
-			case <-time.After(time.Second):
-			case <-r.Context().Done():
-			}
-		}
+	tests := []struct {
+		name     string
+		timeout  time.Duration
+		attempts int
+		took     time.Duration
+	}{
+		{"as long as there is as much time again", 50 * time.Second, 2, 20 * time.Second},
+		{"not when most of the time is gone", 35 * time.Second, 1, 20 * time.Second},
 	}
-	for name, stall := range map[string]http.HandlerFunc{"no byte": silent, "a thought": thinks, "a byte now and then": drips} {
-		t.Run(name, func(t *testing.T) {
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			s := &script{handlers: []http.HandlerFunc{stall, answer(200, event(good("Hello.")))}}
+			s := &script{handlers: []http.HandlerFunc{thinks, answer(200, event(good("Hello.")))}}
 			guarded(t, s, func(t *testing.T, c *model.Client) {
-				ctx, cancel := context.WithTimeout(t.Context(), 50*time.Second)
+				ctx, cancel := context.WithTimeout(t.Context(), tt.timeout)
 				defer cancel()
 				begin := time.Now()
 				a, err := c.Generate(ctx, question(), dropText)
-				took := time.Since(begin)
-				if err != nil || a.Text() != "Hello." || took < 20*time.Second || took > 21*time.Second {
-					t.Errorf("%q after %v, %v", a.Text(), took, err)
+				if took := time.Since(begin); took < tt.took || took > tt.took+time.Second || a.Attempts != tt.attempts {
+					t.Errorf("%d attempts in %v, want %d in %v", a.Attempts, took, tt.attempts, tt.took)
+				}
+				if tt.attempts == 1 {
+					checkFailure(t, err, model.Timeout)
+				} else if err != nil || a.Text() != "Hello." {
+					t.Errorf("%q, %v", a.Text(), err)
 				}
 			})
 		})
-		t.Run(name+", for good", func(t *testing.T) {
+	}
+	t.Run("twice at most, however much time there is", func(t *testing.T) {
+		t.Parallel()
+		guarded(t, http.HandlerFunc(thinks), func(t *testing.T, c *model.Client) {
+			for range 2 { // of five stalls the breaker opens, for everybody
+				a, err := c.Generate(t.Context(), question(), dropText)
+				if checkFailure(t, err, model.Timeout); a.Attempts != 2 {
+					t.Errorf("%d attempts, want 2", a.Attempts)
+				}
+			}
+			checkState(t, c, model.Closed)
+		})
+	})
+}
+
+// Before its first chunk a stream has as long as a whole answer.
+func TestAStreamIsAsPatientAsAWholeAnswer(t *testing.T) {
+	t.Parallel()
+	thinks := func(w http.ResponseWriter, r *http.Request) {
+		time.Sleep(22 * time.Second)
+		both("Hello.")(w, r)
+	}
+	drips := func(w http.ResponseWriter, r *http.Request) { // comments, and no chunk
+		for range 25 {
+			if _, err := io.WriteString(w, ": ping\n\n"); err != nil {
+				return
+			}
+			time.Sleep(time.Second)
+		}
+		both("Hello.")(w, r)
+	}
+	tests := []struct {
+		name   string
+		model  http.HandlerFunc
+		stream bool
+	}{{"a whole answer", thinks, false}, {"a stream", thinks, true}, {"a stream with comments", drips, true}}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			guarded(t, stall, func(t *testing.T, c *model.Client) {
-				_, err := c.Generate(t.Context(), question(), dropText)
-				checkFailure(t, err, model.Timeout)
+			guarded(t, tt.model, func(t *testing.T, c *model.Client) {
+				ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+				defer cancel()
+				for range 6 {
+					if a, err := generate(ctx, c, tt.stream); err != nil || a.Text() != "Hello." || a.Attempts != 1 {
+						t.Fatalf("%q in %d attempts, %v", a.Text(), a.Attempts, err)
+					}
+					ctx, cancel = context.WithTimeout(t.Context(), 30*time.Second)
+					defer cancel()
+				}
+				checkState(t, c, model.Closed)
+			})
+		})
+		t.Run(tt.name+" that does not come", func(t *testing.T) {
+			t.Parallel()
+			s := &script{handlers: []http.HandlerFunc{silent}}
+			guarded(t, s, func(t *testing.T, c *model.Client) {
+				ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
+				defer cancel()
+				if a, err := generate(ctx, c, tt.stream); !errors.Is(err, context.DeadlineExceeded) || a.Attempts != 1 {
+					t.Errorf("%d attempts, %v", a.Attempts, err)
+				}
 			})
 		})
 	}

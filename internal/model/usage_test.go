@@ -103,7 +103,7 @@ func TestAnAttemptAfterOneThatHasCost(t *testing.T) {
 			inBubble(t, s, func(t *testing.T, c *model.Client) {
 				asked := 0
 				r := question()
-				r.Again = func(context.Context) error { asked++; return errEnough }
+				r.Again = func(context.Context, int) error { asked++; return errEnough }
 				a, err := c.Generate(t.Context(), r, dropText)
 				if asked != tt.asked || a.Attempts != tt.attempts || errors.Is(err, errEnough) != (tt.asked > 0) {
 					t.Errorf("asked %d times, %d attempts, %v", asked, a.Attempts, err)

@@ -6,6 +6,11 @@ import (
 	"time"
 )
 
+// stallAfter is how long a stream may bring nothing once it has begun: a model thinks
+// before its first chunk, not between two. Before the first chunk a stream has as
+// long as a whole answer, which gives no sign before it is there.
+const stallAfter = 20 * time.Second
+
 var errStalled = errors.New("the model went silent: nothing came for too long")
 
 // A watch ends an attempt whose model gives no sign of life. The time that our
@@ -14,44 +19,45 @@ type watch struct {
 	ctx    context.Context // of the attempt
 	cancel context.CancelCauseFunc
 	timer  *time.Timer // nil: there is only the caller's deadline
-	stream bool
-	until  time.Time // before text has been passed on; zero: no bound
-	since  time.Time // the model's silence; zero: it is our turn
+	until  time.Time   // before text has been passed on; zero: no bound
+	since  time.Time   // the model's silence; zero: it is our turn
 }
 
-// watchOf watches an attempt. A stream may be silent for stallAfter. An attempt
-// of either form that has brought no text ends at until, if there is one.
-func watchOf(ctx context.Context, stream bool, until time.Time) *watch {
-	w := &watch{ctx: ctx, stream: stream, until: until, since: time.Now()}
-	if !stream && until.IsZero() {
-		return w
-	}
+// newWatch watches an attempt. One that has brought no text ends at until, if that
+// is set.
+func newWatch(ctx context.Context, until time.Time) *watch {
+	w := &watch{until: until, since: time.Now()}
 	w.ctx, w.cancel = context.WithCancelCause(ctx)
-	w.timer = time.AfterFunc(w.patience(false), func() { w.cancel(errStalled) })
+	if !until.IsZero() {
+		w.stallAfter(time.Until(until))
+	}
 	return w
 }
 
-// patience is how long nothing may come from now on.
-func (w *watch) patience(shown bool) time.Duration {
-	switch {
-	case shown || w.until.IsZero():
-		return stallAfter
-	case w.stream:
-		return min(stallAfter, time.Until(w.until))
+func (w *watch) stallAfter(d time.Duration) {
+	if w.timer == nil {
+		w.timer = time.AfterFunc(d, func() { w.cancel(errStalled) })
+		return
 	}
-	return time.Until(w.until)
+	w.timer.Reset(d)
 }
 
 // pause says that something came, and that it is now our turn.
 func (w *watch) pause() {
-	w.timer.Stop()
+	if w.timer != nil {
+		w.timer.Stop()
+	}
 	w.since = time.Time{}
 }
 
 // resume says that it is the model's turn. shown: text has been passed on.
 func (w *watch) resume(shown bool) {
 	w.since = time.Now()
-	w.timer.Reset(w.patience(shown))
+	patience := stallAfter
+	if !shown && !w.until.IsZero() {
+		patience = min(patience, time.Until(w.until))
+	}
+	w.stallAfter(patience)
 }
 
 // silent is how long nothing has come.
@@ -68,6 +74,6 @@ func (w *watch) stalled() bool { return errors.Is(context.Cause(w.ctx), errStall
 func (w *watch) end() {
 	if w.timer != nil {
 		w.timer.Stop()
-		w.cancel(nil)
 	}
+	w.cancel(nil)
 }

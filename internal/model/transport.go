@@ -1,0 +1,238 @@
+package model
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptrace"
+	"sync/atomic"
+	"time"
+)
+
+// The SDK returns what an API answers in one form only: it drops the headers of an
+// error, does not know an error in a list or in an answer with status 200, refuses
+// event streams with comments, and decodes numbers to float64. So the transport
+// below it reads answers first: what is an error comes out as an [*Error], which the
+// SDK wraps, and what is not goes to the SDK in the form that it reads.
+
+// maxResponse bounds what is read of one answer: the SDK itself reads all there is.
+// maxFailure is the bound of an error's body. Both are bytes.
+const (
+	maxResponse = 16 << 20
+	maxFailure  = 1 << 20
+)
+
+// Connections are pinged when nothing has come for pingAfter, and closed when no
+// answer comes within pingTimeout: a path that died silently costs 10 s.
+const (
+	pingAfter   = 5 * time.Second
+	pingTimeout = 5 * time.Second
+)
+
+// newTransport is sized for many calls at once: the default keeps two idle
+// connections a host, and under load most calls would open one of their own.
+func newTransport() *http.Transport {
+	dialer := &net.Dialer{Timeout: 5 * time.Second, KeepAlive: 30 * time.Second}
+	return &http.Transport{
+		Proxy: http.ProxyFromEnvironment,
+		DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
+			conn, err := dialer.DialContext(ctx, network, address)
+			if err != nil {
+				return nil, err
+			}
+			return &countingConn{Conn: conn}, nil
+		},
+		ForceAttemptHTTP2:     true,
+		HTTP2:                 &http.HTTP2Config{SendPingTimeout: pingAfter, PingTimeout: pingTimeout},
+		MaxIdleConns:          1024,
+		MaxIdleConnsPerHost:   1024,
+		IdleConnTimeout:       90 * time.Second,
+		TLSHandshakeTimeout:   5 * time.Second,
+		ExpectContinueTimeout: time.Second,
+	}
+}
+
+// A countingConn counts the bytes that have come.
+type countingConn struct {
+	net.Conn
+	came atomic.Int64
+}
+
+func (c *countingConn) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	c.came.Add(int64(n))
+	return n, err
+}
+
+// counted returns the countingConn below conn, nil where there is none.
+func counted(conn net.Conn) *countingConn {
+	if secure, ok := conn.(*tls.Conn); ok {
+		conn = secure.NetConn()
+	}
+	c, _ := conn.(*countingConn)
+	return c
+}
+
+// A transport carries the SDK's requests. It is safe for concurrent use.
+type transport struct {
+	next      http.RoundTripper
+	closeIdle func()
+}
+
+func (t *transport) RoundTrip(r *http.Request) (*http.Response, error) {
+	type use struct {
+		conn   *countingConn
+		before int64
+	}
+	var used atomic.Pointer[use]
+	response, err := t.next.RoundTrip(r.WithContext(httptrace.WithClientTrace(r.Context(), &httptrace.ClientTrace{
+		GotConn: func(got httptrace.GotConnInfo) {
+			if conn := counted(got.Conn); conn != nil {
+				used.Store(&use{conn, conn.came.Load()})
+			}
+		},
+	})))
+	if err != nil {
+		if r.Context().Err() == nil {
+			return nil, connectionError(err, true)
+		}
+		// Nothing has come on the connection, for no call: it may be dead, and so may
+		// be those that are idle.
+		if u := used.Load(); u != nil && u.conn.came.Load() == u.before {
+			_ = u.conn.Close()
+			t.closeIdle()
+		}
+		return nil, err
+	}
+	body := &answerBody{ReadCloser: response.Body, ctx: r.Context(), left: maxResponse}
+	switch status := response.StatusCode; {
+	case status >= 300 && status < 400:
+		return response, nil // the HTTP client's
+	case status >= 400:
+		defer body.Close()
+		raw, err := io.ReadAll(io.LimitReader(body, maxFailure))
+		if err != nil || len(raw) == maxFailure {
+			raw = nil // the status counts; what came is not the upstream's error alone
+		}
+		return nil, answeredError(status, response.Header, raw)
+	case r.URL.Query().Get("alt") == "sse":
+		response.Body = newEvents(body, response.Header)
+		return response, nil
+	}
+	defer body.Close()
+	raw, err := io.ReadAll(body)
+	if err == nil {
+		raw, err = readable(raw, response.Header)
+	}
+	if err != nil {
+		return nil, err
+	}
+	response.Body, response.ContentLength = io.NopCloser(bytes.NewReader(raw)), int64(len(raw))
+	return response, nil
+}
+
+// An answerBody is the body of an answer up to a bound. Its errors are an [*Error],
+// or those of ctx.
+type answerBody struct {
+	io.ReadCloser
+	ctx  context.Context
+	left int64
+}
+
+func (b *answerBody) Read(p []byte) (int, error) {
+	if b.left <= 0 {
+		return 0, errTooLarge
+	}
+	if int64(len(p)) > b.left {
+		p = p[:b.left]
+	}
+	n, err := b.ReadCloser.Read(p)
+	b.left -= int64(n)
+	if err != nil && err != io.EOF && b.ctx.Err() == nil {
+		err = connectionError(err, false)
+	}
+	return n, err
+}
+
+var errTooLarge = &Error{Kind: Failed, err: fmt.Errorf("the model's answer cannot be read: it is larger than %d bytes", maxResponse)}
+
+// readable returns JSON in the form that the SDK reads, or the error that it is.
+func readable(raw []byte, header http.Header) ([]byte, error) {
+	if !json.Valid(raw) {
+		var value json.RawMessage
+		err := json.NewDecoder(bytes.NewReader(raw)).Decode(&value)
+		if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+			return nil, &Error{Kind: Failed, temporary: true, err: errors.New("the model's answer ended early")}
+		}
+		return nil, unreadable("not JSON")
+	}
+	if failure := failureIn(raw); failure != nil {
+		return nil, failure.error(0, header)
+	}
+	return quoteArguments(raw), nil
+}
+
+// Numbers in the arguments of calls may have more digits than a float64 keeps. So
+// the SDK gets the arguments' JSON as one text, by the name argumentsText, and
+// [unquoteArguments] decodes it.
+const argumentsText = "json"
+
+func quoteArguments(raw []byte) []byte {
+	if !bytes.Contains(raw, []byte(`"functionCall"`)) {
+		return raw
+	}
+	decoder := json.NewDecoder(bytes.NewReader(raw))
+	decoder.UseNumber()
+	var response any
+	if decoder.Decode(&response) != nil {
+		return raw
+	}
+	quoteWithin(response)
+	quoted, err := json.Marshal(response)
+	if err != nil {
+		return raw
+	}
+	return quoted
+}
+
+func quoteWithin(value any) {
+	switch value := value.(type) {
+	case []any:
+		for _, element := range value {
+			quoteWithin(element)
+		}
+	case map[string]any:
+		for name, member := range value {
+			call, ok := member.(map[string]any)
+			if !ok || name != "functionCall" {
+				quoteWithin(member)
+				continue
+			}
+			if arguments, ok := call["args"]; ok {
+				text, _ := json.Marshal(arguments) // it was decoded: it cannot fail
+				call["args"] = map[string]any{argumentsText: string(text)}
+			}
+		}
+	}
+}
+
+// unquoteArguments returns a call's arguments as the model wrote them.
+func unquoteArguments(quoted map[string]any) (map[string]any, error) {
+	text, ok := quoted[argumentsText].(string)
+	if !ok {
+		return quoted, nil // the call has none
+	}
+	decoder := json.NewDecoder(bytes.NewReader([]byte(text)))
+	decoder.UseNumber()
+	var arguments map[string]any
+	if decoder.Decode(&arguments) != nil {
+		return nil, unreadable("a call's arguments are no object")
+	}
+	return arguments, nil
+}
