@@ -22,8 +22,7 @@ import (
 	"example.com/gatehouse/internal/figures"
 	"example.com/gatehouse/internal/figures/figurestest"
 	"example.com/gatehouse/internal/gcp/emulator"
-	"example.com/gatehouse/internal/gcp/firefigures"
-	"example.com/gatehouse/internal/gcp/firesession"
+	"example.com/gatehouse/internal/gcp/firestore"
 	"example.com/gatehouse/internal/model"
 	"example.com/gatehouse/internal/offline"
 )
@@ -234,13 +233,13 @@ func (w *wire) RoundTrip(r *http.Request) (*http.Response, error) {
 func deployed(t testing.TB, host, project string, w *wire, clock *figurestest.Clock) *health.Health {
 	t.Helper()
 	client := emulator.Connect(t, host, project, w.options()...)
-	store := firesession.New(client, time.Hour, clock.Now)
+	store := firestore.NewSessions(client, time.Hour, clock.Now)
 	gemini, err := model.New(t.Context(), model.Config{APIKey: "k", Transport: w})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(gemini.Close)
-	counter := figurestest.New(firefigures.New(client), clock, nil)
+	counter := figurestest.New(firestore.NewTraffic(client), clock, nil)
 	s := &service{details: true, figures: counter.Sum, now: clock.Now, dependencies: []health.Dependency{
 		{Name: "session_store", Required: true, Probe: store.Ping},
 		{Name: "model", Probe: func(ctx context.Context) error { return gemini.Probe(ctx, "gemini-2.5-flash") }},
@@ -282,8 +281,8 @@ func TestTheServicesFiguresAcrossFunctions(t *testing.T) {
 	clock := figurestest.NewClock(figurestest.Start)
 	h := deployed(t, host, project, &w, clock)
 	states := map[string]string{"m": "closed"}
-	one := figurestest.New(firefigures.New(emulator.Connect(t, host, project)), clock, func() map[string]string { return states })
-	two := figurestest.New(firefigures.New(emulator.Connect(t, host, project)), clock, func() map[string]string { return map[string]string{"m": "closed"} })
+	one := figurestest.New(firestore.NewTraffic(emulator.Connect(t, host, project)), clock, func() map[string]string { return states })
+	two := figurestest.New(firestore.NewTraffic(emulator.Connect(t, host, project)), clock, func() map[string]string { return map[string]string{"m": "closed"} })
 	expect := func(when, status string, requests, errors int64, breaker string) {
 		t.Helper()
 		clock.Advance(10 * time.Second)

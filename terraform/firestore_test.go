@@ -15,15 +15,24 @@ import (
 	"example.com/gatehouse/internal/terraformtest"
 )
 
-// The documents, by package and type, and their collection groups.
+// The documents' types, and their collection groups.
 var documents = map[string]string{
-	"firesession.document": "sessions",
-	"firesession.archive":  "archive",
-	"firecount.document":   "limits",
-	"firefigures.document": "figures",
+	"sessionDocument": "sessions",
+	"archiveDocument": "archive",
+	"accountDocument": "limits",
+	"minuteDocument":  "figures",
 }
 
-// code is what the packages of Firestore say.
+// The collections of queries that a file passes on, by the file.
+var collections = map[string]string{
+	"sessions.go": "sessions",
+	"archive.go":  "sessions",
+	"since.go":    "sessions",
+	"counters.go": "limits",
+	"traffic.go":  "figures",
+}
+
+// code is what the package of Firestore says.
 type code struct {
 	fields      map[string][]string // by collection, those of its documents
 	single      map[string]bool     // "collection.field" that a query reads alone
@@ -34,36 +43,36 @@ type code struct {
 func readFirestore(t *testing.T) code {
 	t.Helper()
 	c := code{map[string][]string{}, map[string]bool{}, map[string]bool{}, map[string]bool{}}
-	dirs, err := filepath.Glob("../internal/gcp/fire*")
-	if err != nil || len(dirs) < 2 {
-		t.Fatalf("%d packages: %v", len(dirs), err)
+	names, err := filepath.Glob("../internal/gcp/firestore/*.go")
+	if err != nil {
+		t.Fatal(err)
 	}
-	for _, dir := range dirs {
-		fset, files := token.NewFileSet(), []*ast.File{}
-		names, _ := filepath.Glob(filepath.Join(dir, "*.go"))
-		for _, name := range names {
-			if strings.HasSuffix(name, "_test.go") {
-				continue
-			}
-			file, err := parser.ParseFile(fset, name, nil, 0)
-			if err != nil {
-				t.Fatal(err)
-			}
-			files = append(files, file)
+	files, constants := map[string]*ast.File{}, map[string]string{}
+	for _, name := range names {
+		if strings.HasSuffix(name, "_test.go") {
+			continue
 		}
-		c.readPackage(t, filepath.Base(dir), files)
+		file, err := parser.ParseFile(token.NewFileSet(), name, nil, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		files[filepath.Base(name)] = file
+		readConstants(file, constants)
+	}
+	for name := range collections {
+		if files[name] == nil {
+			t.Errorf("the package of Firestore has no %s", name)
+		}
+	}
+	for name, file := range files {
+		c.readFile(t, file, constants, collections[name])
 	}
 	return c
 }
 
-func (c code) readPackage(t *testing.T, pkg string, files []*ast.File) {
-	constants := map[string]string{}
-	inspect := func(visit func(ast.Node) bool) {
-		for _, file := range files {
-			ast.Inspect(file, visit)
-		}
-	}
-	inspect(func(n ast.Node) bool {
+// readConstants adds the names that file gives to strings.
+func readConstants(file *ast.File, constants map[string]string) {
+	ast.Inspect(file, func(n ast.Node) bool {
 		if spec, ok := n.(*ast.ValueSpec); ok {
 			for i, name := range spec.Names {
 				if i < len(spec.Values) {
@@ -75,6 +84,9 @@ func (c code) readPackage(t *testing.T, pkg string, files []*ast.File) {
 		}
 		return true
 	})
+}
+
+func (c code) readFile(t *testing.T, file *ast.File, constants map[string]string, collection string) {
 	// value is a string that the source writes out or names; "" for another.
 	value := func(e ast.Expr) string {
 		switch e := e.(type) {
@@ -87,30 +99,30 @@ func (c code) readPackage(t *testing.T, pkg string, files []*ast.File) {
 		return ""
 	}
 	chained := map[ast.Node]bool{}
-	inspect(func(n ast.Node) bool {
+	ast.Inspect(file, func(n ast.Node) bool {
 		switch n := n.(type) {
 		case *ast.TypeSpec:
-			c.readType(t, pkg, n)
+			c.readType(t, n)
 		case *ast.ValueSpec:
-			if n.Names[0].Name == "Indexes" && len(n.Values) == 1 {
+			if n.Names[0].Name == "TrafficIndexes" && len(n.Values) == 1 {
 				for _, index := range n.Values[0].(*ast.CompositeLit).Elts {
 					var fields []string
 					for _, f := range index.(*ast.CompositeLit).Elts {
 						fields = append(fields, value(f)+" ASCENDING")
 					}
-					c.composite[constants["Collection"]+": "+strings.Join(fields, ", ")] = true
+					c.composite[collection+": "+strings.Join(fields, ", ")] = true
 				}
 			}
 		case *ast.CallExpr:
 			if !chained[n] {
-				c.readQuery(n, constants["Collection"], value, chained)
+				c.readQuery(n, collection, value, chained)
 			}
 		}
 		return true
 	})
 }
 
-func (c code) readType(t *testing.T, pkg string, spec *ast.TypeSpec) {
+func (c code) readType(t *testing.T, spec *ast.TypeSpec) {
 	fields, ok := spec.Type.(*ast.StructType)
 	if !ok {
 		return
@@ -127,9 +139,9 @@ func (c code) readType(t *testing.T, pkg string, spec *ast.TypeSpec) {
 	if !slices.Contains(names, "expires_at") {
 		return // a part of a document
 	}
-	collection, ok := documents[pkg+"."+spec.Name.Name]
+	collection, ok := documents[spec.Name.Name]
 	if !ok {
-		t.Errorf("%s.%s is a document of a collection that this test does not know", pkg, spec.Name.Name)
+		t.Errorf("%s is a document of a collection that this test does not know", spec.Name.Name)
 	}
 	c.fields[collection] = names
 }

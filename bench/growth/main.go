@@ -36,7 +36,7 @@ import (
 	"example.com/gatehouse/internal/auth"
 	"example.com/gatehouse/internal/drain"
 	"example.com/gatehouse/internal/gcp/emulator"
-	"example.com/gatehouse/internal/gcp/firesession"
+	"example.com/gatehouse/internal/gcp/firestore"
 	"example.com/gatehouse/internal/guard"
 	"example.com/gatehouse/internal/limit"
 	"example.com/gatehouse/internal/model"
@@ -202,7 +202,7 @@ func sessions(ctx context.Context, host string, counts []int) (plot.Plot, error)
 		defer func() { _ = client.Close() }()
 		theirs := []plot.Series{{Name: "first page, Firestore's emulator, µs", X: x, Y: "µs"}, {Name: "second page, Firestore's emulator, µs", X: x, Y: "µs"},
 			{Name: "documents asked of it, second page", X: x, Y: "documents"}}
-		if err := list(ctx, firesession.New(client, time.Hour, time.Now), counts, theirs, func() float64 { return float64(asked.Load()) }); err != nil {
+		if err := list(ctx, firestore.NewSessions(client, time.Hour, time.Now), counts, theirs, func() float64 { return float64(asked.Load()) }); err != nil {
 			return plot.Plot{}, err
 		}
 		series = append(series, theirs...)

@@ -35,7 +35,7 @@ import (
 	"time"
 
 	"example.com/gatehouse/internal/api"
-	"example.com/gatehouse/internal/gcp/firesession"
+	"example.com/gatehouse/internal/gcp/firestore"
 	"example.com/gatehouse/internal/gcp/gcpaudit"
 	"example.com/gatehouse/session"
 )
@@ -103,12 +103,12 @@ func run(ctx context.Context, args []string, getenv func(string) string, now fun
 
 // mend compares, writes what is missing, and says so to out.
 func (m *mending) mend(ctx context.Context, now func() time.Time, out io.Writer) error {
-	client, err := firesession.Connect(ctx, m.project, m.database, m.emulator)
+	client, err := firestore.Connect(ctx, m.project, m.database, m.emulator)
 	if err != nil {
 		return fmt.Errorf("connecting to Firestore: %w", err)
 	}
 	defer func() { _ = client.Close() }()
-	store := firesession.New(client, 0, now) // which only reads
+	store := firestore.NewSessions(client, 0, now) // which only reads
 	// The trail first: a turn that has no entry then, and is settled, gets none.
 	written, err := gcpaudit.Turns(ctx, m.bucket, m.log, m.logging, m.since)
 	if err != nil {

@@ -16,7 +16,7 @@ import (
 	"google.golang.org/grpc/codes"
 
 	"example.com/gatehouse/internal/gcp/emulator"
-	"example.com/gatehouse/internal/gcp/firesession"
+	"example.com/gatehouse/internal/gcp/firestore"
 	"example.com/gatehouse/internal/gcp/gcpaudit"
 	"example.com/gatehouse/internal/gcp/gcpaudit/loggingtest"
 	"example.com/gatehouse/session"
@@ -38,13 +38,13 @@ type deployment struct {
 	trail   *loggingtest.Server
 	log     *gcpaudit.Log
 	clock   time.Time
-	store   *firesession.Store
+	store   *firestore.Sessions
 }
 
 func newDeployment(t *testing.T) *deployment {
 	t.Helper()
 	d := &deployment{t: t, host: emulator.Host(t), project: emulator.Project(), trail: loggingtest.Start(t)}
-	d.store = firesession.New(emulator.Connect(t, d.host, d.project), 720*time.Hour, func() time.Time { return d.clock })
+	d.store = firestore.NewSessions(emulator.Connect(t, d.host, d.project), 720*time.Hour, func() time.Time { return d.clock })
 	log, err := gcpaudit.New(t.Context(), d.project, "agent-audit", d.trail.Addr, io.Discard)
 	if err != nil {
 		t.Fatal(err)

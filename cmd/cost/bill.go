@@ -161,7 +161,7 @@ func (u usage) figures() (writes, documents, read float64) {
 	return writes, documents, read
 }
 
-// mostStates bounds what one ping reads of them, as package firefigures does.
+// mostStates bounds what one ping reads of them, as package internal/gcp/firestore does.
 const mostStates = 500
 
 // The first words of the lines that instances have.

@@ -19,7 +19,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"example.com/gatehouse/internal/gcp/emulator"
-	"example.com/gatehouse/internal/gcp/firesession"
+	gcpfirestore "example.com/gatehouse/internal/gcp/firestore"
 	"example.com/gatehouse/internal/geminitest"
 )
 
@@ -1179,7 +1179,7 @@ func TestLastFeedbackCounts(t *testing.T) {
 		t.Helper()
 		scores, comments = nil, nil
 		ctx := bounded(t)
-		documents, err := client.Collection(firesession.Collection).Documents(ctx).GetAll()
+		documents, err := client.Collection(gcpfirestore.SessionsCollection).Documents(ctx).GetAll()
 		if err != nil {
 			t.Fatal(err)
 		}

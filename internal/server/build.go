@@ -15,9 +15,7 @@ import (
 	"example.com/gatehouse/internal/api"
 	"example.com/gatehouse/internal/auth"
 	"example.com/gatehouse/internal/figures"
-	"example.com/gatehouse/internal/gcp/firecount"
-	"example.com/gatehouse/internal/gcp/firefigures"
-	"example.com/gatehouse/internal/gcp/firesession"
+	"example.com/gatehouse/internal/gcp/firestore"
 	"example.com/gatehouse/internal/guard"
 	"example.com/gatehouse/internal/limit"
 	"example.com/gatehouse/internal/loopback"
@@ -218,14 +216,14 @@ func (s *Server) openStore(ctx context.Context, p *parts, project string) error 
 		p.figures = s.newFigures(p, figures.NewMemory())
 		return nil
 	}
-	client, err := firesession.Connect(context.WithoutCancel(ctx), project, s.Config.FirestoreDatabase, s.Config.FirestoreEmulator)
+	client, err := firestore.Connect(context.WithoutCancel(ctx), project, s.Config.FirestoreDatabase, s.Config.FirestoreEmulator)
 	if err != nil {
 		return &fetchError{"FIRESTORE_DATABASE", fmt.Errorf("making Firestore's client: %w", err)}
 	}
 	p.closers = append(p.closers, func() { _ = client.Close() })
-	p.store = firesession.New(client, s.Config.SessionTTL, time.Now)
-	p.counters = firecount.New(client)
-	p.figures = s.newFigures(p, firefigures.New(client))
+	p.store = firestore.NewSessions(client, s.Config.SessionTTL, time.Now)
+	p.counters = firestore.NewCounters(client)
+	p.figures = s.newFigures(p, firestore.NewTraffic(client))
 	return nil
 }
 

@@ -1,4 +1,4 @@
-package firesession
+package firestore
 
 import (
 	"context"
@@ -21,23 +21,23 @@ const maxWrites = 400
 // An archive lives twice as long as a session after its last turn, and is
 // made to live on when less than half of that is left: so it outlives its
 // session, and most turns need not touch it.
-func (s *Store) archiveLife() time.Duration { return 2 * s.ttl }
+func (s *Sessions) archiveLife() time.Duration { return 2 * s.ttl }
 
 // spill makes updates to the document of a session, which is after them as after
 // has it, and moves turns to archive documents in the same transaction.
-func (s *Store) spill(ctx context.Context, after *session.Session, move []session.Record, updates []firestore.Update, rev *revision, now time.Time) error {
+func (s *Sessions) spill(ctx context.Context, after *session.Session, move []session.Record, updates []firestore.Update, rev *revision, now time.Time) error {
 	past := after.Past
 	firsts := slices.Clone(rev.archived)
 	expires := now.Add(s.archiveLife())
-	archived := map[int]*archive{} // by the first turn
-	var last *archive
+	archived := map[int]*archiveDocument{} // by the first turn
+	var last *archiveDocument
 	room := 0
 	for _, r := range move {
 		name := fieldName(r.Number)
 		f, said := rev.feedback[name]
 		need := len(r.Data) + fieldOverhead + max(mostFeedback, feedbackSize(f))
 		if last == nil || need > room {
-			last = &archive{ExpiresAt: expires, Log: map[string][]byte{}, Feedback: map[string]session.Feedback{}}
+			last = &archiveDocument{ExpiresAt: expires, Log: map[string][]byte{}, Feedback: map[string]session.Feedback{}}
 			archived[r.Number] = last
 			firsts = append(firsts, r.Number)
 			room = maxArchive
@@ -62,7 +62,7 @@ func (s *Store) spill(ctx context.Context, after *session.Session, move []sessio
 	ref := s.ref(after.Key)
 	return s.client.RunTransaction(ctx, func(_ context.Context, tx *firestore.Transaction) error {
 		for first, a := range archived {
-			if err := tx.Set(ref.Collection(archives).Doc(archiveName(first)), a); err != nil {
+			if err := tx.Set(ref.Collection(archiveCollection).Doc(archiveName(first)), a); err != nil {
 				return err
 			}
 		}
@@ -124,7 +124,7 @@ func split(s *session.Session, more int, feedback map[string]session.Feedback) (
 
 // keepArchives makes a session's archives live on when less than half of their
 // life is left, and says so in rev.
-func (s *Store) keepArchives(ctx context.Context, key session.Key, rev *revision, now time.Time) error {
+func (s *Sessions) keepArchives(ctx context.Context, key session.Key, rev *revision, now time.Time) error {
 	if len(rev.archived) == 0 || rev.archivesExpireAt.Sub(now) >= s.archiveLife()/2 {
 		return nil
 	}
@@ -132,7 +132,7 @@ func (s *Store) keepArchives(ctx context.Context, key session.Key, rev *revision
 	for firsts := range slices.Chunk(rev.archived, maxWrites) {
 		err := s.client.RunTransaction(ctx, func(_ context.Context, tx *firestore.Transaction) error {
 			for _, first := range firsts {
-				ref := s.ref(key).Collection(archives).Doc(archiveName(first))
+				ref := s.ref(key).Collection(archiveCollection).Doc(archiveName(first))
 				if err := tx.Update(ref, []firestore.Update{{Path: "expires_at", Value: expires}}); err != nil {
 					return err
 				}
@@ -148,7 +148,7 @@ func (s *Store) keepArchives(ctx context.Context, key session.Key, rev *revision
 }
 
 // archived reads the turns from first to last that are in archive documents.
-func (s *Store) archived(ctx context.Context, key session.Key, d *document, first, last int) ([]session.Record, error) {
+func (s *Sessions) archived(ctx context.Context, key session.Key, d *sessionDocument, first, last int) ([]session.Record, error) {
 	var refs []*firestore.DocumentRef
 	var ends []int // the number of each document's last turn
 	for i, begin := range d.Archived {
@@ -157,7 +157,7 @@ func (s *Store) archived(ctx context.Context, key session.Key, d *document, firs
 			end = d.Archived[i+1] - 1
 		}
 		if begin <= last && end >= first {
-			refs = append(refs, s.ref(key).Collection(archives).Doc(archiveName(begin)))
+			refs = append(refs, s.ref(key).Collection(archiveCollection).Doc(archiveName(begin)))
 			ends = append(ends, end)
 		}
 	}
@@ -173,7 +173,7 @@ func (s *Store) archived(ctx context.Context, key session.Key, d *document, firs
 		if !snapshot.Exists() {
 			return nil, session.ErrNotFound // the session is being deleted, archives first
 		}
-		var a archive
+		var a archiveDocument
 		if err := snapshot.DataTo(&a); err != nil {
 			return nil, err
 		}
@@ -194,7 +194,7 @@ func (s *Store) archived(ctx context.Context, key session.Key, d *document, firs
 const deleteTries = 16
 
 // Delete implements [session.Store].
-func (s *Store) Delete(ctx context.Context, key session.Key) error {
+func (s *Sessions) Delete(ctx context.Context, key session.Key) error {
 	for try := 1; ; try++ {
 		d, snapshot, err := s.exists(ctx, key)
 		if err == nil {
@@ -212,7 +212,7 @@ func (s *Store) Delete(ctx context.Context, key session.Key) error {
 // bury removes a session and its archives, and leaves its mark. Archives go with
 // the session in one transaction, so that no session is ever there in part; of
 // more than a transaction takes, the rest goes after it.
-func (s *Store) bury(ctx context.Context, snapshot *firestore.DocumentSnapshot, d *document) error {
+func (s *Sessions) bury(ctx context.Context, snapshot *firestore.DocumentSnapshot, d *sessionDocument) error {
 	mark := (&session.Session{KeyedAt: d.KeyedAt}).Mark(s.now())
 	updates := []firestore.Update{
 		{Path: "deleted", Value: true},
@@ -243,7 +243,7 @@ func (s *Store) bury(ctx context.Context, snapshot *firestore.DocumentSnapshot, 
 	}
 	err := s.client.RunTransaction(ctx, func(_ context.Context, tx *firestore.Transaction) error {
 		for _, number := range first {
-			if err := tx.Delete(snapshot.Ref.Collection(archives).Doc(archiveName(number))); err != nil {
+			if err := tx.Delete(snapshot.Ref.Collection(archiveCollection).Doc(archiveName(number))); err != nil {
 				return err
 			}
 		}
@@ -255,12 +255,12 @@ func (s *Store) bury(ctx context.Context, snapshot *firestore.DocumentSnapshot, 
 	return s.deleteArchives(ctx, snapshot.Ref.ID, rest)
 }
 
-func (s *Store) deleteArchives(ctx context.Context, name string, firsts []int) error {
-	session := s.client.Collection(Collection).Doc(name)
+func (s *Sessions) deleteArchives(ctx context.Context, name string, firsts []int) error {
+	session := s.client.Collection(SessionsCollection).Doc(name)
 	for some := range slices.Chunk(firsts, maxWrites) {
 		err := s.client.RunTransaction(ctx, func(_ context.Context, tx *firestore.Transaction) error {
 			for _, first := range some {
-				if err := tx.Delete(session.Collection(archives).Doc(archiveName(first))); err != nil {
+				if err := tx.Delete(session.Collection(archiveCollection).Doc(archiveName(first))); err != nil {
 					return err
 				}
 			}
@@ -281,8 +281,8 @@ const deleteStep = 100
 const deleteSteps = 100
 
 // DeleteAll implements [session.Store].
-func (s *Store) DeleteAll(ctx context.Context, owner session.Owner) error {
-	query := s.client.Collection(Collection).Where("owner", "==", string(owner)).
+func (s *Sessions) DeleteAll(ctx context.Context, owner session.Owner) error {
+	query := s.client.Collection(SessionsCollection).Where("owner", "==", string(owner)).
 		OrderBy("updated_at", firestore.Desc).OrderBy(firestore.DocumentID, firestore.Desc).
 		Select("owner", "archived", "keyed_at").Limit(deleteStep)
 	for range deleteSteps {
@@ -294,7 +294,7 @@ func (s *Store) DeleteAll(ctx context.Context, owner session.Owner) error {
 			return nil
 		}
 		for _, snapshot := range snapshots {
-			var d document
+			var d sessionDocument
 			if err := snapshot.DataTo(&d); err != nil {
 				return fmt.Errorf("deleting sessions: %w", err)
 			}
@@ -309,7 +309,7 @@ func (s *Store) DeleteAll(ctx context.Context, owner session.Owner) error {
 
 // SetFeedback implements [session.Store]: it is kept with its turn, in the
 // session's document or in the archive.
-func (s *Store) SetFeedback(ctx context.Context, key session.Key, turn int, f session.Feedback) error {
+func (s *Sessions) SetFeedback(ctx context.Context, key session.Key, turn int, f session.Feedback) error {
 	for try := 1; ; try++ {
 		d, snapshot, err := s.exists(ctx, key)
 		if err == nil && (turn < 1 || turn > d.Turns) {
@@ -327,13 +327,13 @@ func (s *Store) SetFeedback(ctx context.Context, key session.Key, turn int, f se
 	}
 }
 
-func (s *Store) setFeedback(ctx context.Context, key session.Key, snapshot *firestore.DocumentSnapshot, d *document, turn int, f session.Feedback) error {
+func (s *Sessions) setFeedback(ctx context.Context, key session.Key, snapshot *firestore.DocumentSnapshot, d *sessionDocument, turn int, f session.Feedback) error {
 	name := fieldName(turn)
 	change := []firestore.Update{{FieldPath: firestore.FieldPath{"feedback", name}, Value: f}}
 	if turn <= d.Turns-len(d.Log) {
 		for i := len(d.Archived) - 1; i >= 0; i-- {
 			if d.Archived[i] <= turn {
-				_, err := snapshot.Ref.Collection(archives).Doc(archiveName(d.Archived[i])).Update(ctx, change)
+				_, err := snapshot.Ref.Collection(archiveCollection).Doc(archiveName(d.Archived[i])).Update(ctx, change)
 				if status.Code(err) == codes.InvalidArgument { // of an earlier release, which left no room
 					return fmt.Errorf("an archive takes no more: %w (%w)", session.ErrTooLarge, err)
 				}

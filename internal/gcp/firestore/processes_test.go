@@ -1,4 +1,4 @@
-package firesession_test
+package firestore_test
 
 import (
 	"errors"
@@ -10,17 +10,15 @@ import (
 	"time"
 
 	"example.com/gatehouse/internal/gcp/emulator"
-	"example.com/gatehouse/internal/gcp/firesession"
+	"example.com/gatehouse/internal/gcp/firestore"
 	"example.com/gatehouse/session"
 	"example.com/gatehouse/session/sessiontest"
 )
 
 // The variables that make a test process a writer of TestWritersInTwoProcesses.
 const (
-	writerVariable  = "FIRESESSION_TEST_WRITER"
-	projectVariable = "FIRESESSION_TEST_PROJECT"
-	idVariable      = "FIRESESSION_TEST_SESSION"
-	hostVariable    = "FIRESESSION_TEST_HOST"
+	writerVariable = "FIRESTORE_TEST_WRITER"
+	idVariable     = "FIRESTORE_TEST_SESSION"
 )
 
 const eachWriter = 8
@@ -47,12 +45,12 @@ func TestWritersInTwoProcesses(t *testing.T) {
 			t.Errorf("writer %d: %v", w, err)
 		}
 	}
-	store := firesession.New(emulator.Connect(t, host, project), sessiontest.TTL, time.Now)
+	store := firestore.NewSessions(emulator.Connect(t, host, project), sessiontest.TTL, time.Now)
 	sessiontest.Interleaved(t, readAll(t, store, key, 100), 2, eachWriter)
 }
 
 func write(t *testing.T, writer string) {
-	store := firesession.New(emulator.Connect(t, os.Getenv(hostVariable), os.Getenv(projectVariable)), sessiontest.TTL, time.Now)
+	store := firestore.NewSessions(emulator.Connect(t, os.Getenv(hostVariable), os.Getenv(projectVariable)), sessiontest.TTL, time.Now)
 	key := session.Key{Owner: session.OwnerOf("caller", ""), ID: os.Getenv(idVariable)}
 	for i := range eachWriter {
 		s, err := store.Load(t.Context(), key)

@@ -1,15 +1,4 @@
-// Package firesession keeps sessions in Firestore.
-//
-// A session is one document of the collection "sessions", named by the hash of
-// its owner and id. It holds the metadata and the recent turns, each one field
-// of the map "log", so that a usual turn is one read and one conditional write
-// that sends the new turn alone. Before the document reaches [maxDocument] the
-// oldest turns move, in a transaction, to documents of the subcollection
-// "archive", each named by the number of its first turn.
-//
-// Reads treat an expired session as absent: Firestore's own deletion by TTL
-// may come a day late.
-package firesession
+package firestore
 
 import (
 	"context"
@@ -40,29 +29,39 @@ const (
 	mostDocument = 1000 << 10
 )
 
-// Collection is the name of the collection of sessions.
-const Collection = "sessions"
+// SessionsCollection is the name of the collection of sessions.
+const SessionsCollection = "sessions"
 
-// archives is the name of the subcollection of archived turns.
-const archives = "archive"
+// archiveCollection is the name of the subcollection of archived turns.
+const archiveCollection = "archive"
 
-// Store is a [session.Store] in Firestore, safe for concurrent use by any
+// Sessions is a [session.Store] in Firestore, safe for concurrent use by any
 // number of processes.
-type Store struct {
+//
+// A session is one document, named by the hash of its owner and id. It holds the
+// metadata and the recent turns, each one field of the map "log", so that a usual
+// turn is one read and one conditional write that sends only the new turn. Before
+// the document reaches [maxDocument] the oldest turns move, in a transaction, to
+// documents of the subcollection "archive", each named by the number of its first
+// turn.
+//
+// Reads treat an expired session as absent: Firestore's own deletion by TTL may
+// come a day late.
+type Sessions struct {
 	client *firestore.Client
 	ttl    time.Duration
 	now    func() time.Time
 }
 
-// New makes a store that keeps a session for ttl after its last turn. The
+// NewSessions returns a store that keeps a session for ttl after its last turn. The
 // caller closes client. now is the clock.
-func New(client *firestore.Client, ttl time.Duration, now func() time.Time) *Store {
-	return &Store{client: client, ttl: ttl, now: now}
+func NewSessions(client *firestore.Client, ttl time.Duration, now func() time.Time) *Sessions {
+	return &Sessions{client: client, ttl: ttl, now: now}
 }
 
-// document is a session's document. The indexes that its queries need, and the
+// sessionDocument is a session's document. The indexes that its queries need, and the
 // exemptions for the rest, are declared in terraform/.
-type document struct {
+type sessionDocument struct {
 	Owner     string            `firestore:"owner"`
 	ID        string            `firestore:"session_id"`
 	CreatedAt time.Time         `firestore:"created_at"`
@@ -90,8 +89,8 @@ type document struct {
 	ArchivesExpireAt time.Time `firestore:"archives_expire_at,omitempty"`
 }
 
-// archive is a document of turns that left their session's.
-type archive struct {
+// archiveDocument is a document of turns that left their session's.
+type archiveDocument struct {
 	ExpiresAt time.Time                   `firestore:"expires_at"`
 	Log       map[string][]byte           `firestore:"log"`
 	Feedback  map[string]session.Feedback `firestore:"feedback,omitempty"`
@@ -123,19 +122,19 @@ func records(log map[string][]byte, last int) ([]session.Record, error) {
 	return out, nil
 }
 
-func (d *document) meta() session.Meta {
+func (d *sessionDocument) meta() session.Meta {
 	return session.Meta{
 		ID: d.ID, CreatedAt: d.CreatedAt, UpdatedAt: d.UpdatedAt, ExpiresAt: d.ExpiresAt,
 		Turns: d.Turns, TotalTokens: d.Tokens, Title: d.Title,
 	}
 }
 
-func (s *Store) ref(key session.Key) *firestore.DocumentRef {
-	return s.client.Collection(Collection).Doc(key.Hash())
+func (s *Sessions) ref(key session.Key) *firestore.DocumentRef {
+	return s.client.Collection(SessionsCollection).Doc(key.Hash())
 }
 
 // Load implements [session.Store].
-func (s *Store) Load(ctx context.Context, key session.Key) (*session.Session, error) {
+func (s *Sessions) Load(ctx context.Context, key session.Key) (*session.Session, error) {
 	d, snapshot, err := s.read(ctx, key)
 	if err != nil {
 		return nil, fmt.Errorf("loading a session: %w", err)
@@ -148,7 +147,7 @@ func (s *Store) Load(ctx context.Context, key session.Key) (*session.Session, er
 }
 
 // session is what d holds, as snapshot has it.
-func (d *document) session(key session.Key, snapshot *firestore.DocumentSnapshot) (*session.Session, error) {
+func (d *sessionDocument) session(key session.Key, snapshot *firestore.DocumentSnapshot) (*session.Session, error) {
 	recent, err := records(d.Log, d.Turns)
 	if err != nil {
 		return nil, err
@@ -160,12 +159,12 @@ func (d *document) session(key session.Key, snapshot *firestore.DocumentSnapshot
 }
 
 // read gets what is stored under key; what has expired is absent.
-func (s *Store) read(ctx context.Context, key session.Key) (*document, *firestore.DocumentSnapshot, error) {
+func (s *Sessions) read(ctx context.Context, key session.Key) (*sessionDocument, *firestore.DocumentSnapshot, error) {
 	snapshot, err := s.ref(key).Get(ctx)
 	if err != nil {
 		return nil, nil, classify(err)
 	}
-	var d document
+	var d sessionDocument
 	if err := snapshot.DataTo(&d); err != nil {
 		return nil, nil, err
 	}
@@ -176,7 +175,7 @@ func (s *Store) read(ctx context.Context, key session.Key) (*document, *firestor
 }
 
 // exists is read for what only a session has: claims and marks are absent.
-func (s *Store) exists(ctx context.Context, key session.Key) (*document, *firestore.DocumentSnapshot, error) {
+func (s *Sessions) exists(ctx context.Context, key session.Key) (*sessionDocument, *firestore.DocumentSnapshot, error) {
 	d, snapshot, err := s.read(ctx, key)
 	if err == nil && (d.Turns == 0 || d.Deleted) {
 		err = session.ErrNotFound
@@ -186,7 +185,7 @@ func (s *Store) exists(ctx context.Context, key session.Key) (*document, *firest
 
 // Apply implements [session.Store]. It is one write of one document, unless
 // turns must be archived.
-func (s *Store) Apply(ctx context.Context, base *session.Session, c session.Change) (*session.Session, error) {
+func (s *Sessions) Apply(ctx context.Context, base *session.Session, c session.Change) (*session.Session, error) {
 	now := s.now().Truncate(time.Microsecond) // Firestore's precision
 	after, record, err := base.After(c, now, s.ttl)
 	if err != nil {
@@ -214,8 +213,8 @@ func (s *Store) Apply(ctx context.Context, base *session.Session, c session.Chan
 }
 
 // create writes the document of a new session, or of a claim to one.
-func (s *Store) create(ctx context.Context, after *session.Session, record *session.Record) (time.Time, error) {
-	d := document{
+func (s *Sessions) create(ctx context.Context, after *session.Session, record *session.Record) (time.Time, error) {
+	d := sessionDocument{
 		Owner: string(after.Key.Owner), ID: after.Key.ID, CreatedAt: after.CreatedAt, UpdatedAt: after.UpdatedAt,
 		ExpiresAt: after.ExpiresAt, Turns: after.Turns, Tokens: after.TotalTokens, Title: after.Title,
 		Keys: after.Keys, KeyedAt: after.KeyedAt, Log: map[string][]byte{},
@@ -235,7 +234,7 @@ func (s *Store) create(ctx context.Context, after *session.Session, record *sess
 
 // replaceExpired puts d in the place of a document of the same name that has
 // expired and not been removed yet.
-func (s *Store) replaceExpired(ctx context.Context, key session.Key, d document) (*firestore.WriteResult, error) {
+func (s *Sessions) replaceExpired(ctx context.Context, key session.Key, d sessionDocument) (*firestore.WriteResult, error) {
 	snapshot, err := s.ref(key).Get(ctx)
 	if status.Code(err) == codes.NotFound {
 		return nil, session.ErrChanged // removed meanwhile
@@ -243,7 +242,7 @@ func (s *Store) replaceExpired(ctx context.Context, key session.Key, d document)
 	if err != nil {
 		return nil, err
 	}
-	var old document
+	var old sessionDocument
 	if err := snapshot.DataTo(&old); err != nil {
 		return nil, err
 	}
@@ -266,7 +265,7 @@ func (s *Store) replaceExpired(ctx context.Context, key session.Key, d document)
 }
 
 // update changes a document that is stored as rev has it.
-func (s *Store) update(ctx context.Context, base, after *session.Session, c session.Change, record *session.Record, rev *revision, now time.Time) (time.Time, error) {
+func (s *Sessions) update(ctx context.Context, base, after *session.Session, c session.Change, record *session.Record, rev *revision, now time.Time) (time.Time, error) {
 	var updates []firestore.Update
 	set := func(value any, path ...string) {
 		updates = append(updates, firestore.Update{FieldPath: path, Value: value})
@@ -344,8 +343,8 @@ func (s *Store) update(ctx context.Context, base, after *session.Session, c sess
 }
 
 // List implements [session.Store].
-func (s *Store) List(ctx context.Context, owner session.Owner, limit int, cursor string) ([]session.Meta, string, error) {
-	query := s.client.Collection(Collection).Where("owner", "==", string(owner)).
+func (s *Sessions) List(ctx context.Context, owner session.Owner, limit int, cursor string) ([]session.Meta, string, error) {
+	query := s.client.Collection(SessionsCollection).Where("owner", "==", string(owner)).
 		OrderBy("updated_at", firestore.Desc).OrderBy(firestore.DocumentID, firestore.Desc).
 		Select("session_id", "created_at", "updated_at", "expires_at", "turns", "total_tokens", "title")
 	var after *position
@@ -370,7 +369,7 @@ func (s *Store) List(ctx context.Context, owner session.Owner, limit int, cursor
 		}
 		more := len(snapshots) > limit
 		for _, snapshot := range snapshots[:min(limit, len(snapshots))] {
-			var d document
+			var d sessionDocument
 			if err := snapshot.DataTo(&d); err != nil {
 				return nil, "", fmt.Errorf("listing sessions: %w", err)
 			}
@@ -396,7 +395,7 @@ func (s *Store) List(ctx context.Context, owner session.Owner, limit int, cursor
 const listSteps = 10
 
 // Turns implements [session.Store].
-func (s *Store) Turns(ctx context.Context, key session.Key, after, limit int) (session.Meta, []session.Record, error) {
+func (s *Sessions) Turns(ctx context.Context, key session.Key, after, limit int) (session.Meta, []session.Record, error) {
 	d, _, err := s.exists(ctx, key)
 	if err != nil {
 		return session.Meta{}, nil, fmt.Errorf("reading turns: %w", err)
@@ -420,8 +419,8 @@ func (s *Store) Turns(ctx context.Context, key session.Key, after, limit int) (s
 }
 
 // Ping implements [session.Store]: it reads a document that does not exist.
-func (s *Store) Ping(ctx context.Context) error {
-	_, err := s.client.Collection(Collection).Doc("ping").Get(ctx)
+func (s *Sessions) Ping(ctx context.Context) error {
+	_, err := s.client.Collection(SessionsCollection).Doc("ping").Get(ctx)
 	if status.Code(err) == codes.NotFound {
 		return nil
 	}

@@ -1,11 +1,4 @@
-// Package firefigures keeps the service's figures in Firestore.
-//
-// An instance's minute is one document of the collection "figures", which only
-// that instance writes, so that none is written often. Sums are aggregation
-// queries: Firestore adds up index entries, at the price of one read for a
-// thousand of them. Each asks for one sum, which needs an index of two fields;
-// what a query of several needs, Firestore's documentation does not say.
-package firefigures
+package firestore
 
 import (
 	"cmp"
@@ -21,12 +14,12 @@ import (
 	"example.com/gatehouse/internal/rescue"
 )
 
-// Collection is the name of the collection of minutes.
-const Collection = "figures"
+// TrafficCollection is the name of the collection of minutes.
+const TrafficCollection = "figures"
 
-// Life is how long a document is kept beyond its minute: expires_at, the TTL
+// TrafficLife is how long a document is kept beyond its minute: expires_at, the TTL
 // policy's field, is that much later.
-const Life = time.Hour
+const TrafficLife = time.Hour
 
 // maxStates bounds how many documents are read for the states of breakers,
 // newest first: the whole time of a hundred instances, and the newest minutes of
@@ -44,25 +37,31 @@ const (
 	fieldAgent    = "agent"
 )
 
-// Indexes are the composite indexes that the sums need, each its fields in
+// TrafficIndexes are the composite indexes that the sums need, each its fields in
 // order, all ascending. (The emulator needs none.) The states of breakers need
 // the index on minute, descending, that Firestore keeps of every field unless it
 // is exempted: minute must not be. All other fields may be exempted.
-var Indexes = [][]string{
+var TrafficIndexes = [][]string{
 	{fieldMinute, fieldRequests},
 	{fieldMinute, fieldJudged},
 	{fieldMinute, fieldErrors},
 }
 
-// A Store is a figures.Store in Firestore, safe for concurrent use by any number
+// Traffic is a figures.Store in Firestore, safe for concurrent use by any number
 // of processes.
-type Store struct{ client *firestore.Client }
+//
+// An instance's minute is one document, which only that instance writes, so that no
+// document is written often. Sums are aggregation queries: Firestore adds up index
+// entries, at the price of one read for a thousand of them. Each asks for one sum,
+// which needs an index of two fields; Firestore's documentation does not say what a
+// query for several sums needs.
+type Traffic struct{ client *firestore.Client }
 
-// New makes a store. The caller closes client.
-func New(client *firestore.Client) *Store { return &Store{client} }
+// NewTraffic returns a store. The caller closes client.
+func NewTraffic(client *firestore.Client) *Traffic { return &Traffic{client} }
 
-// document is a minute's document.
-type document struct {
+// minuteDocument is a minute's document.
+type minuteDocument struct {
 	Instance  string            `firestore:"instance"`
 	Minute    time.Time         `firestore:"minute"`
 	Requests  int64             `firestore:"requests"`
@@ -74,32 +73,32 @@ type document struct {
 }
 
 // Write implements figures.Store. It is one round trip.
-func (s *Store) Write(ctx context.Context, m figures.Minute) error {
+func (t *Traffic) Write(ctx context.Context, m figures.Minute) error {
 	// The instance comes first: ids that rise with time would all lie in one place.
 	id := fmt.Sprintf("%s-%d", m.Instance, m.Start.Unix())
-	_, err := s.client.Collection(Collection).Doc(id).Set(ctx, document{
+	_, err := t.client.Collection(TrafficCollection).Doc(id).Set(ctx, minuteDocument{
 		Instance: m.Instance, Minute: m.Start, Requests: m.Requests, Judged: m.Judged, Errors: m.Errors,
-		Agent: m.Agent, Breakers: m.Breakers, ExpiresAt: m.Start.Add(Life),
+		Agent: m.Agent, Breakers: m.Breakers, ExpiresAt: m.Start.Add(TrafficLife),
 	})
 	return err
 }
 
 // Sum implements figures.Store. It is four queries side by side, which read at
 // least one document each.
-func (s *Store) Sum(ctx context.Context, since time.Time) (stored figures.Stored, err error) {
-	minutes := s.client.Collection(Collection).Where(fieldMinute, ">=", since)
+func (t *Traffic) Sum(ctx context.Context, since time.Time) (stored figures.Stored, err error) {
+	minutes := t.client.Collection(TrafficCollection).Where(fieldMinute, ">=", since)
 	group, ctx := errgroup.WithContext(ctx)
 	for field, to := range map[string]*int64{fieldRequests: &stored.Requests, fieldJudged: &stored.Judged, fieldErrors: &stored.Errors} {
 		group.Go(func() error {
 			return rescue.Call(func() (err error) {
-				*to, err = add(ctx, minutes, field)
+				*to, err = sumField(ctx, minutes, field)
 				return err
 			})
 		})
 	}
 	group.Go(func() error {
 		return rescue.Call(func() (err error) {
-			stored.Agent, stored.Breakers, err = newest(ctx, minutes)
+			stored.Agent, stored.Breakers, err = newestStates(ctx, minutes)
 			return err
 		})
 	})
@@ -109,8 +108,8 @@ func (s *Store) Sum(ctx context.Context, since time.Time) (stored figures.Stored
 	return stored, nil
 }
 
-// add is the sum of a field over a query's documents.
-func add(ctx context.Context, q firestore.Query, field string) (int64, error) {
+// sumField returns the sum of a field over a query's documents.
+func sumField(ctx context.Context, q firestore.Query, field string) (int64, error) {
 	const alias = "sum"
 	result, err := q.NewAggregationQuery().WithSum(field, alias).Get(ctx)
 	if err != nil {
@@ -129,9 +128,9 @@ func add(ctx context.Context, q firestore.Query, field string) (int64, error) {
 	return 0, fmt.Errorf("adding up %s: the answer holds no number", field)
 }
 
-// newest returns the agent's name as the newest document has it, and the states of
+// newestStates returns the agent's name as the newest document has it, and the states of
 // breakers by instance, as each one's newest document has them.
-func newest(ctx context.Context, q firestore.Query) (agent string, states map[string]map[string]string, err error) {
+func newestStates(ctx context.Context, q firestore.Query) (agent string, states map[string]map[string]string, err error) {
 	documents, err := q.OrderBy(fieldMinute, firestore.Desc).Limit(maxStates).
 		Select(fieldInstance, fieldAgent, fieldBreakers).Documents(ctx).GetAll()
 	if err != nil {
@@ -140,7 +139,7 @@ func newest(ctx context.Context, q firestore.Query) (agent string, states map[st
 	states = map[string]map[string]string{}
 	known := map[string]bool{}
 	for _, snapshot := range documents {
-		var d document
+		var d minuteDocument
 		if err := snapshot.DataTo(&d); err != nil {
 			return "", nil, fmt.Errorf("reading the newest figures: %w", err)
 		}

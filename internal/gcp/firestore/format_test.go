@@ -1,4 +1,4 @@
-package firesession_test
+package firestore_test
 
 import (
 	"encoding/json"
@@ -7,11 +7,11 @@ import (
 	"testing"
 	"time"
 
-	"cloud.google.com/go/firestore"
+	cloudfirestore "cloud.google.com/go/firestore"
 	"github.com/google/go-cmp/cmp"
 
 	"example.com/gatehouse/internal/gcp/emulator"
-	"example.com/gatehouse/internal/gcp/firesession"
+	"example.com/gatehouse/internal/gcp/firestore"
 	"example.com/gatehouse/session"
 	"example.com/gatehouse/session/sessiontest"
 )
@@ -114,7 +114,7 @@ func (v value) thaw() any {
 
 // stored puts the session of testdata into a store, with more in its document,
 // and gives the store at a moment shortly after.
-func stored(t *testing.T, file string, more map[string]any) (*firesession.Store, *firestore.DocumentRef) {
+func stored(t *testing.T, file string, more map[string]any) (*firestore.Sessions, *cloudfirestore.DocumentRef) {
 	t.Helper()
 	raw, err := os.ReadFile(file)
 	if err != nil {
@@ -129,11 +129,11 @@ func stored(t *testing.T, file string, more map[string]any) (*firesession.Store,
 		document[name] = element
 	}
 	client := emulator.Client(t)
-	ref := client.Collection(firesession.Collection).Doc(formatKey.Hash())
+	ref := client.Collection(firestore.SessionsCollection).Doc(formatKey.Hash())
 	if _, err := ref.Set(t.Context(), document); err != nil {
 		t.Fatal(err)
 	}
-	return firesession.New(client, sessiontest.TTL, func() time.Time { return formatBegin.Add(10 * time.Minute) }), ref
+	return firestore.NewSessions(client, sessiontest.TTL, func() time.Time { return formatBegin.Add(10 * time.Minute) }), ref
 }
 
 // TestRecordFormat writes testdata, when it is told to.
@@ -143,7 +143,7 @@ func TestRecordFormat(t *testing.T) {
 	}
 	client := emulator.Client(t)
 	now := formatBegin
-	store := firesession.New(client, sessiontest.TTL, func() time.Time { return now })
+	store := firestore.NewSessions(client, sessiontest.TTL, func() time.Time { return now })
 	for _, text := range []string{"What is this?", "And that?"} {
 		s, err := store.Load(t.Context(), formatKey)
 		if err != nil {
@@ -174,7 +174,7 @@ func TestRecordFormat(t *testing.T) {
 	if err := store.SetFeedback(t.Context(), formatKey, 2, session.Feedback{Score: 1, Comment: "good", At: now}); err != nil {
 		t.Fatal(err)
 	}
-	snapshot, err := client.Collection(firesession.Collection).Doc(formatKey.Hash()).Get(t.Context())
+	snapshot, err := client.Collection(firestore.SessionsCollection).Doc(formatKey.Hash()).Get(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -255,7 +255,7 @@ func TestWhatANewerRevisionStoredOutlivesAnAppend(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := ref.Update(t.Context(), []firestore.Update{{FieldPath: firestore.FieldPath{"log", "t000000003"}, Value: changed}}); err != nil {
+	if _, err := ref.Update(t.Context(), []cloudfirestore.Update{{FieldPath: cloudfirestore.FieldPath{"log", "t000000003"}, Value: changed}}); err != nil {
 		t.Fatal(err)
 	}
 

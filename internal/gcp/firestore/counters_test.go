@@ -1,4 +1,4 @@
-package firecount_test
+package firestore_test
 
 import (
 	"bufio"
@@ -17,66 +17,17 @@ import (
 	"testing"
 	"time"
 
-	"google.golang.org/api/option"
-	"google.golang.org/grpc"
-	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
-
 	"example.com/gatehouse/internal/gcp/emulator"
-	"example.com/gatehouse/internal/gcp/firecount"
+	"example.com/gatehouse/internal/gcp/firestore"
 	"example.com/gatehouse/internal/limit"
 )
 
-func TestMain(m *testing.M) { os.Exit(emulator.Main(m)) }
-
-var _ limit.Counters = (*firecount.Counters)(nil)
+var _ limit.Counters = (*firestore.Counters)(nil)
 
 var (
 	start   = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 	expires = start.Add(time.Minute)
 )
-
-// wire counts the calls of a client and, on demand, loses the answer to the
-// next write once it was done.
-type wire struct {
-	mu    sync.Mutex
-	calls []string
-	lose  atomic.Bool
-}
-
-func (w *wire) options() []option.ClientOption {
-	unary := func(ctx context.Context, method string, request, reply any, conn *grpc.ClientConn, invoke grpc.UnaryInvoker, options ...grpc.CallOption) error {
-		w.note(method)
-		err := invoke(ctx, method, request, reply, conn, options...)
-		if err == nil && strings.HasSuffix(method, "/Commit") && w.lose.CompareAndSwap(true, false) {
-			return status.Error(codes.Unavailable, "the answer was lost")
-		}
-		return err
-	}
-	stream := func(ctx context.Context, desc *grpc.StreamDesc, conn *grpc.ClientConn, method string, open grpc.Streamer, options ...grpc.CallOption) (grpc.ClientStream, error) {
-		w.note(method)
-		return open(ctx, desc, conn, method, options...)
-	}
-	return []option.ClientOption{
-		option.WithGRPCDialOption(grpc.WithChainUnaryInterceptor(unary)),
-		option.WithGRPCDialOption(grpc.WithChainStreamInterceptor(stream)),
-	}
-}
-
-func (w *wire) note(method string) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.calls = append(w.calls, method[strings.LastIndex(method, "/")+1:])
-}
-
-// take gives the calls since it was called last.
-func (w *wire) take() string {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	calls := strings.Join(w.calls, " ")
-	w.calls = nil
-	return calls
-}
 
 // hold is an update by which an instance would hold so many of 100 tokens.
 func hold(instance string, seq, spent, want int64) limit.Update {
@@ -86,16 +37,16 @@ func hold(instance string, seq, spent, want int64) limit.Update {
 	}
 }
 
-func TestUpdates(t *testing.T) {
+func TestAccountUpdates(t *testing.T) {
 	t.Parallel()
 	host, project := emulator.Host(t), emulator.Project()
 	var wa, wb wire
 	client := emulator.Connect(t, host, project, wa.options()...)
-	a, b := firecount.New(client), firecount.New(emulator.Connect(t, host, project, wb.options()...))
+	a, b := firestore.NewCounters(client), firestore.NewCounters(emulator.Connect(t, host, project, wb.options()...))
 	const read = "BatchGetDocuments"
 	for _, step := range []struct {
 		name          string
-		counters      *firecount.Counters
+		counters      *firestore.Counters
 		update        limit.Update
 		held, charged int64
 		calls         string
@@ -126,7 +77,7 @@ func TestUpdates(t *testing.T) {
 	if account, err := b.Look(t.Context(), "unknown"); err != nil || len(account.Shares) != 0 {
 		t.Errorf("a look at nothing: %+v, %v", account, err)
 	}
-	snapshot, err := client.Collection(firecount.Collection).Doc("account").Get(t.Context())
+	snapshot, err := client.Collection(firestore.CountersCollection).Doc("account").Get(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -137,10 +88,10 @@ func TestUpdates(t *testing.T) {
 
 // A write whose answer is lost is repeated by the client, or replaced by the next
 // update: what it leased is neither lost nor leased twice.
-func TestLostAnswers(t *testing.T) {
+func TestALostAnswerOfAnAccount(t *testing.T) {
 	t.Parallel()
 	var w wire
-	c := firecount.New(emulator.Client(t, w.options()...))
+	c := firestore.NewCounters(emulator.Client(t, w.options()...))
 	for i, step := range []struct {
 		name string
 		lose bool
@@ -151,18 +102,20 @@ func TestLostAnswers(t *testing.T) {
 		{"one after it", false, 40},
 		{"what is given back", true, 5},
 	} {
-		w.lose.Store(step.lose)
+		if step.lose {
+			w.loseAnswers(1)
+		}
 		account, err := c.Update(t.Context(), "account", hold("a", int64(i+1), 0, step.want))
 		if err != nil || account.Shares["a"].Held != step.want || account.Charged() != step.want {
 			t.Errorf("%s: %+v, error %v; want %d held", step.name, account, err, step.want)
 		}
 	}
 	// The process gives up on an answer; the instance says again how things are.
-	w.lose.Store(true)
+	w.loseAnswers(1)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	_, _ = c.Update(ctx, "account", hold("a", 5, 7, 50))
-	w.lose.Store(false)
+	w.loseAnswers(0)
 	account, err := c.Update(t.Context(), "account", hold("a", 6, 7, 20))
 	if err != nil || account.Shares["a"].Held != 20 || account.Charged() != 27 {
 		t.Errorf("after an unknown outcome: %+v, %v", account, err)
@@ -171,10 +124,10 @@ func TestLostAnswers(t *testing.T) {
 
 // With Firestore away an instance goes on with its share, and only the first
 // call waits.
-func TestAway(t *testing.T) {
+func TestCountersAway(t *testing.T) {
 	t.Parallel()
 	l := limit.New(limit.Config{
-		Counters:     firecount.New(emulator.Connect(t, "127.0.0.1:1", emulator.Project())),
+		Counters:     firestore.NewCounters(emulator.Connect(t, "127.0.0.1:1", emulator.Project())),
 		MaxInstances: 6, Now: func() time.Time { return start }, Log: slog.New(slog.DiscardHandler),
 	})
 	begun, through := time.Now(), 0
@@ -195,7 +148,7 @@ func TestAway(t *testing.T) {
 
 // However many clients lease from one counter at once, all of it is granted and
 // no more.
-func TestContention(t *testing.T) {
+func TestContendedAccount(t *testing.T) {
 	t.Parallel()
 	host := emulator.Host(t)
 	for _, clients := range []int{1, 2, 4} {
@@ -206,7 +159,7 @@ func TestContention(t *testing.T) {
 			var granted, failed atomic.Int64
 			var group sync.WaitGroup
 			for range clients {
-				c := firecount.New(emulator.Connect(t, host, project))
+				c := firestore.NewCounters(emulator.Connect(t, host, project))
 				group.Go(func() {
 					instance, held, seq := rand.Text(), int64(0), int64(0)
 					for {
@@ -237,11 +190,11 @@ func TestContention(t *testing.T) {
 	}
 }
 
-// The variables that make a test process an instance of TestProcesses.
+// The variables that make a test process an instance of TestLimitsAcrossProcesses.
 const (
-	projectVariable = "FIRECOUNT_TEST_PROJECT"
-	hostVariable    = "FIRECOUNT_TEST_HOST"
-	processVariable = "FIRECOUNT_TEST_PROCESSES"
+	projectVariable = "FIRESTORE_TEST_PROJECT"
+	hostVariable    = "FIRESTORE_TEST_HOST"
+	processVariable = "FIRESTORE_TEST_PROCESSES"
 )
 
 const (
@@ -253,7 +206,7 @@ const (
 
 // However many processes hammer one limit, no more than it comes through. The
 // clock stands, so that it is one minute.
-func TestProcesses(t *testing.T) {
+func TestLimitsAcrossProcesses(t *testing.T) {
 	if project := os.Getenv(projectVariable); project != "" {
 		instance(t, os.Getenv(hostVariable), project)
 		return
@@ -280,7 +233,7 @@ func hammer(t *testing.T, host string, processes int) bool {
 	var group, ready sync.WaitGroup
 	start := make(chan struct{})
 	for i := range processes {
-		cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestProcesses$", "-test.count=1", "-test.v")
+		cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestLimitsAcrossProcesses$", "-test.count=1", "-test.v")
 		cmd.Env = append(os.Environ(), projectVariable+"="+project, hostVariable+"="+host, processVariable+"="+strconv.Itoa(processes))
 		ready.Add(1)
 		group.Go(func() { outputs[i], failures[i] = run(cmd, ready.Done, start) })
@@ -347,7 +300,7 @@ func instance(t *testing.T, host, project string) {
 	}
 	var w wire
 	l := limit.New(limit.Config{
-		Counters:     firecount.New(emulator.Connect(t, host, project, w.options()...)),
+		Counters:     firestore.NewCounters(emulator.Connect(t, host, project, w.options()...)),
 		MaxInstances: processes, Now: func() time.Time { return start }, Log: slog.New(slog.DiscardHandler),
 	})
 	rules := []limit.Rule{{Name: "end_user", Who: "p", PerMinute: perMinute}}

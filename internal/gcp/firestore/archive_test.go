@@ -1,4 +1,4 @@
-package firesession_test
+package firestore_test
 
 import (
 	"context"
@@ -9,11 +9,11 @@ import (
 	"testing"
 	"time"
 
-	"cloud.google.com/go/firestore"
+	cloudfirestore "cloud.google.com/go/firestore"
 	"cloud.google.com/go/firestore/apiv1/firestorepb"
 
 	"example.com/gatehouse/internal/gcp/emulator"
-	"example.com/gatehouse/internal/gcp/firesession"
+	"example.com/gatehouse/internal/gcp/firestore"
 	"example.com/gatehouse/session"
 	"example.com/gatehouse/session/sessiontest"
 )
@@ -74,9 +74,9 @@ func readAll(t *testing.T, store session.Store, key session.Key, limit int) []st
 }
 
 // archives counts a session's archive documents.
-func archives(t *testing.T, client *firestore.Client, key session.Key) []*firestore.DocumentSnapshot {
+func archives(t *testing.T, client *cloudfirestore.Client, key session.Key) []*cloudfirestore.DocumentSnapshot {
 	t.Helper()
-	snapshots, err := client.Collection(firesession.Collection).Doc(key.Hash()).Collection("archive").Documents(t.Context()).GetAll()
+	snapshots, err := client.Collection(firestore.SessionsCollection).Doc(key.Hash()).Collection("archive").Documents(t.Context()).GetAll()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -85,7 +85,7 @@ func archives(t *testing.T, client *firestore.Client, key session.Key) []*firest
 
 func TestALongSessionSpillsAndStaysWhole(t *testing.T) {
 	client := emulator.Client(t)
-	store := firesession.New(client, sessiontest.TTL, sessiontest.NewClock().Now)
+	store := firestore.NewSessions(client, sessiontest.TTL, sessiontest.NewClock().Now)
 	key := session.Key{Owner: session.OwnerOf("caller", ""), ID: session.NewID()}
 	const turns, size = 60, 40 << 10 // 2.4 MB of text, in JSON and base64 more
 	want := long(t, store, key, turns, size)
@@ -124,7 +124,7 @@ func TestALongSessionSpillsAndStaysWhole(t *testing.T) {
 // others must make room for it.
 func TestTheLastTurnOfALongSessionIsReplaced(t *testing.T) {
 	client := emulator.Client(t)
-	store := firesession.New(client, sessiontest.TTL, sessiontest.NewClock().Now)
+	store := firestore.NewSessions(client, sessiontest.TTL, sessiontest.NewClock().Now)
 	key := session.Key{Owner: session.OwnerOf("caller", ""), ID: session.NewID()}
 	want := long(t, store, key, 20, 60<<10)
 	for _, size := range []int{1, 60 << 10, 400 << 10, 1, 400 << 10} {
@@ -154,7 +154,7 @@ func TestTheLastTurnOfALongSessionIsReplaced(t *testing.T) {
 
 func TestDeleteAllRemovesArchives(t *testing.T) {
 	client := emulator.Client(t)
-	store := firesession.New(client, sessiontest.TTL, sessiontest.NewClock().Now)
+	store := firestore.NewSessions(client, sessiontest.TTL, sessiontest.NewClock().Now)
 	key := session.Key{Owner: session.OwnerOf("caller", ""), ID: session.NewID()}
 	long(t, store, key, 20, 60<<10)
 	if len(archives(t, client, key)) == 0 {
@@ -170,7 +170,7 @@ func TestDeleteAllRemovesArchives(t *testing.T) {
 
 func TestTwoWritersWhoMustSpill(t *testing.T) {
 	client := emulator.Client(t)
-	store := firesession.New(client, sessiontest.TTL, sessiontest.NewClock().Now)
+	store := firestore.NewSessions(client, sessiontest.TTL, sessiontest.NewClock().Now)
 	key := session.Key{Owner: session.OwnerOf("caller", ""), ID: session.NewID()}
 	errs := make(chan error)
 	const each = 12
@@ -202,7 +202,7 @@ func TestTwoWritersWhoMustSpill(t *testing.T) {
 
 func TestArchivesOutliveTheirSession(t *testing.T) {
 	client, clock := emulator.Client(t), sessiontest.NewClock()
-	store := firesession.New(client, sessiontest.TTL, clock.Now)
+	store := firestore.NewSessions(client, sessiontest.TTL, clock.Now)
 	key := session.Key{Owner: session.OwnerOf("caller", ""), ID: session.NewID()}
 	long(t, store, key, 20, 60<<10)
 	for range 6 {
@@ -224,7 +224,7 @@ func TestArchivesOutliveTheirSession(t *testing.T) {
 }
 
 func TestATurnTooLargeIsRefused(t *testing.T) {
-	store := firesession.New(emulator.Client(t), sessiontest.TTL, sessiontest.NewClock().Now)
+	store := firestore.NewSessions(emulator.Client(t), sessiontest.TTL, sessiontest.NewClock().Now)
 	key := session.Key{Owner: session.OwnerOf("caller", ""), ID: session.NewID()}
 	_, err := session.Commit(t.Context(), store, session.New(key), sessiontest.Turn(strings.Repeat("x", 400<<10)), session.Conditions{})
 	if !errors.Is(err, session.ErrTooLarge) {
@@ -233,7 +233,7 @@ func TestATurnTooLargeIsRefused(t *testing.T) {
 }
 
 func TestTheLargestTurnFollowsAFullDocument(t *testing.T) {
-	store := firesession.New(emulator.Client(t), sessiontest.TTL, sessiontest.NewClock().Now)
+	store := firestore.NewSessions(emulator.Client(t), sessiontest.TTL, sessiontest.NewClock().Now)
 	key := session.Key{Owner: session.OwnerOf("caller", ""), ID: session.NewID()}
 	long(t, store, key, 13, 50<<10)
 	s, err := store.Load(t.Context(), key)
@@ -253,7 +253,7 @@ func TestAStoreThatIsAwaySaysSoInTime(t *testing.T) {
 	host := emulator.Host(t) // only where there is one: the client's way to fail is what is tested
 	_ = host
 	client := emulator.Connect(t, "127.0.0.1:1", emulator.Project())
-	store := firesession.New(client, sessiontest.TTL, time.Now)
+	store := firestore.NewSessions(client, sessiontest.TTL, time.Now)
 	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
 	defer cancel()
 	key := session.Key{Owner: session.OwnerOf("caller", ""), ID: session.NewID()}
@@ -273,7 +273,7 @@ func TestAStoreThatIsAwaySaysSoInTime(t *testing.T) {
 // document is full, of keys for the most part.
 func TestADocumentFullOfKeysKeepsItsHistory(t *testing.T) {
 	client, clock := emulator.Client(t), sessiontest.NewClock()
-	store := firesession.New(client, sessiontest.TTL, clock.Now)
+	store := firestore.NewSessions(client, sessiontest.TTL, clock.Now)
 	key := session.Key{Owner: session.OwnerOf("caller", ""), ID: session.NewID()}
 	for _, keys := range []int{1700} {
 		var want []string
@@ -288,7 +288,7 @@ func TestADocumentFullOfKeysKeepsItsHistory(t *testing.T) {
 				Body: session.Key{Owner: "body", ID: fmt.Sprint(i)}.Hash(), Turn: 1, ID: session.NewID(), At: clock.Now(),
 			}
 		}
-		if _, err := client.Collection(firesession.Collection).Doc(key.Hash()).Update(t.Context(), []firestore.Update{{Path: "keys", Value: held}}); err != nil {
+		if _, err := client.Collection(firestore.SessionsCollection).Doc(key.Hash()).Update(t.Context(), []cloudfirestore.Update{{Path: "keys", Value: held}}); err != nil {
 			t.Fatal(err)
 		}
 		for i := range 40 {
@@ -340,7 +340,7 @@ func TestADeletionIsOneWrite(t *testing.T) {
 			commits = append(commits, writes)
 		}
 	})...)
-	store := firesession.New(client, sessiontest.TTL, sessiontest.NewClock().Now)
+	store := firestore.NewSessions(client, sessiontest.TTL, sessiontest.NewClock().Now)
 	key := session.Key{Owner: session.OwnerOf("caller", ""), ID: session.NewID()}
 	long(t, store, key, 20, 60<<10)
 	n := len(archives(t, client, key))

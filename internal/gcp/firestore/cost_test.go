@@ -1,63 +1,24 @@
-package firesession_test
+package firestore_test
 
 import (
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
-	"cloud.google.com/go/firestore/apiv1/firestorepb"
-
 	"example.com/gatehouse/internal/gcp/emulator"
-	"example.com/gatehouse/internal/gcp/firesession"
+	"example.com/gatehouse/internal/gcp/firestore"
 	"example.com/gatehouse/session"
 	"example.com/gatehouse/session/sessiontest"
 )
 
-// A meter counts what goes over the wire to Firestore.
-type meter struct {
-	mu           sync.Mutex
-	calls        []string // the methods called, each one round trip
-	reads        int      // documents asked for
-	writes       int      // documents written
-	writtenBytes int      // of what the writes hold
-}
-
-func (m *meter) count(method string, req any) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.calls = append(m.calls, method[strings.LastIndexByte(method, '/')+1:])
-	switch r := req.(type) {
-	case *firestorepb.BatchGetDocumentsRequest:
-		m.reads += len(r.Documents)
-	case *firestorepb.CommitRequest:
-		m.writes += len(r.Writes)
-		for _, w := range r.Writes {
-			for _, value := range w.GetUpdate().GetFields() {
-				m.writtenBytes += len(value.String())
-			}
-		}
-	}
-}
-
-// take gives what was counted since the last time.
-func (m *meter) take() (trips, reads, writes, bytes int, calls []string) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	trips, reads, writes, bytes, calls = len(m.calls), m.reads, m.writes, m.writtenBytes, m.calls
-	m.calls, m.reads, m.writes, m.writtenBytes = nil, 0, 0, 0
-	return
-}
-
 func TestWhatATurnCosts(t *testing.T) {
-	var m meter
-	store := firesession.New(emulator.Client(t, emulator.Tap(m.count)...), sessiontest.TTL, sessiontest.NewClock().Now)
+	var w wire
+	store := firestore.NewSessions(emulator.Client(t, w.options()...), sessiontest.TTL, sessiontest.NewClock().Now)
 	key := session.Key{Owner: session.OwnerOf("caller", ""), ID: session.NewID()}
 	expect := func(what string, trips, reads, writes int) {
 		t.Helper()
-		gotTrips, gotReads, gotWrites, _, calls := m.take()
-		if gotTrips != trips || gotReads != reads || gotWrites != writes {
-			t.Errorf("%s: %d round trips, %d reads, %d writes (%v), want %d, %d, %d", what, gotTrips, gotReads, gotWrites, calls, trips, reads, writes)
+		if c := w.cost(); len(c.calls) != trips || c.reads != reads || c.writes != writes {
+			t.Errorf("%s: %d reads, %d writes, calls %v, want %d, %d, %d calls", what, c.reads, c.writes, c.calls, reads, writes, trips)
 		}
 	}
 
@@ -100,8 +61,8 @@ func TestWhatATurnCosts(t *testing.T) {
 }
 
 func TestATurnSendsItselfAlone(t *testing.T) {
-	var m meter
-	store := firesession.New(emulator.Client(t, emulator.Tap(m.count)...), sessiontest.TTL, sessiontest.NewClock().Now)
+	var w wire
+	store := firestore.NewSessions(emulator.Client(t, w.options()...), sessiontest.TTL, sessiontest.NewClock().Now)
 	key := session.Key{Owner: session.OwnerOf("caller", ""), ID: session.NewID()}
 	s := session.New(key)
 	for i := range 20 {
@@ -110,13 +71,13 @@ func TestATurnSendsItselfAlone(t *testing.T) {
 		}
 		// The record in base64 of JSON holds the text twice, in bytes escaped for
 		// this count; the session of twenty such turns would be far more.
-		if _, _, _, bytes, _ := m.take(); bytes > 30_000 {
+		if bytes := w.cost().bytes; bytes > 30_000 {
 			t.Fatalf("turn %d wrote %d bytes", i+1, bytes)
 		}
 		var err error
 		if s, err = store.Load(t.Context(), key); err != nil {
 			t.Fatal(err)
 		}
-		m.take()
+		w.cost()
 	}
 }

@@ -1,96 +1,33 @@
-package firefigures_test
+package firestore_test
 
 import (
 	"context"
 	"fmt"
-	"os"
 	"reflect"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"cloud.google.com/go/firestore/apiv1/firestorepb"
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sync/errgroup"
-	"google.golang.org/api/option"
-	"google.golang.org/grpc"
-	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
 
 	"example.com/gatehouse/internal/figures"
 	"example.com/gatehouse/internal/figures/figurestest"
 	"example.com/gatehouse/internal/gcp/emulator"
-	"example.com/gatehouse/internal/gcp/firefigures"
+	"example.com/gatehouse/internal/gcp/firestore"
 )
 
-func TestMain(m *testing.M) { os.Exit(emulator.Main(m)) }
-
-func TestStore(t *testing.T) {
+func TestTraffic(t *testing.T) {
 	t.Parallel()
-	figurestest.TestStore(t, func(t testing.TB) figures.Store { return firefigures.New(emulator.Client(t)) })
+	figurestest.TestStore(t, func(t testing.TB) figures.Store { return firestore.NewTraffic(emulator.Client(t)) })
 }
 
-// wire notes the calls of a client, the documents written and the queries, and
-// loses the answers to writes that were done as long as lose is positive.
-type wire struct {
-	mu        sync.Mutex
-	calls     []string
-	documents []string
-	queries   []*firestorepb.StructuredQuery
-	sums      []string
-	lose      int
-}
-
-func (w *wire) options() []option.ClientOption {
-	lose := func(ctx context.Context, method string, request, reply any, conn *grpc.ClientConn, invoke grpc.UnaryInvoker, options ...grpc.CallOption) error {
-		err := invoke(ctx, method, request, reply, conn, options...)
-		w.mu.Lock()
-		defer w.mu.Unlock()
-		if err == nil && w.lose > 0 {
-			w.lose--
-			return status.Error(codes.Unavailable, "the answer was lost")
-		}
-		return err
-	}
-	return append(emulator.Tap(w.note), option.WithGRPCDialOption(grpc.WithChainUnaryInterceptor(lose)))
-}
-
-func (w *wire) note(method string, request any) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.calls = append(w.calls, method[strings.LastIndex(method, "/")+1:])
-	switch r := request.(type) {
-	case *firestorepb.CommitRequest:
-		for _, write := range r.Writes {
-			w.documents = append(w.documents, write.GetUpdate().GetName())
-		}
-	case *firestorepb.RunQueryRequest:
-		w.queries = append(w.queries, r.GetStructuredQuery())
-	case *firestorepb.RunAggregationQueryRequest:
-		q := r.GetStructuredAggregationQuery()
-		w.queries = append(w.queries, q.GetStructuredQuery())
-		for _, a := range q.Aggregations {
-			w.sums = append(w.sums, a.GetSum().GetField().GetFieldPath())
-		}
-	}
-}
-
-// take gives the calls since it was called last, sorted.
-func (w *wire) take() string {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	slices.Sort(w.calls)
-	calls := strings.Join(w.calls, " ")
-	w.calls = nil
-	return calls
-}
-
-func TestTheDocument(t *testing.T) {
+func TestTrafficDocument(t *testing.T) {
 	t.Parallel()
 	client := emulator.Client(t)
-	c := figurestest.New(firefigures.New(client), figurestest.NewClock(figurestest.Start.Add(40*time.Second)),
+	c := figurestest.New(firestore.NewTraffic(client), figurestest.NewClock(figurestest.Start.Add(40*time.Second)),
 		func() map[string]string { return map[string]string{"gemini-2.5-flash": "half_open"} })
 	c.Count(200, "")
 	c.Count(401, "unauthenticated")
@@ -121,22 +58,22 @@ func TestWhatFiguresCost(t *testing.T) {
 	t.Parallel()
 	var w wire
 	clock := figurestest.NewClock(figurestest.Start)
-	c := figurestest.New(firefigures.New(emulator.Client(t, w.options()...)), clock, nil)
+	c := figurestest.New(firestore.NewTraffic(emulator.Client(t, w.options()...)), clock, nil)
 	const whole = 5 * time.Minute
 	for passed := time.Duration(0); passed < whole; passed += 500 * time.Millisecond {
 		c.Count(200, "")
 		c.Flush(t.Context())
 		clock.Advance(500 * time.Millisecond)
 	}
-	calls := strings.Fields(w.take())
+	cost := w.cost()
 	most := int(whole / (10 * time.Second))
-	if n := len(calls); n > most || n < most-5 || len(w.documents) != n || slices.ContainsFunc(calls, func(c string) bool { return c != "Commit" }) {
-		t.Errorf("%d calls, %d documents written, want %d to %d of both: %v", n, len(w.documents), most-5, most, calls)
+	if n := len(cost.calls); n > most || n < most-5 || cost.writes != n || slices.ContainsFunc(cost.calls, func(c string) bool { return c != "Commit" }) {
+		t.Errorf("%d calls, %d documents written, want %d to %d of both: %v", n, cost.writes, most-5, most, cost.calls)
 	}
 	if _, err := c.Sum(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if got, want := w.take(), "RunAggregationQuery RunAggregationQuery RunAggregationQuery RunQuery"; got != want {
+	if got, want := strings.Join(w.cost().calls, " "), "RunAggregationQuery RunAggregationQuery RunAggregationQuery RunQuery"; got != want {
 		t.Errorf("a sum is %s, want %s", got, want)
 	}
 }
@@ -145,7 +82,7 @@ func TestWhatFiguresCost(t *testing.T) {
 func TestIndexes(t *testing.T) {
 	t.Parallel()
 	var w wire
-	if _, err := firefigures.New(emulator.Client(t, w.options()...)).Sum(t.Context(), figurestest.Start); err != nil {
+	if _, err := firestore.NewTraffic(emulator.Client(t, w.options()...)).Sum(t.Context(), figurestest.Start); err != nil {
 		t.Fatal(err)
 	}
 	for _, q := range w.queries {
@@ -164,7 +101,7 @@ func TestIndexes(t *testing.T) {
 		need = append(need, []string{"minute", field})
 	}
 	order := func(a, b []string) int { return slices.Compare(a, b) }
-	have := slices.Clone(firefigures.Indexes)
+	have := slices.Clone(firestore.TrafficIndexes)
 	slices.SortFunc(need, order)
 	slices.SortFunc(have, order)
 	if !reflect.DeepEqual(need, have) {
@@ -173,16 +110,14 @@ func TestIndexes(t *testing.T) {
 }
 
 // A write whose answer is lost is repeated, and counts once.
-func TestLostAnswers(t *testing.T) {
+func TestALostAnswerOfTraffic(t *testing.T) {
 	t.Parallel()
 	var w wire
-	c := figurestest.New(firefigures.New(emulator.Client(t, w.options()...)), figurestest.NewClock(figurestest.Start), nil)
+	c := figurestest.New(firestore.NewTraffic(emulator.Client(t, w.options()...)), figurestest.NewClock(figurestest.Start), nil)
 	for range 7 {
 		c.Count(500, "internal")
 	}
-	w.mu.Lock()
-	w.lose = 2
-	w.mu.Unlock()
+	w.loseAnswers(2)
 	if err := c.Close(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -196,9 +131,9 @@ func TestLostAnswers(t *testing.T) {
 
 // With Firestore away nobody waits longer than a flush may take, and a sum is an
 // error, not 0.
-func TestAway(t *testing.T) {
+func TestTrafficAway(t *testing.T) {
 	t.Parallel()
-	c := figurestest.New(firefigures.New(emulator.Connect(t, "127.0.0.1:1", emulator.Project())), figurestest.NewClock(figurestest.Start), nil)
+	c := figurestest.New(firestore.NewTraffic(emulator.Connect(t, "127.0.0.1:1", emulator.Project())), figurestest.NewClock(figurestest.Start), nil)
 	c.Count(200, "")
 	begin := time.Now()
 	c.Flush(t.Context())
@@ -216,7 +151,7 @@ func TestAway(t *testing.T) {
 // count.
 func TestManyInstances(t *testing.T) {
 	t.Parallel()
-	store := firefigures.New(emulator.Client(t))
+	store := firestore.NewTraffic(emulator.Client(t))
 	group, ctx := errgroup.WithContext(t.Context())
 	group.SetLimit(16)
 	for i := range 600 {
@@ -246,4 +181,4 @@ func TestManyInstances(t *testing.T) {
 	}
 }
 
-var _ figures.Store = (*firefigures.Store)(nil)
+var _ figures.Store = (*firestore.Traffic)(nil)

@@ -1,4 +1,4 @@
-package firecount_test
+package firestore_test
 
 import (
 	"errors"
@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"example.com/gatehouse/internal/gcp/emulator"
-	"example.com/gatehouse/internal/gcp/firecount"
+	"example.com/gatehouse/internal/gcp/firestore"
 	"example.com/gatehouse/internal/limit"
 )
 
@@ -61,7 +61,7 @@ func TestWritesAtASteadyLoad(t *testing.T) {
 			clock := newClock()
 			var w wire
 			l := limit.New(limit.Config{
-				Counters:     firecount.New(emulator.Client(t, w.options()...)),
+				Counters:     firestore.NewCounters(emulator.Client(t, w.options()...)),
 				MaxInstances: 10, Now: clock.Now, Log: slog.New(slog.DiscardHandler),
 			})
 			const minutes = 4
@@ -107,7 +107,7 @@ func TestAReportReadsOneDocument(t *testing.T) {
 	var w wire
 	start := func(w *wire) *limit.Limiter {
 		return limit.New(limit.Config{
-			Counters:     firecount.New(emulator.Connect(t, host, project, w.options()...)),
+			Counters:     firestore.NewCounters(emulator.Connect(t, host, project, w.options()...)),
 			MaxInstances: 10, Now: clock.Now, Log: slog.New(slog.DiscardHandler),
 		})
 	}
@@ -151,7 +151,7 @@ func TestInstancesThatCrash(t *testing.T) {
 	random := rand.New(rand.NewPCG(1, 2))
 	begin := func() *limit.Limiter {
 		return limit.New(limit.Config{
-			Counters:     firecount.New(emulator.Connect(t, host, project)),
+			Counters:     firestore.NewCounters(emulator.Connect(t, host, project)),
 			MaxInstances: 4, Now: clock.Now, Log: slog.New(slog.DiscardHandler),
 		})
 	}

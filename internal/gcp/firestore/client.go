@@ -1,4 +1,21 @@
-package firesession
+// Package firestore keeps sessions, the accounts of limits and the service's traffic
+// in Firestore, each in a collection of its own, through one client.
+//
+// Every write is conditional on the document that was read, or on its absence: no
+// instance overwrites what another has stored. What an operation costs is part of the
+// contract and counted on the wire by this package's tests:
+//
+//	                                  round trips  reads  writes
+//	a turn on a session                    2          1      1
+//	a new session's first turn             1          0      1
+//	an Idempotency-Key                    +1          0     +1
+//	deletion of a session                  2          1      1
+//	update of an account, not overtaken    1          0      1
+//	an instance's minute of traffic        1          0      1
+//	a sum of traffic                       4         4+      0
+//
+// The indexes that the queries need and the TTL policies are declared in terraform/.
+package firestore
 
 import (
 	"context"

@@ -1,4 +1,4 @@
-package firesession_test
+package firestore_test
 
 import (
 	"flag"
@@ -6,7 +6,7 @@ import (
 	"testing"
 
 	"example.com/gatehouse/internal/gcp/emulator"
-	"example.com/gatehouse/internal/gcp/firesession"
+	"example.com/gatehouse/internal/gcp/firestore"
 	"example.com/gatehouse/session"
 	"example.com/gatehouse/session/sessiontest"
 )
@@ -21,8 +21,8 @@ func TestMain(m *testing.M) {
 	os.Exit(emulator.Main(m))
 }
 
-func TestStore(t *testing.T) {
+func TestSessions(t *testing.T) {
 	sessiontest.Run(t, func(t testing.TB, clock *sessiontest.Clock) session.Store {
-		return firesession.New(emulator.Client(t), sessiontest.TTL, clock.Now)
+		return firestore.NewSessions(emulator.Client(t), sessiontest.TTL, clock.Now)
 	})
 }

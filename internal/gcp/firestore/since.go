@@ -1,4 +1,4 @@
-package firesession
+package firestore
 
 import (
 	"context"
@@ -27,8 +27,8 @@ const (
 // every session, since one that only rises would bound how many turns a second
 // can be stored. What changes meanwhile may be seen or not. An error of visit
 // ends it and is wrapped in what is returned.
-func (s *Store) Since(ctx context.Context, since time.Time, visit func(session.Key, session.Turn) error) error {
-	query := s.client.Collection(Collection).Select("updated_at", "turns").Limit(sincePage)
+func (s *Sessions) Since(ctx context.Context, since time.Time, visit func(session.Key, session.Turn) error) error {
+	query := s.client.Collection(SessionsCollection).Select("updated_at", "turns").Limit(sincePage)
 	page := query
 	for {
 		snapshots, err := page.Documents(ctx).GetAll()
@@ -37,7 +37,7 @@ func (s *Store) Since(ctx context.Context, since time.Time, visit func(session.K
 		}
 		var used []*firestore.DocumentRef
 		for _, snapshot := range snapshots {
-			var d document
+			var d sessionDocument
 			if err := snapshot.DataTo(&d); err != nil {
 				return fmt.Errorf("reading the session %s: %w", snapshot.Ref.ID, err)
 			}
@@ -57,13 +57,13 @@ func (s *Store) Since(ctx context.Context, since time.Time, visit func(session.K
 	}
 }
 
-func (s *Store) visitSessions(ctx context.Context, refs []*firestore.DocumentRef, since time.Time, visit func(session.Key, session.Turn) error) error {
+func (s *Sessions) visitSessions(ctx context.Context, refs []*firestore.DocumentRef, since time.Time, visit func(session.Key, session.Turn) error) error {
 	snapshots, err := s.client.GetAll(ctx, refs)
 	if err != nil {
 		return fmt.Errorf("reading sessions: %w", classify(err))
 	}
 	for _, snapshot := range snapshots {
-		var d document
+		var d sessionDocument
 		if !snapshot.Exists() {
 			continue // deleted meanwhile
 		}
@@ -82,7 +82,7 @@ func (s *Store) visitSessions(ctx context.Context, refs []*firestore.DocumentRef
 
 // visitTurns goes through a session's turns from the end, an archive after the
 // other, until one holds none since then.
-func (s *Store) visitTurns(ctx context.Context, d *document, since time.Time, visit func(session.Key, session.Turn) error) error {
+func (s *Sessions) visitTurns(ctx context.Context, d *sessionDocument, since time.Time, visit func(session.Key, session.Turn) error) error {
 	key := session.Key{Owner: session.Owner(d.Owner), ID: d.ID}
 	some, err := records(d.Log, d.Turns)
 	if err != nil {

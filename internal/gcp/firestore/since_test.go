@@ -1,4 +1,4 @@
-package firesession_test
+package firestore_test
 
 import (
 	"errors"
@@ -9,14 +9,14 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"example.com/gatehouse/internal/gcp/emulator"
-	"example.com/gatehouse/internal/gcp/firesession"
+	"example.com/gatehouse/internal/gcp/firestore"
 	"example.com/gatehouse/session"
 	"example.com/gatehouse/session/sessiontest"
 )
 
 func TestSinceSeesEverySession(t *testing.T) {
 	clock := sessiontest.NewClock()
-	store := firesession.New(emulator.Client(t), sessiontest.TTL, clock.Now)
+	store := firestore.NewSessions(emulator.Client(t), sessiontest.TTL, clock.Now)
 	const sessions = 310 // more than a page
 	commit := func(n int) string {
 		turn := sessiontest.Turn(fmt.Sprint(n))
