@@ -30,7 +30,7 @@ func New(_ context.Context, env agent.Env) (agent.Agent, error) {
 			"How is this deployment doing?",
 		},
 		Instruction: instruction,
-		Temperature: 0.5,
+		Temperature: new(0.5),
 		MaxTokens:   2048,
 		ToolTimeout: 10 * time.Second,
 		Tools: []tool.Tool{

@@ -36,8 +36,9 @@ type Agent struct {
 	Instruction string
 
 	// Temperature is how freely the model chooses its words, from 0 (the
-	// likeliest) to 2. A request may set its own.
-	Temperature float64
+	// likeliest) to 2, as new(0.5); nil is the model's own default. A request may set
+	// its own. A model that takes no temperature is not sent one.
+	Temperature *float64
 
 	// MaxTokens bounds the output tokens of each model call, thinking included; 0 is
 	// MAX_OUTPUT_TOKENS, which bounds it in any case. A request may set its own.

@@ -216,7 +216,7 @@ func (s *Service) request(g *generation, history []json.RawMessage, req Request)
 		History:     history,
 		Contents:    slices.Clone(g.contents),
 		Tools:       s.declarations,
-		Temperature: cmp.Or(req.Temperature, &s.Agent.Temperature),
+		Temperature: cmp.Or(req.Temperature, s.Agent.Temperature),
 		MaxTokens:   s.maxTokens(req),
 		Thinking:    s.Thinking,
 	}
@@ -226,12 +226,12 @@ func (s *Service) request(g *generation, history []json.RawMessage, req Request)
 	return r
 }
 
-// maxTokens bounds each answer of the model.
+// maxTokens bounds each answer of the model, in tokens.
 func (s *Service) maxTokens(req Request) int {
 	if req.MaxTokens != nil {
 		return *req.MaxTokens
 	}
-	return min(s.Agent.MaxTokens, s.MaxOutputTokens)
+	return min(cmp.Or(s.Agent.MaxTokens, s.MaxOutputTokens), s.MaxOutputTokens)
 }
 
 // warnOf warns of what was less than asked for in an answer: by another model

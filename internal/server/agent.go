@@ -207,8 +207,8 @@ func checkAgent(a agent.Agent) error {
 	if strings.TrimSpace(a.Name) == "" {
 		return wrong("has no Name")
 	}
-	if !(a.Temperature >= 0 && a.Temperature <= 2) {
-		return wrong("has the Temperature %v; set one from 0 to 2", a.Temperature)
+	if t := a.Temperature; t != nil && !(*t >= 0 && *t <= 2) { // NaN is refused too
+		return wrong("has the Temperature %v; set one from 0 to 2", *t)
 	}
 	if a.MaxTokens < 0 {
 		return wrong("has %d MaxTokens; set none, or more than 0", a.MaxTokens)

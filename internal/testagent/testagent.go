@@ -55,7 +55,7 @@ func New(_ context.Context, env agent.Env) (agent.Agent, error) {
 		Description: "Sells fruit to tests.",
 		Examples:    []string{"What is the price of an apple?", "Which fruit is in stock?"},
 		Instruction: "You sell fruit. Look prices up.",
-		Temperature: 0.5,
+		Temperature: new(0.5),
 		MaxTokens:   2048,
 		ToolTimeout: 10 * time.Second,
 		Tools: []tool.Tool{
