@@ -15,7 +15,8 @@ type Status struct {
 	// UptimeSeconds is the same in whole seconds.
 	Uptime        string `json:"uptime"`
 	UptimeSeconds int64  `json:"uptime_seconds"`
-	// SessionStore is the kind of store that holds sessions, such as "firestore".
+	// SessionStore is what keeps sessions: "firestore", "memory", or "custom" for the
+	// store of gate.Store.
 	SessionStore string `json:"session_store"`
 	// Model is the model that answers, such as "gemini-3.5-flash-lite".
 	Model string `json:"model"`

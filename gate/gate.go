@@ -24,6 +24,7 @@ import (
 
 	"example.com/gatehouse/agent"
 	"example.com/gatehouse/internal/server"
+	"example.com/gatehouse/session"
 )
 
 // An Option changes what [Register] and [Handler] serve.
@@ -37,6 +38,21 @@ func Environment(lookup func(name string) (string, bool)) Option {
 // Log has the lines of the log written to w, in the place of standard output.
 func Log(w io.Writer) Option {
 	return func(o *server.Options) { o.Log = w }
+}
+
+// Store has s keep the sessions, in the place of what SESSION_STORE says, which goes on
+// to say where limits and the service's figures are counted. What production refuses
+// stays refused: SESSION_STORE=memory, and a [session.Memory].
+//
+// s is used by many requests at once and by both functions; package
+// session/sessiontest has the test that it must pass. It should connect at its first
+// use, not when it is made. Who makes s closes it, such as in the agent's Close. Store
+// panics when s is nil.
+func Store(s session.Store) Option {
+	if s == nil {
+		panic("gate: Store needs a store")
+	}
+	return func(o *server.Options) { o.Store = s }
 }
 
 func newOptions(newAgent agent.NewFunc, options []Option) server.Options {

@@ -24,19 +24,17 @@ import (
 	"github.com/GoogleCloudPlatform/functions-framework-go/funcframework"
 
 	"example.com/gatehouse/agent"
+	"example.com/gatehouse/gate"
 	"example.com/gatehouse/internal/offline"
 	"example.com/gatehouse/internal/server"
 )
 
-// An Option changes what [Main] serves.
-type Option func(*options)
-
-type options struct{ server server.Options }
-
-// Main serves the agent that newAgent makes until the program is interrupted, and then
-// exits. The environment configures it as it does a deployment. With the flag
+// Main serves the agent that newAgent makes, with the options that the deployment
+// has, until the program is interrupted, and then exits: with 0, or with 1 and a line
+// on standard error where it could not serve. The environment configures it as it does
+// a deployment; PORT is 8080 unless set, and 0 takes any free port. With the flag
 // -firestore it keeps sessions in Firestore's emulator, which it starts.
-func Main(newAgent agent.NewFunc, opts ...Option) {
+func Main(newAgent agent.NewFunc, opts ...gate.Option) {
 	withFirestore := flag.Bool("firestore", false, "keep sessions in Firestore's emulator, which is started here, and over restarts in "+firestoreDir)
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -50,30 +48,33 @@ func Main(newAgent agent.NewFunc, opts ...Option) {
 }
 
 // run serves until ctx ends, withFirestore from an emulator of its own.
-func run(ctx context.Context, newAgent agent.NewFunc, withFirestore bool, opts []Option) (failed error) {
+func run(ctx context.Context, newAgent agent.NewFunc, withFirestore bool, opts []gate.Option) (failed error) {
 	if newAgent == nil {
 		return errors.New("local.Main needs a function that makes the agent")
 	}
-	o := options{server.Options{
+	o := server.Options{
 		Agent: newAgent, Lookup: os.LookupEnv, Log: os.Stdout, Loopback: true,
 		StandIn: &server.StandIn{Model: offline.Model, Transport: offline.New()},
-	}}
+	}
 	if isTerminal(os.Stdout) {
-		o.server.Log = &readable{out: os.Stdout, color: os.Getenv("NO_COLOR") == ""}
+		o.Log = &readable{out: os.Stdout, color: os.Getenv("NO_COLOR") == ""}
 	}
 	for _, option := range opts {
 		option(&o)
 	}
 	kept := ""
+	if withFirestore && o.Store != nil {
+		return errors.New("-firestore keeps sessions in Firestore's emulator, and gate.Store has them elsewhere; use one of them")
+	}
 	if withFirestore {
-		store, err := startFirestore(ctx, o.server.Lookup, firestoreDir, os.Stderr)
+		store, err := startFirestore(ctx, o.Lookup, firestoreDir, os.Stderr)
 		if err != nil {
 			return unlessEnded(ctx, err)
 		}
 		defer func() { failed = errors.Join(failed, store.close(context.WithoutCancel(ctx))) }()
-		o.server.Lookup, kept = store.environment(o.server.Lookup), store.dir
+		o.Lookup, kept = store.environment(o.Lookup), store.dir
 	}
-	s := server.New(o.server)
+	s := server.New(o)
 	slog.SetDefault(s.Log) // what libraries write through the standard logger
 	if err := s.Ready(ctx); err != nil {
 		return unlessEnded(ctx, err)
@@ -168,7 +169,7 @@ func greet(s *server.Server, address, kept string) {
 	if s.Config.Offline() {
 		model = "the offline stand-in (set GEMINI_API_KEY for Gemini)"
 	}
-	store := s.Config.SessionStore
+	store := s.StoreName()
 	switch {
 	case kept != "":
 		store = "Firestore's emulator (kept in " + kept + ")"

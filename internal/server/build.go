@@ -209,7 +209,13 @@ func (s *Server) findProject(ctx context.Context) (string, error) {
 	return project, nil
 }
 
+// openStore makes the store of sessions, and where limits and figures are counted.
 func (s *Server) openStore(ctx context.Context, p *parts, project string) error {
+	defer func() { // the user's own keeps the sessions only
+		if s.store != nil {
+			p.store = s.store
+		}
+	}()
 	if s.Config.SessionStore == config.StoreMemory {
 		p.store = session.NewMemory(s.Config.SessionTTL, session.MemoryLimit, time.Now, s.Log)
 		p.counters = limit.NewMemory(time.Now)

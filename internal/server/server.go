@@ -34,6 +34,7 @@ import (
 	"example.com/gatehouse/internal/rescue"
 	"example.com/gatehouse/internal/telemetry"
 	"example.com/gatehouse/invoke"
+	"example.com/gatehouse/session"
 )
 
 // A Server is a deployment of Gatehouse in this process. It is safe for
@@ -57,6 +58,7 @@ type Server struct {
 	problem error // the configuration's, final
 
 	standIn  *StandIn
+	store    session.Store // the user's own; nil: SESSION_STORE's
 	loopback bool
 
 	secretsMu     sync.Mutex
@@ -86,6 +88,9 @@ type Options struct {
 	// Log is where lines of the log go.
 	Log io.Writer
 
+	// Store keeps the sessions in the place of SESSION_STORE's; nil: that does.
+	Store session.Store
+
 	// Loopback has [Server.Both] serve this machine only.
 	Loopback bool
 
@@ -103,7 +108,7 @@ type StandIn struct {
 // New makes a server. It connects to nothing, and never fails: one that is set up
 // wrongly answers, and its log and /health/ready say why.
 func New(o Options) *Server {
-	s := &Server{standIn: o.StandIn, loopback: o.Loopback}
+	s := &Server{standIn: o.StandIn, store: o.Store, loopback: o.Loopback}
 	s.Config, s.problem = config.Read(o.Lookup)
 	if s.Config == nil {
 		s.Config = &config.Config{}
@@ -113,6 +118,9 @@ func New(o Options) *Server {
 	s.observe, s.problem = readTelemetry(o.Lookup, s.problem)
 	if s.problem == nil && s.Config.Offline() && s.standIn == nil {
 		s.problem = config.Problems{{Variable: "GEMINI_API_KEY", Issue: "no model is set up, and the offline stand-in is in the local program only; set GOOGLE_GENAI_USE_VERTEXAI=true, or a key"}}
+	}
+	if _, forgets := o.Store.(*session.Memory); forgets && s.problem == nil && s.Config.Production() {
+		s.problem = config.Problems{{Variable: "SESSION_STORE", Issue: "gate.Store has a store that forgets every session with its instance and is not for production"}}
 	}
 	s.agents.new, s.agents.lookup, s.agents.client, s.agents.status = o.Agent, o.Lookup, s.secretManager, s.status
 	s.Log = telemetry.NewLogger(s.out, s.Config.LogLevel, s.source())
@@ -181,7 +189,16 @@ func (s *Server) agentName() string { return s.Agent().Name }
 
 // status returns how the service is, for the agent's tools.
 func (s *Server) status(ctx context.Context) agent.Status {
-	return deploymentStatus(s.health.Report(ctx), s.Config.SessionStore)
+	return deploymentStatus(s.health.Report(ctx), s.StoreName())
+}
+
+// StoreName is what keeps sessions: "firestore", "memory", or "custom" for a store of
+// the user's own.
+func (s *Server) StoreName() string {
+	if s.store != nil {
+		return "custom"
+	}
+	return s.Config.SessionStore
 }
 
 // secretManager returns the client of Secret Manager, made when it is first needed.
