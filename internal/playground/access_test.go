@@ -19,6 +19,7 @@ import (
 	"github.com/chromedp/chromedp"
 
 	"example.com/gatehouse/internal/geminitest"
+	"example.com/gatehouse/internal/testagent"
 )
 
 // The checker of what people with assistive technology meet, as npm has it.
@@ -98,14 +99,15 @@ func TestAccessibility(t *testing.T) {
 			b.scheme(scheme)
 			b.accessible(script, "at first")
 			b.gemini.Enqueue(
-				geminitest.Calls(geminitest.FunctionCall{Name: "get_best_practices", Args: map[string]any{"category": "security"}}, geminitest.FunctionCall{Name: "no_such_tool"}),
+				geminitest.Calls(geminitest.FunctionCall{Name: testagent.Prices, Args: map[string]any{"fruit": "apple"}}, geminitest.FunctionCall{Name: "no_such_tool"}),
 				geminitest.Finish("MAX_TOKENS", showcase),
 			)
 			b.ask("Which options are there?")
 			b.answered(1)
 			b.click(`[aria-label="Good answer"]`)
 			b.sees(".actions .note", "Stored")
-			b.gemini.Enqueue(geminitest.Error(400, "no"))
+			// What holds calls is tried in each form before it is refused.
+			b.gemini.Handle(func(geminitest.Request) geminitest.Reply { return geminitest.Error(400, "no") })
 			b.ask("And now?")
 			b.sees("#turns .problem", "model_failed")
 			eval[int](b, `for (const e of document.querySelectorAll('details')) e.open = true; 1`)

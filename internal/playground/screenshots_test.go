@@ -14,6 +14,7 @@ import (
 	"github.com/chromedp/chromedp"
 
 	"example.com/gatehouse/internal/geminitest"
+	"example.com/gatehouse/internal/testagent"
 )
 
 var update = flag.Bool("update", false, "write the screenshots of the documentation anew")
@@ -78,7 +79,7 @@ func screenshot(t *testing.T, scheme string, width, height int64, scale float64)
 	b.answered(1)
 	b.click("#new")
 	b.gemini.Enqueue(
-		geminitest.Calls(geminitest.FunctionCall{Name: "check_deployment_status"}),
+		geminitest.Calls(geminitest.FunctionCall{Name: testagent.Status}),
 		geminitest.Text(shown).WithUsage(geminitest.Usage{Prompt: 1430, Output: 133}),
 	)
 	b.ask("How is my deployment doing, and how do I try a new version?")
