@@ -148,6 +148,7 @@ func (d *deployment) settings() error {
 	if d.Image != "" && !byDigest.MatchString(d.Image) {
 		return errorf(CodeRefused, "-image must be an image by its digest, REGION-docker.pkg.dev/PROJECT/REPOSITORY/NAME@sha256:…; got %s", d.Image)
 	}
+	d.image = d.Image // known from the first plan on, which refuses one of another project
 	if d.Root == "" {
 		d.Root = "environments"
 	}
@@ -324,7 +325,6 @@ func (d *deployment) images() string {
 // the digest.
 func (d *deployment) build(ctx context.Context) error {
 	if d.Image != "" {
-		d.image = d.Image
 		fmt.Fprintf(d.out, "%s is taken; nothing is built.\n", d.image)
 		return nil
 	}

@@ -219,7 +219,7 @@ const inventedPlan = `{"resource_changes": [
 
 // refusals matches what Terraform writes of a value that the module's validations
 // and preconditions do not take.
-var refusals = regexp.MustCompile(`Invalid value for variable|Invalid variable|precondition failed|[Ii]nappropriate value|Missing required`)
+var refusals = regexp.MustCompile(`Invalid value for variable|Invalid variable|precondition failed|[Ii]nappropriate value|Missing required|invalid tfvars syntax`)
 
 // refused is the error of a plan that failed, after which nothing has changed.
 func (d *deployment) refused(err error) error {

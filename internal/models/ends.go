@@ -1,6 +1,7 @@
 package models
 
 import (
+	"cmp"
 	"fmt"
 	"time"
 )
@@ -44,5 +45,5 @@ func (e Ending) String() string {
 	if e.Passed {
 		word = "ended"
 	}
-	return fmt.Sprintf("The model %s %s on %s at the earliest; its successor is %s.", e.Model, word, e.Ends, e.Successor)
+	return fmt.Sprintf("The model %s %s on %s at the earliest; its successor is %s.", e.Model, word, e.Ends, cmp.Or(e.Successor, "not known"))
 }
