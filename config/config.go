@@ -13,69 +13,70 @@ import (
 	"example.com/gatehouse/internal/models"
 )
 
-// A Config is a checked configuration. It does not change.
+// A Config is a checked configuration. It does not change. Fields without a tag are
+// derived from more than one variable, or parsed, by [Read].
 type Config struct {
-	Environment string
-	Service     string // K_SERVICE, Cloud Run's name of the service; "" elsewhere
-	Revision    string // K_REVISION; "" elsewhere
-	Port        int    // of the local run
-	Project     string // GOOGLE_CLOUD_PROJECT; "" when it must be asked of the metadata server
+	Environment string `env:"ENVIRONMENT"`
+	Service     string `env:"K_SERVICE"`  // Cloud Run's name of the service; "" elsewhere
+	Revision    string `env:"K_REVISION"` // "" elsewhere
+	Port        int    `env:"PORT, default=8080"`
+	Project     string `env:"GOOGLE_CLOUD_PROJECT"` // "" when the metadata server must be asked
 
-	Model          string
+	Model          string `env:"MODEL"`
 	ModelFallbacks []string
-	ThinkingLevel  models.Level // "" leaves it to the agent and the model
-	ModelsSecret   string       // MODELS_TABLE_SECRET: a newer table of models
+	ThinkingLevel  models.Level `env:"THINKING_LEVEL"`      // "" leaves it to the agent and the model
+	ModelsSecret   string       `env:"MODELS_TABLE_SECRET"` // a newer table of models
 	Gemini         Gemini
 
 	AllowedOrigins       []string
-	AllowedOriginsSecret string
-	APIKeys              Secret
-	APIKeysSecret        string
-	SecretManager        string // endpoint; "" is the service's own
-	LoggingEndpoint      string
-	TelemetryEndpoint    string
+	AllowedOriginsSecret string `env:"ALLOWED_ORIGINS_SECRET"`
+	APIKeys              Secret `env:"API_KEYS"`
+	APIKeysSecret        string `env:"API_KEYS_SECRET"`
+	SecretManager        string `env:"SECRET_MANAGER_ENDPOINT"` // "" is Google's own, as of the two below
+	LoggingEndpoint      string `env:"LOGGING_ENDPOINT"`
+	TelemetryEndpoint    string `env:"TELEMETRY_ENDPOINT"`
 
 	Auth          []string // modes, in the order they are tried
-	OIDCIssuers   string
+	OIDCIssuers   string   `env:"OIDC_ISSUERS"`
 	OIDCAudiences []string
 	Operators     auth.Operators
 
-	SessionStore      string // "memory" or "firestore"
-	FirestoreDatabase string
-	FirestoreEmulator string // FIRESTORE_EMULATOR_HOST; "" for the real service
-	SessionTTL        time.Duration
+	SessionStore      string        `env:"SESSION_STORE"` // "memory" or "firestore"
+	FirestoreDatabase string        `env:"FIRESTORE_DATABASE, default=(default)"`
+	FirestoreEmulator string        `env:"FIRESTORE_EMULATOR_HOST"` // "" for the real service
+	SessionTTL        time.Duration `env:"SESSION_TTL, default=720h"`
 
-	RequestTimeout  time.Duration
-	MaxBodyBytes    int64
-	MaxOutputTokens int
-	MaxConcurrent   int
-	MaxInstances    int // of the deployment: an instance's share when limits cannot be counted together
-	HistoryTokens   int
-	MaxToolRounds   int
+	RequestTimeout  time.Duration `env:"REQUEST_TIMEOUT, default=30s"`
+	MaxBodyBytes    int64         `env:"MAX_BODY_BYTES, default=131072"`
+	MaxOutputTokens int           `env:"MAX_OUTPUT_TOKENS, default=4096"`
+	MaxConcurrent   int           `env:"MAX_CONCURRENT, default=80"`
+	MaxInstances    int           `env:"MAX_INSTANCES, default=10"` // an instance's share when limits cannot be counted together
+	HistoryTokens   int           `env:"HISTORY_TOKENS, default=32000"`
+	MaxToolRounds   int           `env:"MAX_TOOL_ROUNDS, default=8"`
 
-	RateLimitPerMinute       int
-	CallerRateLimitPerMinute int
-	DailyTokenLimit          int64 // 0: none
-	CallerDailyTokenLimit    int64 // 0: none
-	ServiceDailyTokenLimit   int64 // 0: none
+	RateLimitPerMinute       int   `env:"RATE_LIMIT_PER_MINUTE, default=60"`
+	CallerRateLimitPerMinute int   `env:"CALLER_RATE_LIMIT_PER_MINUTE, default=600"`
+	DailyTokenLimit          int64 `env:"DAILY_TOKEN_LIMIT, default=0"` // 0: none, as of the two below
+	CallerDailyTokenLimit    int64 `env:"CALLER_DAILY_TOKEN_LIMIT, default=0"`
+	ServiceDailyTokenLimit   int64 `env:"SERVICE_DAILY_TOKEN_LIMIT, default=0"`
 
-	BreakerFailures int
-	BreakerCooldown time.Duration
+	BreakerFailures int           `env:"BREAKER_FAILURES, default=5"`
+	BreakerCooldown time.Duration `env:"BREAKER_COOLDOWN, default=60s"`
 
 	Playground bool
-	AuditLog   string
-	AuditNames bool // whether the audit names callers, rather than hashing them
-	LogLevel   slog.Level
-	LogContent bool
+	AuditLog   string     `env:"AUDIT_LOG, default=agent-audit"`
+	AuditNames bool       `env:"AUDIT_NAMES, default=false"` // whether the audit names callers, instead of hashing them
+	LogLevel   slog.Level `env:"LOG_LEVEL, default=info"`
+	LogContent bool       `env:"LOG_CONTENT, default=false"`
 }
 
-// Gemini says how to reach the model.
+// Gemini is how to reach the model.
 type Gemini struct {
-	VertexAI     bool
-	Location     string
-	APIKey       Secret
-	APIKeySecret string
-	BaseURL      string
+	VertexAI     bool   `env:"GOOGLE_GENAI_USE_VERTEXAI, default=false"`
+	Location     string `env:"GOOGLE_CLOUD_LOCATION, default=global"`
+	APIKey       Secret `env:"GEMINI_API_KEY"`
+	APIKeySecret string `env:"GEMINI_API_KEY_SECRET"`
+	BaseURL      string `env:"GOOGLE_GEMINI_BASE_URL"`
 }
 
 // The modes of AUTH.

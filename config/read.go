@@ -16,131 +16,138 @@ import (
 	"github.com/sethvargo/go-envconfig"
 
 	"example.com/gatehouse/internal/auth"
-	"example.com/gatehouse/internal/gcp/gcpsecret"
 	"example.com/gatehouse/internal/models"
+	"example.com/gatehouse/internal/secretname"
 )
 
-// variables are the environment's, with their defaults. All are text here, so
-// that reading never stops at the first that is wrong.
+// variables are those of a [Config], and what it derives its other fields from.
 type variables struct {
-	Environment string `env:"ENVIRONMENT"`
-	KService    string `env:"K_SERVICE"`
-	KRevision   string `env:"K_REVISION"`
-	IAMEnforced string `env:"IAM_ENFORCED, default=false"`
-	Port        string `env:"PORT, default=8080"`
-	Project     string `env:"GOOGLE_CLOUD_PROJECT"`
+	Config
 
-	Model          string `env:"MODEL"`
+	IAMEnforced    bool   `env:"IAM_ENFORCED, default=false"`
 	ModelFallbacks string `env:"MODEL_FALLBACKS"`
-	ThinkingLevel  string `env:"THINKING_LEVEL"`
-	ModelsSecret   string `env:"MODELS_TABLE_SECRET"`
-	UseVertexAI    string `env:"GOOGLE_GENAI_USE_VERTEXAI, default=false"`
-	Location       string `env:"GOOGLE_CLOUD_LOCATION, default=global"`
-	GoogleAPIKey   string `env:"GOOGLE_API_KEY"`
-	GeminiAPIKey   string `env:"GEMINI_API_KEY"`
-	GeminiBaseURL  string `env:"GOOGLE_GEMINI_BASE_URL"`
+	GoogleAPIKey   Secret `env:"GOOGLE_API_KEY"`
 	VertexBaseURL  string `env:"GOOGLE_VERTEX_BASE_URL"`
-
-	GeminiAPIKeySecret   string `env:"GEMINI_API_KEY_SECRET"`
-	AllowedOriginsSecret string `env:"ALLOWED_ORIGINS_SECRET"`
-	APIKeysSecret        string `env:"API_KEYS_SECRET"`
-	SecretManager        string `env:"SECRET_MANAGER_ENDPOINT"`
-	Logging              string `env:"LOGGING_ENDPOINT"`
-	Telemetry            string `env:"TELEMETRY_ENDPOINT"`
-	AllowedOrigins       string `env:"ALLOWED_ORIGINS"`
-	APIKeys              string `env:"API_KEYS"`
-
-	Auth          string `env:"AUTH"`
-	OIDCIssuers   string `env:"OIDC_ISSUERS"`
-	OIDCAudiences string `env:"OIDC_AUDIENCES"`
-	Operators     string `env:"OPERATORS"`
-
-	SessionStore      string `env:"SESSION_STORE"`
-	FirestoreDatabase string `env:"FIRESTORE_DATABASE, default=(default)"`
-	FirestoreEmulator string `env:"FIRESTORE_EMULATOR_HOST"`
-	SessionTTL        string `env:"SESSION_TTL, default=720h"`
-
-	RequestTimeout  string `env:"REQUEST_TIMEOUT, default=30s"`
-	MaxBodyBytes    string `env:"MAX_BODY_BYTES, default=131072"`
-	MaxOutputTokens string `env:"MAX_OUTPUT_TOKENS, default=4096"`
-	MaxConcurrent   string `env:"MAX_CONCURRENT, default=80"`
-	MaxInstances    string `env:"MAX_INSTANCES, default=10"`
-	HistoryTokens   string `env:"HISTORY_TOKENS, default=32000"`
-	MaxToolRounds   string `env:"MAX_TOOL_ROUNDS, default=8"`
-
-	RateLimit              string `env:"RATE_LIMIT_PER_MINUTE, default=60"`
-	CallerRateLimit        string `env:"CALLER_RATE_LIMIT_PER_MINUTE, default=600"`
-	DailyTokenLimit        string `env:"DAILY_TOKEN_LIMIT, default=0"`
-	CallerDailyTokenLimit  string `env:"CALLER_DAILY_TOKEN_LIMIT, default=0"`
-	ServiceDailyTokenLimit string `env:"SERVICE_DAILY_TOKEN_LIMIT, default=0"`
-
-	BreakerFailures string `env:"BREAKER_FAILURES, default=5"`
-	BreakerCooldown string `env:"BREAKER_COOLDOWN, default=60s"`
-
-	Playground string `env:"PLAYGROUND"`
-	AuditLog   string `env:"AUDIT_LOG, default=agent-audit"`
-	AuditNames string `env:"AUDIT_NAMES, default=false"`
-	LogLevel   string `env:"LOG_LEVEL, default=info"`
-	LogContent string `env:"LOG_CONTENT, default=false"`
+	AllowedOrigins string `env:"ALLOWED_ORIGINS"`
+	Auth           string `env:"AUTH"`
+	OIDCAudiences  string `env:"OIDC_AUDIENCES"`
+	Operators      string `env:"OPERATORS"`
+	Playground     string `env:"PLAYGROUND"`
 }
 
-// Read reads and checks the environment that lookup gives, as os.LookupEnv
-// does; an empty variable counts as unset. The error is [Problems], and the
-// Config beside it holds what could be read.
+// checks returns what is checked of a variable's text before it becomes a value.
+func checks() map[string]check {
+	return map[string]check{
+		"PORT":                         whole(0, 65535),
+		"SESSION_TTL":                  span(time.Second, 10*365*24*time.Hour),
+		"REQUEST_TIMEOUT":              span(10*time.Millisecond, time.Hour),
+		"MAX_BODY_BYTES":               whole(256, 16<<20),
+		"MAX_OUTPUT_TOKENS":            whole(1, 65536),
+		"MAX_CONCURRENT":               whole(1, 10_000),
+		"MAX_INSTANCES":                whole(1, 10_000),
+		"HISTORY_TOKENS":               whole(0, 2_000_000),
+		"MAX_TOOL_ROUNDS":              whole(0, 64),
+		"RATE_LIMIT_PER_MINUTE":        whole(1, 1_000_000),
+		"CALLER_RATE_LIMIT_PER_MINUTE": whole(1, 10_000_000),
+		"DAILY_TOKEN_LIMIT":            whole(0, 1e15),
+		"CALLER_DAILY_TOKEN_LIMIT":     whole(0, 1e15),
+		"SERVICE_DAILY_TOKEN_LIMIT":    whole(0, 1e15),
+		"BREAKER_FAILURES":             whole(1, 1000),
+		"BREAKER_COOLDOWN":             span(time.Millisecond, time.Hour),
+		"IAM_ENFORCED":                 boolean,
+		"GOOGLE_GENAI_USE_VERTEXAI":    boolean,
+		"PLAYGROUND":                   boolean,
+		"AUDIT_NAMES":                  boolean,
+		"LOG_CONTENT":                  boolean,
+		"LOG_LEVEL":                    level,
+	}
+}
+
+// A check returns text in the form that its type is decoded from, and what is wrong
+// with it; of wrong text it returns one that can be decoded.
+type check func(text string) (valid, issue string)
+
+func whole(least, most int64) check {
+	return func(text string) (string, string) {
+		n, err := strconv.ParseInt(text, 10, 64)
+		switch {
+		case err != nil:
+			return "0", fmt.Sprintf("%s is not a whole number; set one from %d to %d", shape(text), least, most)
+		case n < least || n > most:
+			return "0", fmt.Sprintf("%d is out of range; set a whole number from %d to %d", n, least, most)
+		}
+		return strconv.FormatInt(n, 10), ""
+	}
+}
+
+func span(least, most time.Duration) check {
+	return func(text string) (string, string) {
+		d, err := time.ParseDuration(text)
+		switch {
+		case err != nil:
+			return "0", fmt.Sprintf("%s is not a duration; set one with its unit, such as 30s, 5m or 720h", shape(text))
+		case d < least || d > most:
+			return "0", fmt.Sprintf("%v is out of range; set a duration from %v to %v", d, least, most)
+		}
+		return text, ""
+	}
+}
+
+func boolean(text string) (string, string) {
+	b, err := strconv.ParseBool(text)
+	if err != nil {
+		return "false", shape(text) + " is neither true nor false"
+	}
+	return strconv.FormatBool(b), ""
+}
+
+func level(text string) (string, string) {
+	if new(slog.Level).UnmarshalText([]byte(text)) != nil {
+		return "info", "is not debug, info, warn or error"
+	}
+	return text, ""
+}
+
+// Read reads and checks the environment by lookup, such as os.LookupEnv; an empty
+// variable counts as unset. The error is [Problems], and the Config beside it holds
+// what could be read.
 func Read(lookup func(string) (string, bool)) (*Config, error) {
-	var v variables
-	nonEmpty := envconfig.LookuperFunc(func(key string) (string, bool) {
-		value, ok := lookup(key)
-		value = strings.TrimSpace(value)
-		return value, ok && value != ""
-	})
-	if err := envconfig.ProcessWith(context.Background(), &envconfig.Config{Target: &v, Lookuper: nonEmpty}); err != nil {
-		return nil, fmt.Errorf("reading the environment: %w", err) // a mistake in variables' tags
-	}
 	var r reader
-	c := &Config{
-		Environment: v.Environment, Service: v.KService, Revision: v.KRevision, Project: v.Project,
-		SecretManager: v.SecretManager, LoggingEndpoint: v.Logging, TelemetryEndpoint: v.Telemetry,
-		ThinkingLevel: models.Level(v.ThinkingLevel), ModelsSecret: v.ModelsSecret,
-		OIDCIssuers: v.OIDCIssuers, OIDCAudiences: list(v.OIDCAudiences),
-		FirestoreDatabase: v.FirestoreDatabase, FirestoreEmulator: v.FirestoreEmulator, AuditLog: v.AuditLog,
-		AllowedOriginsSecret: v.AllowedOriginsSecret, APIKeysSecret: v.APIKeysSecret, APIKeys: NewSecret(v.APIKeys),
-
-		Port:            int(r.integer("PORT", v.Port, 0, 65535)),
-		SessionTTL:      r.duration("SESSION_TTL", v.SessionTTL, time.Second, 10*365*24*time.Hour),
-		RequestTimeout:  r.duration("REQUEST_TIMEOUT", v.RequestTimeout, 10*time.Millisecond, time.Hour),
-		MaxBodyBytes:    r.integer("MAX_BODY_BYTES", v.MaxBodyBytes, 256, 16<<20),
-		MaxOutputTokens: int(r.integer("MAX_OUTPUT_TOKENS", v.MaxOutputTokens, 1, 65536)),
-		MaxConcurrent:   int(r.integer("MAX_CONCURRENT", v.MaxConcurrent, 1, 10_000)),
-		MaxInstances:    int(r.integer("MAX_INSTANCES", v.MaxInstances, 1, 10_000)),
-		HistoryTokens:   int(r.integer("HISTORY_TOKENS", v.HistoryTokens, 0, 2_000_000)),
-		MaxToolRounds:   int(r.integer("MAX_TOOL_ROUNDS", v.MaxToolRounds, 0, 64)),
-
-		RateLimitPerMinute:       int(r.integer("RATE_LIMIT_PER_MINUTE", v.RateLimit, 1, 1_000_000)),
-		CallerRateLimitPerMinute: int(r.integer("CALLER_RATE_LIMIT_PER_MINUTE", v.CallerRateLimit, 1, 10_000_000)),
-		DailyTokenLimit:          r.integer("DAILY_TOKEN_LIMIT", v.DailyTokenLimit, 0, 1e15),
-		CallerDailyTokenLimit:    r.integer("CALLER_DAILY_TOKEN_LIMIT", v.CallerDailyTokenLimit, 0, 1e15),
-		ServiceDailyTokenLimit:   r.integer("SERVICE_DAILY_TOKEN_LIMIT", v.ServiceDailyTokenLimit, 0, 1e15),
-
-		BreakerFailures: int(r.integer("BREAKER_FAILURES", v.BreakerFailures, 1, 1000)),
-		BreakerCooldown: r.duration("BREAKER_COOLDOWN", v.BreakerCooldown, time.Millisecond, time.Hour),
-		LogContent:      r.boolean("LOG_CONTENT", v.LogContent),
-		AuditNames:      r.boolean("AUDIT_NAMES", v.AuditNames),
+	var v variables
+	all := checks()
+	err := envconfig.ProcessWith(context.Background(), &envconfig.Config{
+		Target: &v,
+		Lookuper: envconfig.LookuperFunc(func(key string) (string, bool) {
+			value, ok := lookup(key)
+			value = strings.TrimSpace(value)
+			return value, ok && value != ""
+		}),
+		// By itself envconfig stops at the first wrong value.
+		Mutators: []envconfig.Mutator{envconfig.MutatorFunc(func(_ context.Context, name, _, _, text string) (string, bool, error) {
+			if check, ok := all[name]; ok {
+				var issue string
+				if text, issue = check(text); issue != "" {
+					r.problem(name, "%s", issue)
+				}
+			}
+			return text, false, nil
+		})},
+	})
+	if err != nil {
+		return nil, fmt.Errorf("reading the environment: %w", err) // a mistake in the tags
 	}
+	c := &v.Config
+	c.OIDCAudiences = list(v.OIDCAudiences)
 	r.environment(c)
-	r.models(c, &v)
+	r.models(c, v.ModelFallbacks)
 	r.gemini(c, &v)
 	r.secrets(c)
 	r.origins(c, v.AllowedOrigins)
 	r.auth(c, &v)
-	r.store(c, v.SessionStore)
+	r.store(c)
 	c.Playground = !c.Production()
 	if v.Playground != "" {
-		c.Playground = r.boolean("PLAYGROUND", v.Playground)
-	}
-	if err := c.LogLevel.UnmarshalText([]byte(v.LogLevel)); err != nil {
-		c.LogLevel = slog.LevelInfo
-		r.problem("LOG_LEVEL", "is not debug, info, warn or error")
+		c.Playground = v.Playground == "true"
 	}
 	if len(c.AuditLog) > maxAuditLogName || !auditLogName.MatchString(c.AuditLog) {
 		r.problem("AUDIT_LOG", "is not a log's name: letters, digits, and - _ . /, at most 512")
@@ -152,41 +159,11 @@ func Read(lookup func(string) (string, bool)) (*Config, error) {
 	return c, nil
 }
 
-// A reader turns text into values and gathers what is wrong with it.
+// A reader gathers what is wrong.
 type reader struct{ problems Problems }
 
 func (r *reader) problem(variable, format string, args ...any) {
 	r.problems = append(r.problems, Problem{variable, fmt.Sprintf(format, args...)})
-}
-
-func (r *reader) integer(name, text string, least, most int64) int64 {
-	n, err := strconv.ParseInt(text, 10, 64)
-	switch {
-	case err != nil:
-		r.problem(name, "%s is not a whole number; set one from %d to %d", shape(text), least, most)
-	case n < least || n > most:
-		r.problem(name, "%d is out of range; set a whole number from %d to %d", n, least, most)
-	}
-	return n
-}
-
-func (r *reader) duration(name, text string, least, most time.Duration) time.Duration {
-	d, err := time.ParseDuration(text)
-	switch {
-	case err != nil:
-		r.problem(name, "%s is not a duration; set one with its unit, such as 30s, 5m or 720h", shape(text))
-	case d < least || d > most:
-		r.problem(name, "%v is out of range; set a duration from %v to %v", d, least, most)
-	}
-	return d
-}
-
-func (r *reader) boolean(name, text string) bool {
-	b, err := strconv.ParseBool(text)
-	if err != nil {
-		r.problem(name, "%s is neither true nor false", shape(text))
-	}
-	return b
 }
 
 // shape shows a value that is no secret, shortened.
@@ -240,17 +217,17 @@ const maxFallbacks = 5
 const noFallbacks = "none"
 
 // models reads which models answer. The defaults are the table's.
-func (r *reader) models(c *Config, v *variables) {
+func (r *reader) models(c *Config, fallbacks string) {
 	table := models.BuiltIn()
-	c.Model = cmp.Or(v.Model, table.Default)
-	switch v.ModelFallbacks {
+	c.Model = cmp.Or(c.Model, table.Default)
+	switch fallbacks {
 	case "":
 		if c.Model != table.Fallback {
 			c.ModelFallbacks = []string{table.Fallback}
 		}
 	case noFallbacks:
 	default:
-		c.ModelFallbacks = list(v.ModelFallbacks)
+		c.ModelFallbacks = list(fallbacks)
 	}
 	for _, name := range append([]string{c.Model}, c.ModelFallbacks...) {
 		if len(name) > maxModelName || !modelName.MatchString(name) {
@@ -276,19 +253,15 @@ func (r *reader) models(c *Config, v *variables) {
 	profile := table.Model(c.Model)
 	switch {
 	case !slices.Contains(models.Levels(), c.ThinkingLevel):
-		r.problem("THINKING_LEVEL", "%s is not a level; set one of %v", shape(v.ThinkingLevel), models.Levels())
+		r.problem("THINKING_LEVEL", "%s is not a level; set one of %v", shape(string(c.ThinkingLevel)), models.Levels())
 	case profile != nil && !slices.Contains(profile.Levels(), c.ThinkingLevel):
 		r.problem("THINKING_LEVEL", "%s is not a level of %s; set one of %v, or unset it", c.ThinkingLevel, c.Model, profile.Levels())
 	}
 }
 
 func (r *reader) gemini(c *Config, v *variables) {
-	c.Gemini = Gemini{
-		VertexAI: r.boolean("GOOGLE_GENAI_USE_VERTEXAI", v.UseVertexAI), Location: v.Location,
-		APIKey: NewSecret(v.GoogleAPIKey), APIKeySecret: v.GeminiAPIKeySecret, BaseURL: v.GeminiBaseURL,
-	}
-	if c.Gemini.APIKey.IsZero() {
-		c.Gemini.APIKey = NewSecret(v.GeminiAPIKey)
+	if !v.GoogleAPIKey.IsZero() { // which the SDK prefers
+		c.Gemini.APIKey = v.GoogleAPIKey
 	}
 	baseURL := "GOOGLE_GEMINI_BASE_URL"
 	if c.Gemini.VertexAI {
@@ -316,7 +289,7 @@ func (r *reader) secrets(c *Config) {
 		if name == "" {
 			continue
 		}
-		if err := gcpsecret.CheckName(name); err != nil {
+		if err := secretname.Check(name); err != nil {
 			r.problem(variable, "is not a secret version's name; set projects/PROJECT/secrets/SECRET/versions/latest")
 		}
 	}
@@ -387,8 +360,7 @@ func (r *reader) auth(c *Config, v *variables) {
 	if c.HasAuth(AuthNone) && c.Production() {
 		r.problem("AUTH", "none is for development only; use iam, oidc or api_key")
 	}
-	enforced := r.boolean("IAM_ENFORCED", v.IAMEnforced)
-	if c.HasAuth(AuthIAM) && !(enforced && c.Service != "") {
+	if c.HasAuth(AuthIAM) && !(v.IAMEnforced && c.Service != "") {
 		r.problem("IAM_ENFORCED", "AUTH has iam, which believes what Cloud Run's own check has verified; it only works on Cloud Run (K_SERVICE) with IAM_ENFORCED=true, which says that the check is on")
 	}
 	if c.HasAuth(AuthOIDC) && c.OIDCIssuers == "" {
@@ -418,8 +390,7 @@ func (r *reader) auth(c *Config, v *variables) {
 	}
 }
 
-func (r *reader) store(c *Config, text string) {
-	c.SessionStore = text
+func (r *reader) store(c *Config) {
 	if c.SessionStore == "" {
 		c.SessionStore = StoreMemory
 		if c.Production() {

@@ -6,8 +6,8 @@ import (
 	"log/slog"
 )
 
-// A Secret is a text that no formatting, encoding or logging shows. Reveal
-// gives it to the one place that needs it. The zero Secret is no text.
+// A Secret is a text that no formatting, encoding or logging shows. Reveal returns it
+// to the one place that needs it. The zero Secret is no text.
 //
 // The text is behind a pointer: package fmt prints the fields of a struct that
 // it cannot call methods on, and of a pointer there it prints the address.
@@ -23,7 +23,7 @@ func NewSecret(text string) Secret {
 	return Secret{&text}
 }
 
-// Reveal is the secret itself.
+// Reveal returns the secret itself.
 func (s Secret) Reveal() string {
 	if s.text == nil {
 		return ""
@@ -42,6 +42,12 @@ func (Secret) String() string { return redacted }
 
 // MarshalText implements encoding.TextMarshaler, and so covers JSON.
 func (Secret) MarshalText() ([]byte, error) { return []byte(redacted), nil }
+
+// UnmarshalText implements encoding.TextUnmarshaler: it hides text.
+func (s *Secret) UnmarshalText(text []byte) error {
+	*s = NewSecret(string(text))
+	return nil
+}
 
 // LogValue implements slog.LogValuer.
 func (Secret) LogValue() slog.Value { return slog.StringValue(redacted) }

@@ -45,23 +45,35 @@ var forOthers = map[string]string{
 	"OTEL_TRACES_EXPORTER":    "internal/observe",
 }
 
+// environmentTags returns the tags env of the fields in package config.
+func environmentTags(t *testing.T) []string {
+	t.Helper()
+	var tags []string
+	for _, name := range []string{"../config/config.go", "../config/read.go"} {
+		file, err := parser.ParseFile(token.NewFileSet(), name, nil, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ast.Inspect(file, func(n ast.Node) bool {
+			if field, ok := n.(*ast.Field); ok && field.Tag != nil {
+				tag, _ := strconv.Unquote(field.Tag.Value)
+				tags = append(tags, reflect.StructTag(tag).Get("env"))
+			}
+			return true
+		})
+	}
+	return tags
+}
+
 // readByCode are the variables in the tags of package config.
 func readByCode(t *testing.T) map[string]bool {
 	t.Helper()
-	file, err := parser.ParseFile(token.NewFileSet(), "../config/read.go", nil, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
 	names := map[string]bool{}
-	ast.Inspect(file, func(n ast.Node) bool {
-		if field, ok := n.(*ast.Field); ok && field.Tag != nil {
-			tag, _ := strconv.Unquote(field.Tag.Value)
-			if name, _, _ := strings.Cut(reflect.StructTag(tag).Get("env"), ","); name != "" {
-				names[name] = true
-			}
+	for _, tag := range environmentTags(t) {
+		if name, _, _ := strings.Cut(tag, ","); name != "" {
+			names[name] = true
 		}
-		return true
-	})
+	}
 	if len(names) < 30 {
 		t.Fatalf("only %d variables found in package config", len(names))
 	}
@@ -108,10 +120,6 @@ func TestADeploymentSetsWhatTheCodeReads(t *testing.T) {
 // A value that a deployment gives by default is the one that the code has by
 // default, where both have one, but for what Terraform sets on purpose.
 func TestDefaultsAgree(t *testing.T) {
-	file, err := parser.ParseFile(token.NewFileSet(), "../config/read.go", nil, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
 	raw, err := os.ReadFile("../internal/models/models.json")
 	if err != nil {
 		t.Fatal(err)
@@ -123,15 +131,11 @@ func TestDefaultsAgree(t *testing.T) {
 	onPurpose := map[string]string{"IAM_ENFORCED": "true", "SERVICE_DAILY_TOKEN_LIMIT": "20000000", "DAILY_TOKEN_LIMIT": "2000000", "MODEL": table.Default, "MODEL_FALLBACKS": table.Fallback, "GOOGLE_GENAI_USE_VERTEXAI": "true"}
 	defaults := map[string]string{}
 	of := regexp.MustCompile(`^([A-Z_]+), default=(.*)$`)
-	ast.Inspect(file, func(n ast.Node) bool {
-		if field, ok := n.(*ast.Field); ok && field.Tag != nil {
-			tag, _ := strconv.Unquote(field.Tag.Value)
-			if m := of.FindStringSubmatch(reflect.StructTag(tag).Get("env")); m != nil {
-				defaults[m[1]] = m[2]
-			}
+	for _, tag := range environmentTags(t) {
+		if m := of.FindStringSubmatch(tag); m != nil {
+			defaults[m[1]] = m[2]
 		}
-		return true
-	})
+	}
 	compared := 0
 	for _, c := range plans(t)["private"] {
 		if c.Address != `google_cloud_run_v2_service.function["invoke"]` {

@@ -14,6 +14,7 @@ import (
 	"example.com/gatehouse/config"
 	"example.com/gatehouse/internal/gcp/gcpsecret"
 	"example.com/gatehouse/internal/rescue"
+	"example.com/gatehouse/internal/secretname"
 )
 
 // newAgentTimeout is when the context of a call of the agent's New ends that has not
@@ -294,7 +295,7 @@ func (e *environment) read(name string) agent.Secret {
 		return agent.NewSecret(func() string { return value })
 	case version == "":
 		return problem(name, "the agent needs it; set it, or "+variable+" to the version of a secret")
-	case gcpsecret.CheckName(version) != nil:
+	case secretname.Check(version) != nil:
 		return problem(variable, "is not a secret version's name; set projects/PROJECT/secrets/SECRET/versions/latest")
 	}
 	payload, err := e.access(version)

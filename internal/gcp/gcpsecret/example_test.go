@@ -7,11 +7,6 @@ import (
 	"example.com/gatehouse/internal/gcp/gcpsecret"
 )
 
-func ExampleCheckName() {
-	fmt.Println(gcpsecret.CheckName("projects/my-project/secrets/api-keys/versions/latest"))
-	// Output: <nil>
-}
-
 func ExampleClient_Access() {
 	ctx := context.Background()
 	client, err := gcpsecret.New(ctx, "secretmanager.europe-west1.rep.googleapis.com:443")

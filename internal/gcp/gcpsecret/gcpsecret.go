@@ -12,7 +12,6 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
-	"regexp"
 	"time"
 
 	secretmanager "cloud.google.com/go/secretmanager/apiv1"
@@ -22,6 +21,8 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+
+	"example.com/gatehouse/internal/secretname"
 )
 
 // MaxPayloadBytes is the largest payload that Secret Manager keeps
@@ -86,7 +87,7 @@ var accessOptions = []gax.CallOption{
 	gax.WithGRPCOptions(grpc.MaxCallRecvMsgSize(MaxPayloadBytes + 4<<10)),
 }
 
-// Access returns the payload of the secret version name, which [CheckName] must
+// Access returns the payload of the secret version name, which [secretname.Check] must
 // accept. It takes no longer than ctx, or 10 seconds when ctx has no deadline;
 // an unavailable service is tried again until then.
 //
@@ -95,7 +96,7 @@ var accessOptions = []gax.CallOption{
 // none holds any part of the payload. The service sends a checksum with every
 // payload, so one that comes without is refused too.
 func (c *Client) Access(ctx context.Context, name string) ([]byte, error) {
-	if err := CheckName(name); err != nil {
+	if err := secretname.Check(name); err != nil {
 		return nil, err
 	}
 	payload, err := c.access(ctx, name)
@@ -161,33 +162,4 @@ func (c *Client) Close() error {
 		return nil
 	}
 	return c.api.Close()
-}
-
-// versionName follows https://cloud.google.com/secret-manager/docs/reference/rest;
-// a version is a number, latest, or an alias. How long each part may be is
-// counted beside it: in the expression that would unroll into hundreds of states,
-// milliseconds of every cold start.
-var versionName = regexp.MustCompile(`^projects/([a-z0-9][a-z0-9.:-]*)(?:/locations/([a-z0-9-]+))?` +
-	`/secrets/([A-Za-z0-9_-]+)/versions/(?:([1-9][0-9]*)|([A-Za-z][A-Za-z0-9_-]*))$`)
-
-// longest are the most bytes of a project, a location, a secret, a number, an
-// alias.
-var longest = [...]int{100, 63, 255, 19, 63}
-
-// CheckName tells whether name has the form of a secret version's name,
-// projects/P/secrets/S/versions/V or, for a regional secret,
-// projects/P/locations/L/secrets/S/versions/V. The error does not repeat the
-// name: whoever mistakes the variable may have put the secret itself there.
-func CheckName(name string) error {
-	parts := versionName.FindStringSubmatch(name)
-	for i, part := range parts[min(1, len(parts)):] {
-		if len(part) > longest[i] {
-			parts = nil
-			break
-		}
-	}
-	if parts == nil {
-		return errors.New("not the name of a secret version: want projects/P/secrets/S/versions/V or projects/P/locations/L/secrets/S/versions/V")
-	}
-	return nil
 }

@@ -257,38 +257,3 @@ func TestNewEndpoint(t *testing.T) {
 		})
 	}
 }
-
-func TestCheckName(t *testing.T) {
-	t.Parallel()
-	tests := []struct {
-		name, version string
-		ok            bool
-	}{
-		{"a number", "projects/p/secrets/s/versions/1", true},
-		{"a project's number", "projects/123456/secrets/s/versions/1", true},
-		{"a project of a domain", "projects/example.com:p/secrets/s/versions/1", true},
-		{"latest", "projects/p/secrets/S_-9/versions/latest", true},
-		{"an alias", "projects/p/secrets/s/versions/live-2", true},
-		{"regional", regional, true},
-		{"empty", "", false},
-		{"no version", "projects/p/secrets/s", false},
-		{"version 0", "projects/p/secrets/s/versions/0", false},
-		{"a path that climbs", "projects/p/secrets/../versions/1", false},
-		{"trailing slash", "projects/p/secrets/s/versions/1/", false},
-		{"trailing newline", "projects/p/secrets/s/versions/1\n", false},
-		{"no location", "projects/p/locations//secrets/s/versions/1", false},
-		{"the secret itself", value, false},
-	}
-	for _, tt := range tests {
-		t.Run(tt.name, func(t *testing.T) {
-			t.Parallel()
-			err := gcpsecret.CheckName(tt.version)
-			if (err == nil) != tt.ok {
-				t.Errorf("CheckName(%q) = %v", tt.version, err)
-			}
-			if err != nil && tt.version != "" && strings.Contains(err.Error(), tt.version) {
-				t.Errorf("the error repeats the name: %v", err)
-			}
-		})
-	}
-}
