@@ -51,17 +51,37 @@ type Routes struct {
 // route and so can ask for a credential or count.
 func NewRoutes(routes []Route, wrap func(Route) Handler) *Routes {
 	mux := http.NewServeMux()
+	methods := map[string][]string{} // by path
 	for _, route := range routes {
-		handler := wrap(route)
-		path := route.Path
-		if path == "/" {
-			path = "/{$}"
-		}
+		handler, path := wrap(route), pattern(route.Path)
+		methods[path] = append(methods[path], route.Method)
 		mux.HandleFunc(route.Method+" "+path, func(w http.ResponseWriter, r *http.Request) {
 			Answer(w, r, handler)
 		})
 	}
+	for path, served := range methods {
+		if slices.Contains(served, http.MethodGet) {
+			served = append(served, http.MethodHead) // which the mux answers by GET
+		}
+		slices.Sort(served)
+		e := Fail(MethodNotAllowed, nil)
+		e.Header = http.Header{"Allow": {strings.Join(served, ", ")}}
+		mux.HandleFunc(path, func(w http.ResponseWriter, r *http.Request) { Answer(w, r, refuse(e)) })
+	}
+	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) { Answer(w, r, refuse(Fail(NotFound, nil))) })
 	return &Routes{mux: mux}
+}
+
+// pattern returns the mux's pattern of a path: "/" is no prefix of others.
+func pattern(path string) string {
+	if path == "/" {
+		return "/{$}"
+	}
+	return path
+}
+
+func refuse(e *Error) Handler {
+	return func(http.ResponseWriter, *http.Request) error { return e }
 }
 
 // Answer runs h and turns the error it returns into the answer.
@@ -78,55 +98,9 @@ func Answer(w http.ResponseWriter, r *http.Request, h Handler) {
 
 // ServeHTTP answers r by its route.
 func (rs *Routes) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	h, pattern := rs.mux.Handler(r)
-	if pattern != "" {
-		rs.mux.ServeHTTP(w, r) // again by the mux, which sets the path's values
+	if !strings.HasPrefix(r.URL.Path, "/") { // of CONNECT; the mux answers it in plain text
+		Answer(w, r, refuse(Fail(NotFound, nil)))
 		return
 	}
-	// The mux's own answer tells an unknown path from an unknown method, and
-	// holds the Allow header of the latter; its plain text is thrown away.
-	var probe statusProbe
-	h.ServeHTTP(&probe, r)
-	e := Fail(NotFound, nil)
-	switch {
-	case probe.status == http.StatusMethodNotAllowed:
-		e = Fail(MethodNotAllowed, nil)
-		e.Header = http.Header{"Allow": {allow(probe.header)}}
-	case probe.status >= 300 && probe.status < 400: // a path that is not clean: the mux redirects
-		rs.mux.ServeHTTP(w, r)
-		return
-	}
-	Answer(w, r, func(http.ResponseWriter, *http.Request) error {
-		if rs.Refuse != nil {
-			return rs.Refuse(r, e)
-		}
-		return e
-	})
+	rs.mux.ServeHTTP(w, r)
 }
-
-// allow lists the methods of an Allow header in one line, sorted.
-func allow(h http.Header) string {
-	methods := strings.Split(strings.Join(h.Values("Allow"), ","), ",")
-	for i := range methods {
-		methods[i] = strings.TrimSpace(methods[i])
-	}
-	slices.Sort(methods)
-	return strings.Join(slices.Compact(methods), ", ")
-}
-
-// A statusProbe remembers the status and headers written to it, not the body.
-type statusProbe struct {
-	header http.Header
-	status int
-}
-
-func (p *statusProbe) Header() http.Header {
-	if p.header == nil {
-		p.header = http.Header{}
-	}
-	return p.header
-}
-
-func (p *statusProbe) Write(b []byte) (int, error) { return len(b), nil }
-
-func (p *statusProbe) WriteHeader(status int) { p.status = status }

@@ -49,6 +49,8 @@ func TestRoutes(t *testing.T) {
 		{"a method that is not there, where there are several", "PUT", "/sessions/abc", 405, "", "DELETE, GET, HEAD"},
 		{"a method that is not there, at the root", "DELETE", "/", 405, "", "GET, HEAD, POST"},
 		{"OPTIONS", "OPTIONS", "/invoke", 405, "", "POST"},
+		{"CONNECT", "CONNECT", "/invoke", 405, "", "POST"},
+		{"CONNECT to another server", "CONNECT", "other.example:443", 404, "", ""},
 		{"a method nobody knows", "BREW", "/sessions", 405, "", "DELETE, GET, HEAD"},
 	}
 	rs := routes()
