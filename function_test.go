@@ -46,8 +46,13 @@ func TestTheFirstFiveMinutes(t *testing.T) {
 		}
 	}
 	ask(ctx, t, try[1], try[2], &first)
-	if d := first.Data; d.Response == "" || d.Turn != 1 || len(d.ToolCalls) == 0 || !d.ToolCalls[0].OK {
-		t.Errorf("what is to be tried does not answer by a tool: %+v", d)
+	if d := first.Data; d.Response == "" || d.Turn != 1 {
+		t.Errorf("what is to be tried has no answer: %+v", d)
+	}
+	for _, call := range first.Data.ToolCalls { // if its agent has tools
+		if !call.OK {
+			t.Errorf("a tool fails: %+v", first.Data)
+		}
 	}
 	second := first
 	ask(ctx, t, try[1], `{"query": "And what did I just ask?", "session_id": "`+first.Data.SessionID+`"}`, &second)

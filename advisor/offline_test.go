@@ -10,7 +10,8 @@ import (
 	"example.com/gatehouse/internal/offline"
 )
 
-// The first questions of a newcomer, who has no key, reach the tools.
+// The first questions of a newcomer, who has no key, reach the tools: those that are
+// shown as examples among them.
 func TestOfflineStandInCallsTheTools(t *testing.T) {
 	t.Parallel()
 	client, err := genai.NewClient(t.Context(), &genai.ClientConfig{

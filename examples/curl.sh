@@ -5,7 +5,7 @@ set -eu
 url=${1:-http://127.0.0.1:8080}
 call() { curl -sS --fail-with-body -H 'Content-Type: application/json' ${GATEHOUSE_API_KEY:+-H "X-API-Key: $GATEHOUSE_API_KEY"} "$@"; }
 
-answer=$(call "$url/invoke" -d '{"query": "My name is Ada. Which deployment options are there?"}')
+answer=$(call "$url/invoke" -d '{"query": "My name is Ada. What can you do?"}')
 echo "$answer"
 session=$(printf '%s' "$answer" | sed -n 's/.*"session_id":"\([^"]*\)".*/\1/p')
 

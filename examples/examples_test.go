@@ -18,11 +18,11 @@ import (
 
 var ready = regexp.MustCompile(`Gatehouse is ready at (http://\S+)`)
 
-// local builds cmd/local and runs it, and returns its address.
+// local builds the local program of the service's own tests and runs it, and returns its address.
 func local(t *testing.T) string {
 	t.Helper()
 	binary := filepath.Join(t.TempDir(), "local")
-	build := exec.Command("go", "build", "-o", binary, "./cmd/local")
+	build := exec.Command("go", "build", "-o", binary, "./internal/testagent/program")
 	build.Dir = ".." // the module of the service
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("building the local service: %v\n%s", err, out)
@@ -68,10 +68,10 @@ func TestExamples(t *testing.T) {
 		command []string
 		want    []string
 	}{
-		{"a backend in Go", []string{"go", "run", "./go", "-url", url, "-user", "ada", "My name is Ada. Which deployment options are there?"},
-			[]string{"Ada", "Cloud Run", "turn 1"}},
+		{"a backend in Go", []string{"go", "run", "./go", "-url", url, "-user", "ada", "My name is Ada. Which fruit is in stock?"},
+			[]string{"Ada", "apple", "turn 1"}},
 		{"curl", []string{"./curl.sh", url}, []string{`"success":true`, "event: done", `"turn":2`, "Ada", `"turns":[`}},
-		{"Python", []string{"python3", "python/ask.py", "--url", url, "Which deployment options are there?"}, []string{"Cloud Run", "turn 1"}},
+		{"Python", []string{"python3", "python/ask.py", "--url", url, "Which fruit is in stock?"}, []string{"apple", "turn 1"}},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {

@@ -16,7 +16,7 @@ const MaxQuery = 10_000
 // A Request is the body of POST /invoke. Its tags are the rules it is checked
 // by.
 type Request struct {
-	Query       string   `json:"query" doc:"What to ask the agent. White space around it is dropped." example:"Which deployment options are there?"`
+	Query       string   `json:"query" doc:"What to ask the agent. White space around it is dropped." example:"What can you do?"`
 	SessionID   string   `json:"session_id,omitempty" pattern:"^[A-Za-z0-9_-]{16,64}$" doc:"The session to go on with; a new one when absent."`
 	AfterTurn   *int     `json:"after_turn,omitempty" minimum:"0" maximum:"9007199254740991" doc:"How many turns the caller believes the session has. Any other number is a conflict."`
 	Temperature *float64 `json:"temperature,omitempty" minimum:"0" maximum:"2" doc:"How freely the model chooses its words; the agent's own setting when absent."`

@@ -2,7 +2,7 @@
 // token where the service is behind IAM, with an API key, or with neither for a
 // local run.
 //
-//	go run ./go -user ada "Which deployment options are there?"
+//	go run ./go -user ada "What can you do?"
 //	go run ./go -url https://invoke-….run.app -iam "…"
 //	GATEHOUSE_API_KEY=… go run ./go -url https://… "…"
 package main

@@ -1,6 +1,6 @@
 """Asks the agent and prints its answer while it comes, with Python's own library alone.
 
-    python3 examples/python/ask.py "Which deployment options are there?"
+    python3 examples/python/ask.py "What can you do?"
     GATEHOUSE_API_KEY=… python3 examples/python/ask.py "…" --url https://invoke-….run.app
 """
 

@@ -23,7 +23,7 @@ import (
 // limit bounds whatever a test waits for.
 const limit = 30 * time.Second
 
-// program is cmd/local, built by TestMain.
+// program is the local program of the tests' own agent, built by TestMain.
 var program string
 
 func TestMain(m *testing.M) {
@@ -37,7 +37,7 @@ func TestMain(m *testing.M) {
 		program = filepath.Join(dir, "local")
 		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
 		defer cancel()
-		if output, err := exec.CommandContext(ctx, "go", "build", "-o", program, "../../cmd/local").CombinedOutput(); err != nil {
+		if output, err := exec.CommandContext(ctx, "go", "build", "-o", program, "../../internal/testagent/program").CombinedOutput(); err != nil {
 			fmt.Fprintf(os.Stderr, "%v\n%s", err, output)
 			return 1
 		}
@@ -198,8 +198,8 @@ func TestEmptyEnvironment(t *testing.T) {
 		return
 	}
 	address := r.await(t, `ready at (http://127\.0\.0\.1:8080)\s`)[1]
-	response, body := get(t, request(t, http.MethodPost, address+"/invoke", `{"query": "How do I deploy to Cloud Run?"}`))
-	if response.StatusCode != http.StatusOK || !strings.Contains(body, "gcloud run deploy") {
+	response, body := get(t, request(t, http.MethodPost, address+"/invoke", `{"query": "What is the price of an apple?"}`))
+	if response.StatusCode != http.StatusOK || !strings.Contains(body, "1.25") {
 		t.Errorf("status %d: %s", response.StatusCode, body)
 	}
 	_ = r.cmd.Process.Signal(os.Interrupt)

@@ -47,13 +47,19 @@ func main() {
 }
 `
 
-// deployedProgram is what the buildpack makes of this tree, built once.
+// deployedProgram is what the buildpack makes of this tree, with the tests' own agent
+// in the place of the one that ships; built once.
 var deployedProgram = sync.OnceValues(func() (string, error) {
+	return buildDeployed("deployed", "example.com/gatehouse/internal/testagent/function")
+})
+
+// buildDeployed builds what the buildpack makes of this tree, around the package pkg.
+func buildDeployed(name, pkg string) (string, error) {
 	parent, err := programs()
 	if err != nil {
 		return "", err
 	}
-	dir := filepath.Join(parent, "tree")
+	dir := filepath.Join(parent, "tree-"+name)
 	if err := copyTree(dir, moduleRoot); err != nil {
 		return "", err
 	}
@@ -61,7 +67,7 @@ var deployedProgram = sync.OnceValues(func() (string, error) {
 	if err := os.MkdirAll(app, 0o755); err != nil {
 		return "", err
 	}
-	if err := os.WriteFile(filepath.Join(app, "main.go"), []byte(buildpackMain), 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(app, "main.go"), []byte(strings.Replace(buildpackMain, "example.com/gatehouse", pkg, 1)), 0o600); err != nil {
 		return "", err
 	}
 	// The buildpack tidies. Here the network stays out of it, and so it works
@@ -77,8 +83,23 @@ var deployedProgram = sync.OnceValues(func() (string, error) {
 			return "", err
 		}
 	}
-	return build(dir, "deployed", "./functions.local/app")
-})
+	return build(dir, name, "./functions.local/app")
+}
+
+// What ships is deployed as the tests' own agent is: this holds for any agent.
+func TestTheRootIsDeployed(t *testing.T) {
+	t.Parallel()
+	program, err := buildDeployed("root", "example.com/gatehouse")
+	if err != nil {
+		t.Fatal(err)
+	}
+	gemini := geminitest.Start(t)
+	s := startProgram(t, program, "invoke", "K_SERVICE=invoke", "ENVIRONMENT=test", "AUTH=iam", "IAM_ENFORCED=true", "SESSION_STORE=memory",
+		"GEMINI_API_KEY="+apiKey, "GOOGLE_GEMINI_BASE_URL="+gemini.URL)
+	if got := s.invoke(t, map[string]any{"query": "hello"}, "Authorization", bearer(t, "ann", nil)); got.Response == "" {
+		t.Errorf("%+v", got)
+	}
+}
 
 // copyTree copies the module, without git's files and what nobody would deploy.
 func copyTree(to, from string) error {

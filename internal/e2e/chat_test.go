@@ -144,7 +144,7 @@ func TestChatShowsTools(t *testing.T) {
 	t.Parallel()
 	s, gemini := startGemini(t)
 	gemini.Enqueue(
-		geminitest.Parts(map[string]any{"text": "Let me see. "}, map[string]any{"functionCall": map[string]any{"name": "get_deployment_options", "args": map[string]any{}}}),
+		geminitest.Parts(map[string]any{"text": "Let me see. "}, map[string]any{"functionCall": map[string]any{"name": "list_stock", "args": map[string]any{}}}),
 		geminitest.Calls(geminitest.FunctionCall{Name: "no_such_tool"}),
 		geminitest.Text("There."),
 	)

@@ -49,7 +49,7 @@ func TestFallbackModel(t *testing.T) {
 					return geminitest.Text("The first model is back.")
 				}
 				if stoodIn++; stoodIn < 3 {
-					return geminitest.Calls(geminitest.FunctionCall{Name: "check_deployment_status"})
+					return geminitest.Calls(geminitest.FunctionCall{Name: "check_status"})
 				}
 				return geminitest.Text("All ", "is well.")
 			})
@@ -88,7 +88,7 @@ func TestNobodyStandsInForAStreamThatHasBegun(t *testing.T) {
 	t.Parallel()
 	look := geminitest.Parts(
 		map[string]any{"text": "Let me see. "},
-		map[string]any{"functionCall": map[string]any{"name": "check_deployment_status", "args": map[string]any{}}},
+		map[string]any{"functionCall": map[string]any{"name": "check_status", "args": map[string]any{}}},
 	)
 	tests := []struct {
 		name  string
@@ -258,7 +258,7 @@ func TestHugeUsage(t *testing.T) {
 	ask := func(body map[string]any, stream bool) turn {
 		gemini.Forget()
 		for range 3 {
-			gemini.Enqueue(geminitest.Calls(geminitest.FunctionCall{Name: "check_deployment_status"}).WithUsage(counts))
+			gemini.Enqueue(geminitest.Calls(geminitest.FunctionCall{Name: "check_status"}).WithUsage(counts))
 		}
 		gemini.Enqueue(geminitest.Text("Fine.").WithUsage(counts))
 		body["stream"] = stream

@@ -141,7 +141,7 @@ func TestRetriesReplay(t *testing.T) {
 				}
 				gemini.Forget()
 				gemini.Enqueue(
-					geminitest.Calls(geminitest.FunctionCall{Name: "check_deployment_status"}),
+					geminitest.Calls(geminitest.FunctionCall{Name: "check_status"}),
 					geminitest.Text("One, ", "two — ", "\U0001f980.\n").WithUsage(geminitest.Usage{Prompt: 31, Cached: 7, Thoughts: 3, Output: 11}),
 				)
 				key := keyed(name)

@@ -224,7 +224,7 @@ func TestBudgetsAreChargedWhatWasSpent(t *testing.T) {
 		s, gemini := start(t, "MAX_TOOL_ROUNDS=3")
 		gemini.Handle(func(r geminitest.Request) geminitest.Reply {
 			if len(r.Contents()) == 1 {
-				return geminitest.Calls(geminitest.FunctionCall{Name: "get_deployment_options", Args: map[string]any{"note": strings.Repeat("x", 40_000)}})
+				return geminitest.Calls(geminitest.FunctionCall{Name: "list_stock", Args: map[string]any{"note": strings.Repeat("x", 40_000)}})
 			}
 			return geminitest.Text("done").WithoutUsage()
 		})

@@ -261,7 +261,7 @@ func TestStream(t *testing.T) {
 	s, gemini := startGemini(t)
 	gate := make(chan struct{})
 	gemini.Enqueue(
-		geminitest.Calls(geminitest.FunctionCall{Name: "get_best_practices", Args: map[string]any{"category": "security"}}),
+		geminitest.Calls(geminitest.FunctionCall{Name: "get_price", Args: map[string]any{"fruit": "apple"}}),
 		geminitest.Text("one ", "two\n", "three 🦀").WithGate(1, gate),
 	)
 	stream := s.stream(t, map[string]any{"query": "hello"})
@@ -271,7 +271,7 @@ func TestStream(t *testing.T) {
 	if diff := cmp.Diff(names(events), []string{"start", "tool_call", "tool_result", "delta", "delta", "delta", "done"}); diff != "" {
 		t.Errorf("events (-got +want): %s", diff)
 	}
-	if got.Response != "one two\nthree 🦀" || !slices.Equal(got.tools(), []string{"get_best_practices"}) {
+	if got.Response != "one two\nthree 🦀" || !slices.Equal(got.tools(), []string{"get_price"}) {
 		t.Errorf("turn: %+v", got)
 	}
 	call, result := strict[toolCallData](t, events[1].Data), strict[toolResultData](t, events[2].Data)
@@ -326,17 +326,17 @@ func TestToolRound(t *testing.T) {
 	t.Parallel()
 	const thought = "I had better look this up."
 	calls := geminitest.Calls(
-		geminitest.FunctionCall{Name: "get_deployment_options", Args: map[string]any{"option": "gke"}, ThoughtSignature: "c2lnbmF0dXJl"},
-		geminitest.FunctionCall{Name: "get_best_practices", Args: map[string]any{"category": "security"}, ID: "call-7"},
+		geminitest.FunctionCall{Name: "list_stock", Args: map[string]any{}, ThoughtSignature: "c2lnbmF0dXJl"},
+		geminitest.FunctionCall{Name: "get_price", Args: map[string]any{"fruit": "apple"}, ID: "call-7"},
 		geminitest.FunctionCall{Name: "no_such_tool", Args: map[string]any{"x": 1.5, "nested": map[string]any{"list": []any{"a", nil, true}}}},
-		geminitest.FunctionCall{Name: "get_best_practices", Args: map[string]any{"category": 5.0}},
-		geminitest.FunctionCall{Name: "get_best_practices", Args: map[string]any{"category": "cookery"}},
-		geminitest.FunctionCall{Name: "check_deployment_status"},
+		geminitest.FunctionCall{Name: "get_price", Args: map[string]any{"fruit": 5.0}},
+		geminitest.FunctionCall{Name: "get_price", Args: map[string]any{"fruit": "durian"}},
+		geminitest.FunctionCall{Name: "check_status"},
 	).WithThought(thought)
-	final := geminitest.Text("Use ", "GKE.").WithThoughtSignature("ZmluYWw=").WithThought("That was easy.")
+	final := geminitest.Text("Take ", "cherries.").WithThoughtSignature("ZmluYWw=").WithThought("That was easy.")
 	wantCalls := []toolCall{
-		{"get_deployment_options", true, 0}, {"get_best_practices", true, 0}, {"no_such_tool", false, 0},
-		{"get_best_practices", false, 0}, {"get_best_practices", false, 0}, {"check_deployment_status", true, 0},
+		{"list_stock", true, 0}, {"get_price", true, 0}, {"no_such_tool", false, 0},
+		{"get_price", false, 0}, {"get_price", false, 0}, {"check_status", true, 0},
 	}
 	for _, stream := range []bool{false, true} {
 		t.Run(map[bool]string{false: "JSON", true: "stream"}[stream], func(t *testing.T) {
@@ -360,7 +360,7 @@ func TestToolRound(t *testing.T) {
 			} else {
 				got = s.invoke(t, body)
 			}
-			if got.Response != "Use GKE." {
+			if got.Response != "Take cherries." {
 				t.Errorf("response %q", got.Response)
 			}
 			for i := range got.ToolCalls {
@@ -430,7 +430,7 @@ func TestToolDeclarations(t *testing.T) {
 	if r.Body["systemInstruction"] == nil {
 		t.Error("no system instruction")
 	}
-	for _, name := range []string{"get_deployment_options", "get_best_practices", "check_deployment_status"} {
+	for _, name := range []string{"list_stock", "get_price", "check_status"} {
 		if !strings.Contains(string(r.Raw), `"name":"`+name+`"`) {
 			t.Errorf("%s is not declared", name)
 		}
@@ -445,7 +445,7 @@ func offersTools(r geminitest.Request) bool {
 
 func TestToolRoundsEnd(t *testing.T) {
 	t.Parallel()
-	call := geminitest.Calls(geminitest.FunctionCall{Name: "check_deployment_status"})
+	call := geminitest.Calls(geminitest.FunctionCall{Name: "check_status"})
 	tests := []struct {
 		name string
 		last geminitest.Reply
@@ -555,7 +555,7 @@ func TestOutputLimit(t *testing.T) {
 
 func TestUsage(t *testing.T) {
 	t.Parallel()
-	round := geminitest.Calls(geminitest.FunctionCall{Name: "check_deployment_status"}).WithUsage(geminitest.Usage{Prompt: 100_000, Thoughts: 30_000, Output: 50_000})
+	round := geminitest.Calls(geminitest.FunctionCall{Name: "check_status"}).WithUsage(geminitest.Usage{Prompt: 100_000, Thoughts: 30_000, Output: 50_000})
 	last := geminitest.Text("Fine.").WithUsage(geminitest.Usage{Prompt: 200_000, Thoughts: 10_000, Output: 60_000})
 	dollars := func(x float64) *float64 { return &x }
 	tests := []struct {
@@ -631,7 +631,7 @@ func TestTimeout(t *testing.T) {
 	}{
 		{"no answer", []geminitest.Reply{geminitest.Silence()}, false, false},
 		{"half an answer", []geminitest.Reply{geminitest.Text("one", "two").SilentAfter(1)}, false, false},
-		{"no answer after a tool", []geminitest.Reply{geminitest.Calls(geminitest.FunctionCall{Name: "check_deployment_status"}), geminitest.Silence()}, false, false},
+		{"no answer after a tool", []geminitest.Reply{geminitest.Calls(geminitest.FunctionCall{Name: "check_status"}), geminitest.Silence()}, false, false},
 		{"no first word of a stream", []geminitest.Reply{geminitest.Silence()}, true, false},
 		{"a stream that falls silent", []geminitest.Reply{geminitest.Text("one", "two").SilentAfter(1)}, true, true},
 	}

@@ -69,7 +69,7 @@ func tell(t *testing.T) evidence {
 		return as("one", append(parent(n), "X-End-User", "ann", "X-Request-ID", id)...)
 	}
 	ask := map[string]any{"query": "How is the deployment doing?"}
-	gemini.Enqueue(geminitest.Calls(geminitest.FunctionCall{Name: "check_deployment_status"}).WithUsage(geminitest.Usage{Prompt: 1394, Output: 12}),
+	gemini.Enqueue(geminitest.Calls(geminitest.FunctionCall{Name: "check_status"}).WithUsage(geminitest.Usage{Prompt: 1394, Output: 12}),
 		geminitest.Text("All is well.").WithUsage(geminitest.Usage{Prompt: 1530, Output: 96}).WithDelay(2100*time.Millisecond))
 	s.invoke(t, ask, ann("slow-1", 1)...)
 	s.invoke(t, ask, ann("quick-1", 2)...)

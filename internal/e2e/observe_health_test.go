@@ -15,7 +15,8 @@ import (
 
 // A healthReport is what operators see of GET /health.
 type healthReport struct {
-	Status       string            `json:"status"`
+	Status       string `json:"status"`
+	Agent        struct{ Name string }
 	ErrorRate    *float64          `json:"error_rate"`
 	RequestCount *int              `json:"request_count"`
 	ErrorCount   *int              `json:"error_count"`
@@ -108,6 +109,9 @@ func TestHealthOfTheWholeService(t *testing.T) {
 			var got healthReport
 			if err := json.Unmarshal(e.Data, &got); err != nil {
 				t.Fatal(err)
+			}
+			if got.Agent.Name != "fruit-stand" { // which only invoke's figures name
+				t.Errorf("the agent is %q", got.Agent.Name)
 			}
 			errors := test.requests[ourFault]
 			if got.Status != test.status || got.ErrorRate == nil || *got.ErrorRate != test.rate || *got.RequestCount != total || *got.ErrorCount != errors {

@@ -135,7 +135,7 @@ func TestSpans(t *testing.T) {
 				env = append(env, "OTEL_EXPORTER_OTLP_PROTOCOL=grpc", "OTEL_EXPORTER_OTLP_ENDPOINT="+c.GRPC)
 			}
 			s, gemini := startGemini(t, env...)
-			gemini.Enqueue(geminitest.Calls(geminitest.FunctionCall{Name: "check_deployment_status"}).WithUsage(geminitest.Usage{Prompt: 100, Output: 7}),
+			gemini.Enqueue(geminitest.Calls(geminitest.FunctionCall{Name: "check_status"}).WithUsage(geminitest.Usage{Prompt: 100, Output: 7}),
 				geminitest.Text("All is well.").WithUsage(geminitest.Usage{Prompt: 150, Output: 20}))
 			s.invoke(t, map[string]any{"query": prompt}, parent(1)...)
 			gemini.Enqueue(geminitest.Error(400, "no"))
@@ -148,7 +148,7 @@ func TestSpans(t *testing.T) {
 			agent := "invoke_agent " + agentName(t, spansOf(c))
 			usual := "POST /invoke\n  load session\n  " + agent + "\n    generate_content gemini-3.5-flash-lite\n  commit session\n"
 			for n, want := range map[int]string{
-				1: strings.Replace(usual, "lite\n", "lite\n    execute_tool check_deployment_status\n    generate_content gemini-3.5-flash-lite\n", 1),
+				1: strings.Replace(usual, "lite\n", "lite\n    execute_tool check_status\n    generate_content gemini-3.5-flash-lite\n", 1),
 				2: strings.TrimSuffix(usual, "  commit session\n"),
 				3: usual,
 				4: "GET /sessions/{id}\n",
@@ -169,7 +169,7 @@ func TestSpans(t *testing.T) {
 			}
 			model.has(t, map[string]any{"gen_ai.operation.name": "generate_content", "gen_ai.request.model": "gemini-3.5-flash-lite", "gen_ai.provider.name": "gcp.gemini",
 				"gen_ai.usage.input_tokens": int64(100), "gen_ai.usage.output_tokens": int64(7)})
-			named(t, turn, "execute_tool check_deployment_status").has(t, map[string]any{"gen_ai.operation.name": "execute_tool", "gen_ai.tool.name": "check_deployment_status"})
+			named(t, turn, "execute_tool check_status").has(t, map[string]any{"gen_ai.operation.name": "execute_tool", "gen_ai.tool.name": "check_status"})
 			named(t, turn, agent).has(t, map[string]any{"gen_ai.operation.name": "invoke_agent"})
 
 			failed := traceOf(spansOf(c), traceID(2))

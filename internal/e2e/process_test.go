@@ -50,12 +50,14 @@ const moduleRoot = "../.."
 // programs is where the tests' programs are built; TestMain removes it.
 var programs = sync.OnceValues(func() (string, error) { return os.MkdirTemp("", "gatehouse-programs-") })
 
-// localProgram is cmd/local, built once, to look for data races if the tests do.
+// localProgram is the local program of the tests' own agent, built once, to look for
+// data races if the tests do.
 var localProgram = sync.OnceValues(func() (string, error) {
+	const pkg = "./internal/testagent/program"
 	if raceDetector {
-		return build(moduleRoot, "local", "-race", "./cmd/local")
+		return build(moduleRoot, "local", "-race", pkg)
 	}
-	return build(moduleRoot, "local", "./cmd/local")
+	return build(moduleRoot, "local", pkg)
 })
 
 // build compiles a package of the module in dir into programs.
@@ -162,7 +164,7 @@ type service struct {
 
 var readyAt = regexp.MustCompile(`ready at (http://\S+)\n`)
 
-// startLocal runs cmd/local with this environment on a free port until t ends,
+// startLocal runs the local program with this environment on a free port until t ends,
 // and then checks that it ended well and what it logged.
 func startLocal(t *testing.T, env ...string) *service {
 	t.Helper()
@@ -182,13 +184,13 @@ func startLocal(t *testing.T, env ...string) *service {
 	}()
 	match, err := p.stdout.Await(ctx, readyAt)
 	if err != nil {
-		t.Fatalf("cmd/local did not get ready: %v", err)
+		t.Fatalf("the local program did not get ready: %v", err)
 	}
 	s := newService(t, p, match[1])
 	t.Cleanup(func() {
 		s.client.CloseIdleConnections()
 		if code := p.end(t, syscall.SIGTERM); code != 0 {
-			t.Errorf("cmd/local ended with code %d", code)
+			t.Errorf("the local program ended with code %d", code)
 		}
 		checkLogs(t, p)
 	})
@@ -205,7 +207,7 @@ func newService(t *testing.T, p *process, address string) *service {
 	}}
 }
 
-// startGemini runs cmd/local on a stand-in for Gemini, with the memory store
+// startGemini runs the local program on a stand-in for Gemini, with the memory store
 // unless env says otherwise.
 //
 // One model answers, unless env names others.
@@ -216,7 +218,7 @@ func startGemini(t *testing.T, env ...string) (*service, *geminitest.Server) {
 }
 
 // greeting are the lines that are not log lines: the functions framework's own,
-// an empty one a request among them, and cmd/local's.
+// an empty one a request among them, and the local program's.
 var greeting = regexp.MustCompile(`^$|^Serving function: |^Gatehouse is ready at |^  (model|sessions)  |^Try:$|^  curl |^Open |^Ctrl-C ends it\.$|^Ending`)
 
 // checkLogs checks that a process wrote one JSON object a line, and neither

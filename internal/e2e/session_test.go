@@ -90,7 +90,7 @@ func TestSessions(t *testing.T) {
 			t.Errorf("sessions at first: %+v", got)
 		}
 		gemini.Enqueue(
-			geminitest.Calls(geminitest.FunctionCall{Name: "check_deployment_status"}),
+			geminitest.Calls(geminitest.FunctionCall{Name: "check_status"}),
 			geminitest.Text("It is well.").WithUsage(geminitest.Usage{Prompt: 20, Output: 3}),
 			geminitest.Text("It still is."),
 		)
@@ -467,7 +467,7 @@ func TestHistoryIsCut(t *testing.T) {
 	var last turn
 	for i := range 8 {
 		gemini.Enqueue(
-			geminitest.Calls(geminitest.FunctionCall{Name: "get_best_practices", Args: map[string]any{"category": "security"}}),
+			geminitest.Calls(geminitest.FunctionCall{Name: "get_price", Args: map[string]any{"fruit": "apple"}}),
 			geminitest.Text(long),
 		)
 		body := map[string]any{"query": fmt.Sprintf("question %d", i)}

@@ -303,7 +303,7 @@ func (s *stormRun) reply(r geminitest.Request) geminitest.Reply {
 	switch planned.Does {
 	case modelCallsTool:
 		if offersTools(r) {
-			return geminitest.Calls(geminitest.FunctionCall{Name: "check_deployment_status"})
+			return geminitest.Calls(geminitest.FunctionCall{Name: "check_status"})
 		}
 	case modelRefuses:
 		return geminitest.Error(http.StatusServiceUnavailable, upstreamText)

@@ -48,7 +48,7 @@ test('the page', { skip: missing && !process.env.CI ? missing : false }, async t
   await page.getByText('turn 1, 12 tokens').waitFor();
   assert.equal(await page.locator('article img').count(), 0);
   await ask('use a tool');
-  await page.getByText('get_deployment_options ✓').waitFor();
+  await page.getByText('list_stock ✓').waitFor();
   await page.getByText('turn 2,').waitFor();
 
   await page.getByRole('button', { name: 'Answer again' }).click();

@@ -1,4 +1,4 @@
-// The real service for a test: cmd/local, the example's issuer, and a stand-in for Gemini that does what a question says.
+// The real service for a test: the local program of the service's own tests, the example's issuer, and a stand-in for Gemini that does what a question says.
 import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtempSync, rmSync } from 'node:fs';
@@ -69,7 +69,7 @@ async function startGemini() {
         chunk([{ text: 'One moment' }]);
         return; // and nothing more, until the client goes
       case question.includes('tool') && !answered:
-        chunk([{ text: 'Let me see. ' }, { functionCall: { name: 'get_deployment_options', args: {} } }], { finishReason: 'STOP' });
+        chunk([{ text: 'Let me see. ' }, { functionCall: { name: 'list_stock', args: {} } }], { finishReason: 'STOP' });
         break;
       default:
         chunk([{ text: `Answer ${calls.length} ` }]);
@@ -92,13 +92,13 @@ async function startGemini() {
 /** Starts all of it. `origin` is the page's. */
 export async function startService(origin = 'http://127.0.0.1:5173') {
   const bin = mkdtempSync(join(tmpdir(), 'gatehouse-web-'));
-  for (const [cwd, path] of [[root, './cmd/local'], [join(root, 'examples'), './issuer']]) {
+  for (const [cwd, path] of [[root, './internal/testagent/program'], [join(root, 'examples'), './issuer']]) {
     const built = spawnSync('go', ['build', '-o', bin + '/', path], { cwd, stdio: 'inherit' });
     if (built.status !== 0) throw new Error('the service could not be built');
   }
   const gemini = await startGemini();
   const issuer = await start(join(bin, 'issuer'), ['-port', '0'], {});
-  const local = await start(join(bin, 'local'), [], {
+  const local = await start(join(bin, 'program'), [], {
     PORT: '0', ENVIRONMENT: 'development', AUTH: 'oidc', OIDC_ISSUERS: `${issuer.address}|example`, ALLOWED_ORIGINS: origin,
     GEMINI_API_KEY: 'stand-in', GOOGLE_GEMINI_BASE_URL: gemini.url,
   });

@@ -40,7 +40,7 @@ for (const [version, ai] of Object.entries({ ai5, ai6, ai7 })) {
       const stream = await transport().sendMessages({ chatId: id, messages: [message('use a tool')], trigger: 'submit-message' });
       let last;
       for await (const state of ai.readUIMessageStream({ stream })) last = state;
-      assert.deepEqual(last.parts.map(p => p.type), ['text', 'tool-get_deployment_options', 'text']);
+      assert.deepEqual(last.parts.map(p => p.type), ['text', 'tool-list_stock', 'text']);
       assert.equal(last.parts[1].state, 'output-available');
       assert.equal(last.parts[1].output.ok, true);
       assert.equal(last.metadata.turn, 1);

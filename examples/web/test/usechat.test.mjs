@@ -40,7 +40,7 @@ test('a conversation, regenerated and resumed elsewhere', async () => {
   chat = await page.settled();
   assert.deepEqual(chat.messages.map(m => m.role), ['user', 'assistant', 'user', 'assistant']);
   assert.equal(chat.messages[3].metadata.turn, 2);
-  assert.ok(chat.messages[3].parts.some(p => p.type === 'tool-get_deployment_options' && p.state === 'output-available'));
+  assert.ok(chat.messages[3].parts.some(p => p.type === 'tool-list_stock' && p.state === 'output-available'));
   const before = text(chat.messages[3]);
   await chat.regenerate();
   chat = await page.settled();

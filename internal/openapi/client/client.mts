@@ -25,7 +25,7 @@ assert.match(second.data?.data.response ?? "", /Ada/);
 
 // The same as a stream, event by event.
 const streamed = await client.POST("/invoke", {
-  body: { query: "How do I deploy to Cloud Run?", session_id: id, stream: true },
+  body: { query: "What is the price of an apple?", session_id: id, stream: true },
   headers: { Accept: "text/event-stream" },
   parseAs: "stream",
 });

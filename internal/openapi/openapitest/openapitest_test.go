@@ -36,9 +36,9 @@ func TestCheck(t *testing.T) {
 		h.ServeHTTP(w, r)
 		return w
 	}
-	const question = `{"query": "How do I deploy to Cloud Run?"}`
-	const streamed = `{"query": "How do I deploy to Cloud Run?", "stream": true}`
-	const chatted = `{"id": "chat0123456789ab", "messages": [{"role": "user", "parts": [{"type": "text", "text": "How do I deploy to Cloud Run?"}]}]}`
+	const question = `{"query": "What is the price of an apple?"}`
+	const streamed = `{"query": "What is the price of an apple?", "stream": true}`
+	const chatted = `{"id": "chat0123456789ab", "messages": [{"role": "user", "parts": [{"type": "text", "text": "What is the price of an apple?"}]}]}`
 	tests := []struct {
 		name, method, path, body string
 		change                   func(w *httptest.ResponseRecorder, body string) string // nil: as it is
@@ -127,8 +127,8 @@ func TestStream(t *testing.T) {
 	t.Parallel()
 	c, h := contract(t)
 	for path, body := range map[string]string{
-		"/invoke": `{"query": "How do I deploy to Cloud Run?", "stream": true}`,
-		"/chat":   `{"id": "chat0123456789ab", "messages": [{"role": "user", "parts": [{"type": "text", "text": "How do I deploy to Cloud Run?"}]}]}`,
+		"/invoke": `{"query": "What is the price of an apple?", "stream": true}`,
+		"/chat":   `{"id": "chat0123456789ab", "messages": [{"role": "user", "parts": [{"type": "text", "text": "What is the price of an apple?"}]}]}`,
 	} {
 		r := httptest.NewRequestWithContext(t.Context(), http.MethodPost, "http://127.0.0.1"+path, strings.NewReader(body))
 		r.Header.Set("Content-Type", "application/json")
