@@ -13,6 +13,7 @@ import (
 	"github.com/chromedp/chromedp"
 	"github.com/chromedp/chromedp/kb"
 
+	"example.com/gatehouse/agent"
 	"example.com/gatehouse/internal/auth/authtest"
 	"example.com/gatehouse/internal/geminitest"
 	"example.com/gatehouse/internal/testagent"
@@ -49,6 +50,25 @@ func TestAnswerIsShownAsItIsWritten(t *testing.T) {
 		t.Errorf("the session has %d turns", len(turns))
 	}
 	b.sees("#status", "This is the stand-in's answer.") // what is read out
+	b.calm()
+}
+
+// What the agent is for, and what to ask it, are its author's words.
+func TestTheAgentsDescriptionAndExamples(t *testing.T) {
+	b := open(t)
+	about, err := testagent.New(t.Context(), agent.Env{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.sees("#about", about.Description)
+	if n := b.count("#examples button"); n != len(about.Examples) {
+		t.Errorf("%d examples, want %d", n, len(about.Examples))
+	}
+	b.clickText(about.Examples[1])
+	b.answered(1)
+	if prompt := b.gemini.Requests()[0].Prompt(); prompt != about.Examples[1] {
+		t.Errorf("asked %q", prompt)
+	}
 	b.calm()
 }
 

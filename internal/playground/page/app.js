@@ -535,9 +535,10 @@ $('stop').addEventListener('click', () => running?.abort());
 document.addEventListener('keydown', (event) => {
   if (event.key === 'Escape' && running && !document.querySelector('dialog[open], :popover-open')) running.abort();
 });
-for (const example of $('examples').querySelectorAll('button')) {
-  example.addEventListener('click', () => { if (!running) ask(example.textContent); });
-}
+$('examples').addEventListener('click', (event) => {
+  const example = event.target.closest('button');
+  if (example && !running) ask(example.textContent);
+});
 
 // ---- Sessions
 
@@ -682,5 +683,11 @@ if (named) openSession(named);
 listSessions();
 data('GET', '.', {}).then((description) => {
   $('version').textContent = description.version;
+  const { description: about, examples } = description.agent ?? {};
+  if (about) {
+    $('about').textContent = about;
+    $('about').hidden = false;
+  }
+  if (examples?.length) $('examples').replaceChildren(...examples.map((question) => el('li', null, el('button', { type: 'button', dir: 'auto' }, question))));
   $('docs').hidden = !description.endpoints.some((endpoint) => endpoint.path === '/docs');
 }).catch(() => {}); // the page does without
