@@ -13,40 +13,41 @@ import (
 // KeyLife is how long an idempotency key is remembered.
 const KeyLife = 24 * time.Hour
 
-// A KeyEntry is what a session remembers of an idempotency key: a lease on it
-// while a call works, the turn that came of it afterwards.
+// A KeyEntry is what a session stores under the hash of an idempotency key: while a
+// call works, its lease on the key; afterwards, the turn that the call stored.
 type KeyEntry struct {
-	Body  string    `firestore:"b"`           // digest of what was asked
-	Lease string    `firestore:"l"`           // the call that holds the key
+	Body  string    `firestore:"b"`           // SHA-256 of the request, to recognize a key used for another one
+	Lease string    `firestore:"l"`           // id of the call that holds the key, "" once its turn is stored
 	Until time.Time `firestore:"u"`           // end of the lease
-	Turn  int       `firestore:"t"`           // 0 while there is none
-	ID    string    `firestore:"i,omitempty"` // of that turn, whose number another may get
-	At    time.Time `firestore:"a"`           // of the claim
+	Turn  int       `firestore:"t"`           // number of the stored turn, 0 until then
+	ID    string    `firestore:"i,omitempty"` // [Turn.ID]: Turn's number passes to the turn that replaces it
+	At    time.Time `firestore:"a"`           // when the key was claimed; the entry is valid for [KeyLife]
 }
 
 func (e KeyEntry) fresh(now time.Time) bool { return now.Before(e.At.Add(KeyLife)) }
 
-// An Idempotency says what makes a call the same as an earlier one.
+// An Idempotency identifies a call: two calls with the same Key and Body are one call
+// sent twice.
 type Idempotency struct {
-	Key    string        // as the caller chose it
-	Body   string        // what was asked, whole
-	Create bool          // the session that is named may be new
-	Lease  time.Duration // how long the call may take
+	Key    string        // as the caller sent it
+	Body   string        // the whole request, in one canonical form
+	Create bool          // the named session need not exist yet
+	Lease  time.Duration // how long the call may hold the key
 }
 
-// A Claim is a call's hold on its key. It does not change.
+// A Claim is a call's hold on its key. It is immutable.
 type Claim struct {
-	key   string // its hash
+	key   string // hash of the key
 	entry KeyEntry
 }
 
-// holds reports whether the key is still the claim's in s.
+// holds reports whether s still records c as the key's holder.
 func (c *Claim) holds(s *Session) bool {
 	e, ok := s.Keys[c.key]
 	return ok && e.Turn == 0 && e.Lease == c.entry.Lease
 }
 
-// done is the key's entry once its turn is stored.
+// done returns the key's entry for the time after its turn is stored.
 func (c *Claim) done(turn int, id string) *KeyEntry {
 	e := c.entry
 	e.Lease, e.Turn, e.ID = "", turn, id
@@ -55,41 +56,45 @@ func (c *Claim) done(turn int, id string) *KeyEntry {
 
 // The errors about idempotency keys.
 var (
-	// ErrInProgress: another call holds the key; [InProgressError] says until when.
+	// ErrInProgress: another call holds the key; [InProgressError] has the time left.
 	ErrInProgress = errors.New("a call with this key is being worked on")
-	// ErrKeyMismatch: the key was used to ask for something else.
+	// ErrKeyMismatch: the key was used with another request.
 	ErrKeyMismatch = errors.New("this key was used with another request")
-	// ErrTakenOver: the call's hold on its key lapsed, and another call took it.
+	// ErrTakenOver: the call's lease expired and another call claimed the key.
 	ErrTakenOver = errors.New("another call took over the key")
 )
 
-// InProgressError is an ErrInProgress with the time the hold lasts at most.
+// InProgressError is an [ErrInProgress] with the longest time that the key can stay
+// held.
 type InProgressError struct{ Left time.Duration }
 
 func (e *InProgressError) Error() string { return ErrInProgress.Error() }
 
-// Is makes it an ErrInProgress.
+// Is reports whether target is [ErrInProgress].
 func (e *InProgressError) Is(target error) bool { return target == ErrInProgress }
 
-// Opened is what [Open] found.
+// Opened is the result of [Open]: either a Claim or a Replay is set.
 type Opened struct {
 	Session *Session
-	Claim   *Claim  // the call's hold on its key, to be given to Commit or Release
-	Replay  *Record // the turn that this key has brought about already
+	Claim   *Claim  // to be passed to [Commit] or [Release]
+	Replay  *Record // the turn stored by an earlier call with this key
 }
 
-// maxGenerations bounds how many sessions one key can begin, a day or more
-// apart, while the earlier ones are still kept.
+// maxGenerations bounds how many sessions that still exist one key may have created,
+// at least [KeyLife] apart.
 const maxGenerations = 512
 
-// Open takes hold of an idempotency key before the turn is worked on. With id
-// the key belongs to that session, which must exist unless idem.Create. Without, it gives a new
-// session its id, so that a retry finds the same one: a first call is one write
-// and no read.
+// Open claims an idempotency key before the turn runs.
 //
-// A key whose turn is stored gives it as Replay; one that another call holds is
-// ErrInProgress; a hold that has lapsed is taken over. afterTurn is the
-// caller's condition, looked at before the key is taken.
+// With an id, the key belongs to that session, which must exist unless idem.Create is
+// set. Without one, the id of the new session is derived from the owner and the key,
+// so that a retry on any instance finds the same session, and a first call costs one
+// write and no read.
+//
+// If the key's turn is stored already, Open returns it as Replay. If another call
+// holds the key, the error is [ErrInProgress]; an expired lease is taken over.
+// afterTurn is the caller's condition on the number of turns. It is checked before the
+// key is claimed, but after a replay is found.
 func Open(ctx context.Context, store Store, owner Owner, id string, idem Idempotency, afterTurn *int, now func() time.Time) (*Opened, error) {
 	at := now()
 	o := &opening{
@@ -112,8 +117,8 @@ func Open(ctx context.Context, store Store, owner Owner, id string, idem Idempot
 	return nil, fmt.Errorf("%w: too many sessions of one key", ErrKeyMismatch)
 }
 
-// errPastKey: the session was begun by the key more than [KeyLife] ago, so the
-// key begins anew.
+// errPastKey: the key created this session more than [KeyLife] ago, so the key is free
+// to create another.
 var errPastKey = errors.New("the key's time is over")
 
 type opening struct {
@@ -124,7 +129,7 @@ type opening struct {
 	claim     *Claim
 }
 
-// existing takes the key in a session that must exist, or may be new.
+// existing claims the key in the session at key.
 func (o *opening) existing(ctx context.Context, key Key) (*Opened, error) {
 	for try := 1; ; try++ {
 		s, err := o.store.Load(ctx, key)
@@ -147,14 +152,15 @@ func (o *opening) existing(ctx context.Context, key Key) (*Opened, error) {
 	}
 }
 
-// new takes the key in the session that it gives its id to.
+// new claims the key in the session whose id is derived from it. It writes first and
+// reads only when that write fails.
 func (o *opening) new(ctx context.Context, key Key) (*Opened, error) {
 	s := New(key)
 	s.KeyedAt = o.claim.entry.At
 	for try := 1; ; try++ {
 		opened, err := o.take(ctx, s)
-		// What is not found any more was given back meanwhile, or deleted: reading
-		// again tells.
+		// ErrNotFound: the session was released or deleted between read and write.
+		// Read it again.
 		if !again(err) && !errors.Is(err, ErrNotFound) || try == commitTries {
 			return opened, err
 		}
@@ -164,8 +170,8 @@ func (o *opening) new(ctx context.Context, key Key) (*Opened, error) {
 		s, err = o.store.Load(ctx, key)
 		switch {
 		case errors.Is(err, ErrNotFound), errors.Is(err, ErrUnavailable):
-			// Given back meanwhile, or not written, or not known: the precondition
-			// of the next try tells.
+			// Either the session was released, or no write happened, or that is not
+			// known. The next write's precondition decides.
 			s = New(key)
 			s.KeyedAt = o.claim.entry.At
 		case err != nil:
@@ -180,13 +186,13 @@ func (o *opening) new(ctx context.Context, key Key) (*Opened, error) {
 
 func again(err error) bool { return errors.Is(err, ErrChanged) || errors.Is(err, ErrUnavailable) }
 
-// take looks at the key in s and takes it if it is free.
+// take claims the key in s if it is free.
 func (o *opening) take(ctx context.Context, s *Session) (*Opened, error) {
 	now := o.now()
 	if e, ok := s.Keys[o.claim.key]; ok && e.fresh(now) {
 		switch {
 		case e.Lease == o.claim.entry.Lease && e.Turn == 0:
-			// A write of ours whose answer was lost.
+			// An earlier try of this call wrote it; its response was lost.
 			return &Opened{Session: s, Claim: o.claim}, nil
 		case e.Body != o.claim.entry.Body:
 			return nil, ErrKeyMismatch
@@ -207,8 +213,8 @@ func (o *opening) take(ctx context.Context, s *Session) (*Opened, error) {
 	return &Opened{Session: taken, Claim: o.claim}, nil
 }
 
-// recordOf finds a key's turn among the recent ones, or where it is archived. It
-// is ErrReplaced when another has come in its place.
+// recordOf returns the turn of a key, from the recent turns or the archive. The error
+// is [ErrReplaced] if another turn has taken its place.
 func recordOf(ctx context.Context, store Store, s *Session, e KeyEntry) (*Record, error) {
 	i := slices.IndexFunc(s.Recent, func(r Record) bool { return r.Number == e.Turn })
 	records := s.Recent
@@ -225,21 +231,21 @@ func recordOf(ctx context.Context, store Store, s *Session, e KeyEntry) (*Record
 	if err != nil {
 		return nil, err
 	}
-	if e.ID != "" && e.ID != id { // an entry of an earlier release has none
+	if e.ID != "" && e.ID != id { // entries of earlier releases have none
 		return nil, fmt.Errorf("turn %d of a key: %w", e.Turn, ErrReplaced)
 	}
 	return &records[i], nil
 }
 
 const (
-	// maxKeys bounds the keys that a session remembers, whatever their age.
+	// maxKeys bounds the keys that a session stores, of any age. A document has 1 MiB.
 	maxKeys = 2000
-	// maxDrop bounds how many are forgotten in one write.
+	// maxDrop bounds the keys removed in one write.
 	maxDrop = 100
 )
 
-// stale lists keys to forget: those past their time, and the oldest ones of a
-// session that has too many.
+// stale returns keys to remove from s: expired ones, else, if there are too many, the
+// oldest without a lease.
 func (s *Session) stale(now time.Time, keep string) []string {
 	var old []string
 	for key, e := range s.Keys {
@@ -254,13 +260,13 @@ func (s *Session) stale(now time.Time, keep string) []string {
 	return old[:min(len(old), maxDrop)]
 }
 
-// Release gives a key back after a call that failed, so that it can be used
-// again at once. What it cannot give back lapses by itself.
+// Release returns the key of a call that failed, so that a retry need not wait for the
+// lease to end. If it cannot, the lease expires by itself.
 func Release(ctx context.Context, store Store, s *Session, c *Claim) error {
 	for try := 1; ; try++ {
 		change := Change{Key: c.key}
 		if s.Turns == 0 && !s.Deleted && len(s.Keys) <= 1 {
-			change = Change{Remove: true} // nothing but our claim
+			change = Change{Remove: true} // the document holds only this claim
 		}
 		_, err := store.Apply(ctx, s, change)
 		if err == nil || !again(err) || try == commitTries {
@@ -276,13 +282,13 @@ func Release(ctx context.Context, store Store, s *Session, c *Claim) error {
 		case err != nil:
 			return err
 		case !c.holds(next):
-			return nil // it is somebody else's now, or the turn's after all
+			return nil // claimed by another call, or the turn was stored after all
 		}
 		s = next
 	}
 }
 
-// Mark is what s leaves behind when it is deleted at now.
+// Mark returns the tombstone that s leaves when it is deleted at now.
 func (s *Session) Mark(now time.Time) *Session {
 	mark := New(s.Key)
 	mark.Deleted, mark.UpdatedAt, mark.ExpiresAt = true, now, now.Add(KeyLife)
@@ -292,7 +298,7 @@ func (s *Session) Mark(now time.Time) *Session {
 	return mark
 }
 
-// keysAfter are s's keys once c is made.
+// keysAfter returns s's keys after c.
 func (s *Session) keysAfter(c Change) map[string]KeyEntry {
 	if c.Key == "" && len(c.Drop) == 0 {
 		return s.Keys

@@ -16,9 +16,9 @@ import (
 	"github.com/hashicorp/golang-lru/v2/simplelru"
 )
 
-// Memory is a [Store] in this process's memory, for development and tests: it
-// forgets everything when the process ends, and when its bound is reached the
-// sessions that were used least recently. It says both in the log.
+// Memory is a [Store] in this process's memory, for development and tests. It loses
+// everything when the process ends, and evicts the least recently used sessions when
+// it is full. It logs a warning about both.
 type Memory struct {
 	ttl   time.Duration
 	now   func() time.Time
@@ -28,41 +28,41 @@ type Memory struct {
 	mu       sync.Mutex
 	sessions *simplelru.LRU[Key, *memorySession]
 	bytes    int64
-	revision uint64 // of the last write
-	forgot   bool   // said in the log
+	revision uint64 // of the last write; makes every stored state distinct
+	evicted  bool   // the warning has been logged
 }
 
 type memorySession struct {
-	state    Session // Recent is only ever appended to: what was loaded shares it
+	state    Session // Recent is append-only: loaded snapshots share its array
 	feedback map[int]Feedback
 	bytes    int64
 	revision uint64
 }
 
-// MemoryLimit is how many bytes of sessions a [Memory] keeps by default.
+// MemoryLimit is the default size of a [Memory], in bytes.
 const MemoryLimit = 64 << 20
 
-// maxMemorySessions bounds the number of sessions, whatever their size.
+// maxMemorySessions bounds the number of sessions, of any size.
 const maxMemorySessions = 100_000
 
-// What an empty session and an idempotency key cost, about, in bytes.
+// Approximate cost of an empty session and of an idempotency key, in bytes.
 const (
 	sessionOverhead = 512
 	keyOverhead     = 256
 )
 
-// NewMemory makes an empty store that keeps a session for ttl after its last
-// turn and at most limit bytes in all. now is the clock.
+// NewMemory returns an empty store that keeps a session for ttl after its last turn,
+// and at most limit bytes in total. now is the clock.
 func NewMemory(ttl time.Duration, limit int64, now func() time.Time, log *slog.Logger) *Memory {
 	sessions, err := simplelru.NewLRU[Key, *memorySession](maxMemorySessions, nil)
 	if err != nil {
 		panic(err) // only for a size below 1
 	}
-	log.Warn("Sessions are kept in memory: they are forgotten when the process ends.")
+	log.Warn("Sessions are kept in memory: they are lost when the process ends.")
 	return &Memory{ttl: ttl, now: now, limit: limit, log: log, sessions: sessions}
 }
 
-// get finds what is there and has not expired. The caller holds mu.
+// get returns the session at key unless it has expired. The caller holds mu.
 func (m *Memory) get(key Key) (*memorySession, error) {
 	s, ok := m.sessions.Get(key)
 	if !ok || !m.now().Before(s.state.ExpiresAt) {
@@ -85,7 +85,7 @@ func (m *Memory) Load(ctx context.Context, key Key) (*Session, error) {
 	return s.snapshot(), nil
 }
 
-// snapshot is what a caller may hold while the session goes on.
+// snapshot returns a copy that does not change when the session does.
 func (s *memorySession) snapshot() *Session {
 	state := s.state
 	state.Recent = slices.Clip(state.Recent)
@@ -105,7 +105,7 @@ func (m *Memory) Apply(ctx context.Context, base *Session, c Change) (*Session, 
 	case base.Revision == nil && err == nil:
 		return nil, fmt.Errorf("starting a session: %w", ErrChanged)
 	case base.Revision == nil:
-		m.remove(base.Key) // an expired one of the same name
+		m.remove(base.Key) // an expired session of the same key
 		stored = &memorySession{}
 	case err != nil:
 		return nil, fmt.Errorf("changing a session: %w", err)
@@ -123,10 +123,10 @@ func (m *Memory) Apply(ctx context.Context, base *Session, c Change) (*Session, 
 	next := &memorySession{state: *after, feedback: stored.feedback}
 	switch {
 	case c.Replace:
-		next.feedback = maps.Clone(stored.feedback) // an opinion was on the turn that goes
+		next.feedback = maps.Clone(stored.feedback) // the feedback was about the replaced turn
 		delete(next.feedback, after.Turns)
 	case record != nil:
-		next.state.Recent = append(stored.state.Recent, *record) // its room is shared, not copied at each turn
+		next.state.Recent = append(stored.state.Recent, *record) // amortized: copying all turns each time would be quadratic
 	}
 	if err := m.put(base.Key, next); err != nil {
 		return nil, err
@@ -134,8 +134,7 @@ func (m *Memory) Apply(ctx context.Context, base *Session, c Change) (*Session, 
 	return next.snapshot(), nil
 }
 
-// put stores next in the place of what is there, making room for it. The
-// caller holds mu.
+// put stores next under key and evicts other sessions if needed. The caller holds mu.
 func (m *Memory) put(key Key, next *memorySession) error {
 	next.bytes = sessionOverhead + int64(len(next.state.Keys))*keyOverhead
 	for _, record := range next.state.Recent {
@@ -159,8 +158,8 @@ func (m *Memory) put(key Key, next *memorySession) error {
 	return nil
 }
 
-// makeRoom forgets the sessions that were used least recently, other than keep,
-// until more bytes fit. The caller holds mu.
+// makeRoom evicts the least recently used sessions, except keep, until more bytes fit.
+// The caller holds mu.
 func (m *Memory) makeRoom(keep Key, more int64) {
 	for m.bytes+more > m.limit || m.sessions.Len() >= maxMemorySessions {
 		oldest, _, ok := m.sessions.GetOldest()
@@ -168,14 +167,14 @@ func (m *Memory) makeRoom(keep Key, more int64) {
 			return
 		}
 		m.remove(oldest)
-		if !m.forgot {
-			m.forgot = true
-			m.log.Warn("The session store in memory is full: the sessions used least recently are forgotten.", "limit_bytes", m.limit)
+		if !m.evicted {
+			m.evicted = true
+			m.log.Warn("The session store in memory is full: the least recently used sessions are evicted.", "limit_bytes", m.limit)
 		}
 	}
 }
 
-// remove takes a session out. The caller holds mu.
+// remove deletes the session at key and its bytes from the count. The caller holds mu.
 func (m *Memory) remove(key Key) {
 	if s, ok := m.sessions.Peek(key); ok {
 		m.bytes -= s.bytes
@@ -215,8 +214,8 @@ func newestFirst(a, b Meta) int {
 	return cmp.Or(b.UpdatedAt.Compare(a.UpdatedAt), strings.Compare(b.ID, a.ID))
 }
 
-// A cursor names the last session of a page: the time it was updated, in
-// nanoseconds since 1970, and its id.
+// A cursor is the last session of a page: its update time in nanoseconds since 1970,
+// and its id.
 func encodeCursor(last Meta) string {
 	return base64.RawURLEncoding.EncodeToString(fmt.Appendf(nil, "%d.%s", last.UpdatedAt.UnixNano(), last.ID))
 }
@@ -261,12 +260,11 @@ func (m *Memory) Delete(ctx context.Context, key Key) error {
 	if err != nil {
 		return fmt.Errorf("deleting a session: %w", err)
 	}
-	return m.bury(key, s)
+	return m.markDeleted(key, s)
 }
 
-// bury removes a session, or leaves the mark of one that a key began. The
-// caller holds mu.
-func (m *Memory) bury(key Key, s *memorySession) error {
+// markDeleted replaces the session at key with its tombstone. The caller holds mu.
+func (m *Memory) markDeleted(key Key, s *memorySession) error {
 	return m.put(key, &memorySession{state: *s.state.Mark(m.now())})
 }
 
@@ -282,7 +280,7 @@ func (m *Memory) DeleteAll(ctx context.Context, owner Owner) error {
 		if !ok || key.Owner != owner || s.state.Deleted {
 			continue
 		}
-		if err := m.bury(key, s); err != nil {
+		if err := m.markDeleted(key, s); err != nil {
 			return err
 		}
 	}

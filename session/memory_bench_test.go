@@ -10,7 +10,7 @@ import (
 	"example.com/gatehouse/session"
 )
 
-// A turn on a session in memory: load and commit.
+// BenchmarkMemoryTurn loads a session and commits a turn in memory.
 func BenchmarkMemoryTurn(b *testing.B) {
 	turn := session.Turn{
 		ID: "id", Model: "gemini-2.5-flash", FinishReason: "STOP", CreatedAt: time.Now(), RequestID: "id",

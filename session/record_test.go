@@ -22,7 +22,7 @@ func TestContentsOfARecord(t *testing.T) {
 		"contents last":          {`{"id": "a", "usage": {"contents": 1}, "warnings": ["contents"], "contents": [ {} ]}`, `[ {} ]`},
 		"white space":            {" {\n\"contents\" : [1] } ", `[1]`},
 		"an escaped name":        {`{"\u0063ontents": [1]}`, `[1]`},
-		"what follows is broken": {`{"contents": [1], `, `[1]`}, // nothing beyond is looked at
+		"what follows is broken": {`{"contents": [1], `, `[1]`}, // decoding stops before it
 		"text that is no UTF-8":  {"{\"id\": \"\xff\", \"contents\": [\"\xff\"]}", "[\"\xff\"]"},
 		"none":                   {`{"id": "contents"}`, ""},
 		"no object":              {`["contents", [1]]`, ""},

@@ -1,11 +1,18 @@
-// Package session says what a session is and what is promised of it: that an
-// acknowledged turn is stored once and read by the next call wherever it runs,
-// that two calls at once are stored one after the other, and that only its
-// owner ever sees it.
+// Package session defines sessions and what is promised about them. A turn that was
+// acknowledged is stored once, and the next call reads it on any instance. Two
+// concurrent calls are stored one after the other. Only its owner ever sees a session.
 //
-// A session lives in a [Store], one of whose forms ([Memory]) is here. A store
-// only offers single conditional writes; what makes a turn appended exactly
-// once out of them is [Commit], the same for every store. The package sessiontest
+// A session lives in a [Store]; [Memory] is one. A store offers only single
+// conditional writes, so that it can be any database with compare-and-set. [Commit]
+// and [Open] build on them what callers need: a turn appended exactly once, and
+// idempotency keys. They are the same for every store. Package sessiontest has the
+// tests that every store must pass.
+//
+// The hard part is a write whose response is lost: it may have happened. Every turn
+// has a random id, made once per call. After such a write the session is read again
+// and the id is looked for among the turns added since, and among those archived or
+// replaced in the meantime ([Session.Past]); only if it is in neither is the write
+// repeated, under a precondition that fails if the first write happens late.
 // holds the test that each store passes.
 package session
 
@@ -28,28 +35,29 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 )
 
-// An Owner is a hash of who a session belongs to: the verified caller and the
-// end user it speaks for. It is safe to show in logs.
+// An Owner is the hash of the verified caller and the end user it acts for. It is safe
+// to log.
 type Owner string
 
-// OwnerOf makes the owner of what caller, a verified identity, does for
-// endUser ("" when it speaks for itself).
+// OwnerOf returns the owner of sessions of a verified caller and its end user, which
+// is "" when the caller acts for itself.
 func OwnerOf(caller, endUser string) Owner {
 	return Owner(digest(caller, endUser))
 }
 
-// A Key finds a session: an id means nothing without its owner.
+// A Key identifies a session. An id is meaningless without its owner.
 type Key struct {
 	Owner Owner
-	ID    string // as [ValidID] has it
+	ID    string // see [ValidID]
 }
 
-// Hash is the name the session is stored under: an id of another owner's leads
-// nowhere, so isolation needs no check that could be forgotten.
+// Hash returns the name that the session is stored under. It includes the owner:
+// another owner's id hashes to another name, so isolation does not depend on a check
+// that could be forgotten.
 func (k Key) Hash() string { return digest(string(k.Owner), k.ID) }
 
-// digest is an injective hash of its parts in base64url: each part goes in with
-// its length before it.
+// digest returns the base64url SHA-256 of parts. Each is preceded by its length, so
+// that no two lists of parts hash the same input.
 func digest(parts ...string) string {
 	h := sha256.New()
 	for _, part := range parts {
@@ -61,16 +69,16 @@ func digest(parts ...string) string {
 	return name(h.Sum(nil))
 }
 
-// NewID makes a session's or a turn's id: 128 random bits in base64url.
+// NewID returns a random id for a session or turn: 128 bits in base64url.
 func NewID() string {
 	var bits [16]byte
-	_, _ = rand.Read(bits[:]) // never fails: crypto/rand ends the program first
+	_, _ = rand.Read(bits[:]) // crypto/rand crashes the program rather than fail
 	return name(bits[:])
 }
 
-// name is bits in base64url. Names that begin and end with two underscores are
-// reserved in Firestore, for documents and fields: it refuses them, and a caller
-// who chooses ids could look for one whose hash is such a name.
+// name returns bits in base64url, adjusted so that the result is never of the form
+// __…__. Firestore reserves such names for documents and fields, and a caller who
+// chooses ids could search for one whose hash has that form.
 func name(bits []byte) string {
 	text := base64.RawURLEncoding.EncodeToString(bits)
 	if strings.HasPrefix(text, "__") && strings.HasSuffix(text, "__") {
@@ -79,87 +87,86 @@ func name(bits []byte) string {
 	return text
 }
 
-// IDPattern is the form of a session's id.
+// IDPattern is the pattern of a session's id.
 const IDPattern = `^[A-Za-z0-9_-]{16,64}$`
 
-// idPattern is [IDPattern] but for the length, which would unroll into as many
-// states at every start.
+// idPattern is [IDPattern] without the length: the compiler would unroll {16,64} into
+// as many states at every start.
 var idPattern = regexp.MustCompile(`^[A-Za-z0-9_-]+$`)
 
-// ValidID reports whether id has the form of a session's id.
+// ValidID reports whether id matches [IDPattern].
 func ValidID(id string) bool { return len(id) >= 16 && len(id) <= 64 && idPattern.MatchString(id) }
 
-// Meta is what is known of a session without its turns.
+// Meta describes a session without its turns.
 type Meta struct {
 	ID                              string
 	CreatedAt, UpdatedAt, ExpiresAt time.Time
-	Turns                           int   // how many it has, the number of the last
-	TotalTokens                     int64 // of all its turns
+	Turns                           int   // also the number of the last turn
+	TotalTokens                     int64 // over all turns
 	Title                           string
 }
 
-// A Session is what a store gives for a key: its [Meta] and the newest of its
-// turns, as many as lie in one document. It is a value of the moment it was
-// read; nothing changes it.
+// A Session is a snapshot of what is stored under a key: its [Meta] and the most
+// recent turns, as many as fit in one document. It is immutable.
 type Session struct {
 	Meta
 	Key    Key
-	Recent []Record // in order; the last one is number Turns
+	Recent []Record // oldest first; the last one has number Turns
 
-	// Keys are the idempotency keys of about the last day, by their hashes.
+	// Keys holds the idempotency keys of about the last day, by hash.
 	Keys map[string]KeyEntry
-	// KeyedAt is when a key gave the session its id; zero for other sessions.
+	// KeyedAt is when an idempotency key created the session; zero for other sessions.
 	KeyedAt time.Time
-	// Past are turns that were stored and are not among Recent any more, the latest
-	// last: archived or replaced. Whoever does not know whether its turn was stored
-	// finds it here.
+	// Past holds turns that were stored and are no longer in Recent, because they were
+	// archived or replaced; the latest is last. [Commit] looks here for a turn whose
+	// write got no response.
 	Past []PastTurn
-	// Deleted marks what a session leaves behind, for a day: a turn that ran while
-	// it was deleted must not bring it back.
+	// Deleted marks a tombstone, kept for [KeyLife]: a turn that was running when the
+	// session was deleted must not recreate it.
 	Deleted bool
 
-	// Revision is the store's own: what a conditional write compares. Nil for a
-	// session that does not exist yet.
+	// Revision is set by the store and compared by its conditional writes. It is nil
+	// for a session that is not stored yet.
 	Revision any
 }
 
-// Exists reports whether there is a session, rather than only a claim to its
-// first turn, or the mark that it was deleted.
+// Exists reports whether there is a session with turns, rather than a tombstone or
+// only claims of keys to the first turn.
 func (s *Session) Exists() bool { return s.Turns > 0 && !s.Deleted }
 
-// Reusable reports whether s is the mark of a deleted session in whose place
-// another may begin: no key that could be retried gave it its id.
+// Reusable reports whether s is a tombstone in whose place a new session may start. It
+// may not while a key that could still be retried had created s: the retry must find
+// the deletion.
 func (s *Session) Reusable() bool { return s.Deleted && s.KeyedAt.IsZero() }
 
-// A PastTurn is what is known of a turn without its record.
+// A PastTurn identifies a turn whose record is no longer in [Session.Recent].
 type PastTurn struct {
 	ID     string `firestore:"i"`
 	Number int    `firestore:"n"`
 }
 
-// maxPast bounds the turns in [Session.Past]: far more than can be stored in the
-// seconds for which a commit is tried again.
+// maxPast bounds [Session.Past]: far more turns than can be stored in the seconds for
+// which a commit is retried.
 const maxPast = 64
 
-// Remember returns past with more after it, the latest only.
+// Remember returns past with more appended, limited to the latest ones.
 func Remember(past []PastTurn, more ...PastTurn) []PastTurn {
 	all := slices.Concat(past, more)
 	return all[max(0, len(all)-maxPast):]
 }
 
-// New is the session that will exist under key once its first turn is stored.
+// New returns the session that will exist under key once its first turn is stored.
 func New(key Key) *Session {
 	return &Session{Key: key, Meta: Meta{ID: key.ID}}
 }
 
-// A Record is a turn as it is stored. Data is not decoded before somebody asks
-// for it.
+// A Record is a stored turn. It is decoded only when asked for.
 type Record struct {
 	Number int
 	Data   []byte // JSON of a [Turn]
 }
 
-// Turn decodes r.
+// Turn returns the decoded turn.
 func (r Record) Turn() (Turn, error) {
 	var t Turn
 	if err := json.Unmarshal(r.Data, &t); err != nil {
@@ -169,7 +176,7 @@ func (r Record) Turn() (Turn, error) {
 	return t, nil
 }
 
-// ID is the [Turn.ID].
+// ID returns the turn's [Turn.ID].
 func (r Record) ID() (string, error) {
 	raw, err := r.member("id")
 	if err != nil {
@@ -182,32 +189,31 @@ func (r Record) ID() (string, error) {
 	return id, nil
 }
 
-// Contents is what r holds of the conversation, as it is stored: the
-// [Turn.Contents].
+// Contents returns the turn's [Turn.Contents], as stored.
 //
-// It is read at every later turn of the session, so that nothing is looked at
-// beyond it, nor copied: the result is a part of r.Data.
+// Every later turn of the session reads it, so decoding stops behind it and nothing is
+// copied: the result is a slice of r.Data.
 func (r Record) Contents() (json.RawMessage, error) {
 	contents, err := r.member("contents")
 	return json.RawMessage(contents), err
 }
 
-// Prompt is the [Turn.Prompt]; false where there is none. It is looked for before
-// the contents only, where it is written.
+// Prompt returns the turn's [Turn.Prompt], and false if there is none. It is written
+// before the contents, so decoding stops there.
 func (r Record) Prompt() (p Prompt, ok bool) {
 	raw, err := r.member("prompt")
 	return p, err == nil && json.Unmarshal(raw, &p) == nil
 }
 
-// decoders keeps what decoders allocate: a turn reads a record of each earlier one.
+// decoders pools decoders: a turn reads one record for each earlier turn.
 var decoders = sync.Pool{New: func() any { return new(jsontext.Decoder) }}
 
-// member is the value of a member of r's object, a part of r.Data. Only the
-// contents and what stands before them are looked for.
+// member returns the value of a member of r's object as a slice of r.Data. It looks at
+// the contents and what precedes them.
 func (r Record) member(member string) (jsontext.Value, error) {
 	d := decoders.Get().(*jsontext.Decoder)
 	defer func() {
-		d.Reset(bytes.NewReader(nil)) // it holds nothing of r
+		d.Reset(bytes.NewReader(nil)) // drop the reference to r.Data
 		decoders.Put(d)
 	}()
 	d.Reset(bytes.NewBuffer(r.Data), jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true))
@@ -218,7 +224,7 @@ func (r Record) member(member string) (jsontext.Value, error) {
 		return nil, fmt.Errorf("decoding turn %d: it is no object", r.Number)
 	}
 	for d.PeekKind() != '}' {
-		name, err := d.ReadValue() // no string of its own, as a token's
+		name, err := d.ReadValue() // ReadToken would allocate a string
 		if err != nil {
 			return nil, fmt.Errorf("decoding turn %d: %w", r.Number, err)
 		}
@@ -247,10 +253,10 @@ func (r Record) member(member string) (jsontext.Value, error) {
 	return nil, fmt.Errorf("decoding turn %d: it has no %s", r.Number, member)
 }
 
-// A Turn is one question and everything that came of it.
+// A Turn is one exchange: the question and everything the run produced.
 type Turn struct {
-	ID           string          `json:"id"` // made once a call, however often its commit is tried
-	Number       int             `json:"-"`  // 1 for the first of its session
+	ID           string          `json:"id"` // made once per call, the same in every retry of its commit
+	Number       int             `json:"-"`  // from 1
 	Prompt       Prompt          `json:"prompt,omitzero"`
 	Contents     json.RawMessage `json:"contents"`
 	ToolCalls    []ToolCall      `json:"tool_calls,omitempty"`
@@ -262,14 +268,14 @@ type Turn struct {
 	CreatedAt    time.Time       `json:"created_at"`
 }
 
-// A Prompt is the size of what a model was asked last in a turn, history and all,
-// and what it counted of that; zero where it did not count.
+// A Prompt is the size of the last prompt of a turn, including the history, and its
+// tokens as the model counted them; zero if it did not.
 type Prompt struct {
 	Bytes  int64 `json:"bytes"`
 	Tokens int64 `json:"tokens"`
 }
 
-// Record encodes t. Its Contents must be JSON.
+// Record returns t encoded as turn number. t.Contents must be valid JSON.
 func (t Turn) Record(number int) (Record, error) {
 	data, err := json.Marshal(t)
 	if err != nil {
@@ -302,8 +308,8 @@ const (
 	Estimated = "estimate" // some figure had to be estimated
 )
 
-// Add sums u and v up. The zero Usage is neutral; the sum is an estimate when
-// either part is, and has no price when either has none.
+// Add returns the sum of u and v. The zero Usage is neutral. The sum is an estimate if
+// either is, and has no cost if either has none.
 func (u Usage) Add(v Usage) Usage {
 	if u.Source == "" {
 		return v
@@ -325,7 +331,7 @@ func (u Usage) Add(v Usage) Usage {
 	return u
 }
 
-// query is the first of [Turn.Texts]; what follows on it is not read.
+// query returns the first result of [Turn.Texts] without reading further.
 func (t Turn) query() (query string) {
 	d := json.NewDecoder(bytes.NewReader(t.Contents))
 	var first storedContent
@@ -338,7 +344,7 @@ func (t Turn) query() (query string) {
 	return query
 }
 
-// A storedContent is what Texts reads of a content.
+// A storedContent has the fields of a genai.Content that Texts reads.
 type storedContent struct {
 	Role  string `json:"role"`
 	Parts []struct {
@@ -347,9 +353,9 @@ type storedContent struct {
 	} `json:"parts"`
 }
 
-// Texts reads the question and the answer out of a turn's contents, which are
-// stored once, in the form the model's API wants back: the user's first text,
-// and all text of the model's that is not a thought, each step's a paragraph.
+// Texts returns the question and the answer. Turns store only the contents in the form
+// that the model's API takes; the question is the user's first text, the answer is all
+// text of the model that is not a thought, one paragraph per step.
 func (t Turn) Texts() (query, response string) {
 	var contents []storedContent
 	if err := json.Unmarshal(t.Contents, &contents); err != nil {
@@ -372,8 +378,8 @@ func (t Turn) Texts() (query, response string) {
 	return query, response
 }
 
-// Paragraph is what stands between what was said before and what a later step of
-// the model's says: it begins on a new paragraph.
+// Paragraph returns the separator between before, the text so far, and the text of the
+// model's next step, which starts a new paragraph.
 func Paragraph(before string) string {
 	switch {
 	case before == "" || strings.HasSuffix(before, "\n\n"):
@@ -384,10 +390,10 @@ func Paragraph(before string) string {
 	return "\n\n"
 }
 
-// maxTitle is the length of a session's title in code points.
+// maxTitle is the length of a session's title, in code points.
 const maxTitle = 80
 
-// titleOf is the beginning of a session's first question, on one line.
+// titleOf returns the start of a session's first question, on one line.
 func titleOf(query string) string {
 	title := strings.Join(strings.Fields(query), " ")
 	if utf8.RuneCountInString(title) <= maxTitle {
@@ -397,7 +403,7 @@ func titleOf(query string) string {
 	return strings.TrimSpace(string(runes[:maxTitle-1])) + "…"
 }
 
-// Last is the newest turn; false for a session without any.
+// Last returns the newest turn, and false if there is none.
 func (s *Session) Last() (Turn, bool, error) {
 	if len(s.Recent) == 0 {
 		return Turn{}, false, nil
@@ -406,8 +412,8 @@ func (s *Session) Last() (Turn, bool, error) {
 	return t, err == nil, err
 }
 
-// WithoutLast is s as it was before its last turn, as far as what follows goes:
-// its turns and their tokens. It must have a turn.
+// WithoutLast returns s before its last turn, with respect to turns and tokens. s must
+// have a turn.
 func (s *Session) WithoutLast() (*Session, error) {
 	last, _, err := s.Last()
 	if err != nil {
@@ -420,10 +426,11 @@ func (s *Session) WithoutLast() (*Session, error) {
 	return &before, nil
 }
 
-// After is what s becomes by c at now, kept for ttl after its last turn, and
-// what is stored of c's turn: nil without one. The Revision is still s's.
+// After returns the session that results from applying c to s at now, and the record
+// stored for c's turn, nil without one. ttl is how long a session is kept after its
+// last turn. The Revision is still that of s.
 func (s *Session) After(c Change, now time.Time, ttl time.Duration) (*Session, *Record, error) {
-	if s.Deleted { // another begins in its place
+	if s.Deleted { // a new session starts in its place
 		s = &Session{Key: s.Key, Meta: Meta{ID: s.Key.ID}, Revision: s.Revision}
 	}
 	before := s
@@ -457,8 +464,8 @@ func (s *Session) After(c Change, now time.Time, ttl time.Duration) (*Session, *
 	return &after, &record, nil
 }
 
-// keptFor is when s expires after c: not before its keys have lived their time,
-// nor while a call holds one.
+// keptFor returns when s expires after c: not before its keys do, and not while a call
+// holds one.
 func (s *Session) keptFor(c Change, ttl time.Duration) time.Time {
 	expires := s.ExpiresAt
 	if c.Entry != nil && c.Entry.Turn == 0 && c.Entry.Until.After(expires) {
@@ -475,9 +482,8 @@ func (s *Session) keptFor(c Change, ttl time.Duration) time.Time {
 	return expires
 }
 
-// next is the Meta of the session once t is appended to it at now, kept for
-// ttl after its last turn. Without a turn (nil) it is that of a mere claim,
-// which is kept as long as its key.
+// next returns the Meta after t is appended at now. With a nil t only a key was
+// claimed, and the document is kept as long as the key.
 func (s *Session) next(t *Turn, now time.Time, ttl time.Duration) Meta {
 	m := s.Meta
 	if t == nil {
@@ -496,27 +502,27 @@ func (s *Session) next(t *Turn, now time.Time, ttl time.Duration) Meta {
 	return m
 }
 
-// MaxTurnBytes bounds one turn's record, so that it fits into a document of
-// Firestore's with room to spare. Whoever makes a turn stays below it.
+// MaxTurnBytes bounds the record of one turn, in bytes, so that it fits a Firestore
+// document of 1 MiB with room for keys and feedback. Callers of Commit must stay below
+// it.
 const MaxTurnBytes = 512 << 10
 
-// The errors of a [Store] and of [Commit], to be found with errors.Is.
+// Errors of a [Store] and of [Commit], for use with errors.Is.
 var (
-	// ErrNotFound: no such session for this owner, or it has expired. The two are
-	// not told apart.
+	// ErrNotFound: this owner has no such session, or it has expired. The two look the
+	// same on purpose.
 	ErrNotFound = errors.New("session not found")
-	// ErrChanged: the session is not as it was when it was loaded.
-	ErrChanged = errors.New("session changed meanwhile")
-	// ErrTurnCount: the session has another number of turns than the caller
-	// named as a condition.
+	// ErrChanged: the session has changed since it was loaded.
+	ErrChanged = errors.New("session has changed since it was loaded")
+	// ErrTurnCount: the session has another number of turns than the caller required.
 	ErrTurnCount = errors.New("session has another number of turns")
-	// ErrReplaced: the turn to be replaced is not the session's last one any more.
+	// ErrReplaced: the turn to replace is no longer the last one.
 	ErrReplaced = errors.New("turn is not the last one any more")
-	// ErrUnavailable: the store could not be reached or did not answer in time.
-	// A write may or may not have happened.
+	// ErrUnavailable: the store could not be reached or did not respond in time. A
+	// write may have happened.
 	ErrUnavailable = errors.New("session store unavailable")
-	// ErrTooLarge: the turn does not fit the store.
+	// ErrTooLarge: the turn does not fit in the store.
 	ErrTooLarge = errors.New("turn too large to be stored")
-	// ErrCursor: the cursor is not one of the store's.
+	// ErrCursor: the cursor was not issued by this store.
 	ErrCursor = errors.New("invalid cursor")
 )

@@ -8,90 +8,92 @@ import (
 	"time"
 )
 
-// A Store keeps sessions. Its methods are safe for concurrent use, by any
-// number of processes where its data outlives one, and end with their context.
+// A Store keeps sessions. Its methods are safe for concurrent use, including by
+// several processes if the data outlives one, and return when their context ends.
 // Errors are those of this package, wrapped with what was being done.
 type Store interface {
-	// Load gives what is stored under key, with the recent turns: a session, or
-	// only claims to its first turn, or the mark of a deleted one
-	// ([Session.Exists] tells). It is one read of one document.
+	// Load returns what is stored under key, including the recent turns. That may be a
+	// session, only claims of keys to its first turn, or a tombstone; see
+	// [Session.Exists]. Load must be one read.
 	Load(ctx context.Context, key Key) (*Session, error)
 
-	// Apply makes one change, if what is stored still is what s was loaded as
-	// (nothing, for [New]), and ErrChanged otherwise. It gives s as it is then.
-	// It tries once, and is one write of one document.
+	// Apply makes one change if what is stored has not changed since s was loaded (for
+	// a session from [New]: if nothing is stored), and returns the session after it.
+	// Otherwise the error is [ErrChanged]. It does not retry, and must be one
+	// conditional write.
 	Apply(ctx context.Context, s *Session, c Change) (*Session, error)
 
-	// List gives an owner's sessions, the last updated first, at most limit of
-	// them after cursor ("" at the beginning), and the cursor of the next page,
-	// "" after the last.
+	// List returns at most limit sessions of an owner, the most recently updated
+	// first, and the cursor of the next page, "" after the last one. The cursor of the
+	// first page is "".
 	List(ctx context.Context, owner Owner, limit int, cursor string) ([]Meta, string, error)
 
-	// Turns gives at most limit turns of a session with numbers above after, in
-	// order, wherever they are stored.
+	// Turns returns at most limit turns with numbers above after, in order, including
+	// archived ones.
 	Turns(ctx context.Context, key Key, after, limit int) (Meta, []Record, error)
 
-	// SetFeedback keeps f with a turn, in the place of an earlier one.
+	// SetFeedback stores f with a turn and overwrites earlier feedback.
 	SetFeedback(ctx context.Context, key Key, turn int, f Feedback) error
 
-	// Delete removes a session and all that is stored for it. It leaves a mark for
-	// [KeyLife], under which a turn that was running is not appended, and which
-	// answers for a key that gave the session its id.
+	// Delete removes a session and everything stored for it. It leaves a tombstone for
+	// [KeyLife]: a turn that is running then is not appended, and a retry of a key
+	// that created the session finds it deleted.
 	Delete(ctx context.Context, key Key) error
 
-	// DeleteAll removes everything stored for an owner, as Delete does. It works
-	// in steps: one that ends early has removed a part, and calling it again
-	// goes on.
+	// DeleteAll removes everything stored for an owner, as Delete does. It works in
+	// steps: if it returns early, a part is removed and the next call continues.
 	DeleteAll(ctx context.Context, owner Owner) error
 
-	// Ping reads from the store, to see that it answers.
+	// Ping reads from the store to check that it responds.
 	Ping(ctx context.Context) error
 }
 
-// A Change is what one conditional write does to a session.
+// A Change is the content of one conditional write.
 type Change struct {
-	Turn    *Turn     // appended, when not nil
-	Replace bool      // the turn takes the place and the number of the last one, which there is
-	Key     string    // the hash of an idempotency key, when not ""
-	Entry   *KeyEntry // what the key becomes; nil forgets it
-	Drop    []string  // keys to forget beside
-	Remove  bool      // remove everything, and nothing else
+	Turn    *Turn     // to append; nil: none
+	Replace bool      // Turn replaces the last turn and takes its number
+	Key     string    // hash of the idempotency key to change; "": none
+	Entry   *KeyEntry // new entry of Key; nil removes it
+	Drop    []string  // other keys to remove
+	Remove  bool      // remove the document; no other field may be set
 }
 
-// Feedback is an opinion on a turn.
+// Feedback is an end user's opinion on a turn.
 type Feedback struct {
 	Score   int       `firestore:"score"` // -1, 0 or 1
 	Comment string    `firestore:"comment,omitempty"`
 	At      time.Time `firestore:"at"`
 }
 
-// feedbackOverhead is about what an opinion takes beside its comment, in bytes.
+// feedbackOverhead is the approximate size of feedback without its comment, in bytes.
 const feedbackOverhead = 64
 
 func (f Feedback) bytes() int64 { return int64(len(f.Comment)) + feedbackOverhead }
 
-// commitTries bounds how often Commit and Open write, however many others write
-// to the same session.
+// commitTries bounds the writes of one Commit or Open, so that contention on a session
+// ends in an error instead of a loop.
 const commitTries = 24
 
-// Conditions are what must hold for a turn to be appended.
+// Conditions must hold for a turn to be appended.
 type Conditions struct {
-	AfterTurn *int   // the session has that many turns
-	Claim     *Claim // the call still holds its key
-	Replace   string // the last turn has this id, and is replaced: nothing is appended then
+	AfterTurn *int   // the session has this many turns; nil: any number
+	Claim     *Claim // the call still holds its key; nil: it has none
+	Replace   string // id of the last turn, which is replaced; "": append
 }
 
-// Commit appends t to the session that s was loaded as, exactly once, and gives
-// the session's Meta afterwards; its Turns is t's number. When another turn
-// came first it reads again and appends after it. It answers ErrTurnCount,
-// ErrReplaced or [ErrTakenOver] when a condition does not hold, and ErrNotFound
-// for a session deleted meanwhile, which stays deleted.
+// Commit appends t to the session that was loaded as s, exactly once, and returns the
+// session's Meta at that turn, whose Turns is t's number. If another turn came first,
+// it reads the session again and appends t after that one.
 //
-// t.ID tells a turn that is stored already from one that is not: a write whose
-// answer was lost may have happened, and is looked for before it is tried again.
+// The error is [ErrTurnCount], [ErrReplaced] or [ErrTakenOver] if a condition does not
+// hold, and [ErrNotFound] if the session was deleted since it was loaded: a commit
+// never recreates it.
+//
+// A write that returned [ErrUnavailable] may have happened. Before it is repeated, the
+// session is read and searched for t.ID.
 func Commit(ctx context.Context, store Store, s *Session, t Turn, c Conditions) (Meta, error) {
-	// This call brings the session into being, also where others' claims to its
-	// first turn came before and have gone.
+	// created: this call creates the session. That includes a document with nothing
+	// but claims of other calls, which may be removed when these are released.
 	created := s.Revision == nil || s.Turns == 0 && c.Claim == nil
 	key, seen := s.Key, s.Turns
 	if c.Replace != "" {
@@ -117,7 +119,7 @@ func Commit(ctx context.Context, store Store, s *Session, t Turn, c Conditions) 
 		case err == nil:
 			return after.Meta, nil
 		case errors.Is(err, ErrNotFound) && created && s.Revision != nil && try < commitTries:
-			s = New(key) // what was there was no session, and has gone
+			s = New(key) // only claims were there, and they were released
 			continue
 		case !errors.Is(err, ErrChanged) && !errors.Is(err, ErrUnavailable):
 			return Meta{}, err
@@ -133,13 +135,13 @@ func Commit(ctx context.Context, store Store, s *Session, t Turn, c Conditions) 
 			s = New(key) // the first write did not happen
 			continue
 		case errors.Is(err, ErrUnavailable):
-			// Still not known whether the write happened; the precondition of the
-			// next try holds only if it did not.
+			// Whether the write happened is still unknown. Repeating it is safe: its
+			// precondition holds only if it did not.
 			continue
 		case err != nil:
 			return Meta{}, err
 		case again.Deleted, s.Exists() && !again.CreatedAt.Equal(s.CreatedAt):
-			return Meta{}, fmt.Errorf("appending a turn: %w", ErrNotFound) // deleted; what is there is another
+			return Meta{}, fmt.Errorf("appending a turn: %w", ErrNotFound) // deleted, and another session may be there now
 		}
 		if meta, ok, err := again.find(t.ID, seen); err != nil || ok {
 			return meta, err
@@ -151,8 +153,8 @@ func Commit(ctx context.Context, store Store, s *Session, t Turn, c Conditions) 
 	}
 }
 
-// find looks for the turn with this id among those after number after, and those
-// that were archived or replaced since, and gives the session's Meta as of that turn.
+// find looks for the turn with this id among the turns above number after and among
+// the past ones, and returns the session's Meta at that turn.
 func (s *Session) find(id string, after int) (Meta, bool, error) {
 	meta := s.Meta
 	for i := len(s.Recent) - 1; i >= 0 && s.Recent[i].Number > after; i-- {
@@ -174,8 +176,8 @@ func (s *Session) find(id string, after int) (Meta, bool, error) {
 	return Meta{}, false, nil
 }
 
-// pause waits before the next try: longer each time, at random, so that those
-// who met do not meet again.
+// pause waits before the next try: a random time below a bound that doubles, so that
+// calls which collided do not collide again.
 func pause(ctx context.Context, try int) error {
 	const shortest, longest = 5 * time.Millisecond, 400 * time.Millisecond
 	bound := min(shortest<<min(try, 8), longest)

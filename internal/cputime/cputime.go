@@ -1,6 +1,7 @@
-// Package cputime bounds what is done after a client has its answer, in time
-// that the process runs: an instance may be frozen at any moment then, and what
-// it waits for lies ready when it thaws.
+// Package cputime bounds work that is done after the response was sent, by the time
+// that the process runs. The platform may freeze an instance at any moment then. When
+// it thaws, what the work waited for has usually arrived, so a wall-clock timeout
+// would end it for nothing.
 package cputime
 
 import (
@@ -9,10 +10,9 @@ import (
 	"time"
 )
 
-// WithTimeoutCause returns a context that ends for cause once the process has run
-// for about limit. It counts ticks, each set when the one before has fired: of a
-// time in which the instance was frozen, at most one is counted. The returned
-// func must be called.
+// WithTimeoutCause returns a context that ends with cause once the process has run for
+// about limit. It counts ticks, each started when the one before has fired, so that at
+// most one tick of a frozen period counts. The returned function must be called.
 func WithTimeoutCause(parent context.Context, limit, tick time.Duration, cause error) (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithCancelCause(parent)
 	var (

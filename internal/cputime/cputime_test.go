@@ -41,7 +41,7 @@ func TestItEndsWhenItIsStoppedOrItsParentEnds(t *testing.T) {
 		}
 		stop()
 		ctx, stop = cputime.WithTimeoutCause(t.Context(), limit, tick, errLate)
-		time.Sleep(limit / 2) // the bubble's time
+		time.Sleep(limit / 2) // the synctest bubble's time
 		stop()
 		time.Sleep(2 * limit)
 		if got := context.Cause(ctx); got != context.Canceled {

@@ -1,5 +1,5 @@
-// Package drain counts the requests in flight, lets no new one in once the instance
-// ends, and cuts short those that take too long.
+// Package drain counts requests in flight, refuses new ones once the instance shuts
+// down, cancels those that take too long, and bounds how many run at once.
 package drain
 
 import (
@@ -9,25 +9,25 @@ import (
 )
 
 // A Gate counts the requests in flight and can be shut. The zero Gate is open.
-// Those that share one share its bound too. It is safe for concurrent use.
+// Handlers that share a Gate share its bound. It is safe for concurrent use.
 type Gate struct {
 	mu       sync.Mutex
 	inFlight int
 	shut     bool
-	empty    chan struct{} // closed when shut and nothing is in flight
-	entering *Places       // requests that have no place yet
+	empty    chan struct{} // closed when shut is set and no request is in flight
+	entering *Places       // requests that wait for a place
 	places   *Places
 
 	cutting sync.Once
-	cut     context.Context // ends when what is in flight is cut short
+	cut     context.Context // ends when requests in flight are cut off
 	cutNow  context.CancelFunc
 }
 
-// ErrCut is why the context of a request ends that is cut short.
+// ErrCut is the cause of the cancellation of a request that was cut off.
 var ErrCut = errors.New("the instance is shutting down")
 
-// Bind returns a context of a request that also ends when the gate cuts it short.
-// release must be called.
+// Bind returns a context for a request that also ends, with [ErrCut], when the gate
+// cuts requests off. release must be called.
 func (g *Gate) Bind(ctx context.Context) (_ context.Context, release func()) {
 	end := g.end()
 	ctx, cancel := context.WithCancelCause(context.WithValue(ctx, endKey{}, end))
@@ -40,9 +40,9 @@ func (g *Gate) Bind(ctx context.Context) (_ context.Context, release func()) {
 
 type endKey struct{}
 
-// End returns a context that ends when the gate of ctx's request cuts requests
-// short, also where ctx has ended before, as its client has gone. It never ends
-// for what is no such request.
+// End returns a context that ends when the gate of ctx's request cuts requests off,
+// even if ctx itself ended earlier because the client disconnected. It never ends if
+// ctx is not from [Gate.Bind].
 func End(ctx context.Context) context.Context {
 	if end, ok := ctx.Value(endKey{}).(context.Context); ok {
 		return end
@@ -55,18 +55,18 @@ func (g *Gate) end() context.Context {
 	return g.cut
 }
 
-// Cut ends the contexts of the requests in flight, for [ErrCut].
+// Cut ends the contexts of the requests in flight with [ErrCut].
 func (g *Gate) Cut() {
 	g.end()
 	g.cutNow()
 }
 
-// enteringFor is how many requests may wait for a permit or for their body, for each
-// place: what is held of bodies is bounded by it.
+// enteringFor is how many requests may wait for a permit or read their body, per
+// place. It bounds the memory for bodies.
 const enteringFor = 2
 
-// Bound returns the places for requests at once and those for requests that have no
-// place yet, nil when there is no bound. The first bound that is not 0 holds.
+// Bound returns the places for requests that run and for those that wait for a place;
+// nil means no bound. The first nonzero most determines both.
 func (g *Gate) Bound(most int) (entering, working *Places) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -76,7 +76,7 @@ func (g *Gate) Bound(most int) (entering, working *Places) {
 	return g.entering, g.places
 }
 
-// Enter counts a request in, and reports whether it may go on.
+// Enter counts a request, and reports false if the gate is shut.
 func (g *Gate) Enter() bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -87,7 +87,7 @@ func (g *Gate) Enter() bool {
 	return true
 }
 
-// Leave counts a request out that [Gate.Enter] let in.
+// Leave ends a request that [Gate.Enter] counted.
 func (g *Gate) Leave() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -97,8 +97,7 @@ func (g *Gate) Leave() {
 	}
 }
 
-// Shut lets no new request in, and waits until those in flight are answered or
-// ctx ends.
+// Shut refuses new requests and waits until those in flight have ended or ctx ends.
 func (g *Gate) Shut(ctx context.Context) error {
 	g.mu.Lock()
 	if !g.shut {

@@ -6,24 +6,24 @@ import (
 	"example.com/gatehouse/session"
 )
 
-// Places is a number of requests that may be somewhere at once. Three quarters of
-// them are anybody's; the last quarter is for owners that hold less than an
-// eighth, so that nobody shuts the others out. It is safe for concurrent use, and
-// nil has no bound.
+// Places bounds how many requests are somewhere at once. The last quarter of the
+// places is reserved for owners that hold less than an eighth of them, so that one
+// owner cannot exclude the others. Places is safe for concurrent use. A nil *Places
+// has no bound.
 type Places struct {
 	most int
 
 	mu    sync.Mutex
 	taken int
-	by    map[session.Owner]int // only of those who hold any
+	by    map[session.Owner]int // only owners that hold a place
 }
 
-// NewPlaces returns most places, all free.
+// NewPlaces returns most free places.
 func NewPlaces(most int) *Places {
 	return &Places{most: most, by: map[session.Owner]int{}}
 }
 
-// Full reports whether there is no place for anybody.
+// Full reports whether no place is free.
 func (p *Places) Full() bool {
 	if p == nil {
 		return false
@@ -33,7 +33,8 @@ func (p *Places) Full() bool {
 	return p.taken >= p.most
 }
 
-// Take takes a place for owner, who has to leave it; false: there is none.
+// Take takes a place for owner, and reports whether there was one. It must be returned
+// by Leave.
 func (p *Places) Take(owner session.Owner) bool {
 	if p == nil {
 		return true
@@ -48,7 +49,7 @@ func (p *Places) Take(owner session.Owner) bool {
 	return true
 }
 
-// Leave gives a place up that owner has taken.
+// Leave returns a place that owner holds.
 func (p *Places) Leave(owner session.Owner) {
 	if p == nil {
 		return

@@ -7,78 +7,76 @@ import (
 	"time"
 )
 
-// An Account is what is stored of a subject (an end user, a caller, the service) for
-// one UTC day: what instances have leased and spent. It is a value: nothing changes
-// it but [Account.Apply], which returns another.
+// An Account is what is stored for a subject (an end user, a caller, or the service)
+// for one UTC day: what instances have leased and spent. It is immutable:
+// [Account.Apply] returns a new one.
 type Account struct {
-	// Spent are the tokens charged to instances that are no longer listed, and
-	// Usage what they used, by model.
+	// Spent is the number of tokens charged to instances that are no longer listed,
+	// and Usage what they used, by model.
 	Spent int64            `json:"spent,omitempty"`
 	Usage map[string]Spend `json:"usage,omitempty"`
 
 	Shares map[string]Holding `json:"shares,omitempty"` // by instance
 }
 
-// A Holding is what one instance has of an account. All of it counts as used by
-// everybody else: what the instance still holds when it ends without a word is
-// spent.
+// A Holding is one instance's part of an account. Other instances count all of it as
+// used: what an instance still holds when it crashes is treated as spent.
 type Holding struct {
-	Seq    int64 `json:"seq"`              // of its last update
-	Until  int64 `json:"until"`            // in seconds since 1970: after it the instance gives nothing out without renewing
+	Seq    int64 `json:"seq"`              // of the last update
+	Until  int64 `json:"until"`            // seconds since 1970; later, the instance must renew before it uses any of it
 	Spent  int64 `json:"spent,omitempty"`  // tokens
-	Held   int64 `json:"held,omitempty"`   // tokens it may spend beyond those
-	Minute int64 `json:"minute,omitempty"` // the clock minute that Calls are of, from 1970 on
-	Calls  int64 `json:"calls,omitempty"`  // tenths of turns leased in it
+	Held   int64 `json:"held,omitempty"`   // tokens that may be spent in addition
+	Minute int64 `json:"minute,omitempty"` // the clock minute of Calls, counted from 1970
+	Calls  int64 `json:"calls,omitempty"`  // tenths of turns leased in that minute
 
 	Usage map[string]Spend `json:"usage,omitempty"` // by model
-	Left  bool             `json:"left,omitempty"`  // the instance uses another from now on
+	Left  bool             `json:"left,omitempty"`  // the instance continues under another name
 }
 
-// A Spend is what was spent on a model.
+// A Spend is what was spent on one model.
 type Spend struct {
 	Tokens  int64   `json:"tokens"`
 	CostUSD float64 `json:"cost_usd"` // 0 for a model without a price
 }
 
-// An Update is what an instance says of its holding: what it has spent in all, and
-// what it would like to hold. It says how things are, not how they changed, so that
-// an update whose answer was lost needs no second look: the next one replaces it.
+// An Update is an instance's report on its holding: what it has spent in total and
+// what it wants to hold. It states totals, not differences, so that an update whose
+// response was lost needs no repair: the next one replaces it.
 type Update struct {
 	Instance string
-	Seq      int64 // each update's is greater than the one before: a late one changes nothing
+	Seq      int64 // increases with every update: an older one has no effect
 	At       time.Time
-	Expires  time.Time // the account may be forgotten then
-	Leave    bool      // this is the last update of this name
+	Expires  time.Time // when the account may be deleted
+	Leave    bool      // the last update under this name
 
 	PerDay   int64 // tokens; 0: no limit
-	Spent    int64 // tokens, in all
-	InFlight int64 // tokens reserved by calls under way: they stay held in any case
+	Spent    int64 // tokens, in total
+	InFlight int64 // tokens reserved by running calls, which stay held in any case
 	Want     int64 // tokens to hold
-	Least    int64 // to hold: if there are fewer, InFlight
+	Least    int64 // the smallest useful amount: if less is left, only InFlight is held
 	Usage    map[string]Spend
 
 	PerMinute int64 // tenths of turns; 0: no limit
 	Minute    int64
-	Calls     int64 // tenths of turns held already
-	More      int64 // to be leased beyond
-	MoreLeast int64 // the least of them that is worth a lease
+	Calls     int64 // tenths of turns already held
+	More      int64 // additional tenths to lease
+	MoreLeast int64 // the smallest useful part of More
 }
 
 const (
-	// leaseLife is how long an instance gives out what it holds without renewing.
+	// leaseLife is how long an instance may use a holding without renewing it.
 	leaseLife = 5 * time.Minute
-	// forgetAfter is how long after its end a holding stays listed. An instance that
-	// comes back within it says what it has spent, and gets the rest back.
+	// forgetAfter is how long a holding stays listed after leaseLife has passed. An
+	// instance that reports within it is charged only what it has spent.
 	forgetAfter = 2 * time.Hour
-	// renewedBy is by how much, in seconds, a holding that is as it was must go on
-	// longer to be worth a write.
+	// renewedBy is by how many seconds a renewal must extend an otherwise unchanged
+	// holding to be worth a write.
 	renewedBy = 10 * 60
-	// maxHoldings bounds how many are listed.
+	// maxHoldings bounds the holdings listed in one account.
 	maxHoldings = 500
 )
 
-// Apply returns a as u leaves it, and whether that is another account than a as far
-// as anybody but u's instance can tell.
+// Apply returns a after u, and whether it differs from a for anybody but u's instance.
 func (a Account) Apply(u Update) (next Account, changed bool) {
 	before, listed := a.Shares[u.Instance]
 	if listed && before.Seq >= u.Seq {
@@ -108,8 +106,8 @@ func (a Account) Apply(u Update) (next Account, changed bool) {
 	return next, !same && !empty
 }
 
-// forget folds the holdings away that ended long ago, or, beyond the most that are
-// listed, first.
+// forget charges holdings to the account and removes them: those that expired long ago
+// and, if there are still too many, the oldest.
 func (a *Account) forget(now time.Time) {
 	old := now.Add(-forgetAfter).Unix()
 	for instance, h := range a.Shares {
@@ -134,7 +132,7 @@ func (a *Account) fold(instance string, h Holding) {
 	delete(a.Shares, instance)
 }
 
-// Charged returns the tokens that are spent or may be.
+// Charged returns the tokens spent plus those held, which may have been spent.
 func (a Account) Charged() int64 {
 	n := a.Spent
 	for _, h := range a.Shares {
@@ -143,7 +141,7 @@ func (a Account) Charged() int64 {
 	return n
 }
 
-// Calls returns the tenths of turns that are leased in a clock minute.
+// Calls returns the tenths of turns leased in a clock minute.
 func (a Account) Calls(minute int64) (n int64) {
 	for _, h := range a.Shares {
 		if h.Minute == minute {
@@ -153,7 +151,7 @@ func (a Account) Calls(minute int64) (n int64) {
 	return n
 }
 
-// used returns what was used by model, as far as it was reported, but for instance.
+// used returns the reported use by model of all instances except one.
 func (a Account) used(instance string) map[string]Spend {
 	all := maps.Clone(a.Usage)
 	for other, h := range a.Shares {
@@ -164,7 +162,7 @@ func (a Account) used(instance string) map[string]Spend {
 	return all
 }
 
-// live returns how many instances hold something that has not ended.
+// live returns the number of instances with a holding that has not expired.
 func (a Account) live(now time.Time) (n int) {
 	for _, h := range a.Shares {
 		if h.Until > now.Unix() {
@@ -174,7 +172,7 @@ func (a Account) live(now time.Time) (n int) {
 	return n
 }
 
-// sum returns a map of what is in a and b, which it leaves as they are.
+// sum returns the sum of a and b; it modifies neither.
 func sum(a, b map[string]Spend) map[string]Spend {
 	if len(b) == 0 {
 		return a
@@ -188,10 +186,10 @@ func sum(a, b map[string]Spend) map[string]Spend {
 	return all
 }
 
-// Share returns how much a lease gets of the units that are left: what it wants, but
-// of more than the least that it needs at once no more than half of what is left, so
-// that an instance which leases ahead leaves something to those that need it. It is
-// a multiple of least where it is not all that is wanted or left.
+// Share returns how much a lease gets of what is left: what it wants, but no more than
+// half of what is left beyond the least it needs, so that instances that lease in
+// advance leave something to others. The result is a multiple of least, unless it is
+// all that is wanted or left.
 func Share(want, least, left int64) int64 {
 	if want <= 0 || left <= 0 {
 		return 0

@@ -8,24 +8,23 @@ import (
 	lru "github.com/hashicorp/golang-lru/v2"
 )
 
-// Counters keep the accounts, across instances. They are safe for concurrent use and
-// give up when their context ends.
+// Counters keep accounts that all instances share. They are safe for concurrent use
+// and return when their context ends.
 type Counters interface {
-	// Update changes the account of this name by u, as [Account.Apply] does, and
-	// returns it as it is then. Of updates at once each is applied to what another
-	// left. name is safe for a document's id. After an error the account may have
-	// been changed, or may still be.
+	// Update atomically applies u to the account, as [Account.Apply] does, and returns
+	// the result. name is safe as a document id. After an error the update may have
+	// been applied, or may still be.
 	Update(ctx context.Context, name string, u Update) (Account, error)
-	// Look returns the account of this name as it is.
+	// Look returns the account without changing it.
 	Look(ctx context.Context, name string) (Account, error)
 }
 
-// maxMemory is how many accounts a process remembers: those of a day of several ten
-// thousand callers, in some MiB.
+// maxMemory bounds the accounts in memory: a day of tens of thousands of callers, in a
+// few MiB.
 const maxMemory = 1 << 16
 
-// NewMemory makes counters for one process, which remember the 65 536 accounts used
-// last. now is the clock.
+// NewMemory returns counters for one process, which keep the 65,536 most recently used
+// accounts. now is the clock.
 func NewMemory(now func() time.Time) Counters {
 	accounts, err := lru.New[string, stored](maxMemory)
 	if err != nil {
@@ -61,7 +60,7 @@ func (m *memory) Look(_ context.Context, name string) (Account, error) {
 	return m.get(name), nil
 }
 
-// get returns what is remembered and has not expired. The caller holds mu.
+// get returns the account unless it has expired. The caller holds mu.
 func (m *memory) get(name string) Account {
 	if s, ok := m.accounts.Get(name); ok && m.now().Before(s.expires) {
 		return s.account

@@ -27,7 +27,7 @@ func TestMemory(t *testing.T) {
 	lease("a", "two", 7, 3, 10)
 	lease("a", "three", 7, 0, 10)
 	lease("b", "one", 20, 10, 10)
-	lease("a", "one", 3, 3, 6) // it gives 4 back
+	lease("a", "one", 3, 3, 6) // returns 4
 	lease("a", "three", 7, 4, 10)
 	if a, err := c.Look(t.Context(), "a"); err != nil || a.Charged() != 10 {
 		t.Errorf("a look: %+v, %v", a, err)
@@ -58,8 +58,8 @@ func TestShare(t *testing.T) {
 	}
 }
 
-// Instances that share a caller evenly use nearly all of the limit before one of
-// them is refused.
+// Instances that serve a caller evenly use nearly all of the limit before one of them
+// is refused.
 func TestEvenLoadIsNotRefusedEarly(t *testing.T) {
 	t.Parallel()
 	const most = 600

@@ -16,9 +16,9 @@ import (
 	"example.com/gatehouse/internal/limit"
 )
 
-// A far counts in a place that answers after a while, and at times too late: what was
-// asked for is done all the same.
-type far struct {
+// slowCounters responds after a delay, sometimes after the caller's timeout; the
+// update happens anyway.
+type slowCounters struct {
 	limit.Counters
 	mu     sync.Mutex
 	random *rand.Rand
@@ -26,7 +26,7 @@ type far struct {
 	calls  int
 }
 
-func (f *far) Update(ctx context.Context, name string, u limit.Update) (limit.Account, error) {
+func (f *slowCounters) Update(ctx context.Context, name string, u limit.Update) (limit.Account, error) {
 	there, back := f.way()
 	if err := sleep(ctx, there); err != nil {
 		return limit.Account{}, err
@@ -38,7 +38,7 @@ func (f *far) Update(ctx context.Context, name string, u limit.Update) (limit.Ac
 	return account, sleep(ctx, back)
 }
 
-func (f *far) Look(ctx context.Context, name string) (limit.Account, error) {
+func (f *slowCounters) Look(ctx context.Context, name string) (limit.Account, error) {
 	there, back := f.way()
 	if err := sleep(ctx, there+back); err != nil {
 		return limit.Account{}, err
@@ -46,24 +46,24 @@ func (f *far) Look(ctx context.Context, name string) (limit.Account, error) {
 	return f.Counters.Look(ctx, name)
 }
 
-func (f *far) way() (there, back time.Duration) {
+func (f *slowCounters) way() (there, back time.Duration) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.calls++
 	most := 30 * time.Millisecond
 	if f.slow {
-		most = 4 * time.Second // there and back: two answers in three take over a second, some are given up
+		most = 4 * time.Second // round trip: two of three take over a second, some time out
 	}
 	return time.Duration(f.random.Int64N(int64(most))), time.Duration(f.random.Int64N(int64(most)))
 }
 
-func (f *far) turn(slow bool) {
+func (f *slowCounters) turn(slow bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.slow = slow
 }
 
-func (f *far) asked() int {
+func (f *slowCounters) asked() int {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.calls
@@ -80,35 +80,35 @@ func sleep(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// A day is 24 hours of a service: turns on instances that are loaded unevenly, of which
-// some end without a word, while the counters are slow now and then.
+// A day simulates 24 hours of a service: turns on unevenly loaded instances, some of
+// which crash, while the counters are slow now and then.
 type day struct {
 	instances, crashes, slowness int
-	reservation                  int64 // tokens, at most
+	reservation                  int64 // maximum, in tokens
 	budgets                      []limit.Budget
-	turns                        int // that come, over the day
+	turns                        int // number of turns in the day
 
 	random *rand.Rand
 	shared limit.Counters
 
 	mu       sync.Mutex
-	used     map[string]int64 // by who
-	inFlight map[string]int64 // reserved
-	peak     map[string]int64 // used and reserved beyond the budget
+	used     map[string]int64 // by subject
+	inFlight map[string]int64 // reserved, by subject
+	peak     map[string]int64 // use and reservations above the budget, by subject
 	refused  int
-	all      []*far
+	all      []*slowCounters
 }
 
-// An instance is one process, until it ends.
+// An instance is one process until it ends.
 type instance struct {
 	limiter  *limit.Limiter
-	counters *far
+	counters *slowCounters
 	ends     context.Context
 	crash    context.CancelFunc
 }
 
 func (d *day) start() *instance {
-	counters := &far{Counters: d.shared, random: rand.New(rand.NewPCG(d.random.Uint64(), 1))}
+	counters := &slowCounters{Counters: d.shared, random: rand.New(rand.NewPCG(d.random.Uint64(), 1))}
 	d.all = append(d.all, counters)
 	i := &instance{counters: counters, limiter: limit.New(limit.Config{
 		Counters: counters, MaxInstances: d.instances, Now: time.Now, Log: slog.New(slog.DiscardHandler),
@@ -117,7 +117,7 @@ func (d *day) start() *instance {
 	return i
 }
 
-// turn is one call of the model.
+// turn simulates one model call.
 func (d *day) turn(i *instance, budgets []limit.Budget, reserved, actual int64, takes time.Duration) {
 	r, err := i.limiter.Reserve(i.ends, budgets, reserved)
 	if errors.As(err, new(*limit.Refusal)) {
@@ -127,11 +127,11 @@ func (d *day) turn(i *instance, budgets []limit.Budget, reserved, actual int64, 
 		return
 	}
 	if err != nil {
-		return // it crashed while the call waited
+		return // crashed while the call waited
 	}
 	d.count(budgets, reserved, 0)
 	if sleep(i.ends, takes) != nil {
-		d.count(budgets, -reserved, reserved) // not heard to its end: it costs what was reserved
+		d.count(budgets, -reserved, reserved) // not observed to its end: charged as reserved
 		return
 	}
 	d.count(budgets, -reserved, actual)
@@ -151,7 +151,7 @@ func (d *day) count(budgets []limit.Budget, inFlight, used int64) {
 	}
 }
 
-// run lives the day, in which a turn draws on the budgets that of returns.
+// run simulates the day. of returns the budgets of a turn.
 func (d *day) run(of func(turn int) []limit.Budget) {
 	d.used, d.inFlight, d.peak = map[string]int64{}, map[string]int64{}, map[string]int64{}
 	all := make([]*instance, d.instances)
@@ -171,7 +171,7 @@ func (d *day) run(of func(turn int) []limit.Budget) {
 	var turns sync.WaitGroup
 	for turn := range d.turns {
 		time.Sleep(length / time.Duration(d.turns))
-		// One instance has a half of all turns, the next a half of the rest.
+		// One instance gets half of all turns, the next half of the rest, and so on.
 		i := 0
 		for i < d.instances-1 && d.random.IntN(2) == 0 {
 			i++
@@ -200,17 +200,17 @@ func (d *day) run(of func(turn int) []limit.Budget) {
 		i.limiter.Close(context.Background())
 		i.crash()
 	}
-	time.Sleep(time.Minute) // what a crashed instance had begun
+	time.Sleep(time.Minute) // calls started by crashed instances
 }
 
-// However often instances end without a word and however slow the counters are, nearly
-// all of a budget can be used, and no more than all of it.
+// With any number of crashes and slow counters, nearly all of a budget can be used,
+// and never more.
 func TestSimulatedDay(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
 		name         string
-		reservations int64 // that the budget is for
-		people       int   // who share the turns; each has such a budget
+		reservations int64 // the budget, in reservations
+		people       int   // end users that share the turns; each has such a budget
 		reservation  int64
 		seeds        uint64
 	}{
@@ -261,8 +261,8 @@ func TestSimulatedDay(t *testing.T) {
 	}
 }
 
-// Accounts hold: whatever is asked for in whatever order, also twice and late, no more
-// is granted than the limit has left, and what an instance was charged stays charged.
+// For any sequence of updates, also repeated and late ones, an account never grants
+// more than the limit, and what an instance was charged stays charged.
 func TestAccountProperties(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
@@ -276,7 +276,7 @@ func TestAccountProperties(t *testing.T) {
 			if rapid.IntRange(0, 5).Draw(t, "late") == 0 && len(earlier) > 0 {
 				again := rapid.SampledFrom(earlier).Draw(t, "again")
 				if at.Sub(again.At) > time.Minute {
-					continue // no update comes that late
+					continue // no update is that late
 				}
 				after, changed := account.Apply(again)
 				if changed || after.Charged() != account.Charged() {
@@ -291,7 +291,7 @@ func TestAccountProperties(t *testing.T) {
 			mine := account.Shares[who]
 			u := limit.Update{
 				Instance: who, Seq: seq[who], At: at, Expires: at.Add(time.Hour), PerDay: perDay, PerMinute: perMinute, Minute: minute,
-				Spent: mine.Spent + rapid.Int64Range(0, max(0, mine.Held)).Draw(t, "spent"), // what it holds, at most
+				Spent: mine.Spent + rapid.Int64Range(0, max(0, mine.Held)).Draw(t, "spent"), // at most what it holds
 				More:  rapid.Int64Range(0, 200).Draw(t, "more"), MoreLeast: 10,
 			}
 			u.Want = rapid.Int64Range(0, 300).Draw(t, "want")

@@ -7,19 +7,19 @@ import (
 	"time"
 )
 
-// A State is how one limit stands, as far as this instance knows. What other
+// A State is the state of one limit as far as this instance knows. What other
 // instances have leased and not used yet counts as used.
 type State struct {
 	Name     string
-	Daily    bool  // a budget of tokens in a UTC day, else calls in a clock minute
+	Daily    bool  // tokens in a UTC day; else calls in a clock minute
 	Limit    int64 // calls or tokens
 	Left     int64
 	ResetsAt time.Time
 }
 
-// fields writes states as the values of RateLimit-Policy and RateLimit, lists
-// of structured fields by draft-ietf-httpapi-ratelimit-headers-10: quota,
-// window, remaining quota and seconds until it is reset.
+// fields returns the values of RateLimit-Policy and RateLimit for states, structured
+// fields of draft-ietf-httpapi-ratelimit-headers-10: quota, window, remaining quota
+// and seconds until the reset.
 func fields(states []State, now time.Time) (policy, left string) {
 	var p, r strings.Builder
 	for i, s := range states {
@@ -48,16 +48,16 @@ func fields(states []State, now time.Time) (policy, left string) {
 
 var escape = strings.NewReplacer(`\`, `\\`, `"`, `\"`)
 
-// quote writes a string of structured fields (RFC 9651, 4.1.6).
+// quote returns s as a string of structured fields (RFC 9651, section 4.1.6).
 func quote(s string) string { return `"` + escape.Replace(s) + `"` }
 
-// wholeSeconds rounds up, to a second at least: who comes back then is not
-// early.
+// wholeSeconds rounds d up to whole seconds, at least one, so that a client that waits
+// as long is not early.
 func wholeSeconds(d time.Duration) time.Duration {
 	return max(time.Second, (d + time.Second - 1).Truncate(time.Second))
 }
 
-// Header sets RateLimit-Policy and RateLimit to how the rules stand now.
+// Header sets RateLimit-Policy and RateLimit to the current state of the rules.
 func (p *Permit) Header(h http.Header) {
 	if len(p.claims) == 0 {
 		return
@@ -71,9 +71,8 @@ func (p *Permit) Header(h http.Header) {
 	h.Set("RateLimit", left)
 }
 
-// Header writes RateLimit-Policy and RateLimit as they stood at the refusal. A
-// budget's are added to those of the rules that may be there already. It
-// leaves Retry-After to the caller.
+// Header sets RateLimit-Policy and RateLimit to the state at the refusal. A budget is
+// added to the rules already in h. Retry-After is left to the caller.
 func (r *Refusal) Header(h http.Header) {
 	policy, left := fields(r.States, r.at)
 	write := h.Set

@@ -1,25 +1,25 @@
-// Package limit counts calls a minute and tokens a day, across instances.
+// Package limit enforces calls per minute and tokens per day across instances.
 //
-// What was leased can never exceed the limit, whatever the number of instances;
-// most calls need no write. Each subject that is limited (an end user, a caller, the
-// service) has one account a day that all instances share ([Counters]). An instance
-// leases from it and gives out what it leased by itself: permits in batches that
-// follow the use, the first of a minute being what it used in the minute before and
-// a fifth; tokens in blocks of a thousandth of the day's budget, or of one
-// reservation, where that is more. One write renews all that it holds of an account,
-// and says what it has spent.
+// What instances lease never exceeds the limit, for any number of instances, yet most
+// calls need no write. Each limited subject (an end user, a caller, the service) has
+// one account per day that all instances share; see [Counters]. An instance leases
+// from the account in advance and serves calls from its lease: permits in batches
+// sized by use, the first of a minute being the use of the minute before plus a fifth;
+// tokens in blocks of a thousandth of the day's budget, or of one reservation if that
+// is more. One write renews everything the instance holds of an account and reports
+// what it has spent.
 //
-// What an instance holds counts as used. When it ends without a word, what it had
-// left at its last report stays spent, which is next to nothing: it reports about
-// once a minute, and gives back at once what it has much of. An update says how
-// things are and not how they changed, so that one whose answer was lost is replaced
-// by the next, and nothing is leased twice.
+// What an instance holds counts as used. If it crashes, what it held at its last
+// report counts as spent. That is little, because it reports about once a minute and
+// returns any excess at once. An update states totals, not differences, so the next
+// update replaces one whose response was lost, and nothing is leased twice.
 //
-// A [Rule] is a rate, in clock minutes; [Limiter.Take] returns a [Permit] for one
-// call. A [Budget] is a number of tokens in a UTC day; [Limiter.Reserve] sets an
-// estimate aside, and [Reservation.Settle] corrects it.
+// A [Rule] is a rate in clock minutes; [Limiter.Take] returns a [Permit] for one call.
+// A [Budget] is a number of tokens per UTC day; [Limiter.Reserve] reserves an
+// estimate, and [Reservation.Settle] replaces it by the actual use.
 //
-// While the counters do not answer, each instance goes on with its share of what was
+// While the counters are unavailable, each instance uses its share of what was left,
+// so that limits are neither lifted nor closed.
 // left, so that the gate is neither opened nor closed.
 package limit
 
@@ -38,77 +38,76 @@ import (
 	"example.com/gatehouse/internal/rescue"
 )
 
-// What calls cost, in tenths of a turn.
+// Costs of calls, in tenths of a turn.
 const (
 	Turn int64 = 10
 	Get  int64 = 1
 )
 
 const (
-	// patience is how long a call waits for the counters.
-	patience = time.Second
-	// updateTimeout bounds a call of the counters: one that nobody waits for any
-	// more may still bring its lease to those that come next.
+	// maxWait is how long a call waits for the counters.
+	maxWait = time.Second
+	// updateTimeout bounds a call of the counters. It exceeds maxWait: a late lease
+	// still serves the calls that follow.
 	updateTimeout = 5 * time.Second
-	// renewEvery is how long what was spent may stay unreported while the instance
-	// has requests; of an account that many instances hold it is a second for each,
-	// so that Firestore sees about one write a second to one document.
+	// renewEvery is how long spending may stay unreported while the instance has
+	// requests. For an account held by many instances it is a second for each of them,
+	// so that a Firestore document gets about one write per second.
 	renewEvery = time.Minute
-	// maxSubjects is how many subjects an instance remembers. Beyond, one is forgotten
-	// for each that comes: the least recently used that holds and owes nothing.
+	// maxSubjects is how many subjects an instance tracks. Above it, each new one
+	// replaces the least recently used subject that holds and owes nothing.
 	maxSubjects = 10_000
-	// maxUnreported is how many more there may be while those beyond report what they
-	// hold and owe; further subjects are refused.
+	// maxUnreported is how many more there may be while those to be replaced report
+	// their debts; after that, new subjects are refused.
 	maxUnreported = 1000
-	// flushed is how many accounts are renewed after one request, at most.
-	flushed = 4
-	// closing is how many accounts are updated at a time when the instance ends.
-	closing = 16
-	// maxModels bounds the models whose use is told apart in an account.
+	// maxFlush bounds the accounts renewed after one request.
+	maxFlush = 4
+	// maxParallelCloses is how many accounts are updated in parallel when the instance ends.
+	maxParallelCloses = 16
+	// maxModels bounds the models counted separately in an account.
 	maxModels = 16
 )
 
-// A Rule lets someone call PerMinute times in a clock minute.
+// A Rule allows PerMinute calls in a clock minute.
 type Rule struct {
-	Name      string // "end_user", "caller": in headers
+	Name      string // see [Limits]; used in headers
 	Who       string // a hash
 	PerMinute int    // turns; 0: no limit
 }
 
-// A Budget lets someone spend PerDay tokens in a UTC day.
+// A Budget allows PerDay tokens in a UTC day.
 type Budget struct {
 	Name   string
 	Who    string // a hash
-	PerDay int64  // tokens; 0: no budget, what is spent is only added up
+	PerDay int64  // tokens; 0: no limit, use is only counted
 }
 
-// Config is what a [Limiter] needs.
+// Config configures a [Limiter].
 type Config struct {
 	Counters     Counters
-	MaxInstances int              // how many share a limit; at least 1
+	MaxInstances int              // instances that share a limit; at least 1
 	Now          func() time.Time // the clock
 	Log          *slog.Logger
 }
 
-// A Limiter holds this instance's part of the limits. It is safe for concurrent
-// use.
+// A Limiter enforces limits on this instance. It is safe for concurrent use.
 type Limiter struct {
 	counters  Counters
 	instances int
 	now       func() time.Time
 	log       *slog.Logger
 	outage    outage
-	expected  atomic.Int64 // tokens: the last reservation
+	expected  atomic.Int64 // tokens of the last reservation
 
 	mu       sync.Mutex
 	closed   bool
 	updates  sync.WaitGroup
 	subjects map[key]*subject
-	recent   *list.List // of *subject, the last used first
-	queue    queue      // of those with something to report
+	recent   *list.List // of *subject, most recently used first
+	queue    queue      // subjects with something to report
 }
 
-// New makes a limiter. Its counters stay the caller's.
+// New returns a Limiter. The caller keeps ownership of the counters.
 func New(c Config) *Limiter {
 	return &Limiter{
 		counters: c.Counters, instances: max(1, c.MaxInstances), now: c.Now, log: c.Log,
@@ -117,13 +116,13 @@ func New(c Config) *Limiter {
 	}
 }
 
-// A Refusal is the error of a call that a limit does not let through.
+// A Refusal is the error of a call that a limit refused.
 type Refusal struct {
-	Rule       string        // the name of the rule or budget
+	Rule       string        // name of the rule or budget
 	RetryAfter time.Duration // whole seconds
-	Limit      int64         // calls a minute or tokens a day
-	Daily      bool          // a budget of tokens
-	States     []State       // of all limits that were asked for
+	Limit      int64         // calls per minute or tokens per day
+	Daily      bool          // the limit is a budget of tokens
+	States     []State       // of all limits that applied
 
 	at time.Time
 }
@@ -135,15 +134,14 @@ func (r *Refusal) Error() string {
 	return fmt.Sprintf("the limit %q of %d calls a minute is reached", r.Rule, r.Limit)
 }
 
-// A claim is what a call wants of one subject: calls of the minute or tokens of the
-// day.
+// A claim is a call's demand on one subject: calls of the minute or tokens of the day.
 type claim struct {
 	subject *subject
 	daily   bool
-	minute  int64 // that a permit was taken in
+	minute  int64 // in which the permit was taken
 }
 
-// A Permit lets one call through. It is safe for concurrent use.
+// A Permit allows one call. It is safe for concurrent use.
 type Permit struct {
 	limiter *Limiter
 	claims  []claim
@@ -151,9 +149,9 @@ type Permit struct {
 	settled atomic.Bool
 }
 
-// Take takes a permit for a call that costs tenths of a turn ([Turn], [Get]) from
-// every rule, or from none. Its error is a [*Refusal], or ctx's when that ends while
-// a lease is awaited.
+// Take takes a permit for a call that costs tenths of a turn ([Turn], [Get]), from
+// every rule or from none. The error is a [*Refusal], or ctx's if it ends while Take
+// waits for a lease.
 func (l *Limiter) Take(ctx context.Context, rules []Rule, tenths int64) (*Permit, error) {
 	claims, err := l.ruleClaims(ctx, rules)
 	if err != nil {
@@ -165,24 +163,24 @@ func (l *Limiter) Take(ctx context.Context, rules []Rule, tenths int64) (*Permit
 	return &Permit{limiter: l, claims: claims, tenths: tenths}, nil
 }
 
-// Settle replaces what the permit was taken for by what the call cost, in tenths
-// of a turn. Only the first time counts.
+// Settle replaces the permit's cost by the actual one, in tenths of a turn. Only the
+// first call has an effect.
 func (p *Permit) Settle(tenths int64) {
 	if p.settled.CompareAndSwap(false, true) {
 		p.limiter.giveCalls(p.claims, p.tenths-tenths)
 	}
 }
 
-// Charge counts a call that is never refused: what no lease covers is a debt, and the
-// counter may go below zero.
+// Charge counts a call that is never refused. What no lease covers is a debt, and the
+// counter may become negative.
 func (l *Limiter) Charge(ctx context.Context, rules []Rule, tenths int64) {
 	if claims, err := l.ruleClaims(ctx, rules); err == nil {
 		l.giveCalls(claims, -tenths)
 	}
 }
 
-// giveCalls gives tenths back to the minutes they were taken from; they may be fewer
-// than none.
+// giveCalls returns tenths to the minutes they were taken from. tenths may be
+// negative.
 func (l *Limiter) giveCalls(claims []claim, tenths int64) {
 	for _, c := range claims {
 		s := c.subject
@@ -190,7 +188,7 @@ func (l *Limiter) giveCalls(claims []claim, tenths int64) {
 		if s.calls.minute == c.minute {
 			s.calls.used = max(0, s.calls.used-tenths)
 			if s.calls.used > s.calls.leased && tenths < 0 {
-				l.owes(s)
+				l.scheduleReport(s)
 			}
 		}
 		s.mu.Unlock()
@@ -205,7 +203,7 @@ type Reservation struct {
 	settled atomic.Bool
 }
 
-// Reserve sets tokens aside in every budget, or in none. Its errors are those of
+// Reserve reserves tokens in every budget, or in none. Its errors are those of
 // [Limiter.Take].
 func (l *Limiter) Reserve(ctx context.Context, budgets []Budget, tokens int64) (*Reservation, error) {
 	claims, err := l.budgetClaims(ctx, budgets)
@@ -219,8 +217,8 @@ func (l *Limiter) Reserve(ctx context.Context, budgets []Budget, tokens int64) (
 	return &Reservation{limiter: l, claims: claims, tokens: tokens}, nil
 }
 
-// Settle replaces the estimate by what was spent, by model. What was spent in excess
-// is a debt that the next lease covers first. Only the first time counts.
+// Settle replaces the estimate by the actual use, by model. Use beyond the reservation
+// is a debt that the next lease covers first. Only the first call has an effect.
 func (r *Reservation) Settle(spent map[string]Spend) {
 	if !r.settled.CompareAndSwap(false, true) {
 		return
@@ -238,53 +236,51 @@ func (r *Reservation) Settle(spent map[string]Spend) {
 				model = otherModels
 			}
 			s.usage = sum(s.usage, map[string]Spend{model: used})
-			r.limiter.owes(s)
+			r.limiter.scheduleReport(s)
 		}
-		r.limiter.holdsTooMuch(s)
+		r.limiter.scheduleReturn(s)
 		s.mu.Unlock()
 	}
 }
 
-// otherModels stands for the models beyond maxModels.
+// otherModels counts the models beyond maxModels.
 const otherModels = "other"
 
-// owes notes that s has something to report. The caller holds s.mu.
-func (l *Limiter) owes(s *subject) {
+// scheduleReport records that s has something to report. The caller holds s.mu.
+func (l *Limiter) scheduleReport(s *subject) {
 	s.unreported = true
 	l.schedule(s, l.now().Add(max(renewEvery, time.Duration(s.others)*time.Second)))
 }
 
-// holdsTooMuch has s give back what it holds beyond what an instance may keep. The
+// scheduleReturn schedules a report of s if it holds more than an instance may keep. The
 // caller holds s.mu.
-func (l *Limiter) holdsTooMuch(s *subject) {
+func (l *Limiter) scheduleReturn(s *subject) {
 	t := &s.tokens
 	if _, kept := t.shares(); t.limit > 0 && t.waiting == 0 && min(t.ceiling, t.limit)-t.spent-t.inFlight > kept {
 		l.schedule(s, l.now())
 	}
 }
 
-// schedule has s reported at due, unless it is to be sooner. The caller holds s.mu.
+// schedule schedules a report of s at due or earlier. The caller holds s.mu.
 func (l *Limiter) schedule(s *subject, due time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.queue.add(s, due)
 }
 
-// Due reports whether an account is to be renewed, so that [Limiter.Flush] has
-// something to do.
+// Due reports whether [Limiter.Flush] has anything to do.
 func (l *Limiter) Due() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return !l.closed && l.queue.due(l.now())
 }
 
-// Flush reports what was spent to the accounts that are due, a few at a time, and
-// gives back what this instance holds too much of. It waits for that a second at
-// most. Call it when a request has been answered: at other times an instance may have
-// no CPU.
+// Flush reports to the accounts that are due, a few per call, and returns what this
+// instance holds in excess. It waits at most maxWait. Call it after a request was
+// answered, while the instance still has CPU.
 func (l *Limiter) Flush(ctx context.Context) {
 	var updates []<-chan struct{}
-	for range flushed {
+	for range maxFlush {
 		l.mu.Lock()
 		s := l.queue.take(l.now())
 		l.mu.Unlock()
@@ -296,7 +292,7 @@ func (l *Limiter) Flush(ctx context.Context) {
 		if update == nil {
 			update, ok = l.update(ctx, s, ask{})
 		} else {
-			l.schedule(s, l.now().Add(patience)) // what runs may not have all of it
+			l.schedule(s, l.now().Add(maxWait)) // a running update may not include all of it
 		}
 		if !ok {
 			l.schedule(s, l.now().Add(pause))
@@ -309,13 +305,13 @@ func (l *Limiter) Flush(ctx context.Context) {
 	wait(ctx, updates)
 }
 
-// wait waits for updates, for as long as a call has patience. It is false when one
-// has not ended by then, or ctx has.
+// wait waits for updates, at most maxWait. It returns false on timeout or when ctx
+// ends.
 func wait(ctx context.Context, updates []<-chan struct{}) bool {
 	if len(updates) == 0 {
 		return true
 	}
-	timer := time.NewTimer(patience)
+	timer := time.NewTimer(maxWait)
 	defer timer.Stop()
 	for _, update := range updates {
 		select {
@@ -329,16 +325,15 @@ func wait(ctx context.Context, updates []<-chan struct{}) bool {
 	return true
 }
 
-// A Report is how limits stand, and what was used today of the first subject.
+// A Report is the state of limits and the first subject's use today.
 type Report struct {
 	States []State
 	Usage  map[string]Spend // by model
 }
 
-// Report returns how rules and budgets stand, in this order, without those that limit
-// nothing, and what the first subject used today. It reads that one's account; the
-// others are as this instance last heard of them, or are read where it has not heard
-// of them lately.
+// Report returns the state of rules and budgets in this order, without those that have
+// no limit, and today's use of the first subject. It reads that subject's account. The
+// others are read only if this instance has no recent state of them.
 func (l *Limiter) Report(ctx context.Context, rules []Rule, budgets []Budget) (Report, error) {
 	claims, err := l.ruleClaims(ctx, rules)
 	if err != nil {
@@ -382,10 +377,10 @@ func (l *Limiter) Report(ctx context.Context, rules []Rule, budgets []Budget) (R
 // look reads the account of s.
 func (l *Limiter) look(ctx context.Context, s *subject) (account Account, err error) {
 	if !l.begin() {
-		return Account{}, errAway
+		return Account{}, errUnavailable
 	}
 	defer l.updates.Done()
-	ctx, cancel := context.WithTimeout(ctx, patience)
+	ctx, cancel := context.WithTimeout(ctx, maxWait)
 	defer cancel()
 	err = rescue.Call(func() (err error) {
 		account, err = l.counters.Look(ctx, s.account)
@@ -395,29 +390,29 @@ func (l *Limiter) look(ctx context.Context, s *subject) (account Account, err er
 	if err == nil {
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		s.looked(account, l.now())
+		s.recordAccount(account, l.now())
 	}
 	return account, err
 }
 
-// usage returns what was used of the account of s, this instance's own also as far as
-// it is not reported yet.
+// usage returns the use of s's account, including what this instance has not reported
+// yet.
 func (l *Limiter) usage(s *subject, a Account) map[string]Spend {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return sum(a.used(s.instance), s.usage)
 }
 
-// errAway is the error of who asks while the counters are left alone.
-var errAway = errors.New("the counters of limits do not answer")
+// errUnavailable is returned instead of calling counters that failed recently.
+var errUnavailable = errors.New("the rate-limit counters are unavailable")
 
-// Degraded reports whether the counters did not answer when last asked. They are
-// asked as calls come in, not more often than every 5 seconds.
-func (l *Limiter) Degraded() bool { return l.outage.isAway() }
+// Degraded reports whether the counters failed when last called. They are called as
+// requests come in, at most every 5 seconds while they fail.
+func (l *Limiter) Degraded() bool { return l.outage.isDown() }
 
-// Close gives what is held back and reports what was spent, as far as it gets before
-// ctx ends. It is for when no calls come any more: later ones are refused unless a
-// lease covers them.
+// Close returns what is held and reports what was spent, as far as possible before ctx
+// ends. Call it when no more calls are expected; later ones are refused unless a lease
+// covers them.
 func (l *Limiter) Close(ctx context.Context) {
 	l.mu.Lock()
 	l.closed = true
@@ -436,7 +431,7 @@ func (l *Limiter) Close(ctx context.Context) {
 	case <-ctx.Done():
 	}
 	group, each := errgroup.WithContext(ctx)
-	group.SetLimit(closing)
+	group.SetLimit(maxParallelCloses)
 	for _, s := range all {
 		if each.Err() != nil {
 			break
@@ -453,13 +448,13 @@ func (l *Limiter) Close(ctx context.Context) {
 		err = ctx.Err()
 	}
 	if err != nil {
-		l.log.Warn("Unused leases of limits were not all given back.", "error", err)
+		l.log.Warn("Some unused rate-limit leases could not be returned.", "error", err)
 	}
 }
 
-// leave updates the account of s so that it holds nothing.
+// leave updates the account of s so that this instance holds nothing.
 func (l *Limiter) leave(ctx context.Context, s *subject) error {
-	ctx, cancel := context.WithTimeout(ctx, patience)
+	ctx, cancel := context.WithTimeout(ctx, maxWait)
 	defer cancel()
 	s.mu.Lock()
 	u := s.compose(l.now(), ask{leave: true})
@@ -469,7 +464,7 @@ func (l *Limiter) leave(ctx context.Context, s *subject) error {
 		if err == nil {
 			s.mu.Lock()
 			defer s.mu.Unlock()
-			s.answered(u, account, l.now())
+			s.recordAnswer(u, account, l.now())
 		}
 		return err
 	})
@@ -512,7 +507,8 @@ func (l *Limiter) budgetClaims(ctx context.Context, budgets []Budget) ([]claim, 
 	return claims, nil
 }
 
-// subject finds or begins the subject of now's day; nil when there is no room for it.
+// subject returns the subject for now's day, creating it if needed; nil if there is no
+// room.
 func (l *Limiter) subject(ctx context.Context, name, who string, now time.Time) *subject {
 	k := key{name: name, who: who, day: now.Unix() / secondsOfDay}
 	l.mu.Lock()
@@ -539,10 +535,10 @@ func (l *Limiter) subject(ctx context.Context, name, who string, now time.Time) 
 	return s
 }
 
-// makeRoom forgets a subject: of the least recently used the first that holds and owes
-// nothing. Those that do give it back and report it first, so that room is made for
-// them later; while there is none it waits for that. It is false when there is no
-// room: nothing that is owed is forgotten.
+// makeRoom drops the least recently used subject if it holds and owes nothing.
+// Otherwise it makes that subject report first, so that it can be dropped later, and
+// waits for it only if the overflow of maxUnreported is used up too. It returns false
+// if there is no room. No debt is ever dropped.
 func (l *Limiter) makeRoom(ctx context.Context, now time.Time) bool {
 	for try := 0; ; try++ {
 		l.mu.Lock()
@@ -562,16 +558,16 @@ func (l *Limiter) makeRoom(ctx context.Context, now time.Time) bool {
 			return true
 		}
 		if update == nil {
-			// Not in a call's context: what it owes is not that call's.
+			// The debt is not this call's, so its context does not apply.
 			update, _ = l.update(context.WithoutCancel(ctx), oldest, ask{leave: true})
 		}
 		oldest.mu.Unlock()
 		switch {
-		case crowded && (update == nil || try >= flushed || !wait(ctx, []<-chan struct{}{update})):
+		case crowded && (update == nil || try >= maxFlush || !wait(ctx, []<-chan struct{}{update})):
 			return false
-		case !crowded && try >= flushed:
+		case !crowded && try >= maxFlush:
 			return true
-		case !crowded: // it is asked about again when its turn comes
+		case !crowded: // checked again when it is the oldest again
 			l.mu.Lock()
 			l.recent.MoveToFront(oldest.recent)
 			l.mu.Unlock()
@@ -579,15 +575,17 @@ func (l *Limiter) makeRoom(ctx context.Context, now time.Time) bool {
 	}
 }
 
-// forget drops s. The caller holds mu.
+// forget removes s. The caller holds mu.
 func (l *Limiter) forget(s *subject) {
 	l.recent.Remove(s.recent)
 	delete(l.subjects, s.key)
 	l.queue.drop(s)
 }
 
-// acquire takes cost from every claim, or from none. Updates that are needed run side
-// by side, and only when no claim is refused by what is known.
+// acquire takes cost from every claim, or from none. It first tries what this instance
+// holds. If any claim is refused by what is known, no update is made; else all updates
+// needed run in parallel and the claims are tried again. A claim whose update fails or
+// takes longer than maxWait uses this instance's share.
 func (l *Limiter) acquire(ctx context.Context, claims []claim, cost int64) error {
 	done := make([]bool, len(claims))
 	undo := func() {
@@ -638,7 +636,7 @@ func (l *Limiter) acquire(ctx context.Context, claims []claim, cost int64) error
 		answered := wait(ctx, awaited)
 		for j, i := range waiting {
 			if updates[j] != nil {
-				l.waited(claims[i], cost)
+				l.endWait(claims[i], cost)
 			}
 		}
 		if ctx.Err() != nil {
@@ -648,7 +646,7 @@ func (l *Limiter) acquire(ctx context.Context, claims []claim, cost int64) error
 		for j, i := range waiting {
 			c := claims[i]
 			if updates[j] != nil && (answered || isClosed(updates[j])) {
-				continue // tried again with what it brought
+				continue // tried again with the new lease
 			}
 			if updates[j] != nil {
 				l.outage.note(l.now(), errSlow)
@@ -662,7 +660,7 @@ func (l *Limiter) acquire(ctx context.Context, claims []claim, cost int64) error
 	}
 }
 
-var errSlow = fmt.Errorf("no answer within %v", patience)
+var errSlow = fmt.Errorf("no answer within %v", maxWait)
 
 func isClosed(c <-chan struct{}) bool {
 	select {
@@ -690,12 +688,12 @@ func (l *Limiter) takeShare(c claim, cost int64) outcome {
 	defer s.mu.Unlock()
 	outcome := s.takeShare(c.daily, cost, l.instances)
 	if outcome == taken {
-		l.owes(s)
+		l.scheduleReport(s)
 	}
 	return outcome
 }
 
-// undo gives back what a claim took for a call that is not let through.
+// undo returns what a claim took for a call that is refused.
 func (l *Limiter) undo(c claim, cost int64) {
 	if !c.daily {
 		l.giveCalls([]claim{c}, cost)
@@ -705,7 +703,7 @@ func (l *Limiter) undo(c claim, cost int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.tokens.inFlight = max(0, s.tokens.inFlight-cost)
-	l.holdsTooMuch(s)
+	l.scheduleReturn(s)
 }
 
 func (l *Limiter) refusal(claims []claim, c claim, retryAfter time.Duration) *Refusal {
@@ -726,22 +724,22 @@ func (l *Limiter) refusal(claims []claim, c claim, retryAfter time.Duration) *Re
 	}
 }
 
-// ready is an update that has ended.
+// ready is the channel of an update that has ended.
 var ready = func() chan struct{} {
 	c := make(chan struct{})
 	close(c)
 	return c
 }()
 
-// lease begins an update that allows cost to be taken, or joins the one that runs,
-// and returns what is closed at its end; the call then counts among those that wait,
-// until waited. It is false where the counters are not to be asked.
+// lease starts an update that allows cost to be taken, or joins the running one, and
+// returns a channel that is closed when it ends. The call counts as waiting until
+// endWait. The result is false if the counters must not be called.
 func (l *Limiter) lease(ctx context.Context, c claim, cost int64) (<-chan struct{}, bool) {
 	s := c.subject
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.updating != nil && l.outage.isAway() {
-		return nil, false // it is waited for already, and takes too long
+	if s.updating != nil && l.outage.isDown() {
+		return nil, false // already awaited by other calls, and slow
 	}
 	if c.daily {
 		s.tokens.waiting += cost
@@ -760,8 +758,8 @@ func (l *Limiter) lease(ctx context.Context, c claim, cost int64) (<-chan struct
 	return update, ok
 }
 
-// waited counts a call out that has waited for a lease.
-func (l *Limiter) waited(c claim, cost int64) {
+// endWait ends what lease started: the call no longer waits.
+func (l *Limiter) endWait(c claim, cost int64) {
 	if !c.daily {
 		return
 	}
@@ -770,8 +768,8 @@ func (l *Limiter) waited(c claim, cost int64) {
 	c.subject.tokens.waiting -= cost
 }
 
-// update begins a call of the counters, whose s.mu the caller holds. It outlives ctx:
-// what it brings serves the calls that come next.
+// update starts a call of the counters. It outlives ctx, because its lease serves
+// later calls too. The caller holds s.mu.
 func (l *Limiter) update(ctx context.Context, s *subject, a ask) (<-chan struct{}, bool) {
 	if !l.begin() {
 		return nil, false
@@ -792,15 +790,15 @@ func (l *Limiter) update(ctx context.Context, s *subject, a ask) (<-chan struct{
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		if err == nil {
-			s.answered(u, account, l.now())
+			s.recordAnswer(u, account, l.now())
 			if s.unreported {
-				l.owes(s)
+				l.scheduleReport(s)
 			} else {
 				l.unschedule(s)
 			}
-			l.holdsTooMuch(s)
+			l.scheduleReturn(s)
 		} else if s.unreported {
-			l.owes(s)
+			l.scheduleReport(s)
 		}
 		s.updating = nil
 		close(done)
@@ -814,7 +812,7 @@ func (l *Limiter) unschedule(s *subject) {
 	l.queue.drop(s)
 }
 
-// begin reports whether the counters may be asked, and counts the call.
+// begin reports whether the counters may be called, and counts the call.
 func (l *Limiter) begin() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -23,9 +23,9 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-var start = time.Date(2026, 3, 1, 12, 0, 43, 0, time.UTC) // 17 s before the minute turns
+var start = time.Date(2026, 3, 1, 12, 0, 43, 0, time.UTC) // 17 s before the next minute
 
-// clock is set by hand.
+// A clock is set by the test.
 type clock struct{ nanos atomic.Int64 }
 
 func newClock() *clock {
@@ -39,11 +39,10 @@ func (c *clock) advance(d time.Duration) { c.nanos.Add(int64(d)) }
 
 var errAway = errors.New("the counters are away")
 
-// counters count the calls of counters in memory, and fail or hold them on
-// demand.
+// counters wraps counters in memory, counts calls and can fail or block them.
 type counters struct {
 	limit.Counters
-	leases, reports, looks atomic.Int64 // reports ask for nothing
+	leases, reports, looks atomic.Int64 // reports are updates that request nothing
 	away, hang             atomic.Bool
 
 	mu       sync.Mutex
@@ -89,8 +88,8 @@ func (c *counters) fails(ctx context.Context) error {
 	return nil
 }
 
-// calls are the tenths leased in a minute, and charged the tokens charged, over all
-// accounts.
+// calls returns the tenths leased in a minute over all accounts, and charged the
+// tokens charged.
 func (c *counters) calls(minute int64) (n int64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -109,7 +108,7 @@ func (c *counters) charged() (n int64) {
 	return n
 }
 
-// spend is what a call of some model spent.
+// spend returns the use of a call of some model.
 func spend(tokens int64) map[string]limit.Spend {
 	return map[string]limit.Spend{"model": {Tokens: tokens, CostUSD: float64(tokens) / 1000}}
 }
@@ -174,8 +173,8 @@ func TestAlone(t *testing.T) {
 	}
 }
 
-// Any interleaving of instances lets through no more than the limit in any
-// minute, refunded calls aside.
+// Any interleaving of instances allows at most the limit in any minute, refunded calls
+// aside.
 func TestInstancesTogether(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
@@ -234,7 +233,7 @@ func TestInstancesTogether(t *testing.T) {
 	})
 }
 
-// The same without refunds, at once, counting what comes through.
+// The same without refunds, concurrently, counting the calls allowed.
 func TestInstancesAtOnce(t *testing.T) {
 	t.Parallel()
 	for _, instances := range []int{1, 2, 4, 16} {
@@ -290,8 +289,8 @@ func TestSteadyUseLeasesOnceAMinute(t *testing.T) {
 	}
 }
 
-// A caller whose calls are spread evenly is not refused at half its limit,
-// though more instances serve it than a limit has first batches.
+// A caller whose calls are spread evenly is not refused at half its limit, even if
+// more instances serve it than the limit has first batches.
 func TestSpreadEvenly(t *testing.T) {
 	t.Parallel()
 	clock := newClock()
@@ -433,8 +432,8 @@ func TestBudget(t *testing.T) {
 	}
 }
 
-// A lease is a thousandth of the budget: what a turn costs in leases follows from
-// how many turns the budget is for.
+// A lease is a thousandth of the budget, so the number of leases per turn follows from
+// the number of turns in the budget.
 func TestBudgetTakesFewLeases(t *testing.T) {
 	t.Parallel()
 	clock := newClock()
@@ -528,7 +527,7 @@ func TestCountersAway(t *testing.T) {
 	var logged bytes.Buffer
 	l := limit.New(limit.Config{Counters: c, MaxInstances: 7, Now: clock.Now, Log: slog.New(slog.NewTextHandler(&logged, nil))})
 
-	// 5 of 60 are leased before the counters go away.
+	// 5 of 60 are leased before the counters fail.
 	for range 3 {
 		if _, err := l.Take(t.Context(), person(60), limit.Turn); err != nil {
 			t.Fatal(err)
@@ -539,7 +538,7 @@ func TestCountersAway(t *testing.T) {
 	}
 	c.away.Store(true)
 	n, refusal := drain(t, l, person(60), limit.Turn)
-	if n != 2+8 { // of 5 that are leased 3 are used, and a seventh of 55 is 8
+	if n != 2+8 { // 3 of the 5 leased are used, and a seventh of 55 is 8
 		t.Errorf("%d let through, want 10", n)
 	}
 	if refusal.RetryAfter != 5*time.Second || !l.Degraded() {
@@ -570,8 +569,8 @@ func TestCountersAway(t *testing.T) {
 	}
 }
 
-// A window that was known to be spent stays shut, and a share is not more than
-// what is known to be left.
+// A minute known to be used up stays closed, and a share is at most what is known to
+// be left.
 func TestCountersAwayOpenNothing(t *testing.T) {
 	t.Parallel()
 	clock := newClock()
@@ -614,7 +613,7 @@ func TestCountersSlow(t *testing.T) {
 	})
 }
 
-// A call that ends while it waits takes nothing, and the lease goes on.
+// A call that ends while it waits takes nothing; the lease continues.
 func TestCallEndsWhileItWaits(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -652,7 +651,7 @@ func TestCallEndsWhileItWaits(t *testing.T) {
 	})
 }
 
-// Of calls at once that need a lease, one asks and the others wait for it.
+// Of concurrent calls that need a lease, one asks and the others wait for it.
 func TestOneLeaseAtATime(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -727,7 +726,7 @@ func TestHeaders(t *testing.T) {
 	}
 }
 
-// reported is how rules and budgets stand.
+// reported returns the state of rules and budgets.
 func reported(t *testing.T, l *limit.Limiter, rules []limit.Rule, budgets []limit.Budget) []limit.State {
 	t.Helper()
 	report, err := l.Report(t.Context(), rules, budgets)
@@ -737,8 +736,8 @@ func reported(t *testing.T, l *limit.Limiter, rules []limit.Rule, budgets []limi
 	return report.States
 }
 
-// A report reads the first subject's account and no other that was heard of lately, and
-// knows what another instance has reported and what this one has not.
+// A report reads the first subject's account and no others seen recently. It includes
+// what another instance has reported and what this one has not.
 func TestReport(t *testing.T) {
 	t.Parallel()
 	clock := newClock()
@@ -771,7 +770,7 @@ func TestReport(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := limit.Report{ // the other instance holds a token still
+	want := limit.Report{ // the other instance still holds a token
 		States: []limit.State{
 			{Name: "end_user", Limit: 60, Left: 59, ResetsAt: time.Date(2026, 3, 1, 12, 2, 0, 0, time.UTC)},
 			{Name: "caller", Limit: 600, Left: 599, ResetsAt: time.Date(2026, 3, 1, 12, 2, 0, 0, time.UTC)},
@@ -791,7 +790,7 @@ func TestReport(t *testing.T) {
 	}
 }
 
-// What is remembered is bounded, and no lease or debt is forgotten.
+// The number of subjects is bounded, and no lease or debt is lost.
 func TestForgottenSubjects(t *testing.T) {
 	t.Parallel()
 	clock := newClock()
@@ -825,8 +824,8 @@ func TestForgottenSubjects(t *testing.T) {
 	}
 }
 
-// While the counters are away nothing that is owed is forgotten, and what is
-// remembered is bounded all the more.
+// While the counters fail, no debt is dropped, and the number of subjects is still
+// bounded.
 func TestSubjectsThatOweAreKept(t *testing.T) {
 	t.Parallel()
 	clock := newClock()
@@ -911,8 +910,8 @@ func BenchmarkTake(b *testing.B) {
 	})
 }
 
-// An answer that comes late is taken in, and asked for by nobody again: what it
-// brought is there for the calls that follow, once.
+// A late response is used, and the lease is not requested again: it serves the calls
+// that follow, once.
 func TestALateAnswer(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -923,7 +922,7 @@ func TestALateAnswer(t *testing.T) {
 		if err != nil || time.Since(begun) != time.Second {
 			t.Fatalf("%v after %v", err, time.Since(begun))
 		}
-		r.Settle(spend(100)) // from its share: the answer is not there
+		r.Settle(spend(100)) // from its share: there is no response yet
 		time.Sleep(time.Second)
 		if _, err := l.Reserve(t.Context(), tokens(1_000_000), 500); err != nil || shared.leases.Load() != 1 {
 			t.Errorf("%v, %d leases", err, shared.leases.Load())
@@ -935,7 +934,7 @@ func TestALateAnswer(t *testing.T) {
 	})
 }
 
-// late counters do what they are asked at once, and answer after a while.
+// late applies updates at once and responds after a delay.
 type late struct {
 	*counters
 	after atomic.Int64 // a time.Duration
@@ -955,15 +954,14 @@ func (c *late) Update(ctx context.Context, name string, u limit.Update) (limit.A
 	return a, sleep(ctx, time.Duration(c.after.Load()))
 }
 
-// An answer that never comes leaves nothing leased that nobody knows of: the next
-// update says how things are.
+// A lost response leaves no lease unaccounted for: the next update states the totals.
 func TestALostAnswer(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		shared := newCounters(time.Now)
 		slow := newLate(shared, time.Minute)
 		l := limit.New(limit.Config{Counters: slow, MaxInstances: 10, Now: time.Now, Log: slog.New(slog.DiscardHandler)})
-		for range 20 { // each gives up after five seconds
+		for range 20 { // each times out after five seconds
 			if r, err := l.Reserve(t.Context(), tokens(1_000_000), 500); err == nil {
 				r.Settle(spend(100))
 			}

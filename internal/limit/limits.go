@@ -9,13 +9,13 @@ import (
 	"example.com/gatehouse/internal/caller"
 )
 
-// Limits are how much callers may ask for.
+// Limits are the configured limits.
 type Limits struct {
-	PerMinute       int   // calls of an end user
-	CallerPerMinute int   // calls of a caller, over all its end users
-	PerDay          int64 // tokens of an end user; 0: no budget
-	CallerPerDay    int64 // tokens of a caller; 0: no budget
-	ServicePerDay   int64 // tokens of everybody; 0: no budget
+	PerMinute       int   // calls of one end user
+	CallerPerMinute int   // calls of one caller, over all its end users
+	PerDay          int64 // tokens of one end user; 0: no budget
+	CallerPerDay    int64 // tokens of one caller; 0: no budget
+	ServicePerDay   int64 // tokens of the whole service; 0: no budget
 }
 
 // The names of the limits, in headers and answers.
@@ -25,9 +25,9 @@ const (
 	Service = "service"
 )
 
-// Rules returns the rates that c's calls count against: its end user's, where there
-// is one, and its caller's. An API key's own rate takes the place of the caller's,
-// and of the end user's where the caller is one.
+// Rules returns the rates that a call of c counts against: its end user's, if any, and
+// its caller's. The rate of an API key replaces the caller's, and the end user's too
+// if the caller acts for itself.
 func (l Limits) Rules(c caller.Caller) []Rule {
 	all := c.Principal.Owner()
 	perEndUser, perCaller := l.PerMinute, l.CallerPerMinute
@@ -44,8 +44,8 @@ func (l Limits) Rules(c caller.Caller) []Rule {
 	return []Rule{{Name: EndUser, Who: string(c.Owner), PerMinute: perEndUser}, ofCaller}
 }
 
-// Budgets returns the tokens a day that a turn of c draws on. Those of its end user
-// and of its caller are there also without a limit: what they use is added up.
+// Budgets returns the daily budgets that a turn of c draws on. The end user's and the
+// caller's are included even if they have no limit, because their use is reported.
 func (l Limits) Budgets(c caller.Caller) []Budget {
 	budgets := make([]Budget, 0, 3)
 	if hasEndUser(c) {
@@ -58,17 +58,17 @@ func (l Limits) Budgets(c caller.Caller) []Budget {
 	return budgets
 }
 
-// hasEndUser reports whether c calls for an end user: one that is named, or itself. A
-// service that names none is limited as a caller only.
+// hasEndUser reports whether c acts for an end user, named or itself. A service that
+// names none is limited only as a caller.
 func hasEndUser(c caller.Caller) bool {
 	return c.EndUser != "" || !c.Principal.Service || c.Principal.Method == auth.MethodNone
 }
 
-// Refused returns the answer to a call that a limit does not let through.
+// Refused returns the response to a call that a limit refused.
 func Refused(err error) error {
 	refusal, ok := errors.AsType[*Refusal](err)
 	if !ok {
-		return api.Fail(api.ClientClosedRequest, err) // it left while it waited
+		return api.Fail(api.ClientClosedRequest, err) // it disconnected while it waited
 	}
 	e := api.Fail(api.RateLimited, err)
 	if refusal.Daily {

@@ -6,24 +6,24 @@ import (
 	"time"
 )
 
-// pause is how long the counters are left alone after a failure.
+// pause is how long the counters are not called after a failure.
 const pause = 5 * time.Second
 
-// An outage is whether the counters answer.
+// An outage tracks whether the counters respond.
 type outage struct {
 	log *slog.Logger
 
 	mu    sync.Mutex
-	away  bool
+	down  bool
 	askAt time.Time
 }
 
-// admits tells whether the counters may be asked: always, but once a pause
-// while they are away.
+// admits reports whether the counters may be called: always while they respond, else
+// once per pause.
 func (o *outage) admits(now time.Time) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if o.away {
+	if o.down {
 		if now.Before(o.askAt) {
 			return false
 		}
@@ -32,30 +32,30 @@ func (o *outage) admits(now time.Time) bool {
 	return true
 }
 
-// note takes in how a call of the counters ended.
+// note records how a call of the counters ended and logs a change of state.
 func (o *outage) note(now time.Time, err error) {
 	o.mu.Lock()
-	before := o.away
-	o.away = err != nil
-	if o.away {
+	before := o.down
+	o.down = err != nil
+	if o.down {
 		o.askAt = now.Add(pause)
 	}
 	o.mu.Unlock()
 	switch {
 	case err != nil && !before:
-		o.log.Warn("The counters of limits do not answer; each instance goes on with its share of every limit.", "error", err)
+		o.log.Warn("Rate-limit counters unavailable; enforcing per-instance shares.", "error", err)
 	case err == nil && before:
-		o.log.Info("The counters of limits answer again.")
+		o.log.Info("Rate-limit counters available again.")
 	}
 }
 
-func (o *outage) isAway() bool {
+func (o *outage) isDown() bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	return o.away
+	return o.down
 }
 
-// next is how long it is until the counters may be asked.
+// next returns the time until the counters may be called.
 func (o *outage) next(now time.Time) time.Duration {
 	o.mu.Lock()
 	defer o.mu.Unlock()

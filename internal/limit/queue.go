@@ -5,12 +5,12 @@ import (
 	"time"
 )
 
-// A queue holds the subjects that have something to report, the one first that is due
-// first. Each is in it once at most. It is guarded by the Limiter's mu, as are the due
-// and place of its subjects.
+// A queue is a heap of subjects with something to report, by due time. A subject is in
+// it at most once. The Limiter's mu guards it, and its subjects' due, queued and
+// place.
 type queue []*subject
 
-// add puts s in, to be due at due, or sooner where it is in already.
+// add inserts s, or moves it forward if due is earlier than before.
 func (q *queue) add(s *subject, due time.Time) {
 	switch {
 	case !s.queued:
@@ -22,10 +22,10 @@ func (q *queue) add(s *subject, due time.Time) {
 	}
 }
 
-// due reports whether there is one to be taken.
+// due reports whether a subject is due.
 func (q *queue) due(now time.Time) bool { return len(*q) > 0 && !now.Before((*q)[0].due) }
 
-// take takes out the one that is due first, nil if none is at now.
+// take removes and returns the first subject if it is due, else nil.
 func (q *queue) take(now time.Time) *subject {
 	if !q.due(now) {
 		return nil
@@ -35,7 +35,7 @@ func (q *queue) take(now time.Time) *subject {
 	return s
 }
 
-// drop takes s out, if it is in.
+// drop removes s if it is in the queue.
 func (q *queue) drop(s *subject) {
 	if s.queued {
 		s.queued = false
@@ -43,7 +43,7 @@ func (q *queue) drop(s *subject) {
 	}
 }
 
-// byDue is the heap of a queue.
+// byDue implements [heap.Interface] for a queue.
 type byDue []*subject
 
 func (h byDue) Len() int           { return len(h) }

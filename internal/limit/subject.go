@@ -12,15 +12,15 @@ import (
 	"example.com/gatehouse/session"
 )
 
-// slack is how long an account outlives its day, for clocks that differ.
+// slack is how long an account outlives its day, because clocks differ.
 const slack = time.Hour
 
-// A key names a subject's day. Unix time has no leap seconds, so that its multiples
-// of a minute and of a day are clock minutes and UTC days.
+// A key identifies a subject's day. Unix time has no leap seconds, so its multiples of
+// 60 and 86,400 s are clock minutes and UTC days.
 type key struct {
 	name string
 	who  string
-	day  int64 // from 1970 on
+	day  int64 // counted from 1970
 }
 
 const (
@@ -28,79 +28,78 @@ const (
 	secondsOfDay    = 24 * 60 * 60
 )
 
-// account is the name of the subject's account: safe for a document's id, which may
-// not be __…__ in base64url, and nothing that shows who it is about.
+// account returns the name of the subject's account. It is safe as a document id,
+// which must not have the form __…__, and does not reveal whose it is.
 func (k key) account() string {
 	text := strconv.Quote(k.name) + strconv.Quote(k.who) + strconv.FormatInt(k.day, 10)
 	sum := sha256.Sum256([]byte(text))
 	return hex.EncodeToString(sum[:])
 }
 
-// A subject is what this instance holds of one account.
+// A subject is this instance's part of one account.
 type subject struct {
 	key     key
 	account string
-	ends    time.Time // the day
+	ends    time.Time // end of the day
 
 	// Guarded by the Limiter's mu.
 	recent *list.Element
-	due    time.Time // when what is owed is to be reported
+	due    time.Time // when it must be reported
 	queued bool
-	place  int // in the queue
+	place  int // index in the queue
 
 	mu     sync.Mutex
 	calls  calls
 	tokens tokens
 
-	usage      map[string]Spend // by this holding, by model
-	reported   map[string]Spend // of that, as it was last answered
-	instance   string           // this holding's name
+	usage      map[string]Spend // of this holding, by model
+	reported   map[string]Spend // the part of usage in the last confirmed update
+	instance   string           // name of this holding
 	seq        int64
-	renewed    time.Time // when the last update was answered
-	others     int       // instances that held something then
+	renewed    time.Time // when the last update was confirmed
+	others     int       // instances with a holding at that time
 	updating   chan struct{}
-	unreported bool // something was spent since the last update that was answered
+	unreported bool // something was spent since the last confirmed update
 }
 
-// calls are in tenths of turns, of one clock minute.
+// calls counts tenths of turns in one clock minute.
 type calls struct {
 	limit  int64
 	minute int64
-	used   int64 // above leased it is a debt
+	used   int64 // may exceed leased: a debt
 	leased int64
-	all    int64     // leased by all instances, as last heard
+	all    int64     // leased by all instances, as last seen
 	heard  time.Time // zero: not in this minute
-	batch  int64     // the size of the next lease
-	step   int64     // the size of those beyond what was foreseen
+	batch  int64     // size of the next lease
+	step   int64     // size of leases beyond the expected use
 }
 
-// tokens are of the day.
+// tokens counts the tokens of the day.
 type tokens struct {
 	limit    int64
-	spent    int64 // by this holding
+	spent    int64 // of this holding
 	inFlight int64 // reserved
-	ceiling  int64 // what was leased: spent and in flight above it are a debt
-	left     int64 // to be leased by anybody, as last heard
+	ceiling  int64 // leased; spent and inFlight above it are a debt
+	left     int64 // what anybody could still lease, as last seen
 	heard    time.Time
-	waiting  int64 // wanted by calls that wait for a lease
+	waiting  int64 // requested by calls that wait for a lease
 }
 
 const (
-	// heardFor is how long an instance refuses calls by what it has heard before it
-	// asks again whether others have given something back.
+	// heardFor is how long an instance refuses calls by the last known state before it
+	// checks whether others have returned something.
 	heardFor = 10 * time.Second
-	// coldBatch is up to what the first lease of a rate may be a twelfth of the
-	// limit however many instances there are: below 20 calls a minute it is the
-	// only one. Larger ones are half of what an even distribution would give, so
-	// that instances which lease more than they need leave something to the others.
+	// coldBatch: a lease of a rate is a twelfth of the limit, but above coldBatch at
+	// most half of what an even distribution over all instances would be, so that
+	// instances which lease more than they need leave something to others.
 	coldBatch = 20 * Turn
-	// leasesOfDay is the share of a day's budget that a lease is, unless one
-	// reservation is more.
+	// leasesOfDay: a lease is this fraction of a day's budget, or one reservation if
+	// that is more.
 	leasesOfDay = 1000
-	// keptOfDay is the share of a day's budget that an instance may keep of what it
-	// leased and has not spent, beside what calls under way need: what is above it is
-	// given back at once. Thirty instances that end without a word, and nine that hold
-	// it when the day ends, leave nine tenths of a budget.
+	// keptOfDay: an instance may keep this fraction of a day's budget unspent, beyond
+	// what running calls need; it returns the excess at once. After thirty crashes,
+	// and with nine instances holding it at the end of the day, nine tenths of the
+	// budget could be used.
 	keptOfDay = 400
 )
 
@@ -111,15 +110,15 @@ func newSubject(k key) *subject {
 	}
 }
 
-// roll begins the minute of now, if it has not begun. The first batch follows what
-// was used in the minute before. The caller holds mu.
+// roll starts the minute of now, if it has not started. The first batch depends on the
+// use in the minute before. The caller holds mu.
 func (s *subject) roll(now time.Time, limit int64, instances int) {
 	c := &s.calls
 	minute := now.Unix() / secondsOfMinute
 	if c.minute == minute && c.limit == limit {
 		return
 	}
-	if c.minute == minute { // a limit that was changed while the minute runs
+	if c.minute == minute { // the limit was changed during the minute
 		c.limit, c.heard = limit, time.Time{}
 		return
 	}
@@ -140,8 +139,8 @@ const (
 	refused
 )
 
-// takeCalls takes cost from what this instance holds. The caller holds mu, and has
-// rolled the minute.
+// takeCalls takes cost from this instance's lease. The caller holds mu and has called
+// roll.
 func (s *subject) takeCalls(cost int64, now time.Time) outcome {
 	c := &s.calls
 	switch {
@@ -154,7 +153,7 @@ func (s *subject) takeCalls(cost int64, now time.Time) outcome {
 	return wanting
 }
 
-// takeTokens reserves cost from what this instance holds. The caller holds mu.
+// takeTokens reserves cost from this instance's lease. The caller holds mu.
 func (s *subject) takeTokens(cost int64, now time.Time) outcome {
 	t := &s.tokens
 	switch {
@@ -169,8 +168,8 @@ func (s *subject) takeTokens(cost int64, now time.Time) outcome {
 	return wanting
 }
 
-// takeShare takes cost while the counters are away: from what this instance holds and
-// its share of what was left as it last heard. What it uses beyond its leases is a
+// takeShare takes cost while the counters are unavailable: from the lease and from
+// this instance's share of what was left when last seen. Use beyond the lease is a
 // debt. The caller holds mu.
 func (s *subject) takeShare(daily bool, cost int64, instances int) outcome {
 	n := int64(instances)
@@ -195,16 +194,16 @@ func (s *subject) takeShare(daily bool, cost int64, instances int) outcome {
 	return taken
 }
 
-// An ask is what an update is for, beside reporting.
+// An ask is what an update requests in addition to its report.
 type ask struct {
 	calls   int64 // tenths of turns that a call waits for
-	tokens  int64 // that a call waits for
+	tokens  int64 // tokens that a call waits for
 	expects int64 // tokens that the call will reserve next
 	leave   bool  // the holding ends
 }
 
-// compose makes the update that says how things are and asks for more. What it gives
-// back is given up at once. The caller holds mu.
+// compose returns the update that reports this holding and requests a. What the update
+// returns is no longer used from now on. The caller holds mu.
 func (s *subject) compose(now time.Time, a ask) Update {
 	s.renew(now)
 	s.seq++
@@ -240,26 +239,26 @@ func (s *subject) compose(now time.Time, a ask) Update {
 	return u
 }
 
-// shares returns how many tokens a lease has, unless a call needs more, and how many
+// shares returns the tokens of a lease, unless a call needs more, and the most that
 // may be kept.
 func (t *tokens) shares() (lease, kept int64) {
 	return max(1, t.limit/leasesOfDay), max(1, t.limit/keptOfDay)
 }
 
-// whole rounds tenths up to turns.
+// whole rounds tenths up to whole turns.
 func whole(tenths int64) int64 { return (tenths + Turn - 1) / Turn * Turn }
 
-// renew begins another holding when this one is about to be forgotten by the others,
-// who then take all of it for spent. What was spent beyond it goes on. The caller
-// holds mu.
+// renew starts another holding when this one is about to expire: the others will count
+// all of it as spent, so only what was spent beyond it carries over. The caller holds
+// mu.
 func (s *subject) renew(now time.Time) {
 	if !s.renewed.IsZero() && now.After(s.renewed.Add(leaseLife+forgetAfter*3/4)) {
 		s.begin(s.tokens.ceiling, s.reported, 0)
 	}
 }
 
-// begin begins another holding, which has what this one has beyond the tokens, the use
-// and the calls that this one is charged. The caller holds mu.
+// begin starts another holding. It takes over what exceeds the tokens, use and calls
+// charged to this one. The caller holds mu.
 func (s *subject) begin(spent int64, used map[string]Spend, calls int64) {
 	s.instance, s.seq, s.renewed, s.reported = session.NewID(), 0, time.Time{}, nil
 	s.tokens.spent = max(0, s.tokens.spent-spent)
@@ -275,8 +274,8 @@ func (s *subject) begin(spent int64, used map[string]Spend, calls int64) {
 	s.calls.leased = max(0, s.calls.leased-calls)
 }
 
-// answered takes in what u came to. The caller holds mu.
-func (s *subject) answered(u Update, a Account, now time.Time) {
+// recordAnswer records the result of u. The caller holds mu.
+func (s *subject) recordAnswer(u Update, a Account, now time.Time) {
 	mine := a.Shares[u.Instance]
 	s.renewed, s.others, s.reported = now, a.live(now), u.Usage
 	t := &s.tokens
@@ -303,10 +302,10 @@ func (s *subject) answered(u Update, a Account, now time.Time) {
 	}
 }
 
-// looked takes in how the account stands. The caller holds mu.
-func (s *subject) looked(a Account, now time.Time) {
+// recordAccount records the state of the account. The caller holds mu.
+func (s *subject) recordAccount(a Account, now time.Time) {
 	mine := a.Shares[s.instance]
-	// What this instance holds by its own account is what counts for it.
+	// This instance's part is taken from its own counts, which are newer.
 	s.tokens.left, s.tokens.heard = s.tokens.limit-(a.Charged()-mine.Spent-mine.Held)-s.tokens.ceiling, now
 	c := &s.calls
 	theirs := a.Calls(c.minute)
@@ -316,8 +315,8 @@ func (s *subject) looked(a Account, now time.Time) {
 	c.all, c.heard = theirs+max(c.leased, c.used), now
 }
 
-// clean reports whether nothing would be lost if the subject were forgotten. The
-// caller holds mu.
+// clean reports whether the subject can be dropped without losing anything. The caller
+// holds mu.
 func (s *subject) clean(now time.Time) bool {
 	t, c := &s.tokens, &s.calls
 	held := t.limit > 0 && t.ceiling > t.spent && now.Before(s.ends)
@@ -325,7 +324,7 @@ func (s *subject) clean(now time.Time) bool {
 	return s.updating == nil && t.inFlight == 0 && t.waiting == 0 && !s.unreported && !held && !counted
 }
 
-// state is how one of the subject's limits stands, as its owner may see it.
+// state returns the state of one of the subject's limits, as shown to its owner.
 func (s *subject) state(daily bool) State {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -6,10 +6,10 @@ import (
 	"time"
 )
 
-// NearEnd is how long before a model's end its deployment counts as degraded.
+// NearEnd is how long before a model's end a deployment that uses it is degraded.
 const NearEnd = 30 * 24 * time.Hour
 
-// An Ending is a model that ends soon or has ended.
+// An Ending is a model that has ended or ends soon.
 type Ending struct {
 	Model     string
 	Ends      Day
@@ -17,8 +17,8 @@ type Ending struct {
 	Passed    bool
 }
 
-// Endings returns those of the models that end at the latest within a time after
-// now, in their order.
+// Endings returns those of the named models that end at most within after now, in the
+// order of names.
 func (t *Table) Endings(names []string, now time.Time, within time.Duration) []Ending {
 	var all []Ending
 	for _, name := range names {
@@ -31,7 +31,7 @@ func (t *Table) Endings(names []string, now time.Time, within time.Duration) []E
 	return all
 }
 
-// Successor returns the model that follows on a model, "" where t knows none.
+// Successor returns the successor of a model, "" if none is known.
 func (t *Table) Successor(name string) string {
 	if m := t.Model(name); m != nil {
 		return m.Successor
@@ -39,7 +39,7 @@ func (t *Table) Successor(name string) string {
 	return ""
 }
 
-// String is a sentence for operators.
+// String returns a sentence for operators.
 func (e Ending) String() string {
 	word := "ends"
 	if e.Passed {

@@ -5,11 +5,11 @@ import (
 	"sync/atomic"
 )
 
-// A Live holds the table in use: at first the one that the program was built
-// with. It is safe for concurrent use. A nil Live has that one only.
+// A Live holds the current table: initially the built-in one. It is safe for
+// concurrent use. A nil Live always has the built-in table.
 type Live struct{ table atomic.Pointer[Table] }
 
-// Table returns the table in use.
+// Table returns the current table.
 func (l *Live) Table() *Table {
 	if l == nil {
 		return BuiltIn()
@@ -20,10 +20,9 @@ func (l *Live) Table() *Table {
 	return BuiltIn()
 }
 
-// Offer replaces the table by the one that raw holds, when that has proved
-// itself: it can be read, is of a later day than the one in use, and has an entry
-// for each of the models that the one in use knows of names. Otherwise the one in
-// use stays, and the error says why.
+// Offer replaces the current table by the one in raw if that is valid, has a later
+// date, and has an entry for each of names that the current one has. Otherwise the
+// current table stays, and the error says why.
 func (l *Live) Offer(raw []byte, names []string) error {
 	offered, err := Parse(raw)
 	if err != nil {
@@ -45,5 +44,5 @@ func (l *Live) Offer(raw []byte, names []string) error {
 	return nil
 }
 
-// Withdraw puts the built-in table to use again.
+// Withdraw makes the built-in table the current one again.
 func (l *Live) Withdraw() { l.table.Store(nil) }

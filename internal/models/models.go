@@ -1,15 +1,15 @@
-// Package models is what the project knows of Gemini's models: one table,
-// models.json, with its date and its sources. Requests are built from it, costs
-// are estimated by it, and the health of a deployment is judged by it.
+// Package models holds what the project knows about Gemini's models: one table,
+// models.json, with its date and sources. Requests are built from it, costs are
+// estimated with it, and the health of a deployment depends on it.
 //
-// Models end, and prices change on a day. So each price has the day from which
-// it holds, and each model, where Google has announced it, the day on which it
-// may end at the earliest. A [Table] never changes. A [Live] holds the table in
-// use, which a newer one can replace while the process runs.
+// Models are shut down, and prices change on announced days. So each price has the day
+// from which it applies, and each model, if Google has announced one, the earliest day
+// on which it may end. A [Table] is immutable. A [Live] holds the current table, which
+// a newer one can replace while the process runs.
 //
-// The table has no entry for most models of other vendors and for models newer
-// than the table. For these, requests carry the least that any model takes, and
-// costs are unknown.
+// The table has no entries for models of other vendors or for models released after
+// its date. Requests to these carry only settings that every model accepts, and their
+// cost is unknown.
 package models
 
 import (
@@ -29,12 +29,12 @@ import (
 //go:embed models.json
 var builtIn []byte
 
-// A Table is the profiles and prices of models. It is not to be changed, and so
-// is safe for concurrent use.
+// A Table is the profiles and prices of models. It must not be modified, and is
+// therefore safe for concurrent use.
 type Table struct {
-	Date    Day      `json:"date"` // on which it was compared with its sources
+	Date    Day      `json:"date"` // of the last comparison with the sources
 	Sources []string `json:"sources"`
-	// Default and Fallback are what a deployment uses that names no model.
+	// Default and Fallback are used by deployments that do not configure models.
 	Default  string            `json:"default"`
 	Fallback string            `json:"fallback"`
 	Models   map[string]*Model `json:"models"`
@@ -43,61 +43,62 @@ type Table struct {
 // A Model is the profile of one model.
 type Model struct {
 	Prices   []Price   `json:"prices"`             // the earliest first
-	Thinking *Thinking `json:"thinking,omitempty"` // nil: it has no such setting
+	Thinking *Thinking `json:"thinking,omitempty"` // nil: not configurable
 	Sampling Sampling  `json:"sampling"`
-	// LeastOutput is the room that an answer needs, in tokens: below it thoughts
-	// alone may fill what is allowed. MaxOutput is the most that the model takes.
+	// LeastOutput is the smallest useful limit on an answer, in tokens: with less,
+	// thoughts may use all of it. MaxOutput is the largest limit that the model
+	// accepts.
 	LeastOutput int      `json:"least_output"`
 	MaxOutput   int      `json:"max_output"`
 	Inputs      []string `json:"inputs"`
-	Closed      Day      `json:"closed,omitzero"`     // to projects that did not use it before
-	Ends        Day      `json:"ends,omitzero"`       // at the earliest; zero: not announced
-	Successor   string   `json:"successor,omitempty"` // as Google recommends
+	Closed      Day      `json:"closed,omitzero"`     // day from which new projects cannot use it
+	Ends        Day      `json:"ends,omitzero"`       // earliest day of its end; zero: not announced
+	Successor   string   `json:"successor,omitempty"` // recommended by Google
 }
 
-// A Price holds from a day on, in US dollars for a million tokens.
+// A Price is valid from a day on, in US dollars per million tokens.
 type Price struct {
 	From Day `json:"from"`
 	Rate
-	// Above holds for calls with more prompt tokens than that.
+	// Above is the price of calls with longer prompts; nil: the same.
 	Above *LongContext `json:"above,omitempty"`
 }
 
-// A LongContext is the rate of calls with a long prompt.
+// A LongContext is the rate of calls with more than PromptTokens.
 type LongContext struct {
 	PromptTokens int64 `json:"prompt_tokens"`
 	Rate
 }
 
-// A Rate is in US dollars for a million tokens.
+// A Rate is in US dollars per million tokens.
 type Rate struct {
 	Input  float64 `json:"input"`
-	Cached float64 `json:"cached"` // of the input, what came from a cache
-	Output float64 `json:"output"` // thoughts included
+	Cached float64 `json:"cached"` // input tokens served from a cache
+	Output float64 `json:"output"` // includes thoughts
 }
 
-// Thinking is how a model is told how much to think: by a level, or by a budget
-// in tokens. One of Levels and Budgets is set.
+// Thinking is how a model's thinking is configured: by level, or by a budget in
+// tokens. One of Levels and Budgets is set.
 type Thinking struct {
 	Levels  []Level       `json:"levels,omitempty"`  // the lowest first
-	Budgets map[Level]int `json:"budgets,omitempty"` // what stands for each level
-	Default Level         `json:"default,omitempty"` // what the model does by itself
+	Budgets map[Level]int `json:"budgets,omitempty"` // tokens for each level
+	Default Level         `json:"default,omitempty"` // the model's own default
 }
 
-// A Level is how much a model is to think.
+// A Level is an amount of thinking.
 type Level string
 
-// The levels, the lowest first. Not every model has all of them.
+// levels lists all levels, the lowest first. Most models have only some of them.
 var levels = []Level{"minimal", "low", "medium", "high"}
 
-// Low is the level for an agent with tools: a lower one may end tool use of
-// several steps early.
+// Low is the default for an agent with tools: with a lower level, models may stop
+// before the last of several tool calls.
 const Low Level = "low"
 
-// Levels returns all levels that there are, the lowest first.
+// Levels returns all levels, the lowest first.
 func Levels() []Level { return slices.Clone(levels) }
 
-// Sampling says what becomes of temperature, top-k and top-p.
+// Sampling is what a model does with temperature, top-k and top-p.
 type Sampling string
 
 const (
@@ -105,41 +106,41 @@ const (
 	SamplingIgnored Sampling = "ignored"
 )
 
-// A Day is a date in UTC. The zero Day is none.
+// A Day is a date in UTC. The zero Day means none.
 type Day struct{ begin time.Time }
 
-// UnmarshalText implements encoding.TextUnmarshaler.
+// UnmarshalText implements [encoding.TextUnmarshaler].
 func (d *Day) UnmarshalText(text []byte) (err error) {
 	d.begin, err = time.Parse(time.DateOnly, string(text))
 	return err
 }
 
-// Begin returns the day's first moment.
+// Begin returns the start of the day.
 func (d Day) Begin() time.Time { return d.begin }
 
-// IsZero reports whether d is none.
+// IsZero reports whether d is the zero Day.
 func (d Day) IsZero() bool { return d.begin.IsZero() }
 
 func (d Day) String() string { return d.begin.Format(time.DateOnly) }
 
-// BuiltIn returns the table that the program was built with. It is read when it
-// is first asked for, not at start.
+// BuiltIn returns the table that the program was built with. It is parsed on first
+// use, because a cold start pays for work at init.
 var BuiltIn = sync.OnceValue(func() *Table {
 	t, err := Parse(builtIn)
 	if err != nil {
-		panic(fmt.Sprintf("models: models.json: %v", err)) // part of the program, read by its tests
+		panic(fmt.Sprintf("models: models.json: %v", err)) // models.json is embedded, and tests parse it
 	}
 	return t
 })
 
-// Parse reads a table and checks it as a whole.
+// Parse decodes and validates a table.
 func Parse(raw []byte) (*Table, error) {
 	t := &Table{}
 	if err := json.Unmarshal(raw, t, json.RejectUnknownMembers(true)); err != nil {
 		return nil, fmt.Errorf("reading a table of models: %w", err)
 	}
 	if t.Date.IsZero() || len(t.Sources) == 0 || len(t.Models) == 0 {
-		return nil, errors.New("a table of models has a date, sources and models")
+		return nil, errors.New("a table of models needs a date, sources and models")
 	}
 	for _, name := range []string{t.Default, t.Fallback} {
 		if t.Models[name] == nil {
@@ -154,12 +155,12 @@ func Parse(raw []byte) (*Table, error) {
 	return t, nil
 }
 
-// check reports what is wrong with the entry of a model.
+// check returns the first problem of a model's entry.
 func (t *Table) check(name string) error {
 	m := t.Models[name]
 	switch {
 	case !validName(name) || name != Normal(name):
-		return errors.New("is not a model's name without path and version")
+		return errors.New("the name is not a model's name without path and version")
 	case m == nil:
 		return errors.New("has no profile")
 	case len(m.Prices) == 0:
@@ -169,7 +170,7 @@ func (t *Table) check(name string) error {
 	case m.LeastOutput < 1 || m.MaxOutput < m.LeastOutput:
 		return errors.New("least_output must be above 0 and at most max_output")
 	case !slices.Contains(m.Inputs, "text"):
-		return errors.New("inputs must hold text")
+		return errors.New("inputs must include text")
 	case m.Successor != "" && t.Models[m.Successor] == nil:
 		return fmt.Errorf("the successor %q is not in the table", m.Successor)
 	case m.Successor == "" && !m.Ends.IsZero():
@@ -186,7 +187,7 @@ func (t *Table) check(name string) error {
 			continue
 		}
 		if err := p.Above.check(); err != nil || p.Above.PromptTokens < 1 {
-			return errors.Join(errors.New("the price of long prompts is not one"), err)
+			return errors.Join(errors.New("the price of long prompts is invalid"), err)
 		}
 	}
 	return m.Thinking.check()
@@ -195,7 +196,7 @@ func (t *Table) check(name string) error {
 func (r Rate) check() error {
 	for _, usd := range []float64{r.Input, r.Cached, r.Output} {
 		if usd < 0 || math.IsInf(usd, 0) || math.IsNaN(usd) {
-			return errors.New("a price is negative or no number")
+			return errors.New("a price is negative or not a number")
 		}
 	}
 	if r.Cached > r.Input || r.Input > r.Output {
@@ -209,11 +210,11 @@ func (t *Thinking) check() error {
 		return nil
 	}
 	if (len(t.Levels) == 0) == (len(t.Budgets) == 0) {
-		return errors.New("thinking has either levels or budgets")
+		return errors.New("thinking needs either levels or budgets")
 	}
 	have := t.levels()
 	if len(have) != len(t.Levels)+len(t.Budgets) || len(t.Levels) > 0 && !slices.Equal(have, t.Levels) {
-		return fmt.Errorf("thinking's levels are some of %v, in this order, each once", levels)
+		return fmt.Errorf("thinking's levels must be some of %v, in this order, each once", levels)
 	}
 	if t.Default != "" && !slices.Contains(have, t.Default) {
 		return fmt.Errorf("thinking's default %q is not one of its levels", t.Default)
@@ -221,14 +222,14 @@ func (t *Thinking) check() error {
 	least := -1
 	for _, level := range have {
 		if t.Budgets != nil && t.Budgets[level] <= least {
-			return errors.New("thinking's budgets rise with the level, from 0")
+			return errors.New("thinking's budgets must rise with the level, from 0")
 		}
 		least = t.Budgets[level]
 	}
 	return nil
 }
 
-// levels are those that t has, the lowest first.
+// levels returns t's levels, the lowest first.
 func (t *Thinking) levels() []Level {
 	var have []Level
 	for _, level := range levels {
@@ -239,7 +240,7 @@ func (t *Thinking) levels() []Level {
 	return have
 }
 
-// Levels returns the levels that m has, the lowest first.
+// Levels returns m's levels, the lowest first.
 func (m *Model) Levels() []Level {
 	if m == nil || m.Thinking == nil {
 		return nil
@@ -247,9 +248,8 @@ func (m *Model) Levels() []Level {
 	return m.Thinking.levels()
 }
 
-// Level returns the level of m's for want: want itself, else the next higher
-// that m has, else its highest. "" asks for the lowest. It is "" for a model
-// without levels.
+// Level returns want if m has it, else m's next higher level, else its highest. ""
+// requests the lowest level. The result is "" for a model without levels.
 func (m *Model) Level(want Level) Level {
 	have := m.Levels()
 	if len(have) == 0 {
@@ -263,21 +263,22 @@ func (m *Model) Level(want Level) Level {
 	return have[len(have)-1]
 }
 
-// validName reports whether name can be a model's, without path and version.
+// validName reports whether name has the form of a model's name, without path and
+// version.
 func validName(name string) bool {
 	strange := func(r rune) bool { return !strings.ContainsRune("abcdefghijklmnopqrstuvwxyz0123456789._-", r) }
 	return name != "" && len(name) <= maxName && !strings.ContainsFunc(name, strange) && !strings.ContainsAny(name[:1], "._-")
 }
 
-// maxName bounds a model's name as an upstream reports it, in bytes.
+// maxName bounds a model's name, in bytes: an upstream may report anything.
 const maxName = 128
 
 // Normal returns a model's name without its path (models/…,
-// publishers/google/models/…) and its version (-001, @001).
+// publishers/google/models/…) and version (-001, @001).
 func Normal(name string) string {
 	name = name[strings.LastIndexByte(name, '/')+1:]
 	name, _, _ = strings.Cut(name, "@")
-	for _, form := range []string{"-000", "-00-0000", "-00-00"} { // a version, the date of a preview
+	for _, form := range []string{"-000", "-00-0000", "-00-00"} { // versions, and dates of previews
 		if rest, ok := cutDigits(name, form); ok {
 			return rest
 		}
@@ -285,7 +286,8 @@ func Normal(name string) string {
 	return name
 }
 
-// cutDigits cuts off name's end, where that has form, in which 0 is any digit.
+// cutDigits removes the suffix of name that matches form, in which 0 stands for any
+// digit.
 func cutDigits(name, form string) (rest string, ok bool) {
 	at := len(name) - len(form)
 	if at < 1 {
@@ -300,8 +302,8 @@ func cutDigits(name, form string) (rest string, ok bool) {
 	return name[:at], true
 }
 
-// Reported returns the model that answered: asked, or another whose name the
-// answer reports, normalized. A report that is no name is not believed.
+// Reported returns the model that answered: asked, or, normalized, the one that the
+// response reports. A report that is not a valid name is ignored.
 func Reported(asked, reported string) (name string, substituted bool) {
 	name = Normal(reported)
 	switch {
@@ -309,26 +311,26 @@ func Reported(asked, reported string) (name string, substituted bool) {
 		return asked, false
 	case name == Normal(asked):
 		return asked, false
-	case strings.HasSuffix(asked, "-latest"): // an alias stands for another
+	case strings.HasSuffix(asked, "-latest"): // an alias for another model
 		return name, false
 	}
 	return name, true
 }
 
-// Model returns the profile of a model, nil for one that t does not know.
+// Model returns the profile of a model, nil if the table has none.
 func (t *Table) Model(name string) *Model { return t.Models[Normal(name)] }
 
-// Tokens are what a call is charged for.
+// Tokens are the tokens that a call is charged for.
 type Tokens struct {
 	Prompt int64
-	Cached int64 // of the prompt
-	Output int64 // thoughts included
+	Cached int64 // of Prompt
+	Output int64 // includes thoughts
 }
 
-// Estimate returns what one call of a model costs on a day, in US dollars; nil
-// for a model that t does not know.
+// Estimate returns the cost of one call of a model on a day, in US dollars, or nil if
+// the model is unknown.
 //
-// It is no bill: it knows no discounts, and nothing but text.
+// It is not a bill: it ignores discounts, and covers text only.
 func (t *Table) Estimate(name string, tokens Tokens, at time.Time) *float64 {
 	m := t.Model(name)
 	if m == nil {
@@ -341,8 +343,8 @@ func (t *Table) Estimate(name string, tokens Tokens, at time.Time) *float64 {
 	return &usd
 }
 
-// rate is that of a call with so many prompt tokens. Before the first price
-// holds the first.
+// rate returns the rate of a call with prompt tokens. The first price also applies
+// before its day.
 func (m *Model) rate(prompt int64, at time.Time) Rate {
 	price := m.Price(at)
 	if price.Above != nil && prompt > price.Above.PromptTokens {
@@ -351,7 +353,7 @@ func (m *Model) rate(prompt int64, at time.Time) Rate {
 	return price.Rate
 }
 
-// Price returns the price that holds at a time.
+// Price returns the price at a time.
 func (m *Model) Price(at time.Time) Price {
 	price := m.Prices[0]
 	for _, p := range m.Prices[1:] {

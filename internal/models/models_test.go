@@ -130,7 +130,7 @@ func TestEndings(t *testing.T) {
 	}
 }
 
-// edited is the built-in table after edit, as JSON.
+// edited returns the built-in table after edit, as JSON.
 func edited(t testing.TB, edit func(table map[string]any)) []byte {
 	t.Helper()
 	var table map[string]any

@@ -1,14 +1,12 @@
-// Package refresh decides when what was fetched from elsewhere (secrets, an
-// issuer's keys) is fetched again, by which request, and how long it may be used
-// when it cannot be.
+// Package refresh decides when remote values (secrets, an issuer's keys) are fetched
+// again, by which request, and how long they may be used if that fails.
 //
-// An instance has CPU only while a request is open, so requests do it: one of them
-// fetches what is older than [After] while the others go on with what there is.
-// They wait for it only where that is older than [Stale], as it is on an instance
-// that had no request for hours. What cannot be fetched for the moment keeps its
-// last good value; what admits callers does so for [Usable] at most. What is
-// refused for good is withdrawn as soon as a second fetch says the same: a
-// [Refusal] counts them.
+// An instance has CPU only while a request is open, so requests do the fetching: one
+// of them fetches values older than [After] while the others use the old ones. They
+// wait only if these are older than [Stale], as on an instance that had no request for
+// hours. If a fetch fails, the last good value stays; one that admits callers is used
+// for at most [Usable]. A value that is refused for good is withdrawn as soon as a
+// second fetch confirms it; a [Refusal] tracks that.
 package refresh
 
 import (
@@ -18,58 +16,58 @@ import (
 )
 
 const (
-	// After is the age from which one request fetches again.
+	// After is the age from which a request fetches again.
 	After = 5 * time.Minute
 	// Stale is the age from which requests wait for the fetch.
 	Stale = 10 * time.Minute
-	// Usable is how long what admits callers may be used after it was last known to
-	// be good.
+	// Usable is how long values that admit callers may be used after the last
+	// successful fetch.
 	Usable = time.Hour
-	// Confirm is how long after a refusal a second fetch is made.
+	// Confirm is how long after a refusal the second fetch is made.
 	Confirm = 10 * time.Second
-	// RetryAfter is how long after a failure nobody waits for another fetch.
+	// RetryAfter is how long after a failure requests do not wait for another fetch.
 	RetryAfter = 30 * time.Second
-	// Timeout bounds a fetch of what is there already, and FirstTimeout one of what
-	// nobody has: there is nothing to go on with.
+	// Timeout bounds a fetch while there are old values, and FirstTimeout one without
+	// any to fall back on.
 	Timeout      = 2 * time.Second
 	FirstTimeout = 5 * time.Second
 
-	// How long a first fetch that failed is not tried again: this, then doubled.
+	// Backoff after a failed first fetch; it doubles.
 	firstBackoff = time.Second
 	maxBackoff   = 15 * time.Second
 )
 
-// An Outcome is what became of a fetch.
+// An Outcome is the result of a fetch.
 type Outcome int
 
 const (
-	// Failed is a fetch from which nothing was learned: what there is stays.
+	// Failed means that nothing was learned; old values stay.
 	Failed Outcome = iota
-	// Refused is a refusal for good that a second fetch has yet to confirm.
+	// Refused means refused for good, to be confirmed by a second fetch.
 	Refused
-	// Known is a fetch after which everything is known: it brought the values, or
-	// confirmed that they are withdrawn.
+	// Known means that the values were fetched, or that their withdrawal was
+	// confirmed.
 	Known
 )
 
-// A Fetch gets what is fetched and puts it to use. Its context bounds it.
+// A Fetch fetches values and applies them. Its context bounds it.
 type Fetch func(context.Context) Outcome
 
-// A Schedule is when one thing, or several together, are fetched. It is safe for
+// A Schedule decides when to fetch one value, or several together. It is safe for
 // concurrent use.
 type Schedule struct {
 	now func() time.Time
 
 	mu       sync.Mutex
-	known    time.Time     // when the last fetch that ended Known began; zero: none did
-	tried    time.Time     // when the last fetch ended
+	known    time.Time     // start of the last fetch that ended Known; zero: none did
+	tried    time.Time     // end of the last fetch
 	last     Outcome       // of the last fetch
-	refused  bool          // a refusal is to be confirmed
-	failures int           // in a row, before the first fetch that ended Known
-	flight   chan struct{} // closed when the fetch under way has ended; nil: none is
+	refused  bool          // a refusal must be confirmed
+	failures int           // consecutive, before the first fetch that ended Known
+	flight   chan struct{} // closed when the running fetch ends; nil: none runs
 }
 
-// NewSchedule returns the schedule of what was never fetched. A nil now is
+// NewSchedule returns the schedule of values not fetched yet. A nil now means
 // time.Now.
 func NewSchedule(now func() time.Time) *Schedule {
 	if now == nil {
@@ -78,8 +76,8 @@ func NewSchedule(now func() time.Time) *Schedule {
 	return &Schedule{now: now}
 }
 
-// Refresh calls fetch if it is due, and waits for the call of another request where
-// what there is is too old to go on with. It returns early when ctx ends.
+// Refresh calls fetch if it is due, or waits for another request's call if the values
+// are too old to use. It returns early when ctx ends.
 func (s *Schedule) Refresh(ctx context.Context, fetch Fetch) {
 	s.mu.Lock()
 	now := s.clock()
@@ -98,8 +96,8 @@ func (s *Schedule) Refresh(ctx context.Context, fetch Fetch) {
 	}
 }
 
-// Now calls fetch whether or not it is due, or waits for the call under way. It
-// does nothing when allowed, which is asked only before a call, reports false.
+// Now calls fetch even if it is not due, or waits for the running call. allowed is
+// consulted only before a call, and prevents it by returning false.
 func (s *Schedule) Now(ctx context.Context, allowed func() bool, fetch Fetch) {
 	s.mu.Lock()
 	switch {
@@ -114,32 +112,31 @@ func (s *Schedule) Now(ctx context.Context, allowed func() bool, fetch Fetch) {
 	}
 }
 
-// Fetched notes that everything was fetched elsewhere, from begun on.
+// Fetched records that everything was fetched by other means, starting at begun.
 func (s *Schedule) Fetched(begun time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.known, s.tried, s.last, s.failures = begun.Round(0), s.clock(), Known, 0
 }
 
-// Usable reports whether what was fetched may still admit callers.
+// Usable reports whether the values may still admit callers.
 func (s *Schedule) Usable() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.age(s.clock()) < Usable
 }
 
-// clock is the time without its monotonic part, which stands still while the
-// machine is suspended.
+// clock returns the time without its monotonic part, which stops while the machine is
+// suspended.
 func (s *Schedule) clock() time.Time { return s.now().Round(0) }
 
-// age is how long ago everything was known: more than any bound where it never was,
-// or where the clock was set back.
+// age returns the time since the last fetch that ended Known, as [Age] does.
 func (s *Schedule) age(now time.Time) time.Duration {
 	return Age(now, s.known)
 }
 
-// Age is how old what was fetched at t is, without the monotonic parts of the
-// times: more than any bound when t is zero or in the future.
+// Age returns the age at now of what was fetched at t, by wall clock. It exceeds any
+// bound if t is zero or in the future, as after the clock was set back.
 func Age(now, t time.Time) time.Duration {
 	age := now.Round(0).Sub(t.Round(0))
 	if t.IsZero() || age < 0 {
@@ -164,8 +161,8 @@ func (s *Schedule) due(now time.Time) bool {
 	}
 }
 
-// fly is a call of fetch for all who wait. It is called with the lock held, and
-// releases it.
+// fly calls fetch on behalf of all waiting requests. The caller holds the lock, which
+// fly releases.
 func (s *Schedule) fly(ctx context.Context, begun time.Time, fetch Fetch) {
 	flight := make(chan struct{})
 	s.flight = flight
@@ -175,7 +172,7 @@ func (s *Schedule) fly(ctx context.Context, begun time.Time, fetch Fetch) {
 	}
 	s.mu.Unlock()
 
-	outcome := Failed // also when fetch panics
+	outcome := Failed // also if fetch panics
 	defer func() {
 		s.mu.Lock()
 		defer s.mu.Unlock()
@@ -191,7 +188,7 @@ func (s *Schedule) fly(ctx context.Context, begun time.Time, fetch Fetch) {
 		}
 		close(flight)
 	}()
-	// Others wait for it, so it does not end with this request.
+	// Others wait for it, so it must not end with this request.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), timeout)
 	defer cancel()
 	outcome = fetch(ctx)
@@ -204,12 +201,12 @@ func wait(ctx context.Context, flight <-chan struct{}) {
 	}
 }
 
-// A Refusal is what is known of a thing that was refused for good. The zero
-// Refusal is of one that was not. It is not safe for concurrent use.
+// A Refusal tracks whether a value was refused for good. The zero Refusal was not
+// refused. It is not safe for concurrent use.
 type Refusal struct{ since time.Time }
 
-// Confirmed notes a refusal at now, and reports whether an earlier one is [Confirm]
-// old: the thing is withdrawn.
+// Confirmed records a refusal at now, and reports whether the first one is at least
+// [Confirm] old, so that the value must be withdrawn.
 func (r *Refusal) Confirmed(now time.Time) bool {
 	now = now.Round(0)
 	if r.since.IsZero() || now.Before(r.since) {
@@ -218,5 +215,5 @@ func (r *Refusal) Confirmed(now time.Time) bool {
 	return now.Sub(r.since) >= Confirm
 }
 
-// Clear notes that the thing was had.
+// Clear records a successful fetch.
 func (r *Refusal) Clear() { r.since = time.Time{} }

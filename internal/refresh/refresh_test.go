@@ -11,8 +11,8 @@ import (
 	"example.com/gatehouse/internal/refresh"
 )
 
-// Each step lets time pass and then sends a request; fetched is whether that
-// request fetches.
+// Each step lets time pass and then sends a request; fetched is whether that request
+// fetches.
 func TestWhenSomethingIsFetched(t *testing.T) {
 	t.Parallel()
 	type step struct {
@@ -82,14 +82,14 @@ func TestUsableForAnHour(t *testing.T) {
 	}
 }
 
-// While one request fetches, the others go on with what is younger than ten
-// minutes, and wait for what is older.
+// While one request fetches, the others use values younger than ten minutes, and wait
+// if they are older.
 func TestWhoWaits(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
 		name string
 		age  time.Duration
-		want time.Duration // of the others' wait
+		want time.Duration // of the other requests
 	}{
 		{"what is there is young enough", 6 * time.Minute, 0},
 		{"what is there is two hours old", 2 * time.Hour, refresh.Timeout},
@@ -116,7 +116,7 @@ func TestWhoWaits(t *testing.T) {
 				}
 				requests.Wait()
 				begin := time.Now()
-				s.Refresh(t.Context(), hangs) // not so soon after a failure
+				s.Refresh(t.Context(), hangs) // too soon after a failure
 				if got := time.Since(begin); got != 0 {
 					t.Errorf("the next request waited %v", got)
 				}

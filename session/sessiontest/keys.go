@@ -16,7 +16,7 @@ func idem(key, body string) session.Idempotency {
 	return session.Idempotency{Key: key, Body: body, Lease: lease}
 }
 
-// open takes a key for a new session (id "") or an existing one.
+// open claims a key for an existing session, or for a new one if id is "".
 func open(t *testing.T, store session.Store, clock *Clock, owner session.Owner, id, key, body string) (*session.Opened, error) {
 	t.Helper()
 	return session.Open(t.Context(), store, owner, id, idem(key, body), nil, clock.Now)
@@ -40,7 +40,7 @@ func mustCommit(t *testing.T, store session.Store, o *session.Opened, query stri
 	return meta
 }
 
-// replayed gives the question of the turn that o replays.
+// replayed returns the question of the turn that o replays.
 func replayed(t *testing.T, o *session.Opened) string {
 	t.Helper()
 	if o.Replay == nil {
@@ -65,7 +65,7 @@ func keyLife(t *testing.T, store session.Store, clock *Clock) {
 			t.Fatalf("the first call got %+v", first)
 		}
 		_, err := open(t, store, clock, owner, id, "key", "body")
-		wantError(t, "a second call meanwhile", err, session.ErrInProgress)
+		wantError(t, "a second call change", err, session.ErrInProgress)
 		if in, ok := errors.AsType[*session.InProgressError](err); !ok || in.Left <= 0 || in.Left > lease {
 			t.Errorf("the second call is told to wait %v", err)
 		}
@@ -112,7 +112,7 @@ func keyMismatch(t *testing.T, store session.Store, clock *Clock) {
 	owner := newKey().Owner
 	o := mustOpen(t, store, clock, owner, "", "key", "body")
 	_, err := open(t, store, clock, owner, "", "key", "another")
-	wantError(t, "another body meanwhile", err, session.ErrKeyMismatch)
+	wantError(t, "another body change", err, session.ErrKeyMismatch)
 	mustCommit(t, store, o, "one")
 	_, err = open(t, store, clock, owner, "", "key", "another")
 	wantError(t, "another body afterwards", err, session.ErrKeyMismatch)
@@ -129,7 +129,7 @@ func keyReleased(t *testing.T, store session.Store, clock *Clock) {
 		}
 		again := mustOpen(t, store, clock, owner, id, "key", "another body")
 		mustCommit(t, store, again, "question")
-		// What has become a turn is not given back any more.
+		// A key whose turn is stored is not released.
 		if err := session.Release(t.Context(), store, again.Session, again.Claim); err != nil {
 			t.Fatal(err)
 		}
@@ -166,7 +166,7 @@ func keyTakenOver(t *testing.T, store session.Store, clock *Clock) {
 func keyLostAnswers(t *testing.T, store session.Store, clock *Clock) {
 	for _, lose := range [][]bool{{true}, {false}, {false, true}, {true, false}, {true, true, true}} {
 		owner := newKey().Owner
-		f := &forgetful{Store: store, lose: slices.Clone(lose)}
+		f := &lossyStore{Store: store, lose: slices.Clone(lose)}
 		o, err := session.Open(t.Context(), f, owner, "", idem("key", "body"), nil, clock.Now)
 		if err != nil {
 			t.Fatalf("%v: %v", lose, err)
@@ -182,7 +182,7 @@ func keyLostAnswers(t *testing.T, store session.Store, clock *Clock) {
 	}
 }
 
-func claimAlone(t *testing.T, store session.Store, clock *Clock) {
+func onlyClaimed(t *testing.T, store session.Store, clock *Clock) {
 	owner := newKey().Owner
 	o := mustOpen(t, store, clock, owner, "", "key", "body")
 	key := o.Session.Key
@@ -233,9 +233,9 @@ func keyDeleted(t *testing.T, store session.Store, clock *Clock) {
 	}
 }
 
-// keyAnew needs sessions that outlive their keys: each is kept alive by a turn
-// now and then, as [TTL] is shorter than a key's life.
-func keyAnew(t *testing.T, store session.Store, clock *Clock) {
+// keyReusedAfterADay needs sessions that outlive their keys. [TTL] is shorter than
+// that, so a turn now and then keeps each session alive.
+func keyReusedAfterADay(t *testing.T, store session.Store, clock *Clock) {
 	owner := newKey().Owner
 	var ids []string
 	for round := range 3 {
@@ -335,7 +335,7 @@ func feedback(t *testing.T, store session.Store, clock *Clock) {
 	}
 	other := session.Key{Owner: session.OwnerOf("somebody", ""), ID: key.ID}
 	wantError(t, "SetFeedback by somebody else", store.SetFeedback(t.Context(), other, 1, session.Feedback{}), session.ErrNotFound)
-	// It is no conflict for a turn under a condition on the number of turns.
+	// A key and a condition on the number of turns do not conflict.
 	base, err := store.Load(t.Context(), key)
 	if err != nil {
 		t.Fatal(err)

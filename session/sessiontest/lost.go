@@ -12,49 +12,49 @@ import (
 	"example.com/gatehouse/session"
 )
 
-// slow loses the answer of its first write, which happens, and lets others go on
-// with the session before the caller hears that.
-type slow struct {
+// lateStore loses the response of its first write, which happens, and runs other calls
+// on the session before the caller sees the error.
+type lateStore struct {
 	session.Store
-	meanwhile func()
+	change func()
 }
 
-func (s *slow) Apply(ctx context.Context, base *session.Session, c session.Change) (*session.Session, error) {
+func (s *lateStore) Apply(ctx context.Context, base *session.Session, c session.Change) (*session.Session, error) {
 	after, err := s.Store.Apply(ctx, base, c)
-	if s.meanwhile == nil || err != nil {
+	if s.change == nil || err != nil {
 		return after, err
 	}
-	s.meanwhile()
-	s.meanwhile = nil
+	s.change()
+	s.change = nil
 	return nil, fmt.Errorf("no answer: %w", session.ErrUnavailable)
 }
 
-// large is a question of which a store's document holds a few, with its answer.
+// large returns a question of 75 KiB: a store's document holds only a few of them.
 func large(i int) string { return fmt.Sprintf("%d %s", i, strings.Repeat("x", 75<<10)) }
 
-// lostAnswerMeanwhile: a commit whose answer was lost finds out what has become
-// of its turn, whatever the others did.
-func lostAnswerMeanwhile(t *testing.T, store session.Store, clock *Clock) {
+// lostResponseThenChange: a commit whose response was lost finds its turn after others
+// have changed the session.
+func lostResponseThenChange(t *testing.T, store session.Store, clock *Clock) {
 	cases := []struct {
-		name      string
-		before    []string // turns of the session that the commit finds
-		replace   bool     // the commit replaces the last of them
-		meanwhile func(t *testing.T, key session.Key)
-		want      []string // turns afterwards; nil: there is no session
-		number    int
-		err       error
+		name    string
+		before  []string // the session's turns before the commit
+		replace bool     // the commit replaces the last turn
+		change  func(t *testing.T, key session.Key)
+		want    []string // turns afterwards; nil: no session
+		number  int
+		err     error
 	}{
 		{
 			name: "a new session was deleted", number: 0, err: session.ErrNotFound,
-			meanwhile: func(t *testing.T, key session.Key) { mustDelete(t, store, key) },
+			change: func(t *testing.T, key session.Key) { mustDelete(t, store, key) },
 		},
 		{
 			name: "a session was deleted", before: []string{"a", "b"}, err: session.ErrNotFound,
-			meanwhile: func(t *testing.T, key session.Key) { mustDelete(t, store, key) },
+			change: func(t *testing.T, key session.Key) { mustDelete(t, store, key) },
 		},
 		{
 			name: "all sessions were deleted", before: []string{"a"}, err: session.ErrNotFound,
-			meanwhile: func(t *testing.T, key session.Key) {
+			change: func(t *testing.T, key session.Key) {
 				if err := store.DeleteAll(t.Context(), key.Owner); err != nil {
 					t.Fatal(err)
 				}
@@ -62,14 +62,14 @@ func lostAnswerMeanwhile(t *testing.T, store session.Store, clock *Clock) {
 		},
 		{
 			name: "a session was deleted, and another is in its place", before: []string{"a"}, want: []string{"new"}, err: session.ErrNotFound,
-			meanwhile: func(t *testing.T, key session.Key) {
+			change: func(t *testing.T, key session.Key) {
 				mustDelete(t, store, key)
 				add(t, store, key, "new")
 			},
 		},
 		{
 			name: "the first turn was archived", number: 1,
-			meanwhile: func(t *testing.T, key session.Key) {
+			change: func(t *testing.T, key session.Key) {
 				for i := range 12 {
 					add(t, store, key, large(i))
 				}
@@ -78,7 +78,7 @@ func lostAnswerMeanwhile(t *testing.T, store session.Store, clock *Clock) {
 		},
 		{
 			name: "a turn was archived", before: []string{"a"}, number: 2,
-			meanwhile: func(t *testing.T, key session.Key) {
+			change: func(t *testing.T, key session.Key) {
 				for i := range 6 {
 					add(t, store, key, large(i))
 				}
@@ -87,15 +87,15 @@ func lostAnswerMeanwhile(t *testing.T, store session.Store, clock *Clock) {
 		},
 		{
 			name: "a turn was replaced", before: []string{"a"}, number: 2, want: []string{"a", "other"},
-			meanwhile: func(t *testing.T, key session.Key) { mustReplace(t, store, key, "other") },
+			change: func(t *testing.T, key session.Key) { mustReplace(t, store, key, "other") },
 		},
 		{
 			name: "the first turn was replaced", number: 1, want: []string{"other"},
-			meanwhile: func(t *testing.T, key session.Key) { mustReplace(t, store, key, "other") },
+			change: func(t *testing.T, key session.Key) { mustReplace(t, store, key, "other") },
 		},
 		{
 			name: "a turn was replaced, and what replaced it, and went on", before: []string{"a"}, number: 2, want: []string{"a", "third", "next"},
-			meanwhile: func(t *testing.T, key session.Key) {
+			change: func(t *testing.T, key session.Key) {
 				mustReplace(t, store, key, "second")
 				mustReplace(t, store, key, "third")
 				add(t, store, key, "next")
@@ -103,11 +103,11 @@ func lostAnswerMeanwhile(t *testing.T, store session.Store, clock *Clock) {
 		},
 		{
 			name: "a replacement was replaced", before: []string{"a", "b"}, replace: true, number: 2, want: []string{"a", "other"},
-			meanwhile: func(t *testing.T, key session.Key) { mustReplace(t, store, key, "other") },
+			change: func(t *testing.T, key session.Key) { mustReplace(t, store, key, "other") },
 		},
 		{
 			name: "a replacement was archived", before: []string{"a"}, replace: true, number: 1,
-			meanwhile: func(t *testing.T, key session.Key) {
+			change: func(t *testing.T, key session.Key) {
 				for i := range 6 {
 					add(t, store, key, large(i))
 				}
@@ -116,7 +116,7 @@ func lostAnswerMeanwhile(t *testing.T, store session.Store, clock *Clock) {
 		},
 		{
 			name: "a replacement went on, and the session was deleted", before: []string{"a"}, replace: true, err: session.ErrNotFound,
-			meanwhile: func(t *testing.T, key session.Key) {
+			change: func(t *testing.T, key session.Key) {
 				add(t, store, key, "next")
 				mustDelete(t, store, key)
 			},
@@ -140,7 +140,7 @@ func lostAnswerMeanwhile(t *testing.T, store session.Store, clock *Clock) {
 				}
 				conditions.Replace = last.ID
 			}
-			s := &slow{Store: store, meanwhile: func() { c.meanwhile(t, key) }}
+			s := &lateStore{Store: store, change: func() { c.change(t, key) }}
 			meta, err := session.Commit(t.Context(), s, base, Turn("lost"), conditions)
 			if !errors.Is(err, c.err) || meta.Turns != c.number {
 				t.Errorf("Commit = turn %d, %v; want %d, %v", meta.Turns, err, c.number, c.err)
@@ -168,18 +168,17 @@ func mustReplace(t *testing.T, store session.Store, key session.Key, query strin
 	}
 }
 
-// keyOutlivesSession: a key is remembered for its day also where sessions are
-// kept for less.
+// keyOutlivesSession: a key is valid for a day even if sessions are kept for less.
 func keyOutlivesSession(t *testing.T, store session.Store, clock *Clock) {
 	owner := newKey().Owner
 	existing := session.NewID()
 	add(t, store, session.Key{Owner: owner, ID: existing}, "before")
 	for _, id := range []string{"", existing} {
 		want := mustCommit(t, store, mustOpen(t, store, clock, owner, id, "key", "body"), "question")
-		// A turn without a key does not shorten it.
+		// A turn without a key does not shorten the key's life.
 		add(t, store, session.Key{Owner: owner, ID: want.ID}, "later")
 		for range 5 {
-			clock.Advance(TTL * 4) // 20 hours in all
+			clock.Advance(TTL * 4) // 20 hours in total
 			again := mustOpen(t, store, clock, owner, id, "key", "body")
 			if again.Session.ID != want.ID || replayed(t, again) != "question" || again.Replay.Number != want.Turns {
 				t.Fatalf("a retry got %+v", again)
@@ -193,12 +192,12 @@ func keyOutlivesSession(t *testing.T, store session.Store, clock *Clock) {
 		} else if _, err := open(t, store, clock, owner, id, "key", "body"); !errors.Is(err, session.ErrNotFound) {
 			t.Errorf("after a day a retry got %v", err)
 		}
-		add(t, store, session.Key{Owner: owner, ID: existing}, "before") // for the next round
+		add(t, store, session.Key{Owner: owner, ID: existing}, "before") // for the next iteration
 	}
 }
 
-// keyAfterDeletion: a key that takes hold where a session was deleted begins
-// another one, and what ran before stays out of it.
+// keyAfterDeletion: a key claimed where a session was deleted starts a new session,
+// and turns of the old one stay out of it.
 func keyAfterDeletion(t *testing.T, store session.Store, clock *Clock) {
 	key := newKey()
 	add(t, store, key, "old")
@@ -213,7 +212,7 @@ func keyAfterDeletion(t *testing.T, store session.Store, clock *Clock) {
 		t.Fatal(err)
 	}
 	_, err = session.Commit(t.Context(), store, running, Turn("too late"), session.Conditions{})
-	wantError(t, "a turn that ran meanwhile", err, session.ErrNotFound)
+	wantError(t, "a turn that ran during the deletion", err, session.ErrNotFound)
 	if list, _, err := store.List(t.Context(), key.Owner, 10, ""); err != nil || len(list) != 0 {
 		t.Errorf("List = %v, %v", list, err)
 	}
@@ -231,7 +230,7 @@ func keyAfterDeletion(t *testing.T, store session.Store, clock *Clock) {
 	}
 }
 
-// keyOfReplacedTurn: what took the place of a key's turn is not that key's answer.
+// keyOfReplacedTurn: the turn that replaced a key's turn is not that key's answer.
 func keyOfReplacedTurn(t *testing.T, store session.Store, clock *Clock) {
 	owner := newKey().Owner
 	for _, archived := range []bool{false, true} {
@@ -262,8 +261,8 @@ func keyOfReplacedTurn(t *testing.T, store session.Store, clock *Clock) {
 	}
 }
 
-// feedbackFills: opinions are as long as they may be on all turns of a long
-// session, and it goes on.
+// feedbackFills: a long session with feedback of the maximum size on every turn can go
+// on.
 func feedbackFills(t *testing.T, store session.Store, clock *Clock) {
 	key := newKey()
 	comment := strings.Repeat("😀", 2000)
@@ -274,7 +273,7 @@ func feedbackFills(t *testing.T, store session.Store, clock *Clock) {
 			t.Fatalf("turn %d: %v", i+1, err)
 		}
 	}
-	for i := range turns { // also where they are by now
+	for i := range turns { // archived turns too
 		if err := store.SetFeedback(t.Context(), key, i+1, session.Feedback{Score: -1, Comment: comment, At: clock.Now()}); err != nil {
 			t.Fatalf("turn %d, once more: %v", i+1, err)
 		}
@@ -292,8 +291,8 @@ func feedbackFills(t *testing.T, store session.Store, clock *Clock) {
 	}
 }
 
-// feedbackOnSmallTurns: a session of small turns, all of which get an opinion only
-// when most have left the document.
+// feedbackOnSmallTurns: a session of small turns, each of which gets feedback only
+// after most turns have been archived.
 func feedbackOnSmallTurns(t *testing.T, store session.Store, clock *Clock) {
 	key := newKey()
 	const turns = 180

@@ -12,7 +12,7 @@ import (
 	"example.com/gatehouse/session"
 )
 
-// replace commits a turn in the place of base's last one.
+// replace commits a turn in place of base's last one.
 func replace(t *testing.T, store session.Store, base *session.Session, turn session.Turn) (session.Meta, error) {
 	t.Helper()
 	last, ok, err := base.Last()
@@ -60,7 +60,7 @@ func replacing(t *testing.T, store session.Store, clock *Clock) {
 		if title := want[0]; after.Title != title {
 			t.Errorf("title %q, want %q", after.Title, title)
 		}
-		// What was loaded before does not change under its holder.
+		// An earlier snapshot does not change.
 		if last, _, err := before.Last(); err != nil || len(before.Recent) != n+1 {
 			t.Errorf("what was loaded: %d turns, %v", len(before.Recent), err)
 		} else if query, _ := last.Texts(); query == want[n] {
@@ -105,7 +105,7 @@ func replacingLate(t *testing.T, store session.Store, clock *Clock) {
 	}
 	_, err = replace(t, store, stale, Turn("yet another two"))
 	wantError(t, "after another replacement", err, session.ErrReplaced)
-	// An opinion given meanwhile is no reason to refuse.
+	// Feedback given in between does not make the replacement fail.
 	stale = load(t, store, key)
 	if err := store.SetFeedback(t.Context(), key, 2, session.Feedback{Score: 1, At: clock.Now()}); err != nil {
 		t.Fatal(err)
@@ -130,7 +130,7 @@ func replacingLostAnswer(t *testing.T, store session.Store, clock *Clock) {
 		key := newKey()
 		add(t, store, key, "one")
 		add(t, store, key, "two")
-		f := &forgetful{Store: store, lose: slices.Clone(lose)}
+		f := &lossyStore{Store: store, lose: slices.Clone(lose)}
 		if meta, err := replace(t, f, load(t, store, key), Turn("another two")); err != nil || meta.Turns != 2 {
 			t.Errorf("%v: turn %d, %v", lose, meta.Turns, err)
 		}
@@ -170,9 +170,9 @@ func replacingRace(t *testing.T, store session.Store, clock *Clock) {
 	}
 }
 
-// claimGoes: a call without a key found a mere claim, which is given back while
-// it works. The session was never there, so nobody can have deleted it.
-func claimGoes(t *testing.T, store session.Store, clock *Clock) {
+// claimReleased: a call without a key found only a claim, which is released while the
+// call works. The session never existed, so nobody can have deleted it.
+func claimReleased(t *testing.T, store session.Store, clock *Clock) {
 	key := newKey()
 	entry := session.KeyEntry{Body: "b", Lease: "l", Until: clock.Now().Add(time.Minute), At: clock.Now()}
 	claimed, err := store.Apply(t.Context(), session.New(key), session.Change{Key: "k", Entry: &entry})

@@ -1,5 +1,5 @@
-// Package sessiontest is the test that every session.Store passes: the promises
-// of the package session, as cases.
+// Package sessiontest has the tests that every session.Store must pass: the promises
+// of package session, as named cases.
 package sessiontest
 
 import (
@@ -23,19 +23,19 @@ import (
 // TTL is how long the stores under test keep a session.
 const TTL = time.Hour
 
-// A Clock is set by the test. It is safe for concurrent use.
+// A Clock is a clock that the test sets. It is safe for concurrent use.
 type Clock struct {
 	mu  sync.Mutex
 	now time.Time
 }
 
-// NewClock starts at a fixed moment.
+// NewClock returns a clock at a fixed time.
 func NewClock() *Clock {
 	return &Clock{now: time.Date(2026, 11, 24, 9, 0, 0, 0, time.UTC)}
 }
 
-// Now reads the clock, which goes on by a millisecond at each look, so that no
-// two turns have the same time.
+// Now returns the time and advances the clock by a millisecond, so that no two turns
+// have the same time.
 func (c *Clock) Now() time.Time {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -43,14 +43,14 @@ func (c *Clock) Now() time.Time {
 	return c.now
 }
 
-// Advance moves the clock on.
+// Advance moves the clock forward by d.
 func (c *Clock) Advance(d time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.now = c.now.Add(d)
 }
 
-// Turn makes a turn whose question is query.
+// Turn returns a turn whose question is query.
 func Turn(query string) session.Turn {
 	contents, _ := json.Marshal([]any{
 		map[string]any{"role": "user", "parts": []any{map[string]any{"text": query}}},
@@ -67,8 +67,8 @@ func Turn(query string) session.Turn {
 	}
 }
 
-// Run tests the stores that open makes. Each must keep sessions for [TTL] by
-// the clock it is given.
+// Run tests the stores that open returns, each of them empty. They must use the given
+// clock and keep sessions for [TTL].
 func Run(t *testing.T, open func(t testing.TB, clock *Clock) session.Store) {
 	cases := []struct {
 		name string
@@ -78,20 +78,20 @@ func Run(t *testing.T, open func(t testing.TB, clock *Clock) session.Store) {
 		{"turns come back in order, byte for byte", order},
 		{"an unknown session is not found", unknown},
 		{"another owner's session is not found", isolation},
-		{"a turn on what has changed meanwhile is refused", conditional},
+		{"a turn on an outdated session is refused", conditional},
 		{"two first turns of one session: one makes it, one is refused", twoFirsts},
 		{"writers on one session at once lose nothing", writers},
 		{"a turn that is stored already is not stored again", storedAlready},
 		{"a turn whose write got no answer is stored once", lostAnswer},
-		{"a turn whose write got no answer, and what became of it meanwhile", lostAnswerMeanwhile},
+		{"a turn whose write got no response, while others change the session", lostResponseThenChange},
 		{"a turn under a condition on the number of turns", afterTurn},
-		{"a deleted session stays deleted for a turn that was running", deletedMeanwhile},
+		{"a deleted session stays deleted for a turn that was running", deletedDuringTurn},
 		{"a session is deleted once", deletion},
 		{"all of an owner's sessions are deleted, nobody else's", deleteAll},
 		{"an expired session is absent", expiry},
 		{"a turn makes its session live on", renewal},
 		{"sessions are listed page by page, the newest first", listing},
-		{"a cursor that is not ours is refused", badCursor},
+		{"a cursor of another store is refused", badCursor},
 		{"turns are paged", paging},
 		{"a context that has ended ends the call", cancelled},
 		{"the last turn is replaced, and keeps its number", replacing},
@@ -99,7 +99,7 @@ func Run(t *testing.T, open func(t testing.TB, clock *Clock) session.Store) {
 		{"a turn is replaced only while it is the last", replacingLate},
 		{"a replacement whose write got no answer is stored once", replacingLostAnswer},
 		{"many replacements at once: one replaces", replacingRace},
-		{"a first turn beside a claim that goes away is stored", claimGoes},
+		{"a first turn beside a claim that goes away is stored", claimReleased},
 		{"feedback is kept with a turn of one's own", feedback},
 		{"feedback that fills a session's document", feedbackFills},
 		{"feedback on turns that have left the document", feedbackOnSmallTurns},
@@ -109,9 +109,9 @@ func Run(t *testing.T, open func(t testing.TB, clock *Clock) session.Store) {
 		{"a key that was given back is free at once", keyReleased},
 		{"a hold that has lapsed is taken over, and its turn is stored once", keyTakenOver},
 		{"a key whose writes got no answers brings about one turn", keyLostAnswers},
-		{"a claim alone is no session", claimAlone},
+		{"a claim without a turn is not a session", onlyClaimed},
 		{"a deleted session of a key answers not found for a day", keyDeleted},
-		{"a key begins anew after a day", keyAnew},
+		{"a key can create another session after a day", keyReusedAfterADay},
 		{"a key is remembered for a day where sessions are not", keyOutlivesSession},
 		{"a key in the place of a deleted session begins another", keyAfterDeletion},
 		{"a key whose turn was replaced does not answer with another's", keyOfReplacedTurn},
@@ -140,7 +140,7 @@ func newKey() session.Key {
 	return session.Key{Owner: session.OwnerOf("caller-"+session.NewID(), ""), ID: session.NewID()}
 }
 
-// add commits a turn, loading the session first as a call does.
+// add commits a turn, loading the session first as a request does.
 func add(t *testing.T, store session.Store, key session.Key, query string) session.Meta {
 	t.Helper()
 	base, err := store.Load(t.Context(), key)
@@ -157,14 +157,14 @@ func add(t *testing.T, store session.Store, key session.Key, query string) sessi
 	return meta
 }
 
-// appendTurn writes once, as a change of s.
+// appendTurn appends a turn to s with a single write.
 func appendTurn(t *testing.T, store session.Store, s *session.Session, query string) (*session.Session, error) {
 	t.Helper()
 	turn := Turn(query)
 	return store.Apply(t.Context(), s, session.Change{Turn: &turn})
 }
 
-// queries reads a session's questions.
+// queries returns a session's questions.
 func queries(t *testing.T, store session.Store, key session.Key) []string {
 	t.Helper()
 	_, records, err := store.Turns(t.Context(), key, 0, 1000)
@@ -261,7 +261,7 @@ func isolation(t *testing.T, store session.Store, clock *Clock) {
 		if list, _, err := store.List(t.Context(), owner, 10, ""); err != nil || len(list) != 0 {
 			t.Errorf("List = %v, %v", list, err)
 		}
-		add(t, store, other, "theirs") // the same id is another session
+		add(t, store, other, "theirs") // same id, another owner
 	}
 	if got := queries(t, store, key); !slices.Equal(got, []string{"mine"}) {
 		t.Errorf("turns = %q", got)
@@ -318,8 +318,8 @@ func writers(t *testing.T, store session.Store, clock *Clock) {
 	Interleaved(t, queries(t, store, key), writers, each)
 }
 
-// Interleaved checks that got holds the turns "w/i" of each writer w, all of
-// them, once, and each writer's in order.
+// Interleaved checks that got holds each turn "w/i" of each writer w exactly once, and
+// each writer's turns in order.
 func Interleaved(t testing.TB, got []string, writers, each int) {
 	t.Helper()
 	next := make([]int, writers)
@@ -347,7 +347,7 @@ func storedAlready(t *testing.T, store session.Store, clock *Clock) {
 		t.Fatal(err)
 	}
 	add(t, store, key, "two")
-	// The same call again, as after an answer that got lost on the way.
+	// Repeat the call, as after a lost response.
 	meta, err := session.Commit(t.Context(), store, session.New(key), turn, session.Conditions{})
 	if err != nil || meta.Turns != 1 {
 		t.Errorf("Commit again = turn %d, %v; want turn 1", meta.Turns, err)
@@ -357,14 +357,13 @@ func storedAlready(t *testing.T, store session.Store, clock *Clock) {
 	}
 }
 
-// forgetful loses the answers of its first writes: they happen, or do not, and
-// the caller is not told.
-type forgetful struct {
+// lossyStore fails its first writes with ErrUnavailable, whether or not they happened.
+type lossyStore struct {
 	session.Store
-	lose []bool // for each write to come: whether it happens all the same
+	lose []bool // for each of the next writes: whether it happens
 }
 
-func (f *forgetful) Apply(ctx context.Context, s *session.Session, c session.Change) (*session.Session, error) {
+func (f *lossyStore) Apply(ctx context.Context, s *session.Session, c session.Change) (*session.Session, error) {
 	if len(f.lose) == 0 {
 		return f.Store.Apply(ctx, s, c)
 	}
@@ -381,7 +380,7 @@ func (f *forgetful) Apply(ctx context.Context, s *session.Session, c session.Cha
 func lostAnswer(t *testing.T, store session.Store, clock *Clock) {
 	for _, lose := range [][]bool{{true}, {false}, {false, true}, {true, true}, {false, false, true}} {
 		key := newKey()
-		f := &forgetful{Store: store, lose: slices.Clone(lose)}
+		f := &lossyStore{Store: store, lose: slices.Clone(lose)}
 		if meta, err := session.Commit(t.Context(), f, session.New(key), Turn("one"), session.Conditions{}); err != nil || meta.Turns != 1 {
 			t.Errorf("%v: first turn = %d, %v", lose, meta.Turns, err)
 		}
@@ -427,7 +426,7 @@ func afterTurn(t *testing.T, store session.Store, clock *Clock) {
 	}
 }
 
-func deletedMeanwhile(t *testing.T, store session.Store, clock *Clock) {
+func deletedDuringTurn(t *testing.T, store session.Store, clock *Clock) {
 	key := newKey()
 	add(t, store, key, "one")
 	base, err := store.Load(t.Context(), key)
@@ -440,11 +439,11 @@ func deletedMeanwhile(t *testing.T, store session.Store, clock *Clock) {
 	_, err = session.Commit(t.Context(), store, base, Turn("two"), session.Conditions{})
 	wantError(t, "Commit", err, session.ErrNotFound)
 	wantAbsent(t, store, key)
-	// Nor does a first turn that began before the deletion bring it back.
+	// A first turn that started before the deletion does not recreate it either.
 	_, err = session.Commit(t.Context(), store, session.New(key), Turn("another one"), session.Conditions{})
 	wantError(t, "a first turn's Commit", err, session.ErrNotFound)
 	wantAbsent(t, store, key)
-	// One that begins afterwards begins another session.
+	// One that starts afterwards starts a new session.
 	mark, err := store.Load(t.Context(), key)
 	if err != nil || !mark.Reusable() {
 		t.Fatalf("what is left is %+v, %v", mark, err)
@@ -458,7 +457,8 @@ func deletedMeanwhile(t *testing.T, store session.Store, clock *Clock) {
 	if list, _, err := store.List(t.Context(), key.Owner, 10, ""); err != nil || len(list) != 1 || list[0].ID != key.ID || list[0].Turns != 1 {
 		t.Errorf("List = %+v, %v", list, err)
 	}
-	// What was running still finds another session than its own, and is appended to none.
+	// A turn that is still running finds another session than its own, and is not
+	// appended to it.
 	if err := store.Delete(t.Context(), key); err != nil {
 		t.Fatal(err)
 	}
@@ -467,7 +467,7 @@ func deletedMeanwhile(t *testing.T, store session.Store, clock *Clock) {
 	wantAbsent(t, store, key)
 }
 
-// wantAbsent checks that nothing is to be seen of a session.
+// wantAbsent checks that a session is not visible in any way.
 func wantAbsent(t *testing.T, store session.Store, key session.Key) {
 	t.Helper()
 	if s, err := store.Load(t.Context(), key); err == nil && (s.Exists() || !s.Deleted || len(s.Recent) > 0 || s.Title != "") || err != nil && !errors.Is(err, session.ErrNotFound) {
@@ -549,7 +549,7 @@ func listing(t *testing.T, store session.Store, clock *Clock) {
 		add(t, store, key, fmt.Sprint(i))
 		want = append([]string{key.ID}, want...)
 	}
-	last := want[6] // the oldest becomes the newest by a second turn
+	last := want[6] // its second turn makes the oldest the newest
 	add(t, store, session.Key{Owner: owner, ID: last}, "again")
 	want = append([]string{last}, want[:6]...)
 	for _, limit := range []int{1, 2, 3, 7, 20} {
@@ -581,7 +581,8 @@ func badCursor(t *testing.T, store session.Store, clock *Clock) {
 	key := newKey()
 	add(t, store, key, "one")
 	for _, cursor := range []string{"x", "..", "a.b", "%00", "9999999999999999999999.x", strings.Repeat("z", 10_000), "💥", "1/2", "1.a/b",
-		// A time that no calendar has, bytes that are no text, names that are reserved or are nobody's.
+		// A time out of range, invalid UTF-8, reserved names, and names that nobody
+		// has.
 		"1y2p0ij32e8e7." + strings.Repeat("a", 43), "1." + strings.Repeat("\xff", 43), "1." + strings.Repeat("\x00", 43),
 		"1.__" + strings.Repeat("a", 39) + "__", "1.." + strings.Repeat("a", 42), "1." + strings.Repeat("a", 43), "-1." + strings.Repeat("A", 43),
 		"+1." + strings.Repeat("A", 43), "01." + strings.Repeat("A", 43), "1." + strings.Repeat("A", 44), "-zzzzzzzzzzzz." + strings.Repeat("A", 43), "MS4\n", "MQ==", "\xff\xfe",
@@ -639,15 +640,14 @@ func cancelled(t *testing.T, store session.Store, clock *Clock) {
 	}
 }
 
-// model drives the store with a random sequence of calls beside a map, and
-// compares what they say.
+// model makes random calls to the store and to a map, and compares the results.
 func model(rt *rapid.T, store session.Store, clock *Clock) {
 	ctx := context.Background()
 	owners := []session.Owner{session.OwnerOf(session.NewID(), ""), session.OwnerOf(session.NewID(), "")}
 	ids := []string{session.NewID(), session.NewID(), session.NewID()}
 	want := map[session.Key][]string{}
 	loaded := map[session.Key]*session.Session{}
-	deletions, seen := map[session.Key]int{}, map[session.Key]int{} // in all, and when it was loaded
+	deletions, seen := map[session.Key]int{}, map[session.Key]int{} // total, and when the session was loaded
 	key := func() session.Key {
 		return session.Key{Owner: rapid.SampledFrom(owners).Draw(rt, "owner"), ID: rapid.SampledFrom(ids).Draw(rt, "id")}
 	}
@@ -662,7 +662,7 @@ func model(rt *rapid.T, store session.Store, clock *Clock) {
 		},
 		"commit": func(rt *rapid.T) {
 			k := key()
-			base := loaded[k] // as it was then, or a new one
+			base := loaded[k] // possibly outdated, or new
 			if base == nil {
 				base = session.New(k)
 			}
