@@ -13,7 +13,6 @@ import (
 	"encoding/json"
 	"errors"
 	"maps"
-	"math"
 	"net/http"
 	"strconv"
 	"time"
@@ -23,13 +22,26 @@ import (
 
 // An Envelope is the form of every JSON answer.
 type Envelope struct {
-	Success   bool      `json:"success"`
-	Message   string    `json:"message" doc:"A sentence for people."`
-	Data      any       `json:"data"`
-	Error     *Code     `json:"error"`
-	Details   []Detail  `json:"details,omitempty" doc:"Which fields of the request are meant, where that helps."`
-	RequestID string    `json:"request_id" doc:"The same as the header X-Request-ID; it finds the request in the log."`
-	Timestamp Timestamp `json:"timestamp"`
+	Success bool     `json:"success"`
+	Message string   `json:"message" doc:"A sentence for people."`
+	Data    any      `json:"data"`
+	Error   *Code    `json:"error"`
+	Details []Detail `json:"details,omitempty" doc:"Which fields of the request are meant, where that helps."`
+	// RetryAfter is nil in a success.
+	RetryAfter *Seconds  `json:"retry_after_seconds,omitempty" doc:"The same as the header Retry-After; null without."`
+	RequestID  string    `json:"request_id" doc:"The same as the header X-Request-ID; it finds the request in the log."`
+	Timestamp  Timestamp `json:"timestamp"`
+}
+
+// Seconds are how long to wait; 0, which is null in JSON, where nothing is known.
+type Seconds int
+
+// MarshalJSON writes an integer or null.
+func (s Seconds) MarshalJSON() ([]byte, error) {
+	if s <= 0 {
+		return []byte("null"), nil
+	}
+	return strconv.AppendInt(nil, int64(s), 10), nil
 }
 
 // A Timestamp is written in UTC with milliseconds, as the contract shows it.
@@ -73,8 +85,9 @@ func Success(ctx context.Context, message string, data any) Envelope {
 
 // Failure makes the envelope of an error.
 func Failure(ctx context.Context, e *Error) Envelope {
+	wait := e.seconds()
 	return Envelope{
-		Message: e.message(), Error: &e.Code, Details: e.Details,
+		Message: e.message(), Error: &e.Code, Details: e.Details, RetryAfter: &wait,
 		RequestID: RequestID(ctx), Timestamp: Timestamp(time.Now()),
 	}
 }
@@ -101,8 +114,8 @@ func WriteError(w http.ResponseWriter, r *http.Request, e *Error) error {
 // has.
 func WriteErrorData(w http.ResponseWriter, r *http.Request, e *Error, data any) error {
 	maps.Copy(w.Header(), e.Header)
-	if after := e.retryAfter(); after > 0 {
-		w.Header().Set("Retry-After", strconv.Itoa(int(math.Ceil(after.Seconds()))))
+	if wait := e.seconds(); wait > 0 {
+		w.Header().Set("Retry-After", strconv.Itoa(int(wait)))
 	}
 	envelope := Failure(r.Context(), e)
 	envelope.Data = data

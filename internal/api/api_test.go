@@ -41,21 +41,21 @@ func TestTheEnvelopeAsBytes(t *testing.T) {
 			func(w http.ResponseWriter, r *http.Request) error {
 				return api.WriteError(w, r, api.Fail(api.SessionNotFound, errors.New("secret")))
 			},
-			404, `{"success":false,"message":"There is no such session, or it has expired. Leave session_id out to start a new one.","data":null,"error":"session_not_found","request_id":"r-1","timestamp":"2000-01-01T00:00:01.234Z"}`,
+			404, `{"success":false,"message":"There is no such session, or it has expired. Leave session_id out to start a new one.","data":null,"error":"session_not_found","retry_after_seconds":null,"request_id":"r-1","timestamp":"2000-01-01T00:00:01.234Z"}`,
 		},
 		{
 			"an error with details",
 			func(w http.ResponseWriter, r *http.Request) error {
 				return api.WriteError(w, r, api.Invalid("query", "must not be empty"))
 			},
-			422, `{"success":false,"message":"A field breaks its rule; details says which.","data":null,"error":"validation_failed","details":[{"field":"query","issue":"must not be empty"}],"request_id":"r-1","timestamp":"2000-01-01T00:00:01.234Z"}`,
+			422, `{"success":false,"message":"A field breaks its rule; details says which.","data":null,"error":"validation_failed","details":[{"field":"query","issue":"must not be empty"}],"retry_after_seconds":null,"request_id":"r-1","timestamp":"2000-01-01T00:00:01.234Z"}`,
 		},
 		{
 			"an error with data",
 			func(w http.ResponseWriter, r *http.Request) error {
 				return api.WriteErrorData(w, r, api.Fail(api.Unhealthy, nil), map[string]string{"status": "unhealthy"})
 			},
-			503, `{"success":false,"message":"The service is unhealthy.","data":{"status":"unhealthy"},"error":"unhealthy","request_id":"r-1","timestamp":"2000-01-01T00:00:01.234Z"}`,
+			503, `{"success":false,"message":"The service is unhealthy.","data":{"status":"unhealthy"},"error":"unhealthy","retry_after_seconds":5,"request_id":"r-1","timestamp":"2000-01-01T00:00:01.234Z"}`,
 		},
 	}
 	for _, tt := range tests {
@@ -193,6 +193,15 @@ func TestRetryAfter(t *testing.T) {
 			if got := w.Header().Get("Retry-After"); got != tt.want {
 				t.Errorf("Retry-After %q, want %q", got, tt.want)
 			}
+			var body struct {
+				Seconds json.RawMessage `json:"retry_after_seconds"`
+			}
+			if err := json.Unmarshal(w.Body.Bytes(), &body); err != nil {
+				t.Fatal(err)
+			}
+			if want := orNull(tt.want); string(body.Seconds) != want {
+				t.Errorf("retry_after_seconds %s, want %s", body.Seconds, want)
+			}
 		})
 	}
 }
@@ -262,4 +271,11 @@ func TestErrorsForLogs(t *testing.T) {
 	if !errors.Is(api.Fail(api.Internal, cause), cause) {
 		t.Error("the cause is not in the chain")
 	}
+}
+
+func orNull(text string) string {
+	if text == "" {
+		return "null"
+	}
+	return text
 }

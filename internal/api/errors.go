@@ -3,6 +3,7 @@ package api
 import (
 	"cmp"
 	"fmt"
+	"math"
 	"net/http"
 	"path"
 	"runtime"
@@ -226,9 +227,11 @@ func (e *Error) message() string {
 	return errorTable[e.Code].message
 }
 
-func (e *Error) retryAfter() time.Duration {
+// seconds is how long the client should wait, rounded up.
+func (e *Error) seconds() Seconds {
+	wait := errorTable[e.Code].retryAfter
 	if e.RetryAfter > 0 {
-		return e.RetryAfter
+		wait = e.RetryAfter
 	}
-	return errorTable[e.Code].retryAfter
+	return Seconds(math.Ceil(wait.Seconds()))
 }

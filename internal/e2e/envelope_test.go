@@ -25,6 +25,7 @@ type envelope struct {
 	Data      jsontext.Value `json:"data"`
 	Error     *string        `json:"error"`
 	Details   []detail       `json:"details,omitzero"`
+	Retry     jsontext.Value `json:"retry_after_seconds,omitzero"` // of an error an integer or null
 	RequestID string         `json:"request_id"`
 	Timestamp string         `json:"timestamp"`
 }
@@ -150,6 +151,9 @@ func parse(t *testing.T, text []byte, requestID string) envelope {
 	if e.Success && e.Details != nil {
 		t.Errorf("details of a success: %v", e.Details)
 	}
+	if e.Success != (e.Retry == nil) {
+		t.Errorf("success %v, retry_after_seconds %s", e.Success, e.Retry)
+	}
 	for _, d := range e.Details {
 		if d.Issue == "" {
 			t.Errorf("a detail without an issue: %+v", d)
@@ -239,6 +243,13 @@ func wantError(t *testing.T, a answer, status int, code string) envelope {
 	}
 	if status == http.StatusServiceUnavailable && code != "unhealthy" && !regexp.MustCompile(`^[1-9]\d*$`).MatchString(a.Header.Get("Retry-After")) {
 		t.Errorf("%d %s with Retry-After %q", status, code, a.Header.Get("Retry-After"))
+	}
+	wait := a.Header.Get("Retry-After")
+	if wait == "" {
+		wait = "null"
+	}
+	if string(e.Retry) != wait {
+		t.Errorf("retry_after_seconds %s, Retry-After %s", e.Retry, wait)
 	}
 	return e
 }

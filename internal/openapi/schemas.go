@@ -57,7 +57,11 @@ func (s schemas) envelope(success bool, data, code *huma.Schema) *huma.Schema {
 	e.Properties["request_id"].Pattern = requestID
 	if success { // what the members mean is said once, of Error
 		delete(e.Properties, "details")
+		delete(e.Properties, "retry_after_seconds")
 		e.Properties["message"].Description, e.Properties["request_id"].Description = "", ""
+	} else {
+		e.Properties["retry_after_seconds"].Nullable = true
+		e.Required = append(e.Required, "retry_after_seconds")
 	}
 	return e
 }
