@@ -253,7 +253,7 @@ func (s *Server) openModel(ctx context.Context, p *parts, project string) error 
 	c := model.Config{
 		APIKey: g.APIKey.Reveal(), VertexAI: g.VertexAI, Project: project, Location: g.Location,
 		BaseURL: g.BaseURL, Loopback: loopback.URL(g.BaseURL),
-		Models: s.modelNames(), Tables: &s.tables,
+		Models: s.modelNames(), Tables: &s.tables, Timeout: s.Config.RequestTimeout,
 		BreakerFailures: s.Config.BreakerFailures, BreakerCooldown: s.Config.BreakerCooldown,
 		OnBreaker: func(name string, state model.State) {
 			// Not in ctx: that is of the request that happened to build the service.
