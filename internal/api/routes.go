@@ -51,6 +51,7 @@ type Routes struct {
 // route and so can ask for a credential or count.
 func NewRoutes(routes []Route, wrap func(Route) Handler) *Routes {
 	mux := http.NewServeMux()
+	rs := &Routes{mux: mux}
 	methods := map[string][]string{} // by path
 	for _, route := range routes {
 		handler, path := wrap(route), pattern(route.Path)
@@ -66,10 +67,10 @@ func NewRoutes(routes []Route, wrap func(Route) Handler) *Routes {
 		slices.Sort(served)
 		e := Fail(MethodNotAllowed, nil)
 		e.Header = http.Header{"Allow": {strings.Join(served, ", ")}}
-		mux.HandleFunc(path, func(w http.ResponseWriter, r *http.Request) { Answer(w, r, refuse(e)) })
+		mux.HandleFunc(path, func(w http.ResponseWriter, r *http.Request) { Answer(w, r, rs.refusal(e)) })
 	}
-	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) { Answer(w, r, refuse(Fail(NotFound, nil))) })
-	return &Routes{mux: mux}
+	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) { Answer(w, r, rs.refusal(Fail(NotFound, nil))) })
+	return rs
 }
 
 // pattern returns the mux's pattern of a path: "/" is no prefix of others.
@@ -80,8 +81,14 @@ func pattern(path string) string {
 	return path
 }
 
-func refuse(e *Error) Handler {
-	return func(http.ResponseWriter, *http.Request) error { return e }
+// refusal answers what no route takes.
+func (rs *Routes) refusal(e *Error) Handler {
+	return func(_ http.ResponseWriter, r *http.Request) error {
+		if rs.Refuse != nil {
+			return rs.Refuse(r, e)
+		}
+		return e
+	}
 }
 
 // Answer runs h and turns the error it returns into the answer.
@@ -99,7 +106,7 @@ func Answer(w http.ResponseWriter, r *http.Request, h Handler) {
 // ServeHTTP answers r by its route.
 func (rs *Routes) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if !strings.HasPrefix(r.URL.Path, "/") { // of CONNECT; the mux answers it in plain text
-		Answer(w, r, refuse(Fail(NotFound, nil)))
+		Answer(w, r, rs.refusal(Fail(NotFound, nil)))
 		return
 	}
 	rs.mux.ServeHTTP(w, r)

@@ -40,11 +40,11 @@ func TestParseIssuers(t *testing.T) {
 			},
 		},
 		{
-			name: "loopback in development", list: "http://127.0.0.1:9000|app,http://[::1]:9000|app,http://localhost|app", loopback: true,
+			name: "loopback in development", list: "http://127.0.0.1:9000|app,http://[::1]:9000|app,http://LOCALHOST|app", loopback: true,
 			want: []auth.Issuer{
 				{URL: "http://127.0.0.1:9000", Audiences: []string{"app"}},
 				{URL: "http://[::1]:9000", Audiences: []string{"app"}},
-				{URL: "http://localhost", Audiences: []string{"app"}},
+				{URL: "http://LOCALHOST", Audiences: []string{"app"}},
 			},
 		},
 		{name: "loopback elsewhere", list: "http://127.0.0.1:9000|app", wantErr: "entry 1: the issuer is not an https address"},

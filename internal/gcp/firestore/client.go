@@ -27,6 +27,8 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/credentials/insecure"
+
+	"example.com/gatehouse/internal/gcp/channel"
 )
 
 // Connect makes a Firestore client that is back soon after an outage: gRPC's
@@ -35,14 +37,17 @@ import (
 // emulator it speaks to that, as its administrator. It does not connect before
 // the first call.
 func Connect(ctx context.Context, project, database, emulator string) (*firestore.Client, error) {
-	reconnect := grpc.WithConnectParams(grpc.ConnectParams{
+	dial := append(channel.DialOptions(), grpc.WithConnectParams(grpc.ConnectParams{
 		Backoff:           backoff.Config{BaseDelay: 100 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: 2 * time.Second},
 		MinConnectTimeout: 5 * time.Second,
-	})
-	options := []option.ClientOption{option.WithGRPCDialOption(reconnect)}
+	}))
+	var options []option.ClientOption
+	for _, o := range dial {
+		options = append(options, option.WithGRPCDialOption(o))
+	}
 	if emulator != "" {
-		conn, err := grpc.NewClient("passthrough:///"+emulator, reconnect,
-			grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithPerRPCCredentials(administrator{}))
+		conn, err := grpc.NewClient("passthrough:///"+emulator, append(dial,
+			grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithPerRPCCredentials(administrator{}))...)
 		if err != nil {
 			return nil, fmt.Errorf("the emulator's address: %w", err)
 		}

@@ -41,6 +41,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"example.com/gatehouse/internal/cputime"
+	"example.com/gatehouse/internal/gcp/channel"
 	"example.com/gatehouse/internal/loopback"
 )
 
@@ -99,7 +100,7 @@ func New(ctx context.Context, project, name, endpoint string, fallback io.Writer
 		now: time.Now, limit: writeLimit,
 	}
 	l.ending, l.hurry = context.WithCancel(context.Background())
-	own, err := endpointOptions(endpoint)
+	own, err := channel.Endpoint(endpoint)
 	if err != nil {
 		return nil, fmt.Errorf("the Logging API's endpoint: %w", err)
 	}
@@ -112,7 +113,7 @@ func New(ctx context.Context, project, name, endpoint string, fallback io.Writer
 	go func() {
 		defer close(l.ready)
 		l.resource = resource(ctx, project, loopback.HostPort(endpoint))
-		l.api, l.err = logapi.NewClient(ctx, append(own, opts...)...)
+		l.api, l.err = logapi.NewClient(ctx, slices.Concat(clientOptions, own, opts)...)
 		if l.err == nil {
 			// Its own policy waits up to a minute in the time of the wall, and
 			// tries an API that is away until then.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -14,6 +15,8 @@ import (
 	"google.golang.org/api/iterator"
 	"google.golang.org/api/option"
 	"google.golang.org/grpc/codes"
+
+	"example.com/gatehouse/internal/gcp/channel"
 )
 
 // turnPrefix begins the insert ids of turns' entries.
@@ -36,11 +39,11 @@ const readPage = 1000
 // as in [New]. The API admits 60 calls a minute, of a thousand entries each:
 // Turns waits when it is told to, until ctx ends.
 func Turns(ctx context.Context, bucket, name, endpoint string, since time.Time, opts ...option.ClientOption) (map[string]bool, error) {
-	options, err := endpointOptions(endpoint)
+	options, err := channel.Endpoint(endpoint)
 	if err != nil {
 		return nil, fmt.Errorf("the Logging API's endpoint: %w", err)
 	}
-	options = append(append(options, option.WithScopes(logging.ReadScope)), opts...)
+	options = slices.Concat(clientOptions, options, []option.ClientOption{option.WithScopes(logging.ReadScope)}, opts)
 	client, err := logapi.NewClient(ctx, options...)
 	if err != nil {
 		return nil, fmt.Errorf("connecting to the Logging API: %w", err)

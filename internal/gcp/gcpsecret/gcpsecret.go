@@ -22,6 +22,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"example.com/gatehouse/internal/gcp/channel"
 	"example.com/gatehouse/internal/secretname"
 )
 
@@ -53,7 +54,7 @@ type Client struct {
 // first call; what goes wrong there is an error of [Client.Access]. Options come
 // after those that New sets itself.
 func New(ctx context.Context, endpoint string, opts ...option.ClientOption) (*Client, error) {
-	own, err := endpointOptions(endpoint)
+	own, err := channel.Endpoint(endpoint)
 	if err != nil {
 		return nil, fmt.Errorf("secret manager's endpoint: %w", err)
 	}

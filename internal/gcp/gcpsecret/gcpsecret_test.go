@@ -257,3 +257,38 @@ func TestNewEndpoint(t *testing.T) {
 		})
 	}
 }
+
+// What is this machine is one judgment, for this client and every other.
+func TestLoopbackInCapitalsIsSpokenToInPlaintext(t *testing.T) {
+	t.Parallel()
+	server := secrettest.Start(t)
+	server.Set(name, value)
+	client := newClient(t, strings.Replace(server.Addr, "127.0.0.1", "LOCALHOST", 1))
+	if got, err := client.Access(t.Context(), name); err != nil || string(got) != value {
+		t.Errorf("Access = %q, %v", got, err)
+	}
+}
+
+func TestRefused(t *testing.T) {
+	t.Parallel()
+	for code, want := range map[codes.Code]bool{
+		codes.FailedPrecondition: true, // disabled or destroyed
+		codes.NotFound:           true,
+		codes.PermissionDenied:   true,
+		codes.Unauthenticated:    false, // the metadata server's trouble, too
+		codes.ResourceExhausted:  false,
+		codes.Internal:           false,
+		codes.InvalidArgument:    false,
+	} {
+		server := secrettest.Start(t)
+		server.Set(name, value)
+		server.Fail(name, code)
+		_, err := newClient(t, server.Addr).Access(t.Context(), name)
+		if got := gcpsecret.Refused(err); err == nil || got != want {
+			t.Errorf("%v: %t, want %t (%v)", code, got, want, err)
+		}
+	}
+	if gcpsecret.Refused(nil) || gcpsecret.Refused(context.DeadlineExceeded) || gcpsecret.Refused(gcpsecret.ErrChecksum) {
+		t.Error("trouble of a moment is a refusal")
+	}
+}
