@@ -176,6 +176,11 @@ func plans(t *testing.T) map[string][]terraformtest.Change {
 	return all
 }
 
+func list(v any) []any {
+	l, _ := v.([]any)
+	return l
+}
+
 // ofPlan returns the queries of a plan's alerts and dashboard.
 func ofPlan(t *testing.T, changes []terraformtest.Change) (queries []query) {
 	t.Helper()
@@ -184,9 +189,15 @@ func ofPlan(t *testing.T, changes []terraformtest.Change) (queries []query) {
 		case "google_monitoring_alert_policy":
 			conditions, _ := c.Change.After["conditions"].([]any)
 			for _, condition := range conditions {
-				if text, ok := terraformtest.Dig(condition, "condition_prometheus_query_language", "query").(string); ok {
-					queries = append(queries, query{from: c.Address, text: text})
+				if len(list(terraformtest.Dig(condition, "condition_prometheus_query_language"))) == 0 {
+					continue
 				}
+				text, ok := terraformtest.Dig(condition, "condition_prometheus_query_language", "query").(string)
+				if !ok {
+					t.Errorf("%s: the query is not known in the plan, so it is not checked", c.Address)
+					continue
+				}
+				queries = append(queries, query{from: c.Address, text: text})
 			}
 		case "google_monitoring_dashboard":
 			var dashboard struct {
