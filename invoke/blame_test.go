@@ -11,7 +11,7 @@ import (
 	"example.com/gatehouse/session"
 )
 
-// A failing store fails every write with an error.
+// A failing store fails every write with err.
 type failing struct {
 	session.Store
 	err error
@@ -21,8 +21,8 @@ func (f failing) Apply(context.Context, *session.Session, session.Change) (*sess
 	return nil, fmt.Errorf("changing a session: %w", f.err)
 }
 
-// A store's failure is told as one only where it is one: callers can bring it
-// about that a session changes all the time, or takes no more.
+// Not every error of a store is the store's failure: callers can make a session change
+// all the time, or become full.
 func TestWhatAStoreRefuses(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {

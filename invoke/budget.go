@@ -9,15 +9,15 @@ import (
 	"example.com/gatehouse/session"
 )
 
-// A hold is what a model call may spend of its caller's budgets. It is for one
-// goroutine; nil holds nothing.
+// A hold is the reservation of a model call in its caller's budgets. It is used by one
+// goroutine; a nil hold reserves nothing.
 type hold struct {
 	reservations []*limit.Reservation
 	reserve      func(ctx context.Context, tokens int) (*limit.Reservation, error)
 }
 
-// reserve sets aside what r may spend at most, so that calls at once cannot pass a
-// budget together. It is nil where nothing is counted.
+// reserve reserves the most that r can spend, so that concurrent calls cannot exceed a
+// budget together. It returns nil if nothing is limited.
 func (s *Service) reserve(ctx context.Context, r model.Request) (*hold, error) {
 	if s.Limiter == nil {
 		return nil, nil
@@ -27,11 +27,11 @@ func (s *Service) reserve(ctx context.Context, r model.Request) (*hold, error) {
 	h := &hold{reserve: func(ctx context.Context, tokens int) (*limit.Reservation, error) {
 		return s.Limiter.Reserve(ctx, budgets, int64(tokens))
 	}}
-	return h, h.again(ctx, r.PromptTokens+r.MaxTokens)
+	return h, h.reserveMore(ctx, r.PromptTokens+r.MaxTokens)
 }
 
-// again sets tokens aside for another attempt, when one has been spent.
-func (h *hold) again(ctx context.Context, tokens int) error {
+// reserveMore reserves the same amount for another attempt after one was spent.
+func (h *hold) reserveMore(ctx context.Context, tokens int) error {
 	if h == nil {
 		return nil
 	}
@@ -46,7 +46,7 @@ func (h *hold) again(ctx context.Context, tokens int) error {
 	return nil
 }
 
-// settle replaces what was set aside by what was spent.
+// settle replaces the reservations by what was spent.
 func (h *hold) settle(spent []model.Spent) {
 	if h == nil {
 		return
@@ -62,12 +62,12 @@ func (h *hold) settle(spent []model.Spent) {
 	}
 	for _, reservation := range h.reservations {
 		reservation.Settle(all)
-		all = nil // it is spent once
+		all = nil // only the first reservation is charged
 	}
 }
 
-// lose settles a call that ended in a panic, of which nothing is known: it costs what
-// was reserved.
-func (h *hold) lose(r model.Request) {
+// settleUnknown settles a call that panicked. Its use is unknown, so it is charged what was
+// reserved.
+func (h *hold) settleUnknown(r model.Request) {
 	h.settle([]model.Spent{{Model: r.Model, Usage: session.Usage{TotalTokens: int64(r.PromptTokens + r.MaxTokens)}}})
 }

@@ -13,18 +13,18 @@ import (
 	"example.com/gatehouse/session"
 )
 
-// A ChatRequest is the body of POST /chat, as the AI SDK's DefaultChatTransport
-// sends it. What else is in it is passed over: the SDK lets pages add fields.
+// A ChatRequest is the body of POST /chat, as the AI SDK's DefaultChatTransport sends
+// it. Other members are ignored: the SDK lets pages add fields.
 type ChatRequest struct {
 	_ struct{} `additionalProperties:"true"`
 
 	ID        string       `json:"id" pattern:"^[A-Za-z0-9_-]{16,64}$" doc:"The session; a new one when you have none of this id."`
-	Messages  ChatMessages `json:"messages" doc:"The conversation as the page has it. Only the last message of the user's is read."`
-	Trigger   Trigger      `json:"trigger,omitempty" enum:"submit-message,regenerate-message" doc:"Whether to append a turn, or to answer the last one's question anew."`
+	Messages  ChatMessages `json:"messages" doc:"The conversation as the page has it. Only the last user message is read."`
+	Trigger   Trigger      `json:"trigger,omitempty" enum:"submit-message,regenerate-message" doc:"Whether to append a turn, or to replace the last turn's answer."`
 	MessageID unread       `json:"messageId,omitempty" doc:"The message that the page edits or regenerates. Not read."`
 }
 
-// A Trigger says why a page asks.
+// A Trigger is the reason for a request.
 type Trigger string
 
 const (
@@ -32,7 +32,7 @@ const (
 	triggerRegenerate Trigger = "regenerate-message"
 )
 
-// UnmarshalJSONFrom takes the two that there are.
+// UnmarshalJSONFrom accepts the two triggers above.
 func (t *Trigger) UnmarshalJSONFrom(d *jsontext.Decoder) error {
 	invalid := api.Invalid("trigger", "must be submit-message or regenerate-message")
 	if d.PeekKind() != '"' {
@@ -48,20 +48,20 @@ func (t *Trigger) UnmarshalJSONFrom(d *jsontext.Decoder) error {
 	return nil
 }
 
-// An unread field may hold anything.
+// An unread field accepts any value and ignores it.
 type unread struct{}
 
-// UnmarshalJSONFrom passes over it.
+// UnmarshalJSONFrom skips the value.
 func (unread) UnmarshalJSONFrom(d *jsontext.Decoder) error { return d.SkipValue() }
 
-// Schema is that of anything.
+// Schema returns the schema of any value.
 func (unread) Schema(huma.Registry) *huma.Schema { return &huma.Schema{} }
 
-// ChatBodies is how much larger than others' a body of POST /chat may be: the
-// SDK sends the whole conversation each time.
+// ChatBodies is the limit on a body of POST /chat as a multiple of other bodies'
+// limit: the SDK sends the whole conversation each time.
 const ChatBodies = 8
 
-// chat is POST /chat: a turn as any other, in the protocol of useChat.
+// chat handles POST /chat: a turn in the protocol of useChat.
 func (s *Service) chat(w http.ResponseWriter, r *http.Request) error {
 	ctx, cancel := context.WithTimeout(r.Context(), s.Timeout)
 	defer cancel()
@@ -72,14 +72,14 @@ func (s *Service) chat(w http.ResponseWriter, r *http.Request) error {
 	return s.stream(ctx, r, req, newStream(w, r, &uiMessages{}, cancel))
 }
 
-// resumeChat is GET /chat/{id}/stream, by which the SDK asks for a stream to go
-// on with. 204 is how it is told that there is none.
+// resumeChat handles GET /chat/{id}/stream, where the SDK asks for a stream to resume.
+// 204 means that there is none.
 func (s *Service) resumeChat(w http.ResponseWriter, _ *http.Request) error {
 	w.WriteHeader(http.StatusNoContent)
 	return nil
 }
 
-// decodeChat reads and checks a request.
+// decodeChat decodes and validates a request.
 func (s *Service) decodeChat(w http.ResponseWriter, r *http.Request) (Request, error) {
 	var body ChatRequest
 	if err := api.DecodeStream(w, r, ChatBodies*s.MaxBodyBytes, s.Timeout, &body); err != nil {
@@ -110,15 +110,15 @@ func (s *Service) decodeChat(w http.ResponseWriter, r *http.Request) (Request, e
 	return req, err
 }
 
-// ChatMessages are the messages of a [ChatRequest], of which only the last of
-// the user's is kept.
+// ChatMessages are the messages of a [ChatRequest]. Only the last user message is
+// kept.
 type ChatMessages struct {
 	given bool
-	last  *userMessage // nil: there is none
+	last  *userMessage // nil: none
 }
 
-// Schema is that of the messages, for a document. It does not say that it is the
-// last of the user's messages that must hold nothing but text.
+// Schema returns the schema of the messages for OpenAPI. JSON Schema cannot express
+// that it is the last user message that must contain only text.
 func (ChatMessages) Schema(huma.Registry) *huma.Schema {
 	part := map[string]any{
 		"type": "object", "required": []string{"type", "text"}, "additionalProperties": true,
@@ -146,10 +146,10 @@ func (ChatMessages) Schema(huma.Registry) *huma.Schema {
 	}
 }
 
-// A userMessage is what is read of a message. A problem counts only where the
-// message is the last.
+// A userMessage is the part of a message that is used. Its problem counts only if it
+// is the last one.
 type userMessage struct {
-	field   string // where it is in the body
+	field   string // path in the body
 	text    strings.Builder
 	problem *api.Error
 }
@@ -160,11 +160,11 @@ func (m *userMessage) invalid(field, issue string) {
 	}
 }
 
-// maxQueryBytes is more than a query of [MaxQuery] characters and as much white
-// space around it has.
+// maxQueryBytes exceeds the size of any query of [MaxQuery] characters with as much
+// white space around it.
 const maxQueryBytes = 8 * MaxQuery
 
-// add takes in the text of a part; parts are told apart by a line's end.
+// add appends the text of a part. Parts are separated by newlines.
 func (m *userMessage) add(text string) {
 	switch {
 	case m.text.Len()+len(text) > maxQueryBytes:
@@ -177,8 +177,8 @@ func (m *userMessage) add(text string) {
 	}
 }
 
-// UnmarshalJSONFrom reads the messages one after the other, and forgets all but
-// one.
+// UnmarshalJSONFrom reads one message at a time and keeps only the last user message,
+// so that memory does not grow with the conversation.
 func (ms *ChatMessages) UnmarshalJSONFrom(d *jsontext.Decoder) error {
 	ms.given = true
 	if d.PeekKind() != '[' {
@@ -241,7 +241,7 @@ func (m *userMessage) parts(d *jsontext.Decoder) error {
 		case "text":
 			m.add(content)
 		case "file":
-			m.invalid(at, "must not be a file: the agent reads text alone")
+			m.invalid(at, "must not be a file: the agent reads only text")
 		default:
 			m.invalid(at, "must be of the type text")
 		}
@@ -249,7 +249,7 @@ func (m *userMessage) parts(d *jsontext.Decoder) error {
 	})
 }
 
-// broken is e, unless what is there is not JSON at all.
+// broken skips the value and returns e, or the syntax error if it is not valid JSON.
 func broken(d *jsontext.Decoder, e *api.Error) error {
 	if err := d.SkipValue(); err != nil {
 		return err
@@ -257,14 +257,14 @@ func broken(d *jsontext.Decoder, e *api.Error) error {
 	return e
 }
 
-// eachElement reads an array whose elements element reads.
+// eachElement reads an array and calls element to read each element.
 func eachElement(d *jsontext.Decoder, element func(i int) error) error {
 	if _, err := d.ReadToken(); err != nil {
 		return err
 	}
 	for i := 0; d.PeekKind() != ']'; i++ {
 		if d.PeekKind() <= 0 {
-			return d.SkipValue() // says what is wrong
+			return d.SkipValue() // returns the syntax error
 		}
 		if err := element(i); err != nil {
 			return err
@@ -274,7 +274,7 @@ func eachElement(d *jsontext.Decoder, element func(i int) error) error {
 	return err
 }
 
-// eachMember reads an object whose members' values member reads.
+// eachMember reads an object and calls member to read each value.
 func eachMember(d *jsontext.Decoder, member func(name string) error) error {
 	if _, err := d.ReadToken(); err != nil {
 		return err
@@ -301,11 +301,13 @@ func text(d *jsontext.Decoder) (string, error) {
 	return token.String(), nil
 }
 
-// replaced gives the session as the turn of req finds it, and the id of the
-// turn that it replaces. To regenerate is to want another answer to the last
-// question; where the last turn has another question, the one to answer again
-// has no turn, because it was stopped or failed. Then nothing is replaced: the
-// SDK's pages regenerate to try such a question once more.
+// replaced returns the session as req's turn sees it, and the id of the turn that it
+// replaces, "" for none.
+//
+// Regenerating replaces the last turn if that has the same question. If it has another
+// one, the question to answer has no stored turn, because its answer was stopped or
+// failed: the SDK's pages also regenerate to retry such a question. Then the turn is
+// appended.
 func replaced(s *session.Session, req Request) (before *session.Session, id string, err error) {
 	if !req.regenerate {
 		return s, "", nil

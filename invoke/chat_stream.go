@@ -14,16 +14,16 @@ import (
 )
 
 // uiMessages is the dialect of POST /chat: the AI SDK's UI message stream, v1
-// (https://ai-sdk.dev/docs/ai-sdk-ui/stream-protocol). Each part is an event
-// without a name; the text between two tool calls is a part of its own.
+// (https://ai-sdk.dev/docs/ai-sdk-ui/stream-protocol). Each part is an event without a
+// name, and text between two tool calls is a separate part.
 type uiMessages struct {
-	texts int  // parts of text so far
-	open  bool // the last of them is not ended
+	texts int  // text parts started
+	open  bool // the last one has not ended
 }
 
 func (*uiMessages) headers(h http.Header) { h.Set("X-Vercel-Ai-Ui-Message-Stream", "v1") }
 
-// The parts of a stream. Their tags are their documentation.
+// The parts of a stream, documented by their tags.
 type (
 	chatStart struct {
 		Type            string          `json:"type" enum:"start"`
@@ -51,7 +51,8 @@ type (
 		ToolCallID string         `json:"toolCallId"`
 		ToolName   string         `json:"toolName"`
 		Input      map[string]any `json:"input"`
-		// ProviderExecuted: the page has no tool to run, and nothing to send on.
+		// ProviderExecuted tells the page that it has no tool to run and no result to
+		// send.
 		ProviderExecuted bool `json:"providerExecuted" enum:"true" doc:"The service runs tools itself."`
 	}
 	chatToolOutput struct {
@@ -90,7 +91,7 @@ func (u *uiMessages) delta(b *bytes.Buffer, text string) error {
 		return nil
 	}
 	if !u.open && u.texts > 0 {
-		if text = strings.TrimLeft(text, "\n"); text == "" { // a part is a paragraph by itself
+		if text = strings.TrimLeft(text, "\n"); text == "" { // a part is rendered as a separate paragraph
 			return nil
 		}
 	}
@@ -104,7 +105,7 @@ func (u *uiMessages) delta(b *bytes.Buffer, text string) error {
 	return appendEvent(b, "", chatTextDelta{"text-delta", u.textID(), text})
 }
 
-// endText ends the part of text that is open.
+// endText ends the open text part, if any.
 func (u *uiMessages) endText(b *bytes.Buffer) error {
 	if !u.open {
 		return nil
@@ -142,7 +143,7 @@ func (u *uiMessages) fail(b *bytes.Buffer, envelope api.Envelope) error {
 		return err
 	}
 	message := envelope.Message
-	if plain, ok := plainly[*envelope.Error]; ok {
+	if plain, ok := userMessages[*envelope.Error]; ok {
 		message = plain
 	}
 	if err := appendEvent(b, "", chatError{"error", message}); err != nil {
@@ -151,18 +152,18 @@ func (u *uiMessages) fail(b *bytes.Buffer, envelope api.Envelope) error {
 	return endParts(b)
 }
 
-// endParts is how the SDK is told that no part follows.
+// endParts writes the terminator that the SDK expects after the last part.
 func endParts(b *bytes.Buffer) error {
 	_, err := b.WriteString("data: [DONE]\n\n")
 	return err
 }
 
-// plainly says to the user of a page what the table of errors says to its
-// developer. Errors within a stream are shown as they come.
-var plainly = map[api.Code]string{
+// userMessages are the texts of errors for the end user of a page, because pages show
+// errors in a stream as they are. Other codes use the message for developers.
+var userMessages = map[api.Code]string{
 	api.SessionNotFound:       "This conversation was deleted.",
-	api.SessionConflict:       "This conversation went on elsewhere meanwhile. Load it again.",
-	api.IdempotencyInProgress: "This question is being answered already.",
+	api.SessionConflict:       "This conversation was continued elsewhere. Load it again.",
+	api.IdempotencyInProgress: "This question is already being answered.",
 	api.QuotaExceeded:         "Today's allowance is used up.",
 	api.RateLimited:           "Too many questions at once; wait a moment.",
 	api.ModelUnavailable:      "The model cannot be reached right now; try again in a moment.",
@@ -170,7 +171,7 @@ var plainly = map[api.Code]string{
 	api.ShuttingDown:          "The answer was interrupted; ask again.",
 }
 
-// finishReason is a model's word in the SDK's.
+// finishReason returns the SDK's finish reason for the model's.
 func finishReason(word string) string {
 	switch f := genai.FinishReason(word); {
 	case f == genai.FinishReasonStop:

@@ -16,7 +16,7 @@ import (
 	"example.com/gatehouse/session"
 )
 
-// longChat is a conversation of about size bytes that is made while it is read.
+// longChat returns a conversation of about size bytes, generated while it is read.
 func longChat(size int64) io.Reader {
 	const turn = `{"role":"user","parts":[{"type":"text","text":"again"}]},{"role":"assistant","parts":[{"type":"text","text":"` + "%" + `"}]},`
 	line := strings.Replace(turn, "%", strings.Repeat("x", 4000), 1)
@@ -57,13 +57,13 @@ func TestALongConversationIsNotHeld(t *testing.T) {
 	if err != nil || req.Query != "the last" {
 		t.Fatalf("%q, %v", req.Query, err)
 	}
-	// The heap that was taken from the system, for garbage too.
+	// HeapSys includes garbage.
 	if grown := int64(after.HeapSys) - int64(before.HeapSys); grown > size/2 {
 		t.Errorf("reading %d MB took %d MB of memory", size>>20, grown>>20)
 	}
 }
 
-// FuzzChat: whatever comes, it is a request or one of the contract's errors.
+// FuzzChat checks that any body is either a request or an error of the contract.
 func FuzzChat(f *testing.F) {
 	f.Add(`{"id":"0123456789abcdef","messages":[{"role":"user","parts":[{"type":"text","text":"hi"}]}]}`)
 	f.Add(`{"id":"0123456789abcdef","messages":[{"parts":[{"text":"\"\\u0000\\","type":"text"}],"role":"user"}],"trigger":"regenerate-message"}`)
@@ -88,7 +88,7 @@ func FuzzChat(f *testing.F) {
 			} `json:"messages"`
 		}
 		if err := json.Unmarshal([]byte(body), &plain); err != nil {
-			return // stricter about what is not needed
+			return // stricter about members that are not read
 		}
 		if !session.ValidID(req.SessionID) || !utf8.ValidString(req.Query) || req.Query == "" {
 			t.Errorf("%q became %+v", body, req)
@@ -96,7 +96,8 @@ func FuzzChat(f *testing.F) {
 	})
 }
 
-// FuzzUIMessages: whatever the model says, the parts are those that were sent.
+// FuzzUIMessages checks that the parts are those that were sent, for any text of a
+// model.
 func FuzzUIMessages(f *testing.F) {
 	f.Add("Hello.", "tool", "<script>alert(1)</script>")
 	f.Add("data: [DONE]\n\n", "x\r\ny", "\x00")
@@ -109,7 +110,7 @@ func FuzzUIMessages(f *testing.F) {
 		_ = st.toolResult("call-1", session.ToolCall{Name: name, OK: true})
 		_ = st.delta("model", text)
 		st.done("done", &Response{Response: text})
-		st.fail(api.Fail(api.Internal, nil)) // nothing follows the end
+		st.fail(api.Fail(api.Internal, nil)) // nothing may follow the end
 		events := parse(t, w.Body.String())
 		var types []string
 		got := ""

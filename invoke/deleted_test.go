@@ -8,8 +8,8 @@ import (
 	"example.com/gatehouse/internal/geminitest"
 )
 
-// A page may go on under the id of a session that was deleted: it begins another.
-// What names it elsewhere finds nothing.
+// POST /chat with the id of a deleted session starts a new session. Other routes find
+// nothing.
 func TestAnIdAfterItsSessionWasDeleted(t *testing.T) {
 	t.Parallel()
 	const id = "0123456789abcdef"

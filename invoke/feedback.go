@@ -16,7 +16,8 @@ type Feedback struct {
 	Comment string `json:"comment,omitempty" maxLength:"2000" pattern:"^[^\\x00]*$" patternDescription:"text without NUL" doc:"Why."`
 }
 
-// putFeedback is PUT /sessions/{id}/turns/{turn}/feedback. The last one counts.
+// putFeedback handles PUT /sessions/{id}/turns/{turn}/feedback. It overwrites earlier
+// feedback.
 func (s *Service) putFeedback(w http.ResponseWriter, r *http.Request) error {
 	key, err := sessionKey(r)
 	if err != nil {

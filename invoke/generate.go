@@ -19,19 +19,19 @@ import (
 	"example.com/gatehouse/session"
 )
 
-// A generation is what running the agent for one turn has come to.
+// A generation is the state of running the agent for one turn.
 type generation struct {
-	contents  []*genai.Content // of this turn: the question, the model's, the tools'
-	encoded   []byte           // the same, as they are stored: a JSON array, but for its end
-	text      strings.Builder  // of the answer: all that the model said
-	paragraph bool             // what it says next is another step's
-	prompt    session.Prompt   // of the last call, as the model counted it
-	// bytesOfToken is how many bytes a token of the prompt has, as a model last counted.
+	contents  []*genai.Content // of this turn: the question, model contents, tool results
+	encoded   []byte           // contents as stored: a JSON array without its closing bracket
+	text      strings.Builder  // the answer: all text of the model so far
+	paragraph bool             // the next text starts a paragraph, because it is of a later step
+	prompt    session.Prompt   // size of the last call's prompt, as the model counted it
+	// bytesOfToken is the number of prompt bytes per token, by the model's last count.
 	bytesOfToken float64
 	calls        []session.ToolCall
 	usage        session.Usage
-	asked        string // the model, for the turn's next call
-	model        string // that answered
+	asked        string // model to use for the turn's next call
+	model        string // model that answered last
 	finish       genai.FinishReason
 	warnings     []string
 	attempts     int
@@ -48,7 +48,7 @@ func (g *generation) warn(warning string) {
 	}
 }
 
-// add takes in a content of the turn, up to what a session can store.
+// add appends a content to the turn, up to the size that a session can store.
 func (g *generation) add(content *genai.Content) error {
 	encoded, err := json.Marshal(content)
 	if err != nil {
@@ -66,22 +66,23 @@ func (g *generation) add(content *genai.Content) error {
 	return nil
 }
 
-// maxTurnContents leaves room for what a stored turn holds beside its contents.
+// maxTurnContents bounds the contents of a turn, in bytes. The rest of a record is for
+// usage, tool calls and warnings.
 const maxTurnContents = session.MaxTurnBytes - 64<<10
 
-// room is how many bytes the turn can still hold.
+// room returns how many more bytes the turn can hold.
 func (g *generation) room() int { return maxTurnContents - len(g.encoded) - 1 }
 
-// reserve is what tools leave of the room for the model: an answer of so many
-// tokens, some more calls, and what is told of tools that failed.
+// reserve returns the bytes that tool results must leave for the model: an answer of
+// maxTokens, some more calls, and error messages of tools.
 func reserve(maxTokens int) int {
 	return min(max(8*maxTokens, 0)+leastReserve, maxTurnContents/2)
 }
 
 const leastReserve = 64 << 10
 
-// say takes in text of the answer, and gives it as it is said: what a later step
-// says begins on a new paragraph.
+// say appends text to the answer and returns it as shown: text of a later step starts
+// a new paragraph.
 func (g *generation) say(text string) string {
 	if g.paragraph && text != "" {
 		g.paragraph = false
@@ -91,7 +92,7 @@ func (g *generation) say(text string) string {
 	return text
 }
 
-// turn is what is stored of the generation, which has contents.
+// turn returns the turn to store. g must have contents.
 func (g *generation) turn(ctx context.Context, now time.Time) session.Turn {
 	return session.Turn{
 		ID: session.NewID(), Prompt: g.prompt, Contents: append(g.encoded, ']'), ToolCalls: g.calls, Usage: g.usage, Model: g.model,
@@ -99,9 +100,10 @@ func (g *generation) turn(ctx context.Context, now time.Time) session.Turn {
 	}
 }
 
-// generate runs the agent: the model, the tools it calls, and the model again
-// with what they gave, until it has its answer. After the last round of tools
-// it is asked once more without any.
+// generate runs the agent: it calls the model, runs the tools that the model requests,
+// and calls the model again with their results, until the model answers. After
+// MaxToolRounds, or when the turn has no room for more results, it calls the model
+// once more without tools, so that the turn ends with an answer.
 func (s *Service) generate(ctx context.Context, g *generation, history []json.RawMessage, req Request, out *stream) (err error) {
 	ctx, step := s.Observer.StartAgent(ctx, s.Agent.Name)
 	defer func() { step.End(ctx, code(ctx, err)) }()
@@ -116,7 +118,7 @@ func (s *Service) generate(ctx context.Context, g *generation, history []json.Ra
 		}
 		answer, err := s.ask(ctx, g, history, req, last, out)
 		if isEmpty(err) && g.text.Len() > 0 && !last {
-			g.warn(warnTruncated) // what earlier steps said is not the answer, but all there is
+			g.warn(warnTruncated) // earlier text is not an answer, but better than an error
 			return nil
 		}
 		if err != nil {
@@ -130,7 +132,7 @@ func (s *Service) generate(ctx context.Context, g *generation, history []json.Ra
 			if err := g.addText(answer.Content); err != nil {
 				return err
 			}
-			round = s.MaxToolRounds // what it wants called is too much
+			round = s.MaxToolRounds // the requested calls do not fit in the turn
 			continue
 		}
 		if err := g.add(answer.Content); err != nil {
@@ -146,10 +148,10 @@ func (s *Service) generate(ctx context.Context, g *generation, history []json.Ra
 	}
 }
 
-// ask is one step of the model.
+// ask runs one step of the model.
 func (s *Service) ask(ctx context.Context, g *generation, history []json.RawMessage, req Request, last bool, out *stream) (model.Answer, error) {
 	r := s.request(g, history, req)
-	r.Alone = out.started() // a stream is one model's
+	r.Alone = out.started() // text already sent must continue from the same model
 	if last {
 		r.Tools = nil
 	}
@@ -162,9 +164,9 @@ func (s *Service) ask(ctx context.Context, g *generation, history []json.RawMess
 	if err != nil {
 		return answer, err
 	}
-	if answer.Usage.Source == session.Counted && answer.Attempts == 1 { // else it counts several prompts
+	if answer.Usage.Source == session.Counted && answer.Attempts == 1 { // with retries, it counts several prompts
 		g.prompt = promptOf(r, g.encoded, answer.Usage.PromptTokens)
-		if ratio, ok := believed(g.prompt); ok {
+		if ratio, ok := plausibleRatio(g.prompt); ok {
 			g.bytesOfToken = ratio
 		}
 	}
@@ -175,8 +177,8 @@ func (s *Service) ask(ctx context.Context, g *generation, history []json.RawMess
 	return answer, nil
 }
 
-// call is one call of the model, with what it may spend set aside before and settled
-// after. From its beginning on, the request's permit is spent.
+// call makes one model call. It reserves the most that the call can spend before and
+// settles it afterwards. Once it has started, the request's permit is not refunded.
 func (s *Service) call(ctx context.Context, g *generation, r model.Request, onText func(by, text string) error) (answer model.Answer, err error) {
 	r.PromptTokens = model.EstimateTokens(int(promptOf(r, g.encoded, 0).Bytes), g.bytesOfToken)
 	hold, err := s.reserve(ctx, r)
@@ -186,16 +188,16 @@ func (s *Service) call(ctx context.Context, g *generation, r model.Request, onTe
 	settled := false
 	defer func() {
 		if !settled {
-			hold.lose(r)
+			hold.settleUnknown(r)
 		}
 	}()
-	r.Again = hold.again
+	r.Again = hold.reserveMore
 	telemetry.SetTurn(ctx, func(t *telemetry.Turn) { t.Asked = true })
 	begin := s.Now()
 	calling, step := s.Observer.StartModel(ctx, r.Model)
 	answer, err = s.Model.Generate(calling, r, onText)
 	g.modelTime += s.Now().Sub(begin)
-	if g.attempts+answer.Attempts == 0 { // every breaker is open: nothing was sent
+	if g.attempts+answer.Attempts == 0 { // all circuit breakers are open; nothing was sent
 		telemetry.SetTurn(ctx, func(t *telemetry.Turn) { t.Asked = false })
 	}
 	g.count(answer)
@@ -206,9 +208,9 @@ func (s *Service) call(ctx context.Context, g *generation, r model.Request, onTe
 	return answer, err
 }
 
-// request is what the model is asked: the agent's own settings, and what the
-// caller said instead. A turn stays with the model that has answered in it: its
-// signatures are in the contents.
+// request returns the request to the model: the agent's settings, overridden by the
+// caller's. A turn stays with the model that has answered in it, because the contents
+// hold that model's thought signatures.
 func (s *Service) request(g *generation, history []json.RawMessage, req Request) model.Request {
 	r := model.Request{
 		Model:       g.asked,
@@ -226,7 +228,7 @@ func (s *Service) request(g *generation, history []json.RawMessage, req Request)
 	return r
 }
 
-// maxTokens bounds each answer of the model, in tokens.
+// maxTokens returns the limit on each answer of the model, in tokens.
 func (s *Service) maxTokens(req Request) int {
 	if req.MaxTokens != nil {
 		return *req.MaxTokens
@@ -234,9 +236,8 @@ func (s *Service) maxTokens(req Request) int {
 	return min(cmp.Or(s.Agent.MaxTokens, s.MaxOutputTokens), s.MaxOutputTokens)
 }
 
-// warnOf warns of what was less than asked for in an answer: by another model
-// than the service's, by another than was asked, or without settings of the
-// request's own.
+// warnOf adds warnings for an answer that came from a fallback model, came from
+// another model than requested, or ignored a setting of the request.
 func (g *generation) warnOf(answer model.Answer, configured string, req Request) {
 	if answer.Asked != configured {
 		g.warn(warnFallback)
@@ -250,7 +251,7 @@ func (g *generation) warnOf(answer model.Answer, configured string, req Request)
 	}
 }
 
-// count takes in what one model call has cost.
+// count adds the cost of one model call.
 func (g *generation) count(answer model.Answer) {
 	g.asked, g.model = answer.Asked, answer.Model
 	g.attempts += answer.Attempts
@@ -260,9 +261,9 @@ func (g *generation) count(answer model.Answer) {
 	}
 }
 
-// end judges the model's last answer, whose finish reason says how it ended,
-// and takes it in. Calls that nobody will answer are left out: the model would
-// be refused with them in its history.
+// end checks the finish reason of the model's last answer and adds the answer to the
+// turn. Calls without a result are left out: the model API rejects a history that
+// contains them.
 func (s *Service) end(g *generation, answer model.Answer, last bool) error {
 	text := g.text.Len() > 0 && !last || answer.Text() != ""
 	switch {
@@ -270,7 +271,7 @@ func (s *Service) end(g *generation, answer model.Answer, last bool) error {
 		return api.Fail(api.ContentBlocked, fmt.Errorf("the prompt was blocked: %s", answer.Blocked))
 	case model.IsSafetyBlock(answer.Finish) && !text:
 		return api.Fail(api.ContentBlocked, fmt.Errorf("the answer was blocked: %s", answer.Finish))
-	case !text: // but calls, which nobody makes
+	case !text: // only calls, which are not run
 		return api.Fail(api.ModelFailed, fmt.Errorf("the model ended with %q and no text", answer.Finish))
 	case answer.Finish == genai.FinishReasonMaxTokens || !model.MayCallTools(answer.Finish) || answer.Blocked != "":
 		g.warn(warnTruncated)
@@ -289,12 +290,12 @@ func (s *Service) end(g *generation, answer model.Answer, last bool) error {
 	return g.add(&content)
 }
 
-// leastResult is more than what answers a call at least, beside its name and id:
-// that it failed, in [leastToolError] bytes, each of which may be escaped.
+// leastResult bounds the smallest result of a call apart from its name and id, in
+// bytes: an error of [leastToolError] bytes, each of which may be escaped.
 const leastResult = 1024
 
-// holds reports whether the turn has room for content and for what answers its
-// calls, which names them once more.
+// holds reports whether the turn has room for content and the results of its calls,
+// which repeat their names.
 func (g *generation) holds(content *genai.Content, calls int) bool {
 	encoded, err := json.Marshal(content)
 	size := len(encoded)
@@ -304,8 +305,7 @@ func (g *generation) holds(content *genai.Content, calls int) bool {
 	return err == nil && size <= g.room()
 }
 
-// addText takes in the text of a content that is too large otherwise, as much of
-// it as there is room for.
+// addText appends as much of a too large content's text as fits.
 func (g *generation) addText(content *genai.Content) error {
 	text := (&model.Answer{Content: content}).Text()
 	for {

@@ -13,30 +13,32 @@ import (
 	"example.com/gatehouse/session"
 )
 
-// The history is cut where it hurts least. The last turn always goes with the
-// next question, whole if it fits. What does not fit gets shorter by its large
-// parts first, which are what tools gave and files: each with a note of what was
-// there, a call and its response still a pair. Where that is not enough, a turn
-// is its question and its answer; an older one is left out where these do not
+// Which history is sent, if it exceeds HISTORY_TOKENS. The last turn is always sent,
+// in full if it fits. If it does not, its large parts are shortened first: tool
+// outputs and files, each replaced by its beginning and a note, while every call keeps
+// its response. If that is not enough, the turn is reduced to question and answer.
+// Older turns follow in the same way, newest first, and one that does not fit even as
+// question and answer is left out; turns older than that are still sent if they fit.
 // fit either. What is older still goes on as long as it fits.
 
 const (
-	// usualBytes is how many bytes of a prompt a token has where no model has
-	// counted: four, in English and in most scripts of several bytes a character.
+	// usualBytes is the assumed number of prompt bytes per token if no model has
+	// counted: four, as in English and most scripts with several bytes per character.
 	usualBytes = 4.0
-	// A model's count is believed while a token has between leastBytes and
-	// mostBytes. Digits have one and a half, white space may have a dozen.
+	// A model's count is used if it implies between leastBytes and mostBytes per
+	// token. Digits have about 1.5, white space may have a dozen.
 	leastBytes, mostBytes = 0.5, 16.0
-	// countedTurns is how many turns are looked at for a model's count.
+	// countedTurns is how many recent turns are searched for a model's count.
 	countedTurns = 3
-	// leastTurn is what a turn takes at least, in bytes: less room is no room.
+	// leastTurn is the smallest useful room for a turn, in bytes.
 	leastTurn = 64
-	// leastPart is what a large part is not made shorter than, in bytes.
+	// leastPart is the size below which a large part is not shortened, in bytes.
 	leastPart = 256
 )
 
-// history gives the contents of earlier turns that go with the next question, in
-// order, for about as many tokens, and whether anything was left out.
+// history returns the contents of earlier turns to send with the next question, oldest
+// first, limited to about the given number of tokens. cut reports whether anything was
+// left out.
 func history(s *session.Session, tokens int) (turns []json.RawMessage, cut bool, err error) {
 	left := int(min(float64(tokens)*bytesOfToken(s), math.MaxInt32))
 	i := len(s.Recent) - 1
@@ -46,14 +48,14 @@ func history(s *session.Session, tokens int) (turns []json.RawMessage, cut bool,
 		if err != nil {
 			return nil, false, err
 		}
-		size := weigh(contents)
+		size := promptBytes(contents)
 		if size > left {
 			cut = true
-			// Half of the room is for what is older still.
+			// Half of the room is left for older turns.
 			if contents, err = shorten(contents, left/2); err != nil {
 				return nil, false, fmt.Errorf("turn %d: %w", s.Recent[i].Number, err)
 			}
-			if size = weigh(contents); size > left && !newest {
+			if size = promptBytes(contents); size > left && !newest {
 				continue
 			}
 		}
@@ -64,12 +66,12 @@ func history(s *session.Session, tokens int) (turns []json.RawMessage, cut bool,
 	return turns, cut || i >= 0 || len(s.Recent) < s.Turns, nil
 }
 
-// bytesOfToken is how many bytes of a prompt of s a token has, as a model last
-// counted.
+// bytesOfToken returns the number of prompt bytes per token, by the model's last
+// count.
 func bytesOfToken(s *session.Session) float64 {
 	for i := len(s.Recent) - 1; i >= max(0, len(s.Recent)-countedTurns); i-- {
 		if p, ok := s.Recent[i].Prompt(); ok && p.Tokens > 0 {
-			if ratio, ok := believed(p); ok {
+			if ratio, ok := plausibleRatio(p); ok {
 				return ratio
 			}
 		}
@@ -77,51 +79,51 @@ func bytesOfToken(s *session.Session) float64 {
 	return usualBytes
 }
 
-// believed is how many bytes a token of p has, if the count is to be believed.
-func believed(p session.Prompt) (float64, bool) {
+// plausibleRatio returns the bytes per token of p, and whether that is plausible.
+func plausibleRatio(p session.Prompt) (float64, bool) {
 	ratio := float64(p.Bytes) / float64(p.Tokens)
 	return ratio, leastBytes <= ratio && ratio <= mostBytes
 }
 
-// promptOf is the size of what r asks, of which a model counted so many tokens.
+// promptOf returns the size of r's prompt, for which a model counted tokens.
 func promptOf(r model.Request, contents []byte, tokens int64) session.Prompt {
-	size := len(r.Instruction) + len(r.Tools) + weigh(contents)
+	size := len(r.Instruction) + len(r.Tools) + promptBytes(contents)
 	for _, turn := range r.History {
-		size += weigh(turn)
+		size += promptBytes(turn)
 	}
 	return session.Prompt{Bytes: int64(size), Tokens: tokens}
 }
 
-// weigh is how many bytes of a prompt contents are: their JSON without what it
-// has around each of them. A member's name in a text has its quotes escaped.
-func weigh(contents []byte) int {
+// promptBytes returns the number of prompt bytes in contents: their JSON without the
+// structure around each text. Quotes inside a text are escaped, so they do not match.
+func promptBytes(contents []byte) int {
 	const around = len(`{"parts":[{"text":""}],"role":"user"},`)
 	return max(0, len(contents)-around*bytes.Count(contents, []byte(`"role":"`)))
 }
 
-// shorten makes a turn's contents about as short as size, and no shorter than
-// its question and its answer.
+// shorten returns contents shortened to about size bytes, but never less than the
+// question and the answer.
 func shorten(contents json.RawMessage, size int) (json.RawMessage, error) {
 	list, err := model.DecodeContents(contents)
 	if err != nil {
 		return nil, err
 	}
-	var large []bulk
+	var large []largePart
 	for _, content := range list {
 		for _, p := range content.Parts {
-			if found, ok := bulkOf(p); ok {
+			if found, ok := largePartOf(p); ok {
 				large = append(large, found)
 			}
 		}
 	}
-	rest := weigh(contents)
+	rest := promptBytes(contents)
 	for _, p := range large {
 		rest -= p.size
 	}
 	if rest+leastPart*len(large) > size {
 		return questionAndAnswer(list)
 	}
-	bound := level(large, size-rest)
+	bound := cutSize(large, size-rest)
 	for _, p := range large {
 		if p.size > bound {
 			p.cut(bound)
@@ -130,20 +132,20 @@ func shorten(contents json.RawMessage, size int) (json.RawMessage, error) {
 	return json.Marshal(list)
 }
 
-// A bulk is a large part of a turn, which can be made shorter.
-type bulk struct {
-	size int // of its JSON
+// A largePart is a large part of a turn that can be shortened.
+type largePart struct {
+	size int // of its JSON, in bytes
 	cut  func(to int)
 }
 
-// bulkOf finds what can be shortened in a part.
-func bulkOf(p map[string]any) (bulk, bool) {
+// largePartOf returns what can be shortened in a part.
+func largePartOf(p map[string]any) (largePart, bool) {
 	if response, ok := p["functionResponse"].(map[string]any); ok {
 		text := encode(response["response"])
-		return bulk{len(text), func(to int) {
+		return largePart{len(text), func(to int) {
 			response["response"] = map[string]any{
 				"note":      fmt.Sprintf("Shortened: this output had %d bytes, of which only the beginning is kept.", len(text)),
-				"beginning": prefix(text, escaped(text, to-128)), // the note is about as long
+				"beginning": prefix(text, escaped(text, to-128)), // leaves room for the note
 			}
 		}}, true
 	}
@@ -153,7 +155,7 @@ func bulkOf(p map[string]any) (bulk, bool) {
 			continue
 		}
 		size := len(encode(object))
-		return bulk{size, func(int) {
+		return largePart{size, func(int) {
 			delete(p, member)
 			note := fmt.Sprintf("[The output of code was here, %d bytes.]", size)
 			if member == "inlineData" {
@@ -162,12 +164,12 @@ func bulkOf(p map[string]any) (bulk, bool) {
 			p["text"] = note
 		}}, true
 	}
-	return bulk{}, false
+	return largePart{}, false
 }
 
-// level is the size to cut parts to, so that together they have at most size:
-// the larger ones first.
-func level(parts []bulk, size int) int {
+// cutSize returns the size to cut parts to so that they total at most size bytes: the
+// largest are cut first.
+func cutSize(parts []largePart, size int) int {
 	sizes := make([]int, len(parts))
 	for i, p := range parts {
 		sizes[i] = p.size
@@ -182,7 +184,7 @@ func level(parts []bulk, size int) int {
 	return math.MaxInt
 }
 
-// questionAndAnswer is what remains of a turn without its tools, files and thoughts.
+// questionAndAnswer returns a turn's contents without tools, files and thoughts.
 func questionAndAnswer(list []model.Content) (json.RawMessage, error) {
 	question, answer := "", ""
 	for i, content := range list {
@@ -206,7 +208,8 @@ func questionAndAnswer(list []model.Content) (json.RawMessage, error) {
 	return json.Marshal(kept)
 }
 
-// prefix is the beginning of text in at most size bytes, whole characters only.
+// prefix returns the start of text in at most size bytes, without splitting a
+// character.
 func prefix(text string, size int) string {
 	if len(text) <= size {
 		return text
@@ -218,7 +221,8 @@ func prefix(text string, size int) string {
 	return text[:size]
 }
 
-// escaped is how much of text has at most size bytes as a string of JSON's.
+// escaped returns the length of the start of text that takes at most size bytes as a
+// JSON string.
 func escaped(text string, size int) int {
 	for i := range len(text) {
 		switch c := text[i]; {
@@ -236,7 +240,7 @@ func escaped(text string, size int) int {
 	return len(text)
 }
 
-// encode is value's JSON, "" for none.
+// encode returns value as JSON, "" for nil or on error.
 func encode(value any) string {
 	if value == nil {
 		return ""

@@ -11,7 +11,7 @@ import (
 	"example.com/gatehouse/session"
 )
 
-// stored is a turn with these contents, of whose prompt a model counted.
+// stored returns a turn with contents, and its prompt as a model counted it.
 func stored(t *testing.T, number int, contents string, counted session.Prompt) session.Record {
 	t.Helper()
 	if !json.Valid([]byte(contents)) {
@@ -24,12 +24,12 @@ func stored(t *testing.T, number int, contents string, counted session.Prompt) s
 	return r
 }
 
-// plain is a turn of a question and an answer of size bytes.
+// plain returns a turn with a question, and an answer of size bytes.
 func plain(t *testing.T, number, size int) session.Record {
 	return stored(t, number, fmt.Sprintf(`[{"role":"user","parts":[{"text":"q%d"}]},{"role":"model","parts":[{"text":"%s"}]}]`, number, strings.Repeat("x", size)), session.Prompt{})
 }
 
-// tooled is a turn whose tool gave outputs of these sizes.
+// tooled returns a turn with tool outputs of these sizes.
 func tooled(t *testing.T, number int, sizes ...int) session.Record {
 	var calls, responses []string
 	for i, size := range sizes {
@@ -47,10 +47,10 @@ func TestHistory(t *testing.T) {
 	}
 	cases := []struct {
 		name   string
-		turns  int // of the session
+		turns  int // number of the session's turns
 		recent []session.Record
 		tokens int
-		want   []string // the questions that go
+		want   []string // questions that are sent
 		cut    bool
 		holds  []string
 	}{
@@ -111,12 +111,12 @@ func TestHistory(t *testing.T) {
 	}
 }
 
-// HISTORY_TOKENS counts as the model does, and what is said, not how it is stored.
+// HISTORY_TOKENS counts as the model does, and the text, not its stored form.
 func TestHistoryTokensAreTheModels(t *testing.T) {
 	t.Parallel()
 	session100 := func(counted session.Prompt) *session.Session {
 		s := &session.Session{Meta: session.Meta{Turns: 400}}
-		for i := range 400 { // of 447 bytes of text each
+		for i := range 400 { // each with 447 bytes of text
 			s.Recent = append(s.Recent, stored(t, i+1, fmt.Sprintf(`[{"role":"user","parts":[{"text":"%s"}]},{"role":"model","parts":[{"text":"%s"}]}]`, strings.Repeat("q", 47), strings.Repeat("a", 400)), counted))
 		}
 		return s

@@ -16,11 +16,11 @@ const (
 	headerReplayed = "Idempotency-Replayed"
 )
 
-// leaseMargin is how much longer than its call a hold on a key lasts.
+// leaseMargin is how much longer than the call its lease on a key lasts.
 const leaseMargin = 5 * time.Second
 
-// idempotencyKey reads the Idempotency-Key header: "" without one, and an error
-// for one that is empty, doubled, too long or not printable ASCII.
+// idempotencyKey returns the Idempotency-Key header, "" without one, and an error if
+// it is empty, repeated, too long or not printable ASCII.
 func idempotencyKey(r *http.Request) (string, error) {
 	values := r.Header.Values(headerKey)
 	if len(values) == 0 {
@@ -32,19 +32,19 @@ func idempotencyKey(r *http.Request) (string, error) {
 	return values[0], nil
 }
 
-// idempotency is what tells a retry of req from another call: all it asks for,
-// but not in which form it wants the answer.
+// idempotency returns what identifies a retry of req: everything it asks for, except
+// the format of the response.
 func (s *Service) idempotency(req Request) session.Idempotency {
 	asked := req
 	asked.Stream = false
-	body, _ := json.Marshal(asked) // strings and numbers: it cannot fail
+	body, _ := json.Marshal(asked) // only strings and numbers: cannot fail
 	if req.regenerate {
 		body = append(body, " again"...)
 	}
 	return session.Idempotency{Key: req.key, Body: string(body), Create: req.create, Lease: s.Timeout + leaseMargin}
 }
 
-// replay answers with a turn that is stored already, as its first call was.
+// replay answers with a turn that is already stored, as its first call did.
 func (s *Service) replay(ctx context.Context, opened *session.Opened, out *stream) (*Response, error) {
 	turn, err := opened.Replay.Turn()
 	if err != nil {
@@ -65,7 +65,7 @@ func (s *Service) replay(ctx context.Context, opened *session.Opened, out *strea
 	if response.Warnings == nil {
 		response.Warnings = []string{}
 	}
-	out.replays()
+	out.markReplayed()
 	if text != "" {
 		if err := out.delta(turn.Model, text); err != nil {
 			return nil, err
@@ -74,30 +74,30 @@ func (s *Service) replay(ctx context.Context, opened *session.Opened, out *strea
 	return response, nil
 }
 
-// release gives the key of a call that failed back, whatever ended the call.
+// release returns the key of a failed call, for any cause of the failure.
 func (s *Service) release(ctx context.Context, opened *session.Opened) {
-	ctx, cancel := lasting(ctx, commitTimeout)
+	ctx, cancel := detach(ctx, commitTimeout)
 	defer cancel()
 	if err := session.Release(ctx, s.Store, opened.Session, opened.Claim); err != nil {
-		s.Log.WarnContext(ctx, "An idempotency key could not be given back; it lapses by itself.",
+		s.Log.WarnContext(ctx, "Idempotency key could not be released; it expires by itself.",
 			"error", err.Error(), "request_id", api.RequestID(ctx))
 	}
 }
 
-// overtaken answers for a call whose hold on its key lapsed while it worked:
-// with the turn of the call that took it over, or that this one is at work. A
-// stream that has begun cannot take another answer's text.
-func (s *Service) overtaken(ctx context.Context, owner session.Owner, req Request, out *stream) (*Response, error) {
+// answerTakenOver answers a call whose lease on its key expired while it worked: with the
+// turn of the call that took the key over, or, while that call works, with an error. A
+// stream that has started cannot switch to another answer's text.
+func (s *Service) answerTakenOver(ctx context.Context, owner session.Owner, req Request, out *stream) (*Response, error) {
 	if out.started() {
 		return nil, api.Fail(api.IdempotencyInProgress, session.ErrTakenOver)
 	}
-	ctx, cancel := lasting(ctx, storeTimeout)
+	ctx, cancel := detach(ctx, storeTimeout)
 	defer cancel()
 	opened, err := session.Open(ctx, s.Store, owner, req.SessionID, s.idempotency(req), nil, s.Now)
 	if err != nil {
 		return nil, err
 	}
-	if opened.Replay == nil { // whoever took it over has failed and gone
+	if opened.Replay == nil { // the call that took it over has failed
 		s.release(ctx, opened)
 		return nil, api.Fail(api.IdempotencyInProgress, session.ErrTakenOver)
 	}

@@ -1,10 +1,9 @@
-// Package invoke answers what callers ask the agent: one turn of a session, as
-// JSON or as an event stream, and the sessions those turns make.
+// Package invoke handles the routes that run the agent: one turn of a session, as JSON
+// or as an event stream, and the sessions that turns create.
 //
-// A turn reads from top to bottom in [Service.turn]: load the session, run the
-// agent, commit the session, answer. Running the agent is model, tools, model
-// again, in generate.go. Who calls and how often is settled before, by the
-// package guard.
+// A turn reads from top to bottom in [Service.turn]: load the session, run the agent,
+// commit the session, respond. The loop of model and tool calls is in generate.go.
+// Authentication and rate limits are applied before, by package guard.
 package invoke
 
 import (
@@ -28,29 +27,29 @@ import (
 	"example.com/gatehouse/tool"
 )
 
-// A Config is what the service is made of and bounded by.
+// A Config holds the dependencies and limits of a [Service].
 type Config struct {
 	Agent           agent.Agent
 	Model           *model.Client
 	ModelName       string
 	Thinking        models.Level // "": low for an agent with tools, else the model's lowest
-	Tables          *models.Live // of the models; nil for the program's own
+	Tables          *models.Live // nil: the built-in table
 	Store           session.Store
-	Timeout         time.Duration // of a whole invocation
+	Timeout         time.Duration // of the whole turn
 	MaxBodyBytes    int64
-	MaxOutputTokens int // the most a request may ask for
-	HistoryTokens   int // of earlier turns in a prompt, estimated
+	MaxOutputTokens int // the largest max_tokens of a request
+	HistoryTokens   int // limit on earlier turns in a prompt
 	MaxToolRounds   int
-	Limiter         *limit.Limiter // nil: nothing is counted
+	Limiter         *limit.Limiter // nil: no limits
 	Limits          limit.Limits
 	Observer        *telemetry.Observer // nil: no spans and metrics
 	Log             *slog.Logger
-	LogContent      bool // whether prompts and answers may be logged
+	LogContent      bool // log questions and answers
 	Now             func() time.Time
 }
 
-// A Service answers invocations. It holds nothing of any of them, and is safe
-// for concurrent use.
+// A Service handles requests. It keeps no state of them, and is safe for concurrent
+// use.
 type Service struct {
 	Config
 	body         *api.Body[Request]
@@ -59,7 +58,7 @@ type Service struct {
 	declarations json.RawMessage // of the tools, for the model
 }
 
-// New makes a service.
+// New returns a Service.
 func New(c Config) *Service {
 	s := &Service{
 		Config:       c,
@@ -74,7 +73,7 @@ func New(c Config) *Service {
 	return s
 }
 
-// invoke is POST /invoke.
+// invoke handles POST /invoke.
 func (s *Service) invoke(w http.ResponseWriter, r *http.Request) error {
 	ctx, cancel := context.WithTimeout(r.Context(), s.Timeout)
 	defer cancel()
@@ -95,16 +94,16 @@ func (s *Service) invoke(w http.ResponseWriter, r *http.Request) error {
 	return api.WriteSuccess(w, r, invoked, response)
 }
 
-// invoked is the message of a turn's envelope.
+// invoked is the message in a turn's envelope.
 const invoked = "Agent invocation successful"
 
-// stream answers with what out makes of a turn. What fails before it has begun
-// is answered as an error.
+// stream runs a turn and writes it to out. A failure before the first event is
+// returned, to become an ordinary error response.
 func (s *Service) stream(ctx context.Context, r *http.Request, req Request, out *stream) error {
 	defer out.close()
 	defer func() {
 		if !out.started() {
-			return // a panic is answered by the guard
+			return // package guard handles the panic
 		}
 		if p := recover(); p != nil {
 			out.fail(api.Panicked(r.Context(), s.Log, p))
@@ -123,20 +122,19 @@ func (s *Service) stream(ctx context.Context, r *http.Request, req Request, out 
 	return nil
 }
 
-// failure turns what ended a turn, done in ctx for a client's request, into the
-// answer. Who ended first counts: the client, then the time, then the model or
-// the store.
+// failure returns the error response for err, which ended a turn that ran in ctx for a
+// client. Precedence: client cancellation, then deadline, then model or store error.
 func failure(client, ctx context.Context, err error) *api.Error {
 	if failure, ok := errors.AsType[*api.Error](err); ok {
 		return failure
 	}
-	if e := gone(client, err); e != nil {
+	if e := disconnectError(client, err); e != nil {
 		return e
 	}
 	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
 		return api.Fail(api.Timeout, err)
 	}
-	if ctx.Err() != nil { // the stream gave up on a client that does not read
+	if ctx.Err() != nil { // the stream canceled it: the client does not read
 		return api.Fail(api.ClientClosedRequest, err)
 	}
 	if gone, ok := errors.AsType[*model.GoneError](err); ok {
@@ -158,10 +156,10 @@ func failure(client, ctx context.Context, err error) *api.Error {
 	return storeFailure(err)
 }
 
-// ModelGone returns the answer of a service whose models the API does not have.
+// ModelGone returns the error response if the API does not have the configured models.
 func ModelGone(gone *model.GoneError) *api.Error {
 	e := api.Fail(api.NotReady, gone)
-	e.Message = "The model that the service is set up with does not exist, or no longer: see details."
+	e.Message = "The configured model does not exist or was shut down; see details."
 	issue := fmt.Sprintf("names %s, which the API says does not exist, and no model of MODEL_FALLBACKS stands in", gone.Model)
 	if gone.Successor != "" {
 		issue += "; its successor is " + gone.Successor
@@ -170,9 +168,9 @@ func ModelGone(gone *model.GoneError) *api.Error {
 	return e
 }
 
-// gone is the answer to a client whose request has ended, cut short or given up;
-// nil to one that waits.
-func gone(client context.Context, err error) *api.Error {
+// disconnectError returns the error for a client that disconnected or was cut off, or
+// nil.
+func disconnectError(client context.Context, err error) *api.Error {
 	switch {
 	case errors.Is(context.Cause(client), drain.ErrCut):
 		return api.Fail(api.ShuttingDown, err)
@@ -182,7 +180,7 @@ func gone(client context.Context, err error) *api.Error {
 	return nil
 }
 
-// storeFailure turns a store's error into the answer.
+// storeFailure returns the error response for an error of the store.
 func storeFailure(err error) *api.Error {
 	switch {
 	case errors.Is(err, session.ErrNotFound):
@@ -199,50 +197,50 @@ func storeFailure(err error) *api.Error {
 		return api.Fail(api.IdempotencyInProgress, err)
 	case errors.Is(err, session.ErrKeyMismatch):
 		return api.Fail(api.IdempotencyMismatch, nil)
-	case errors.Is(err, session.ErrChanged): // by other calls, each time that it was tried
+	case errors.Is(err, session.ErrChanged): // every attempt met another call's change
 		e := api.Fail(api.RateLimited, err)
 		e.RetryAfter = time.Second
 		return e
 	case errors.Is(err, session.ErrTooLarge):
 		return api.Fail(api.RequestTooLarge, err)
 	case errors.Is(err, session.ErrCursor):
-		return api.Invalid("cursor", "is not one that this list gave")
+		return api.Invalid("cursor", "is not a valid cursor")
 	default:
 		return api.Fail(api.SessionStoreUnavailable, err)
 	}
 }
 
-// note tells the request's log line and the audit what a generation came to.
-func note(ctx context.Context, g *generation) {
+// recordGeneration adds a generation's results to the request's log line and audit
+// entry.
+func recordGeneration(ctx context.Context, g *generation) {
 	telemetry.SetTurn(ctx, func(t *telemetry.Turn) {
 		t.Model, t.Attempts, t.Tokens, t.CostUSD = g.model, g.attempts, g.usage.TotalTokens, g.usage.EstimatedCostUSD
 		t.ModelTime = g.modelTime
 	})
 }
 
-// noteStored tells of a turn that is stored: this request's own, or the one that
-// its session ended with before.
-func noteStored(t *telemetry.Turn, key session.Key, turn session.Turn, number int) {
+// recordStored sets the fields of a stored turn: of this request or of the session's
+// previous one.
+func recordStored(t *telemetry.Turn, key session.Key, turn session.Turn, number int) {
 	t.Session, t.ID, t.At, t.Number, t.Request = key.Hash(), turn.ID, turn.CreatedAt, number, turn.RequestID
 	t.Model, t.Tokens, t.CostUSD = turn.Model, turn.Usage.TotalTokens, turn.Usage.EstimatedCostUSD
 }
 
-// noteEarlier tells the audit of the last of a session's turns: should the
-// process that answered it have died before it could write its entry, this
-// request's does.
-func noteEarlier(ctx context.Context, key session.Key, turns []session.Record) {
+// recordPreviousTurn passes the session's last turn to the audit. If the process that
+// ran it ended before it wrote the audit entry, this request writes it.
+func recordPreviousTurn(ctx context.Context, key session.Key, turns []session.Record) {
 	if len(turns) == 0 {
 		return
 	}
 	last := turns[len(turns)-1]
 	telemetry.SetEarlier(ctx, func() (earlier telemetry.Turn, ok bool) {
 		turn, err := last.Turn()
-		noteStored(&earlier, key, turn, last.Number)
+		recordStored(&earlier, key, turn, last.Number)
 		return earlier, err == nil
 	})
 }
 
-// code is the contract's word for what ended a step, "" for nothing.
+// code returns the error code for what ended a step, "" for success.
 func code(ctx context.Context, err error) string {
 	if err == nil {
 		return ""

@@ -10,11 +10,10 @@ import (
 	"example.com/gatehouse/internal/api"
 )
 
-// MaxQuery is the length of a query in code points, after trimming.
+// MaxQuery is the maximum length of a query in code points, after trimming.
 const MaxQuery = 10_000
 
-// A Request is the body of POST /invoke. Its tags are the rules it is checked
-// by.
+// A Request is the body of POST /invoke, validated by its tags.
 type Request struct {
 	Query       string   `json:"query" doc:"What to ask the agent. White space around it is dropped." example:"What can you do?"`
 	SessionID   string   `json:"session_id,omitempty" pattern:"^[A-Za-z0-9_-]{16,64}$" doc:"The session to go on with; a new one when absent."`
@@ -24,12 +23,12 @@ type Request struct {
 	Stream      bool     `json:"stream,omitempty" doc:"Whether to answer with an event stream, as Accept: text/event-stream asks for too."`
 
 	key        string // Idempotency-Key
-	locale     string // the language that the client likes best; "" when it names none
-	create     bool   // the session that is named may be new
-	regenerate bool   // the last turn is replaced, where it answers Query
+	locale     string // the client's preferred language, "" if it names none
+	create     bool   // the named session need not exist yet
+	regenerate bool   // replace the last turn, if it answers Query
 }
 
-// newBody knows the rules of a Request with the configured bound on max_tokens.
+// newBody returns the validator of a Request with the configured limit on max_tokens.
 func newBody(maxOutputTokens int) *api.Body[Request] {
 	return api.NewBody[Request](func(properties map[string]*huma.Schema) { bound(properties, maxOutputTokens) })
 }
@@ -39,7 +38,8 @@ func bound(properties map[string]*huma.Schema, maxOutputTokens int) {
 	properties["max_tokens"].Maximum = &most
 }
 
-// decode reads and checks a request, and says whether its answer is a stream.
+// decode decodes and validates a request, and reports whether the response is a
+// stream.
 func (s *Service) decode(w http.ResponseWriter, r *http.Request) (req Request, stream bool, err error) {
 	raw, err := api.ReadBody(w, r, s.MaxBodyBytes, s.Timeout)
 	if err != nil {
@@ -60,7 +60,8 @@ func (s *Service) decode(w http.ResponseWriter, r *http.Request) (req Request, s
 	return req, req.Stream || preferStream, nil
 }
 
-// trim drops the white space around the query and checks it. It came in field.
+// trim removes white space around the query and validates it. field is its path in the
+// body.
 func (req *Request) trim(field string) error {
 	req.Query = strings.TrimSpace(req.Query)
 	switch n := utf8.RuneCountInString(req.Query); {

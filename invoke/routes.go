@@ -13,7 +13,7 @@ import (
 	"example.com/gatehouse/session"
 )
 
-// turnErrors are those of a turn, besides those of its body.
+// turnErrors are the errors of a turn, except those of its body.
 var turnErrors = []api.Code{
 	api.SessionNotFound, api.IdempotencyInProgress, api.SessionConflict, api.IdempotencyMismatch, api.ContentBlocked, api.QuotaExceeded,
 	api.ModelFailed, api.ModelUnavailable, api.SessionStoreUnavailable, api.Timeout,
@@ -26,7 +26,7 @@ func (s *Service) Routes() []api.Route {
 	return []api.Route{
 		{
 			Method: http.MethodPost, Path: "/invoke", Handler: s.invoke, Audit: api.AuditTurn,
-			Summary: "Ask the agent: JSON, or an event stream with Accept: text/event-stream.",
+			Summary: "Ask the agent; the answer is JSON, or an event stream with Accept: text/event-stream.",
 			Doc: s.describeTurn("invoke", example, "One turn of a session: the agent's answer to `query`, after all that was said before.\n\n"+
 				"With `Accept: text/event-stream`, or `\"stream\": true`, the answer comes as it is written: `start`, then `delta`, `tool_call` and `tool_result` "+
 				"as they happen, and exactly one of `done` and `error` at the end. A comment line is sent after every 15 seconds of silence."+everyPart),
@@ -59,7 +59,7 @@ func (s *Service) Routes() []api.Route {
 		},
 		{
 			Method: http.MethodGet, Path: "/chat/{id}/stream", Handler: s.resumeChat,
-			Summary: "Answer useChat's question for a stream to resume: there is none.",
+			Summary: "Report to useChat that there is no stream to resume.",
 			Doc: api.Doc{
 				ID: "resumeChat", Tag: api.TagAgent, Params: []string{"chat"},
 				Description: "A turn ends with the connection that asked for it.",
@@ -182,19 +182,20 @@ func (s *Service) describeTurn(id string, example example, description string) a
 	}
 }
 
-// link refers to an operation on the session whose id is at this place of the data.
+// link refers to an operation on the session whose id is at a JSON pointer in the
+// data.
 func link(operation, id, description string) *huma.Link {
 	return &huma.Link{OperationID: operation, Description: description, Parameters: map[string]any{"id": "$response.body#/data" + id}}
 }
 
-// queryPattern is: anywhere, something that is not white space; nowhere, NUL.
+// queryPattern requires a character other than white space, and no NUL.
 const queryPattern = `^[^\x00]*[^\s\x00\x1c-\x1f\x85][^\x00]*$`
 
-// An Event is documented as one of the stream of POST /invoke.
+// An Event documents an event in the stream of POST /invoke.
 type Event struct{}
 
 // Schema implements [huma.SchemaProvider]. The data of an event is text that holds
-// JSON, described as OpenAPI 3.2 does.
+// JSON, described as OpenAPI 3.2 defines.
 func (Event) Schema(r huma.Registry) *huma.Schema {
 	named := func(name, description string, data *huma.Schema) *huma.Schema {
 		return &huma.Schema{
@@ -215,7 +216,7 @@ func (Event) Schema(r huma.Registry) *huma.Schema {
 	}
 }
 
-// A ChatEvent is documented as one of the stream of POST /chat.
+// A ChatEvent documents an event in the stream of POST /chat.
 type ChatEvent struct{}
 
 // Schema implements [huma.SchemaProvider].
@@ -246,19 +247,19 @@ func (ChatEvent) Schema(r huma.Registry) *huma.Schema {
 	}
 }
 
-// schemaOf returns a reference to the schema of T, which it describes.
+// schemaOf registers the schema of T with a description and returns a reference to it.
 func schemaOf[T any](r huma.Registry, description string) *huma.Schema {
 	ref := r.Schema(reflect.TypeFor[T](), true, "")
 	r.SchemaFromRef(ref.Ref).Description = description
 	return ref
 }
 
-// jsonText returns the schema of text that holds the JSON of data.
+// jsonText returns the schema of text that holds data as JSON.
 func jsonText(data *huma.Schema) *huma.Schema {
 	return &huma.Schema{Type: huma.TypeString, Extensions: map[string]any{"contentMediaType": "application/json", "contentSchema": data}}
 }
 
-// An example is the turn of the documented examples.
+// An example is the turn used in the documented examples.
 type example struct {
 	response Response
 	info     SessionInfo
@@ -295,13 +296,13 @@ func (s *Service) newExample() example {
 	}
 }
 
-// stream returns the example in a dialect, as it goes over the wire.
+// stream returns the example as sent in a dialect.
 func (e example) stream(d dialect) string {
 	var b bytes.Buffer
 	envelope := api.Success(api.WithRequestID(context.Background(), e.turn.RequestID), invoked, e.response)
 	envelope.Timestamp = api.Timestamp(api.ExampleTime())
 	half := len(e.response.Response) / 2
-	// Encoding into memory fails only for what JSON cannot hold.
+	// Encoding to memory fails only for values that JSON cannot represent.
 	_ = d.start(&b, e.turn.RequestID, e.response.SessionID, e.response.Model)
 	_ = d.toolCall(&b, "call_1_1", e.call.Name, map[string]any{})
 	_ = d.toolResult(&b, "call_1_1", e.call)

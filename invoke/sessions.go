@@ -18,12 +18,12 @@ const (
 	maxPage     = 100
 )
 
-// A SessionInfo is a session as clients see it.
+// A SessionInfo describes a session to clients.
 type SessionInfo struct {
 	SessionID   string    `json:"session_id" pattern:"^[A-Za-z0-9_-]{16,64}$"`
 	CreatedAt   time.Time `json:"created_at"`
 	UpdatedAt   time.Time `json:"updated_at" doc:"When the last turn was stored."`
-	ExpiresAt   time.Time `json:"expires_at" doc:"When it is gone, unless a turn is added before."`
+	ExpiresAt   time.Time `json:"expires_at" doc:"When it is deleted, unless a turn is added before."`
 	Turns       int       `json:"turns" minimum:"1" doc:"How many turns it has, which is the number of the last."`
 	TotalTokens int64     `json:"total_tokens" minimum:"0" doc:"Of all its turns."`
 	Title       string    `json:"title" doc:"The beginning of its first question."`
@@ -31,8 +31,8 @@ type SessionInfo struct {
 
 // A SessionList is the data of GET /sessions.
 type SessionList struct {
-	Sessions   []SessionInfo `json:"sessions" doc:"The newest first."`
-	NextCursor *string       `json:"next_cursor" doc:"What to send as cursor for the next page; null on the last."`
+	Sessions   []SessionInfo `json:"sessions" doc:"The most recently updated first."`
+	NextCursor *string       `json:"next_cursor" doc:"The cursor parameter for the next page; null on the last page."`
 }
 
 func newSessionInfo(m session.Meta) SessionInfo {
@@ -42,7 +42,7 @@ func newSessionInfo(m session.Meta) SessionInfo {
 	}
 }
 
-// A TurnInfo is a stored turn as clients see it.
+// A TurnInfo describes a stored turn to clients.
 type TurnInfo struct {
 	Turn      int                `json:"turn" minimum:"1" doc:"Its number: 1 for the session's first."`
 	Query     string             `json:"query"`
@@ -58,7 +58,7 @@ type TurnInfo struct {
 type SessionTurns struct {
 	Session    SessionInfo `json:"session"`
 	Turns      []TurnInfo  `json:"turns" doc:"In order."`
-	NextCursor *string     `json:"next_cursor" doc:"What to send as cursor for the next page; null on the last."`
+	NextCursor *string     `json:"next_cursor" doc:"The cursor parameter for the next page; null on the last page."`
 }
 
 func newTurnInfo(t session.Turn) TurnInfo {
@@ -73,7 +73,7 @@ func newTurnInfo(t session.Turn) TurnInfo {
 	}
 }
 
-// listSessions is GET /sessions.
+// listSessions handles GET /sessions.
 func (s *Service) listSessions(w http.ResponseWriter, r *http.Request) error {
 	limit, cursor, err := page(r.URL.Query())
 	if err != nil {
@@ -92,7 +92,7 @@ func (s *Service) listSessions(w http.ResponseWriter, r *http.Request) error {
 	return api.WriteSuccess(w, r, "Sessions, the newest first", SessionList{infos, nullable(next)})
 }
 
-// getSession is GET /sessions/{id}.
+// getSession handles GET /sessions/{id}.
 func (s *Service) getSession(w http.ResponseWriter, r *http.Request) error {
 	key, err := sessionKey(r)
 	if err != nil {
@@ -115,7 +115,7 @@ func (s *Service) getSession(w http.ResponseWriter, r *http.Request) error {
 		return readFailure(r, err)
 	}
 	if n := len(records); n > 0 && records[n-1].Number == meta.Turns {
-		noteEarlier(ctx, key, records)
+		recordPreviousTurn(ctx, key, records)
 	}
 	turns := make([]TurnInfo, len(records))
 	next := ""
@@ -134,7 +134,7 @@ func (s *Service) getSession(w http.ResponseWriter, r *http.Request) error {
 	return api.WriteSuccess(w, r, "The session and its turns", SessionTurns{newSessionInfo(meta), turns, nullable(next)})
 }
 
-// deleteSession is DELETE /sessions/{id}.
+// deleteSession handles DELETE /sessions/{id}.
 func (s *Service) deleteSession(w http.ResponseWriter, r *http.Request) error {
 	key, err := sessionKey(r)
 	if err != nil {
@@ -146,7 +146,7 @@ func (s *Service) deleteSession(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return readFailure(r, err)
 	}
-	noteEarlier(ctx, key, current.Recent) // nothing is left of it for a later call to tell of
+	recordPreviousTurn(ctx, key, current.Recent) // there will be no later call that could audit it
 	if err := s.Store.Delete(ctx, key); err != nil {
 		return readFailure(r, err)
 	}
@@ -154,7 +154,7 @@ func (s *Service) deleteSession(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-// deleteSessions is DELETE /sessions.
+// deleteSessions handles DELETE /sessions.
 func (s *Service) deleteSessions(w http.ResponseWriter, r *http.Request) error {
 	ctx, cancel := context.WithTimeout(r.Context(), s.Timeout)
 	defer cancel()
@@ -165,17 +165,17 @@ func (s *Service) deleteSessions(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-// readFailure is failure for the routes that only use the store: a store that
-// takes too long is one that cannot be reached.
+// readFailure is failure for routes that only use the store: a store that is too slow
+// counts as unavailable.
 func readFailure(r *http.Request, err error) error {
-	if e := gone(r.Context(), err); e != nil {
+	if e := disconnectError(r.Context(), err); e != nil {
 		return e
 	}
 	return storeFailure(err)
 }
 
-// sessionKey finds the session that the path names for its caller. What cannot
-// be an id is not found, as what is no session of the caller's.
+// sessionKey returns the key of the session in the path, for its caller. An invalid id
+// is not found, like a session of another caller.
 func sessionKey(r *http.Request) (session.Key, error) {
 	id := r.PathValue("id")
 	if !session.ValidID(id) {
@@ -186,7 +186,7 @@ func sessionKey(r *http.Request) (session.Key, error) {
 	return key, nil
 }
 
-// page reads limit and cursor.
+// page returns the parameters limit and cursor.
 func page(query url.Values) (limit int, cursor string, err error) {
 	limit = defaultPage
 	if text := query.Get("limit"); query.Has("limit") {

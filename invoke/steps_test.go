@@ -13,7 +13,8 @@ import (
 	"example.com/gatehouse/internal/geminitest"
 )
 
-// deltas joins the text of an event stream's deltas, and gives the done event's response.
+// deltas returns the joined text of an event stream's deltas, and the done event's
+// response.
 func deltas(t *testing.T, body string) (joined, response string) {
 	t.Helper()
 	event := ""
@@ -42,7 +43,7 @@ func deltas(t *testing.T, body string) (joined, response string) {
 	return joined, response
 }
 
-// Text of a later step begins on a new paragraph, wherever it is read.
+// Text of a later step starts a new paragraph, in every representation.
 func TestALaterStepIsAParagraph(t *testing.T) {
 	t.Parallel()
 	call := map[string]any{"functionCall": map[string]any{"name": "floods", "args": map[string]any{"bytes": 1}}}
@@ -90,7 +91,7 @@ func TestALaterStepIsAParagraph(t *testing.T) {
 			if want, _ := json.Marshal(c.want); !strings.Contains(read, `"response":`+string(want)) {
 				t.Errorf("the session holds %s", read)
 			}
-			// In the chat protocol each step is a part of its own.
+			// In the chat protocol each step is a separate part.
 			gemini.Enqueue(c.replies...)
 			_, chat := ask(t, server, "/chat", `{"id": "0123456789abcdef", "messages": [{"role": "user", "parts": [{"type": "text", "text": "hello"}]}]}`)
 			if strings.Contains(chat, `"delta":"\n`) || strings.Count(chat, `"type":"text-start"`) != strings.Count(c.want, "\n\n")+1 {
@@ -114,8 +115,8 @@ func get(t *testing.T, server *httptest.Server, path string) string {
 	return string(body)
 }
 
-// A question about what large outputs said finds the question, the answer and
-// the beginning of the outputs in its history.
+// After a turn with large outputs, the history has its question, its answer and the
+// beginning of the outputs.
 func TestALargeTurnIsRemembered(t *testing.T) {
 	t.Parallel()
 	gemini := geminitest.Start(t)

@@ -16,40 +16,41 @@ import (
 )
 
 const (
-	// silence is how long a stream may say nothing before a comment is sent, so
-	// that nothing on the way takes it for dead.
-	silence = 15 * time.Second
+	// keepAlive is how long a stream may be idle before a comment is sent, so that
+	// proxies do not close the connection.
+	keepAlive = 15 * time.Second
 	// writeTimeout bounds one write to a client that does not read.
 	writeTimeout = 10 * time.Second
 )
 
-// The data of a stream's events; "done" and "error" have the envelope's.
+// The data of a stream's events. "done" and "error" have the envelope of other
+// responses.
 type (
-	// Start is the first event's, "start".
+	// Start is the data of "start", the first event.
 	Start struct {
 		RequestID string `json:"request_id"`
 		SessionID string `json:"session_id" pattern:"^[A-Za-z0-9_-]{16,64}$"`
 		Model     string `json:"model"`
 	}
-	// A Delta is that of "delta": a piece of the answer's text.
+	// A Delta is the data of "delta": a piece of the answer's text.
 	Delta struct {
 		Text string `json:"text"`
 	}
-	// A ToolStart is that of "tool_call": the model wants a tool called.
+	// A ToolStart is the data of "tool_call": the model requests a tool call.
 	ToolStart struct {
 		ID   string         `json:"id" doc:"The same in the tool_result that follows."`
 		Name string         `json:"name"`
 		Args map[string]any `json:"args"`
 	}
-	// A ToolEnd is that of "tool_result": a tool is done.
+	// A ToolEnd is the data of "tool_result": a tool call has ended.
 	ToolEnd struct {
 		ID string `json:"id"`
 		session.ToolCall
 	}
 )
 
-// A dialect is the form in which a stream tells what happens. Each method but
-// headers writes whole events to b.
+// A dialect is the format of a stream. Each method but headers appends complete events
+// to b.
 type dialect interface {
 	headers(h http.Header)
 	start(b *bytes.Buffer, requestID, sessionID, model string) error // before all others
@@ -61,22 +62,22 @@ type dialect interface {
 }
 
 // A stream writes one answer as server-sent events
-// (https://html.spec.whatwg.org/multipage/server-sent-events.html), in a
-// dialect, whose methods it calls one at a time. Headers go
-// out with the first event; before that the request can still be answered
-// otherwise. A nil stream does nothing. It is safe for concurrent use.
+// (https://html.spec.whatwg.org/multipage/server-sent-events.html) in a dialect, whose
+// methods it calls one at a time. Response headers are sent with the first event;
+// until then the request can still get an ordinary response. A nil stream does
+// nothing. A stream is safe for concurrent use.
 type stream struct {
 	w         http.ResponseWriter
 	r         *http.Request
 	control   *http.ResponseController
 	dialect   dialect
-	abandon   context.CancelFunc // ends the turn when the client does not read
+	abandon   context.CancelFunc // cancels the turn if the client does not read
 	sessionID string
 
 	mu    sync.Mutex
 	begun bool
 	over  bool
-	err   error       // of the first write that failed
+	err   error       // of the first failed write
 	idle  *time.Timer // sends a comment
 }
 
@@ -84,15 +85,16 @@ func newStream(w http.ResponseWriter, r *http.Request, d dialect, abandon contex
 	return &stream{w: w, r: r, control: http.NewResponseController(w), dialect: d, abandon: abandon}
 }
 
-// prepare says which session the stream is about, before anything is written.
+// prepare sets the session that the stream is about. It must precede the first event.
 func (st *stream) prepare(sessionID string) {
 	if st != nil {
 		st.sessionID = sessionID
 	}
 }
 
-// replays says, before anything is written, that the answer is an earlier one's.
-func (st *stream) replays() {
+// markReplayed marks the answer as that of an earlier call. It must precede the first
+// event.
+func (st *stream) markReplayed() {
 	if st != nil {
 		st.w.Header().Set(headerReplayed, "true")
 	}
@@ -112,7 +114,7 @@ func (st *stream) delta(model, text string) error {
 	return st.send(model, func(d dialect, b *bytes.Buffer) error { return d.delta(b, text) })
 }
 
-// toolCall says that the model wants a tool called.
+// toolCall sends that the model requests a tool call.
 func (st *stream) toolCall(model, id string, call *genai.FunctionCall) error {
 	args := call.Args
 	if args == nil {
@@ -121,7 +123,7 @@ func (st *stream) toolCall(model, id string, call *genai.FunctionCall) error {
 	return st.send(model, func(d dialect, b *bytes.Buffer) error { return d.toolCall(b, id, call.Name, args) })
 }
 
-// toolResult says that a tool is done.
+// toolResult sends that a tool call has ended.
 func (st *stream) toolResult(id string, call session.ToolCall) error {
 	return st.send("", func(d dialect, b *bytes.Buffer) error { return d.toolResult(b, id, call) })
 }
@@ -141,8 +143,8 @@ func (st *stream) fail(e *api.Error) {
 	st.close()
 }
 
-// close ends the stream: nothing is written after it. It must be called before
-// the handler returns.
+// close ends the stream: nothing is written after it. The handler must call it before
+// it returns, because the ResponseWriter is invalid afterwards.
 func (st *stream) close() {
 	st.mu.Lock()
 	defer st.mu.Unlock()
@@ -152,7 +154,8 @@ func (st *stream) close() {
 	}
 }
 
-// send writes what the dialect says of one thing, and its start before the first.
+// send writes what the dialect makes of one event, preceded by its start event the
+// first time.
 func (st *stream) send(model string, tell func(dialect, *bytes.Buffer) error) error {
 	if st == nil {
 		return nil
@@ -173,7 +176,7 @@ func (st *stream) send(model string, tell func(dialect, *bytes.Buffer) error) er
 			return err
 		}
 		st.begun = true
-		st.idle = time.AfterFunc(silence, st.comment)
+		st.idle = time.AfterFunc(keepAlive, st.comment)
 	}
 	if err := tell(st.dialect, &b); err != nil {
 		return err
@@ -182,7 +185,7 @@ func (st *stream) send(model string, tell func(dialect, *bytes.Buffer) error) er
 	return st.err
 }
 
-// comment keeps a silent stream alive.
+// comment writes a comment to keep an idle connection open.
 func (st *stream) comment() {
 	st.mu.Lock()
 	defer st.mu.Unlock()
@@ -193,7 +196,7 @@ func (st *stream) comment() {
 
 // flush writes b through to the client. The caller holds mu.
 func (st *stream) flush(b []byte) {
-	_ = st.control.SetWriteDeadline(time.Now().Add(writeTimeout)) // not every writer has one
+	_ = st.control.SetWriteDeadline(time.Now().Add(writeTimeout)) // not every ResponseWriter supports it
 	if _, st.err = st.w.Write(b); st.err == nil {
 		st.err = st.control.Flush()
 	}
@@ -201,7 +204,7 @@ func (st *stream) flush(b []byte) {
 		st.abandon()
 		return
 	}
-	st.idle.Reset(silence)
+	st.idle.Reset(keepAlive)
 }
 
 // events is the dialect of POST /invoke.
@@ -233,8 +236,8 @@ func (events) fail(b *bytes.Buffer, envelope api.Envelope) error {
 	return appendEvent(b, "error", envelope)
 }
 
-// appendEvent writes an event, without a name where name is "". Its data is one
-// line: JSON has no newlines of its own, and escapes those in strings.
+// appendEvent writes an event; name may be "". Data is one line, because JSON escapes
+// newlines in strings.
 func appendEvent(b *bytes.Buffer, name string, data any) error {
 	if name != "" {
 		b.WriteString("event: ")

@@ -22,8 +22,8 @@ import (
 // An event as a client parses it.
 type event struct{ name, data string }
 
-// parse reads server-sent events as the standard says: fields by line, an event
-// at each blank line, lines ended by LF, CR or both.
+// parse reads server-sent events as the standard defines: fields by line, an event at
+// each blank line, lines ended by LF, CR or both.
 func parse(t testing.TB, body string) []event {
 	t.Helper()
 	body = strings.NewReplacer("\r\n", "\n", "\r", "\n").Replace(body)
@@ -62,7 +62,7 @@ func newTestStream(w http.ResponseWriter) *stream {
 	return st
 }
 
-// FuzzStream: whatever the model says, the events are those that were sent.
+// FuzzStream checks that the events are those that were sent, for any text of a model.
 func FuzzStream(f *testing.F) {
 	f.Add("Hello.", "tool", `{"a": 1}`)
 	f.Add("event: done\ndata: {}\n\n", "x\r\ny", "\x00")
@@ -81,7 +81,7 @@ func FuzzStream(f *testing.F) {
 			t.Fatal(err)
 		}
 		st.done("done", &Response{Response: text})
-		st.fail(api.Fail(api.Internal, nil)) // nothing follows the end
+		st.fail(api.Fail(api.Internal, nil)) // nothing may follow the end
 		events := parse(t, w.Body.String())
 		var names []string
 		for _, e := range events {
@@ -108,10 +108,10 @@ func TestASilentStreamIsKeptAlive(t *testing.T) {
 		w := httptest.NewRecorder()
 		st := newTestStream(w)
 		_ = st.delta("model", "one")
-		time.Sleep(2*silence + time.Second) // the bubble's time, not ours
+		time.Sleep(2*keepAlive + time.Second) // synctest time
 		_ = st.delta("model", "two")
 		st.close()
-		time.Sleep(2 * silence)
+		time.Sleep(2 * keepAlive)
 		if n := strings.Count(w.Body.String(), ": still here\n\n"); n != 2 {
 			t.Errorf("%d comments in two silences and after the end, want 2:\n%s", n, w.Body)
 		}
@@ -121,7 +121,7 @@ func TestASilentStreamIsKeptAlive(t *testing.T) {
 	})
 }
 
-// brokenWriter fails like a connection whose client has gone.
+// brokenWriter fails like the connection of a client that disconnected.
 type brokenWriter struct{ http.ResponseWriter }
 
 func (brokenWriter) Write([]byte) (int, error) { return 0, errors.New("broken pipe") }

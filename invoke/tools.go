@@ -20,11 +20,11 @@ import (
 	"example.com/gatehouse/tool"
 )
 
-// maxCalls bounds the calls of one round; the model is told of those beyond.
+// maxCalls bounds the calls of one round. Those beyond it get an error as result.
 const maxCalls = 32
 
-// toolContext returns a context in which tools find for whom they work on the next
-// turn of current, or on the turn that replaces one.
+// toolContext returns the context of tools: it carries the caller and the turn, the
+// next of current or the one that it replaces.
 func toolContext(ctx context.Context, current *session.Session, replaces string, req Request) context.Context {
 	who, _ := caller.FromContext(ctx)
 	turn := current.Turns + 1
@@ -43,31 +43,31 @@ func toolContext(ctx context.Context, current *session.Session, replaces string,
 	})
 }
 
-// maxToolError bounds what a tool's error tells the model, in bytes, and
-// leastToolError where the turn has hardly any room.
+// maxToolError bounds a tool's error as the model sees it, in bytes; leastToolError
+// applies if the turn has hardly any room.
 const (
 	maxToolError   = 1024
 	leastToolError = 96
 )
 
-// An allowance is what the results of a round may still take of their turn, in
-// bytes. It is safe for concurrent use.
+// An allowance bounds the results of a round, so that they fit in the turn, in bytes.
+// It is safe for concurrent use.
 type allowance struct {
-	ample bool // as much as they can take together
+	ample bool // all results together certainly fit
 
 	mu   sync.Mutex
 	left int
 }
 
-// mostResult is more bytes than the result of one call has.
+// mostResult exceeds the size of any result of one call.
 const mostResult = tool.MaxOutputBytes + 16<<10
 
 func newAllowance(left, calls int) *allowance {
 	return &allowance{ample: left >= min(calls, maxCalls)*mostResult, left: max(left, 0)}
 }
 
-// take sets aside what result takes. It returns its size and what there is, and
-// false when that is less.
+// take reserves room for result. It returns the size of result, the room left, and
+// false if result does not fit.
 func (a *allowance) take(result *genai.Part) (size, left int, ok bool) {
 	if a.ample {
 		return 0, 0, true
@@ -85,18 +85,18 @@ func (a *allowance) take(result *genai.Part) (size, left int, ok bool) {
 	return len(encoded), a.left, true
 }
 
-// runTools runs the calls of one round side by side, and gives the content that
-// answers them in their order. What goes wrong in a tool is told to the model, as
-// is an output for which the turn has no room beside spare bytes; only the end of
-// ctx is an error.
+// runTools runs the calls of one round concurrently and returns the content with their
+// results in the same order. A tool's error, or an output that does not fit in the
+// turn after spare bytes are set aside, becomes a result for the model. The only error
+// is the end of ctx.
 func (s *Service) runTools(ctx context.Context, g *generation, calls []*genai.FunctionCall, round, spare int, out *stream) (*genai.Content, error) {
 	parts := make([]*genai.Part, len(calls))
 	results := make([]session.ToolCall, len(calls))
 	ids := make([]string, len(calls))
-	panics := make([]error, len(calls)) // of our own code around the tools
+	panics := make([]error, len(calls)) // in our own code around the tools
 	for i, call := range calls {
 		ids[i] = call.ID
-		if ids[i] == "" { // in events only: what is stored stays as the model gave it
+		if ids[i] == "" { // only for events: the stored call stays as the model wrote it
 			ids[i] = fmt.Sprintf("call_%d_%d", round+1, i+1)
 		}
 		if err := out.toolCall(g.model, ids[i], call); err != nil {
@@ -109,7 +109,7 @@ func (s *Service) runTools(ctx context.Context, g *generation, calls []*genai.Fu
 		running.Go(func() {
 			panics[i] = rescue.Call(func() error {
 				results[i], parts[i] = s.answerCall(ctx, i, call, room)
-				_ = out.toolResult(ids[i], results[i]) // a client that has gone away ends ctx
+				_ = out.toolResult(ids[i], results[i]) // a disconnected client cancels ctx
 				return nil
 			})
 		})
@@ -117,7 +117,7 @@ func (s *Service) runTools(ctx context.Context, g *generation, calls []*genai.Fu
 	running.Wait()
 	for _, err := range panics {
 		if p, ok := errors.AsType[*rescue.Panic](err); ok {
-			panic(p.Stack) // this goroutine's end is the request's
+			panic(p.Stack) // repanic where the request ends
 		}
 	}
 	if ctx.Err() != nil {
@@ -127,7 +127,8 @@ func (s *Service) runTools(ctx context.Context, g *generation, calls []*genai.Fu
 	return &genai.Content{Role: genai.RoleUser, Parts: parts}, nil
 }
 
-// answerCall runs one call, and gives what clients and the model are told of it.
+// answerCall runs one call and returns its summary for clients and its result for the
+// model.
 func (s *Service) answerCall(ctx context.Context, i int, call *genai.FunctionCall, room *allowance) (session.ToolCall, *genai.Part) {
 	begin := s.Now()
 	calling, step := s.Observer.StartTool(ctx, call.Name)
@@ -149,13 +150,14 @@ func (s *Service) answerCall(ctx context.Context, i int, call *genai.FunctionCal
 	return session.ToolCall{Name: telemetry.Truncate(call.Name, 64), OK: err == nil, DurationMS: s.Now().Sub(begin).Milliseconds()}, part
 }
 
-// toolError is how the model is told of a failure, in at most so many bytes.
+// toolError returns the result of a failed call, with at most the given number of
+// bytes of its message.
 func toolError(err error, most int) map[string]any {
 	return map[string]any{"error": telemetry.Truncate(err.Error(), most)}
 }
 
-// toolFailure is the code of a tool's failure, "" for none: what it says is for
-// the model alone.
+// toolFailure returns the error code of a tool's failure for telemetry, "" for none.
+// The message is only for the model.
 func toolFailure(err error) string {
 	switch {
 	case err == nil:
@@ -166,11 +168,11 @@ func toolFailure(err error) string {
 	return string(api.Internal)
 }
 
-// errToolFailed is all that the model hears of a tool that panicked.
+// errToolFailed is what the model sees of a tool that panicked.
 var errToolFailed = errors.New("the tool failed")
 
-// runTool runs one call. It returns at the tool's timeout or ctx's end even if
-// the tool goes on: a tool that ignores its context cannot hold the answer up.
+// runTool runs one call. It returns at the tool's timeout or when ctx ends, even if
+// the tool does not: a tool that ignores its context must not delay the answer.
 func (s *Service) runTool(ctx context.Context, i int, call *genai.FunctionCall) (map[string]any, error) {
 	if i >= maxCalls {
 		return nil, fmt.Errorf("not run: at most %d calls at once", maxCalls)
@@ -186,7 +188,7 @@ func (s *Service) runTool(ctx context.Context, i int, call *genai.FunctionCall) 
 		response map[string]any
 		err      error
 	}
-	done := make(chan result, 1) // with room: nobody may be waiting any more
+	done := make(chan result, 1) // buffered, because nobody may receive
 	go func() {
 		defer func() {
 			if p := recover(); p != nil {
@@ -209,5 +211,5 @@ func (s *Service) runTool(ctx context.Context, i int, call *genai.FunctionCall) 
 	}
 }
 
-// defaultToolTimeout is for an agent that names none.
+// defaultToolTimeout applies if neither the tool nor the agent sets one.
 const defaultToolTimeout = 10 * time.Second

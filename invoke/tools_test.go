@@ -19,7 +19,7 @@ type (
 	}
 )
 
-// What a tool gives goes to the model and into the session only within bounds.
+// A tool's output goes to the model and into the session only within bounds.
 func TestAToolThatFloods(t *testing.T) {
 	t.Parallel()
 	calls := func(n, size int) geminitest.Reply {
@@ -29,13 +29,13 @@ func TestAToolThatFloods(t *testing.T) {
 		}
 		return geminitest.Calls(list...)
 	}
-	const nearly = tool.MaxOutputBytes - 64 // with the JSON around it
+	const nearly = tool.MaxOutputBytes - 64 // leaves room for the JSON around it
 	tests := []struct {
 		name   string
 		reply  geminitest.Reply
 		status int
 		holds  string
-		asked  int // calls of the model
+		asked  int // model calls
 	}{
 		{"as much as a tool may give", calls(1, nearly), http.StatusOK, `"ok":true`, 2},
 		{"10 MB", calls(1, 10<<20), http.StatusOK, `"ok":false`, 2},
@@ -61,7 +61,7 @@ func TestAToolThatFloods(t *testing.T) {
 			if n := len(last.Raw); n > session.MaxTurnBytes {
 				t.Errorf("the model was sent %d bytes", n)
 			}
-			// Each call has its response: an output, or the word that it is too long.
+			// Each call has a response: an output, or an error that it is too long.
 			var called, answered, tooLong int
 			for _, content := range last.Contents() {
 				for _, p := range content["parts"].([]any) {

@@ -13,15 +13,15 @@ import (
 )
 
 const (
-	// storeTimeout bounds a call of the store but a commit, so that a store that is away is
-	// said to be so, and not that the turn took too long.
+	// storeTimeout bounds a call of the store, except a commit. It is shorter than a
+	// turn, so that an unavailable store is reported as such and not as a timeout.
 	storeTimeout = 5 * time.Second
-	// commitTimeout bounds storing a turn. It is its own: an answer that is
-	// there is stored whatever is left of the invocation's time.
+	// commitTimeout bounds storing a turn. It does not depend on the time left for the
+	// turn: an answer that exists is stored.
 	commitTimeout = 5 * time.Second
 )
 
-// The warnings of a [Response].
+// Warnings of a [Response].
 const (
 	warnNotSaved        = "session_not_saved"
 	warnHistoryCut      = "history_truncated"
@@ -43,17 +43,18 @@ type Response struct {
 	Usage        session.Usage      `json:"usage"`
 	Warnings     []string           `json:"warnings" doc:"Codes of what was less than asked for: session_not_saved, fallback_model, model_substituted, parameter_ignored, history_truncated, response_truncated, tool_rounds_exhausted."`
 
-	replayed bool // of an earlier call with the same key
+	replayed bool // the answer of an earlier call with the same key
 }
 
-// turn is one invocation: load, run, commit. What it streams goes to out.
+// turn runs one turn: load, run, commit. It writes to out while it runs, if out is not
+// nil.
 func (s *Service) turn(ctx context.Context, owner session.Owner, req Request, out *stream) (_ *Response, err error) {
 	opened, err := s.load(ctx, owner, req)
 	if err != nil {
 		return nil, err
 	}
 	current := opened.Session
-	noteEarlier(ctx, current.Key, current.Recent)
+	recordPreviousTurn(ctx, current.Key, current.Recent)
 	telemetry.SetTurn(ctx, func(t *telemetry.Turn) { t.Session = current.Key.Hash() })
 	out.prepare(current.Key.ID)
 	if opened.Replay != nil {
@@ -62,7 +63,8 @@ func (s *Service) turn(ctx context.Context, owner session.Owner, req Request, ou
 	if opened.Claim != nil {
 		defer func() {
 			p := recover()
-			// With the store away the key is not given back either: it lapses.
+			// If the store is unavailable, releasing would fail too: the lease
+			// expires.
 			if p != nil || err != nil && !errors.Is(err, session.ErrUnavailable) {
 				s.release(ctx, opened)
 			}
@@ -86,7 +88,7 @@ func (s *Service) turn(ctx context.Context, owner session.Owner, req Request, ou
 		g.warn(warnHistoryCut)
 	}
 	err = s.generate(toolContext(ctx, current, replaces, req), g, history, req, out)
-	note(ctx, g)
+	recordGeneration(ctx, g)
 	if err != nil {
 		return nil, err
 	}
@@ -94,15 +96,15 @@ func (s *Service) turn(ctx context.Context, owner session.Owner, req Request, ou
 	turn := g.turn(ctx, s.Now())
 	number, err := s.commit(ctx, opened, turn, session.Conditions{AfterTurn: req.AfterTurn, Claim: opened.Claim, Replace: replaces})
 	if errors.Is(err, session.ErrTakenOver) {
-		return s.overtaken(ctx, owner, req, out)
+		return s.answerTakenOver(ctx, owner, req, out)
 	}
 	if err != nil {
 		if opened.Claim != nil || !unsaved(err) {
 			return nil, err
 		}
-		// The answer is worth more than its being remembered: it goes out.
+		// The answer is worth more than its storage, so it is sent.
 		g.warn(warnNotSaved)
-		s.Log.ErrorContext(ctx, "A turn was answered and not saved.",
+		s.Log.ErrorContext(ctx, "Turn answered but not saved.",
 			"error", err.Error(), "request_id", api.RequestID(ctx), "session_id", current.Key.Hash())
 	}
 	if s.LogContent {
@@ -115,12 +117,12 @@ func (s *Service) turn(ctx context.Context, owner session.Owner, req Request, ou
 	}, nil
 }
 
-// maxLogged bounds each text of a turn's content in the log, in bytes: a line
-// stays below the 256 KiB that Cloud Logging takes.
+// maxLogged bounds each text of a turn in the log, in bytes: Cloud Logging accepts
+// entries of at most 256 KiB.
 const maxLogged = 64 << 10
 
-// load reads the session that req names, or begins a new one without a read.
-// With an idempotency key it takes hold of the key, or finds what came of it.
+// load reads the session that req names, or creates a new one without a read. With an
+// idempotency key it claims the key, or finds the stored turn.
 func (s *Service) load(ctx context.Context, owner session.Owner, req Request) (_ *session.Opened, err error) {
 	defer s.storeTime(ctx)()
 	loading, step := s.Observer.StartLoad(ctx)
@@ -131,7 +133,7 @@ func (s *Service) load(ctx context.Context, owner session.Owner, req Request) (_
 		return session.Open(opening, s.Store, owner, req.SessionID, s.idempotency(req), req.AfterTurn, s.Now)
 	}
 	var current *session.Session
-	if req.SessionID == "" { // nothing is stored of it
+	if req.SessionID == "" { // nothing is stored yet
 		current = session.New(session.Key{Owner: owner, ID: session.NewID()})
 	} else if current, err = s.stored(loading, session.Key{Owner: owner, ID: req.SessionID}, req.create); err != nil {
 		return nil, err
@@ -142,7 +144,7 @@ func (s *Service) load(ctx context.Context, owner session.Owner, req Request) (_
 	return &session.Opened{Session: current}, nil
 }
 
-// stored reads a session, or gives a new one where there is none and create is set.
+// stored reads a session. If there is none and create is set, it returns a new one.
 func (s *Service) stored(ctx context.Context, key session.Key, create bool) (*session.Session, error) {
 	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
@@ -158,11 +160,11 @@ func (s *Service) stored(ctx context.Context, key session.Key, create bool) (*se
 	return loaded, nil
 }
 
-// commit stores the turn and gives its number, also when it could not be
-// stored. It goes on when the client has gone away.
+// commit stores the turn and returns its number, even if storing failed. It continues
+// if the client disconnects.
 func (s *Service) commit(ctx context.Context, opened *session.Opened, turn session.Turn, conditions session.Conditions) (_ int, err error) {
 	defer s.storeTime(ctx)()
-	committing, cancel := lasting(ctx, commitTimeout)
+	committing, cancel := detach(ctx, commitTimeout)
 	defer cancel()
 	committing, step := s.Observer.StartCommit(committing)
 	defer func() { step.End(committing, code(committing, err)) }()
@@ -175,20 +177,20 @@ func (s *Service) commit(ctx context.Context, opened *session.Opened, turn sessi
 		telemetry.SetTurn(ctx, func(t *telemetry.Turn) { t.Number = meta.Turns })
 		return meta.Turns, err
 	}
-	telemetry.SetTurn(ctx, func(t *telemetry.Turn) { noteStored(t, opened.Session.Key, turn, meta.Turns) })
+	telemetry.SetTurn(ctx, func(t *telemetry.Turn) { recordStored(t, opened.Session.Key, turn, meta.Turns) })
 	return meta.Turns, nil
 }
 
-// lastMoment is what the store still gets once the instance's end has cut a
-// request short: the client is to have its answer before the process ends.
-const lastMoment = 150 * time.Millisecond
+// shutdownGrace is how much longer the store may take once the shutdown has cut a request
+// off: the client must get its answer before the process ends.
+const shutdownGrace = 150 * time.Millisecond
 
-// lasting returns a context that goes on for d when the client of ctx goes away,
-// or has gone, and for a moment when the instance ends.
-func lasting(ctx context.Context, d time.Duration) (context.Context, context.CancelFunc) {
+// detach returns a context that survives the client's cancellation for at most d. It
+// ends shortly after the instance cuts requests off.
+func detach(ctx context.Context, d time.Duration) (context.Context, context.CancelFunc) {
 	on, cancel := context.WithTimeout(context.WithoutCancel(ctx), d)
 	stop := context.AfterFunc(drain.End(ctx), func() {
-		timer := time.NewTimer(lastMoment)
+		timer := time.NewTimer(shutdownGrace)
 		defer timer.Stop()
 		select {
 		case <-timer.C:
@@ -202,7 +204,8 @@ func lasting(ctx context.Context, d time.Duration) (context.Context, context.Can
 	}
 }
 
-// storeTime begins to measure what the store takes; the func it gives ends that.
+// storeTime starts to measure the time spent in the store; the returned function
+// stops.
 func (s *Service) storeTime(ctx context.Context) func() {
 	begin := s.Now()
 	return func() {
@@ -210,8 +213,8 @@ func (s *Service) storeTime(ctx context.Context) func() {
 	}
 }
 
-// unsaved reports whether err means that the store failed, rather than that
-// the session is no longer what the caller takes it for.
+// unsaved reports whether err means that the store failed, rather than that the
+// session has changed or is gone.
 func unsaved(err error) bool {
 	return !errors.Is(err, session.ErrNotFound) && !errors.Is(err, session.ErrTurnCount) && !errors.Is(err, session.ErrReplaced)
 }

@@ -22,7 +22,7 @@ import (
 	"example.com/gatehouse/session"
 )
 
-// canned is a model that costs nothing.
+// canned is a model that returns a constant answer.
 type canned string
 
 func (c canned) RoundTrip(r *http.Request) (*http.Response, error) {
@@ -33,8 +33,8 @@ func (c canned) RoundTrip(r *http.Request) (*http.Response, error) {
 const cannedAnswer = `{"candidates":[{"content":{"role":"model","parts":[{"text":"Cloud Run suits most services."}]},"finishReason":"STOP"}],` +
 	`"usageMetadata":{"promptTokenCount":186,"candidatesTokenCount":64,"totalTokenCount":250}}`
 
-// A whole turn behind its guard, without a network: the agent's own tools and
-// instruction, limits, a session in memory.
+// BenchmarkTurn runs a whole turn behind package guard, without a network: the agent's
+// tools and instruction, limits, and a session in memory.
 func BenchmarkTurn(b *testing.B) {
 	for _, turns := range []int{0, 20} {
 		b.Run(fmt.Sprintf("after %d turns", turns), func(b *testing.B) {
@@ -57,8 +57,8 @@ func BenchmarkTurn(b *testing.B) {
 				}
 				return
 			}
-			// The session grows while it is asked, by as much in every comparison of
-			// as many iterations.
+			// The session grows while it is used, equally in every comparison with the
+			// same number of iterations.
 			for range turns {
 				var answer struct {
 					Data struct {

@@ -13,7 +13,7 @@ import (
 	"example.com/gatehouse/internal/limit"
 )
 
-// A LimitInfo is how one of the caller's limits stands.
+// A LimitInfo is the state of one of the caller's limits.
 type LimitInfo struct {
 	Name     string    `json:"name" enum:"end_user,caller,service" doc:"Whose it is: the end user's, the verified caller's over all its end users, or, for operators, the service's."`
 	Unit     string    `json:"unit" enum:"calls_per_minute,tokens_per_day"`
@@ -22,14 +22,14 @@ type LimitInfo struct {
 	ResetsAt time.Time `json:"resets_at"`
 }
 
-// A ModelUsage is what was used of one model.
+// A ModelUsage is today's use of one model.
 type ModelUsage struct {
 	Model            string   `json:"model"`
 	TotalTokens      int64    `json:"total_tokens" minimum:"0"`
 	EstimatedCostUSD *float64 `json:"estimated_cost_usd" minimum:"0" doc:"Null for a model without a price."`
 }
 
-// TodayInfo is what was used today.
+// TodayInfo is today's use.
 type TodayInfo struct {
 	Date             string       `json:"date" format:"date" doc:"The day, in UTC."`
 	TotalTokens      int64        `json:"total_tokens" minimum:"0"`
@@ -43,8 +43,8 @@ type UsageReport struct {
 	Today  TodayInfo   `json:"today"`
 }
 
-// getUsage is GET /usage: the caller's limits, and what it used today. It reads one
-// document, in which that is added up.
+// getUsage handles GET /usage: the caller's limits and today's use. It reads one
+// document, which already has the sums.
 func (s *Service) getUsage(w http.ResponseWriter, r *http.Request) error {
 	ctx, cancel := context.WithTimeout(r.Context(), storeTimeout)
 	defer cancel()

@@ -291,7 +291,7 @@ func TestChatRegenerates(t *testing.T) {
 		t.Fatal(err)
 	}
 	all = parts(t, answer{response.StatusCode, response.Header, rest})
-	if last := all[len(all)-1]; last["errorText"] != "This conversation went on elsewhere meanwhile. Load it again." {
+	if last := all[len(all)-1]; last["errorText"] != "This conversation was continued elsewhere. Load it again." {
 		t.Errorf("the end is %v", last)
 	}
 	if q, r := asked(t, s, chatID); !slices.Equal(q, []string{"first", "second", "third", "fourth"}) || r[2] != "three" {

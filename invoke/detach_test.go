@@ -22,10 +22,10 @@ func TestLasting(t *testing.T) {
 		{"undisturbed", func(_ func(), _ *drain.Gate, begin func()) { begin() }, whole},
 		{"the client leaves", func(leave func(), _ *drain.Gate, begin func()) { begin(); leave() }, whole},
 		{"the client has left", func(leave func(), _ *drain.Gate, begin func()) { leave(); begin() }, whole},
-		{"the instance ends", func(_ func(), gate *drain.Gate, begin func()) { begin(); gate.Cut() }, lastMoment},
-		{"the instance has ended", func(_ func(), gate *drain.Gate, begin func()) { gate.Cut(); begin() }, lastMoment},
-		{"the client has left, then the instance ends", func(leave func(), gate *drain.Gate, begin func()) { leave(); begin(); gate.Cut() }, lastMoment},
-		{"the client leaves, then the instance ends", func(leave func(), gate *drain.Gate, begin func()) { begin(); leave(); gate.Cut() }, lastMoment},
+		{"the instance ends", func(_ func(), gate *drain.Gate, begin func()) { begin(); gate.Cut() }, shutdownGrace},
+		{"the instance has ended", func(_ func(), gate *drain.Gate, begin func()) { gate.Cut(); begin() }, shutdownGrace},
+		{"the client has left, then the instance ends", func(leave func(), gate *drain.Gate, begin func()) { leave(); begin(); gate.Cut() }, shutdownGrace},
+		{"the client leaves, then the instance ends", func(leave func(), gate *drain.Gate, begin func()) { begin(); leave(); gate.Cut() }, shutdownGrace},
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
@@ -39,7 +39,7 @@ func TestLasting(t *testing.T) {
 				var on context.Context
 				var cancel context.CancelFunc
 				start := time.Now()
-				c.run(leave, gate, func() { on, cancel = lasting(ctx, whole) })
+				c.run(leave, gate, func() { on, cancel = detach(ctx, whole) })
 				defer cancel()
 				<-on.Done()
 				if took := time.Since(start); took != c.want {
