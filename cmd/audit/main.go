@@ -35,8 +35,8 @@ import (
 	"time"
 
 	"example.com/gatehouse/internal/api"
+	"example.com/gatehouse/internal/gcp/audit"
 	"example.com/gatehouse/internal/gcp/firestore"
-	"example.com/gatehouse/internal/gcp/gcpaudit"
 	"example.com/gatehouse/session"
 )
 
@@ -91,7 +91,7 @@ func run(ctx context.Context, args []string, getenv func(string) string, now fun
 		return errors.New("-project must name the project")
 	case !strings.HasPrefix(m.bucket, "projects/"):
 		return errors.New("-bucket must name the trail's bucket, projects/P/locations/L/buckets/B")
-	case m.log == "" || m.log == gcpaudit.Off || strings.Contains(m.log, `"`):
+	case m.log == "" || m.log == audit.Off || strings.Contains(m.log, `"`):
 		return errors.New("-log must name a log")
 	case *since < settled || *since > longest:
 		return fmt.Errorf("-since must be from %v to %v", settled, longest)
@@ -110,18 +110,18 @@ func (m *mending) mend(ctx context.Context, now func() time.Time, out io.Writer)
 	defer func() { _ = client.Close() }()
 	store := firestore.NewSessions(client, 0, now) // which only reads
 	// The trail first: a turn that has no entry then, and is settled, gets none.
-	written, err := gcpaudit.Turns(ctx, m.bucket, m.log, m.logging, m.since)
+	written, err := audit.Turns(ctx, m.bucket, m.log, m.logging, m.since)
 	if err != nil {
 		return err
 	}
 	var undelivered refused
-	trail, err := gcpaudit.New(ctx, m.project, m.log, m.logging, &undelivered)
+	trail, err := audit.New(ctx, m.project, m.log, m.logging, &undelivered)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = trail.Close() }()
 
-	turns, missing := 0, []gcpaudit.Entry{}
+	turns, missing := 0, []audit.Entry{}
 	found := 0
 	flush := func() error {
 		if !m.dryRun {
@@ -162,9 +162,9 @@ func (m *mending) mend(ctx context.Context, now func() time.Time, out io.Writer)
 }
 
 // entryOf is a turn's entry, as far as the turn tells.
-func entryOf(key session.Key, turn session.Turn) gcpaudit.Entry {
-	return gcpaudit.Entry{
-		ID: gcpaudit.TurnID(turn.ID), Time: turn.CreatedAt, Action: api.AuditTurn, Outcome: gcpaudit.OK,
+func entryOf(key session.Key, turn session.Turn) audit.Entry {
+	return audit.Entry{
+		ID: audit.TurnID(turn.ID), Time: turn.CreatedAt, Action: api.AuditTurn, Outcome: audit.OK,
 		EndUser: string(key.Owner), Session: key.Hash(), Turn: turn.Number, Model: turn.Model,
 		Tokens: turn.Usage.TotalTokens, CostUSD: turn.Usage.EstimatedCostUSD, Status: 200, RequestID: turn.RequestID,
 	}

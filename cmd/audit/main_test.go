@@ -15,10 +15,10 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"google.golang.org/grpc/codes"
 
+	"example.com/gatehouse/internal/gcp/audit"
+	"example.com/gatehouse/internal/gcp/audit/loggingtest"
 	"example.com/gatehouse/internal/gcp/emulator"
 	"example.com/gatehouse/internal/gcp/firestore"
-	"example.com/gatehouse/internal/gcp/gcpaudit"
-	"example.com/gatehouse/internal/gcp/gcpaudit/loggingtest"
 	"example.com/gatehouse/session"
 	"example.com/gatehouse/session/sessiontest"
 )
@@ -36,7 +36,7 @@ type deployment struct {
 	host    string
 	project string
 	trail   *loggingtest.Server
-	log     *gcpaudit.Log
+	log     *audit.Log
 	clock   time.Time
 	store   *firestore.Sessions
 }
@@ -45,7 +45,7 @@ func newDeployment(t *testing.T) *deployment {
 	t.Helper()
 	d := &deployment{t: t, host: emulator.Host(t), project: emulator.Project(), trail: loggingtest.Start(t)}
 	d.store = firestore.NewSessions(emulator.Connect(t, d.host, d.project), 720*time.Hour, func() time.Time { return d.clock })
-	log, err := gcpaudit.New(t.Context(), d.project, "agent-audit", d.trail.Addr, io.Discard)
+	log, err := audit.New(t.Context(), d.project, "agent-audit", d.trail.Addr, io.Discard)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -55,7 +55,7 @@ func newDeployment(t *testing.T) *deployment {
 }
 
 // turn stores one that was made so long ago, and gives what its entry must be.
-func (d *deployment) turn(key session.Key, ago time.Duration, query string) gcpaudit.Entry {
+func (d *deployment) turn(key session.Key, ago time.Duration, query string) audit.Entry {
 	d.t.Helper()
 	d.clock = now.Add(-ago)
 	s, err := d.store.Load(d.t.Context(), key)
@@ -109,7 +109,7 @@ func TestMissingEntriesAreWritten(t *testing.T) {
 		d.log.Write(t.Context(), e)
 		want[e.ID] = 1
 	}
-	lost := []gcpaudit.Entry{d.turn(alice, time.Hour, "lost"), d.turn(bob, 2*time.Hour, "lost, the only one of its session")}
+	lost := []audit.Entry{d.turn(alice, time.Hour, "lost"), d.turn(bob, 2*time.Hour, "lost, the only one of its session")}
 	d.turn(bob, time.Minute, "its process may still be at it")
 	if _, err := d.run("-dry-run"); err != nil {
 		t.Fatal(err)
@@ -132,7 +132,7 @@ func TestMissingEntriesAreWritten(t *testing.T) {
 		t.Errorf("the trail (-want +got):\n%s", diff)
 	}
 	for _, got := range d.trail.Entries()[7:] {
-		i := slices.IndexFunc(lost, func(e gcpaudit.Entry) bool { return e.ID == got.GetInsertId() })
+		i := slices.IndexFunc(lost, func(e audit.Entry) bool { return e.ID == got.GetInsertId() })
 		if i < 0 {
 			t.Fatalf("an entry of no turn: %v", got)
 		}

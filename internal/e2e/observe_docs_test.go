@@ -21,7 +21,7 @@ import (
 
 	"google.golang.org/protobuf/encoding/protojson"
 
-	"example.com/gatehouse/internal/gcp/gcpaudit/loggingtest"
+	"example.com/gatehouse/internal/gcp/audit/loggingtest"
 	"example.com/gatehouse/internal/geminitest"
 	"example.com/gatehouse/internal/telemetry/telemetrytest"
 )

@@ -9,7 +9,7 @@ import (
 	"testing"
 	"time"
 
-	"example.com/gatehouse/internal/gcp/gcpaudit/loggingtest"
+	"example.com/gatehouse/internal/gcp/audit/loggingtest"
 )
 
 // A line is one of a process's log lines, decoded.

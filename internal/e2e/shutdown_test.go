@@ -14,7 +14,7 @@ import (
 	"cloud.google.com/go/logging/apiv2/loggingpb"
 	tracepb "go.opentelemetry.io/proto/otlp/trace/v1"
 
-	"example.com/gatehouse/internal/gcp/gcpaudit/loggingtest"
+	"example.com/gatehouse/internal/gcp/audit/loggingtest"
 	"example.com/gatehouse/internal/geminitest"
 	"example.com/gatehouse/internal/telemetry/telemetrytest"
 )

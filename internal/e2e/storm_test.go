@@ -20,8 +20,8 @@ import (
 	"github.com/go-json-experiment/json"
 	"google.golang.org/grpc/codes"
 
+	"example.com/gatehouse/internal/gcp/audit/loggingtest"
 	"example.com/gatehouse/internal/gcp/emulator"
-	"example.com/gatehouse/internal/gcp/gcpaudit/loggingtest"
 	"example.com/gatehouse/internal/geminitest"
 )
 

@@ -7,14 +7,14 @@ import (
 	lru "github.com/hashicorp/golang-lru/v2"
 
 	"example.com/gatehouse/internal/api"
-	"example.com/gatehouse/internal/gcp/gcpaudit"
+	"example.com/gatehouse/internal/gcp/audit"
 	"example.com/gatehouse/internal/telemetry"
 )
 
 // An Audit keeps who did what to which session, and whom the service refused.
 // It is safe for concurrent use.
 type Audit struct {
-	log   *gcpaudit.Log
+	log   *audit.Log
 	named bool
 	// written are the turns whose entry this process has delivered.
 	written *lru.Cache[string, struct{}]
@@ -27,7 +27,7 @@ const remembered = 8192
 // NewAudit writes to log. Callers are hashed in it, as in the log of requests,
 // unless named asks for their names: of an API key, an e-mail address, or the
 // subject of a token.
-func NewAudit(log *gcpaudit.Log, named bool) *Audit {
+func NewAudit(log *audit.Log, named bool) *Audit {
 	written, _ := lru.New[string, struct{}](remembered) // fails only for no size
 	return &Audit{log: log, named: named, written: written}
 }
@@ -41,7 +41,7 @@ func (a *Audit) Hurry() {
 
 // write delivers entries, and those of turns that a process which died has left
 // without one.
-func (a *Audit) write(ctx context.Context, entries []gcpaudit.Entry) {
+func (a *Audit) write(ctx context.Context, entries []audit.Entry) {
 	a.log.Write(ctx, entries...)
 	for _, e := range entries {
 		if e.ID != "" {
@@ -59,7 +59,7 @@ const (
 
 // entries are what the audit keeps of a request: what was done to sessions, and
 // what was refused for who asked or how often.
-func (g *guard) entries(ctx context.Context, v *requestState, record *telemetry.Record, status int) []gcpaudit.Entry {
+func (g *guard) entries(ctx context.Context, v *requestState, record *telemetry.Record, status int) []audit.Entry {
 	failure, turn := record.Failure(), record.Turn()
 	if g.Audit == nil {
 		return nil
@@ -83,8 +83,8 @@ func (g *guard) entries(ctx context.Context, v *requestState, record *telemetry.
 	if action == "" {
 		return nil
 	}
-	entry := gcpaudit.Entry{
-		Action: action, Outcome: cmp.Or(failure.Code, gcpaudit.OK),
+	entry := audit.Entry{
+		Action: action, Outcome: cmp.Or(failure.Code, audit.OK),
 		Principal: g.Audit.principal(v), EndUser: g.Audit.endUser(v),
 		Session: turn.Session, Turn: turn.Number, Model: turn.Model, Tokens: turn.Tokens, CostUSD: turn.CostUSD,
 		Status: status, RequestID: api.RequestID(ctx),
@@ -95,18 +95,18 @@ func (g *guard) entries(ctx context.Context, v *requestState, record *telemetry.
 	if turn.Replayed {
 		entry.Action = turnReplay
 	}
-	var entries []gcpaudit.Entry
-	if earlier, ok := record.Earlier(); ok && !g.Audit.written.Contains(gcpaudit.TurnID(earlier.ID)) {
+	var entries []audit.Entry
+	if earlier, ok := record.Earlier(); ok && !g.Audit.written.Contains(audit.TurnID(earlier.ID)) {
 		// Its process may have died before it could write this, as far as can be
 		// known here. A second entry with the same id and time is shown as one.
-		entries = append(entries, gcpaudit.Entry{
-			ID: gcpaudit.TurnID(earlier.ID), Time: earlier.At, Action: api.AuditTurn, Outcome: gcpaudit.OK,
+		entries = append(entries, audit.Entry{
+			ID: audit.TurnID(earlier.ID), Time: earlier.At, Action: api.AuditTurn, Outcome: audit.OK,
 			Principal: entry.Principal, EndUser: entry.EndUser, Session: earlier.Session, Turn: earlier.Number, Model: earlier.Model,
 			Tokens: earlier.Tokens, CostUSD: earlier.CostUSD, Status: 200, RequestID: earlier.Request,
 		})
 	}
 	if turn.ID != "" {
-		entry.ID, entry.Time = gcpaudit.TurnID(turn.ID), turn.At
+		entry.ID, entry.Time = audit.TurnID(turn.ID), turn.At
 	}
 	return append(entries, entry)
 }

@@ -10,14 +10,14 @@ import (
 	"example.com/gatehouse/internal/api"
 	"example.com/gatehouse/internal/auth"
 	"example.com/gatehouse/internal/caller"
-	"example.com/gatehouse/internal/gcp/gcpaudit"
+	"example.com/gatehouse/internal/gcp/audit"
 	"example.com/gatehouse/internal/telemetry"
 	"example.com/gatehouse/session"
 )
 
 func newTestAudit(t *testing.T, named bool) *Audit {
 	t.Helper()
-	log, err := gcpaudit.New(t.Context(), "", gcpaudit.Off, "", io.Discard)
+	log, err := audit.New(t.Context(), "", audit.Off, "", io.Discard)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -65,7 +65,7 @@ func TestEntriesOfEarlierTurns(t *testing.T) {
 	t.Parallel()
 	g := &guard{Config: Config{Audit: newTestAudit(t, false)}}
 	made := time.Date(2026, 11, 24, 9, 0, 0, 123456789, time.UTC)
-	request := func(earlier, own, action string) []gcpaudit.Entry {
+	request := func(earlier, own, action string) []audit.Entry {
 		t.Helper()
 		record := &telemetry.Record{}
 		ctx := telemetry.WithRecord(t.Context(), record)
@@ -87,7 +87,7 @@ func TestEntriesOfEarlierTurns(t *testing.T) {
 	if len(got) != 2 || got[1].Action != "session.read" || got[1].ID != "" {
 		t.Fatalf("after another's turn: %+v", got)
 	}
-	if e := got[0]; e.ID != "turn-x" || !e.Time.Equal(made) || e.Action != "session.turn" || e.Outcome != gcpaudit.OK || e.RequestID != "r7" || e.Turn != 7 || e.Tokens != 9 || e.Status != 200 {
+	if e := got[0]; e.ID != "turn-x" || !e.Time.Equal(made) || e.Action != "session.turn" || e.Outcome != audit.OK || e.RequestID != "r7" || e.Turn != 7 || e.Tokens != 9 || e.Status != 200 {
 		t.Errorf("another's turn: %+v", e)
 	}
 	if got := request("x", "", "session.read"); len(got) != 1 {

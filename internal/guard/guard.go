@@ -23,7 +23,7 @@ import (
 	"example.com/gatehouse/internal/caller"
 	"example.com/gatehouse/internal/drain"
 	"example.com/gatehouse/internal/figures"
-	"example.com/gatehouse/internal/gcp/gcpaudit"
+	"example.com/gatehouse/internal/gcp/audit"
 	"example.com/gatehouse/internal/limit"
 	"example.com/gatehouse/internal/loopback"
 	"example.com/gatehouse/internal/rescue"
@@ -185,7 +185,7 @@ func (g *guard) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 // deliver writes the audit and lets telemetry be exported, side by side: what an
 // instance does not do before its handler returns may never be done. Each has a
 // bound of its own, and none ends with the client's connection.
-func (g *guard) deliver(ctx context.Context, entries []gcpaudit.Entry) {
+func (g *guard) deliver(ctx context.Context, entries []audit.Entry) {
 	ctx = context.WithoutCancel(ctx)
 	var group sync.WaitGroup
 	// Both are due every few seconds alone: waking another thread at each request

@@ -12,7 +12,7 @@ import (
 
 	"example.com/gatehouse/agent"
 	"example.com/gatehouse/config"
-	"example.com/gatehouse/internal/gcp/gcpsecret"
+	"example.com/gatehouse/internal/gcp/secret"
 	"example.com/gatehouse/internal/rescue"
 	"example.com/gatehouse/internal/secretname"
 )
@@ -56,7 +56,7 @@ type builtAgent struct {
 type agents struct {
 	new    agent.NewFunc
 	lookup func(string) (string, bool)
-	client func() (*gcpsecret.Client, error)
+	client func() (*secret.Client, error)
 	status func(context.Context) agent.Status
 
 	mu     sync.Mutex  // not held while New runs
@@ -232,7 +232,7 @@ func checkAgent(a agent.Agent) error {
 type environment struct {
 	ctx    context.Context // New's
 	lookup func(string) (string, bool)
-	client func() (*gcpsecret.Client, error)
+	client func() (*secret.Client, error)
 	status func(context.Context) agent.Status
 
 	mu       sync.Mutex

@@ -12,7 +12,7 @@ import (
 	"google.golang.org/grpc/codes"
 
 	"example.com/gatehouse/agent"
-	"example.com/gatehouse/internal/gcp/gcpsecret/secrettest"
+	"example.com/gatehouse/internal/gcp/secret/secrettest"
 	"example.com/gatehouse/internal/offline"
 	"example.com/gatehouse/internal/testlog"
 )

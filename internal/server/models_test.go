@@ -11,7 +11,7 @@ import (
 	"testing"
 	"time"
 
-	"example.com/gatehouse/internal/gcp/gcpsecret/secrettest"
+	"example.com/gatehouse/internal/gcp/secret/secrettest"
 	"example.com/gatehouse/internal/geminitest"
 	"example.com/gatehouse/internal/models"
 )

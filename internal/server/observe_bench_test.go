@@ -11,7 +11,7 @@ import (
 	"testing"
 	"time"
 
-	"example.com/gatehouse/internal/gcp/gcpaudit/loggingtest"
+	"example.com/gatehouse/internal/gcp/audit/loggingtest"
 	"example.com/gatehouse/internal/geminitest"
 	"example.com/gatehouse/internal/offline"
 	"example.com/gatehouse/internal/telemetry/telemetrytest"

@@ -14,7 +14,7 @@ import (
 	"example.com/gatehouse/config"
 	"example.com/gatehouse/internal/api"
 	"example.com/gatehouse/internal/auth"
-	"example.com/gatehouse/internal/gcp/gcpsecret"
+	"example.com/gatehouse/internal/gcp/secret"
 	"example.com/gatehouse/internal/refresh"
 	"example.com/gatehouse/internal/rescue"
 	"example.com/gatehouse/internal/telemetry"
@@ -24,8 +24,8 @@ import (
 // model's key, from Secret Manager where the configuration names a secret. It
 // is safe for concurrent use.
 type secrets struct {
-	connect  func() (*gcpsecret.Client, error)
-	client   *gcpsecret.Client // nil when no secret is named
+	connect  func() (*secret.Client, error)
+	client   *secret.Client // nil when no secret is named
 	named    []*namedSecret
 	now      func() time.Time
 	schedule *refresh.Schedule
@@ -251,7 +251,7 @@ func (l *secrets) update(ctx context.Context, named *namedSecret) (refresh.Outco
 	case err == nil:
 		named.taken, named.last = true, string(payload)
 		named.refusal.Clear()
-	case first && !empty, !empty && !gcpsecret.Refused(err):
+	case first && !empty, !empty && !secret.Refused(err):
 		return refresh.Failed, err
 	case !first && !named.refusal.Confirmed(begun):
 		return refresh.Refused, err

@@ -17,7 +17,7 @@ import (
 	"google.golang.org/grpc/codes"
 
 	"example.com/gatehouse/internal/auth/authtest"
-	"example.com/gatehouse/internal/gcp/gcpsecret/secrettest"
+	"example.com/gatehouse/internal/gcp/secret/secrettest"
 	"example.com/gatehouse/internal/geminitest"
 	"example.com/gatehouse/internal/offline"
 )

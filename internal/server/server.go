@@ -26,7 +26,7 @@ import (
 	"example.com/gatehouse/internal/caller"
 	"example.com/gatehouse/internal/drain"
 	"example.com/gatehouse/internal/figures"
-	"example.com/gatehouse/internal/gcp/gcpsecret"
+	"example.com/gatehouse/internal/gcp/secret"
 	"example.com/gatehouse/internal/guard"
 	"example.com/gatehouse/internal/model"
 	"example.com/gatehouse/internal/models"
@@ -62,7 +62,7 @@ type Server struct {
 	loopback bool
 
 	secretsMu     sync.Mutex
-	secretsClient *gcpsecret.Client // nil until it is needed
+	secretsClient *secret.Client // nil until it is needed
 
 	parts  atomic.Pointer[parts] // once they stand
 	mu     sync.Mutex            // held while building them
@@ -202,11 +202,11 @@ func (s *Server) StoreName() string {
 }
 
 // secretManager returns the client of Secret Manager, made when it is first needed.
-func (s *Server) secretManager() (*gcpsecret.Client, error) {
+func (s *Server) secretManager() (*secret.Client, error) {
 	s.secretsMu.Lock()
 	defer s.secretsMu.Unlock()
 	if s.secretsClient == nil {
-		client, err := gcpsecret.New(context.Background(), s.Config.SecretManager)
+		client, err := secret.New(context.Background(), s.Config.SecretManager)
 		if err != nil {
 			return nil, &fetchError{"SECRET_MANAGER_ENDPOINT", err}
 		}

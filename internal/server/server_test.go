@@ -21,7 +21,7 @@ import (
 	"go.uber.org/goleak"
 	"google.golang.org/grpc/codes"
 
-	"example.com/gatehouse/internal/gcp/gcpsecret/secrettest"
+	"example.com/gatehouse/internal/gcp/secret/secrettest"
 	"example.com/gatehouse/internal/server"
 	"example.com/gatehouse/internal/testagent"
 	"example.com/gatehouse/internal/testlog"

@@ -11,7 +11,7 @@ import (
 
 	"example.com/gatehouse/config"
 	"example.com/gatehouse/internal/api"
-	"example.com/gatehouse/internal/gcp/gcpaudit"
+	"example.com/gatehouse/internal/gcp/audit"
 	"example.com/gatehouse/internal/guard"
 	"example.com/gatehouse/internal/playground"
 	"example.com/gatehouse/internal/telemetry"
@@ -71,12 +71,12 @@ func (s *Server) openTelemetry(ctx context.Context, p *parts, project string) er
 	if err != nil {
 		return &fetchError{"OTEL_METRICS_EXPORTER", err}
 	}
-	audit, err := gcpaudit.New(ctx, project, s.Config.AuditLog, s.Config.LoggingEndpoint, s.out)
+	log, err := audit.New(ctx, project, s.Config.AuditLog, s.Config.LoggingEndpoint, s.out)
 	if err != nil {
 		return &fetchError{"LOGGING_ENDPOINT", err}
 	}
-	p.audit = guard.NewAudit(audit, s.Config.AuditNames)
-	p.closers = append(p.closers, func() { _ = audit.Close() })
+	p.audit = guard.NewAudit(log, s.Config.AuditNames)
+	p.closers = append(p.closers, func() { _ = log.Close() })
 	return nil
 }
 

@@ -11,12 +11,12 @@ import (
 	"cloud.google.com/go/firestore"
 	"google.golang.org/api/iterator"
 
+	"example.com/gatehouse/internal/gcp/audit"
+	"example.com/gatehouse/internal/gcp/audit/loggingtest"
 	"example.com/gatehouse/internal/gcp/emulator"
 	gfirestore "example.com/gatehouse/internal/gcp/firestore"
-	"example.com/gatehouse/internal/gcp/gcpaudit"
-	"example.com/gatehouse/internal/gcp/gcpaudit/loggingtest"
-	"example.com/gatehouse/internal/gcp/gcpsecret"
-	"example.com/gatehouse/internal/gcp/gcpsecret/secrettest"
+	"example.com/gatehouse/internal/gcp/secret"
+	"example.com/gatehouse/internal/gcp/secret/secrettest"
 	"example.com/gatehouse/internal/relaytest"
 )
 
@@ -59,7 +59,7 @@ func TestSecretManagerIsBackAfterASilentDeath(t *testing.T) {
 	server := secrettest.Start(t)
 	server.Set(name, "value")
 	relay := relaytest.Start(t, server.Addr)
-	client, err := gcpsecret.New(t.Context(), relay.Addr)
+	client, err := secret.New(t.Context(), relay.Addr)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -74,7 +74,7 @@ func TestPingsNoticeASilentDeath(t *testing.T) {
 	server := secrettest.Start(t)
 	server.Set(name, "value")
 	relay := relaytest.Start(t, server.Addr)
-	client, err := gcpsecret.New(t.Context(), relay.Addr)
+	client, err := secret.New(t.Context(), relay.Addr)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -119,14 +119,14 @@ func TestLoggingIsBackAfterASilentDeath(t *testing.T) {
 	t.Parallel()
 	server := loggingtest.Start(t)
 	relay := relaytest.Start(t, server.Addr)
-	log, err := gcpaudit.New(t.Context(), "project-1", "audit", relay.Addr, io.Discard)
+	log, err := audit.New(t.Context(), "project-1", "audit", relay.Addr, io.Discard)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = log.Close() })
 	recovers(t, relay, func(ctx context.Context) error {
 		before := len(server.Entries())
-		log.Write(ctx, gcpaudit.Entry{Action: "test", Outcome: gcpaudit.OK})
+		log.Write(ctx, audit.Entry{Action: "test", Outcome: audit.OK})
 		if len(server.Entries()) == before {
 			time.Sleep(100 * time.Millisecond) // while it rests, a call costs nothing
 			return errNotDelivered

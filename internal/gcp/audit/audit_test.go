@@ -1,4 +1,4 @@
-package gcpaudit_test
+package audit_test
 
 import (
 	"bytes"
@@ -24,8 +24,8 @@ import (
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
 
-	"example.com/gatehouse/internal/gcp/gcpaudit"
-	"example.com/gatehouse/internal/gcp/gcpaudit/loggingtest"
+	"example.com/gatehouse/internal/gcp/audit"
+	"example.com/gatehouse/internal/gcp/audit/loggingtest"
 )
 
 func TestMain(m *testing.M) {
@@ -89,10 +89,10 @@ func taken(server *loggingtest.Server) []string {
 	return ids
 }
 
-func newLog(t testing.TB, endpoint string, opts ...option.ClientOption) (*gcpaudit.Log, *stdout) {
+func newLog(t testing.TB, endpoint string, opts ...option.ClientOption) (*audit.Log, *stdout) {
 	t.Helper()
 	out := &stdout{}
-	l, err := gcpaudit.New(t.Context(), "p-1", "agent-audit", endpoint, out, opts...)
+	l, err := audit.New(t.Context(), "p-1", "agent-audit", endpoint, out, opts...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -115,11 +115,11 @@ func closedPort(t testing.TB) string {
 	return listener.Addr().String()
 }
 
-func turn(id string) gcpaudit.Entry {
+func turn(id string) audit.Entry {
 	cost := 0.00042
-	return gcpaudit.Entry{
+	return audit.Entry{
 		ID: id, Time: time.Date(2026, 11, 3, 10, 20, 30, 123456789, time.UTC),
-		Action: "session.turn", Outcome: gcpaudit.OK,
+		Action: "session.turn", Outcome: audit.OK,
 		Principal: "9f86d081", EndUser: "60303ae2", Session: "fd61a03a", Turn: 3,
 		Model: "gemini-2.5-flash", Tokens: 1234, CostUSD: &cost, Status: 200, RequestID: "r-1",
 		Trace: "projects/p-1/traces/0af7651916cd43dd8448eb211c80319c", SpanID: "b7ad6b7169203331", TraceSampled: true,
@@ -128,7 +128,7 @@ func turn(id string) gcpaudit.Entry {
 
 func TestWrite(t *testing.T) {
 	t.Parallel()
-	refused := gcpaudit.Entry{
+	refused := audit.Entry{
 		ID: "e-2", Time: time.Date(2026, 11, 3, 10, 20, 31, 0, time.FixedZone("CET", 3600)),
 		Action: "limit.refused", Outcome: "rate_limited", Principal: "9f86d081", Status: 429,
 	}
@@ -218,9 +218,9 @@ func TestWhatAnEntryCosts(t *testing.T) {
 	server := loggingtest.Start(t)
 	l, _ := newLog(t, server.Addr)
 	hash, cost := strings.Repeat("h", 43), 0.001234
-	l.Write(t.Context(), gcpaudit.Entry{
-		ID: gcpaudit.TurnID("uCkrQTfRvAJsMuKKzijcpQ"), Time: time.Date(2026, 11, 24, 10, 20, 30, 123456789, time.UTC),
-		Action: "session.turn", Outcome: gcpaudit.OK, Principal: hash, EndUser: hash, Session: hash,
+	l.Write(t.Context(), audit.Entry{
+		ID: audit.TurnID("uCkrQTfRvAJsMuKKzijcpQ"), Time: time.Date(2026, 11, 24, 10, 20, 30, 123456789, time.UTC),
+		Action: "session.turn", Outcome: audit.OK, Principal: hash, EndUser: hash, Session: hash,
 		Turn: 12, Model: "gemini-2.5-flash", Tokens: 1800, CostUSD: &cost, Status: 200, RequestID: "Qy7mwY-LCvw-IEA4OwD5Mw",
 		Trace: "projects/my-project/traces/0af7651916cd43dd8448eb211c80319c", SpanID: "b7ad6b7169203331", TraceSampled: true,
 	})
@@ -252,7 +252,7 @@ func TestOnePlace(t *testing.T) {
 		calls   int
 	}{
 		{name: "a sound API", arrange: func(*loggingtest.Server) {}, inAPI: true, calls: 1},
-		{name: "a slow API", arrange: func(s *loggingtest.Server) { s.Delay(3 * gcpaudit.Tick) }, inAPI: true, calls: 1},
+		{name: "a slow API", arrange: func(s *loggingtest.Server) { s.Delay(3 * audit.Tick) }, inAPI: true, calls: 1},
 		{name: "connection refused", arrange: (*loggingtest.Server).Stop},
 		{name: "permission denied", arrange: func(s *loggingtest.Server) { s.Fail(codes.PermissionDenied) }, calls: 1},
 		{name: "no such project", arrange: func(s *loggingtest.Server) { s.Fail(codes.NotFound) }, calls: 1},
@@ -290,7 +290,7 @@ func TestLostAnswer(t *testing.T) {
 		server := loggingtest.Start(t)
 		server.LoseNext(1)
 		l, out := newLog(t, server.Addr)
-		l.Write(t.Context(), gcpaudit.Entry{Action: "session.read", Outcome: gcpaudit.OK}) // names neither
+		l.Write(t.Context(), audit.Entry{Action: "session.read", Outcome: audit.OK}) // names neither
 		got := server.Entries()
 		if len(got) != 2 || got[0].InsertId == "" || got[0].InsertId != got[1].InsertId || !got[0].Timestamp.AsTime().Equal(got[1].Timestamp.AsTime()) {
 			t.Errorf("not twice the same entry: %v", got)
@@ -304,7 +304,7 @@ func TestLostAnswer(t *testing.T) {
 		server := loggingtest.Start(t)
 		server.LoseNext(2)
 		l, out := newLog(t, server.Addr)
-		l.Write(t.Context(), gcpaudit.Entry{Action: "session.read", Outcome: gcpaudit.OK})
+		l.Write(t.Context(), audit.Entry{Action: "session.read", Outcome: audit.OK})
 		entries, lines := server.Entries(), out.lines(t)
 		if len(entries) != 2 || len(lines) != 1 {
 			t.Fatalf("%d entries in the API, %d lines", len(entries), len(lines))
@@ -393,22 +393,22 @@ func TestHangingAPI(t *testing.T) {
 	release := server.Hold()
 	defer release()
 	l, out := newLog(t, server.Addr)
-	l.SetLimit(2 * gcpaudit.Tick)
-	for n := range 2 * gcpaudit.MaxFailures {
+	l.SetLimit(2 * audit.Tick)
+	for n := range 2 * audit.MaxFailures {
 		start := time.Now()
 		l.Write(t.Context(), turn(fmt.Sprint(n)))
-		if took := time.Since(start); took > gcpaudit.WriteLimit {
+		if took := time.Since(start); took > audit.WriteLimit {
 			t.Errorf("entry %d took %v", n, took)
 		}
 	}
-	if got := server.Calls(); got != gcpaudit.MaxFailures {
-		t.Errorf("%d calls, want %d before the cool-down", got, gcpaudit.MaxFailures)
+	if got := server.Calls(); got != audit.MaxFailures {
+		t.Errorf("%d calls, want %d before the cool-down", got, audit.MaxFailures)
 	}
 	if diff := cmp.Diff([]string{"0", "1", "2", "3", "4", "5"}, out.ids(t)); diff != "" {
 		t.Errorf("on the fallback (-want +got):\n%s", diff)
 	}
 	for i, want := range []string{"no answer within 200ms of running time", "not tried, as 3 calls in a row failed"} {
-		if got, _ := out.lines(t)[i*gcpaudit.MaxFailures]["undelivered"].(string); !strings.Contains(got, want) {
+		if got, _ := out.lines(t)[i*audit.MaxFailures]["undelivered"].(string); !strings.Contains(got, want) {
 			t.Errorf("reason %q, want %q", got, want)
 		}
 	}
@@ -430,7 +430,7 @@ func TestHurry(t *testing.T) {
 	l.Hurry()
 	<-written
 	l.Write(t.Context(), turn("afterwards"))
-	if took := time.Since(start); took > 3*gcpaudit.WriteLimit/4 {
+	if took := time.Since(start); took > 3*audit.WriteLimit/4 {
 		t.Errorf("two entries took %v", took)
 	}
 	if diff := cmp.Diff([]string{"under way", "afterwards"}, out.ids(t)); diff != "" {
@@ -467,13 +467,13 @@ func TestCooldown(t *testing.T) {
 		}
 	}
 	write(10, 3, "until the cool-down")
-	clock.Add(int64(gcpaudit.Cooldown) - 1)
+	clock.Add(int64(audit.Cooldown) - 1)
 	write(10, 3, "just before its end")
 	clock.Add(1)
 	write(10, 4, "after it: one trial")
 	server.Fail(codes.OK)
 	write(10, 4, "in the second cool-down")
-	clock.Add(int64(gcpaudit.Cooldown))
+	clock.Add(int64(audit.Cooldown))
 	write(10, 14, "once the trial succeeded")
 	if api, fallback := len(taken(server)), len(out.ids(t)); api != 10 || fallback != 40 {
 		t.Errorf("%d in the API and %d on the fallback, want 10 and 40", api, fallback)
@@ -490,14 +490,14 @@ func TestOneTrialAtATime(t *testing.T) {
 	l, _ := newLog(t, server.Addr)
 	var clock atomic.Int64
 	l.SetClock(func() time.Time { return time.Unix(0, clock.Load()) })
-	for range gcpaudit.MaxFailures {
+	for range audit.MaxFailures {
 		l.Write(t.Context(), turn("e"))
 	}
 	server.Fail(codes.OK)
 	release := server.Hold()
 	defer release()
-	clock.Add(int64(gcpaudit.Cooldown))
-	for range gcpaudit.MaxFailures {
+	clock.Add(int64(audit.Cooldown))
+	for range audit.MaxFailures {
 		<-server.Arrived()
 	}
 	var wait sync.WaitGroup
@@ -524,9 +524,9 @@ func TestAPIThatCameBack(t *testing.T) {
 	late := time.Now()
 	l.SetClock(func() time.Time { return late })
 	for deadline := time.Now().Add(10 * time.Second); len(taken(server)) == 1 && time.Now().Before(deadline); {
-		late = late.Add(gcpaudit.Cooldown)
+		late = late.Add(audit.Cooldown)
 		l.Write(t.Context(), turn("after"))
-		<-time.After(gcpaudit.Tick / 10)
+		<-time.After(audit.Tick / 10)
 	}
 	if diff := cmp.Diff([]string{"before", "after"}, taken(server)); diff != "" {
 		t.Errorf("in the API (-want +got):\n%s", diff)
@@ -578,7 +578,7 @@ func TestClose(t *testing.T) {
 			select {
 			case <-closed:
 				t.Error("closed while entries were being written")
-			case <-time.After(gcpaudit.Tick):
+			case <-time.After(audit.Tick):
 			}
 			if tt.kill {
 				server.Stop()
@@ -608,13 +608,13 @@ func TestOff(t *testing.T) {
 	for _, tt := range []struct{ name, project, log string }{
 		{"no project", "", "agent-audit"},
 		{"no name", "p-1", ""},
-		{"off", "p-1", gcpaudit.Off},
+		{"off", "p-1", audit.Off},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			server := loggingtest.Start(t)
 			out := &stdout{}
-			l, err := gcpaudit.New(t.Context(), tt.project, tt.log, server.Addr, out)
+			l, err := audit.New(t.Context(), tt.project, tt.log, server.Addr, out)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -659,7 +659,7 @@ func TestNoClient(t *testing.T) {
 func TestHostileText(t *testing.T) {
 	t.Parallel()
 	nan := math.NaN()
-	hostile := gcpaudit.Entry{
+	hostile := audit.Entry{
 		ID: "a\xff", Action: "x\n{\"audit\":true}", Outcome: "\",\"severity\":\"EMERGENCY", Principal: "\xc3\x28\x00",
 		Model: strings.Repeat("é", 64<<10), RequestID: strings.Repeat("\x80", 64<<10), Trace: "\xfe", CostUSD: &nan,
 	}
@@ -694,7 +694,7 @@ func TestCloudRunResource(t *testing.T) {
 	}))
 	defer metadata.Close()
 	t.Setenv("GCE_METADATA_HOST", metadata.Listener.Addr().String())
-	if got := gcpaudit.Region(t.Context()); got != "europe-west1" {
+	if got := audit.Region(t.Context()); got != "europe-west1" {
 		t.Errorf("region %q", got)
 	}
 
@@ -728,7 +728,7 @@ func TestNewEndpoint(t *testing.T) {
 	} {
 		t.Run(endpoint, func(t *testing.T) {
 			t.Parallel()
-			l, err := gcpaudit.New(t.Context(), "p-1", "agent-audit", endpoint, &stdout{})
+			l, err := audit.New(t.Context(), "p-1", "agent-audit", endpoint, &stdout{})
 			if (err == nil) != ok {
 				t.Fatalf("error %v, want one: %t", err, !ok)
 			}
@@ -743,7 +743,7 @@ func TestNewEndpoint(t *testing.T) {
 func TestLogName(t *testing.T) {
 	t.Parallel()
 	server := loggingtest.Start(t)
-	l, err := gcpaudit.New(t.Context(), "p-1", "team/audit", server.Addr, &stdout{})
+	l, err := audit.New(t.Context(), "p-1", "team/audit", server.Addr, &stdout{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,17 +1,17 @@
-package gcpaudit_test
+package audit_test
 
 import (
 	"io"
 	"testing"
 
-	"example.com/gatehouse/internal/gcp/gcpaudit"
-	"example.com/gatehouse/internal/gcp/gcpaudit/loggingtest"
+	"example.com/gatehouse/internal/gcp/audit"
+	"example.com/gatehouse/internal/gcp/audit/loggingtest"
 )
 
 // The stand-in runs in the same process, so its share is in these figures.
 func BenchmarkWrite(b *testing.B) {
 	server := loggingtest.Start(b)
-	l, err := gcpaudit.New(b.Context(), "p-1", "agent-audit", server.Addr, io.Discard)
+	l, err := audit.New(b.Context(), "p-1", "agent-audit", server.Addr, io.Discard)
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -36,7 +36,7 @@ func BenchmarkWrite(b *testing.B) {
 }
 
 func BenchmarkFallback(b *testing.B) {
-	l, err := gcpaudit.New(b.Context(), "", gcpaudit.Off, "", struct{ io.Writer }{io.Discard})
+	l, err := audit.New(b.Context(), "", audit.Off, "", struct{ io.Writer }{io.Discard})
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -1,4 +1,4 @@
-package gcpaudit
+package audit
 
 import (
 	"context"

@@ -1,4 +1,4 @@
-// Package gcpaudit writes the audit trail to Cloud Logging: who did what to
+// Package audit writes the audit trail to Cloud Logging: who did what to
 // which session, with what outcome and cost.
 //
 // [New] makes one [Log] for the process, and [Log.Write] hands entries to the
@@ -18,7 +18,7 @@
 // entry uses; [Turns] tells which turns have one.
 //
 // Package loggingtest stands in for the Logging API.
-package gcpaudit
+package audit
 
 import (
 	"context"

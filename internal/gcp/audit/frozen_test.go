@@ -1,4 +1,4 @@
-package gcpaudit_test
+package audit_test
 
 import (
 	"bufio"
@@ -11,8 +11,8 @@ import (
 	"testing"
 	"time"
 
-	"example.com/gatehouse/internal/gcp/gcpaudit"
-	"example.com/gatehouse/internal/gcp/gcpaudit/loggingtest"
+	"example.com/gatehouse/internal/gcp/audit"
+	"example.com/gatehouse/internal/gcp/audit/loggingtest"
 )
 
 // childEnv makes the test binary the process that is frozen, and gives it the
@@ -24,13 +24,13 @@ const childLimit = time.Second
 
 func child(address string) {
 	ctx := context.Background()
-	l, err := gcpaudit.New(ctx, "p-1", "agent-audit", address, os.Stdout)
+	l, err := audit.New(ctx, "p-1", "agent-audit", address, os.Stdout)
 	if err != nil {
 		fmt.Println(err)
 		os.Exit(1)
 	}
 	l.SetLimit(childLimit)
-	l.Write(ctx, gcpaudit.Entry{ID: "e-1", Action: "session.turn", Outcome: gcpaudit.OK})
+	l.Write(ctx, audit.Entry{ID: "e-1", Action: "session.turn", Outcome: audit.OK})
 	_ = l.Close()
 	fmt.Println("end")
 }

@@ -1,15 +1,15 @@
-package gcpsecret_test
+package secret_test
 
 import (
 	"context"
 	"fmt"
 
-	"example.com/gatehouse/internal/gcp/gcpsecret"
+	"example.com/gatehouse/internal/gcp/secret"
 )
 
 func ExampleClient_Access() {
 	ctx := context.Background()
-	client, err := gcpsecret.New(ctx, "secretmanager.europe-west1.rep.googleapis.com:443")
+	client, err := secret.New(ctx, "secretmanager.europe-west1.rep.googleapis.com:443")
 	if err != nil {
 		fmt.Println(err)
 		return

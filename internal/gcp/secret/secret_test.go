@@ -1,4 +1,4 @@
-package gcpsecret_test
+package secret_test
 
 import (
 	"context"
@@ -13,8 +13,8 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
-	"example.com/gatehouse/internal/gcp/gcpsecret"
-	"example.com/gatehouse/internal/gcp/gcpsecret/secrettest"
+	"example.com/gatehouse/internal/gcp/secret"
+	"example.com/gatehouse/internal/gcp/secret/secrettest"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -26,9 +26,9 @@ const (
 	value    = "correct horse battery staple"
 )
 
-func newClient(t testing.TB, endpoint string) *gcpsecret.Client {
+func newClient(t testing.TB, endpoint string) *secret.Client {
 	t.Helper()
-	c, err := gcpsecret.New(t.Context(), endpoint)
+	c, err := secret.New(t.Context(), endpoint)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -70,12 +70,12 @@ func TestAccess(t *testing.T) {
 		},
 		{
 			name: "the largest payload", version: name,
-			arrange: func(s *secrettest.Server) { s.Set(name, strings.Repeat("x", gcpsecret.MaxPayloadBytes)) },
-			want:    strings.Repeat("x", gcpsecret.MaxPayloadBytes), calls: 1,
+			arrange: func(s *secrettest.Server) { s.Set(name, strings.Repeat("x", secret.MaxPayloadBytes)) },
+			want:    strings.Repeat("x", secret.MaxPayloadBytes), calls: 1,
 		},
 		{
 			name: "a payload one byte too large", version: name,
-			arrange:  func(s *secrettest.Server) { s.Set(name, strings.Repeat("x", gcpsecret.MaxPayloadBytes+1)) },
+			arrange:  func(s *secrettest.Server) { s.Set(name, strings.Repeat("x", secret.MaxPayloadBytes+1)) },
 			wantCode: codes.Unknown, calls: 1,
 		},
 		{
@@ -86,12 +86,12 @@ func TestAccess(t *testing.T) {
 		{
 			name: "a wrong checksum", version: name,
 			arrange:  func(s *secrettest.Server) { s.Corrupt(name) },
-			wantCode: codes.Unknown, wantErr: gcpsecret.ErrChecksum, calls: 1,
+			wantCode: codes.Unknown, wantErr: secret.ErrChecksum, calls: 1,
 		},
 		{
 			name: "no checksum", version: name,
 			arrange:  func(s *secrettest.Server) { s.DropChecksum(name) },
-			wantCode: codes.Unknown, wantErr: gcpsecret.ErrChecksum, calls: 1,
+			wantCode: codes.Unknown, wantErr: secret.ErrChecksum, calls: 1,
 		},
 		{name: "an unknown version", version: "projects/p-1/secrets/other/versions/1", wantCode: codes.NotFound, calls: 1},
 		{
@@ -247,7 +247,7 @@ func TestNewEndpoint(t *testing.T) {
 	} {
 		t.Run(endpoint, func(t *testing.T) {
 			t.Parallel()
-			client, err := gcpsecret.New(t.Context(), endpoint)
+			client, err := secret.New(t.Context(), endpoint)
 			if (err == nil) != ok {
 				t.Fatalf("error %v, want one: %t", err, !ok)
 			}
@@ -284,11 +284,11 @@ func TestRefused(t *testing.T) {
 		server.Set(name, value)
 		server.Fail(name, code)
 		_, err := newClient(t, server.Addr).Access(t.Context(), name)
-		if got := gcpsecret.Refused(err); err == nil || got != want {
+		if got := secret.Refused(err); err == nil || got != want {
 			t.Errorf("%v: %t, want %t (%v)", code, got, want, err)
 		}
 	}
-	if gcpsecret.Refused(nil) || gcpsecret.Refused(context.DeadlineExceeded) || gcpsecret.Refused(gcpsecret.ErrChecksum) {
+	if secret.Refused(nil) || secret.Refused(context.DeadlineExceeded) || secret.Refused(secret.ErrChecksum) {
 		t.Error("trouble of a moment is a refusal")
 	}
 }

@@ -1,11 +1,11 @@
-// Package gcpsecret reads versions of secrets from Google Secret Manager
+// Package secret reads versions of secrets from Google Secret Manager
 // through Google's own client.
 //
 // [New] makes one [Client] for the process, and [Client.Access] reads one
 // version, verified against the checksum that the service sends with it. What to
 // read, how often, and what to do when it fails is for the caller to decide:
 // nothing is cached here. Package secrettest stands in for the service.
-package gcpsecret
+package secret
 
 import (
 	"context"
