@@ -2,6 +2,9 @@
 package docs
 
 import (
+	"cmp"
+	"flag"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -9,6 +12,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	gocmp "github.com/google/go-cmp/cmp"
 )
 
 func read(t *testing.T, path string) string {
@@ -44,10 +49,19 @@ func TestLinks(t *testing.T) {
 	}
 }
 
-// TestArchitecture compares the diagram with what the packages import.
+var update = flag.Bool("update", false, "write the arrows of architecture.md")
+
+// TestArchitecture holds the diagram to the code both ways: between the boxes that it
+// shows there is an arrow for each import, and no other. A box is named by its id, or
+// by the path in its label.
 func TestArchitecture(t *testing.T) {
 	const module = "example.com/gatehouse"
 	text := read(t, "architecture.md")
+	before, rest, found := strings.Cut(text, "flowchart TD\n")
+	diagram, after, closed := strings.Cut(rest, "```")
+	if !found || !closed {
+		t.Fatal("the page has no diagram")
+	}
 	list := exec.CommandContext(t.Context(), "go", "list", "-f", `{{.ImportPath}} {{join .Imports " "}}`, "./...")
 	list.Dir = ".."
 	output, err := list.Output()
@@ -59,32 +73,50 @@ func TestArchitecture(t *testing.T) {
 		words := strings.Fields(line)
 		imports[words[0]] = words[1:]
 	}
-	// A node is named by its label's first word, or by its own name.
-	paths := map[string]string{"function": module}
-	for _, node := range regexp.MustCompile(`(\w+)\["([\w/]+)`).FindAllStringSubmatch(text, -1) {
-		if node[1] != "function" {
-			paths[node[1]] = module + "/" + node[2]
+	type box struct{ id, path string }
+	var boxes []box
+	var lines strings.Builder // of the boxes
+	for line := range strings.Lines(diagram) {
+		match := regexp.MustCompile(`^  (\w+)(?:\["([\w./]+)[^"]*"\])?$`).FindStringSubmatch(strings.TrimSuffix(line, "\n"))
+		if match == nil {
+			continue
+		}
+		lines.WriteString(line)
+		path := module + "/" + cmp.Or(match[2], match[1])
+		if match[1] == "function" { // the one package at the root
+			path = module
+		}
+		if _, ok := imports[path]; !ok {
+			t.Errorf("the box %s is of no package", match[1])
+		}
+		boxes = append(boxes, box{match[1], path})
+	}
+	if len(boxes) < 15 {
+		t.Fatalf("the diagram has %d boxes", len(boxes))
+	}
+	for _, from := range boxes {
+		var to []string
+		for _, b := range boxes {
+			if slices.Contains(imports[from.path], b.path) {
+				to = append(to, b.id)
+			}
+		}
+		if len(to) > 0 {
+			fmt.Fprintf(&lines, "  %s --> %s\n", from.id, strings.Join(to, " & "))
 		}
 	}
-	path := func(node string) string {
-		if p, ok := paths[node]; ok {
-			return p
+	if diff := gocmp.Diff(lines.String(), diagram); diff != "" && *update {
+		if err := os.WriteFile("architecture.md", []byte(before+"flowchart TD\n"+lines.String()+"```"+after), 0o644); err != nil {
+			t.Fatal(err)
 		}
-		return module + "/" + node
+	} else if diff != "" {
+		t.Errorf("the diagram is not as the code: go test ./docs -run Architecture -update (-want +got):\n%s", diff)
 	}
-	arrows := regexp.MustCompile(`(?m)^  (\w+)(?:\["[^"]*"\])? --> (\w+)`).FindAllStringSubmatch(text, -1)
-	if len(arrows) < 10 {
-		t.Fatalf("the diagram has %d arrows", len(arrows))
-	}
-	for _, arrow := range arrows {
-		from, to := path(arrow[1]), path(arrow[2])
-		if !slices.Contains(imports[from], to) {
-			t.Errorf("%s does not import %s", from, to)
-		}
-	}
-	for _, row := range regexp.MustCompile("(?m)^\\| `([^`]+)`").FindAllStringSubmatch(text, -1) {
-		if _, ok := imports[module+"/"+row[1]]; !ok {
-			t.Errorf("there is no package %s", row[1])
+	for _, row := range regexp.MustCompile("(?m)^\\| ((?:`[^`]+`(?:, )?)+)").FindAllStringSubmatch(text, -1) {
+		for _, name := range regexp.MustCompile("`([^`]+)`").FindAllStringSubmatch(row[1], -1) {
+			if _, ok := imports[module+"/"+name[1]]; !ok {
+				t.Errorf("there is no package %s", name[1])
+			}
 		}
 	}
 }
