@@ -1,6 +1,7 @@
-package docs_test
+package docs
 
 import (
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -11,57 +12,166 @@ import (
 	"testing"
 )
 
-// The steps of your-agent.md in a copy of the tree: the page's code goes into what
-// the tree has, under the module's own name.
-func TestThePageCanBeFollowed(t *testing.T) {
-	t.Parallel()
-	raw, err := os.ReadFile("your-agent.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	page := string(raw)
-	if strings.Contains(page, "go mod edit -module") {
+// A guide is docs/your-agent.md, as a reader follows it.
+type guide struct{ text string }
+
+func readGuide(t *testing.T) guide {
+	t.Helper()
+	text := read(t, "your-agent.md")
+	if strings.Contains(text, "go mod edit -module") {
 		t.Error("the page has the module renamed, which makes every later merge conflict")
 	}
+	return guide{text}
+}
+
+// section returns what stands under the heading.
+func (g guide) section(t *testing.T, heading string) string {
+	t.Helper()
+	_, rest, found := strings.Cut(g.text, "\n## "+heading+"\n")
+	if !found {
+		t.Fatalf("the page has no section %q", heading)
+	}
+	section, _, _ := strings.Cut(rest, "\n## ")
+	return section
+}
+
+// fenced returns the blocks of a language in text.
+func fenced(language, text string) []string {
+	var blocks []string
+	for _, match := range regexp.MustCompile("(?s)```"+language+"\n(.*?)```").FindAllStringSubmatch(text, -1) {
+		blocks = append(blocks, match[1])
+	}
+	return blocks
+}
+
+// steps writes the files of the steps, which the page has in advisor/, into dir, and
+// makes the edit of step 4.
+func (g guide) steps(t *testing.T, dir string) {
+	t.Helper()
+	files := regexp.MustCompile("(?s)\n## [^\n]*: `advisor/([a-z_]+\\.go)`\n[^#]*?```go\n(.*?)```").FindAllStringSubmatch(g.text, -1)
+	if len(files) != 4 {
+		t.Fatalf("the page has %d files of Go code, want the agent, the instruction, the tool and its test", len(files))
+	}
+	for _, file := range files {
+		put(t, filepath.Join(dir, file[1]), file[2])
+	}
+	diffs := fenced("diff", g.text)
+	if len(diffs) != 1 {
+		t.Fatalf("the page has %d edits of advisor.go, want the tool's line", len(diffs))
+	}
+	if err := edit(filepath.Join(dir, "advisor.go"), diffs[0]); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func put(t *testing.T, path, text string) {
+	t.Helper()
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// goIn runs the go command in dir.
+func goIn(t *testing.T, dir string, args ...string) string {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), "go", args...)
+	cmd.Dir, cmd.Env = dir, trimmed()
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Fatalf("go %s: %v\n%s", strings.Join(args, " "), err, out)
+	}
+	return string(out)
+}
+
+// Whoever clones: the sample is taken out as the page says, and what is left holds with
+// another agent in its place.
+func TestACloneBecomesAnotherAgent(t *testing.T) {
+	if os.Getenv(withoutSample) != "" {
+		t.Skip("this is the tree without the sample already")
+	}
+	t.Parallel()
+	page := readGuide(t)
 	dir := t.TempDir()
 	if err := copyTree("..", dir); err != nil {
 		t.Fatal(err)
 	}
-	files := regexp.MustCompile("(?s)## [^\n]*: `(advisor/[a-z_]+\\.go)`\n[^#]*?```go\n(.*?)```").FindAllStringSubmatch(page, -1)
-	if len(files) != 3 {
-		t.Fatalf("the page has %d files of Go code, want the instruction, the tool and its test", len(files))
+	commands := fenced("sh", page.section(t, "Clone it"))
+	if len(commands) != 1 {
+		t.Fatalf("%d blocks of commands take the sample out, want 1", len(commands))
 	}
-	for _, file := range files {
-		if err := os.WriteFile(filepath.Join(dir, file[1]), []byte(file[2]), 0o644); err != nil {
-			t.Fatal(err)
+	take := exec.CommandContext(t.Context(), "sh", "-ec", commands[0])
+	take.Dir = dir
+	if out, err := take.CombinedOutput(); err != nil {
+		t.Fatalf("%s: %v\n%s", commands[0], err, out)
+	}
+	if _, err := os.Stat(filepath.Join(dir, "advisor")); !errors.Is(err, fs.ErrNotExist) {
+		t.Fatalf("the sample is still there: %v", err)
+	}
+	page.steps(t, filepath.Join(dir, "advisor"))
+	goIn(t, dir, "vet", "./advisor", ".", "./cmd/local")
+	if out := goIn(t, dir, "test", "-count=1", "-v", "./advisor"); !strings.Contains(out, "--- PASS: TestAModelCallsExchangeRate") {
+		t.Fatalf("go test ran nothing:\n%s", out)
+	}
+
+	t.Run("the rest holds", func(t *testing.T) {
+		if os.Getenv("CI") == "" {
+			t.Skip("NOT TESTED: the whole tree without the sample, which takes minutes; CI=true tests it")
 		}
+		goIn(t, dir, "build", "./...")
+		goIn(t, dir, "vet", "./...")
+		goIn(t, dir, "test", "-p=1", "./advisor", "./agent", "./agenttest", "./config", "./delivery/...", "./docs", "./gate", "./health",
+			"./internal/openapi/...", "./internal/playground", "./internal/server", "./invoke", "./session", "./tool", ".")
+		goIn(t, dir, "test", "-run=TestTheRootIsDeployed|TestAnImporterDeploys|TestOfflineAnswers", "./internal/e2e")
+	})
+}
+
+// withoutSample is set where the tests run in a tree that has had its sample taken out.
+const withoutSample = "GATEHOUSE_WITHOUT_SAMPLE"
+
+// Whoever imports: a module of one's own, made as the page says.
+func TestAModuleImportsTheGate(t *testing.T) {
+	t.Parallel()
+	page := readGuide(t)
+	section, dir := page.section(t, "Import it"), t.TempDir()
+	code, commands := fenced("go", section), fenced("sh", section)
+	if len(code) != 2 || len(commands) != 1 {
+		t.Fatalf("%d files of Go code and %d blocks of commands, want function.go and cmd/local/main.go, and one", len(code), len(commands))
 	}
-	diffs := regexp.MustCompile("(?s)```diff\n(.*?)```").FindAllStringSubmatch(page, -1)
-	if len(diffs) != 1 {
-		t.Fatalf("the page has %d edits of advisor.go, want the tool's line", len(diffs))
-	}
-	if err := edit(filepath.Join(dir, "advisor", "advisor.go"), diffs[0][1]); err != nil {
+	root, err := filepath.Abs("..")
+	if err != nil {
 		t.Fatal(err)
 	}
-	for _, args := range [][]string{
-		{"vet", "./advisor", ".", "./cmd/local"},
-		{"test", "-count=1", "-v", "-run=ExchangeRate|WhatEveryToolAndArgument|SettingsAre", "./advisor"},
-	} {
-		cmd := exec.CommandContext(t.Context(), "go", args...)
-		cmd.Dir, cmd.Env = dir, trimmed()
-		out, err := cmd.CombinedOutput()
-		if err != nil {
-			t.Fatalf("go %s: %v\n%s", args[0], err, out)
-		}
-		if args[0] == "test" && !strings.Contains(string(out), "--- PASS: TestAModelCallsExchangeRate") {
-			t.Fatalf("go test ran nothing:\n%s", out)
-		}
+	// Where the reader's fork is, this tree is; its requirements, which go mod tidy
+	// finds in the network, are this module's.
+	put(t, filepath.Join(dir, "go.sum"), read(t, "../go.sum"))
+	const fork = "github.com/you/gatehouse@v0.2.0"
+	if !strings.Contains(commands[0], fork) {
+		t.Fatalf("the page does not replace the module by %s", fork)
+	}
+	script := exec.CommandContext(t.Context(), "sh", "-ec", strings.Replace(commands[0], fork, root, 1))
+	script.Dir = dir
+	if out, err := script.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	_, requirements, _ := strings.Cut(read(t, "../go.mod"), "\nrequire (")
+	put(t, filepath.Join(dir, "go.mod"), read(t, filepath.Join(dir, "go.mod"))+"\nrequire ("+requirements)
+	put(t, filepath.Join(dir, "function.go"), code[0])
+	put(t, filepath.Join(dir, "cmd", "local", "main.go"), code[1])
+	page.steps(t, dir)
+	goIn(t, dir, "vet", "-mod=mod", "./...")
+	if out := goIn(t, dir, "test", "-mod=mod", "-count=1", "-v", "./..."); !strings.Contains(out, "--- PASS: TestAModelCallsExchangeRate") {
+		t.Fatalf("go test ran nothing:\n%s", out)
 	}
 }
 
 // trimmed is the environment in which what is built does not depend on where the
 // copy lies, so that the next run finds it in the build cache.
-func trimmed() []string { return append(os.Environ(), "GOFLAGS="+os.Getenv("GOFLAGS")+" -trimpath") }
+func trimmed() []string {
+	return append(os.Environ(), "GOFLAGS="+os.Getenv("GOFLAGS")+" -trimpath", "GOWORK=off", withoutSample+"=true")
+}
 
 // edit makes the one place that has the lines before diff have those after it.
 func edit(file, diff string) error {
