@@ -121,7 +121,7 @@ type Problem struct {
 	Issue    string // with its mend; never a secret's value
 }
 
-// Problems is the error that [Read] gives: everything that is wrong.
+// Problems is the error of [Read]: everything that is wrong.
 type Problems []Problem
 
 func (ps Problems) Error() string {

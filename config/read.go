@@ -361,7 +361,7 @@ func (r *reader) auth(c *Config, v *variables) {
 		r.problem("AUTH", "none is for development only; use iam, oidc or api_key")
 	}
 	if c.HasAuth(AuthIAM) && !(v.IAMEnforced && c.Service != "") {
-		r.problem("IAM_ENFORCED", "AUTH has iam, which believes what Cloud Run's own check has verified; it only works on Cloud Run (K_SERVICE) with IAM_ENFORCED=true, which says that the check is on")
+		r.problem("IAM_ENFORCED", "AUTH has iam, which trusts Cloud Run's own check; it works only on Cloud Run (K_SERVICE) with IAM_ENFORCED=true, which states that the check is on")
 	}
 	if c.HasAuth(AuthOIDC) && c.OIDCIssuers == "" {
 		r.problem("OIDC_ISSUERS", "AUTH has oidc; set at least one issuer, as https://issuer|audience")
@@ -400,7 +400,7 @@ func (r *reader) store(c *Config) {
 	switch c.SessionStore {
 	case StoreFirestore:
 		if c.Project == "" && c.FirestoreEmulator == "" && c.Service == "" {
-			r.problem("GOOGLE_CLOUD_PROJECT", "is not set, and outside of Google Cloud no metadata server tells it; set the project that has the Firestore database")
+			r.problem("GOOGLE_CLOUD_PROJECT", "is not set, and outside of Google Cloud there is no metadata server to ask; set the project that has the Firestore database")
 		}
 	case StoreMemory:
 		if c.Production() {

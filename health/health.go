@@ -1,4 +1,4 @@
-// Package health says how the service is: to the platform's probes, to those
+// Package health reports the state of the service: to the platform's probes, to those
 // who watch it, and to the agent's own tool. All of them see one [Report].
 package health
 
@@ -58,7 +58,7 @@ type Config struct {
 	Model       string
 	Started     time.Time
 
-	// Problem says why the service is not ready to answer, nil when it is.
+	// Problem returns why the service is not ready to answer, or nil.
 	Problem func(context.Context) error
 
 	// Warnings are sentences for operators on what makes a service that is ready
@@ -68,7 +68,7 @@ type Config struct {
 	// Dependencies are those of a service that is ready.
 	Dependencies func() []Dependency
 
-	// Figures gives the service's last five minutes, those of all instances; nil:
+	// Figures returns the service's last five minutes, those of all instances; nil:
 	// they are not known. It is asked with the dependencies, as often as they are.
 	Figures func(context.Context) (figures.Sum, error)
 

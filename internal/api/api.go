@@ -5,7 +5,7 @@
 //
 // A handler is a func(w, r) error. What it returns is turned into the answer
 // in one place, [Routes.ServeHTTP]; an error that is not an [*Error] is a bug
-// and becomes a 500 that says nothing about itself.
+// and becomes a 500 without its text.
 package api
 
 import (
@@ -64,12 +64,12 @@ func (t *Timestamp) UnmarshalJSON(raw []byte) error {
 
 type requestIDKey struct{}
 
-// WithRequestID gives the request's id to everything below.
+// WithRequestID returns a context that carries the request's id.
 func WithRequestID(ctx context.Context, id string) context.Context {
 	return context.WithValue(ctx, requestIDKey{}, id)
 }
 
-// RequestID is the id that [WithRequestID] gave, or "".
+// RequestID returns the id that [WithRequestID] set, or "".
 func RequestID(ctx context.Context) string {
 	id, _ := ctx.Value(requestIDKey{}).(string)
 	return id
@@ -92,7 +92,7 @@ func Failure(ctx context.Context, e *Error) Envelope {
 	}
 }
 
-// AsError gives the [*Error] in err's chain, or an internal one caused by err.
+// AsError returns the [*Error] in err's chain, or an internal one caused by err.
 func AsError(err error) *Error {
 	if e, ok := errors.AsType[*Error](err); ok {
 		return e

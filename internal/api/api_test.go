@@ -48,7 +48,7 @@ func TestTheEnvelopeAsBytes(t *testing.T) {
 			func(w http.ResponseWriter, r *http.Request) error {
 				return api.WriteError(w, r, api.Invalid("query", "must not be empty"))
 			},
-			422, `{"success":false,"message":"A field breaks its rule; details says which.","data":null,"error":"validation_failed","details":[{"field":"query","issue":"must not be empty"}],"retry_after_seconds":null,"request_id":"r-1","timestamp":"2000-01-01T00:00:01.234Z"}`,
+			422, `{"success":false,"message":"The request is invalid; see details.","data":null,"error":"validation_failed","details":[{"field":"query","issue":"must not be empty"}],"retry_after_seconds":null,"request_id":"r-1","timestamp":"2000-01-01T00:00:01.234Z"}`,
 		},
 		{
 			"an error with data",

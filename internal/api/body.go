@@ -30,7 +30,7 @@ const BodyTimeout = 10 * time.Second
 
 // ReadBody reads a JSON body of at most limit bytes, within timeout or
 // [BodyTimeout], whichever is shorter. Its errors are the contract's: 415, 413
-// (before the body is read when Content-Length tells), 408.
+// (before the body is read, given a Content-Length), 408.
 func ReadBody(w http.ResponseWriter, r *http.Request, limit int64, timeout time.Duration) ([]byte, error) {
 	var body bytes.Buffer
 	err := withBody(w, r, limit, timeout, func(from io.Reader) error {
@@ -55,7 +55,7 @@ func withBody(w http.ResponseWriter, r *http.Request, limit int64, timeout time.
 		return tooLarge(limit)
 	}
 	control := http.NewResponseController(w)
-	// A server that has no deadlines (a test's recorder) is served all the same.
+	// A server that has no deadlines (a test's recorder) is served, too.
 	deadlines := control.SetReadDeadline(time.Now().Add(min(timeout, BodyTimeout))) == nil
 	err := read(http.MaxBytesReader(w, r.Body, limit))
 	if err == nil {
@@ -264,7 +264,7 @@ func requiredField(d Detail) Detail {
 	return d
 }
 
-// maxDetails bounds the list in an answer, whatever a body holds.
+// maxDetails bounds the list in an answer.
 const maxDetails = 20
 
 // fieldName bounds a name that the client may have made up.

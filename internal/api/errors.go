@@ -55,39 +55,39 @@ const (
 // before its answer (nginx's convention).
 const StatusClientClosedRequest = 499
 
-// errorTable says, for each code, the HTTP status, the sentence for people, and
+// errorTable has, for each code, the HTTP status, the sentence for people, and
 // when to try again if nothing better is known (0: no Retry-After).
 var errorTable = map[Code]struct {
 	status     int
 	message    string
 	retryAfter time.Duration
 }{
-	MalformedRequest:        {http.StatusBadRequest, "The request is not well formed.", 0},
-	Unauthenticated:         {http.StatusUnauthorized, "A valid credential is needed.", 0},
-	PermissionDenied:        {http.StatusForbidden, "The caller may not do this.", 0},
-	OriginNotAllowed:        {http.StatusForbidden, "Pages of this origin may not call the service.", 0},
-	NotFound:                {http.StatusNotFound, "There is nothing at this path. GET / lists what there is.", 0},
+	MalformedRequest:        {http.StatusBadRequest, "The request is malformed.", 0},
+	Unauthenticated:         {http.StatusUnauthorized, "A valid credential is required.", 0},
+	PermissionDenied:        {http.StatusForbidden, "The caller is not allowed to do this.", 0},
+	OriginNotAllowed:        {http.StatusForbidden, "Pages of this origin are not allowed to call the service.", 0},
+	NotFound:                {http.StatusNotFound, "There is nothing at this path. GET / lists the routes.", 0},
 	SessionNotFound:         {http.StatusNotFound, "There is no such session, or it has expired. Leave session_id out to start a new one.", 0},
-	MethodNotAllowed:        {http.StatusMethodNotAllowed, "This path does not answer that method; Allow lists those it does.", 0},
+	MethodNotAllowed:        {http.StatusMethodNotAllowed, "This path does not support the method; Allow lists those that it does.", 0},
 	NotAcceptable:           {http.StatusNotAcceptable, "Accept must allow application/json or text/event-stream.", 0},
-	RequestTimeout:          {http.StatusRequestTimeout, "The request's body did not arrive in time.", 0},
-	IdempotencyInProgress:   {http.StatusConflict, "A call with this Idempotency-Key is still being worked on.", time.Second},
+	RequestTimeout:          {http.StatusRequestTimeout, "The request body did not arrive in time.", 0},
+	IdempotencyInProgress:   {http.StatusConflict, "A call with this Idempotency-Key is still in progress.", time.Second},
 	SessionConflict:         {http.StatusConflict, "The session does not have that many turns. Read it and decide again.", 0},
-	RequestTooLarge:         {http.StatusRequestEntityTooLarge, "The request's body is too large.", 0},
+	RequestTooLarge:         {http.StatusRequestEntityTooLarge, "The request body is too large.", 0},
 	UnsupportedMediaType:    {http.StatusUnsupportedMediaType, "The body must be application/json in UTF-8, not compressed.", 0},
-	ValidationFailed:        {http.StatusUnprocessableEntity, "A field breaks its rule; details says which.", 0},
+	ValidationFailed:        {http.StatusUnprocessableEntity, "The request is invalid; see details.", 0},
 	IdempotencyMismatch:     {http.StatusUnprocessableEntity, "This Idempotency-Key was used with another request body.", 0},
-	ContentBlocked:          {http.StatusUnprocessableEntity, "The model refused to answer this. Ask in another way.", 0},
-	RateLimited:             {http.StatusTooManyRequests, "Too many calls; wait as Retry-After says.", time.Second},
-	QuotaExceeded:           {http.StatusTooManyRequests, "Today's tokens are used up; wait as Retry-After says.", time.Minute},
-	ClientClosedRequest:     {StatusClientClosedRequest, "The client went away before the answer.", 0},
-	Internal:                {http.StatusInternalServerError, "Something went wrong on our side. The request_id helps to find it.", 0},
-	ModelFailed:             {http.StatusBadGateway, "The model gave no usable answer.", 0},
-	ModelUnavailable:        {http.StatusServiceUnavailable, "The model cannot be reached right now; try again as Retry-After says.", 5 * time.Second},
-	Overloaded:              {http.StatusServiceUnavailable, "The service has as much to do as it can; try again as Retry-After says.", time.Second},
-	SessionStoreUnavailable: {http.StatusServiceUnavailable, "Sessions cannot be read or written right now; try again as Retry-After says.", 2 * time.Second},
+	ContentBlocked:          {http.StatusUnprocessableEntity, "The model refused to answer. Rephrase the question.", 0},
+	RateLimited:             {http.StatusTooManyRequests, "Too many calls; retry after the delay in Retry-After.", time.Second},
+	QuotaExceeded:           {http.StatusTooManyRequests, "Today's tokens are used up; retry after the delay in Retry-After.", time.Minute},
+	ClientClosedRequest:     {StatusClientClosedRequest, "The client disconnected before the answer.", 0},
+	Internal:                {http.StatusInternalServerError, "The service failed. Report the request_id, which finds the cause in the log.", 0},
+	ModelFailed:             {http.StatusBadGateway, "The model returned no usable answer.", 0},
+	ModelUnavailable:        {http.StatusServiceUnavailable, "The model is unavailable; retry after the delay in Retry-After.", 5 * time.Second},
+	Overloaded:              {http.StatusServiceUnavailable, "The service is at capacity; retry after the delay in Retry-After.", time.Second},
+	SessionStoreUnavailable: {http.StatusServiceUnavailable, "Sessions cannot be read or written now; retry after the delay in Retry-After.", 2 * time.Second},
 	ShuttingDown:            {http.StatusServiceUnavailable, "This instance is shutting down; try again.", time.Second},
-	NotReady:                {http.StatusServiceUnavailable, "The service is not set up to answer yet; GET /health/ready says why.", 5 * time.Second},
+	NotReady:                {http.StatusServiceUnavailable, "The service is not ready; GET /health/ready has the reason.", 5 * time.Second},
 	Unhealthy:               {http.StatusServiceUnavailable, "The service is unhealthy.", 5 * time.Second},
 	Timeout:                 {http.StatusGatewayTimeout, "The answer took longer than the service allows.", 0},
 }
@@ -102,7 +102,7 @@ func Codes() []string {
 	return codes
 }
 
-// A CodeInfo is what the table says of a code.
+// A CodeInfo is a code's row of the table.
 type CodeInfo struct {
 	Code       Code
 	Status     int
@@ -141,7 +141,7 @@ type Detail struct {
 }
 
 // An Error is an answer that is not a success. Its code, message and details
-// are for the client; its cause is for the log alone.
+// are for the client; its cause is only for the log.
 type Error struct {
 	Code       Code
 	Message    string        // replaces the table's sentence when not empty
@@ -196,7 +196,7 @@ func Invalid(field, issue string) *Error {
 	return &Error{Code: ValidationFailed, Details: []Detail{{field, issue}}}
 }
 
-// Malformed is a 400 whose message says what is wrong with the request's form.
+// Malformed returns a 400 whose message names the fault in the request's form.
 func Malformed(message string) *Error {
 	return &Error{Code: MalformedRequest, Message: message}
 }
@@ -209,7 +209,7 @@ func (e *Error) Error() string {
 	return string(e.Code)
 }
 
-// Unwrap gives the cause.
+// Unwrap returns the cause.
 func (e *Error) Unwrap() error { return e.Cause }
 
 // Status is the HTTP status of the code.

@@ -10,7 +10,7 @@ const maxLocale = 35
 
 // Locale returns the language tag that the client likes best in Accept-Language
 // (RFC 9110, 12.5.4), the first of several that it likes alike; "" when it names
-// none. It has the form of a tag: what is none is passed over.
+// none. Items without the form of a tag are skipped.
 func Locale(r *http.Request) string {
 	best, bestQ := "", 0.0
 	for _, value := range r.Header.Values("Accept-Language") {

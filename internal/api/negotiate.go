@@ -6,10 +6,10 @@ import (
 	"strings"
 )
 
-// Negotiate reads the Accept header (RFC 9110, 12.5.1). json and stream say
-// which of application/json and text/event-stream the client takes;
-// preferStream that it named the event stream and likes it better than JSON.
-// Without the header everything is welcome.
+// Negotiate reads the Accept header (RFC 9110, 12.5.1). json and stream report
+// which of application/json and text/event-stream the client accepts;
+// preferStream, that it named the event stream and prefers it to JSON. Without the
+// header everything is accepted.
 func Negotiate(r *http.Request) (json, stream, preferStream bool) {
 	values := r.Header.Values("Accept")
 	if strings.TrimSpace(strings.Join(values, "")) == "" {

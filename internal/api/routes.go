@@ -8,7 +8,7 @@ import (
 	"example.com/gatehouse/internal/telemetry"
 )
 
-// A Handler answers a request or says why it can't.
+// A Handler answers a request, or returns why it cannot.
 type Handler func(http.ResponseWriter, *http.Request) error
 
 // AuditTurn is what the audit calls a turn of a session.

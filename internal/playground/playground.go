@@ -41,8 +41,8 @@ var types = map[string]string{
 	".svg":  "image/svg+xml",
 }
 
-// Add gives routes with the page: GET / answers it to a browser, and what it
-// answered before to everybody else; the page's files have paths of their own,
+// Add returns routes with the page: GET / answers it to a browser, and everybody
+// else as before; the page's files have paths of their own,
 // which anybody may read.
 func Add(routes []api.Route) []api.Route {
 	all := slices.Clone(routes)

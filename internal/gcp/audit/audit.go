@@ -4,8 +4,8 @@
 // [New] makes one [Log] for the process, and [Log.Write] hands entries to the
 // Logging API before it returns. Nothing is left to a background goroutine: an
 // instance may lose its CPU as soon as the client has its answer, in the middle
-// of a call too. So time is counted only while the process runs, and a
-// connection that broke meanwhile is replaced at once.
+// of a call too. So time is counted only while the process runs, and a connection
+// that broke while it did not is replaced at once.
 //
 // No entry is lost while the process lives. What the API did not take goes to
 // the fallback, one line of JSON in the form that Cloud Logging reads on stdout,
@@ -15,7 +15,7 @@
 //
 // A process that is killed between a turn's commit and its entry leaves the turn
 // as the record. [TurnID] and the turn's time are what every later writer of that
-// entry uses; [Turns] tells which turns have one.
+// entry uses; [Turns] returns which turns have one.
 //
 // Package loggingtest stands in for the Logging API.
 package audit
@@ -90,8 +90,8 @@ type Log struct {
 // stand-in takes the service's place. Without a project or a name, or with the
 // name [Off], every entry goes to fallback, and with [io.Discard] costs nothing.
 //
-// New does not wait for the network: credentials are looked up meanwhile, and
-// the first entry connects. What goes wrong there sends entries to the fallback.
+// New does not wait for the network: credentials are looked up in the background,
+// and the first entry connects. If that fails, entries go to the fallback.
 // Each line is one call of fallback's Write, never two at the same time. Options
 // come after those that New sets itself.
 func New(ctx context.Context, project, name, endpoint string, fallback io.Writer, opts ...option.ClientOption) (*Log, error) {
@@ -123,10 +123,9 @@ func New(ctx context.Context, project, name, endpoint string, fallback io.Writer
 	return l, nil
 }
 
-// clientOptions hold for every endpoint. Writing the trail is no part of the
-// request that it tells of, so the client's own spans are off. Connecting again
-// must not back off for longer than the breaker does, or a trial would meet
-// yesterday's error.
+// clientOptions hold for every endpoint. Writing the trail is not part of the
+// request, so the client's own spans are off. Reconnecting must not back off for
+// longer than the breaker does, or a trial would meet an old error.
 var clientOptions = []option.ClientOption{
 	option.WithScopes(logging.WriteScope),
 	option.WithTelemetryDisabled(),
@@ -137,8 +136,8 @@ var clientOptions = []option.ClientOption{
 }
 
 // Write delivers entries, all of them to the API or all to the fallback, before
-// it returns. That takes at most 2 seconds, in which the process runs; ctx gives
-// values alone, for a trail does not end with the request that it tells of.
+// it returns. That takes at most 2 seconds of running time. Only the values
+// of ctx are used: an entry is delivered after its request has ended, too.
 // After [Log.Close] everything goes to the fallback.
 //
 // The entries of one call are one call of the API: up to a few hundred.
@@ -173,7 +172,7 @@ var (
 	errEnding = errors.New("no answer before the process ends")
 )
 
-// Hurry says that the process is about to end: the API gets a quarter of a
+// Hurry announces the end of the process: the API gets a quarter of a
 // second for what is being written and for each later call, and then the
 // fallback has it.
 func (l *Log) Hurry() { l.hurry() }
@@ -211,7 +210,7 @@ func (l *Log) deliver(ctx context.Context, lines []logging.Entry) error {
 	if ctx.Err() != nil && err != nil {
 		err = context.Cause(ctx)
 	}
-	// An entry that the API finds wrong says nothing of the API.
+	// An entry that the API rejects is not a failure of the API.
 	if status.Code(err) != codes.InvalidArgument {
 		l.breaker.done(l.now(), err)
 	}

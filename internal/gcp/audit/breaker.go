@@ -15,8 +15,8 @@ type breaker struct {
 	last     error
 }
 
-// allow says whether the API may be called, or why not. While it fails that is
-// one call each cooldown, whatever becomes of that call.
+// allow returns nil when the API may be called, or why not. While the API fails,
+// one call each cooldown is allowed.
 func (b *breaker) allow(now time.Time) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -30,7 +30,7 @@ func (b *breaker) allow(now time.Time) error {
 	return nil
 }
 
-// done tells how a call that was allowed went.
+// done records the result of a call that was allowed.
 func (b *breaker) done(now time.Time, err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -47,7 +47,7 @@ type Entry struct {
 // payload is an entry's JSON object, the same in the API and in the fallback.
 type payload = *structpb.Struct
 
-// complete gives e an id and a time if it has none. now is the clock.
+// complete sets e's id and time where it has none. now is the clock.
 func (e *Entry) complete(now func() time.Time) {
 	if e.Time.IsZero() {
 		e.Time = now()
@@ -134,7 +134,7 @@ func (e *Entry) structured(reason error) []byte {
 	return append(data, '\n')
 }
 
-// priced tells whether the cost can be written: NaN and infinities are no JSON.
+// priced reports whether the cost can be written: JSON has no NaN and infinities.
 func (e *Entry) priced() bool {
 	return e.CostUSD != nil && !math.IsNaN(*e.CostUSD) && !math.IsInf(*e.CostUSD, 0)
 }

@@ -30,7 +30,7 @@ func TurnID(turn string) string { return turnPrefix + turn }
 // maxTurns bounds what Turns holds in memory, about 100 bytes each.
 const maxTurns = 5_000_000
 
-// readPage is what the Logging API gives in one call at most.
+// readPage is the most entries that the Logging API returns in one call.
 const readPage = 1000
 
 // Turns are the insert ids of the turns' entries since then that bucket holds,
