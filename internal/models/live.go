@@ -1,6 +1,7 @@
 package models
 
 import (
+	"errors"
 	"fmt"
 	"sync/atomic"
 )
@@ -20,9 +21,13 @@ func (l *Live) Table() *Table {
 	return BuiltIn()
 }
 
+// ErrSuperseded is that of a table that the built-in one has caught up with, as it
+// does when a service is upgraded after an operator brought the table.
+var ErrSuperseded = errors.New("the built-in table of models is as new")
+
 // Offer replaces the current table by the one in raw if that is valid, has a later
 // date, and has an entry for each of names that the current one has. Otherwise the
-// current table stays, and the error says why.
+// current table stays, and the error says why: [ErrSuperseded] is no fault.
 func (l *Live) Offer(raw []byte, names []string) error {
 	offered, err := Parse(raw)
 	if err != nil {
@@ -30,6 +35,9 @@ func (l *Live) Offer(raw []byte, names []string) error {
 	}
 	current := l.table.Load()
 	used := l.Table()
+	if !offered.Date.begin.After(BuiltIn().Date.begin) && used == BuiltIn() {
+		return ErrSuperseded
+	}
 	if !offered.Date.begin.After(used.Date.begin) {
 		return fmt.Errorf("a table of %s does not replace the one of %s", offered.Date, used.Date)
 	}

@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"sync"
 	"time"
@@ -16,6 +17,11 @@ func (s *Server) takeTable(ctx context.Context, l *secrets, payload string) erro
 	if err == nil {
 		l.rejected.Store(nil)
 		s.Log.InfoContext(ctx, "A newer table of models is in use.", "table", s.tables.Table().Date.String())
+		return nil
+	}
+	if errors.Is(err, models.ErrSuperseded) {
+		l.rejected.Store(nil)
+		s.Log.InfoContext(ctx, "The built-in table of models is as new as the one of MODELS_TABLE_SECRET.", "table", s.tables.Table().Date.String())
 		return nil
 	}
 	l.rejected.Store(&err)

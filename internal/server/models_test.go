@@ -94,7 +94,7 @@ func TestANewerTableOfModels(t *testing.T) {
 	}{
 		{"a later one, by which the model goes on", strings.Replace(later, `"ends": "2026-03-09"`, `"ends": "2199-01-01"`, 1), true, ""},
 		{"one that cannot be read", "{", false, "MODELS_TABLE_SECRET"},
-		{"an earlier one", strings.Replace(later, "2099-01-01", "2020-01-01", 1), false, "does not replace"},
+		{"one that the built-in table has caught up with", strings.Replace(later, "2099-01-01", "2020-01-01", 1), false, ""},
 		{"one without the model that is in use", strings.Replace(later, `"gemini-3-pro-preview": {`, `"gemini-3-no-preview": {`, 1), false, "gemini-3-pro-preview, which is in use"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -105,7 +105,8 @@ func TestANewerTableOfModels(t *testing.T) {
 				t.Errorf("taken: %t, want %t", taken, tt.taken)
 			}
 			status, text := get(t, s.Health, "/health")
-			if status != http.StatusOK || strings.Contains(text, `"status":"degraded"`) == tt.taken || !strings.Contains(text, tt.says) {
+			if status != http.StatusOK || strings.Contains(text, `"status":"degraded"`) == tt.taken || !strings.Contains(text, tt.says) ||
+				tt.says == "" && strings.Contains(text, "MODELS_TABLE_SECRET") {
 				t.Errorf("health: %d %s", status, text)
 			}
 		})
