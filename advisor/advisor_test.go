@@ -28,7 +28,7 @@ func TestSettingsAreWithinTheModelsRange(t *testing.T) {
 	}
 }
 
-// The model chooses tools and arguments by their descriptions alone. This holds
+// The model chooses tools and arguments by their descriptions only. This holds
 // for every tool, so it needs no edit when one is added.
 func TestModelIsToldWhatEveryToolAndArgumentIsFor(t *testing.T) {
 	t.Parallel()

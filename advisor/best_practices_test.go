@@ -84,6 +84,6 @@ func TestBestPracticesRefusesWhatItDoesNotKnow(t *testing.T) {
 		})
 	}
 	if _, err := getBestPractices(t.Context(), bestPracticesIn{Category: "cost"}); err == nil {
-		t.Error("the function alone gave no error for an unknown category")
+		t.Error("the function by itself returned no error for an unknown category")
 	}
 }

@@ -80,6 +80,6 @@ func TestDeploymentOptionsRefusesWhatItDoesNotKnow(t *testing.T) {
 		})
 	}
 	if _, err := getDeploymentOptions(t.Context(), deploymentOptionsIn{Option: "app_engine"}); err == nil {
-		t.Error("the function alone gave no error for an unknown option")
+		t.Error("the function by itself returned no error for an unknown option")
 	}
 }

@@ -24,11 +24,11 @@ type Agent struct {
 	// Name identifies the agent in health reports, logs and traces. It is required.
 	Name string
 
-	// Description says in a sentence what the agent is for, where people look: GET /,
+	// Description is a sentence on what the agent is for, shown where people look: GET /,
 	// the OpenAPI document, the playground. The model does not read it.
 	Description string
 
-	// Examples are questions to try, shown by the playground, the OpenAPI document
+	// Examples are questions to try, in order, shown by the playground, the OpenAPI document
 	// and the local program.
 	Examples []string
 

@@ -8,7 +8,7 @@ import (
 	"os"
 )
 
-// A Source is where an [Env] has what it gives out.
+// A Source is what an [Env] reads from. It is safe for concurrent use.
 type Source interface {
 	Secret(name string) Secret
 	Status(ctx context.Context) Status

@@ -4,7 +4,7 @@ package agent
 type Status struct {
 	// Status is "healthy", "degraded" or "unhealthy".
 	Status string `json:"status"`
-	// Environment is "production", "development" or what ENVIRONMENT says.
+	// Environment is "production", "development" or the value of ENVIRONMENT.
 	Environment string `json:"environment"`
 	// Service, Version and Revision name what is running: the service, the version of
 	// the gate and the deployed revision.

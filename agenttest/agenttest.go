@@ -48,7 +48,8 @@ type Service struct {
 }
 
 // Start starts the agent that newAgent makes, with the variables env, each
-// "NAME=value", and with nothing of the process's own environment. It fails the test
+// "NAME=value" as docs/configuration.md has them, and nothing of the process's own
+// environment: sessions are in memory and callers anonymous unless env has other values. It fails the test
 // when the service does not get ready.
 func Start(t testing.TB, newAgent agent.NewFunc, env ...string) *Service {
 	t.Helper()
@@ -116,13 +117,13 @@ type ToolCall struct {
 	Output map[string]any
 }
 
-// Ask asks in a new session.
+// Ask asks query in a new session. An answer that is an error has its code in Error.
 func (s *Service) Ask(query string) Answer {
 	s.t.Helper()
 	return s.Do(Request{Query: query})
 }
 
-// Do asks r.
+// Do asks r. It fails the test only when what comes back is not the service's answer.
 func (s *Service) Do(r Request) Answer {
 	s.t.Helper()
 	body := map[string]any{"query": r.Query}

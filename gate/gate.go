@@ -40,8 +40,8 @@ func Log(w io.Writer) Option {
 	return func(o *server.Options) { o.Log = w }
 }
 
-// Store has s keep the sessions, in the place of what SESSION_STORE says, which goes on
-// to say where limits and the service's figures are counted. What production refuses
+// Store has s keep the sessions, in the place of SESSION_STORE, which still decides
+// where limits and the service's figures are counted. What production refuses
 // stays refused: SESSION_STORE=memory, and a [session.Memory].
 //
 // s is used by many requests at once and by both functions; package

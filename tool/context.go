@@ -26,7 +26,7 @@ type Context struct {
 	Locale string
 
 	// Operator reports whether the caller may see the details of the service, as
-	// OPERATORS says.
+	// OPERATORS has it.
 	Operator bool
 }
 

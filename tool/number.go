@@ -22,7 +22,7 @@ func adapt(s *jsonschema.Schema, value any) any {
 		}
 		f, err := v.Float64()
 		if err != nil {
-			return string(v) // nobody can mean it: the check says that it is none
+			return string(v) // nobody can mean it: the check refuses it
 		}
 		return f
 	case string:

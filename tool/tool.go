@@ -20,7 +20,7 @@ import (
 	"github.com/google/jsonschema-go/jsonschema"
 )
 
-// MaxOutputBytes bounds the JSON that one call of a tool may give back to the
+// MaxOutputBytes bounds the JSON that one call of a tool may return to the
 // model. A longer output is an error that the model is told about: it would
 // cost tokens in this turn and in every later one of the session.
 const MaxOutputBytes = 64 << 10
@@ -41,7 +41,7 @@ type Tool struct {
 // Name is the name the model calls the tool by.
 func (t Tool) Name() string { return t.name }
 
-// Description tells the model what the tool is for.
+// Description is what the model reads of what the tool is for.
 func (t Tool) Description() string { return t.description }
 
 // Schema is the JSON schema of the tool's arguments, an object.
@@ -61,7 +61,8 @@ const maxName = 64
 // An Option changes a tool that is being made. What it cannot do makes [New] panic.
 type Option func(*Tool) error
 
-// Enum limits the string property to the values listed, and the model learns so.
+// Enum limits the string property to the values, in the schema that the model reads.
+// A property that In does not have makes [New] panic.
 func Enum(property string, values ...string) Option {
 	return func(t *Tool) error {
 		p, ok := t.schema.Properties[property]
@@ -75,7 +76,8 @@ func Enum(property string, values ...string) Option {
 	}
 }
 
-// Timeout bounds each call of the tool, in the place of the agent's ToolTimeout.
+// Timeout bounds each call of the tool, in the place of the agent's ToolTimeout. It is
+// more than 0.
 func Timeout(d time.Duration) Option {
 	return func(t *Tool) error {
 		if d <= 0 {
@@ -91,8 +93,8 @@ func Timeout(d time.Duration) Option {
 // field with omitempty or omitzero is optional. Out is anything that
 // encoding/json can write.
 //
-// f must stop when its context ends. What its error says is told to the model,
-// so it must not hold a secret.
+// f must stop when its context ends. The model reads the text of its error,
+// which must hold no secret.
 //
 // New panics when the name or In cannot be declared to the model: both are
 // fixed when the program is written.

@@ -131,7 +131,7 @@ func TestCallGivesTheFunctionItsArguments(t *testing.T) {
 		args map[string]any
 		want searchIn
 	}{
-		{"the required alone", map[string]any{"query": "go"}, searchIn{Query: "go"}},
+		{"only the required", map[string]any{"query": "go"}, searchIn{Query: "go"}},
 		{"an integer that arrives as a float64", map[string]any{"query": "go", "limit": float64(3)}, searchIn{Query: "go", Limit: 3}},
 		{"a large integer that arrives as a float64", map[string]any{"query": "go", "limit": float64(1 << 53)}, searchIn{Query: "go", Limit: 1 << 53}},
 		{"null for a pointer", map[string]any{"query": "go", "since": nil}, searchIn{Query: "go"}},
@@ -294,7 +294,7 @@ func TestCallLeavesTheArgumentsAlone(t *testing.T) {
 	}
 }
 
-// giving makes a tool that takes nothing and gives out.
+// giving makes a tool that takes nothing and returns out.
 func giving(out any) Tool {
 	return New("give", "", func(context.Context, struct{}) (any, error) { return out, nil })
 }

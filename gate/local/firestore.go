@@ -43,7 +43,7 @@ const exported = ".overall_export_metadata"
 func startFirestore(ctx context.Context, lookup func(string) (string, bool), dir string, say io.Writer) (*firestore, error) {
 	get := func(name string) string { value, _ := lookup(name); return strings.TrimSpace(value) }
 	if get("FIRESTORE_EMULATOR_HOST") != "" {
-		return nil, errors.New("-firestore starts an emulator of its own; unset FIRESTORE_EMULATOR_HOST, or leave -firestore out")
+		return nil, errors.New("-firestore starts its own emulator; unset FIRESTORE_EMULATOR_HOST, or leave -firestore out")
 	}
 	if store := get("SESSION_STORE"); store != "" && store != "firestore" {
 		return nil, fmt.Errorf("-firestore keeps sessions in Firestore; unset SESSION_STORE, which is %q", store)

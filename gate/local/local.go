@@ -47,7 +47,7 @@ func Main(newAgent agent.NewFunc, opts ...gate.Option) {
 	os.Exit(0)
 }
 
-// run serves until ctx ends, withFirestore from an emulator of its own.
+// run serves until ctx ends, withFirestore from its own emulator.
 func run(ctx context.Context, newAgent agent.NewFunc, withFirestore bool, opts []gate.Option) (failed error) {
 	if newAgent == nil {
 		return errors.New("local.Main needs a function that makes the agent")
@@ -133,7 +133,7 @@ func choosePort(port int) (int, error) {
 }
 
 // await returns once something listens at address, or why nothing does. The
-// framework opens the port itself and does not tell when it has.
+// framework opens the port itself and does not report when it has.
 func await(ctx context.Context, address string, served <-chan error) error {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
@@ -155,7 +155,7 @@ func await(ctx context.Context, address string, served <-chan error) error {
 	}
 }
 
-// greet says where the service is, what it runs on, and what to try.
+// greet prints where the service is, what it runs on, and what to try.
 func greet(s *server.Server, address, kept string) {
 	question := "Hello!"
 	if examples := s.Agent().Examples; len(examples) > 0 {
