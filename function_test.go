@@ -16,6 +16,10 @@ import (
 	"example.com/gatehouse/internal/testlog"
 )
 
+// agentVariables are what the agent cannot start without, such as "RATES_KEY=test" for
+// one that asks for env.Secret("RATES_KEY").
+var agentVariables []string
+
 // The first five minutes, from outside: the program for a laptop is built and started
 // without any configuration, what it says to try is tried, the session goes on, and
 // the program is ended. The rest of the contract is walked in internal/e2e.
@@ -28,11 +32,14 @@ func TestTheFirstFiveMinutes(t *testing.T) {
 	}
 	said := &testlog.Buffer{}
 	cmd := exec.CommandContext(ctx, program)
-	cmd.Dir, cmd.Env, cmd.Stdout, cmd.Stderr = t.TempDir(), []string{"PORT=0"}, said, said
+	cmd.Dir, cmd.Env, cmd.Stdout, cmd.Stderr = t.TempDir(), append([]string{"PORT=0"}, agentVariables...), said, said
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	try, err := said.Await(ctx, regexp.MustCompile(`curl -s (\S+) -H 'Content-Type: application/json' -d '(.*)'`))
+	started, end := context.WithCancel(ctx)
+	ended := make(chan error, 1)
+	go func() { ended <- cmd.Wait(); end() }()
+	try, err := said.Await(started, regexp.MustCompile(`curl -s (\S+) -H 'Content-Type: application/json' -d '(.*)'`))
 	if err != nil {
 		t.Fatalf("%v: %s", err, said)
 	}
@@ -63,7 +70,7 @@ func TestTheFirstFiveMinutes(t *testing.T) {
 	if err := cmd.Process.Signal(os.Interrupt); err != nil {
 		t.Fatal(err)
 	}
-	if err := cmd.Wait(); err != nil {
+	if err := <-ended; err != nil {
 		t.Errorf("it ended with %v: %s", err, said)
 	}
 }

@@ -44,15 +44,21 @@ func fenced(language, text string) []string {
 	return blocks
 }
 
-// steps writes the files of the steps, which the page has in advisor/, into dir, and
-// makes the edit of step 4.
-func (g guide) steps(t *testing.T, dir string) {
+// files are those of the steps, which the page has in advisor/, in order: the agent, the
+// instruction, the tool and its test.
+func (g guide) files(t *testing.T) [][]string {
 	t.Helper()
 	files := regexp.MustCompile("(?s)\n## [^\n]*: `advisor/([a-z_]+\\.go)`\n[^#]*?```go\n(.*?)```").FindAllStringSubmatch(g.text, -1)
 	if len(files) != 4 {
 		t.Fatalf("the page has %d files of Go code, want the agent, the instruction, the tool and its test", len(files))
 	}
-	for _, file := range files {
+	return files
+}
+
+// steps writes the files of the steps into dir, and makes the edit of step 4.
+func (g guide) steps(t *testing.T, dir string) {
+	t.Helper()
+	for _, file := range g.files(t) {
 		put(t, filepath.Join(dir, file[1]), file[2])
 	}
 	diffs := fenced("diff", g.text)
@@ -110,7 +116,8 @@ func TestACloneBecomesAnotherAgent(t *testing.T) {
 	if _, err := os.Stat(filepath.Join(dir, "advisor")); !errors.Is(err, fs.ErrNotExist) {
 		t.Fatalf("the sample is still there: %v", err)
 	}
-	page.steps(t, filepath.Join(dir, "advisor"))
+	another := filepath.Join(dir, "advisor")
+	page.steps(t, another)
 	goIn(t, dir, "vet", "./advisor", ".", "./cmd/local")
 	if out := goIn(t, dir, "test", "-count=1", "-v", "./advisor"); !strings.Contains(out, "--- PASS: TestAModelCallsExchangeRate") {
 		t.Fatalf("go test ran nothing:\n%s", out)
@@ -119,6 +126,13 @@ func TestACloneBecomesAnotherAgent(t *testing.T) {
 	t.Run("the rest holds", func(t *testing.T) {
 		if os.Getenv("CI") == "" {
 			t.Skip("NOT TESTED: the whole tree without the sample, which takes minutes; CI=true tests it")
+		}
+		// As after step 2: an agent without tools, which needs no variable.
+		if err := os.RemoveAll(another); err != nil {
+			t.Fatal(err)
+		}
+		for _, file := range page.files(t)[:2] {
+			put(t, filepath.Join(another, file[1]), file[2])
 		}
 		goIn(t, dir, "build", "./...")
 		goIn(t, dir, "vet", "./...")
