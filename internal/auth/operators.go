@@ -86,7 +86,7 @@ func parseOperator(entry string, allowLoopbackHTTP bool) (Operator, error) {
 		return Operator{}, errors.New("no kind: want email:ADDRESS@https://issuer, sub:SUBJECT@https://issuer, key:NAME or account:ADDRESS")
 	}
 	if o.Value == "" {
-		return Operator{}, fmt.Errorf("nothing after %s:", kind)
+		return Operator{}, fmt.Errorf("nothing follows the kind %s", kind)
 	}
 	return o, nil
 }

@@ -47,7 +47,7 @@ func (d *deployment) state(ctx context.Context) (stateModule, error) {
 		} `json:"values"`
 	}](raw)
 	if err != nil {
-		return stateModule{}, fmt.Errorf("Terraform's state: %w", err)
+		return stateModule{}, fmt.Errorf("reading Terraform's state: %w", err)
 	}
 	return state.Values.Root, nil
 }

@@ -101,6 +101,11 @@ func CallTerraform(path string, args []string, out io.Writer) error {
 	return errors.Join(err, c.Save(path))
 }
 
+// A terraformError is in Terraform's own words, which begin as its sentences do.
+type terraformError string
+
+func (e terraformError) Error() string { return string(e) }
+
 func (c *Cloud) terraform(root, command string, args []string, out io.Writer) error {
 	last := ""
 	if len(args) > 0 {
@@ -108,7 +113,7 @@ func (c *Cloud) terraform(root, command string, args []string, out io.Writer) er
 	}
 	lock := fmt.Sprintf("gs://%s-tfstate/gatehouse/default.tflock", c.Project)
 	if _, locked := c.Objects[lock]; locked && (command == "plan" || command == "apply") {
-		return fmt.Errorf("Error acquiring the state lock: %s", generation)
+		return terraformError(fmt.Sprintf("Error acquiring the state lock: %s", generation))
 	}
 	switch command {
 	case "init":
@@ -144,7 +149,7 @@ func (c *Cloud) terraform(root, command string, args []string, out io.Writer) er
 				}
 			}
 			if !moved {
-				return fmt.Errorf("Invalid source address: %s", from)
+				return terraformError(fmt.Sprintf("Invalid source address: %s", from))
 			}
 		case "push":
 			raw, err := os.ReadFile(filepath.Join(root, last))
@@ -164,7 +169,7 @@ func (c *Cloud) terraform(root, command string, args []string, out io.Writer) er
 	case "output":
 		function := strings.TrimSuffix(last, "_url")
 		if c.Services[function] == nil {
-			return fmt.Errorf("Output %q not found", last)
+			return terraformError(fmt.Sprintf("Output %q not found", last))
 		}
 		fmt.Fprint(out, "https://"+function+".example")
 	case "show":
@@ -222,7 +227,7 @@ func (c *Cloud) plan(root string, args []string) error {
 		return fmt.Errorf("the project is not named: %q", args)
 	}
 	if image != "" && !strings.Contains(image, "/"+c.Project+"/") {
-		return errors.New("Error: Invalid value for variable: image is in the registry of a project that is neither project_id nor among image_projects")
+		return terraformError("Error: Invalid value for variable: image is in the registry of a project that is neither project_id nor among image_projects")
 	}
 	i := slices.Index(args, "-out")
 	if i < 0 {
@@ -231,7 +236,7 @@ func (c *Cloud) plan(root string, args []string) error {
 	targeted := slices.Contains(args, "-target="+module+"terraform_data.build")
 	for _, r := range c.Resources {
 		if targeted && !strings.HasPrefix(r.Address, module) {
-			return errors.New("Error: Moved resource instances excluded by targeting")
+			return terraformError("Error: Moved resource instances excluded by targeting")
 		}
 	}
 	var changes []planned
@@ -313,7 +318,7 @@ func (c *Cloud) serve(r *Resource) error {
 		return errors.New("an apply that makes a function needs image")
 	}
 	if c.Services[name] != nil {
-		return fmt.Errorf("Error 409: Resource '%s' already exists", name)
+		return terraformError(fmt.Sprintf("Error 409: Resource '%s' already exists", name))
 	}
 	revision := name + "-00001-abc"
 	s := &Service{Revisions: []string{revision}, Images: map[string]string{revision: image}, Tags: map[string]string{}, Traffic: map[string]int{},
@@ -323,7 +328,7 @@ func (c *Cloud) serve(r *Resource) error {
 		s.NotReady[revision] = why
 		r.Tainted = true
 		c.Resources = append(c.Resources, r)
-		return fmt.Errorf("Error waiting to create Service: %s", why)
+		return terraformError(fmt.Sprintf("Error waiting to create Service: %s", why))
 	}
 	s.Traffic[revision] = 100
 	return nil

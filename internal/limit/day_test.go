@@ -85,8 +85,7 @@ func sleep(ctx context.Context, d time.Duration) error {
 type day struct {
 	instances, crashes, slowness int
 	reservation                  int64 // maximum, in tokens
-	budgets                      []limit.Budget
-	turns                        int // number of turns in the day
+	turns                        int   // number of turns in the day
 
 	random *rand.Rand
 	shared limit.Counters

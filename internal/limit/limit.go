@@ -724,13 +724,6 @@ func (l *Limiter) refusal(claims []claim, c claim, retryAfter time.Duration) *Re
 	}
 }
 
-// ready is the channel of an update that has ended.
-var ready = func() chan struct{} {
-	c := make(chan struct{})
-	close(c)
-	return c
-}()
-
 // lease starts an update that allows cost to be taken, or joins the running one, and
 // returns a channel that is closed when it ends. The call counts as waiting until
 // endWait. The result is false if the counters must not be called.

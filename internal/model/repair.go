@@ -130,10 +130,13 @@ func (f repair) parts(parts []map[string]any) []map[string]any {
 }
 
 func (f repair) placeholder() string {
-	if f == encodedPlaceholders {
+	switch f {
+	case placeholders:
+		return noSignature
+	case encodedPlaceholders:
 		return base64.StdEncoding.EncodeToString([]byte(noSignature))
 	}
-	return noSignature
+	panic("no form with placeholders")
 }
 
 func name(call map[string]any) {
