@@ -168,6 +168,8 @@ func (s *Service) commit(ctx context.Context, opened *session.Opened, turn sessi
 	defer cancel()
 	committing, step := s.Observer.StartCommit(committing)
 	defer func() { step.End(committing, code(committing, err)) }()
+	// A turn that another call has appended since the load may have lost its entry too.
+	conditions.Onto = func(s *session.Session) { recordPreviousTurn(ctx, s.Key, s.Recent) }
 	meta, err := session.Commit(committing, s.Store, opened.Session, turn, conditions)
 	if err != nil {
 		meta.Turns = opened.Session.Turns + 1

@@ -79,6 +79,10 @@ type Conditions struct {
 	AfterTurn *int   // the session has this many turns; nil: any number
 	Claim     *Claim // the call still holds its key; nil: it has none
 	Replace   string // id of the last turn, which is replaced; "": append
+
+	// Onto, unless nil, is called with the session before each write to it, the last
+	// time with the session that t is appended to.
+	Onto func(*Session)
 }
 
 // Commit appends t to the session that was loaded as s, exactly once, and returns the
@@ -113,6 +117,9 @@ func Commit(ctx context.Context, store Store, s *Session, t Turn, c Conditions) 
 		}
 		if c.Claim != nil {
 			change.Key, change.Entry = c.Claim.key, c.Claim.done(number, t.ID)
+		}
+		if c.Onto != nil {
+			c.Onto(s)
 		}
 		after, err := store.Apply(ctx, s, change)
 		switch {

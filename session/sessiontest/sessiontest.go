@@ -305,8 +305,15 @@ func writers(t *testing.T, store session.Store, clock *Clock) {
 				if err != nil {
 					return err
 				}
-				if _, err := session.Commit(t.Context(), store, base, Turn(fmt.Sprintf("%d/%d", w, i)), session.Conditions{}); err != nil {
+				var onto *session.Session
+				meta, err := session.Commit(t.Context(), store, base, Turn(fmt.Sprintf("%d/%d", w, i)), session.Conditions{
+					Onto: func(s *session.Session) { onto = s },
+				})
+				if err != nil {
 					return err
+				}
+				if onto.Turns != meta.Turns-1 || onto.Turns > 0 && onto.Recent[len(onto.Recent)-1].Number != onto.Turns {
+					t.Errorf("turn %d was appended to a session of %d turns", meta.Turns, onto.Turns)
 				}
 			}
 			return nil
