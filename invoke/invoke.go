@@ -3,7 +3,7 @@
 //
 // A turn reads from top to bottom in [Service.turn]: load the session, run the agent,
 // commit the session, respond. The loop of model and tool calls is in generate.go.
-// Authentication and rate limits are applied before, by package guard.
+// Authentication and rate limits are applied before, by package middleware.
 package invoke
 
 import (
@@ -103,7 +103,7 @@ func (s *Service) stream(ctx context.Context, r *http.Request, req Request, out 
 	defer out.close()
 	defer func() {
 		if !out.started() {
-			return // package guard handles the panic
+			return // package middleware handles the panic
 		}
 		if p := recover(); p != nil {
 			out.fail(api.Panicked(r.Context(), s.Log, p))

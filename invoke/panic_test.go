@@ -13,7 +13,7 @@ import (
 	"example.com/gatehouse/internal/auth"
 	"example.com/gatehouse/internal/drain"
 	"example.com/gatehouse/internal/geminitest"
-	"example.com/gatehouse/internal/guard"
+	"example.com/gatehouse/internal/middleware"
 	"example.com/gatehouse/internal/model"
 	"example.com/gatehouse/internal/telemetry"
 	"example.com/gatehouse/internal/testlog"
@@ -38,7 +38,7 @@ func newMemory() *session.Memory {
 	return session.NewMemory(time.Hour, session.MemoryLimit, time.Now, telemetry.NewLogger(&testlog.Buffer{}, nil, telemetry.Source{}))
 }
 
-// serve runs an agent with two tools, on a store, behind the guard.
+// serve runs an agent with two tools, on a store, behind the middleware.
 func serve(t *testing.T, store session.Store, gemini *geminitest.Server) (*httptest.Server, *testlog.Buffer) {
 	t.Helper()
 	written := &testlog.Buffer{}
@@ -59,7 +59,7 @@ func serve(t *testing.T, store session.Store, gemini *geminitest.Server) (*httpt
 		Timeout: 10 * time.Second, MaxBodyBytes: 1 << 17, MaxOutputTokens: 4096, HistoryTokens: 32000, MaxToolRounds: 8,
 		Log: logger, Now: time.Now,
 	})
-	server := httptest.NewServer(guard.New(guard.Config{Log: logger, Gate: &drain.Gate{}, Authenticator: auth.New(&auth.None{}), Now: time.Now}, s.Routes()))
+	server := httptest.NewServer(middleware.New(middleware.Config{Log: logger, Gate: &drain.Gate{}, Authenticator: auth.New(&auth.None{}), Now: time.Now}, s.Routes()))
 	t.Cleanup(server.Close)
 	return server, written
 }

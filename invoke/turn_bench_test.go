@@ -13,8 +13,8 @@ import (
 	"example.com/gatehouse/agent"
 	"example.com/gatehouse/internal/auth"
 	"example.com/gatehouse/internal/drain"
-	"example.com/gatehouse/internal/guard"
 	"example.com/gatehouse/internal/limit"
+	"example.com/gatehouse/internal/middleware"
 	"example.com/gatehouse/internal/model"
 	"example.com/gatehouse/internal/telemetry"
 	"example.com/gatehouse/internal/testagent"
@@ -33,7 +33,7 @@ func (c canned) RoundTrip(r *http.Request) (*http.Response, error) {
 const cannedAnswer = `{"candidates":[{"content":{"role":"model","parts":[{"text":"Cloud Run suits most services."}]},"finishReason":"STOP"}],` +
 	`"usageMetadata":{"promptTokenCount":186,"candidatesTokenCount":64,"totalTokenCount":250}}`
 
-// BenchmarkTurn runs a whole turn behind package guard, without a network: the agent's
+// BenchmarkTurn runs a whole turn behind package middleware, without a network: the agent's
 // tools and instruction, limits, and a session in memory.
 func BenchmarkTurn(b *testing.B) {
 	for _, turns := range []int{0, 20} {
@@ -97,7 +97,7 @@ func benchService(b *testing.B) http.Handler {
 		Timeout: 30 * time.Second, MaxBodyBytes: 128 << 10, MaxOutputTokens: 4096, HistoryTokens: 32000, MaxToolRounds: 8,
 		Limiter: limiter, Limits: limits, Log: telemetry.Discard(), Now: time.Now,
 	})
-	return guard.New(guard.Config{
+	return middleware.New(middleware.Config{
 		Log: telemetry.Discard(), Gate: &drain.Gate{}, Now: time.Now, Authenticator: auth.New(&auth.None{}), Limiter: limiter, Limits: limits,
 	}, s.Routes())
 }

@@ -37,8 +37,8 @@ import (
 	"example.com/gatehouse/internal/drain"
 	"example.com/gatehouse/internal/gcp/emulator"
 	"example.com/gatehouse/internal/gcp/firestore"
-	"example.com/gatehouse/internal/guard"
 	"example.com/gatehouse/internal/limit"
+	"example.com/gatehouse/internal/middleware"
 	"example.com/gatehouse/internal/model"
 	"example.com/gatehouse/internal/telemetry"
 	"example.com/gatehouse/invoke"
@@ -379,7 +379,7 @@ func service(ctx context.Context, store session.Store, answer int) func(id strin
 		Model: client, ModelName: name, Store: store, Timeout: time.Minute, MaxBodyBytes: 1 << 20, MaxOutputTokens: 1 << 20,
 		HistoryTokens: 32000, MaxToolRounds: 8, Log: telemetry.Discard(), Now: time.Now,
 	})
-	h := guard.New(guard.Config{Log: telemetry.Discard(), Gate: &drain.Gate{}, Now: time.Now, Authenticator: auth.New(&auth.None{})}, s.Routes())
+	h := middleware.New(middleware.Config{Log: telemetry.Discard(), Gate: &drain.Gate{}, Now: time.Now, Authenticator: auth.New(&auth.None{})}, s.Routes())
 	return func(id string) (string, error) {
 		body := `{"query": "Which deployment option suits a small service, and why?"`
 		if id != "" {

@@ -22,8 +22,8 @@ import (
 	"example.com/gatehouse/internal/api"
 	"example.com/gatehouse/internal/auth"
 	"example.com/gatehouse/internal/drain"
-	"example.com/gatehouse/internal/guard"
 	"example.com/gatehouse/internal/limit"
+	"example.com/gatehouse/internal/middleware"
 	"example.com/gatehouse/internal/model"
 	"example.com/gatehouse/internal/telemetry"
 	"example.com/gatehouse/invoke"
@@ -67,7 +67,7 @@ func build(parts []string) (http.Handler, error) {
 		Timeout: 30 * time.Second, MaxBodyBytes: 128 << 10, MaxOutputTokens: 4096, HistoryTokens: 32000, MaxToolRounds: 8,
 		Log: logger, Now: time.Now,
 	}
-	before := guard.Config{Log: logger, Gate: &drain.Gate{}, Now: time.Now, Authenticator: auth.New(&auth.None{})}
+	before := middleware.Config{Log: logger, Gate: &drain.Gate{}, Now: time.Now, Authenticator: auth.New(&auth.None{})}
 	if has("authentication") {
 		keys, err := auth.ParseKeys([]byte(os.Getenv("API_KEYS")))
 		if err != nil {
@@ -101,7 +101,7 @@ func build(parts []string) (http.Handler, error) {
 		Method: http.MethodGet, Path: "/health/live", Public: true, Probe: true,
 		Handler: func(http.ResponseWriter, *http.Request) error { return nil }, // 200
 	}
-	return guard.New(before, append(invoke.New(in).Routes(), live)), nil
+	return middleware.New(before, append(invoke.New(in).Routes(), live)), nil
 }
 
 // A forgetful store takes what is stored of new sessions, and keeps none of it.

@@ -16,9 +16,9 @@ import (
 	"example.com/gatehouse/internal/auth"
 	"example.com/gatehouse/internal/figures"
 	"example.com/gatehouse/internal/gcp/firestore"
-	"example.com/gatehouse/internal/guard"
 	"example.com/gatehouse/internal/limit"
 	"example.com/gatehouse/internal/loopback"
+	"example.com/gatehouse/internal/middleware"
 	"example.com/gatehouse/internal/model"
 	"example.com/gatehouse/internal/rescue"
 	"example.com/gatehouse/internal/telemetry"
@@ -45,7 +45,7 @@ type parts struct {
 	counters      limit.Counters
 	limiter       *limit.Limiter
 	observer      *telemetry.Observer
-	audit         *guard.Audit
+	audit         *middleware.Audit
 	figures       *figures.Counter
 	closers       []func()
 }

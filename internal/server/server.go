@@ -27,7 +27,7 @@ import (
 	"example.com/gatehouse/internal/drain"
 	"example.com/gatehouse/internal/figures"
 	"example.com/gatehouse/internal/gcp/secret"
-	"example.com/gatehouse/internal/guard"
+	"example.com/gatehouse/internal/middleware"
 	"example.com/gatehouse/internal/model"
 	"example.com/gatehouse/internal/models"
 	"example.com/gatehouse/internal/playground"
@@ -344,9 +344,9 @@ func (s *Server) handlers(routes []api.Route, p *parts) handlers {
 		refuse(both)
 	}
 	return handlers{
-		invoke: s.guard(p, invoke, false),
-		health: s.guard(p, slices.Concat([]api.Route{root}, status, probes), false),
-		both:   s.guard(p, both, s.loopback),
+		invoke: s.wrap(p, invoke, false),
+		health: s.wrap(p, slices.Concat([]api.Route{root}, status, probes), false),
+		both:   s.wrap(p, both, s.loopback),
 	}
 }
 
@@ -362,8 +362,8 @@ func refuse(routes []api.Route) {
 	}
 }
 
-func (s *Server) guard(p *parts, routes []api.Route, loopback bool) http.Handler {
-	c := guard.Config{
+func (s *Server) wrap(p *parts, routes []api.Route, loopback bool) http.Handler {
+	c := middleware.Config{
 		Log: s.Log, Gate: &s.gate, Proxied: s.Config.Service != "", Now: time.Now, MaxConcurrent: s.Config.MaxConcurrent,
 		Limits: s.limits(), Loopback: loopback, Operators: s.Config.Operators, Origins: func() ([]string, bool) { return s.Config.AllowedOrigins, true },
 	}
@@ -372,7 +372,7 @@ func (s *Server) guard(p *parts, routes []api.Route, loopback bool) http.Handler
 		c.Origins = p.secrets.allowedOrigins
 		c.Observer, c.Audit, c.Figures = p.observer, p.audit, p.figures
 	}
-	return guard.New(c, routes)
+	return middleware.New(c, routes)
 }
 
 // Ready builds the service if need be, and says what keeps it from answering.

@@ -12,7 +12,7 @@ import (
 	"example.com/gatehouse/config"
 	"example.com/gatehouse/internal/api"
 	"example.com/gatehouse/internal/gcp/audit"
-	"example.com/gatehouse/internal/guard"
+	"example.com/gatehouse/internal/middleware"
 	"example.com/gatehouse/internal/playground"
 	"example.com/gatehouse/internal/telemetry"
 	"example.com/gatehouse/internal/version"
@@ -75,7 +75,7 @@ func (s *Server) openTelemetry(ctx context.Context, p *parts, project string) er
 	if err != nil {
 		return &fetchError{"LOGGING_ENDPOINT", err}
 	}
-	p.audit = guard.NewAudit(log, s.Config.AuditNames)
+	p.audit = middleware.NewAudit(log, s.Config.AuditNames)
 	p.closers = append(p.closers, func() { _ = log.Close() })
 	return nil
 }

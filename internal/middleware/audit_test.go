@@ -1,4 +1,4 @@
-package guard
+package middleware
 
 import (
 	"context"
@@ -63,7 +63,7 @@ func TestHowTheAuditCallsCallers(t *testing.T) {
 // the turn's id and time, as what a turn is called whatever the request is.
 func TestEntriesOfEarlierTurns(t *testing.T) {
 	t.Parallel()
-	g := &guard{Config: Config{Audit: newTestAudit(t, false)}}
+	m := &middleware{Config: Config{Audit: newTestAudit(t, false)}}
 	made := time.Date(2026, 11, 24, 9, 0, 0, 123456789, time.UTC)
 	request := func(earlier, own, action string) []audit.Entry {
 		t.Helper()
@@ -73,8 +73,8 @@ func TestEntriesOfEarlierTurns(t *testing.T) {
 			return telemetry.Turn{ID: earlier, At: made, Number: 7, Request: "r7", Model: "m", Tokens: 9}, earlier != ""
 		})
 		telemetry.SetTurn(ctx, func(turn *telemetry.Turn) { turn.ID, turn.At = own, made.Add(time.Minute) })
-		entries := g.entries(ctx, &requestState{authenticated: true, action: action}, record, 200)
-		g.Audit.write(context.WithoutCancel(ctx), entries)
+		entries := m.auditEntries(ctx, &requestState{record: record, authenticated: true, action: action}, 200)
+		m.Audit.write(context.WithoutCancel(ctx), entries)
 		return entries
 	}
 	if got := request("", "a", "session.turn"); len(got) != 1 || got[0].ID != "turn-a" {
@@ -94,11 +94,11 @@ func TestEntriesOfEarlierTurns(t *testing.T) {
 		t.Errorf("once more: %+v", got)
 	}
 	// What is remembered is bounded; what was forgotten is written again.
-	for i := range remembered {
+	for i := range auditCacheSize {
 		request("", "n"+strconv.Itoa(i), "session.turn")
 	}
 	if got := request("x", "", "session.read"); len(got) != 2 {
-		t.Errorf("after %d other turns: %+v", remembered, got)
+		t.Errorf("after %d other turns: %+v", auditCacheSize, got)
 	}
 }
 
@@ -106,7 +106,7 @@ func TestEntriesOfEarlierTurns(t *testing.T) {
 // a limit, or anybody could fill it.
 func TestWhichRefusalsAreAudited(t *testing.T) {
 	t.Parallel()
-	g := &guard{Config: Config{Audit: newTestAudit(t, false)}}
+	m := &middleware{Config: Config{Audit: newTestAudit(t, false)}}
 	identified := func(action string) *requestState {
 		return &requestState{authenticated: true, action: action, caller: caller.New(auth.Principal{Issuer: "api_key", Subject: "backend"}, "")}
 	}
@@ -133,7 +133,9 @@ func TestWhichRefusalsAreAudited(t *testing.T) {
 			record := &telemetry.Record{}
 			ctx := telemetry.WithRecord(t.Context(), record)
 			telemetry.Fail(ctx, api.Fail(test.code, nil).Failure())
-			entries := g.entries(ctx, test.state, record, 400)
+			state := *test.state
+			state.record = record
+			entries := m.auditEntries(ctx, &state, 400)
 			switch {
 			case test.want == "" && len(entries) > 0:
 				t.Errorf("%+v, want none", entries)

@@ -1,4 +1,4 @@
-package guard_test
+package middleware_test
 
 import (
 	"bufio"
@@ -17,12 +17,14 @@ import (
 	"example.com/gatehouse/internal/api"
 	"example.com/gatehouse/internal/auth"
 	"example.com/gatehouse/internal/drain"
-	"example.com/gatehouse/internal/guard"
+	"example.com/gatehouse/internal/middleware"
 	"example.com/gatehouse/internal/telemetry"
 )
 
 // atMost bounds the requests at once.
-func atMost(n int) func(*guard.Config) { return func(c *guard.Config) { c.MaxConcurrent = n } }
+func atMost(n int) func(*middleware.Config) {
+	return func(c *middleware.Config) { c.MaxConcurrent = n }
+}
 
 // untouched is a body that must not be read.
 type untouched struct{ t testing.TB }
@@ -42,7 +44,7 @@ func TestMoreRequestsThanTheServiceTakes(t *testing.T) {
 		}
 		var asked atomic.Int64
 		methods := []auth.Method{counting{&asked}}
-		d := newDoor(t, methods, func(c *guard.Config) { c.MaxConcurrent = 2; forSite(c) },
+		d := newDoor(t, methods, func(c *middleware.Config) { c.MaxConcurrent = 2; forSite(c) },
 			api.Route{Method: "POST", Path: "/wait", Handler: wait},
 			api.Route{Method: "POST", Path: "/wait/public", Public: true, Handler: wait},
 		)
@@ -128,8 +130,8 @@ func TestTheBoundIsSharedAndKept(t *testing.T) {
 		<-full
 		return api.WriteSuccess(w, r, "worked", nil)
 	}}
-	c := guard.Config{Log: telemetry.Discard(), Gate: &gate, Authenticator: auth.New(anybody()...), MaxConcurrent: most, Now: time.Now}
-	doors := []http.Handler{guard.New(c, []api.Route{work}), guard.New(c, []api.Route{work})} // two functions of one service
+	c := middleware.Config{Log: telemetry.Discard(), Gate: &gate, Authenticator: auth.New(anybody()...), MaxConcurrent: most, Now: time.Now}
+	doors := []http.Handler{middleware.New(c, []api.Route{work}), middleware.New(c, []api.Route{work})} // two functions of one service
 	var callers sync.WaitGroup
 	for i := range 32 {
 		callers.Go(func() {
@@ -238,7 +240,7 @@ func BenchmarkRefusal(b *testing.B) {
 	} {
 		b.Run(name, func(b *testing.B) {
 			entered, release := make(chan struct{}), make(chan struct{})
-			d := newDoor(b, byKey(b), func(c *guard.Config) {
+			d := newDoor(b, byKey(b), func(c *middleware.Config) {
 				forSite(c)
 				c.MaxConcurrent = 1
 				c.Log = telemetry.NewLogger(io.Discard, nil, telemetry.Source{})

@@ -1,4 +1,4 @@
-package guard_test
+package middleware_test
 
 import (
 	"bufio"
@@ -16,8 +16,8 @@ import (
 
 	"example.com/gatehouse/internal/api"
 	"example.com/gatehouse/internal/caller"
-	"example.com/gatehouse/internal/guard"
 	"example.com/gatehouse/internal/limit"
+	"example.com/gatehouse/internal/middleware"
 	"example.com/gatehouse/internal/telemetry"
 )
 
@@ -273,7 +273,7 @@ func TestWhatARequestCosts(t *testing.T) {
 					tenths++
 				}
 			}
-			d := newDoor(t, byKey(t), func(c *guard.Config) { c.Limiter, c.Limits = limiter, limits },
+			d := newDoor(t, byKey(t), func(c *middleware.Config) { c.Limiter, c.Limits = limiter, limits },
 				api.Route{Method: tt.method, Path: "/x", Handler: tt.handler, Unrefused: tt.method == remove})
 			headers := tt.headers
 			if headers == nil {
@@ -302,7 +302,7 @@ func TestADeletionIsNeverRefused(t *testing.T) {
 	clock := func() time.Time { return time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC) }
 	limiter := limit.New(limit.Config{Counters: limit.NewMemory(clock), MaxInstances: 1, Now: clock, Log: telemetry.Discard()})
 	ok := func(w http.ResponseWriter, _ *http.Request) error { w.WriteHeader(http.StatusNoContent); return nil }
-	d := newDoor(t, byKey(t), func(c *guard.Config) {
+	d := newDoor(t, byKey(t), func(c *middleware.Config) {
 		c.Limiter, c.Limits = limiter, limit.Limits{PerMinute: 1, CallerPerMinute: 100}
 	}, api.Route{Method: http.MethodDelete, Path: "/x", Unrefused: true, Handler: ok})
 	for i := range 20 {

@@ -1,4 +1,4 @@
-package guard
+package middleware
 
 import (
 	"errors"
@@ -27,23 +27,23 @@ const (
 	crossMaxAge  = 600 // seconds for which a browser may keep the answer to a preflight
 )
 
-// cross lets through to next what no page sent, or one of the service's own
+// checkOrigin lets through to next what no page sent, or one of the service's own
 // origin; pages of the origins on the list, with the headers that let them read
 // the answer; and what anybody sends to the platform's probes. All other pages
 // are refused.
-func (g *guard) cross(next http.Handler) http.Handler {
+func (m *middleware) checkOrigin(next http.Handler) http.Handler {
 	preflight := cors.New(cors.Options{
 		AllowOriginFunc: func(string) bool { return true }, // asked only when it is on the list
 		AllowedMethods:  crossMethods, AllowedHeaders: crossHeaders, MaxAge: crossMaxAge,
 	})
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if !g.crossOrigin(r) {
+		if !m.crossOrigin(r) {
 			next.ServeHTTP(w, r)
 			return
 		}
 		origins := r.Header["Origin"]
-		switch listed, known := g.listed(origins); {
-		case !listed && g.probes[r.URL.Path]:
+		switch listed, known := m.listed(origins); {
+		case !listed && m.probes[r.URL.Path]:
 			next.ServeHTTP(w, r)
 		case !known:
 			api.Answer(w, r, func(http.ResponseWriter, *http.Request) error {
@@ -68,32 +68,32 @@ func (g *guard) cross(next http.Handler) http.Handler {
 
 // listed reports whether it is one origin and on the list as it stands now, and
 // whether that list is known.
-func (g *guard) listed(origins []string) (listed, known bool) {
-	if g.Origins == nil {
+func (m *middleware) listed(origins []string) (listed, known bool) {
+	if m.Origins == nil {
 		return false, true
 	}
-	list, known := g.Origins()
+	list, known := m.Origins()
 	return known && len(origins) == 1 && slices.Contains(list, origins[0]), known
 }
 
 // crossOrigin reports whether a page that is not the service's own sent r.
-func (g *guard) crossOrigin(r *http.Request) bool {
+func (m *middleware) crossOrigin(r *http.Request) bool {
 	origins := r.Header["Origin"]
-	return len(origins) > 1 || len(origins) == 1 && !g.sameOrigin(r, origins[0])
+	return len(origins) > 1 || len(origins) == 1 && !m.sameOrigin(r, origins[0])
 }
 
 // sameOrigin reports whether origin is the service's own: the scheme, host and
 // port that r was sent to.
-func (g *guard) sameOrigin(r *http.Request, origin string) bool {
-	scheme := g.scheme(r)
+func (m *middleware) sameOrigin(r *http.Request, origin string) bool {
+	scheme := m.scheme(r)
 	host, ok := strings.CutPrefix(origin, scheme+"://")
 	own := hostPort(scheme, r.Host)
 	return ok && own != "" && hostPort(scheme, host) == own
 }
 
 // scheme is how the client came, as the trusted proxy tells it.
-func (g *guard) scheme(r *http.Request) string {
-	if proto := lastOf(r, "X-Forwarded-Proto"); g.Proxied && proto != "" {
+func (m *middleware) scheme(r *http.Request) string {
+	if proto := lastOf(r, "X-Forwarded-Proto"); m.Proxied && proto != "" {
 		return strings.ToLower(proto)
 	}
 	if r.TLS != nil {

@@ -1,4 +1,4 @@
-package guard_test
+package middleware_test
 
 import (
 	"bufio"
@@ -14,7 +14,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"example.com/gatehouse/internal/api"
-	"example.com/gatehouse/internal/guard"
+	"example.com/gatehouse/internal/middleware"
 )
 
 const (
@@ -23,7 +23,7 @@ const (
 )
 
 // forSite lets the pages of site call.
-func forSite(c *guard.Config) {
+func forSite(c *middleware.Config) {
 	c.Origins = func() ([]string, bool) { return []string{site, "http://localhost:3000"}, true }
 }
 
@@ -196,7 +196,7 @@ func TestThePagesOfTheServiceItself(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			d := newDoor(t, anybody(), func(c *guard.Config) { c.Proxied = tt.proxied })
+			d := newDoor(t, anybody(), func(c *middleware.Config) { c.Proxied = tt.proxied })
 			for _, endUser := range []string{"", "ada"} { // by the same rule
 				r := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/private/x", nil)
 				r.Host = tt.host
@@ -383,7 +383,7 @@ func TestTheListOfOriginsMayChange(t *testing.T) {
 	t.Parallel()
 	var list atomic.Pointer[[]string]
 	list.Store(new([]string))
-	d := newDoor(t, anybody(), func(c *guard.Config) { c.Origins = func() ([]string, bool) { return *list.Load(), true } })
+	d := newDoor(t, anybody(), func(c *middleware.Config) { c.Origins = func() ([]string, bool) { return *list.Load(), true } })
 	refused(t, d.get(t, "/public", "Origin", site), 403, "origin_not_allowed")
 	list.Store(&[]string{"https://other.example", site})
 	if w := d.get(t, "/public", "Origin", site); w.Code != 200 || w.Header().Get("Access-Control-Allow-Origin") != site {

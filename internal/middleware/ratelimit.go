@@ -1,4 +1,4 @@
-package guard
+package middleware
 
 import (
 	"errors"
@@ -13,27 +13,27 @@ import (
 // limited calls next if the caller's rates let it through, with what tells how much of
 // the request's body was read. A request that came to a call of the model costs a turn,
 // however it ends; any other a tenth of one. Each MiB of its body costs a tenth more.
-func (g *guard) limited(route api.Route, v *requestState, w http.ResponseWriter, r *http.Request, next func(*gatedBody) error) error {
+func (m *middleware) limited(route api.Route, state *requestState, w http.ResponseWriter, r *http.Request, next func(*gatedBody) error) error {
 	body := &gatedBody{}
-	if g.Limiter == nil {
+	if m.Limiter == nil {
 		return next(body)
 	}
-	rules := g.Limits.Rules(v.caller)
+	rules := m.Limits.Rules(state.caller)
 	if route.Unrefused {
-		g.Limiter.Charge(r.Context(), rules, limit.Get)
+		m.Limiter.Charge(r.Context(), rules, limit.Get)
 		return next(body)
 	}
 	cost := limit.Get
 	if route.Method == http.MethodPost {
 		cost = limit.Turn
 	}
-	permit, err := g.Limiter.Take(r.Context(), rules, cost)
+	permit, err := m.Limiter.Take(r.Context(), rules, cost)
 	if err != nil {
 		return limit.Refused(err)
 	}
 	defer func() {
 		cost := limit.Get
-		if v.record.Turn().Asked {
+		if state.record.Turn().Asked {
 			cost = limit.Turn
 		}
 		permit.Settle(cost + body.bytes>>20*limit.Get)
@@ -44,13 +44,13 @@ func (g *guard) limited(route api.Route, v *requestState, w http.ResponseWriter,
 
 // charge returns err, by which r is refused before anything is done for it. It costs
 // a caller that is known what other refusals do.
-func (g *guard) charge(r *http.Request, v *requestState, err error) error {
-	known := v.caller.Principal
-	if known == (caller.Principal{}) || g.Limiter == nil {
+func (m *middleware) charge(r *http.Request, state *requestState, err error) error {
+	known := state.caller.Principal
+	if known == (caller.Principal{}) || m.Limiter == nil {
 		return err
 	}
 	known.Service = true // its own limits count: the end user is none of its
-	if _, refused := g.Limiter.Take(r.Context(), g.Limits.Rules(caller.New(known, "")), limit.Get); refused != nil {
+	if _, refused := m.Limiter.Take(r.Context(), m.Limits.Rules(caller.New(known, "")), limit.Get); refused != nil {
 		return limit.Refused(refused)
 	}
 	return err

@@ -1,4 +1,4 @@
-package guard_test
+package middleware_test
 
 import (
 	"context"
@@ -11,18 +11,7 @@ import (
 	"time"
 
 	"example.com/gatehouse/internal/api"
-	"example.com/gatehouse/internal/drain"
 )
-
-func TestAGateThatNothingIsBehind(t *testing.T) {
-	t.Parallel()
-	var g drain.Gate
-	for range 2 { // also once more
-		if err := g.Shut(t.Context()); err != nil {
-			t.Error(err)
-		}
-	}
-}
 
 func TestShuttingWaitsForThoseInFlight(t *testing.T) {
 	t.Parallel()

@@ -1,4 +1,4 @@
-package guard
+package middleware
 
 import (
 	"cmp"
@@ -8,7 +8,6 @@ import (
 
 	"example.com/gatehouse/internal/api"
 	"example.com/gatehouse/internal/gcp/audit"
-	"example.com/gatehouse/internal/telemetry"
 )
 
 // An Audit keeps who did what to which session, and whom the service refused.
@@ -20,15 +19,15 @@ type Audit struct {
 	written *lru.Cache[string, struct{}]
 }
 
-// remembered is how many turns an Audit knows to have an entry; what it has
-// forgotten is written once more, and shown as one.
-const remembered = 8192
+// auditCacheSize is the number of recent turns known to be audited. The entry of a
+// turn beyond it is written twice with one id and time, which is shown as one.
+const auditCacheSize = 8192
 
 // NewAudit writes to log. Callers are hashed in it, as in the log of requests,
 // unless named asks for their names: of an API key, an e-mail address, or the
 // subject of a token.
 func NewAudit(log *audit.Log, named bool) *Audit {
-	written, _ := lru.New[string, struct{}](remembered) // fails only for no size
+	written, _ := lru.New[string, struct{}](auditCacheSize) // fails only for no size
 	return &Audit{log: log, named: named, written: written}
 }
 
@@ -57,15 +56,16 @@ const (
 	turnReplay        = "session.replay"
 )
 
-// entries are what the audit keeps of a request: what was done to sessions, and
-// what was refused for who asked or how often.
-func (g *guard) entries(ctx context.Context, v *requestState, record *telemetry.Record, status int) []audit.Entry {
+// auditEntries returns what the audit keeps of a request: what was done to sessions,
+// and what was refused for who asked or how often.
+func (m *middleware) auditEntries(ctx context.Context, state *requestState, status int) []audit.Entry {
+	record := state.record
 	failure, turn := record.Failure(), record.Turn()
-	if g.Audit == nil {
+	if m.Audit == nil {
 		return nil
 	}
-	action := v.action
-	known := v.authenticated || v.caller.Principal.Subject != ""
+	action := state.action
+	known := state.authenticated || state.caller.Principal.Subject != ""
 	switch code := api.Code(failure.Code); code {
 	case api.Unauthenticated:
 		action = credentialRefused
@@ -75,7 +75,7 @@ func (g *guard) entries(ctx context.Context, v *requestState, record *telemetry.
 		switch {
 		case !known:
 			action = "" // anybody could fill the log
-		case !v.authenticated, code == api.NotAcceptable, code == api.Overloaded:
+		case !state.authenticated, code == api.NotAcceptable, code == api.Overloaded:
 			// Refused for X-End-User or for what it accepts, or for want of a place.
 			action = cmp.Or(action, anyRequest)
 		}
@@ -85,18 +85,18 @@ func (g *guard) entries(ctx context.Context, v *requestState, record *telemetry.
 	}
 	entry := audit.Entry{
 		Action: action, Outcome: cmp.Or(failure.Code, audit.OK),
-		Principal: g.Audit.principal(v), EndUser: g.Audit.endUser(v),
+		Principal: m.Audit.principal(state), EndUser: m.Audit.endUser(state),
 		Session: turn.Session, Turn: turn.Number, Model: turn.Model, Tokens: turn.Tokens, CostUSD: turn.CostUSD,
 		Status: status, RequestID: api.RequestID(ctx),
 	}
-	if trace, ok := g.Observer.Trace(ctx); ok {
+	if trace, ok := m.Observer.Trace(ctx); ok {
 		entry.Trace, entry.SpanID, entry.TraceSampled = trace.Name, trace.SpanID, trace.Sampled
 	}
 	if turn.Replayed {
 		entry.Action = turnReplay
 	}
 	var entries []audit.Entry
-	if earlier, ok := record.Earlier(); ok && !g.Audit.written.Contains(audit.TurnID(earlier.ID)) {
+	if earlier, ok := record.Earlier(); ok && !m.Audit.written.Contains(audit.TurnID(earlier.ID)) {
 		// Its process may have died before it could write this, as far as can be
 		// known here. A second entry with the same id and time is shown as one.
 		entries = append(entries, audit.Entry{
@@ -113,8 +113,8 @@ func (g *guard) entries(ctx context.Context, v *requestState, record *telemetry.
 
 // principal is how the audit calls the caller: the same hash as in the log of
 // requests, or its name.
-func (a *Audit) principal(v *requestState) string {
-	p := v.caller.Principal
+func (a *Audit) principal(state *requestState) string {
+	p := state.caller.Principal
 	switch {
 	case p.Subject == "": // nobody was verified
 		return ""
@@ -125,9 +125,9 @@ func (a *Audit) principal(v *requestState) string {
 }
 
 // endUser is how the audit calls whom the caller speaks for.
-func (a *Audit) endUser(v *requestState) string {
-	if a.named || v.caller.EndUser == "" {
-		return v.caller.EndUser
+func (a *Audit) endUser(state *requestState) string {
+	if a.named || state.caller.EndUser == "" {
+		return state.caller.EndUser
 	}
-	return string(v.caller.Owner)
+	return string(state.caller.Owner)
 }

@@ -1,4 +1,4 @@
-package guard_test
+package middleware_test
 
 import (
 	"context"
@@ -21,7 +21,7 @@ import (
 	"example.com/gatehouse/internal/auth"
 	"example.com/gatehouse/internal/caller"
 	"example.com/gatehouse/internal/drain"
-	"example.com/gatehouse/internal/guard"
+	"example.com/gatehouse/internal/middleware"
 	"example.com/gatehouse/internal/telemetry"
 	"example.com/gatehouse/internal/testlog"
 	"example.com/gatehouse/session"
@@ -35,7 +35,7 @@ const keys = `[
 	{"name": "people", "sha256": "c9022680f888674e2b2274758755bfa07dea729b68d71cde5c521ed70ef261bf", "end_users": true}
 ]`
 
-// A door is a guard under test, with its log.
+// A door is the middleware under test, with its log.
 type door struct {
 	http.Handler
 	gate *drain.Gate
@@ -77,11 +77,11 @@ type seen struct {
 	ID     string
 }
 
-// newDoor puts a guard before a few routes. change may be nil.
-func newDoor(t testing.TB, methods []auth.Method, change func(*guard.Config), more ...api.Route) *door {
+// newDoor puts the middleware before a few routes. change may be nil.
+func newDoor(t testing.TB, methods []auth.Method, change func(*middleware.Config), more ...api.Route) *door {
 	t.Helper()
 	d := &door{gate: &drain.Gate{}, log: &lines{}}
-	c := guard.Config{Log: telemetry.NewLogger(d.log, nil, telemetry.Source{}), Gate: d.gate, Challenge: auth.Challenge(methods...), Now: time.Now}
+	c := middleware.Config{Log: telemetry.NewLogger(d.log, nil, telemetry.Source{}), Gate: d.gate, Challenge: auth.Challenge(methods...), Now: time.Now}
 	if methods != nil {
 		c.Authenticator = auth.New(methods...)
 	}
@@ -92,7 +92,7 @@ func newDoor(t testing.TB, methods []auth.Method, change func(*guard.Config), mo
 		c, known := caller.FromContext(r.Context())
 		return api.WriteSuccess(w, r, "ok", seen{c.Owner, c.Principal, known, api.RequestID(r.Context())})
 	}
-	d.Handler = guard.New(c, append([]api.Route{
+	d.Handler = middleware.New(c, append([]api.Route{
 		{Method: "GET", Path: "/private/{id}", Handler: who},
 		{Method: "GET", Path: "/public", Public: true, Handler: who},
 		{Method: "GET", Path: "/probe", Public: true, Probe: true, Handler: who},
@@ -230,7 +230,7 @@ func TestAPanicIsA500(t *testing.T) {
 		t.Fatalf("%d lines, want the panic's and the request's:\n%s", len(all), d.log)
 	}
 	stack, _ := all[0]["stack_trace"].(string)
-	if all[0]["severity"] != "ERROR" || all[0]["request_id"] != "abc" || !strings.Contains(stack, "the secret of the panic") || !strings.Contains(stack, "guard_test.go") {
+	if all[0]["severity"] != "ERROR" || all[0]["request_id"] != "abc" || !strings.Contains(stack, "the secret of the panic") || !strings.Contains(stack, "middleware_test.go") {
 		t.Errorf("the panic's line: %v", all[0])
 	}
 	if all[1]["severity"] != "ERROR" || all[1]["code"] != "internal" || all[1]["route"] != "GET /panic" {
@@ -399,7 +399,7 @@ func TestEndUsers(t *testing.T) {
 			listed := func() ([]string, bool) {
 				return []string{"https://evil.example", "https://example.com", site + ":8080", site + ".evil.example"}, true
 			}
-			w := newDoor(t, tt.methods, func(c *guard.Config) { c.Origins = listed }).get(t, "/private/x", tt.headers...)
+			w := newDoor(t, tt.methods, func(c *middleware.Config) { c.Origins = listed }).get(t, "/private/x", tt.headers...)
 			if tt.code != "" {
 				status := map[string]int{"permission_denied": 403, "origin_not_allowed": 403, "unauthenticated": 401, "malformed_request": 400}[tt.code]
 				refused(t, w, status, tt.code)
@@ -523,7 +523,7 @@ func TestHostileRequestsStayOneShortLine(t *testing.T) {
 		for _, tt := range tests {
 			t.Run(fmt.Sprintf("%s, proxied %t", tt.name, proxied), func(t *testing.T) {
 				t.Parallel()
-				d := newDoor(t, byKey(t), func(c *guard.Config) { c.Proxied = proxied })
+				d := newDoor(t, byKey(t), func(c *middleware.Config) { c.Proxied = proxied })
 				r := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/private/x", nil)
 				r.Method, r.URL.Path = tt.method, tt.path
 				for name, value := range map[string]string{
@@ -565,7 +565,7 @@ func TestWhereARequestComesFrom(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			d := newDoor(t, anybody(), func(c *guard.Config) { c.Proxied = tt.proxied })
+			d := newDoor(t, anybody(), func(c *middleware.Config) { c.Proxied = tt.proxied })
 			var headers []string
 			for _, value := range tt.forwarded {
 				headers = append(headers, "X-Forwarded-For", value)
@@ -578,7 +578,7 @@ func TestWhereARequestComesFrom(t *testing.T) {
 	}
 }
 
-// Streams are flushed, and deadlines set, through the guard.
+// Streams are flushed, and deadlines set, through the middleware.
 func TestTheServersWriterIsReached(t *testing.T) {
 	t.Parallel()
 	d := newDoor(t, anybody(), nil, api.Route{Method: "GET", Path: "/flush", Handler: func(w http.ResponseWriter, _ *http.Request) error {
