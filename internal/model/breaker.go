@@ -32,7 +32,7 @@ func (s State) String() string {
 // away, so that a trial that never ends does not keep everybody else out.
 const trialLimit = time.Minute
 
-// A verdict is what the end of an attempt says of its model.
+// A verdict is what the end of an attempt means for its model's breaker.
 type verdict int
 
 const (
@@ -93,7 +93,7 @@ func (b *breaker) allow() (permit, *Error) {
 	return permit{b, b.era, b.state == HalfOpen}, nil
 }
 
-// begins says that the model has begun to answer. That is all a trial is to find
+// begins reports that the model has begun to answer. That is all a trial is to find
 // out: those who wait need not wait for its end.
 func (p permit) begins() {
 	if p.trial {
@@ -101,7 +101,7 @@ func (p permit) begins() {
 	}
 }
 
-// done says how the attempt ended.
+// done reports how the attempt ended.
 func (p permit) done(v verdict) {
 	b := p.breaker
 	if b == nil {

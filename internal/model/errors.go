@@ -18,7 +18,7 @@ import (
 	"example.com/gatehouse/internal/telemetry"
 )
 
-// A Kind says what a failed call means to who asked.
+// A Kind is what a failed call means to the caller.
 type Kind int
 
 const (
@@ -108,7 +108,7 @@ type failure struct {
 	Code, Status, Message, Details json.RawMessage
 }
 
-// failureIn returns the error that a body holds, alone or in a list; nil for an answer.
+// failureIn returns the error that a body holds, as an object or in a list; nil for an answer.
 func failureIn(raw []byte) *failure {
 	if !bytes.Contains(raw, []byte(`"error"`)) {
 		return nil

@@ -89,7 +89,7 @@ func (e *events) take(line []byte) {
 	case e.plain:
 		value = line
 	case string(name) != "data":
-		return // a comment, or a field that says nothing of the answer
+		return // a comment, or a field other than the answer's
 	default:
 		value = bytes.TrimPrefix(value, []byte(" "))
 	}

@@ -30,7 +30,7 @@ const fairSilence = 10 * time.Second
 // Generate calls the model once, and again when that fails in a way that may
 // pass, and then the models that stand in for it, all within ctx's deadline. With
 // onText it asks for a stream and passes each piece of text on as it comes, with
-// the name of the model that says it; once it has, nothing is tried again and no other model stands in.
+// the name of the model that answers; once it has, nothing is tried again and no other model stands in.
 //
 // The error is an [*Error], a [*GoneError] that wraps one, [ErrNoKey], or ctx's own when ctx has ended, or onText's. The
 // Answer beside an error holds what was spent.
@@ -192,7 +192,7 @@ func (g *generation) attempt(ctx context.Context, r Request, until time.Time) (a
 	return a, err
 }
 
-// verdict is what an attempt that ended with err says of the model. What a caller
+// verdict is what an attempt that ended with err means for the model's breaker. What a caller
 // can bring about does not count: a request that is refused, an answer that cannot be
 // read, going away. Its deadline counts when the model had a fair time without a sign
 // of life.
@@ -352,7 +352,7 @@ func (a *Answer) add(response *genai.GenerateContentResponse) ([]*genai.Part, er
 	return parts, nil
 }
 
-// judge returns the failure of an answer that was heard to its end and gives
+// judge returns the failure of an answer that was heard to its end and holds
 // nothing: neither text nor calls that can be made. What was held back for what it
 // says is for the caller to judge.
 func (a *Answer) judge() *Error {
@@ -389,7 +389,7 @@ func IsSafetyBlock(f genai.FinishReason) bool {
 	return false
 }
 
-// isEmpty reports whether p says nothing: streams end with a part of no text,
+// isEmpty reports whether p holds nothing: streams end with a part of no text,
 // which the API would refuse in the next request.
 func isEmpty(p *genai.Part) bool {
 	return p.Text == "" && len(p.ThoughtSignature) == 0 && p.FunctionCall == nil && p.FunctionResponse == nil &&

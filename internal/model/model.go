@@ -8,7 +8,7 @@
 // where one is configured.
 //
 // [Client.Generate] is one call of the model: it sends the contents of a
-// conversation and gives what the model added to it, as the model gave it, with
+// conversation and returns what the model added to it, as the model wrote it, with
 // thoughts and signatures, so that it can be stored and sent back. The loop that
 // runs tools between such calls is not here.
 package model
@@ -30,7 +30,7 @@ import (
 	"example.com/gatehouse/session"
 )
 
-// A Config says how to reach Gemini.
+// A Config is how to reach Gemini.
 type Config struct {
 	APIKey   string // of the Developer API; not used with Vertex AI
 	VertexAI bool
@@ -42,7 +42,7 @@ type Config struct {
 	// Transport carries the requests instead of HTTP, as the offline stand-in does.
 	Transport http.RoundTripper
 
-	// Models may be asked, each behind a breaker of its own; where the one that is
+	// Models may be asked, each behind its own breaker; where the one that is
 	// asked for is unavailable, the others stand in, in this order. A model that
 	// is not among them can be asked, too: it has no breaker and is nobody's
 	// stand-in.
@@ -156,7 +156,7 @@ func (c *Client) States() map[string]State {
 	return states
 }
 
-// Close gives up idle connections.
+// Close closes idle connections.
 func (c *Client) Close() { c.close() }
 
 // authorize adds Application Default Credentials to base.

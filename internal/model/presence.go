@@ -48,10 +48,10 @@ func (p *presence) settled() (missing, ok bool) {
 	return p.missing, p.known && (!p.missing || time.Since(p.at) < missingFor)
 }
 
-// Missing returns a [*GoneError] when the API itself says that it has none of the
+// Missing returns a [*GoneError] when the API itself answers that it has none of the
 // models: not the first, and none that stands in. It asks when nothing is known,
 // and again while the last word was that there is none. An API that cannot be
-// asked says nothing.
+// asked is no reason.
 func (c *Client) Missing(ctx context.Context) error {
 	if len(c.names) == 0 || !c.missing(ctx) {
 		return nil
@@ -115,7 +115,7 @@ func isGone(err error) bool {
 	return ok && failure.gone
 }
 
-// A GoneError says that the API has none of the models that were asked.
+// A GoneError is the error of an API that has none of the models that were asked.
 type GoneError struct {
 	Model     string // the first
 	Successor string // its, "" where none is known
@@ -136,7 +136,7 @@ func (c *Client) gone(name string, err error) *GoneError {
 var errMissing = errors.New("the API said so, of it and of each that stands in")
 
 // Probe asks for the model's metadata, to see that it can be reached and exists.
-// It tells how things are: no breaker keeps it away, or hears of it.
+// No breaker keeps it away, or hears of it.
 func (c *Client) Probe(ctx context.Context, name string) error {
 	if _, err := c.models.Load().Get(ctx, name, nil); err != nil {
 		return fmt.Errorf("reading the model's metadata: %w", classify(ctx, err))

@@ -76,7 +76,7 @@ func DecodeContents(list []byte) ([]Content, error) {
 	return contents, nil
 }
 
-// rewrite gives contents in f's form.
+// rewrite returns contents in f's form.
 func (f repair) rewrite(list json.RawMessage) (json.RawMessage, error) {
 	if f == asStored {
 		return restore(list)
@@ -145,7 +145,7 @@ func name(call map[string]any) {
 	}
 }
 
-// told is a part in words, "" for one that says nothing to whoever reads on.
+// told is a part in words, "" for one that holds nothing for a reader.
 func told(part map[string]any) string {
 	if text, _ := part["text"].(string); text != "" {
 		if part["thought"] == true {

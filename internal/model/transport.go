@@ -118,7 +118,7 @@ func (t *transport) RoundTrip(r *http.Request) (*http.Response, error) {
 		defer body.Close()
 		raw, err := io.ReadAll(io.LimitReader(body, maxFailure))
 		if err != nil || len(raw) == maxFailure {
-			raw = nil // the status counts; what came is not the upstream's error alone
+			raw = nil // the status counts; what came may be anything
 		}
 		return nil, answeredError(status, response.Header, raw)
 	case r.URL.Query().Get("alt") == "sse":

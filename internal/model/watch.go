@@ -8,12 +8,12 @@ import (
 
 // stallAfter is how long a stream may bring nothing once it has begun: a model thinks
 // before its first chunk, not between two. Before the first chunk a stream has as
-// long as a whole answer, which gives no sign before it is there.
+// long as a whole answer, which shows no sign before it is there.
 const stallAfter = 20 * time.Second
 
 var errStalled = errors.New("the model went silent: nothing came for too long")
 
-// A watch ends an attempt whose model gives no sign of life. The time that our
+// A watch ends an attempt whose model shows no sign of life. The time that our
 // own side takes, to pass text on, is not the model's.
 type watch struct {
 	ctx    context.Context // of the attempt
@@ -42,7 +42,7 @@ func (w *watch) stallAfter(d time.Duration) {
 	w.timer.Reset(d)
 }
 
-// pause says that something came, and that it is now our turn.
+// pause reports that something came, and that it is now our turn.
 func (w *watch) pause() {
 	if w.timer != nil {
 		w.timer.Stop()
@@ -50,7 +50,7 @@ func (w *watch) pause() {
 	w.since = time.Time{}
 }
 
-// resume says that it is the model's turn. shown: text has been passed on.
+// resume reports that it is the model's turn. shown: text has been passed on.
 func (w *watch) resume(shown bool) {
 	w.since = time.Now()
 	patience := stallAfter
