@@ -262,6 +262,13 @@ func (p *stormPlan) planFaults(random *rand.Rand) {
 		default:
 			f.Does = faultLogLoses
 		}
+		// However short, a storm has a process killed, and one ended.
+		switch len(p.Faults) {
+		case 0:
+			f.Does = faultTerminate
+		case 1:
+			f.Does = faultKill
+		}
 		if f.Does == faultKill || f.Does == faultTerminate {
 			f.Process, f.For = 1+random.IntN(p.Processes-1), 0
 		}

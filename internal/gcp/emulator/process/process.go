@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"strings"
 	"syscall"
 	"time"
 )
@@ -39,7 +40,7 @@ type Process struct {
 	output *os.File       // what it says, shown when it does not start
 }
 
-// Start runs an emulator on a free port and waits until it answers, for at most
+// Start runs an emulator on a free port and waits until it writes and reads, for at most
 // 90 s. Arguments are gcloud's own, beside the port. It goes on when ctx ends;
 // [Process.Stop] ends it, and so does the end of this program, a kill included,
 // unless [Process.Outlive] has been called.
@@ -118,13 +119,8 @@ func (p *Process) await(ctx context.Context) error {
 	poll := time.NewTicker(50 * time.Millisecond)
 	defer poll.Stop()
 	for {
-		if req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+p.Host+"/", nil); err == nil {
-			if resp, err := client.Do(req); err == nil {
-				_ = resp.Body.Close()
-				if resp.StatusCode == http.StatusOK {
-					return nil
-				}
-			}
+		if p.answers(ctx, client) {
+			return nil
 		}
 		select {
 		case <-poll.C:
@@ -136,6 +132,37 @@ func (p *Process) await(ctx context.Context) error {
 			return fmt.Errorf("the Firestore emulator did not answer: %w", ctx.Err())
 		}
 	}
+}
+
+// document is written and read to find out whether the emulator answers, in a project
+// that nothing else uses.
+const document = "projects/gatehouse-ready/databases/(default)/documents/ready/ready"
+
+// answers reports whether the emulator writes and reads a document. It listens, and
+// answers GET /, some seconds before it does: its first write loads its code.
+func (p *Process) answers(ctx context.Context, client *http.Client) bool {
+	documents, _, _ := strings.Cut(document, "/ready/ready")
+	for _, request := range []struct{ method, path, body string }{
+		{http.MethodGet, "", ""},
+		{http.MethodPost, "v1/" + documents + ":commit", `{"writes": [{"update": {"name": "` + document + `"}}]}`},
+		{http.MethodGet, "v1/" + document, ""},
+	} {
+		req, err := http.NewRequestWithContext(ctx, request.method, "http://"+p.Host+"/"+request.path, strings.NewReader(request.body))
+		if err != nil {
+			return false
+		}
+		req.Header.Set("Authorization", "Bearer owner") // no security rules
+		req.Header.Set("Content-Type", "application/json")
+		resp, err := client.Do(req)
+		if err != nil {
+			return false
+		}
+		_ = resp.Body.Close()
+		if resp.StatusCode != http.StatusOK {
+			return false
+		}
+	}
+	return true
 }
 
 // Stop ends the emulator at once, with all that it has started.
