@@ -137,7 +137,7 @@ func TestACloneBecomesAnotherAgent(t *testing.T) {
 		goIn(t, dir, "build", "./...")
 		goIn(t, dir, "vet", "./...")
 		goIn(t, dir, "test", "-p=1", "./advisor", "./agent", "./agenttest", "./config", "./delivery/...", "./docs", "./gate", "./health",
-			"./internal/openapi/...", "./internal/playground", "./internal/server", "./invoke", "./session", "./tool", ".")
+			"./internal/openapi/...", "./internal/server", "./invoke", "./session", "./tool", ".")
 		goIn(t, dir, "test", "-run=TestTheRootIsDeployed|TestAnImporterDeploys|TestOfflineAnswers", "./internal/e2e")
 	})
 }
