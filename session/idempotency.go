@@ -16,12 +16,12 @@ const KeyLife = 24 * time.Hour
 // A KeyEntry is what a session stores under the hash of an idempotency key: while a
 // call works, its lease on the key; afterwards, the turn that the call stored.
 type KeyEntry struct {
-	Body  string    `firestore:"b"`           // SHA-256 of the request, to recognize a key used for another one
-	Lease string    `firestore:"l"`           // id of the call that holds the key, "" once its turn is stored
-	Until time.Time `firestore:"u"`           // end of the lease
-	Turn  int       `firestore:"t"`           // number of the stored turn, 0 until then
-	ID    string    `firestore:"i,omitempty"` // [Turn.ID]: Turn's number passes to the turn that replaces it
-	At    time.Time `firestore:"a"`           // when the key was claimed; the entry is valid for [KeyLife]
+	Body  string    // SHA-256 of the request, to recognize a key used for another one
+	Lease string    // id of the call that holds the key, "" once its turn is stored
+	Until time.Time // end of the lease
+	Turn  int       // number of the stored turn, 0 until then
+	ID    string    // [Turn.ID]: Turn's number passes to the turn that replaces it
+	At    time.Time // when the key was claimed; the entry is valid for [KeyLife]
 }
 
 func (e KeyEntry) fresh(now time.Time) bool { return now.Before(e.At.Add(KeyLife)) }

@@ -141,8 +141,8 @@ func (s *Session) Reusable() bool { return s.Deleted && s.KeyedAt.IsZero() }
 
 // A PastTurn identifies a turn whose record is no longer in [Session.Recent].
 type PastTurn struct {
-	ID     string `firestore:"i"`
-	Number int    `firestore:"n"`
+	ID     string
+	Number int
 }
 
 // maxPast bounds [Session.Past]: far more turns than can be stored in the seconds for

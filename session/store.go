@@ -60,9 +60,9 @@ type Change struct {
 
 // Feedback is an end user's opinion on a turn.
 type Feedback struct {
-	Score   int       `firestore:"score"` // -1, 0 or 1
-	Comment string    `firestore:"comment,omitempty"`
-	At      time.Time `firestore:"at"`
+	Score   int // -1, 0 or 1
+	Comment string
+	At      time.Time
 }
 
 // feedbackOverhead is the approximate size of feedback without its comment, in bytes.

@@ -37,7 +37,7 @@ func (s *Sessions) spill(ctx context.Context, after *session.Session, move []ses
 		f, said := rev.feedback[name]
 		need := len(r.Data) + fieldOverhead + max(mostFeedback, feedbackSize(f))
 		if last == nil || need > room {
-			last = &archiveDocument{ExpiresAt: expires, Log: map[string][]byte{}, Feedback: map[string]session.Feedback{}}
+			last = &archiveDocument{ExpiresAt: expires, Log: map[string][]byte{}, Feedback: map[string]storedFeedback{}}
 			archived[r.Number] = last
 			firsts = append(firsts, r.Number)
 			room = maxArchive
@@ -55,7 +55,7 @@ func (s *Sessions) spill(ctx context.Context, after *session.Session, move []ses
 		}
 		past = session.Remember(past, session.PastTurn{ID: id, Number: r.Number})
 	}
-	updates = append(updates, firestore.Update{Path: "archived", Value: firsts}, firestore.Update{Path: "past", Value: past})
+	updates = append(updates, firestore.Update{Path: "archived", Value: firsts}, firestore.Update{Path: "past", Value: storedPasts(past)})
 	if len(rev.archived) == 0 {
 		updates = append(updates, firestore.Update{Path: "archives_expire_at", Value: expires})
 	}
@@ -82,7 +82,7 @@ const (
 	overhead = 8 << 10
 )
 
-func feedbackSize(f session.Feedback) int { return len(f.Comment) + fieldOverhead }
+func feedbackSize(f storedFeedback) int { return len(f.Comment) + fieldOverhead }
 
 // fixed is about how many bytes of a session's document no archive can take.
 func fixed(s *session.Session) int {
@@ -93,7 +93,7 @@ func fixed(s *session.Session) int {
 // split gives the oldest turns of s that must leave its document before it takes
 // more bytes: none where there is room. Half of what turns can have stays, or more, so
 // that it is rarely needed; the last turn is of what stays unless it makes room for more.
-func split(s *session.Session, more int, feedback map[string]session.Feedback) ([]session.Record, error) {
+func split(s *session.Session, more int, feedback map[string]storedFeedback) ([]session.Record, error) {
 	sizes := make([]int, len(s.Recent))
 	turns := more
 	for i, r := range s.Recent {
@@ -316,7 +316,7 @@ func (s *Sessions) SetFeedback(ctx context.Context, key session.Key, turn int, f
 			err = session.ErrNotFound
 		}
 		if err == nil {
-			err = s.setFeedback(ctx, key, snapshot, d, turn, f)
+			err = s.setFeedback(ctx, key, snapshot, d, turn, storedFeedback(f))
 		}
 		if err == nil {
 			return nil
@@ -327,7 +327,7 @@ func (s *Sessions) SetFeedback(ctx context.Context, key session.Key, turn int, f
 	}
 }
 
-func (s *Sessions) setFeedback(ctx context.Context, key session.Key, snapshot *firestore.DocumentSnapshot, d *sessionDocument, turn int, f session.Feedback) error {
+func (s *Sessions) setFeedback(ctx context.Context, key session.Key, snapshot *firestore.DocumentSnapshot, d *sessionDocument, turn int, f storedFeedback) error {
 	name := fieldName(turn)
 	change := []firestore.Update{{FieldPath: firestore.FieldPath{"feedback", name}, Value: f}}
 	if turn <= d.Turns-len(d.Log) {
@@ -349,7 +349,7 @@ func (s *Sessions) setFeedback(ctx context.Context, key session.Key, snapshot *f
 	rev := base.Revision.(revision)
 	rev.feedback = maps.Clone(rev.feedback)
 	if rev.feedback == nil {
-		rev.feedback = map[string]session.Feedback{}
+		rev.feedback = map[string]storedFeedback{}
 	}
 	rev.feedback[name] = f
 	move, err := split(base, 0, rev.feedback)

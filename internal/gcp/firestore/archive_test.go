@@ -282,10 +282,10 @@ func TestADocumentFullOfKeysKeepsItsHistory(t *testing.T) {
 			key = s.Key
 		}
 		want = append(want, long(t, store, session.Key{Owner: key.Owner, ID: key.ID}, 1, 10)...)
-		held := map[string]session.KeyEntry{}
+		held := map[string]any{}
 		for i := range keys {
-			held[session.Key{Owner: "key", ID: fmt.Sprint(i)}.Hash()] = session.KeyEntry{
-				Body: session.Key{Owner: "body", ID: fmt.Sprint(i)}.Hash(), Turn: 1, ID: session.NewID(), At: clock.Now(),
+			held[session.Key{Owner: "key", ID: fmt.Sprint(i)}.Hash()] = map[string]any{
+				"b": session.Key{Owner: "body", ID: fmt.Sprint(i)}.Hash(), "l": "", "u": time.Time{}, "t": 1, "i": session.NewID(), "a": clock.Now(),
 			}
 		}
 		if _, err := client.Collection(firestore.SessionsCollection).Doc(key.Hash()).Update(t.Context(), []cloudfirestore.Update{{Path: "keys", Value: held}}); err != nil {

@@ -75,13 +75,13 @@ type sessionDocument struct {
 	// Keys are the idempotency keys; KeyedAt is when one of them began the
 	// session; Deleted makes the document the mark of a deleted session. Past are
 	// turns that have left the log.
-	Past    []session.PastTurn          `firestore:"past,omitempty"`
-	Keys    map[string]session.KeyEntry `firestore:"keys,omitempty"`
-	KeyedAt time.Time                   `firestore:"keyed_at,omitempty"`
-	Deleted bool                        `firestore:"deleted,omitempty"`
+	Past    []storedPast         `firestore:"past,omitempty"`
+	Keys    map[string]storedKey `firestore:"keys,omitempty"`
+	KeyedAt time.Time            `firestore:"keyed_at,omitempty"`
+	Deleted bool                 `firestore:"deleted,omitempty"`
 
 	// Feedback holds opinions on the recent turns, by fieldName.
-	Feedback map[string]session.Feedback `firestore:"feedback,omitempty"`
+	Feedback map[string]storedFeedback `firestore:"feedback,omitempty"`
 
 	// Archived holds the number of each archive document's first turn, in
 	// order; ArchivesExpireAt is when the first of them expires.
@@ -91,9 +91,9 @@ type sessionDocument struct {
 
 // archiveDocument is a document of turns that left their session's.
 type archiveDocument struct {
-	ExpiresAt time.Time                   `firestore:"expires_at"`
-	Log       map[string][]byte           `firestore:"log"`
-	Feedback  map[string]session.Feedback `firestore:"feedback,omitempty"`
+	ExpiresAt time.Time                 `firestore:"expires_at"`
+	Log       map[string][]byte         `firestore:"log"`
+	Feedback  map[string]storedFeedback `firestore:"feedback,omitempty"`
 }
 
 // revision is what a conditional write needs of the document that was read.
@@ -101,7 +101,7 @@ type revision struct {
 	updated          time.Time // Firestore's own update time, the precondition; zero: not known
 	archived         []int
 	archivesExpireAt time.Time
-	feedback         map[string]session.Feedback
+	feedback         map[string]storedFeedback
 }
 
 // fieldName names a turn's field so that names sort as numbers do.
@@ -153,7 +153,7 @@ func (d *sessionDocument) session(key session.Key, snapshot *firestore.DocumentS
 		return nil, err
 	}
 	return &session.Session{
-		Meta: d.meta(), Key: key, Recent: recent, Keys: d.Keys, KeyedAt: d.KeyedAt, Past: d.Past, Deleted: d.Deleted,
+		Meta: d.meta(), Key: key, Recent: recent, Keys: loadedKeys(d.Keys), KeyedAt: d.KeyedAt, Past: loadedPast(d.Past), Deleted: d.Deleted,
 		Revision: revision{updated: snapshot.UpdateTime, archived: d.Archived, archivesExpireAt: d.ArchivesExpireAt, feedback: d.Feedback},
 	}, nil
 }
@@ -217,7 +217,7 @@ func (s *Sessions) create(ctx context.Context, after *session.Session, record *s
 	d := sessionDocument{
 		Owner: string(after.Key.Owner), ID: after.Key.ID, CreatedAt: after.CreatedAt, UpdatedAt: after.UpdatedAt,
 		ExpiresAt: after.ExpiresAt, Turns: after.Turns, Tokens: after.TotalTokens, Title: after.Title,
-		Keys: after.Keys, KeyedAt: after.KeyedAt, Log: map[string][]byte{},
+		Keys: storedKeys(after.Keys), KeyedAt: after.KeyedAt, Log: map[string][]byte{},
 	}
 	if record != nil {
 		d.Log[fieldName(record.Number)] = record.Data
@@ -275,7 +275,7 @@ func (s *Sessions) update(ctx context.Context, base, after *session.Session, c s
 	}
 	switch {
 	case c.Key != "" && c.Entry != nil:
-		set(*c.Entry, "keys", c.Key)
+		set(storedKey(*c.Entry), "keys", c.Key)
 	case c.Key != "":
 		set(firestore.Delete, "keys", c.Key)
 	}
@@ -333,7 +333,7 @@ func (s *Sessions) update(ctx context.Context, base, after *session.Session, c s
 		return time.Time{}, s.spill(ctx, after, move, updates, rev, now)
 	}
 	if c.Replace {
-		set(after.Past, "past")
+		set(storedPasts(after.Past), "past")
 	}
 	result, err := s.ref(base.Key).Update(ctx, updates, firestore.LastUpdateTime(rev.updated))
 	if err != nil {

@@ -1,0 +1,79 @@
+package firestore
+
+import (
+	"time"
+
+	"example.com/gatehouse/session"
+)
+
+// The types of package session as documents hold them. The fields are those of the
+// session's types, in order, so that a conversion maps them: a field that is added
+// there does not compile here until it has a name in documents. Names within maps are
+// short, since a document holds up to 2 000 keys.
+
+// storedKey is a session.KeyEntry in a document.
+type storedKey struct {
+	Body  string    `firestore:"b"`
+	Lease string    `firestore:"l"`
+	Until time.Time `firestore:"u"`
+	Turn  int       `firestore:"t"`
+	ID    string    `firestore:"i,omitempty"`
+	At    time.Time `firestore:"a"`
+}
+
+// storedPast is a session.PastTurn in a document.
+type storedPast struct {
+	ID     string `firestore:"i"`
+	Number int    `firestore:"n"`
+}
+
+// storedFeedback is a session.Feedback in a document.
+type storedFeedback struct {
+	Score   int       `firestore:"score"`
+	Comment string    `firestore:"comment,omitempty"`
+	At      time.Time `firestore:"at"`
+}
+
+func storedKeys(keys map[string]session.KeyEntry) map[string]storedKey {
+	if keys == nil {
+		return nil
+	}
+	stored := make(map[string]storedKey, len(keys))
+	for hash, entry := range keys {
+		stored[hash] = storedKey(entry)
+	}
+	return stored
+}
+
+func loadedKeys(stored map[string]storedKey) map[string]session.KeyEntry {
+	if stored == nil {
+		return nil
+	}
+	keys := make(map[string]session.KeyEntry, len(stored))
+	for hash, entry := range stored {
+		keys[hash] = session.KeyEntry(entry)
+	}
+	return keys
+}
+
+func storedPasts(past []session.PastTurn) []storedPast {
+	if past == nil {
+		return nil
+	}
+	stored := make([]storedPast, len(past))
+	for i, turn := range past {
+		stored[i] = storedPast(turn)
+	}
+	return stored
+}
+
+func loadedPast(stored []storedPast) []session.PastTurn {
+	if stored == nil {
+		return nil
+	}
+	past := make([]session.PastTurn, len(stored))
+	for i, turn := range stored {
+		past[i] = session.PastTurn(turn)
+	}
+	return past
+}
