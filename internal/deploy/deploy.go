@@ -114,12 +114,12 @@ func Run(ctx context.Context, o Options) error {
 		do   func(context.Context) error
 	}{
 		{"Check the project", d.check},
-		{"Make what Terraform starts from", d.bootstrap},
+		{"Create what Terraform needs", d.bootstrap},
 		{"Open Terraform's state", d.open},
-		{"Make the registry and the build account", d.prepare},
+		{"Create the registry and the build account", d.prepare},
 		{"Build the commit", d.build},
 		{"Apply the infrastructure", d.apply},
-		{"Move the image in", d.deliver},
+		{"Roll out the image", d.deliver},
 		{"Call the service", d.smoke},
 	} {
 		fmt.Fprintf(d.out, "\n%d/8 %s\n", i+1, step.name)

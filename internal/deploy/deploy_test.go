@@ -418,7 +418,7 @@ func TestSettingsThatAreRefused(t *testing.T) {
 		{"no such commit", func(w *world) { w.o.Commit = "nothing" }, deploy.CodeUsage, "no such commit"},
 		{"an image by its tag", func(w *world) { w.o.Image = "us-central1-docker.pkg.dev/my-project/gatehouse/gatehouse:latest" }, deploy.CodeRefused, "by its digest"},
 		{"an image of another registry", func(w *world) { w.o.Image = "docker.io/a/b/c" + sum }, deploy.CodeRefused, "by its digest"},
-		{"an image of another project", func(w *world) { w.o.Image = "us-central1-docker.pkg.dev/other/gatehouse/gatehouse" + sum }, deploy.CodeRefused, `step 4, "Make the registry and the build account": terraform -chdir=environments plan`},
+		{"an image of another project", func(w *world) { w.o.Image = "us-central1-docker.pkg.dev/other/gatehouse/gatehouse" + sum }, deploy.CodeRefused, `step 4, "Create the registry and the build account": terraform -chdir=environments plan`},
 		{"no root", func(w *world) { w.o.Root = "nowhere" }, deploy.CodeUsage, "cmd/gate init"},
 		{"no settings", func(w *world) { w.o.Settings = "other.tfvars" }, deploy.CodeUsage, "other.tfvars"},
 		{"a plan that is not approved", func(w *world) { w.o.Approve = false }, 1, "nothing was applied"},
