@@ -10,7 +10,7 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// A pipeline is a Cloud Build configuration, as far as it is looked at.
+// A pipeline is the part of a Cloud Build configuration that is checked.
 type pipeline struct {
 	ServiceAccount string            `yaml:"serviceAccount"`
 	Timeout        string            `yaml:"timeout"`
@@ -33,7 +33,7 @@ type pipeline struct {
 }
 
 var (
-	// An exact version or a digest; never latest, nor a tag that moves.
+	// An exact version or a digest; never latest or another tag that moves.
 	pinned   = regexp.MustCompile(`^\S+(:v?\d+\.\d+\.\d+(-[a-z]+)?|@sha256:[0-9a-f]{64})$`)
 	image    = regexp.MustCompile(`(?:gcr\.io|docker\.pkg\.dev)/[a-z0-9./-]+[:@][\w.:-]+`)
 	script   = regexp.MustCompile(`\.delivery/steps/([a-z]+)\b`)
@@ -51,7 +51,7 @@ func TestPipelines(t *testing.T) {
 			}
 			var p pipeline
 			decoder := yaml.NewDecoder(strings.NewReader(string(raw)))
-			decoder.KnownFields(true) // a key that Cloud Build would not know, too
+			decoder.KnownFields(true) // Cloud Build rejects unknown keys too
 			if err := decoder.Decode(&p); err != nil {
 				t.Fatal(err)
 			}
@@ -86,7 +86,7 @@ func TestPipelines(t *testing.T) {
 				if !pinned.MatchString(step.Name) {
 					t.Errorf("step %s: the image %s is not pinned", step.ID, step.Name)
 				}
-				// Only the comparison of the models is a warning, and no step may wait for it.
+				// Only the comparison of models may fail, and no step may wait for it.
 				if step.MayFail != (step.ID == "models" && file != "weekly.yaml") {
 					t.Errorf("step %s: allowFailure is %v", step.ID, step.MayFail)
 				}
@@ -117,7 +117,7 @@ func TestPipelines(t *testing.T) {
 	}
 }
 
-// TestScriptsPinWhatTheyRun looks for tools and images without a version.
+// TestScriptsPinWhatTheyRun searches for tools and images without a version.
 func TestScriptsPinWhatTheyRun(t *testing.T) {
 	for _, name := range []string{"check", "build"} {
 		raw, err := os.ReadFile(name)
@@ -142,7 +142,7 @@ func TestScriptsPinWhatTheyRun(t *testing.T) {
 	}
 }
 
-// What builds, tests and runs is one version of Go: the one that go.mod names.
+// One version of Go builds, tests and runs: the one in go.mod.
 func TestOneVersionOfGo(t *testing.T) {
 	match := regexp.MustCompile(`(?m)^toolchain go(\d+\.\d+\.\d+)$`).FindStringSubmatch(read(t, "../go.mod"))
 	if match == nil {
@@ -161,7 +161,7 @@ func TestOneVersionOfGo(t *testing.T) {
 	}
 }
 
-// A commit that was taken back must not reach a later delivery by a cache.
+// A reverted commit must not reach a later delivery through a cache.
 func TestNothingIsKeptBetweenDeliveries(t *testing.T) {
 	for _, file := range []string{"../cloudbuild.yaml", "apply.yaml", "build.yaml", "build"} {
 		for line := range strings.SplitSeq(read(t, file), "\n") {
@@ -171,7 +171,7 @@ func TestNothingIsKeptBetweenDeliveries(t *testing.T) {
 			}
 		}
 	}
-	// What one build keeps lies in its own workspace.
+	// Caches of a build are in its workspace.
 	for _, variable := range []string{"GOMODCACHE=/workspace/", "GOCACHE=/workspace/"} {
 		if !strings.Contains(read(t, "../cloudbuild.yaml"), variable) {
 			t.Errorf("cloudbuild.yaml does not set %s", variable)

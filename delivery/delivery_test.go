@@ -35,8 +35,8 @@ const (
 	digest    = "us-central1-docker.pkg.dev/test-project/gatehouse/gatehouse@sha256:0123456789abcdef"
 )
 
-// tools are the programs of the steps, and gcloud's stand-in, built once and
-// without the race detector: some start a hundred times.
+// tools are the steps' programs and the stand-in for gcloud, built once and without
+// the race detector, because some start a hundred times.
 var tools = sync.OnceValues(func() (string, error) {
 	dir, err := os.MkdirTemp("", "gatehouse-delivery-")
 	if err != nil {
@@ -54,29 +54,29 @@ var tools = sync.OnceValues(func() (string, error) {
 	return dir, nil
 })
 
-// A world is a deployment that a delivery works on: gcloud and what it knows,
-// Cloud Monitoring, and the functions behind the tags' URLs.
+// A world is a deployment under delivery: gcloud and its state, Cloud Monitoring, and
+// the functions behind the tags' URLs.
 type world struct {
 	t          *testing.T
-	state      string // what steps leave for each other
+	state      string // state passed between steps
 	bin        string // for PATH
-	cloud      string // gcloud's file
+	cloud      string // gcloud's state file
 	monitoring *monitoringtest.Server
 	env        []string
 
 	mu      sync.Mutex
 	figures func(revision string) (monitoringtest.Figures, bool)
-	smoked  int  // how often the smoke test began
-	broken  bool // whether the functions answer 500
+	smoked  int  // number of smoke tests started
+	broken  bool // whether the functions return 500
 }
 
-// healthy are the figures of any revision that does well.
+// healthy returns the figures of a healthy revision.
 func healthy(string) (monitoringtest.Figures, bool) {
 	return monitoringtest.Figures{OK: 500, Refused: 10, P95: 2000}, true
 }
 
-// newWorld is a deployment whose revision 1 has all traffic, and an image that
-// is built.
+// newWorld returns a deployment whose revision 1 has all traffic, and an image that is
+// built.
 func newWorld(t *testing.T) *world {
 	t.Helper()
 	w := &world{t: t, state: t.TempDir(), figures: healthy}
@@ -125,7 +125,7 @@ func newWorld(t *testing.T) *world {
 	return w
 }
 
-// functions are the real ones, with the offline model.
+// functions returns the real functions with the offline model.
 func (w *world) functions() *server.Server {
 	env := map[string]string{"ENVIRONMENT": "development", "AUTH": "api_key", "LOG_LEVEL": "error",
 		"API_KEYS": fmt.Sprintf(`[{"name": "smoke", "sha256": "%x"}]`, sha256.Sum256([]byte(apiKey)))}
@@ -145,7 +145,7 @@ func (w *world) keep(name, value string) {
 	}
 }
 
-// now is what gcloud knows.
+// now returns gcloud's current state.
 func (w *world) now() *gcloudtest.Cloud {
 	w.t.Helper()
 	c, err := gcloudtest.Load(w.cloud)
@@ -155,7 +155,7 @@ func (w *world) now() *gcloudtest.Cloud {
 	return c
 }
 
-// change changes what gcloud knows.
+// change changes gcloud's state.
 func (w *world) change(f func(*gcloudtest.Cloud)) {
 	w.t.Helper()
 	c := w.now()
@@ -165,7 +165,7 @@ func (w *world) change(f func(*gcloudtest.Cloud)) {
 	}
 }
 
-// command is a step, ready to run.
+// command returns a step that is ready to run.
 func (w *world) command(ctx context.Context, name string, args ...string) (*exec.Cmd, *bytes.Buffer) {
 	cmd := exec.CommandContext(ctx, "./"+name, args...)
 	cmd.Env = append([]string{
@@ -178,7 +178,7 @@ func (w *world) command(ctx context.Context, name string, args ...string) (*exec
 	return cmd, &said
 }
 
-// step runs a step and gives its exit status and what it said.
+// step runs a step and returns its exit status and output.
 func (w *world) step(name string, args ...string) (int, string) {
 	w.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
@@ -193,7 +193,7 @@ func (w *world) step(name string, args ...string) (int, string) {
 	return cmd.ProcessState.ExitCode(), said.String()
 }
 
-// must runs a step that must pass.
+// must runs a step that must succeed.
 func (w *world) must(name string) string {
 	w.t.Helper()
 	code, said := w.step(name)
@@ -203,15 +203,15 @@ func (w *world) must(name string) string {
 	return said
 }
 
-// revision is what the deployment called a service's new revision.
+// revision returns the name of a service's new revision.
 func (w *world) revision(service string) string {
 	w.t.Helper()
 	revisions := w.now().Services[service].Revisions
 	return revisions[len(revisions)-1]
 }
 
-// expect compares the traffic of both services with what it must be, as a
-// history of changes for invoke.
+// expect compares the traffic of both services with the expected one, a history of
+// changes for invoke.
 func (w *world) expect(said string, invoke, health []string) {
 	w.t.Helper()
 	c := w.now()
@@ -248,7 +248,7 @@ func TestACommitReachesEverybody(t *testing.T) {
 			t.Errorf("a secret among the arguments of %q", call)
 		}
 	}
-	// The same commit once more is another revision.
+	// The same commit again is another revision.
 	first := w.revision("invoke")
 	w.must("deploy")
 	if c := w.now().Services["invoke"]; w.revision("invoke") == first || c.Tags["candidate"] != w.revision("invoke") || c.Traffic[first] != 100 {
@@ -262,7 +262,7 @@ func TestARevisionThatSomebodyElseMadeIsNotTaken(t *testing.T) {
 	if err := os.Rename(filepath.Join(w.bin, "gcloud"), filepath.Join(w.bin, "gcloud-itself")); err != nil {
 		t.Fatal(err)
 	}
-	// Somebody deploys right after the delivery.
+	// Somebody else deploys right after the delivery.
 	w.stub("gcloud", `gcloud-itself "$@" || exit
 case "$*" in
 "run deploy "*) gcloud-itself run deploy "$3" --no-traffic --image other@sha256:0 --project `+project+` --region `+region+` ;;
@@ -309,7 +309,7 @@ func TestARevisionThatDoesNotStartLeavesTheTrafficAlone(t *testing.T) {
 	}
 }
 
-// at gives figures that depend on the new revision's share at the moment.
+// at returns figures that depend on the new revision's current share.
 func (w *world) at(shares map[int]monitoringtest.Figures) func(string) (monitoringtest.Figures, bool) {
 	return func(revision string) (monitoringtest.Figures, bool) {
 		c, err := gcloudtest.Load(w.cloud)
@@ -330,7 +330,7 @@ func TestPromotion(t *testing.T) {
 		shares map[int]monitoringtest.Figures
 		status int // of Cloud Monitoring
 		fail   map[string]int
-		broken bool // the new revision, by now
+		broken bool // the new revision, from now on
 		code   int
 		invoke []string
 		health []string
@@ -417,8 +417,8 @@ func TestPromotion(t *testing.T) {
 	}
 }
 
-// begin starts a promotion that watches for long, and waits until the new
-// revision has its first share.
+// begin starts a promotion with a long watch, and waits until the new revision has its
+// first share.
 func (w *world) begin() (cmd *exec.Cmd, said *bytes.Buffer, ended chan error) {
 	w.t.Helper()
 	w.must("deploy")
@@ -433,7 +433,7 @@ func (w *world) begin() (cmd *exec.Cmd, said *bytes.Buffer, ended chan error) {
 	ended = make(chan error, 1)
 	go func() { ended <- cmd.Wait() }()
 	w.t.Cleanup(func() { _ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) })
-	// The token is what it asks for last before it watches.
+	// The token is its last request before it watches.
 	for !slices.ContainsFunc(w.now().Calls, func(call []string) bool { return call[0] == "auth" }) {
 		select {
 		case err := <-ended:
@@ -536,8 +536,8 @@ func TestOneDeliveryAtATime(t *testing.T) {
 	w.must("deploy")
 }
 
-// TestDryRuns has every step say what it would do, where nothing that it calls
-// is there.
+// TestDryRuns checks that every step prints what it would do, without any program that
+// it calls.
 func TestDryRuns(t *testing.T) {
 	t.Parallel()
 	for name, says := range map[string]string{
@@ -569,7 +569,7 @@ func TestDryRuns(t *testing.T) {
 	}
 }
 
-// only is a PATH with these programs alone.
+// only returns a PATH with only these programs.
 func only(t *testing.T, programs ...string) string {
 	t.Helper()
 	dir := t.TempDir()
@@ -585,8 +585,8 @@ func only(t *testing.T, programs ...string) string {
 	return dir
 }
 
-// stub puts a program on the PATH that notes its arguments in calls and runs a
-// line of shell.
+// stub puts a program on the PATH that appends its arguments to the file calls and
+// runs a line of shell.
 func (w *world) stub(program, does string) (calls string) {
 	w.t.Helper()
 	calls = filepath.Join(w.state, program+".calls")
@@ -601,7 +601,7 @@ func TestTheImageIsKnownByItsDigest(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	built := "sha256:" + strings.Repeat("ab", 32)
-	// pack writes a report, as its option says.
+	// pack writes a report to the directory in its option.
 	calls := w.stub("pack", fmt.Sprintf(`while [ "$1" != --report-output-dir ]; do shift; done
 printf '[build]\n[image]\ntags = ["a"]\ndigest = "%s"\n' >"$2/report.toml"`, built))
 	w.must("build")
@@ -624,8 +624,8 @@ printf '[build]\n[image]\ntags = ["a"]\ndigest = "%s"\n' >"$2/report.toml"`, bui
 	}
 }
 
-// The steps keep what Go downloads and compiles beside the source, where pack
-// and gofmt would take it for ours.
+// Go's downloads and build cache are next to the source. pack and gofmt must not take
+// them for source.
 func TestWhatIsDownloadedIsNotOurs(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -683,8 +683,8 @@ func TestADifferenceInTheInfrastructureStopsTheDelivery(t *testing.T) {
 	const address = `"address": "google_cloud_run_v2_service.function", "type": "google_cloud_run_v2_service"`
 	for _, c := range []struct {
 		name string
-		plan int    // terraform's exit code
-		json string // what it plans
+		plan int    // exit status of terraform plan
+		json string // the plan
 		code int
 		says string
 	}{
@@ -724,8 +724,8 @@ fi`, filepath.Join(w.state, "terraform.calls"), c.plan, shown))
 	}
 }
 
-// Without the deployment's own file a plan or an apply would take everything
-// back to the defaults.
+// Without the deployment's settings file a plan or an apply would reset everything to
+// the defaults.
 func TestInfrastructureIsNeverComparedWithTheDefaults(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -753,8 +753,8 @@ func TestInfrastructureIsNeverComparedWithTheDefaults(t *testing.T) {
 	}
 }
 
-// An infrastructure change makes its revisions from the image that serves, not
-// from the commit's, which may not have been delivered.
+// A change of the infrastructure creates revisions from the image in use, not from the
+// commit's, which may not be delivered yet.
 func TestAnInfrastructureChangeKeepsTheImage(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)

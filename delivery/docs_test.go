@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// The pages, from docs/.
+// The pages, relative to docs/.
 var documents = []string{"deploy.md", "cost.md", "security.md", "run-book.md", "../terraform/README.md", "../README.md"}
 
 func read(t *testing.T, path string) string {
@@ -23,7 +23,7 @@ func read(t *testing.T, path string) string {
 	return string(raw)
 }
 
-// Programs and packages; that links lead somewhere is the test of docs/.
+// Programs and packages; the tests in docs/ check links.
 func TestDocumentsNameWhatIsThere(t *testing.T) {
 	for _, name := range documents {
 		text := read(t, filepath.Join("../docs", name))
@@ -40,8 +40,8 @@ func TestDocumentsNameWhatIsThere(t *testing.T) {
 	}
 }
 
-// TestTheBackendsProgramCompiles builds the Go program of docs/deploy.md with
-// the module's own dependencies.
+// TestTheBackendsProgramCompiles builds the Go program in docs/deploy.md with the
+// module's dependencies.
 func TestTheBackendsProgramCompiles(t *testing.T) {
 	blocks := regexp.MustCompile("(?s)```go\n(.*?)```").FindAllStringSubmatch(read(t, "../docs/deploy.md"), -1)
 	if len(blocks) != 1 {
@@ -66,7 +66,7 @@ func TestTheBackendsProgramCompiles(t *testing.T) {
 	}
 }
 
-// TestTheDocumentedMarginsAreTheJudges looks the figures up in the code.
+// TestTheDocumentedMarginsAreTheJudges compares the figures with the code.
 func TestTheDocumentedMarginsAreTheJudges(t *testing.T) {
 	code, text := read(t, "watch/judge.go"), read(t, "../docs/deploy.md")
 	for in, said := range map[string]string{

@@ -1,23 +1,20 @@
-// Command audit writes the entries of the audit trail that a process which was
-// killed could not write any more: it was to write them between a turn's commit
-// and its end.
+// Command audit writes audit entries that are missing because a process was killed
+// between committing a turn and writing its entry.
 //
 //	go run ./cmd/audit -project P -since 24h -dry-run
 //
-// It reads the turns that are stored since then and the trail's entries, and
-// writes those that are missing, under the insert id and time that every other
-// writer of them uses: Cloud Logging shows two such entries as one, so that it
-// may run at any time, twice, or beside the service. Turns that were replaced, or
-// whose session was deleted, are gone, and so is what the trail would say of
-// them.
+// It reads the turns stored since then and the audit log's entries, and writes the
+// missing ones with the insert id and time that the service would use. Cloud Logging
+// shows two entries with the same insert id as one, so the command may run at any
+// time, repeatedly, and while the service runs. It cannot restore entries of turns
+// that were replaced or whose session was deleted.
 //
-// An entry written here names the session's owner as end_user, the hash of who
-// called and for whom; the principal alone, and the trace, are not stored with a
-// turn.
+// An entry written here has the session's owner, the hash of caller and end user, as
+// end_user. The principal and the trace are not stored with a turn.
 //
-// It needs the roles datastore.viewer, logging.viewAccessor and logging.logWriter.
-// FIRESTORE_EMULATOR_HOST and LOGGING_ENDPOINT are read as the service reads
-// them. It exits 1 when something could not be read or written.
+// It needs the roles datastore.viewer, logging.viewAccessor and logging.logWriter, and
+// reads FIRESTORE_EMULATOR_HOST and LOGGING_ENDPOINT as the service does. It exits
+// with 1 if something could not be read or written.
 package main
 
 import (
@@ -54,18 +51,17 @@ func main() {
 }
 
 const (
-	// settled is how old a turn is before its entry is missed: the process that
-	// stored it may still be writing it.
+	// settled is the age from which a turn without an entry counts as missing: a
+	// younger one may still be written.
 	settled = 2 * time.Minute
-	// longest is how far back it may look: as long as a session is kept by
-	// default.
+	// longest is the maximum of -since: the default lifetime of a session.
 	longest = 720 * time.Hour
-	// batch is how many entries are written in one call.
+	// batch is the number of entries written in one call.
 	batch = 100
 )
 
-// A mending is what the command line asks for.
-type mending struct {
+// options are the command line's.
+type options struct {
 	project, database, bucket, log string
 	emulator, logging              string
 	since, until                   time.Time
@@ -73,7 +69,7 @@ type mending struct {
 }
 
 func run(ctx context.Context, args []string, getenv func(string) string, now func() time.Time, out io.Writer) error {
-	m := mending{emulator: getenv("FIRESTORE_EMULATOR_HOST"), logging: getenv("LOGGING_ENDPOINT")}
+	m := options{emulator: getenv("FIRESTORE_EMULATOR_HOST"), logging: getenv("LOGGING_ENDPOINT")}
 	flags := flag.NewFlagSet("audit", flag.ContinueOnError)
 	flags.StringVar(&m.project, "project", "", "the Google Cloud `project`")
 	flags.StringVar(&m.database, "database", "(default)", "the Firestore `database`")
@@ -82,7 +78,7 @@ func run(ctx context.Context, args []string, getenv func(string) string, now fun
 	since := flags.Duration("since", 24*time.Hour, "how far back, at most 720h")
 	flags.BoolVar(&m.dryRun, "dry-run", false, "write nothing, say what is missing")
 	if err := flags.Parse(args); err != nil {
-		return flag.ErrHelp // the flag package has said it
+		return flag.ErrHelp // the flag package has printed it
 	}
 	switch {
 	case flags.NArg() > 0:
@@ -98,18 +94,20 @@ func run(ctx context.Context, args []string, getenv func(string) string, now fun
 	}
 	m.until = now().Add(-settled)
 	m.since = now().Add(-*since)
-	return m.mend(ctx, now, out)
+	return m.restore(ctx, now, out)
 }
 
-// mend compares, writes what is missing, and says so to out.
-func (m *mending) mend(ctx context.Context, now func() time.Time, out io.Writer) error {
+// restore compares turns and entries, writes the missing entries, and reports them to
+// out.
+func (m *options) restore(ctx context.Context, now func() time.Time, out io.Writer) error {
 	client, err := firestore.Connect(ctx, m.project, m.database, m.emulator)
 	if err != nil {
 		return fmt.Errorf("connecting to Firestore: %w", err)
 	}
 	defer func() { _ = client.Close() }()
-	store := firestore.NewSessions(client, 0, now) // which only reads
-	// The trail first: a turn that has no entry then, and is settled, gets none.
+	store := firestore.NewSessions(client, 0, now) // read only
+	// Read the entries before the turns: a settled turn without an entry by then will
+	// not get one.
 	written, err := audit.Turns(ctx, m.bucket, m.log, m.logging, m.since)
 	if err != nil {
 		return err
@@ -161,7 +159,7 @@ func (m *mending) mend(ctx context.Context, now func() time.Time, out io.Writer)
 	return nil
 }
 
-// entryOf is a turn's entry, as far as the turn tells.
+// entryOf returns the entry of a turn, as far as the stored turn allows.
 func entryOf(key session.Key, turn session.Turn) audit.Entry {
 	return audit.Entry{
 		ID: audit.TurnID(turn.ID), Time: turn.CreatedAt, Action: api.AuditTurn, Outcome: audit.OK,
@@ -170,7 +168,7 @@ func entryOf(key session.Key, turn session.Turn) audit.Entry {
 	}
 }
 
-// refused takes the lines of entries that the API did not take, and keeps why.
+// refused collects the error of entries that the API did not accept.
 type refused struct{ reason error }
 
 func (r *refused) Write(line []byte) (int, error) {

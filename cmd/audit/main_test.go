@@ -30,7 +30,7 @@ func TestMain(m *testing.M) {
 
 var now = time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC)
 
-// A deployment is a project with turns and a trail.
+// A deployment is a project with turns and an audit log.
 type deployment struct {
 	t       *testing.T
 	host    string
@@ -54,7 +54,7 @@ func newDeployment(t *testing.T) *deployment {
 	return d
 }
 
-// turn stores one that was made so long ago, and gives what its entry must be.
+// turn stores a turn of the given age and returns its expected entry.
 func (d *deployment) turn(key session.Key, ago time.Duration, query string) audit.Entry {
 	d.t.Helper()
 	d.clock = now.Add(-ago)
@@ -86,7 +86,7 @@ func (d *deployment) run(args ...string) (string, error) {
 	return out.String(), err
 }
 
-// ids counts the trail's entries by their insert id.
+// ids counts the audit log's entries by insert id.
 func (d *deployment) ids() map[string]int {
 	n := map[string]int{}
 	for _, e := range d.trail.Entries() {
@@ -104,7 +104,7 @@ func TestMissingEntriesAreWritten(t *testing.T) {
 	alice, bob := newKey("alice"), newKey("bob")
 	want := map[string]int{}
 	d.turn(alice, 30*time.Hour, "too long ago")
-	for n := range 7 { // more than a page of the stand-in's
+	for n := range 7 { // more than one page of the stand-in
 		e := d.turn(alice, 20*time.Hour-time.Duration(n)*time.Minute, "told of")
 		d.log.Write(t.Context(), e)
 		want[e.ID] = 1
@@ -155,7 +155,7 @@ func TestArchivedTurnsAndManySessionsAreSeen(t *testing.T) {
 	long := newKey("long")
 	want := map[string]int{}
 	d.turn(long, 25*time.Hour, "before")
-	for n := range 30 { // of 40 KB each, doubled by the answer: most are archived
+	for n := range 30 { // 40 KB each, twice that with the answer: most are archived
 		e := d.turn(long, 10*time.Hour-time.Duration(n)*time.Minute, strings.Repeat("x", 20<<10))
 		want[e.ID] = 1
 	}
@@ -183,7 +183,7 @@ func TestWhatCannotBeReadOrWrittenIsSaid(t *testing.T) {
 	if said, err := d.run("-dry-run"); err != nil || !strings.Contains(said, "1 without an entry: not written") {
 		t.Errorf("a quota that comes back: %v\n%s", err, said)
 	}
-	// Read, and then refused.
+	// The first call succeeds, the next is refused.
 	d.trail.FailAfter(1, codes.PermissionDenied)
 	if said, err := d.run(); err == nil || !strings.Contains(err.Error(), "does not take the entries") || strings.Contains(said, "written now") {
 		t.Errorf("a log that cannot be written: %v\n%s", err, said)

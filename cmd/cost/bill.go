@@ -13,7 +13,7 @@ import (
 	"example.com/gatehouse/internal/models"
 )
 
-// A month is of 30 days.
+// A month has 30 days.
 const (
 	days    = 30
 	month   = days * 24 * 3600.0 // seconds
@@ -24,7 +24,7 @@ const (
 //go:embed measured.json
 var rawMeasured []byte
 
-// measurements are figures of this program, and where each comes from.
+// measurements are figures of this program with their sources.
 type measurements struct {
 	Date    string `json:"date"`
 	Figures map[string]struct {
@@ -37,7 +37,7 @@ type measurements struct {
 var measured = sync.OnceValue(func() measurements {
 	var m measurements
 	if err := json.Unmarshal(rawMeasured, &m); err != nil {
-		panic(fmt.Sprintf("cost: measured.json: %v", err)) // part of the program, read by its tests
+		panic(fmt.Sprintf("cost: measured.json: %v", err)) // embedded, and parsed by the tests
 	}
 	return m
 })
@@ -45,19 +45,19 @@ var measured = sync.OnceValue(func() measurements {
 func figure(name string) float64 {
 	f, ok := measured().Figures[name]
 	if !ok {
-		panic("cost: measured.json has no " + name) // part of the program, read by its tests
+		panic("cost: measured.json has no " + name) // embedded, and parsed by the tests
 	}
 	return f.Value
 }
 
-// A usage is what is assumed of a month.
+// A usage is a month's assumed use.
 type usage struct {
 	Turns        float64
-	Sessions     float64 // turns of each
-	Keyed        float64 // share of turns with an Idempotency-Key
-	Callers      float64 // at once
-	Hours        float64 // of the day
-	Seconds      float64 // of a turn
+	Sessions     float64 // number of turns in each
+	Keyed        float64 // fraction of turns with an Idempotency-Key
+	Callers      float64 // active callers
+	Hours        float64 // per day
+	Seconds      float64 // per turn
 	CPU          float64
 	MemoryGiB    float64
 	Concurrency  float64
@@ -72,12 +72,12 @@ type usage struct {
 	Secrets      float64
 	Deliveries   float64
 	Images       float64 // kept in the registry
-	ConditionUSD float64 // of an alert condition, a month
+	ConditionUSD float64 // per alert condition and month
 	Model        string
-	Day          time.Time // whose prices hold
+	Day          time.Time // day whose prices apply
 }
 
-// defaults are those of terraform/, and a turn with one tool call.
+// defaults returns the defaults of terraform/, and a turn with one tool call.
 func defaults() usage {
 	return usage{
 		Turns: 1e6, Sessions: 5, Callers: 1, Hours: 24, Seconds: 3,
@@ -118,56 +118,58 @@ func (u usage) check() error {
 	return nil
 }
 
-// A line is one of the bill.
+// A line is a line of the bill.
 type line struct {
 	name   string
 	amount float64
 	item   cloud.Item
 }
 
-// busy is what share of an instance's concurrency and CPU Cloud Run's scaling
-// aims at.
+// busy is the fraction of an instance's concurrency and CPU that Cloud Run's
+// autoscaling aims at.
 const busy = 0.6
 
-// open is for how many seconds a month instances have a request open, which is
-// what request-based billing charges. Turns come independently of each other;
-// with so many at once on average that an instance has r of them, it is without
-// one for a share of e^-r of the time.
+// open returns the seconds per month for which instances have an open request;
+// request-based billing charges for these. Turns are assumed to be independent, so if
+// an instance has r of them on average, it has none for a fraction of e^-r of the
+// time.
 func (u usage) open() float64 {
 	n := u.instances()
 	return u.time() * n * (1 - math.Exp(-u.rate()*u.Seconds/n))
 }
 
-// time is for how many seconds of the month turns come, rate how many a second.
+// time returns the seconds of the month in which turns come, and rate the turns per
+// second.
 func (u usage) time() float64 { return month * u.Hours / 24 }
 func (u usage) rate() float64 { return u.Turns / u.time() }
 
-// instances is how many there are while turns come.
+// instances returns the number of instances while turns come.
 func (u usage) instances() float64 {
 	return max(1, u.rate()*u.Seconds/(busy*u.Concurrency), u.rate()*figure("cpu_ms")/1000/(busy*u.CPU))
 }
 
-// figures are what instances write of themselves for GET /health: after a write
-// the next turn that comes when the pause is over makes the next. documents are
-// those written to, one an instance and minute; read is what the pings read.
+// figures returns the use of GET /health's statistics: writes by instances, each by
+// the first turn after the pause since the previous write; documents written, one per
+// instance and minute; and documents that the pings read.
 func (u usage) figures() (writes, documents, read float64) {
 	n := u.instances()
-	between := n / u.rate() // seconds, from a turn of an instance to its next
+	between := n / u.rate() // seconds between two turns on an instance
 	writes = u.time() * n / (figure("figures_seconds") + between)
 	perMinute := n * (1 - math.Exp(-60/between))
 	documents = u.time() / 60 * perMinute
-	// A query that finds nothing is a read all the same.
+	// A query without results is charged as one read.
 	read = minutes*figure("sum_reads") + minutes*max(1, u.Hours/24*min(mostStates, figure("sum_minutes")*perMinute))
 	return writes, documents, read
 }
 
-// mostStates bounds what one ping reads of them, as package internal/gcp/firestore does.
+// mostStates is the limit on documents that one ping reads, as in package
+// internal/gcp/firestore.
 const mostStates = 500
 
-// The first words of the lines that instances have.
+// Prefix of the lines about instances.
 const invokeInstances = "invoke: "
 
-// bill is what the month's usage costs.
+// bill returns the cost of the month's use.
 func (u usage) bill() ([]line, error) {
 	tokens := models.BuiltIn().Estimate(u.Model, models.Tokens{Prompt: int64(u.PromptTokens), Cached: int64(u.CachedTokens), Output: int64(u.OutputTokens)}, u.Day)
 	if tokens == nil {
@@ -178,7 +180,7 @@ func (u usage) bill() ([]line, error) {
 	sessions := u.Turns / u.Sessions
 	leases := min(2*u.Turns, figure("minute_leases")*u.Callers*minutes*u.Hours/24)
 	stored := u.Turns * u.TurnKB * 1000 / gib * u.KeptDays / days
-	pings := minutes // the scheduler's, one a minute
+	pings := minutes // by the scheduler, one per minute
 	figureWrites, figureDocuments, figureReads := u.figures()
 	entries := u.Turns * figure("audit_bytes") / gib
 	var lines []line
@@ -221,7 +223,7 @@ func (u usage) bill() ([]line, error) {
 	return lines, missing
 }
 
-// instances is what the instances of invoke cost, without the requests.
+// instances returns the cost of invoke's instances, without requests.
 func instances(lines []line, free bool) float64 {
 	var usd float64
 	for _, l := range lines {
@@ -232,14 +234,14 @@ func instances(lines []line, free bool) float64 {
 	return usd
 }
 
-// alwaysOn is what an instance of 4 CPUs and 8 GiB costs that is billed around
-// the clock, which usual templates for agents deploy.
+// alwaysOn returns the cost of an instance with 4 CPUs and 8 GiB that is charged
+// around the clock, as common agent templates deploy.
 func alwaysOn(free bool) float64 {
 	p := cloud.Prices().Prices
 	return due(4*month, p["run_always_cpu_second"], free) + due(8*month, p["run_always_memory_gib_second"], free)
 }
 
-// due is what an amount costs, without what is free.
+// due returns the cost of an amount beyond the free quota.
 func due(amount float64, item cloud.Item, free bool) float64 {
 	if free {
 		amount = max(0, amount-item.Free)

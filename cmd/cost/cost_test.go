@@ -18,10 +18,10 @@ import (
 
 var update = flag.Bool("update", false, "write what the command prints into docs/cost.md")
 
-// generated is a command in the document and what it prints.
+// generated matches a command in the document and its output.
 var generated = regexp.MustCompile(`(?s)<!-- go run \./cmd/cost (.*?) -->\n(.*?)<!-- end -->`)
 
-// TestDocument runs every command that docs/cost.md shows the output of.
+// TestDocument runs every command whose output docs/cost.md shows.
 func TestDocument(t *testing.T) {
 	const path = "../../docs/cost.md"
 	raw, err := os.ReadFile(path)
@@ -60,7 +60,7 @@ func TestMeasuredFiguresHaveTheirSource(t *testing.T) {
 		if f.Value <= 0 || f.Of == "" || f.Source == "" {
 			t.Errorf("%s: %+v", name, f)
 		}
-		// A source that is a test is one that exists.
+		// A test named as source must exist.
 		if pkg, test, ok := strings.Cut(f.Source, " Test"); ok {
 			found := false
 			entries, err := os.ReadDir("../../" + pkg)
@@ -84,7 +84,7 @@ func TestOpenSeconds(t *testing.T) {
 		change func(*usage)
 		want   float64
 	}{
-		// A turn of 3 s every 26 s, each alone: little overlaps.
+		// A turn of 3 s every 26 s: few overlap.
 		{"few turns are paid for one by one", func(u *usage) { u.Turns = 1e5 }, month * (1 - math.Exp(-3e5/month))},
 		{"turns at once share an instance", func(u *usage) { u.Turns = 1e7 }, month * (1 - math.Exp(-3e7/month))},
 		{"a hundred instances' worth needs a hundred", func(u *usage) { u.Turns = 100 * busy * 80 * month / 3 }, 100 * month},
@@ -100,7 +100,7 @@ func TestOpenSeconds(t *testing.T) {
 	}
 }
 
-// TestBillByHand compares lines with what they are by hand.
+// TestBillByHand compares lines with hand-computed values.
 func TestBillByHand(t *testing.T) {
 	u := defaults()
 	u.Secrets, u.Keyed, u.MinInstances = 2, 0.5, 1
@@ -114,8 +114,8 @@ func TestBillByHand(t *testing.T) {
 	}
 	for name, want := range map[string]float64{
 		"requests, a health ping a minute among them": 1e6 + 43200,
-		// A turn in 2.592 s: an instance writes its figures every 12.592 s, and in
-		// a minute without a turn, one of e^23, not at all.
+		// A turn every 2.592 s: an instance writes its statistics every 12.592 s, and
+		// not at all in a minute without a turn, one of e^23.
 		"Firestore reads":               0.8e6 + 43200*(1+3+5),
 		"Firestore writes":              1.5e6 + 86400 + month/12.592,
 		"Firestore deletions, by TTL":   0.2e6 + 86400 + 43200,
@@ -142,7 +142,7 @@ func TestBillByHand(t *testing.T) {
 	}
 }
 
-// TestReadme holds the figures on the first page against the bill.
+// TestReadme compares the README's figures with the bill.
 func TestReadme(t *testing.T) {
 	raw, err := os.ReadFile("../../README.md")
 	if err != nil {
@@ -191,10 +191,11 @@ func TestFigures(t *testing.T) {
 		change                   func(*usage)
 		writes, documents, reads float64
 	}{
-		// In 30 days every turn is written, and every ping finds one document or none.
+		// In 30 days every turn is written, and every ping reads one document or none.
 		{"hardly a turn", func(u *usage) { u.Turns = 30 }, 30, 30, 4 * minutes},
 		{"a turn a second", func(u *usage) { u.Turns = month }, month / 11, minutes, 8 * minutes},
-		// 600 turns a second of 3 s each need 37.5 instances, each with 16 a second.
+		// 600 turns of 3 s per second need 37.5 instances with 16 turns per second
+		// each.
 		{"many instances", func(u *usage) { u.Turns = 600 * month }, 37.5 * month / 10.0625, 37.5 * minutes, (3 + 187.5) * minutes},
 		{"in a third of the day", func(u *usage) { u.Turns, u.Hours = 200*month, 8 }, 37.5 * month / 3 / 10.0625, 37.5 * minutes / 3, (3 + 62.5) * minutes},
 	} {

@@ -1,12 +1,12 @@
-// Command cost says what a deployment costs in a month of 30 days, and what of
-// that a turn does:
+// Command cost prints the cost of a deployment for a month of 30 days, and the part of
+// it that one turn causes:
 //
 //	go run ./cmd/cost -turns 1e6
 //
-// It multiplies what was measured (measured.json says where) by the price lists:
-// cloud/cloud.json for Google Cloud, and for models internal/models/models.json,
-// which estimated_cost_usd in each answer comes from too. -h lists what can be
-// assumed otherwise.
+// It multiplies measurements (measured.json has their sources) by price lists:
+// cloud/cloud.json for Google Cloud and internal/models/models.json for models, which
+// is also the source of estimated_cost_usd in answers. -h lists the assumptions that
+// can be changed.
 package main
 
 import (
@@ -31,8 +31,8 @@ func main() {
 	}
 }
 
-// run prints the bill of a month that has the prices of the day now, unless args
-// name another.
+// run prints the bill of a month with the prices of the day of now, unless args name
+// another day.
 func run(args []string, out io.Writer, now time.Time) error {
 	u := defaults()
 	u.Day = now
@@ -67,7 +67,7 @@ func run(args []string, out io.Writer, now time.Time) error {
 	free := flags.Bool("free", true, "take off what is free")
 	list := flags.Bool("models", false, "print the table of models instead")
 	if err := flags.Parse(args); err != nil {
-		return flag.ErrHelp // the flag package has said it
+		return flag.ErrHelp // the flag package has printed it
 	}
 	if flags.NArg() > 0 {
 		return fmt.Errorf("unexpected %q", flags.Args())
@@ -85,7 +85,7 @@ func run(args []string, out io.Writer, now time.Time) error {
 	return write(out, u, lines, *free)
 }
 
-// write prints the bill as a table that is Markdown too.
+// write prints the bill as a Markdown table.
 func write(out io.Writer, u usage, lines []line, free bool) error {
 	t := tabwriter.NewWriter(out, 0, 0, 1, ' ', 0)
 	fmt.Fprintf(t, "| what\t| how many\t| at list price\t| free\t| to pay\t|\n|---\t|---\t|---\t|---\t|---\t|\n")
@@ -113,7 +113,7 @@ func write(out io.Writer, u usage, lines []line, free bool) error {
 	return err
 }
 
-// count writes a number as people read it.
+// count formats a number for people.
 func count(n float64) string {
 	switch {
 	case n == 0:

@@ -13,12 +13,11 @@ import (
 	"example.com/gatehouse/internal/models"
 )
 
-// writeModels prints the table of models, with the prices of a day, as a table that
-// is Markdown too.
+// writeModels prints the models with the prices of a day as a Markdown table.
 func writeModels(out io.Writer, table *models.Table, day time.Time) error {
 	t := tabwriter.NewWriter(out, 0, 0, 1, ' ', 0)
 	fmt.Fprintf(t, "| model\t| input, cached, output\t| thinking\t| sampling\t| ends\t| successor\t|\n|---\t|---\t|---\t|---\t|---\t|---\t|\n")
-	// The ones that stay come first, of them the ones with the higher version.
+	// Models without an end first, newer versions before older ones.
 	names := slices.SortedFunc(maps.Keys(table.Models), func(a, b string) int {
 		return cmp.Or(table.Models[a].Ends.Begin().Compare(table.Models[b].Ends.Begin()), cmp.Compare(b, a))
 	})
@@ -41,7 +40,7 @@ func writeModels(out io.Writer, table *models.Table, day time.Time) error {
 	return err
 }
 
-// prices are those of a day and the ones announced for later.
+// prices returns the prices of a day and those announced for later.
 func prices(m *models.Model, day time.Time) string {
 	text := rate(m.Price(day))
 	for _, p := range m.Prices {

@@ -15,7 +15,7 @@ import (
 	"example.com/gatehouse/internal/gcloudtest"
 )
 
-// gate runs the command as its documentation has it, in a directory.
+// gate runs the command in a directory.
 func gate(t *testing.T, dir string, env []string, args ...string) (int, string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
@@ -66,7 +66,7 @@ func run1(t *testing.T, dir, name string, args ...string) string {
 	return string(out)
 }
 
-// importer is a repository whose module only imports this one.
+// importer returns a repository whose module imports this one.
 func importer(t *testing.T) string {
 	t.Helper()
 	here, err := filepath.Abs("../..")
@@ -101,7 +101,7 @@ func TestAModuleThatOnlyImportsIsDeployed(t *testing.T) {
 			t.Errorf("%s is another one (-ours +written):\n%s", name, diff)
 		}
 	}
-	// A second init changes nothing that its owner has changed.
+	// A second init does not overwrite the owner's changes.
 	write(t, dir, "cloudbuild.yaml", "# mine\n")
 	if code, said = gate(t, dir, nil, "init"); code != 0 || !strings.Contains(said, "left    cloudbuild.yaml") || read(t, filepath.Join(dir, "cloudbuild.yaml")) != "# mine\n" {
 		t.Errorf("init again exits %d:\n%s", code, said)
@@ -113,7 +113,7 @@ func TestAModuleThatOnlyImportsIsDeployed(t *testing.T) {
 		t.Fatalf("the dry run exits %d:\n%s", code, said)
 	}
 
-	// Against the stand-ins: gcloud, Cloud Build and Terraform.
+	// Against stand-ins of gcloud, Cloud Build and Terraform.
 	bin, cloud := t.TempDir(), filepath.Join(t.TempDir(), "cloud.json")
 	run1(t, ".", "go", "build", "-o", filepath.Join(bin, "gcloud"), modulePath+"/internal/gcloudtest/gcloud")
 	if err := os.Symlink(filepath.Join(bin, "gcloud"), filepath.Join(bin, "terraform")); err != nil {
@@ -133,7 +133,7 @@ func TestAModuleThatOnlyImportsIsDeployed(t *testing.T) {
 	}
 }
 
-// The steps' scripts and programs are there for images that have no Go.
+// The scripts and programs of the pipeline's steps are present for images without Go.
 func TestThePipelinesSteps(t *testing.T) {
 	dir := importer(t)
 	if code, said := gate(t, dir, nil, "steps", ".delivery/steps"); code != 0 {
@@ -153,8 +153,8 @@ func TestThePipelinesSteps(t *testing.T) {
 	}
 }
 
-// The root that init writes is one that Terraform takes, and knows the same
-// variables and outputs as the clone's.
+// Terraform accepts the root that init writes, which has the same variables and
+// outputs as the clone's.
 func TestTheRootIsValid(t *testing.T) {
 	dir := importer(t)
 	if code, said := gate(t, dir, nil, "init"); code != 0 {

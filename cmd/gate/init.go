@@ -20,8 +20,8 @@ import (
 
 const modulePath = "example.com/gatehouse"
 
-// A goModule is this module as the repository around has it: the clone itself,
-// or the version that its go.mod names.
+// A goModule is this module as the surrounding repository uses it: the clone itself,
+// or the version in its go.mod.
 type goModule struct {
 	Dir     string
 	Version string
@@ -29,9 +29,9 @@ type goModule struct {
 	Replace *struct{ Version string }
 }
 
-// findModule asks Go for this module, seen from dir.
+// findModule returns this module as seen from dir.
 func findModule(ctx context.Context, dir string) (goModule, error) {
-	// A vendor directory holds neither scripts nor Terraform.
+	// A vendor directory has neither scripts nor Terraform files.
 	cmd := exec.CommandContext(ctx, "go", "list", "-mod=readonly", "-m", "-json", modulePath)
 	cmd.Dir = dir
 	var stderr strings.Builder
@@ -51,11 +51,11 @@ func findModule(ctx context.Context, dir string) (goModule, error) {
 	return m, err
 }
 
-// pseudo matches a version that names a commit, in twelve digits.
+// pseudo matches a pseudo-version, which ends with twelve digits of a commit.
 var pseudo = regexp.MustCompile(`[.-]\d{14}-([0-9a-f]{12})(\+incompatible)?$`)
 
-// source is what Terraform gets the module by in the directory root: the version
-// that go.mod names, or the directory that it is replaced by.
+// source returns the Terraform source of the module for the directory root: the
+// version in go.mod, or the directory that replaces it.
 func (m goModule) source(root string) (string, error) {
 	version := m.Version
 	if m.Replace != nil {
@@ -79,8 +79,8 @@ var templates embed.FS
 
 var provider = regexp.MustCompile(`(?s)google\s*=\s*\{[^}]*?version\s*=\s*"([^"]+)"`)
 
-// initialize writes what a module that imports Gatehouse is deployed by. It
-// leaves a file that is there already as it is.
+// initialize writes the files that deploy a module that imports Gatehouse. It does not
+// overwrite existing files.
 func initialize(ctx context.Context, dir string, out io.Writer) error {
 	m, err := findModule(ctx, dir)
 	if err != nil {
@@ -146,12 +146,12 @@ func writeNew(out io.Writer, dir, name, text string) error {
 	return errors.Join(err, file.Close())
 }
 
-// programs are those of this module that the delivery's steps run, where no Go
-// is at hand.
+// programs are this module's programs that the delivery's steps run in images without
+// Go.
 var programs = []string{"cmd/smoke", "delivery/watch", "delivery/drift"}
 
-// writeSteps writes the delivery's scripts into a directory and builds their
-// programs beside it, into bin.
+// writeSteps writes the delivery's scripts into a directory and builds their programs
+// into bin next to it.
 func writeSteps(ctx context.Context, m goModule, dir, to string) error {
 	if err := os.MkdirAll(to, 0o755); err != nil {
 		return err
@@ -178,6 +178,6 @@ func writeSteps(ctx context.Context, m goModule, dir, to string) error {
 	}
 	cmd := exec.CommandContext(ctx, "go", args...)
 	cmd.Dir, cmd.Stdout, cmd.Stderr = dir, os.Stderr, os.Stderr
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0") // they run in Alpine too
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0") // static, because some steps run in Alpine
 	return cmd.Run()
 }

@@ -1,13 +1,13 @@
-// Command gate puts an agent that is built with Gatehouse into production, from a
-// clone of this repository or from a module of one's own that imports it:
+// Command gate puts an agent built with Gatehouse into production, from a clone of
+// this repository or from a module that imports it:
 //
 //	go run example.com/gatehouse/cmd/gate init            # once, in a module that imports it
 //	go run example.com/gatehouse/cmd/gate deploy PROJECT  # scripts/deploy in a clone
 //
-// deploy exits with 0 when the service answers, 1 when a step fails, and
-// otherwise as sysexits.h has it: 64 for arguments, 65 for a setting that is
-// refused, 69 for a project that is not there or has no billing, 70 for an image
-// that does not start, 75 for what another try later may do, 77 without a login.
+// deploy exits with 0 if the service answers, 1 if a step fails, and otherwise with a
+// status of sysexits.h: 64 for arguments, 65 for a refused setting, 69 for a project
+// that does not exist or has no billing, 70 for an image that does not start, 75 for a
+// temporary failure, 77 without a login.
 package main
 
 import (
@@ -116,7 +116,7 @@ func run(ctx context.Context, args []string, in io.Reader, out, errs io.Writer) 
 	return flag.ErrHelp
 }
 
-// repository is the directory at whose top the git repository around dir is.
+// repository returns the root of the git repository that contains dir.
 func repository(ctx context.Context, dir string) (string, error) {
 	cmd := exec.CommandContext(ctx, "git", "rev-parse", "--show-toplevel")
 	cmd.Dir = dir

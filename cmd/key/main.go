@@ -1,9 +1,9 @@
-// Command key makes an API key for a caller:
+// Command key creates an API key for a caller:
 //
 //	go run ./cmd/key NAME
 //
-// The key goes to standard output, once: it is kept nowhere. Its entry for
-// API_KEYS, which holds only the key's SHA-256, goes to standard error.
+// It prints the key to standard output; the key is not stored anywhere. Its entry for
+// API_KEYS, which contains only the key's SHA-256, goes to standard error.
 package main
 
 import (
@@ -31,10 +31,10 @@ func main() {
 	fmt.Println(key)
 }
 
-// make256 makes a key of 256 random bits and its entry.
+// make256 returns a key of 256 random bits and its entry.
 func make256(name string) (key string, entry []byte, err error) {
 	var bits [32]byte
-	_, _ = rand.Read(bits[:]) // never fails: crypto/rand ends the program first
+	_, _ = rand.Read(bits[:]) // crypto/rand crashes the program rather than fail
 	key = base64.RawURLEncoding.EncodeToString(bits[:])
 	entry, err = json.Marshal(struct {
 		Name   string `json:"name"`

@@ -1,11 +1,11 @@
-// Command models compares the table of models with today:
+// Command models compares the table of models with today's date:
 //
 //	go run ./cmd/models           prints warnings
-//	go run ./cmd/models -strict   exits with 1 where there are any
+//	go run ./cmd/models -strict   exits with 1 if there are any
 //
-// It warns when the table is old, when a model that is used ends soon or has
-// ended, and when a price of one changes soon. The models are MODEL and
-// MODEL_FALLBACKS where they are set, and the table's defaults.
+// It warns if the table is old, if a model in use has ended or ends soon, and if its
+// price changes soon. The models in use are MODEL and MODEL_FALLBACKS if set, else the
+// table's defaults.
 package main
 
 import (
@@ -23,10 +23,9 @@ import (
 )
 
 const (
-	// old is how old the table may be until somebody should compare it with its
-	// sources.
+	// old is the age from which the table should be compared with its sources again.
 	old = 60 * 24 * time.Hour
-	// soon is how long before an end there is a warning: time for a release.
+	// soon is how long before a model's end it warns: time for a release.
 	soon = 90 * 24 * time.Hour
 )
 
@@ -43,13 +42,13 @@ func main() {
 	}
 }
 
-// run prints the warnings, and reports whether there are any that count.
+// run prints the warnings and reports whether any of them fails the command.
 func run(args []string, lookup func(string) (string, bool), now time.Time, out io.Writer) (failed bool, err error) {
 	flags := flag.NewFlagSet("models", flag.ContinueOnError)
 	strict := flags.Bool("strict", false, "exit with 1 where there are warnings")
 	path := flags.String("table", "", "the file with the table (default: the program's own)")
 	if err := flags.Parse(args); err != nil {
-		return false, flag.ErrHelp // the flag package has said it
+		return false, flag.ErrHelp // the flag package has printed it
 	}
 	if flags.NArg() > 0 {
 		return false, fmt.Errorf("unexpected %q", flags.Args())
@@ -74,7 +73,7 @@ func run(args []string, lookup func(string) (string, bool), now time.Time, out i
 	return *strict && len(found) > 0, nil
 }
 
-// used are the models of the table's defaults and of the environment.
+// used returns the models of the environment, or the table's defaults.
 func used(table *models.Table, lookup func(string) (string, bool)) []string {
 	names := []string{table.Default, table.Fallback}
 	model, _ := lookup("MODEL")

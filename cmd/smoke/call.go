@@ -13,16 +13,16 @@ import (
 )
 
 const (
-	maxBody   = 1 << 20 // bytes of an answer
-	maxEvents = 100_000 // of a stream
+	maxBody   = 1 << 20 // bytes of a response
+	maxEvents = 100_000 // in a stream
 )
 
-// newClient follows no redirects: no route answers with one.
+// newClient returns a client that follows no redirects, because no route redirects.
 func newClient() *http.Client {
 	return &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 }
 
-// An answer is the envelope, as far as it is looked at.
+// An answer is the part of the envelope that is checked.
 type answer struct {
 	Success bool `json:"success"`
 	Data    struct {
@@ -47,7 +47,7 @@ type answer struct {
 	header http.Header
 }
 
-// faults are the details of an error, such as the variables that are set wrongly.
+// faults returns the details of an error, such as invalid variables.
 func (a answer) faults() error {
 	var all []error
 	for _, detail := range a.Details {
@@ -56,7 +56,7 @@ func (a answer) faults() error {
 	return errors.Join(all...)
 }
 
-// do sends one request, without a credential but what header holds.
+// do sends a request with only the credential in header.
 func (d *deployment) do(ctx context.Context, base, method, path, body string, header http.Header) (*http.Response, error) {
 	request, err := http.NewRequestWithContext(ctx, method, base+path, strings.NewReader(body))
 	if err != nil {
@@ -71,7 +71,7 @@ func (d *deployment) do(ctx context.Context, base, method, path, body string, he
 	return d.client.Do(request)
 }
 
-// credential adds f's to header.
+// credential adds f's credential to header.
 func (d *deployment) credential(f function, header http.Header) http.Header {
 	header = header.Clone()
 	if header == nil {
@@ -85,12 +85,11 @@ func (d *deployment) credential(f function, header http.Header) http.Header {
 	return header
 }
 
-// errNotLetIn is an answer of Cloud Run's own check: the service's answers have an
-// X-Request-ID.
+// errNotLetIn means that Cloud Run refused the caller. The service's own responses
+// have an X-Request-ID.
 var errNotLetIn = errors.New("this account is not let in by Cloud Run: it needs the role run.invoker (Terraform's variable invokers), which takes minutes to spread")
 
-// call sends a request with the credential, and expects an answer with this
-// status.
+// call sends a request with the credential and requires a response with this status.
 func (d *deployment) call(ctx context.Context, f function, method, path, body string, header http.Header, status int) (answer, error) {
 	response, err := d.do(ctx, f.base, method, path, body, d.credential(f, header))
 	if err != nil {
@@ -114,15 +113,15 @@ func (d *deployment) call(ctx context.Context, f function, method, path, body st
 	return a, nil
 }
 
-// A streamed is what came of an event stream.
+// A streamed is the result of reading an event stream.
 type streamed struct {
 	text   string
 	deltas int
-	first  time.Duration // until the first piece of text
+	first  time.Duration // time to the first piece of text
 	done   answer
 }
 
-// open asks for a stream and reads it to its end, which must be done.
+// open requests a stream and reads it to its end, which must be a done event.
 func (d *deployment) open(ctx context.Context, body string) (streamed, error) {
 	begin := time.Now()
 	response, err := d.do(ctx, d.invoke.base, http.MethodPost, "/invoke", body, d.credential(d.invoke, http.Header{"Accept": {"text/event-stream"}}))

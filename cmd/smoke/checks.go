@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// A deployment is what is checked, and what the checks have found out.
+// A deployment is what is checked, and what the checks have found.
 type deployment struct {
 	client         *http.Client
 	invoke, health function
@@ -21,25 +21,25 @@ type deployment struct {
 	sessions []string // to be deleted
 }
 
-// A function is one of the two, and the token it wants.
+// A function is one of the two functions and its token.
 type function struct{ base, token string }
 
-// A result is what came of a check.
+// A result is the result of a check.
 type result struct {
 	name    string
 	took    time.Duration
 	detail  string
 	err     error
-	skipped bool // for want of what an earlier check was to find out
+	skipped bool // depends on a failed check
 }
 
-// errSkipped: the check needs what another has not got.
-var errSkipped = errors.New("needs what failed above")
+// errSkipped: the check depends on one that failed.
+var errSkipped = errors.New("skipped: depends on a failed check")
 
-// checkTimeout bounds one check. It is above REQUEST_TIMEOUT and a cold start.
+// checkTimeout bounds one check. It exceeds REQUEST_TIMEOUT plus a cold start.
 const checkTimeout = 60 * time.Second
 
-// check makes all checks, one after the other, whatever comes of each.
+// check runs all checks in order, and continues after failures.
 func (d *deployment) check(ctx context.Context) []result {
 	var results []result
 	for _, c := range []struct {
@@ -97,7 +97,7 @@ func (d *deployment) healthy(ctx context.Context) (string, error) {
 	return "", fmt.Errorf("its status is %q", a.Data.Status)
 }
 
-// question costs little to answer.
+// question is cheap to answer.
 const question = `"query": "Answer in one short sentence: are you there?"`
 
 var idPattern = regexp.MustCompile(`^[A-Za-z0-9_-]{16,64}$`)
@@ -167,7 +167,7 @@ func (d *deployment) wrongCredential(ctx context.Context) (string, error) {
 	return d.refusedCredential(ctx, http.Header{"Authorization": {"Bearer " + rand.Text()}})
 }
 
-// refusedCredential expects what Cloud Run itself or the service answers.
+// refusedCredential expects the refusal of Cloud Run or of the service.
 func (d *deployment) refusedCredential(ctx context.Context, header http.Header) (string, error) {
 	response, err := d.do(ctx, d.invoke.base, http.MethodPost, "/invoke", "{"+question+"}", header)
 	if err != nil {
@@ -180,7 +180,7 @@ func (d *deployment) refusedCredential(ctx context.Context, header http.Header) 
 	return response.Status, nil
 }
 
-// refusal makes a check of a call that must get this status and code.
+// refusal returns a check of a call that must be refused with this status and code.
 func (d *deployment) refusal(method, path, body string, header http.Header, status int, code string) func(context.Context) (string, error) {
 	return func(ctx context.Context) (string, error) {
 		a, err := d.call(ctx, d.invoke, method, path, body, header, status)
@@ -206,7 +206,7 @@ func (d *deployment) delete(ctx context.Context) (string, error) {
 	return fmt.Sprintf("%d sessions", len(d.sessions)), nil
 }
 
-// remember notes a session to be deleted.
+// remember records a session to be deleted at the end.
 func (d *deployment) remember(a answer) {
 	id := a.Data.SessionID
 	if !idPattern.MatchString(id) {
@@ -220,8 +220,7 @@ func (d *deployment) remember(a answer) {
 	d.sessions = append(d.sessions, id)
 }
 
-// isTurn says what is wrong with an answer that must hold a session's turn of
-// this number.
+// isTurn returns an error unless a is the session's turn of this number.
 func (a answer) isTurn(number int) error {
 	switch {
 	case !a.Success:

@@ -1,15 +1,15 @@
-// Command smoke says whether a deployment works, by calling it as its clients do:
+// Command smoke checks that a deployment works by calling it as clients do:
 //
 //	go run ./cmd/smoke -invoke https://invoke-….run.app -health https://health-….run.app
 //
-// It asks the agent, streams, repeats itself with an idempotency key, and tries
-// what must be refused; then it deletes what it made. The credential is, in this
-// order: an API key in GATEHOUSE_API_KEY; a bearer token in GATEHOUSE_TOKEN or
-// -token; gcloud's identity token, of the service account -impersonate where
-// that is given. With an API key and -impersonate both, the key is for invoke
-// and the account for health, which keys do not open in a deployment. It exits 1
-// when anything is not as it should be, 3 when that is because Cloud Run lets the
-// caller through to neither function, and takes three minutes at the most.
+// It asks the agent, streams, repeats a call with an idempotency key, and makes calls
+// that must be refused. Then it deletes its sessions. The credential is, in this
+// order: an API key in GATEHOUSE_API_KEY; a bearer token in GATEHOUSE_TOKEN or -token;
+// gcloud's identity token, of the service account in -impersonate if set. With both an
+// API key and -impersonate, the key is for invoke and the account for health, which
+// does not accept keys in a deployment. It exits with 1 if a check fails, 3 if the
+// cause is that Cloud Run refuses the caller for both functions, and takes at most
+// three minutes.
 package main
 
 import (
@@ -45,8 +45,8 @@ func main() {
 	}
 }
 
-// errNotAsItShould is what a deployment gets that does not pass.
-var errNotAsItShould = errors.New("the deployment is not as it should be")
+// errChecksFailed is the error of a deployment that fails a check.
+var errChecksFailed = errors.New("the deployment failed its checks")
 
 func run(ctx context.Context, args []string, getenv func(string) string, out io.Writer) error {
 	flags := flag.NewFlagSet("smoke", flag.ContinueOnError)
@@ -56,7 +56,7 @@ func run(ctx context.Context, args []string, getenv func(string) string, out io.
 	account := flags.String("impersonate", "", "the service `account` whose identity token gcloud is asked for")
 	timeout := flags.Duration("timeout", 3*time.Minute, "how long all of it may take")
 	if err := flags.Parse(args); err != nil {
-		return flag.ErrHelp // the flag package has said it
+		return flag.ErrHelp // the flag package has printed it
 	}
 	ctx, cancel := context.WithTimeout(ctx, *timeout)
 	defer cancel()
@@ -71,7 +71,7 @@ func run(ctx context.Context, args []string, getenv func(string) string, out io.
 		}
 		f.to.base = strings.TrimSuffix(base.String(), "/")
 		switch {
-		case d.apiKey != "" && (f.name == "invoke" || *account == ""): // by the key
+		case d.apiKey != "" && (f.name == "invoke" || *account == ""): // with the key
 		case *token != "":
 			f.to.token = *token
 		default:
@@ -83,8 +83,8 @@ func run(ctx context.Context, args []string, getenv func(string) string, out io.
 	return report(out, d.check(ctx))
 }
 
-// audience is what a token for the function at base must be for: its own URL,
-// also when one of its tags is called, which Cloud Run puts before the name.
+// audience returns the audience of a token for the function at base: the service's
+// URL, even if base is that of a tag, which Cloud Run puts before the name.
 func audience(base *url.URL) string {
 	host := base.Host
 	if _, name, ok := strings.Cut(host, "---"); ok {
@@ -93,7 +93,7 @@ func audience(base *url.URL) string {
 	return base.Scheme + "://" + host
 }
 
-// identityToken asks gcloud for one.
+// identityToken returns an identity token from gcloud.
 func identityToken(ctx context.Context, account, audience string) (string, error) {
 	args := []string{"auth", "print-identity-token", "--quiet"}
 	if account != "" {
@@ -109,7 +109,7 @@ func identityToken(ctx context.Context, account, audience string) (string, error
 	return strings.TrimSpace(string(output)), nil
 }
 
-// report writes the results as a table, and gives an error unless all passed.
+// report prints the results as a table, and returns an error unless all passed.
 func report(out io.Writer, results []result) error {
 	failed := 0
 	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
@@ -128,10 +128,10 @@ func report(out io.Writer, results []result) error {
 		return err
 	}
 	if slices.ContainsFunc(results, func(r result) bool { return errors.Is(r.err, errNotLetIn) }) {
-		return fmt.Errorf("%w: %w", errNotAsItShould, errNotLetIn)
+		return fmt.Errorf("%w: %w", errChecksFailed, errNotLetIn)
 	}
 	if failed > 0 {
-		return fmt.Errorf("%w: %d of %d checks failed", errNotAsItShould, failed, len(results))
+		return fmt.Errorf("%w: %d of %d checks failed", errChecksFailed, failed, len(results))
 	}
 	fmt.Fprintf(out, "%d checks passed\n", len(results))
 	return nil

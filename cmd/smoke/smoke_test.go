@@ -27,12 +27,11 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 const apiKey = "the-key-of-the-smoke-test-0123456789"
 
-// A deployed is the real service in this process, as two functions. Each answers
-// through what a case puts in its way.
+// A deployed is the real service in this process, as two functions behind what a case
+// inserts.
 type deployed struct{ invoke, health string }
 
-// deploy serves until t ends. broken, where it is not nil, makes what is
-// deployed out of the real function.
+// deploy serves until t ends. A non-nil broken wraps each function.
 func deploy(t *testing.T, broken func(function string, real http.Handler) http.Handler, env ...string) deployed {
 	t.Helper()
 	variables := map[string]string{
@@ -64,7 +63,7 @@ func deploy(t *testing.T, broken func(function string, real http.Handler) http.H
 	return d
 }
 
-// smoke runs the command and gives its table.
+// smoke runs the command and returns its table.
 func smoke(t *testing.T, d deployed, key string, args ...string) (string, error) {
 	t.Helper()
 	var out bytes.Buffer
@@ -84,7 +83,7 @@ func TestTheServicePasses(t *testing.T) {
 	}
 }
 
-// on changes what one route of a function answers.
+// on changes the response of one route of a function.
 func on(function, path string, change func(w http.ResponseWriter, r *http.Request, real http.Handler)) func(string, http.Handler) http.Handler {
 	return func(name string, real http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -97,7 +96,7 @@ func on(function, path string, change func(w http.ResponseWriter, r *http.Reques
 	}
 }
 
-// replaced is the real answer with something else in it.
+// replaced replaces text in the real response.
 func replaced(old, with string) func(http.ResponseWriter, *http.Request, http.Handler) {
 	pattern := regexp.MustCompile(old)
 	return func(w http.ResponseWriter, r *http.Request, real http.Handler) {
@@ -163,7 +162,7 @@ func TestBrokenDeploymentsFail(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			table, err := smoke(t, deploy(t, c.broken, c.env...), apiKey)
-			if !errors.Is(err, errNotAsItShould) {
+			if !errors.Is(err, errChecksFailed) {
 				t.Errorf("error %v", err)
 			}
 			if !regexp.MustCompile(`(?m)^FAIL +` + regexp.QuoteMeta(c.fails)).MatchString(table) {
@@ -179,7 +178,7 @@ func TestItIsBounded(t *testing.T) {
 		return http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
 	}
 	table, err := smoke(t, deploy(t, hanging), apiKey, "-timeout", "300ms")
-	if !errors.Is(err, errNotAsItShould) || time.Since(begun) > 20*time.Second {
+	if !errors.Is(err, errChecksFailed) || time.Since(begun) > 20*time.Second {
 		t.Errorf("%v after %v\n%s", err, time.Since(begun), table)
 	}
 }
@@ -202,7 +201,7 @@ func TestAnAnswerWithoutEndIsBounded(t *testing.T) {
 	d.client.CloseIdleConnections()
 }
 
-// TestTokens has gcloud give the token, as on a machine that is signed in.
+// TestTokens uses a stand-in for gcloud that prints the token.
 func TestTokens(t *testing.T) {
 	dir := t.TempDir()
 	calls := filepath.Join(dir, "calls")
@@ -233,8 +232,8 @@ func TestTokens(t *testing.T) {
 	}
 }
 
-// TestAKeyAndAnAccount is a deployment whose invoke takes keys, while health
-// stands behind Cloud Run's own check.
+// TestAKeyAndAnAccount checks a deployment whose invoke takes keys while Cloud Run
+// protects health.
 func TestAKeyAndAnAccount(t *testing.T) {
 	dir := t.TempDir()
 	calls := filepath.Join(dir, "calls")
@@ -250,7 +249,7 @@ func TestAKeyAndAnAccount(t *testing.T) {
 				w.WriteHeader(http.StatusForbidden) // as Cloud Run does
 				return
 			default:
-				r.Header.Del("Authorization") // Cloud Run has verified it
+				r.Header.Del("Authorization") // Cloud Run has already verified it
 				r.Header.Set("X-Api-Key", apiKey)
 			}
 			real.ServeHTTP(w, r)
@@ -301,8 +300,8 @@ func TestUsage(t *testing.T) {
 	}
 }
 
-// An answer of Cloud Run's own check is not the service's fault, and may change
-// by waiting: a deployment tells it from the rest.
+// A refusal by Cloud Run is not the service's fault and may be temporary, so the
+// deployment distinguishes it.
 func TestACallerThatCloudRunDoesNotLetIn(t *testing.T) {
 	for code, id := range map[int]string{http.StatusForbidden: "", http.StatusUnauthorized: "", http.StatusTeapot: "", http.StatusNotFound: "request-1"} {
 		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
@@ -315,7 +314,7 @@ func TestACallerThatCloudRunDoesNotLetIn(t *testing.T) {
 		var out strings.Builder
 		err := run(t.Context(), []string{"-invoke", server.URL, "-health", server.URL}, env, &out)
 		server.Close()
-		if notLetIn := code == http.StatusForbidden || code == http.StatusUnauthorized; !errors.Is(err, errNotAsItShould) || errors.Is(err, errNotLetIn) != notLetIn {
+		if notLetIn := code == http.StatusForbidden || code == http.StatusUnauthorized; !errors.Is(err, errChecksFailed) || errors.Is(err, errNotLetIn) != notLetIn {
 			t.Errorf("%d: %v\n%s", code, err, out.String())
 		}
 	}

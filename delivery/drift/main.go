@@ -1,12 +1,12 @@
-// Command drift reports in words what a Terraform plan would change, and why:
-// because the commit asks for it, because somebody changed it by hand, or because
-// an API returns it in another form than it was written.
+// Command drift reports what a Terraform plan would change, and why: because the
+// commit asks for it, because somebody changed it by hand, or because an API returns
+// it in another form than it was written in.
 //
 //	terraform show -json PLAN >plan.json; drift plan.json
 //
-// It exits with 0 when all differences are the APIs' own, 3 when the commit asks
-// for some, 4 when somebody has made some, and 1 when the plan cannot be read.
-// It prints attributes and never their values, which may be secret.
+// It exits with 0 if all differences are due to the APIs, 3 if the commit asks for
+// some, 4 if somebody made some, and 1 if the plan cannot be read. It prints
+// attributes but never their values, which may be secret.
 package main
 
 import (
@@ -43,7 +43,7 @@ func main() {
 	os.Exit(code)
 }
 
-// A resource is one change of a plan, in Terraform's JSON.
+// A resource is one change in a plan, in Terraform's JSON.
 type resource struct {
 	Address string `json:"address"`
 	Type    string `json:"type"`
@@ -93,13 +93,13 @@ func report(raw []byte, out io.Writer) (int, error) {
 	return code, nil
 }
 
-// update reports on each attribute of an update. Before is what the API returned
-// just now; a drift's before is what it returned after the last apply.
+// update reports each attribute of an update. Its before is what the API returned now;
+// a drift's before is what it returned after the last apply.
 func (r resource) update(drift resource, out io.Writer) (code int) {
 	returned := apiform.Returned(r.Type, r.Change.After)
 	for _, path := range apiform.Changes(r.Change.Before, r.Change.After) {
 		if unknown, _ := apiform.At(r.Change.Unknown, path).(bool); unknown {
-			continue // computed by the apply, because of another attribute
+			continue // computed during the apply, because of another attribute
 		}
 		now := apiform.At(r.Change.Before, path)
 		switch {

@@ -14,14 +14,14 @@ import (
 	"time"
 )
 
-// A monitoring reads Cloud Run's own figures of a service from Cloud Monitoring,
-// by its Prometheus API.
+// A monitoring reads Cloud Run's figures of a service from Cloud Monitoring's
+// Prometheus API.
 type monitoring struct {
 	endpoint, token          string
 	project, region, service string
 }
 
-// figures are those of a revision in the span of length up to now.
+// figures returns a revision's figures for the time of length before now.
 func (m *monitoring) figures(ctx context.Context, revision string, now time.Time, length time.Duration) (figures, error) {
 	selector := fmt.Sprintf(`{monitored_resource="cloud_run_revision",location=%q,service_name=%q,revision_name=%q}[%ds]`,
 		m.region, m.service, revision, int(length.Seconds()))
@@ -47,11 +47,11 @@ func (m *monitoring) figures(ctx context.Context, revision string, now time.Time
 	return f, nil
 }
 
-// maxAnswer bounds what is read of an answer, in bytes.
+// maxAnswer bounds a response, in bytes.
 const maxAnswer = 1 << 20
 
-// query returns the values of a PromQL expression at a moment, by the label
-// response_code_class where they have one. What is not a number is left out.
+// query returns the values of a PromQL expression at a time, by the label
+// response_code_class if present. It drops values that are not numbers.
 func (m *monitoring) query(ctx context.Context, at time.Time, expression string) (map[string]float64, error) {
 	form := url.Values{"query": {expression}, "time": {at.UTC().Format(time.RFC3339)}}
 	request, err := http.NewRequestWithContext(ctx, http.MethodPost,

@@ -2,7 +2,7 @@ package main
 
 import "fmt"
 
-// A verdict on a new revision; its number is the exit code.
+// A verdict is the result for a new revision, and the exit code.
 type verdict int
 
 const (
@@ -12,12 +12,12 @@ const (
 	unread verdict = 5
 )
 
-// Figures are what a revision did in a span of time.
+// figures are what a revision did in a period.
 type figures struct {
 	requests float64
-	refused  float64 // of them, those answered 4xx
-	failed   float64 // of them, those answered 5xx
-	p95      float64 // of their latency, in milliseconds; 0 where nothing was measured
+	refused  float64 // of requests: answered with 4xx
+	failed   float64 // of requests: answered with 5xx
+	p95      float64 // of the latency, in milliseconds; 0: not measured
 }
 
 func (f figures) String() string {
@@ -31,21 +31,23 @@ func (f figures) rate(of float64) float64 {
 	return of / f.requests
 }
 
-// What is harm. Both revisions have the same callers and the same model at the
+// The thresholds of harm. Both revisions have the same callers and the same model at
+// the same time, so a difference is due to the revision; the margins allow for chance.
 // same time, so what differs is theirs; the margins are for chance.
 const (
-	minRequests = 50   // of the new revision, to judge it at all; of the old, to compare latency
-	minFailed   = 3    // fewer failures are chance
-	moreFailed  = 0.02 // of the requests, above the old revision's
-	moreRefused = 0.20 // the same; callers do it too, but not to only one revision
+	minRequests = 50   // of the new revision, to judge it; of the old one, to compare latency
+	minFailed   = 3    // fewer failures may be chance
+	moreFailed  = 0.02 // fraction of requests, above the old revision's
+	moreRefused = 0.20 // the same; callers cause refusals too, but not for one revision only
 	slower      = 1.5  // times the old revision's p95,
-	slowerBy    = 500  // and by so many milliseconds
+	slowerBy    = 500  // and by this many milliseconds
 )
 
-// judge compares a new revision with the old one, and returns the reason.
+// judge compares a new revision with the old one, and returns the reason for its
+// verdict.
 func judge(old, new figures) (verdict, string) {
 	switch {
-	// Most of a handful failing is harm, however few they are.
+	// If most of a few requests fail, that is harm, for any number of requests.
 	case new.failed >= minFailed && new.rate(new.failed) > max(0.5, old.rate(old.failed)+moreFailed):
 		return harm, "most requests to the new revision fail"
 	case new.requests < minRequests:

@@ -1,12 +1,12 @@
-// Command watch compares a new revision of a Cloud Run service with the old one
-// while both have traffic, for as long as a step of the delivery lasts:
+// Command watch compares a new revision of a Cloud Run service with the old one while
+// both have traffic, for the duration of a step of the delivery:
 //
 //	MONITORING_TOKEN=$(gcloud auth print-access-token) \
 //	go run ./delivery/watch -project P -service invoke -old invoke-1 -new invoke-2 -for 10m
 //
-// It looks once a minute and ends at once when the new revision does harm. Its
-// exit status is the verdict: 0 as good as the old, 3 harm, 4 too few requests
-// to tell, 5 the figures could not be read.
+// It checks once a minute and ends at once if the new revision does harm. Its exit
+// status is the verdict: 0 as good as the old one, 3 harm, 4 too few requests to
+// judge, 5 the figures could not be read.
 package main
 
 import (
@@ -32,14 +32,14 @@ func main() {
 	os.Exit(code)
 }
 
-// The exit codes beside those of a [verdict].
+// Exit codes in addition to those of [verdict].
 const (
 	exitFailed = 1
 	exitUsage  = 2
 )
 
-// A watching is what the command line asks for.
-type watching struct {
+// options are the command line's.
+type options struct {
 	monitoring
 	old, new string
 	length   time.Duration
@@ -47,9 +47,9 @@ type watching struct {
 	now      func() time.Time
 }
 
-// run watches, writes what it sees to out, and returns the exit code.
+// run watches, reports to out, and returns the exit code.
 func run(ctx context.Context, args []string, getenv func(string) string, out io.Writer) (int, error) {
-	w := watching{now: time.Now}
+	w := options{now: time.Now}
 	flags := flag.NewFlagSet("watch", flag.ContinueOnError)
 	flags.StringVar(&w.project, "project", "", "the Google Cloud `project`")
 	flags.StringVar(&w.region, "region", "", "the service's `region`")
@@ -59,7 +59,7 @@ func run(ctx context.Context, args []string, getenv func(string) string, out io.
 	flags.DurationVar(&w.length, "for", 10*time.Minute, "how long to watch")
 	flags.DurationVar(&w.every, "every", time.Minute, "how often to look")
 	if err := flags.Parse(args); err != nil {
-		return exitUsage, nil // the flag package has said it
+		return exitUsage, nil // the flag package has printed it
 	}
 	for name, value := range map[string]string{"project": w.project, "region": w.region, "service": w.service, "old": w.old, "new": w.new} {
 		if value == "" || strings.ContainsAny(value, "\"\\\n") {
@@ -67,7 +67,7 @@ func run(ctx context.Context, args []string, getenv func(string) string, out io.
 		}
 	}
 	w.token = getenv("MONITORING_TOKEN")
-	// gcloud's own variable, for an endpoint of another network or a stand-in.
+	// gcloud's variable, for the endpoint of a private network or a stand-in.
 	w.endpoint = strings.TrimSuffix(getenv("CLOUDSDK_API_ENDPOINT_OVERRIDES_MONITORING"), "/")
 	if w.endpoint == "" {
 		w.endpoint = "https://monitoring.googleapis.com"
@@ -79,16 +79,16 @@ func run(ctx context.Context, args []string, getenv func(string) string, out io.
 	return int(v), nil
 }
 
-// lag is how late Cloud Run's figures come at the most; a step that is shorter
-// sees nothing of itself.
+// lag is the maximum delay of Cloud Run's figures; a shorter step has no figures of
+// itself.
 const lag = 3 * time.Minute
 
-// history is how far back the old revision's figures reach before the step, so
-// that it can be compared with even where it has no traffic any more.
+// history is the period before the step that the old revision's figures include, so
+// that it can be compared even if it has no traffic any more.
 const history = time.Hour
 
-// watch looks until the time is over or harm is seen.
-func (w *watching) watch(ctx context.Context, out io.Writer) (verdict, error) {
+// watch checks until the time is over or the new revision does harm.
+func (w *options) watch(ctx context.Context, out io.Writer) (verdict, error) {
 	begin := w.now()
 	end := begin.Add(w.length)
 	if w.length > 0 && w.length < lag {
@@ -118,8 +118,8 @@ func (w *watching) watch(ctx context.Context, out io.Writer) (verdict, error) {
 	}
 }
 
-// look reads both revisions' figures once and judges.
-func (w *watching) look(ctx context.Context, begin time.Time, out io.Writer) (verdict, error) {
+// look reads both revisions' figures once and judges them.
+func (w *options) look(ctx context.Context, begin time.Time, out io.Writer) (verdict, error) {
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
 	now := w.now()

@@ -1,10 +1,10 @@
-// Package apiform knows in which form Google's APIs return what was written to
-// them, where the Terraform provider takes the two forms for different: each such
-// place is a difference that no apply ever removes.
+// Package apiform describes in which form Google's APIs return values that were
+// written in another one, where the Terraform provider does not treat the two as
+// equal. Each such value is a difference that no apply removes.
 //
-// It is a model, made from the provider's open issues and the habits of protobuf's
-// JSON. A test holds what terraform/ plans to it, and delivery/drift tells by it a
-// change that somebody made from one that an API makes.
+// The rules come from the provider's open issues and the mapping of protobuf to JSON.
+// A test applies them to the plan of terraform/, and delivery/drift uses them to
+// distinguish manual changes from those of an API.
 package apiform
 
 import (
@@ -19,8 +19,8 @@ import (
 	"time"
 )
 
-// Returned is the form in which the API returns a resource of a type, as Terraform
-// stores its attributes. It leaves written as it is.
+// Returned returns a resource as the API returns it, with attributes as Terraform
+// stores them. It does not modify written.
 func Returned(resource string, written map[string]any) map[string]any {
 	returned, _ := form("", written).(map[string]any)
 	if resource == "google_cloud_run_v2_service" {
@@ -29,8 +29,8 @@ func Returned(resource string, written map[string]any) map[string]any {
 	return returned
 }
 
-// nameContainers gives a container without a name the one that Cloud Run gives
-// it. The provider takes the name for the configuration's alone.
+// nameContainers sets the name that Cloud Run assigns to a container without one. The
+// provider treats the name as only configured, not computed.
 func nameContainers(service map[string]any) {
 	templates, _ := service["template"].([]any)
 	for _, t := range templates {
@@ -44,7 +44,7 @@ func nameContainers(service map[string]any) {
 	}
 }
 
-// form returns a copy of a value in the APIs' form; name is its attribute's.
+// form returns a copy of a value in the APIs' form; name is the attribute's name.
 func form(name string, v any) any {
 	switch v := v.(type) {
 	case map[string]any:
@@ -61,7 +61,7 @@ func form(name string, v any) any {
 		return copied
 	case string:
 		if object, ok := object(v); ok && strings.HasSuffix(name, "_json") {
-			raw, err := json.Marshal(withoutZeros(object)) // which sorts the keys
+			raw, err := json.Marshal(withoutZeros(object)) // sorts the keys
 			if err != nil {
 				return v
 			}
@@ -74,7 +74,7 @@ func form(name string, v any) any {
 	return v
 }
 
-// object decodes a string that is a JSON object.
+// object decodes a string that contains a JSON object.
 func object(s string) (map[string]any, bool) {
 	if !strings.HasPrefix(strings.TrimSpace(s), "{") {
 		return nil, false
@@ -84,10 +84,10 @@ func object(s string) (map[string]any, bool) {
 	return m, err == nil
 }
 
-// withoutZeros drops the fields that protobuf's JSON leaves out: zero, false, the
-// empty string and the empty list. An empty message stays. The provider compares
-// the rest of a dashboard, and misses them for ever
-// (hashicorp/terraform-provider-google 16173, 24650).
+// withoutZeros removes the fields that protobuf's JSON omits: zero, false, the empty
+// string and the empty list. An empty message stays. The provider compares the rest of
+// a dashboard, and always reports the omitted fields as a difference
+// (hashicorp/terraform-provider-google issues 16173 and 24650).
 func withoutZeros(v any) any {
 	switch v := v.(type) {
 	case map[string]any:
@@ -113,7 +113,7 @@ var (
 	unpadded   = regexp.MustCompile(`^\d+(\.\d*[1-9])?s$`)
 )
 
-// seconds is a duration as protobuf writes it: in seconds.
+// seconds returns a duration as protobuf's JSON writes it: in seconds.
 func seconds(s string) string {
 	if unpadded.MatchString(s) {
 		return s
@@ -125,9 +125,9 @@ func seconds(s string) string {
 	return strconv.FormatFloat(d.Seconds(), 'f', -1, 64) + "s"
 }
 
-// Changes lists the attributes at which two resources differ, as paths such as
-// template.0.timeout, sorted. As the provider does, it takes the zero value for
-// none, and JSON for its contents.
+// Changes returns the attributes in which two resources differ, as sorted paths such
+// as template.0.timeout. Like the provider, it treats the zero value as no value, and
+// compares JSON by content.
 func Changes(a, b map[string]any) []string {
 	var changed []string
 	differ("", a, b, &changed)
@@ -175,7 +175,7 @@ func differ(path string, a, b any, changed *[]string) {
 	}
 }
 
-// zero reports whether a value is what the provider takes for none.
+// zero reports whether the provider treats a value as no value.
 func zero(v any) bool {
 	switch v := v.(type) {
 	case nil:
@@ -199,7 +199,7 @@ func zero(v any) bool {
 	return false
 }
 
-// At is the value at a path of Changes, or nil.
+// At returns the value at a path of Changes, or nil.
 func At(v any, path string) any {
 	for name := range strings.SplitSeq(path, ".") {
 		switch parent := v.(type) {

@@ -1,4 +1,4 @@
-// Package chrometest finds the browser that tests drive.
+// Package chrometest finds a browser for tests.
 package chrometest
 
 import (
@@ -8,9 +8,8 @@ import (
 	"testing"
 )
 
-// Find gives the path of Chromium: what CHROME names, or what the PATH has.
-// Without any the test is skipped, saying that what was not tested; in CI that is
-// a failure.
+// Find returns the path of Chromium, from CHROME or PATH. Without one the test is
+// skipped, with what as the untested part in its message; in CI it fails.
 func Find(t testing.TB, what string) string {
 	t.Helper()
 	names := []string{"chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome"}

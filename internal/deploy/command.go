@@ -12,24 +12,24 @@ import (
 	"time"
 )
 
-// commands runs the programs of a deployment, in the repository's directory. In
-// a dry run it prints what it would run and runs nothing.
+// commands runs the programs of a deployment in the repository's directory. A dry run
+// prints commands instead of running them.
 type commands struct {
 	dir    string
 	out    io.Writer
 	in     io.Reader
 	env    []string
 	dryRun bool
-	count  int // of commands, run or printed
+	count  int // commands run or printed
 	sleep  func(context.Context, time.Duration) error
 }
 
-// A commandError is a command that failed, with what it wrote to stderr.
+// A commandError is the failure of a command, with its stderr.
 type commandError struct {
 	command string
-	code    int // its exit status
+	code    int // exit status
 	stderr  string
-	shown   bool // whether it was shown as it came
+	shown   bool // whether its output was shown while it ran
 }
 
 func (e *commandError) Error() string {
@@ -43,7 +43,7 @@ func (e *commandError) Error() string {
 	return fmt.Sprintf("%s: %s", e.command, text)
 }
 
-// run runs a command that changes something, with its output shown.
+// run runs a command that makes changes, and shows its output.
 func (c *commands) run(ctx context.Context, name string, args ...string) error {
 	c.count++
 	if c.dryRun {
@@ -54,8 +54,8 @@ func (c *commands) run(ctx context.Context, name string, args ...string) error {
 	return err
 }
 
-// ask runs a command that only reads and returns what it wrote to stdout. A dry
-// run returns invented instead.
+// ask runs a read-only command and returns its stdout. A dry run returns invented
+// instead.
 func (c *commands) ask(ctx context.Context, invented, name string, args ...string) (string, error) {
 	c.count++
 	if c.dryRun {
@@ -66,14 +66,14 @@ func (c *commands) ask(ctx context.Context, invented, name string, args ...strin
 	return strings.TrimSpace(out), err
 }
 
-// bytes is ask for what must not be trimmed, nor invented.
+// bytes is like ask for output that must not be trimmed or invented.
 func (c *commands) bytes(ctx context.Context, name string, args ...string) (string, error) {
 	c.count++
 	return c.start(ctx, io.Discard, name, args...)
 }
 
-// find looks a program up on the PATH of the commands' own environment, where
-// os/exec takes the one of this process.
+// find searches the PATH of the commands' environment; os/exec uses that of this
+// process.
 func (c *commands) find(name string) (string, error) {
 	if strings.ContainsRune(name, filepath.Separator) {
 		return name, nil
@@ -99,8 +99,8 @@ func (c *commands) start(ctx context.Context, shown io.Writer, name string, args
 	}
 	cmd := exec.CommandContext(ctx, program, args...)
 	cmd.Dir, cmd.Env = c.dir, c.env
-	// An interrupt must reach Terraform once: it then writes its state and lets go
-	// of the lock, where a second one ends it at once. So commands do not share the
+	// Terraform must get an interrupt only once: it then writes its state and releases
+	// the lock, while a second one ends it at once. So commands do not share the
 	// terminal's process group.
 	interruptOnce(cmd)
 	cmd.WaitDelay = time.Minute
@@ -121,7 +121,7 @@ func (c *commands) start(ctx context.Context, shown io.Writer, name string, args
 	return stdout.String(), err
 }
 
-// print writes a command as a shell would take it.
+// print prints a command in shell syntax.
 func (c *commands) print(name string, args []string) {
 	line := "+ " + name
 	for _, arg := range args {
@@ -139,18 +139,18 @@ func quote(arg string) string {
 	return "'" + strings.ReplaceAll(arg, "'", `'\''`) + "'"
 }
 
-// notYet matches what Google's APIs answer until a new binding, account or API
-// is known everywhere, which takes up to some minutes. Neither gcloud nor
-// Terraform reports an error's code apart from its text.
+// notYet matches the errors of Google's APIs until a new binding, account or API has
+// propagated, which takes up to several minutes. Neither gcloud nor Terraform reports
+// an error's code other than in its text.
 var notYet = regexp.MustCompile(`PERMISSION_DENIED|[Ee]rror 403|HTTPError 403|status: 403|SERVICE_DISABLED|` +
 	`[Pp]ermission .{0,200}denied|does not have (permission|.{0,200} access)|[Ss]ervice account .{0,200}does not exist|has not been used in project`)
 
-// pauses are those between attempts at what may only have to spread: seven
+// pauses are the waits between attempts at what may only have to propagate: seven
 // attempts in about four minutes.
 var pauses = []time.Duration{5 * time.Second, 10 * time.Second, 20 * time.Second, 40 * time.Second, time.Minute, 2 * time.Minute}
 
-// untilSpread does what needs roles that were only just given. It tries again
-// while the answer is that they are missing.
+// untilSpread calls do, which needs roles that were granted just now, and retries
+// while the error may be that they have not propagated.
 func (c *commands) untilSpread(ctx context.Context, do func() error) error {
 	for _, pause := range pauses {
 		err := do()
@@ -170,7 +170,7 @@ func (c *commands) untilSpread(ctx context.Context, do func() error) error {
 	return nil
 }
 
-// spreading reports whether err may go away once roles have spread.
+// spreading reports whether err may disappear once roles have propagated.
 func spreading(err error) bool {
 	failed, ok := errors.AsType[*commandError](err)
 	return ok && notYet.MatchString(failed.stderr)

@@ -1,10 +1,10 @@
-// Package deploy puts a commit of a repository into a Google Cloud project: it
-// makes what the build needs, has Cloud Build build the commit, applies
-// Terraform with the image's digest, and calls the result.
+// Package deploy deploys a commit of a repository to a Google Cloud project: it
+// creates what the build needs, has Cloud Build build the commit, applies Terraform
+// with the image's digest, and calls the service.
 //
-// Each step looks at what is there before it acts, so a deployment that failed
-// anywhere is continued by running it again. What it does is done by git, gcloud,
-// Terraform and the steps of delivery/, as commands that a dry run prints.
+// Each step checks what exists before it acts, so running a failed deployment again
+// continues it. Git, gcloud, Terraform and the steps of delivery/ do the work, as
+// commands that a dry run prints.
 package deploy
 
 import (
@@ -20,17 +20,17 @@ import (
 	"time"
 )
 
-// The exit statuses of a deployment, beside 0 and 1. They are sysexits.h's.
+// Exit statuses of a deployment besides 0 and 1, as in sysexits.h.
 const (
-	CodeUsage       = 64 // the arguments
-	CodeRefused     = 65 // a setting: an image of another project, a prefix that is too long
-	CodeNoProject   = 69 // no such project, or one without billing
+	CodeUsage       = 64 // invalid arguments
+	CodeRefused     = 65 // a refused setting: an image of another project, a prefix that is too long
+	CodeNoProject   = 69 // no such project, or no billing
 	CodeNotStarting = 70 // the image does not start
-	CodeNotYet      = 75 // roles that have not spread, or a lock that somebody holds: run it again
+	CodeNotYet      = 75 // roles have not propagated, or the state is locked: run it again
 	CodeNoLogin     = 77 // gcloud or Terraform has no login
 )
 
-// An Error is why a deployment ended, with its exit status.
+// An Error is the cause of a failed deployment, with its exit status.
 type Error struct {
 	Code int
 	Err  error
@@ -43,29 +43,29 @@ func errorf(code int, format string, args ...any) error {
 	return &Error{Code: code, Err: fmt.Errorf(format, args...)}
 }
 
-// Options say what is deployed and where.
+// Options configure a deployment.
 type Options struct {
 	Project  string
-	Region   string   // in place of the settings' own
-	Commit   string   // what git takes as one; HEAD by default
-	Image    string   // by digest, in place of a build
-	Root     string   // the directory of the Terraform root; environments by default
-	Settings string   // the file of the settings, as seen from Root; PROJECT.tfvars by default
-	Unlock   string   // the lock of a dead run, which is broken
-	Approve  bool     // applies without asking
-	NoSmoke  bool     // for a service that nobody can call by a token of gcloud's
-	Watch    int      // seconds for each share of the traffic; 60 by default
-	Args     []string // further arguments of terraform plan
+	Region   string   // overrides the settings' region
+	Commit   string   // a git revision; default: HEAD
+	Image    string   // by digest, instead of a build
+	Root     string   // directory of the Terraform root; default: environments
+	Settings string   // settings file, relative to Root; default: PROJECT.tfvars
+	Unlock   string   // a killed run's lock to remove
+	Approve  bool     // apply without asking
+	NoSmoke  bool     // for a service that does not accept gcloud's tokens
+	Watch    int      // seconds for each share of the traffic; default: 60
+	Args     []string // additional arguments of terraform plan
 	DryRun   bool
 
 	Dir     string // of the repository
 	Scripts string // delivery/ of this module
-	Tools   string // where programs are built to; Dir/.delivery/bin by default
+	Tools   string // where programs are built; default: Dir/.delivery/bin
 
 	In    io.Reader
 	Out   io.Writer
 	Env   []string
-	Sleep func(context.Context, time.Duration) error // time.Sleep by default
+	Sleep func(context.Context, time.Duration) error // default: wait for the duration
 }
 
 // A deployment is one run.
@@ -73,24 +73,24 @@ type deployment struct {
 	Options
 	*commands
 
-	account  string // whom gcloud has a login of
+	account  string // gcloud's active account
 	commit   string
 	region   string           // of this deployment
-	prefix   string           // of its names
-	names    names            // as Terraform plans them
-	services map[string]place // by the keys that the module has for them
+	prefix   string           // of its resource names
+	names    names            // as planned by Terraform
+	services map[string]place // by the module's keys
 	image    string           // by digest
 }
 
 // A place is a Cloud Run service and its region.
 type place struct{ name, region string }
 
-// names are those that depend on the root's settings.
+// names are resource names that depend on the root's settings.
 type names struct{ repository, builder string }
 
 var projectID = regexp.MustCompile(`^[a-z][a-z0-9-]{4,28}[a-z0-9]$`)
 
-// Run deploys. It returns an *Error where the exit status is not 1.
+// Run deploys. The error is an *Error if the exit status is not 1.
 func Run(ctx context.Context, o Options) error {
 	if !projectID.MatchString(o.Project) {
 		return errorf(CodeUsage, "%q is not a project's ID: 6 to 30 lower-case letters, digits and hyphens", o.Project)
@@ -148,7 +148,7 @@ func (d *deployment) settings() error {
 	if d.Image != "" && !byDigest.MatchString(d.Image) {
 		return errorf(CodeRefused, "-image must be an image by its digest, REGION-docker.pkg.dev/PROJECT/REPOSITORY/NAME@sha256:…; got %s", d.Image)
 	}
-	d.image = d.Image // known from the first plan on, which refuses one of another project
+	d.image = d.Image // the first plan refuses one of another project
 	if d.Root == "" {
 		d.Root = "environments"
 	}
@@ -180,9 +180,9 @@ func (d *deployment) settings() error {
 	return nil
 }
 
-// The two settings that are needed before Terraform can read the file: where the
-// state's bucket is made, and where in it the state is. Without them it is
-// variables.tf's defaults.
+// Two settings are needed before Terraform can read the file: the location of the
+// state's bucket, and the state's path in it. Their defaults are those of
+// variables.tf.
 var (
 	regionSet = regexp.MustCompile(`(?m)^region\s*=\s*"([^"]+)"`)
 	prefixSet = regexp.MustCompile(`(?m)^prefix\s*=\s*"([^"]+)"`)
@@ -198,7 +198,7 @@ var (
 	byDigest = regexp.MustCompile(`^[a-z0-9-]+-docker\.pkg\.dev/[^/@:]+/[^/@:]+/[^@:]+@sha256:[0-9a-f]{64}$`)
 )
 
-// check looks for what a person has to put right first.
+// check looks for problems that a person has to fix first.
 func (d *deployment) check(ctx context.Context) error {
 	if !d.dryRun {
 		for _, program := range []string{"git", "gcloud", "terraform", "go"} {
@@ -233,8 +233,8 @@ func (d *deployment) check(ctx context.Context) error {
 	if state != "ACTIVE" {
 		return errorf(CodeNoProject, "the project %s is being deleted (%s). Restore it, or take another", d.Project, state)
 	}
-	// Who may not see the billing account is not stopped: enabling an API says
-	// the same later, in Google's words.
+	// Missing access to the billing account is not an error: enabling an API later
+	// reports the same in Google's words.
 	billing, err := d.ask(ctx, "True", "gcloud", "billing", "projects", "describe", d.Project, "--format", "value(billingEnabled)")
 	if err == nil && billing != "True" {
 		return errorf(CodeNoProject, "the project %s has no billing account, so no API can be enabled. Run: gcloud billing projects link %s --billing-account ACCOUNT\nThe accounts: gcloud billing accounts list", d.Project, d.Project)
@@ -242,14 +242,14 @@ func (d *deployment) check(ctx context.Context) error {
 	return nil
 }
 
-// What Terraform is started by and the APIs whose own accounts it gives roles to.
+// The APIs that Terraform needs to start, and those whose service agents get roles.
 var apis = []string{"cloudresourcemanager", "iam", "serviceusage", "storage", "secretmanager", "pubsub", "artifactregistry", "cloudbuild", "firestore", "run", "iap", "logging"}
 
-// Google's own accounts that some services work as. A new project has none.
+// Service agents of Google's services. A new project has none of them.
 var agents = []string{"artifactregistry", "firestore", "iap", "pubsub", "run", "secretmanager"}
 
-// bootstrap makes what has to be there before Terraform: APIs, Google's own
-// accounts, and the bucket of the state. What is there already stays as it is.
+// bootstrap creates what Terraform needs: APIs, service agents, and the state's
+// bucket. It does not change what exists.
 func (d *deployment) bootstrap(ctx context.Context) error {
 	enable := []string{"services", "enable", "--project", d.Project}
 	for _, api := range apis {
@@ -275,16 +275,16 @@ func (d *deployment) bootstrap(ctx context.Context) error {
 			return fmt.Errorf("%w\nA bucket's name is taken for the whole world: if another project has %s, take a project with another ID", err, bucket)
 		}
 	}
-	// A state that was overwritten or deleted by mistake can be restored.
+	// With versions, a state that was overwritten or deleted can be restored.
 	return d.run(ctx, "gcloud", "storage", "buckets", "update", "gs://"+bucket, "--versioning")
 }
 
 func (d *deployment) stateBucket() string { return d.Project + "-tfstate" }
 
-// module is what the addresses of the module's resources begin with in a root.
+// module is the prefix of the addresses of the module's resources.
 const module = "module.gatehouse.module.gatehouse."
 
-// prepare has Terraform make the image repository and the account that builds.
+// prepare applies only the image repository and the build account.
 func (d *deployment) prepare(ctx context.Context) error {
 	err := d.untilSpread(ctx, func() error {
 		p, err := d.plan(ctx, "prepare", "-target="+module+"terraform_data.build")
@@ -316,13 +316,13 @@ func (d *deployment) builder() string {
 	return d.names.builder + "@" + d.Project + ".iam.gserviceaccount.com"
 }
 
-// images is where this deployment's images are.
+// images returns the path of this deployment's images.
 func (d *deployment) images() string {
 	return d.region + "-docker.pkg.dev/" + d.Project + "/" + d.names.repository + "/gatehouse"
 }
 
-// build has Cloud Build build the commit, unless its image is there, and keeps
-// the digest.
+// build has Cloud Build build the commit, unless its image exists, and records the
+// digest.
 func (d *deployment) build(ctx context.Context) error {
 	if d.Image != "" {
 		fmt.Fprintf(d.out, "%s is taken; nothing is built.\n", d.image)
@@ -347,7 +347,7 @@ func (d *deployment) build(ctx context.Context) error {
 	return nil
 }
 
-// built is the image under a tag, by its digest; empty without one.
+// built returns the image with a tag, by digest; "" if there is none.
 func (d *deployment) built(ctx context.Context, tag string) string {
 	sum, err := d.ask(ctx, "sha256:"+strings.Repeat("0", 64), "gcloud", "artifacts", "docker", "images", "describe", tag,
 		"--project", d.Project, "--format", "value(image_summary.digest)")
@@ -357,8 +357,7 @@ func (d *deployment) built(ctx context.Context, tag string) string {
 	return d.images() + "@" + sum
 }
 
-// buildPolls bounds how long a build is waited for: as long as its own timeout
-// and a queue of ten minutes.
+// buildPolls bounds the wait for a build: its timeout plus ten minutes in the queue.
 const (
 	buildPolls = 240
 	buildPause = 10 * time.Second
@@ -402,7 +401,7 @@ func (d *deployment) submit(ctx context.Context, source string) error {
 	return fmt.Errorf("the build %s has not ended after %s", id, buildPolls*buildPause)
 }
 
-// reverse turns lines that are the newest first.
+// reverse reverses the order of lines.
 func reverse(text string) string {
 	lines := strings.Split(text, "\n")
 	for i, j := 0, len(lines)-1; i < j; i, j = i+1, j-1 {
@@ -411,9 +410,9 @@ func reverse(text string) string {
 	return strings.Join(lines, "\n")
 }
 
-// deliver moves the image into services that run another one, by the delivery's
-// own steps. They watch one region; a service in another follows without traffic
-// being shared, once the image has proved itself.
+// deliver rolls out the image to services that run another one, with the delivery's
+// steps. These watch one region; a service in a second region gets the image without
+// shared traffic, once the first region has it.
 func (d *deployment) deliver(ctx context.Context) error {
 	var here, elsewhere []place
 	for _, p := range d.services {
@@ -462,7 +461,7 @@ func (d *deployment) deliver(ctx context.Context) error {
 	return nil
 }
 
-// script runs one of the delivery's steps, with this deployment's settings.
+// script runs one of the delivery's steps with this deployment's settings.
 func (d *deployment) script(ctx context.Context, step string) error {
 	c := *d.commands
 	c.env = append(append([]string{}, d.env...), "REPOSITORY_DIR="+d.Dir, "TERRAFORM_ROOT="+d.Root, "PROJECT="+d.Project, "REGION="+d.region, "REPOSITORY="+d.names.repository,
@@ -470,7 +469,7 @@ func (d *deployment) script(ctx context.Context, step string) error {
 		fmt.Sprintf("WATCH_SECONDS=%d", d.Watch), "DELIVERY_STATE="+filepath.Join(d.Dir, ".delivery"))
 	args := []string{filepath.Join(d.Scripts, step)}
 	if d.dryRun {
-		// A step prints its own commands, and calls none of them either.
+		// In a dry run, a step prints its commands.
 		out, err := c.start(ctx, d.out, "bash", append(args, "--dry-run")...)
 		d.count += strings.Count("\n"+out, "\n+ ")
 		return err
@@ -500,8 +499,8 @@ func (d *deployment) smoke(ctx context.Context) error {
 			return err
 		}
 	}
-	// Bindings of invokers spread as all others do, and the smoke test sees 403
-	// until then.
+	// New invokers propagate like other bindings, and the smoke test gets 403 until
+	// then.
 	var err error
 	for _, pause := range append([]time.Duration{0}, pauses[:4]...) {
 		if pause > 0 {
@@ -524,7 +523,7 @@ func (d *deployment) smoke(ctx context.Context) error {
 			"Name yourself in %s, and run the same command again:\n  invokers = [\"user:%s\"]\n  health_invokers = [\"user:%[2]s\"]", d.settingsFile(), d.account)
 	}
 	if err != nil {
-		return fmt.Errorf("the service is there, and is not as it should be: %w", err)
+		return fmt.Errorf("the service is deployed but failed its smoke test: %w", err)
 	}
 	fmt.Fprintf(d.out, "\nThe first call:\n\n%s\n", call)
 	return nil

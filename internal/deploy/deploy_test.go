@@ -27,7 +27,7 @@ const (
 	lock    = "gs://my-project-tfstate/gatehouse/default.tflock"
 )
 
-// standIn is the program that stands in for gcloud and Terraform.
+// standIn builds the stand-in for gcloud and Terraform.
 var standIn = sync.OnceValues(func() (string, error) {
 	dir, err := os.MkdirTemp("", "gatehouse-deploy-")
 	if err != nil {
@@ -41,11 +41,11 @@ var standIn = sync.OnceValues(func() (string, error) {
 	return program, nil
 })
 
-// A world is a repository, the machine that it is deployed from, and the cloud.
+// A world is a repository, the machine that deploys it, and the cloud.
 type world struct {
 	t      *testing.T
 	dir    string // of the repository
-	cloud  string // the stand-ins' file
+	cloud  string // the stand-ins' state file
 	path   string
 	paused []time.Duration
 	o      deploy.Options
@@ -73,7 +73,7 @@ func newWorld(t *testing.T) *world {
 	}
 	w.git("init", "-q")
 	w.commit("first")
-	// What the smoke test and the watch report is their own tests' matter.
+	// The smoke test and the watch have their own tests.
 	w.write(".delivery/bin/smoke", "#!/bin/sh\nexit 0\n")
 	w.write(".delivery/bin/watch", "#!/bin/sh\nexit 4\n")
 	scripts, err := filepath.Abs("../../delivery")
@@ -138,7 +138,7 @@ func (w *world) now() *gcloudtest.Cloud {
 	return c
 }
 
-// deploy runs a deployment and returns its exit status and all that it wrote.
+// deploy runs a deployment and returns its exit status and output.
 func (w *world) deploy() (int, string) {
 	w.t.Helper()
 	var out strings.Builder
@@ -157,13 +157,13 @@ func (w *world) deploy() (int, string) {
 	return 1, out.String()
 }
 
-// image is what a build of the present commit is known by.
+// image returns the digest reference of the current commit's image.
 func (w *world) image() string {
 	return "us-central1-docker.pkg.dev/my-project/gatehouse/gatehouse@sha256:" + (w.git("rev-parse", "HEAD") + strings.Repeat("0", 64))[:64]
 }
 
-// serves fails the test unless both services run the commit's image with all
-// traffic, and the state holds all and nothing tainted.
+// serves requires that both services run the commit's image with all traffic, and that
+// the state is complete and has no tainted resource.
 func (w *world) serves(said string) {
 	w.t.Helper()
 	c := w.now()
@@ -200,7 +200,7 @@ func TestACommitReachesAnEmptyProject(t *testing.T) {
 	if !strings.Contains(said, "Commit it, so that every later run takes the same one.") {
 		t.Errorf("it does not name the lock file:\n%s", said)
 	}
-	// Once more, nothing is built, applied or moved.
+	// A second run builds, applies and moves nothing.
 	w.change(func(c *gcloudtest.Cloud) { c.Calls = nil })
 	code, said = w.deploy()
 	if code != 0 {
@@ -212,7 +212,7 @@ func TestACommitReachesAnEmptyProject(t *testing.T) {
 			t.Errorf("the second run calls %s", line)
 		}
 	}
-	// Another commit goes in as the delivery moves it: without traffic first.
+	// The delivery rolls out another commit, at first without traffic.
 	w.write("function.go", "package agent // changed\n")
 	w.commit("second")
 	code, said = w.deploy()
@@ -225,8 +225,8 @@ func TestACommitReachesAnEmptyProject(t *testing.T) {
 	}
 }
 
-// TestEachFailureIsHealedByTheSecondRun breaks each step once. The first run ends
-// with words and an exit status, the second with a service.
+// TestEachFailureIsHealedByTheSecondRun breaks each step once. The first run ends with
+// an explanation and an exit status, the second with a working service.
 func TestEachFailureIsHealedByTheSecondRun(t *testing.T) {
 	const denied = "PERMISSION_DENIED: Permission 'x' denied on resource (or it may not exist)."
 	fail := func(call string, times int, says string) func(*gcloudtest.Cloud) {
@@ -235,10 +235,10 @@ func TestEachFailureIsHealedByTheSecondRun(t *testing.T) {
 	for _, c := range []struct {
 		name   string
 		breaks func(*gcloudtest.Cloud)
-		code   int    // of the first run
-		says   string // the first run
-		mend   func(*world)
-		heals  string // what the second run says
+		code   int    // exit status of the first run
+		says   string // in the first run's output
+		repair func(*world)
+		heals  string // in the second run's output
 	}{
 		{"1: no login of gcloud", func(c *gcloudtest.Cloud) { c.Account = "" }, deploy.CodeNoLogin, "gcloud auth login",
 			func(w *world) { w.change(func(c *gcloudtest.Cloud) { c.Account = "you@example.com" }) }, ""},
@@ -285,7 +285,7 @@ func TestEachFailureIsHealedByTheSecondRun(t *testing.T) {
 		{"6: a service is there, and Terraform did not hear so", func(c *gcloudtest.Cloud) { c.Fail["late invoke"] = 1 }, 1, "step 6", nil, "has a revision that is ready (invoke-00001-abc). The mark is taken off"},
 		{"6: a service is tainted and was never made", func(c *gcloudtest.Cloud) { c.Fail["taint invokegoogle_cloud_run_v2_service"] = 1 }, 1, "step 6", nil, "was never made"},
 		{"6: an apply is killed before it stored the state", func(c *gcloudtest.Cloud) { c.Fail["lose invoke"] = 1 }, 1, "step 6", nil, "it is imported"},
-		{"8: the smoke test fails", nil, 1, "is not as it should be", func(w *world) { w.write(".delivery/bin/smoke", "#!/bin/sh\nexit 0\n") }, ""},
+		{"8: the smoke test fails", nil, 1, "failed its smoke test", func(w *world) { w.write(".delivery/bin/smoke", "#!/bin/sh\nexit 0\n") }, ""},
 		{"8: who may call has not spread, or never will", nil, 1, "Name yourself in environments/my-project.tfvars", func(w *world) { w.write(".delivery/bin/smoke", "#!/bin/sh\nexit 0\n") }, ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -310,8 +310,8 @@ func TestEachFailureIsHealedByTheSecondRun(t *testing.T) {
 			if code == 0 {
 				w.serves(said)
 			}
-			if c.mend != nil {
-				c.mend(w)
+			if c.repair != nil {
+				c.repair(w)
 			}
 			code, said = w.deploy()
 			if code != 0 || !strings.Contains(said, c.heals) {
@@ -343,8 +343,8 @@ func TestAStateThatWasNotStoredIsStored(t *testing.T) {
 	}
 }
 
-// Terraform refuses a plan with a target while anything in the state has still to
-// be moved, and that of version 1 has all of it at other addresses.
+// Terraform refuses a targeted plan while the state has moves pending, and a state of
+// version 1 has all its resources at other addresses.
 func TestAStateOfVersion1IsTakenOver(t *testing.T) {
 	t.Parallel()
 	moved, err := os.ReadFile("../../environments/moved.tf")
@@ -362,7 +362,7 @@ func TestAStateOfVersion1IsTakenOver(t *testing.T) {
 		for _, r := range c.Resources {
 			r.Address = strings.TrimPrefix(r.Address, "module.gatehouse.module.gatehouse.")
 		}
-		// Version 1 had no name for what a build needs.
+		// Version 1 had no resources for the build.
 		c.Resources = slices.DeleteFunc(c.Resources, func(r *gcloudtest.Resource) bool { return r.Type == "terraform_data" })
 	})
 	code, said := w.deploy()
@@ -397,10 +397,10 @@ func TestAnImageThatDoesNotStartNeverReplacesOneThatServes(t *testing.T) {
 	if s.Traffic["invoke-00001-abc"] != 100 || s.Images["invoke-00001-abc"] != good {
 		t.Errorf("the traffic is %v", s.Traffic)
 	}
-	w.write("function.go", "package agent // mended\n")
-	w.commit("mended")
+	w.write("function.go", "package agent // repaired\n")
+	w.commit("repaired")
 	if code, said = w.deploy(); code != 0 {
-		t.Fatalf("mended: exit %d:\n%s", code, said)
+		t.Fatalf("repaired: exit %d:\n%s", code, said)
 	}
 	w.serves(said)
 }
@@ -471,8 +471,7 @@ func TestADryRunCallsNothing(t *testing.T) {
 	t.Log(said[strings.LastIndex(said, "8 steps"):])
 }
 
-// One commit is one archive, wherever and whenever it is packed, and what is not
-// committed is not in it.
+// A commit always gives the same archive, which does not contain uncommitted changes.
 func TestACommitIsOneArchive(t *testing.T) {
 	t.Parallel()
 	var archives []string
@@ -495,8 +494,8 @@ func TestACommitIsOneArchive(t *testing.T) {
 	}
 }
 
-// Terraform writes its state and lets go of the lock on the first interrupt, and
-// ends without either on the second.
+// On the first interrupt Terraform writes its state and releases the lock; a second
+// one ends it without either.
 func TestAnInterruptReachesTerraformOnce(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -529,8 +528,8 @@ func TestAnInterruptReachesTerraformOnce(t *testing.T) {
 	}
 }
 
-// Google's own gcloud takes each command that a deployment and the delivery's
-// steps would run: its parser knows commands, options and their values.
+// The real gcloud parses every command of a deployment and of the delivery's steps: it
+// knows the commands, options and values.
 func TestGcloudTakesEachCommand(t *testing.T) {
 	t.Parallel()
 	if _, err := exec.LookPath("gcloud"); err != nil {
@@ -555,7 +554,7 @@ func TestGcloudTakesEachCommand(t *testing.T) {
 			commands = append(commands, words)
 		}
 	}
-	// What is run only where something failed.
+	// Commands that run only after a failure.
 	commands = append(commands,
 		"gcloud run services delete invoke --project my-project --region us-central1 --quiet",
 		"gcloud run services update-traffic invoke --project my-project --region us-central1 --to-latest --quiet",

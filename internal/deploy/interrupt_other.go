@@ -7,7 +7,7 @@ import (
 	"os/exec"
 )
 
-// interruptOnce has a command interrupted when its context ends.
+// interruptOnce makes the end of a command's context interrupt it.
 func interruptOnce(cmd *exec.Cmd) {
 	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
 }

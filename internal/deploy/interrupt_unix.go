@@ -7,8 +7,8 @@ import (
 	"syscall"
 )
 
-// interruptOnce has a command interrupted, with all that it started, when its
-// context ends and not before.
+// interruptOnce makes the end of a command's context interrupt the command and its
+// children. Nothing else interrupts them.
 func interruptOnce(cmd *exec.Cmd) {
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGINT) }

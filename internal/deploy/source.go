@@ -13,16 +13,15 @@ import (
 	"strings"
 )
 
-// steps is where the archive of a commit has the delivery's scripts, beside the
-// repository's own files.
+// steps is the directory of the delivery's scripts in the archive of a commit.
 const steps = ".delivery/steps"
 
-// notBuilt is what a build does not need, as git's pathspecs.
+// notBuilt lists what a build does not need, as git pathspecs.
 var notBuilt = []string{":(exclude,glob)**/*_test.go", ":(exclude)terraform", ":(exclude)environments", ":(exclude).ci"}
 
-// archive writes the commit and the scripts that build it as a gzipped tar. It
-// is git's own archive, in which every file has the commit's time, so that what
-// is not committed is not built and one commit is one archive.
+// archive writes the commit and the scripts that build it as a gzipped tar. git
+// archive makes it, with the commit's time on every file, so that uncommitted changes
+// are not built and a commit always gives the same archive.
 func archive(ctx context.Context, c *commands, commit, scripts, file string) error {
 	args := append([]string{"archive", "--format=tar", commit, "--", "."}, notBuilt...)
 	if c.dryRun {

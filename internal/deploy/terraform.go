@@ -25,7 +25,7 @@ type change struct {
 	} `json:"change"`
 }
 
-// planned is what the resource will be, or is where nothing changes.
+// planned returns the resource after the plan.
 func (c change) planned() map[string]any {
 	if c.Change.After != nil {
 		return c.Change.After
@@ -35,7 +35,7 @@ func (c change) planned() map[string]any {
 
 func (c change) creates() bool { return slices.Equal(c.Change.Actions, []string{"create"}) }
 
-// A terraformPlan is a plan in a file, and what it holds.
+// A terraformPlan is a plan in a file, and its contents.
 type terraformPlan struct {
 	file    string
 	Changes []change `json:"resource_changes"`
@@ -64,7 +64,7 @@ func text(values map[string]any, name string) string {
 	return s
 }
 
-// variables are the arguments by which every command knows the deployment.
+// variables are the arguments that identify the deployment, for every command.
 func (d *deployment) variables() []string {
 	args := []string{"-var", "project_id=" + d.Project}
 	if d.Settings != "" {
@@ -79,13 +79,13 @@ func (d *deployment) variables() []string {
 	return append(args, d.Args...)
 }
 
-// terraform is a command of Terraform's in the root.
+// terraform runs a Terraform command in the root.
 func (d *deployment) terraform(ctx context.Context, args ...string) error {
 	return d.run(ctx, "terraform", append([]string{"-chdir=" + d.Root}, args...)...)
 }
 
-// open starts Terraform on the state, takes up what an interrupted run left, and
-// stops where another run is at work.
+// open initializes Terraform with the state, stores what an interrupted run left, and
+// stops if another run holds the lock.
 func (d *deployment) open(ctx context.Context) error {
 	if err := d.untilSpread(ctx, func() error {
 		return d.terraform(ctx, "init", "-input=false", "-reconfigure", "-backend-config", "bucket="+d.stateBucket(), "-backend-config", "prefix="+d.prefix)
@@ -120,11 +120,11 @@ func (d *deployment) open(ctx context.Context) error {
 	return d.move(ctx)
 }
 
-// A moved block of the root, as moved.tf has them: one argument a line.
+// movedBlock matches a moved block of the root, as in moved.tf: one argument per line.
 var movedBlock = regexp.MustCompile(`(?m)^moved \{\n +from += (\S+)\n +to += (\S+)\n\}`)
 
-// move does now what the root's moved blocks do at a plan: Terraform refuses one
-// with a target while anything else in the state has still to be moved.
+// move does what the root's moved blocks do in a plan: Terraform refuses a targeted
+// plan while moves of other resources are pending.
 func (d *deployment) move(ctx context.Context) error {
 	files, err := filepath.Glob(filepath.Join(d.Dir, d.Root, "*.tf"))
 	if err != nil {
@@ -164,8 +164,8 @@ func (d *deployment) move(ctx context.Context) error {
 	return nil
 }
 
-// unlocked stops at a lock on the state. The lock is an object beside it, whose
-// generation is its ID.
+// unlocked returns an error if the state is locked. The lock is an object next to the
+// state, whose generation is the lock's ID.
 func (d *deployment) unlocked(ctx context.Context) error {
 	lock := "gs://" + d.stateBucket() + "/" + d.prefix + "/default.tflock"
 	generation, err := d.ask(ctx, "", "gcloud", "storage", "objects", "describe", lock, "--format", "value(generation)")
@@ -174,7 +174,7 @@ func (d *deployment) unlocked(ctx context.Context) error {
 	}
 	raw, err := d.ask(ctx, "{}", "gcloud", "storage", "cat", lock)
 	if err != nil {
-		return nil // it was let go of in between
+		return nil // it was released in between
 	}
 	info, err := decode[struct{ Operation, Who, Created string }](raw)
 	if err != nil {
@@ -184,7 +184,7 @@ func (d *deployment) unlocked(ctx context.Context) error {
 		info.Who, info.Created, info.Operation, generation)
 }
 
-// plan has Terraform plan into a file and returns what it holds.
+// plan has Terraform plan into a file and returns the plan's contents.
 func (d *deployment) plan(ctx context.Context, name string, args ...string) (terraformPlan, error) {
 	var p terraformPlan
 	if !d.dryRun {
@@ -192,7 +192,7 @@ func (d *deployment) plan(ctx context.Context, name string, args ...string) (ter
 			return p, err
 		}
 	}
-	// Terraform takes paths as seen from its root.
+	// Terraform takes paths relative to its root.
 	var err error
 	if p.file, err = filepath.Rel(filepath.Join(d.Dir, d.Root), filepath.Join(d.Dir, ".delivery", name+".tfplan")); err != nil {
 		return p, err
@@ -210,18 +210,18 @@ func (d *deployment) plan(ctx context.Context, name string, args ...string) (ter
 	return read, err
 }
 
-// inventedPlan is what a dry run goes on with.
+// inventedPlan is the plan of a dry run.
 const inventedPlan = `{"resource_changes": [
 	{"type": "google_artifact_registry_repository", "name": "this", "change": {"actions": ["create"], "after": {"repository_id": "gatehouse"}}},
 	{"type": "google_service_account", "name": "build", "change": {"actions": ["create"], "after": {"account_id": "gatehouse-build"}}},
 	{"type": "google_cloud_run_v2_service", "name": "function", "index": "invoke", "change": {"actions": ["create"], "after": {"name": "invoke", "location": "REGION"}}},
 	{"type": "google_cloud_run_v2_service", "name": "function", "index": "health", "change": {"actions": ["create"], "after": {"name": "health", "location": "REGION"}}}]}`
 
-// refusals matches what Terraform writes of a value that the module's validations
-// and preconditions do not take.
+// refusals matches Terraform's errors for values that the module's validations and
+// preconditions reject.
 var refusals = regexp.MustCompile(`Invalid value for variable|Invalid variable|precondition failed|[Ii]nappropriate value|Missing required|invalid tfvars syntax`)
 
-// refused is the error of a plan that failed, after which nothing has changed.
+// refused returns the error of a failed plan, which has changed nothing.
 func (d *deployment) refused(err error) error {
 	failed, ok := errors.AsType[*commandError](err)
 	if !ok || spreading(err) {
@@ -233,7 +233,7 @@ func (d *deployment) refused(err error) error {
 	return fmt.Errorf("%w\nNothing was changed by this plan", err)
 }
 
-// settingsFile is the file of the settings, as seen from the repository.
+// settingsFile returns the settings file, relative to the repository.
 func (d *deployment) settingsFile() string {
 	switch {
 	case d.Settings == "":
@@ -252,12 +252,12 @@ func (d *deployment) applyPlan(ctx context.Context, p terraformPlan) error {
 	return d.terraform(ctx, "apply", "-input=false", "-lock-timeout=5m", p.file)
 }
 
-// apply brings the infrastructure to what the commit asks for. What a failed
-// apply left is mended first, and between attempts.
+// apply applies the commit's infrastructure. It first repairs what a failed apply
+// left, also between attempts.
 func (d *deployment) apply(ctx context.Context) error {
 	approved := d.Approve
 	return d.untilSpread(ctx, func() error {
-		if err := d.mend(ctx); err != nil {
+		if err := d.repair(ctx); err != nil {
 			return err
 		}
 		p, err := d.plan(ctx, "apply")
@@ -277,7 +277,7 @@ func (d *deployment) apply(ctx context.Context) error {
 			if !d.agreed() {
 				return errors.New("the plan was not approved; nothing was applied")
 			}
-			approved = true // one answer stands for the attempts of one run
+			approved = true // one answer is valid for all attempts of a run
 		}
 		if err := d.applyPlan(ctx, p); err != nil {
 			if broken := d.notStarting(ctx, "the service has served nobody, and is made again by the next run"); broken != nil && !spreading(err) {
@@ -289,7 +289,7 @@ func (d *deployment) apply(ctx context.Context) error {
 	})
 }
 
-// agreed asks whoever runs this.
+// agreed asks the person who runs this for approval.
 func (d *deployment) agreed() bool {
 	fmt.Fprint(d.out, "\nApply this plan? Only \"yes\" applies it: ")
 	line, _ := bufio.NewReader(d.in).ReadString('\n')

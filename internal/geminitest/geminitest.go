@@ -1,19 +1,18 @@
-// Package geminitest stands in for the Gemini API in tests and benchmarks: an
-// HTTP server on loopback that answers what a test scripts, so that the real SDK
-// runs against it. It speaks both of Gemini's backends, the Developer API and
-// Vertex AI, whole answers and event streams, and the ways in which an answer
-// fails: errors, cut connections, silence, pages of a proxy.
+// Package geminitest is a stand-in for the Gemini API in tests and benchmarks: an HTTP
+// server on loopback with scripted responses, so that the real SDK runs against it. It
+// implements both backends, the Developer API and Vertex AI, unary responses and event
+// streams, and failures: errors, closed connections, silence, and a proxy's pages.
 //
 //	gemini := geminitest.Start(t)
 //	gemini.Enqueue(
 //		geminitest.Calls(geminitest.FunctionCall{Name: "weather"}),
 //		geminitest.Text("It is ", "sunny.").WithUsage(geminitest.Usage{Prompt: 100, Output: 7}),
 //	)
-//	// … run what is tested with GOOGLE_GEMINI_BASE_URL set to gemini.URL …
+//	// … run the code under test with GOOGLE_GEMINI_BASE_URL set to gemini.URL …
 //	requests := gemini.Requests()
 //
-// The same [Reply] serves generateContent, which gives it whole, and
-// streamGenerateContent, which gives it chunk by chunk.
+// The same [Reply] serves generateContent, which returns it whole, and
+// streamGenerateContent, which returns it chunk by chunk.
 package geminitest
 
 import (
@@ -32,46 +31,46 @@ import (
 )
 
 const (
-	maxBody     = 32 << 20 // bytes of a request's body
-	maxRequests = 10_000   // kept for Requests; later ones are answered and forgotten
+	maxBody     = 32 << 20 // bytes of a request
+	maxRequests = 10_000   // kept for Requests; later ones are not recorded
 )
 
-// A Server is a Gemini API that answers what a test scripts. Its methods are
-// safe for concurrent use, also while it serves.
+// A Server is a Gemini API with scripted responses. Its methods are safe for
+// concurrent use.
 type Server struct {
-	// URL is the server's address, without a path: what GOOGLE_GEMINI_BASE_URL
-	// and GOOGLE_VERTEX_BASE_URL take.
+	// URL is the server's address without a path, as GOOGLE_GEMINI_BASE_URL and
+	// GOOGLE_VERTEX_BASE_URL expect.
 	URL string
 
-	done chan struct{} // closed when the test ends: nobody waits any longer
+	done chan struct{} // closed when the test ends, to release all waits
 
 	mu       sync.Mutex
 	queue    []Reply
 	handler  func(Request) Reply
 	quiet    bool
-	retired  []string // models that are gone
+	retired  []string // models that the API no longer has
 	requests []*Request
 	metadata int
-	changed  chan struct{} // closed, and made anew, when requests change
+	changed  chan struct{} // closed and replaced when requests changes
 }
 
-// A Request is one call of the model, as it came.
+// A Request is one recorded model call.
 type Request struct {
 	Path   string
 	Query  url.Values
 	Header http.Header
 	Model  string         // from the path, such as "gemini-3.5-flash-lite"
-	Stream bool           // streamGenerateContent
+	Stream bool           // by streamGenerateContent
 	Body   map[string]any // decoded; nil if it is not one JSON object
-	Raw    []byte         // as it came
-	Time   time.Time      // when the body had come
+	Raw    []byte         // as received
+	Time   time.Time      // when the body was complete
 
-	// Cancelled is when the client went away before it had the answer; zero if
-	// it did not.
+	// Cancelled is when the client disconnected before the end of the response; zero
+	// if it did not.
 	Cancelled time.Time
 }
 
-// Contents is the conversation that the request holds.
+// Contents returns the conversation in the request.
 func (r Request) Contents() []map[string]any {
 	list, _ := r.Body["contents"].([]any)
 	contents := make([]map[string]any, 0, len(list))
@@ -82,7 +81,7 @@ func (r Request) Contents() []map[string]any {
 	return contents
 }
 
-// Prompt is the text of the last content that has any: what the model is asked.
+// Prompt returns the text of the last content that has any: the question.
 func (r Request) Prompt() string {
 	contents := r.Contents()
 	for i := len(contents) - 1; i >= 0; i-- {
@@ -93,7 +92,7 @@ func (r Request) Prompt() string {
 	return ""
 }
 
-// TextOf joins the text parts of a content, thoughts left out.
+// TextOf returns the joined text parts of a content, without thoughts.
 func TextOf(content map[string]any) string {
 	text := ""
 	parts, _ := content["parts"].([]any)
@@ -108,8 +107,8 @@ func TextOf(content map[string]any) string {
 	return text
 }
 
-// Start starts a server that lives as long as the test. Until it is told
-// otherwise, it answers every call with a short text.
+// Start starts a server that runs until the test ends. Without a script it answers
+// every call with a short text.
 func Start(t testing.TB) *Server {
 	t.Helper()
 	s := &Server{done: make(chan struct{}), changed: make(chan struct{})}
@@ -123,32 +122,32 @@ func Start(t testing.TB) *Server {
 	return s
 }
 
-// Enqueue adds replies that are each given once, in order, before anything else
-// is asked for a reply.
+// Enqueue adds replies. Each is used once, in order, before the function given to
+// Handle is called.
 func (s *Server) Enqueue(replies ...Reply) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.queue = append(s.queue, replies...)
 }
 
-// Handle lets f choose the reply to each call that finds the queue empty. Calls
-// that come at once are put to f at once.
+// Handle sets the function that returns the reply to a call if the queue is empty. f
+// must be safe for concurrent use.
 func (s *Server) Handle(f func(Request) Reply) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.handler = f
 }
 
-// Quiet makes the server neither decode nor keep requests, for benchmarks:
-// Requests stays as it is, and the function given to Handle sees no Body.
+// Quiet turns decoding and recording of requests off, for benchmarks: Requests does
+// not change, and the function given to Handle sees no Body.
 func (s *Server) Quiet() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.quiet = true
 }
 
-// Retire makes the server answer 404 for these models, to calls and for their
-// metadata, as an API does that has them no longer. Those retired before are back.
+// Retire makes the server return 404 for exactly these models, to calls and for their
+// metadata, like an API that has shut them down.
 func (s *Server) Retire(models ...string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -161,7 +160,7 @@ func (s *Server) isRetired(model string) bool {
 	return slices.Contains(s.retired, model)
 }
 
-// Requests returns the model calls so far, in the order in which they came.
+// Requests returns the model calls so far, in order.
 func (s *Server) Requests() []Request {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -172,21 +171,21 @@ func (s *Server) Requests() []Request {
 	return requests
 }
 
-// Forget drops the requests kept so far and the replies not yet given.
+// Forget removes the recorded requests and the replies still queued.
 func (s *Server) Forget() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.requests, s.queue = nil, nil
 }
 
-// MetadataReads counts the times that a model's metadata was asked for.
+// MetadataReads returns how often a model's metadata was requested.
 func (s *Server) MetadataReads() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.metadata
 }
 
-// Await returns the first n calls once so many have come.
+// Await waits for n calls and returns the first n.
 func (s *Server) Await(ctx context.Context, n int) ([]Request, error) {
 	var requests []Request
 	err := s.await(ctx, func() bool {
@@ -199,7 +198,7 @@ func (s *Server) Await(ctx context.Context, n int) ([]Request, error) {
 	return requests[:n], nil
 }
 
-// AwaitCancelled returns call number i, from 0, once its client has gone.
+// AwaitCancelled returns call number i, from 0, once its client has disconnected.
 func (s *Server) AwaitCancelled(ctx context.Context, i int) (Request, error) {
 	var request Request
 	err := s.await(ctx, func() bool {
@@ -232,7 +231,7 @@ func (s *Server) await(ctx context.Context, holds func() bool) error {
 	}
 }
 
-// record keeps a request and chooses its reply.
+// record records a request and returns its reply.
 func (s *Server) record(r *Request, quiet bool) Reply {
 	s.mu.Lock()
 	if !quiet && len(s.requests) < maxRequests {
@@ -254,7 +253,7 @@ func (s *Server) record(r *Request, quiet bool) Reply {
 	return handler(seen)
 }
 
-// cancelled notes that the client of r has gone.
+// cancelled records that the client of r has disconnected.
 func (s *Server) cancelled(r *Request) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -262,13 +261,13 @@ func (s *Server) cancelled(r *Request) {
 	s.signal()
 }
 
-// signal wakes those who await. The caller holds mu.
+// signal wakes the waiting calls of Await. The caller holds mu.
 func (s *Server) signal() {
 	close(s.changed)
 	s.changed = make(chan struct{})
 }
 
-// target is a model's path at either backend, with the method called on it.
+// target matches a model's path on either backend, with the method.
 var target = regexp.MustCompile(`^/v1(?:alpha|beta1?)?/(?:projects/[^/]+/locations/[^/]+/)?(?:publishers/google/)?models/([^/:]+)(?::(\w+))?$`)
 
 func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
@@ -325,7 +324,7 @@ func (s *Server) generate(w http.ResponseWriter, r *http.Request, model string, 
 		if r.Context().Err() != nil {
 			s.cancelled(request)
 		}
-		panic(http.ErrAbortHandler) // cuts the connection
+		panic(http.ErrAbortHandler) // closes the connection
 	}
 }
 
@@ -335,7 +334,7 @@ func writeJSON(w http.ResponseWriter, status int, body any) {
 	_ = json.NewEncoder(w).Encode(body)
 }
 
-// errorBody is an error in the form of Google's APIs.
+// errorBody returns an error in the form of Google's APIs.
 func errorBody(status int, message string) map[string]any {
 	name := map[int]string{
 		http.StatusBadRequest: "INVALID_ARGUMENT", http.StatusUnauthorized: "UNAUTHENTICATED",

@@ -18,7 +18,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// bounded is a context that no test outlives.
+// bounded returns a context with a timeout for the test.
 func bounded(t *testing.T) context.Context {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
@@ -26,7 +26,7 @@ func bounded(t *testing.T) context.Context {
 	return ctx
 }
 
-// client makes the real SDK's client of one backend.
+// client returns a client of the real SDK for one backend.
 func client(t *testing.T, backend genai.Backend, address string) *genai.Client {
 	t.Helper()
 	transport := &http.Transport{}
@@ -179,7 +179,7 @@ func TestReplies(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
 			gemini := geminitest.Start(t)
-			// The SDK tries a POST again whose connection was cut before the answer.
+			// The SDK retries a POST whose connection was closed before the response.
 			gemini.Handle(func(geminitest.Request) geminitest.Reply { return test.reply })
 			response, err := client(t, genai.BackendGeminiAPI, gemini.URL).Models.GenerateContent(bounded(t), "m", genai.Text("?"), nil)
 			if response == nil && err == nil {
@@ -231,7 +231,7 @@ func TestGateHoldsAChunkBack(t *testing.T) {
 			t.Fatal(err)
 		}
 		if text.Len() == 0 {
-			close(gate) // the second chunk comes only now
+			close(gate) // the second chunk is sent now
 		}
 		text.WriteString(chunk.Text())
 	}

@@ -12,47 +12,47 @@ import (
 	"time"
 )
 
-// A Reply is what the server does with one call. It is a value: the methods
-// return a changed copy, and one reply may be given many times at once.
+// A Reply is the response to one call. It is immutable: the methods return modified
+// copies. It may be used for several calls at once.
 type Reply struct {
 	status      int
 	header      http.Header
-	raw         []byte  // given as it is, instead of chunks
+	raw         []byte  // the body, instead of chunks
 	chunks      [][]any // the parts of each chunk
 	finish      string  // the last chunk's finishReason
-	blockReason string  // the prompt's, instead of a candidate
+	blockReason string  // of the prompt, instead of a candidate
 	usage       map[string]any
 	delay       time.Duration
 	gates       map[int]<-chan struct{}
 	stopAfter   int // chunks; -1: none
 	stop        stop
-	fault       []byte // an event sent after the chunks
-	version     string // modelVersion; "" is the model that was asked
+	fault       []byte // an error event after the chunks
+	version     string // modelVersion; "": the requested model
 }
 
-// What happens when a reply stops before its end.
+// A stop is what happens if a reply stops early.
 type stop int
 
 const (
 	cut    stop = iota // the connection is closed
-	silent             // nothing comes any more until the client goes
+	silent             // nothing is sent until the client disconnects
 )
 
-// A FunctionCall is one call that the model makes.
+// A FunctionCall is a call requested by the model.
 type FunctionCall struct {
-	ID               string // most models give none
+	ID               string // most models send none
 	Name             string
 	Args             map[string]any
 	ThoughtSignature string
 }
 
-// Usage is what the model says that a call cost, in tokens. The total is their
-// sum without Cached, which is a part of Prompt.
+// Usage is the model's token count. The total is the sum without Cached, which is a
+// part of Prompt.
 type Usage struct {
 	Prompt, Cached, Thoughts, Output int
 }
 
-// Text answers with text, a chunk for each piece.
+// Text returns a reply with text, one chunk per piece.
 func Text(pieces ...string) Reply {
 	reply := newReply("STOP")
 	for _, piece := range pieces {
@@ -61,7 +61,7 @@ func Text(pieces ...string) Reply {
 	return reply
 }
 
-// Calls answers with function calls, all in one content.
+// Calls returns a reply with function calls, all in one content.
 func Calls(calls ...FunctionCall) Reply {
 	parts := make([]any, len(calls))
 	for i, call := range calls {
@@ -82,14 +82,14 @@ func Calls(calls ...FunctionCall) Reply {
 	return Parts(parts...)
 }
 
-// Parts answers with a content of these parts, in Gemini's JSON form.
+// Parts returns a reply with a content of these parts, in Gemini's JSON form.
 func Parts(parts ...any) Reply {
 	reply := newReply("STOP")
 	reply.chunks = [][]any{parts}
 	return reply
 }
 
-// Finish answers with text, which may be empty, and an ending such as
+// Finish returns a reply with text, which may be empty, and a finish reason such as
 // "MAX_TOKENS".
 func Finish(reason, text string) Reply {
 	reply := newReply(reason)
@@ -100,20 +100,21 @@ func Finish(reason, text string) Reply {
 	return reply
 }
 
-// Blocked refuses the prompt for a reason such as "SAFETY": no candidate.
+// Blocked returns a reply that blocks the prompt for a reason such as "SAFETY": it has
+// no candidate.
 func Blocked(reason string) Reply {
 	reply := newReply("")
 	reply.chunks, reply.blockReason = [][]any{nil}, reason
 	return reply
 }
 
-// Error answers with an error in the form of Google's APIs.
+// Error returns a reply with an error in the form of Google's APIs.
 func Error(status int, message string) Reply {
-	body, _ := json.Marshal(errorBody(status, message)) // strings and numbers always encode
+	body, _ := json.Marshal(errorBody(status, message)) // only strings and numbers: cannot fail
 	return Raw(status, "application/json; charset=UTF-8", body)
 }
 
-// Raw answers with body as it is.
+// Raw returns a reply with body as it is.
 func Raw(status int, contentType string, body []byte) Reply {
 	reply := newReply("")
 	reply.status, reply.raw = status, body
@@ -121,10 +122,10 @@ func Raw(status int, contentType string, body []byte) Reply {
 	return reply
 }
 
-// Cut closes the connection without a byte.
+// Cut returns a reply that closes the connection without sending a byte.
 func Cut() Reply { return Text("never sent").CutAfter(0) }
 
-// Silence answers nothing until the client goes.
+// Silence returns a reply that sends nothing until the client disconnects.
 func Silence() Reply { return Text("never sent").SilentAfter(0) }
 
 func newReply(finish string) Reply {
@@ -132,14 +133,14 @@ func newReply(finish string) Reply {
 		WithUsage(Usage{Prompt: 10, Output: 5})
 }
 
-// WithModelVersion sets the model that the reply says it is of; without it, the
-// one that was asked.
+// WithModelVersion sets the model that the reply reports; by default the requested
+// one.
 func (r Reply) WithModelVersion(name string) Reply {
 	r.version = name
 	return r
 }
 
-// WithUsage sets what the call costs; without it, 10 tokens in and 5 out.
+// WithUsage sets the token counts; by default 10 prompt tokens and 5 output tokens.
 func (r Reply) WithUsage(u Usage) Reply {
 	r.usage = map[string]any{
 		"promptTokenCount":     u.Prompt,
@@ -155,20 +156,20 @@ func (r Reply) WithUsage(u Usage) Reply {
 	return r
 }
 
-// WithoutUsage leaves the counts out.
+// WithoutUsage removes the token counts.
 func (r Reply) WithoutUsage() Reply {
 	r.usage = nil
 	return r
 }
 
-// WithThought puts a thought before everything else.
+// WithThought adds a thought before everything else.
 func (r Reply) WithThought(text string) Reply {
 	thought := []any{map[string]any{"text": text, "thought": true}}
 	r.chunks = append([][]any{thought}, r.chunks...)
 	return r
 }
 
-// WithThoughtSignature signs the last part.
+// WithThoughtSignature adds a signature to the last part.
 func (r Reply) WithThoughtSignature(signature string) Reply {
 	r.chunks = slices.Clone(r.chunks)
 	for i := len(r.chunks) - 1; i >= 0; i-- {
@@ -186,7 +187,7 @@ func (r Reply) WithThoughtSignature(signature string) Reply {
 	return r
 }
 
-// WithHeader adds a header, such as Retry-After.
+// WithHeader adds a response header, such as Retry-After.
 func (r Reply) WithHeader(name, value string) Reply {
 	r.header = r.header.Clone()
 	if r.header == nil {
@@ -202,9 +203,8 @@ func (r Reply) WithDelay(d time.Duration) Reply {
 	return r
 }
 
-// WithGate waits, before chunk number n from 0, until gate gives a value or is
-// closed; the number of chunks means before the end. A whole answer waits for
-// every gate.
+// WithGate waits before chunk n, from 0, until gate has a value or is closed; n may be
+// the number of chunks, to wait before the end. A unary response waits for every gate.
 func (r Reply) WithGate(n int, gate <-chan struct{}) Reply {
 	r.gates = maps.Clone(r.gates)
 	if r.gates == nil {
@@ -214,35 +214,35 @@ func (r Reply) WithGate(n int, gate <-chan struct{}) Reply {
 	return r
 }
 
-// CutAfter closes the connection after n chunks; a whole answer breaks off in
-// its middle, or before its first byte when n is 0.
+// CutAfter closes the connection after n chunks. A unary response is closed in the
+// middle, or before its first byte if n is 0.
 func (r Reply) CutAfter(n int) Reply {
 	r.stopAfter, r.stop = n, cut
 	return r
 }
 
-// SilentAfter sends n chunks, and then nothing until the client goes; a whole
-// answer never comes.
+// SilentAfter sends n chunks, and then nothing until the client disconnects. A unary
+// response is never sent.
 func (r Reply) SilentAfter(n int) Reply {
 	r.stopAfter, r.stop = n, silent
 	return r
 }
 
-// FailAfter ends a stream with an error event after all chunks; it says nothing
-// to a whole answer.
+// FailAfter ends a stream with an error event after all chunks. It has no effect on a
+// unary response.
 func (r Reply) FailAfter(status int, message string) Reply {
 	r.finish = ""
-	r.fault, _ = json.Marshal(errorBody(status, message)) // strings and numbers always encode
+	r.fault, _ = json.Marshal(errorBody(status, message)) // only strings and numbers: cannot fail
 	return r
 }
 
-// Unfinished leaves out the finishReason, as a stream that ends too early does.
+// Unfinished omits the finishReason, as in a stream that ends too early.
 func (r Reply) Unfinished() Reply {
 	r.finish = ""
 	return r
 }
 
-// Content is what the model said, as the next request should hold it.
+// Content returns the model's content, as the next request should contain it.
 func (r Reply) Content() map[string]any {
 	parts := []any{}
 	for _, chunk := range r.chunks {
@@ -251,10 +251,10 @@ func (r Reply) Content() map[string]any {
 	return map[string]any{"role": "model", "parts": parts}
 }
 
-// errStopped says that the answer was not given whole.
+// errStopped means that the response is incomplete on purpose.
 var errStopped = errors.New("stopped")
 
-// write gives the reply. An error means that the connection is to be cut.
+// write writes the reply. An error means that the connection must be closed.
 func (r Reply) write(ctx context.Context, w http.ResponseWriter, done <-chan struct{}, stream bool, model string) error {
 	for name, values := range r.header {
 		w.Header()[name] = values
@@ -320,7 +320,7 @@ func (r Reply) writeWhole(ctx context.Context, w http.ResponseWriter, done <-cha
 	return err
 }
 
-// wait holds the reply back before chunk n, as it was told to.
+// wait waits before chunk n, if the reply is configured so.
 func (r Reply) wait(ctx context.Context, done <-chan struct{}, n int) error {
 	if r.stopAfter == n && r.stop == cut {
 		return errStopped
@@ -357,7 +357,7 @@ func (r Reply) chunk(n int, model string) []byte {
 	return r.body(r.chunks[n], n == len(r.chunks)-1, model)
 }
 
-// body is a response of these parts in Gemini's JSON form.
+// body returns a response with these parts in Gemini's JSON form.
 func (r Reply) body(parts []any, last bool, model string) []byte {
 	response := map[string]any{"modelVersion": cmp.Or(r.version, model), "responseId": "geminitest"}
 	candidate := map[string]any{"index": 0}

@@ -11,17 +11,17 @@ import (
 	"github.com/prometheus/prometheus/promql/parser"
 )
 
-// A Table is what queries may name.
+// A Table lists what queries may name.
 type Table struct {
-	metrics map[string]Metric   // by their names in PromQL
-	values  map[string][]string // of the resources' labels, where only some can match
-	// Scraped is a table of a page of metrics and not of Cloud Monitoring: no
-	// metric has a monitored resource.
+	metrics map[string]Metric   // by their PromQL names
+	values  map[string][]string // of the resources' labels, if only some values can occur
+	// Scraped is set for the metrics of a /metrics page: they have no monitored
+	// resource, unlike those in Cloud Monitoring.
 	Scraped bool
 }
 
-// NewTable returns the table of metrics by their types. values are those of the
-// resources' labels that this deployment has.
+// NewTable returns the table of metrics by type. values are the possible values of the
+// resources' labels in this deployment.
 func NewTable(values map[string][]string, all ...map[string]Metric) *Table {
 	t := &Table{metrics: map[string]Metric{}, values: values}
 	for _, metrics := range all {
@@ -32,11 +32,11 @@ func NewTable(values map[string][]string, all ...map[string]Metric) *Table {
 	return t
 }
 
-// A Finding is one thing that is wrong with a query.
+// A Finding is one problem of a query.
 type Finding string
 
-// Check parses a query and returns what is wrong with it, and how many selectors
-// it has. "${__interval}" of a dashboard stands for a minute.
+// Check parses a query and returns its problems and its number of selectors. A
+// dashboard's "${__interval}" is replaced by a minute.
 func (t *Table) Check(query string) (selectors int, findings []Finding) {
 	expr, err := parser.NewParser(parser.Options{}).ParseExpr(strings.ReplaceAll(query, "${__interval}", "1m"))
 	if err != nil {
@@ -160,11 +160,11 @@ func check(matcher *labels.Matcher, values []string) (findings []Finding) {
 	return findings
 }
 
-// alternatives are a regular expression that lists values.
+// alternatives matches a regular expression that only lists values.
 var alternatives = regexp.MustCompile(`^[\w-]+(\|[\w-]+)*$`)
 
-// known returns the labels of a metric with their values (nil: any): its own,
-// those of its resource, and le of a bucket.
+// known returns the labels of a metric with their values (nil: any): its own, those of
+// its resource, and le for a bucket.
 func (t *Table) known(m Metric, suffix, resource string) map[string][]string {
 	known := maps.Clone(m.Labels)
 	if known == nil {
@@ -242,8 +242,7 @@ func (t *Table) Labels(query string) (map[string]bool, error) {
 	return t.labels(expr), nil
 }
 
-// over returns the function that is applied to the selector that path leads to;
-// "": none.
+// over returns the function applied to the selector at the end of path, "" for none.
 func over(path []parser.Node) string {
 	for _, node := range slices.Backward(path) {
 		switch n := node.(type) {

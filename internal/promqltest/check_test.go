@@ -6,8 +6,8 @@ import (
 	"testing"
 )
 
-// Each query that Cloud Monitoring refuses, or that would never return anything,
-// is reported.
+// Check reports each query that Cloud Monitoring rejects or that can never return
+// anything.
 func TestCheck(t *testing.T) {
 	t.Parallel()
 	table := NewTable(map[string][]string{"service_name": {"invoke", "health"}}, Google, map[string]Metric{

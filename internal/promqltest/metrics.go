@@ -1,34 +1,33 @@
-// Package promqltest checks that Cloud Monitoring takes the project's queries:
-// those of its alerts, dashboard and service-level objectives, of the delivery,
-// and of its documents.
+// Package promqltest checks that Cloud Monitoring accepts the project's queries: those
+// of its alerts, dashboard, service-level objectives, delivery and documents.
 //
-// [Google] lists what Google's services report. What this service reports is
-// collected from its own instruments, and the metrics of logs are read from the
-// plan, so neither is a copy that could age. It is a module by itself: the
-// parser is Prometheus' own, and is no concern of who imports or deploys.
+// [Google] lists the metrics of Google's services. This service's metrics are
+// collected from its instruments, and log-based metrics are read from the plan, so
+// that neither is a copy that could become outdated. It is a separate module, because
+// the parser is Prometheus', which neither importers nor deployments need.
 package promqltest
 
 import "strings"
 
-// A Kind is what a metric's values are.
+// A Kind is the kind of a metric's values.
 type Kind string
 
-// The kinds. A distribution or histogram is queried by its _bucket, _sum and
+// The kinds. Distributions and histograms are queried by their _bucket, _sum and
 // _count.
 const (
 	Gauge        Kind = "gauge"
-	Counter      Kind = "counter" // cumulative or delta: PromQL shows both as a counter
+	Counter      Kind = "counter" // cumulative or delta: PromQL treats both as a counter
 	Distribution Kind = "distribution"
 )
 
 // A Metric is a metric type of Cloud Monitoring.
 type Metric struct {
 	Kind      Kind
-	Resources []string            // the types of monitored resources it is written for
-	Labels    map[string][]string // the metric's own, with their values; nil: any
+	Resources []string            // types of the monitored resources that have it
+	Labels    map[string][]string // the metric's own labels and values; nil: any
 }
 
-// Resources are the labels of each type of monitored resource
+// Resources lists the labels of each type of monitored resource
 // (https://docs.cloud.google.com/monitoring/api/resources).
 var Resources = map[string][]string{
 	"cloud_run_revision":                {"project_id", "service_name", "revision_name", "location", "configuration_name"},
@@ -42,7 +41,7 @@ var Resources = map[string][]string{
 	"prometheus_target":                 {"project_id", "location", "cluster", "namespace", "job", "instance"},
 }
 
-// Google are the metrics of Google's own services that a query here may name
+// Google lists the metrics of Google's services that the project's queries may use
 // (https://docs.cloud.google.com/monitoring/api/metrics_gcp).
 var Google = map[string]Metric{
 	"run.googleapis.com/request_count":     {Counter, []string{"cloud_run_revision"}, map[string][]string{"response_code": nil, "response_code_class": classes}},
@@ -70,9 +69,9 @@ var (
 	everyContainer = []string{"cloud_run_revision", "cloud_run_job", "cloud_run_worker_pool"}
 )
 
-// PromQL returns the name of a metric type in a query: what comes by OTLP keeps
-// its name, dots and all; of the others the first slash becomes a colon, and
-// what is neither letter nor digit an underscore
+// PromQL returns the name of a metric type in PromQL. Metrics received by OTLP keep
+// their names, including dots. In others the first slash becomes a colon, and every
+// other character that is not a letter or digit an underscore
 // (https://docs.cloud.google.com/monitoring/promql/promql-mapping).
 func PromQL(metricType string) string {
 	if name, ok := strings.CutPrefix(metricType, otlpPrefix); ok {
@@ -82,8 +81,8 @@ func PromQL(metricType string) string {
 	return underscores(domain) + ":" + underscores(path)
 }
 
-// otlpPrefix begins the type of a metric that came by OTLP, which ends with its
-// kind (https://docs.cloud.google.com/stackdriver/docs/otlp-metrics/overview).
+// otlpPrefix is the prefix of the types of metrics received by OTLP, which end with
+// their kind (https://docs.cloud.google.com/stackdriver/docs/otlp-metrics/overview).
 const otlpPrefix = "prometheus.googleapis.com/"
 
 func underscores(s string) string {

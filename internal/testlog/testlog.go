@@ -1,4 +1,4 @@
-// Package testlog keeps what a program or a service under test writes.
+// Package testlog captures the log of a program or a service under test.
 package testlog
 
 import (
@@ -10,12 +10,11 @@ import (
 	"sync"
 )
 
-// A Buffer is a log that is written and read at the same time. Its zero value is
-// empty.
+// A Buffer is a log that can be read while it is written. The zero Buffer is empty.
 type Buffer struct {
 	mu      sync.Mutex
 	written bytes.Buffer
-	changed chan struct{} // nil while nobody waits
+	changed chan struct{} // nil if nobody waits
 }
 
 // Write appends p.
@@ -46,7 +45,7 @@ func (b *Buffer) Changed() <-chan struct{} {
 	return b.changed
 }
 
-// Lines returns the lines that hold a text.
+// Lines returns the lines that contain text.
 func (b *Buffer) Lines(text string) []string {
 	var found []string
 	for line := range strings.Lines(b.String()) {
@@ -57,7 +56,7 @@ func (b *Buffer) Lines(text string) []string {
 	return found
 }
 
-// Await returns the first match of pattern and of its groups, once there is one.
+// Await waits for the first match of pattern and returns it with its groups.
 func (b *Buffer) Await(ctx context.Context, pattern *regexp.Regexp) ([]string, error) {
 	for {
 		changed := b.Changed()

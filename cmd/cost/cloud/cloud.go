@@ -1,6 +1,5 @@
-// Package cloud is what Google Cloud asks for, from the price list cloud.json,
-// which has its date and its sources in it. The prices of models are in
-// internal/models.
+// Package cloud holds Google Cloud's prices, from the dated list cloud.json with its
+// sources. Prices of models are in internal/models.
 package cloud
 
 import (
@@ -13,7 +12,7 @@ import (
 //go:embed cloud.json
 var raw []byte
 
-// A List is a price list. It is shared, and not to be changed.
+// A List is a price list. It is shared and must not be modified.
 type List struct {
 	Date   string          `json:"date"`
 	Source string          `json:"source"`
@@ -21,18 +20,18 @@ type List struct {
 	Prices map[string]Item `json:"prices"`
 }
 
-// An Item is one thing that is paid for.
+// An Item is one price.
 type Item struct {
-	USD  float64 `json:"usd"`  // of one
-	Free float64 `json:"free"` // how many are free a month
-	Of   string  `json:"of"`   // what one is
+	USD  float64 `json:"usd"`  // for one unit
+	Free float64 `json:"free"` // units that are free per month
+	Of   string  `json:"of"`   // the unit
 }
 
 // Prices returns the list.
 var Prices = sync.OnceValue(func() List {
 	var l List
 	if err := json.Unmarshal(raw, &l); err != nil {
-		panic(fmt.Sprintf("cloud: cloud.json: %v", err)) // part of the program, read by its tests
+		panic(fmt.Sprintf("cloud: cloud.json: %v", err)) // embedded, and parsed by the tests
 	}
 	return l
 })

@@ -1,6 +1,5 @@
-// Package monitoringtest stands in for Cloud Monitoring's Prometheus API, as
-// far as the delivery asks it: how many requests a revision answered, and how
-// fast.
+// Package monitoringtest is a stand-in for Cloud Monitoring's Prometheus API with the
+// two queries of the delivery: a revision's number of requests and their latency.
 package monitoringtest
 
 import (
@@ -15,13 +14,13 @@ import (
 	"testing"
 )
 
-// Figures are those of a revision.
+// Figures are the figures of a revision.
 type Figures struct {
 	OK, Refused, Failed int
 	P95                 float64 // milliseconds
 }
 
-// A Server answers with the figures it is given. It is safe for concurrent use.
+// A Server answers queries with given figures. It is safe for concurrent use.
 type Server struct {
 	URL string
 
@@ -31,8 +30,8 @@ type Server struct {
 	asked  int
 }
 
-// New starts a server until t ends. of gives a revision's figures, and false for
-// one that has none.
+// New starts a server until t ends. of returns a revision's figures, and false if it
+// has none.
 func New(t testing.TB, of func(revision string) (Figures, bool)) *Server {
 	s := &Server{of: of, status: http.StatusOK}
 	server := httptest.NewServer(s)
@@ -41,14 +40,14 @@ func New(t testing.TB, of func(revision string) (Figures, bool)) *Server {
 	return s
 }
 
-// Answer makes every answer have this status.
+// Answer sets the status of all responses.
 func (s *Server) Answer(status int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.status = status
 }
 
-// Asked is how many queries came.
+// Asked returns the number of queries.
 func (s *Server) Asked() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -62,7 +61,7 @@ var (
 	selector  = regexp.MustCompile(`^\{monitored_resource="cloud_run_revision",location="[a-z0-9-]+",service_name="[a-z-]+",revision_name="([^"]+)"\}$`)
 )
 
-// ServeHTTP refuses whatever is not one of the two queries, as it must be sent.
+// ServeHTTP rejects everything but the two queries in their exact form.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -98,7 +97,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		for class, n := range map[string]int{"2xx": f.OK, "4xx": f.Refused, "5xx": f.Failed} {
 			results = append(results, result{map[string]string{"response_code_class": class}, [2]any{1, strconv.Itoa(n)}})
 		}
-	case f.P95 == 0: // a quantile of nothing
+	case f.P95 == 0: // no quantile without data
 		results = append(results, result{map[string]string{}, [2]any{1, "NaN"}})
 	default:
 		results = append(results, result{map[string]string{}, [2]any{1, fmt.Sprint(f.P95)}})

@@ -1,9 +1,9 @@
-// Package emulator gives tests Google's own Firestore emulator.
+// Package emulator provides Google's Firestore emulator to tests.
 //
-// The test processes of all packages that run at the same time share one: the
-// first to need it starts it with gcloud, the last to end stops it. Where
-// FIRESTORE_EMULATOR_HOST is set, that one is used and left alone. Each test
-// has a project of its own, so nothing that one writes is seen by another.
+// The test processes of packages that run at the same time share one emulator: the
+// first process starts it with gcloud, and the last one stops it. If
+// FIRESTORE_EMULATOR_HOST is set, that emulator is used and never stopped. Each test
+// has a separate project, so that tests do not see each other's data.
 package emulator
 
 import (
@@ -30,15 +30,16 @@ import (
 	"example.com/gatehouse/session"
 )
 
-// Main runs a package's tests, gives up the share in the emulator, and looks for
-// goroutines that the tests have left. It is what TestMain passes to os.Exit.
+// Main runs a package's tests, releases the emulator, and checks for leaked
+// goroutines. TestMain passes its result to os.Exit.
 func Main(m *testing.M) int {
 	code := m.Run()
 	shared.release()
 	if code != 0 {
 		return code
 	}
-	// What waits for the emulator stays as long as other packages use it.
+	// The goroutine that waits for the emulator lives as long as other packages use
+	// it.
 	if err := goleak.Find(goleak.IgnoreAnyFunction("os.(*Process).Wait")); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
@@ -46,15 +47,14 @@ func Main(m *testing.M) int {
 	return 0
 }
 
-// Client connects to a project of t's own in the emulator. Without an emulator
-// the test is skipped, saying what was not tested and how to get it; in CI that
-// is a failure.
+// Client returns a client of a new project in the emulator. Without an emulator the
+// test is skipped, with instructions in its message; in CI it fails.
 func Client(t testing.TB, options ...option.ClientOption) *firestore.Client {
 	t.Helper()
 	return Connect(t, Host(t), Project(), options...)
 }
 
-// Project makes the name of a project that nobody else uses.
+// Project returns an unused project name.
 func Project() string {
 	return "test-" + strings.ToLower(strings.Map(func(r rune) rune {
 		if r == '_' || r == '-' {
@@ -64,7 +64,7 @@ func Project() string {
 	}, session.NewID()))
 }
 
-// Connect makes a client of a project at host, closed when t ends.
+// Connect returns a client of a project at host. It is closed when t ends.
 func Connect(t testing.TB, host, project string, more ...option.ClientOption) *firestore.Client {
 	t.Helper()
 	client, err := Dial(context.Background(), host, project, more...)
@@ -75,12 +75,12 @@ func Connect(t testing.TB, host, project string, more ...option.ClientOption) *f
 	return client
 }
 
-// Dial is [Connect] for a program that is no test.
+// Dial is like [Connect], for programs that are not tests.
 func Dial(ctx context.Context, host, project string, more ...option.ClientOption) (*firestore.Client, error) {
 	return firestore.NewClient(ctx, project, append(options(host), more...)...)
 }
 
-// Host is the emulator's host:port, started if need be.
+// Host returns the emulator's host:port. It starts the emulator if needed.
 func Host(t testing.TB) string {
 	t.Helper()
 	host, err := shared.acquire()
@@ -95,21 +95,21 @@ func Host(t testing.TB) string {
 	return ""
 }
 
-// Start gives a program that is no test the emulator's host:port, and what gives
-// up its share in it.
+// Start returns the emulator's host:port, and a function that releases it, for
+// programs that are not tests.
 func Start() (host string, stop func(), err error) {
 	host, err = shared.acquire()
 	return host, shared.release, err
 }
 
-// shared is this process's share in the emulator.
+// shared is this process's share of the emulator.
 var shared share
 
-// A share keeps the emulator alive. Two files in the temporary directory
-// coordinate the processes: "users", locked shared by each that uses the
-// emulator and so lockable exclusively by nobody until the last has ended, and
-// "state", locked exclusively while one starts, stops or looks, which holds the
-// address and the process group. Locks end with their process, however it ends.
+// A share keeps the emulator running. Two files in the temporary directory coordinate
+// the processes. Every user holds a shared lock on "users", so that only the last one
+// can lock it exclusively. "state" holds the address and the process group; it is
+// locked exclusively while a process starts, stops or looks up the emulator. The
+// kernel releases the locks when a process ends, for any reason.
 type share struct {
 	mu    sync.Mutex
 	host  string
@@ -148,7 +148,7 @@ func (s *share) attach() (string, error) {
 	if err != nil {
 		return "", err
 	}
-	// The last to need it may be another process.
+	// The last process to use the emulator may be another one.
 	if err := errors.Join(warm(p.Host), write(state, p.Host, p.Group), p.Outlive()); err != nil {
 		p.Stop()
 		return "", err
@@ -156,7 +156,7 @@ func (s *share) attach() (string, error) {
 	return p.Host, nil
 }
 
-// release stops the emulator if nobody else uses it.
+// release stops the emulator if no other process uses it.
 func (s *share) release() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -178,8 +178,8 @@ func (s *share) release() {
 	s.users, s.host = nil, ""
 }
 
-// warm waits for a first write: a virtual machine that has just begun takes
-// seconds for it, which would count against the first test.
+// warm makes a first write, which takes seconds on a new virtual machine, and would
+// count against the timeout of the first test.
 func warm(host string) error {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
@@ -194,7 +194,7 @@ func warm(host string) error {
 	return nil
 }
 
-// options make a client speak to host, in plaintext and without credentials.
+// options returns client options for host, in plaintext and without credentials.
 func options(host string) []option.ClientOption {
 	return []option.ClientOption{
 		option.WithEndpoint(host), option.WithoutAuthentication(),

@@ -7,9 +7,8 @@ import (
 	"google.golang.org/grpc"
 )
 
-// Tap makes a client tell note of each message that it sends over the wire: the
-// method's full name, and the message. note is called by several goroutines at
-// once.
+// Tap returns client options that call note with each message that the client sends:
+// the method's full name and the message. note must be safe for concurrent use.
 func Tap(note func(method string, message any)) []option.ClientOption {
 	return []option.ClientOption{
 		option.WithGRPCDialOption(grpc.WithChainUnaryInterceptor(

@@ -9,17 +9,17 @@ import (
 	"os"
 )
 
-// errUnix is why there is no emulator: process groups and file locks are Unix's.
+// errUnix is returned on systems without process groups and file locks.
 var errUnix = errors.New("the Firestore emulator is started by this program on Unix systems alone; start it with gcloud emulators firestore start, and set FIRESTORE_EMULATOR_HOST to its address and SESSION_STORE=firestore")
 
-// A Process is an emulator that answers; here there is none.
+// A Process is a running emulator; there is none on this system.
 type Process struct{ Host string }
 
-// Start fails.
+// Start returns an error.
 func Start(context.Context, ...string) (*Process, error) { return nil, errUnix }
 
-// TryLock fails.
+// TryLock returns an error.
 func TryLock(string) (*os.File, bool, error) { return nil, false, errUnix }
 
-// Stop has nothing to end.
+// Stop does nothing.
 func (*Process) Stop() {}

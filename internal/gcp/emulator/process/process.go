@@ -17,33 +17,35 @@ import (
 	"time"
 )
 
-// startTime bounds the start: the emulator takes seconds, on a busy machine many.
+// startTime bounds the start of the emulator, which takes seconds, or many on a busy
+// machine.
 const startTime = 90 * time.Second
 
-// guard is what ends the emulator with the program that starts it. Its input is a
-// pipe from that program, which says the emulator's process group. A pipe that
-// breaks before another line has come means that the program is gone, in whatever
-// way, and so is the group then. The guard is no member: gcloud leads its own.
+// guard kills the emulator when this program ends. Its input is a pipe from this
+// program, which first sends the emulator's process group. If the pipe closes before a
+// second line, the program has ended for any reason, and the guard kills the group.
+// The guard is not in that group, because gcloud leads a separate one.
 const guard = `read -r group && { read -r _ || kill -s KILL -- "-$group"; }`
 
-// A Process is an emulator that answers.
+// A Process is a running emulator.
 type Process struct {
 	Host string // host:port, on loopback
 
-	// Group is the emulator's process group, which is its own: a signal to the
-	// program that started it, such as Ctrl-C's, does not reach it.
+	// Group is the emulator's process group. It is a separate one, so that a signal to
+	// this program, such as Ctrl-C's, does not reach the emulator.
 	Group int
 
 	guard  *exec.Cmd
 	alive  io.WriteCloser // the guard's input
-	exited chan struct{}  // closed once the emulator has ended
-	output *os.File       // what it says, shown when it does not start
+	exited chan struct{}  // closed when the emulator has ended
+	output *os.File       // its output, shown if it does not start
 }
 
 // Start runs an emulator on a free port and waits until it writes and reads, for at most
-// 90 s. Arguments are gcloud's own, beside the port. It goes on when ctx ends;
-// [Process.Stop] ends it, and so does the end of this program, a kill included,
-// unless [Process.Outlive] has been called.
+// 90 s.
+// The arguments are added to gcloud's. The emulator keeps running when ctx ends.
+// [Process.Stop] ends it, and so does the end of this program, even by SIGKILL, unless
+// [Process.Outlive] was called.
 func Start(ctx context.Context, args ...string) (*Process, error) {
 	host, err := freeHost()
 	if err != nil {
@@ -53,7 +55,7 @@ func Start(ctx context.Context, args ...string) (*Process, error) {
 	if p.output, err = os.CreateTemp("", "firestore-emulator-*.log"); err != nil {
 		return nil, err
 	}
-	_ = os.Remove(p.output.Name()) // it lives as long as it is open
+	_ = os.Remove(p.output.Name()) // the open file remains usable
 	if err := p.start(args); err != nil {
 		_ = p.output.Close()
 		return nil, fmt.Errorf("starting the Firestore emulator: %w", err)
@@ -65,12 +67,12 @@ func Start(ctx context.Context, args ...string) (*Process, error) {
 	return p, nil
 }
 
-// start runs the guard and the emulator.
+// start starts the guard and the emulator.
 func (p *Process) start(args []string) (err error) {
 	if p.alive, err = p.guard.StdinPipe(); err != nil {
 		return err
 	}
-	p.guard.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // Ctrl-C is not for it
+	p.guard.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // shield it from Ctrl-C
 	if err := p.guard.Start(); err != nil {
 		return err
 	}
@@ -87,7 +89,7 @@ func (p *Process) start(args []string) (err error) {
 			_ = cmd.Wait()
 			p.kill()
 		}
-		_ = p.guard.Process.Kill() // before the group's number can be another's
+		_ = p.guard.Process.Kill() // before the group's number can be reused
 		_ = p.guard.Wait()
 	}()
 	if err != nil {
@@ -97,21 +99,21 @@ func (p *Process) start(args []string) (err error) {
 	return err
 }
 
-// Outlive lets the emulator go on when this program ends; a signal to its group
+// Outlive keeps the emulator running when this program ends. A signal to its group
 // ends it then.
 func (p *Process) Outlive() error {
 	_, err := fmt.Fprintln(p.alive)
 	return err
 }
 
-// kill ends all of the emulator that has been started.
+// kill kills every process of the emulator.
 func (p *Process) kill() {
 	if p.Group != 0 {
 		_ = syscall.Kill(-p.Group, syscall.SIGKILL)
 	}
 }
 
-// await returns once the emulator answers.
+// await waits until the emulator responds.
 func (p *Process) await(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, startTime)
 	defer cancel()
@@ -134,12 +136,12 @@ func (p *Process) await(ctx context.Context) error {
 	}
 }
 
-// document is written and read to find out whether the emulator answers, in a project
+// document is written and read to check whether the emulator is ready, in a project
 // that nothing else uses.
 const document = "projects/gatehouse-ready/databases/(default)/documents/ready/ready"
 
-// answers reports whether the emulator writes and reads a document. It listens, and
-// answers GET /, some seconds before it does: its first write loads its code.
+// answers reports whether the emulator writes and reads a document. It listens and
+// answers GET / some seconds earlier, because its first write loads code.
 func (p *Process) answers(ctx context.Context, client *http.Client) bool {
 	documents, _, _ := strings.Cut(document, "/ready/ready")
 	for _, request := range []struct{ method, path, body string }{
@@ -165,14 +167,14 @@ func (p *Process) answers(ctx context.Context, client *http.Client) bool {
 	return true
 }
 
-// Stop ends the emulator at once, with all that it has started.
+// Stop kills the emulator and all its child processes.
 func (p *Process) Stop() {
 	p.kill()
 	<-p.exited
 	_ = p.output.Close()
 }
 
-// freeHost is an address of this machine's on which nothing listens.
+// freeHost returns a loopback address with a free port.
 func freeHost() (string, error) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -182,8 +184,8 @@ func freeHost() (string, error) {
 	return l.Addr().String(), nil
 }
 
-// Lock opens the file at path, made if need be, and locks it as [syscall.Flock]
-// does, until it is closed or this program ends in whatever way.
+// Lock opens or creates the file at path and locks it with [syscall.Flock], until the
+// file is closed or this program ends.
 func Lock(path string, how int) (*os.File, error) {
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
@@ -196,8 +198,8 @@ func Lock(path string, how int) (*os.File, error) {
 	return f, nil
 }
 
-// TryLock is [Lock] for this program alone; held is false, without an error,
-// while another has it.
+// TryLock is like [Lock] with an exclusive lock, but does not wait; held is false,
+// without an error, if another process holds the lock.
 func TryLock(path string) (lock *os.File, held bool, err error) {
 	lock, err = Lock(path, syscall.LOCK_EX|syscall.LOCK_NB)
 	if errors.Is(err, syscall.EWOULDBLOCK) {

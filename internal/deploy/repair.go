@@ -9,11 +9,11 @@ import (
 
 const service = "google_cloud_run_v2_service"
 
-// holdsData are the types of which a tainted resource is kept, since what
-// replaces it would be empty.
+// holdsData are the types whose tainted resources are kept, because a replacement
+// would be empty.
 var holdsData = []string{"google_firestore_database", "google_logging_project_bucket_config", "google_secret_manager_secret", "google_storage_bucket"}
 
-// A stateModule is Terraform's state in JSON, as far as it is read.
+// A stateModule is the part of Terraform's JSON state that is read.
 type stateModule struct {
 	Resources []stateResource `json:"resources"`
 	Children  []stateModule   `json:"child_modules"`
@@ -26,7 +26,7 @@ type stateResource struct {
 	Values  map[string]any `json:"values"`
 }
 
-// resources are those of the module and of all modules in it.
+// resources returns the resources of the module and of its child modules.
 func (m stateModule) resources() []stateResource {
 	all := slices.Clone(m.Resources)
 	for _, child := range m.Children {
@@ -35,7 +35,7 @@ func (m stateModule) resources() []stateResource {
 	return all
 }
 
-// state reads Terraform's state.
+// state returns Terraform's state.
 func (d *deployment) state(ctx context.Context) (stateModule, error) {
 	raw, err := d.ask(ctx, "{}", "terraform", "-chdir="+d.Root, "show", "-json")
 	if err != nil {
@@ -52,12 +52,12 @@ func (d *deployment) state(ctx context.Context) (stateModule, error) {
 	return state.Values.Root, nil
 }
 
-// mend deals with what a failed apply left tainted. Terraform would replace it:
-// a service is protected from that, and data would be lost.
+// repair handles resources that a failed apply left tainted. Terraform would replace
+// them, which fails for a service, because it is protected, and loses data otherwise.
 //
-// A service that has been ready serves, or has served, so it is kept. One that
-// never was has served nobody; it is deleted, and made again by the apply.
-func (d *deployment) mend(ctx context.Context) error {
+// A service that is or was ready is kept. One that never was ready has served no
+// request: it is deleted, and the apply creates it again.
+func (d *deployment) repair(ctx context.Context) error {
 	state, err := d.state(ctx)
 	if err != nil {
 		return err
@@ -66,7 +66,7 @@ func (d *deployment) mend(ctx context.Context) error {
 		switch {
 		case !r.Tainted:
 		case r.Type == service:
-			if err := d.mendService(ctx, r.Address, text(r.Values, "name"), text(r.Values, "location")); err != nil {
+			if err := d.repairService(ctx, r.Address, text(r.Values, "name"), text(r.Values, "location")); err != nil {
 				return err
 			}
 		case slices.Contains(holdsData, r.Type):
@@ -79,7 +79,7 @@ func (d *deployment) mend(ctx context.Context) error {
 	return nil
 }
 
-func (d *deployment) mendService(ctx context.Context, address, name, location string) error {
+func (d *deployment) repairService(ctx context.Context, address, name, location string) error {
 	status, err := d.service(ctx, place{name, location})
 	if err != nil {
 		return err
@@ -99,9 +99,8 @@ func (d *deployment) mendService(ctx context.Context, address, name, location st
 	return d.terraform(ctx, "state", "rm", address)
 }
 
-// adopt imports services that are there and that Terraform would make: an apply
-// that was killed has made them and not stored it. It reports whether there were
-// any.
+// adopt imports existing services that Terraform would create: a killed apply has
+// created them without storing them. It reports whether there were any.
 func (d *deployment) adopt(ctx context.Context, p terraformPlan) (bool, error) {
 	adopted := false
 	d.services = map[string]place{}
@@ -143,7 +142,7 @@ func (d *deployment) adopt(ctx context.Context, p terraformPlan) (bool, error) {
 	return adopted, nil
 }
 
-// A runService is a service of Cloud Run as gcloud describes it, in JSON.
+// A runService is a Cloud Run service, in gcloud's JSON.
 type runService struct {
 	Metadata struct {
 		Labels map[string]string `json:"labels"`
@@ -175,7 +174,7 @@ type condition struct {
 	Message string `json:"message"`
 }
 
-// serves reports whether the newest revision is of image and has all traffic.
+// serves reports whether the newest revision runs image and has all traffic.
 func (s *runService) serves(image string) bool {
 	if s == nil || len(s.Spec.Template.Spec.Containers) != 1 || s.Spec.Template.Spec.Containers[0].Image != image ||
 		s.Status.LatestCreated != s.Status.LatestReady {
@@ -190,8 +189,8 @@ func (s *runService) serves(image string) bool {
 	return percent == 100
 }
 
-// service is a service, or nil where there is none. It lists, since a describe
-// that fails does not say why but in words.
+// service returns a service, or nil if it does not exist. It uses list, because
+// describe reports a missing service only in its error text.
 func (d *deployment) service(ctx context.Context, p place) (*runService, error) {
 	raw, err := d.ask(ctx, "[]", "gcloud", "run", "services", "list", "--project", d.Project, "--region", p.region,
 		"--filter", "metadata.name="+p.name, "--format", "json")
@@ -205,8 +204,8 @@ func (d *deployment) service(ctx context.Context, p place) (*runService, error) 
 	return list[0], nil
 }
 
-// notStarting is an error when a service's newest revision does not start, with
-// what the revision itself reports and where its log is.
+// notStarting returns an error if a service's newest revision does not start, with the
+// revision's own message and the location of its log.
 func (d *deployment) notStarting(ctx context.Context, standing string) error {
 	for _, p := range d.services {
 		status, err := d.service(ctx, p)
