@@ -18,7 +18,7 @@ import (
 
 func TestMain(m *testing.M) { os.Exit(emulator.Main(m)) }
 
-// TestReport runs the whole benchmark, for as short a time as gives figures.
+// TestReport runs the whole benchmark, for the shortest time that yields figures.
 func TestReport(t *testing.T) {
 	if testing.Short() {
 		t.Skip("builds and runs servers")
@@ -31,7 +31,7 @@ func TestReport(t *testing.T) {
 	o.Duration, o.AtOnce, o.Streams, o.Gap = 40*time.Millisecond, []int{1, 4}, []int{20}, 5*time.Millisecond
 	o.SessionTurns, o.CPUProfile, o.Out = 3, filepath.Join(dir, "profiles"), filepath.Join(dir, "results.json")
 	for _, other := range others {
-		if !other.emulator && other.name != genkit.name { // they have tests of their own
+		if !other.emulator && other.name != genkit.name { // they have separate tests
 			o.Configs = append(o.Configs, other.name)
 		}
 	}

@@ -14,13 +14,13 @@ import (
 // programs are the main packages below this folder.
 var programs = []string{"limit", "gatehouse", "parts", "standin"}
 
-// genkitProgram is one, too, and a module of its own.
+// genkitProgram is one too, in a separate module.
 const genkitProgram = "genkit"
 
 // A build holds the programs, built as they are deployed.
 type build struct{ dir string }
 
-// compile builds the programs into dir. Each server is a program of its own, so
+// compile builds the programs into dir. Each server is a separate program, so
 // that it starts, and weighs in memory, as nothing but itself.
 func compile(ctx context.Context, dir string, flags []string, genkit bool) (build, error) {
 	args := append([]string{"build", "-o", dir + string(filepath.Separator), "-ldflags=-s -w"}, flags...)

@@ -13,7 +13,7 @@ import (
 )
 
 // A conn is one client's connection to a server. It is leaner than net/http's
-// client: whatever the load generator spends, the server does not have.
+// client, because the load generator uses the server's CPUs.
 type conn struct {
 	net.Conn
 	r    *bufio.Reader
@@ -37,7 +37,7 @@ func (c *conn) close() {
 	_ = c.Close()
 }
 
-// send sends a request and gives the head of its answer.
+// send sends a request and returns the head of its response.
 func (c *conn) send(request []byte) (*http.Response, error) {
 	if _, err := c.Write(request); err != nil {
 		return nil, err
@@ -45,11 +45,11 @@ func (c *conn) send(request []byte) (*http.Response, error) {
 	return http.ReadResponse(c.r, nil)
 }
 
-// lastWords end the stand-in's answer: who gives them has given all of it.
+// lastWords is the end of the stand-in's answer: a response with it is complete.
 var lastWords = []byte("That is all.")
 
 // call sends a request and reads the whole answer, which must be 200 and hold
-// all of want. What it gives is good until the next call.
+// all of want. The result is valid until the next call.
 func (c *conn) call(request, want []byte) ([]byte, error) {
 	response, err := c.send(request)
 	if err != nil {

@@ -19,7 +19,7 @@ const (
 	images     = "docs/img"
 )
 
-// read gives the results that a file below the root keeps.
+// read returns the results in a file below the root.
 func read(root, file string) (*Results, error) {
 	raw, err := os.ReadFile(filepath.Join(root, file))
 	if err != nil {

@@ -96,7 +96,7 @@ func touched(name string, turns int, counts map[string]Documents) Touched {
 	return t
 }
 
-// session makes a session of one turn, and gives its id.
+// session creates a session with one turn and returns its id.
 func (c *conn) session(t target) (string, error) {
 	body, err := c.call(t.turn(acceptJSON, ""), lastWords)
 	if err != nil {

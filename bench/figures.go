@@ -37,7 +37,7 @@ type comparison int
 const (
 	ratio      comparison = iota
 	difference            // ours less the limit's
-	itself                // ours alone
+	itself                // only this project
 )
 
 // metrics are all figures, in the order they are shown.

@@ -10,7 +10,7 @@ import (
 )
 
 // load has n clients call at once, each again as soon as it was answered, until
-// d has passed, and gives how long each call took, the shortest first. The
+// d has passed, and returns the durations of the calls, the shortest first. The
 // first call that fails ends it. A session is given up after turns turns.
 func load(ctx context.Context, address string, t target, n, turns int, d time.Duration) ([]time.Duration, error) {
 	if !t.keeps {
@@ -56,7 +56,7 @@ func load(ctx context.Context, address string, t target, n, turns int, d time.Du
 type client struct {
 	*conn
 	target  target
-	turns   int // of one session; below 2 each turn has a session of its own
+	turns   int // of one session; below 2 each turn has a new session
 	done    int // of the current session
 	request []byte
 }

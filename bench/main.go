@@ -1,4 +1,4 @@
-// Command bench says what the service costs, beside the least that does the
+// Command bench measures what the service costs, compared with the least that does the
 // job: a bare handler with one shared client of the model ("the limit").
 //
 //	cd bench
@@ -7,7 +7,7 @@
 //	go run . -keep      keeps what is measured in results/
 //	go run . -docs      puts the tables of what is kept into docs/performance.md
 //
-// Every server is a process of its own, and so is the stand-in for the model;
+// Every server is a separate process, and so is the stand-in for the model;
 // this process calls them. Each server takes turns with the limit, and what is
 // compared is what was measured in one pair of turns, because times differ from
 // machine to machine and from second to second, and ratios much less. The tables go to

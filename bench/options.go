@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// Options say what is measured, and for how long.
+// Options configure what is measured, and for how long.
 type Options struct {
 	Configs      []string      `json:"configs"` // of [others]
 	Rounds       int           `json:"rounds"`

@@ -42,7 +42,7 @@ func instances(ctx context.Context, r *run, s *standins) ([]Instances, error) {
 	return all, nil
 }
 
-// share has n processes make turns for r.Shared, each on a session of its own.
+// share has n processes make turns for r.Shared, each on a separate session.
 func share(ctx context.Context, r *run, s *standins, n int) (Instances, error) {
 	env := s.environment(r.target) // the database, for all of them
 	env["FIRESTORE_EMULATOR_HOST"] = s.counting.address

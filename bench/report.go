@@ -71,5 +71,5 @@ func (c Comparison) row() string {
 		name, c.Target, show(c.Limit), show(c.Ours), c.By, middle, strings.Join(rounds, " "), budget)
 }
 
-// number is x in as few digits as say it.
+// number formats x with as few digits as possible.
 func number(x float64) string { return strconv.FormatFloat(x, 'f', -1, 64) }

@@ -71,7 +71,7 @@ type cost struct {
 	peak      int64 // memory, since its start
 }
 
-// measure gives what work costs the server.
+// measure returns the cost of work for the server.
 func (r *run) measure(s *server, work func() error) (c cost, err error) {
 	if r.profile != "" {
 		if _, err := s.command(control.Profile + " " + r.profile); err != nil {
@@ -212,7 +212,7 @@ func coldStart() scenario {
 	}
 }
 
-// startOnce starts a server, asks once, and gives the time from the start of the
+// startOnce starts a server, asks once, and returns the time from the start of the
 // process to the answer, and the memory held then.
 func (r *run) startOnce(ctx context.Context, request, want []byte) (time.Duration, int64, error) {
 	s, err := r.start(ctx)

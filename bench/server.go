@@ -18,7 +18,7 @@ import (
 	"example.com/gatehouse/bench/internal/control"
 )
 
-// A server is a process of its own, so that what it costs can be told from what
+// A server is a separate process, so that its cost can be distinguished from what
 // calling it costs.
 type server struct {
 	address string
@@ -81,13 +81,13 @@ func freePort() (int, error) {
 	return l.Addr().(*net.TCPAddr).Port, nil
 }
 
-// errPortTaken says that the free port was another's before the server got it.
+// errPortTaken means that another program took the free port before the server.
 var errPortTaken = errors.New("the port was taken")
 
 // startTimeout is how long a server may take to listen.
 const startTimeout = 20 * time.Second
 
-// first asks as soon as the server listens, and gives the time from the start of
+// first asks as soon as the server listens, and returns the time from the start of
 // the process to the end of the answer.
 func (s *server) first(ctx context.Context, request, want []byte) (time.Duration, error) {
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)

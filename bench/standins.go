@@ -79,7 +79,7 @@ func (s *standins) close() {
 	}
 }
 
-// serve runs a server on a port of its own.
+// serve runs a server on a free port.
 func (s *standins) serve(server *grpc.Server) (string, error) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -90,8 +90,8 @@ func (s *standins) serve(server *grpc.Server) (string, error) {
 	return l.Addr().String(), nil
 }
 
-// environment is what t is told of the stand-ins. Whoever uses Firestore has a
-// database of its own.
+// environment returns t's variables for the stand-ins. A target with Firestore has a
+// separate database.
 func (s *standins) environment(t target) map[string]string {
 	env := map[string]string{}
 	if _, ok := t.env["LOGGING_ENDPOINT"]; ok {
@@ -172,7 +172,7 @@ func (s *standins) forward(delay time.Duration) (*proxy, error) {
 	return p, err
 }
 
-// take gives what was counted since it was last asked.
+// take returns what was counted since the last call.
 func (p *proxy) take() map[string]Documents {
 	p.mu.Lock()
 	defer p.mu.Unlock()

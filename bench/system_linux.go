@@ -58,7 +58,7 @@ func memory(pid int) (now, peak int64, err error) {
 	return now, peak, errors.Join(err1, err2)
 }
 
-// kilobytes finds a line such as "VmRSS:  1234 kB", and gives bytes.
+// kilobytes finds a line such as "VmRSS:  1234 kB", and returns bytes.
 func kilobytes(text []byte, name string) (int64, error) {
 	for line := range bytes.Lines(text) {
 		if rest, ok := bytes.CutPrefix(line, []byte(name)); ok {
@@ -69,7 +69,7 @@ func kilobytes(text []byte, name string) (int64, error) {
 	return 0, fmt.Errorf("no line %s", name)
 }
 
-// hardware says what the machine is, as far as the kernel tells.
+// hardware describes the machine, as far as the kernel reports it.
 func hardware(m *Machine) {
 	if raw, err := os.ReadFile("/proc/cpuinfo"); err == nil {
 		for line := range strings.Lines(string(raw)) {

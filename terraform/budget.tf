@@ -1,5 +1,5 @@
-# What the month may cost, where a billing account says who pays. It warns; what
-# stops the spending on the model is limits.service_daily_tokens.
+# The monthly budget, if a billing account is set. It only warns;
+# limits.service_daily_tokens limits the spending on the model.
 
 resource "google_billing_budget" "this" {
   count = var.billing_account != null ? 1 : 0
@@ -35,7 +35,7 @@ resource "google_billing_budget" "this" {
   dynamic "all_updates_rule" {
     for_each = length(local.notification_channels) > 0 ? [1] : []
     content {
-      # The API takes five.
+      # The API accepts at most five.
       monitoring_notification_channels = slice(local.notification_channels, 0, min(5, length(local.notification_channels)))
     }
   }

@@ -1,21 +1,20 @@
-# What builds, and where what is built is kept: the registry and the account of
-# scripts/deploy's builds, and, where a repository is named, the accounts and
-# triggers of the delivery.
+# Builds: the registry and the account of scripts/deploy's builds, and, if a
+# repository is set, the accounts and triggers of the delivery.
 #
-# Two accounts, so that who can push code cannot change who may do what: deliver
-# makes revisions and moves traffic; infrastructure applies this directory, and
-# only what somebody has approved.
+# Two accounts, so that those who can push code cannot change permissions: deliver
+# creates revisions and moves traffic; infrastructure applies this directory, and
+# only after an approval.
 
 locals {
   registry   = "${var.region}-docker.pkg.dev/${var.project_id}/${google_artifact_registry_repository.this.repository_id}"
   delivering = var.delivery != null ? 1 : 0
 
-  # What this deployment sets, as the delivery finds it in the repository.
+  # This deployment's settings, as the delivery finds them in the repository.
   var_file         = try(coalesce(var.delivery.var_file, "environments/${var.project_id}.tfvars"), null)
   smoke_key_secret = try(var.delivery.smoke_key_secret, null)
 
-  # What applying this directory takes. Wide, and the reason for the approval;
-  # still not owner or editor.
+  # The roles needed to apply this directory. They are wide, hence the approval, but
+  # do not include owner or editor.
   infrastructure_roles = [
     "roles/artifactregistry.admin",
     "roles/cloudbuild.builds.editor",
@@ -43,7 +42,7 @@ locals {
     weekly         = "compares the models with today's, and may do nothing else"
   }
 
-  # What the comparison of models looks at.
+  # The files that the comparison of models depends on.
   models_substitutions = {
     _MODEL           = local.model
     _MODEL_FALLBACKS = length(local.model_fallbacks) == 0 ? "none" : join(",", local.model_fallbacks)
@@ -58,8 +57,8 @@ resource "google_artifact_registry_repository" "this" {
   format        = "DOCKER"
   kms_key_name  = var.kms_key
 
-  # There is no docker_config: tags move unless it says otherwise, and the API drops
-  # one that says false, which would be a difference for ever
+  # No docker_config: tags are mutable by default, and the API drops a block that
+  # sets the default, which would be a permanent difference
   # (flattenArtifactRegistryRepositoryDockerConfig in the provider).
 
   cleanup_policies {
@@ -96,8 +95,8 @@ resource "google_project_iam_member" "build_log" {
   member  = google_service_account.build.member
 }
 
-# gcloud builds submit uploads the source into PROJECT_cloudbuild, or, where the
-# buckets are regional, PROJECT_REGION_cloudbuild, and makes the bucket itself.
+# gcloud builds submit uploads the source into PROJECT_cloudbuild, or, if buckets
+# are regional, PROJECT_REGION_cloudbuild, and creates the bucket itself.
 resource "google_project_iam_member" "build_source" {
   project = var.project_id
   role    = "roles/storage.objectViewer"
@@ -117,8 +116,8 @@ resource "google_artifact_registry_repository_iam_member" "build" {
   member     = google_service_account.build.member
 }
 
-# What a build needs, by one name: scripts/deploy applies this target before there
-# is an image, and with it all that it depends on.
+# Everything that a build needs, as one target: scripts/deploy applies it with its
+# dependencies before there is an image.
 resource "terraform_data" "build" {
   depends_on = [
     google_artifact_registry_repository_iam_member.build,
@@ -140,23 +139,23 @@ resource "google_service_account" "delivery" {
   depends_on = [google_project_service.this]
 }
 
-# deliver: its own log, its own images, whether another delivery is under way, the
-# figures it judges a revision by, and revisions of the two functions, run as their
-# accounts.
+# deliver writes its own log and images, checks whether another delivery is running,
+# reads the figures by which it judges a revision, and creates revisions of the two
+# functions, which run as the functions' accounts.
 
 locals {
   delivery_permissions = {
     Deliver = ["cloudbuild.builds.get", "cloudbuild.builds.list", "monitoring.timeSeries.list"]
-    # roles/run.developer may delete the service, too.
+    # roles/run.developer may also delete the service.
     Revise = [
       "run.configurations.get", "run.configurations.list", "run.revisions.get", "run.revisions.list",
       "run.routes.get", "run.routes.list", "run.services.get", "run.services.update",
     ]
-    # roles/iam.serviceAccountTokenCreator signs, too.
+    # roles/iam.serviceAccountTokenCreator may also sign.
     Speak = ["iam.serviceAccounts.getAccessToken"]
   }
 
-  # By its parts a role's name is known before the role is made.
+  # Composed, so that the role's name is known before the role exists.
   delivery_roles = { for name, role in google_project_iam_custom_role.delivery : name => "projects/${var.project_id}/roles/${role.role_id}" }
 }
 
@@ -210,7 +209,7 @@ resource "google_service_account_iam_member" "deliver" {
   member             = google_service_account.delivery["deliver"].member
 }
 
-# By the key in it the smoke test calls invoke where Cloud Run's check is off.
+# The smoke test calls invoke with the key in it if Cloud Run's check is disabled.
 resource "google_secret_manager_secret_iam_member" "smoke_key" {
   count = local.smoke_key_secret != null ? 1 : 0
 
@@ -220,7 +219,7 @@ resource "google_secret_manager_secret_iam_member" "smoke_key" {
   member    = google_service_account.delivery["deliver"].member
 }
 
-# It speaks as plan, which reads, and as smoke, which calls.
+# It acts as plan to read, and as smoke to call.
 resource "google_service_account_iam_member" "impersonation" {
   for_each = var.delivery == null ? {} : {
     plan  = local.delivery_roles.Speak
@@ -253,8 +252,8 @@ resource "google_project_iam_member" "infrastructure" {
   member  = google_service_account.delivery["infrastructure"].member
 }
 
-# New revisions run, pings are sent, and builds are made as these accounts; the
-# trigger that it runs by names itself.
+# New revisions, pings and builds run as these accounts; the trigger names the
+# account that it runs as.
 resource "google_service_account_iam_member" "infrastructure" {
   for_each = var.delivery == null ? {} : merge(google_service_account.function, {
     build          = google_service_account.build
@@ -269,8 +268,7 @@ resource "google_service_account_iam_member" "infrastructure" {
   member             = google_service_account.delivery["infrastructure"].member
 }
 
-# plan reads how things are set up, and nothing that is in them: neither
-# sessions nor logs nor secrets.
+# plan reads configuration, but no data: no sessions, logs or secrets.
 resource "google_project_iam_custom_role" "plan" {
   count = local.delivering
 
@@ -318,7 +316,7 @@ resource "google_storage_bucket_iam_member" "plan" {
   member = google_service_account.delivery["plan"].member
 }
 
-# What lies outside the project, or may.
+# Resources that are, or may be, outside the project.
 
 resource "google_kms_crypto_key_iam_member" "delivery" {
   for_each = var.delivery != null && var.kms_key != null ? { infrastructure = "roles/cloudkms.admin", plan = "roles/iam.securityReviewer" } : {}
@@ -344,7 +342,7 @@ resource "google_cloudbuild_trigger" "deliver" {
     }
   }
 
-  # The API keeps no substitution that is empty.
+  # The API drops empty substitutions.
   substitutions = merge(local.smoke_key_secret == null ? {} : { _SMOKE_KEY_SECRET = local.smoke_key_secret }, local.models_substitutions, {
     _REGION        = var.region
     _REPOSITORY    = google_artifact_registry_repository.this.repository_id
@@ -372,9 +370,9 @@ resource "google_cloudbuild_trigger" "infrastructure" {
       branch = var.delivery.branch
     }
   }
-  # All that it runs, and all that a plan is made from: the alerts hold the
-  # run-book's pages, the checks of models their table. A test holds what it runs to
-  # the imports of its programs.
+  # The files that it runs and that a plan depends on: alerts contain the run-book's
+  # pages, and checks of models the table. A test compares the list with the imports
+  # of its programs.
   included_files = [
     "terraform/**", "environments/*.tf", "environments/.terraform.lock.hcl", local.var_file, "docs/run-book.md", "internal/models/models.json",
     "go.mod", "go.sum", "cmd/gate/**", "cmd/smoke/**", "delivery/**", "internal/apiform/**", "internal/deploy/**", "scripts/**",
@@ -394,8 +392,8 @@ resource "google_cloudbuild_trigger" "infrastructure" {
   depends_on = [google_project_service.this]
 }
 
-# The weekly comparison of models. It runs as an account that can only start it, and
-# writes its own log; what it finds fails the build.
+# The weekly comparison of models. Its account can only start it and write its log;
+# a finding fails the build.
 
 resource "google_cloudbuild_trigger" "weekly" {
   count = local.delivering
@@ -443,8 +441,8 @@ resource "google_project_iam_member" "weekly" {
   member  = google_service_account.delivery["weekly"].member
 }
 
-# Who starts a build must be allowed to act as whom it runs as: no account but
-# itself.
+# An account that starts a build needs permission to act as the account that the
+# build runs as: here only itself.
 resource "google_service_account_iam_member" "weekly" {
   count = local.delivering
 

@@ -1,11 +1,10 @@
-# Where sessions, limits and figures are. A test holds this against the
-# documents and the queries in internal/gcp.
+# The database of sessions, limits and statistics. A test compares this with the
+# documents and queries in internal/gcp.
 
 locals {
-  # By collection group: the fields that no query reads alone, and so need no
-  # index of their own. Without these exemptions each write pays for an entry a
-  # field, and a time that only rises holds a collection to some 500 writes a
-  # second.
+  # By collection group: fields that no query reads alone, and that therefore need no
+  # index. Without these exemptions each write pays for an index entry per field, and
+  # an index on a rising time limits a collection to about 500 writes per second.
   unindexed = {
     sessions = [
       "owner", "session_id", "created_at", "updated_at", "turns", "total_tokens", "title", "log",
@@ -16,7 +15,7 @@ locals {
     figures = ["agent", "instance", "requests", "judged", "errors", "breakers"] # the newest are found by minute
   }
 
-  # Every collection's documents go at their expires_at.
+  # Documents of every collection are deleted at their expires_at.
   expiring = keys(local.unindexed)
 
   unindexed_fields = merge([
@@ -24,9 +23,9 @@ locals {
   ]...)
 
   indexes = {
-    # A caller's sessions, newest first, and those of a day.
+    # An owner's sessions, newest first, and those of a day.
     sessions = { collection = "sessions", fields = [["owner", "ASCENDING"], ["updated_at", "DESCENDING"], ["__name__", "DESCENDING"]] }
-    # The sums of the last minutes, which Firestore adds up from the index.
+    # The sums of the last minutes, which Firestore computes from the index.
     figures-requests = { collection = "figures", fields = [["minute", "ASCENDING"], ["requests", "ASCENDING"]] }
     figures-judged   = { collection = "figures", fields = [["minute", "ASCENDING"], ["judged", "ASCENDING"]] }
     figures-errors   = { collection = "figures", fields = [["minute", "ASCENDING"], ["errors", "ASCENDING"]] }
@@ -101,8 +100,8 @@ resource "google_firestore_index" "this" {
   }
 }
 
-# No page and no app reads the database itself. The functions' accounts are not
-# bound by these rules.
+# No page and no app reads the database directly. These rules do not apply to the
+# functions' accounts.
 resource "google_firebaserules_ruleset" "deny" {
   project = var.project_id
   source {

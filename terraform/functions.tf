@@ -1,10 +1,9 @@
-# The two functions, each a Cloud Run service: only so do they have traffic
-# splitting, probes, and a switch for who may come in.
+# The two functions. Each is a Cloud Run service, because only services have traffic
+# splitting, probes and an ingress setting.
 
 locals {
-  # The modes of each function. health is called by the scheduler and by
-  # operators alone, so it stands behind Cloud Run's own check whatever the
-  # world may do with invoke.
+  # The access mode of each function. Only the scheduler and operators call health, so
+  # Cloud Run's check protects it in every mode of invoke.
   auth = {
     invoke = var.auth != null ? var.auth : var.web_access == "private" ? ["iam"] : var.web_access == "iap" ? ["oidc"] : []
     health = ["iam"]
@@ -12,8 +11,7 @@ locals {
 
   regions = toset(compact([var.region, var.second_region]))
 
-  # A function's Cloud Run services, by their keys: invoke in each region, and
-  # one health.
+  # The Cloud Run services by key: invoke in each region, and one health.
   functions = merge(
     {
       for region in local.regions : region == var.region ? "invoke" : "invoke-${region}" => {
@@ -49,7 +47,7 @@ locals {
 
   function_keys = { invoke = [for key, f in local.functions : key if f.function == "invoke"], health = ["health"] }
 
-  # What both functions read. Nothing here is secret.
+  # Environment of both functions. It contains no secrets.
   common_environment = merge(var.otel, {
     ENVIRONMENT               = var.environment
     GOOGLE_CLOUD_PROJECT      = var.project_id
@@ -96,25 +94,25 @@ locals {
 
   daily_tokens = coalesce(var.limits.daily_tokens, floor(var.limits.service_daily_tokens / 10))
 
-  # What an agent reads: settings in plain, and of a secret the name of a version
-  # that is there. Only invoke runs the agent.
+  # Environment of the agent: plain settings, and the names of existing secret
+  # versions. Only invoke runs the agent.
   agent_environment = merge(var.agent_environment, {
     for id, s in local.agent_secrets :
     "${s.name}_SECRET" => "projects/${var.project_id}/secrets/${google_secret_manager_secret.this[id].secret_id}/versions/${s.version}" if s.version != null
   })
 
-  # What a service's own place decides.
+  # Environment that depends on the service.
   environment = {
     for key, f in local.functions : key => {
       for name, value in merge(local.common_environment, local.function_environment[f.function], {
         FUNCTION_TARGET = f.function # which of the image's functions is served
         AUTH            = join(",", local.auth[f.function])
-        # The code believes iam only when told that the check in front is on.
+        # The service trusts iam only if this confirms that Cloud Run's check is enabled.
         IAM_ENFORCED   = contains(local.auth[f.function], "iam") && f.invoker_check && !f.iap ? "true" : null
         OIDC_ISSUERS   = f.function == "invoke" ? join(",", f.iap ? ["https://cloud.google.com/iap|${local.iap_audiences[key]}"] : local.oidc_issuers) : null
         MAX_CONCURRENT = tostring(f.concurrency)
-        # The runtime collects garbage sooner as it comes near, rather than have the
-        # instance killed: what /tmp may take is not its own, nor is a tenth.
+        # The runtime collects garbage more often near this limit, so that the instance is
+        # not killed. /tmp counts against memory, and a tenth is left as reserve.
         GOMEMLIMIT    = "${floor(f.memory_mib * 0.9) - local.tmp_mib}MiB"
         MAX_INSTANCES = tostring(sum([for other in local.functions : other.max_instances if other.function == f.function]))
       }) : name => value if value != null && value != ""
@@ -131,9 +129,9 @@ locals {
   }
 }
 
-# A new project has 20 CPUs and 40 GiB in a region (googlecodelabs/feedback 1856),
-# and a revision whose instances could be more is refused. Others have other quotas,
-# so this is a warning.
+# A new project has 20 CPUs and 40 GiB per region (googlecodelabs/feedback 1856), and
+# Cloud Run refuses a revision whose instances could exceed that. Other projects have
+# other quotas, so this is a warning.
 check "quota" {
   assert {
     condition = alltrue([
@@ -158,10 +156,9 @@ resource "google_cloud_run_v2_service" "function" {
   custom_audiences     = each.value.balanced ? ["https://${var.load_balancer.domain}"] : []
   deletion_protection  = var.deletion_protection
 
-  # Of the service and not of a revision, so that a revision without traffic keeps
-  # no instance, and two that share it have no more than one. A minimum of 0 stands
-  # here so that it can be lowered to that; a block that held nothing else the API
-  # would drop.
+  # Set on the service, not on a revision, so that a revision without traffic keeps no
+  # instance and two that share traffic keep no more than one. 0 is set explicitly, so
+  # that the minimum can be lowered to it; the API would drop a block without it.
   scaling {
     min_instance_count = each.value.min_instances
     max_instance_count = each.value.max_instances
@@ -179,13 +176,12 @@ resource "google_cloud_run_v2_service" "function" {
     }
 
     containers {
-      # Cloud Run names a container that has no name, at the first revision that
-      # gcloud makes, and a name is no attribute that the provider takes from the
-      # API: without one here that would be a difference for ever.
+      # Cloud Run names an unnamed container at the first revision that gcloud creates, and
+      # the provider does not read the name from the API: without one here that would be a
+      # permanent difference.
       name = each.value.function
 
-      # A plan can be read before there is an image; an apply ends at the
-      # precondition below.
+      # A plan works before there is an image; an apply fails at the precondition below.
       image = coalesce(var.image, "${local.registry}/gatehouse")
 
       resources {
@@ -205,8 +201,7 @@ resource "google_cloud_run_v2_service" "function" {
         }
       }
 
-      # A revision that is set up wrongly never becomes ready, and so never takes
-      # the traffic of the one before it.
+      # A misconfigured revision never becomes ready, and so never takes over traffic.
       startup_probe {
         http_get {
           path = "/health/ready"
@@ -224,7 +219,7 @@ resource "google_cloud_run_v2_service" "function" {
         failure_threshold = 3
       }
 
-      # Files in /tmp take the instance's memory: not more than this.
+      # Files in /tmp use the instance's memory, at most this much.
       volume_mounts {
         name       = "tmp"
         mount_path = "/tmp"
@@ -253,23 +248,23 @@ resource "google_cloud_run_v2_service" "function" {
   }
 
   lifecycle {
-    # The delivery owns which image serves, and to whom; what gcloud leaves on a
-    # service or a revision is no difference either.
+    # The delivery controls the image and the traffic. Annotations that gcloud leaves on
+    # a service or a revision are not differences either.
     ignore_changes = [
       client, client_version, traffic,
       template[0].annotations, template[0].labels, template[0].containers[0].image, template[0].containers[0].base_image_uri,
     ]
 
-    # timestamp() is unknown in a plan, so this waits for the apply, and there for
-    # a service that is made or changed: a plan needs no image.
+    # timestamp() is unknown in a plan, so this is checked in the apply, for services that
+    # are created or changed: a plan needs no image.
     precondition {
       condition     = var.image != null || timestamp() == ""
       error_message = "image is not set, so there is nothing that ${local.service_names[each.value.function]} could run: scripts/deploy builds it and names it here; by hand, set image to REGION-docker.pkg.dev/PROJECT/REPOSITORY/NAME@sha256:DIGEST."
     }
 
 
-    # The code believes a token that Cloud Run has verified. Where the check is
-    # off, or IAP stands in its place, anybody could write one.
+    # The service trusts a token that Cloud Run has verified. If the check is disabled,
+    # or IAP replaces it, anybody could forge one.
     precondition {
       condition     = !contains(local.auth[each.value.function], "iam") || each.value.invoker_check && !each.value.iap
       error_message = "The mode iam is among those of ${each.value.function}, so the invoker check must stay on and IAP off: set web_access to private, or take iam out of auth."

@@ -1,12 +1,12 @@
-# Who is who, and who may do what. Every account has its own roles on its own
-# resources; a role on the project is only one that Google gives no smaller
-# place, and the one on Firestore is bound to the database.
+# Accounts and their permissions. Every account has roles only on the resources that
+# it uses; a project role is one that Google offers on nothing smaller, and the role on
+# Firestore is limited to the database.
 
 locals {
   functions_each = toset(["invoke", "health"])
 
-  # Predefined roles that hold no permission beside the one that is used, but for
-  # logging.logEntries.route, by which an entry passes sinks.
+  # Predefined roles with only the permission that is used, except for
+  # logging.logEntries.route, which lets an entry pass sinks.
   telemetry_roles = ["roles/logging.logWriter", "roles/telemetry.metricsWriter", "roles/telemetry.tracesWriter"]
 
   function_roles = {
@@ -14,8 +14,8 @@ locals {
     "${pair[0]}:${trimprefix(pair[1], "roles/")}" => { function = pair[0], role = pair[1] }
   }
 
-  # What roles/datastore.user and viewer hold beside these reads the project, its
-  # namespaces and its indexes. A transaction begins with databases.get.
+  # In addition to these, roles/datastore.user and viewer read the project, its
+  # namespaces and its indexes. A transaction starts with databases.get.
   # https://cloud.google.com/firestore/docs/security/iam
   database_permissions = {
     invoke = ["create", "delete", "get", "list", "update"]
@@ -41,9 +41,9 @@ resource "google_service_account" "scheduler" {
   depends_on = [google_project_service.this]
 }
 
-# roles/aiplatform.user may change models, tune and upload; a prompt needs one
+# roles/aiplatform.user may also change, tune and upload models; a prompt needs one
 # permission (https://cloud.google.com/vertex-ai/generative-ai/docs/access-control),
-# a model's metadata none. Telemetry is counted on the project, by the second.
+# a model's metadata none. The second is for telemetry's quota on the project.
 resource "google_project_iam_custom_role" "function" {
   project     = var.project_id
   role_id     = "${var.prefix}Function"
@@ -71,8 +71,8 @@ resource "google_project_iam_member" "function" {
   role    = "projects/${var.project_id}/roles/${google_project_iam_custom_role.function.role_id}"
   member  = google_service_account.function[each.value].member
 
-  # A role that is changed replaces its member. The new one comes first, so that
-  # the functions that run are never without.
+  # A changed role replaces its member. The new one is created first, so that the
+  # running functions always have it.
   lifecycle {
     create_before_destroy = true
   }
@@ -97,7 +97,7 @@ resource "google_project_iam_member" "database" {
   role    = "projects/${var.project_id}/roles/${google_project_iam_custom_role.database[each.key].role_id}"
   member  = google_service_account.function[each.key].member
 
-  # Firestore has no policies of its own on a database.
+  # Firestore has no IAM policies on a database.
   condition {
     title      = "Only this deployment's database"
     expression = "resource.name == \"projects/${var.project_id}/databases/${google_firestore_database.this.name}\""
@@ -154,7 +154,7 @@ resource "google_cloud_run_v2_service_iam_member" "operator" {
   member   = each.value
 }
 
-# IAP calls the service in the visitor's place.
+# IAP calls the service on behalf of the visitor.
 resource "google_cloud_run_v2_service_iam_member" "iap" {
   for_each = var.web_access == "iap" ? toset(local.function_keys.invoke) : []
 
@@ -177,8 +177,8 @@ resource "google_iap_web_cloud_run_service_iam_member" "visitor" {
   member                 = each.value.member
 }
 
-# With a key of one's own, each service that encrypts by it needs it.
-# scripts/deploy makes these accounts, which a new project has not.
+# With a customer-managed key, each service that encrypts with it needs access.
+# scripts/deploy creates these service agents, which a new project does not have.
 resource "google_kms_crypto_key_iam_member" "agent" {
   for_each = var.kms_key == null ? {} : {
     artifactregistry = "gcp-sa-artifactregistry"

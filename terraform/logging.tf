@@ -1,10 +1,9 @@
-# The audit trail has a bucket of its own, with its own life; what is counted in
-# the logs is counted here.
+# The audit log's bucket with a separate retention, and the log-based metrics.
 
 locals {
   audit_log = local.unprefixed ? "agent-audit" : "${var.prefix}-audit"
 
-  # Also what could not be delivered, and so was printed instead.
+  # Including entries that could not be delivered and were printed instead.
   audit_filter = "log_id(\"${local.audit_log}\") OR (log_id(\"run.googleapis.com/stdout\") AND jsonPayload.audit=true)"
 
   of_functions = "resource.type=\"cloud_run_revision\" AND resource.labels.service_name=(\"${local.service_names.invoke}\" OR \"${local.service_names.health}\")"
@@ -75,7 +74,7 @@ resource "google_logging_project_bucket_config" "audit" {
   depends_on = [google_project_service.this]
 }
 
-# A bucket of the same project needs no grant for the sink.
+# A sink to a bucket in the same project needs no grant.
 resource "google_logging_project_sink" "audit" {
   project                = var.project_id
   name                   = "${var.prefix}-audit"
@@ -84,7 +83,7 @@ resource "google_logging_project_sink" "audit" {
   unique_writer_identity = true
 }
 
-# Else it would lie, and be paid for, in the default bucket too.
+# Otherwise it would also be stored, and charged, in the default bucket.
 resource "google_logging_project_exclusion" "audit" {
   project = var.project_id
   name    = "${var.prefix}-audit"

@@ -1,6 +1,6 @@
-# Which models answer, held against the table that the service itself uses. What a
-# dated table says is a warning of the plan and never refuses anything: models come
-# and go between two versions of it.
+# Compares the configured models with the table that the service uses. A finding is a
+# warning in the plan and never an error, because models change between two versions
+# of the table.
 
 locals {
   models          = jsondecode(file("${path.module}/../internal/models/models.json"))
@@ -12,7 +12,7 @@ locals {
   ended_models   = [for m in local.used_models : m if try(timecmp("${local.models.models[m].ends}T00:00:00Z", plantimestamp()) <= 0, false)]
   closed_models  = [for m in local.used_models : m if try(timecmp("${local.models.models[m].closed}T00:00:00Z", plantimestamp()) <= 0, false)]
 
-  # From Gemini 3 on, models are asked at global, and at us and eu.
+  # Models since Gemini 3 are available at global, us and eu.
   # https://docs.cloud.google.com/gemini-enterprise-agent-platform/resources/locations
   regionless_models = [for m in local.used_models : m if can(regex("^gemini-([3-9]|[1-9][0-9])", m))]
 }

@@ -1,13 +1,13 @@
-# What is promised, what wakes somebody, and what they look at then. Every alert
-# is a page of docs/run-book.md, whose text it carries.
+# Service-level objectives, alerts and the dashboard. Every alert corresponds to a page
+# of docs/run-book.md and contains its text.
 
 locals {
   notification_channels = concat(var.notification_channels, [for c in google_monitoring_notification_channel.email : c.id])
 
-  # The run-book's pages, by their headings.
+  # The run-book's pages, by heading.
   run_book_parts = split("\n## ", file("${path.module}/../docs/run-book.md"))
   run_book       = { for page in slice(local.run_book_parts, 1, length(local.run_book_parts)) : split("\n", page)[0] => page }
-  # Where a browser finds them, as GitHub makes anchors of headings.
+  # Their addresses; anchors are as GitHub derives them from headings.
   anchors = { for heading in keys(local.run_book) : heading => replace(lower(replace(heading, "/[^A-Za-z0-9 -]/", "")), " ", "-") }
 
   requests  = "metric.type=\"run.googleapis.com/request_count\" AND ${local.of_invoke}"
@@ -18,9 +18,9 @@ locals {
     latency      = var.slo.latency
   }
 
-  # A burn rate of 1 spends the whole budget of errors in the 28 days. Fast: a
-  # fiftieth of it in an hour; slow: a twentieth in six. The short window ends the
-  # alert soon after the trouble.
+  # A burn rate of 1 spends the error budget in exactly 28 days. Fast: a fiftieth of it in
+  # an hour; slow: a twentieth in six hours. The short window ends the alert soon after
+  # the problem ends.
   burns = {
     fast = { rate = 13.44, long = "3600s", short = "300s", severity = "CRITICAL" }
     slow = { rate = 5.6, long = "21600s", short = "1800s", severity = "ERROR" }
@@ -38,12 +38,12 @@ locals {
     }
   ]...)
 
-  # PromQL, because it is taken before the first value is there: the first apply
-  # makes the metrics of logs and the alerts on them at once.
+  # PromQL, because Cloud Monitoring accepts it before a metric has data: the first apply
+  # creates the log-based metrics and their alerts together.
   #
-  # The service's own metrics come by OTLP: their type is
-  # prometheus.googleapis.com/NAME/KIND, NAME with its dots, which PromQL has in
-  # quotes. Legends need names without dots: label_replace makes them.
+  # The service's metrics arrive by OTLP with the type prometheus.googleapis.com/NAME/KIND.
+  # NAME keeps its dots, so PromQL needs it in quotes. Legends cannot contain dots:
+  # label_replace copies the labels.
   # https://docs.cloud.google.com/stackdriver/docs/otlp-metrics/overview
   of_invoke_otlp = "monitored_resource=\"prometheus_target\",job=\"${local.service_names.invoke}\""
   of_invoke_prom = "monitored_resource=\"cloud_run_revision\",service_name=\"${local.service_names.invoke}\""
@@ -145,8 +145,8 @@ locals {
   )
 }
 
-# Secret Manager publishes every change of a secret; what stays here until
-# somebody takes it is only the reminders.
+# Secret Manager publishes every change of a secret; this subscription only keeps the
+# reminders.
 resource "google_pubsub_subscription" "secret_due" {
   count = length(local.wired_secrets) > 0 ? 1 : 0
 
@@ -267,7 +267,7 @@ resource "google_monitoring_alert_policy" "this" {
   depends_on = [google_project_service.this, google_logging_metric.count]
 }
 
-# From outside, where invoke is open to it. It sees only the public probe.
+# An uptime check from outside if invoke is public. It calls only the public probe.
 resource "google_monitoring_uptime_check_config" "invoke" {
   count = var.web_access == "application" ? 1 : 0
 
@@ -301,8 +301,8 @@ resource "google_monitoring_dashboard" "this" {
     mosaicLayout = {
       columns = 48
       tiles = [
-        # The API leaves out positions of zero, so they are left out here too, or
-        # every plan would differ (terraform-provider-google 16173).
+        # The API omits positions of zero, so they are omitted here too; otherwise every plan
+        # would differ (terraform-provider-google 16173).
         for i, chart in local.charts : merge(i % 3 == 0 ? {} : { xPos = 16 * (i % 3) }, i < 3 ? {} : { yPos = 16 * floor(i / 3) }, {
           width                                                       = 16
           height                                                      = 16

@@ -1,7 +1,7 @@
-# What things are called. With the default prefix the names are those that a
-# project with one agent has; with another each name begins with it, so that one
-# project holds several. A prefix has no hyphen, so two of them never meet in a
-# name: what stands before the first hyphen is the prefix.
+# Resource names. With the default prefix they are those of a project with one agent;
+# with another one each name starts with it, so that one project can hold several
+# agents. A prefix contains no hyphen, so the text before a name's first hyphen is the
+# prefix, and two prefixes never lead to the same name.
 
 locals {
   unprefixed = var.prefix == "gatehouse"

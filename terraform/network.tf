@@ -1,4 +1,4 @@
-# The load balancer with Cloud Armor, off by default. (Direct VPC egress is an
+# The load balancer with Cloud Armor, disabled by default. (Direct VPC egress is an
 # attribute of the functions.)
 
 resource "google_compute_global_address" "this" {
@@ -26,9 +26,9 @@ resource "google_compute_region_network_endpoint_group" "invoke" {
   depends_on = [google_project_service.this]
 }
 
-# Bounds what one address may send before an instance is woken for it. What
-# callers may ask for is bounded by the service itself. The ready-made rules for
-# SQL and scripts are not here: a question may well hold either.
+# Limits the requests of one address before an instance is started for them. The service
+# limits callers. The predefined rules for SQL and scripts are not used, because a
+# question may contain either.
 resource "google_compute_security_policy" "this" {
   count = local.balanced
 
@@ -166,7 +166,7 @@ resource "google_compute_url_map" "redirect" {
   default_url_redirect {
     https_redirect = true
     strip_query    = false
-    # The default, which the API fills in and the provider does not.
+    # The API's default, which the provider does not know.
     redirect_response_code = "MOVED_PERMANENTLY_DEFAULT"
   }
 

@@ -1,5 +1,5 @@
-# The health function is asked each minute, as an operator would: what it says
-# is the service's pulse, and its silence an alert.
+# Calls the health function every minute as an operator would. The response is the
+# service's health signal, and its absence raises an alert.
 
 resource "google_cloud_scheduler_job" "health" {
   project          = var.project_id

@@ -1,6 +1,6 @@
-# The secrets, without their values: versions are added outside, so that none is
-# ever in the state. They are there from the first apply, so that a version can
-# be added before a function is told to read it.
+# Secrets without values: versions are added outside of Terraform, so that the state
+# never contains one. They exist from the first apply, so that a version can be added
+# before a function is configured to read it.
 
 locals {
   agent_secrets = { for name, s in var.agent_secrets : replace(lower(name), "_", "-") => merge(s, { name = name }) }
@@ -29,8 +29,8 @@ locals {
   wired_secrets   = toset([for name, s in local.secrets : name if s.wired])
   secret_versions = { for name in keys(local.secrets) : name => "projects/${var.project_id}/secrets/${google_secret_manager_secret.this[name].secret_id}/versions/latest" }
 
-  # An agent's secret may be read from the start, so that the role has spread by the
-  # time that a revision reads it.
+  # An agent's secret is readable from the start, so that the role has propagated when a
+  # revision reads it.
   secret_readers = merge([
     for name, s in local.secrets : { for function in s.readers : "${function}:${name}" => { function = function, secret = name } }
     if s.wired || contains(keys(local.agent_secrets), name)
@@ -44,11 +44,11 @@ resource "google_secret_manager_secret" "this" {
   labels              = local.labels
   secret_id           = "${var.prefix}-${each.key}"
   deletion_protection = var.deletion_protection
-  # A version destroyed by mistake can be had back for a day.
+  # A version destroyed by mistake can be restored for a day.
   version_destroy_ttl = "86400s"
 
   replication {
-    # In the region of the deployment: what is there when the region is.
+    # In the deployment's region, so that it depends on no other region.
     user_managed {
       replicas {
         location = var.region
@@ -68,7 +68,7 @@ resource "google_secret_manager_secret" "this" {
     }
   }
 
-  # Reminders go to the topic, and from there to the alert.
+  # Reminders go to the topic, which raises the alert.
   dynamic "topics" {
     for_each = each.value.wired ? [1] : []
     content {
@@ -84,7 +84,7 @@ resource "google_secret_manager_secret" "this" {
   }
 
   lifecycle {
-    # It moves on by itself, and is read as of the next plan.
+    # Secret Manager advances it, and the next plan reads it.
     ignore_changes = [rotation[0].next_rotation_time]
   }
 
@@ -110,8 +110,8 @@ resource "google_pubsub_topic" "rotation" {
   depends_on = [google_project_service.this, google_kms_crypto_key_iam_member.agent]
 }
 
-# scripts/deploy makes Secret Manager's own account, which a new project has
-# not.
+# scripts/deploy creates Secret Manager's service agent, which a new project does not
+# have.
 resource "google_pubsub_topic_iam_member" "rotation" {
   count = length(local.wired_secrets) > 0 ? 1 : 0
 

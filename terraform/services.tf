@@ -1,5 +1,5 @@
-# The APIs that the deployment uses. None is ever switched off: others in the
-# project may use it too.
+# The APIs that the deployment uses. None is ever disabled, because others in the project
+# may use it.
 
 locals {
   services = toset(concat(
@@ -27,8 +27,8 @@ locals {
     var.delivery != null ? ["iamcredentials.googleapis.com"] : [], # the delivery speaks as other accounts
   ))
 
-  # The project's number is asked for only where something names it: the call
-  # needs an API that an empty project has off until scripts/deploy has run.
+  # The project number is read only if something needs it: the call needs an API that an
+  # empty project has disabled until scripts/deploy has run.
   needs_project_number = (var.web_access == "iap" || var.billing_account != null || var.kms_key != null ||
   length(local.wired_secrets) > 0)
   project_number = one(data.google_project.this[*].number)

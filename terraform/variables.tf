@@ -1,5 +1,4 @@
-# What a deployment may choose. Everything but the project has a default that is
-# meant for production.
+# The settings of a deployment. All but the project have defaults for production.
 
 # Where
 
@@ -815,7 +814,7 @@ variable "delivery" {
 }
 
 locals {
-  # Where Cloud Run, Firestore and Cloud Scheduler all are.
+  # Regions that have Cloud Run, Firestore and Cloud Scheduler.
   known_regions = [
     "africa-south1", "asia-east1", "asia-east2", "asia-northeast1", "asia-northeast2", "asia-northeast3", "asia-south1",
     "asia-southeast1", "asia-southeast2", "australia-southeast1", "australia-southeast2", "europe-central2", "europe-north1",
@@ -823,8 +822,8 @@ locals {
     "europe-west9", "me-central1", "me-west1", "northamerica-northeast1", "northamerica-northeast2", "southamerica-east1",
     "southamerica-west1", "us-central1", "us-east1", "us-east4", "us-east5", "us-south1", "us-west1", "us-west2", "us-west3", "us-west4",
   ]
-  # What the service itself reads, or what it runs in does. A test holds the list to
-  # the code.
+  # Variables that the service or its runtime reads. A test compares the list with the
+  # code.
   reserved_pattern = "^(CLOUD_RUN|FUNCTION|GOOGLE|K|OTEL|X_GOOGLE)_"
   reserved_variables = [
     "ALLOWED_ORIGINS", "ALLOWED_ORIGINS_SECRET", "API_KEYS", "API_KEYS_SECRET", "AUDIT_LOG", "AUDIT_NAMES", "AUTH",
@@ -840,6 +839,6 @@ locals {
   multi_regions      = { us = ["nam5", "nam7"], northamerica = ["nam5", "nam7"], europe = ["eur3"] }
   firestore_location = coalesce(var.firestore_location, var.region)
 
-  # The least and the most memory, in MiB, that Cloud Run gives with so many CPUs.
+  # The least and the most memory, in MiB, that Cloud Run allows for a number of CPUs.
   memory_of_cpu = { "1" = [512, 4096], "2" = [512, 8192], "4" = [2048, 16384], "6" = [4096, 24576], "8" = [4096, 32768] }
 }

@@ -1,5 +1,5 @@
 // Command genkit is the same agent as a flow of Genkit for Go, served as Genkit's
-// documentation has it, by genkit.Handler. It is a module of its own, so that the
+// documentation shows, by genkit.Handler. It is a separate module, so that the
 // project does not depend on Genkit.
 package main
 
@@ -20,7 +20,7 @@ import (
 func main() {
 	control.Start()
 	// The plugin uses the default transport, whose two idle connections a host
-	// would make most calls at once open one of their own.
+	// would make most concurrent calls open a new one.
 	transport := http.DefaultTransport.(*http.Transport)
 	transport.MaxIdleConns, transport.MaxIdleConnsPerHost = 0, 2048
 	// The key and the model's address come from the environment.

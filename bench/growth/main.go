@@ -7,7 +7,7 @@
 //	go run ./growth -draw  draws what is kept
 //
 // Everything runs in this process, with the real SDK and a model that answers at
-// once, so that what is measured is the project alone. Allocations are the same
+// once, so that only the project is measured. Allocations are the same
 // on every machine; times are of this one.
 package main
 
@@ -210,7 +210,7 @@ func sessions(ctx context.Context, host string, counts []int) (plot.Plot, error)
 	return plot.Plot{File: "growth-sessions.svg", Title: "Listing 20 sessions, by how many there are", Series: series}, nil
 }
 
-// list lists ever more sessions of store. asked, if there is one, gives the third
+// list lists growing numbers of sessions. asked, if not nil, returns the third
 // of the series after a second page.
 func list(ctx context.Context, store session.Store, counts []int, series []plot.Series, asked func() float64) error {
 	turn := session.Turn{ID: "id", Model: "gemini-2.5-flash", Contents: json.RawMessage(`[{"parts":[{"text":"Hello."}],"role":"user"}]`), CreatedAt: time.Now()}
@@ -361,8 +361,8 @@ func (c canned) RoundTrip(r *http.Request) (*http.Response, error) {
 	return &http.Response{StatusCode: 200, Header: http.Header{}, Body: io.NopCloser(strings.NewReader(string(c))), Request: r}, err
 }
 
-// service is the whole service but its network: it gives what asks a session ("":
-// a new one) and gives its id.
+// service runs the whole service without a network: it returns a func that asks a session ("":
+// a new one) and returns its id.
 func service(ctx context.Context, store session.Store, answer int) func(id string) (string, error) {
 	const name = "gemini-2.5-flash"
 	text := strings.Repeat("All work and no play. ", answer/22+1)[:answer]

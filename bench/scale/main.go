@@ -1,4 +1,4 @@
-// Command scale says what 10, 1 000 and 100 000 turns a second need: instances,
+// Command scale computes what 10, 1 000 and 100 000 turns per second need: instances,
 // documents read and written, which document is the hottest, and what it costs.
 // It simulates queues, fed with what the benchmark measured.
 //
@@ -93,7 +93,7 @@ var assumed = struct {
 	logBytes    float64 // of a turn: our line, the audit's and Cloud Run's
 }{3, 80, 0.5, 0.6, 5, models.Tokens{Prompt: 1500, Output: 300}, models.BuiltIn().Default, 2500}
 
-// What Firestore sustains of one document, and Cloud Run gives without asking for
+// Firestore's sustained rate for one document, and Cloud Run's quota without a request for
 // more (https://cloud.google.com/firestore/quotas, https://cloud.google.com/run/quotas).
 const (
 	documentWrites = 1.0   // a second

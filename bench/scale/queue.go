@@ -22,7 +22,7 @@ type waited struct {
 }
 
 // simulate lets n arrivals through, the first tenth uncounted. The same seed
-// gives the same figures.
+// returns the same figures.
 func (q queue) simulate(n int, seed uint64) waited {
 	random := rand.New(rand.NewPCG(seed, 1))
 	free := make(times, q.servers) // when each server is

@@ -18,7 +18,7 @@ func erlangC(servers int, a float64) float64 {
 	return last / (sum + last)
 }
 
-// The simulation gives what queueing theory does where that has a formula.
+// The simulation agrees with queueing theory where that has a formula.
 func TestKnownQueues(t *testing.T) {
 	near := func(name string, got, want, tolerance float64) {
 		t.Helper()
@@ -67,7 +67,7 @@ func TestPlan(t *testing.T) {
 	}
 }
 
-// The page shows what the kept figures give.
+// The page shows the results of the kept figures.
 func TestDocs(t *testing.T) {
 	m, err := read("../results/results.json")
 	if err != nil {

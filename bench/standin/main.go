@@ -1,4 +1,4 @@
-// Command standin speaks Gemini's wire format, and gives every caller the same
+// Command standin uses Gemini's wire format, and returns every caller the same
 // answer. It does as little as it can for that, because it shares the machine
 // with the servers that are measured.
 package main

@@ -220,8 +220,8 @@ func TestRateLimitAcrossInstances(t *testing.T) {
 	t.Parallel()
 	const most = 40
 	env := append(firestore(emulatorHost(t)), "RATE_LIMIT_PER_MINUTE="+fmt.Sprint(most), "GOOGLE_CLOUD_PROJECT="+emulator.Project())
-	// The emulator starts cold: an instance that it keeps waiting for longer than a
-	// second goes on with its share of the limit.
+	// The emulator is slow at first: an instance that waits longer than a second uses
+	// its share of the limit.
 	var instances []*service
 	for range 4 {
 		s, _ := startGemini(t, env...)

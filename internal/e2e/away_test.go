@@ -39,9 +39,8 @@ func TestSlowStore(t *testing.T) {
 	}
 }
 
-// A store that goes between a turn's beginning and its commit does not take the
-// answer with it: the turn is stored, or the answer says that it may not be. It
-// is never stored twice.
+// If the store fails between a turn's start and its commit, the turn is stored, or the
+// answer warns that it may not be. It is never stored twice.
 func TestStoreGoesBeforeTheCommit(t *testing.T) {
 	t.Parallel()
 	tests := []struct {

@@ -99,7 +99,7 @@ func TestTheRootIsDeployed(t *testing.T) {
 	}
 }
 
-// copyTree copies the module, without git's files and what nobody would deploy.
+// copyTree copies the module without git's files and files that are not deployed.
 func copyTree(to, from string) error {
 	return filepath.WalkDir(from, func(path string, entry fs.DirEntry, err error) error {
 		if err != nil {
@@ -120,7 +120,7 @@ func copyTree(to, from string) error {
 			return nil
 		}
 		content, err := os.ReadFile(path)
-		if errors.Is(err, fs.ErrNotExist) { // an editor's file that has gone meanwhile
+		if errors.Is(err, fs.ErrNotExist) { // an editor's temporary file
 			return nil
 		}
 		if err != nil {
@@ -281,7 +281,7 @@ func TestDeployedInvoke(t *testing.T) {
 	if third.Turn != 3 {
 		t.Errorf("third turn: %+v", third)
 	}
-	// The IAM token may come in the other header as well, and alone.
+	// The IAM token may also be in the other header, and only there.
 	if got := s.invoke(t, map[string]any{"query": "And?", "session_id": first.SessionID}, "X-Serverless-Authorization", ann); got.Turn != 4 {
 		t.Errorf("fourth turn: %+v", got)
 	}

@@ -123,7 +123,7 @@ func TestChat(t *testing.T) {
 		t.Errorf("the model was asked %d times", n)
 	}
 
-	// The history is the server's, whatever the page says it was.
+	// The history is the server's, not the page's.
 	gemini.Forget()
 	body := said(chatID, "and now?")
 	body["messages"] = []any{message("system", "You are a pirate."), message("user", "never said"), message("assistant", "never answered"), message("user", "and now?")}
@@ -268,7 +268,7 @@ func TestChatRegenerates(t *testing.T) {
 	if !slices.Equal(q, []string{"first", "second"}) || !slices.Equal(r, []string{"one", "another two"}) {
 		t.Errorf("stored: %q, %q", q, r)
 	}
-	// A question without a turn of its own takes nobody's place.
+	// A question without a stored turn replaces nothing.
 	gemini.Enqueue(geminitest.Text("three"))
 	if got := number(parts(t, s.do(t, http.MethodPost, "/chat", again(chatID, "third")))); got != 3.0 {
 		t.Errorf("turn %v, want 3", got)
@@ -276,7 +276,7 @@ func TestChatRegenerates(t *testing.T) {
 	if q, _ := asked(t, s, chatID); !slices.Equal(q, []string{"first", "second", "third"}) {
 		t.Errorf("stored: %q", q)
 	}
-	// What came meanwhile is not lost: the page is told.
+	// A turn stored in between is not lost: the page gets a conflict.
 	gate := make(chan struct{})
 	gemini.Enqueue(geminitest.Text("another ", "three").WithGate(1, gate), geminitest.Text("four"))
 	response, err := s.open(bounded(t), http.MethodPost, "/chat", again(chatID, "third"))
@@ -410,8 +410,8 @@ func TestChatBodies(t *testing.T) {
 		t.Errorf("the model was asked %d times", n)
 	}
 
-	// A conversation of 10 MB, with what nobody needs in it: files, tools, texts
-	// that were refused.
+	// A conversation of 10 MB with parts that are ignored: files, tools, refused
+	// texts.
 	var history []any
 	for range 100 {
 		history = append(history, user([]any{file{"file", "image/png", strings.Repeat("A", 50_000)}}),

@@ -20,8 +20,8 @@ func unused(t *testing.T) string {
 	return listener.Addr().String()
 }
 
-// production is an environment that production accepts, changed by overrides:
-// NAME=value sets, NAME alone leaves out.
+// production returns an environment that production accepts, with overrides:
+// NAME=value sets a variable, NAME removes it.
 func production(t *testing.T, overrides ...string) []string {
 	t.Helper()
 	env := []string{

@@ -227,10 +227,10 @@ func checkTurn(t *testing.T, got turn) turn {
 // leaks are what no answer may hold: stack traces, paths, what an upstream said.
 var leaks = regexp.MustCompile(`goroutine \d|\.go:\d|/root/|/home/|/tmp/|runtime error|panic:|googleapi|genai\.|rpc error|dial tcp|127\.0\.0\.1|` + upstreamText + `|` + apiKey)
 
-// upstreamText is what the stand-ins say in their errors.
+// upstreamText is the text in the stand-ins' errors.
 const upstreamText = "words of the upstream"
 
-// wantError checks an error of the table. A 503 also says when to come again.
+// wantError checks an error of the table. A 503 must have Retry-After.
 func wantError(t *testing.T, a answer, status int, code string) envelope {
 	t.Helper()
 	e := wantEnvelope(t, a)

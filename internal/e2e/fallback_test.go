@@ -139,7 +139,7 @@ func (s *service) health(t *testing.T) healthReport {
 	return report
 }
 
-// eventually waits for what comes with time alone.
+// eventually waits for a condition that only needs time.
 func eventually(t *testing.T, what string, holds func() bool) {
 	t.Helper()
 	ctx := bounded(t)
@@ -248,8 +248,8 @@ func TestRetryBudget(t *testing.T) {
 	}
 }
 
-// Counts near the end of what the model's API can say are summed, not wrapped
-// around, and ones beyond it do no harm.
+// Token counts near the API's maximum are added without overflow, and larger ones do
+// no harm.
 func TestHugeUsage(t *testing.T) {
 	t.Parallel()
 	const huge = math.MaxInt32

@@ -9,8 +9,8 @@ import (
 	"example.com/gatehouse/internal/geminitest"
 )
 
-// What an upstream says about waiting is believed in every shape, and told to the
-// client in the header and in the error.
+// Every form of an upstream's retry delay is respected, and returned to the client in
+// the header and the error.
 func TestWaitsOfAnUpstreamAreToldTheClient(t *testing.T) {
 	t.Parallel()
 	const retryInfo = `{"error":{"code":429,"status":"RESOURCE_EXHAUSTED","message":"busy","details":[` +
@@ -58,8 +58,8 @@ func TestWaitsOfAnUpstreamAreToldTheClient(t *testing.T) {
 	})
 }
 
-// After tools have run a model that gives nothing is asked again like any other, and
-// what it said before it called them is not its answer.
+// A model that returns nothing after tools have run is asked again like any other, and
+// the text before the tool calls is not its answer.
 func TestNothingAfterATool(t *testing.T) {
 	t.Parallel()
 	call := map[string]any{"functionCall": map[string]any{"name": "no_such_tool", "args": map[string]any{}}}

@@ -412,8 +412,8 @@ func TestClientGoneReleasesItsKey(t *testing.T) {
 	})
 }
 
-// Retries that come in the very moment in which a failed call gives its key back
-// find it held or free, and nothing else.
+// Retries at the moment when a failed call releases its key find it held or free, and
+// nothing else.
 func TestRetriesWhileAKeyIsGivenBack(t *testing.T) {
 	t.Parallel()
 	eachReadyStore(t, func(t *testing.T, s *service, gemini *geminitest.Server) {
@@ -640,7 +640,7 @@ func TestKeysInASession(t *testing.T) {
 			}
 		}
 		wantReplay(t, ask("Begin.", "begin", 0), begin)
-		wantReplay(t, ask("Two.", "two", 1), two) // though the session has gone on
+		wantReplay(t, ask("Two.", "two", 1), two) // although the session has more turns now
 		wantReplay(t, ask("Three.", "three", -1), three)
 		wantError(t, ask("Five.", "five", 1), http.StatusConflict, "session_conflict")
 		wantError(t, ask("Two.", "two", 4), http.StatusUnprocessableEntity, "idempotency_mismatch")
@@ -905,8 +905,8 @@ func freeze(ctx context.Context, t *testing.T, p *os.Process) {
 	t.Fatal("the process does not stop")
 }
 
-// A process that stood still for longer than its lease neither adds its turn
-// nor gives the key of the one that took over back.
+// A process that was stopped for longer than its lease neither appends its turn nor
+// releases the key of the call that took over.
 func TestStoppedCallsAreTakenOver(t *testing.T) {
 	t.Parallel()
 	env := append(firestore(emulator.Host(t)), "REQUEST_TIMEOUT=1s")
@@ -944,7 +944,7 @@ func TestStoppedCallsAreTakenOver(t *testing.T) {
 	if err := slow.cmd.Process.Signal(syscall.SIGCONT); err != nil {
 		t.Fatal(err)
 	}
-	late := <-ended // whatever it does first
+	late := <-ended // with any result
 	close(inTime)
 	first, ok := <-taken
 	if !ok {
@@ -983,7 +983,7 @@ func TestKeyedCallsWithoutAStore(t *testing.T) {
 		"goes, stream": {"query": "Five?", "stream": true},
 	}
 
-	// It goes while the model is at work.
+	// The client disconnects while the model works.
 	gemini.Forget()
 	gate := make(chan struct{})
 	gemini.Enqueue(geminitest.Text("one ", "two").WithGate(1, gate))
@@ -1146,7 +1146,7 @@ func TestFeedback(t *testing.T) {
 	})
 }
 
-// Of several opinions on a turn the last one is kept, and it goes with its turn.
+// Only the latest feedback on a turn is stored, and it is deleted with its turn.
 func TestLastFeedbackCounts(t *testing.T) {
 	t.Parallel()
 	host := emulator.Host(t)

@@ -230,7 +230,7 @@ func TestBudgetsAreChargedWhatWasSpent(t *testing.T) {
 		})
 		before := left(t, s)
 		turn := s.invoke(t, map[string]any{"query": "hello"})
-		// The arguments of 40 kB are sent back with the second call, which nobody counts.
+		// The second call repeats the arguments of 40 kB, which are not counted.
 		if got := before - left(t, s); got < 40_000/16 || got != int64(turn.Usage.TotalTokens) {
 			t.Errorf("%d charged, the turn says %d", got, turn.Usage.TotalTokens)
 		}
@@ -322,7 +322,7 @@ func TestUsageOfWhom(t *testing.T) {
 	}
 }
 
-// Callers whose bodies do not come shut nobody out.
+// Callers whose bodies never arrive do not exclude others.
 func TestSlowBodiesShutNobodyOut(t *testing.T) {
 	t.Parallel()
 	s, _ := startGemini(t, "AUTH=api_key", keys())

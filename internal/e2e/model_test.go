@@ -61,7 +61,7 @@ func TestEndings(t *testing.T) {
 			ending{reason + " without text", []geminitest.Reply{geminitest.Finish(reason, "")}, http.StatusUnprocessableEntity, blocked, "", "", nil},
 			ending{reason + " with text", []geminitest.Reply{geminitest.Finish(reason, "Well")}, http.StatusOK, "", "Well", reason, truncated})
 	}
-	// What gives nothing is asked again, and is a failure in the end.
+	// A model that returns nothing is asked again, and finally reported as failed.
 	raw := func(body string) geminitest.Reply {
 		return geminitest.Raw(http.StatusOK, "application/json", []byte(body))
 	}
@@ -269,7 +269,7 @@ func TestStream(t *testing.T) {
 		geminitest.Text("one ", "two\n", "three 🦀").WithGate(1, gate),
 	)
 	stream := s.stream(t, map[string]any{"query": "hello"})
-	before := stream.until(t, "delta") // comes before the model has gone on
+	before := stream.until(t, "delta") // arrives before the model continues
 	close(gate)
 	events, got := stream.wantDone(t, before...)
 	if diff := cmp.Diff(names(events), []string{"start", "tool_call", "tool_result", "delta", "delta", "delta", "done"}); diff != "" {
@@ -287,9 +287,9 @@ func TestStream(t *testing.T) {
 	}
 }
 
-// joined is a content in which pieces of plain text that follow each other are
-// joined, for how a stream was cut into chunks is nobody's business, and empty
-// arguments are left out, which Gemini takes as the same.
+// joined returns a content with consecutive pieces of plain text joined, because the
+// chunks of a stream do not matter, and without empty arguments, which Gemini treats
+// the same.
 func joined(content map[string]any) map[string]any {
 	parts, _ := content["parts"].([]any)
 	var out []any
@@ -441,7 +441,7 @@ func TestToolDeclarations(t *testing.T) {
 	}
 }
 
-// offersTools says whether a request lets the model call functions.
+// offersTools reports whether a request lets the model call functions.
 func offersTools(r geminitest.Request) bool {
 	tools, _ := r.Body["tools"].([]any)
 	return len(tools) > 0

@@ -17,15 +17,15 @@ import (
 	"example.com/gatehouse/internal/geminitest"
 )
 
-// audited is the environment of a service whose audit goes to api.
+// audited returns the environment of a service that writes its audit log to api.
 func audited(api *loggingtest.Server, more ...string) []string {
 	slow := fmt.Sprintf(`{"name": "slow", "sha256": "%x", "rate_limit_per_minute": 1}]`, sha256.Sum256([]byte("key of slow")))
 	return append([]string{"GOOGLE_CLOUD_PROJECT=project-1", "LOGGING_ENDPOINT=" + api.Addr, "AUTH=api_key",
 		strings.TrimSuffix(keys(), "]") + ", " + slow}, more...)
 }
 
-// A script does all that is audited, and some that is not, with a request id
-// for each, and says which entries there must be.
+// A script does everything that is audited, and some things that are not, each with a
+// request id, and returns the expected entries.
 type script struct {
 	s      *service
 	gemini *geminitest.Server
@@ -96,8 +96,8 @@ func (c *script) all(t *testing.T) {
 	c.do(t, "", http.MethodPost, "/invoke", ask, "Accept", "image/png")
 }
 
-// Each turn, each read and deletion of sessions, each refused credential and
-// limit has exactly one entry, whatever becomes of the Logging API.
+// Each turn, each read and deletion of sessions, each refused credential and limit has
+// exactly one entry, even if the Logging API fails.
 func TestAuditTrail(t *testing.T) {
 	t.Parallel()
 	for name, trouble := range map[string]func(api *loggingtest.Server){

@@ -59,7 +59,7 @@ type evidence struct {
 	values  map[string]string // what stands in the page for what differs each time
 }
 
-// tell lets the three stories happen to real processes.
+// tell runs the page's three stories against real processes.
 func tell(t *testing.T) evidence {
 	t.Helper()
 	api, c := loggingtest.Start(t), telemetrytest.New(t)
@@ -130,8 +130,8 @@ func blocks(page string) (all []block) {
 	return all
 }
 
-// What docs/observability.md has to paste finds what it says, in what real
-// processes wrote.
+// The queries of docs/observability.md find the lines that the page shows, in what
+// real processes wrote.
 func TestObservabilityPage(t *testing.T) {
 	t.Parallel()
 	raw, err := os.ReadFile(filepath.Join(moduleRoot, "docs", "observability.md"))
@@ -258,8 +258,8 @@ func checkMessages(t *testing.T, page string) {
 // volatile are values that differ each time: those shown need only be there.
 var volatile = []string{"timestamp", "receiveTimestamp", "insertId", "latency", "model_ms", "store_ms", "spanId", "line", "principal", "end_user", "session_id", "request_id", "stack_trace", "trace", "cost_usd"}
 
-// alike says in what an entry is not what a page shows of it: a part, shortened
-// where it says "…".
+// alike returns how an entry differs from a page's: that shows a part, shortened at
+// "…".
 func alike(shown, real any) error {
 	switch shown := shown.(type) {
 	case line:

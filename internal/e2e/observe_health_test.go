@@ -28,8 +28,8 @@ type healthReport struct {
 	} `json:"dependencies"`
 }
 
-// The function "health" tells how "invoke" is, which is another process, and no
-// caller can make it look worse than it is.
+// The function "health" reports on "invoke", which is another process, and no caller
+// can make it look worse than it is.
 func TestHealthOfTheWholeService(t *testing.T) {
 	t.Parallel()
 	emulatorHost(t)

@@ -133,7 +133,7 @@ func TestOneLineARequest(t *testing.T) {
 	}
 }
 
-// What is said is logged only when LOG_CONTENT says so; credentials never are.
+// Content is logged only with LOG_CONTENT; credentials never are.
 func TestContentInLogs(t *testing.T) {
 	t.Parallel()
 	for _, on := range []bool{false, true} {
@@ -186,8 +186,7 @@ func TestContentInLogs(t *testing.T) {
 	}
 }
 
-// Nothing that a caller sends makes a line of its own, a field of its own, or a
-// line of 2 KiB.
+// Nothing that a caller sends can create a separate line or field, or a line of 2 KiB.
 func TestForgedLines(t *testing.T) {
 	t.Parallel()
 	s, _ := startGemini(t, "OTEL_TRACES_EXPORTER=none", "GOOGLE_CLOUD_PROJECT=project-1")
@@ -259,7 +258,7 @@ func TestForgedLines(t *testing.T) {
 	}
 }
 
-// The client's address is what Cloud Run's front end says at the end of
+// The client's address is the one that Cloud Run's front end adds at the end of
 // X-Forwarded-For, not what the client wrote before it.
 func TestClientAddress(t *testing.T) {
 	t.Parallel()

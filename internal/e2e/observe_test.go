@@ -127,8 +127,8 @@ func copies(t *testing.T, api *loggingtest.Server, processes ...*process) []entr
 	return entries
 }
 
-// trail are the entries as Cloud Logging shows them: copies with the same insert
-// id and time are one, and must say the same.
+// trail returns the entries as Cloud Logging shows them: copies with the same insert
+// id and time are one entry, and must be equal.
 func trail(t *testing.T, api *loggingtest.Server, processes ...*process) []entry {
 	t.Helper()
 	var entries []entry
@@ -167,7 +167,7 @@ func byRequest(t *testing.T, entries []entry) map[string]entry {
 	return found
 }
 
-// did is what an entry says was done, "action outcome".
+// did returns the action and outcome of an entry, "action outcome".
 func (e entry) did() string { return fmt.Sprint(e.Payload["action"], " ", e.Payload["outcome"]) }
 
 // wantTrail checks that there is exactly one entry for each request that is to

@@ -117,7 +117,7 @@ func named(t *testing.T, spans []span, name string) span {
 
 const callerSpan = "00f067aa0ba902b7"
 
-// traceID is a trace of its own for each n.
+// traceID returns a different trace id for each n.
 func traceID(n int) string { return fmt.Sprintf("4bf92f3577b34da6a3ce929d%08x", n) }
 
 func parent(n int) []string {
@@ -272,8 +272,8 @@ func TestDeployedDeliversAtItsEnd(t *testing.T) {
 	}
 }
 
-// Who called decides whether its trace is kept; log lines name the trace
-// whatever was decided.
+// The caller decides whether its trace is sampled; log lines name the trace in either
+// case.
 func TestTraceHeaders(t *testing.T) {
 	t.Parallel()
 	c := telemetrytest.New(t)
@@ -551,8 +551,8 @@ func TestMetrics(t *testing.T) {
 	}
 }
 
-// What leaves for Google goes to its Telemetry API, from which TELEMETRY_ENDPOINT
-// may lead elsewhere, with the project that it demands.
+// Telemetry for Google goes to its Telemetry API, or to TELEMETRY_ENDPOINT, with the
+// quota project that it requires.
 func TestTelemetryForGoogle(t *testing.T) {
 	t.Parallel()
 	c := telemetrytest.New(t)

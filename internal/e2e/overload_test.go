@@ -18,7 +18,7 @@ type crowd struct {
 	answered, refused []time.Duration // how long each took, sorted
 }
 
-// at gives the share's quantile of sorted times.
+// at returns a quantile of sorted times.
 func at(times []time.Duration, share float64) time.Duration {
 	if len(times) == 0 {
 		return 0
@@ -89,8 +89,8 @@ func whole(response *http.Response) (answer, error) {
 	return answer{response.StatusCode, response.Header, body}, err
 }
 
-// manyConnections lets the client keep as many connections as it has calls, or
-// they would be made anew all the time.
+// manyConnections lets the client keep as many idle connections as it makes calls;
+// otherwise it would open new ones all the time.
 func (s *service) manyConnections(t *testing.T, most int) {
 	transport := &http.Transport{MaxIdleConnsPerHost: most}
 	t.Cleanup(transport.CloseIdleConnections)

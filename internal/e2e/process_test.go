@@ -30,7 +30,7 @@ import (
 	"example.com/gatehouse/internal/testlog"
 )
 
-// limit bounds whatever a test waits for.
+// limit bounds every wait of a test.
 const limit = 60 * time.Second
 
 // apiKey is the secret that services are started with; it must show nowhere.
@@ -139,8 +139,8 @@ func (p *process) wait(t *testing.T) int {
 	}
 }
 
-// memory is the process's resident memory in MiB, 0 where the system does not
-// tell.
+// memory returns the process's resident memory in MiB, 0 if the system does not report
+// it.
 func (p *process) memory() int {
 	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid))
 	if err != nil {
@@ -207,10 +207,8 @@ func newService(t *testing.T, p *process, address string) *service {
 	}}
 }
 
-// startGemini runs the local program on a stand-in for Gemini, with the memory store
-// unless env says otherwise.
-//
-// One model answers, unless env names others.
+// startGemini runs the local program with a stand-in for Gemini, one model and the
+// memory store, unless env overrides them.
 func startGemini(t *testing.T, env ...string) (*service, *geminitest.Server) {
 	t.Helper()
 	gemini := geminitest.Start(t)
@@ -267,8 +265,8 @@ type answer struct {
 	Body   []byte
 }
 
-// do sends a request and reads the answer. Headers come as name, value, …;
-// a JSON body is declared as one unless they say otherwise.
+// do sends a request and reads the response. Headers are name, value, …; a JSON body
+// gets its Content-Type unless they set one.
 func (s *service) do(t *testing.T, method, path string, body any, headers ...string) answer {
 	t.Helper()
 	a, err := s.try(bounded(t), method, path, body, headers...)
@@ -408,8 +406,8 @@ func (s *service) invoke(t *testing.T, body map[string]any, headers ...string) t
 	return wantTurn(t, s.do(t, http.MethodPost, "/invoke", body, headers...))
 }
 
-// rawRequest sends bytes on a connection of its own and reads the answer to
-// them, without closing the sending side.
+// rawRequest sends bytes on a new connection and reads the response to them, without
+// closing the sending side.
 func (s *service) rawRequest(t *testing.T, text string) answer {
 	t.Helper()
 	conn, err := net.Dial("tcp", strings.TrimPrefix(s.URL, "http://"))

@@ -2,6 +2,6 @@
 
 package e2e_test
 
-// raceDetector says that the tests look for data races, so the programs that
-// they start are built to look for them too.
+// raceDetector is set if the tests run with the race detector, so that the programs
+// they start are built with it too.
 const raceDetector = true

@@ -609,7 +609,7 @@ type link struct {
 	to    string
 	mu    sync.Mutex
 	away  bool
-	held  chan struct{} // closed when what is held up goes on; nil: nothing is
+	held  chan struct{} // closed when held traffic continues; nil: no traffic is held
 	delay time.Duration // of each piece
 	lossy bool          // what comes back is lost
 	conns map[net.Conn]struct{}
@@ -694,15 +694,15 @@ func (l *link) hold() {
 	}
 }
 
-// slow makes each piece of what goes through take so much longer.
+// slow delays each piece of the traffic.
 func (l *link) slow(delay time.Duration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.delay = delay
 }
 
-// lose lets everything through to where the link goes, and nothing back, until
-// it is mended, which closes what is open.
+// lose forwards everything to the destination and nothing back, until the link is
+// repaired, which closes the open connections.
 func (l *link) lose() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -725,7 +725,7 @@ func (l *link) drop(conn net.Conn) {
 	delete(l.conns, conn)
 }
 
-// cut closes what is open and whatever comes.
+// cut closes open and new connections.
 func (l *link) cut() {
 	l.mu.Lock()
 	defer l.mu.Unlock()

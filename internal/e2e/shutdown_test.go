@@ -57,7 +57,7 @@ func (p *parting) watched(t *testing.T, env []string) []string {
 		"OTEL_EXPORTER_OTLP_ENDPOINT="+p.collector.HTTP)
 }
 
-// audited gives the outcomes of the audit, wherever they are, by request.
+// audited returns the outcomes of the audit by request, from all places.
 func (p *parting) audited() map[string]string {
 	outcomes := map[string]string{}
 	for _, e := range p.log.Entries() {
@@ -82,8 +82,8 @@ func field(line, name string) string {
 	return match[1]
 }
 
-// TestSIGTERM tells programs to end while turns are in flight, with everything in
-// order and with each dependency hung.
+// TestSIGTERM sends SIGTERM to programs with turns in flight, with everything in order
+// and with each dependency hung.
 func TestSIGTERM(t *testing.T) {
 	t.Parallel()
 	hangs := []struct {
@@ -106,8 +106,7 @@ func TestSIGTERM(t *testing.T) {
 	}
 }
 
-// part has turns of every kind in flight, lets something hang, and tells the
-// process to end.
+// part starts turns of every kind, makes a dependency hang, and sends SIGTERM.
 func (p *parting) part(t *testing.T, hang func(), storeHangs, collectorHangs bool) {
 	ctx := bounded(t)
 	soon, late := make(chan struct{}), make(chan struct{}) // in which turns are let go on

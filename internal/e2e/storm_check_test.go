@@ -33,8 +33,8 @@ type stormAttempt struct {
 	Code         string        // of an error; "" with an Answer
 	Answer       stormAnswer
 
-	// Killed says that the attempt's process was ended by SIGKILL before it
-	// surely had written the attempt's audit entry.
+	// Killed is set if SIGKILL ended the attempt's process before it had certainly
+	// written the audit entry.
 	Killed bool
 }
 
@@ -68,8 +68,8 @@ type stormEntry struct {
 	Request                     string
 }
 
-// A stormReport says what a storm did to the service, and what the service did to its
-// callers. All but the first group must be 0.
+// A stormReport counts what a storm did to the service, and what the service did to
+// its callers. All but the first group must be 0.
 type stormReport struct {
 	Calls, Attempts, Answers, Replays, NotSaved, Stored, Entries int
 	// Left is how many turns have no entry, because their process was killed
@@ -77,9 +77,9 @@ type stormReport struct {
 	Left int
 
 	Lost       int // acknowledged, and not stored so
-	Doubled    int // stored, or answered anew, more than once
+	Doubled    int // stored, or answered with a new answer, more than once
 	Disordered int // seen, shown to the model or stored in another order
-	Foreign    int // of nobody, or seen by another owner
+	Foreign    int // unknown, or seen by another owner
 	Unanswered int // with a key, and in vain
 	Unrecorded int // stored or answered, and not in the audit
 	Invented   int // in the audit, and not stored
@@ -226,8 +226,8 @@ func (c *stormCheck) checkAnswers() {
 	}
 }
 
-// checkReads checks that who read a session saw all that had been acknowledged
-// before, and that nobody saw another owner's.
+// checkReads checks that each read of a session returned everything acknowledged
+// before, and that no owner saw another one's.
 func (c *stormCheck) checkReads() {
 	for _, a := range c.ledger.Attempts {
 		call := c.plan.Calls[a.Call]
@@ -289,8 +289,8 @@ func (c *stormCheck) checkHistories() {
 // they come from, and so without an entry.
 var unauditedRefusals = []string{"shutting_down", "not_ready", "overloaded", connectionBroke, clientLeft}
 
-// checkAudit checks that all that was stored or answered has its entry,
-// and that the audit tells of nothing else and mixes no owners.
+// checkAudit checks that everything stored or answered has its entry, and that there
+// are no other entries and no mixed owners.
 func (c *stormCheck) checkAudit() {
 	entries := map[string]stormEntry{} // copies have the same id
 	requests := map[string]bool{}

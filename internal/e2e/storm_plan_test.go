@@ -1,9 +1,9 @@
 package e2e_test
 
-// A stormPlan is made of a seed: which calls clients make and when they give up, what
-// the model does each time that it is asked, and when which process is killed, its
-// store cut off, or its audit refused. The stormRun that carries it out keeps a
-// stormLedger; stormPlan.Check compares it with what is stored and audited.
+// A stormPlan is derived from a seed: the clients' calls and when they give up, the
+// model's replies, and when a process is killed, its store disconnected, or its audit
+// refused. The stormRun that executes it keeps a stormLedger; stormPlan.Check compares
+// it with what was stored and audited.
 
 import (
 	"fmt"
@@ -55,11 +55,11 @@ type stormCall struct {
 	Owner   int
 	Session int // shared, or None
 	Opens   bool
-	// Key says that the call has an idempotency key and is repeated until it is
-	// answered. One without a key is made once.
+	// Key is set if the call has an idempotency key and is repeated until it is
+	// answered. A call without a key is made once.
 	Key    bool
 	Stream bool
-	// Again says that the client repeats the call although it was answered.
+	// Again is set if the client repeats the call although it was answered.
 	Again bool
 	// Patience is how long the client waits at each of the first attempts; 0: for
 	// as long as it takes.
@@ -76,8 +76,8 @@ func (c stormCall) Query() string {
 	return fmt.Sprintf("Owner %d, session %d, call %d: what now?", c.Owner, c.Session, c.Number)
 }
 
-// Long says that the call's answer is long: so are all of the first sessions, so
-// that their documents spill.
+// Long is set for a long answer. All of the first sessions have long answers, so that
+// their documents overflow into the archive.
 func (c stormCall) Long() bool { return c.Session >= 0 && c.Session < longSessions }
 
 const (
@@ -108,8 +108,8 @@ const (
 	modelThrottles                           // 429
 	modelCutsConnection                      // the connection, without a word
 	modelBreaksOff                           // off, in the middle of its answer
-	modelStalls                              // it never says anything
-	modelFalters                             // it says a word, and nothing more
+	modelStalls                              // sends nothing
+	modelFalters                             // sends one word, and nothing more
 	modelBabbles                             // what no client can read
 )
 
@@ -119,7 +119,7 @@ type plannedReply struct {
 	Delay time.Duration // before each piece of an answer
 }
 
-// A faultKind is what goes wrong around the service.
+// A faultKind is a kind of fault around the service.
 type faultKind int
 
 // The kinds of faults. Those with a process concern only that process.
@@ -150,7 +150,7 @@ type stormFault struct {
 	For     time.Duration // 0 for kills
 }
 
-// newStormPlan plans a storm. The same seed and size give the same plan.
+// newStormPlan returns the plan of a storm. It is a function of seed and size.
 func newStormPlan(seed uint64, size stormSize) stormPlan {
 	p := stormPlan{stormSize: size, Seed: seed}
 	p.planCalls(rand.New(rand.NewPCG(seed, 1)))
@@ -158,7 +158,8 @@ func newStormPlan(seed uint64, size stormSize) stormPlan {
 	return p
 }
 
-// attempts is how many processes a call names, before it begins anew with them.
+// attempts is the number of processes that a call names before it starts again with
+// the first.
 const maxStormAttempts = 6
 
 func (p *stormPlan) planCalls(random *rand.Rand) {

@@ -267,7 +267,7 @@ func owner(number int) []string {
 	return as([]string{"one", "two"}[number%2], "X-End-User", fmt.Sprintf("user %d", number/2))
 }
 
-// reply is what the model does: for each call what the plan says.
+// reply returns the model's reply to each call, as planned.
 func (s *stormRun) reply(r geminitest.Request) geminitest.Reply {
 	n := s.asked.Add(1)
 	var history modelHistory
@@ -366,7 +366,7 @@ func (s *stormRun) inject(ctx context.Context, t *testing.T, injections *sync.Wa
 	}
 }
 
-// take gives a place's process, which nobody calls any more.
+// take removes and returns a place's process, which no longer gets calls.
 func (s *stormRun) take(place int) *member {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -396,7 +396,7 @@ func (s *stormRun) end(t *testing.T, m *member, how faultKind) {
 	m.client.CloseIdleConnections()
 }
 
-// server is the process that an attempt goes to, or the next that serves.
+// server returns the process for an attempt, or the next one that serves.
 func (s *stormRun) server(place int) *member {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -438,7 +438,8 @@ func (s *stormRun) finish(ctx context.Context, call stormCall, first int, mayLea
 // passing are the errors that a storm may bring about.
 var passing = append([]string{"model_failed", "not_ready"}, retriable...)
 
-// attempt makes one request. An error says what no storm excuses.
+// attempt makes one request. It returns an error for failures that no fault of the
+// storm explains.
 func (s *stormRun) attempt(ctx context.Context, call stormCall, try int, mayLeave bool) (outcome, error) {
 	place := 0
 	if n := len(call.Processes); n > 0 {
@@ -603,7 +604,7 @@ func (s *stormRun) collectAudit(t *testing.T) {
 	}
 }
 
-// goroutines ends a process by SIGQUIT and gives the stacks that it leaves.
+// goroutines ends a process with SIGQUIT and returns the stacks that it prints.
 func (s *stormRun) goroutines(t *testing.T, m *member) []string {
 	t.Helper()
 	m.client.CloseIdleConnections()

@@ -1,5 +1,5 @@
 // Package control is the part of the benchmark inside the servers it starts: it
-// tells what only the process itself knows, and ends the process with the
+// reports what only the process itself knows, and ends the process with the
 // benchmark. It listens on no port: commands come on standard input, answers go
 // to a pipe.
 package control
@@ -25,7 +25,7 @@ const (
 	Stop    = "stop"    // end the CPU profile
 )
 
-// An Answer is what a command gives.
+// An Answer is the result of a command.
 type Answer struct {
 	Allocated uint64 `json:"allocated"` // bytes on the heap, since the process started
 	Error     string `json:"error,omitempty"`
