@@ -1,15 +1,15 @@
 output "invoke_url" {
-  description = "Where a frontend or a backend calls."
+  description = "The URL that frontends and backends call."
   value       = var.load_balancer != null ? "https://${var.load_balancer.domain}" : google_cloud_run_v2_service.function["invoke"].uri
 }
 
 output "health_url" {
-  description = "Where an operator asks how the service is, with an identity token: GET /health."
+  description = "The URL for operators, with an identity token: GET /health."
   value       = google_cloud_run_v2_service.function["health"].uri
 }
 
 output "frontend" {
-  description = "What a caller needs to know: the address, the audience of an identity token for it, which credentials are taken and from which pages."
+  description = "What a caller needs: the URL, the audience of an identity token for it, the accepted credentials and the allowed origins."
   value = {
     url      = var.load_balancer != null ? "https://${var.load_balancer.domain}" : google_cloud_run_v2_service.function["invoke"].uri
     audience = var.web_access == "private" ? (var.load_balancer != null ? "https://${var.load_balancer.domain}" : google_cloud_run_v2_service.function["invoke"].uri) : null
@@ -20,7 +20,7 @@ output "frontend" {
 }
 
 output "service_accounts" {
-  description = "The accounts, by role: an agent's tools reach other services as invoke."
+  description = "The service accounts, by role: an agent's tools call other services as invoke."
   value = merge(
     { for name, account in google_service_account.function : name => account.email },
     { for name, account in google_service_account.delivery : name => account.email },
@@ -39,7 +39,7 @@ output "services" {
 }
 
 output "build" {
-  description = "For a build: the account that it runs as, the region, and the image's name, without a tag or a digest."
+  description = "For a build: its service account, the region, and the image's name without a tag or digest."
   value = {
     account = google_service_account.build.id
     region  = var.region
@@ -53,7 +53,7 @@ output "database" {
 }
 
 output "audit_bucket" {
-  description = "The log bucket of the audit trail."
+  description = "The log bucket of the audit log."
   value       = google_logging_project_bucket_config.audit.id
 }
 
@@ -68,6 +68,6 @@ output "alerts" {
 }
 
 output "load_balancer_ip" {
-  description = "What the domain's A record must be; null without load_balancer."
+  description = "The address for the domain's A record; null without load_balancer."
   value       = one(google_compute_global_address.this[*].address)
 }

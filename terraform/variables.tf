@@ -13,7 +13,7 @@ variable "project_id" {
 }
 
 variable "prefix" {
-  description = "What the names of all resources begin with, so that one project can hold several agents, each with a prefix of its own. It cannot be changed later without making everything again. With the default the functions are called invoke and health, and the database is (default)."
+  description = "The prefix of all resource names, so that one project can hold several agents. It cannot be changed later without creating everything again. With the default the functions are called invoke and health, and the database is (default)."
   type        = string
   default     = "gatehouse"
   nullable    = false
@@ -41,7 +41,7 @@ variable "region" {
 }
 
 variable "firestore_location" {
-  description = "Where sessions are stored: a region, or the multi-region of its continent (nam5, nam7, eur3). It cannot be changed later. Null: the region."
+  description = "The location of the sessions' database: a region, or the multi-region of its continent (nam5, nam7, eur3). It cannot be changed later. Null: the region."
   type        = string
   default     = null
 
@@ -64,7 +64,7 @@ variable "firestore_database" {
 }
 
 variable "second_region" {
-  description = "A region where invoke is served too, behind the load balancer. Null: none."
+  description = "A second region for invoke, behind the load balancer. Null: none."
   type        = string
   default     = null
 
@@ -83,7 +83,7 @@ variable "second_region" {
 }
 
 variable "labels" {
-  description = "Labels of every resource that takes them, beside app=PREFIX."
+  description = "Labels of every resource that supports them, in addition to app=PREFIX."
   type        = map(string)
   default     = {}
   nullable    = false
@@ -95,7 +95,7 @@ variable "labels" {
 }
 
 variable "environment" {
-  description = "What the deployment calls itself. Every environment is held to production's rules."
+  description = "The deployment's name for its environment. Production's rules apply to every environment."
   type        = string
   default     = "production"
   nullable    = false
@@ -109,7 +109,7 @@ variable "environment" {
 # What
 
 variable "image" {
-  description = "The image that both functions run, by its digest: REGION-docker.pkg.dev/PROJECT/REPOSITORY/NAME@sha256:…. It counts when a function is made; from then on the delivery sets it. A plan does without it; an apply that makes or changes a function does not."
+  description = "The image that both functions run, by its digest: REGION-docker.pkg.dev/PROJECT/REPOSITORY/NAME@sha256:…. It is used when a function is created; afterwards the delivery sets it. A plan does not need it; an apply that creates or changes a function does."
   type        = string
   default     = null
 
@@ -128,7 +128,7 @@ variable "image" {
 }
 
 variable "image_projects" {
-  description = "Other projects whose registries image may be in. Cloud Run's own account of this project must be able to read there."
+  description = "Other projects whose registries may hold the image. This project's Cloud Run service agent must have read access there."
   type        = list(string)
   default     = []
   nullable    = false
@@ -151,7 +151,7 @@ variable "model" {
 }
 
 variable "model_fallbacks" {
-  description = "Models that are tried in this order when the first is unavailable or is gone. Null: the fallback of internal/models/models.json, unless it is the model itself."
+  description = "Models that are tried in this order if the first is unavailable or was shut down. Null: the fallback of internal/models/models.json, unless it is the model itself."
   type        = list(string)
   default     = null
 
@@ -162,7 +162,7 @@ variable "model_fallbacks" {
 }
 
 variable "thinking_level" {
-  description = "How much the model thinks: minimal, low, medium or high, of which the model must have it. Null: low for an agent with tools, else the model's lowest."
+  description = "How much the model thinks: minimal, low, medium or high; the model must support the level. Null: low for an agent with tools, else the model's lowest."
   type        = string
   default     = null
 
@@ -173,14 +173,14 @@ variable "thinking_level" {
 }
 
 variable "models_table_from_secret" {
-  description = "Whether a newer table of models is read from the secret models-table, where it changes without a deploy. Add a version to it first."
+  description = "Whether to read a newer table of models from the secret models-table, which can change without a deployment. Add a version to it first."
   type        = bool
   default     = false
   nullable    = false
 }
 
 variable "model_backend" {
-  description = "How Gemini is reached: vertex (Vertex AI, by the functions' own accounts) or gemini (the Gemini API, by the key in the secret gemini-api-key)."
+  description = "The Gemini backend: vertex (Vertex AI, with the functions' accounts) or gemini (the Gemini API, with the key in the secret gemini-api-key)."
   type        = string
   default     = "vertex"
   nullable    = false
@@ -192,7 +192,7 @@ variable "model_backend" {
 }
 
 variable "vertex_location" {
-  description = "The location of Vertex AI that is asked: global, the multi-regions us or eu, where prompts stay within them, or a region that has the model."
+  description = "The location of Vertex AI: global, a multi-region (us or eu), which prompts do not leave, or a region that has the model."
   type        = string
   default     = "global"
   nullable    = false
@@ -204,7 +204,7 @@ variable "vertex_location" {
 }
 
 variable "agent_secrets" {
-  description = "The secrets of the agent's own tools, by the names of the variables that the agent reads them by. { RATES_KEY = {} } makes the secret PREFIX-rates-key, which only invoke may read, and has no version yet; once one is added, { RATES_KEY = { version = \"latest\" } } tells the agent of it, by RATES_KEY_SECRET. A number in place of latest pins a version."
+  description = "The secrets of the agent's tools, by the names of the agent's variables. { RATES_KEY = {} } creates the secret PREFIX-rates-key without a version, which only invoke may read; after you have added one, { RATES_KEY = { version = \"latest\" } } passes its name to the agent in RATES_KEY_SECRET. A number instead of latest pins a version."
   type        = map(object({ version = optional(string) }))
   default     = {}
   nullable    = false
@@ -224,7 +224,7 @@ variable "agent_secrets" {
 }
 
 variable "agent_environment" {
-  description = "What the agent's own tools read from the environment, in plain: { RATES_URL = \"https://rates.example.com\" }. What is secret belongs in agent_secrets: these values are in the state and in the console."
+  description = "Environment variables of the agent's tools: { RATES_URL = \"https://rates.example.com\" }. Secrets belong in agent_secrets, because these values are in the state and in the console."
   type        = map(string)
   default     = {}
   nullable    = false
@@ -246,7 +246,7 @@ variable "agent_environment" {
 # Who may call
 
 variable "web_access" {
-  description = "Who reaches invoke: private (Cloud Run checks every caller by IAM), application (nobody is checked before the code does; for browsers with a sign-in of their own), iap (Identity-Aware Proxy asks visitors to sign in)."
+  description = "Who can reach invoke: private (Cloud Run checks every caller with IAM), application (only the service checks callers; for browsers with their own sign-in), iap (Identity-Aware Proxy signs visitors in)."
   type        = string
   default     = "private"
   nullable    = false
@@ -258,7 +258,7 @@ variable "web_access" {
 }
 
 variable "auth" {
-  description = "The credentials that invoke takes: iam, oidc, api_key. Null: iam where web_access is private, oidc behind iap; application must say."
+  description = "The credentials that invoke accepts: iam, oidc, api_key. Null: iam if web_access is private, oidc behind iap; application requires a value."
   type        = list(string)
   default     = null
 
@@ -285,7 +285,7 @@ variable "auth" {
 }
 
 variable "oidc_issuers" {
-  description = "Whose tokens are taken with oidc, for which audience, and with which claims beside. Firebase: issuer https://securetoken.google.com/PROJECT, audience PROJECT."
+  description = "The issuers whose tokens oidc accepts, each with its audience and other required claims. Firebase: issuer https://securetoken.google.com/PROJECT, audience PROJECT."
   type = list(object({
     issuer   = string
     audience = string
@@ -318,7 +318,7 @@ variable "oidc_issuers" {
 }
 
 variable "invokers" {
-  description = "Who may call invoke where web_access is private: serviceAccount:…, user:…, group:…, domain:…, principal://… or principalSet://…."
+  description = "Who may call invoke if web_access is private: serviceAccount:…, user:…, group:…, domain:…, principal://… or principalSet://…."
   type        = list(string)
   default     = []
   nullable    = false
@@ -338,7 +338,7 @@ variable "invokers" {
 }
 
 variable "health_invokers" {
-  description = "Who may call health, beside the scheduler: members of IAM as in invokers."
+  description = "Who may call health in addition to the scheduler: IAM members as in invokers."
   type        = list(string)
   default     = []
   nullable    = false
@@ -350,7 +350,7 @@ variable "health_invokers" {
 }
 
 variable "iap_members" {
-  description = "Who may pass IAP where web_access is iap: members of IAM as in invokers."
+  description = "Who may pass IAP if web_access is iap: IAM members as in invokers."
   type        = list(string)
   default     = []
   nullable    = false
@@ -386,14 +386,14 @@ variable "allowed_origins" {
 }
 
 variable "allowed_origins_from_secret" {
-  description = "Whether the origins are read from the secret allowed-origins, where they change without a deploy. Add a version to it first."
+  description = "Whether to read the origins from the secret allowed-origins, which can change without a deployment. Add a version to it first."
   type        = bool
   default     = false
   nullable    = false
 }
 
 variable "operators" {
-  description = "Who sees the details of /health and /metrics, each with its kind: email:ops@example.com@https://issuer, sub:SUBJECT@https://issuer, key:NAME, account:NAME@PROJECT.iam.gserviceaccount.com. Empty: every caller by iam or api_key."
+  description = "Who sees the details of /health and /metrics, each with its kind: email:ops@example.com@https://issuer, sub:SUBJECT@https://issuer, key:NAME, account:NAME@PROJECT.iam.gserviceaccount.com. Empty: every caller with iam or api_key."
   type        = list(string)
   default     = []
   nullable    = false
@@ -414,7 +414,7 @@ variable "playground" {
 # How much
 
 variable "capacity" {
-  description = "What an instance of invoke has, and how many there are. With cpu_always_on instances are paid for around the clock."
+  description = "The size of an instance of invoke, and the number of instances. With cpu_always_on instances are charged around the clock."
   type = object({
     cpu           = optional(number, 1)
     memory_mib    = optional(number, 512)
@@ -452,7 +452,7 @@ variable "capacity" {
 }
 
 variable "request_timeout_seconds" {
-  description = "How long a whole invocation may take. Cloud Run's own timeout is 15 seconds more."
+  description = "The timeout of a whole turn. Cloud Run's timeout is 15 seconds longer."
   type        = number
   default     = 30
   nullable    = false
@@ -464,7 +464,7 @@ variable "request_timeout_seconds" {
 }
 
 variable "limits" {
-  description = "What one call, one end user (calls_per_minute, daily_tokens), one caller and everybody may use, over all instances. Tokens are the model's, a UTC day; 0 is no limit. daily_tokens left out: a tenth of service_daily_tokens, so that no end user spends the day of all."
+  description = "Limits on one call, one end user (calls_per_minute, daily_tokens), one caller and everybody, across all instances. Tokens are the model's, per UTC day; 0 means no limit. Default of daily_tokens: a tenth of service_daily_tokens, so that no end user can use up everybody's budget."
   type = object({
     calls_per_minute        = optional(number, 60)
     caller_calls_per_minute = optional(number, 600)
@@ -506,7 +506,7 @@ variable "limits" {
 }
 
 variable "breaker" {
-  description = "After how many failures in a row a model is left alone, and for how long."
+  description = "After how many consecutive failures a model is not called, and for how long."
   type = object({
     failures         = optional(number, 5)
     cooldown_seconds = optional(number, 60)
@@ -558,7 +558,7 @@ variable "backup_retention_days" {
 }
 
 variable "audit_log" {
-  description = "How long the audit trail is kept; whether its bucket is locked, which can never be taken back, nor its retention shortened then; whether it holds names of callers in place of hashes."
+  description = "How long the audit log is kept; whether its bucket is locked, which cannot be undone and prevents a shorter retention; whether it has names of callers instead of hashes."
   type = object({
     retention_days = optional(number, 400)
     locked         = optional(bool, false)
@@ -574,7 +574,7 @@ variable "audit_log" {
 }
 
 variable "secret_rotation_days" {
-  description = "After how many days a secret that is in use is due for a new version, and an alert says so."
+  description = "After how many days an alert reports that a secret in use is due for a new version."
   type        = number
   default     = 90
   nullable    = false
@@ -586,7 +586,7 @@ variable "secret_rotation_days" {
 }
 
 variable "log_level" {
-  description = "The least severe lines that are logged: debug, info, warn, error. Above info requests that went well leave no line, and the counts of tokens and latency no figures."
+  description = "The minimum severity of log lines: debug, info, warn, error. Above info, successful requests have no line, and metrics of tokens and latency have no data."
   type        = string
   default     = "info"
   nullable    = false
@@ -598,14 +598,14 @@ variable "log_level" {
 }
 
 variable "log_content" {
-  description = "Whether prompts and answers are logged. They are the users' own words."
+  description = "Whether prompts and answers are logged. They are the users' own text."
   type        = bool
   default     = false
   nullable    = false
 }
 
 variable "trace_sample_ratio" {
-  description = "The share of requests that are traced where the caller has not decided: 0 to 1."
+  description = "The fraction of requests that are traced if the caller has not decided: 0 to 1."
   type        = number
   default     = 0.1
   nullable    = false
@@ -617,7 +617,7 @@ variable "trace_sample_ratio" {
 }
 
 variable "otel" {
-  description = "More of OpenTelemetry's standard variables, for both functions: { OTEL_TRACES_EXPORTER = \"otlp\", OTEL_EXPORTER_OTLP_ENDPOINT = \"https://collector.example.com\" } sends traces to a collector instead of Google Cloud, { OTEL_METRICS_EXPORTER = \"none\" } sends no metrics."
+  description = "Other standard OpenTelemetry variables, for both functions: { OTEL_TRACES_EXPORTER = \"otlp\", OTEL_EXPORTER_OTLP_ENDPOINT = \"https://collector.example.com\" } sends traces to a collector instead of Google Cloud, { OTEL_METRICS_EXPORTER = \"none\" } sends no metrics."
   type        = map(string)
   default     = {}
   nullable    = false
@@ -633,7 +633,7 @@ variable "otel" {
 }
 
 variable "slo" {
-  description = "What is promised over 28 days: the share of requests that do not fail by our fault, and the share answered within latency_seconds."
+  description = "The service-level objectives over 28 days: the fraction of requests without a server error, and the fraction answered within latency_seconds."
   type = object({
     availability    = optional(number, 0.995)
     latency         = optional(number, 0.95)
@@ -677,7 +677,7 @@ variable "notification_channels" {
 }
 
 variable "run_book_url" {
-  description = "Where docs/run-book.md can be read in a browser, for the alerts' links. Each alert holds the text of its page anyway. Null: no link."
+  description = "The address of docs/run-book.md in a browser, for the alerts' links. Each alert contains the text of its page anyway. Null: no link."
   type        = string
   default     = null
 
@@ -699,7 +699,7 @@ variable "billing_account" {
 }
 
 variable "monthly_budget" {
-  description = "What the project may cost a month, in whole units of the billing account's currency."
+  description = "The project's monthly budget, in whole units of the billing account's currency."
   type        = number
   default     = 100
   nullable    = false
@@ -733,7 +733,7 @@ variable "vpc" {
 }
 
 variable "load_balancer" {
-  description = "An external load balancer with Cloud Armor before invoke, on a domain whose DNS points at the output load_balancer_ip. Null: none; invoke has Cloud Run's own URL."
+  description = "An external load balancer with Cloud Armor before invoke, on a domain whose DNS points at the output load_balancer_ip. Null: none; invoke has Cloud Run's URL."
   type = object({
     domain                 = string
     requests_per_minute_ip = optional(number, 600)
@@ -751,7 +751,7 @@ variable "load_balancer" {
 }
 
 variable "kms_key" {
-  description = "A key of Cloud KMS in the region, projects/P/locations/REGION/keyRings/R/cryptoKeys/K, that encrypts the database, the secrets, the images and the instances (not the logs). Null: Google's own keys. It cannot be changed for the database later."
+  description = "A key of Cloud KMS in the region, projects/P/locations/REGION/keyRings/R/cryptoKeys/K, that encrypts the database, the secrets, the images and the instances (not the logs). Null: Google's keys. It cannot be changed for the database later."
   type        = string
   default     = null
 
