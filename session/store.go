@@ -136,6 +136,9 @@ func Commit(ctx context.Context, store Store, s *Session, t Turn, c Conditions) 
 		if ended := pause(ctx, try); ended != nil {
 			return Meta{}, fmt.Errorf("appending a turn, %d times: %w", try, errors.Join(ended, err))
 		}
+		// The write lost against another one, or may have happened without a response.
+		// A read distinguishes the two; s stays the base of the next try if even
+		// that is unavailable.
 		again, err := store.Load(ctx, key)
 		switch {
 		case errors.Is(err, ErrNotFound) && created:
@@ -150,9 +153,11 @@ func Commit(ctx context.Context, store Store, s *Session, t Turn, c Conditions) 
 		case again.Deleted, s.Exists() && !again.CreatedAt.Equal(s.CreatedAt):
 			return Meta{}, fmt.Errorf("appending a turn: %w", ErrNotFound) // deleted, and another session may be there now
 		}
+		// seen bounds the search: turns up to it were stored before this call started.
 		if meta, ok, err := again.find(t.ID, seen); err != nil || ok {
 			return meta, err
 		}
+		// Checked after the search: a stored turn has ended the claim by itself.
 		if c.Claim != nil && !c.Claim.holds(again) {
 			return Meta{}, ErrTakenOver
 		}

@@ -117,8 +117,8 @@ func TestADeploymentSetsWhatTheCodeReads(t *testing.T) {
 	}
 }
 
-// A value that a deployment gives by default is the one that the code has by
-// default, where both have one, but for what Terraform sets on purpose.
+// Terraform's defaults are those of the code, if both have one, except for values that
+// Terraform sets on purpose.
 func TestDefaultsAgree(t *testing.T) {
 	raw, err := os.ReadFile("../internal/models/models.json")
 	if err != nil {

@@ -32,10 +32,10 @@ var collections = map[string]string{
 	"traffic.go":  "figures",
 }
 
-// code is what the package of Firestore says.
+// code is what package firestore declares.
 type code struct {
 	fields      map[string][]string // by collection, those of its documents
-	single      map[string]bool     // "collection.field" that a query reads alone
+	single      map[string]bool     // "collection.field" that is the only field of a query
 	composite   map[string]bool     // indexes, as "collection: field DIRECTION, …"
 	collections map[string]bool     // that are named in calls
 }
@@ -70,7 +70,7 @@ func readFirestore(t *testing.T) code {
 	return c
 }
 
-// readConstants adds the names that file gives to strings.
+// readConstants adds the string constants of a file.
 func readConstants(file *ast.File, constants map[string]string) {
 	ast.Inspect(file, func(n ast.Node) bool {
 		if spec, ok := n.(*ast.ValueSpec); ok {

@@ -15,7 +15,7 @@ import (
 	"example.com/gatehouse/internal/terraformtest"
 )
 
-var update = flag.Bool("update", false, "write README.md's tables anew")
+var update = flag.Bool("update", false, "update README.md's tables")
 
 // A block is a variable or an output. Its text is as terraform fmt writes it,
 // which the checks demand, so that lines and indentation say what belongs to what.

@@ -11,7 +11,7 @@ import (
 )
 
 // Input that a plan refuses: what is wrong with it, the variables (separated by a
-// semicolon), and what the refusal says.
+// semicolon), and the refusal's text.
 var refused = []struct{ name, variables, words string }{
 	// Where
 	{"no project name", `project_id = "My Project"`, "project_id is not a project's ID"},

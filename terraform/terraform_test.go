@@ -60,7 +60,7 @@ func deployments(t *testing.T) map[string]string {
 			alert_emails = ["ops@example.com"]`,
 		"origins in plain": `allowed_origins = ["https://app.example.com"]`,
 	}
-	// What the documents say to set.
+	// Settings in the documents.
 	for _, page := range []string{"README.md", "../docs/your-agent.md", "../docs/deploy.md"} {
 		source, err := os.ReadFile(page)
 		if err != nil {

@@ -11,7 +11,7 @@ import (
 	"example.com/gatehouse/internal/terraformtest"
 )
 
-// version1 is the last commit of which terraform/ was a root of its own.
+// version1 is the last commit in which terraform/ was a root module.
 const version1 = "d664a69"
 
 // What goes on purpose with version 1: the sources of builds that were none, the

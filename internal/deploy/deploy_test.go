@@ -471,7 +471,7 @@ func TestADryRunCallsNothing(t *testing.T) {
 	t.Log(said[strings.LastIndex(said, "8 steps"):])
 }
 
-// A commit always gives the same archive, which does not contain uncommitted changes.
+// A commit always has the same archive, which does not contain uncommitted changes.
 func TestACommitIsOneArchive(t *testing.T) {
 	t.Parallel()
 	var archives []string

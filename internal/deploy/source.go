@@ -21,7 +21,7 @@ var notBuilt = []string{":(exclude,glob)**/*_test.go", ":(exclude)terraform", ":
 
 // archive writes the commit and the scripts that build it as a gzipped tar. git
 // archive makes it, with the commit's time on every file, so that uncommitted changes
-// are not built and a commit always gives the same archive.
+// are not built and a commit always has the same archive.
 func archive(ctx context.Context, c *commands, commit, scripts, file string) error {
 	args := append([]string{"archive", "--format=tar", commit, "--", "."}, notBuilt...)
 	if c.dryRun {

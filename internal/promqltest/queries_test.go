@@ -239,7 +239,7 @@ func ofLogs(changes []terraformtest.Change) map[string]Metric {
 		if terraformtest.Dig(c.Change.After, "metric_descriptor", "value_type") == "DISTRIBUTION" {
 			m.Kind = Distribution
 		}
-		// A metric of a log takes whatever resource the entry has, so a query must
+		// A log-based metric has the resource of its entries, so a query must
 		// name it, though the filter leaves one.
 		m.Resources = append(pair(c.Change.After["filter"], "resource.type"), "global")
 		labels, _ := terraformtest.Dig(c.Change.After, "metric_descriptor", "labels").([]any)
