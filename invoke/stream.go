@@ -169,6 +169,8 @@ func (st *stream) send(model string, tell func(dialect, *bytes.Buffer) error) er
 	if !st.begun {
 		h := st.w.Header()
 		h.Set("Content-Type", "text/event-stream; charset=utf-8")
+		// no-transform and X-Accel-Buffering keep proxies (nginx, compressing ones) from
+		// buffering events.
 		h.Set("Cache-Control", "no-store, no-transform")
 		h.Set("X-Accel-Buffering", "no")
 		st.dialect.headers(h)
@@ -201,6 +203,7 @@ func (st *stream) flush(b []byte) {
 		st.err = st.control.Flush()
 	}
 	if st.err != nil {
+		// The client does not read: stop paying for the model.
 		st.abandon()
 		return
 	}

@@ -103,6 +103,8 @@ func (s *Service) runTools(ctx context.Context, g *generation, calls []*genai.Fu
 			return nil, err
 		}
 	}
+	// The room is shared by all results of the round, whichever tool ends first. Each call
+	// keeps at least the room for an error, so that the turn can always be stored.
 	room := newAllowance(g.room()-max(spare, len(calls)*leastResult), len(calls))
 	var running sync.WaitGroup
 	for i, call := range calls {
@@ -188,6 +190,8 @@ func (s *Service) runTool(ctx context.Context, i int, call *genai.FunctionCall) 
 		response map[string]any
 		err      error
 	}
+	// The call runs in a goroutine that may outlive this function: Go cannot stop a tool
+	// that ignores its context.
 	done := make(chan result, 1) // buffered, because nobody may receive
 	go func() {
 		defer func() {
