@@ -82,8 +82,15 @@ func (c stormCall) Long() bool { return c.Session >= 0 && c.Session < longSessio
 
 const (
 	longSessions = 3
-	longAnswer   = 56 << 10
+	longAnswer   = 56 << 10 // at least
 )
+
+// longAnswer is the size of a long answer: a short storm has fewer of them, and its
+// documents spill too.
+func (p *stormPlan) longAnswer() int {
+	const whole = 25 * time.Second
+	return min(max(longAnswer, int(longAnswer*whole/p.Length)), 4*longAnswer)
+}
 
 var stormQuery = regexp.MustCompile(`^Owner \d+, session -?\d+, call (\d+): what now\?$`)
 

@@ -282,7 +282,7 @@ func (s *stormRun) reply(r geminitest.Request) geminitest.Reply {
 	}
 	call := s.plan.Calls[history[len(history)-1]]
 	if call.Long() {
-		answer = geminitest.Text("To ", r.Prompt(), fmt.Sprintf(": answer %d.", n), strings.Repeat(" And so on.", longAnswer/11))
+		answer = geminitest.Text("To ", r.Prompt(), fmt.Sprintf(": answer %d.", n), strings.Repeat(" And so on.", s.plan.longAnswer()/11))
 	}
 	s.mu.Lock()
 	s.ledger.Histories = append(s.ledger.Histories, history)

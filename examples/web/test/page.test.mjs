@@ -57,7 +57,7 @@ test('the page', { skip: missing && !process.env.CI ? missing : false }, async t
 
   await ask('block this');
   await page.getByRole('alert').waitFor();
-  assert.equal(await page.getByRole('alert').textContent(), 'The model refused to answer this. Ask in another way.');
+  assert.equal(await page.getByRole('alert').textContent(), 'The model refused to answer. Rephrase the question.');
   await ask('cut the line');
   await page.getByText('Half of').waitFor();
   await page.getByRole('alert').waitFor();
