@@ -30,7 +30,12 @@ func TestDescription(t *testing.T) {
 	t.Parallel()
 	s := startLocal(t)
 	type description struct {
-		Service   string `json:"service"`
+		Service string `json:"service"`
+		Agent   struct {
+			Name        string   `json:"name"`
+			Description string   `json:"description"`
+			Examples    []string `json:"examples"`
+		} `json:"agent"`
 		Version   string `json:"version"`
 		Endpoints []struct {
 			Method      string `json:"method"`

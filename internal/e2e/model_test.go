@@ -279,7 +279,7 @@ func TestStream(t *testing.T) {
 		t.Errorf("turn: %+v", got)
 	}
 	call, result := strict[toolCallData](t, events[1].Data), strict[toolResultData](t, events[2].Data)
-	if !reflect.DeepEqual(call.Args, map[string]any{"category": "security"}) || !result.OK {
+	if !reflect.DeepEqual(call.Args, map[string]any{"fruit": "apple"}) || !result.OK {
 		t.Errorf("tool_call %s, tool_result %s", events[1].Data, events[2].Data)
 	}
 	if n := turnsOf(t, s, got.SessionID); n != 1 {
