@@ -180,7 +180,9 @@ func (s *Service) ask(ctx context.Context, g *generation, history []json.RawMess
 // call makes one model call. It reserves the most that the call can spend before and
 // settles it afterwards. Once it has started, the request's permit is not refunded.
 func (s *Service) call(ctx context.Context, g *generation, r model.Request, onText func(by, text string) error) (answer model.Answer, err error) {
-	r.PromptTokens = model.EstimateTokens(int(promptOf(r, g.encoded, 0).Bytes), g.bytesOfToken)
+	// A count of few tokens says little of other text, such as a tool's large output: a
+	// reservation never weighs less than usual text.
+	r.PromptTokens = model.EstimateTokens(int(promptOf(r, g.encoded, 0).Bytes), min(g.bytesOfToken, usualBytes))
 	hold, err := s.reserve(ctx, r)
 	if err != nil {
 		return model.Answer{}, err
