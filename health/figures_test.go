@@ -27,7 +27,7 @@ import (
 	"example.com/gatehouse/internal/offline"
 )
 
-// sums gives always the same figures.
+// sums always returns the same figures.
 func sums(requests, judged, errors int64, breakers map[string]string) func(context.Context) (figures.Sum, error) {
 	return func(context.Context) (figures.Sum, error) {
 		return figures.Sum{Figures: figures.Figures{Requests: requests, Judged: judged, Errors: errors}, Breakers: breakers}, nil
@@ -198,7 +198,7 @@ func (w *wire) note(method string) {
 	w.calls[method[strings.LastIndex(method, "/")+1:]]++
 }
 
-// take gives the calls since it was called last.
+// take returns the calls since it was called last.
 func (w *wire) take() map[string]int {
 	w.mu.Lock()
 	defer w.mu.Unlock()

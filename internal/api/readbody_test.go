@@ -17,7 +17,7 @@ import (
 	"example.com/gatehouse/internal/api"
 )
 
-// post sends a body through a real server to ReadBody, and gives what that
+// post sends a body through a real server to ReadBody, and returns what that
 // returned and the answer's status.
 func post(t *testing.T, body io.Reader, limit int64, header http.Header) (got []byte, answer *http.Response, err error) {
 	t.Helper()

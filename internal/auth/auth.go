@@ -4,7 +4,7 @@
 // already verified, OIDC and IAP tokens are verified against their issuers'
 // published keys ([NewOIDC]), [APIKeys] compares hashes, and [None] takes
 // everybody for one caller. An [Authenticator] holds the methods that are
-// configured to the rules that join them, and gives the one [Principal] that
+// configured to the rules that join them, and returns the one [Principal] that
 // limits, sessions and logs go by.
 //
 // Nothing here runs in the background: keys are fetched by the request that

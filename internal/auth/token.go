@@ -91,7 +91,7 @@ func decodePart(part string, v any) ([]byte, error) {
 	return data, json.Unmarshal(data, v)
 }
 
-// checkTimes tells whether now lies in the time that the claims give. A claim
+// checkTimes reports whether now lies in the time of the claims. A claim
 // that is absent sets no bound.
 func (c claims) checkTimes(now time.Time) error {
 	seconds := float64(now.UnixNano()) / 1e9

@@ -33,7 +33,7 @@ type Config struct {
 	// no turns.
 	Agent string
 
-	// Breakers gives the state of this instance's breakers by model; nil: there
+	// Breakers returns the state of this instance's breakers by model; nil: there
 	// are none.
 	Breakers func() map[string]string
 

@@ -125,7 +125,7 @@ func (j *journal) fail(err error) {
 	j.err = err
 }
 
-// take gives what was written since it was called last, as "minute:requests".
+// take returns what was written since it was called last, as "minute:requests".
 func (j *journal) take() string {
 	j.mu.Lock()
 	defer j.mu.Unlock()

@@ -54,7 +54,7 @@ func TestFormsOfAnEventStream(t *testing.T) {
 	}
 }
 
-// nothing are the answers that give nothing, each with its own counts.
+// nothing holds the answers without content, each with its own counts.
 var nothing = map[string]string{
 	"no parts":                 `{"candidates":[{"content":{"role":"model"},"finishReason":"STOP"}],"usageMetadata":{"promptTokenCount":3130,"totalTokenCount":3130}}`,
 	"an empty text":            `{"candidates":[{"content":{"role":"model","parts":[{"text":""}]},"finishReason":"STOP"}],"usageMetadata":{"promptTokenCount":3130,"totalTokenCount":3130}}`,

@@ -24,7 +24,7 @@ func TestNoHistoryIsRefusedForEver(t *testing.T) {
 		responded = `{"role":"user","parts":[{"functionResponse":{"name":"weather","response":{"id":9007199254740993,"sky":"<grey>"}}}]}`
 		unsigned  = `{"role":"model","parts":[{"functionCall":{"name":"weather","args":{"city":"Köln","id":1234567890123456789}}}]}`
 	)
-	// refuses gives a model that answers 400 to a body that holds any of these.
+	// refuses returns a model that answers 400 to a body that holds any of these.
 	holds := func(texts ...string) func(string) bool {
 		return func(body string) bool {
 			return slices.ContainsFunc(texts, func(text string) bool { return strings.Contains(body, text) })

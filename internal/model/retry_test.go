@@ -52,7 +52,7 @@ func (s *script) requests() int {
 	return len(s.at)
 }
 
-// answer gives a body as it is; a stream's needs event.
+// answer returns a body as it is; a stream's needs event.
 func answer(status int, body string, header ...string) http.HandlerFunc {
 	return func(w http.ResponseWriter, _ *http.Request) {
 		for i := 0; i < len(header); i += 2 {

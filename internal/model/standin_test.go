@@ -39,7 +39,7 @@ func (m *modelHandlers) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 func silent(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }
 
-// both gives a body that is right for either form of asking.
+// both returns a body that is right for either form of asking.
 func both(text string) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		body := good(text)

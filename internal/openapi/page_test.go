@@ -103,7 +103,7 @@ func TestThePageInABrowser(t *testing.T) {
 	}
 }
 
-// read runs an action and keeps what it gives.
+// read runs an action and keeps what it returns.
 func read[T any](ctx context.Context, to *T, action chromedp.Action[T]) error {
 	value, err := chromedp.Run(ctx, action)
 	*to = value

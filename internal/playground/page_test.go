@@ -427,7 +427,7 @@ func TestBearerToken(t *testing.T) {
 	b.calm("401")
 }
 
-// copied presses "Copy as curl" and gives what it puts on the clipboard.
+// copied presses "Copy as curl" and returns what it puts on the clipboard.
 const copied = `new Promise((resolve) => {
 	Object.defineProperty(navigator, 'clipboard', {configurable: true, value: {writeText: async (text) => resolve(text)}});
 	[...document.querySelectorAll('.actions button')].filter((b) => b.textContent === 'Copy as curl').at(-1).click();

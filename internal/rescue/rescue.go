@@ -15,7 +15,7 @@ type Panic struct {
 
 func (p *Panic) Error() string { return fmt.Sprintf("panic: %v", p.Value) }
 
-// Call calls f and gives its error, a [*Panic] if it panicked.
+// Call calls f and returns its error, a [*Panic] if it panicked.
 func Call(f func() error) (err error) {
 	defer func() {
 		if p := recover(); p != nil {

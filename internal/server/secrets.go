@@ -274,7 +274,7 @@ func (l *secrets) update(ctx context.Context, named *namedSecret) (refresh.Outco
 	return refresh.Known, err
 }
 
-// probe is what health asks: whether Secret Manager gives the secrets now, and
+// probe is what health asks: whether Secret Manager returns the secrets now, and
 // whether the last attempt to use them went well.
 func (l *secrets) probe(ctx context.Context) error {
 	if failed := l.failed.Load(); failed != nil {

@@ -242,7 +242,7 @@ func (s *Server) serve(pick func(handlers) http.Handler) http.Handler {
 const buildTimeout = 10 * time.Second
 
 // build makes the parts, unless they stand, cannot ever, or were tried a moment
-// ago. The first to come builds; those who come meanwhile wait for it.
+// ago. The first to come builds; those who come during it wait.
 func (s *Server) build(ctx context.Context) *parts {
 	if s.problem != nil {
 		return nil

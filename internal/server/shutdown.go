@@ -101,7 +101,7 @@ func (s *Server) closeSecretManager() {
 
 // CloseHTTP closes the HTTP server that the requests came through, once it has sent
 // the last answers: a handler that has returned is not an answer that is out. The
-// functions framework does not give its server away, but each request does.
+// functions framework does not expose its server, but each request does.
 func (s *Server) CloseHTTP(ctx context.Context) error {
 	server := s.server.Load()
 	if server == nil {

@@ -101,7 +101,7 @@ func (i *instance) request(seconds int) {
 	i.await("answered")
 }
 
-// flushed waits until the flush is over, and gives what it took.
+// flushed waits until the flush is over, and returns how long it took.
 func (i *instance) flushed() time.Duration {
 	i.t.Helper()
 	ms, _ := strconv.Atoi(strings.TrimPrefix(i.await("flushed"), "flushed "))
@@ -188,7 +188,7 @@ func TestFrozenBetweenRequests(t *testing.T) {
 	}
 }
 
-// Frozen with an export on its way, whose answer comes meanwhile: the time is
+// Frozen with an export on its way, whose answer comes during the freeze: the time is
 // not counted, and nothing is sent again.
 func TestFrozenDuringAFlush(t *testing.T) {
 	for _, protocol := range []string{protocolHTTP, protocolGRPC} {
@@ -219,7 +219,7 @@ func TestFrozenDuringAFlush(t *testing.T) {
 	}
 }
 
-// Frozen with an export on its way, whose connection breaks meanwhile: it is
+// Frozen with an export on its way, whose connection breaks during the freeze: it is
 // sent again.
 func TestFrozenWhileTheConnectionBreaks(t *testing.T) {
 	for _, protocol := range []string{protocolHTTP, protocolGRPC} {

@@ -17,7 +17,7 @@ import (
 // Start is the minute that the tests count from.
 var Start = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 
-// TestStore tests the stores that open gives, each of which must be empty.
+// TestStore tests the stores that open returns, each of which must be empty.
 func TestStore(t *testing.T, open func(testing.TB) figures.Store) {
 	type states = map[string]map[string]string
 	minute := func(instance string, n int, requests, judged, errors int64, breakers map[string]string) figures.Minute {

@@ -90,7 +90,7 @@ func fixed(s *session.Session) int {
 	return overhead + len(s.Keys)*keyOverhead + len(rev.archived)*8
 }
 
-// split gives the oldest turns of s that must leave its document before it takes
+// split returns the oldest turns of s that must leave its document before it takes
 // more bytes: none where there is room. Half of what turns can have stays, or more, so
 // that it is rarely needed; the last turn is of what stays unless it makes room for more.
 func split(s *session.Session, more int, feedback map[string]storedFeedback) ([]session.Record, error) {
@@ -190,7 +190,7 @@ func (s *Sessions) archived(ctx context.Context, key session.Key, d *sessionDocu
 	return out, nil
 }
 
-// deleteTries bounds how often Delete begins anew because a turn came between.
+// deleteTries bounds how often Delete begins again because a turn came between.
 const deleteTries = 16
 
 // Delete implements [session.Store].
@@ -298,7 +298,7 @@ func (s *Sessions) DeleteAll(ctx context.Context, owner session.Owner) error {
 			if err := snapshot.DataTo(&d); err != nil {
 				return fmt.Errorf("deleting sessions: %w", err)
 			}
-			// One that changed or went away meanwhile is met again, or not, by the next query.
+			// One that has changed or gone since is met again, or not, by the next query.
 			if err := classify(s.bury(ctx, snapshot, &d)); err != nil && !errors.Is(err, session.ErrChanged) && !errors.Is(err, session.ErrNotFound) {
 				return fmt.Errorf("deleting sessions: %w", err)
 			}
@@ -357,7 +357,7 @@ func (s *Sessions) setFeedback(ctx context.Context, key session.Key, snapshot *f
 		return err
 	}
 	if len(move) == 0 {
-		// A turn that is archived meanwhile takes its feedback along: hence the condition.
+		// A turn that has been archived since takes its feedback along: hence the condition.
 		_, err := snapshot.Ref.Update(ctx, change, firestore.LastUpdateTime(snapshot.UpdateTime))
 		return err
 	}

@@ -18,7 +18,7 @@ import (
 	"example.com/gatehouse/session/sessiontest"
 )
 
-// long fills a session with turns of about size bytes each and gives the
+// long fills a session with turns of about size bytes each and returns the
 // questions.
 func long(t *testing.T, store session.Store, key session.Key, turns, size int) []string {
 	t.Helper()

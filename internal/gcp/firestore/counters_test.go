@@ -264,7 +264,7 @@ func hammer(t *testing.T, host string, processes int) bool {
 }
 
 // run runs an instance: it calls ready when that prints its first line and ends
-// its input at start. It gives the rest of what was printed.
+// its input at start. It returns the rest of what was printed.
 func run(cmd *exec.Cmd, ready func(), start <-chan struct{}) ([]byte, error) {
 	isReady := sync.OnceFunc(ready)
 	defer isReady()

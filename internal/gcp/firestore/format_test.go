@@ -114,7 +114,7 @@ func (v value) thaw() any {
 }
 
 // stored puts the session of testdata into a store, with more in its document,
-// and gives the store at a moment shortly after.
+// and returns the store at a moment shortly after.
 func stored(t *testing.T, file string, more map[string]any) (*firestore.Sessions, *cloudfirestore.DocumentRef) {
 	t.Helper()
 	raw, err := os.ReadFile(file)

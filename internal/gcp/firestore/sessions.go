@@ -24,7 +24,7 @@ const (
 	maxDocument = 700 << 10
 	// fieldOverhead is about what a turn's field takes beside its data.
 	fieldOverhead = 64
-	// mostDocument is what is written all the same where no turn can make room:
+	// mostDocument is what is still written where no turn can make room:
 	// below Firestore's limit, with what the estimate of a size leaves out.
 	mostDocument = 1000 << 10
 )
@@ -109,7 +109,7 @@ func fieldName(number int) string { return fmt.Sprintf("t%09d", number) }
 
 func archiveName(first int) string { return fmt.Sprintf("%09d", first) }
 
-// records gives a log's turns in order. Numbers run without gaps up to last.
+// records returns a log's turns in order. Numbers run without gaps up to last.
 func records(log map[string][]byte, last int) ([]session.Record, error) {
 	out := make([]session.Record, 0, len(log))
 	for number := last - len(log) + 1; number <= last; number++ {
@@ -357,7 +357,7 @@ func (s *Sessions) List(ctx context.Context, owner session.Owner, limit int, cur
 	}
 	var page []session.Meta
 	// Documents that have expired, or have no turn yet, are passed over; how
-	// many a call looks at is bounded all the same.
+	// many a call looks at is bounded too.
 	for range listSteps {
 		step := query.Limit(limit + 1)
 		if after != nil {
@@ -457,7 +457,7 @@ func (p *position) encode() string {
 	return strconv.FormatInt(p.updated.UnixMicro(), 36) + "." + p.name
 }
 
-// decodePosition takes what encode gives, and nothing that Firestore would refuse:
+// decodePosition takes what encode returns, and nothing that Firestore would refuse:
 // no time beyond its own, and no name but a document's.
 func decodePosition(cursor string) (position, error) {
 	micros, name, ok := strings.Cut(cursor, ".")

@@ -25,7 +25,7 @@ const (
 // order. It reads each session's document once and those of the sessions used
 // since then once more, a bounded number at a time: no index has the time of
 // every session, since one that only rises would bound how many turns a second
-// can be stored. What changes meanwhile may be seen or not. An error of visit
+// can be stored. What changes during the call may be seen or not. An error of visit
 // ends it and is wrapped in what is returned.
 func (s *Sessions) Since(ctx context.Context, since time.Time, visit func(session.Key, session.Turn) error) error {
 	query := s.client.Collection(SessionsCollection).Select("updated_at", "turns").Limit(sincePage)

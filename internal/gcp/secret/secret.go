@@ -49,7 +49,7 @@ type Client struct {
 // is spoken to in plaintext and without credentials, which is how a stand-in
 // takes the service's place.
 //
-// New does not wait for the network. The credentials are looked up meanwhile,
+// New does not wait for the network. The credentials are looked up at the same time,
 // which outside Google Cloud can take seconds, and the connection is made by the
 // first call; what goes wrong there is an error of [Client.Access]. Options come
 // after those that New sets itself.
@@ -74,7 +74,7 @@ func New(ctx context.Context, endpoint string, opts ...option.ClientOption) (*Cl
 // accessOptions replace the client's own, whose first retry comes up to two
 // seconds later: a cold start waits behind these calls. A quota that is used up
 // (RESOURCE_EXHAUSTED) stays so for the rest of the minute and is left to the
-// caller; gRPC also gives that code to a message over the size limit.
+// caller; gRPC also returns that code for a message over the size limit.
 var accessOptions = []gax.CallOption{
 	gax.WithTimeout(10 * time.Second), // where the caller's context has no deadline
 	gax.WithRetry(func() gax.Retryer {

@@ -155,7 +155,7 @@ func (s *Server) Hold() (release func()) {
 	})
 }
 
-// Arrived gives one value for each call that came in.
+// Arrived returns one value for each call that came in.
 func (s *Server) Arrived() <-chan struct{} { return s.arrived }
 
 // Calls is the number of calls so far.
@@ -259,7 +259,7 @@ func (s *Server) toldToFail() error {
 var listFilter = regexp.MustCompile(`^timestamp>="([^"]+)" AND insertId:"([^"]+)" AND \(log_id\("([^"]+)"\) OR jsonPayload\.audit=true\)$`)
 
 // ListLogEntries is the method of the service that is stood in for. It knows
-// every bucket of a project by the name of its view _AllLogs, and gives a few
+// every bucket of a project by the name of its view _AllLogs, and returns a few
 // entries a page, whatever is asked.
 func (s *Server) ListLogEntries(_ context.Context, req *loggingpb.ListLogEntriesRequest) (*loggingpb.ListLogEntriesResponse, error) {
 	s.mu.Lock()
@@ -301,7 +301,7 @@ const listPage = 3
 
 var viewName = regexp.MustCompile(`^locations/[^/]+/buckets/[^/]+/views/_AllLogs$`)
 
-// reset ends the call's connection; the error that it gives goes nowhere.
+// reset ends the call's connection; the error that it returns goes nowhere.
 func (s *Server) reset(ctx context.Context) error {
 	if from, ok := peer.FromContext(ctx); ok {
 		if conn, ok := s.conns[from.Addr.String()].(*net.TCPConn); ok {

@@ -72,7 +72,7 @@ func Start(t testing.TB) *Server {
 
 var numbered = regexp.MustCompile(`/versions/[0-9]+$`)
 
-// Set gives the version name a value, with a right checksum and no failure. A
+// Set sets the value of the version name, with a right checksum and no failure. A
 // numbered version becomes the latest too.
 func (s *Server) Set(name, value string) {
 	s.change(name, func(v *version) {
