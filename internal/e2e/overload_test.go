@@ -138,7 +138,9 @@ func TestFourTimesTheLoad(t *testing.T) {
 	if got, most := at(among.refused, .5), at(alone.answered, .5)/2; got > most {
 		t.Errorf("half of those refused waited over %v, at most %v wanted", got, most)
 	}
-	if most := before + 64; during > most || left > most {
+	// The race detector's own memory grows with each goroutine that has been, and is in
+	// the figures: .ci/run has this test without it too.
+	if most := before + 64; !raceDetector && (during > most || left > most) {
 		t.Errorf("memory went from %d to %d, and then %d MiB", before, during, left)
 	}
 }
