@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
@@ -93,13 +95,24 @@ func TestQueueAlways(t *testing.T) {
 	})
 }
 
-// An answers exporter answers each call in turn.
+// An answers exporter answers each call in turn. It is safe for concurrent use: an
+// export may outlast the flush that began it.
 type answers struct {
+	mu   sync.Mutex
 	errs []error
 	got  []string
 }
 
+// sent returns what was exported, a string for each call.
+func (a *answers) sent() []string {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return slices.Clone(a.got)
+}
+
 func (a *answers) ExportSpans(_ context.Context, spans []sdktrace.ReadOnlySpan) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
 	a.got = append(a.got, names(spans))
 	if len(a.errs) == 0 {
 		return nil
@@ -141,8 +154,8 @@ func TestSpanSender(t *testing.T) {
 			q := newQueue(10)
 			a := &answers{errs: []error{tt.err}}
 			s := newSpanSender(q, newResource(Settings{}, Config{}), a)
-			if err := s.send(t.Context()); err != nil || len(a.got) != 0 {
-				t.Fatalf("sent nothing as %q: %v", a.got, err)
+			if err := s.send(t.Context()); err != nil || len(a.sent()) != 0 {
+				t.Fatalf("sent nothing as %q: %v", a.sent(), err)
 			}
 			q.OnEnd(span(1, true))
 			q.OnEnd(span(2, true))
@@ -165,8 +178,8 @@ func TestSpanSenderSendsInBatches(t *testing.T) {
 	if err := s.send(t.Context()); err == nil || s.pending() != batchSize+1 {
 		t.Errorf("%v, %d kept", err, s.pending())
 	}
-	if err := s.send(t.Context()); err != nil || s.pending() != 0 || len(a.got) != 4 {
-		t.Errorf("%v, %d kept, %d calls", err, s.pending(), len(a.got))
+	if err := s.send(t.Context()); err != nil || s.pending() != 0 || len(a.sent()) != 4 {
+		t.Errorf("%v, %d kept, %d calls", err, s.pending(), len(a.sent()))
 	}
 }
 

@@ -32,14 +32,14 @@ func TestMetadataServerThatHangs(t *testing.T) {
 		a := &answers{}
 		f := stubbed(newSpanSender(q, res, a))
 		for range 3 {
-			if took := takes(func() { f.Flush(t.Context()) }); took > flushBound || len(a.got) != 0 || asked.Load() != 1 {
-				t.Errorf("took %v, sent %q, asked %d times", took, a.got, asked.Load())
+			if took := takes(func() { f.Flush(t.Context()) }); took > flushBound || len(a.sent()) != 0 || asked.Load() != 1 {
+				t.Errorf("took %v, sent %q, asked %d times", took, a.sent(), asked.Load())
 			}
 			time.Sleep(tracesEvery)
 		}
 		f.Flush(t.Context())
-		if len(a.got) != 1 || q.len() != 0 {
-			t.Errorf("sent %q, kept %d", a.got, q.len())
+		if len(a.sent()) != 1 || q.len() != 0 {
+			t.Errorf("sent %q, kept %d", a.sent(), q.len())
 		}
 		whole, err := res.get(t.Context())
 		if err != nil {
