@@ -59,9 +59,12 @@ func FuzzParseKeys(f *testing.F) {
 	f.Add([]byte(`[{"name": "a", "sha256": "` + hash("a") + `", "expires": "2027-01-01T00:00:00Z", "rate_limit_per_minute": 1, "end_users": true}]`))
 	f.Add([]byte(`[{"name": "a", "sha256": "` + hash("a") + `"}, {"name": "a"}]`))
 	f.Add([]byte(`[{`))
+	f.Add([]byte(`[]`))
 	f.Fuzz(func(t *testing.T, text []byte) {
 		set, err := auth.ParseKeys(text)
-		if (set == nil) == (err == nil) || err == nil && set.Len() == 0 {
+		// Only the empty list is nobody.
+		empty := strings.Join(strings.Fields(string(text)), "") == "[]"
+		if (set == nil) == (err == nil) || err == nil && (set.Len() == 0) != empty {
 			t.Fatalf("ParseKeys = %v, %v", set, err)
 		}
 	})
