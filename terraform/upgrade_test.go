@@ -2,6 +2,7 @@ package terraform_test
 
 import (
 	"os"
+	"os/exec"
 	"reflect"
 	"regexp"
 	"slices"
@@ -48,6 +49,11 @@ var narrowed = regexp.MustCompile(`\.google_(project_iam_member\.(database|deliv
 // replaces nothing, and destroys only what goes on purpose.
 func TestAStateOfVersion1GoesOn(t *testing.T) {
 	t.Parallel()
+	// A clone of the last commit only, as Cloud Build makes one, has nothing to upgrade
+	// from: that is no want of a tool, which CI refuses.
+	if exec.Command("git", "cat-file", "-e", version1+"^{commit}").Run() != nil {
+		t.Skip("NOT TESTED: what becomes of a state of version 1. The history lacks " + version1 + ": git fetch --unshallow")
+	}
 	application := `
 		web_access = "application"
 		auth = ["oidc", "api_key"]
