@@ -23,7 +23,7 @@ func Upgrade(t testing.TB, root, commit string, deployments map[string]string) (
 	archive.Dir = root
 	tar, err := archive.Output()
 	if err != nil {
-		return nil, fmt.Sprintf("The history lacks %s. Run: git fetch --unshallow", commit), ""
+		return nil, "", fmt.Sprintf("git archive of %s: %v", commit, err)
 	}
 	extract := exec.Command("tar", "-x", "-C", filepath.Join(dir, "earlier"))
 	extract.Stdin = bytes.NewReader(tar)
