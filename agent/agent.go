@@ -51,6 +51,10 @@ type Agent struct {
 	// and they are safe for concurrent use.
 	Tools []tool.Tool
 
+	// Toolsets are more tools, asked for anew in each turn, such as those of an MCP server
+	// (tool/mcptool). A tool whose name is taken already is left out, which is logged.
+	Toolsets []tool.Set
+
 	// Close closes what New has opened, at the end of the process, once the last
 	// turn is over and before ctx ends. nil: there is nothing to close.
 	Close func(ctx context.Context) error

@@ -21,6 +21,7 @@ import (
 
 // A generation is the state of running the agent for one turn.
 type generation struct {
+	tools     *toolset         // what the model may call
 	contents  []*genai.Content // of this turn: the question, model contents, tool results
 	encoded   []byte           // contents as stored: a JSON array without its closing bracket
 	text      strings.Builder  // the answer: all text of the model so far
@@ -110,6 +111,7 @@ func (s *Service) generate(ctx context.Context, g *generation, history []json.Ra
 	if err := g.add(genai.NewContentFromText(req.Query, genai.RoleUser)); err != nil {
 		return err
 	}
+	g.tools = s.toolset(ctx)
 	for round := 0; ; round++ {
 		spare := reserve(s.maxTokens(req))
 		last := round >= s.MaxToolRounds || g.room() < spare
@@ -219,12 +221,12 @@ func (s *Service) request(g *generation, history []json.RawMessage, req Request)
 		Instruction: s.Agent.Instruction,
 		History:     history,
 		Contents:    slices.Clone(g.contents),
-		Tools:       s.declarations,
+		Tools:       g.tools.declarations,
 		Temperature: cmp.Or(req.Temperature, s.Agent.Temperature),
 		MaxTokens:   s.maxTokens(req),
 		Thinking:    s.Thinking,
 	}
-	if r.Thinking == "" && s.declarations != nil {
+	if r.Thinking == "" && g.tools.declarations != nil {
 		r.Thinking = models.Low
 	}
 	return r

@@ -8,7 +8,6 @@ package invoke
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -24,7 +23,6 @@ import (
 	"example.com/gatehouse/internal/models"
 	"example.com/gatehouse/internal/telemetry"
 	"example.com/gatehouse/session"
-	"example.com/gatehouse/tool"
 )
 
 // A Config holds the dependencies and limits of a [Service].
@@ -52,25 +50,20 @@ type Config struct {
 // use.
 type Service struct {
 	Config
-	body         *api.Body[Request]
-	feedback     *api.Body[Feedback]
-	tools        map[string]tool.Tool
-	declarations json.RawMessage // of the tools, for the model
+	body     *api.Body[Request]
+	feedback *api.Body[Feedback]
+	tools    *toolset // the agent's Tools
+	combined lastToolset
 }
 
 // New returns a Service.
 func New(c Config) *Service {
-	s := &Service{
-		Config:       c,
-		body:         newBody(c.MaxOutputTokens),
-		feedback:     api.NewBody[Feedback](nil),
-		tools:        make(map[string]tool.Tool, len(c.Agent.Tools)),
-		declarations: model.Declare(c.Agent.Tools),
+	return &Service{
+		Config:   c,
+		body:     newBody(c.MaxOutputTokens),
+		feedback: api.NewBody[Feedback](nil),
+		tools:    newToolset(c.Agent.Tools),
 	}
-	for _, t := range c.Agent.Tools {
-		s.tools[t.Name()] = t
-	}
-	return s
 }
 
 // invoke handles POST /invoke.

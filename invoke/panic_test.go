@@ -41,6 +41,18 @@ func newMemory() *session.Memory {
 // serve runs an agent with two tools, on a store, behind the middleware.
 func serve(t *testing.T, store session.Store, gemini *geminitest.Server) (*httptest.Server, *testlog.Buffer) {
 	t.Helper()
+	tools := []tool.Tool{
+		tool.New("fails", "It fails.", func(context.Context, struct{}) (string, error) { panic(theSecret) }),
+		tool.New("floods", "It gives as many bytes as it is asked for.", func(_ context.Context, in flood) (flooded, error) {
+			return flooded{strings.Repeat("x", in.Bytes)}, nil
+		}),
+	}
+	return serveAgent(t, store, gemini, agent.Agent{Name: "agent", Tools: tools, MaxTokens: 100})
+}
+
+// serveAgent runs an agent on a store, behind the middleware.
+func serveAgent(t *testing.T, store session.Store, gemini *geminitest.Server, a agent.Agent) (*httptest.Server, *testlog.Buffer) {
+	t.Helper()
 	written := &testlog.Buffer{}
 	logger := telemetry.NewLogger(written, nil, telemetry.Source{})
 	client, err := model.New(t.Context(), model.Config{APIKey: "key", BaseURL: gemini.URL, Loopback: true, Models: []string{"model"}, BreakerFailures: 5, BreakerCooldown: time.Minute})
@@ -48,14 +60,8 @@ func serve(t *testing.T, store session.Store, gemini *geminitest.Server) (*httpt
 		t.Fatal(err)
 	}
 	t.Cleanup(client.Close)
-	tools := []tool.Tool{
-		tool.New("fails", "It fails.", func(context.Context, struct{}) (string, error) { panic(theSecret) }),
-		tool.New("floods", "It gives as many bytes as it is asked for.", func(_ context.Context, in flood) (flooded, error) {
-			return flooded{strings.Repeat("x", in.Bytes)}, nil
-		}),
-	}
 	s := invoke.New(invoke.Config{
-		Agent: agent.Agent{Name: "agent", Tools: tools, MaxTokens: 100}, Model: client, ModelName: "model", Store: store,
+		Agent: a, Model: client, ModelName: "model", Store: store,
 		Timeout: 10 * time.Second, MaxBodyBytes: 1 << 17, MaxOutputTokens: 4096, HistoryTokens: 32000, MaxToolRounds: 8,
 		Log: logger, Now: time.Now,
 	})

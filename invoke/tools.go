@@ -110,7 +110,7 @@ func (s *Service) runTools(ctx context.Context, g *generation, calls []*genai.Fu
 	for i, call := range calls {
 		running.Go(func() {
 			panics[i] = rescue.Call(func() error {
-				results[i], parts[i] = s.answerCall(ctx, i, call, room)
+				results[i], parts[i] = s.answerCall(ctx, g.tools, i, call, room)
 				_ = out.toolResult(ids[i], results[i]) // a disconnected client cancels ctx
 				return nil
 			})
@@ -131,10 +131,10 @@ func (s *Service) runTools(ctx context.Context, g *generation, calls []*genai.Fu
 
 // answerCall runs one call and returns its summary for clients and its result for the
 // model.
-func (s *Service) answerCall(ctx context.Context, i int, call *genai.FunctionCall, room *allowance) (session.ToolCall, *genai.Part) {
+func (s *Service) answerCall(ctx context.Context, tools *toolset, i int, call *genai.FunctionCall, room *allowance) (session.ToolCall, *genai.Part) {
 	begin := s.Now()
 	calling, step := s.Observer.StartTool(ctx, call.Name)
-	response, err := s.runTool(calling, i, call)
+	response, err := s.runTool(calling, tools, i, call)
 	step.End(calling, toolFailure(err))
 	result := &genai.FunctionResponse{ID: call.ID, Name: call.Name, Response: response}
 	part := &genai.Part{FunctionResponse: result}
@@ -175,11 +175,11 @@ var errToolFailed = errors.New("the tool failed")
 
 // runTool runs one call. It returns at the tool's timeout or when ctx ends, even if
 // the tool does not: a tool that ignores its context must not delay the answer.
-func (s *Service) runTool(ctx context.Context, i int, call *genai.FunctionCall) (map[string]any, error) {
+func (s *Service) runTool(ctx context.Context, tools *toolset, i int, call *genai.FunctionCall) (map[string]any, error) {
 	if i >= maxCalls {
 		return nil, fmt.Errorf("not run: at most %d calls at once", maxCalls)
 	}
-	t, ok := s.tools[call.Name]
+	t, ok := tools.byName[call.Name]
 	if !ok {
 		return nil, fmt.Errorf("there is no tool %q", telemetry.Truncate(call.Name, 64))
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -223,6 +224,9 @@ func checkAgent(a agent.Agent) error {
 			return wrong("has two tools named %q", t.Name())
 		}
 		seen[t.Name()] = true
+	}
+	if slices.Contains(a.Toolsets, nil) {
+		return wrong("has a nil entry in Toolsets")
 	}
 	return nil
 }
