@@ -5,52 +5,60 @@
 //	s.Model(agenttest.Call("get_exchange_rate", map[string]any{"from": "EUR"}), agenttest.Say("1.25 dollars."))
 //	answer := s.Ask("What is a euro worth?")
 //	if answer.Tools[0].Output["rate"] != 1.25 { … }
+//
+// An [Answer] holds what the service answered, the tools that were called, and what was
+// sent to the model. [Golden] runs conversations that are written in files.
 package agenttest
 
 import (
-	"bytes"
-	"context"
-	"encoding/json"
-	"io"
 	"net/http"
-	"net/http/httptest"
 	"net/url"
 	"strings"
 	"sync"
 	"testing"
 
+	"google.golang.org/genai"
+
 	"example.com/gatehouse/agent"
 	"example.com/gatehouse/internal/geminitest"
 	"example.com/gatehouse/internal/offline"
 	"example.com/gatehouse/internal/server"
+	"example.com/gatehouse/internal/trial"
 )
 
-// A Reply is what the model does with one call of it.
-type Reply struct{ reply geminitest.Reply }
-
-// Say is an answer of text.
-func Say(text string) Reply { return Reply{geminitest.Text(text)} }
-
-// Call is a call of the tool name with args.
-func Call(name string, args map[string]any) Reply {
-	return Reply{geminitest.Calls(geminitest.FunctionCall{Name: name, Args: args})}
+// A Reply is the model's response to one request.
+type Reply struct {
+	reply geminitest.Reply
+	calls []geminitest.FunctionCall
 }
 
-// Fail is an error of the model's API with this status and message.
-func Fail(status int, message string) Reply { return Reply{geminitest.Error(status, message)} }
+// Say returns a reply of text. In a stream each piece is a chunk.
+func Say(pieces ...string) Reply { return Reply{reply: geminitest.Text(pieces...)} }
+
+// Call returns a reply that calls the tool name with args.
+func Call(name string, args map[string]any) Reply { return Reply{}.And(name, args) }
+
+// And returns r, a reply of [Call], with another call at the same time.
+func (r Reply) And(name string, args map[string]any) Reply {
+	calls := append(r.calls[:len(r.calls):len(r.calls)], geminitest.FunctionCall{Name: name, Args: args})
+	return Reply{reply: geminitest.Calls(calls...), calls: calls}
+}
+
+// Fail returns an error of the model's API with this status and message.
+func Fail(status int, message string) Reply { return Reply{reply: geminitest.Error(status, message)} }
 
 // A Service is an agent behind the gate. It ends with the test. Its methods are safe
 // for concurrent use.
 type Service struct {
-	t       testing.TB
-	handler http.Handler
-	model   *scripted
+	t     testing.TB
+	trial *trial.Service
+	model *scripted
 }
 
 // Start starts the agent that newAgent makes, with the variables env, each
 // "NAME=value" as docs/configuration.md has them, and nothing of the process's own
-// environment: sessions are in memory and callers anonymous unless env has other values. It fails the test
-// when the service does not get ready.
+// environment: sessions are in memory and callers anonymous unless env has other
+// values. It fails the test when the service does not get ready.
 func Start(t testing.TB, newAgent agent.NewFunc, env ...string) *Service {
 	t.Helper()
 	variables := map[string]string{}
@@ -64,28 +72,26 @@ func Start(t testing.TB, newAgent agent.NewFunc, env ...string) *Service {
 		t.Fatal(err)
 	}
 	model := &scripted{gemini: gemini, target: target, offline: offline.New()}
-	s := server.New(server.Options{
+	s, err := trial.Start(t.Context(), server.Options{
 		Agent: newAgent, Log: t.Output(),
 		Lookup:  func(name string) (string, bool) { value, ok := variables[name]; return value, ok },
 		StandIn: &server.StandIn{Model: offline.Model, Transport: model},
 	})
 	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), server.ShutdownTime)
-		defer cancel()
-		if err := s.Drain(ctx); err != nil {
+		if err := s.Close(t.Context()); err != nil {
 			t.Errorf("agenttest: ending the service: %v", err)
 		}
 		http.DefaultTransport.(*http.Transport).CloseIdleConnections()
 	})
-	if err := s.Ready(t.Context()); err != nil {
-		t.Fatalf("agenttest: the service is not ready: %v", err)
+	if err != nil {
+		t.Fatalf("agenttest: %v", err)
 	}
-	return &Service{t: t, handler: s.Both, model: model}
+	return &Service{t: t, trial: s, model: model}
 }
 
-// Model adds replies to the script: the model's next calls have them, in order. Once
-// the script is at its end, the offline stand-in answers, which calls tools by the
-// words of the question.
+// Model adds replies to the script: the model answers its next requests with them, in
+// order. Once the script is at its end, the offline stand-in answers, which calls tools
+// by the words of the question.
 func (s *Service) Model(replies ...Reply) {
 	for _, r := range replies {
 		s.model.add(r.reply)
@@ -95,26 +101,49 @@ func (s *Service) Model(replies ...Reply) {
 // A Request is a question with what may come with it.
 type Request struct {
 	Query     string
-	SessionID string      // to go on with; "" begins a session
-	Header    http.Header // such as X-End-User
+	SessionID string         // to continue; "" begins a session
+	Stream    bool           // asks for an event stream
+	Body      map[string]any // other fields of POST /invoke, such as "temperature"
+	Header    http.Header    // such as X-End-User
 }
 
-// An Answer is what the service answered.
+// An Answer is what the service answered, and how.
 type Answer struct {
-	Status    int    // of HTTP; 200 for an answer
+	Status    int    // of HTTP; 200 for an answer, and for a stream that ended with an error
 	Error     string // the code of an error; "" for an answer
 	Message   string
 	Text      string
 	SessionID string
 	Turn      int
 	Tools     []ToolCall
+	Data      map[string]any // all of the answer's data: "usage", "warnings", "output"
+	Events    []Event        // of a stream, in order; without a stream none
+	Sent      []Sent         // the requests to the model, in order
 }
 
 // A ToolCall is one that the model made, with what it was told.
 type ToolCall struct {
 	Name   string
+	Args   map[string]any // nil: none, or no request to the model followed
 	OK     bool
 	Output map[string]any
+}
+
+// An Event is one of an event stream. The OpenAPI document lists them.
+type Event struct {
+	ID   string
+	Name string // "start", "delta", "tool_call", …
+	Data map[string]any
+}
+
+// Sent is a request to the model.
+type Sent struct {
+	Model       string
+	Stream      bool
+	Instruction string           // the system instruction
+	Contents    []*genai.Content // the history, the question, and the tools' calls and results so far
+	Tools       []string         // the names of the tools that the model may call
+	Body        map[string]any   // the whole request, in the API's JSON form
 }
 
 // Ask asks query in a new session. An answer that is an error has its code in Error.
@@ -126,65 +155,34 @@ func (s *Service) Ask(query string) Answer {
 // Do asks r. It fails the test only when what comes back is not the service's answer.
 func (s *Service) Do(r Request) Answer {
 	s.t.Helper()
-	body := map[string]any{"query": r.Query}
-	if r.SessionID != "" {
-		body["session_id"] = r.SessionID
-	}
-	encoded, err := json.Marshal(body)
+	got, err := s.trial.Ask(s.t.Context(), trial.Question(r))
 	if err != nil {
-		s.t.Fatal(err)
+		s.t.Fatalf("agenttest: %v", err)
 	}
-	request := httptest.NewRequestWithContext(s.t.Context(), http.MethodPost, "http://127.0.0.1/invoke", bytes.NewReader(encoded))
-	if r.Header != nil {
-		request.Header = r.Header.Clone()
+	a := Answer{
+		Status: got.Status, Error: got.Error, Message: got.Message, Text: got.Text,
+		SessionID: got.SessionID, Turn: got.Turn, Data: got.Data,
 	}
-	request.Header.Set("Content-Type", "application/json")
-	w := httptest.NewRecorder()
-	s.handler.ServeHTTP(w, request)
-	var envelope struct {
-		Message string
-		Error   *string
-		Data    *struct {
-			Response  string
-			SessionID string `json:"session_id"`
-			Turn      int
-			ToolCalls []struct {
-				Name string
-				OK   bool
-			} `json:"tool_calls"`
-		}
+	for _, call := range got.Tools {
+		a.Tools = append(a.Tools, ToolCall(call))
 	}
-	if err := json.Unmarshal(w.Body.Bytes(), &envelope); err != nil {
-		s.t.Fatalf("agenttest: %d %s: %v", w.Code, w.Body, err)
+	for _, event := range got.Events {
+		a.Events = append(a.Events, Event(event))
 	}
-	a := Answer{Status: w.Code, Message: envelope.Message}
-	if envelope.Error != nil {
-		a.Error = *envelope.Error
-	}
-	if d := envelope.Data; d != nil && a.Error == "" {
-		a.Text, a.SessionID, a.Turn = d.Response, d.SessionID, d.Turn
-		outputs := s.model.outputs(r.Query)
-		for i, call := range d.ToolCalls {
-			made := ToolCall{Name: call.Name, OK: call.OK}
-			if i < len(outputs) {
-				made.Output = outputs[i]
-			}
-			a.Tools = append(a.Tools, made)
-		}
+	for _, sent := range got.Sent {
+		a.Sent = append(a.Sent, Sent(sent))
 	}
 	return a
 }
 
-// scripted is the model's transport: the script first, then the offline stand-in. It
-// keeps the contents of the calls, by the question that they are about.
+// scripted is the model's transport: the script first, then the offline stand-in.
 type scripted struct {
 	gemini  *geminitest.Server
 	target  *url.URL
 	offline http.RoundTripper
 
-	mu      sync.Mutex
-	left    int // of the script
-	results map[string][]map[string]any
+	mu   sync.Mutex
+	left int // of the script
 }
 
 func (m *scripted) add(r geminitest.Reply) {
@@ -194,68 +192,23 @@ func (m *scripted) add(r geminitest.Reply) {
 	m.gemini.Enqueue(r)
 }
 
-// outputs returns what the model was last told of the calls it made for query.
-func (m *scripted) outputs(query string) []map[string]any {
+// take reports whether the next request is the script's.
+func (m *scripted) take() bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return m.results[strings.TrimSpace(query)]
+	if m.left == 0 {
+		return false
+	}
+	m.left--
+	return true
 }
 
 // RoundTrip implements http.RoundTripper.
 func (m *scripted) RoundTrip(r *http.Request) (*http.Response, error) {
-	if r.Method != http.MethodPost {
+	if r.Method != http.MethodPost || !m.take() {
 		return m.offline.RoundTrip(r)
-	}
-	body, err := io.ReadAll(r.Body)
-	_ = r.Body.Close()
-	if err != nil {
-		return nil, err
 	}
 	r = r.Clone(r.Context())
-	r.Body = io.NopCloser(bytes.NewReader(body))
-	m.note(body)
-	m.mu.Lock()
-	byScript := m.left > 0
-	if byScript {
-		m.left--
-	}
-	m.mu.Unlock()
-	if !byScript {
-		return m.offline.RoundTrip(r)
-	}
 	r.URL.Scheme, r.URL.Host, r.Host = m.target.Scheme, m.target.Host, m.target.Host
 	return http.DefaultTransport.RoundTrip(r)
-}
-
-// note keeps what a call of the model is told of tools, since its last question.
-func (m *scripted) note(body []byte) {
-	var call struct {
-		Contents []struct {
-			Role  string
-			Parts []struct {
-				Text             string
-				FunctionResponse *struct{ Response map[string]any }
-			}
-		}
-	}
-	if json.Unmarshal(body, &call) != nil {
-		return
-	}
-	question, outputs := "", []map[string]any(nil)
-	for _, content := range call.Contents {
-		for _, part := range content.Parts {
-			switch {
-			case part.FunctionResponse != nil:
-				outputs = append(outputs, part.FunctionResponse.Response)
-			case part.Text != "" && content.Role == "user":
-				question, outputs = part.Text, nil
-			}
-		}
-	}
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if m.results == nil {
-		m.results = map[string][]map[string]any{}
-	}
-	m.results[question] = outputs
 }

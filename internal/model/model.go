@@ -41,6 +41,9 @@ type Config struct {
 
 	// Transport carries the requests instead of HTTP, as the offline stand-in does.
 	Transport http.RoundTripper
+	// Wrap returns the transport to use around the one that carries the requests, with
+	// its credentials; nil: that one itself.
+	Wrap func(http.RoundTripper) http.RoundTripper
 
 	// Models may be asked, each behind its own breaker; where the one that is
 	// asked for is unavailable, the others stand in, in this order. A model that
@@ -101,6 +104,9 @@ func New(ctx context.Context, c Config) (*Client, error) {
 			}
 			carrier = authorized
 		}
+	}
+	if c.Wrap != nil {
+		carrier = c.Wrap(carrier)
 	}
 	config.HTTPClient = &http.Client{Transport: &transport{next: carrier, closeIdle: base.CloseIdleConnections}}
 	client := &Client{

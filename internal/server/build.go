@@ -252,7 +252,7 @@ func (s *Server) openModel(ctx context.Context, p *parts, project string) error 
 	ctx = context.WithoutCancel(ctx)
 	c := model.Config{
 		APIKey: g.APIKey.Reveal(), VertexAI: g.VertexAI, Project: project, Location: g.Location,
-		BaseURL: g.BaseURL, Loopback: loopback.URL(g.BaseURL),
+		BaseURL: g.BaseURL, Loopback: loopback.URL(g.BaseURL), Wrap: s.wrapModel,
 		Models: s.modelNames(), Tables: &s.tables, Timeout: s.Config.RequestTimeout,
 		BreakerFailures: s.Config.BreakerFailures, BreakerCooldown: s.Config.BreakerCooldown,
 		OnBreaker: func(name string, state model.State) {

@@ -57,9 +57,10 @@ type Server struct {
 	endings endings
 	problem error // the configuration's, final
 
-	standIn  *StandIn
-	store    session.Store // the user's own; nil: SESSION_STORE's
-	loopback bool
+	standIn   *StandIn
+	wrapModel func(http.RoundTripper) http.RoundTripper
+	store     session.Store // the user's own; nil: SESSION_STORE's
+	loopback  bool
 
 	secretsMu     sync.Mutex
 	secretsClient *secret.Client // nil until it is needed
@@ -97,6 +98,10 @@ type Options struct {
 	// StandIn answers in the place of Gemini where no model is configured; nil: then
 	// the configuration is wrong.
 	StandIn *StandIn
+
+	// WrapModel returns the transport of the model's requests, around the one that the
+	// service would use; nil: that one.
+	WrapModel func(http.RoundTripper) http.RoundTripper
 }
 
 // A StandIn is a model that needs no network.
@@ -108,7 +113,7 @@ type StandIn struct {
 // New makes a server. It connects to nothing, and never fails: one that is set up
 // wrongly answers, and its log and /health/ready say why.
 func New(o Options) *Server {
-	s := &Server{standIn: o.StandIn, store: o.Store, loopback: o.Loopback}
+	s := &Server{standIn: o.StandIn, wrapModel: o.WrapModel, store: o.Store, loopback: o.Loopback}
 	s.Config, s.problem = config.Read(o.Lookup)
 	if s.Config == nil {
 		s.Config = &config.Config{}
