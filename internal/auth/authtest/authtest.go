@@ -45,6 +45,14 @@ type Issuer struct {
 // lives as long as the test.
 func Start(t testing.TB, algorithm string) *Issuer {
 	t.Helper()
+	return StartBeside(t, algorithm, http.NotFoundHandler())
+}
+
+// StartBeside is Start for an issuer that has its address in common with other, which
+// answers all else that is asked there, also by HTTP/2 without TLS, as gRPC in plaintext
+// does.
+func StartBeside(t testing.TB, algorithm string, other http.Handler) *Issuer {
+	t.Helper()
 	if algorithm == "" {
 		algorithm = "ES256"
 	}
@@ -52,7 +60,12 @@ func Start(t testing.TB, algorithm string) *Issuer {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /.well-known/openid-configuration", i.serveDiscovery)
 	mux.HandleFunc("GET /keys", i.serveKeys)
-	server := httptest.NewServer(mux)
+	mux.Handle("/", other)
+	server := httptest.NewUnstartedServer(mux)
+	server.Config.Protocols = new(http.Protocols)
+	server.Config.Protocols.SetHTTP1(true)
+	server.Config.Protocols.SetUnencryptedHTTP2(true)
+	server.Start()
 	t.Cleanup(server.Close)
 	i.URL = server.URL
 	i.discovery = map[string]any{

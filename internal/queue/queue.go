@@ -1,0 +1,119 @@
+// Package queue is about work that outlives the request that asked for it: the form
+// of its tasks, and a queue in the process for local runs. Where the service is
+// deployed, Cloud Tasks is the queue (package tasks).
+//
+// A queue delivers a task at least once: twice, late, out of order and side by side
+// with itself. So a task holds no work and no credential, only the names of what is
+// stored, and whoever takes it looks there for what is left to do.
+package queue
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/go-json-experiment/json"
+
+	"example.com/gatehouse/session"
+)
+
+// A Kind is what a task asks for.
+type Kind string
+
+// The kinds of tasks.
+const (
+	Run     Kind = "run"     // bring a run to its end
+	Webhook Kind = "webhook" // report an event of a run to its webhook
+)
+
+// MaxBodyBytes bounds an encoded task. Its names are bounded, so that a longer body is
+// no task.
+const MaxBodyBytes = 1024
+
+// A Task names what is to be done.
+type Task struct {
+	Kind  Kind          `json:"kind"`
+	Owner session.Owner `json:"owner"` // of the run
+	Run   string        `json:"run"`   // its id
+
+	// Attempt tells tasks of one run apart, of which each follows the one before.
+	Attempt int `json:"attempt,omitzero"`
+
+	// Event is that of a Webhook, such as "run.done", and ID the id that the receiver
+	// tells deliveries of one event by.
+	Event string `json:"event,omitempty"`
+	ID    string `json:"id,omitempty"`
+
+	// Created is when the event happened, from which the time for its delivery counts.
+	Created time.Time `json:"created,omitzero"`
+}
+
+// ErrInvalid is wrapped by the errors of [Parse].
+var ErrInvalid = errors.New("not a task")
+
+// maxName bounds each name in a task, in bytes: an owner's hash, a run's id, an event, an
+// id. The longest is a run's.
+const maxName = 160
+
+// valid reports whether something may be stored under name.
+func valid(name string) bool {
+	for _, c := range []byte(name) {
+		if !('a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || c == '_' || c == '-' || c == '.') {
+			return false
+		}
+	}
+	return name != "" && len(name) <= maxName
+}
+
+// Parse reads a task that [Task.Encode] wrote.
+func Parse(body []byte) (Task, error) {
+	if len(body) > MaxBodyBytes {
+		return Task{}, fmt.Errorf("%w: %d bytes", ErrInvalid, len(body))
+	}
+	var t Task
+	if err := json.Unmarshal(body, &t, json.RejectUnknownMembers(true)); err != nil {
+		return Task{}, fmt.Errorf("%w: not its JSON", ErrInvalid)
+	}
+	return t, t.check()
+}
+
+// Encode returns the task as JSON of at most [MaxBodyBytes].
+func (t Task) Encode() ([]byte, error) {
+	if err := t.check(); err != nil {
+		return nil, err
+	}
+	return json.Marshal(t)
+}
+
+func (t Task) check() error {
+	texts := []string{string(t.Owner), t.Run}
+	switch t.Kind {
+	case Run:
+		if t.Event != "" || t.ID != "" {
+			return fmt.Errorf("%w: an event of a run to be done", ErrInvalid)
+		}
+	case Webhook:
+		texts = append(texts, t.Event, t.ID)
+	default:
+		return fmt.Errorf("%w: of no kind", ErrInvalid)
+	}
+	for _, text := range texts {
+		if !valid(text) {
+			return fmt.Errorf("%w: a name that nothing is stored under", ErrInvalid)
+		}
+	}
+	return nil
+}
+
+// Name is equal for tasks that ask for the same and different for all others. Its
+// letters are evenly distributed, as Cloud Tasks asks of names.
+func (t Task) Name() string {
+	h := sha256.New()
+	for _, text := range []string{string(t.Kind), string(t.Owner), t.Run, strconv.Itoa(t.Attempt), t.ID} {
+		fmt.Fprintf(h, "%d:%s", len(text), text)
+	}
+	return hex.EncodeToString(h.Sum(nil))
+}
