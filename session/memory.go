@@ -25,24 +25,27 @@ type Memory struct {
 	limit int64 // bytes
 	log   *slog.Logger
 
-	mu       sync.Mutex
-	sessions *simplelru.LRU[Key, *memorySession]
-	bytes    int64
-	revision uint64 // of the last write; makes every stored state distinct
-	evicted  bool   // the warning has been logged
+	mu        sync.Mutex
+	sessions  *simplelru.LRU[Key, *memorySession]
+	users     *simplelru.LRU[Owner, *User]
+	bytes     int64
+	userBytes int64  // of users
+	revision  uint64 // of the last write; makes every stored state distinct
+	evicted   bool   // the warning has been logged
 }
 
 type memorySession struct {
-	state    Session // Recent is append-only: loaded snapshots share its array
-	feedback map[int]Feedback
-	bytes    int64
-	revision uint64
+	state     Session // Recent is append-only: loaded snapshots share its array
+	feedback  map[int]Feedback
+	bytes     int64
+	userBytes int64 // of users
+	revision  uint64
 }
 
 // MemoryLimit is the default size of a [Memory], in bytes.
 const MemoryLimit = 64 << 20
 
-// maxMemorySessions bounds the number of sessions, of any size.
+// maxMemorySessions bounds the number of sessions, of any size, and that of users.
 const maxMemorySessions = 100_000
 
 // Approximate cost of an empty session and of an idempotency key, in bytes.
@@ -59,7 +62,11 @@ func NewMemory(ttl time.Duration, limit int64, now func() time.Time, log *slog.L
 		panic(err) // only for a size below 1
 	}
 	log.Warn("Sessions are kept in memory: they are lost when the process ends.")
-	return &Memory{ttl: ttl, now: now, limit: limit, log: log, sessions: sessions}
+	users, err := simplelru.NewLRU[Owner, *User](maxMemorySessions+1, nil)
+	if err != nil {
+		panic(err)
+	}
+	return &Memory{ttl: ttl, now: now, limit: limit, log: log, sessions: sessions, users: users}
 }
 
 // get returns the session at key unless it has expired. The caller holds mu.
@@ -142,6 +149,9 @@ func (m *Memory) put(key Key, next *memorySession) error {
 	}
 	for _, f := range next.feedback {
 		next.bytes += f.bytes()
+	}
+	for _, value := range next.state.State {
+		next.bytes += int64(len(value))
 	}
 	if next.bytes > m.limit {
 		return fmt.Errorf("storing a session: %w", ErrTooLarge)
@@ -275,6 +285,7 @@ func (m *Memory) DeleteAll(ctx context.Context, owner Owner) error {
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	m.putUser((&User{Owner: owner}).Mark(m.now()))
 	for _, key := range m.sessions.Keys() {
 		s, ok := m.sessions.Peek(key)
 		if !ok || key.Owner != owner || s.state.Deleted {
@@ -307,6 +318,65 @@ func (m *Memory) SetFeedback(ctx context.Context, key Key, turn int, f Feedback)
 	}
 	next.feedback[turn] = f
 	return m.put(key, next)
+}
+
+// LoadUser implements [Store].
+func (m *Memory) LoadUser(ctx context.Context, owner Owner) (*User, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, fmt.Errorf("loading a user's state: %w", err)
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	u, ok := m.users.Get(owner)
+	switch {
+	case !ok:
+		return &User{Owner: owner}, nil
+	case !m.now().Before(u.ExpiresAt):
+		return &User{Owner: owner, Revision: u.Revision}, nil
+	}
+	return u, nil
+}
+
+// ApplyUser implements [Store].
+func (m *Memory) ApplyUser(ctx context.Context, u *User, c UserChange) error {
+	if err := ctx.Err(); err != nil {
+		return fmt.Errorf("changing a user's state: %w", err)
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var revision any
+	if stored, ok := m.users.Peek(u.Owner); ok {
+		revision = stored.Revision
+	}
+	if u.Revision != revision {
+		return fmt.Errorf("changing a user's state: %w", ErrChanged)
+	}
+	after, err := u.After(c, m.now())
+	if err != nil {
+		return fmt.Errorf("changing a user's state: %w", err)
+	}
+	m.putUser(after)
+	return nil
+}
+
+// putUser stores u and evicts the state of other users if needed: it has a quarter of
+// the room of sessions. The caller holds mu.
+func (m *Memory) putUser(u *User) {
+	if old, ok := m.users.Peek(u.Owner); ok {
+		m.userBytes -= old.bytes()
+	}
+	m.revision++
+	u.Revision = m.revision
+	m.users.Add(u.Owner, u)
+	m.userBytes += u.bytes()
+	for m.users.Len() > 1 && (m.userBytes > m.limit/4 || m.users.Len() > maxMemorySessions) {
+		_, oldest, _ := m.users.RemoveOldest()
+		m.userBytes -= oldest.bytes()
+		if !m.evicted {
+			m.evicted = true
+			m.log.Warn("The session store in memory is full: the state of users is evicted.", "limit_bytes", m.limit/4)
+		}
+	}
 }
 
 // Ping implements [Store].

@@ -13,7 +13,6 @@
 // and the id is looked for among the turns added since, and among those archived or
 // replaced in the meantime ([Session.Past]); only if it is in neither is the write
 // repeated, under a precondition that fails if the first write happens late.
-// holds the test that each store passes.
 package session
 
 import (
@@ -121,6 +120,8 @@ type Session struct {
 	// archived or replaced; the latest is last. [Commit] looks here for a turn whose
 	// write got no response.
 	Past []PastTurn
+	// State holds what tools keep in the session, after its last turn.
+	State map[string]json.RawMessage
 	// Deleted marks a tombstone, kept for [KeyLife]: a turn that was running when the
 	// session was deleted must not recreate it.
 	Deleted bool
@@ -266,6 +267,10 @@ type Turn struct {
 	Warnings     []string        `json:"warnings,omitempty"`
 	RequestID    string          `json:"request_id"`
 	CreatedAt    time.Time       `json:"created_at"`
+
+	// StateBefore holds what the turn changed in the session's state, as it was before;
+	// null where there was nothing.
+	StateBefore map[string]json.RawMessage `json:"state_before,omitempty"`
 }
 
 // A Prompt is the size of the last prompt of a turn, including the history, and its
@@ -412,8 +417,8 @@ func (s *Session) Last() (Turn, bool, error) {
 	return t, err == nil, err
 }
 
-// WithoutLast returns s before its last turn, with respect to turns and tokens. s must
-// have a turn.
+// WithoutLast returns s before its last turn, with respect to turns, tokens and state. s
+// must have a turn.
 func (s *Session) WithoutLast() (*Session, error) {
 	last, _, err := s.Last()
 	if err != nil {
@@ -423,6 +428,7 @@ func (s *Session) WithoutLast() (*Session, error) {
 	before.Recent = slices.Clip(s.Recent[:len(s.Recent)-1])
 	before.Turns--
 	before.TotalTokens -= last.Usage.TotalTokens
+	before.State, _ = changeState(s.State, last.StateBefore)
 	return &before, nil
 }
 
@@ -456,7 +462,12 @@ func (s *Session) After(c Change, now time.Time, ttl time.Duration) (*Session, *
 	if c.Turn == nil {
 		return &after, nil, nil
 	}
-	record, err := c.Turn.Record(after.Turns)
+	turn := *c.Turn
+	after.State, turn.StateBefore = changeState(before.State, c.State)
+	if err := CheckState(after.State); err != nil {
+		return nil, nil, err
+	}
+	record, err := turn.Record(after.Turns)
 	if err != nil {
 		return nil, nil, err
 	}

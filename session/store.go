@@ -2,6 +2,7 @@ package session
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -40,9 +41,17 @@ type Store interface {
 	// that created the session finds it deleted.
 	Delete(ctx context.Context, key Key) error
 
-	// DeleteAll removes everything stored for an owner, as Delete does. It works in
-	// steps: if it returns early, a part is removed and the next call continues.
+	// DeleteAll removes everything stored for an owner, as Delete does, and the owner's
+	// state. It works in steps: if it returns early, a part is removed and the next call
+	// continues.
 	DeleteAll(ctx context.Context, owner Owner) error
+
+	// LoadUser returns an owner's state, empty if there is none.
+	LoadUser(ctx context.Context, owner Owner) (*User, error)
+
+	// ApplyUser makes one change if the state has not changed since u was loaded.
+	// Otherwise the error is [ErrChanged]. It must be one conditional write.
+	ApplyUser(ctx context.Context, u *User, c UserChange) error
 
 	// Ping reads from the store to check that it responds.
 	Ping(ctx context.Context) error
@@ -50,12 +59,13 @@ type Store interface {
 
 // A Change is the content of one conditional write.
 type Change struct {
-	Turn    *Turn     // to append; nil: none
-	Replace bool      // Turn replaces the last turn and takes its number
-	Key     string    // hash of the idempotency key to change; "": none
-	Entry   *KeyEntry // new entry of Key; nil removes it
-	Drop    []string  // other keys to remove
-	Remove  bool      // remove the document; no other field may be set
+	Turn    *Turn                      // to append; nil: none
+	Replace bool                       // Turn replaces the last turn and takes its number
+	State   map[string]json.RawMessage // what Turn changes in the session's state; nil removes a name
+	Key     string                     // hash of the idempotency key to change; "": none
+	Entry   *KeyEntry                  // new entry of Key; nil removes it
+	Drop    []string                   // other keys to remove
+	Remove  bool                       // remove the document; no other field may be set
 }
 
 // Feedback is an end user's opinion on a turn.
@@ -83,6 +93,11 @@ type Conditions struct {
 	// Onto, unless nil, is called with the session before each write to it, the last
 	// time with the session that t is appended to.
 	Onto func(*Session)
+
+	// State, unless nil, returns what the turn changes in the state of the session that
+	// it is appended to. It is called before each write, with another session if another
+	// turn came first. An error ends the commit.
+	State func(*Session) (map[string]json.RawMessage, error)
 }
 
 // Commit appends t to the session that was loaded as s, exactly once, and returns the
@@ -90,7 +105,7 @@ type Conditions struct {
 // it reads the session again and appends t after that one.
 //
 // The error is [ErrTurnCount], [ErrReplaced] or [ErrTakenOver] if a condition does not
-// hold, and [ErrNotFound] if the session was deleted since it was loaded: a commit
+// hold, that of c.State if it has one, and [ErrNotFound] if the session was deleted since it was loaded: a commit
 // never recreates it.
 //
 // A write that returned [ErrUnavailable] may have happened. Before it is repeated, the
@@ -114,6 +129,18 @@ func Commit(ctx context.Context, store Store, s *Session, t Turn, c Conditions) 
 				return Meta{}, errors.Join(ErrReplaced, err)
 			}
 			number = s.Turns
+		}
+		if c.State != nil {
+			base, err := s, error(nil)
+			if change.Replace {
+				base, err = s.WithoutLast()
+			}
+			if err == nil {
+				change.State, err = c.State(base)
+			}
+			if err != nil {
+				return Meta{}, fmt.Errorf("appending a turn: %w", err)
+			}
 		}
 		if c.Claim != nil {
 			change.Key, change.Entry = c.Claim.key, c.Claim.done(number, t.ID)

@@ -8,8 +8,9 @@ locals {
   unindexed = {
     sessions = [
       "owner", "session_id", "created_at", "updated_at", "turns", "total_tokens", "title", "log",
-      "keys", "keyed_at", "deleted", "feedback", "past", "archived", "archives_expire_at",
+      "keys", "keyed_at", "deleted", "feedback", "past", "archived", "archives_expire_at", "state",
     ]
+    users   = ["updated_at", "deleted_at", "writes", "values"]
     archive = ["log", "feedback"]
     limits  = ["account"]
     figures = ["agent", "instance", "requests", "judged", "errors", "breakers"] # the newest are found by minute

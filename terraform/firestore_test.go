@@ -19,6 +19,7 @@ import (
 var documents = map[string]string{
 	"sessionDocument": "sessions",
 	"archiveDocument": "archive",
+	"userDocument":    "users",
 	"accountDocument": "limits",
 	"minuteDocument":  "figures",
 }

@@ -117,6 +117,13 @@ func Run(t *testing.T, open func(t testing.TB, clock *Clock) session.Store) {
 		{"a key whose turn was replaced does not answer with another's", keyOfReplacedTurn},
 		{"a condition on the number of turns is judged after the replay", keyAfterTurn},
 		{"many calls with one key at once: one turn", keyRace},
+		{"a turn changes the session's state, and what replaces it begins before that", sessionState},
+		{"turns at once that change the session's state", sessionStateRace},
+		{"a session's state is bounded", sessionStateBound},
+		{"a user's state: updates at once lose nothing", userState},
+		{"a user's state whose write got no answer is written once", userStateLost},
+		{"a user's state is deleted with all sessions, and stays deleted", userStateDeleted},
+		{"a user's state is bounded", userStateBound},
 		{"the store answers a ping", func(t *testing.T, s session.Store, _ *Clock) {
 			if err := s.Ping(t.Context()); err != nil {
 				t.Fatal(err)

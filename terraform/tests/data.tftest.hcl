@@ -23,7 +23,7 @@ run "firestore" {
   }
   assert {
     condition = alltrue([
-      for collection in ["sessions", "archive", "limits", "figures"] :
+      for collection in ["sessions", "archive", "users", "limits", "figures"] :
       google_firestore_field.expires_at[collection].field == "expires_at" && length(google_firestore_field.expires_at[collection].ttl_config) == 1
     ])
     error_message = "Documents of every collection must go when they expire."

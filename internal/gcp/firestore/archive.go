@@ -87,7 +87,11 @@ func feedbackSize(f storedFeedback) int { return len(f.Comment) + fieldOverhead 
 // fixed is about how many bytes of a session's document no archive can take.
 func fixed(s *session.Session) int {
 	rev, _ := s.Revision.(revision)
-	return overhead + len(s.Keys)*keyOverhead + len(rev.archived)*8
+	size := overhead + len(s.Keys)*keyOverhead + len(rev.archived)*8
+	for name, value := range s.State {
+		size += len(name) + len(value)
+	}
+	return size
 }
 
 // split returns the oldest turns of s that must leave its document before it takes
@@ -224,6 +228,7 @@ func (s *Sessions) bury(ctx context.Context, snapshot *firestore.DocumentSnapsho
 		{Path: "today", Value: firestore.Delete}, // of older revisions
 		{Path: "keys", Value: firestore.Delete},
 		{Path: "past", Value: firestore.Delete},
+		{Path: "state", Value: firestore.Delete},
 		{Path: "feedback", Value: firestore.Delete},
 		{Path: "archived", Value: firestore.Delete},
 		{Path: "archives_expire_at", Value: firestore.Delete},
@@ -282,6 +287,9 @@ const deleteSteps = 100
 
 // DeleteAll implements [session.Store].
 func (s *Sessions) DeleteAll(ctx context.Context, owner session.Owner) error {
+	if err := s.deleteUser(ctx, owner); err != nil {
+		return err
+	}
 	query := s.client.Collection(SessionsCollection).Where("owner", "==", string(owner)).
 		OrderBy("updated_at", firestore.Desc).OrderBy(firestore.DocumentID, firestore.Desc).
 		Select("owner", "archived", "keyed_at").Limit(deleteStep)

@@ -1,6 +1,7 @@
 package firestore
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/base64"
@@ -80,6 +81,9 @@ type sessionDocument struct {
 	KeyedAt time.Time            `firestore:"keyed_at,omitempty"`
 	Deleted bool                 `firestore:"deleted,omitempty"`
 
+	// State holds JSON values, by name.
+	State map[string][]byte `firestore:"state,omitempty"`
+
 	// Feedback holds opinions on the recent turns, by fieldName.
 	Feedback map[string]storedFeedback `firestore:"feedback,omitempty"`
 
@@ -153,7 +157,7 @@ func (d *sessionDocument) session(key session.Key, snapshot *firestore.DocumentS
 		return nil, err
 	}
 	return &session.Session{
-		Meta: d.meta(), Key: key, Recent: recent, Keys: loadedKeys(d.Keys), KeyedAt: d.KeyedAt, Past: loadedPast(d.Past), Deleted: d.Deleted,
+		Meta: d.meta(), Key: key, Recent: recent, Keys: loadedKeys(d.Keys), KeyedAt: d.KeyedAt, Past: loadedPast(d.Past), State: loadedState(d.State), Deleted: d.Deleted,
 		Revision: revision{updated: snapshot.UpdateTime, archived: d.Archived, archivesExpireAt: d.ArchivesExpireAt, feedback: d.Feedback},
 	}, nil
 }
@@ -217,7 +221,7 @@ func (s *Sessions) create(ctx context.Context, after *session.Session, record *s
 	d := sessionDocument{
 		Owner: string(after.Key.Owner), ID: after.Key.ID, CreatedAt: after.CreatedAt, UpdatedAt: after.UpdatedAt,
 		ExpiresAt: after.ExpiresAt, Turns: after.Turns, Tokens: after.TotalTokens, Title: after.Title,
-		Keys: storedKeys(after.Keys), KeyedAt: after.KeyedAt, Log: map[string][]byte{},
+		Keys: storedKeys(after.Keys), KeyedAt: after.KeyedAt, State: storedState(after.State), Log: map[string][]byte{},
 	}
 	if record != nil {
 		d.Log[fieldName(record.Number)] = record.Data
@@ -286,6 +290,16 @@ func (s *Sessions) update(ctx context.Context, base, after *session.Session, c s
 		if record == nil {
 			set(after.CreatedAt, "created_at")
 			set(after.UpdatedAt, "updated_at")
+		}
+	}
+	for name, value := range after.State {
+		if !bytes.Equal(value, base.State[name]) {
+			set([]byte(value), "state", name)
+		}
+	}
+	for name := range base.State {
+		if _, ok := after.State[name]; !ok {
+			set(firestore.Delete, "state", name)
 		}
 	}
 	if c.Replace {

@@ -1,6 +1,7 @@
 package firestore
 
 import (
+	"encoding/json"
 	"time"
 
 	"example.com/gatehouse/session"
@@ -76,4 +77,26 @@ func loadedPast(stored []storedPast) []session.PastTurn {
 		past[i] = session.PastTurn(turn)
 	}
 	return past
+}
+
+func storedState(state map[string]json.RawMessage) map[string][]byte {
+	if len(state) == 0 {
+		return nil
+	}
+	stored := make(map[string][]byte, len(state))
+	for name, value := range state {
+		stored[name] = value
+	}
+	return stored
+}
+
+func loadedState(stored map[string][]byte) map[string]json.RawMessage {
+	if len(stored) == 0 {
+		return nil
+	}
+	state := make(map[string]json.RawMessage, len(stored))
+	for name, value := range stored {
+		state[name] = value
+	}
+	return state
 }
