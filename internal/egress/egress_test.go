@@ -1,9 +1,7 @@
 package egress_test
 
 import (
-	"context"
 	"errors"
-	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -13,9 +11,8 @@ import (
 	"sync/atomic"
 	"testing"
 
-	"golang.org/x/net/dns/dnsmessage"
-
 	"example.com/gatehouse/internal/egress"
+	"example.com/gatehouse/internal/egress/egresstest"
 )
 
 func TestCheck(t *testing.T) {
@@ -158,40 +155,13 @@ func TestParseURL(t *testing.T) {
 // of addrs, the last for ever, and how many it has answered.
 func resolver(t *testing.T, addrs ...string) (*net.Resolver, *atomic.Int64) {
 	var asked atomic.Int64
-	return &net.Resolver{PreferGo: true, Dial: func(context.Context, string, string) (net.Conn, error) {
-		client, server := net.Pipe()
-		go func() {
-			defer server.Close()
-			length := make([]byte, 2) // a pipe is no packet connection: the resolver speaks as over TCP
-			if _, err := io.ReadFull(server, length); err != nil {
-				return
-			}
-			question := make([]byte, int(length[0])<<8|int(length[1]))
-			if _, err := io.ReadFull(server, question); err != nil {
-				return
-			}
-			var m dnsmessage.Message
-			if err := m.Unpack(question); err != nil {
-				t.Error(err)
-				return
-			}
-			m.Response, m.Authoritative, m.Additionals = true, true, nil
-			if q := m.Questions[0]; q.Type == dnsmessage.TypeA {
-				n := int(asked.Add(1))
-				m.Answers = []dnsmessage.Resource{{
-					Header: dnsmessage.ResourceHeader{Name: q.Name, Type: q.Type, Class: q.Class},
-					Body:   &dnsmessage.AResource{A: netip.MustParseAddr(addrs[min(n, len(addrs))-1]).As4()},
-				}}
-			}
-			answer, err := m.Pack()
-			if err != nil {
-				t.Error(err)
-				return
-			}
-			_, _ = server.Write(append([]byte{byte(len(answer) >> 8), byte(len(answer))}, answer...))
-		}()
-		return client, nil
-	}}, &asked
+	return egresstest.Resolver(t, func(_ string, ipv6 bool) []netip.Addr {
+		if ipv6 {
+			return nil
+		}
+		n := int(asked.Add(1))
+		return []netip.Addr{netip.MustParseAddr(addrs[min(n, len(addrs))-1])}
+	}), &asked
 }
 
 // server counts its requests.

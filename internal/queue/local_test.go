@@ -57,6 +57,7 @@ func TestLocalDeliversWhenATaskIsDue(t *testing.T) {
 		time.Sleep(time.Second)
 		add(t, q, numbered(3), 9*time.Second)
 		time.Sleep(time.Hour)
+		synctest.Wait()
 		if diff := cmp.Diff(map[string][]int{"r1": {60}, "r2": {0}, "r3": {10}}, w.seen); diff != "" {
 			t.Errorf("(-want +got):\n%s", diff)
 		}
@@ -81,6 +82,7 @@ func TestLocalTriesAgain(t *testing.T) {
 		defer q.Close()
 		add(t, q, numbered(1), 0)
 		time.Sleep(48 * time.Hour)
+		synctest.Wait()
 		if diff := cmp.Diff(map[string][]int{"r1": {0, 1, 3, 7, 15}}, w.seen); diff != "" {
 			t.Errorf("(-want +got):\n%s", diff)
 		}
@@ -100,6 +102,7 @@ func TestLocalGivesUpAfterADay(t *testing.T) {
 		defer q.Close()
 		add(t, q, numbered(1), 0)
 		time.Sleep(72 * time.Hour)
+		synctest.Wait()
 		tries := w.seen["r1"]
 		if last := tries[len(tries)-1]; last > 24*3600 || last < 23*3600 || len(tries) > 160 {
 			t.Errorf("%d tries, the last after %d s", len(tries), last)
@@ -135,6 +138,7 @@ func TestLocalIsBounded(t *testing.T) {
 			t.Errorf("no task: %v", err)
 		}
 		time.Sleep(time.Hour)
+		synctest.Wait()
 		if most != 16 {
 			t.Errorf("%d at once, want 16", most)
 		}
