@@ -37,6 +37,7 @@ type Error struct {
 	Empty      bool          // the model answered, with neither text nor a call
 	temporary  bool          // may pass: worth another attempt, and another model
 	noRoom     bool          // max_tokens were used up before there was any text
+	foreign    bool          // it is not in the form of Google's APIs
 	gone       bool          // there is no such model (any more), by the API's own word
 	free       bool          // the attempt cost nothing: it was refused, or never arrived
 	refused    bool          // as an invalid request
@@ -141,7 +142,9 @@ func answeredError(status int, header http.Header, raw []byte) *Error {
 		text, _ := json.Marshal(string(raw)) // a proxy's page
 		f = &failure{Message: text}
 	}
-	return f.error(status, header)
+	e := f.error(status, header)
+	e.foreign = len(f.Code) == 0 && len(f.Status) == 0
+	return e
 }
 
 // statusCodes are the HTTP statuses of the API's names, of those that differ from

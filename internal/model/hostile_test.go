@@ -466,6 +466,8 @@ func TestProbe(t *testing.T) {
 	}{
 		{"a model that is there", 200, `{"name":"models/gemini-2.5-flash","displayName":"Gemini"}`, true},
 		{"no such model", 404, failure(404, "models/x is not found"), false},
+		{"a gateway without metadata", 404, `{"detail":"Not Found"}`, true},
+		{"a gateway's page", 404, "<html>" + said, true},
 		{"no capacity", 503, failure(503, "busy"), false},
 		{"not JSON", 200, "<html>" + said, false},
 		{"refused", 403, failure(403, "no"), false},

@@ -136,10 +136,17 @@ func (c *Client) gone(name string, err error) *GoneError {
 var errMissing = errors.New("the API said so, of it and of each that stands in")
 
 // Probe asks for the model's metadata, to see that it can be reached and exists.
-// No breaker keeps it away, or hears of it.
+// No breaker keeps it away, or hears of it. A gateway that has no metadata, such as
+// LiteLLM, answers 404 in another form than the API's: it can be reached, and what it
+// does not serve says nothing of the model.
 func (c *Client) Probe(ctx context.Context, name string) error {
-	if _, err := c.models.Load().Get(ctx, name, nil); err != nil {
-		return fmt.Errorf("reading the model's metadata: %w", classify(ctx, err))
+	_, err := c.models.Load().Get(ctx, name, nil)
+	if err == nil {
+		return nil
 	}
-	return nil
+	err = classify(ctx, err)
+	if failure, ok := errors.AsType[*Error](err); ok && failure.gone && failure.foreign {
+		return nil
+	}
+	return fmt.Errorf("reading the model's metadata: %w", err)
 }
