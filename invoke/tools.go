@@ -32,6 +32,9 @@ func toolContext(ctx context.Context, current *session.Session, replaces string,
 		turn = current.Turns
 	}
 	p := who.Principal
+	if token := caller.Token(ctx); token != "" {
+		ctx = tool.WithCallerToken(ctx, token)
+	}
 	return tool.NewContext(ctx, tool.Context{
 		Caller:    tool.Caller{Method: p.Method, Issuer: p.Issuer, Subject: p.Subject, Email: p.Email},
 		EndUser:   who.EndUser,

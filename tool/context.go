@@ -57,3 +57,20 @@ func From(ctx context.Context) Context {
 func NewContext(ctx context.Context, c Context) context.Context {
 	return context.WithValue(ctx, contextKey{}, c)
 }
+
+type tokenKey struct{}
+
+// CallerToken returns the OIDC token by which the caller of the call of a tool was
+// verified, for a tool that acts as the caller at another service. It is "" where the
+// caller was verified otherwise, and where the caller is not present, as when a run goes
+// on without its request. It must not be logged, stored, or sent to any other service.
+func CallerToken(ctx context.Context) string {
+	token, _ := ctx.Value(tokenKey{}).(string)
+	return token
+}
+
+// WithCallerToken returns a context in which [CallerToken] returns token, for tests of
+// tools.
+func WithCallerToken(ctx context.Context, token string) context.Context {
+	return context.WithValue(ctx, tokenKey{}, token)
+}

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -74,5 +75,20 @@ func TestRaw(t *testing.T) {
 			}()
 			tool.Raw("weather", "", json.RawMessage(schema), nil)
 		})
+	}
+}
+
+func TestCallerToken(t *testing.T) {
+	t.Parallel()
+	ctx := tool.NewContext(t.Context(), tool.Context{EndUser: "bob"})
+	if got := tool.CallerToken(ctx); got != "" {
+		t.Errorf("without a token: %q", got)
+	}
+	ctx = tool.WithCallerToken(ctx, "token-1")
+	if got := tool.CallerToken(ctx); got != "token-1" {
+		t.Errorf("%q", got)
+	}
+	if shown := fmt.Sprintf("%+v", tool.From(ctx)); strings.Contains(shown, "token-1") {
+		t.Errorf("the description of the call shows the token: %s", shown)
 	}
 }

@@ -149,6 +149,19 @@ func (a *Authenticator) Authenticate(r *http.Request) (Principal, error) {
 	return Principal{}, ErrNoCredential
 }
 
+// Token returns the token in r's Authorization by which p was verified; "" where p was
+// verified by another credential.
+func Token(r *http.Request, p Principal) string {
+	if p.Method != MethodOIDC || p.Issuer == IAPIssuer {
+		return ""
+	}
+	token, _, err := bearer(r, headerAuthorization)
+	if err != nil {
+		return ""
+	}
+	return token
+}
+
 // Challenge is the value of WWW-Authenticate for a 401 of a service that takes
 // these methods, empty when none of them has a scheme. API keys have no
 // registered scheme and are called ApiKey.

@@ -184,6 +184,13 @@ func TestAuthenticator(t *testing.T) {
 			if diff := cmp.Diff(tt.want, got); diff != "" {
 				t.Errorf("principal (-want +got):\n%s", diff)
 			}
+			wantToken := ""
+			if got == user {
+				wantToken = token
+			}
+			if got := auth.Token(request(t, tt.headers...), got); got != wantToken {
+				t.Errorf("the principal's token is %.20q, want %.20q", got, wantToken)
+			}
 		})
 	}
 }

@@ -82,3 +82,17 @@ func Owner(ctx context.Context) session.Owner {
 	c, _ := FromContext(ctx)
 	return c.Owner
 }
+
+type tokenKey struct{}
+
+// WithToken returns a context that carries the token by which the caller of its request
+// was verified. It is no part of [Caller], which is logged and stored.
+func WithToken(ctx context.Context, token string) context.Context {
+	return context.WithValue(ctx, tokenKey{}, token)
+}
+
+// Token returns the token of [WithToken], "" without one.
+func Token(ctx context.Context) string {
+	token, _ := ctx.Value(tokenKey{}).(string)
+	return token
+}

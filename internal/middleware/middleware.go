@@ -172,7 +172,11 @@ func (m *middleware) serveRoute(route api.Route) api.Handler {
 		}
 		err := m.identify(r, state)
 		if state.authenticated {
-			r = r.WithContext(caller.NewContext(ctx, state.caller))
+			ctx = caller.NewContext(ctx, state.caller)
+			if token := auth.Token(r, state.caller.Principal); token != "" {
+				ctx = caller.WithToken(ctx, token)
+			}
+			r = r.WithContext(ctx)
 		}
 		switch {
 		case err != nil && route.Public && isUnknown(err):
