@@ -1,0 +1,177 @@
+package mcptool
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net/http"
+	"net/url"
+	"os"
+	"os/exec"
+
+	"github.com/modelcontextprotocol/go-sdk/jsonrpc"
+
+	"example.com/gatehouse/internal/egress"
+	"example.com/gatehouse/tool"
+)
+
+// maxResponse bounds each response of a server, in bytes, after decompression. What a
+// tool may return to the model is far less ([tool.MaxOutputBytes]); a list of tools, and
+// an output whose beginning is shown, may be more.
+const maxResponse = 4 << 20
+
+// What goes wrong with a server, in words for the model. Each follows the server's name.
+var (
+	errAway     = errors.New("cannot be reached")
+	errAbsent   = errors.New("needs the caller to be present and signed in with a token of their own")
+	errRefused  = errors.New("refused the credential")
+	errRedirect = errors.New("answered with a redirect, which is not followed")
+	errTooLong  = errors.New("sent a response that is too long")
+	errInput    = errors.New("asks for more input, which cannot be given here")
+	errAddress  = errors.New("has an address that is not allowed")
+	errTime     = errors.New("took too long")
+)
+
+// A transport sends the requests of a set: with its credentials, to its host only. Of
+// the response it reads no more than maxResponse.
+type transport struct {
+	set      *Set
+	endpoint *url.URL
+	next     http.RoundTripper
+}
+
+// RoundTrip implements http.RoundTripper.
+func (t *transport) RoundTrip(r *http.Request) (*http.Response, error) {
+	if r.URL.Scheme != t.endpoint.Scheme || r.URL.Host != t.endpoint.Host {
+		return nil, errRedirect
+	}
+	r = r.Clone(r.Context())
+	for name, secret := range t.set.headers {
+		r.Header.Set(name, secret.Reveal())
+	}
+	if t.set.asCaller {
+		token := tool.CallerToken(r.Context())
+		if token == "" {
+			return nil, errAbsent
+		}
+		r.Header.Set("Authorization", "Bearer "+token)
+	}
+	resp, err := t.next.RoundTrip(r)
+	if err != nil {
+		return nil, err
+	}
+	t.set.status.Store(int32(resp.StatusCode))
+	refusal := error(nil)
+	switch {
+	case resp.StatusCode >= 300 && resp.StatusCode < 400:
+		refusal = errRedirect
+	case resp.StatusCode == http.StatusUnauthorized || resp.StatusCode == http.StatusForbidden:
+		refusal = errRefused
+	case resp.StatusCode >= 500 || resp.StatusCode == http.StatusTooManyRequests:
+		refusal = statusError(resp.StatusCode)
+	}
+	if refusal != nil {
+		_ = resp.Body.Close()
+		return nil, refusal
+	}
+	resp.Body = &boundedBody{ReadCloser: resp.Body, left: maxResponse}
+	return resp, nil
+}
+
+// A boundedBody fails when more than left bytes are read.
+type boundedBody struct {
+	io.ReadCloser
+	left int
+}
+
+func (b *boundedBody) Read(p []byte) (int, error) {
+	if b.left <= 0 {
+		// One byte more may be the end.
+		if n, err := b.ReadCloser.Read(make([]byte, 1)); n == 0 && err != nil {
+			return 0, err
+		}
+		return 0, errTooLong
+	}
+	n, err := b.ReadCloser.Read(p[:min(len(p), b.left)])
+	b.left -= n
+	return n, err
+}
+
+// A statusError is a response whose status says that the server cannot answer now.
+type statusError int
+
+func (e statusError) Error() string { return fmt.Sprintf("answered with status %d", int(e)) }
+
+// isUncounted reports whether err says nothing of whether the server is there.
+func isUncounted(err error) bool {
+	return errors.Is(err, context.Canceled) || errors.Is(err, errAbsent)
+}
+
+// isAnswer reports whether the server has answered, if only with an error.
+func isAnswer(err error) bool {
+	return err == nil || wireError(err) != nil || errors.Is(err, errRefused)
+}
+
+// rejected is the code by which the SDK marks what never reached the server.
+const rejected = -32005
+
+// wireError returns the server's own error in err, nil if the server has sent none.
+func wireError(err error) *jsonrpc.Error {
+	e, ok := errors.AsType[*jsonrpc.Error](err)
+	if !ok || e.Code == rejected {
+		return nil
+	}
+	return e
+}
+
+// explain returns err in words that hold no address, no credential and nothing that the
+// server has sent.
+func explain(err error) error {
+	for _, known := range []error{errAway, errAbsent, errRefused, errRedirect, errTooLong, errInput} {
+		if errors.Is(err, known) {
+			return known
+		}
+	}
+	if status, ok := errors.AsType[statusError](err); ok {
+		return status
+	}
+	if _, ok := errors.AsType[*egress.AddressError](err); ok {
+		return errAddress
+	}
+	if errors.Is(err, context.DeadlineExceeded) {
+		return errTime
+	}
+	return errAway
+}
+
+// describeError returns err for the log: why a server cannot be reached, or a command be
+// started, but neither the URL, which may hold a key, nor what the server has sent.
+func describeError(err error) string {
+	known := explain(err).Error()
+	if inner, ok := errors.AsType[*url.Error](err); ok {
+		return known + ": " + inner.Err.Error()
+	}
+	if inner, ok := errors.AsType[*fs.PathError](err); ok {
+		return known + ": " + inner.Error()
+	}
+	if inner, ok := errors.AsType[*exec.Error](err); ok {
+		return known + ": " + inner.Error()
+	}
+	if inner := wireError(err); inner != nil {
+		return fmt.Sprintf("answered with the error %d", inner.Code)
+	}
+	return known
+}
+
+// environment returns the variables that a command sees without [Env].
+func environment() []string {
+	var env []string
+	for _, name := range []string{"PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LC_ALL", "TERM", "TMPDIR", "TZ"} {
+		if value, ok := os.LookupEnv(name); ok {
+			env = append(env, name+"="+value)
+		}
+	}
+	return env
+}
