@@ -181,8 +181,9 @@ type scripted struct {
 	target  *url.URL
 	offline http.RoundTripper
 
-	mu   sync.Mutex
-	left int // of the script
+	mu     sync.Mutex
+	left   int // of the script
+	beyond int // requests that came without a script
 }
 
 func (m *scripted) add(r geminitest.Reply) {
@@ -197,10 +198,19 @@ func (m *scripted) take() bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.left == 0 {
+		m.beyond++
 		return false
 	}
 	m.left--
 	return true
+}
+
+// counts returns the number of replies that are left of the script, and of requests
+// that the offline stand-in answered.
+func (m *scripted) counts() (left, beyond int) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.left, m.beyond
 }
 
 // RoundTrip implements http.RoundTripper.

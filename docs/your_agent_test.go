@@ -237,3 +237,15 @@ func copyTree(from, to string) error {
 		return os.WriteFile(filepath.Join(to, name), text, info.Mode().Perm()) // scripts stay executable
 	})
 }
+
+// The test that runs conversations in files is the sample's own.
+func TestConversationsAreRunAsInTheSample(t *testing.T) {
+	if os.Getenv(withoutSample) != "" {
+		t.Skip("this is the tree without the sample")
+	}
+	t.Parallel()
+	blocks := fenced("go", readGuide(t).section(t, "Conversations in files"))
+	if len(blocks) != 1 || blocks[0] != read(t, "../advisor/golden_test.go") {
+		t.Error("the page's golden_test.go is another than advisor/golden_test.go")
+	}
+}
