@@ -178,7 +178,7 @@ func storeFailure(err error) *api.Error {
 	switch {
 	case errors.Is(err, session.ErrNotFound):
 		return api.Fail(api.SessionNotFound, nil)
-	case errors.Is(err, session.ErrTurnCount), errors.Is(err, session.ErrReplaced):
+	case errors.Is(err, session.ErrTurnCount), errors.Is(err, session.ErrReplaced), errors.Is(err, session.ErrStateConflict):
 		return api.Fail(api.SessionConflict, err)
 	case errors.Is(err, session.ErrInProgress):
 		e := api.Fail(api.IdempotencyInProgress, err)

@@ -87,14 +87,17 @@ func (s *Service) turn(ctx context.Context, owner session.Owner, req Request, ou
 	if cut {
 		g.warn(warnHistoryCut)
 	}
-	err = s.generate(toolContext(ctx, current, replaces, req), g, history, req, out)
+	states := s.newStates(before)
+	err = s.generate(states.context(toolContext(ctx, current, replaces, req)), g, history, req, out)
 	recordGeneration(ctx, g)
 	if err != nil {
 		return nil, err
 	}
 
 	turn := g.turn(ctx, s.Now())
-	number, err := s.commit(ctx, opened, turn, session.Conditions{AfterTurn: req.AfterTurn, Claim: opened.Claim, Replace: replaces})
+	number, err := s.commit(ctx, opened, turn, session.Conditions{
+		AfterTurn: req.AfterTurn, Claim: opened.Claim, Replace: replaces, State: states.seal(ctx),
+	})
 	if errors.Is(err, session.ErrTakenOver) {
 		return s.answerTakenOver(ctx, owner, req, out)
 	}
@@ -218,5 +221,6 @@ func (s *Service) storeTime(ctx context.Context) func() {
 // unsaved reports whether err means that the store failed, rather than that the
 // session has changed or is gone.
 func unsaved(err error) bool {
-	return !errors.Is(err, session.ErrNotFound) && !errors.Is(err, session.ErrTurnCount) && !errors.Is(err, session.ErrReplaced)
+	return !errors.Is(err, session.ErrNotFound) && !errors.Is(err, session.ErrTurnCount) && !errors.Is(err, session.ErrReplaced) &&
+		!errors.Is(err, session.ErrStateConflict)
 }

@@ -513,7 +513,7 @@ func (s *Session) next(t *Turn, now time.Time, ttl time.Duration) Meta {
 	return m
 }
 
-// MaxTurnBytes bounds the record of one turn, in bytes, so that it fits a Firestore
+// MaxTurnBytes bounds the record of one turn without its StateBefore, in bytes, so that it fits a Firestore
 // document of 1 MiB with room for keys and feedback. Callers of Commit must stay below
 // it.
 const MaxTurnBytes = 512 << 10

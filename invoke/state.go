@@ -1,0 +1,251 @@
+package invoke
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"example.com/gatehouse/internal/api"
+	"example.com/gatehouse/internal/rescue"
+	"example.com/gatehouse/session"
+	"example.com/gatehouse/tool"
+)
+
+// A turn's tools see the session's state as it was loaded, with their own changes. The
+// turn's commit writes them. If another turn was stored first and changed the same
+// values, the updates are made again, on that turn's values: they are functions, and
+// the turn has told its model only that they succeeded. If one of them fails then, what
+// the turn answered does not hold, and it ends with session_conflict.
+
+const (
+	// maxUpdates bounds the updates of a session's state in one turn: each is kept until
+	// the commit.
+	maxUpdates = 1024
+	// updateTries bounds how often an update is repeated because another tool of the
+	// turn came first, of which at most maxCalls run at once.
+	updateTries = 4 * maxCalls
+)
+
+// states keeps the state that a turn's tools use. It implements [tool.States].
+type states struct {
+	store   session.Store
+	key     session.Key
+	begin   time.Time // of the turn
+	log     *slog.Logger
+	request string
+
+	mu      sync.Mutex
+	base    map[string]json.RawMessage // of the session before the turn
+	current map[string]json.RawMessage
+	updates []stateUpdate // in order
+	sealed  bool          // the turn is being stored
+}
+
+// A stateUpdate is a successful update of the session's state.
+type stateUpdate struct {
+	name string
+	f    func(json.RawMessage) (json.RawMessage, error)
+}
+
+// newStates returns the state for a turn that is appended to s; nil for an agent without
+// tools, which cannot use it.
+func (s *Service) newStates(before *session.Session) *states {
+	if len(s.Agent.Tools)+len(s.Agent.Toolsets) == 0 {
+		return nil
+	}
+	return &states{store: s.Store, key: before.Key, begin: s.Now(), log: s.Log, base: before.State, current: before.State}
+}
+
+// context returns a context whose tools use st.
+func (st *states) context(ctx context.Context) context.Context {
+	if st == nil {
+		return ctx
+	}
+	st.request = api.RequestID(ctx)
+	return tool.WithStates(ctx, st)
+}
+
+// LoadState implements [tool.States].
+func (st *states) LoadState(ctx context.Context, user bool, name string) (json.RawMessage, error) {
+	if user {
+		u, err := st.store.LoadUser(ctx, st.key.Owner)
+		if err != nil {
+			return nil, st.userFailure(ctx, err)
+		}
+		return u.Values[name], nil
+	}
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	return st.current[name], nil
+}
+
+// The errors of a tool's update, as the model may read them.
+var (
+	errStateLate        = errors.New("the turn is over")
+	errStateBusy        = errors.New("others change it at the same time; try again")
+	errStateLarge       = errors.New("it is too large")
+	errStateDeleted     = errors.New("the user has deleted everything since the turn began")
+	errStateUnavailable = errors.New("the store does not answer")
+)
+
+// UpdateState implements [tool.States].
+func (st *states) UpdateState(ctx context.Context, user bool, name string, f func(json.RawMessage) (json.RawMessage, error)) error {
+	if user {
+		return st.updateUser(ctx, name, f)
+	}
+	for range updateTries {
+		before, _ := st.LoadState(ctx, false, name)
+		value, err := f(before) // without the lock: f may use the state, or block
+		if err != nil {
+			return err
+		}
+		done, err := st.put(ctx, name, before, value, f)
+		if done || err != nil {
+			return err
+		}
+	}
+	return errStateBusy
+}
+
+// put stores value under name if before is still there.
+func (st *states) put(ctx context.Context, name string, before, value json.RawMessage, f func(json.RawMessage) (json.RawMessage, error)) (bool, error) {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	switch {
+	case ctx.Err() != nil: // of a tool that was not waited for
+		return false, context.Cause(ctx)
+	case st.sealed:
+		return false, errStateLate
+	case len(st.updates) == maxUpdates:
+		return false, errStateBusy
+	case !bytes.Equal(before, st.current[name]):
+		return false, nil
+	}
+	next := maps.Clone(st.current)
+	if next == nil {
+		next = map[string]json.RawMessage{}
+	}
+	setState(next, name, value)
+	if session.CheckState(next) != nil {
+		return false, errStateLarge
+	}
+	st.current = next
+	st.updates = append(st.updates, stateUpdate{name, f})
+	return true, nil
+}
+
+func setState(state map[string]json.RawMessage, name string, value json.RawMessage) {
+	if len(value) == 0 {
+		delete(state, name)
+	} else {
+		state[name] = value
+	}
+}
+
+// updateUser updates the user's state at once.
+func (st *states) updateUser(ctx context.Context, name string, f func(json.RawMessage) (json.RawMessage, error)) error {
+	var own error // of f
+	err := session.UpdateUser(ctx, st.store, st.key.Owner, name, st.begin, func(value json.RawMessage) (json.RawMessage, error) {
+		if value, own = f(value); own != nil {
+			return nil, own
+		}
+		return value, ctx.Err()
+	})
+	if err == nil || own != nil {
+		return err
+	}
+	return st.userFailure(ctx, err)
+}
+
+// userFailure returns what a tool, and so the model, sees of an error of the store.
+func (st *states) userFailure(ctx context.Context, err error) error {
+	switch {
+	case ctx.Err() != nil:
+		return context.Cause(ctx)
+	case errors.Is(err, session.ErrNotFound):
+		return errStateDeleted
+	case errors.Is(err, session.ErrTooLarge):
+		return errStateLarge
+	case errors.Is(err, session.ErrChanged):
+		return errStateBusy
+	}
+	st.log.WarnContext(ctx, "The store did not answer for a user's state.", "error", err.Error(), "request_id", st.request)
+	return errStateUnavailable
+}
+
+// seal ends the tools' changes. It returns the condition for the commit, which runs in
+// ctx; nil if nothing was changed.
+func (st *states) seal(ctx context.Context) func(*session.Session) (map[string]json.RawMessage, error) {
+	if st == nil {
+		return nil
+	}
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	st.sealed = true
+	if len(st.updates) == 0 {
+		return nil
+	}
+	return func(s *session.Session) (map[string]json.RawMessage, error) { return st.changes(ctx, s) }
+}
+
+// changes returns what the turn changes in the state of the session that it is appended
+// to.
+func (st *states) changes(ctx context.Context, s *session.Session) (map[string]json.RawMessage, error) {
+	result := st.current
+	if slices.ContainsFunc(st.updates, func(u stateUpdate) bool { return !bytes.Equal(st.base[u.name], s.State[u.name]) }) {
+		again, cancel := detach(ctx, commitTimeout)
+		defer cancel()
+		var err error
+		if result, err = st.apply(again, s.State); err != nil {
+			return nil, fmt.Errorf("%w: %w", session.ErrStateConflict, err)
+		}
+	}
+	changes := map[string]json.RawMessage{}
+	for _, u := range st.updates {
+		changes[u.name] = result[u.name]
+	}
+	return changes, nil
+}
+
+// apply makes the turn's updates again, on state.
+func (st *states) apply(ctx context.Context, state map[string]json.RawMessage) (map[string]json.RawMessage, error) {
+	next := maps.Clone(state)
+	if next == nil {
+		next = map[string]json.RawMessage{}
+	}
+	err := callOwn(ctx, func() error {
+		for _, u := range st.updates {
+			value, err := u.f(next[u.name])
+			if err != nil {
+				return err
+			}
+			setState(next, u.name, value)
+		}
+		return session.CheckState(next)
+	})
+	if err != nil {
+		return nil, err // next may still be written to
+	}
+	return next, nil
+}
+
+// callOwn calls f, the agent's own code, and returns when it has returned or ctx ends:
+// Go cannot stop code that ignores its context. A panic is a [*rescue.Panic]. What f
+// writes to may be read only if it has returned.
+func callOwn(ctx context.Context, f func() error) error {
+	done := make(chan error, 1) // buffered, because nobody may receive
+	go func() { done <- rescue.Call(f) }()
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
