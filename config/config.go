@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"example.com/gatehouse/internal/auth"
+	"example.com/gatehouse/internal/files"
 	"example.com/gatehouse/internal/models"
 )
 
@@ -45,6 +46,12 @@ type Config struct {
 	FirestoreDatabase string        `env:"FIRESTORE_DATABASE, default=(default)"`
 	FirestoreEmulator string        `env:"FIRESTORE_EMULATOR_HOST"` // "" for the real service
 	SessionTTL        time.Duration `env:"SESSION_TTL, default=720h"`
+
+	FilesBucket     string   `env:"FILES_BUCKET"` // where files of sessions are kept; "": nowhere
+	FileBuckets     []string // that a request's gs:// may name
+	FileTypes       files.Types
+	MaxFileBytes    int64  `env:"MAX_FILE_BYTES, default=7340032"` // of all files of a request; 0: none are accepted
+	StorageEndpoint string `env:"STORAGE_EMULATOR_HOST"`           // "" for the real service
 
 	RequestTimeout  time.Duration `env:"REQUEST_TIMEOUT, default=30s"`
 	MaxBodyBytes    int64         `env:"MAX_BODY_BYTES, default=131072"`

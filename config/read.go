@@ -16,6 +16,7 @@ import (
 	"github.com/sethvargo/go-envconfig"
 
 	"example.com/gatehouse/internal/auth"
+	"example.com/gatehouse/internal/files"
 	"example.com/gatehouse/internal/models"
 	"example.com/gatehouse/internal/secretname"
 )
@@ -31,6 +32,8 @@ type variables struct {
 	AllowedOrigins string `env:"ALLOWED_ORIGINS"`
 	Auth           string `env:"AUTH"`
 	OIDCAudiences  string `env:"OIDC_AUDIENCES"`
+	FileBuckets    string `env:"FILE_BUCKETS"`
+	FileTypes      string `env:"FILE_TYPES, default=image/*,application/pdf,audio/*,text/*"`
 	Operators      string `env:"OPERATORS"`
 	Playground     string `env:"PLAYGROUND"`
 }
@@ -42,6 +45,7 @@ func checks() map[string]check {
 		"SESSION_TTL":                  span(time.Second, 10*365*24*time.Hour),
 		"REQUEST_TIMEOUT":              span(10*time.Millisecond, time.Hour),
 		"MAX_BODY_BYTES":               whole(256, 16<<20),
+		"MAX_FILE_BYTES":               whole(0, 20<<20), // in base64 within the 32 MiB of a request to Cloud Run
 		"MAX_OUTPUT_TOKENS":            whole(1, 65536),
 		"MAX_CONCURRENT":               whole(1, 10_000),
 		"MAX_INSTANCES":                whole(1, 10_000),
@@ -145,6 +149,7 @@ func Read(lookup func(string) (string, bool)) (*Config, error) {
 	r.origins(c, v.AllowedOrigins)
 	r.auth(c, &v)
 	r.store(c)
+	r.files(c, &v)
 	c.Playground = !c.Production()
 	if v.Playground != "" {
 		c.Playground = v.Playground == "true"
@@ -188,6 +193,7 @@ var (
 	environmentName = regexp.MustCompile(`^[a-z][a-z0-9-]{0,31}$`)
 	modelName       = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._/@-]*$`)
 	auditLogName    = regexp.MustCompile(`^[A-Za-z0-9._/-]+$`)
+	bucketName      = regexp.MustCompile(`^[a-z0-9][a-z0-9._-]+[a-z0-9]$`)
 )
 
 // The most bytes of these names. In the expressions they would unroll into
@@ -195,7 +201,28 @@ var (
 const (
 	maxModelName    = 128
 	maxAuditLogName = 512
+	maxBucketName   = 222
 )
+
+// files reads what files a request may carry, and where they are kept.
+func (r *reader) files(c *Config, v *variables) {
+	c.FileBuckets = list(v.FileBuckets)
+	for _, name := range c.FileBuckets {
+		if !bucketName.MatchString(name) || len(name) > maxBucketName {
+			r.problem("FILE_BUCKETS", "%s is not the name of a bucket; name buckets without gs:// and without a path", shape(name))
+		}
+	}
+	if c.FilesBucket != "" && (!bucketName.MatchString(c.FilesBucket) || len(c.FilesBucket) > maxBucketName) {
+		r.problem("FILES_BUCKET", "%s is not the name of a bucket; name one without gs:// and without a path", shape(c.FilesBucket))
+	}
+	if c.FilesBucket != "" && slices.Contains(c.FileBuckets, c.FilesBucket) {
+		r.problem("FILE_BUCKETS", "holds FILES_BUCKET, so that callers could name other callers' files; take it out")
+	}
+	var err error
+	if c.FileTypes, err = files.ParseTypes(v.FileTypes); err != nil {
+		r.problem("FILE_TYPES", "%v", err)
+	}
+}
 
 func (r *reader) environment(c *Config) {
 	if c.Environment == "" {
@@ -295,6 +322,7 @@ func (r *reader) secrets(c *Config) {
 	}
 	for variable, endpoint := range map[string]string{
 		"SECRET_MANAGER_ENDPOINT": c.SecretManager, "LOGGING_ENDPOINT": c.LoggingEndpoint, "TELEMETRY_ENDPOINT": c.TelemetryEndpoint,
+		"STORAGE_EMULATOR_HOST": strings.TrimPrefix(c.StorageEndpoint, "http://"),
 	} {
 		host, port, err := net.SplitHostPort(endpoint)
 		n, portErr := strconv.ParseUint(port, 10, 16)

@@ -23,6 +23,10 @@ func defaults() *config.Config {
 		Model: models.BuiltIn().Default, ModelFallbacks: []string{models.BuiltIn().Fallback}, Gemini: config.Gemini{Location: "global"},
 		Auth:         []string{config.AuthNone},
 		SessionStore: config.StoreMemory, FirestoreDatabase: "(default)", SessionTTL: 720 * time.Hour,
+		FileTypes: []string{
+			"image/png", "image/jpeg", "image/webp", "image/heic", "image/heif", "application/pdf", "audio/wav", "audio/mpeg", "audio/aac", "audio/ogg", "audio/flac",
+			"text/plain", "text/markdown", "text/csv",
+		}, MaxFileBytes: 7 << 20,
 		RequestTimeout: 30 * time.Second, MaxBodyBytes: 131072, MaxOutputTokens: 4096, MaxConcurrent: 80, MaxInstances: 10, HistoryTokens: 32000, MaxToolRounds: 8,
 		RateLimitPerMinute: 60, CallerRateLimitPerMinute: 600,
 		BreakerFailures: 5, BreakerCooldown: time.Minute,
@@ -71,6 +75,7 @@ func TestEveryVariable(t *testing.T) {
 		"SECRET_MANAGER_ENDPOINT=secretmanager.europe-west4.rep.googleapis.com:443", "LOGGING_ENDPOINT=127.0.0.1:9999", "TELEMETRY_ENDPOINT=telemetry.europe-west4.rep.googleapis.com:443",
 		"AUTH=iam, oidc ,api_key", "OIDC_ISSUERS=https://issuer.example|aud", "OIDC_AUDIENCES=x,y", "OPERATORS=email:ops@example.com@https://issuer.example, key:backend",
 		"SESSION_STORE=firestore", "FIRESTORE_DATABASE=db", "SESSION_TTL=1h30m",
+		"FILES_BUCKET=my-files", "FILE_BUCKETS=papers, scans.example.com", "FILE_TYPES=image/png, text/*", "MAX_FILE_BYTES=1000", "STORAGE_EMULATOR_HOST=127.0.0.1:4443",
 		"REQUEST_TIMEOUT=1m", "MAX_BODY_BYTES=1024", "MAX_OUTPUT_TOKENS=100", "MAX_CONCURRENT=1", "MAX_INSTANCES=3", "HISTORY_TOKENS=0", "MAX_TOOL_ROUNDS=0",
 		"RATE_LIMIT_PER_MINUTE=1", "CALLER_RATE_LIMIT_PER_MINUTE=2", "DAILY_TOKEN_LIMIT=3", "CALLER_DAILY_TOKEN_LIMIT=4", "SERVICE_DAILY_TOKEN_LIMIT=20000000",
 		"BREAKER_FAILURES=6", "BREAKER_COOLDOWN=90s", "PLAYGROUND=true", "AUDIT_LOG=my/audit", "LOG_LEVEL=debug", "LOG_CONTENT=true", "AUDIT_NAMES=true",
@@ -88,6 +93,8 @@ func TestEveryVariable(t *testing.T) {
 		SecretManager: "secretmanager.europe-west4.rep.googleapis.com:443", LoggingEndpoint: "127.0.0.1:9999", TelemetryEndpoint: "telemetry.europe-west4.rep.googleapis.com:443",
 		Auth: []string{"iam", "oidc", "api_key"}, OIDCIssuers: "https://issuer.example|aud", OIDCAudiences: []string{"x", "y"},
 		Operators: auth.Operators{{Kind: "email", Value: "ops@example.com", Issuer: "https://issuer.example"}, {Kind: "key", Value: "backend"}}, SessionStore: "firestore", FirestoreDatabase: "db", SessionTTL: 90 * time.Minute,
+		FilesBucket: "my-files", FileBuckets: []string{"papers", "scans.example.com"}, MaxFileBytes: 1000, StorageEndpoint: "127.0.0.1:4443",
+		FileTypes:      []string{"image/png", "text/plain", "text/markdown", "text/csv"},
 		RequestTimeout: time.Minute, MaxBodyBytes: 1024, MaxOutputTokens: 100, MaxConcurrent: 1, MaxInstances: 3,
 		RateLimitPerMinute: 1, CallerRateLimitPerMinute: 2, DailyTokenLimit: 3, CallerDailyTokenLimit: 4, ServiceDailyTokenLimit: 20_000_000,
 		BreakerFailures: 6, BreakerCooldown: 90 * time.Second, Playground: true, AuditLog: "my/audit", LogLevel: slog.LevelDebug, LogContent: true, AuditNames: true,
@@ -137,6 +144,11 @@ func TestBadValues(t *testing.T) {
 		"SESSION_TTL":                  {"720", "0s", "-1h", "1d", "forever", "200000h"},
 		"REQUEST_TIMEOUT":              {"30", "0", "9ms", "2h", "-30s", "soon"},
 		"MAX_BODY_BYTES":               {"0", "255", "16777217", "128KiB", "1e5", "99999999999999999999"},
+		"MAX_FILE_BYTES":               {"-1", "20971521", "7MiB"},
+		"FILE_TYPES":                   {"image", "*/*", "video/mp4", "image/png,image/svg+xml", "image/png;q=1"},
+		"FILES_BUCKET":                 {"gs://files", "files/path", "Files", "f", "-files", strings.Repeat("f", 223)},
+		"FILE_BUCKETS":                 {"gs://files", "files,other/path", "*", "a b"},
+		"STORAGE_EMULATOR_HOST":        {"localhost", "https://storage.googleapis.com", "host:", ":443", "host:0"},
 		"MAX_OUTPUT_TOKENS":            {"0", "-1", "65537", "many"},
 		"MAX_CONCURRENT":               {"0", "10001", "x"},
 		"MAX_INSTANCES":                {"0", "10001", "x"},
@@ -224,10 +236,10 @@ func TestEveryProblemIsReportedAtOnce(t *testing.T) {
 	got := problems(t, err).Variables()
 	want := []string{
 		"ALLOWED_ORIGINS", "ALLOWED_ORIGINS_SECRET", "API_KEYS", "API_KEYS_SECRET", "AUDIT_LOG", "AUDIT_NAMES", "AUTH", "BREAKER_COOLDOWN", "BREAKER_FAILURES",
-		"CALLER_DAILY_TOKEN_LIMIT", "CALLER_RATE_LIMIT_PER_MINUTE", "DAILY_TOKEN_LIMIT", "ENVIRONMENT", "GEMINI_API_KEY_SECRET",
+		"CALLER_DAILY_TOKEN_LIMIT", "CALLER_RATE_LIMIT_PER_MINUTE", "DAILY_TOKEN_LIMIT", "ENVIRONMENT", "FILES_BUCKET", "FILE_BUCKETS", "FILE_TYPES", "GEMINI_API_KEY_SECRET",
 		"GOOGLE_GEMINI_BASE_URL", "GOOGLE_GENAI_USE_VERTEXAI", "HISTORY_TOKENS", "IAM_ENFORCED", "LOGGING_ENDPOINT", "LOG_CONTENT", "LOG_LEVEL",
-		"MAX_BODY_BYTES", "MAX_CONCURRENT", "MAX_INSTANCES", "MAX_OUTPUT_TOKENS", "MAX_TOOL_ROUNDS", "MODEL", "OIDC_ISSUERS", "PLAYGROUND", "PORT",
-		"RATE_LIMIT_PER_MINUTE", "REQUEST_TIMEOUT", "SECRET_MANAGER_ENDPOINT", "SERVICE_DAILY_TOKEN_LIMIT", "SESSION_STORE", "SESSION_TTL", "TELEMETRY_ENDPOINT",
+		"MAX_BODY_BYTES", "MAX_CONCURRENT", "MAX_FILE_BYTES", "MAX_INSTANCES", "MAX_OUTPUT_TOKENS", "MAX_TOOL_ROUNDS", "MODEL", "OIDC_ISSUERS", "PLAYGROUND", "PORT",
+		"RATE_LIMIT_PER_MINUTE", "REQUEST_TIMEOUT", "SECRET_MANAGER_ENDPOINT", "SERVICE_DAILY_TOKEN_LIMIT", "SESSION_STORE", "SESSION_TTL", "STORAGE_EMULATOR_HOST", "TELEMETRY_ENDPOINT",
 	}
 	var missing []string
 	for _, variable := range want {
@@ -250,6 +262,9 @@ func TestRulesThatJoinVariables(t *testing.T) {
 		atFault []string
 	}{
 		{"production in order", production, nil},
+		{"files, kept and read", []string{"FILES_BUCKET=files", "FILE_BUCKETS=papers, scans.example.com", "FILE_TYPES=image/*,application/pdf", "MAX_FILE_BYTES=0"}, nil},
+		{"everybody's files to read", []string{"FILES_BUCKET=files", "FILE_BUCKETS=papers,files"}, []string{"FILE_BUCKETS"}},
+		{"no files", []string{"FILE_TYPES=none"}, nil},
 		{"production by name", []string{"ENVIRONMENT=production", "GEMINI_API_KEY=k", "AUTH=api_key", keys, "GOOGLE_CLOUD_PROJECT=p"}, nil},
 		{"any other name is production", []string{"ENVIRONMENT=staging", "GEMINI_API_KEY=k"}, []string{"GOOGLE_CLOUD_PROJECT", "IAM_ENFORCED"}},
 		{"a test is not production", []string{"ENVIRONMENT=test"}, nil},

@@ -33,6 +33,7 @@ var notSet = map[string]string{
 	"LOGGING_ENDPOINT":        "Google's own is used",
 	"TELEMETRY_ENDPOINT":      "Google's own is used",
 	"FIRESTORE_EMULATOR_HOST": "of tests",
+	"STORAGE_EMULATOR_HOST":   "of tests",
 	"OIDC_AUDIENCES":          "each issuer is paired with its own audience",
 }
 

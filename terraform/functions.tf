@@ -76,6 +76,10 @@ locals {
       API_KEYS_SECRET              = contains(local.auth.invoke, "api_key") ? local.secret_versions["api-keys"] : null
       REQUEST_TIMEOUT              = "${var.request_timeout_seconds}s"
       MAX_BODY_BYTES               = tostring(var.limits.body_bytes)
+      MAX_FILE_BYTES               = tostring(var.files.max_bytes)
+      FILE_TYPES                   = length(var.files.types) == 0 ? "none" : join(",", var.files.types)
+      FILES_BUCKET                 = one(google_storage_bucket.files[*].name)
+      FILE_BUCKETS                 = join(",", var.files.read_buckets)
       MAX_OUTPUT_TOKENS            = tostring(var.limits.output_tokens)
       HISTORY_TOKENS               = tostring(var.limits.history_tokens)
       MAX_TOOL_ROUNDS              = tostring(var.limits.tool_rounds)
@@ -282,6 +286,7 @@ resource "google_cloud_run_v2_service" "function" {
     google_project_iam_member.database,
     google_secret_manager_secret_iam_member.function,
     google_kms_crypto_key_iam_member.agent,
+    google_storage_bucket_iam_member.files,
     google_firestore_index.this,
   ]
 }

@@ -73,6 +73,10 @@ var refused = []struct{ name, variables, words string }{
 	{"an operator without an issuer", `operators = ["email:ops@example.com"]`, "operators hold one without its kind"},
 
 	// How much
+	{"video files", `files = { types = ["video/mp4"] }`, "files.types hold what the service cannot check"},
+	{"files of 30 MiB", `files = { max_bytes = 31457280 }`, "files.max_bytes is not a whole number from 0 to 20971520"},
+	{"everybody's files", `files = { read_buckets = ["my-project-gatehouse-files"] }`, "files.read_buckets hold what is not a bucket's name"},
+	{"a bucket by its address", `files = { read_buckets = ["gs://papers"] }`, "files.read_buckets hold what is not a bucket's name"},
 	{"three cpus", `capacity = { cpu = 3 }`, "capacity.cpu is not 1, 2, 4, 6 or 8"},
 	{"half a cpu", `capacity = { cpu = 0.5 }`, "capacity.cpu is not 1, 2, 4, 6 or 8"},
 	{"four cpus with little memory", `capacity = { cpu = 4, memory_mib = 1024 }`, "refused by Cloud Run together"},
@@ -174,5 +178,5 @@ func TestInputIsRefusedInWords(t *testing.T) {
 // Variables that the validation of another reads, which is left out where they are
 // refused themselves.
 var dependedOn = []string{
-	"project_id", "region", "second_region", "firestore_location", "load_balancer", "model", "web_access", "auth", "agent_secrets", "image_projects", "request_timeout_seconds",
+	"project_id", "prefix", "region", "second_region", "firestore_location", "load_balancer", "model", "web_access", "auth", "agent_secrets", "image_projects", "request_timeout_seconds",
 }

@@ -42,7 +42,8 @@ func deployments(t *testing.T) map[string]string {
 			otel = { OTEL_TRACES_EXPORTER = "none" }
 			allowed_origins_from_secret = true
 			models_table_from_secret = true
-			thinking_level = "medium"`,
+			thinking_level = "medium"
+			files = { keep = true, types = [], read_buckets = ["papers"] }`,
 		"another prefix": `
 			prefix = "other"
 			web_access = "application"

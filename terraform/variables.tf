@@ -451,6 +451,31 @@ variable "capacity" {
   }
 }
 
+variable "files" {
+  description = "Files in questions and answers. With keep they are kept in a bucket as long as their session, and the model sees them in later turns; without it they serve in their own turn. types: media types, or all of a kind as image/*; empty for no files. read_buckets: buckets of this project that a request may name objects of: every caller can have the agent read every object in them."
+  type = object({
+    keep         = optional(bool, false)
+    types        = optional(list(string), ["image/*", "application/pdf", "audio/*", "text/*"])
+    max_bytes    = optional(number, 7340032)
+    read_buckets = optional(list(string), [])
+  })
+  default  = {}
+  nullable = false
+
+  validation {
+    condition     = alltrue([for t in var.files.types : can(regex("^(image|audio|text)/\\*$|^application/pdf$|^(image|audio|text)/[a-z0-9.+-]+$", t))])
+    error_message = "files.types hold what the service cannot check: set image/*, application/pdf, audio/*, text/*, or single types of these kinds such as image/png."
+  }
+  validation {
+    condition     = var.files.max_bytes >= 0 && var.files.max_bytes <= 20971520 && floor(var.files.max_bytes) == var.files.max_bytes
+    error_message = "files.max_bytes is not a whole number from 0 to 20971520: a request to Cloud Run has at most 32 MiB, and files are a third longer in it."
+  }
+  validation {
+    condition     = alltrue([for b in var.files.read_buckets : can(regex("^[a-z0-9][a-z0-9._-]{1,220}[a-z0-9]$", b)) && b != "${var.project_id}-${var.prefix}-files"])
+    error_message = "files.read_buckets hold what is not a bucket's name, without gs:// and without a path, or the bucket of the sessions' files, in which callers could then read each other's."
+  }
+}
+
 variable "request_timeout_seconds" {
   description = "The timeout of a whole turn. Cloud Run's timeout is 15 seconds longer."
   type        = number
@@ -828,12 +853,12 @@ locals {
   reserved_variables = [
     "ALLOWED_ORIGINS", "ALLOWED_ORIGINS_SECRET", "API_KEYS", "API_KEYS_SECRET", "AUDIT_LOG", "AUDIT_NAMES", "AUTH",
     "BREAKER_COOLDOWN", "BREAKER_FAILURES", "CALLER_DAILY_TOKEN_LIMIT", "CALLER_RATE_LIMIT_PER_MINUTE",
-    "DAILY_TOKEN_LIMIT", "ENVIRONMENT", "FIRESTORE_DATABASE", "FIRESTORE_EMULATOR_HOST", "GEMINI_API_KEY",
+    "DAILY_TOKEN_LIMIT", "ENVIRONMENT", "FILES_BUCKET", "FILE_BUCKETS", "FILE_TYPES", "FIRESTORE_DATABASE", "FIRESTORE_EMULATOR_HOST", "GEMINI_API_KEY",
     "GEMINI_API_KEY_SECRET", "GOMEMLIMIT", "HISTORY_TOKENS", "IAM_ENFORCED", "LOGGING_ENDPOINT", "LOG_CONTENT",
-    "LOG_LEVEL", "MAX_BODY_BYTES", "MAX_CONCURRENT", "MAX_INSTANCES", "MAX_OUTPUT_TOKENS", "MAX_TOOL_ROUNDS", "MODEL",
+    "LOG_LEVEL", "MAX_BODY_BYTES", "MAX_CONCURRENT", "MAX_FILE_BYTES", "MAX_INSTANCES", "MAX_OUTPUT_TOKENS", "MAX_TOOL_ROUNDS", "MODEL",
     "MODELS_TABLE_SECRET", "MODEL_FALLBACKS", "OIDC_AUDIENCES", "OIDC_ISSUERS", "OPERATORS", "PLAYGROUND", "PORT", "RATE_LIMIT_PER_MINUTE",
     "REQUEST_TIMEOUT", "SECRET_MANAGER_ENDPOINT", "SERVICE_DAILY_TOKEN_LIMIT", "SESSION_STORE", "SESSION_TTL",
-    "TELEMETRY_ENDPOINT", "THINKING_LEVEL",
+    "STORAGE_EMULATOR_HOST", "TELEMETRY_ENDPOINT", "THINKING_LEVEL",
   ]
 
   multi_regions      = { us = ["nam5", "nam7"], northamerica = ["nam5", "nam7"], europe = ["eur3"] }

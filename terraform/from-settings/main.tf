@@ -57,6 +57,7 @@ locals {
     "operators",
     "playground",
     "capacity",
+    "files",
     "request_timeout_seconds",
     "limits",
     "breaker",
@@ -117,6 +118,7 @@ module "gatehouse" {
   operators                   = local.settings.operators
   playground                  = local.settings.playground
   capacity                    = local.settings.capacity
+  files                       = local.settings.files
   request_timeout_seconds     = local.settings.request_timeout_seconds
   limits                      = local.settings.limits
   breaker                     = local.settings.breaker

@@ -2,6 +2,11 @@
 
 mock_provider "google" {
   override_during = plan
+
+  override_resource {
+    target = google_service_account.function["invoke"]
+    values = { email = "invoke@accounts", member = "serviceAccount:invoke@accounts" }
+  }
 }
 
 variables {
@@ -36,6 +41,50 @@ run "firestore" {
     condition     = strcontains(google_firebaserules_ruleset.deny.source[0].files[0].content, "allow read, write: if false;") && google_firebaserules_release.firestore.name == "cloud.firestore"
     error_message = "No client reads the database itself."
   }
+}
+
+run "no_files_are_kept_by_default" {
+  command = plan
+
+  assert {
+    condition     = length(google_storage_bucket.files) == 0 && length(google_storage_bucket_iam_member.files) == 0 && length(google_storage_bucket_iam_member.read) == 0 && !contains(keys(local.environment["invoke"]), "FILES_BUCKET") && !contains(keys(local.environment["invoke"]), "FILE_BUCKETS")
+    error_message = "There is no bucket until files.keep says so, and no other may be read."
+  }
+}
+
+run "files" {
+  command = plan
+  variables {
+    files = { keep = true, read_buckets = ["papers"] }
+  }
+
+  assert {
+    condition = (google_storage_bucket.files[0].name == "my-project-gatehouse-files" && google_storage_bucket.files[0].uniform_bucket_level_access &&
+      google_storage_bucket.files[0].public_access_prevention == "enforced" && !google_storage_bucket.files[0].force_destroy && google_storage_bucket.files[0].location == "us-central1")
+    error_message = "Nobody but named accounts may read the files, and the bucket is hard to delete."
+  }
+  assert {
+    condition     = [for rule in google_storage_bucket.files[0].lifecycle_rule : [one(rule.action).type, one(rule.condition).days_since_custom_time]] == [["Delete", 1]] && google_storage_bucket.files[0].soft_delete_policy[0].retention_duration_seconds == 0
+    error_message = "A file goes when its session has expired, and what is deleted is gone."
+  }
+  assert {
+    condition = ([for m in google_storage_bucket_iam_member.files : "${m.role} ${m.member}"] == ["roles/storage.objectUser serviceAccount:invoke@accounts"] &&
+    [for m in google_storage_bucket_iam_member.read : "${m.bucket} ${m.role} ${m.member}"] == ["papers roles/storage.objectViewer serviceAccount:invoke@accounts"])
+    error_message = "Only invoke's account has access: to the files, and to the buckets that requests may name."
+  }
+  assert {
+    condition     = local.environment["invoke"].FILES_BUCKET == "my-project-gatehouse-files" && local.environment["invoke"].FILE_BUCKETS == "papers" && !contains(keys(local.environment["health"]), "FILES_BUCKET")
+    error_message = "invoke is told of both."
+  }
+}
+
+run "files_of_everybody" {
+  command = plan
+  variables {
+    files = { read_buckets = ["my-project-gatehouse-files"] }
+  }
+
+  expect_failures = [var.files]
 }
 
 run "logging" {

@@ -1,0 +1,110 @@
+package bucket_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"testing"
+	"time"
+
+	"example.com/gatehouse/internal/gcp/bucket"
+	"example.com/gatehouse/internal/gcp/bucket/buckettest"
+)
+
+func TestBucket(t *testing.T) {
+	s := buckettest.Start(t)
+	s.Page(7)
+	buckettest.TestBucket(t, s.Endpoint)
+}
+
+func open(t *testing.T, s *buckettest.Server) *bucket.Bucket {
+	t.Helper()
+	client, err := bucket.New(t.Context(), s.Endpoint)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return client.Bucket("files")
+}
+
+func TestATroubleThatPassesIsTriedAgain(t *testing.T) {
+	s := buckettest.Start(t)
+	b := open(t, s)
+	failures := 2
+	s.Fail(func(*http.Request) int {
+		if failures--; failures >= 0 {
+			return 503
+		}
+		return 0
+	})
+	if err := b.Put(t.Context(), "a", "text/plain", []byte("x"), time.Now()); err != nil {
+		t.Error(err)
+	}
+	for _, status := range []int{400, 401, 500} {
+		s.Fail(func(*http.Request) int { return status })
+		if _, _, err := b.Get(t.Context(), "a", 9); err == nil || errors.Is(err, bucket.ErrNotFound) {
+			t.Errorf("%d: %v", status, err)
+		}
+	}
+	s.Fail(func(*http.Request) int { return 403 })
+	if _, _, err := b.Get(t.Context(), "a", 9); !errors.Is(err, bucket.ErrNotFound) {
+		t.Errorf("what may not be read: %v", err)
+	}
+}
+
+func TestADeletionThatFailedContinues(t *testing.T) {
+	s := buckettest.Start(t)
+	s.Page(10)
+	b := open(t, s)
+	for i := range 35 {
+		s.Put(fmt.Sprintf("files/owner/s/%02d", i), buckettest.Object{MediaType: "text/plain", Data: []byte("x")})
+	}
+	s.Put("files/owner2/s/a", buckettest.Object{})
+	allowed := 20
+	s.Fail(func(r *http.Request) int {
+		if r.Method == http.MethodDelete {
+			if allowed--; allowed < 0 {
+				return 500
+			}
+		}
+		return 0
+	})
+	if err := b.Delete(t.Context(), "owner/"); err == nil {
+		t.Error("no error")
+	}
+	if n := len(s.Objects()); n < 11 || n > 26 {
+		t.Errorf("%d objects left", n)
+	}
+	s.Fail(nil)
+	if err := b.Delete(t.Context(), "owner/"); err != nil {
+		t.Error(err)
+	}
+	if left := s.Objects(); len(left) != 1 {
+		t.Errorf("%d objects left, of which one is another owner's", len(left))
+	}
+	if err := b.Delete(t.Context(), ""); err == nil {
+		t.Error("everything was deleted")
+	}
+}
+
+func TestCallsEndWithTheirContext(t *testing.T) {
+	s := buckettest.Start(t)
+	b := open(t, s)
+	s.Fail(func(*http.Request) int { return 503 })
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := b.Put(ctx, "a", "text/plain", []byte("x"), time.Now()); !errors.Is(err, context.Canceled) {
+		t.Error(err)
+	}
+}
+
+func TestEndpoints(t *testing.T) {
+	for _, endpoint := range []string{"127.0.0.1", "nonsense", ":80", "http://"} {
+		if _, err := bucket.New(t.Context(), endpoint); err == nil {
+			t.Errorf("%q was accepted", endpoint)
+		}
+	}
+	if _, err := bucket.New(t.Context(), "http://127.0.0.1:4443"); err != nil {
+		t.Error(err)
+	}
+}
