@@ -78,7 +78,7 @@ type Set struct {
 	command  bool
 
 	breaker      *gobreaker.TwoStepCircuitBreaker[any]
-	away, absent []tool.Tool // the one tool of a server that is away, or whose caller is
+	away, absent func() []tool.Tool // the one tool of a server that is away, or whose caller is
 
 	status atomic.Int32 // of the last response, for the log
 
@@ -263,18 +263,19 @@ func newSet(name string, command bool, options []Option) (*Set, error) {
 		Name: name, Timeout: breakerCooldown, IsExcluded: isUncounted, IsSuccessful: isAnswer,
 		ReadyToTrip: func(c gobreaker.Counts) bool { return c.ConsecutiveFailures >= breakerFailures },
 	})
-	s.away = []tool.Tool{s.statusTool(errAway)}
-	s.absent = []tool.Tool{s.statusTool(errAbsent)}
+	s.away = sync.OnceValue(func() []tool.Tool { return s.statusTools(errAway) })
+	s.absent = sync.OnceValue(func() []tool.Tool { return s.statusTools(errAbsent) })
 	var err error
 	s.links, err = lru.NewWithEvict(maxCallers, func(_ [sha256.Size]byte, l *link) { go l.close() })
 	return s, err
 }
 
-// statusTool returns a tool of which the model learns why the server's tools are not there.
-func (s *Set) statusTool(reason error) tool.Tool {
+// statusTools returns the one tool of which the model learns why the server's own are not
+// there.
+func (s *Set) statusTools(reason error) []tool.Tool {
 	why := fmt.Errorf("the server %s %w", s.name, reason)
-	return tool.New(s.name+"_unavailable", "The tools of "+s.name+" cannot be used now: "+why.Error()+". Say so if they are needed.",
-		func(context.Context, struct{}) (string, error) { return "", why })
+	return []tool.Tool{tool.New(s.name+"_unavailable", "The tools of "+s.name+" cannot be used now: "+why.Error()+". Say so if they are needed.",
+		func(context.Context, struct{}) (string, error) { return "", why })}
 }
 
 // Tools implements [tool.Set]. It waits for the server only when the list is not known
@@ -283,15 +284,15 @@ func (s *Set) statusTool(reason error) tool.Tool {
 func (s *Set) Tools(ctx context.Context) []tool.Tool {
 	l, err := s.link(ctx)
 	if errors.Is(err, errAbsent) {
-		return s.absent
+		return s.absent()
 	}
 	if err != nil || s.breaker.State() == gobreaker.StateOpen {
-		return s.away
+		return s.away()
 	}
 	if tools := l.list(ctx); tools != nil {
 		return tools
 	}
-	return s.away
+	return s.away()
 }
 
 // link returns the connection to use for the turn of ctx: the service's, or the caller's.

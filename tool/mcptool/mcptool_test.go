@@ -126,6 +126,11 @@ func (r *remote) sent(header string) []string {
 	return values
 }
 
+// stream serves an MCP server statelessly.
+func stream(server *mcp.Server) http.Handler {
+	return mcp.NewStreamableHTTPHandler(func(*http.Request) *mcp.Server { return server }, stateless)
+}
+
 var stateless = &mcp.StreamableHTTPOptions{Stateless: true}
 
 // connect returns the set of a server, closed at the test's end.
@@ -488,7 +493,7 @@ func TestHostileAnswers(t *testing.T) {
 				t.Errorf("a list: %v", got)
 			}
 			far.mu.Lock()
-			far.handler = mcp.NewStreamableHTTPHandler(func(*http.Request) *mcp.Server { return far.server }, stateless)
+			far.handler = stream(far.server)
 			far.mu.Unlock()
 			if got, err := echo.Call(t.Context(), map[string]any{"text": "again"}); err != nil || got["text"] != "again" {
 				t.Errorf("afterwards: %v, %v", got, err)
