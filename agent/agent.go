@@ -35,6 +35,15 @@ type Agent struct {
 	// Instruction is the system instruction, sent with every model call.
 	Instruction string
 
+	// Instructions, unless nil, returns what depends on the turn, such as the day or for
+	// whom it is, which tool.From returns. It is called once a turn and sent after
+	// Instruction, which the model's cache then still has. It has at most 64 KiB. An
+	// error, or a panic, ends the turn as an internal error.
+	Instructions func(ctx context.Context) (string, error)
+
+	// Hooks run within each turn.
+	Hooks Hooks
+
 	// Temperature is how freely the model chooses its words, from 0 (the
 	// likeliest) to 2, as new(0.5); nil is the model's own default. A request may set
 	// its own. A model that takes no temperature is not sent one.

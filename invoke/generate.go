@@ -22,6 +22,8 @@ import (
 // A generation is the state of running the agent for one turn.
 type generation struct {
 	tools     *toolset         // what the model may call
+	more      string           // what the agent's Instructions add
+	step      int              // of the model, from 1
 	contents  []*genai.Content // of this turn: the question, model contents, tool results
 	encoded   []byte           // contents as stored: a JSON array without its closing bracket
 	text      strings.Builder  // the answer: all text of the model so far
@@ -112,6 +114,9 @@ func (s *Service) generate(ctx context.Context, g *generation, history []json.Ra
 		return err
 	}
 	g.tools = s.toolset(ctx)
+	if g.more, err = s.instructions(ctx); err != nil {
+		return err
+	}
 	for round := 0; ; round++ {
 		spare := reserve(s.maxTokens(req))
 		last := round >= s.MaxToolRounds || g.room() < spare
@@ -158,11 +163,13 @@ func (s *Service) ask(ctx context.Context, g *generation, history []json.RawMess
 		r.Tools = nil
 	}
 	g.paragraph = true
+	g.step++
+	whole := s.Agent.Hooks.Model != nil || s.Agent.Hooks.Answer != nil // text goes out after them
 	var onText func(by, text string) error
-	if out != nil {
+	if out != nil && !whole {
 		onText = func(by, text string) error { return out.delta(by, g.say(text)) }
 	}
-	answer, err := s.call(ctx, g, r, onText)
+	answer, err := s.hookedCall(ctx, g, &r, onText)
 	if err != nil {
 		return answer, err
 	}
@@ -173,10 +180,12 @@ func (s *Service) ask(ctx context.Context, g *generation, history []json.RawMess
 		}
 	}
 	g.warnOf(answer, s.ModelName, req)
-	if out == nil {
-		g.say(answer.Text())
+	if text := answer.Text(); whole && text != "" {
+		err = out.delta(answer.Model, g.say(text)) // of a nil stream: only kept
+	} else if out == nil {
+		g.say(text)
 	}
-	return answer, nil
+	return answer, err
 }
 
 // call makes one model call. It reserves the most that the call can spend before and
@@ -218,7 +227,7 @@ func (s *Service) call(ctx context.Context, g *generation, r model.Request, onTe
 func (s *Service) request(g *generation, history []json.RawMessage, req Request) model.Request {
 	r := model.Request{
 		Model:       g.asked,
-		Instruction: s.Agent.Instruction,
+		Instruction: s.Agent.Instruction + g.more,
 		History:     history,
 		Contents:    slices.Clone(g.contents),
 		Tools:       g.tools.declarations,

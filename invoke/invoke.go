@@ -124,6 +124,11 @@ func failure(client, ctx context.Context, err error) *api.Error {
 	if e := disconnectError(client, err); e != nil {
 		return e
 	}
+	if refusal, ok := errors.AsType[*agent.Refusal](err); ok {
+		e := api.Fail(api.ContentBlocked, errRefused)
+		e.Message = refusal.Message
+		return e
+	}
 	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
 		return api.Fail(api.Timeout, err)
 	}

@@ -53,6 +53,12 @@ func serve(t *testing.T, store session.Store, gemini *geminitest.Server) (*httpt
 // serveAgent runs an agent on a store, behind the middleware.
 func serveAgent(t *testing.T, store session.Store, gemini *geminitest.Server, a agent.Agent) (*httptest.Server, *testlog.Buffer) {
 	t.Helper()
+	return serveFor(t, store, gemini, a, 10*time.Second)
+}
+
+// serveFor is serveAgent with the time of a turn.
+func serveFor(t *testing.T, store session.Store, gemini *geminitest.Server, a agent.Agent, timeout time.Duration) (*httptest.Server, *testlog.Buffer) {
+	t.Helper()
 	written := &testlog.Buffer{}
 	logger := telemetry.NewLogger(written, nil, telemetry.Source{})
 	client, err := model.New(t.Context(), model.Config{APIKey: "key", BaseURL: gemini.URL, Loopback: true, Models: []string{"model"}, BreakerFailures: 5, BreakerCooldown: time.Minute})
@@ -62,7 +68,7 @@ func serveAgent(t *testing.T, store session.Store, gemini *geminitest.Server, a 
 	t.Cleanup(client.Close)
 	s := invoke.New(invoke.Config{
 		Agent: a, Model: client, ModelName: "model", Store: store,
-		Timeout: 10 * time.Second, MaxBodyBytes: 1 << 17, MaxOutputTokens: 4096, HistoryTokens: 32000, MaxToolRounds: 8,
+		Timeout: timeout, MaxBodyBytes: 1 << 17, MaxOutputTokens: 4096, HistoryTokens: 32000, MaxToolRounds: 8,
 		Log: logger, Now: time.Now,
 	})
 	server := httptest.NewServer(middleware.New(middleware.Config{Log: logger, Gate: &drain.Gate{}, Authenticator: auth.New(&auth.None{}), Now: time.Now}, s.Routes()))

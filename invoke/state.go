@@ -54,10 +54,10 @@ type stateUpdate struct {
 	f    func(json.RawMessage) (json.RawMessage, error)
 }
 
-// newStates returns the state for a turn that is appended to s; nil for an agent without
-// tools, which cannot use it.
+// newStates returns the state for a turn that follows before; nil for an agent without
+// code that could use it.
 func (s *Service) newStates(before *session.Session) *states {
-	if len(s.Agent.Tools)+len(s.Agent.Toolsets) == 0 {
+	if a := s.Agent; len(a.Tools)+len(a.Toolsets) == 0 && a.Instructions == nil && a.Hooks.Model == nil && a.Hooks.Answer == nil {
 		return nil
 	}
 	return &states{store: s.Store, key: before.Key, begin: s.Now(), log: s.Log, base: before.State, current: before.State}

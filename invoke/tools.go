@@ -137,7 +137,7 @@ func (s *Service) runTools(ctx context.Context, g *generation, calls []*genai.Fu
 func (s *Service) answerCall(ctx context.Context, tools *toolset, i int, call *genai.FunctionCall, room *allowance) (session.ToolCall, *genai.Part) {
 	begin := s.Now()
 	calling, step := s.Observer.StartTool(ctx, call.Name)
-	response, err := s.runTool(calling, tools, i, call)
+	response, err := s.hookedTool(calling, tools, i, call)
 	step.End(calling, toolFailure(err))
 	result := &genai.FunctionResponse{ID: call.ID, Name: call.Name, Response: response}
 	part := &genai.Part{FunctionResponse: result}

@@ -73,6 +73,10 @@ func (s *Service) turn(ctx context.Context, owner session.Owner, req Request, ou
 			}
 		}()
 	}
+	asked := req // as it was sent, which identifies a retry
+	if err := s.question(ctx, current, &req); err != nil {
+		return nil, err
+	}
 	before, replaces, err := replaced(current, req)
 	if err != nil {
 		return nil, api.Fail(api.Internal, err)
@@ -99,7 +103,7 @@ func (s *Service) turn(ctx context.Context, owner session.Owner, req Request, ou
 		AfterTurn: req.AfterTurn, Claim: opened.Claim, Replace: replaces, State: states.seal(ctx),
 	})
 	if errors.Is(err, session.ErrTakenOver) {
-		return s.answerTakenOver(ctx, owner, req, out)
+		return s.answerTakenOver(ctx, owner, asked, out)
 	}
 	if err != nil {
 		if opened.Claim != nil || !unsaved(err) {

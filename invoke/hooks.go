@@ -1,0 +1,267 @@
+package invoke
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"google.golang.org/genai"
+
+	"example.com/gatehouse/agent"
+	"example.com/gatehouse/internal/api"
+	"example.com/gatehouse/internal/model"
+	"example.com/gatehouse/internal/rescue"
+	"example.com/gatehouse/session"
+	"example.com/gatehouse/tool"
+)
+
+// The agent's own functions that run within a turn run in goroutines: one that ignores
+// its context must not hold the request. What one of them calls in turn, next, runs in
+// the turn's goroutine, so that a hook that was given up touches nothing of the turn.
+
+// maxOwnText bounds the text of Instructions and of a changed question, in bytes.
+const maxOwnText = 64 << 10
+
+var errRefused = errors.New("a hook refused")
+
+// ownFailure returns what ends a turn in which the agent's own code named what returned
+// err. It panics if that did.
+func ownFailure(ctx context.Context, what string, err error) error {
+	if err == nil {
+		return nil
+	}
+	if p, ok := errors.AsType[*rescue.Panic](err); ok {
+		panic(p.Stack) // repanic where the request ends
+	}
+	if _, ok := errors.AsType[*agent.Refusal](err); ok {
+		return err
+	}
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return api.Fail(api.Internal, fmt.Errorf("the agent's %s: %w", what, err))
+}
+
+// instructions returns what the agent's Instructions add to its Instruction.
+func (s *Service) instructions(ctx context.Context) (string, error) {
+	if s.Agent.Instructions == nil {
+		return "", nil
+	}
+	var text string
+	err := callOwn(ctx, func() (err error) {
+		text, err = s.Agent.Instructions(ctx)
+		return err
+	})
+	switch {
+	case err != nil:
+		return "", ownFailure(ctx, "Instructions", err)
+	case len(text) > maxOwnText:
+		return "", api.Fail(api.Internal, fmt.Errorf("the agent's Instructions have %d bytes, more than %d", len(text), maxOwnText))
+	case text == "" || s.Agent.Instruction == "":
+		return text, nil
+	}
+	return "\n\n" + text, nil
+}
+
+// question runs the hook Question, which may change req's query.
+func (s *Service) question(ctx context.Context, current *session.Session, req *Request) error {
+	hook := s.Agent.Hooks.Question
+	if hook == nil {
+		return nil
+	}
+	ctx = toolContext(ctx, current, "", *req)
+	q := &agent.Question{Text: req.Query}
+	if err := callOwn(ctx, func() error { return hook(ctx, q) }); err != nil {
+		return ownFailure(ctx, "hook Question", err)
+	}
+	if q.Text = strings.TrimSpace(q.Text); q.Text == "" || len(q.Text) > maxOwnText {
+		return api.Fail(api.Internal, fmt.Errorf("the agent's hook Question left %d bytes, want 1 to %d", len(q.Text), maxOwnText))
+	}
+	req.Query = q.Text
+	return nil
+}
+
+// hookedCall makes one model call within the hooks Model and Answer.
+func (s *Service) hookedCall(ctx context.Context, g *generation, r *model.Request, onText func(by, text string) error) (answer model.Answer, err error) {
+	if hook := s.Agent.Hooks.Model; hook != nil {
+		answer, err = s.hookModel(ctx, g, r, hook)
+	} else {
+		answer, err = s.call(ctx, g, *r, onText)
+	}
+	if err != nil || s.Agent.Hooks.Answer == nil || answer.Content == nil {
+		return answer, err
+	}
+	answer.Content, err = s.hookAnswer(ctx, answer.Content)
+	return answer, err
+}
+
+// hookModel makes one model call as hook wants it.
+func (s *Service) hookModel(ctx context.Context, g *generation, r *model.Request, hook func(context.Context, *agent.ModelCall, func() error) error) (answer model.Answer, err error) {
+	c := &agent.ModelCall{Model: r.Model, Step: g.step, Instruction: r.Instruction, History: slices.Clone(r.History), Contents: r.Contents}
+	var failure error // of the model
+	asked := false
+	err = callHook(ctx, func(next func() error) error { return hook(ctx, c, next) }, func() error {
+		r.Instruction, r.History, r.Contents = c.Instruction, c.History, c.Contents
+		r.Alone = r.Alone || asked
+		asked = true
+		answer, failure = s.call(ctx, g, *r, nil)
+		c.Answer = answer.Content
+		return failure
+	})
+	switch {
+	case err != nil && failure != nil && errors.Is(err, failure):
+		return answer, failure
+	case err != nil:
+		return answer, ownFailure(ctx, "hook Model", err)
+	case failure != nil: // which the hook has put an answer in the place of
+		answer = model.Answer{Model: answer.Model, Asked: answer.Asked, Attempts: answer.Attempts, Spent: answer.Spent}
+		fallthrough
+	case !asked:
+		answer.Finish = genai.FinishReasonStop
+		if answer.Asked == "" {
+			answer.Asked, answer.Model = r.Model, r.Model
+		}
+		g.model, g.finish = answer.Model, answer.Finish
+		if g.usage.Source == "" {
+			g.usage = session.Usage{Source: session.Counted, EstimatedCostUSD: new(float64)} // nothing was spent
+		}
+	}
+	if answer.Content = c.Answer; answer.Content == nil || len(answer.Content.Parts) == 0 {
+		return answer, api.Fail(api.Internal, errors.New("the agent's hook Model left no answer"))
+	}
+	if answer.Content.Role != genai.RoleModel || slices.Contains(answer.Content.Parts, nil) {
+		return answer, api.Fail(api.Internal, errors.New("the agent's hook Model left an answer that is not the model's: set the role and no nil parts"))
+	}
+	return answer, nil
+}
+
+// hookAnswer returns content with its text as the hook Answer leaves it, and without
+// thoughts.
+func (s *Service) hookAnswer(ctx context.Context, content *genai.Content) (*genai.Content, error) {
+	changed := &genai.Content{Role: content.Role, Parts: slices.DeleteFunc(slices.Clone(content.Parts), func(p *genai.Part) bool { return p.Thought })}
+	before := (&model.Answer{Content: changed}).Text()
+	if before == "" {
+		return changed, nil
+	}
+	a := &agent.Answer{Text: before}
+	if err := callOwn(ctx, func() error { return s.Agent.Hooks.Answer(ctx, a) }); err != nil {
+		return nil, ownFailure(ctx, "hook Answer", err)
+	}
+	switch a.Text {
+	case before:
+		return changed, nil
+	case "":
+		return nil, api.Fail(api.ContentBlocked, errRefused)
+	}
+	text := a.Text
+	for i, p := range changed.Parts {
+		if p.Text == "" {
+			continue
+		}
+		part := *p // with its signature
+		part.Text, text = text, ""
+		changed.Parts[i] = &part
+	}
+	changed.Parts = slices.DeleteFunc(changed.Parts, isEmptyPart)
+	return changed, nil
+}
+
+// isEmptyPart reports whether a part that had text has nothing left.
+func isEmptyPart(p *genai.Part) bool {
+	return p.Text == "" && len(p.ThoughtSignature) == 0 && p.FunctionCall == nil && p.FunctionResponse == nil &&
+		p.InlineData == nil && p.FileData == nil && p.ExecutableCode == nil && p.CodeExecutionResult == nil
+}
+
+// hookedTool runs one call within the hook Tool.
+func (s *Service) hookedTool(ctx context.Context, tools *toolset, i int, call *genai.FunctionCall) (map[string]any, error) {
+	hook := s.Agent.Hooks.Tool
+	if hook == nil {
+		return s.runTool(ctx, tools, i, call)
+	}
+	c := &agent.ToolCall{Name: call.Name, Args: cloneJSON(call.Args)}
+	err := callHook(ctx, func(next func() error) error { return hook(ctx, c, next) }, func() (err error) {
+		made := *call
+		made.Args = c.Args
+		c.Output, err = s.runTool(ctx, tools, i, &made)
+		return err
+	})
+	if p, ok := errors.AsType[*rescue.Panic](err); ok {
+		panic(p.Stack) // repanic where the request ends
+	}
+	if err != nil {
+		return nil, err
+	}
+	encoded, err := json.Marshal(c.Output)
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("encoding the output: %w", err)
+	case len(encoded) > tool.MaxOutputBytes:
+		return nil, fmt.Errorf("the output has %d bytes, more than the %d allowed", len(encoded), tool.MaxOutputBytes)
+	case c.Output == nil:
+		return map[string]any{}, nil
+	}
+	return c.Output, nil
+}
+
+// cloneJSON returns a copy of an object that shares nothing that can change with it.
+func cloneJSON(object map[string]any) map[string]any {
+	copied, _ := cloneValue(object).(map[string]any)
+	return copied
+}
+
+func cloneValue(value any) any {
+	switch v := value.(type) {
+	case map[string]any:
+		copied := make(map[string]any, len(v))
+		for name, member := range v {
+			copied[name] = cloneValue(member)
+		}
+		return copied
+	case []any:
+		copied := make([]any, len(v))
+		for i, element := range v {
+			copied[i] = cloneValue(element)
+		}
+		return copied
+	}
+	return value
+}
+
+// errHookOver is what next returns to a hook that was not waited for.
+var errHookOver = errors.New("the turn does not wait for this hook any more")
+
+// callHook calls hook as [callOwn] does. What hook calls as next is run, one at a time,
+// in the caller's goroutine.
+func callHook(ctx context.Context, hook func(next func() error) error, run func() error) error {
+	calls, over := make(chan chan error), make(chan struct{})
+	defer close(over)
+	next := func() error {
+		result := make(chan error, 1)
+		select {
+		case calls <- result:
+		case <-over:
+			return errHookOver
+		}
+		select {
+		case err := <-result:
+			return err
+		case <-over: // run panicked
+			return errHookOver
+		}
+	}
+	done := make(chan error, 1)
+	go func() { done <- rescue.Call(func() error { return hook(next) }) }()
+	for {
+		select {
+		case result := <-calls:
+			result <- run()
+		case err := <-done:
+			return err
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}

@@ -1,0 +1,239 @@
+package invoke_test
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"google.golang.org/genai"
+
+	"example.com/gatehouse/agent"
+	"example.com/gatehouse/internal/auth"
+	"example.com/gatehouse/internal/geminitest"
+	"example.com/gatehouse/tool"
+)
+
+// hooked is an agent with hooks and a tool that says back what it is told.
+func hooked(h agent.Hooks) agent.Agent {
+	type echo struct {
+		Text string `json:"text"`
+	}
+	return agent.Agent{Name: "hooked", Instruction: "Be brief.", MaxTokens: 100, Hooks: h, Tools: []tool.Tool{
+		tool.New("echo", "It says back what it is told.", func(_ context.Context, in echo) (echo, error) { return in, nil }),
+	}}
+}
+
+func echoCall(text string) geminitest.Reply {
+	return geminitest.Calls(geminitest.FunctionCall{Name: "echo", Args: map[string]any{"text": text}})
+}
+
+func TestInstructions(t *testing.T) {
+	t.Parallel()
+	tests := []struct {
+		name         string
+		instruction  string
+		instructions func(ctx context.Context) (string, error)
+		want         string // what the model is told; "": the turn fails
+	}{
+		{"none", "Be brief.", nil, "Be brief."},
+		{"after the instruction", "Be brief.", func(ctx context.Context) (string, error) { return "Answer in " + tool.From(ctx).Locale + ".", nil }, "Be brief.\n\nAnswer in de-CH."},
+		{"alone", "", func(context.Context) (string, error) { return "Be long.", nil }, "Be long."},
+		{"empty", "Be brief.", func(context.Context) (string, error) { return "", nil }, "Be brief."},
+		{"the longest", "", func(context.Context) (string, error) { return strings.Repeat("x", 64<<10), nil }, strings.Repeat("x", 64<<10)},
+		{"too long", "Be brief.", func(context.Context) (string, error) { return strings.Repeat("x", 64<<10+1), nil }, ""},
+		{"an error", "Be brief.", func(context.Context) (string, error) { return "", errors.New(theSecret) }, ""},
+		{"a panic", "Be brief.", func(context.Context) (string, error) { panic(theSecret) }, ""},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			gemini := geminitest.Start(t)
+			server, written := serveAgent(t, newMemory(), gemini, agent.Agent{Name: "agent", Instruction: test.instruction, Instructions: test.instructions, MaxTokens: 100})
+			gemini.Enqueue(geminitest.Text("Done."))
+			status, answer := ask(t, server, "/invoke", `{"query": "hello"}`, "Accept-Language", "de-CH")
+			if test.want == "" {
+				if status != http.StatusInternalServerError || !strings.Contains(answer, `"error":"internal"`) || strings.Contains(answer, theSecret) {
+					t.Errorf("%d %s", status, answer)
+				}
+				if len(gemini.Requests()) != 0 {
+					t.Error("the model was asked")
+				}
+				if log := written.String(); !strings.Contains(log, "Instructions") && !strings.Contains(log, "hooks_test.go") {
+					t.Errorf("the log does not name the cause: %s", log)
+				}
+				return
+			}
+			if status != http.StatusOK {
+				t.Fatalf("%d %s", status, answer)
+			}
+			told, _ := gemini.Requests()[0].Body["systemInstruction"].(map[string]any)
+			if got := geminitest.TextOf(told); got != test.want {
+				t.Errorf("the model is told %.100q", got)
+			}
+		})
+	}
+}
+
+// What each hook may do, in JSON and in a stream.
+func TestHooks(t *testing.T) {
+	t.Parallel()
+	replace := strings.NewReplacer("4111", "[card]")
+	tests := []struct {
+		name    string
+		hooks   agent.Hooks
+		replies []geminitest.Reply
+		want    string // the answer
+		told    string // to the model, in some request
+	}{
+		{"Question changes what was asked", agent.Hooks{Question: func(ctx context.Context, q *agent.Question) error {
+			q.Text = replace.Replace(q.Text) + " " + tool.From(ctx).Caller.Subject
+			return nil
+		}}, []geminitest.Reply{geminitest.Text("Done.")}, "Done.", `my [card] anonymous`},
+		{"Answer changes each step's text", agent.Hooks{Answer: func(_ context.Context, a *agent.Answer) error {
+			a.Text = replace.Replace(a.Text)
+			return nil
+		}}, []geminitest.Reply{
+			geminitest.Parts(map[string]any{"text": "a thought of 4111", "thought": true}, map[string]any{"text": "Wait for 4111."},
+				map[string]any{"functionCall": map[string]any{"name": "echo", "args": map[string]any{"text": "x"}}}),
+			geminitest.Parts(map[string]any{"text": "It is 41"}, map[string]any{"text": "11."}),
+		}, "Wait for [card].\\n\\nIt is [card].", "Wait for [card]."},
+		{"Tool changes arguments and output", agent.Hooks{Tool: func(_ context.Context, c *agent.ToolCall, next func() error) error {
+			c.Args["text"] = strings.ToUpper(c.Args["text"].(string))
+			if err := next(); err != nil {
+				return err
+			}
+			c.Output["by"] = c.Name
+			return nil
+		}}, []geminitest.Reply{echoCall("loud"), geminitest.Text("Done.")}, "Done.", `{"by":"echo","text":"LOUD"}`},
+		{"Tool refuses a call, and the model reads why", agent.Hooks{Tool: func(context.Context, *agent.ToolCall, func() error) error {
+			return errors.New("not on Sundays")
+		}}, []geminitest.Reply{echoCall("x"), geminitest.Text("Done.")}, "Done.", `{"error":"not on Sundays"}`},
+		{"Tool answers from a cache", agent.Hooks{Tool: func(_ context.Context, c *agent.ToolCall, _ func() error) error {
+			c.Output = map[string]any{"cached": true}
+			return nil
+		}}, []geminitest.Reply{echoCall("x"), geminitest.Text("Done.")}, "Done.", `{"cached":true}`},
+		{"Tool calls again", agent.Hooks{Tool: func(_ context.Context, c *agent.ToolCall, next func() error) error {
+			_ = next()
+			c.Args["text"] = "again"
+			return next()
+		}}, []geminitest.Reply{echoCall("x"), geminitest.Text("Done.")}, "Done.", `{"text":"again"}`},
+		{"Tool leaves too much", agent.Hooks{Tool: func(_ context.Context, c *agent.ToolCall, _ func() error) error {
+			c.Output = map[string]any{"x": strings.Repeat("x", tool.MaxOutputBytes)}
+			return nil
+		}}, []geminitest.Reply{echoCall("x"), geminitest.Text("Done.")}, "Done.", "more than the 65536 allowed"},
+		{"Model changes instruction and answer", agent.Hooks{Model: func(_ context.Context, c *agent.ModelCall, next func() error) error {
+			c.Instruction += " Be polite."
+			if err := next(); err != nil {
+				return err
+			}
+			c.Answer = genai.NewContentFromText(c.Answer.Parts[0].Text+" Please.", genai.RoleModel)
+			return nil
+		}}, []geminitest.Reply{geminitest.Text("Done.")}, "Done. Please.", "Be brief. Be polite."},
+		{"Model answers from a cache", agent.Hooks{Model: func(_ context.Context, c *agent.ModelCall, _ func() error) error {
+			c.Answer = genai.NewContentFromText("From the cache.", genai.RoleModel)
+			return nil
+		}}, nil, "From the cache.", ""},
+		{"Model puts an answer in the place of a failure", agent.Hooks{Model: func(_ context.Context, c *agent.ModelCall, next func() error) error {
+			if next() != nil {
+				c.Answer = genai.NewContentFromText("Come back later.", genai.RoleModel)
+			}
+			return nil
+		}}, []geminitest.Reply{geminitest.Error(403, "no")}, "Come back later.", ""},
+	}
+	for _, test := range tests {
+		for _, body := range []string{`{"query": "my 4111"}`, `{"query": "my 4111", "stream": true}`} {
+			t.Run(test.name+" "+body, func(t *testing.T) {
+				t.Parallel()
+				gemini := geminitest.Start(t)
+				server, _ := serveAgent(t, newMemory(), gemini, hooked(test.hooks))
+				gemini.Enqueue(test.replies...)
+				status, answer := ask(t, server, "/invoke", body)
+				if status != http.StatusOK || !strings.Contains(answer, `"response":"`+test.want+`"`) {
+					t.Fatalf("%d %s, want %s", status, answer, test.want)
+				}
+				if joined, response := deltas(t, answer); strings.Contains(body, "stream") && joined != response {
+					t.Errorf("the deltas are %q, the answer %q", joined, response)
+				}
+				told := ""
+				for _, r := range gemini.Requests() {
+					told += string(r.Raw)
+				}
+				if !strings.Contains(told, test.told) {
+					t.Errorf("the model is told %s, want %s", told, test.told)
+				}
+				if test.hooks.Question != nil && strings.Contains(told, "4111") || test.hooks.Answer != nil && strings.Contains(answer, "4111") {
+					t.Errorf("what was to be redacted is there: %s %s", told, answer)
+				}
+			})
+		}
+	}
+}
+
+// A hook ends a turn: by an error, a refusal, a panic, an empty text, or the deadline.
+func TestAHookEndsATurn(t *testing.T) {
+	t.Parallel()
+	blocked := make(chan struct{})
+	t.Cleanup(func() { close(blocked) })
+	ends := []struct {
+		name, code string
+		status     int
+		end        func() error
+	}{
+		{"an error", "internal", http.StatusInternalServerError, func() error { return errors.New(theSecret) }},
+		{"a refusal", "content_blocked", http.StatusUnprocessableEntity, func() error { return agent.Refuse("Ask something else.") }},
+		{"a panic", "internal", http.StatusInternalServerError, func() error { panic(theSecret) }},
+		{"one that blocks", "timeout", http.StatusGatewayTimeout, func() error { <-blocked; return nil }},
+	}
+	hooks := map[string]func(end func() error) agent.Hooks{
+		"Question": func(end func() error) agent.Hooks {
+			return agent.Hooks{Question: func(context.Context, *agent.Question) error { return end() }}
+		},
+		"Model": func(end func() error) agent.Hooks {
+			return agent.Hooks{Model: func(context.Context, *agent.ModelCall, func() error) error { return end() }}
+		},
+		"Tool": func(end func() error) agent.Hooks {
+			return agent.Hooks{Tool: func(_ context.Context, _ *agent.ToolCall, next func() error) error { _ = next(); return end() }}
+		},
+		"Answer": func(end func() error) agent.Hooks {
+			return agent.Hooks{Answer: func(context.Context, *agent.Answer) error { return end() }}
+		},
+	}
+	for hook, with := range hooks {
+		for _, end := range ends {
+			t.Run(hook+" "+end.name, func(t *testing.T) {
+				t.Parallel()
+				if hook == "Tool" && (end.name == "an error" || end.name == "a refusal") {
+					t.Skip("which the model reads")
+				}
+				gemini := geminitest.Start(t)
+				store := newMemory()
+				server, written := serveFor(t, store, gemini, hooked(with(end.end)), 2*time.Second)
+				gemini.Enqueue(echoCall("x"), geminitest.Text("Done."))
+				status, answer := ask(t, server, "/chat", chatBody("submit-message", "hello"), "Accept", "application/json")
+				begun := strings.Contains(answer, `"type":"start"`) // the tool's event had gone out
+				if !begun && (status != end.status || !strings.Contains(answer, `"error":"`+end.code+`"`)) || begun && !strings.Contains(answer, `"type":"error"`) {
+					t.Errorf("%d %s", status, answer)
+				}
+				if strings.Contains(answer, theSecret) || strings.Contains(answer, "Done.") {
+					t.Errorf("the answer has %s", answer)
+				}
+				if end.code == "content_blocked" && !begun && !strings.Contains(answer, "Ask something else.") {
+					t.Errorf("the answer lacks the message: %s", answer)
+				}
+				if end.name == "a panic" && !strings.Contains(written.String(), "hooks_test.go") {
+					t.Error("the log has no stack")
+				}
+				principal, _, err := (&auth.None{}).Authenticate(nil)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if list, _, err := store.List(t.Context(), principal.Owner(), 10, ""); err != nil || len(list) > 0 {
+					t.Errorf("there is a turn: %v, %v", list, err)
+				}
+			})
+		}
+	}
+}
