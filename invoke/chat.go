@@ -69,7 +69,7 @@ func (s *Service) chat(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	return s.stream(ctx, r, req, newStream(w, r, &uiMessages{}, cancel))
+	return s.stream(ctx, w, r, req, &uiMessages{})
 }
 
 // resumeChat handles GET /chat/{id}/stream, where the SDK asks for a stream to resume.

@@ -17,8 +17,9 @@ import (
 // (https://ai-sdk.dev/docs/ai-sdk-ui/stream-protocol). Each part is an event without a
 // name, and text between two tool calls is a separate part.
 type uiMessages struct {
-	texts int  // text parts started
-	open  bool // the last one has not ended
+	texts int    // pieces of text and reasoning that have begun
+	said  bool   // one of them was text
+	open  string // "text" or "reasoning" while one has not ended
 }
 
 func (*uiMessages) headers(h http.Header) { h.Set("X-Vercel-Ai-Ui-Message-Stream", "v1") }
@@ -27,23 +28,26 @@ func (*uiMessages) headers(h http.Header) { h.Set("X-Vercel-Ai-Ui-Message-Stream
 type (
 	chatStart struct {
 		Type            string          `json:"type" enum:"start"`
+		MessageID       string          `json:"messageId" doc:"The id of the message, the same after a reload."`
 		MessageMetadata chatStartedInfo `json:"messageMetadata"`
 	}
 	chatStartedInfo struct {
 		RequestID string `json:"request_id"`
 		SessionID string `json:"session_id" pattern:"^[A-Za-z0-9_-]{16,64}$"`
+		RunID     string `json:"run_id"`
+		Turn      int    `json:"turn" minimum:"1" doc:"The expected number; finish has what it became."`
 	}
 	chatTextStart struct {
-		Type string `json:"type" enum:"text-start"`
+		Type string `json:"type" enum:"text-start,reasoning-start"`
 		ID   string `json:"id" doc:"A message has a piece of text before, between and after tool calls."`
 	}
 	chatTextDelta struct {
-		Type  string `json:"type" enum:"text-delta"`
+		Type  string `json:"type" enum:"text-delta,reasoning-delta"`
 		ID    string `json:"id"`
 		Delta string `json:"delta"`
 	}
 	chatTextEnd struct {
-		Type string `json:"type" enum:"text-end"`
+		Type string `json:"type" enum:"text-end,reasoning-end"`
 		ID   string `json:"id"`
 	}
 	chatToolInput struct {
@@ -82,54 +86,68 @@ type (
 
 func (u *uiMessages) textID() string { return "text-" + strconv.Itoa(u.texts) }
 
-func (u *uiMessages) start(b *bytes.Buffer, requestID, sessionID, model string) error {
-	return appendEvent(b, "", chatStart{"start", chatStartedInfo{requestID, sessionID}})
-}
-
-func (u *uiMessages) delta(b *bytes.Buffer, text string) error {
-	if text == "" {
-		return nil
-	}
-	if !u.open && u.texts > 0 {
-		if text = strings.TrimLeft(text, "\n"); text == "" { // a part is rendered as a separate paragraph
-			return nil
-		}
-	}
-	if !u.open {
-		u.open = true
-		u.texts++
-		if err := appendEvent(b, "", chatTextStart{"text-start", u.textID()}); err != nil {
+// event implements [dialect]. A part that the protocol has no form for is left out.
+func (u *uiMessages) event(b *bytes.Buffer, e Event) error {
+	p := e.Part
+	if !p.Grows() {
+		if err := u.endText(b); err != nil {
 			return err
 		}
 	}
-	return appendEvent(b, "", chatTextDelta{"text-delta", u.textID(), text})
+	switch e.Kind {
+	case KindStart:
+		s := e.Start
+		return appendData(b, chatStart{"start", s.RunID, chatStartedInfo{s.RequestID, s.SessionID, s.RunID, s.Turn}})
+	case session.KindText:
+		return u.delta(b, "text", p.Text)
+	case session.KindReasoning:
+		return u.delta(b, "reasoning", p.Text)
+	case session.KindToolCall:
+		return appendData(b, chatToolInput{"tool-input-available", p.ID, p.Name, arguments(p), true})
+	case session.KindToolResult:
+		return appendData(b, chatToolOutput{"tool-output-available", p.ID, toolCall(p), true})
+	case KindReset: // what was shown cannot be taken back
+		return appendData(b, chatError{"error", "The answer was interrupted. Reload to see it."})
+	case KindDone:
+		return u.done(b, e.Envelope, e.Response)
+	case KindError:
+		return u.fail(b, e.Envelope)
+	}
+	return nil
 }
 
-// endText ends the open text part, if any.
+// delta appends a piece of text or reasoning.
+func (u *uiMessages) delta(b *bytes.Buffer, kind, text string) error {
+	if u.open != kind {
+		if err := u.endText(b); err != nil {
+			return err
+		}
+		if kind == "text" && u.said {
+			if text = strings.TrimLeft(text, "\n"); text == "" { // a part is rendered as a separate paragraph
+				return nil
+			}
+		}
+		u.open, u.said = kind, u.said || kind == "text"
+		u.texts++
+		if err := appendData(b, chatTextStart{kind + "-start", u.textID()}); err != nil {
+			return err
+		}
+	}
+	return appendData(b, chatTextDelta{kind + "-delta", u.textID(), text})
+}
+
+// endText ends the open piece of text, if any.
 func (u *uiMessages) endText(b *bytes.Buffer) error {
-	if !u.open {
+	if u.open == "" {
 		return nil
 	}
-	u.open = false
-	return appendEvent(b, "", chatTextEnd{"text-end", u.textID()})
-}
-
-func (u *uiMessages) toolCall(b *bytes.Buffer, id, name string, args map[string]any) error {
-	if err := u.endText(b); err != nil {
-		return err
-	}
-	return appendEvent(b, "", chatToolInput{"tool-input-available", id, name, args, true})
-}
-
-func (u *uiMessages) toolResult(b *bytes.Buffer, id string, call session.ToolCall) error {
-	return appendEvent(b, "", chatToolOutput{"tool-output-available", id, call, true})
+	kind := u.open
+	u.open = ""
+	return appendData(b, chatTextEnd{kind + "-end", u.textID()})
 }
 
 func (u *uiMessages) done(b *bytes.Buffer, envelope api.Envelope, response *Response) error {
-	if err := u.endText(b); err != nil {
-		return err
-	}
-	err := appendEvent(b, "", chatFinish{"finish", finishReason(response.FinishReason), chatFinishedInfo{
+	err := appendData(b, chatFinish{"finish", finishReason(response.FinishReason), chatFinishedInfo{
 		response.Usage, envelope.RequestID, response.SessionID, response.Turn, response.Model, response.Warnings,
 	}})
 	if err != nil {
@@ -139,14 +157,11 @@ func (u *uiMessages) done(b *bytes.Buffer, envelope api.Envelope, response *Resp
 }
 
 func (u *uiMessages) fail(b *bytes.Buffer, envelope api.Envelope) error {
-	if err := u.endText(b); err != nil {
-		return err
-	}
 	message := envelope.Message
 	if plain, ok := userMessages[*envelope.Error]; ok {
 		message = plain
 	}
-	if err := appendEvent(b, "", chatError{"error", message}); err != nil {
+	if err := appendData(b, chatError{"error", message}); err != nil {
 		return err
 	}
 	return endParts(b)

@@ -10,8 +10,6 @@ import (
 	"testing"
 	"unicode/utf8"
 
-	"google.golang.org/genai"
-
 	"example.com/gatehouse/internal/api"
 	"example.com/gatehouse/session"
 )
@@ -104,13 +102,12 @@ func FuzzUIMessages(f *testing.F) {
 	f.Add("\u2028\u2029\ufeff", ":", "\u202e")
 	f.Fuzz(func(t *testing.T, text, name, arg string) {
 		w := httptest.NewRecorder()
-		r := httptest.NewRequest(http.MethodPost, "/chat", nil)
-		st := newStream(w, r, &uiMessages{}, func() {})
-		_ = st.toolCall("model", "call-1", &genai.FunctionCall{Name: name, Args: map[string]any{name: arg}})
-		_ = st.toolResult("call-1", session.ToolCall{Name: name, OK: true})
-		_ = st.delta("model", text)
-		st.done("done", &Response{Response: text})
-		st.fail(api.Fail(api.Internal, nil)) // nothing may follow the end
+		st := newStream(w, httptest.NewRequest(http.MethodPost, "/chat", nil), &uiMessages{})
+		showAll(t, st, func(out *output) {
+			out.add(session.Part{Kind: session.KindToolCall, ID: "call-1", Name: name, Args: map[string]any{name: arg}})
+			out.add(session.Part{Kind: session.KindToolResult, ID: "call-1", Name: name, OK: true})
+			out.say(session.KindText, text)
+		})
 		events := parse(t, w.Body.String())
 		var types []string
 		got := ""

@@ -21,6 +21,8 @@ import (
 
 // A generation is the state of running the agent for one turn.
 type generation struct {
+	run       *run
+	admitted  func()           // called when the model can be asked for the first time
 	tools     *toolset         // what the model may call
 	more      string           // what the agent's Instructions add
 	step      int              // of the model, from 1
@@ -41,8 +43,8 @@ type generation struct {
 	modelTime    time.Duration
 }
 
-func newGeneration(modelName string) *generation {
-	return &generation{asked: modelName, model: modelName, calls: []session.ToolCall{}, warnings: []string{}}
+func newGeneration(modelName string, r *run) *generation {
+	return &generation{run: r, asked: modelName, model: modelName, calls: []session.ToolCall{}, warnings: []string{}}
 }
 
 func (g *generation) warn(warning string) {
@@ -74,7 +76,7 @@ func (g *generation) add(content *genai.Content) error {
 const maxTurnContents = session.MaxTurnBytes - 64<<10
 
 // room returns how many more bytes the turn can hold.
-func (g *generation) room() int { return maxTurnContents - len(g.encoded) - 1 }
+func (g *generation) room() int { return maxTurnContents - len(g.encoded) - 1 - g.run.out.size() }
 
 // reserve returns the bytes that tool results must leave for the model: an answer of
 // maxTokens, some more calls, and error messages of tools.
@@ -84,22 +86,24 @@ func reserve(maxTokens int) int {
 
 const leastReserve = 64 << 10
 
-// say appends text to the answer and returns it as shown: text of a later step starts
-// a new paragraph.
-func (g *generation) say(text string) string {
+// say appends text to the answer and shows it: text of a later step starts a new
+// paragraph.
+func (g *generation) say(text string) {
 	if g.paragraph && text != "" {
 		g.paragraph = false
 		text = session.Paragraph(g.text.String()) + text
 	}
 	g.text.WriteString(text)
-	return text
+	g.run.out.say(session.KindText, text)
 }
 
 // turn returns the turn to store. g must have contents.
 func (g *generation) turn(ctx context.Context, now time.Time) session.Turn {
+	parts, resets := g.run.out.stored()
 	return session.Turn{
-		ID: session.NewID(), Prompt: g.prompt, Contents: append(g.encoded, ']'), ToolCalls: g.calls, Usage: g.usage, Model: g.model,
+		ID: g.run.turnID, Prompt: g.prompt, Contents: append(g.encoded, ']'), ToolCalls: g.calls, Usage: g.usage, Model: g.model,
 		FinishReason: string(g.finish), Warnings: g.warnings, RequestID: api.RequestID(ctx), CreatedAt: now.UTC(),
+		Parts: parts, Resets: resets,
 	}
 }
 
@@ -107,7 +111,7 @@ func (g *generation) turn(ctx context.Context, now time.Time) session.Turn {
 // and calls the model again with their results, until the model answers. After
 // MaxToolRounds, or when the turn has no room for more results, it calls the model
 // once more without tools, so that the turn ends with an answer.
-func (s *Service) generate(ctx context.Context, g *generation, history []json.RawMessage, req Request, out *stream) (err error) {
+func (s *Service) generate(ctx context.Context, g *generation, history []json.RawMessage, req Request) (err error) {
 	ctx, step := s.Observer.StartAgent(ctx, s.Agent.Name)
 	defer func() { step.End(ctx, code(ctx, err)) }()
 	if err := g.add(genai.NewContentFromText(req.Query, genai.RoleUser)); err != nil {
@@ -123,7 +127,7 @@ func (s *Service) generate(ctx context.Context, g *generation, history []json.Ra
 		if last {
 			g.warn(warnRoundsExhausted)
 		}
-		answer, err := s.ask(ctx, g, history, req, last, out)
+		answer, err := s.ask(ctx, g, history, req, last)
 		if isEmpty(err) && g.text.Len() > 0 && !last {
 			g.warn(warnTruncated) // earlier text is not an answer, but better than an error
 			return nil
@@ -145,7 +149,7 @@ func (s *Service) generate(ctx context.Context, g *generation, history []json.Ra
 		if err := g.add(answer.Content); err != nil {
 			return err
 		}
-		results, err := s.runTools(ctx, g, calls, round, spare, out)
+		results, err := s.runTools(ctx, g, calls, round, spare)
 		if err != nil {
 			return err
 		}
@@ -156,9 +160,9 @@ func (s *Service) generate(ctx context.Context, g *generation, history []json.Ra
 }
 
 // ask runs one step of the model.
-func (s *Service) ask(ctx context.Context, g *generation, history []json.RawMessage, req Request, last bool, out *stream) (model.Answer, error) {
+func (s *Service) ask(ctx context.Context, g *generation, history []json.RawMessage, req Request, last bool) (model.Answer, error) {
 	r := s.request(g, history, req)
-	r.Alone = out.started() // text already sent must continue from the same model
+	r.Alone = g.run.watched && g.run.out.spoke() // text already sent must continue from the same model
 	if last {
 		r.Tools = nil
 	}
@@ -166,8 +170,11 @@ func (s *Service) ask(ctx context.Context, g *generation, history []json.RawMess
 	g.step++
 	whole := s.Agent.Hooks.Model != nil || s.Agent.Hooks.Answer != nil // text goes out after them
 	var onText func(by, text string) error
-	if out != nil && !whole {
-		onText = func(by, text string) error { return out.delta(by, g.say(text)) }
+	if g.run.watched && !whole {
+		onText = func(_, text string) error {
+			g.say(text)
+			return nil
+		}
 	}
 	answer, err := s.hookedCall(ctx, g, &r, onText)
 	if err != nil {
@@ -180,17 +187,21 @@ func (s *Service) ask(ctx context.Context, g *generation, history []json.RawMess
 		}
 	}
 	g.warnOf(answer, s.ModelName, req)
-	if text := answer.Text(); whole && text != "" {
-		err = out.delta(answer.Model, g.say(text)) // of a nil stream: only kept
-	} else if out == nil {
-		g.say(text)
+	if onText == nil {
+		g.admitted() // also when a hook answers in the model's place
+		g.say(answer.Text())
 	}
-	return answer, err
+	return answer, nil
 }
 
 // call makes one model call. It reserves the most that the call can spend before and
 // settles it afterwards. Once it has started, the request's permit is not refunded.
 func (s *Service) call(ctx context.Context, g *generation, r model.Request, onText func(by, text string) error) (answer model.Answer, err error) {
+	if g.run.watched && !g.run.out.started() {
+		if err := s.Model.Askable(r); err != nil {
+			return model.Answer{}, err
+		}
+	}
 	// A count of few tokens says little of other text, such as a tool's large output: a
 	// reservation never weighs less than usual text.
 	r.PromptTokens = model.EstimateTokens(int(promptOf(r, g.encoded, 0).Bytes), min(g.bytesOfToken, usualBytes))
@@ -205,6 +216,7 @@ func (s *Service) call(ctx context.Context, g *generation, r model.Request, onTe
 		}
 	}()
 	r.Again = hold.reserveMore
+	g.admitted()
 	telemetry.SetTurn(ctx, func(t *telemetry.Turn) { t.Asked = true })
 	begin := s.Now()
 	calling, step := s.Observer.StartModel(ctx, r.Model)

@@ -72,7 +72,7 @@ func (s *Service) question(ctx context.Context, current *session.Session, req *R
 	if hook == nil {
 		return nil
 	}
-	ctx = toolContext(ctx, current, "", *req)
+	ctx = toolContext(ctx, current, current.Turns+1, *req)
 	q := &agent.Question{Text: req.Query}
 	if err := callOwn(ctx, func() error { return hook(ctx, q) }); err != nil {
 		return ownFailure(ctx, "hook Question", err)

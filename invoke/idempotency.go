@@ -45,32 +45,21 @@ func (s *Service) idempotency(req Request) session.Idempotency {
 }
 
 // replay answers with a turn that is already stored, as its first call did.
-func (s *Service) replay(ctx context.Context, opened *session.Opened, out *stream) (*Response, error) {
+func (s *Service) replay(ctx context.Context, opened *session.Opened, out *output) (*Response, error) {
 	turn, err := opened.Replay.Turn()
 	if err != nil {
 		return nil, api.Fail(api.Internal, err)
 	}
+	id := opened.Session.Key.ID
 	telemetry.SetTurn(ctx, func(t *telemetry.Turn) {
 		t.Session, t.Number, t.Replayed = opened.Session.Key.Hash(), turn.Number, true
 	})
 	_, text := turn.Texts()
-	response := &Response{
-		Response: text, SessionID: opened.Session.Key.ID, Turn: turn.Number, Model: turn.Model,
-		FinishReason: turn.FinishReason, ToolCalls: turn.ToolCalls, Usage: turn.Usage, Warnings: turn.Warnings,
-		replayed: true,
-	}
-	if response.ToolCalls == nil {
-		response.ToolCalls = []session.ToolCall{}
-	}
-	if response.Warnings == nil {
-		response.Warnings = []string{}
-	}
-	out.markReplayed()
-	if text != "" {
-		if err := out.delta(turn.Model, text); err != nil {
-			return nil, err
-		}
-	}
+	response := newResponse(id, turn, text, turn.Shown())
+	response.replayed = true
+	out.run = response.RunID
+	out.restore(turn.Shown(), turn.Resets)
+	out.begin(Start{RequestID: api.RequestID(ctx), RunID: out.run, SessionID: id, Turn: turn.Number, Model: turn.Model, replayed: true})
 	return response, nil
 }
 
@@ -87,13 +76,13 @@ func (s *Service) release(ctx context.Context, opened *session.Opened) {
 // answerTakenOver answers a call whose lease on its key expired while it worked: with the
 // turn of the call that took the key over, or, while that call works, with an error. A
 // stream that has started cannot switch to another answer's text.
-func (s *Service) answerTakenOver(ctx context.Context, owner session.Owner, req Request, out *stream) (*Response, error) {
-	if out.started() {
+func (s *Service) answerTakenOver(ctx context.Context, r *run) (*Response, error) {
+	if r.watched {
 		return nil, api.Fail(api.IdempotencyInProgress, session.ErrTakenOver)
 	}
 	ctx, cancel := detach(ctx, storeTimeout)
 	defer cancel()
-	opened, err := session.Open(ctx, s.Store, owner, req.SessionID, s.idempotency(req), nil, s.Now)
+	opened, err := session.Open(ctx, s.Store, r.owner, r.req.SessionID, s.idempotency(r.req), nil, s.Now)
 	if err != nil {
 		return nil, err
 	}
@@ -101,5 +90,5 @@ func (s *Service) answerTakenOver(ctx context.Context, owner session.Owner, req 
 		s.release(ctx, opened)
 		return nil, api.Fail(api.IdempotencyInProgress, session.ErrTakenOver)
 	}
-	return s.replay(ctx, opened, out)
+	return s.replay(ctx, opened, &output{})
 }

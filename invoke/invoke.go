@@ -16,7 +16,6 @@ import (
 
 	"example.com/gatehouse/agent"
 	"example.com/gatehouse/internal/api"
-	"example.com/gatehouse/internal/caller"
 	"example.com/gatehouse/internal/drain"
 	"example.com/gatehouse/internal/limit"
 	"example.com/gatehouse/internal/model"
@@ -75,11 +74,11 @@ func (s *Service) invoke(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	if streamed {
-		return s.stream(ctx, r, req, newStream(w, r, events{}, cancel))
+		return s.stream(ctx, w, r, req, events{})
 	}
-	response, err := s.turn(ctx, caller.Owner(ctx), req, nil)
+	response, err := s.Ask(ctx, req, nil)
 	if err != nil {
-		return failure(r.Context(), ctx, err)
+		return err
 	}
 	if response.replayed {
 		w.Header().Set(headerReplayed, "true")
@@ -90,29 +89,13 @@ func (s *Service) invoke(w http.ResponseWriter, r *http.Request) error {
 // invoked is the message in a turn's envelope.
 const invoked = "Agent invocation successful"
 
-// stream runs a turn and writes it to out. A failure before the first event is
-// returned, to become an ordinary error response.
-func (s *Service) stream(ctx context.Context, r *http.Request, req Request, out *stream) error {
-	defer out.close()
-	defer func() {
-		if !out.started() {
-			return // package middleware handles the panic
-		}
-		if p := recover(); p != nil {
-			out.fail(api.Panicked(r.Context(), s.Log, p))
-		}
-	}()
-	response, err := s.turn(ctx, caller.Owner(ctx), req, out)
-	if err != nil {
-		failure := failure(r.Context(), ctx, err)
-		if out.started() {
-			out.fail(failure)
-			return nil
-		}
-		return failure
-	}
-	out.done(invoked, response)
-	return nil
+// stream runs a turn and streams its events in a dialect. A failure before the first
+// event is returned, to become an ordinary error response.
+func (s *Service) stream(ctx context.Context, w http.ResponseWriter, r *http.Request, req Request, d dialect) error {
+	st := newStream(w, r, d)
+	defer st.close()
+	_, err := s.Ask(ctx, req, st.show)
+	return err
 }
 
 // failure returns the error response for err, which ended a turn that ran in ctx for a

@@ -22,7 +22,7 @@ var turnErrors = []api.Code{
 // Routes returns the routes of the function "invoke".
 func (s *Service) Routes() []api.Route {
 	example := s.newExample()
-	const everyPart = " What fails before the first part is an ordinary JSON error. A client that goes away ends the turn, which is then not stored."
+	const everyPart = " What fails before the question is admitted is an ordinary JSON error. A client that goes away ends the turn, which is then not stored."
 	return []api.Route{
 		{
 			Method: http.MethodPost, Path: "/invoke", Handler: s.invoke, Audit: api.AuditTurn,
@@ -173,7 +173,7 @@ func (s *Service) describeTurn(id string, example example, description string) a
 			Status: http.StatusOK, Name: "Turn", Description: "The agent's answer. The turn is stored, unless `warnings` has `session_not_saved`.",
 			Message: invoked, Data: example.response,
 			Headers: []string{"Idempotency-Replayed", "X-Accel-Buffering"},
-			Content: map[string]api.DocMedia{"text/event-stream": {Type: Event{}, Example: example.stream(events{})}},
+			Content: map[string]api.DocMedia{"text/event-stream": {Type: StreamEvent{}, Example: example.stream(events{})}},
 			Links: map[string]*huma.Link{
 				"read": read, "delete": link("deleteSession", "/session_id", "Delete the session."), "rate": rate,
 				"continue": {OperationID: "invoke", RequestBody: map[string]any{"query": "Tell me more.", "session_id": "$response.body#/data/session_id"}, Description: "Continue the session."},
@@ -191,25 +191,35 @@ func link(operation, id, description string) *huma.Link {
 // queryPattern requires a character other than white space, and no NUL.
 const queryPattern = `^[^\x00]*[^\s\x00\x1c-\x1f\x85][^\x00]*$`
 
-// An Event documents an event in the stream of POST /invoke.
-type Event struct{}
+// A StreamEvent documents an event in the stream of POST /invoke.
+type StreamEvent struct{}
 
 // Schema implements [huma.SchemaProvider]. The data of an event is text that holds
 // JSON, described as OpenAPI 3.2 defines.
-func (Event) Schema(r huma.Registry) *huma.Schema {
+func (StreamEvent) Schema(r huma.Registry) *huma.Schema {
 	named := func(name, description string, data *huma.Schema) *huma.Schema {
 		return &huma.Schema{
-			Type: huma.TypeObject, Description: description, Required: []string{"event", "data"},
-			Properties: map[string]*huma.Schema{"event": {Type: huma.TypeString, Enum: []any{name}}, "data": jsonText(data)},
+			Type: huma.TypeObject, Description: description, Required: []string{"id", "event", "data"},
+			Properties: map[string]*huma.Schema{
+				"id":    {Type: huma.TypeString, Description: "A position in the run's output."},
+				"event": {Type: huma.TypeString, Enum: []any{name}}, "data": jsonText(data),
+			},
 		}
 	}
 	return &huma.Schema{
 		Description: "One event of the stream: the name in its line `event:`, and the JSON in its line `data:`.",
 		OneOf: []*huma.Schema{
-			named("start", "The first: the model has begun to answer.", schemaOf[Start](r, "")),
+			named("start", "The first: the run is admitted.", schemaOf[Start](r, "")),
 			named("delta", "A piece of the answer's text.", schemaOf[Delta](r, "")),
+			named("reasoning", "A piece of a summary of the model's thoughts, of an agent that shows them.", schemaOf[Delta](r, "")),
 			named("tool_call", "The model calls a tool.", schemaOf[ToolStart](r, "")),
+			named("progress", "A tool reports how far it is.", schemaOf[Progress](r, "")),
 			named("tool_result", "A tool call has ended.", schemaOf[ToolEnd](r, "")),
+			named("source", "Where the answer comes from.", schemaOf[Source](r, "")),
+			named("file", "A file of the answer.", schemaOf[File](r, "")),
+			named("approval", "The run waits for a person.", schemaOf[session.Pending](r, "")),
+			named("approval_answer", "The person has answered.", schemaOf[Approved](r, "")),
+			named("reset", "What was shown since a step is void: it begins again.", schemaOf[Void](r, "")),
 			named("done", "The last: the turn is stored. The response is all deltas joined.", &huma.Schema{Ref: "#/components/schemas/ResponseAnswer"}),
 			named("error", "The last, instead of done.", &huma.Schema{Ref: "#/components/schemas/Error"}),
 		},
@@ -228,8 +238,8 @@ func (ChatEvent) Schema(r huma.Registry) *huma.Schema {
 		}
 	}
 	r.Map()["ChatPart"] = &huma.Schema{Description: "A part of a UI message stream.", OneOf: []*huma.Schema{
-		schemaOf[chatStart](r, "The first: the model has begun to answer."),
-		schemaOf[chatTextStart](r, "A piece of text begins."),
+		schemaOf[chatStart](r, "The first: the run is admitted."),
+		schemaOf[chatTextStart](r, "A piece of text, or of reasoning, begins."),
 		schemaOf[chatTextDelta](r, "It continues."),
 		schemaOf[chatTextEnd](r, "It is complete."),
 		schemaOf[chatToolInput](r, "The model calls a tool."),
@@ -268,6 +278,9 @@ type example struct {
 	usage    session.Usage
 }
 
+// exampleTurn is the id of the turn in the documented examples.
+const exampleTurn = "Qx3v0Tn7kYcE9dRb2LwHsA"
+
 // newExample returns an example with the agent's first question and first tool.
 func (s *Service) newExample() example {
 	cost, at := 0.00046, api.ExampleTime()
@@ -280,18 +293,25 @@ func (s *Service) newExample() example {
 		call.Name = s.Agent.Tools[0].Name()
 	}
 	usage := session.Usage{PromptTokens: 412, CompletionTokens: 133, TotalTokens: 545, Source: session.Counted, EstimatedCostUSD: &cost}
+	run := session.RunID(api.ExampleSession, exampleTurn)
 	return example{
 		call: call, usage: usage,
 		response: Response{
-			Response: text, SessionID: api.ExampleSession, Turn: 1, Model: model, FinishReason: "STOP",
+			Response: text, RunID: run, SessionID: api.ExampleSession, Turn: 1, Model: model, FinishReason: "STOP",
 			ToolCalls: []session.ToolCall{call}, Usage: usage, Warnings: []string{},
+			Sources: []Source{}, Files: []File{}, Pending: []session.Pending{},
 		},
 		info: SessionInfo{
 			SessionID: api.ExampleSession, CreatedAt: at, UpdatedAt: at, ExpiresAt: at.AddDate(0, 0, 30), Turns: 1, TotalTokens: 545, Title: query,
 		},
 		turn: TurnInfo{
-			Turn: 1, Query: query, Response: text, ToolCalls: []session.ToolCall{call}, Usage: usage,
-			Model: model, RequestID: api.ExampleRequest, CreatedAt: at,
+			Turn: 1, RunID: run, Query: query, Response: text, ToolCalls: []session.ToolCall{call}, Usage: usage,
+			Parts: []PartInfo{
+				{Type: "tool", Tool: &ToolInfo{ID: "call_1_1", Name: call.Name, Args: map[string]any{}, OK: true, DurationMS: call.DurationMS}},
+				{Type: "text", Text: text},
+			},
+			Sources: []Source{}, Warnings: []string{}, Pending: []session.Pending{},
+			Model: model, FinishReason: "STOP", RequestID: api.ExampleRequest, CreatedAt: at,
 		},
 	}
 }
@@ -301,14 +321,19 @@ func (e example) stream(d dialect) string {
 	var b bytes.Buffer
 	envelope := api.Success(api.WithRequestID(context.Background(), e.turn.RequestID), invoked, e.response)
 	envelope.Timestamp = api.Timestamp(api.ExampleTime())
+	out := &output{run: e.response.RunID}
+	out.begin(Start{
+		RequestID: e.turn.RequestID, RunID: e.response.RunID, SessionID: e.response.SessionID, Turn: e.response.Turn, Model: e.response.Model,
+	})
+	out.add(session.Part{Kind: session.KindToolCall, ID: "call_1_1", Name: e.call.Name})
+	out.add(session.Part{Kind: session.KindToolResult, ID: "call_1_1", Name: e.call.Name, OK: true, DurationMS: e.call.DurationMS})
 	half := len(e.response.Response) / 2
+	out.say(session.KindText, e.response.Response[:half])
+	out.say(session.KindText, e.response.Response[half:])
+	out.end()
 	// Encoding to memory fails only for values that JSON cannot represent.
-	_ = d.start(&b, e.turn.RequestID, e.response.SessionID, e.response.Model)
-	_ = d.toolCall(&b, "call_1_1", e.call.Name, map[string]any{})
-	_ = d.toolResult(&b, "call_1_1", e.call)
-	_ = d.delta(&b, e.response.Response[:half])
-	_ = d.delta(&b, e.response.Response[half:])
-	_ = d.done(&b, envelope, &e.response)
+	_ = out.each(context.Background(), &Position{}, false, func(event Event) error { return d.event(&b, event) })
+	_ = d.event(&b, Event{Kind: KindDone, Run: out.run, At: out.last(), Response: &e.response, Envelope: envelope})
 	return b.String()
 }
 

@@ -2,6 +2,7 @@ package invoke
 
 import (
 	"context"
+	"encoding/json"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -44,14 +45,87 @@ func newSessionInfo(m session.Meta) SessionInfo {
 
 // A TurnInfo describes a stored turn to clients.
 type TurnInfo struct {
-	Turn      int                `json:"turn" minimum:"1" doc:"Its number: 1 for the session's first."`
-	Query     string             `json:"query"`
-	Response  string             `json:"response"`
-	ToolCalls []session.ToolCall `json:"tool_calls"`
-	Usage     session.Usage      `json:"usage"`
-	Model     string             `json:"model"`
-	RequestID string             `json:"request_id" doc:"Of the request that made it."`
-	CreatedAt time.Time          `json:"created_at"`
+	Turn         int                `json:"turn" minimum:"1" doc:"Its number: 1 for the session's first."`
+	RunID        string             `json:"run_id" doc:"Of the run that made it."`
+	Query        string             `json:"query"`
+	Response     string             `json:"response"`
+	Parts        []PartInfo         `json:"parts" doc:"What the run showed, in the order in which it came."`
+	ToolCalls    []session.ToolCall `json:"tool_calls"`
+	Sources      []Source           `json:"sources"`
+	Output       json.RawMessage    `json:"output" doc:"The value of an agent with a typed answer; null without."`
+	Usage        session.Usage      `json:"usage"`
+	Model        string             `json:"model"`
+	FinishReason string             `json:"finish_reason"`
+	Warnings     []string           `json:"warnings"`
+	Pending      []session.Pending  `json:"pending" doc:"What it waits for."`
+	RequestID    string             `json:"request_id" doc:"Of the request that made it."`
+	CreatedAt    time.Time          `json:"created_at"`
+}
+
+// A PartInfo is one thing that a run has shown.
+type PartInfo struct {
+	Type string    `json:"type" enum:"text,reasoning,tool,file"`
+	Text string    `json:"text,omitempty" doc:"Of text and reasoning."`
+	Tool *ToolInfo `json:"tool,omitempty"`
+	File *File     `json:"file,omitempty"`
+}
+
+// A ToolInfo is a tool call with its end.
+type ToolInfo struct {
+	ID         string         `json:"id"`
+	Name       string         `json:"name"`
+	Args       map[string]any `json:"args"`
+	OK         bool           `json:"ok"`
+	DurationMS int64          `json:"duration_ms"`
+	Error      string         `json:"error,omitempty" doc:"Why it failed, in the tool's own words."`
+	Result     any            `json:"result,omitempty" doc:"Only of tools that show theirs."`
+}
+
+// newPartInfos describes parts: a tool call and its end are one.
+func newPartInfos(parts []session.Part) []PartInfo {
+	infos := []PartInfo{}
+	calls := map[string]*ToolInfo{} // that have not ended, by id
+	for _, p := range parts {
+		switch p.Kind {
+		case session.KindText:
+			infos = append(infos, PartInfo{Type: "text", Text: p.Text})
+		case session.KindReasoning:
+			infos = append(infos, PartInfo{Type: "reasoning", Text: p.Text})
+		case session.KindToolCall:
+			call := &ToolInfo{ID: p.ID, Name: p.Name, Args: arguments(p)}
+			calls[p.ID] = call
+			infos = append(infos, PartInfo{Type: "tool", Tool: call})
+		case session.KindToolResult:
+			if call := calls[p.ID]; call != nil {
+				call.OK, call.DurationMS, call.Error, call.Result = p.OK, p.DurationMS, p.Error, p.Result
+			}
+		case session.KindFile:
+			infos = append(infos, PartInfo{Type: "file", File: &File{p.Name, p.Type, p.URI, p.Data}})
+		}
+	}
+	return infos
+}
+
+// sourcesOf returns the sources among parts.
+func sourcesOf(parts []session.Part) []Source {
+	sources := []Source{}
+	for _, p := range parts {
+		if p.Kind == session.KindSource {
+			sources = append(sources, Source{p.Title, p.URI})
+		}
+	}
+	return sources
+}
+
+// filesOf returns the files among parts.
+func filesOf(parts []session.Part) []File {
+	files := []File{}
+	for _, p := range parts {
+		if p.Kind == session.KindFile {
+			files = append(files, File{p.Name, p.Type, p.URI, p.Data})
+		}
+	}
+	return files
 }
 
 // SessionTurns is the data of GET /sessions/{id}.
@@ -61,16 +135,22 @@ type SessionTurns struct {
 	NextCursor *string     `json:"next_cursor" doc:"The cursor parameter for the next page; null on the last page."`
 }
 
-func newTurnInfo(t session.Turn) TurnInfo {
+func newTurnInfo(sessionID string, t session.Turn) TurnInfo {
 	query, response := t.Texts()
-	calls := t.ToolCalls
-	if calls == nil {
-		calls = []session.ToolCall{}
-	}
+	parts := t.Shown()
 	return TurnInfo{
-		Turn: t.Number, Query: query, Response: response, ToolCalls: calls, Usage: t.Usage,
-		Model: t.Model, RequestID: t.RequestID, CreatedAt: t.CreatedAt.UTC(),
+		Turn: t.Number, RunID: session.RunID(sessionID, t.ID), Query: query, Response: response, Parts: newPartInfos(parts),
+		ToolCalls: orEmpty(t.ToolCalls), Sources: sourcesOf(parts), Output: t.Output, Usage: t.Usage, Model: t.Model,
+		FinishReason: t.FinishReason, Warnings: orEmpty(t.Warnings), Pending: orEmpty(t.Pending), RequestID: t.RequestID, CreatedAt: t.CreatedAt.UTC(),
 	}
+}
+
+// orEmpty returns list, which JSON must not show as null.
+func orEmpty[T any](list []T) []T {
+	if list == nil {
+		return []T{}
+	}
+	return list
 }
 
 // listSessions handles GET /sessions.
@@ -124,7 +204,7 @@ func (s *Service) getSession(w http.ResponseWriter, r *http.Request) error {
 		if err != nil {
 			return api.Fail(api.Internal, err)
 		}
-		turns[i] = newTurnInfo(turn)
+		turns[i] = newTurnInfo(key.ID, turn)
 		if turn.Number < meta.Turns {
 			next = strconv.Itoa(turn.Number)
 		} else {

@@ -2,7 +2,6 @@ package invoke
 
 import (
 	"bufio"
-	"context"
 	"encoding/json"
 	"errors"
 	"net/http"
@@ -12,8 +11,6 @@ import (
 	"testing/synctest"
 	"time"
 	"unicode/utf8"
-
-	"google.golang.org/genai"
 
 	"example.com/gatehouse/internal/api"
 	"example.com/gatehouse/session"
@@ -41,6 +38,7 @@ func parse(t testing.TB, body string) []event {
 			}
 			e = event{}
 		case field == "": // a comment
+		case field == "id" && e.name != "" && value != "":
 		case field == "event" && e.name == "":
 			e.name = value
 		case field == "data" && e.data == "":
@@ -55,11 +53,31 @@ func parse(t testing.TB, body string) []event {
 	return events
 }
 
+const testRun = "0123456789abcdef.fedcba9876543210"
+
 func newTestStream(w http.ResponseWriter) *stream {
-	r := httptest.NewRequest(http.MethodPost, "/invoke", nil)
-	st := newStream(w, r.WithContext(api.WithRequestID(r.Context(), "request-1")), events{}, func() {})
-	st.prepare("session-1")
-	return st
+	return newStream(w, httptest.NewRequest(http.MethodPost, "/invoke", nil), events{})
+}
+
+// showAll shows what add adds to a run's output, and its end.
+func showAll(t testing.TB, st *stream, add func(*output)) {
+	t.Helper()
+	out := &output{run: testRun}
+	out.begin(Start{RequestID: "request-1", RunID: testRun, SessionID: "0123456789abcdef", Turn: 1, Model: "model"})
+	add(out)
+	out.end()
+	if err := out.each(t.Context(), &Position{}, false, st.show); err != nil {
+		t.Fatal(err)
+	}
+	response := &Response{}
+	_ = st.show(Event{Kind: KindDone, Run: testRun, At: out.last(), Response: response, Envelope: api.Success(t.Context(), invoked, response)})
+	st.close()
+	_ = st.show(Event{Kind: KindError}) // nothing may follow the end
+}
+
+// delta is an event of text.
+func delta(text string) Event {
+	return Event{Kind: session.KindText, Run: testRun, Part: session.Part{Kind: session.KindText, Text: text}}
 }
 
 // FuzzStream checks that the events are those that were sent, for any text of a model.
@@ -70,18 +88,11 @@ func FuzzStream(f *testing.F) {
 	f.Add("\xff\xfe", "", "<script>")
 	f.Fuzz(func(t *testing.T, text, name, arg string) {
 		w := httptest.NewRecorder()
-		st := newTestStream(w)
-		if err := st.delta("model", text); err != nil {
-			t.Fatal(err)
-		}
-		if err := st.toolCall("model", "call-1", &genai.FunctionCall{Name: name, Args: map[string]any{name: arg}}); err != nil {
-			t.Fatal(err)
-		}
-		if err := st.toolResult("call-1", session.ToolCall{Name: name, OK: true}); err != nil {
-			t.Fatal(err)
-		}
-		st.done("done", &Response{Response: text})
-		st.fail(api.Fail(api.Internal, nil)) // nothing may follow the end
+		showAll(t, newTestStream(w), func(out *output) {
+			out.say(session.KindText, text)
+			out.add(session.Part{Kind: session.KindToolCall, ID: "call-1", Name: name, Args: map[string]any{name: arg}})
+			out.add(session.Part{Kind: session.KindToolResult, ID: "call-1", Name: name, OK: true})
+		})
 		events := parse(t, w.Body.String())
 		var names []string
 		for _, e := range events {
@@ -90,8 +101,15 @@ func FuzzStream(f *testing.F) {
 				t.Errorf("event %s has data that is not JSON: %.80q", e.name, e.data)
 			}
 		}
-		if got, want := strings.Join(names, " "), "start delta tool_call tool_result done"; got != want {
+		want := "start delta tool_call tool_result done"
+		if text == "" {
+			want = "start tool_call tool_result done"
+		}
+		if got := strings.Join(names, " "); got != want {
 			t.Fatalf("events %q, want %q", got, want)
+		}
+		if text == "" {
+			return
 		}
 		var delta struct{ Text string }
 		if err := json.Unmarshal([]byte(events[1].data), &delta); err != nil {
@@ -107,15 +125,15 @@ func TestASilentStreamIsKeptAlive(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := httptest.NewRecorder()
 		st := newTestStream(w)
-		_ = st.delta("model", "one")
+		_ = st.show(delta("one"))
 		time.Sleep(2*keepAlive + time.Second) // synctest time
-		_ = st.delta("model", "two")
+		_ = st.show(delta("two"))
 		st.close()
 		time.Sleep(2 * keepAlive)
 		if n := strings.Count(w.Body.String(), ": still here\n\n"); n != 2 {
 			t.Errorf("%d comments in two silences and after the end, want 2:\n%s", n, w.Body)
 		}
-		if events := parse(t, w.Body.String()); len(events) != 3 {
+		if events := parse(t, w.Body.String()); len(events) != 2 {
 			t.Errorf("events: %+v", events)
 		}
 	})
@@ -126,18 +144,12 @@ type brokenWriter struct{ http.ResponseWriter }
 
 func (brokenWriter) Write([]byte) (int, error) { return 0, errors.New("broken pipe") }
 
-func TestAClientThatDoesNotReadEndsTheTurn(t *testing.T) {
-	r := httptest.NewRequest(http.MethodPost, "/invoke", nil)
-	ctx, cancel := context.WithCancel(r.Context())
-	defer cancel()
-	st := newStream(brokenWriter{httptest.NewRecorder()}, r, events{}, cancel)
-	if err := st.delta("model", "text"); err == nil {
-		t.Error("the write that failed is no error")
-	}
-	if ctx.Err() == nil {
-		t.Error("the turn goes on")
-	}
-	if err := st.delta("model", "more"); err == nil {
-		t.Error("the stream is written to again")
+func TestAClientThatDoesNotReadIsAnError(t *testing.T) {
+	st := newTestStream(brokenWriter{httptest.NewRecorder()})
+	defer st.close()
+	for range 2 { // the second is not written
+		if err := st.show(delta("text")); err == nil {
+			t.Error("the write that failed is no error")
+		}
 	}
 }

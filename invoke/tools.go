@@ -23,14 +23,10 @@ import (
 // maxCalls bounds the calls of one round. Those beyond it get an error as result.
 const maxCalls = 32
 
-// toolContext returns the context of tools: it carries the caller and the turn, the
-// next of current or the one that it replaces.
-func toolContext(ctx context.Context, current *session.Session, replaces string, req Request) context.Context {
+// toolContext returns the context of tools: it carries the caller and the turn's
+// number.
+func toolContext(ctx context.Context, current *session.Session, turn int, req Request) context.Context {
 	who, _ := caller.FromContext(ctx)
-	turn := current.Turns + 1
-	if replaces != "" {
-		turn = current.Turns
-	}
 	p := who.Principal
 	if token := caller.Token(ctx); token != "" {
 		ctx = tool.WithCallerToken(ctx, token)
@@ -92,9 +88,9 @@ func (a *allowance) take(result *genai.Part) (size, left int, ok bool) {
 // results in the same order. A tool's error, or an output that does not fit in the
 // turn after spare bytes are set aside, becomes a result for the model. The only error
 // is the end of ctx.
-func (s *Service) runTools(ctx context.Context, g *generation, calls []*genai.FunctionCall, round, spare int, out *stream) (*genai.Content, error) {
+func (s *Service) runTools(ctx context.Context, g *generation, calls []*genai.FunctionCall, round, spare int) (*genai.Content, error) {
 	parts := make([]*genai.Part, len(calls))
-	results := make([]session.ToolCall, len(calls))
+	results := make([]session.Part, len(calls))
 	ids := make([]string, len(calls))
 	panics := make([]error, len(calls)) // in our own code around the tools
 	for i, call := range calls {
@@ -102,9 +98,7 @@ func (s *Service) runTools(ctx context.Context, g *generation, calls []*genai.Fu
 		if ids[i] == "" { // only for events: the stored call stays as the model wrote it
 			ids[i] = fmt.Sprintf("call_%d_%d", round+1, i+1)
 		}
-		if err := out.toolCall(g.model, ids[i], call); err != nil {
-			return nil, err
-		}
+		g.run.out.add(session.Part{Kind: session.KindToolCall, ID: ids[i], Name: call.Name, Args: call.Args})
 	}
 	// The room is shared by all results of the round, whichever tool ends first. Each call
 	// keeps at least the room for an error, so that the turn can always be stored.
@@ -114,7 +108,8 @@ func (s *Service) runTools(ctx context.Context, g *generation, calls []*genai.Fu
 		running.Go(func() {
 			panics[i] = rescue.Call(func() error {
 				results[i], parts[i] = s.answerCall(ctx, g.tools, i, call, room)
-				_ = out.toolResult(ids[i], results[i]) // a disconnected client cancels ctx
+				results[i].ID = ids[i]
+				g.run.out.add(results[i])
 				return nil
 			})
 		})
@@ -128,13 +123,15 @@ func (s *Service) runTools(ctx context.Context, g *generation, calls []*genai.Fu
 	if ctx.Err() != nil {
 		return nil, context.Cause(ctx)
 	}
-	g.calls = append(g.calls, results...)
+	for _, result := range results {
+		g.calls = append(g.calls, toolCall(result))
+	}
 	return &genai.Content{Role: genai.RoleUser, Parts: parts}, nil
 }
 
-// answerCall runs one call and returns its summary for clients and its result for the
+// answerCall runs one call and returns its end for clients and its result for the
 // model.
-func (s *Service) answerCall(ctx context.Context, tools *toolset, i int, call *genai.FunctionCall, room *allowance) (session.ToolCall, *genai.Part) {
+func (s *Service) answerCall(ctx context.Context, tools *toolset, i int, call *genai.FunctionCall, room *allowance) (session.Part, *genai.Part) {
 	begin := s.Now()
 	calling, step := s.Observer.StartTool(ctx, call.Name)
 	response, err := s.hookedTool(calling, tools, i, call)
@@ -146,13 +143,16 @@ func (s *Service) answerCall(ctx context.Context, tools *toolset, i int, call *g
 			err = fmt.Errorf("the output has %d bytes, more than the %d that this turn has left: ask for less", size, left)
 		}
 	}
+	end := session.Part{Kind: session.KindToolResult, Name: telemetry.Truncate(call.Name, 64), OK: err == nil}
 	if err != nil {
+		end.Error = telemetry.Truncate(err.Error(), maxToolError)
 		result.Response = toolError(err, maxToolError)
 		if _, _, ok := room.take(part); !ok {
 			result.Response = toolError(err, leastToolError)
 		}
 	}
-	return session.ToolCall{Name: telemetry.Truncate(call.Name, 64), OK: err == nil, DurationMS: s.Now().Sub(begin).Milliseconds()}, part
+	end.DurationMS = s.Now().Sub(begin).Milliseconds()
+	return end, part
 }
 
 // toolError returns the result of a failed call, with at most the given number of

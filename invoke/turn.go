@@ -2,6 +2,7 @@ package invoke
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"time"
@@ -35,30 +36,43 @@ const (
 // A Response is the data of a successful invocation.
 type Response struct {
 	Response     string             `json:"response" doc:"The agent's answer, in Markdown."`
+	Output       json.RawMessage    `json:"output" doc:"The value of an agent with a typed answer; null without."`
+	RunID        string             `json:"run_id" doc:"Of the run that made the turn."`
 	SessionID    string             `json:"session_id" pattern:"^[A-Za-z0-9_-]{16,64}$" doc:"Send it to go on with the session."`
 	Turn         int                `json:"turn" minimum:"1" doc:"The number of the turn that this call appended: 1 for the session's first."`
 	Model        string             `json:"model" doc:"The model that answered."`
-	FinishReason string             `json:"finish_reason" doc:"The model's own word for how it ended."`
+	FinishReason string             `json:"finish_reason" doc:"The model's own word for how it ended; WAITING for a turn that waits for a person, STOPPED for one that was stopped."`
 	ToolCalls    []session.ToolCall `json:"tool_calls" doc:"The tools that were called, in order."`
+	Sources      []Source           `json:"sources" doc:"Where the answer comes from."`
+	Files        []File             `json:"files" doc:"The files of the answer."`
+	Pending      []session.Pending  `json:"pending" doc:"The tool calls that wait for a person."`
 	Usage        session.Usage      `json:"usage"`
 	Warnings     []string           `json:"warnings" doc:"Codes of what was less than asked for: session_not_saved, fallback_model, model_substituted, parameter_ignored, history_truncated, response_truncated, tool_rounds_exhausted."`
 
 	replayed bool // the answer of an earlier call with the same key
 }
 
-// turn runs one turn: load, run, commit. It writes to out while it runs, if out is not
-// nil.
-func (s *Service) turn(ctx context.Context, owner session.Owner, req Request, out *stream) (_ *Response, err error) {
-	opened, err := s.load(ctx, owner, req)
+// newResponse returns the response for a turn of a session that has shown parts.
+func newResponse(sessionID string, t session.Turn, text string, parts []session.Part) *Response {
+	return &Response{
+		Response: text, Output: t.Output, RunID: session.RunID(sessionID, t.ID), SessionID: sessionID, Turn: t.Number, Model: t.Model,
+		FinishReason: t.FinishReason, ToolCalls: orEmpty(t.ToolCalls), Sources: sourcesOf(parts), Files: filesOf(parts),
+		Pending: orEmpty(t.Pending), Usage: t.Usage, Warnings: orEmpty(t.Warnings),
+	}
+}
+
+// turn runs one turn: load, run, commit.
+func (s *Service) turn(ctx context.Context, r *run) (_ *Response, err error) {
+	req := r.req // which stays as it was sent: that identifies a retry
+	opened, err := s.load(ctx, r.owner, req)
 	if err != nil {
 		return nil, err
 	}
 	current := opened.Session
 	recordPreviousTurn(ctx, current.Key, current.Recent)
 	telemetry.SetTurn(ctx, func(t *telemetry.Turn) { t.Session = current.Key.Hash() })
-	out.prepare(current.Key.ID)
 	if opened.Replay != nil {
-		return s.replay(ctx, opened, out)
+		return s.replay(ctx, opened, r.out)
 	}
 	if opened.Claim != nil {
 		defer func() {
@@ -73,7 +87,6 @@ func (s *Service) turn(ctx context.Context, owner session.Owner, req Request, ou
 			}
 		}()
 	}
-	asked := req // as it was sent, which identifies a retry
 	if err := s.question(ctx, current, &req); err != nil {
 		return nil, err
 	}
@@ -86,24 +99,32 @@ func (s *Service) turn(ctx context.Context, owner session.Owner, req Request, ou
 		return nil, api.Fail(api.Internal, err)
 	}
 
-	g := newGeneration(s.ModelName)
+	g := newGeneration(s.ModelName, r)
 	g.bytesOfToken = bytesOfToken(before)
 	if cut {
 		g.warn(warnHistoryCut)
 	}
+	number := current.Turns + 1
+	if replaces != "" {
+		number = current.Turns
+	}
+	r.out.run = session.RunID(current.Key.ID, r.turnID)
+	g.admitted = func() {
+		r.out.begin(Start{RequestID: api.RequestID(ctx), RunID: r.out.run, SessionID: current.Key.ID, Turn: number, Model: g.model})
+	}
 	states := s.newStates(before)
-	err = s.generate(states.context(toolContext(ctx, current, replaces, req)), g, history, req, out)
+	err = s.generate(states.context(toolContext(ctx, current, number, req)), g, history, req)
 	recordGeneration(ctx, g)
 	if err != nil {
 		return nil, err
 	}
 
 	turn := g.turn(ctx, s.Now())
-	number, err := s.commit(ctx, opened, turn, session.Conditions{
+	turn.Number, err = s.commit(ctx, opened, turn, session.Conditions{
 		AfterTurn: req.AfterTurn, Claim: opened.Claim, Replace: replaces, State: states.seal(ctx),
 	})
 	if errors.Is(err, session.ErrTakenOver) {
-		return s.answerTakenOver(ctx, owner, asked, out)
+		return s.answerTakenOver(ctx, r)
 	}
 	if err != nil {
 		if opened.Claim != nil || !unsaved(err) {
@@ -111,6 +132,7 @@ func (s *Service) turn(ctx context.Context, owner session.Owner, req Request, ou
 		}
 		// The answer is worth more than its storage, so it is sent.
 		g.warn(warnNotSaved)
+		turn.Warnings = g.warnings
 		s.Log.ErrorContext(ctx, "Turn answered but not saved.",
 			"error", err.Error(), "request_id", api.RequestID(ctx), "session_id", current.Key.Hash())
 	}
@@ -118,10 +140,8 @@ func (s *Service) turn(ctx context.Context, owner session.Owner, req Request, ou
 		s.Log.InfoContext(ctx, "Content of a turn.", "request_id", api.RequestID(ctx), "session_id", current.Key.Hash(),
 			"query", telemetry.Truncate(req.Query, maxLogged), "response", telemetry.Truncate(g.text.String(), maxLogged))
 	}
-	return &Response{
-		Response: g.text.String(), SessionID: current.Key.ID, Turn: number, Model: g.model,
-		FinishReason: string(g.finish), ToolCalls: g.calls, Usage: g.usage, Warnings: g.warnings,
-	}, nil
+	parts, _ := r.out.shown()
+	return newResponse(current.Key.ID, turn, g.text.String(), parts), nil
 }
 
 // maxLogged bounds each text of a turn in the log, in bytes: Cloud Logging accepts

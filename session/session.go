@@ -271,6 +271,15 @@ type Turn struct {
 	// StateBefore holds what the turn changed in the session's state, as it was before;
 	// null where there was nothing.
 	StateBefore map[string]json.RawMessage `json:"state_before,omitempty"`
+
+	// Parts is what the run has shown, in order, each as [Part.Stored] returns it; see
+	// [Turn.Shown]. Resets are the attempts that were begun again. Turns of earlier
+	// releases have neither.
+	Parts  []Part  `json:"parts,omitempty"`
+	Resets []Reset `json:"resets,omitempty"`
+
+	Output  json.RawMessage `json:"output,omitempty"`  // of an agent with a typed answer
+	Pending []Pending       `json:"pending,omitempty"` // what a turn that waits is waiting for
 }
 
 // A Prompt is the size of the last prompt of a turn, including the history, and its
@@ -287,6 +296,24 @@ func (t Turn) Record(number int) (Record, error) {
 		return Record{}, fmt.Errorf("encoding turn %d: %w", number, err)
 	}
 	return Record{Number: number, Data: data}, nil
+}
+
+// Pending is a tool call that waits for a person's approval.
+type Pending struct {
+	CallID    string         `json:"call_id"`
+	Name      string         `json:"name" doc:"Of the tool."`
+	Args      map[string]any `json:"args"`
+	Question  string         `json:"question" doc:"What to ask the person."`
+	ExpiresAt time.Time      `json:"expires_at" doc:"When it can no longer be approved."`
+}
+
+// RunID returns the id of the run that appends the turn to the session.
+func RunID(sessionID, turnID string) string { return sessionID + "." + turnID }
+
+// SplitRunID returns the parts of a run's id, and false if it is not one.
+func SplitRunID(id string) (sessionID, turnID string, ok bool) {
+	sessionID, turnID, _ = strings.Cut(id, ".")
+	return sessionID, turnID, ValidID(sessionID) && ValidID(turnID)
 }
 
 // A ToolCall is a call of a tool as clients are shown it.

@@ -181,9 +181,12 @@ func TestChatErrors(t *testing.T) {
 	t.Parallel()
 	s, gemini := startGemini(t)
 	gemini.Enqueue(geminitest.Blocked("SAFETY"))
-	wantError(t, s.do(t, http.MethodPost, "/chat", said(chatID, "hi")), http.StatusUnprocessableEntity, "content_blocked")
-	gemini.Enqueue(geminitest.Text("one ", "two ").CutAfter(1))
 	all := parts(t, s.do(t, http.MethodPost, "/chat", said(chatID, "hi")))
+	if got := types(all); got != "start error" {
+		t.Errorf("parts %q of a question that the model refuses", got)
+	}
+	gemini.Enqueue(geminitest.Text("one ", "two ").CutAfter(1))
+	all = parts(t, s.do(t, http.MethodPost, "/chat", said(chatID, "hi")))
 	if got, want := types(all), "start text-start text-delta text-end error"; got != want {
 		t.Errorf("parts %q, want %q", got, want)
 	}
@@ -228,8 +231,14 @@ func TestChatStops(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = response.Body.Close() }()
-	if line, err := bufio.NewReader(response.Body).ReadString('\n'); err != nil || !strings.Contains(line, `"start"`) {
-		t.Fatalf("%q, %v", line, err)
+	for lines := bufio.NewReader(response.Body); ; {
+		line, err := lines.ReadString('\n')
+		if err != nil {
+			t.Fatalf("%q, %v", line, err)
+		}
+		if strings.Contains(line, `"text-delta"`) { // the model has been asked
+			break
+		}
 	}
 	stopped := time.Now()
 	stop()

@@ -38,11 +38,16 @@ type detail struct {
 // A turn is the data of an answer to POST /invoke.
 type turn struct {
 	Response     string     `json:"response"`
+	Output       any        `json:"output"`
+	RunID        string     `json:"run_id"`
 	SessionID    string     `json:"session_id"`
 	Turn         int        `json:"turn"`
 	Model        string     `json:"model"`
 	FinishReason string     `json:"finish_reason"`
 	ToolCalls    []toolCall `json:"tool_calls"`
+	Sources      []any      `json:"sources"`
+	Files        []any      `json:"files"`
+	Pending      []any      `json:"pending"`
 	Usage        usage      `json:"usage"`
 	Warnings     []string   `json:"warnings"`
 }
@@ -96,14 +101,21 @@ type sessionPage struct {
 }
 
 type storedTurn struct {
-	Turn      int        `json:"turn"`
-	Query     string     `json:"query"`
-	Response  string     `json:"response"`
-	ToolCalls []toolCall `json:"tool_calls"`
-	Usage     usage      `json:"usage"`
-	Model     string     `json:"model"`
-	RequestID string     `json:"request_id"`
-	CreatedAt string     `json:"created_at"`
+	Turn         int        `json:"turn"`
+	RunID        string     `json:"run_id"`
+	Query        string     `json:"query"`
+	Response     string     `json:"response"`
+	Parts        []any      `json:"parts"`
+	ToolCalls    []toolCall `json:"tool_calls"`
+	Sources      []any      `json:"sources"`
+	Output       any        `json:"output"`
+	Usage        usage      `json:"usage"`
+	Model        string     `json:"model"`
+	FinishReason string     `json:"finish_reason"`
+	Warnings     []string   `json:"warnings"`
+	Pending      []any      `json:"pending"`
+	RequestID    string     `json:"request_id"`
+	CreatedAt    string     `json:"created_at"`
 }
 
 // strict decodes a value that has all fields of T and no other, each once.
@@ -218,8 +230,11 @@ func checkTurn(t *testing.T, got turn) turn {
 	if got.Usage.Source != "model" && got.Usage.Source != "estimate" {
 		t.Errorf("usage.source %q", got.Usage.Source)
 	}
-	if got.ToolCalls == nil || got.Warnings == nil {
-		t.Error("tool_calls and warnings must be lists, not null")
+	if got.ToolCalls == nil || got.Warnings == nil || got.Sources == nil || got.Files == nil || got.Pending == nil {
+		t.Errorf("a list is null: %+v", got)
+	}
+	if of, id, _ := strings.Cut(got.RunID, "."); of != got.SessionID || !sessionID.MatchString(id) {
+		t.Errorf("run_id %q", got.RunID)
 	}
 	return got
 }
@@ -367,6 +382,7 @@ func (s *eventStream) next(t *testing.T) (event, bool) {
 		case line == "", name == "": // between events; a comment
 		case name == "event":
 			e.Name = value
+		case name == "id" && value != "":
 		case name == "data":
 			data = append(data, value)
 		default:
@@ -419,7 +435,9 @@ func compact(events []event) []string { return slices.Compact(names(events)) }
 type (
 	startData struct {
 		RequestID string `json:"request_id"`
+		RunID     string `json:"run_id"`
 		SessionID string `json:"session_id"`
+		Turn      int    `json:"turn"`
 		Model     string `json:"model"`
 	}
 	deltaData struct {
@@ -435,6 +453,7 @@ type (
 		Name       string `json:"name"`
 		OK         bool   `json:"ok"`
 		DurationMS int    `json:"duration_ms"`
+		Error      string `json:"error,omitzero"`
 	}
 )
 
@@ -456,7 +475,7 @@ func (s *eventStream) checkOrder(t *testing.T, events []event) string {
 		switch e.Name {
 		case "start":
 			start := strict[startData](t, e.Data)
-			if start.RequestID != s.id || !sessionID.MatchString(start.SessionID) || start.Model == "" {
+			if start.RequestID != s.id || !strings.HasPrefix(start.RunID, start.SessionID+".") || !sessionID.MatchString(start.SessionID) || start.Turn < 1 || start.Model == "" {
 				t.Errorf("start: %s; X-Request-ID %s", e.Data, s.id)
 			}
 		case "delta":
@@ -473,7 +492,7 @@ func (s *eventStream) checkOrder(t *testing.T, events []event) string {
 			called[call.ID] = call.Name
 		case "tool_result":
 			result := strict[toolResultData](t, e.Data)
-			if called[result.ID] != result.Name || result.Name == "" {
+			if called[result.ID] != result.Name || result.Name == "" || result.OK != (result.Error == "") {
 				t.Errorf("tool_result without its tool_call: %s", e.Data)
 			}
 		case "done", "error":
@@ -499,8 +518,8 @@ func (s *eventStream) wantDone(t *testing.T, before ...event) ([]event, turn) {
 	if !e.Success || got.Response != text {
 		t.Errorf("success %v, response %q, deltas joined %q", e.Success, got.Response, text)
 	}
-	if start := strict[startData](t, events[0].Data); start.SessionID != got.SessionID {
-		t.Errorf("start names session %s, done %s", start.SessionID, got.SessionID)
+	if start := strict[startData](t, events[0].Data); start.SessionID != got.SessionID || start.RunID != got.RunID {
+		t.Errorf("start names session %s and run %s, done %s and %s", start.SessionID, start.RunID, got.SessionID, got.RunID)
 	}
 	return events, got
 }

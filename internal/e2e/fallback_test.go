@@ -58,7 +58,7 @@ func TestFallbackModel(t *testing.T) {
 			if stream {
 				var events []event
 				events, got = s.stream(t, body).wantDone(t)
-				if start := strict[startData](t, events[0].Data); start.Model != standIn {
+				if start := strict[startData](t, events[0].Data); start.Model != firstModel { // that is asked
 					t.Errorf("start names the model %s", start.Model)
 				}
 			} else {

@@ -30,6 +30,7 @@ func outcomeOf(a answer) (outcome, error) {
 	if strings.HasPrefix(a.Header.Get("Content-Type"), "text/event-stream") {
 		blocks := strings.Split(strings.TrimSuffix(string(a.Body), "\n\n"), "\n\n")
 		name, data, _ := strings.Cut(blocks[len(blocks)-1], "\n")
+		_, data, _ = strings.Cut(data, "\n") // after the id
 		if name != "event: done" && name != "event: error" || !bytes.HasSuffix(a.Body, []byte("\n\n")) {
 			return outcome{}, fmt.Errorf("a stream that ends with neither done nor error: %s", a.Body)
 		}

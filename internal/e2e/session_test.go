@@ -121,9 +121,19 @@ func TestSessions(t *testing.T) {
 		if d := expires.Sub(updated) - 720*time.Hour; d < -time.Second || d > time.Second {
 			t.Errorf("expires %v after the last turn, want 720h", expires.Sub(updated))
 		}
+		text := func(text string) []any { return []any{map[string]any{"type": "text", "text": text}} }
+		stored := func(number int, query, request string, parts []any, of turn) storedTurn {
+			return storedTurn{
+				Turn: number, RunID: of.RunID, Query: query, Response: of.Response, Parts: parts, ToolCalls: of.ToolCalls, Sources: []any{},
+				Usage: of.Usage, Model: of.Model, FinishReason: "STOP", Warnings: []string{}, Pending: []any{}, RequestID: request,
+			}
+		}
+		tool := map[string]any{
+			"id": "call_1_1", "name": "check_status", "args": map[string]any{}, "ok": true, "duration_ms": float64(first.ToolCalls[0].DurationMS),
+		}
 		want := []storedTurn{
-			{1, "How is it?", "It is well.", first.ToolCalls, first.Usage, first.Model, "first", ""},
-			{2, "And now?", "It still is.", second.ToolCalls, second.Usage, second.Model, "second", ""},
+			stored(1, "How is it?", "first", append([]any{map[string]any{"type": "tool", "tool": tool}}, text("It is well.")...), first),
+			stored(2, "And now?", "second", text("It still is."), second),
 		}
 		for i := range page.Turns {
 			instant(t, page.Turns[i].CreatedAt)

@@ -93,6 +93,23 @@ func (b *breaker) allow() (permit, *Error) {
 	return permit{b, b.era, b.state == HalfOpen}, nil
 }
 
+// refuses returns what allow would, without taking a permit.
+func (b *breaker) refuses() *Error {
+	if b == nil {
+		return nil
+	}
+	b.mu.Lock()
+	defer b.unlock()
+	b.cool()
+	switch {
+	case b.state == Open:
+		return &Error{Kind: Unavailable, RetryAfter: max(time.Until(b.until), 0), err: errOpen}
+	case !b.trial.IsZero() && time.Since(b.trial) < trialLimit:
+		return &Error{Kind: Unavailable, RetryAfter: time.Second, err: errTrial}
+	}
+	return nil
+}
+
 // begins reports that the model has begun to answer. That is all a trial is to find
 // out: those who wait need not wait for its end.
 func (p permit) begins() {

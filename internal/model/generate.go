@@ -51,6 +51,27 @@ func (c *Client) Generate(ctx context.Context, r Request, onText func(model, tex
 	return answer, err
 }
 
+// Askable returns the error that [Client.Generate] would return for r without asking any
+// model: there is no key, or the breakers of r's model and of those that stand in for it
+// are open.
+func (c *Client) Askable(r Request) error {
+	if c.withdrawn.Load() {
+		return ErrNoKey
+	}
+	refused := c.breakers[r.Model].refuses()
+	if refused == nil {
+		return nil
+	}
+	for _, name := range c.standIns(r) {
+		next := c.breakers[name].refuses()
+		if next == nil {
+			return nil
+		}
+		refused = refused.joinFallback(name, next)
+	}
+	return refused
+}
+
 func (c *Client) generate(ctx context.Context, r Request, onText func(model, text string) error) (Answer, error) {
 	c.budget.call()
 	g := &generation{client: c, onText: onText}

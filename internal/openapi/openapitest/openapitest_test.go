@@ -74,6 +74,7 @@ func TestCheck(t *testing.T) {
 		}, "text/html"},
 		{"an event's data", "POST", "/invoke", streamed, replace(`{"text":`, `{"words":`), "delta"},
 		{"an unknown event", "POST", "/invoke", streamed, replace("event: delta", "event: beta"), "beta"},
+		{"an event without an id", "POST", "/invoke", streamed, replace("\nid: ", "\ndata: "), "no id"},
 		{"a stream without its end", "POST", "/invoke", streamed, func(_ *httptest.ResponseRecorder, body string) string {
 			before, _, _ := strings.Cut(body, "event: done")
 			return before

@@ -96,10 +96,12 @@ func (s *Stream) chats() bool {
 
 // event checks the next event.
 func (s *Stream) event(block string) error {
-	var name, data string
+	var name, id, data string
 	for line := range strings.SplitSeq(block, "\n") {
 		if value, ok := strings.CutPrefix(line, "event: "); ok {
 			name = value
+		} else if value, ok := strings.CutPrefix(line, "id: "); ok {
+			id = value
 		} else if value, ok := strings.CutPrefix(line, "data: "); ok {
 			data = value
 		} else {
@@ -115,6 +117,9 @@ func (s *Stream) event(block string) error {
 	schema, ok := s.contract.named(name)
 	if !ok {
 		return fmt.Errorf("the event %q is not documented", name)
+	}
+	if id == "" {
+		return fmt.Errorf("event %s has no id", name)
 	}
 	if err := s.contract.validate(schema, []byte(data)); err != nil {
 		return fmt.Errorf("event %s: %w", name, err)
@@ -187,7 +192,7 @@ func (s *Stream) last() string {
 
 // named is the schema of the data of the event called name.
 func (c *Contract) named(name string) (any, bool) {
-	all, _ := c.defs["Event"].(map[string]any)
+	all, _ := c.defs["StreamEvent"].(map[string]any)
 	kinds, _ := all["oneOf"].([]any)
 	for _, kind := range kinds {
 		object, _ := kind.(map[string]any)

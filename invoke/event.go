@@ -1,0 +1,210 @@
+package invoke
+
+import (
+	"bytes"
+	"encoding/json"
+	"net/http"
+	"strconv"
+	"strings"
+
+	"example.com/gatehouse/internal/api"
+	"example.com/gatehouse/session"
+)
+
+// The kinds of an [Event] that are no part of what a run shows.
+const (
+	KindStart session.Kind = "start" // the run is admitted; the first event
+	KindReset session.Kind = "reset" // what was shown since a step is void
+	KindDone  session.Kind = "done"  // the turn is stored; the last event
+	KindError session.Kind = "error" // the last event, instead of done
+)
+
+// An Event is one thing that a watcher of a run is shown, in any protocol. Fields are
+// set by Kind: Start of a start, Reset of a reset, Response of done, Envelope of done
+// and error, and Part of all others. Part.Text of text and reasoning is what is new.
+type Event struct {
+	Kind session.Kind
+	At   Position // behind the event
+	Run  string   // id of the run
+
+	Start    *Start
+	Part     session.Part
+	Reset    session.Reset
+	Response *Response
+	Envelope api.Envelope
+}
+
+// A Position is a place in what a run shows: the number of times that a step has begun
+// again, the number of the part, and the bytes of its text.
+type Position struct{ Attempt, Part, Offset int }
+
+// maxPosition bounds each number of a position: no run shows as many bytes.
+const maxPosition = 1 << 30
+
+// EventID returns the id of an event of the run: the beginning of the turn's id, by which
+// an id of another run is recognized, and the position.
+func EventID(run string, p Position) string {
+	b := make([]byte, 0, 32)
+	b = append(b, runTag(run)...)
+	for _, n := range [...]int{p.Attempt, p.Part, p.Offset} {
+		b = strconv.AppendInt(append(b, '.'), int64(n), 10)
+	}
+	return string(b)
+}
+
+// ParseEventID returns the position in an event's id, and false if the id is not one of
+// this run.
+func ParseEventID(run, id string) (p Position, ok bool) {
+	if len(id) > 64 {
+		return Position{}, false
+	}
+	fields := strings.Split(id, ".")
+	if len(fields) != 4 || fields[0] != runTag(run) {
+		return Position{}, false
+	}
+	for i, n := range [...]*int{&p.Attempt, &p.Part, &p.Offset} {
+		var err error
+		if *n, err = strconv.Atoi(fields[i+1]); err != nil || *n < 0 || *n > maxPosition {
+			return Position{}, false
+		}
+	}
+	return p, true
+}
+
+func runTag(run string) string {
+	_, turn, _ := session.SplitRunID(run)
+	return turn[:min(len(turn), 8)]
+}
+
+// The data of the events of POST /invoke. "done" and "error" have the envelope of other
+// responses.
+type (
+	// Start is the data of "start", the first event.
+	Start struct {
+		RequestID string `json:"request_id"`
+		RunID     string `json:"run_id" doc:"Stop, resume and read the run by it."`
+		SessionID string `json:"session_id" pattern:"^[A-Za-z0-9_-]{16,64}$"`
+		Turn      int    `json:"turn" minimum:"1" doc:"The expected number; done has what it became."`
+		Model     string `json:"model" doc:"The model that is asked; done names the one that answered."`
+
+		replayed bool // the run is over, and its turn was stored by an earlier call
+	}
+	// A Delta is the data of "delta", a piece of the answer's text, and of "reasoning".
+	Delta struct {
+		Text string `json:"text"`
+	}
+	// A ToolStart is the data of "tool_call": the model requests a tool call.
+	ToolStart struct {
+		ID   string         `json:"id" doc:"The same in the tool_result that follows."`
+		Name string         `json:"name"`
+		Args map[string]any `json:"args"`
+	}
+	// A ToolEnd is the data of "tool_result": a tool call has ended.
+	ToolEnd struct {
+		ID string `json:"id"`
+		session.ToolCall
+		Error  string `json:"error,omitempty" doc:"Why it failed, in the tool's own words."`
+		Result any    `json:"result,omitempty" doc:"Only of tools that show theirs."`
+	}
+	// A Progress is the data of "progress": a tool reports how far it is.
+	Progress struct {
+		ID   string `json:"id" doc:"Of the tool call."`
+		Name string `json:"name" doc:"Of the tool."`
+		Text string `json:"text"`
+	}
+	// A Source is the data of "source": where the answer comes from.
+	Source struct {
+		Title string `json:"title"`
+		URI   string `json:"uri"`
+	}
+	// A File is the data of "file": a part of the answer.
+	File struct {
+		Name string `json:"name,omitempty"`
+		Type string `json:"type" doc:"The media type."`
+		URI  string `json:"uri,omitempty"`
+		Data []byte `json:"data,omitempty" doc:"In base64, of a file that has no URI."`
+	}
+	// An Approved is the data of "approval_answer": a person has answered.
+	Approved struct {
+		CallID  string `json:"call_id"`
+		Approve bool   `json:"approve"`
+		Reason  string `json:"reason,omitempty"`
+	}
+	// A Void is the data of "reset".
+	Void struct {
+		Step int `json:"step" minimum:"1" doc:"What was shown since this model call began is void: all events whose id has this part or a later one."`
+		Part int `json:"part" minimum:"0" doc:"The first part of what is void; the third field of an event's id is its part."`
+	}
+)
+
+// A dialect is the format of a stream.
+type dialect interface {
+	headers(h http.Header)
+	// event appends an event, in complete events of the format, to b.
+	event(b *bytes.Buffer, e Event) error
+}
+
+// events is the dialect of POST /invoke.
+type events struct{}
+
+func (events) headers(http.Header) {}
+
+func (events) event(b *bytes.Buffer, e Event) error {
+	b.WriteString("event: ")
+	b.WriteString(string(e.Kind))
+	b.WriteString("\nid: ")
+	b.WriteString(EventID(e.Run, e.At))
+	b.WriteByte('\n')
+	return appendData(b, e.data())
+}
+
+// data returns the data of the event on POST /invoke.
+func (e Event) data() any {
+	p := e.Part
+	switch e.Kind {
+	case KindStart:
+		return e.Start
+	case session.KindText, session.KindReasoning:
+		return Delta{p.Text}
+	case session.KindToolCall:
+		return ToolStart{p.ID, p.Name, arguments(p)}
+	case session.KindToolResult:
+		return ToolEnd{p.ID, toolCall(p), p.Error, p.Result}
+	case session.KindProgress:
+		return Progress{p.ID, p.Name, p.Text}
+	case session.KindSource:
+		return Source{p.Title, p.URI}
+	case session.KindFile:
+		return File{p.Name, p.Type, p.URI, p.Data}
+	case session.KindApproval:
+		return session.Pending{CallID: p.ID, Name: p.Name, Args: arguments(p), Question: p.Question, ExpiresAt: p.ExpiresAt}
+	case session.KindAnswered:
+		return Approved{p.ID, p.Approve, p.Reason}
+	case KindReset:
+		return Void{e.Reset.Step, e.Reset.Part}
+	}
+	return e.Envelope
+}
+
+// arguments returns the arguments of a call, an empty object for none.
+func arguments(p session.Part) map[string]any {
+	if p.Args == nil {
+		return map[string]any{}
+	}
+	return p.Args
+}
+
+func toolCall(p session.Part) session.ToolCall {
+	return session.ToolCall{Name: p.Name, OK: p.OK, DurationMS: p.DurationMS}
+}
+
+// appendData writes the data of an event and ends it. Data is one line, because JSON
+// escapes newlines in strings.
+func appendData(b *bytes.Buffer, data any) error {
+	b.WriteString("data: ")
+	if err := json.NewEncoder(b).Encode(data); err != nil { // ends with a newline
+		return err
+	}
+	b.WriteByte('\n')
+	return nil
+}

@@ -1,0 +1,238 @@
+package invoke
+
+import (
+	"context"
+	"slices"
+	"strings"
+	"sync"
+
+	"example.com/gatehouse/session"
+)
+
+// An output is what a run shows, in order. The run only adds to it; whoever watches the
+// run follows it at its own pace, so that neither waits for the other. It is safe for
+// concurrent use.
+type output struct {
+	run string // id of the run
+
+	mu      sync.Mutex
+	start   *Start // nil until the run is admitted
+	log     shown
+	text    strings.Builder // the text of the last part
+	bytes   int             // of log as a turn stores it, about
+	over    bool            // nothing is added any more
+	changed chan struct{}   // closed at the next change; nil if nobody waits
+}
+
+// shown are the parts that a run has shown.
+type shown struct {
+	parts  []session.Part
+	ends   [][]int // for each part, where the pieces end that its text came in; nil: one piece
+	resets []session.Reset
+}
+
+// partOverhead is about what a stored part takes beside its texts, in bytes.
+const partOverhead = 96
+
+// begin makes start the first event. Later calls do nothing.
+func (o *output) begin(start Start) {
+	o.change(func() {
+		if o.start == nil {
+			o.start = &start
+		}
+	})
+}
+
+// change calls f under the lock and wakes whoever watches.
+func (o *output) change(f func()) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	f()
+	if o.changed != nil {
+		close(o.changed)
+		o.changed = nil
+	}
+}
+
+// say adds text of the kind: to the last part, if that is of the same kind.
+func (o *output) say(kind session.Kind, text string) {
+	if text == "" {
+		return
+	}
+	o.change(func() {
+		last := len(o.log.parts) - 1
+		if last < 0 || o.log.parts[last].Kind != kind {
+			o.append(session.Part{Kind: kind})
+			last++
+		}
+		o.text.WriteString(text)
+		o.log.parts[last].Text = o.text.String() // shares the builder's memory
+		o.log.ends[last] = append(o.log.ends[last], o.text.Len())
+		if kind == session.KindReasoning {
+			o.bytes += len(text)
+		}
+	})
+}
+
+// add adds a whole part.
+func (o *output) add(p session.Part) { o.change(func() { o.append(p) }) }
+
+// append adds a part. The caller holds mu.
+func (o *output) append(p session.Part) {
+	o.log.parts = append(o.log.parts, p)
+	o.log.ends = append(o.log.ends, nil)
+	o.text = strings.Builder{}
+	o.bytes += partOverhead + len(p.Text) + len(p.ID) + len(p.Name) + len(p.Error) + len(p.Title) + len(p.URI) + len(p.Question) + len(p.Reason)
+}
+
+// reset makes what was shown from a part on void, because the step begins again.
+func (o *output) reset(r session.Reset) {
+	o.change(func() {
+		o.log.parts, o.log.ends = o.log.parts[:r.Part:r.Part], o.log.ends[:r.Part:r.Part]
+		o.log.resets = append(o.log.resets, r)
+		o.text = strings.Builder{}
+	})
+}
+
+// restore makes o show what the stored turn or the record of a run has shown.
+func (o *output) restore(parts []session.Part, resets []session.Reset) {
+	o.change(func() {
+		o.log = shown{parts: parts, ends: make([][]int, len(parts)), resets: resets}
+		o.text = strings.Builder{}
+	})
+}
+
+// end makes o end: nothing is added after it.
+func (o *output) end() { o.change(func() { o.over = true }) }
+
+// started reports whether a watcher has been or will be shown an event.
+func (o *output) started() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.start != nil
+}
+
+// spoke reports whether text of the answer was shown.
+func (o *output) spoke() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return slices.ContainsFunc(o.log.parts, func(p session.Part) bool { return p.Kind == session.KindText })
+}
+
+// last returns the position of the event that ends the run.
+func (o *output) last() Position {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.log.last()
+}
+
+// last returns the position of the event that ends a run which has shown all of s.
+func (s *shown) last() Position {
+	return Position{Attempt: len(s.resets), Part: len(s.parts), Offset: 1}
+}
+
+// size returns about how many bytes a stored turn takes for o.
+func (o *output) size() int {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.bytes
+}
+
+// shown returns what was shown so far.
+func (o *output) shown() ([]session.Part, []session.Reset) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return slices.Clone(o.log.parts), slices.Clone(o.log.resets)
+}
+
+// stored returns what was shown, as a turn stores it.
+func (o *output) stored() ([]session.Part, []session.Reset) {
+	parts, resets := o.shown()
+	for i, p := range parts {
+		parts[i] = p.Stored()
+	}
+	return parts, resets
+}
+
+// each calls show with all events from a position on, until the run is over or show
+// returns an error. The first is start, unless the position is behind it.
+func (o *output) each(ctx context.Context, at *Position, started bool, show func(Event) error) error {
+	for {
+		e, ok, change := o.next(at, &started)
+		if ok {
+			e.Run = o.run
+			if err := show(e); err != nil {
+				return err
+			}
+			continue
+		}
+		if change == nil {
+			return nil
+		}
+		select {
+		case <-change:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// next returns the event at a position and moves the position behind it. Without one, it
+// returns what is closed at the next change, nil if there will be none.
+func (o *output) next(at *Position, started *bool) (e Event, ok bool, change <-chan struct{}) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.start != nil {
+		if !*started {
+			*started = true
+			return Event{Kind: KindStart, At: *at, Start: o.start}, true, nil
+		}
+		if e, ok := o.log.next(at); ok {
+			return e, true, nil
+		}
+	}
+	if o.over {
+		return Event{}, false, nil
+	}
+	if o.changed == nil {
+		o.changed = make(chan struct{})
+	}
+	return Event{}, false, o.changed
+}
+
+// next returns the event at a position and moves the position behind it. A position of
+// an earlier attempt gets a reset, and goes back to where that begins again.
+func (s *shown) next(at *Position) (Event, bool) {
+	if at.Attempt < len(s.resets) {
+		first := slices.MinFunc(s.resets[at.Attempt:], func(a, b session.Reset) int { return a.Part - b.Part })
+		at.Attempt = len(s.resets)
+		if at.Part >= first.Part {
+			at.Part, at.Offset = first.Part, 0
+		}
+		return Event{Kind: KindReset, At: *at, Reset: first}, true
+	}
+	for ; at.Part < len(s.parts); at.Part, at.Offset = at.Part+1, 0 {
+		p := s.parts[at.Part]
+		if !p.Grows() {
+			e := Event{Kind: p.Kind, Part: p}
+			at.Part, at.Offset = at.Part+1, 0
+			e.At = *at
+			return e, true
+		}
+		if at.Offset < len(p.Text) {
+			end := len(p.Text)
+			if ends := s.ends[at.Part]; ends != nil {
+				i, _ := slices.BinarySearch(ends, at.Offset+1)
+				end = ends[i]
+			}
+			e := Event{Kind: p.Kind, Part: session.Part{Kind: p.Kind, Text: p.Text[at.Offset:end]}}
+			at.Offset = end
+			e.At = *at
+			return e, true
+		}
+		if at.Part == len(s.parts)-1 {
+			return Event{}, false // it may still grow
+		}
+	}
+	return Event{}, false
+}
