@@ -35,6 +35,7 @@ type Tool struct {
 	name, description string
 	schema            *jsonschema.Schema
 	timeout           time.Duration // 0: the agent's
+	shown             bool
 	call              func(ctx context.Context, args map[string]any) (any, error)
 }
 
@@ -49,6 +50,9 @@ func (t Tool) Schema() *jsonschema.Schema { return t.schema }
 
 // Timeout bounds each call of the tool; 0: the agent's ToolTimeout does.
 func (t Tool) Timeout() time.Duration { return t.timeout }
+
+// Shown reports whether clients see the tool's outputs; see [Show].
+func (t Tool) Shown() bool { return t.shown }
 
 // validName is what Gemini accepts as the name of a function
 // (https://ai.google.dev/api/caching#FunctionDeclaration).
@@ -84,6 +88,16 @@ func Timeout(d time.Duration) Option {
 			return fmt.Errorf("the timeout %v is not more than 0", d)
 		}
 		t.timeout = d
+		return nil
+	}
+}
+
+// Show has clients see the outputs of the tool: a stream's tool_result and the turns of a
+// session carry them. With ENVIRONMENT=development all tools do. Others keep what they
+// return between the model and the service.
+func Show() Option {
+	return func(t *Tool) error {
+		t.shown = true
 		return nil
 	}
 }
