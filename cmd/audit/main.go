@@ -128,7 +128,7 @@ func (m *options) restore(ctx context.Context, now func() time.Time, out io.Writ
 		missing = missing[:0]
 		return errors.Join(undelivered.reason, ctx.Err())
 	}
-	err = store.Since(ctx, m.since, func(key session.Key, turn session.Turn) error {
+	err = store.Since(ctx, m.since, func(key session.Key, turn session.Turn, _ *session.Feedback) error {
 		if turn.CreatedAt.After(m.until) {
 			return nil
 		}

@@ -33,8 +33,12 @@ import (
 // has, until the program is interrupted, and then exits: with 0, or with 1 and a line
 // on standard error where it could not serve. The environment configures it as it does
 // a deployment; PORT is 8080 unless set, and 0 takes any free port. With the flag
-// -firestore it keeps sessions in Firestore's emulator, which it starts.
+// -firestore it keeps sessions in Firestore's emulator, which it starts. Where the first
+// argument is "eval" it does what [Evaluate] does.
 func Main(newAgent agent.NewFunc, opts ...gate.Option) {
+	if len(os.Args) > 1 && os.Args[1] == "eval" {
+		evaluateArgs(os.Args[2:], newAgent, opts)
+	}
 	withFirestore := flag.Bool("firestore", false, "keep sessions in Firestore's emulator, which is started here, and over restarts in "+firestoreDir)
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)

@@ -189,6 +189,14 @@ func (s *Server) Agent() agent.Agent {
 	return agent.Agent{}
 }
 
+// Model returns the model's client of this process; nil while there is none.
+func (s *Server) Model() *model.Client {
+	if p := s.parts.Load(); p != nil {
+		return p.model
+	}
+	return nil
+}
+
 // agentName returns the name of the agent in this process; "" while there is none.
 func (s *Server) agentName() string { return s.Agent().Name }
 

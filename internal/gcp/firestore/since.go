@@ -21,13 +21,13 @@ const (
 	sinceWhole = 8
 )
 
-// Since calls visit with each turn made at since or later, of every owner, in no
-// order. It reads each session's document once and those of the sessions used
+// Since calls visit with each turn made at since or later, of every owner, and what its
+// end user said of it, nil without an opinion, in no order. It reads each session's document once and those of the sessions used
 // since then once more, a bounded number at a time: no index has the time of
 // every session, since one that only rises would bound how many turns a second
 // can be stored. What changes during the call may be seen or not. An error of visit
 // ends it and is wrapped in what is returned.
-func (s *Sessions) Since(ctx context.Context, since time.Time, visit func(session.Key, session.Turn) error) error {
+func (s *Sessions) Since(ctx context.Context, since time.Time, visit func(session.Key, session.Turn, *session.Feedback) error) error {
 	query := s.client.Collection(SessionsCollection).Select("updated_at", "turns").Limit(sincePage)
 	page := query
 	for {
@@ -57,7 +57,7 @@ func (s *Sessions) Since(ctx context.Context, since time.Time, visit func(sessio
 	}
 }
 
-func (s *Sessions) visitSessions(ctx context.Context, refs []*firestore.DocumentRef, since time.Time, visit func(session.Key, session.Turn) error) error {
+func (s *Sessions) visitSessions(ctx context.Context, refs []*firestore.DocumentRef, since time.Time, visit func(session.Key, session.Turn, *session.Feedback) error) error {
 	snapshots, err := s.client.GetAll(ctx, refs)
 	if err != nil {
 		return fmt.Errorf("reading sessions: %w", classify(err))
@@ -82,12 +82,13 @@ func (s *Sessions) visitSessions(ctx context.Context, refs []*firestore.Document
 
 // visitTurns goes through a session's turns from the end, an archive after the
 // other, until one holds none since then.
-func (s *Sessions) visitTurns(ctx context.Context, d *sessionDocument, since time.Time, visit func(session.Key, session.Turn) error) error {
+func (s *Sessions) visitTurns(ctx context.Context, d *sessionDocument, since time.Time, visit func(session.Key, session.Turn, *session.Feedback) error) error {
 	key := session.Key{Owner: session.Owner(d.Owner), ID: d.ID}
 	some, err := records(d.Log, d.Turns)
 	if err != nil {
 		return err
 	}
+	feedback := d.Feedback
 	last := d.Turns - len(d.Log) // of the archives
 	for i := len(d.Archived); ; i-- {
 		found := false
@@ -100,7 +101,11 @@ func (s *Sessions) visitTurns(ctx context.Context, d *sessionDocument, since tim
 				continue
 			}
 			found = true
-			if err := visit(key, turn); err != nil {
+			var said *session.Feedback
+			if f, ok := feedback[fieldName(turn.Number)]; ok {
+				said = (*session.Feedback)(&f)
+			}
+			if err := visit(key, turn, said); err != nil {
 				return err
 			}
 		}
@@ -108,13 +113,20 @@ func (s *Sessions) visitTurns(ctx context.Context, d *sessionDocument, since tim
 			return nil
 		}
 		first := d.Archived[i-1]
-		some, err = s.archived(ctx, key, d, first, last)
-		if errors.Is(err, session.ErrNotFound) {
+		snapshot, err := s.ref(key).Collection(archiveCollection).Doc(archiveName(first)).Get(ctx)
+		if err := classify(err); errors.Is(err, session.ErrNotFound) {
 			return nil // the session is being deleted
-		}
-		if err != nil {
+		} else if err != nil {
 			return err
 		}
+		var archive archiveDocument
+		if err := snapshot.DataTo(&archive); err != nil {
+			return err
+		}
+		if some, err = records(archive.Log, last); err != nil {
+			return err
+		}
+		feedback = archive.Feedback
 		last = first - 1
 	}
 }

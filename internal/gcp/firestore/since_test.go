@@ -3,6 +3,7 @@ package firestore_test
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"testing"
 
@@ -44,7 +45,7 @@ func TestSinceSeesEverySession(t *testing.T) {
 		})
 	}
 	wait.Wait()
-	visit := func(key session.Key, turn session.Turn) error {
+	visit := func(key session.Key, turn session.Turn, _ *session.Feedback) error {
 		got[key.Hash()+" "+turn.ID]++
 		return nil
 	}
@@ -56,8 +57,48 @@ func TestSinceSeesEverySession(t *testing.T) {
 	}
 	enough := errors.New("enough")
 	n := 0
-	err := store.Since(t.Context(), since, func(session.Key, session.Turn) error { n++; return enough })
+	err := store.Since(t.Context(), since, func(session.Key, session.Turn, *session.Feedback) error { n++; return enough })
 	if !errors.Is(err, enough) || n != 1 {
 		t.Errorf("%v after %d visits", err, n)
+	}
+}
+
+// What was said of a turn is found with it, also where the turn has left the session's
+// document.
+func TestSinceHasTheFeedback(t *testing.T) {
+	clock := sessiontest.NewClock()
+	store := firestore.NewSessions(emulator.Client(t), sessiontest.TTL, clock.Now)
+	key, since := session.Key{Owner: session.OwnerOf("caller", ""), ID: session.NewID()}, clock.Now()
+	s, want := session.New(key), map[int]int{}
+	for n := 1; n <= 6; n++ {
+		turn := sessiontest.Turn(strings.Repeat("x", 200<<10)) // not all fit one document
+		turn.CreatedAt = clock.Now()
+		if _, err := session.Commit(t.Context(), store, s, turn, session.Conditions{}); err != nil {
+			t.Fatal(err)
+		}
+		if n%2 == 0 {
+			want[n] = 1 - n%4
+			if err := store.SetFeedback(t.Context(), key, n, session.Feedback{Score: want[n], At: clock.Now()}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		var err error
+		if s, err = store.Load(t.Context(), key); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if len(s.Recent) == 6 {
+		t.Fatal("no turn was archived")
+	}
+	got, turns := map[int]int{}, 0
+	err := store.Since(t.Context(), since, func(_ session.Key, turn session.Turn, said *session.Feedback) error {
+		turns++
+		if said != nil {
+			got[turn.Number] = said.Score
+		}
+		return nil
+	})
+	if diff := cmp.Diff(want, got); err != nil || diff != "" || turns != 6 {
+		t.Errorf("%v, %d turns, feedback (-want +got):\n%s", err, turns, diff)
 	}
 }
