@@ -18,6 +18,7 @@ import (
 	"github.com/chromedp/cdproto/emulation"
 	"github.com/chromedp/chromedp"
 
+	"example.com/gatehouse/internal/chrometest"
 	"example.com/gatehouse/internal/geminitest"
 	"example.com/gatehouse/internal/testagent"
 )
@@ -66,14 +67,14 @@ func axe(t *testing.T) string {
 // scheme has the browser prefer light or dark.
 func (b *tab) scheme(name string) {
 	b.t.Helper()
-	call(b, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{Features: []*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: name}}})
+	chrometest.Call(b.Tab, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{Features: []*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: name}}})
 }
 
 // accessible fails the test for whatever axe finds on the page as it is now.
 func (b *tab) accessible(script, when string) {
 	b.t.Helper()
-	b.run(chromedp.Evaluate[chromedp.Void](script))
-	result := eval[string](b, `axe.run(document, {resultTypes: ['violations']}).then((r) => JSON.stringify({
+	b.Run(chromedp.Evaluate[chromedp.Void](script))
+	result := chrometest.Eval[string](b.Tab, `axe.run(document, {resultTypes: ['violations']}).then((r) => JSON.stringify({
 		checked: r.passes.map((rule) => rule.id),
 		violations: r.violations.map((v) => [v.id, v.help, ...v.nodes.map((n) => n.target.join(' ') + ': ' + n.failureSummary)].join('\n')),
 	}))`)
@@ -104,22 +105,22 @@ func TestAccessibility(t *testing.T) {
 			)
 			b.ask("Which options are there?")
 			b.answered(1)
-			b.click(`[aria-label="Good answer"]`)
-			b.sees(".actions .note", "Stored")
+			b.Click(`[aria-label="Good answer"]`)
+			b.Sees(".actions .note", "Stored")
 			// What holds calls is tried in each form before it is refused.
 			b.gemini.Handle(func(geminitest.Request) geminitest.Reply { return geminitest.Error(400, "no") })
 			b.ask("And now?")
-			b.sees("#turns .problem", "model_failed")
-			eval[int](b, `for (const e of document.querySelectorAll('details')) e.open = true; 1`)
-			b.sees("#usage-body", "Calls a minute, you")
+			b.Sees("#turns .problem", "model_failed")
+			chrometest.Eval[int](b.Tab, `for (const e of document.querySelectorAll('details')) e.open = true; 1`)
+			b.Sees("#usage-body", "Calls a minute, you")
 			b.accessible(script, "with answers")
 			// Each state is where a reader of the screen is told of it.
-			if got := eval[string](b, `[...document.querySelectorAll('#status, #secret-problem')].map((e) => e.getAttribute('role')).join(' ')`); got != "status alert" {
+			if got := chrometest.Eval[string](b.Tab, `[...document.querySelectorAll('#status, #secret-problem')].map((e) => e.getAttribute('role')).join(' ')`); got != "status alert" {
 				t.Errorf("live regions: %q", got)
 			}
-			b.click("#settings-open")
+			b.Click("#settings-open")
 			b.accessible(script, "with the settings")
-			b.calm("502")
+			b.Calm("502")
 		})
 	}
 }
@@ -128,9 +129,9 @@ func TestAccessibility(t *testing.T) {
 func TestAccessibilityIsReallyChecked(t *testing.T) {
 	script := axe(t)
 	b := open(t)
-	b.run(chromedp.Evaluate[chromedp.Void](script))
-	eval[int](b, `document.querySelector('#send').removeAttribute('aria-label'); document.querySelector('#version').style.color = '#eee'; 1`)
-	found := eval[[]string](b, `axe.run(document).then((r) => r.violations.map((v) => v.id))`)
+	b.Run(chromedp.Evaluate[chromedp.Void](script))
+	chrometest.Eval[int](b.Tab, `document.querySelector('#send').removeAttribute('aria-label'); document.querySelector('#version').style.color = '#eee'; 1`)
+	found := chrometest.Eval[[]string](b.Tab, `axe.run(document).then((r) => r.violations.map((v) => v.id))`)
 	if all := strings.Join(found, " "); !strings.Contains(all, "button-name") || !strings.Contains(all, "color-contrast") {
 		t.Errorf("of a button without a name and a text that is hard to see it finds %q", found)
 	}
@@ -139,7 +140,7 @@ func TestAccessibilityIsReallyChecked(t *testing.T) {
 func TestDarkAndLight(t *testing.T) {
 	b := open(t)
 	ground := func() int {
-		return eval[int](b, `(() => {
+		return chrometest.Eval[int](b.Tab, `(() => {
 			const canvas = new OffscreenCanvas(1, 1).getContext('2d');
 			canvas.fillStyle = getComputedStyle(document.documentElement).backgroundColor;
 			canvas.fillRect(0, 0, 1, 1);
@@ -152,5 +153,5 @@ func TestDarkAndLight(t *testing.T) {
 			t.Errorf("%s has a ground of %d of 255", scheme, g)
 		}
 	}
-	b.calm()
+	b.Calm()
 }

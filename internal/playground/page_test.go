@@ -15,6 +15,7 @@ import (
 
 	"example.com/gatehouse/agent"
 	"example.com/gatehouse/internal/auth/authtest"
+	"example.com/gatehouse/internal/chrometest"
 	"example.com/gatehouse/internal/geminitest"
 	"example.com/gatehouse/internal/testagent"
 )
@@ -24,16 +25,16 @@ func TestAnswerIsShownAsItIsWritten(t *testing.T) {
 	gate := make(chan struct{})
 	b.gemini.Enqueue(geminitest.Text("First **words**", " and the rest.").WithGate(1, gate).WithUsage(geminitest.Usage{Prompt: 1234, Output: 56}))
 	b.ask("How are you?")
-	b.sees(".text strong", "words")
-	if text := b.text(".text"); strings.Contains(text, "rest") || b.count(".foot") != 0 {
+	b.Sees(".text strong", "words")
+	if text := b.Text(".text"); strings.Contains(text, "rest") || b.Count(".foot") != 0 {
 		t.Errorf("before the model has said it: %q", text)
 	}
 	close(gate)
 	b.answered(1)
-	if got := b.text(".text"); got != "First words and the rest." {
+	if got := b.Text(".text"); got != "First words and the rest." {
 		t.Errorf("the answer is %q", got)
 	}
-	facts := b.text(".facts")
+	facts := b.Text(".facts")
 	for _, fact := range []string{"gemini-3.5-flash-lite", "1,290 tokens", "$0.00", "STOP", "Request", "Trace", "counted by the model"} {
 		if !strings.Contains(facts, fact) {
 			t.Errorf("%q is not among %q", fact, facts)
@@ -49,8 +50,8 @@ func TestAnswerIsShownAsItIsWritten(t *testing.T) {
 	if turns := b.fetch("sessions/" + id)["turns"].([]any); len(turns) != 2 {
 		t.Errorf("the session has %d turns", len(turns))
 	}
-	b.sees("#status", "This is the stand-in's answer.") // what is read out
-	b.calm()
+	b.Sees("#status", "This is the stand-in's answer.") // what is read out
+	b.Calm()
 }
 
 // What the agent is for, and what to ask it, are its author's words.
@@ -60,16 +61,16 @@ func TestTheAgentsDescriptionAndExamples(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b.sees("#about", about.Description)
-	if n := b.count("#examples button"); n != len(about.Examples) {
+	b.Sees("#about", about.Description)
+	if n := b.Count("#examples button"); n != len(about.Examples) {
 		t.Errorf("%d examples, want %d", n, len(about.Examples))
 	}
-	b.clickText(about.Examples[1])
+	b.ClickText("button", about.Examples[1])
 	b.answered(1)
 	if prompt := b.gemini.Requests()[0].Prompt(); prompt != about.Examples[1] {
 		t.Errorf("asked %q", prompt)
 	}
-	b.calm()
+	b.Calm()
 }
 
 func TestToolCalls(t *testing.T) {
@@ -83,12 +84,12 @@ func TestToolCalls(t *testing.T) {
 	)
 	b.ask("What is best?")
 	b.answered(1)
-	b.sees(".tool.ok", testagent.Prices)
-	b.sees(".tool.ok pre", `"fruit": "apple"`)
-	b.sees(".tool.ok .state", " ms")
-	b.sees(".tool.failed pre", `<img src=x onerror=alert(1)>`)
-	b.sees(".tool.failed .state", "failed")
-	b.calm()
+	b.Sees(".tool.ok", testagent.Prices)
+	b.Sees(".tool.ok pre", `"fruit": "apple"`)
+	b.Sees(".tool.ok .state", " ms")
+	b.Sees(".tool.failed pre", `<img src=x onerror=alert(1)>`)
+	b.Sees(".tool.failed .state", "failed")
+	b.Calm()
 }
 
 func TestErrors(t *testing.T) {
@@ -108,20 +109,20 @@ func TestErrors(t *testing.T) {
 			b.gemini.Enqueue(tt.reply)
 			b.ask("Well?")
 			for _, text := range tt.sees {
-				b.sees("#turns .problem", text)
+				b.Sees("#turns .problem", text)
 			}
-			b.sees("#turns .problem", "request")
-			if got := b.text(".text"); got != tt.text {
+			b.Sees("#turns .problem", "request")
+			if got := b.Text(".text"); got != tt.text {
 				t.Errorf("the answer is %q, want %q", got, tt.text)
 			}
-			b.sees("#status", ".") // it is read out
+			b.Sees("#status", ".") // it is read out
 			b.gemini.Enqueue(geminitest.Text("Better now."))
-			b.clickText("Try again")
+			b.ClickText("button", "Try again")
 			b.answered(1)
-			if got := b.text(".text"); got != "Better now." || b.count(".problem .buttons") != 0 {
-				t.Errorf("after trying again the page shows %q", b.text("#turns"))
+			if got := b.Text(".text"); got != "Better now." || b.Count(".problem .buttons") != 0 {
+				t.Errorf("after trying again the page shows %q", b.Text("#turns"))
 			}
-			b.calm("Failed to load resource")
+			b.Calm("Failed to load resource")
 		})
 	}
 }
@@ -131,9 +132,9 @@ func TestWarnings(t *testing.T) {
 	b.gemini.Enqueue(geminitest.Finish("MAX_TOKENS", "Half of a"))
 	b.ask("Tell me everything")
 	b.answered(1)
-	b.sees(".warning", "The answer was cut off.")
-	b.sees(".warning", "response_truncated")
-	b.calm()
+	b.Sees(".warning", "The answer was cut off.")
+	b.Sees(".warning", "response_truncated")
+	b.Calm()
 }
 
 // What a model says stays text, whatever it says.
@@ -164,28 +165,28 @@ func TestHostileAnswers(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			b.t = t
 			b.gemini.Enqueue(geminitest.Text(tt.chunks...))
-			b.click("#new")
+			b.Click("#new")
 			b.ask("Well?")
 			b.answered(1)
 			if tt.sees != "" {
-				b.sees(".text", tt.sees)
+				b.Sees(".text", tt.sees)
 			}
-			if n := b.count(".text :is(script, img, iframe, b, style, object, svg, form)"); n != 0 {
+			if n := b.Count(".text :is(script, img, iframe, b, style, object, svg, form)"); n != 0 {
 				t.Errorf("%d elements of the model's own", n)
 			}
-			for _, link := range eval[[]string](b, `[...document.querySelectorAll('.text a')].map((a) => [a.protocol, a.rel, a.username].join(' '))`) {
+			for _, link := range chrometest.Eval[[]string](b.Tab, `[...document.querySelectorAll('.text a')].map((a) => [a.protocol, a.rel, a.username].join(' '))`) {
 				if link != "https: noopener noreferrer " && link != "http: noopener noreferrer " {
 					t.Errorf("a link %q", link)
 				}
 			}
-			if isolated := eval[bool](b, `[...document.querySelectorAll('.text, .ask, .title')].every((e) => getComputedStyle(e).unicodeBidi.startsWith('isolate'))`); !isolated {
+			if isolated := chrometest.Eval[bool](b.Tab, `[...document.querySelectorAll('.text, .ask, .title')].every((e) => getComputedStyle(e).unicodeBidi.startsWith('isolate'))`); !isolated {
 				t.Error("its direction reaches beyond it")
 			}
-			b.calm()
+			b.Calm()
 		})
 	}
 	b.t = t
-	for _, address := range eval[[]string](b, `performance.getEntriesByType('resource').map((e) => e.name)`) {
+	for _, address := range chrometest.Eval[[]string](b.Tab, `performance.getEntriesByType('resource').map((e) => e.name)`) {
 		if !strings.HasPrefix(address, b.URL) {
 			t.Errorf("the page asked %s", address)
 		}
@@ -216,47 +217,49 @@ func TestHugeAnswers(t *testing.T) {
 			b.gemini.Enqueue(geminitest.Text(answer))
 			begun := time.Now()
 			b.ask("Well?")
-			b.until(`document.querySelector('#stop').hidden && document.querySelector('.foot, #turns .problem') && document.querySelector('.text')`)
+			b.Until(`document.querySelector('#stop').hidden && document.querySelector('.foot, #turns .problem') && document.querySelector('.text')`)
 			settled := time.Since(begun)
-			if shown := eval[bool](b, `document.querySelector('.text').textContent.endsWith('the end')`); !shown {
+			if shown := chrometest.Eval[bool](b.Tab, `document.querySelector('.text').textContent.endsWith('the end')`); !shown {
 				t.Error("its end is missing")
 			}
-			if isStored, cut := b.count(".foot") == 1, strings.Contains(b.text("#turns"), "response_truncated"); !isStored || cut != (tt.size == megabyte) {
-				t.Errorf("stored: %v, cut: %v, and the page reports %q", isStored, cut, b.text("#turns .problem"))
+			if isStored, cut := b.Count(".foot") == 1, strings.Contains(b.Text("#turns"), "response_truncated"); !isStored || cut != (tt.size == megabyte) {
+				t.Errorf("stored: %v, cut: %v, and the page reports %q", isStored, cut, b.Text("#turns .problem"))
 			}
 			// It still answers its user: what is typed is there, and drawn.
 			begun = time.Now()
-			b.press("still here")
-			b.until(`document.querySelector('#query').value === 'still here'`)
-			eval[int](b, `new Promise((resolve) => requestAnimationFrame(() => requestAnimationFrame(() => resolve(1))))`)
+			b.Press("still here")
+			b.Until(`document.querySelector('#query').value === 'still here'`)
+			chrometest.Eval[int](b.Tab, `new Promise((resolve) => requestAnimationFrame(() => requestAnimationFrame(() => resolve(1))))`)
 			t.Logf("settled after %v, typed in after %v", settled, time.Since(begun))
-			b.calm()
+			b.Calm()
 		})
 	}
 }
 
 func TestStop(t *testing.T) {
 	for name, stop := range map[string]func(*tab){
-		"the button": func(b *tab) { b.click("#stop") },
-		"Escape":     func(b *tab) { b.press(kb.Escape) },
+		"the button": func(b *tab) { b.Click("#stop") },
+		"Escape":     func(b *tab) { b.Press(kb.Escape) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			b := open(t)
 			b.gemini.Enqueue(geminitest.Text("It began", "never said").SilentAfter(1))
 			b.ask("Well?")
-			b.sees(".text", "It began")
+			b.Sees(".text", "It began")
 			stop(b)
-			b.sees(".warning", "Stopped.")
-			if _, err := b.gemini.AwaitCancelled(b.ctx, 0); err != nil {
+			b.Sees(".warning", "Stopped.")
+			ctx, cancel := b.Context()
+			defer cancel()
+			if _, err := b.gemini.AwaitCancelled(ctx, 0); err != nil {
 				t.Error(err)
 			}
-			b.until(`document.activeElement.id === 'query' && !document.querySelector('#send').hidden`)
-			b.clickText("Try again")
+			b.Until(`document.activeElement.id === 'query' && !document.querySelector('#send').hidden`)
+			b.ClickText("button", "Try again")
 			b.answered(1)
 			if sessions := b.fetch("sessions")["sessions"].([]any); len(sessions) != 1 || sessions[0].(map[string]any)["turns"] != 1.0 {
 				t.Errorf("stored: %v", sessions)
 			}
-			b.calm("Failed to load resource") // a 409 while the stopped call gives its key back
+			b.Calm("Failed to load resource") // a 409 while the stopped call gives its key back
 		})
 	}
 }
@@ -265,54 +268,54 @@ func TestSessions(t *testing.T) {
 	b := open(t, "RATE_LIMIT_PER_MINUTE=1000")
 	const sessions = 22
 	for n := range sessions {
-		eval[bool](b, fmt.Sprintf(`fetch('invoke', {method: 'POST', headers: {'Content-Type': 'application/json'}, body: JSON.stringify({query: 'Question %d'})}).then((r) => r.ok)`, n))
+		chrometest.Eval[bool](b.Tab, fmt.Sprintf(`fetch('invoke', {method: 'POST', headers: {'Content-Type': 'application/json'}, body: JSON.stringify({query: 'Question %d'})}).then((r) => r.ok)`, n))
 	}
-	b.run(chromedp.Reload())
-	b.until(`document.querySelectorAll('#sessions li').length === 20`)
-	b.clickText("Show older sessions")
-	b.until(`document.querySelectorAll('#sessions li').length === 22 && document.querySelector('#more').hidden`)
-	b.run(chromedp.Click(`//nav//button[contains(., "Question 3")]`))
+	b.Run(chromedp.Reload())
+	b.Until(`document.querySelectorAll('#sessions li').length === 20`)
+	b.ClickText("button", "Show older sessions")
+	b.Until(`document.querySelectorAll('#sessions li').length === 22 && document.querySelector('#more').hidden`)
+	b.ClickText("nav button", "Question 3")
 	b.answered(1)
-	b.sees(".ask", "Question 3")
-	b.sees("[aria-current=true]", "Question 3")
+	b.Sees(".ask", "Question 3")
+	b.Sees("[aria-current=true]", "Question 3")
 	b.ask("Go on")
 	b.answered(2)
-	b.sees("#sessions li:first-child", "2 turns")
+	b.Sees("#sessions li:first-child", "2 turns")
 	// It survives a reload, by its id in the address.
-	b.run(chromedp.Reload())
+	b.Run(chromedp.Reload())
 	b.answered(2)
 	// Deleted, after being asked.
-	b.until(`document.querySelectorAll('#sessions li').length === 20`)
-	b.click(`#sessions li:first-child .icon`)
-	b.sees("#confirm-text", "Question 3")
-	b.press(kb.Enter) // on Cancel
-	b.until(`!document.querySelector('#confirm').open`)
-	b.click(`#sessions li:first-child .icon`)
-	b.click("#confirm-yes")
-	b.until(`document.querySelectorAll('.turn').length === 0 && !document.querySelector('#sessions').textContent.includes('Question 3')`)
-	b.clickText("Delete all")
-	b.click("#confirm-yes")
-	b.sees("#sessions-note", "None yet.")
+	b.Until(`document.querySelectorAll('#sessions li').length === 20`)
+	b.Click(`#sessions li:first-child .icon`)
+	b.Sees("#confirm-text", "Question 3")
+	b.Press(kb.Enter) // on Cancel
+	b.Until(`!document.querySelector('#confirm').open`)
+	b.Click(`#sessions li:first-child .icon`)
+	b.Click("#confirm-yes")
+	b.Until(`document.querySelectorAll('.turn').length === 0 && !document.querySelector('#sessions').textContent.includes('Question 3')`)
+	b.ClickText("button", "Delete all")
+	b.Click("#confirm-yes")
+	b.Sees("#sessions-note", "None yet.")
 	if left := b.fetch("sessions")["sessions"].([]any); len(left) != 0 {
 		t.Errorf("left: %v", left)
 	}
-	b.click("#usage summary")
-	b.sees("#usage-body", "Calls a minute, you")
-	b.calm()
+	b.Click("#usage summary")
+	b.Sees("#usage-body", "Calls a minute, you")
+	b.Calm()
 }
 
 func TestSessionThatIsGone(t *testing.T) {
 	b := open(t)
 	b.ask("Hello")
 	b.answered(1)
-	eval[bool](b, `fetch('sessions', {method: 'DELETE'}).then((r) => r.ok)`)
+	chrometest.Eval[bool](b.Tab, `fetch('sessions', {method: 'DELETE'}).then((r) => r.ok)`)
 	b.ask("Still there?")
-	b.sees("#turns .problem", "session_not_found")
-	b.run(chromedp.Click(`//div[@class="problem"]//button[.="New session"]`))
-	b.until(`document.querySelectorAll('.turn').length === 0`)
+	b.Sees("#turns .problem", "session_not_found")
+	b.ClickText(".problem button", "New session")
+	b.Until(`document.querySelectorAll('.turn').length === 0`)
 	b.ask("Hello again")
 	b.answered(1)
-	b.calm("404")
+	b.Calm("404")
 }
 
 func TestFeedback(t *testing.T) {
@@ -320,33 +323,33 @@ func TestFeedback(t *testing.T) {
 	b.ask("Hello")
 	b.answered(1)
 	bodies := `window.sent = []; const real = window.fetch; window.fetch = async (url, init) => { const r = await real(url, init); if (init?.method === 'PUT') sent.push([new URL(url).pathname.split('/').slice(-3).join('/'), init.body, r.status].join(' ')); return r }; 1`
-	eval[int](b, bodies)
-	b.click(`[aria-label="Bad answer"]`)
-	b.until(`document.querySelector('[aria-label="Bad answer"]').ariaPressed === 'true'`)
-	b.run(chromedp.SendKeys(chromedp.CSS(`.reason input`), "Too short"))
-	b.press(kb.Enter)
-	b.sees(".actions .note", "Thank you")
-	b.click(`[aria-label="Good answer"]`)
-	b.until(`document.querySelector('[aria-label="Good answer"]').ariaPressed === 'true' && document.querySelector('[aria-label="Bad answer"]').ariaPressed === 'false'`)
-	b.click(`[aria-label="Good answer"]`)
-	b.sees(".actions .note", "Taken back.")
+	chrometest.Eval[int](b.Tab, bodies)
+	b.Click(`[aria-label="Bad answer"]`)
+	b.Until(`document.querySelector('[aria-label="Bad answer"]').ariaPressed === 'true'`)
+	b.Run(chromedp.SendKeys(chromedp.CSS(`.reason input`), "Too short"))
+	b.Press(kb.Enter)
+	b.Sees(".actions .note", "Thank you")
+	b.Click(`[aria-label="Good answer"]`)
+	b.Until(`document.querySelector('[aria-label="Good answer"]').ariaPressed === 'true' && document.querySelector('[aria-label="Bad answer"]').ariaPressed === 'false'`)
+	b.Click(`[aria-label="Good answer"]`)
+	b.Sees(".actions .note", "Taken back.")
 	want := []string{
 		`turns/1/feedback {"score":-1} 204`, `turns/1/feedback {"score":-1,"comment":"Too short"} 204`,
 		`turns/1/feedback {"score":1} 204`, `turns/1/feedback {"score":0} 204`,
 	}
-	if got := eval[[]string](b, `window.sent`); strings.Join(got, "\n") != strings.Join(want, "\n") {
+	if got := chrometest.Eval[[]string](b.Tab, `window.sent`); strings.Join(got, "\n") != strings.Join(want, "\n") {
 		t.Errorf("sent:\n%s\nwant:\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
 	}
-	b.calm()
+	b.Calm()
 }
 
 func TestSettings(t *testing.T) {
 	b := open(t)
-	b.click("#settings-open")
-	b.run(chromedp.SendKeys(chromedp.CSS("#temperature"), "1.5"), chromedp.SendKeys(chromedp.CSS("#max_tokens"), "77"))
-	b.click(`#settings [name=stream]`)
-	b.click("#settings .primary")
-	eval[int](b, `window.types = []; const real = window.fetch; window.fetch = async (url, init) => { const r = await real(url, init); if (init?.method === 'POST') types.push(r.headers.get('Content-Type')); return r }; 1`)
+	b.Click("#settings-open")
+	b.Run(chromedp.SendKeys(chromedp.CSS("#temperature"), "1.5"), chromedp.SendKeys(chromedp.CSS("#max_tokens"), "77"))
+	b.Click(`#settings [name=stream]`)
+	b.Click("#settings .primary")
+	chrometest.Eval[int](b.Tab, `window.types = []; const real = window.fetch; window.fetch = async (url, init) => { const r = await real(url, init); if (init?.method === 'POST') types.push(r.headers.get('Content-Type')); return r }; 1`)
 	b.gemini.Enqueue(
 		geminitest.Calls(geminitest.FunctionCall{Name: testagent.Prices, Args: map[string]any{"fruit": "apple"}}),
 		geminitest.Text("Without **streaming**."),
@@ -354,9 +357,9 @@ func TestSettings(t *testing.T) {
 	b.ask("Hello")
 	b.answered(1)
 	// Without streaming it comes whole, as JSON.
-	b.sees(".tool.ok", testagent.Prices)
-	b.sees(".text strong", "streaming")
-	if types := eval[[]string](b, `window.types`); len(types) != 1 || !strings.HasPrefix(types[0], "application/json") {
+	b.Sees(".tool.ok", testagent.Prices)
+	b.Sees(".text strong", "streaming")
+	if types := chrometest.Eval[[]string](b.Tab, `window.types`); len(types) != 1 || !strings.HasPrefix(types[0], "application/json") {
 		t.Errorf("it came as %q", types)
 	}
 	request := b.gemini.Requests()[0]
@@ -364,7 +367,7 @@ func TestSettings(t *testing.T) {
 	if _, sampled := generation["temperature"]; sampled || generation["maxOutputTokens"] != 77.0 {
 		t.Errorf("the model, which takes no temperature, was asked with %v", generation)
 	}
-	b.calm()
+	b.Calm()
 }
 
 const secret = "ghk_the-very-secret-key-of-this-test"
@@ -372,59 +375,59 @@ const secret = "ghk_the-very-secret-key-of-this-test"
 func TestCredential(t *testing.T) {
 	sum := sha256.Sum256([]byte(secret))
 	b := open(t, "AUTH=api_key", `API_KEYS=[{"name":"web","sha256":"`+hex.EncodeToString(sum[:])+`"}]`)
-	b.sees("#sessions-note", "credential")
+	b.Sees("#sessions-note", "credential")
 	b.ask("Hello")
-	b.sees("#turns .problem", "unauthenticated")
-	b.run(chromedp.Click(`//div[@class="problem"]//button[.="Enter a credential"]`))
-	b.until(`document.activeElement.id === 'secret' && document.querySelector('[value=key]').checked`)
-	b.press("has a space" + kb.Enter)
-	b.sees("#secret-problem", "no spaces")
-	b.run(chromedp.SetValue(chromedp.CSS("#secret"), secret))
-	b.click("#settings .primary")
-	b.sees("#sessions-note", "None yet.")
+	b.Sees("#turns .problem", "unauthenticated")
+	b.ClickText(".problem button", "Enter a credential")
+	b.Until(`document.activeElement.id === 'secret' && document.querySelector('[value=key]').checked`)
+	b.Press("has a space" + kb.Enter)
+	b.Sees("#secret-problem", "no spaces")
+	b.Run(chromedp.SetValue(chromedp.CSS("#secret"), secret))
+	b.Click("#settings .primary")
+	b.Sees("#sessions-note", "None yet.")
 	b.ask("Hello")
 	b.answered(1)
 	// Kept in the tab alone, and never put into what is copied.
-	if eval[string](b, `document.cookie + JSON.stringify(localStorage)`) != "{}" {
+	if chrometest.Eval[string](b.Tab, `document.cookie + JSON.stringify(localStorage)`) != "{}" {
 		t.Error("it is kept beyond the tab")
 	}
-	command := eval[string](b, copied)
+	command := chrometest.Eval[string](b.Tab, copied)
 	if strings.Contains(command, secret) || !strings.Contains(command, `-H "X-API-Key: $GATEHOUSE_API_KEY"`) {
 		t.Errorf("copied: %s", command)
 	}
-	if strings.Contains(eval[string](b, `document.documentElement.outerHTML`), secret) {
+	if strings.Contains(chrometest.Eval[string](b.Tab, `document.documentElement.outerHTML`), secret) {
 		t.Error("the page shows it")
 	}
-	b.run(chromedp.Reload())
-	b.until(`document.querySelectorAll('#sessions li').length === 1`)
-	b.calm("401")
+	b.Run(chromedp.Reload())
+	b.Until(`document.querySelectorAll('#sessions li').length === 1`)
+	b.Calm("401")
 }
 
 func TestBearerToken(t *testing.T) {
 	issuer := authtest.Start(t, "")
 	claims := issuer.Claims("app", time.Now())
 	b := open(t, "AUTH=oidc", "OIDC_ISSUERS="+issuer.URL+"|app")
-	b.sees("#sessions-note", "credential")
-	b.clickText("Enter a credential")
-	b.until(`document.activeElement.id === 'secret' && document.querySelector('[value=token]').checked`)
+	b.Sees("#sessions-note", "credential")
+	b.ClickText("button", "Enter a credential")
+	b.Until(`document.activeElement.id === 'secret' && document.querySelector('[value=token]').checked`)
 	enter := func(token string) {
-		b.run(chromedp.SetValue(chromedp.CSS("#secret"), token))
-		b.click("#settings .primary")
+		b.Run(chromedp.SetValue(chromedp.CSS("#secret"), token))
+		b.Click("#settings .primary")
 	}
 	enter("Bearer " + issuer.Sign(authtest.With(claims, "exp", time.Now().Add(-time.Hour).Unix())))
 	b.ask("Hello")
-	b.sees("#turns .problem", "unauthenticated")
-	b.click("#settings-open")
+	b.Sees("#turns .problem", "unauthenticated")
+	b.Click("#settings-open")
 	token := issuer.Sign(claims)
 	enter(token)
-	b.sees("#sessions-note", "None yet.")
+	b.Sees("#sessions-note", "None yet.")
 	b.ask("Hello")
 	b.answered(1)
-	command := eval[string](b, copied)
+	command := chrometest.Eval[string](b.Tab, copied)
 	if strings.Contains(command, token) || !strings.Contains(command, `-H "Authorization: Bearer $GATEHOUSE_TOKEN"`) {
 		t.Errorf("copied: %s", command)
 	}
-	b.calm("401")
+	b.Calm("401")
 }
 
 // copied presses "Copy as curl" and returns what it puts on the clipboard.
@@ -441,16 +444,18 @@ func TestCopyAsCurl(t *testing.T) {
 	}
 	b := open(t)
 	const nasty = "it's $(touch /nowhere/x) `id` \"quoted\" \\ ! %s \u202Eright to left\u202C \U0001F468\u200D\U0001F469 \u009b31m end"
-	eval[int](b, fmt.Sprintf(`document.querySelector('#query').value = %s; 1`, js(nasty)))
-	b.click("#send")
+	chrometest.Eval[int](b.Tab, fmt.Sprintf(`document.querySelector('#query').value = %s; 1`, chrometest.JS(nasty)))
+	b.Click("#send")
 	b.answered(1)
-	command := eval[string](b, copied)
+	command := chrometest.Eval[string](b.Tab, copied)
 	for _, r := range command {
 		if r == '\u202E' || r == '\u009b' || r == '\u200d' {
 			t.Errorf("%U would be obeyed by a terminal", r)
 		}
 	}
-	output, err := exec.CommandContext(b.ctx, "sh", "-c", command).CombinedOutput()
+	ctx, cancel := b.Context()
+	defer cancel()
+	output, err := exec.CommandContext(ctx, "sh", "-c", command).CombinedOutput()
 	if err != nil || !strings.Contains(string(output), "event: done") {
 		t.Fatalf("%s: %v: %s", command, err, output)
 	}
@@ -459,30 +464,30 @@ func TestCopyAsCurl(t *testing.T) {
 		t.Errorf("the shell's curl asked %q, not %q", got, nasty)
 	}
 	// Without the clipboard the text is shown, to be copied by hand.
-	eval[int](b, `Object.defineProperty(navigator, 'clipboard', {configurable: true, value: undefined}); 1`)
-	b.clickText("Copy as curl")
-	b.until(`document.querySelector('#copy').open && document.querySelector('#copy-text').value.startsWith('curl ')`)
-	b.calm()
+	chrometest.Eval[int](b.Tab, `Object.defineProperty(navigator, 'clipboard', {configurable: true, value: undefined}); 1`)
+	b.ClickText("button", "Copy as curl")
+	b.Until(`document.querySelector('#copy').open && document.querySelector('#copy-text').value.startsWith('curl ')`)
+	b.Calm()
 }
 
 func TestKeyboardAlone(t *testing.T) {
 	b := open(t)
-	b.until(`document.activeElement.id === 'query'`)
-	b.press("First line")
-	b.run(chromedp.KeyEvent(kb.Enter, chromedp.KeyModifiers(chromedp.ModifierShift))) // Shift
-	b.press("second line" + kb.Enter)
+	b.Until(`document.activeElement.id === 'query'`)
+	b.Press("First line")
+	b.Run(chromedp.KeyEvent(kb.Enter, chromedp.KeyModifiers(chromedp.ModifierShift))) // Shift
+	b.Press("second line" + kb.Enter)
 	b.answered(1)
-	if got := b.text(".ask"); got != "First line\nsecond line" {
+	if got := b.Text(".ask"); got != "First line\nsecond line" {
 		t.Errorf("asked %q", got)
 	}
-	b.until(`!document.querySelector('#delete-all').hidden`) // the session is listed, a moment after its answer
+	b.Until(`!document.querySelector('#delete-all').hidden`) // the session is listed, a moment after its answer
 	// From the beginning of the page, Tab reaches everything in the order in
 	// which it is read.
-	eval[int](b, `document.activeElement.blur(); window.getSelection().removeAllRanges(); document.body.tabIndex = -1; document.body.focus(); document.body.removeAttribute('tabindex'); 1`)
+	chrometest.Eval[int](b.Tab, `document.activeElement.blur(); window.getSelection().removeAllRanges(); document.body.tabIndex = -1; document.body.focus(); document.body.removeAttribute('tabindex'); 1`)
 	var order []string
 	for range 24 {
-		b.press(kb.Tab)
-		order = append(order, eval[string](b, `(() => { const e = document.activeElement; return e.id || e.getAttribute('aria-label') || e.textContent.trim().slice(0, 20) })()`))
+		b.Press(kb.Tab)
+		order = append(order, chrometest.Eval[string](b.Tab, `(() => { const e = document.activeElement; return e.id || e.getAttribute('aria-label') || e.textContent.trim().slice(0, 20) })()`))
 		if order[len(order)-1] == "send" {
 			break
 		}
@@ -498,12 +503,12 @@ func TestKeyboardAlone(t *testing.T) {
 		t.Errorf("Tab reaches %q; %q is missing or out of order", order, want[i])
 	}
 	// A dialog is left by Escape, and gives the focus back.
-	b.run(chromedp.Focus(chromedp.CSS("#settings-open")))
-	b.press(kb.Enter)
-	b.until(`document.querySelector('#settings').open`)
-	b.press(kb.Escape)
-	b.until(`!document.querySelector('#settings').open && document.activeElement.id === 'settings-open'`)
-	b.calm()
+	b.Run(chromedp.Focus(chromedp.CSS("#settings-open")))
+	b.Press(kb.Enter)
+	b.Until(`document.querySelector('#settings').open`)
+	b.Press(kb.Escape)
+	b.Until(`!document.querySelector('#settings').open && document.activeElement.id === 'settings-open'`)
+	b.Calm()
 }
 
 const showcase = "## Options\n\nThere are **two** ways, with `gcloud` or by hand:\n\n1. Deploy\n2. Try\n\n```sh\ngcloud run deploy invoke --source . --function invoke --base-image go126 --region europe-west1 --no-allow-unauthenticated\n```\n\n" +
@@ -515,7 +520,7 @@ func TestIDsAreThoseOfTheLog(t *testing.T) {
 	b.ask("Hello")
 	b.answered(1)
 	fact := func(name string) string {
-		return eval[string](b, fmt.Sprintf(`[...document.querySelectorAll('.facts dt')].find((e) => e.textContent === %s).nextSibling.textContent`, js(name)))
+		return chrometest.Eval[string](b.Tab, fmt.Sprintf(`[...document.querySelectorAll('.facts dt')].find((e) => e.textContent === %s).nextSibling.textContent`, chrometest.JS(name)))
 	}
 	trace, request := fact("Trace"), fact("Request")
 	if len(trace) != 32 || request == "" {
@@ -530,30 +535,30 @@ func TestIDsAreThoseOfTheLog(t *testing.T) {
 			t.Errorf("the page says trace %s, the log %s", trace, line)
 		}
 	}
-	b.calm()
+	b.Calm()
 }
 
 func TestConnectionThatBreaks(t *testing.T) {
 	b := open(t)
 	b.gemini.Enqueue(geminitest.Text("It began", "never said").SilentAfter(1))
 	b.ask("Well?")
-	b.sees(".text", "It began")
+	b.Sees(".text", "It began")
 	b.server.CloseClientConnections()
-	b.sees("#turns .problem", "The connection ended before the answer did.")
-	b.sees("#status", "The connection ended")
-	if got := b.text(".text"); got != "It began" {
+	b.Sees("#turns .problem", "The connection ended before the answer did.")
+	b.Sees("#status", "The connection ended")
+	if got := b.Text(".text"); got != "It began" {
 		t.Errorf("of the answer it shows %q", got)
 	}
 	b.gemini.Enqueue(geminitest.Text("Whole."))
-	b.clickText("Try again")
+	b.ClickText("button", "Try again")
 	b.answered(1)
-	if got := b.text(".text"); got != "Whole." {
+	if got := b.Text(".text"); got != "Whole." {
 		t.Errorf("the second answer is %q", got)
 	}
 	if sessions := b.fetch("sessions")["sessions"].([]any); len(sessions) != 1 || sessions[0].(map[string]any)["turns"] != 1.0 {
 		t.Errorf("stored: %v", sessions)
 	}
-	b.calm("Failed to load resource")
+	b.Calm("Failed to load resource")
 }
 
 func TestServiceThatIsGone(t *testing.T) {
@@ -561,50 +566,50 @@ func TestServiceThatIsGone(t *testing.T) {
 	b.server.CloseClientConnections()
 	b.server.Close()
 	b.ask("Hello?")
-	b.sees("#turns .problem", "The service could not be reached.")
-	b.calm("Failed to load resource")
+	b.Sees("#turns .problem", "The service could not be reached.")
+	b.Calm("Failed to load resource")
 }
 
 func TestPhone(t *testing.T) {
 	b := open(t)
-	call(b, emulation.SetDeviceMetricsOverride, emulation.SetDeviceMetricsOverrideParams{Width: 360, Height: 640, DeviceScaleFactor: 2, Mobile: true})
-	call(b, emulation.SetTouchEmulationEnabled, emulation.SetTouchEmulationEnabledParams{Enabled: true})
-	b.run(chromedp.Reload())
-	b.until(`document.querySelector('#version').textContent !== ''`)
+	chrometest.Call(b.Tab, emulation.SetDeviceMetricsOverride, emulation.SetDeviceMetricsOverrideParams{Width: 360, Height: 640, DeviceScaleFactor: 2, Mobile: true})
+	chrometest.Call(b.Tab, emulation.SetTouchEmulationEnabled, emulation.SetTouchEmulationEnabledParams{Enabled: true})
+	b.Run(chromedp.Reload())
+	b.Until(`document.querySelector('#version').textContent !== ''`)
 	b.gemini.Enqueue(geminitest.Calls(geminitest.FunctionCall{Name: testagent.Prices, Args: map[string]any{"fruit": "apple"}}), geminitest.Text(showcase+strings.Repeat("W", 300)))
-	b.run(chromedp.SendKeys(chromedp.CSS("#query"), "Which options are there? "+strings.Repeat("w", 100)))
-	b.click("#send")
+	b.Run(chromedp.SendKeys(chromedp.CSS("#query"), "Which options are there? "+strings.Repeat("w", 100)))
+	b.Click("#send")
 	b.answered(1)
 	narrow := func(when string) {
 		t.Helper()
-		wide := eval[[]string](b, `[...document.querySelectorAll('body *')].filter((e) => e.checkVisibility() && !e.closest('pre, .table, .unseen, .skip') && e.getBoundingClientRect().right > innerWidth + 1).map((e) => e.tagName + '.' + e.className)`)
-		if width := eval[int](b, `Math.max(document.documentElement.scrollWidth, document.body.scrollWidth)`); width > 360 || len(wide) > 0 {
+		wide := chrometest.Eval[[]string](b.Tab, `[...document.querySelectorAll('body *')].filter((e) => e.checkVisibility() && !e.closest('pre, .table, .unseen, .skip') && e.getBoundingClientRect().right > innerWidth + 1).map((e) => e.tagName + '.' + e.className)`)
+		if width := chrometest.Eval[int](b.Tab, `Math.max(document.documentElement.scrollWidth, document.body.scrollWidth)`); width > 360 || len(wide) > 0 {
 			t.Errorf("%s the page is %d wide, with %q", when, width, wide)
 		}
 	}
 	narrow("with an answer")
-	eval[int](b, `document.querySelector('.facts').open = true; 1`)
+	chrometest.Eval[int](b.Tab, `document.querySelector('.facts').open = true; 1`)
 	narrow("with the facts")
-	if b.count("#side:popover-open") != 0 {
+	if b.Count("#side:popover-open") != 0 {
 		t.Error("the sessions are open")
 	}
-	b.click("#menu")
-	b.until(`document.querySelector('#side').matches(':popover-open')`)
-	b.click(".session")
-	b.press(kb.Escape)
-	b.until(`!document.querySelector('#side').matches(':popover-open')`)
-	b.click("#settings-open")
+	b.Click("#menu")
+	b.Until(`document.querySelector('#side').matches(':popover-open')`)
+	b.Click(".session")
+	b.Press(kb.Escape)
+	b.Until(`!document.querySelector('#side').matches(':popover-open')`)
+	b.Click("#settings-open")
 	narrow("with the settings")
-	b.calm()
+	b.Calm()
 }
 
 func TestTimeToFirstText(t *testing.T) {
 	b := open(t)
 	b.ask("Hello")
 	b.answered(1)
-	paint := eval[float64](b, `performance.getEntriesByName('first-contentful-paint')[0].startTime`)
-	requests := eval[[]string](b, `performance.getEntriesByType('resource').map((e) => e.name)`)
-	text := eval[string](b, `[...document.querySelectorAll('.facts dt')].find((e) => e.textContent === 'First text').nextSibling.textContent`)
+	paint := chrometest.Eval[float64](b.Tab, `performance.getEntriesByName('first-contentful-paint')[0].startTime`)
+	requests := chrometest.Eval[[]string](b.Tab, `performance.getEntriesByType('resource').map((e) => e.name)`)
+	text := chrometest.Eval[string](b.Tab, `[...document.querySelectorAll('.facts dt')].find((e) => e.textContent === 'First text').nextSibling.textContent`)
 	t.Logf("first paint after %.0f ms; first text of an answer after %s; requests %q", paint, text, requests)
 	for _, address := range requests {
 		if !strings.HasPrefix(address, b.URL) {
@@ -614,5 +619,5 @@ func TestTimeToFirstText(t *testing.T) {
 	if paint > float64((5 * time.Second).Milliseconds()) {
 		t.Errorf("the first paint came after %.0f ms", paint)
 	}
-	b.calm()
+	b.Calm()
 }

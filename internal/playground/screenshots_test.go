@@ -2,7 +2,6 @@ package playground_test
 
 import (
 	"bytes"
-	"context"
 	"flag"
 	"image/png"
 	"os"
@@ -13,6 +12,7 @@ import (
 	"github.com/chromedp/cdproto/emulation"
 	"github.com/chromedp/chromedp"
 
+	"example.com/gatehouse/internal/chrometest"
 	"example.com/gatehouse/internal/geminitest"
 	"example.com/gatehouse/internal/testagent"
 )
@@ -70,22 +70,22 @@ func TestScreenshots(t *testing.T) {
 // screenshot is the page with a session on it.
 func screenshot(t *testing.T, scheme string, width, height int64, scale float64) []byte {
 	b := open(t)
-	call(b, emulation.SetDeviceMetricsOverride, emulation.SetDeviceMetricsOverrideParams{Width: width, Height: height, DeviceScaleFactor: scale, Mobile: width < 600})
+	chrometest.Call(b.Tab, emulation.SetDeviceMetricsOverride, emulation.SetDeviceMetricsOverrideParams{Width: width, Height: height, DeviceScaleFactor: scale, Mobile: width < 600})
 	b.scheme(scheme)
 	b.ask("How long are sessions kept?")
 	b.answered(1)
-	b.click("#new")
+	b.Click("#new")
 	b.ask("What does a turn cost?")
 	b.answered(1)
-	b.click("#new")
+	b.Click("#new")
 	b.gemini.Enqueue(
 		geminitest.Calls(geminitest.FunctionCall{Name: testagent.Status}),
 		geminitest.Text(shown).WithUsage(geminitest.Usage{Prompt: 1430, Output: 133}),
 	)
 	b.ask("How is my deployment doing, and how do I try a new version?")
 	b.answered(1)
-	eval[int](b, `document.activeElement.blur(); 1`)
-	ctx, cancel := context.WithTimeout(b.ctx, limit)
+	chrometest.Eval[int](b.Tab, `document.activeElement.blur(); 1`)
+	ctx, cancel := b.Context()
 	defer cancel()
 	taken, err := chromedp.Run(ctx, chromedp.CaptureScreenshot())
 	if err != nil {
