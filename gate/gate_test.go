@@ -189,7 +189,8 @@ func TestAStoreOfOnesOwn(t *testing.T) {
 // A store of one's own does not soften what production refuses.
 func TestAStoreInProduction(t *testing.T) {
 	t.Parallel()
-	production := []string{"ENVIRONMENT=production", "AUTH=api_key", `API_KEYS=[{"name":"a","sha256":"` + strings.Repeat("0f", 32) + `"}]`, "GEMINI_API_KEY=k", "GOOGLE_CLOUD_PROJECT=p", "FIRESTORE_EMULATOR_HOST=127.0.0.1:1"}
+	production := []string{"ENVIRONMENT=production", "AUTH=api_key", `API_KEYS=[{"name":"a","sha256":"` + strings.Repeat("0f", 32) + `"}]`, "GEMINI_API_KEY=k", "GOOGLE_CLOUD_PROJECT=p", "FIRESTORE_EMULATOR_HOST=127.0.0.1:1",
+		"LOGGING_ENDPOINT=127.0.0.1:1", "TELEMETRY_ENDPOINT=127.0.0.1:1"} // else credentials would be looked for
 	tests := []struct {
 		name   string
 		store  session.Store

@@ -235,7 +235,7 @@ func TestGreeting(t *testing.T) {
 		{"nothing set", nil, []string{`Open http://127\.0\.0\.1:\d+/ in a browser`, `(?i)model.*offline`, `(?i)sessions?.*memory`}},
 		{"a key", []string{"GEMINI_API_KEY=hunter2"}, []string{`(?i)model.*gemini-3\.5-flash-lite`, `(?i)sessions?.*memory`}},
 		{"another model", []string{"GEMINI_API_KEY=hunter2", "MODEL=gemini-2.5-pro"}, []string{`(?i)model.*gemini-2\.5-pro`}},
-		{"Firestore", []string{"SESSION_STORE=firestore", "FIRESTORE_EMULATOR_HOST=127.0.0.1:1", "GOOGLE_CLOUD_PROJECT=p"}, []string{`(?i)sessions?.*firestore`}},
+		{"Firestore", []string{"SESSION_STORE=firestore", "FIRESTORE_EMULATOR_HOST=127.0.0.1:1", "GOOGLE_CLOUD_PROJECT=p", "LOGGING_ENDPOINT=127.0.0.1:1"}, []string{`(?i)sessions?.*firestore`}},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {

@@ -14,6 +14,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -92,8 +93,8 @@ func spawn(t *testing.T, program string, env ...string) *process {
 	ctx, cancel := context.WithTimeout(context.Background(), 10*limit)
 	cmd := exec.CommandContext(ctx, program)
 	cmd.Dir = t.TempDir()
-	cmd.Env = append([]string{"PATH=" + os.Getenv("PATH"), "HOME=" + cmd.Dir,
-		"RATE_LIMIT_PER_MINUTE=1000000", "CALLER_RATE_LIMIT_PER_MINUTE=1000000"}, env...)
+	cmd.Env = slices.Concat([]string{"PATH=" + os.Getenv("PATH"), "HOME=" + cmd.Dir,
+		"RATE_LIMIT_PER_MINUTE=1000000", "CALLER_RATE_LIMIT_PER_MINUTE=1000000"}, testagent.NoCloud(), env)
 	if raceDetector {
 		cmd.Env = append(cmd.Env, "GORACE=atexit_sleep_ms=0") // else it sleeps a second at its end
 	}

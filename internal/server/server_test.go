@@ -462,7 +462,8 @@ func TestShutdownOfAServiceThatNeverStood(t *testing.T) {
 
 // Whoever may call the service, anybody may read what it answers.
 func TestTheDocumentOnCloudRun(t *testing.T) {
-	deployed := []string{"K_SERVICE=invoke", "ENVIRONMENT=test", "SESSION_STORE=firestore", "FIRESTORE_EMULATOR_HOST=127.0.0.1:1", "GOOGLE_CLOUD_PROJECT=p", "GEMINI_API_KEY=k"}
+	deployed := []string{"K_SERVICE=invoke", "ENVIRONMENT=test", "SESSION_STORE=firestore", "FIRESTORE_EMULATOR_HOST=127.0.0.1:1", "GOOGLE_CLOUD_PROJECT=p", "GEMINI_API_KEY=k",
+		"OTEL_TRACES_EXPORTER=none", "OTEL_METRICS_EXPORTER=none"} // else the metadata server is asked
 	key := `API_KEYS=[{"name":"a","sha256":"` + strings.Repeat("a", 64) + `"}]`
 	tests := []struct {
 		name string
@@ -515,6 +516,10 @@ func TestTheDocumentOnCloudRun(t *testing.T) {
 }
 
 func TestPlayground(t *testing.T) {
+	onCloudRun := func(more ...string) []string {
+		return append([]string{"K_SERVICE=invoke", "IAM_ENFORCED=true", "SESSION_STORE=firestore", "FIRESTORE_EMULATOR_HOST=127.0.0.1:1", "GOOGLE_CLOUD_PROJECT=p", "GEMINI_API_KEY=k",
+			"OTEL_TRACES_EXPORTER=none", "OTEL_METRICS_EXPORTER=none"}, more...)
+	}
 	tests := []struct {
 		name string
 		env  []string
@@ -523,8 +528,8 @@ func TestPlayground(t *testing.T) {
 		{"in development", nil, true},
 		{"switched off", []string{"PLAYGROUND=false"}, false},
 		{"elsewhere", []string{"ENVIRONMENT=test", "AUTH=none"}, true},
-		{"on Cloud Run", []string{"K_SERVICE=invoke", "IAM_ENFORCED=true", "SESSION_STORE=firestore", "FIRESTORE_EMULATOR_HOST=127.0.0.1:1", "GOOGLE_CLOUD_PROJECT=p", "GEMINI_API_KEY=k"}, false},
-		{"on Cloud Run, switched on", []string{"K_SERVICE=invoke", "IAM_ENFORCED=true", "SESSION_STORE=firestore", "FIRESTORE_EMULATOR_HOST=127.0.0.1:1", "GOOGLE_CLOUD_PROJECT=p", "GEMINI_API_KEY=k", "PLAYGROUND=true"}, true},
+		{"on Cloud Run", onCloudRun(), false},
+		{"on Cloud Run, switched on", onCloudRun("PLAYGROUND=true"), true},
 		{"with keys asked for", []string{"AUTH=api_key", `API_KEYS=[{"name":"a","sha256":"` + strings.Repeat("a", 64) + `"}]`}, true},
 	}
 	for _, tt := range tests {

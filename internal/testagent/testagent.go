@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"strings"
 	"time"
 
 	"example.com/gatehouse/agent"
@@ -70,11 +71,30 @@ func New(_ context.Context, env agent.Env) (agent.Agent, error) {
 	}, nil
 }
 
-// Options are those of a server of the agent with the environment that lookup has,
-// which answers offline where no model is configured.
+// NoCloud returns the environment that keeps a service under test away from Google
+// Cloud where a test has no stand-in: else one with a project would look for
+// credentials, at the metadata server too, and write its audit trail and telemetry into
+// somebody's project. Nothing listens at the address.
+func NoCloud() []string {
+	return []string{"LOGGING_ENDPOINT=127.0.0.1:1", "TELEMETRY_ENDPOINT=127.0.0.1:1"}
+}
+
+// Options are those of a server of the agent with the environment that lookup has, over
+// that of [NoCloud], which answers offline where no model is configured.
 func Options(lookup func(string) (string, bool), log io.Writer) server.Options {
 	return server.Options{
-		Agent: New, Lookup: lookup, Log: log, Loopback: true,
+		Agent: New, Log: log, Loopback: true,
+		Lookup: func(name string) (string, bool) {
+			if value, ok := lookup(name); ok {
+				return value, true
+			}
+			for _, pair := range NoCloud() {
+				if value, ok := strings.CutPrefix(pair, name+"="); ok {
+					return value, true
+				}
+			}
+			return "", false
+		},
 		StandIn: &server.StandIn{Model: offline.Model, Transport: offline.New()},
 	}
 }
