@@ -15,6 +15,8 @@ import (
 	"context"
 	"time"
 
+	"google.golang.org/genai"
+
 	"example.com/gatehouse/tool"
 )
 
@@ -52,6 +54,21 @@ type Agent struct {
 	// MaxTokens bounds the output tokens of each model call, thinking included; 0 is
 	// MAX_OUTPUT_TOKENS, which bounds it in any case. A request may set its own.
 	MaxTokens int
+
+	// Model are the model's settings beyond the two above, of which each is set in one
+	// place: ThinkingConfig, TopP, TopK, StopSequences, Seed, PresencePenalty,
+	// FrequencyPenalty, SafetySettings, MediaResolution, ModelArmorConfig, Labels and
+	// ResponseModalities. They are checked when the service starts, for MODEL and the
+	// models that stand in. TopP, TopK and the penalties do not go to a model that
+	// ignores them, and a level of thinking is the nearest that the model has. What the
+	// service sets itself, such as Tools, is refused. Thinking is low by default, so that
+	// an answer fits; with ThinkingConfig.IncludeThoughts clients see its summaries.
+	Model *genai.GenerateContentConfig
+
+	// Output is the type of the answers, as agent.OutputOf[Quote](); nil for text. An
+	// answer that does not fit is asked for once more, and then is the error
+	// "model_failed". The checked value is in the member "output" beside "response".
+	Output *Output
 
 	// ToolTimeout bounds each call of a tool: its context ends after it. 0 is 10 s.
 	ToolTimeout time.Duration

@@ -25,6 +25,7 @@ type Config struct {
 
 	Model          string `env:"MODEL"`
 	ModelFallbacks []string
+	ModelsAllowed  []string     // what a request may name beside Model
 	ThinkingLevel  models.Level `env:"THINKING_LEVEL"`      // "" leaves it to the agent and the model
 	ModelsSecret   string       `env:"MODELS_TABLE_SECRET"` // a newer table of models
 	Gemini         Gemini
@@ -79,11 +80,14 @@ type Config struct {
 
 // Gemini is how to reach the model.
 type Gemini struct {
-	VertexAI     bool   `env:"GOOGLE_GENAI_USE_VERTEXAI, default=false"`
-	Location     string `env:"GOOGLE_CLOUD_LOCATION, default=global"`
-	APIKey       Secret `env:"GEMINI_API_KEY"`
-	APIKeySecret string `env:"GEMINI_API_KEY_SECRET"`
-	BaseURL      string `env:"GOOGLE_GEMINI_BASE_URL"`
+	// Model Armor's templates for prompts and for answers; "" for none.
+	ArmorPrompt   string `env:"MODEL_ARMOR_PROMPT_TEMPLATE"`
+	ArmorResponse string `env:"MODEL_ARMOR_RESPONSE_TEMPLATE"`
+	VertexAI      bool   `env:"GOOGLE_GENAI_USE_VERTEXAI, default=false"`
+	Location      string `env:"GOOGLE_CLOUD_LOCATION, default=global"`
+	APIKey        Secret `env:"GEMINI_API_KEY"`
+	APIKeySecret  string `env:"GEMINI_API_KEY_SECRET"`
+	BaseURL       string `env:"GOOGLE_GEMINI_BASE_URL"`
 }
 
 // The modes of AUTH.

@@ -27,6 +27,7 @@ type variables struct {
 
 	IAMEnforced    bool   `env:"IAM_ENFORCED, default=false"`
 	ModelFallbacks string `env:"MODEL_FALLBACKS"`
+	ModelsAllowed  string `env:"MODELS_ALLOWED"`
 	GoogleAPIKey   Secret `env:"GOOGLE_API_KEY"`
 	VertexBaseURL  string `env:"GOOGLE_VERTEX_BASE_URL"`
 	AllowedOrigins string `env:"ALLOWED_ORIGINS"`
@@ -143,7 +144,7 @@ func Read(lookup func(string) (string, bool)) (*Config, error) {
 	c := &v.Config
 	c.OIDCAudiences = list(v.OIDCAudiences)
 	r.environment(c)
-	r.models(c, v.ModelFallbacks)
+	r.models(c, v.ModelFallbacks, v.ModelsAllowed)
 	r.gemini(c, &v)
 	r.secrets(c)
 	r.origins(c, v.AllowedOrigins)
@@ -239,12 +240,15 @@ func (r *reader) environment(c *Config) {
 // maxFallbacks bounds MODEL_FALLBACKS.
 const maxFallbacks = 5
 
+// maxAllowed bounds MODELS_ALLOWED: each model has a breaker and series of metrics.
+const maxAllowed = 16
+
 // noFallbacks is the value of MODEL_FALLBACKS by which no model stands in: an
 // empty variable is an unset one.
 const noFallbacks = "none"
 
 // models reads which models answer. The defaults are the table's.
-func (r *reader) models(c *Config, fallbacks string) {
+func (r *reader) models(c *Config, fallbacks, allowed string) {
 	table := models.BuiltIn()
 	c.Model = cmp.Or(c.Model, table.Default)
 	switch fallbacks {
@@ -273,6 +277,18 @@ func (r *reader) models(c *Config, fallbacks string) {
 			r.problem("MODEL_FALLBACKS", "%s is asked before already; name each model once", shape(name))
 		}
 	}
+	c.ModelsAllowed = list(allowed)
+	if len(c.ModelsAllowed) > maxAllowed {
+		r.problem("MODELS_ALLOWED", "names %d models; set at most %d", len(c.ModelsAllowed), maxAllowed)
+	}
+	for i, name := range c.ModelsAllowed {
+		switch {
+		case len(name) > maxModelName || !modelName.MatchString(name):
+			r.problem("MODELS_ALLOWED", "%s is not a model's name; set one such as %s", shape(name), table.Default)
+		case slices.Contains(c.ModelsAllowed[:i], name):
+			r.problem("MODELS_ALLOWED", "%s is there twice", shape(name))
+		}
+	}
 	if c.ThinkingLevel == "" {
 		return
 	}
@@ -289,6 +305,15 @@ func (r *reader) models(c *Config, fallbacks string) {
 func (r *reader) gemini(c *Config, v *variables) {
 	if !v.GoogleAPIKey.IsZero() { // which the SDK prefers
 		c.Gemini.APIKey = v.GoogleAPIKey
+	}
+	for _, template := range [][2]string{{"MODEL_ARMOR_PROMPT_TEMPLATE", c.Gemini.ArmorPrompt}, {"MODEL_ARMOR_RESPONSE_TEMPLATE", c.Gemini.ArmorResponse}} {
+		switch {
+		case template[1] == "":
+		case !models.IsArmorTemplate(template[1]):
+			r.problem(template[0], "%s is not a template's name; set projects/PROJECT/locations/LOCATION/templates/TEMPLATE", shape(template[1]))
+		case !c.Gemini.VertexAI:
+			r.problem(template[0], "is set without Vertex AI, which calls Model Armor; set GOOGLE_GENAI_USE_VERTEXAI=true")
+		}
 	}
 	baseURL := "GOOGLE_GEMINI_BASE_URL"
 	if c.Gemini.VertexAI {

@@ -3,6 +3,7 @@ package invoke
 import (
 	"context"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -21,6 +22,7 @@ type ChatRequest struct {
 	ID        string       `json:"id" pattern:"^[A-Za-z0-9_-]{16,64}$" doc:"The session; a new one when you have none of this id."`
 	Messages  ChatMessages `json:"messages" doc:"The conversation as the page has it. Only the last user message is read."`
 	Trigger   Trigger      `json:"trigger,omitempty" enum:"submit-message,regenerate-message" doc:"Whether to append a turn, or to replace the last turn's answer."`
+	Model     string       `json:"model,omitempty" doc:"The model to ask, one of those that the service allows; its own when absent."`
 	MessageID unread       `json:"messageId,omitempty" doc:"The message that the page edits or regenerates. Not read."`
 }
 
@@ -96,9 +98,11 @@ func (s *Service) decodeChat(w http.ResponseWriter, r *http.Request) (Request, e
 		return Request{}, api.Invalid("messages", "must hold a message whose role is user")
 	case body.Messages.last.problem != nil:
 		return Request{}, body.Messages.last.problem
+	case body.Model != "" && !slices.Contains(s.allowed(), body.Model):
+		return Request{}, api.Invalid("model", "must be one of "+strings.Join(s.allowed(), ", "))
 	}
 	req := Request{
-		Query: body.Messages.last.text.String(), SessionID: body.ID,
+		Query: body.Messages.last.text.String(), SessionID: body.ID, Model: body.Model,
 		create: true, regenerate: body.Trigger == triggerRegenerate,
 	}
 	if err := req.trim(body.Messages.last.field + ".parts"); err != nil {

@@ -41,6 +41,7 @@ type generation struct {
 	warnings     []string
 	attempts     int
 	modelTime    time.Duration
+	digest       string // of the agent
 }
 
 func newGeneration(modelName string, r *run) *generation {
@@ -103,7 +104,7 @@ func (g *generation) turn(ctx context.Context, now time.Time) session.Turn {
 	return session.Turn{
 		ID: g.run.turnID, Prompt: g.prompt, Contents: append(g.encoded, ']'), ToolCalls: g.calls, Usage: g.usage, Model: g.model,
 		FinishReason: string(g.finish), Warnings: g.warnings, RequestID: api.RequestID(ctx), CreatedAt: now.UTC(),
-		Parts: parts, Resets: resets,
+		Parts: parts, Resets: resets, AgentDigest: g.digest,
 	}
 }
 
@@ -164,7 +165,7 @@ func (s *Service) ask(ctx context.Context, g *generation, history []json.RawMess
 	r := s.request(g, history, req)
 	r.Alone = g.run.watched && g.run.out.spoke() // text already sent must continue from the same model
 	if last {
-		r.Tools = nil
+		r.Tools = model.Tools{}
 	}
 	g.paragraph = true
 	g.step++
@@ -186,7 +187,7 @@ func (s *Service) ask(ctx context.Context, g *generation, history []json.RawMess
 			g.bytesOfToken = ratio
 		}
 	}
-	g.warnOf(answer, s.ModelName, req)
+	g.warnOf(answer, cmp.Or(req.Model, s.ModelName), req)
 	if onText == nil {
 		g.admitted() // also when a hook answers in the model's place
 		g.say(answer.Text())
@@ -245,9 +246,10 @@ func (s *Service) request(g *generation, history []json.RawMessage, req Request)
 		Tools:       g.tools.declarations,
 		Temperature: cmp.Or(req.Temperature, s.Agent.Temperature),
 		MaxTokens:   s.maxTokens(req),
-		Thinking:    s.Thinking,
+		Thinking:    cmp.Or(s.Thinking, model.ThinkingLevel(s.Agent.Model)),
+		Settings:    s.Agent.Model,
 	}
-	if r.Thinking == "" && g.tools.declarations != nil {
+	if r.Thinking == "" && g.tools.declarations.JSON != nil && !model.HasThinkingBudget(s.Agent.Model) {
 		r.Thinking = models.Low
 	}
 	return r

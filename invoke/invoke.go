@@ -29,6 +29,7 @@ type Config struct {
 	Agent           agent.Agent
 	Model           *model.Client
 	ModelName       string
+	ModelsAllowed   []string     // what a request may name beside ModelName
 	Thinking        models.Level // "": low for an agent with tools, else the model's lowest
 	Tables          *models.Live // nil: the built-in table
 	Store           session.Store
@@ -53,15 +54,18 @@ type Service struct {
 	feedback *api.Body[Feedback]
 	tools    *toolset // the agent's Tools
 	combined lastToolset
+	digest   string // of the agent
 }
 
 // New returns a Service.
 func New(c Config) *Service {
+	tools := newToolset(c.Agent.Tools)
 	return &Service{
 		Config:   c,
-		body:     newBody(c.MaxOutputTokens),
+		body:     newBody(c.MaxOutputTokens, c.allowed()),
 		feedback: api.NewBody[Feedback](nil),
-		tools:    newToolset(c.Agent.Tools),
+		tools:    tools,
+		digest:   digest(c.Agent, tools.declarations),
 	}
 }
 
@@ -196,6 +200,7 @@ func storeFailure(err error) *api.Error {
 func recordGeneration(ctx context.Context, g *generation) {
 	telemetry.SetTurn(ctx, func(t *telemetry.Turn) {
 		t.Model, t.Attempts, t.Tokens, t.CostUSD = g.model, g.attempts, g.usage.TotalTokens, g.usage.EstimatedCostUSD
+		t.Agent = g.digest
 		t.ModelTime = g.modelTime
 	})
 }
@@ -204,7 +209,7 @@ func recordGeneration(ctx context.Context, g *generation) {
 // previous one.
 func recordStored(t *telemetry.Turn, key session.Key, turn session.Turn, number int) {
 	t.Session, t.ID, t.At, t.Number, t.Request = key.Hash(), turn.ID, turn.CreatedAt, number, turn.RequestID
-	t.Model, t.Tokens, t.CostUSD = turn.Model, turn.Usage.TotalTokens, turn.Usage.EstimatedCostUSD
+	t.Model, t.Tokens, t.CostUSD, t.Agent = turn.Model, turn.Usage.TotalTokens, turn.Usage.EstimatedCostUSD, turn.AgentDigest
 }
 
 // recordPreviousTurn passes the session's last turn to the audit. If the process that

@@ -51,13 +51,13 @@ func serve(t *testing.T, store session.Store, gemini *geminitest.Server) (*httpt
 }
 
 // serveAgent runs an agent on a store, behind the middleware.
-func serveAgent(t *testing.T, store session.Store, gemini *geminitest.Server, a agent.Agent) (*httptest.Server, *testlog.Buffer) {
+func serveAgent(t *testing.T, store session.Store, gemini *geminitest.Server, a agent.Agent, edits ...func(*invoke.Config)) (*httptest.Server, *testlog.Buffer) {
 	t.Helper()
-	return serveFor(t, store, gemini, a, 10*time.Second)
+	return serveFor(t, store, gemini, a, 10*time.Second, edits...)
 }
 
 // serveFor is serveAgent with the time of a turn.
-func serveFor(t *testing.T, store session.Store, gemini *geminitest.Server, a agent.Agent, timeout time.Duration) (*httptest.Server, *testlog.Buffer) {
+func serveFor(t *testing.T, store session.Store, gemini *geminitest.Server, a agent.Agent, timeout time.Duration, edits ...func(*invoke.Config)) (*httptest.Server, *testlog.Buffer) {
 	t.Helper()
 	written := &testlog.Buffer{}
 	logger := telemetry.NewLogger(written, nil, telemetry.Source{})
@@ -66,11 +66,15 @@ func serveFor(t *testing.T, store session.Store, gemini *geminitest.Server, a ag
 		t.Fatal(err)
 	}
 	t.Cleanup(client.Close)
-	s := invoke.New(invoke.Config{
+	config := invoke.Config{
 		Agent: a, Model: client, ModelName: "model", Store: store,
 		Timeout: timeout, MaxBodyBytes: 1 << 17, MaxOutputTokens: 4096, HistoryTokens: 32000, MaxToolRounds: 8,
 		Log: logger, Now: time.Now,
-	})
+	}
+	for _, edit := range edits {
+		edit(&config)
+	}
+	s := invoke.New(config)
 	server := httptest.NewServer(middleware.New(middleware.Config{Log: logger, Gate: &drain.Gate{}, Authenticator: auth.New(&auth.None{}), Now: time.Now}, s.Routes()))
 	t.Cleanup(server.Close)
 	return server, written

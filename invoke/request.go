@@ -2,6 +2,7 @@ package invoke
 
 import (
 	"net/http"
+	"slices"
 	"strings"
 	"unicode/utf8"
 
@@ -20,6 +21,7 @@ type Request struct {
 	AfterTurn   *int     `json:"after_turn,omitempty" minimum:"0" maximum:"9007199254740991" doc:"How many turns the caller believes the session has. Any other number is a conflict."`
 	Temperature *float64 `json:"temperature,omitempty" minimum:"0" maximum:"2" doc:"How freely the model chooses its words; the agent's own setting when absent."`
 	MaxTokens   *int     `json:"max_tokens,omitempty" minimum:"1" doc:"How many tokens each model call may give."`
+	Model       string   `json:"model,omitempty" doc:"The model to ask, one of those that the service allows; its own when absent. Another may stand in while it is unavailable."`
 	Stream      bool     `json:"stream,omitempty" doc:"Whether to answer with an event stream, as Accept: text/event-stream asks for too."`
 
 	key        string // Idempotency-Key
@@ -28,14 +30,24 @@ type Request struct {
 	regenerate bool   // replace the last turn, if it answers Query
 }
 
-// newBody returns the validator of a Request with the configured limit on max_tokens.
-func newBody(maxOutputTokens int) *api.Body[Request] {
-	return api.NewBody[Request](func(properties map[string]*huma.Schema) { bound(properties, maxOutputTokens) })
+// newBody returns the validator of a Request with the configured limit on max_tokens
+// and the models that it may name.
+func newBody(maxOutputTokens int, models []string) *api.Body[Request] {
+	return api.NewBody[Request](func(properties map[string]*huma.Schema) { bound(properties, maxOutputTokens, models) })
 }
 
-func bound(properties map[string]*huma.Schema, maxOutputTokens int) {
+func bound(properties map[string]*huma.Schema, maxOutputTokens int, models []string) {
 	most := float64(maxOutputTokens)
 	properties["max_tokens"].Maximum = &most
+	properties["model"].Enum = make([]any, len(models))
+	for i, name := range models {
+		properties["model"].Enum[i] = name
+	}
+}
+
+// allowed are the models that a request may name.
+func (c *Config) allowed() []string {
+	return append([]string{c.ModelName}, slices.DeleteFunc(slices.Clone(c.ModelsAllowed), func(name string) bool { return name == c.ModelName })...)
 }
 
 // decode decodes and validates a request, and reports whether the response is a

@@ -158,7 +158,7 @@ func (s *Service) describeTurn(id string, example example, description string) a
 		Body: &api.DocBody{
 			Type: Request{},
 			Refine: func(properties map[string]*huma.Schema) {
-				bound(properties, s.MaxOutputTokens)
+				bound(properties, s.MaxOutputTokens, s.allowed())
 				one, most := 1, MaxQuery
 				query := properties["query"]
 				query.MinLength, query.MaxLength, query.Pattern = &one, &most, queryPattern

@@ -2,7 +2,6 @@ package invoke
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"slices"
 	"sync/atomic"
@@ -17,7 +16,7 @@ import (
 // A toolset is what the model may call in a turn.
 type toolset struct {
 	byName       map[string]tool.Tool
-	declarations json.RawMessage // for the model
+	declarations model.Tools // for the model
 }
 
 func newToolset(tools []tool.Tool) *toolset {

@@ -1,6 +1,7 @@
 package invoke
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -99,7 +100,8 @@ func (s *Service) turn(ctx context.Context, r *run) (_ *Response, err error) {
 		return nil, api.Fail(api.Internal, err)
 	}
 
-	g := newGeneration(s.ModelName, r)
+	g := newGeneration(cmp.Or(req.Model, s.ModelName), r)
+	g.digest = s.digest
 	g.bytesOfToken = bytesOfToken(before)
 	if cut {
 		g.warn(warnHistoryCut)

@@ -280,6 +280,9 @@ type Turn struct {
 
 	Output  json.RawMessage `json:"output,omitempty"`  // of an agent with a typed answer
 	Pending []Pending       `json:"pending,omitempty"` // what a turn that waits is waiting for
+
+	// AgentDigest identifies the instruction, tools and settings that made the turn.
+	AgentDigest string `json:"agent_digest,omitempty"`
 }
 
 // A Prompt is the size of the last prompt of a turn, including the history, and its
@@ -330,6 +333,7 @@ type Usage struct {
 	ThoughtTokens    int64    `json:"thought_tokens" minimum:"0"`
 	CompletionTokens int64    `json:"completion_tokens" minimum:"0"`
 	TotalTokens      int64    `json:"total_tokens" minimum:"0"`
+	SearchQueries    int64    `json:"search_queries,omitempty" minimum:"0" doc:"That the model made of Google Search; each is paid for."`
 	Source           string   `json:"source" enum:"model,estimate" doc:"Whether every figure is the model's own count, or some had to be estimated."` // [Counted] or [Estimated]
 	EstimatedCostUSD *float64 `json:"estimated_cost_usd" minimum:"0" doc:"Null for a model that is not on the price list."`
 }
@@ -351,6 +355,7 @@ func (u Usage) Add(v Usage) Usage {
 	u.ThoughtTokens += v.ThoughtTokens
 	u.CompletionTokens += v.CompletionTokens
 	u.TotalTokens += v.TotalTokens
+	u.SearchQueries += v.SearchQueries
 	if v.Source == Estimated {
 		u.Source = Estimated
 	}

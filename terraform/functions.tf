@@ -56,17 +56,22 @@ locals {
     GEMINI_API_KEY_SECRET     = var.model_backend == "gemini" ? local.secret_versions["gemini-api-key"] : null
     MODEL                     = local.model
     MODEL_FALLBACKS           = var.model_fallbacks != null && length(local.model_fallbacks) == 0 ? "none" : join(",", local.model_fallbacks)
+    MODELS_ALLOWED            = join(",", var.models_allowed)
     THINKING_LEVEL            = var.thinking_level
-    MODELS_TABLE_SECRET       = var.models_table_from_secret ? local.secret_versions["models-table"] : null
-    OPERATORS                 = join(",", var.operators)
-    SESSION_STORE             = "firestore"
-    FIRESTORE_DATABASE        = google_firestore_database.this.name
-    SESSION_TTL               = "${var.session_ttl_hours}h"
-    AUDIT_LOG                 = local.audit_log
-    AUDIT_NAMES               = tostring(var.audit_log.names)
-    LOG_LEVEL                 = var.log_level
-    OTEL_TRACES_SAMPLER       = "parentbased_traceidratio"
-    OTEL_TRACES_SAMPLER_ARG   = tostring(var.trace_sample_ratio)
+
+    MODEL_ARMOR_PROMPT_TEMPLATE   = try(var.model_armor.prompt_template, null)
+    MODEL_ARMOR_RESPONSE_TEMPLATE = try(var.model_armor.response_template, null)
+
+    MODELS_TABLE_SECRET     = var.models_table_from_secret ? local.secret_versions["models-table"] : null
+    OPERATORS               = join(",", var.operators)
+    SESSION_STORE           = "firestore"
+    FIRESTORE_DATABASE      = google_firestore_database.this.name
+    SESSION_TTL             = "${var.session_ttl_hours}h"
+    AUDIT_LOG               = local.audit_log
+    AUDIT_NAMES             = tostring(var.audit_log.names)
+    LOG_LEVEL               = var.log_level
+    OTEL_TRACES_SAMPLER     = "parentbased_traceidratio"
+    OTEL_TRACES_SAMPLER_ARG = tostring(var.trace_sample_ratio)
   })
 
   function_environment = {

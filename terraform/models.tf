@@ -7,7 +7,7 @@ locals {
   model           = coalesce(var.model, local.models.default)
   model_fallbacks = var.model_fallbacks != null ? var.model_fallbacks : local.model != local.models.fallback ? [local.models.fallback] : []
 
-  used_models    = concat([local.model], local.model_fallbacks)
+  used_models    = distinct(concat([local.model], local.model_fallbacks, var.models_allowed))
   unknown_models = [for m in local.used_models : m if !contains(keys(local.models.models), m)]
   ended_models   = [for m in local.used_models : m if try(timecmp("${local.models.models[m].ends}T00:00:00Z", plantimestamp()) <= 0, false)]
   closed_models  = [for m in local.used_models : m if try(timecmp("${local.models.models[m].closed}T00:00:00Z", plantimestamp()) <= 0, false)]

@@ -36,6 +36,9 @@ var refused = []struct{ name, variables, words string }{
 	{"prefix too long", `prefix = "abcdefghijklmnop"`, "prefix is longer than 15 characters"},
 	{"prefix with a hyphen", `prefix = "team-agent"`, "prefix is not lower-case letters and digits"},
 	{"model with a space", `model = "gemini 2.5"`, "model is not a model's name"},
+	{"a model that is allowed twice", `models_allowed = ["gemini-3.8-flash", "gemini-3.8-flash"]`, "models_allowed hold what is not a model's name"},
+	{"a template that is none", `model_armor = { prompt_template = "in" }`, "model_armor holds what is not a template's name"},
+	{"a template without Vertex AI", `model_backend = "gemini"; model_armor = { prompt_template = "projects/p/locations/us/templates/in" }`, "model_armor is called by Vertex AI"},
 	{"an unknown thinking level", `thinking_level = "much"`, "thinking_level"},
 	{"unknown backend", `model_backend = "openai"`, "model_backend is neither vertex nor gemini"},
 	{"unknown vertex location", `vertex_location = "mars"`, "vertex_location is neither global, us or eu"},
@@ -178,5 +181,5 @@ func TestInputIsRefusedInWords(t *testing.T) {
 // Variables that the validation of another reads, which is left out where they are
 // refused themselves.
 var dependedOn = []string{
-	"project_id", "prefix", "region", "second_region", "firestore_location", "load_balancer", "model", "web_access", "auth", "agent_secrets", "image_projects", "request_timeout_seconds",
+	"project_id", "prefix", "region", "second_region", "firestore_location", "load_balancer", "model", "model_backend", "web_access", "auth", "agent_secrets", "image_projects", "request_timeout_seconds",
 }

@@ -42,8 +42,14 @@ func deployments(t *testing.T) map[string]string {
 			otel = { OTEL_TRACES_EXPORTER = "none" }
 			allowed_origins_from_secret = true
 			models_table_from_secret = true
+			models_allowed = ["gemini-3.8-flash"]
 			thinking_level = "medium"
 			files = { keep = true, types = [], read_buckets = ["papers"] }`,
+		"model armor": `
+			model_armor = {
+			  prompt_template   = "projects/p/locations/us/templates/in"
+			  response_template = "projects/p/locations/us/templates/out"
+			}`,
 		"another prefix": `
 			prefix = "other"
 			web_access = "application"

@@ -161,6 +161,37 @@ variable "model_fallbacks" {
   }
 }
 
+variable "models_allowed" {
+  description = "Models that a request may name in its member model, beside the one that answers. Each is priced by its own entry in internal/models/models.json."
+  type        = list(string)
+  default     = []
+  nullable    = false
+
+  validation {
+    condition     = length(var.models_allowed) <= 16 && length(distinct(var.models_allowed)) == length(var.models_allowed) && alltrue([for m in var.models_allowed : can(regex("^[A-Za-z0-9][A-Za-z0-9._/@-]{0,127}$", m))])
+    error_message = "models_allowed hold what is not a model's name, one twice, or more than 16."
+  }
+}
+
+variable "model_armor" {
+  description = "Templates of Model Armor by which Vertex AI screens prompts and answers: projects/PROJECT/locations/LOCATION/templates/TEMPLATE. Needs model_backend vertex. Null: none."
+  type = object({
+    prompt_template   = optional(string)
+    response_template = optional(string)
+  })
+  default = null
+
+  validation {
+    condition     = alltrue([for t in compact(values(coalesce(var.model_armor, {}))) : can(regex("^projects/[^/ ]+/locations/[^/ ]+/templates/[^/ ]+$", t))])
+    error_message = "model_armor holds what is not a template's name: set projects/PROJECT/locations/LOCATION/templates/TEMPLATE."
+  }
+
+  validation {
+    condition     = var.model_armor == null || var.model_backend == "vertex"
+    error_message = "model_armor is called by Vertex AI: set model_backend to vertex, or leave it out."
+  }
+}
+
 variable "thinking_level" {
   description = "How much the model thinks: minimal, low, medium or high; the model must support the level. Null: low for an agent with tools, else the model's lowest."
   type        = string
@@ -856,7 +887,7 @@ locals {
     "DAILY_TOKEN_LIMIT", "ENVIRONMENT", "FILES_BUCKET", "FILE_BUCKETS", "FILE_TYPES", "FIRESTORE_DATABASE", "FIRESTORE_EMULATOR_HOST", "GEMINI_API_KEY",
     "GEMINI_API_KEY_SECRET", "GOMEMLIMIT", "HISTORY_TOKENS", "IAM_ENFORCED", "LOGGING_ENDPOINT", "LOG_CONTENT",
     "LOG_LEVEL", "MAX_BODY_BYTES", "MAX_CONCURRENT", "MAX_FILE_BYTES", "MAX_INSTANCES", "MAX_OUTPUT_TOKENS", "MAX_TOOL_ROUNDS", "MODEL",
-    "MODELS_TABLE_SECRET", "MODEL_FALLBACKS", "OIDC_AUDIENCES", "OIDC_ISSUERS", "OPERATORS", "PLAYGROUND", "PORT", "RATE_LIMIT_PER_MINUTE",
+    "MODELS_ALLOWED", "MODELS_TABLE_SECRET", "MODEL_ARMOR_PROMPT_TEMPLATE", "MODEL_ARMOR_RESPONSE_TEMPLATE", "MODEL_FALLBACKS", "OIDC_AUDIENCES", "OIDC_ISSUERS", "OPERATORS", "PLAYGROUND", "PORT", "RATE_LIMIT_PER_MINUTE",
     "REQUEST_TIMEOUT", "SECRET_MANAGER_ENDPOINT", "SERVICE_DAILY_TOKEN_LIMIT", "SESSION_STORE", "SESSION_TTL",
     "STORAGE_EMULATOR_HOST", "TELEMETRY_ENDPOINT", "THINKING_LEVEL",
   ]

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/google/jsonschema-go/jsonschema"
+	"google.golang.org/genai"
 )
 
 // MaxOutputBytes bounds the JSON that one call of a tool may return to the
@@ -37,6 +38,7 @@ type Tool struct {
 	timeout           time.Duration // 0: the agent's
 	shown             bool
 	call              func(ctx context.Context, args map[string]any) (any, error)
+	gemini            *genai.Tool // run by Gemini; nil for a function
 }
 
 // Name is the name the model calls the tool by.
@@ -45,7 +47,8 @@ func (t Tool) Name() string { return t.name }
 // Description is what the model reads of what the tool is for.
 func (t Tool) Description() string { return t.description }
 
-// Schema is the JSON schema of the tool's arguments, an object.
+// Schema is the JSON schema of the tool's arguments, an object; nil for one of Gemini's
+// own.
 func (t Tool) Schema() *jsonschema.Schema { return t.schema }
 
 // Timeout bounds each call of the tool; 0: the agent's ToolTimeout does.
@@ -180,6 +183,9 @@ func newTool(name, description string, schema *jsonschema.Schema, f func(context
 // that it cannot hold json.Number. Args may hold numbers in either form. It does
 // not recover panics and does not bound the time: who runs tools does.
 func (t Tool) Call(ctx context.Context, args map[string]any) (map[string]any, error) {
+	if t.gemini != nil {
+		return nil, fmt.Errorf("%s is run by Gemini, not here", t.name)
+	}
 	out, err := t.call(ctx, args)
 	if err != nil {
 		return nil, err

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -26,8 +27,9 @@ type Reply struct {
 	gates       map[int]<-chan struct{}
 	stopAfter   int // chunks; -1: none
 	stop        stop
-	fault       []byte // an error event after the chunks
-	version     string // modelVersion; "": the requested model
+	fault       []byte         // an error event after the chunks
+	version     string         // modelVersion; "": the requested model
+	candidate   map[string]any // more members of the last chunk's candidate
 }
 
 // A stop is what happens if a reply stops early.
@@ -138,6 +140,55 @@ func newReply(finish string) Reply {
 func (r Reply) WithModelVersion(name string) Reply {
 	r.version = name
 	return r
+}
+
+// A Source is a page that an answer rests on.
+type Source struct {
+	Title, URI string
+	Text       string // the part of the answer that rests on it; "": it is not said
+}
+
+// WithSearch makes the reply one that Google Search was used for: the queries, the
+// sources, and the suggestions that Google's terms want shown. It is in the last chunk,
+// as the API has it.
+func (r Reply) WithSearch(queries []string, sources ...Source) Reply {
+	chunks, supports := []any{}, []any{}
+	text := TextOf(r.Content())
+	for i, source := range sources {
+		chunks = append(chunks, map[string]any{"web": map[string]any{"title": source.Title, "uri": source.URI}})
+		if source.Text == "" {
+			continue
+		}
+		start := strings.Index(text, source.Text)
+		segment := map[string]any{"endIndex": start + len(source.Text), "text": source.Text}
+		if start > 0 { // a zero is left out on the wire
+			segment["startIndex"] = start
+		}
+		supports = append(supports, map[string]any{"segment": segment, "groundingChunkIndices": []any{i}})
+	}
+	return r.WithCandidate("groundingMetadata", map[string]any{
+		"webSearchQueries": queries, "groundingChunks": chunks, "groundingSupports": supports,
+		"searchEntryPoint": map[string]any{"renderedContent": `<div class="container">` + strings.Join(queries, ", ") + "</div>"},
+	})
+}
+
+// WithCandidate sets a further member of the last chunk's candidate, such as
+// groundingMetadata.
+func (r Reply) WithCandidate(member string, value any) Reply {
+	r.candidate = maps.Clone(r.candidate)
+	if r.candidate == nil {
+		r.candidate = map[string]any{}
+	}
+	r.candidate[member] = value
+	return r
+}
+
+// Code returns the parts by which the model runs code, for [Parts].
+func Code(code, output string) []any {
+	return []any{
+		map[string]any{"executableCode": map[string]any{"language": "PYTHON", "code": code}},
+		map[string]any{"codeExecutionResult": map[string]any{"outcome": "OUTCOME_OK", "output": output}},
+	}
 }
 
 // WithUsage sets the token counts; by default 10 prompt tokens and 5 output tokens.
@@ -366,6 +417,9 @@ func (r Reply) body(parts []any, last bool, model string) []byte {
 	}
 	if last && r.finish != "" {
 		candidate["finishReason"] = r.finish
+	}
+	if last {
+		maps.Copy(candidate, r.candidate)
 	}
 	if last && r.usage != nil {
 		response["usageMetadata"] = r.usage

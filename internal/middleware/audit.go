@@ -86,7 +86,7 @@ func (m *middleware) auditEntries(ctx context.Context, state *requestState, stat
 	entry := audit.Entry{
 		Action: action, Outcome: cmp.Or(failure.Code, audit.OK),
 		Principal: m.Audit.principal(state), EndUser: m.Audit.endUser(state),
-		Session: turn.Session, Turn: turn.Number, Model: turn.Model, Tokens: turn.Tokens, CostUSD: turn.CostUSD,
+		Session: turn.Session, Turn: turn.Number, Model: turn.Model, Agent: turn.Agent, Tokens: turn.Tokens, CostUSD: turn.CostUSD,
 		Status: status, RequestID: api.RequestID(ctx),
 	}
 	if trace, ok := m.Observer.Trace(ctx); ok {
@@ -101,7 +101,7 @@ func (m *middleware) auditEntries(ctx context.Context, state *requestState, stat
 		// known here. A second entry with the same id and time is shown as one.
 		entries = append(entries, audit.Entry{
 			ID: audit.TurnID(earlier.ID), Time: earlier.At, Action: api.AuditTurn, Outcome: audit.OK,
-			Principal: entry.Principal, EndUser: entry.EndUser, Session: earlier.Session, Turn: earlier.Number, Model: earlier.Model,
+			Principal: entry.Principal, EndUser: entry.EndUser, Session: earlier.Session, Turn: earlier.Number, Model: earlier.Model, Agent: earlier.Agent,
 			Tokens: earlier.Tokens, CostUSD: earlier.CostUSD, Status: 200, RequestID: earlier.Request,
 		})
 	}

@@ -16,12 +16,15 @@ import (
 // what is the same in all of an agent's requests.
 
 // body returns what puts r's contents, tools and instruction into the SDK's request.
-func (r *Request) body() (genai.ExtrasRequestProvider, error) {
+func (r *Request) body(vertexAI bool) (genai.ExtrasRequestProvider, error) {
 	contents, err := r.contents()
 	return func(body map[string]any) map[string]any {
 		body["contents"] = contents
-		if r.Tools != nil {
-			body["tools"] = r.Tools
+		if r.Tools.JSON != nil {
+			body["tools"] = r.Tools.JSON
+			if r.Tools.mixed && !vertexAI { // whose API does not know the field
+				body["toolConfig"] = mixedTools
+			}
 		}
 		if r.Instruction != "" {
 			body["systemInstruction"] = genai.NewContentFromText(r.Instruction, genai.RoleUser)
@@ -70,20 +73,40 @@ func (r *Request) contents() (json.RawMessage, error) {
 	return append(all, ']'), err
 }
 
-// Declare returns the declarations of tools, for [Request.Tools]; nil without any.
-func Declare(tools []tool.Tool) json.RawMessage {
+// Tools are what a model may call, as it is told.
+type Tools struct {
+	JSON  json.RawMessage // of a list of genai.Tool; nil for none
+	mixed bool            // functions and Gemini's own
+}
+
+// mixedTools asks the Developer API for functions beside Gemini's own tools. It then
+// shows the calls of these, and expects them in the next request as it gave them
+// (https://ai.google.dev/gemini-api/docs/tool-combination).
+var mixedTools = json.RawMessage(`{"includeServerSideToolInvocations":true}`)
+
+// Declare returns the declarations of tools, for [Request.Tools].
+func Declare(tools []tool.Tool) Tools {
 	if len(tools) == 0 {
-		return nil
+		return Tools{}
 	}
 	var declarations []*genai.FunctionDeclaration
+	var all []*genai.Tool
 	for _, t := range tools {
+		if own := t.GeminiTool(); own != nil {
+			all = append(all, own)
+			continue
+		}
 		declarations = append(declarations, &genai.FunctionDeclaration{
 			Name: t.Name(), Description: t.Description(), ParametersJsonSchema: t.Schema(),
 		})
 	}
-	raw, err := json.Marshal([]*genai.Tool{{FunctionDeclarations: declarations}})
+	mixed := len(all) > 0 && len(declarations) > 0
+	if len(declarations) > 0 {
+		all = append(all, &genai.Tool{FunctionDeclarations: declarations})
+	}
+	raw, err := json.Marshal(all)
 	if err != nil {
 		panic(fmt.Sprintf("model: the tools' schemas: %v", err)) // they were made by package tool
 	}
-	return raw
+	return Tools{raw, mixed}
 }

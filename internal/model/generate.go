@@ -188,6 +188,7 @@ func (g *generation) attempt(ctx context.Context, r Request, until time.Time) (a
 	defer w.end()
 	if err = g.send(w, &r, &a, permit); err == nil {
 		result = answered
+		a.settlePositions()
 		a.complete(&r)
 		g.client.price(&a)
 		if failure := a.judge(); failure != nil {
@@ -254,7 +255,7 @@ func sleep(ctx context.Context, d time.Duration) bool {
 // send sends the request and takes the answer in, which is whole when there is no
 // error.
 func (g *generation) send(w *watch, r *Request, a *Answer, permit permit) error {
-	body, err := r.body()
+	body, err := r.body(g.client.config.Backend == genai.BackendVertexAI)
 	if err != nil {
 		return &Error{Kind: Failed, free: true, err: err}
 	}
@@ -262,7 +263,10 @@ func (g *generation) send(w *watch, r *Request, a *Answer, permit permit) error 
 	settings.HTTPOptions = &genai.HTTPOptions{ExtrasRequestProvider: body}
 	a.Ignored = ignored
 	var counts *genai.GenerateContentResponseUsageMetadata
-	defer func() { a.Usage = usage(counts) }()
+	defer func() {
+		a.Usage = usage(counts)
+		a.Usage.SearchQueries = a.Grounding.searches()
+	}()
 	unshown := "" // white space, which is no answer yet
 	for chunk, err := range chunks(w.ctx, g.client.models.Load(), r.Model, settings, g.onText != nil) {
 		if err != nil {
@@ -279,12 +283,15 @@ func (g *generation) send(w *watch, r *Request, a *Answer, permit permit) error 
 			return nil
 		}
 		for _, p := range parts {
-			text := unshown + partText(p)
-			if unshown = ""; !g.shown && strings.TrimSpace(text) == "" {
-				unshown = text
+			if p.Text == "" || p.Thought {
+				if g.rejected = g.showPart(r, a.Model, p); g.rejected != nil {
+					return g.rejected
+				}
 				continue
 			}
-			if text == "" {
+			text := unshown + p.Text
+			if unshown = ""; !g.shown && strings.TrimSpace(text) == "" {
+				unshown = text
 				continue
 			}
 			g.shown = true
@@ -301,6 +308,15 @@ func (g *generation) send(w *watch, r *Request, a *Answer, permit permit) error 
 		return &Error{Kind: Failed, temporary: true, err: errors.New("the stream ended without a finish reason")}
 	}
 	return nil
+}
+
+// showPart passes on a part that is not the answer's text, in the form in which it
+// is seen by others: not a function's call, which is its runner's to show.
+func (g *generation) showPart(r *Request, model string, p *genai.Part) error {
+	if r.OnPart == nil || p.FunctionCall != nil || p.Thought && p.Text == "" {
+		return nil
+	}
+	return r.OnPart(model, p)
 }
 
 // chunks asks the SDK for an answer in pieces, or in one. It may panic on answers of
@@ -347,6 +363,7 @@ func (a *Answer) add(response *genai.GenerateContentResponse) ([]*genai.Part, er
 	if candidate.FinishReason != "" {
 		a.Finish = candidate.FinishReason
 	}
+	a.ground(candidate)
 	if candidate.Content == nil {
 		return nil, nil
 	}
@@ -400,11 +417,16 @@ func MayCallTools(f genai.FinishReason) bool {
 	return f == genai.FinishReasonStop || f == genai.FinishReasonMaxTokens || f == genai.FinishReasonUnspecified || f == ""
 }
 
+// finishModelArmor ends an answer that Model Armor's template holds back. The SDK has
+// no name for it.
+const finishModelArmor = genai.FinishReason("MODEL_ARMOR")
+
 // IsSafetyBlock reports whether f says that the answer was held back for what it says.
 func IsSafetyBlock(f genai.FinishReason) bool {
 	switch f {
 	case genai.FinishReasonSafety, genai.FinishReasonRecitation, genai.FinishReasonProhibitedContent,
-		genai.FinishReasonBlocklist, genai.FinishReasonSPII, genai.FinishReasonLanguage:
+		genai.FinishReasonBlocklist, genai.FinishReasonSPII, genai.FinishReasonLanguage,
+		finishModelArmor:
 		return true
 	}
 	return false

@@ -406,7 +406,7 @@ func TestWhatIsSent(t *testing.T) {
 			})
 		}
 	}
-	if model.Declare(nil) != nil {
+	if model.Declare(nil).JSON != nil {
 		t.Error("no tools are declared as some")
 	}
 }

@@ -19,6 +19,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -50,6 +51,12 @@ type Config struct {
 	// is not among them can be asked, too: it has no breaker and is nobody's
 	// stand-in.
 	Models []string
+	// Allowed are further models that a request may name: each has a breaker, and
+	// stands in for none.
+	Allowed []string
+	// Armor screens prompts and answers where a request's settings name no template of
+	// their own; nil for nothing.
+	Armor *genai.ModelArmorConfig
 	// Tables holds the models' profiles and prices; nil for those that the program
 	// was built with.
 	Tables *models.Live
@@ -77,7 +84,8 @@ type Client struct {
 
 	tables   *models.Live
 	presence presence
-	names    []string            // of the models, in order
+	names    []string // of the models, in order
+	armor    *genai.ModelArmorConfig
 	breakers map[string]*breaker // never changed
 	budget   budget
 	fair     time.Duration // of silence, after which a model counts as away
@@ -111,9 +119,9 @@ func New(ctx context.Context, c Config) (*Client, error) {
 	config.HTTPClient = &http.Client{Transport: &transport{next: carrier, closeIdle: base.CloseIdleConnections}}
 	client := &Client{
 		config: config, close: base.CloseIdleConnections, tables: c.Tables,
-		names: c.Models, breakers: make(map[string]*breaker, len(c.Models)),
+		names: c.Models, armor: c.Armor, breakers: make(map[string]*breaker, len(c.Models)+len(c.Allowed)),
 	}
-	for _, name := range c.Models {
+	for _, name := range slices.Concat(c.Models, c.Allowed) {
 		client.breakers[name] = &breaker{model: name, failures: c.BreakerFailures, cooldown: c.BreakerCooldown, onChange: c.OnBreaker}
 	}
 	client.fair = fairSilence
@@ -187,9 +195,14 @@ type Request struct {
 	Instruction string
 	History     []json.RawMessage // earlier turns' contents, each a JSON array of genai.Content
 	Contents    []*genai.Content  // what follows on them
-	Tools       json.RawMessage   // from [Declare]; nil when the model may call none
+	Tools       Tools             // from [Declare]; zero when the model may call none
 	Temperature *float64          // 0 to 2; nil: the model's own
 	MaxTokens   int               // of output
+	// Settings are the agent's, as [CheckSettings] takes them, without those above; nil
+	// for none.
+	Settings *genai.GenerateContentConfig
+	// Schema is the JSON schema that the answer must fit; nil for text.
+	Schema any
 
 	// PromptTokens estimates the tokens of all that is asked: what an attempt costs
 	// whose answer has no counts.
@@ -197,6 +210,12 @@ type Request struct {
 	// Again, if set, is called before each attempt that comes after one that has cost
 	// something, with the most tokens that the attempt may cost. Its error ends the call.
 	Again func(ctx context.Context, tokens int) error
+
+	// OnPart, if set, is called in a stream for each part that is not the answer's
+	// text, as it comes and in order with the text: a thought's summary, code and its
+	// result, a call of one of Gemini's own tools. An attempt that is made again calls it
+	// again. Its error ends the call.
+	OnPart func(model string, p *genai.Part) error
 
 	Thinking models.Level // or the nearest that the model has; "" is its lowest
 
@@ -215,6 +234,9 @@ type Answer struct {
 	Usage    session.Usage // of all attempts, each priced by itself; zero when none began
 	Spent    []Spent       // the same, by attempt
 	Attempts int           // over all models; 0 when their breakers are open
+
+	// Grounding is what Gemini's own tools brought back; nil for nothing.
+	Grounding *Grounding
 
 	// Substituted: the upstream let another model answer than it was asked for.
 	Substituted bool

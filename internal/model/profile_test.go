@@ -78,6 +78,61 @@ func TestSettingsFollowTheProfile(t *testing.T) {
 	}
 }
 
+// What an agent sets goes to a model that takes it, and in the form that it takes.
+func TestAnAgentsSettingsFollowTheProfile(t *testing.T) {
+	t.Parallel()
+	all := &genai.GenerateContentConfig{
+		TopP: genai.Ptr[float32](0.5), TopK: genai.Ptr[float32](20), StopSequences: []string{"END"}, Seed: genai.Ptr[int32](7),
+		MediaResolution: genai.MediaResolutionLow, ThinkingConfig: &genai.ThinkingConfig{IncludeThoughts: true},
+	}
+	budget := func(tokens int32) *genai.GenerateContentConfig {
+		return &genai.GenerateContentConfig{ThinkingConfig: &genai.ThinkingConfig{ThinkingBudget: &tokens}}
+	}
+	thinks := func(config map[string]any) map[string]any {
+		return map[string]any{"maxOutputTokens": 2048.0, "thinkingConfig": config}
+	}
+	for _, tt := range []struct {
+		name    string
+		request model.Request
+		want    map[string]any // generationConfig
+	}{
+		{"a model that takes all", model.Request{Model: "gemini-3.1-flash-lite", MaxTokens: 2048, Thinking: models.Low, Settings: all},
+			map[string]any{"maxOutputTokens": 2048.0, "topP": 0.5, "topK": 20.0, "stopSequences": []any{"END"}, "seed": 7.0,
+				"mediaResolution": "MEDIA_RESOLUTION_LOW", "thinkingConfig": map[string]any{"includeThoughts": true, "thinkingLevel": "LOW"}}},
+		{"a model that ignores sampling", model.Request{Model: "gemini-3.8-flash", MaxTokens: 2048, Settings: all},
+			map[string]any{"maxOutputTokens": 2048.0, "stopSequences": []any{"END"}, "seed": 7.0,
+				"mediaResolution": "MEDIA_RESOLUTION_LOW", "thinkingConfig": map[string]any{"includeThoughts": true, "thinkingLevel": "LOW"}}},
+		{"a model that does not think", model.Request{Model: "offline", MaxTokens: 2048, Settings: &genai.GenerateContentConfig{ThinkingConfig: all.ThinkingConfig}},
+			map[string]any{"maxOutputTokens": 2048.0}},
+		{"a budget", model.Request{Model: "gemini-2.5-flash", MaxTokens: 2048, Settings: budget(500)}, thinks(map[string]any{"thinkingBudget": 500.0})},
+		{"no thinking at all", model.Request{Model: "gemini-2.5-flash", MaxTokens: 2048, Settings: budget(0)}, thinks(map[string]any{"thinkingBudget": 0.0})},
+		{"a budget that the model decides", model.Request{Model: "gemini-2.5-pro", MaxTokens: 2048, Settings: budget(-1)}, thinks(map[string]any{"thinkingBudget": -1.0})},
+		{"less than the model can", model.Request{Model: "gemini-2.5-pro", MaxTokens: 2048, Settings: budget(1)}, thinks(map[string]any{"thinkingBudget": 128.0})},
+		{"a budget that leaves no room for an answer", model.Request{Model: "gemini-2.5-pro", MaxTokens: 2048, Settings: budget(30_000)}, thinks(map[string]any{"thinkingBudget": 1536.0})},
+		{"a budget for a model with levels", model.Request{Model: "gemini-3.8-flash", MaxTokens: 2048, Settings: budget(8000)}, thinks(map[string]any{"thinkingLevel": "MEDIUM"})},
+		{"a level that outranks the budget", model.Request{Model: "gemini-2.5-flash", MaxTokens: 2048, Thinking: models.Low, Settings: budget(500)}, thinks(map[string]any{"thinkingBudget": 1024.0})},
+	} {
+		for _, backend := range backends {
+			t.Run(tt.name+"/"+backend.name, func(t *testing.T) {
+				t.Parallel()
+				gemini := geminitest.Start(t)
+				r := tt.request
+				r.Contents = question().Contents
+				a, err := client(t, gemini.URL, backend.vertex).Generate(t.Context(), r, nil)
+				if err != nil || len(a.Ignored) > 0 {
+					t.Fatalf("ignored %q: %v", a.Ignored, err)
+				}
+				if diff := cmp.Diff(gemini.Requests()[0].Body["generationConfig"], any(tt.want)); diff != "" {
+					t.Errorf("(-got +want):\n%s", diff)
+				}
+			})
+		}
+	}
+	if all.TopP == nil || all.MaxOutputTokens != 0 || all.ThinkingConfig.ThinkingLevel != "" {
+		t.Errorf("the agent's settings were changed: %+v", all)
+	}
+}
+
 // A stand-in is asked by its own profile.
 func TestAStandInHasItsOwnProfile(t *testing.T) {
 	t.Parallel()

@@ -23,14 +23,27 @@ const (
 // they are. Of a model without a profile little is known, so it gets what every
 // model takes.
 func (c *Client) settings(r *Request) (settings *genai.GenerateContentConfig, ignored []string) {
-	settings = &genai.GenerateContentConfig{
-		MaxOutputTokens: int32(r.MaxTokens),
-		// The SDK would ask again by itself, uncounted and unbounded.
-		AutomaticContinuation: genai.Ptr(false),
+	settings = &genai.GenerateContentConfig{}
+	if r.Settings != nil {
+		*settings = *r.Settings
+	}
+	own := settings.ThinkingConfig
+	settings.MaxOutputTokens, settings.Temperature, settings.ThinkingConfig = int32(r.MaxTokens), nil, nil
+	// The SDK would ask again by itself, uncounted and unbounded.
+	settings.AutomaticContinuation = genai.Ptr(false)
+	if settings.ModelArmorConfig == nil {
+		settings.ModelArmorConfig = c.armor
+	}
+	if r.Schema != nil {
+		settings.ResponseMIMEType, settings.ResponseJsonSchema = "application/json", r.Schema
 	}
 	profile := c.tables.Table().Model(r.Model)
+	takesSampling := profile != nil && profile.Sampling == models.SamplingTaken
+	if !takesSampling {
+		settings.TopP, settings.TopK, settings.PresencePenalty, settings.FrequencyPenalty = nil, nil, nil, nil
+	}
 	if r.Temperature != nil {
-		if profile != nil && profile.Sampling == models.SamplingTaken {
+		if takesSampling {
 			settings.Temperature = genai.Ptr(float32(*r.Temperature))
 		} else {
 			ignored = append(ignored, SettingTemperature)
@@ -43,11 +56,7 @@ func (c *Client) settings(r *Request) (settings *genai.GenerateContentConfig, ig
 		settings.MaxOutputTokens = int32(profile.MaxOutput)
 		ignored = append(ignored, SettingMaxTokens)
 	}
-	level := r.Thinking
-	if r.MaxTokens < profile.LeastOutput {
-		level = "" // the lowest: thoughts count as output and would take the answer's room
-	}
-	settings.ThinkingConfig = thinking(profile, profile.Level(level))
+	settings.ThinkingConfig = r.thinking(profile, own)
 	return settings, ignored
 }
 
@@ -61,15 +70,37 @@ func (c *Client) makeRoom(r *Request) {
 	}
 }
 
-// thinking is how a model is told to think at a level, nil for one that has none.
-func thinking(profile *models.Model, level models.Level) *genai.ThinkingConfig {
-	switch {
-	case level == "":
+// thinking is how a model is told to think, nil for one that cannot be told. own is
+// the agent's, nil for none. Thoughts count as output: where they would take the
+// answer's room they are as few as the model can.
+func (r *Request) thinking(profile *models.Model, own *genai.ThinkingConfig) *genai.ThinkingConfig {
+	if profile.Thinking == nil {
 		return nil
-	case profile.Thinking.Budgets != nil:
-		return &genai.ThinkingConfig{ThinkingBudget: genai.Ptr(int32(profile.Thinking.Budgets[level]))}
 	}
-	return &genai.ThinkingConfig{ThinkingLevel: genai.ThinkingLevel(strings.ToUpper(string(level)))}
+	config := &genai.ThinkingConfig{IncludeThoughts: own != nil && own.IncludeThoughts}
+	level := r.Thinking
+	least := r.roomy || r.MaxTokens < profile.LeastOutput
+	if own != nil && own.ThinkingBudget != nil && level == "" {
+		if budget := *own.ThinkingBudget; profile.Thinking.Budgets != nil && !least {
+			lowest := profile.Thinking.Budgets[profile.Level("")]
+			if budget >= 0 { // below 0 the model decides
+				budget = int32(max(lowest, min(int(budget), r.MaxTokens-profile.LeastOutput)))
+			}
+			config.ThinkingBudget = &budget
+			return config
+		}
+		level = models.LevelOf(int(*own.ThinkingBudget))
+	}
+	if least {
+		level = ""
+	}
+	level = profile.Level(level)
+	if profile.Thinking.Budgets != nil {
+		config.ThinkingBudget = genai.Ptr(int32(profile.Thinking.Budgets[level]))
+	} else {
+		config.ThinkingLevel = genai.ThinkingLevel(strings.ToUpper(string(level)))
+	}
+	return config
 }
 
 // complete fills in the counts that the model left out of an answer that was heard to
@@ -122,6 +153,7 @@ func (c *Client) price(a *Answer) {
 	u := &a.Usage
 	u.EstimatedCostUSD = c.tables.Table().Estimate(a.Model, models.Tokens{
 		Prompt: u.PromptTokens, Cached: u.CachedTokens, Output: u.CompletionTokens + u.ThoughtTokens,
+		Searches: u.SearchQueries, Retrievals: a.Grounding.retrievals(),
 	}, time.Now())
 }
 

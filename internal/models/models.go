@@ -35,9 +35,12 @@ type Table struct {
 	Date    Day      `json:"date"` // of the last comparison with the sources
 	Sources []string `json:"sources"`
 	// Default and Fallback are used by deployments that do not configure models.
-	Default  string            `json:"default"`
-	Fallback string            `json:"fallback"`
-	Models   map[string]*Model `json:"models"`
+	Default  string `json:"default"`
+	Fallback string `json:"fallback"`
+	// Retrieval is the price of a thousand queries of Vertex AI Search, in US dollars:
+	// that of its Enterprise edition, the dearer one.
+	Retrieval *float64          `json:"retrieval_usd,omitempty"`
+	Models    map[string]*Model `json:"models"`
 }
 
 // A Model is the profile of one model.
@@ -48,12 +51,16 @@ type Model struct {
 	// LeastOutput is the smallest useful limit on an answer, in tokens: with less,
 	// thoughts may use all of it. MaxOutput is the largest limit that the model
 	// accepts.
-	LeastOutput int      `json:"least_output"`
-	MaxOutput   int      `json:"max_output"`
-	Inputs      []string `json:"inputs"`
-	Closed      Day      `json:"closed,omitzero"`     // day from which new projects cannot use it
-	Ends        Day      `json:"ends,omitzero"`       // earliest day of its end; zero: not announced
-	Successor   string   `json:"successor,omitempty"` // recommended by Google
+	LeastOutput int `json:"least_output"`
+	MaxOutput   int `json:"max_output"`
+	// Combines reports whether the model takes Gemini's own tools beside functions, and
+	// a schema for the answer beside either. Models before Gemini 3 refuse both.
+	Combines  bool     `json:"combines,omitempty"`
+	Search    *Search  `json:"search,omitempty"` // nil: the price of Google Search is unknown
+	Inputs    []string `json:"inputs"`
+	Closed    Day      `json:"closed,omitzero"`     // day from which new projects cannot use it
+	Ends      Day      `json:"ends,omitzero"`       // earliest day of its end; zero: not announced
+	Successor string   `json:"successor,omitempty"` // recommended by Google
 }
 
 // A Price is valid from a day on, in US dollars per million tokens.
@@ -69,6 +76,22 @@ type LongContext struct {
 	PromptTokens int64 `json:"prompt_tokens"`
 	Rate
 }
+
+// A Search is the price of grounding with Google Search, in US dollars per thousand.
+// What is free each day or month is not taken off.
+type Search struct {
+	USD float64  `json:"usd"`
+	Per SearchBy `json:"per"`
+}
+
+// A SearchBy is what a search is counted by: the queries that the model makes of it,
+// or the prompts that made it search at all.
+type SearchBy string
+
+const (
+	PerQuery  SearchBy = "query"
+	PerPrompt SearchBy = "prompt"
+)
 
 // A Rate is in US dollars per million tokens.
 type Rate struct {
@@ -97,6 +120,21 @@ const Low Level = "low"
 
 // Levels returns all levels, the lowest first.
 func Levels() []Level { return slices.Clone(levels) }
+
+// LevelOf returns the level that a budget of thinking in tokens is about.
+func LevelOf(budget int) Level {
+	switch {
+	case budget < 0: // the model decides
+		return "medium"
+	case budget <= 512:
+		return "minimal"
+	case budget <= 4096:
+		return "low"
+	case budget <= 16384:
+		return "medium"
+	}
+	return "high"
+}
 
 // Sampling is what a model does with temperature, top-k and top-p.
 type Sampling string
@@ -139,6 +177,9 @@ func Parse(raw []byte) (*Table, error) {
 	if err := json.Unmarshal(raw, t, json.RejectUnknownMembers(true)); err != nil {
 		return nil, fmt.Errorf("reading a table of models: %w", err)
 	}
+	if t.Retrieval != nil && !isPrice(*t.Retrieval) {
+		return nil, errors.New("the price of retrieval is negative or not a number")
+	}
 	if t.Date.IsZero() || len(t.Sources) == 0 || len(t.Models) == 0 {
 		return nil, errors.New("a table of models needs a date, sources and models")
 	}
@@ -171,6 +212,8 @@ func (t *Table) check(name string) error {
 		return errors.New("least_output must be above 0 and at most max_output")
 	case !slices.Contains(m.Inputs, "text"):
 		return errors.New("inputs must include text")
+	case m.Search != nil && (!isPrice(m.Search.USD) || m.Search.Per != PerQuery && m.Search.Per != PerPrompt):
+		return errors.New("search needs a price per query or prompt")
 	case m.Successor != "" && t.Models[m.Successor] == nil:
 		return fmt.Errorf("the successor %q is not in the table", m.Successor)
 	case m.Successor == "" && !m.Ends.IsZero():
@@ -195,7 +238,7 @@ func (t *Table) check(name string) error {
 
 func (r Rate) check() error {
 	for _, usd := range []float64{r.Input, r.Cached, r.Output} {
-		if usd < 0 || math.IsInf(usd, 0) || math.IsNaN(usd) {
+		if !isPrice(usd) {
 			return errors.New("a price is negative or not a number")
 		}
 	}
@@ -204,6 +247,8 @@ func (r Rate) check() error {
 	}
 	return nil
 }
+
+func isPrice(usd float64) bool { return usd >= 0 && !math.IsInf(usd, 0) }
 
 func (t *Thinking) check() error {
 	if t == nil {
@@ -320,17 +365,21 @@ func Reported(asked, reported string) (name string, substituted bool) {
 // Model returns the profile of a model, nil if the table has none.
 func (t *Table) Model(name string) *Model { return t.Models[Normal(name)] }
 
-// Tokens are the tokens that a call is charged for.
+// Tokens are what a call is charged for.
 type Tokens struct {
 	Prompt int64
 	Cached int64 // of Prompt
 	Output int64 // includes thoughts
+
+	// Searches and Retrievals are the queries that the call made of Google Search and of
+	// Vertex AI Search. Code execution and URL context cost tokens only.
+	Searches, Retrievals int64
 }
 
 // Estimate returns the cost of one call of a model on a day, in US dollars, or nil if
-// the model is unknown.
+// a price is unknown.
 //
-// It is not a bill: it ignores discounts, and covers text only.
+// It is not a bill: it ignores discounts, and covers text and searches only.
 func (t *Table) Estimate(name string, tokens Tokens, at time.Time) *float64 {
 	m := t.Model(name)
 	if m == nil {
@@ -339,6 +388,22 @@ func (t *Table) Estimate(name string, tokens Tokens, at time.Time) *float64 {
 	r := m.rate(tokens.Prompt, at)
 	cached := min(tokens.Cached, tokens.Prompt)
 	usd := (float64(tokens.Prompt-cached)*r.Input + float64(cached)*r.Cached + float64(tokens.Output)*r.Output) / 1e6
+	if tokens.Searches > 0 {
+		if m.Search == nil {
+			return nil
+		}
+		counted := tokens.Searches
+		if m.Search.Per == PerPrompt {
+			counted = 1
+		}
+		usd += float64(counted) * m.Search.USD / 1e3
+	}
+	if tokens.Retrievals > 0 {
+		if t.Retrieval == nil {
+			return nil
+		}
+		usd += float64(tokens.Retrievals) * *t.Retrieval / 1e3
+	}
 	usd = math.Round(usd*1e8) / 1e8
 	return &usd
 }

@@ -36,6 +36,10 @@ func TestEstimate(t *testing.T) {
 		{"a price that changes with the year", "gemini-3.8-flash", Tokens{Output: 1_000_000}, "2026-12-31", 3.75},
 		{"the year after it", "gemini-3.8-flash", Tokens{Output: 1_000_000}, "2027-01-01", 7.5},
 		{"before the first price", "gemini-3.8-flash", Tokens{Output: 1_000_000}, "2020-01-01", 3.75},
+		{"each query of a search", "gemini-3.5-flash-lite", Tokens{Prompt: 1_000_000, Searches: 3}, "2026-11-26", 0.3 + 3*0.014},
+		{"a search that is charged by the prompt", "gemini-2.5-flash", Tokens{Searches: 3}, "2026-11-26", 0.035},
+		{"queries of Vertex AI Search", "gemini-3.5-flash-lite", Tokens{Retrievals: 2}, "2026-11-26", 0.008},
+		{"the offline stand-in searches for nothing", "offline", Tokens{Searches: 2}, "2026-11-26", 0},
 		{"the offline stand-in is free", "offline", Tokens{Prompt: 5, Output: 5}, "2026-11-26", 0},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -48,6 +52,22 @@ func TestEstimate(t *testing.T) {
 	}
 	if got := BuiltIn().Estimate("gemini-9", Tokens{Prompt: 1}, time.Now()); got != nil {
 		t.Errorf("a model that is not in the table costs %v", *got)
+	}
+}
+
+func TestTheCostOfSearchesWithoutAPriceIsUnknown(t *testing.T) {
+	t.Parallel()
+	table, err := Parse(edited(t, func(m map[string]any) {
+		delete(m, "retrieval_usd")
+		delete(model(m, inUse), "search")
+	}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, tokens := range []Tokens{{Searches: 1}, {Retrievals: 1}} {
+		if usd := table.Estimate(inUse, tokens, time.Now()); usd != nil {
+			t.Errorf("%+v cost %v", tokens, *usd)
+		}
 	}
 }
 
@@ -178,6 +198,9 @@ func TestBadTables(t *testing.T) {
 		"no word on sampling":       edited(t, func(m map[string]any) { delete(model(m, inUse), "sampling") }),
 		"no room":                   edited(t, func(m map[string]any) { model(m, inUse)["least_output"] = 0 }),
 		"more room than there is":   edited(t, func(m map[string]any) { model(m, inUse)["max_output"] = 1 }),
+		"a search without unit":     edited(t, func(m map[string]any) { model(m, inUse)["search"] = map[string]any{"usd": 14} }),
+		"a search that pays":        edited(t, func(m map[string]any) { model(m, inUse)["search"].(map[string]any)["usd"] = -1 }),
+		"a retrieval that pays":     edited(t, func(m map[string]any) { m["retrieval_usd"] = -1 }),
 		"no text":                   edited(t, func(m map[string]any) { model(m, inUse)["inputs"] = []string{"image"} }),
 		"a successor without entry": edited(t, func(m map[string]any) { model(m, inUse)["successor"] = "gemini-9" }),
 		"an end without successor":  edited(t, func(m map[string]any) { model(m, inUse)["ends"] = "2028-01-01" }),

@@ -14,6 +14,8 @@ import (
 	"example.com/gatehouse/agent"
 	"example.com/gatehouse/config"
 	"example.com/gatehouse/internal/gcp/secret"
+	"example.com/gatehouse/internal/geminischema"
+	"example.com/gatehouse/internal/model"
 	"example.com/gatehouse/internal/rescue"
 	"example.com/gatehouse/internal/secretname"
 )
@@ -72,6 +74,14 @@ func (a *agents) failed() bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return a.final != nil
+}
+
+// refuse makes err final, of an agent that was made and cannot be run.
+func (a *agents) refuse(err error) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.final = err
+	return err
 }
 
 // An agentCall is a call of New.
@@ -224,11 +234,32 @@ func checkAgent(a agent.Agent) error {
 			return wrong("has two tools named %q", t.Name())
 		}
 		seen[t.Name()] = true
+		if t.Schema() == nil {
+			continue
+		}
+		if err := geminischema.Check(t.Schema()); err != nil {
+			return wrong("has the tool %q, whose arguments Gemini does not take: %v", t.Name(), err)
+		}
+	}
+	if a.Output != nil {
+		if err := geminischema.Check(a.Output.Schema()); err != nil {
+			return wrong("has an Output that Gemini does not take: %v", err)
+		}
 	}
 	if slices.Contains(a.Toolsets, nil) {
 		return wrong("has a nil entry in Toolsets")
 	}
 	return nil
+}
+
+// checkSettings reports what the models that may answer, or their API, do not take of the
+// agent. The agent and the deployment are what they are, so it is final.
+func (s *Server) checkSettings(ctx context.Context, p *parts) error {
+	err := p.model.CheckAgent(ctx, model.Agent{Settings: p.agent.Model, Tools: p.agent.Tools}, s.askable())
+	if err == nil {
+		return nil
+	}
+	return s.agents.refuse(&agentError{issue: "cannot be run as it is: its " + err.Error(), final: true})
 }
 
 // An environment is what New is given, for one call of it. It is safe for

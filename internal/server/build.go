@@ -8,6 +8,7 @@ import (
 
 	"cloud.google.com/go/compute/metadata"
 	"golang.org/x/sync/errgroup"
+	"google.golang.org/genai"
 
 	"example.com/gatehouse/agent"
 	"example.com/gatehouse/config"
@@ -137,6 +138,11 @@ func (s *Server) connect(ctx context.Context) (_ *parts, err error) {
 	if err := s.openModel(ctx, p, project); err != nil {
 		return nil, err
 	}
+	if built != nil {
+		if err := s.checkSettings(ctx, p); err != nil {
+			return nil, err
+		}
+	}
 	if p.secrets, err = s.newSecrets(ctx, p.model.SetKey); err != nil {
 		return nil, err
 	}
@@ -175,7 +181,7 @@ func (s *Server) connect(ctx context.Context) (_ *parts, err error) {
 		return p, nil
 	}
 	p.invoke = invoke.New(invoke.Config{
-		Agent: p.agent, Model: p.model, ModelName: s.ModelName(), Thinking: s.Config.ThinkingLevel, Tables: &s.tables, Store: p.store,
+		Agent: p.agent, Model: p.model, ModelName: s.ModelName(), ModelsAllowed: s.Config.ModelsAllowed, Thinking: s.Config.ThinkingLevel, Tables: &s.tables, Store: p.store,
 		Timeout: s.Config.RequestTimeout, MaxBodyBytes: s.Config.MaxBodyBytes, MaxOutputTokens: s.Config.MaxOutputTokens,
 		HistoryTokens: s.Config.HistoryTokens, MaxToolRounds: s.Config.MaxToolRounds,
 		Limiter: p.limiter, Limits: s.limits(), Observer: p.observer,
@@ -253,13 +259,16 @@ func (s *Server) openModel(ctx context.Context, p *parts, project string) error 
 	c := model.Config{
 		APIKey: g.APIKey.Reveal(), VertexAI: g.VertexAI, Project: project, Location: g.Location,
 		BaseURL: g.BaseURL, Loopback: loopback.URL(g.BaseURL), Wrap: s.wrapModel,
-		Models: s.modelNames(), Tables: &s.tables, Timeout: s.Config.RequestTimeout,
+		Models: s.modelNames(), Allowed: s.Config.ModelsAllowed, Tables: &s.tables, Timeout: s.Config.RequestTimeout,
 		BreakerFailures: s.Config.BreakerFailures, BreakerCooldown: s.Config.BreakerCooldown,
 		OnBreaker: func(name string, state model.State) {
 			// Not in ctx: that is of the request that happened to build the service.
 			s.Log.Warn("Model circuit breaker changed state.", "model", name, "state", state.String())
 			p.observer.Breaker(context.Background(), name, int(state))
 		},
+	}
+	if g.ArmorPrompt != "" || g.ArmorResponse != "" {
+		c.Armor = &genai.ModelArmorConfig{PromptTemplateName: g.ArmorPrompt, ResponseTemplateName: g.ArmorResponse}
 	}
 	if g.APIKeySecret != "" {
 		c.APIKey = "not fetched yet" // replaced before the first call
@@ -271,7 +280,7 @@ func (s *Server) openModel(ctx context.Context, p *parts, project string) error 
 	if err != nil {
 		return &fetchError{"MODEL", err}
 	}
-	for _, name := range c.Models {
+	for _, name := range s.askable() {
 		if s.tables.Table().Model(name) == nil {
 			s.Log.WarnContext(ctx, "The table of models has no entry for a model: requests carry the least that any model takes, costs are unknown.",
 				"model", name, "table", s.tables.Table().Date.String())

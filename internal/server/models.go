@@ -13,7 +13,7 @@ import (
 // takeTable puts a newer table of models to use. One that has not proved itself
 // leaves the one in use, and is no reason to stop answering: operators are told.
 func (s *Server) takeTable(ctx context.Context, l *secrets, payload string) error {
-	err := s.tables.Offer([]byte(payload), s.modelNames())
+	err := s.tables.Offer([]byte(payload), s.askable())
 	if err == nil {
 		l.rejected.Store(nil)
 		s.Log.InfoContext(ctx, "A newer table of models is in use.", "table", s.tables.Table().Date.String())

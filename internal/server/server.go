@@ -132,7 +132,7 @@ func New(o Options) *Server {
 	if s.problem != nil {
 		s.Log.LogAttrs(context.Background(), telemetry.LevelCritical, s.problem.Error())
 	}
-	s.endings = endings{tables: &s.tables, names: s.modelNames(), log: s.Log}
+	s.endings = endings{tables: &s.tables, names: s.askable(), log: s.Log}
 	s.health = health.New(health.Config{
 		Service:      cmp.Or(s.Config.Service, serviceName),
 		Revision:     s.Config.Revision,
@@ -170,6 +170,12 @@ func (s *Server) modelNames() []string {
 		return []string{s.standIn.Model}
 	}
 	return append([]string{s.Config.Model}, s.Config.ModelFallbacks...)
+}
+
+// askable are the models that may answer and those that a request may name.
+func (s *Server) askable() []string {
+	names := s.modelNames()
+	return slices.Concat(names, slices.DeleteFunc(slices.Clone(s.Config.ModelsAllowed), func(name string) bool { return slices.Contains(names, name) }))
 }
 
 // warnings are what operators should know of a service that is ready.

@@ -65,7 +65,7 @@ func (s *Server) openTelemetry(ctx context.Context, p *parts, project string) er
 	var err error
 	p.observer, err = telemetry.New(s.observe, telemetry.Config{
 		Service: cmp.Or(s.Config.Service, serviceName), Version: version.Version, Project: project,
-		Routes: s.patterns(), Codes: api.Codes(), Models: append([]string{s.ModelName()}, s.Config.ModelFallbacks...),
+		Routes: s.patterns(), Codes: api.Codes(), Models: s.askable(),
 		Tools: p.toolNames(), Provider: s.provider(), Log: s.Log, GoogleEndpoint: s.Config.TelemetryEndpoint,
 	})
 	if err != nil {

@@ -38,6 +38,7 @@ type Turn struct {
 	Number   int       // in its session, from 1
 	Model    string    // that answered
 	Request  string    // the id of the request that made it
+	Agent    string    // digest of the instruction, tools and settings that made it
 	Attempts int       // of calling the model
 	Tokens   int64
 	CostUSD  *float64 // nil when the model has no price
@@ -208,6 +209,9 @@ func (t *Turn) append(attrs []slog.Attr) []slog.Attr {
 	}
 	if t.Model == "" { // it was not asked
 		return attrs
+	}
+	if t.Agent != "" {
+		attrs = append(attrs, slog.String("agent_digest", t.Agent))
 	}
 	return append(attrs, slog.String("model", plain(t.Model, maxModel)), slog.Int("attempts", t.Attempts),
 		slog.Int64("tokens", t.Tokens), slog.Int64("model_ms", t.ModelTime.Milliseconds()),

@@ -40,6 +40,8 @@ locals {
     "image_projects",
     "model",
     "model_fallbacks",
+    "models_allowed",
+    "model_armor",
     "thinking_level",
     "models_table_from_secret",
     "model_backend",
@@ -101,6 +103,8 @@ module "gatehouse" {
   image_projects              = local.settings.image_projects
   model                       = local.settings.model
   model_fallbacks             = local.settings.model_fallbacks
+  models_allowed              = local.settings.models_allowed
+  model_armor                 = local.settings.model_armor
   thinking_level              = local.settings.thinking_level
   models_table_from_secret    = local.settings.models_table_from_secret
   model_backend               = local.settings.model_backend

@@ -1,0 +1,70 @@
+package agent_test
+
+import (
+	"encoding/json"
+	"errors"
+	"strings"
+	"testing"
+
+	"example.com/gatehouse/agent"
+)
+
+type quote struct {
+	Amount int64    `json:"amount" jsonschema:"in cents"`
+	Parts  []string `json:"parts,omitempty"`
+	Color  color    `json:"color,omitzero"`
+}
+
+// color is a type that checks itself.
+type color string
+
+func (c *color) UnmarshalJSON(raw []byte) error {
+	if err := json.Unmarshal(raw, (*string)(c)); err != nil {
+		return err
+	}
+	if *c == "none" {
+		return errors.New("none is no color")
+	}
+	return nil
+}
+
+func TestOutput(t *testing.T) {
+	t.Parallel()
+	o := agent.OutputOf[quote]()
+	for _, tt := range []struct{ name, answer, want, problem string }{
+		{"a value", ` {"amount": 5, "parts": ["a"]} `, `{"amount":5,"parts":["a"]}`, ""},
+		{"digits that no float holds", `{"amount": 9007199254740993}`, `{"amount":9007199254740993}`, ""},
+		{"within a fence", "```json\n{\"amount\": 5}\n```", `{"amount":5}`, ""},
+		{"text", "It costs 5.", "", "not JSON"},
+		{"half a value", `{"amount": 5`, "", "not JSON"},
+		{"two values", `{"amount": 5} {"amount": 6}`, "", "not JSON"},
+		{"nothing", "", "", "not JSON"},
+		{"without what is required", `{}`, "", "amount"},
+		{"of another type", `{"amount": "five"}`, "", "amount"},
+		{"a fraction", `{"amount": 1.5}`, "", "amount"},
+		{"more than it has", `{"amount": 1, "tip": 2}`, "", "tip"},
+		{"a number that does not fit", `{"amount": 1e30}`, "", "amount"},
+		{"what the type itself refuses", `{"amount": 1, "color": "none"}`, "", "none is no color"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			got, err := o.Check(tt.answer)
+			switch {
+			case tt.problem == "" && (err != nil || string(got) != tt.want):
+				t.Errorf("%s, %v; want %s", got, err, tt.want)
+			case tt.problem != "" && (err == nil || !strings.Contains(err.Error(), tt.problem)):
+				t.Errorf("%s, %v; want an error with %q", got, err, tt.problem)
+			}
+		})
+	}
+}
+
+func TestOutputOfPanicsWithoutASchema(t *testing.T) {
+	t.Parallel()
+	defer func() {
+		if recover() == nil {
+			t.Error("did not panic")
+		}
+	}()
+	agent.OutputOf[struct{ F func() }]()
+}

@@ -1,0 +1,256 @@
+package model
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"reflect"
+	"slices"
+	"strings"
+
+	"google.golang.org/genai"
+
+	"example.com/gatehouse/internal/models"
+	"example.com/gatehouse/tool"
+)
+
+// A Problem is a setting of an agent's that cannot be.
+type Problem struct {
+	Field string // such as "Model.TopP"
+	Issue string
+}
+
+func (p *Problem) Error() string { return p.Field + " " + p.Issue }
+
+// An Agent is what [Client.CheckAgent] checks of one.
+type Agent struct {
+	Settings *genai.GenerateContentConfig
+	Tools    []tool.Tool
+}
+
+// CheckAgent returns a [*Problem] for what the models that may answer, their API or the
+// service do not take: the first model is the one that usually answers. It calls
+// nobody.
+func (c *Client) CheckAgent(ctx context.Context, a Agent, names []string) error {
+	own := slices.DeleteFunc(slices.Clone(a.Tools), func(t tool.Tool) bool { return t.GeminiTool() == nil })
+	if a.Settings == nil && len(own) == 0 {
+		return nil
+	}
+	if a.Settings != nil {
+		if p := checkSettings(a.Settings); p != nil {
+			return p
+		}
+		if len(names) > 0 {
+			if p := checkProfile(a.Settings, names[0], c.tables.Table().Model(names[0])); p != nil {
+				return p
+			}
+		}
+		if c.armor != nil && len(a.Settings.SafetySettings) > 0 && a.Settings.ModelArmorConfig == nil {
+			return &Problem{"Model.SafetySettings", "are set beside Model Armor's templates, and Vertex AI takes either; unset one of them"}
+		}
+	}
+	for _, name := range names {
+		if p := c.checkTools(a, own, name); p != nil {
+			return p
+		}
+	}
+	return c.rehearse(ctx, a.Settings, own)
+}
+
+// takenFields are the settings that an agent may have.
+var takenFields = map[string]bool{
+	"Temperature": true, "MaxOutputTokens": true, // set elsewhere; refused with another sentence
+	"ThinkingConfig": true, "TopP": true, "TopK": true, "StopSequences": true, "Seed": true,
+	"PresencePenalty": true, "FrequencyPenalty": true, "SafetySettings": true, "MediaResolution": true,
+	"ModelArmorConfig": true, "Labels": true, "ResponseModalities": true, "CandidateCount": true,
+}
+
+// insteadOf says what to set in the place of a setting that the service has for itself.
+var insteadOf = map[string]string{
+	"Temperature":        "set Agent.Temperature, which requests may override",
+	"MaxOutputTokens":    "set Agent.MaxTokens, which requests may override",
+	"SystemInstruction":  "set Agent.Instruction",
+	"Tools":              "set Agent.Tools; tool.Gemini makes tools of Gemini's own",
+	"ToolConfig":         "the service runs the tools of Agent.Tools and sets what they need",
+	"ResponseSchema":     "set Agent.Output to agent.OutputOf[T]()",
+	"ResponseJsonSchema": "set Agent.Output to agent.OutputOf[T]()",
+	"ResponseMIMEType":   "set Agent.Output to agent.OutputOf[T]()",
+	"CachedContent":      "it would hold another instruction and other tools than the agent's",
+	"HTTPOptions":        "how the API is reached is the deployment's: see MODEL, GOOGLE_GEMINI_BASE_URL and GOOGLE_VERTEX_BASE_URL",
+	"ServiceTier":        "the price list is that of the standard tier",
+}
+
+// checkSettings checks what holds for any model.
+func checkSettings(s *genai.GenerateContentConfig) *Problem {
+	fields := reflect.ValueOf(*s)
+	for i := range fields.NumField() {
+		name := fields.Type().Field(i).Name
+		if fields.Field(i).IsZero() || takenFields[name] && insteadOf[name] == "" {
+			continue
+		}
+		instead := insteadOf[name]
+		if instead == "" {
+			instead = "the service has no use for it"
+		}
+		return &Problem{"Model." + name, "must not be set: " + instead}
+	}
+	between := func(field string, value *float32, least, most float32) *Problem {
+		if value == nil || *value >= least && *value <= most {
+			return nil
+		}
+		return &Problem{"Model." + field, fmt.Sprintf("is %v; set one from %v to %v", *value, least, most)}
+	}
+	for _, p := range []*Problem{
+		between("TopP", s.TopP, 0, 1), between("TopK", s.TopK, 1, 1000),
+		between("PresencePenalty", s.PresencePenalty, -2, 2), between("FrequencyPenalty", s.FrequencyPenalty, -2, 2),
+	} {
+		if p != nil {
+			return p
+		}
+	}
+	switch {
+	case s.CandidateCount > 1:
+		return &Problem{"Model.CandidateCount", fmt.Sprintf("is %d; one answer is used, and each is paid for", s.CandidateCount)}
+	case len(s.StopSequences) > maxStopSequences:
+		return &Problem{"Model.StopSequences", fmt.Sprintf("has %d; Gemini takes at most %d", len(s.StopSequences), maxStopSequences)}
+	case slices.Contains(s.StopSequences, ""):
+		return &Problem{"Model.StopSequences", "has an empty text"}
+	case s.ModelArmorConfig != nil && len(s.SafetySettings) > 0:
+		return &Problem{"Model.SafetySettings", "are set beside ModelArmorConfig, and Vertex AI takes either"}
+	case s.MediaResolution != "" && !slices.Contains([]genai.MediaResolution{genai.MediaResolutionLow, genai.MediaResolutionMedium, genai.MediaResolutionHigh}, s.MediaResolution):
+		return &Problem{"Model.MediaResolution", fmt.Sprintf("is %q; use the constants of genai", s.MediaResolution)}
+	}
+	if armor := s.ModelArmorConfig; armor != nil {
+		for _, template := range []string{armor.PromptTemplateName, armor.ResponseTemplateName} {
+			if template != "" && !models.IsArmorTemplate(template) {
+				return &Problem{"Model.ModelArmorConfig", "names a template that is not projects/PROJECT/locations/LOCATION/templates/TEMPLATE"}
+			}
+		}
+	}
+	for _, safety := range s.SafetySettings {
+		if safety == nil || !strings.HasPrefix(string(safety.Category), "HARM_CATEGORY_") || safety.Threshold == "" {
+			return &Problem{"Model.SafetySettings", "has one without category or threshold; use the constants of genai"}
+		}
+	}
+	return nil
+}
+
+// maxStopSequences is Gemini's (https://ai.google.dev/api/generate-content).
+const maxStopSequences = 5
+
+// checkProfile checks what holds for one model; of one without a profile, nothing is
+// known.
+func checkProfile(s *genai.GenerateContentConfig, name string, profile *models.Model) *Problem {
+	thinking := s.ThinkingConfig
+	if thinking != nil && thinking.ThinkingBudget != nil && thinking.ThinkingLevel != "" {
+		return &Problem{"Model.ThinkingConfig", "has a level and a budget; set one of them"}
+	}
+	if profile == nil {
+		return nil
+	}
+	if profile.Sampling == models.SamplingIgnored && (s.PresencePenalty != nil || s.FrequencyPenalty != nil) {
+		field := "Model.PresencePenalty"
+		if s.PresencePenalty == nil {
+			field = "Model.FrequencyPenalty"
+		}
+		return &Problem{field, "is an error for " + name + "; unset it, or set MODEL to a model that takes penalties"}
+	}
+	if thinking == nil {
+		return nil
+	}
+	have := profile.Levels()
+	switch {
+	case thinking.ThinkingLevel != "" && !slices.Contains(have, levelOf(thinking.ThinkingLevel)):
+		return &Problem{"Model.ThinkingConfig.ThinkingLevel", fmt.Sprintf("is %s, which is not a level of %s; set one of %v", thinking.ThinkingLevel, name, have)}
+	case thinking.ThinkingBudget != nil && (profile.Thinking == nil || profile.Thinking.Budgets == nil):
+		return &Problem{"Model.ThinkingConfig.ThinkingBudget", fmt.Sprintf("is set, and %s thinks by levels; set ThinkingLevel to one of %v", name, have)}
+	}
+	return nil
+}
+
+// levelOf is the SDK's level in the table's words.
+func levelOf(level genai.ThinkingLevel) models.Level {
+	return models.Level(strings.ToLower(string(level)))
+}
+
+// ThinkingLevel returns the level of thinking that settings ask for, "" for none or a
+// budget.
+func ThinkingLevel(settings *genai.GenerateContentConfig) models.Level {
+	if settings == nil || settings.ThinkingConfig == nil {
+		return ""
+	}
+	return levelOf(settings.ThinkingConfig.ThinkingLevel)
+}
+
+// HasThinkingBudget reports whether settings bound thinking in tokens.
+func HasThinkingBudget(settings *genai.GenerateContentConfig) bool {
+	return settings != nil && settings.ThinkingConfig != nil && settings.ThinkingConfig.ThinkingBudget != nil
+}
+
+// checkTools checks whether a model takes an agent's tools together.
+func (c *Client) checkTools(a Agent, own []tool.Tool, name string) *Problem {
+	profile := c.tables.Table().Model(name)
+	if len(own) == 0 || profile == nil || profile.Combines {
+		return nil
+	}
+	field := fmt.Sprintf("Tools: %s", own[0].Name())
+	switch {
+	case len(own) < len(a.Tools):
+		return &Problem{field, "is a tool of Gemini's own beside functions, which " + name + " does not take; use a model from Gemini 3 on in MODEL, MODEL_FALLBACKS and MODELS_ALLOWED, or one kind of tool"}
+	case c.config.Backend == genai.BackendVertexAI && len(own) > 1 && slices.ContainsFunc(own, func(t tool.Tool) bool { return t.Name() == tool.CodeExecution }):
+		return &Problem{field, "is beside code execution, and Vertex AI runs several tools on " + name + " only when all of them search"}
+	}
+	return nil
+}
+
+// Combines reports whether a model takes a schema for its answer beside tools. One
+// without a profile may not.
+func (c *Client) Combines(name string) bool {
+	profile := c.tables.Table().Model(name)
+	return profile != nil && profile.Combines
+}
+
+// errRehearsed is that of a request that would have been sent.
+var errRehearsed = errors.New("the request was not sent")
+
+type nowhere struct{}
+
+func (nowhere) RoundTrip(r *http.Request) (*http.Response, error) {
+	if r.Body != nil {
+		_, _ = io.Copy(io.Discard, r.Body)
+		_ = r.Body.Close()
+	}
+	return nil, errRehearsed
+}
+
+// rehearse has the SDK make a request with what it would be given, up to sending it:
+// it knows which settings and tools the backend's API has.
+func (c *Client) rehearse(ctx context.Context, settings *genai.GenerateContentConfig, own []tool.Tool) error {
+	config := c.config
+	config.HTTPClient = &http.Client{Transport: nowhere{}}
+	if config.Backend == genai.BackendGeminiAPI {
+		config.APIKey = "none"
+	}
+	client, err := genai.NewClient(ctx, &config)
+	if err != nil {
+		return nil // New has said so
+	}
+	sent := genai.GenerateContentConfig{}
+	if settings != nil {
+		sent = *settings
+	}
+	for _, t := range own {
+		sent.Tools = append(sent.Tools, t.GeminiTool())
+	}
+	_, err = client.Models.GenerateContent(ctx, "rehearsed", genai.Text("rehearsed"), &sent)
+	if err == nil || errors.Is(err, errRehearsed) || ctx.Err() != nil {
+		return nil
+	}
+	field := "Model"
+	if settings == nil {
+		field = "Tools"
+	}
+	return &Problem{field, fmt.Sprintf("cannot be sent: %v", err)}
+}

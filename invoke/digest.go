@@ -1,0 +1,36 @@
+package invoke
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+
+	"google.golang.org/genai"
+
+	"example.com/gatehouse/agent"
+	"example.com/gatehouse/internal/model"
+)
+
+// digest returns what identifies an agent's instruction, tools and settings: turns with
+// the same were made in the same way, as far as the agent's own code is declared to the
+// model. It has 64 bits, which tell the agents of a project apart.
+func digest(a agent.Agent, tools model.Tools) string {
+	made := struct {
+		Instruction string                       `json:"instruction"`
+		Temperature *float64                     `json:"temperature"`
+		MaxTokens   int                          `json:"max_tokens"`
+		Model       *genai.GenerateContentConfig `json:"model"`
+		Tools       json.RawMessage              `json:"tools"`
+		Output      any                          `json:"output"`
+	}{a.Instruction, a.Temperature, a.MaxTokens, a.Model, tools.JSON, nil}
+	if a.Output != nil {
+		made.Output = a.Output.Schema()
+	}
+	raw, err := json.Marshal(made)
+	if err != nil { // NaN, say, which is refused at start
+		raw = fmt.Append(nil, a)
+	}
+	sum := sha256.Sum256(raw)
+	return hex.EncodeToString(sum[:8])
+}
