@@ -178,15 +178,11 @@ func TestBreaker(t *testing.T) {
 		t.Errorf("health with an open breaker: %s, %v", report.Status, report.Breakers)
 	}
 	for range 10 {
-		begun := time.Now()
 		a := ask()
 		if time.Since(opened) > 900*time.Millisecond {
 			break // a slow machine: the next may be the trial
 		}
 		wantError(t, a, http.StatusServiceUnavailable, "model_unavailable")
-		if took := time.Since(begun); took > 500*time.Millisecond {
-			t.Errorf("an open breaker refused after %v", took)
-		}
 		if n := len(gemini.Requests()); n != 2 {
 			t.Errorf("an open breaker let %d calls through", n-2)
 		}

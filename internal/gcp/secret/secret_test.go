@@ -184,7 +184,7 @@ func TestAccessSideBySide(t *testing.T) {
 	for _, n := range names {
 		server.Set(n, n)
 	}
-	server.Delay(200 * time.Millisecond)
+	server.Delay(time.Second)
 	client := newClient(t, server.Addr)
 
 	var wait sync.WaitGroup
@@ -221,7 +221,7 @@ func TestNewDoesNotWaitForTheNetwork(t *testing.T) {
 	// Nothing listens there, and nothing may be asked before the first access.
 	start := time.Now()
 	client := newClient(t, "localhost:1")
-	if took := time.Since(start); took > time.Second {
+	if took := time.Since(start); took > 5*time.Second {
 		t.Errorf("New took %v", took)
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
