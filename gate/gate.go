@@ -23,7 +23,9 @@ import (
 	"github.com/GoogleCloudPlatform/functions-framework-go/functions"
 
 	"example.com/gatehouse/agent"
+	"example.com/gatehouse/internal/api"
 	"example.com/gatehouse/internal/server"
+	"example.com/gatehouse/invoke"
 	"example.com/gatehouse/session"
 )
 
@@ -53,6 +55,15 @@ func Store(s session.Store) Option {
 		panic("gate: Store needs a store")
 	}
 	return func(o *server.Options) { o.Store = s }
+}
+
+// Door serves a further protocol beside the gate's own: the routes that routes returns
+// stand behind the same identity, limits, audit and documentation, and translate to and
+// from the methods of the service. It is for the packages below this one, which alone
+// can name its types; each has a function that returns its Option, such as
+// openai.Door(). routes is called before the service can be used.
+func Door(routes func(*invoke.Service) []api.Route) Option {
+	return func(o *server.Options) { o.Doors = append(o.Doors, routes) }
 }
 
 func newOptions(newAgent agent.NewFunc, options []Option) server.Options {

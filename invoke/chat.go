@@ -103,14 +103,14 @@ func (s *Service) decodeChat(w http.ResponseWriter, r *http.Request) (Request, e
 	}
 	req := Request{
 		Query: body.Messages.last.text.String(), SessionID: body.ID, Model: body.Model,
-		create: true, regenerate: body.Trigger == triggerRegenerate,
+		Options: Options{Create: true, Regenerate: body.Trigger == triggerRegenerate},
 	}
-	if err := req.trim(body.Messages.last.field + ".parts"); err != nil {
+	if err := req.Validate(body.Messages.last.field + ".parts"); err != nil {
 		return Request{}, err
 	}
 	var err error
-	req.locale = api.Locale(r)
-	req.key, err = idempotencyKey(r)
+	req.Options.Locale = api.Locale(r)
+	req.Options.Key, err = idempotencyKey(r)
 	return req, err
 }
 
@@ -313,7 +313,7 @@ func text(d *jsontext.Decoder) (string, error) {
 // failed: the SDK's pages also regenerate to retry such a question. Then the turn is
 // appended.
 func replaced(s *session.Session, req Request) (before *session.Session, id string, err error) {
-	if !req.regenerate {
+	if !req.Options.Regenerate {
 		return s, "", nil
 	}
 	last, ok, err := s.Last()

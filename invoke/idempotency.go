@@ -38,10 +38,10 @@ func (s *Service) idempotency(req Request) session.Idempotency {
 	asked := req
 	asked.Stream = false
 	body, _ := json.Marshal(asked) // only strings and numbers: cannot fail
-	if req.regenerate {
+	if req.Options.Regenerate {
 		body = append(body, " again"...)
 	}
-	return session.Idempotency{Key: req.key, Body: string(body), Create: req.create, Lease: s.Timeout + leaseMargin}
+	return session.Idempotency{Key: req.Options.Key, Body: string(body), Create: req.Options.Create, Lease: s.Timeout + leaseMargin}
 }
 
 // replay answers with a turn that is already stored, as its first call did.

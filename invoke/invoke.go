@@ -4,6 +4,20 @@
 // A turn reads from top to bottom in [Service.turn]: load the session, run the agent,
 // commit the session, respond. The loop of model and tool calls is in generate.go.
 // Authentication and rate limits are applied before, by package middleware.
+//
+// What a run shows goes to its output (output.go), an ordered log of parts that is
+// stored with the turn. A client that streams only watches it, in a dialect: an [Event]
+// is what a watcher of any protocol is shown.
+//
+// # Doors
+//
+// Further protocols are packages below gate. Each returns routes (gate.Door), whose
+// handlers only translate: a request of the protocol to a [Request], events and the
+// [Response] to its answer. [Service.Ask] runs a turn for the caller in the request's
+// context, with a session, a key and an owner as POST /invoke has them; [Options] has
+// what a door may ask for beside, such as a run without a session. Errors are
+// [*api.Error], whose code and sentence the door gives in its own form. A door keeps no
+// state and reads no store.
 package invoke
 
 import (

@@ -1,6 +1,7 @@
 package invoke
 
 import (
+	"encoding/json"
 	"net/http"
 	"slices"
 	"strings"
@@ -24,10 +25,22 @@ type Request struct {
 	Model       string   `json:"model,omitempty" doc:"The model to ask, one of those that the service allows; its own when absent. Another may stand in while it is unavailable."`
 	Stream      bool     `json:"stream,omitempty" doc:"Whether to answer with an event stream, as Accept: text/event-stream asks for too."`
 
-	key        string // Idempotency-Key
-	locale     string // the client's preferred language, "" if it names none
-	create     bool   // the named session need not exist yet
-	regenerate bool   // replace the last turn, if it answers Query
+	Options Options `json:"-"`
+}
+
+// Options are what a door asks for beside the body of POST /invoke.
+type Options struct {
+	Key        string // Idempotency-Key; "": none
+	Locale     string // the client's preferred language, "" if it names none
+	Create     bool   // the named session need not exist yet
+	Regenerate bool   // replace the last turn, if it answers Query
+
+	// Sessionless runs have no session: they know what History holds, and leave no
+	// turn. SessionID, AfterTurn, Create and Regenerate are not used.
+	Sessionless bool
+	// History holds earlier turns of a sessionless run, oldest first: each the contents
+	// of a turn, a JSON array of genai.Content that begins with the user's.
+	History []json.RawMessage
 }
 
 // newBody returns the validator of a Request with the configured limit on max_tokens
@@ -61,20 +74,20 @@ func (s *Service) decode(w http.ResponseWriter, r *http.Request) (req Request, s
 	if err != nil {
 		return Request{}, false, err
 	}
-	if err := req.trim("query"); err != nil {
+	if err := req.Validate("query"); err != nil {
 		return Request{}, false, err
 	}
-	req.locale = api.Locale(r)
-	if req.key, err = idempotencyKey(r); err != nil {
+	req.Options.Locale = api.Locale(r)
+	if req.Options.Key, err = idempotencyKey(r); err != nil {
 		return Request{}, false, err
 	}
 	_, _, preferStream := api.Negotiate(r)
 	return req, req.Stream || preferStream, nil
 }
 
-// trim removes white space around the query and validates it. field is its path in the
+// Validate removes white space around the query and checks it. field is its path in the
 // body.
-func (req *Request) trim(field string) error {
+func (req *Request) Validate(field string) error {
 	req.Query = strings.TrimSpace(req.Query)
 	switch n := utf8.RuneCountInString(req.Query); {
 	case n == 0:

@@ -37,7 +37,7 @@ func toolContext(ctx context.Context, current *session.Session, turn int, req Re
 		SessionID: current.Key.ID,
 		Turn:      turn,
 		RequestID: api.RequestID(ctx),
-		Locale:    req.locale,
+		Locale:    req.Options.Locale,
 		Operator:  who.Operator,
 	})
 }

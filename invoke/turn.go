@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"example.com/gatehouse/internal/api"
@@ -70,7 +71,9 @@ func (s *Service) turn(ctx context.Context, r *run) (_ *Response, err error) {
 		return nil, err
 	}
 	current := opened.Session
-	recordPreviousTurn(ctx, current.Key, current.Recent)
+	if !req.Options.Sessionless {
+		recordPreviousTurn(ctx, current.Key, current.Recent)
+	}
 	telemetry.SetTurn(ctx, func(t *telemetry.Turn) { t.Session = current.Key.Hash() })
 	if opened.Replay != nil {
 		return s.replay(ctx, opened, r.out)
@@ -122,6 +125,11 @@ func (s *Service) turn(ctx context.Context, r *run) (_ *Response, err error) {
 	}
 
 	turn := g.turn(ctx, s.Now())
+	if req.Options.Sessionless {
+		turn.Number = number
+		parts, _ := r.out.shown()
+		return newResponse(current.Key.ID, turn, g.text.String(), parts), nil
+	}
 	turn.Number, err = s.commit(ctx, opened, turn, session.Conditions{
 		AfterTurn: req.AfterTurn, Claim: opened.Claim, Replace: replaces, State: states.seal(ctx),
 	})
@@ -156,7 +164,10 @@ func (s *Service) load(ctx context.Context, owner session.Owner, req Request) (_
 	defer s.storeTime(ctx)()
 	loading, step := s.Observer.StartLoad(ctx)
 	defer func() { step.End(loading, code(ctx, err)) }()
-	if req.key != "" {
+	if req.Options.Sessionless {
+		return sessionless(owner, req.Options.History), nil
+	}
+	if req.Options.Key != "" {
 		opening, cancel := context.WithTimeout(loading, storeTimeout)
 		defer cancel()
 		return session.Open(opening, s.Store, owner, req.SessionID, s.idempotency(req), req.AfterTurn, s.Now)
@@ -164,13 +175,24 @@ func (s *Service) load(ctx context.Context, owner session.Owner, req Request) (_
 	var current *session.Session
 	if req.SessionID == "" { // nothing is stored yet
 		current = session.New(session.Key{Owner: owner, ID: session.NewID()})
-	} else if current, err = s.stored(loading, session.Key{Owner: owner, ID: req.SessionID}, req.create); err != nil {
+	} else if current, err = s.stored(loading, session.Key{Owner: owner, ID: req.SessionID}, req.Options.Create); err != nil {
 		return nil, err
 	}
 	if req.AfterTurn != nil && *req.AfterTurn != current.Turns {
 		return nil, fmt.Errorf("%w: %d, not %d", session.ErrTurnCount, current.Turns, *req.AfterTurn)
 	}
 	return &session.Opened{Session: current}, nil
+}
+
+// sessionless returns a session that is not stored and holds a history.
+func sessionless(owner session.Owner, history []json.RawMessage) *session.Opened {
+	s := session.New(session.Key{Owner: owner, ID: session.NewID()})
+	s.Turns = len(history)
+	for i, contents := range history {
+		data := slices.Concat([]byte(`{"contents":`), contents, []byte("}"))
+		s.Recent = append(s.Recent, session.Record{Number: i + 1, Data: data})
+	}
+	return &session.Opened{Session: s}
 }
 
 // stored reads a session. If there is none and create is set, it returns a new one.

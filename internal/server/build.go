@@ -51,12 +51,17 @@ type parts struct {
 	closers       []func()
 }
 
-// routes are those of the function "invoke".
-func (p *parts) routes() []api.Route {
-	if p.invoke == nil {
+// routes are those of the function "invoke": the service's own, then the doors'. A
+// process of the function "health" has no service.
+func (s *Server) routes(service *invoke.Service) []api.Route {
+	if service == nil {
 		return nil
 	}
-	return p.invoke.Routes()
+	routes := service.Routes()
+	for _, door := range s.doors {
+		routes = append(routes, door(service)...)
+	}
+	return routes
 }
 
 func (p *parts) close() {

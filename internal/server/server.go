@@ -60,6 +60,7 @@ type Server struct {
 	standIn   *StandIn
 	wrapModel func(http.RoundTripper) http.RoundTripper
 	store     session.Store // the user's own; nil: SESSION_STORE's
+	doors     []func(*invoke.Service) []api.Route
 	loopback  bool
 
 	secretsMu     sync.Mutex
@@ -92,6 +93,10 @@ type Options struct {
 	// Store keeps the sessions in the place of SESSION_STORE's; nil: that does.
 	Store session.Store
 
+	// Doors return the routes of further protocols, which translate to and from the
+	// methods of the service. It is usable once a route is called.
+	Doors []func(*invoke.Service) []api.Route
+
 	// Loopback has [Server.Both] serve this machine only.
 	Loopback bool
 
@@ -113,7 +118,7 @@ type StandIn struct {
 // New makes a server. It connects to nothing, and never fails: one that is set up
 // wrongly answers, and its log and /health/ready say why.
 func New(o Options) *Server {
-	s := &Server{standIn: o.StandIn, wrapModel: o.WrapModel, store: o.Store, loopback: o.Loopback}
+	s := &Server{standIn: o.StandIn, wrapModel: o.WrapModel, store: o.Store, doors: o.Doors, loopback: o.Loopback}
 	s.Config, s.problem = config.Read(o.Lookup)
 	if s.Config == nil {
 		s.Config = &config.Config{}
@@ -149,7 +154,7 @@ func New(o Options) *Server {
 		Log:          s.Log,
 		Now:          time.Now,
 	})
-	s.unready = s.handlers((&invoke.Service{}).Routes(), nil)
+	s.unready = s.handlers(s.routes(&invoke.Service{}), nil)
 	s.Invoke = s.serve(func(h handlers) http.Handler { return h.invoke })
 	s.Health = s.serve(func(h handlers) http.Handler { return h.health })
 	s.Both = s.serve(func(h handlers) http.Handler { return h.both })
@@ -300,7 +305,7 @@ func (s *Server) build(ctx context.Context) *parts {
 		}
 		return nil
 	}
-	p.handlers = s.handlers(p.routes(), p)
+	p.handlers = s.handlers(s.routes(p.invoke), p)
 	s.parts.Store(p)
 	return p
 }
