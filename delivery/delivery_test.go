@@ -542,6 +542,7 @@ func TestDryRuns(t *testing.T) {
 	t.Parallel()
 	for name, says := range map[string]string{
 		"check":   "'go' 'test' '-race'",
+		"verdict": "'gcloud' 'storage' 'cp'",
 		"build":   "'pack' 'build'",
 		"plan":    "'terraform' '-chdir=environments' 'plan'",
 		"serving": "'gcloud' 'run' 'services' 'describe' 'invoke'",
@@ -557,7 +558,7 @@ func TestDryRuns(t *testing.T) {
 			state := filepath.Join(t.TempDir(), "state")
 			cmd := exec.CommandContext(ctx, "./"+name, "--dry-run")
 			cmd.Env = []string{"PATH=" + only(t, "bash", "env", "dirname", "date", "awk", "sort", "sed", "seq", "mkdir"), "DELIVERY_STATE=" + state,
-				"COMMIT_SHA=c0ffee0123456789", "CHECK=test"}
+				"COMMIT_SHA=c0ffee0123456789", "CHECK=test", "REPORT_BUCKET=reports"}
 			said, err := cmd.CombinedOutput()
 			if err != nil || !strings.Contains(string(said), says) {
 				t.Errorf("%v, without %s:\n%s", err, says, said)
@@ -784,6 +785,61 @@ func TestAGoVersionIsExact(t *testing.T) {
 		if string(out) != want || (err == nil) != (want != "") {
 			t.Errorf("%q: %q, %v", mod, out, err)
 		}
+	}
+}
+
+// The cases of a commit are evaluated before it gets traffic, and the report is kept.
+func TestAnEvaluationStopsTheDelivery(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		name   string
+		files  []string
+		env    []string
+		exits  string // the evaluation
+		calls  []string
+		passes bool
+	}{
+		{"no cases", nil, nil, "exit 1", nil, true},
+		{"they pass", []string{"evals/a.yaml", "rates/evals/b.yaml"}, nil, "exit 0", []string{"run ./cmd/local eval -out STATE/evaluation evals/a.yaml rates/evals/b.yaml"}, true},
+		{"they do not", []string{"evals/a.yaml"}, nil, "exit 1", []string{"run ./cmd/local eval -out STATE/evaluation evals/a.yaml"}, false},
+		{
+			"on a model, with a judge", []string{"evals/a.yaml"}, []string{"EVALUATION_MODEL=m", "JUDGE=j"},
+			`[ "$MODEL $GOOGLE_GENAI_USE_VERTEXAI $GOOGLE_CLOUD_PROJECT" = "m true ` + project + `" ]`,
+			[]string{"run ./cmd/local eval -out STATE/evaluation -judge j evals/a.yaml"}, true,
+		},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			w, repository := newWorld(t), t.TempDir()
+			for _, name := range c.files {
+				path := filepath.Join(repository, name)
+				if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, nil, 0o644)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			w.env = append(c.env, "REPOSITORY_DIR="+repository, "REPORT_BUCKET=reports")
+			evaluated := w.stub("go", `mkdir -p "$DELIVERY_STATE/evaluation"; `+c.exits)
+			if err := os.Remove(filepath.Join(w.bin, "gcloud")); err != nil { // a link to what other tests use
+				t.Fatal(err)
+			}
+			kept := w.stub("gcloud", "exit 0")
+			w.must("evaluate")
+			code, said := w.step("verdict")
+			if (code == 0) != c.passes || !c.passes && !strings.Contains(said, "did not pass") {
+				t.Errorf("exit %d:\n%s", code, said)
+			}
+			raw, _ := os.ReadFile(evaluated)
+			if got := strings.ReplaceAll(strings.TrimSpace(string(raw)), w.state, "STATE"); got != strings.Join(c.calls, "\n") {
+				t.Errorf("runs %q", got)
+			}
+			if raw, _ := os.ReadFile(kept); strings.Contains(string(raw), "report.md") != (c.calls != nil) || c.calls != nil && !strings.Contains(string(raw), "gs://reports/c0ffee012345/") {
+				t.Errorf("the report is kept by %q", raw)
+			}
+		})
+	}
+	w := newWorld(t)
+	if code, said := w.step("verdict"); code != 1 || !strings.Contains(said, "run delivery/evaluate first") {
+		t.Errorf("without an evaluation: exit %d:\n%s", code, said)
 	}
 }
 

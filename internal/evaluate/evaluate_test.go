@@ -8,6 +8,8 @@ import (
 	"flag"
 	"os"
 	"path/filepath"
+	"reflect"
+	"regexp"
 	"strings"
 	"sync"
 	"testing"
@@ -108,6 +110,39 @@ func TestBadCaseFiles(t *testing.T) {
 				t.Errorf("error %v, want %s%s", err, path, c.want)
 			}
 		})
+	}
+}
+
+// The case in docs/your-agent.md is one, and its flags are there.
+func TestTheDocument(t *testing.T) {
+	t.Parallel()
+	page, err := os.ReadFile("../../docs/your-agent.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, section, _ := strings.Cut(string(page), "\n## Evaluations\n")
+	section, _, _ = strings.Cut(section, "\n## ")
+	_, example, _ := strings.Cut(section, "```yaml\n")
+	example, _, _ = strings.Cut(example, "```")
+	cases, err := parseCases("example", []byte(example))
+	if err != nil || len(cases) != 1 || cases[0].Judge == "" || cases[0].Expect.Tools == nil {
+		t.Errorf("%+v, %v", cases, err)
+	}
+	var usage bytes.Buffer
+	_, _ = parse([]string{"-help"}, &usage)
+	flags := regexp.MustCompile("(?:`| )(-[a-z][a-z-]+)").FindAllStringSubmatch(section, -1)
+	if len(flags) < 6 {
+		t.Errorf("the section has only the flags %q", flags)
+	}
+	for _, match := range flags {
+		if !strings.Contains(usage.String(), "\n  "+match[1]) {
+			t.Errorf("there is no flag %s", match[1])
+		}
+	}
+	for field := range reflect.TypeFor[Expect]().Fields() {
+		if name := field.Tag.Get("yaml"); !regexp.MustCompile("[`\\s]" + name + "[`:]").MatchString(section) {
+			t.Errorf("the section does not name %s", name)
+		}
 	}
 }
 
