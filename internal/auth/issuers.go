@@ -24,6 +24,9 @@ type Issuer struct {
 
 	// Claims must all hold.
 	Claims []Claim
+
+	// Service is of an entry for service accounts, which may name end users.
+	Service bool
 }
 
 // A Claim is a member that a token must have: a string, number or boolean that

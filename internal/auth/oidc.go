@@ -95,11 +95,11 @@ func (m *OIDC) Authenticate(r *http.Request) (Principal, bool, error) {
 	if !ok || err != nil {
 		return Principal{}, ok, err
 	}
-	c, err := m.verify(r.Context(), raw)
+	c, entry, err := m.verify(r.Context(), raw)
 	if err != nil {
 		return Principal{}, true, err
 	}
-	p := Principal{Issuer: c.Issuer, Subject: c.Subject, Tenant: c.signIn().tenant, Method: MethodOIDC}
+	p := Principal{Issuer: c.Issuer, Subject: c.Subject, Tenant: c.signIn().tenant, Method: MethodOIDC, Service: entry.Service}
 	// IAP's tokens hold only addresses that it has verified.
 	if string(c.EmailVerified) == "true" || m.header == headerIAP {
 		p.Email = c.Email
@@ -107,42 +107,43 @@ func (m *OIDC) Authenticate(r *http.Request) (Principal, bool, error) {
 	return p, true, nil
 }
 
-// verify checks the cheap things first: a token that fails them costs neither
-// arithmetic nor a fetch.
-func (m *OIDC) verify(ctx context.Context, raw string) (claims, error) {
+// verify returns the claims of a token, and the entry that accepts it. It checks the
+// cheap things first: a token that fails them costs neither arithmetic nor a fetch.
+func (m *OIDC) verify(ctx context.Context, raw string) (_ claims, accepts Issuer, _ error) {
 	t, err := parseToken(raw)
 	if err != nil {
-		return claims{}, err
+		return claims{}, Issuer{}, err
 	}
 	p := m.providers[t.claims.Issuer]
 	switch {
 	case p == nil:
-		return claims{}, invalid("the token's issuer is not one of those configured")
+		return claims{}, Issuer{}, invalid("the token's issuer is not one of those configured")
 	case !slices.Contains(algorithms, t.algorithm):
-		return claims{}, invalid("the token is signed by an algorithm that is not allowed")
+		return claims{}, Issuer{}, invalid("the token is signed by an algorithm that is not allowed")
 	case t.claims.Subject == "":
-		return claims{}, invalid("the token names no subject")
+		return claims{}, Issuer{}, invalid("the token names no subject")
 	case t.claims.Expiry == nil:
-		return claims{}, invalid("the token never expires")
+		return claims{}, Issuer{}, invalid("the token never expires")
 	case t.claims.Events != nil:
 		// A logout or security event token is about a person, not from one.
-		return claims{}, invalid("not a token that identifies a caller")
+		return claims{}, Issuer{}, invalid("not a token that identifies a caller")
 	}
 	if err := t.claims.checkTimes(m.now()); err != nil {
-		return claims{}, err
+		return claims{}, Issuer{}, err
 	}
-	if !slices.ContainsFunc(p.entries, t.matches) {
-		return claims{}, invalid("the token is not for this service, or lacks a required claim")
+	entry := slices.IndexFunc(p.entries, t.matches)
+	if entry < 0 {
+		return claims{}, Issuer{}, invalid("the token is not for this service, or lacks a required claim")
 	}
 	payload, err := p.verify(ctx, raw)
 	if err != nil {
-		return claims{}, err
+		return claims{}, Issuer{}, err
 	}
 	// What was checked above must be what was signed.
 	if !bytes.Equal(payload, t.payload) {
-		return claims{}, invalid("the token has two meanings")
+		return claims{}, Issuer{}, invalid("the token has two meanings")
 	}
-	return t.claims, nil
+	return t.claims, p.entries[entry], nil
 }
 
 // matches reports whether the token has the entry's audience and claims, and is
