@@ -26,6 +26,9 @@ type Route struct {
 	Handler Handler
 	Doc     Doc
 
+	// Tasks routes are the queue's: they take its credential and no other, and who comes
+	// by them is no caller, whom limits would count.
+	Tasks bool
 	// Uncounted routes are excluded from request and error counts.
 	Uncounted bool
 	// Unrefused routes cost a permit and are never refused for lack of one: a

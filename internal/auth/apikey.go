@@ -5,6 +5,7 @@ import (
 	"crypto/subtle"
 	"fmt"
 	"net/http"
+	"slices"
 	"time"
 )
 
@@ -52,4 +53,13 @@ func (m *APIKeys) Authenticate(r *http.Request) (Principal, bool, error) {
 		Method:        MethodAPIKey,
 		RatePerMinute: entry.ratePerMinute,
 	}, true, nil
+}
+
+// holds reports whether a key of this name is accepted now. While the keys are not known
+// nobody is refused for it: a request would be answered 503.
+func (m *APIKeys) holds(name string) bool {
+	set := m.keys()
+	return set == nil || slices.ContainsFunc(set.entries, func(e keyEntry) bool {
+		return e.name == name && (e.expires.IsZero() || m.now().Before(e.expires))
+	})
 }

@@ -190,3 +190,30 @@ func Challenge(methods ...Method) string {
 func invalid(format string, args ...any) error {
 	return fmt.Errorf("%w: %s", ErrInvalid, fmt.Sprintf(format, args...))
 }
+
+// Admits reports whether p, who was verified at some time, could still be: its method is
+// configured, its key is there and has not expired, its issuer is among those that are.
+// Of a token it cannot be known whether its issuer would sign another; what Cloud Run's
+// check admits is Cloud Run's to say.
+func (a *Authenticator) Admits(p Principal) bool {
+	if p.Method == MethodNone {
+		return a.none != nil
+	}
+	for _, m := range a.methods {
+		switch m := m.(type) {
+		case *IAM:
+			if p.Method == MethodIAM {
+				return true
+			}
+		case *APIKeys:
+			if p.Method == MethodAPIKey && m.holds(p.Subject) {
+				return true
+			}
+		case *OIDC:
+			if p.Method == MethodOIDC && m.providers[p.Issuer] != nil {
+				return true
+			}
+		}
+	}
+	return false
+}

@@ -266,3 +266,42 @@ func TestPrincipalID(t *testing.T) {
 		}
 	}))
 }
+
+// Whoever started a run may be refused before it goes on elsewhere.
+func TestAdmits(t *testing.T) {
+	t.Parallel()
+	clock := newClock()
+	oidc := auth.NewOIDC([]auth.Issuer{{URL: "https://issuer.example", Audiences: []string{"app"}}}, auth.OIDCOptions{Now: clock.Now})[0]
+	keys := auth.NewAPIKeys(keySet(t), clock.Now)
+	unknown := auth.NewAPIKeys(func() *auth.KeySet { return nil }, clock.Now)
+	expired := auth.NewAPIKeys(keySet(t), func() time.Time { return start.AddDate(1, 0, 0) })
+	key := func(name string) auth.Principal {
+		return auth.Principal{Issuer: "api_key", Subject: name, Method: "api_key"}
+	}
+	person := auth.Principal{Issuer: "https://issuer.example", Subject: "ada", Method: "oidc"}
+	for _, tt := range []struct {
+		name    string
+		methods []auth.Method
+		p       auth.Principal
+		want    bool
+	}{
+		{"a key that is there", []auth.Method{keys}, key("reports"), true},
+		{"a key that has expired", []auth.Method{expired}, key("reports"), false},
+		{"a key that is gone", []auth.Method{keys}, key("other"), false},
+		{"a key while none is known", []auth.Method{unknown}, key("reports"), true},
+		{"a key where keys are off", []auth.Method{oidc}, key("reports"), false},
+		{"a person of an issuer", []auth.Method{keys, oidc}, person, true},
+		{"a person where their issuer is gone", []auth.Method{keys}, person, false},
+		{"a caller by iam", []auth.Method{auth.NewIAM(nil)}, scheduler, true},
+		{"a caller by iam where it is off", []auth.Method{oidc}, scheduler, false},
+		{"nobody where that is admitted", []auth.Method{&auth.None{}}, auth.Principal{Method: "none"}, true},
+		{"nobody elsewhere", []auth.Method{keys}, auth.Principal{Method: "none"}, false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			if got := auth.New(tt.methods...).Admits(tt.p); got != tt.want {
+				t.Errorf("Admits(%+v) = %t", tt.p, got)
+			}
+		})
+	}
+}

@@ -73,3 +73,18 @@ func (m *middleware) endUser(r *http.Request, p caller.Principal) (string, error
 	}
 	return value, nil
 }
+
+// task answers a request of the queue. It has no place and no permit yet: both are of the
+// run that it names, which only the route can look up.
+func (m *middleware) task(route api.Route, state *requestState, w http.ResponseWriter, r *http.Request) error {
+	principal, err := m.Tasks.Authenticate(r)
+	switch {
+	case errors.Is(err, auth.ErrUnavailable):
+		return api.Fail(api.NotReady, err)
+	case err != nil:
+		return api.Fail(api.Unauthenticated, err)
+	}
+	state.caller, state.authenticated = caller.New(principal, ""), true
+	telemetry.Note(r.Context(), slog.String("principal", string(principal.Owner())))
+	return route.Handler(w, r)
+}

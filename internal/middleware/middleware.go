@@ -34,6 +34,7 @@ type Config struct {
 	Log           *slog.Logger
 	Authenticator *auth.Authenticator // nil while the service is not ready
 	Challenge     string              // WWW-Authenticate of a 401
+	Tasks         *auth.Authenticator // of the queue's routes; nil where there are none
 	Gate          *drain.Gate
 	Proxied       bool // behind Cloud Run's front end, whose X-Forwarded-For ends with the client
 	Now           func() time.Time
@@ -169,6 +170,9 @@ func (m *middleware) serveRoute(route api.Route) api.Handler {
 		}
 		if m.Authenticator == nil { // not ready: nobody can be told from anybody
 			return route.Handler(w, r)
+		}
+		if route.Tasks {
+			return m.task(route, state, w, r)
 		}
 		err := m.identify(r, state)
 		if state.authenticated {

@@ -600,3 +600,48 @@ func TestTheServersWriterIsReached(t *testing.T) {
 	}
 	_ = answer.Body.Close()
 }
+
+// A route of the queue takes the queue's credential, and no caller's.
+func TestTasksRoutesTakeTheQueuesCredentialAlone(t *testing.T) {
+	t.Parallel()
+	came := 0
+	d := newDoor(t, byKey(t), func(c *middleware.Config) {
+		c.Tasks = auth.New(auth.NewIAMAccount("tasks@p-1.iam.gserviceaccount.com", "https://service.example", time.Now))
+		c.MaxConcurrent = 1
+	}, api.Route{Method: "GET", Path: "/tasks", Tasks: true, Handler: func(w http.ResponseWriter, r *http.Request) error {
+		came++
+		_, known := caller.FromContext(r.Context())
+		return api.WriteSuccess(w, r, "ok", seen{Known: known})
+	}})
+	token := func(email, audience string) string {
+		claims, err := json.Marshal(map[string]any{"iss": "https://accounts.google.com", "sub": "1", "email": email, "email_verified": true, "aud": audience, "exp": time.Now().Add(time.Hour).Unix()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		encode := base64.RawURLEncoding.EncodeToString
+		return "Bearer " + encode([]byte(`{"alg":"RS256"}`)) + "." + encode(claims) + ".SIGNATURE_REMOVED_BY_GOOGLE"
+	}
+	const account, audience = "tasks@p-1.iam.gserviceaccount.com", "https://service.example"
+	for name, headers := range map[string][]string{
+		"nothing":                    nil,
+		"a caller's key":             {"X-API-Key", "plain"},
+		"another account's token":    {"Authorization", token("app@p-1.iam.gserviceaccount.com", audience)},
+		"a token for elsewhere":      {"Authorization", token(account, "https://other.example")},
+		"a good key and a bad token": {"X-API-Key", "plain", "Authorization", token("app@p-1.iam.gserviceaccount.com", audience)},
+	} {
+		w := d.get(t, "/tasks", headers...)
+		if w.Code != http.StatusUnauthorized {
+			t.Errorf("%s: %d %s", name, w.Code, w.Body)
+		}
+	}
+	if came != 0 {
+		t.Fatalf("%d refused requests came to the route", came)
+	}
+	w := d.get(t, "/tasks", "Authorization", token(account, audience))
+	if a := read(t, w); w.Code != http.StatusOK || a.Data.Known || came != 1 {
+		t.Errorf("the queue's own: %d %s", w.Code, w.Body)
+	}
+	if w := d.get(t, "/private/1", "Authorization", token(account, audience)); w.Code != http.StatusUnauthorized {
+		t.Errorf("the queue's token on another route: %d %s", w.Code, w.Body)
+	}
+}
