@@ -1,9 +1,11 @@
-// Command key creates an API key for a caller:
+// Command key creates an API key for a caller, or a secret that webhooks are signed with:
 //
 //	go run ./cmd/key NAME
+//	go run ./cmd/key -webhook NAME
 //
 // It prints the key to standard output; the key is not stored anywhere. Its entry for
-// API_KEYS, which contains only the key's SHA-256, goes to standard error.
+// API_KEYS, which contains only the key's SHA-256, goes to standard error. An entry of
+// webhook-secrets contains the secret itself.
 package main
 
 import (
@@ -11,18 +13,34 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
+	"flag"
 	"fmt"
 	"os"
 
 	"example.com/gatehouse/internal/auth"
+	"example.com/gatehouse/internal/webhook"
 )
 
 func main() {
-	if len(os.Args) != 2 {
-		fmt.Fprintln(os.Stderr, "usage: go run ./cmd/key NAME")
+	forWebhooks := flag.Bool("webhook", false, "make a secret that webhooks are signed with")
+	flag.Usage = func() { fmt.Fprintln(os.Stderr, "usage: go run ./cmd/key [-webhook] NAME") }
+	flag.Parse()
+	if flag.NArg() != 1 {
+		flag.Usage()
 		os.Exit(2)
 	}
-	key, entry, err := make256(os.Args[1])
+	name := flag.Arg(0)
+	if *forWebhooks {
+		secret, entry, err := makeSecret(name)
+		if err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		fmt.Fprintf(os.Stderr, "The entry for the secret webhook-secrets, a JSON list of such entries; it holds the secret itself:\n\n  %s\n\nThe secret, for the receiver:\n\n", entry)
+		fmt.Println(secret)
+		return
+	}
+	key, entry, err := make256(name)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
@@ -47,4 +65,22 @@ func make256(name string) (key string, entry []byte, err error) {
 		return "", nil, err
 	}
 	return key, entry, nil
+}
+
+// makeSecret returns a secret of 256 random bits for webhooks, and its entry.
+func makeSecret(name string) (secret string, entry []byte, err error) {
+	var bits [32]byte
+	_, _ = rand.Read(bits[:]) // as above
+	secret = webhook.Prefix + base64.StdEncoding.EncodeToString(bits[:])
+	entry, err = json.Marshal(struct {
+		Name   string `json:"name"`
+		Secret string `json:"secret"`
+	}{name, secret})
+	if err != nil {
+		return "", nil, err
+	}
+	if _, err := webhook.ParseSecrets(fmt.Appendf(nil, "[%s]", entry)); err != nil {
+		return "", nil, err
+	}
+	return secret, entry, nil
 }

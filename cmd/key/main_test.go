@@ -1,11 +1,13 @@
 package main
 
 import (
+	"bytes"
 	"fmt"
 	"net/http/httptest"
 	"testing"
 
 	"example.com/gatehouse/internal/auth"
+	"example.com/gatehouse/internal/webhook"
 )
 
 func TestAKeyFitsItsEntry(t *testing.T) {
@@ -32,5 +34,21 @@ func TestAKeyFitsItsEntry(t *testing.T) {
 	}
 	if _, _, err := make256("a name with spaces"); err == nil {
 		t.Error("a name that no entry may have is taken")
+	}
+}
+
+func TestASecretFitsItsEntry(t *testing.T) {
+	secret, entry, err := makeSecret("2026-11")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if other, _, err := makeSecret("2026-11"); err != nil || other == secret {
+		t.Fatalf("a second secret is %q, %v", other, err)
+	}
+	if set, err := webhook.ParseSecrets(fmt.Appendf(nil, "[%s]", entry)); err != nil || set.Len() != 1 || !bytes.Contains(entry, []byte(secret)) {
+		t.Errorf("%s: %v", entry, err)
+	}
+	if _, _, err := makeSecret(""); err == nil {
+		t.Error("a secret without a name was made")
 	}
 }
