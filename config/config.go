@@ -71,6 +71,16 @@ type Config struct {
 	BreakerFailures int           `env:"BREAKER_FAILURES, default=5"`
 	BreakerCooldown time.Duration `env:"BREAKER_COOLDOWN, default=60s"`
 
+	RunTimeout        time.Duration `env:"RUN_TIMEOUT, default=25m"`        // of a run in the background
+	MaxBackgroundRuns int           `env:"MAX_BACKGROUND_RUNS, default=10"` // of an owner at once
+	TasksQueue        string        `env:"TASKS_QUEUE"`                     // "": no queue, unless the process has one
+	TasksAccount      string        `env:"TASKS_ACCOUNT"`
+	TasksEndpoint     string        `env:"TASKS_ENDPOINT"` // "" is Google's own
+	SchedulesAccount  string        `env:"SCHEDULES_ACCOUNT"`
+	ServiceURL        string        `env:"SERVICE_URL"` // "" when the metadata server must be asked
+	WebhookHosts      []string      // each host or host:port; none: no webhooks
+	WebhookSecrets    string        `env:"WEBHOOK_SECRETS_SECRET"`
+
 	Playground bool
 	AuditLog   string     `env:"AUDIT_LOG, default=agent-audit"`
 	AuditNames bool       `env:"AUDIT_NAMES, default=false"` // whether the audit names callers, instead of hashing them

@@ -37,6 +37,7 @@ type variables struct {
 	FileTypes      string `env:"FILE_TYPES, default=image/*,application/pdf,audio/*,text/*"`
 	Operators      string `env:"OPERATORS"`
 	Playground     string `env:"PLAYGROUND"`
+	WebhookHosts   string `env:"WEBHOOK_HOSTS"`
 }
 
 // checks returns what is checked of a variable's text before it becomes a value.
@@ -57,6 +58,8 @@ func checks() map[string]check {
 		"DAILY_TOKEN_LIMIT":            whole(0, 1e15),
 		"CALLER_DAILY_TOKEN_LIMIT":     whole(0, 1e15),
 		"SERVICE_DAILY_TOKEN_LIMIT":    whole(0, 1e15),
+		"RUN_TIMEOUT":                  span(10*time.Millisecond, maxRunTimeout),
+		"MAX_BACKGROUND_RUNS":          whole(1, 10_000),
 		"BREAKER_FAILURES":             whole(1, 1000),
 		"BREAKER_COOLDOWN":             span(time.Millisecond, time.Hour),
 		"IAM_ENFORCED":                 boolean,
@@ -151,6 +154,7 @@ func Read(lookup func(string) (string, bool)) (*Config, error) {
 	r.auth(c, &v)
 	r.store(c)
 	r.files(c, &v)
+	r.background(c, v.WebhookHosts)
 	c.Playground = !c.Production()
 	if v.Playground != "" {
 		c.Playground = v.Playground == "true"
@@ -337,6 +341,7 @@ func (r *reader) gemini(c *Config, v *variables) {
 func (r *reader) secrets(c *Config) {
 	for variable, name := range map[string]string{
 		"MODELS_TABLE_SECRET": c.ModelsSecret, "GEMINI_API_KEY_SECRET": c.Gemini.APIKeySecret, "ALLOWED_ORIGINS_SECRET": c.AllowedOriginsSecret, "API_KEYS_SECRET": c.APIKeysSecret,
+		"WEBHOOK_SECRETS_SECRET": c.WebhookSecrets,
 	} {
 		if name == "" {
 			continue
@@ -346,8 +351,8 @@ func (r *reader) secrets(c *Config) {
 		}
 	}
 	for variable, endpoint := range map[string]string{
-		"SECRET_MANAGER_ENDPOINT": c.SecretManager, "LOGGING_ENDPOINT": c.LoggingEndpoint, "TELEMETRY_ENDPOINT": c.TelemetryEndpoint,
-		"STORAGE_EMULATOR_HOST": strings.TrimPrefix(c.StorageEndpoint, "http://"),
+		"STORAGE_EMULATOR_HOST":   strings.TrimPrefix(c.StorageEndpoint, "http://"),
+		"SECRET_MANAGER_ENDPOINT": c.SecretManager, "LOGGING_ENDPOINT": c.LoggingEndpoint, "TELEMETRY_ENDPOINT": c.TelemetryEndpoint, "TASKS_ENDPOINT": c.TasksEndpoint,
 	} {
 		host, port, err := net.SplitHostPort(endpoint)
 		n, portErr := strconv.ParseUint(port, 10, 16)

@@ -28,7 +28,7 @@ func defaults() *config.Config {
 			"text/plain", "text/markdown", "text/csv",
 		}, MaxFileBytes: 7 << 20,
 		RequestTimeout: 30 * time.Second, MaxBodyBytes: 131072, MaxOutputTokens: 4096, MaxConcurrent: 80, MaxInstances: 10, HistoryTokens: 32000, MaxToolRounds: 8,
-		RateLimitPerMinute: 60, CallerRateLimitPerMinute: 600,
+		RateLimitPerMinute: 60, CallerRateLimitPerMinute: 600, RunTimeout: 25 * time.Minute, MaxBackgroundRuns: 10,
 		BreakerFailures: 5, BreakerCooldown: time.Minute,
 		Playground: true, AuditLog: "agent-audit", LogLevel: slog.LevelInfo,
 	}
@@ -80,6 +80,9 @@ func TestEveryVariable(t *testing.T) {
 		"REQUEST_TIMEOUT=1m", "MAX_BODY_BYTES=1024", "MAX_OUTPUT_TOKENS=100", "MAX_CONCURRENT=1", "MAX_INSTANCES=3", "HISTORY_TOKENS=0", "MAX_TOOL_ROUNDS=0",
 		"RATE_LIMIT_PER_MINUTE=1", "CALLER_RATE_LIMIT_PER_MINUTE=2", "DAILY_TOKEN_LIMIT=3", "CALLER_DAILY_TOKEN_LIMIT=4", "SERVICE_DAILY_TOKEN_LIMIT=20000000",
 		"BREAKER_FAILURES=6", "BREAKER_COOLDOWN=90s", "PLAYGROUND=true", "AUDIT_LOG=my/audit", "LOG_LEVEL=debug", "LOG_CONTENT=true", "AUDIT_NAMES=true",
+		"RUN_TIMEOUT=10m", "MAX_BACKGROUND_RUNS=3", "TASKS_QUEUE=projects/proj/locations/europe-west4/queues/runs", "TASKS_ACCOUNT=tasks@proj.iam.gserviceaccount.com",
+		"TASKS_ENDPOINT=127.0.0.1:9998", "SCHEDULES_ACCOUNT=schedules@proj.iam.gserviceaccount.com", "SERVICE_URL=https://svc-1.europe-west4.run.app",
+		"WEBHOOK_HOSTS=hooks.example.com, ci.example.com:8443", "WEBHOOK_SECRETS_SECRET=projects/p/secrets/webhooks/versions/latest",
 	))
 	if err != nil {
 		t.Fatal(err)
@@ -100,6 +103,9 @@ func TestEveryVariable(t *testing.T) {
 		RequestTimeout: time.Minute, MaxBodyBytes: 1024, MaxOutputTokens: 100, MaxConcurrent: 1, MaxInstances: 3,
 		RateLimitPerMinute: 1, CallerRateLimitPerMinute: 2, DailyTokenLimit: 3, CallerDailyTokenLimit: 4, ServiceDailyTokenLimit: 20_000_000,
 		BreakerFailures: 6, BreakerCooldown: 90 * time.Second, Playground: true, AuditLog: "my/audit", LogLevel: slog.LevelDebug, LogContent: true, AuditNames: true,
+		RunTimeout: 10 * time.Minute, MaxBackgroundRuns: 3, TasksQueue: "projects/proj/locations/europe-west4/queues/runs", TasksAccount: "tasks@proj.iam.gserviceaccount.com",
+		TasksEndpoint: "127.0.0.1:9998", SchedulesAccount: "schedules@proj.iam.gserviceaccount.com", ServiceURL: "https://svc-1.europe-west4.run.app",
+		WebhookHosts: []string{"hooks.example.com", "ci.example.com:8443"}, WebhookSecrets: "projects/p/secrets/webhooks/versions/latest",
 	}
 	if diff := cmp.Diff(c, want, secretsByText); diff != "" {
 		t.Errorf("(-got +want):\n%s", diff)
@@ -172,6 +178,15 @@ func TestBadValues(t *testing.T) {
 		"MODELS_ALLOWED":                {"gemini 2.5", "a,b,a", "a,b,c,d,e,f,g,h,i,j,k,l,m,n,o,p,q"},
 		"MODEL_ARMOR_PROMPT_TEMPLATE":   {"in", "projects/p/templates/in", "projects//locations/l/templates/in", "projects/p/locations/l/templates/in"},
 		"MODEL_ARMOR_RESPONSE_TEMPLATE": {"out", "projects/p/locations/l/templates/a b"},
+		"RUN_TIMEOUT":                   {"25", "0s", "30m", "1h"},
+		"MAX_BACKGROUND_RUNS":           {"0", "10001", "x"},
+		"TASKS_QUEUE":                   {"runs", "projects/p/queues/q", "projects/p/locations/l/queues/q_1", "projects/p/locations/l/queues/q/tasks/t"},
+		"TASKS_ACCOUNT":                 {"tasks", "ada@example.com", "serviceAccount:tasks@p.iam.gserviceaccount.com"},
+		"TASKS_ENDPOINT":                {"cloudtasks.googleapis.com", "https://cloudtasks.googleapis.com:443"},
+		"SCHEDULES_ACCOUNT":             {"schedules", "ada@example.com"},
+		"SERVICE_URL":                   {"service.example", "http://service.example", "https://service.example/", "https://service.example/x", "https://", "https://user@service.example"},
+		"WEBHOOK_HOSTS":                 {"*.example.com", "https://hooks.example.com", "hooks.example.com/x", "Hooks.example.com", "8.8.8.8", "10.0.0.1", "[::2]:443", "localhost.", "hooks", "metadata.google.internal", "hooks.example.com:0", "hooks.example.com:99999", "hooks.example.com:0443", "a.example.com,user@b.example.com"},
+		"WEBHOOK_SECRETS_SECRET":        {"webhooks"},
 	}
 	for variable, values := range bad {
 		for _, value := range values {
@@ -303,6 +318,16 @@ func TestRulesThatJoinVariables(t *testing.T) {
 		{"issuers with audiences beside them", []string{"AUTH=oidc", "OIDC_ISSUERS=https://issuer.example", "OIDC_AUDIENCES=aud"}, nil},
 		{"an issuer on loopback in development", []string{"AUTH=oidc", "OIDC_ISSUERS=http://127.0.0.1:9000|aud"}, nil},
 		{"an issuer on loopback in production", with(production, "AUTH=oidc", "OIDC_ISSUERS=http://127.0.0.1:9000|aud"), []string{"OIDC_ISSUERS"}},
+		{"a queue", []string{"TASKS_QUEUE=projects/p/locations/l/queues/q", "TASKS_ACCOUNT=t@p.iam.gserviceaccount.com", "SERVICE_URL=http://127.0.0.1:8080"}, nil},
+		{"a queue in production", with(production, "TASKS_QUEUE=projects/p/locations/l/queues/q", "TASKS_ACCOUNT=t@p.iam.gserviceaccount.com"), nil},
+		{"a queue without its account", with(production, "TASKS_QUEUE=projects/p/locations/l/queues/q"), []string{"TASKS_ACCOUNT"}},
+		{"an account without its queue", with(production, "TASKS_ACCOUNT=t@p.iam.gserviceaccount.com"), []string{"TASKS_QUEUE"}},
+		{"a queue elsewhere than on Cloud Run, without an address", []string{"TASKS_QUEUE=projects/p/locations/l/queues/q", "TASKS_ACCOUNT=t@p.iam.gserviceaccount.com"}, []string{"SERVICE_URL"}},
+		{"schedules elsewhere, without an address", []string{"SCHEDULES_ACCOUNT=s@p.iam.gserviceaccount.com"}, []string{"SERVICE_URL"}},
+		{"an address in plaintext in production", with(production, "SERVICE_URL=http://127.0.0.1:8080"), []string{"SERVICE_URL"}},
+		{"webhooks without a secret", []string{"WEBHOOK_HOSTS=hooks.example.com"}, []string{"WEBHOOK_SECRETS_SECRET"}},
+		{"webhooks to this machine in development", []string{"WEBHOOK_HOSTS=127.0.0.1:9,localhost:9", "WEBHOOK_SECRETS_SECRET=projects/p/secrets/s/versions/1"}, nil},
+		{"webhooks to this machine in production", with(production, "WEBHOOK_HOSTS=127.0.0.1:9", "WEBHOOK_SECRETS_SECRET=projects/p/secrets/s/versions/1"), []string{"WEBHOOK_HOSTS"}},
 		{"a base URL that would not be used", []string{"GOOGLE_GEMINI_BASE_URL=http://127.0.0.1:1"}, []string{"GEMINI_API_KEY"}},
 		{"a base URL with a key", []string{"GOOGLE_GEMINI_BASE_URL=http://127.0.0.1:1", "GEMINI_API_KEY=k"}, nil},
 		{"Vertex at a base URL that is none", []string{"GOOGLE_GENAI_USE_VERTEXAI=true", "GOOGLE_VERTEX_BASE_URL=vertex"}, []string{"GOOGLE_VERTEX_BASE_URL"}},

@@ -244,6 +244,7 @@ resource "google_cloud_run_v2_service_iam_member" "smoke" {
 resource "google_project_iam_member" "infrastructure" {
   for_each = var.delivery == null ? [] : toset(concat(
     local.infrastructure_roles,
+    local.background ? ["roles/cloudtasks.admin"] : [], # the queue, and who adds to it
     var.load_balancer != null ? ["roles/compute.loadBalancerAdmin", "roles/compute.securityAdmin"] : [],
   ))
 
@@ -261,7 +262,7 @@ resource "google_service_account_iam_member" "infrastructure" {
     infrastructure = google_service_account.delivery["infrastructure"]
     scheduler      = google_service_account.scheduler
     weekly         = google_service_account.delivery["weekly"]
-  })
+  }, { for account in google_service_account.schedules : "schedules" => account })
 
   service_account_id = each.value.name
   role               = "roles/iam.serviceAccountUser"
@@ -292,6 +293,7 @@ resource "google_project_iam_custom_role" "plan" {
       "serviceusage.services.get", "serviceusage.services.list", "serviceusage.services.use", # as the provider counts its calls on the project
       "storage.buckets.get", "storage.buckets.getIamPolicy",
     ],
+    local.background ? ["cloudtasks.queues.get", "cloudtasks.queues.getIamPolicy"] : [],
     var.load_balancer == null ? [] : [
       "compute.backendServices.get", "compute.globalAddresses.get", "compute.globalForwardingRules.get",
       "compute.regionNetworkEndpointGroups.get", "compute.securityPolicies.get", "compute.sslCertificates.get",

@@ -32,6 +32,8 @@ var notSet = map[string]string{
 	"SECRET_MANAGER_ENDPOINT": "Google's own is used",
 	"LOGGING_ENDPOINT":        "Google's own is used",
 	"TELEMETRY_ENDPOINT":      "Google's own is used",
+	"TASKS_ENDPOINT":          "Google's own is used",
+	"SERVICE_URL":             "the metadata server's region and project make it",
 	"FIRESTORE_EMULATOR_HOST": "of tests",
 	"STORAGE_EMULATOR_HOST":   "of tests",
 	"OIDC_AUDIENCES":          "each issuer is paired with its own audience",

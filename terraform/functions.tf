@@ -22,7 +22,8 @@ locals {
         concurrency   = var.capacity.concurrency
         min_instances = var.capacity.min_instances
         max_instances = var.capacity.max_instances
-        timeout       = var.request_timeout_seconds + 15 # the body's ten seconds, the commit's five
+        # The body's ten seconds, the commit's five; of a run in the background a minute.
+        timeout       = max(var.request_timeout_seconds + 15, local.background ? 60 * (var.background.run_timeout_minutes + 1) : 0)
         invoker_check = var.web_access != "application"
         iap           = var.web_access == "iap"
         balanced      = var.load_balancer != null
@@ -95,6 +96,13 @@ locals {
       SERVICE_DAILY_TOKEN_LIMIT    = tostring(var.limits.service_daily_tokens)
       BREAKER_FAILURES             = tostring(var.breaker.failures)
       BREAKER_COOLDOWN             = "${var.breaker.cooldown_seconds}s"
+      RUN_TIMEOUT                  = "${var.background.run_timeout_minutes}m"
+      MAX_BACKGROUND_RUNS          = tostring(var.background.runs_per_owner)
+      TASKS_QUEUE                  = local.background ? "projects/${var.project_id}/locations/${local.queue_location}/queues/${var.prefix}-runs" : null
+      TASKS_ACCOUNT                = local.background ? "${var.prefix}-tasks@${var.project_id}.iam.gserviceaccount.com" : null
+      SCHEDULES_ACCOUNT            = length(var.schedules) > 0 ? "${var.prefix}-schedules@${var.project_id}.iam.gserviceaccount.com" : null
+      WEBHOOK_HOSTS                = join(",", var.webhook_hosts)
+      WEBHOOK_SECRETS_SECRET       = length(var.webhook_hosts) > 0 ? local.secret_versions["webhook-secrets"] : null
       PLAYGROUND                   = tostring(var.playground)
       LOG_CONTENT                  = tostring(var.log_content)
     })

@@ -35,6 +35,11 @@ locals {
       filter      = "${local.of_functions} AND jsonPayload.audit=true"
       labels      = {}
     }
+    webhook_failures = {
+      description = "Webhooks that a receiver did not take, a line for each try."
+      filter      = "${local.of_invoke} AND jsonPayload.message=(\"A webhook was not taken.\" OR \"A webhook was given up.\")"
+      labels      = {}
+    }
     health_ping_failures = {
       description = "Health pings that failed after their retries."
       filter      = "resource.type=\"cloud_scheduler_job\" AND resource.labels.job_id=\"${google_cloud_scheduler_job.health.name}\" AND severity>=ERROR"

@@ -125,6 +125,25 @@ locals {
       query    = "sum(pubsub_googleapis_com:subscription_num_undelivered_messages{monitored_resource=\"pubsub_subscription\",subscription_id=\"${var.prefix}-secret-due\"}) > 0"
     }
   }
+  of_queue = "monitored_resource=\"cloud_tasks_queue\",queue_id=\"${var.prefix}-runs\""
+  task_alerts = {
+    # Attempts that come ten minutes after their time, or, where the queue is not empty,
+    # none within an hour: the longest pause between two tries is half of that.
+    tasks-late = {
+      page     = "Tasks late"
+      severity = "ERROR"
+      duration = "300s"
+      query    = "histogram_quantile(0.99, sum by (le) (rate(cloudtasks_googleapis_com:queue_task_attempt_delays_bucket{${local.of_queue}}[10m]))) > 600000 or (min(min_over_time(cloudtasks_googleapis_com:queue_depth{${local.of_queue}}[1h])) > 0 unless sum(increase(cloudtasks_googleapis_com:queue_task_attempt_count{${local.of_queue}}[1h])) > 0)"
+    }
+  }
+  webhook_alerts = {
+    webhooks-failing = {
+      page     = "Webhooks failing"
+      severity = "WARNING"
+      duration = "0s"
+      query    = "sum(increase(${local.log_metric.webhook_failures}{monitored_resource=\"cloud_run_revision\"}[1h])) >= 10"
+    }
+  }
   uptime_checks = "monitoring_googleapis_com:uptime_check_check_passed{monitored_resource=\"uptime_url\",check_id=\"${try(google_monitoring_uptime_check_config.invoke[0].uptime_check_id, "")}\"}[5m]"
   uptime_alerts = {
     not-reachable = {
@@ -141,6 +160,8 @@ locals {
       local.query_alerts,
       length(local.wired_secrets) > 0 ? local.secret_alerts : {},
       var.web_access == "application" ? local.uptime_alerts : {},
+      local.background ? local.task_alerts : {},
+      length(var.webhook_hosts) > 0 ? local.webhook_alerts : {},
     ) : name => merge(a, { burn = null }) },
   )
 }
@@ -303,9 +324,9 @@ resource "google_monitoring_dashboard" "this" {
       tiles = [
         # The API omits positions of zero, so they are omitted here too; otherwise every plan
         # would differ (terraform-provider-google 16173).
-        for i, chart in local.charts : merge(i % 3 == 0 ? {} : { xPos = 16 * (i % 3) }, i < 3 ? {} : { yPos = 16 * floor(i / 3) }, {
-          width                                                       = 16
-          height                                                      = 16
+        for i, chart in concat(local.charts, local.background ? local.task_charts : []) : merge(i % 3 == 0 ? {} : { xPos = 16 * (i % 3) }, i < 3 ? {} : { yPos = 16 * floor(i / 3) }, {
+          width                                                                                                          = 16
+          height                                                                                                         = 16
           widget = {
             title = chart.title
             xyChart = {
@@ -401,6 +422,16 @@ locals {
       queries = {
         cpu    = "histogram_quantile(0.99, sum by (le) (rate(run_googleapis_com:container_cpu_utilizations_bucket{${local.of_invoke_prom}}[$${__interval}])))"
         memory = "histogram_quantile(0.99, sum by (le) (rate(run_googleapis_com:container_memory_utilizations_bucket{${local.of_invoke_prom}}[$${__interval}])))"
+      }
+    },
+  ]
+  task_charts = [
+    {
+      title = "Tasks: in the queue, and tried"
+      unit  = "1"
+      queries = {
+        "in the queue"      = "max(max_over_time(cloudtasks_googleapis_com:queue_depth{${local.of_queue}}[$${__interval}]))"
+        "$${response_code}" = "sum by (response_code) (increase(cloudtasks_googleapis_com:queue_task_attempt_count{${local.of_queue}}[$${__interval}]))"
       }
     },
   ]

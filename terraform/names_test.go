@@ -14,6 +14,7 @@ var namedBy = map[string]string{
 	"google_artifact_registry_repository":          "repository_id",
 	"google_cloud_run_v2_service":                  "name",
 	"google_cloud_scheduler_job":                   "name",
+	"google_cloud_tasks_queue":                     "name",
 	"google_cloudbuild_trigger":                    "name",
 	"google_compute_backend_service":               "name",
 	"google_compute_global_address":                "name",

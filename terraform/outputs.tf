@@ -25,6 +25,8 @@ output "service_accounts" {
     { for name, account in google_service_account.function : name => account.email },
     { for name, account in google_service_account.delivery : name => account.email },
     { build = google_service_account.build.email, scheduler = google_service_account.scheduler.email },
+    { for account in google_service_account.tasks : "tasks" => account.email },
+    { for account in google_service_account.schedules : "schedules" => account.email },
   )
 }
 

@@ -98,6 +98,20 @@ var refused = []struct{ name, variables, words string }{
 	{"endless answers", `limits = { output_tokens = 1000000 }`, "limits hold what the service refuses"},
 	{"breaker that never opens", `breaker = { failures = 0 }`, "breaker.failures is not a whole number from 1 to 1000"},
 	{"breaker that never closes", `breaker = { cooldown_seconds = 86400 }`, "breaker.cooldown_seconds is not a whole number from 1 to 3600"},
+	{"background behind iap", `background = { enabled = true }; web_access = "iap"; iap_members = ["group:people@example.com"]`, "background is enabled, and web_access is iap"},
+	{"a run of an hour", `background = { run_timeout_minutes = 60 }`, "background.run_timeout_minutes is not a whole number from 1 to 29"},
+	{"no run at once", `background = { concurrent_runs = 0 }`, "background.runs_per_owner is not a whole number from 1 to 10000"},
+	{"a queue in a zone", `background = { location = "us-central1-a" }`, "background.location is not a region"},
+	{"a webhook host by its address", `webhook_hosts = ["https://hooks.example.com"]`, "webhook_hosts hold what is not the name of a public host"},
+	{"the metadata server as a webhook host", `webhook_hosts = ["metadata.google.internal"]`, "webhook_hosts hold what is not the name of a public host"},
+	{"a number as a webhook host", `webhook_hosts = ["169.254.169.254"]`, "webhook_hosts hold what is not the name of a public host"},
+	{"webhooks without a queue", `background = { enabled = false }; webhook_hosts = ["hooks.example.com"]`, "webhook_hosts need the queue"},
+	{"a schedule with capitals", `schedules = { Digest = { cron = "0 7 * * *", query = "q" } }`, "schedules hold a name"},
+	{"a schedule of four fields", `schedules = { digest = { cron = "0 7 * *", query = "q" } }`, "schedules hold a cron that is not five fields"},
+	{"a schedule that asks nothing", `schedules = { digest = { cron = "0 7 * * *", query = " " } }`, "schedules hold a query that is empty"},
+	{"a schedule for two lines", `schedules = { digest = { cron = "0 7 * * *", query = "q", end_user = "a\nb" } }`, "schedules hold an end_user"},
+	{"a schedule's webhook elsewhere", `schedules = { digest = { cron = "0 7 * * *", query = "q", webhook = "https://evil.example/" } }`, "schedules hold a webhook that is not an https URL on one of webhook_hosts"},
+	{"schedules behind iap", `schedules = { digest = { cron = "0 7 * * *", query = "q" } }; web_access = "iap"; iap_members = ["group:people@example.com"]`, "schedules call without a person's sign-in"},
 	{"sessions without a life", `session_ttl_hours = 0`, "session_ttl_hours is not a whole number from 1 to 87600"},
 
 	// What is kept and reported
@@ -181,5 +195,5 @@ func TestInputIsRefusedInWords(t *testing.T) {
 // Variables that the validation of another reads, which is left out where they are
 // refused themselves.
 var dependedOn = []string{
-	"project_id", "prefix", "region", "second_region", "firestore_location", "load_balancer", "model", "model_backend", "web_access", "auth", "agent_secrets", "image_projects", "request_timeout_seconds",
+	"project_id", "prefix", "region", "second_region", "firestore_location", "load_balancer", "model", "model_backend", "web_access", "auth", "agent_secrets", "image_projects", "background", "webhook_hosts", "request_timeout_seconds",
 }

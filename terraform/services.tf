@@ -24,6 +24,7 @@ locals {
     var.billing_account != null ? ["billingbudgets.googleapis.com"] : [],
     var.kms_key != null ? ["cloudkms.googleapis.com"] : [],
     length(local.wired_secrets) > 0 ? ["pubsub.googleapis.com"] : [],
+    local.background ? ["cloudtasks.googleapis.com"] : [],
     var.delivery != null ? ["iamcredentials.googleapis.com"] : [], # the delivery speaks as other accounts
   ))
 

@@ -580,6 +580,91 @@ variable "breaker" {
   }
 }
 
+variable "background" {
+  description = "Runs that outlive their request (Prefer: respond-async): how long one may take, how many an owner (caller and end user) may have at once, and how many the queue lets run at once in all. location is the queue's; default: the region, where Cloud Tasks has it. Default of enabled: true, unless web_access is iap."
+  type = object({
+    enabled             = optional(bool)
+    run_timeout_minutes = optional(number, 25)
+    runs_per_owner      = optional(number, 10)
+    concurrent_runs     = optional(number, 50)
+    location            = optional(string)
+  })
+  default  = {}
+  nullable = false
+
+  validation {
+    condition     = !(coalesce(var.background.enabled, false) && var.web_access == "iap")
+    error_message = "background is enabled, and web_access is iap, which asks the queue for a person's sign-in: leave background.enabled out, or choose another web_access."
+  }
+  validation {
+    condition     = var.background.run_timeout_minutes >= 1 && var.background.run_timeout_minutes <= 29 && floor(var.background.run_timeout_minutes) == var.background.run_timeout_minutes
+    error_message = "background.run_timeout_minutes is not a whole number from 1 to 29: Cloud Tasks waits half an hour for a run."
+  }
+  validation {
+    condition = (var.background.runs_per_owner >= 1 && var.background.runs_per_owner <= 10000 && floor(var.background.runs_per_owner) == var.background.runs_per_owner &&
+    var.background.concurrent_runs >= 1 && var.background.concurrent_runs <= 5000 && floor(var.background.concurrent_runs) == var.background.concurrent_runs)
+    error_message = "background.runs_per_owner is not a whole number from 1 to 10000, or background.concurrent_runs not from 1 to 5000."
+  }
+  validation {
+    condition     = var.background.location == null || can(regex("^[a-z]+-[a-z]+[0-9]+$", var.background.location))
+    error_message = "background.location is not a region: gcloud tasks locations list shows those of Cloud Tasks."
+  }
+}
+
+variable "webhook_hosts" {
+  description = "The hosts that a run's webhook may be on, each as hooks.example.com or hooks.example.com:8443. Webhooks are signed with the secrets in webhook-secrets; add a version to it first. Empty: no webhooks."
+  type        = list(string)
+  default     = []
+  nullable    = false
+
+  validation {
+    condition     = alltrue([for h in var.webhook_hosts : can(regex("^([a-z0-9]([a-z0-9-]*[a-z0-9])?\\.)+[a-z]([a-z0-9-]*[a-z0-9])?(:[1-9][0-9]{0,4})?$", h)) && !can(regex("\\.(internal|localhost)(:|$)", h))])
+    error_message = "webhook_hosts hold what is not the name of a public host in lower case, without https:// and a path: write hooks.example.com, or hooks.example.com:8443."
+  }
+  validation {
+    condition     = length(var.webhook_hosts) == 0 || coalesce(var.background.enabled, var.web_access != "iap")
+    error_message = "webhook_hosts need the queue, which background has off: enable it, or leave webhook_hosts out."
+  }
+}
+
+variable "schedules" {
+  description = "Runs by the clock, by name: when (cron, in time_zone), what to ask, for which end user (null: for the schedules' own account), and which webhook to report to."
+  type = map(object({
+    cron      = string
+    query     = string
+    time_zone = optional(string, "Etc/UTC")
+    end_user  = optional(string)
+    webhook   = optional(string)
+  }))
+  default  = {}
+  nullable = false
+
+  validation {
+    condition     = alltrue([for name in keys(var.schedules) : can(regex("^[a-z][a-z0-9-]{0,62}$", name))])
+    error_message = "schedules hold a name that is not up to 63 lower-case letters, digits and hyphens, beginning with a letter."
+  }
+  validation {
+    condition     = alltrue([for s in values(var.schedules) : can(regex("^\\S+( +\\S+){4}$", s.cron))])
+    error_message = "schedules hold a cron that is not five fields: \"0 7 * * 1-5\" is 7:00 on working days."
+  }
+  validation {
+    condition     = alltrue([for s in values(var.schedules) : length(trimspace(s.query)) >= 1 && length(s.query) <= 10000])
+    error_message = "schedules hold a query that is empty or longer than 10000 characters."
+  }
+  validation {
+    condition     = alltrue([for s in values(var.schedules) : s.end_user == null || can(regex("^[ -~]{1,128}$", s.end_user))])
+    error_message = "schedules hold an end_user that is not 1 to 128 printable ASCII characters."
+  }
+  validation {
+    condition     = alltrue([for s in values(var.schedules) : s.webhook == null || contains(var.webhook_hosts, try(regex("^https://([^/?#@]+)", s.webhook)[0], ""))])
+    error_message = "schedules hold a webhook that is not an https URL on one of webhook_hosts."
+  }
+  validation {
+    condition     = length(var.schedules) == 0 || var.web_access != "iap"
+    error_message = "schedules call without a person's sign-in, which web_access iap asks for: leave them out, or choose another web_access."
+  }
+}
+
 variable "session_ttl_hours" {
   description = "How long a session is kept after its last turn."
   type        = number
@@ -884,12 +969,15 @@ locals {
   reserved_variables = [
     "ALLOWED_ORIGINS", "ALLOWED_ORIGINS_SECRET", "API_KEYS", "API_KEYS_SECRET", "AUDIT_LOG", "AUDIT_NAMES", "AUTH",
     "BREAKER_COOLDOWN", "BREAKER_FAILURES", "CALLER_DAILY_TOKEN_LIMIT", "CALLER_RATE_LIMIT_PER_MINUTE",
-    "DAILY_TOKEN_LIMIT", "ENVIRONMENT", "FILES_BUCKET", "FILE_BUCKETS", "FILE_TYPES", "FIRESTORE_DATABASE", "FIRESTORE_EMULATOR_HOST", "GEMINI_API_KEY",
-    "GEMINI_API_KEY_SECRET", "GOMEMLIMIT", "HISTORY_TOKENS", "IAM_ENFORCED", "LOGGING_ENDPOINT", "LOG_CONTENT",
-    "LOG_LEVEL", "MAX_BODY_BYTES", "MAX_CONCURRENT", "MAX_FILE_BYTES", "MAX_INSTANCES", "MAX_OUTPUT_TOKENS", "MAX_TOOL_ROUNDS", "MODEL",
-    "MODELS_ALLOWED", "MODELS_TABLE_SECRET", "MODEL_ARMOR_PROMPT_TEMPLATE", "MODEL_ARMOR_RESPONSE_TEMPLATE", "MODEL_FALLBACKS", "OIDC_AUDIENCES", "OIDC_ISSUERS", "OPERATORS", "PLAYGROUND", "PORT", "RATE_LIMIT_PER_MINUTE",
-    "REQUEST_TIMEOUT", "SECRET_MANAGER_ENDPOINT", "SERVICE_DAILY_TOKEN_LIMIT", "SESSION_STORE", "SESSION_TTL",
-    "STORAGE_EMULATOR_HOST", "TELEMETRY_ENDPOINT", "THINKING_LEVEL",
+    "DAILY_TOKEN_LIMIT", "ENVIRONMENT", "FILES_BUCKET", "FILE_BUCKETS", "FILE_TYPES", "FIRESTORE_DATABASE",
+    "FIRESTORE_EMULATOR_HOST", "GEMINI_API_KEY", "GEMINI_API_KEY_SECRET", "GOMEMLIMIT", "HISTORY_TOKENS",
+    "IAM_ENFORCED", "LOGGING_ENDPOINT", "LOG_CONTENT", "LOG_LEVEL", "MAX_BACKGROUND_RUNS", "MAX_BODY_BYTES",
+    "MAX_CONCURRENT", "MAX_FILE_BYTES", "MAX_INSTANCES", "MAX_OUTPUT_TOKENS", "MAX_TOOL_ROUNDS", "MODEL",
+    "MODELS_ALLOWED", "MODELS_TABLE_SECRET", "MODEL_ARMOR_PROMPT_TEMPLATE", "MODEL_ARMOR_RESPONSE_TEMPLATE",
+    "MODEL_FALLBACKS", "OIDC_AUDIENCES", "OIDC_ISSUERS", "OPERATORS", "PLAYGROUND", "PORT", "RATE_LIMIT_PER_MINUTE",
+    "REQUEST_TIMEOUT", "RUN_TIMEOUT", "SCHEDULES_ACCOUNT", "SECRET_MANAGER_ENDPOINT", "SERVICE_DAILY_TOKEN_LIMIT",
+    "SERVICE_URL", "SESSION_STORE", "SESSION_TTL", "STORAGE_EMULATOR_HOST", "TASKS_ACCOUNT", "TASKS_ENDPOINT",
+    "TASKS_QUEUE", "TELEMETRY_ENDPOINT", "THINKING_LEVEL", "WEBHOOK_HOSTS", "WEBHOOK_SECRETS_SECRET",
   ]
 
   multi_regions      = { us = ["nam5", "nam7"], northamerica = ["nam5", "nam7"], europe = ["eur3"] }

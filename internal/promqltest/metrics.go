@@ -38,6 +38,7 @@ var Resources = map[string][]string{
 	"firestore.googleapis.com/Database": {"resource_container", "location", "database_id"},
 	"pubsub_topic":                      {"project_id", "topic_id"},
 	"pubsub_subscription":               {"project_id", "subscription_id"},
+	"cloud_tasks_queue":                 {"project_id", "location", "queue_id", "target_type"},
 	"prometheus_target":                 {"project_id", "location", "cluster", "namespace", "job", "instance"},
 }
 
@@ -58,6 +59,10 @@ var Google = map[string]Metric{
 
 	"pubsub.googleapis.com/topic/send_message_operation_count":    {Counter, []string{"pubsub_topic"}, nil},
 	"pubsub.googleapis.com/subscription/num_undelivered_messages": {Gauge, []string{"pubsub_subscription"}, nil},
+
+	"cloudtasks.googleapis.com/queue/depth":               {Gauge, []string{"cloud_tasks_queue"}, nil},
+	"cloudtasks.googleapis.com/queue/task_attempt_count":  {Counter, []string{"cloud_tasks_queue"}, map[string][]string{"response_code": nil}},
+	"cloudtasks.googleapis.com/queue/task_attempt_delays": {Distribution, []string{"cloud_tasks_queue"}, nil},
 
 	"monitoring.googleapis.com/uptime_check/check_passed": {Gauge,
 		[]string{"uptime_url", "gce_instance", "gae_app", "k8s_service", "cloud_run_revision", "servicedirectory_service", "aws_ec2_instance", "aws_elb_load_balancer"},

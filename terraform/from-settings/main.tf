@@ -63,6 +63,9 @@ locals {
     "request_timeout_seconds",
     "limits",
     "breaker",
+    "background",
+    "webhook_hosts",
+    "schedules",
     "session_ttl_hours",
     "deletion_protection",
     "backup_retention_days",
@@ -126,6 +129,9 @@ module "gatehouse" {
   request_timeout_seconds     = local.settings.request_timeout_seconds
   limits                      = local.settings.limits
   breaker                     = local.settings.breaker
+  background                  = local.settings.background
+  webhook_hosts               = local.settings.webhook_hosts
+  schedules                   = local.settings.schedules
   session_ttl_hours           = local.settings.session_ttl_hours
   deletion_protection         = local.settings.deletion_protection
   backup_retention_days       = local.settings.backup_retention_days

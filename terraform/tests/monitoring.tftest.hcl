@@ -55,7 +55,7 @@ run "monitoring" {
     error_message = "A billing account gets a budget."
   }
   assert {
-    condition     = length(jsondecode(google_monitoring_dashboard.this.dashboard_json).mosaicLayout.tiles) == 12
+    condition     = length(jsondecode(google_monitoring_dashboard.this.dashboard_json).mosaicLayout.tiles) == 13
     error_message = "The dashboard shows all that the run-book points at."
   }
   assert {
