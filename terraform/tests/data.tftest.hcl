@@ -60,7 +60,7 @@ run "files" {
 
   assert {
     condition = (google_storage_bucket.files[0].name == "my-project-gatehouse-files" && google_storage_bucket.files[0].uniform_bucket_level_access &&
-      google_storage_bucket.files[0].public_access_prevention == "enforced" && !google_storage_bucket.files[0].force_destroy && google_storage_bucket.files[0].location == "us-central1")
+    google_storage_bucket.files[0].public_access_prevention == "enforced" && !google_storage_bucket.files[0].force_destroy && google_storage_bucket.files[0].location == "us-central1")
     error_message = "Nobody but named accounts may read the files, and the bucket is hard to delete."
   }
   assert {
