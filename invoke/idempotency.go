@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"example.com/gatehouse/internal/api"
+	"example.com/gatehouse/internal/caller"
 	"example.com/gatehouse/internal/telemetry"
 	"example.com/gatehouse/session"
 )
@@ -30,6 +31,32 @@ func idempotencyKey(r *http.Request) (string, error) {
 		return "", api.Malformed("Idempotency-Key must be one value of 1 to 255 printable ASCII characters.")
 	}
 	return values[0], nil
+}
+
+// The headers by which Cloud Scheduler tells what it delivers
+// (https://cloud.google.com/scheduler/docs/reference/rpc/google.cloud.scheduler.v1#httptarget).
+const (
+	headerJob       = "X-CloudScheduler-JobName"
+	headerScheduled = "X-CloudScheduler-ScheduleTime"
+)
+
+// key returns the idempotency key of a request. A call of the schedules' account that has
+// none gets one of its job and the time that it was scheduled for, so that two deliveries
+// are one turn. From anybody else these headers mean nothing.
+func (s *Service) key(r *http.Request) (string, error) {
+	key, err := idempotencyKey(r)
+	if key != "" || err != nil || s.Schedules == "" {
+		return key, err
+	}
+	c, _ := caller.FromContext(r.Context())
+	job, scheduled := r.Header.Get(headerJob), r.Header.Get(headerScheduled)
+	if !c.Principal.Service || c.Principal.Email != s.Schedules || job == "" || scheduled == "" {
+		return "", nil
+	}
+	if key = "schedule " + job + " " + scheduled; !api.Printable(key, 255) {
+		return "", api.Malformed("The headers of Cloud Scheduler are longer than it sends them.")
+	}
+	return key, nil
 }
 
 // idempotency returns what identifies a retry of req: everything it asks for, except

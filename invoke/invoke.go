@@ -58,6 +58,8 @@ type Config struct {
 	Log             *slog.Logger
 	LogContent      bool // log questions and answers
 	Now             func() time.Time
+
+	Schedules string // the account whose calls are keyed by their schedule; "" is none
 }
 
 // A Service handles requests. It keeps no state of them, and is safe for concurrent

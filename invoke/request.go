@@ -78,7 +78,7 @@ func (s *Service) decode(w http.ResponseWriter, r *http.Request) (req Request, s
 		return Request{}, false, err
 	}
 	req.Options.Locale = api.Locale(r)
-	if req.Options.Key, err = idempotencyKey(r); err != nil {
+	if req.Options.Key, err = s.key(r); err != nil {
 		return Request{}, false, err
 	}
 	_, _, preferStream := api.Negotiate(r)

@@ -29,6 +29,9 @@ const (
 	Webhook Kind = "webhook" // report an event of a run to its webhook
 )
 
+// Path is where the service takes tasks, by POST.
+const Path = "/tasks"
+
 // MaxBodyBytes bounds an encoded task. Its names are bounded, so that a longer body is
 // no task.
 const MaxBodyBytes = 1024

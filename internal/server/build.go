@@ -177,7 +177,7 @@ func (s *Server) connect(ctx context.Context) (_ *parts, err error) {
 			return nil, err
 		}
 	}
-	if p.authenticator, err = s.authenticate(p.secrets); err != nil {
+	if p.authenticator, err = s.authenticate(ctx, p.secrets); err != nil {
 		return nil, err
 	}
 	p.limiter = limit.New(limit.Config{Counters: p.counters, MaxInstances: s.Config.MaxInstances, Now: time.Now, Log: s.Log})
@@ -190,7 +190,7 @@ func (s *Server) connect(ctx context.Context) (_ *parts, err error) {
 		Timeout: s.Config.RequestTimeout, MaxBodyBytes: s.Config.MaxBodyBytes, MaxOutputTokens: s.Config.MaxOutputTokens,
 		HistoryTokens: s.Config.HistoryTokens, MaxToolRounds: s.Config.MaxToolRounds,
 		Limiter: p.limiter, Limits: s.limits(), Observer: p.observer,
-		Log: s.Log, LogContent: s.Config.LogContent, Now: time.Now,
+		Log: s.Log, LogContent: s.Config.LogContent, Now: time.Now, Schedules: s.Config.SchedulesAccount,
 	})
 	stands = true
 	return p, nil
@@ -299,8 +299,9 @@ func (s *Server) openModel(ctx context.Context, p *parts, project string) error 
 	return nil
 }
 
-// methods are those of AUTH, in its order.
-func (s *Server) methods(keys func() *auth.KeySet) ([]auth.Method, error) {
+// methods are those of AUTH, in its order. schedules is the entry of Cloud Scheduler's
+// account, nil where Cloud Run's check verifies its tokens or there is none.
+func (s *Server) methods(keys func() *auth.KeySet, schedules []auth.Issuer) ([]auth.Method, error) {
 	var methods []auth.Method
 	for _, mode := range s.Config.Auth {
 		switch mode {
@@ -311,19 +312,29 @@ func (s *Server) methods(keys func() *auth.KeySet) ([]auth.Method, error) {
 			if err != nil {
 				return nil, &fetchError{"OIDC_ISSUERS", err}
 			}
-			methods = append(methods, auth.NewOIDC(issuers, auth.OIDCOptions{})...)
+			methods = append(methods, auth.NewOIDC(append(schedules, issuers...), auth.OIDCOptions{})...)
+			schedules = nil
 		case config.AuthAPIKey:
 			methods = append(methods, auth.NewAPIKeys(keys, nil))
 		case config.AuthNone:
 			methods = append(methods, &auth.None{})
 		}
 	}
-	return methods, nil
+	return append(methods, auth.NewOIDC(schedules, auth.OIDCOptions{})...), nil
 }
 
-// authenticate makes the authenticator of AUTH's modes.
-func (s *Server) authenticate(l *secrets) (*authenticator, error) {
-	methods, err := s.methods(l.apiKeys)
+// authenticate makes the authenticator of AUTH's modes, and of the schedules' account
+// where none of them can tell it.
+func (s *Server) authenticate(ctx context.Context, l *secrets) (*authenticator, error) {
+	var schedules []auth.Issuer
+	if s.Config.SchedulesAccount != "" && !s.Config.HasAuth(config.AuthIAM) {
+		url, err := s.serviceURL(ctx)
+		if err != nil {
+			return nil, err
+		}
+		schedules = []auth.Issuer{auth.AccountIssuer(s.tokenIssuer(), s.Config.SchedulesAccount, url)}
+	}
+	methods, err := s.methods(l.apiKeys, schedules)
 	if err != nil {
 		return nil, err
 	}

@@ -26,9 +26,6 @@ import (
 	"example.com/gatehouse/internal/queue"
 )
 
-// Path is where tasks are delivered, below the service's URL.
-const Path = "/tasks"
-
 // MaxDeadline is how long a delivery may take at most
 // (https://cloud.google.com/tasks/docs/reference/rpc/google.cloud.tasks.v2#task).
 const MaxDeadline = 30 * time.Minute
@@ -107,7 +104,7 @@ func (q *Queue) Enqueue(ctx context.Context, t queue.Task, at time.Time) error {
 			ScheduleTime:     timestamppb.New(at),
 			DispatchDeadline: durationpb.New(min(q.config.Deadline, MaxDeadline)),
 			MessageType: &cloudtaskspb.Task_HttpRequest{HttpRequest: &cloudtaskspb.HttpRequest{
-				Url:        q.config.URL + Path,
+				Url:        q.config.URL + queue.Path,
 				HttpMethod: cloudtaskspb.HttpMethod_POST,
 				Headers:    map[string]string{"Content-Type": "application/json"},
 				Body:       body,

@@ -55,7 +55,7 @@ func receive(t testing.TB, server *taskstest.Server, answer func(n int) int) *re
 	r.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		body, _ := io.ReadAll(req.Body)
 		p, _, err := verify.Authenticate(req)
-		if err != nil || req.URL.Path != tasks.Path || req.Method != http.MethodPost || req.Header.Get("Content-Type") != "application/json" {
+		if err != nil || req.URL.Path != queue.Path || req.Method != http.MethodPost || req.Header.Get("Content-Type") != "application/json" {
 			t.Errorf("%s %s %v: %v", req.Method, req.URL, req.Header, err)
 		}
 		r.mu.Lock()
