@@ -12,7 +12,6 @@ import (
 	"context"
 	"io"
 	"log"
-	"log/slog"
 	"net/http"
 	"os"
 	"os/signal"
@@ -129,8 +128,7 @@ type instance struct {
 func (i *instance) server() *server.Server {
 	i.once.Do(func() {
 		s := server.New(i.options)
-		// What libraries write through the standard logger becomes lines of the log.
-		slog.SetDefault(s.Log)
+		s.LogLibraries()
 		i.made.Store(s)
 		i.shutdownOnSIGTERM()
 	})

@@ -12,7 +12,6 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"log/slog"
 	"net"
 	"os"
 	"os/signal"
@@ -79,7 +78,7 @@ func run(ctx context.Context, newAgent agent.NewFunc, withFirestore bool, opts [
 		o.Lookup, kept = store.environment(o.Lookup), store.dir
 	}
 	s := server.New(o)
-	slog.SetDefault(s.Log) // what libraries write through the standard logger
+	s.LogLibraries()
 	if err := s.Ready(ctx); err != nil {
 		return unlessEnded(ctx, err)
 	}

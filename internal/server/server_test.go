@@ -6,11 +6,15 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
+	"log"
+	"log/slog"
 	"maps"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -18,6 +22,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"go.opentelemetry.io/otel"
 	"go.uber.org/goleak"
 	"google.golang.org/grpc/codes"
 
@@ -561,4 +566,33 @@ func TestPlayground(t *testing.T) {
 		s, _ := start(t, "SESSION_TTL=never")
 		call(t, s.Invoke, "GET", "/", "Accept", "text/html").want(t, 503, "not_ready")
 	})
+}
+
+// A server is one part of somebody's program: only a program that is one gives it the
+// globals of the process.
+func TestGlobals(t *testing.T) {
+	logger, handler := slog.Default(), otel.GetErrorHandler()
+	t.Cleanup(func() {
+		otel.SetErrorHandler(handler)
+		slog.SetDefault(logger)
+		log.SetOutput(os.Stderr)
+	})
+	var own []error
+	otel.SetErrorHandler(otel.ErrorHandlerFunc(func(err error) { own = append(own, err) }))
+	s, out := start(t, "OTEL_TRACES_EXPORTER=console", "OTEL_METRICS_EXPORTER=prometheus")
+	if err := s.Ready(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	otel.Handle(errors.New("the program's"))
+	if len(own) != 1 || slog.Default() != logger || strings.Contains(out.String(), "the program's") {
+		t.Errorf("the program's own handler got %v; the log: %s", own, out)
+	}
+	s.LogLibraries()
+	otel.Handle(errors.New("the server's"))
+	log.Print("the standard logger's")
+	for _, text := range []string{`"OpenTelemetry reports an error."`, "the server's", "the standard logger's"} {
+		if len(out.Lines(text)) != 1 {
+			t.Errorf("the log has no line of %q: %s", text, out)
+		}
+	}
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"log/slog"
 	"net/http"
 	"slices"
 	"sync"
@@ -141,4 +142,12 @@ func (w *writer) Write(line []byte) (int, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.out.Write(line)
+}
+
+// LogLibraries makes what libraries write through the standard logger, and what
+// OpenTelemetry reports, lines of the log. Both are globals of the process: it is for a
+// program that is this server, not for one that has it among others.
+func (s *Server) LogLibraries() {
+	slog.SetDefault(s.Log)
+	telemetry.LogErrors(s.Log)
 }

@@ -73,8 +73,7 @@ type Observer struct {
 	closers []func(context.Context) error
 }
 
-// New makes an Observer. It does no I/O and starts no goroutine. OpenTelemetry's
-// global error handler is set to c.Log; no other global is touched.
+// New makes an Observer. It does no I/O, starts no goroutine, and touches no global.
 func New(s Settings, c Config) (*Observer, error) {
 	c.Log = cmp.Or(c.Log, slog.New(slog.DiscardHandler))
 	if c.Now == nil {
@@ -83,9 +82,6 @@ func New(s Settings, c Config) (*Observer, error) {
 	if c.Console == nil {
 		c.Console = os.Stderr
 	}
-	otel.SetErrorHandler(otel.ErrorHandlerFunc(func(err error) {
-		c.Log.Warn("OpenTelemetry reports an error.", slog.String("error", Truncate(err.Error(), maxProblem)))
-	}))
 	res := newResource(s, c)
 	build := &builder{settings: s, config: c}
 	o := &Observer{
@@ -130,6 +126,14 @@ func New(s Settings, c Config) (*Observer, error) {
 		return nil, err
 	}
 	return o, nil
+}
+
+// LogErrors makes log the place where OpenTelemetry reports the errors that it returns
+// to nobody, in the whole process: it is for programs, whose process is theirs.
+func LogErrors(log *slog.Logger) {
+	otel.SetErrorHandler(otel.ErrorHandlerFunc(func(err error) {
+		log.Warn("OpenTelemetry reports an error.", slog.String("error", Truncate(err.Error(), maxProblem)))
+	}))
 }
 
 // Handler serves the metrics in Prometheus' format; nil unless they are
