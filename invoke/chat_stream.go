@@ -2,6 +2,7 @@ package invoke
 
 import (
 	"bytes"
+	"encoding/json"
 	"net/http"
 	"strconv"
 	"strings"
@@ -60,10 +61,20 @@ type (
 		ProviderExecuted bool `json:"providerExecuted" enum:"true" doc:"The service runs tools itself."`
 	}
 	chatToolOutput struct {
-		Type             string           `json:"type" enum:"tool-output-available"`
-		ToolCallID       string           `json:"toolCallId"`
-		Output           session.ToolCall `json:"output"`
-		ProviderExecuted bool             `json:"providerExecuted" enum:"true"`
+		Type             string      `json:"type" enum:"tool-output-available"`
+		ToolCallID       string      `json:"toolCallId"`
+		Output           chatToolEnd `json:"output"`
+		ProviderExecuted bool        `json:"providerExecuted" enum:"true"`
+	}
+	chatToolEnd struct {
+		session.ToolCall
+		Result any `json:"result,omitempty" doc:"Only of tools that show theirs."`
+	}
+	chatSource struct {
+		Type     string `json:"type" enum:"source-url"`
+		SourceID string `json:"sourceId"`
+		URL      string `json:"url"`
+		Title    string `json:"title"`
 	}
 	chatFinish struct {
 		Type            string           `json:"type" enum:"finish"`
@@ -77,6 +88,10 @@ type (
 		Turn      int           `json:"turn" minimum:"1"`
 		Model     string        `json:"model"`
 		Warnings  []string      `json:"warnings"`
+
+		Output      json.RawMessage  `json:"output,omitempty" doc:"The value of an agent with a typed answer."`
+		Sources     []session.Source `json:"sources,omitempty" doc:"With their positions in the text."`
+		Suggestions string           `json:"search_suggestions,omitempty" doc:"HTML with the searches that Google's terms want shown beside the answer."`
 	}
 	chatError struct {
 		Type      string `json:"type" enum:"error"`
@@ -105,7 +120,9 @@ func (u *uiMessages) event(b *bytes.Buffer, e Event) error {
 	case session.KindToolCall:
 		return appendData(b, chatToolInput{"tool-input-available", p.ID, p.Name, arguments(p), true})
 	case session.KindToolResult:
-		return appendData(b, chatToolOutput{"tool-output-available", p.ID, toolCall(p), true})
+		return appendData(b, chatToolOutput{"tool-output-available", p.ID, chatToolEnd{toolCall(p), p.Result}, true})
+	case session.KindSource:
+		return appendData(b, chatSource{"source-url", p.URI, p.URI, p.Title})
 	case KindReset: // what was shown cannot be taken back
 		return appendData(b, chatError{"error", "The answer was interrupted. Reload to see it."})
 	case KindDone:
@@ -149,6 +166,7 @@ func (u *uiMessages) endText(b *bytes.Buffer) error {
 func (u *uiMessages) done(b *bytes.Buffer, envelope api.Envelope, response *Response) error {
 	err := appendData(b, chatFinish{"finish", finishReason(response.FinishReason), chatFinishedInfo{
 		response.Usage, envelope.RequestID, response.SessionID, response.Turn, response.Model, response.Warnings,
+		response.Output, response.Sources, response.Suggestions,
 	}})
 	if err != nil {
 		return err

@@ -113,10 +113,7 @@ type (
 		Text string `json:"text"`
 	}
 	// A Source is the data of "source": where the answer comes from.
-	Source struct {
-		Title string `json:"title"`
-		URI   string `json:"uri"`
-	}
+	Source = session.Source
 	// A File is the data of "file": a part of the answer.
 	File struct {
 		Name string `json:"name,omitempty"`
@@ -173,7 +170,7 @@ func (e Event) data() any {
 	case session.KindProgress:
 		return Progress{p.ID, p.Name, p.Text}
 	case session.KindSource:
-		return Source{p.Title, p.URI}
+		return Source{Title: p.Title, URI: p.URI, Positions: p.Positions}
 	case session.KindFile:
 		return File{p.Name, p.Type, p.URI, p.Data}
 	case session.KindApproval:

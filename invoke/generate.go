@@ -42,6 +42,14 @@ type generation struct {
 	attempts     int
 	modelTime    time.Duration
 	digest       string // of the agent
+
+	own         int              // calls of Gemini's own tools to which the model gave no id
+	ownOpen     string           // the one that has not ended
+	suggestions string           // of searches, as HTML
+	output      json.RawMessage  // the typed answer
+	formed      bool             // the last call asked for JSON
+	aside       []*genai.Content // asked with the turn's contents, and not of them
+	asideBytes  int
 }
 
 func newGeneration(modelName string, r *run) *generation {
@@ -104,7 +112,7 @@ func (g *generation) turn(ctx context.Context, now time.Time) session.Turn {
 	return session.Turn{
 		ID: g.run.turnID, Prompt: g.prompt, Contents: append(g.encoded, ']'), ToolCalls: g.calls, Usage: g.usage, Model: g.model,
 		FinishReason: string(g.finish), Warnings: g.warnings, RequestID: api.RequestID(ctx), CreatedAt: now.UTC(),
-		Parts: parts, Resets: resets, AgentDigest: g.digest,
+		Parts: parts, Resets: resets, Output: g.output, Suggestions: g.suggestions, AgentDigest: g.digest,
 	}
 }
 
@@ -138,6 +146,9 @@ func (s *Service) generate(ctx context.Context, g *generation, history []json.Ra
 		}
 		calls := answer.Calls()
 		if last || len(calls) == 0 || !model.MayCallTools(answer.Finish) {
+			if s.schema != nil {
+				return s.endTyped(ctx, g, history, req, answer)
+			}
 			return s.end(g, answer, last)
 		}
 		if !g.holds(answer.Content, len(calls)) {
@@ -169,12 +180,23 @@ func (s *Service) ask(ctx context.Context, g *generation, history []json.RawMess
 	}
 	g.paragraph = true
 	g.step++
-	whole := s.Agent.Hooks.Model != nil || s.Agent.Hooks.Answer != nil // text goes out after them
+	if g.formed = s.typed(r, last); g.formed {
+		r.Schema = s.schema
+	}
+	before := g.text.Len()
+	// Text goes out after the hooks, and typed once it fits.
+	whole := s.Agent.Hooks.Model != nil || s.Agent.Hooks.Answer != nil || s.schema != nil
 	var onText func(by, text string) error
 	if g.run.watched && !whole {
 		onText = func(_, text string) error {
 			g.say(text)
 			return nil
+		}
+		if s.ownParts {
+			r.OnPart = func(_ string, p *genai.Part) error {
+				g.showPart(p)
+				return nil
+			}
 		}
 	}
 	answer, err := s.hookedCall(ctx, g, &r, onText)
@@ -190,9 +212,31 @@ func (s *Service) ask(ctx context.Context, g *generation, history []json.RawMess
 	g.warnOf(answer, cmp.Or(req.Model, s.ModelName), req)
 	if onText == nil {
 		g.admitted() // also when a hook answers in the model's place
-		g.say(answer.Text())
+		g.sayWhole(s, answer)
 	}
+	g.showSources(answer, max(before, g.text.Len()-len(answer.Text())), !whole)
 	return answer, nil
+}
+
+// sayWhole shows an answer that has come whole, in its order.
+func (g *generation) sayWhole(s *Service, answer model.Answer) {
+	if !s.ownParts {
+		if s.schema == nil {
+			g.say(answer.Text())
+		}
+		return
+	}
+	if answer.Content == nil {
+		return
+	}
+	for _, p := range answer.Content.Parts {
+		switch {
+		case p.Text == "" || p.Thought:
+			g.showPart(p)
+		case s.schema == nil:
+			g.say(p.Text)
+		}
+	}
 }
 
 // call makes one model call. It reserves the most that the call can spend before and
@@ -205,7 +249,7 @@ func (s *Service) call(ctx context.Context, g *generation, r model.Request, onTe
 	}
 	// A count of few tokens says little of other text, such as a tool's large output: a
 	// reservation never weighs less than usual text.
-	r.PromptTokens = model.EstimateTokens(int(promptOf(r, g.encoded, 0).Bytes), min(g.bytesOfToken, usualBytes))
+	r.PromptTokens = model.EstimateTokens(int(promptOf(r, g.encoded, 0).Bytes)+g.asideBytes, min(g.bytesOfToken, usualBytes))
 	hold, err := s.reserve(ctx, r)
 	if err != nil {
 		return model.Answer{}, err
@@ -242,7 +286,7 @@ func (s *Service) request(g *generation, history []json.RawMessage, req Request)
 		Model:       g.asked,
 		Instruction: s.Agent.Instruction + g.more,
 		History:     history,
-		Contents:    slices.Clone(g.contents),
+		Contents:    slices.Concat(g.contents, g.aside),
 		Tools:       g.tools.declarations,
 		Temperature: cmp.Or(req.Temperature, s.Agent.Temperature),
 		MaxTokens:   s.maxTokens(req),

@@ -87,7 +87,7 @@ func plausibleRatio(p session.Prompt) (float64, bool) {
 
 // promptOf returns the size of r's prompt, for which a model counted tokens.
 func promptOf(r model.Request, contents []byte, tokens int64) session.Prompt {
-	size := len(r.Instruction) + len(r.Tools.JSON) + promptBytes(contents)
+	size := len(r.Instruction) + len(r.Tools.JSON) + len(r.Schema) + promptBytes(contents)
 	for _, turn := range r.History {
 		size += promptBytes(turn)
 	}

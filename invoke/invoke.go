@@ -22,6 +22,7 @@ package invoke
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -70,18 +71,26 @@ type Service struct {
 	feedback *api.Body[Feedback]
 	tools    *toolset // the agent's Tools
 	combined lastToolset
-	digest   string // of the agent
+	digest   string          // of the agent
+	ownParts bool            // the model may show more than text
+	schema   json.RawMessage // of a typed answer; nil for text
 }
 
 // New returns a Service.
 func New(c Config) *Service {
 	tools := newToolset(c.Agent.Tools)
+	var schema json.RawMessage
+	if c.Agent.Output != nil {
+		schema, _ = json.Marshal(c.Agent.Output.Schema()) // it was made from a Go type
+	}
 	return &Service{
 		Config:   c,
 		body:     newBody(c.MaxOutputTokens, c.allowed()),
 		feedback: api.NewBody[Feedback](nil),
 		tools:    tools,
 		digest:   digest(c.Agent, tools.declarations),
+		ownParts: hasOwnParts(c.Agent),
+		schema:   schema,
 	}
 }
 

@@ -82,6 +82,9 @@ func (o *output) append(p session.Part) {
 	o.log.parts = append(o.log.parts, p)
 	o.log.ends = append(o.log.ends, nil)
 	o.text = strings.Builder{}
+	if p.Own {
+		o.bytes += len(encode(p.Args)) + len(encode(p.Result))
+	}
 	o.bytes += partOverhead + len(p.Text) + len(p.ID) + len(p.Name) + len(p.Error) + len(p.Title) + len(p.URI) + len(p.Question) + len(p.Reason)
 }
 

@@ -244,6 +244,7 @@ func (ChatEvent) Schema(r huma.Registry) *huma.Schema {
 		schemaOf[chatTextEnd](r, "It is complete."),
 		schemaOf[chatToolInput](r, "The model calls a tool."),
 		schemaOf[chatToolOutput](r, "A tool call has ended."),
+		schemaOf[chatSource](r, "Where the answer comes from."),
 		schemaOf[chatFinish](r, "The last: the turn is stored."),
 		schemaOf[chatError](r, "The last, instead of finish."),
 	}}

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"time"
 
@@ -60,6 +61,8 @@ type TurnInfo struct {
 	Pending      []session.Pending  `json:"pending" doc:"What it waits for."`
 	RequestID    string             `json:"request_id" doc:"Of the request that made it."`
 	CreatedAt    time.Time          `json:"created_at"`
+	Suggestions  string             `json:"search_suggestions,omitempty" doc:"HTML with the searches that Google's terms want shown beside the answer."`
+	AgentDigest  string             `json:"agent_digest" doc:"A hash of the agent's instruction, tools and settings: turns with the same were made in the same way. Empty for turns of earlier releases."`
 }
 
 // A PartInfo is one thing that a run has shown.
@@ -106,12 +109,17 @@ func newPartInfos(parts []session.Part) []PartInfo {
 	return infos
 }
 
-// sourcesOf returns the sources among parts.
+// sourcesOf returns the sources among parts, each once.
 func sourcesOf(parts []session.Part) []Source {
 	sources := []Source{}
 	for _, p := range parts {
 		if p.Kind == session.KindSource {
-			sources = append(sources, Source{p.Title, p.URI})
+			i := slices.IndexFunc(sources, func(s Source) bool { return s.URI == p.URI })
+			if i < 0 {
+				sources = append(sources, Source{Title: p.Title, URI: p.URI, Positions: p.Positions})
+				continue
+			}
+			sources[i].Positions = slices.Concat(sources[i].Positions, p.Positions)
 		}
 	}
 	return sources
@@ -142,6 +150,7 @@ func newTurnInfo(sessionID string, t session.Turn) TurnInfo {
 		Turn: t.Number, RunID: session.RunID(sessionID, t.ID), Query: query, Response: response, Parts: newPartInfos(parts),
 		ToolCalls: orEmpty(t.ToolCalls), Sources: sourcesOf(parts), Output: t.Output, Usage: t.Usage, Model: t.Model,
 		FinishReason: t.FinishReason, Warnings: orEmpty(t.Warnings), Pending: orEmpty(t.Pending), RequestID: t.RequestID, CreatedAt: t.CreatedAt.UTC(),
+		Suggestions: t.Suggestions, AgentDigest: t.AgentDigest,
 	}
 }
 

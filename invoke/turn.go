@@ -46,6 +46,7 @@ type Response struct {
 	FinishReason string             `json:"finish_reason" doc:"The model's own word for how it ended; WAITING for a turn that waits for a person, STOPPED for one that was stopped."`
 	ToolCalls    []session.ToolCall `json:"tool_calls" doc:"The tools that were called, in order."`
 	Sources      []Source           `json:"sources" doc:"Where the answer comes from."`
+	Suggestions  string             `json:"search_suggestions,omitempty" doc:"HTML with the searches that Google's terms want shown beside the answer. Show it in a frame without scripts."`
 	Files        []File             `json:"files" doc:"The files of the answer."`
 	Pending      []session.Pending  `json:"pending" doc:"The tool calls that wait for a person."`
 	Usage        session.Usage      `json:"usage"`
@@ -58,7 +59,7 @@ type Response struct {
 func newResponse(sessionID string, t session.Turn, text string, parts []session.Part) *Response {
 	return &Response{
 		Response: text, Output: t.Output, RunID: session.RunID(sessionID, t.ID), SessionID: sessionID, Turn: t.Number, Model: t.Model,
-		FinishReason: t.FinishReason, ToolCalls: orEmpty(t.ToolCalls), Sources: sourcesOf(parts), Files: filesOf(parts),
+		FinishReason: t.FinishReason, ToolCalls: orEmpty(t.ToolCalls), Sources: sourcesOf(parts), Suggestions: t.Suggestions, Files: filesOf(parts),
 		Pending: orEmpty(t.Pending), Usage: t.Usage, Warnings: orEmpty(t.Warnings),
 	}
 }

@@ -43,10 +43,13 @@ type Part struct {
 	Shown      bool   `json:"shown,omitempty"`  // the tool shows its results
 	Result     any    `json:"result,omitempty"` // of a tool that does; a stored turn has it in its contents
 
-	Title string `json:"title,omitempty"` // of a source
-	URI   string `json:"uri,omitempty"`   // of a source or file
-	Type  string `json:"type,omitempty"`  // of a file: its media type
-	Data  []byte `json:"data,omitempty"`  // of a file without a URI; a stored turn does not have it
+	Own bool `json:"own,omitempty"` // Gemini ran the tool: the part has the arguments or the result itself
+
+	Title     string     `json:"title,omitempty"`     // of a source
+	URI       string     `json:"uri,omitempty"`       // of a source or file
+	Positions []Position `json:"positions,omitempty"` // of a source: what of the answer rests on it
+	Type      string     `json:"type,omitempty"`      // of a file: its media type
+	Data      []byte     `json:"data,omitempty"`      // of a file without a URI; a stored turn does not have it
 
 	Question  string    `json:"question,omitempty"`  // of an approval
 	ExpiresAt time.Time `json:"expires_at,omitzero"` // of an approval
@@ -69,7 +72,9 @@ func (p Part) Stored() Part {
 	if p.Kind == KindText {
 		p.Text, p.Size = "", len(p.Text)
 	}
-	p.Args, p.Result, p.Data = nil, nil, nil
+	if p.Data = nil; !p.Own {
+		p.Args, p.Result = nil, nil
+	}
 	return p
 }
 
@@ -85,7 +90,11 @@ func (t Turn) Shown() []Part {
 	number := map[string]int{} // of a call, by its part's id
 	called := 0
 	for i, p := range t.Parts {
-		switch p.Kind {
+		kind := p.Kind
+		if p.Own {
+			kind = ""
+		}
+		switch kind {
 		case KindText:
 			n := min(p.Size, len(text)) // an answer too large to be stored is cut
 			p.Text, p.Size, text = text[:n], 0, text[n:]

@@ -281,6 +281,9 @@ type Turn struct {
 	Output  json.RawMessage `json:"output,omitempty"`  // of an agent with a typed answer
 	Pending []Pending       `json:"pending,omitempty"` // what a turn that waits is waiting for
 
+	// Suggestions is HTML with the searches that Google's terms want shown beside the
+	// answer.
+	Suggestions string `json:"search_suggestions,omitempty"`
 	// AgentDigest identifies the instruction, tools and settings that made the turn.
 	AgentDigest string `json:"agent_digest,omitempty"`
 }
@@ -393,7 +396,12 @@ type storedContent struct {
 // Texts returns the question and the answer. Turns store only the contents in the form
 // that the model's API takes; the question is the user's first text, the answer is all
 // text of the model that is not a thought, one paragraph per step.
+//
+// The answer of a turn with an Output is that.
 func (t Turn) Texts() (query, response string) {
+	if t.Output != nil {
+		return t.query(), string(t.Output)
+	}
 	var contents []storedContent
 	if err := json.Unmarshal(t.Contents, &contents); err != nil {
 		return "", ""

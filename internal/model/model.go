@@ -202,7 +202,7 @@ type Request struct {
 	// for none.
 	Settings *genai.GenerateContentConfig
 	// Schema is the JSON schema that the answer must fit; nil for text.
-	Schema any
+	Schema json.RawMessage
 
 	// PromptTokens estimates the tokens of all that is asked: what an attempt costs
 	// whose answer has no counts.

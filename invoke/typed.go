@@ -1,0 +1,86 @@
+package invoke
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+
+	"google.golang.org/genai"
+
+	"example.com/gatehouse/internal/api"
+	"example.com/gatehouse/internal/model"
+)
+
+// An agent with a typed answer is asked for JSON that fits the type's schema. Models
+// from Gemini 3 on take the schema beside tools. Others refuse both together: they are
+// asked a last time for the form once they have an answer. What does not fit is asked for
+// once more, with what is wrong. None of this goes out before it fits, and only the
+// answer that does is stored.
+
+const (
+	askForm  = "Give this answer as JSON that fits the schema, and nothing else."
+	askAgain = "This answer does not fit: %s. Give it again, as JSON that fits the schema, and nothing else."
+	// maxMisfit bounds how much of an answer that does not fit, and of what is wrong,
+	// goes back to the model, in bytes.
+	maxMisfit = 16 << 10
+)
+
+// typed reports whether r is to ask for JSON.
+func (s *Service) typed(r model.Request, last bool) bool {
+	return s.schema != nil && (last || r.Tools.JSON == nil || s.Model.Combines(r.Model))
+}
+
+// endTyped ends a turn whose answer has a type.
+func (s *Service) endTyped(ctx context.Context, g *generation, history []json.RawMessage, req Request, answer model.Answer) error {
+	asks := 0
+	if !g.formed && answer.Text() != "" && answer.Blocked == "" && !model.IsSafetyBlock(answer.Finish) {
+		next, err := s.askForForm(ctx, g, history, req, answer, askForm)
+		if err != nil {
+			return err
+		}
+		answer = next
+	}
+	for {
+		if answer.Blocked != "" || model.IsSafetyBlock(answer.Finish) {
+			return api.Fail(api.ContentBlocked, fmt.Errorf("the answer was blocked: %s %s", answer.Blocked, answer.Finish))
+		}
+		value, err := s.Agent.Output.Check(answer.Text())
+		if err == nil {
+			g.output = value
+			break
+		}
+		if asks++; asks > 1 {
+			return api.Fail(api.ModelFailed, fmt.Errorf("the answer does not fit its type: %w", err))
+		}
+		if answer, err = s.askForForm(ctx, g, history, req, answer, fmt.Sprintf(askAgain, prefix(err.Error(), maxMisfit))); err != nil {
+			return err
+		}
+	}
+	content := *answer.Content
+	content.Parts = slices.DeleteFunc(slices.Clone(content.Parts), func(p *genai.Part) bool { return p.FunctionCall != nil })
+	if !g.holds(&content, 0) {
+		return api.Fail(api.ModelFailed, errors.New("the typed answer does not fit in the turn"))
+	}
+	g.paragraph = false
+	g.say(string(g.output))
+	return g.add(&content)
+}
+
+// askForForm asks the model for its answer in another form. What is said for that is not
+// of the turn.
+func (s *Service) askForForm(ctx context.Context, g *generation, history []json.RawMessage, req Request, answer model.Answer, ask string) (model.Answer, error) {
+	said := prefix(answer.Text(), maxMisfit)
+	if said == "" { // the API refuses a text of nothing
+		said = "{}"
+	}
+	aside := []*genai.Content{genai.NewContentFromText(said, genai.RoleModel), genai.NewContentFromText(ask, genai.RoleUser)}
+	encoded, err := json.Marshal(aside)
+	if err != nil {
+		return model.Answer{}, api.Fail(api.ModelFailed, err)
+	}
+	g.aside, g.asideBytes = aside, len(encoded)
+	defer func() { g.aside, g.asideBytes = nil, 0 }()
+	return s.ask(ctx, g, history, req, true)
+}
