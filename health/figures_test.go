@@ -25,6 +25,7 @@ import (
 	"example.com/gatehouse/internal/gcp/firestore"
 	"example.com/gatehouse/internal/model"
 	"example.com/gatehouse/internal/offline"
+	"example.com/gatehouse/internal/testclock"
 )
 
 // sums always returns the same figures.
@@ -230,7 +231,7 @@ func (w *wire) RoundTrip(r *http.Request) (*http.Response, error) {
 
 // deployed is a function "health" of its own over a real store, a real model's
 // client and the figures of all instances, all of them on the wire w.
-func deployed(t testing.TB, host, project string, w *wire, clock *figurestest.Clock) *health.Health {
+func deployed(t testing.TB, host, project string, w *wire, clock *testclock.Clock) *health.Health {
 	t.Helper()
 	client := emulator.Connect(t, host, project, w.options()...)
 	store := firestore.NewSessions(client, time.Hour, clock.Now)
@@ -253,7 +254,7 @@ func TestAStormOfPingsCostsOneProbeOnTheWire(t *testing.T) {
 	t.Parallel()
 	var w wire
 	host, project := emulator.Host(t), emulator.Project()
-	clock := figurestest.NewClock(figurestest.Start)
+	clock := testclock.New(figurestest.Start)
 	h := deployed(t, host, project, &w, clock)
 	for range 2 {
 		var pings sync.WaitGroup
@@ -278,7 +279,7 @@ func TestTheServicesFiguresAcrossFunctions(t *testing.T) {
 	t.Parallel()
 	var w wire
 	host, project := emulator.Host(t), emulator.Project()
-	clock := figurestest.NewClock(figurestest.Start)
+	clock := testclock.New(figurestest.Start)
 	h := deployed(t, host, project, &w, clock)
 	states := map[string]string{"m": "closed"}
 	one := figurestest.New(firestore.NewTraffic(emulator.Connect(t, host, project)), clock, func() map[string]string { return states })
@@ -322,7 +323,7 @@ func TestTheServicesFiguresAcrossFunctions(t *testing.T) {
 // In one process, what is counted and not written yet is seen.
 func TestTheFiguresOfOneProcess(t *testing.T) {
 	t.Parallel()
-	clock := figurestest.NewClock(figurestest.Start)
+	clock := testclock.New(figurestest.Start)
 	c := figurestest.New(figures.NewMemory(), clock, func() map[string]string { return map[string]string{"m": "open"} })
 	h := (&service{figures: c.Sum, now: clock.Now}).health()
 	c.Count(200, "")
@@ -349,7 +350,7 @@ func TestCallersCannotMarkTheServiceDown(t *testing.T) {
 	for _, code := range slices.Concat(ours, theirs) {
 		t.Run(string(code), func(t *testing.T) {
 			t.Parallel()
-			clock := figurestest.NewClock(figurestest.Start)
+			clock := testclock.New(figurestest.Start)
 			c := figurestest.New(figures.NewMemory(), clock, nil)
 			h := (&service{figures: c.Sum, now: clock.Now}).health()
 			for range 1000 {

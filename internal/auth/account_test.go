@@ -9,6 +9,7 @@ import (
 
 	"example.com/gatehouse/internal/auth"
 	"example.com/gatehouse/internal/auth/authtest"
+	"example.com/gatehouse/internal/testclock"
 )
 
 // One account is admitted for one audience, whether the service verifies the token or
@@ -24,8 +25,8 @@ func TestOneAccountForOneAudience(t *testing.T) {
 	byGoogle := func(claims map[string]any) map[string]any {
 		return authtest.With(claims, "iss", "https://accounts.google.com")
 	}
-	verifying := newOIDC(t, newClock(), auth.AccountIssuer(issuer.URL, account, audience))
-	behindIAM := auth.NewIAMAccount(account, audience, newClock().Now)
+	verifying := newOIDC(t, testclock.New(start), auth.AccountIssuer(issuer.URL, account, audience))
+	behindIAM := auth.NewIAMAccount(account, audience, testclock.New(start).Now)
 	for _, tt := range []struct {
 		name   string
 		claims map[string]any
@@ -87,7 +88,7 @@ func TestAnAccountBesideItsIssuersPeople(t *testing.T) {
 	t.Parallel()
 	const account = "gatehouse-schedules@p-1.iam.gserviceaccount.com"
 	issuer := authtest.Start(t, "")
-	m := newOIDC(t, newClock(), auth.AccountIssuer(issuer.URL, account, "app"), auth.Issuer{URL: issuer.URL, Audiences: []string{"app"}})
+	m := newOIDC(t, testclock.New(start), auth.AccountIssuer(issuer.URL, account, "app"), auth.Issuer{URL: issuer.URL, Audiences: []string{"app"}})
 	for email, service := range map[string]bool{account: true, "ada@example.com": false} {
 		claims := issuer.Claims("app", start)
 		claims["email"], claims["email_verified"] = email, true

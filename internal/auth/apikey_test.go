@@ -12,6 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"example.com/gatehouse/internal/auth"
+	"example.com/gatehouse/internal/testclock"
 )
 
 const (
@@ -72,7 +73,7 @@ func TestAPIKeys(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			clock := newClock()
+			clock := testclock.New(start)
 			clock.Advance(tt.after)
 			var headers []string
 			for _, k := range tt.keys {
@@ -93,7 +94,7 @@ func TestAPIKeys(t *testing.T) {
 func TestAPIKeysAreReplacedAtRunTime(t *testing.T) {
 	t.Parallel()
 	var current atomic.Pointer[auth.KeySet]
-	m := auth.NewAPIKeys(current.Load, newClock().Now)
+	m := auth.NewAPIKeys(current.Load, testclock.New(start).Now)
 	try := func(key string) error {
 		_, _, err := m.Authenticate(request(t, "X-API-Key", key))
 		return err

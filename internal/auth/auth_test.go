@@ -7,7 +7,6 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -17,32 +16,13 @@ import (
 
 	"example.com/gatehouse/internal/auth"
 	"example.com/gatehouse/internal/auth/authtest"
+	"example.com/gatehouse/internal/testclock"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // start is when tests begin by their own clocks.
 var start = time.Date(2027, 1, 15, 8, 0, 0, 0, time.UTC)
-
-// A testClock stands still until a test moves it.
-type testClock struct {
-	mu sync.Mutex
-	t  time.Time
-}
-
-func newClock() *testClock { return &testClock{t: start} }
-
-func (c *testClock) Now() time.Time {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.t
-}
-
-func (c *testClock) Advance(d time.Duration) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.t = c.t.Add(d)
-}
 
 // request has the headers given as name, value, name, value, …; a name that
 // occurs twice is sent twice.
@@ -116,7 +96,7 @@ var anonymous = auth.Principal{Issuer: "none", Subject: "anonymous", Service: tr
 // What the request as a whole comes to, by the methods that are configured.
 func TestAuthenticator(t *testing.T) {
 	t.Parallel()
-	clock := newClock()
+	clock := testclock.New(start)
 	issuer := authtest.Start(t, "")
 	iap := authtest.Start(t, "")
 	iam := auth.NewIAM(clock.Now)
@@ -199,8 +179,8 @@ func TestUnavailableIsNotInvalid(t *testing.T) {
 	t.Parallel()
 	issuer := authtest.Start(t, "")
 	issuer.Fail(http.StatusServiceUnavailable)
-	oidc := auth.NewOIDC([]auth.Issuer{{URL: issuer.URL, Audiences: []string{"app"}}}, auth.OIDCOptions{Now: newClock().Now})
-	a := auth.New(append(oidc, auth.NewAPIKeys(keySet(t), newClock().Now))...)
+	oidc := auth.NewOIDC([]auth.Issuer{{URL: issuer.URL, Audiences: []string{"app"}}}, auth.OIDCOptions{Now: testclock.New(start).Now})
+	a := auth.New(append(oidc, auth.NewAPIKeys(keySet(t), testclock.New(start).Now))...)
 	token := "Bearer " + issuer.Sign(issuer.Claims("app", start))
 
 	_, err := a.Authenticate(request(t, "Authorization", token, "X-API-Key", backendKey))
@@ -213,7 +193,7 @@ func TestUnavailableIsNotInvalid(t *testing.T) {
 func TestQueryStringIsNeverRead(t *testing.T) {
 	t.Parallel()
 	issuer := authtest.Start(t, "")
-	clock := newClock()
+	clock := testclock.New(start)
 	methods := auth.NewOIDC([]auth.Issuer{{URL: issuer.URL, Audiences: []string{"app"}}}, auth.OIDCOptions{Now: clock.Now})
 	methods = append(methods, auth.NewIAM(clock.Now), auth.NewAPIKeys(keySet(t), clock.Now))
 	a := auth.New(methods...)
@@ -270,7 +250,7 @@ func TestPrincipalID(t *testing.T) {
 // Whoever started a run may be refused before it goes on elsewhere.
 func TestAdmits(t *testing.T) {
 	t.Parallel()
-	clock := newClock()
+	clock := testclock.New(start)
 	oidc := auth.NewOIDC([]auth.Issuer{{URL: "https://issuer.example", Audiences: []string{"app"}}}, auth.OIDCOptions{Now: clock.Now})[0]
 	keys := auth.NewAPIKeys(keySet(t), clock.Now)
 	unknown := auth.NewAPIKeys(func() *auth.KeySet { return nil }, clock.Now)

@@ -7,6 +7,7 @@ import (
 
 	"example.com/gatehouse/internal/auth"
 	"example.com/gatehouse/internal/auth/authtest"
+	"example.com/gatehouse/internal/testclock"
 )
 
 // What it costs to accept and, above all, to refuse: anybody can ask for that.
@@ -17,7 +18,7 @@ func BenchmarkAPIKey(b *testing.B) {
 		entries = append(entries, fmt.Sprintf(`{"name": "k%d", "sha256": %q}`, i, hash(fmt.Sprint(i))))
 	}
 	set := mustParseKeys(b, "["+strings.Join(entries, ",")+"]")
-	m := auth.NewAPIKeys(func() *auth.KeySet { return set }, newClock().Now)
+	m := auth.NewAPIKeys(func() *auth.KeySet { return set }, testclock.New(start).Now)
 	for name, key := range map[string]string{"good": backendKey, "bad": "wrong", "bad, 10 KB": strings.Repeat("k", 10<<10)} {
 		b.Run(name, func(b *testing.B) {
 			r := request(b, "X-API-Key", key)
@@ -31,7 +32,7 @@ func BenchmarkAPIKey(b *testing.B) {
 func BenchmarkOIDC(b *testing.B) {
 	for _, algorithm := range []string{"RS256", "ES256"} {
 		issuer := authtest.Start(b, algorithm)
-		m := newOIDC(b, newClock(), auth.Issuer{URL: issuer.URL, Audiences: []string{"app"}})
+		m := newOIDC(b, testclock.New(start), auth.Issuer{URL: issuer.URL, Audiences: []string{"app"}})
 		good := issuer.Sign(issuer.Claims("app", start))
 		cut := strings.LastIndex(good, ".")
 		for _, bb := range []struct{ name, token string }{
@@ -52,7 +53,7 @@ func BenchmarkOIDC(b *testing.B) {
 }
 
 func BenchmarkIAM(b *testing.B) {
-	m := auth.NewIAM(newClock().Now)
+	m := auth.NewIAM(testclock.New(start).Now)
 	r := request(b, "Authorization", "Bearer "+schedulerToken(b))
 	for b.Loop() {
 		_, _, _ = m.Authenticate(r)

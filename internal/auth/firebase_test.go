@@ -6,6 +6,7 @@ import (
 	"example.com/gatehouse/internal/auth"
 	"example.com/gatehouse/internal/auth/authtest"
 	"example.com/gatehouse/internal/caller"
+	"example.com/gatehouse/internal/testclock"
 )
 
 // Tokens as Firebase and Identity Platform make them.
@@ -55,7 +56,7 @@ func TestFirebaseTenantsAndAnonymousUsers(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			m := newOIDC(t, newClock(), issuers...)
+			m := newOIDC(t, testclock.New(start), issuers...)
 			_, err = authenticate(t, m, issuer.Sign(authtest.With(issuer.Claims("app", start), "firebase", tt.firebase)))
 			checkError(t, err, tt.want)
 		})
@@ -63,12 +64,12 @@ func TestFirebaseTenantsAndAnonymousUsers(t *testing.T) {
 
 	// A claim of the developer's, whose name is the path of Firebase's own.
 	issuers, _ := auth.ParseIssuers(entry("firebase.tenant=acme"), nil, true)
-	m := newOIDC(t, newClock(), issuers...)
+	m := newOIDC(t, testclock.New(start), issuers...)
 	_, err := authenticate(t, m, issuer.Sign(authtest.With(issuer.Claims("app", start), "firebase.tenant", "acme")))
 	checkError(t, err, auth.ErrInvalid)
 	// A name that is an address has its dots for itself.
 	issuers, _ = auth.ParseIssuers(entry("https://example.com/role=admin"), nil, true)
-	m = newOIDC(t, newClock(), issuers...)
+	m = newOIDC(t, testclock.New(start), issuers...)
 	_, err = authenticate(t, m, issuer.Sign(authtest.With(issuer.Claims("app", start), "https://example.com/role", "admin")))
 	checkError(t, err, nil)
 	for _, bad := range []string{"firebase.=a", ".tenant=a", "a..b=c"} {
@@ -83,7 +84,7 @@ func TestFirebaseTenantsAndAnonymousUsers(t *testing.T) {
 func TestATenantIsPartOfTheOwner(t *testing.T) {
 	t.Parallel()
 	issuer := authtest.Start(t, "")
-	m := newOIDC(t, newClock(), auth.Issuer{URL: issuer.URL, Audiences: []string{"app"}})
+	m := newOIDC(t, testclock.New(start), auth.Issuer{URL: issuer.URL, Audiences: []string{"app"}})
 	ids := map[string]string{}
 	for _, tenant := range []string{"", "acme", "globex"} {
 		member := map[string]any{"sign_in_provider": "password"}
@@ -113,7 +114,7 @@ func TestATenantIsPartOfTheOwner(t *testing.T) {
 func TestIAPForPeopleOfIdentityPlatform(t *testing.T) {
 	t.Parallel()
 	iap := authtest.Start(t, "ES256")
-	m := auth.NewOIDC([]auth.Issuer{{URL: auth.IAPIssuer, Audiences: []string{"app"}}}, auth.OIDCOptions{Now: newClock().Now, IAPKeysURL: iap.KeysURL()})[0]
+	m := auth.NewOIDC([]auth.Issuer{{URL: auth.IAPIssuer, Audiences: []string{"app"}}}, auth.OIDCOptions{Now: testclock.New(start).Now, IAPKeysURL: iap.KeysURL()})[0]
 	for provider, want := range map[string]error{"password": nil, "anonymous": auth.ErrInvalid} {
 		claims := authtest.With(iap.Claims("app", start), "iss", auth.IAPIssuer)
 		claims["gcip"] = map[string]any{"firebase": map[string]any{"sign_in_provider": provider, "tenant": "acme"}}

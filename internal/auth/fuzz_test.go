@@ -9,13 +9,14 @@ import (
 
 	"example.com/gatehouse/internal/auth"
 	"example.com/gatehouse/internal/auth/authtest"
+	"example.com/gatehouse/internal/testclock"
 )
 
 // FuzzAuthorization sends arbitrary values of Authorization: whatever is in them,
 // the outcome is a whole principal or a refusal, and only what the issuer has
 // signed is its token.
 func FuzzAuthorization(f *testing.F) {
-	clock := newClock()
+	clock := testclock.New(start)
 	issuer := authtest.Start(f, "")
 	claims := issuer.Claims("app", start)
 	good := issuer.Sign(claims)

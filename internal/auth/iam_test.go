@@ -9,6 +9,7 @@ import (
 
 	"example.com/gatehouse/internal/auth"
 	"example.com/gatehouse/internal/auth/authtest"
+	"example.com/gatehouse/internal/testclock"
 )
 
 func TestIAM(t *testing.T) {
@@ -70,7 +71,7 @@ func TestIAM(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			got, ok, err := auth.NewIAM(newClock().Now).Authenticate(request(t, tt.headers...))
+			got, ok, err := auth.NewIAM(testclock.New(start).Now).Authenticate(request(t, tt.headers...))
 			if !ok {
 				t.Error("the credential was not seen")
 			}

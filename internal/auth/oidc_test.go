@@ -22,10 +22,11 @@ import (
 
 	"example.com/gatehouse/internal/auth"
 	"example.com/gatehouse/internal/auth/authtest"
+	"example.com/gatehouse/internal/testclock"
 )
 
 // newOIDC makes the method for one header.
-func newOIDC(t testing.TB, clock *testClock, issuers ...auth.Issuer) auth.Method {
+func newOIDC(t testing.TB, clock *testclock.Clock, issuers ...auth.Issuer) auth.Method {
 	t.Helper()
 	methods := auth.NewOIDC(issuers, auth.OIDCOptions{Now: clock.Now})
 	if len(methods) != 1 {
@@ -185,7 +186,7 @@ func TestOIDCTokens(t *testing.T) {
 		{"as JSON", `{"payload":"` + parts[1] + `","protected":"` + parts[0] + `","signature":"` + parts[2] + `"}`, auth.Principal{}},
 		{"empty", "", auth.Principal{}},
 	}
-	m := newOIDC(t, newClock(), auth.Issuer{URL: issuer.URL, Audiences: []string{"app"}})
+	m := newOIDC(t, testclock.New(start), auth.Issuer{URL: issuer.URL, Audiences: []string{"app"}})
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
@@ -225,7 +226,7 @@ func TestOIDCAlgorithms(t *testing.T) {
 			t.Parallel()
 			issuer := authtest.Start(t, tt.algorithm)
 			issuer.Announce("id_token_signing_alg_values_supported", tt.announced)
-			m := newOIDC(t, newClock(), auth.Issuer{URL: issuer.URL, Audiences: []string{"app"}})
+			m := newOIDC(t, testclock.New(start), auth.Issuer{URL: issuer.URL, Audiences: []string{"app"}})
 			_, err := authenticate(t, m, issuer.Sign(issuer.Claims("app", start)))
 			checkError(t, err, tt.wantErr)
 		})
@@ -235,7 +236,7 @@ func TestOIDCAlgorithms(t *testing.T) {
 func TestOIDCEntries(t *testing.T) {
 	t.Parallel()
 	a, b := authtest.Start(t, ""), authtest.Start(t, "")
-	m := newOIDC(t, newClock(),
+	m := newOIDC(t, testclock.New(start),
 		auth.Issuer{URL: a.URL, Audiences: []string{"app-a", "app-a2"}},
 		auth.Issuer{URL: b.URL, Audiences: []string{"app-b"}, Claims: []auth.Claim{{Name: "hd", Value: "example.com"}, {Name: "groups", Value: "ops"}}},
 		auth.Issuer{URL: b.URL, Audiences: []string{"open-b"}},
@@ -281,7 +282,7 @@ func TestOIDCFetchesKeysOnce(t *testing.T) {
 	t.Parallel()
 	issuer := authtest.Start(t, "")
 	issuer.Delay(20 * time.Millisecond)
-	m := newOIDC(t, newClock(), auth.Issuer{URL: issuer.URL, Audiences: []string{"app"}}, auth.Issuer{URL: issuer.URL, Audiences: []string{"app-2"}})
+	m := newOIDC(t, testclock.New(start), auth.Issuer{URL: issuer.URL, Audiences: []string{"app"}}, auth.Issuer{URL: issuer.URL, Audiences: []string{"app-2"}})
 	token := issuer.Sign(issuer.Claims("app", start))
 	if issuer.Discoveries() != 0 {
 		t.Error("asked before the first use")
@@ -303,7 +304,7 @@ func TestOIDCFetchesKeysOnce(t *testing.T) {
 func TestOIDCRefusesWithoutTheNetwork(t *testing.T) {
 	t.Parallel()
 	issuer := authtest.Start(t, "")
-	m := newOIDC(t, newClock(), auth.Issuer{URL: issuer.URL, Audiences: []string{"app"}})
+	m := newOIDC(t, testclock.New(start), auth.Issuer{URL: issuer.URL, Audiences: []string{"app"}})
 	for _, token := range []string{
 		issuer.Sign(issuer.Claims("app", start.Add(-24*time.Hour))),
 		issuer.Sign(issuer.Claims("other", start)),
@@ -321,7 +322,7 @@ func TestOIDCRefusesWithoutTheNetwork(t *testing.T) {
 
 func TestOIDCRotation(t *testing.T) {
 	t.Parallel()
-	clock := newClock()
+	clock := testclock.New(start)
 	issuer := authtest.Start(t, "")
 	m := newOIDC(t, clock, auth.Issuer{URL: issuer.URL, Audiences: []string{"app"}})
 	good := func() {
@@ -396,7 +397,7 @@ func TestOIDCForgetsWithdrawnKeys(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			clock := newClock()
+			clock := testclock.New(start)
 			issuer := authtest.Start(t, "")
 			m := newOIDC(t, clock, auth.Issuer{URL: issuer.URL, Audiences: []string{"app"}})
 			claims := issuer.Claims("app", start)
@@ -418,7 +419,7 @@ func TestOIDCForgetsWithdrawnKeys(t *testing.T) {
 // goes on with the keys of then.
 func TestOIDCRequestsAtOnceWaitForKeysThatAreHoursOld(t *testing.T) {
 	t.Parallel()
-	clock := newClock()
+	clock := testclock.New(start)
 	issuer := authtest.Start(t, "")
 	m := newOIDC(t, clock, auth.Issuer{URL: issuer.URL, Audiences: []string{"app"}})
 	claims := issuer.Claims("app", start)
@@ -444,7 +445,7 @@ func TestOIDCRequestsAtOnceWaitForKeysThatAreHoursOld(t *testing.T) {
 
 func TestOIDCKeepsKeysForAnHourWhileTheIssuerIsDown(t *testing.T) {
 	t.Parallel()
-	clock := newClock()
+	clock := testclock.New(start)
 	issuer := authtest.Start(t, "")
 	m := newOIDC(t, clock, auth.Issuer{URL: issuer.URL, Audiences: []string{"app"}})
 	token := func() string { return issuer.Sign(issuer.Claims("app", clock.Now())) }
@@ -477,7 +478,7 @@ func TestOIDCKeepsKeysForAnHourWhileTheIssuerIsDown(t *testing.T) {
 
 func TestOIDCFloodOfUnknownKeys(t *testing.T) {
 	t.Parallel()
-	clock := newClock()
+	clock := testclock.New(start)
 	issuer := authtest.Start(t, "")
 	m := newOIDC(t, clock, auth.Issuer{URL: issuer.URL, Audiences: []string{"app"}})
 	good := issuer.Sign(issuer.Claims("app", start))
@@ -555,7 +556,7 @@ func TestOIDCIssuerDown(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			clock := newClock()
+			clock := testclock.New(start)
 			issuer := authtest.Start(t, "")
 			tt.arrange(issuer)
 			m := newOIDC(t, clock, auth.Issuer{URL: issuer.URL, Audiences: []string{"app"}})
@@ -584,7 +585,7 @@ func TestOIDCIssuerDown(t *testing.T) {
 
 func TestOIDCIssuerComesBack(t *testing.T) {
 	t.Parallel()
-	clock := newClock()
+	clock := testclock.New(start)
 	issuer := authtest.Start(t, "")
 	issuer.Fail(http.StatusBadGateway)
 	m := newOIDC(t, clock, auth.Issuer{URL: issuer.URL, Audiences: []string{"app"}})
@@ -607,7 +608,7 @@ func TestOIDCIssuerUnreachable(t *testing.T) {
 	gone := httptest.NewServer(http.NotFoundHandler())
 	gone.Close()
 	issuer := authtest.Start(t, "")
-	m := newOIDC(t, newClock(), auth.Issuer{URL: gone.URL, Audiences: []string{"app"}})
+	m := newOIDC(t, testclock.New(start), auth.Issuer{URL: gone.URL, Audiences: []string{"app"}})
 	_, err := authenticate(t, m, issuer.Sign(authtest.With(issuer.Claims("app", start), "iss", gone.URL)))
 	checkError(t, err, auth.ErrUnavailable)
 }
@@ -616,7 +617,7 @@ func TestOIDCSlowIssuer(t *testing.T) {
 	t.Parallel()
 	issuer := authtest.Start(t, "")
 	issuer.Delay(time.Minute)
-	m := newOIDC(t, newClock(), auth.Issuer{URL: issuer.URL, Audiences: []string{"app"}})
+	m := newOIDC(t, testclock.New(start), auth.Issuer{URL: issuer.URL, Audiences: []string{"app"}})
 	token := issuer.Sign(issuer.Claims("app", start))
 	begin := time.Now()
 	var wait sync.WaitGroup
@@ -653,7 +654,7 @@ func TestOIDCFetchOutlivesTheRequestThatBeganIt(t *testing.T) {
 	t.Parallel()
 	issuer := authtest.Start(t, "")
 	issuer.Delay(200 * time.Millisecond)
-	m := newOIDC(t, newClock(), auth.Issuer{URL: issuer.URL, Audiences: []string{"app"}})
+	m := newOIDC(t, testclock.New(start), auth.Issuer{URL: issuer.URL, Audiences: []string{"app"}})
 	token := issuer.Sign(issuer.Claims("app", start))
 	ctx, cancel := context.WithCancel(t.Context())
 	first := make(chan error)
@@ -693,7 +694,7 @@ func TestOIDCRedirects(t *testing.T) {
 			moved := httptest.NewServer(http.RedirectHandler(location, http.StatusFound))
 			defer moved.Close()
 			issuer.Announce("jwks_uri", moved.URL)
-			m := newOIDC(t, newClock(), auth.Issuer{URL: issuer.URL, Audiences: []string{"app"}})
+			m := newOIDC(t, testclock.New(start), auth.Issuer{URL: issuer.URL, Audiences: []string{"app"}})
 			_, err := authenticate(t, m, issuer.Sign(issuer.Claims("app", start)))
 			checkError(t, err, tt.wantErr)
 		})
@@ -736,7 +737,7 @@ func TestOIDCKeysAreFetchedOnlyFromTrustedAddresses(t *testing.T) {
 			issuer.Announce("jwks_uri", tt.keys)
 			transport := &worldwide{issuer: issuer}
 			m := auth.NewOIDC([]auth.Issuer{{URL: tt.issuer, Audiences: []string{"app"}}},
-				auth.OIDCOptions{Now: newClock().Now, Transport: transport})[0]
+				auth.OIDCOptions{Now: testclock.New(start).Now, Transport: transport})[0]
 			_, err := authenticate(t, m, issuer.Sign(authtest.With(issuer.Claims("app", start), "iss", tt.issuer)))
 			checkError(t, err, tt.wantErr)
 			want := []string{tt.issuer + "/.well-known/openid-configuration"}
@@ -778,7 +779,7 @@ func TestOIDCKeySets(t *testing.T) {
 				t.Fatal(err)
 			}
 			issuer2.PublishKeys([]byte(`{"keys":[` + tt.beside + string(raw) + `]}`))
-			m := newOIDC(t, newClock(), auth.Issuer{URL: issuer2.URL, Audiences: []string{"app"}})
+			m := newOIDC(t, testclock.New(start), auth.Issuer{URL: issuer2.URL, Audiences: []string{"app"}})
 			_, err = authenticate(t, m, issuer.Sign(issuer2.Claims("app", start)))
 			checkError(t, err, tt.wantErr)
 		})
@@ -795,7 +796,7 @@ func TestIAP(t *testing.T) {
 	other := authtest.Start(t, "RS256")
 
 	m := auth.NewOIDC([]auth.Issuer{{URL: "https://cloud.google.com/iap", Audiences: []string{audience}}},
-		auth.OIDCOptions{Now: newClock().Now, IAPKeysURL: iap.KeysURL()})[0]
+		auth.OIDCOptions{Now: testclock.New(start).Now, IAPKeysURL: iap.KeysURL()})[0]
 	tests := []struct {
 		name    string
 		headers []string

@@ -17,6 +17,7 @@ import (
 
 	"example.com/gatehouse/internal/figures"
 	"example.com/gatehouse/internal/figures/figurestest"
+	"example.com/gatehouse/internal/testclock"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -62,7 +63,7 @@ func TestWhatCounts(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(fmt.Sprint(tt.status, " ", tt.code), func(t *testing.T) {
 			t.Parallel()
-			c := figurestest.New(figures.NewMemory(), figurestest.NewClock(figurestest.Start), nil)
+			c := figurestest.New(figures.NewMemory(), testclock.New(figurestest.Start), nil)
 			c.Count(tt.status, tt.code)
 			if got, want := sum(t, c), (figures.Figures{Requests: 1, Judged: tt.judged, Errors: tt.errors}); got.Figures != want {
 				t.Errorf("%+v, want %+v", got, want)
@@ -139,7 +140,7 @@ func (j *journal) take() string {
 
 func TestWhenItIsWritten(t *testing.T) {
 	t.Parallel()
-	clock := figurestest.NewClock(figurestest.Start.Add(30 * time.Second))
+	clock := testclock.New(figurestest.Start.Add(30 * time.Second))
 	j := &journal{Store: figures.NewMemory()}
 	c := figurestest.New(j, clock, nil)
 	away := errors.New("away")
@@ -196,7 +197,7 @@ func TestASteadyLoad(t *testing.T) {
 	for _, every := range []time.Duration{7 * time.Millisecond, 100 * time.Millisecond, 3 * time.Second, 13 * time.Second} {
 		t.Run(every.String(), func(t *testing.T) {
 			t.Parallel()
-			clock := figurestest.NewClock(figurestest.Start)
+			clock := testclock.New(figurestest.Start)
 			j := &journal{Store: figures.NewMemory()}
 			c := figurestest.New(j, clock, nil)
 			const whole = 10 * time.Minute
@@ -215,7 +216,7 @@ func TestASteadyLoad(t *testing.T) {
 
 func TestTheMinutesAreWritten(t *testing.T) {
 	t.Parallel()
-	clock := figurestest.NewClock(figurestest.Start.Add(59 * time.Second))
+	clock := testclock.New(figurestest.Start.Add(59 * time.Second))
 	j := &journal{Store: figures.NewMemory()}
 	state := "closed"
 	c := figurestest.New(j, clock, func() map[string]string { return map[string]string{"m": state} })
@@ -239,7 +240,7 @@ func TestTheMinutesAreWritten(t *testing.T) {
 
 func TestAClockThatIsSetBack(t *testing.T) {
 	t.Parallel()
-	clock := figurestest.NewClock(figurestest.Start)
+	clock := testclock.New(figurestest.Start)
 	c := figurestest.New(figures.NewMemory(), clock, nil)
 	for range 3 {
 		c.Count(500, "internal")
@@ -254,7 +255,7 @@ func TestAClockThatIsSetBack(t *testing.T) {
 // An instance's own breakers are known better than what it wrote of them.
 func TestOwnBreakers(t *testing.T) {
 	t.Parallel()
-	clock := figurestest.NewClock(figurestest.Start)
+	clock := testclock.New(figurestest.Start)
 	store := figures.NewMemory()
 	own := "open"
 	a := figurestest.New(store, clock, func() map[string]string { return map[string]string{"m": own} })
@@ -350,7 +351,7 @@ func TestASumWaitsForAWriteWithinItsTime(t *testing.T) {
 // However long the store is away, no more than the minutes of a sum are kept.
 func TestTheMemoryIsBounded(t *testing.T) {
 	t.Parallel()
-	clock := figurestest.NewClock(figurestest.Start)
+	clock := testclock.New(figurestest.Start)
 	j := &journal{Store: figures.NewMemory(), err: errors.New("away")}
 	c := figurestest.New(j, clock, nil)
 	for range 100 {

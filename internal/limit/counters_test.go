@@ -6,11 +6,12 @@ import (
 	"time"
 
 	"example.com/gatehouse/internal/limit"
+	"example.com/gatehouse/internal/testclock"
 )
 
 func TestMemory(t *testing.T) {
 	t.Parallel()
-	clock := newClock()
+	clock := testclock.New(start)
 	c := limit.NewMemory(clock.Now)
 	seq := int64(0)
 	lease := func(name, instance string, want, wantHeld, wantCharged int64) {
@@ -35,7 +36,7 @@ func TestMemory(t *testing.T) {
 	if a, err := c.Look(t.Context(), "unknown"); err != nil || a.Charged() != 0 {
 		t.Errorf("a look at nothing: %+v, %v", a, err)
 	}
-	clock.advance(time.Minute)
+	clock.Advance(time.Minute)
 	lease("a", "four", 1, 1, 1)
 }
 
@@ -64,7 +65,7 @@ func TestEvenLoadIsNotRefusedEarly(t *testing.T) {
 	t.Parallel()
 	const most = 600
 	for count := 1; count <= 8; count++ {
-		clock := newClock()
+		clock := testclock.New(start)
 		shared := limit.NewMemory(clock.Now)
 		all := make([]*limit.Limiter, count)
 		for i := range all {
@@ -81,14 +82,14 @@ func TestEvenLoadIsNotRefusedEarly(t *testing.T) {
 				t.Errorf("%d instances, minute %d: the first refusal after %d of %d", count, minute, through, most)
 			}
 			t.Logf("%d instances, minute %d: %d", count, minute, through)
-			clock.advance(time.Minute)
+			clock.Advance(time.Minute)
 		}
 	}
 }
 
 func TestMemoryIsBounded(t *testing.T) {
 	t.Parallel()
-	clock := newClock()
+	clock := testclock.New(start)
 	c := limit.NewMemory(clock.Now)
 	u := limit.Update{Instance: "i", Seq: 1, At: start, Expires: start.Add(time.Minute), PerDay: 10, Want: 1}
 	for i := range 1<<16 + 1 {

@@ -19,23 +19,12 @@ import (
 	"pgregory.net/rapid"
 
 	"example.com/gatehouse/internal/limit"
+	"example.com/gatehouse/internal/testclock"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 var start = time.Date(2026, 3, 1, 12, 0, 43, 0, time.UTC) // 17 s before the next minute
-
-// A clock is set by the test.
-type clock struct{ nanos atomic.Int64 }
-
-func newClock() *clock {
-	c := &clock{}
-	c.nanos.Store(start.UnixNano())
-	return c
-}
-
-func (c *clock) Now() time.Time          { return time.Unix(0, c.nanos.Load()).UTC() }
-func (c *clock) advance(d time.Duration) { c.nanos.Add(int64(d)) }
 
 var errAway = errors.New("the counters are away")
 
@@ -113,7 +102,7 @@ func spend(tokens int64) map[string]limit.Spend {
 	return map[string]limit.Spend{"model": {Tokens: tokens, CostUSD: float64(tokens) / 1000}}
 }
 
-func newLimiter(c limit.Counters, clock *clock, instances int) *limit.Limiter {
+func newLimiter(c limit.Counters, clock *testclock.Clock, instances int) *limit.Limiter {
 	return limit.New(limit.Config{Counters: c, MaxInstances: instances, Now: clock.Now, Log: slog.New(slog.DiscardHandler)})
 }
 
@@ -142,7 +131,7 @@ func TestAlone(t *testing.T) {
 		for _, cost := range []int64{limit.Turn, limit.Get} {
 			t.Run(fmt.Sprintf("%d a minute at %d", perMinute, cost), func(t *testing.T) {
 				t.Parallel()
-				clock := newClock()
+				clock := testclock.New(start)
 				c := newCounters(clock.Now)
 				l := newLimiter(c, clock, 10)
 				n, refusal := drain(t, l, person(perMinute), cost)
@@ -164,7 +153,7 @@ func TestAlone(t *testing.T) {
 				if more := c.leases.Load() - leases; more != 0 {
 					t.Errorf("%d leases for refused calls", more)
 				}
-				clock.advance(17 * time.Second)
+				clock.Advance(17 * time.Second)
 				if n, _ := drain(t, l, person(perMinute), cost); n != perMinute*int(limit.Turn/cost) {
 					t.Errorf("got %d after the minute turned", n)
 				}
@@ -178,7 +167,7 @@ func TestAlone(t *testing.T) {
 func TestInstancesTogether(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
-		clock := newClock()
+		clock := testclock.New(start)
 		c := newCounters(clock.Now)
 		perMinute := rapid.IntRange(1, 80).Draw(t, "limit")
 		const perDay = 1000
@@ -192,7 +181,7 @@ func TestInstancesTogether(t *testing.T) {
 			i := rapid.IntRange(0, len(limiters)-1).Draw(t, "limiter")
 			switch action := rapid.IntRange(0, 20).Draw(t, "action"); {
 			case action == 0:
-				clock.advance(time.Duration(rapid.IntRange(1, 40).Draw(t, "seconds")) * time.Second)
+				clock.Advance(time.Duration(rapid.IntRange(1, 40).Draw(t, "seconds")) * time.Second)
 			case action == 1:
 				limiters[i].Close(context.Background())
 				limiters[i] = newLimiter(c, clock, 5)
@@ -240,7 +229,7 @@ func TestInstancesAtOnce(t *testing.T) {
 		t.Run(fmt.Sprintf("%d instances", instances), func(t *testing.T) {
 			t.Parallel()
 			const perMinute = 600
-			clock := newClock()
+			clock := testclock.New(start)
 			c := newCounters(clock.Now)
 			rules := []limit.Rule{{Name: "end_user", Who: "p", PerMinute: perMinute}, {Name: "caller", Who: "c", PerMinute: 10 * perMinute}}
 			var through atomic.Int64
@@ -265,8 +254,8 @@ func TestInstancesAtOnce(t *testing.T) {
 
 func TestSteadyUseLeasesOnceAMinute(t *testing.T) {
 	t.Parallel()
-	clock := newClock()
-	clock.advance(17 * time.Second)
+	clock := testclock.New(start)
+	clock.Advance(17 * time.Second)
 	c := newCounters(clock.Now)
 	l := newLimiter(c, clock, 100)
 	rules := []limit.Rule{{Name: "end_user", Who: "p", PerMinute: 60}, {Name: "caller", Who: "c", PerMinute: 600}}
@@ -277,7 +266,7 @@ func TestSteadyUseLeasesOnceAMinute(t *testing.T) {
 			if _, err := l.Take(t.Context(), rules, limit.Turn); err != nil {
 				t.Fatal(err)
 			}
-			clock.advance(3 * time.Second)
+			clock.Advance(3 * time.Second)
 		}
 		got = append(got, c.leases.Load()-before)
 	}
@@ -293,8 +282,8 @@ func TestSteadyUseLeasesOnceAMinute(t *testing.T) {
 // more instances serve it than the limit has first batches.
 func TestSpreadEvenly(t *testing.T) {
 	t.Parallel()
-	clock := newClock()
-	clock.advance(17 * time.Second)
+	clock := testclock.New(start)
+	clock.Advance(17 * time.Second)
 	c := newCounters(clock.Now)
 	rules := []limit.Rule{{Name: "caller", Who: "c", PerMinute: 6000}}
 	var limiters []*limit.Limiter
@@ -307,7 +296,7 @@ func TestSpreadEvenly(t *testing.T) {
 			if _, err := limiters[i%len(limiters)].Take(t.Context(), rules, limit.Turn); err != nil {
 				t.Fatalf("call %d: %v", i, err)
 			}
-			clock.advance(20 * time.Millisecond)
+			clock.Advance(20 * time.Millisecond)
 		}
 		t.Logf("%d leases for 3000 calls on 16 instances", c.leases.Load()-before)
 	}
@@ -315,7 +304,7 @@ func TestSpreadEvenly(t *testing.T) {
 
 func TestRefund(t *testing.T) {
 	t.Parallel()
-	clock := newClock()
+	clock := testclock.New(start)
 	c := newCounters(clock.Now)
 	l := newLimiter(c, clock, 1)
 	p, err := l.Take(t.Context(), person(3), limit.Turn)
@@ -338,7 +327,7 @@ func TestRefund(t *testing.T) {
 
 func TestRefusedByOneRule(t *testing.T) {
 	t.Parallel()
-	clock := newClock()
+	clock := testclock.New(start)
 	c := newCounters(clock.Now)
 	l := newLimiter(c, clock, 1)
 	caller := limit.Rule{Name: "caller", Who: "c", PerMinute: 5}
@@ -364,7 +353,7 @@ func TestRefusedByOneRule(t *testing.T) {
 
 func TestNoLimit(t *testing.T) {
 	t.Parallel()
-	clock := newClock()
+	clock := testclock.New(start)
 	c := newCounters(clock.Now)
 	l := newLimiter(c, clock, 1)
 	p, err := l.Take(t.Context(), person(0), limit.Turn)
@@ -386,7 +375,7 @@ func TestNoLimit(t *testing.T) {
 
 func TestBudget(t *testing.T) {
 	t.Parallel()
-	clock := newClock()
+	clock := testclock.New(start)
 	c := newCounters(clock.Now)
 	l := newLimiter(c, clock, 10)
 	left := func() int64 { return reported(t, l, nil, tokens(10_000))[0].Left }
@@ -426,7 +415,7 @@ func TestBudget(t *testing.T) {
 	if _, err := reserve(10_001); err == nil {
 		t.Error("more than a day's")
 	}
-	clock.advance(12 * time.Hour)
+	clock.Advance(12 * time.Hour)
 	if _, err := reserve(10_000); err != nil {
 		t.Errorf("the next day: %v", err)
 	}
@@ -436,7 +425,7 @@ func TestBudget(t *testing.T) {
 // the number of turns in the budget.
 func TestBudgetTakesFewLeases(t *testing.T) {
 	t.Parallel()
-	clock := newClock()
+	clock := testclock.New(start)
 	c := newCounters(clock.Now)
 	l := newLimiter(c, clock, 10)
 	for range 1000 {
@@ -456,7 +445,7 @@ func TestBudgetTakesFewLeases(t *testing.T) {
 
 func TestDebtIsChargedAtClose(t *testing.T) {
 	t.Parallel()
-	clock := newClock()
+	clock := testclock.New(start)
 	c := newCounters(clock.Now)
 	l := newLimiter(c, clock, 10)
 	r, err := l.Reserve(t.Context(), tokens(10_000), 100)
@@ -472,7 +461,7 @@ func TestDebtIsChargedAtClose(t *testing.T) {
 
 func TestClose(t *testing.T) {
 	t.Parallel()
-	clock := newClock()
+	clock := testclock.New(start)
 	c := newCounters(clock.Now)
 	l := newLimiter(c, clock, 10)
 	rules := append(person(600), limit.Rule{Name: "caller", Who: "c", PerMinute: 6000})
@@ -503,7 +492,7 @@ func TestClose(t *testing.T) {
 
 func TestCloseWhileAway(t *testing.T) {
 	t.Parallel()
-	clock := newClock()
+	clock := testclock.New(start)
 	c := newCounters(clock.Now)
 	var logged bytes.Buffer
 	l := limit.New(limit.Config{Counters: c, MaxInstances: 7, Now: clock.Now, Log: slog.New(slog.NewTextHandler(&logged, nil))})
@@ -521,8 +510,8 @@ func TestCloseWhileAway(t *testing.T) {
 
 func TestCountersAway(t *testing.T) {
 	t.Parallel()
-	clock := newClock()
-	clock.advance(17 * time.Second)
+	clock := testclock.New(start)
+	clock.Advance(17 * time.Second)
 	c := newCounters(clock.Now)
 	var logged bytes.Buffer
 	l := limit.New(limit.Config{Counters: c, MaxInstances: 7, Now: clock.Now, Log: slog.New(slog.NewTextHandler(&logged, nil))})
@@ -550,14 +539,14 @@ func TestCountersAway(t *testing.T) {
 	if got := c.leases.Load(); got != 2 {
 		t.Errorf("asked %d times within the pause", got-1)
 	}
-	clock.advance(5 * time.Second)
+	clock.Advance(5 * time.Second)
 	drain(t, l, person(60), limit.Turn)
 	drain(t, l, person(60), limit.Turn)
 	if got := c.leases.Load(); got != 3 {
 		t.Errorf("asked %d times after the pause", got-2)
 	}
 	c.away.Store(false)
-	clock.advance(5 * time.Second)
+	clock.Advance(5 * time.Second)
 	if n, _ := drain(t, l, person(60), limit.Turn); n != 47 {
 		t.Errorf("%d let through after the outage, 13 of 60 before", n)
 	}
@@ -573,7 +562,7 @@ func TestCountersAway(t *testing.T) {
 // be left.
 func TestCountersAwayOpenNothing(t *testing.T) {
 	t.Parallel()
-	clock := newClock()
+	clock := testclock.New(start)
 	c := newCounters(clock.Now)
 	other, l := newLimiter(c, clock, 2), newLimiter(c, clock, 2)
 	for range 54 {
@@ -682,7 +671,7 @@ func (s *slow) Update(ctx context.Context, name string, u limit.Update) (limit.A
 
 func TestHeaders(t *testing.T) {
 	t.Parallel()
-	clock := newClock()
+	clock := testclock.New(start)
 	l := newLimiter(newCounters(clock.Now), clock, 10)
 	rules := append(person(60), limit.Rule{Name: "caller", Who: "c", PerMinute: 600})
 	var p *limit.Permit
@@ -740,7 +729,7 @@ func reported(t *testing.T, l *limit.Limiter, rules []limit.Rule, budgets []limi
 // what another instance has reported and what this one has not.
 func TestReport(t *testing.T) {
 	t.Parallel()
-	clock := newClock()
+	clock := testclock.New(start)
 	c := newCounters(clock.Now)
 	other, l := newLimiter(c, clock, 10), newLimiter(c, clock, 10)
 	rules := append(person(60), limit.Rule{Name: "caller", Who: "c", PerMinute: 600})
@@ -755,7 +744,7 @@ func TestReport(t *testing.T) {
 		}
 		r.Settle(spend(40))
 	}
-	clock.advance(time.Minute)
+	clock.Advance(time.Minute)
 	if !other.Due() {
 		t.Error("a minute later nothing is to be reported")
 	}
@@ -793,7 +782,7 @@ func TestReport(t *testing.T) {
 // The number of subjects is bounded, and no lease or debt is lost.
 func TestForgottenSubjects(t *testing.T) {
 	t.Parallel()
-	clock := newClock()
+	clock := testclock.New(start)
 	c := newCounters(clock.Now)
 	l := newLimiter(c, clock, 1)
 	before, _ := drain(t, l, person(5), limit.Turn)
@@ -828,7 +817,7 @@ func TestForgottenSubjects(t *testing.T) {
 // bounded.
 func TestSubjectsThatOweAreKept(t *testing.T) {
 	t.Parallel()
-	clock := newClock()
+	clock := testclock.New(start)
 	c := newCounters(clock.Now)
 	l := newLimiter(c, clock, 1)
 	c.away.Store(true)
@@ -848,7 +837,7 @@ func TestSubjectsThatOweAreKept(t *testing.T) {
 		t.Errorf("%d subjects are remembered, %d refused", got, refused)
 	}
 	c.away.Store(false)
-	clock.advance(5 * time.Second)
+	clock.Advance(5 * time.Second)
 	l.Close(t.Context())
 	if got, want := c.charged(), int64(15_000-refused)*10; got != want {
 		t.Errorf("%d charged of %d", got, want)
@@ -857,7 +846,7 @@ func TestSubjectsThatOweAreKept(t *testing.T) {
 
 func TestAccountNamesTellNobody(t *testing.T) {
 	t.Parallel()
-	clock := newClock()
+	clock := testclock.New(start)
 	c := newCounters(clock.Now)
 	l := newLimiter(c, clock, 1)
 	for _, rules := range [][]limit.Rule{
@@ -882,7 +871,7 @@ func TestAccountNamesTellNobody(t *testing.T) {
 
 func TestChangedLimit(t *testing.T) {
 	t.Parallel()
-	clock := newClock()
+	clock := testclock.New(start)
 	l := newLimiter(newCounters(clock.Now), clock, 1)
 	if n, _ := drain(t, l, person(5), limit.Turn); n != 5 {
 		t.Fatalf("%d of 5", n)
@@ -896,7 +885,7 @@ func TestChangedLimit(t *testing.T) {
 }
 
 func BenchmarkTake(b *testing.B) {
-	clock := newClock()
+	clock := testclock.New(start)
 	l := newLimiter(limit.NewMemory(clock.Now), clock, 1)
 	rules := []limit.Rule{{Name: "end_user", Who: "p", PerMinute: 1 << 30}, {Name: "caller", Who: "c", PerMinute: 1 << 30}}
 	b.ReportAllocs()

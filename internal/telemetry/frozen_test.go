@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"example.com/gatehouse/internal/telemetry/telemetrytest"
+	"example.com/gatehouse/internal/testclock"
 )
 
 const childVariable = "TELEMETRY_TEST_CHILD"
@@ -26,9 +27,9 @@ func child() {
 	if err != nil {
 		panic(err)
 	}
-	c := newClock()
+	c := testclock.New(start)
 	config := all()
-	config.Now = c.now
+	config.Now = c.Now
 	o, err := New(s, config)
 	if err != nil {
 		panic(err)
@@ -46,7 +47,7 @@ func child() {
 		select {
 		case line := <-lines:
 			seconds, _ := strconv.Atoi(line)
-			c.advance(time.Duration(seconds) * time.Second)
+			c.Advance(time.Duration(seconds) * time.Second)
 			turn(o)
 			fmt.Println("answered")
 			begin := time.Now()

@@ -21,6 +21,7 @@ import (
 	"google.golang.org/grpc/credentials"
 
 	"example.com/gatehouse/internal/telemetry/telemetrytest"
+	"example.com/gatehouse/internal/testclock"
 )
 
 // metadataServer stands in for the one of Cloud Run.
@@ -219,13 +220,13 @@ func TestSamplesOfABusyInstance(t *testing.T) {
 	google := telemetrytest.New(t)
 	config := all()
 	config.GoogleEndpoint = strings.TrimPrefix(google.GRPC, "http://")
-	c := newClock()
-	config.Now = c.now
+	c := testclock.New(start)
+	config.Now = c.Now
 	o := observer(t, config, "K_SERVICE", "invoke", "OTEL_TRACES_EXPORTER", "none")
 	for n := range 100 { // durations of a usual spread, from 5 ms to 8 s
 		r := httptest.NewRequest(http.MethodPost, "/invoke", nil)
 		ctx, q := o.StartRequest(r, true)
-		after := func(d time.Duration) { c.advance(d * time.Duration(1+n%8)) }
+		after := func(d time.Duration) { c.Advance(d * time.Duration(1+n%8)) }
 		_, load := o.StartLoad(ctx)
 		after(5 * time.Millisecond)
 		load.End(ctx, "")

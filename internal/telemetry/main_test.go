@@ -4,9 +4,13 @@ import (
 	"io"
 	"os"
 	"testing"
+	"time"
 
 	"go.uber.org/goleak"
 )
+
+// start is when the clocks of tests begin.
+var start = time.Date(2026, 11, 24, 9, 0, 0, 0, time.UTC)
 
 func TestMain(m *testing.M) {
 	if os.Getenv(childVariable) != "" {

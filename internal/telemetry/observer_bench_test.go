@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"example.com/gatehouse/internal/telemetry/telemetrytest"
+	"example.com/gatehouse/internal/testclock"
 )
 
 // BenchmarkTurn is what a request costs: a request's and six steps' spans and
@@ -104,9 +105,9 @@ func BenchmarkFlush(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	c := newClock()
+	c := testclock.New(start)
 	config := all()
-	config.Now = c.now
+	config.Now = c.Now
 	o, err := New(s, config)
 	if err != nil {
 		b.Fatal(err)
@@ -115,7 +116,7 @@ func BenchmarkFlush(b *testing.B) {
 		for range 20 {
 			turn(o)
 		}
-		c.advance(tracesEvery)
+		c.Advance(tracesEvery)
 		o.Flush(b.Context())
 	}
 	if err := o.Shutdown(b.Context()); err != nil {

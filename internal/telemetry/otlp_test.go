@@ -8,20 +8,12 @@ import (
 	"time"
 
 	"example.com/gatehouse/internal/telemetry/telemetrytest"
+	"example.com/gatehouse/internal/testclock"
 	"github.com/google/go-cmp/cmp"
 	commonpb "go.opentelemetry.io/proto/otlp/common/v1"
 	metricspb "go.opentelemetry.io/proto/otlp/metrics/v1"
 	tracepb "go.opentelemetry.io/proto/otlp/trace/v1"
 )
-
-// A clock is moved by hand.
-type clock struct{ time time.Time }
-
-func (c *clock) now() time.Time { return c.time }
-
-func (c *clock) advance(d time.Duration) { c.time = c.time.Add(d) }
-
-func newClock() *clock { return &clock{time.Date(2026, 11, 24, 9, 0, 0, 0, time.UTC)} }
 
 // all is a Config that lists something of everything.
 func all() Config {
@@ -99,9 +91,9 @@ func TestOTLP(t *testing.T) {
 			if protocol == protocolGRPC {
 				endpoint = collector.GRPC
 			}
-			c := newClock()
+			c := testclock.New(start)
 			config := all()
-			config.Now = c.now
+			config.Now = c.Now
 			o := otlpObserver(t, config, endpoint, protocol)
 			if collector.Calls() != 0 {
 				t.Error("something was sent by New")
@@ -112,12 +104,12 @@ func TestOTLP(t *testing.T) {
 			checkMetrics(t, collector.Metrics(), 1)
 
 			turn(o)
-			c.advance(9 * time.Second)
+			c.Advance(9 * time.Second)
 			o.Flush(t.Context())
 			if got := len(collector.Spans()); got != spansOfATurn {
 				t.Errorf("%d spans after 9 s, want those of the first turn", got)
 			}
-			c.advance(time.Second)
+			c.Advance(time.Second)
 			o.Flush(t.Context())
 			if got := len(collector.Spans()); got != 2*spansOfATurn {
 				t.Errorf("%d spans after 10 s", got)

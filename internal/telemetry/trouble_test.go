@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"example.com/gatehouse/internal/telemetry/telemetrytest"
+	"example.com/gatehouse/internal/testclock"
 )
 
 // slack is what a loaded machine may add to a bound: the processor has to be had for
@@ -35,16 +36,16 @@ func TestTrouble(t *testing.T) {
 					endpoint = collector.GRPC
 				}
 				t.Setenv("OTEL_BSP_MAX_QUEUE_SIZE", "50")
-				c := newClock()
+				c := testclock.New(start)
 				config := all()
-				config.Now = c.now
+				config.Now = c.Now
 				o := otlpObserver(t, config, endpoint, protocol)
 				for range 4 {
 					turn(o)
 					if took := takes(func() { o.Flush(t.Context()) }); took > flushBound+slack {
 						t.Errorf("a flush took %v", took)
 					}
-					c.advance(tracesEvery)
+					c.Advance(tracesEvery)
 				}
 				if tt.mode != telemetrytest.Slow && len(collector.Spans()) != 0 {
 					t.Error("the collector kept something")
@@ -88,16 +89,16 @@ func TestCollectorThatRefusesConnections(t *testing.T) {
 			}
 			listener.Close() // nobody is there any more
 			t.Setenv("OTEL_BSP_MAX_QUEUE_SIZE", "10")
-			c := newClock()
+			c := testclock.New(start)
 			config := all()
-			config.Now = c.now
+			config.Now = c.Now
 			o := otlpObserver(t, config, "http://"+listener.Addr().String(), protocol)
 			for range 10 {
 				turn(o)
 				if took := takes(func() { o.Flush(t.Context()) }); took > flushBound+slack {
 					t.Errorf("a flush took %v", took)
 				}
-				c.advance(tracesEvery)
+				c.Advance(tracesEvery)
 			}
 			if got := o.queue.len(); got > 10 || o.Dropped() != 10*spansOfATurn-10 {
 				t.Errorf("%d queued, %d dropped", got, o.Dropped())

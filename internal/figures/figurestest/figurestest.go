@@ -12,6 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"example.com/gatehouse/internal/figures"
+	"example.com/gatehouse/internal/testclock"
 )
 
 // Start is the minute that the tests count from.
@@ -108,7 +109,7 @@ func TestStore(t *testing.T, open func(testing.TB) figures.Store) {
 // they counted together.
 func testCounters(t *testing.T, store figures.Store) {
 	const instances, requests = 4, 25
-	clock := NewClock(Start)
+	clock := testclock.New(Start)
 	states := []string{"closed", "half_open", "open", "closed"}
 	counters := make([]*figures.Counter, instances)
 	for i := range counters {
@@ -149,31 +150,8 @@ func testCounters(t *testing.T, store figures.Store) {
 	}
 }
 
-// A Clock stands still until it is advanced. It is safe for concurrent use.
-type Clock struct {
-	mu  sync.Mutex
-	now time.Time
-}
-
-// NewClock makes a clock that shows now.
-func NewClock(now time.Time) *Clock { return &Clock{now: now} }
-
-// Now is the time that the clock shows.
-func (c *Clock) Now() time.Time {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.now
-}
-
-// Advance sets the clock forward.
-func (c *Clock) Advance(d time.Duration) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.now = c.now.Add(d)
-}
-
 // New makes a counter on this clock that logs nothing.
-func New(store figures.Store, clock *Clock, breakers func() map[string]string) *figures.Counter {
+func New(store figures.Store, clock *testclock.Clock, breakers func() map[string]string) *figures.Counter {
 	return figures.New(figures.Config{Store: store, Breakers: breakers, Log: slog.New(slog.DiscardHandler), Now: clock.Now})
 }
 

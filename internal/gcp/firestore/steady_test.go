@@ -5,26 +5,14 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"time"
 
 	"example.com/gatehouse/internal/gcp/emulator"
 	"example.com/gatehouse/internal/gcp/firestore"
 	"example.com/gatehouse/internal/limit"
+	"example.com/gatehouse/internal/testclock"
 )
-
-// clock is set by hand.
-type clock struct{ nanos atomic.Int64 }
-
-func newClock() *clock {
-	c := &clock{}
-	c.nanos.Store(start.UnixNano())
-	return c
-}
-
-func (c *clock) Now() time.Time          { return time.Unix(0, c.nanos.Load()).UTC() }
-func (c *clock) advance(d time.Duration) { c.nanos.Add(int64(d)) }
 
 // What a deployment as Terraform makes it limits: by default a service of 20 million
 // tokens a day, and a tenth of it for each end user.
@@ -58,7 +46,7 @@ func TestWritesAtASteadyLoad(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			clock := newClock()
+			clock := testclock.New(start)
 			var w wire
 			l := limit.New(limit.Config{
 				Counters:     firestore.NewCounters(emulator.Client(t, w.options()...)),
@@ -84,7 +72,7 @@ func TestWritesAtASteadyLoad(t *testing.T) {
 					if l.Due() {
 						l.Flush(t.Context())
 					}
-					clock.advance(time.Minute / time.Duration(tt.turns))
+					clock.Advance(time.Minute / time.Duration(tt.turns))
 				}
 			}
 			calls := strings.Fields(w.take())
@@ -102,7 +90,7 @@ func TestWritesAtASteadyLoad(t *testing.T) {
 // A report reads one document, however much was used, and by whatever instance.
 func TestAReportReadsOneDocument(t *testing.T) {
 	t.Parallel()
-	clock := newClock()
+	clock := testclock.New(start)
 	host, project := emulator.Host(t), emulator.Project()
 	var w wire
 	start := func(w *wire) *limit.Limiter {
@@ -123,7 +111,7 @@ func TestAReportReadsOneDocument(t *testing.T) {
 			r.Settle(spend(100 * i))
 			total += 100 * i
 		}
-		clock.advance(time.Minute)
+		clock.Advance(time.Minute)
 		l.Flush(t.Context())
 	}
 	l := start(&w)
@@ -146,7 +134,7 @@ func TestAReportReadsOneDocument(t *testing.T) {
 func TestInstancesThatCrash(t *testing.T) {
 	t.Parallel()
 	const reservation, reservations = 100, 150
-	clock := newClock()
+	clock := testclock.New(start)
 	host, project := emulator.Host(t), emulator.Project()
 	random := rand.New(rand.NewPCG(1, 2))
 	begin := func() *limit.Limiter {
@@ -159,7 +147,7 @@ func TestInstancesThatCrash(t *testing.T) {
 	instances := []*limit.Limiter{begin(), begin(), begin()}
 	used, refused, crashes := int64(0), 0, 0
 	for turn := 0; refused < 30; turn++ {
-		clock.advance(7 * time.Second)
+		clock.Advance(7 * time.Second)
 		i := random.IntN(len(instances))
 		r, err := instances[i].Reserve(t.Context(), budgets, reservation)
 		if errors.As(err, new(*limit.Refusal)) {

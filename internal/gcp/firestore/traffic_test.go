@@ -17,6 +17,7 @@ import (
 	"example.com/gatehouse/internal/figures/figurestest"
 	"example.com/gatehouse/internal/gcp/emulator"
 	"example.com/gatehouse/internal/gcp/firestore"
+	"example.com/gatehouse/internal/testclock"
 )
 
 func TestTraffic(t *testing.T) {
@@ -27,7 +28,7 @@ func TestTraffic(t *testing.T) {
 func TestTrafficDocument(t *testing.T) {
 	t.Parallel()
 	client := emulator.Client(t)
-	c := figurestest.New(firestore.NewTraffic(client), figurestest.NewClock(figurestest.Start.Add(40*time.Second)),
+	c := figurestest.New(firestore.NewTraffic(client), testclock.New(figurestest.Start.Add(40*time.Second)),
 		func() map[string]string { return map[string]string{"gemini-2.5-flash": "half_open"} })
 	c.Count(200, "")
 	c.Count(401, "unauthenticated")
@@ -57,7 +58,7 @@ func TestTrafficDocument(t *testing.T) {
 func TestWhatFiguresCost(t *testing.T) {
 	t.Parallel()
 	var w wire
-	clock := figurestest.NewClock(figurestest.Start)
+	clock := testclock.New(figurestest.Start)
 	c := figurestest.New(firestore.NewTraffic(emulator.Client(t, w.options()...)), clock, nil)
 	const whole = 5 * time.Minute
 	for passed := time.Duration(0); passed < whole; passed += 500 * time.Millisecond {
@@ -113,7 +114,7 @@ func TestIndexes(t *testing.T) {
 func TestALostAnswerOfTraffic(t *testing.T) {
 	t.Parallel()
 	var w wire
-	c := figurestest.New(firestore.NewTraffic(emulator.Client(t, w.options()...)), figurestest.NewClock(figurestest.Start), nil)
+	c := figurestest.New(firestore.NewTraffic(emulator.Client(t, w.options()...)), testclock.New(figurestest.Start), nil)
 	for range 7 {
 		c.Count(500, "internal")
 	}
@@ -133,7 +134,7 @@ func TestALostAnswerOfTraffic(t *testing.T) {
 // error, not 0.
 func TestTrafficAway(t *testing.T) {
 	t.Parallel()
-	c := figurestest.New(firestore.NewTraffic(emulator.Connect(t, "127.0.0.1:1", emulator.Project())), figurestest.NewClock(figurestest.Start), nil)
+	c := figurestest.New(firestore.NewTraffic(emulator.Connect(t, "127.0.0.1:1", emulator.Project())), testclock.New(figurestest.Start), nil)
 	c.Count(200, "")
 	begin := time.Now()
 	c.Flush(t.Context())
