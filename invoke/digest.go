@@ -15,7 +15,10 @@ import (
 // digest returns what identifies an agent's instruction, tools and settings: turns with
 // the same were made in the same way, as far as the agent's own code is declared to the
 // model. It has 64 bits, which tell the agents of a project apart.
-func digest(a agent.Agent, tools model.Tools) string {
+func digest(a agent.Agent, tools model.Tools) string { return digestOf(a, tools, 0) }
+
+// digestOf is digest for an agent that is a tool, depth below the turn's own.
+func digestOf(a agent.Agent, tools model.Tools, depth int) string {
 	made := struct {
 		Instruction string                       `json:"instruction"`
 		Temperature *float64                     `json:"temperature"`
@@ -23,7 +26,13 @@ func digest(a agent.Agent, tools model.Tools) string {
 		Model       *genai.GenerateContentConfig `json:"model"`
 		Tools       json.RawMessage              `json:"tools"`
 		Output      any                          `json:"output"`
-	}{a.Instruction, a.Temperature, a.MaxTokens, a.Model, tools.JSON, nil}
+		Agents      []string                     `json:"agents,omitempty"` // that are tools
+	}{a.Instruction, a.Temperature, a.MaxTokens, a.Model, tools.JSON, nil, nil}
+	for _, t := range a.Tools {
+		if sub := agent.Of(t); sub != nil && depth < agent.MaxDepth {
+			made.Agents = append(made.Agents, digestOf(*sub, newToolset(sub.Tools).declarations, depth+1))
+		}
+	}
 	if a.Output != nil {
 		made.Output = a.Output.Schema()
 	}

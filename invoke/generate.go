@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"google.golang.org/genai"
@@ -50,6 +51,13 @@ type generation struct {
 	formed      bool             // the last call asked for JSON
 	aside       []*genai.Content // asked with the turn's contents, and not of them
 	asideBytes  int
+
+	depth  int     // 0: the turn's own; else that of an agent that is a tool
+	rounds *rounds // left to the turn
+	turns  rounds  // of the turn's own generation
+
+	mu   sync.Mutex    // protects subs, which tools add to
+	subs []*generation // of agents that are tools, in the current round
 }
 
 func newGeneration(modelName string, r *run) *generation {
@@ -130,9 +138,10 @@ func (s *Service) generate(ctx context.Context, g *generation, history []json.Ra
 	if g.more, err = s.instructions(ctx); err != nil {
 		return err
 	}
+	full := false // the turn has no room for more calls
 	for round := 0; ; round++ {
 		spare := reserve(s.maxTokens(req))
-		last := round >= s.MaxToolRounds || g.room() < spare
+		last := full || g.rounds.left.Load() <= 0 || g.room() < spare
 		if last {
 			g.warn(warnRoundsExhausted)
 		}
@@ -155,9 +164,10 @@ func (s *Service) generate(ctx context.Context, g *generation, history []json.Ra
 			if err := g.addText(answer.Content); err != nil {
 				return err
 			}
-			round = s.MaxToolRounds // the requested calls do not fit in the turn
+			full = true // the requested calls do not fit
 			continue
 		}
+		g.rounds.take()
 		if err := g.add(answer.Content); err != nil {
 			return err
 		}

@@ -66,13 +66,12 @@ func (s *Service) instructions(ctx context.Context) (string, error) {
 	return "\n\n" + text, nil
 }
 
-// question runs the hook Question, which may change req's query.
-func (s *Service) question(ctx context.Context, current *session.Session, req *Request) error {
+// question runs the hook Question, which may change req's query. ctx is that of tools.
+func (s *Service) question(ctx context.Context, req *Request) error {
 	hook := s.Agent.Hooks.Question
 	if hook == nil {
 		return nil
 	}
-	ctx = toolContext(ctx, current, current.Turns+1, *req)
 	q := &agent.Question{Text: req.Query}
 	if err := callOwn(ctx, func() error { return hook(ctx, q) }); err != nil {
 		return ownFailure(ctx, "hook Question", err)
@@ -176,16 +175,16 @@ func isEmptyPart(p *genai.Part) bool {
 }
 
 // hookedTool runs one call within the hook Tool.
-func (s *Service) hookedTool(ctx context.Context, tools *toolset, i int, call *genai.FunctionCall) (map[string]any, error) {
+func (s *Service) hookedTool(ctx context.Context, g *generation, i int, call *genai.FunctionCall) (map[string]any, error) {
 	hook := s.Agent.Hooks.Tool
 	if hook == nil {
-		return s.runTool(ctx, tools, i, call)
+		return s.runTool(ctx, g, i, call)
 	}
 	c := &agent.ToolCall{Name: call.Name, Args: cloneJSON(call.Args)}
 	err := callHook(ctx, func(next func() error) error { return hook(ctx, c, next) }, func() (err error) {
 		made := *call
 		made.Args = c.Args
-		c.Output, err = s.runTool(ctx, tools, i, &made)
+		c.Output, err = s.runTool(ctx, g, i, &made)
 		return err
 	})
 	if p, ok := errors.AsType[*rescue.Panic](err); ok {

@@ -58,6 +58,7 @@ type Config struct {
 	Observer        *telemetry.Observer // nil: no spans and metrics
 	Log             *slog.Logger
 	LogContent      bool // log questions and answers
+	ShowTools       bool // show the outputs of all tools
 	Now             func() time.Time
 
 	Schedules string // the account whose calls are keyed by their schedule; "" is none
@@ -74,23 +75,31 @@ type Service struct {
 	digest   string          // of the agent
 	ownParts bool            // the model may show more than text
 	schema   json.RawMessage // of a typed answer; nil for text
+	subagents
 }
 
 // New returns a Service.
 func New(c Config) *Service {
+	s := newService(c, subagents{})
+	s.body, s.feedback = newBody(c.MaxOutputTokens, c.allowed()), api.NewBody[Feedback](nil)
+	s.subagents.add(c, c.Agent.Tools)
+	return s
+}
+
+// newService returns a Service that runs c's agent, without what requests need.
+func newService(c Config, all subagents) *Service {
 	tools := newToolset(c.Agent.Tools)
 	var schema json.RawMessage
 	if c.Agent.Output != nil {
 		schema, _ = json.Marshal(c.Agent.Output.Schema()) // it was made from a Go type
 	}
 	return &Service{
-		Config:   c,
-		body:     newBody(c.MaxOutputTokens, c.allowed()),
-		feedback: api.NewBody[Feedback](nil),
-		tools:    tools,
-		digest:   digest(c.Agent, tools.declarations),
-		ownParts: hasOwnParts(c.Agent),
-		schema:   schema,
+		Config:    c,
+		tools:     tools,
+		digest:    digest(c.Agent, tools.declarations),
+		ownParts:  hasOwnParts(c.Agent),
+		schema:    schema,
+		subagents: all,
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 
 	"google.golang.org/genai"
 
+	"example.com/gatehouse/agent"
 	"example.com/gatehouse/internal/api"
 	"example.com/gatehouse/internal/caller"
 	"example.com/gatehouse/internal/rescue"
@@ -107,7 +108,7 @@ func (s *Service) runTools(ctx context.Context, g *generation, calls []*genai.Fu
 	for i, call := range calls {
 		running.Go(func() {
 			panics[i] = rescue.Call(func() error {
-				results[i], parts[i] = s.answerCall(ctx, g.tools, i, call, room)
+				results[i], parts[i] = s.answerCall(ctx, g, i, call, room)
 				results[i].ID = ids[i]
 				g.run.out.add(results[i])
 				return nil
@@ -115,6 +116,7 @@ func (s *Service) runTools(ctx context.Context, g *generation, calls []*genai.Fu
 		})
 	}
 	running.Wait()
+	g.settleSubs()
 	for _, err := range panics {
 		if p, ok := errors.AsType[*rescue.Panic](err); ok {
 			panic(p.Stack) // repanic where the request ends
@@ -131,10 +133,10 @@ func (s *Service) runTools(ctx context.Context, g *generation, calls []*genai.Fu
 
 // answerCall runs one call and returns its end for clients and its result for the
 // model.
-func (s *Service) answerCall(ctx context.Context, tools *toolset, i int, call *genai.FunctionCall, room *allowance) (session.Part, *genai.Part) {
+func (s *Service) answerCall(ctx context.Context, g *generation, i int, call *genai.FunctionCall, room *allowance) (session.Part, *genai.Part) {
 	begin := s.Now()
 	calling, step := s.Observer.StartTool(ctx, call.Name)
-	response, err := s.hookedTool(calling, tools, i, call)
+	response, err := s.hookedTool(calling, g, i, call)
 	step.End(calling, toolFailure(err))
 	result := &genai.FunctionResponse{ID: call.ID, Name: call.Name, Response: response}
 	part := &genai.Part{FunctionResponse: result}
@@ -144,6 +146,9 @@ func (s *Service) answerCall(ctx context.Context, tools *toolset, i int, call *g
 		}
 	}
 	end := session.Part{Kind: session.KindToolResult, Name: telemetry.Truncate(call.Name, 64), OK: err == nil}
+	if err == nil && (s.ShowTools || g.tools.byName[call.Name].Shown()) {
+		end.Shown, end.Result = true, response
+	}
 	if err != nil {
 		end.Error = telemetry.Truncate(err.Error(), maxToolError)
 		result.Response = toolError(err, maxToolError)
@@ -178,15 +183,20 @@ var errToolFailed = errors.New("the tool failed")
 
 // runTool runs one call. It returns at the tool's timeout or when ctx ends, even if
 // the tool does not: a tool that ignores its context must not delay the answer.
-func (s *Service) runTool(ctx context.Context, tools *toolset, i int, call *genai.FunctionCall) (map[string]any, error) {
+func (s *Service) runTool(ctx context.Context, g *generation, i int, call *genai.FunctionCall) (map[string]any, error) {
 	if i >= maxCalls {
 		return nil, fmt.Errorf("not run: at most %d calls at once", maxCalls)
 	}
-	t, ok := tools.byName[call.Name]
+	t, ok := g.tools.byName[call.Name]
 	if !ok {
 		return nil, fmt.Errorf("there is no tool %q", telemetry.Truncate(call.Name, 64))
 	}
 	timeout := cmp.Or(t.Timeout(), max(s.Agent.ToolTimeout, 0), defaultToolTimeout)
+	isAgent := agent.Of(t) != nil
+	if isAgent {
+		ctx = agent.WithRunner(ctx, s.runner(g))
+		timeout = cmp.Or(t.Timeout(), s.Timeout)
+	}
 	ctx, cancel := context.WithTimeoutCause(ctx, timeout, errToolTimeout)
 	defer cancel()
 	type result struct {
@@ -214,6 +224,9 @@ func (s *Service) runTool(ctx context.Context, tools *toolset, i int, call *gena
 		}
 		return r.response, r.err
 	case <-ctx.Done():
+		if isAgent {
+			<-done // it ends with ctx, and has spent what is to be counted
+		}
 		return nil, context.Cause(ctx)
 	}
 }

@@ -92,8 +92,10 @@ func (s *Service) turn(ctx context.Context, r *run) (_ *Response, err error) {
 			}
 		}()
 	}
-	if err := s.question(ctx, current, &req); err != nil {
-		return nil, err
+	if s.Agent.Hooks.Question != nil {
+		if err := s.question(toolContext(ctx, current, current.Turns+1, req), &req); err != nil {
+			return nil, err
+		}
 	}
 	before, replaces, err := replaced(current, req)
 	if err != nil {
@@ -107,6 +109,8 @@ func (s *Service) turn(ctx context.Context, r *run) (_ *Response, err error) {
 	g := newGeneration(cmp.Or(req.Model, s.ModelName), r)
 	g.digest = s.digest
 	g.bytesOfToken = bytesOfToken(before)
+	g.turns.left.Store(int64(s.MaxToolRounds))
+	g.rounds = &g.turns
 	if cut {
 		g.warn(warnHistoryCut)
 	}

@@ -37,6 +37,7 @@ type Tool struct {
 	schema            *jsonschema.Schema
 	timeout           time.Duration // 0: the agent's
 	shown             bool
+	value             any
 	call              func(ctx context.Context, args map[string]any) (any, error)
 	gemini            *genai.Tool // run by Gemini; nil for a function
 }
@@ -56,6 +57,17 @@ func (t Tool) Timeout() time.Duration { return t.timeout }
 
 // Shown reports whether clients see the tool's outputs; see [Show].
 func (t Tool) Shown() bool { return t.shown }
+
+// Value keeps value with the tool, for the package that makes it: [Tool.Value] returns it.
+func Value(value any) Option {
+	return func(t *Tool) error {
+		t.value = value
+		return nil
+	}
+}
+
+// Value returns what [Value] keeps with the tool; nil without.
+func (t Tool) Value() any { return t.value }
 
 // validName is what Gemini accepts as the name of a function
 // (https://ai.google.dev/api/caching#FunctionDeclaration).

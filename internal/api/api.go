@@ -87,7 +87,7 @@ func Success(ctx context.Context, message string, data any) Envelope {
 func Failure(ctx context.Context, e *Error) Envelope {
 	wait := e.seconds()
 	return Envelope{
-		Message: e.message(), Error: &e.Code, Details: e.Details, RetryAfter: &wait,
+		Message: e.Sentence(), Error: &e.Code, Details: e.Details, RetryAfter: &wait,
 		RequestID: RequestID(ctx), Timestamp: Timestamp(time.Now()),
 	}
 }

@@ -220,7 +220,8 @@ func (e *Error) Status() int {
 	return http.StatusInternalServerError
 }
 
-func (e *Error) message() string {
+// Sentence is what the client is told.
+func (e *Error) Sentence() string {
 	if e.Message != "" {
 		return e.Message
 	}

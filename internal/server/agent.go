@@ -211,10 +211,19 @@ func (a *agents) close(ctx context.Context) error {
 	return a.built.close(ctx)
 }
 
-// checkAgent reports what is wrong with an agent as it is.
-func checkAgent(a agent.Agent) error {
+// checkAgent reports what is wrong with an agent as it is, and with the agents that are
+// its tools.
+func checkAgent(a agent.Agent) error { return checkAgents(a, nil) }
+
+// checkAgents is checkAgent for an agent that is the last of path, a tool of the one
+// before it; of an empty one for the agent itself.
+func checkAgents(a agent.Agent, path []*agent.Agent) error {
+	within := ""
+	if len(path) > 0 {
+		within = fmt.Sprintf("has the agent %q as a tool, which ", a.Name)
+	}
 	wrong := func(format string, args ...any) error {
-		return &agentError{issue: fmt.Sprintf(format, args...), final: true}
+		return &agentError{issue: within + fmt.Sprintf(format, args...), final: true}
 	}
 	if strings.TrimSpace(a.Name) == "" {
 		return wrong("has no Name")
@@ -224,6 +233,9 @@ func checkAgent(a agent.Agent) error {
 	}
 	if a.MaxTokens < 0 {
 		return wrong("has %d MaxTokens; set none, or more than 0", a.MaxTokens)
+	}
+	if len(path) > agent.MaxDepth {
+		return wrong("is too deep: at most %d agents may be tools of each other", agent.MaxDepth)
 	}
 	seen := map[string]bool{}
 	for _, t := range a.Tools {
@@ -239,6 +251,18 @@ func checkAgent(a agent.Agent) error {
 		}
 		if err := geminischema.Check(t.Schema()); err != nil {
 			return wrong("has the tool %q, whose arguments Gemini does not take: %v", t.Name(), err)
+		}
+		sub := agent.Of(t)
+		switch {
+		case sub == nil:
+			continue
+		case slices.Contains(path, sub):
+			return wrong("includes %q, and so itself, in a circle", sub.Name)
+		case strings.TrimSpace(sub.Description) == "":
+			return wrong("has the agent %q as a tool without a Description, by which the model chooses it", sub.Name)
+		}
+		if err := checkAgents(*sub, append(slices.Clip(path), sub)); err != nil {
+			return err
 		}
 	}
 	if a.Output != nil {

@@ -190,7 +190,7 @@ func (s *Server) connect(ctx context.Context) (_ *parts, err error) {
 		Timeout: s.Config.RequestTimeout, MaxBodyBytes: s.Config.MaxBodyBytes, MaxOutputTokens: s.Config.MaxOutputTokens,
 		HistoryTokens: s.Config.HistoryTokens, MaxToolRounds: s.Config.MaxToolRounds,
 		Limiter: p.limiter, Limits: s.limits(), Observer: p.observer,
-		Log: s.Log, LogContent: s.Config.LogContent, Now: time.Now, Schedules: s.Config.SchedulesAccount,
+		Log: s.Log, LogContent: s.Config.LogContent, ShowTools: s.Config.Environment == "development", Now: time.Now, Schedules: s.Config.SchedulesAccount,
 	})
 	stands = true
 	return p, nil
