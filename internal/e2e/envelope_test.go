@@ -454,6 +454,7 @@ type (
 		OK         bool   `json:"ok"`
 		DurationMS int    `json:"duration_ms"`
 		Error      string `json:"error,omitzero"`
+		Result     any    `json:"result,omitzero"`
 	}
 )
 
