@@ -12,6 +12,10 @@ import (
 	"example.com/gatehouse/internal/model"
 )
 
+// AgentDigest returns what identifies the agent's instruction, tools and settings, as
+// turns hold it.
+func (s *Service) AgentDigest() string { return s.digest }
+
 // digest returns what identifies an agent's instruction, tools and settings: turns with
 // the same were made in the same way, as far as the agent's own code is declared to the
 // model. It has 64 bits, which tell the agents of a project apart.

@@ -185,7 +185,7 @@ func (o *options) evaluate(ctx context.Context, s *trial.Service, cases []Case) 
 		j = &judge{s.Server().Model(), o.judge, o.judgeThreshold}
 	}
 	report := &Report{
-		Agent: s.Server().Agent().Name, Model: s.Server().ModelName(), Judge: o.judge,
+		Agent: s.Server().Agent().Name, Digest: s.Server().AgentDigest(), Model: s.Server().ModelName(), Judge: o.judge,
 		Began: time.Now(), Threshold: o.threshold, Results: make([]Result, len(cases)),
 	}
 	var mu sync.Mutex

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"flag"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"reflect"
 	"regexp"
@@ -24,6 +25,7 @@ import (
 	"example.com/gatehouse/internal/gcp/emulator"
 	"example.com/gatehouse/internal/gcp/firestore"
 	"example.com/gatehouse/internal/geminitest"
+	"example.com/gatehouse/internal/pythontest"
 	"example.com/gatehouse/internal/server"
 	"example.com/gatehouse/session"
 	"example.com/gatehouse/session/sessiontest"
@@ -309,7 +311,7 @@ func TestReportAndDataset(t *testing.T) {
 		t.Fatalf("%v\n%s", err, out)
 	}
 	report := readJSON[Report](t, filepath.Join(dir, "report.json"))
-	if report.Agent != "rates" || report.Cases != 2 || report.Passed != 1 || report.Pass || report.CostUSD == 0 || len(report.Results[0].Tools) != 1 {
+	if report.Agent != "rates" || len(report.Digest) != 16 || report.Cases != 2 || report.Passed != 1 || report.Pass || report.CostUSD == 0 || len(report.Results[0].Tools) != 1 {
 		t.Errorf("%+v", report)
 	}
 	page, err := os.ReadFile(filepath.Join(dir, "report.md"))
@@ -346,6 +348,17 @@ func TestReportAndDataset(t *testing.T) {
 	if diff := cmp.Diff(want, dataset); diff != "" {
 		t.Errorf("dataset (-want +got):\n%s", diff)
 	}
+	t.Run("Google's own type reads it", func(t *testing.T) {
+		python := filepath.Join(pythontest.Environment(t, "testdata/requirements.txt", "whether Google's EvaluationDataset reads the dataset"), "python")
+		cmd := exec.CommandContext(t.Context(), python, "testdata/check.py", filepath.Join(dir, "dataset.json"))
+		cmd.Env = append(os.Environ(), "PYTHONDONTWRITEBYTECODE=1")
+		var stderr bytes.Buffer
+		cmd.Stderr = &stderr
+		const want = "rates|EUR?|Hello, Ada.|{'from': 'EUR'}|{'from': 'EUR', 'rate': 1.25}|1.25 | dollars|1.25\n"
+		if out, err := cmd.Output(); err != nil || string(out) != want {
+			t.Errorf("%v\n%s%s", err, out, &stderr)
+		}
+	})
 	for _, name := range []string{"report.json", "report.md", "dataset.json"} {
 		if raw, _ := os.ReadFile(filepath.Join(dir, name)); bytes.Contains(raw, []byte("hunter2")) {
 			t.Errorf("%s holds the key", name)

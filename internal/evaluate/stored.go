@@ -166,6 +166,9 @@ func storedCase(key session.Key, turn session.Turn, f session.Feedback, before [
 	query, response := turn.Texts()
 	c := Case{Name: fmt.Sprintf("turn %d of session %s", turn.Number, key.Hash()), Before: before, Query: query, Judge: defaultCriterion}
 	c.where = "stored " + turn.CreatedAt.UTC().Format(time.RFC3339)
+	if turn.AgentDigest != "" {
+		c.where += ", made by " + turn.AgentDigest
+	}
 	switch {
 	case f.Score > 0:
 		c.Reference = response

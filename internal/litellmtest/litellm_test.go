@@ -3,8 +3,6 @@ package litellmtest
 import (
 	"bytes"
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -26,58 +24,19 @@ import (
 
 	"example.com/gatehouse/agent"
 	"example.com/gatehouse/internal/gcp/secret/secrettest"
+	"example.com/gatehouse/internal/pythontest"
 	"example.com/gatehouse/internal/server"
 	"example.com/gatehouse/internal/testlog"
 	"example.com/gatehouse/internal/trial"
 	"example.com/gatehouse/tool"
 )
 
-const (
-	installTimeout = 8 * time.Minute // of 700 MB by pip, which took 70 s
-	startTimeout   = 3 * time.Minute // of LiteLLM, which took 20 s
-)
-
-// litellm returns LiteLLM's program from a virtual environment in the user's cache
-// directory, one for each requirements.txt. In CI it is installed when it is missing.
-func litellm(t *testing.T) string {
-	t.Helper()
-	requirements, err := os.ReadFile("requirements.txt")
-	if err != nil {
-		t.Fatal(err)
-	}
-	cache, err := os.UserCacheDir()
-	if err != nil {
-		t.Fatal(err)
-	}
-	sum := sha256.Sum256(requirements)
-	dir := filepath.Join(cache, "gatehouse", "litellm-"+hex.EncodeToString(sum[:6]))
-	program, complete := filepath.Join(dir, "bin", "litellm"), filepath.Join(dir, "complete")
-	if _, err := os.Stat(complete); err == nil {
-		return program
-	}
-	if os.Getenv("CI") == "" {
-		t.Skip("NOT TESTED: the gate on another model behind LiteLLM, which is not installed. CI=true installs it (700 MB in the cache directory): CI=true go test ./internal/litellmtest")
-	}
-	ctx, cancel := context.WithTimeout(t.Context(), installTimeout)
-	defer cancel()
-	for _, command := range [][]string{
-		{"python3", "-m", "venv", "--clear", dir},
-		{filepath.Join(dir, "bin", "pip"), "install", "-q", "--disable-pip-version-check", "-r", "requirements.txt"},
-	} {
-		if out, err := exec.CommandContext(ctx, command[0], command[1:]...).CombinedOutput(); err != nil {
-			t.Fatalf("%v: %v\n%s", command, err, out)
-		}
-	}
-	if err := os.WriteFile(complete, nil, 0o644); err != nil {
-		t.Fatal(err)
-	}
-	return program
-}
+const startTimeout = 3 * time.Minute // of LiteLLM, which took 20 s
 
 // startLiteLLM starts the proxy with config.yaml and returns its address.
 func startLiteLLM(t *testing.T, upstream string) string {
 	t.Helper()
-	program := litellm(t)
+	program := filepath.Join(pythontest.Environment(t, "requirements.txt", "the gate on another model behind LiteLLM"), "litellm")
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)

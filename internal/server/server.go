@@ -208,6 +208,15 @@ func (s *Server) Model() *model.Client {
 	return nil
 }
 
+// AgentDigest returns what identifies the agent's instruction, tools and settings, as
+// turns hold it; "" while there is none.
+func (s *Server) AgentDigest() string {
+	if p := s.parts.Load(); p != nil && p.invoke != nil {
+		return p.invoke.AgentDigest()
+	}
+	return ""
+}
+
 // agentName returns the name of the agent in this process; "" while there is none.
 func (s *Server) agentName() string { return s.Agent().Name }
 
