@@ -6,6 +6,7 @@ package config
 
 import (
 	"log/slog"
+	"slices"
 	"strings"
 	"time"
 
@@ -81,6 +82,9 @@ type Config struct {
 	WebhookHosts      []string      // each host or host:port; none: no webhooks
 	WebhookSecrets    string        `env:"WEBHOOK_SECRETS_SECRET"`
 
+	Doors    []string // the protocols that are served, of those that the program names; none: all
+	MCPTools bool     `env:"MCP_TOOLS, default=false"` // whether MCP clients may call the agent's own tools
+
 	Playground bool
 	AuditLog   string     `env:"AUDIT_LOG, default=agent-audit"`
 	AuditNames bool       `env:"AUDIT_NAMES, default=false"` // whether the audit names callers, instead of hashing them
@@ -134,6 +138,14 @@ func (c *Config) HasAuth(mode string) bool {
 		}
 	}
 	return false
+}
+
+// NoDoors is the value of DOORS by which no protocol is served but the gate's own.
+const NoDoors = "none"
+
+// HasDoor reports whether the protocol of this name is served.
+func (c *Config) HasDoor(name string) bool {
+	return len(c.Doors) == 0 || slices.Contains(c.Doors, name)
 }
 
 // A Problem is one thing wrong with the environment.

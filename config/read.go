@@ -35,6 +35,7 @@ type variables struct {
 	OIDCAudiences  string `env:"OIDC_AUDIENCES"`
 	FileBuckets    string `env:"FILE_BUCKETS"`
 	FileTypes      string `env:"FILE_TYPES, default=image/*,application/pdf,audio/*,text/*"`
+	Doors          string `env:"DOORS"`
 	Operators      string `env:"OPERATORS"`
 	Playground     string `env:"PLAYGROUND"`
 	WebhookHosts   string `env:"WEBHOOK_HOSTS"`
@@ -66,6 +67,7 @@ func checks() map[string]check {
 		"GOOGLE_GENAI_USE_VERTEXAI":    boolean,
 		"PLAYGROUND":                   boolean,
 		"AUDIT_NAMES":                  boolean,
+		"MCP_TOOLS":                    boolean,
 		"LOG_CONTENT":                  boolean,
 		"LOG_LEVEL":                    level,
 	}
@@ -145,7 +147,7 @@ func Read(lookup func(string) (string, bool)) (*Config, error) {
 		return nil, fmt.Errorf("reading the environment: %w", err) // a mistake in the tags
 	}
 	c := &v.Config
-	c.OIDCAudiences = list(v.OIDCAudiences)
+	c.OIDCAudiences, c.Doors = list(v.OIDCAudiences), list(v.Doors)
 	r.environment(c)
 	r.models(c, v.ModelFallbacks, v.ModelsAllowed)
 	r.gemini(c, &v)

@@ -10,11 +10,13 @@ import (
 	"example.com/gatehouse/gate"
 	"example.com/gatehouse/internal/api"
 	"example.com/gatehouse/internal/geminitest"
+	"example.com/gatehouse/internal/server"
 	"example.com/gatehouse/invoke"
 )
 
 // echo is a door whose protocol is the query in a URL, and which brings its own history.
-func echo(s *invoke.Service) []api.Route {
+func echo(room server.Room) []api.Route {
+	s := room.Invoke
 	return []api.Route{{
 		Method: http.MethodGet, Path: "/echo", Summary: "Ask.", Audit: api.AuditTurn,
 		Doc: api.Doc{ID: "echo", Tag: api.TagAgent, Description: "Ask.", Answers: api.NoContent("None.")},
@@ -44,7 +46,7 @@ func TestADoorStandsBesideTheOthers(t *testing.T) {
 	t.Parallel()
 	gemini := geminitest.Start(t)
 	gemini.Enqueue(geminitest.Text("You are Ada."))
-	h, shutdown := gate.Handler(newAgent, gate.Door(echo),
+	h, shutdown := gate.Handler(newAgent, gate.Door("echo", echo),
 		environment("GEMINI_API_KEY=k", "GOOGLE_GEMINI_BASE_URL="+gemini.URL), gate.Log(io.Discard))
 	t.Cleanup(func() { _ = shutdown(t.Context()) })
 	if status, body := call(t, h, http.MethodGet, "/echo?q=Who+am+I%3F", ""); status != http.StatusOK || body != "start delta done: You are Ada." {

@@ -24,7 +24,6 @@ import (
 	"example.com/gatehouse/agent"
 	"example.com/gatehouse/internal/api"
 	"example.com/gatehouse/internal/server"
-	"example.com/gatehouse/invoke"
 	"example.com/gatehouse/session"
 )
 
@@ -56,13 +55,14 @@ func Store(s session.Store) Option {
 	return func(o *server.Options) { o.Store = s }
 }
 
-// Door serves a further protocol beside the gate's own: the routes that routes returns
-// stand behind the same identity, limits, audit and documentation, and translate to and
-// from the methods of the service. It is for the packages below this one, which alone
-// can name its types; each has a function that returns its Option, such as
-// openai.Door(). routes is called before the service can be used.
-func Door(routes func(*invoke.Service) []api.Route) Option {
-	return func(o *server.Options) { o.Doors = append(o.Doors, routes) }
+// Door serves a further protocol beside the gate's own, unless DOORS switches off its
+// name: the routes that routes returns stand behind the same identity, limits, audit and
+// documentation, and translate to and from the methods of the service. It is for the
+// packages below this one, which alone can name its types; each has a function that
+// returns its Option, such as openai.Door(). routes is called before the service can be
+// used.
+func Door(name string, routes func(server.Room) []api.Route) Option {
+	return func(o *server.Options) { o.Doors = append(o.Doors, server.Door{Name: name, Routes: routes}) }
 }
 
 func newOptions(newAgent agent.NewFunc, options []Option) server.Options {

@@ -104,6 +104,8 @@ locals {
       WEBHOOK_HOSTS                = join(",", var.webhook_hosts)
       WEBHOOK_SECRETS_SECRET       = length(var.webhook_hosts) > 0 ? local.secret_versions["webhook-secrets"] : null
       PLAYGROUND                   = tostring(var.playground)
+      DOORS                        = var.doors.open == null ? null : length(var.doors.open) == 0 ? "none" : join(",", var.doors.open)
+      MCP_TOOLS                    = tostring(var.doors.mcp_tools)
       LOG_CONTENT                  = tostring(var.log_content)
     })
     health = {}

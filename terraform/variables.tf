@@ -442,6 +442,21 @@ variable "playground" {
   nullable    = false
 }
 
+variable "doors" {
+  description = "Protocols beside the service's own. open: those that are served, of those that gate.Register names (mcp); null for all, empty for none. mcp_tools: whether MCP clients may also call the agent's own tools, without the model."
+  type = object({
+    open      = optional(list(string))
+    mcp_tools = optional(bool, false)
+  })
+  default  = {}
+  nullable = false
+
+  validation {
+    condition     = alltrue([for name in coalesce(var.doors.open, []) : can(regex("^[a-z0-9]{1,20}$", name)) && name != "none"])
+    error_message = "doors.open holds what is not a protocol's name, such as mcp; leave it out for all, and set [] for none."
+  }
+}
+
 # How much
 
 variable "capacity" {
@@ -969,10 +984,10 @@ locals {
   reserved_variables = [
     "ALLOWED_ORIGINS", "ALLOWED_ORIGINS_SECRET", "API_KEYS", "API_KEYS_SECRET", "AUDIT_LOG", "AUDIT_NAMES", "AUTH",
     "BREAKER_COOLDOWN", "BREAKER_FAILURES", "CALLER_DAILY_TOKEN_LIMIT", "CALLER_RATE_LIMIT_PER_MINUTE",
-    "DAILY_TOKEN_LIMIT", "ENVIRONMENT", "FILES_BUCKET", "FILE_BUCKETS", "FILE_TYPES", "FIRESTORE_DATABASE",
+    "DAILY_TOKEN_LIMIT", "DOORS", "ENVIRONMENT", "FILES_BUCKET", "FILE_BUCKETS", "FILE_TYPES", "FIRESTORE_DATABASE",
     "FIRESTORE_EMULATOR_HOST", "GEMINI_API_KEY", "GEMINI_API_KEY_SECRET", "GOMEMLIMIT", "HISTORY_TOKENS",
     "IAM_ENFORCED", "LOGGING_ENDPOINT", "LOG_CONTENT", "LOG_LEVEL", "MAX_BACKGROUND_RUNS", "MAX_BODY_BYTES",
-    "MAX_CONCURRENT", "MAX_FILE_BYTES", "MAX_INSTANCES", "MAX_OUTPUT_TOKENS", "MAX_TOOL_ROUNDS", "MODEL",
+    "MAX_CONCURRENT", "MAX_FILE_BYTES", "MAX_INSTANCES", "MAX_OUTPUT_TOKENS", "MAX_TOOL_ROUNDS", "MCP_TOOLS", "MODEL",
     "MODELS_ALLOWED", "MODELS_TABLE_SECRET", "MODEL_ARMOR_PROMPT_TEMPLATE", "MODEL_ARMOR_RESPONSE_TEMPLATE",
     "MODEL_FALLBACKS", "OIDC_AUDIENCES", "OIDC_ISSUERS", "OPERATORS", "PLAYGROUND", "PORT", "RATE_LIMIT_PER_MINUTE",
     "REQUEST_TIMEOUT", "RUN_TIMEOUT", "SCHEDULES_ACCOUNT", "SECRET_MANAGER_ENDPOINT", "SERVICE_DAILY_TOKEN_LIMIT",

@@ -113,13 +113,18 @@ func WriteError(w http.ResponseWriter, r *http.Request, e *Error) error {
 // WriteErrorData is WriteError with data beside the error, which only /health
 // has.
 func WriteErrorData(w http.ResponseWriter, r *http.Request, e *Error, data any) error {
-	maps.Copy(w.Header(), e.Header)
-	if wait := e.seconds(); wait > 0 {
-		w.Header().Set("Retry-After", strconv.Itoa(int(wait)))
-	}
+	e.SetHeader(w.Header())
 	envelope := Failure(r.Context(), e)
 	envelope.Data = data
 	return write(w, e.Status(), envelope)
+}
+
+// SetHeader sets the headers that an answer with e has in every form.
+func (e *Error) SetHeader(h http.Header) {
+	maps.Copy(h, e.Header)
+	if wait := e.seconds(); wait > 0 {
+		h.Set("Retry-After", strconv.Itoa(int(wait)))
+	}
 }
 
 func write(w http.ResponseWriter, status int, envelope Envelope) error {

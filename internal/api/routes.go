@@ -22,9 +22,12 @@ type Route struct {
 	Audit   string // the action's name in the audit; "" when only refusals are audited
 	Media   string // of an answer without the envelope, for which Accept is not checked
 	Public  bool   // answers without a credential
-	Probe   bool   // the platform's: answered regardless of Accept and of load
+	Probe   bool   // answered regardless of Accept, of load and of any credential: the platform's probes, a protocol's public metadata
 	Handler Handler
 	Doc     Doc
+
+	// Fail answers with an error in the route's own form; nil: in the envelope.
+	Fail func(http.ResponseWriter, *http.Request, *Error) error
 
 	// Tasks routes are the queue's: they take its credential and no other, and who comes
 	// by them is no caller, whom limits would count.
@@ -60,7 +63,7 @@ func NewRoutes(routes []Route, wrap func(Route) Handler) *Routes {
 		handler, path := wrap(route), pattern(route.Path)
 		methods[path] = append(methods[path], route.Method)
 		mux.HandleFunc(route.Method+" "+path, func(w http.ResponseWriter, r *http.Request) {
-			Answer(w, r, handler)
+			answer(w, r, handler, route.Fail)
 		})
 	}
 	for path, served := range methods {
@@ -95,14 +98,19 @@ func (rs *Routes) refusal(e *Error) Handler {
 }
 
 // Answer runs h and turns the error it returns into the answer.
-func Answer(w http.ResponseWriter, r *http.Request, h Handler) {
+func Answer(w http.ResponseWriter, r *http.Request, h Handler) { answer(w, r, h, nil) }
+
+func answer(w http.ResponseWriter, r *http.Request, h Handler, fail func(http.ResponseWriter, *http.Request, *Error) error) {
 	if err := h(w, r); err != nil {
 		e := AsError(err)
 		telemetry.Fail(r.Context(), e.Failure())
 		if e.Code == ClientClosedRequest {
 			return // nobody is there to read it
 		}
-		_ = WriteError(w, r, e)
+		if fail == nil {
+			fail = WriteError
+		}
+		_ = fail(w, r, e)
 	}
 }
 

@@ -64,7 +64,7 @@ func (m *middleware) auditEntries(ctx context.Context, state *requestState, stat
 	if m.Audit == nil {
 		return nil
 	}
-	action := state.action
+	action := cmp.Or(turn.Action, state.action)
 	known := state.authenticated || state.caller.Principal.Subject != ""
 	switch code := api.Code(failure.Code); code {
 	case api.Unauthenticated:

@@ -99,8 +99,9 @@ type requestState struct {
 	admitted      bool // not while shutting down
 	authenticated bool
 	caller        caller.Caller
-	action        string // of the route, for the audit
-	uncounted     bool   // excluded from request and error counts
+	action        string                                                     // of the route, for the audit
+	fail          func(http.ResponseWriter, *http.Request, *api.Error) error // of the route; nil: the envelope
+	uncounted     bool                                                       // excluded from request and error counts
 }
 
 type stateKey struct{}
@@ -158,7 +159,7 @@ func (m *middleware) serveRoute(route api.Route) api.Handler {
 			return route.Handler(w, r)
 		}
 		state := stateOf(ctx)
-		state.action, state.uncounted = route.Audit, route.Uncounted
+		state.action, state.uncounted, state.fail = route.Audit, route.Uncounted, route.Fail
 		if !state.admitted {
 			return api.Fail(api.ShuttingDown, nil)
 		}

@@ -23,7 +23,11 @@ func (m *middleware) recover(w *recorder, r *http.Request) {
 	e := api.Panicked(r.Context(), m.Log, p)
 	telemetry.Fail(r.Context(), e.Failure())
 	if w.status == 0 {
-		_ = api.WriteError(w, r, e)
+		fail := api.WriteError
+		if own := stateOf(r.Context()).fail; own != nil {
+			fail = own
+		}
+		_ = fail(w, r, e)
 		return
 	}
 	panic(http.ErrAbortHandler) // or what was cut would end like an answer that is whole

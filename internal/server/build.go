@@ -13,7 +13,6 @@ import (
 	"example.com/gatehouse/agent"
 	"example.com/gatehouse/config"
 	"example.com/gatehouse/health"
-	"example.com/gatehouse/internal/api"
 	"example.com/gatehouse/internal/auth"
 	"example.com/gatehouse/internal/figures"
 	"example.com/gatehouse/internal/gcp/firestore"
@@ -49,19 +48,6 @@ type parts struct {
 	audit         *middleware.Audit
 	figures       *figures.Counter
 	closers       []func()
-}
-
-// routes are those of the function "invoke": the service's own, then the doors'. A
-// process of the function "health" has no service.
-func (s *Server) routes(service *invoke.Service) []api.Route {
-	if service == nil {
-		return nil
-	}
-	routes := service.Routes()
-	for _, door := range s.doors {
-		routes = append(routes, door(service)...)
-	}
-	return routes
 }
 
 func (p *parts) close() {

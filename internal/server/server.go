@@ -60,7 +60,7 @@ type Server struct {
 	standIn   *StandIn
 	wrapModel func(http.RoundTripper) http.RoundTripper
 	store     session.Store // the user's own; nil: SESSION_STORE's
-	doors     []func(*invoke.Service) []api.Route
+	doors     []Door        // that are open
 	loopback  bool
 
 	secretsMu     sync.Mutex
@@ -93,16 +93,15 @@ type Options struct {
 	// Store keeps the sessions in the place of SESSION_STORE's; nil: that does.
 	Store session.Store
 
-	// Doors return the routes of further protocols, which translate to and from the
-	// methods of the service. It is usable once a route is called.
-	Doors []func(*invoke.Service) []api.Route
-
 	// Loopback has [Server.Both] serve this machine only.
 	Loopback bool
 
 	// StandIn answers in the place of Gemini where no model is configured; nil: then
 	// the configuration is wrong.
 	StandIn *StandIn
+
+	// Doors serve other protocols over the same runs, unless DOORS switches them off.
+	Doors []Door
 
 	// WrapModel returns the transport of the model's requests, around the one that the
 	// service would use; nil: that one.
@@ -118,7 +117,7 @@ type StandIn struct {
 // New makes a server. It connects to nothing, and never fails: one that is set up
 // wrongly answers, and its log and /health/ready say why.
 func New(o Options) *Server {
-	s := &Server{standIn: o.StandIn, wrapModel: o.WrapModel, store: o.Store, doors: o.Doors, loopback: o.Loopback}
+	s := &Server{standIn: o.StandIn, wrapModel: o.WrapModel, store: o.Store, loopback: o.Loopback}
 	s.Config, s.problem = config.Read(o.Lookup)
 	if s.Config == nil {
 		s.Config = &config.Config{}
@@ -132,6 +131,7 @@ func New(o Options) *Server {
 	if _, forgets := o.Store.(*session.Memory); forgets && s.problem == nil && s.Config.Production() {
 		s.problem = config.Problems{{Variable: "SESSION_STORE", Issue: "gate.Store has a store that forgets every session with its instance and is not for production"}}
 	}
+	s.openDoors(o.Doors)
 	s.agents.new, s.agents.lookup, s.agents.client, s.agents.status = o.Agent, o.Lookup, s.secretManager, s.status
 	s.Log = telemetry.NewLogger(s.out, s.Config.LogLevel, s.source())
 	if s.problem != nil {
@@ -154,7 +154,7 @@ func New(o Options) *Server {
 		Log:          s.Log,
 		Now:          time.Now,
 	})
-	s.unready = s.handlers(s.routes(&invoke.Service{}), nil)
+	s.unready = s.handlers(s.routes(nil), nil)
 	s.Invoke = s.serve(func(h handlers) http.Handler { return h.invoke })
 	s.Health = s.serve(func(h handlers) http.Handler { return h.health })
 	s.Both = s.serve(func(h handlers) http.Handler { return h.both })
@@ -314,7 +314,7 @@ func (s *Server) build(ctx context.Context) *parts {
 		}
 		return nil
 	}
-	p.handlers = s.handlers(s.routes(p.invoke), p)
+	p.handlers = s.handlers(s.routes(p), p)
 	s.parts.Store(p)
 	return p
 }

@@ -17,7 +17,6 @@ import (
 	"example.com/gatehouse/internal/playground"
 	"example.com/gatehouse/internal/telemetry"
 	"example.com/gatehouse/internal/version"
-	"example.com/gatehouse/invoke"
 )
 
 // serviceName is the service's where Cloud Run gives it none.
@@ -83,7 +82,7 @@ func (s *Server) openTelemetry(ctx context.Context, p *parts, project string) er
 
 // patterns are all that the service serves.
 func (s *Server) patterns() []string {
-	routes := playground.Add(s.document(slices.Concat((&invoke.Service{}).Routes(), s.health.Routes(), s.health.ProbeRoutes(),
+	routes := playground.Add(s.document(slices.Concat(s.routes(nil), s.health.Routes(), s.health.ProbeRoutes(),
 		[]api.Route{s.metrics(nil)}), nil))
 	patterns := make([]string, 0, len(routes)+1)
 	for _, route := range routes {

@@ -44,6 +44,7 @@ type Turn struct {
 	CostUSD  *float64 // nil when the model has no price
 	Replayed bool     // an earlier request's, answered again
 	Asked    bool     // a call of the model began: the request's permit is spent
+	Action   string   // what the audit calls it; "": as its route does
 
 	ModelTime, StoreTime time.Duration
 }
