@@ -147,7 +147,8 @@ func Read(lookup func(string) (string, bool)) (*Config, error) {
 		return nil, fmt.Errorf("reading the environment: %w", err) // a mistake in the tags
 	}
 	c := &v.Config
-	c.OIDCAudiences, c.Doors = list(v.OIDCAudiences), list(v.Doors)
+	c.OIDCAudiences = list(v.OIDCAudiences)
+	r.doors(c, v.Doors)
 	r.environment(c)
 	r.models(c, v.ModelFallbacks, v.ModelsAllowed)
 	r.gemini(c, &v)
@@ -169,6 +170,18 @@ func Read(lookup func(string) (string, bool)) (*Config, error) {
 		return c, r.problems
 	}
 	return c, nil
+}
+
+// doors reads DOORS, whose names are compared with what the program has by who serves
+// them.
+func (r *reader) doors(c *Config, text string) {
+	c.Doors = list(text)
+	for _, name := range c.Doors {
+		if name == NoDoors && len(c.Doors) > 1 {
+			r.problem("DOORS", "lists %s beside others; set it by itself, or the names of those that are served", NoDoors)
+			return
+		}
+	}
 }
 
 // A reader gathers what is wrong.
