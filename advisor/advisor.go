@@ -28,6 +28,7 @@ func New(_ context.Context, env agent.Env) (agent.Agent, error) {
 			"Which deployment options are there for a web service?",
 			"What are the best practices for security?",
 			"How is this deployment doing?",
+			"I have decided on Cloud Run: remember my choice.",
 		},
 		Instruction: instruction,
 		Temperature: new(0.5),
@@ -37,6 +38,7 @@ func New(_ context.Context, env agent.Env) (agent.Agent, error) {
 			deploymentOptionsTool(),
 			bestPracticesTool(),
 			deploymentStatusTool(env.Status),
+			myChoiceTool(),
 		},
 	}, nil
 }

@@ -607,7 +607,7 @@ func TestNames(t *testing.T) {
 		{"long and alike", []string{long + "1", long + "2"}, nil},
 		{"twice", []string{"a", "a"}, []string{"far_a", "far_a_ca978112"}},
 		{"none", []string{""}, []string{}},
-		{"a name of ours", []string{"get_deployment_options"}, []string{"far_get_deployment_options"}},
+		{"a name of ours", []string{"get_price"}, []string{"far_get_price"}},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
