@@ -22,6 +22,7 @@ type KeyEntry struct {
 	Turn  int       // number of the stored turn, 0 until then
 	ID    string    // [Turn.ID]: Turn's number passes to the turn that replaces it
 	At    time.Time // when the key was claimed; the entry is valid for [KeyLife]
+	Run   string    // id of the turn of the run that works on it, if that has a record
 }
 
 func (e KeyEntry) fresh(now time.Time) bool { return now.Before(e.At.Add(KeyLife)) }
@@ -50,7 +51,7 @@ func (c *Claim) holds(s *Session) bool {
 // done returns the key's entry for the time after its turn is stored.
 func (c *Claim) done(turn int, id string) *KeyEntry {
 	e := c.entry
-	e.Lease, e.Turn, e.ID = "", turn, id
+	e.Lease, e.Turn, e.ID, e.Run = "", turn, id, ""
 	return &e
 }
 
@@ -66,7 +67,11 @@ var (
 
 // InProgressError is an [ErrInProgress] with the longest time that the key can stay
 // held.
-type InProgressError struct{ Left time.Duration }
+type InProgressError struct {
+	Left time.Duration
+	Key  Key    // of the session
+	Run  string // id of the turn of the run that has a record, which then decides; "": none
+}
 
 func (e *InProgressError) Error() string { return ErrInProgress.Error() }
 
@@ -200,7 +205,7 @@ func (o *opening) take(ctx context.Context, s *Session) (*Opened, error) {
 			record, err := recordOf(ctx, o.store, s, e)
 			return &Opened{Session: s, Replay: record}, err
 		case now.Before(e.Until):
-			return nil, &InProgressError{Left: e.Until.Sub(now)}
+			return nil, &InProgressError{Left: e.Until.Sub(now), Key: s.Key, Run: e.Run}
 		}
 	}
 	if o.afterTurn != nil && s.Turns != *o.afterTurn {

@@ -28,6 +28,8 @@ type Memory struct {
 	mu        sync.Mutex
 	sessions  *simplelru.LRU[Key, *memorySession]
 	users     *simplelru.LRU[Owner, *User]
+	runs      *simplelru.LRU[runKey, *memoryRun]
+	runBytes  int64
 	bytes     int64
 	userBytes int64  // of users
 	revision  uint64 // of the last write; makes every stored state distinct
@@ -66,7 +68,7 @@ func NewMemory(ttl time.Duration, limit int64, now func() time.Time, log *slog.L
 	if err != nil {
 		panic(err)
 	}
-	return &Memory{ttl: ttl, now: now, limit: limit, log: log, sessions: sessions, users: users}
+	return &Memory{ttl: ttl, now: now, limit: limit, log: log, sessions: sessions, users: users, runs: newMemoryRuns()}
 }
 
 // get returns the session at key unless it has expired. The caller holds mu.
@@ -119,6 +121,9 @@ func (m *Memory) Apply(ctx context.Context, base *Session, c Change) (*Session, 
 	case base.Revision != stored.revision:
 		return nil, fmt.Errorf("changing a session: %w", ErrChanged)
 	}
+	if err := m.checkRun(c.Run); err != nil {
+		return nil, err
+	}
 	if c.Remove {
 		m.remove(base.Key)
 		return New(base.Key), nil
@@ -138,6 +143,7 @@ func (m *Memory) Apply(ctx context.Context, base *Session, c Change) (*Session, 
 	if err := m.put(base.Key, next); err != nil {
 		return nil, err
 	}
+	m.putRun(c.Run)
 	return next.snapshot(), nil
 }
 
@@ -275,6 +281,7 @@ func (m *Memory) Delete(ctx context.Context, key Key) error {
 
 // markDeleted replaces the session at key with its tombstone. The caller holds mu.
 func (m *Memory) markDeleted(key Key, s *memorySession) error {
+	m.removeRuns(func(r *Run) bool { return r.Key == key })
 	return m.put(key, &memorySession{state: *s.state.Mark(m.now())})
 }
 
@@ -286,6 +293,7 @@ func (m *Memory) DeleteAll(ctx context.Context, owner Owner) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.putUser((&User{Owner: owner}).Mark(m.now()))
+	m.removeRuns(func(r *Run) bool { return r.Key.Owner == owner })
 	for _, key := range m.sessions.Keys() {
 		s, ok := m.sessions.Peek(key)
 		if !ok || key.Owner != owner || s.state.Deleted {

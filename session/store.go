@@ -36,7 +36,7 @@ type Store interface {
 	// SetFeedback stores f with a turn and overwrites earlier feedback.
 	SetFeedback(ctx context.Context, key Key, turn int, f Feedback) error
 
-	// Delete removes a session and everything stored for it. It leaves a tombstone for
+	// Delete removes a session and everything stored for it, the records of its runs too. It leaves a tombstone for
 	// [KeyLife]: a turn that is running then is not appended, and a retry of a key
 	// that created the session finds it deleted.
 	Delete(ctx context.Context, key Key) error
@@ -53,6 +53,20 @@ type Store interface {
 	// Otherwise the error is [ErrChanged]. It must be one conditional write.
 	ApplyUser(ctx context.Context, u *User, c UserChange) error
 
+	// LoadRun returns the record of a run, by the id of its turn, with its Silent. The
+	// error is [ErrNoRun] if there is none.
+	LoadRun(ctx context.Context, key Key, id string) (*Run, error)
+
+	// SaveRun writes a record if it has not changed since r was loaded or saved (with a
+	// nil Revision: if there is none), and returns r as it is stored. Otherwise the error
+	// is [ErrChanged]; if the record is gone, it may be [ErrNoRun]. It must be one
+	// conditional write, which should carry only what has changed.
+	SaveRun(ctx context.Context, r *Run) (*Run, error)
+
+	// ListRuns returns at most limit records of an owner, the newest first, and the
+	// cursor of the next page. They lack what grows: Parts, Checkpoint and Result.
+	ListRuns(ctx context.Context, owner Owner, filter RunFilter, limit int, cursor string) ([]*Run, string, error)
+
 	// Ping reads from the store to check that it responds.
 	Ping(ctx context.Context) error
 }
@@ -66,6 +80,10 @@ type Change struct {
 	Entry   *KeyEntry                  // new entry of Key; nil removes it
 	Drop    []string                   // other keys to remove
 	Remove  bool                       // remove the document; no other field may be set
+
+	// Run, unless nil, is written in the same step, under the precondition that it has
+	// not changed since it was loaded: both writes happen or neither.
+	Run *Run
 }
 
 // Feedback is an end user's opinion on a turn.
@@ -98,6 +116,9 @@ type Conditions struct {
 	// it is appended to. It is called before each write, with another session if another
 	// turn came first. An error ends the commit.
 	State func(*Session) (map[string]json.RawMessage, error)
+
+	// Run, unless nil, is the run's record at its end, which is written with the turn.
+	Run *Run
 }
 
 // Commit appends t to the session that was loaded as s, exactly once, and returns the
@@ -122,7 +143,7 @@ func Commit(ctx context.Context, store Store, s *Session, t Turn, c Conditions) 
 		if c.AfterTurn != nil && s.Turns != *c.AfterTurn {
 			return Meta{}, fmt.Errorf("%w: %d, not %d", ErrTurnCount, s.Turns, *c.AfterTurn)
 		}
-		change := Change{Turn: &t, Replace: c.Replace != ""}
+		change := Change{Turn: &t, Replace: c.Replace != "", Run: c.Run.ended(s, c.Replace != "")}
 		number := s.Turns + 1
 		if change.Replace {
 			if last, ok, err := s.Last(); err != nil || !ok || last.ID != c.Replace {
@@ -154,6 +175,11 @@ func Commit(ctx context.Context, store Store, s *Session, t Turn, c Conditions) 
 			return after.Meta, nil
 		case errors.Is(err, ErrNotFound) && created && s.Revision != nil && try < commitTries:
 			s = New(key) // only claims were there, and they were released
+			if c.Run != nil {
+				if c.Run, err = c.Run.renew(ctx, store); err != nil {
+					return Meta{}, err
+				}
+			}
 			continue
 		case !errors.Is(err, ErrChanged) && !errors.Is(err, ErrUnavailable):
 			return Meta{}, err
@@ -162,6 +188,12 @@ func Commit(ctx context.Context, store Store, s *Session, t Turn, c Conditions) 
 		}
 		if ended := pause(ctx, try); ended != nil {
 			return Meta{}, fmt.Errorf("appending a turn, %d times: %w", try, errors.Join(ended, err))
+		}
+		if c.Run != nil {
+			// Before the search: who has taken the run over stores a turn with its id.
+			if c.Run, err = c.Run.renew(ctx, store); err != nil {
+				return Meta{}, err
+			}
 		}
 		// The write lost against another one, or may have happened without a response.
 		// A read distinguishes the two; s stays the base of the next try if even
@@ -190,6 +222,37 @@ func Commit(ctx context.Context, store Store, s *Session, t Turn, c Conditions) 
 		}
 		s, created = again, again.Turns == 0 && c.Claim == nil
 	}
+}
+
+// ended returns r as it is written with the turn that is appended to s.
+func (r *Run) ended(s *Session, replace bool) *Run {
+	if r == nil {
+		return nil
+	}
+	ended := *r
+	if ended.Turn = s.Turns + 1; replace {
+		ended.Turn = s.Turns
+	}
+	return &ended
+}
+
+// renew returns r under the precondition of what is stored now, if its holder is still
+// the same.
+func (r *Run) renew(ctx context.Context, store Store) (*Run, error) {
+	stored, err := store.LoadRun(ctx, r.Key, r.ID)
+	switch {
+	case errors.Is(err, ErrUnavailable):
+		return r, nil
+	case errors.Is(err, ErrNotFound) && r.Revision == nil:
+		return r, nil
+	case err != nil:
+		return r, fmt.Errorf("appending a turn: %w", err)
+	case stored.Epoch != r.Epoch:
+		return r, ErrFenced
+	}
+	renewed := *r
+	renewed.Revision = stored.Revision
+	return &renewed, nil
 }
 
 // find looks for the turn with this id among the turns above number after and among

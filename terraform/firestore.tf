@@ -10,6 +10,8 @@ locals {
       "owner", "session_id", "created_at", "updated_at", "turns", "total_tokens", "title", "log",
       "keys", "keyed_at", "deleted", "feedback", "past", "archived", "archives_expire_at", "state",
     ]
+    runs    = ["owner", "session_id", "state", "created_at", "head", "parts", "checkpoint", "result", "below"]
+    steps   = ["checkpoint"]
     users   = ["updated_at", "deleted_at", "writes", "values"]
     archive = ["log", "feedback"]
     limits  = ["account"]
@@ -26,6 +28,10 @@ locals {
   indexes = {
     # An owner's sessions, newest first, and those of a day.
     sessions = { collection = "sessions", fields = [["owner", "ASCENDING"], ["updated_at", "DESCENDING"], ["__name__", "DESCENDING"]] }
+    # An owner's runs, newest first: all, those of a session, those in a state.
+    runs         = { collection = "runs", fields = [["owner", "ASCENDING"], ["created_at", "DESCENDING"], ["__name__", "DESCENDING"]] }
+    runs-session = { collection = "runs", fields = [["owner", "ASCENDING"], ["session_id", "ASCENDING"], ["created_at", "DESCENDING"], ["__name__", "DESCENDING"]] }
+    runs-state   = { collection = "runs", fields = [["owner", "ASCENDING"], ["state", "ASCENDING"], ["created_at", "DESCENDING"], ["__name__", "DESCENDING"]] }
     # The sums of the last minutes, which Firestore computes from the index.
     figures-requests = { collection = "figures", fields = [["minute", "ASCENDING"], ["requests", "ASCENDING"]] }
     figures-judged   = { collection = "figures", fields = [["minute", "ASCENDING"], ["judged", "ASCENDING"]] }

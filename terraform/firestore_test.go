@@ -20,6 +20,8 @@ var documents = map[string]string{
 	"sessionDocument": "sessions",
 	"archiveDocument": "archive",
 	"userDocument":    "users",
+	"runDocument":     "runs",
+	"stepsDocument":   "steps",
 	"accountDocument": "limits",
 	"minuteDocument":  "figures",
 }

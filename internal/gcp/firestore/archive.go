@@ -25,7 +25,7 @@ func (s *Sessions) archiveLife() time.Duration { return 2 * s.ttl }
 
 // spill makes updates to the document of a session, which is after them as after
 // has it, and moves turns to archive documents in the same transaction.
-func (s *Sessions) spill(ctx context.Context, after *session.Session, move []session.Record, updates []firestore.Update, rev *revision, now time.Time) error {
+func (s *Sessions) spill(ctx context.Context, after *session.Session, move []session.Record, updates []firestore.Update, run []write, rev *revision, now time.Time) error {
 	past := after.Past
 	firsts := slices.Clone(rev.archived)
 	expires := now.Add(s.archiveLife())
@@ -63,6 +63,11 @@ func (s *Sessions) spill(ctx context.Context, after *session.Session, move []ses
 	return s.client.RunTransaction(ctx, func(_ context.Context, tx *firestore.Transaction) error {
 		for first, a := range archived {
 			if err := tx.Set(ref.Collection(archiveCollection).Doc(archiveName(first)), a); err != nil {
+				return err
+			}
+		}
+		for _, w := range run {
+			if err := w.in(tx); err != nil {
 				return err
 			}
 		}
@@ -197,8 +202,12 @@ func (s *Sessions) archived(ctx context.Context, key session.Key, d *sessionDocu
 // deleteTries bounds how often Delete begins again because a turn came between.
 const deleteTries = 16
 
-// Delete implements [session.Store].
+// Delete implements [session.Store]. The runs go first: a deletion that fails then is
+// repeated.
 func (s *Sessions) Delete(ctx context.Context, key session.Key) error {
+	if err := s.deleteRuns(ctx, key.Owner, key.ID); err != nil {
+		return err
+	}
 	for try := 1; ; try++ {
 		d, snapshot, err := s.exists(ctx, key)
 		if err == nil {
@@ -287,7 +296,13 @@ const deleteSteps = 100
 
 // DeleteAll implements [session.Store].
 func (s *Sessions) DeleteAll(ctx context.Context, owner session.Owner) error {
+	if owner == "" { // a request without a caller, who has nothing
+		return nil
+	}
 	if err := s.deleteUser(ctx, owner); err != nil {
+		return err
+	}
+	if err := s.deleteRuns(ctx, owner, ""); err != nil {
 		return err
 	}
 	query := s.client.Collection(SessionsCollection).Where("owner", "==", string(owner)).
@@ -372,5 +387,5 @@ func (s *Sessions) setFeedback(ctx context.Context, key session.Key, snapshot *f
 	if turn <= move[len(move)-1].Number {
 		change = nil // it goes with its turn
 	}
-	return s.spill(ctx, base, move, change, &rev, s.now())
+	return s.spill(ctx, base, move, change, nil, &rev, s.now())
 }

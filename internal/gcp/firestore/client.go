@@ -9,7 +9,9 @@
 //	a turn on a session                    2          1      1
 //	a new session's first turn             1          0      1
 //	an Idempotency-Key                    +1          0     +1
-//	deletion of a session                  2          1      1
+//	a run's record: each second            1          0      1
+//	a turn of a run that has a record     +0         +0     +1
+//	deletion of a session                  3          1      1
 //	update of an account, not overtaken    1          0      1
 //	an instance's minute of traffic        1          0      1
 //	a sum of traffic                       4         4+      0

@@ -198,15 +198,19 @@ func (s *Sessions) Apply(ctx context.Context, base *session.Session, c session.C
 	if record != nil && len(record.Data) > maxDocument {
 		return nil, fmt.Errorf("appending a turn of %d bytes: %w", len(record.Data), session.ErrTooLarge)
 	}
+	run, _, err := s.runWrites(c.Run)
+	if err != nil {
+		return nil, err
+	}
 	rev, stored := base.Revision.(revision)
 	var updated time.Time
 	switch {
 	case c.Remove && stored:
 		_, err = s.ref(base.Key).Delete(ctx, firestore.LastUpdateTime(rev.updated))
 	case !stored:
-		updated, err = s.create(ctx, after, record)
+		updated, err = s.create(ctx, after, record, run)
 	default:
-		updated, err = s.update(ctx, base, after, c, record, &rev, now)
+		updated, err = s.update(ctx, base, after, c, record, run, &rev, now)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("changing a session: %w", classify(err))
@@ -217,7 +221,7 @@ func (s *Sessions) Apply(ctx context.Context, base *session.Session, c session.C
 }
 
 // create writes the document of a new session, or of a claim to one.
-func (s *Sessions) create(ctx context.Context, after *session.Session, record *session.Record) (time.Time, error) {
+func (s *Sessions) create(ctx context.Context, after *session.Session, record *session.Record, run []write) (time.Time, error) {
 	d := sessionDocument{
 		Owner: string(after.Key.Owner), ID: after.Key.ID, CreatedAt: after.CreatedAt, UpdatedAt: after.UpdatedAt,
 		ExpiresAt: after.ExpiresAt, Turns: after.Turns, Tokens: after.TotalTokens, Title: after.Title,
@@ -226,19 +230,19 @@ func (s *Sessions) create(ctx context.Context, after *session.Session, record *s
 	if record != nil {
 		d.Log[fieldName(record.Number)] = record.Data
 	}
-	result, err := s.ref(after.Key).Create(ctx, d)
+	times, err := s.commit(ctx, append([]write{{ref: s.ref(after.Key), create: d}}, run...)...)
 	if status.Code(err) == codes.AlreadyExists {
-		result, err = s.replaceExpired(ctx, after.Key, d)
+		times, err = s.replaceExpired(ctx, after.Key, d, run)
 	}
 	if err != nil {
 		return time.Time{}, err
 	}
-	return result.UpdateTime, nil
+	return times[0], nil
 }
 
 // replaceExpired puts d in the place of a document of the same name that has
 // expired and not been removed yet.
-func (s *Sessions) replaceExpired(ctx context.Context, key session.Key, d sessionDocument) (*firestore.WriteResult, error) {
+func (s *Sessions) replaceExpired(ctx context.Context, key session.Key, d sessionDocument, run []write) ([]time.Time, error) {
 	snapshot, err := s.ref(key).Get(ctx)
 	if status.Code(err) == codes.NotFound {
 		return nil, session.ErrChanged // removed meanwhile
@@ -265,11 +269,11 @@ func (s *Sessions) replaceExpired(ctx context.Context, key session.Key, d sessio
 	if err != nil {
 		return nil, err
 	}
-	return s.ref(key).Create(ctx, d)
+	return s.commit(ctx, append([]write{{ref: s.ref(key), create: d}}, run...)...)
 }
 
 // update changes a document that is stored as rev has it.
-func (s *Sessions) update(ctx context.Context, base, after *session.Session, c session.Change, record *session.Record, rev *revision, now time.Time) (time.Time, error) {
+func (s *Sessions) update(ctx context.Context, base, after *session.Session, c session.Change, record *session.Record, run []write, rev *revision, now time.Time) (time.Time, error) {
 	var updates []firestore.Update
 	set := func(value any, path ...string) {
 		updates = append(updates, firestore.Update{FieldPath: path, Value: value})
@@ -318,11 +322,7 @@ func (s *Sessions) update(ctx context.Context, base, after *session.Session, c s
 		if !after.ExpiresAt.Equal(base.ExpiresAt) {
 			set(after.ExpiresAt, "expires_at")
 		}
-		result, err := s.ref(base.Key).Update(ctx, updates, firestore.LastUpdateTime(rev.updated))
-		if err != nil {
-			return time.Time{}, err
-		}
-		return result.UpdateTime, nil
+		return s.change(ctx, base.Key, updates, rev, run)
 	}
 	set(after.CreatedAt, "created_at")
 	set(after.UpdatedAt, "updated_at")
@@ -344,16 +344,21 @@ func (s *Sessions) update(ctx context.Context, base, after *session.Session, c s
 	if len(move) > 0 {
 		// The transaction does not tell the document's new update time: who
 		// writes again reads first.
-		return time.Time{}, s.spill(ctx, after, move, updates, rev, now)
+		return time.Time{}, s.spill(ctx, after, move, updates, run, rev, now)
 	}
 	if c.Replace {
 		set(storedPasts(after.Past), "past")
 	}
-	result, err := s.ref(base.Key).Update(ctx, updates, firestore.LastUpdateTime(rev.updated))
+	return s.change(ctx, base.Key, updates, rev, run)
+}
+
+// change updates a session's document, and a run's record in the same step.
+func (s *Sessions) change(ctx context.Context, key session.Key, updates []firestore.Update, rev *revision, run []write) (time.Time, error) {
+	times, err := s.commit(ctx, append([]write{{ref: s.ref(key), updates: updates, unchanged: rev.updated}}, run...)...)
 	if err != nil {
 		return time.Time{}, err
 	}
-	return result.UpdateTime, nil
+	return times[0], nil
 }
 
 // List implements [session.Store].

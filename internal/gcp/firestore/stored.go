@@ -20,6 +20,7 @@ type storedKey struct {
 	Turn  int       `firestore:"t"`
 	ID    string    `firestore:"i,omitempty"`
 	At    time.Time `firestore:"a"`
+	Run   string    `firestore:"r,omitempty"`
 }
 
 // storedPast is a session.PastTurn in a document.

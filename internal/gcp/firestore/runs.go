@@ -1,0 +1,402 @@
+package firestore
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+
+	"time"
+
+	"cloud.google.com/go/firestore"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"example.com/gatehouse/session"
+)
+
+// RunsCollection is the name of the collection of runs' records.
+const RunsCollection = "runs"
+
+// stepsCollection is the subcollection of a record for finished steps that have outgrown
+// it.
+const stepsCollection = "steps"
+
+// A runDocument is the record of a run, named by the hash of its owner and id. The
+// holder writes it about once a second and sends only what has changed: a part of what
+// was shown is a field, and only the last one grows.
+type runDocument struct {
+	Owner     string    `firestore:"owner"`
+	SessionID string    `firestore:"session_id"`
+	State     string    `firestore:"state"`
+	CreatedAt time.Time `firestore:"created_at"`
+	ExpiresAt time.Time `firestore:"expires_at"` // the TTL policy's field
+
+	Head       []byte            `firestore:"head"`                 // JSON of a runHead
+	Parts      map[string][]byte `firestore:"parts"`                // JSON of each part, by partName
+	Checkpoint []byte            `firestore:"checkpoint,omitempty"` // unless Below
+	Result     []byte            `firestore:"result,omitempty"`
+
+	// Below: the checkpoint has a document of its own below this one, because both
+	// would come near Firestore's limit of 1 MiB.
+	Below bool `firestore:"below,omitempty"`
+}
+
+// A stepsDocument holds the checkpoint of a record that is below.
+type stepsDocument struct {
+	ExpiresAt  time.Time `firestore:"expires_at"`
+	Checkpoint []byte    `firestore:"checkpoint"`
+}
+
+// A runHead is what a record has beside what is queried and what grows.
+type runHead struct {
+	ID         string                    `json:"id"`
+	Holder     string                    `json:"holder,omitempty"`
+	Epoch      int                       `json:"epoch,omitempty"`
+	Stop       bool                      `json:"stop,omitempty"`
+	Turn       int                       `json:"turn,omitempty"`
+	UpdatedAt  time.Time                 `json:"updated_at"`
+	Request    json.RawMessage           `json:"request,omitempty"`
+	KeyHash    string                    `json:"key,omitempty"`
+	Resets     []session.Reset           `json:"resets,omitempty"`
+	Effects    map[string]session.Effect `json:"effects,omitempty"`
+	Pending    []session.Pending         `json:"pending,omitempty"`
+	Answers    map[string]session.Answer `json:"answers,omitempty"`
+	Deliveries json.RawMessage           `json:"deliveries,omitempty"`
+}
+
+// A runRevision is what a conditional write needs of the record that was read, and what
+// of it need not be sent again.
+type runRevision struct {
+	updated    time.Time // Firestore's own update time
+	parts      []int     // size of each part's JSON
+	resets     int
+	checkpoint int // its size
+	below      bool
+}
+
+func partName(i int) string { return fmt.Sprintf("p%06d", i) }
+
+func (s *Sessions) runRef(key session.Key, id string) *firestore.DocumentRef {
+	name := session.Key{Owner: key.Owner, ID: session.RunID(key.ID, id)}.Hash()
+	return s.client.Collection(RunsCollection).Doc(name)
+}
+
+// A write is one write of a commit: creates, updates or sets a document, or deletes it.
+type write struct {
+	ref       *firestore.DocumentRef
+	create    any
+	set       any
+	updates   []firestore.Update
+	unchanged time.Time // precondition of updates
+	remove    bool
+}
+
+// commit makes all writes or none, in one call, and returns their update times.
+func (s *Sessions) commit(ctx context.Context, writes ...write) ([]time.Time, error) {
+	// RunTransaction would begin a transaction first, a round trip more; BulkWriter is not
+	// atomic.
+	batch := s.client.Batch() //lint:ignore SA1019 as above
+	for _, w := range writes {
+		switch {
+		case w.create != nil:
+			batch.Create(w.ref, w.create)
+		case w.set != nil:
+			batch.Set(w.ref, w.set)
+		case w.remove:
+			batch.Delete(w.ref)
+		default:
+			batch.Update(w.ref, w.updates, firestore.LastUpdateTime(w.unchanged))
+		}
+	}
+	results, err := batch.Commit(ctx)
+	if err != nil {
+		return nil, err
+	}
+	times := make([]time.Time, len(results))
+	for i, r := range results {
+		times[i] = r.UpdateTime
+	}
+	return times, nil
+}
+
+// in makes the write within a transaction.
+func (w write) in(tx *firestore.Transaction) error {
+	switch {
+	case w.create != nil:
+		return tx.Create(w.ref, w.create)
+	case w.set != nil:
+		return tx.Set(w.ref, w.set)
+	}
+	return tx.Update(w.ref, w.updates, firestore.LastUpdateTime(w.unchanged))
+}
+
+// runWrites returns the writes for r, none for nil, the record's first, and r as it is
+// after them, whose Revision lacks the update time.
+func (s *Sessions) runWrites(r *session.Run) ([]write, *session.Run, error) {
+	if r == nil {
+		return nil, nil, nil
+	}
+	now := s.now().Truncate(time.Microsecond)
+	after := r.Written(now)
+	old, stored := r.Revision.(runRevision)
+	next := runRevision{resets: len(after.Resets), checkpoint: len(after.Checkpoint)}
+	head, err := json.Marshal(runHead{
+		ID: after.ID, Holder: after.Holder, Epoch: after.Epoch, Stop: after.Stop, Turn: after.Turn, UpdatedAt: now, Request: after.Request,
+		KeyHash: after.KeyHash, Resets: after.Resets, Effects: after.Effects, Pending: after.Pending, Answers: after.Answers, Deliveries: after.Deliveries,
+	})
+	if err != nil {
+		return nil, nil, fmt.Errorf("encoding a run: %w", err)
+	}
+	updates := []firestore.Update{
+		{Path: "state", Value: string(after.State)},
+		{Path: "expires_at", Value: after.ExpiresAt},
+		{Path: "head", Value: head},
+	}
+	size := len(head) + len(after.Result) + len(after.Checkpoint)
+	parts := make(map[string][]byte, len(after.Parts))
+	for i, p := range after.Parts {
+		encoded, err := json.Marshal(p)
+		if err != nil {
+			return nil, nil, fmt.Errorf("encoding a part of a run: %w", err)
+		}
+		size += len(encoded) + fieldOverhead
+		next.parts = append(next.parts, len(encoded))
+		// A part is only ever appended to, so its size tells whether it has changed, as
+		// long as no step was begun again.
+		if i >= len(old.parts) || old.parts[i] != len(encoded) || old.resets != next.resets {
+			parts[partName(i)] = encoded
+			updates = append(updates, firestore.Update{FieldPath: firestore.FieldPath{"parts", partName(i)}, Value: encoded})
+		}
+	}
+	for i := len(after.Parts); i < len(old.parts); i++ {
+		updates = append(updates, firestore.Update{FieldPath: firestore.FieldPath{"parts", partName(i)}, Value: firestore.Delete})
+	}
+	next.below = len(after.Checkpoint) > 0 && (old.below || size > maxDocument)
+	changed := old.checkpoint != next.checkpoint || old.below != next.below
+	if after.Result != nil {
+		updates = append(updates, firestore.Update{Path: "result", Value: []byte(after.Result)})
+	}
+	checkpoint := []byte(after.Checkpoint)
+	if next.below {
+		checkpoint = nil
+	}
+	if changed {
+		updates = append(updates, firestore.Update{Path: "checkpoint", Value: checkpoint}, firestore.Update{Path: "below", Value: next.below})
+	}
+	first := write{ref: s.runRef(r.Key, r.ID), updates: updates, unchanged: old.updated}
+	if !stored {
+		first.create, first.updates = runDocument{
+			Owner: string(r.Key.Owner), SessionID: r.Key.ID, State: string(after.State), CreatedAt: now, ExpiresAt: after.ExpiresAt,
+			Head: head, Parts: parts, Checkpoint: checkpoint, Result: after.Result, Below: next.below,
+		}, nil
+		after.CreatedAt = now
+	}
+	writes := []write{first}
+	if next.below && changed {
+		steps := stepsDocument{ExpiresAt: after.ExpiresAt, Checkpoint: after.Checkpoint}
+		writes = append(writes, write{ref: stepsOf(first.ref), set: steps})
+	}
+	after.Revision = next
+	return writes, &after, nil
+}
+
+func stepsOf(run *firestore.DocumentRef) *firestore.DocumentRef {
+	return run.Collection(stepsCollection).Doc("finished")
+}
+
+// SaveRun implements [session.Store].
+func (s *Sessions) SaveRun(ctx context.Context, r *session.Run) (*session.Run, error) {
+	writes, after, err := s.runWrites(r)
+	if err != nil {
+		return nil, err
+	}
+	times, err := s.commit(ctx, writes...)
+	if status.Code(err) == codes.NotFound {
+		return nil, fmt.Errorf("writing a run: %w", session.ErrNoRun)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("writing a run: %w", classify(err))
+	}
+	rev := after.Revision.(runRevision)
+	rev.updated = times[0]
+	after.Revision = rev
+	return after, nil
+}
+
+// LoadRun implements [session.Store].
+func (s *Sessions) LoadRun(ctx context.Context, key session.Key, id string) (*session.Run, error) {
+	snapshot, err := s.runRef(key, id).Get(ctx)
+	if status.Code(err) == codes.NotFound {
+		return nil, fmt.Errorf("loading a run: %w", session.ErrNoRun)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("loading a run: %w", classify(err))
+	}
+	r, err := s.run(snapshot)
+	if err != nil {
+		return nil, fmt.Errorf("loading a run: %w", err)
+	}
+	if rev := r.Revision.(runRevision); rev.below {
+		below, err := stepsOf(snapshot.Ref).Get(ctx)
+		if err != nil {
+			return nil, fmt.Errorf("loading a run's steps: %w", classify(err))
+		}
+		var steps stepsDocument
+		if err := below.DataTo(&steps); err != nil {
+			return nil, fmt.Errorf("loading a run's steps: %w", err)
+		}
+		r.Checkpoint, rev.checkpoint = steps.Checkpoint, len(steps.Checkpoint)
+		r.Revision = rev
+	}
+	return r, nil
+}
+
+// run returns the record that a document holds; one that has expired is absent.
+func (s *Sessions) run(snapshot *firestore.DocumentSnapshot) (*session.Run, error) {
+	var d runDocument
+	if err := snapshot.DataTo(&d); err != nil {
+		return nil, err
+	}
+	if !s.now().Before(d.ExpiresAt) {
+		return nil, session.ErrNoRun
+	}
+	var head runHead
+	if err := decode(d.Head, &head); err != nil {
+		return nil, err
+	}
+	r := &session.Run{
+		Key: session.Key{Owner: session.Owner(d.Owner), ID: d.SessionID}, ID: head.ID, State: session.RunState(d.State),
+		Holder: head.Holder, Epoch: head.Epoch, Stop: head.Stop, Turn: head.Turn,
+		CreatedAt: d.CreatedAt, UpdatedAt: head.UpdatedAt, ExpiresAt: d.ExpiresAt, Request: head.Request, KeyHash: head.KeyHash,
+		Resets: head.Resets, Checkpoint: orNil(d.Checkpoint), Effects: head.Effects, Pending: head.Pending, Answers: head.Answers,
+		Deliveries: head.Deliveries, Result: orNil(d.Result), Silent: snapshot.ReadTime.Sub(snapshot.UpdateTime),
+	}
+	rev := runRevision{updated: snapshot.UpdateTime, resets: len(r.Resets), checkpoint: len(d.Checkpoint), below: d.Below}
+	for i := range len(d.Parts) {
+		encoded, ok := d.Parts[partName(i)]
+		if !ok {
+			return nil, fmt.Errorf("part %d of %d is missing", i, len(d.Parts))
+		}
+		var p session.Part
+		if err := decode(encoded, &p); err != nil {
+			return nil, err
+		}
+		r.Parts = append(r.Parts, p)
+		rev.parts = append(rev.parts, len(encoded))
+	}
+	r.Revision = rev
+	return r, nil
+}
+
+// orNil returns JSON, which no bytes are not.
+func orNil(b []byte) json.RawMessage {
+	if len(b) == 0 {
+		return nil
+	}
+	return b
+}
+
+// decode decodes JSON and keeps the digits of numbers in values of any type.
+func decode(data []byte, into any) error {
+	d := json.NewDecoder(bytes.NewReader(data))
+	d.UseNumber()
+	return d.Decode(into)
+}
+
+// runsOf returns the query of an owner's records, the newest first. A record that both
+// filters select is looked for by its session.
+func (s *Sessions) runsOf(owner session.Owner, filter session.RunFilter) firestore.Query {
+	switch {
+	case filter.SessionID != "":
+		return s.client.Collection(RunsCollection).Where("session_id", "==", filter.SessionID).Where("owner", "==", string(owner)).
+			OrderBy("created_at", firestore.Desc).OrderBy(firestore.DocumentID, firestore.Desc)
+	case filter.State != "":
+		return s.client.Collection(RunsCollection).Where("state", "==", string(filter.State)).Where("owner", "==", string(owner)).
+			OrderBy("created_at", firestore.Desc).OrderBy(firestore.DocumentID, firestore.Desc)
+	}
+	return s.client.Collection(RunsCollection).Where("owner", "==", string(owner)).
+		OrderBy("created_at", firestore.Desc).OrderBy(firestore.DocumentID, firestore.Desc)
+}
+
+// ListRuns implements [session.Store].
+func (s *Sessions) ListRuns(ctx context.Context, owner session.Owner, filter session.RunFilter, limit int, cursor string) ([]*session.Run, string, error) {
+	query := s.runsOf(owner, filter).Select("owner", "session_id", "state", "created_at", "expires_at", "head")
+	var after *position
+	if cursor != "" {
+		p, err := decodePosition(cursor)
+		if err != nil {
+			return nil, "", err
+		}
+		after = &p
+	}
+	var page []*session.Run
+	for range listSteps {
+		step := query.Limit(limit + 1)
+		if after != nil {
+			step = step.StartAfter(after.updated, after.name)
+		}
+		snapshots, err := step.Documents(ctx).GetAll()
+		if err != nil {
+			return nil, "", fmt.Errorf("listing runs: %w", classify(err))
+		}
+		more := len(snapshots) > limit
+		for _, snapshot := range snapshots[:min(limit, len(snapshots))] {
+			r, err := s.run(snapshot)
+			if err != nil && !errors.Is(err, session.ErrNoRun) {
+				return nil, "", fmt.Errorf("listing runs: %w", err)
+			}
+			if len(page) == limit {
+				return page, after.encode(), nil
+			}
+			created, err := snapshot.DataAt("created_at")
+			if err != nil {
+				return nil, "", fmt.Errorf("listing runs: %w", err)
+			}
+			at, _ := created.(time.Time)
+			after = &position{updated: at, name: snapshot.Ref.ID}
+			if r != nil && (filter.State == "" || filter.State == r.State) {
+				page = append(page, r)
+			}
+		}
+		if !more {
+			return page, "", nil
+		}
+		if len(page) == limit {
+			break
+		}
+	}
+	return page, after.encode(), nil
+}
+
+// deleteRuns deletes the records of an owner's runs, of one session unless that is "".
+func (s *Sessions) deleteRuns(ctx context.Context, owner session.Owner, sessionID string) error {
+	query := s.runsOf(owner, session.RunFilter{SessionID: sessionID}).Select("below").Limit(deleteStep)
+	for range deleteSteps {
+		snapshots, err := query.Documents(ctx).GetAll()
+		if err != nil {
+			return fmt.Errorf("deleting runs: %w", classify(err))
+		}
+		if len(snapshots) == 0 {
+			return nil
+		}
+		var writes []write
+		for _, snapshot := range snapshots {
+			if below, _ := snapshot.DataAt("below"); below == true {
+				writes = append(writes, write{ref: stepsOf(snapshot.Ref), remove: true})
+			}
+			writes = append(writes, write{ref: snapshot.Ref, remove: true})
+		}
+		for some := range slices.Chunk(writes, maxWrites) {
+			if _, err := s.commit(ctx, some...); err != nil {
+				return fmt.Errorf("deleting runs: %w", classify(err))
+			}
+		}
+		if len(snapshots) < deleteStep {
+			return nil
+		}
+	}
+	return fmt.Errorf("deleting runs: %w: there are more", session.ErrUnavailable)
+}

@@ -1,0 +1,172 @@
+package session
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/hashicorp/golang-lru/v2/simplelru"
+)
+
+// The records of runs in a [Memory]. They have a quarter of its size beside the
+// sessions.
+
+type runKey struct {
+	session Key
+	id      string
+}
+
+type memoryRun struct {
+	run     Run // its Revision is the store's
+	written time.Time
+	bytes   int64
+}
+
+// maxMemoryRuns bounds the number of records.
+const maxMemoryRuns = 10_000
+
+func newMemoryRuns() *simplelru.LRU[runKey, *memoryRun] {
+	runs, err := simplelru.NewLRU[runKey, *memoryRun](maxMemoryRuns+1, nil)
+	if err != nil {
+		panic(err) // only for a size below 1
+	}
+	return runs
+}
+
+// getRun returns a record unless it has expired. The caller holds mu.
+func (m *Memory) getRun(key runKey) (*memoryRun, error) {
+	r, ok := m.runs.Get(key)
+	if !ok || !m.now().Before(r.run.ExpiresAt) {
+		return nil, ErrNoRun
+	}
+	return r, nil
+}
+
+// checkRun returns the error of writing r now, nil for none. The caller holds mu.
+func (m *Memory) checkRun(r *Run) error {
+	if r == nil {
+		return nil
+	}
+	stored, err := m.getRun(runKey{r.Key, r.ID})
+	switch {
+	case r.Revision == nil && err == nil:
+		return fmt.Errorf("writing a run: %w", ErrChanged)
+	case r.Revision == nil:
+		return nil
+	case err != nil:
+		return fmt.Errorf("writing a run: %w", err)
+	case r.Revision != stored.run.Revision:
+		return fmt.Errorf("writing a run: %w", ErrChanged)
+	}
+	return nil
+}
+
+// putRun stores r, nil for none, and evicts other records if needed. The caller holds mu.
+func (m *Memory) putRun(r *Run) *Run {
+	if r == nil {
+		return nil
+	}
+	now := m.now()
+	next := &memoryRun{run: r.Written(now), written: now}
+	m.revision++
+	next.run.Revision = m.revision
+	next.bytes = sessionOverhead + int64(next.run.size())
+	key := runKey{r.Key, r.ID}
+	m.dropRun(key)
+	m.runs.Add(key, next)
+	m.runBytes += next.bytes
+	for m.runs.Len() > 1 && (m.runBytes > m.limit/4 || m.runs.Len() > maxMemoryRuns) {
+		oldest, _, _ := m.runs.GetOldest()
+		m.dropRun(oldest)
+	}
+	stored := next.run
+	return &stored
+}
+
+func (m *Memory) dropRun(key runKey) {
+	if r, ok := m.runs.Peek(key); ok {
+		m.runBytes -= r.bytes
+		m.runs.Remove(key)
+	}
+}
+
+// removeRuns removes the records that match. The caller holds mu.
+func (m *Memory) removeRuns(match func(*Run) bool) {
+	for _, key := range m.runs.Keys() {
+		if r, ok := m.runs.Peek(key); ok && match(&r.run) {
+			m.dropRun(key)
+		}
+	}
+}
+
+// LoadRun implements [Store].
+func (m *Memory) LoadRun(ctx context.Context, key Key, id string) (*Run, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, fmt.Errorf("loading a run: %w", err)
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	r, err := m.getRun(runKey{key, id})
+	if err != nil {
+		return nil, fmt.Errorf("loading a run: %w", err)
+	}
+	loaded := r.run
+	loaded.Silent = m.now().Sub(r.written)
+	return &loaded, nil
+}
+
+// SaveRun implements [Store].
+func (m *Memory) SaveRun(ctx context.Context, r *Run) (*Run, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, fmt.Errorf("writing a run: %w", err)
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if err := m.checkRun(r); err != nil {
+		return nil, err
+	}
+	return m.putRun(r), nil
+}
+
+// ListRuns implements [Store].
+func (m *Memory) ListRuns(ctx context.Context, owner Owner, filter RunFilter, limit int, cursor string) ([]*Run, string, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, "", fmt.Errorf("listing runs: %w", err)
+	}
+	m.mu.Lock()
+	var all []*Run
+	for _, key := range m.runs.Keys() {
+		r, ok := m.runs.Peek(key)
+		if ok && key.session.Owner == owner && m.now().Before(r.run.ExpiresAt) && filter.matches(&r.run) {
+			listed := r.run
+			listed.Parts, listed.Checkpoint, listed.Result = nil, nil, nil
+			listed.Silent = m.now().Sub(r.written)
+			all = append(all, &listed)
+		}
+	}
+	m.mu.Unlock()
+	newest := func(a, b *Run) int {
+		return cmp.Or(b.CreatedAt.Compare(a.CreatedAt), strings.Compare(b.ID, a.ID))
+	}
+	slices.SortFunc(all, newest)
+	if cursor != "" {
+		after, err := decodeCursor(cursor)
+		if err != nil {
+			return nil, "", err
+		}
+		last := &Run{CreatedAt: after.UpdatedAt, ID: after.ID}
+		all = slices.DeleteFunc(all, func(r *Run) bool { return newest(r, last) <= 0 })
+	}
+	if len(all) <= limit {
+		return all, "", nil
+	}
+	end := all[limit-1]
+	return all[:limit], encodeCursor(Meta{UpdatedAt: end.CreatedAt, ID: end.ID}), nil
+}
+
+func (f RunFilter) matches(r *Run) bool {
+	return (f.SessionID == "" || f.SessionID == r.Key.ID) && (f.State == "" || f.State == r.State)
+}

@@ -1,0 +1,234 @@
+package session
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+)
+
+// A RunState is how far a run is.
+type RunState string
+
+// The states of a [Run].
+const (
+	Working RunState = "working"
+	Waiting RunState = "waiting" // for a person
+	Done    RunState = "done"
+	Failed  RunState = "failed"
+	Stopped RunState = "stopped"
+)
+
+const (
+	// RunLife is how long the record of a run is kept after its last write. One that
+	// waits is kept until what it waits for expires.
+	RunLife = 24 * time.Hour
+	// LeaseTime is how long the holder of a run may be silent before another may take the
+	// run over.
+	LeaseTime = 5 * time.Second
+)
+
+// A Run is the record of a run that outlives its request, or may have to. Its holder
+// writes it about once a second. That one write is the journal of what was shown, the
+// sign that the holder lives, and its check that nobody has stopped the run or taken it
+// over: both are writes of the same record, after which the holder's next write fails.
+//
+// A run whose turn is in its session is over, whatever its record says: the two are
+// written in one step, see [Change.Run]. A Run is not changed once it was passed to a
+// store.
+type Run struct {
+	Key Key    // of the session
+	ID  string // of the turn, see [RunID]
+
+	State  RunState
+	Holder string // which execution works on it; "": none, so that anybody may take it over
+	Epoch  int    // grows whenever it is taken over
+	Stop   bool   // the holder is to stop
+
+	Turn                            int       // the number of its turn; expected, until it is stored
+	CreatedAt, UpdatedAt, ExpiresAt time.Time // set by the store
+
+	Request json.RawMessage // what was asked, by whom and for whom; never a credential
+	KeyHash string          // of the idempotency key, "" for none
+
+	Parts      []Part          // shown so far
+	Resets     []Reset         // begun again
+	Checkpoint json.RawMessage // what the finished steps have come to
+
+	Effects    map[string]Effect // of tools that change the world, by id
+	Pending    []Pending         // what it waits for
+	Answers    map[string]Answer // of persons, by call id; each is given once
+	Deliveries json.RawMessage   // what is to be delivered, such as a webhook
+	Result     json.RawMessage   // of a run that leaves no turn: the envelope
+
+	// Revision is set by the store and compared by its conditional writes. It is nil for
+	// a record that is not stored.
+	Revision any
+	// Silent is how long the record had not been written when it was read, by the store's
+	// clock alone: the clocks of instances may differ by minutes.
+	Silent time.Duration
+}
+
+// An Effect is the entry of a tool call that changes the world. It is stored before the
+// call begins.
+type Effect struct {
+	Name   string          `json:"name"`             // of the tool
+	Step   int             `json:"step"`             // model call of the run, from 1
+	Call   int             `json:"call"`             // its place in the step, from 0
+	Done   bool            `json:"done,omitempty"`   // its end is known
+	Result json.RawMessage `json:"result,omitempty"` // of one whose end is known, for the model
+}
+
+// An Answer is a person's to what a run waits for.
+type Answer struct {
+	Approve bool      `json:"approve"`
+	Reason  string    `json:"reason,omitempty"`
+	By      string    `json:"by"` // id of the principal
+	At      time.Time `json:"at"`
+}
+
+// Over reports whether r goes on no more.
+func (r *Run) Over() bool { return r.State != Working && r.State != Waiting }
+
+// Lapsed reports whether r has no live holder, so that another may take it over.
+func (r *Run) Lapsed() bool {
+	return r.State == Working && (r.Holder == "" || r.Silent > LeaseTime)
+}
+
+// Written returns r as it is after a write at now: with its times, and without what no
+// record holds.
+func (r *Run) Written(now time.Time) Run {
+	w := *r
+	if w.Revision == nil {
+		w.CreatedAt = now
+	}
+	w.UpdatedAt, w.ExpiresAt, w.Silent = now, now.Add(RunLife), 0
+	if w.State == Waiting {
+		for _, p := range w.Pending {
+			if p.ExpiresAt.After(w.ExpiresAt) {
+				w.ExpiresAt = p.ExpiresAt
+			}
+		}
+	}
+	for i, p := range w.Parts {
+		if p.Data != nil { // a file in the record would be in it at each write
+			w.Parts = slices.Clone(w.Parts)
+			w.Parts[i].Data = nil
+		}
+	}
+	return w
+}
+
+// size returns about how many bytes r takes.
+func (r *Run) size() int {
+	n := len(r.Request) + len(r.Checkpoint) + len(r.Deliveries) + len(r.Result)
+	for _, p := range r.Parts {
+		n += len(p.Text) + len(p.Error) + 256
+	}
+	for _, e := range r.Effects {
+		n += len(e.Result) + 128
+	}
+	return n
+}
+
+// A RunFilter selects runs of an owner.
+type RunFilter struct {
+	SessionID string   // "": any
+	State     RunState // "": any
+}
+
+// Errors about runs.
+var (
+	// ErrFenced: another holder has taken the run over.
+	ErrFenced = errors.New("another holder has taken the run over")
+	// ErrNoRun: this owner has no record of such a run. It wraps [ErrNotFound].
+	ErrNoRun = fmt.Errorf("the run has no record: %w", ErrNotFound)
+)
+
+// Find returns the turn with an id, looking at the recent ones and then at archived
+// ones, newest first. It returns ErrNotFound if there is none.
+func Find(ctx context.Context, store Store, key Key, id string) (Turn, error) {
+	s, err := store.Load(ctx, key)
+	if err != nil {
+		return Turn{}, err
+	}
+	for i := len(s.Recent) - 1; i >= 0; i-- {
+		stored, err := s.Recent[i].ID()
+		if err != nil {
+			return Turn{}, err
+		}
+		if stored == id {
+			return s.Recent[i].Turn()
+		}
+	}
+	for end := s.Turns - len(s.Recent); end > 0; end -= findStep {
+		first := max(end-findStep, 0)
+		_, records, err := store.Turns(ctx, key, first, end-first)
+		if err != nil {
+			return Turn{}, err
+		}
+		for i := len(records) - 1; i >= 0; i-- {
+			if stored, err := records[i].ID(); err == nil && stored == id {
+				return records[i].Turn()
+			}
+		}
+	}
+	return Turn{}, fmt.Errorf("finding a turn: %w", ErrNotFound)
+}
+
+// findStep is how many archived turns Find reads at once.
+const findStep = 50
+
+// Begin stores the first record of a run whose call holds a key: in the same write the
+// key's entry becomes valid as long as the record, whose holder's sign of life alone
+// decides from then on who works on it. It returns the session and the record as
+// stored. The error is [ErrTakenOver] if the call no longer holds the key, and
+// [ErrChanged] if there is a record.
+func Begin(ctx context.Context, store Store, s *Session, c *Claim, r *Run) (*Session, *Run, error) {
+	for try := 1; ; try++ {
+		entry := c.entry
+		entry.Run, entry.Until = r.ID, c.entry.At.Add(RunLife)
+		after, err := store.Apply(ctx, s, Change{Key: c.key, Entry: &entry, Run: r})
+		if err == nil {
+			stored, err := store.LoadRun(ctx, r.Key, r.ID)
+			return after, stored, err
+		}
+		if !again(err) || try == commitTries {
+			return s, nil, err
+		}
+		if _, found := store.LoadRun(ctx, r.Key, r.ID); !errors.Is(found, ErrNotFound) {
+			return s, nil, errors.Join(ErrChanged, found)
+		}
+		if err := pause(ctx, try); err != nil {
+			return s, nil, err
+		}
+		next, err := store.Load(ctx, s.Key)
+		switch {
+		case errors.Is(err, ErrUnavailable):
+			continue
+		case err != nil:
+			return s, nil, err
+		case !c.holds(next):
+			return s, nil, ErrTakenOver
+		}
+		s = next
+	}
+}
+
+// ClaimOf returns the claim by which the run of r holds its key in s, nil for a run
+// without a key, and [ErrTakenOver] if it does not hold it.
+func ClaimOf(s *Session, r *Run) (*Claim, error) {
+	if r.KeyHash == "" {
+		return nil, nil
+	}
+	e, ok := s.Keys[r.KeyHash]
+	if !ok || e.Turn != 0 || e.Run != r.ID {
+		return nil, ErrTakenOver
+	}
+	return &Claim{key: r.KeyHash, entry: e}, nil
+}
+
+// Hash returns the hash of the claimed key.
+func (c *Claim) Hash() string { return c.key }

@@ -1,0 +1,357 @@
+package sessiontest
+
+import (
+	"encoding/json"
+	"errors"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"example.com/gatehouse/session"
+)
+
+// newRun returns a record that is not stored.
+func newRun(key session.Key) *session.Run {
+	return &session.Run{
+		Key: key, ID: session.NewID(), State: session.Working, Holder: "holder", Turn: 1,
+		Request: json.RawMessage(`{"query":"hello"}`),
+		Parts:   []session.Part{{Kind: session.KindText, Text: "Hel"}},
+	}
+}
+
+func saveRun(t *testing.T, store session.Store, r *session.Run) *session.Run {
+	t.Helper()
+	saved, err := store.SaveRun(t.Context(), r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return saved
+}
+
+func loadRun(t *testing.T, store session.Store, r *session.Run) *session.Run {
+	t.Helper()
+	loaded, err := store.LoadRun(t.Context(), r.Key, r.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return loaded
+}
+
+// sameRun fails unless got is what was saved as want.
+func sameRun(t *testing.T, got, want *session.Run) {
+	t.Helper()
+	a, b := *got, *want
+	for _, r := range []*session.Run{&a, &b} {
+		r.Revision, r.Silent, r.CreatedAt, r.UpdatedAt, r.ExpiresAt = nil, 0, time.Time{}, time.Time{}, time.Time{}
+	}
+	encode := func(r session.Run) string { raw, _ := json.Marshal(r); return string(raw) }
+	if diff := cmp.Diff(encode(a), encode(b)); diff != "" {
+		t.Errorf("a record (-got +want):\n%s", diff)
+	}
+}
+
+func runGrows(t *testing.T, store session.Store, _ *Clock) {
+	r := newRun(newKey())
+	if _, err := store.LoadRun(t.Context(), r.Key, r.ID); !errors.Is(err, session.ErrNoRun) || !errors.Is(err, session.ErrNotFound) {
+		t.Errorf("before it is stored: %v", err)
+	}
+	r = saveRun(t, store, r)
+	change := func(f func(*session.Run)) {
+		t.Helper()
+		next := *r
+		next.Parts = slices.Clone(r.Parts)
+		f(&next)
+		r = saveRun(t, store, &next)
+		sameRun(t, loadRun(t, store, r), r)
+	}
+	change(func(r *session.Run) { r.Parts[0].Text = "Hello." })
+	change(func(*session.Run) {}) // a sign of life
+	change(func(r *session.Run) {
+		r.Parts = append(r.Parts, session.Part{Kind: session.KindToolCall, ID: "c", Name: "tool", Args: map[string]any{"n": json.Number("9007199254740993")}})
+		r.Checkpoint = json.RawMessage(`{"steps":1}`)
+		r.Effects = map[string]session.Effect{"e": {Name: "tool", Step: 1}}
+	})
+	change(func(r *session.Run) { // the second step is begun again
+		r.Parts, r.Resets = r.Parts[:1], []session.Reset{{Step: 2, Part: 1}}
+		r.Epoch, r.Holder = 1, "another"
+	})
+	change(func(r *session.Run) {
+		r.Parts = append(r.Parts, session.Part{Kind: session.KindText, Text: "of the size"})
+	})
+	change(func(r *session.Run) { // of one size with what it replaces
+		r.Parts[1].Text, r.Resets = "ezis eht fo", append(slices.Clone(r.Resets), session.Reset{Step: 2, Part: 1})
+	})
+	change(func(r *session.Run) {
+		r.State, r.Parts, r.Checkpoint, r.Result = session.Failed, nil, nil, json.RawMessage(`{"success":false}`)
+	})
+}
+
+func runPrecondition(t *testing.T, store session.Store, _ *Clock) {
+	first := saveRun(t, store, newRun(newKey()))
+	again := *first
+	again.Revision = nil
+	if _, err := store.SaveRun(t.Context(), &again); !errors.Is(err, session.ErrChanged) {
+		t.Errorf("a second first write: %v", err)
+	}
+	stop := *loadRun(t, store, first)
+	stop.Stop = true
+	saveRun(t, store, &stop)
+	if _, err := store.SaveRun(t.Context(), first); !errors.Is(err, session.ErrChanged) {
+		t.Errorf("a holder's write after a stop: %v", err)
+	}
+	if !loadRun(t, store, first).Stop {
+		t.Error("the stop was overwritten")
+	}
+	if _, err := store.LoadRun(t.Context(), session.Key{Owner: "stranger", ID: first.Key.ID}, first.ID); !errors.Is(err, session.ErrNoRun) {
+		t.Errorf("a stranger's read: %v", err)
+	}
+}
+
+// Session and record are written together or not at all.
+func runWithTurn(t *testing.T, store session.Store, _ *Clock) {
+	for _, test := range []struct {
+		name    string
+		between func(session.Store, *session.Session, *session.Run) // after both were loaded
+		want    error
+	}{
+		{"undisturbed", nil, nil},
+		{"another turn came first", func(store session.Store, s *session.Session, _ *session.Run) { add(t, store, s.Key, "first") }, session.ErrChanged},
+		{"another holder took it over", func(store session.Store, _ *session.Session, r *session.Run) {
+			taken := *loadRun(t, store, r)
+			taken.Epoch++
+			saveRun(t, store, &taken)
+		}, session.ErrChanged},
+	} {
+		key := newKey()
+		add(t, store, key, "zero")
+		s := load(t, store, key)
+		r := saveRun(t, store, newRun(key))
+		if test.between != nil {
+			test.between(store, s, r)
+		}
+		before, done := load(t, store, key).Turns, *r
+		done.State = session.Done
+		turn := Turn("one")
+		_, err := store.Apply(t.Context(), s, session.Change{Turn: &turn, Run: &done})
+		if !errors.Is(err, test.want) {
+			t.Errorf("%s: %v, want %v", test.name, err, test.want)
+		}
+		appended := load(t, store, key).Turns == before+1
+		ended := loadRun(t, store, r).State == session.Done
+		if appended != (test.want == nil) || ended != appended {
+			t.Errorf("%s: appended %t, ended %t", test.name, appended, ended)
+		}
+	}
+	// The first turn of a session.
+	key := newKey()
+	r := saveRun(t, store, newRun(key))
+	done := *r
+	done.State = session.Done
+	turn := Turn("one")
+	if _, err := store.Apply(t.Context(), session.New(key), session.Change{Turn: &turn, Run: &done}); err != nil {
+		t.Fatal(err)
+	}
+	if got := loadRun(t, store, r); got.State != session.Done || load(t, store, key).Turns != 1 {
+		t.Errorf("after a first turn: %+v", got)
+	}
+}
+
+// Commit appends after a turn that came first, passes over a stop that came too late, and
+// never stores what a fenced holder has.
+func runCommit(t *testing.T, store session.Store, _ *Clock) {
+	for _, test := range []struct {
+		name    string
+		between func(*session.Session, *session.Run)
+		want    error
+		turns   int
+	}{
+		{"undisturbed", func(*session.Session, *session.Run) {}, nil, 2},
+		{"another turn came first", func(s *session.Session, _ *session.Run) { add(t, store, s.Key, "first") }, nil, 3},
+		{"a stop came", func(_ *session.Session, r *session.Run) {
+			stop := *loadRun(t, store, r)
+			stop.Stop = true
+			saveRun(t, store, &stop)
+		}, nil, 2},
+		{"another holder took it over", func(_ *session.Session, r *session.Run) {
+			taken := *loadRun(t, store, r)
+			taken.Epoch++
+			saveRun(t, store, &taken)
+		}, session.ErrFenced, 1},
+		{"another holder took it over and stored its turn", func(s *session.Session, r *session.Run) {
+			taken := *loadRun(t, store, r)
+			taken.Epoch++
+			kept := saveRun(t, store, &taken)
+			turn := Turn("theirs")
+			turn.ID = r.ID
+			if _, err := session.Commit(t.Context(), store, load(t, store, s.Key), turn, session.Conditions{Run: kept}); err != nil {
+				t.Fatal(err)
+			}
+		}, session.ErrFenced, 2},
+		{"the session was deleted", func(s *session.Session, _ *session.Run) { mustDelete(t, store, s.Key) }, session.ErrNotFound, 0},
+	} {
+		key := newKey()
+		add(t, store, key, "zero")
+		s := load(t, store, key)
+		r := saveRun(t, store, newRun(key))
+		test.between(s, r)
+		done := *r
+		done.State = session.Done
+		turn := Turn("one")
+		turn.ID = r.ID
+		meta, err := session.Commit(t.Context(), store, s, turn, session.Conditions{Run: &done})
+		if !errors.Is(err, test.want) {
+			t.Errorf("%s: %v, want %v", test.name, err, test.want)
+		}
+		got, err := store.Load(t.Context(), key)
+		if err != nil || got.Turns != test.turns {
+			t.Errorf("%s: %v, %d turns, want %d", test.name, err, got.Turns, test.turns)
+		}
+		if test.want == nil {
+			if ended := loadRun(t, store, r); ended.State != session.Done || ended.Turn != meta.Turns {
+				t.Errorf("%s: the record has %s, turn %d of %d", test.name, ended.State, ended.Turn, meta.Turns)
+			}
+		}
+	}
+}
+
+func runBegins(t *testing.T, store session.Store, clock *Clock) {
+	owner := session.OwnerOf("caller", session.NewID())
+	o := mustOpen(t, store, clock, owner, "", "key", "body")
+	r := newRun(o.Session.Key)
+	r.KeyHash = o.Claim.Hash()
+	s, r, err := session.Begin(t.Context(), store, o.Session, o.Claim, r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	clock.Advance(time.Hour) // the call's own lease is long over
+	_, err = open(t, store, clock, owner, "", "key", "body")
+	held, ok := errors.AsType[*session.InProgressError](err)
+	if !ok || held.Run != r.ID || held.Key != r.Key {
+		t.Fatalf("a retry: %v", err)
+	}
+	claim, err := session.ClaimOf(s, r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := *r
+	done.State = session.Done
+	turn := Turn("one")
+	turn.ID = r.ID
+	if _, err := session.Commit(t.Context(), store, s, turn, session.Conditions{Claim: claim, Run: &done}); err != nil {
+		t.Fatal(err)
+	}
+	if again, err := open(t, store, clock, owner, "", "key", "body"); err != nil || again.Replay == nil {
+		t.Errorf("a retry after the end: %+v, %v", again, err)
+	}
+	if found, err := session.Find(t.Context(), store, r.Key, r.ID); err != nil || found.Number != 1 {
+		t.Errorf("the turn of the run: %d, %v", found.Number, err)
+	}
+}
+
+func runList(t *testing.T, store session.Store, clock *Clock) {
+	owner := session.OwnerOf("caller", session.NewID())
+	var want []string
+	keys := []session.Key{{Owner: owner, ID: session.NewID()}, {Owner: owner, ID: session.NewID()}}
+	for i := range 5 {
+		r := newRun(keys[i%2])
+		if i == 3 {
+			r.State, r.Pending = session.Waiting, []session.Pending{{CallID: "c", ExpiresAt: clock.Now().Add(72 * time.Hour)}}
+		}
+		saveRun(t, store, r)
+		want = append([]string{r.ID}, want...)
+	}
+	saveRun(t, store, newRun(newKey())) // another owner's
+	list := func(filter session.RunFilter) (ids []string) {
+		t.Helper()
+		for cursor := ""; ; {
+			page, next, err := store.ListRuns(t.Context(), owner, filter, 2, cursor)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, r := range page {
+				ids = append(ids, r.ID)
+			}
+			if cursor = next; cursor == "" {
+				return ids
+			}
+		}
+	}
+	if got := list(session.RunFilter{}); !slices.Equal(got, want) {
+		t.Errorf("all: %v, want %v", got, want)
+	}
+	if got := list(session.RunFilter{SessionID: keys[1].ID}); !slices.Equal(got, []string{want[1], want[3]}) {
+		t.Errorf("of a session: %v", got)
+	}
+	if got := list(session.RunFilter{State: session.Waiting}); !slices.Equal(got, []string{want[1]}) {
+		t.Errorf("that wait: %v", got)
+	}
+	if _, _, err := store.ListRuns(t.Context(), owner, session.RunFilter{}, 2, "not a cursor"); !errors.Is(err, session.ErrCursor) {
+		t.Errorf("a bad cursor: %v", err)
+	}
+	clock.Advance(session.RunLife + time.Hour)
+	if got := list(session.RunFilter{}); !slices.Equal(got, []string{want[1]}) {
+		t.Errorf("after a day only what waits is there: %v", got)
+	}
+}
+
+func runDeleted(t *testing.T, store session.Store, _ *Clock) {
+	owner := session.OwnerOf("caller", session.NewID())
+	key, other := session.Key{Owner: owner, ID: session.NewID()}, session.Key{Owner: owner, ID: session.NewID()}
+	add(t, store, key, "zero")
+	mine, others := saveRun(t, store, newRun(key)), saveRun(t, store, newRun(other))
+	mustDelete(t, store, key)
+	if _, err := store.LoadRun(t.Context(), key, mine.ID); !errors.Is(err, session.ErrNoRun) {
+		t.Errorf("a run of a deleted session: %v", err)
+	}
+	if _, err := store.SaveRun(t.Context(), mine); !errors.Is(err, session.ErrNotFound) && !errors.Is(err, session.ErrChanged) {
+		t.Errorf("its holder's next write: %v", err)
+	}
+	loadRun(t, store, others)
+	if err := store.DeleteAll(t.Context(), owner); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := store.LoadRun(t.Context(), other, others.ID); !errors.Is(err, session.ErrNoRun) {
+		t.Errorf("a run of an owner whose everything was deleted: %v", err)
+	}
+}
+
+// What passes a document's size moves below it, and comes back.
+func runLarge(t *testing.T, store session.Store, _ *Clock) {
+	r := newRun(newKey())
+	r.Checkpoint = json.RawMessage(`"` + strings.Repeat("c", 440<<10) + `"`)
+	for range 10 {
+		r.Parts = append(r.Parts, session.Part{Kind: session.KindText, Text: strings.Repeat("t", 44<<10)}, session.Part{Kind: session.KindToolCall, ID: "c"})
+	}
+	r = saveRun(t, store, r)
+	sameRun(t, loadRun(t, store, r), r)
+	next := *loadRun(t, store, r)
+	next.Checkpoint = json.RawMessage(`"` + strings.Repeat("d", 441<<10) + `"`)
+	r = saveRun(t, store, &next)
+	sameRun(t, loadRun(t, store, r), r)
+	done := *r
+	done.State, done.Parts, done.Checkpoint = session.Done, nil, nil
+	turn := Turn("one")
+	if _, err := store.Apply(t.Context(), session.New(r.Key), session.Change{Turn: &turn, Run: &done}); err != nil {
+		t.Fatal(err)
+	}
+	sameRun(t, loadRun(t, store, r), &session.Run{Key: r.Key, ID: r.ID, State: session.Done, Holder: r.Holder, Turn: 1, Request: r.Request})
+}
+
+// A holder is silent by the store's clock, not by any instance's.
+func runLapses(t *testing.T, store session.Store, _ *Clock) {
+	r := saveRun(t, store, newRun(newKey()))
+	if got := loadRun(t, store, r); got.Lapsed() || got.Silent < 0 || got.Silent > session.LeaseTime {
+		t.Errorf("just written: silent for %v", got.Silent)
+	}
+	free := *r
+	free.Holder = ""
+	if got := saveRun(t, store, &free); !got.Lapsed() {
+		t.Error("a run without a holder is not free")
+	}
+	if (&session.Run{State: session.Waiting, Silent: time.Hour}).Lapsed() {
+		t.Error("a run that waits has lapsed")
+	}
+}
