@@ -20,7 +20,7 @@ import (
 	"go.uber.org/goleak"
 )
 
-// limit bounds whatever a test waits for.
+// limit bounds each wait of a test.
 const limit = 30 * time.Second
 
 // program is the local program of the tests' own agent, built by TestMain.
@@ -60,7 +60,7 @@ type run struct {
 	changed chan struct{}
 }
 
-// start runs the program with this environment alone; it is killed when t ends,
+// start runs the program with only this environment; it is killed when t ends,
 // if it has not ended before.
 func start(t *testing.T, env ...string) *run {
 	t.Helper()

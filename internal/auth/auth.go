@@ -1,4 +1,4 @@
-// Package auth tells who is calling.
+// Package auth finds out who is calling.
 //
 // A [Method] verifies one kind of credential: [IAM] takes what Cloud Run has
 // already verified, OIDC and IAP tokens are verified against their issuers'
@@ -106,7 +106,7 @@ func New(methods ...Method) *Authenticator {
 // request [ErrInvalid], also one in Authorization or X-API-Key that no configured
 // method can verify. Three exceptions: behind IAP, Authorization may hold what IAP
 // itself was sent; beside X-Serverless-Authorization it is the application's; and where None is configured, a request without a credential
-// for the other methods is its. Credentials are read from headers alone.
+// for the other methods is its. Credentials are read only from headers.
 func (a *Authenticator) Authenticate(r *http.Request) (Principal, error) {
 	var first Principal
 	var found bool

@@ -51,7 +51,7 @@ func unsigned(t testing.TB, claims any) string {
 
 func encode(s string) string { return base64.RawURLEncoding.EncodeToString([]byte(s)) }
 
-// checkError fails the test unless err is want and tells nothing of the secrets.
+// checkError fails the test unless err is want and contains none of the secrets.
 func checkError(t testing.TB, err, want error, secrets ...string) {
 	t.Helper()
 	if !errors.Is(err, want) {

@@ -22,7 +22,7 @@ func NewIAM(now func() time.Time) *IAM {
 }
 
 // header is where the token is that Cloud Run has verified: when both headers
-// are sent it checks X-Serverless-Authorization alone, and Authorization belongs
+// are sent it checks only X-Serverless-Authorization, and Authorization belongs
 // to the application.
 func (m *IAM) header(r *http.Request) string {
 	if len(r.Header[headerServerless]) > 0 {

@@ -5,7 +5,7 @@
 //
 // The check is of the address that is about to be connected to, after resolution, so
 // that a name that resolves differently the second time gains nothing. Each hop of a
-// redirect is a connection of its own and is checked too; [Guard.Client] follows none.
+// redirect is another connection and is checked too; [Guard.Client] follows none.
 package egress
 
 import (
@@ -123,7 +123,7 @@ func (g Guard) allowsPlain(host string) bool {
 	return err == nil && within(g.Allow, addr.Unmap())
 }
 
-// Transport returns a transport of its own that connects only where g admits it. It
+// Transport returns a new transport that connects only where g admits it. It
 // uses no proxy: a proxy would resolve and connect for itself.
 func (g Guard) Transport() *http.Transport {
 	dialer := &net.Dialer{

@@ -5,7 +5,7 @@
 //
 // The service runs in this process, as it is deployed, on the model that the
 // environment configures: Gemini, or the offline stand-in without one. Tools run, with
-// what they do: an evaluation belongs into an environment of its own.
+// what they do: an evaluation belongs in a separate environment.
 package evaluate
 
 import (

@@ -47,7 +47,7 @@ func newAgent(context.Context, agent.Env) (agent.Agent, error) {
 	}}, nil
 }
 
-// evaluation runs the command in a directory of its own, and returns what it wrote.
+// evaluation runs the command in a new directory, and returns what it wrote.
 func evaluation(t *testing.T, env map[string]string, args ...string) (dir, out string, err error) {
 	t.Helper()
 	dir = t.TempDir()

@@ -191,7 +191,7 @@ func TestWhenItIsWritten(t *testing.T) {
 	}
 }
 
-// At a steady load an instance writes once in 10 s, whatever the rate.
+// At a steady load an instance writes once in 10 s, at any rate of requests.
 func TestASteadyLoad(t *testing.T) {
 	t.Parallel()
 	for _, every := range []time.Duration{7 * time.Millisecond, 100 * time.Millisecond, 3 * time.Second, 13 * time.Second} {

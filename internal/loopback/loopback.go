@@ -1,5 +1,5 @@
-// Package loopback tells this machine's own addresses from all others. What is
-// there is trusted as the machine itself is: it may be spoken to in plaintext.
+// Package loopback recognizes this machine's own addresses. What is there is
+// trusted as the machine itself is: it may be spoken to in plaintext.
 package loopback
 
 import (
@@ -9,8 +9,8 @@ import (
 	"strings"
 )
 
-// Host reports whether host, without a port, is this machine whatever a
-// resolver says: localhost, or an address of 127.0.0.0/8 or ::1.
+// Host reports whether host, without a port, is this machine for every
+// resolver: localhost, or an address of 127.0.0.0/8 or ::1.
 func Host(host string) bool {
 	if strings.EqualFold(host, "localhost") {
 		return true

@@ -92,7 +92,7 @@ func (m *middleware) sameOrigin(r *http.Request, origin string) bool {
 	return ok && own != "" && hostPort(scheme, host) == own
 }
 
-// scheme is how the client came, as the trusted proxy tells it.
+// scheme is how the client came, as the trusted proxy reports it.
 func (m *middleware) scheme(r *http.Request) string {
 	if proto := lastOf(r, "X-Forwarded-Proto"); m.Proxied && proto != "" {
 		return strings.ToLower(proto)
@@ -114,7 +114,7 @@ func hostPort(scheme, host string) string {
 	}
 	return strings.Map(func(r rune) rune {
 		if 'A' <= r && r <= 'Z' {
-			return r + 'a' - 'A' // of ASCII alone: a Kelvin sign is no k
+			return r + 'a' - 'A' // of ASCII only: a Kelvin sign is no k
 		}
 		return r
 	}, host)

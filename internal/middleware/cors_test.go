@@ -403,7 +403,7 @@ func TestWithoutAListNoPageMayCall(t *testing.T) {
 	}
 }
 
-// Pages are refused before anybody asks who is calling, and whatever the gate.
+// Pages are refused before the credential is checked, by an open and by a shut gate.
 func TestARefusedPageReachesNothing(t *testing.T) {
 	t.Parallel()
 	d := newDoor(t, byKey(t), forSite)

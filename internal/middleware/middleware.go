@@ -149,7 +149,7 @@ func (m *middleware) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 }
 
 // serveRoute returns what every route goes through, and its handler last. The platform's
-// probes are let through whatever the service's state.
+// probes are let through in every state of the service.
 func (m *middleware) serveRoute(route api.Route) api.Handler {
 	pattern := route.Pattern()
 	return func(w http.ResponseWriter, r *http.Request) error {

@@ -158,7 +158,7 @@ func TestTheBoundIsSharedAndKept(t *testing.T) {
 func TestASlotIsGivenBack(t *testing.T) {
 	t.Parallel()
 	d := newDoor(t, byKey(t), atMost(1), api.Route{Method: "GET", Path: "/panics", Handler: func(http.ResponseWriter, *http.Request) error { panic("x") }})
-	for range 3 { // whatever the end
+	for range 3 { // for each way to end
 		refused(t, d.get(t, "/private/x"), 401, "unauthenticated")
 		refused(t, d.get(t, "/panics", "X-API-Key", "plain"), 500, "internal")
 		refused(t, d.get(t, "/private/x", "X-API-Key", "plain", "X-End-User", "ada"), 403, "permission_denied")

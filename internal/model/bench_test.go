@@ -11,7 +11,7 @@ import (
 	"example.com/gatehouse/internal/model"
 )
 
-// canned answers every request alike, at no cost of its own.
+// canned answers every request alike, at next to no cost.
 type canned struct {
 	status int
 	body   string

@@ -328,7 +328,7 @@ func TestATrialThatNeverEnds(t *testing.T) {
 		}
 		checkState(t, c, model.Closed)
 		cancel()
-		synctest.Wait() // what the lost trial tells now is not heard
+		synctest.Wait() // the end of the lost trial no longer counts
 		checkState(t, c, model.Closed)
 	})
 }
@@ -494,7 +494,7 @@ func TestAnObserverThatPanicsLeavesTheBreakerWhole(t *testing.T) {
 	})
 }
 
-// Health is to see how the model is, whatever the breaker thinks.
+// Health has to see how the model is, also while the breaker is open.
 func TestAProbeAndTheBreakerDoNotMeet(t *testing.T) {
 	t.Parallel()
 	up := false

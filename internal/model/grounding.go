@@ -52,7 +52,7 @@ func (g *Grounding) retrievals() int64 {
 }
 
 // ground takes in what a candidate, or a chunk of one, says of where it comes from.
-// The places are looked for in the text so far, for a stream tells of them last.
+// The places are looked for in the text so far, for a stream names them last.
 func (a *Answer) ground(candidate *genai.Candidate) {
 	found, pages := candidate.GroundingMetadata, candidate.URLContextMetadata
 	if found == nil && pages == nil {

@@ -127,7 +127,7 @@ func TestTextAndThenNothing(t *testing.T) {
 	}
 }
 
-// Faults that pass are tried again in whatever shape they come.
+// Faults that pass are tried again, in every shape in which they come.
 func TestShapesOfPassingFaults(t *testing.T) {
 	t.Parallel()
 	tests := []struct {

@@ -196,7 +196,7 @@ func TestPiecesArePassedOnAsTheyCome(t *testing.T) {
 	}
 }
 
-// An answer is read up to 16 MiB, whatever a server sends.
+// An answer is read up to 16 MiB, however much a server sends.
 func TestAnswersWithoutEndAreCutOff(t *testing.T) {
 	t.Parallel()
 	block := strings.Repeat("x", 1<<20)

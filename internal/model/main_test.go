@@ -112,7 +112,7 @@ func failure(code int, message string, details ...string) string {
 }
 
 // checkFailure fails the test unless err is an Error of the kind that is short
-// and tells nothing of the secrets.
+// and contains none of the secrets.
 func checkFailure(t testing.TB, err error, kind model.Kind, secrets ...string) *model.Error {
 	t.Helper()
 	failed, ok := errors.AsType[*model.Error](err)

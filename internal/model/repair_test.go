@@ -114,7 +114,7 @@ func TestNoHistoryIsRefusedForEver(t *testing.T) {
 	}
 }
 
-// Integers of 64 bits pass through unchanged, which the SDK alone does not let them.
+// Integers of 64 bits pass through unchanged, which the SDK by itself prevents.
 func TestArgumentsKeepTheirDigits(t *testing.T) {
 	t.Parallel()
 	call := func(args string) string {

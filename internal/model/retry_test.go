@@ -63,7 +63,7 @@ func answer(status int, body string, header ...string) http.HandlerFunc {
 	}
 }
 
-// inBubble runs f with a clock of its own and a client whose requests s answers.
+// inBubble runs f with a fake clock and a client whose requests s answers.
 func inBubble(t *testing.T, s *script, f func(t *testing.T, c *model.Client)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {

@@ -70,7 +70,7 @@ func (b *tab) scheme(name string) {
 	chrometest.Call(b.Tab, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{Features: []*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: name}}})
 }
 
-// accessible fails the test for whatever axe finds on the page as it is now.
+// accessible fails the test for each violation that axe finds on the page as it is now.
 func (b *tab) accessible(script, when string) {
 	b.t.Helper()
 	b.Run(chromedp.Evaluate[chromedp.Void](script))

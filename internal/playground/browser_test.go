@@ -33,7 +33,7 @@ func untested(t testing.TB, what string, err error) {
 	t.Skipf("NOT TESTED: the playground, for want of %s (%v).", what, err)
 }
 
-// A tab is a browser's tab with a service of its own.
+// A tab is a browser's tab and the service behind it.
 type tab struct {
 	*chrometest.Tab
 	t      testing.TB
@@ -73,8 +73,8 @@ func open(t testing.TB, env ...string) *tab {
 func (b *tab) ask(question string) {
 	b.t.Helper()
 	b.Run(chromedp.SendKeys(chromedp.CSS("#query"), question))
-	// As a browser has it: a key that the page takes for itself gives no
-	// character, which chromedp.KeyEvent would send all the same.
+	// As in a browser, a key that the page handles itself types no character, which
+	// chromedp.KeyEvent would send.
 	for _, kind := range []input.DispatchKeyEventType{input.DispatchKeyEventTypeRawKeyDown, input.DispatchKeyEventTypeKeyUp} {
 		chrometest.Call(b.Tab, input.DispatchKeyEvent, input.DispatchKeyEventParams{Type: kind, Key: "Enter", Code: "Enter", WindowsVirtualKeyCode: 13, NativeVirtualKeyCode: 13})
 	}

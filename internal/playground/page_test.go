@@ -137,7 +137,7 @@ func TestWarnings(t *testing.T) {
 	b.Calm()
 }
 
-// What a model says stays text, whatever it says.
+// What a model writes stays text, markup and scripts too.
 func TestHostileAnswers(t *testing.T) {
 	const override = "\u202E"
 	tests := []struct {
@@ -387,7 +387,7 @@ func TestCredential(t *testing.T) {
 	b.Sees("#sessions-note", "None yet.")
 	b.ask("Hello")
 	b.answered(1)
-	// Kept in the tab alone, and never put into what is copied.
+	// Kept only in the tab, and never put into what is copied.
 	if chrometest.Eval[string](b.Tab, `document.cookie + JSON.stringify(localStorage)`) != "{}" {
 		t.Error("it is kept beyond the tab")
 	}

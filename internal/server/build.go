@@ -230,7 +230,7 @@ func (s *Server) openStore(ctx context.Context, p *parts, project string) error 
 	return nil
 }
 
-// newFigures counts what this instance answers, and tells of p's breakers.
+// newFigures counts what this instance answers, and reports p's breakers.
 func (s *Server) newFigures(p *parts, store figures.Store) *figures.Counter {
 	return figures.New(figures.Config{
 		Store: store, Agent: p.agent.Name, Log: s.Log, Now: time.Now,

@@ -53,7 +53,7 @@ func (s *Server) document(routes []api.Route, p *parts) []api.Route {
 	return all
 }
 
-// deploymentStatus is what the agent's own tool tells of a report: what anybody
+// deploymentStatus is what the agent's own tool returns of a report: what anybody
 // who may ask the agent may know.
 func deploymentStatus(r health.Report, store string) agent.Status {
 	status := agent.Status{

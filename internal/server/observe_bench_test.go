@@ -61,7 +61,7 @@ func processorTime(b *testing.B) time.Duration {
 	return time.Duration(usage.Utime.Nano() + usage.Stime.Nano())
 }
 
-// What logs, traces, metrics and the audit cost a turn, each switched on alone.
+// What logs, traces, metrics and the audit cost a turn, each switched on by itself.
 // The stand-ins for the model, the collector and the Logging API run in the same
 // process, so their part is in the figures too.
 func BenchmarkObservability(b *testing.B) {
@@ -111,7 +111,7 @@ func BenchmarkObservability(b *testing.B) {
 // What the export at the end of a request adds to the time until the client has
 // its last byte, which is nothing, and until the handler returns. The collector
 // answers after 20 ms. Only the first request of a process exports at once, so
-// each measurement takes a service of its own.
+// each measurement takes a new service.
 func BenchmarkFlush(b *testing.B) {
 	collector := telemetrytest.New(b)
 	collector.SetMode(telemetrytest.Slow)

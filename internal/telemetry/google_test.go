@@ -166,8 +166,7 @@ func TestGoogleTakes200PointsAtOnce(t *testing.T) {
 	}
 }
 
-// Nothing is lost, doubled or disordered by a split, whatever the kinds and
-// sizes.
+// A split loses, doubles and disorders nothing, for all kinds and sizes.
 func TestSplit(t *testing.T) {
 	t.Parallel()
 	number := func(n int) []*metricspb.NumberDataPoint {

@@ -63,7 +63,7 @@ func TestTrouble(t *testing.T) {
 	}
 }
 
-// checkDistinct wants n different spans at the collector, and tells how many
+// checkDistinct wants n different spans at the collector, and returns how many
 // came twice.
 func checkDistinct(t *testing.T, collector *telemetrytest.Collector, n int) (doubles int) {
 	t.Helper()

@@ -258,7 +258,7 @@ func TestAListThatChanges(t *testing.T) {
 	}
 }
 
-// A server that loses its sessions, as one that is deployed anew, is connected to again.
+// A server that loses its sessions, as one that is deployed again, is connected to again.
 func TestALostSession(t *testing.T) {
 	t.Parallel()
 	server := newServer()

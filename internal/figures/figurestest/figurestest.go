@@ -155,8 +155,8 @@ func New(store figures.Store, clock *testclock.Clock, breakers func() map[string
 	return figures.New(figures.Config{Store: store, Breakers: breakers, Log: slog.New(slog.DiscardHandler), Now: clock.Now})
 }
 
-// Faulty is a store that does Before ahead of each call, which fails with what
-// that gives.
+// Faulty is a store that calls Before ahead of each call, which fails with the
+// error that it returns.
 type Faulty struct {
 	figures.Store
 	Before func(context.Context) error

@@ -322,7 +322,7 @@ func sameAs(t *testing.T, line map[string]any, entry *loggingpb.LogEntry) {
 }
 
 // The API is killed, or drained, while many write: each entry is found once. Of
-// a killed API, an answer that was on its way is lost; those entries alone are in
+// a killed API, an answer that was on its way is lost; only those entries are in
 // both places, and count as one by their insert id and time.
 func TestAPIEndsInTheMiddle(t *testing.T) {
 	t.Parallel()

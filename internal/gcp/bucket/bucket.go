@@ -253,7 +253,7 @@ func (b *Bucket) Extend(ctx context.Context, prefix string, expires time.Time) e
 }
 
 // each calls f for the names that begin with prefix, a few side by side, until one
-// call fails. An object that is gone meanwhile is no failure.
+// call fails. An object that somebody else removed is no failure.
 func (b *Bucket) each(ctx context.Context, prefix string, f func(ctx context.Context, name string) error) error {
 	if prefix == "" {
 		return errors.New("a prefix of everything")

@@ -1,5 +1,5 @@
 // Package firestore keeps sessions, the accounts of limits and the service's traffic
-// in Firestore, each in a collection of its own, through one client.
+// in Firestore, each in a separate collection, through one client.
 //
 // Every write is conditional on the document that was read, or on its absence: no
 // instance overwrites what another has stored. What an operation costs is part of the

@@ -245,7 +245,7 @@ func (s *Sessions) create(ctx context.Context, after *session.Session, record *s
 func (s *Sessions) replaceExpired(ctx context.Context, key session.Key, d sessionDocument, run []write) ([]time.Time, error) {
 	snapshot, err := s.ref(key).Get(ctx)
 	if status.Code(err) == codes.NotFound {
-		return nil, session.ErrChanged // removed meanwhile
+		return nil, session.ErrChanged // removed since it was read
 	}
 	if err != nil {
 		return nil, err

@@ -65,7 +65,7 @@ func (s *Sessions) visitSessions(ctx context.Context, refs []*firestore.Document
 	for _, snapshot := range snapshots {
 		var d sessionDocument
 		if !snapshot.Exists() {
-			continue // deleted meanwhile
+			continue // deleted since it was listed
 		}
 		if err := snapshot.DataTo(&d); err != nil {
 			return fmt.Errorf("reading the session %s: %w", snapshot.Ref.ID, err)

@@ -87,7 +87,7 @@ func TestWritesAtASteadyLoad(t *testing.T) {
 	}
 }
 
-// A report reads one document, however much was used, and by whatever instance.
+// A report reads one document, however much was used and by however many instances.
 func TestAReportReadsOneDocument(t *testing.T) {
 	t.Parallel()
 	clock := testclock.New(start)

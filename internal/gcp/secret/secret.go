@@ -144,7 +144,7 @@ func Refused(err error) bool {
 	return false
 }
 
-// contextError adds the context's error to a status that tells of it: gRPC wraps
+// contextError adds the context's error to a status that reports it: gRPC wraps
 // only the status.
 func contextError(err error) error {
 	switch status.Code(err) {

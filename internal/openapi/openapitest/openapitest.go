@@ -141,7 +141,7 @@ func (c *Contract) checkExample(kind string, schema any, e example) error {
 	return c.validate(schema, e.Value)
 }
 
-// closeObjects lets objects have the members alone that they name.
+// closeObjects lets objects have only the members that they name.
 func closeObjects(schema any) {
 	switch schema := schema.(type) {
 	case map[string]any:

@@ -260,7 +260,7 @@ var listFilter = regexp.MustCompile(`^timestamp>="([^"]+)" AND insertId:"([^"]+)
 
 // ListLogEntries is the method of the service that is stood in for. It knows
 // every bucket of a project by the name of its view _AllLogs, and returns a few
-// entries a page, whatever is asked.
+// entries a page, for any page size that is asked for.
 func (s *Server) ListLogEntries(_ context.Context, req *loggingpb.ListLogEntriesRequest) (*loggingpb.ListLogEntriesResponse, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
