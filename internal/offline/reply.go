@@ -17,6 +17,11 @@ const note = "\n\n*This answer comes from the offline stand-in, not from Gemini.
 // that it allows.
 func (in *request) answer() *genai.GenerateContentResponse {
 	text, calls := in.reply()
+	if len(calls) == 0 {
+		if whole := in.own(); whole != nil {
+			return whole
+		}
+	}
 	text += note
 	if schema := schemaOf(in.GenerationConfig.ResponseJsonSchema, in.GenerationConfig.ResponseSchema); schema != nil {
 		parts := maxParts

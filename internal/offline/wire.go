@@ -60,19 +60,35 @@ func (in *request) response(text string, calls []*genai.FunctionCall) *genai.Gen
 }
 
 // events returns a response as server-sent events, the only form of a stream
-// that the SDK asks for: text word by word, the finish in the last.
+// that the SDK asks for: each part in its turn, text word by word, the finish and what
+// the answer rests on in the last.
 func events(whole *genai.GenerateContentResponse) []byte {
 	var b bytes.Buffer
-	candidate := whole.Candidates[0]
-	finish, text := candidate.FinishReason, candidate.Content.Parts[0].Text
-	for piece := range strings.SplitAfterSeq(text, " ") {
-		if text = text[len(piece):]; piece != "" {
-			candidate.Content.Parts = []*genai.Part{{Text: piece}}
+	last := *whole.Candidates[0]
+	parts := last.Content.Parts
+	send := func(p *genai.Part, end bool) {
+		candidate := &genai.Candidate{}
+		if end {
+			*candidate = last
 		}
-		if candidate.FinishReason = ""; text == "" {
-			candidate.FinishReason = finish
-		}
+		candidate.Content = &genai.Content{Role: last.Content.Role, Parts: []*genai.Part{p}}
+		whole.Candidates = []*genai.Candidate{candidate}
 		_, _ = fmt.Fprintf(&b, "data: %s\n\n", encode(whole))
+	}
+	for i, p := range parts {
+		end := i == len(parts)-1
+		if p.Text == "" {
+			send(p, end)
+			continue
+		}
+		text := p.Text
+		for piece := range strings.SplitAfterSeq(text, " ") {
+			text = text[len(piece):]
+			if piece == "" { // behind a space that ends the text
+				continue
+			}
+			send(&genai.Part{Text: piece}, end && text == "")
+		}
 	}
 	return b.Bytes()
 }
