@@ -14,6 +14,8 @@ import (
 	"context"
 	"time"
 
+	"google.golang.org/genai"
+
 	"example.com/gatehouse/agent"
 	"example.com/gatehouse/tool"
 )
@@ -33,6 +35,8 @@ func New(_ context.Context, env agent.Env) (agent.Agent, error) {
 		Instruction: instruction,
 		Temperature: new(0.5),
 		MaxTokens:   2048,
+		// Questions take a tool or two: with less thinking a model may stop after the first.
+		Model:       &genai.GenerateContentConfig{ThinkingConfig: &genai.ThinkingConfig{ThinkingLevel: genai.ThinkingLevelLow}},
 		ToolTimeout: 10 * time.Second,
 		Tools: []tool.Tool{
 			deploymentOptionsTool(),

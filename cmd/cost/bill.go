@@ -65,6 +65,7 @@ type usage struct {
 	PromptTokens float64
 	CachedTokens float64
 	OutputTokens float64
+	Searches     float64 // queries of Google Search per turn
 	TurnKB       float64
 	KeptDays     float64
 	AuditDays    float64
@@ -99,7 +100,7 @@ func (u usage) check() error {
 	}
 	for name, value := range map[string]float64{
 		"turns": u.Turns, "deliveries": u.Deliveries, "images": u.Images, "condition-usd": u.ConditionUSD, "keyed": u.Keyed, "callers": u.Callers, "min-instances": u.MinInstances, "prompt": u.PromptTokens, "cached": u.CachedTokens,
-		"output": u.OutputTokens, "turn-kb": u.TurnKB, "kept-days": u.KeptDays, "audit-days": u.AuditDays, "answer-kb": u.AnswerKB, "secrets": u.Secrets,
+		"output": u.OutputTokens, "searches": u.Searches, "turn-kb": u.TurnKB, "kept-days": u.KeptDays, "audit-days": u.AuditDays, "answer-kb": u.AnswerKB, "secrets": u.Secrets,
 	} {
 		if !(value >= 0) || math.IsInf(value, 0) {
 			return fmt.Errorf("-%s must not be below 0", name)
@@ -220,7 +221,18 @@ func (u usage) bill() ([]line, error) {
 		return lines, missing
 	}
 	lines = append(lines, line{"turns' tokens, " + u.Model, u.Turns, cloud.Item{USD: *tokens}})
-	return lines, missing
+	if u.Searches == 0 {
+		return lines, missing
+	}
+	search := models.BuiltIn().Model(u.Model).Search
+	if search == nil {
+		return nil, fmt.Errorf("the price list has no searches of %q", u.Model)
+	}
+	name, amount := "queries of Google Search", u.Turns*u.Searches
+	if search.Per == models.PerPrompt {
+		name, amount = "turns with Google Search", u.Turns*min(1, u.Searches)
+	}
+	return append(lines, line{name, amount, cloud.Item{USD: search.USD / 1000}}), missing
 }
 
 // instances returns the cost of invoke's instances, without requests.

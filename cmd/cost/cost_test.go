@@ -142,6 +142,44 @@ func TestBillByHand(t *testing.T) {
 	}
 }
 
+// Searches are counted as the model's prices have them.
+func TestSearches(t *testing.T) {
+	for _, tt := range []struct {
+		model    string
+		searches float64
+		name     string
+		usd      float64 // a month
+	}{
+		{"gemini-3.5-flash-lite", 2, "queries of Google Search", 2e6 * 0.014},
+		{"gemini-3.5-flash-lite", 0.1, "queries of Google Search", 1e5 * 0.014},
+		{"gemini-2.5-flash", 2, "turns with Google Search", 1e6 * 0.035},
+		{"gemini-2.5-flash", 0.1, "turns with Google Search", 1e5 * 0.035},
+		{"gemini-3.5-flash-lite", 0, "", 0},
+	} {
+		u := defaults()
+		u.Model, u.Searches = tt.model, tt.searches
+		lines, err := u.bill()
+		if err != nil {
+			t.Fatal(err)
+		}
+		last := lines[len(lines)-1]
+		if tt.name == "" {
+			if strings.Contains(last.name, "Search") {
+				t.Errorf("%+v", last)
+			}
+			continue
+		}
+		if usd := last.amount * last.item.USD; last.name != tt.name || math.Abs(usd-tt.usd) > 1e-6*tt.usd {
+			t.Errorf("%s, %v searches: %+v for %v, want %v", tt.model, tt.searches, last, usd, tt.usd)
+		}
+	}
+	u := defaults()
+	u.Searches = -1
+	if u.check() == nil {
+		t.Error("searches below 0 are taken")
+	}
+}
+
 // TestReadme compares the README's figures with the bill.
 func TestReadme(t *testing.T) {
 	raw, err := os.ReadFile("../../README.md")

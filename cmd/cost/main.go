@@ -51,6 +51,7 @@ func run(args []string, out io.Writer, now time.Time) error {
 	number(&u.PromptTokens, "prompt", "prompt tokens of a turn, over all its model calls")
 	number(&u.CachedTokens, "cached", "of them, from the model's cache")
 	number(&u.OutputTokens, "output", "tokens of answers and thoughts of a turn")
+	number(&u.Searches, "searches", "queries of Google Search that a turn makes; what is free of them is not taken off")
 	number(&u.TurnKB, "turn-kb", "KB stored of a turn")
 	number(&u.KeptDays, "kept-days", "days a session is kept after its last turn")
 	number(&u.AuditDays, "audit-days", "days the audit trail is kept")

@@ -16,7 +16,7 @@ import (
 // writeModels prints the models with the prices of a day as a Markdown table.
 func writeModels(out io.Writer, table *models.Table, day time.Time) error {
 	t := tabwriter.NewWriter(out, 0, 0, 1, ' ', 0)
-	fmt.Fprintf(t, "| model\t| input, cached, output\t| thinking\t| sampling\t| ends\t| successor\t|\n|---\t|---\t|---\t|---\t|---\t|---\t|\n")
+	fmt.Fprintf(t, "| model\t| input, cached, output\t| thinking\t| sampling\t| search\t| combines\t| ends\t| successor\t|\n|---\t|---\t|---\t|---\t|---\t|---\t|---\t|---\t|\n")
 	// Models without an end first, newer versions before older ones.
 	names := slices.SortedFunc(maps.Keys(table.Models), func(a, b string) int {
 		return cmp.Or(table.Models[a].Ends.Begin().Compare(table.Models[b].Ends.Begin()), cmp.Compare(b, a))
@@ -31,12 +31,12 @@ func writeModels(out io.Writer, table *models.Table, day time.Time) error {
 		if !m.Closed.IsZero() {
 			ends += ", closed to new projects on " + m.Closed.String()
 		}
-		fmt.Fprintf(t, "| `%s`\t| %s\t| %s\t| %s\t| %s\t| %s\t|\n", name, prices(m, day), thinking(m), sampling, ends, cmp.Or(m.Successor, "none"))
+		fmt.Fprintf(t, "| `%s`\t| %s\t| %s\t| %s\t| %s\t| %s\t| %s\t| %s\t|\n", name, prices(m, day), thinking(m), sampling, search(m), combines(m), ends, cmp.Or(m.Successor, "none"))
 	}
 	if err := t.Flush(); err != nil {
 		return err
 	}
-	_, err := fmt.Fprintf(out, "\nThe table of %s, with the prices of %s and later. Dollars for a million tokens.\n", table.Date, day.Format(time.DateOnly))
+	_, err := fmt.Fprintf(out, "\nThe table of %s, with the prices of %s and later. Dollars for a million tokens, and for a thousand searches with Google.\n", table.Date, day.Format(time.DateOnly))
 	return err
 }
 
@@ -49,6 +49,20 @@ func prices(m *models.Model, day time.Time) string {
 		}
 	}
 	return text
+}
+
+func search(m *models.Model) string {
+	if m.Search == nil {
+		return "unknown"
+	}
+	return fmt.Sprintf("%.4g per %s", m.Search.USD, m.Search.Per)
+}
+
+func combines(m *models.Model) string {
+	if m.Combines {
+		return "yes"
+	}
+	return "no"
 }
 
 func rate(p models.Price) string {

@@ -157,14 +157,14 @@ func checkProfile(s *genai.GenerateContentConfig, name string, profile *models.M
 		}
 		return &Problem{field, "is an error for " + name + "; unset it, or set MODEL to a model that takes penalties"}
 	}
-	if thinking == nil {
+	if thinking == nil || profile.Thinking == nil { // which is left out, as for the offline stand-in
 		return nil
 	}
 	have := profile.Levels()
 	switch {
 	case thinking.ThinkingLevel != "" && !slices.Contains(have, levelOf(thinking.ThinkingLevel)):
 		return &Problem{"Model.ThinkingConfig.ThinkingLevel", fmt.Sprintf("is %s, which is not a level of %s; set one of %v", thinking.ThinkingLevel, name, have)}
-	case thinking.ThinkingBudget != nil && (profile.Thinking == nil || profile.Thinking.Budgets == nil):
+	case thinking.ThinkingBudget != nil && profile.Thinking.Budgets == nil:
 		return &Problem{"Model.ThinkingConfig.ThinkingBudget", fmt.Sprintf("is set, and %s thinks by levels; set ThinkingLevel to one of %v", name, have)}
 	}
 	return nil

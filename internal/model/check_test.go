@@ -39,6 +39,7 @@ func TestCheckAgent(t *testing.T) {
 		{"what a model takes", usual, &config{Seed: genai.Ptr[int32](1), StopSequences: []string{"x"}, SafetySettings: safety, TopP: genai.Ptr[float32](0.5), CandidateCount: 1}, nil, "", ""},
 		{"a level", usual, thinking(genai.ThinkingConfig{ThinkingLevel: genai.ThinkingLevelHigh, IncludeThoughts: true}), nil, "", ""},
 		{"a level of a model with budgets", "gemini-2.5-flash", thinking(genai.ThinkingConfig{ThinkingLevel: genai.ThinkingLevelHigh}), nil, "", ""},
+		{"a level of a model that does not think", "offline", thinking(genai.ThinkingConfig{ThinkingLevel: genai.ThinkingLevelHigh}), nil, "", ""},
 		{"any level of an unknown model", "gemini-9", thinking(genai.ThinkingConfig{ThinkingLevel: "MOST"}), nil, "", ""},
 		{"Model Armor", usual, &config{ModelArmorConfig: armor}, nil, "vertex", ""},
 
