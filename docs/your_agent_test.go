@@ -70,6 +70,17 @@ func (g guide) steps(t *testing.T, dir string) {
 	}
 }
 
+// fields returns a file with the agent's further fields, as the page's sections have them.
+func (g guide) fields(t *testing.T) string {
+	t.Helper()
+	settings, tools, typed := fenced("go", g.section(t, "The model's settings")), fenced("go", g.section(t, "Gemini's own tools")), fenced("go", g.section(t, "A typed answer"))
+	if len(settings) != 1 || len(tools) != 1 || len(typed) != 2 {
+		t.Fatalf("%d, %d and %d blocks of Go code, want 1, 1 and 2", len(settings), len(tools), len(typed))
+	}
+	return "package advisor\n\nimport (\n\t\"google.golang.org/genai\"\n\n\t\"example.com/gatehouse/agent\"\n\t\"example.com/gatehouse/tool\"\n)\n\n" +
+		typed[0] + "\nfunc withFields(env agent.Env) agent.Agent {\n\treturn agent.Agent{\n" + settings[0] + tools[0] + typed[1] + "\t}\n}\n"
+}
+
 func put(t *testing.T, path, text string) {
 	t.Helper()
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
@@ -118,6 +129,7 @@ func TestACloneBecomesAnotherAgent(t *testing.T) {
 	}
 	another := filepath.Join(dir, "advisor")
 	page.steps(t, another)
+	put(t, filepath.Join(another, "fields.go"), page.fields(t))
 	goIn(t, dir, "vet", "./advisor", ".", "./cmd/local")
 	if out := goIn(t, dir, "test", "-count=1", "-v", "./advisor"); !strings.Contains(out, "--- PASS: TestAModelCallsExchangeRate") {
 		t.Fatalf("go test ran nothing:\n%s", out)
