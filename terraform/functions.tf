@@ -54,6 +54,7 @@ locals {
     GOOGLE_CLOUD_PROJECT      = var.project_id
     GOOGLE_GENAI_USE_VERTEXAI = tostring(var.model_backend == "vertex")
     GOOGLE_CLOUD_LOCATION     = var.vertex_location
+    GOOGLE_GEMINI_BASE_URL    = var.model_url
     GEMINI_API_KEY_SECRET     = var.model_backend == "gemini" ? local.secret_versions["gemini-api-key"] : null
     MODEL                     = local.model
     MODEL_FALLBACKS           = var.model_fallbacks != null && length(local.model_fallbacks) == 0 ? "none" : join(",", local.model_fallbacks)

@@ -41,6 +41,8 @@ var refused = []struct{ name, variables, words string }{
 	{"a template without Vertex AI", `model_backend = "gemini"; model_armor = { prompt_template = "projects/p/locations/us/templates/in" }`, "model_armor is called by Vertex AI"},
 	{"an unknown thinking level", `thinking_level = "much"`, "thinking_level"},
 	{"unknown backend", `model_backend = "openai"`, "model_backend is neither vertex nor gemini"},
+	{"a model's server by http", `model_backend = "gemini"; model_url = "http://models.example.com"`, "model_url is not the https:// address of a server"},
+	{"a model's server and Vertex AI", `model_url = "https://models.example.com"`, "model_url is of a server with the Gemini API"},
 	{"unknown vertex location", `vertex_location = "mars"`, "vertex_location is neither global, us or eu"},
 
 	// Who may call

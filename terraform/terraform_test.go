@@ -37,6 +37,7 @@ func deployments(t *testing.T) map[string]string {
 		"serious":     example("serious.tfvars"),
 		"everything set": `
 			model_backend = "gemini"
+			model_url     = "https://models.example.com"
 			model_fallbacks = ["gemini-3.1-flash-lite"]
 			operators = ["key:a"]
 			otel = { OTEL_TRACES_EXPORTER = "none" }

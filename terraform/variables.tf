@@ -222,6 +222,21 @@ variable "model_backend" {
   }
 }
 
+variable "model_url" {
+  description = "Another server with the Gemini API, such as a proxy to models of other vendors, https://models.example.com; model_backend must be gemini, and the secret gemini-api-key holds its key. Null: Google's own."
+  type        = string
+  default     = null
+
+  validation {
+    condition     = var.model_url == null || can(regex("^https://[A-Za-z0-9.-]+(:[0-9]+)?(/[A-Za-z0-9._~/-]*)?$", var.model_url))
+    error_message = "model_url is not the https:// address of a server."
+  }
+  validation {
+    condition     = var.model_url == null || var.model_backend == "gemini"
+    error_message = "model_url is of a server with the Gemini API: set model_backend to gemini, or leave it out."
+  }
+}
+
 variable "vertex_location" {
   description = "The location of Vertex AI: global, a multi-region (us or eu), which prompts do not leave, or a region that has the model."
   type        = string

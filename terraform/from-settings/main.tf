@@ -45,6 +45,7 @@ locals {
     "thinking_level",
     "models_table_from_secret",
     "model_backend",
+    "model_url",
     "vertex_location",
     "agent_secrets",
     "agent_environment",
@@ -111,6 +112,7 @@ module "gatehouse" {
   thinking_level              = local.settings.thinking_level
   models_table_from_secret    = local.settings.models_table_from_secret
   model_backend               = local.settings.model_backend
+  model_url                   = local.settings.model_url
   vertex_location             = local.settings.vertex_location
   agent_secrets               = local.settings.agent_secrets
   agent_environment           = local.settings.agent_environment
