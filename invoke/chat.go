@@ -1,7 +1,9 @@
 package invoke
 
 import (
+	"bytes"
 	"context"
+	"fmt"
 	"net/http"
 	"slices"
 	"strconv"
@@ -11,6 +13,8 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 
 	"example.com/gatehouse/internal/api"
+	"example.com/gatehouse/internal/caller"
+	"example.com/gatehouse/internal/files"
 	"example.com/gatehouse/session"
 )
 
@@ -59,15 +63,22 @@ func (unread) UnmarshalJSONFrom(d *jsontext.Decoder) error { return d.SkipValue(
 // Schema returns the schema of any value.
 func (unread) Schema(huma.Registry) *huma.Schema { return &huma.Schema{} }
 
-// ChatBodies is the limit on a body of POST /chat as a multiple of other bodies'
-// limit: the SDK sends the whole conversation each time.
-const ChatBodies = 8
+// ChatBytes bounds a body of POST /chat, in bytes: the SDK sends the whole conversation
+// each time, files included. What is passed over is not kept; only the last user message
+// counts against MAX_BODY_BYTES and MAX_FILE_BYTES. A request to Cloud Run has at most
+// 32 MiB.
+const ChatBytes = 30 << 20
+
+// maxURLHead exceeds what a data: URL has before its data, in bytes.
+const maxURLHead = 1 << 10
 
 // chat handles POST /chat: a turn in the protocol of useChat.
 func (s *Service) chat(w http.ResponseWriter, r *http.Request) error {
 	ctx, cancel := context.WithTimeout(r.Context(), s.Timeout)
 	defer cancel()
-	req, err := s.decodeChat(w, r)
+	hold, leave := s.hold(caller.Owner(ctx))
+	defer leave()
+	req, err := s.decodeChat(w, r, hold)
 	if err != nil {
 		return err
 	}
@@ -82,9 +93,12 @@ func (s *Service) resumeChat(w http.ResponseWriter, _ *http.Request) error {
 }
 
 // decodeChat decodes and validates a request.
-func (s *Service) decodeChat(w http.ResponseWriter, r *http.Request) (Request, error) {
-	var body ChatRequest
-	if err := api.DecodeStream(w, r, ChatBodies*s.MaxBodyBytes, s.Timeout, &body); err != nil {
+func (s *Service) decodeChat(w http.ResponseWriter, r *http.Request, hold func() error) (Request, error) {
+	body := ChatRequest{Messages: ChatMessages{bytes: s.MaxBodyBytes, hold: hold}}
+	if s.Files.accepted() {
+		body.Messages.files = s.Files.MaxBytes
+	}
+	if err := api.DecodeStream(w, r, ChatBytes, s.MaxBodyBytes+api.EncodedLen(body.Messages.files)+maxURLHead, s.Timeout, hold, &body); err != nil {
 		return Request{}, err
 	}
 	switch {
@@ -108,6 +122,9 @@ func (s *Service) decodeChat(w http.ResponseWriter, r *http.Request) (Request, e
 	if err := req.Validate(body.Messages.last.field + ".parts"); err != nil {
 		return Request{}, err
 	}
+	if err := s.chatFiles(&req, body.Messages.last.files); err != nil {
+		return Request{}, err
+	}
 	var err error
 	req.Options.Locale = api.Locale(r)
 	req.Options.Key, err = idempotencyKey(r)
@@ -117,27 +134,42 @@ func (s *Service) decodeChat(w http.ResponseWriter, r *http.Request) (Request, e
 // ChatMessages are the messages of a [ChatRequest]. Only the last user message is
 // kept.
 type ChatMessages struct {
+	bytes int64        // that a message may have beside its files
+	files int64        // that the files of a message may have, decoded
+	hold  func() error // called for each MiB of memory that files take
+	held  int64        // MiB of the message with the largest files
 	given bool
 	last  *userMessage // nil: none
 }
 
 // Schema returns the schema of the messages for OpenAPI. JSON Schema cannot express
-// that it is the last user message that must contain only text.
+// that it is the last user message that must contain only text and files.
 func (ChatMessages) Schema(huma.Registry) *huma.Schema {
-	part := map[string]any{
-		"type": "object", "required": []string{"type", "text"}, "additionalProperties": true,
-		"properties": map[string]any{
-			"type": map[string]any{"enum": []string{"text"}},
-			"text": map[string]any{"type": "string", "maxLength": MaxQuery, "pattern": queryPattern},
+	part := map[string]any{"anyOf": []any{
+		map[string]any{
+			"type": "object", "required": []string{"type", "text"}, "additionalProperties": true,
+			"properties": map[string]any{
+				"type": map[string]any{"enum": []string{"text"}},
+				"text": map[string]any{"type": "string", "maxLength": MaxQuery, "pattern": queryPattern},
+			},
 		},
-	}
+		map[string]any{
+			"type": "object", "required": []string{"type", "mediaType", "url"}, "additionalProperties": true,
+			"properties": map[string]any{
+				"type":      map[string]any{"enum": []string{"file"}},
+				"mediaType": map[string]any{"type": "string", "maxLength": files.MaxType},
+				"filename":  map[string]any{"type": "string", "maxLength": files.MaxName},
+				"url":       map[string]any{"type": "string", "pattern": "^data:"},
+			},
+		},
+	}}
 	return &huma.Schema{
 		Type: huma.TypeArray,
 		Items: &huma.Schema{
 			Type: huma.TypeObject, AdditionalProperties: true,
 			Properties: map[string]*huma.Schema{
 				"role":  {Type: huma.TypeString, Description: "Whose message it is: system, user or assistant."},
-				"parts": {Type: huma.TypeArray, Items: &huma.Schema{}, Description: "The user's are of the type text."},
+				"parts": {Type: huma.TypeArray, Items: &huma.Schema{}, Description: "The user's are of the types text and file."},
 			},
 		},
 		Extensions: map[string]any{"contains": map[string]any{
@@ -155,7 +187,18 @@ func (ChatMessages) Schema(huma.Registry) *huma.Schema {
 type userMessage struct {
 	field   string // path in the body
 	text    strings.Builder
+	files   []chatInput
+	skipped int64 // bytes of the files' URLs
 	problem *api.Error
+}
+
+// A chatInput is a file of a message.
+type chatInput struct {
+	field     string // path in the body
+	name      string
+	mediaType string
+	uri       string // gs:// address, instead of data
+	data      []byte
 }
 
 func (m *userMessage) invalid(field, issue string) {
@@ -193,7 +236,7 @@ func (ms *ChatMessages) UnmarshalJSONFrom(d *jsontext.Decoder) error {
 		if d.PeekKind() != '{' {
 			return broken(d, api.Invalid(m.field, "must be an object"))
 		}
-		role := ""
+		role, begin := "", d.InputOffset()
 		err := eachMember(d, func(name string) (err error) {
 			switch name {
 			case "role":
@@ -203,13 +246,16 @@ func (ms *ChatMessages) UnmarshalJSONFrom(d *jsontext.Decoder) error {
 				role, err = text(d)
 				return err
 			case "parts":
-				return m.parts(d)
+				return m.parts(d, ms)
 			}
 			return d.SkipValue()
 		})
 		if role == "user" {
 			if m.text.Len() == 0 {
 				m.invalid(".parts", "must hold text")
+			}
+			if d.InputOffset()-begin-m.skipped > ms.bytes {
+				m.problem = api.TooLarge(ms.bytes)
 			}
 			ms.last = m
 		}
@@ -218,7 +264,7 @@ func (ms *ChatMessages) UnmarshalJSONFrom(d *jsontext.Decoder) error {
 }
 
 // parts reads the parts of a message.
-func (m *userMessage) parts(d *jsontext.Decoder) error {
+func (m *userMessage) parts(d *jsontext.Decoder, ms *ChatMessages) error {
 	if d.PeekKind() != '[' {
 		m.invalid(".parts", "must be a list")
 		return d.SkipValue()
@@ -230,8 +276,20 @@ func (m *userMessage) parts(d *jsontext.Decoder) error {
 			return d.SkipValue()
 		}
 		var kind, content string
+		file := chatInput{field: m.field + at}
+		left := ms.files
+		for _, other := range m.files {
+			left -= int64(len(other.data))
+		}
+		var problem *api.Error // of the URL
 		err := eachMember(d, func(name string) (err error) {
 			switch {
+			case d.PeekKind() == '"' && name == "url":
+				problem, err = m.url(d, ms, &file, left)
+			case d.PeekKind() == '"' && name == "mediaType":
+				file.mediaType, err = text(d)
+			case d.PeekKind() == '"' && name == "filename":
+				file.name, err = text(d)
 			case d.PeekKind() == '"' && name == "type":
 				kind, err = text(d)
 			case d.PeekKind() == '"' && name == "text":
@@ -245,12 +303,95 @@ func (m *userMessage) parts(d *jsontext.Decoder) error {
 		case "text":
 			m.add(content)
 		case "file":
-			m.invalid(at, "must not be a file: the agent reads only text")
+			switch {
+			case ms.files == 0:
+				m.invalid(at, "must not be a file: the agent reads only text")
+			case len(m.files) == files.Max:
+				m.invalid(".parts", fmt.Sprintf("must hold at most %d files", files.Max))
+			case problem != nil:
+				m.fail(problem)
+			case file.uri == "" && file.data == nil:
+				m.invalid(at+".url", files.ErrDataURL.Error())
+			case files.CheckName(file.name) != nil:
+				m.invalid(at+".filename", files.ErrName.Error())
+			default:
+				m.files = append(m.files, file)
+			}
 		default:
 			m.invalid(at, "must be of the type text")
 		}
 		return err
 	})
+}
+
+func (m *userMessage) fail(e *api.Error) {
+	if m.problem == nil {
+		m.problem = e
+	}
+}
+
+// url reads the URL of a file part, whose content may have at most left bytes. A problem
+// counts only if the part is a file's.
+func (m *userMessage) url(d *jsontext.Decoder, ms *ChatMessages, file *chatInput, left int64) (*api.Error, error) {
+	value, err := d.ReadValue()
+	if err != nil {
+		return nil, err
+	}
+	if ms.files == 0 || len(m.files) == files.Max {
+		return nil, nil // refused anyway
+	}
+	m.skipped += int64(len(value))
+	url := value[1 : len(value)-1]
+	if bytes.IndexByte(url, '\\') >= 0 {
+		if url, err = jsontext.AppendUnquote(nil, value); err != nil {
+			return nil, err
+		}
+	}
+	if bytes.HasPrefix(url, []byte("gs://")) && len(url) <= 2048 {
+		file.uri = string(url)
+		return nil, nil
+	}
+	mediaType, encoded, err := files.ParseDataURL(url)
+	if err != nil {
+		return api.Invalid(file.field+".url", err.Error()), nil
+	}
+	if int64(len(encoded))/4*3-2 > left {
+		return api.FilesTooLarge(ms.files), nil
+	}
+	for size := ms.files - left + int64(len(encoded)); ms.held < size>>20; ms.held++ {
+		if err := ms.hold(); err != nil {
+			return nil, err
+		}
+	}
+	if file.data, err = files.Decode(encoded); err != nil {
+		return api.Invalid(file.field+".url", err.Error()), nil
+	}
+	if int64(len(file.data)) > left {
+		return api.FilesTooLarge(ms.files), nil
+	}
+	if file.mediaType == "" {
+		file.mediaType = mediaType
+	}
+	return nil, nil
+}
+
+// chatFiles turns the files of a message into attachments.
+func (s *Service) chatFiles(req *Request, inputs []chatInput) error {
+	for _, in := range inputs {
+		var a *attachment
+		var err error
+		if in.uri != "" {
+			a, err = s.named(chatPlace(in.field), in.mediaType, in.uri)
+		} else {
+			a, err = s.inline(chatPlace(in.field), in.mediaType, in.name, in.data)
+		}
+		if err != nil {
+			return err
+		}
+		req.attached = append(req.attached, a)
+		req.Files = append(req.Files, FileInput{Type: a.Type, Data: a.Digest, URI: in.uri}) // identifies a retry
+	}
+	return nil
 }
 
 // broken skips the value and returns e, or the syntax error if it is not valid JSON.

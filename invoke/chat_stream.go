@@ -2,6 +2,7 @@ package invoke
 
 import (
 	"bytes"
+	"encoding/base64"
 	"encoding/json"
 	"net/http"
 	"strconv"
@@ -76,6 +77,11 @@ type (
 		URL      string `json:"url"`
 		Title    string `json:"title"`
 	}
+	chatFile struct {
+		Type      string `json:"type" enum:"file"`
+		URL       string `json:"url" doc:"A data: URL, or the path of a kept file, which its owner reads with the same credential."`
+		MediaType string `json:"mediaType"`
+	}
 	chatFinish struct {
 		Type            string           `json:"type" enum:"finish"`
 		FinishReason    string           `json:"finishReason" enum:"stop,length,content-filter,other"`
@@ -123,6 +129,12 @@ func (u *uiMessages) event(b *bytes.Buffer, e Event) error {
 		return appendData(b, chatToolOutput{"tool-output-available", p.ID, chatToolEnd{toolCall(p), p.Result}, true})
 	case session.KindSource:
 		return appendData(b, chatSource{"source-url", p.URI, p.URI, p.Title})
+	case session.KindFile:
+		url := p.URI
+		if url == "" {
+			url = "data:" + p.Type + ";base64," + base64.StdEncoding.EncodeToString(p.Data)
+		}
+		return appendData(b, chatFile{"file", url, p.Type})
 	case KindReset: // what was shown cannot be taken back
 		return appendData(b, chatError{"error", "The answer was interrupted. Reload to see it."})
 	case KindDone:

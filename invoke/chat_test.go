@@ -50,7 +50,7 @@ func TestALongConversationIsNotHeld(t *testing.T) {
 	var before, after runtime.MemStats
 	runtime.GC()
 	runtime.ReadMemStats(&before)
-	req, err := s.decodeChat(httptest.NewRecorder(), r)
+	req, err := s.decodeChat(httptest.NewRecorder(), r, func() error { return nil })
 	runtime.ReadMemStats(&after)
 	if err != nil || req.Query != "the last" {
 		t.Fatalf("%q, %v", req.Query, err)
@@ -71,7 +71,7 @@ func FuzzChat(f *testing.F) {
 	f.Fuzz(func(t *testing.T, body string) {
 		r := httptest.NewRequest(http.MethodPost, "/chat", strings.NewReader(body))
 		r.Header.Set("Content-Type", "application/json")
-		req, err := s.decodeChat(httptest.NewRecorder(), r)
+		req, err := s.decodeChat(httptest.NewRecorder(), r, func() error { return nil })
 		if err != nil {
 			if status := api.AsError(err).Status(); status != 400 && status != 422 {
 				t.Errorf("status %d: %v", status, err)

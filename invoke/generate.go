@@ -34,6 +34,7 @@ type generation struct {
 	prompt    session.Prompt   // size of the last call's prompt, as the model counted it
 	// bytesOfToken is the number of prompt bytes per token, by the model's last count.
 	bytesOfToken float64
+	files        *turnFiles
 	calls        []session.ToolCall
 	usage        session.Usage
 	asked        string // model to use for the turn's next call
@@ -84,6 +85,7 @@ func (g *generation) add(content *genai.Content) error {
 		separator = '['
 	}
 	g.contents = append(g.contents, content)
+	g.files.add(content)
 	g.encoded = append(append(g.encoded, separator), encoded...)
 	return nil
 }
@@ -118,7 +120,7 @@ func (g *generation) say(text string) {
 func (g *generation) turn(ctx context.Context, now time.Time) session.Turn {
 	parts, resets := g.run.out.stored()
 	return session.Turn{
-		ID: g.run.turnID, Prompt: g.prompt, Contents: append(g.encoded, ']'), ToolCalls: g.calls, Usage: g.usage, Model: g.model,
+		ID: g.run.turnID, Prompt: g.prompt, Files: g.files.stored, Contents: append(g.encoded, ']'), ToolCalls: g.calls, Usage: g.usage, Model: g.model,
 		FinishReason: string(g.finish), Warnings: g.warnings, RequestID: api.RequestID(ctx), CreatedAt: now.UTC(),
 		Parts: parts, Resets: resets, Output: g.output, Suggestions: g.suggestions, AgentDigest: g.digest,
 	}
@@ -131,7 +133,11 @@ func (g *generation) turn(ctx context.Context, now time.Time) session.Turn {
 func (s *Service) generate(ctx context.Context, g *generation, history []json.RawMessage, req Request) (err error) {
 	ctx, step := s.Observer.StartAgent(ctx, s.Agent.Name)
 	defer func() { step.End(ctx, code(ctx, err)) }()
-	if err := g.add(genai.NewContentFromText(req.Query, genai.RoleUser)); err != nil {
+	question := genai.NewContentFromText(req.Query, genai.RoleUser)
+	for _, a := range req.attached {
+		question.Parts = append(question.Parts, s.refer(g.files, a))
+	}
+	if err := g.add(question); err != nil {
 		return err
 	}
 	g.tools = s.toolset(ctx)
@@ -214,7 +220,8 @@ func (s *Service) ask(ctx context.Context, g *generation, history []json.RawMess
 		return answer, err
 	}
 	if answer.Usage.Source == session.Counted && answer.Attempts == 1 { // with retries, it counts several prompts
-		g.prompt = promptOf(r, g.encoded, answer.Usage.PromptTokens)
+		g.files.count(answer.FileTokens)
+		g.prompt = promptOf(r, g.encoded, max(0, answer.Usage.PromptTokens-int64(g.files.tokens())))
 		if ratio, ok := plausibleRatio(g.prompt); ok {
 			g.bytesOfToken = ratio
 		}
@@ -225,6 +232,9 @@ func (s *Service) ask(ctx context.Context, g *generation, history []json.RawMess
 		g.sayWhole(s, answer)
 	}
 	g.showSources(answer, max(before, g.text.Len()-len(answer.Text())), !whole)
+	var made []*attachment
+	made, answer.Content = s.takeFiles(ctx, g.files, answer.Content)
+	g.files.show(made)
 	return answer, nil
 }
 
@@ -259,7 +269,7 @@ func (s *Service) call(ctx context.Context, g *generation, r model.Request, onTe
 	}
 	// A count of few tokens says little of other text, such as a tool's large output: a
 	// reservation never weighs less than usual text.
-	r.PromptTokens = model.EstimateTokens(int(promptOf(r, g.encoded, 0).Bytes)+g.asideBytes, min(g.bytesOfToken, usualBytes))
+	r.PromptTokens = model.EstimateTokens(int(promptOf(r, g.encoded, 0).Bytes)+g.asideBytes, min(g.bytesOfToken, usualBytes)) + g.files.tokens()
 	hold, err := s.reserve(ctx, r)
 	if err != nil {
 		return model.Answer{}, err
@@ -297,6 +307,7 @@ func (s *Service) request(g *generation, history []json.RawMessage, req Request)
 		Instruction: s.Agent.Instruction + g.more,
 		History:     history,
 		Contents:    slices.Concat(g.contents, g.aside),
+		Files:       g.files.blobs,
 		Tools:       g.tools.declarations,
 		Temperature: cmp.Or(req.Temperature, s.Agent.Temperature),
 		MaxTokens:   s.maxTokens(req),
@@ -346,7 +357,7 @@ func (g *generation) count(answer model.Answer) {
 // turn. Calls without a result are left out: the model API rejects a history that
 // contains them.
 func (s *Service) end(g *generation, answer model.Answer, last bool) error {
-	text := g.text.Len() > 0 && !last || answer.Text() != ""
+	text := g.text.Len() > 0 && !last || answer.Text() != "" || answer.HasFiles()
 	switch {
 	case answer.Blocked != "" && !text:
 		return api.Fail(api.ContentBlocked, fmt.Errorf("the prompt was blocked: %s", answer.Blocked))

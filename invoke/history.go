@@ -39,8 +39,9 @@ const (
 // history returns the contents of earlier turns to send with the next question, oldest
 // first, limited to about the given number of tokens. cut reports whether anything was
 // left out.
-func history(s *session.Session, tokens int) (turns []json.RawMessage, cut bool, err error) {
-	left := int(min(float64(tokens)*bytesOfToken(s), math.MaxInt32))
+func history(s *session.Session, tokens int) (turns []pastTurn, cut bool, err error) {
+	ratio := bytesOfToken(s)
+	left := int(min(float64(tokens)*ratio, math.MaxInt32))
 	i := len(s.Recent) - 1
 	for ; i >= 0 && left >= leastTurn; i-- {
 		newest := i == len(s.Recent)-1
@@ -49,6 +50,22 @@ func history(s *session.Session, tokens int) (turns []json.RawMessage, cut bool,
 			return nil, false, err
 		}
 		size := promptBytes(contents)
+		var files []session.File
+		if hasFiles(contents) {
+			if files, err = s.Recent[i].Files(); err != nil {
+				return nil, false, err
+			}
+			// Files weigh their tokens, not their bytes.
+			if weight := size + int(float64(tokensOf(files))*ratio); weight <= left {
+				size = weight
+			} else { // large parts go first
+				cut = true
+				if contents, err = withoutFiles(contents, files); err != nil {
+					return nil, false, fmt.Errorf("turn %d: %w", s.Recent[i].Number, err)
+				}
+				size, files = promptBytes(contents), nil
+			}
+		}
 		if size > left {
 			cut = true
 			// Half of the room is left for older turns.
@@ -60,7 +77,7 @@ func history(s *session.Session, tokens int) (turns []json.RawMessage, cut bool,
 			}
 		}
 		left -= size
-		turns = append(turns, contents)
+		turns = append(turns, pastTurn{contents, files})
 	}
 	slices.Reverse(turns)
 	return turns, cut || i >= 0 || len(s.Recent) < s.Turns, nil

@@ -82,13 +82,13 @@ func TestHistory(t *testing.T) {
 			var got []string
 			all := ""
 			for i, turn := range turns {
-				contents, err := model.DecodeContents(turn)
+				contents, err := model.DecodeContents(turn.contents)
 				if err != nil {
 					t.Fatal(err)
 				}
 				got = append(got, fmt.Sprint(contents[0].Parts[0]["text"]))
-				all += string(turn)
-				calls, responses := strings.Count(string(turn), `"functionCall"`), strings.Count(string(turn), `"functionResponse"`)
+				all += string(turn.contents)
+				calls, responses := strings.Count(string(turn.contents), `"functionCall"`), strings.Count(string(turn.contents), `"functionResponse"`)
 				if calls != responses {
 					t.Errorf("turn %d: %d calls and %d responses", i, calls, responses)
 				}

@@ -29,8 +29,11 @@ import (
 	"net/http"
 	"time"
 
+	"google.golang.org/genai"
+
 	"example.com/gatehouse/agent"
 	"example.com/gatehouse/internal/api"
+	"example.com/gatehouse/internal/caller"
 	"example.com/gatehouse/internal/drain"
 	"example.com/gatehouse/internal/limit"
 	"example.com/gatehouse/internal/model"
@@ -48,6 +51,7 @@ type Config struct {
 	Thinking        models.Level // "": low for an agent with tools, else the model's lowest
 	Tables          *models.Live // nil: the built-in table
 	Store           session.Store
+	Files           Files
 	Timeout         time.Duration // of the whole turn
 	MaxBodyBytes    int64
 	MaxOutputTokens int // the largest max_tokens of a request
@@ -75,6 +79,7 @@ type Service struct {
 	digest   string          // of the agent
 	ownParts bool            // the model may show more than text
 	schema   json.RawMessage // of a typed answer; nil for text
+	room     *drain.Places   // of bodies with files, in MiB
 	subagents
 }
 
@@ -82,6 +87,7 @@ type Service struct {
 func New(c Config) *Service {
 	s := newService(c, subagents{})
 	s.body, s.feedback = newBody(c.MaxOutputTokens, c.allowed()), api.NewBody[Feedback](nil)
+	s.room = newRoom()
 	s.subagents.add(c, c.Agent.Tools)
 	return s
 }
@@ -89,6 +95,9 @@ func New(c Config) *Service {
 // newService returns a Service that runs c's agent, without what requests need.
 func newService(c Config, all subagents) *Service {
 	tools := newToolset(c.Agent.Tools)
+	if m := c.Agent.Model; m != nil && m.MediaResolution == genai.MediaResolutionHigh {
+		c.Files.HighResolution = true
+	}
 	var schema json.RawMessage
 	if c.Agent.Output != nil {
 		schema, _ = json.Marshal(c.Agent.Output.Schema()) // it was made from a Go type
@@ -107,7 +116,9 @@ func newService(c Config, all subagents) *Service {
 func (s *Service) invoke(w http.ResponseWriter, r *http.Request) error {
 	ctx, cancel := context.WithTimeout(r.Context(), s.Timeout)
 	defer cancel()
-	req, streamed, err := s.decode(w, r)
+	hold, leave := s.hold(caller.Owner(ctx))
+	defer leave()
+	req, streamed, err := s.decode(w, r, hold)
 	if err != nil {
 		return err
 	}

@@ -10,6 +10,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 
 	"example.com/gatehouse/internal/api"
+	"example.com/gatehouse/internal/files"
 )
 
 // MaxQuery is the maximum length of a query in code points, after trimming.
@@ -17,15 +18,18 @@ const MaxQuery = 10_000
 
 // A Request is the body of POST /invoke, validated by its tags.
 type Request struct {
-	Query       string   `json:"query" doc:"What to ask the agent. White space around it is dropped." example:"What can you do?"`
-	SessionID   string   `json:"session_id,omitempty" pattern:"^[A-Za-z0-9_-]{16,64}$" doc:"The session to go on with; a new one when absent."`
-	AfterTurn   *int     `json:"after_turn,omitempty" minimum:"0" maximum:"9007199254740991" doc:"How many turns the caller believes the session has. Any other number is a conflict."`
-	Temperature *float64 `json:"temperature,omitempty" minimum:"0" maximum:"2" doc:"How freely the model chooses its words; the agent's own setting when absent."`
-	MaxTokens   *int     `json:"max_tokens,omitempty" minimum:"1" doc:"How many tokens each model call may give."`
-	Model       string   `json:"model,omitempty" doc:"The model to ask, one of those that the service allows; its own when absent. Another may stand in while it is unavailable."`
-	Stream      bool     `json:"stream,omitempty" doc:"Whether to answer with an event stream, as Accept: text/event-stream asks for too."`
+	Query       string      `json:"query" doc:"What to ask the agent. White space around it is dropped." example:"What can you do?"`
+	SessionID   string      `json:"session_id,omitempty" pattern:"^[A-Za-z0-9_-]{16,64}$" doc:"The session to go on with; a new one when absent."`
+	AfterTurn   *int        `json:"after_turn,omitempty" minimum:"0" maximum:"9007199254740991" doc:"How many turns the caller believes the session has. Any other number is a conflict."`
+	Temperature *float64    `json:"temperature,omitempty" minimum:"0" maximum:"2" doc:"How freely the model chooses its words; the agent's own setting when absent."`
+	MaxTokens   *int        `json:"max_tokens,omitempty" minimum:"1" doc:"How many tokens each model call may give."`
+	Model       string      `json:"model,omitempty" doc:"The model to ask, one of those that the service allows; its own when absent. Another may stand in while it is unavailable."`
+	Files       []FileInput `json:"files,omitempty" maxItems:"8" doc:"Files that the question is about, in base64 or by address."`
+	Stream      bool        `json:"stream,omitempty" doc:"Whether to answer with an event stream, as Accept: text/event-stream asks for too."`
 
 	Options Options `json:"-"`
+
+	attached []*attachment // of Files
 }
 
 // Options are what a door asks for beside the body of POST /invoke.
@@ -52,6 +56,7 @@ func newBody(maxOutputTokens int, models []string) *api.Body[Request] {
 func bound(properties map[string]*huma.Schema, maxOutputTokens int, models []string) {
 	most := float64(maxOutputTokens)
 	properties["max_tokens"].Maximum = &most
+	properties["files"].Nullable = false // as Go's lists are not
 	properties["model"].Enum = make([]any, len(models))
 	for i, name := range models {
 		properties["model"].Enum[i] = name
@@ -64,9 +69,13 @@ func (c *Config) allowed() []string {
 }
 
 // decode decodes and validates a request, and reports whether the response is a
-// stream.
-func (s *Service) decode(w http.ResponseWriter, r *http.Request) (req Request, stream bool, err error) {
-	raw, err := api.ReadBody(w, r, s.MaxBodyBytes, s.Timeout)
+// stream. hold is called for each MiB of memory that the files in the body take.
+func (s *Service) decode(w http.ResponseWriter, r *http.Request, hold func() error) (req Request, stream bool, err error) {
+	bounds := api.FileBody{Limit: s.MaxBodyBytes, Max: files.Max, Hold: hold}
+	if s.Files.accepted() {
+		bounds.Files = s.Files.MaxBytes
+	}
+	raw, data, err := bounds.Read(w, r, s.Timeout, files.Decode)
 	if err != nil {
 		return Request{}, false, err
 	}
@@ -75,6 +84,9 @@ func (s *Service) decode(w http.ResponseWriter, r *http.Request) (req Request, s
 		return Request{}, false, err
 	}
 	if err := req.Validate("query"); err != nil {
+		return Request{}, false, err
+	}
+	if err := s.decodeFiles(&req, data); err != nil {
 		return Request{}, false, err
 	}
 	req.Options.Locale = api.Locale(r)

@@ -43,7 +43,7 @@ func (s *Service) Routes() []api.Route {
 				ID: "chat", Tag: api.TagAgent, Params: []string{"Idempotency-Key"}, Errors: turnErrors,
 				Description: "The same turn in the protocol of the AI SDK's `useChat` (https://ai-sdk.dev/docs/ai-sdk-ui/stream-protocol): use " +
 					"`new DefaultChatTransport({ api: URL + \"/chat\" })`. A session of this `id` is made when there is none. The service remembers what was said before: " +
-					fmt.Sprintf("the page's own history is not read. A body may have %d bytes.\n\n", ChatBodies*s.MaxBodyBytes) +
+					fmt.Sprintf("the page's own history is not read. A body may have %d bytes, its last message what a body of `POST /invoke` may.\n\n", ChatBytes) +
 					"The answer is a UI message stream: `start`; then `text-start`, `text-delta`, `text-end`, `tool-input-available` and `tool-output-available` as they happen; " +
 					"one of `finish` and `error`; and `[DONE]`." + everyPart,
 				Body: &api.DocBody{Type: ChatRequest{}, Examples: map[string]any{
@@ -112,6 +112,19 @@ func (s *Service) Routes() []api.Route {
 			},
 		},
 		{
+			Method: http.MethodGet, Path: "/sessions/{id}/files/{file}", Handler: s.getFile, Audit: "session.file",
+			Summary: "Read a file of a session.",
+			Doc: api.Doc{
+				ID: "getFile", Tag: api.TagSessions, Params: []string{"session", "stored_file"},
+				Description: "The content of a file that a question carried or an answer has, by the `uri` that it is listed with. Files are kept where the service has a bucket for them, as long as their session.",
+				Errors:      []api.Code{api.NotFound, api.SessionNotFound, api.SessionStoreUnavailable},
+				Answers: []api.DocAnswer{{
+					Status: http.StatusOK, Description: "The file, with the type that it was checked to be of.",
+					Content: map[string]api.DocMedia{"*/*": {Type: ""}},
+				}},
+			},
+		},
+		{
 			Method: http.MethodPut, Path: "/sessions/{id}/turns/{turn}/feedback", Handler: s.putFeedback, Audit: "turn.feedback",
 			Summary: "Rate a turn.",
 			Doc: api.Doc{
@@ -166,6 +179,7 @@ func (s *Service) describeTurn(id string, example example, description string) a
 			Examples: map[string]any{
 				"A new session":      Request{Query: example.turn.Query},
 				"The same session":   Request{Query: "Tell me more.", SessionID: api.ExampleSession, AfterTurn: &afterTurn},
+				"With a file":        Request{Query: "What is in this picture?", Files: []FileInput{{Type: "image/png", Data: examplePicture}}},
 				"As an event stream": Request{Query: example.turn.Query, Temperature: &temperature, Stream: true},
 			},
 		},
@@ -181,6 +195,9 @@ func (s *Service) describeTurn(id string, example example, description string) a
 		}},
 	}
 }
+
+// examplePicture is a PNG of one pixel.
+const examplePicture = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNgAAAAAgABSK+kcQAAAABJRU5ErkJggg=="
 
 // link refers to an operation on the session whose id is at a JSON pointer in the
 // data.
@@ -306,7 +323,7 @@ func (s *Service) newExample() example {
 			SessionID: api.ExampleSession, CreatedAt: at, UpdatedAt: at, ExpiresAt: at.AddDate(0, 0, 30), Turns: 1, TotalTokens: 545, Title: query,
 		},
 		turn: TurnInfo{
-			Turn: 1, RunID: run, Query: query, Response: text, ToolCalls: []session.ToolCall{call}, Usage: usage,
+			Turn: 1, Files: []File{}, RunID: run, Query: query, Response: text, ToolCalls: []session.ToolCall{call}, Usage: usage,
 			Parts: []PartInfo{
 				{Type: "tool", Tool: &ToolInfo{ID: "call_1_1", Name: call.Name, Args: map[string]any{}, OK: true, DurationMS: call.DurationMS}},
 				{Type: "text", Text: text},

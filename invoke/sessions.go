@@ -1,8 +1,10 @@
 package invoke
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"net/http"
 	"net/url"
 	"slices"
@@ -11,6 +13,7 @@ import (
 
 	"example.com/gatehouse/internal/api"
 	"example.com/gatehouse/internal/caller"
+	"example.com/gatehouse/internal/files"
 	"example.com/gatehouse/internal/telemetry"
 	"example.com/gatehouse/session"
 )
@@ -49,6 +52,7 @@ type TurnInfo struct {
 	Turn         int                `json:"turn" minimum:"1" doc:"Its number: 1 for the session's first."`
 	RunID        string             `json:"run_id" doc:"Of the run that made it."`
 	Query        string             `json:"query"`
+	Files        []File             `json:"files" doc:"Of the question; those of the answer are among the parts."`
 	Response     string             `json:"response"`
 	Parts        []PartInfo         `json:"parts" doc:"What the run showed, in the order in which it came."`
 	ToolCalls    []session.ToolCall `json:"tool_calls"`
@@ -136,6 +140,21 @@ func filesOf(parts []session.Part) []File {
 	return files
 }
 
+// questionFiles returns the files of a turn's question.
+func questionFiles(sessionID string, t session.Turn) []File {
+	list := []File{}
+	for _, f := range t.Files {
+		switch {
+		case f.Answer:
+		case f.Digest != "":
+			list = append(list, File{Name: f.Name, Type: f.Type, URI: filePath(sessionID, f.Digest)})
+		default:
+			list = append(list, File{Name: f.Name, Type: f.Type, URI: f.URI})
+		}
+	}
+	return list
+}
+
 // SessionTurns is the data of GET /sessions/{id}.
 type SessionTurns struct {
 	Session    SessionInfo `json:"session"`
@@ -147,7 +166,7 @@ func newTurnInfo(sessionID string, t session.Turn) TurnInfo {
 	query, response := t.Texts()
 	parts := t.Shown()
 	return TurnInfo{
-		Turn: t.Number, RunID: session.RunID(sessionID, t.ID), Query: query, Response: response, Parts: newPartInfos(parts),
+		Turn: t.Number, RunID: session.RunID(sessionID, t.ID), Query: query, Files: questionFiles(sessionID, t), Response: response, Parts: newPartInfos(parts),
 		ToolCalls: orEmpty(t.ToolCalls), Sources: sourcesOf(parts), Output: t.Output, Usage: t.Usage, Model: t.Model,
 		FinishReason: t.FinishReason, Warnings: orEmpty(t.Warnings), Pending: orEmpty(t.Pending), RequestID: t.RequestID, CreatedAt: t.CreatedAt.UTC(),
 		Suggestions: t.Suggestions, AgentDigest: t.AgentDigest,
@@ -236,6 +255,11 @@ func (s *Service) deleteSession(w http.ResponseWriter, r *http.Request) error {
 		return readFailure(r, err)
 	}
 	recordPreviousTurn(ctx, key, current.Recent) // there will be no later call that could audit it
+	// The files go first: as long as the session is there, a retry continues. Those of a
+	// turn that runs meanwhile are removed when it finds the session gone.
+	if err := s.deleteFiles(ctx, sessionPrefix(key)); err != nil {
+		return readFailure(r, err)
+	}
 	if err := s.Store.Delete(ctx, key); err != nil {
 		return readFailure(r, err)
 	}
@@ -243,10 +267,51 @@ func (s *Service) deleteSession(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
+// getFile handles GET /sessions/{id}/files/{file}. The names of stored files begin with
+// their owner's hash, so that nobody reaches another owner's.
+func (s *Service) getFile(w http.ResponseWriter, r *http.Request) error {
+	key, err := sessionKey(r)
+	if err != nil {
+		return err
+	}
+	digest := r.PathValue("file")
+	if s.Files.Store == nil || !files.ValidDigest(digest) {
+		return api.Fail(api.NotFound, nil)
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), storeTimeout)
+	defer cancel()
+	if current, err := s.Store.Load(ctx, key); err != nil || !current.Exists() {
+		return readFailure(r, cmp.Or(err, session.ErrNotFound))
+	}
+	mediaType, data, err := s.Files.Store.Get(ctx, sessionPrefix(key)+digest, maxStoredFile)
+	switch {
+	case errors.Is(err, files.ErrNotFound):
+		return api.Fail(api.NotFound, nil)
+	case err != nil:
+		return readFailure(r, errors.Join(err, session.ErrUnavailable))
+	}
+	h := w.Header()
+	h.Set("Content-Type", mediaType)
+	h.Set("Content-Length", strconv.Itoa(len(data)))
+	// A caller has chosen the content: a browser must not run it as a page of this
+	// origin.
+	h.Set("Content-Disposition", "attachment")
+	h.Set("Content-Security-Policy", "default-src 'none'; sandbox")
+	_, _ = w.Write(data) // a client that has gone away needs nothing more
+	return nil
+}
+
+// maxStoredFile bounds what is read of a stored file, in bytes: MAX_FILE_BYTES may have
+// been lowered since.
+const maxStoredFile = 32 << 20
+
 // deleteSessions handles DELETE /sessions.
 func (s *Service) deleteSessions(w http.ResponseWriter, r *http.Request) error {
 	ctx, cancel := context.WithTimeout(r.Context(), s.Timeout)
 	defer cancel()
+	if err := s.deleteFiles(ctx, ownerPrefix(caller.Owner(ctx))); err != nil {
+		return readFailure(r, err)
+	}
 	if err := s.Store.DeleteAll(ctx, caller.Owner(ctx)); err != nil {
 		return readFailure(r, err)
 	}

@@ -102,6 +102,7 @@ func (s *Service) answer(ctx context.Context, parent *generation, request string
 	}
 	g := newGeneration(cmp.Or(req.Model, s.ModelName), &run{req: req, owner: parent.run.owner, turnID: session.NewID(), out: &output{}})
 	g.rounds, g.depth, g.admitted = parent.rounds, parent.depth+1, func() {}
+	g.files = parent.files.ofSubagent()
 	defer parent.adopt(g)
 	err := s.question(ctx, &req)
 	if err == nil {

@@ -111,6 +111,7 @@ func (s *Service) runTools(ctx context.Context, g *generation, calls []*genai.Fu
 				results[i], parts[i] = s.answerCall(ctx, g, i, call, room)
 				results[i].ID = ids[i]
 				g.run.out.add(results[i])
+				s.showToolFiles(ctx, g.files)
 				return nil
 			})
 		})

@@ -13,6 +13,7 @@ import (
 	"example.com/gatehouse/internal/drain"
 	"example.com/gatehouse/internal/telemetry"
 	"example.com/gatehouse/session"
+	"example.com/gatehouse/tool"
 )
 
 const (
@@ -101,13 +102,25 @@ func (s *Service) turn(ctx context.Context, r *run) (_ *Response, err error) {
 	if err != nil {
 		return nil, api.Fail(api.Internal, err)
 	}
-	history, cut, err := history(before, s.HistoryTokens)
+	past, cut, err := history(before, s.HistoryTokens)
 	if err != nil {
 		return nil, api.Fail(api.Internal, err)
 	}
-
 	g := newGeneration(cmp.Or(req.Model, s.ModelName), r)
 	g.digest = s.digest
+	if g.files, err = s.openFiles(ctx, current.Key, req, r.out); err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil && (opened.Claim == nil && req.SessionID == "" || errors.Is(err, session.ErrNotFound)) {
+			s.forget(ctx, g.files)
+		}
+	}()
+	history, err := s.sendable(ctx, g.files, past)
+	if err != nil {
+		return nil, api.Fail(api.Internal, err)
+	}
+	defer s.extendFiles(ctx, before)()
 	g.bytesOfToken = bytesOfToken(before)
 	g.turns.left.Store(int64(s.MaxToolRounds))
 	g.rounds = &g.turns
@@ -123,7 +136,7 @@ func (s *Service) turn(ctx context.Context, r *run) (_ *Response, err error) {
 		r.out.begin(Start{RequestID: api.RequestID(ctx), RunID: r.out.run, SessionID: current.Key.ID, Turn: number, Model: g.model})
 	}
 	states := s.newStates(before)
-	err = s.generate(states.context(toolContext(ctx, current, number, req)), g, history, req)
+	err = s.generate(tool.WithFiles(states.context(toolContext(ctx, current, number, req)), g.files.tools), g, history, req)
 	recordGeneration(ctx, g)
 	if err != nil {
 		return nil, err

@@ -259,6 +259,7 @@ type Turn struct {
 	ID           string          `json:"id"` // made once per call, the same in every retry of its commit
 	Number       int             `json:"-"`  // from 1
 	Prompt       Prompt          `json:"prompt,omitzero"`
+	Files        []File          `json:"files,omitempty"` // of the contents
 	Contents     json.RawMessage `json:"contents"`
 	ToolCalls    []ToolCall      `json:"tool_calls,omitempty"`
 	Usage        Usage           `json:"usage"`

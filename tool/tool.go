@@ -219,5 +219,8 @@ func (t Tool) Call(ctx context.Context, args map[string]any) (map[string]any, er
 		return nil, fmt.Errorf("encoding the output: %w", err)
 	}
 	exact(object)
+	if err := collect(ctx, out); err != nil {
+		return nil, err
+	}
 	return object, nil
 }

@@ -52,7 +52,7 @@ func withBody(w http.ResponseWriter, r *http.Request, limit int64, timeout time.
 		return err
 	}
 	if r.ContentLength > limit {
-		return tooLarge(limit)
+		return TooLarge(limit)
 	}
 	control := http.NewResponseController(w)
 	// A server that has no deadlines (a test's recorder) is served, too.
@@ -71,7 +71,7 @@ func withBody(w http.ResponseWriter, r *http.Request, limit int64, timeout time.
 		return e
 	}
 	if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
-		return tooLarge(limit)
+		return TooLarge(limit)
 	}
 	if netErr, ok := errors.AsType[net.Error](err); errors.Is(err, os.ErrDeadlineExceeded) || ok && netErr.Timeout() {
 		w.Header().Set("Connection", "close")
@@ -83,7 +83,8 @@ func withBody(w http.ResponseWriter, r *http.Request, limit int64, timeout time.
 	return &Error{Code: MalformedRequest, Message: "The request's body could not be read.", Cause: err}
 }
 
-func tooLarge(limit int64) *Error {
+// TooLarge returns the error of a body that is larger than limit bytes.
+func TooLarge(limit int64) *Error {
 	return &Error{Code: RequestTooLarge, Message: fmt.Sprintf("The request's body is larger than %d bytes.", limit)}
 }
 

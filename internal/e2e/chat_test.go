@@ -396,7 +396,8 @@ func TestChatBodies(t *testing.T) {
 		{"33 levels, where nobody looks", `{"id":"` + chatID + `","x":` + nested(32) + `}`, 400, ""},
 		{"levels without end", `{"messages":` + strings.Repeat("[", 1<<20), 400, ""},
 		{"broken in the middle of a message", `{"messages":[{"role":"user","parts":[{"type":"text","text":}]}]}`, 400, ""},
-		{"larger than is allowed", `{"x":"` + strings.Repeat("x", 16_000_000) + `"}`, 413, ""},
+		{"larger than is allowed", `{"x":[` + strings.Repeat(`"xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx",`, 31<<20/42) + `""]}`, 413, ""},
+		{"a text larger than is allowed", `{"x":"` + strings.Repeat("x", 16_000_000) + `"}`, 413, ""},
 	}
 	codes := map[int]string{400: "malformed_request", 413: "request_too_large", 422: "validation_failed"}
 	for _, test := range tests {

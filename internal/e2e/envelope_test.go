@@ -101,21 +101,22 @@ type sessionPage struct {
 }
 
 type storedTurn struct {
-	Turn         int        `json:"turn"`
-	RunID        string     `json:"run_id"`
-	Query        string     `json:"query"`
-	Response     string     `json:"response"`
-	Parts        []any      `json:"parts"`
-	ToolCalls    []toolCall `json:"tool_calls"`
-	Sources      []any      `json:"sources"`
-	Output       any        `json:"output"`
-	Usage        usage      `json:"usage"`
-	Model        string     `json:"model"`
-	FinishReason string     `json:"finish_reason"`
-	Warnings     []string   `json:"warnings"`
-	Pending      []any      `json:"pending"`
-	RequestID    string     `json:"request_id"`
-	CreatedAt    string     `json:"created_at"`
+	Turn         int              `json:"turn"`
+	RunID        string           `json:"run_id"`
+	Query        string           `json:"query"`
+	Files        []map[string]any `json:"files"`
+	Response     string           `json:"response"`
+	Parts        []any            `json:"parts"`
+	ToolCalls    []toolCall       `json:"tool_calls"`
+	Sources      []any            `json:"sources"`
+	Output       any              `json:"output"`
+	Usage        usage            `json:"usage"`
+	Model        string           `json:"model"`
+	FinishReason string           `json:"finish_reason"`
+	Warnings     []string         `json:"warnings"`
+	Pending      []any            `json:"pending"`
+	RequestID    string           `json:"request_id"`
+	CreatedAt    string           `json:"created_at"`
 }
 
 // strict decodes a value that has all fields of T and no other, each once.

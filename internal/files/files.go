@@ -27,6 +27,14 @@ const (
 	MaxType = 127
 )
 
+var (
+	// ErrNotFound: there is no such file where files are kept, or it may not be read. The
+	// two look the same on purpose.
+	ErrNotFound = errors.New("file not found")
+	// ErrTooLarge: the file is larger than asked for.
+	ErrTooLarge = errors.New("file too large")
+)
+
 // Types are the media types that are allowed.
 type Types []string
 

@@ -207,6 +207,17 @@ func (r Reply) WithUsage(u Usage) Reply {
 	return r
 }
 
+// WithPromptDetails returns the reply with the tokens of the prompt of one modality, such
+// as "IMAGE", beside those of text.
+func (r Reply) WithPromptDetails(modality string, tokens int) Reply {
+	r.usage = maps.Clone(r.usage)
+	r.usage["promptTokensDetails"] = []any{
+		map[string]any{"modality": "TEXT", "tokenCount": 7},
+		map[string]any{"modality": modality, "tokenCount": tokens},
+	}
+	return r
+}
+
 // WithoutUsage removes the token counts.
 func (r Reply) WithoutUsage() Reply {
 	r.usage = nil

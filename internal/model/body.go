@@ -49,6 +49,9 @@ func (r *Request) contents() (json.RawMessage, error) {
 		if err != nil {
 			return err
 		}
+		if list, err = r.withFiles(list); err != nil {
+			return err
+		}
 		list = bytes.TrimSpace(list)
 		if len(list) < 2 || list[0] != '[' {
 			return fmt.Errorf("contents that are no list: %.20q", list)
@@ -71,6 +74,29 @@ func (r *Request) contents() (json.RawMessage, error) {
 		err = add(own)
 	}
 	return append(all, ']'), err
+}
+
+// withFiles returns contents with the contents of r's files in the place of their
+// addresses.
+func (r *Request) withFiles(list json.RawMessage) (json.RawMessage, error) {
+	if len(r.Files) == 0 || !bytes.Contains(list, []byte(`"fileData"`)) {
+		return list, nil
+	}
+	contents, err := DecodeContents(list)
+	if err != nil {
+		return nil, err
+	}
+	for _, content := range contents {
+		for _, part := range content.Parts {
+			reference, _ := part["fileData"].(map[string]any)
+			uri, _ := reference["fileUri"].(string)
+			if file := r.Files[uri]; file != nil {
+				delete(part, "fileData")
+				part["inlineData"] = map[string]any{"mimeType": file.MIMEType, "data": file.Data}
+			}
+		}
+	}
+	return json.Marshal(contents)
 }
 
 // Tools are what a model may call, as it is told.

@@ -264,7 +264,7 @@ func (g *generation) send(w *watch, r *Request, a *Answer, permit permit) error 
 	a.Ignored = ignored
 	var counts *genai.GenerateContentResponseUsageMetadata
 	defer func() {
-		a.Usage = usage(counts)
+		a.Usage, a.FileTokens = usage(counts), fileTokens(counts)
 		a.Usage.SearchQueries = a.Grounding.searches()
 	}()
 	unshown := "" // white space, which is no answer yet
@@ -402,7 +402,7 @@ func (a *Answer) judge() *Error {
 		return nil
 	case nameless, a.Finish == genai.FinishReasonMalformedFunctionCall, a.Finish == genai.FinishReasonUnexpectedToolCall:
 		return failure
-	case strings.TrimSpace(a.Text()) != "", len(calls) > 0 && MayCallTools(a.Finish):
+	case strings.TrimSpace(a.Text()) != "", a.HasFiles(), len(calls) > 0 && MayCallTools(a.Finish):
 		return nil
 	}
 	failure.Empty = true
@@ -453,7 +453,24 @@ func fuller(counts, next *genai.GenerateContentResponseUsageMetadata) *genai.Gen
 	all.ThoughtsTokenCount = cmp.Or(next.ThoughtsTokenCount, counts.ThoughtsTokenCount)
 	all.CandidatesTokenCount = cmp.Or(next.CandidatesTokenCount, counts.CandidatesTokenCount)
 	all.TotalTokenCount = cmp.Or(next.TotalTokenCount, counts.TotalTokenCount)
+	if all.PromptTokensDetails == nil {
+		all.PromptTokensDetails = counts.PromptTokensDetails
+	}
 	return &all
+}
+
+// fileTokens returns the tokens of a prompt that are not text; 0 when the model does not
+// count them apart.
+func fileTokens(m *genai.GenerateContentResponseUsageMetadata) (tokens int64) {
+	if m == nil {
+		return 0
+	}
+	for _, count := range m.PromptTokensDetails {
+		if count != nil && count.Modality != genai.MediaModalityText {
+			tokens += int64(max(count.TokenCount, 0))
+		}
+	}
+	return tokens
 }
 
 // usage takes the model's own counts over; an object without any is source

@@ -195,9 +195,12 @@ type Request struct {
 	Instruction string
 	History     []json.RawMessage // earlier turns' contents, each a JSON array of genai.Content
 	Contents    []*genai.Content  // what follows on them
-	Tools       Tools             // from [Declare]; zero when the model may call none
-	Temperature *float64          // 0 to 2; nil: the model's own
-	MaxTokens   int               // of output
+	// Files are the contents of files that History and Contents refer to by these
+	// addresses, of those that are sent with the request.
+	Files       map[string]*genai.Blob
+	Tools       Tools    // from [Declare]; zero when the model may call none
+	Temperature *float64 // 0 to 2; nil: the model's own
+	MaxTokens   int      // of output
 	// Settings are the agent's, as [CheckSettings] takes them, without those above; nil
 	// for none.
 	Settings *genai.GenerateContentConfig
@@ -225,15 +228,18 @@ type Request struct {
 
 // An Answer is what the model gave for one [Request].
 type Answer struct {
-	Asked    string         // the model that was asked
-	Model    string         // that answered, by its own word
-	Ignored  []string       // settings of the request's that the model does not take
-	Content  *genai.Content // as the model gave it; nil when it gave nothing
-	Finish   genai.FinishReason
-	Blocked  string        // why the prompt was refused, "" when it was not
-	Usage    session.Usage // of all attempts, each priced by itself; zero when none began
-	Spent    []Spent       // the same, by attempt
-	Attempts int           // over all models; 0 when their breakers are open
+	Asked   string         // the model that was asked
+	Model   string         // that answered, by its own word
+	Ignored []string       // settings of the request's that the model does not take
+	Content *genai.Content // as the model gave it; nil when it gave nothing
+	Finish  genai.FinishReason
+	Blocked string // why the prompt was refused, "" when it was not
+	// FileTokens are the tokens of the prompt that are not text, by the model's count; 0
+	// when it does not tell.
+	FileTokens int64
+	Usage      session.Usage // of all attempts, each priced by itself; zero when none began
+	Spent      []Spent       // the same, by attempt
+	Attempts   int           // over all models; 0 when their breakers are open
 
 	// Grounding is what Gemini's own tools brought back; nil for nothing.
 	Grounding *Grounding
@@ -264,6 +270,13 @@ func partText(p *genai.Part) string {
 		return ""
 	}
 	return p.Text
+}
+
+// HasFiles reports whether the model made files, apart from what it drew while it thought.
+func (a *Answer) HasFiles() bool {
+	return a.Content != nil && slices.ContainsFunc(a.Content.Parts, func(p *genai.Part) bool {
+		return !p.Thought && (p.InlineData != nil && len(p.InlineData.Data) > 0 || p.FileData != nil)
+	})
 }
 
 // Calls lists the functions that the model wants called.

@@ -32,6 +32,8 @@ func parameters() map[string]*huma.Param {
 		"turn": {Name: "turn", In: "path", Required: true, Schema: whole(1, 0), Example: 1, Description: "A turn's number: 1 for the session's first."},
 		"file": {Name: "file", In: "path", Required: true, Schema: &huma.Schema{Type: huma.TypeString, Enum: fileNames()},
 			Description: "One of the page's files."},
+		"stored_file": {Name: "file", In: "path", Required: true, Schema: text(`^[A-Za-z0-9_-]{43}$`), Example: "47DEQpj8HBSa-_TImW-5JCeuQeRkm5NMpJWZG3hSuFU",
+			Description: "A file's name, from its `uri`."},
 		"limit": {Name: "limit", In: "query", Schema: limit, Description: "The most entries of a page."},
 		"cursor": {Name: "cursor", In: "query", Schema: text(""),
 			Description: "Where the page begins: an earlier answer's `next_cursor`."},

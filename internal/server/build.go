@@ -15,6 +15,7 @@ import (
 	"example.com/gatehouse/health"
 	"example.com/gatehouse/internal/auth"
 	"example.com/gatehouse/internal/figures"
+	"example.com/gatehouse/internal/gcp/bucket"
 	"example.com/gatehouse/internal/gcp/firestore"
 	"example.com/gatehouse/internal/limit"
 	"example.com/gatehouse/internal/loopback"
@@ -40,6 +41,7 @@ type parts struct {
 	invoke        *invoke.Service // nil there
 	authenticator *authenticator
 	store         session.Store
+	files         invoke.Files
 	model         *model.Client
 	secrets       *secrets
 	counters      limit.Counters
@@ -126,6 +128,9 @@ func (s *Server) connect(ctx context.Context) (_ *parts, err error) {
 	if err := s.openStore(ctx, p, project); err != nil {
 		return nil, err
 	}
+	if err := s.openFiles(ctx, p); err != nil {
+		return nil, err
+	}
 	if err := s.openModel(ctx, p, project); err != nil {
 		return nil, err
 	}
@@ -172,7 +177,7 @@ func (s *Server) connect(ctx context.Context) (_ *parts, err error) {
 		return p, nil
 	}
 	p.invoke = invoke.New(invoke.Config{
-		Agent: p.agent, Model: p.model, ModelName: s.ModelName(), ModelsAllowed: s.Config.ModelsAllowed, Thinking: s.Config.ThinkingLevel, Tables: &s.tables, Store: p.store,
+		Agent: p.agent, Model: p.model, ModelName: s.ModelName(), ModelsAllowed: s.Config.ModelsAllowed, Thinking: s.Config.ThinkingLevel, Tables: &s.tables, Store: p.store, Files: p.files,
 		Timeout: s.Config.RequestTimeout, MaxBodyBytes: s.Config.MaxBodyBytes, MaxOutputTokens: s.Config.MaxOutputTokens,
 		HistoryTokens: s.Config.HistoryTokens, MaxToolRounds: s.Config.MaxToolRounds,
 		Limiter: p.limiter, Limits: s.limits(), Observer: p.observer,
@@ -227,6 +232,26 @@ func (s *Server) openStore(ctx context.Context, p *parts, project string) error 
 	p.store = firestore.NewSessions(client, s.Config.SessionTTL, time.Now)
 	p.counters = firestore.NewCounters(client)
 	p.figures = s.newFigures(p, firestore.NewTraffic(client))
+	return nil
+}
+
+// openFiles makes what reads and keeps files, where a bucket is configured.
+func (s *Server) openFiles(ctx context.Context, p *parts) error {
+	c := s.Config
+	p.files = invoke.Files{
+		Types: c.FileTypes, MaxBytes: c.MaxFileBytes, TTL: c.SessionTTL, Buckets: c.FileBuckets, ByAddress: c.Gemini.VertexAI,
+	}
+	if c.FilesBucket == "" && len(c.FileBuckets) == 0 {
+		return nil
+	}
+	client, err := bucket.New(ctx, c.StorageEndpoint)
+	if err != nil {
+		return &fetchError{"STORAGE_EMULATOR_HOST", err}
+	}
+	p.files.Read = client.Read
+	if c.FilesBucket != "" {
+		p.files.Store = client.Bucket(c.FilesBucket)
+	}
 	return nil
 }
 

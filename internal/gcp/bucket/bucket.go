@@ -27,15 +27,8 @@ import (
 	"google.golang.org/api/option"
 	"google.golang.org/api/storage/v1"
 
+	"example.com/gatehouse/internal/files"
 	"example.com/gatehouse/internal/loopback"
-)
-
-var (
-	// ErrNotFound: there is no such object, or it may not be read. The two look the same
-	// on purpose.
-	ErrNotFound = errors.New("object not found")
-	// ErrTooLarge: the object is larger than asked for.
-	ErrTooLarge = errors.New("object too large")
 )
 
 // A Client reaches Cloud Storage. It is safe for concurrent use.
@@ -105,7 +98,7 @@ func (c *Client) try(ctx context.Context, what string, f func(*storage.Service) 
 		case ctx.Err() != nil:
 			return fmt.Errorf("%s: %w", what, context.Cause(ctx))
 		case isMissing(failed):
-			return fmt.Errorf("%s: %w", what, ErrNotFound)
+			return fmt.Errorf("%s: %w", what, files.ErrNotFound)
 		case try == maxTries || !isTemporary(failed):
 			return fmt.Errorf("%s: %w", what, failed)
 		}
@@ -135,7 +128,7 @@ func isTemporary(err error) bool {
 	if code := status(err); code != 0 {
 		return code == http.StatusRequestTimeout || code == http.StatusTooManyRequests || code >= 500
 	}
-	return !errors.Is(err, ErrTooLarge) && !errors.Is(err, errChecksum)
+	return !errors.Is(err, files.ErrTooLarge) && !errors.Is(err, errChecksum)
 }
 
 // A Bucket keeps the files of this deployment.
@@ -179,7 +172,7 @@ func (c *Client) Read(ctx context.Context, bucket, name string, limit int64) (me
 		}
 		defer func() { _ = response.Body.Close() }()
 		if response.ContentLength > limit {
-			return ErrTooLarge
+			return files.ErrTooLarge
 		}
 		var content bytes.Buffer
 		if response.ContentLength > 0 {
@@ -189,7 +182,7 @@ func (c *Client) Read(ctx context.Context, bucket, name string, limit int64) (me
 			return err
 		}
 		if int64(content.Len()) > limit {
-			return ErrTooLarge
+			return files.ErrTooLarge
 		}
 		if !matches(response.Header, content.Bytes()) {
 			return errChecksum
@@ -268,7 +261,7 @@ func (b *Bucket) each(ctx context.Context, prefix string, f func(ctx context.Con
 		group.SetLimit(side)
 		for _, entry := range entries {
 			group.Go(func() error {
-				if err := f(ctx, entry.Name); !errors.Is(err, ErrNotFound) {
+				if err := f(ctx, entry.Name); !errors.Is(err, files.ErrNotFound) {
 					return err
 				}
 				return nil

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"example.com/gatehouse/internal/files"
 	"example.com/gatehouse/internal/gcp/bucket"
 	"example.com/gatehouse/internal/gcp/bucket/buckettest"
 )
@@ -42,12 +43,12 @@ func TestATroubleThatPassesIsTriedAgain(t *testing.T) {
 	}
 	for _, status := range []int{400, 401, 500} {
 		s.Fail(func(*http.Request) int { return status })
-		if _, _, err := b.Get(t.Context(), "a", 9); err == nil || errors.Is(err, bucket.ErrNotFound) {
+		if _, _, err := b.Get(t.Context(), "a", 9); err == nil || errors.Is(err, files.ErrNotFound) {
 			t.Errorf("%d: %v", status, err)
 		}
 	}
 	s.Fail(func(*http.Request) int { return 403 })
-	if _, _, err := b.Get(t.Context(), "a", 9); !errors.Is(err, bucket.ErrNotFound) {
+	if _, _, err := b.Get(t.Context(), "a", 9); !errors.Is(err, files.ErrNotFound) {
 		t.Errorf("what may not be read: %v", err)
 	}
 }

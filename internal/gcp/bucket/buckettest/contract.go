@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"example.com/gatehouse/internal/files"
 	"example.com/gatehouse/internal/gcp/bucket"
 )
 
@@ -43,13 +44,13 @@ func TestBucket(t *testing.T, endpoint string) {
 	if _, data, err = b.Get(ctx, "owner/other/b c/ä", 7<<20); err != nil || !bytes.Equal(data, large) {
 		t.Errorf("7 MiB: %d bytes, %v", len(data), err)
 	}
-	if _, _, err := b.Get(ctx, "owner/session/a", 4); !errors.Is(err, bucket.ErrTooLarge) {
+	if _, _, err := b.Get(ctx, "owner/session/a", 4); !errors.Is(err, files.ErrTooLarge) {
 		t.Errorf("an object over the limit: %v", err)
 	}
-	if _, _, err := b.Get(ctx, "owner/session/none", 4); !errors.Is(err, bucket.ErrNotFound) {
+	if _, _, err := b.Get(ctx, "owner/session/none", 4); !errors.Is(err, files.ErrNotFound) {
 		t.Errorf("an object that is not there: %v", err)
 	}
-	if _, _, err := client.Read(ctx, "nobodys", "a", 4); !errors.Is(err, bucket.ErrNotFound) {
+	if _, _, err := client.Read(ctx, "nobodys", "a", 4); !errors.Is(err, files.ErrNotFound) {
 		t.Errorf("a bucket that is not there: %v", err)
 	}
 	if err := b.Extend(ctx, "owner/session/", later.Add(time.Hour)); err != nil {
