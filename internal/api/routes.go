@@ -14,6 +14,9 @@ type Handler func(http.ResponseWriter, *http.Request) error
 // AuditTurn is what the audit calls a turn of a session.
 const AuditTurn = "session.turn"
 
+// AuditTool is what the audit calls a tool that a client calls itself.
+const AuditTool = "tool.call"
+
 // A Route is one method and path of the contract.
 type Route struct {
 	Method  string

@@ -1,0 +1,210 @@
+// Package mcp is the door for MCP hosts: it serves the agent as an MCP server at POST
+// /mcp, for the spec 2026-07-28 without sessions and, by the official SDK, for clients
+// of older ones. Name it where the agent is registered:
+//
+//	func init() { gate.Register(New, mcp.Door()) }
+//
+// The agent is the tool ask, which takes a question and, to go on, the session's id; the
+// progress of its run is sent to who asks for it. With MCP_TOOLS=true clients may also
+// call the agent's own tools, without the model. The door stands behind the gate's
+// identity, limits, sessions and audit; nothing is kept between requests.
+package mcp
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"io"
+	"net/http"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+
+	sdk "github.com/modelcontextprotocol/go-sdk/mcp"
+
+	"example.com/gatehouse/config"
+	"example.com/gatehouse/gate"
+	"example.com/gatehouse/internal/api"
+	"example.com/gatehouse/internal/auth"
+	"example.com/gatehouse/internal/server"
+	"example.com/gatehouse/internal/version"
+)
+
+const (
+	path     = "/mcp"
+	metadata = "/.well-known/oauth-protected-resource"
+	// overhead is how many bytes a request may have beside a question as long as
+	// MAX_BODY_BYTES lets POST /invoke have.
+	overhead = 16 << 10
+)
+
+// Door returns the option that serves MCP. DOORS without "mcp" switches it off.
+func Door() gate.Option {
+	return gate.Door("mcp", func(room server.Room) []api.Route {
+		d := &door{Room: room}
+		d.handler = sync.OnceValue(d.newHandler)
+		return d.routes()
+	})
+}
+
+type door struct {
+	server.Room
+	handler func() http.Handler // made by the first request: a start does not pay for schemas
+}
+
+func (d *door) newHandler() http.Handler {
+	s := sdk.NewServer(&sdk.Implementation{Name: d.Agent.Name, Title: d.Agent.Name, Version: version.Version}, &sdk.ServerOptions{
+		Instructions: d.Agent.Description,
+		Capabilities: &sdk.ServerCapabilities{Tools: &sdk.ToolCapabilities{}},
+	})
+	d.addTools(s)
+	return sdk.NewStreamableHTTPHandler(func(*http.Request) *sdk.Server { return s }, &sdk.StreamableHTTPOptions{
+		Stateless: true, PropagateRequestCancellation: true,
+		MaxRequestBodyBytes:        -1,   // api.ReadBody has read it
+		DisableLocalhostProtection: true, // the guard's own looks at Host and Origin
+	})
+}
+
+type requestKey struct{}
+
+// requestOf returns the HTTP request that the SDK's call with ctx came in.
+func requestOf(ctx context.Context) *http.Request {
+	r, _ := ctx.Value(requestKey{}).(*http.Request)
+	return r
+}
+
+// serve is POST /mcp.
+func (d *door) serve(w http.ResponseWriter, r *http.Request) error {
+	body, err := api.ReadBody(w, r, d.Config.MaxBodyBytes+overhead, d.Config.RequestTimeout)
+	if err != nil {
+		return err
+	}
+	// Each call of a batch would cost what one does, and the request one permit.
+	if bytes.HasPrefix(bytes.TrimSpace(body), []byte("[")) {
+		return api.Malformed("Batches are not supported; send one message a request.")
+	}
+	r = r.WithContext(context.WithValue(r.Context(), requestKey{}, r))
+	r.Body, r.ContentLength = io.NopCloser(bytes.NewReader(body)), int64(len(body))
+	d.handler().ServeHTTP(w, r)
+	return nil
+}
+
+// A failure is an error as JSON-RPC has it.
+type failure struct {
+	JSONRPC string  `json:"jsonrpc" enum:"2.0"`
+	ID      *string `json:"id" doc:"Always null: what the error is about was not read."`
+	Error   struct {
+		Code    int    `json:"code"`
+		Message string `json:"message"`
+		Data    struct {
+			Error      api.Code `json:"error"`
+			RequestID  string   `json:"request_id"`
+			RetryAfter int      `json:"retry_after_seconds,omitempty"`
+		} `json:"data"`
+	} `json:"error"`
+}
+
+// The codes of JSON-RPC: a request that is none, and an error of the server's own.
+const (
+	codeInvalidRequest = -32600
+	codeServerError    = -32000
+)
+
+// fail answers with an error that came before the SDK.
+func (d *door) fail(w http.ResponseWriter, r *http.Request, e *api.Error) error {
+	e.SetHeader(w.Header())
+	if e.Code == api.Unauthenticated {
+		d.challenge(w.Header(), r)
+	}
+	f := failure{JSONRPC: "2.0"}
+	f.Error.Code, f.Error.Message, f.Error.Data.Error, f.Error.Data.RequestID = codeServerError, e.Sentence(), e.Code, api.RequestID(r.Context())
+	switch e.Code {
+	case api.MalformedRequest, api.RequestTooLarge, api.UnsupportedMediaType:
+		f.Error.Code = codeInvalidRequest
+	}
+	return writeJSON(w, e.Status(), f)
+}
+
+func writeJSON(w http.ResponseWriter, status int, value any) error {
+	encoded, err := json.Marshal(value)
+	if err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	_, _ = w.Write(encoded) // a client that has gone away is noticed by its context
+	return nil
+}
+
+// challenge names the metadata in a 401, by which clients find who gives out tokens (RFC
+// 9728, section 5.1).
+func (d *door) challenge(h http.Header, r *http.Request) {
+	base := d.base(r)
+	if base == "" || !d.takesTokens() {
+		return
+	}
+	parameter := `resource_metadata="` + base + metadata + path + `"`
+	for _, each := range strings.Split(h.Get("WWW-Authenticate"), ", ") {
+		if scheme, rest, _ := strings.Cut(each, " "); scheme == "Bearer" {
+			h.Set("WWW-Authenticate", strings.Replace(h.Get("WWW-Authenticate"), each, "Bearer "+parameter+", "+rest, 1))
+			return
+		}
+	}
+}
+
+func (d *door) takesTokens() bool {
+	return d.Config.HasAuth(config.AuthOIDC) || d.Config.HasAuth(config.AuthIAM)
+}
+
+// A resource is the metadata of RFC 9728.
+type resource struct {
+	Resource             string   `json:"resource"`
+	AuthorizationServers []string `json:"authorization_servers,omitempty"`
+	BearerMethods        []string `json:"bearer_methods_supported"`
+	Name                 string   `json:"resource_name,omitempty"`
+	Documentation        string   `json:"resource_documentation,omitempty"`
+}
+
+// describe is GET of the metadata.
+func (d *door) describe(w http.ResponseWriter, r *http.Request) error {
+	base := d.base(r)
+	if base == "" {
+		return api.Malformed("The header Host is not a host.")
+	}
+	return writeJSON(w, http.StatusOK, resource{
+		Resource: base + path, AuthorizationServers: d.issuers(), BearerMethods: []string{"header"},
+		Name: d.Agent.Name, Documentation: base + "/docs",
+	})
+}
+
+// issuers are those whose tokens are accepted in Authorization.
+func (d *door) issuers() []string {
+	var urls []string
+	if d.Config.HasAuth(config.AuthIAM) {
+		urls = append(urls, "https://accounts.google.com")
+	}
+	if d.Config.HasAuth(config.AuthOIDC) {
+		issuers, _ := auth.ParseIssuers(d.Config.OIDCIssuers, d.Config.OIDCAudiences, !d.Config.Production()) // package config has checked it
+		for _, issuer := range issuers {
+			if issuer.URL != auth.IAPIssuer && !slices.Contains(urls, issuer.URL) {
+				urls = append(urls, issuer.URL)
+			}
+		}
+	}
+	return urls
+}
+
+var validHost = regexp.MustCompile(`^[A-Za-z0-9._:\[\]-]+$`)
+
+// base returns the URL by which the client of r reaches the service, without a slash at
+// the end; "" where Host is none.
+func (d *door) base(r *http.Request) string {
+	if len(r.Host) > 255 || !validHost.MatchString(r.Host) {
+		return ""
+	}
+	if d.Config.Service != "" || r.TLS != nil { // Cloud Run ends TLS
+		return "https://" + r.Host
+	}
+	return "http://" + r.Host
+}

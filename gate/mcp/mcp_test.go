@@ -1,0 +1,480 @@
+package mcp_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	sdk "github.com/modelcontextprotocol/go-sdk/mcp"
+	"go.uber.org/goleak"
+
+	"example.com/gatehouse/agent"
+	"example.com/gatehouse/gate"
+	"example.com/gatehouse/gate/mcp"
+	"example.com/gatehouse/internal/auth/authtest"
+	"example.com/gatehouse/internal/geminitest"
+	"example.com/gatehouse/internal/testlog"
+	"example.com/gatehouse/tool"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// A service is an agent behind the gate with the door.
+type service struct {
+	url    string
+	gemini *geminitest.Server
+	log    *testlog.Buffer
+}
+
+func newAgent(context.Context, agent.Env) (agent.Agent, error) {
+	return agent.Agent{
+		Name: "keeper", Description: "Keeps the library.",
+		Tools: []tool.Tool{
+			tool.New("count", "Counts books.", func(ctx context.Context, in struct {
+				N int64 `json:"n"`
+			}) (map[string]any, error) {
+				switch in.N {
+				case 0:
+					return nil, errors.New("there are none")
+				case 1:
+					panic("hunter2")
+				case 2:
+					<-ctx.Done()
+					return nil, ctx.Err()
+				}
+				return map[string]any{"n": in.N, "for": tool.From(ctx).Caller.Subject}, nil
+			}, tool.Timeout(100*time.Millisecond)),
+			tool.New("ask", "A tool named like the door's.", func(context.Context, struct{}) (string, error) { return "", nil }),
+		},
+	}, nil
+}
+
+func start(t *testing.T, env ...string) *service {
+	t.Helper()
+	s := &service{gemini: geminitest.Start(t), log: &testlog.Buffer{}}
+	variables := map[string]string{"GEMINI_API_KEY": "k", "GOOGLE_GEMINI_BASE_URL": s.gemini.URL, "LOG_LEVEL": "debug"}
+	for _, pair := range env {
+		name, value, _ := strings.Cut(pair, "=")
+		variables[name] = value
+	}
+	h, shutdown := gate.Handler(newAgent, mcp.Door(), gate.Log(s.log),
+		gate.Environment(func(name string) (string, bool) { value, ok := variables[name]; return value, ok }))
+	listener := httptest.NewServer(h)
+	s.url = listener.URL
+	t.Cleanup(func() {
+		listener.CloseClientConnections()
+		listener.Close()
+		_ = shutdown(context.Background())
+	})
+	return s
+}
+
+// awaitLog waits until the log has so many lines with text at least: they follow the
+// answers, and an entry of the audit may come twice.
+func (s *service) awaitLog(t *testing.T, text string, n int) {
+	t.Helper()
+	for deadline := time.After(5 * time.Second); ; {
+		changed := s.log.Changed()
+		if strings.Count(s.log.String(), text) >= n {
+			return
+		}
+		select {
+		case <-changed:
+		case <-deadline:
+			t.Fatalf("%q is not in %d lines of the log: %s", text, n, s.log)
+		}
+	}
+}
+
+// A bearer sends a credential with each request.
+type bearer struct{ header, value string }
+
+func (b bearer) RoundTrip(r *http.Request) (*http.Response, error) {
+	if b.header != "" {
+		r = r.Clone(r.Context())
+		r.Header.Set(b.header, b.value)
+	}
+	return http.DefaultTransport.RoundTrip(r)
+}
+
+// connect connects the SDK's client, of the newest protocol or the given one.
+func (s *service) connect(t *testing.T, protocol string, credential bearer, options *sdk.ClientOptions) *sdk.ClientSession {
+	t.Helper()
+	client := sdk.NewClient(&sdk.Implementation{Name: "host", Version: "1"}, options)
+	session, err := client.Connect(t.Context(), &sdk.StreamableClientTransport{
+		Endpoint: s.url + "/mcp", HTTPClient: &http.Client{Transport: credential}, MaxRetries: -1, DisableStandaloneSSE: true,
+	}, &sdk.ClientSessionOptions{ProtocolVersion: protocol})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = session.Close()
+		http.DefaultTransport.(*http.Transport).CloseIdleConnections()
+	})
+	return session
+}
+
+func call(t *testing.T, session *sdk.ClientSession, name string, args map[string]any) (map[string]any, string, bool) {
+	t.Helper()
+	result, err := session.CallTool(t.Context(), &sdk.CallToolParams{Name: name, Arguments: args})
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := ""
+	for _, c := range result.Content {
+		if c, ok := c.(*sdk.TextContent); ok {
+			text += c.Text + "\n"
+		}
+	}
+	structured, _ := result.StructuredContent.(map[string]any)
+	return structured, text, result.IsError
+}
+
+func TestAsk(t *testing.T) {
+	t.Parallel()
+	for _, protocol := range []string{"2026-07-28", "2025-11-25", "2025-06-18", "2025-03-26"} {
+		t.Run(protocol, func(t *testing.T) {
+			t.Parallel()
+			s := start(t)
+			session := s.connect(t, protocol, bearer{}, nil)
+			if got := session.InitializeResult(); got.ProtocolVersion != protocol || got.Instructions != "Keeps the library." {
+				t.Errorf("%+v", got)
+			}
+			tools, err := session.ListTools(t.Context(), nil)
+			if err != nil || len(tools.Tools) != 1 || tools.Tools[0].Name != "ask" || tools.Tools[0].Description != "Asks the agent keeper. Keeps the library." {
+				t.Fatalf("%+v, %v", tools, err)
+			}
+			s.gemini.Enqueue(geminitest.Text("Hello Ada."), geminitest.Text("You are Ada."))
+			first, text, failed := call(t, session, "ask", map[string]any{"query": "I am Ada."})
+			if failed || first["response"] != "Hello Ada." || first["turn"] != 1.0 || !strings.HasPrefix(text, "Hello Ada.\nsession_id: ") {
+				t.Fatalf("%v %q", first, text)
+			}
+			second, _, failed := call(t, session, "ask", map[string]any{"query": "Who am I?", "session_id": first["session_id"]})
+			if failed || second["turn"] != 2.0 || second["session_id"] != first["session_id"] {
+				t.Errorf("%v", second)
+			}
+			if sent := string(s.gemini.Requests()[1].Raw); !strings.Contains(sent, "I am Ada.") {
+				t.Errorf("the model was sent %s", sent)
+			}
+			s.awaitLog(t, `"message":"session.turn ok"`, 2)
+		})
+	}
+}
+
+// What a call may go wrong with, as the model of the host reads it.
+func TestAskFails(t *testing.T) {
+	t.Parallel()
+	s := start(t)
+	session := s.connect(t, "2026-07-28", bearer{}, nil)
+	tests := []struct {
+		name  string
+		args  map[string]any
+		reply *geminitest.Reply
+		want  string
+	}{
+		{"an empty question", map[string]any{"query": "  "}, nil, "query must not be empty"},
+		{"a long question", map[string]any{"query": strings.Repeat("x", 10_001)}, nil, "at most 10000 characters"},
+		{"no question", map[string]any{}, nil, "query"},
+		{"a question that is none", map[string]any{"query": 7}, nil, "query"},
+		{"an unknown argument", map[string]any{"query": "x", "model": "y"}, nil, "model"},
+		{"a session that is none", map[string]any{"query": "x", "session_id": "../x"}, nil, "There is no such session"},
+		{"a session that is not there", map[string]any{"query": "x", "session_id": "0123456789abcdef"}, nil, "(session_not_found)"},
+		{"a model that refuses", map[string]any{"query": "x"}, new(geminitest.Blocked("SAFETY")), "(content_blocked)"},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			if test.reply != nil {
+				s.gemini.Enqueue(*test.reply)
+			}
+			if _, text, failed := call(t, session, "ask", test.args); !failed || !strings.Contains(text, test.want) {
+				t.Errorf("%t %q, want an error with %q", failed, text, test.want)
+			}
+		})
+	}
+	if _, err := session.CallTool(t.Context(), &sdk.CallToolParams{Name: "count", Arguments: map[string]any{"n": 3}}); err == nil {
+		t.Error("without MCP_TOOLS a tool of the agent's can be called")
+	}
+}
+
+// One owner's session is nothing to another.
+func TestOwners(t *testing.T) {
+	t.Parallel()
+	hash := func(key string) string { sum := sha256.Sum256([]byte(key)); return hex.EncodeToString(sum[:]) }
+	keys, err := json.Marshal([]map[string]any{{"name": "ada", "sha256": hash("key-of-ada-0123456789")}, {"name": "bob", "sha256": hash("key-of-bob-0123456789")}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := start(t, "AUTH=api_key", "API_KEYS="+string(keys))
+	s.gemini.Enqueue(geminitest.Text("Hello Ada."))
+	ada := s.connect(t, "2026-07-28", bearer{"X-API-Key", "key-of-ada-0123456789"}, nil)
+	bob := s.connect(t, "2025-06-18", bearer{"X-API-Key", "key-of-bob-0123456789"}, nil)
+	hers, _, _ := call(t, ada, "ask", map[string]any{"query": "I am Ada."})
+	if _, text, failed := call(t, bob, "ask", map[string]any{"query": "Who am I?", "session_id": hers["session_id"]}); !failed || !strings.Contains(text, "session_not_found") {
+		t.Errorf("bob: %t %s", failed, text)
+	}
+}
+
+func TestProgress(t *testing.T) {
+	t.Parallel()
+	for _, protocol := range []string{"2026-07-28", "2025-06-18"} {
+		t.Run(protocol, func(t *testing.T) {
+			t.Parallel()
+			s := start(t)
+			s.gemini.Enqueue(geminitest.Calls(geminitest.FunctionCall{Name: "count", Args: map[string]any{"n": 3}}), geminitest.Text("Three."))
+			var mu sync.Mutex
+			var got []string
+			done := make(chan struct{}, 16)
+			session := s.connect(t, protocol, bearer{}, &sdk.ClientOptions{
+				ProgressNotificationHandler: func(_ context.Context, r *sdk.ProgressNotificationClientRequest) {
+					mu.Lock()
+					defer mu.Unlock()
+					got = append(got, r.Params.Message)
+					done <- struct{}{}
+				},
+			})
+			params := &sdk.CallToolParams{Name: "ask", Arguments: map[string]any{"query": "How many?"}}
+			params.SetProgressToken("p-1")
+			result, err := session.CallTool(t.Context(), params)
+			if err != nil || result.IsError {
+				t.Fatalf("%+v, %v", result, err)
+			}
+			want := []string{"Started.", "Calling count.", "count returned.", "Answering."}
+			for range want {
+				select {
+				case <-done:
+				case <-time.After(5 * time.Second):
+				}
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			if slices.Sort(got); !slices.Equal(got, slices.Sorted(slices.Values(want))) {
+				t.Errorf("%q", got)
+			}
+		})
+	}
+}
+
+// A run that fails after its start is an error of the call.
+func TestAFailureAfterTheStart(t *testing.T) {
+	t.Parallel()
+	s := start(t)
+	s.gemini.Enqueue(geminitest.Text("Hello").CutAfter(0), geminitest.Error(400, "no"), geminitest.Error(400, "no"), geminitest.Error(400, "no"))
+	session := s.connect(t, "2026-07-28", bearer{}, nil)
+	params := &sdk.CallToolParams{Name: "ask", Arguments: map[string]any{"query": "Hello"}}
+	params.SetProgressToken(1)
+	result, err := session.CallTool(t.Context(), params)
+	if err != nil || !result.IsError || len(result.Content) == 0 {
+		t.Errorf("%+v, %v", result, err)
+	}
+}
+
+func TestTheAgentsOwnTools(t *testing.T) {
+	t.Parallel()
+	s := start(t, "MCP_TOOLS=true")
+	session := s.connect(t, "2026-07-28", bearer{}, nil)
+	tools, err := session.ListTools(t.Context(), nil)
+	if err != nil || len(tools.Tools) != 2 || tools.Tools[1].Name != "count" {
+		t.Fatalf("%+v, %v", tools, err)
+	}
+	if got, _, failed := call(t, session, "count", map[string]any{"n": 7}); failed || got["n"] != 7.0 || got["for"] != "anonymous" {
+		t.Errorf("%v", got)
+	}
+	if _, text, _ := call(t, session, "count", map[string]any{"n": json.Number("9007199254740993")}); !strings.Contains(text, "9007199254740993") {
+		t.Errorf("digits are lost: %s", text)
+	}
+	for _, test := range []struct {
+		n    any
+		want string
+	}{{0, "there are none"}, {1, "the tool failed"}, {2, "took too long"}, {"x", "invalid arguments"}} {
+		if _, text, failed := call(t, session, "count", map[string]any{"n": test.n}); !failed || !strings.Contains(text, test.want) || strings.Contains(text, "hunter2") {
+			t.Errorf("n = %v: %t %s", test.n, failed, text)
+		}
+	}
+	if len(s.gemini.Requests()) != 0 {
+		t.Error("the model was asked")
+	}
+	s.awaitLog(t, `"message":"tool.call ok"`, 6)
+}
+
+func post(t *testing.T, url, body string, headers ...string) (*http.Response, string) {
+	t.Helper()
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, url, strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Header.Set("Content-Type", "application/json")
+	r.Header.Set("Accept", "application/json, text/event-stream")
+	for i := 0; i < len(headers); i += 2 {
+		r.Header.Set(headers[i], headers[i+1])
+	}
+	return do(t, r)
+}
+
+func do(t *testing.T, r *http.Request) (*http.Response, string) {
+	t.Helper()
+	resp, err := http.DefaultTransport.RoundTrip(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = resp.Body.Close() }()
+	var b bytes.Buffer
+	if _, err := io.Copy(&b, resp.Body); err != nil {
+		t.Fatal(err)
+	}
+	return resp, b.String()
+}
+
+func TestBadRequests(t *testing.T) {
+	t.Parallel()
+	s := start(t)
+	list := `{"jsonrpc":"2.0","id":1,"method":"tools/list"}`
+	tests := []struct {
+		name    string
+		body    string
+		headers []string
+		status  int
+		want    string
+	}{
+		{"a request", list, nil, 200, `"tools"`},
+		{"a batch", "[" + list + "," + list + "]", nil, 400, "Batches are not supported"},
+		{"a broken batch", "[" + list, nil, 400, "Batches are not supported"},
+		{"broken JSON", `{"jsonrpc":`, nil, 400, ""},
+		{"no JSON-RPC", `{"query":"hello"}`, nil, 400, ""},
+		{"nothing", "", nil, 400, ""},
+		{"10 MB", `{"jsonrpc":"2.0","id":1,"method":"tools/list","params":{"x":"` + strings.Repeat("x", 10<<20) + `"}}`, nil, 413, `"error":"request_too_large"`},
+		{"deep", `{"jsonrpc":"2.0","id":1,"method":"tools/list","params":{"x":` + strings.Repeat("[", 50_000) + strings.Repeat("]", 50_000) + `}}`, nil, 400, "nesting depth"},
+		{"a form", "a=b", []string{"Content-Type", "application/x-www-form-urlencoded"}, 415, `"error":"unsupported_media_type"`},
+		{"no event stream", list, []string{"Accept", "application/json"}, 400, "Accept must contain"},
+		{"an unknown version", list, []string{"Mcp-Protocol-Version", "1999-01-01"}, 400, "Unsupported protocol version"},
+		{"a version to come", list, []string{"Mcp-Protocol-Version", "2099-01-01"}, 400, ""},
+		{"an unknown method", `{"jsonrpc":"2.0","id":1,"method":"tools/destroy"}`, nil, 400, "not handled"},
+		{"somebody else's end user", list, []string{"X-End-User", "a\tb"}, 400, `"jsonrpc":"2.0"`},
+		{"a page elsewhere", list, []string{"Origin", "https://evil.example"}, 403, ""},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			resp, body := post(t, s.url+"/mcp", test.body, test.headers...)
+			if resp.StatusCode != test.status || !strings.Contains(body, test.want) || strings.Contains(body, "goroutine") {
+				t.Errorf("%d %.300s, want %d with %q", resp.StatusCode, body, test.status, test.want)
+			}
+		})
+	}
+	for _, method := range []string{http.MethodGet, http.MethodDelete} {
+		r, _ := http.NewRequestWithContext(t.Context(), method, s.url+"/mcp", nil)
+		if resp, _ := do(t, r); resp.StatusCode != http.StatusMethodNotAllowed || resp.Header.Get("Allow") != "POST" {
+			t.Errorf("%s: %d", method, resp.StatusCode)
+		}
+	}
+	if len(s.gemini.Requests()) != 0 {
+		t.Error("the model was asked")
+	}
+}
+
+// How clients find who gives out tokens (RFC 9728), whatever they send.
+func TestDiscovery(t *testing.T) {
+	t.Parallel()
+	issuer := authtest.Start(t, "")
+	s := start(t, "AUTH=oidc", "OIDC_ISSUERS="+issuer.URL+"|app")
+	resp, body := post(t, s.url+"/mcp", `{"jsonrpc":"2.0","id":1,"method":"tools/list"}`)
+	want := `Bearer resource_metadata="` + s.url + `/.well-known/oauth-protected-resource/mcp", realm="gatehouse"`
+	if resp.StatusCode != http.StatusUnauthorized || resp.Header.Get("WWW-Authenticate") != want || !strings.Contains(body, `"error":"unauthenticated"`) {
+		t.Errorf("%d %s: %s", resp.StatusCode, resp.Header.Get("WWW-Authenticate"), body)
+	}
+	for _, path := range []string{"/.well-known/oauth-protected-resource/mcp", "/.well-known/oauth-protected-resource"} {
+		for _, headers := range [][]string{nil, {"Authorization", "Bearer expired"}, {"Accept", "text/html"}, {"Origin", "https://host.example"}} {
+			r, _ := http.NewRequestWithContext(t.Context(), http.MethodGet, s.url+path, nil)
+			for i := 0; i < len(headers); i += 2 {
+				r.Header.Set(headers[i], headers[i+1])
+			}
+			resp, body := do(t, r)
+			var got struct {
+				Resource string
+				Servers  []string `json:"authorization_servers"`
+			}
+			if err := json.Unmarshal([]byte(body), &got); err != nil || resp.StatusCode != http.StatusOK || got.Resource != s.url+"/mcp" || !slices.Equal(got.Servers, []string{issuer.URL}) {
+				t.Errorf("%s with %v: %d %s", path, headers, resp.StatusCode, body)
+			}
+		}
+	}
+	token := issuer.Sign(issuer.Claims("app", time.Now()))
+	s.connect(t, "2026-07-28", bearer{"Authorization", "Bearer " + token}, nil)
+	r, _ := http.NewRequestWithContext(t.Context(), http.MethodGet, s.url+"/.well-known/oauth-protected-resource", nil)
+	r.Host = `evil"host`
+	if resp, _ := do(t, r); resp.StatusCode == http.StatusOK {
+		t.Errorf("a Host that is none: %d", resp.StatusCode)
+	}
+}
+
+// Errors before the SDK are JSON-RPC's, and say when to come again.
+func TestLimits(t *testing.T) {
+	t.Parallel()
+	s := start(t, "RATE_LIMIT_PER_MINUTE=1", "CALLER_RATE_LIMIT_PER_MINUTE=1")
+	ask := `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"ask","arguments":{"query":"hello"}}}`
+	s.gemini.Enqueue(geminitest.Text("Hello."))
+	if resp, body := post(t, s.url+"/mcp", ask); resp.StatusCode != http.StatusOK || !strings.Contains(body, "Hello.") {
+		t.Fatalf("%d %s", resp.StatusCode, body)
+	}
+	resp, body := post(t, s.url+"/mcp", ask)
+	if resp.StatusCode != http.StatusTooManyRequests || resp.Header.Get("Retry-After") == "" || !strings.Contains(body, `"jsonrpc":"2.0"`) || !strings.Contains(body, `"error":"rate_limited"`) {
+		t.Errorf("%d %s", resp.StatusCode, body)
+	}
+}
+
+func TestSwitchedOff(t *testing.T) {
+	t.Parallel()
+	s := start(t, "DOORS=none")
+	for _, path := range []string{"/mcp", "/.well-known/oauth-protected-resource/mcp"} {
+		if resp, _ := post(t, s.url+path, "{}"); resp.StatusCode != http.StatusNotFound {
+			t.Errorf("%s: %d", path, resp.StatusCode)
+		}
+	}
+}
+
+// A client that leaves ends the model call, in both generations of the protocol.
+func TestAClientThatLeaves(t *testing.T) {
+	t.Parallel()
+	for _, protocol := range []string{"2026-07-28", "2025-06-18"} {
+		t.Run(protocol, func(t *testing.T) {
+			t.Parallel()
+			s := start(t)
+			s.gemini.Enqueue(geminitest.Silence())
+			session := s.connect(t, protocol, bearer{}, nil)
+			ctx, leave := context.WithCancel(t.Context())
+			go func() {
+				_, _ = s.gemini.Await(t.Context(), 1)
+				leave()
+			}()
+			if _, err := session.CallTool(ctx, &sdk.CallToolParams{Name: "ask", Arguments: map[string]any{"query": "hello"}}); err == nil {
+				t.Error("an answer")
+			}
+			waiting, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+			defer cancel()
+			if _, err := s.gemini.AwaitCancelled(waiting, 0); err != nil {
+				t.Errorf("the model call goes on: %v", err)
+			}
+		})
+	}
+}
+
+func TestIdempotency(t *testing.T) {
+	t.Parallel()
+	s := start(t)
+	s.gemini.Enqueue(geminitest.Text("Hello."))
+	session := s.connect(t, "2026-07-28", bearer{"Idempotency-Key", "k-1"}, nil)
+	first, _, _ := call(t, session, "ask", map[string]any{"query": "hello"})
+	second, _, failed := call(t, session, "ask", map[string]any{"query": "hello"})
+	if failed || second["run_id"] != first["run_id"] || len(s.gemini.Requests()) != 1 {
+		t.Errorf("%v, %v, %d model calls", first, second, len(s.gemini.Requests()))
+	}
+}

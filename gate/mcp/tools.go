@@ -1,0 +1,201 @@
+package mcp
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	sdk "github.com/modelcontextprotocol/go-sdk/mcp"
+
+	"example.com/gatehouse/internal/api"
+	"example.com/gatehouse/internal/telemetry"
+	"example.com/gatehouse/invoke"
+	"example.com/gatehouse/session"
+	"example.com/gatehouse/tool"
+)
+
+const askName = "ask"
+
+type question struct {
+	Query     string `json:"query" jsonschema:"the question or task, in words"`
+	SessionID string `json:"session_id,omitempty" jsonschema:"the session_id of an earlier answer, to go on with its conversation"`
+}
+
+type answer struct {
+	Response     string   `json:"response"`
+	SessionID    string   `json:"session_id"`
+	Turn         int      `json:"turn"`
+	RunID        string   `json:"run_id"`
+	FinishReason string   `json:"finish_reason"`
+	Output       any      `json:"output,omitempty" jsonschema:"the answer as a value, of an agent with a typed answer"`
+	Sources      []source `json:"sources,omitempty"`
+	Warnings     []string `json:"warnings,omitempty"`
+}
+
+type source struct {
+	Title string `json:"title"`
+	URI   string `json:"uri"`
+}
+
+func (d *door) addTools(s *sdk.Server) {
+	description := "Asks the agent " + d.Agent.Name + "."
+	if d.Agent.Description != "" {
+		description += " " + d.Agent.Description
+	}
+	sdk.AddTool(s, &sdk.Tool{Name: askName, Title: "Ask " + d.Agent.Name, Description: description}, d.ask)
+	if !d.Config.MCPTools {
+		return
+	}
+	for _, t := range d.Invoke.DirectTools() {
+		if t.Name() != askName {
+			s.AddTool(&sdk.Tool{Name: t.Name(), Description: t.Description(), InputSchema: t.Schema()}, d.direct(t))
+		}
+	}
+}
+
+// bound returns a context that also ends with the HTTP request that ctx came in: the SDK
+// detaches calls of older clients from it.
+func bound(ctx context.Context) (context.Context, func()) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	client := requestOf(ctx).Context()
+	stop := context.AfterFunc(client, func() { cancel(context.Cause(client)) })
+	return ctx, func() {
+		stop()
+		cancel(nil)
+	}
+}
+
+// ask is a call of the tool ask: a turn.
+func (d *door) ask(ctx context.Context, call *sdk.CallToolRequest, in question) (*sdk.CallToolResult, answer, error) {
+	ctx, end := bound(ctx)
+	defer end()
+	telemetry.SetTurn(ctx, func(t *telemetry.Turn) { t.Action = api.AuditTurn })
+	options, err := d.Invoke.OptionsOf(requestOf(ctx))
+	if err != nil {
+		return nil, answer{}, sentence(err)
+	}
+	req := invoke.Request{Query: in.Query, SessionID: in.SessionID, Options: options}
+	if err := req.Validate("query"); err != nil {
+		return nil, answer{}, sentence(err)
+	}
+	if in.SessionID != "" && !session.ValidID(in.SessionID) {
+		return nil, answer{}, sentence(api.Fail(api.SessionNotFound, nil))
+	}
+	var show func(invoke.Event) error
+	p := &progress{call: call}
+	if call.Params.GetProgressToken() != nil {
+		show = func(e invoke.Event) error { return p.show(ctx, e) }
+	}
+	response, err := d.Invoke.Ask(ctx, req, show)
+	switch {
+	case err != nil:
+		return nil, answer{}, sentence(err)
+	case response == nil: // the run failed after its start
+		return nil, answer{}, errors.New(p.failed.Message)
+	}
+	out := answer{
+		Response: response.Response, SessionID: response.SessionID, Turn: response.Turn, RunID: response.RunID,
+		FinishReason: response.FinishReason, Warnings: response.Warnings,
+	}
+	if response.Output != nil {
+		out.Output = response.Output
+	}
+	for _, s := range response.Sources {
+		out.Sources = append(out.Sources, source{s.Title, s.URI})
+	}
+	// Hosts that show their model only the text must find the session in it.
+	return &sdk.CallToolResult{Content: []sdk.Content{
+		&sdk.TextContent{Text: response.Response},
+		&sdk.TextContent{Text: "session_id: " + response.SessionID},
+	}}, out, nil
+}
+
+// sentence returns err as the client is told of it.
+func sentence(err error) error {
+	e := api.AsError(err)
+	text := e.Sentence()
+	for _, detail := range e.Details {
+		text += fmt.Sprintf(" %s %s.", detail.Field, detail.Issue)
+	}
+	return fmt.Errorf("%s (%s)", text, e.Code)
+}
+
+// A progress reports what a run shows.
+type progress struct {
+	call   *sdk.CallToolRequest
+	steps  float64
+	last   time.Time // when text was reported
+	failed api.Envelope
+}
+
+// textEvery is how often the growing text is reported, so that a connection through
+// proxies stays open.
+const textEvery = time.Second
+
+func (p *progress) show(ctx context.Context, e invoke.Event) error {
+	text := ""
+	switch e.Kind {
+	case invoke.KindStart:
+		text = "Started."
+	case session.KindToolCall:
+		text = "Calling " + e.Part.Name + "."
+	case session.KindToolResult:
+		text = e.Part.Name + " returned."
+		if !e.Part.OK {
+			text = e.Part.Name + " failed."
+		}
+	case session.KindText:
+		if time.Since(p.last) < textEvery {
+			return nil
+		}
+		p.last = time.Now()
+		text = "Answering."
+	case invoke.KindError:
+		p.failed = e.Envelope
+		return nil
+	default:
+		return nil
+	}
+	p.steps++
+	return p.call.Session.NotifyProgress(ctx, &sdk.ProgressNotificationParams{
+		ProgressToken: p.call.Params.GetProgressToken(), Progress: p.steps, Message: text,
+	})
+}
+
+// direct returns the handler of one of the agent's own tools.
+func (d *door) direct(t tool.Tool) sdk.ToolHandler {
+	return func(ctx context.Context, call *sdk.CallToolRequest) (*sdk.CallToolResult, error) {
+		ctx, end := bound(ctx)
+		defer end()
+		result := &sdk.CallToolResult{}
+		options, err := d.Invoke.OptionsOf(requestOf(ctx))
+		if err != nil {
+			result.SetError(sentence(err))
+			return result, nil
+		}
+		args := map[string]any{}
+		if len(call.Params.Arguments) > 0 {
+			decoder := json.NewDecoder(bytes.NewReader(call.Params.Arguments))
+			decoder.UseNumber()
+			if err := decoder.Decode(&args); err != nil {
+				result.SetError(errors.New("the arguments are not an object"))
+				return result, nil
+			}
+		}
+		output, err := d.Invoke.CallTool(ctx, t.Name(), args, options)
+		if err != nil {
+			result.SetError(err)
+			return result, nil
+		}
+		encoded, err := json.Marshal(output)
+		if err != nil {
+			return nil, err
+		}
+		result.StructuredContent = json.RawMessage(encoded)
+		result.Content = []sdk.Content{&sdk.TextContent{Text: string(encoded)}}
+		return result, nil
+	}
+}
