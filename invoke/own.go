@@ -109,10 +109,25 @@ func (g *generation) showSources(answer model.Answer, before int, placed bool) {
 		}
 		g.run.out.add(session.Part{Kind: session.KindSource, Title: source.Title, URI: source.URI, Positions: positions})
 	}
-	if answer.Grounding.Suggestions != "" {
-		g.suggestions = answer.Grounding.Suggestions
+	if more := answer.Grounding.Suggestions; len(g.suggestions)+len(more) <= maxSuggestions {
+		g.suggestions += more // of each search
 	}
 }
+
+// adoptSources shows where the answer of sub, an agent that was a tool, comes from: what
+// g says of it rests on the same. Where in the text is not known.
+func (g *generation) adoptSources(sub *generation) {
+	parts, _ := sub.run.out.shown()
+	for _, source := range sourcesOf(parts) {
+		g.run.out.add(session.Part{Kind: session.KindSource, Title: source.Title, URI: source.URI})
+	}
+	if len(g.suggestions)+len(sub.suggestions) <= maxSuggestions {
+		g.suggestions += sub.suggestions
+	}
+}
+
+// maxSuggestions bounds the suggestions of a turn, in bytes.
+const maxSuggestions = 64 << 10
 
 // shortened returns text of at most maxOwnPart bytes.
 func shortened(text string) string {

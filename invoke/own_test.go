@@ -221,3 +221,24 @@ func TestAgentDigest(t *testing.T) {
 		}
 	}
 }
+
+// An agent that is a tool may search where the one that asks it may not: what its answer
+// rests on, and what must be shown, comes along.
+func TestSourcesOfAnAgentAsATool(t *testing.T) {
+	t.Parallel()
+	gemini := geminitest.Start(t)
+	finder := agent.Agent{Name: "finder", Description: "It searches.", MaxTokens: 100, Tools: []tool.Tool{tool.Gemini(&genai.Tool{GoogleSearch: &genai.GoogleSearch{}})}}
+	server, _ := serveAgent(t, newMemory(), gemini, agent.Agent{Name: "main", MaxTokens: 100, Tools: []tool.Tool{agent.AsTool(finder)}})
+	gemini.Enqueue(requestCall("finder"), geminitest.Text("Go is fast.").WithSearch([]string{"go speed"}, geminitest.Source{Title: "Go", URI: "https://go.dev/", Text: "Go"}), geminitest.Text("It is fast."))
+	_, text := ask(t, server, "/invoke", `{"query": "hello"}`)
+	var answered struct{ Data members }
+	if err := json.Unmarshal([]byte(text), &answered); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(answered.Data["sources"], any([]any{members{"title": "Go", "uri": "https://go.dev/"}})); diff != "" {
+		t.Errorf("sources (-got +want):\n%s", diff)
+	}
+	if !strings.Contains(fmt.Sprint(answered.Data["search_suggestions"]), "go speed") || answered.Data["usage"].(members)["search_queries"] != 1.0 {
+		t.Errorf("%s", text)
+	}
+}

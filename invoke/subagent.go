@@ -65,6 +65,7 @@ func (g *generation) settleSubs() {
 			g.usage = g.usage.Add(sub.usage)
 		}
 		g.attempts += sub.attempts
+		g.adoptSources(sub)
 		for _, warning := range sub.warnings {
 			g.warn(warning)
 		}

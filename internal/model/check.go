@@ -28,6 +28,7 @@ func (p *Problem) Error() string { return p.Field + " " + p.Issue }
 type Agent struct {
 	Settings *genai.GenerateContentConfig
 	Tools    []tool.Tool
+	Sets     bool // further functions, known later
 }
 
 // CheckAgent returns a [*Problem] for what the models that may answer, their API or the
@@ -197,7 +198,7 @@ func (c *Client) checkTools(a Agent, own []tool.Tool, name string) *Problem {
 	}
 	field := fmt.Sprintf("Tools: %s", own[0].Name())
 	switch {
-	case len(own) < len(a.Tools):
+	case len(own) < len(a.Tools) || a.Sets:
 		return &Problem{field, "is a tool of Gemini's own beside functions, which " + name + " does not take; use a model from Gemini 3 on in MODEL, MODEL_FALLBACKS and MODELS_ALLOWED, or one kind of tool"}
 	case c.config.Backend == genai.BackendVertexAI && len(own) > 1 && slices.ContainsFunc(own, func(t tool.Tool) bool { return t.Name() == tool.CodeExecution }):
 		return &Problem{field, "is beside code execution, and Vertex AI runs several tools on " + name + " only when all of them search"}

@@ -107,6 +107,20 @@ func TestCheckAgent(t *testing.T) {
 	}
 }
 
+// The tools of a set are functions, which are not known yet when the service starts.
+func TestToolsOfASetAreFunctions(t *testing.T) {
+	t.Parallel()
+	gemini := geminitest.Start(t)
+	search := tool.Gemini(&genai.Tool{GoogleSearch: &genai.GoogleSearch{}})
+	c := client(t, gemini.URL, false)
+	for name, refused := range map[string]bool{"gemini-2.5-flash": true, "gemini-3.8-flash": false} {
+		err := c.CheckAgent(t.Context(), model.Agent{Tools: []tool.Tool{search}, Sets: true}, []string{name})
+		if (err != nil) != refused {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
 // Model Armor's templates of the deployment go with each request; an agent's own win.
 func TestModelArmor(t *testing.T) {
 	t.Parallel()

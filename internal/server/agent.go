@@ -279,11 +279,26 @@ func checkAgents(a agent.Agent, path []*agent.Agent) error {
 // checkSettings reports what the models that may answer, or their API, do not take of the
 // agent. The agent and the deployment are what they are, so it is final.
 func (s *Server) checkSettings(ctx context.Context, p *parts) error {
-	err := p.model.CheckAgent(ctx, model.Agent{Settings: p.agent.Model, Tools: p.agent.Tools}, s.askable())
-	if err == nil {
-		return nil
+	if err := s.checkSettingsOf(ctx, p.model, p.agent, "its "); err != nil {
+		return s.agents.refuse(&agentError{issue: "cannot be run as it is: " + err.Error(), final: true})
 	}
-	return s.agents.refuse(&agentError{issue: "cannot be run as it is: its " + err.Error(), final: true})
+	return nil
+}
+
+// checkSettingsOf checks an agent, which whose calls so, and those that are its tools.
+// They do not include each other in a circle.
+func (s *Server) checkSettingsOf(ctx context.Context, client *model.Client, a agent.Agent, whose string) error {
+	if err := client.CheckAgent(ctx, model.Agent{Settings: a.Model, Tools: a.Tools, Sets: len(a.Toolsets) > 0}, s.askable()); err != nil {
+		return fmt.Errorf("%s%w", whose, err)
+	}
+	for _, t := range a.Tools {
+		if sub := agent.Of(t); sub != nil {
+			if err := s.checkSettingsOf(ctx, client, *sub, fmt.Sprintf("the agent %q's ", sub.Name)); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // An environment is what New is given, for one call of it. It is safe for

@@ -35,6 +35,8 @@ func TestAnAgentThatCannotBeRun(t *testing.T) {
 			[]string{"MODELS_ALLOWED=gemini-2.5-pro", "GEMINI_API_KEY=k"}, "its Tools: google_search is a tool of Gemini's own beside functions, which gemini-2.5-pro does not take"},
 		{"a schema that Gemini does not take", agent.Agent{Tools: []tool.Tool{raw(`{"type":"object","properties":{"a":{"allOf":[{"type":"string"}]}}}`)}}, nil,
 			`has the tool \"far\", whose arguments Gemini does not take: the schema's a has allOf`},
+		{"a setting of an agent that is a tool", agent.Agent{Tools: []tool.Tool{agent.AsTool(agent.Agent{Name: "b", Description: "It helps.", Model: &genai.GenerateContentConfig{CachedContent: "c"}})}}, nil,
+			`the agent \"b\"'s Model.CachedContent must not be set`},
 		{"an output with a map", agent.Agent{Output: agent.OutputOf[struct {
 			M map[string]any `json:"m"`
 		}]()}, nil, ""},
