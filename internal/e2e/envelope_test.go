@@ -115,6 +115,7 @@ type storedTurn struct {
 	FinishReason string           `json:"finish_reason"`
 	Warnings     []string         `json:"warnings"`
 	Pending      []any            `json:"pending"`
+	AgentDigest  string           `json:"agent_digest"`
 	RequestID    string           `json:"request_id"`
 	CreatedAt    string           `json:"created_at"`
 }
