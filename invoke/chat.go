@@ -76,9 +76,9 @@ const maxURLHead = 1 << 10
 func (s *Service) chat(w http.ResponseWriter, r *http.Request) error {
 	ctx, cancel := context.WithTimeout(r.Context(), s.Timeout)
 	defer cancel()
-	hold, leave := s.hold(caller.Owner(ctx))
-	defer leave()
-	req, err := s.decodeChat(w, r, hold)
+	memory := memoryClaim{room: s.room, owner: caller.Owner(ctx)}
+	defer memory.leave()
+	req, err := s.decodeChat(w, r, memory.take)
 	if err != nil {
 		return err
 	}

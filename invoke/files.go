@@ -305,9 +305,7 @@ type turnFiles struct {
 
 // newTurnFiles returns the files of a turn that has none yet.
 func newTurnFiles(key session.Key, store FileStore, limit int64, out *output) *turnFiles {
-	return &turnFiles{
-		key: key, store: store, blobs: map[string]*genai.Blob{}, known: map[string]session.File{}, tools: tool.NewFiles(int(limit)), out: out,
-	}
+	return &turnFiles{key: key, store: store, tools: tool.NewFiles(int(limit)), out: out}
 }
 
 // ofSubagent returns the files of an agent that runs within a tool call: what it makes
@@ -327,11 +325,22 @@ func (s *Service) refer(f *turnFiles, a *attachment) *genai.Part {
 	case uri == "":
 		uri = "turn:" + strconv.Itoa(len(f.known))
 	}
+	if f.known == nil {
+		f.known = map[string]session.File{}
+	}
 	f.known[uri] = a.File
 	if a.URI == "" || !s.Files.ByAddress {
-		f.blobs[uri] = &genai.Blob{Data: a.data, MIMEType: a.Type}
+		f.addBlob(uri, &genai.Blob{Data: a.data, MIMEType: a.Type})
 	}
 	return &genai.Part{FileData: &genai.FileData{FileURI: uri, MIMEType: a.Type}}
+}
+
+// addBlob sends content with the turn's model calls, in the place of its address.
+func (f *turnFiles) addBlob(uri string, content *genai.Blob) {
+	if f.blobs == nil {
+		f.blobs = map[string]*genai.Blob{}
+	}
+	f.blobs[uri] = content
 }
 
 // add takes in that a content was added to the turn.
@@ -526,38 +535,46 @@ func withoutFiles(contents json.RawMessage, all []session.File) (json.RawMessage
 	return eachFile(contents, func(i int, part map[string]any) { noteFile(all, i, part) })
 }
 
-// A pastTurn is an earlier turn as it is sent to the model.
-type pastTurn struct {
-	contents json.RawMessage
-	files    []session.File // that contents refer to
+// pastFiles are the files of earlier turns, by the place of the turn in the history. Most
+// turns have none.
+type pastFiles []placedFiles
+
+type placedFiles struct {
+	turn  int
+	files []session.File
 }
 
-// sendable returns the contents of earlier turns as the model can read them: a file that
-// it cannot read is a note. Files that it reads by their address stay as they are; if it
-// reads no addresses, the contents of the newest files are read into f, up to the bound
-// of a request.
-func (s *Service) sendable(ctx context.Context, f *turnFiles, turns []pastTurn) ([]json.RawMessage, error) {
-	sent := make([]json.RawMessage, len(turns))
+func (p pastFiles) add(turn int, files []session.File) pastFiles {
+	return append(p, placedFiles{turn, files})
+}
+
+// reverse numbers the turns from the other end.
+func (p pastFiles) reverse(turns int) {
+	for i := range p {
+		p[i].turn = turns - 1 - p[i].turn
+	}
+}
+
+// sendable makes the contents of earlier turns what the model can read: a file that it
+// cannot read becomes a note. Files that it reads by their address stay as they are; if
+// it reads no addresses, the contents of the newest files are read into f, up to the
+// bound of a request.
+func (s *Service) sendable(ctx context.Context, f *turnFiles, history []json.RawMessage, past pastFiles) error {
 	left := s.Files.MaxBytes
-	for t := len(turns) - 1; t >= 0; t-- {
-		turn := turns[t]
-		sent[t] = turn.contents
-		if len(turn.files) == 0 {
-			continue
-		}
+	for _, of := range past { // the newest first
 		var err error
-		sent[t], err = eachFile(turn.contents, func(i int, part map[string]any) {
-			if i >= len(turn.files) || !s.readable(ctx, f, turn.files[i], part, &left) {
-				noteFile(turn.files, i, part)
+		history[of.turn], err = eachFile(history[of.turn], func(i int, part map[string]any) {
+			if i >= len(of.files) || !s.readable(ctx, f, of.files[i], part, &left) {
+				noteFile(of.files, i, part)
 				return
 			}
-			f.past = min(f.past+max(turn.files[i].Tokens, 0), math.MaxInt32)
+			f.past = min(f.past+max(of.files[i].Tokens, 0), math.MaxInt32)
 		})
 		if err != nil {
-			return nil, err
+			return err
 		}
 	}
-	return sent, nil
+	return nil
 }
 
 // readable reports whether the model can read the file that part refers to, for which its
@@ -596,7 +613,7 @@ func (s *Service) readable(ctx context.Context, f *turnFiles, file session.File,
 		return false
 	}
 	*left -= int64(len(content))
-	f.blobs[uri] = &genai.Blob{Data: content, MIMEType: file.Type}
+	f.addBlob(uri, &genai.Blob{Data: content, MIMEType: file.Type})
 	return true
 }
 
@@ -615,22 +632,28 @@ func newRoom() *drain.Places {
 // longer, but what is passed over is not kept.
 const maxHeld = 16
 
-// hold returns a function that takes a place of the room for each MiB of a body, and one
-// that leaves them all.
-func (s *Service) hold(owner session.Owner) (take func() error, leave func()) {
-	held := 0
-	return func() error {
-			if held == maxHeld {
-				return nil
-			}
-			if !s.room.Take(owner) {
-				return api.Fail(api.Overloaded, nil)
-			}
-			held++
-			return nil
-		}, func() {
-			for ; held > 0; held-- {
-				s.room.Leave(owner)
-			}
-		}
+// A memoryClaim is what one request takes of the room. It is used by one goroutine.
+type memoryClaim struct {
+	room  *drain.Places
+	owner session.Owner
+	held  int
+}
+
+// take takes a place for one more MiB.
+func (h *memoryClaim) take() error {
+	if h.held == maxHeld {
+		return nil
+	}
+	if !h.room.Take(h.owner) {
+		return api.Fail(api.Overloaded, nil)
+	}
+	h.held++
+	return nil
+}
+
+// leave leaves all places.
+func (h *memoryClaim) leave() {
+	for ; h.held > 0; h.held-- {
+		h.room.Leave(h.owner)
+	}
 }

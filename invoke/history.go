@@ -39,7 +39,7 @@ const (
 // history returns the contents of earlier turns to send with the next question, oldest
 // first, limited to about the given number of tokens. cut reports whether anything was
 // left out.
-func history(s *session.Session, tokens int) (turns []pastTurn, cut bool, err error) {
+func history(s *session.Session, tokens int) (turns []json.RawMessage, files pastFiles, cut bool, err error) {
 	ratio := bytesOfToken(s)
 	left := int(min(float64(tokens)*ratio, math.MaxInt32))
 	i := len(s.Recent) - 1
@@ -47,40 +47,42 @@ func history(s *session.Session, tokens int) (turns []pastTurn, cut bool, err er
 		newest := i == len(s.Recent)-1
 		contents, err := s.Recent[i].Contents()
 		if err != nil {
-			return nil, false, err
+			return nil, nil, false, err
 		}
 		size := promptBytes(contents)
-		var files []session.File
 		if hasFiles(contents) {
-			if files, err = s.Recent[i].Files(); err != nil {
-				return nil, false, err
+			of, err := s.Recent[i].Files()
+			if err != nil {
+				return nil, nil, false, err
 			}
 			// Files weigh their tokens, not their bytes.
-			if weight := size + int(float64(tokensOf(files))*ratio); weight <= left {
+			if weight := size + int(float64(tokensOf(of))*ratio); weight <= left {
 				size = weight
+				files = files.add(len(turns), of)
 			} else { // large parts go first
 				cut = true
-				if contents, err = withoutFiles(contents, files); err != nil {
-					return nil, false, fmt.Errorf("turn %d: %w", s.Recent[i].Number, err)
+				if contents, err = withoutFiles(contents, of); err != nil {
+					return nil, nil, false, fmt.Errorf("turn %d: %w", s.Recent[i].Number, err)
 				}
-				size, files = promptBytes(contents), nil
+				size = promptBytes(contents)
 			}
 		}
 		if size > left {
 			cut = true
 			// Half of the room is left for older turns.
 			if contents, err = shorten(contents, left/2); err != nil {
-				return nil, false, fmt.Errorf("turn %d: %w", s.Recent[i].Number, err)
+				return nil, nil, false, fmt.Errorf("turn %d: %w", s.Recent[i].Number, err)
 			}
 			if size = promptBytes(contents); size > left && !newest {
 				continue
 			}
 		}
 		left -= size
-		turns = append(turns, pastTurn{contents, files})
+		turns = append(turns, contents)
 	}
 	slices.Reverse(turns)
-	return turns, cut || i >= 0 || len(s.Recent) < s.Turns, nil
+	files.reverse(len(turns))
+	return turns, files, cut || i >= 0 || len(s.Recent) < s.Turns, nil
 }
 
 // bytesOfToken returns the number of prompt bytes per token, by the model's last

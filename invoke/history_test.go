@@ -75,20 +75,20 @@ func TestHistory(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			s := &session.Session{Meta: session.Meta{Turns: c.turns}, Recent: c.recent}
-			turns, cut, err := history(s, c.tokens)
+			turns, _, cut, err := history(s, c.tokens)
 			if err != nil {
 				t.Fatal(err)
 			}
 			var got []string
 			all := ""
 			for i, turn := range turns {
-				contents, err := model.DecodeContents(turn.contents)
+				contents, err := model.DecodeContents(turn)
 				if err != nil {
 					t.Fatal(err)
 				}
 				got = append(got, fmt.Sprint(contents[0].Parts[0]["text"]))
-				all += string(turn.contents)
-				calls, responses := strings.Count(string(turn.contents), `"functionCall"`), strings.Count(string(turn.contents), `"functionResponse"`)
+				all += string(turn)
+				calls, responses := strings.Count(string(turn), `"functionCall"`), strings.Count(string(turn), `"functionResponse"`)
 				if calls != responses {
 					t.Errorf("turn %d: %d calls and %d responses", i, calls, responses)
 				}
@@ -136,7 +136,7 @@ func TestHistoryTokensAreTheModels(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			turns, cut, err := history(session100(c.counted), 32_000)
+			turns, _, cut, err := history(session100(c.counted), 32_000)
 			if err != nil || !cut || len(turns) < c.least || len(turns) > c.most {
 				t.Errorf("%d turns, cut %v, %v; want %d to %d", len(turns), cut, err, c.least, c.most)
 			}
@@ -158,7 +158,7 @@ func BenchmarkHistory(b *testing.B) {
 		b.Run(name, func(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
-				if _, _, err := history(s, 32_000); err != nil {
+				if _, _, _, err := history(s, 32_000); err != nil {
 					b.Fatal(err)
 				}
 			}

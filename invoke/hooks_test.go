@@ -61,6 +61,7 @@ func TestInstructions(t *testing.T) {
 				if len(gemini.Requests()) != 0 {
 					t.Error("the model was asked")
 				}
+				server.Close() // the log is written after the answer
 				if log := written.String(); !strings.Contains(log, "Instructions") && !strings.Contains(log, "hooks_test.go") {
 					t.Errorf("the log does not name the cause: %s", log)
 				}

@@ -116,9 +116,9 @@ func newService(c Config, all subagents) *Service {
 func (s *Service) invoke(w http.ResponseWriter, r *http.Request) error {
 	ctx, cancel := context.WithTimeout(r.Context(), s.Timeout)
 	defer cancel()
-	hold, leave := s.hold(caller.Owner(ctx))
-	defer leave()
-	req, streamed, err := s.decode(w, r, hold)
+	memory := memoryClaim{room: s.room, owner: caller.Owner(ctx)}
+	defer memory.leave()
+	req, streamed, err := s.decode(w, r, &memory)
 	if err != nil {
 		return err
 	}

@@ -69,13 +69,16 @@ func (c *Config) allowed() []string {
 }
 
 // decode decodes and validates a request, and reports whether the response is a
-// stream. hold is called for each MiB of memory that the files in the body take.
-func (s *Service) decode(w http.ResponseWriter, r *http.Request, hold func() error) (req Request, stream bool, err error) {
-	bounds := api.FileBody{Limit: s.MaxBodyBytes, Max: files.Max, Hold: hold}
-	if s.Files.accepted() {
-		bounds.Files = s.Files.MaxBytes
+// stream. Files in the body take memory.
+func (s *Service) decode(w http.ResponseWriter, r *http.Request, memory *memoryClaim) (req Request, stream bool, err error) {
+	var raw []byte
+	var data [][]byte // of files
+	if s.Files.accepted() && (r.ContentLength < 0 || r.ContentLength > s.MaxBodyBytes) {
+		bounds := api.FileBody{Limit: s.MaxBodyBytes, Files: s.Files.MaxBytes, Max: files.Max, Hold: memory.take}
+		raw, data, err = bounds.Read(w, r, s.Timeout, files.Decode)
+	} else {
+		raw, err = api.ReadBody(w, r, s.MaxBodyBytes, s.Timeout)
 	}
-	raw, data, err := bounds.Read(w, r, s.Timeout, files.Decode)
 	if err != nil {
 		return Request{}, false, err
 	}

@@ -102,7 +102,7 @@ func (s *Service) turn(ctx context.Context, r *run) (_ *Response, err error) {
 	if err != nil {
 		return nil, api.Fail(api.Internal, err)
 	}
-	past, cut, err := history(before, s.HistoryTokens)
+	history, files, cut, err := history(before, s.HistoryTokens)
 	if err != nil {
 		return nil, api.Fail(api.Internal, err)
 	}
@@ -116,8 +116,7 @@ func (s *Service) turn(ctx context.Context, r *run) (_ *Response, err error) {
 			s.forget(ctx, g.files)
 		}
 	}()
-	history, err := s.sendable(ctx, g.files, past)
-	if err != nil {
+	if err := s.sendable(ctx, g.files, history, files); err != nil {
 		return nil, api.Fail(api.Internal, err)
 	}
 	defer s.extendFiles(ctx, before)()
