@@ -61,8 +61,10 @@ func (d *door) newHandler() http.Handler {
 	d.addTools(s)
 	return sdk.NewStreamableHTTPHandler(func(*http.Request) *sdk.Server { return s }, &sdk.StreamableHTTPOptions{
 		Stateless: true, PropagateRequestCancellation: true,
-		MaxRequestBodyBytes:        -1,   // api.ReadBody has read it
-		DisableLocalhostProtection: true, // the guard's own looks at Host and Origin
+		MaxRequestBodyBytes: -1, // api.ReadBody has read it
+		// Against pages that rebind their name to a laptop. In production a proxy may be
+		// what comes from this machine.
+		DisableLocalhostProtection: d.Config.Production(),
 	})
 }
 

@@ -62,6 +62,11 @@ func newAgent(context.Context, agent.Env) (agent.Agent, error) {
 
 func start(t *testing.T, env ...string) *service {
 	t.Helper()
+	return startAgent(t, newAgent, env...)
+}
+
+func startAgent(t *testing.T, newAgent agent.NewFunc, env ...string) *service {
+	t.Helper()
 	s := &service{gemini: geminitest.Start(t), log: &testlog.Buffer{}}
 	variables := map[string]string{"GEMINI_API_KEY": "k", "GOOGLE_GEMINI_BASE_URL": s.gemini.URL, "LOG_LEVEL": "debug"}
 	for _, pair := range env {

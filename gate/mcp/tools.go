@@ -190,6 +190,10 @@ func (d *door) direct(t tool.Tool) sdk.ToolHandler {
 			result.SetError(err)
 			return result, nil
 		}
+		if text, ok := output["output"].(string); ok && len(output) == 1 { // a tool that returns a text
+			result.Content = []sdk.Content{&sdk.TextContent{Text: text}}
+			return result, nil
+		}
 		encoded, err := json.Marshal(output)
 		if err != nil {
 			return nil, err
