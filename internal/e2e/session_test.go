@@ -124,9 +124,13 @@ func TestSessions(t *testing.T) {
 		text := func(text string) []any { return []any{map[string]any{"type": "text", "text": text}} }
 		stored := func(number int, query, request string, parts []any, of turn) storedTurn {
 			return storedTurn{
-				Turn: number, RunID: of.RunID, Query: query, Response: of.Response, Parts: parts, ToolCalls: of.ToolCalls, Sources: []any{},
+				Turn: number, RunID: of.RunID, Query: query, Files: []map[string]any{}, Response: of.Response, Parts: parts, ToolCalls: of.ToolCalls, Sources: []any{},
 				Usage: of.Usage, Model: of.Model, FinishReason: "STOP", Warnings: []string{}, Pending: []any{}, RequestID: request,
+				AgentDigest: page.Turns[0].AgentDigest,
 			}
+		}
+		if page.Turns[0].AgentDigest == "" {
+			t.Error("a turn has no digest of its agent")
 		}
 		tool := map[string]any{
 			"id": "call_1_1", "name": "check_status", "args": map[string]any{}, "ok": true, "duration_ms": float64(first.ToolCalls[0].DurationMS),
@@ -135,6 +139,12 @@ func TestSessions(t *testing.T) {
 			stored(1, "How is it?", "first", append([]any{map[string]any{"type": "tool", "tool": tool}}, text("It is well.")...), first),
 			stored(2, "And now?", "second", text("It still is."), second),
 		}
+		// In development clients see what tools return, here the state of the deployment.
+		call, _ := page.Turns[0].Parts[0].(map[string]any)["tool"].(map[string]any)
+		if result, _ := call["result"].(map[string]any); result["status"] != "healthy" {
+			t.Errorf("the tool's result is %v", call["result"])
+		}
+		delete(call, "result")
 		for i := range page.Turns {
 			instant(t, page.Turns[i].CreatedAt)
 			page.Turns[i].CreatedAt = ""
