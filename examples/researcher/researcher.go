@@ -8,6 +8,8 @@ import (
 	"os"
 	"time"
 
+	"google.golang.org/genai"
+
 	"example.com/gatehouse/agent"
 	"example.com/gatehouse/tool"
 	"example.com/gatehouse/tool/mcptool"
@@ -33,7 +35,11 @@ func New(_ context.Context, env agent.Env) (agent.Agent, error) {
 		Description: "Researches a question in the team's library and on the web.",
 		Examples:    []string{"What does the library say about the retention of logs?"},
 		Instruction: instruction,
-		Toolsets:    []tool.Set{library},
+		Tools: []tool.Tool{
+			tool.Gemini(&genai.Tool{GoogleSearch: &genai.GoogleSearch{}}),
+			tool.Gemini(&genai.Tool{URLContext: &genai.URLContext{}}),
+		},
+		Toolsets: []tool.Set{library},
 		Close:       library.Close,
 	}, nil
 }

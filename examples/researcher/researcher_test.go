@@ -2,6 +2,7 @@ package researcher_test
 
 import (
 	"context"
+	"encoding/json"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -72,6 +73,9 @@ func TestResearch(t *testing.T) {
 	}
 	if got := answer.Sent[0].Tools; !slices.Equal(got, []string{"library_read", "library_search"}) {
 		t.Errorf("the model may call %v", got)
+	}
+	if sent, _ := json.Marshal(answer.Sent[0].Body["tools"]); !strings.Contains(string(sent), `"googleSearch"`) || !strings.Contains(string(sent), `"urlContext"`) {
+		t.Errorf("the model is sent the tools %s", sent)
 	}
 }
 
