@@ -40,6 +40,6 @@ func New(_ context.Context, env agent.Env) (agent.Agent, error) {
 			tool.Gemini(&genai.Tool{URLContext: &genai.URLContext{}}),
 		},
 		Toolsets: []tool.Set{library},
-		Close:       library.Close,
+		Close:    library.Close,
 	}, nil
 }
