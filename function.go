@@ -5,6 +5,8 @@ package gatehouse
 import (
 	"example.com/gatehouse/advisor"
 	"example.com/gatehouse/gate"
+	"example.com/gatehouse/gate/mcp"
+	"example.com/gatehouse/gate/openai"
 )
 
-func init() { gate.Register(advisor.New) }
+func init() { gate.Register(advisor.New, mcp.Door(), openai.Door()) }

@@ -85,6 +85,9 @@ type Config struct {
 	Doors    []string // the protocols that are served, of those that the program names; none: all
 	MCPTools bool     `env:"MCP_TOOLS, default=false"` // whether MCP clients may call the agent's own tools
 
+	ConversationHeaders []string // headers by which a chat completion names its session
+	AllowInstructions   bool     `env:"ALLOW_INSTRUCTIONS, default=false"` // whether OpenAI's clients may instruct the agent
+
 	Playground bool
 	AuditLog   string     `env:"AUDIT_LOG, default=agent-audit"`
 	AuditNames bool       `env:"AUDIT_NAMES, default=false"` // whether the audit names callers, instead of hashing them

@@ -36,6 +36,7 @@ type variables struct {
 	FileBuckets    string `env:"FILE_BUCKETS"`
 	FileTypes      string `env:"FILE_TYPES, default=image/*,application/pdf,audio/*,text/*"`
 	Doors          string `env:"DOORS"`
+	Conversations  string `env:"CONVERSATION_HEADERS"`
 	Operators      string `env:"OPERATORS"`
 	Playground     string `env:"PLAYGROUND"`
 	WebhookHosts   string `env:"WEBHOOK_HOSTS"`
@@ -68,6 +69,7 @@ func checks() map[string]check {
 		"PLAYGROUND":                   boolean,
 		"AUDIT_NAMES":                  boolean,
 		"MCP_TOOLS":                    boolean,
+		"ALLOW_INSTRUCTIONS":           boolean,
 		"LOG_CONTENT":                  boolean,
 		"LOG_LEVEL":                    level,
 	}
@@ -149,6 +151,8 @@ func Read(lookup func(string) (string, bool)) (*Config, error) {
 	c := &v.Config
 	c.OIDCAudiences = list(v.OIDCAudiences)
 	r.doors(c, v.Doors)
+	c.ConversationHeaders = list(v.Conversations)
+	r.conversationHeaders(c.ConversationHeaders)
 	r.environment(c)
 	r.models(c, v.ModelFallbacks, v.ModelsAllowed)
 	r.gemini(c, &v)
@@ -199,6 +203,16 @@ func shape(text string) string {
 	return strconv.Quote(text)
 }
 
+// conversationHeaders checks the names of headers that name a session.
+func (r *reader) conversationHeaders(names []string) {
+	for _, name := range names {
+		if !headerName.MatchString(name) || len(name) > 64 {
+			r.problem("CONVERSATION_HEADERS", "must list names of headers that begin with X-, such as X-OpenWebUI-Chat-Id")
+			return
+		}
+	}
+}
+
 func list(text string) []string {
 	var items []string
 	for item := range strings.SplitSeq(text, ",") {
@@ -213,6 +227,7 @@ var (
 	environmentName = regexp.MustCompile(`^[a-z][a-z0-9-]{0,31}$`)
 	modelName       = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._/@-]*$`)
 	auditLogName    = regexp.MustCompile(`^[A-Za-z0-9._/-]+$`)
+	headerName      = regexp.MustCompile(`^[Xx]-[A-Za-z0-9-]+$`)
 	bucketName      = regexp.MustCompile(`^[a-z0-9][a-z0-9._-]+[a-z0-9]$`)
 )
 

@@ -83,7 +83,7 @@ func TestEveryVariable(t *testing.T) {
 		"RUN_TIMEOUT=10m", "MAX_BACKGROUND_RUNS=3", "TASKS_QUEUE=projects/proj/locations/europe-west4/queues/runs", "TASKS_ACCOUNT=tasks@proj.iam.gserviceaccount.com",
 		"TASKS_ENDPOINT=127.0.0.1:9998", "SCHEDULES_ACCOUNT=schedules@proj.iam.gserviceaccount.com", "SERVICE_URL=https://svc-1.europe-west4.run.app",
 		"WEBHOOK_HOSTS=hooks.example.com, ci.example.com:8443", "WEBHOOK_SECRETS_SECRET=projects/p/secrets/webhooks/versions/latest",
-		"DOORS=mcp, openai", "MCP_TOOLS=true",
+		"DOORS=mcp, openai", "MCP_TOOLS=true", "CONVERSATION_HEADERS=X-OpenWebUI-Chat-Id, X-Conversation-Id", "ALLOW_INSTRUCTIONS=true",
 	))
 	if err != nil {
 		t.Fatal(err)
@@ -107,7 +107,7 @@ func TestEveryVariable(t *testing.T) {
 		RunTimeout: 10 * time.Minute, MaxBackgroundRuns: 3, TasksQueue: "projects/proj/locations/europe-west4/queues/runs", TasksAccount: "tasks@proj.iam.gserviceaccount.com",
 		TasksEndpoint: "127.0.0.1:9998", SchedulesAccount: "schedules@proj.iam.gserviceaccount.com", ServiceURL: "https://svc-1.europe-west4.run.app",
 		WebhookHosts: []string{"hooks.example.com", "ci.example.com:8443"}, WebhookSecrets: "projects/p/secrets/webhooks/versions/latest",
-		Doors: []string{"mcp", "openai"}, MCPTools: true,
+		Doors: []string{"mcp", "openai"}, MCPTools: true, ConversationHeaders: []string{"X-OpenWebUI-Chat-Id", "X-Conversation-Id"}, AllowInstructions: true,
 	}
 	if diff := cmp.Diff(c, want, secretsByText); diff != "" {
 		t.Errorf("(-got +want):\n%s", diff)
@@ -176,6 +176,8 @@ func TestBadValues(t *testing.T) {
 		"AUDIT_NAMES":                   {"yes"},
 		"DOORS":                         {"none,mcp"},
 		"MCP_TOOLS":                     {"yes"},
+		"CONVERSATION_HEADERS":          {"Authorization", "X-A, Cookie", "X-a b", "X-" + strings.Repeat("a", 63)},
+		"ALLOW_INSTRUCTIONS":            {"yes"},
 		"LOG_LEVEL":                     {"verbose", "1", "warning!"},
 		"LOG_CONTENT":                   {"yes"},
 		"GOOGLE_GEMINI_BASE_URL":        {"gemini.example", "ftp://gemini.example", "https://", "://"},

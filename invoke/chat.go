@@ -82,7 +82,7 @@ func (s *Service) chat(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	return s.stream(ctx, w, r, req, &uiMessages{})
+	return s.Stream(ctx, w, r, req, &uiMessages{})
 }
 
 // resumeChat handles GET /chat/{id}/stream, where the SDK asks for a stream to resume.
@@ -112,8 +112,8 @@ func (s *Service) decodeChat(w http.ResponseWriter, r *http.Request, hold func()
 		return Request{}, api.Invalid("messages", "must hold a message whose role is user")
 	case body.Messages.last.problem != nil:
 		return Request{}, body.Messages.last.problem
-	case body.Model != "" && !slices.Contains(s.allowed(), body.Model):
-		return Request{}, api.Invalid("model", "must be one of "+strings.Join(s.allowed(), ", "))
+	case body.Model != "" && !slices.Contains(s.Models(), body.Model):
+		return Request{}, api.Invalid("model", "must be one of "+strings.Join(s.Models(), ", "))
 	}
 	req := Request{
 		Query: body.Messages.last.text.String(), SessionID: body.ID, Model: body.Model,
@@ -127,7 +127,7 @@ func (s *Service) decodeChat(w http.ResponseWriter, r *http.Request, hold func()
 	}
 	var err error
 	req.Options.Locale = api.Locale(r)
-	req.Options.Key, err = idempotencyKey(r)
+	req.Options.Key, err = IdempotencyKey(r)
 	return req, err
 }
 

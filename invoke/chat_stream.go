@@ -24,7 +24,7 @@ type uiMessages struct {
 	open  string // "text" or "reasoning" while one has not ended
 }
 
-func (*uiMessages) headers(h http.Header) { h.Set("X-Vercel-Ai-Ui-Message-Stream", "v1") }
+func (*uiMessages) Headers(h http.Header) { h.Set("X-Vercel-Ai-Ui-Message-Stream", "v1") }
 
 // The parts of a stream, documented by their tags.
 type (
@@ -107,8 +107,8 @@ type (
 
 func (u *uiMessages) textID() string { return "text-" + strconv.Itoa(u.texts) }
 
-// event implements [dialect]. A part that the protocol has no form for is left out.
-func (u *uiMessages) event(b *bytes.Buffer, e Event) error {
+// Event implements [Dialect]. A part that the protocol has no form for is left out.
+func (u *uiMessages) Event(b *bytes.Buffer, e Event) error {
 	p := e.Part
 	if !p.Grows() {
 		if err := u.endText(b); err != nil {

@@ -134,19 +134,19 @@ type (
 	}
 )
 
-// A dialect is the format of a stream.
-type dialect interface {
-	headers(h http.Header)
-	// event appends an event, in complete events of the format, to b.
-	event(b *bytes.Buffer, e Event) error
+// A Dialect is the format of a stream. Its methods are called one at a time.
+type Dialect interface {
+	Headers(h http.Header)
+	// Event appends an event, in complete events of the format, to b.
+	Event(b *bytes.Buffer, e Event) error
 }
 
 // events is the dialect of POST /invoke.
 type events struct{}
 
-func (events) headers(http.Header) {}
+func (events) Headers(http.Header) {}
 
-func (events) event(b *bytes.Buffer, e Event) error {
+func (events) Event(b *bytes.Buffer, e Event) error {
 	b.WriteString("event: ")
 	b.WriteString(string(e.Kind))
 	b.WriteString("\nid: ")

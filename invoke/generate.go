@@ -144,6 +144,9 @@ func (s *Service) generate(ctx context.Context, g *generation, history []json.Ra
 	if g.more, err = s.instructions(ctx); err != nil {
 		return err
 	}
+	if req.Options.Instructions != "" {
+		g.more += "\n\n" + req.Options.Instructions
+	}
 	full := false // the turn has no room for more calls
 	for round := 0; ; round++ {
 		spare := reserve(s.maxTokens(req))

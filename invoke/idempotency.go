@@ -20,9 +20,9 @@ const (
 // leaseMargin is how much longer than the call its lease on a key lasts.
 const leaseMargin = 5 * time.Second
 
-// idempotencyKey returns the Idempotency-Key header, "" without one, and an error if
+// IdempotencyKey returns the Idempotency-Key header, "" without one, and an error if
 // it is empty, repeated, too long or not printable ASCII.
-func idempotencyKey(r *http.Request) (string, error) {
+func IdempotencyKey(r *http.Request) (string, error) {
 	values := r.Header.Values(headerKey)
 	if len(values) == 0 {
 		return "", nil
@@ -44,7 +44,7 @@ const (
 // none gets one of its job and the time that it was scheduled for, so that two deliveries
 // are one turn. From anybody else these headers mean nothing.
 func (s *Service) key(r *http.Request) (string, error) {
-	key, err := idempotencyKey(r)
+	key, err := IdempotencyKey(r)
 	if key != "" || err != nil || s.Schedules == "" {
 		return key, err
 	}
@@ -68,6 +68,7 @@ func (s *Service) idempotency(req Request) session.Idempotency {
 	if req.Options.Regenerate {
 		body = append(body, " again"...)
 	}
+	body = append(body, req.Options.Instructions...)
 	return session.Idempotency{Key: req.Options.Key, Body: string(body), Create: req.Options.Create, Lease: s.Timeout + leaseMargin}
 }
 

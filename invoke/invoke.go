@@ -86,7 +86,7 @@ type Service struct {
 // New returns a Service.
 func New(c Config) *Service {
 	s := newService(c, subagents{})
-	s.body, s.feedback = newBody(c.MaxOutputTokens, c.allowed()), api.NewBody[Feedback](nil)
+	s.body, s.feedback = newBody(c.MaxOutputTokens, c.Models()), api.NewBody[Feedback](nil)
 	s.room = newRoom()
 	s.subagents.add(c, c.Agent.Tools)
 	return s
@@ -123,7 +123,7 @@ func (s *Service) invoke(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	if streamed {
-		return s.stream(ctx, w, r, req, events{})
+		return s.Stream(ctx, w, r, req, events{})
 	}
 	response, err := s.Ask(ctx, req, nil)
 	if err != nil {
@@ -138,9 +138,9 @@ func (s *Service) invoke(w http.ResponseWriter, r *http.Request) error {
 // invoked is the message in a turn's envelope.
 const invoked = "Agent invocation successful"
 
-// stream runs a turn and streams its events in a dialect. A failure before the first
+// Stream runs a turn and streams its events in a dialect. A failure before the first
 // event is returned, to become an ordinary error response.
-func (s *Service) stream(ctx context.Context, w http.ResponseWriter, r *http.Request, req Request, d dialect) error {
+func (s *Service) Stream(ctx context.Context, w http.ResponseWriter, r *http.Request, req Request, d Dialect) error {
 	st := newStream(w, r, d)
 	defer st.close()
 	_, err := s.Ask(ctx, req, st.show)

@@ -39,6 +39,9 @@ type Options struct {
 	Create     bool   // the named session need not exist yet
 	Regenerate bool   // replace the last turn, if it answers Query
 
+	// Instructions are the client's own, for this run, after the agent's.
+	Instructions string
+
 	// Sessionless runs have no session: they know what History holds, and leave no
 	// turn. SessionID, AfterTurn, Create and Regenerate are not used.
 	Sessionless bool
@@ -63,8 +66,8 @@ func bound(properties map[string]*huma.Schema, maxOutputTokens int, models []str
 	}
 }
 
-// allowed are the models that a request may name.
-func (c *Config) allowed() []string {
+// Models returns the models that a request may name; the first is the agent's own.
+func (c *Config) Models() []string {
 	return append([]string{c.ModelName}, slices.DeleteFunc(slices.Clone(c.ModelsAllowed), func(name string) bool { return name == c.ModelName })...)
 }
 

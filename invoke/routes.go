@@ -171,7 +171,7 @@ func (s *Service) describeTurn(id string, example example, description string) a
 		Body: &api.DocBody{
 			Type: Request{},
 			Refine: func(properties map[string]*huma.Schema) {
-				bound(properties, s.MaxOutputTokens, s.allowed())
+				bound(properties, s.MaxOutputTokens, s.Models())
 				one, most := 1, MaxQuery
 				query := properties["query"]
 				query.MinLength, query.MaxLength, query.Pattern = &one, &most, queryPattern
@@ -335,7 +335,7 @@ func (s *Service) newExample() example {
 }
 
 // stream returns the example as sent in a dialect.
-func (e example) stream(d dialect) string {
+func (e example) stream(d Dialect) string {
 	var b bytes.Buffer
 	envelope := api.Success(api.WithRequestID(context.Background(), e.turn.RequestID), invoked, e.response)
 	envelope.Timestamp = api.Timestamp(api.ExampleTime())
@@ -350,8 +350,8 @@ func (e example) stream(d dialect) string {
 	out.say(session.KindText, e.response.Response[half:])
 	out.end()
 	// Encoding to memory fails only for values that JSON cannot represent.
-	_ = out.each(context.Background(), &Position{}, false, func(event Event) error { return d.event(&b, event) })
-	_ = d.event(&b, Event{Kind: KindDone, Run: out.run, At: out.last(), Response: &e.response, Envelope: envelope})
+	_ = out.each(context.Background(), &Position{}, false, func(event Event) error { return d.Event(&b, event) })
+	_ = d.Event(&b, Event{Kind: KindDone, Run: out.run, At: out.last(), Response: &e.response, Envelope: envelope})
 	return b.String()
 }
 

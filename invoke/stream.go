@@ -24,7 +24,7 @@ type stream struct {
 	w       http.ResponseWriter
 	r       *http.Request
 	control *http.ResponseController
-	dialect dialect
+	dialect Dialect
 
 	mu    sync.Mutex
 	begun bool
@@ -33,7 +33,7 @@ type stream struct {
 	idle  *time.Timer // sends a comment
 }
 
-func newStream(w http.ResponseWriter, r *http.Request, d dialect) *stream {
+func newStream(w http.ResponseWriter, r *http.Request, d Dialect) *stream {
 	return &stream{w: w, r: r, control: http.NewResponseController(w), dialect: d}
 }
 
@@ -65,12 +65,12 @@ func (st *stream) show(e Event) error {
 		if e.Start != nil && e.Start.replayed {
 			h.Set(headerReplayed, "true")
 		}
-		st.dialect.headers(h)
+		st.dialect.Headers(h)
 		st.begun = true
 		st.idle = time.AfterFunc(keepAlive, st.comment)
 	}
 	var b bytes.Buffer
-	if err := st.dialect.event(&b, e); err != nil {
+	if err := st.dialect.Event(&b, e); err != nil {
 		return err
 	}
 	st.flush(b.Bytes())

@@ -107,6 +107,8 @@ locals {
       PLAYGROUND                   = tostring(var.playground)
       DOORS                        = var.doors.open == null ? null : length(var.doors.open) == 0 ? "none" : join(",", var.doors.open)
       MCP_TOOLS                    = tostring(var.doors.mcp_tools)
+      CONVERSATION_HEADERS         = join(",", var.doors.conversation_headers)
+      ALLOW_INSTRUCTIONS           = tostring(var.doors.instructions)
       LOG_CONTENT                  = tostring(var.log_content)
     })
     health = {}

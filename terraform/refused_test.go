@@ -107,6 +107,8 @@ var refused = []struct{ name, variables, words string }{
 	{"a webhook host by its address", `webhook_hosts = ["https://hooks.example.com"]`, "webhook_hosts hold what is not the name of a public host"},
 	{"the metadata server as a webhook host", `webhook_hosts = ["metadata.google.internal"]`, "webhook_hosts hold what is not the name of a public host"},
 	{"a number as a webhook host", `webhook_hosts = ["169.254.169.254"]`, "webhook_hosts hold what is not the name of a public host"},
+	{"a door that is none", `doors = { open = ["none"] }`, "doors.open holds what is not a protocol's name"},
+	{"a credential as a conversation", `doors = { conversation_headers = ["Authorization"] }`, "doors.conversation_headers hold what is not the name of a header"},
 	{"webhooks without a queue", `background = { enabled = false }; webhook_hosts = ["hooks.example.com"]`, "webhook_hosts need the queue"},
 	{"a schedule with capitals", `schedules = { Digest = { cron = "0 7 * * *", query = "q" } }`, "schedules hold a name"},
 	{"a schedule of four fields", `schedules = { digest = { cron = "0 7 * *", query = "q" } }`, "schedules hold a cron that is not five fields"},

@@ -458,10 +458,12 @@ variable "playground" {
 }
 
 variable "doors" {
-  description = "Protocols beside the service's own. open: those that are served, of those that gate.Register names (mcp); null for all, empty for none. mcp_tools: whether MCP clients may also call the agent's own tools, without the model."
+  description = "Protocols beside the service's own. open: those that are served, of those that gate.Register names (mcp, openai); null for all, empty for none. mcp_tools: whether MCP clients may also call the agent's own tools, without the model. conversation_headers: headers by which a chat completion names its session, such as X-OpenWebUI-Chat-Id. instructions: whether OpenAI's clients may add instructions to the agent's."
   type = object({
-    open      = optional(list(string))
-    mcp_tools = optional(bool, false)
+    open                 = optional(list(string))
+    mcp_tools            = optional(bool, false)
+    conversation_headers = optional(list(string), [])
+    instructions         = optional(bool, false)
   })
   default  = {}
   nullable = false
@@ -469,6 +471,10 @@ variable "doors" {
   validation {
     condition     = alltrue([for name in coalesce(var.doors.open, []) : can(regex("^[a-z0-9]{1,20}$", name)) && name != "none"])
     error_message = "doors.open holds what is not a protocol's name, such as mcp; leave it out for all, and set [] for none."
+  }
+  validation {
+    condition     = alltrue([for name in var.doors.conversation_headers : can(regex("^[Xx]-[A-Za-z0-9-]{1,62}$", name))])
+    error_message = "doors.conversation_headers hold what is not the name of a header that begins with X-, such as X-OpenWebUI-Chat-Id."
   }
 }
 
@@ -997,8 +1003,9 @@ locals {
   # code.
   reserved_pattern = "^(CLOUD_RUN|FUNCTION|GOOGLE|K|OTEL|X_GOOGLE)_"
   reserved_variables = [
-    "ALLOWED_ORIGINS", "ALLOWED_ORIGINS_SECRET", "API_KEYS", "API_KEYS_SECRET", "AUDIT_LOG", "AUDIT_NAMES", "AUTH",
+    "ALLOWED_ORIGINS", "ALLOWED_ORIGINS_SECRET", "ALLOW_INSTRUCTIONS", "API_KEYS", "API_KEYS_SECRET", "AUDIT_LOG", "AUDIT_NAMES", "AUTH",
     "BREAKER_COOLDOWN", "BREAKER_FAILURES", "CALLER_DAILY_TOKEN_LIMIT", "CALLER_RATE_LIMIT_PER_MINUTE",
+    "CONVERSATION_HEADERS",
     "DAILY_TOKEN_LIMIT", "DOORS", "ENVIRONMENT", "FILES_BUCKET", "FILE_BUCKETS", "FILE_TYPES", "FIRESTORE_DATABASE",
     "FIRESTORE_EMULATOR_HOST", "GEMINI_API_KEY", "GEMINI_API_KEY_SECRET", "GOMEMLIMIT", "HISTORY_TOKENS",
     "IAM_ENFORCED", "LOGGING_ENDPOINT", "LOG_CONTENT", "LOG_LEVEL", "MAX_BACKGROUND_RUNS", "MAX_BODY_BYTES",

@@ -10,6 +10,8 @@ package main
 import (
 	"example.com/gatehouse/advisor"
 	"example.com/gatehouse/gate/local"
+	"example.com/gatehouse/gate/mcp"
+	"example.com/gatehouse/gate/openai"
 )
 
-func main() { local.Main(advisor.New) }
+func main() { local.Main(advisor.New, mcp.Door(), openai.Door()) }

@@ -26,6 +26,7 @@ type Doc struct {
 	Body        *DocBody    // nil for a request without a body
 	Answers     []DocAnswer // errors without data are in Errors
 	Errors      []Code      // besides those of a body and of every route
+	Failure     any         // a value of the type of errors that are not in the envelope; nil: they are
 }
 
 // A DocBody is a documented JSON body.

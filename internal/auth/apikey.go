@@ -6,10 +6,12 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
+	"strings"
 	"time"
 )
 
-// APIKeys verifies the key in X-API-Key against the SHA-256 of those known.
+// APIKeys verifies the key in X-API-Key, or in Authorization as a bearer token without a
+// dot, which no JWT is, against the SHA-256 of those known.
 type APIKeys struct {
 	keys func() *KeySet
 	now  func() time.Time
@@ -23,12 +25,35 @@ func NewAPIKeys(keys func() *KeySet, now func() time.Time) *APIKeys {
 }
 
 // Authenticate implements [Method]. It takes the same time whichever key matches
-// and however much of it does.
+// and however much of it does. If both headers have a key, both must verify.
 func (m *APIKeys) Authenticate(r *http.Request) (Principal, bool, error) {
 	key, ok, err := credential(r, headerAPIKey)
-	if !ok || err != nil {
-		return Principal{}, ok, err
+	if err != nil {
+		return Principal{}, true, err
 	}
+	token, isKey := bearerKey(r)
+	if !ok && !isKey {
+		return Principal{}, false, nil
+	}
+	if ok && isKey {
+		if _, _, err := m.verify(token); err != nil {
+			return Principal{}, true, err
+		}
+	}
+	if !ok {
+		key = token
+	}
+	return m.verify(key)
+}
+
+// bearerKey returns the bearer token in Authorization, and true if it can only be an API
+// key.
+func bearerKey(r *http.Request) (string, bool) {
+	token, ok, err := bearer(r, headerAuthorization)
+	return token, ok && err == nil && token != "" && !strings.Contains(token, ".")
+}
+
+func (m *APIKeys) verify(key string) (Principal, bool, error) {
 	set := m.keys()
 	if set == nil {
 		return Principal{}, true, fmt.Errorf("%w: no API keys are known", ErrUnavailable)

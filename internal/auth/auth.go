@@ -112,7 +112,14 @@ func (a *Authenticator) Authenticate(r *http.Request) (Principal, error) {
 	var found bool
 	var unavailable error
 	takenByIAM := a.iam != nil && a.iam.header(r) == headerAuthorization
+	takenByKey := false // Authorization
+	if a.readsAPIKey {
+		_, takenByKey = bearerKey(r)
+	}
 	for _, m := range a.methods {
+		if takenByKey && readsJWT(m, r) {
+			continue
+		}
 		if o, ok := m.(*OIDC); ok && takenByIAM && o.header == headerAuthorization {
 			continue // what is there is the token that Cloud Run has verified
 		}
@@ -129,7 +136,7 @@ func (a *Authenticator) Authenticate(r *http.Request) (Principal, error) {
 	if a.none == nil {
 		// Beside IAM's own token in X-Serverless-Authorization, Authorization is
 		// the application's, whoever reads it there.
-		readsAuthorization := a.readsAuthorization || a.behindIAP || a.iam != nil
+		readsAuthorization := a.readsAuthorization || a.behindIAP || a.iam != nil || takenByKey
 		if len(r.Header[headerAuthorization]) > 0 && !readsAuthorization {
 			return Principal{}, invalid("no configured method verifies %s", headerAuthorization)
 		}
@@ -147,6 +154,17 @@ func (a *Authenticator) Authenticate(r *http.Request) (Principal, error) {
 		return p, err
 	}
 	return Principal{}, ErrNoCredential
+}
+
+// readsJWT reports whether m would read Authorization of r as a JWT.
+func readsJWT(m Method, r *http.Request) bool {
+	switch m := m.(type) {
+	case *OIDC:
+		return m.header == headerAuthorization
+	case *IAM:
+		return m.header(r) == headerAuthorization
+	}
+	return false
 }
 
 // Token returns the token in r's Authorization by which p was verified; "" where p was

@@ -51,12 +51,28 @@ func (d *document) operation(route api.Route) *huma.Operation {
 	}
 	for _, code := range codes {
 		status := api.Fail(code, nil).Status()
-		if _, ok := op.Responses[strconv.Itoa(status)]; !ok {
+		switch _, ok := op.Responses[strconv.Itoa(status)]; {
+		case ok:
+		case route.Doc.Failure != nil:
+			op.Responses[strconv.Itoa(status)] = &huma.Response{Ref: "#/components/responses/" + d.failureOf(route.Doc.Failure)}
+		default:
 			op.Responses[strconv.Itoa(status)] = &huma.Response{Ref: "#/components/responses/" + responseName(status)}
 			d.errors[status] = true
 		}
 	}
 	return op
+}
+
+// failureOf describes an error in another form than the envelope, and returns the
+// response's name. Statuses share it.
+func (d *document) failureOf(body any) string {
+	ref := d.schemas.of(body)
+	name := strings.TrimPrefix(ref.Ref, components)
+	d.named[name] = &huma.Response{
+		Description: "An error; the status is that of its code.",
+		Content:     map[string]*huma.MediaType{"application/json": {Schema: ref}},
+	}
+	return name
 }
 
 // answer describes a response that is documented by its route.

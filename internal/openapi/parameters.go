@@ -29,6 +29,8 @@ func parameters() map[string]*huma.Param {
 			Description: "A session's id, from an earlier answer."},
 		"chat": {Name: "id", In: "path", Required: true, Schema: text(""), Example: "chat-7f3a",
 			Description: "The chat's id, which the page made."},
+		"response": {Name: "response", In: "path", Required: true, Schema: text(""), Example: "resp_dUNrUVRm",
+			Description: "A response's id."},
 		"turn": {Name: "turn", In: "path", Required: true, Schema: whole(1, 0), Example: 1, Description: "A turn's number: 1 for the session's first."},
 		"file": {Name: "file", In: "path", Required: true, Schema: &huma.Schema{Type: huma.TypeString, Enum: fileNames()},
 			Description: "One of the page's files."},

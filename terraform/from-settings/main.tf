@@ -59,6 +59,7 @@ locals {
     "allowed_origins_from_secret",
     "operators",
     "playground",
+    "doors",
     "capacity",
     "files",
     "request_timeout_seconds",
@@ -126,6 +127,7 @@ module "gatehouse" {
   allowed_origins_from_secret = local.settings.allowed_origins_from_secret
   operators                   = local.settings.operators
   playground                  = local.settings.playground
+  doors                       = local.settings.doors
   capacity                    = local.settings.capacity
   files                       = local.settings.files
   request_timeout_seconds     = local.settings.request_timeout_seconds

@@ -1,0 +1,67 @@
+package openai_test
+
+import (
+	"context"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"example.com/gatehouse/internal/geminitest"
+	"example.com/gatehouse/internal/pythontest"
+)
+
+// npmPackage is OpenAI's own (https://www.npmjs.com/package/openai).
+const npmPackage = "openai@7.57.0"
+
+// useDoor runs a client's program against a service whose model always says echo.
+func useDoor(t *testing.T, dir, program string, arguments ...string) {
+	t.Helper()
+	s := serve(t, "RATE_LIMIT_PER_MINUTE=1000")
+	for range 40 {
+		s.gemini.Enqueue(geminitest.Text("ec", "ho"))
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
+	defer cancel()
+	command := exec.CommandContext(ctx, program, arguments...)
+	command.Dir = dir
+	command.Env = append(os.Environ(), "DOOR_URL="+s.url+"/v1", "DOOR_KEY=ada-key", "DOOR_OTHER_KEY=bob-key")
+	out, err := command.CombinedOutput()
+	if err != nil || !strings.HasSuffix(strings.TrimSpace(string(out)), "ok") {
+		t.Errorf("%v\n%s", err, out)
+	}
+}
+
+func TestPythonClients(t *testing.T) {
+	if testing.Short() {
+		t.Skip("NOT TESTED: OpenAI's Python package and LangChain; -short")
+	}
+	bin := pythontest.Environment(t, "testdata/requirements.txt", "OpenAI's Python package and LangChain")
+	useDoor(t, "", filepath.Join(bin, "python"), "testdata/client.py")
+}
+
+func TestNodeClient(t *testing.T) {
+	if testing.Short() {
+		t.Skip("NOT TESTED: OpenAI's package of npm; -short")
+	}
+	dir := t.TempDir()
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
+	defer cancel()
+	install := exec.CommandContext(ctx, "npm", "install", "--prefix", dir, "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error", npmPackage)
+	if out, err := install.CombinedOutput(); err != nil {
+		if os.Getenv("CI") != "" {
+			t.Fatalf("npm install: %v\n%s", err, out)
+		}
+		t.Skipf("NOT TESTED: OpenAI's package of npm: %v", err)
+	}
+	program, err := os.ReadFile("testdata/client.mjs")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "client.mjs"), program, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	useDoor(t, dir, "node", "client.mjs")
+}
