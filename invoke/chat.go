@@ -85,13 +85,6 @@ func (s *Service) chat(w http.ResponseWriter, r *http.Request) error {
 	return s.Stream(ctx, w, r, req, &uiMessages{})
 }
 
-// resumeChat handles GET /chat/{id}/stream, where the SDK asks for a stream to resume.
-// 204 means that there is none.
-func (s *Service) resumeChat(w http.ResponseWriter, _ *http.Request) error {
-	w.WriteHeader(http.StatusNoContent)
-	return nil
-}
-
 // decodeChat decodes and validates a request.
 func (s *Service) decodeChat(w http.ResponseWriter, r *http.Request, hold func() error) (Request, error) {
 	body := ChatRequest{Messages: ChatMessages{bytes: s.MaxBodyBytes, hold: hold}}
@@ -117,7 +110,7 @@ func (s *Service) decodeChat(w http.ResponseWriter, r *http.Request, hold func()
 	}
 	req := Request{
 		Query: body.Messages.last.text.String(), SessionID: body.ID, Model: body.Model,
-		Options: Options{Create: true, Regenerate: body.Trigger == triggerRegenerate},
+		Options: Options{Create: true, Stay: true, Regenerate: body.Trigger == triggerRegenerate},
 	}
 	if err := req.Validate(body.Messages.last.field + ".parts"); err != nil {
 		return Request{}, err

@@ -19,8 +19,8 @@ const (
 	KindError session.Kind = "error" // the last event, instead of done
 )
 
-// An Event is one thing that a watcher of a run is shown, in any protocol. Fields are
-// set by Kind: Start of a start, Reset of a reset, Response of done, Envelope of done
+// An Event is one thing that a watcher of a run is shown, in any protocol. One without a
+// Kind says only that a watcher who resumes is connected. Other fields are set by Kind: Start of a start, Reset of a reset, Response of done, Envelope of done
 // and error, and Part of all others. Part.Text of text and reasoning is what is new.
 type Event struct {
 	Kind session.Kind
@@ -147,6 +147,10 @@ type events struct{}
 func (events) Headers(http.Header) {}
 
 func (events) Event(b *bytes.Buffer, e Event) error {
+	if e.Kind == "" {
+		b.WriteString(": resumed\n\n")
+		return nil
+	}
 	b.WriteString("event: ")
 	b.WriteString(string(e.Kind))
 	b.WriteString("\nid: ")

@@ -30,6 +30,8 @@ type generation struct {
 	contents  []*genai.Content // of this turn: the question, model contents, tool results
 	encoded   []byte           // contents as stored: a JSON array without its closing bracket
 	text      strings.Builder  // the answer: all text of the model so far
+	said      int              // how much of text is in contents
+	states    *states          // of tools
 	paragraph bool             // the next text starts a paragraph, because it is of a later step
 	prompt    session.Prompt   // size of the last call's prompt, as the model counted it
 	// bytesOfToken is the number of prompt bytes per token, by the model's last count.
@@ -87,6 +89,7 @@ func (g *generation) add(content *genai.Content) error {
 	g.contents = append(g.contents, content)
 	g.files.add(content)
 	g.encoded = append(append(g.encoded, separator), encoded...)
+	g.said = g.text.Len()
 	return nil
 }
 
@@ -133,12 +136,15 @@ func (g *generation) turn(ctx context.Context, now time.Time) session.Turn {
 func (s *Service) generate(ctx context.Context, g *generation, history []json.RawMessage, req Request) (err error) {
 	ctx, step := s.Observer.StartAgent(ctx, s.Agent.Name)
 	defer func() { step.End(ctx, code(ctx, err)) }()
-	question := genai.NewContentFromText(req.Query, genai.RoleUser)
-	for _, a := range req.attached {
-		question.Parts = append(question.Parts, s.refer(g.files, a))
-	}
-	if err := g.add(question); err != nil {
-		return err
+	if len(g.contents) == 0 {
+		question := genai.NewContentFromText(req.Query, genai.RoleUser)
+		for _, a := range req.attached {
+			question.Parts = append(question.Parts, s.refer(g.files, a))
+		}
+		if err := g.add(question); err != nil {
+			return err
+		}
+		g.finishStep()
 	}
 	g.tools = s.toolset(ctx)
 	if g.more, err = s.instructions(ctx); err != nil {
@@ -148,8 +154,14 @@ func (s *Service) generate(ctx context.Context, g *generation, history []json.Ra
 		g.more += "\n\n" + req.Options.Instructions
 	}
 	full := false // the turn has no room for more calls
-	for round := 0; ; round++ {
+	for round := g.step; ; round++ {
 		spare := reserve(s.maxTokens(req))
+		if calls := g.openCalls(); len(calls) > 0 {
+			if err := s.answerCalls(ctx, g, calls, round, spare); err != nil {
+				return err
+			}
+			continue
+		}
 		last := full || g.rounds.left.Load() <= 0 || g.room() < spare
 		if last {
 			g.warn(warnRoundsExhausted)
@@ -180,14 +192,24 @@ func (s *Service) generate(ctx context.Context, g *generation, history []json.Ra
 		if err := g.add(answer.Content); err != nil {
 			return err
 		}
-		results, err := s.runTools(ctx, g, calls, round, spare)
-		if err != nil {
-			return err
-		}
-		if err := g.add(results); err != nil {
+		g.finishStep()
+		if err := s.answerCalls(ctx, g, calls, round, spare); err != nil {
 			return err
 		}
 	}
+}
+
+// answerCalls runs the calls of a step and adds their results to the turn.
+func (s *Service) answerCalls(ctx context.Context, g *generation, calls []*genai.FunctionCall, round, spare int) error {
+	results, err := s.runTools(ctx, g, calls, round, spare)
+	if err != nil {
+		return err
+	}
+	if err := g.add(results); err != nil {
+		return err
+	}
+	g.finishStep()
+	return nil
 }
 
 // ask runs one step of the model.

@@ -85,9 +85,8 @@ func (s *Service) replay(ctx context.Context, opened *session.Opened, out *outpu
 	_, text := turn.Texts()
 	response := newResponse(id, turn, text, turn.Shown())
 	response.replayed = true
-	out.run = response.RunID
 	out.restore(turn.Shown(), turn.Resets)
-	out.begin(Start{RequestID: api.RequestID(ctx), RunID: out.run, SessionID: id, Turn: turn.Number, Model: turn.Model, replayed: true})
+	out.begin(Start{RequestID: api.RequestID(ctx), RunID: response.RunID, SessionID: id, Turn: turn.Number, Model: turn.Model, replayed: true})
 	return response, nil
 }
 

@@ -76,6 +76,8 @@ type Service struct {
 	feedback *api.Body[Feedback]
 	tools    *toolset // the agent's Tools
 	combined lastToolset
+	live     runs // of this process
+	mirrors  mirrors
 	digest   string          // of the agent
 	ownParts bool            // the model may show more than text
 	schema   json.RawMessage // of a typed answer; nil for text
@@ -153,6 +155,14 @@ func failure(client, ctx context.Context, err error) *api.Error {
 	if failure, ok := errors.AsType[*api.Error](err); ok {
 		return failure
 	}
+	switch cause := context.Cause(ctx); {
+	case errors.Is(cause, errStopped):
+		e := api.Fail(api.SessionConflict, err)
+		e.Message = "The answer was stopped before it began."
+		return e
+	case errors.Is(cause, errDeleted):
+		return api.Fail(api.SessionNotFound, nil)
+	}
 	if e := disconnectError(client, err); e != nil {
 		return e
 	}
@@ -163,6 +173,9 @@ func failure(client, ctx context.Context, err error) *api.Error {
 	}
 	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
 		return api.Fail(api.Timeout, err)
+	}
+	if errors.Is(context.Cause(ctx), drain.ErrCut) {
+		return api.Fail(api.ShuttingDown, err)
 	}
 	if ctx.Err() != nil { // the stream canceled it: the client does not read
 		return api.Fail(api.ClientClosedRequest, err)

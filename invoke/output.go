@@ -5,7 +5,9 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
+	"example.com/gatehouse/internal/api"
 	"example.com/gatehouse/session"
 )
 
@@ -13,15 +15,23 @@ import (
 // run follows it at its own pace, so that neither waits for the other. It is safe for
 // concurrent use.
 type output struct {
-	run string // id of the run
-
 	mu      sync.Mutex
-	start   *Start // nil until the run is admitted
+	run     string    // id of the run
+	begun   time.Time // when it was admitted
+	start   *Start    // nil until the run is admitted
 	log     shown
 	text    strings.Builder // the text of the last part
 	bytes   int             // of log as a turn stores it, about
-	over    bool            // nothing is added any more
+	ended   *outcome        // nothing is added any more; nil: the run goes on
 	changed chan struct{}   // closed at the next change; nil if nobody waits
+}
+
+// An outcome is how a run has ended: with a response, with a failure, or, for this
+// process, elsewhere.
+type outcome struct {
+	response *Response
+	failure  *api.Error
+	moved    bool
 }
 
 // shown are the parts that a run has shown.
@@ -38,7 +48,7 @@ const partOverhead = 96
 func (o *output) begin(start Start) {
 	o.change(func() {
 		if o.start == nil {
-			o.start = &start
+			o.run, o.start, o.begun = start.RunID, &start, time.Now()
 		}
 	})
 }
@@ -105,8 +115,66 @@ func (o *output) restore(parts []session.Part, resets []session.Reset) {
 	})
 }
 
-// end makes o end: nothing is added after it.
-func (o *output) end() { o.change(func() { o.over = true }) }
+// end makes o end: nothing is added after it. Later calls do nothing.
+func (o *output) end(as outcome) {
+	o.change(func() {
+		if o.ended == nil {
+			o.ended = &as
+		}
+	})
+}
+
+// outcome returns how the run has ended.
+func (o *output) outcome() outcome {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return *o.ended
+}
+
+// over reports whether the run has ended.
+func (o *output) over() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.ended != nil
+}
+
+// reaches reports whether a position is within what was shown, or at its end.
+func (o *output) reaches(p Position) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	switch n := len(o.log.parts); {
+	case p.Attempt != len(o.log.resets):
+		return p.Attempt < len(o.log.resets) // of an earlier attempt: it gets a reset
+	case p.Part < n:
+		return p.Offset <= len(o.log.parts[p.Part].Text)
+	default:
+		return p.Part == n && p.Offset <= 1
+	}
+}
+
+// id returns the id of the run, "" before it is admitted.
+func (o *output) id() string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.run
+}
+
+// turn returns the expected number of the run's turn, 0 before it is admitted.
+func (o *output) turn() int {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.start == nil {
+		return 0
+	}
+	return o.start.Turn
+}
+
+// since returns when the run was admitted.
+func (o *output) since() time.Time {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.begun
+}
 
 // started reports whether a watcher has been or will be shown an event.
 func (o *output) started() bool {
@@ -158,12 +226,12 @@ func (o *output) stored() ([]session.Part, []session.Reset) {
 }
 
 // each calls show with all events from a position on, until the run is over or show
-// returns an error. The first is start, unless the position is behind it.
-func (o *output) each(ctx context.Context, at *Position, started bool, show func(Event) error) error {
+// returns an error, and moves the position along. The first is start, unless it was
+// shown before.
+func (o *output) each(ctx context.Context, at *Position, started *bool, show func(Event) error) error {
 	for {
-		e, ok, change := o.next(at, &started)
+		e, ok, change := o.next(at, started)
 		if ok {
-			e.Run = o.run
 			if err := show(e); err != nil {
 				return err
 			}
@@ -188,13 +256,14 @@ func (o *output) next(at *Position, started *bool) (e Event, ok bool, change <-c
 	if o.start != nil {
 		if !*started {
 			*started = true
-			return Event{Kind: KindStart, At: *at, Start: o.start}, true, nil
+			return Event{Kind: KindStart, Run: o.run, At: *at, Start: o.start}, true, nil
 		}
 		if e, ok := o.log.next(at); ok {
+			e.Run = o.run
 			return e, true, nil
 		}
 	}
-	if o.over {
+	if o.ended != nil {
 		return Event{}, false, nil
 	}
 	if o.changed == nil {

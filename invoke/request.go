@@ -27,6 +27,8 @@ type Request struct {
 	Files       []FileInput `json:"files,omitempty" maxItems:"8" doc:"Files that the question is about, in base64 or by address."`
 	Stream      bool        `json:"stream,omitempty" doc:"Whether to answer with an event stream, as Accept: text/event-stream asks for too."`
 
+	OnDisconnect string `json:"on_disconnect,omitempty" enum:"cancel,continue" doc:"What becomes of the run when the client goes away. Without it, a run that has an Idempotency-Key or is of POST /chat goes on, and others are canceled."`
+
 	Options Options `json:"-"`
 
 	attached []*attachment // of Files
@@ -38,6 +40,7 @@ type Options struct {
 	Locale     string // the client's preferred language, "" if it names none
 	Create     bool   // the named session need not exist yet
 	Regenerate bool   // replace the last turn, if it answers Query
+	Stay       bool   // the run goes on when the client leaves, unless OnDisconnect differs
 
 	// Instructions are the client's own, for this run, after the agent's.
 	Instructions string
@@ -49,6 +52,12 @@ type Options struct {
 	// of a turn, a JSON array of genai.Content that begins with the user's.
 	History []json.RawMessage
 }
+
+// The values of [Request.OnDisconnect].
+const (
+	DisconnectCancel   = "cancel"
+	DisconnectContinue = "continue"
+)
 
 // newBody returns the validator of a Request with the configured limit on max_tokens
 // and the models that it may name.

@@ -59,11 +59,69 @@ func (s *Service) Routes() []api.Route {
 		},
 		{
 			Method: http.MethodGet, Path: "/chat/{id}/stream", Handler: s.resumeChat,
-			Summary: "Report to useChat that there is no stream to resume.",
+			Summary: "Go on watching the answer that is being written.",
 			Doc: api.Doc{
-				ID: "resumeChat", Tag: api.TagAgent, Params: []string{"chat"},
-				Description: "A turn ends with the connection that asked for it.",
-				Answers:     api.NoContent("There is no stream to resume."),
+				ID: "resumeChat", Tag: api.TagAgent, Params: []string{"chat"}, Errors: []api.Code{api.SessionStoreUnavailable},
+				Description: "What `useChat` asks for with `resume: true`: the running answer of the session from its start, on any instance.",
+				Answers: append([]api.DocAnswer{{
+					Status: http.StatusOK, Description: "The running answer.", Headers: []string{"x-vercel-ai-ui-message-stream", "X-Accel-Buffering"},
+					Content: map[string]api.DocMedia{"text/event-stream": {Type: ChatEvent{}, Example: example.stream(&uiMessages{})}},
+				}}, api.NoContent("No answer is being written.")...),
+			},
+		},
+		{
+			Method: http.MethodPost, Path: "/chat/{id}/stop", Handler: s.stopChat, Audit: "run.stop", Unrefused: true,
+			Summary: "Stop the answer that is being written.",
+			Doc: api.Doc{
+				ID: "stopChat", Tag: api.TagAgent, Params: []string{"chat"}, Errors: []api.Code{api.SessionConflict, api.SessionStoreUnavailable},
+				Description: "The SDK's own `stop()` only leaves: post this beside it. It stops the newest run of the session, on any instance.",
+				Answers:     example.stopped(),
+			},
+		},
+		{
+			Method: http.MethodGet, Path: "/runs", Handler: s.listRuns, Audit: "run.list",
+			Summary: "List your runs of the last 24 hours, the newest first.",
+			Doc: api.Doc{
+				ID: "listRuns", Tag: api.TagRuns, Params: []string{"run_state", "run_session", "limit", "cursor"},
+				Description: "Runs that took less than a second are not listed. Those that wait are, as long as their approval can be given.",
+				Errors:      []api.Code{api.ValidationFailed, api.SessionStoreUnavailable},
+				Answers: []api.DocAnswer{{
+					Status: http.StatusOK, Description: "Your runs, the newest first.", Message: "Runs, the newest first", Data: RunList{Runs: []RunInfo{example.run(nil)}},
+				}},
+			},
+		},
+		{
+			Method: http.MethodGet, Path: "/runs/{id}", Handler: s.getRun, Audit: "run.read",
+			Summary: "Read a run.",
+			Doc: api.Doc{
+				ID: "getRun", Tag: api.TagRuns, Params: []string{"run"}, Description: "Its state, and its result once it is over.",
+				Errors: []api.Code{api.NotFound, api.SessionStoreUnavailable},
+				Answers: []api.DocAnswer{{
+					Status: http.StatusOK, Description: "The run.", Message: "The run", Data: example.run(api.Success(context.Background(), invoked, example.response)),
+				}},
+			},
+		},
+		{
+			Method: http.MethodGet, Path: "/runs/{id}/events", Handler: s.runEvents,
+			Summary: "Watch a run from its start, or from the event that was read last.",
+			Doc: api.Doc{
+				ID: "watchRun", Tag: api.TagRuns, Params: []string{"run", "Last-Event-ID"},
+				Description: "The event stream of POST /invoke, on any instance, whether the run goes on or is over. If the instance that worked on it has died, the run goes on here.",
+				Errors:      []api.Code{api.NotFound, api.SessionNotFound, api.SessionStoreUnavailable},
+				Answers: append([]api.DocAnswer{{
+					Status: http.StatusOK, Description: "Its events.", Headers: []string{"X-Accel-Buffering"},
+					Content: map[string]api.DocMedia{"text/event-stream": {Type: StreamEvent{}, Example: example.stream(events{})}},
+				}}, api.NoContent("The last event was read.")...),
+			},
+		},
+		{
+			Method: http.MethodPost, Path: "/runs/{id}/stop", Handler: s.stopRun, Audit: "run.stop", Unrefused: true,
+			Summary: "Stop a run.",
+			Doc: api.Doc{
+				ID: "stopRun", Tag: api.TagRuns, Params: []string{"run"},
+				Description: "The model call ends within 1.5 seconds, on any instance, and the turn is stored with what was shown.",
+				Errors:      []api.Code{api.NotFound, api.SessionConflict, api.SessionStoreUnavailable},
+				Answers:     example.stopped(),
 			},
 		},
 		{
@@ -334,12 +392,29 @@ func (s *Service) newExample() example {
 	}
 }
 
+// run returns the example as a run.
+func (e example) run(result any) RunInfo {
+	at := api.ExampleTime()
+	expires := at.Add(session.RunLife)
+	return RunInfo{
+		RunID: e.response.RunID, SessionID: e.response.SessionID, Turn: 1, State: session.Done, CreatedAt: at, UpdatedAt: at, ExpiresAt: &expires,
+		Pending: []session.Pending{}, Result: result,
+	}
+}
+
+// stopped returns the answer to a stop.
+func (e example) stopped() []api.DocAnswer {
+	return []api.DocAnswer{{
+		Status: http.StatusAccepted, Description: "It stops.", Message: "The run stops", Data: RunStop{RunID: e.response.RunID},
+	}}
+}
+
 // stream returns the example as sent in a dialect.
 func (e example) stream(d Dialect) string {
 	var b bytes.Buffer
 	envelope := api.Success(api.WithRequestID(context.Background(), e.turn.RequestID), invoked, e.response)
 	envelope.Timestamp = api.Timestamp(api.ExampleTime())
-	out := &output{run: e.response.RunID}
+	out := &output{}
 	out.begin(Start{
 		RequestID: e.turn.RequestID, RunID: e.response.RunID, SessionID: e.response.SessionID, Turn: e.response.Turn, Model: e.response.Model,
 	})
@@ -348,10 +423,10 @@ func (e example) stream(d Dialect) string {
 	half := len(e.response.Response) / 2
 	out.say(session.KindText, e.response.Response[:half])
 	out.say(session.KindText, e.response.Response[half:])
-	out.end()
+	out.end(outcome{})
 	// Encoding to memory fails only for values that JSON cannot represent.
-	_ = out.each(context.Background(), &Position{}, false, func(event Event) error { return d.Event(&b, event) })
-	_ = d.Event(&b, Event{Kind: KindDone, Run: out.run, At: out.last(), Response: &e.response, Envelope: envelope})
+	_ = out.each(context.Background(), &Position{}, new(bool), func(event Event) error { return d.Event(&b, event) })
+	_ = d.Event(&b, Event{Kind: KindDone, Run: out.id(), At: out.last(), Response: &e.response, Envelope: envelope})
 	return b.String()
 }
 

@@ -249,3 +249,44 @@ func callOwn(ctx context.Context, f func() error) error {
 		return context.Cause(ctx)
 	}
 }
+
+// changed returns the values that the turn's tools have changed so far; null is one that
+// was removed.
+func (st *states) changed() map[string]json.RawMessage {
+	if st == nil {
+		return nil
+	}
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	var changed map[string]json.RawMessage
+	for _, u := range st.updates {
+		if changed == nil {
+			changed = map[string]json.RawMessage{}
+		}
+		changed[u.name] = json.RawMessage("null")
+		if value, ok := st.current[u.name]; ok {
+			changed[u.name] = value
+		}
+	}
+	return changed
+}
+
+// restore makes the changes of an earlier holder of the run again.
+func (st *states) restore(changed map[string]json.RawMessage) {
+	if st == nil || len(changed) == 0 {
+		return
+	}
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	st.current = maps.Clone(st.current)
+	if st.current == nil {
+		st.current = map[string]json.RawMessage{}
+	}
+	for name, value := range changed {
+		if string(value) == "null" {
+			value = nil
+		}
+		setState(st.current, name, value)
+		st.updates = append(st.updates, stateUpdate{name, func(json.RawMessage) (json.RawMessage, error) { return value, nil }})
+	}
+}

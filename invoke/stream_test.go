@@ -62,11 +62,11 @@ func newTestStream(w http.ResponseWriter) *stream {
 // showAll shows what add adds to a run's output, and its end.
 func showAll(t testing.TB, st *stream, add func(*output)) {
 	t.Helper()
-	out := &output{run: testRun}
+	out := &output{}
 	out.begin(Start{RequestID: "request-1", RunID: testRun, SessionID: "0123456789abcdef", Turn: 1, Model: "model"})
 	add(out)
-	out.end()
-	if err := out.each(t.Context(), &Position{}, false, st.show); err != nil {
+	out.end(outcome{})
+	if err := out.each(t.Context(), &Position{}, new(bool), st.show); err != nil {
 		t.Fatal(err)
 	}
 	response := &Response{}

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 	"time"
 
 	"example.com/gatehouse/internal/api"
@@ -65,13 +66,13 @@ func newResponse(sessionID string, t session.Turn, text string, parts []session.
 	}
 }
 
-// turn runs one turn: load, run, commit.
+// turn runs one turn: load, run, commit. It goes on with a run that was taken over.
 func (s *Service) turn(ctx context.Context, r *run) (_ *Response, err error) {
-	req := r.req // which stays as it was sent: that identifies a retry
-	opened, err := s.load(ctx, r.owner, req)
+	opened, err := s.open(ctx, r)
 	if err != nil {
 		return nil, err
 	}
+	req := r.req // which stays as it was sent: that identifies a retry
 	current := opened.Session
 	if !req.Options.Sessionless {
 		recordPreviousTurn(ctx, current.Key, current.Recent)
@@ -83,9 +84,7 @@ func (s *Service) turn(ctx context.Context, r *run) (_ *Response, err error) {
 	if opened.Claim != nil {
 		defer func() {
 			p := recover()
-			// If the store is unavailable, releasing would fail too: the lease
-			// expires.
-			if p != nil || err != nil && !errors.Is(err, session.ErrUnavailable) {
+			if p != nil || err != nil && r.releases(err) {
 				s.release(ctx, opened)
 			}
 			if p != nil {
@@ -93,7 +92,7 @@ func (s *Service) turn(ctx context.Context, r *run) (_ *Response, err error) {
 			}
 		}()
 	}
-	if s.Agent.Hooks.Question != nil {
+	if s.Agent.Hooks.Question != nil && r.taken == nil {
 		if err := s.question(toolContext(ctx, current, current.Turns+1, req), &req); err != nil {
 			return nil, err
 		}
@@ -123,22 +122,38 @@ func (s *Service) turn(ctx context.Context, r *run) (_ *Response, err error) {
 	g.bytesOfToken = bytesOfToken(before)
 	g.turns.left.Store(int64(s.MaxToolRounds))
 	g.rounds = &g.turns
+	g.states = s.newStates(before)
 	if cut {
 		g.warn(warnHistoryCut)
 	}
-	number := current.Turns + 1
-	if replaces != "" {
-		number = current.Turns
+	number := before.Turns + 1
+	if r.watched && !req.Options.Sessionless || r.taken != nil {
+		r.journal = s.newJournal(ctx, r, req, opened, number)
 	}
-	r.out.run = session.RunID(current.Key.ID, r.turnID)
-	g.admitted = func() {
-		r.out.begin(Start{RequestID: api.RequestID(ctx), RunID: r.out.run, SessionID: current.Key.ID, Turn: number, Model: g.model})
+	if r.taken != nil {
+		if err := g.restore(r.taken); err != nil {
+			return nil, api.Fail(api.Internal, err)
+		}
 	}
-	states := s.newStates(before)
-	err = s.generate(tool.WithFiles(states.context(toolContext(ctx, current, number, req)), g.files.tools), g, history, req)
+	g.admitted = sync.OnceFunc(func() {
+		r.out.begin(Start{RequestID: api.RequestID(ctx), RunID: session.RunID(current.Key.ID, r.turnID), SessionID: current.Key.ID, Turn: number, Model: g.model})
+		s.live.add(r)
+		r.journal.start()
+	})
+	if r.taken != nil {
+		g.admitted() // it was, by the first holder
+	}
+	if r.stopping {
+		r.cancel(errStopped)
+	}
+	err = s.generate(tool.WithFiles(g.states.context(toolContext(ctx, current, number, req)), g.files.tools), g, history, req)
 	recordGeneration(ctx, g)
+	state, stopped := session.Done, error(nil)
 	if err != nil {
-		return nil, err
+		if stopped = s.cutShort(ctx, r, g); stopped == nil {
+			return nil, s.abandon(ctx, r, err)
+		}
+		state = session.Stopped
 	}
 
 	turn := g.turn(ctx, s.Now())
@@ -148,14 +163,17 @@ func (s *Service) turn(ctx context.Context, r *run) (_ *Response, err error) {
 		return newResponse(current.Key.ID, turn, g.text.String(), parts), nil
 	}
 	turn.Number, err = s.commit(ctx, opened, turn, session.Conditions{
-		AfterTurn: req.AfterTurn, Claim: opened.Claim, Replace: replaces, State: states.seal(ctx),
+		AfterTurn: req.AfterTurn, Claim: opened.Claim, Replace: replaces, State: g.states.seal(ctx), Run: r.journal.close(state),
 	})
+	if errors.Is(err, session.ErrFenced) {
+		return nil, s.abandon(ctx, r, err)
+	}
 	if errors.Is(err, session.ErrTakenOver) {
 		return s.answerTakenOver(ctx, r)
 	}
 	if err != nil {
 		if opened.Claim != nil || !unsaved(err) {
-			return nil, err
+			return nil, s.abandon(ctx, r, err)
 		}
 		// The answer is worth more than its storage, so it is sent.
 		g.warn(warnNotSaved)
@@ -167,8 +185,82 @@ func (s *Service) turn(ctx context.Context, r *run) (_ *Response, err error) {
 		s.Log.InfoContext(ctx, "Content of a turn.", "request_id", api.RequestID(ctx), "session_id", current.Key.Hash(),
 			"query", telemetry.Truncate(req.Query, maxLogged), "response", telemetry.Truncate(g.text.String(), maxLogged))
 	}
+	if stopped != nil && !errors.Is(stopped, errStopped) {
+		return nil, stopped // the turn is stored, and the client is gone
+	}
 	parts, _ := r.out.shown()
 	return newResponse(current.Key.ID, turn, g.text.String(), parts), nil
+}
+
+// open loads the session of a run and claims its key. A retry of a key whose run has a
+// record takes over from a holder that has died, or watches the run.
+func (s *Service) open(ctx context.Context, r *run) (*session.Opened, error) {
+	for try := 0; ; try++ {
+		if r.taken != nil {
+			opened, err := s.reopen(ctx, r)
+			r.key = r.taken.Key
+			return opened, err
+		}
+		opened, err := s.load(ctx, r.owner, r.req)
+		if err == nil {
+			r.key = opened.Session.Key
+			return opened, nil
+		}
+		held, ok := errors.AsType[*session.InProgressError](err)
+		if !ok || held.Run == "" || try > 0 {
+			return nil, err
+		}
+		if err := s.join(ctx, r, held); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// releases reports whether a run that failed with err gives its key back. If the store is
+// unavailable, releasing would fail too: the lease expires. A run that goes on elsewhere,
+// or can, keeps its key.
+func (r *run) releases(err error) bool {
+	if errors.Is(err, session.ErrUnavailable) || errors.Is(err, session.ErrFenced) {
+		return false
+	}
+	return !r.journal.kept() || !errors.Is(err, drain.ErrCut)
+}
+
+// cutShort makes the turn of a run that was stopped, or whose client left, hold what was
+// shown. It returns why the run ended, or nil if it leaves no turn.
+func (s *Service) cutShort(ctx context.Context, r *run, g *generation) error {
+	cause := context.Cause(ctx)
+	switch {
+	case errors.Is(cause, errStopped):
+	case errors.Is(cause, context.Canceled) && r.watched && r.req.Options.Key == "" && !r.stays():
+	default:
+		return nil
+	}
+	if r.req.Options.Sessionless {
+		return nil
+	}
+	if kept, err := g.stop(); err != nil || !kept {
+		return nil
+	}
+	return cause
+}
+
+// abandon ends the record of a run that leaves no turn, and returns its error: one that
+// says so if the run goes on elsewhere.
+func (s *Service) abandon(ctx context.Context, r *run, err error) error {
+	cause := context.Cause(ctx)
+	if errors.Is(err, session.ErrFenced) || errors.Is(cause, session.ErrFenced) {
+		r.journal.close(session.Working)
+		return &elsewhereError{runKey{r.key, r.turnID}, session.ErrFenced}
+	}
+	state := session.Failed
+	if errors.Is(cause, errStopped) {
+		state = session.Stopped
+	}
+	if r.journal != nil {
+		r.journal.fail(state, failure(ctx, ctx, err))
+	}
+	return err
 }
 
 // maxLogged bounds each text of a turn in the log, in bytes: Cloud Logging accepts

@@ -105,6 +105,11 @@ func WriteSuccess(w http.ResponseWriter, r *http.Request, message string, data a
 	return write(w, http.StatusOK, Success(r.Context(), message, data))
 }
 
+// WriteAccepted answers 202 with data in the envelope.
+func WriteAccepted(w http.ResponseWriter, r *http.Request, message string, data any) error {
+	return write(w, http.StatusAccepted, Success(r.Context(), message, data))
+}
+
 // WriteError answers with the error's status, headers and envelope.
 func WriteError(w http.ResponseWriter, r *http.Request, e *Error) error {
 	return WriteErrorData(w, r, e, nil)

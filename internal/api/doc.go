@@ -10,6 +10,7 @@ import (
 const (
 	TagAgent    = "Agent"
 	TagSessions = "Sessions"
+	TagRuns     = "Runs"
 	TagLimits   = "Limits"
 	TagHealth   = "Health"
 	TagAbout    = "About"

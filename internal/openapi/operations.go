@@ -181,6 +181,7 @@ func tagList() []*huma.Tag {
 	return []*huma.Tag{
 		{Name: api.TagAgent, Description: "Ask the agent."},
 		{Name: api.TagSessions, Description: "Questions and answers. Only the identity that made a session can see it."},
+		{Name: api.TagRuns, Description: "Executions of the agent, each of which appends a turn: watched, resumed and stopped on any instance."},
 		{Name: api.TagLimits, Description: "What is left of the limits."},
 		{Name: api.TagHealth, Description: "The state of the service."},
 		{Name: api.TagAbout, Description: "The service, and this document."},

@@ -1,0 +1,138 @@
+package invoke
+
+import (
+	"encoding/json"
+	"slices"
+	"strings"
+
+	"google.golang.org/genai"
+
+	"example.com/gatehouse/internal/model"
+	"example.com/gatehouse/session"
+)
+
+// A checkpoint is what the finished steps of a run have come to. Whoever takes the run
+// over goes on from it: the model is not asked again for what it has answered. It is not
+// changed once it is made.
+type checkpoint struct {
+	Contents    json.RawMessage            `json:"contents"`
+	Parts       int                        `json:"parts"` // shown by the finished steps
+	Step        int                        `json:"step"`
+	Rounds      int64                      `json:"rounds"` // left
+	Calls       []session.ToolCall         `json:"calls,omitempty"`
+	Usage       session.Usage              `json:"usage"`
+	Asked       string                     `json:"asked"`
+	Model       string                     `json:"model"`
+	Prompt      session.Prompt             `json:"prompt,omitzero"`
+	Finish      string                     `json:"finish,omitempty"`
+	Warnings    []string                   `json:"warnings,omitempty"`
+	Attempts    int                        `json:"attempts"`
+	Suggestions string                     `json:"suggestions,omitempty"`
+	State       map[string]json.RawMessage `json:"state,omitempty"` // of the session, as tools have changed it
+
+	open []byte // Contents without the closing bracket, shared with the generation
+}
+
+// finishStep makes what the run has come to the state that it can go on from.
+func (g *generation) finishStep() {
+	if g.depth > 0 || g.run.journal == nil {
+		return
+	}
+	parts, _ := g.run.out.shown()
+	g.run.journal.finished(&checkpoint{
+		Parts: len(parts), Step: g.step, Rounds: g.rounds.left.Load(), Calls: slices.Clone(g.calls), Usage: g.usage, Asked: g.asked,
+		Model: g.model, Prompt: g.prompt, Finish: string(g.finish), Warnings: slices.Clone(g.warnings), Attempts: g.attempts,
+		Suggestions: g.suggestions, State: g.states.changed(), open: slices.Clip(g.encoded),
+	})
+}
+
+// encode returns c for the record; stored is what it holds, which stays for a nil c.
+func (c *checkpoint) encode(stored json.RawMessage) json.RawMessage {
+	if c == nil {
+		return stored
+	}
+	whole := *c
+	whole.Contents = append(slices.Clone(c.open), ']')
+	encoded, err := json.Marshal(whole)
+	if err != nil {
+		return stored
+	}
+	return encoded
+}
+
+// restore brings g to where a record's finished steps have come. Without any, g begins
+// with the question.
+func (g *generation) restore(record *session.Run) error {
+	defer func() { // what the broken step has shown, where it is kept
+		g.text.Reset()
+		for _, p := range record.Parts {
+			if p.Kind == session.KindText {
+				g.text.WriteString(p.Text)
+			}
+		}
+	}()
+	if record.Checkpoint == nil {
+		return nil
+	}
+	var c checkpoint
+	if err := json.Unmarshal(record.Checkpoint, &c); err != nil {
+		return err
+	}
+	if err := json.Unmarshal(c.Contents, &g.contents); err != nil {
+		return err
+	}
+	g.encoded = slices.Clone(c.Contents[:len(c.Contents)-1])
+	g.step, g.calls, g.usage, g.asked, g.model, g.prompt = c.Step, orEmpty(c.Calls), c.Usage, c.Asked, c.Model, c.Prompt
+	g.finish, g.warnings, g.attempts, g.suggestions = genai.FinishReason(c.Finish), orEmpty(c.Warnings), c.Attempts, c.Suggestions
+	g.rounds.left.Store(c.Rounds)
+	g.states.restore(c.State)
+	for _, p := range record.Parts[:min(c.Parts, len(record.Parts))] {
+		if p.Kind == session.KindText {
+			g.text.WriteString(p.Text)
+		}
+	}
+	g.said = g.text.Len()
+	return nil
+}
+
+// openCalls returns the calls of the last content, which have no results yet, when g was
+// restored there.
+func (g *generation) openCalls() []*genai.FunctionCall {
+	if n := len(g.contents); n > 0 && g.contents[n-1].Role == genai.RoleModel {
+		return (&model.Answer{Content: g.contents[n-1]}).Calls()
+	}
+	return nil
+}
+
+// stop ends g where it is: with all the text that was shown. It reports false if there
+// was none.
+func (g *generation) stop() (bool, error) {
+	text := g.text.String()
+	if strings.TrimSpace(text) == "" || len(g.contents) == 0 {
+		return false, nil
+	}
+	if len(g.openCalls()) > 0 { // without results, they would be refused in every later prompt
+		last := *g.contents[len(g.contents)-1]
+		last.Parts = slices.DeleteFunc(slices.Clone(last.Parts), func(p *genai.Part) bool { return p.FunctionCall != nil })
+		contents := g.contents[:len(g.contents)-1]
+		if len(last.Parts) > 0 {
+			contents = append(slices.Clone(contents), &last)
+		}
+		encoded, err := json.Marshal(contents)
+		if err != nil {
+			return false, err
+		}
+		g.contents, g.encoded = contents, encoded[:len(encoded)-1]
+	}
+	rest := strings.TrimPrefix(text[g.said:], session.Paragraph(text[:g.said]))
+	if rest != "" {
+		if err := g.addText(genai.NewContentFromText(rest, genai.RoleModel)); err != nil {
+			return false, err
+		}
+	}
+	g.finish = finishStopped
+	if g.usage.Source == "" {
+		g.usage.Source = session.Estimated
+	}
+	return true, nil
+}

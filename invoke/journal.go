@@ -1,0 +1,268 @@
+package invoke
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"maps"
+	"sync"
+	"time"
+
+	"example.com/gatehouse/internal/api"
+	"example.com/gatehouse/internal/caller"
+	"example.com/gatehouse/session"
+)
+
+// journalEvery is how often a run with a record writes it, and how long a run goes on
+// before it gets one.
+const journalEvery = time.Second
+
+// The causes that end a run from outside.
+var (
+	errStopped = errors.New("the run was stopped")
+	errDeleted = errors.New("the run's session was deleted")
+)
+
+// A journal writes the record of a run: what it has shown and what its finished steps
+// have come to. Each write is the sign that the holder lives, too, and fails when
+// somebody has stopped the run or taken it over; then the run is ended. A nil journal
+// does nothing. It is safe for concurrent use.
+type journal struct {
+	s    *Service
+	ctx  context.Context // of the run, for what its values say
+	run  *run
+	hold *session.Opened // the session, and the claim of the run's key
+
+	mu         sync.Mutex
+	record     session.Run // as it is stored, or is to be
+	attempted  bool        // a write was tried, so that there may be a record
+	checkpoint *checkpoint // of the finished steps
+	timer      *time.Timer
+	closed     bool
+}
+
+// newJournal returns the journal of a run that holds a session and starts it a second
+// before the first write.
+func (s *Service) newJournal(ctx context.Context, r *run, req Request, hold *session.Opened, turn int) *journal {
+	j := &journal{s: s, ctx: ctx, run: r, hold: hold}
+	if r.taken != nil {
+		j.record, j.attempted = *r.taken, true
+	} else {
+		j.record = session.Run{
+			Key: hold.Session.Key, ID: r.turnID, State: session.Working, Holder: session.NewID(), Turn: turn, Request: s.encodeRun(ctx, req),
+		}
+		if hold.Claim != nil {
+			j.record.KeyHash = hold.Claim.Hash()
+		}
+	}
+	return j
+}
+
+// start begins the writes, each a second after the one before.
+func (j *journal) start() {
+	if j == nil {
+		return
+	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.timer = time.AfterFunc(journalEvery, func() {
+		j.mu.Lock()
+		defer j.mu.Unlock()
+		if j.closed {
+			return
+		}
+		if err := j.write(); err != nil {
+			j.run.cancel(err)
+			return
+		}
+		j.timer.Reset(journalEvery)
+	})
+}
+
+// finished takes over what the finished steps have come to, for the next write.
+func (j *journal) finished(c *checkpoint) {
+	if j == nil {
+		return
+	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.checkpoint = c
+}
+
+// Record changes the record and writes it at once, with all that is finished. The error
+// is that of a run that must end, or [session.ErrUnavailable].
+func (j *journal) Record(change func(*session.Run)) error {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	before := j.record
+	j.record.Effects, j.record.Answers = maps.Clone(before.Effects), maps.Clone(before.Answers)
+	change(&j.record)
+	revision := j.record.Revision
+	if err := j.write(); err != nil {
+		j.run.cancel(err)
+		return err
+	}
+	if j.record.Revision == revision || j.record.Revision == nil { // not written
+		j.record.Effects, j.record.Answers, j.record.Pending = before.Effects, before.Answers, before.Pending
+		return session.ErrUnavailable
+	}
+	return nil
+}
+
+// write writes the record, and reports why the run must end, nil if it goes on. It is
+// tried again at the next time if the store does not answer. The caller holds mu.
+func (j *journal) write() error {
+	ctx, cancel := detach(j.ctx, storeTimeout)
+	defer cancel()
+	next := j.record
+	next.Parts, next.Resets = j.run.out.shown()
+	next.Checkpoint = j.checkpoint.encode(next.Checkpoint)
+	err := j.save(ctx, next)
+	if err == nil || errors.Is(err, session.ErrUnavailable) {
+		return nil
+	}
+	if errors.Is(err, session.ErrTakenOver) {
+		return session.ErrFenced
+	}
+	if !errors.Is(err, session.ErrChanged) && !errors.Is(err, session.ErrNotFound) {
+		j.s.Log.ErrorContext(j.ctx, "The record of a run could not be written.", "error", err.Error(), "request_id", api.RequestID(j.ctx))
+		return nil
+	}
+	stored, err := j.s.Store.LoadRun(ctx, next.Key, next.ID)
+	switch {
+	case errors.Is(err, session.ErrNotFound) && next.Revision == nil: // the session has changed; the next write finds out
+		return nil
+	case errors.Is(err, session.ErrNotFound):
+		return errDeleted
+	case err != nil:
+		return nil
+	case stored.Holder == "" && stored.Epoch == 0 && stored.Stop: // of a stop that came before any record
+		stored.State, stored.Holder = next.State, next.Holder
+	case stored.Epoch != next.Epoch || stored.Holder != next.Holder:
+		return session.ErrFenced
+	}
+	j.record.Revision, j.record.Stop = stored.Revision, stored.Stop
+	if stored.Stop {
+		return errStopped
+	}
+	return j.save(ctx, withRevision(next, stored.Revision)) // an earlier write's response was lost
+}
+
+func withRevision(r session.Run, revision any) session.Run {
+	r.Revision = revision
+	return r
+}
+
+// save makes one conditional write. The first one of a run that holds a key binds the
+// key to the record. The caller holds mu.
+func (j *journal) save(ctx context.Context, next session.Run) error {
+	var saved *session.Run
+	var err error
+	if next.Revision == nil && j.hold.Claim != nil {
+		j.hold.Session, saved, err = session.Begin(ctx, j.s.Store, j.hold.Session, j.hold.Claim, &next)
+	} else {
+		saved, err = j.s.Store.SaveRun(ctx, &next)
+	}
+	j.attempted = true
+	if err == nil {
+		j.record = *saved
+	}
+	return err
+}
+
+// kept reports whether there may be a record.
+func (j *journal) kept() bool {
+	if j == nil {
+		return false
+	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.attempted
+}
+
+// close ends the writes and returns the record as the run's end is to leave it, nil if
+// there is none.
+func (j *journal) close(state session.RunState) *session.Run {
+	if j == nil {
+		return nil
+	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.closed = true
+	if j.timer != nil {
+		j.timer.Stop()
+	}
+	if !j.attempted {
+		return nil
+	}
+	end := j.record
+	end.State, end.Stop = state, false
+	end.Parts, end.Resets, end.Checkpoint = nil, nil, nil // the turn has them
+	return &end
+}
+
+// fail writes the end of a run that leaves no turn, with what it has shown. A run that
+// is cut off with its instance is left to whoever asks for it.
+func (j *journal) fail(state session.RunState, failure *api.Error) {
+	if j == nil {
+		return
+	}
+	end := j.close(state)
+	if end == nil {
+		return
+	}
+	ctx, cancel := detach(j.ctx, storeTimeout)
+	defer cancel()
+	end.Parts, end.Resets = j.run.out.shown()
+	if failure.Code == api.ShuttingDown {
+		end.State, end.Holder = session.Working, ""
+		end.Checkpoint = j.checkpoint.encode(j.record.Checkpoint)
+	} else {
+		end.Result, _ = json.Marshal(api.Failure(j.ctx, failure)) // strings and numbers
+	}
+	for range 2 {
+		_, err := j.s.Store.SaveRun(ctx, end)
+		if !errors.Is(err, session.ErrChanged) {
+			return // it is stored, or lapses
+		}
+		stored, err := j.s.Store.LoadRun(ctx, end.Key, end.ID)
+		if err != nil || stored.Epoch != end.Epoch {
+			return
+		}
+		end.Revision = stored.Revision
+	}
+}
+
+// A runRequest is what the record of a run has of its request: enough to go on without
+// it. It holds no credential.
+type runRequest struct {
+	Request   Request       `json:"request"`
+	Options   Options       `json:"options"`
+	Caller    caller.Caller `json:"caller"`
+	RequestID string        `json:"request_id"`
+	Model     string        `json:"model"`
+	Inline    bool          `json:"inline,omitempty"` // it had files that are stored nowhere
+}
+
+func (s *Service) encodeRun(ctx context.Context, req Request) json.RawMessage {
+	who, _ := caller.FromContext(ctx)
+	asked := runRequest{
+		Options: req.Options, Caller: who, RequestID: api.RequestID(ctx), Model: cmp.Or(req.Model, s.ModelName),
+		Inline: len(req.attached) > 0 && s.Files.Store == nil,
+	}
+	req.Files = nil // the checkpoint refers to them
+	asked.Request = req
+	request, _ := json.Marshal(asked) // strings and numbers
+	return request
+}
+
+// decodeRun returns what a record has of its request.
+func decodeRun(record *session.Run) (runRequest, error) {
+	var r runRequest
+	if err := json.Unmarshal(record.Request, &r); err != nil {
+		return runRequest{}, api.Fail(api.Internal, err)
+	}
+	r.Request.Options = r.Options
+	return r, nil
+}

@@ -1,0 +1,217 @@
+package invoke
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"example.com/gatehouse/internal/api"
+	"example.com/gatehouse/internal/caller"
+	"example.com/gatehouse/internal/drain"
+	"example.com/gatehouse/internal/rescue"
+	"example.com/gatehouse/internal/telemetry"
+	"example.com/gatehouse/session"
+)
+
+// A run is one execution of the agent, which appends one turn to a session.
+type run struct {
+	req     Request
+	owner   session.Owner
+	turnID  string       // made at the beginning, so that the run has an id
+	out     *output      // what it shows
+	watched bool         // somebody follows out while it runs
+	taken   *session.Run // the record of a run that is taken over; nil: a new run
+
+	key     session.Key // of the session, once it is known
+	cancel  context.CancelCauseFunc
+	journal *journal // nil: the run has no record
+
+	stopping bool // it was taken over only to be stopped
+}
+
+// A runKey names a run of an owner.
+type runKey struct {
+	session session.Key
+	id      string
+}
+
+// runs are the runs of this process, by whatever may ask for them. The zero runs are
+// none. It is safe for concurrent use.
+type runs struct {
+	mu    sync.Mutex
+	byKey map[runKey]*run
+}
+
+func (rs *runs) add(r *run) {
+	rs.mu.Lock()
+	defer rs.mu.Unlock()
+	if rs.byKey == nil {
+		rs.byKey = map[runKey]*run{}
+	}
+	rs.byKey[runKey{r.key, r.turnID}] = r
+}
+
+func (rs *runs) remove(r *run) {
+	rs.mu.Lock()
+	defer rs.mu.Unlock()
+	if rs.byKey[runKey{r.key, r.turnID}] == r {
+		delete(rs.byKey, runKey{r.key, r.turnID})
+	}
+}
+
+func (rs *runs) get(key runKey) *run {
+	rs.mu.Lock()
+	defer rs.mu.Unlock()
+	return rs.byKey[key]
+}
+
+// newest returns the run of a session that began last, nil for none.
+func (rs *runs) newest(key session.Key) (last *run) {
+	rs.mu.Lock()
+	defer rs.mu.Unlock()
+	for k, r := range rs.byKey {
+		if k.session == key && (last == nil || r.out.since().After(last.out.since())) {
+			last = r
+		}
+	}
+	return last
+}
+
+// Ask runs one turn for the caller of ctx and returns its response. The error is an
+// [*api.Error].
+//
+// With show, it is called with each event as it happens, one call at a time: start as
+// soon as the question is admitted, done or error at the end. Then Ask returns an error
+// only if there was no event. If show returns an error, its client has left: what becomes
+// of the run then is the request's choice.
+func (s *Service) Ask(ctx context.Context, req Request, show func(Event) error) (*Response, error) {
+	r := &run{req: req, owner: caller.Owner(ctx), turnID: session.NewID(), out: &output{}, watched: show != nil}
+	return s.drive(ctx, r, &Position{}, new(bool), show)
+}
+
+// drive works on r until it ends, and shows its events from a position on.
+func (s *Service) drive(client context.Context, r *run, at *Position, started *bool, show func(Event) error) (*Response, error) {
+	ctx, cancel := s.lifetime(client, r)
+	defer cancel(nil)
+	r.cancel = cancel
+	defer s.live.remove(r)
+	var watching sync.WaitGroup
+	var left error // why the watcher is gone
+	if show != nil {
+		watching.Go(func() {
+			left = rescue.Call(func() error { return r.out.each(context.Background(), at, started, show) })
+			if left != nil && !r.stays() { // stop paying for the model
+				cancel(context.Canceled)
+			}
+		})
+	}
+	response, err := s.rescued(ctx, r)
+	asker := client
+	if r.stays() {
+		client = ctx // whether the client has left says nothing
+	}
+	var failed *api.Error
+	if err != nil {
+		failed = failure(client, ctx, err)
+	}
+	elsewhere, moved := errors.AsType[*elsewhereError](err)
+	s.live.remove(r) // before its watchers look where it is now
+	r.out.end(outcome{response, failed, moved})
+	watching.Wait()
+	switch {
+	case moved && left == nil:
+		response, err := s.watch(asker, elsewhere.run, at, started, show)
+		if err != nil && *started && show != nil {
+			failed := api.AsError(err)
+			telemetry.Fail(asker, failed.Failure())
+			_ = show(Event{Kind: KindError, Run: r.out.id(), At: *at, Envelope: api.Failure(asker, failed)})
+			return nil, nil
+		}
+		return response, err
+	case failed != nil && (show == nil || !*started):
+		return nil, failed
+	}
+	if failed != nil {
+		telemetry.Fail(client, failed.Failure())
+	}
+	if show != nil && left == nil {
+		_ = s.showEnd(client, r.out, show) // nobody is left to tell
+	}
+	return response, nil
+}
+
+// showEnd shows the event that ends a run.
+func (s *Service) showEnd(ctx context.Context, out *output, show func(Event) error) error {
+	end := out.outcome()
+	e := Event{Kind: KindDone, Run: out.id(), At: out.last(), Response: end.response}
+	if end.failure != nil {
+		e.Kind, e.Envelope = KindError, api.Failure(ctx, end.failure)
+	} else {
+		e.Envelope = api.Success(ctx, invoked, end.response)
+	}
+	return show(e)
+}
+
+// An elsewhereError is the end of a run in this process that goes on, or has ended, in
+// another one.
+type elsewhereError struct {
+	run   runKey
+	cause error
+}
+
+func (e *elsewhereError) Error() string { return "the run is worked on elsewhere: " + e.cause.Error() }
+func (e *elsewhereError) Unwrap() error { return e.cause }
+
+// stays reports whether r goes on when its client has left.
+func (r *run) stays() bool {
+	switch r.req.OnDisconnect {
+	case DisconnectContinue:
+		return true
+	case DisconnectCancel:
+		return false
+	}
+	return r.req.Options.Stay || r.req.Options.Key != "" || r.taken != nil
+}
+
+// lifetime returns the context of a run: that of its client, or one that ends only with
+// the run's time or the instance. Its cause says why it has ended.
+func (s *Service) lifetime(client context.Context, r *run) (context.Context, context.CancelCauseFunc) {
+	deadline := time.Now().Add(s.Timeout)
+	if asked, ok := client.Deadline(); ok && asked.Before(deadline) {
+		deadline = asked
+	}
+	base := client
+	if r.stays() {
+		base = context.WithoutCancel(client)
+	}
+	ctx, cancel := context.WithCancelCause(base)
+	ctx, expire := context.WithDeadline(ctx, deadline)
+	stop := context.AfterFunc(drain.End(client), func() { cancel(drain.ErrCut) })
+	return ctx, func(cause error) {
+		if cause == nil { // the run is over
+			stop()
+			expire()
+		}
+		cancel(cause)
+	}
+}
+
+// rescued is turn for a run with a watcher: a panic after the start becomes the error
+// that ends the stream. One before it is for package middleware.
+func (s *Service) rescued(ctx context.Context, r *run) (_ *Response, err error) {
+	defer func() {
+		if !r.watched {
+			return
+		}
+		if !r.out.started() {
+			r.out.end(outcome{}) // for the watcher, which nobody else would end
+			return
+		}
+		if p := recover(); p != nil {
+			err = api.Panicked(ctx, s.Log, p)
+			r.journal.fail(session.Failed, api.AsError(err))
+		}
+	}()
+	return s.turn(ctx, r)
+}

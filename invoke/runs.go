@@ -1,0 +1,223 @@
+package invoke
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"time"
+
+	"example.com/gatehouse/internal/api"
+	"example.com/gatehouse/internal/caller"
+	"example.com/gatehouse/internal/telemetry"
+	"example.com/gatehouse/session"
+)
+
+// A RunInfo describes a run to clients.
+type RunInfo struct {
+	RunID     string            `json:"run_id"`
+	SessionID string            `json:"session_id" pattern:"^[A-Za-z0-9_-]{16,64}$"`
+	Turn      int               `json:"turn" minimum:"1" doc:"The number of its turn; the expected one, as long as it goes on."`
+	State     session.RunState  `json:"state" enum:"working,waiting,done,failed,stopped"`
+	CreatedAt time.Time         `json:"created_at"`
+	UpdatedAt time.Time         `json:"updated_at"`
+	ExpiresAt *time.Time        `json:"expires_at" doc:"When it is forgotten; null for one that lives as long as its session."`
+	Pending   []session.Pending `json:"pending" doc:"What it waits for."`
+	Result    any               `json:"result" doc:"What POST /invoke would have answered; null until the run is over."`
+}
+
+// A RunList is the data of GET /runs.
+type RunList struct {
+	Runs       []RunInfo `json:"runs" doc:"The newest first, without their results."`
+	NextCursor *string   `json:"next_cursor" doc:"The cursor parameter for the next page; null on the last page."`
+}
+
+// newRunInfo describes the run of a record.
+func newRunInfo(r *session.Run) RunInfo {
+	expires := r.ExpiresAt.UTC()
+	info := RunInfo{
+		RunID: session.RunID(r.Key.ID, r.ID), SessionID: r.Key.ID, Turn: max(r.Turn, 1), State: r.State,
+		CreatedAt: r.CreatedAt.UTC(), UpdatedAt: r.UpdatedAt.UTC(), ExpiresAt: &expires, Pending: orEmpty(r.Pending),
+	}
+	if r.Result != nil {
+		info.Result = r.Result
+	}
+	return info
+}
+
+// Read returns a run of the caller. The error is an [*api.Error].
+func (s *Service) Read(ctx context.Context, runID string) (RunInfo, error) {
+	key, err := runKeyOf(ctx, runID)
+	if err != nil {
+		return RunInfo{}, err
+	}
+	reading, cancel := context.WithTimeout(ctx, storeTimeout)
+	defer cancel()
+	record, err := s.Store.LoadRun(reading, key.session, key.id)
+	if err != nil && !errors.Is(err, session.ErrNotFound) {
+		return RunInfo{}, storeFailure(err)
+	}
+	turn, found := session.Find(reading, s.Store, key.session, key.id)
+	switch {
+	case found == nil:
+		parts := turn.Shown()
+		_, text := turn.Texts()
+		info := RunInfo{
+			RunID: runID, SessionID: key.session.ID, Turn: turn.Number, State: stateOf(turn), CreatedAt: turn.CreatedAt.UTC(), UpdatedAt: turn.CreatedAt.UTC(),
+			Pending: orEmpty(turn.Pending), Result: api.Success(ctx, invoked, newResponse(key.session.ID, turn, text, parts)),
+		}
+		if record != nil {
+			expires := record.ExpiresAt.UTC()
+			info.CreatedAt, info.UpdatedAt, info.ExpiresAt = record.CreatedAt.UTC(), record.UpdatedAt.UTC(), &expires
+		}
+		return info, nil
+	case !errors.Is(found, session.ErrNotFound):
+		return RunInfo{}, storeFailure(found)
+	case record != nil:
+		return newRunInfo(record), nil
+	}
+	if r := s.live.get(key); r != nil { // in its first second
+		began := r.out.since().UTC()
+		return RunInfo{
+			RunID: runID, SessionID: key.session.ID, Turn: max(r.out.turn(), 1), State: session.Working, CreatedAt: began, UpdatedAt: began, Pending: []session.Pending{},
+		}, nil
+	}
+	return RunInfo{}, runNotFound()
+}
+
+// stateOf returns the state of the run of a stored turn.
+func stateOf(t session.Turn) session.RunState {
+	switch t.FinishReason {
+	case finishStopped:
+		return session.Stopped
+	case finishWaiting:
+		return session.Waiting
+	case finishFailed:
+		return session.Failed
+	}
+	return session.Done
+}
+
+// Finish reasons that are not the model's.
+const (
+	finishStopped = "STOPPED"
+	finishWaiting = "WAITING"
+	finishFailed  = "FAILED"
+)
+
+// getRun handles GET /runs/{id}.
+func (s *Service) getRun(w http.ResponseWriter, r *http.Request) error {
+	info, err := s.Read(r.Context(), r.PathValue("id"))
+	if err != nil {
+		return err
+	}
+	return api.WriteSuccess(w, r, "The run", info)
+}
+
+// listRuns handles GET /runs.
+func (s *Service) listRuns(w http.ResponseWriter, r *http.Request) error {
+	query := r.URL.Query()
+	limit, cursor, err := page(query)
+	if err != nil {
+		return err
+	}
+	filter := session.RunFilter{State: session.RunState(query.Get("state")), SessionID: query.Get("session_id")}
+	switch filter.State {
+	case "", session.Working, session.Waiting, session.Done, session.Failed, session.Stopped:
+	default:
+		return api.Invalid("state", "must be working, waiting, done, failed or stopped")
+	}
+	if filter.SessionID != "" && !session.ValidID(filter.SessionID) {
+		return api.Invalid("session_id", "must be 16 to 64 letters, digits, - or _")
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), storeTimeout)
+	defer cancel()
+	records, next, err := s.Store.ListRuns(ctx, caller.Owner(ctx), filter, limit, cursor)
+	if err != nil {
+		return readFailure(r, err)
+	}
+	list := RunList{Runs: make([]RunInfo, len(records)), NextCursor: nullable(next)}
+	for i, record := range records {
+		list.Runs[i] = newRunInfo(record)
+	}
+	return api.WriteSuccess(w, r, "Runs, the newest first", list)
+}
+
+// runEvents handles GET /runs/{id}/events.
+func (s *Service) runEvents(w http.ResponseWriter, r *http.Request) error {
+	st := newStream(w, r, events{})
+	defer st.close()
+	_, err := s.Watch(r.Context(), r.PathValue("id"), r.Header.Get("Last-Event-ID"), st.show)
+	if errors.Is(err, errNothingLeft) {
+		w.WriteHeader(http.StatusNoContent) // which ends an EventSource
+		return nil
+	}
+	return err
+}
+
+// stopRun handles POST /runs/{id}/stop.
+func (s *Service) stopRun(w http.ResponseWriter, r *http.Request) error {
+	if err := s.Stop(r.Context(), r.PathValue("id")); err != nil {
+		return err
+	}
+	return api.WriteAccepted(w, r, "The run stops", RunStop{RunID: r.PathValue("id")})
+}
+
+// RunStop is the data of a stop.
+type RunStop struct {
+	RunID string `json:"run_id"`
+}
+
+// resumeChat handles GET /chat/{id}/stream, where the SDK asks for a stream to resume.
+// 204 means that there is none.
+func (s *Service) resumeChat(w http.ResponseWriter, r *http.Request) error {
+	key, found, err := s.newestRun(r)
+	if err != nil {
+		return err
+	}
+	if !found {
+		w.WriteHeader(http.StatusNoContent)
+		return nil
+	}
+	st := newStream(w, r, &uiMessages{})
+	defer st.close()
+	_, err = s.watch(r.Context(), key, &Position{Attempt: -1}, new(bool), st.show)
+	return err
+}
+
+// stopChat handles POST /chat/{id}/stop.
+func (s *Service) stopChat(w http.ResponseWriter, r *http.Request) error {
+	key, found, err := s.newestRun(r)
+	if err != nil {
+		return err
+	}
+	if !found {
+		return runOver()
+	}
+	if err := s.stop(r.Context(), key); err != nil {
+		return err
+	}
+	return api.WriteAccepted(w, r, "The run stops", RunStop{RunID: session.RunID(key.session.ID, key.id)})
+}
+
+// newestRun returns the newest run of the session in the path, if it is worked on.
+func (s *Service) newestRun(r *http.Request) (runKey, bool, error) {
+	id := r.PathValue("id")
+	if !session.ValidID(id) {
+		return runKey{}, false, nil
+	}
+	key := session.Key{Owner: caller.Owner(r.Context()), ID: id}
+	telemetry.SetTurn(r.Context(), func(t *telemetry.Turn) { t.Session = key.Hash() })
+	if live := s.live.newest(key); live != nil {
+		return runKey{key, live.turnID}, true, nil
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), storeTimeout)
+	defer cancel()
+	records, _, err := s.Store.ListRuns(ctx, key.Owner, session.RunFilter{SessionID: id}, 1, "")
+	if err != nil {
+		return runKey{}, false, readFailure(r, err)
+	}
+	if len(records) == 0 || records[0].State != session.Working {
+		return runKey{}, false, nil
+	}
+	return runKey{key, records[0].ID}, true, nil
+}

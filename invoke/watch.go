@@ -1,0 +1,492 @@
+package invoke
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"example.com/gatehouse/internal/api"
+	"example.com/gatehouse/internal/caller"
+	"example.com/gatehouse/internal/telemetry"
+	"example.com/gatehouse/session"
+)
+
+const (
+	// pollEvery is how often the record of a run that another instance works on is read,
+	// by however many watchers.
+	pollEvery = time.Second
+	// appearWithin is how long a run that is in its first second elsewhere is waited for.
+	appearWithin = 2 * time.Second
+	// maxEpoch bounds how often a run is taken over: what ends its holder each time is not
+	// tried for ever.
+	maxEpoch = 8
+)
+
+// errNothingLeft: the position is that of the run's last event.
+var errNothingLeft = errors.New("the run is over and was shown whole")
+
+// Watch shows the events of a run of the caller, behind an event's id unless that is "",
+// until the run ends, and returns its response. If the instance that worked on the run
+// has died, this call goes on with it. With a nil show it only waits. The error is an
+// [*api.Error]; with show, there is one only if there was no event.
+func (s *Service) Watch(ctx context.Context, runID, lastEventID string, show func(Event) error) (*Response, error) {
+	key, err := runKeyOf(ctx, runID)
+	if err != nil {
+		return nil, err
+	}
+	at, started := &Position{Attempt: -1}, false
+	if lastEventID != "" {
+		p, ok := ParseEventID(runID, lastEventID)
+		if !ok {
+			return nil, api.Malformed("Last-Event-ID must be the id of an event of this run.")
+		}
+		at, started = &p, true
+	}
+	return s.watch(ctx, key, at, &started, show)
+}
+
+// runKeyOf returns the key of a run of the caller of ctx. An id that is none is not
+// found, like that of another caller's run.
+func runKeyOf(ctx context.Context, runID string) (runKey, error) {
+	sessionID, turnID, ok := session.SplitRunID(runID)
+	if !ok {
+		return runKey{}, runNotFound()
+	}
+	return runKey{session.Key{Owner: caller.Owner(ctx), ID: sessionID}, turnID}, nil
+}
+
+func runNotFound() *api.Error {
+	e := api.Fail(api.NotFound, nil)
+	e.Message = "There is no such run, or it is over and forgotten."
+	return e
+}
+
+// watch is [Service.Watch] from a position on. An error that comes after an event is an
+// event.
+func (s *Service) watch(ctx context.Context, key runKey, at *Position, started *bool, show func(Event) error) (*Response, error) {
+	if show == nil {
+		return s.follow(ctx, key, at, started, nil)
+	}
+	begun := false
+	response, err := s.follow(ctx, key, at, started, func(e Event) error {
+		begun = true
+		return show(e)
+	})
+	if err == nil || !begun {
+		return response, err
+	}
+	failed := api.AsError(err)
+	telemetry.Fail(ctx, failed.Failure())
+	_ = show(Event{Kind: KindError, Run: session.RunID(key.session.ID, key.id), At: *at, Envelope: api.Failure(ctx, failed)})
+	return nil, nil
+}
+
+func (s *Service) follow(ctx context.Context, key runKey, at *Position, started *bool, show func(Event) error) (*Response, error) {
+	begin, connected := time.Now(), false
+	for {
+		out, taken, err := s.source(ctx, key)
+		switch {
+		case errors.Is(err, session.ErrNotFound) && time.Since(begin) < appearWithin && !*started:
+			select { // it may be in its first second elsewhere
+			case <-time.After(pollEvery / 4):
+				continue
+			case <-ctx.Done():
+				return nil, failure(ctx, ctx, context.Cause(ctx))
+			}
+		case errors.Is(err, session.ErrNotFound):
+			return nil, runNotFound()
+		case err != nil:
+			return nil, failure(ctx, ctx, err)
+		case taken != nil:
+			at.settle(taken.out)
+			return s.drive(ctx, taken, at, started, show)
+		}
+		at.settle(out.output)
+		if *started && out.final && !out.reaches(*at) {
+			out.leave()
+			return nil, api.Malformed("Last-Event-ID is beyond the end of this run.")
+		}
+		if end := out.last(); *started && out.over() && *at == end {
+			out.leave()
+			return nil, errNothingLeft
+		}
+		each := show
+		if show == nil {
+			each = func(Event) error { return nil }
+		}
+		if *started && !connected { // its next event may be long in coming
+			connected = true
+			err = each(Event{Run: session.RunID(key.session.ID, key.id), At: *at})
+		}
+		if err == nil {
+			err = out.each(ctx, at, started, each)
+		}
+		out.leave()
+		if err != nil { // the watcher has left
+			return nil, failure(ctx, ctx, err)
+		}
+		end := out.outcome()
+		if end.moved {
+			continue
+		}
+		if show == nil {
+			if end.failure != nil {
+				return nil, end.failure
+			}
+			return end.response, nil
+		}
+		_ = s.showEnd(ctx, out.output, show)
+		return end.response, nil
+	}
+}
+
+// settle makes p, if it is that of a watcher from the start on, the start of out.
+func (p *Position) settle(out *output) {
+	if p.Attempt < 0 {
+		_, resets := out.shown()
+		*p = Position{Attempt: len(resets)}
+	}
+}
+
+// A source is where the events of a run come from.
+type source struct {
+	*output
+	final bool // nothing more can come than what its holder has shown
+	leave func()
+}
+
+// source returns where a run can be watched: in this process, in its session, or in its
+// record. A run whose holder has died is returned as taken over.
+func (s *Service) source(ctx context.Context, key runKey) (*source, *run, error) {
+	if r := s.live.get(key); r != nil {
+		return &source{r.out, true, func() {}}, nil, nil
+	}
+	reading, cancel := context.WithTimeout(ctx, storeTimeout)
+	defer cancel()
+	record, err := s.Store.LoadRun(reading, key.session, key.id)
+	if err != nil && !errors.Is(err, session.ErrNotFound) {
+		return nil, nil, err
+	}
+	if err != nil || record.State != session.Working {
+		out, err := s.ended(reading, key, record)
+		return &source{out, true, func() {}}, nil, err
+	}
+	if record.Lapsed() {
+		taken, err := s.takeOver(reading, record, false)
+		if err == nil {
+			return nil, taken, nil
+		}
+		if !errors.Is(err, session.ErrChanged) {
+			return nil, nil, err
+		}
+	}
+	m := s.mirrors.join(s, key, record)
+	return &source{m.out, false, func() { s.mirrors.leave(m) }}, nil, nil
+}
+
+// ended returns the output of a run that is over, or waits: of its turn, or of a record
+// without one.
+func (s *Service) ended(ctx context.Context, key runKey, record *session.Run) (*output, error) {
+	turn, err := session.Find(ctx, s.Store, key.session, key.id)
+	out := &output{}
+	switch {
+	case err == nil:
+		parts := turn.Shown()
+		_, text := turn.Texts()
+		response := newResponse(key.session.ID, turn, text, parts)
+		out.restore(parts, turn.Resets)
+		out.begin(Start{RequestID: turn.RequestID, RunID: response.RunID, SessionID: key.session.ID, Turn: turn.Number, Model: turn.Model})
+		out.end(outcome{response: response})
+	case !errors.Is(err, session.ErrNotFound) || record == nil:
+		return nil, err
+	default:
+		out.restore(record.Parts, record.Resets)
+		out.begin(startOf(record))
+		out.end(outcome{failure: failureOf(record)})
+	}
+	return out, nil
+}
+
+// startOf returns the first event of the run of a record.
+func startOf(record *session.Run) Start {
+	asked, _ := decodeRun(record)
+	return Start{
+		RequestID: asked.RequestID, RunID: session.RunID(record.Key.ID, record.ID), SessionID: record.Key.ID, Turn: max(record.Turn, 1), Model: asked.Model,
+	}
+}
+
+// failureOf returns how the run of a record without a turn has failed.
+func failureOf(record *session.Run) *api.Error {
+	var envelope struct {
+		Error   api.Code
+		Message string
+		Details []api.Detail
+	}
+	if json.Unmarshal(record.Result, &envelope) == nil && envelope.Error != "" {
+		return &api.Error{Code: envelope.Error, Message: envelope.Message, Details: envelope.Details}
+	}
+	e := api.Fail(api.SessionConflict, nil)
+	e.Message = "The answer was stopped before it began."
+	return e
+}
+
+// takeOver makes this process the holder of a run, which goes on from its last finished
+// step. What the step after it has shown is void, unless the run is only to be stopped.
+// The error is [session.ErrChanged] if its holder lives or another was first.
+func (s *Service) takeOver(ctx context.Context, record *session.Run, stop bool) (*run, error) {
+	asked, err := decodeRun(record)
+	if err != nil {
+		return nil, err
+	}
+	var c checkpoint
+	if record.Checkpoint != nil {
+		if err := json.Unmarshal(record.Checkpoint, &c); err != nil {
+			return nil, api.Fail(api.Internal, err)
+		}
+	}
+	next := *record
+	next.Holder, next.Stop = session.NewID(), false
+	next.Epoch++
+	if first := min(c.Parts, len(record.Parts)); first < len(record.Parts) {
+		next.Resets = append(next.Resets[:len(next.Resets):len(next.Resets)], session.Reset{Step: c.Step + 1, Part: first})
+		if !stop {
+			next.Parts = next.Parts[:first:first]
+		}
+	}
+	if next.Epoch > maxEpoch || asked.Inline && !stop {
+		next.State = session.Failed
+		next.Result, _ = json.Marshal(api.Failure(ctx, api.Fail(api.Internal, nil)))
+	}
+	taken, err := s.Store.SaveRun(ctx, &next)
+	if err != nil {
+		return nil, err
+	}
+	if taken.State == session.Failed {
+		return nil, api.Fail(api.Internal, fmt.Errorf("a run cannot be taken over: it was %d times, inline files: %t", record.Epoch, asked.Inline))
+	}
+	r := &run{
+		req: asked.Request, owner: record.Key.Owner, turnID: record.ID, key: record.Key, out: &output{}, watched: true, taken: taken, stopping: stop,
+	}
+	r.out.restore(taken.Parts, taken.Resets)
+	return r, nil
+}
+
+// join makes r, which retries the key that another run holds, take that run over if its
+// holder has died. The error says what else is to be done.
+func (s *Service) join(ctx context.Context, r *run, held *session.InProgressError) error {
+	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
+	defer cancel()
+	record, err := s.Store.LoadRun(ctx, held.Key, held.Run)
+	switch {
+	case errors.Is(err, session.ErrNotFound):
+		return held
+	case err != nil:
+		return err
+	case record.Lapsed():
+		taken, err := s.takeOver(ctx, record, false)
+		if err == nil {
+			r.req, r.turnID, r.taken, r.key = taken.req, taken.turnID, taken.taken, taken.key
+			parts, resets := taken.out.shown()
+			r.out.restore(parts, resets)
+			return nil
+		}
+		if !errors.Is(err, session.ErrChanged) {
+			return err
+		}
+	case record.Over(): // without a turn, and its key could not be given back
+		current, err := s.Store.Load(ctx, held.Key)
+		if err != nil {
+			return err
+		}
+		claim, err := session.ClaimOf(current, record)
+		if err != nil || claim == nil {
+			return held
+		}
+		return session.Release(ctx, s.Store, current, claim)
+	}
+	if !r.watched {
+		return held
+	}
+	return &elsewhereError{runKey{held.Key, held.Run}, held}
+}
+
+// reopen loads the session of a run that was taken over.
+func (s *Service) reopen(ctx context.Context, r *run) (*session.Opened, error) {
+	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
+	defer cancel()
+	current, err := s.Store.Load(ctx, r.taken.Key)
+	if errors.Is(err, session.ErrNotFound) && r.taken.KeyHash == "" { // its first turn
+		current, err = session.New(r.taken.Key), nil
+	}
+	switch {
+	case err != nil:
+		return nil, err
+	case current.Deleted && !current.Reusable():
+		return nil, session.ErrNotFound
+	}
+	claim, err := session.ClaimOf(current, r.taken)
+	if err != nil {
+		return nil, err
+	}
+	return &session.Opened{Session: current, Claim: claim}, nil
+}
+
+// Stop ends a run of the caller, wherever it is worked on: its turn is stored with what
+// was shown. The error is an [*api.Error], session_conflict if the run is over.
+func (s *Service) Stop(ctx context.Context, runID string) error {
+	key, err := runKeyOf(ctx, runID)
+	if err != nil {
+		return err
+	}
+	return s.stop(ctx, key)
+}
+
+// stopTries bounds the writes of a stop: the run's holder writes once a second.
+const stopTries = 5
+
+func (s *Service) stop(ctx context.Context, key runKey) error {
+	for range stopTries {
+		if r := s.live.get(key); r != nil {
+			r.cancel(errStopped)
+			return nil
+		}
+		reading, cancel := context.WithTimeout(ctx, storeTimeout)
+		done, err := s.stopRecord(reading, ctx, key)
+		cancel()
+		if done || err != nil && !errors.Is(err, session.ErrChanged) {
+			return err
+		}
+	}
+	return api.Fail(api.SessionStoreUnavailable, session.ErrChanged)
+}
+
+// stopRecord stops a run by its record. It reports whether the run will stop.
+func (s *Service) stopRecord(ctx, client context.Context, key runKey) (bool, error) {
+	record, err := s.Store.LoadRun(ctx, key.session, key.id)
+	switch {
+	case errors.Is(err, session.ErrNotFound):
+		if _, err := session.Find(ctx, s.Store, key.session, key.id); err == nil {
+			return false, runOver()
+		} else if !errors.Is(err, session.ErrNotFound) {
+			return false, storeFailure(err)
+		}
+		// It may be in its first second: its first write, if it comes, meets this one.
+		record = &session.Run{Key: key.session, ID: key.id, State: session.Stopped, Stop: true}
+	case err != nil:
+		return false, storeFailure(err)
+	case record.Over():
+		return false, runOver()
+	case record.Lapsed():
+		taken, err := s.takeOver(ctx, record, true)
+		if err != nil {
+			return false, err
+		}
+		_, err = s.drive(client, taken, &Position{}, new(bool), nil)
+		if failed, ok := errors.AsType[*api.Error](err); ok && failed.Code == api.SessionConflict {
+			err = nil // it had shown nothing
+		}
+		return err == nil, err
+	}
+	next := *record
+	if next.Stop = true; next.State == session.Waiting {
+		next.State = session.Stopped
+	}
+	_, err = s.Store.SaveRun(ctx, &next)
+	if err != nil && !errors.Is(err, session.ErrChanged) {
+		return false, storeFailure(err)
+	}
+	return err == nil, err
+}
+
+func runOver() *api.Error {
+	e := api.Fail(api.SessionConflict, nil)
+	e.Message = "The run is over."
+	return e
+}
+
+// mirrors follow the records of runs that other instances work on: one for each run, for
+// all its watchers here. The zero mirrors follow none. It is safe for concurrent use.
+type mirrors struct {
+	mu    sync.Mutex
+	byKey map[runKey]*mirror
+}
+
+// A mirror shows what the record of a run has. It reads it once a second, as long as it
+// has a watcher.
+type mirror struct {
+	key      runKey
+	out      *output
+	watchers int
+	cancel   context.CancelFunc
+}
+
+func (ms *mirrors) join(s *Service, key runKey, record *session.Run) *mirror {
+	ms.mu.Lock()
+	defer ms.mu.Unlock()
+	m := ms.byKey[key]
+	if m == nil {
+		m = &mirror{key: key, out: &output{}}
+		m.show(record)
+		var ctx context.Context
+		ctx, m.cancel = context.WithCancel(context.Background())
+		if ms.byKey == nil {
+			ms.byKey = map[runKey]*mirror{}
+		}
+		ms.byKey[key] = m
+		go ms.follow(ctx, s, m)
+	}
+	m.watchers++
+	return m
+}
+
+func (ms *mirrors) leave(m *mirror) {
+	ms.mu.Lock()
+	defer ms.mu.Unlock()
+	if m.watchers--; m.watchers == 0 {
+		ms.drop(m)
+	}
+}
+
+// drop ends a mirror. The caller holds mu.
+func (ms *mirrors) drop(m *mirror) {
+	m.cancel()
+	if ms.byKey[m.key] == m {
+		delete(ms.byKey, m.key)
+	}
+}
+
+// follow shows the record as it changes, until the run is no longer worked on elsewhere or
+// nobody watches.
+func (ms *mirrors) follow(ctx context.Context, s *Service, m *mirror) {
+	tick := time.NewTicker(pollEvery)
+	defer tick.Stop()
+	for ctx.Err() == nil {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+		reading, cancel := context.WithTimeout(ctx, storeTimeout)
+		record, err := s.Store.LoadRun(reading, m.key.session, m.key.id)
+		cancel()
+		if errors.Is(err, session.ErrUnavailable) {
+			continue
+		}
+		if err == nil && record.State == session.Working && !record.Lapsed() {
+			m.show(record)
+			continue
+		}
+		ms.mu.Lock()
+		ms.drop(m)
+		ms.mu.Unlock()
+		m.out.end(outcome{moved: true}) // the watchers look where it is now
+	}
+}
+
+func (m *mirror) show(record *session.Run) {
+	m.out.restore(record.Parts, record.Resets)
+	m.out.begin(startOf(record))
+}
