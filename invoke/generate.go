@@ -147,6 +147,7 @@ func (s *Service) generate(ctx context.Context, g *generation, history []json.Ra
 		g.finishStep()
 	}
 	g.tools = s.toolset(ctx)
+	g.digest = cmp.Or(g.tools.digest, g.digest)
 	if g.more, err = s.instructions(ctx); err != nil {
 		return err
 	}

@@ -17,6 +17,7 @@ import (
 type toolset struct {
 	byName       map[string]tool.Tool
 	declarations model.Tools // for the model
+	digest       string      // of the agent with these tools; "": as that of its Tools
 }
 
 func newToolset(tools []tool.Tool) *toolset {
@@ -79,6 +80,7 @@ func (s *Service) toolset(ctx context.Context) *toolset {
 			"count", len(left), "first", left[:min(len(left), 10)], "limit", maxTools, "request_id", api.RequestID(ctx))
 	}
 	c := &combination{lists: lists, all: newToolset(tools)}
+	c.all.digest = digest(s.Agent, c.all.declarations)
 	s.combined.Store(c)
 	return c.all
 }

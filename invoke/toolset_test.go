@@ -101,9 +101,17 @@ func TestAToolsetThatChanges(t *testing.T) {
 	})
 	gemini := geminitest.Start(t)
 	server, _ := serveAgent(t, newMemory(), gemini, agent.Agent{Name: "agent", Toolsets: []tool.Set{changing}, MaxTokens: 100})
+	var digests []string // of the agent, as the turns hold it
 	for range 3 {
 		gemini.Enqueue(geminitest.Calls(geminitest.FunctionCall{Name: "first"}), geminitest.Text("Done."))
-		ask(t, server, "/invoke", `{"query": "hello"}`)
+		_, answer := ask(t, server, "/invoke", `{"query": "hello"}`)
+		_, id, _ := strings.Cut(answer, `"session_id":"`)
+		id, _, _ = strings.Cut(id, `"`)
+		_, made, _ := strings.Cut(get(t, server, "/sessions/"+id), `"agent_digest":"`)
+		digests = append(digests, made[:16])
+	}
+	if digests[0] != digests[1] || digests[1] == digests[2] {
+		t.Errorf("the turns were made by %v", digests)
 	}
 	requests := gemini.Requests()
 	var got []string
