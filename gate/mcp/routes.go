@@ -27,7 +27,7 @@ func (d *door) routes() []api.Route {
 		{Status: 202, Description: "A notification or a response was taken."},
 	}
 	for _, status := range refusals {
-		answers = append(answers, api.DocAnswer{Status: status, Description: http.StatusText(status) + ", as JSON-RPC has errors, or in plain text.", Content: map[string]api.DocMedia{
+		answers = append(answers, api.DocAnswer{Status: status, Name: "MCPError", Description: "An error, as JSON-RPC has them, or in plain text.", Content: map[string]api.DocMedia{
 			"application/json": {Type: failure{}}, "text/plain": {Type: ""},
 		}})
 	}
