@@ -9,9 +9,10 @@ package main
 
 import (
 	"example.com/gatehouse/advisor"
+	"example.com/gatehouse/gate/a2a"
 	"example.com/gatehouse/gate/local"
 	"example.com/gatehouse/gate/mcp"
 	"example.com/gatehouse/gate/openai"
 )
 
-func main() { local.Main(advisor.New, mcp.Door(), openai.Door()) }
+func main() { local.Main(advisor.New, mcp.Door(), openai.Door(), a2a.Door()) }

@@ -16,8 +16,6 @@ import (
 	"encoding/json"
 	"io"
 	"net/http"
-	"regexp"
-	"slices"
 	"strings"
 	"sync"
 
@@ -26,7 +24,6 @@ import (
 	"example.com/gatehouse/config"
 	"example.com/gatehouse/gate"
 	"example.com/gatehouse/internal/api"
-	"example.com/gatehouse/internal/auth"
 	"example.com/gatehouse/internal/server"
 	"example.com/gatehouse/internal/version"
 )
@@ -142,7 +139,7 @@ func writeJSON(w http.ResponseWriter, status int, value any) error {
 // challenge names the metadata in a 401, by which clients find who gives out tokens (RFC
 // 9728, section 5.1).
 func (d *door) challenge(h http.Header, r *http.Request) {
-	base := d.base(r)
+	base := d.BaseURL(r)
 	if base == "" || !d.takesTokens() {
 		return
 	}
@@ -170,43 +167,12 @@ type resource struct {
 
 // describe is GET of the metadata.
 func (d *door) describe(w http.ResponseWriter, r *http.Request) error {
-	base := d.base(r)
+	base := d.BaseURL(r)
 	if base == "" {
 		return api.Malformed("The header Host is not a host.")
 	}
 	return writeJSON(w, http.StatusOK, resource{
-		Resource: base + path, AuthorizationServers: d.issuers(), BearerMethods: []string{"header"},
+		Resource: base + path, AuthorizationServers: d.Issuers(), BearerMethods: []string{"header"},
 		Name: d.Agent.Name, Documentation: base + "/docs",
 	})
-}
-
-// issuers are those whose tokens are accepted in Authorization.
-func (d *door) issuers() []string {
-	var urls []string
-	if d.Config.HasAuth(config.AuthIAM) {
-		urls = append(urls, "https://accounts.google.com")
-	}
-	if d.Config.HasAuth(config.AuthOIDC) {
-		issuers, _ := auth.ParseIssuers(d.Config.OIDCIssuers, d.Config.OIDCAudiences, !d.Config.Production()) // package config has checked it
-		for _, issuer := range issuers {
-			if issuer.URL != auth.IAPIssuer && !slices.Contains(urls, issuer.URL) {
-				urls = append(urls, issuer.URL)
-			}
-		}
-	}
-	return urls
-}
-
-var validHost = regexp.MustCompile(`^[A-Za-z0-9._:\[\]-]+$`)
-
-// base returns the URL by which the client of r reaches the service, without a slash at
-// the end; "" where Host is none.
-func (d *door) base(r *http.Request) string {
-	if len(r.Host) > 255 || !validHost.MatchString(r.Host) {
-		return ""
-	}
-	if d.Config.Service != "" || r.TLS != nil { // Cloud Run ends TLS
-		return "https://" + r.Host
-	}
-	return "http://" + r.Host
 }

@@ -1,11 +1,14 @@
 package server
 
 import (
+	"net/http"
+	"regexp"
 	"slices"
 
 	"example.com/gatehouse/agent"
 	"example.com/gatehouse/config"
 	"example.com/gatehouse/internal/api"
+	"example.com/gatehouse/internal/auth"
 	"example.com/gatehouse/invoke"
 )
 
@@ -24,6 +27,37 @@ type Room struct {
 	Config *config.Config
 	Agent  agent.Agent
 	Invoke *invoke.Service // runs the agent; nil while the service is not ready, when no handler is called but those of probes
+}
+
+// Issuers returns the issuers whose tokens are accepted in Authorization.
+func (r Room) Issuers() []string {
+	var urls []string
+	if r.Config.HasAuth(config.AuthIAM) {
+		urls = append(urls, "https://accounts.google.com")
+	}
+	if r.Config.HasAuth(config.AuthOIDC) {
+		issuers, _ := auth.ParseIssuers(r.Config.OIDCIssuers, r.Config.OIDCAudiences, !r.Config.Production()) // package config has checked it
+		for _, issuer := range issuers {
+			if issuer.URL != auth.IAPIssuer && !slices.Contains(urls, issuer.URL) {
+				urls = append(urls, issuer.URL)
+			}
+		}
+	}
+	return urls
+}
+
+var validHost = regexp.MustCompile(`^[A-Za-z0-9._:\[\]-]+$`)
+
+// BaseURL returns the URL by which the client of req reaches the service, without a slash
+// at the end; "" where Host is none.
+func (r Room) BaseURL(req *http.Request) string {
+	if len(req.Host) > 255 || !validHost.MatchString(req.Host) {
+		return ""
+	}
+	if r.Config.Service != "" || req.TLS != nil { // Cloud Run ends TLS
+		return "https://" + req.Host
+	}
+	return "http://" + req.Host
 }
 
 // openDoors keeps the doors that DOORS does not switch off.

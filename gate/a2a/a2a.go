@@ -1,0 +1,240 @@
+// Package a2a is the door for agents that call this one by A2A, the protocol of Gemini
+// Enterprise and of ADK's remote agents: the agent's card at
+// /.well-known/agent-card.json, and JSON-RPC at POST /a2a in the versions 1.0 and 0.3.
+// Name it where the agent is registered:
+//
+//	func init() { gate.Register(New, a2a.Door()) }
+//
+// The protocol's words are others for what the gate has: a context is a session, a task
+// is a run, and a message's id is its Idempotency-Key. The SDK reads and writes the two
+// versions; its own store of tasks and its queue are not used, since a run is stored
+// already, and seen by its owner only.
+package a2a
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"log/slog"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/a2aproject/a2a-go/v2/a2a"
+	"github.com/a2aproject/a2a-go/v2/a2acompat/a2av0"
+	"github.com/a2aproject/a2a-go/v2/a2asrv"
+	"github.com/a2aproject/a2a-go/v2/errordetails"
+	a2alog "github.com/a2aproject/a2a-go/v2/log"
+
+	"example.com/gatehouse/gate"
+	"example.com/gatehouse/internal/api"
+	"example.com/gatehouse/internal/server"
+	"example.com/gatehouse/internal/telemetry"
+)
+
+const (
+	path = "/a2a"
+	// keepAlive and writeTimeout are those of the gate's own streams.
+	keepAlive    = 15 * time.Second
+	writeTimeout = 10 * time.Second
+)
+
+// Door returns the option that serves A2A. DOORS without "a2a" switches it off.
+func Door() gate.Option {
+	return gate.Door("a2a", func(room server.Room) []api.Route {
+		d := &door{Room: room}
+		return []api.Route{d.cardRoute(), d.rpcRoute()}
+	})
+}
+
+type door struct {
+	server.Room
+	card lastCard
+}
+
+// serve handles POST /a2a.
+func (d *door) serve(w http.ResponseWriter, r *http.Request) error {
+	body, leave, err := d.Invoke.ReadBody(w, r)
+	if err != nil {
+		return err
+	}
+	defer leave()
+	// Each call of a batch would cost what one does, and the request one permit.
+	if bytes.HasPrefix(bytes.TrimSpace(body), []byte("[")) {
+		return api.Malformed("Batches are not supported; send one message a request.")
+	}
+	var envelope struct {
+		Method string          `json:"method"`
+		Params json.RawMessage `json:"params"`
+	}
+	_ = json.Unmarshal(body, &envelope) // the SDK finds the error again, and answers with it
+	c := &call{door: d, request: r}
+	handler, err := c.handler(envelope.Method)
+	if err != nil {
+		return err
+	}
+	// The SDK leaves a stream when its context ends, and what makes the stream behind. So
+	// it gets a context that does not end, and what works on the run has the request's.
+	ctx := a2alog.AttachLogger(context.WithoutCancel(r.Context()), slog.New(slog.DiscardHandler))
+	inner := r.WithContext(ctx)
+	inner.Body, inner.ContentLength = io.NopCloser(bytes.NewReader(body)), int64(len(body))
+	c.control = http.NewResponseController(w)
+	handler.ServeHTTP(&writer{ResponseWriter: w, control: c.control}, inner)
+	c.working.Wait()
+	return nil
+}
+
+// handler returns the SDK's handler of the version that a request is in: the one of
+// its header, or that which has such methods.
+func (c *call) handler(method string) (http.Handler, error) {
+	version := c.request.Header.Get(a2a.SvcParamVersion)
+	if version == "" {
+		version = c.request.URL.Query().Get(a2a.SvcParamVersion)
+	}
+	options := []a2asrv.TransportOption{
+		a2asrv.WithTransportKeepAlive(keepAlive),
+		a2asrv.WithTransportPanicHandler(func(p any) error {
+			return c.failed(api.Panicked(c.request.Context(), c.Invoke.Log, p))
+		}),
+	}
+	switch {
+	case version == string(a2a.Version), version == "" && !strings.Contains(method, "/"):
+		return a2asrv.NewJSONRPCHandler(c, options...), nil
+	case version == string(a2av0.Version), version == "":
+		return a2av0.NewJSONRPCHandler(c, options...), nil
+	}
+	e := api.Malformed("A2A-Version must be 1.0 or 0.3.")
+	e.Details = []api.Detail{{Field: a2a.SvcParamVersion, Issue: "is not supported"}}
+	return nil, e
+}
+
+// A writer bounds each write to a client that does not read.
+type writer struct {
+	http.ResponseWriter
+	control *http.ResponseController
+}
+
+func (w *writer) Write(b []byte) (int, error) {
+	_ = w.control.SetWriteDeadline(time.Now().Add(writeTimeout)) // not every ResponseWriter supports it
+	return w.ResponseWriter.Write(b)
+}
+
+// Flush implements [http.Flusher].
+func (w *writer) Flush() { _ = w.control.Flush() }
+
+// kinds are A2A's errors for the gate's, with their numbers in JSON-RPC. Others are
+// errors of the server.
+var kinds = map[api.Code]kind{
+	api.MalformedRequest:     {a2a.ErrInvalidRequest, -32600},
+	api.RequestTooLarge:      {a2a.ErrInvalidRequest, -32600},
+	api.RequestTimeout:       {a2a.ErrInvalidRequest, -32600},
+	api.UnsupportedMediaType: {a2a.ErrUnsupportedContentType, -32005},
+	api.ValidationFailed:     {a2a.ErrInvalidParams, -32602},
+	api.IdempotencyMismatch:  {a2a.ErrInvalidParams, -32602},
+	api.NotFound:             {a2a.ErrTaskNotFound, -32001},
+	api.SessionConflict:      {a2a.ErrUnsupportedOperation, -32004},
+	api.Internal:             {a2a.ErrInternalError, -32603},
+	api.Unauthenticated:      {a2a.ErrUnauthenticated, -31401},
+	api.PermissionDenied:     {a2a.ErrUnauthorized, -31403},
+	api.OriginNotAllowed:     {a2a.ErrUnauthorized, -31403},
+}
+
+type kind struct {
+	err  error
+	code int
+}
+
+func kindOf(e *api.Error) kind {
+	if len(e.Details) == 1 && e.Details[0].Field == a2a.SvcParamVersion {
+		return kind{a2a.ErrVersionNotSupported, -32009}
+	}
+	if k, ok := kinds[e.Code]; ok {
+		return k
+	}
+	return kind{a2a.ErrServerError, -32000}
+}
+
+// newError returns e as the SDK sends it: a sentence, and the gate's code in the details.
+func newError(r *http.Request, e *api.Error) *a2a.Error {
+	text := e.Sentence()
+	for _, detail := range e.Details {
+		text += " " + detail.Field + " " + detail.Issue + "."
+	}
+	info := map[string]string{"error": string(e.Code), "request_id": api.RequestID(r.Context())}
+	if e.RetryAfter > 0 {
+		info["retry_after_seconds"] = strconv.Itoa(int((e.RetryAfter + time.Second - 1) / time.Second))
+	}
+	return a2a.NewError(kindOf(e).err, text).WithErrorInfoMeta(info)
+}
+
+// failed returns err for the client, and records it: the answer's status is 200.
+func (c *call) failed(err error) error {
+	if errors.Is(err, a2a.ErrPushNotificationNotSupported) {
+		return err
+	}
+	e := api.AsError(err)
+	telemetry.Fail(c.request.Context(), e.Failure())
+	return newError(c.request, e)
+}
+
+// A failure is an error that came before the SDK, in the SDK's form.
+type failure struct {
+	JSONRPC string  `json:"jsonrpc" enum:"2.0"`
+	ID      *string `json:"id" doc:"Always null: what the error is about was not read."`
+	Error   struct {
+		Code    int                   `json:"code" doc:"A2A's number for the kind of error."`
+		Message string                `json:"message"`
+		Data    []*errordetails.Typed `json:"data" doc:"A google.rpc.ErrorInfo, whose metadata has the gate's own code in error."`
+	} `json:"error"`
+}
+
+// fail answers with an error that came before the SDK.
+func (d *door) fail(w http.ResponseWriter, r *http.Request, e *api.Error) error {
+	e.SetHeader(w.Header())
+	converted := newError(r, e)
+	f := failure{JSONRPC: "2.0"}
+	f.Error.Code, f.Error.Message = kindOf(e).code, converted.Error()
+	f.Error.Data = []*errordetails.Typed{converted.ErrorInfo()}
+	encoded, err := json.Marshal(f)
+	if err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(e.Status())
+	_, _ = w.Write(encoded) // a client that has left needs nothing more
+	return nil
+}
+
+// A message is one of JSON-RPC, as documented.
+type message struct {
+	JSONRPC string         `json:"jsonrpc" enum:"2.0"`
+	ID      any            `json:"id,omitempty" doc:"Of a request, and in the response to it: a text or a number."`
+	Method  string         `json:"method,omitempty" doc:"Of a request, such as SendMessage in 1.0 and message/send in 0.3."`
+	Params  map[string]any `json:"params,omitempty"`
+	Result  map[string]any `json:"result,omitempty"`
+	Error   map[string]any `json:"error,omitempty"`
+}
+
+func (d *door) rpcRoute() api.Route {
+	return api.Route{
+		Method: http.MethodPost, Path: path, Summary: "Agent2Agent.", Media: "application/json", Handler: d.serve, Fail: d.fail,
+		Doc: api.Doc{
+			ID: "a2a", Tag: api.TagAgent, Params: []string{"Idempotency-Key"}, Failure: failure{},
+			Description: "A2A by JSON-RPC, in the versions 1.0 and 0.3: messages, also streamed, and their tasks. `contextId` is the session, a task's id the run's, and `messageId` the Idempotency-Key unless the header is sent.",
+			Body: &api.DocBody{Type: message{}, Examples: map[string]any{
+				"A question in 1.0": message{JSONRPC: "2.0", ID: 1, Method: "SendMessage", Params: example("ROLE_USER", map[string]any{"text": "What can you do?"})},
+				"A question in 0.3": message{JSONRPC: "2.0", ID: 1, Method: "message/send", Params: example("user", map[string]any{"kind": "text", "text": "What can you do?"})},
+			}},
+			Answers: []api.DocAnswer{{Status: http.StatusOK, Description: "The response, or an event stream of them.", Content: map[string]api.DocMedia{
+				"application/json": {Type: message{}}, "text/event-stream": {Type: ""},
+			}}},
+		},
+	}
+}
+
+func example(role string, part map[string]any) map[string]any {
+	return map[string]any{"message": map[string]any{"messageId": "0b6c1a5e-8f0f-4b57-9c1d-3f5d2f6f9a10", "role": role, "parts": []any{part}}}
+}

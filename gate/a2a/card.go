@@ -1,0 +1,177 @@
+package a2a
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"maps"
+	"net/http"
+	"strings"
+	"sync"
+
+	"github.com/a2aproject/a2a-go/v2/a2a"
+	"github.com/a2aproject/a2a-go/v2/a2acompat/a2av0"
+	"github.com/a2aproject/a2a-go/v2/a2asrv"
+
+	"example.com/gatehouse/config"
+	"example.com/gatehouse/internal/api"
+	"example.com/gatehouse/internal/version"
+)
+
+// A lastCard keeps the card of the address that was asked for last, which is nearly
+// always the same. It is safe for concurrent use.
+type lastCard struct {
+	mu   sync.Mutex
+	base string
+	file *api.File
+}
+
+func (l *lastCard) get(base string, encode func() ([]byte, error)) (*api.File, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.file != nil && l.base == base {
+		return l.file, nil
+	}
+	encoded, err := encode()
+	if err != nil {
+		return nil, err
+	}
+	file, err := api.NewFile("application/json", encoded)
+	if err != nil {
+		return nil, err
+	}
+	l.base, l.file = base, file
+	return file, nil
+}
+
+// describe handles GET /.well-known/agent-card.json.
+func (d *door) describe(w http.ResponseWriter, r *http.Request) error {
+	if d.Invoke == nil {
+		return api.Fail(api.NotReady, nil)
+	}
+	base := d.Config.ServiceURL
+	if base == "" {
+		base = d.BaseURL(r)
+	}
+	if base == "" {
+		return api.Malformed("The header Host is not a host.")
+	}
+	file, err := d.card.get(base, func() ([]byte, error) { return encodeCard(r.Context(), d.newCard(base)) })
+	if err != nil {
+		return err
+	}
+	w.Header().Set("Cache-Control", "public, max-age=300")
+	return file.Serve(w, r)
+}
+
+// encodeCard returns a card that clients of both versions can read. The SDK's union of the
+// forms lacks that of 1.0 for security schemes, where its own client of 1.0 fails.
+func encodeCard(ctx context.Context, c *a2a.AgentCard) ([]byte, error) {
+	producer, ok := a2av0.NewStaticAgentCardProducer(c).(a2asrv.AgentCardJSONProducer)
+	if !ok {
+		return nil, errors.New("the SDK has no card for both versions")
+	}
+	encoded, err := producer.CardJSON(ctx)
+	if err != nil {
+		return nil, err
+	}
+	schemes, err := json.Marshal(c.SecuritySchemes)
+	if err != nil {
+		return nil, err
+	}
+	var union map[string]any
+	current := map[string]map[string]any{}
+	if err := errors.Join(json.Unmarshal(encoded, &union), json.Unmarshal(schemes, &current)); err != nil {
+		return nil, err
+	}
+	old, _ := union["securitySchemes"].(map[string]any)
+	for name, scheme := range current {
+		if form, ok := old[name].(map[string]any); ok {
+			maps.Copy(form, scheme)
+			delete(form, "apiKey")
+			delete(form, "openIdConnect")
+		}
+	}
+	return json.Marshal(union)
+}
+
+// newCard returns the agent's card: what is public of it at GET / too, and its tools.
+func (d *door) newCard(base string) *a2a.AgentCard {
+	text, form := "text/plain", "application/json"
+	in, out := []string{text, form}, []string{text}
+	if files := d.Invoke.Files; files.MaxBytes > 0 {
+		in = append(in, files.Types...)
+	}
+	if d.Agent.Output != nil {
+		out = append(out, form)
+	}
+	description := d.Agent.Description
+	if description == "" {
+		description = "The agent " + d.Agent.Name + "."
+	}
+	skills := []a2a.AgentSkill{{ID: d.Agent.Name, Name: d.Agent.Name, Description: description, Examples: d.Agent.Examples, Tags: []string{"agent"}}}
+	for _, t := range d.Agent.Tools {
+		if t.GeminiTool() == nil {
+			skills = append(skills, a2a.AgentSkill{ID: t.Name(), Name: t.Name(), Description: t.Description(), Tags: []string{"tool"}})
+		}
+	}
+	schemes, requirements := d.security()
+	return &a2a.AgentCard{
+		Name: d.Agent.Name, Description: description, Version: version.Version, DocumentationURL: base + "/docs",
+		SupportedInterfaces: []*a2a.AgentInterface{
+			{URL: base + path, ProtocolBinding: a2a.TransportProtocolJSONRPC, ProtocolVersion: a2a.Version},
+			{URL: base + path, ProtocolBinding: a2a.TransportProtocolJSONRPC, ProtocolVersion: a2av0.Version},
+		},
+		Capabilities:      a2a.AgentCapabilities{Streaming: true},
+		DefaultInputModes: in, DefaultOutputModes: out,
+		Skills: skills, SecuritySchemes: schemes, SecurityRequirements: requirements,
+	}
+}
+
+// security describes the credentials that AUTH accepts, each sufficient alone.
+func (d *door) security() (a2a.NamedSecuritySchemes, a2a.SecurityRequirementsOptions) {
+	schemes, requirements := a2a.NamedSecuritySchemes{}, a2a.SecurityRequirementsOptions{}
+	add := func(name a2a.SecuritySchemeName, scheme a2a.SecurityScheme) {
+		schemes[name] = scheme
+		requirements = append(requirements, a2a.SecurityRequirements{name: {}})
+	}
+	if d.Config.HasAuth(config.AuthNone) {
+		return nil, nil
+	}
+	for _, issuer := range d.Issuers() {
+		name := strings.TrimPrefix(strings.TrimPrefix(issuer, "https://"), "http://")
+		add(a2a.SecuritySchemeName(name), a2a.OpenIDConnectSecurityScheme{
+			OpenIDConnectURL: strings.TrimSuffix(issuer, "/") + "/.well-known/openid-configuration",
+			Description:      "An ID token of this issuer in Authorization.",
+		})
+	}
+	if d.Config.HasAuth(config.AuthAPIKey) {
+		add("apiKey", a2a.APIKeySecurityScheme{Location: a2a.APIKeySecuritySchemeLocationHeader, Name: "X-API-Key", Description: "One of the service's API keys."})
+	}
+	return schemes, requirements
+}
+
+// A card is the document's form, as documented: the parts that both versions read.
+type card struct {
+	_           struct{}         `additionalProperties:"true"`
+	Name        string           `json:"name"`
+	Description string           `json:"description"`
+	Version     string           `json:"version"`
+	URL         string           `json:"url" doc:"Where 0.3 is spoken."`
+	Interfaces  []map[string]any `json:"supportedInterfaces" doc:"Where 1.0 and 0.3 are spoken."`
+	Skills      []map[string]any `json:"skills"`
+}
+
+func (d *door) cardRoute() api.Route {
+	return api.Route{
+		Method: http.MethodGet, Path: a2asrv.WellKnownAgentCardPath, Summary: "The agent's card for A2A.", Media: "application/json", Probe: true, Handler: d.describe,
+		Doc: api.Doc{
+			ID: "a2aCard", Tag: api.TagAbout, Description: "What the agent is for, its tools, and how to reach it by A2A. It needs no credential.",
+			Answers: []api.DocAnswer{
+				{Status: http.StatusOK, Description: "The card, which clients of 1.0 and of 0.3 can read.", Content: map[string]api.DocMedia{"application/json": {Type: card{}}}},
+				{Status: http.StatusNotModified, Description: "The client's copy still holds."},
+			},
+			Errors: []api.Code{api.MalformedRequest},
+		},
+	}
+}

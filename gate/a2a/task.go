@@ -1,0 +1,402 @@
+package a2a
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"iter"
+	"net/http"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/a2aproject/a2a-go/v2/a2a"
+	"github.com/a2aproject/a2a-go/v2/a2asrv"
+
+	"example.com/gatehouse/internal/api"
+	"example.com/gatehouse/internal/caller"
+	"example.com/gatehouse/internal/telemetry"
+	"example.com/gatehouse/invoke"
+	"example.com/gatehouse/session"
+)
+
+// readTimeout bounds reads of the store.
+const readTimeout = 10 * time.Second
+
+// answerID is the id of a task's artifact, which is its answer.
+const answerID = "answer"
+
+// A call is one request, and the SDK's handler of it.
+type call struct {
+	*door
+	unsupported
+	request *http.Request
+	control *http.ResponseController
+	working sync.WaitGroup // streams that the SDK may have left
+}
+
+var _ a2asrv.RequestHandler = (*call)(nil)
+
+// SendMessage implements [a2asrv.RequestHandler]: a turn, whose task is over.
+func (c *call) SendMessage(_ context.Context, sent *a2a.SendMessageRequest) (a2a.SendMessageResult, error) {
+	ctx := c.request.Context()
+	req, err := c.turn(ctx, sent)
+	if err != nil {
+		return nil, c.failed(err)
+	}
+	response, err := c.Invoke.Ask(ctx, req, nil)
+	if err != nil {
+		return nil, c.failed(err)
+	}
+	return c.task(answerOf(response), time.Now()), nil
+}
+
+var errLeft = errors.New("the client has left")
+
+// SendStreamingMessage implements [a2asrv.RequestHandler]: a turn, as it happens.
+func (c *call) SendStreamingMessage(_ context.Context, sent *a2a.SendMessageRequest) iter.Seq2[a2a.Event, error] {
+	return func(yield func(a2a.Event, error) bool) {
+		c.working.Add(1)
+		defer c.working.Done()
+		ctx := c.request.Context()
+		req, err := c.turn(ctx, sent)
+		if err != nil {
+			yield(nil, c.failed(err))
+			return
+		}
+		s := &stream{call: c}
+		left := false
+		_, err = c.Invoke.Ask(ctx, req, func(e invoke.Event) error {
+			for _, event := range s.events(e) {
+				if left = left || !yield(event, nil); left {
+					return errLeft
+				}
+			}
+			return nil
+		})
+		if err != nil && !left {
+			yield(nil, c.failed(err))
+		}
+	}
+}
+
+// turn returns the turn that a message asks for.
+func (c *call) turn(ctx context.Context, sent *a2a.SendMessageRequest) (req invoke.Request, err error) {
+	telemetry.SetTurn(ctx, func(t *telemetry.Turn) { t.Action = api.AuditTurn })
+	if req.Options, err = c.Invoke.OptionsOf(c.request); err != nil {
+		return req, err
+	}
+	m := sent.Message
+	switch {
+	case m == nil:
+		return req, api.Invalid("message", "is required")
+	case m.Role != a2a.MessageRoleUser:
+		return req, api.Invalid("message.role", "must be the user's: the service knows what the agent has said")
+	case !api.Printable(m.ID, 250):
+		return req, api.Invalid("message.messageId", "must be 1 to 250 printable ASCII characters")
+	case m.ContextID != "" && !session.ValidID(m.ContextID):
+		return req, api.Invalid("message.contextId", "must be 16 to 64 letters, digits, - or _")
+	case sent.Config != nil && sent.Config.PushConfig != nil:
+		return req, a2a.ErrPushNotificationNotSupported
+	}
+	if m.TaskID != "" {
+		if _, err := c.find(ctx, m.TaskID); err != nil {
+			return req, err
+		}
+		e := api.Fail(api.SessionConflict, nil)
+		e.Message = "The task is over. Send the message without taskId, with the same contextId."
+		return req, e
+	}
+	if req.Options.Key == "" {
+		req.Options.Key = "a2a " + m.ID
+	}
+	req.SessionID, req.Options.Create = m.ContextID, m.ContextID != ""
+	var texts []string
+	for i, p := range m.Parts {
+		field := "message.parts[" + strconv.Itoa(i) + "]"
+		if p == nil {
+			return req, api.Invalid(field, "is required")
+		}
+		switch content := p.Content.(type) {
+		case a2a.Text:
+			texts = append(texts, string(content))
+		case a2a.Data:
+			encoded, err := json.Marshal(content.Value)
+			if err != nil {
+				return req, api.Invalid(field, "is not JSON")
+			}
+			texts = append(texts, string(encoded))
+		case a2a.Raw:
+			err = c.Invoke.Attach(&req, field, invoke.File{Name: p.Filename, Type: p.MediaType, Data: content})
+		case a2a.URL:
+			err = c.Invoke.Attach(&req, field, invoke.File{Name: p.Filename, Type: p.MediaType, URI: string(content)})
+		}
+		if err != nil {
+			return req, err
+		}
+	}
+	req.Query = strings.Join(texts, "\n")
+	return req, req.Validate("message.parts")
+}
+
+// An answer is what a task shows of a turn.
+type answer struct {
+	run     string // its id
+	text    string
+	output  json.RawMessage
+	files   []invoke.File
+	sources []session.Source
+	finish  string
+	pending []session.Pending
+}
+
+func answerOf(r *invoke.Response) answer {
+	return answer{run: r.RunID, text: r.Response, output: r.Output, files: r.Files, sources: r.Sources, finish: r.FinishReason, pending: r.Pending}
+}
+
+// info returns the ids of a run's task.
+func info(run string) a2a.TaskInfo {
+	sessionID, _, _ := session.SplitRunID(run)
+	return a2a.TaskInfo{TaskID: a2a.TaskID(run), ContextID: sessionID}
+}
+
+// task returns the task of a turn that is stored.
+func (c *call) task(a answer, at time.Time) *a2a.Task {
+	task := &a2a.Task{ID: a2a.TaskID(a.run), ContextID: info(a.run).ContextID, Status: status(a, at)}
+	if artifact := c.artifact(a); len(artifact.Parts) > 0 {
+		task.Artifacts = []*a2a.Artifact{artifact}
+	}
+	return task
+}
+
+// status returns the status of a turn that is stored. What it waits for is in the
+// message, for clients to show.
+func status(a answer, at time.Time) a2a.TaskStatus {
+	s := a2a.TaskStatus{State: a2a.TaskStateCompleted, Timestamp: &at}
+	switch a.finish {
+	case "STOPPED":
+		s.State = a2a.TaskStateCanceled
+	case "FAILED":
+		s.State = a2a.TaskStateFailed
+	case "WAITING":
+		s.State = a2a.TaskStateInputRequired
+		s.Message = a2a.NewMessageForTask(a2a.MessageRoleAgent, info(a.run))
+		for _, p := range a.pending {
+			s.Message.Parts = append(s.Message.Parts, a2a.NewTextPart(p.Question), a2a.NewDataPart(map[string]any{"call_id": p.CallID, "name": p.Name, "args": p.Args}))
+		}
+	}
+	return s
+}
+
+// artifact returns the answer: its text, its value, its files.
+func (c *call) artifact(a answer) *a2a.Artifact {
+	artifact := &a2a.Artifact{ID: answerID}
+	if a.text != "" {
+		artifact.Parts = a2a.ContentParts{a2a.NewTextPart(a.text)}
+	}
+	artifact.Parts = append(artifact.Parts, c.beside(a)...)
+	if len(a.sources) > 0 {
+		artifact.Metadata = map[string]any{"sources": a.sources}
+	}
+	return artifact
+}
+
+// beside returns what an answer has beside its text.
+func (c *call) beside(a answer) (parts a2a.ContentParts) {
+	if len(a.output) > 0 && string(a.output) != "null" {
+		var value any
+		decoder := json.NewDecoder(bytes.NewReader(a.output))
+		decoder.UseNumber()
+		if decoder.Decode(&value) == nil { // which was checked before it was stored
+			part := a2a.NewDataPart(value)
+			part.MediaType = "application/json"
+			parts = append(parts, part)
+		}
+	}
+	for _, f := range a.files {
+		part := a2a.NewRawPart(f.Data)
+		if f.URI != "" {
+			uri := f.URI
+			if strings.HasPrefix(uri, "/") {
+				uri = c.BaseURL(c.request) + uri
+			}
+			part = a2a.NewFileURLPart(a2a.URL(uri), f.Type)
+		}
+		part.Filename, part.MediaType = f.Name, f.Type
+		parts = append(parts, part)
+	}
+	return parts
+}
+
+// A stream turns the events of a run into those of its task.
+type stream struct {
+	*call
+	info a2a.TaskInfo
+
+	texts []shownText // of the answer, that are not void
+	sent  bool        // the client has a piece of the answer
+	void  bool        // of which a part is void
+}
+
+type shownText struct {
+	part int
+	text string
+}
+
+// text returns the answer as far as it was shown.
+func (s *stream) text() string {
+	var b strings.Builder
+	for _, t := range s.texts {
+		b.WriteString(t.text)
+	}
+	return b.String()
+}
+
+// events returns the events of the task for e.
+func (s *stream) events(e invoke.Event) []a2a.Event {
+	now := time.Now()
+	switch e.Kind {
+	case invoke.KindStart:
+		s.info = info(e.Run)
+		return []a2a.Event{&a2a.Task{ID: s.info.TaskID, ContextID: s.info.ContextID, Status: a2a.TaskStatus{State: a2a.TaskStateWorking, Timestamp: &now}}}
+	case session.KindToolCall:
+		return s.working("Calling " + e.Part.Name + ".")
+	case session.KindProgress:
+		return s.working(e.Part.Text)
+	case session.KindText:
+		s.texts = append(s.texts, shownText{e.At.Part, e.Part.Text})
+		return []a2a.Event{s.piece(e.Part.Text)}
+	case invoke.KindReset:
+		kept := s.texts[:0]
+		for _, t := range s.texts {
+			if t.part < e.Reset.Part {
+				kept = append(kept, t)
+			}
+		}
+		s.void = s.void || len(kept) < len(s.texts)
+		s.texts = kept
+	case invoke.KindDone:
+		return s.done(answerOf(e.Response), now)
+	case invoke.KindError:
+		message := a2a.NewMessageForTask(a2a.MessageRoleAgent, s.info, a2a.NewTextPart(e.Envelope.Message))
+		if e.Envelope.Error != nil {
+			message.Metadata = map[string]any{"error": string(*e.Envelope.Error), "request_id": e.Envelope.RequestID}
+		}
+		return []a2a.Event{a2a.NewStatusUpdateEvent(s.info, a2a.TaskStateFailed, message)}
+	}
+	return nil
+}
+
+func (s *stream) working(text string) []a2a.Event {
+	return []a2a.Event{a2a.NewStatusUpdateEvent(s.info, a2a.TaskStateWorking, a2a.NewMessageForTask(a2a.MessageRoleAgent, s.info, a2a.NewTextPart(text)))}
+}
+
+// piece returns the event of more text, which replaces what the client has of the answer
+// if a part of that is void.
+func (s *stream) piece(text string) a2a.Event {
+	more := s.sent && !s.void
+	if s.void {
+		text = s.text()
+	}
+	s.sent, s.void = true, false
+	event := a2a.NewArtifactUpdateEvent(s.info, answerID, a2a.NewTextPart(text))
+	event.Append = more
+	return event
+}
+
+// done returns the last events: what the client lacks of the answer, and the status.
+func (s *stream) done(a answer, now time.Time) (events []a2a.Event) {
+	artifact := s.artifact(a)
+	whole := !s.sent || s.void || s.text() != a.text
+	if !whole {
+		artifact.Parts = s.beside(a)
+	}
+	if len(artifact.Parts) > 0 {
+		events = append(events, &a2a.TaskArtifactUpdateEvent{TaskID: s.info.TaskID, ContextID: s.info.ContextID, Artifact: artifact, Append: !whole, LastChunk: true})
+	}
+	return append(events, &a2a.TaskStatusUpdateEvent{TaskID: s.info.TaskID, ContextID: s.info.ContextID, Status: status(a, now)})
+}
+
+// GetTask implements [a2asrv.RequestHandler].
+func (c *call) GetTask(_ context.Context, get *a2a.GetTaskRequest) (*a2a.Task, error) {
+	turn, err := c.find(c.request.Context(), get.ID)
+	if err != nil {
+		return nil, c.failed(err)
+	}
+	query, text := turn.Texts()
+	a := answer{run: string(get.ID), text: text, output: turn.Output, finish: turn.FinishReason, pending: turn.Pending}
+	for _, p := range turn.Shown() {
+		switch p.Kind {
+		case session.KindFile:
+			a.files = append(a.files, invoke.File{Name: p.Name, Type: p.Type, URI: p.URI, Data: p.Data})
+		case session.KindSource:
+			a.sources = append(a.sources, session.Source{Title: p.Title, URI: p.URI, Positions: p.Positions})
+		}
+	}
+	task := c.task(a, turn.CreatedAt)
+	if get.HistoryLength == nil || *get.HistoryLength > 0 {
+		task.History = []*a2a.Message{{ID: turn.ID, Role: a2a.MessageRoleUser, TaskID: task.ID, ContextID: task.ContextID, Parts: a2a.ContentParts{a2a.NewTextPart(query)}}}
+	}
+	return task, nil
+}
+
+// find returns the turn of a task of the caller's.
+func (c *call) find(ctx context.Context, id a2a.TaskID) (session.Turn, error) {
+	missing := api.Fail(api.NotFound, nil)
+	missing.Message = "There is no such task."
+	sessionID, turnID, ok := session.SplitRunID(string(id))
+	if !ok {
+		return session.Turn{}, missing
+	}
+	ctx, cancel := context.WithTimeout(ctx, readTimeout)
+	defer cancel()
+	turn, err := session.Find(ctx, c.Invoke.Store, session.Key{Owner: caller.Owner(ctx), ID: sessionID}, turnID)
+	switch {
+	case errors.Is(err, session.ErrNotFound):
+		return turn, missing
+	case err != nil:
+		return turn, api.Fail(api.SessionStoreUnavailable, err)
+	}
+	return turn, nil
+}
+
+// CancelTask implements [a2asrv.RequestHandler]. A task that is stored is over.
+func (c *call) CancelTask(_ context.Context, cancel *a2a.CancelTaskRequest) (*a2a.Task, error) {
+	if _, err := c.find(c.request.Context(), cancel.ID); err != nil {
+		return nil, c.failed(err)
+	}
+	return nil, a2a.ErrTaskNotCancelable
+}
+
+// Unsupported has the methods that this door does not serve.
+type unsupported struct{}
+
+func (unsupported) ListTasks(context.Context, *a2a.ListTasksRequest) (*a2a.ListTasksResponse, error) {
+	return nil, a2a.ErrUnsupportedOperation
+}
+
+func (unsupported) SubscribeToTask(context.Context, *a2a.SubscribeToTaskRequest) iter.Seq2[a2a.Event, error] {
+	return func(yield func(a2a.Event, error) bool) { yield(nil, a2a.ErrUnsupportedOperation) }
+}
+
+func (unsupported) GetTaskPushConfig(context.Context, *a2a.GetTaskPushConfigRequest) (*a2a.PushConfig, error) {
+	return nil, a2a.ErrPushNotificationNotSupported
+}
+
+func (unsupported) ListTaskPushConfigs(context.Context, *a2a.ListTaskPushConfigRequest) (*a2a.ListTaskPushConfigResponse, error) {
+	return nil, a2a.ErrPushNotificationNotSupported
+}
+
+func (unsupported) CreateTaskPushConfig(context.Context, *a2a.PushConfig) (*a2a.PushConfig, error) {
+	return nil, a2a.ErrPushNotificationNotSupported
+}
+
+func (unsupported) DeleteTaskPushConfig(context.Context, *a2a.DeleteTaskPushConfigRequest) error {
+	return a2a.ErrPushNotificationNotSupported
+}
+
+func (unsupported) GetExtendedAgentCard(context.Context, *a2a.GetExtendedAgentCardRequest) (*a2a.AgentCard, error) {
+	return nil, a2a.ErrExtendedCardNotConfigured
+}
