@@ -69,6 +69,24 @@ func NewContext(ctx context.Context, c Caller) context.Context {
 	return context.WithValue(ctx, contextKey{}, c)
 }
 
+type assumedKey struct{}
+
+// Await returns a context in which [Assume] may say who the request works for, and where
+// it says so.
+func Await(ctx context.Context) (context.Context, *Caller) {
+	c := new(Caller)
+	return context.WithValue(ctx, assumedKey{}, c), c
+}
+
+// Assume returns a context that carries c, for whom a request of the queue works. The
+// request's entry in the audit is c's then. It must not be called by two goroutines.
+func Assume(ctx context.Context, c Caller) context.Context {
+	if at, ok := ctx.Value(assumedKey{}).(*Caller); ok {
+		*at = c
+	}
+	return NewContext(ctx, c)
+}
+
 // FromContext returns the caller of the request that ctx belongs to, and whether
 // there is one.
 func FromContext(ctx context.Context) (Caller, bool) {

@@ -37,3 +37,19 @@ func TestOwnersDiffer(t *testing.T) {
 		t.Error("the principal's owner is not that of its calls for nobody")
 	}
 }
+
+// A request of the queue learns for whom it works from what is stored.
+func TestAssume(t *testing.T) {
+	t.Parallel()
+	ada := caller.New(caller.Principal{Issuer: "i", Subject: "s"}, "ada")
+	ctx, worksFor := caller.Await(t.Context())
+	if worksFor.Owner != "" {
+		t.Errorf("before anybody was assumed: %+v", worksFor)
+	}
+	if got, ok := caller.FromContext(caller.Assume(ctx, ada)); !ok || got != ada || *worksFor != ada {
+		t.Errorf("%+v, %v, and %+v; want %+v", got, ok, *worksFor, ada)
+	}
+	if got := caller.Owner(caller.Assume(t.Context(), ada)); got != ada.Owner {
+		t.Errorf("where nobody awaits it: %q", got)
+	}
+}

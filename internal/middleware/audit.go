@@ -84,7 +84,7 @@ func (m *middleware) auditEntries(ctx context.Context, state *requestState, stat
 		return nil
 	}
 	entry := audit.Entry{
-		Action: action, Outcome: cmp.Or(failure.Code, audit.OK),
+		Action: action, Outcome: cmp.Or(failure.Code, turn.Outcome, audit.OK),
 		Principal: m.Audit.principal(state), EndUser: m.Audit.endUser(state),
 		Session: turn.Session, Turn: turn.Number, Model: turn.Model, Agent: turn.Agent, Tokens: turn.Tokens, CostUSD: turn.CostUSD,
 		Status: status, RequestID: api.RequestID(ctx),

@@ -145,3 +145,41 @@ func TestWhichRefusalsAreAudited(t *testing.T) {
 		})
 	}
 }
+
+// What a task did is in the audit as its run's caller's, with an action that its route
+// does not tell; a task that found nothing to do is not in it.
+func TestTheEntryOfATask(t *testing.T) {
+	t.Parallel()
+	m := &middleware{Config: Config{Audit: newTestAudit(t, false)}}
+	ada := caller.New(auth.Principal{Issuer: "api_key", Subject: "backend"}, "ada")
+	do := func(ctx context.Context, action, outcome string) {
+		telemetry.SetTurn(ctx, func(turn *telemetry.Turn) { turn.Action, turn.Outcome = action, outcome })
+	}
+	for name, test := range map[string]struct {
+		do   func(context.Context)
+		want []string // action, outcome
+	}{
+		"nothing to do":      {func(context.Context) {}, nil},
+		"a turn":             {func(ctx context.Context) { do(ctx, api.AuditTurn, "") }, []string{api.AuditTurn, "ok"}},
+		"a webhook given up": {func(ctx context.Context) { do(ctx, "webhook.deliver", "failed") }, []string{"webhook.deliver", "failed"}},
+		"a turn that has failed": {func(ctx context.Context) {
+			do(ctx, api.AuditTurn, "")
+			telemetry.Fail(ctx, telemetry.Failure{Code: "model_failed"})
+		}, []string{api.AuditTurn, "model_failed"}},
+	} {
+		record := &telemetry.Record{}
+		ctx := telemetry.WithRecord(t.Context(), record)
+		test.do(ctx)
+		entries := m.auditEntries(ctx, &requestState{record: record, authenticated: true, caller: ada}, 204)
+		if test.want == nil {
+			if len(entries) != 0 {
+				t.Errorf("%s: %+v", name, entries)
+			}
+			continue
+		}
+		if len(entries) != 1 || entries[0].Action != test.want[0] || entries[0].Outcome != test.want[1] ||
+			entries[0].Principal != string(ada.Principal.Owner()) || entries[0].EndUser != string(ada.Owner) {
+			t.Errorf("%s: %+v, want %v of the run's caller", name, entries, test.want)
+		}
+	}
+}

@@ -85,6 +85,12 @@ func (m *middleware) task(route api.Route, state *requestState, w http.ResponseW
 		return api.Fail(api.Unauthenticated, err)
 	}
 	state.caller, state.authenticated = caller.New(principal, ""), true
-	telemetry.Note(r.Context(), slog.String("principal", string(principal.Owner())))
-	return route.Handler(w, r)
+	ctx, worksFor := caller.Await(r.Context())
+	defer func() {
+		if worksFor.Owner != "" {
+			state.caller = *worksFor
+		}
+		telemetry.Note(ctx, slog.String("principal", string(state.caller.Principal.Owner())))
+	}()
+	return route.Handler(w, r.WithContext(ctx))
 }
