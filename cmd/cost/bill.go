@@ -55,6 +55,8 @@ type usage struct {
 	Turns        float64
 	Sessions     float64 // number of turns in each
 	Keyed        float64 // fraction of turns with an Idempotency-Key
+	Background   float64 // fraction of turns that are runs in the background
+	Webhooks     float64 // webhooks of each of these
 	Callers      float64 // active callers
 	Hours        float64 // per day
 	Seconds      float64 // per turn
@@ -99,7 +101,7 @@ func (u usage) check() error {
 		}
 	}
 	for name, value := range map[string]float64{
-		"turns": u.Turns, "deliveries": u.Deliveries, "images": u.Images, "condition-usd": u.ConditionUSD, "keyed": u.Keyed, "callers": u.Callers, "min-instances": u.MinInstances, "prompt": u.PromptTokens, "cached": u.CachedTokens,
+		"turns": u.Turns, "deliveries": u.Deliveries, "images": u.Images, "condition-usd": u.ConditionUSD, "keyed": u.Keyed, "background": u.Background, "webhooks": u.Webhooks, "callers": u.Callers, "min-instances": u.MinInstances, "prompt": u.PromptTokens, "cached": u.CachedTokens,
 		"output": u.OutputTokens, "searches": u.Searches, "turn-kb": u.TurnKB, "kept-days": u.KeptDays, "audit-days": u.AuditDays, "answer-kb": u.AnswerKB, "secrets": u.Secrets,
 	} {
 		if !(value >= 0) || math.IsInf(value, 0) {
@@ -111,6 +113,8 @@ func (u usage) check() error {
 		return fmt.Errorf("-turns-per-session must be at least 1")
 	case u.Keyed > 1:
 		return fmt.Errorf("-keyed is a share, at most 1")
+	case u.Background > 1:
+		return fmt.Errorf("-background is a share, at most 1")
 	case u.Hours > 24:
 		return fmt.Errorf("-hours must be at most 24")
 	case u.CachedTokens > u.PromptTokens:
@@ -184,6 +188,9 @@ func (u usage) bill() ([]line, error) {
 	pings := minutes // by the scheduler, one per minute
 	figureWrites, figureDocuments, figureReads := u.figures()
 	entries := u.Turns * figure("audit_bytes") / gib
+	runs := u.Turns * u.Background
+	deliveries := runs * (1 + u.Webhooks)
+	journaled := figure("run_writes") + math.Floor(max(0, u.Seconds-1)) // a second after the first, then each second
 	var lines []line
 	var missing error
 	add := func(name string, amount float64, item string) {
@@ -199,10 +206,10 @@ func (u usage) bill() ([]line, error) {
 	add(invokeInstances+"GiB-seconds with a request", open*u.MemoryGiB, "run_memory_gib_second")
 	add(invokeInstances+"vCPU-seconds idle, minimum instances", idle*u.CPU, "run_idle_cpu_second")
 	add(invokeInstances+"GiB-seconds idle, minimum instances", idle*u.MemoryGiB, "run_idle_memory_gib_second")
-	add("requests, a health ping a minute among them", u.Turns+pings, "run_request")
-	add("Firestore reads", (u.Turns-sessions)*figure("commit_reads")+pings*figure("ping_reads")+figureReads, "firestore_read")
-	add("Firestore writes", u.Turns*(figure("commit_writes")+u.Keyed*figure("key_writes"))+leases+figureWrites, "firestore_write")
-	add("Firestore deletions, by TTL", sessions+leases+figureDocuments, "firestore_delete")
+	add("requests, a health ping a minute among them", u.Turns+deliveries+pings, "run_request")
+	add("Firestore reads", (u.Turns-sessions)*figure("commit_reads")+pings*figure("ping_reads")+figureReads+runs*(figure("run_reads")+u.Webhooks), "firestore_read")
+	add("Firestore writes", u.Turns*(figure("commit_writes")+u.Keyed*figure("key_writes"))+leases+figureWrites+runs*journaled, "firestore_write")
+	add("Firestore deletions, by TTL", sessions+leases+figureDocuments+runs, "firestore_delete")
 	add("Firestore GiB stored", stored, "firestore_gib_month")
 	add("Firestore GiB for point-in-time recovery, at most", stored, "firestore_pitr_gib_month")
 	add("Firestore GiB of seven daily backups", 7*stored, "firestore_backup_gib_month")
@@ -210,6 +217,7 @@ func (u usage) bill() ([]line, error) {
 	add("audit GiB kept beyond 30 days", entries*max(0, u.AuditDays/days-1), "logging_retention_gib_month")
 	add("secret versions", u.Secrets, "secret_version_month")
 	add("secret accesses, at most one in five minutes and open instance", u.Secrets*(open/300+pings), "secret_access")
+	add("operations of Cloud Tasks", 2*deliveries, "tasks_operation")
 	add("scheduler jobs", 1, "scheduler_job_month")
 	add("metric samples, by OTLP", figureDocuments*figure("metric_samples")+pings*figure("health_samples"), "monitoring_sample")
 	add("alert conditions", figure("alert_conditions"), "alert_condition_month")

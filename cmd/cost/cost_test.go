@@ -223,6 +223,37 @@ func TestReadme(t *testing.T) {
 	}
 }
 
+// TestABackgroundRun compares what a run in the background adds with values computed by
+// hand.
+func TestABackgroundRun(t *testing.T) {
+	lines := func(change func(*usage)) map[string]float64 {
+		u := defaults()
+		change(&u)
+		all, err := u.bill()
+		if err != nil {
+			t.Fatal(err)
+		}
+		amounts := map[string]float64{}
+		for _, l := range all {
+			amounts[l.name] = l.amount
+		}
+		return amounts
+	}
+	usual := lines(func(*usage) {})
+	for name, want := range map[string]float64{
+		"operations of Cloud Tasks":                   2e6 * 2, // its task and its webhook's: added, and delivered
+		"requests, a health ping a minute among them": 2e6,
+		"Firestore reads":                             4e6,
+		"Firestore writes":                            5e6, // of 3 s
+		"Firestore deletions, by TTL":                 1e6,
+	} {
+		all := lines(func(u *usage) { u.Background, u.Webhooks = 1, 1 })
+		if got := all[name] - usual[name]; math.Abs(got-want) > 1 {
+			t.Errorf("%s: %.0f more, want %.0f", name, got, want)
+		}
+	}
+}
+
 func TestFigures(t *testing.T) {
 	for _, c := range []struct {
 		name                     string
@@ -257,6 +288,7 @@ func TestUsage(t *testing.T) {
 		"infinitely many":       "-turns Inf",
 		"half a session":        "-turns-per-session 0.5",
 		"a share above 1":       "-keyed 2",
+		"runs above the turns":  "-background 2",
 		"a day of 25 hours":     "-hours 25",
 		"more cached than sent": "-prompt 10 -cached 20",
 		"an unknown model":      "-model nobody",

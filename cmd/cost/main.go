@@ -41,6 +41,8 @@ func run(args []string, out io.Writer, now time.Time) error {
 	number(&u.Turns, "turns", "turns in the month")
 	number(&u.Sessions, "turns-per-session", "turns of a session")
 	number(&u.Keyed, "keyed", "share of turns with an Idempotency-Key, 0 to 1")
+	number(&u.Background, "background", "share of turns that are runs in the background, 0 to 1")
+	number(&u.Webhooks, "webhooks", "webhooks of each of these runs")
 	number(&u.Callers, "callers", "callers and end users at work in the same minute")
 	number(&u.Hours, "hours", "hours of the day in which the turns come")
 	number(&u.Seconds, "seconds", "seconds that a turn takes, nearly all of it the model's")

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"testing"
 
 	"cloud.google.com/go/firestore/apiv1/firestorepb"
 	"google.golang.org/api/option"
@@ -97,4 +98,12 @@ func (w *wire) reset() cost {
 	c := cost{w.calls, w.reads, w.writes, w.bytes}
 	w.calls, w.reads, w.writes, w.bytes = nil, 0, 0, 0
 	return c
+}
+
+// expect fails t unless the calls since the last take or cost took so much.
+func (w *wire) expect(t *testing.T, what string, trips, reads, writes int) {
+	t.Helper()
+	if c := w.cost(); len(c.calls) != trips || c.reads != reads || c.writes != writes {
+		t.Errorf("%s: %d reads, %d writes, calls %v, want %d, %d, %d calls", what, c.reads, c.writes, c.calls, reads, writes, trips)
+	}
 }
