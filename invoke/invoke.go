@@ -39,6 +39,7 @@ import (
 	"example.com/gatehouse/internal/model"
 	"example.com/gatehouse/internal/models"
 	"example.com/gatehouse/internal/telemetry"
+	"example.com/gatehouse/internal/webhook"
 	"example.com/gatehouse/session"
 )
 
@@ -64,6 +65,14 @@ type Config struct {
 	LogContent      bool // log questions and answers
 	ShowTools       bool // show the outputs of all tools
 	Now             func() time.Time
+
+	// Of runs that outlive their request.
+	Queue         Queue                       // nil: there are none
+	RunTimeout    time.Duration               // of one
+	MaxBackground int                         // of an owner's at once
+	Places        *drain.Places               // that each takes while it works; nil: no bound
+	Admits        func(caller.Principal) bool // whether its caller may still call
+	Webhooks      *webhook.Sender             // nil: no webhooks
 
 	Schedules string // the account whose calls are keyed by their schedule; "" is none
 }
@@ -123,6 +132,13 @@ func (s *Service) invoke(w http.ResponseWriter, r *http.Request) error {
 	req, streamed, err := s.decode(w, r, &memory)
 	if err != nil {
 		return err
+	}
+	async := s.Queue != nil && prefersAsync(r)
+	if err := s.checkWebhook(req, async); err != nil {
+		return err
+	}
+	if async {
+		return s.accept(w, r, req)
 	}
 	if streamed {
 		return s.Stream(ctx, w, r, req, events{})

@@ -67,17 +67,30 @@ func (j *journal) start() {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	j.timer = time.AfterFunc(journalEvery, func() {
-		j.mu.Lock()
-		defer j.mu.Unlock()
-		if j.closed {
-			return
+		if first := j.tick(); first != nil && j.run.taken == nil && j.run.stays() {
+			j.s.left(j.ctx, first)
 		}
-		if err := j.write(); err != nil {
-			j.run.cancel(err)
-			return
-		}
-		j.timer.Reset(journalEvery)
 	})
+}
+
+// tick makes one of the regular writes. It returns the record if that was its first.
+func (j *journal) tick() (first *session.Run) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.closed {
+		return nil
+	}
+	begun := j.record.Revision != nil
+	if err := j.write(); err != nil {
+		j.run.cancel(err)
+		return nil
+	}
+	j.timer.Reset(journalEvery)
+	if begun || j.record.Revision == nil {
+		return nil
+	}
+	record := j.record
+	return &record
 }
 
 // finished takes over what the finished steps have come to, for the next write.

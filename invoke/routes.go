@@ -225,7 +225,7 @@ func (s *Service) describeTurn(id string, example example, description string) a
 	rate := link("putFeedback", "/session_id", "Rate the turn.")
 	rate.Parameters["turn"], rate.RequestBody = "$response.body#/data/turn", map[string]any{"score": 1}
 	return api.Doc{
-		ID: id, Tag: api.TagAgent, Description: description, Params: []string{"Idempotency-Key"}, Errors: turnErrors,
+		ID: id, Tag: api.TagAgent, Description: description, Params: []string{"Idempotency-Key", "Prefer"}, Errors: turnErrors,
 		Body: &api.DocBody{
 			Type: Request{},
 			Refine: func(properties map[string]*huma.Schema) {
@@ -250,6 +250,10 @@ func (s *Service) describeTurn(id string, example example, description string) a
 				"read": read, "delete": link("deleteSession", "/session_id", "Delete the session."), "rate": rate,
 				"continue": {OperationID: "invoke", RequestBody: map[string]any{"query": "Tell me more.", "session_id": "$response.body#/data/session_id"}, Description: "Continue the session."},
 			},
+		}, {
+			Status: http.StatusAccepted, Name: "Accepted", Description: "With `Prefer: respond-async`, where the service has a queue: the run goes on without the request, to its end or RUN_TIMEOUT, whatever instance ends.",
+			Message: accepted, Data: Accepted{RunID: session.RunID(example.response.SessionID, api.ExampleSession), SessionID: example.response.SessionID, State: session.Working},
+			Headers: []string{"Location", "Preference-Applied", "Idempotency-Replayed"},
 		}},
 	}
 }

@@ -1,6 +1,7 @@
 package invoke
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"sync"
@@ -28,6 +29,8 @@ type run struct {
 	journal *journal // nil: the run has no record
 
 	stopping bool // it was taken over only to be stopped
+
+	timeout time.Duration // of a run that the queue brings to its end; 0: that of a request
 }
 
 // A runKey names a run of an owner.
@@ -177,7 +180,7 @@ func (r *run) stays() bool {
 // lifetime returns the context of a run: that of its client, or one that ends only with
 // the run's time or the instance. Its cause says why it has ended.
 func (s *Service) lifetime(client context.Context, r *run) (context.Context, context.CancelCauseFunc) {
-	deadline := time.Now().Add(s.Timeout)
+	deadline := time.Now().Add(cmp.Or(r.timeout, s.Timeout))
 	if asked, ok := client.Deadline(); ok && asked.Before(deadline) {
 		deadline = asked
 	}

@@ -379,6 +379,16 @@ func (s *Service) stopRecord(ctx, client context.Context, key runKey) (bool, err
 		return false, storeFailure(err)
 	case record.Over():
 		return false, runOver()
+	case record.Lapsed() && record.Checkpoint == nil && len(record.Parts) == 0:
+		// It has shown nothing, so it leaves no turn: one in the queue, for instance.
+		ended := *record
+		ended.State, ended.Holder = session.Stopped, ""
+		ended.Epoch++ // for a holder that is only late
+		_, err := s.Store.SaveRun(ctx, &ended)
+		if err != nil && !errors.Is(err, session.ErrChanged) {
+			return false, storeFailure(err)
+		}
+		return err == nil, err
 	case record.Lapsed():
 		taken, err := s.takeOver(ctx, record, true)
 		if err != nil {

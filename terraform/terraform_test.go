@@ -72,7 +72,7 @@ func deployments(t *testing.T) map[string]string {
 		"origins in plain": `allowed_origins = ["https://app.example.com"]`,
 	}
 	// Settings in the documents.
-	for _, page := range []string{"README.md", "../docs/your-agent.md", "../docs/deploy.md"} {
+	for _, page := range []string{"README.md", "../docs/your-agent.md", "../docs/deploy.md", "../docs/background.md"} {
 		source, err := os.ReadFile(page)
 		if err != nil {
 			t.Fatal(err)

@@ -56,7 +56,7 @@ func run(ctx context.Context, newAgent agent.NewFunc, withFirestore bool, opts [
 		return errors.New("local.Main needs a function that makes the agent")
 	}
 	o := server.Options{
-		Agent: newAgent, Lookup: os.LookupEnv, Log: os.Stdout, Loopback: true,
+		Agent: newAgent, Lookup: os.LookupEnv, Log: os.Stdout, Loopback: true, LocalQueue: true,
 		StandIn: &server.StandIn{Model: offline.Model, Transport: offline.New()},
 	}
 	if isTerminal(os.Stdout) {

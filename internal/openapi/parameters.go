@@ -49,6 +49,8 @@ func parameters() map[string]*huma.Param {
 
 		"Idempotency-Key": {Name: "Idempotency-Key", In: "header", Schema: text(printable(255)),
 			Description: "Names this call, such as `order-4711`, so that it can be repeated: within 24 hours every repetition gets the first one's answer, and one turn is made. Its scope is the caller, the end user and the session that is named."},
+		"Prefer": {Name: "Prefer", In: "header", Schema: text(""),
+			Description: "`respond-async` asks for a run in the background: the answer comes at once, and the run is read at its `Location`. Without a queue it changes nothing."},
 		"X-End-User": {Name: "X-End-User", In: "header", Schema: text(printable(128)),
 			Description: "The person for whom a service calls, such as `ada@example.com`. It splits the caller's sessions and limits; only service callers may send it."},
 		"If-None-Match": {Name: "If-None-Match", In: "header", Schema: text(""),
@@ -75,6 +77,8 @@ func headers() map[string]*huma.Param {
 		"RateLimit-Policy":              {Schema: text(""), Description: "The limits: quota (`q`) in so many seconds (`w`), by draft-ietf-httpapi-ratelimit-headers."},
 		"RateLimit":                     {Schema: text(""), Description: "What is left of them (`r`), and the seconds until they are reset (`t`)."},
 		"Idempotency-Replayed":          {Schema: word("true"), Description: "The answer is that of an earlier call with the same `Idempotency-Key`."},
+		"Location":                      {Required: true, Schema: text(""), Description: "Where the run is read."},
+		"Preference-Applied":            {Required: true, Schema: word("respond-async"), Description: "The preference that the answer follows."},
 		"WWW-Authenticate":              {Schema: text(""), Description: "The credentials that the service accepts."},
 		"ETag":                          {Required: true, Schema: text(`^"[A-Za-z0-9_-]+"$`), Description: "Changes with the content."},
 		"Content-Security-Policy":       {Required: true, Schema: text(""), Description: "The page runs and fetches only what this service serves."},

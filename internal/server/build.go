@@ -49,6 +49,9 @@ type parts struct {
 	observer      *telemetry.Observer
 	audit         *middleware.Audit
 	figures       *figures.Counter
+	queue         invoke.Queue        // nil: runs end with their request
+	tasks         *auth.Authenticator // of the queue's requests; nil without one
+	closeQueue    func()              // nil where it needs no end of its own
 	closers       []func()
 }
 
@@ -176,12 +179,18 @@ func (s *Server) connect(ctx context.Context) (_ *parts, err error) {
 		stands = true
 		return p, nil
 	}
+	if err := s.openQueue(ctx, p); err != nil {
+		return nil, err
+	}
+	_, places := s.gate.Bound(s.Config.MaxConcurrent)
 	p.invoke = invoke.New(invoke.Config{
 		Agent: p.agent, Model: p.model, ModelName: s.ModelName(), ModelsAllowed: s.Config.ModelsAllowed, Thinking: s.Config.ThinkingLevel, Tables: &s.tables, Store: p.store, Files: p.files,
 		Timeout: s.Config.RequestTimeout, MaxBodyBytes: s.Config.MaxBodyBytes, MaxOutputTokens: s.Config.MaxOutputTokens,
 		HistoryTokens: s.Config.HistoryTokens, MaxToolRounds: s.Config.MaxToolRounds,
 		Limiter: p.limiter, Limits: s.limits(), Observer: p.observer,
 		Log: s.Log, LogContent: s.Config.LogContent, ShowTools: s.Config.Environment == "development", Now: time.Now, Schedules: s.Config.SchedulesAccount,
+		Queue: p.queue, Places: places, Admits: p.authenticator.Admits, Webhooks: s.newWebhooks(p.secrets),
+		RunTimeout: s.Config.RunTimeout, MaxBackground: s.Config.MaxBackgroundRuns,
 	})
 	stands = true
 	return p, nil

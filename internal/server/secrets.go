@@ -18,6 +18,7 @@ import (
 	"example.com/gatehouse/internal/refresh"
 	"example.com/gatehouse/internal/rescue"
 	"example.com/gatehouse/internal/telemetry"
+	"example.com/gatehouse/internal/webhook"
 )
 
 // secrets holds what changes without a deploy: the API keys, the origins and the
@@ -34,6 +35,8 @@ type secrets struct {
 
 	keys    atomic.Pointer[auth.KeySet]
 	origins atomic.Pointer[[]string]
+	// webhooks are the secrets that webhooks are signed with.
+	webhooks atomic.Pointer[webhook.Secrets]
 
 	failed   atomic.Pointer[error] // of the last attempt; nil when it went well
 	rejected atomic.Pointer[error] // why the newest table of models is not used
@@ -92,6 +95,17 @@ func (s *Server) newSecrets(ctx context.Context, setModelKey func(context.Contex
 		{variable: "MODELS_TABLE_SECRET", name: s.Config.ModelsSecret, optional: true, take: func(ctx context.Context, payload string) error {
 			return s.takeTable(ctx, l, payload)
 		}, drop: func(context.Context) { l.rejected.Store(nil); s.tables.Withdraw() }},
+		{variable: "WEBHOOK_SECRETS_SECRET", name: s.Config.WebhookSecrets, optional: true, take: func(_ context.Context, payload string) error {
+			all, err := webhook.ParseSecrets([]byte(payload))
+			switch {
+			case err != nil:
+				return err
+			case all.Len() == 0:
+				return errNobody
+			}
+			l.webhooks.Store(all)
+			return nil
+		}, drop: func(context.Context) { l.webhooks.Store(nil) }},
 	} {
 		if named.name != "" {
 			l.named = append(l.named, named)

@@ -57,11 +57,12 @@ type Server struct {
 	endings endings
 	problem error // the configuration's, final
 
-	standIn   *StandIn
-	wrapModel func(http.RoundTripper) http.RoundTripper
-	store     session.Store // the user's own; nil: SESSION_STORE's
-	doors     []Door        // that are open
-	loopback  bool
+	standIn    *StandIn
+	wrapModel  func(http.RoundTripper) http.RoundTripper
+	store      session.Store // the user's own; nil: SESSION_STORE's
+	doors      []Door        // that are open
+	loopback   bool
+	localQueue bool
 
 	secretsMu     sync.Mutex
 	secretsClient *secret.Client // nil until it is needed
@@ -96,6 +97,10 @@ type Options struct {
 	// Loopback has [Server.Both] serve this machine only.
 	Loopback bool
 
+	// LocalQueue keeps runs in the background in a queue of this process, where the
+	// configuration names none.
+	LocalQueue bool
+
 	// StandIn answers in the place of Gemini where no model is configured; nil: then
 	// the configuration is wrong.
 	StandIn *StandIn
@@ -117,7 +122,7 @@ type StandIn struct {
 // New makes a server. It connects to nothing, and never fails: one that is set up
 // wrongly answers, and its log and /health/ready say why.
 func New(o Options) *Server {
-	s := &Server{standIn: o.StandIn, wrapModel: o.WrapModel, store: o.Store, loopback: o.Loopback}
+	s := &Server{standIn: o.StandIn, wrapModel: o.WrapModel, store: o.Store, loopback: o.Loopback, localQueue: o.LocalQueue}
 	s.Config, s.problem = config.Read(o.Lookup)
 	if s.Config == nil {
 		s.Config = &config.Config{}
@@ -372,6 +377,9 @@ func (s *Server) handlers(routes []api.Route, p *parts) handlers {
 	if s.Config.Playground {
 		invoke, both = playground.Add(invoke), playground.Add(both)
 	}
+	if p != nil && p.queue != nil { // in no document: it is the queue's alone
+		invoke, both = append(invoke, p.invoke.TasksRoute()), append(both, p.invoke.TasksRoute())
+	}
 	if p == nil {
 		refuse(invoke)
 		refuse(both)
@@ -402,6 +410,7 @@ func (s *Server) wrap(p *parts, routes []api.Route, loopback bool) http.Handler 
 	}
 	if p != nil {
 		c.Authenticator, c.Challenge, c.Limiter = p.authenticator.Authenticator, p.authenticator.challenge, p.limiter
+		c.Tasks = p.tasks
 		c.Origins = p.secrets.allowedOrigins
 		c.Observer, c.Audit, c.Figures = p.observer, p.audit, p.figures
 	}

@@ -41,6 +41,9 @@ func (s *Server) Drain(ctx context.Context) error {
 	var last sync.WaitGroup
 	last.Go(func() { s.closeAgent(ctx) })
 	p := s.parts.Load()
+	if p != nil && p.closeQueue != nil {
+		last.Go(p.closeQueue)
+	}
 	if p != nil {
 		last.Go(func() { p.limiter.Close(ctx) })
 		last.Go(func() { p.closeFigures(ctx, s.Log) })

@@ -1,0 +1,174 @@
+package invoke
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"net/http"
+	"strings"
+	"time"
+
+	"example.com/gatehouse/internal/api"
+	"example.com/gatehouse/internal/caller"
+	"example.com/gatehouse/internal/queue"
+	"example.com/gatehouse/internal/telemetry"
+	"example.com/gatehouse/session"
+)
+
+// Accepted is the data of the answer to a run in the background.
+type Accepted struct {
+	RunID     string           `json:"run_id" doc:"Read it at /runs/{id}."`
+	SessionID string           `json:"session_id" pattern:"^[A-Za-z0-9_-]{16,64}$" doc:"Send it to go on with the session."`
+	State     session.RunState `json:"state" enum:"working,waiting,done,failed,stopped"`
+}
+
+// accepted is the message in its envelope.
+const accepted = "The run goes on in the background"
+
+// prefersAsync reports whether the request asks for an answer before its work is done
+// (RFC 7240, section 4.1).
+func prefersAsync(r *http.Request) bool {
+	for _, value := range r.Header.Values("Prefer") {
+		for preference := range strings.SplitSeq(value, ",") {
+			name, _, _ := strings.Cut(preference, ";")
+			if strings.EqualFold(strings.TrimSpace(name), "respond-async") {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// checkWebhook returns the error of a request whose webhook cannot be told.
+func (s *Service) checkWebhook(req Request, async bool) error {
+	switch {
+	case req.Webhook == "":
+		return nil
+	case s.Queue == nil || s.Webhooks == nil:
+		return api.Invalid("webhook", "is not offered by this service")
+	case !async:
+		return api.Invalid("webhook", "is told of runs in the background: send Prefer: respond-async")
+	}
+	if issue := s.Webhooks.Check(req.Webhook); issue != "" {
+		return api.Invalid("webhook", issue)
+	}
+	return nil
+}
+
+// checkFiles returns the error of a run in the background that has files: its record holds
+// none, and a run that is taken up elsewhere would be without them.
+func checkFiles(req Request) error {
+	if len(req.Files) > 0 {
+		return api.Invalid("files", "are not taken by a run in the background: send them without Prefer: respond-async")
+	}
+	return nil
+}
+
+// accept stores a run, has the queue do it, and answers at once.
+func (s *Service) accept(w http.ResponseWriter, r *http.Request, req Request) error {
+	if err := checkFiles(req); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), s.Timeout)
+	defer cancel()
+	record, replayed, err := s.begin(ctx, req)
+	if err != nil {
+		return failure(r.Context(), ctx, err)
+	}
+	id := session.RunID(record.Key.ID, record.ID)
+	w.Header().Set("Location", "/runs/"+id)
+	w.Header().Set("Preference-Applied", "respond-async")
+	if replayed {
+		w.Header().Set(headerReplayed, "true")
+	}
+	return api.WriteAccepted(w, r, accepted, Accepted{RunID: id, SessionID: record.Key.ID, State: record.State})
+}
+
+// begin stores the record of a run in the background and adds its task. With a key that
+// was used before it returns the run of that call.
+func (s *Service) begin(ctx context.Context, req Request) (_ *session.Run, replayed bool, err error) {
+	owner := caller.Owner(ctx)
+	opened, err := s.load(ctx, owner, req)
+	if held, ok := errors.AsType[*session.InProgressError](err); ok && held.Run != "" {
+		stored, err := s.Store.LoadRun(ctx, held.Key, held.Run)
+		if err != nil {
+			return nil, false, err
+		}
+		// Its first call may have died before it added the task.
+		return stored, true, s.schedule(ctx, stored)
+	}
+	if err != nil {
+		return nil, false, err
+	}
+	if opened.Replay != nil {
+		turn, err := opened.Replay.Turn()
+		return &session.Run{Key: opened.Session.Key, ID: turn.ID, State: session.Done}, true, err
+	}
+	begun := false
+	defer func() {
+		if err != nil && !begun && opened.Claim != nil && !errors.Is(err, session.ErrUnavailable) {
+			s.release(ctx, opened)
+		}
+	}()
+	if err := s.checkBackground(ctx, owner); err != nil {
+		return nil, false, err
+	}
+	record := &session.Run{
+		Key: opened.Session.Key, ID: session.NewID(), State: session.Working, Turn: opened.Session.Turns + 1,
+		Request: s.encodeRun(ctx, req),
+	}
+	if req.Webhook != "" {
+		if record.Deliveries, err = json.Marshal(deliveries{Webhook: req.Webhook}); err != nil {
+			return nil, false, err
+		}
+	}
+	if opened.Claim != nil {
+		record.KeyHash = opened.Claim.Hash()
+		_, record, err = session.Begin(ctx, s.Store, opened.Session, opened.Claim, record)
+	} else {
+		record, err = s.Store.SaveRun(ctx, record)
+	}
+	if err != nil {
+		return nil, false, err
+	}
+	begun = true
+	telemetry.SetTurn(ctx, func(t *telemetry.Turn) { t.Session, t.Asked = record.Key.Hash(), true }) // it costs a turn
+	if err = s.schedule(ctx, record); err != nil && opened.Claim == nil {
+		// Nobody knows the run, and nobody will do it. With a key, its retry schedules it.
+		failed := *record
+		failed.State = session.Failed
+		storing, cancel := detach(ctx, storeTimeout)
+		defer cancel()
+		_, _ = s.Store.SaveRun(storing, &failed)
+	}
+	return record, false, err
+}
+
+// schedule adds the task of a run that nobody works on yet.
+func (s *Service) schedule(ctx context.Context, r *session.Run) error {
+	if r.State != session.Working {
+		return nil
+	}
+	t := queue.Task{Kind: queue.Run, Owner: r.Key.Owner, Run: session.RunID(r.Key.ID, r.ID)}
+	if err := s.enqueue(ctx, t, s.Now()); err != nil {
+		return api.Fail(api.Overloaded, err)
+	}
+	return nil
+}
+
+// checkBackground returns the error of an owner that has as many runs at work as it may.
+// Two calls at once may both pass: the bound is against a flood, not a budget.
+func (s *Service) checkBackground(ctx context.Context, owner session.Owner) error {
+	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
+	defer cancel()
+	runs, _, err := s.Store.ListRuns(ctx, owner, session.RunFilter{State: session.Working}, s.MaxBackground, "")
+	if err != nil {
+		return err
+	}
+	if len(runs) >= s.MaxBackground {
+		e := api.Fail(api.RateLimited, nil)
+		e.RetryAfter = 10 * time.Second
+		return e
+	}
+	return nil
+}

@@ -1,0 +1,306 @@
+package invoke
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"net/http"
+	"net/url"
+	"time"
+
+	"example.com/gatehouse/internal/api"
+	"example.com/gatehouse/internal/caller"
+	"example.com/gatehouse/internal/queue"
+	"example.com/gatehouse/internal/telemetry"
+	"example.com/gatehouse/session"
+)
+
+// A Queue delivers tasks to the route of [Service.TasksRoute]: each at least once, and not
+// before its time. One that has the name of another is the same task.
+type Queue interface {
+	Enqueue(ctx context.Context, t queue.Task, at time.Time) error
+}
+
+// enqueueTimeout bounds adding a task.
+const enqueueTimeout = 5 * time.Second
+
+// enqueue adds a task, also when the client has gone.
+func (s *Service) enqueue(ctx context.Context, t queue.Task, at time.Time) error {
+	ctx, cancel := detach(ctx, enqueueTimeout)
+	defer cancel()
+	return s.Queue.Enqueue(ctx, t, at)
+}
+
+// TasksRoute returns the route that takes the queue's tasks.
+func (s *Service) TasksRoute() api.Route {
+	return api.Route{Method: http.MethodPost, Path: queue.Path, Tasks: true, Handler: s.task}
+}
+
+// task does what a task asks for. Every answer but a 2xx has the queue deliver it again.
+func (s *Service) task(w http.ResponseWriter, r *http.Request) error {
+	body, err := api.ReadBody(w, r, queue.MaxBodyBytes, s.Timeout)
+	if err != nil {
+		return err
+	}
+	t, err := queue.Parse(body)
+	if err != nil {
+		e := api.Malformed("The body is not a task of this service.")
+		e.Cause = err
+		return e
+	}
+	if t.Kind == queue.Webhook {
+		return s.deliver(w, r, t)
+	}
+	if err := s.finish(r.Context(), t); err != nil {
+		return err
+	}
+	w.WriteHeader(http.StatusNoContent)
+	return nil
+}
+
+// loadTask returns the record that t is about, nil if there is none: its session was
+// deleted, or it has expired.
+func (s *Service) loadTask(ctx context.Context, t queue.Task) (*session.Run, error) {
+	sessionID, turnID, ok := session.SplitRunID(t.Run)
+	if !ok {
+		return nil, nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
+	defer cancel()
+	stored, err := s.Store.LoadRun(ctx, session.Key{Owner: t.Owner, ID: sessionID}, turnID)
+	switch {
+	case errors.Is(err, session.ErrNotFound):
+		return nil, nil
+	case err != nil:
+		return nil, storeFailure(err)
+	}
+	return stored, nil
+}
+
+// finish brings a run to its end. It may come at any time: before the run's holder is
+// silent, beside itself, and long after the end.
+func (s *Service) finish(ctx context.Context, t queue.Task) error {
+	stored, err := s.loadTask(ctx, t)
+	switch {
+	case err != nil || stored == nil:
+		return err
+	case stored.State != session.Working:
+		return s.report(ctx, stored) // a delivery before may have ended before it reported
+	case !stored.Lapsed():
+		return s.lookAgain(ctx, t)
+	}
+	if !s.Places.Take(t.Owner) {
+		return api.Fail(api.Overloaded, nil)
+	}
+	defer s.Places.Leave(t.Owner)
+	asked, err := decodeRun(stored)
+	if err != nil {
+		return err
+	}
+	who := asked.Caller
+	who.Operator = false // nobody has looked whether it still is one
+	ctx = caller.Assume(ctx, who)
+	act(ctx, api.AuditTurn, "")
+	if s.Admits != nil && !s.Admits(who.Principal) {
+		return s.refuse(ctx, stored)
+	}
+	taken, err := s.take(ctx, stored)
+	switch {
+	case errors.Is(err, session.ErrChanged):
+		return s.lookAgain(ctx, t) // who was first may die, too
+	case err != nil:
+		return failure(ctx, ctx, err)
+	}
+	_, err = s.drive(ctx, taken, &Position{}, new(bool), nil)
+	failed, _ := errors.AsType[*api.Error](err)
+	if failed != nil && failed.Code == api.ShuttingDown {
+		return failed // the queue hands it to another instance
+	}
+	looking, cancel := detach(ctx, storeTimeout)
+	defer cancel()
+	ended, err := s.loadTask(looking, t)
+	switch {
+	case err != nil || ended == nil:
+		return err
+	case ended.State == session.Working: // its end could not be stored, or it was taken over
+		return s.lookAgain(ctx, t)
+	case failed != nil:
+		telemetry.Fail(ctx, failed.Failure())
+	}
+	return s.report(ctx, ended)
+}
+
+// take makes this process the holder of a run, for as long as one may take.
+func (s *Service) take(ctx context.Context, stored *session.Run) (*run, error) {
+	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
+	defer cancel()
+	taken, err := s.takeOver(ctx, stored, false)
+	if err != nil {
+		return nil, err
+	}
+	taken.timeout = s.RunTimeout
+	return taken, nil
+}
+
+// refuse ends a run whose caller is no longer admitted.
+func (s *Service) refuse(ctx context.Context, stored *session.Run) error {
+	refusal := api.Fail(api.PermissionDenied, nil)
+	telemetry.Fail(ctx, refusal.Failure())
+	ended := *stored
+	ended.State = session.Failed
+	ended.Result, _ = json.Marshal(api.Failure(ctx, refusal)) // of strings
+	saving, cancel := context.WithTimeout(ctx, storeTimeout)
+	defer cancel()
+	saved, err := s.Store.SaveRun(saving, &ended)
+	if err != nil {
+		return storeFailure(err)
+	}
+	return s.report(ctx, saved)
+}
+
+// left has the queue look at a run whose client may leave it: at the end of its request's
+// time, when whoever works on it has ended it or has died.
+func (s *Service) left(ctx context.Context, r *session.Run) {
+	if s.Queue == nil {
+		return
+	}
+	t := queue.Task{Kind: queue.Run, Owner: r.Key.Owner, Run: session.RunID(r.Key.ID, r.ID)}
+	if err := s.enqueue(ctx, t, s.Now().Add(s.Timeout+2*session.LeaseTime)); err != nil {
+		s.Log.WarnContext(ctx, "A run that may be left could not be scheduled; whoever asks for it finishes it.",
+			"error", err.Error(), "request_id", api.RequestID(ctx))
+	}
+}
+
+// The pauses between looks at a run that somebody else holds.
+const (
+	firstLook = 15 * time.Second
+	longLook  = 5 * time.Minute
+)
+
+// lookAgain schedules the next look at a run that has a holder now.
+func (s *Service) lookAgain(ctx context.Context, t queue.Task) error {
+	t.Attempt++
+	if err := s.enqueue(ctx, t, s.Now().Add(min(firstLook<<min(t.Attempt-1, 10), longLook))); err != nil {
+		return api.Fail(api.Overloaded, err)
+	}
+	return nil
+}
+
+// deliveries are what a record says is to be delivered.
+type deliveries struct {
+	Webhook string `json:"webhook,omitempty"`
+}
+
+// webhookOf returns the URL that is told of a run, "" for none.
+func webhookOf(r *session.Run) string {
+	var d deliveries
+	if json.Unmarshal(r.Deliveries, &d) != nil {
+		return ""
+	}
+	return d.Webhook
+}
+
+// eventOf are the events that a webhook is told of, by the state that it reports.
+var eventOf = map[session.RunState]string{
+	session.Done: "run.done", session.Failed: "run.failed", session.Waiting: "run.waiting", session.Stopped: "run.stopped",
+}
+
+// report has the queue tell a run's webhook what has become of the run. It may be called
+// any number of times.
+func (s *Service) report(ctx context.Context, r *session.Run) error {
+	if s.Queue == nil || s.Webhooks == nil || webhookOf(r) == "" || r.State == session.Working {
+		return nil
+	}
+	t := queue.Task{
+		Kind: queue.Webhook, Owner: r.Key.Owner, Run: session.RunID(r.Key.ID, r.ID),
+		Event: eventOf[r.State], ID: eventID(r), Created: r.UpdatedAt,
+	}
+	if err := s.enqueue(ctx, t, s.Now()); err != nil {
+		return api.Fail(api.Overloaded, err)
+	}
+	return nil
+}
+
+// eventID returns the id of the event that r's state is: the same for any number of
+// deliveries, and another each time that it waits.
+func eventID(r *session.Run) string {
+	h := sha256.New()
+	_ = json.NewEncoder(h).Encode([]any{r.Key, r.ID, r.State}) // of strings
+	for _, p := range r.Pending {
+		_ = json.NewEncoder(h).Encode(p.CallID)
+	}
+	return "msg_" + base64.RawURLEncoding.EncodeToString(h.Sum(nil)[:18])
+}
+
+// deliveryTime is how long a webhook is tried.
+const deliveryTime = 24 * time.Hour
+
+// The action and the outcome of a webhook in the audit.
+const (
+	webhookDeliver = "webhook.deliver"
+	outcomeFailed  = "failed"
+)
+
+// deliver tells a run's webhook of an event, once.
+func (s *Service) deliver(w http.ResponseWriter, r *http.Request, t queue.Task) error {
+	ctx := r.Context()
+	stored, err := s.loadTask(ctx, t)
+	if err != nil {
+		return err
+	}
+	if stored == nil || s.Webhooks == nil || webhookOf(stored) == "" || t.Event != eventOf[stored.State] || t.ID != eventID(stored) {
+		// It is gone, or has gone on since: what it came to has an event of its own.
+		w.WriteHeader(http.StatusNoContent)
+		return nil
+	}
+	asked, err := decodeRun(stored)
+	if err != nil {
+		return err
+	}
+	ctx = caller.Assume(ctx, asked.Caller)
+	info, err := s.Read(ctx, t.Run)
+	if err != nil {
+		return err
+	}
+	body, err := json.Marshal(struct {
+		Type string  `json:"type"`
+		Data RunInfo `json:"data"`
+	}{t.Event, info})
+	if err != nil {
+		return err
+	}
+	to := webhookOf(stored)
+	err = s.Webhooks.Send(ctx, to, t.ID, body)
+	attributes := []any{"request_id", api.RequestID(ctx), "event", t.Event, "host", hostOf(to)}
+	switch {
+	case err == nil:
+		act(ctx, webhookDeliver, "")
+		w.WriteHeader(http.StatusNoContent)
+	case s.Now().After(t.Created.Add(deliveryTime)):
+		s.Log.ErrorContext(ctx, "A webhook was given up.", append(attributes, "error", err.Error())...)
+		act(ctx, webhookDeliver, outcomeFailed)
+		w.WriteHeader(http.StatusNoContent) // the queue is to try no more
+	default:
+		s.Log.WarnContext(ctx, "A webhook was not taken.", append(attributes, "error", err.Error())...)
+		// Neither 429 nor 503, for which Cloud Tasks slows the whole queue down, nor any
+		// 5xx, which would count as the service's error.
+		w.WriteHeader(http.StatusFailedDependency)
+	}
+	return nil
+}
+
+// act names for the audit what a task does, for its route does many things.
+func act(ctx context.Context, action, outcome string) {
+	telemetry.SetTurn(ctx, func(t *telemetry.Turn) { t.Action, t.Outcome = action, outcome })
+}
+
+// hostOf returns the host of a URL: the rest of it may hold a secret.
+func hostOf(text string) string {
+	u, err := url.Parse(text)
+	if err != nil {
+		return ""
+	}
+	return u.Host
+}
