@@ -91,17 +91,7 @@ func TestTheReferenceServer(t *testing.T) {
 // useEverything lists the server's tools and calls some of them.
 func useEverything(t *testing.T, set *mcptool.Set) {
 	t.Helper()
-	var tools []tool.Tool
-	for deadline := time.Now().Add(time.Minute); ; { // a command may take longer to start than a turn waits
-		tools = set.Tools(t.Context())
-		if len(tools) > 1 {
-			break
-		}
-		if time.Now().After(deadline) {
-			t.Fatalf("%v", names(tools))
-		}
-		time.Sleep(50 * time.Millisecond)
-	}
+	tools := awaitTools(t, set)
 	prefix, _, _ := strings.Cut(tools[0].Name(), "_")
 	for _, test := range []struct {
 		name string
