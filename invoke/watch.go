@@ -280,6 +280,7 @@ func (s *Service) join(ctx context.Context, r *run, held *session.InProgressErro
 	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
 	record, err := s.Store.LoadRun(ctx, held.Key, held.Run)
+	held.Left = min(held.Left, session.LeaseTime) // after which a dead holder is taken over
 	switch {
 	case errors.Is(err, session.ErrNotFound):
 		return held

@@ -241,7 +241,10 @@ func TestChatStops(t *testing.T) {
 		}
 	}
 	stopped := time.Now()
-	stop()
+	stop() // which only leaves
+	if a := s.do(t, http.MethodPost, "/chat/"+chatID+"/stop", nil); a.Status != http.StatusAccepted {
+		t.Fatalf("the stop: %d %s", a.Status, a.Body)
+	}
 	cancelled, err := gemini.AwaitCancelled(bounded(t), 0)
 	if err != nil {
 		t.Fatal(err)
@@ -249,7 +252,17 @@ func TestChatStops(t *testing.T) {
 	if took := cancelled.Cancelled.Sub(stopped); took > time.Second {
 		t.Errorf("the model's call went on for %v", took)
 	}
-	wantError(t, s.do(t, http.MethodGet, "/sessions/"+chatID, nil), http.StatusNotFound, "session_not_found")
+	wantNoContent(t, s.do(t, http.MethodGet, "/chat/"+chatID+"/stream", nil))
+	var read answer
+	for range 100 { // the turn is stored right after
+		if read = s.do(t, http.MethodGet, "/sessions/"+chatID, nil); read.Status == http.StatusOK {
+			break
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+	if turns := wantData[sessionPage](t, read).Turns; len(turns) != 1 || turns[0].Response != "one " || turns[0].FinishReason != "STOPPED" {
+		t.Errorf("what was shown is not kept: %s", read.Body)
+	}
 	// Trying once more is what the SDK's pages call to regenerate.
 	if got := number(parts(t, s.do(t, http.MethodPost, "/chat", again(chatID, "hi")))); got != 1.0 {
 		t.Errorf("turn %v, want 1", got)

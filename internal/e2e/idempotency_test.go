@@ -337,7 +337,7 @@ func TestFailedCallsReleaseTheirKey(t *testing.T) {
 				}
 				gemini.Forget()
 				gemini.Enqueue(test.reply)
-				if test.status == 0 {
+				if test.stream { // admitted, so that it fails with an event
 					s.stream(t, body, keyed(name, events...)...).wantFailure(t, test.codes)
 				} else {
 					wantError(t, s.do(t, http.MethodPost, "/invoke", body, keyed(name)...), test.status, test.codes[0])
@@ -369,7 +369,7 @@ func TestClientGoneReleasesItsKey(t *testing.T) {
 		for _, stream := range []bool{false, true} {
 			for _, named := range []bool{false, true} {
 				name := fmt.Sprintf("gone, stream %v, named %v", stream, named)
-				body := map[string]any{"query": name}
+				body := map[string]any{"query": name, "on_disconnect": "cancel"}
 				want := 1
 				if named {
 					body["session_id"], want = s.invoke(t, map[string]any{"query": "Begin."}).SessionID, 2
