@@ -196,6 +196,18 @@ func (s *Service) Routes() []api.Route {
 			},
 		},
 		{
+			Method: http.MethodGet, Path: "/export", Handler: s.export, Audit: "owner.export", Media: "application/jsonl",
+			Summary: "Export all that is stored for you.",
+			Doc: api.Doc{
+				ID: "export", Tag: api.TagSessions, Errors: []api.Code{api.SessionStoreUnavailable},
+				Description: "Sessions, turns, feedback, state, runs, files by reference and today's use, of you or of the end user that you name, as JSON lines. The last line is `end`; without it the export is not whole.",
+				Answers: []api.DocAnswer{{
+					Status: http.StatusOK, Description: "A line for each thing, with its `kind`.",
+					Content: map[string]api.DocMedia{"application/jsonl": {Type: ""}},
+				}},
+			},
+		},
+		{
 			Method: http.MethodGet, Path: "/usage", Handler: s.getUsage,
 			Summary: "Read your limits, what is left of them, and what you used today.",
 			Doc: api.Doc{

@@ -7,9 +7,12 @@ import (
 	"errors"
 	"net/http"
 	"net/url"
+	"reflect"
 	"slices"
 	"strconv"
 	"time"
+
+	"github.com/danielgtaylor/huma/v2"
 
 	"example.com/gatehouse/internal/api"
 	"example.com/gatehouse/internal/caller"
@@ -63,10 +66,26 @@ type TurnInfo struct {
 	FinishReason string             `json:"finish_reason"`
 	Warnings     []string           `json:"warnings"`
 	Pending      []session.Pending  `json:"pending" doc:"What it waits for."`
+	Feedback     *FeedbackInfo      `json:"feedback" doc:"The opinion on the turn; null without one."`
 	RequestID    string             `json:"request_id" doc:"Of the request that made it."`
 	CreatedAt    time.Time          `json:"created_at"`
 	Suggestions  string             `json:"search_suggestions,omitempty" doc:"HTML with the searches that Google's terms want shown beside the answer."`
 	AgentDigest  string             `json:"agent_digest" doc:"A hash of the agent's instruction, tools and settings: turns with the same were made in the same way. Empty for turns of earlier releases."`
+}
+
+// A FeedbackInfo is an opinion on a turn.
+type FeedbackInfo struct {
+	Score   int       `json:"score" minimum:"-1" maximum:"1"`
+	Comment string    `json:"comment"`
+	At      time.Time `json:"at"`
+}
+
+// Schema implements [huma.SchemaProvider]: an object or null.
+func (FeedbackInfo) Schema(r huma.Registry) *huma.Schema {
+	type plain FeedbackInfo
+	s := huma.SchemaFromType(r, reflect.TypeFor[plain]())
+	s.Nullable = true
+	return s
 }
 
 // A PartInfo is one thing that a run has shown.
@@ -162,15 +181,19 @@ type SessionTurns struct {
 	NextCursor *string     `json:"next_cursor" doc:"The cursor parameter for the next page; null on the last page."`
 }
 
-func newTurnInfo(sessionID string, t session.Turn) TurnInfo {
+func newTurnInfo(sessionID string, t session.Turn, f *session.Feedback) TurnInfo {
 	query, response := t.Texts()
 	parts := t.Shown()
-	return TurnInfo{
+	info := TurnInfo{
 		Turn: t.Number, RunID: session.RunID(sessionID, t.ID), Query: query, Files: questionFiles(sessionID, t), Response: response, Parts: newPartInfos(parts),
 		ToolCalls: orEmpty(t.ToolCalls), Sources: sourcesOf(parts), Output: t.Output, Usage: t.Usage, Model: t.Model,
 		FinishReason: t.FinishReason, Warnings: orEmpty(t.Warnings), Pending: orEmpty(t.Pending), RequestID: t.RequestID, CreatedAt: t.CreatedAt.UTC(),
 		Suggestions: t.Suggestions, AgentDigest: t.AgentDigest,
 	}
+	if f != nil {
+		info.Feedback = &FeedbackInfo{f.Score, f.Comment, f.At.UTC()}
+	}
+	return info
 }
 
 // orEmpty returns list, which JSON must not show as null.
@@ -232,7 +255,7 @@ func (s *Service) getSession(w http.ResponseWriter, r *http.Request) error {
 		if err != nil {
 			return api.Fail(api.Internal, err)
 		}
-		turns[i] = newTurnInfo(key.ID, turn)
+		turns[i] = newTurnInfo(key.ID, turn, record.Feedback)
 		if turn.Number < meta.Turns {
 			next = strconv.Itoa(turn.Number)
 		} else {

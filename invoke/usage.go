@@ -43,11 +43,23 @@ type UsageReport struct {
 	Today  TodayInfo   `json:"today"`
 }
 
-// getUsage handles GET /usage: the caller's limits and today's use. It reads one
-// document, which already has the sums.
+// getUsage handles GET /usage: the caller's limits and today's use.
 func (s *Service) getUsage(w http.ResponseWriter, r *http.Request) error {
 	ctx, cancel := context.WithTimeout(r.Context(), storeTimeout)
 	defer cancel()
+	report, err := s.usage(ctx)
+	switch {
+	case errors.As(err, new(*limit.Refusal)):
+		return limit.Refused(err)
+	case err != nil:
+		return readFailure(r, err)
+	}
+	return api.WriteSuccess(w, r, "Limits, and what was used today", report)
+}
+
+// usage returns the caller's limits and today's use. It reads one document, which
+// already has the sums.
+func (s *Service) usage(ctx context.Context) (UsageReport, error) {
 	var report limit.Report
 	if s.Limiter != nil {
 		who, _ := caller.FromContext(ctx)
@@ -56,10 +68,8 @@ func (s *Service) getUsage(w http.ResponseWriter, r *http.Request) error {
 			budgets = slices.DeleteFunc(budgets, func(b limit.Budget) bool { return b.Name == limit.Service })
 		}
 		var err error
-		if report, err = s.Limiter.Report(ctx, s.Limits.Rules(who), budgets); errors.As(err, new(*limit.Refusal)) {
-			return limit.Refused(err)
-		} else if err != nil {
-			return readFailure(r, err)
+		if report, err = s.Limiter.Report(ctx, s.Limits.Rules(who), budgets); err != nil {
+			return UsageReport{}, err
 		}
 	}
 	limits := []LimitInfo{}
@@ -81,5 +91,5 @@ func (s *Service) getUsage(w http.ResponseWriter, r *http.Request) error {
 		today.Models = append(today.Models, used)
 	}
 	slices.SortFunc(today.Models, func(a, b ModelUsage) int { return strings.Compare(a.Model, b.Model) })
-	return api.WriteSuccess(w, r, "Limits, and what was used today", UsageReport{limits, today})
+	return UsageReport{limits, today}, nil
 }

@@ -259,7 +259,17 @@ func (m *Memory) Turns(ctx context.Context, key Key, after, limit int) (Meta, []
 		return Meta{}, nil, err
 	}
 	after = min(max(after, 0), len(s.Recent))
-	return s.Meta, s.Recent[after:min(after+limit, len(s.Recent))], nil
+	records := slices.Clone(s.Recent[after:min(after+limit, len(s.Recent))])
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if stored, err := m.get(key); err == nil {
+		for i := range records {
+			if f, ok := stored.feedback[records[i].Number]; ok {
+				records[i].Feedback = &f
+			}
+		}
+	}
+	return s.Meta, records, nil
 }
 
 // Delete implements [Store].

@@ -165,6 +165,9 @@ func New(key Key) *Session {
 type Record struct {
 	Number int
 	Data   []byte // JSON of a [Turn]
+
+	// Feedback is the opinion on the turn, nil without one. Only [Store.Turns] sets it.
+	Feedback *Feedback
 }
 
 // Turn returns the decoded turn.

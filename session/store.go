@@ -30,7 +30,7 @@ type Store interface {
 	List(ctx context.Context, owner Owner, limit int, cursor string) ([]Meta, string, error)
 
 	// Turns returns at most limit turns with numbers above after, in order, including
-	// archived ones.
+	// archived ones, with the feedback on them.
 	Turns(ctx context.Context, key Key, after, limit int) (Meta, []Record, error)
 
 	// SetFeedback stores f with a turn and overwrites earlier feedback.

@@ -116,6 +116,7 @@ type storedTurn struct {
 	Warnings     []string         `json:"warnings"`
 	Pending      []any            `json:"pending"`
 	AgentDigest  string           `json:"agent_digest"`
+	Feedback     any              `json:"feedback"`
 	RequestID    string           `json:"request_id"`
 	CreatedAt    string           `json:"created_at"`
 }

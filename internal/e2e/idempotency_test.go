@@ -1133,8 +1133,16 @@ func TestFeedback(t *testing.T) {
 				t.Errorf("Allow: %q", allow)
 			}
 		}
-		if diff := cmp.Diff(read(), before); diff != "" {
-			t.Errorf("feedback changed the session as it is read (-got +want): %s", diff)
+		after := read()
+		for i := range after.Turns {
+			f, _ := after.Turns[i].Feedback.(map[string]any)
+			if f["score"] != 1.0 || f["comment"] != "The last one." {
+				t.Errorf("feedback on turn %d: %v", i+1, after.Turns[i].Feedback)
+			}
+			after.Turns[i].Feedback = nil
+		}
+		if diff := cmp.Diff(after, before); diff != "" {
+			t.Errorf("feedback changed the session beyond itself (-got +want): %s", diff)
 		}
 		// It is no conflict for a caller who counts turns.
 		if got := s.invoke(t, map[string]any{"query": "And now?", "session_id": id, "after_turn": 2}, ann...); got.Turn != 3 {

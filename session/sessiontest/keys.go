@@ -330,6 +330,10 @@ func feedback(t *testing.T, store session.Store, clock *Clock) {
 			t.Fatal(err)
 		}
 	}
+	if _, records, err := store.Turns(t.Context(), key, 0, 10); err != nil || len(records) != 2 || records[0].Feedback != nil ||
+		records[1].Feedback == nil || records[1].Feedback.Score != -1 {
+		t.Errorf("turns with feedback: %v, %v", records, err)
+	}
 	for _, turn := range []int{-1, 0, 3} {
 		wantError(t, "SetFeedback", store.SetFeedback(t.Context(), key, turn, session.Feedback{}), session.ErrNotFound)
 	}

@@ -192,7 +192,7 @@ func (s *Sessions) archived(ctx context.Context, key session.Key, d *sessionDocu
 		}
 		for _, r := range turns {
 			if r.Number >= first && r.Number <= last {
-				out = append(out, r)
+				out = append(out, withFeedback(r, a.Feedback))
 			}
 		}
 	}

@@ -431,10 +431,19 @@ func (s *Sessions) Turns(ctx context.Context, key session.Key, after, limit int)
 	}
 	for _, r := range recent {
 		if r.Number >= first && r.Number <= last {
-			out = append(out, r)
+			out = append(out, withFeedback(r, d.Feedback))
 		}
 	}
 	return d.meta(), out, nil
+}
+
+// withFeedback returns r with the opinion on it among those of its document.
+func withFeedback(r session.Record, all map[string]storedFeedback) session.Record {
+	if f, ok := all[fieldName(r.Number)]; ok {
+		f := session.Feedback(f)
+		r.Feedback = &f
+	}
+	return r
 }
 
 // Ping implements [session.Store]: it reads a document that does not exist.

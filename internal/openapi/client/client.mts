@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import createClient from "openapi-fetch";
 import type { components, paths } from "./api.d.ts";
 
-type Event = components["schemas"]["Event"];
+type StreamEvent = components["schemas"]["StreamEvent"];
 
 const baseUrl = process.argv[2];
 assert(baseUrl, "the service's URL is missing");
@@ -31,7 +31,7 @@ const streamed = await client.POST("/invoke", {
 });
 assert(streamed.data, `no stream: ${JSON.stringify(streamed.error)}`);
 let text = "";
-const names = new Set<Event["event"]>();
+const names = new Set<StreamEvent["event"]>();
 for (const event of await events(streamed.data)) {
   names.add(event.event);
   switch (event.event) {
@@ -75,12 +75,12 @@ assert.equal((await client.GET("/health")).data?.data.status, "healthy");
 console.log("the generated client works");
 
 // events reads a whole event stream.
-async function events(body: ReadableStream<Uint8Array>): Promise<Event[]> {
-  const all: Event[] = [];
+async function events(body: ReadableStream<Uint8Array>): Promise<StreamEvent[]> {
+  const all: StreamEvent[] = [];
   for (const block of (await new Response(body).text()).split("\n\n")) {
     const event = /^event: (.*)$/m.exec(block)?.[1];
     const data = /^data: (.*)$/m.exec(block)?.[1];
-    if (event !== undefined && data !== undefined) all.push({ event, data } as Event);
+    if (event !== undefined && data !== undefined) all.push({ event, data } as StreamEvent);
   }
   return all;
 }

@@ -1,0 +1,244 @@
+package invoke
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"maps"
+	"net/http"
+	"slices"
+	"time"
+
+	"example.com/gatehouse/internal/api"
+	"example.com/gatehouse/internal/caller"
+	"example.com/gatehouse/internal/telemetry"
+	"example.com/gatehouse/session"
+)
+
+// The lines of an export. Kind says which one it is.
+type (
+	exportedSession struct {
+		Kind string `json:"kind"` // session
+		SessionInfo
+	}
+	exportedTurn struct {
+		Kind      string `json:"kind"` // turn
+		SessionID string `json:"session_id"`
+		TurnInfo
+	}
+	exportedFeedback struct {
+		Kind      string `json:"kind"` // feedback
+		SessionID string `json:"session_id"`
+		Turn      int    `json:"turn"`
+		*FeedbackInfo
+	}
+	exportedFile struct {
+		Kind      string `json:"kind"` // file
+		SessionID string `json:"session_id"`
+		Turn      int    `json:"turn"`
+		File
+	}
+	exportedState struct {
+		Kind      string          `json:"kind"`                 // state
+		SessionID string          `json:"session_id,omitempty"` // absent: the user's
+		Name      string          `json:"name"`
+		Value     json.RawMessage `json:"value"`
+	}
+	exportedRun struct {
+		Kind      string            `json:"kind"` // run
+		RunID     string            `json:"run_id"`
+		SessionID string            `json:"session_id"`
+		State     session.RunState  `json:"state"`
+		CreatedAt time.Time         `json:"created_at"`
+		UpdatedAt time.Time         `json:"updated_at"`
+		Pending   []session.Pending `json:"pending"`
+	}
+	exportedUsage struct {
+		Kind string `json:"kind"` // usage
+		UsageReport
+	}
+	exportedEnd struct {
+		Kind  string    `json:"kind"` // end, or error: the export is not whole
+		Error *api.Code `json:"error,omitempty"`
+	}
+)
+
+// An export writes what is stored for an owner, page by page.
+type export struct {
+	*Service
+	owner   session.Owner
+	control *http.ResponseController
+	encoder *json.Encoder
+}
+
+// export handles GET /export. A failure after the first line is its last one.
+func (s *Service) export(w http.ResponseWriter, r *http.Request) error {
+	ctx := r.Context()
+	e := &export{s, caller.Owner(ctx), http.NewResponseController(w), json.NewEncoder(w)}
+	pages := []func(context.Context) error{e.user, e.sessions, e.runs, e.spent}
+	first, cancel := context.WithTimeout(ctx, storeTimeout)
+	defer cancel()
+	if err := s.Store.Ping(first); err != nil { // an ordinary error while there is nothing yet
+		return readFailure(r, err)
+	}
+	w.Header().Set("Content-Type", "application/jsonl")
+	end := exportedEnd{Kind: "end"}
+	for _, page := range pages {
+		if err := page(ctx); err != nil {
+			failed := api.AsError(readFailure(r, err))
+			telemetry.Fail(ctx, failed.Failure())
+			end = exportedEnd{Kind: "error", Error: &failed.Code}
+			break
+		}
+	}
+	_ = e.write(end) // a client that has left needs nothing more
+	return nil
+}
+
+// write writes a line through to the client.
+func (e *export) write(line any) error {
+	_ = e.control.SetWriteDeadline(time.Now().Add(writeTimeout)) // not every ResponseWriter supports it
+	return e.encoder.Encode(line)
+}
+
+// charge has a page, which costs reads, cost the caller a tenth of a turn.
+func (e *export) charge(ctx context.Context) {
+	if e.Limiter != nil {
+		who, _ := caller.FromContext(ctx)
+		e.Limiter.Charge(ctx, e.Limits.Rules(who), 1)
+	}
+}
+
+// each calls page with the cursor of each page, the first one's being "", until there is
+// no next one.
+func (e *export) each(ctx context.Context, page func(ctx context.Context, cursor string) (next string, err error)) error {
+	for cursor := ""; ; {
+		reading, cancel := context.WithTimeout(ctx, storeTimeout)
+		next, err := page(reading, cursor)
+		cancel()
+		if err != nil || next == "" {
+			return err
+		}
+		cursor = next
+		e.charge(ctx)
+		if err := e.control.Flush(); err != nil && !errors.Is(err, http.ErrNotSupported) {
+			return err
+		}
+	}
+}
+
+func (e *export) user(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
+	defer cancel()
+	user, err := e.Store.LoadUser(ctx, e.owner)
+	if err != nil {
+		return err
+	}
+	return e.state("", user.Values)
+}
+
+func (e *export) state(sessionID string, values map[string]json.RawMessage) error {
+	for _, name := range slices.Sorted(maps.Keys(values)) {
+		if err := e.write(exportedState{"state", sessionID, name, values[name]}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (e *export) sessions(ctx context.Context) error {
+	return e.each(ctx, func(listing context.Context, cursor string) (string, error) {
+		list, next, err := e.Store.List(listing, e.owner, maxPage, cursor)
+		if err != nil {
+			return "", err
+		}
+		for _, m := range list {
+			if err := e.session(ctx, m); err != nil && !errors.Is(err, session.ErrNotFound) { // deleted since
+				return "", err
+			}
+		}
+		return next, nil
+	})
+}
+
+func (e *export) session(ctx context.Context, m session.Meta) error {
+	key := session.Key{Owner: e.owner, ID: m.ID}
+	e.charge(ctx)
+	loading, cancel := context.WithTimeout(ctx, storeTimeout)
+	defer cancel()
+	current, err := e.Store.Load(loading, key)
+	if err != nil {
+		return err
+	}
+	if err := errors.Join(e.write(exportedSession{"session", newSessionInfo(m)}), e.state(m.ID, current.State)); err != nil {
+		return err
+	}
+	for after := 0; ; {
+		reading, cancel := context.WithTimeout(ctx, storeTimeout)
+		meta, records, err := e.Store.Turns(reading, key, after, defaultPage)
+		cancel()
+		if err != nil {
+			return err
+		}
+		for _, record := range records {
+			turn, err := record.Turn()
+			if err != nil {
+				return err
+			}
+			if err := e.turn(m.ID, newTurnInfo(m.ID, turn, record.Feedback)); err != nil {
+				return err
+			}
+			after = record.Number
+		}
+		if len(records) == 0 || after >= meta.Turns {
+			return nil
+		}
+	}
+}
+
+func (e *export) turn(sessionID string, t TurnInfo) error {
+	if err := e.write(exportedTurn{"turn", sessionID, t}); err != nil {
+		return err
+	}
+	files := t.Files
+	for _, p := range t.Parts {
+		if p.File != nil {
+			files = append(files, *p.File)
+		}
+	}
+	for _, f := range files {
+		if err := e.write(exportedFile{"file", sessionID, t.Turn, f}); err != nil {
+			return err
+		}
+	}
+	if t.Feedback == nil {
+		return nil
+	}
+	return e.write(exportedFeedback{"feedback", sessionID, t.Turn, t.Feedback})
+}
+
+func (e *export) runs(ctx context.Context) error {
+	return e.each(ctx, func(ctx context.Context, cursor string) (string, error) {
+		runs, next, err := e.Store.ListRuns(ctx, e.owner, session.RunFilter{}, maxPage, cursor)
+		if err != nil {
+			return "", err
+		}
+		for _, r := range runs {
+			line := exportedRun{"run", session.RunID(r.Key.ID, r.ID), r.Key.ID, r.State, r.CreatedAt.UTC(), r.UpdatedAt.UTC(), orEmpty(r.Pending)}
+			if err := e.write(line); err != nil {
+				return "", err
+			}
+		}
+		return next, nil
+	})
+}
+
+func (e *export) spent(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
+	defer cancel()
+	report, err := e.usage(ctx)
+	if err != nil {
+		return err
+	}
+	return e.write(exportedUsage{"usage", report})
+}
