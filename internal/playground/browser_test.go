@@ -15,6 +15,7 @@ import (
 	"github.com/chromedp/chromedp"
 	"go.uber.org/goleak"
 
+	"example.com/gatehouse/agent"
 	"example.com/gatehouse/internal/chrometest"
 	"example.com/gatehouse/internal/geminitest"
 	"example.com/gatehouse/internal/server"
@@ -46,6 +47,12 @@ type tab struct {
 // open starts a service with this environment and opens its page.
 func open(t testing.TB, env ...string) *tab {
 	t.Helper()
+	return openAgent(t, testagent.New, env...)
+}
+
+// openAgent is open for another agent.
+func openAgent(t testing.TB, of func(context.Context, agent.Env) (agent.Agent, error), env ...string) *tab {
+	t.Helper()
 	path := chrometest.Find(t, "the playground in a browser")
 	gemini := geminitest.Start(t)
 	values := map[string]string{"GEMINI_API_KEY": "k", "GOOGLE_GEMINI_BASE_URL": gemini.URL}
@@ -54,7 +61,9 @@ func open(t testing.TB, env ...string) *tab {
 		values[name] = value
 	}
 	log := &testlog.Buffer{}
-	s := server.New(testagent.Options(func(name string) (string, bool) { v, ok := values[name]; return v, ok }, log))
+	options := testagent.Options(func(name string) (string, bool) { v, ok := values[name]; return v, ok }, log)
+	options.Agent = of
+	s := server.New(options)
 	server := httptest.NewServer(s.Both)
 	t.Cleanup(func() {
 		server.CloseClientConnections()

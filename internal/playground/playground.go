@@ -31,8 +31,18 @@ var files embed.FS
 
 // policy is the page's Content-Security-Policy: its own files and its own
 // service, and nothing inline.
-const policy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; " +
+//
+// Pictures of answers are blobs that the page has made; the only frame is
+// searches.html.
+const policy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; connect-src 'self'; frame-src 'self'; " +
 	"base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'"
+
+// searchesPolicy is that of searches.html, the document that Google's suggestions of
+// searches are put into, in a frame of the page: their styles work, and nothing is run
+// or loaded.
+const searchesPolicy = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'self'"
+
+const searches = "searches.html"
 
 var types = map[string]string{
 	".html": "text/html; charset=utf-8",
@@ -115,6 +125,10 @@ func serve(w http.ResponseWriter, r *http.Request, name string) error {
 	h.Set("Cross-Origin-Opener-Policy", "same-origin")
 	h.Set("Cross-Origin-Resource-Policy", "same-origin")
 	h.Set("X-Frame-Options", "DENY")
+	if name == searches {
+		h.Set("Content-Security-Policy", searchesPolicy)
+		h.Set("X-Frame-Options", "SAMEORIGIN")
+	}
 	h.Set("Cache-Control", "no-cache")
 	return f.Serve(w, r)
 }

@@ -2,6 +2,7 @@
 
 import { Failure, curl, data, events, random, send } from './service.js';
 import { Writer, el } from './markdown.js';
+import { Tool, bar, file, icon, output, seconds, sources, suggestions } from './parts.js';
 
 const $ = (id) => document.getElementById(id);
 const maxQuery = 10_000; // characters, as the service counts them
@@ -14,6 +15,8 @@ const warnings = {
   history_truncated: 'Early turns were left out of the prompt: the session has grown too long for it.',
   response_truncated: 'The answer was cut off.',
   tool_rounds_exhausted: 'The agent used its tools as often as it may for one answer.',
+  model_substituted: 'The model that was asked for has been replaced by another.',
+  parameter_ignored: 'The model takes not all of the settings, and was asked without some.',
 };
 
 // ---- Settings, kept in the tab
@@ -74,15 +77,6 @@ for (const button of document.querySelectorAll('[data-close]')) button.addEventL
 
 // ---- Small parts
 
-function icon(name) {
-  const svg = document.createElementNS('http://www.w3.org/2000/svg', 'svg');
-  svg.setAttribute('aria-hidden', 'true');
-  const use = document.createElementNS('http://www.w3.org/2000/svg', 'use');
-  use.setAttribute('href', '#i-' + name);
-  svg.append(use);
-  return svg;
-}
-
 const button = (label, onclick, attributes) => el('button', { type: 'button', class: 'quiet', onclick, ...attributes }, label);
 
 // say tells those who listen to the page rather than look at it.
@@ -127,7 +121,6 @@ document.addEventListener('click', (event) => {
   if (from) copy(from.closest('.code').querySelector('pre').textContent, from);
 });
 
-const seconds = (ms) => (ms < 1000 ? `${Math.round(ms)} ms` : `${(ms / 1000).toFixed(1)} s`);
 const count = (n, one, many = one + 's') => `${n.toLocaleString('en')} ${n === 1 ? one : many}`;
 const dollars = (usd) => (usd == null ? 'no price known' : usd === 0 ? '$0' : '$' + (usd < 0.01 ? usd.toFixed(6).replace(/0+$/, '') : usd.toFixed(2)));
 
@@ -220,14 +213,19 @@ class Turn {
   #fresh = ''; // of it, not yet on the page
   #drawn = 0; // a frame is asked for
   #tools = new Map();
+  #thoughts = null; // the text of the thoughts that are being shown
+  #shown = []; // {part, element, text}: what a reset takes back; text is all that came before
+  #phase = null; // what the agent is doing: [name, since when]
+  #phases = new Map(); // milliseconds of each
 
-  constructor(query) {
+  constructor(query, files = []) {
     this.query = query;
     this.body = el('div', { class: 'body' });
     this.end = el('div', { class: 'end' });
     this.element = el('article', { class: 'turn' },
       el('h2', { class: 'unseen' }, 'You asked'),
       el('div', { class: 'ask', dir: 'auto' }, query),
+      ...(files.length ? [el('div', { class: 'files' }, ...files.map((f) => file(f, readFile)))] : []),
       el('h2', { class: 'unseen' }, 'The agent’s answer'),
       this.body, this.end);
     follow(() => $('turns').append(this.element));
@@ -238,8 +236,10 @@ class Turn {
   // clear forgets an answer that failed, before it is asked for again.
   clear() {
     this.#text = this.#fresh = '';
-    this.#writer = null;
+    this.#writer = this.#thoughts = this.#phase = null;
     this.#tools.clear();
+    this.#phases.clear();
+    this.#shown = [];
     this.body.replaceChildren();
     this.end.replaceChildren();
   }
@@ -247,7 +247,29 @@ class Turn {
   // waiting shows that something is being done, until it is over.
   set waiting(on) { this.element.classList.toggle('waiting', on); }
 
-  write(text) {
+  // phase begins one of the things that take the time of a turn, and ends the one before.
+  phase(name) {
+    const now = performance.now();
+    if (this.#phase) this.#phases.set(this.#phase[0], (this.#phases.get(this.#phase[0]) ?? 0) + now - this.#phase[1]);
+    this.#phase = name ? [name, now] : null;
+  }
+
+  get #busy() { return this.#tools.size > 0; }
+
+  // show appends something that is no text. What is said next comes below it.
+  #show(element, part) {
+    this.#draw();
+    this.#writer = this.#thoughts = null;
+    this.#shown.push({ part, element, text: this.#text });
+    follow(() => this.body.append(element));
+  }
+
+  write(text, part = 0) {
+    if (part !== this.#shown.at(-1)?.part || !this.#writer) {
+      const box = el('div', { class: 'text', dir: 'auto' });
+      this.#show(box, part);
+      this.#writer = new Writer(box);
+    }
     this.#text += text;
     this.#fresh += text;
     // Once a frame is enough for eyes; a page in the background has no frames.
@@ -262,71 +284,113 @@ class Turn {
   #draw() {
     this.#drawn = 0;
     if (this.#fresh === '') return;
-    follow(() => {
-      if (!this.#writer) {
-        const part = el('div', { class: 'text', dir: 'auto' });
-        this.body.append(part);
-        this.#writer = new Writer(part);
-      }
-      this.#writer.write(this.#fresh);
-    });
+    follow(() => this.#writer.write(this.#fresh));
     this.#fresh = '';
   }
 
-  tool({ id, name, args, ok, duration_ms: duration }) {
-    this.#draw();
-    this.#writer = null; // what is said next comes below
-    const state = el('span', { class: 'state' }, 'running');
-    const list = JSON.stringify(args ?? {}, null, 2);
-    const line = [icon('tool'), el('code', null, el('bdi', null, name)), state];
-    const box = args && Object.keys(args).length
-      ? el('details', { class: 'tool' }, el('summary', null, ...line), el('pre', { tabindex: '0', dir: 'ltr', 'aria-label': 'Arguments' }, list))
-      : el('div', { class: 'tool' }, ...line);
-    follow(() => this.body.append(box));
-    this.#tools.set(id, { box, state });
-    if (ok !== undefined) this.toolDone({ id, ok, duration_ms: duration });
-    return box;
+  // think shows a summary of the model's thoughts, folded.
+  think(text, part = 0) {
+    if (!this.#thoughts) {
+      const box = el('div', { class: 'thoughts', dir: 'auto' });
+      this.#show(el('details', { class: 'reasoning' }, el('summary', null, 'Reasoning'), box), part);
+      this.#thoughts = box;
+    }
+    this.#thoughts.append(text);
   }
 
-  toolDone({ id, ok, duration_ms: duration }) {
-    const tool = this.#tools.get(id);
+  tool(call, part = 0) {
+    const tool = new Tool(call);
+    this.#show(tool.box, part);
+    this.#tools.set(call.id, tool);
+    this.phase('tools');
+    if (call.ok !== undefined) this.toolDone(call);
+  }
+
+  toolProgress({ id, text }) { this.#tools.get(id)?.progress(text); }
+
+  toolDone(result) {
+    const tool = this.#tools.get(result.id);
     if (!tool) return;
-    this.#tools.delete(id);
-    tool.box.classList.add(ok ? 'ok' : 'failed');
-    tool.state.textContent = `${ok ? 'done' : 'failed'}, ${seconds(duration)}`;
+    this.#tools.delete(result.id);
+    tool.done(result);
+    if (!this.#busy) this.phase('model');
+  }
+
+  file(part, n = 0) { this.#show(file(part, readFile), n); }
+
+  // reset takes back what was shown from a part on.
+  reset(part) {
+    this.#draw();
+    const at = this.#shown.findIndex((shown) => shown.part >= part);
+    if (at < 0) return;
+    const void_ = this.#shown.splice(at);
+    this.#text = void_[0].text;
+    for (const { element } of void_) element.remove();
+    this.#writer = this.#thoughts = null;
+    this.#tools.clear();
+    this.phase('model');
+  }
+
+  // stored shows a turn as the service has it: its parts in the order in which they came.
+  stored(answer) {
+    const parts = answer.parts ?? [];
+    parts.forEach((part, i) => {
+      if (part.type === 'text') this.write(part.text, i);
+      else if (part.type === 'reasoning') this.think(part.text, i);
+      else if (part.type === 'tool') this.tool({ ...part.tool, id: String(i) }, i);
+      else if (part.type === 'file') this.file(part.file, i);
+    });
+    if (parts.length === 0) {
+      answer.tool_calls.forEach((call, i) => this.tool({ ...call, id: String(i) }, i));
+      for (const f of answer.files ?? []) this.file(f);
+      this.write(answer.response);
+    }
+    this.#text = answer.response;
   }
 
   // finish ends the answer, whatever became of it.
   finish() {
     this.#draw();
+    this.phase(null);
     this.waiting = false;
-    for (const { box, state } of this.#tools.values()) {
-      box.classList.add('failed');
-      state.textContent = 'not finished';
-    }
+    for (const tool of this.#tools.values()) tool.unfinished();
     this.#tools.clear();
   }
 
   // closing shows what is known of an answer that is stored.
   closing(answer, more = {}) {
     const { usage } = answer;
+    this.#text = answer.response;
     const line = [answer.model, count(usage.total_tokens, 'token'), dollars(usage.estimated_cost_usd), more.Took].filter(Boolean).join(' · ');
     const actions = el('div', { class: 'actions' }, button('Copy', (event) => copy(this.#text, event.currentTarget)));
     if (more.request) actions.append(button('Copy as curl', (event) => copy(curl(more.request.body, more.request), event.currentTarget)));
     actions.append(...opinion(answer));
+    const inTools = answer.tool_calls.reduce((sum, call) => sum + call.duration_ms, 0);
     const list = el('details', { class: 'facts' }, el('summary', null, el('bdi', null, line)), facts({
       Model: answer.model, Ended: answer.finish_reason,
       'Prompt tokens': `${usage.prompt_tokens.toLocaleString('en')}${usage.cached_tokens ? `, ${usage.cached_tokens.toLocaleString('en')} of them cached` : ''}`,
       'Thought tokens': usage.thought_tokens || null, 'Answer tokens': usage.completion_tokens.toLocaleString('en'),
       'Total tokens': `${usage.total_tokens.toLocaleString('en')}, ${usage.source === 'model' ? 'counted by the model' : 'estimated'}`,
+      'Searches': usage.search_queries || null,
       'Estimated cost': dollars(usage.estimated_cost_usd), 'First text': more['First text'], Took: more.Took,
-      Request: answer.request_id, Trace: more.Trace, Session: answer.session_id, Turn: answer.turn, Replayed: more.Replayed, At: more.At,
+      'In tools': answer.tool_calls.length ? seconds(inTools) : null,
+      Request: answer.request_id, Trace: more.Trace, Run: answer.run_id, Session: answer.session_id, Turn: answer.turn,
+      Agent: answer.agent_digest, Replayed: more.Replayed, At: more.At,
     }));
+    if (more.Took && this.#phases.size) list.append(bar([...this.#phases]));
     follow(() => {
+      if (answer.output != null) this.end.append(output(answer.output));
+      if (answer.sources?.length) this.end.append(sources(answer.sources));
+      if (answer.search_suggestions) this.end.append(suggestions(answer.search_suggestions));
       for (const code of answer.warnings ?? []) this.end.append(el('p', { class: 'warning' }, warnings[code] ?? 'The service warns: ', ' ', el('code', null, code)));
       this.end.append(el('div', { class: 'foot' }, list, actions));
     });
   }
+}
+
+// readFile reads a file that the service keeps, by its path.
+async function readFile(path) {
+  return (await send('GET', path.replace(/^\//, ''), { credential: credential(), headers: { Accept: '*/*' } })).blob();
 }
 
 // opinion is the pair of thumbs of a stored turn, and the reason for one.
@@ -386,6 +450,7 @@ async function run(turn, request) {
   setBusy(true);
   turn.waiting = true;
   turn.clear();
+  turn.phase('admission');
   say('The agent is answering.');
   request.credential = credential();
   request.trace = random(16);
@@ -398,15 +463,25 @@ async function run(turn, request) {
     const response = await sendPatiently(request, control.signal);
     replayed = response.headers.get('Idempotency-Replayed') === 'true';
     if (response.headers.get('Content-Type')?.startsWith('text/event-stream')) {
-      for await (const { event, data: part } of events(response)) {
-        if (event === 'delta') {
+      for await (const { event, part: n, data: part } of events(response)) {
+        if (event === 'start') {
+          turn.phase('model');
+        } else if (event === 'delta') {
           first ??= performance.now();
-          turn.write(part.text);
+          turn.write(part.text, n);
+        } else if (event === 'reasoning') {
+          turn.think(part.text, n);
         } else if (event === 'tool_call') {
-          turn.tool(part);
+          turn.tool(part, n);
           say(`The agent uses ${part.name}.`);
+        } else if (event === 'progress') {
+          turn.toolProgress(part);
         } else if (event === 'tool_result') {
           turn.toolDone(part);
+        } else if (event === 'file') {
+          turn.file(part, n);
+        } else if (event === 'reset') {
+          turn.reset(part.part);
         } else if (event === 'done') {
           answer = { ...part.data, request_id: part.request_id };
         } else if (event === 'error') {
@@ -417,8 +492,7 @@ async function run(turn, request) {
     } else {
       const envelope = await response.json();
       answer = { ...envelope.data, request_id: envelope.request_id };
-      answer.tool_calls.forEach((call, i) => turn.tool({ id: String(i), ...call }));
-      turn.write(answer.response);
+      turn.stored(answer);
     }
   } catch (error) {
     if (!control.signal.aborted) failure = error instanceof TypeError ? new Failure('The connection ended before the answer did.') : asFailure(error);
@@ -632,9 +706,8 @@ async function loadTurns(id, from, here) {
       const page = await data('GET', `sessions/${encodeURIComponent(id)}?limit=100` + (next ? '&cursor=' + encodeURIComponent(next) : ''), { credential: credential() });
       if (here !== opened) return;
       for (const stored of page.turns) {
-        const turn = new Turn(stored.query);
-        stored.tool_calls.forEach((call, i) => turn.tool({ id: String(i), ...call }));
-        turn.write(stored.response);
+        const turn = new Turn(stored.query, stored.files);
+        turn.stored(stored);
         turn.finish();
         turn.closing({ ...stored, session_id: id }, { At: new Date(stored.created_at).toLocaleString() });
       }

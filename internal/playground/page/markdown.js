@@ -320,12 +320,16 @@ function trimAddress(text) {
 
 // webAddress is the URL of text if it may become a link: http or https, and no
 // name before the host that could be taken for it.
-function webAddress(text) {
+export function webAddress(text) {
   if (!/^https?:\/\//i.test(text) || !URL.canParse(text)) return null;
   const url = new URL(text);
   return (url.protocol === 'https:' || url.protocol === 'http:') && url.username === '' && url.password === '' ? url : null;
 }
 
+// link is a link that shows the host that it leads to: what the model calls it may be
+// another's address. inline gives the address itself as its only text where it has no
+// other.
 function link(url, children) {
-  return el('a', { href: url.href, title: url.href, target: '_blank', rel: 'noopener noreferrer' }, ...children);
+  const named = children.length === 1 && typeof children[0] === 'string' && webAddress(children[0])?.host === url.host;
+  return el('a', { href: url.href, title: url.href, target: '_blank', rel: 'noopener noreferrer', 'data-host': named ? null : url.host }, ...children);
 }

@@ -64,11 +64,14 @@ export async function data(method, path, options) {
   return response.status === 204 ? null : (await response.json()).data;
 }
 
-// events yields the events of a stream, as {event, data}, data decoded.
+// events yields the events of a stream, as {event, part, data}: data decoded, and part
+// the number of the part of the answer that the event is about. An event's id has the
+// position behind it: attempt, part, offset.
 export async function* events(response) {
   const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
   let rest = '';
   let event = '';
+  let part = 0;
   let text = [];
   try {
     for (;;) {
@@ -79,11 +82,14 @@ export async function* events(response) {
       if (rest.length > maxEvent) throw new Failure('The service sent an event that is too large.');
       for (const line of lines) {
         if (line === '') {
-          if (text.length > 0) yield { event, data: JSON.parse(text.join('\n')) };
+          if (text.length > 0) yield { event, part, data: JSON.parse(text.join('\n')) };
           event = '';
           text = [];
         } else if (line.startsWith('event:')) {
           event = line.slice(6).trim();
+        } else if (line.startsWith('id:')) {
+          const [, , n, offset] = line.split('.').map(Number);
+          part = offset > 0 ? n : n - 1;
         } else if (line.startsWith('data:')) {
           text.push(line.slice(5).replace(/^ /, ''));
         }

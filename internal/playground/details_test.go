@@ -1,0 +1,152 @@
+package playground_test
+
+import (
+	"context"
+	"encoding/base64"
+	"errors"
+	"strings"
+	"testing"
+
+	"github.com/chromedp/chromedp"
+	"google.golang.org/genai"
+
+	"example.com/gatehouse/agent"
+	"example.com/gatehouse/internal/chrometest"
+	"example.com/gatehouse/internal/geminitest"
+	"example.com/gatehouse/tool"
+)
+
+// pixel is a PNG of one pixel.
+var pixel, _ = base64.StdEncoding.DecodeString("iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg==")
+
+type size struct {
+	Width int `json:"width"`
+}
+
+// fixed is an agent that needs nothing of its environment.
+func fixed(a agent.Agent) func(context.Context, agent.Env) (agent.Agent, error) {
+	a.Name, a.MaxTokens = "fixed", 1000
+	return func(context.Context, agent.Env) (agent.Agent, error) { return a, nil }
+}
+
+func draughtsman() agent.Agent {
+	return agent.Agent{
+		Model: &genai.GenerateContentConfig{ThinkingConfig: &genai.ThinkingConfig{IncludeThoughts: true}},
+		Tools: []tool.Tool{
+			tool.New("measure", "Measures.", func(context.Context, struct{}) (size, error) { return size{1234}, nil }, tool.Show()),
+			tool.New("weigh", "Weighs.", func(context.Context, struct{}) (size, error) {
+				return size{}, errors.New("the <b>scales</b> are broken")
+			}),
+			tool.New("draw", "Draws.", func(context.Context, struct{}) ([]tool.File, error) {
+				return []tool.File{{Name: "dot.png", Type: "image/png", Data: pixel}, {Name: "notes.txt", Type: "text/plain", Data: []byte("A dot.")}}, nil
+			}),
+		},
+	}
+}
+
+// What a developer looks for: what tools were called with, what they returned and why
+// they failed, the thoughts, the files. It is the same after a reload.
+func TestWhatAnAnswerHas(t *testing.T) {
+	b := openAgent(t, fixed(draughtsman()))
+	b.gemini.Enqueue(
+		geminitest.Calls(geminitest.FunctionCall{Name: "measure"}, geminitest.FunctionCall{Name: "weigh"}, geminitest.FunctionCall{Name: "draw"}).WithThought("I measure first."),
+		geminitest.Text("Here it is."),
+	)
+	b.ask("Draw a dot.")
+	b.answered(1)
+	look := func(when string) {
+		b.Sees(".tool.ok pre", "1234")
+		b.Sees(".tool.failed .state", "failed")
+		b.Sees(".why:not([hidden])", "the <b>scales</b> are broken")
+		b.Sees(".reasoning .thoughts", "I measure first.")
+		b.Sees(".text", "Here it is.")
+		facts := b.Text(".facts")
+		for _, fact := range []string{"Request", "Run", "Turn", "STOP", "In tools"} {
+			if !strings.Contains(facts, fact) {
+				t.Errorf("%s: %q is not among %q", when, fact, facts)
+			}
+		}
+		if folded := chrometest.Eval[bool](b.Tab, `!document.querySelector('.reasoning').open`); !folded {
+			t.Errorf("%s the reasoning is not folded", when)
+		}
+		// What is said after the tools stands below them.
+		if below := chrometest.Eval[bool](b.Tab, `!!(document.querySelector('.call').compareDocumentPosition(document.querySelector('.text')) & Node.DOCUMENT_POSITION_FOLLOWING)`); !below {
+			t.Errorf("%s the answer stands above its tools", when)
+		}
+		b.Sees(".file", "dot.png")
+		b.Sees(".file", "notes.txt")
+	}
+	look("at first")
+	b.Until(`document.querySelector('.file img')?.naturalWidth === 1`)
+	if n := b.Count(".bar span"); n < 2 {
+		t.Errorf("the bar has %d phases", n)
+	}
+	b.Run(chromedp.Reload())
+	b.answered(1)
+	look("after a reload")
+	b.Sees(".facts dt", "Agent") // by its digest
+	b.Calm()
+}
+
+// The model names a source as it likes: the host that its link leads to is beside it. The
+// suggestions that Google's terms want shown are in a document that runs nothing.
+func TestSources(t *testing.T) {
+	b := openAgent(t, fixed(agent.Agent{Tools: []tool.Tool{tool.Gemini(&genai.Tool{GoogleSearch: &genai.GoogleSearch{}})}}))
+	b.gemini.Enqueue(geminitest.Text("Yes. [bank.example](https://evil.example/x) [https://evil.example/y](https://evil.example/y)").WithSearch(
+		[]string{`<style>a { color: rgb(1, 2, 3) }</style><script>alert(1)</script><img src=x onerror=alert(1)><a id=chip href="https://www.google.com/search?q=x" onclick="alert(1)">chip</a>`},
+		geminitest.Source{Title: "bank.example", URI: "https://evil.example/page"}, geminitest.Source{Title: "A script", URI: "javascript:alert(1)"}))
+	b.ask("Is it?")
+	b.answered(1)
+	look := func(when string) {
+		b.Sees(".sources a", "bank.example")
+		b.Sees(".sources .host", "evil.example")
+		for _, link := range chrometest.Eval[[]string](b.Tab, `[...document.querySelectorAll('.sources a')].map((a) => [a.protocol, a.rel, a.target].join(' '))`) {
+			if link != "https: noopener noreferrer _blank" {
+				t.Errorf("%s a source links with %q", when, link)
+			}
+		}
+		if hosts := strings.Join(chrometest.Eval[[]string](b.Tab, `[...document.querySelectorAll('.text a')].map((a) => String(a.dataset.host))`), " "); hosts != "evil.example undefined" {
+			t.Errorf("%s links show the hosts %q", when, hosts)
+		}
+		b.Until(`document.querySelector('.suggestions')?.contentDocument?.querySelector('#chip')`)
+		got := chrometest.Eval[string](b.Tab, `(() => {
+			const frame = document.querySelector('.suggestions'), chip = frame.contentDocument.querySelector('#chip');
+			chip.dispatchEvent(new MouseEvent('click', {cancelable: true}));
+			return [frame.sandbox, chip.target, chip.rel, frame.contentWindow.getComputedStyle(chip).color].join('; ');
+		})()`)
+		if want := "allow-same-origin allow-popups allow-popups-to-escape-sandbox; _blank; noopener noreferrer; rgb(1, 2, 3)"; got != want {
+			t.Errorf("%s the frame is %q, want %q", when, got, want)
+		}
+	}
+	look("at first")
+	b.Run(chromedp.Reload())
+	b.answered(1)
+	look("after a reload")
+	for _, address := range b.Requests() {
+		if strings.HasPrefix(address, "http") && !strings.HasPrefix(address, b.URL) {
+			t.Errorf("the page asked %s", address)
+		}
+	}
+	b.Calm("Content Security Policy", "Blocked script execution") // what the frame refused
+}
+
+func TestTypedOutput(t *testing.T) {
+	b := openAgent(t, fixed(agent.Agent{Output: agent.OutputOf[size]()}))
+	b.gemini.Enqueue(geminitest.Text(`{"width":77}`))
+	b.ask("How wide?")
+	b.answered(1)
+	b.Sees(".output pre", `"width": 77`)
+	b.Run(chromedp.Reload())
+	b.answered(1)
+	b.Sees(".output pre", `"width": 77`)
+	b.Calm()
+}
+
+func TestDocumentOfSuggestions(t *testing.T) {
+	t.Parallel()
+	h := get(t, "/playground/searches.html").Header()
+	csp := h.Get("Content-Security-Policy")
+	if !strings.HasPrefix(csp, "default-src 'none';") || strings.Contains(csp, "script-src") || !strings.Contains(csp, "frame-ancestors 'self'") || h.Get("X-Frame-Options") != "SAMEORIGIN" {
+		t.Errorf("policy %q, frames %q", csp, h.Get("X-Frame-Options"))
+	}
+}
