@@ -7,6 +7,8 @@ import { Tool, bar, file, icon, output, seconds, sources, suggestions } from './
 const $ = (id) => document.getElementById(id);
 const maxQuery = 10_000; // characters, as the service counts them
 const maxWaits = 5; // for a call with the same key that is still worked on
+const maxStop = 10_000; // milliseconds until a stopped answer must have ended
+const stopped = 'Stopped. The session has what was shown.';
 const maxTurns = 500; // of a session, shown at once
 
 const warnings = {
@@ -429,6 +431,27 @@ function opinion({ session_id: id, turn }) {
   return [...thumbs.map(([thumb]) => thumb), reason, note];
 }
 
+// stop ends the answer being written: the service stops the run and stores what was
+// shown, so that page and session agree. Before there is a run, or when that fails, the
+// page leaves.
+async function stop() {
+  const control = running;
+  if (!control || control.stopped) return;
+  control.stopped = true;
+  if (!control.run) {
+    control.abort();
+    return;
+  }
+  $('hint').textContent = 'Stopping.';
+  const timer = setTimeout(() => control.abort(), maxStop);
+  control.signal.addEventListener('abort', () => clearTimeout(timer), { once: true });
+  try {
+    await send('POST', `runs/${encodeURIComponent(control.run)}/stop`, { credential: credential() });
+  } catch (error) {
+    if (error.status !== 409) control.abort(); // 409: it is over, and its end is on the way
+  }
+}
+
 // ask puts a question, and shows what comes of it.
 async function ask(query) {
   $('welcome').hidden = true;
@@ -465,6 +488,7 @@ async function run(turn, request) {
     if (response.headers.get('Content-Type')?.startsWith('text/event-stream')) {
       for await (const { event, part: n, data: part } of events(response)) {
         if (event === 'start') {
+          control.run = part.run_id;
           turn.phase('model');
         } else if (event === 'delta') {
           first ??= performance.now();
@@ -505,6 +529,7 @@ async function run(turn, request) {
   if (here !== opened) return; // something else is on the page by now
   const took = performance.now() - begun;
   if (answer) {
+    if (answer.finish_reason === 'STOPPED') turn.end.append(el('p', { class: 'warning' }, stopped));
     turn.closing(answer, {
       Took: seconds(took), 'First text': first && seconds(first - begun), Trace: request.trace, Replayed: replayed ? 'yes: the answer to an earlier call with the same key' : null, request,
     });
@@ -525,15 +550,15 @@ async function run(turn, request) {
     $('query').focus();
   });
   follow(() => {
-    if (!failure) {
-      turn.end.append(el('div', { class: 'warning' }, el('p', null, 'Stopped. The turn is not stored.'), el('div', { class: 'buttons' }, again, edit)));
+    if (!failure || control.stopped) {
+      turn.end.append(el('div', { class: 'warning' }, el('p', null, 'Stopped.'), el('div', { class: 'buttons' }, again, edit)));
       return;
     }
     const actions = [again, edit];
     if (failure.code === 'session_not_found') actions.push(button('New session', () => $('new').click()));
     turn.end.append(problem(failure, ...actions));
   });
-  say(failure ? failure.message : 'Stopped.');
+  say(failure && !control.stopped ? failure.message : 'Stopped.');
 }
 
 // sendPatiently waits for an earlier call with the same key to end.
@@ -605,9 +630,9 @@ $('query').addEventListener('keydown', (event) => {
   event.preventDefault();
   submit();
 });
-$('stop').addEventListener('click', () => running?.abort());
+$('stop').addEventListener('click', stop);
 document.addEventListener('keydown', (event) => {
-  if (event.key === 'Escape' && running && !document.querySelector('dialog[open], :popover-open')) running.abort();
+  if (event.key === 'Escape' && running && !document.querySelector('dialog[open], :popover-open')) stop();
 });
 $('examples').addEventListener('click', (event) => {
   const example = event.target.closest('button');
@@ -709,6 +734,7 @@ async function loadTurns(id, from, here) {
         const turn = new Turn(stored.query, stored.files);
         turn.stored(stored);
         turn.finish();
+        if (stored.finish_reason === 'STOPPED') turn.end.append(el('p', { class: 'warning' }, stopped));
         turn.closing({ ...stored, session_id: id }, { At: new Date(stored.created_at).toLocaleString() });
       }
       shown += page.turns.length;
