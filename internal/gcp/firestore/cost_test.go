@@ -94,6 +94,41 @@ func TestWhatABackgroundRunCosts(t *testing.T) {
 	w.expect(t, "looked at after its end", 1, 1, 0)
 }
 
+// The record of a run costs a write a time, and one more with the turn, in its call.
+func TestWhatARecordCosts(t *testing.T) {
+	var w wire
+	store := firestore.NewSessions(emulator.Client(t, w.options()...), sessiontest.TTL, sessiontest.NewClock().Now)
+	key := session.Key{Owner: session.OwnerOf("caller", ""), ID: session.NewID()}
+	r := &session.Run{Key: key, ID: session.NewID(), State: session.Working, Holder: "holder", Request: []byte(`{}`)}
+	text := ""
+	for second := range 10 {
+		text += strings.Repeat("x", 1000)
+		next := *r
+		next.Parts = append([]session.Part{{Kind: session.KindToolCall, ID: "c", Name: strings.Repeat("n", 20_000)}}, session.Part{Kind: session.KindText, Text: text})
+		var err error
+		if r, err = store.SaveRun(t.Context(), &next); err != nil {
+			t.Fatal(err)
+		}
+		c := w.cost()
+		if len(c.calls) != 1 || c.reads != 0 || c.writes != 1 {
+			t.Errorf("second %d: %d reads, %d writes, calls %v, want 1 write in 1 call", second, c.reads, c.writes, c.calls)
+		}
+		if second > 0 && c.bytes > 30_000 { // the part that has not changed is not sent
+			t.Errorf("second %d: %d bytes", second, c.bytes)
+		}
+	}
+	done := *r
+	done.State, done.Parts = session.Done, nil
+	turn := sessiontest.Turn("one")
+	turn.ID = r.ID
+	if _, err := session.Commit(t.Context(), store, session.New(key), turn, session.Conditions{Run: &done}); err != nil {
+		t.Fatal(err)
+	}
+	if c := w.cost(); len(c.calls) != 1 || c.reads != 0 || c.writes != 2 {
+		t.Errorf("the turn with the record: %d reads, %d writes, calls %v, want 2 writes in 1 call", c.reads, c.writes, c.calls)
+	}
+}
+
 func TestATurnSendsItselfAlone(t *testing.T) {
 	var w wire
 	store := firestore.NewSessions(emulator.Client(t, w.options()...), sessiontest.TTL, sessiontest.NewClock().Now)
