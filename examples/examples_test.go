@@ -88,7 +88,7 @@ func TestExamples(t *testing.T) {
 			{"go", "run", "./go", "-url", url, "-session", "0123456789abcdef", "hi"},
 			{"python3", "python/ask.py", "--url", url, "--session", "0123456789abcdef", "hi"},
 		} {
-			if out := run(t, command, 1); !strings.Contains(out, "There is no such session") {
+			if out := run(t, command, 1); !strings.Contains(out, "This conversation was deleted or has expired.") {
 				t.Errorf("%s: %s", command[0], out)
 			}
 		}

@@ -187,11 +187,7 @@ func (u *uiMessages) done(b *bytes.Buffer, envelope api.Envelope, response *Resp
 }
 
 func (u *uiMessages) fail(b *bytes.Buffer, envelope api.Envelope) error {
-	message := envelope.Message
-	if plain, ok := userMessages[*envelope.Error]; ok {
-		message = plain
-	}
-	if err := appendData(b, chatError{"error", message}); err != nil {
+	if err := appendData(b, chatError{"error", envelope.Message}); err != nil {
 		return err
 	}
 	return endParts(b)
@@ -201,19 +197,6 @@ func (u *uiMessages) fail(b *bytes.Buffer, envelope api.Envelope) error {
 func endParts(b *bytes.Buffer) error {
 	_, err := b.WriteString("data: [DONE]\n\n")
 	return err
-}
-
-// userMessages are the texts of errors for the end user of a page, because pages show
-// errors in a stream as they are. Other codes use the message for developers.
-var userMessages = map[api.Code]string{
-	api.SessionNotFound:       "This conversation was deleted.",
-	api.SessionConflict:       "This conversation was continued elsewhere. Load it again.",
-	api.IdempotencyInProgress: "This question is already being answered.",
-	api.QuotaExceeded:         "Today's allowance is used up.",
-	api.RateLimited:           "Too many questions at once; wait a moment.",
-	api.ModelUnavailable:      "The model cannot be reached right now; try again in a moment.",
-	api.Internal:              "Something went wrong on our side.",
-	api.ShuttingDown:          "The answer was interrupted; ask again.",
 }
 
 // finishReason returns the SDK's finish reason for the model's.

@@ -28,7 +28,7 @@ func IdempotencyKey(r *http.Request) (string, error) {
 		return "", nil
 	}
 	if len(values) > 1 || !api.Printable(values[0], 255) {
-		return "", api.Malformed("Idempotency-Key must be one value of 1 to 255 printable ASCII characters.")
+		return "", api.Malformed(headerKey, "must be one value of 1 to 255 printable ASCII characters")
 	}
 	return values[0], nil
 }
@@ -54,7 +54,7 @@ func (s *Service) key(r *http.Request) (string, error) {
 		return "", nil
 	}
 	if key = "schedule " + job + " " + scheduled; !api.Printable(key, 255) {
-		return "", api.Malformed("The headers of Cloud Scheduler are longer than it sends them.")
+		return "", api.Malformed("X-CloudScheduler-JobName", "must be as Cloud Scheduler sends it")
 	}
 	return key, nil
 }

@@ -37,15 +37,16 @@ func (s *Service) Routes() []api.Route {
 			Doc:     s.describeTurn("invokeRoot", example, "The same as `POST /invoke`, at the function's own URL."),
 		},
 		{
-			Method: http.MethodPost, Path: "/chat", Handler: s.chat, Audit: api.AuditTurn,
+			Method: http.MethodPost, Path: "/chat", Handler: s.chat, Audit: api.AuditTurn, Fail: api.WriteSentence,
 			Summary: "Ask the agent in the protocol of the AI SDK's useChat.",
 			Doc: api.Doc{
-				ID: "chat", Tag: api.TagAgent, Params: []string{"Idempotency-Key"}, Errors: turnErrors,
+				ID: "chat", Tag: api.TagAgent, Params: []string{"Idempotency-Key"}, Errors: turnErrors, Sentences: true,
 				Description: "The same turn in the protocol of the AI SDK's `useChat` (https://ai-sdk.dev/docs/ai-sdk-ui/stream-protocol): use " +
 					"`new DefaultChatTransport({ api: URL + \"/chat\" })`. A session of this `id` is made when there is none. The service remembers what was said before: " +
 					fmt.Sprintf("the page's own history is not read. A body may have %d bytes, its last message what a body of `POST /invoke` may.\n\n", ChatBytes) +
 					"The answer is a UI message stream: `start`; then `text-start`, `text-delta`, `text-end`, `tool-input-available` and `tool-output-available` as they happen; " +
-					"one of `finish` and `error`; and `[DONE]`." + everyPart,
+					"one of `finish` and `error`; and `[DONE]`. What fails before the question is admitted has its status, and a sentence to show to a person as its body, or the envelope with `Accept: application/json`. " +
+					"The answer goes on when its client goes away.",
 				Body: &api.DocBody{Type: ChatRequest{}, Examples: map[string]any{
 					"A question":   example.chat("submit-message"),
 					"Regeneration": example.chat("regenerate-message"),

@@ -46,7 +46,7 @@ func (s *Service) task(w http.ResponseWriter, r *http.Request) error {
 	}
 	t, err := queue.Parse(body)
 	if err != nil {
-		e := api.Malformed("The body is not a task of this service.")
+		e := api.Malformed("body", "must be a task of this service")
 		e.Cause = err
 		return e
 	}

@@ -41,7 +41,7 @@ func (s *Service) Watch(ctx context.Context, runID, lastEventID string, show fun
 	if lastEventID != "" {
 		p, ok := ParseEventID(runID, lastEventID)
 		if !ok {
-			return nil, api.Malformed("Last-Event-ID must be the id of an event of this run.")
+			return nil, api.Malformed("Last-Event-ID", "must be the id of an event of this run")
 		}
 		at, started = &p, true
 	}
@@ -107,7 +107,7 @@ func (s *Service) follow(ctx context.Context, key runKey, at *Position, started 
 		at.settle(out.output)
 		if *started && out.final && !out.reaches(*at) {
 			out.leave()
-			return nil, api.Malformed("Last-Event-ID is beyond the end of this run.")
+			return nil, api.Malformed("Last-Event-ID", "is beyond the end of this run")
 		}
 		if end := out.last(); *started && out.over() && *at == end {
 			out.leave()

@@ -64,7 +64,7 @@ func (d *door) serve(w http.ResponseWriter, r *http.Request) error {
 	defer leave()
 	// Each call of a batch would cost what one does, and the request one permit.
 	if bytes.HasPrefix(bytes.TrimSpace(body), []byte("[")) {
-		return api.Malformed("Batches are not supported; send one message a request.")
+		return api.Malformed("body", "must be one message: batches are not supported")
 	}
 	var envelope struct {
 		Method string          `json:"method"`
@@ -106,9 +106,7 @@ func (c *call) handler(method string) (http.Handler, error) {
 	case version == string(a2av0.Version), version == "":
 		return a2av0.NewJSONRPCHandler(c, options...), nil
 	}
-	e := api.Malformed("A2A-Version must be 1.0 or 0.3.")
-	e.Details = []api.Detail{{Field: a2a.SvcParamVersion, Issue: "is not supported"}}
-	return nil, e
+	return nil, api.Malformed(a2a.SvcParamVersion, "must be 1.0 or 0.3")
 }
 
 // A writer bounds each write to a client that does not read.

@@ -397,8 +397,8 @@ func TestBadRequests(t *testing.T) {
 		status  int
 		want    string
 	}{
-		{"a batch", "[" + get + "," + get + "]", nil, 400, "Batches are not supported"},
-		{"a broken batch", "[" + get, nil, 400, "Batches are not supported"},
+		{"a batch", "[" + get + "," + get + "]", nil, 400, "batches are not supported"},
+		{"a broken batch", "[" + get, nil, 400, "batches are not supported"},
 		{"broken JSON", `{"jsonrpc":`, nil, 200, `"code":-32700`},
 		{"nothing", "", nil, 200, `"code":-32700`},
 		{"no JSON-RPC", `{"query":"hello"}`, nil, 200, `"code":-32600`},

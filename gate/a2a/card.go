@@ -54,7 +54,7 @@ func (d *door) describe(w http.ResponseWriter, r *http.Request) error {
 		base = d.BaseURL(r)
 	}
 	if base == "" {
-		return api.Malformed("The header Host is not a host.")
+		return api.Malformed("Host", "must be a host")
 	}
 	file, err := d.card.get(base, func() ([]byte, error) { return encodeCard(r.Context(), d.newCard(base)) })
 	if err != nil {

@@ -81,7 +81,7 @@ func (d *door) serve(w http.ResponseWriter, r *http.Request) error {
 	}
 	// Each call of a batch would cost what one does, and the request one permit.
 	if bytes.HasPrefix(bytes.TrimSpace(body), []byte("[")) {
-		return api.Malformed("Batches are not supported; send one message a request.")
+		return api.Malformed("body", "must be one message: batches are not supported")
 	}
 	r = r.WithContext(context.WithValue(r.Context(), requestKey{}, r))
 	r.Body, r.ContentLength = io.NopCloser(bytes.NewReader(body)), int64(len(body))
@@ -100,6 +100,8 @@ type failure struct {
 			Error      api.Code `json:"error"`
 			RequestID  string   `json:"request_id"`
 			RetryAfter int      `json:"retry_after_seconds,omitempty"`
+
+			Details []api.Detail `json:"details,omitempty"`
 		} `json:"data"`
 	} `json:"error"`
 }
@@ -118,6 +120,7 @@ func (d *door) fail(w http.ResponseWriter, r *http.Request, e *api.Error) error 
 	}
 	f := failure{JSONRPC: "2.0"}
 	f.Error.Code, f.Error.Message, f.Error.Data.Error, f.Error.Data.RequestID = codeServerError, e.Sentence(), e.Code, api.RequestID(r.Context())
+	f.Error.Data.Details = e.Details
 	switch e.Code {
 	case api.MalformedRequest, api.RequestTooLarge, api.UnsupportedMediaType:
 		f.Error.Code = codeInvalidRequest
@@ -169,7 +172,7 @@ type resource struct {
 func (d *door) describe(w http.ResponseWriter, r *http.Request) error {
 	base := d.BaseURL(r)
 	if base == "" {
-		return api.Malformed("The header Host is not a host.")
+		return api.Malformed("Host", "must be a host")
 	}
 	return writeJSON(w, http.StatusOK, resource{
 		Resource: base + path, AuthorizationServers: d.Issuers(), BearerMethods: []string{"header"},

@@ -193,7 +193,7 @@ func TestAskFails(t *testing.T) {
 		{"no question", map[string]any{}, nil, "query"},
 		{"a question that is none", map[string]any{"query": 7}, nil, "query"},
 		{"an unknown argument", map[string]any{"query": "x", "model": "y"}, nil, "model"},
-		{"a session that is none", map[string]any{"query": "x", "session_id": "../x"}, nil, "There is no such session"},
+		{"a session that is none", map[string]any{"query": "x", "session_id": "../x"}, nil, "This conversation was deleted or has expired."},
 		{"a session that is not there", map[string]any{"query": "x", "session_id": "0123456789abcdef"}, nil, "(session_not_found)"},
 		{"a model that refuses", map[string]any{"query": "x"}, new(geminitest.Blocked("SAFETY")), "(content_blocked)"},
 	}
@@ -352,8 +352,8 @@ func TestBadRequests(t *testing.T) {
 		want    string
 	}{
 		{"a request", list, nil, 200, `"tools"`},
-		{"a batch", "[" + list + "," + list + "]", nil, 400, "Batches are not supported"},
-		{"a broken batch", "[" + list, nil, 400, "Batches are not supported"},
+		{"a batch", "[" + list + "," + list + "]", nil, 400, "batches are not supported"},
+		{"a broken batch", "[" + list, nil, 400, "batches are not supported"},
 		{"broken JSON", `{"jsonrpc":`, nil, 400, ""},
 		{"no JSON-RPC", `{"query":"hello"}`, nil, 400, ""},
 		{"nothing", "", nil, 400, ""},

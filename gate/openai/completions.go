@@ -237,7 +237,7 @@ func (d *door) conversationOf(r *http.Request) (string, bool, error) {
 			continue
 		}
 		if len(values) > 1 || !api.Printable(values[0], 255) {
-			return "", false, api.Malformed(header + " must be one value of 1 to 255 printable ASCII characters.")
+			return "", false, api.Malformed(header, "must be one value of 1 to 255 printable ASCII characters")
 		}
 		if session.ValidID(values[0]) {
 			return values[0], true, nil

@@ -12,6 +12,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"io"
 	"maps"
 	"net/http"
 	"strconv"
@@ -42,6 +43,21 @@ func (s Seconds) MarshalJSON() ([]byte, error) {
 		return []byte("null"), nil
 	}
 	return strconv.AppendInt(nil, int64(s), 10), nil
+}
+
+// String returns the time in words.
+func (s Seconds) String() string {
+	n, unit := int(s), "second"
+	switch {
+	case n > 2*60*60:
+		n, unit = (n+60*60-1)/(60*60), "hour"
+	case n > 2*60:
+		n, unit = (n+60-1)/60, "minute"
+	}
+	if n != 1 {
+		unit += "s"
+	}
+	return strconv.Itoa(n) + " " + unit
 }
 
 // A Timestamp is written in UTC with milliseconds, as the contract shows it.
@@ -87,7 +103,7 @@ func Success(ctx context.Context, message string, data any) Envelope {
 func Failure(ctx context.Context, e *Error) Envelope {
 	wait := e.seconds()
 	return Envelope{
-		Message: e.Sentence(), Error: &e.Code, Details: e.Details, RetryAfter: &wait,
+		Message: e.Sentence(), Error: &e.Code, Details: e.details(), RetryAfter: &wait,
 		RequestID: RequestID(ctx), Timestamp: Timestamp(time.Now()),
 	}
 }
@@ -113,6 +129,21 @@ func WriteAccepted(w http.ResponseWriter, r *http.Request, message string, data 
 // WriteError answers with the error's status, headers and envelope.
 func WriteError(w http.ResponseWriter, r *http.Request, e *Error) error {
 	return WriteErrorData(w, r, e, nil)
+}
+
+// WriteSentence answers with the error's status, headers and sentence, for clients that
+// show the body of a failed response to a person as it is, and with the envelope to those
+// that name application/json in Accept.
+func WriteSentence(w http.ResponseWriter, r *http.Request, e *Error) error {
+	if namesJSON(r) {
+		return WriteError(w, r, e)
+	}
+	e.SetHeader(w.Header())
+	h := w.Header()
+	h.Set("Content-Type", "text/plain; charset=utf-8")
+	w.WriteHeader(e.Status())
+	_, _ = io.WriteString(w, e.Sentence())
+	return nil
 }
 
 // WriteErrorData is WriteError with data beside the error, which only /health

@@ -41,14 +41,14 @@ func TestTheEnvelopeAsBytes(t *testing.T) {
 			func(w http.ResponseWriter, r *http.Request) error {
 				return api.WriteError(w, r, api.Fail(api.SessionNotFound, errors.New("secret")))
 			},
-			404, `{"success":false,"message":"There is no such session, or it has expired. Leave session_id out to start a new one.","data":null,"error":"session_not_found","retry_after_seconds":null,"request_id":"r-1","timestamp":"2000-01-01T00:00:01.234Z"}`,
+			404, `{"success":false,"message":"This conversation was deleted or has expired. Start a new one.","data":null,"error":"session_not_found","retry_after_seconds":null,"request_id":"r-1","timestamp":"2000-01-01T00:00:01.234Z"}`,
 		},
 		{
 			"an error with details",
 			func(w http.ResponseWriter, r *http.Request) error {
 				return api.WriteError(w, r, api.Invalid("query", "must not be empty"))
 			},
-			422, `{"success":false,"message":"The request is invalid; see details.","data":null,"error":"validation_failed","details":[{"field":"query","issue":"must not be empty"}],"retry_after_seconds":null,"request_id":"r-1","timestamp":"2000-01-01T00:00:01.234Z"}`,
+			422, `{"success":false,"message":"Part of what was sent is missing or not valid. Check it and try again.","data":null,"error":"validation_failed","details":[{"field":"query","issue":"must not be empty"}],"retry_after_seconds":null,"request_id":"r-1","timestamp":"2000-01-01T00:00:01.234Z"}`,
 		},
 		{
 			"an error with data",
@@ -235,6 +235,7 @@ var contract = map[api.Code]struct {
 func TestTheTableOfErrorsIsTheContracts(t *testing.T) {
 	t.Parallel()
 	sentence := regexp.MustCompile(`^[A-Z].*\.$`)
+	technical := regexp.MustCompile(`[a-z]_[a-z]|[A-Za-z]-[A-Z]|\b(Accept|Allow|Origin|[A-Z]{3,}|body|field|header|details|session|token|call)\b|[%{/]`)
 	messages := map[string]api.Code{}
 	for code, want := range contract {
 		e := api.Fail(code, nil)
@@ -244,6 +245,16 @@ func TestTheTableOfErrorsIsTheContracts(t *testing.T) {
 		envelope := api.Failure(t.Context(), e)
 		if !sentence.MatchString(envelope.Message) {
 			t.Errorf("%s: the message %q is no sentence", code, envelope.Message)
+		}
+		if word := technical.FindString(envelope.Message); word != "" {
+			t.Errorf("%s: the message %q has %q, which is no word for the person in front of a page", code, envelope.Message, word)
+		}
+		if want.retry && code != api.Unhealthy {
+			e.RetryAfter = 11*time.Second + time.Millisecond
+			if got := api.Failure(t.Context(), e).Message; !strings.HasSuffix(got, "Try again in 12 seconds.") {
+				t.Errorf("%s: the message %q does not have how long to wait", code, got)
+			}
+			e.RetryAfter = 0
 		}
 		if other, ok := messages[envelope.Message]; ok {
 			t.Errorf("%s and %s have the same message", code, other)
@@ -256,6 +267,59 @@ func TestTheTableOfErrorsIsTheContracts(t *testing.T) {
 		if got := w.Header().Get("Retry-After") != ""; got != want.retry {
 			t.Errorf("%s: Retry-After is sent: %t, want %t", code, got, want.retry)
 		}
+	}
+}
+
+func TestHowLongToWait(t *testing.T) {
+	t.Parallel()
+	for wait, want := range map[time.Duration]string{
+		time.Second: "1 second", 12 * time.Second: "12 seconds", 2 * time.Minute: "120 seconds", 121 * time.Second: "3 minutes",
+		2 * time.Hour: "120 minutes", 7*time.Hour + time.Second: "8 hours",
+	} {
+		e := api.Fail(api.QuotaExceeded, nil)
+		e.RetryAfter = wait
+		if got := e.Sentence(); got != "Today's allowance is used up. Try again in "+want+"." {
+			t.Errorf("%v: %q", wait, got)
+		}
+	}
+}
+
+func TestErrorsForPeople(t *testing.T) {
+	t.Parallel()
+	tests := []struct {
+		name, accept string
+		sentence     bool
+	}{
+		{"no Accept", "", true},
+		{"anything", "*/*", true},
+		{"an event stream", "text/event-stream, */*;q=0.1", true},
+		{"JSON", "application/json", false},
+		{"JSON or a stream", "text/event-stream, application/json;q=0.5", false},
+		{"anything but JSON", "*/*, application/json;q=0", true},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			w, r := httptest.NewRecorder(), request(t, http.MethodPost, "/")
+			if tt.accept != "" {
+				r.Header.Set("Accept", tt.accept)
+			}
+			if err := api.WriteSentence(w, r, api.Fail(api.RateLimited, nil)); err != nil {
+				t.Fatal(err)
+			}
+			if w.Code != 429 || w.Header().Get("Retry-After") != "1" {
+				t.Errorf("status %d, headers %v", w.Code, w.Header())
+			}
+			if !tt.sentence {
+				if e := read(t, w); e.Error == nil || *e.Error != "rate_limited" {
+					t.Errorf("answer %s", w.Body)
+				}
+				return
+			}
+			if got := w.Body.String(); got != "Too many questions at once. Try again in 1 second." || w.Header().Get("Content-Type") != "text/plain; charset=utf-8" {
+				t.Errorf("answer %q, headers %v", got, w.Header())
+			}
+		})
 	}
 }
 

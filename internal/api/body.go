@@ -80,12 +80,26 @@ func withBody(w http.ResponseWriter, r *http.Request, limit int64, timeout time.
 	if errors.Is(err, io.ErrUnexpectedEOF) || r.Context().Err() != nil {
 		return Fail(ClientClosedRequest, err)
 	}
-	return &Error{Code: MalformedRequest, Message: "The request's body could not be read.", Cause: err}
+	return &Error{Code: MalformedRequest, Details: []Detail{{"body", "could not be read"}}, Cause: err}
 }
 
 // TooLarge returns the error of a body that is larger than limit bytes.
 func TooLarge(limit int64) *Error {
-	return &Error{Code: RequestTooLarge, Message: fmt.Sprintf("The request's body is larger than %d bytes.", limit)}
+	return &Error{
+		Code: RequestTooLarge, Message: "This is too large: it may have " + bytesInWords(limit) + ".",
+		Details: []Detail{{"body", fmt.Sprintf("must have at most %d bytes", limit)}},
+	}
+}
+
+// bytesInWords returns a limit on bytes for people, rounded down.
+func bytesInWords(n int64) string {
+	switch {
+	case n >= 1e6:
+		return fmt.Sprintf("%d MB", n/1e6)
+	case n >= 1e3:
+		return fmt.Sprintf("%d KB", n/1e3)
+	}
+	return fmt.Sprintf("%d bytes", n)
 }
 
 func checkMediaType(r *http.Request) error {
@@ -164,7 +178,7 @@ func (b *Body[T]) Decode(raw []byte) (T, error) {
 func checkForm(raw []byte) error {
 	d := jsontext.NewDecoder(bytes.NewBuffer(raw))
 	if kind := d.PeekKind(); kind != '{' && kind != 0 {
-		return Malformed("The body must be one JSON object.")
+		return Malformed("body", "must be one JSON object")
 	}
 	for {
 		_, err := d.ReadToken()
@@ -172,14 +186,14 @@ func checkForm(raw []byte) error {
 		case errors.Is(err, io.EOF) && d.InputOffset() > 0 && d.StackDepth() == 0 && hasValue(raw):
 			return nil
 		case errors.Is(err, jsontext.ErrDuplicateName):
-			return Malformed("The body names a field twice.")
+			return Malformed("body", "must not name a field twice")
 		case err != nil:
-			return Malformed("The body is not well-formed JSON in UTF-8.")
+			return Malformed("body", "must be well-formed JSON in UTF-8")
 		case d.StackDepth() > MaxDepth:
-			return Malformed(fmt.Sprintf("The body nests more than %d levels.", MaxDepth))
+			return Malformed("body", fmt.Sprintf("must not nest more than %d levels", MaxDepth))
 		case d.StackDepth() == 0:
 			if len(bytes.TrimLeft(raw[d.InputOffset():], " \t\r\n")) > 0 {
-				return Malformed("The body must be one JSON object, and nothing after it.")
+				return Malformed("body", "must be one JSON object, and nothing after it")
 			}
 			return nil
 		}
@@ -197,7 +211,7 @@ func decodeError(err error) error {
 		e.Cause = err
 		return e
 	}
-	return Malformed("The body is not well-formed JSON in UTF-8.")
+	return Malformed("body", "must be well-formed JSON in UTF-8")
 }
 
 // scratch holds what huma's validation needs for a moment.

@@ -124,8 +124,8 @@ func TestDecodeRefusesWhatIsNotWellFormed(t *testing.T) {
 			if !ok || e.Code != api.MalformedRequest {
 				t.Fatalf("error %v, want %s", err, api.MalformedRequest)
 			}
-			if e.Message == "" || len(e.Message) > 200 {
-				t.Errorf("message %q", e.Message)
+			if len(e.Details) != 1 || e.Details[0].Issue == "" || len(e.Details[0].Issue) > 200 {
+				t.Errorf("details %v", e.Details)
 			}
 		})
 	}

@@ -28,6 +28,7 @@ type Doc struct {
 	Answers     []DocAnswer // errors without data are in Errors
 	Errors      []Code      // besides those of a body and of every route
 	Failure     any         // a value of the type of errors that are not in the envelope; nil: they are
+	Sentences   bool        // errors are answered by [WriteSentence]
 }
 
 // A DocBody is a documented JSON body.

@@ -55,41 +55,45 @@ const (
 // before its answer (nginx's convention).
 const StatusClientClosedRequest = 499
 
-// errorTable has, for each code, the HTTP status, the sentence for people, and
-// when to try again if nothing better is known (0: no Retry-After).
+// errorTable has, for each code, the HTTP status, the sentence for the person in front of
+// a page, when to try again if nothing better is known (0: no Retry-After), and what a
+// developer needs beside the code where that is always the same.
+//
+// A sentence names no header and no field. %s is how long to wait.
 var errorTable = map[Code]struct {
 	status     int
 	message    string
 	retryAfter time.Duration
+	detail     Detail
 }{
-	MalformedRequest:        {http.StatusBadRequest, "The request is malformed.", 0},
-	Unauthenticated:         {http.StatusUnauthorized, "A valid credential is required.", 0},
-	PermissionDenied:        {http.StatusForbidden, "The caller is not allowed to do this.", 0},
-	OriginNotAllowed:        {http.StatusForbidden, "Pages of this origin are not allowed to call the service.", 0},
-	NotFound:                {http.StatusNotFound, "There is nothing at this path. GET / lists the routes.", 0},
-	SessionNotFound:         {http.StatusNotFound, "There is no such session, or it has expired. Leave session_id out to start a new one.", 0},
-	MethodNotAllowed:        {http.StatusMethodNotAllowed, "This path does not support the method; Allow lists those that it does.", 0},
-	NotAcceptable:           {http.StatusNotAcceptable, "Accept must allow application/json or text/event-stream.", 0},
-	RequestTimeout:          {http.StatusRequestTimeout, "The request body did not arrive in time.", 0},
-	IdempotencyInProgress:   {http.StatusConflict, "A call with this Idempotency-Key is still in progress.", time.Second},
-	SessionConflict:         {http.StatusConflict, "The session does not have that many turns. Read it and decide again.", 0},
-	RequestTooLarge:         {http.StatusRequestEntityTooLarge, "The request body is too large.", 0},
-	UnsupportedMediaType:    {http.StatusUnsupportedMediaType, "The body must be application/json in UTF-8, not compressed.", 0},
-	ValidationFailed:        {http.StatusUnprocessableEntity, "The request is invalid; see details.", 0},
-	IdempotencyMismatch:     {http.StatusUnprocessableEntity, "This Idempotency-Key was used with another request body.", 0},
-	ContentBlocked:          {http.StatusUnprocessableEntity, "The model refused to answer. Rephrase the question.", 0},
-	RateLimited:             {http.StatusTooManyRequests, "Too many calls; retry after the delay in Retry-After.", time.Second},
-	QuotaExceeded:           {http.StatusTooManyRequests, "Today's tokens are used up; retry after the delay in Retry-After.", time.Minute},
-	ClientClosedRequest:     {StatusClientClosedRequest, "The client disconnected before the answer.", 0},
-	Internal:                {http.StatusInternalServerError, "The service failed. Report the request_id, which finds the cause in the log.", 0},
-	ModelFailed:             {http.StatusBadGateway, "The model returned no usable answer.", 0},
-	ModelUnavailable:        {http.StatusServiceUnavailable, "The model is unavailable; retry after the delay in Retry-After.", 5 * time.Second},
-	Overloaded:              {http.StatusServiceUnavailable, "The service is at capacity; retry after the delay in Retry-After.", time.Second},
-	SessionStoreUnavailable: {http.StatusServiceUnavailable, "Sessions cannot be read or written now; retry after the delay in Retry-After.", 2 * time.Second},
-	ShuttingDown:            {http.StatusServiceUnavailable, "This instance is shutting down; try again.", time.Second},
-	NotReady:                {http.StatusServiceUnavailable, "The service is not ready; GET /health/ready has the reason.", 5 * time.Second},
-	Unhealthy:               {http.StatusServiceUnavailable, "The service is unhealthy.", 5 * time.Second},
-	Timeout:                 {http.StatusGatewayTimeout, "The answer took longer than the service allows.", 0},
+	MalformedRequest:        {http.StatusBadRequest, "The service did not understand what was sent. Reload the page and try again.", 0, Detail{}},
+	Unauthenticated:         {http.StatusUnauthorized, "You are not signed in, or your sign-in has expired. Sign in and try again.", 0, Detail{}},
+	PermissionDenied:        {http.StatusForbidden, "You are not allowed to do this.", 0, Detail{}},
+	OriginNotAllowed:        {http.StatusForbidden, "This page is not allowed to use the service.", 0, Detail{"Origin", "is not among ALLOWED_ORIGINS"}},
+	NotFound:                {http.StatusNotFound, "There is nothing here.", 0, Detail{}},
+	SessionNotFound:         {http.StatusNotFound, "This conversation was deleted or has expired. Start a new one.", 0, Detail{}},
+	MethodNotAllowed:        {http.StatusMethodNotAllowed, "This cannot be done here.", 0, Detail{}},
+	NotAcceptable:           {http.StatusNotAcceptable, "The service has no answer in the form that was asked for.", 0, Detail{"Accept", "must allow application/json or text/event-stream"}},
+	RequestTimeout:          {http.StatusRequestTimeout, "The question took too long to arrive. Try again.", 0, Detail{}},
+	IdempotencyInProgress:   {http.StatusConflict, "This question is already being answered. Try again in %s.", time.Second, Detail{}},
+	SessionConflict:         {http.StatusConflict, "This conversation went on elsewhere. Reload to see it.", 0, Detail{}},
+	RequestTooLarge:         {http.StatusRequestEntityTooLarge, "This is too large. Send less at once.", 0, Detail{}},
+	UnsupportedMediaType:    {http.StatusUnsupportedMediaType, "The service cannot read what was sent.", 0, Detail{"Content-Type", "must be application/json in UTF-8, and the body not compressed"}},
+	ValidationFailed:        {http.StatusUnprocessableEntity, "Part of what was sent is missing or not valid. Check it and try again.", 0, Detail{}},
+	IdempotencyMismatch:     {http.StatusUnprocessableEntity, "This question was sent before in other words. Ask it again as a new one.", 0, Detail{"Idempotency-Key", "was used with another request body"}},
+	ContentBlocked:          {http.StatusUnprocessableEntity, "The model refused to answer. Rephrase the question.", 0, Detail{}},
+	RateLimited:             {http.StatusTooManyRequests, "Too many questions at once. Try again in %s.", time.Second, Detail{}},
+	QuotaExceeded:           {http.StatusTooManyRequests, "Today's allowance is used up. Try again in %s.", time.Minute, Detail{}},
+	ClientClosedRequest:     {StatusClientClosedRequest, "The connection was closed before the answer.", 0, Detail{}},
+	Internal:                {http.StatusInternalServerError, "The service failed. Try again, and report it if it happens again.", 0, Detail{}},
+	ModelFailed:             {http.StatusBadGateway, "The model returned no usable answer. Try again, or ask in other words.", 0, Detail{}},
+	ModelUnavailable:        {http.StatusServiceUnavailable, "The model cannot be reached right now. Try again in %s.", 5 * time.Second, Detail{}},
+	Overloaded:              {http.StatusServiceUnavailable, "The service is busy right now. Try again in %s.", time.Second, Detail{}},
+	SessionStoreUnavailable: {http.StatusServiceUnavailable, "Conversations cannot be read or saved right now. Try again in %s.", 2 * time.Second, Detail{}},
+	ShuttingDown:            {http.StatusServiceUnavailable, "The answer was interrupted. Try again in %s.", time.Second, Detail{}},
+	NotReady:                {http.StatusServiceUnavailable, "The service is not ready. Try again in %s.", 5 * time.Second, Detail{}},
+	Unhealthy:               {http.StatusServiceUnavailable, "The service is unhealthy.", 5 * time.Second, Detail{}},
+	Timeout:                 {http.StatusGatewayTimeout, "The answer took longer than the service allows. Try again, or ask for less.", 0, Detail{}},
 }
 
 // Codes are all that there are, sorted.
@@ -115,7 +119,8 @@ func Table() []CodeInfo {
 	var all []CodeInfo
 	for code, row := range errorTable {
 		if row.status != StatusClientClosedRequest {
-			all = append(all, CodeInfo{code, row.status, row.message, row.retryAfter})
+			e := Error{Code: code}
+			all = append(all, CodeInfo{code, row.status, e.Sentence(), row.retryAfter})
 		}
 	}
 	slices.SortFunc(all, func(a, b CodeInfo) int {
@@ -196,9 +201,9 @@ func Invalid(field, issue string) *Error {
 	return &Error{Code: ValidationFailed, Details: []Detail{{field, issue}}}
 }
 
-// Malformed returns a 400 whose message names the fault in the request's form.
-func Malformed(message string) *Error {
-	return &Error{Code: MalformedRequest, Message: message}
+// Malformed returns a 400 about the form of a header or of the body.
+func Malformed(field, issue string) *Error {
+	return &Error{Code: MalformedRequest, Details: []Detail{{field, issue}}}
 }
 
 // Error is for logs: it holds the cause.
@@ -220,12 +225,24 @@ func (e *Error) Status() int {
 	return http.StatusInternalServerError
 }
 
-// Sentence is what the client is told.
+// Sentence returns what the person in front of a page is told.
 func (e *Error) Sentence() string {
 	if e.Message != "" {
 		return e.Message
 	}
-	return errorTable[e.Code].message
+	message := errorTable[e.Code].message
+	if strings.Contains(message, "%s") {
+		return fmt.Sprintf(message, e.seconds())
+	}
+	return message
+}
+
+// details returns what a developer is told beside the code.
+func (e *Error) details() []Detail {
+	if usual := errorTable[e.Code].detail; e.Details == nil && usual.Field != "" {
+		return []Detail{usual}
+	}
+	return e.Details
 }
 
 // seconds is how long the client should wait, rounded up.

@@ -82,7 +82,7 @@ func (f *fileReader) Read(p []byte) (int, error) {
 	case f.inside > EncodedLen(f.Files)+slack:
 		f.err = FilesTooLarge(f.Files)
 	case f.depth > MaxDepth:
-		f.err = Malformed(fmt.Sprintf("The body nests more than %d levels.", MaxDepth))
+		f.err = Malformed("body", fmt.Sprintf("must not nest more than %d levels", MaxDepth))
 	}
 	for f.Hold != nil && f.read-f.Limit > f.held<<20 {
 		if held := f.Hold(); held != nil {
@@ -99,7 +99,10 @@ func (f *fileReader) Read(p []byte) (int, error) {
 
 // FilesTooLarge returns the error of a request whose files have more than limit bytes.
 func FilesTooLarge(limit int64) *Error {
-	return &Error{Code: RequestTooLarge, Message: fmt.Sprintf("The files are larger than %d bytes in all.", limit)}
+	return &Error{
+		Code: RequestTooLarge, Message: "The files are too large: all together may have " + bytesInWords(limit) + ".",
+		Details: []Detail{{"files", fmt.Sprintf("must have at most %d bytes in all", limit)}},
+	}
 }
 
 func (f *fileReader) scan(p []byte) {

@@ -49,6 +49,18 @@ func PrefersHTML(r *http.Request) bool {
 	return html.specificity == 2 && html.q > 0 && html.q >= json.q
 }
 
+// namesJSON reports whether the client named application/json in its Accept header.
+func namesJSON(r *http.Request) bool {
+	json := quality{specificity: -1}
+	for _, value := range r.Header.Values("Accept") {
+		for item := range strings.SplitSeq(value, ",") {
+			mediaRange, params, _ := strings.Cut(item, ";")
+			json.match(strings.ToLower(strings.TrimSpace(mediaRange)), "application", "json", weight(params))
+		}
+	}
+	return json.specificity == 2 && json.q > 0
+}
+
 // A quality is the weight of the most specific range that matched a type.
 type quality struct {
 	q           float64

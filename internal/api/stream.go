@@ -92,7 +92,7 @@ func (s *shallowReader) Read(p []byte) (int, error) {
 		return 0, s.err
 	}
 	if deepest > MaxDepth {
-		s.err = Malformed(fmt.Sprintf("The body nests more than %d levels.", MaxDepth))
+		s.err = Malformed("body", fmt.Sprintf("must not nest more than %d levels", MaxDepth))
 		return 0, s.err
 	}
 	return n, err

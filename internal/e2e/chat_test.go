@@ -212,7 +212,7 @@ func TestChatErrors(t *testing.T) {
 		t.Fatal(err)
 	}
 	all = parts(t, answer{response.StatusCode, response.Header, rest})
-	if last := all[len(all)-1]; last["errorText"] != "This conversation was deleted." {
+	if last := all[len(all)-1]; last["errorText"] != "This conversation was deleted or has expired. Start a new one." {
 		t.Errorf("the end is %v", last)
 	}
 	wantError(t, s.do(t, http.MethodGet, "/sessions/"+chatID, nil), http.StatusNotFound, "session_not_found")
@@ -313,7 +313,7 @@ func TestChatRegenerates(t *testing.T) {
 		t.Fatal(err)
 	}
 	all = parts(t, answer{response.StatusCode, response.Header, rest})
-	if last := all[len(all)-1]; last["errorText"] != "This conversation was continued elsewhere. Load it again." {
+	if last := all[len(all)-1]; last["errorText"] != "This conversation went on elsewhere. Reload to see it." {
 		t.Errorf("the end is %v", last)
 	}
 	if q, r := asked(t, s, chatID); !slices.Equal(q, []string{"first", "second", "third", "fourth"}) || r[2] != "three" {
@@ -339,7 +339,7 @@ func TestChatIdempotency(t *testing.T) {
 	if n := len(gemini.Requests()); n != 2 {
 		t.Errorf("the model was asked %d times, want 2", n)
 	}
-	wantError(t, s.do(t, http.MethodPost, "/chat", said(chatID, "hi"), "Idempotency-Key", "key regenerate-message"), http.StatusUnprocessableEntity, "idempotency_mismatch")
+	wantError(t, s.do(t, http.MethodPost, "/chat", said(chatID, "hi"), "Idempotency-Key", "key regenerate-message", "Accept", "application/json"), http.StatusUnprocessableEntity, "idempotency_mismatch")
 }
 
 func TestChatResume(t *testing.T) {
@@ -416,7 +416,7 @@ func TestChatBodies(t *testing.T) {
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			raw, ok := test.body.(string)
-			a := s.do(t, http.MethodPost, "/chat", test.body)
+			a := s.do(t, http.MethodPost, "/chat", test.body, "Accept", "application/json")
 			if ok && raw == "[]" { // of the wrong kind altogether
 				if a.Status != 400 && a.Status != 422 {
 					t.Errorf("status %d", a.Status)
@@ -431,6 +431,12 @@ func TestChatBodies(t *testing.T) {
 	}
 	if n := len(gemini.Requests()); n != 0 {
 		t.Errorf("the model was asked %d times", n)
+	}
+
+	// A page shows the body as it is.
+	if a := s.do(t, http.MethodPost, "/chat", said("short", "hi")); a.Status != 422 || a.Header.Get("Content-Type") != "text/plain; charset=utf-8" ||
+		string(a.Body) != "Part of what was sent is missing or not valid. Check it and try again." {
+		t.Errorf("status %d, %v: %q", a.Status, a.Header, a.Body)
 	}
 
 	// A conversation of 10 MB with parts that are ignored: files, tools, refused

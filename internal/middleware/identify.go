@@ -65,11 +65,11 @@ func (m *middleware) endUser(r *http.Request, p caller.Principal) (string, error
 		return "", nil
 	}
 	if !p.Service || m.crossOrigin(r) {
-		return "", &api.Error{Code: api.PermissionDenied, Message: "Only a service that calls for its users may name one in X-End-User."}
+		return "", &api.Error{Code: api.PermissionDenied, Details: []api.Detail{{Field: "X-End-User", Issue: "is only for services that call for their users"}}}
 	}
 	value := values[0]
 	if len(values) > 1 || !api.Printable(value, 128) {
-		return "", api.Malformed("X-End-User must be one value of 1 to 128 printable ASCII characters.")
+		return "", api.Malformed("X-End-User", "must be one value of 1 to 128 printable ASCII characters")
 	}
 	return value, nil
 }

@@ -55,6 +55,8 @@ func (d *document) operation(route api.Route) *huma.Operation {
 		case ok:
 		case route.Doc.Failure != nil:
 			op.Responses[strconv.Itoa(status)] = &huma.Response{Ref: "#/components/responses/" + d.failureOf(route.Doc.Failure)}
+		case route.Doc.Sentences:
+			op.Responses[strconv.Itoa(status)] = d.sentence(status)
 		default:
 			op.Responses[strconv.Itoa(status)] = &huma.Response{Ref: "#/components/responses/" + responseName(status)}
 			d.errors[status] = true
@@ -73,6 +75,13 @@ func (d *document) failureOf(body any) string {
 		Content:     map[string]*huma.MediaType{"application/json": {Schema: ref}},
 	}
 	return name
+}
+
+// sentence describes an error as [api.WriteSentence] answers with it.
+func (d *document) sentence(status int) *huma.Response {
+	response := d.failure(status)
+	response.Content["text/plain"] = &huma.MediaType{Schema: &huma.Schema{Type: huma.TypeString, Description: "What to show to a person; the envelope with Accept: application/json."}}
+	return response
 }
 
 // answer describes a response that is documented by its route.
@@ -137,29 +146,34 @@ func (d *document) codes(route api.Route) []api.Code {
 func (d *document) responses() map[string]*huma.Response {
 	all := maps.Clone(d.named)
 	for status := range d.errors {
-		var codes []string
-		var headers []string
-		for _, info := range api.Table() {
-			if info.Status == status && info.Code != api.Unhealthy { // which has data: GET /health documents it
-				codes = append(codes, "`"+string(info.Code)+"`")
-				if info.RetryAfter > 0 {
-					headers = append(headers, "Retry-After")
-				}
-			}
-		}
-		if status == http.StatusUnauthorized {
-			headers = append(headers, "WWW-Authenticate")
-		}
-		media := &huma.MediaType{Schema: d.schemas.failure()}
-		if status == http.StatusUnprocessableEntity {
-			media.Examples = map[string]*huma.Example{"a field": {Value: failed(api.Invalid("query", "must not be empty"))}}
-		}
-		all[responseName(status)] = &huma.Response{
-			Description: strings.Join(codes, ", "), Headers: headersOf(headers...),
-			Content: map[string]*huma.MediaType{"application/json": media},
-		}
+		all[responseName(status)] = d.failure(status)
 	}
 	return all
+}
+
+// failure describes the errors of a status in the envelope.
+func (d *document) failure(status int) *huma.Response {
+	var codes []string
+	var headers []string
+	for _, info := range api.Table() {
+		if info.Status == status && info.Code != api.Unhealthy { // which has data: GET /health documents it
+			codes = append(codes, "`"+string(info.Code)+"`")
+			if info.RetryAfter > 0 {
+				headers = append(headers, "Retry-After")
+			}
+		}
+	}
+	if status == http.StatusUnauthorized {
+		headers = append(headers, "WWW-Authenticate")
+	}
+	media := &huma.MediaType{Schema: d.schemas.failure()}
+	if status == http.StatusUnprocessableEntity {
+		media.Examples = map[string]*huma.Example{"a field": {Value: failed(api.Invalid("query", "must not be empty"))}}
+	}
+	return &huma.Response{
+		Description: strings.Join(codes, ", "), Headers: headersOf(headers...),
+		Content: map[string]*huma.MediaType{"application/json": media},
+	}
 }
 
 func responseName(status int) string {

@@ -76,7 +76,7 @@ func TestDoors(t *testing.T) {
 	}
 	keys := `[{"name":"x","sha256":"` + strings.Repeat("0", 64) + `"}]`
 	guarded := open(map[string]string{"AUTH": "api_key", "API_KEYS": keys})
-	if got := call(t, guarded.Both, "POST", "/red"); got.status != 401 || got.text != `{"own": "A valid credential is required."}` || got.header.Get("WWW-Authenticate") == "" {
+	if got := call(t, guarded.Both, "POST", "/red"); got.status != 401 || got.text != `{"own": "You are not signed in, or your sign-in has expired. Sign in and try again."}` || got.header.Get("WWW-Authenticate") == "" {
 		t.Errorf("without a credential: %d %s", got.status, got.text)
 	}
 	unready := open(map[string]string{"REQUEST_TIMEOUT": "soon"})

@@ -156,7 +156,7 @@ func TestAServiceThatIsSetUpWrongly(t *testing.T) {
 		for _, route := range []string{"POST /invoke", "POST /", "GET /sessions", "DELETE /sessions", "GET /sessions/0123456789abcdef", "GET /",
 			"POST /chat", "GET /chat/0123456789abcdef/stream", "GET /openapi.json", "GET /docs", "GET /docs/page.js"} {
 			method, path, _ := strings.Cut(route, " ")
-			t.Run(route, func(t *testing.T) { call(t, h, method, path).want(t, 503, "not_ready") })
+			t.Run(route, func(t *testing.T) { call(t, h, method, path, "Accept", "application/json").want(t, 503, "not_ready") })
 		}
 	}
 	call(t, s.Health, "GET", "/health").want(t, 503, "unhealthy")

@@ -29,12 +29,7 @@ export async function load(id: string, getToken: GetToken): Promise<Message[]> {
   ]);
 }
 
-/** What to show of an error: the service's own sentence, where it gave one. */
+/** What to show of an error: the service's own sentence, which is the body. */
 export function sentence(error: Error): string {
-  if (!APICallError.isInstance(error)) return error.message;
-  try {
-    return JSON.parse(error.responseBody ?? '').message;
-  } catch {
-    return `The service answered ${error.statusCode}.`;
-  }
+  return (APICallError.isInstance(error) && error.responseBody) || error.message;
 }

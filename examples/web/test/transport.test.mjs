@@ -49,11 +49,13 @@ for (const [version, ai] of Object.entries({ ai5, ai6, ai7 })) {
     });
 
     test('an error before the stream is the service\'s own', async () => {
-      await assert.rejects(send(ai.generateId(), [message('block this')]), error => {
-        assert.equal(JSON.parse(error.responseBody ?? error.message).error, 'content_blocked');
+      await assert.rejects(send('short', [message('hello')]), error => {
+        assert.equal(error.responseBody ?? error.message, 'Part of what was sent is missing or not valid. Check it and try again.');
         return true;
       });
-      await assert.rejects(send('short', [message('hello')]), error => {
+      const parts = await send(ai.generateId(), [message('block this')]);
+      assert.equal(parts.at(-1).errorText, 'The model refused to answer. Rephrase the question.');
+      await assert.rejects(send('short', [message('hello')], { headers: { Authorization: `Bearer ${await service.token(version)}`, Accept: 'application/json' } }), error => {
         assert.equal(JSON.parse(error.responseBody ?? error.message).details[0].field, 'id');
         return true;
       });
@@ -61,7 +63,10 @@ for (const [version, ai] of Object.entries({ ai5, ai6, ai7 })) {
 
     test('no credential', async () => {
       const bare = new ai.DefaultChatTransport({ api: `${service.url}/chat` });
-      await assert.rejects(bare.sendMessages({ chatId: ai.generateId(), messages: [message('hello')], trigger: 'submit-message' }), /unauthenticated/);
+      await assert.rejects(bare.sendMessages({ chatId: ai.generateId(), messages: [message('hello')], trigger: 'submit-message' }), error => {
+        assert.equal(error.responseBody ?? error.message, 'You are not signed in, or your sign-in has expired. Sign in and try again.');
+        return true;
+      });
     });
 
     test('an error within the stream ends it', async () => {

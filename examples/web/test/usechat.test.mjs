@@ -69,7 +69,7 @@ test('a first question that fails is tried again by regenerate', async () => {
   assert.equal(chat.messages.at(-1).metadata.turn, 1);
   await chat.sendMessage({ text: 'block this' });
   chat = await page.settled();
-  assert.equal(JSON.parse(chat.error.message).error, 'content_blocked');
+  assert.equal(chat.error.responseBody ?? chat.error.message, 'The model refused to answer. Rephrase the question.');
   await chat.regenerate(); // it is blocked again, and takes nobody's place
   assert.equal((await page.settled()).status, 'error');
   assert.deepEqual((await service.turns(chat.id, 'user')).map(t => t.query), ['cut once']);
