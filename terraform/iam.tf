@@ -125,9 +125,16 @@ resource "google_cloud_run_v2_service_iam_member" "scheduler" {
   member   = google_service_account.scheduler.member
 }
 
+# Gemini Enterprise calls agents by A2A as its project's service agent.
+locals {
+  gemini_enterprise = var.doors.gemini_enterprise == null ? null : merge(var.doors.gemini_enterprise, {
+    member = "serviceAccount:service-${var.doors.gemini_enterprise.project_number}@gcp-sa-discoveryengine.iam.gserviceaccount.com"
+  })
+}
+
 resource "google_cloud_run_v2_service_iam_member" "invoker" {
   for_each = {
-    for pair in setproduct(local.function_keys.invoke, toset(var.invokers)) : "${pair[0]} ${pair[1]}" => { key = pair[0], member = pair[1] }
+    for pair in setproduct(local.function_keys.invoke, setunion(var.invokers, local.gemini_enterprise[*].member)) : "${pair[0]} ${pair[1]}" => { key = pair[0], member = pair[1] }
   }
 
   project  = var.project_id

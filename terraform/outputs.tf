@@ -19,6 +19,16 @@ output "frontend" {
   }
 }
 
+output "gemini_enterprise" {
+  description = "The command that registers the agent in the Gemini Enterprise app of doors.gemini_enterprise, to be run once by who may administer the app; null without one."
+  value = local.gemini_enterprise == null ? null : join(" ", [
+    "curl -sSf -H \"Authorization: Bearer $(gcloud auth print-identity-token)\" ${google_cloud_run_v2_service.function["invoke"].uri}/.well-known/agent-card.json |",
+    "jq '{displayName: .name, description, a2aAgentDefinition: {jsonAgentCard: tojson}}' |",
+    "curl -sSf -H \"Authorization: Bearer $(gcloud auth print-access-token)\" -H 'Content-Type: application/json' -H 'X-Goog-User-Project: ${local.gemini_enterprise.project_number}' --data-binary @-",
+    "https://${local.gemini_enterprise.location}-discoveryengine.googleapis.com/v1alpha/projects/${local.gemini_enterprise.project_number}/locations/${local.gemini_enterprise.location}/collections/default_collection/engines/${local.gemini_enterprise.app}/assistants/default_assistant/agents",
+  ])
+}
+
 output "service_accounts" {
   description = "The service accounts, by role: an agent's tools call other services as invoke."
   value = merge(

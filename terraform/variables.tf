@@ -458,12 +458,17 @@ variable "playground" {
 }
 
 variable "doors" {
-  description = "Protocols beside the service's own. open: those that are served, of those that gate.Register names (mcp, openai); null for all, empty for none. mcp_tools: whether MCP clients may also call the agent's own tools, without the model. conversation_headers: headers by which a chat completion names its session, such as X-OpenWebUI-Chat-Id. instructions: whether OpenAI's clients may add instructions to the agent's."
+  description = "Protocols beside the service's own. open: those that are served, of those that gate.Register names (mcp, openai, a2a); null for all, empty for none. mcp_tools: whether MCP clients may also call the agent's own tools, without the model. conversation_headers: headers by which a chat completion names its session, such as X-OpenWebUI-Chat-Id. instructions: whether OpenAI's clients may add instructions to the agent's. gemini_enterprise: the app whose service agent may call invoke by A2A, with the number of its project and its location; the output gemini_enterprise has the command that registers the agent there."
   type = object({
     open                 = optional(list(string))
     mcp_tools            = optional(bool, false)
     conversation_headers = optional(list(string), [])
     instructions         = optional(bool, false)
+    gemini_enterprise = optional(object({
+      project_number = string
+      app            = string
+      location       = optional(string, "global")
+    }))
   })
   default  = {}
   nullable = false
@@ -475,6 +480,14 @@ variable "doors" {
   validation {
     condition     = alltrue([for name in var.doors.conversation_headers : can(regex("^[Xx]-[A-Za-z0-9-]{1,62}$", name))])
     error_message = "doors.conversation_headers hold what is not the name of a header that begins with X-, such as X-OpenWebUI-Chat-Id."
+  }
+  validation {
+    condition     = var.doors.gemini_enterprise == null || can(regex("^[0-9]+ [a-z0-9][a-z0-9_-]* (global|us|eu)$", join(" ", [try(var.doors.gemini_enterprise.project_number, ""), try(var.doors.gemini_enterprise.app, ""), try(var.doors.gemini_enterprise.location, "")])))
+    error_message = "doors.gemini_enterprise has a project_number that is no number, an app that is no app's ID, or a location that is not global, us or eu."
+  }
+  validation {
+    condition     = var.doors.gemini_enterprise == null || var.web_access == "private"
+    error_message = "doors.gemini_enterprise is set, but its service agent can be let in only by Cloud Run's own check, which is on where web_access is private."
   }
 }
 

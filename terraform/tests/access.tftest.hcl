@@ -72,6 +72,21 @@ run "private_with_invokers" {
   }
 }
 
+run "gemini_enterprise" {
+  command = plan
+  variables {
+    invokers = ["user:a@example.com"]
+    doors    = { gemini_enterprise = { project_number = "123456789012", app = "my-app" } }
+  }
+
+  assert {
+    condition = toset([for m in google_cloud_run_v2_service_iam_member.invoker : "${m.name} ${m.member}"]) == toset([
+      "invoke user:a@example.com", "invoke serviceAccount:service-123456789012@gcp-sa-discoveryengine.iam.gserviceaccount.com",
+    ])
+    error_message = "The service agent of the app's project may call invoke, beside those named in invokers."
+  }
+}
+
 run "application" {
   command = plan
   variables {
