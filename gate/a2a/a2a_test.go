@@ -11,7 +11,6 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
-	"time"
 
 	sdk "github.com/a2aproject/a2a-go/v2/a2a"
 	"github.com/a2aproject/a2a-go/v2/a2aclient"
@@ -449,34 +448,116 @@ func TestBadRequests(t *testing.T) {
 	}
 }
 
-// A client that leaves ends its turn, and the request with it.
-func TestAClientThatLeaves(t *testing.T) {
+// A task that is worked on is read, followed and canceled by other requests.
+func TestCancel(t *testing.T) {
 	t.Parallel()
 	for _, version := range versions {
 		t.Run(string(version), func(t *testing.T) {
 			t.Parallel()
 			s := start(t)
 			s.gemini.Enqueue(geminitest.Text("Hello", " Ada.").SilentAfter(1))
-			ctx, cancel := context.WithCancel(t.Context())
-			defer cancel()
-			for event, err := range s.connect(t, version, "ada").SendStreamingMessage(ctx, say("Hello")) {
+			c, other := s.connect(t, version, "ada"), s.connect(t, version, "bob")
+			var state sdk.TaskState
+			var id sdk.TaskID
+			followed := make(chan sdk.TaskState, 1)
+			for event, err := range c.SendStreamingMessage(t.Context(), say("Hello")) {
+				if err != nil {
+					t.Fatal(err)
+				}
+				switch e := event.(type) {
+				case *sdk.Task:
+					id = e.ID
+				case *sdk.TaskStatusUpdateEvent:
+					state = e.Status.State
+				case *sdk.TaskArtifactUpdateEvent:
+					if id == "" || state != "" {
+						continue
+					}
+					if task, err := c.GetTask(t.Context(), &sdk.GetTaskRequest{ID: id}); err != nil || task.Status.State != sdk.TaskStateWorking {
+						t.Errorf("%+v, %v", task, err)
+					}
+					if _, err := other.CancelTask(t.Context(), &sdk.CancelTaskRequest{ID: id}); err == nil {
+						t.Error("another owner cancels the task")
+					}
+					seen := make(chan struct{})
+					go func() {
+						var last sdk.TaskState
+						for event, err := range c.SubscribeToTask(t.Context(), &sdk.SubscribeToTaskRequest{ID: id}) {
+							if err != nil {
+								break
+							}
+							switch e := event.(type) {
+							case *sdk.Task:
+								close(seen)
+							case *sdk.TaskStatusUpdateEvent:
+								last = e.Status.State
+							}
+						}
+						followed <- last
+					}()
+					<-seen
+					task, err := c.CancelTask(t.Context(), &sdk.CancelTaskRequest{ID: id})
+					if err != nil || task.ID != id || task.Status.State != sdk.TaskStateCanceled {
+						t.Errorf("%+v, %v", task, err)
+					}
+				}
+			}
+			if state != sdk.TaskStateCanceled {
+				t.Errorf("the stream ended with %q", state)
+			}
+			if got := <-followed; got != sdk.TaskStateCanceled {
+				t.Errorf("who followed it saw %q", got)
+			}
+			if task, err := c.GetTask(t.Context(), &sdk.GetTaskRequest{ID: id}); err != nil || task.Status.State != sdk.TaskStateCanceled || textOf(task) != "Hello" {
+				t.Errorf("%+v, %v", task, err)
+			}
+		})
+	}
+}
+
+// A task goes on when its client leaves, and can be followed again.
+func TestAClientThatLeaves(t *testing.T) {
+	t.Parallel()
+	for _, version := range versions {
+		t.Run(string(version), func(t *testing.T) {
+			t.Parallel()
+			s := start(t)
+			rest := make(chan struct{})
+			s.gemini.Enqueue(geminitest.Text("Hello", " Ada.").WithGate(1, rest))
+			c := s.connect(t, version, "ada")
+			ctx, leave := context.WithCancel(t.Context())
+			defer leave()
+			var id sdk.TaskID
+			for event, err := range c.SendStreamingMessage(ctx, say("Hello")) {
 				if err != nil {
 					break
 				}
-				if _, ok := event.(*sdk.TaskArtifactUpdateEvent); ok {
-					cancel()
+				switch e := event.(type) {
+				case *sdk.Task:
+					id = e.ID
+				case *sdk.TaskArtifactUpdateEvent:
+					leave()
 				}
 			}
-			for deadline := time.After(10 * time.Second); ; {
-				changed := s.log.Changed()
-				if strings.Contains(s.log.String(), "client_closed_request") {
-					return
+			text, state := "", sdk.TaskStateUnspecified
+			for event, err := range c.SubscribeToTask(t.Context(), &sdk.SubscribeToTaskRequest{ID: id}) {
+				if err != nil {
+					t.Fatal(err)
 				}
-				select {
-				case <-changed:
-				case <-deadline:
-					t.Fatalf("the log: %s", s.log)
+				switch e := event.(type) {
+				case *sdk.Task:
+					close(rest)
+				case *sdk.TaskArtifactUpdateEvent:
+					if !e.Append {
+						text = ""
+					}
+					text += e.Artifact.Parts[0].Text()
+				case *sdk.TaskStatusUpdateEvent:
+					state = e.Status.State
 				}
+			}
+			if text != "Hello Ada." || state != sdk.TaskStateCompleted {
+				t.Errorf("%q, %s", text, state)
 			}
 		})
 	}

@@ -57,18 +57,32 @@ var errLeft = errors.New("the client has left")
 
 // SendStreamingMessage implements [a2asrv.RequestHandler]: a turn, as it happens.
 func (c *call) SendStreamingMessage(_ context.Context, sent *a2a.SendMessageRequest) iter.Seq2[a2a.Event, error] {
+	return c.stream(func(ctx context.Context, show func(invoke.Event) error) error {
+		req, err := c.turn(ctx, sent)
+		if err == nil {
+			_, err = c.Invoke.Ask(ctx, req, show)
+		}
+		return err
+	})
+}
+
+// SubscribeToTask implements [a2asrv.RequestHandler]: a task from its beginning, wherever
+// it is worked on.
+func (c *call) SubscribeToTask(_ context.Context, sent *a2a.SubscribeToTaskRequest) iter.Seq2[a2a.Event, error] {
+	return c.stream(func(ctx context.Context, show func(invoke.Event) error) error {
+		_, err := c.Invoke.Watch(ctx, string(sent.ID), "", show)
+		return unknownTask(err)
+	})
+}
+
+// stream returns the events of the run that watch shows.
+func (c *call) stream(watch func(context.Context, func(invoke.Event) error) error) iter.Seq2[a2a.Event, error] {
 	return func(yield func(a2a.Event, error) bool) {
 		c.working.Add(1)
 		defer c.working.Done()
-		ctx := c.request.Context()
-		req, err := c.turn(ctx, sent)
-		if err != nil {
-			yield(nil, c.failed(err))
-			return
-		}
 		s := &stream{call: c}
 		left := false
-		_, err = c.Invoke.Ask(ctx, req, func(e invoke.Event) error {
+		err := watch(c.request.Context(), func(e invoke.Event) error {
 			for _, event := range s.events(e) {
 				if left = left || !yield(event, nil); left {
 					return errLeft
@@ -102,11 +116,11 @@ func (c *call) turn(ctx context.Context, sent *a2a.SendMessageRequest) (req invo
 		return req, a2a.ErrPushNotificationNotSupported
 	}
 	if m.TaskID != "" {
-		if _, err := c.find(ctx, m.TaskID); err != nil {
-			return req, err
+		if _, err := c.Invoke.Read(ctx, string(m.TaskID)); err != nil {
+			return req, unknownTask(err)
 		}
 		e := api.Fail(api.SessionConflict, nil)
-		e.Message = "The task is over. Send the message without taskId, with the same contextId."
+		e.Message = "A task is one message. Send this one without taskId, with the same contextId."
 		return req, e
 	}
 	if req.Options.Key == "" {
@@ -319,11 +333,25 @@ func (s *stream) done(a answer, now time.Time) (events []a2a.Event) {
 	return append(events, &a2a.TaskStatusUpdateEvent{TaskID: s.info.TaskID, ContextID: s.info.ContextID, Status: status(a, now)})
 }
 
+// states are a run's, in A2A's words.
+var states = map[session.RunState]a2a.TaskState{
+	session.Working: a2a.TaskStateWorking, session.Waiting: a2a.TaskStateInputRequired, session.Done: a2a.TaskStateCompleted,
+	session.Failed: a2a.TaskStateFailed, session.Stopped: a2a.TaskStateCanceled,
+}
+
 // GetTask implements [a2asrv.RequestHandler].
 func (c *call) GetTask(_ context.Context, get *a2a.GetTaskRequest) (*a2a.Task, error) {
-	turn, err := c.find(c.request.Context(), get.ID)
+	ctx := c.request.Context()
+	info, err := c.Invoke.Read(ctx, string(get.ID))
 	if err != nil {
-		return nil, c.failed(err)
+		return nil, c.failed(unknownTask(err))
+	}
+	turn, err := c.find(ctx, get.ID)
+	if errors.Is(err, session.ErrNotFound) { // it is worked on, or left no turn
+		return &a2a.Task{ID: get.ID, ContextID: info.SessionID, Status: a2a.TaskStatus{State: states[info.State], Timestamp: &info.UpdatedAt}}, nil
+	}
+	if err != nil {
+		return nil, c.failed(api.Fail(api.SessionStoreUnavailable, err))
 	}
 	query, text := turn.Texts()
 	a := answer{run: string(get.ID), text: text, output: turn.Output, finish: turn.FinishReason, pending: turn.Pending}
@@ -344,30 +372,43 @@ func (c *call) GetTask(_ context.Context, get *a2a.GetTaskRequest) (*a2a.Task, e
 
 // find returns the turn of a task of the caller's.
 func (c *call) find(ctx context.Context, id a2a.TaskID) (session.Turn, error) {
-	missing := api.Fail(api.NotFound, nil)
-	missing.Message = "There is no such task."
-	sessionID, turnID, ok := session.SplitRunID(string(id))
-	if !ok {
-		return session.Turn{}, missing
+	sessionID, turnID, _ := session.SplitRunID(string(id))
+	ctx, cancel := context.WithTimeout(ctx, readTimeout)
+	defer cancel()
+	return session.Find(ctx, c.Invoke.Store, session.Key{Owner: caller.Owner(ctx), ID: sessionID}, turnID)
+}
+
+// unknownTask returns err in A2A's words, if it is that a run is not found.
+func unknownTask(err error) error {
+	if e, ok := errors.AsType[*api.Error](err); ok && e.Code == api.NotFound {
+		missing := api.Fail(api.NotFound, nil)
+		missing.Message = "There is no such task."
+		return missing
+	}
+	return err
+}
+
+// CancelTask implements [a2asrv.RequestHandler]: it stops the run, wherever it is worked
+// on, and waits for its end.
+func (c *call) CancelTask(_ context.Context, task *a2a.CancelTaskRequest) (*a2a.Task, error) {
+	ctx := c.request.Context()
+	if _, err := c.Invoke.Read(ctx, string(task.ID)); err != nil { // a stop may come before the run's record
+		return nil, c.failed(unknownTask(err))
+	}
+	if err := c.Invoke.Stop(ctx, string(task.ID)); err != nil {
+		if api.AsError(err).Code == api.SessionConflict {
+			return nil, a2a.ErrTaskNotCancelable
+		}
+		return nil, c.failed(unknownTask(err))
 	}
 	ctx, cancel := context.WithTimeout(ctx, readTimeout)
 	defer cancel()
-	turn, err := session.Find(ctx, c.Invoke.Store, session.Key{Owner: caller.Owner(ctx), ID: sessionID}, turnID)
-	switch {
-	case errors.Is(err, session.ErrNotFound):
-		return turn, missing
-	case err != nil:
-		return turn, api.Fail(api.SessionStoreUnavailable, err)
+	response, err := c.Invoke.Watch(ctx, string(task.ID), "", nil)
+	if err != nil || response == nil {
+		now := time.Now()
+		return &a2a.Task{ID: task.ID, ContextID: info(string(task.ID)).ContextID, Status: a2a.TaskStatus{State: a2a.TaskStateCanceled, Timestamp: &now}}, nil
 	}
-	return turn, nil
-}
-
-// CancelTask implements [a2asrv.RequestHandler]. A task that is stored is over.
-func (c *call) CancelTask(_ context.Context, cancel *a2a.CancelTaskRequest) (*a2a.Task, error) {
-	if _, err := c.find(c.request.Context(), cancel.ID); err != nil {
-		return nil, c.failed(err)
-	}
-	return nil, a2a.ErrTaskNotCancelable
+	return c.task(answerOf(response), time.Now()), nil
 }
 
 // Unsupported has the methods that this door does not serve.
@@ -375,10 +416,6 @@ type unsupported struct{}
 
 func (unsupported) ListTasks(context.Context, *a2a.ListTasksRequest) (*a2a.ListTasksResponse, error) {
 	return nil, a2a.ErrUnsupportedOperation
-}
-
-func (unsupported) SubscribeToTask(context.Context, *a2a.SubscribeToTaskRequest) iter.Seq2[a2a.Event, error] {
-	return func(yield func(a2a.Event, error) bool) { yield(nil, a2a.ErrUnsupportedOperation) }
 }
 
 func (unsupported) GetTaskPushConfig(context.Context, *a2a.GetTaskPushConfigRequest) (*a2a.PushConfig, error) {
