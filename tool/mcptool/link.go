@@ -125,6 +125,9 @@ func (l *link) pages(ctx context.Context) ([]*mcp.Tool, error) {
 			}
 		}
 		if err != nil {
+			if isBroken(err) {
+				l.drop(session)
+			}
 			return nil, err
 		}
 		for _, t := range page.Tools {
@@ -277,6 +280,9 @@ func (l *link) call(ctx context.Context, name string, args json.RawMessage) (res
 		}
 		if answer := wireError(err); answer != nil && (answer.Code == jsonrpc.CodeInvalidParams || answer.Code == jsonrpc.CodeMethodNotFound) {
 			l.expire() // perhaps the tool is gone
+		}
+		if isBroken(err) {
+			l.drop(session)
 		}
 		return result, err
 	}

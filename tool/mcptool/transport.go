@@ -126,6 +126,13 @@ func wireError(err error) *jsonrpc.Error {
 	return e
 }
 
+// isBroken reports whether err has ended the connection: it is no answer, the SDK does
+// not call it rejected, and the caller has not left.
+func isBroken(err error) bool {
+	_, answered := errors.AsType[*jsonrpc.Error](err)
+	return err != nil && !answered && !errors.Is(err, context.Canceled) && !errors.Is(err, context.DeadlineExceeded)
+}
+
 // explain returns err in words that hold no address, no credential and nothing that the
 // server has sent.
 func explain(err error) error {
