@@ -150,3 +150,25 @@ func TestDocumentOfSuggestions(t *testing.T) {
 		t.Errorf("policy %q, frames %q", csp, h.Get("X-Frame-Options"))
 	}
 }
+
+// A question that is not sent yet, and one that is being answered, survive a reload.
+func TestReload(t *testing.T) {
+	b := open(t)
+	gate := make(chan struct{})
+	b.gemini.Enqueue(geminitest.Text("It began", ", and it ended.").WithGate(1, gate))
+	b.ask("Well?")
+	b.Sees(".text", "It began")
+	b.Run(chromedp.SendKeys(chromedp.CSS("#query"), "And then"))
+	b.Run(chromedp.Reload())
+	b.Sees(".ask", "Well?")
+	close(gate)
+	b.answered(1)
+	b.Sees(".text", "It began, and it ended.")
+	b.Until(`document.querySelector('#query').value === 'And then'`)
+	if asked := len(b.gemini.Requests()); asked != 1 {
+		t.Errorf("the model was asked %d times", asked)
+	}
+	b.Run(chromedp.Reload())
+	b.answered(1)
+	b.Calm("409")
+}

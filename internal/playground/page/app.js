@@ -143,13 +143,35 @@ function problem(failure, ...actions) {
   if (failure.code) about.append(el('code', null, failure.code), ' ');
   if (failure.status) about.append(`status ${failure.status} `);
   if (failure.requestID) about.append('request ', el('code', null, failure.requestID));
-  const box = el('div', { class: 'problem' }, el('p', { dir: 'auto' }, failure.message));
+  const box = el('div', { class: 'problem' }, el('p', { dir: 'auto' }, refusals[failure.code] ?? failure.message));
   if (failure.details?.length) box.append(el('ul', null, ...failure.details.map((d) => el('li', null, el('code', null, d.field), ' ', el('bdi', null, d.issue)))));
-  if (failure.retryAfter) box.append(el('p', null, `The service asks to wait ${count(failure.retryAfter, 'second')}.`));
+  if (failure.retryAfter) box.append(countdown(failure.retryAfter));
   if (about.hasChildNodes()) box.append(about);
   if (failure.status === 401) actions.push(button('Enter a credential', () => openSettings(wanted(failure))));
   if (actions.length) box.append(el('div', { class: 'buttons' }, ...actions));
   return box;
+}
+
+// The refusals that pass by themselves. For the person asking they are one: not now.
+const refusals = {
+  rate_limited: 'Too many questions at once.', quota_exceeded: 'Today’s tokens are used up.',
+  model_unavailable: 'The model cannot answer right now.', overloaded: 'The service is busy right now.',
+  session_store_unavailable: 'The service is busy right now.', shutting_down: 'The service is busy right now.',
+};
+
+// countdown is when to try again, counted down while it is on the page.
+function countdown(wait) {
+  const until = performance.now() + wait * 1000;
+  const line = el('p', { class: 'wait' });
+  const show = () => {
+    const left = Math.ceil((until - performance.now()) / 1000);
+    line.textContent = left > 90 ? `Try again at ${new Date(Date.now() + left * 1000).toLocaleTimeString([], { hour: '2-digit', minute: '2-digit' })}.`
+      : left > 0 ? `Try again in ${count(left, 'second')}.` : 'Try again now.';
+    if (left <= 0) clearInterval(timer);
+  };
+  const timer = setInterval(() => { if (line.isConnected) show(); else clearInterval(timer); }, 1000);
+  show();
+  return line;
 }
 
 // wanted is the kind of credential that the service's challenge asks for.
@@ -197,7 +219,7 @@ function startOver() {
 // leave asks before an answer that is being written is given up.
 async function leave() {
   if (!running) return true;
-  if (!await confirmed('An answer is being written. Stop it? It will not be stored.', 'Stop it')) return false;
+  if (!await confirmed('An answer is being written. Leave it? The service goes on with it, and the session will have it.', 'Leave it')) return false;
   running?.abort();
   return true;
 }
@@ -452,6 +474,22 @@ async function stop() {
   }
 }
 
+// What is being asked, and a question that is not sent yet, survive a reload of the tab.
+function keep(name, value) {
+  try {
+    if (value == null || value === '') sessionStorage.removeItem('gatehouse-' + name);
+    else sessionStorage.setItem('gatehouse-' + name, JSON.stringify(value));
+  } catch { /* storage is off or full: then it lasts as long as the page */ }
+}
+
+function kept(name) {
+  try {
+    return JSON.parse(sessionStorage.getItem('gatehouse-' + name));
+  } catch {
+    return null;
+  }
+}
+
 // ask puts a question, and shows what comes of it.
 async function ask(query) {
   $('welcome').hidden = true;
@@ -463,7 +501,18 @@ async function ask(query) {
   const request = { body: JSON.stringify(fields), stream: settings.stream, key: random(16) };
   const turn = new Turn(query);
   $('scroll').scrollTop = $('scroll').scrollHeight;
+  keep('asked', { query, session, body: request.body, stream: request.stream, key: request.key });
   await run(turn, request);
+}
+
+// resume asks again what was being answered when the page was left. The service knows the
+// question by its key: it follows the run that goes on, or returns its answer.
+async function resume({ query, session: id, body, stream, key }) {
+  if (id !== session || running) return;
+  $('welcome').hidden = true;
+  const turn = new Turn(query);
+  $('scroll').scrollTop = $('scroll').scrollHeight;
+  await run(turn, { body, stream, key });
 }
 
 async function run(turn, request) {
@@ -528,7 +577,11 @@ async function run(turn, request) {
   turn.finish();
   if (here !== opened) return; // something else is on the page by now
   const took = performance.now() - begun;
+  // What failed is kept as a question that is not sent yet.
+  keep('asked', null);
+  if (!answer && !control.stopped && $('query').value === '') keep('draft', turn.query);
   if (answer) {
+    if (answer.turn <= turnCount) turn.element.remove(); // it was stored when the session was loaded, and is there already
     if (answer.finish_reason === 'STOPPED') turn.end.append(el('p', { class: 'warning' }, stopped));
     turn.closing(answer, {
       Took: seconds(took), 'First text': first && seconds(first - begun), Trace: request.trace, Replayed: replayed ? 'yes: the answer to an earlier call with the same key' : null, request,
@@ -613,6 +666,7 @@ function submit() {
     return;
   }
   $('query').value = '';
+  keep('draft', null);
   grow();
   ask(query);
 }
@@ -623,6 +677,7 @@ $('composer').addEventListener('submit', (event) => {
 });
 $('query').addEventListener('input', () => {
   grow();
+  keep('draft', $('query').value);
   if (!running) $('hint').textContent = hint;
 });
 $('query').addEventListener('keydown', (event) => {
@@ -777,9 +832,24 @@ $('usage').addEventListener('toggle', async () => {
 
 $('settings-open').addEventListener('click', () => openSettings());
 $('hint').textContent = hint;
-const named = /^#session=([A-Za-z0-9_-]{16,64})$/.exec(location.hash)?.[1];
-if (named) openSession(named);
+const sessionOf = (hash) => /^#session=([A-Za-z0-9_-]{16,64})$/.exec(hash)?.[1] ?? null;
+const named = sessionOf(location.hash);
+const asked = kept('asked');
+$('query').value = kept('draft') ?? '';
+grow();
+(async () => {
+  if (named) await openSession(named);
+  if (asked) await resume(asked);
+})();
 listSessions();
+// A link that is pasted, and back and forward.
+addEventListener('hashchange', async () => {
+  const id = sessionOf(location.hash);
+  if (id === session) return;
+  if (!await leave()) setSession(session);
+  else if (id) openSession(id);
+  else startOver();
+});
 data('GET', '.', {}).then((description) => {
   $('version').textContent = description.version;
   const { description: about, examples } = description.agent ?? {};

@@ -19,7 +19,7 @@ export class Failure extends Error {
   static of(envelope, response) {
     return new Failure(envelope.message, {
       code: envelope.error ?? '', status: response.status, details: envelope.details ?? [], requestID: envelope.request_id,
-      retryAfter: Number(response.headers.get('Retry-After')) || 0, challenge: response.headers.get('WWW-Authenticate') ?? '',
+      retryAfter: envelope.retry_after_seconds || Number(response.headers.get('Retry-After')) || 0, challenge: response.headers.get('WWW-Authenticate') ?? '',
     });
   }
 }
