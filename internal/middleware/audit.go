@@ -106,6 +106,9 @@ func (m *middleware) auditEntries(ctx context.Context, state *requestState, stat
 		})
 	}
 	if turn.ID != "" {
+		if failure.Code == string(api.ClientClosedRequest) { // what it had read is stored
+			entry.Outcome, entry.Status = audit.OK, 200
+		}
 		entry.ID, entry.Time = audit.TurnID(turn.ID), turn.At
 	}
 	return append(entries, entry)
