@@ -27,6 +27,8 @@ const (
 	maxMisfit = 16 << 10
 )
 
+var errMisfit = errors.New("it was asked for twice")
+
 // typed reports whether r is to ask for JSON.
 func (s *Service) typed(r model.Request, last bool) bool {
 	return s.schema != nil && (last || r.Tools.JSON == nil || s.Model.Combines(r.Model))
@@ -52,6 +54,9 @@ func (s *Service) endTyped(ctx context.Context, g *generation, history []json.Ra
 			break
 		}
 		if asks++; asks > 1 {
+			if !s.LogContent {
+				err = errMisfit // the other quotes the answer
+			}
 			return api.Fail(api.ModelFailed, fmt.Errorf("the answer does not fit its type: %w", err))
 		}
 		if answer, err = s.askForForm(ctx, g, history, req, answer, fmt.Sprintf(askAgain, prefix(err.Error(), maxMisfit))); err != nil {

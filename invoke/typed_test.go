@@ -120,6 +120,26 @@ func TestTypedAnswers(t *testing.T) {
 	}
 }
 
+// What does not fit is content, too: the log has it only where it has that of all turns.
+func TestAnAnswerThatNeverFitsIsNotLogged(t *testing.T) {
+	t.Parallel()
+	for _, content := range []bool{false, true} {
+		for _, stream := range []string{"false", "true"} {
+			gemini := geminitest.Start(t)
+			const answer = `{"amount": "` + theSecret + `"}`
+			gemini.Enqueue(geminitest.Text(answer), geminitest.Text(answer))
+			server, log := serveAgent(t, newMemory(), gemini, agent.Agent{Name: "agent", Output: agent.OutputOf[price]()}, func(c *invoke.Config) { c.LogContent = content })
+			_, text := ask(t, server, "/invoke", `{"query": "hello", "stream": `+stream+`}`)
+			if !strings.Contains(text, "model_failed") || strings.Contains(text, theSecret) {
+				t.Errorf("%s", text)
+			}
+			if logged := log.String(); !strings.Contains(logged, "the answer does not fit its type") || strings.Contains(logged, theSecret) != content {
+				t.Errorf("with content %v: %s", content, logged)
+			}
+		}
+	}
+}
+
 // checkTyped checks the envelope of a typed answer and returns the session's id.
 func checkTyped(t *testing.T, envelope []byte, want string) string {
 	t.Helper()
