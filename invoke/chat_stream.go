@@ -131,6 +131,9 @@ func (u *uiMessages) Event(b *bytes.Buffer, e Event) error {
 		return appendData(b, chatSource{"source-url", p.URI, p.URI, p.Title})
 	case session.KindFile:
 		url := p.URI
+		if url == "" && len(p.Data) == 0 { // it went out with an earlier answer only
+			return nil
+		}
 		if url == "" {
 			url = "data:" + p.Type + ";base64," + base64.StdEncoding.EncodeToString(p.Data)
 		}

@@ -470,6 +470,25 @@ func TestFilesOfTools(t *testing.T) {
 	}
 }
 
+// Without a bucket a file goes out once. The page that asks again gets the answer without
+// it, and not an empty file in its place.
+func TestAReplayOnAPageWithoutABucket(t *testing.T) {
+	t.Parallel()
+	a := reader()
+	a.Tools = []tool.Tool{tool.New("make_table", "It makes a table.", func(context.Context, struct{}) (tool.File, error) {
+		return tool.File{Name: "table.csv", Type: "text/csv", Data: []byte("a,b")}, nil
+	})}
+	gemini := geminitest.Start(t)
+	server, _ := serveAgent(t, newMemory(), gemini, a, withFiles(t, nil, false))
+	gemini.Enqueue(geminitest.Calls(geminitest.FunctionCall{Name: "make_table"}), geminitest.Text("Here it is."))
+	for i, want := range []string{`"url":"data:text/csv;base64,YSxi"`, ""} {
+		_, text := ask(t, server, "/chat", `{"id":"0123456789abcdef","messages":[{"role":"user","parts":[{"type":"text","text":"A table."}]}]}`, "Idempotency-Key", "k")
+		if !strings.Contains(text, "Here it is.") || !strings.Contains(text, want) || want == "" && strings.Contains(text, `"type":"file"`) {
+			t.Errorf("answer %d: %s", i+1, text)
+		}
+	}
+}
+
 func TestFilesOfAPage(t *testing.T) {
 	t.Parallel()
 	gemini := geminitest.Start(t)
