@@ -70,7 +70,7 @@ func makeTable(_ context.Context, in Invoice) (tool.File, error) {
 	var b bytes.Buffer
 	w := csv.NewWriter(&b)
 	for _, item := range in.Items {
-		_ = w.Write([]string{item.Text, fmt.Sprintf("%d.%02d", item.Amount/100, item.Amount%100)}) // to memory
+		_ = w.Write([]string{item.Text, fmt.Sprintf("%.2f", float64(item.Amount)/100)}) // to memory
 	}
 	w.Flush()
 	return tool.File{Name: "invoice.csv", Type: "text/csv", Data: b.Bytes()}, nil

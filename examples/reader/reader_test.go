@@ -16,8 +16,8 @@ var invoice = map[string]any{"files": []any{map[string]any{
 }}}
 
 var read = reader.Invoice{
-	Supplier: "Müller AG", Number: "2026-117", Date: "2026-11-20", Currency: "CHF", Total: 12050,
-	Items: []reader.Item{{Text: "Paper", Amount: 2050}, {Text: "Desk", Amount: 10000}},
+	Supplier: "Müller AG", Number: "2026-117", Date: "2026-11-20", Currency: "CHF", Total: 11995,
+	Items: []reader.Item{{Text: "Paper", Amount: 2050}, {Text: "Desk", Amount: 10000}, {Text: "Discount", Amount: -55}},
 }
 
 func asMap(t *testing.T, v any) map[string]any {
@@ -63,7 +63,7 @@ func TestAnInvoice(t *testing.T) {
 		t.Fatalf("files: %v", answer.Data["files"])
 	}
 	table, _ := files[0].(map[string]any)
-	if content, _ := base64.StdEncoding.DecodeString(table["data"].(string)); table["name"] != "invoice.csv" || string(content) != "Paper,20.50\nDesk,100.00\n" {
+	if content, _ := base64.StdEncoding.DecodeString(table["data"].(string)); table["name"] != "invoice.csv" || string(content) != "Paper,20.50\nDesk,100.00\nDiscount,-0.55\n" {
 		t.Errorf("%v", table)
 	}
 	if part := answer.Sent[0].Contents[0].Parts[1]; part.InlineData == nil || part.InlineData.MIMEType != "application/pdf" {
