@@ -126,7 +126,7 @@ func (l *link) pages(ctx context.Context) ([]*mcp.Tool, error) {
 		}
 		if err != nil {
 			if isBroken(err) {
-				l.drop(session)
+				l.abandon(session)
 			}
 			return nil, err
 		}
@@ -250,6 +250,13 @@ func (l *link) drop(session *mcp.ClientSession) {
 	}
 }
 
+// abandon drops a session that is broken and ends what is left of it, for which the call
+// does not wait.
+func (l *link) abandon(session *mcp.ClientSession) {
+	l.drop(session)
+	go func() { _ = session.Close() }()
+}
+
 func (l *link) close() {
 	l.mu.Lock()
 	session := l.session
@@ -282,7 +289,7 @@ func (l *link) call(ctx context.Context, name string, args json.RawMessage) (res
 			l.expire() // perhaps the tool is gone
 		}
 		if isBroken(err) {
-			l.drop(session)
+			l.abandon(session)
 		}
 		return result, err
 	}
