@@ -457,6 +457,11 @@ func replaced(s *session.Session, req Request) (before *session.Session, id stri
 	if asked, _ := last.Texts(); asked != req.Query {
 		return s, "", nil
 	}
+	if last.Effects {
+		e := api.Fail(api.SessionConflict, nil)
+		e.Message = "What was done for this answer stays done, so it cannot be made again. Ask a new question instead."
+		return nil, "", e
+	}
 	before, err = s.WithoutLast()
 	return before, last.ID, err
 }

@@ -29,6 +29,8 @@ type checkpoint struct {
 	Attempts    int                        `json:"attempts"`
 	Suggestions string                     `json:"suggestions,omitempty"`
 	State       map[string]json.RawMessage `json:"state,omitempty"` // of the session, as tools have changed it
+	Ends        map[int]json.RawMessage    `json:"ends,omitempty"`  // of a step of which calls wait: the calls that have ended, by place
+	Waits       bool                       `json:"waits,omitempty"` // calls of the step wait; all are shown
 
 	open []byte // Contents without the closing bracket, shared with the generation
 }
@@ -39,7 +41,19 @@ func (g *generation) finishStep() {
 		return
 	}
 	parts, _ := g.run.out.shown()
+	var ends map[int]json.RawMessage
+	for i, end := range g.ends {
+		encoded, err := json.Marshal(end)
+		if err != nil {
+			continue // it came from JSON
+		}
+		if ends == nil {
+			ends = map[int]json.RawMessage{}
+		}
+		ends[i] = encoded
+	}
 	g.run.journal.finished(&checkpoint{
+		Ends: ends, Waits: g.shown,
 		Parts: len(parts), Step: g.step, Rounds: g.rounds.left.Load(), Calls: slices.Clone(g.calls), Usage: g.usage, Asked: g.asked,
 		Model: g.model, Prompt: g.prompt, Finish: string(g.finish), Warnings: slices.Clone(g.warnings), Attempts: g.attempts,
 		Suggestions: g.suggestions, State: g.states.changed(), open: slices.Clip(g.encoded),
@@ -86,6 +100,17 @@ func (g *generation) restore(record *session.Run) error {
 	g.finish, g.warnings, g.attempts, g.suggestions = genai.FinishReason(c.Finish), orEmpty(c.Warnings), c.Attempts, c.Suggestions
 	g.rounds.left.Store(c.Rounds)
 	g.states.restore(c.State)
+	g.shown = c.Waits
+	for i, encoded := range c.Ends {
+		var end callEnd
+		if err := decodeNumbers(encoded, &end); err != nil {
+			return err
+		}
+		if g.ends == nil {
+			g.ends = map[int]callEnd{}
+		}
+		g.ends[i] = end
+	}
 	for _, p := range record.Parts[:min(c.Parts, len(record.Parts))] {
 		if p.Kind == session.KindText {
 			g.text.WriteString(p.Text)

@@ -80,11 +80,12 @@ func (s *Service) Attach(req *Request, field string, f File) error {
 }
 
 // DirectTools returns the agent's tools that need no model: what [Service.CallTool] may
-// call. Those of its Toolsets are other servers' and are not among them.
+// call. Those of its Toolsets are other servers' and are not among them, and neither are
+// those that change the world or ask a person, which need the record of a run.
 func (s *Service) DirectTools() []tool.Tool {
 	var tools []tool.Tool
 	for _, t := range s.Agent.Tools {
-		if t.GeminiTool() == nil && agent.Of(t) == nil {
+		if t.GeminiTool() == nil && agent.Of(t) == nil && !t.HasEffect() && !t.Asks() {
 			tools = append(tools, t)
 		}
 	}

@@ -55,6 +55,10 @@ type generation struct {
 	aside       []*genai.Content // asked with the turn's contents, and not of them
 	asideBytes  int
 
+	ends    map[int]callEnd   // of the calls of a step that is not finished
+	shown   bool              // the calls of the step were shown
+	pending []session.Pending // calls of the step that wait for a person
+
 	depth  int     // 0: the turn's own; else that of an agent that is a tool
 	rounds *rounds // left to the turn
 	turns  rounds  // of the turn's own generation
@@ -126,6 +130,7 @@ func (g *generation) turn(ctx context.Context, now time.Time) session.Turn {
 		ID: g.run.turnID, Prompt: g.prompt, Files: g.files.stored, Contents: append(g.encoded, ']'), ToolCalls: g.calls, Usage: g.usage, Model: g.model,
 		FinishReason: string(g.finish), Warnings: g.warnings, RequestID: api.RequestID(ctx), CreatedAt: now.UTC(),
 		Parts: parts, Resets: resets, Output: g.output, Suggestions: g.suggestions, AgentDigest: g.digest,
+		Pending: g.pending, Effects: g.run.journal.began(), Epoch: g.run.epoch(),
 	}
 }
 

@@ -73,6 +73,7 @@ type Config struct {
 	Places        *drain.Places               // that each takes while it works; nil: no bound
 	Admits        func(caller.Principal) bool // whether its caller may still call
 	Webhooks      *webhook.Sender             // nil: no webhooks
+	ApprovalTTL   time.Duration               // how long a run waits for a person; 0: 72 h
 
 	Schedules string // the account whose calls are keyed by their schedule; "" is none
 }
@@ -81,23 +82,25 @@ type Config struct {
 // use.
 type Service struct {
 	Config
-	body     *api.Body[Request]
-	feedback *api.Body[Feedback]
-	tools    *toolset // the agent's Tools
-	combined lastToolset
-	live     runs // of this process
-	mirrors  mirrors
-	digest   string          // of the agent
-	ownParts bool            // the model may show more than text
-	schema   json.RawMessage // of a typed answer; nil for text
-	room     *drain.Places   // of bodies with files, in MiB
+	body      *api.Body[Request]
+	feedback  *api.Body[Feedback]
+	approval  *api.Body[Approval]
+	tools     *toolset // the agent's Tools
+	combined  lastToolset
+	live      runs // of this process
+	mirrors   mirrors
+	digest    string          // of the agent
+	hasLedger bool            // a tool may change the world or ask a person
+	ownParts  bool            // the model may show more than text
+	schema    json.RawMessage // of a typed answer; nil for text
+	room      *drain.Places   // of bodies with files, in MiB
 	subagents
 }
 
 // New returns a Service.
 func New(c Config) *Service {
 	s := newService(c, subagents{})
-	s.body, s.feedback = newBody(c.MaxOutputTokens, c.Models()), api.NewBody[Feedback](nil)
+	s.body, s.feedback, s.approval = newBody(c.MaxOutputTokens, c.Models()), api.NewBody[Feedback](nil), api.NewBody[Approval](nil)
 	s.room = newRoom()
 	s.subagents.add(c, c.Agent.Tools)
 	return s
@@ -117,6 +120,7 @@ func newService(c Config, all subagents) *Service {
 		Config:    c,
 		tools:     tools,
 		digest:    digest(c.Agent, tools.declarations),
+		hasLedger: hasLedger(c.Agent),
 		ownParts:  hasOwnParts(c.Agent),
 		schema:    schema,
 		subagents: all,

@@ -66,6 +66,14 @@ func (j *journal) start() {
 	}
 	j.mu.Lock()
 	defer j.mu.Unlock()
+	j.schedule()
+}
+
+// schedule begins the writes. The caller holds mu.
+func (j *journal) schedule() {
+	if j.timer != nil || j.closed {
+		return
+	}
 	j.timer = time.AfterFunc(journalEvery, func() {
 		if first := j.tick(); first != nil && j.run.taken == nil && j.run.stays() {
 			j.s.left(j.ctx, first)
@@ -120,6 +128,7 @@ func (j *journal) Record(change func(*session.Run)) error {
 		j.record.Effects, j.record.Answers, j.record.Pending = before.Effects, before.Answers, before.Pending
 		return session.ErrUnavailable
 	}
+	j.schedule() // a run that has a record shows that its holder lives
 	return nil
 }
 
@@ -228,7 +237,7 @@ func (j *journal) fail(state session.RunState, failure *api.Error) {
 	ctx, cancel := detach(j.ctx, storeTimeout)
 	defer cancel()
 	end.Parts, end.Resets = j.run.out.shown()
-	if failure.Code == api.ShuttingDown {
+	if failure.Code == api.ShuttingDown || len(end.Effects) > 0 && !j.run.req.Options.Sessionless {
 		end.State, end.Holder = session.Working, ""
 		end.Checkpoint = j.checkpoint.encode(j.record.Checkpoint)
 	} else {

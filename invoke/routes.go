@@ -126,6 +126,28 @@ func (s *Service) Routes() []api.Route {
 			},
 		},
 		{
+			Method: http.MethodPost, Path: "/runs/{id}/approvals", Handler: s.approveRun, Audit: auditDeny, Unrefused: true,
+			Summary: "Approve or deny a tool call that a run waits for.",
+			Doc: api.Doc{
+				ID: "approveCall", Tag: api.TagRuns, Params: []string{"run"},
+				Description: "The approval holds for the call and its arguments as `pending` has them, once. The run goes on in this request, when nothing it waits for is left: " +
+					"the answer is that of `POST /invoke`, JSON or a stream. Of several answers to one call, the first counts; the others get `session_conflict`, as does " +
+					"one that comes too late, or after another message.",
+				Body: &api.DocBody{Type: Approval{}, Examples: map[string]any{"An approval": map[string]any{"call_id": "call_1_1", "approve": true}}},
+				Errors: []api.Code{
+					api.NotFound, api.SessionConflict, api.SessionNotFound, api.ValidationFailed, api.QuotaExceeded, api.ModelFailed, api.ModelUnavailable,
+					api.ContentBlocked, api.SessionStoreUnavailable, api.Timeout,
+				},
+				Answers: []api.DocAnswer{
+					{
+						Status: http.StatusOK, Description: "The rest of the run.", Message: invoked, Data: example.response,
+						Content: map[string]api.DocMedia{"text/event-stream": {Type: StreamEvent{}, Example: example.stream(events{})}},
+					},
+					{Status: http.StatusAccepted, Description: "It waits for more answers.", Message: "The run waits for more answers", Data: example.run(nil)},
+				},
+			},
+		},
+		{
 			Method: http.MethodGet, Path: "/sessions", Handler: s.listSessions, Audit: "session.list",
 			Summary: "List your sessions, the newest first.",
 			Doc: api.Doc{

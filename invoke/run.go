@@ -33,6 +33,14 @@ type run struct {
 	timeout time.Duration // of a run that the queue brings to its end; 0: that of a request
 }
 
+// epoch returns how often r was taken over.
+func (r *run) epoch() int {
+	if r.taken == nil {
+		return 0
+	}
+	return r.taken.Epoch
+}
+
 // A runKey names a run of an owner.
 type runKey struct {
 	session session.Key

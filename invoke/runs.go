@@ -65,6 +65,16 @@ func (s *Service) Read(ctx context.Context, runID string) (RunInfo, error) {
 			RunID: runID, SessionID: key.session.ID, Turn: turn.Number, State: stateOf(turn), CreatedAt: turn.CreatedAt.UTC(), UpdatedAt: turn.CreatedAt.UTC(),
 			Pending: orEmpty(turn.Pending), Result: api.Success(ctx, invoked, newResponse(key.session.ID, turn, text, parts)),
 		}
+		if info.State == session.Waiting {
+			switch {
+			case record != nil && record.State == session.Working: // it goes on
+				return newRunInfo(record), nil
+			case record != nil && record.State == session.Waiting:
+				info.Pending = orEmpty(record.Pending)
+			default: // denied, or its time is over
+				info.State, info.Pending = session.Stopped, []session.Pending{}
+			}
+		}
 		if record != nil {
 			expires := record.ExpiresAt.UTC()
 			info.CreatedAt, info.UpdatedAt, info.ExpiresAt = record.CreatedAt.UTC(), record.UpdatedAt.UTC(), &expires

@@ -48,6 +48,13 @@ func (st *stream) close() {
 	}
 }
 
+// started reports whether an event was written.
+func (st *stream) started() bool {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	return st.begun
+}
+
 // show writes an event.
 func (st *stream) show(e Event) error {
 	st.mu.Lock()

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime/debug"
+	"slices"
 	"sync"
 	"time"
 
@@ -96,20 +97,33 @@ func (s *Service) runTools(ctx context.Context, g *generation, calls []*genai.Fu
 	panics := make([]error, len(calls)) // in our own code around the tools
 	for i, call := range calls {
 		ids[i] = call.ID
-		if ids[i] == "" { // only for events: the stored call stays as the model wrote it
-			ids[i] = fmt.Sprintf("call_%d_%d", round+1, i+1)
+		if ids[i] == "" || slices.Contains(ids[:i], ids[i]) { // only for events: the stored call stays as the model wrote it
+			ids[i] = fmt.Sprintf("call_%d_%d", g.step, i+1)
 		}
-		g.run.out.add(session.Part{Kind: session.KindToolCall, ID: ids[i], Name: call.Name, Args: call.Args})
+		if !g.shown {
+			g.run.out.add(session.Part{Kind: session.KindToolCall, ID: ids[i], Name: call.Name, Args: call.Args})
+		}
+	}
+	plans, err := s.plan(ctx, g, calls, ids)
+	if err != nil {
+		return nil, err
 	}
 	// The room is shared by all results of the round, whichever tool ends first. Each call
 	// keeps at least the room for an error, so that the turn can always be stored.
 	room := newAllowance(g.room()-max(spare, len(calls)*leastResult), len(calls))
 	var running sync.WaitGroup
 	for i, call := range calls {
+		p := &plans[i]
+		if p.end != nil || p.pending != nil {
+			continue
+		}
 		running.Go(func() {
 			panics[i] = rescue.Call(func() error {
-				results[i], parts[i] = s.answerCall(ctx, g, i, call, room)
+				results[i], parts[i] = s.answerCall(ctx, g, p, i, call, room)
 				results[i].ID = ids[i]
+				if p.effect != "" && p.refused == nil && !p.unknown {
+					g.run.journal.ended(p.effect, callEnd{results[i], parts[i].FunctionResponse.Response})
+				}
 				g.run.out.add(results[i])
 				s.showToolFiles(ctx, g.files)
 				return nil
@@ -126,19 +140,55 @@ func (s *Service) runTools(ctx context.Context, g *generation, calls []*genai.Fu
 	if ctx.Err() != nil {
 		return nil, context.Cause(ctx)
 	}
-	for _, result := range results {
-		g.calls = append(g.calls, toolCall(result))
+	ends, unknown := map[int]callEnd{}, false
+	g.pending = nil
+	for i := range calls {
+		switch p := &plans[i]; {
+		case p.pending != nil:
+			g.pending = append(g.pending, *p.pending)
+			g.run.out.add(session.Part{
+				Kind: session.KindApproval, ID: p.id, Name: p.pending.Name, Args: p.pending.Args, Question: p.pending.Question, ExpiresAt: p.pending.ExpiresAt,
+			})
+		case p.end != nil:
+			ends[i] = *p.end
+			if !g.shown {
+				g.run.out.add(p.end.Part)
+			}
+		default:
+			ends[i] = callEnd{results[i], parts[i].FunctionResponse.Response}
+			unknown = unknown || p.unknown
+		}
 	}
-	return &genai.Content{Role: genai.RoleUser, Parts: parts}, nil
+	g.ends, g.shown = ends, true
+	switch {
+	case unknown:
+		return nil, errEffectUnknown
+	case len(g.pending) > 0:
+		return nil, errWaits
+	}
+	content := g.resultsOf(calls, ends, errNotRun)
+	g.ends, g.shown = nil, false
+	return content, nil
 }
 
 // answerCall runs one call and returns its end for clients and its result for the
 // model.
-func (s *Service) answerCall(ctx context.Context, g *generation, i int, call *genai.FunctionCall, room *allowance) (session.Part, *genai.Part) {
+func (s *Service) answerCall(ctx context.Context, g *generation, p *plan, i int, call *genai.FunctionCall, room *allowance) (session.Part, *genai.Part) {
 	begin := s.Now()
-	calling, step := s.Observer.StartTool(ctx, call.Name)
-	response, err := s.hookedTool(calling, g, i, call)
-	step.End(calling, toolFailure(err))
+	var response map[string]any
+	err := p.refused
+	if err == nil {
+		calling, step := s.Observer.StartTool(ctx, call.Name)
+		calling = g.progress(calling, p.id, call.Name)
+		if p.effect == "" {
+			response, err = s.hookedTool(calling, g, i, call)
+		} else {
+			known := false
+			response, known, err = s.runEffect(calling, g, p, i, call)
+			p.unknown = !known
+		}
+		step.End(calling, toolFailure(err))
+	}
 	result := &genai.FunctionResponse{ID: call.ID, Name: call.Name, Response: response}
 	part := &genai.Part{FunctionResponse: result}
 	if err == nil {

@@ -98,8 +98,14 @@ func (s *Service) turn(ctx context.Context, r *run) (_ *Response, err error) {
 		}
 	}
 	before, replaces, err := replaced(current, req)
+	if err == nil && r.taken != nil {
+		before, replaces, err = r.waited(current)
+	}
 	if err != nil {
-		return nil, api.Fail(api.Internal, err)
+		return nil, api.AsError(err)
+	}
+	if replaces == r.turnID {
+		req.AfterTurn = nil // it held for the turn that waited
 	}
 	history, files, cut, err := history(before, s.HistoryTokens)
 	if err != nil {
@@ -127,7 +133,8 @@ func (s *Service) turn(ctx context.Context, r *run) (_ *Response, err error) {
 		g.warn(warnHistoryCut)
 	}
 	number := before.Turns + 1
-	if r.watched && !req.Options.Sessionless || r.taken != nil {
+	followed := r.watched && !req.Options.Sessionless || r.taken != nil
+	if followed || s.hasLedger {
 		r.journal = s.newJournal(ctx, r, req, opened, number)
 	}
 	if r.taken != nil {
@@ -138,7 +145,9 @@ func (s *Service) turn(ctx context.Context, r *run) (_ *Response, err error) {
 	g.admitted = sync.OnceFunc(func() {
 		r.out.begin(Start{RequestID: api.RequestID(ctx), RunID: session.RunID(current.Key.ID, r.turnID), SessionID: current.Key.ID, Turn: number, Model: g.model})
 		s.live.add(r)
-		r.journal.start()
+		if followed {
+			r.journal.start()
+		}
 	})
 	if r.taken != nil {
 		g.admitted() // it was, by the first holder
@@ -146,10 +155,21 @@ func (s *Service) turn(ctx context.Context, r *run) (_ *Response, err error) {
 	if r.stopping {
 		r.cancel(errStopped)
 	}
-	err = s.generate(tool.WithFiles(g.states.context(toolContext(ctx, current, number, req)), g.files.tools), g, history, req)
+	err = s.generateOrFail(tool.WithFiles(g.states.context(toolContext(ctx, current, number, req)), g.files.tools), g, history, req)
 	recordGeneration(ctx, g)
 	state, stopped := session.Done, error(nil)
-	if err != nil {
+	var waits *session.Run
+	switch {
+	case errors.Is(err, errWaits):
+		if waits, err = g.suspend(); err != nil {
+			return nil, s.abandon(ctx, r, err)
+		}
+		state = session.Waiting
+	case err != nil && r.binds(ctx):
+		if state, err = s.endBound(ctx, r, g, err); err != nil {
+			return nil, s.abandon(ctx, r, err)
+		}
+	case err != nil:
 		if stopped = s.cutShort(ctx, r, g); stopped == nil {
 			return nil, s.abandon(ctx, r, err)
 		}
@@ -160,11 +180,22 @@ func (s *Service) turn(ctx context.Context, r *run) (_ *Response, err error) {
 	if req.Options.Sessionless {
 		turn.Number = number
 		parts, _ := r.out.shown()
-		return newResponse(current.Key.ID, turn, g.text.String(), parts), nil
+		response := newResponse(current.Key.ID, turn, g.text.String(), parts)
+		s.endSessionless(ctx, r, response)
+		return response, nil
 	}
-	turn.Number, err = s.commit(ctx, opened, turn, session.Conditions{
-		AfterTurn: req.AfterTurn, Claim: opened.Claim, Replace: replaces, State: g.states.seal(ctx), Run: r.journal.close(state),
-	})
+	if waits == nil {
+		waits = r.journal.close(state)
+	}
+	if r.taken == nil {
+		s.denyWaiting(ctx, current)
+	}
+	conditions := session.Conditions{AfterTurn: req.AfterTurn, Claim: opened.Claim, Replace: replaces, State: g.states.seal(ctx), Run: waits}
+	turn.Number, err = s.commit(ctx, opened, turn, conditions)
+	if errors.Is(err, session.ErrReplaced) && replaces == r.turnID { // another turn came while this one went on
+		turn.ID, conditions.Replace = session.NewID(), ""
+		turn.Number, err = s.commit(ctx, opened, turn, conditions)
+	}
 	if errors.Is(err, session.ErrFenced) {
 		return nil, s.abandon(ctx, r, err)
 	}
@@ -172,7 +203,7 @@ func (s *Service) turn(ctx context.Context, r *run) (_ *Response, err error) {
 		return s.answerTakenOver(ctx, r)
 	}
 	if err != nil {
-		if opened.Claim != nil || !unsaved(err) {
+		if opened.Claim != nil || !unsaved(err) || state == session.Waiting {
 			return nil, s.abandon(ctx, r, err)
 		}
 		// The answer is worth more than its storage, so it is sent.
@@ -220,7 +251,7 @@ func (s *Service) open(ctx context.Context, r *run) (*session.Opened, error) {
 // unavailable, releasing would fail too: the lease expires. A run that goes on elsewhere,
 // or can, keeps its key.
 func (r *run) releases(err error) bool {
-	if errors.Is(err, session.ErrUnavailable) || errors.Is(err, session.ErrFenced) {
+	if errors.Is(err, session.ErrUnavailable) || errors.Is(err, session.ErrFenced) || r.journal.began() {
 		return false
 	}
 	return !r.journal.kept() || !errors.Is(err, drain.ErrCut)

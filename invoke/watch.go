@@ -297,7 +297,7 @@ func (s *Service) join(ctx context.Context, r *run, held *session.InProgressErro
 		if !errors.Is(err, session.ErrChanged) {
 			return err
 		}
-	case record.Over(): // without a turn, and its key could not be given back
+	case record.Over() && len(record.Effects) == 0: // without a turn, and its key could not be given back
 		current, err := s.Store.Load(ctx, held.Key)
 		if err != nil {
 			return err

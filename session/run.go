@@ -224,6 +224,9 @@ func ClaimOf(s *Session, r *Run) (*Claim, error) {
 		return nil, nil
 	}
 	e, ok := s.Keys[r.KeyHash]
+	if ok && e.Turn != 0 && e.ID == r.ID { // of a turn that waits
+		return nil, nil
+	}
 	if !ok || e.Turn != 0 || e.Run != r.ID {
 		return nil, ErrTakenOver
 	}

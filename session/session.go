@@ -284,6 +284,10 @@ type Turn struct {
 
 	Output  json.RawMessage `json:"output,omitempty"`  // of an agent with a typed answer
 	Pending []Pending       `json:"pending,omitempty"` // what a turn that waits is waiting for
+	Effects bool            `json:"effects,omitempty"` // a tool that changes the world has begun
+	// Epoch is that of the run's record. A turn that waited is replaced by one with the
+	// same ID and a higher Epoch.
+	Epoch int `json:"epoch,omitempty"`
 
 	// Suggestions is HTML with the searches that Google's terms want shown beside the
 	// answer.
@@ -494,7 +498,9 @@ func (s *Session) After(c Change, now time.Time, ttl time.Duration) (*Session, *
 		if err != nil {
 			return nil, nil, err
 		}
-		before.Past = Remember(s.Past, PastTurn{ID: id, Number: last.Number})
+		if c.Turn == nil || id != c.Turn.ID { // the turn of a run that has waited
+			before.Past = Remember(s.Past, PastTurn{ID: id, Number: last.Number})
+		}
 	}
 	after := *before
 	after.Meta = before.next(c.Turn, now, ttl)

@@ -213,7 +213,7 @@ func Commit(ctx context.Context, store Store, s *Session, t Turn, c Conditions) 
 			return Meta{}, fmt.Errorf("appending a turn: %w", ErrNotFound) // deleted, and another session may be there now
 		}
 		// seen bounds the search: turns up to it were stored before this call started.
-		if meta, ok, err := again.find(t.ID, seen); err != nil || ok {
+		if meta, ok, err := again.find(t, seen); err != nil || ok {
 			return meta, err
 		}
 		// Checked after the search: a stored turn has ended the claim by itself.
@@ -255,22 +255,29 @@ func (r *Run) renew(ctx context.Context, store Store) (*Run, error) {
 	return &renewed, nil
 }
 
-// find looks for the turn with this id among the turns above number after and among
-// the past ones, and returns the session's Meta at that turn.
-func (s *Session) find(id string, after int) (Meta, bool, error) {
+// find looks for a turn among the turns above number after and among the past ones, and
+// returns the session's Meta at that turn.
+func (s *Session) find(t Turn, after int) (Meta, bool, error) {
 	meta := s.Meta
 	for i := len(s.Recent) - 1; i >= 0 && s.Recent[i].Number > after; i-- {
 		stored, err := s.Recent[i].ID()
 		if err != nil {
 			return Meta{}, false, err
 		}
-		if stored == id {
-			meta.Turns = s.Recent[i].Number
-			return meta, true, nil
+		if stored != t.ID {
+			continue
 		}
+		if t.Epoch > 0 { // it may be the one that waited
+			found, err := s.Recent[i].Turn()
+			if err != nil || found.Epoch < t.Epoch {
+				return Meta{}, false, err
+			}
+		}
+		meta.Turns = s.Recent[i].Number
+		return meta, true, nil
 	}
 	for _, past := range s.Past {
-		if past.ID == id {
+		if past.ID == t.ID {
 			meta.Turns = past.Number
 			return meta, true, nil
 		}

@@ -21,6 +21,10 @@ type Context struct {
 	// RequestID identifies the request, in the log too.
 	RequestID string
 
+	// EffectID identifies this call of a tool that is marked by [Effect]: it is the same
+	// whenever the call is tried again, on any instance. It is "" for other tools.
+	EffectID string
+
 	// Locale is the language that the client prefers, a BCP 47 tag such as "de-CH",
 	// from Accept-Language; "" when it names none.
 	Locale string

@@ -38,7 +38,11 @@ type Tool struct {
 	timeout           time.Duration // 0: the agent's
 	shown             bool
 	value             any
-	call              func(ctx context.Context, args map[string]any) (any, error)
+	prepare           func(args map[string]any) (json.RawMessage, error) // checks them
+	call              func(ctx context.Context, args json.RawMessage) (any, error)
+	effect            bool
+	reconcile         func(ctx context.Context, args json.RawMessage) (any, bool, error)
+	question          func(args json.RawMessage) (string, error)
 	gemini            *genai.Tool // run by Gemini; nil for a function
 }
 
@@ -172,7 +176,8 @@ func newTool(name, description string, schema *jsonschema.Schema, f func(context
 	if err != nil {
 		panic(fmt.Sprintf("tool %s: %v", name, err))
 	}
-	t.call = func(ctx context.Context, args map[string]any) (any, error) {
+	t.call = f
+	t.prepare = func(args map[string]any) (json.RawMessage, error) {
 		args, _ = adapt(schema, args).(map[string]any)
 		if args == nil {
 			args = map[string]any{}
@@ -184,7 +189,7 @@ func newTool(name, description string, schema *jsonschema.Schema, f func(context
 		if err != nil {
 			return nil, fmt.Errorf("%w: %v", ErrArguments, err)
 		}
-		return f(ctx, raw)
+		return raw, nil
 	}
 	return t
 }
@@ -198,10 +203,26 @@ func (t Tool) Call(ctx context.Context, args map[string]any) (map[string]any, er
 	if t.gemini != nil {
 		return nil, fmt.Errorf("%s is run by Gemini, not here", t.name)
 	}
-	out, err := t.call(ctx, args)
+	checked, err := t.prepare(args)
 	if err != nil {
 		return nil, err
 	}
+	out, err := t.call(ctx, checked)
+	if err != nil {
+		return nil, err
+	}
+	object, err := encode(out)
+	if err != nil {
+		return nil, err
+	}
+	if err := collect(ctx, out); err != nil {
+		return nil, err
+	}
+	return object, nil
+}
+
+// encode returns the output of a tool as a JSON object.
+func encode(out any) (map[string]any, error) {
 	raw, err := json.Marshal(out)
 	if err != nil {
 		return nil, fmt.Errorf("encoding the output: %w", err)
@@ -219,8 +240,5 @@ func (t Tool) Call(ctx context.Context, args map[string]any) (map[string]any, er
 		return nil, fmt.Errorf("encoding the output: %w", err)
 	}
 	exact(object)
-	if err := collect(ctx, out); err != nil {
-		return nil, err
-	}
 	return object, nil
 }

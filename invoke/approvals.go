@@ -1,0 +1,306 @@
+package invoke
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"maps"
+	"net/http"
+	"slices"
+	"strings"
+
+	"google.golang.org/genai"
+
+	"example.com/gatehouse/agent"
+	"example.com/gatehouse/internal/api"
+	"example.com/gatehouse/internal/caller"
+	"example.com/gatehouse/internal/drain"
+	"example.com/gatehouse/internal/telemetry"
+	"example.com/gatehouse/session"
+	"example.com/gatehouse/tool"
+)
+
+// hasLedger reports whether a tool of the agent may change the world or ask a person.
+// What a set of tools returns is not known before.
+func hasLedger(a agent.Agent) bool {
+	return len(a.Toolsets) > 0 || slices.ContainsFunc(a.Tools, func(t tool.Tool) bool { return t.HasEffect() || t.Asks() })
+}
+
+// generateOrFail is generate. A panic after an effect has begun is an error, so that the
+// run leaves its turn.
+func (s *Service) generateOrFail(ctx context.Context, g *generation, history []json.RawMessage, req Request) (err error) {
+	defer func() {
+		if !g.run.journal.began() {
+			return
+		}
+		if p := recover(); p != nil {
+			err = api.Panicked(ctx, s.Log, p)
+		}
+	}()
+	return s.generate(ctx, g, history, req)
+}
+
+// binds reports whether r leaves its turn although it failed: an effect has begun in it,
+// and nobody else goes on with it.
+func (r *run) binds(ctx context.Context) bool {
+	cause := context.Cause(ctx)
+	switch {
+	case !r.journal.began(), r.req.Options.Sessionless, errors.Is(cause, session.ErrFenced), errors.Is(cause, errDeleted):
+		return false
+	case errors.Is(cause, drain.ErrCut): // whoever asks for it goes on
+		return !r.watched && r.req.Options.Key == ""
+	}
+	return true
+}
+
+// endBound makes the turn of a run that failed with err after an effect had begun.
+func (s *Service) endBound(ctx context.Context, r *run, g *generation, err error) (session.RunState, error) {
+	state, finish := session.Failed, genai.FinishReason(finishFailed)
+	if cause := context.Cause(ctx); errors.Is(cause, errStopped) || errors.Is(cause, context.Canceled) {
+		state, finish = session.Stopped, finishStopped
+	}
+	var failed *api.Error
+	if state == session.Failed && !errors.Is(err, errEffectUnknown) {
+		failed = failure(ctx, ctx, err)
+		s.Log.ErrorContext(ctx, "A run failed after a tool had changed the world.", "error", err.Error(), "request_id", api.RequestID(ctx))
+	}
+	return state, g.fail(finish, failed)
+}
+
+// endSessionless writes the end of a run without a session, if it has a record.
+func (s *Service) endSessionless(ctx context.Context, r *run, response *Response) {
+	end := r.journal.close(session.Done)
+	if end == nil {
+		return
+	}
+	ctx, cancel := detach(ctx, storeTimeout)
+	defer cancel()
+	end.Result, _ = json.Marshal(api.Success(ctx, invoked, response)) // it is sent as JSON, too
+	if _, err := s.Store.SaveRun(ctx, end); err != nil {
+		s.Log.WarnContext(ctx, "The end of a run could not be written; its record expires by itself.", "error", err.Error(), "request_id", api.RequestID(ctx))
+	}
+}
+
+// waited returns the session before r's turn, which r replaces because it has waited.
+func (r *run) waited(current *session.Session) (*session.Session, string, error) {
+	last, ok, err := current.Last()
+	if err != nil || !ok || last.ID != r.turnID {
+		return current, "", err
+	}
+	before, err := current.WithoutLast()
+	return before, last.ID, err
+}
+
+// waitingMember is how a turn that waits is stored. In a string of the turn, the quotes
+// would be escaped.
+var waitingMember = []byte(`"finish_reason":"` + finishWaiting + `"`)
+
+// waitingTurn returns the last turn of current if it waits.
+func waitingTurn(current *session.Session) (session.Turn, bool) {
+	n := len(current.Recent)
+	if n == 0 || !bytes.Contains(current.Recent[n-1].Data, waitingMember) {
+		return session.Turn{}, false
+	}
+	last, err := current.Recent[n-1].Turn()
+	return last, err == nil && last.FinishReason == finishWaiting
+}
+
+// deniedByMessage is the reason of an answer that a new message gives.
+const deniedByMessage = "A new message came first."
+
+// denyWaiting denies what the last turn of a session waits for, because another turn
+// follows it. The approval of a turn that is not the last is refused in any case.
+func (s *Service) denyWaiting(ctx context.Context, current *session.Session) {
+	last, ok := waitingTurn(current)
+	if !ok {
+		return
+	}
+	ctx, cancel := detach(ctx, storeTimeout)
+	defer cancel()
+	for range stopTries {
+		record, err := s.Store.LoadRun(ctx, current.Key, last.ID)
+		if err != nil || record.State != session.Waiting {
+			return
+		}
+		next := *record
+		next.State, next.Answers = session.Stopped, maps.Clone(record.Answers)
+		if next.Answers == nil {
+			next.Answers = map[string]session.Answer{}
+		}
+		step, err := stepOf(record)
+		if err != nil {
+			return
+		}
+		for _, p := range record.Pending {
+			next.Answers[answerKey(step, p.CallID)] = session.Answer{Reason: deniedByMessage, By: string(current.Key.Owner), At: s.Now().UTC()}
+		}
+		next.Pending = nil
+		if _, err := s.Store.SaveRun(ctx, &next); !errors.Is(err, session.ErrChanged) {
+			return
+		}
+	}
+}
+
+// stepOf returns the step whose calls wait.
+func stepOf(record *session.Run) (int, error) {
+	var c struct {
+		Step int `json:"step"`
+	}
+	err := json.Unmarshal(record.Checkpoint, &c)
+	return c.Step, err
+}
+
+// An Approval is the body of POST /runs/{id}/approvals.
+type Approval struct {
+	CallID  string `json:"call_id" minLength:"1" maxLength:"256" doc:"Of the tool call, as pending has it."`
+	Approve bool   `json:"approve" doc:"Whether the call may be made, once and with the arguments that were shown."`
+	Reason  string `json:"reason,omitempty" maxLength:"2000" pattern:"^[^\\x00]*$" patternDescription:"text without NUL" doc:"Why, for the model and the record."`
+}
+
+// conflict returns the error of an approval that cannot be given, in words for a person.
+func conflict(message string) *api.Error {
+	e := api.Fail(api.SessionConflict, nil)
+	e.Message = message
+	return e
+}
+
+// Approve answers a call that a run of the caller waits for. When all that the run waits
+// for is answered, the run goes on in this call, as [Service.Ask] does; until then, the
+// response is nil. The error is an [*api.Error].
+func (s *Service) Approve(ctx context.Context, runID string, a Approval, show func(Event) error) (*Response, error) {
+	key, err := runKeyOf(ctx, runID)
+	if err != nil {
+		return nil, err
+	}
+	telemetry.SetTurn(ctx, func(t *telemetry.Turn) { t.Session = key.session.Hash() })
+	reading, cancel := context.WithTimeout(ctx, storeTimeout)
+	defer cancel()
+	for range stopTries {
+		saved, err := s.enterAnswer(reading, key, a)
+		if errors.Is(err, session.ErrChanged) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		if saved.State == session.Waiting {
+			return nil, nil
+		}
+		asked, err := decodeRun(saved)
+		if err != nil {
+			return nil, err
+		}
+		r := &run{
+			req: asked.Request, owner: key.session.Owner, turnID: saved.ID, key: key.session, out: &output{}, watched: true, taken: saved,
+		}
+		r.out.restore(saved.Parts, saved.Resets)
+		at := &Position{Attempt: len(saved.Resets), Part: len(saved.Parts)}
+		return s.drive(ctx, r, at, new(bool), show)
+	}
+	return nil, api.Fail(api.SessionStoreUnavailable, session.ErrChanged)
+}
+
+// enterAnswer enters an answer in the record of a run. The write is conditional, so that of
+// answers at once only one is entered. When nothing waits any more, the caller holds the
+// run.
+func (s *Service) enterAnswer(ctx context.Context, key runKey, a Approval) (*session.Run, error) {
+	record, err := s.Store.LoadRun(ctx, key.session, key.id)
+	if errors.Is(err, session.ErrNotFound) {
+		if _, err := session.Find(ctx, s.Store, key.session, key.id); err == nil {
+			return nil, runOver()
+		}
+		return nil, runNotFound()
+	}
+	if err != nil {
+		return nil, storeFailure(err)
+	}
+	for answered := range record.Answers {
+		if _, call, _ := strings.Cut(answered, "/"); call == a.CallID && !slices.ContainsFunc(record.Pending, func(p session.Pending) bool { return p.CallID == a.CallID }) {
+			return nil, conflict("This was answered already.")
+		}
+	}
+	if record.State != session.Waiting {
+		return nil, runOver()
+	}
+	i := slices.IndexFunc(record.Pending, func(p session.Pending) bool { return p.CallID == a.CallID })
+	if i < 0 {
+		e := api.Fail(api.NotFound, nil)
+		e.Message = "There is nothing to approve under this id."
+		return nil, e
+	}
+	if !s.Now().Before(record.Pending[i].ExpiresAt) {
+		return nil, conflict("The time to approve this is over. Ask again.")
+	}
+	current, err := s.Store.Load(ctx, key.session)
+	if err != nil {
+		return nil, storeFailure(err)
+	}
+	if last, ok, err := current.Last(); err != nil || !ok || last.ID != key.id {
+		return nil, conflict("The conversation went on without this answer. Ask again.")
+	}
+	step, err := stepOf(record)
+	if err != nil {
+		return nil, api.Fail(api.Internal, err)
+	}
+	who, _ := caller.FromContext(ctx)
+	next := *record
+	if next.Answers = maps.Clone(record.Answers); next.Answers == nil {
+		next.Answers = map[string]session.Answer{}
+	}
+	next.Answers[answerKey(step, a.CallID)] = session.Answer{Approve: a.Approve, Reason: a.Reason, By: string(who.Principal.Owner()), At: s.Now().UTC()}
+	next.Pending = slices.Delete(slices.Clone(record.Pending), i, i+1)
+	if len(next.Pending) == 0 {
+		next.State, next.Holder, next.Pending = session.Working, session.NewID(), nil
+		next.Epoch++
+	}
+	saved, err := s.Store.SaveRun(ctx, &next)
+	if err != nil && !errors.Is(err, session.ErrChanged) {
+		return nil, storeFailure(err)
+	}
+	return saved, err
+}
+
+// The actions of an approval in the audit.
+const (
+	auditApprove = "run.approve"
+	auditDeny    = "run.deny"
+)
+
+// approveRun handles POST /runs/{id}/approvals.
+func (s *Service) approveRun(w http.ResponseWriter, r *http.Request) error {
+	raw, err := api.ReadBody(w, r, s.MaxBodyBytes, s.Timeout)
+	if err != nil {
+		return err
+	}
+	body, err := s.approval.Decode(raw)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), s.Timeout)
+	defer cancel()
+	action := auditDeny
+	if body.Approve {
+		action = auditApprove
+	}
+	telemetry.SetTurn(ctx, func(t *telemetry.Turn) { t.Action = action })
+	id := r.PathValue("id")
+	if _, _, streamed := api.Negotiate(r); streamed {
+		st := newStream(w, r, events{})
+		defer st.close()
+		response, err := s.Approve(ctx, id, body, st.show)
+		if err != nil || response != nil || st.started() {
+			return err
+		}
+	} else if response, err := s.Approve(ctx, id, body, nil); err != nil || response != nil {
+		if err != nil {
+			return err
+		}
+		return api.WriteSuccess(w, r, invoked, response)
+	}
+	info, err := s.Read(ctx, id)
+	if err != nil {
+		return err
+	}
+	return api.WriteAccepted(w, r, "The run waits for more answers", info)
+}

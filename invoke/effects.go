@@ -1,0 +1,408 @@
+package invoke
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"strconv"
+	"sync/atomic"
+	"time"
+
+	"google.golang.org/genai"
+
+	"example.com/gatehouse/internal/api"
+	"example.com/gatehouse/internal/rescue"
+	"example.com/gatehouse/internal/telemetry"
+	"example.com/gatehouse/session"
+	"example.com/gatehouse/tool"
+)
+
+// The hard part of a tool that changes the world is an instance that dies while the tool
+// runs. The ledger is the record's Effects: before the effects of a step begin, one
+// conditional write stores that they do, together with the contents of the model call
+// that asked for them. Whoever takes the run over finds the same calls in the same places
+// and, in the ledger, each as not begun, finished with its result, or begun. Only the
+// last is in doubt, and only the tool's reconcile can end the doubt. A holder that was
+// fenced cannot write to the ledger, so it begins nothing.
+
+// warnEffectUnknown: a tool that changes the world began, and its end is not known.
+const warnEffectUnknown = "effect_unknown"
+
+var (
+	// errWaits ends the work on a run until a person has answered.
+	errWaits = errors.New("the run waits for a person")
+	// errEffectUnknown ends a run with a call whose end is not known.
+	errEffectUnknown = errors.New("the end of a tool call that changes the world is not known")
+)
+
+// What the model reads of calls that were not run.
+var (
+	errNobodyToAsk = errors.New("not run: it needs a person's approval, and nobody can be asked here")
+	errNoLedger    = errors.New("not run: an agent that is a tool may not change the world")
+	errNotApproved = errors.New("not run: a person was asked and has not approved it")
+	errNotRun      = errors.New("not run: the answer ended before")
+	errNoEnd       = errors.New("it is not known whether this took effect")
+)
+
+// effectID returns the id of an effect: the same for whoever works on the run.
+func effectID(run string, step, call int) string {
+	sum := sha256.Sum256([]byte(run + "/" + strconv.Itoa(step) + "/" + strconv.Itoa(call)))
+	return base64.RawURLEncoding.EncodeToString(sum[:18])
+}
+
+// A callEnd is how a call has ended: for clients, and for the model.
+type callEnd struct {
+	Part     session.Part   `json:"part"`
+	Response map[string]any `json:"response"`
+}
+
+// decodeNumbers decodes JSON, in which integers keep their digits.
+func decodeNumbers(data []byte, v any) error {
+	d := json.NewDecoder(bytes.NewReader(data))
+	d.UseNumber()
+	return d.Decode(v)
+}
+
+// A plan is what is to be done with a call.
+type plan struct {
+	id      string           // of the call, for clients
+	effect  string           // id of the effect, "" for a tool without
+	begun   bool             // by an earlier holder of the run, and not known to have ended
+	end     *callEnd         // known already
+	refused error            // not to be run, for the model
+	pending *session.Pending // to be approved first
+	unknown bool             // it has ended, and nobody knows how
+}
+
+// plan decides what is to be done with the calls of a step. Effects that begin are in the
+// ledger when it returns.
+func (s *Service) plan(ctx context.Context, g *generation, calls []*genai.FunctionCall, ids []string) ([]plan, error) {
+	plans := make([]plan, len(calls))
+	starting := map[string]session.Effect{}
+	for i, call := range calls {
+		p := &plans[i]
+		p.id = ids[i]
+		if end, ok := g.ends[i]; ok {
+			p.end = &end
+			continue
+		}
+		t, ok := g.tools.byName[call.Name]
+		if !ok || i >= maxCalls || !t.HasEffect() && !t.Asks() {
+			continue
+		}
+		if err := s.planOne(g, p, t, call, i); err != nil {
+			return nil, err
+		}
+		if p.effect != "" && !p.begun && p.end == nil && p.refused == nil && p.pending == nil {
+			starting[p.effect] = session.Effect{Name: t.Name(), Step: g.step, Call: i}
+		}
+	}
+	if len(starting) == 0 {
+		return plans, nil
+	}
+	if ctx.Err() != nil {
+		return nil, context.Cause(ctx) // nothing begins any more
+	}
+	err := g.run.journal.Record(func(r *session.Run) {
+		if r.Effects == nil {
+			r.Effects = map[string]session.Effect{}
+		}
+		maps.Copy(r.Effects, starting)
+	})
+	return plans, err
+}
+
+// planOne decides what is to be done with a call of a tool that has an effect or asks.
+func (s *Service) planOne(g *generation, p *plan, t tool.Tool, call *genai.FunctionCall, i int) error {
+	journal := g.run.journal
+	switch {
+	case g.depth > 0 || journal == nil:
+		p.refused = errNoLedger
+		return nil
+	case t.Asks() && g.run.req.Options.Sessionless:
+		p.refused = errNobodyToAsk
+		return nil
+	}
+	if t.HasEffect() {
+		p.effect = effectID(session.RunID(g.run.key.ID, g.run.turnID), g.step, i)
+		if e, ok := journal.effect(p.effect); ok {
+			if p.begun = !e.Done; !p.begun {
+				p.end = &callEnd{}
+				return decodeNumbers(e.Result, p.end)
+			}
+			return nil // it was approved, if it had to be
+		}
+	}
+	if !t.Asks() {
+		return nil
+	}
+	if answer, ok := journal.answer(answerKey(g.step, p.id)); ok {
+		g.run.out.add(session.Part{Kind: session.KindAnswered, ID: p.id, Approve: answer.Approve, Reason: answer.Reason})
+		if !answer.Approve {
+			p.refused = errors.New("not run: a person has denied it")
+			if answer.Reason != "" {
+				p.refused = fmt.Errorf("%w: %s", p.refused, answer.Reason)
+			}
+		}
+		return nil
+	}
+	var question string
+	var wrong error
+	if rescue.Call(func() error { question, wrong = t.Question(call.Args); return nil }) != nil {
+		p.refused = errToolFailed
+		return nil
+	}
+	if wrong != nil {
+		p.refused = wrong // of the arguments
+		return nil
+	}
+	if question != "" {
+		p.pending = &session.Pending{
+			CallID: p.id, Name: t.Name(), Args: call.Args, Question: telemetry.Truncate(question, maxQuestion), ExpiresAt: s.Now().Add(s.approvalTTL()).UTC(),
+		}
+		if p.pending.Args == nil {
+			p.pending.Args = map[string]any{}
+		}
+	}
+	return nil
+}
+
+// maxQuestion bounds the question about a call, in bytes.
+const maxQuestion = 4 << 10
+
+// approvalTTL is how long a run waits for a person.
+func (s *Service) approvalTTL() time.Duration { return cmp.Or(s.ApprovalTTL, 72*time.Hour) }
+
+// answerKey names the answer to a call in the record of its run: ids of calls are the
+// model's, and two steps may have the same.
+func answerKey(step int, call string) string { return strconv.Itoa(step) + "/" + call }
+
+// runEffect runs a call of a tool that changes the world and reports false if its end is
+// not known.
+func (s *Service) runEffect(ctx context.Context, g *generation, p *plan, i int, call *genai.FunctionCall) (response map[string]any, known bool, err error) {
+	in := tool.From(ctx)
+	in.EffectID = p.effect
+	ctx = tool.NewContext(ctx, in)
+	t := g.tools.byName[call.Name]
+	if p.begun {
+		response, done, err := s.reconcile(ctx, t, call)
+		if err != nil || done {
+			return response, err == nil, err
+		}
+	}
+	response, err = s.hookedTool(ctx, g, i, call)
+	switch {
+	case err == nil:
+		return response, true, nil
+	case ctx.Err() != nil:
+		return nil, false, err
+	case !errors.Is(err, tool.ErrUnknown) && !errors.Is(err, errToolTimeout) && !errors.Is(err, errToolFailed):
+		return nil, true, err
+	}
+	response, done, failed := s.reconcile(ctx, t, call)
+	switch {
+	case failed != nil:
+		return nil, false, err
+	case done:
+		return response, true, nil
+	}
+	return nil, true, err
+}
+
+// reconcile asks a tool how a call has ended.
+func (s *Service) reconcile(ctx context.Context, t tool.Tool, call *genai.FunctionCall) (map[string]any, bool, error) {
+	if !t.Reconciles() {
+		return nil, false, errNoEnd
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, cmp.Or(t.Timeout(), max(s.Agent.ToolTimeout, 0), defaultToolTimeout), errToolTimeout)
+	defer cancel()
+	type result struct {
+		response map[string]any
+		done     bool
+	}
+	done := make(chan result, 1)
+	err := callOwn(ctx, func() error {
+		response, ok, err := t.Reconcile(ctx, call.Args)
+		done <- result{response, ok}
+		return err
+	})
+	if err != nil {
+		s.Log.WarnContext(ctx, "A tool could not say how its call ended.", "tool", t.Name(), "request_id", api.RequestID(ctx))
+		return nil, false, errNoEnd
+	}
+	r := <-done
+	return r.response, r.done, nil
+}
+
+// maxProgress bounds the texts of progress that a call shows, maxProgressText each of
+// them in bytes.
+const (
+	maxProgress     = 64
+	maxProgressText = 1 << 10
+)
+
+// progress returns a context in which a tool shows how far its call is.
+func (g *generation) progress(ctx context.Context, id, name string) context.Context {
+	if g.run == nil || g.run.out == nil || g.depth > 0 {
+		return ctx
+	}
+	var shown atomic.Int32
+	out, during := g.run.out, ctx
+	return tool.WithProgress(ctx, func(text string) {
+		if text != "" && during.Err() == nil && shown.Add(1) <= maxProgress {
+			out.add(session.Part{Kind: session.KindProgress, ID: id, Name: telemetry.Truncate(name, 64), Text: telemetry.Truncate(text, maxProgressText)})
+		}
+	})
+}
+
+// effect returns the entry of an effect in the ledger.
+func (j *journal) effect(id string) (session.Effect, bool) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	e, ok := j.record.Effects[id]
+	return e, ok
+}
+
+// answer returns a person's answer.
+func (j *journal) answer(key string) (session.Answer, bool) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	a, ok := j.record.Answers[key]
+	return a, ok
+}
+
+// began reports whether an effect of the run has begun, or may have.
+func (j *journal) began() bool {
+	if j == nil {
+		return false
+	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return len(j.record.Effects) > 0
+}
+
+// unknown reports whether the end of an effect is not known.
+func (j *journal) unknown() bool {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	for _, e := range j.record.Effects {
+		if !e.Done {
+			return true
+		}
+	}
+	return false
+}
+
+// ended enters the end of an effect in the ledger, for the next write.
+func (j *journal) ended(id string, end callEnd) {
+	result, err := json.Marshal(end)
+	if err != nil {
+		return // it was encoded before
+	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	effects := maps.Clone(j.record.Effects) // the store may hold the map
+	e := effects[id]
+	e.Done, e.Result = true, result
+	effects[id] = e
+	j.record.Effects = effects
+}
+
+// wait ends the writes and returns the record of a run that waits.
+func (j *journal) wait(pending []session.Pending) *session.Run {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.closed = true
+	if j.timer != nil {
+		j.timer.Stop()
+	}
+	j.attempted = true
+	waits := j.record
+	waits.State, waits.Stop, waits.Holder, waits.Pending = session.Waiting, false, "", pending
+	waits.Parts, waits.Resets = j.run.out.shown()
+	waits.Checkpoint = j.checkpoint.encode(waits.Checkpoint)
+	return &waits
+}
+
+// resultsOf returns the content with the results of the calls of g's last content. The
+// results of those without an end are the error.
+func (g *generation) resultsOf(calls []*genai.FunctionCall, ends map[int]callEnd, without error) *genai.Content {
+	content := &genai.Content{Role: genai.RoleUser}
+	for i, call := range calls {
+		response := toolError(without, maxToolError)
+		if end, ok := ends[i]; ok {
+			response = end.Response
+			g.calls = append(g.calls, toolCall(end.Part))
+		}
+		content.Parts = append(content.Parts, &genai.Part{FunctionResponse: &genai.FunctionResponse{ID: call.ID, Name: call.Name, Response: response}})
+	}
+	return content
+}
+
+// suspend makes g the turn of a run that waits, and returns the run's record. What the
+// model reads of the calls, if no answer comes, is that they were not approved.
+func (g *generation) suspend() (*session.Run, error) {
+	g.finishStep()
+	record := g.run.journal.wait(g.pending)
+	if err := g.add(g.resultsOf(g.openCalls(), g.ends, errNotApproved)); err != nil {
+		return nil, err
+	}
+	g.finish = finishWaiting
+	return record, nil
+}
+
+// fail makes g the turn of a run that ended after an effect had begun: it says what is
+// known, so that the next question knows it too.
+func (g *generation) fail(finish genai.FinishReason, failed *api.Error) error {
+	journal := g.run.journal
+	unknown := journal.unknown()
+	if rest := g.text.String()[g.said:]; rest != "" && len(g.openCalls()) == 0 {
+		if err := g.addText(genai.NewContentFromText(rest, genai.RoleModel)); err != nil {
+			return err
+		}
+	}
+	if calls := g.openCalls(); len(calls) > 0 {
+		ends := map[int]callEnd{}
+		maps.Copy(ends, g.ends)
+		for i := range calls {
+			e, ok := journal.effect(effectID(session.RunID(g.run.key.ID, g.run.turnID), g.step, i))
+			if !ok {
+				continue
+			}
+			end := callEnd{Part: session.Part{Name: e.Name}, Response: toolError(errNoEnd, maxToolError)}
+			if e.Done {
+				if err := decodeNumbers(e.Result, &end); err != nil {
+					return err
+				}
+			}
+			ends[i] = end
+		}
+		if err := g.add(g.resultsOf(calls, ends, errNotRun)); err != nil {
+			return err
+		}
+	}
+	sentence := "The answer ended before it was finished. What was done before stays done."
+	if unknown {
+		g.warn(warnEffectUnknown)
+		sentence = "The answer ended before it was known whether what was asked for has been done. Check it before you ask for it again."
+	}
+	if failed != nil && !unknown {
+		g.warn(string(failed.Code))
+	}
+	g.paragraph = g.text.Len() > 0
+	g.say(sentence)
+	if err := g.addText(genai.NewContentFromText(sentence, genai.RoleModel)); err != nil {
+		return err
+	}
+	g.finish = finish
+	if g.usage.Source == "" {
+		g.usage.Source = session.Estimated
+	}
+	return nil
+}

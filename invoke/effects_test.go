@@ -1,0 +1,572 @@
+package invoke_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"example.com/gatehouse/agent"
+	"example.com/gatehouse/internal/geminitest"
+	"example.com/gatehouse/invoke"
+	"example.com/gatehouse/session"
+	"example.com/gatehouse/tool"
+)
+
+// A bank is what the tool of these tests changes.
+type bank struct {
+	mu       sync.Mutex
+	begun    []string // effect ids, of each begin
+	paid     map[string]int
+	asked    int                                            // reconcile was
+	pay      func(ctx context.Context, effect string) error // nil: it is paid
+	noAnswer bool                                           // reconcile fails
+}
+
+type payment struct {
+	To     string `json:"to"`
+	Amount int    `json:"amount"`
+}
+
+func (b *bank) call(ctx context.Context, in payment) (map[string]int, error) {
+	id := tool.From(ctx).EffectID
+	b.mu.Lock()
+	b.begun = append(b.begun, id)
+	pay := b.pay
+	b.mu.Unlock()
+	if pay != nil {
+		if err := pay(ctx, id); err != nil {
+			return nil, err
+		}
+	}
+	b.credit(id, in.Amount)
+	return map[string]int{"paid": in.Amount}, nil
+}
+
+func (b *bank) credit(id string, amount int) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.paid == nil {
+		b.paid = map[string]int{}
+	}
+	b.paid[id] += amount
+}
+
+func (b *bank) reconcile(ctx context.Context, in payment) (map[string]int, bool, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.asked++
+	if b.noAnswer {
+		return nil, false, errors.New("the bank does not answer")
+	}
+	_, paid := b.paid[tool.From(ctx).EffectID]
+	return map[string]int{"paid": in.Amount}, paid, nil
+}
+
+func (b *bank) sum() (sum int) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, amount := range b.paid {
+		sum += amount
+	}
+	return sum
+}
+
+func (b *bank) agent(options ...tool.Option) agent.Agent {
+	return agent.Agent{Name: "agent", MaxTokens: 100, Tools: []tool.Tool{
+		tool.New("pay", "Pays.", b.call, options...),
+		tool.New("look", "Looks.", func(context.Context, struct{}) (string, error) { return "seen", nil }),
+	}}
+}
+
+func pays(amount int) geminitest.Reply {
+	return geminitest.Calls(geminitest.FunctionCall{Name: "pay", Args: map[string]any{"to": "Ann", "amount": amount}})
+}
+
+// A dying store answers its process until that is dead.
+type dying struct {
+	session.Store
+	dead   *atomic.Bool // its process
+	commit atomic.Bool  // it dies when a turn is stored
+}
+
+var errDead = fmt.Errorf("the process is dead: %w", session.ErrUnavailable)
+
+func (d *dying) Apply(ctx context.Context, s *session.Session, c session.Change) (*session.Session, error) {
+	if c.Turn != nil && d.commit.Load() {
+		d.dead.Store(true)
+	}
+	if d.dead.Load() {
+		return nil, errDead
+	}
+	return d.Store.Apply(ctx, s, c)
+}
+
+func (d *dying) SaveRun(ctx context.Context, r *session.Run) (*session.Run, error) {
+	if d.dead.Load() {
+		return nil, errDead
+	}
+	return d.Store.SaveRun(ctx, r)
+}
+
+func (d *dying) Load(ctx context.Context, key session.Key) (*session.Session, error) {
+	if d.dead.Load() {
+		return nil, errDead
+	}
+	return d.Store.Load(ctx, key)
+}
+
+func (d *dying) LoadRun(ctx context.Context, key session.Key, id string) (*session.Run, error) {
+	if d.dead.Load() {
+		return nil, errDead
+	}
+	return d.Store.LoadRun(ctx, key, id)
+}
+
+// lapsing is a store whose records are read as those of dead holders.
+type lapsing struct{ session.Store }
+
+func (l lapsing) LoadRun(ctx context.Context, key session.Key, id string) (*session.Run, error) {
+	r, err := l.Store.LoadRun(ctx, key, id)
+	if err == nil {
+		r.Silent = time.Minute
+	}
+	return r, err
+}
+
+type answered struct {
+	Error string
+	Data  struct {
+		Response     string
+		RunID        string `json:"run_id"`
+		SessionID    string `json:"session_id"`
+		Turn         int
+		FinishReason string `json:"finish_reason"`
+		State        string
+		Warnings     []string
+		Pending      []session.Pending
+		ToolCalls    []session.ToolCall `json:"tool_calls"`
+	}
+}
+
+func decodeAnswer(t *testing.T, body string) (a answered) {
+	t.Helper()
+	if err := json.Unmarshal([]byte(body), &a); err != nil {
+		t.Fatalf("%v: %s", err, body)
+	}
+	return a
+}
+
+// A process dies around a tool that changes the world, and the call is tried again with
+// its key at another one.
+func TestACrashAroundAnEffect(t *testing.T) {
+	t.Parallel()
+	const before, during, after, commit = "before it takes effect", "after it took effect, unheard", "after its end, in the next model call", "at the commit"
+	tests := []struct {
+		dies       string
+		reconciles bool
+		begun      int // times that the tool was begun
+		paid       int
+		unknown    bool
+	}{
+		{before, true, 2, 5, false},
+		{before, false, 1, 0, true},
+		{during, true, 1, 5, false},
+		{during, false, 1, 5, true},
+		{after, true, 1, 5, false},
+		{after, false, 1, 5, true}, // its end was not written yet
+		{commit, true, 1, 5, false},
+		{commit, false, 1, 5, true},
+	}
+	for _, stream := range []bool{false, true} {
+		for _, test := range tests {
+			t.Run(fmt.Sprintf("%s, reconcile %t, stream %t", test.dies, test.reconciles, stream), func(t *testing.T) {
+				t.Parallel()
+				b, memory := &bank{}, newMemory()
+				effect := tool.Effect[payment, map[string]int](nil)
+				if test.reconciles {
+					effect = tool.Effect(b.reconcile)
+				}
+				gemini := geminitest.Start(t)
+				first := &dying{Store: memory, dead: &atomic.Bool{}}
+				first.commit.Store(test.dies == commit)
+				b.pay = func(_ context.Context, id string) error {
+					switch test.dies {
+					case before:
+						first.dead.Store(true)
+						return tool.ErrUnknown
+					case during:
+						first.dead.Store(true)
+						b.credit(id, 5)
+						return tool.ErrUnknown
+					}
+					return nil
+				}
+				if test.dies == before || test.dies == during {
+					b.noAnswer = true // for the process that dies
+				}
+				dying, _ := serveFor(t, first, gemini, b.agent(effect), 3*time.Second)
+				gemini.Enqueue(pays(5))
+				switch test.dies {
+				case after:
+					gemini.Handle(func(geminitest.Request) geminitest.Reply {
+						first.dead.Store(true)
+						return geminitest.Error(http.StatusBadRequest, "no")
+					})
+				case commit:
+					gemini.Enqueue(geminitest.Text("Paid."))
+				}
+				body := fmt.Sprintf(`{"query": "pay", "stream": %t}`, stream)
+				if _, answer := ask(t, dying, "/invoke", body, "Idempotency-Key", "key"); strings.Contains(answer, `"success":true`) {
+					t.Fatalf("a dead process has answered: %s", answer)
+				}
+				b.mu.Lock()
+				b.pay, b.noAnswer, b.asked = nil, false, 0
+				b.mu.Unlock()
+				asked := len(gemini.Requests())
+
+				second, _ := serveAgent(t, lapsing{memory}, gemini, b.agent(effect))
+				gemini.Handle(nil)
+				if !test.unknown {
+					gemini.Enqueue(geminitest.Text("Paid."))
+				}
+				status, answer := ask(t, second, "/invoke", `{"query": "pay"}`, "Idempotency-Key", "key")
+				a := decodeAnswer(t, answer)
+				if status != http.StatusOK || slices.Contains(a.Data.Warnings, "effect_unknown") != test.unknown {
+					t.Fatalf("status %d: %s", status, answer)
+				}
+				if len(b.begun) != test.begun || b.sum() != test.paid {
+					t.Errorf("begun %d times, paid %d; want %d and %d", len(b.begun), b.sum(), test.begun, test.paid)
+				}
+				if again := slices.Compact(slices.Clone(b.begun)); len(again) != 1 || again[0] == "" {
+					t.Errorf("the effect's ids: %q", b.begun)
+				}
+				if n := len(gemini.Requests()) - asked; n > 1 {
+					t.Errorf("the model was asked %d times more, want at most once: its first call was finished", n)
+				}
+				_, third := ask(t, second, "/invoke", `{"query": "pay"}`, "Idempotency-Key", "key")
+				if r := decodeAnswer(t, third).Data; r.RunID != a.Data.RunID || r.Response != a.Data.Response || r.FinishReason != a.Data.FinishReason {
+					t.Errorf("the replay differs: %s\n%s", third, answer)
+				}
+				if turns := get(t, second, "/sessions/"+a.Data.SessionID); strings.Count(turns, `"run_id"`) != 1 {
+					t.Errorf("want one turn: %s", turns)
+				}
+			})
+		}
+	}
+}
+
+// Ends of an effect in a process that lives.
+func TestTheEndOfAnEffect(t *testing.T) {
+	t.Parallel()
+	tests := []struct {
+		name    string
+		pay     func(b *bank) func(context.Context, string) error
+		replies []geminitest.Reply // after the call
+		finish  string
+		warning string
+		paid    int
+	}{
+		{"success", nil, []geminitest.Reply{geminitest.Text("Paid.")}, "STOP", "", 5},
+		{"an error: nothing was done", func(*bank) func(context.Context, string) error {
+			return func(context.Context, string) error { return errors.New("no money") }
+		}, []geminitest.Reply{geminitest.Text("You have no money.")}, "STOP", "", 0},
+		{"a panic", func(*bank) func(context.Context, string) error {
+			return func(context.Context, string) error { panic("x") }
+		}, nil, "FAILED", "effect_unknown", 0},
+		{"it takes too long", func(*bank) func(context.Context, string) error {
+			return func(ctx context.Context, _ string) error { <-ctx.Done(); return ctx.Err() }
+		}, nil, "FAILED", "effect_unknown", 0},
+		{"the model refuses afterwards", nil, []geminitest.Reply{geminitest.Blocked("SAFETY")}, "FAILED", "content_blocked", 5},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			b, gemini := &bank{}, geminitest.Start(t)
+			if test.pay != nil {
+				b.pay = test.pay(b)
+			}
+			server, _ := serveAgent(t, newMemory(), gemini, b.agent(tool.Effect[payment, map[string]int](nil), tool.Timeout(100*time.Millisecond)))
+			gemini.Enqueue(append([]geminitest.Reply{pays(5)}, test.replies...)...)
+			status, answer := ask(t, server, "/invoke", `{"query": "pay"}`)
+			a := decodeAnswer(t, answer).Data
+			if status != http.StatusOK || a.FinishReason != test.finish || b.sum() != test.paid {
+				t.Fatalf("status %d, paid %d: %s", status, b.sum(), answer)
+			}
+			if (test.warning == "") != (len(a.Warnings) == 0) || test.warning != "" && !slices.Contains(a.Warnings, test.warning) {
+				t.Errorf("warnings %q, want %q", a.Warnings, test.warning)
+			}
+			// The next question knows what has happened, and the session is one that the model takes.
+			gemini.Enqueue(geminitest.Text("Next."))
+			if status, next := ask(t, server, "/invoke", fmt.Sprintf(`{"query": "and?", "session_id": %q}`, a.SessionID)); status != http.StatusOK {
+				t.Fatalf("status %d: %s", status, next)
+			}
+			requests := gemini.Requests()
+			if raw := string(requests[len(requests)-1].Raw); test.finish == "FAILED" && !strings.Contains(raw, "ended before") || strings.Count(raw, `"functionCall"`) != strings.Count(raw, `"functionResponse"`) {
+				t.Errorf("the next prompt: %s", raw)
+			}
+			// What was done cannot be made undone by another answer.
+			status, chat := ask(t, server, "/chat", fmt.Sprintf(`{"id": %q, "messages": [{"role": "user", "parts": [{"type": "text", "text": "and?"}]}], "trigger": "regenerate-message"}`, a.SessionID))
+			if status != http.StatusOK { // the last turn has no effect
+				t.Errorf("status %d: %s", status, chat)
+			}
+		})
+	}
+}
+
+func TestATurnWithAnEffectIsNotReplaced(t *testing.T) {
+	t.Parallel()
+	b, gemini := &bank{}, geminitest.Start(t)
+	server, _ := serveAgent(t, newMemory(), gemini, b.agent(tool.Effect(b.reconcile)))
+	gemini.Enqueue(pays(5), geminitest.Text("Paid."))
+	_, answer := ask(t, server, "/invoke", `{"query": "pay"}`)
+	status, body := ask(t, server, "/chat", fmt.Sprintf(`{"id": %q, "messages": [{"role": "user", "parts": [{"type": "text", "text": "pay"}]}], "trigger": "regenerate-message"}`, decodeAnswer(t, answer).Data.SessionID))
+	if status != http.StatusConflict || !strings.Contains(body, "stays done") || b.sum() != 5 {
+		t.Errorf("status %d, paid %d: %s", status, b.sum(), body)
+	}
+}
+
+// A counting store counts writes.
+type counting struct {
+	session.Store
+	runs, sessions atomic.Int32
+}
+
+func (c *counting) Apply(ctx context.Context, s *session.Session, change session.Change) (*session.Session, error) {
+	c.sessions.Add(1)
+	return c.Store.Apply(ctx, s, change)
+}
+
+func (c *counting) SaveRun(ctx context.Context, r *session.Run) (*session.Run, error) {
+	c.runs.Add(1)
+	return c.Store.SaveRun(ctx, r)
+}
+
+func TestWhatEffectsCost(t *testing.T) {
+	t.Parallel()
+	look := geminitest.FunctionCall{Name: "look"}
+	pay := geminitest.FunctionCall{Name: "pay", Args: map[string]any{"to": "Ann", "amount": 1}}
+	tests := []struct {
+		name           string
+		calls          []geminitest.FunctionCall
+		runs, sessions int32
+	}{
+		{"no tool that changes the world", []geminitest.FunctionCall{look, look}, 0, 1},
+		{"one", []geminitest.FunctionCall{pay}, 1, 1},
+		{"three that begin together", []geminitest.FunctionCall{pay, look, pay, pay}, 1, 1},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			b, gemini := &bank{}, geminitest.Start(t)
+			store := &counting{Store: newMemory()}
+			server, _ := serveAgent(t, store, gemini, b.agent(tool.Effect(b.reconcile)))
+			gemini.Enqueue(geminitest.Calls(test.calls...), geminitest.Text("Done."))
+			if status, answer := ask(t, server, "/invoke", `{"query": "pay"}`); status != http.StatusOK {
+				t.Fatalf("status %d: %s", status, answer)
+			}
+			if store.runs.Load() != test.runs || store.sessions.Load() != test.sessions {
+				t.Errorf("%d writes of the record and %d of the session, want %d and %d", store.runs.Load(), store.sessions.Load(), test.runs, test.sessions)
+			}
+			if slices.Sort(b.begun); len(slices.Compact(slices.Clone(b.begun))) != len(b.begun) {
+				t.Errorf("effects share an id: %q", b.begun)
+			}
+		})
+	}
+}
+
+// question asks for payments of more than 10.
+func question(in payment) string {
+	if in.Amount <= 10 {
+		return ""
+	}
+	return fmt.Sprintf("Pay %d to %s?", in.Amount, in.To)
+}
+
+func approve(t *testing.T, server *httptest.Server, run, call string, yes bool, headers ...string) (int, string) {
+	t.Helper()
+	return ask(t, server, "/runs/"+run+"/approvals", fmt.Sprintf(`{"call_id": %q, "approve": %t, "reason": "because"}`, call, yes), headers...)
+}
+
+func TestApprovals(t *testing.T) {
+	t.Parallel()
+	for _, stream := range []bool{false, true} {
+		for _, yes := range []bool{true, false} {
+			t.Run(fmt.Sprintf("stream %t, approved %t", stream, yes), func(t *testing.T) {
+				t.Parallel()
+				b, gemini, store := &bank{}, geminitest.Start(t), newMemory()
+				a := b.agent(tool.Effect(b.reconcile), tool.Confirm(question))
+				first, _ := serveAgent(t, store, gemini, a)
+				gemini.Enqueue(geminitest.Calls(geminitest.FunctionCall{Name: "pay", Args: map[string]any{"to": "Ann", "amount": 50}}, geminitest.FunctionCall{Name: "look"}))
+				accept := []string{}
+				if stream {
+					accept = []string{"Accept", "text/event-stream"}
+				}
+				_, answer := ask(t, first, "/invoke", `{"query": "pay"}`, accept...)
+				waits := lastEnvelope(t, answer)
+				if waits.Data.FinishReason != "WAITING" || len(waits.Data.Pending) != 1 || waits.Data.Pending[0].Question != "Pay 50 to Ann?" {
+					t.Fatalf("the waiting answer: %s", answer)
+				}
+				if stream && (!strings.Contains(answer, "event: approval\n") || strings.Index(answer, "event: approval\n") > strings.Index(answer, "event: done\n")) {
+					t.Errorf("the stream: %s", answer)
+				}
+				if len(b.begun) != 0 {
+					t.Error("the tool ran before it was approved")
+				}
+				run, call := waits.Data.RunID, waits.Data.Pending[0].CallID
+
+				second, _ := serveAgent(t, store, gemini, a) // another instance
+				if info := decodeAnswer(t, get(t, second, "/runs/"+run)); info.Data.State != "waiting" || len(info.Data.Pending) != 1 {
+					t.Errorf("the run: %+v", info)
+				}
+				if status, body := approve(t, second, run, "another", true); status != http.StatusNotFound {
+					t.Errorf("a call that never was: %d %s", status, body)
+				}
+				gemini.Enqueue(geminitest.Text("Well."))
+				status, answer := approve(t, second, run, call, yes, accept...)
+				end := lastEnvelope(t, answer)
+				if status != http.StatusOK || end.Data.FinishReason != "STOP" || end.Data.Response != "Well." || end.Data.RunID != run || end.Data.Turn != 1 {
+					t.Fatalf("status %d: %s", status, answer)
+				}
+				if want := map[bool]int{true: 50}[yes]; b.sum() != want {
+					t.Errorf("paid %d, want %d", b.sum(), want)
+				}
+				requests := gemini.Requests()
+				raw := string(requests[len(requests)-1].Raw)
+				if !yes && !strings.Contains(raw, "denied it: because") || !strings.Contains(raw, "seen") {
+					t.Errorf("the model read: %s", raw)
+				}
+				if len(requests) != 2 {
+					t.Errorf("the model was asked %d times, want 2", len(requests))
+				}
+				if stream && (!strings.Contains(answer, "event: approval_answer\n") || strings.Contains(answer, "event: approval\n")) {
+					t.Errorf("the stream of the approval has more than what is new: %s", answer)
+				}
+				for _, again := range []bool{true, false} {
+					if status, body := approve(t, first, run, call, again); status != http.StatusConflict {
+						t.Errorf("answered again: %d %s", status, body)
+					}
+				}
+				if turns := get(t, second, "/sessions/"+end.Data.SessionID); strings.Count(turns, `"run_id"`) != 1 {
+					t.Errorf("want one turn: %s", turns)
+				}
+				if info := decodeAnswer(t, get(t, second, "/runs/"+run)); info.Data.State != "done" {
+					t.Errorf("the run: %+v", info)
+				}
+			})
+		}
+	}
+}
+
+func lastEnvelope(t *testing.T, body string) answered {
+	t.Helper()
+	if i := strings.LastIndex(body, "data: "); i >= 0 {
+		body = body[i+len("data: "):]
+	}
+	return decodeAnswer(t, body)
+}
+
+func TestOneOfFiftyApprovalsRuns(t *testing.T) {
+	t.Parallel()
+	b, gemini, store := &bank{}, geminitest.Start(t), newMemory()
+	a := b.agent(tool.Effect(b.reconcile), tool.Confirm(question))
+	one, _ := serveAgent(t, store, gemini, a)
+	two, _ := serveAgent(t, store, gemini, a)
+	gemini.Enqueue(pays(50), geminitest.Text("Paid."))
+	_, answer := ask(t, one, "/invoke", `{"query": "pay"}`)
+	waits := decodeAnswer(t, answer).Data
+	var group sync.WaitGroup
+	var statuses [50]int
+	for i := range statuses {
+		group.Go(func() {
+			statuses[i], _ = approve(t, []*httptest.Server{one, two}[i%2], waits.RunID, waits.Pending[0].CallID, true)
+		})
+	}
+	group.Wait()
+	counts := map[int]int{}
+	for _, status := range statuses {
+		counts[status]++
+	}
+	if counts[http.StatusOK] != 1 || counts[http.StatusConflict] != 49 || b.sum() != 50 || len(b.begun) != 1 {
+		t.Errorf("answers %v, paid %d in %d calls", counts, b.sum(), len(b.begun))
+	}
+}
+
+// What no longer can be approved.
+func TestRefusedApprovals(t *testing.T) {
+	t.Parallel()
+	tests := []struct {
+		name   string
+		before func(t *testing.T, server *httptest.Server, gemini *geminitest.Server, session string)
+		late   time.Duration
+		user   string
+		status int
+	}{
+		{"a new message came first", func(t *testing.T, server *httptest.Server, gemini *geminitest.Server, id string) {
+			gemini.Enqueue(geminitest.Text("Fine."))
+			if status, answer := ask(t, server, "/invoke", fmt.Sprintf(`{"query": "never mind", "session_id": %q}`, id)); status != http.StatusOK {
+				t.Fatal(answer)
+			}
+			requests := gemini.Requests()
+			if raw := string(requests[len(requests)-1].Raw); !strings.Contains(raw, "has not approved it") {
+				t.Errorf("the model does not know: %s", raw)
+			}
+			if list := get(t, server, "/runs?state=waiting"); strings.Contains(list, id) {
+				t.Errorf("it still waits: %s", list)
+			}
+		}, 0, "", http.StatusConflict},
+		{"expired", nil, 73 * time.Hour, "", http.StatusConflict},
+		{"another owner", nil, 0, "somebody", http.StatusNotFound},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			b, gemini, store := &bank{}, geminitest.Start(t), newMemory()
+			var late atomic.Int64
+			server, _ := serveAgent(t, store, gemini, b.agent(tool.Effect(b.reconcile), tool.Confirm(question)), func(c *invoke.Config) {
+				c.Now = func() time.Time { return time.Now().Add(time.Duration(late.Load())) }
+			})
+			gemini.Enqueue(pays(50))
+			_, answer := ask(t, server, "/invoke", `{"query": "pay"}`)
+			waits := decodeAnswer(t, answer).Data
+			if test.before != nil {
+				test.before(t, server, gemini, waits.SessionID)
+			}
+			late.Store(int64(test.late))
+			headers := []string{}
+			if test.user != "" {
+				headers = []string{"X-End-User", test.user}
+			}
+			status, body := approve(t, server, waits.RunID, waits.Pending[0].CallID, true, headers...)
+			if status != test.status || b.sum() != 0 {
+				t.Errorf("status %d, want %d, paid %d: %s", status, test.status, b.sum(), body)
+			}
+		})
+	}
+}
+
+func TestProgress(t *testing.T) {
+	t.Parallel()
+	gemini := geminitest.Start(t)
+	server, _ := serveAgent(t, newMemory(), gemini, agent.Agent{Name: "agent", MaxTokens: 100, Tools: []tool.Tool{
+		tool.New("count", "Counts.", func(ctx context.Context, _ struct{}) (string, error) {
+			for i := range 100 {
+				tool.Progress(ctx, fmt.Sprintf("step %d", i+1))
+			}
+			return "done", nil
+		}),
+	}})
+	gemini.Enqueue(geminitest.Calls(geminitest.FunctionCall{Name: "count"}), geminitest.Text("Counted."))
+	_, answer := ask(t, server, "/invoke", `{"query": "count", "stream": true}`)
+	if n := strings.Count(answer, "event: progress\n"); n != 64 || !strings.Contains(answer, `"name":"count","text":"step 1"`) {
+		t.Errorf("%d events: %s", n, answer)
+	}
+}
