@@ -48,6 +48,7 @@ type Config struct {
 	FirestoreDatabase string        `env:"FIRESTORE_DATABASE, default=(default)"`
 	FirestoreEmulator string        `env:"FIRESTORE_EMULATOR_HOST"` // "" for the real service
 	SessionTTL        time.Duration `env:"SESSION_TTL, default=720h"`
+	ApprovalTTL       time.Duration `env:"APPROVAL_TTL, default=72h"` // how long a run waits for a person
 
 	FilesBucket     string   `env:"FILES_BUCKET"` // where files of sessions are kept; "": nowhere
 	FileBuckets     []string // that a request's gs:// may name

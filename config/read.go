@@ -47,6 +47,7 @@ func checks() map[string]check {
 	return map[string]check{
 		"PORT":                         whole(0, 65535),
 		"SESSION_TTL":                  span(time.Second, 10*365*24*time.Hour),
+		"APPROVAL_TTL":                 span(time.Second, 365*24*time.Hour),
 		"REQUEST_TIMEOUT":              span(10*time.Millisecond, time.Hour),
 		"MAX_BODY_BYTES":               whole(256, 16<<20),
 		"MAX_FILE_BYTES":               whole(0, 20<<20), // in base64 within the 32 MiB of a request to Cloud Run

@@ -69,6 +69,7 @@ locals {
     SESSION_STORE           = "firestore"
     FIRESTORE_DATABASE      = google_firestore_database.this.name
     SESSION_TTL             = "${var.session_ttl_hours}h"
+    APPROVAL_TTL            = "${var.approval_ttl_hours}h"
     AUDIT_LOG               = local.audit_log
     AUDIT_NAMES             = tostring(var.audit_log.names)
     LOG_LEVEL               = var.log_level

@@ -118,6 +118,7 @@ var refused = []struct{ name, variables, words string }{
 	{"a schedule for two lines", `schedules = { digest = { cron = "0 7 * * *", query = "q", end_user = "a\nb" } }`, "schedules hold an end_user"},
 	{"a schedule's webhook elsewhere", `schedules = { digest = { cron = "0 7 * * *", query = "q", webhook = "https://evil.example/" } }`, "schedules hold a webhook that is not an https URL on one of webhook_hosts"},
 	{"schedules behind iap", `schedules = { digest = { cron = "0 7 * * *", query = "q" } }; web_access = "iap"; iap_members = ["group:people@example.com"]`, "schedules call without a person's sign-in"},
+	{"approvals without a life", `approval_ttl_hours = 0`, "approval_ttl_hours is not a whole number from 1 to 8760"},
 	{"sessions without a life", `session_ttl_hours = 0`, "session_ttl_hours is not a whole number from 1 to 87600"},
 
 	// What is kept and reported

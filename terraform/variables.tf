@@ -714,6 +714,18 @@ variable "schedules" {
   }
 }
 
+variable "approval_ttl_hours" {
+  description = "How long a tool call that a person must agree to can be approved."
+  type        = number
+  default     = 72
+  nullable    = false
+
+  validation {
+    condition     = var.approval_ttl_hours >= 1 && var.approval_ttl_hours <= 8760 && floor(var.approval_ttl_hours) == var.approval_ttl_hours
+    error_message = "approval_ttl_hours is not a whole number from 1 to 8760 (a year)."
+  }
+}
+
 variable "session_ttl_hours" {
   description = "How long a session is kept after its last turn."
   type        = number
@@ -1016,7 +1028,7 @@ locals {
   # code.
   reserved_pattern = "^(CLOUD_RUN|FUNCTION|GOOGLE|K|OTEL|X_GOOGLE)_"
   reserved_variables = [
-    "ALLOWED_ORIGINS", "ALLOWED_ORIGINS_SECRET", "ALLOW_INSTRUCTIONS", "API_KEYS", "API_KEYS_SECRET", "AUDIT_LOG", "AUDIT_NAMES", "AUTH",
+    "ALLOWED_ORIGINS", "ALLOWED_ORIGINS_SECRET", "ALLOW_INSTRUCTIONS", "API_KEYS", "API_KEYS_SECRET", "APPROVAL_TTL", "AUDIT_LOG", "AUDIT_NAMES", "AUTH",
     "BREAKER_COOLDOWN", "BREAKER_FAILURES", "CALLER_DAILY_TOKEN_LIMIT", "CALLER_RATE_LIMIT_PER_MINUTE",
     "CONVERSATION_HEADERS",
     "DAILY_TOKEN_LIMIT", "DOORS", "ENVIRONMENT", "FILES_BUCKET", "FILE_BUCKETS", "FILE_TYPES", "FIRESTORE_DATABASE",

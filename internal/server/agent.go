@@ -252,6 +252,9 @@ func checkAgents(a agent.Agent, path []*agent.Agent) error {
 		if err := geminischema.Check(t.Schema()); err != nil {
 			return wrong("has the tool %q, whose arguments Gemini does not take: %v", t.Name(), err)
 		}
+		if len(path) > 0 && (t.HasEffect() || t.Asks()) {
+			return wrong("has the tool %q, which changes the world or asks a person: only the tools of the main agent may", t.Name())
+		}
 		sub := agent.Of(t)
 		switch {
 		case sub == nil:

@@ -191,6 +191,7 @@ func (s *Server) connect(ctx context.Context) (_ *parts, err error) {
 		Log: s.Log, LogContent: s.Config.LogContent, ShowTools: s.Config.Environment == "development", Now: time.Now, Schedules: s.Config.SchedulesAccount,
 		Queue: p.queue, Places: places, Admits: p.authenticator.Admits, Webhooks: s.newWebhooks(p.secrets),
 		RunTimeout: s.Config.RunTimeout, MaxBackground: s.Config.MaxBackgroundRuns,
+		ApprovalTTL: s.Config.ApprovalTTL,
 	})
 	stands = true
 	return p, nil

@@ -68,6 +68,7 @@ locals {
     "background",
     "webhook_hosts",
     "schedules",
+    "approval_ttl_hours",
     "session_ttl_hours",
     "deletion_protection",
     "backup_retention_days",
@@ -136,6 +137,7 @@ module "gatehouse" {
   background                  = local.settings.background
   webhook_hosts               = local.settings.webhook_hosts
   schedules                   = local.settings.schedules
+  approval_ttl_hours          = local.settings.approval_ttl_hours
   session_ttl_hours           = local.settings.session_ttl_hours
   deletion_protection         = local.settings.deletion_protection
   backup_retention_days       = local.settings.backup_retention_days
