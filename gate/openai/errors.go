@@ -24,7 +24,9 @@ type openAIErrorInfo struct {
 func newError(e *api.Error) openAIErrorInfo {
 	info := openAIErrorInfo{Message: e.Sentence(), Code: string(e.Code)}
 	if len(e.Details) > 0 {
-		info.Param = &e.Details[0].Field
+		if e.Code != api.MalformedRequest && e.Code != api.RequestTooLarge { // which are about no parameter
+			info.Param = &e.Details[0].Field
+		}
 		info.Message = e.Details[0].Field + " " + e.Details[0].Issue + "."
 	}
 	switch status := e.Status(); {
