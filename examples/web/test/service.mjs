@@ -109,6 +109,9 @@ export async function startService(origin = 'http://127.0.0.1:5173') {
       const response = await fetch(`${local.address}/sessions/${id}`, { headers: { Authorization: `Bearer ${await token(name)}` } });
       return response.status === 404 ? [] : (await response.json()).data.turns;
     },
+    async stopChat(id, name) {
+      return (await fetch(`${local.address}/chat/${id}/stop`, { method: 'POST', headers: { Authorization: `Bearer ${await token(name)}` } })).status;
+    },
     async stop() {
       await local.stop();
       await issuer.stop();

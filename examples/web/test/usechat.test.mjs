@@ -80,15 +80,15 @@ test('stop', async () => {
   const page = render({ id: generateId() });
   const chat = await page.settled();
   const sending = chat.sendMessage({ text: 'slow please' });
-  await until(() => page.chat().status === 'streaming', 'the first word');
+  await until(() => page.chat().messages.at(-1)?.parts.some(p => p.type === 'text'), 'the first word');
   const call = service.gemini.calls.at(-1);
-  await page.chat().stop();
+  await page.chat().stop(); // only leaves
+  assert.equal(await service.stopChat(chat.id, 'user'), 202);
   await sending;
   assert.equal((await page.settled()).status, 'ready');
   await until(() => call.cancelled, 'the model\'s call to end');
-  assert.deepEqual(await service.turns(chat.id, 'user'), []);
-  // Its question has no turn: to regenerate asks it anew, after what there is.
+  await until(async () => (await service.turns(chat.id, 'user')).length, 'the turn');
   await page.chat().sendMessage({ text: 'hello' });
-  assert.deepEqual((await service.turns(chat.id, 'user')).map(t => t.query), ['hello']);
+  assert.deepEqual((await service.turns(chat.id, 'user')).map(t => [t.query, t.finish_reason]), [['slow please', 'STOPPED'], ['hello', 'STOP']]);
   page.unmount();
 });
