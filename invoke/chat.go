@@ -26,7 +26,7 @@ type ChatRequest struct {
 	ID        string       `json:"id" pattern:"^[A-Za-z0-9_-]{16,64}$" doc:"The session; a new one when you have none of this id."`
 	Messages  ChatMessages `json:"messages" doc:"The conversation as the page has it. Only the last user message is read."`
 	Trigger   Trigger      `json:"trigger,omitempty" enum:"submit-message,regenerate-message" doc:"Whether to append a turn, or to replace the last turn's answer."`
-	Model     string       `json:"model,omitempty" doc:"The model to ask, one of those that the service allows; its own when absent."`
+	Model     string       `json:"model,omitempty" nullable:"true" doc:"The model to ask, one of those that the service allows; its own when absent."`
 	MessageID unread       `json:"messageId,omitempty" doc:"The message that the page edits or regenerates. Not read."`
 }
 

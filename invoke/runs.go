@@ -132,11 +132,15 @@ func (s *Service) listRuns(w http.ResponseWriter, r *http.Request) error {
 	}
 	filter := session.RunFilter{State: session.RunState(query.Get("state")), SessionID: query.Get("session_id")}
 	switch filter.State {
-	case "", session.Working, session.Waiting, session.Done, session.Failed, session.Stopped:
+	case "":
+		if query.Has("state") {
+			return api.Invalid("state", "must be working, waiting, done, failed or stopped")
+		}
+	case session.Working, session.Waiting, session.Done, session.Failed, session.Stopped:
 	default:
 		return api.Invalid("state", "must be working, waiting, done, failed or stopped")
 	}
-	if filter.SessionID != "" && !session.ValidID(filter.SessionID) {
+	if query.Has("session_id") && !session.ValidID(filter.SessionID) {
 		return api.Invalid("session_id", "must be 16 to 64 letters, digits, - or _")
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), storeTimeout)
