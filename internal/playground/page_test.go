@@ -376,7 +376,7 @@ const secret = "ghk_the-very-secret-key-of-this-test"
 func TestCredential(t *testing.T) {
 	sum := sha256.Sum256([]byte(secret))
 	b := open(t, "AUTH=api_key", `API_KEYS=[{"name":"web","sha256":"`+hex.EncodeToString(sum[:])+`"}]`)
-	b.Sees("#sessions-note", "credential")
+	b.Sees("#sessions-login:not([hidden])", "Enter a credential")
 	b.ask("Hello")
 	b.Sees("#turns .problem", "unauthenticated")
 	b.ClickText(".problem button", "Enter a credential")
@@ -408,7 +408,7 @@ func TestBearerToken(t *testing.T) {
 	issuer := authtest.Start(t, "")
 	claims := issuer.Claims("app", time.Now())
 	b := open(t, "AUTH=oidc", "OIDC_ISSUERS="+issuer.URL+"|app")
-	b.Sees("#sessions-note", "credential")
+	b.Sees("#sessions-login:not([hidden])", "Enter a credential")
 	b.ClickText("button", "Enter a credential")
 	b.Until(`document.activeElement.id === 'secret' && document.querySelector('[value=token]').checked`)
 	enter := func(token string) {
