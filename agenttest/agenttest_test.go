@@ -136,7 +136,7 @@ func TestToolsKnowWhoIsCalling(t *testing.T) {
 	output := got.Tools[0].Output
 	if diff := cmp.Diff(map[string]any{
 		"Caller":  map[string]any{"Method": "none", "Issuer": "none", "Subject": "anonymous", "Email": ""},
-		"EndUser": "ada", "SessionID": got.SessionID, "Turn": 1.0, "RequestID": "", "Locale": "de-CH", "Operator": true,
+		"EndUser": "ada", "SessionID": got.SessionID, "Turn": 1.0, "RequestID": "", "Locale": "de-CH", "Operator": true, "EffectID": "",
 	}, output); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}

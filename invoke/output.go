@@ -98,15 +98,6 @@ func (o *output) append(p session.Part) {
 	o.bytes += partOverhead + len(p.Text) + len(p.ID) + len(p.Name) + len(p.Error) + len(p.Title) + len(p.URI) + len(p.Question) + len(p.Reason)
 }
 
-// reset makes what was shown from a part on void, because the step begins again.
-func (o *output) reset(r session.Reset) {
-	o.change(func() {
-		o.log.parts, o.log.ends = o.log.parts[:r.Part:r.Part], o.log.ends[:r.Part:r.Part]
-		o.log.resets = append(o.log.resets, r)
-		o.text = strings.Builder{}
-	})
-}
-
 // restore makes o show what the stored turn or the record of a run has shown.
 func (o *output) restore(parts []session.Part, resets []session.Reset) {
 	o.change(func() {

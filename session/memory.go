@@ -37,11 +37,10 @@ type Memory struct {
 }
 
 type memorySession struct {
-	state     Session // Recent is append-only: loaded snapshots share its array
-	feedback  map[int]Feedback
-	bytes     int64
-	userBytes int64 // of users
-	revision  uint64
+	state    Session // Recent is append-only: loaded snapshots share its array
+	feedback map[int]Feedback
+	bytes    int64
+	revision uint64
 }
 
 // MemoryLimit is the default size of a [Memory], in bytes.

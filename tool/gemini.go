@@ -46,7 +46,7 @@ var geminiDescriptions = map[string]string{
 func geminiName(t *genai.Tool) (string, error) {
 	const want = "set exactly one of GoogleSearch, URLContext, CodeExecution and Retrieval.VertexAISearch"
 	if t == nil {
-		return "", fmt.Errorf("Gemini's tool is nil; %s", want)
+		return "", fmt.Errorf("the tool is nil; %s", want)
 	}
 	name, set := "", 0
 	fields := reflect.ValueOf(*t)
@@ -65,11 +65,11 @@ func geminiName(t *genai.Tool) (string, error) {
 		case t.Retrieval != nil && t.Retrieval.VertexAISearch != nil && t.Retrieval.VertexRAGStore == nil && t.Retrieval.ExternalAPI == nil:
 			name = VertexAISearch
 		default:
-			return "", fmt.Errorf("Gemini's tool has %s, which is not supported; %s", field, want)
+			return "", fmt.Errorf("it has %s, which is not supported; %s", field, want)
 		}
 	}
 	if set != 1 {
-		return "", fmt.Errorf("Gemini's tool has %d tools; %s", set, want)
+		return "", fmt.Errorf("it has %d tools; %s", set, want)
 	}
 	return name, nil
 }

@@ -292,7 +292,6 @@ type chunks struct {
 	created int64
 	id      string
 	model   string
-	text    int // bytes of text so far
 }
 
 // Headers implements [invoke.Dialect].
