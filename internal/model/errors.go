@@ -231,20 +231,31 @@ func hasReason(details []map[string]any, reason string) bool {
 // budgets begin again.
 const maxRetryAfter = 24 * time.Hour
 
-// retryInfo returns the delay of google.rpc.RetryInfo among an error's details, a
-// text such as "1.5s", and 0 without.
+// retryInfo returns the delay of google.rpc.RetryInfo among an error's details, and 0
+// without: a text such as "1.5s", or from servers that do not encode durations as
+// Protobuf's JSON does, an object of seconds and nanos.
 func retryInfo(details []map[string]any) time.Duration {
 	for _, d := range details {
 		if d["@type"] == "type.googleapis.com/google.rpc.RetryInfo" {
-			delay, _ := d["retryDelay"].(string)
-			return clampRetryAfter(strings.TrimSuffix(delay, "s"))
+			switch delay := d["retryDelay"].(type) {
+			case string:
+				return clampRetryAfter(strings.TrimSuffix(delay, "s"))
+			case map[string]any:
+				nanos, _ := delay["nanos"].(float64)
+				return clampRetryAfter(fmt.Sprint(delay["seconds"])) + min(max(time.Duration(nanos), 0), time.Second)
+			}
+			return 0
 		}
 	}
 	return 0
 }
 
-// retryAfter reads the header Retry-After in both its forms (RFC 9110, 10.2.3).
+// retryAfter reads the header Retry-After in both its forms (RFC 9110, 10.2.3), and
+// retry-after-ms, which proxies for models send.
 func retryAfter(header http.Header) time.Duration {
+	if wait := clampRetryAfter(header.Get("Retry-After-Ms") + "e-3"); wait > 0 {
+		return wait // the same, more exactly
+	}
 	value := header.Get("Retry-After")
 	if at, err := http.ParseTime(value); err == nil {
 		return min(max(time.Until(at), 0), maxRetryAfter)

@@ -170,6 +170,10 @@ func TestHowLongIsWaited(t *testing.T) {
 		{"RetryInfo without end", "", retryInfo("2562047h47m16s"), 0},
 		{"RetryInfo of more seconds than a duration holds", "", retryInfo("99999999999999s"), 24 * time.Hour},
 		{"RetryInfo that is no duration", "", retryInfo("a while"), 0},
+		{"RetryInfo as an object", "", failure(429, "busy", `{"@type":"type.googleapis.com/google.rpc.RetryInfo","retryDelay":{"seconds":2,"nanos":500000000}}`), 2500 * time.Millisecond},
+		{"RetryInfo as an object with text", "", failure(429, "busy", `{"@type":"type.googleapis.com/google.rpc.RetryInfo","retryDelay":{"seconds":"2"}}`), 2 * time.Second},
+		{"RetryInfo as an object below zero", "", failure(429, "busy", `{"@type":"type.googleapis.com/google.rpc.RetryInfo","retryDelay":{"seconds":-2,"nanos":-1}}`), 0},
+		{"RetryInfo as a list", "", failure(429, "busy", `{"@type":"type.googleapis.com/google.rpc.RetryInfo","retryDelay":[]}`), 0},
 		{"the longer of both, by the header", "4", retryInfo("3s"), 4 * time.Second},
 		{"the longer of both, by RetryInfo", "3", retryInfo("4s"), 4 * time.Second},
 	}
@@ -190,6 +194,21 @@ func TestHowLongIsWaited(t *testing.T) {
 					t.Errorf("waited %v, want %v and up to 200ms of jitter", wait, tt.asked)
 				}
 			})
+		})
+	}
+}
+
+func TestMillisecondsAreWaited(t *testing.T) {
+	t.Parallel()
+	for value, asked := range map[string]time.Duration{"1500": 1500 * time.Millisecond, "-3": 4 * time.Second, "soon": 4 * time.Second, "": 4 * time.Second} {
+		s := &script{handlers: []http.HandlerFunc{answer(429, "", "Retry-After-Ms", value, "Retry-After", "4"), answer(200, good("Hello."))}}
+		inBubble(t, s, func(t *testing.T, c *model.Client) {
+			if _, err := c.Generate(t.Context(), question(), nil); err != nil {
+				t.Fatal(err)
+			}
+			if wait := s.waits()[0]; wait < asked || wait > asked+200*time.Millisecond {
+				t.Errorf("%s: waited %v, want %v", value, wait, asked)
+			}
 		})
 	}
 }
