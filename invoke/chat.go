@@ -23,11 +23,14 @@ import (
 type ChatRequest struct {
 	_ struct{} `additionalProperties:"true"`
 
-	ID        string       `json:"id" pattern:"^[A-Za-z0-9_-]{16,64}$" doc:"The session; a new one when you have none of this id."`
-	Messages  ChatMessages `json:"messages" doc:"The conversation as the page has it. Only the last user message is read."`
-	Trigger   Trigger      `json:"trigger,omitempty" enum:"submit-message,regenerate-message" doc:"Whether to append a turn, or to replace the last turn's answer."`
-	Model     string       `json:"model,omitempty" nullable:"true" doc:"The model to ask, one of those that the service allows; its own when absent."`
-	MessageID unread       `json:"messageId,omitempty" doc:"The message that the page edits or regenerates. Not read."`
+	ID          string       `json:"id" pattern:"^[A-Za-z0-9_-]{16,64}$" doc:"The session; a new one when you have none of this id."`
+	Messages    ChatMessages `json:"messages" doc:"The conversation as the page has it. Only the last user message is read."`
+	Trigger     Trigger      `json:"trigger,omitempty" enum:"submit-message,regenerate-message" doc:"Whether to append a turn, or to replace the last turn's answer."`
+	Model       string       `json:"model,omitempty" nullable:"true" doc:"The model to ask, one of those that the service allows; its own when absent."`
+	Temperature *float64     `json:"temperature,omitempty" nullable:"true" minimum:"0" maximum:"2" doc:"As of POST /invoke, like the two below."`
+	MaxTokens   *int         `json:"max_tokens,omitempty" nullable:"true" minimum:"1"`
+	AfterTurn   *int         `json:"after_turn,omitempty" nullable:"true" minimum:"0" maximum:"9007199254740991"`
+	MessageID   unread       `json:"messageId,omitempty" doc:"The message that the page edits or regenerates. Not read."`
 }
 
 // A Trigger is the reason for a request.
@@ -107,9 +110,16 @@ func (s *Service) decodeChat(w http.ResponseWriter, r *http.Request, hold func()
 		return Request{}, body.Messages.last.problem
 	case body.Model != "" && !slices.Contains(s.Models(), body.Model):
 		return Request{}, api.Invalid("model", "must be one of "+strings.Join(s.Models(), ", "))
+	case body.Temperature != nil && (*body.Temperature < 0 || *body.Temperature > 2):
+		return Request{}, api.Invalid("temperature", "must be from 0 to 2")
+	case body.MaxTokens != nil && (*body.MaxTokens < 1 || *body.MaxTokens > s.MaxOutputTokens):
+		return Request{}, api.Invalid("max_tokens", fmt.Sprintf("must be from 1 to %d", s.MaxOutputTokens))
+	case body.AfterTurn != nil && *body.AfterTurn < 0:
+		return Request{}, api.Invalid("after_turn", "must not be negative")
 	}
 	req := Request{
 		Query: body.Messages.last.text.String(), SessionID: body.ID, Model: body.Model,
+		Temperature: body.Temperature, MaxTokens: body.MaxTokens, AfterTurn: body.AfterTurn,
 		Options: Options{Create: true, Stay: true, Regenerate: body.Trigger == triggerRegenerate},
 	}
 	if err := req.Validate(body.Messages.last.field + ".parts"); err != nil {
@@ -310,10 +320,8 @@ func (m *userMessage) parts(d *jsontext.Decoder, ms *ChatMessages) error {
 			default:
 				m.files = append(m.files, file)
 			}
-		default:
-			m.invalid(at, "must be of the type text")
 		}
-		return err
+		return err // other parts are the page's own
 	})
 }
 

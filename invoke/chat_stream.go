@@ -2,6 +2,7 @@ package invoke
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/base64"
 	"encoding/json"
 	"net/http"
@@ -67,6 +68,12 @@ type (
 		Output           chatToolEnd `json:"output"`
 		ProviderExecuted bool        `json:"providerExecuted" enum:"true"`
 	}
+	chatToolError struct {
+		Type             string `json:"type" enum:"tool-output-error"`
+		ToolCallID       string `json:"toolCallId"`
+		ErrorText        string `json:"errorText" doc:"Why it failed, in the tool's own words."`
+		ProviderExecuted bool   `json:"providerExecuted" enum:"true"`
+	}
 	chatToolEnd struct {
 		session.ToolCall
 		Result any `json:"result,omitempty" doc:"Only of tools that show theirs."`
@@ -91,8 +98,10 @@ type (
 		Usage     session.Usage `json:"usage"`
 		RequestID string        `json:"request_id"`
 		SessionID string        `json:"session_id" pattern:"^[A-Za-z0-9_-]{16,64}$"`
+		RunID     string        `json:"run_id"`
 		Turn      int           `json:"turn" minimum:"1"`
 		Model     string        `json:"model"`
+		Finish    string        `json:"finish_reason" doc:"The model's own word."`
 		Warnings  []string      `json:"warnings"`
 
 		Output      json.RawMessage  `json:"output,omitempty" doc:"The value of an agent with a typed answer."`
@@ -126,6 +135,9 @@ func (u *uiMessages) Event(b *bytes.Buffer, e Event) error {
 	case session.KindToolCall:
 		return appendData(b, chatToolInput{"tool-input-available", p.ID, p.Name, arguments(p), true})
 	case session.KindToolResult:
+		if !p.OK {
+			return appendData(b, chatToolError{"tool-output-error", p.ID, reasonOf(p), true})
+		}
 		return appendData(b, chatToolOutput{"tool-output-available", p.ID, chatToolEnd{toolCall(p), p.Result}, true})
 	case session.KindSource:
 		return appendData(b, chatSource{"source-url", p.URI, p.URI, p.Title})
@@ -147,6 +159,9 @@ func (u *uiMessages) Event(b *bytes.Buffer, e Event) error {
 	}
 	return nil
 }
+
+// reasonOf returns why a tool call failed.
+func reasonOf(p session.Part) string { return cmp.Or(p.Error, errToolFailed.Error()) }
 
 // delta appends a piece of text or reasoning.
 func (u *uiMessages) delta(b *bytes.Buffer, kind, text string) error {
@@ -180,7 +195,7 @@ func (u *uiMessages) endText(b *bytes.Buffer) error {
 
 func (u *uiMessages) done(b *bytes.Buffer, envelope api.Envelope, response *Response) error {
 	err := appendData(b, chatFinish{"finish", finishReason(response.FinishReason), chatFinishedInfo{
-		response.Usage, envelope.RequestID, response.SessionID, response.Turn, response.Model, response.Warnings,
+		response.Usage, envelope.RequestID, response.SessionID, response.RunID, response.Turn, response.Model, response.FinishReason, response.Warnings,
 		response.Output, response.Sources, response.Suggestions,
 	}})
 	if err != nil {

@@ -44,7 +44,7 @@ func (s *Service) Routes() []api.Route {
 				Description: "The same turn in the protocol of the AI SDK's `useChat` (https://ai-sdk.dev/docs/ai-sdk-ui/stream-protocol): use " +
 					"`new DefaultChatTransport({ api: URL + \"/chat\" })`. A session of this `id` is made when there is none. The service remembers what was said before: " +
 					fmt.Sprintf("the page's own history is not read. A body may have %d bytes, its last message what a body of `POST /invoke` may.\n\n", ChatBytes) +
-					"The answer is a UI message stream: `start`; then `text-start`, `text-delta`, `text-end`, `tool-input-available` and `tool-output-available` as they happen; " +
+					"The answer is a UI message stream: `start`; then `text-start`, `text-delta`, `text-end`, `tool-input-available`, and `tool-output-available` or `tool-output-error`, as they happen; " +
 					"one of `finish` and `error`; and `[DONE]`. What fails before the question is admitted has its status, and a sentence to show to a person as its body, or the envelope with `Accept: application/json`. " +
 					"The answer goes on when its client goes away.",
 				Body: &api.DocBody{Type: ChatRequest{}, Examples: map[string]any{
@@ -55,6 +55,19 @@ func (s *Service) Routes() []api.Route {
 					Status: http.StatusOK, Description: "The agent's answer.",
 					Headers: []string{"x-vercel-ai-ui-message-stream", "Idempotency-Replayed", "X-Accel-Buffering"},
 					Content: map[string]api.DocMedia{"text/event-stream": {Type: ChatEvent{}, Example: example.stream(&uiMessages{})}},
+				}},
+			},
+		},
+		{
+			Method: http.MethodGet, Path: "/chat/{id}", Handler: s.getChat, Audit: "session.read",
+			Summary: "Read a session as the messages of useChat.",
+			Doc: api.Doc{
+				ID: "getChat", Tag: api.TagAgent, Params: []string{"chat"},
+				Description: fmt.Sprintf("The last %d turns, for `useChat({ messages })`.", maxChatTurns),
+				Errors:      []api.Code{api.SessionNotFound, api.SessionStoreUnavailable},
+				Answers: []api.DocAnswer{{
+					Status: http.StatusOK, Description: "The messages, in order.", Message: "The messages of the session",
+					Data: ChatHistory{[]UIMessage{{ID: example.response.RunID, Role: "assistant", Parts: []UIPart{{Type: "text", Text: example.turn.Response}}}}},
 				}},
 			},
 		},
@@ -358,6 +371,7 @@ func (ChatEvent) Schema(r huma.Registry) *huma.Schema {
 		schemaOf[chatTextEnd](r, "It is complete."),
 		schemaOf[chatToolInput](r, "The model calls a tool."),
 		schemaOf[chatToolOutput](r, "A tool call has ended."),
+		schemaOf[chatToolError](r, "A tool call has failed."),
 		schemaOf[chatSource](r, "Where the answer comes from."),
 		schemaOf[chatFinish](r, "The last: the turn is stored."),
 		schemaOf[chatError](r, "The last, instead of finish."),

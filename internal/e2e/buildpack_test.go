@@ -378,7 +378,7 @@ func TestDeployedWrongly(t *testing.T) {
 			} else {
 				body := map[string]any{"query": "hello"}
 				for _, path := range []string{"/", "/invoke", "/chat"} {
-					wantError(t, s.do(t, http.MethodPost, path, body, "Authorization", bearer(t, "ann", nil)), http.StatusServiceUnavailable, "not_ready")
+					wantError(t, s.do(t, http.MethodPost, path, body, "Authorization", bearer(t, "ann", nil), "Accept", "application/json"), http.StatusServiceUnavailable, "not_ready")
 				}
 				for _, path := range []string{"/", "/sessions", "/sessions/" + unknownSession, "/openapi.json", "/docs"} {
 					wantError(t, s.do(t, http.MethodGet, path, nil), http.StatusServiceUnavailable, "not_ready")

@@ -528,6 +528,18 @@ func (s *eventStream) wantDone(t *testing.T, before ...event) ([]event, turn) {
 	return events, got
 }
 
+// wantInvokeError asks a question and wants an error: as the answer, or of a stream,
+// which begins before the model is asked, as its last event.
+func (s *service) wantInvokeError(t *testing.T, body map[string]any, status int, code string) envelope {
+	t.Helper()
+	if body["stream"] != true {
+		return wantError(t, s.do(t, http.MethodPost, "/invoke", body), status, code)
+	}
+	st := s.stream(t, body)
+	events := st.wantFailure(t, []string{code})
+	return parse(t, events[len(events)-1].Data, st.id)
+}
+
 // wantFailure reads the rest of a stream that must end with an error event.
 func (s *eventStream) wantFailure(t *testing.T, codes []string, before ...event) []event {
 	t.Helper()

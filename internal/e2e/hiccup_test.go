@@ -36,8 +36,8 @@ func TestWaitsOfAnUpstreamAreToldTheClient(t *testing.T) {
 			s, gemini := startGemini(t)
 			gemini.Handle(func(geminitest.Request) geminitest.Reply { return tt.reply })
 			for _, stream := range []bool{false, true} {
-				a := s.do(t, http.MethodPost, "/invoke", map[string]any{"query": "hello", "stream": stream})
-				if e := wantError(t, a, http.StatusServiceUnavailable, "model_unavailable"); string(e.Retry) != tt.want {
+				e := s.wantInvokeError(t, map[string]any{"query": "hello", "stream": stream}, http.StatusServiceUnavailable, "model_unavailable")
+				if string(e.Retry) != tt.want {
 					t.Errorf("stream %v: retry_after_seconds %s, want %s", stream, e.Retry, tt.want)
 				}
 			}

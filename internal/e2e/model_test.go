@@ -102,7 +102,7 @@ func TestEndings(t *testing.T) {
 				body := map[string]any{"query": "go on", "session_id": id, "stream": stream}
 				stored := before
 				if test.code != "" {
-					wantError(t, s.do(t, http.MethodPost, "/invoke", body), test.status, test.code)
+					s.wantInvokeError(t, body, test.status, test.code)
 				} else {
 					var got turn
 					if stream {
@@ -195,7 +195,7 @@ func TestUpstreamErrors(t *testing.T) {
 				body := map[string]any{"query": "hello", "stream": stream}
 				switch {
 				case test.code != "":
-					wantError(t, s.do(t, http.MethodPost, "/invoke", body), test.status, test.code)
+					s.wantInvokeError(t, body, test.status, test.code)
 				case stream:
 					if _, got := s.stream(t, body).wantDone(t); got.Response != "At last." {
 						t.Errorf("response %q", got.Response)
@@ -631,13 +631,12 @@ func TestTimeout(t *testing.T) {
 		name    string
 		replies []geminitest.Reply
 		stream  bool
-		started bool // before the time was up
 	}{
-		{"no answer", []geminitest.Reply{geminitest.Silence()}, false, false},
-		{"half an answer", []geminitest.Reply{geminitest.Text("one", "two").SilentAfter(1)}, false, false},
-		{"no answer after a tool", []geminitest.Reply{geminitest.Calls(geminitest.FunctionCall{Name: "check_status"}), geminitest.Silence()}, false, false},
-		{"no first word of a stream", []geminitest.Reply{geminitest.Silence()}, true, false},
-		{"a stream that falls silent", []geminitest.Reply{geminitest.Text("one", "two").SilentAfter(1)}, true, true},
+		{"no answer", []geminitest.Reply{geminitest.Silence()}, false},
+		{"half an answer", []geminitest.Reply{geminitest.Text("one", "two").SilentAfter(1)}, false},
+		{"no answer after a tool", []geminitest.Reply{geminitest.Calls(geminitest.FunctionCall{Name: "check_status"}), geminitest.Silence()}, false},
+		{"no first word of a stream", []geminitest.Reply{geminitest.Silence()}, true},
+		{"a stream that falls silent", []geminitest.Reply{geminitest.Text("one", "two").SilentAfter(1)}, true},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -647,11 +646,7 @@ func TestTimeout(t *testing.T) {
 			gemini.Forget()
 			gemini.Enqueue(test.replies...)
 			body := map[string]any{"query": "go on", "session_id": id, "stream": test.stream}
-			if test.started {
-				s.stream(t, body).wantFailure(t, []string{"timeout"})
-			} else {
-				wantError(t, s.do(t, http.MethodPost, "/invoke", body), http.StatusGatewayTimeout, "timeout")
-			}
+			s.wantInvokeError(t, body, http.StatusGatewayTimeout, "timeout")
 			if _, err := gemini.AwaitCancelled(bounded(t), len(test.replies)-1); err != nil {
 				t.Error(err)
 			}

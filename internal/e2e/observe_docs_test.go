@@ -238,7 +238,7 @@ func TestObservabilityPage(t *testing.T) {
 func checkMessages(t *testing.T, page string) {
 	t.Helper()
 	source := &strings.Builder{}
-	for _, dir := range []string{"internal", "invoke", "session", "health"} {
+	for _, dir := range []string{"internal", "invoke", "session", "health", "tool", "gate"} {
 		err := filepath.WalkDir(filepath.Join(moduleRoot, dir), func(path string, _ fs.DirEntry, err error) error {
 			if err == nil && strings.HasSuffix(path, ".go") && !strings.HasSuffix(path, "_test.go") {
 				var text []byte

@@ -1,0 +1,123 @@
+package invoke
+
+import (
+	"context"
+	"net/http"
+
+	"example.com/gatehouse/internal/api"
+	"example.com/gatehouse/session"
+)
+
+// maxChatTurns bounds the turns of a [ChatHistory].
+const maxChatTurns = 200
+
+// A ChatHistory is the data of GET /chat/{id}: a session as the AI SDK's useChat has it
+// (https://ai-sdk.dev/docs/reference/ai-sdk-core/ui-message).
+type ChatHistory struct {
+	Messages []UIMessage `json:"messages" doc:"In order: of each turn the question and the answer."`
+}
+
+// A UIMessage is a message of a page. Its id is the same in the stream.
+type UIMessage struct {
+	ID       string          `json:"id"`
+	Role     string          `json:"role" enum:"user,assistant"`
+	Metadata *UIMessageFacts `json:"metadata,omitempty" doc:"Of an answer."`
+	Parts    []UIPart        `json:"parts"`
+}
+
+// UIMessageFacts are what a page shows beside an answer.
+type UIMessageFacts struct {
+	RunID        string        `json:"run_id"`
+	Turn         int           `json:"turn" minimum:"1"`
+	Model        string        `json:"model"`
+	FinishReason string        `json:"finish_reason"`
+	Usage        session.Usage `json:"usage"`
+	Warnings     []string      `json:"warnings"`
+	Feedback     *FeedbackInfo `json:"feedback"`
+}
+
+// A UIPart is a part of a message. Fields are set by type.
+type UIPart struct {
+	Type string `json:"type" doc:"text, reasoning, tool-NAME, source-url or file."`
+	Text string `json:"text,omitempty"`
+
+	ToolCallID       string         `json:"toolCallId,omitempty"`
+	State            string         `json:"state,omitempty" enum:"output-available,output-error"`
+	Input            map[string]any `json:"input,omitempty"`
+	Output           *chatToolEnd   `json:"output,omitempty"`
+	ErrorText        string         `json:"errorText,omitempty"`
+	ProviderExecuted bool           `json:"providerExecuted,omitempty"`
+
+	SourceID string `json:"sourceId,omitempty"`
+	URL      string `json:"url,omitempty"`
+	Title    string `json:"title,omitempty"`
+
+	MediaType string `json:"mediaType,omitempty"`
+	Filename  string `json:"filename,omitempty"`
+}
+
+// getChat handles GET /chat/{id}.
+func (s *Service) getChat(w http.ResponseWriter, r *http.Request) error {
+	key, err := sessionKey(r)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), storeTimeout)
+	defer cancel()
+	meta, records, err := s.Store.Turns(ctx, key, 0, 1)
+	if err == nil && meta.Turns > 1 {
+		_, records, err = s.Store.Turns(ctx, key, max(0, meta.Turns-maxChatTurns), maxChatTurns)
+	}
+	if err != nil {
+		return readFailure(r, err)
+	}
+	history := ChatHistory{Messages: make([]UIMessage, 0, 2*len(records))}
+	for _, record := range records {
+		turn, err := record.Turn()
+		if err != nil {
+			return api.Fail(api.Internal, err)
+		}
+		history.Messages = append(history.Messages, messagesOf(turn, newTurnInfo(key.ID, turn, record.Feedback))...)
+	}
+	return api.WriteSuccess(w, r, "The messages of the session", history)
+}
+
+// messagesOf returns the question and the answer of a turn.
+func messagesOf(turn session.Turn, t TurnInfo) []UIMessage {
+	question := UIMessage{ID: t.RunID + ".question", Role: "user", Parts: []UIPart{{Type: "text", Text: t.Query}}}
+	for _, f := range t.Files {
+		if f.URI != "" { // bytes are not kept without a bucket
+			question.Parts = append(question.Parts, UIPart{Type: "file", URL: f.URI, MediaType: f.Type, Filename: f.Name})
+		}
+	}
+	answer := UIMessage{
+		ID: t.RunID, Role: "assistant", Parts: []UIPart{},
+		Metadata: &UIMessageFacts{t.RunID, t.Turn, t.Model, t.FinishReason, t.Usage, t.Warnings, t.Feedback},
+	}
+	inputs := map[string]session.Part{} // calls, by id
+	for _, p := range turn.Shown() {
+		switch p.Kind {
+		case session.KindText:
+			answer.Parts = append(answer.Parts, UIPart{Type: "text", Text: p.Text})
+		case session.KindReasoning:
+			answer.Parts = append(answer.Parts, UIPart{Type: "reasoning", Text: p.Text})
+		case session.KindToolCall:
+			inputs[p.ID] = p
+		case session.KindToolResult:
+			part := UIPart{Type: "tool-" + p.Name, ToolCallID: p.ID, Input: arguments(inputs[p.ID]), ProviderExecuted: true, State: "output-available"}
+			if p.OK {
+				part.Output = &chatToolEnd{toolCall(p), p.Result}
+			} else {
+				part.State, part.ErrorText = "output-error", reasonOf(p)
+			}
+			answer.Parts = append(answer.Parts, part)
+		case session.KindSource:
+			answer.Parts = append(answer.Parts, UIPart{Type: "source-url", SourceID: p.URI, URL: p.URI, Title: p.Title})
+		case session.KindFile:
+			if p.URI != "" {
+				answer.Parts = append(answer.Parts, UIPart{Type: "file", URL: p.URI, MediaType: p.Type})
+			}
+		}
+	}
+	return []UIMessage{question, answer}
+}
