@@ -17,16 +17,18 @@ export function transport(getToken: GetToken) {
   });
 }
 
-/** The turns that the service has of a session: none when it is new. */
+/** The messages that the service has of a session: none when it is new. */
 export async function load(id: string, getToken: GetToken): Promise<Message[]> {
-  const response = await fetch(`${service}/sessions/${id}?limit=100`, { headers: { Authorization: `Bearer ${await getToken()}` } });
+  const response = await fetch(`${service}/chat/${id}`, { headers: { Authorization: `Bearer ${await getToken()}` } });
   if (response.status === 404) return [];
   const { data, message } = await response.json();
   if (!response.ok) throw new Error(message);
-  return data.turns.flatMap(({ turn, query, response, usage }: any): Message[] => [
-    { id: `question-${turn}`, role: 'user', parts: [{ type: 'text', text: query }] },
-    { id: `answer-${turn}`, role: 'assistant', parts: [{ type: 'text', text: response }], metadata: { turn, usage } },
-  ]);
+  return data.messages;
+}
+
+/** Ends the answer that goes on: the SDK's own stop only leaves it. */
+export async function stop(id: string, getToken: GetToken) {
+  await fetch(`${service}/chat/${id}/stop`, { method: 'POST', headers: { Authorization: `Bearer ${await getToken()}` } });
 }
 
 /** What to show of an error: the service's own sentence, which is the body. */

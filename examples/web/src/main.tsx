@@ -2,7 +2,7 @@ import { useChat } from '@ai-sdk/react';
 import { generateId, getToolName, isToolUIPart } from 'ai';
 import { useMemo, useState, type FormEvent } from 'react';
 import { createRoot } from 'react-dom/client';
-import { load, sentence, transport, type Message } from './api';
+import { load, sentence, stop, transport, type Message } from './api';
 import { signIn, type GetToken } from './token';
 import './style.css';
 
@@ -51,7 +51,7 @@ function Chat({ id, messages: initial, getToken }: Conversation) {
           <article key={message.id} className={message.role}>
             {message.parts.map((part, i) => {
               if (part.type === 'text') return <p key={i}>{part.text}</p>;
-              if (isToolUIPart(part)) return <small key={i}>{getToolName(part)} {part.state === 'output-available' ? '✓' : '…'}</small>;
+              if (isToolUIPart(part)) return <small key={i}>{getToolName(part)} {part.state === 'output-error' ? `✗ ${part.errorText}` : part.state === 'output-available' ? '✓' : '…'}</small>;
             })}
             {message.metadata?.usage && <small>turn {message.metadata.turn}, {message.metadata.usage.total_tokens} tokens</small>}
           </article>
@@ -60,7 +60,7 @@ function Chat({ id, messages: initial, getToken }: Conversation) {
       {chat.error && <p role="alert">{sentence(chat.error)}</p>}
       <form onSubmit={event => chat.sendMessage({ text: field(event) })}>
         <input name="text" placeholder="Ask" aria-label="Ask" required autoFocus />
-        {busy ? <button type="button" onClick={chat.stop}>Stop</button> : <button>Send</button>}
+        {busy ? <button type="button" onClick={() => Promise.all([stop(id, getToken), chat.stop()])}>Stop</button> : <button>Send</button>}
         {!busy && chat.messages.length > 0 && (
           <button type="button" onClick={() => chat.regenerate()}>{chat.error ? 'Try again' : 'Answer again'}</button>
         )}

@@ -68,11 +68,12 @@ test('the page', { skip: missing && !process.env.CI ? missing : false }, async t
   await page.getByRole('button', { name: 'Stop' }).click();
   await page.getByRole('button', { name: 'Send' }).waitFor();
 
-  await page.reload(); // what the service has: two turns, and neither what failed nor what was stopped
+  await page.reload(); // what the service has: two turns and the one that was stopped, without what failed
   await enter();
-  await page.getByText('turn 2,').waitFor();
-  assert.equal(await page.locator('article').count(), 4);
-  await ask('and now?');
   await page.getByText('turn 3,').waitFor();
+  await page.getByText('One moment').waitFor();
+  assert.equal(await page.locator('article').count(), 6);
+  await ask('and now?');
+  await page.getByText('turn 4,').waitFor();
   assert.ok(sent.length >= 6 && sent.every(body => body.messages.length === 1), 'only the last message is sent');
 });
