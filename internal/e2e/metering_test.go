@@ -179,13 +179,15 @@ func TestBudgetsAreChargedWhatWasSpent(t *testing.T) {
 			return geminitest.Text("one ", "two").SilentAfter(1).WithUsage(geminitest.Usage{Prompt: 1000, Output: 2000, Thoughts: 4000})
 		})
 		const clients = 10
-		for range clients {
+		for n := range clients {
 			ctx, leave := context.WithCancel(bounded(t))
 			response, err := s.open(ctx, http.MethodPost, "/invoke", map[string]any{"query": "hello", "max_tokens": 2000}, events...)
 			if err != nil {
 				t.Fatal(err)
 			}
-			_, _ = response.Body.Read(make([]byte, 1000))
+			if _, err := gemini.Await(bounded(t), n+1); err != nil { // a call that never began costs nothing
+				t.Fatal(err)
+			}
 			leave()
 			_ = response.Body.Close()
 		}

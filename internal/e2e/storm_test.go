@@ -539,7 +539,7 @@ func (s *stormRun) collect(t *testing.T) {
 			}
 			for _, turn := range turns {
 				s.ledger.Stored = append(s.ledger.Stored, stormTurn{
-					Owner: number, Session: listed.SessionID, Turn: turn.Turn, Query: turn.Query, Response: turn.Response, Request: turn.RequestID,
+					Owner: number, Session: listed.SessionID, Turn: turn.Turn, Query: turn.Query, Response: turn.Response, Request: turn.RequestID, Stopped: turn.FinishReason == "STOPPED",
 				})
 			}
 		}
