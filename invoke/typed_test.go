@@ -133,6 +133,7 @@ func TestAnAnswerThatNeverFitsIsNotLogged(t *testing.T) {
 			if !strings.Contains(text, "model_failed") || strings.Contains(text, theSecret) {
 				t.Errorf("%s", text)
 			}
+			server.Close() // the log is written after the answer
 			if logged := log.String(); !strings.Contains(logged, "the answer does not fit its type") || strings.Contains(logged, theSecret) != content {
 				t.Errorf("with content %v: %s", content, logged)
 			}
