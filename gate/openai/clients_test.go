@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"example.com/gatehouse/internal/geminitest"
+	"example.com/gatehouse/internal/npmtest"
 	"example.com/gatehouse/internal/pythontest"
 )
 
@@ -46,16 +47,7 @@ func TestNodeClient(t *testing.T) {
 	if testing.Short() {
 		t.Skip("NOT TESTED: OpenAI's package of npm; -short")
 	}
-	dir := t.TempDir()
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
-	defer cancel()
-	install := exec.CommandContext(ctx, "npm", "install", "--prefix", dir, "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error", npmPackage)
-	if out, err := install.CombinedOutput(); err != nil {
-		if os.Getenv("CI") != "" {
-			t.Fatalf("npm install: %v\n%s", err, out)
-		}
-		t.Skipf("NOT TESTED: OpenAI's package of npm: %v", err)
-	}
+	dir := npmtest.Install(t, "OpenAI's package of npm", npmPackage)
 	program, err := os.ReadFile("testdata/client.mjs")
 	if err != nil {
 		t.Fatal(err)

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"example.com/gatehouse/internal/npmtest"
 	"example.com/gatehouse/tool"
 	"example.com/gatehouse/tool/mcptool"
 )
@@ -21,25 +22,10 @@ import (
 // do (https://www.npmjs.com/package/@modelcontextprotocol/server-everything).
 const everything = "@modelcontextprotocol/server-everything@2026.8.31"
 
-// untested skips a test whose tool is missing, which CI must have.
-func untested(t *testing.T, what string, err error) {
-	t.Helper()
-	if os.Getenv("CI") != "" {
-		t.Fatalf("%s: %v", what, err)
-	}
-	t.Skipf("NOT TESTED: the reference server of npm; %s: %v", what, err)
-}
-
 // install installs the reference server, and returns npx's arguments that run it.
 func install(t *testing.T) []string {
 	t.Helper()
-	dir := t.TempDir()
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
-	defer cancel()
-	command := exec.CommandContext(ctx, "npm", "install", "--prefix", dir, "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error", everything)
-	if out, err := command.CombinedOutput(); err != nil {
-		untested(t, strings.TrimSpace("npm install "+string(out)), err)
-	}
+	dir := npmtest.Install(t, "the reference server of npm", everything)
 	return []string{"npx", "--no-install", "--prefix", dir, "mcp-server-everything"}
 }
 
