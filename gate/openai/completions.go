@@ -16,6 +16,7 @@ import (
 
 	"example.com/gatehouse/internal/api"
 	"example.com/gatehouse/internal/caller"
+	"example.com/gatehouse/internal/model"
 	"example.com/gatehouse/invoke"
 	"example.com/gatehouse/session"
 )
@@ -118,10 +119,10 @@ func newUsage(u session.Usage) *completionUsage {
 
 // finishReason returns OpenAI's word for the model's.
 func finishReason(word string) string {
-	switch genai.FinishReason(word) {
-	case genai.FinishReasonMaxTokens:
+	switch f := genai.FinishReason(word); {
+	case f == genai.FinishReasonMaxTokens:
 		return "length"
-	case genai.FinishReasonSafety, genai.FinishReasonRecitation, genai.FinishReasonProhibitedContent, genai.FinishReasonBlocklist, genai.FinishReasonSPII:
+	case model.IsSafetyBlock(f):
 		return "content_filter"
 	}
 	return "stop"
@@ -170,11 +171,11 @@ func completionID(run string) string { return "chatcmpl-" + opaque(run) }
 func (d *door) completionOf(r *http.Request, body completionRequest) (req invoke.Request, c conversation, err error) {
 	switch {
 	case body.N != nil && *body.N != 1:
-		return req, c, unsupported("n", "must be 1")
+		return req, c, api.Invalid("n", "must be 1")
 	case len(body.Tools) > 0:
-		return req, c, unsupported("tools", "must be absent: the agent has its own tools, which run in the service")
+		return req, c, api.Invalid("tools", "must be absent: the agent has its own tools, which run in the service")
 	case len(body.Functions) > 0:
-		return req, c, unsupported("functions", "must be absent: the agent has its own tools, which run in the service")
+		return req, c, api.Invalid("functions", "must be absent: the agent has its own tools, which run in the service")
 	}
 	if err := d.checkFormat("response_format.type", body.ResponseFormat.Type); err != nil {
 		return req, c, err
@@ -196,13 +197,13 @@ func (d *door) checkFormat(field, format string) error {
 	if format == "" || format == "text" || d.Agent.Output != nil {
 		return nil
 	}
-	return unsupported(field, "must be text: the agent decides the form of its answers")
+	return api.Invalid(field, "must be text: the agent decides the form of its answers")
 }
 
 // request returns the run of a conversation's question.
 func (d *door) request(r *http.Request, c conversation, model string, temperature *float64, most *int) (req invoke.Request, err error) {
 	if c.instructions != "" && !d.config.AllowInstructions {
-		return req, unsupported("instructions", "must be absent, as messages of the system are: the agent has its own")
+		return req, api.Invalid("instructions", "must be absent, as messages of the system are: the agent has its own")
 	}
 	if temperature != nil && (*temperature < 0 || *temperature > 2) {
 		return req, api.Invalid("temperature", "must be from 0 to 2")

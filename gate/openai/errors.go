@@ -55,9 +55,6 @@ func writeError(w http.ResponseWriter, _ *http.Request, e *api.Error) error {
 	return writeStatus(w, e.Status(), openAIError{newError(e)})
 }
 
-// unsupported refuses a part of a request that the agent decides.
-func unsupported(field, issue string) error { return api.Invalid(field, issue) }
-
 func write(w http.ResponseWriter, body any) error { return writeStatus(w, http.StatusOK, body) }
 
 func writeStatus(w http.ResponseWriter, status int, body any) error {

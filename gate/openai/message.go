@@ -57,7 +57,7 @@ func (c content) join(field string) (string, error) {
 		case "text", "input_text", "output_text", "refusal":
 			texts = append(texts, p.Text)
 		default:
-			return "", unsupported(field+"."+strconv.Itoa(i), "must be text")
+			return "", api.Invalid(field+"."+strconv.Itoa(i), "must be text")
 		}
 	}
 	return strings.Join(texts, "\n"), nil
@@ -106,9 +106,9 @@ func converse(field string, messages []message) (conversation, error) {
 		at := field + "." + strconv.Itoa(i)
 		switch {
 		case m.Type != "" && m.Type != "message":
-			return c, unsupported(at+".type", "must be message: tools run in the service")
+			return c, api.Invalid(at+".type", "must be message: tools run in the service")
 		case len(m.ToolCalls) > 0 || m.ToolCallID != "":
-			return c, unsupported(at+".tool_calls", "must be absent: tools run in the service")
+			return c, api.Invalid(at+".tool_calls", "must be absent: tools run in the service")
 		}
 		text, err := m.Content.join(at + ".content")
 		if err != nil {

@@ -311,13 +311,13 @@ func (d *door) responseOf(r *http.Request, body responseRequest) (req invoke.Req
 	unstored := body.Store != nil && !*body.Store
 	switch {
 	case body.Background:
-		return req, unsupported("background", "must be absent or false")
+		return req, api.Invalid("background", "must be absent or false")
 	case len(body.Tools) > 0:
-		return req, unsupported("tools", "must be absent: the agent has its own tools, which run in the service")
+		return req, api.Invalid("tools", "must be absent: the agent has its own tools, which run in the service")
 	case body.Previous != "" && body.Conversation != "":
-		return req, unsupported("previous_response_id", "must be absent beside conversation")
+		return req, api.Invalid("previous_response_id", "must be absent beside conversation")
 	case unstored && (body.Previous != "" || body.Conversation != ""):
-		return req, unsupported("store", "must be true for a response that goes on with a session")
+		return req, api.Invalid("store", "must be true for a response that goes on with a session")
 	case body.Conversation != "" && !session.ValidID(string(body.Conversation)):
 		return req, api.Invalid("conversation", "must be 16 to 64 letters, digits, - or _")
 	}
@@ -336,10 +336,10 @@ func (d *door) responseOf(r *http.Request, body responseRequest) (req invoke.Req
 	}
 	switch goesOn := body.Previous != "" || body.Conversation != ""; {
 	case goesOn && len(c.history) > 0:
-		return req, unsupported("input", "must be one message: the service has the ones before it")
+		return req, api.Invalid("input", "must be one message: the service has the ones before it")
 	case unstored, len(c.history) > 0: // a history of the client's own serves this run only
 		if body.Store != nil && *body.Store {
-			return req, unsupported("store", "must be false for an input that brings its history")
+			return req, api.Invalid("store", "must be false for an input that brings its history")
 		}
 		req.Options.Sessionless, req.Options.History = true, c.history
 	case body.Conversation != "":
