@@ -77,7 +77,7 @@ type Agent struct {
 	// and they are safe for concurrent use.
 	Tools []tool.Tool
 
-	// Toolsets are more tools, asked for anew in each turn, such as those of an MCP server
+	// Toolsets are more tools, asked for in each turn, such as those of an MCP server
 	// (tool/mcptool). A tool whose name is taken already is left out, which is logged.
 	Toolsets []tool.Set
 

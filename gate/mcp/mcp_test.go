@@ -386,7 +386,7 @@ func TestBadRequests(t *testing.T) {
 	}
 }
 
-// How clients find who gives out tokens (RFC 9728), whatever they send.
+// How clients find who issues tokens (RFC 9728), with any credential.
 func TestDiscovery(t *testing.T) {
 	t.Parallel()
 	issuer := authtest.Start(t, "")
