@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"maps"
-	"sync"
 	"time"
 
 	"example.com/gatehouse/internal/api"
@@ -34,7 +33,7 @@ type journal struct {
 	run  *run
 	hold *session.Opened // the session, and the claim of the run's key
 
-	mu         sync.Mutex
+	mu         lock
 	record     session.Run // as it is stored, or is to be
 	attempted  bool        // a write was tried, so that there may be a record
 	checkpoint *checkpoint // of the finished steps
@@ -42,10 +41,17 @@ type journal struct {
 	closed     bool
 }
 
+// A lock is a mutex that is held during calls of the store. Unlike one of package sync,
+// a goroutine that waits for it is blocked for testing/synctest, too.
+type lock chan struct{}
+
+func (l lock) Lock()   { l <- struct{}{} }
+func (l lock) Unlock() { <-l }
+
 // newJournal returns the journal of a run that holds a session and starts it a second
 // before the first write.
 func (s *Service) newJournal(ctx context.Context, r *run, req Request, hold *session.Opened, turn int) *journal {
-	j := &journal{s: s, ctx: ctx, run: r, hold: hold}
+	j := &journal{s: s, ctx: ctx, run: r, hold: hold, mu: make(lock, 1)}
 	if r.taken != nil {
 		j.record, j.attempted = *r.taken, true
 	} else {
