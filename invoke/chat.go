@@ -120,7 +120,7 @@ func (s *Service) decodeChat(w http.ResponseWriter, r *http.Request, hold func()
 	req := Request{
 		Query: body.Messages.last.text.String(), SessionID: body.ID, Model: body.Model,
 		Temperature: body.Temperature, MaxTokens: body.MaxTokens, AfterTurn: body.AfterTurn,
-		Options: Options{Create: true, Stay: true, Regenerate: body.Trigger == triggerRegenerate},
+		Options: Options{Create: true, Stay: true, Resets: true, Regenerate: body.Trigger == triggerRegenerate},
 	}
 	if err := req.Validate(body.Messages.last.field + ".parts"); err != nil {
 		return Request{}, err

@@ -23,6 +23,7 @@ type uiMessages struct {
 	texts int    // pieces of text and reasoning that have begun
 	said  bool   // one of them was text
 	open  string // "text" or "reasoning" while one has not ended
+	parts int    // of the run, up to the last of which something but reasoning was shown
 }
 
 func (*uiMessages) Headers(h http.Header) { h.Set("X-Vercel-Ai-Ui-Message-Stream", "v1") }
@@ -124,6 +125,12 @@ func (u *uiMessages) Event(b *bytes.Buffer, e Event) error {
 			return err
 		}
 	}
+	if e.Kind != KindReset && e.Kind != session.KindReasoning {
+		u.parts = e.At.Part
+		if p.Grows() {
+			u.parts++
+		}
+	}
 	switch e.Kind {
 	case KindStart:
 		s := e.Start
@@ -151,6 +158,9 @@ func (u *uiMessages) Event(b *bytes.Buffer, e Event) error {
 		}
 		return appendData(b, chatFile{"file", url, p.Type})
 	case KindReset: // what was shown cannot be taken back
+		if u.parts <= e.Reset.Part {
+			return nil // but reasoning is no answer, and may stay
+		}
 		return appendData(b, chatError{"error", "The answer was interrupted. Reload to see it."})
 	case KindDone:
 		return u.done(b, e.Envelope, e.Response)

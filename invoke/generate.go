@@ -235,6 +235,7 @@ func (s *Service) ask(ctx context.Context, g *generation, history []json.RawMess
 	whole := s.Agent.Hooks.Model != nil || s.Agent.Hooks.Answer != nil || s.schema != nil
 	var onText func(by, text string) error
 	if g.run.watched && !whole {
+		r.Restart, r.TextStays = g.restarts(), !g.run.req.Options.Resets && g.run.taken == nil
 		onText = func(_, text string) error {
 			g.say(text)
 			return nil
@@ -267,6 +268,20 @@ func (s *Service) ask(ctx context.Context, g *generation, history []json.RawMess
 	made, answer.Content = s.takeFiles(ctx, g.files, answer.Content)
 	g.files.show(made)
 	return answer, nil
+}
+
+// restarts returns a function that takes back what the step that begins now has shown by
+// then, for a new attempt at it.
+func (g *generation) restarts() func() {
+	text, calls, suggestions, mark := g.text.Len(), len(g.calls), g.suggestions, g.run.out.mark()
+	return func() {
+		kept := g.text.String()[:text]
+		g.text.Reset()
+		g.text.WriteString(kept)
+		g.paragraph, g.ownOpen = true, ""
+		g.calls, g.suggestions = g.calls[:calls:calls], suggestions
+		g.run.out.reset(mark, g.step)
+	}
 }
 
 // sayWhole shows an answer that has come whole, in its order.

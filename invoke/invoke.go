@@ -145,6 +145,7 @@ func (s *Service) invoke(w http.ResponseWriter, r *http.Request) error {
 		return s.accept(w, r, req)
 	}
 	if streamed {
+		req.Options.Resets = true
 		return s.Stream(ctx, w, r, req, events{})
 	}
 	response, err := s.Ask(ctx, req, nil)

@@ -71,7 +71,7 @@ func (o *output) say(kind session.Kind, text string) {
 	}
 	o.change(func() {
 		last := len(o.log.parts) - 1
-		if last < 0 || o.log.parts[last].Kind != kind {
+		if last < 0 || o.log.parts[last].Kind != kind || o.text.Len() == 0 {
 			o.append(session.Part{Kind: kind})
 			last++
 		}
@@ -96,6 +96,29 @@ func (o *output) append(p session.Part) {
 		o.bytes += len(encode(p.Args)) + len(encode(p.Result))
 	}
 	o.bytes += partOverhead + len(p.Text) + len(p.ID) + len(p.Name) + len(p.Error) + len(p.Title) + len(p.URI) + len(p.Question) + len(p.Reason)
+}
+
+// A mark is where a step begins in an output.
+type mark struct{ parts, bytes int }
+
+// mark returns where the next part begins.
+func (o *output) mark() mark {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return mark{len(o.log.parts), o.bytes}
+}
+
+// reset makes what was shown since the mark of a step void.
+func (o *output) reset(to mark, step int) {
+	o.change(func() {
+		if to.parts >= len(o.log.parts) {
+			return // nothing was
+		}
+		o.log.parts = o.log.parts[:to.parts:to.parts] // watchers may read what lies behind
+		o.log.ends = o.log.ends[:to.parts:to.parts]
+		o.log.resets = append(o.log.resets, session.Reset{Step: step, Part: to.parts})
+		o.text, o.bytes = strings.Builder{}, to.bytes
+	})
 }
 
 // restore makes o show what the stored turn or the record of a run has shown.

@@ -43,6 +43,8 @@ type Options struct {
 	Regenerate bool   // replace the last turn, if it answers Query
 	Stay       bool   // the run goes on when the client leaves, unless OnDisconnect differs
 
+	Resets bool // the client can be shown that a step begins again, see [KindReset]
+
 	// Instructions are the client's own, for this run, after the agent's.
 	Instructions string
 

@@ -30,7 +30,8 @@ const fairSilence = 10 * time.Second
 // Generate calls the model once, and again when that fails in a way that may
 // pass, and then the models that stand in for it, all within ctx's deadline. With
 // onText it asks for a stream and passes each piece of text on as it comes, with
-// the name of the model that answers; once it has, nothing is tried again and no other model stands in.
+// the name of the model that answers; once it has, nothing is tried again and no other
+// model stands in, unless r.Restart takes the text back.
 //
 // The error is an [*Error], a [*GoneError] that wraps one, [ErrNoKey], or ctx's own when ctx has ended, or onText's. The
 // Answer beside an error holds what was spent.
@@ -74,7 +75,7 @@ func (c *Client) Askable(r Request) error {
 
 func (c *Client) generate(ctx context.Context, r Request, onText func(model, text string) error) (Answer, error) {
 	c.budget.call()
-	g := &generation{client: c, onText: onText}
+	g := &generation{client: c, onText: onText, final: r.Restart == nil || r.TextStays}
 	standIns := c.standIns(r)
 	answer, err := g.ask(ctx, r, len(standIns))
 	failure := g.passes(ctx, err)
@@ -105,7 +106,9 @@ func (c *Client) standIns(r Request) []string {
 type generation struct {
 	client   *Client
 	onText   func(model, text string) error // nil: a whole answer is asked for
-	shown    bool                           // text has been passed on
+	final    bool                           // text that has been passed on cannot be taken back
+	shown    bool                           // the last attempt has passed on text
+	parted   bool                           // it has passed on other parts
 	attempts int
 	rejected error   // by onText
 	spent    []Spent // by the attempts that began
@@ -114,7 +117,7 @@ type generation struct {
 // passes returns the failure that another attempt may make good, nil where none may.
 func (g *generation) passes(ctx context.Context, err error) *Error {
 	failure, ok := errors.AsType[*Error](err)
-	if !ok || g.shown || ctx.Err() != nil {
+	if !ok || g.shown && g.final || ctx.Err() != nil {
 		return nil
 	}
 	return failure
@@ -184,6 +187,10 @@ func (g *generation) attempt(ctx context.Context, r Request, until time.Time) (a
 	g.attempts++
 	result := uncounted // also when onText panics
 	defer func() { permit.done(result) }()
+	if (g.shown || g.parted) && r.Restart != nil {
+		r.Restart()
+	}
+	g.shown, g.parted = false, false
 	w := newWatch(ctx, until)
 	defer w.end()
 	if err = g.send(w, &r, &a, permit); err == nil {
@@ -316,6 +323,7 @@ func (g *generation) showPart(r *Request, model string, p *genai.Part) error {
 	if r.OnPart == nil || p.FunctionCall != nil || p.Thought && p.Text == "" {
 		return nil
 	}
+	g.parted = true
 	return r.OnPart(model, p)
 }
 

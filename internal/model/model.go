@@ -216,9 +216,14 @@ type Request struct {
 
 	// OnPart, if set, is called in a stream for each part that is not the answer's
 	// text, as it comes and in order with the text: a thought's summary, code and its
-	// result, a call of one of Gemini's own tools. An attempt that is made again calls it
-	// again. Its error ends the call.
+	// result, a call of one of Gemini's own tools. Its error ends the call.
 	OnPart func(model string, p *genai.Part) error
+
+	// Restart, if set, is called before an attempt that comes after one which has passed
+	// on text or parts: all of it is void. Without it, or with TextStays, an attempt that
+	// has passed on text is the last.
+	Restart   func()
+	TextStays bool // text that was passed on cannot be taken back
 
 	Thinking models.Level // or the nearest that the model has; "" is its lowest
 

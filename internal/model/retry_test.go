@@ -529,3 +529,48 @@ func TestTheSDKDoesNotAskAgainByItself(t *testing.T) {
 		})
 	}
 }
+
+// What an attempt has passed on is taken back before the next one, where it can be.
+func TestAnAttemptAfterText(t *testing.T) {
+	t.Parallel()
+	unfinished := func(parts ...string) http.HandlerFunc {
+		return func(w http.ResponseWriter, _ *http.Request) {
+			for _, part := range parts {
+				_, _ = io.WriteString(w, event(`{"candidates":[{"content":{"role":"model","parts":[`+part+`]}}]}`))
+			}
+		}
+	}
+	const text, thought = `{"text":"one "}`, `{"text":"Hm.","thought":true}`
+	for _, tt := range []struct {
+		name    string
+		broken  http.HandlerFunc
+		restart bool // the text can be taken back
+		stays   bool // but this door cannot
+		want    []string
+	}{
+		{"that can be taken back", unfinished(text), true, false, []string{"one ", "restart", "Hello."}},
+		{"that cannot", unfinished(text), false, false, []string{"one "}},
+		{"that cannot at this door", unfinished(text), true, true, []string{"one "}},
+		{"of thoughts alone", unfinished(thought), true, true, []string{"Hm.", "restart", "Hello."}},
+		{"of thoughts, and text", unfinished(thought, text), true, true, []string{"Hm.", "one "}},
+		{"of nothing", unfinished(), true, false, []string{"Hello."}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			s := &script{handlers: []http.HandlerFunc{tt.broken, func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, event(good("Hello."))) }}}
+			inBubble(t, s, func(t *testing.T, c *model.Client) {
+				var got []string
+				r := question()
+				r.TextStays = tt.stays
+				r.OnPart = func(_ string, p *genai.Part) error { got = append(got, p.Text); return nil }
+				if tt.restart {
+					r.Restart = func() { got = append(got, "restart") }
+				}
+				_, err := c.Generate(t.Context(), r, func(_, text string) error { got = append(got, text); return nil })
+				if !slices.Equal(got, tt.want) || (err == nil) != (got[len(got)-1] == "Hello.") {
+					t.Errorf("%q, want %q; %v", got, tt.want, err)
+				}
+			})
+		})
+	}
+}
