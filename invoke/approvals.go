@@ -35,7 +35,7 @@ func (s *Service) generateOrFail(ctx context.Context, g *generation, history []j
 			return
 		}
 		if p := recover(); p != nil {
-			err = api.Panicked(ctx, s.Log, p)
+			err = telemetry.Panicked(ctx, s.Log, p)
 		}
 	}()
 	return s.generate(ctx, g, history, req)

@@ -13,6 +13,7 @@ import (
 	"example.com/gatehouse/internal/caller"
 	"example.com/gatehouse/internal/files"
 	"example.com/gatehouse/internal/telemetry"
+	"example.com/gatehouse/internal/truncate"
 	"example.com/gatehouse/session"
 	"example.com/gatehouse/tool"
 )
@@ -97,7 +98,7 @@ func (s *Service) DirectTools() []tool.Tool {
 // does. An error is in words for the caller, as a model would read them.
 func (s *Service) CallTool(ctx context.Context, name string, args map[string]any, o Options) (output map[string]any, err error) {
 	if !slices.ContainsFunc(s.DirectTools(), func(t tool.Tool) bool { return t.Name() == name }) {
-		return nil, fmt.Errorf("there is no tool %q", telemetry.Truncate(name, 64))
+		return nil, fmt.Errorf("there is no tool %q", truncate.Text(name, 64))
 	}
 	telemetry.SetTurn(ctx, func(t *telemetry.Turn) { t.Asked, t.Action = true, api.AuditTool })
 	ctx = toolContext(ctx, &session.Session{}, 0, Request{Options: o})

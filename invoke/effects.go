@@ -18,7 +18,7 @@ import (
 
 	"example.com/gatehouse/internal/api"
 	"example.com/gatehouse/internal/rescue"
-	"example.com/gatehouse/internal/telemetry"
+	"example.com/gatehouse/internal/truncate"
 	"example.com/gatehouse/session"
 	"example.com/gatehouse/tool"
 )
@@ -164,7 +164,7 @@ func (s *Service) planOne(g *generation, p *plan, t tool.Tool, call *genai.Funct
 	}
 	if question != "" {
 		p.pending = &session.Pending{
-			CallID: p.id, Name: t.Name(), Args: call.Args, Question: telemetry.Truncate(question, maxQuestion), ExpiresAt: s.Now().Add(s.approvalTTL()).UTC(),
+			CallID: p.id, Name: t.Name(), Args: call.Args, Question: truncate.Text(question, maxQuestion), ExpiresAt: s.Now().Add(s.approvalTTL()).UTC(),
 		}
 		if p.pending.Args == nil {
 			p.pending.Args = map[string]any{}
@@ -256,7 +256,7 @@ func (g *generation) progress(ctx context.Context, id, name string) context.Cont
 	out, during := g.run.out, ctx
 	return tool.WithProgress(ctx, func(text string) {
 		if text != "" && during.Err() == nil && shown.Add(1) <= maxProgress {
-			out.add(session.Part{Kind: session.KindProgress, ID: id, Name: telemetry.Truncate(name, 64), Text: telemetry.Truncate(text, maxProgressText)})
+			out.add(session.Part{Kind: session.KindProgress, ID: id, Name: truncate.Text(name, 64), Text: truncate.Text(text, maxProgressText)})
 		}
 	})
 }

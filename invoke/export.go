@@ -86,7 +86,7 @@ func (s *Service) export(w http.ResponseWriter, r *http.Request) error {
 	for _, page := range pages {
 		if err := page(ctx); err != nil {
 			failed := api.AsError(readFailure(r, err))
-			telemetry.Fail(ctx, failed.Failure())
+			telemetry.Fail(ctx, failed)
 			end = exportedEnd{Kind: "error", Error: &failed.Code}
 			break
 		}

@@ -135,7 +135,7 @@ func (s *Service) drive(client context.Context, r *run, at *Position, started *b
 		response, err := s.watch(asker, elsewhere.run, at, started, show)
 		if err != nil && *started && show != nil {
 			failed := api.AsError(err)
-			telemetry.Fail(asker, failed.Failure())
+			telemetry.Fail(asker, failed)
 			_ = show(Event{Kind: KindError, Run: r.out.id(), At: *at, Envelope: api.Failure(asker, failed)})
 			return nil, nil
 		}
@@ -144,7 +144,7 @@ func (s *Service) drive(client context.Context, r *run, at *Position, started *b
 		return nil, failed
 	}
 	if failed != nil {
-		telemetry.Fail(client, failed.Failure())
+		telemetry.Fail(client, failed)
 	}
 	if show != nil && left == nil {
 		_ = s.showEnd(client, r.out, show) // nobody is left to tell
@@ -220,7 +220,7 @@ func (s *Service) rescued(ctx context.Context, r *run) (_ *Response, err error) 
 			return
 		}
 		if p := recover(); p != nil {
-			err = api.Panicked(ctx, s.Log, p)
+			err = telemetry.Panicked(ctx, s.Log, p)
 			r.journal.fail(session.Failed, api.AsError(err))
 		}
 	}()

@@ -127,7 +127,7 @@ func (s *Service) finish(ctx context.Context, t queue.Task) error {
 	case ended.State == session.Working: // its end could not be stored, or it was taken over
 		return s.lookAgain(ctx, t)
 	case failed != nil:
-		telemetry.Fail(ctx, failed.Failure())
+		telemetry.Fail(ctx, failed)
 	}
 	return s.report(ctx, ended)
 }
@@ -147,7 +147,7 @@ func (s *Service) take(ctx context.Context, stored *session.Run) (*run, error) {
 // refuse ends a run whose caller is no longer admitted.
 func (s *Service) refuse(ctx context.Context, stored *session.Run) error {
 	refusal := api.Fail(api.PermissionDenied, nil)
-	telemetry.Fail(ctx, refusal.Failure())
+	telemetry.Fail(ctx, refusal)
 	ended := *stored
 	ended.State = session.Failed
 	ended.Result, _ = json.Marshal(api.Failure(ctx, refusal)) // of strings

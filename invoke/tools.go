@@ -17,7 +17,7 @@ import (
 	"example.com/gatehouse/internal/api"
 	"example.com/gatehouse/internal/caller"
 	"example.com/gatehouse/internal/rescue"
-	"example.com/gatehouse/internal/telemetry"
+	"example.com/gatehouse/internal/truncate"
 	"example.com/gatehouse/session"
 	"example.com/gatehouse/tool"
 )
@@ -196,12 +196,12 @@ func (s *Service) answerCall(ctx context.Context, g *generation, p *plan, i int,
 			err = fmt.Errorf("the output has %d bytes, more than the %d that this turn has left: ask for less", size, left)
 		}
 	}
-	end := session.Part{Kind: session.KindToolResult, Name: telemetry.Truncate(call.Name, 64), OK: err == nil}
+	end := session.Part{Kind: session.KindToolResult, Name: truncate.Text(call.Name, 64), OK: err == nil}
 	if err == nil && (s.ShowTools || g.tools.byName[call.Name].Shown()) {
 		end.Shown, end.Result = true, response
 	}
 	if err != nil {
-		end.Error = telemetry.Truncate(err.Error(), maxToolError)
+		end.Error = truncate.Text(err.Error(), maxToolError)
 		result.Response = toolError(err, maxToolError)
 		if _, _, ok := room.take(part); !ok {
 			result.Response = toolError(err, leastToolError)
@@ -214,7 +214,7 @@ func (s *Service) answerCall(ctx context.Context, g *generation, p *plan, i int,
 // toolError returns the result of a failed call, with at most the given number of
 // bytes of its message.
 func toolError(err error, most int) map[string]any {
-	return map[string]any{"error": telemetry.Truncate(err.Error(), most)}
+	return map[string]any{"error": truncate.Text(err.Error(), most)}
 }
 
 // toolFailure returns the error code of a tool's failure for telemetry, "" for none.
@@ -240,7 +240,7 @@ func (s *Service) runTool(ctx context.Context, g *generation, i int, call *genai
 	}
 	t, ok := g.tools.byName[call.Name]
 	if !ok {
-		return nil, fmt.Errorf("there is no tool %q", telemetry.Truncate(call.Name, 64))
+		return nil, fmt.Errorf("there is no tool %q", truncate.Text(call.Name, 64))
 	}
 	timeout := cmp.Or(t.Timeout(), max(s.Agent.ToolTimeout, 0), defaultToolTimeout)
 	isAgent := agent.Of(t) != nil

@@ -10,6 +10,7 @@ import (
 	"example.com/gatehouse/internal/api"
 	"example.com/gatehouse/internal/model"
 	"example.com/gatehouse/internal/rescue"
+	"example.com/gatehouse/internal/telemetry"
 	"example.com/gatehouse/tool"
 )
 
@@ -104,7 +105,7 @@ func (s *Service) listTools(ctx context.Context) [][]tool.Tool {
 				return nil
 			})
 			if p, ok := errors.AsType[*rescue.Panic](err); ok {
-				api.LogPanic(ctx, s.Log, "A tool set panicked.", p.Stack)
+				telemetry.LogPanic(ctx, s.Log, "A tool set panicked.", p.Stack)
 			}
 			results <- listed{i, tools}
 		}()

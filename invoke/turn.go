@@ -13,6 +13,7 @@ import (
 	"example.com/gatehouse/internal/api"
 	"example.com/gatehouse/internal/drain"
 	"example.com/gatehouse/internal/telemetry"
+	"example.com/gatehouse/internal/truncate"
 	"example.com/gatehouse/session"
 	"example.com/gatehouse/tool"
 )
@@ -214,7 +215,7 @@ func (s *Service) turn(ctx context.Context, r *run) (_ *Response, err error) {
 	}
 	if s.LogContent {
 		s.Log.InfoContext(ctx, "Content of a turn.", "request_id", api.RequestID(ctx), "session_id", current.Key.Hash(),
-			"query", telemetry.Truncate(req.Query, maxLogged), "response", telemetry.Truncate(g.text.String(), maxLogged))
+			"query", truncate.Text(req.Query, maxLogged), "response", truncate.Text(g.text.String(), maxLogged))
 	}
 	if stopped != nil && !errors.Is(stopped, errStopped) {
 		return nil, stopped // the turn is stored, and the client is gone

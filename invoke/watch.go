@@ -79,7 +79,7 @@ func (s *Service) watch(ctx context.Context, key runKey, at *Position, started *
 		return response, err
 	}
 	failed := api.AsError(err)
-	telemetry.Fail(ctx, failed.Failure())
+	telemetry.Fail(ctx, failed)
 	_ = show(Event{Kind: KindError, Run: session.RunID(key.session.ID, key.id), At: *at, Envelope: api.Failure(ctx, failed)})
 	return nil, nil
 }

@@ -97,7 +97,7 @@ func (c *call) handler(method string) (http.Handler, error) {
 	options := []a2asrv.TransportOption{
 		a2asrv.WithTransportKeepAlive(keepAlive),
 		a2asrv.WithTransportPanicHandler(func(p any) error {
-			return c.failed(api.Panicked(c.request.Context(), c.Invoke.Log, p))
+			return c.failed(telemetry.Panicked(c.request.Context(), c.Invoke.Log, p))
 		}),
 	}
 	switch {
@@ -174,7 +174,7 @@ func (c *call) failed(err error) error {
 		return err
 	}
 	e := api.AsError(err)
-	telemetry.Fail(c.request.Context(), e.Failure())
+	telemetry.Fail(c.request.Context(), e)
 	return newError(c.request, e)
 }
 

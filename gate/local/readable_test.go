@@ -11,11 +11,12 @@ import (
 
 	"pgregory.net/rapid"
 
+	"example.com/gatehouse/internal/api"
 	"example.com/gatehouse/internal/telemetry"
 )
 
 // written is what people see of a request.
-func written(t *testing.T, color bool, status int, failure telemetry.Failure) string {
+func written(t *testing.T, color bool, status int, failure *api.Error) string {
 	t.Helper()
 	var out bytes.Buffer
 	log := telemetry.NewLogger(&readable{out: &out, color: color}, slog.LevelInfo, telemetry.Source{Service: "s"})
@@ -30,7 +31,7 @@ func written(t *testing.T, color bool, status int, failure telemetry.Failure) st
 
 func TestPeopleReadOneLineARequest(t *testing.T) {
 	t.Parallel()
-	got := written(t, false, 200, telemetry.Failure{})
+	got := written(t, false, 200, nil)
 	clock, rest, _ := strings.Cut(got, " ")
 	if _, err := time.Parse(time.TimeOnly, clock); err != nil {
 		t.Errorf("%q: %v", got, err)
@@ -42,10 +43,8 @@ func TestPeopleReadOneLineARequest(t *testing.T) {
 
 func TestPeopleReadWhatWentWrong(t *testing.T) {
 	t.Parallel()
-	got := written(t, false, 503, telemetry.Failure{
-		Code: "model_unavailable", Cause: errors.New("no \"answer\" from it"), Stack: func() string { return "goroutine 1 [running]:\nf(...)\n" },
-	})
-	for _, want := range []string{"error POST /invoke 503", "code=model_unavailable", `error="no 'answer' from it"`, "request_id=r-1", "\n    goroutine 1 [running]:\n    f(...)\n"} {
+	got := written(t, false, 503, api.Fail(api.ModelUnavailable, errors.New("no \"answer\" from it")))
+	for _, want := range []string{"error POST /invoke 503", "code=model_unavailable", `error="no 'answer' from it"`, "request_id=r-1", "\n    goroutine 1 [running]:\n    local.TestPeopleReadWhatWentWrong(...)\n"} {
 		if !strings.Contains(got, want) {
 			t.Errorf("%q is not in %q", want, got)
 		}
@@ -54,10 +53,10 @@ func TestPeopleReadWhatWentWrong(t *testing.T) {
 
 func TestColorsAreForTerminals(t *testing.T) {
 	t.Parallel()
-	if got := written(t, false, 500, telemetry.Failure{}); strings.Contains(got, "\x1b") {
+	if got := written(t, false, 500, nil); strings.Contains(got, "\x1b") {
 		t.Errorf("%q", got)
 	}
-	if got := written(t, true, 500, telemetry.Failure{}); !strings.Contains(got, "\x1b[31merror\x1b[0m") {
+	if got := written(t, true, 500, nil); !strings.Contains(got, "\x1b[31merror\x1b[0m") {
 		t.Errorf("%q", got)
 	}
 }
@@ -82,7 +81,7 @@ func TestNoTextDrawsOnTheTerminal(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(rt *rapid.T) {
 		cause := rapid.OneOf(rapid.String(), rapid.StringOf(rapid.RuneFrom([]rune("\x1b[2J\a\b\r\u202e\"x")))).Draw(rt, "cause")
-		got := written(t, false, 400, telemetry.Failure{Code: "internal", Cause: errors.New(cause)})
+		got := written(t, false, 400, &api.Error{Code: "internal", Cause: errors.New(cause)})
 		if strings.Count(got, "\n") != 1 || strings.ContainsAny(got, "\x1b\a\b\r\u202e") {
 			rt.Fatalf("%q", got)
 		}

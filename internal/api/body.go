@@ -19,7 +19,7 @@ import (
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 
-	"example.com/gatehouse/internal/telemetry"
+	"example.com/gatehouse/internal/truncate"
 )
 
 // MaxDepth is how many levels of arrays and objects a body may nest.
@@ -283,4 +283,4 @@ func requiredField(d Detail) Detail {
 const maxDetails = 20
 
 // fieldName bounds a name that the client may have made up.
-func fieldName(name string) string { return telemetry.Truncate(name, 64) }
+func fieldName(name string) string { return truncate.Text(name, 64) }

@@ -12,8 +12,6 @@ import (
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
-
-	"example.com/gatehouse/internal/telemetry"
 )
 
 // A Code is the machine-readable name of an error in the envelope's "error".
@@ -168,19 +166,14 @@ func Fail(code Code, cause error) *Error {
 	return e
 }
 
-// Failure is e for the log.
-func (e *Error) Failure() telemetry.Failure {
-	f := telemetry.Failure{Code: string(e.Code), Cause: e.Cause}
-	if e.callers[0] != 0 {
-		f.Stack = e.stack
+// Stack returns where [Fail] was called, or "" for an error that the client made. It has
+// the form of [debug.Stack], the only one that Error Reporting reads of Go, and so the
+// number of a goroutine, which means nothing. Files are named without the path of the
+// machine that built the program.
+func (e *Error) Stack() string {
+	if e.callers[0] == 0 {
+		return ""
 	}
-	return f
-}
-
-// stack is where Fail was called, in the form of Go's own traces, which Error
-// Reporting groups by. Files are named without the path of the machine that
-// built the program.
-func (e *Error) stack() string {
 	var b strings.Builder
 	b.WriteString("goroutine 1 [running]:\n")
 	for frames := runtime.CallersFrames(e.callers[:]); ; {

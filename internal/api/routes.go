@@ -4,8 +4,6 @@ import (
 	"net/http"
 	"slices"
 	"strings"
-
-	"example.com/gatehouse/internal/telemetry"
 )
 
 // A Handler answers a request, or returns why it cannot.
@@ -106,7 +104,6 @@ func Answer(w http.ResponseWriter, r *http.Request, h Handler) { answer(w, r, h,
 func answer(w http.ResponseWriter, r *http.Request, h Handler, fail func(http.ResponseWriter, *http.Request, *Error) error) {
 	if err := h(w, r); err != nil {
 		e := AsError(err)
-		telemetry.Fail(r.Context(), e.Failure())
 		if e.Code == ClientClosedRequest {
 			return // nobody is there to read it
 		}

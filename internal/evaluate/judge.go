@@ -11,8 +11,8 @@ import (
 	"google.golang.org/genai"
 
 	"example.com/gatehouse/internal/model"
-	"example.com/gatehouse/internal/telemetry"
 	"example.com/gatehouse/internal/trial"
+	"example.com/gatehouse/internal/truncate"
 )
 
 // Bounds of one judgment.
@@ -56,11 +56,11 @@ func (j *judge) score(ctx context.Context, c *Case, a *trial.Answer) (Score, flo
 		Answer    string     `json:"answer"`
 		Tools     []toolCall `json:"tools,omitempty"`
 		Reference string     `json:"reference,omitempty"`
-	}{Criterion: c.Judge, Before: c.Before, Question: c.Query, Answer: telemetry.Truncate(a.Text, maxJudged), Reference: c.Reference}
+	}{Criterion: c.Judge, Before: c.Before, Question: c.Query, Answer: truncate.Text(a.Text, maxJudged), Reference: c.Reference}
 	for _, call := range a.Tools {
 		args, _ := json.Marshal(call.Args)
 		out, _ := json.Marshal(call.Output)
-		message.Tools = append(message.Tools, toolCall{call.Name, telemetry.Truncate(string(args), maxJudgedTool), call.OK, telemetry.Truncate(string(out), maxJudgedTool)})
+		message.Tools = append(message.Tools, toolCall{call.Name, truncate.Text(string(args), maxJudgedTool), call.OK, truncate.Text(string(out), maxJudgedTool)})
 	}
 	text, err := json.Marshal(message)
 	if err != nil {
@@ -110,11 +110,11 @@ func parseJudgment(text string) (points int, reason string, err error) {
 		Score  *float64
 	}
 	if err := json.Unmarshal([]byte(text), &judgment); err != nil || judgment.Score == nil {
-		return 0, "", fmt.Errorf("%w: %s", errForm, telemetry.Truncate(text, 200))
+		return 0, "", fmt.Errorf("%w: %s", errForm, truncate.Text(text, 200))
 	}
 	points = int(*judgment.Score)
 	if float64(points) != *judgment.Score || points < 1 || points > 5 {
 		return 0, "", fmt.Errorf("%w: the score %v", errForm, *judgment.Score)
 	}
-	return points, telemetry.Truncate(judgment.Reason, 1000), nil
+	return points, truncate.Text(judgment.Reason, 1000), nil
 }

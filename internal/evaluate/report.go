@@ -10,8 +10,8 @@ import (
 
 	"google.golang.org/genai"
 
-	"example.com/gatehouse/internal/telemetry"
 	"example.com/gatehouse/internal/trial"
+	"example.com/gatehouse/internal/truncate"
 )
 
 // A Report is the outcome of an evaluation, the form of report.json.
@@ -110,7 +110,7 @@ func (r *Report) write(dir string) error {
 // cell returns text for a cell of a Markdown table.
 func cell(text string) string {
 	text = strings.Join(strings.Fields(text), " ")
-	return strings.NewReplacer("|", `\|`, "`", "'", "<", "&lt;", "[", `\[`).Replace(telemetry.Truncate(text, 200))
+	return strings.NewReplacer("|", `\|`, "`", "'", "<", "&lt;", "[", `\[`).Replace(truncate.Text(text, 200))
 }
 
 func (r *Report) markdown() string {

@@ -8,7 +8,6 @@ import (
 	"strings"
 	"sync"
 
-	"example.com/gatehouse/internal/api"
 	"example.com/gatehouse/internal/gcp/audit"
 	"example.com/gatehouse/internal/telemetry"
 )
@@ -19,11 +18,9 @@ import (
 func (m *middleware) finish(ctx context.Context, w *recorder, r *http.Request, state *requestState) {
 	w.flush() // the client has its answer; what follows costs it nothing
 	record, status := state.record, w.outcome(state.record)
-	state.span.End(ctx, record.Route(), status, record.Code())
-	if failure := record.Failure(); failure.Code != "" {
-		if limit := limitOf(api.Code(failure.Code), failure.Cause); limit != "" {
-			m.Observer.RateLimited(ctx, limit)
-		}
+	state.span.End(ctx, record.Route(), status, string(record.Code()))
+	if limit := limitOf(record.Failure()); limit != "" {
+		m.Observer.RateLimited(ctx, limit)
 	}
 	record.Log(ctx, m.Log, telemetry.Summary{
 		Method: r.Method, Path: m.path(record, r), UserAgent: r.UserAgent(), RemoteIP: m.remoteIP(r),
@@ -33,7 +30,7 @@ func (m *middleware) finish(ctx context.Context, w *recorder, r *http.Request, s
 		return
 	}
 	if !state.uncounted {
-		m.Figures.Count(status, record.Code())
+		m.Figures.Count(status, string(record.Code()))
 	}
 	m.deliver(ctx, m.auditEntries(ctx, state, status))
 }
@@ -158,8 +155,8 @@ func (w *recorder) Write(b []byte) (int, error) {
 // outcome is the status for the log: what was sent, or what became of a stream
 // after its 200, or of a client that left.
 func (w *recorder) outcome(record *telemetry.Record) int {
-	if code := record.Code(); code != "" {
-		return api.Fail(api.Code(code), nil).Status()
+	if failure := record.Failure(); failure != nil {
+		return failure.Status()
 	}
 	if w.status == 0 {
 		return http.StatusOK // the server sends it when the handler wrote nothing

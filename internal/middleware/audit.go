@@ -60,13 +60,13 @@ const (
 // and what was refused for who asked or how often.
 func (m *middleware) auditEntries(ctx context.Context, state *requestState, status int) []audit.Entry {
 	record := state.record
-	failure, turn := record.Failure(), record.Turn()
+	code, turn := record.Code(), record.Turn()
 	if m.Audit == nil {
 		return nil
 	}
 	action := cmp.Or(turn.Action, state.action)
 	known := state.authenticated || state.caller.Principal.Subject != ""
-	switch code := api.Code(failure.Code); code {
+	switch code {
 	case api.Unauthenticated:
 		action = credentialRefused
 	case api.PermissionDenied, api.OriginNotAllowed, api.RateLimited, api.QuotaExceeded:
@@ -84,7 +84,7 @@ func (m *middleware) auditEntries(ctx context.Context, state *requestState, stat
 		return nil
 	}
 	entry := audit.Entry{
-		Action: action, Outcome: cmp.Or(failure.Code, turn.Outcome, audit.OK),
+		Action: action, Outcome: cmp.Or(string(code), turn.Outcome, audit.OK),
 		Principal: m.Audit.principal(state), EndUser: m.Audit.endUser(state),
 		Session: turn.Session, Turn: turn.Number, Model: turn.Model, Agent: turn.Agent, Tokens: turn.Tokens, CostUSD: turn.CostUSD,
 		Status: status, RequestID: api.RequestID(ctx),
@@ -106,7 +106,7 @@ func (m *middleware) auditEntries(ctx context.Context, state *requestState, stat
 		})
 	}
 	if turn.ID != "" {
-		if failure.Code == string(api.ClientClosedRequest) { // what it had read is stored
+		if code == api.ClientClosedRequest { // what it had read is stored
 			entry.Outcome, entry.Status = audit.OK, 200
 		}
 		entry.ID, entry.Time = audit.TurnID(turn.ID), turn.At

@@ -132,7 +132,7 @@ func TestWhichRefusalsAreAudited(t *testing.T) {
 			t.Parallel()
 			record := &telemetry.Record{}
 			ctx := telemetry.WithRecord(t.Context(), record)
-			telemetry.Fail(ctx, api.Fail(test.code, nil).Failure())
+			telemetry.Fail(ctx, api.Fail(test.code, nil))
 			state := *test.state
 			state.record = record
 			entries := m.auditEntries(ctx, &state, 400)
@@ -164,7 +164,7 @@ func TestTheEntryOfATask(t *testing.T) {
 		"a webhook given up": {func(ctx context.Context) { do(ctx, "webhook.deliver", "failed") }, []string{"webhook.deliver", "failed"}},
 		"a turn that has failed": {func(ctx context.Context) {
 			do(ctx, api.AuditTurn, "")
-			telemetry.Fail(ctx, telemetry.Failure{Code: "model_failed"})
+			telemetry.Fail(ctx, &api.Error{Code: "model_failed"})
 		}, []string{api.AuditTurn, "model_failed"}},
 	} {
 		record := &telemetry.Record{}

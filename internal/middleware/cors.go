@@ -11,6 +11,7 @@ import (
 
 	"example.com/gatehouse/internal/api"
 	"example.com/gatehouse/internal/telemetry"
+	"example.com/gatehouse/internal/truncate"
 )
 
 // What pages of other origins may send and read.
@@ -47,13 +48,9 @@ func (m *middleware) checkOrigin(next http.Handler) http.Handler {
 		case !listed && m.probes[r.URL.Path]:
 			next.ServeHTTP(w, r)
 		case !known:
-			api.Answer(w, r, func(http.ResponseWriter, *http.Request) error {
-				return api.Fail(api.NotReady, errors.New("the list of origins could not be fetched for too long"))
-			})
+			answerError(w, r, api.Fail(api.NotReady, errors.New("the list of origins could not be fetched for too long")))
 		case !listed:
-			api.Answer(w, r, func(http.ResponseWriter, *http.Request) error {
-				return api.Fail(api.OriginNotAllowed, fmt.Errorf("origin %s is not on the list", telemetry.Truncate(strings.Join(origins, " and "), 128)))
-			})
+			answerError(w, r, api.Fail(api.OriginNotAllowed, fmt.Errorf("origin %s is not on the list", truncate.Text(strings.Join(origins, " and "), 128))))
 		case r.Method == http.MethodOptions && r.Header.Get("Access-Control-Request-Method") != "":
 			telemetry.SetRoute(r.Context(), "preflight")
 			w.Header().Del("Vary") // rs/cors sets more than Origin

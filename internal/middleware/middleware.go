@@ -75,8 +75,8 @@ func New(c Config, routes []api.Route) http.Handler {
 			m.probes[route.Path] = true
 		}
 	}
-	known := api.NewRoutes(routes, m.serveRoute)
-	known.Refuse = m.refuse
+	known := api.NewRoutes(routes, func(route api.Route) api.Handler { return recordFailure(m.serveRoute(route)) })
+	known.Refuse = func(r *http.Request, err error) error { return failed(r, m.refuse(r, err)) }
 	m.next = m.checkOrigin(known)
 	return m
 }
@@ -136,9 +136,7 @@ func (m *middleware) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 	defer m.finish(ctx, w, r, state) // not in working, which may have been cut short
 	defer m.recover(w, r)
 	if m.Loopback && !loopback.HostPort(r.Host) {
-		api.Answer(w, r, func(http.ResponseWriter, *http.Request) error {
-			return &api.Error{Code: api.PermissionDenied, Message: "The local service answers only to localhost and 127.0.0.1."}
-		})
+		answerError(w, r, &api.Error{Code: api.PermissionDenied, Message: "The local service answers only to localhost and 127.0.0.1."})
 		return
 	}
 	if headerBytes(r) > maxHeaderBytes {
@@ -146,6 +144,27 @@ func (m *middleware) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 		return
 	}
 	m.next.ServeHTTP(w, r)
+}
+
+// recordFailure returns h with its error in the request's record, for the log and the
+// audit.
+func recordFailure(h api.Handler) api.Handler {
+	return func(w http.ResponseWriter, r *http.Request) error { return failed(r, h(w, r)) }
+}
+
+// failed records how r failed and returns it; nil if err is nil.
+func failed(r *http.Request, err error) error {
+	if err == nil {
+		return nil
+	}
+	e := api.AsError(err)
+	telemetry.Fail(r.Context(), e)
+	return e
+}
+
+// answerError answers r, which did not get as far as a route, with e.
+func answerError(w http.ResponseWriter, r *http.Request, e *api.Error) {
+	api.Answer(w, r, func(http.ResponseWriter, *http.Request) error { return failed(r, e) })
 }
 
 // serveRoute returns what every route goes through, and its handler last. The platform's

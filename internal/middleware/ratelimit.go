@@ -56,12 +56,16 @@ func (m *middleware) charge(r *http.Request, state *requestState, err error) err
 	return err
 }
 
-// limitOf is the limit that refused a request with err, "" for none.
-func limitOf(code api.Code, err error) telemetry.Limit {
-	if code == api.Overloaded {
+// limitOf returns the limit that refused a request which failed with e, which may be nil;
+// "" for none.
+func limitOf(e *api.Error) telemetry.Limit {
+	if e == nil {
+		return ""
+	}
+	if e.Code == api.Overloaded {
 		return telemetry.LimitConcurrency
 	}
-	refusal, ok := errors.AsType[*limit.Refusal](err)
+	refusal, ok := errors.AsType[*limit.Refusal](e)
 	switch {
 	case !ok:
 		return ""

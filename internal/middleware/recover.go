@@ -20,8 +20,8 @@ func (m *middleware) recover(w *recorder, r *http.Request) {
 	if err, ok := p.(error); ok && errors.Is(err, http.ErrAbortHandler) {
 		panic(p) // the server's own way to drop a connection
 	}
-	e := api.Panicked(r.Context(), m.Log, p)
-	telemetry.Fail(r.Context(), e.Failure())
+	e := telemetry.Panicked(r.Context(), m.Log, p)
+	telemetry.Fail(r.Context(), e)
 	if w.status == 0 {
 		fail := api.WriteError
 		if own := stateOf(r.Context()).fail; own != nil {
@@ -38,6 +38,6 @@ func (m *middleware) recover(w *recorder, r *http.Request) {
 func (m *middleware) runAfter(ctx context.Context, f func()) {
 	err := rescue.Call(func() error { f(); return nil })
 	if p, ok := errors.AsType[*rescue.Panic](err); ok {
-		api.LogPanic(ctx, m.Log, "Panic in post-response work.", p.Stack)
+		telemetry.LogPanic(ctx, m.Log, "Panic in post-response work.", p.Stack)
 	}
 }

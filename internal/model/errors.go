@@ -15,7 +15,7 @@ import (
 	"strings"
 	"time"
 
-	"example.com/gatehouse/internal/telemetry"
+	"example.com/gatehouse/internal/truncate"
 )
 
 // A Kind is what a failed call means to the caller.
@@ -82,7 +82,7 @@ func classify(ctx context.Context, err error) error {
 	}
 	// The SDK's own text is left out, because it holds the answer.
 	if wrong, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
-		return unreadable("a value of the wrong type in " + telemetry.Truncate(wrong.Field, maxErrorText))
+		return unreadable("a value of the wrong type in " + truncate.Text(wrong.Field, maxErrorText))
 	}
 	return unreadable("not in the form of a response")
 }
@@ -100,7 +100,7 @@ func connectionError(err error, free bool) *Error {
 	} else if !errors.Is(err, io.ErrUnexpectedEOF) && !errors.Is(err, io.EOF) {
 		why = err.Error()
 	}
-	return &Error{Kind: Unavailable, temporary: true, free: free, err: errors.New("the connection to the model broke: " + telemetry.Truncate(why, maxErrorText))}
+	return &Error{Kind: Unavailable, temporary: true, free: free, err: errors.New("the connection to the model broke: " + truncate.Text(why, maxErrorText))}
 }
 
 // A failure is an error in the form of Google's APIs. The members are decoded one by
@@ -171,7 +171,7 @@ func (f *failure) error(status int, header http.Header) *Error {
 	var details []map[string]any
 	_ = json.Unmarshal(f.Details, &details) // without, in another form
 	e := &Error{Kind: Failed, free: true, err: fmt.Errorf("the model answered %d %s: %s", code,
-		telemetry.Truncate(name, 64), telemetry.Truncate(unquoted(message), maxErrorText))}
+		truncate.Text(name, 64), truncate.Text(unquoted(message), maxErrorText))}
 	switch {
 	case code == http.StatusRequestTimeout, code == http.StatusTooManyRequests, code == statusCancelled, code >= 500:
 		e.Kind, e.temporary = Unavailable, true

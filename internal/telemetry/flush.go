@@ -11,6 +11,7 @@ import (
 
 	"example.com/gatehouse/internal/cputime"
 	"example.com/gatehouse/internal/rescue"
+	"example.com/gatehouse/internal/truncate"
 )
 
 // How exports are paced. Every bound counts only the time in which the process
@@ -240,6 +241,6 @@ func (l *lane) report(err error) {
 	case err != nil && (l.reported.IsZero() || l.now().Sub(l.reported) >= time.Minute):
 		l.reported = l.now()
 		l.log.Warn("Telemetry export failed; queued data is sent with the next export.",
-			slog.String("signal", l.signal), slog.String("error", Truncate(err.Error(), maxProblem)))
+			slog.String("signal", l.signal), slog.String("error", truncate.Text(err.Error(), maxProblem)))
 	}
 }

@@ -12,7 +12,9 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"example.com/gatehouse/internal/api"
 	"example.com/gatehouse/internal/telemetry"
+	"example.com/gatehouse/internal/truncate"
 )
 
 // source is that of a process on Cloud Run, with a trace in every context.
@@ -47,7 +49,7 @@ func TestEveryLineFindsItsTrace(t *testing.T) {
 
 func TestFailuresOfOursAreForErrorReporting(t *testing.T) {
 	t.Parallel()
-	stack := func() string { return "goroutine 1 [running]:\ninvoke.(*Service).turn(...)\n\tinvoke/turn.go:12\n" }
+	failure := api.Fail("a_code", nil)
 	tests := []struct {
 		name            string
 		status          int
@@ -64,9 +66,9 @@ func TestFailuresOfOursAreForErrorReporting(t *testing.T) {
 		var out bytes.Buffer
 		record := &telemetry.Record{}
 		ctx := telemetry.WithRecord(t.Context(), record)
-		telemetry.Fail(ctx, telemetry.Failure{Code: "a_code", Stack: stack})
+		telemetry.Fail(ctx, failure)
 		if tt.panicked {
-			telemetry.Panicked(ctx)
+			telemetry.Panicked(ctx, telemetry.Discard(), "x")
 		}
 		record.Log(ctx, telemetry.NewLogger(&out, nil, source), telemetry.Summary{Status: tt.status})
 		fields := line(t, &out)
@@ -76,7 +78,7 @@ func TestFailuresOfOursAreForErrorReporting(t *testing.T) {
 			}
 			continue
 		}
-		if got, want := fields["stack_trace"], "a_code\n\n"+stack(); got != want {
+		if got, want := fields["stack_trace"], truncate.Text("a_code\n\n"+failure.Stack(), 250); got != want || !strings.Contains(want, "goroutine 1 [running]:\ntelemetry_test.TestFailuresOfOursAreForErrorReporting(...)\n\ttelemetry/line_test.go:") {
 			t.Errorf("%s: stack %q, want %q", tt.name, got, want)
 		}
 		if diff := cmp.Diff(fields["serviceContext"], map[string]any{"service": "gatehouse", "version": "gatehouse-00042-abc"}); diff != "" {
@@ -102,10 +104,15 @@ func TestTheLongestLineIsBelow2KiB(t *testing.T) {
 				ModelTime: time.Hour, StoreTime: time.Hour,
 			}
 		})
-		telemetry.Fail(ctx, telemetry.Failure{
-			Code: "session_store_unavailable", Cause: errors.New(long),
-			Stack: func() string { return strings.Repeat("invoke.(*Service).turn(...)\n\tinvoke/turn.go:12\n", 100) },
-		})
+		var failure *api.Error
+		var deep func(int)
+		deep = func(depth int) {
+			if failure = api.Fail(api.SessionStoreUnavailable, errors.New(long)); depth > 0 {
+				deep(depth - 1)
+			}
+		}
+		deep(100)
+		telemetry.Fail(ctx, failure)
 		record.Log(ctx, telemetry.NewLogger(&out, nil, source), telemetry.Summary{
 			Method: long, Path: long, UserAgent: long, RemoteIP: long, RequestID: strings.Repeat("r", 128), Status: 503, Bytes: 1 << 40, Latency: time.Hour,
 		})

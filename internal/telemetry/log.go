@@ -10,6 +10,8 @@ import (
 	"sync"
 	"unicode"
 	"unicode/utf8"
+
+	"example.com/gatehouse/internal/truncate"
 )
 
 // A Source describes the process in every line, and finds the trace of a line.
@@ -140,17 +142,6 @@ const LevelCritical = slog.LevelError + 4
 // Discard is a context-free logger that drops everything, for tests.
 func Discard() *slog.Logger { return slog.New(slog.DiscardHandler) }
 
-// Truncate cuts s to at most n bytes for a log line, at a rune's start.
-func Truncate(s string, n int) string {
-	if len(s) <= n {
-		return s
-	}
-	for n > 0 && s[n]&0xC0 == 0x80 { // inside a rune of UTF-8
-		n--
-	}
-	return s[:n] + "…"
-}
-
 // plain is at most n bytes of what a caller or an upstream wrote, fit for a log
 // line: nothing in it grows when it is quoted, or the line could pass its bound.
 func plain(s string, n int) string {
@@ -166,7 +157,7 @@ func plain(s string, n int) string {
 			return '?'
 		}
 		return r
-	}, Truncate(s, n))
+	}, truncate.Text(s, n))
 }
 
 type recordKey struct{}

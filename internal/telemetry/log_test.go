@@ -9,11 +9,11 @@ import (
 	"strings"
 	"testing"
 	"time"
-	"unicode/utf8"
 
 	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
 
+	"example.com/gatehouse/internal/api"
 	"example.com/gatehouse/internal/telemetry"
 )
 
@@ -129,8 +129,8 @@ func TestTheLineOfARequestThatFailed(t *testing.T) {
 		var out bytes.Buffer
 		record := &telemetry.Record{}
 		ctx := telemetry.WithRecord(t.Context(), record)
-		telemetry.Fail(ctx, telemetry.Failure{Code: "first", Cause: errors.New("before")})
-		telemetry.Fail(ctx, telemetry.Failure{Code: "a_code", Cause: errors.New("the cause")})
+		telemetry.Fail(ctx, &api.Error{Code: "first", Cause: errors.New("before")})
+		telemetry.Fail(ctx, &api.Error{Code: "a_code", Cause: errors.New("the cause")})
 		record.Log(ctx, telemetry.NewLogger(&out, slog.LevelInfo, telemetry.Source{}), telemetry.Summary{Status: tt.status})
 		fields := line(t, &out)
 		if fields["severity"] != tt.severity || fields["message"] != tt.message || fields["code"] != "a_code" || fields["error"] != "the cause" {
@@ -147,7 +147,7 @@ func TestACauseIsShortened(t *testing.T) {
 	var out bytes.Buffer
 	record := &telemetry.Record{}
 	ctx := telemetry.WithRecord(t.Context(), record)
-	telemetry.Fail(ctx, telemetry.Failure{Code: "internal", Cause: errors.New(strings.Repeat("x", 1<<20))})
+	telemetry.Fail(ctx, &api.Error{Code: "internal", Cause: errors.New(strings.Repeat("x", 1<<20))})
 	record.Log(ctx, telemetry.NewLogger(&out, slog.LevelInfo, telemetry.Source{}), telemetry.Summary{Status: 500})
 	if fields := line(t, &out); out.Len() > 2048 || !strings.HasSuffix(fields["error"].(string), "x…") {
 		t.Errorf("%d bytes", out.Len())
@@ -159,63 +159,10 @@ func TestWithoutARecordNothingHappens(t *testing.T) {
 	ctx := context.Background()
 	telemetry.SetRoute(ctx, "x")
 	telemetry.Note(ctx, slog.Int("x", 1))
-	telemetry.Fail(ctx, telemetry.Failure{Code: "x"})
+	telemetry.Fail(ctx, &api.Error{Code: "x"})
 }
 
-func TestTruncate(t *testing.T) {
-	t.Parallel()
-	tests := []struct {
-		name, text string
-		n          int
-		want       string
-	}{
-		{"shorter", "abc", 4, "abc"},
-		{"as long", "abc", 3, "abc"},
-		{"longer", "abcd", 3, "abc…"},
-		{"inside a rune", "aé", 2, "a…"},
-		{"inside a long rune", "😀😀", 7, "😀…"},
-		{"nothing of it", "😀", 3, "…"},
-		{"to nothing", "abc", 0, "…"},
-		{"nothing", "", 0, ""},
-		{"bytes that are no rune", "\x80\x80\x80", 2, "…"},
-	}
-	for _, tt := range tests {
-		if got := telemetry.Truncate(tt.text, tt.n); got != tt.want {
-			t.Errorf("%s: %q, want %q", tt.name, got, tt.want)
-		}
-	}
-}
-
-func TestTruncateCutsAtRunes(t *testing.T) {
-	t.Parallel()
-	rapid.Check(t, func(t *rapid.T) {
-		text, n := rapid.String().Draw(t, "text"), rapid.IntRange(0, 40).Draw(t, "n")
-		got := telemetry.Truncate(text, n)
-		head, cut := strings.CutSuffix(got, "…")
-		switch {
-		case len(text) <= n:
-			if got != text {
-				t.Fatalf("%q became %q", text, got)
-			}
-		case !cut || len(head) > n || !strings.HasPrefix(text, head) || !utf8.ValidString(got):
-			t.Fatalf("%q cut to %d is %q", text, n, got)
-		case len(head) < n-3:
-			t.Fatalf("%q cut to %d is %q: more than a rune is missing", text, n, got)
-		}
-	})
-}
-
-func TestTruncateStandsBytesThatAreNoText(t *testing.T) {
-	t.Parallel()
-	rapid.Check(t, func(t *rapid.T) {
-		text, n := string(rapid.SliceOf(rapid.Byte()).Draw(t, "text")), rapid.IntRange(0, 40).Draw(t, "n")
-		if got := telemetry.Truncate(text, n); len(got) > max(n+len("…"), len(text)) {
-			t.Fatalf("%q cut to %d is %q", text, n, got)
-		}
-	})
-}
-
-// Whatever text goes into a line, it stays one line of JSON with the fields it has.
+// A line stays one line of JSON with the fields it has, for any text in it.
 func TestNoTextForgesALine(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(rt *rapid.T) {
@@ -223,7 +170,7 @@ func TestNoTextForgesALine(t *testing.T) {
 		var out bytes.Buffer
 		record := &telemetry.Record{}
 		ctx := telemetry.WithRecord(t.Context(), record)
-		telemetry.Fail(ctx, telemetry.Failure{Code: "internal", Cause: errors.New(text)})
+		telemetry.Fail(ctx, &api.Error{Code: "internal", Cause: errors.New(text)})
 		record.Log(ctx, telemetry.NewLogger(&out, slog.LevelInfo, telemetry.Source{}), telemetry.Summary{Method: text, Path: text, UserAgent: text, RemoteIP: text, RequestID: "r-1", Status: 500})
 		fields := line(t, &out)
 		if len(fields) != 10 || len(fields["httpRequest"].(map[string]any)) != 7 || fields["severity"] != "ERROR" {

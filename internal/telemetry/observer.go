@@ -29,6 +29,8 @@ import (
 	semconv "go.opentelemetry.io/otel/semconv/v1.41.0"
 	"go.opentelemetry.io/otel/trace"
 	"google.golang.org/api/option"
+
+	"example.com/gatehouse/internal/truncate"
 )
 
 // scope names this package as the source of the spans and metrics.
@@ -132,7 +134,7 @@ func New(s Settings, c Config) (*Observer, error) {
 // to nobody, in the whole process: it is for programs, whose process is theirs.
 func LogErrors(log *slog.Logger) {
 	otel.SetErrorHandler(otel.ErrorHandlerFunc(func(err error) {
-		log.Warn("OpenTelemetry reports an error.", slog.String("error", Truncate(err.Error(), maxProblem)))
+		log.Warn("OpenTelemetry reports an error.", slog.String("error", truncate.Text(err.Error(), maxProblem)))
 	}))
 }
 

@@ -6,9 +6,13 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"runtime/debug"
 	"strconv"
 	"sync"
 	"time"
+
+	"example.com/gatehouse/internal/api"
+	"example.com/gatehouse/internal/truncate"
 )
 
 // A Record gathers what becomes known of a request on its way, for the one
@@ -17,17 +21,10 @@ type Record struct {
 	mu       sync.Mutex
 	attrs    []slog.Attr
 	route    string
-	failure  Failure
+	failure  *api.Error // nil: none
 	panicked bool
 	turn     Turn
 	earlier  func() (Turn, bool)
-}
-
-// A Failure is how a request failed.
-type Failure struct {
-	Code  string        // of the contract; "" for none
-	Cause error         // never shown to callers
-	Stack func() string // where it came from, in the form of Go's own traces; nil when not known
 }
 
 // A Turn is what a request did to a session, as far as it came.
@@ -50,15 +47,20 @@ type Turn struct {
 	ModelTime, StoreTime time.Duration
 }
 
-// Failure is how the request failed; without a Code when it did not.
-func (r *Record) Failure() Failure {
+// Failure returns how the request failed, nil if it did not.
+func (r *Record) Failure() *api.Error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.failure
 }
 
-// Code is how the request failed, "" when it did not.
-func (r *Record) Code() string { return r.Failure().Code }
+// Code returns the code of [Record.Failure], "" if the request did not fail.
+func (r *Record) Code() api.Code {
+	if failure := r.Failure(); failure != nil {
+		return failure.Code
+	}
+	return ""
+}
 
 // Route is the route that the request took, "" for none.
 func (r *Record) Route() string {
@@ -118,15 +120,26 @@ func SetEarlier(ctx context.Context, read func() (Turn, bool)) {
 	update(ctx, func(r *Record) { r.earlier = read })
 }
 
-// Fail records how the request failed. The last failure counts.
-func Fail(ctx context.Context, f Failure) {
-	update(ctx, func(r *Record) { r.failure = f })
+// Fail records how the request of ctx failed. The last failure counts.
+func Fail(ctx context.Context, e *api.Error) {
+	update(ctx, func(r *Record) { r.failure = e })
 }
 
-// Panicked records that the request ended in a panic, whose stack has a separate
-// line: the request's shows none, or Error Reporting would count it twice.
-func Panicked(ctx context.Context) {
+// Panicked logs a panic with the value p, and returns the answer to the request of
+// ctx, which it ended. It must be called by the function that recovers.
+//
+// The stack is in this line only: in the request's as well, Error Reporting would count
+// it twice.
+func Panicked(ctx context.Context, log *slog.Logger, p any) *api.Error {
+	LogPanic(ctx, log, "A handler panicked.", fmt.Sprintf("panic: %v\n%s", p, debug.Stack()))
 	update(ctx, func(r *Record) { r.panicked = true })
+	return api.Fail(api.Internal, fmt.Errorf("panic: %v", p))
+}
+
+// LogPanic logs a panic of the request of ctx with its stack, which has the form of
+// [debug.Stack] after a first line that Error Reporting shows.
+func LogPanic(ctx context.Context, log *slog.Logger, message, stack string) {
+	log.LogAttrs(ctx, slog.LevelError, message, slog.String("request_id", api.RequestID(ctx)), slog.String(stackKey, stack))
 }
 
 // A Summary is what is known of a request from outside.
@@ -179,21 +192,21 @@ func (r *Record) Log(ctx context.Context, logger *slog.Logger, s Summary) {
 		slog.String("request_id", s.RequestID),
 		slog.String("route", r.route),
 	)
-	if r.failure.Code != "" {
-		attrs = append(attrs, slog.String("code", r.failure.Code))
-	}
-	if r.failure.Cause != nil {
-		attrs = append(attrs, slog.String("error", plain(r.failure.Cause.Error(), maxCause)))
+	if r.failure != nil {
+		attrs = append(attrs, slog.String("code", string(r.failure.Code)))
+		if r.failure.Cause != nil {
+			attrs = append(attrs, slog.String("error", plain(r.failure.Cause.Error(), maxCause)))
+		}
 	}
 	attrs = append(attrs, r.attrs...)
 	attrs = r.turn.append(attrs)
 	text := http.StatusText(s.Status)
-	if s.Status == 499 {
+	if s.Status == api.StatusClientClosedRequest {
 		text = "Client Closed Request"
 	}
 	message := fmt.Sprintf("%s %d %s", cmp.Or(r.route, "no route"), s.Status, text)
 	if s.Status >= 500 && !r.panicked {
-		attrs = append(attrs, slog.String(stackKey, r.failure.stack()))
+		attrs = append(attrs, slog.String(stackKey, stackOf(r.failure)))
 	}
 	logger.LogAttrs(ctx, level, message, attrs...)
 }
@@ -220,12 +233,15 @@ func (t *Turn) append(attrs []slog.Attr) []slog.Attr {
 		slog.Int64("store_ms", t.StoreTime.Milliseconds()))
 }
 
-// stack is where f came from, with what Error Reporting shows as its first
-// line: the code, which is the same for all failures of a kind.
-func (f *Failure) stack() string {
-	first := cmp.Or(f.Code, "error")
-	if f.Stack == nil {
-		return first
+// stackOf returns where e was made, after what Error Reporting shows as its first line:
+// the code, which is the same for all failures of a kind.
+func stackOf(e *api.Error) string {
+	if e == nil {
+		return "error"
 	}
-	return Truncate(first+"\n\n"+f.Stack(), maxStack)
+	stack := e.Stack()
+	if stack == "" {
+		return string(e.Code)
+	}
+	return truncate.Text(string(e.Code)+"\n\n"+stack, maxStack)
 }

@@ -11,6 +11,8 @@ import (
 	"go.opentelemetry.io/otel/attribute"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	semconv "go.opentelemetry.io/otel/semconv/v1.41.0"
+
+	"example.com/gatehouse/internal/truncate"
 )
 
 // The exporters.
@@ -112,7 +114,7 @@ func (e *environment) oneOf(name, fallback string, allowed ...string) string {
 		return fallback
 	}
 	if !slices.Contains(allowed, value) {
-		e.wrong(name, "%q is not one of %s", Truncate(value, maxProblem), strings.Join(allowed, ", "))
+		e.wrong(name, "%q is not one of %s", truncate.Text(value, maxProblem), strings.Join(allowed, ", "))
 		return fallback
 	}
 	return value
@@ -124,7 +126,7 @@ func (e *environment) bool(name string) bool {
 		return true
 	case "", "false":
 	default:
-		e.wrong(name, "%q is neither true nor false", Truncate(value, maxProblem))
+		e.wrong(name, "%q is neither true nor false", truncate.Text(value, maxProblem))
 	}
 	return false
 }
@@ -136,7 +138,7 @@ func (e *environment) int(name string, fallback, least, most int) int {
 	}
 	n, err := strconv.Atoi(value)
 	if err != nil || n < least || n > most {
-		e.wrong(name, "%q is not a number from %d to %d", Truncate(value, maxProblem), least, most)
+		e.wrong(name, "%q is not a number from %d to %d", truncate.Text(value, maxProblem), least, most)
 		return fallback
 	}
 	return n
@@ -182,7 +184,7 @@ func (e *environment) sampler() sdktrace.Sampler {
 		if value := e.get(arg); value != "" {
 			var err error
 			if fraction, err = strconv.ParseFloat(value, 64); err != nil || !(fraction >= 0 && fraction <= 1) {
-				e.wrong(arg, "%q is not a number from 0 to 1", Truncate(value, maxProblem))
+				e.wrong(arg, "%q is not a number from 0 to 1", truncate.Text(value, maxProblem))
 			}
 		}
 		sampler = sdktrace.TraceIDRatioBased(fraction)
@@ -205,7 +207,7 @@ func (e *environment) resource() []attribute.KeyValue {
 		key, value, found := strings.Cut(pair, "=")
 		value, err := url.PathUnescape(strings.TrimSpace(value))
 		if key = strings.TrimSpace(key); !found || key == "" || err != nil {
-			e.wrong(name, "%q is not key=value", Truncate(pair, maxProblem))
+			e.wrong(name, "%q is not key=value", truncate.Text(pair, maxProblem))
 			continue
 		}
 		attrs = append(attrs, attribute.String(key, value))
