@@ -133,9 +133,9 @@ func (m *Memory) Apply(ctx context.Context, base *Session, c Change) (*Session, 
 	}
 	next := &memorySession{state: *after, feedback: stored.feedback}
 	switch {
-	case c.Replace:
-		next.feedback = maps.Clone(stored.feedback) // the feedback was about the replaced turn
-		delete(next.feedback, after.Turns)
+	case c.Before != nil:
+		next.feedback = maps.Clone(stored.feedback)
+		maps.DeleteFunc(next.feedback, func(turn int, _ Feedback) bool { return turn >= after.Turns }) // on replaced turns
 	case record != nil:
 		next.state.Recent = append(stored.state.Recent, *record) // amortized: copying all turns each time would be quadratic
 	}

@@ -193,6 +193,17 @@ func (r Record) ID() (string, error) {
 	return id, nil
 }
 
+// QuestionID returns the turn's [Turn.QuestionID], "" for none.
+func (r Record) QuestionID() string {
+	raw, err := r.member("question_id")
+	if err != nil { // it has none
+		return ""
+	}
+	var id string
+	_ = json.Unmarshal(raw, &id)
+	return id
+}
+
 // Contents returns the turn's [Turn.Contents], as stored.
 //
 // Every later turn of the session reads it, so decoding stops behind it and nothing is
@@ -259,8 +270,9 @@ func (r Record) member(member string) (jsontext.Value, error) {
 
 // A Turn is one exchange: the question and everything the run produced.
 type Turn struct {
-	ID           string          `json:"id"` // made once per call, the same in every retry of its commit
-	Number       int             `json:"-"`  // from 1
+	ID           string          `json:"id"`                    // made once per call, the same in every retry of its commit
+	QuestionID   string          `json:"question_id,omitempty"` // that a page has given the question's message
+	Number       int             `json:"-"`                     // from 1
 	Prompt       Prompt          `json:"prompt,omitzero"`
 	Files        []File          `json:"files,omitempty"` // of the contents
 	Contents     json.RawMessage `json:"contents"`
@@ -474,9 +486,7 @@ func (s *Session) WithoutLast() (*Session, error) {
 	}
 	before := *s
 	before.Recent = slices.Clip(s.Recent[:len(s.Recent)-1])
-	before.Turns--
-	before.TotalTokens -= last.Usage.TotalTokens
-	before.State, _ = changeState(s.State, last.StateBefore)
+	before.undo(last)
 	return &before, nil
 }
 
@@ -488,23 +498,27 @@ func (s *Session) After(c Change, now time.Time, ttl time.Duration) (*Session, *
 		s = &Session{Key: s.Key, Meta: Meta{ID: s.Key.ID}, Revision: s.Revision}
 	}
 	before := s
-	if c.Replace {
-		var err error
-		if before, err = s.WithoutLast(); err != nil {
-			return nil, nil, err
-		}
-		last := s.Recent[len(s.Recent)-1]
-		id, err := last.ID()
-		if err != nil {
-			return nil, nil, err
-		}
-		if c.Turn == nil || id != c.Turn.ID { // the turn of a run that has waited
-			before.Past = Remember(s.Past, PastTurn{ID: id, Number: last.Number})
-		}
+	if c.Before != nil {
+		before = c.Before
 	}
 	after := *before
+	if c.Before != nil {
+		// Archived turns were remembered when they left Recent.
+		for _, r := range s.Recent {
+			if r.Number <= before.Turns {
+				continue
+			}
+			id, err := r.ID()
+			if err != nil {
+				return nil, nil, err
+			}
+			if c.Turn == nil || id != c.Turn.ID { // else the turn of a run that has waited
+				after.Past = Remember(after.Past, PastTurn{ID: id, Number: r.Number})
+			}
+		}
+	}
 	after.Meta = before.next(c.Turn, now, ttl)
-	if c.Replace {
+	if c.Before != nil {
 		after.CreatedAt = s.CreatedAt
 	}
 	after.Keys = s.keysAfter(c)

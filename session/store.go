@@ -1,6 +1,7 @@
 package session
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -73,13 +74,13 @@ type Store interface {
 
 // A Change is the content of one conditional write.
 type Change struct {
-	Turn    *Turn                      // to append; nil: none
-	Replace bool                       // Turn replaces the last turn and takes its number
-	State   map[string]json.RawMessage // what Turn changes in the session's state; nil removes a name
-	Key     string                     // hash of the idempotency key to change; "": none
-	Entry   *KeyEntry                  // new entry of Key; nil removes it
-	Drop    []string                   // other keys to remove
-	Remove  bool                       // remove the document; no other field may be set
+	Turn   *Turn                      // to append; nil: none
+	Before *Session                   // the session without the turns that Turn replaces, see [Before]; nil: none
+	State  map[string]json.RawMessage // what Turn changes in the session's state; nil removes a name
+	Key    string                     // hash of the idempotency key to change; "": none
+	Entry  *KeyEntry                  // new entry of Key; nil removes it
+	Drop   []string                   // other keys to remove
+	Remove bool                       // remove the document; no other field may be set
 
 	// Run, unless nil, is written in the same step, under the precondition that it has
 	// not changed since it was loaded: both writes happen or neither.
@@ -107,6 +108,7 @@ type Conditions struct {
 	AfterTurn *int   // the session has this many turns; nil: any number
 	Claim     *Claim // the call still holds its key; nil: it has none
 	Replace   string // id of the last turn, which is replaced; "": append
+	First     int    // the turns from this number on are replaced, too; 0: only the last
 
 	// Onto, unless nil, is called with the session before each write to it, the last
 	// time with the session that t is appended to.
@@ -137,29 +139,28 @@ func Commit(ctx context.Context, store Store, s *Session, t Turn, c Conditions) 
 	created := s.Revision == nil || s.Turns == 0 && c.Claim == nil
 	key, seen := s.Key, s.Turns
 	if c.Replace != "" {
-		seen--
+		seen = cmp.Or(c.First, seen) - 1
 	}
 	for try := 1; ; try++ {
 		if c.AfterTurn != nil && s.Turns != *c.AfterTurn {
 			return Meta{}, fmt.Errorf("%w: %d, not %d", ErrTurnCount, s.Turns, *c.AfterTurn)
 		}
-		change := Change{Turn: &t, Replace: c.Replace != "", Run: c.Run.ended(s, c.Replace != "")}
-		number := s.Turns + 1
-		if change.Replace {
+		base, change := s, Change{Turn: &t}
+		if c.Replace != "" {
 			if last, ok, err := s.Last(); err != nil || !ok || last.ID != c.Replace {
 				return Meta{}, errors.Join(ErrReplaced, err)
 			}
-			number = s.Turns
-		}
-		if c.State != nil {
-			base, err := s, error(nil)
-			if change.Replace {
-				base, err = s.WithoutLast()
-			}
-			if err == nil {
-				change.State, err = c.State(base)
-			}
+			before, _, err := Before(ctx, store, s, cmp.Or(c.First, s.Turns))
 			if err != nil {
+				return Meta{}, fmt.Errorf("appending a turn: %w", err)
+			}
+			base, change.Before = before, before
+		}
+		number := base.Turns + 1
+		change.Run = c.Run.ended(number)
+		if c.State != nil {
+			var err error
+			if change.State, err = c.State(base); err != nil {
 				return Meta{}, fmt.Errorf("appending a turn: %w", err)
 			}
 		}
@@ -224,15 +225,13 @@ func Commit(ctx context.Context, store Store, s *Session, t Turn, c Conditions) 
 	}
 }
 
-// ended returns r as it is written with the turn that is appended to s.
-func (r *Run) ended(s *Session, replace bool) *Run {
+// ended returns r as it is written with its turn.
+func (r *Run) ended(turn int) *Run {
 	if r == nil {
 		return nil
 	}
 	ended := *r
-	if ended.Turn = s.Turns + 1; replace {
-		ended.Turn = s.Turns
-	}
+	ended.Turn = turn
 	return &ended
 }
 

@@ -8,7 +8,7 @@ locals {
   unindexed = {
     sessions = [
       "owner", "session_id", "created_at", "updated_at", "turns", "total_tokens", "title", "log",
-      "keys", "keyed_at", "deleted", "feedback", "past", "archived", "archives_expire_at", "state",
+      "keys", "keyed_at", "deleted", "feedback", "past", "archived", "archives_expire_at", "replaced", "state",
     ]
     runs    = ["owner", "session_id", "state", "created_at", "head", "parts", "checkpoint", "result", "below"]
     steps   = ["checkpoint"]

@@ -1,8 +1,10 @@
 package sessiontest
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"testing"
 	"time"
@@ -168,6 +170,116 @@ func replacingRace(t *testing.T, store session.Store, clock *Clock) {
 	if got := queries(t, store, key); !slices.Equal(got, []string{"one", fmt.Sprint(winner)}) {
 		t.Errorf("turns = %q, want the winner's, %d", got, winner)
 	}
+}
+
+// replaceFrom commits a turn in place of base's turns from number first on.
+func replaceFrom(t *testing.T, store session.Store, base *session.Session, first int, turn session.Turn, state map[string]json.RawMessage) (session.Meta, error) {
+	t.Helper()
+	last, ok, err := base.Last()
+	if err != nil || !ok {
+		t.Fatalf("the last turn: %v, %v", ok, err)
+	}
+	return session.Commit(t.Context(), store, base, turn, session.Conditions{
+		Replace: last.ID, First: first, State: func(*session.Session) (map[string]json.RawMessage, error) { return state, nil },
+	})
+}
+
+func replacingSeveral(t *testing.T, store session.Store, clock *Clock) {
+	for _, first := range []int{1, 2, 4, 5} {
+		for _, lose := range [][]bool{nil, {true}, {false, true}} {
+			key := newKey()
+			for i := range 5 {
+				base, err := store.Load(t.Context(), key)
+				if errors.Is(err, session.ErrNotFound) {
+					base, err = session.New(key), nil
+				}
+				if err != nil {
+					t.Fatal(err)
+				}
+				number := json.RawMessage(fmt.Sprint(i + 1))
+				_, err = session.Commit(t.Context(), store, base, Turn(fmt.Sprint(i+1)), session.Conditions{
+					State: func(*session.Session) (map[string]json.RawMessage, error) {
+						return map[string]json.RawMessage{"last": number, "of " + string(number): number}, nil
+					},
+				})
+				if err != nil {
+					t.Fatal(err)
+				}
+				if err := store.SetFeedback(t.Context(), key, i+1, session.Feedback{Score: 1, At: clock.Now()}); err != nil {
+					t.Fatal(err)
+				}
+			}
+			f := &lossyStore{Store: store, lose: slices.Clone(lose)}
+			turn := Turn("another")
+			meta, err := replaceFrom(t, f, load(t, store, key), first, turn, map[string]json.RawMessage{"of another": []byte("true")})
+			if err != nil || meta.Turns != first {
+				t.Fatalf("from %d, %v: turn %d, %v", first, lose, meta.Turns, err)
+			}
+			want, state := []string{}, map[string]string{"of another": "true"}
+			for i := 1; i < first; i++ {
+				want = append(want, fmt.Sprint(i))
+				state["last"], state[fmt.Sprintf("of %d", i)] = fmt.Sprint(i), fmt.Sprint(i)
+			}
+			if got := queries(t, store, key); !slices.Equal(got, append(want, "another")) {
+				t.Errorf("from %d, %v: turns %q", first, lose, got)
+			}
+			after := load(t, store, key)
+			got := map[string]string{}
+			for name, value := range after.State {
+				got[name] = string(value)
+			}
+			if !maps.Equal(got, state) {
+				t.Errorf("from %d, %v: state %v, want %v", first, lose, got, state)
+			}
+			if want := int64(7 * first); after.TotalTokens != want || len(after.Recent) != first {
+				t.Errorf("from %d, %v: %d tokens, want %d; %d turns", first, lose, after.TotalTokens, want, len(after.Recent))
+			}
+			_, records, err := store.Turns(t.Context(), key, 0, 100)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, r := range records {
+				if rated := r.Feedback != nil; rated != (r.Number < first) {
+					t.Errorf("from %d, %v: turn %d is rated: %t", first, lose, r.Number, rated)
+				}
+			}
+			if meta := add(t, store, key, "next"); meta.Turns != first+1 {
+				t.Errorf("from %d, %v: the next turn is %d", first, lose, meta.Turns)
+			}
+			if _, err := session.Find(t.Context(), store, key, turn.ID); err != nil {
+				t.Errorf("from %d, %v: the new turn: %v", first, lose, err)
+			}
+		}
+	}
+}
+
+func replacingSeveralLate(t *testing.T, store session.Store, clock *Clock) {
+	key := newKey()
+	for i := range 4 {
+		add(t, store, key, fmt.Sprint(i+1))
+	}
+	stale := load(t, store, key)
+	add(t, store, key, "5")
+	_, err := replaceFrom(t, store, stale, 2, Turn("another"), nil)
+	wantError(t, "after another turn", err, session.ErrReplaced)
+	stale = load(t, store, key)
+	if _, err := replaceFrom(t, store, stale, 3, Turn("another 3"), nil); err != nil {
+		t.Fatal(err)
+	}
+	_, err = replaceFrom(t, store, stale, 2, Turn("another 2"), nil)
+	wantError(t, "after another replacement", err, session.ErrReplaced)
+	for _, first := range []int{-1, 4} {
+		_, err = replaceFrom(t, store, load(t, store, key), first, Turn("nowhere"), nil)
+		wantError(t, fmt.Sprintf("from %d of 3", first), err, session.ErrReplaced)
+	}
+	if got := queries(t, store, key); !slices.Equal(got, []string{"1", "2", "another 3"}) {
+		t.Errorf("turns = %q", got)
+	}
+	if err := store.Delete(t.Context(), key); err != nil {
+		t.Fatal(err)
+	}
+	_, err = replaceFrom(t, store, stale, 1, Turn("too late"), nil)
+	wantError(t, "after a deletion", err, session.ErrNotFound)
 }
 
 // claimReleased: a call without a key found only a claim, which is released while the

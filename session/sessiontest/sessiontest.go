@@ -99,6 +99,8 @@ func Run(t *testing.T, open func(t testing.TB, clock *Clock) session.Store) {
 		{"a turn is replaced only while it is the last", replacingLate},
 		{"a replacement whose write got no answer is stored once", replacingLostAnswer},
 		{"many replacements at once: one replaces", replacingRace},
+		{"several turns are replaced by one, with their state and tokens", replacingSeveral},
+		{"several turns are replaced only while they are the last", replacingSeveralLate},
 		{"a first turn beside a claim that goes away is stored", claimReleased},
 		{"feedback is kept with a turn of one's own", feedback},
 		{"feedback that fills a session's document", feedbackFills},

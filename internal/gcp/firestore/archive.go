@@ -241,23 +241,24 @@ func (s *Sessions) bury(ctx context.Context, snapshot *firestore.DocumentSnapsho
 		{Path: "feedback", Value: firestore.Delete},
 		{Path: "archived", Value: firestore.Delete},
 		{Path: "archives_expire_at", Value: firestore.Delete},
+		{Path: "replaced", Value: firestore.Delete},
 		{Path: "expires_at", Value: mark.ExpiresAt},
 	}
 	if mark.KeyedAt.IsZero() {
 		updates = append(updates, firestore.Update{Path: "keyed_at", Value: firestore.Delete})
 	}
 	unchanged := firestore.LastUpdateTime(snapshot.UpdateTime)
-	if len(d.Archived) == 0 {
+	first, rest := d.below(), []string(nil)
+	if len(first) == 0 {
 		_, err := snapshot.Ref.Update(ctx, updates, unchanged)
 		return err
 	}
-	first, rest := d.Archived, []int(nil)
 	if len(first) > maxWrites {
 		first, rest = first[:maxWrites], first[maxWrites:]
 	}
 	err := s.client.RunTransaction(ctx, func(_ context.Context, tx *firestore.Transaction) error {
-		for _, number := range first {
-			if err := tx.Delete(snapshot.Ref.Collection(archiveCollection).Doc(archiveName(number))); err != nil {
+		for _, name := range first {
+			if err := tx.Delete(snapshot.Ref.Collection(archiveCollection).Doc(name)); err != nil {
 				return err
 			}
 		}
@@ -269,12 +270,13 @@ func (s *Sessions) bury(ctx context.Context, snapshot *firestore.DocumentSnapsho
 	return s.deleteArchives(ctx, snapshot.Ref.ID, rest)
 }
 
-func (s *Sessions) deleteArchives(ctx context.Context, name string, firsts []int) error {
-	session := s.client.Collection(SessionsCollection).Doc(name)
-	for some := range slices.Chunk(firsts, maxWrites) {
+// deleteArchives deletes documents below that of a session.
+func (s *Sessions) deleteArchives(ctx context.Context, session string, names []string) error {
+	below := s.client.Collection(SessionsCollection).Doc(session).Collection(archiveCollection)
+	for some := range slices.Chunk(names, maxWrites) {
 		err := s.client.RunTransaction(ctx, func(_ context.Context, tx *firestore.Transaction) error {
-			for _, first := range some {
-				if err := tx.Delete(session.Collection(archiveCollection).Doc(archiveName(first))); err != nil {
+			for _, name := range some {
+				if err := tx.Delete(below.Doc(name)); err != nil {
 					return err
 				}
 			}
@@ -307,7 +309,7 @@ func (s *Sessions) DeleteAll(ctx context.Context, owner session.Owner) error {
 	}
 	query := s.client.Collection(SessionsCollection).Where("owner", "==", string(owner)).
 		OrderBy("updated_at", firestore.Desc).OrderBy(firestore.DocumentID, firestore.Desc).
-		Select("owner", "archived", "keyed_at").Limit(deleteStep)
+		Select("owner", "archived", "replaced", "keyed_at").Limit(deleteStep)
 	for range deleteSteps {
 		snapshots, err := query.Documents(ctx).GetAll()
 		if err != nil {

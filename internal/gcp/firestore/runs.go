@@ -90,7 +90,7 @@ type write struct {
 	create    any
 	set       any
 	updates   []firestore.Update
-	unchanged time.Time // precondition of updates
+	unchanged time.Time // precondition of updates, and of a removal unless zero
 	remove    bool
 }
 
@@ -106,7 +106,7 @@ func (s *Sessions) commit(ctx context.Context, writes ...write) ([]time.Time, er
 		case w.set != nil:
 			batch.Set(w.ref, w.set)
 		case w.remove:
-			batch.Delete(w.ref)
+			batch.Delete(w.ref, w.preconditions()...)
 		default:
 			batch.Update(w.ref, w.updates, firestore.LastUpdateTime(w.unchanged))
 		}
@@ -122,6 +122,14 @@ func (s *Sessions) commit(ctx context.Context, writes ...write) ([]time.Time, er
 	return times, nil
 }
 
+// preconditions returns those of a removal.
+func (w write) preconditions() []firestore.Precondition {
+	if w.unchanged.IsZero() {
+		return nil
+	}
+	return []firestore.Precondition{firestore.LastUpdateTime(w.unchanged)}
+}
+
 // in makes the write within a transaction.
 func (w write) in(tx *firestore.Transaction) error {
 	switch {
@@ -129,6 +137,8 @@ func (w write) in(tx *firestore.Transaction) error {
 		return tx.Create(w.ref, w.create)
 	case w.set != nil:
 		return tx.Set(w.ref, w.set)
+	case w.remove:
+		return tx.Delete(w.ref, w.preconditions()...)
 	}
 	return tx.Update(w.ref, w.updates, firestore.LastUpdateTime(w.unchanged))
 }

@@ -7,7 +7,6 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
-	"maps"
 	"strconv"
 	"strings"
 	"time"
@@ -91,6 +90,10 @@ type sessionDocument struct {
 	// order; ArchivesExpireAt is when the first of them expires.
 	Archived         []int     `firestore:"archived,omitempty"`
 	ArchivesExpireAt time.Time `firestore:"archives_expire_at,omitempty"`
+
+	// Replaced names the documents beside the archives that hold replaced turns, the
+	// latest last. Some may have expired.
+	Replaced []string `firestore:"replaced,omitempty"`
 }
 
 // archiveDocument is a document of turns that left their session's.
@@ -105,6 +108,7 @@ type revision struct {
 	updated          time.Time // Firestore's own update time, the precondition; zero: not known
 	archived         []int
 	archivesExpireAt time.Time
+	replaced         []string
 	feedback         map[string]storedFeedback
 }
 
@@ -158,7 +162,7 @@ func (d *sessionDocument) session(key session.Key, snapshot *firestore.DocumentS
 	}
 	return &session.Session{
 		Meta: d.meta(), Key: key, Recent: recent, Keys: loadedKeys(d.Keys), KeyedAt: d.KeyedAt, Past: loadedPast(d.Past), State: loadedState(d.State), Deleted: d.Deleted,
-		Revision: revision{updated: snapshot.UpdateTime, archived: d.Archived, archivesExpireAt: d.ArchivesExpireAt, feedback: d.Feedback},
+		Revision: revision{updated: snapshot.UpdateTime, archived: d.Archived, archivesExpireAt: d.ArchivesExpireAt, replaced: d.Replaced, feedback: d.Feedback},
 	}, nil
 }
 
@@ -257,7 +261,7 @@ func (s *Sessions) replaceExpired(ctx context.Context, key session.Key, d sessio
 	if s.now().Before(old.ExpiresAt) {
 		return nil, session.ErrChanged
 	}
-	if err := s.deleteArchives(ctx, key.Hash(), old.Archived); err != nil {
+	if err := s.deleteArchives(ctx, key.Hash(), old.below()); err != nil {
 		return nil, err
 	}
 	// A document cannot be replaced under a precondition, only removed and made
@@ -306,17 +310,20 @@ func (s *Sessions) update(ctx context.Context, base, after *session.Session, c s
 			set(firestore.Delete, "state", name)
 		}
 	}
-	if c.Replace {
-		name := fieldName(after.Turns)
-		if _, ok := rev.feedback[name]; ok { // an opinion was on the turn that goes
-			set(firestore.Delete, "feedback", name)
-			rev.feedback = maps.Clone(rev.feedback)
-			delete(rev.feedback, name)
-		}
-		var err error
-		if base, err = base.WithoutLast(); err != nil {
+	if record != nil {
+		if err := s.keepArchives(ctx, base.Key, rev, now); err != nil {
 			return time.Time{}, err
 		}
+	}
+	if c.Before != nil {
+		if err := fit(base, after, &c); err != nil {
+			return time.Time{}, err
+		}
+		more, err := s.cut(ctx, base, c, rev, set, now)
+		if err != nil {
+			return time.Time{}, err
+		}
+		base, run = c.Before, append(run, more...)
 	}
 	if record == nil {
 		if !after.ExpiresAt.Equal(base.ExpiresAt) {
@@ -331,9 +338,6 @@ func (s *Sessions) update(ctx context.Context, base, after *session.Session, c s
 	set(after.TotalTokens, "total_tokens")
 	set(after.Title, "title")
 	set(record.Data, "log", fieldName(record.Number))
-	if err := s.keepArchives(ctx, base.Key, rev, now); err != nil {
-		return time.Time{}, err
-	}
 	if len(rev.archived) > 0 {
 		set(rev.archivesExpireAt, "archives_expire_at")
 	}
@@ -346,7 +350,7 @@ func (s *Sessions) update(ctx context.Context, base, after *session.Session, c s
 		// writes again reads first.
 		return time.Time{}, s.spill(ctx, after, move, updates, run, rev, now)
 	}
-	if c.Replace {
+	if c.Before != nil {
 		set(storedPasts(after.Past), "past")
 	}
 	return s.change(ctx, base.Key, updates, rev, run)
