@@ -12,8 +12,9 @@ import (
 // A hold is the reservation of a model call in its caller's budgets. It is used by one
 // goroutine; a nil hold reserves nothing.
 type hold struct {
+	limiter      *limit.Limiter
+	budgets      []limit.Budget
 	reservations []*limit.Reservation
-	reserve      func(ctx context.Context, tokens int) (*limit.Reservation, error)
 }
 
 // reserve reserves the most that r can spend, so that concurrent calls cannot exceed a
@@ -23,10 +24,7 @@ func (s *Service) reserve(ctx context.Context, r model.Request) (*hold, error) {
 		return nil, nil
 	}
 	who, _ := caller.FromContext(ctx)
-	budgets := s.Limits.Budgets(who)
-	h := &hold{reserve: func(ctx context.Context, tokens int) (*limit.Reservation, error) {
-		return s.Limiter.Reserve(ctx, budgets, int64(tokens))
-	}}
+	h := &hold{limiter: s.Limiter, budgets: s.Limits.Budgets(who)}
 	return h, h.reserveMore(ctx, r.PromptTokens+r.MaxTokens)
 }
 
@@ -35,7 +33,7 @@ func (h *hold) reserveMore(ctx context.Context, tokens int) error {
 	if h == nil {
 		return nil
 	}
-	reservation, err := h.reserve(ctx, tokens)
+	reservation, err := h.limiter.Reserve(ctx, h.budgets, int64(tokens))
 	switch {
 	case err != nil && ctx.Err() != nil:
 		return context.Cause(ctx)

@@ -40,7 +40,6 @@ func (g *generation) finishStep() {
 	if g.depth > 0 || g.run.journal == nil {
 		return
 	}
-	parts, _ := g.run.out.shown()
 	var ends map[int]json.RawMessage
 	for i, end := range g.ends {
 		encoded, err := json.Marshal(end)
@@ -54,7 +53,7 @@ func (g *generation) finishStep() {
 	}
 	g.run.journal.finished(&checkpoint{
 		Ends: ends, Waits: g.shown,
-		Parts: len(parts), Step: g.step, Rounds: g.rounds.left.Load(), Calls: slices.Clone(g.calls), Usage: g.usage, Asked: g.asked,
+		Parts: g.run.out.last().Part, Step: g.step, Rounds: g.rounds.left.Load(), Calls: slices.Clone(g.calls), Usage: g.usage, Asked: g.asked,
 		Model: g.model, Prompt: g.prompt, Finish: string(g.finish), Warnings: slices.Clone(g.warnings), Attempts: g.attempts,
 		Suggestions: g.suggestions, State: g.states.changed(), open: slices.Clip(g.encoded),
 	})

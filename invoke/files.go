@@ -224,6 +224,9 @@ func (s *Service) openFiles(ctx context.Context, key session.Key, req Request, o
 	if req.Options.Sessionless {
 		f.store = nil
 	}
+	if len(req.attached) == 0 {
+		return f, nil
+	}
 	if err := s.readNamed(ctx, req.attached); err != nil {
 		return nil, err
 	}
@@ -236,9 +239,6 @@ func (s *Service) openFiles(ctx context.Context, key session.Key, req Request, o
 // keep stores attachments that came with their content. Without a store they are marked
 // as not kept.
 func (s *Service) keep(ctx context.Context, f *turnFiles, attached []*attachment) error {
-	if len(attached) == 0 {
-		return nil
-	}
 	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
 	group, ctx := errgroup.WithContext(ctx)

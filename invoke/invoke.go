@@ -287,7 +287,10 @@ func recordGeneration(ctx context.Context, g *generation) {
 // recordStored sets the fields of a stored turn: of this request or of the session's
 // previous one.
 func recordStored(t *telemetry.Turn, key session.Key, turn session.Turn, number int) {
-	t.Session, t.ID, t.At, t.Number, t.Request = key.Hash(), turn.ID, turn.CreatedAt, number, turn.RequestID
+	if t.Session == "" {
+		t.Session = key.Hash()
+	}
+	t.ID, t.At, t.Number, t.Request = turn.ID, turn.CreatedAt, number, turn.RequestID
 	t.Model, t.Tokens, t.CostUSD, t.Agent = turn.Model, turn.Usage.TotalTokens, turn.Usage.EstimatedCostUSD, turn.AgentDigest
 }
 

@@ -22,7 +22,8 @@ type output struct {
 	log     shown
 	text    strings.Builder // the text of the last part
 	bytes   int             // of log as a turn stores it, about
-	ended   *outcome        // nothing is added any more; nil: the run goes on
+	ended   bool            // nothing is added any more
+	result  outcome         // once it has ended
 	changed chan struct{}   // closed at the next change; nil if nobody waits
 }
 
@@ -132,8 +133,8 @@ func (o *output) restore(parts []session.Part, resets []session.Reset) {
 // end makes o end: nothing is added after it. Later calls do nothing.
 func (o *output) end(as outcome) {
 	o.change(func() {
-		if o.ended == nil {
-			o.ended = &as
+		if !o.ended {
+			o.ended, o.result = true, as
 		}
 	})
 }
@@ -142,14 +143,14 @@ func (o *output) end(as outcome) {
 func (o *output) outcome() outcome {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	return *o.ended
+	return o.result
 }
 
 // over reports whether the run has ended.
 func (o *output) over() bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	return o.ended != nil
+	return o.ended
 }
 
 // reaches reports whether a position is within what was shown, or at its end.
@@ -230,13 +231,36 @@ func (o *output) shown() ([]session.Part, []session.Reset) {
 	return slices.Clone(o.log.parts), slices.Clone(o.log.resets)
 }
 
-// stored returns what was shown, as a turn stores it.
+// attached returns the sources and files that were shown.
+func (o *output) attached() (parts []session.Part) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for _, p := range o.log.parts {
+		if p.Kind == session.KindSource || p.Kind == session.KindFile {
+			parts = append(parts, p)
+		}
+	}
+	return parts
+}
+
+// stored returns what was shown, as a turn stores it. One that has shown nothing but a
+// text stores no parts: they follow from its contents.
 func (o *output) stored() ([]session.Part, []session.Reset) {
+	if o.plain() {
+		return nil, nil
+	}
 	parts, resets := o.shown()
 	for i, p := range parts {
 		parts[i] = p.Stored()
 	}
 	return parts, resets
+}
+
+// plain reports whether one text is all that was shown.
+func (o *output) plain() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return len(o.log.parts) == 1 && o.log.parts[0].Kind == session.KindText && len(o.log.resets) == 0
 }
 
 // each calls show with all events from a position on, until the run is over or show
@@ -277,7 +301,7 @@ func (o *output) next(at *Position, started *bool) (e Event, ok bool, change <-c
 			return e, true, nil
 		}
 	}
-	if o.ended != nil {
+	if o.ended {
 		return Event{}, false, nil
 	}
 	if o.changed == nil {

@@ -107,15 +107,9 @@ func (s *Service) drive(client context.Context, r *run, at *Position, started *b
 	defer cancel(nil)
 	r.cancel = cancel
 	defer s.live.remove(r)
-	var watching sync.WaitGroup
-	var left error // why the watcher is gone
+	var w *watcher
 	if show != nil {
-		watching.Go(func() {
-			left = rescue.Call(func() error { return r.out.each(context.Background(), at, started, show) })
-			if left != nil && !r.stays() { // stop paying for the model
-				cancel(context.Canceled)
-			}
-		})
+		w = r.follow(at, started, show)
 	}
 	response, err := s.rescued(ctx, r)
 	asker := client
@@ -129,7 +123,7 @@ func (s *Service) drive(client context.Context, r *run, at *Position, started *b
 	elsewhere, moved := errors.AsType[*elsewhereError](err)
 	s.live.remove(r) // before its watchers look where it is now
 	r.out.end(outcome{response, failed, moved})
-	watching.Wait()
+	left := w.wait()
 	switch {
 	case moved && left == nil:
 		response, err := s.watch(asker, elsewhere.run, at, started, show)
@@ -150,6 +144,35 @@ func (s *Service) drive(client context.Context, r *run, at *Position, started *b
 		_ = s.showEnd(client, r.out, show) // nobody is left to tell
 	}
 	return response, nil
+}
+
+// A watcher follows what a run shows. A nil watcher is none.
+type watcher struct {
+	done chan struct{}
+	left error // why it is gone before the run's end
+}
+
+// follow starts to show the events of r from a position on. A watcher that leaves ends a
+// run that does not go on without it.
+func (r *run) follow(at *Position, started *bool, show func(Event) error) *watcher {
+	w := &watcher{done: make(chan struct{})}
+	go func() {
+		defer close(w.done)
+		w.left = rescue.Call(func() error { return r.out.each(context.Background(), at, started, show) })
+		if w.left != nil && !r.stays() { // stop paying for the model
+			r.cancel(context.Canceled)
+		}
+	}()
+	return w
+}
+
+// wait waits until w has seen all, and returns why it has not.
+func (w *watcher) wait() error {
+	if w == nil {
+		return nil
+	}
+	<-w.done
+	return w.left
 }
 
 // showEnd shows the event that ends a run.
@@ -189,8 +212,12 @@ func (r *run) stays() bool {
 // the run's time or the instance. Its cause says why it has ended.
 func (s *Service) lifetime(client context.Context, r *run) (context.Context, context.CancelCauseFunc) {
 	deadline := time.Now().Add(cmp.Or(r.timeout, s.Timeout))
-	if asked, ok := client.Deadline(); ok && asked.Before(deadline) {
+	asked, ok := client.Deadline()
+	if ok && asked.Before(deadline) {
 		deadline = asked
+	}
+	if !r.stays() && asked.Equal(deadline) { // the client's context ends with its time and the instance's
+		return context.WithCancelCause(client)
 	}
 	base := client
 	if r.stays() {

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"sync"
 	"time"
 
 	"example.com/gatehouse/internal/api"
@@ -143,13 +142,16 @@ func (s *Service) turn(ctx context.Context, r *run) (_ *Response, err error) {
 			return nil, api.Fail(api.Internal, err)
 		}
 	}
-	g.admitted = sync.OnceFunc(func() {
+	g.admitted = func() {
+		if r.out.started() {
+			return
+		}
 		r.out.begin(Start{RequestID: api.RequestID(ctx), RunID: session.RunID(current.Key.ID, r.turnID), SessionID: current.Key.ID, Turn: number, Model: g.model})
 		s.live.add(r)
 		if followed {
 			r.journal.start()
 		}
-	})
+	}
 	if r.taken != nil {
 		g.admitted() // it was, by the first holder
 	}
@@ -180,8 +182,7 @@ func (s *Service) turn(ctx context.Context, r *run) (_ *Response, err error) {
 	turn := g.turn(ctx, s.Now())
 	if req.Options.Sessionless {
 		turn.Number = number
-		parts, _ := r.out.shown()
-		response := newResponse(current.Key.ID, turn, g.text.String(), parts)
+		response := newResponse(current.Key.ID, turn, g.text.String(), r.out.attached())
 		s.endSessionless(ctx, r, response)
 		return response, nil
 	}
@@ -220,8 +221,7 @@ func (s *Service) turn(ctx context.Context, r *run) (_ *Response, err error) {
 	if stopped != nil && !errors.Is(stopped, errStopped) {
 		return nil, stopped // the turn is stored, and the client is gone
 	}
-	parts, _ := r.out.shown()
-	return newResponse(current.Key.ID, turn, g.text.String(), parts), nil
+	return newResponse(current.Key.ID, turn, g.text.String(), r.out.attached()), nil
 }
 
 // open loads the session of a run and claims its key. A retry of a key whose run has a

@@ -62,6 +62,15 @@ func New(p Principal, endUser string) Caller {
 	return Caller{Principal: p, EndUser: endUser, Owner: session.OwnerOf(p.ID(), endUser)}
 }
 
+// Whole returns the owner of what the caller does for no end user, in whose name its
+// limits over all end users are kept.
+func (c Caller) Whole() session.Owner {
+	if c.EndUser == "" && c.Owner != "" { // the same, and known
+		return c.Owner
+	}
+	return c.Principal.Owner()
+}
+
 type contextKey struct{}
 
 // NewContext returns a context that carries c.

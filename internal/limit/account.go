@@ -39,6 +39,10 @@ type Spend struct {
 	CostUSD float64 `json:"cost_usd"` // 0 for a model without a price
 }
 
+func (s Spend) plus(more Spend) Spend {
+	return Spend{Tokens: s.Tokens + more.Tokens, CostUSD: s.CostUSD + more.CostUSD}
+}
+
 // An Update is an instance's report on its holding: what it has spent in total and
 // what it wants to hold. It states totals, not differences, so that an update whose
 // response was lost needs no repair: the next one replaces it.
@@ -180,9 +184,16 @@ func sum(a, b map[string]Spend) map[string]Spend {
 	all := make(map[string]Spend, len(a)+len(b))
 	maps.Copy(all, a)
 	for model, more := range b {
-		s := all[model]
-		all[model] = Spend{Tokens: s.Tokens + more.Tokens, CostUSD: s.CostUSD + more.CostUSD}
+		all[model] = all[model].plus(more)
 	}
+	return all
+}
+
+// plus returns a with what was spent on a model in addition; it does not modify a.
+func plus(a map[string]Spend, model string, more Spend) map[string]Spend {
+	all := make(map[string]Spend, len(a)+1)
+	maps.Copy(all, a)
+	all[model] = all[model].plus(more)
 	return all
 }
 

@@ -235,7 +235,7 @@ func (r *Reservation) Settle(spent map[string]Spend) {
 			if _, known := s.usage[model]; !known && len(s.usage) >= maxModels {
 				model = otherModels
 			}
-			s.usage = sum(s.usage, map[string]Spend{model: used})
+			s.usage = plus(s.usage, model, used)
 			r.limiter.scheduleReport(s)
 		}
 		r.limiter.scheduleReturn(s)

@@ -29,7 +29,7 @@ const (
 // its caller's. The rate of an API key replaces the caller's, and the end user's too
 // if the caller acts for itself.
 func (l Limits) Rules(c caller.Caller) []Rule {
-	all := c.Principal.Owner()
+	all := c.Whole()
 	perEndUser, perCaller := l.PerMinute, l.CallerPerMinute
 	if own := c.Principal.RatePerMinute; own > 0 {
 		perCaller = own
@@ -51,7 +51,7 @@ func (l Limits) Budgets(c caller.Caller) []Budget {
 	if hasEndUser(c) {
 		budgets = append(budgets, Budget{Name: EndUser, Who: string(c.Owner), PerDay: l.PerDay})
 	}
-	budgets = append(budgets, Budget{Name: Caller, Who: string(c.Principal.Owner()), PerDay: l.CallerPerDay})
+	budgets = append(budgets, Budget{Name: Caller, Who: string(c.Whole()), PerDay: l.CallerPerDay})
 	if l.ServicePerDay > 0 {
 		budgets = append(budgets, Budget{Name: Service, Who: "everybody", PerDay: l.ServicePerDay})
 	}

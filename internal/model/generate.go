@@ -404,17 +404,16 @@ func (a *Answer) add(response *genai.GenerateContentResponse) ([]*genai.Part, er
 func (a *Answer) judge() *Error {
 	calls := a.Calls()
 	nameless := slices.ContainsFunc(calls, func(call *genai.FunctionCall) bool { return call.Name == "" })
-	failure := &Error{Kind: Failed, temporary: true, err: fmt.Errorf("the model gave nothing that can be used: it ended with %q", a.Finish)}
+	unusable := nameless || a.Finish == genai.FinishReasonMalformedFunctionCall || a.Finish == genai.FinishReasonUnexpectedToolCall
 	switch {
 	case a.Blocked != "" || IsSafetyBlock(a.Finish):
 		return nil
-	case nameless, a.Finish == genai.FinishReasonMalformedFunctionCall, a.Finish == genai.FinishReasonUnexpectedToolCall:
-		return failure
+	case unusable:
 	case strings.TrimSpace(a.Text()) != "", a.HasFiles(), len(calls) > 0 && MayCallTools(a.Finish):
 		return nil
 	}
-	failure.Empty = true
-	if a.Finish == genai.FinishReasonMaxTokens { // the next answer would end as this one
+	failure := &Error{Kind: Failed, temporary: true, err: fmt.Errorf("the model gave nothing that can be used: it ended with %q", a.Finish)}
+	if failure.Empty = !unusable; failure.Empty && a.Finish == genai.FinishReasonMaxTokens { // the next answer would end as this one
 		failure.temporary, failure.noRoom = false, true
 	}
 	return failure

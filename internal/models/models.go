@@ -278,11 +278,16 @@ func (t *Thinking) check() error {
 func (t *Thinking) levels() []Level {
 	var have []Level
 	for _, level := range levels {
-		if _, ok := t.Budgets[level]; ok || slices.Contains(t.Levels, level) {
+		if t.has(level) {
 			have = append(have, level)
 		}
 	}
 	return have
+}
+
+func (t *Thinking) has(level Level) bool {
+	_, ok := t.Budgets[level]
+	return ok || slices.Contains(t.Levels, level)
 }
 
 // Levels returns m's levels, the lowest first.
@@ -296,16 +301,20 @@ func (m *Model) Levels() []Level {
 // Level returns want if m has it, else m's next higher level, else its highest. ""
 // requests the lowest level. The result is "" for a model without levels.
 func (m *Model) Level(want Level) Level {
-	have := m.Levels()
-	if len(have) == 0 {
+	if m == nil || m.Thinking == nil {
 		return ""
 	}
-	for _, level := range have {
-		if slices.Index(levels, level) >= slices.Index(levels, want) {
+	var highest Level
+	for i, level := range levels {
+		if !m.Thinking.has(level) {
+			continue
+		}
+		if i >= slices.Index(levels, want) {
 			return level
 		}
+		highest = level
 	}
-	return have[len(have)-1]
+	return highest
 }
 
 // validName reports whether name has the form of a model's name, without path and
