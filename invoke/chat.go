@@ -379,19 +379,26 @@ func (m *userMessage) url(d *jsontext.Decoder, ms *ChatMessages, file *chatInput
 // chatFiles turns the files of a message into attachments.
 func (s *Service) chatFiles(req *Request, inputs []chatInput) error {
 	for _, in := range inputs {
-		var a *attachment
-		var err error
-		if in.uri != "" {
-			a, err = s.named(chatPlace(in.field), in.mediaType, in.uri)
-		} else {
-			a, err = s.inline(chatPlace(in.field), in.mediaType, in.name, in.data)
-		}
-		if err != nil {
+		if err := s.attach(req, chatPlace(in.field), in); err != nil {
 			return err
 		}
-		req.attached = append(req.attached, a)
-		req.Files = append(req.Files, FileInput{Type: a.Type, Data: a.Digest, URI: in.uri}) // identifies a retry
 	}
+	return nil
+}
+
+// attach adds a file to a request.
+func (s *Service) attach(req *Request, at place, in chatInput) (err error) {
+	var a *attachment
+	if in.uri != "" {
+		a, err = s.named(at, in.mediaType, in.uri)
+	} else {
+		a, err = s.inline(at, in.mediaType, in.name, in.data)
+	}
+	if err != nil {
+		return err
+	}
+	req.attached = append(req.attached, a)
+	req.Files = append(req.Files, FileInput{Type: a.Type, Data: a.Digest, URI: in.uri}) // identifies a retry
 	return nil
 }
 

@@ -77,7 +77,7 @@ func (s *Service) Attach(req *Request, field string, f File) error {
 	case left < 0:
 		return api.FilesTooLarge(s.Files.MaxBytes)
 	}
-	return s.chatFiles(req, []chatInput{in})
+	return s.attach(req, place{path: field}, in)
 }
 
 // DirectTools returns the agent's tools that need no model: what [Service.CallTool] may

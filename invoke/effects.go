@@ -125,7 +125,7 @@ func (s *Service) planOne(g *generation, p *plan, t tool.Tool, call *genai.Funct
 	case g.depth > 0 || journal == nil:
 		p.refused = errNoLedger
 		return nil
-	case t.Asks() && g.run.req.Options.Sessionless:
+	case t.Asks() && (g.run.req.Options.Sessionless || g.run.req.Options.NobodyToAsk):
 		p.refused = errNobodyToAsk
 		return nil
 	}

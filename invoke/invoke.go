@@ -164,10 +164,10 @@ const invoked = "Agent invocation successful"
 // Stream runs a turn and streams its events in a dialect. A failure before the first
 // event is returned, to become an ordinary error response.
 func (s *Service) Stream(ctx context.Context, w http.ResponseWriter, r *http.Request, req Request, d Dialect) error {
-	st := newStream(w, r, d)
-	defer st.close()
-	_, err := s.Ask(ctx, req, st.show)
-	return err
+	return Show(w, r, d, func(show func(Event) error) error {
+		_, err := s.Ask(ctx, req, show)
+		return err
+	})
 }
 
 // failure returns the error response for err, which ended a turn that ran in ctx for a

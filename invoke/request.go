@@ -45,6 +45,9 @@ type Options struct {
 
 	Resets bool // the client can be shown that a step begins again, see [KindReset]
 
+	// NobodyToAsk has tools that ask a person refused: the client cannot show the question.
+	NobodyToAsk bool
+
 	// Instructions are the client's own, for this run, after the agent's.
 	Instructions string
 

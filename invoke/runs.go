@@ -23,6 +23,8 @@ type RunInfo struct {
 	ExpiresAt *time.Time        `json:"expires_at" doc:"When it is forgotten; null for one that lives as long as its session."`
 	Pending   []session.Pending `json:"pending" doc:"What it waits for."`
 	Result    any               `json:"result" doc:"What POST /invoke would have answered; null until the run is over."`
+
+	Stored *session.Turn `json:"-"` // for doors: its turn; nil if it has none, or goes on
 }
 
 // A RunList is the data of GET /runs.
@@ -64,6 +66,7 @@ func (s *Service) Read(ctx context.Context, runID string) (RunInfo, error) {
 		info := RunInfo{
 			RunID: runID, SessionID: key.session.ID, Turn: turn.Number, State: stateOf(turn), CreatedAt: turn.CreatedAt.UTC(), UpdatedAt: turn.CreatedAt.UTC(),
 			Pending: orEmpty(turn.Pending), Result: api.Success(ctx, invoked, newResponse(key.session.ID, turn, text, parts)),
+			Stored: &turn,
 		}
 		if info.State == session.Waiting {
 			switch {
@@ -143,17 +146,11 @@ func (s *Service) listRuns(w http.ResponseWriter, r *http.Request) error {
 	if query.Has("session_id") && !session.ValidID(filter.SessionID) {
 		return api.Invalid("session_id", "must be 16 to 64 letters, digits, - or _")
 	}
-	ctx, cancel := context.WithTimeout(r.Context(), storeTimeout)
-	defer cancel()
-	records, next, err := s.Store.ListRuns(ctx, caller.Owner(ctx), filter, limit, cursor)
+	runs, next, err := s.Runs(r.Context(), filter, limit, cursor)
 	if err != nil {
-		return readFailure(r, err)
+		return err
 	}
-	list := RunList{Runs: make([]RunInfo, len(records)), NextCursor: nullable(next)}
-	for i, record := range records {
-		list.Runs[i] = newRunInfo(record)
-	}
-	return api.WriteSuccess(w, r, "Runs, the newest first", list)
+	return api.WriteSuccess(w, r, "Runs, the newest first", RunList{Runs: runs, NextCursor: nullable(next)})
 }
 
 // runEvents handles GET /runs/{id}/events.
