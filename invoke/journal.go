@@ -95,7 +95,7 @@ func (j *journal) tick() (first *session.Run) {
 		return nil
 	}
 	begun := j.record.Revision != nil
-	if err := j.write(); err != nil {
+	if _, err := j.write(); err != nil {
 		j.run.cancel(err)
 		return nil
 	}
@@ -125,12 +125,12 @@ func (j *journal) Record(change func(*session.Run)) error {
 	before := j.record
 	j.record.Effects, j.record.Answers = maps.Clone(before.Effects), maps.Clone(before.Answers)
 	change(&j.record)
-	revision := j.record.Revision
-	if err := j.write(); err != nil {
+	saved, err := j.write()
+	if err != nil {
 		j.run.cancel(err)
 		return err
 	}
-	if j.record.Revision == revision || j.record.Revision == nil { // not written
+	if !saved {
 		j.record.Effects, j.record.Answers, j.record.Pending = before.Effects, before.Answers, before.Pending
 		return session.ErrUnavailable
 	}
@@ -138,9 +138,10 @@ func (j *journal) Record(change func(*session.Run)) error {
 	return nil
 }
 
-// write writes the record, and reports why the run must end, nil if it goes on. It is
-// tried again at the next time if the store does not answer. The caller holds mu.
-func (j *journal) write() error {
+// write writes the record, and reports whether it is written and why the run must end,
+// nil if it goes on. It is tried again at the next time if the store does not answer. The
+// caller holds mu.
+func (j *journal) write() (saved bool, _ error) {
 	ctx, cancel := detach(j.ctx, storeTimeout)
 	defer cancel()
 	next := j.record
@@ -148,33 +149,37 @@ func (j *journal) write() error {
 	next.Checkpoint = j.checkpoint.encode(next.Checkpoint)
 	err := j.save(ctx, next)
 	if err == nil || errors.Is(err, session.ErrUnavailable) {
-		return nil
+		return err == nil, nil
 	}
 	if errors.Is(err, session.ErrTakenOver) {
-		return session.ErrFenced
+		return false, session.ErrFenced
 	}
 	if !errors.Is(err, session.ErrChanged) && !errors.Is(err, session.ErrNotFound) {
 		j.s.Log.ErrorContext(j.ctx, "The record of a run could not be written.", "error", err.Error(), "request_id", api.RequestID(j.ctx))
-		return nil
+		return false, nil
 	}
 	stored, err := j.s.Store.LoadRun(ctx, next.Key, next.ID)
 	switch {
 	case errors.Is(err, session.ErrNotFound) && next.Revision == nil: // the session has changed; the next write finds out
-		return nil
+		return false, nil
 	case errors.Is(err, session.ErrNotFound):
-		return errDeleted
+		return false, errDeleted
 	case err != nil:
-		return nil
+		return false, nil
 	case stored.Holder == "" && stored.Epoch == 0 && stored.Stop: // of a stop that came before any record
 		stored.State, stored.Holder = next.State, next.Holder
 	case stored.Epoch != next.Epoch || stored.Holder != next.Holder:
-		return session.ErrFenced
+		return false, session.ErrFenced
 	}
 	j.record.Revision, j.record.Stop = stored.Revision, stored.Stop
 	if stored.Stop {
-		return errStopped
+		return false, errStopped
 	}
-	return j.save(ctx, withRevision(next, stored.Revision)) // an earlier write's response was lost
+	err = j.save(ctx, withRevision(next, stored.Revision)) // an earlier write's response was lost
+	if errors.Is(err, session.ErrUnavailable) {
+		return false, nil
+	}
+	return err == nil, err
 }
 
 func withRevision(r session.Run, revision any) session.Run {
