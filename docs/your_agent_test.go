@@ -2,6 +2,7 @@ package docs
 
 import (
 	"errors"
+	"example.com/gatehouse/internal/slowtest"
 	"fmt"
 	"io/fs"
 	"os"
@@ -136,9 +137,7 @@ func TestACloneBecomesAnotherAgent(t *testing.T) {
 	}
 
 	t.Run("the rest holds", func(t *testing.T) {
-		if os.Getenv("CI") == "" {
-			t.Skip("NOT TESTED: the whole tree without the sample, which takes minutes; CI=true tests it")
-		}
+		slowtest.Skip(t, "the whole tree without the sample")
 		// As after step 2: an agent without tools, which needs no variable.
 		if err := os.RemoveAll(another); err != nil {
 			t.Fatal(err)

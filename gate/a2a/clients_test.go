@@ -11,13 +11,12 @@ import (
 
 	"example.com/gatehouse/internal/geminitest"
 	"example.com/gatehouse/internal/pythontest"
+	"example.com/gatehouse/internal/slowtest"
 )
 
 // The SDK of PyPI is a client, in both versions.
 func TestPythonClient(t *testing.T) {
-	if testing.Short() {
-		t.Skip("NOT TESTED: A2A's Python SDK; -short")
-	}
+	slowtest.Skip(t, "A2A's Python SDK")
 	bin := pythontest.Environment(t, "testdata/requirements.txt", "A2A's Python SDK")
 	s := start(t, "RATE_LIMIT_PER_MINUTE=1000")
 	for range 8 {

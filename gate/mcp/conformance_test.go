@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"example.com/gatehouse/agent"
+	"example.com/gatehouse/internal/slowtest"
 	"example.com/gatehouse/tool"
 )
 
@@ -43,9 +44,7 @@ func untested(t *testing.T, what string, err error, out []byte) {
 // names what does not apply, or fails, with the reason; what it names and passes fails
 // too.
 func TestConformance(t *testing.T) {
-	if testing.Short() {
-		t.Skip("NOT TESTED: MCP's conformance suite; -short")
-	}
+	slowtest.Skip(t, "MCP's conformance suite")
 	dir := t.TempDir()
 	if err := os.CopyFS(dir, os.DirFS("testdata/conformance")); err != nil {
 		t.Fatal(err)

@@ -12,6 +12,7 @@ import (
 	"example.com/gatehouse/internal/geminitest"
 	"example.com/gatehouse/internal/npmtest"
 	"example.com/gatehouse/internal/pythontest"
+	"example.com/gatehouse/internal/slowtest"
 )
 
 // npmPackage is OpenAI's own (https://www.npmjs.com/package/openai).
@@ -36,17 +37,13 @@ func useDoor(t *testing.T, dir, program string, arguments ...string) {
 }
 
 func TestPythonClients(t *testing.T) {
-	if testing.Short() {
-		t.Skip("NOT TESTED: OpenAI's Python package and LangChain; -short")
-	}
+	slowtest.Skip(t, "OpenAI's Python package and LangChain")
 	bin := pythontest.Environment(t, "testdata/requirements.txt", "OpenAI's Python package and LangChain")
 	useDoor(t, "", filepath.Join(bin, "python"), "testdata/client.py")
 }
 
 func TestNodeClient(t *testing.T) {
-	if testing.Short() {
-		t.Skip("NOT TESTED: OpenAI's package of npm; -short")
-	}
+	slowtest.Skip(t, "OpenAI's package of npm")
 	dir := npmtest.Install(t, "OpenAI's package of npm", npmPackage)
 	program, err := os.ReadFile("testdata/client.mjs")
 	if err != nil {

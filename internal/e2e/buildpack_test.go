@@ -21,6 +21,7 @@ import (
 
 	"example.com/gatehouse/internal/gcp/emulator"
 	"example.com/gatehouse/internal/geminitest"
+	"example.com/gatehouse/internal/slowtest"
 )
 
 // buildpackMain is the program that Google's buildpack writes around a function
@@ -88,6 +89,7 @@ func buildDeployed(name, pkg string) (string, error) {
 
 // What ships starts as the tests' own agent does. What it needs to be ready is its own.
 func TestTheRootIsDeployed(t *testing.T) {
+	slowtest.Skip(t, "the program that the buildpack builds")
 	t.Parallel()
 	program, err := buildDeployed("root", "example.com/gatehouse")
 	if err != nil {
@@ -134,6 +136,7 @@ func copyTree(to, from string) error {
 // is FUNCTION_TARGET; empty leaves it out.
 func startDeployed(t *testing.T, target string, env ...string) *service {
 	t.Helper()
+	slowtest.Skip(t, "the program that the buildpack builds")
 	program, err := deployedProgram()
 	if err != nil {
 		t.Fatal(err)

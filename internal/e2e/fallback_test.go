@@ -11,6 +11,7 @@ import (
 	"github.com/go-json-experiment/json"
 
 	"example.com/gatehouse/internal/geminitest"
+	"example.com/gatehouse/internal/slowtest"
 )
 
 const (
@@ -151,6 +152,7 @@ func eventually(t *testing.T, what string, holds func() bool) {
 }
 
 func TestBreaker(t *testing.T) {
+	slowtest.Skip(t, "the breaker of a deployed program")
 	t.Parallel()
 	s, gemini := startGemini(t, "BREAKER_FAILURES=2", "BREAKER_COOLDOWN=1s")
 	ask := func() answer { return s.do(t, http.MethodPost, "/invoke", map[string]any{"query": "hello"}) }

@@ -21,6 +21,7 @@ import (
 	"example.com/gatehouse/internal/gcp/emulator"
 	gcpfirestore "example.com/gatehouse/internal/gcp/firestore"
 	"example.com/gatehouse/internal/geminitest"
+	"example.com/gatehouse/internal/slowtest"
 )
 
 // keyed are the headers of a call with an idempotency key, and more.
@@ -973,6 +974,7 @@ func TestStoppedCallsAreTakenOver(t *testing.T) {
 }
 
 func TestKeyedCallsWithoutAStore(t *testing.T) {
+	slowtest.Skip(t, "keyed calls while Firestore is away")
 	t.Parallel()
 	link := newLink(t, emulator.Host(t))
 	s, gemini := startGemini(t, append(firestore(link.Addr), "REQUEST_TIMEOUT=8s")...)

@@ -18,6 +18,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"example.com/gatehouse/internal/geminitest"
+	"example.com/gatehouse/internal/slowtest"
 )
 
 // turnsOf counts the turns that are stored of a session.
@@ -35,6 +36,7 @@ func (s *service) earnRetries(t *testing.T, retries int) {
 }
 
 func TestEndings(t *testing.T) {
+	slowtest.Skip(t, "every end of a model call, by processes")
 	t.Parallel()
 	const (
 		failed  = "model_failed"

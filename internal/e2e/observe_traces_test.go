@@ -22,6 +22,7 @@ import (
 	tracepb "go.opentelemetry.io/proto/otlp/trace/v1"
 
 	"example.com/gatehouse/internal/geminitest"
+	"example.com/gatehouse/internal/slowtest"
 	"example.com/gatehouse/internal/telemetry/telemetrytest"
 )
 
@@ -338,6 +339,7 @@ func TestTraceHeaders(t *testing.T) {
 // An instance that is frozen as soon as each answer is out, as Cloud Run may do,
 // is late with what happened in the last 10 s at most, and loses nothing.
 func TestFrozenAfterEachAnswer(t *testing.T) {
+	slowtest.Skip(t, "an instance that is frozen after each answer")
 	t.Parallel()
 	c := telemetrytest.New(t)
 	s, _ := startGemini(t, traced(c)...)
@@ -450,6 +452,7 @@ func TestCollectorInTrouble(t *testing.T) {
 
 // With a collector that hangs, what waits for it is bounded.
 func TestTelemetryDoesNotGrow(t *testing.T) {
+	slowtest.Skip(t, "the memory of telemetry without a collector")
 	t.Parallel()
 	c := telemetrytest.New(t)
 	c.SetMode(telemetrytest.Hang)

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"example.com/gatehouse/internal/geminitest"
+	"example.com/gatehouse/internal/slowtest"
 )
 
 // A crowd is what many clients at once saw.
@@ -100,6 +101,7 @@ func (s *service) manyConnections(t *testing.T, most int) {
 // TestFourTimesTheLoad compares the service at its bound with four times as many
 // clients, by turns in one run: those let in must not feel the others.
 func TestFourTimesTheLoad(t *testing.T) {
+	slowtest.Skip(t, "four times the load")
 	const bound = 12 // of one caller: three quarters of all
 	s, gemini := startGemini(t, "MAX_CONCURRENT="+strconv.Itoa(bound/3*4), "LOG_LEVEL=error", "AUDIT_LOG=off")
 	gemini.Handle(func(geminitest.Request) geminitest.Reply {

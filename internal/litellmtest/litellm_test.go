@@ -26,6 +26,7 @@ import (
 	"example.com/gatehouse/internal/gcp/secret/secrettest"
 	"example.com/gatehouse/internal/pythontest"
 	"example.com/gatehouse/internal/server"
+	"example.com/gatehouse/internal/slowtest"
 	"example.com/gatehouse/internal/testlog"
 	"example.com/gatehouse/internal/trial"
 	"example.com/gatehouse/tool"
@@ -264,6 +265,7 @@ func table(t *testing.T) string {
 }
 
 func TestAModelBehindLiteLLM(t *testing.T) {
+	slowtest.Skip(t, "a model behind LiteLLM")
 	up := startUpstream(t)
 	proxy := startLiteLLM(t, up.URL)
 	secrets := secrettest.Start(t)

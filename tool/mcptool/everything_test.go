@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"example.com/gatehouse/internal/npmtest"
+	"example.com/gatehouse/internal/slowtest"
 	"example.com/gatehouse/tool"
 	"example.com/gatehouse/tool/mcptool"
 )
@@ -30,9 +31,7 @@ func install(t *testing.T) []string {
 }
 
 func TestTheReferenceServer(t *testing.T) {
-	if testing.Short() {
-		t.Skip("NOT TESTED: the reference server of npm; -short")
-	}
+	slowtest.Skip(t, "the reference server of npm")
 	npx := install(t)
 	t.Run("a command", func(t *testing.T) {
 		set, err := mcptool.Command("every", append(npx, "stdio"))

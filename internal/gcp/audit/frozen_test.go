@@ -13,6 +13,7 @@ import (
 
 	"example.com/gatehouse/internal/gcp/audit"
 	"example.com/gatehouse/internal/gcp/audit/loggingtest"
+	"example.com/gatehouse/internal/slowtest"
 )
 
 // childEnv makes the test binary the process that is frozen, and gives it the
@@ -39,9 +40,7 @@ func child(address string) {
 // to a process.
 func TestFrozenInTheMiddle(t *testing.T) {
 	t.Parallel()
-	if testing.Short() {
-		t.Skip("freezes a process for longer than its bound")
-	}
+	slowtest.Skip(t, "the audit log of a process that is frozen")
 	tests := []struct {
 		name      string
 		meanwhile func(server *loggingtest.Server, release func())

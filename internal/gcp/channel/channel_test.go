@@ -18,6 +18,7 @@ import (
 	"example.com/gatehouse/internal/gcp/secret"
 	"example.com/gatehouse/internal/gcp/secret/secrettest"
 	"example.com/gatehouse/internal/relaytest"
+	"example.com/gatehouse/internal/slowtest"
 )
 
 func TestMain(m *testing.M) { os.Exit(emulator.Main(m)) }
@@ -69,6 +70,7 @@ func TestSecretManagerIsBackAfterASilentDeath(t *testing.T) {
 
 // Calls that are given up at once judge nothing; pings notice.
 func TestPingsNoticeASilentDeath(t *testing.T) {
+	slowtest.Skip(t, "pings that notice a silent death")
 	t.Parallel()
 	const name = "projects/p/secrets/s/versions/1"
 	server := secrettest.Start(t)
