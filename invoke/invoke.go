@@ -89,6 +89,7 @@ type Service struct {
 	combined  lastToolset
 	live      runs // of this process
 	mirrors   mirrors
+	lookups   lookups
 	digest    string          // of the agent
 	hasLedger bool            // a tool may change the world or ask a person
 	ownParts  bool            // the model may show more than text

@@ -1,9 +1,10 @@
 package invoke
 
 import (
+	"os"
 	"testing"
 
-	"go.uber.org/goleak"
+	"example.com/gatehouse/internal/gcp/emulator"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { os.Exit(emulator.Main(m)) }

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"sync"
 	"time"
 
 	"example.com/gatehouse/internal/api"
@@ -15,8 +14,8 @@ import (
 )
 
 const (
-	// pollEvery is how often the record of a run that another instance works on is read,
-	// by however many watchers.
+	// pollEvery is how often an instance reads the record of a run that another one works
+	// on, however many watchers it has.
 	pollEvery = time.Second
 	// appearWithin is how long a run that is in its first second elsewhere is waited for.
 	appearWithin = 2 * time.Second
@@ -91,7 +90,7 @@ func (s *Service) follow(ctx context.Context, key runKey, at *Position, started 
 		switch {
 		case errors.Is(err, session.ErrNotFound) && time.Since(begin) < appearWithin && !*started:
 			select { // it may be in its first second elsewhere
-			case <-time.After(pollEvery / 4):
+			case <-time.After(pollEvery):
 				continue
 			case <-ctx.Done():
 				return nil, failure(ctx, ctx, context.Cause(ctx))
@@ -159,11 +158,45 @@ type source struct {
 }
 
 // source returns where a run can be watched: in this process, in its session, or in its
-// record. A run whose holder has died is returned as taken over.
+// record. A run whose holder has died is returned as taken over, to one watcher.
 func (s *Service) source(ctx context.Context, key runKey) (*source, *run, error) {
-	if r := s.live.get(key); r != nil {
-		return &source{r.out, true, func() {}}, nil, nil
+	for {
+		if r := s.live.get(key); r != nil {
+			return &source{r.out, true, func() {}}, nil, nil
+		}
+		if m := s.mirrors.join(key); m != nil {
+			return s.mirrored(m), nil, nil
+		}
+		l, first := s.lookups.join(key)
+		if first {
+			return s.look(ctx, key, l)
+		}
+		select {
+		case <-l.done:
+		case <-ctx.Done():
+			return nil, nil, context.Cause(ctx)
+		}
+		if l.out != nil {
+			return &source{l.out, true, func() {}}, nil, nil
+		}
+		if l.err != nil {
+			return nil, nil, l.err
+		}
 	}
+}
+
+func (s *Service) mirrored(m *mirror) *source {
+	return &source{m.out, false, func() { s.mirrors.leave(m) }}
+}
+
+// look reads where a run can be watched, for all who ask at the same time.
+func (s *Service) look(ctx context.Context, key runKey, l *lookup) (_ *source, _ *run, err error) {
+	defer func() {
+		if err != nil && ctx.Err() == nil {
+			l.err = err
+		}
+		s.lookups.end(l)
+	}()
 	reading, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
 	record, err := s.Store.LoadRun(reading, key.session, key.id)
@@ -171,8 +204,12 @@ func (s *Service) source(ctx context.Context, key runKey) (*source, *run, error)
 		return nil, nil, err
 	}
 	if err != nil || record.State != session.Working {
-		out, err := s.ended(reading, key, record)
-		return &source{out, true, func() {}}, nil, err
+		out := &output{}
+		if err := s.showEnded(reading, key, record, out); err != nil {
+			return nil, nil, err
+		}
+		l.out = out
+		return &source{out, true, func() {}}, nil, nil
 	}
 	if record.Lapsed() {
 		taken, err := s.takeOver(reading, record, false)
@@ -183,15 +220,13 @@ func (s *Service) source(ctx context.Context, key runKey) (*source, *run, error)
 			return nil, nil, err
 		}
 	}
-	m := s.mirrors.join(s, key, record)
-	return &source{m.out, false, func() { s.mirrors.leave(m) }}, nil, nil
+	return s.mirrored(s.mirrors.begin(s, key, record)), nil, nil
 }
 
-// ended returns the output of a run that is over, or waits: of its turn, or of a record
-// without one.
-func (s *Service) ended(ctx context.Context, key runKey, record *session.Run) (*output, error) {
+// showEnded makes out show a run that is over, or waits: its turn, or its record if that
+// left none.
+func (s *Service) showEnded(ctx context.Context, key runKey, record *session.Run, out *output) error {
 	turn, err := session.Find(ctx, s.Store, key.session, key.id)
-	out := &output{}
 	switch {
 	case err == nil:
 		parts := turn.Shown()
@@ -201,13 +236,13 @@ func (s *Service) ended(ctx context.Context, key runKey, record *session.Run) (*
 		out.begin(Start{RequestID: turn.RequestID, RunID: response.RunID, SessionID: key.session.ID, Turn: turn.Number, Model: turn.Model})
 		out.end(outcome{response: response})
 	case !errors.Is(err, session.ErrNotFound) || record == nil:
-		return nil, err
+		return err
 	default:
 		out.restore(record.Parts, record.Resets)
 		out.begin(startOf(record))
 		out.end(outcome{failure: failureOf(record)})
 	}
-	return out, nil
+	return nil
 }
 
 // startOf returns the first event of the run of a record.
@@ -416,88 +451,4 @@ func runOver() *api.Error {
 	e := api.Fail(api.SessionConflict, nil)
 	e.Message = "The run is over."
 	return e
-}
-
-// mirrors follow the records of runs that other instances work on: one for each run, for
-// all its watchers here. The zero mirrors follow none. It is safe for concurrent use.
-type mirrors struct {
-	mu    sync.Mutex
-	byKey map[runKey]*mirror
-}
-
-// A mirror shows what the record of a run has. It reads it once a second, as long as it
-// has a watcher.
-type mirror struct {
-	key      runKey
-	out      *output
-	watchers int
-	cancel   context.CancelFunc
-}
-
-func (ms *mirrors) join(s *Service, key runKey, record *session.Run) *mirror {
-	ms.mu.Lock()
-	defer ms.mu.Unlock()
-	m := ms.byKey[key]
-	if m == nil {
-		m = &mirror{key: key, out: &output{}}
-		m.show(record)
-		var ctx context.Context
-		ctx, m.cancel = context.WithCancel(context.Background())
-		if ms.byKey == nil {
-			ms.byKey = map[runKey]*mirror{}
-		}
-		ms.byKey[key] = m
-		go ms.follow(ctx, s, m)
-	}
-	m.watchers++
-	return m
-}
-
-func (ms *mirrors) leave(m *mirror) {
-	ms.mu.Lock()
-	defer ms.mu.Unlock()
-	if m.watchers--; m.watchers == 0 {
-		ms.drop(m)
-	}
-}
-
-// drop ends a mirror. The caller holds mu.
-func (ms *mirrors) drop(m *mirror) {
-	m.cancel()
-	if ms.byKey[m.key] == m {
-		delete(ms.byKey, m.key)
-	}
-}
-
-// follow shows the record as it changes, until the run is no longer worked on elsewhere or
-// nobody watches.
-func (ms *mirrors) follow(ctx context.Context, s *Service, m *mirror) {
-	tick := time.NewTicker(pollEvery)
-	defer tick.Stop()
-	for ctx.Err() == nil {
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			return
-		}
-		reading, cancel := context.WithTimeout(ctx, storeTimeout)
-		record, err := s.Store.LoadRun(reading, m.key.session, m.key.id)
-		cancel()
-		if errors.Is(err, session.ErrUnavailable) {
-			continue
-		}
-		if err == nil && record.State == session.Working && !record.Lapsed() {
-			m.show(record)
-			continue
-		}
-		ms.mu.Lock()
-		ms.drop(m)
-		ms.mu.Unlock()
-		m.out.end(outcome{moved: true}) // the watchers look where it is now
-	}
-}
-
-func (m *mirror) show(record *session.Run) {
-	m.out.restore(record.Parts, record.Resets)
-	m.out.begin(startOf(record))
 }

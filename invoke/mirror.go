@@ -1,0 +1,162 @@
+package invoke
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"example.com/gatehouse/session"
+)
+
+// lookups are the reads of where runs can be watched: one at a time for each run, and
+// at most one in [pollEvery] for a run that was not found. The zero lookups are none. It
+// is safe for concurrent use.
+type lookups struct {
+	mu    sync.Mutex
+	byKey map[runKey]*lookup
+}
+
+// A lookup is one such read. Its result is set before done is closed; without any, the
+// run is in mirrors or live, or is to be looked up again.
+type lookup struct {
+	key   runKey
+	begun time.Time
+	done  chan struct{}
+	out   *output // of a run that is over
+	err   error
+}
+
+// join returns the lookup of a run, and reports whether it begins with this call, which
+// must end it.
+func (ls *lookups) join(key runKey) (l *lookup, first bool) {
+	ls.mu.Lock()
+	defer ls.mu.Unlock()
+	if l := ls.byKey[key]; l != nil {
+		return l, false
+	}
+	l = &lookup{key: key, begun: time.Now(), done: make(chan struct{})}
+	if ls.byKey == nil {
+		ls.byKey = map[runKey]*lookup{}
+	}
+	ls.byKey[key] = l
+	return l, true
+}
+
+// end ends a lookup. That a run was not found holds for whoever asks within the time.
+func (ls *lookups) end(l *lookup) {
+	close(l.done)
+	remove := func() {
+		ls.mu.Lock()
+		defer ls.mu.Unlock()
+		delete(ls.byKey, l.key)
+	}
+	if rest := pollEvery - time.Since(l.begun); errors.Is(l.err, session.ErrNotFound) && rest > 0 {
+		time.AfterFunc(rest, remove)
+		return
+	}
+	remove()
+}
+
+// mirrors follow the records of runs that other instances work on: one for each run, for
+// all its watchers here. The zero mirrors follow none. It is safe for concurrent use.
+type mirrors struct {
+	mu    sync.Mutex
+	byKey map[runKey]*mirror
+}
+
+// A mirror shows what the record of a run has. It reads it once a second, as long as it
+// has a watcher.
+type mirror struct {
+	key      runKey
+	out      *output
+	watchers int
+	cancel   context.CancelFunc
+}
+
+// join adds a watcher to the mirror of a run, and returns nil if there is none.
+func (ms *mirrors) join(key runKey) *mirror {
+	ms.mu.Lock()
+	defer ms.mu.Unlock()
+	m := ms.byKey[key]
+	if m != nil {
+		m.watchers++
+	}
+	return m
+}
+
+// begin is join with a new mirror, which begins with record.
+func (ms *mirrors) begin(s *Service, key runKey, record *session.Run) *mirror {
+	ms.mu.Lock()
+	defer ms.mu.Unlock()
+	m := &mirror{key: key, out: &output{}, watchers: 1}
+	m.show(record)
+	var ctx context.Context
+	ctx, m.cancel = context.WithCancel(context.Background())
+	if ms.byKey == nil {
+		ms.byKey = map[runKey]*mirror{}
+	}
+	ms.byKey[key] = m
+	go ms.follow(ctx, s, m)
+	return m
+}
+
+func (ms *mirrors) leave(m *mirror) {
+	ms.mu.Lock()
+	defer ms.mu.Unlock()
+	if m.watchers--; m.watchers == 0 {
+		ms.drop(m)
+	}
+}
+
+// drop ends a mirror. The caller holds mu.
+func (ms *mirrors) drop(m *mirror) {
+	m.cancel()
+	if ms.byKey[m.key] == m {
+		delete(ms.byKey, m.key)
+	}
+}
+
+// follow shows the record as it changes, until the run is no longer worked on elsewhere or
+// nobody watches. How the run has ended is read once, for all its watchers.
+func (ms *mirrors) follow(ctx context.Context, s *Service, m *mirror) {
+	tick := time.NewTicker(pollEvery)
+	defer tick.Stop()
+	for ctx.Err() == nil {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+		if !s.refresh(ctx, m) {
+			continue
+		}
+		ms.mu.Lock()
+		ms.drop(m)
+		ms.mu.Unlock()
+		m.out.end(outcome{moved: true}) // unless it has ended; the watchers look where it is now
+	}
+}
+
+// refresh reads the record of m's run, and reports whether there is nothing more to
+// follow.
+func (s *Service) refresh(ctx context.Context, m *mirror) bool {
+	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
+	defer cancel()
+	record, err := s.Store.LoadRun(ctx, m.key.session, m.key.id)
+	switch {
+	case errors.Is(err, session.ErrUnavailable):
+		return false
+	case err != nil || record.Lapsed():
+		return true
+	case record.State == session.Working:
+		m.show(record)
+		return false
+	}
+	return !errors.Is(s.showEnded(ctx, m.key, record, m.out), session.ErrUnavailable)
+}
+
+func (m *mirror) show(record *session.Run) {
+	m.out.restore(record.Parts, record.Resets)
+	m.out.begin(startOf(record))
+}
