@@ -66,32 +66,38 @@ func newResponse(sessionID string, t session.Turn, text string, parts []session.
 	}
 }
 
-// turn runs one turn: load, run, commit. It goes on with a run that was taken over.
+// turn runs one turn: load, run, commit. It goes on with a run that was taken over. A claim
+// of an idempotency key is released if the run fails or panics.
 func (s *Service) turn(ctx context.Context, r *run) (_ *Response, err error) {
 	opened, err := s.open(ctx, r)
 	if err != nil {
 		return nil, err
 	}
-	req := r.req // which stays as it was sent: that identifies a retry
 	current := opened.Session
-	if !req.Options.Sessionless {
+	if !r.req.Options.Sessionless {
 		recordPreviousTurn(ctx, current.Key, current.Recent)
 	}
 	telemetry.SetTurn(ctx, func(t *telemetry.Turn) { t.Session = current.Key.Hash() })
 	if opened.Replay != nil {
 		return s.replay(ctx, opened, r.out)
 	}
-	if opened.Claim != nil {
-		defer func() {
-			p := recover()
-			if p != nil || err != nil && r.releases(err) {
-				s.release(ctx, opened)
-			}
-			if p != nil {
-				panic(p)
-			}
-		}()
+	if opened.Claim == nil {
+		return s.perform(ctx, r, opened)
 	}
+	returned := false // stays so in a panic
+	defer func() {
+		if !returned || err != nil && r.releases(err) {
+			s.release(ctx, opened)
+		}
+	}()
+	response, err := s.perform(ctx, r, opened)
+	returned = true
+	return response, err
+}
+
+// perform runs the turn of a session that is loaded, and commits it.
+func (s *Service) perform(ctx context.Context, r *run, opened *session.Opened) (_ *Response, err error) {
+	req, current := r.req, opened.Session // r's stays as it was sent: that identifies a retry
 	if s.Agent.Hooks.Question != nil && r.taken == nil {
 		if err := s.question(toolContext(ctx, current, current.Turns+1, req), &req); err != nil {
 			return nil, err
