@@ -49,6 +49,25 @@ type Dependency struct {
 	Probe    func(context.Context) error
 }
 
+// A Service is what health asks of a service that is ready. Its methods are safe for
+// concurrent use.
+type Service interface {
+	// Dependencies returns what is probed, the same ones each time.
+	Dependencies() []Dependency
+
+	// Figures returns the last five minutes of all instances; nil: they are not counted.
+	// It is asked with the dependencies, as often as they are.
+	Figures(context.Context) (*figures.Sum, error)
+
+	// Warnings returns sentences for operators on what makes the service work less well
+	// than it should, or will soon: with any it is degraded.
+	Warnings(context.Context) []string
+
+	// Degraded reports whether the service works less well than it should, beside what
+	// its dependencies show.
+	Degraded() bool
+}
+
 // A Config is what health reports on.
 type Config struct {
 	Service     string
@@ -58,23 +77,9 @@ type Config struct {
 	Model       string
 	Started     time.Time
 
-	// Problem returns why the service is not ready to answer, or nil.
-	Problem func(context.Context) error
-
-	// Warnings are sentences for operators on what makes a service that is ready
-	// work less well than it should, or will soon: with any it is degraded.
-	Warnings func(context.Context) []string
-
-	// Dependencies are those of a service that is ready.
-	Dependencies func() []Dependency
-
-	// Figures returns the service's last five minutes, those of all instances; nil:
-	// they are not known. It is asked with the dependencies, as often as they are.
-	Figures func(context.Context) (figures.Sum, error)
-
-	// Degraded reports whether a service that is ready works less well than it
-	// should, beside what its dependencies show.
-	Degraded func() bool
+	// Ready returns the service, or why it cannot answer: an [*api.Error], which is the
+	// answer of the probe.
+	Ready func(context.Context) (Service, error)
 
 	// Details reports whether the caller may see more than the status.
 	Details func(context.Context) bool
@@ -200,7 +205,7 @@ func (h *Health) live(w http.ResponseWriter, r *http.Request) error {
 }
 
 func (h *Health) ready(w http.ResponseWriter, r *http.Request) error {
-	if err := h.Problem(r.Context()); err != nil {
+	if _, err := h.Config.Ready(r.Context()); err != nil {
 		return err
 	}
 	return api.WriteSuccess(w, r, "The service is ready", Status{Status: "ready"})
@@ -225,12 +230,13 @@ func (h *Health) Report(ctx context.Context) Report {
 		UptimeSeconds: int64(h.Now().Sub(h.Started).Seconds()),
 		Agent:         &Agent{Name: h.Agent(), Model: h.Model},
 	}
-	if h.Problem(ctx) != nil {
+	service, err := h.Config.Ready(ctx)
+	if err != nil {
 		report.Status = Unhealthy
 		return report
 	}
-	dependencies := h.Dependencies()
-	found := h.probe(ctx, dependencies)
+	dependencies := service.Dependencies()
+	found := h.probe(ctx, service, dependencies)
 	report.Dependencies = found.states
 	for _, d := range dependencies {
 		switch {
@@ -245,16 +251,14 @@ func (h *Health) Report(ctx context.Context) Report {
 		report.judge(*found.sum)
 		report.Agent.Name = cmp.Or(report.Agent.Name, found.sum.Agent)
 	}
-	if h.Problem(ctx) != nil { // the probes may just have found one
+	if _, err := h.Config.Ready(ctx); err != nil { // the probes may just have found out
 		report.worsen(Unhealthy)
 	}
-	if h.Config.Warnings != nil {
-		report.Warnings = h.Config.Warnings(ctx)
-	}
+	report.Warnings = service.Warnings(ctx)
 	if len(report.Warnings) > 0 {
 		report.worsen(Degraded)
 	}
-	if found.unknown || h.Config.Degraded != nil && h.Config.Degraded() {
+	if found.unknown || service.Degraded() {
 		report.worsen(Degraded)
 	}
 	return report
@@ -287,7 +291,7 @@ func (r *Report) judge(sum figures.Sum) {
 // probe asks each dependency and for the figures, side by side, unless that was
 // done a moment ago. It does not end with the request that caused it, whose
 // result others share.
-func (h *Health) probe(ctx context.Context, dependencies []Dependency) *findings {
+func (h *Health) probe(ctx context.Context, service Service, dependencies []Dependency) *findings {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	now := h.Now()
@@ -314,17 +318,15 @@ func (h *Health) probe(ctx context.Context, dependencies []Dependency) *findings
 			results[i] = state
 		})
 	}
-	if h.Config.Figures != nil {
-		probes.Go(func() {
-			sum, err := bounded(ctx, h.Config.Figures)
-			if err != nil {
-				found.unknown = true
-				h.Log.WarnContext(ctx, "The service's figures could not be read; health reports none.", "error", err.Error())
-				return
-			}
-			found.sum = &sum
-		})
-	}
+	probes.Go(func() {
+		sum, err := bounded(ctx, service.Figures)
+		if err != nil {
+			found.unknown = true
+			h.Log.WarnContext(ctx, "The service's figures could not be read; health reports none.", "error", err.Error())
+			return
+		}
+		found.sum = sum
+	})
 	probes.Wait()
 	for i, d := range dependencies {
 		found.states[d.Name] = results[i]

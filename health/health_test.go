@@ -49,13 +49,23 @@ func (s *service) health() *health.Health {
 	return health.New(health.Config{
 		Service: "gatehouse", Revision: "gatehouse-00007", Environment: "production", Agent: func() string { return "cloud-agent" }, Model: "gemini-2.5-flash",
 		Started:      now(),
-		Problem:      func(context.Context) error { return s.problem },
-		Dependencies: func() []health.Dependency { return s.dependencies },
-		Details:      func(context.Context) bool { return s.details },
-		Figures:      s.figures,
-		Log:          slog.New(slog.NewTextHandler(log, nil)),
-		Now:          now,
+		Ready:   func(context.Context) (health.Service, error) { return s, s.problem },
+		Details: func(context.Context) bool { return s.details },
+		Log:     slog.New(slog.NewTextHandler(log, nil)),
+		Now:     now,
 	})
+}
+
+func (s *service) Dependencies() []health.Dependency { return s.dependencies }
+func (s *service) Warnings(context.Context) []string { return nil }
+func (s *service) Degraded() bool                    { return false }
+
+func (s *service) Figures(ctx context.Context) (*figures.Sum, error) {
+	if s.figures == nil {
+		return nil, nil
+	}
+	sum, err := s.figures(ctx)
+	return &sum, err
 }
 
 func works(context.Context) error { return nil }

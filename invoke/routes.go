@@ -19,8 +19,13 @@ var turnErrors = []api.Code{
 	api.ModelFailed, api.ModelUnavailable, api.SessionStoreUnavailable, api.Timeout,
 }
 
-// Routes returns the routes of the function "invoke".
+// Routes returns the routes of the function "invoke". Those of a nil Service are what it
+// will serve once it is ready: their handlers must not be called, and the documentation
+// knows no agent.
 func (s *Service) Routes() []api.Route {
+	if s == nil {
+		s = &Service{}
+	}
 	example := s.newExample()
 	const everyPart = " What fails before the question is admitted is an ordinary JSON error. A client that goes away ends the turn, which is then not stored."
 	return []api.Route{

@@ -12,7 +12,6 @@ import (
 
 	"example.com/gatehouse/agent"
 	"example.com/gatehouse/config"
-	"example.com/gatehouse/health"
 	"example.com/gatehouse/internal/auth"
 	"example.com/gatehouse/internal/figures"
 	"example.com/gatehouse/internal/gcp/bucket"
@@ -25,13 +24,6 @@ import (
 	"example.com/gatehouse/internal/telemetry"
 	"example.com/gatehouse/invoke"
 	"example.com/gatehouse/session"
-)
-
-// The dependencies, as /health names them.
-const (
-	sessionStore  = "session_store"
-	secretManager = "secret_manager"
-	modelAPI      = "model"
 )
 
 // parts are what a service that stands is made of.
@@ -69,15 +61,6 @@ func (p *parts) closeFigures(ctx context.Context, log *slog.Logger) {
 	if err := p.figures.Close(ctx); err != nil {
 		log.WarnContext(ctx, "The last figures of this instance could not be written.", "error", err.Error())
 	}
-}
-
-// dependencies are what health probes.
-func (p *parts) dependencies() []health.Dependency {
-	all := []health.Dependency{{Name: sessionStore, Required: true, Probe: p.store.Ping}}
-	if len(p.secrets.named) > 0 {
-		all = append(all, health.Dependency{Name: secretManager, Probe: p.secrets.probe})
-	}
-	return append(all, health.Dependency{Name: modelAPI, Probe: p.model.Check})
 }
 
 // A fetchError is about something outside that a variable names and that could

@@ -83,7 +83,7 @@ func (s *Server) openDoors(doors []Door) {
 // routes are those of the function "invoke": of a service that stands, or (without
 // parts) with what is known of them before.
 func (s *Server) routes(p *parts) []api.Route {
-	room := Room{Config: s.Config, Invoke: &invoke.Service{}}
+	room := Room{Config: s.Config}
 	if p != nil {
 		if p.invoke == nil {
 			return nil
@@ -91,9 +91,6 @@ func (s *Server) routes(p *parts) []api.Route {
 		room.Agent, room.Invoke = p.agent, p.invoke
 	}
 	routes := room.Invoke.Routes()
-	if p == nil {
-		room.Invoke = nil
-	}
 	for _, d := range s.doors {
 		routes = append(routes, d.Routes(room)...)
 	}

@@ -25,7 +25,6 @@ import (
 	"example.com/gatehouse/internal/api"
 	"example.com/gatehouse/internal/caller"
 	"example.com/gatehouse/internal/drain"
-	"example.com/gatehouse/internal/figures"
 	"example.com/gatehouse/internal/gcp/secret"
 	"example.com/gatehouse/internal/middleware"
 	"example.com/gatehouse/internal/model"
@@ -144,20 +143,16 @@ func New(o Options) *Server {
 	}
 	s.endings = endings{tables: &s.tables, names: s.askable(), log: s.Log}
 	s.health = health.New(health.Config{
-		Service:      cmp.Or(s.Config.Service, serviceName),
-		Revision:     s.Config.Revision,
-		Environment:  s.Config.Environment,
-		Agent:        s.agentName,
-		Model:        s.ModelName(),
-		Started:      time.Now(),
-		Problem:      s.notReady,
-		Dependencies: func() []health.Dependency { return s.parts.Load().dependencies() },
-		Figures:      func(ctx context.Context) (figures.Sum, error) { return s.parts.Load().figures.Sum(ctx) },
-		Details:      operator,
-		Warnings:     s.warnings,
-		Degraded:     func() bool { return s.parts.Load().limiter.Degraded() },
-		Log:          s.Log,
-		Now:          time.Now,
+		Service:     cmp.Or(s.Config.Service, serviceName),
+		Revision:    s.Config.Revision,
+		Environment: s.Config.Environment,
+		Agent:       s.agentName,
+		Model:       s.ModelName(),
+		Started:     time.Now(),
+		Ready:       s.ready,
+		Details:     operator,
+		Log:         s.Log,
+		Now:         time.Now,
 	})
 	s.unready = s.handlers(s.routes(nil), nil)
 	s.Invoke = s.serve(func(h handlers) http.Handler { return h.invoke })
@@ -186,15 +181,6 @@ func (s *Server) modelNames() []string {
 func (s *Server) askable() []string {
 	names := s.modelNames()
 	return slices.Concat(names, slices.DeleteFunc(slices.Clone(s.Config.ModelsAllowed), func(name string) bool { return slices.Contains(names, name) }))
-}
-
-// warnings are what operators should know of a service that is ready.
-func (s *Server) warnings(ctx context.Context) []string {
-	warnings := s.endings.warnings(ctx, time.Now())
-	if rejected := s.parts.Load().secrets.rejected.Load(); rejected != nil {
-		warnings = append(warnings, "MODELS_TABLE_SECRET: "+(*rejected).Error()+"; the table of "+s.tables.Table().Date.String()+" stays in use.")
-	}
-	return append(warnings, s.parts.Load().authenticator.Troubles()...)
 }
 
 // Agent returns the agent of this process: the zero Agent while there is none.
@@ -324,14 +310,20 @@ func (s *Server) build(ctx context.Context) *parts {
 	return p
 }
 
-// notReady says why the service cannot answer, nil when it can.
-func (s *Server) notReady(ctx context.Context) error {
-	if p := s.parts.Load(); p != nil {
-		if gone, ok := errors.AsType[*model.GoneError](p.model.Missing(ctx)); ok {
-			return invoke.ModelGone(gone)
-		}
-		return nil
+// ready returns the service as health sees it, or why it cannot answer.
+func (s *Server) ready(ctx context.Context) (health.Service, error) {
+	p := s.parts.Load()
+	if p == nil {
+		return nil, s.notReady()
 	}
+	if gone, ok := errors.AsType[*model.GoneError](p.model.Missing(ctx)); ok {
+		return nil, invoke.ModelGone(gone)
+	}
+	return &standing{s, p}, nil
+}
+
+// notReady returns why the service does not stand.
+func (s *Server) notReady() error {
 	e := api.Fail(api.NotReady, nil)
 	problem := s.problem
 	if problem == nil {
