@@ -48,7 +48,7 @@ func (s *service) health() *health.Health {
 	}
 	return health.New(health.Config{
 		Service: "gatehouse", Revision: "gatehouse-00007", Environment: "production", Agent: func() string { return "cloud-agent" }, Model: "gemini-2.5-flash",
-		Started:      now(),
+		Started: now(),
 		Ready:   func(context.Context) (health.Service, error) { return s, s.problem },
 		Details: func(context.Context) bool { return s.details },
 		Log:     slog.New(slog.NewTextHandler(log, nil)),
