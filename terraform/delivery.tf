@@ -13,6 +13,12 @@ locals {
   var_file         = try(coalesce(var.delivery.var_file, "environments/${var.project_id}.tfvars"), null)
   smoke_key_secret = try(var.delivery.smoke_key_secret, null)
 
+  evaluation = {
+    model         = try(var.delivery.evaluation.model, null)
+    judge         = try(var.delivery.evaluation.judge, null)
+    report_bucket = try(var.delivery.evaluation.report_bucket, null)
+  }
+
   # The roles needed to apply this directory. They are wide, hence the approval, but
   # do not include owner or editor.
   infrastructure_roles = [
@@ -181,6 +187,24 @@ resource "google_project_iam_member" "deliver" {
   member  = google_service_account.delivery["deliver"].member
 }
 
+# The commit's cases may be answered by a model, and their report kept. They are files:
+# what end users wrote (cmd/eval's -turns-since) is not for those who can push code.
+resource "google_project_iam_member" "evaluation" {
+  count = local.evaluation.model != null ? 1 : 0
+
+  project = var.project_id
+  role    = "projects/${var.project_id}/roles/${google_project_iam_custom_role.function.role_id}"
+  member  = google_service_account.delivery["deliver"].member
+}
+
+resource "google_storage_bucket_iam_member" "evaluation" {
+  count = local.evaluation.report_bucket != null ? 1 : 0
+
+  bucket = local.evaluation.report_bucket
+  role   = "roles/storage.objectCreator"
+  member = google_service_account.delivery["deliver"].member
+}
+
 resource "google_artifact_registry_repository_iam_member" "deliver" {
   count = local.delivering
 
@@ -346,6 +370,8 @@ resource "google_cloudbuild_trigger" "deliver" {
 
   # The API drops empty substitutions.
   substitutions = merge(local.smoke_key_secret == null ? {} : { _SMOKE_KEY_SECRET = local.smoke_key_secret }, local.models_substitutions, {
+    for name, value in { _EVALUATION_MODEL = local.evaluation.model, _JUDGE = local.evaluation.judge, _REPORT_BUCKET = local.evaluation.report_bucket } : name => value if value != null
+    }, {
     _REGION        = var.region
     _REPOSITORY    = google_artifact_registry_repository.this.repository_id
     _PLAN_ACCOUNT  = google_service_account.delivery["plan"].email

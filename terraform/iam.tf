@@ -184,6 +184,19 @@ resource "google_iap_web_cloud_run_service_iam_member" "visitor" {
   member                 = each.value.member
 }
 
+# Vertex AI screens by Model Armor's templates as its own service agent. Templates have
+# no policies of their own. Those of another project need the role there.
+# https://docs.cloud.google.com/model-armor/model-armor-vertex-integration
+resource "google_project_iam_member" "model_armor" {
+  count = contains([for t in local.armor_templates : split("/", t)[1]], var.project_id) ? 1 : 0
+
+  project = var.project_id
+  role    = "roles/modelarmor.user"
+  member  = "serviceAccount:service-${local.project_number}@gcp-sa-aiplatform.iam.gserviceaccount.com"
+
+  depends_on = [google_project_service.this]
+}
+
 # With a customer-managed key, each service that encrypts with it needs access.
 # scripts/deploy creates these service agents, which a new project does not have.
 resource "google_kms_crypto_key_iam_member" "agent" {

@@ -19,6 +19,7 @@ locals {
       "telemetry.googleapis.com",
     ],
     var.model_backend == "vertex" ? ["aiplatform.googleapis.com"] : ["generativelanguage.googleapis.com"],
+    length(local.armor_templates) > 0 ? ["modelarmor.googleapis.com"] : [],
     var.web_access == "iap" ? ["iap.googleapis.com"] : [],
     var.load_balancer != null || var.vpc != null ? ["compute.googleapis.com"] : [],
     var.billing_account != null ? ["billingbudgets.googleapis.com"] : [],
@@ -28,10 +29,12 @@ locals {
     var.delivery != null ? ["iamcredentials.googleapis.com"] : [], # the delivery speaks as other accounts
   ))
 
+  armor_templates = var.model_armor == null ? [] : compact([var.model_armor.prompt_template, var.model_armor.response_template])
+
   # The project number is read only if something needs it: the call needs an API that an
   # empty project has disabled until scripts/deploy has run.
   needs_project_number = (var.web_access == "iap" || var.billing_account != null || var.kms_key != null ||
-  length(local.wired_secrets) > 0)
+  length(local.wired_secrets) > 0 || length(local.armor_templates) > 0)
   project_number = one(data.google_project.this[*].number)
 }
 

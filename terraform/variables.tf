@@ -968,12 +968,17 @@ variable "kms_key" {
 }
 
 variable "delivery" {
-  description = "The repository whose pushes to branch are delivered by cloudbuild.yaml: projects/P/locations/L/connections/C/repositories/R, connected to Cloud Build before. var_file is the file in it that holds this deployment's variables, this one too; null: environments/PROJECT.tfvars. smoke_key_secret is a secret of the project, made before, whose latest version is an API key: the delivery's smoke test calls invoke by it where Cloud Run's check is off. Null: no triggers and no accounts for them."
+  description = "The repository whose pushes to branch are delivered by cloudbuild.yaml: projects/P/locations/L/connections/C/repositories/R, connected to Cloud Build before. var_file is the file in it that holds this deployment's variables, this one too; null: environments/PROJECT.tfvars. smoke_key_secret is a secret of the project, made before, whose latest version is an API key: the delivery's smoke test calls invoke by it where Cloud Run's check is off. evaluation is about the commit's cases: model answers them, by Vertex AI, and judge judges the answers (null: the offline stand-in, and nobody); report_bucket, a bucket made before, keeps the reports. Null: no triggers and no accounts for them."
   type = object({
     repository       = string
     branch           = optional(string, "^main$")
     var_file         = optional(string)
     smoke_key_secret = optional(string)
+    evaluation = optional(object({
+      model         = optional(string)
+      judge         = optional(string)
+      report_bucket = optional(string)
+    }), {})
   })
   default = null
 
@@ -1000,6 +1005,22 @@ variable "delivery" {
   validation {
     condition     = try(var.delivery.smoke_key_secret, null) == null || var.web_access == "application" && contains(coalesce(var.auth, []), "api_key")
     error_message = "delivery.smoke_key_secret holds an API key, which opens invoke only where web_access is application and auth holds api_key: see to both, or leave it out, and the smoke test calls by IAM."
+  }
+  validation {
+    condition     = try(var.delivery.evaluation.model, null) == null || var.model_backend == "vertex"
+    error_message = "delivery.evaluation.model is asked by Vertex AI: set model_backend to vertex, or leave it out, and the offline stand-in answers."
+  }
+  validation {
+    condition     = alltrue([for m in compact([try(var.delivery.evaluation.model, null), try(var.delivery.evaluation.judge, null)]) : can(regex("^[A-Za-z0-9][A-Za-z0-9._/@-]{0,127}$", m))])
+    error_message = "delivery.evaluation holds what is not a model's name in model or judge, such as gemini-3.5-flash-lite."
+  }
+  validation {
+    condition     = try(var.delivery.evaluation.judge, null) == null || try(var.delivery.evaluation.model, null) != null
+    error_message = "delivery.evaluation.judge judges what delivery.evaluation.model answers: set both, or neither."
+  }
+  validation {
+    condition     = try(var.delivery.evaluation.report_bucket, null) == null || can(regex("^[a-z0-9][a-z0-9._-]{1,220}[a-z0-9]$", var.delivery.evaluation.report_bucket))
+    error_message = "delivery.evaluation.report_bucket is not a bucket's name: neither gs:// nor a folder in it."
   }
   validation {
     condition     = var.delivery == null || var.web_access != "application" || try(var.delivery.smoke_key_secret, null) != null

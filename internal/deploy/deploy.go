@@ -243,10 +243,10 @@ func (d *deployment) check(ctx context.Context) error {
 }
 
 // The APIs that Terraform needs to start, and those whose service agents get roles.
-var apis = []string{"cloudresourcemanager", "iam", "serviceusage", "storage", "secretmanager", "pubsub", "artifactregistry", "cloudbuild", "firestore", "run", "iap", "logging"}
+var apis = []string{"cloudresourcemanager", "iam", "serviceusage", "storage", "secretmanager", "pubsub", "artifactregistry", "cloudbuild", "firestore", "run", "iap", "logging", "aiplatform"}
 
 // Service agents of Google's services. A new project has none of them.
-var agents = []string{"artifactregistry", "firestore", "iap", "pubsub", "run", "secretmanager"}
+var agents = []string{"aiplatform", "artifactregistry", "firestore", "iap", "pubsub", "run", "secretmanager"}
 
 // bootstrap creates what Terraform needs: APIs, service agents, and the state's
 // bucket. It does not change what exists.

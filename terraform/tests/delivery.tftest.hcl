@@ -59,6 +59,49 @@ run "roles" {
   }
 }
 
+run "evaluation_on_a_model" {
+  command = plan
+  variables {
+    delivery = {
+      repository = "projects/p/locations/us-central1/connections/c/repositories/r"
+      evaluation = { model = "gemini-3.5-flash-lite", judge = "gemini-3.8-flash", report_bucket = "reports" }
+    }
+  }
+  override_resource {
+    target          = google_service_account.delivery["deliver"]
+    override_during = plan
+    values          = { email = "deliver@accounts", member = "serviceAccount:deliver@accounts" }
+  }
+
+  assert {
+    condition     = google_project_iam_member.evaluation[0].role == "projects/my-project/roles/gatehouseFunction" && google_project_iam_member.evaluation[0].member == "serviceAccount:deliver@accounts"
+    error_message = "The account that runs the cases may ask a model."
+  }
+  assert {
+    condition = (google_storage_bucket_iam_member.evaluation[0].bucket == "reports" && google_storage_bucket_iam_member.evaluation[0].role == "roles/storage.objectCreator" &&
+    google_storage_bucket_iam_member.evaluation[0].member == "serviceAccount:deliver@accounts")
+    error_message = "It may add a report to the bucket, and read none."
+  }
+  assert {
+    condition = (google_cloudbuild_trigger.deliver[0].substitutions["_EVALUATION_MODEL"] == "gemini-3.5-flash-lite" && google_cloudbuild_trigger.deliver[0].substitutions["_JUDGE"] == "gemini-3.8-flash" &&
+    google_cloudbuild_trigger.deliver[0].substitutions["_REPORT_BUCKET"] == "reports")
+    error_message = "The build knows the models and the bucket."
+  }
+}
+
+run "evaluation_offline" {
+  command = plan
+  variables {
+    delivery = { repository = "projects/p/locations/us-central1/connections/c/repositories/r" }
+  }
+
+  assert {
+    condition = (length(google_project_iam_member.evaluation) == 0 && length(google_storage_bucket_iam_member.evaluation) == 0 &&
+    length(setintersection(keys(google_cloudbuild_trigger.deliver[0].substitutions), ["_EVALUATION_MODEL", "_JUDGE", "_REPORT_BUCKET"])) == 0)
+    error_message = "By default the cases ask no model, and the account may ask none."
+  }
+}
+
 run "delivery" {
   command = plan
   variables {

@@ -196,3 +196,44 @@ run "more_than_a_new_project_may" {
   }
   expect_failures = [check.quota]
 }
+
+run "no_model_armor" {
+  command = plan
+
+  assert {
+    condition     = length(google_project_iam_member.model_armor) == 0 && !contains(keys(google_project_service.this), "modelarmor.googleapis.com")
+    error_message = "Model Armor is off by default."
+  }
+}
+
+run "model_armor" {
+  command = plan
+  variables {
+    model_armor = {
+      prompt_template   = "projects/my-project/locations/us-central1/templates/in"
+      response_template = "projects/my-project/locations/us-central1/templates/out"
+    }
+  }
+
+  assert {
+    condition = (google_project_iam_member.model_armor[0].role == "roles/modelarmor.user" &&
+    can(regex("^serviceAccount:service-[^@]+@gcp-sa-aiplatform\\.iam\\.gserviceaccount\\.com$", google_project_iam_member.model_armor[0].member)))
+    error_message = "Vertex AI's service agent may screen by the templates."
+  }
+  assert {
+    condition     = contains(keys(google_project_service.this), "modelarmor.googleapis.com") && local.environment.invoke.MODEL_ARMOR_RESPONSE_TEMPLATE == var.model_armor.response_template
+    error_message = "The API is on, and invoke has the templates."
+  }
+}
+
+run "model_armor_of_another_project" {
+  command = plan
+  variables {
+    model_armor = { prompt_template = "projects/security/locations/us-central1/templates/in" }
+  }
+
+  assert {
+    condition     = length(google_project_iam_member.model_armor) == 0
+    error_message = "A role in another project is for its owners to grant."
+  }
+}
