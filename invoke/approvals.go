@@ -106,6 +106,35 @@ func waitingTurn(current *session.Session) (session.Turn, bool) {
 	return last, err == nil && last.FinishReason == finishWaiting
 }
 
+// waits reports whether a run waits for a person who may still answer.
+func (s *Service) waits(record *session.Run) bool {
+	now := s.Now()
+	return record.State == session.Waiting && !slices.ContainsFunc(record.Pending, func(p session.Pending) bool { return !now.Before(p.ExpiresAt) })
+}
+
+// settle makes t, the last turn of its session or not, one that clients may see: a turn
+// that was stored as it began to wait may no longer do.
+func (s *Service) settle(ctx context.Context, key session.Key, t *session.Turn, last bool) error {
+	if t.FinishReason != finishWaiting {
+		return nil
+	}
+	t.Pending = nil
+	if last {
+		record, err := s.Store.LoadRun(ctx, key, t.ID)
+		switch {
+		case err != nil && !errors.Is(err, session.ErrNotFound):
+			return err
+		case err == nil && record.State == session.Working: // it goes on
+			return nil
+		case err == nil && s.waits(record):
+			t.Pending = record.Pending
+			return nil
+		}
+	}
+	t.FinishReason = finishStopped
+	return nil
+}
+
 // deniedByMessage is the reason of an answer that a new message gives.
 const deniedByMessage = "A new message came first."
 
@@ -142,14 +171,20 @@ func (s *Service) denyWaiting(ctx context.Context, current *session.Session) {
 	}
 }
 
-// stepOf returns the step whose calls wait.
+// stepOf returns the step whose calls wait, 0 for a run that is over.
 func stepOf(record *session.Run) (int, error) {
+	if record.Checkpoint == nil {
+		return 0, nil
+	}
 	var c struct {
 		Step int `json:"step"`
 	}
 	err := json.Unmarshal(record.Checkpoint, &c)
 	return c.Step, err
 }
+
+// maxReason bounds the reason of an answer, in characters.
+const maxReason = 2000
 
 // An Approval is the body of POST /runs/{id}/approvals.
 type Approval struct {
@@ -174,10 +209,16 @@ func (s *Service) Approve(ctx context.Context, runID string, a Approval, show fu
 		return nil, err
 	}
 	telemetry.SetTurn(ctx, func(t *telemetry.Turn) { t.Session = key.session.Hash() })
+	return s.answerRun(ctx, key, func(*session.Run) ([]Approval, error) { return []Approval{a}, nil }, show)
+}
+
+// answerRun enters what answers returns of the record of a run, and goes on with the run if
+// nothing is left that it waits for.
+func (s *Service) answerRun(ctx context.Context, key runKey, answers func(*session.Run) ([]Approval, error), show func(Event) error) (*Response, error) {
 	reading, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
 	for range stopTries {
-		saved, err := s.enterAnswer(reading, key, a)
+		saved, err := s.enterAnswers(reading, key, answers)
 		if errors.Is(err, session.ErrChanged) {
 			continue
 		}
@@ -201,10 +242,10 @@ func (s *Service) Approve(ctx context.Context, runID string, a Approval, show fu
 	return nil, api.Fail(api.SessionStoreUnavailable, session.ErrChanged)
 }
 
-// enterAnswer enters an answer in the record of a run. The write is conditional, so that of
+// enterAnswers enters answers in the record of a run. The write is conditional, so that of
 // answers at once only one is entered. When nothing waits any more, the caller holds the
 // run.
-func (s *Service) enterAnswer(ctx context.Context, key runKey, a Approval) (*session.Run, error) {
+func (s *Service) enterAnswers(ctx context.Context, key runKey, answers func(*session.Run) ([]Approval, error)) (*session.Run, error) {
 	record, err := s.Store.LoadRun(ctx, key.session, key.id)
 	if errors.Is(err, session.ErrNotFound) {
 		if _, err := session.Find(ctx, s.Store, key.session, key.id); err == nil {
@@ -215,22 +256,26 @@ func (s *Service) enterAnswer(ctx context.Context, key runKey, a Approval) (*ses
 	if err != nil {
 		return nil, storeFailure(err)
 	}
-	for answered := range record.Answers {
-		if _, call, _ := strings.Cut(answered, "/"); call == a.CallID && !slices.ContainsFunc(record.Pending, func(p session.Pending) bool { return p.CallID == a.CallID }) {
-			return nil, conflict("This was answered already.")
+	given, err := answers(record)
+	if err != nil {
+		return nil, err
+	}
+	step, err := stepOf(record)
+	if err != nil {
+		return nil, api.Fail(api.Internal, err)
+	}
+	who, _ := caller.FromContext(ctx)
+	next := *record
+	next.Pending = slices.Clone(record.Pending)
+	if next.Answers = maps.Clone(record.Answers); next.Answers == nil {
+		next.Answers = map[string]session.Answer{}
+	}
+	for _, a := range given {
+		if err := s.answerable(record, a.CallID); err != nil {
+			return nil, err
 		}
-	}
-	if record.State != session.Waiting {
-		return nil, runOver()
-	}
-	i := slices.IndexFunc(record.Pending, func(p session.Pending) bool { return p.CallID == a.CallID })
-	if i < 0 {
-		e := api.Fail(api.NotFound, nil)
-		e.Message = "There is nothing to approve under this id."
-		return nil, e
-	}
-	if !s.Now().Before(record.Pending[i].ExpiresAt) {
-		return nil, conflict("The time to approve this is over. Ask again.")
+		next.Answers[answerKey(step, a.CallID)] = session.Answer{Approve: a.Approve, Reason: a.Reason, By: string(who.Principal.Owner()), At: s.Now().UTC()}
+		next.Pending = slices.DeleteFunc(next.Pending, func(p session.Pending) bool { return p.CallID == a.CallID })
 	}
 	current, err := s.Store.Load(ctx, key.session)
 	if err != nil {
@@ -239,17 +284,6 @@ func (s *Service) enterAnswer(ctx context.Context, key runKey, a Approval) (*ses
 	if last, ok, err := current.Last(); err != nil || !ok || last.ID != key.id {
 		return nil, conflict("The conversation went on without this answer. Ask again.")
 	}
-	step, err := stepOf(record)
-	if err != nil {
-		return nil, api.Fail(api.Internal, err)
-	}
-	who, _ := caller.FromContext(ctx)
-	next := *record
-	if next.Answers = maps.Clone(record.Answers); next.Answers == nil {
-		next.Answers = map[string]session.Answer{}
-	}
-	next.Answers[answerKey(step, a.CallID)] = session.Answer{Approve: a.Approve, Reason: a.Reason, By: string(who.Principal.Owner()), At: s.Now().UTC()}
-	next.Pending = slices.Delete(slices.Clone(record.Pending), i, i+1)
 	if len(next.Pending) == 0 {
 		next.State, next.Holder, next.Pending = session.Working, session.NewID(), nil
 		next.Epoch++
@@ -259,6 +293,29 @@ func (s *Service) enterAnswer(ctx context.Context, key runKey, a Approval) (*ses
 		return nil, storeFailure(err)
 	}
 	return saved, err
+}
+
+// answerable returns the error of an answer to a call for which record does not wait.
+func (s *Service) answerable(record *session.Run, call string) error {
+	i := slices.IndexFunc(record.Pending, func(p session.Pending) bool { return p.CallID == call })
+	if i < 0 {
+		for answered := range record.Answers {
+			if _, id, _ := strings.Cut(answered, "/"); id == call {
+				return conflict("This was answered already.")
+			}
+		}
+	}
+	switch {
+	case record.State != session.Waiting:
+		return runOver()
+	case i < 0:
+		e := api.Fail(api.NotFound, nil)
+		e.Message = "There is nothing to approve under this id."
+		return e
+	case !s.Now().Before(record.Pending[i].ExpiresAt):
+		return conflict("The time to approve this is over. Ask again.")
+	}
+	return nil
 }
 
 // The actions of an approval in the audit.

@@ -24,7 +24,7 @@ type ChatRequest struct {
 	_ struct{} `additionalProperties:"true"`
 
 	ID          string       `json:"id" pattern:"^[A-Za-z0-9_-]{16,64}$" doc:"The session; a new one when you have none of this id."`
-	Messages    ChatMessages `json:"messages" doc:"The conversation as the page has it. Only the last user message is read."`
+	Messages    ChatMessages `json:"messages" doc:"The conversation as the page has it. Only the last user message is read; of an assistant's message that is the last, the answers to what it waits for."`
 	Trigger     Trigger      `json:"trigger,omitempty" enum:"submit-message,regenerate-message" doc:"Whether to append a turn, or to replace the last turn's answer."`
 	Model       string       `json:"model,omitempty" nullable:"true" doc:"The model to ask, one of those that the service allows; its own when absent."`
 	Temperature *float64     `json:"temperature,omitempty" nullable:"true" minimum:"0" maximum:"2" doc:"As of POST /invoke, like the two below."`
@@ -81,41 +81,47 @@ func (s *Service) chat(w http.ResponseWriter, r *http.Request) error {
 	defer cancel()
 	memory := memoryClaim{room: s.room, owner: caller.Owner(ctx)}
 	defer memory.leave()
-	req, err := s.decodeChat(w, r, memory.take)
+	req, answers, err := s.decodeChat(w, r, memory.take)
 	if err != nil {
 		return err
 	}
-	return s.Stream(ctx, w, r, req, &uiMessages{})
+	if answers != nil {
+		return s.answerChat(ctx, w, r, req.SessionID, answers.list)
+	}
+	return s.Stream(ctx, w, r, req, newUIMessages(r))
 }
 
-// decodeChat decodes and validates a request.
-func (s *Service) decodeChat(w http.ResponseWriter, r *http.Request, hold func() error) (Request, error) {
+// decodeChat decodes and validates a request. It returns the answers of one that answers
+// what the session waits for, instead of a question.
+func (s *Service) decodeChat(w http.ResponseWriter, r *http.Request, hold func() error) (Request, *chatAnswers, error) {
 	body := ChatRequest{Messages: ChatMessages{bytes: s.MaxBodyBytes, hold: hold}}
 	if s.Files.accepted() {
 		body.Messages.files = s.Files.MaxBytes
 	}
 	if err := api.DecodeStream(w, r, ChatBytes, s.MaxBodyBytes+api.EncodedLen(body.Messages.files)+maxURLHead, s.Timeout, hold, &body); err != nil {
-		return Request{}, err
+		return Request{}, nil, err
 	}
 	switch {
 	case body.ID == "":
-		return Request{}, api.Invalid("id", "is required")
+		return Request{}, nil, api.Invalid("id", "is required")
 	case !session.ValidID(body.ID):
-		return Request{}, api.Invalid("id", "must be 16 to 64 letters, digits, - or _")
+		return Request{}, nil, api.Invalid("id", "must be 16 to 64 letters, digits, - or _")
 	case !body.Messages.given:
-		return Request{}, api.Invalid("messages", "is required")
+		return Request{}, nil, api.Invalid("messages", "is required")
+	case body.Messages.answers != nil && body.Trigger != triggerRegenerate:
+		return Request{SessionID: body.ID}, body.Messages.answers, body.Messages.answers.problem()
 	case body.Messages.last == nil:
-		return Request{}, api.Invalid("messages", "must hold a message whose role is user")
+		return Request{}, nil, api.Invalid("messages", "must hold a message whose role is user")
 	case body.Messages.last.problem != nil:
-		return Request{}, body.Messages.last.problem
+		return Request{}, nil, body.Messages.last.problem
 	case body.Model != "" && !slices.Contains(s.Models(), body.Model):
-		return Request{}, api.Invalid("model", "must be one of "+strings.Join(s.Models(), ", "))
+		return Request{}, nil, api.Invalid("model", "must be one of "+strings.Join(s.Models(), ", "))
 	case body.Temperature != nil && (*body.Temperature < 0 || *body.Temperature > 2):
-		return Request{}, api.Invalid("temperature", "must be from 0 to 2")
+		return Request{}, nil, api.Invalid("temperature", "must be from 0 to 2")
 	case body.MaxTokens != nil && (*body.MaxTokens < 1 || *body.MaxTokens > s.MaxOutputTokens):
-		return Request{}, api.Invalid("max_tokens", fmt.Sprintf("must be from 1 to %d", s.MaxOutputTokens))
+		return Request{}, nil, api.Invalid("max_tokens", fmt.Sprintf("must be from 1 to %d", s.MaxOutputTokens))
 	case body.AfterTurn != nil && *body.AfterTurn < 0:
-		return Request{}, api.Invalid("after_turn", "must not be negative")
+		return Request{}, nil, api.Invalid("after_turn", "must not be negative")
 	}
 	req := Request{
 		Query: body.Messages.last.text.String(), SessionID: body.ID, Model: body.Model,
@@ -123,15 +129,15 @@ func (s *Service) decodeChat(w http.ResponseWriter, r *http.Request, hold func()
 		Options: Options{Create: true, Stay: true, Resets: true, Regenerate: body.Trigger == triggerRegenerate},
 	}
 	if err := req.Validate(body.Messages.last.field + ".parts"); err != nil {
-		return Request{}, err
+		return Request{}, nil, err
 	}
 	if err := s.chatFiles(&req, body.Messages.last.files); err != nil {
-		return Request{}, err
+		return Request{}, nil, err
 	}
 	var err error
 	req.Options.Locale = api.Locale(r)
 	req.Options.Key, err = IdempotencyKey(r)
-	return req, err
+	return req, nil, err
 }
 
 // ChatMessages are the messages of a [ChatRequest]. Only the last user message is
@@ -143,10 +149,13 @@ type ChatMessages struct {
 	held  int64        // MiB of the message with the largest files
 	given bool
 	last  *userMessage // nil: none
+
+	answers *chatAnswers // of the last message, if that is the assistant's
 }
 
 // Schema returns the schema of the messages for OpenAPI. JSON Schema cannot express
-// that it is the last user message that must contain only text and files.
+// that it is the last user message that must contain only text and files, or the last
+// message that answers what waits.
 func (ChatMessages) Schema(huma.Registry) *huma.Schema {
 	part := map[string]any{"anyOf": []any{
 		map[string]any{
@@ -175,13 +184,16 @@ func (ChatMessages) Schema(huma.Registry) *huma.Schema {
 				"parts": {Type: huma.TypeArray, Items: &huma.Schema{}, Description: "The user's are of the types text and file."},
 			},
 		},
-		Extensions: map[string]any{"contains": map[string]any{
-			"type": "object", "required": []string{"role", "parts"}, "additionalProperties": true,
-			"properties": map[string]any{
-				"role":  map[string]any{"enum": []string{"user"}},
-				"parts": map[string]any{"type": "array", "minItems": 1, "items": part},
+		Extensions: map[string]any{"contains": map[string]any{"anyOf": []any{
+			map[string]any{
+				"type": "object", "required": []string{"role", "parts"}, "additionalProperties": true,
+				"properties": map[string]any{
+					"role":  map[string]any{"enum": []string{"user"}},
+					"parts": map[string]any{"type": "array", "minItems": 1, "items": part},
+				},
 			},
-		}},
+			answerSchema(),
+		}}},
 	}
 }
 
@@ -193,6 +205,7 @@ type userMessage struct {
 	files   []chatInput
 	skipped int64 // bytes of the files' URLs
 	problem *api.Error
+	answers chatAnswers // if it is the assistant's
 }
 
 // A chatInput is a file of a message.
@@ -253,7 +266,12 @@ func (ms *ChatMessages) UnmarshalJSONFrom(d *jsontext.Decoder) error {
 			}
 			return d.SkipValue()
 		})
-		if role == "user" {
+		ms.answers = nil
+		switch role {
+		case "assistant":
+			m.answers.field = m.field
+			ms.answers = &m.answers
+		case "user":
 			if m.text.Len() == 0 {
 				m.invalid(".parts", "must hold text")
 			}
@@ -278,7 +296,8 @@ func (m *userMessage) parts(d *jsontext.Decoder, ms *ChatMessages) error {
 			m.invalid(at, "must be an object")
 			return d.SkipValue()
 		}
-		var kind, content string
+		var kind, content, state string
+		var answer chatAnswer
 		file := chatInput{field: m.field + at}
 		left := ms.files
 		for _, other := range m.files {
@@ -297,11 +316,22 @@ func (m *userMessage) parts(d *jsontext.Decoder, ms *ChatMessages) error {
 				kind, err = text(d)
 			case d.PeekKind() == '"' && name == "text":
 				content, err = text(d)
+			case d.PeekKind() == '"' && name == "state":
+				state, err = text(d)
+			case d.PeekKind() == '"' && name == "toolCallId":
+				answer.Call, err = text(d)
+			case name == "input":
+				answer.Input, err = readBounded(d, ms.bytes-m.answers.bytes)
+			case name == "approval":
+				err = readApproval(d, &answer)
 			default:
 				err = d.SkipValue()
 			}
 			return err
 		})
+		if state == stateResponded {
+			m.answers.add(answer)
+		}
 		switch kind {
 		case "text":
 			m.add(content)

@@ -3,6 +3,7 @@ package invoke
 import (
 	"context"
 	"net/http"
+	"slices"
 
 	"example.com/gatehouse/internal/api"
 	"example.com/gatehouse/session"
@@ -33,6 +34,7 @@ type UIMessageFacts struct {
 	FinishReason string        `json:"finish_reason"`
 	Usage        session.Usage `json:"usage"`
 	Warnings     []string      `json:"warnings"`
+	Pending      []UIPending   `json:"pending" doc:"What it waits for."`
 	Feedback     *FeedbackInfo `json:"feedback"`
 }
 
@@ -42,11 +44,12 @@ type UIPart struct {
 	Text string `json:"text,omitempty"`
 
 	ToolCallID       string         `json:"toolCallId,omitempty"`
-	State            string         `json:"state,omitempty" enum:"output-available,output-error"`
+	State            string         `json:"state,omitempty" enum:"input-available,approval-requested,output-available,output-error,output-denied"`
 	Input            map[string]any `json:"input,omitempty"`
 	Output           *chatToolEnd   `json:"output,omitempty"`
 	ErrorText        string         `json:"errorText,omitempty"`
 	ProviderExecuted bool           `json:"providerExecuted,omitempty"`
+	Approval         *UIApproval    `json:"approval,omitempty"`
 
 	SourceID string `json:"sourceId,omitempty"`
 	URL      string `json:"url,omitempty"`
@@ -77,13 +80,16 @@ func (s *Service) getChat(w http.ResponseWriter, r *http.Request) error {
 		if err != nil {
 			return api.Fail(api.Internal, err)
 		}
-		history.Messages = append(history.Messages, messagesOf(turn, newTurnInfo(key.ID, turn, record.Feedback))...)
+		if err := s.settle(ctx, key, &turn, turn.Number == meta.Turns); err != nil {
+			return readFailure(r, err)
+		}
+		history.Messages = append(history.Messages, messagesOf(sdkOf(r), turn, newTurnInfo(key.ID, turn, record.Feedback))...)
 	}
 	return api.WriteSuccess(w, r, "The messages of the session", history)
 }
 
-// messagesOf returns the question and the answer of a turn.
-func messagesOf(turn session.Turn, t TurnInfo) []UIMessage {
+// messagesOf returns the question and the answer of a turn, for a version of the SDK.
+func messagesOf(sdk int, turn session.Turn, t TurnInfo) []UIMessage {
 	question := UIMessage{ID: t.RunID + ".question", Role: "user", Parts: []UIPart{{Type: "text", Text: t.Query}}}
 	for _, f := range t.Files {
 		if f.URI != "" { // bytes are not kept without a bucket
@@ -92,10 +98,12 @@ func messagesOf(turn session.Turn, t TurnInfo) []UIMessage {
 	}
 	answer := UIMessage{
 		ID: t.RunID, Role: "assistant", Parts: []UIPart{},
-		Metadata: &UIMessageFacts{t.RunID, t.Turn, t.Model, t.FinishReason, t.Usage, t.Warnings, t.Feedback},
+		Metadata: &UIMessageFacts{t.RunID, t.Turn, t.Model, t.FinishReason, t.Usage, t.Warnings, uiPending(t.RunID, t.Pending), t.Feedback},
 	}
-	inputs := map[string]session.Part{} // calls, by id
-	for _, p := range turn.Shown() {
+	inputs := map[string]session.Part{}  // calls, by id
+	answers := map[string]session.Part{} // to what the message has waited for, by call
+	shown := turn.Shown()
+	for i, p := range shown {
 		switch p.Kind {
 		case session.KindText:
 			answer.Parts = append(answer.Parts, UIPart{Type: "text", Text: p.Text})
@@ -105,12 +113,26 @@ func messagesOf(turn session.Turn, t TurnInfo) []UIMessage {
 			inputs[p.ID] = p
 		case session.KindToolResult:
 			part := UIPart{Type: "tool-" + p.Name, ToolCallID: p.ID, Input: arguments(inputs[p.ID]), ProviderExecuted: true, State: "output-available"}
-			if p.OK {
+			said, asked := answers[p.ID]
+			if asked = asked && sdk >= approvalSDK; asked {
+				part.Approval = &UIApproval{approvalID(t.RunID, p.ID), &said.Approve, said.Reason}
+			}
+			switch {
+			case p.OK:
 				part.Output = &chatToolEnd{toolCall(p), p.Result}
-			} else {
+			case asked && !said.Approve:
+				part.State = "output-denied"
+			default:
 				part.State, part.ErrorText = "output-error", reasonOf(p)
 			}
 			answer.Parts = append(answer.Parts, part)
+		case session.KindAnswered:
+			answers[p.ID] = p
+		case session.KindApproval:
+			if slices.ContainsFunc(shown[i:], func(later session.Part) bool { return later.Kind == session.KindToolResult && later.ID == p.ID }) {
+				continue
+			}
+			answer.Parts = append(answer.Parts, askedPart(sdk, turn, t, inputs[p.ID])...)
 		case session.KindSource:
 			answer.Parts = append(answer.Parts, UIPart{Type: "source-url", SourceID: p.URI, URL: p.URI, Title: p.Title})
 		case session.KindFile:
@@ -120,4 +142,23 @@ func messagesOf(turn session.Turn, t TurnInfo) []UIMessage {
 		}
 	}
 	return []UIMessage{question, answer}
+}
+
+// askedPart returns the parts of a call that a person was asked for and that has not
+// ended.
+func askedPart(sdk int, turn session.Turn, t TurnInfo, call session.Part) []UIPart {
+	part := UIPart{Type: "tool-" + call.Name, ToolCallID: call.ID, Input: arguments(call), ProviderExecuted: true, State: "input-available"}
+	i := slices.IndexFunc(turn.Pending, func(p session.Pending) bool { return p.CallID == call.ID })
+	switch {
+	case i >= 0 && sdk < approvalSDK:
+		return []UIPart{part, {Type: "text", Text: cannotAsk(turn.Pending[i].Question)}}
+	case i >= 0:
+		part.State, part.Approval = "approval-requested", &UIApproval{ID: approvalID(t.RunID, call.ID)}
+	case turn.FinishReason == finishWaiting: // it was answered, and goes on
+	case sdk < approvalSDK:
+		part.State, part.ErrorText = "output-error", errNotApproved.Error()
+	default:
+		part.State, part.Approval = "output-denied", &UIApproval{approvalID(t.RunID, call.ID), new(bool), deniedByMessage}
+	}
+	return []UIPart{part}
 }

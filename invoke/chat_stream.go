@@ -20,10 +20,38 @@ import (
 // (https://ai-sdk.dev/docs/ai-sdk-ui/stream-protocol). Each part is an event without a
 // name, and text between two tool calls is a separate part.
 type uiMessages struct {
+	sdk   int    // the SDK's major version
 	texts int    // pieces of text and reasoning that have begun
 	said  bool   // one of them was text
 	open  string // "text" or "reasoning" while one has not ended
 	parts int    // of the run, up to the last of which something but reasoning was shown
+
+	asked  map[string]bool // calls for whose approval this stream has asked
+	denied map[string]bool // calls that a person has denied
+}
+
+// newUIMessages returns the dialect for the page that made the request.
+func newUIMessages(r *http.Request) *uiMessages { return &uiMessages{sdk: sdkOf(r)} }
+
+// The versions of the AI SDK. Only those from approvalSDK on know approvals.
+const (
+	approvalSDK = 6
+	answerSDK   = 7 // has a part for the answer, too
+	defaultSDK  = approvalSDK
+)
+
+// headerSDK is the header by which a page names the major version of its AI SDK.
+const headerSDK = "X-AI-SDK"
+
+// sdkOf returns the major version of the AI SDK of the page that made the request.
+func sdkOf(r *http.Request) int {
+	switch r.Header.Get(headerSDK) {
+	case "5":
+		return 5
+	case "7":
+		return 7
+	}
+	return defaultSDK
 }
 
 func (*uiMessages) Headers(h http.Header) { h.Set("X-Vercel-Ai-Ui-Message-Stream", "v1") }
@@ -79,6 +107,26 @@ type (
 		session.ToolCall
 		Result any `json:"result,omitempty" doc:"Only of tools that show theirs."`
 	}
+	chatApproval struct {
+		Type       string `json:"type" enum:"tool-approval-request"`
+		ApprovalID string `json:"approvalId" doc:"To be sent back with the answer."`
+		ToolCallID string `json:"toolCallId"`
+	}
+	chatAnswered struct {
+		Type       string `json:"type" enum:"tool-approval-response"`
+		ApprovalID string `json:"approvalId"`
+		Approved   bool   `json:"approved"`
+		Reason     string `json:"reason,omitempty"`
+	}
+	chatDenied struct {
+		Type       string `json:"type" enum:"tool-output-denied"`
+		ToolCallID string `json:"toolCallId"`
+	}
+	chatProgress struct {
+		Type string   `json:"type" enum:"data-progress"`
+		ID   string   `json:"id" doc:"Of the tool call: the part replaces the one before it."`
+		Data Progress `json:"data"`
+	}
 	chatSource struct {
 		Type     string `json:"type" enum:"source-url"`
 		SourceID string `json:"sourceId"`
@@ -92,7 +140,7 @@ type (
 	}
 	chatFinish struct {
 		Type            string           `json:"type" enum:"finish"`
-		FinishReason    string           `json:"finishReason" enum:"stop,length,content-filter,other"`
+		FinishReason    string           `json:"finishReason" enum:"stop,length,content-filter,tool-calls,other"`
 		MessageMetadata chatFinishedInfo `json:"messageMetadata"`
 	}
 	chatFinishedInfo struct {
@@ -104,6 +152,7 @@ type (
 		Model     string        `json:"model"`
 		Finish    string        `json:"finish_reason" doc:"The model's own word."`
 		Warnings  []string      `json:"warnings"`
+		Pending   []UIPending   `json:"pending" doc:"What the message waits for."`
 
 		Output      json.RawMessage  `json:"output,omitempty" doc:"The value of an agent with a typed answer."`
 		Sources     []session.Source `json:"sources,omitempty" doc:"With their positions in the text."`
@@ -134,6 +183,7 @@ func (u *uiMessages) Event(b *bytes.Buffer, e Event) error {
 	switch e.Kind {
 	case KindStart:
 		s := e.Start
+		u.said = e.At.Part > 0 // what is new continues a message
 		return appendData(b, chatStart{"start", s.RunID, chatStartedInfo{s.RequestID, s.SessionID, s.RunID, s.Turn}})
 	case session.KindText:
 		return u.delta(b, "text", p.Text)
@@ -141,7 +191,16 @@ func (u *uiMessages) Event(b *bytes.Buffer, e Event) error {
 		return u.delta(b, "reasoning", p.Text)
 	case session.KindToolCall:
 		return appendData(b, chatToolInput{"tool-input-available", p.ID, p.Name, arguments(p), true})
+	case session.KindApproval:
+		return u.ask(b, e.Run, p)
+	case session.KindAnswered:
+		return u.answered(b, e.Run, p)
+	case session.KindProgress:
+		return appendData(b, chatProgress{"data-progress", p.ID, Progress{p.ID, p.Name, p.Text}})
 	case session.KindToolResult:
+		if u.denied[p.ID] {
+			return appendData(b, chatDenied{"tool-output-denied", p.ID})
+		}
 		if !p.OK {
 			return appendData(b, chatToolError{"tool-output-error", p.ID, reasonOf(p), true})
 		}
@@ -206,7 +265,7 @@ func (u *uiMessages) endText(b *bytes.Buffer) error {
 func (u *uiMessages) done(b *bytes.Buffer, envelope api.Envelope, response *Response) error {
 	err := appendData(b, chatFinish{"finish", finishReason(response.FinishReason), chatFinishedInfo{
 		response.Usage, envelope.RequestID, response.SessionID, response.RunID, response.Turn, response.Model, response.FinishReason, response.Warnings,
-		response.Output, response.Sources, response.Suggestions,
+		uiPending(response.RunID, response.Pending), response.Output, response.Sources, response.Suggestions,
 	}})
 	if err != nil {
 		return err
@@ -234,6 +293,8 @@ func finishReason(word string) string {
 		return "stop"
 	case f == genai.FinishReasonMaxTokens:
 		return "length"
+	case f == finishWaiting:
+		return "tool-calls"
 	case model.IsSafetyBlock(f):
 		return "content-filter"
 	}

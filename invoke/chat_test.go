@@ -50,10 +50,10 @@ func TestALongConversationIsNotHeld(t *testing.T) {
 	var before, after runtime.MemStats
 	runtime.GC()
 	runtime.ReadMemStats(&before)
-	req, err := s.decodeChat(httptest.NewRecorder(), r, func() error { return nil })
+	req, answers, err := s.decodeChat(httptest.NewRecorder(), r, func() error { return nil })
 	runtime.ReadMemStats(&after)
-	if err != nil || req.Query != "the last" {
-		t.Fatalf("%q, %v", req.Query, err)
+	if err != nil || answers != nil || req.Query != "the last" {
+		t.Fatalf("%q, %v, %v", req.Query, answers, err)
 	}
 	// HeapSys includes garbage.
 	if grown := int64(after.HeapSys) - int64(before.HeapSys); grown > size/2 {
@@ -66,12 +66,13 @@ func FuzzChat(f *testing.F) {
 	f.Add(`{"id":"0123456789abcdef","messages":[{"role":"user","parts":[{"type":"text","text":"hi"}]}]}`)
 	f.Add(`{"id":"0123456789abcdef","messages":[{"parts":[{"text":"\"\\u0000\\","type":"text"}],"role":"user"}],"trigger":"regenerate-message"}`)
 	f.Add(`{"messages":[[[]],{"role":{}}]}`)
+	f.Add(`{"id":"0123456789abcdef","messages":[{"role":"assistant","parts":[{"type":"tool-x","toolCallId":"c","state":"approval-responded","input":{"a":[1,{}]},"approval":{"id":"a","approved":true,"reason":"x"}}]}]}`)
 	f.Add(`{"messages":[{"role":"user","parts":[{"type":"text","text":`)
 	s := New(Config{MaxBodyBytes: 1 << 20, Timeout: api.BodyTimeout})
 	f.Fuzz(func(t *testing.T, body string) {
 		r := httptest.NewRequest(http.MethodPost, "/chat", strings.NewReader(body))
 		r.Header.Set("Content-Type", "application/json")
-		req, err := s.decodeChat(httptest.NewRecorder(), r, func() error { return nil })
+		req, answers, err := s.decodeChat(httptest.NewRecorder(), r, func() error { return nil })
 		if err != nil {
 			if status := api.AsError(err).Status(); status != 400 && status != 422 {
 				t.Errorf("status %d: %v", status, err)
@@ -88,7 +89,7 @@ func FuzzChat(f *testing.F) {
 		if err := json.Unmarshal([]byte(body), &plain); err != nil {
 			return // stricter about members that are not read
 		}
-		if !session.ValidID(req.SessionID) || !utf8.ValidString(req.Query) || req.Query == "" {
+		if !session.ValidID(req.SessionID) || !utf8.ValidString(req.Query) || (req.Query == "") != (answers != nil) {
 			t.Errorf("%q became %+v", body, req)
 		}
 	})

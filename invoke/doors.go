@@ -49,7 +49,7 @@ func (s *Service) Begin(ctx context.Context, req Request) (RunInfo, error) {
 	case replayed:
 		return s.Read(ctx, session.RunID(record.Key.ID, record.ID))
 	}
-	return newRunInfo(record), nil
+	return s.runInfo(record), nil
 }
 
 // Show streams the events that run shows in a dialect. A failure before the first event
@@ -72,9 +72,12 @@ func (s *Service) Runs(ctx context.Context, filter session.RunFilter, limit int,
 	case err != nil:
 		return nil, "", storeFailure(err)
 	}
-	runs := make([]RunInfo, len(records))
-	for i, record := range records {
-		runs[i] = newRunInfo(record)
+	runs := make([]RunInfo, 0, len(records))
+	for _, record := range records {
+		info := s.runInfo(record)
+		if filter.State == "" || filter.State == info.State { // the time to approve may be over
+			runs = append(runs, info)
+		}
 	}
 	return runs, next, nil
 }

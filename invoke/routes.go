@@ -45,12 +45,13 @@ func (s *Service) Routes() []api.Route {
 			Method: http.MethodPost, Path: "/chat", Handler: s.chat, Audit: api.AuditTurn, Fail: api.WriteSentence,
 			Summary: "Ask the agent in the protocol of the AI SDK's useChat.",
 			Doc: api.Doc{
-				ID: "chat", Tag: api.TagAgent, Params: []string{"Idempotency-Key"}, Errors: turnErrors, Sentences: true,
+				ID: "chat", Tag: api.TagAgent, Params: []string{"Idempotency-Key", headerSDK}, Errors: turnErrors, Sentences: true,
 				Description: "The same turn in the protocol of the AI SDK's `useChat` (https://ai-sdk.dev/docs/ai-sdk-ui/stream-protocol): use " +
 					"`new DefaultChatTransport({ api: URL + \"/chat\" })`. A session of this `id` is made when there is none. The service remembers what was said before: " +
 					fmt.Sprintf("the page's own history is not read. A body may have %d bytes, its last message what a body of `POST /invoke` may.\n\n", ChatBytes) +
 					"The answer is a UI message stream: `start`; then `text-start`, `text-delta`, `text-end`, `tool-input-available`, and `tool-output-available` or `tool-output-error`, as they happen; " +
-					"one of `finish` and `error`; and `[DONE]`. What fails before the question is admitted has its status, and a sentence to show to a person as its body, or the envelope with `Accept: application/json`. " +
+					"one of `finish` and `error`; and `[DONE]`. To pages of version 6 and later, a tool call that waits for a person is a `tool-approval-request`: a request whose last message is " +
+					"the assistant's, as `addToolApprovalResponse` makes it, answers it, and its stream continues that message. What fails before the question is admitted has its status, and a sentence to show to a person as its body, or the envelope with `Accept: application/json`. " +
 					"The answer goes on when its client goes away.",
 				Body: &api.DocBody{Type: ChatRequest{}, Examples: map[string]any{
 					"A question":   example.chat("submit-message"),
@@ -67,7 +68,7 @@ func (s *Service) Routes() []api.Route {
 			Method: http.MethodGet, Path: "/chat/{id}", Handler: s.getChat, Audit: "session.read",
 			Summary: "Read a session as the messages of useChat.",
 			Doc: api.Doc{
-				ID: "getChat", Tag: api.TagAgent, Params: []string{"chat"},
+				ID: "getChat", Tag: api.TagAgent, Params: []string{"chat", headerSDK},
 				Description: fmt.Sprintf("The last %d turns, for `useChat({ messages })`.", maxChatTurns),
 				Errors:      []api.Code{api.SessionNotFound, api.SessionStoreUnavailable},
 				Answers: []api.DocAnswer{{
@@ -80,7 +81,7 @@ func (s *Service) Routes() []api.Route {
 			Method: http.MethodGet, Path: "/chat/{id}/stream", Handler: s.resumeChat,
 			Summary: "Go on watching the answer that is being written.",
 			Doc: api.Doc{
-				ID: "resumeChat", Tag: api.TagAgent, Params: []string{"chat"}, Errors: []api.Code{api.SessionStoreUnavailable},
+				ID: "resumeChat", Tag: api.TagAgent, Params: []string{"chat", headerSDK}, Errors: []api.Code{api.SessionStoreUnavailable},
 				Description: "What `useChat` asks for with `resume: true`: the running answer of the session from its start, on any instance.",
 				Answers: append([]api.DocAnswer{{
 					Status: http.StatusOK, Description: "The running answer.", Headers: []string{"x-vercel-ai-ui-message-stream", "X-Accel-Buffering"},
@@ -377,6 +378,10 @@ func (ChatEvent) Schema(r huma.Registry) *huma.Schema {
 		schemaOf[chatToolInput](r, "The model calls a tool."),
 		schemaOf[chatToolOutput](r, "A tool call has ended."),
 		schemaOf[chatToolError](r, "A tool call has failed."),
+		schemaOf[chatProgress](r, "A tool reports how far it is."),
+		schemaOf[chatApproval](r, "A tool call waits for the page's person (SDK 6 and later)."),
+		schemaOf[chatAnswered](r, "The person has answered, in a stream that has asked (SDK 7)."),
+		schemaOf[chatDenied](r, "The person has denied the tool call (SDK 6 and later)."),
 		schemaOf[chatSource](r, "Where the answer comes from."),
 		schemaOf[chatFinish](r, "The last: the turn is stored."),
 		schemaOf[chatError](r, "The last, instead of finish."),

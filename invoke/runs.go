@@ -33,12 +33,15 @@ type RunList struct {
 	NextCursor *string   `json:"next_cursor" doc:"The cursor parameter for the next page; null on the last page."`
 }
 
-// newRunInfo describes the run of a record.
-func newRunInfo(r *session.Run) RunInfo {
+// runInfo describes the run of a record.
+func (s *Service) runInfo(r *session.Run) RunInfo {
 	expires := r.ExpiresAt.UTC()
 	info := RunInfo{
 		RunID: session.RunID(r.Key.ID, r.ID), SessionID: r.Key.ID, Turn: max(r.Turn, 1), State: r.State,
 		CreatedAt: r.CreatedAt.UTC(), UpdatedAt: r.UpdatedAt.UTC(), ExpiresAt: &expires, Pending: orEmpty(r.Pending),
+	}
+	if r.State == session.Waiting && !s.waits(r) {
+		info.State, info.Pending = session.Stopped, []session.Pending{}
 	}
 	if r.Result != nil {
 		info.Result = r.Result
@@ -71,8 +74,8 @@ func (s *Service) Read(ctx context.Context, runID string) (RunInfo, error) {
 		if info.State == session.Waiting {
 			switch {
 			case record != nil && record.State == session.Working: // it goes on
-				return newRunInfo(record), nil
-			case record != nil && record.State == session.Waiting:
+				return s.runInfo(record), nil
+			case record != nil && s.waits(record):
 				info.Pending = orEmpty(record.Pending)
 			default: // denied, or its time is over
 				info.State, info.Pending = session.Stopped, []session.Pending{}
@@ -86,7 +89,7 @@ func (s *Service) Read(ctx context.Context, runID string) (RunInfo, error) {
 	case !errors.Is(found, session.ErrNotFound):
 		return RunInfo{}, storeFailure(found)
 	case record != nil:
-		return newRunInfo(record), nil
+		return s.runInfo(record), nil
 	}
 	if r := s.live.get(key); r != nil { // in its first second
 		began := r.out.since().UTC()
@@ -189,7 +192,7 @@ func (s *Service) resumeChat(w http.ResponseWriter, r *http.Request) error {
 		w.WriteHeader(http.StatusNoContent)
 		return nil
 	}
-	st := newStream(w, r, &uiMessages{})
+	st := newStream(w, r, newUIMessages(r))
 	defer st.close()
 	_, err = s.watch(r.Context(), key, &Position{Attempt: -1}, new(bool), st.show)
 	return err

@@ -255,6 +255,9 @@ func (s *Service) getSession(w http.ResponseWriter, r *http.Request) error {
 		if err != nil {
 			return api.Fail(api.Internal, err)
 		}
+		if err := s.settle(ctx, key, &turn, turn.Number == meta.Turns); err != nil {
+			return readFailure(r, err)
+		}
 		turns[i] = newTurnInfo(key.ID, turn, record.Feedback)
 		if turn.Number < meta.Turns {
 			next = strconv.Itoa(turn.Number)

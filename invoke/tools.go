@@ -95,9 +95,10 @@ func (s *Service) runTools(ctx context.Context, g *generation, calls []*genai.Fu
 	results := make([]session.Part, len(calls))
 	ids := make([]string, len(calls))
 	panics := make([]error, len(calls)) // in our own code around the tools
+	earlier := g.earlierCalls()
 	for i, call := range calls {
 		ids[i] = call.ID
-		if ids[i] == "" || slices.Contains(ids[:i], ids[i]) { // only for events: the stored call stays as the model wrote it
+		if ids[i] == "" || slices.Contains(ids[:i], ids[i]) || earlier[ids[i]] { // the stored call stays as the model wrote it
 			ids[i] = fmt.Sprintf("call_%d_%d", g.step, i+1)
 		}
 		if !g.shown {
@@ -169,6 +170,24 @@ func (s *Service) runTools(ctx context.Context, g *generation, calls []*genai.Fu
 	content := g.resultsOf(calls, ends, errNotRun)
 	g.ends, g.shown = nil, false
 	return content, nil
+}
+
+// earlierCalls returns the ids that the model gave to the calls of earlier steps. A client
+// knows a call by its id, and an approval holds for one call.
+func (g *generation) earlierCalls() map[string]bool {
+	var ids map[string]bool
+	for _, content := range g.contents[:max(len(g.contents)-1, 0)] { // the last one has the calls of this step
+		for _, part := range content.Parts {
+			if part.FunctionCall == nil || part.FunctionCall.ID == "" {
+				continue
+			}
+			if ids == nil {
+				ids = map[string]bool{}
+			}
+			ids[part.FunctionCall.ID] = true
+		}
+	}
+	return ids
 }
 
 // answerCall runs one call and returns its end for clients and its result for the

@@ -20,7 +20,7 @@ var (
 	crossHeaders = []string{
 		"Authorization", "X-API-Key", "Content-Type", "Accept", "X-Request-ID", "Idempotency-Key",
 		"traceparent", "tracestate", "X-Cloud-Trace-Context", "X-Serverless-Authorization",
-		"Mcp-Protocol-Version", "Mcp-Session-Id", "Mcp-Method", "Mcp-Name",
+		"Mcp-Protocol-Version", "Mcp-Session-Id", "Mcp-Method", "Mcp-Name", "X-AI-SDK",
 	}
 )
 

@@ -51,6 +51,8 @@ func parameters() map[string]*huma.Param {
 			Description: "Names this call, such as `order-4711`, so that it can be repeated: within 24 hours every repetition gets the first one's answer, and one turn is made. Its scope is the caller, the end user and the session that is named."},
 		"Prefer": {Name: "Prefer", In: "header", Schema: text(""),
 			Description: "`respond-async` asks for a run in the background: the answer comes at once, and the run is read at its `Location`. Without a queue it changes nothing."},
+		"X-AI-SDK": {Name: "X-AI-SDK", In: "header", Schema: text(""),
+			Description: "The major version of the page's AI SDK: `5`, `6` or `7`; 6 when absent. Version 5 knows no approvals."},
 		"X-End-User": {Name: "X-End-User", In: "header", Schema: text(printable(128)),
 			Description: "The person for whom a service calls, such as `ada@example.com`. It splits the caller's sessions and limits; only service callers may send it."},
 		"If-None-Match": {Name: "If-None-Match", In: "header", Schema: text(""),
