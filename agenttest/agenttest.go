@@ -11,6 +11,7 @@
 package agenttest
 
 import (
+	"cmp"
 	"net/http"
 	"net/url"
 	"strings"
@@ -26,27 +27,6 @@ import (
 	"example.com/gatehouse/internal/trial"
 )
 
-// A Reply is the model's response to one request.
-type Reply struct {
-	reply geminitest.Reply
-	calls []geminitest.FunctionCall
-}
-
-// Say returns a reply of text. In a stream each piece is a chunk.
-func Say(pieces ...string) Reply { return Reply{reply: geminitest.Text(pieces...)} }
-
-// Call returns a reply that calls the tool name with args.
-func Call(name string, args map[string]any) Reply { return Reply{}.And(name, args) }
-
-// And returns r, a reply of [Call], with another call at the same time.
-func (r Reply) And(name string, args map[string]any) Reply {
-	calls := append(r.calls[:len(r.calls):len(r.calls)], geminitest.FunctionCall{Name: name, Args: args})
-	return Reply{reply: geminitest.Calls(calls...), calls: calls}
-}
-
-// Fail returns an error of the model's API with this status and message.
-func Fail(status int, message string) Reply { return Reply{reply: geminitest.Error(status, message)} }
-
 // A Service is an agent behind the gate. It ends with the test. Its methods are safe
 // for concurrent use.
 type Service struct {
@@ -58,7 +38,7 @@ type Service struct {
 // Start starts the agent that newAgent makes, with the variables env, each
 // "NAME=value" as docs/configuration.md has them, and nothing of the process's own
 // environment: sessions are in memory and callers anonymous unless env has other
-// values. It fails the test when the service does not get ready.
+// values. With MODEL, what is sent is fit for that model, such as its thinking. It fails the test when the service does not get ready.
 func Start(t testing.TB, newAgent agent.NewFunc, env ...string) *Service {
 	t.Helper()
 	variables := map[string]string{}
@@ -75,7 +55,7 @@ func Start(t testing.TB, newAgent agent.NewFunc, env ...string) *Service {
 	s, err := trial.Start(t.Context(), server.Options{
 		Agent: newAgent, Log: t.Output(),
 		Lookup:  func(name string) (string, bool) { value, ok := variables[name]; return value, ok },
-		StandIn: &server.StandIn{Model: offline.Model, Transport: model},
+		StandIn: &server.StandIn{Model: cmp.Or(variables["MODEL"], offline.Model), Transport: model},
 	})
 	t.Cleanup(func() {
 		if err := s.Close(t.Context()); err != nil {
@@ -116,7 +96,8 @@ type Answer struct {
 	SessionID string
 	Turn      int
 	Tools     []ToolCall
-	Data      map[string]any // all of the answer's data: "usage", "warnings", "output"
+	Sources   []Source
+	Data      map[string]any // all of the answer's data: "usage", "warnings", "output", "files"
 	Events    []Event        // of a stream, in order; without a stream none
 	Sent      []Sent         // the requests to the model, in order
 }
@@ -140,10 +121,11 @@ type Event struct {
 type Sent struct {
 	Model       string
 	Stream      bool
-	Instruction string           // the system instruction
-	Contents    []*genai.Content // the history, the question, and the tools' calls and results so far
-	Tools       []string         // the names of the tools that the model may call
-	Body        map[string]any   // the whole request, in the API's JSON form
+	Instruction string                       // the system instruction
+	Contents    []*genai.Content             // the history, the question, and the tools' calls and results so far
+	Tools       []string                     // the names of the functions that the model may call
+	Settings    *genai.GenerateContentConfig // what else was asked for: thinking, safety, the answer's schema, Gemini's own tools
+	Body        map[string]any               // the whole request, in the API's JSON form
 }
 
 // Ask asks query in a new session. An answer that is an error has its code in Error.
@@ -165,6 +147,13 @@ func (s *Service) Do(r Request) Answer {
 	}
 	for _, call := range got.Tools {
 		a.Tools = append(a.Tools, ToolCall(call))
+	}
+	sources, _ := got.Data["sources"].([]any)
+	for _, each := range sources {
+		source, _ := each.(map[string]any)
+		title, _ := source["title"].(string)
+		uri, _ := source["uri"].(string)
+		a.Sources = append(a.Sources, Source{Title: title, URI: uri})
 	}
 	for _, event := range got.Events {
 		a.Events = append(a.Events, Event(event))

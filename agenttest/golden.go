@@ -13,6 +13,7 @@ import (
 
 	gocmp "github.com/google/go-cmp/cmp"
 	"go.yaml.in/yaml/v3"
+	"google.golang.org/genai"
 
 	"example.com/gatehouse/agent"
 )
@@ -33,7 +34,8 @@ import (
 //     answer: 1.25 dollars.
 //
 // A reply of the model can also be `calls`, a list of several at once, or `fail`, an
-// HTTP status. Instead of an answer, `error` expects an error's code. With update the
+// HTTP status. With text or calls go `think`, a summary of thoughts, `search` with its
+// `sources`, and `finish`, how it ends. Instead of an answer, `error` expects an error's code. With update the
 // files are rewritten with what was observed, for the reviewer to read; of comments only
 // those at the file's beginning are kept. Tests usually have a flag for it:
 //
@@ -59,6 +61,7 @@ type goldenTurn struct {
 	Tools    []goldenTool `yaml:"tools,omitempty"`
 	Answer   string       `yaml:"answer,omitempty"`
 	Output   any          `yaml:"output,omitempty"`
+	Sources  []string     `yaml:"sources,omitempty"` // their addresses
 	Warnings []any        `yaml:"warnings,omitempty,flow"`
 	Error    string       `yaml:"error,omitempty"`
 }
@@ -69,6 +72,17 @@ type goldenReply struct {
 	Args  map[string]any `yaml:"args,omitempty"`
 	Calls []goldenCall   `yaml:"calls,omitempty"`
 	Fail  int            `yaml:"fail,omitempty"`
+
+	Think   string         `yaml:"think,omitempty"`
+	Search  string         `yaml:"search,omitempty"`
+	Sources []goldenSource `yaml:"sources,omitempty"`
+	Finish  string         `yaml:"finish,omitempty"`
+}
+
+type goldenSource struct {
+	Title string `yaml:"title,omitempty"`
+	URI   string `yaml:"uri"`
+	Text  string `yaml:"text,omitempty"`
 }
 
 type goldenCall struct {
@@ -85,21 +99,47 @@ type goldenTool struct {
 
 // reply returns r as the script's.
 func (r goldenReply) reply() (Reply, error) {
-	switch {
-	case r.Say != "" && r.Call == "" && r.Fail == 0 && len(r.Calls) == 0:
-		return Say(r.Say), nil
-	case r.Call != "" && r.Say == "" && r.Fail == 0 && len(r.Calls) == 0:
-		return Call(r.Call, r.Args), nil
-	case len(r.Calls) > 0 && r.Say == "" && r.Call == "" && r.Fail == 0:
-		var reply Reply
-		for _, call := range r.Calls {
-			reply = reply.And(call.Name, call.Args)
+	kinds := 0
+	for _, set := range []bool{r.Say != "", r.Call != "", len(r.Calls) > 0, r.Fail != 0} {
+		if set {
+			kinds++
 		}
-		return reply, nil
-	case r.Fail >= 400 && r.Fail < 600 && r.Say == "" && r.Call == "" && len(r.Calls) == 0:
+	}
+	beside := r.Think != "" || r.Search != "" || len(r.Sources) > 0 || r.Finish != ""
+	switch {
+	case kinds != 1 || r.Fail != 0 && (r.Fail < 400 || r.Fail >= 600):
+		return Reply{}, errors.New("a reply of the model needs one of say, call, calls and fail, an HTTP status from 400")
+	case r.Fail != 0 && beside, len(r.Sources) > 0 && r.Search == "":
+		return Reply{}, errors.New("think, search and finish go with say, call or calls, and sources with search")
+	case r.Fail != 0:
 		return Fail(r.Fail, "scripted"), nil
 	}
-	return Reply{}, errors.New("a reply of the model needs one of say, call, calls and fail, an HTTP status from 400")
+	var reply Reply
+	switch {
+	case r.Say != "":
+		reply = Say(r.Say)
+	case r.Call != "":
+		reply = Call(r.Call, r.Args)
+	default:
+		reply = Call(r.Calls[0].Name, r.Calls[0].Args)
+		for _, call := range r.Calls[1:] {
+			reply = reply.And(call.Name, call.Args)
+		}
+	}
+	if r.Think != "" {
+		reply = reply.Think(r.Think)
+	}
+	if r.Search != "" {
+		sources := make([]Source, len(r.Sources))
+		for i, source := range r.Sources {
+			sources[i] = Source(source)
+		}
+		reply = reply.Search(r.Search, sources...)
+	}
+	if r.Finish != "" {
+		reply = reply.Finish(genai.FinishReason(r.Finish))
+	}
+	return reply, nil
 }
 
 // readGolden returns the turns of a file, and the comments at its beginning.
@@ -184,6 +224,9 @@ func (s *Service) golden(turn goldenTurn, sessionID *string) (goldenTurn, error)
 		*sessionID = a.SessionID
 		seen.Answer = a.Text
 		seen.Output = a.Data["output"]
+		for _, source := range a.Sources {
+			seen.Sources = append(seen.Sources, source.URI)
+		}
 		seen.Warnings, _ = a.Data["warnings"].([]any)
 	}
 	for _, call := range a.Tools {

@@ -47,6 +47,9 @@ func TestAGoldenFile(t *testing.T) {
 		{"not YAML", "- user: [", "did not find expected"},
 		{"no turns", "# none\n", "has no turns"},
 		{"two documents", "- user: Hello\n---\n- user: Hello\n", "more than one document"},
+		{"sources without a search", "- user: Hello\n  model: [{say: Hi, sources: [{uri: https://a.example}]}]\n", "sources with search"},
+		{"an error that thinks", "- user: Hello\n  model: [{fail: 400, think: Hm}]\n", "go with say, call or calls"},
+		{"what a reply can have", "- user: Hello\n  model:\n    - say: Hi\n      think: Hm\n      search: rates\n      sources:\n        - title: A\n          uri: https://a.example\n          text: Hi\n      finish: MAX_TOKENS\n  answer: Hi\n  sources:\n    - https://a.example\n  warnings: [response_truncated]\n", ""},
 		{"a reply of two kinds", "- user: Hello\n  model: [{say: Hi, call: who}]\n", "needs one of say, call, calls and fail"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

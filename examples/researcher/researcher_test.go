@@ -59,6 +59,17 @@ func library(t *testing.T) {
 	t.Setenv("LIBRARY_URL", listener.URL)
 }
 
+// What Google Search found is shown with the answer.
+func TestSources(t *testing.T) {
+	library(t)
+	s := agenttest.Start(t, researcher.New, "LIBRARY_TOKEN=k-1")
+	s.Model(agenttest.Say("The release is out.").Search("release", agenttest.Source{Title: "News", URI: "https://news.example/1", Text: "release"}))
+	answer := s.Ask("Is the release out?")
+	if len(answer.Sources) != 1 || answer.Sources[0].URI != "https://news.example/1" || !strings.Contains(answer.Data["search_suggestions"].(string), "release") {
+		t.Errorf("%+v", answer)
+	}
+}
+
 func TestResearch(t *testing.T) {
 	library(t)
 	s := agenttest.Start(t, researcher.New, "LIBRARY_TOKEN=k-1")

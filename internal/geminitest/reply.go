@@ -67,21 +67,26 @@ func Text(pieces ...string) Reply {
 func Calls(calls ...FunctionCall) Reply {
 	parts := make([]any, len(calls))
 	for i, call := range calls {
-		args := call.Args
-		if args == nil {
-			args = map[string]any{}
-		}
-		body := map[string]any{"name": call.Name, "args": args}
-		if call.ID != "" {
-			body["id"] = call.ID
-		}
-		part := map[string]any{"functionCall": body}
-		if call.ThoughtSignature != "" {
-			part["thoughtSignature"] = call.ThoughtSignature
-		}
-		parts[i] = part
+		parts[i] = call.Part()
 	}
 	return Parts(parts...)
+}
+
+// Part returns c as a part, in Gemini's JSON form.
+func (c FunctionCall) Part() any {
+	args := c.Args
+	if args == nil {
+		args = map[string]any{}
+	}
+	body := map[string]any{"name": c.Name, "args": args}
+	if c.ID != "" {
+		body["id"] = c.ID
+	}
+	part := map[string]any{"functionCall": body}
+	if c.ThoughtSignature != "" {
+		part["thoughtSignature"] = c.ThoughtSignature
+	}
+	return part
 }
 
 // Parts returns a reply with a content of these parts, in Gemini's JSON form.
@@ -89,6 +94,29 @@ func Parts(parts ...any) Reply {
 	reply := newReply("STOP")
 	reply.chunks = [][]any{parts}
 	return reply
+}
+
+// And adds parts, in Gemini's JSON form, to the last chunk.
+func (r Reply) And(parts ...any) Reply {
+	r.chunks = slices.Clone(r.chunks)
+	if len(r.chunks) == 0 {
+		r.chunks = [][]any{nil}
+	}
+	last := len(r.chunks) - 1
+	r.chunks[last] = slices.Concat(r.chunks[last], parts)
+	return r
+}
+
+// Before adds parts in a chunk before all others.
+func (r Reply) Before(parts ...any) Reply {
+	r.chunks = slices.Concat([][]any{parts}, r.chunks)
+	return r
+}
+
+// WithFinish sets the finish reason.
+func (r Reply) WithFinish(reason string) Reply {
+	r.finish = reason
+	return r
 }
 
 // Finish returns a reply with text, which may be empty, and a finish reason such as
@@ -226,9 +254,7 @@ func (r Reply) WithoutUsage() Reply {
 
 // WithThought adds a thought before everything else.
 func (r Reply) WithThought(text string) Reply {
-	thought := []any{map[string]any{"text": text, "thought": true}}
-	r.chunks = append([][]any{thought}, r.chunks...)
-	return r
+	return r.Before(map[string]any{"text": text, "thought": true})
 }
 
 // WithThoughtSignature adds a signature to the last part.

@@ -13,6 +13,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"reflect"
 	"slices"
 	"strings"
 	"sync"
@@ -92,7 +93,8 @@ type Sent struct {
 	Stream      bool
 	Instruction string
 	Contents    []*genai.Content
-	Tools       []string       // names of the functions that the model was offered
+	Tools       []string // names of the functions that the model was offered
+	Settings    *genai.GenerateContentConfig
 	Body        map[string]any // all of it, in the API's JSON form
 }
 
@@ -143,6 +145,7 @@ func parseSent(path string, body []byte) (Sent, bool) {
 		Contents          []*genai.Content
 		SystemInstruction *genai.Content
 		Tools             []*genai.Tool
+		GenerationConfig  json.RawMessage
 	}
 	s := Sent{Model: target, Stream: method == "streamGenerateContent"}
 	if json.Unmarshal(body, &s.Body) != nil {
@@ -155,6 +158,10 @@ func parseSent(path string, body []byte) (Sent, bool) {
 			s.Instruction += part.Text
 		}
 	}
+	// The API keeps in generationConfig what the SDK has in one type with the rest.
+	s.Settings = &genai.GenerateContentConfig{}
+	_ = json.Unmarshal(request.GenerationConfig, s.Settings)
+	_ = json.Unmarshal(body, s.Settings)
 	for _, tool := range request.Tools {
 		for _, function := range tool.FunctionDeclarations {
 			s.Tools = append(s.Tools, function.Name)
@@ -263,37 +270,46 @@ func (a *Answer) readEnvelope(raw []byte) error {
 		}
 	}
 	a.Text, a.SessionID, a.Turn = data.Response, data.SessionID, data.Turn
-	calls, outputs := a.toolContents()
-	for i, call := range data.ToolCalls {
-		made := ToolCall{Name: call.Name, OK: call.OK}
-		if i < len(calls) {
-			made.Args = calls[i].Args
+	made := a.toolContents()
+	for _, call := range data.ToolCalls {
+		t := ToolCall{Name: call.Name, OK: call.OK}
+		// What Gemini ran itself is among data.ToolCalls too.
+		if i := slices.IndexFunc(made, func(m ToolCall) bool { return m.Name == call.Name }); i >= 0 {
+			t.Args, t.Output = made[i].Args, made[i].Output
+			made = slices.Delete(made, i, i+1)
 		}
-		if i < len(outputs) {
-			made.Output = outputs[i].Response
-		}
-		a.Tools = append(a.Tools, made)
+		a.Tools = append(a.Tools, t)
 	}
 	return nil
 }
 
-// toolContents returns the calls and results since the question, from the last request
-// to the model: it holds all of them but those after which the model was not asked.
-func (a *Answer) toolContents() (calls []*genai.FunctionCall, outputs []*genai.FunctionResponse) {
-	if len(a.Sent) == 0 {
-		return nil, nil
+// toolContents returns the calls since the question with their outputs, from the last
+// request to the model: it holds all of them but those after which the model was not
+// asked. Requests of agents that are tools have other questions.
+func (a *Answer) toolContents() (made []ToolCall) {
+	if len(a.Sent) == 0 || len(a.Sent[0].Contents) == 0 {
+		return nil
 	}
-	for _, content := range a.Sent[len(a.Sent)-1].Contents {
+	first := a.Sent[0].Contents
+	question := len(first) - 1
+	var contents []*genai.Content
+	for _, sent := range slices.Backward(a.Sent) {
+		if len(sent.Contents) > question && reflect.DeepEqual(sent.Contents[question], first[question]) {
+			contents = sent.Contents[question+1:]
+			break
+		}
+	}
+	answered := 0
+	for _, content := range contents {
 		for _, part := range content.Parts {
 			switch {
 			case part.FunctionCall != nil:
-				calls = append(calls, part.FunctionCall)
-			case part.FunctionResponse != nil:
-				outputs = append(outputs, part.FunctionResponse)
-			case part.Text != "" && content.Role == genai.RoleUser:
-				calls, outputs = nil, nil
+				made = append(made, ToolCall{Name: part.FunctionCall.Name, Args: part.FunctionCall.Args})
+			case part.FunctionResponse != nil && answered < len(made):
+				made[answered].Output = part.FunctionResponse.Response
+				answered++
 			}
 		}
 	}
-	return calls, outputs
+	return made
 }
