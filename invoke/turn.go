@@ -388,19 +388,11 @@ const shutdownGrace = 150 * time.Millisecond
 // detach returns a context that survives the client's cancellation for at most d. It
 // ends shortly after the instance cuts requests off.
 func detach(ctx context.Context, d time.Duration) (context.Context, context.CancelFunc) {
-	on, cancel := context.WithTimeout(context.WithoutCancel(ctx), d)
-	stop := context.AfterFunc(drain.End(ctx), func() {
-		timer := time.NewTimer(shutdownGrace)
-		defer timer.Stop()
-		select {
-		case <-timer.C:
-			cancel()
-		case <-on.Done():
-		}
-	})
+	on, release := drain.Detach(ctx, shutdownGrace)
+	on, cancel := context.WithTimeout(on, d)
 	return on, func() {
-		stop()
 		cancel()
+		release()
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"time"
 )
 
 // A Gate counts the requests in flight and can be shut. The zero Gate is open.
@@ -48,6 +49,26 @@ func End(ctx context.Context) context.Context {
 		return end
 	}
 	return context.Background()
+}
+
+// Detach returns a context with the values of ctx, for work that goes on when the client
+// has gone: it ends only grace after the gate of ctx's request cuts requests off, with
+// [ErrCut]. The returned function must be called.
+func Detach(ctx context.Context, grace time.Duration) (context.Context, context.CancelFunc) {
+	on, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
+	stop := context.AfterFunc(End(ctx), func() {
+		timer := time.NewTimer(grace)
+		defer timer.Stop()
+		select {
+		case <-timer.C:
+			cancel(ErrCut)
+		case <-on.Done():
+		}
+	})
+	return on, func() {
+		stop()
+		cancel(nil)
+	}
 }
 
 func (g *Gate) end() context.Context {

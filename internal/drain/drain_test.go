@@ -1,9 +1,13 @@
 package drain_test
 
 import (
+	"context"
+	"errors"
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"example.com/gatehouse/internal/drain"
 )
@@ -48,4 +52,27 @@ func TestShutAmongMany(t *testing.T) {
 		t.Errorf("%d are behind the gate after Shut has returned", n)
 	}
 	callers.Wait()
+}
+
+// Work that goes on without its client ends with the instance.
+func TestDetach(t *testing.T) {
+	t.Parallel()
+	type key struct{}
+	synctest.Test(t, func(t *testing.T) {
+		var gate drain.Gate
+		client, leave := context.WithCancel(context.WithValue(t.Context(), key{}, "value"))
+		ctx, release := gate.Bind(client)
+		on, stop := drain.Detach(ctx, time.Second)
+		defer stop()
+		leave()
+		release()
+		if time.Sleep(time.Hour); on.Err() != nil || on.Value(key{}) != "value" {
+			t.Errorf("with its client gone: %v, value %v", on.Err(), on.Value(key{}))
+		}
+		begin := time.Now()
+		gate.Cut()
+		if <-on.Done(); time.Since(begin) != time.Second || !errors.Is(context.Cause(on), drain.ErrCut) {
+			t.Errorf("cut off after %v by %v", time.Since(begin), context.Cause(on))
+		}
+	})
 }

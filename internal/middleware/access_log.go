@@ -37,12 +37,11 @@ func (m *middleware) finish(ctx context.Context, w *recorder, r *http.Request, s
 
 // deliver writes the audit and lets telemetry be exported, side by side: what an
 // instance does not do before its handler returns may never be done. Each has a
-// bound of its own, and none ends with the client's connection.
+// bound of its own, and ctx does not end with the client's connection.
 func (m *middleware) deliver(ctx context.Context, entries []audit.Entry) {
-	ctx = context.WithoutCancel(ctx)
 	var group sync.WaitGroup
-	// Both are due every few seconds alone: waking another thread at each request
-	// would be a tenth of what a turn costs.
+	// These are due every few seconds only: waking another thread at each request would
+	// be a tenth of what a turn costs (BenchmarkTurn of package invoke).
 	if m.Figures.Due() {
 		group.Go(func() { m.runAfter(ctx, func() { m.Figures.Flush(ctx) }) })
 	}

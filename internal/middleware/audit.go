@@ -3,10 +3,12 @@ package middleware
 import (
 	"cmp"
 	"context"
+	"time"
 
 	lru "github.com/hashicorp/golang-lru/v2"
 
 	"example.com/gatehouse/internal/api"
+	"example.com/gatehouse/internal/drain"
 	"example.com/gatehouse/internal/gcp/audit"
 )
 
@@ -31,16 +33,15 @@ func NewAudit(log *audit.Log, named bool) *Audit {
 	return &Audit{log: log, named: named, written: written}
 }
 
-// Hurry leaves little time to the API: the process is about to end.
-func (a *Audit) Hurry() {
-	if a != nil {
-		a.log.Hurry()
-	}
-}
+// shutdownGrace is how much longer the Logging API may take once the shutdown has cut
+// requests off. An entry that it has not taken by then is on stdout.
+const shutdownGrace = 250 * time.Millisecond
 
 // write delivers entries, and those of turns that a process which died has left
 // without one.
 func (a *Audit) write(ctx context.Context, entries []audit.Entry) {
+	ctx, cancel := drain.Detach(ctx, shutdownGrace)
+	defer cancel()
 	a.log.Write(ctx, entries...)
 	for _, e := range entries {
 		if e.ID != "" {

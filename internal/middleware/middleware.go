@@ -133,7 +133,7 @@ func (m *middleware) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 	working, release := m.Gate.Bind(ctx)
 	defer release()
 	r = w.track(r.WithContext(working))
-	defer m.finish(ctx, w, r, state) // not in working, which may have been cut short
+	defer m.finish(context.WithoutCancel(working), w, r, state) // also of a request that was cut off
 	defer m.recover(w, r)
 	if m.Loopback && !loopback.HostPort(r.Host) {
 		answerError(w, r, &api.Error{Code: api.PermissionDenied, Message: "The local service answers only to localhost and 127.0.0.1."})

@@ -78,9 +78,6 @@ func (s *Server) endRequests(ctx context.Context) error {
 	if s.gate.Shut(waiting) == nil {
 		return nil
 	}
-	if p := s.parts.Load(); p != nil {
-		p.audit.Hurry()
-	}
 	s.gate.Cut()
 	waiting, cancel = context.WithTimeout(ctx, cutTimeout)
 	defer cancel()

@@ -57,8 +57,6 @@ const (
 	// cooldown tries it and the others go straight to the fallback.
 	maxFailures = 3
 	cooldown    = 10 * time.Second
-	// lastMoment is what the API still gets after Hurry.
-	lastMoment = 250 * time.Millisecond
 )
 
 // A Log is the audit trail. It is safe for concurrent use; its calls share one
@@ -68,8 +66,6 @@ type Log struct {
 	now           func() time.Time
 	limit         time.Duration // of one Write, in time that the process runs
 	breaker       breaker
-	ending        context.Context // ends with Hurry
-	hurry         context.CancelFunc
 
 	ready    chan struct{} // closed once the three below are set; nil without an API
 	api      *logapi.Client
@@ -99,7 +95,6 @@ func New(ctx context.Context, project, name, endpoint string, fallback io.Writer
 		project: project, name: name, fallback: fallback,
 		now: time.Now, limit: writeLimit,
 	}
-	l.ending, l.hurry = context.WithCancel(context.Background())
 	own, err := channel.Endpoint(endpoint)
 	if err != nil {
 		return nil, fmt.Errorf("the Logging API's endpoint: %w", err)
@@ -136,9 +131,9 @@ var clientOptions = []option.ClientOption{
 }
 
 // Write delivers entries, all of them to the API or all to the fallback, before
-// it returns. That takes at most 2 seconds of running time. Only the values
-// of ctx are used: an entry is delivered after its request has ended, too.
-// After [Log.Close] everything goes to the fallback.
+// it returns. That takes at most 2 seconds of running time, and less if ctx ends: what
+// the API has not taken by then is for the fallback. The entries of a request need a
+// context that survives it. After [Log.Close] everything goes to the fallback.
 //
 // The entries of one call are one call of the API: up to a few hundred.
 func (l *Log) Write(ctx context.Context, entries ...Entry) {
@@ -167,15 +162,7 @@ func (l *Log) Write(ctx context.Context, entries ...Entry) {
 	l.print(entries, undelivered)
 }
 
-var (
-	errClosed = errors.New("the log is closed")
-	errEnding = errors.New("no answer before the process ends")
-)
-
-// Hurry announces the end of the process: the API gets a quarter of a
-// second for what is being written and for each later call, and then the
-// fallback has it.
-func (l *Log) Hurry() { l.hurry() }
+var errClosed = errors.New("the log is closed")
 
 // enter counts a call of Write, so that Close waits for it.
 func (l *Log) enter() error {
@@ -193,19 +180,8 @@ func (l *Log) deliver(ctx context.Context, lines []logging.Entry) error {
 	if err := l.breaker.allow(l.now()); err != nil {
 		return err
 	}
-	ctx, stop := cputime.WithTimeoutCause(context.WithoutCancel(ctx), l.limit, tick, fmt.Errorf("no answer within %v of running time", l.limit))
+	ctx, stop := cputime.WithTimeoutCause(ctx, l.limit, tick, fmt.Errorf("no answer within %v of running time", l.limit))
 	defer stop()
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	defer context.AfterFunc(l.ending, func() {
-		timer := time.NewTimer(lastMoment)
-		defer timer.Stop()
-		select {
-		case <-timer.C:
-			cancel(errEnding)
-		case <-ctx.Done():
-		}
-	})()
 	err := l.send(ctx, lines)
 	if ctx.Err() != nil && err != nil {
 		err = context.Cause(ctx)

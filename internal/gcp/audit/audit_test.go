@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math"
 	"net"
@@ -415,38 +416,30 @@ func TestHangingAPI(t *testing.T) {
 }
 
 // A process that is about to end waits for no API that hangs, and loses no entry.
-func TestHurry(t *testing.T) {
+func TestContextThatEnds(t *testing.T) {
 	t.Parallel()
 	server := loggingtest.Start(t)
 	server.Hold()
 	l, out := newLog(t, server.Addr)
+	ctx, cancel := context.WithCancelCause(t.Context())
 	written := make(chan struct{})
 	go func() {
 		defer close(written)
-		l.Write(t.Context(), turn("under way"))
+		l.Write(ctx, turn("under way"))
 	}()
 	<-server.Arrived()
 	start := time.Now()
-	l.Hurry()
+	cancel(errors.New("the process ends"))
 	<-written
-	l.Write(t.Context(), turn("afterwards"))
+	l.Write(ctx, turn("afterwards"))
 	if took := time.Since(start); took >= audit.WriteLimit {
 		t.Errorf("two entries took %v", took)
 	}
 	if diff := cmp.Diff([]string{"under way", "afterwards"}, out.ids(t)); diff != "" {
 		t.Errorf("on the fallback (-want +got):\n%s", diff)
 	}
-}
-
-func TestHurryLeavesTimeForAnAPIThatAnswers(t *testing.T) {
-	t.Parallel()
-	server := loggingtest.Start(t)
-	l, out := newLog(t, server.Addr)
-	l.Write(t.Context(), turn("e-1"))
-	l.Hurry()
-	l.Write(t.Context(), turn("e-2"))
-	if diff := cmp.Diff([]string{"e-1", "e-2"}, taken(server)); diff != "" {
-		t.Errorf("in the API (-want +got), with %v on the fallback:\n%s", out.ids(t), diff)
+	if got, _ := out.lines(t)[0]["undelivered"].(string); !strings.Contains(got, "the process ends") {
+		t.Errorf("reason %q", got)
 	}
 }
 
@@ -533,18 +526,6 @@ func TestAPIThatCameBack(t *testing.T) {
 	}
 	if got := out.ids(t)[0]; got != "away" {
 		t.Errorf("first on the fallback: %q", got)
-	}
-}
-
-func TestEndedRequest(t *testing.T) {
-	t.Parallel()
-	server := loggingtest.Start(t)
-	l, _ := newLog(t, server.Addr)
-	ctx, cancel := context.WithCancel(t.Context())
-	cancel()
-	l.Write(ctx, turn("e-1"))
-	if diff := cmp.Diff([]string{"e-1"}, taken(server)); diff != "" {
-		t.Errorf("in the API (-want +got):\n%s", diff)
 	}
 }
 
