@@ -63,7 +63,8 @@ func (c *script) all(t *testing.T) {
 	c.do(t, "session.turn session_not_found", http.MethodPost, "/invoke", map[string]any{"query": prompt, "session_id": id}, person...)
 	c.do(t, "session.turn ok", http.MethodPost, "/chat", said(chatID, prompt), ann...)
 	c.do(t, "session.turn ok", http.MethodPost, "/chat", again(chatID, prompt), ann...)
-	c.gemini.Enqueue(geminitest.Text("This breaks ", "off.").CutAfter(1))
+	cut := geminitest.Text("This breaks ", "off.").CutAfter(1)
+	c.gemini.Enqueue(cut, cut, cut) // in every attempt
 	c.do(t, "session.turn model_unavailable", http.MethodPost, "/invoke", map[string]any{"query": prompt, "stream": true}, ann...)
 	c.do(t, "session.list ok", http.MethodGet, "/sessions", nil, ann...)
 	c.do(t, "session.read ok", http.MethodGet, "/sessions/"+id, nil, ann...)
