@@ -233,7 +233,8 @@ func (s *subject) compose(now time.Time, a ask) Update {
 	}
 	c.leased = min(c.leased, u.Calls)
 	if a.calls > 0 {
-		u.MoreLeast = whole(max(c.used+a.calls-u.Calls, c.limit/24))
+		// Where many instances share the limit, a 24th would be more than is left to each.
+		u.MoreLeast = whole(max(c.used+a.calls-u.Calls, min(c.limit/24, c.step)))
 		u.More = max(u.MoreLeast, whole(c.batch))
 	}
 	return u
