@@ -57,7 +57,7 @@ func TestStorm(t *testing.T) {
 	fresh := s.goroutines(t, calm)
 
 	for i := range plan.Processes {
-		s.members[i] = s.start(t, i)
+		s.put(s.start(t, i))
 	}
 	s.warmUp(ctx, t, s.members[0])
 	s.gemini.Forget()
@@ -182,8 +182,8 @@ func setting(t *testing.T, name string, otherwise uint64) uint64 {
 
 // A stormRun carries a storm's plan out.
 type stormRun struct {
+	*fleet
 	plan    stormPlan
-	env     []string
 	project string
 	gemini  *geminitest.Server
 	log     *loggingtest.Server
@@ -194,62 +194,31 @@ type stormRun struct {
 	quiet atomic.Bool // everything works
 	asked atomic.Int64
 
-	mu      sync.Mutex
-	members []*member // who serves now
-	all     []*member
-	ledger  stormLedger
-	where   []*member // of each attempt
-	codes   map[string]int
-	turns   []int // of each call: how often the model was asked for it
-
-	kills, ends, slowest atomic.Int64
-}
-
-// A member is one process of the service.
-type member struct {
-	*service
-	place  int
-	killed atomic.Pointer[time.Time] // when, if by SIGKILL
+	mu     sync.Mutex
+	ledger stormLedger
+	where  []*member // of each attempt
+	codes  map[string]int
+	turns  []int // of each call: how often the model was asked for it
 }
 
 func newStormRun(t *testing.T, plan stormPlan) *stormRun {
 	s := &stormRun{
 		plan: plan, gemini: geminitest.Start(t), log: loggingtest.Start(t),
-		members: make([]*member, plan.Processes), codes: map[string]int{}, turns: make([]int, len(plan.Calls)),
+		codes: map[string]int{}, turns: make([]int, len(plan.Calls)),
 	}
 	host := emulator.Host(t)
 	for range plan.Processes {
 		s.links = append(s.links, newLink(t, host))
 	}
 	s.project = emulator.Project()
-	s.env = append(firestore(""), "GOOGLE_CLOUD_PROJECT="+s.project, "REQUEST_TIMEOUT=2s", "BREAKER_COOLDOWN=1s", "MODEL_FALLBACKS=gemini-3.1-flash-lite",
+	env := append(firestore(""), "GOOGLE_CLOUD_PROJECT="+s.project, "REQUEST_TIMEOUT=2s", "BREAKER_COOLDOWN=1s", "MODEL_FALLBACKS=gemini-3.1-flash-lite",
 		"GEMINI_API_KEY="+apiKey, "GOOGLE_GEMINI_BASE_URL="+s.gemini.URL, "LOGGING_ENDPOINT="+s.log.Addr,
 		"AUTH=api_key", keys(), "GOTRACEBACK=all")
+	s.fleet = newFleet(localProgram, plan.Processes, func(place int) []string {
+		return append(slices.Clone(env), "FIRESTORE_EMULATOR_HOST="+s.links[place].Addr)
+	})
 	s.gemini.Handle(s.reply)
 	return s
-}
-
-// start runs the process of a place.
-func (s *stormRun) start(t *testing.T, place int) *member {
-	t.Helper()
-	program, err := localProgram()
-	if err != nil {
-		t.Error(err)
-		return nil
-	}
-	p := spawn(t, program, append(slices.Clone(s.env), "PORT=0", "FIRESTORE_EMULATOR_HOST="+s.links[place].Addr)...)
-	ctx, cancel := context.WithTimeout(context.Background(), limit)
-	defer cancel()
-	match, err := p.stdout.Await(ctx, readyAt)
-	if err != nil {
-		t.Errorf("cmd/local did not get ready: %v", err)
-		return nil
-	}
-	m := &member{service: newService(t, p, match[1]), place: place}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.all = append(s.all, m)
-	return m
 }
 
 // warmUp lets a process answer once; the emulator takes its time for its first
@@ -337,17 +306,12 @@ func (s *stormRun) inject(ctx context.Context, t *testing.T, injections *sync.Wa
 	}
 	switch f.Does {
 	case faultKill, faultTerminate:
-		m := s.take(f.Process)
-		if m == nil {
-			return // it is being replaced
+		if m := s.take(f.Process); m != nil { // else it is being replaced
+			injections.Go(func() {
+				s.end(t, m, f.Does == faultKill)
+				s.put(s.start(t, f.Process))
+			})
 		}
-		injections.Go(func() {
-			s.end(t, m, f.Does)
-			next := s.start(t, f.Process)
-			s.mu.Lock()
-			defer s.mu.Unlock()
-			s.members[f.Process] = next
-		})
 	case faultCutStore:
 		during(link.cut, link.mend)
 	case faultHangStore:
@@ -366,48 +330,6 @@ func (s *stormRun) inject(ctx context.Context, t *testing.T, injections *sync.Wa
 	case faultLogLoses:
 		s.log.LoseNext(3)
 	}
-}
-
-// take removes and returns a place's process, which no longer gets calls.
-func (s *stormRun) take(place int) *member {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	m := s.members[place]
-	s.members[place] = nil
-	return m
-}
-
-// end ends a process.
-func (s *stormRun) end(t *testing.T, m *member, how faultKind) {
-	begin := time.Now()
-	if how == faultKill {
-		m.killed.Store(&begin)
-		m.end(t, os.Kill)
-		s.kills.Add(1)
-	} else {
-		if code := m.end(t, syscall.SIGTERM); code != 0 {
-			t.Errorf("a process ended by SIGTERM with code %d", code)
-		}
-		took := time.Since(begin)
-		if took > 10*time.Second {
-			t.Errorf("a process took %v to end", took)
-		}
-		s.ends.Add(1)
-		s.slowest.Store(max(s.slowest.Load(), int64(took)))
-	}
-	m.client.CloseIdleConnections()
-}
-
-// server returns the process for an attempt, or the next one that serves.
-func (s *stormRun) server(place int) *member {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for i := range s.members {
-		if m := s.members[(place+i)%len(s.members)]; m != nil {
-			return m
-		}
-	}
-	panic("the first process is never killed")
 }
 
 // run sees a call through.
