@@ -10,7 +10,7 @@ terraform {
     terraform = { source = "terraform.io/builtin/terraform" } # it decodes the file
   }
 
-  # The bucket is made and named by scripts/deploy: it must be
+  # The deploy command makes the bucket and names it: it must be
   # there before anything here is. Several agents in it have a prefix each.
   backend "gcs" {
     prefix = "gatehouse"

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"embed"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -12,8 +11,8 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
-	"text/template"
 
 	"example.com/gatehouse/internal/deploy"
 )
@@ -74,10 +73,15 @@ func (m goModule) source(root string) (string, error) {
 	return "git::https://" + modulePath + ".git//terraform/from-settings?ref=" + version, nil
 }
 
-//go:embed template
-var templates embed.FS
+// localSource is the module's source in the clone's own root.
+const localSource = `"../terraform/from-settings"`
 
-var provider = regexp.MustCompile(`(?s)google\s*=\s*\{[^}]*?version\s*=\s*"([^"]+)"`)
+// settings is the first file of settings.
+const settings = `# What the deployment in a project sets, in the file named by the project's ID.
+# Everything has a default; the variables: terraform/README.md of Gatehouse.
+invokers        = ["user:you@example.com"]
+health_invokers = ["user:you@example.com"]
+`
 
 // initialize writes the files that deploy a module that imports Gatehouse. It does not
 // overwrite existing files.
@@ -92,28 +96,22 @@ func initialize(ctx context.Context, dir string, out io.Writer) error {
 	if dir, err = filepath.EvalSymlinks(dir); err != nil {
 		return err
 	}
-	values := map[string]string{}
-	if values["Source"], err = m.source(filepath.Join(dir, "environments")); err != nil {
-		return err
-	}
-	versions, err := os.ReadFile(filepath.Join(m.Dir, "terraform", "versions.tf"))
+	source, err := m.source(filepath.Join(dir, "environments"))
 	if err != nil {
 		return err
 	}
-	match := provider.FindSubmatch(versions)
-	if match == nil {
-		return errors.New("terraform/versions.tf names no version of the google provider")
+	root, err := os.ReadFile(filepath.Join(m.Dir, "environments", "main.tf"))
+	if err != nil {
+		return err
 	}
-	values["Provider"] = string(match[1])
-
-	for _, name := range []string{"main.tf", "PROJECT.tfvars"} {
-		var text strings.Builder
-		if err := template.Must(template.ParseFS(templates, "template/"+name)).Execute(&text, values); err != nil {
-			return err
-		}
-		if err := writeNew(out, dir, "environments/"+name, text.String()); err != nil {
-			return err
-		}
+	if strings.Count(string(root), localSource) != 1 {
+		return fmt.Errorf("environments/main.tf of %s does not name its module's source %s", modulePath, localSource)
+	}
+	if err := writeNew(out, dir, "environments/main.tf", strings.Replace(string(root), localSource, strconv.Quote(source), 1)); err != nil {
+		return err
+	}
+	if err := writeNew(out, dir, "environments/PROJECT.tfvars", settings); err != nil {
+		return err
 	}
 	for _, name := range []string{"cloudbuild.yaml", "delivery/apply.yaml", "delivery/weekly.yaml"} {
 		text, err := os.ReadFile(filepath.Join(m.Dir, name))
