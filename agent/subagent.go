@@ -24,7 +24,9 @@ type requestIn struct {
 // and hooks: for the same person, in the same trace, on the same budgets, circuit
 // breakers and deadline. Its model calls are part of the turn's usage. MAX_TOOL_ROUNDS
 // bounds the rounds of all of them together: each request to an agent takes one, and
-// so does each round of its tools. What it says on the way is not shown or stored.
+// so does each round of its tools. Clients see the calls of its tools, and what these say
+// with tool.Progress, as progress of its own call. What it says on the way is not shown or
+// stored. Tools that change the world or ask a person cannot be its tools.
 //
 // The service is not ready if agents include each other in a circle, or more than
 // [MaxDepth] deep.

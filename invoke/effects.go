@@ -247,9 +247,18 @@ const (
 	maxProgressText = 1 << 10
 )
 
-// progress returns a context in which a tool shows how far its call is.
+// progress returns a context in which a tool shows how far its call is. A tool of an
+// agent that is a tool shows it as progress of the call that asks this agent: the bound is
+// that of the call.
 func (g *generation) progress(ctx context.Context, id, name string) context.Context {
-	if g.run == nil || g.run.out == nil || g.depth > 0 {
+	if g.depth > 0 {
+		return tool.WithProgress(ctx, func(text string) {
+			if text != "" {
+				tool.Progress(ctx, truncate.Text(name, 64)+": "+text)
+			}
+		})
+	}
+	if g.run == nil || g.run.out == nil {
 		return ctx
 	}
 	var shown atomic.Int32

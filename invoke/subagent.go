@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 
 	"example.com/gatehouse/agent"
+	"example.com/gatehouse/internal/truncate"
 	"example.com/gatehouse/session"
 	"example.com/gatehouse/tool"
 )
@@ -92,6 +93,19 @@ func (s *Service) runner(g *generation) agent.Runner {
 			sub = newSubagent(s.Config, *a, s.subagents)
 		}
 		return sub.answer(ctx, g, request)
+	}
+}
+
+// showCall shows that an agent that is a tool calls one of its own, or that the call has
+// failed, as progress of the call that asks the agent.
+func (g *generation) showCall(ctx context.Context, name string, failure error) {
+	if g.depth == 0 {
+		return
+	}
+	if name = truncate.Text(name, 64); failure == nil {
+		tool.Progress(ctx, "Calls "+name+".")
+	} else {
+		tool.Progress(ctx, name+" failed: "+failure.Error())
 	}
 }
 

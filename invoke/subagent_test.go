@@ -3,6 +3,7 @@ package invoke_test
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"slices"
@@ -157,6 +158,65 @@ func TestAgentsAsToolsAreBounded(t *testing.T) {
 			t.Errorf("%+v", d)
 		}
 		wantOutput(t, "of the agent", gemini, "the tool took too long")
+	})
+}
+
+// Who watches a stream sees what an agent that is a tool does, and what its tools say, in
+// any depth, as progress of the call that asks the agent, within the bound of one call.
+func TestAnAgentAsAToolIsSeen(t *testing.T) {
+	t.Parallel()
+	inner := agent.Agent{Name: "inner", Description: "It counts.", MaxTokens: 100, Tools: []tool.Tool{
+		tool.New("count", "It counts.", func(ctx context.Context, _ struct{}) (string, error) {
+			tool.Progress(ctx, "one")
+			return "1", nil
+		}),
+		tool.New("lose", "It fails.", func(context.Context, struct{}) (string, error) { return "", errors.New("no shelf") }),
+	}}
+	main := agent.Agent{Name: "main", MaxTokens: 100, Tools: []tool.Tool{agent.AsTool(agent.Agent{
+		Name: "outer", Description: "It asks.", MaxTokens: 100, Tools: []tool.Tool{agent.AsTool(inner)},
+	})}}
+	gemini := geminitest.Start(t)
+	server, _ := serveAgent(t, newMemory(), gemini, main)
+	gemini.Enqueue(requestCall("outer"), requestCall("inner"),
+		geminitest.Calls(geminitest.FunctionCall{Name: "count"}), geminitest.Calls(geminitest.FunctionCall{Name: "lose"}),
+		geminitest.Text("inner's secret"), geminitest.Text("outer's secret"), geminitest.Text("Done."))
+	_, stream := ask(t, server, "/invoke", `{"query": "hello", "stream": true}`)
+	var seen []string
+	for block := range strings.SplitSeq(stream, "\n\n") {
+		var part struct{ ID, Name, Text string }
+		if _, data, ok := strings.Cut(block, "\ndata: "); ok && strings.Contains(block, "event: progress\n") {
+			if err := json.Unmarshal([]byte(data), &part); err != nil {
+				t.Fatal(err)
+			}
+			seen = append(seen, part.Name+" "+part.ID+" "+part.Text)
+		}
+	}
+	want := []string{
+		"outer call_1_1 Calls inner.", "outer call_1_1 inner: Calls count.", "outer call_1_1 inner: count: one",
+		"outer call_1_1 inner: Calls lose.", "outer call_1_1 inner: lose failed: no shelf",
+	}
+	if !slices.Equal(seen, want) {
+		t.Errorf("seen is %q, want %q", seen, want)
+	}
+	if strings.Contains(stream, "secret") || strings.Count(stream, "event: tool_call\n") != 1 {
+		t.Errorf("the stream is %s", stream)
+	}
+
+	t.Run("within the bound of a call", func(t *testing.T) {
+		t.Parallel()
+		helper := agent.Agent{Name: "helper", Description: "It helps.", MaxTokens: 100, Tools: []tool.Tool{tool.New("talk", "It talks.", func(ctx context.Context, _ struct{}) (string, error) {
+			for range 1000 {
+				tool.Progress(ctx, "more")
+			}
+			return "", nil
+		})}}
+		gemini := geminitest.Start(t)
+		server, _ := serveAgent(t, newMemory(), gemini, agent.Agent{Name: "main", MaxTokens: 100, Tools: []tool.Tool{agent.AsTool(helper)}})
+		gemini.Enqueue(requestCall("helper"), geminitest.Calls(geminitest.FunctionCall{Name: "talk"}), geminitest.Text("ok"), geminitest.Text("Done."))
+		_, stream := ask(t, server, "/invoke", `{"query": "hello", "stream": true}`)
+		if n := strings.Count(stream, "event: progress\n"); n != 64 || !strings.Contains(stream, `"response":"Done."`) {
+			t.Errorf("%d events of progress, want 64: %s", n, stream)
+		}
 	})
 }
 

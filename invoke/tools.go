@@ -197,6 +197,7 @@ func (s *Service) answerCall(ctx context.Context, g *generation, p *plan, i int,
 	var response map[string]any
 	err := p.refused
 	if err == nil {
+		g.showCall(ctx, call.Name, nil)
 		calling, step := s.Observer.StartTool(ctx, call.Name)
 		calling = g.progress(calling, p.id, call.Name)
 		if p.effect == "" {
@@ -207,6 +208,9 @@ func (s *Service) answerCall(ctx context.Context, g *generation, p *plan, i int,
 			p.unknown = !known
 		}
 		step.End(calling, toolFailure(err))
+		if err != nil {
+			g.showCall(ctx, call.Name, err)
+		}
 	}
 	result := &genai.FunctionResponse{ID: call.ID, Name: call.Name, Response: response}
 	part := &genai.Part{FunctionResponse: result}
