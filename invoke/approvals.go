@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync"
 
 	"google.golang.org/genai"
 
@@ -138,36 +139,50 @@ func (s *Service) settle(ctx context.Context, key session.Key, t *session.Turn, 
 // deniedByMessage is the reason of an answer that a new message gives.
 const deniedByMessage = "A new message came first."
 
-// denyWaiting denies what the last turn of a session waits for, because another turn
-// follows it. The approval of a turn that is not the last is refused in any case.
-func (s *Service) denyWaiting(ctx context.Context, current *session.Session) {
-	last, ok := waitingTurn(current)
-	if !ok {
-		return
-	}
-	ctx, cancel := detach(ctx, storeTimeout)
-	defer cancel()
-	for range stopTries {
-		record, err := s.Store.LoadRun(ctx, current.Key, last.ID)
-		if err != nil || record.State != session.Waiting {
-			return
+// denials returns what a commit writes of the run that the session's last turn waits with,
+// because the turn of another run follows it.
+func (s *Service) denials(own string, denied **session.Run) func(context.Context, *session.Session) (*session.Run, error) {
+	return func(ctx context.Context, current *session.Session) (*session.Run, error) {
+		*denied = nil
+		last, ok := waitingTurn(current)
+		if !ok || last.ID == own {
+			return nil, nil
 		}
-		next := *record
-		next.State, next.Answers = session.Stopped, maps.Clone(record.Answers)
-		if next.Answers == nil {
-			next.Answers = map[string]session.Answer{}
+		record, err := s.Store.LoadRun(ctx, current.Key, last.ID)
+		switch {
+		case errors.Is(err, session.ErrNotFound):
+			return nil, nil
+		case err != nil:
+			return nil, err
+		case record.State != session.Waiting: // it was answered, or stopped
+			return nil, nil
 		}
 		step, err := stepOf(record)
 		if err != nil {
-			return
+			return nil, err
+		}
+		next := *record
+		next.State, next.Pending, next.Answers = session.Stopped, nil, maps.Clone(record.Answers)
+		if next.Answers == nil {
+			next.Answers = map[string]session.Answer{}
 		}
 		for _, p := range record.Pending {
 			next.Answers[answerKey(step, p.CallID)] = session.Answer{Reason: deniedByMessage, By: string(current.Key.Owner), At: s.Now().UTC()}
 		}
-		next.Pending = nil
-		if _, err := s.Store.SaveRun(ctx, &next); !errors.Is(err, session.ErrChanged) {
-			return
-		}
+		*denied = &next
+		return &next, nil
+	}
+}
+
+// reportDenied tells the webhook of a run that a message has denied.
+func (s *Service) reportDenied(ctx context.Context, denied *session.Run) {
+	if denied == nil {
+		return
+	}
+	told := *denied
+	told.UpdatedAt = s.Now()
+	if err := s.report(ctx, &told); err != nil {
+		s.Log.WarnContext(ctx, "The webhook of a run that was denied could not be scheduled.", "error", err.Error(), "request_id", api.RequestID(ctx))
 	}
 }
 
@@ -215,37 +230,87 @@ func (s *Service) Approve(ctx context.Context, runID string, a Approval, show fu
 // answerRun enters what answers returns of the record of a run, and goes on with the run if
 // nothing is left that it waits for.
 func (s *Service) answerRun(ctx context.Context, key runKey, answers func(*session.Run) ([]Approval, error), show func(Event) error) (*Response, error) {
-	reading, cancel := context.WithTimeout(ctx, storeTimeout)
+	saved, err := s.enterAnswers(ctx, key, answers)
+	if err != nil || saved.State == session.Waiting {
+		return nil, err
+	}
+	asked, err := decodeRun(saved)
+	if err != nil {
+		return nil, err
+	}
+	r := &run{
+		req: asked.Request, owner: key.session.Owner, turnID: saved.ID, key: key.session, out: &output{}, watched: true, taken: saved,
+	}
+	r.out.restore(saved.Parts, saved.Resets)
+	at := &Position{Attempt: len(saved.Resets), Part: len(saved.Parts)}
+	return s.drive(ctx, r, at, new(bool), show)
+}
+
+// enterAnswers enters answers in the record of a run, one call of this process at a time.
+// The write is conditional, so that of answers at once only one is entered; those of an
+// impatient person must not contend for the record, which would be slow.
+func (s *Service) enterAnswers(ctx context.Context, key runKey, answers func(*session.Run) ([]Approval, error)) (*session.Run, error) {
+	leave, err := s.answering.enter(ctx, key)
+	if err != nil {
+		return nil, failure(ctx, ctx, err)
+	}
+	defer leave()
+	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
 	for range stopTries {
-		saved, err := s.enterAnswers(reading, key, answers)
-		if errors.Is(err, session.ErrChanged) {
-			continue
+		saved, err := s.tryAnswers(ctx, key, answers)
+		if !errors.Is(err, session.ErrChanged) {
+			return saved, err
 		}
-		if err != nil {
-			return nil, err
-		}
-		if saved.State == session.Waiting {
-			return nil, nil
-		}
-		asked, err := decodeRun(saved)
-		if err != nil {
-			return nil, err
-		}
-		r := &run{
-			req: asked.Request, owner: key.session.Owner, turnID: saved.ID, key: key.session, out: &output{}, watched: true, taken: saved,
-		}
-		r.out.restore(saved.Parts, saved.Resets)
-		at := &Position{Attempt: len(saved.Resets), Part: len(saved.Parts)}
-		return s.drive(ctx, r, at, new(bool), show)
 	}
 	return nil, api.Fail(api.SessionStoreUnavailable, session.ErrChanged)
 }
 
-// enterAnswers enters answers in the record of a run. The write is conditional, so that of
-// answers at once only one is entered. When nothing waits any more, the caller holds the
-// run.
-func (s *Service) enterAnswers(ctx context.Context, key runKey, answers func(*session.Run) ([]Approval, error)) (*session.Run, error) {
+// An oneByOne lets one call at a time work on a run. The zero oneByOne is free. It is safe
+// for concurrent use.
+type oneByOne struct {
+	mu    sync.Mutex
+	byKey map[runKey]*runPlace
+}
+
+// A runPlace is taken by whoever could put something into free.
+type runPlace struct {
+	free  chan struct{}
+	calls int // that have it or wait for it
+}
+
+// enter waits until no other call works on the run. The caller calls leave.
+func (o *oneByOne) enter(ctx context.Context, key runKey) (leave func(), err error) {
+	o.mu.Lock()
+	p := o.byKey[key]
+	if p == nil {
+		p = &runPlace{free: make(chan struct{}, 1)}
+		if o.byKey == nil {
+			o.byKey = map[runKey]*runPlace{}
+		}
+		o.byKey[key] = p
+	}
+	p.calls++
+	o.mu.Unlock()
+	gone := func() {
+		o.mu.Lock()
+		defer o.mu.Unlock()
+		if p.calls--; p.calls == 0 {
+			delete(o.byKey, key)
+		}
+	}
+	select {
+	case p.free <- struct{}{}:
+		return func() { <-p.free; gone() }, nil
+	case <-ctx.Done():
+		gone()
+		return nil, context.Cause(ctx)
+	}
+}
+
+// tryAnswers makes one try to enter answers. When nothing waits any more, the caller holds
+// the run. The error is [session.ErrChanged] if the record has changed since it was read.
+func (s *Service) tryAnswers(ctx context.Context, key runKey, answers func(*session.Run) ([]Approval, error)) (*session.Run, error) {
 	record, err := s.Store.LoadRun(ctx, key.session, key.id)
 	if errors.Is(err, session.ErrNotFound) {
 		if _, err := session.Find(ctx, s.Store, key.session, key.id); err == nil {

@@ -11,6 +11,7 @@ import (
 
 	"example.com/gatehouse/internal/geminitest"
 	"example.com/gatehouse/internal/npmtest"
+	"example.com/gatehouse/internal/slowtest"
 	"example.com/gatehouse/tool"
 )
 
@@ -34,9 +35,7 @@ func answersQuestions(r geminitest.Request) geminitest.Reply {
 // The AI SDK's own packages ask for approvals and send them.
 func TestApprovalsByTheAISDK(t *testing.T) {
 	t.Parallel()
-	if testing.Short() {
-		t.Skip("NOT TESTED: approvals by the AI SDK; -short")
-	}
+	slowtest.Skip(t, "approvals by the AI SDK")
 	dir := npmtest.Install(t, "approvals by the AI SDK", "ai5@npm:ai@5.0.277", "ai6@npm:ai@6.0.326", "ai7@npm:ai@7.0.173", "zod@4.1.8")
 	program, err := os.ReadFile("testdata/approvals.mjs")
 	if err != nil {

@@ -90,6 +90,7 @@ type Service struct {
 	live      runs // of this process
 	mirrors   mirrors
 	lookups   lookups
+	answering oneByOne
 	digest    string          // of the agent
 	hasLedger bool            // a tool may change the world or ask a person
 	ownParts  bool            // the model may show more than text

@@ -195,14 +195,18 @@ func (s *Service) perform(ctx context.Context, r *run, opened *session.Opened) (
 	if waits == nil {
 		waits = r.journal.close(state)
 	}
-	if r.taken == nil {
-		s.denyWaiting(ctx, current)
+	var denied *session.Run
+	conditions := session.Conditions{
+		AfterTurn: req.AfterTurn, Claim: opened.Claim, Replace: replaces, State: g.states.seal(ctx), Run: waits,
+		Deny: s.denials(r.turnID, &denied),
 	}
-	conditions := session.Conditions{AfterTurn: req.AfterTurn, Claim: opened.Claim, Replace: replaces, State: g.states.seal(ctx), Run: waits}
 	turn.Number, err = s.commit(ctx, opened, turn, conditions)
 	if errors.Is(err, session.ErrReplaced) && replaces == r.turnID { // another turn came while this one went on
 		turn.ID, conditions.Replace = session.NewID(), ""
 		turn.Number, err = s.commit(ctx, opened, turn, conditions)
+	}
+	if err == nil {
+		s.reportDenied(ctx, denied)
 	}
 	if errors.Is(err, session.ErrFenced) {
 		return nil, s.abandon(ctx, r, err)

@@ -123,6 +123,9 @@ func (m *Memory) Apply(ctx context.Context, base *Session, c Change) (*Session, 
 	if err := m.checkRun(c.Run); err != nil {
 		return nil, err
 	}
+	if m.checkRun(c.Denied) != nil {
+		return nil, fmt.Errorf("changing a session whose turn waits: %w", ErrChanged)
+	}
 	if c.Remove {
 		m.remove(base.Key)
 		return New(base.Key), nil
@@ -143,6 +146,7 @@ func (m *Memory) Apply(ctx context.Context, base *Session, c Change) (*Session, 
 		return nil, err
 	}
 	m.putRun(c.Run)
+	m.putRun(c.Denied)
 	return next.snapshot(), nil
 }
 

@@ -539,14 +539,22 @@ func (s *Session) After(c Change, now time.Time, ttl time.Duration) (*Session, *
 	return &after, &record, nil
 }
 
-// keptFor returns when s expires after c: not before its keys do, and not while a call
-// holds one.
+// keptFor returns when s expires after c: not before its keys do, not while a call holds
+// one, and not before what its last turn waits for.
 func (s *Session) keptFor(c Change, ttl time.Duration) time.Time {
 	expires := s.ExpiresAt
 	if c.Entry != nil && c.Entry.Turn == 0 && c.Entry.Until.After(expires) {
 		expires = c.Entry.Until
 	}
-	if ttl >= KeyLife || c.Turn == nil {
+	if c.Turn == nil {
+		return expires
+	}
+	for _, p := range c.Turn.Pending {
+		if p.ExpiresAt.After(expires) {
+			expires = p.ExpiresAt
+		}
+	}
+	if ttl >= KeyLife {
 		return expires
 	}
 	for _, e := range s.Keys {

@@ -85,6 +85,11 @@ type Change struct {
 	// Run, unless nil, is written in the same step, under the precondition that it has
 	// not changed since it was loaded: both writes happen or neither.
 	Run *Run
+
+	// Denied, unless nil, is written in the same step, too: the record of a run that has
+	// waited for a person, until Turn followed. If that record has changed or is gone, the
+	// error is [ErrChanged].
+	Denied *Run
 }
 
 // Feedback is an end user's opinion on a turn.
@@ -121,6 +126,11 @@ type Conditions struct {
 
 	// Run, unless nil, is the run's record at its end, which is written with the turn.
 	Run *Run
+
+	// Deny, unless nil, returns the record of the run that the last turn of the session
+	// waits with, as it is once another turn follows; nil if none waits. It is called
+	// before each write, and what it returns is written with the turn.
+	Deny func(context.Context, *Session) (*Run, error)
 }
 
 // Commit appends t to the session that was loaded as s, exactly once, and returns the
@@ -170,7 +180,14 @@ func Commit(ctx context.Context, store Store, s *Session, t Turn, c Conditions) 
 		if c.Onto != nil {
 			c.Onto(s)
 		}
-		after, err := store.Apply(ctx, s, change)
+		var after *Session
+		var err error
+		if c.Deny != nil {
+			change.Denied, err = c.Deny(ctx, s)
+		}
+		if err == nil {
+			after, err = store.Apply(ctx, s, change)
+		}
 		switch {
 		case err == nil:
 			return after.Meta, nil

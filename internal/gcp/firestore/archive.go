@@ -23,12 +23,21 @@ const maxWrites = 400
 // session, and most turns need not touch it.
 func (s *Sessions) archiveLife() time.Duration { return 2 * s.ttl }
 
+// archiveEnd returns when an archive that is written at now expires: not before its
+// session, which is kept longer while its last turn waits.
+func (s *Sessions) archiveEnd(after *session.Session, now time.Time) time.Time {
+	if end := now.Add(s.archiveLife()); end.After(after.ExpiresAt) {
+		return end
+	}
+	return after.ExpiresAt
+}
+
 // spill makes updates to the document of a session, which is after them as after
 // has it, and moves turns to archive documents in the same transaction.
 func (s *Sessions) spill(ctx context.Context, after *session.Session, move []session.Record, updates []firestore.Update, run []write, rev *revision, now time.Time) error {
 	past := after.Past
 	firsts := slices.Clone(rev.archived)
-	expires := now.Add(s.archiveLife())
+	expires := s.archiveEnd(after, now)
 	archived := map[int]*archiveDocument{} // by the first turn
 	var last *archiveDocument
 	room := 0
@@ -132,12 +141,12 @@ func split(s *session.Session, more int, feedback map[string]storedFeedback) ([]
 }
 
 // keepArchives makes a session's archives live on when less than half of their
-// life is left, and says so in rev.
-func (s *Sessions) keepArchives(ctx context.Context, key session.Key, rev *revision, now time.Time) error {
-	if len(rev.archived) == 0 || rev.archivesExpireAt.Sub(now) >= s.archiveLife()/2 {
+// life is left, or less than the session's, and says so in rev.
+func (s *Sessions) keepArchives(ctx context.Context, after *session.Session, rev *revision, now time.Time) error {
+	if len(rev.archived) == 0 || rev.archivesExpireAt.Sub(now) >= s.archiveLife()/2 && !rev.archivesExpireAt.Before(after.ExpiresAt) {
 		return nil
 	}
-	expires := now.Add(s.archiveLife())
+	key, expires := after.Key, s.archiveEnd(after, now)
 	for firsts := range slices.Chunk(rev.archived, maxWrites) {
 		err := s.client.RunTransaction(ctx, func(_ context.Context, tx *firestore.Transaction) error {
 			for _, first := range firsts {

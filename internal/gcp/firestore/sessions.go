@@ -206,6 +206,11 @@ func (s *Sessions) Apply(ctx context.Context, base *session.Session, c session.C
 	if err != nil {
 		return nil, err
 	}
+	denied, _, err := s.runWrites(c.Denied)
+	if err != nil {
+		return nil, err
+	}
+	run = append(run, denied...)
 	rev, stored := base.Revision.(revision)
 	var updated time.Time
 	switch {
@@ -215,6 +220,9 @@ func (s *Sessions) Apply(ctx context.Context, base *session.Session, c session.C
 		updated, err = s.create(ctx, after, record, run)
 	default:
 		updated, err = s.update(ctx, base, after, c, record, run, &rev, now)
+	}
+	if status.Code(err) == codes.NotFound && c.Denied != nil {
+		err = session.ErrChanged // it may be the record that is gone
 	}
 	if err != nil {
 		return nil, fmt.Errorf("changing a session: %w", classify(err))
@@ -311,7 +319,7 @@ func (s *Sessions) update(ctx context.Context, base, after *session.Session, c s
 		}
 	}
 	if record != nil {
-		if err := s.keepArchives(ctx, base.Key, rev, now); err != nil {
+		if err := s.keepArchives(ctx, after, rev, now); err != nil {
 			return time.Time{}, err
 		}
 	}
