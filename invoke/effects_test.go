@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"example.com/gatehouse/agent"
+	"example.com/gatehouse/internal/gcp/emulator"
+	"example.com/gatehouse/internal/gcp/firestore"
 	"example.com/gatehouse/internal/geminitest"
 	"example.com/gatehouse/invoke"
 	"example.com/gatehouse/session"
@@ -165,10 +167,29 @@ func decodeAnswer(t *testing.T, body string) (a answered) {
 	return a
 }
 
+// everyStore runs test on each kind of store.
+func everyStore(t *testing.T, test func(t *testing.T, open func(t *testing.T) session.Store)) {
+	t.Run("in memory", func(t *testing.T) {
+		t.Parallel()
+		test(t, func(*testing.T) session.Store { return newMemory() })
+	})
+	t.Run("in Firestore", func(t *testing.T) {
+		t.Parallel()
+		emulator.Host(t) // or it is skipped, once
+		test(t, func(t *testing.T) session.Store {
+			return firestore.NewSessions(emulator.Client(t), 30*24*time.Hour, time.Now)
+		})
+	})
+}
+
 // A process dies around a tool that changes the world, and the call is tried again with
 // its key at another one.
 func TestACrashAroundAnEffect(t *testing.T) {
 	t.Parallel()
+	everyStore(t, crashAroundAnEffect)
+}
+
+func crashAroundAnEffect(t *testing.T, open func(*testing.T) session.Store) {
 	const before, during, after, commit = "before it takes effect", "after it took effect, unheard", "after its end, in the next model call", "at the commit"
 	tests := []struct {
 		dies       string
@@ -190,13 +211,13 @@ func TestACrashAroundAnEffect(t *testing.T) {
 		for _, test := range tests {
 			t.Run(fmt.Sprintf("%s, reconcile %t, stream %t", test.dies, test.reconciles, stream), func(t *testing.T) {
 				t.Parallel()
-				b, memory := &bank{}, newMemory()
+				b, store := &bank{}, open(t)
 				effect := tool.Effect[payment, map[string]int](nil)
 				if test.reconciles {
 					effect = tool.Effect(b.reconcile)
 				}
 				gemini := geminitest.Start(t)
-				first := &dying{Store: memory, dead: &atomic.Bool{}}
+				first := &dying{Store: store, dead: &atomic.Bool{}}
 				first.commit.Store(test.dies == commit)
 				b.pay = func(_ context.Context, id string) error {
 					switch test.dies {
@@ -233,7 +254,7 @@ func TestACrashAroundAnEffect(t *testing.T) {
 				b.mu.Unlock()
 				asked := len(gemini.Requests())
 
-				second, _ := serveAgent(t, lapsing{memory}, gemini, b.agent(effect))
+				second, _ := serveAgent(t, lapsing{store}, gemini, b.agent(effect))
 				gemini.Handle(nil)
 				if !test.unknown {
 					gemini.Enqueue(geminitest.Text("Paid."))
@@ -398,11 +419,15 @@ func approve(t *testing.T, server *httptest.Server, run, call string, yes bool, 
 
 func TestApprovals(t *testing.T) {
 	t.Parallel()
+	everyStore(t, approvals)
+}
+
+func approvals(t *testing.T, open func(*testing.T) session.Store) {
 	for _, stream := range []bool{false, true} {
 		for _, yes := range []bool{true, false} {
 			t.Run(fmt.Sprintf("stream %t, approved %t", stream, yes), func(t *testing.T) {
 				t.Parallel()
-				b, gemini, store := &bank{}, geminitest.Start(t), newMemory()
+				b, gemini, store := &bank{}, geminitest.Start(t), open(t)
 				a := b.agent(tool.Effect(b.reconcile), tool.Confirm(question))
 				first, _ := serveAgent(t, store, gemini, a)
 				gemini.Enqueue(geminitest.Calls(geminitest.FunctionCall{Name: "pay", Args: map[string]any{"to": "Ann", "amount": 50}}, geminitest.FunctionCall{Name: "look"}))
@@ -476,7 +501,11 @@ func lastEnvelope(t *testing.T, body string) answered {
 
 func TestOneOfFiftyApprovalsRuns(t *testing.T) {
 	t.Parallel()
-	b, gemini, store := &bank{}, geminitest.Start(t), newMemory()
+	everyStore(t, oneOfFifty)
+}
+
+func oneOfFifty(t *testing.T, open func(*testing.T) session.Store) {
+	b, gemini, store := &bank{}, geminitest.Start(t), open(t)
 	a := b.agent(tool.Effect(b.reconcile), tool.Confirm(question))
 	one, _ := serveAgent(t, store, gemini, a)
 	two, _ := serveAgent(t, store, gemini, a)
@@ -503,6 +532,10 @@ func TestOneOfFiftyApprovalsRuns(t *testing.T) {
 // What no longer can be approved.
 func TestRefusedApprovals(t *testing.T) {
 	t.Parallel()
+	everyStore(t, refusedApprovals)
+}
+
+func refusedApprovals(t *testing.T, open func(*testing.T) session.Store) {
 	tests := []struct {
 		name   string
 		before func(t *testing.T, server *httptest.Server, gemini *geminitest.Server, session string)
@@ -529,7 +562,7 @@ func TestRefusedApprovals(t *testing.T) {
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
-			b, gemini, store := &bank{}, geminitest.Start(t), newMemory()
+			b, gemini, store := &bank{}, geminitest.Start(t), open(t)
 			var late atomic.Int64
 			server, _ := serveAgent(t, store, gemini, b.agent(tool.Effect(b.reconcile), tool.Confirm(question)), func(c *invoke.Config) {
 				c.Now = func() time.Time { return time.Now().Add(time.Duration(late.Load())) }
