@@ -10,7 +10,7 @@ import (
 	"strings"
 	"time"
 
-	"example.com/gatehouse/internal/auth"
+	"example.com/gatehouse/internal/access"
 	"example.com/gatehouse/internal/files"
 	"example.com/gatehouse/internal/models"
 )
@@ -42,7 +42,7 @@ type Config struct {
 	Auth          []string // modes, in the order they are tried
 	OIDCIssuers   string   `env:"OIDC_ISSUERS"`
 	OIDCAudiences []string
-	Operators     auth.Operators
+	Operators     access.Operators
 
 	SessionStore      string        `env:"SESSION_STORE"` // "memory" or "firestore"
 	FirestoreDatabase string        `env:"FIRESTORE_DATABASE, default=(default)"`

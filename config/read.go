@@ -15,7 +15,7 @@ import (
 
 	"github.com/sethvargo/go-envconfig"
 
-	"example.com/gatehouse/internal/auth"
+	"example.com/gatehouse/internal/access"
 	"example.com/gatehouse/internal/files"
 	"example.com/gatehouse/internal/models"
 	"example.com/gatehouse/internal/secretname"
@@ -456,19 +456,19 @@ func (r *reader) auth(c *Config, v *variables) {
 		r.problem("OIDC_ISSUERS", "AUTH has oidc; set at least one issuer, as https://issuer|audience")
 	}
 	if c.OIDCIssuers != "" {
-		if _, err := auth.ParseIssuers(c.OIDCIssuers, c.OIDCAudiences, !c.Production()); err != nil {
+		if _, err := access.ParseIssuers(c.OIDCIssuers, c.OIDCAudiences, !c.Production()); err != nil {
 			r.problem("OIDC_ISSUERS", "%v", err)
 		}
 	}
 	var err error
-	if c.Operators, err = auth.ParseOperators(list(v.Operators), !c.Production()); err != nil {
+	if c.Operators, err = access.ParseOperators(list(v.Operators), !c.Production()); err != nil {
 		r.problem("OPERATORS", "%v", err)
 	}
 	if !c.APIKeys.IsZero() && c.APIKeysSecret != "" {
 		r.problem("API_KEYS", "is set beside API_KEYS_SECRET; unset one of them")
 	}
 	if !c.APIKeys.IsZero() {
-		if keys, err := auth.ParseKeys([]byte(c.APIKeys.Reveal())); err != nil {
+		if keys, err := access.ParseKeys([]byte(c.APIKeys.Reveal())); err != nil {
 			r.problem("API_KEYS", "%v", err)
 		} else if keys.Len() == 0 {
 			r.problem("API_KEYS", "the list has no entry; unset it, or add one (go run ./cmd/key NAME makes it)")

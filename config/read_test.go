@@ -12,7 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"example.com/gatehouse/config"
-	"example.com/gatehouse/internal/auth"
+	"example.com/gatehouse/internal/access"
 	"example.com/gatehouse/internal/models"
 )
 
@@ -98,7 +98,7 @@ func TestEveryVariable(t *testing.T) {
 		AllowedOrigins: []string{"https://a.example", "https://b.example:8443"}, APIKeysSecret: "projects/p/secrets/keys/versions/3",
 		SecretManager: "secretmanager.europe-west4.rep.googleapis.com:443", LoggingEndpoint: "127.0.0.1:9999", TelemetryEndpoint: "telemetry.europe-west4.rep.googleapis.com:443",
 		Auth: []string{"iam", "oidc", "api_key"}, OIDCIssuers: "https://issuer.example|aud", OIDCAudiences: []string{"x", "y"},
-		Operators: auth.Operators{{Kind: "email", Value: "ops@example.com", Issuer: "https://issuer.example"}, {Kind: "key", Value: "backend"}}, SessionStore: "firestore", FirestoreDatabase: "db", SessionTTL: 90 * time.Minute, ApprovalTTL: 24 * time.Hour,
+		Operators: access.Operators{{Kind: "email", Value: "ops@example.com", Issuer: "https://issuer.example"}, {Kind: "key", Value: "backend"}}, SessionStore: "firestore", FirestoreDatabase: "db", SessionTTL: 90 * time.Minute, ApprovalTTL: 24 * time.Hour,
 		FilesBucket: "my-files", FileBuckets: []string{"papers", "scans.example.com"}, MaxFileBytes: 1000, StorageEndpoint: "127.0.0.1:4443",
 		FileTypes:      []string{"image/png", "text/plain", "text/markdown", "text/csv"},
 		RequestTimeout: time.Minute, MaxBodyBytes: 1024, MaxOutputTokens: 100, MaxConcurrent: 1, MaxInstances: 3,

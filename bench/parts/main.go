@@ -19,6 +19,7 @@ import (
 	"example.com/gatehouse/advisor"
 	"example.com/gatehouse/agent"
 	"example.com/gatehouse/bench/internal/control"
+	"example.com/gatehouse/internal/access"
 	"example.com/gatehouse/internal/api"
 	"example.com/gatehouse/internal/auth"
 	"example.com/gatehouse/internal/drain"
@@ -69,11 +70,11 @@ func build(parts []string) (http.Handler, error) {
 	}
 	before := middleware.Config{Log: logger, Gate: &drain.Gate{}, Now: time.Now, Authenticator: auth.New(&auth.None{})}
 	if has("authentication") {
-		keys, err := auth.ParseKeys([]byte(os.Getenv("API_KEYS")))
+		keys, err := access.ParseKeys([]byte(os.Getenv("API_KEYS")))
 		if err != nil {
 			return nil, err
 		}
-		before.Authenticator = auth.New(auth.NewAPIKeys(func() *auth.KeySet { return keys }, nil))
+		before.Authenticator = auth.New(auth.NewAPIKeys(func() *access.KeySet { return keys }, nil))
 	}
 	if has("limits") {
 		before.MaxConcurrent = 10_000

@@ -17,7 +17,7 @@ import (
 	"fmt"
 	"os"
 
-	"example.com/gatehouse/internal/auth"
+	"example.com/gatehouse/internal/access"
 	"example.com/gatehouse/internal/webhook"
 )
 
@@ -61,7 +61,7 @@ func make256(name string) (key string, entry []byte, err error) {
 	if err != nil {
 		return "", nil, err
 	}
-	if _, err := auth.ParseKeys(fmt.Appendf(nil, "[%s]", entry)); err != nil {
+	if _, err := access.ParseKeys(fmt.Appendf(nil, "[%s]", entry)); err != nil {
 		return "", nil, err
 	}
 	return key, entry, nil

@@ -6,6 +6,7 @@ import (
 	"net/http/httptest"
 	"testing"
 
+	"example.com/gatehouse/internal/access"
 	"example.com/gatehouse/internal/auth"
 	"example.com/gatehouse/internal/webhook"
 )
@@ -19,11 +20,11 @@ func TestAKeyFitsItsEntry(t *testing.T) {
 	if err != nil || other == key {
 		t.Fatalf("a second key is %q, %v", other, err)
 	}
-	set, err := auth.ParseKeys(fmt.Appendf(nil, "[%s]", entry))
+	set, err := access.ParseKeys(fmt.Appendf(nil, "[%s]", entry))
 	if err != nil {
 		t.Fatal(err)
 	}
-	method := auth.NewAPIKeys(func() *auth.KeySet { return set }, nil)
+	method := auth.NewAPIKeys(func() *access.KeySet { return set }, nil)
 	for sent, want := range map[string]bool{key: true, other: false} {
 		r := httptest.NewRequest("GET", "/", nil)
 		r.Header.Set("X-API-Key", sent)

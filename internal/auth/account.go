@@ -4,17 +4,19 @@ import (
 	"net/http"
 	"slices"
 	"time"
+
+	"example.com/gatehouse/internal/access"
 )
 
 // AccountIssuer returns the entry by which ID tokens of a Google service account for
 // audience are accepted. issuer is Google's own where it is empty.
-func AccountIssuer(issuer, account, audience string) Issuer {
+func AccountIssuer(issuer, account, audience string) access.Issuer {
 	if issuer == "" {
 		issuer = googleIssuer
 	}
-	return Issuer{
+	return access.Issuer{
 		URL: issuer, Audiences: []string{audience}, Service: true,
-		Claims: []Claim{{"email", account}, {"email_verified", "true"}},
+		Claims: []access.Claim{{Name: "email", Value: account}, {Name: "email_verified", Value: "true"}},
 	}
 }
 

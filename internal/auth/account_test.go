@@ -7,8 +7,10 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"example.com/gatehouse/internal/access"
 	"example.com/gatehouse/internal/auth"
 	"example.com/gatehouse/internal/auth/authtest"
+	"example.com/gatehouse/internal/caller"
 	"example.com/gatehouse/internal/testclock"
 )
 
@@ -50,13 +52,13 @@ func TestOneAccountForOneAudience(t *testing.T) {
 			t.Parallel()
 			p, _, err := verifying.Authenticate(request(t, "Authorization", "Bearer "+issuer.Sign(tt.claims)))
 			checkError(t, err, tt.want)
-			want := auth.Principal{Issuer: issuer.URL, Subject: "user-1", Email: account, Service: true, Method: auth.MethodOIDC}
+			want := auth.Principal{Issuer: issuer.URL, Subject: "user-1", Email: account, Service: true, Method: caller.MethodOIDC}
 			if diff := cmp.Diff(want, p); err == nil && diff != "" {
 				t.Errorf("verified here (-want +got):\n%s", diff)
 			}
 			p, _, err = behindIAM.Authenticate(request(t, "Authorization", "Bearer "+unsigned(t, byGoogle(tt.claims))))
 			checkError(t, err, tt.want)
-			want.Issuer, want.Method = "https://accounts.google.com", auth.MethodIAM
+			want.Issuer, want.Method = "https://accounts.google.com", caller.MethodIAM
 			if diff := cmp.Diff(want, p); err == nil && diff != "" {
 				t.Errorf("verified by Cloud Run (-want +got):\n%s", diff)
 			}
@@ -88,7 +90,7 @@ func TestAnAccountBesideItsIssuersPeople(t *testing.T) {
 	t.Parallel()
 	const account = "gatehouse-schedules@p-1.iam.gserviceaccount.com"
 	issuer := authtest.Start(t, "")
-	m := newOIDC(t, testclock.New(start), auth.AccountIssuer(issuer.URL, account, "app"), auth.Issuer{URL: issuer.URL, Audiences: []string{"app"}})
+	m := newOIDC(t, testclock.New(start), auth.AccountIssuer(issuer.URL, account, "app"), access.Issuer{URL: issuer.URL, Audiences: []string{"app"}})
 	for email, service := range map[string]bool{account: true, "ada@example.com": false} {
 		claims := issuer.Claims("app", start)
 		claims["email"], claims["email_verified"] = email, true

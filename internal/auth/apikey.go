@@ -1,26 +1,26 @@
 package auth
 
 import (
-	"crypto/sha256"
-	"crypto/subtle"
 	"fmt"
 	"net/http"
-	"slices"
 	"strings"
 	"time"
+
+	"example.com/gatehouse/internal/access"
+	"example.com/gatehouse/internal/caller"
 )
 
 // APIKeys verifies the key in X-API-Key, or in Authorization as a bearer token without a
 // dot, which no JWT is, against the SHA-256 of those known.
 type APIKeys struct {
-	keys func() *KeySet
+	keys func() *access.KeySet
 	now  func() time.Time
 }
 
 // NewAPIKeys makes the method. It asks keys at each request, so that the set can
 // be replaced at run time; nil means that the keys are not known yet. A nil now
 // is time.Now.
-func NewAPIKeys(keys func() *KeySet, now func() time.Time) *APIKeys {
+func NewAPIKeys(keys func() *access.KeySet, now func() time.Time) *APIKeys {
 	return &APIKeys{keys: keys, now: clock(now)}
 }
 
@@ -58,25 +58,19 @@ func (m *APIKeys) verify(key string) (Principal, bool, error) {
 	if set == nil {
 		return Principal{}, true, fmt.Errorf("%w: no API keys are known", ErrUnavailable)
 	}
-	sum := sha256.Sum256([]byte(key))
-	match := -1
-	for i := range set.entries {
-		equal := subtle.ConstantTimeCompare(sum[:], set.entries[i].sum[:])
-		match = subtle.ConstantTimeSelect(equal, i, match)
-	}
-	if match < 0 {
+	entry, ok := set.Find(key)
+	if !ok {
 		return Principal{}, true, invalid("unknown API key")
 	}
-	entry := set.entries[match]
-	if !entry.expires.IsZero() && !m.now().Before(entry.expires) {
-		return Principal{}, true, invalid("the API key %s has expired", entry.name)
+	if entry.Expired(m.now()) {
+		return Principal{}, true, invalid("the API key %s has expired", entry.Name)
 	}
 	return Principal{
 		Issuer:        "api_key",
-		Subject:       entry.name,
-		Service:       entry.endUsers,
-		Method:        MethodAPIKey,
-		RatePerMinute: entry.ratePerMinute,
+		Subject:       entry.Name,
+		Service:       entry.EndUsers,
+		Method:        caller.MethodAPIKey,
+		RatePerMinute: entry.RatePerMinute,
 	}, true, nil
 }
 
@@ -84,7 +78,5 @@ func (m *APIKeys) verify(key string) (Principal, bool, error) {
 // nobody is refused for it: a request would be answered 503.
 func (m *APIKeys) holds(name string) bool {
 	set := m.keys()
-	return set == nil || slices.ContainsFunc(set.entries, func(e keyEntry) bool {
-		return e.name == name && (e.expires.IsZero() || m.now().Before(e.expires))
-	})
+	return set == nil || set.Holds(name, m.now())
 }

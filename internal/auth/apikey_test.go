@@ -11,6 +11,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"example.com/gatehouse/internal/access"
 	"example.com/gatehouse/internal/auth"
 	"example.com/gatehouse/internal/testclock"
 )
@@ -25,9 +26,9 @@ func hash(key string) string {
 	return hex.EncodeToString(sum[:])
 }
 
-func keySet(t testing.TB) func() *auth.KeySet {
+func keySet(t testing.TB) func() *access.KeySet {
 	t.Helper()
-	return func() *auth.KeySet {
+	return func() *access.KeySet {
 		return mustParseKeys(t, fmt.Sprintf(`[
 			{"name": "backend", "sha256": %q, "rate_limit_per_minute": 600, "end_users": true},
 			{"name": "reports", "sha256": %q, "expires": "2027-01-15T09:00:00Z"}]`,
@@ -35,9 +36,9 @@ func keySet(t testing.TB) func() *auth.KeySet {
 	}
 }
 
-func mustParseKeys(t testing.TB, text string) *auth.KeySet {
+func mustParseKeys(t testing.TB, text string) *access.KeySet {
 	t.Helper()
-	set, err := auth.ParseKeys([]byte(text))
+	set, err := access.ParseKeys([]byte(text))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -93,7 +94,7 @@ func TestAPIKeys(t *testing.T) {
 
 func TestAPIKeysAreReplacedAtRunTime(t *testing.T) {
 	t.Parallel()
-	var current atomic.Pointer[auth.KeySet]
+	var current atomic.Pointer[access.KeySet]
 	m := auth.NewAPIKeys(current.Load, testclock.New(start).Now)
 	try := func(key string) error {
 		_, _, err := m.Authenticate(request(t, "X-API-Key", key))
@@ -114,11 +115,11 @@ func TestAPIKeysAreReplacedAtRunTime(t *testing.T) {
 func TestAKeyIsRotatedUnderItsName(t *testing.T) {
 	t.Parallel()
 	hash := func(key string) string { return fmt.Sprintf("%x", sha256.Sum256([]byte(key))) }
-	set, err := auth.ParseKeys(fmt.Appendf(nil, `[{"name": "a", "sha256": %q}, {"name": "a", "sha256": %q}]`, hash("old"), hash("new")))
+	set, err := access.ParseKeys(fmt.Appendf(nil, `[{"name": "a", "sha256": %q}, {"name": "a", "sha256": %q}]`, hash("old"), hash("new")))
 	if err != nil {
 		t.Fatal(err)
 	}
-	method := auth.NewAPIKeys(func() *auth.KeySet { return set }, nil)
+	method := auth.NewAPIKeys(func() *access.KeySet { return set }, nil)
 	var ids []string
 	for _, key := range []string{"old", "new"} {
 		p, ok, err := method.Authenticate(request(t, "X-API-Key", key))
@@ -129,67 +130,5 @@ func TestAKeyIsRotatedUnderItsName(t *testing.T) {
 	}
 	if ids[0] != ids[1] {
 		t.Errorf("the old key's caller is %q, the new one's %q", ids[0], ids[1])
-	}
-}
-
-func TestParseKeys(t *testing.T) {
-	t.Parallel()
-	sum, other := hash(backendKey), hash(reportsKey)
-	tests := []struct {
-		name, text string
-		wantErr    string // empty: none
-	}{
-		{"name and hash", `[{"name": "a", "sha256": "` + sum + `"}]`, ""},
-		{"everything", `[{"name": "a", "sha256": "` + sum + `", "expires": "2027-01-01T00:00:00Z", "rate_limit_per_minute": 1, "end_users": false}]`, ""},
-		{"two live at once", `[{"name": "a-1", "sha256": "` + sum + `"}, {"name": "a-2", "sha256": "` + other + `"}]`, ""},
-		{"empty text", ``, "not a JSON list"},
-		{"no list", `{"name": "a", "sha256": "` + sum + `"}`, "not a JSON list"},
-		{"the hash alone", `"` + sum + `"`, "not a JSON list"},
-		{"null", `null`, "not a JSON list"},
-		{"an entry that is null", `[null]`, "entry 1: not an object"},
-		{"trailing data", `[{"name": "a", "sha256": "` + sum + `"}] ` + sum, "not a JSON list"},
-		{"a field twice", `[{"name": "a", "sha256": "` + sum + `", "sha256": "` + other + `"}]`, "twice"},
-		{"a field in other case", `[{"name": "a", "SHA256": "` + sum + `"}]`, "unknown field"},
-		{"an unknown field", `[{"name": "a", "sha256": "` + sum + `", "scopes": []}]`, "unknown field"},
-		{"the hash for a field", `[{"name": "a", "` + sum + `": 1}]`, "unknown field"},
-		{"no name", `[{"sha256": "` + sum + `"}]`, "name: want"},
-		{"the name null", `[{"name": null, "sha256": "` + sum + `"}]`, "name: want"},
-		{"a name that would forge a log line", `[{"name": "a\nb", "sha256": "` + sum + `"}]`, "name: want"},
-		{"the hash for a name", `[{"name": "` + sum + sum + `", "sha256": "` + sum + `"}]`, "name: want"},
-		{"no hash", `[{"name": "a"}]`, "sha256: want"},
-		{"a short hash", `[{"name": "a", "sha256": "` + sum[:62] + `"}]`, "sha256: want"},
-		{"a long hash", `[{"name": "a", "sha256": "` + sum + `00"}]`, "sha256: want"},
-		{"a hash of other letters", `[{"name": "a", "sha256": "` + sum[:63] + `g"}]`, "sha256: want"},
-		{"the hash a list", `[{"name": "a", "sha256": ["` + sum + `"]}]`, "sha256: wrong type"},
-		{"a hash twice", `[{"name": "a", "sha256": "` + sum + `"}, {"name": "b", "sha256": "` + strings.ToUpper(sum) + `"}]`, "entry 2: sha256: another"},
-		{"the hash for a time", `[{"name": "a", "sha256": "` + sum + `", "expires": "` + sum + `"}]`, "expires: wrong type or form"},
-		{"a time without a zone", `[{"name": "a", "sha256": "` + sum + `", "expires": "2027-01-01T00:00:00"}]`, "expires: wrong type or form"},
-		{"no calls a minute", `[{"name": "a", "sha256": "` + sum + `", "rate_limit_per_minute": 0}]`, "rate_limit_per_minute: want"},
-		{"half a call a minute", `[{"name": "a", "sha256": "` + sum + `", "rate_limit_per_minute": 0.5}]`, "rate_limit_per_minute: wrong type"},
-		{"end users in words", `[{"name": "a", "sha256": "` + sum + `", "end_users": "yes"}]`, "end_users: wrong type"},
-		{"two entries at fault", `[{"name": "a"}, {"name": "b", "sha256": "` + sum + `"}, {"sha256": "` + other + `"}]`, "entry 3: name"},
-	}
-	if set, err := auth.ParseKeys([]byte(`[]`)); err != nil || set.Len() != 0 {
-		t.Errorf("an empty list is %v, %v; want nobody", set, err)
-	}
-	for _, tt := range tests {
-		t.Run(tt.name, func(t *testing.T) {
-			t.Parallel()
-			set, err := auth.ParseKeys([]byte(tt.text))
-			if tt.wantErr == "" {
-				if err != nil || set.Len() == 0 {
-					t.Errorf("ParseKeys = %v, %v", set, err)
-				}
-				return
-			}
-			if err == nil || !strings.Contains(err.Error(), tt.wantErr) {
-				t.Fatalf("error %v, want one with %q", err, tt.wantErr)
-			}
-			for _, s := range []string{sum[:62], other[:62]} {
-				if strings.Contains(strings.ToLower(err.Error()), s) {
-					t.Errorf("the error holds the hash: %v", err)
-				}
-			}
-		})
 	}
 }

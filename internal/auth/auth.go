@@ -34,14 +34,6 @@ var (
 	ErrUnavailable = errors.New("credentials cannot be verified now")
 )
 
-// The values of [Principal.Method], as in the variable AUTH.
-const (
-	MethodIAM    = "iam"
-	MethodOIDC   = "oidc"
-	MethodAPIKey = "api_key"
-	MethodNone   = "none"
-)
-
 // A Principal is a verified caller.
 type Principal = caller.Principal
 
@@ -170,7 +162,7 @@ func readsJWT(m Method, r *http.Request) bool {
 // Token returns the token in r's Authorization by which p was verified; "" where p was
 // verified by another credential.
 func Token(r *http.Request, p Principal) string {
-	if p.Method != MethodOIDC || p.Issuer == IAPIssuer {
+	if p.Method != caller.MethodOIDC || p.Issuer == IAPIssuer {
 		return ""
 	}
 	token, _, err := bearer(r, headerAuthorization)
@@ -214,21 +206,21 @@ func invalid(format string, args ...any) error {
 // Of a token it cannot be known whether its issuer would sign another; what Cloud Run's
 // check admits is Cloud Run's to say.
 func (a *Authenticator) Admits(p Principal) bool {
-	if p.Method == MethodNone {
+	if p.Method == caller.MethodNone {
 		return a.none != nil
 	}
 	for _, m := range a.methods {
 		switch m := m.(type) {
 		case *IAM:
-			if p.Method == MethodIAM {
+			if p.Method == caller.MethodIAM {
 				return true
 			}
 		case *APIKeys:
-			if p.Method == MethodAPIKey && m.holds(p.Subject) {
+			if p.Method == caller.MethodAPIKey && m.holds(p.Subject) {
 				return true
 			}
 		case *OIDC:
-			if p.Method == MethodOIDC && m.providers[p.Issuer] != nil {
+			if p.Method == caller.MethodOIDC && m.providers[p.Issuer] != nil {
 				return true
 			}
 		}

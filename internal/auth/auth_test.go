@@ -14,6 +14,7 @@ import (
 	"go.uber.org/goleak"
 	"pgregory.net/rapid"
 
+	"example.com/gatehouse/internal/access"
 	"example.com/gatehouse/internal/auth"
 	"example.com/gatehouse/internal/auth/authtest"
 	"example.com/gatehouse/internal/testclock"
@@ -102,8 +103,8 @@ func TestAuthenticator(t *testing.T) {
 	iam := auth.NewIAM(clock.Now)
 	keys := auth.NewAPIKeys(keySet(t), clock.Now)
 	none := &auth.None{}
-	oidc := auth.NewOIDC([]auth.Issuer{{URL: issuer.URL, Audiences: []string{"app"}}}, auth.OIDCOptions{Now: clock.Now})[0]
-	behindIAP := auth.NewOIDC([]auth.Issuer{{URL: "https://cloud.google.com/iap", Audiences: []string{"app"}}},
+	oidc := auth.NewOIDC([]access.Issuer{{URL: issuer.URL, Audiences: []string{"app"}}}, auth.OIDCOptions{Now: clock.Now})[0]
+	behindIAP := auth.NewOIDC([]access.Issuer{{URL: "https://cloud.google.com/iap", Audiences: []string{"app"}}},
 		auth.OIDCOptions{Now: clock.Now, IAPKeysURL: iap.KeysURL()})[0]
 
 	token := issuer.Sign(issuer.Claims("app", start))
@@ -179,7 +180,7 @@ func TestUnavailableIsNotInvalid(t *testing.T) {
 	t.Parallel()
 	issuer := authtest.Start(t, "")
 	issuer.Fail(http.StatusServiceUnavailable)
-	oidc := auth.NewOIDC([]auth.Issuer{{URL: issuer.URL, Audiences: []string{"app"}}}, auth.OIDCOptions{Now: testclock.New(start).Now})
+	oidc := auth.NewOIDC([]access.Issuer{{URL: issuer.URL, Audiences: []string{"app"}}}, auth.OIDCOptions{Now: testclock.New(start).Now})
 	a := auth.New(append(oidc, auth.NewAPIKeys(keySet(t), testclock.New(start).Now))...)
 	token := "Bearer " + issuer.Sign(issuer.Claims("app", start))
 
@@ -194,7 +195,7 @@ func TestQueryStringIsNeverRead(t *testing.T) {
 	t.Parallel()
 	issuer := authtest.Start(t, "")
 	clock := testclock.New(start)
-	methods := auth.NewOIDC([]auth.Issuer{{URL: issuer.URL, Audiences: []string{"app"}}}, auth.OIDCOptions{Now: clock.Now})
+	methods := auth.NewOIDC([]access.Issuer{{URL: issuer.URL, Audiences: []string{"app"}}}, auth.OIDCOptions{Now: clock.Now})
 	methods = append(methods, auth.NewIAM(clock.Now), auth.NewAPIKeys(keySet(t), clock.Now))
 	a := auth.New(methods...)
 	token := issuer.Sign(issuer.Claims("app", start))
@@ -211,7 +212,7 @@ func TestQueryStringIsNeverRead(t *testing.T) {
 
 func TestChallenge(t *testing.T) {
 	t.Parallel()
-	oidc := auth.NewOIDC([]auth.Issuer{{URL: "https://issuer.example", Audiences: []string{"app"}}}, auth.OIDCOptions{})[0]
+	oidc := auth.NewOIDC([]access.Issuer{{URL: "https://issuer.example", Audiences: []string{"app"}}}, auth.OIDCOptions{})[0]
 	for _, tt := range []struct {
 		name    string
 		methods []auth.Method
@@ -251,9 +252,9 @@ func TestPrincipalID(t *testing.T) {
 func TestAdmits(t *testing.T) {
 	t.Parallel()
 	clock := testclock.New(start)
-	oidc := auth.NewOIDC([]auth.Issuer{{URL: "https://issuer.example", Audiences: []string{"app"}}}, auth.OIDCOptions{Now: clock.Now})[0]
+	oidc := auth.NewOIDC([]access.Issuer{{URL: "https://issuer.example", Audiences: []string{"app"}}}, auth.OIDCOptions{Now: clock.Now})[0]
 	keys := auth.NewAPIKeys(keySet(t), clock.Now)
-	unknown := auth.NewAPIKeys(func() *auth.KeySet { return nil }, clock.Now)
+	unknown := auth.NewAPIKeys(func() *access.KeySet { return nil }, clock.Now)
 	expired := auth.NewAPIKeys(keySet(t), func() time.Time { return start.AddDate(1, 0, 0) })
 	key := func(name string) auth.Principal {
 		return auth.Principal{Issuer: "api_key", Subject: name, Method: "api_key"}

@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 
+	"example.com/gatehouse/internal/access"
 	"example.com/gatehouse/internal/auth"
 	"example.com/gatehouse/internal/auth/authtest"
 	"example.com/gatehouse/internal/testclock"
@@ -18,7 +19,7 @@ func BenchmarkAPIKey(b *testing.B) {
 		entries = append(entries, fmt.Sprintf(`{"name": "k%d", "sha256": %q}`, i, hash(fmt.Sprint(i))))
 	}
 	set := mustParseKeys(b, "["+strings.Join(entries, ",")+"]")
-	m := auth.NewAPIKeys(func() *auth.KeySet { return set }, testclock.New(start).Now)
+	m := auth.NewAPIKeys(func() *access.KeySet { return set }, testclock.New(start).Now)
 	for name, key := range map[string]string{"good": backendKey, "bad": "wrong", "bad, 10 KB": strings.Repeat("k", 10<<10)} {
 		b.Run(name, func(b *testing.B) {
 			r := request(b, "X-API-Key", key)
@@ -32,7 +33,7 @@ func BenchmarkAPIKey(b *testing.B) {
 func BenchmarkOIDC(b *testing.B) {
 	for _, algorithm := range []string{"RS256", "ES256"} {
 		issuer := authtest.Start(b, algorithm)
-		m := newOIDC(b, testclock.New(start), auth.Issuer{URL: issuer.URL, Audiences: []string{"app"}})
+		m := newOIDC(b, testclock.New(start), access.Issuer{URL: issuer.URL, Audiences: []string{"app"}})
 		good := issuer.Sign(issuer.Claims("app", start))
 		cut := strings.LastIndex(good, ".")
 		for _, bb := range []struct{ name, token string }{

@@ -5,12 +5,13 @@ import (
 	"fmt"
 	"net/http"
 
+	"example.com/gatehouse/internal/access"
 	"example.com/gatehouse/internal/auth"
 )
 
 func ExampleAuthenticator() {
 	// The hash is of the key "example".
-	keys, err := auth.ParseKeys([]byte(`[{
+	keys, err := access.ParseKeys([]byte(`[{
 		"name": "backend",
 		"sha256": "50d858e0985ecc7f60418aaf0cc5ab587f42c2570a884095a9e8ccacd0f6545c",
 		"end_users": true
@@ -19,7 +20,7 @@ func ExampleAuthenticator() {
 		fmt.Println(err)
 		return
 	}
-	a := auth.New(auth.NewAPIKeys(func() *auth.KeySet { return keys }, nil))
+	a := auth.New(auth.NewAPIKeys(func() *access.KeySet { return keys }, nil))
 
 	r, _ := http.NewRequest(http.MethodPost, "https://invoke.example/", nil)
 	_, err = a.Authenticate(r)
@@ -39,7 +40,7 @@ func ExampleAuthenticator() {
 }
 
 func ExampleParseIssuers() {
-	issuers, err := auth.ParseIssuers("https://accounts.google.com|my-client|hd=example.com, https://securetoken.google.com/my-project", []string{"my-project"}, false)
+	issuers, err := access.ParseIssuers("https://accounts.google.com|my-client|hd=example.com, https://securetoken.google.com/my-project", []string{"my-project"}, false)
 	if err != nil {
 		fmt.Println(err)
 		return

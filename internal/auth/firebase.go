@@ -5,6 +5,8 @@ import (
 
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
+
+	"example.com/gatehouse/internal/access"
 )
 
 // A signIn is how a user of Firebase or Identity Platform signed in.
@@ -41,7 +43,7 @@ func (c claims) signIn() signIn {
 }
 
 // admitsAnonymous reports whether the entry asks for anonymous users.
-func (i Issuer) admitsAnonymous() bool {
-	return slices.Contains(i.Claims, Claim{Name: providerClaim, Value: anonymousProvider}) ||
-		slices.Contains(i.Claims, Claim{Name: "gcip." + providerClaim, Value: anonymousProvider})
+func admitsAnonymous(i access.Issuer) bool {
+	return slices.Contains(i.Claims, access.Claim{Name: providerClaim, Value: anonymousProvider}) ||
+		slices.Contains(i.Claims, access.Claim{Name: "gcip." + providerClaim, Value: anonymousProvider})
 }

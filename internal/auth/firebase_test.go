@@ -3,6 +3,7 @@ package auth_test
 import (
 	"testing"
 
+	"example.com/gatehouse/internal/access"
 	"example.com/gatehouse/internal/auth"
 	"example.com/gatehouse/internal/auth/authtest"
 	"example.com/gatehouse/internal/caller"
@@ -52,7 +53,7 @@ func TestFirebaseTenantsAndAnonymousUsers(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			issuers, err := auth.ParseIssuers(tt.issuers, nil, true)
+			issuers, err := access.ParseIssuers(tt.issuers, nil, true)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -63,17 +64,17 @@ func TestFirebaseTenantsAndAnonymousUsers(t *testing.T) {
 	}
 
 	// A claim of the developer's, whose name is the path of Firebase's own.
-	issuers, _ := auth.ParseIssuers(entry("firebase.tenant=acme"), nil, true)
+	issuers, _ := access.ParseIssuers(entry("firebase.tenant=acme"), nil, true)
 	m := newOIDC(t, testclock.New(start), issuers...)
 	_, err := authenticate(t, m, issuer.Sign(authtest.With(issuer.Claims("app", start), "firebase.tenant", "acme")))
 	checkError(t, err, auth.ErrInvalid)
 	// A name that is an address has its dots for itself.
-	issuers, _ = auth.ParseIssuers(entry("https://example.com/role=admin"), nil, true)
+	issuers, _ = access.ParseIssuers(entry("https://example.com/role=admin"), nil, true)
 	m = newOIDC(t, testclock.New(start), issuers...)
 	_, err = authenticate(t, m, issuer.Sign(authtest.With(issuer.Claims("app", start), "https://example.com/role", "admin")))
 	checkError(t, err, nil)
 	for _, bad := range []string{"firebase.=a", ".tenant=a", "a..b=c"} {
-		if _, err := auth.ParseIssuers(entry(bad), nil, true); err == nil {
+		if _, err := access.ParseIssuers(entry(bad), nil, true); err == nil {
 			t.Errorf("the claim %s is accepted", bad)
 		}
 	}
@@ -84,7 +85,7 @@ func TestFirebaseTenantsAndAnonymousUsers(t *testing.T) {
 func TestATenantIsPartOfTheOwner(t *testing.T) {
 	t.Parallel()
 	issuer := authtest.Start(t, "")
-	m := newOIDC(t, testclock.New(start), auth.Issuer{URL: issuer.URL, Audiences: []string{"app"}})
+	m := newOIDC(t, testclock.New(start), access.Issuer{URL: issuer.URL, Audiences: []string{"app"}})
 	ids := map[string]string{}
 	for _, tenant := range []string{"", "acme", "globex"} {
 		member := map[string]any{"sign_in_provider": "password"}
@@ -114,7 +115,7 @@ func TestATenantIsPartOfTheOwner(t *testing.T) {
 func TestIAPForPeopleOfIdentityPlatform(t *testing.T) {
 	t.Parallel()
 	iap := authtest.Start(t, "ES256")
-	m := auth.NewOIDC([]auth.Issuer{{URL: auth.IAPIssuer, Audiences: []string{"app"}}}, auth.OIDCOptions{Now: testclock.New(start).Now, IAPKeysURL: iap.KeysURL()})[0]
+	m := auth.NewOIDC([]access.Issuer{{URL: auth.IAPIssuer, Audiences: []string{"app"}}}, auth.OIDCOptions{Now: testclock.New(start).Now, IAPKeysURL: iap.KeysURL()})[0]
 	for provider, want := range map[string]error{"password": nil, "anonymous": auth.ErrInvalid} {
 		claims := authtest.With(iap.Claims("app", start), "iss", auth.IAPIssuer)
 		claims["gcip"] = map[string]any{"firebase": map[string]any{"sign_in_provider": provider, "tenant": "acme"}}

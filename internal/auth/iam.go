@@ -4,6 +4,8 @@ import (
 	"net/http"
 	"strings"
 	"time"
+
+	"example.com/gatehouse/internal/caller"
 )
 
 const googleIssuer = "https://accounts.google.com"
@@ -52,7 +54,7 @@ func (m *IAM) Authenticate(r *http.Request) (Principal, bool, error) {
 	if err := c.checkTimes(m.now()); err != nil {
 		return Principal{}, true, err
 	}
-	p := Principal{Issuer: googleIssuer, Subject: c.Subject, Method: MethodIAM}
+	p := Principal{Issuer: googleIssuer, Subject: c.Subject, Method: caller.MethodIAM}
 	if v := string(c.EmailVerified); v == "" || v == "true" {
 		p.Email = c.Email
 		p.Service = strings.HasSuffix(c.Email, ".gserviceaccount.com")

@@ -1,6 +1,10 @@
 package auth
 
-import "net/http"
+import (
+	"net/http"
+
+	"example.com/gatehouse/internal/caller"
+)
 
 // None takes every request for one anonymous service caller. It is for
 // development; beside other methods it takes the requests that carry none of
@@ -9,5 +13,5 @@ type None struct{}
 
 // Authenticate never fails.
 func (*None) Authenticate(*http.Request) (Principal, bool, error) {
-	return Principal{Issuer: "none", Subject: "anonymous", Service: true, Method: MethodNone}, true, nil
+	return Principal{Issuer: "none", Subject: "anonymous", Service: true, Method: caller.MethodNone}, true, nil
 }

@@ -12,6 +12,9 @@ import (
 	"github.com/coreos/go-oidc/v3/oidc"
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
+
+	"example.com/gatehouse/internal/access"
+	"example.com/gatehouse/internal/caller"
 )
 
 // OIDC verifies ID tokens of OpenID Connect issuers, or of IAP. [NewOIDC] makes
@@ -46,7 +49,7 @@ type OIDCOptions struct {
 // Authorization, and one that reads X-Goog-IAP-JWT-Assertion when IAP is among
 // them, in the order in which the issuers name them first. Issuers come from
 // [ParseIssuers].
-func NewOIDC(issuers []Issuer, options OIDCOptions) []Method {
+func NewOIDC(issuers []access.Issuer, options OIDCOptions) []Method {
 	transport := options.Transport
 	if transport == nil {
 		// Fetches are rare: a connection kept open would only idle.
@@ -99,7 +102,7 @@ func (m *OIDC) Authenticate(r *http.Request) (Principal, bool, error) {
 	if err != nil {
 		return Principal{}, true, err
 	}
-	p := Principal{Issuer: c.Issuer, Subject: c.Subject, Tenant: c.signIn().tenant, Method: MethodOIDC, Service: entry.Service}
+	p := Principal{Issuer: c.Issuer, Subject: c.Subject, Tenant: c.signIn().tenant, Method: caller.MethodOIDC, Service: entry.Service}
 	// IAP's tokens hold only addresses that it has verified.
 	if string(c.EmailVerified) == "true" || m.header == headerIAP {
 		p.Email = c.Email
@@ -109,50 +112,50 @@ func (m *OIDC) Authenticate(r *http.Request) (Principal, bool, error) {
 
 // verify returns the claims of a token, and the entry that accepts it. It checks the
 // cheap things first: a token that fails them costs neither arithmetic nor a fetch.
-func (m *OIDC) verify(ctx context.Context, raw string) (_ claims, accepts Issuer, _ error) {
+func (m *OIDC) verify(ctx context.Context, raw string) (_ claims, accepts access.Issuer, _ error) {
 	t, err := parseToken(raw)
 	if err != nil {
-		return claims{}, Issuer{}, err
+		return claims{}, access.Issuer{}, err
 	}
 	p := m.providers[t.claims.Issuer]
 	switch {
 	case p == nil:
-		return claims{}, Issuer{}, invalid("the token's issuer is not one of those configured")
+		return claims{}, access.Issuer{}, invalid("the token's issuer is not one of those configured")
 	case !slices.Contains(algorithms, t.algorithm):
-		return claims{}, Issuer{}, invalid("the token is signed by an algorithm that is not allowed")
+		return claims{}, access.Issuer{}, invalid("the token is signed by an algorithm that is not allowed")
 	case t.claims.Subject == "":
-		return claims{}, Issuer{}, invalid("the token names no subject")
+		return claims{}, access.Issuer{}, invalid("the token names no subject")
 	case t.claims.Expiry == nil:
-		return claims{}, Issuer{}, invalid("the token never expires")
+		return claims{}, access.Issuer{}, invalid("the token never expires")
 	case t.claims.Events != nil:
 		// A logout or security event token is about a person, not from one.
-		return claims{}, Issuer{}, invalid("not a token that identifies a caller")
+		return claims{}, access.Issuer{}, invalid("not a token that identifies a caller")
 	}
 	if err := t.claims.checkTimes(m.now()); err != nil {
-		return claims{}, Issuer{}, err
+		return claims{}, access.Issuer{}, err
 	}
 	entry := slices.IndexFunc(p.entries, t.matches)
 	if entry < 0 {
-		return claims{}, Issuer{}, invalid("the token is not for this service, or lacks a required claim")
+		return claims{}, access.Issuer{}, invalid("the token is not for this service, or lacks a required claim")
 	}
 	payload, err := p.verify(ctx, raw)
 	if err != nil {
-		return claims{}, Issuer{}, err
+		return claims{}, access.Issuer{}, err
 	}
 	// What was checked above must be what was signed.
 	if !bytes.Equal(payload, t.payload) {
-		return claims{}, Issuer{}, invalid("the token has two meanings")
+		return claims{}, access.Issuer{}, invalid("the token has two meanings")
 	}
 	return t.claims, p.entries[entry], nil
 }
 
 // matches reports whether the token has the entry's audience and claims, and is
 // nobody's only if the entry asks for that.
-func (t token) matches(entry Issuer) bool {
+func (t token) matches(entry access.Issuer) bool {
 	if !slices.ContainsFunc(entry.Audiences, func(a string) bool { return slices.Contains(t.claims.Audience, a) }) {
 		return false
 	}
-	if t.claims.signIn().anonymous() && !entry.admitsAnonymous() {
+	if t.claims.signIn().anonymous() && !admitsAnonymous(entry) {
 		return false
 	}
 	if len(entry.Claims) == 0 {
@@ -163,7 +166,7 @@ func (t token) matches(entry Issuer) bool {
 		return false
 	}
 	for _, want := range entry.Claims {
-		if !want.in(all) {
+		if !want.In(all) {
 			return false
 		}
 	}

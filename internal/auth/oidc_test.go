@@ -20,13 +20,14 @@ import (
 	"github.com/go-jose/go-jose/v4"
 	"github.com/google/go-cmp/cmp"
 
+	"example.com/gatehouse/internal/access"
 	"example.com/gatehouse/internal/auth"
 	"example.com/gatehouse/internal/auth/authtest"
 	"example.com/gatehouse/internal/testclock"
 )
 
 // newOIDC makes the method for one header.
-func newOIDC(t testing.TB, clock *testclock.Clock, issuers ...auth.Issuer) auth.Method {
+func newOIDC(t testing.TB, clock *testclock.Clock, issuers ...access.Issuer) auth.Method {
 	t.Helper()
 	methods := auth.NewOIDC(issuers, auth.OIDCOptions{Now: clock.Now})
 	if len(methods) != 1 {
@@ -186,7 +187,7 @@ func TestOIDCTokens(t *testing.T) {
 		{"as JSON", `{"payload":"` + parts[1] + `","protected":"` + parts[0] + `","signature":"` + parts[2] + `"}`, auth.Principal{}},
 		{"empty", "", auth.Principal{}},
 	}
-	m := newOIDC(t, testclock.New(start), auth.Issuer{URL: issuer.URL, Audiences: []string{"app"}})
+	m := newOIDC(t, testclock.New(start), access.Issuer{URL: issuer.URL, Audiences: []string{"app"}})
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
@@ -226,7 +227,7 @@ func TestOIDCAlgorithms(t *testing.T) {
 			t.Parallel()
 			issuer := authtest.Start(t, tt.algorithm)
 			issuer.Announce("id_token_signing_alg_values_supported", tt.announced)
-			m := newOIDC(t, testclock.New(start), auth.Issuer{URL: issuer.URL, Audiences: []string{"app"}})
+			m := newOIDC(t, testclock.New(start), access.Issuer{URL: issuer.URL, Audiences: []string{"app"}})
 			_, err := authenticate(t, m, issuer.Sign(issuer.Claims("app", start)))
 			checkError(t, err, tt.wantErr)
 		})
@@ -237,10 +238,10 @@ func TestOIDCEntries(t *testing.T) {
 	t.Parallel()
 	a, b := authtest.Start(t, ""), authtest.Start(t, "")
 	m := newOIDC(t, testclock.New(start),
-		auth.Issuer{URL: a.URL, Audiences: []string{"app-a", "app-a2"}},
-		auth.Issuer{URL: b.URL, Audiences: []string{"app-b"}, Claims: []auth.Claim{{Name: "hd", Value: "example.com"}, {Name: "groups", Value: "ops"}}},
-		auth.Issuer{URL: b.URL, Audiences: []string{"open-b"}},
-		auth.Issuer{URL: b.URL, Audiences: []string{"level-b"}, Claims: []auth.Claim{{Name: "level", Value: "2"}, {Name: "mfa", Value: "true"}}},
+		access.Issuer{URL: a.URL, Audiences: []string{"app-a", "app-a2"}},
+		access.Issuer{URL: b.URL, Audiences: []string{"app-b"}, Claims: []access.Claim{{Name: "hd", Value: "example.com"}, {Name: "groups", Value: "ops"}}},
+		access.Issuer{URL: b.URL, Audiences: []string{"open-b"}},
+		access.Issuer{URL: b.URL, Audiences: []string{"level-b"}, Claims: []access.Claim{{Name: "level", Value: "2"}, {Name: "mfa", Value: "true"}}},
 	)
 	claim := func(i *authtest.Issuer, audience string, pairs ...any) string {
 		c := i.Claims(audience, start)
@@ -282,7 +283,7 @@ func TestOIDCFetchesKeysOnce(t *testing.T) {
 	t.Parallel()
 	issuer := authtest.Start(t, "")
 	issuer.Delay(20 * time.Millisecond)
-	m := newOIDC(t, testclock.New(start), auth.Issuer{URL: issuer.URL, Audiences: []string{"app"}}, auth.Issuer{URL: issuer.URL, Audiences: []string{"app-2"}})
+	m := newOIDC(t, testclock.New(start), access.Issuer{URL: issuer.URL, Audiences: []string{"app"}}, access.Issuer{URL: issuer.URL, Audiences: []string{"app-2"}})
 	token := issuer.Sign(issuer.Claims("app", start))
 	if issuer.Discoveries() != 0 {
 		t.Error("asked before the first use")
@@ -304,7 +305,7 @@ func TestOIDCFetchesKeysOnce(t *testing.T) {
 func TestOIDCRefusesWithoutTheNetwork(t *testing.T) {
 	t.Parallel()
 	issuer := authtest.Start(t, "")
-	m := newOIDC(t, testclock.New(start), auth.Issuer{URL: issuer.URL, Audiences: []string{"app"}})
+	m := newOIDC(t, testclock.New(start), access.Issuer{URL: issuer.URL, Audiences: []string{"app"}})
 	for _, token := range []string{
 		issuer.Sign(issuer.Claims("app", start.Add(-24*time.Hour))),
 		issuer.Sign(issuer.Claims("other", start)),
@@ -324,7 +325,7 @@ func TestOIDCRotation(t *testing.T) {
 	t.Parallel()
 	clock := testclock.New(start)
 	issuer := authtest.Start(t, "")
-	m := newOIDC(t, clock, auth.Issuer{URL: issuer.URL, Audiences: []string{"app"}})
+	m := newOIDC(t, clock, access.Issuer{URL: issuer.URL, Audiences: []string{"app"}})
 	good := func() {
 		t.Helper()
 		_, err := authenticate(t, m, issuer.Sign(issuer.Claims("app", clock.Now())))
@@ -399,7 +400,7 @@ func TestOIDCForgetsWithdrawnKeys(t *testing.T) {
 			t.Parallel()
 			clock := testclock.New(start)
 			issuer := authtest.Start(t, "")
-			m := newOIDC(t, clock, auth.Issuer{URL: issuer.URL, Audiences: []string{"app"}})
+			m := newOIDC(t, clock, access.Issuer{URL: issuer.URL, Audiences: []string{"app"}})
 			claims := issuer.Claims("app", start)
 			claims["exp"] = start.Add(1000 * time.Hour).Unix()
 			old := issuer.Sign(claims)
@@ -421,7 +422,7 @@ func TestOIDCRequestsAtOnceWaitForKeysThatAreHoursOld(t *testing.T) {
 	t.Parallel()
 	clock := testclock.New(start)
 	issuer := authtest.Start(t, "")
-	m := newOIDC(t, clock, auth.Issuer{URL: issuer.URL, Audiences: []string{"app"}})
+	m := newOIDC(t, clock, access.Issuer{URL: issuer.URL, Audiences: []string{"app"}})
 	claims := issuer.Claims("app", start)
 	claims["exp"] = start.Add(24 * time.Hour).Unix()
 	stolen := issuer.Sign(claims)
@@ -447,7 +448,7 @@ func TestOIDCKeepsKeysForAnHourWhileTheIssuerIsDown(t *testing.T) {
 	t.Parallel()
 	clock := testclock.New(start)
 	issuer := authtest.Start(t, "")
-	m := newOIDC(t, clock, auth.Issuer{URL: issuer.URL, Audiences: []string{"app"}})
+	m := newOIDC(t, clock, access.Issuer{URL: issuer.URL, Audiences: []string{"app"}})
 	token := func() string { return issuer.Sign(issuer.Claims("app", clock.Now())) }
 	_, err := authenticate(t, m, token())
 	checkError(t, err, nil)
@@ -480,7 +481,7 @@ func TestOIDCFloodOfUnknownKeys(t *testing.T) {
 	t.Parallel()
 	clock := testclock.New(start)
 	issuer := authtest.Start(t, "")
-	m := newOIDC(t, clock, auth.Issuer{URL: issuer.URL, Audiences: []string{"app"}})
+	m := newOIDC(t, clock, access.Issuer{URL: issuer.URL, Audiences: []string{"app"}})
 	good := issuer.Sign(issuer.Claims("app", start))
 	_, err := authenticate(t, m, good)
 	checkError(t, err, nil)
@@ -559,7 +560,7 @@ func TestOIDCIssuerDown(t *testing.T) {
 			clock := testclock.New(start)
 			issuer := authtest.Start(t, "")
 			tt.arrange(issuer)
-			m := newOIDC(t, clock, auth.Issuer{URL: issuer.URL, Audiences: []string{"app"}})
+			m := newOIDC(t, clock, access.Issuer{URL: issuer.URL, Audiences: []string{"app"}})
 			token := issuer.Sign(issuer.Claims("app", start))
 			for range 20 {
 				_, err := authenticate(t, m, token)
@@ -588,7 +589,7 @@ func TestOIDCIssuerComesBack(t *testing.T) {
 	clock := testclock.New(start)
 	issuer := authtest.Start(t, "")
 	issuer.Fail(http.StatusBadGateway)
-	m := newOIDC(t, clock, auth.Issuer{URL: issuer.URL, Audiences: []string{"app"}})
+	m := newOIDC(t, clock, access.Issuer{URL: issuer.URL, Audiences: []string{"app"}})
 	token := issuer.Sign(issuer.Claims("app", start))
 	for range 20 {
 		_, err := authenticate(t, m, token)
@@ -608,7 +609,7 @@ func TestOIDCIssuerUnreachable(t *testing.T) {
 	gone := httptest.NewServer(http.NotFoundHandler())
 	gone.Close()
 	issuer := authtest.Start(t, "")
-	m := newOIDC(t, testclock.New(start), auth.Issuer{URL: gone.URL, Audiences: []string{"app"}})
+	m := newOIDC(t, testclock.New(start), access.Issuer{URL: gone.URL, Audiences: []string{"app"}})
 	_, err := authenticate(t, m, issuer.Sign(authtest.With(issuer.Claims("app", start), "iss", gone.URL)))
 	checkError(t, err, auth.ErrUnavailable)
 }
@@ -617,7 +618,7 @@ func TestOIDCSlowIssuer(t *testing.T) {
 	t.Parallel()
 	issuer := authtest.Start(t, "")
 	issuer.Delay(time.Minute)
-	m := newOIDC(t, testclock.New(start), auth.Issuer{URL: issuer.URL, Audiences: []string{"app"}})
+	m := newOIDC(t, testclock.New(start), access.Issuer{URL: issuer.URL, Audiences: []string{"app"}})
 	token := issuer.Sign(issuer.Claims("app", start))
 	begin := time.Now()
 	var wait sync.WaitGroup
@@ -654,7 +655,7 @@ func TestOIDCFetchOutlivesTheRequestThatBeganIt(t *testing.T) {
 	t.Parallel()
 	issuer := authtest.Start(t, "")
 	issuer.Delay(200 * time.Millisecond)
-	m := newOIDC(t, testclock.New(start), auth.Issuer{URL: issuer.URL, Audiences: []string{"app"}})
+	m := newOIDC(t, testclock.New(start), access.Issuer{URL: issuer.URL, Audiences: []string{"app"}})
 	token := issuer.Sign(issuer.Claims("app", start))
 	ctx, cancel := context.WithCancel(t.Context())
 	first := make(chan error)
@@ -694,7 +695,7 @@ func TestOIDCRedirects(t *testing.T) {
 			moved := httptest.NewServer(http.RedirectHandler(location, http.StatusFound))
 			defer moved.Close()
 			issuer.Announce("jwks_uri", moved.URL)
-			m := newOIDC(t, testclock.New(start), auth.Issuer{URL: issuer.URL, Audiences: []string{"app"}})
+			m := newOIDC(t, testclock.New(start), access.Issuer{URL: issuer.URL, Audiences: []string{"app"}})
 			_, err := authenticate(t, m, issuer.Sign(issuer.Claims("app", start)))
 			checkError(t, err, tt.wantErr)
 		})
@@ -736,7 +737,7 @@ func TestOIDCKeysAreFetchedOnlyFromTrustedAddresses(t *testing.T) {
 			issuer.Announce("issuer", tt.issuer)
 			issuer.Announce("jwks_uri", tt.keys)
 			transport := &worldwide{issuer: issuer}
-			m := auth.NewOIDC([]auth.Issuer{{URL: tt.issuer, Audiences: []string{"app"}}},
+			m := auth.NewOIDC([]access.Issuer{{URL: tt.issuer, Audiences: []string{"app"}}},
 				auth.OIDCOptions{Now: testclock.New(start).Now, Transport: transport})[0]
 			_, err := authenticate(t, m, issuer.Sign(authtest.With(issuer.Claims("app", start), "iss", tt.issuer)))
 			checkError(t, err, tt.wantErr)
@@ -779,7 +780,7 @@ func TestOIDCKeySets(t *testing.T) {
 				t.Fatal(err)
 			}
 			issuer2.PublishKeys([]byte(`{"keys":[` + tt.beside + string(raw) + `]}`))
-			m := newOIDC(t, testclock.New(start), auth.Issuer{URL: issuer2.URL, Audiences: []string{"app"}})
+			m := newOIDC(t, testclock.New(start), access.Issuer{URL: issuer2.URL, Audiences: []string{"app"}})
 			_, err = authenticate(t, m, issuer.Sign(issuer2.Claims("app", start)))
 			checkError(t, err, tt.wantErr)
 		})
@@ -795,7 +796,7 @@ func TestIAP(t *testing.T) {
 	ann := auth.Principal{Issuer: "https://cloud.google.com/iap", Subject: "accounts.google.com:112233", Email: "ann@example.com", Method: "oidc"}
 	other := authtest.Start(t, "RS256")
 
-	m := auth.NewOIDC([]auth.Issuer{{URL: "https://cloud.google.com/iap", Audiences: []string{audience}}},
+	m := auth.NewOIDC([]access.Issuer{{URL: "https://cloud.google.com/iap", Audiences: []string{audience}}},
 		auth.OIDCOptions{Now: testclock.New(start).Now, IAPKeysURL: iap.KeysURL()})[0]
 	tests := []struct {
 		name    string

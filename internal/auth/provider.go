@@ -14,6 +14,8 @@ import (
 	"github.com/coreos/go-oidc/v3/oidc"
 	"golang.org/x/time/rate"
 
+	"example.com/gatehouse/internal/access"
+	"example.com/gatehouse/internal/loopback"
 	"example.com/gatehouse/internal/refresh"
 )
 
@@ -46,7 +48,7 @@ var (
 // requests that need them, as the package refresh has it.
 type provider struct {
 	issuer    string
-	entries   []Issuer
+	entries   []access.Issuer
 	published *publication // nil: discovered
 	client    *http.Client
 	now       func() time.Time
@@ -208,7 +210,7 @@ func (p *provider) discover(ctx context.Context) (*publication, error) {
 }
 
 // trusts reports whether u may be fetched for this issuer: by https, or in plain
-// on loopback where the issuer itself is there, which ParseIssuers allows only
+// on loopback where the issuer itself is there, which access.ParseIssuers allows only
 // in development.
 func (p *provider) trusts(u *url.URL) bool {
 	base := p.issuer
@@ -216,7 +218,7 @@ func (p *provider) trusts(u *url.URL) bool {
 		base = p.published.keysURL
 	}
 	plain, err := url.Parse(base)
-	return isHTTPS(u) || err == nil && isLoopbackHTTP(plain) && isLoopbackHTTP(u)
+	return u.Scheme == "https" && u.Host != "" || err == nil && loopback.HTTP(plain) && loopback.HTTP(u)
 }
 
 // brief cuts an error's text, in which a whole document may be quoted.

@@ -10,6 +10,14 @@ import (
 	"example.com/gatehouse/session"
 )
 
+// The values of [Principal.Method], as in the variable AUTH.
+const (
+	MethodIAM    = "iam"
+	MethodOIDC   = "oidc"
+	MethodAPIKey = "api_key"
+	MethodNone   = "none"
+)
+
 // A Principal is a verified identity.
 type Principal struct {
 	// Issuer vouches for Subject, which is unique with that issuer only. For an

@@ -5,7 +5,6 @@ import (
 	"net/http"
 
 	"example.com/gatehouse/internal/api"
-	"example.com/gatehouse/internal/auth"
 	"example.com/gatehouse/internal/caller"
 )
 
@@ -61,7 +60,7 @@ func (l Limits) Budgets(c caller.Caller) []Budget {
 // hasEndUser reports whether c acts for an end user, named or itself. A service that
 // names none is limited only as a caller.
 func hasEndUser(c caller.Caller) bool {
-	return c.EndUser != "" || !c.Principal.Service || c.Principal.Method == auth.MethodNone
+	return c.EndUser != "" || !c.Principal.Service || c.Principal.Method == caller.MethodNone
 }
 
 // Refused returns the response to a call that a limit refused.

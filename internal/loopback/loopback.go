@@ -31,6 +31,9 @@ func HostPort(hostport string) bool {
 	return Host(host)
 }
 
+// HTTP reports whether u is plain HTTP to this machine.
+func HTTP(u *url.URL) bool { return u.Scheme == "http" && Host(u.Hostname()) }
+
 // URL is Host for the server of an absolute URL.
 func URL(text string) bool {
 	u, err := url.Parse(text)

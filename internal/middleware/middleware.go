@@ -19,6 +19,7 @@ import (
 	"net/http"
 	"time"
 
+	"example.com/gatehouse/internal/access"
 	"example.com/gatehouse/internal/api"
 	"example.com/gatehouse/internal/auth"
 	"example.com/gatehouse/internal/caller"
@@ -55,7 +56,7 @@ type Config struct {
 	// is still coming is not counted. Public routes are not, either.
 	MaxConcurrent int
 
-	Operators auth.Operators // may see the details of the service
+	Operators access.Operators // may see the details of the service
 
 	// Limiter counts what callers ask for against Limits; nil: nothing is counted.
 	Limiter *limit.Limiter

@@ -17,6 +17,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"go.uber.org/goleak"
 
+	"example.com/gatehouse/internal/access"
 	"example.com/gatehouse/internal/api"
 	"example.com/gatehouse/internal/auth"
 	"example.com/gatehouse/internal/caller"
@@ -113,11 +114,11 @@ func anybody() []auth.Method { return []auth.Method{&auth.None{}} }
 
 func byKey(t testing.TB) []auth.Method {
 	t.Helper()
-	set, err := auth.ParseKeys([]byte(keys))
+	set, err := access.ParseKeys([]byte(keys))
 	if err != nil {
 		t.Fatal(err)
 	}
-	return []auth.Method{auth.NewAPIKeys(func() *auth.KeySet { return set }, nil)}
+	return []auth.Method{auth.NewAPIKeys(func() *access.KeySet { return set }, nil)}
 }
 
 // get asks a path with the headers given as name, value, name, value, ….
@@ -332,7 +333,7 @@ func TestAWrongCredentialOnAPublicRoute(t *testing.T) {
 
 func TestCredentialsThatCannotBeVerifiedNow(t *testing.T) {
 	t.Parallel()
-	d := newDoor(t, []auth.Method{auth.NewAPIKeys(func() *auth.KeySet { return nil }, nil)}, nil)
+	d := newDoor(t, []auth.Method{auth.NewAPIKeys(func() *access.KeySet { return nil }, nil)}, nil)
 	w := d.get(t, "/private/x", "X-API-Key", "plain")
 	refused(t, w, 503, "not_ready")
 	if w.Header().Get("Retry-After") == "" || w.Header().Get("WWW-Authenticate") != "" {

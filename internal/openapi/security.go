@@ -4,6 +4,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 
 	"example.com/gatehouse/config"
+	"example.com/gatehouse/internal/access"
 	"example.com/gatehouse/internal/auth"
 )
 
@@ -41,7 +42,7 @@ func (d *document) secure() {
 
 // issuers reports whether tokens in Authorization, and IAP's, are accepted.
 func (d *document) issuers() (token, iap bool) {
-	issuers, err := auth.ParseIssuers(d.config.OIDCIssuers, d.config.OIDCAudiences, !d.config.Production())
+	issuers, err := access.ParseIssuers(d.config.OIDCIssuers, d.config.OIDCAudiences, !d.config.Production())
 	if err != nil {
 		return false, false // the configuration was refused: nobody can call
 	}

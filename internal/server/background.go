@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"example.com/gatehouse/config"
+	"example.com/gatehouse/internal/access"
 	"example.com/gatehouse/internal/auth"
 	"example.com/gatehouse/internal/egress"
 	"example.com/gatehouse/internal/gcp/tasks"
@@ -54,7 +55,7 @@ func (s *Server) tasksMethod(url string) auth.Method {
 	if s.Config.HasAuth(config.AuthIAM) {
 		return auth.NewIAMAccount(s.Config.TasksAccount, url, nil)
 	}
-	return auth.NewOIDC([]auth.Issuer{auth.AccountIssuer(s.tokenIssuer(), s.Config.TasksAccount, url)}, auth.OIDCOptions{})[0]
+	return auth.NewOIDC([]access.Issuer{auth.AccountIssuer(s.tokenIssuer(), s.Config.TasksAccount, url)}, auth.OIDCOptions{})[0]
 }
 
 // newWebhooks makes the sender of webhooks, nil where no host is listed.

@@ -12,6 +12,7 @@ import (
 
 	"example.com/gatehouse/agent"
 	"example.com/gatehouse/config"
+	"example.com/gatehouse/internal/access"
 	"example.com/gatehouse/internal/auth"
 	"example.com/gatehouse/internal/figures"
 	"example.com/gatehouse/internal/gcp/bucket"
@@ -305,14 +306,14 @@ func (s *Server) openModel(ctx context.Context, p *parts, project string) error 
 
 // methods are those of AUTH, in its order. schedules is the entry of Cloud Scheduler's
 // account, nil where Cloud Run's check verifies its tokens or there is none.
-func (s *Server) methods(keys func() *auth.KeySet, schedules []auth.Issuer) ([]auth.Method, error) {
+func (s *Server) methods(keys func() *access.KeySet, schedules []access.Issuer) ([]auth.Method, error) {
 	var methods []auth.Method
 	for _, mode := range s.Config.Auth {
 		switch mode {
 		case config.AuthIAM:
 			methods = append(methods, auth.NewIAM(nil))
 		case config.AuthOIDC:
-			issuers, err := auth.ParseIssuers(s.Config.OIDCIssuers, s.Config.OIDCAudiences, !s.Config.Production())
+			issuers, err := access.ParseIssuers(s.Config.OIDCIssuers, s.Config.OIDCAudiences, !s.Config.Production())
 			if err != nil {
 				return nil, &fetchError{"OIDC_ISSUERS", err}
 			}
@@ -330,13 +331,13 @@ func (s *Server) methods(keys func() *auth.KeySet, schedules []auth.Issuer) ([]a
 // authenticate makes the authenticator of AUTH's modes, and of the schedules' account
 // where none of them can tell it.
 func (s *Server) authenticate(ctx context.Context, l *secrets) (*authenticator, error) {
-	var schedules []auth.Issuer
+	var schedules []access.Issuer
 	if s.Config.SchedulesAccount != "" && !s.Config.HasAuth(config.AuthIAM) {
 		url, err := s.serviceURL(ctx)
 		if err != nil {
 			return nil, err
 		}
-		schedules = []auth.Issuer{auth.AccountIssuer(s.tokenIssuer(), s.Config.SchedulesAccount, url)}
+		schedules = []access.Issuer{auth.AccountIssuer(s.tokenIssuer(), s.Config.SchedulesAccount, url)}
 	}
 	methods, err := s.methods(l.apiKeys, schedules)
 	if err != nil {

@@ -7,6 +7,7 @@ import (
 
 	"example.com/gatehouse/agent"
 	"example.com/gatehouse/config"
+	"example.com/gatehouse/internal/access"
 	"example.com/gatehouse/internal/api"
 	"example.com/gatehouse/internal/auth"
 	"example.com/gatehouse/invoke"
@@ -36,7 +37,7 @@ func (r Room) Issuers() []string {
 		urls = append(urls, "https://accounts.google.com")
 	}
 	if r.Config.HasAuth(config.AuthOIDC) {
-		issuers, _ := auth.ParseIssuers(r.Config.OIDCIssuers, r.Config.OIDCAudiences, !r.Config.Production()) // package config has checked it
+		issuers, _ := access.ParseIssuers(r.Config.OIDCIssuers, r.Config.OIDCAudiences, !r.Config.Production()) // package config has checked it
 		for _, issuer := range issuers {
 			if issuer.URL != auth.IAPIssuer && !slices.Contains(urls, issuer.URL) {
 				urls = append(urls, issuer.URL)

@@ -12,8 +12,8 @@ import (
 	"time"
 
 	"example.com/gatehouse/config"
+	"example.com/gatehouse/internal/access"
 	"example.com/gatehouse/internal/api"
-	"example.com/gatehouse/internal/auth"
 	"example.com/gatehouse/internal/gcp/secret"
 	"example.com/gatehouse/internal/refresh"
 	"example.com/gatehouse/internal/rescue"
@@ -33,7 +33,7 @@ type secrets struct {
 	observer *telemetry.Observer
 	log      *slog.Logger
 
-	keys    atomic.Pointer[auth.KeySet]
+	keys    atomic.Pointer[access.KeySet]
 	origins atomic.Pointer[[]string]
 	// webhooks are the secrets that webhooks are signed with.
 	webhooks atomic.Pointer[webhook.Secrets]
@@ -91,7 +91,7 @@ func (s *Server) newSecrets(ctx context.Context, setModelKey func(context.Contex
 			l.origins.Store(&origins)
 			return nil
 		}, drop: func(context.Context) { l.origins.Store(&[]string{}) }},
-		{variable: apiKeysSecret, name: s.Config.APIKeysSecret, take: l.takeKeys, drop: func(context.Context) { l.keys.Store(&auth.KeySet{}) }},
+		{variable: apiKeysSecret, name: s.Config.APIKeysSecret, take: l.takeKeys, drop: func(context.Context) { l.keys.Store(&access.KeySet{}) }},
 		{variable: "MODELS_TABLE_SECRET", name: s.Config.ModelsSecret, optional: true, take: func(ctx context.Context, payload string) error {
 			return s.takeTable(ctx, l, payload)
 		}, drop: func(context.Context) { l.rejected.Store(nil); s.tables.Withdraw() }},
@@ -136,7 +136,7 @@ const (
 )
 
 func (l *secrets) takeKeys(_ context.Context, payload string) error {
-	set, err := auth.ParseKeys([]byte(payload))
+	set, err := access.ParseKeys([]byte(payload))
 	switch {
 	case err != nil:
 		return err
@@ -158,7 +158,7 @@ func (l *secrets) admits(variable string) bool {
 }
 
 // apiKeys are the keys that admit callers now, nil when that cannot be known.
-func (l *secrets) apiKeys() *auth.KeySet {
+func (l *secrets) apiKeys() *access.KeySet {
 	if !l.admits(apiKeysSecret) {
 		return nil
 	}

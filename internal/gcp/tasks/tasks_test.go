@@ -16,6 +16,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"example.com/gatehouse/internal/access"
 	"example.com/gatehouse/internal/auth"
 	"example.com/gatehouse/internal/gcp/tasks"
 	"example.com/gatehouse/internal/gcp/tasks/taskstest"
@@ -64,7 +65,7 @@ func receive(t testing.TB, server *taskstest.Server, answer func(n int) int) *re
 		w.WriteHeader(answer(len(r.bodies)))
 	}))
 	t.Cleanup(r.Close)
-	verify = auth.NewOIDC([]auth.Issuer{{URL: server.Issuer.URL, Audiences: []string{r.URL}}}, auth.OIDCOptions{})[0]
+	verify = auth.NewOIDC([]access.Issuer{{URL: server.Issuer.URL, Audiences: []string{r.URL}}}, auth.OIDCOptions{})[0]
 	return r
 }
 

@@ -1,4 +1,4 @@
-package auth_test
+package access_test
 
 import (
 	"slices"
@@ -7,6 +7,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"example.com/gatehouse/internal/access"
 	"example.com/gatehouse/internal/auth"
 )
 
@@ -16,18 +17,18 @@ func TestParseOperators(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
 		entry string
-		want  auth.Operator
+		want  access.Operator
 	}{
-		{"email:ops@example.com@https://issuer.example", auth.Operator{Kind: "email", Value: "ops@example.com", Issuer: someIssuer}},
-		{"email:ops@example.com@https://issuer.example/path#acme", auth.Operator{Kind: "email", Value: "ops@example.com", Issuer: someIssuer + "/path", Tenant: "acme"}},
-		{"sub:1234@https://issuer.example", auth.Operator{Kind: "sub", Value: "1234", Issuer: someIssuer}},
-		{"sub:a@https://b@https://issuer.example", auth.Operator{Kind: "sub", Value: "a@https://b", Issuer: someIssuer}},
-		{"sub:1234@http://127.0.0.1:8085", auth.Operator{Kind: "sub", Value: "1234", Issuer: "http://127.0.0.1:8085"}},
-		{"key:backend", auth.Operator{Kind: "key", Value: "backend"}},
-		{"account:ops@p.iam.gserviceaccount.com", auth.Operator{Kind: "account", Value: "ops@p.iam.gserviceaccount.com"}},
+		{"email:ops@example.com@https://issuer.example", access.Operator{Kind: "email", Value: "ops@example.com", Issuer: someIssuer}},
+		{"email:ops@example.com@https://issuer.example/path#acme", access.Operator{Kind: "email", Value: "ops@example.com", Issuer: someIssuer + "/path", Tenant: "acme"}},
+		{"sub:1234@https://issuer.example", access.Operator{Kind: "sub", Value: "1234", Issuer: someIssuer}},
+		{"sub:a@https://b@https://issuer.example", access.Operator{Kind: "sub", Value: "a@https://b", Issuer: someIssuer}},
+		{"sub:1234@http://127.0.0.1:8085", access.Operator{Kind: "sub", Value: "1234", Issuer: "http://127.0.0.1:8085"}},
+		{"key:backend", access.Operator{Kind: "key", Value: "backend"}},
+		{"account:ops@p.iam.gserviceaccount.com", access.Operator{Kind: "account", Value: "ops@p.iam.gserviceaccount.com"}},
 	} {
-		got, err := auth.ParseOperators([]string{tt.entry}, true)
-		if diff := cmp.Diff(auth.Operators{tt.want}, got); err != nil || diff != "" {
+		got, err := access.ParseOperators([]string{tt.entry}, true)
+		if diff := cmp.Diff(access.Operators{tt.want}, got); err != nil || diff != "" {
 			t.Errorf("%s: %v (-want +got):\n%s", tt.entry, err, diff)
 		}
 	}
@@ -37,11 +38,11 @@ func TestParseOperators(t *testing.T) {
 		"sub:1234@http://issuer.example", "sub:1234@https://issuer.example?x", "sub:1234@https://", "sub:1234@https://issuer.example#", "sub:1@https://i.example#a#b",
 		"key:-x", "key:a b", "key:" + strings.Repeat("a", 65), "account:ops", "account:ops@p/x", "Key:backend", "user:ann@example.com",
 	} {
-		if got, err := auth.ParseOperators([]string{"key:good", entry}, true); err == nil || !strings.Contains(err.Error(), "entry 2: ") {
+		if got, err := access.ParseOperators([]string{"key:good", entry}, true); err == nil || !strings.Contains(err.Error(), "entry 2: ") {
 			t.Errorf("%q is %v, %v; want an error that tells of entry 2", entry, got, err)
 		}
 	}
-	if _, err := auth.ParseOperators([]string{"sub:1234@http://127.0.0.1:8085"}, false); err == nil {
+	if _, err := access.ParseOperators([]string{"sub:1234@http://127.0.0.1:8085"}, false); err == nil {
 		t.Error("an issuer in plaintext passes in production")
 	}
 }
@@ -76,7 +77,7 @@ func TestOperators(t *testing.T) {
 		{"the account", []string{"account:ops@p.example"}, auth.Principal{Method: "iam", Issuer: "https://accounts.google.com", Subject: "1", Email: "ops@p.example"}, true},
 		{"an account that is not named", []string{"key:backend"}, auth.Principal{Method: "iam", Issuer: "https://accounts.google.com", Subject: "backend"}, false},
 	} {
-		operators, err := auth.ParseOperators(slices.Clone(tt.operators), false)
+		operators, err := access.ParseOperators(slices.Clone(tt.operators), false)
 		if err != nil {
 			t.Fatal(err)
 		}

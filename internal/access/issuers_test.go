@@ -1,4 +1,4 @@
-package auth_test
+package access_test
 
 import (
 	"strings"
@@ -6,7 +6,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"example.com/gatehouse/internal/auth"
+	"example.com/gatehouse/internal/access"
 )
 
 func TestParseIssuers(t *testing.T) {
@@ -17,31 +17,31 @@ func TestParseIssuers(t *testing.T) {
 		list      string
 		audiences []string
 		loopback  bool
-		want      []auth.Issuer
+		want      []access.Issuer
 		wantErr   string
 	}{
 		{
 			name: "an issuer and its audience", list: "https://securetoken.google.com/p-1|p-1",
-			want: []auth.Issuer{{URL: "https://securetoken.google.com/p-1", Audiences: []string{"p-1"}}},
+			want: []access.Issuer{{URL: "https://securetoken.google.com/p-1", Audiences: []string{"p-1"}}},
 		},
 		{
 			name: "several, with claims and spaces", list: " https://a.example | x | hd=example.com | tier=a=b , https://b.example/|y",
-			want: []auth.Issuer{
-				{URL: "https://a.example", Audiences: []string{"x"}, Claims: []auth.Claim{{Name: "hd", Value: "example.com"}, {Name: "tier", Value: "a=b"}}},
+			want: []access.Issuer{
+				{URL: "https://a.example", Audiences: []string{"x"}, Claims: []access.Claim{{Name: "hd", Value: "example.com"}, {Name: "tier", Value: "a=b"}}},
 				{URL: "https://b.example/", Audiences: []string{"y"}},
 			},
 		},
 		{
 			name: "without an audience, the common ones hold", list: "https://a.example,https://b.example||hd=example.com,https://c.example|own", audiences: common,
-			want: []auth.Issuer{
+			want: []access.Issuer{
 				{URL: "https://a.example", Audiences: common},
-				{URL: "https://b.example", Audiences: common, Claims: []auth.Claim{{Name: "hd", Value: "example.com"}}},
+				{URL: "https://b.example", Audiences: common, Claims: []access.Claim{{Name: "hd", Value: "example.com"}}},
 				{URL: "https://c.example", Audiences: []string{"own"}},
 			},
 		},
 		{
 			name: "loopback in development", list: "http://127.0.0.1:9000|app,http://[::1]:9000|app,http://LOCALHOST|app", loopback: true,
-			want: []auth.Issuer{
+			want: []access.Issuer{
 				{URL: "http://127.0.0.1:9000", Audiences: []string{"app"}},
 				{URL: "http://[::1]:9000", Audiences: []string{"app"}},
 				{URL: "http://LOCALHOST", Audiences: []string{"app"}},
@@ -68,7 +68,7 @@ func TestParseIssuers(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			got, err := auth.ParseIssuers(tt.list, tt.audiences, tt.loopback)
+			got, err := access.ParseIssuers(tt.list, tt.audiences, tt.loopback)
 			if tt.wantErr != "" {
 				if err == nil || !strings.Contains(err.Error(), tt.wantErr) {
 					t.Fatalf("error %v, want one with %q", err, tt.wantErr)
@@ -83,4 +83,23 @@ func TestParseIssuers(t *testing.T) {
 			}
 		})
 	}
+}
+
+func FuzzParseIssuers(f *testing.F) {
+	f.Add("https://a.example|app|hd=example.com,https://b.example", "app", true)
+	f.Add("http://127.0.0.1:1|x", "", true)
+	f.Fuzz(func(t *testing.T, list, audience string, loopback bool) {
+		issuers, err := access.ParseIssuers(list, []string{audience}, loopback)
+		if err != nil {
+			return
+		}
+		for _, i := range issuers {
+			if len(i.Audiences) == 0 || i.Audiences[0] == "" || !strings.HasPrefix(strings.ToLower(i.URL), "http") {
+				t.Fatalf("accepted %+v", i)
+			}
+			if !loopback && !strings.HasPrefix(strings.ToLower(i.URL), "https://") {
+				t.Fatalf("accepted %+v", i)
+			}
+		}
+	})
 }

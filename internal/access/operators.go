@@ -1,4 +1,4 @@
-package auth
+package access
 
 import (
 	"errors"
@@ -38,7 +38,7 @@ type Operators []Operator
 //	account:ops@project.iam.gserviceaccount.com
 //
 // for an address that the issuer has verified, a token's subject, an API key's name,
-// and an account by iam. An issuer may be followed by #tenant. The error tells of
+// and an account by iam. An issuer may be followed by #tenant. The error names
 // every entry at fault.
 func ParseOperators(entries []string, allowLoopbackHTTP bool) (Operators, error) {
 	var operators Operators
@@ -102,10 +102,10 @@ func isAddress(s string) bool {
 // callers by iam and api_key; a person's token only when it is named.
 func (os Operators) Include(p caller.Principal) bool {
 	switch {
-	case p.Method == MethodNone:
+	case p.Method == caller.MethodNone:
 		return true
 	case len(os) == 0:
-		return p.Method == MethodIAM || p.Method == MethodAPIKey
+		return p.Method == caller.MethodIAM || p.Method == caller.MethodAPIKey
 	}
 	return slices.ContainsFunc(os, func(o Operator) bool { return o.is(p) })
 }
@@ -113,13 +113,13 @@ func (os Operators) Include(p caller.Principal) bool {
 func (o Operator) is(p caller.Principal) bool {
 	switch o.Kind {
 	case operatorEmail:
-		return p.Method == MethodOIDC && p.Issuer == o.Issuer && p.Tenant == o.Tenant && p.Email != "" && p.Email == o.Value
+		return p.Method == caller.MethodOIDC && p.Issuer == o.Issuer && p.Tenant == o.Tenant && p.Email != "" && p.Email == o.Value
 	case operatorSubject:
-		return p.Method == MethodOIDC && p.Issuer == o.Issuer && p.Tenant == o.Tenant && p.Subject == o.Value
+		return p.Method == caller.MethodOIDC && p.Issuer == o.Issuer && p.Tenant == o.Tenant && p.Subject == o.Value
 	case operatorKey:
-		return p.Method == MethodAPIKey && p.Subject == o.Value
+		return p.Method == caller.MethodAPIKey && p.Subject == o.Value
 	case operatorAccount:
-		return p.Method == MethodIAM && p.Email != "" && p.Email == o.Value
+		return p.Method == caller.MethodIAM && p.Email != "" && p.Email == o.Value
 	}
 	return false
 }

@@ -1,7 +1,8 @@
-package auth
+package access
 
 import (
 	"crypto/sha256"
+	"crypto/subtle"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -16,19 +17,43 @@ import (
 
 // A KeySet is the API keys that are accepted, immutable.
 type KeySet struct {
-	entries []keyEntry
+	keys []Key
 }
 
-type keyEntry struct {
-	name          string
-	sum           [sha256.Size]byte
-	expires       time.Time // zero: never
-	ratePerMinute int       // 0: the service's limit
-	endUsers      bool
+// A Key is what is known of an API key, of which only the hash is stored.
+type Key struct {
+	Name          string    // of the caller; several keys may have it
+	Expires       time.Time // zero: never
+	RatePerMinute int       // calls; 0: the service's limit
+	EndUsers      bool      // its caller may name end users
+
+	sum [sha256.Size]byte
+}
+
+// Expired reports whether the key is no longer accepted at this time.
+func (k Key) Expired(now time.Time) bool { return !k.Expires.IsZero() && !now.Before(k.Expires) }
+
+// Find returns the entry of a key, and false for one that is not in the set. It takes the
+// same time whichever entry matches and however much of it does.
+func (s *KeySet) Find(key string) (Key, bool) {
+	sum, match := sha256.Sum256([]byte(key)), -1
+	for i := range s.keys {
+		equal := subtle.ConstantTimeCompare(sum[:], s.keys[i].sum[:])
+		match = subtle.ConstantTimeSelect(equal, i, match)
+	}
+	if match < 0 {
+		return Key{}, false
+	}
+	return s.keys[match], true
+}
+
+// Holds reports whether a key of this name is accepted at this time.
+func (s *KeySet) Holds(name string, now time.Time) bool {
+	return slices.ContainsFunc(s.keys, func(k Key) bool { return k.Name == name && !k.Expired(now) })
 }
 
 // Len is the number of keys, those that have expired among them.
-func (s *KeySet) Len() int { return len(s.entries) }
+func (s *KeySet) Len() int { return len(s.keys) }
 
 // maxRatePerMinute keeps a mistyped limit from meaning none.
 const maxRatePerMinute = 1_000_000
@@ -59,15 +84,15 @@ var keyFields = []string{"name", "sha256", "expires", "rate_limit_per_minute", "
 //
 // of which the last three may be left out. Hashes are unique; a name may have
 // several, so that a key can be replaced while the old one is still in use and
-// its caller stays the same. A list without an entry admits nobody. The error tells of every entry at fault and
-// repeats nothing of the text but the names of its known fields: a hash, or a key
-// put there by mistake, never gets into a log.
+// its caller stays the same. A list without an entry admits nobody. The error names every
+// entry at fault and repeats nothing of the text but the names of its known fields: a
+// hash, or a key put there by mistake, never gets into a log.
 func ParseKeys(text []byte) (*KeySet, error) {
 	var list []jsontext.Value
 	if err := json.Unmarshal(text, &list); err != nil || list == nil {
 		return nil, errors.New("API keys: not a JSON list, or with a key twice in one object")
 	}
-	set := &KeySet{entries: make([]keyEntry, 0, len(list))}
+	set := &KeySet{keys: make([]Key, 0, len(list))}
 	var errs []error
 	for i, raw := range list {
 		entry, err := parseKey(raw)
@@ -84,34 +109,34 @@ func ParseKeys(text []byte) (*KeySet, error) {
 	return set, nil
 }
 
-func parseKey(raw jsontext.Value) (keyEntry, error) {
+func parseKey(raw jsontext.Value) (Key, error) {
 	var in keyJSON
 	if raw.Kind() != '{' {
-		return keyEntry{}, errors.New("not an object")
+		return Key{}, errors.New("not an object")
 	}
 	if err := json.Unmarshal(raw, &in, json.RejectUnknownMembers(true)); err != nil {
-		return keyEntry{}, fieldError(err)
+		return Key{}, fieldError(err)
 	}
-	out := keyEntry{name: in.Name, endUsers: in.EndUsers}
+	out := Key{Name: in.Name, EndUsers: in.EndUsers}
 	if len(in.Name) > maxKeyName || !keyName.MatchString(in.Name) {
-		return keyEntry{}, errors.New("name: want 1 to 64 letters, digits, dots, dashes, underscores or at signs, the first a letter or digit")
+		return Key{}, errors.New("name: want 1 to 64 letters, digits, dots, dashes, underscores or at signs, the first a letter or digit")
 	}
 	sum, err := hex.DecodeString(in.SHA256)
 	if err != nil || len(sum) != len(out.sum) {
-		return keyEntry{}, errors.New("sha256: want 64 hexadecimal digits")
+		return Key{}, errors.New("sha256: want 64 hexadecimal digits")
 	}
 	copy(out.sum[:], sum)
 	if in.Expires != nil {
 		if in.Expires.IsZero() {
-			return keyEntry{}, errors.New("expires: want a time such as 2027-01-01T00:00:00Z")
+			return Key{}, errors.New("expires: want a time such as 2027-01-01T00:00:00Z")
 		}
-		out.expires = *in.Expires
+		out.Expires = *in.Expires
 	}
 	if in.RatePerMinute != nil {
 		if *in.RatePerMinute < 1 || *in.RatePerMinute > maxRatePerMinute {
-			return keyEntry{}, fmt.Errorf("rate_limit_per_minute: want 1 to %d", maxRatePerMinute)
+			return Key{}, fmt.Errorf("rate_limit_per_minute: want 1 to %d", maxRatePerMinute)
 		}
-		out.ratePerMinute = *in.RatePerMinute
+		out.RatePerMinute = *in.RatePerMinute
 	}
 	return out, nil
 }
@@ -126,12 +151,12 @@ func fieldError(err error) error {
 	return errors.New("unknown field: want only " + strings.Join(keyFields, ", "))
 }
 
-func (s *KeySet) add(entry keyEntry) error {
-	for _, other := range s.entries {
+func (s *KeySet) add(entry Key) error {
+	for _, other := range s.keys {
 		if other.sum == entry.sum {
 			return errors.New("sha256: another entry has the same")
 		}
 	}
-	s.entries = append(s.entries, entry)
+	s.keys = append(s.keys, entry)
 	return nil
 }

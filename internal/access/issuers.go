@@ -1,4 +1,7 @@
-package auth
+// Package access reads who may call the service and who operates it, as the variables
+// OIDC_ISSUERS, API_KEYS and OPERATORS say it: their form, and what an entry means. Package
+// config checks them with it at the start, package auth verifies requests by the result.
+package access
 
 import (
 	"errors"
@@ -38,8 +41,8 @@ type Claim struct{ Name, Value string }
 // ParseIssuers reads OIDC_ISSUERS: entries issuer|audience or
 // issuer|audience|claim=value|…, separated by commas. An entry whose audience is
 // missing or empty takes the audiences given beside the list. Issuers are https
-// addresses, or http ones on loopback where that is allowed. The error tells of
-// every entry at fault.
+// addresses, or http ones on loopback where that is allowed. The error names every entry
+// at fault.
 func ParseIssuers(list string, audiences []string, allowLoopbackHTTP bool) ([]Issuer, error) {
 	if strings.TrimSpace(list) == "" {
 		return nil, errors.New("no issuer")
@@ -96,17 +99,13 @@ func checkIssuerURL(issuer string, allowLoopbackHTTP bool) error {
 		return errors.New("the issuer is not an https address")
 	case u.User != nil || u.RawQuery != "" || u.ForceQuery || strings.Contains(issuer, "#"):
 		return errors.New("the issuer's address has a user, query or fragment")
-	case isHTTPS(u), allowLoopbackHTTP && isLoopbackHTTP(u):
+	case u.Scheme == "https", allowLoopbackHTTP && loopback.HTTP(u):
 		return nil
-	case isLoopbackHTTP(u):
+	case loopback.HTTP(u):
 		return errors.New("the issuer is not an https address (http is for loopback in development)")
 	}
 	return errors.New("the issuer is not an https address")
 }
-
-func isHTTPS(u *url.URL) bool { return u.Scheme == "https" && u.Host != "" }
-
-func isLoopbackHTTP(u *url.URL) bool { return u.Scheme == "http" && loopback.Host(u.Hostname()) }
 
 // path is where in a token the claim's member is.
 func (c Claim) path() []string {
@@ -116,8 +115,8 @@ func (c Claim) path() []string {
 	return strings.Split(c.Name, ".")
 }
 
-// in reports whether a token with these members has the claim.
-func (c Claim) in(members map[string]jsontext.Value) bool {
+// In reports whether a token with these members has the claim.
+func (c Claim) In(members map[string]jsontext.Value) bool {
 	path := c.path()
 	for _, name := range path[:len(path)-1] {
 		inner := map[string]jsontext.Value{}
