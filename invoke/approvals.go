@@ -93,6 +93,24 @@ func (r *run) waited(current *session.Session) (*session.Session, string, error)
 	return before, last.ID, err
 }
 
+// wentOn returns the turn in which the run of a turn has ended. That is another one than
+// the turn which waits if a message came while the run went on; it has the run's id then.
+func (s *Service) wentOn(ctx context.Context, key session.Key, turn session.Turn, record *session.Run) (session.Turn, error) {
+	if turn.FinishReason != finishWaiting || record == nil || !record.Over() || record.Turn <= turn.Number {
+		return turn, nil
+	}
+	_, records, err := s.Store.Turns(ctx, key, record.Turn-1, 1)
+	if err != nil || len(records) == 0 {
+		return turn, err
+	}
+	last, err := records[0].Turn()
+	if err != nil || last.Epoch != record.Epoch {
+		return turn, err
+	}
+	last.ID = turn.ID
+	return last, nil
+}
+
 // waitingMember is how a turn that waits is stored. In a string of the turn, the quotes
 // would be escaped.
 var waitingMember = []byte(`"finish_reason":"` + finishWaiting + `"`)

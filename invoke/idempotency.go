@@ -3,6 +3,7 @@ package invoke
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"net/http"
 	"time"
 
@@ -77,6 +78,17 @@ func (s *Service) replay(ctx context.Context, opened *session.Opened, out *outpu
 	turn, err := opened.Replay.Turn()
 	if err != nil {
 		return nil, api.Fail(api.Internal, err)
+	}
+	if turn.FinishReason == finishWaiting {
+		reading, cancel := context.WithTimeout(ctx, storeTimeout)
+		defer cancel()
+		record, err := s.Store.LoadRun(reading, opened.Session.Key, turn.ID)
+		if err == nil {
+			turn, err = s.wentOn(reading, opened.Session.Key, turn, record)
+		}
+		if err != nil && !errors.Is(err, session.ErrNotFound) {
+			return nil, storeFailure(err)
+		}
 	}
 	id := opened.Session.Key.ID
 	telemetry.SetTurn(ctx, func(t *telemetry.Turn) {

@@ -125,14 +125,21 @@ func (j *journal) Record(change func(*session.Run)) error {
 	before := j.record
 	j.record.Effects, j.record.Answers = maps.Clone(before.Effects), maps.Clone(before.Answers)
 	change(&j.record)
-	saved, err := j.write()
-	if err != nil {
-		j.run.cancel(err)
-		return err
-	}
-	if !saved {
-		j.record.Effects, j.record.Answers, j.record.Pending = before.Effects, before.Answers, before.Pending
-		return session.ErrUnavailable
+	for {
+		begun := time.Now()
+		saved, err := j.write()
+		if err != nil {
+			j.run.cancel(err)
+			return err
+		}
+		if !saved {
+			j.record.Effects, j.record.Answers, j.record.Pending = before.Effects, before.Answers, before.Pending
+			return session.ErrUnavailable
+		}
+		if time.Since(begun) < session.LeaseTime {
+			break
+		}
+		// The process stood still. Another may have taken the run over since the write.
 	}
 	j.schedule() // a run that has a record shows that its holder lives
 	return nil
@@ -148,10 +155,12 @@ func (j *journal) write() (saved bool, _ error) {
 	next.Parts, next.Resets = j.run.out.shown()
 	next.Checkpoint = j.checkpoint.encode(next.Checkpoint)
 	err := j.save(ctx, next)
-	if err == nil || errors.Is(err, session.ErrUnavailable) {
+	switch {
+	case err == nil && j.record.Stop: // it came between the write and its reply
+		return false, errStopped
+	case err == nil || errors.Is(err, session.ErrUnavailable):
 		return err == nil, nil
-	}
-	if errors.Is(err, session.ErrTakenOver) {
+	case errors.Is(err, session.ErrTakenOver), errors.Is(err, session.ErrFenced):
 		return false, session.ErrFenced
 	}
 	if !errors.Is(err, session.ErrChanged) && !errors.Is(err, session.ErrNotFound) {
@@ -168,7 +177,7 @@ func (j *journal) write() (saved bool, _ error) {
 		return false, nil
 	case stored.Holder == "" && stored.Epoch == 0 && stored.Stop: // of a stop that came before any record
 		stored.State, stored.Holder = next.State, next.Holder
-	case stored.Epoch != next.Epoch || stored.Holder != next.Holder:
+	case stored.Epoch != next.Epoch || stored.Holder != next.Holder || stored.Over():
 		return false, session.ErrFenced
 	}
 	j.record.Revision, j.record.Stop = stored.Revision, stored.Stop
@@ -248,20 +257,26 @@ func (j *journal) fail(state session.RunState, failure *api.Error) {
 	ctx, cancel := detach(j.ctx, storeTimeout)
 	defer cancel()
 	end.Parts, end.Resets = j.run.out.shown()
-	if failure.Code == api.ShuttingDown || len(end.Effects) > 0 && !j.run.req.Options.Sessionless {
+	switch {
+	case failure.Code == api.SessionNotFound: // it was deleted, and nothing of it may stay
+		end = &session.Run{Key: end.Key, ID: end.ID, State: session.Failed, Epoch: end.Epoch, Turn: end.Turn, Revision: end.Revision}
+	case failure.Code == api.ShuttingDown || len(end.Effects) > 0 && !j.run.req.Options.Sessionless:
 		end.State, end.Holder = session.Working, ""
 		end.Checkpoint = j.checkpoint.encode(j.record.Checkpoint)
-	} else {
+	}
+	if end.State != session.Working {
 		end.Result, _ = json.Marshal(api.Failure(j.ctx, failure)) // strings and numbers
 	}
 	for range 2 {
-		_, err := j.s.Store.SaveRun(ctx, end)
-		if !errors.Is(err, session.ErrChanged) {
-			return // it is stored, or lapses
+		if end.Revision != nil {
+			_, err := j.s.Store.SaveRun(ctx, end)
+			if !errors.Is(err, session.ErrChanged) {
+				return // it is stored, or lapses
+			}
 		}
 		stored, err := j.s.Store.LoadRun(ctx, end.Key, end.ID)
-		if err != nil || stored.Epoch != end.Epoch {
-			return
+		if err != nil || stored.Epoch != end.Epoch || stored.State != session.Working {
+			return // a commit of which this holder has not heard may have ended it
 		}
 		end.Revision = stored.Revision
 	}

@@ -163,7 +163,7 @@ func (o *output) reaches(p Position) bool {
 	case p.Part < n:
 		return p.Offset <= len(o.log.parts[p.Part].Text)
 	default:
-		return p.Part == n && p.Offset <= 1
+		return p.Part == n && (p.Offset == 0 || p.Offset == endOffset)
 	}
 }
 
@@ -212,9 +212,14 @@ func (o *output) last() Position {
 	return o.log.last()
 }
 
+// endOffset is in the position of an event that ends a run, so that none of a text is
+// taken for it. The run may go on after it: when it has waited, or elsewhere after an
+// error.
+const endOffset = maxPosition
+
 // last returns the position of the event that ends a run which has shown all of s.
 func (s *shown) last() Position {
-	return Position{Attempt: len(s.resets), Part: len(s.parts), Offset: 1}
+	return Position{Attempt: len(s.resets), Part: len(s.parts), Offset: endOffset}
 }
 
 // size returns about how many bytes a stored turn takes for o.
@@ -320,6 +325,9 @@ func (s *shown) next(at *Position) (Event, bool) {
 			at.Part, at.Offset = first.Part, 0
 		}
 		return Event{Kind: KindReset, At: *at, Reset: first}, true
+	}
+	if at.Part < len(s.parts) && at.Offset == endOffset {
+		at.Offset = 0 // it went on
 	}
 	for ; at.Part < len(s.parts); at.Part, at.Offset = at.Part+1, 0 {
 		p := s.parts[at.Part]

@@ -62,6 +62,9 @@ func (s *Service) Read(ctx context.Context, runID string) (RunInfo, error) {
 		return RunInfo{}, storeFailure(err)
 	}
 	turn, found := session.Find(reading, s.Store, key.session, key.id)
+	if found == nil {
+		turn, found = s.wentOn(reading, key.session, turn, record)
+	}
 	switch {
 	case found == nil:
 		parts := turn.Shown()
@@ -77,8 +80,11 @@ func (s *Service) Read(ctx context.Context, runID string) (RunInfo, error) {
 				return s.runInfo(record), nil
 			case record != nil && s.waits(record):
 				info.Pending = orEmpty(record.Pending)
-			default: // denied, or its time is over
+			default: // denied, failed, or its time is over
 				info.State, info.Pending = session.Stopped, []session.Pending{}
+				if record != nil && record.State == session.Failed {
+					info.State = session.Failed
+				}
 			}
 		}
 		if record != nil {

@@ -186,6 +186,9 @@ func (s *Service) perform(ctx context.Context, r *run, opened *session.Opened) (
 	}
 
 	turn := g.turn(ctx, s.Now())
+	if r.taken != nil && len(r.taken.Answers) > 0 && replaces == "" {
+		turn.ID = session.NewID() // another turn came after the one that waited, which stays
+	}
 	if req.Options.Sessionless {
 		turn.Number = number
 		response := newResponse(current.Key.ID, turn, g.text.String(), r.out.attached())
@@ -231,6 +234,7 @@ func (s *Service) perform(ctx context.Context, r *run, opened *session.Opened) (
 	if stopped != nil && !errors.Is(stopped, errStopped) {
 		return nil, stopped // the turn is stored, and the client is gone
 	}
+	turn.ID = r.turnID
 	return newResponse(current.Key.ID, turn, g.text.String(), r.out.attached()), nil
 }
 
@@ -300,7 +304,11 @@ func (s *Service) abandon(ctx context.Context, r *run, err error) error {
 		state = session.Stopped
 	}
 	if r.journal != nil {
-		r.journal.fail(state, failure(ctx, ctx, err))
+		failed := failure(ctx, ctx, err)
+		if errors.Is(err, session.ErrNotFound) || errors.Is(cause, errDeleted) {
+			failed = api.Fail(api.SessionNotFound, nil) // whatever else has happened
+		}
+		r.journal.fail(state, failed)
 	}
 	return err
 }

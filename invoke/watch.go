@@ -227,6 +227,9 @@ func (s *Service) look(ctx context.Context, key runKey, l *lookup) (_ *source, _
 // left none.
 func (s *Service) showEnded(ctx context.Context, key runKey, record *session.Run, out *output) error {
 	turn, err := session.Find(ctx, s.Store, key.session, key.id)
+	if err == nil {
+		turn, err = s.wentOn(ctx, key.session, turn, record)
+	}
 	switch {
 	case err == nil:
 		parts := turn.Shown()
@@ -285,7 +288,8 @@ func (s *Service) takeOver(ctx context.Context, record *session.Run, stop bool) 
 	next := *record
 	next.Holder, next.Stop = session.NewID(), false
 	next.Epoch++
-	if first := min(c.Parts, len(record.Parts)); first < len(record.Parts) {
+	// A holder that died may have shown more than it wrote.
+	if first := min(c.Parts, len(record.Parts)); first < len(record.Parts) || record.Holder != "" {
 		next.Resets = append(next.Resets[:len(next.Resets):len(next.Resets)], session.Reset{Step: c.Step + 1, Part: first})
 		if !stop {
 			next.Parts = next.Parts[:first:first]
@@ -360,7 +364,7 @@ func (s *Service) reopen(ctx context.Context, r *run) (*session.Opened, error) {
 	switch {
 	case err != nil:
 		return nil, err
-	case current.Deleted && !current.Reusable():
+	case current.Deleted && (!current.Reusable() || !r.req.Options.Create || r.taken.Turn > 1):
 		return nil, session.ErrNotFound
 	}
 	claim, err := session.ClaimOf(current, r.taken)

@@ -184,8 +184,8 @@ const findStep = 50
 // Begin stores the first record of a run whose call holds a key: in the same write the
 // key's entry becomes valid as long as the record, whose holder's sign of life alone
 // decides from then on who works on it. It returns the session and the record as
-// stored. The error is [ErrTakenOver] if the call no longer holds the key, and
-// [ErrChanged] if there is a record.
+// stored. The error is [ErrTakenOver] if the call no longer holds the key, [ErrFenced]
+// if another has taken the run over since, and [ErrChanged] if there is a record.
 func Begin(ctx context.Context, store Store, s *Session, c *Claim, r *Run) (*Session, *Run, error) {
 	for try := 1; ; try++ {
 		entry := c.entry
@@ -193,6 +193,9 @@ func Begin(ctx context.Context, store Store, s *Session, c *Claim, r *Run) (*Ses
 		after, err := store.Apply(ctx, s, Change{Key: c.key, Entry: &entry, Run: r})
 		if err == nil {
 			stored, err := store.LoadRun(ctx, r.Key, r.ID)
+			if err == nil && (stored.Epoch != r.Epoch || stored.Holder != r.Holder) {
+				return after, nil, ErrFenced
+			}
 			return after, stored, err
 		}
 		if !again(err) || try == commitTries {
