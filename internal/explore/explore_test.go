@@ -1,0 +1,132 @@
+package explore_test
+
+import (
+	"fmt"
+	"io"
+	"log"
+	"math/rand/v2"
+	"os"
+	"regexp"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+func TestMain(m *testing.M) {
+	log.SetOutput(io.Discard) // the SDK writes each broken answer to it
+	os.Exit(m.Run())
+}
+
+// execute runs a scenario in a bubble of its own. What of the service never ends is
+// violated.
+func execute(t *testing.T, s scenario, g guide) (w *world) {
+	t.Helper()
+	defer func() {
+		if p := recover(); p != nil {
+			if w == nil {
+				w = &world{scenario: s}
+			}
+			w.wrong = append(w.wrong, fmt.Sprint("panic: ", p))
+		}
+	}()
+	synctest.Test(t, func(*testing.T) { w = run(s, g) })
+	return w
+}
+
+// scenarioOf returns the scenario of a seed.
+func scenarioOf(seed uint64) scenario {
+	r := rand.New(rand.NewPCG(seed, 81))
+	s := scenario{
+		name: fmt.Sprint("seed ", seed), question: []string{talk, pay, fire, send, send}[r.IntN(5)],
+		keyed: r.IntN(3) > 0, streamed: r.IntN(2) == 0, existing: r.IntN(3) == 0, faults: r.IntN(4), waits: r.IntN(6), recovers: r.IntN(2),
+	}
+	all := []string{retries, stops, deletes, writes, watches, resumes}
+	if !s.keyed {
+		all = all[1:]
+	}
+	if s.question == send {
+		all = append(all, approves, approves, denies)
+	}
+	s.visits = []visit{{asks, r.IntN(2)}}
+	for n := 1 + r.IntN(4); len(s.visits) <= n; {
+		s.visits = append(s.visits, visit{all[r.IntN(len(all))], r.IntN(2)})
+	}
+	return s
+}
+
+func number(t *testing.T, name string, otherwise int) int {
+	t.Helper()
+	text := os.Getenv(name)
+	if text == "" {
+		return otherwise
+	}
+	n, err := strconv.Atoi(text)
+	if err != nil {
+		t.Fatalf("%s: %v", name, err)
+	}
+	return n
+}
+
+// report reports what was violated, and how it came to that.
+func report(t *testing.T, w *world, how string) {
+	t.Helper()
+	t.Errorf("%s\n%s\n%s %+v\nagain: %s", strings.Join(w.wrong, "\n"), strings.Join(w.trace, "\n"), w.name, w.visits, how)
+}
+
+// kindOf returns what a violation has in common with others: no text, id or number.
+func kindOf(violation string) string {
+	return regexp.MustCompile(`"[^"]*"|\S*[0-9]\S*`).ReplaceAllString(violation, "…")
+}
+
+func sameKind(a, b string) bool { return kindOf(a) == kindOf(b) }
+
+func TestRandom(t *testing.T) {
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
+	if text := os.Getenv("EXPLORE_SEED"); text != "" {
+		seed, err := strconv.ParseUint(text, 10, 64)
+		if err != nil {
+			t.Fatal(err)
+		}
+		g := newRandom(seed)
+		g.aloud = true
+		w := execute(t, scenarioOf(seed), g)
+		t.Logf("%s\n%+v\n%v", strings.Join(w.trace, "\n"), w.scenario, w.wrong)
+		if len(w.wrong) > 0 {
+			t.Fail()
+		}
+		return
+	}
+	n, from := number(t, "EXPLORE_RANDOM", 500), number(t, "EXPLORE_FROM", 0)
+	begun, states, kinds := time.Now(), map[uint64]struct{}{}, map[string]int{}
+	for i := range n {
+		seed := uint64(from + i)
+		g := newRandom(seed)
+		g.seen = func(state uint64) { states[state] = struct{}{} }
+		w := execute(t, scenarioOf(seed), g)
+		if len(w.wrong) == 0 {
+			continue
+		}
+		kind := kindOf(w.wrong[0])
+		if kinds[kind]++; kinds[kind] > 1 {
+			continue
+		}
+		g = newRandom(seed)
+		g.aloud = true
+		again := execute(t, scenarioOf(seed), g)
+		if !slices.EqualFunc(w.wrong, again.wrong, sameKind) {
+			t.Errorf("seed %d does not replay: %v", seed, w.wrong)
+		}
+		report(t, again, fmt.Sprintf("EXPLORE_SEED=%d", seed))
+		if len(kinds) > 9 {
+			t.Fatal("and so on")
+		}
+	}
+	for kind, n := range kinds {
+		t.Errorf("%d times: %s", n, kind)
+	}
+	t.Logf("%d executions, %d states, %v", n, len(states), time.Since(begun).Round(time.Millisecond))
+}
