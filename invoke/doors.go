@@ -74,9 +74,11 @@ func (s *Service) Runs(ctx context.Context, filter session.RunFilter, limit int,
 	}
 	runs := make([]RunInfo, 0, len(records))
 	for _, record := range records {
+		if record.Request == nil {
+			continue // a stop wrote it, and the run never met it
+		}
 		info := s.runInfo(record)
-		met := record.Request != nil // else a stop wrote it, and the run never met it
-		if met && (filter.State == "" || filter.State == info.State) { // the time to approve may be over
+		if filter.State == "" || filter.State == info.State { // the time to approve may be over
 			runs = append(runs, info)
 		}
 	}
