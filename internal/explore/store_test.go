@@ -56,9 +56,13 @@ func (s *stepping) Apply(ctx context.Context, base *session.Session, c session.C
 	if c.Run != nil {
 		name, touches = name+" and the record", append(touches, c.Run.ID)
 	}
+	if c.Denied != nil {
+		name, touches = name+" and denies", append(touches, c.Denied.ID)
+	}
 	err = s.call(ctx, name, true, func() (err error) {
 		if after, err = s.world.store.Apply(background, base, c); err == nil {
 			s.world.stored(s.process, base.Key, c.Turn, c.Run)
+			s.world.stored(s.process, base.Key, nil, c.Denied)
 		}
 		return err
 	}, touches...)
