@@ -69,20 +69,6 @@ func (s *Service) endBound(ctx context.Context, r *run, g *generation, err error
 	return state, g.fail(finish, failed)
 }
 
-// endSessionless writes the end of a run without a session, if it has a record.
-func (s *Service) endSessionless(ctx context.Context, r *run, response *Response) {
-	end := r.journal.close(session.Done)
-	if end == nil {
-		return
-	}
-	ctx, cancel := detach(ctx, storeTimeout)
-	defer cancel()
-	end.Result, _ = json.Marshal(api.Success(ctx, invoked, response)) // it is sent as JSON, too
-	if _, err := s.Store.SaveRun(ctx, end); err != nil {
-		s.Log.WarnContext(ctx, "The end of a run could not be written; its record expires by itself.", "error", err.Error(), "request_id", api.RequestID(ctx))
-	}
-}
-
 // waited returns the session before r's turn, which r replaces because it has waited.
 func (r *run) waited(current *session.Session) (*session.Session, string, error) {
 	last, ok, err := current.Last()

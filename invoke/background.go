@@ -88,6 +88,9 @@ func (s *Service) accept(w http.ResponseWriter, r *http.Request, req Request) er
 // was used before it returns the run of that call.
 func (s *Service) begin(ctx context.Context, req Request) (_ *session.Run, replayed bool, err error) {
 	owner := caller.Owner(ctx)
+	if req.Options.Sessionless && req.Options.Key != "" {
+		return s.beginKeyed(ctx, owner, req)
+	}
 	opened, err := s.load(ctx, owner, req)
 	if held, ok := errors.AsType[*session.InProgressError](err); ok && held.Run != "" {
 		stored, err := s.Store.LoadRun(ctx, held.Key, held.Run)
@@ -113,14 +116,14 @@ func (s *Service) begin(ctx context.Context, req Request) (_ *session.Run, repla
 	if err := s.checkBackground(ctx, owner); err != nil {
 		return nil, false, err
 	}
-	record := &session.Run{
-		Key: opened.Session.Key, ID: session.NewID(), State: session.Working, Turn: opened.Session.Turns + 1,
-		Request: s.encodeRun(ctx, req),
-	}
-	if req.Webhook != "" {
-		if record.Deliveries, err = json.Marshal(deliveries{Webhook: req.Webhook}); err != nil {
+	if s.Agent.Hooks.Question != nil {
+		if err := s.question(toolContext(ctx, opened.Session, opened.Session.Turns+1, req), &req); err != nil {
 			return nil, false, err
 		}
+	}
+	record := &session.Run{
+		Key: opened.Session.Key, ID: session.NewID(), State: session.Working, Turn: opened.Session.Turns + 1,
+		Request: s.encodeRun(ctx, req, ""), Deliveries: deliveriesOf(req),
 	}
 	if opened.Claim != nil {
 		record.KeyHash = opened.Claim.Hash()
@@ -142,6 +145,50 @@ func (s *Service) begin(ctx context.Context, req Request) (_ *session.Run, repla
 		_, _ = s.Store.SaveRun(storing, &failed)
 	}
 	return record, false, err
+}
+
+// beginKeyed is begin for a run without a session that has a key.
+func (s *Service) beginKeyed(ctx context.Context, owner session.Owner, req Request) (_ *session.Run, replayed bool, err error) {
+	record, found, err := s.claimKeyed(ctx, owner, req, session.NewID())
+	if err != nil {
+		return nil, false, err
+	}
+	if found {
+		return record, true, s.schedule(ctx, record)
+	}
+	opened, body := sessionless(record.Key, req.Options.History), bodyOf(s.idempotency(req))
+	r := &run{req: req, claimed: record}
+	defer func() {
+		if err != nil {
+			s.releaseKeyed(ctx, r, err)
+		}
+	}()
+	if err := s.checkBackground(ctx, owner); err != nil {
+		return nil, false, err
+	}
+	if s.Agent.Hooks.Question != nil {
+		if err := s.question(toolContext(ctx, opened.Session, opened.Session.Turns+1, req), &req); err != nil {
+			return nil, false, err
+		}
+	}
+	next := *record
+	next.Holder, next.Request, next.Deliveries = "", s.encodeRun(ctx, req, body), deliveriesOf(req)
+	saved, err := s.Store.SaveRun(ctx, &next)
+	if err != nil {
+		return nil, false, err
+	}
+	r.claimed = saved
+	telemetry.SetTurn(ctx, func(t *telemetry.Turn) { t.Session, t.Asked = saved.Key.Hash(), true }) // it costs a turn
+	return saved, false, s.schedule(ctx, saved)
+}
+
+// deliveriesOf returns what the record of a run in the background has to deliver.
+func deliveriesOf(req Request) json.RawMessage {
+	if req.Webhook == "" {
+		return nil
+	}
+	encoded, _ := json.Marshal(deliveries{Webhook: req.Webhook}) // of a string
+	return encoded
 }
 
 // schedule adds the task of a run that nobody works on yet.

@@ -70,6 +70,9 @@ func (s *Service) idempotency(req Request) session.Idempotency {
 		body = append(body, " again"...)
 	}
 	body = append(body, req.Options.Instructions...)
+	for _, contents := range req.Options.History {
+		body = append(body, contents...)
+	}
 	return session.Idempotency{Key: req.Options.Key, Body: string(body), Create: req.Options.Create, Lease: s.Timeout + leaseMargin}
 }
 

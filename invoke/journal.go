@@ -52,11 +52,15 @@ func (l lock) Unlock() { <-l }
 // before the first write.
 func (s *Service) newJournal(ctx context.Context, r *run, req Request, hold *session.Opened, turn int) *journal {
 	j := &journal{s: s, ctx: ctx, run: r, hold: hold, mu: make(lock, 1)}
-	if r.taken != nil {
+	switch {
+	case r.taken != nil:
 		j.record, j.attempted = *r.taken, true
-	} else {
+	case r.claimed != nil:
+		j.record, j.attempted = *r.claimed, true
+		j.record.Request = s.encodeRun(ctx, req, bodyOf(s.idempotency(r.req)))
+	default:
 		j.record = session.Run{
-			Key: hold.Session.Key, ID: r.turnID, State: session.Working, Holder: session.NewID(), Turn: turn, Request: s.encodeRun(ctx, req),
+			Key: hold.Session.Key, ID: r.turnID, State: session.Working, Holder: session.NewID(), Turn: turn, Request: s.encodeRun(ctx, req, ""),
 		}
 		if hold.Claim != nil {
 			j.record.KeyHash = hold.Claim.Hash()
@@ -291,13 +295,16 @@ type runRequest struct {
 	RequestID string        `json:"request_id"`
 	Model     string        `json:"model"`
 	Inline    bool          `json:"inline,omitempty"` // it had files that are stored nowhere
+	Body      string        `json:"body,omitempty"`   // digest of what was sent, of a run without a session that has a key
 }
 
-func (s *Service) encodeRun(ctx context.Context, req Request) json.RawMessage {
+// encodeRun returns what the record of a run has of its request. body is the digest of
+// what was sent, of a run whose record is the entry of its key.
+func (s *Service) encodeRun(ctx context.Context, req Request, body string) json.RawMessage {
 	who, _ := caller.FromContext(ctx)
 	asked := runRequest{
 		Options: req.Options, Caller: who, RequestID: api.RequestID(ctx), Model: cmp.Or(req.Model, s.ModelName),
-		Inline: len(req.attached) > 0 && s.Files.Store == nil,
+		Inline: len(req.attached) > 0 && s.Files.Store == nil, Body: body,
 	}
 	req.Files = nil // the checkpoint refers to them
 	asked.Request = req

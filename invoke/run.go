@@ -23,6 +23,8 @@ type run struct {
 	out     *output      // what it shows
 	watched bool         // somebody follows out while it runs
 	taken   *session.Run // the record of a run that is taken over; nil: a new run
+	claimed *session.Run // the record of a new run that is the entry of its key
+	earlier *session.Run // the record of the run of an earlier call, which this one replays
 
 	key     session.Key // of the session, once it is known
 	cancel  context.CancelCauseFunc

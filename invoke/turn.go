@@ -57,6 +57,9 @@ type Response struct {
 	replayed bool // the answer of an earlier call with the same key
 }
 
+// Replayed reports whether r is the answer of an earlier call with the same key.
+func (r *Response) Replayed() bool { return r.replayed }
+
 // newResponse returns the response for a turn of a session that has shown parts.
 func newResponse(sessionID string, t session.Turn, text string, parts []session.Part) *Response {
 	return &Response{
@@ -81,12 +84,22 @@ func (s *Service) turn(ctx context.Context, r *run) (_ *Response, err error) {
 	if opened.Replay != nil {
 		return s.replay(ctx, opened, r.out)
 	}
-	if opened.Claim == nil {
+	if r.earlier != nil {
+		return s.replayKeyed(ctx, r)
+	}
+	if opened.Claim == nil && r.claimed == nil && !s.hasLedger {
 		return s.perform(ctx, r, opened)
 	}
 	returned := false // stays so in a panic
 	defer func() {
-		if !returned || err != nil && r.releases(err) {
+		if !returned && !r.watched {
+			r.journal.fail(session.Failed, api.Fail(api.Internal, nil))
+		}
+		switch {
+		case r.claimed != nil && r.journal != nil: // which has written the end
+		case r.claimed != nil && (!returned || err != nil):
+			s.releaseKeyed(ctx, r, err)
+		case opened.Claim != nil && (!returned || err != nil && r.releases(err)):
 			s.release(ctx, opened)
 		}
 	}()
@@ -140,7 +153,7 @@ func (s *Service) perform(ctx context.Context, r *run, opened *session.Opened) (
 	}
 	number := before.Turns + 1
 	followed := r.watched && !req.Options.Sessionless || r.taken != nil
-	if followed || s.hasLedger {
+	if followed || s.hasLedger || r.claimed != nil {
 		r.journal = s.newJournal(ctx, r, req, opened, number)
 	}
 	if r.taken != nil {
@@ -154,7 +167,7 @@ func (s *Service) perform(ctx context.Context, r *run, opened *session.Opened) (
 		}
 		r.out.begin(Start{RequestID: api.RequestID(ctx), RunID: session.RunID(current.Key.ID, r.turnID), SessionID: current.Key.ID, Turn: number, Model: g.model})
 		s.live.add(r)
-		if followed {
+		if followed || r.claimed != nil {
 			r.journal.start()
 		}
 	}
@@ -192,7 +205,9 @@ func (s *Service) perform(ctx context.Context, r *run, opened *session.Opened) (
 	if req.Options.Sessionless {
 		turn.Number = number
 		response := newResponse(current.Key.ID, turn, g.text.String(), r.out.attached())
-		s.endSessionless(ctx, r, response)
+		if err := s.endSessionless(ctx, r, state, response); err != nil {
+			return nil, s.abandon(ctx, r, err)
+		}
 		return response, nil
 	}
 	if waits == nil {
@@ -247,7 +262,11 @@ func (s *Service) open(ctx context.Context, r *run) (*session.Opened, error) {
 			r.key = r.taken.Key
 			return opened, err
 		}
-		opened, err := s.load(ctx, r.owner, r.req)
+		load := func() (*session.Opened, error) { return s.load(ctx, r.owner, r.req) }
+		if r.req.Options.Sessionless && r.req.Options.Key != "" {
+			load = func() (*session.Opened, error) { return s.openKeyed(ctx, r) }
+		}
+		opened, err := load()
 		if err == nil {
 			r.key = opened.Session.Key
 			return opened, nil
@@ -282,7 +301,7 @@ func (s *Service) cutShort(ctx context.Context, r *run, g *generation) error {
 	default:
 		return nil
 	}
-	if r.req.Options.Sessionless {
+	if r.req.Options.Sessionless && !errors.Is(cause, errStopped) {
 		return nil
 	}
 	if kept, err := g.stop(); err != nil || !kept {
@@ -324,7 +343,7 @@ func (s *Service) load(ctx context.Context, owner session.Owner, req Request) (_
 	loading, step := s.Observer.StartLoad(ctx)
 	defer func() { step.End(loading, code(ctx, err)) }()
 	if req.Options.Sessionless {
-		return sessionless(owner, req.Options.History), nil
+		return sessionless(session.Key{Owner: owner, ID: session.NewID()}, req.Options.History), nil
 	}
 	if req.Options.Key != "" {
 		opening, cancel := context.WithTimeout(loading, storeTimeout)
@@ -344,8 +363,8 @@ func (s *Service) load(ctx context.Context, owner session.Owner, req Request) (_
 }
 
 // sessionless returns a session that is not stored and holds a history.
-func sessionless(owner session.Owner, history []json.RawMessage) *session.Opened {
-	s := session.New(session.Key{Owner: owner, ID: session.NewID()})
+func sessionless(key session.Key, history []json.RawMessage) *session.Opened {
+	s := session.New(key)
 	s.Turns = len(history)
 	for i, contents := range history {
 		data := slices.Concat([]byte(`{"contents":`), contents, []byte("}"))

@@ -90,7 +90,7 @@ func (s *Service) follow(ctx context.Context, key runKey, at *Position, started 
 		switch {
 		case errors.Is(err, session.ErrNotFound) && time.Since(begin) < appearWithin && !*started:
 			select { // it may be in its first second elsewhere
-			case <-time.After(pollEvery):
+			case <-time.After(pollEvery / 4): // to share a look that may have been too early
 				continue
 			case <-ctx.Done():
 				return nil, failure(ctx, ctx, context.Cause(ctx))
@@ -243,6 +243,10 @@ func (s *Service) showEnded(ctx context.Context, key runKey, record *session.Run
 	default:
 		out.restore(record.Parts, record.Resets)
 		out.begin(startOf(record))
+		if response := responseOf(record); response != nil {
+			out.end(outcome{response: response})
+			return nil
+		}
 		out.end(outcome{failure: failureOf(record)})
 	}
 	return nil
@@ -295,7 +299,7 @@ func (s *Service) takeOver(ctx context.Context, record *session.Run, stop bool) 
 			next.Parts = next.Parts[:first:first]
 		}
 	}
-	if next.Epoch > maxEpoch || asked.Inline && !stop {
+	if next.Epoch > maxEpoch || asked.Inline && !stop || asked.Request.Query == "" {
 		next.State = session.Failed
 		next.Result, _ = json.Marshal(api.Failure(ctx, api.Fail(api.Internal, nil)))
 	}
@@ -336,6 +340,8 @@ func (s *Service) join(ctx context.Context, r *run, held *session.InProgressErro
 		if !errors.Is(err, session.ErrChanged) {
 			return err
 		}
+	case record.Over() && r.req.Options.Sessionless:
+		return nil // the next look at it finds its end
 	case record.Over() && len(record.Effects) == 0: // without a turn, and its key could not be given back
 		current, err := s.Store.Load(ctx, held.Key)
 		if err != nil {
@@ -355,6 +361,9 @@ func (s *Service) join(ctx context.Context, r *run, held *session.InProgressErro
 
 // reopen loads the session of a run that was taken over.
 func (s *Service) reopen(ctx context.Context, r *run) (*session.Opened, error) {
+	if r.req.Options.Sessionless {
+		return sessionless(r.taken.Key, r.req.Options.History), nil
+	}
 	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
 	current, err := s.Store.Load(ctx, r.taken.Key)

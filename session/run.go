@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"time"
 )
 
@@ -146,6 +147,14 @@ var (
 	// ErrNoRun: this owner has no record of such a run. It wraps [ErrNotFound].
 	ErrNoRun = fmt.Errorf("the run has no record: %w", ErrNotFound)
 )
+
+// KeyedRun returns where the record of a run without a session lies that has an
+// idempotency key: a retry on any instance finds it. A key whose record has expired has
+// another one, of the next generation.
+func KeyedRun(owner Owner, key string, generation int) (Key, string) {
+	of := func(what string) string { return digest(what, string(owner), key, strconv.Itoa(generation)) }
+	return Key{Owner: owner, ID: of("session of a keyed run")}, of("keyed run")
+}
 
 // Find returns the turn with an id, looking at the recent ones and then at archived
 // ones, newest first. It returns ErrNotFound if there is none.

@@ -154,6 +154,9 @@ func (d *door) complete(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
+	if answer.Replayed() {
+		w.Header().Set("Idempotency-Replayed", "true")
+	}
 	reason := finishReason(answer.FinishReason)
 	m := &messageOut{Role: "assistant", Content: &answer.Response}
 	for _, s := range answer.Sources {

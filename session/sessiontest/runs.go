@@ -87,6 +87,9 @@ func runGrows(t *testing.T, store session.Store, _ *Clock) {
 	change(func(r *session.Run) {
 		r.State, r.Parts, r.Checkpoint, r.Result = session.Failed, nil, nil, json.RawMessage(`{"success":false}`)
 	})
+	change(func(r *session.Run) { // a retry begins again
+		r.State, r.Epoch, r.Holder, r.Result = session.Working, 2, "a third", nil
+	})
 }
 
 func runPrecondition(t *testing.T, store session.Store, _ *Clock) {

@@ -75,6 +75,7 @@ type runRevision struct {
 	resets     int
 	checkpoint int // its size
 	below      bool
+	result     bool // there is one
 }
 
 func partName(i int) string { return fmt.Sprintf("p%06d", i) }
@@ -186,8 +187,12 @@ func (s *Sessions) runWrites(r *session.Run) ([]write, *session.Run, error) {
 	}
 	next.below = len(after.Checkpoint) > 0 && (old.below || size > maxDocument)
 	changed := old.checkpoint != next.checkpoint || old.below != next.below
-	if after.Result != nil {
+	next.result = after.Result != nil
+	switch {
+	case next.result:
 		updates = append(updates, firestore.Update{Path: "result", Value: []byte(after.Result)})
+	case old.result:
+		updates = append(updates, firestore.Update{Path: "result", Value: firestore.Delete})
 	}
 	checkpoint := []byte(after.Checkpoint)
 	if next.below {
@@ -284,7 +289,7 @@ func (s *Sessions) run(snapshot *firestore.DocumentSnapshot) (*session.Run, erro
 		Resets: head.Resets, Checkpoint: orNil(d.Checkpoint), Effects: head.Effects, Pending: head.Pending, Answers: head.Answers,
 		Deliveries: head.Deliveries, Result: orNil(d.Result), Silent: snapshot.ReadTime.Sub(snapshot.UpdateTime),
 	}
-	rev := runRevision{updated: snapshot.UpdateTime, resets: len(r.Resets), checkpoint: len(d.Checkpoint), below: d.Below}
+	rev := runRevision{updated: snapshot.UpdateTime, resets: len(r.Resets), checkpoint: len(d.Checkpoint), below: d.Below, result: len(d.Result) > 0}
 	for i := range len(d.Parts) {
 		encoded, ok := d.Parts[partName(i)]
 		if !ok {

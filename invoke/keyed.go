@@ -1,0 +1,184 @@
+package invoke
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+
+	"example.com/gatehouse/internal/api"
+	"example.com/gatehouse/internal/telemetry"
+	"example.com/gatehouse/session"
+)
+
+// A run without a session that has an idempotency key has no session's document to hold
+// the key's entry. Its record is the entry: its id is made of the owner and the key, so
+// that a retry finds it, and its first write is the claim. It is worked on, taken over
+// and stopped like any other, and holds the answer that a retry replays.
+
+// maxKeyed bounds how many records one key may have had that have expired, and wait for
+// Firestore to delete them.
+const maxKeyed = 8
+
+// claimKeyed stores the record of a run without a session that has a key. If a call
+// before has stored it, its record is returned as found, unless the key is free again.
+// With an empty holder, anybody may take the run over.
+func (s *Service) claimKeyed(ctx context.Context, owner session.Owner, req Request, holder string) (record *session.Run, found bool, err error) {
+	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
+	defer cancel()
+	claim := &session.Run{State: session.Working, Holder: holder, Turn: len(req.Options.History) + 1, Request: s.claimRequest(ctx, req)}
+	for generation := 0; generation < maxKeyed; {
+		claim.Key, claim.ID = session.KeyedRun(owner, req.Options.Key, generation)
+		saved, err := s.Store.SaveRun(ctx, claim)
+		if err == nil || !errors.Is(err, session.ErrChanged) && !errors.Is(err, session.ErrNotFound) {
+			return saved, false, err
+		}
+		stored, err := s.Store.LoadRun(ctx, claim.Key, claim.ID)
+		switch {
+		case errors.Is(err, session.ErrNotFound):
+			claim.Revision, claim.Epoch, claim.Resets = nil, 0, nil
+			generation++ // it has expired
+			continue
+		case err != nil:
+			return nil, false, err
+		case holder != "" && stored.Holder == holder: // the response to the write was lost
+			return stored, false, nil
+		}
+		asked, err := decodeRun(stored)
+		if err != nil {
+			return nil, false, err
+		}
+		if free := stored.State == session.Failed && len(stored.Effects) == 0; !free && !(stored.Lapsed() && asked.Request.Query == "") {
+			if asked.Body != bodyOf(s.idempotency(req)) {
+				return nil, false, session.ErrKeyMismatch
+			}
+			return stored, true, nil
+		}
+		claim.Revision, claim.Epoch = stored.Revision, stored.Epoch+1
+		claim.Resets = append(stored.Resets[:len(stored.Resets):len(stored.Resets)], session.Reset{Step: 1})
+	}
+	return nil, false, fmt.Errorf("%w: too many runs of one key", session.ErrUnavailable)
+}
+
+// claimRequest returns what a claim has of its request. Where a hook changes the
+// question, that is the body's digest until it has.
+func (s *Service) claimRequest(ctx context.Context, req Request) json.RawMessage {
+	if s.Agent.Hooks.Question == nil {
+		return s.encodeRun(ctx, req, bodyOf(s.idempotency(req)))
+	}
+	encoded, _ := json.Marshal(runRequest{Body: bodyOf(s.idempotency(req))}) // of strings
+	return encoded
+}
+
+// bodyOf returns the digest by which a key that is used for another request is
+// recognized.
+func bodyOf(idem session.Idempotency) string {
+	sum := sha256.Sum256([]byte(idem.Body))
+	return base64.RawURLEncoding.EncodeToString(sum[:])
+}
+
+// openKeyed claims the key of a run without a session, or makes the call replay the
+// answer that the key has.
+func (s *Service) openKeyed(ctx context.Context, r *run) (*session.Opened, error) {
+	record, found, err := s.claimKeyed(ctx, r.owner, r.req, session.NewID())
+	if err != nil {
+		return nil, err
+	}
+	opened := sessionless(record.Key, r.req.Options.History)
+	r.turnID = record.ID
+	switch {
+	case !found:
+		r.claimed = record
+		r.out.restore(nil, record.Resets)
+	case record.State == session.Working:
+		return nil, &session.InProgressError{Left: session.LeaseTime, Key: record.Key, Run: record.ID}
+	default:
+		r.earlier = record
+	}
+	return opened, nil
+}
+
+// replayKeyed answers with what a run without a session has come to.
+func (s *Service) replayKeyed(ctx context.Context, r *run) (*Response, error) {
+	telemetry.SetTurn(ctx, func(t *telemetry.Turn) { t.Replayed = true })
+	response := responseOf(r.earlier)
+	if response == nil {
+		return nil, failureOf(r.earlier)
+	}
+	response.replayed = true
+	start := startOf(r.earlier)
+	start.RequestID, start.replayed = api.RequestID(ctx), true
+	r.out.restore(r.earlier.Parts, r.earlier.Resets)
+	r.out.begin(start)
+	return response, nil
+}
+
+// responseOf returns the answer of a run that left it in its record, nil if it left none.
+func responseOf(record *session.Run) *Response {
+	var envelope struct{ Data *Response }
+	if record.State != session.Done && record.State != session.Stopped || json.Unmarshal(record.Result, &envelope) != nil {
+		return nil
+	}
+	return envelope.Data
+}
+
+// releaseKeyed gives the key of a run back that has failed before it began.
+func (s *Service) releaseKeyed(ctx context.Context, r *run, err error) {
+	ctx, cancel := detach(ctx, storeTimeout)
+	defer cancel()
+	failed := *r.claimed
+	failed.State = session.Failed
+	why := api.Fail(api.Internal, nil)
+	if err != nil {
+		why = failure(ctx, ctx, err)
+	}
+	failed.Result, _ = json.Marshal(api.Failure(ctx, why)) // of strings
+	if _, err := s.Store.SaveRun(ctx, &failed); err != nil {
+		s.Log.WarnContext(ctx, "Idempotency key could not be released; it expires by itself.",
+			"error", err.Error(), "request_id", api.RequestID(ctx))
+	}
+}
+
+// endSessionless writes the end of a run without a session, if it has a record. The
+// answer of a run with a key goes out only once it is stored.
+func (s *Service) endSessionless(ctx context.Context, r *run, state session.RunState, response *Response) error {
+	end := r.journal.close(state)
+	if end == nil {
+		return nil
+	}
+	saving, cancel := detach(ctx, storeTimeout)
+	defer cancel()
+	end.Parts, end.Resets = r.out.shown()
+	end.Result, _ = json.Marshal(api.Success(ctx, invoked, response)) // it is sent as JSON, too
+	err := s.saveEnd(saving, end)
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, session.ErrFenced), r.req.Options.Key != "":
+		return err
+	}
+	s.Log.WarnContext(ctx, "The end of a run could not be written; its record expires by itself.", "error", err.Error(), "request_id", api.RequestID(ctx))
+	return nil
+}
+
+// saveEnd writes the end of a run. A stop that came first is met by the end. The error is
+// [session.ErrFenced] if another holder has taken the run over.
+func (s *Service) saveEnd(ctx context.Context, end *session.Run) error {
+	for range stopTries {
+		_, err := s.Store.SaveRun(ctx, end)
+		if !errors.Is(err, session.ErrChanged) {
+			return err
+		}
+		stored, err := s.Store.LoadRun(ctx, end.Key, end.ID)
+		switch {
+		case err != nil:
+			return err
+		case stored.Epoch != end.Epoch || stored.Holder != end.Holder:
+			return session.ErrFenced
+		}
+		end.Revision = stored.Revision
+	}
+	return session.ErrChanged
+}

@@ -1,0 +1,269 @@
+package invoke_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"example.com/gatehouse/agent"
+	"example.com/gatehouse/internal/api"
+	"example.com/gatehouse/internal/caller"
+	"example.com/gatehouse/internal/gcp/emulator"
+	"example.com/gatehouse/internal/gcp/firestore"
+	"example.com/gatehouse/internal/geminitest"
+	"example.com/gatehouse/internal/telemetry"
+	"example.com/gatehouse/internal/testlog"
+	"example.com/gatehouse/invoke"
+	"example.com/gatehouse/session"
+)
+
+// asked returns a service on a store, as a door calls it.
+func asked(t *testing.T, store session.Store, gemini *geminitest.Server, a agent.Agent) *invoke.Service {
+	t.Helper()
+	var config invoke.Config
+	a.Name, a.MaxTokens = "agent", 100
+	serveAgent(t, store, gemini, a, func(c *invoke.Config) { config = *c })
+	return invoke.New(config)
+}
+
+func completion(key, query string, history ...string) invoke.Request {
+	req := invoke.Request{Query: query, Options: invoke.Options{Key: key, Sessionless: true}}
+	for _, text := range history {
+		contents, _ := json.Marshal([]members{{"role": "user", "parts": []members{{"text": text}}}})
+		req.Options.History = append(req.Options.History, contents)
+	}
+	return req
+}
+
+func ofCaller(t *testing.T, name string) context.Context {
+	t.Helper()
+	return caller.NewContext(t.Context(), caller.Caller{Owner: session.OwnerOf(name, "")})
+}
+
+// wantCode fails unless err is the contract's error of a code.
+func wantCode(t *testing.T, err error, code api.Code) {
+	t.Helper()
+	if failed, ok := errors.AsType[*api.Error](err); !ok || failed.Code != code {
+		t.Errorf("%v, want %s", err, code)
+	}
+}
+
+// A run without a session replays its key's answer, on any instance, and does for the
+// key all that a turn does.
+func TestAKeyWithoutASession(t *testing.T) {
+	t.Parallel()
+	var offset atomic.Int64
+	newStore := func() *session.Memory {
+		return session.NewMemory(time.Hour, session.MemoryLimit, func() time.Time { return time.Now().Add(time.Duration(offset.Load())) },
+			telemetry.NewLogger(&testlog.Buffer{}, nil, telemetry.Source{}))
+	}
+	gemini := geminitest.Start(t)
+	store := newStore()
+	first := &instance{Store: store}
+	a, b := asked(t, first, gemini, agent.Agent{}), asked(t, store, gemini, agent.Agent{})
+	ctx := ofCaller(t, "caller")
+	requests := func() int { return len(gemini.Requests()) }
+
+	gemini.Enqueue(geminitest.Text("One."))
+	once, err := a.Ask(ctx, completion("once", "hello", "I am Ada."), nil)
+	if err != nil || once.Response != "One." {
+		t.Fatal(once, err)
+	}
+	for range 2 {
+		var kinds []string
+		again, err := b.Ask(ctx, completion("once", "hello", "I am Ada."), func(e invoke.Event) error {
+			kinds = append(kinds, string(e.Kind))
+			return nil
+		})
+		if err != nil || again.Response != "One." || again.RunID != once.RunID || !again.Replayed() || again.Usage.TotalTokens != once.Usage.TotalTokens {
+			t.Errorf("a retry: %+v, %v", again, err)
+		}
+		if got := strings.Join(kinds, " "); got != "start delta done" {
+			t.Errorf("its events: %s", got)
+		}
+	}
+	_, err = b.Ask(ctx, completion("once", "hello", "I am Bob."), nil)
+	wantCode(t, err, api.IdempotencyMismatch)
+	_, err = b.Ask(ctx, completion("once", "bye", "I am Ada."), nil)
+	wantCode(t, err, api.IdempotencyMismatch)
+	if n := requests(); n != 1 {
+		t.Errorf("the model was asked %d times", n)
+	}
+	if info, err := b.Read(ctx, once.RunID); err != nil || info.State != session.Done || !strings.Contains(string(info.Result.(json.RawMessage)), "One.") {
+		t.Errorf("read: %+v, %v", info, err)
+	}
+	if watched, err := b.Watch(ctx, once.RunID, "", nil); err != nil || watched.Response != "One." {
+		t.Errorf("watched: %+v, %v", watched, err)
+	}
+	_, err = b.Read(ofCaller(t, "stranger"), once.RunID)
+	wantCode(t, err, api.NotFound)
+	gemini.Enqueue(geminitest.Text("Another's."))
+	if other, err := b.Ask(ofCaller(t, "stranger"), completion("once", "hello", "I am Ada."), nil); err != nil || other.Response != "Another's." {
+		t.Errorf("another caller's key: %+v, %v", other, err)
+	}
+
+	// A call that failed gives its key back, also to another question.
+	gemini.Enqueue(geminitest.Error(400, "no"), geminitest.Text("Two."))
+	_, err = a.Ask(ctx, completion("failed", "hello"), nil)
+	wantCode(t, err, api.ModelFailed)
+	if again, err := b.Ask(ctx, completion("failed", "another"), nil); err != nil || again.Response != "Two." || again.Replayed() {
+		t.Errorf("after a failure: %+v, %v", again, err)
+	}
+	if again, err := a.Ask(ctx, completion("failed", "another"), nil); err != nil || again.Response != "Two." || !again.Replayed() {
+		t.Errorf("and its retry: %+v, %v", again, err)
+	}
+
+	// While it is worked on: a conflict, or its events.
+	gate := make(chan struct{})
+	gemini.Enqueue(geminitest.Text("one ", "two").WithGate(1, gate))
+	began := make(chan string, 1)
+	var working sync.WaitGroup
+	working.Go(func() {
+		_, err := a.Ask(ctx, completion("working", "hello"), func(e invoke.Event) error {
+			if e.Kind == invoke.KindStart {
+				began <- e.Run
+			}
+			return nil
+		})
+		if err != nil {
+			t.Error(err)
+		}
+	})
+	<-began
+	_, err = b.Ask(ctx, completion("working", "hello"), nil)
+	wantCode(t, err, api.IdempotencyInProgress)
+	working.Go(func() {
+		text := ""
+		_, err := b.Ask(ctx, completion("working", "hello"), func(e invoke.Event) error {
+			if e.Kind == session.KindText {
+				text += e.Part.Text
+			}
+			return nil
+		})
+		if err != nil || text != "one two" {
+			t.Errorf("a retry that watches: %q, %v", text, err)
+		}
+	})
+	close(gate)
+	working.Wait()
+
+	// One that was stopped keeps its key, and what it has shown.
+	gemini.Enqueue(geminitest.Text("one ", "two").SilentAfter(1))
+	var stopped *invoke.Response
+	working.Go(func() {
+		stopped, err = a.Ask(ctx, completion("stopped", "hello"), func(e invoke.Event) error {
+			if e.Kind == session.KindText {
+				began <- e.Run
+			}
+			return nil
+		})
+	})
+	if err := b.Stop(ctx, <-began); err != nil {
+		t.Error(err)
+	}
+	working.Wait()
+	again, err := b.Ask(ctx, completion("stopped", "hello"), nil)
+	if err != nil || stopped.Response != "one " || again.Response != "one " || again.FinishReason != "STOPPED" {
+		t.Errorf("stopped: %+v, then %+v, %v", stopped, again, err)
+	}
+
+	// A holder that has died is taken over.
+	asks := requests()
+	gemini.Enqueue(geminitest.Text("one ", "two").SilentAfter(1), geminitest.Text("Three."))
+	dying, kill := context.WithCancel(ctx)
+	working.Go(func() {
+		_, _ = a.Ask(dying, completion("dead", "hello"), func(e invoke.Event) error {
+			if e.Kind == session.KindText {
+				began <- e.Run
+			}
+			return nil
+		})
+	})
+	<-began
+	first.cut.Store(true)
+	offset.Add(int64(session.LeaseTime + time.Second))
+	if taken, err := b.Ask(ctx, completion("dead", "hello"), nil); err != nil || taken.Response != "Three." {
+		t.Errorf("taken over: %+v, %v", taken, err)
+	}
+	first.cut.Store(false)
+	working.Wait() // fenced, it shows the other's answer
+	kill()
+	if n := requests() - asks; n != 2 {
+		t.Errorf("the model was asked %d times", n)
+	}
+
+	// Its key lives a day.
+	offset.Add(int64(25 * time.Hour))
+	gemini.Enqueue(geminitest.Text("Tomorrow."))
+	if next, err := b.Ask(ctx, completion("once", "hello", "I am Ada."), nil); err != nil || next.Response != "Tomorrow." {
+		t.Errorf("after a day: %+v, %v", next, err)
+	}
+}
+
+// A hook that refuses a question gives the key back, and no question is stored before.
+func TestAKeyWithoutASessionWhoseQuestionIsRefused(t *testing.T) {
+	t.Parallel()
+	gemini := geminitest.Start(t)
+	store := newMemory()
+	refuse := atomic.Bool{}
+	refuse.Store(true)
+	var stored []byte
+	hooks := agent.Hooks{Question: func(ctx context.Context, q *agent.Question) error {
+		runs, _, _ := store.ListRuns(ctx, session.OwnerOf("caller", ""), session.RunFilter{}, 10, "")
+		for _, r := range runs {
+			full, _ := store.LoadRun(ctx, r.Key, r.ID)
+			stored = append(stored, full.Request...)
+		}
+		q.Text = "redacted"
+		if refuse.Load() {
+			return agent.Refuse("No.")
+		}
+		return nil
+	}}
+	s := asked(t, store, gemini, agent.Agent{Hooks: hooks})
+	_, err := s.Ask(ofCaller(t, "caller"), completion("key", "my secret"), nil)
+	wantCode(t, err, api.ContentBlocked)
+	refuse.Store(false)
+	gemini.Enqueue(geminitest.Text("Yes."))
+	if got, err := s.Ask(ofCaller(t, "caller"), completion("key", "my secret"), nil); err != nil || got.Response != "Yes." {
+		t.Errorf("%+v, %v", got, err)
+	}
+	if got, err := s.Ask(ofCaller(t, "caller"), completion("key", "my secret"), nil); err != nil || !got.Replayed() {
+		t.Errorf("%+v, %v", got, err)
+	}
+	if strings.Contains(string(stored), "my secret") || len(stored) == 0 {
+		t.Errorf("stored before the hook: %s", stored)
+	}
+}
+
+// What a run without a session costs in Firestore.
+func TestWhatARunWithoutASessionCosts(t *testing.T) {
+	t.Parallel()
+	gemini := geminitest.Start(t)
+	gemini.Enqueue(geminitest.Text("One."), geminitest.Text("Two."))
+	traffic := &storeTraffic{}
+	store := firestore.NewSessions(emulator.Client(t, traffic.options()...), time.Hour, time.Now)
+	s := asked(t, store, gemini, agent.Agent{})
+	for _, tt := range []struct {
+		name, key     string
+		reads, writes int64
+	}{
+		{"without a key", "", 0, 0},
+		{"with a key", "key", 0, 2},
+		{"its retry", "key", 1, 1}, // the write finds that the key is taken
+	} {
+		traffic.reads.Store(0)
+		traffic.writes.Store(0)
+		if _, err := s.Ask(ofCaller(t, "caller"), completion(tt.key, "hello"), nil); err != nil {
+			t.Fatal(err)
+		}
+		if reads, writes := traffic.reads.Load(), traffic.writes.Load(); reads != tt.reads || writes != tt.writes || traffic.queries.Load() != 0 {
+			t.Errorf("%s: %d reads, %d writes, want %d and %d", tt.name, reads, writes, tt.reads, tt.writes)
+		}
+	}
+}
