@@ -24,7 +24,7 @@ type uiMessages struct {
 	texts int    // pieces of text and reasoning that have begun
 	said  bool   // one of them was text
 	open  string // "text" or "reasoning" while one has not ended
-	parts int    // of the run, up to the last of which something but reasoning was shown
+	shown Extent
 
 	asked  map[string]bool // calls for whose approval this stream has asked
 	denied map[string]bool // calls that a person has denied
@@ -174,12 +174,7 @@ func (u *uiMessages) Event(b *bytes.Buffer, e Event) error {
 			return err
 		}
 	}
-	if e.Kind != KindReset && e.Kind != session.KindReasoning {
-		u.parts = e.At.Part
-		if p.Grows() {
-			u.parts++
-		}
-	}
+	voids := u.shown.Voids(e)
 	switch e.Kind {
 	case KindStart:
 		s := e.Start
@@ -217,8 +212,8 @@ func (u *uiMessages) Event(b *bytes.Buffer, e Event) error {
 		}
 		return appendData(b, chatFile{"file", url, p.Type})
 	case KindReset: // what was shown cannot be taken back
-		if u.parts <= e.Reset.Part {
-			return nil // but reasoning is no answer, and may stay
+		if !voids {
+			return nil
 		}
 		return appendData(b, chatError{"error", "The answer was interrupted. Reload to see it."})
 	case KindDone:

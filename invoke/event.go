@@ -199,6 +199,25 @@ func toolCall(p session.Part) session.ToolCall {
 	return session.ToolCall{Name: p.Name, OK: p.OK, DurationMS: p.DurationMS}
 }
 
+// An Extent is how far into a run a client has been shown more than reasoning. Clients
+// that cannot take back what a reset makes void need it: reasoning may stay, for it is no
+// answer.
+type Extent struct{ parts int }
+
+// Voids takes the next event in, and reports whether it makes void what was shown.
+func (x *Extent) Voids(e Event) bool {
+	switch e.Kind {
+	case KindReset:
+		return x.parts > e.Reset.Part
+	case session.KindReasoning, KindStart:
+		return false
+	}
+	if x.parts = e.At.Part; e.Part.Grows() {
+		x.parts++
+	}
+	return false
+}
+
 // appendData writes the data of an event and ends it. Data is one line, because JSON
 // escapes newlines in strings.
 func appendData(b *bytes.Buffer, data any) error {

@@ -16,6 +16,7 @@ import (
 	"example.com/gatehouse/internal/gcp/emulator"
 	"example.com/gatehouse/internal/gcp/firestore"
 	"example.com/gatehouse/internal/geminitest"
+	"example.com/gatehouse/internal/queue"
 	"example.com/gatehouse/internal/telemetry"
 	"example.com/gatehouse/internal/testlog"
 	"example.com/gatehouse/invoke"
@@ -265,5 +266,62 @@ func TestWhatARunWithoutASessionCosts(t *testing.T) {
 		if reads, writes := traffic.reads.Load(), traffic.writes.Load(); reads != tt.reads || writes != tt.writes || traffic.queries.Load() != 0 {
 			t.Errorf("%s: %d reads, %d writes, want %d and %d", tt.name, reads, writes, tt.reads, tt.writes)
 		}
+	}
+}
+
+// tasks is a queue that keeps its tasks.
+type tasks []queue.Task
+
+func (ts *tasks) Enqueue(_ context.Context, t queue.Task, _ time.Time) error {
+	*ts = append(*ts, t)
+	return nil
+}
+
+// A run in the background passes the agent's hook before its question is stored, and one
+// without a session is one run for its key.
+func TestAQuestionInTheBackgroundPassesTheHook(t *testing.T) {
+	t.Parallel()
+	store, waiting := newMemory(), &tasks{}
+	hooks := agent.Hooks{Question: func(_ context.Context, q *agent.Question) error {
+		if q.Text == "refused" {
+			return agent.Refuse("No.")
+		}
+		q.Text = "redacted"
+		return nil
+	}}
+	var config invoke.Config
+	serveAgent(t, store, geminitest.Start(t), agent.Agent{Name: "agent", Hooks: hooks}, func(c *invoke.Config) {
+		c.Queue, c.MaxBackground = waiting, 10
+		config = *c
+	})
+	s, ctx := invoke.New(config), ofCaller(t, "caller")
+	for name, req := range map[string]invoke.Request{
+		"in a session": {Query: "my secret"}, "in a session, with a key": {Query: "my secret", Options: invoke.Options{Key: "one"}},
+		"without a session": completion("", "my secret"), "without a session, with a key": completion("two", "my secret"),
+	} {
+		info, err := s.Begin(ctx, req)
+		if err != nil {
+			t.Fatal(name, err)
+		}
+		sessionID, turnID, _ := session.SplitRunID(info.RunID)
+		record, err := store.LoadRun(ctx, session.Key{Owner: session.OwnerOf("caller", ""), ID: sessionID}, turnID)
+		if err != nil || strings.Contains(string(record.Request), "my secret") || !strings.Contains(string(record.Request), "redacted") || !record.Lapsed() {
+			t.Errorf("%s: %s, %v", name, record.Request, err)
+		}
+		if req.Options.Key == "" {
+			continue
+		}
+		if again, err := s.Begin(ctx, req); err != nil || again.RunID != info.RunID {
+			t.Errorf("%s, again: %+v, %v", name, again, err)
+		}
+		refused := req
+		refused.Query, refused.Options.Key = "refused", "refused "+req.Options.Key
+		for range 2 {
+			_, err = s.Begin(ctx, refused)
+			wantCode(t, err, api.ContentBlocked)
+		}
+	}
+	if len(*waiting) != 6 { // a retry's task has the name of the first
+		t.Errorf("%d tasks", len(*waiting))
 	}
 }

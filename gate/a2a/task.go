@@ -126,7 +126,7 @@ func (c *call) turn(ctx context.Context, sent *a2a.SendMessageRequest) (req invo
 	if req.Options.Key == "" {
 		req.Options.Key = "a2a " + m.ID
 	}
-	req.SessionID, req.Options.Create = m.ContextID, m.ContextID != ""
+	req.SessionID, req.Options.Create, req.Options.Resets = m.ContextID, m.ContextID != "", true
 	var texts []string
 	for i, p := range m.Parts {
 		field := "message.parts[" + strconv.Itoa(i) + "]"

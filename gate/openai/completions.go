@@ -296,6 +296,7 @@ type chunks struct {
 	created int64
 	id      string
 	model   string
+	shown   invoke.Extent
 }
 
 // Headers implements [invoke.Dialect].
@@ -303,6 +304,9 @@ func (*chunks) Headers(http.Header) {}
 
 // Event implements [invoke.Dialect].
 func (s *chunks) Event(b *bytes.Buffer, e invoke.Event) error {
+	if s.shown.Voids(e) {
+		return errVoid // nothing can be taken back here
+	}
 	switch e.Kind {
 	case invoke.KindStart:
 		s.id, s.model = completionID(e.Run), e.Start.Model
@@ -314,8 +318,6 @@ func (s *chunks) Event(b *bytes.Buffer, e invoke.Event) error {
 		if list := annotationsOf(e.Part.Title, e.Part.URI, e.Part.Positions); len(list) > 0 {
 			return s.chunk(b, &messageOut{Annotations: list}, nil)
 		}
-	case invoke.KindReset:
-		return errVoid // nothing can be taken back here
 	case invoke.KindDone:
 		s.model = e.Response.Model
 		reason := finishReason(e.Response.FinishReason)

@@ -473,6 +473,7 @@ type responseEvents struct {
 	items    []outputItem // the last one is open while open is set
 	open     bool
 	parts    []session.Part // sources
+	shown    invoke.Extent
 }
 
 // Headers implements [invoke.Dialect].
@@ -504,6 +505,9 @@ func (s *responseEvents) send(b *bytes.Buffer, e event) error {
 
 // Event implements [invoke.Dialect].
 func (s *responseEvents) Event(b *bytes.Buffer, e invoke.Event) error {
+	if s.shown.Voids(e) {
+		return errVoid // nothing can be taken back here
+	}
 	switch e.Kind {
 	case invoke.KindStart:
 		s.run, s.turn, s.model = e.Run, e.Start.Turn, e.Start.Model
@@ -518,8 +522,6 @@ func (s *responseEvents) Event(b *bytes.Buffer, e invoke.Event) error {
 		return s.text(b, "reasoning", e.Part.Text)
 	case session.KindSource:
 		s.parts = append(s.parts, e.Part)
-	case invoke.KindReset:
-		return errVoid // nothing can be taken back here
 	case invoke.KindDone:
 		return s.done(b, e.Response)
 	case invoke.KindError:
