@@ -137,7 +137,7 @@ func messagesOf(sdk int, turn session.Turn, t TurnInfo) []UIMessage {
 			answer.Parts = append(answer.Parts, UIPart{Type: "source-url", SourceID: p.URI, URL: p.URI, Title: p.Title})
 		case session.KindFile:
 			if p.URI != "" {
-				answer.Parts = append(answer.Parts, UIPart{Type: "file", URL: p.URI, MediaType: p.Type})
+				answer.Parts = append(answer.Parts, UIPart{Type: "file", URL: p.URI, MediaType: p.Type, Filename: p.Name})
 			}
 		}
 	}
