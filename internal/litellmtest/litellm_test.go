@@ -34,9 +34,28 @@ import (
 
 const startTimeout = 3 * time.Minute // of LiteLLM, which took 20 s
 
-// startLiteLLM starts the proxy with config.yaml and returns its address.
-func startLiteLLM(t *testing.T, upstream string) string {
+// startLiteLLM starts the proxy with config.yaml, with the upstream at an address and
+// model as its name in LiteLLM, and returns its address.
+func startLiteLLM(t *testing.T, upstream, model string) string {
 	t.Helper()
+	raw, err := os.ReadFile("config.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	const documented = "model: openai/other-model"
+	if !bytes.Contains(raw, []byte(documented)) {
+		t.Fatalf("config.yaml has no %q", documented)
+	}
+	dir := t.TempDir()
+	callback, err := os.ReadFile("gate.py")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, file := range map[string][]byte{"config.yaml": bytes.Replace(raw, []byte(documented), []byte("model: "+model), 1), "gate.py": callback} {
+		if err := os.WriteFile(filepath.Join(dir, name), file, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
 	program := filepath.Join(pythontest.Environment(t, "requirements.txt", "the gate on another model behind LiteLLM"), "litellm")
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -46,8 +65,8 @@ func startLiteLLM(t *testing.T, upstream string) string {
 	_ = l.Close()
 	written := &testlog.Buffer{}
 	ctx, cancel := context.WithCancel(t.Context())
-	cmd := exec.CommandContext(ctx, program, "--config", "config.yaml", "--host", "127.0.0.1", "--port", strconv.Itoa(port))
-	cmd.Env = append(os.Environ(), "UPSTREAM_URL="+upstream+"/v1", "UPSTREAM_KEY=upstream", "LITELLM_MASTER_KEY="+key,
+	cmd := exec.CommandContext(ctx, program, "--config", filepath.Join(dir, "config.yaml"), "--host", "127.0.0.1", "--port", strconv.Itoa(port))
+	cmd.Env = append(os.Environ(), "UPSTREAM_URL="+upstream, "UPSTREAM_KEY=upstream", "LITELLM_MASTER_KEY="+key,
 		"LITELLM_LOCAL_MODEL_COST_MAP=True", // or it asks the Internet for prices
 		"PYTHONDONTWRITEBYTECODE=1", "NO_PROXY=127.0.0.1")
 	cmd.Stdout, cmd.Stderr = written, written
@@ -264,10 +283,9 @@ func table(t *testing.T) string {
 	return string(out)
 }
 
-func TestAModelBehindLiteLLM(t *testing.T) {
-	slowtest.Skip(t, "a model behind LiteLLM")
-	up := startUpstream(t)
-	proxy := startLiteLLM(t, up.URL)
+// startGate starts the gate on the model behind the proxy.
+func startGate(t *testing.T, proxy string) *trial.Service {
+	t.Helper()
 	secrets := secrettest.Start(t)
 	const name = "projects/p/secrets/models/versions/latest"
 	secrets.Set(name, table(t))
@@ -287,6 +305,14 @@ func TestAModelBehindLiteLLM(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return s
+}
+
+func TestAModelBehindLiteLLM(t *testing.T) {
+	slowtest.Skip(t, "a model behind LiteLLM")
+	up := startUpstream(t)
+	proxy := startLiteLLM(t, up.URL+"/v1", "openai/other-model")
+	s := startGate(t, proxy)
 	get := func(path string) (int, string) {
 		w := httptest.NewRecorder()
 		s.Server().Both.ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), http.MethodGet, "http://127.0.0.1"+path, nil))
