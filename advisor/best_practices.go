@@ -22,7 +22,7 @@ type Practice struct {
 
 // bestPracticesIn are the arguments of get_best_practices.
 type bestPracticesIn struct {
-	Category string `json:"category,omitempty" jsonschema:"the one category to give; leave it out to get all of them"`
+	Category string `json:"category,omitempty" jsonschema:"the one category to return; leave it out to get all of them"`
 }
 
 // bestPracticesOut is the output of get_best_practices.
@@ -36,7 +36,7 @@ func bestPracticesTool() tool.Tool {
 		names = append(names, c.Category)
 	}
 	return tool.New("get_best_practices",
-		"Gives best practices for running an AI agent in production on Cloud Run with Firestore and Gemini, by category, each with its reason.",
+		"Returns best practices for running an AI agent in production on Cloud Run with Firestore and Gemini, by category, each with its reason.",
 		getBestPractices, tool.Enum("category", names...))
 }
 
@@ -118,7 +118,7 @@ var bestPractices = []PracticeCategory{
 		Summary:  "Keep instances alike and replaceable, share what is expensive, and set a limit on everything that can grow.",
 		Practices: []Practice{
 			{
-				"Keep instances stateless: sessions live in a store such as Firestore and are read anew at each turn.",
+				"Keep instances stateless: sessions live in a store such as Firestore and are read at each turn.",
 				"A user's next call may reach another instance, and any instance may vanish at any time.",
 			},
 			{
@@ -131,7 +131,7 @@ var bestPractices = []PracticeCategory{
 			},
 			{
 				"Create one model client per process, with a connection pool as large as the concurrency.",
-				"A client per request pays for credentials and TLS handshakes each time, and a small pool makes calls open connections anew.",
+				"A client per request pays for credentials and TLS handshakes each time, and a small pool makes calls open new connections.",
 			},
 			{
 				"Bound the history sent to the model, cutting at whole turns and never between a tool call and its response.",
@@ -173,7 +173,7 @@ var bestPractices = []PracticeCategory{
 			},
 			{
 				"On SIGTERM refuse new work, finish what is running, flush telemetry, and exit within 10 seconds.",
-				"Cloud Run kills the instance after that, in the middle of whatever it was doing.",
+				"Cloud Run kills the instance after that, in the middle of its work.",
 			},
 		},
 	},

@@ -16,7 +16,7 @@ func TestBestPracticesSchema(t *testing.T) {
 		"properties": {
 			"category": {
 				"type": "string",
-				"description": "the one category to give; leave it out to get all of them",
+				"description": "the one category to return; leave it out to get all of them",
 				"enum": ["security", "monitoring", "scalability", "reliability"]
 			}
 		},

@@ -28,7 +28,7 @@ func Block(reason string) Reply { return Reply{geminitest.Blocked(reason)} }
 // Fail returns an error of the model's API with this status and message.
 func Fail(status int, message string) Reply { return Reply{geminitest.Error(status, message)} }
 
-// Hang returns no reply: the model says nothing until the service gives up.
+// Hang returns no reply: the model is silent until the service stops waiting.
 func Hang() Reply { return Reply{geminitest.Silence()} }
 
 // And adds another call, at the same time.

@@ -63,7 +63,7 @@ func TestASecretIsNotShownByAnyVerb(t *testing.T) {
 			}
 			for _, text := range texts {
 				if leaks(text) {
-					t.Errorf("gives %s", text)
+					t.Errorf("printed %s", text)
 				}
 			}
 		})

@@ -39,7 +39,7 @@ esac
 say() { printf '%s  %s\n' "$(date -u +%H:%M:%S)" "$*" >&2; }
 fail() { say "$*"; exit 1; }
 
-# run does what changes something; ask does what only looks, and gives an
+# run does what changes something; ask does what only looks, and returns an
 # invented answer, its first argument, in a dry run.
 run() {
   if $dry_run; then printf '+ %s\n' "${*@Q}" >&2; else "$@"; fi

@@ -127,7 +127,7 @@ func TestFiguresThatCannotBeRead(t *testing.T) {
 			<-ctx.Done()
 			return figures.Sum{}, errors.New("no index")
 		}, 2 * time.Second},
-		{"no answer, whatever the context says", func(context.Context) (figures.Sum, error) {
+		{"no answer, by a read that ignores its context", func(context.Context) (figures.Sum, error) {
 			time.Sleep(time.Minute)
 			return figures.Sum{}, nil
 		}, 2 * time.Second},
@@ -337,7 +337,7 @@ func TestTheFiguresOfOneProcess(t *testing.T) {
 	}
 }
 
-// Whatever callers send, no answer of the contract to it moves the rate.
+// No answer to a mistake of a caller moves the rate.
 func TestCallersCannotMarkTheServiceDown(t *testing.T) {
 	t.Parallel()
 	ours := []api.Code{api.Internal, api.ModelFailed, api.ModelUnavailable, api.SessionStoreUnavailable, api.Timeout}

@@ -140,7 +140,7 @@ func (s *Service) settle(ctx context.Context, key session.Key, t *session.Turn, 
 	return nil
 }
 
-// deniedByMessage is the reason of an answer that a new message gives.
+// deniedByMessage is the reason of an answer by a new message.
 const deniedByMessage = "A new message came first."
 
 // denials returns what a commit writes of the run that the session's last turn waits with,

@@ -113,7 +113,7 @@ func (as *chatAnswers) add(a chatAnswer) {
 	as.list = append(as.list, a)
 }
 
-// problem returns the error of answers that no page gives, nil for none.
+// problem returns the error of answers that no page sends, nil for none.
 func (as *chatAnswers) problem() error {
 	if as.more {
 		return api.Invalid(as.field+".parts", "must hold at most 32 answers")

@@ -47,7 +47,7 @@ type generation struct {
 	modelTime    time.Duration
 	digest       string // of the agent
 
-	own         int              // calls of Gemini's own tools to which the model gave no id
+	own         int              // calls of Gemini's own tools that came without an id
 	ownOpen     string           // the one that has not ended
 	suggestions string           // of searches, as HTML
 	output      json.RawMessage  // the typed answer

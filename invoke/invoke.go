@@ -16,7 +16,7 @@
 // [Response] to its answer. [Service.Ask] runs a turn for the caller in the request's
 // context, with a session, a key and an owner as POST /invoke has them; [Options] has
 // what a door may ask for beside, such as a run without a session. Errors are
-// [*api.Error], whose code and sentence the door gives in its own form. A door keeps no
+// [*api.Error], whose code and sentence the door sends in its own form. A door keeps no
 // state and reads no store.
 package invoke
 

@@ -43,7 +43,7 @@ func serve(t *testing.T, store session.Store, gemini *geminitest.Server) (*httpt
 	t.Helper()
 	tools := []tool.Tool{
 		tool.New("fails", "It fails.", func(context.Context, struct{}) (string, error) { panic(theSecret) }),
-		tool.New("floods", "It gives as many bytes as it is asked for.", func(_ context.Context, in flood) (flooded, error) {
+		tool.New("floods", "It returns as many bytes as it is asked for.", func(_ context.Context, in flood) (flooded, error) {
 			return flooded{strings.Repeat("x", in.Bytes)}, nil
 		}),
 	}

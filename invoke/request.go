@@ -22,7 +22,7 @@ type Request struct {
 	SessionID   string      `json:"session_id,omitempty" pattern:"^[A-Za-z0-9_-]{16,64}$" doc:"The session to go on with; a new one when absent."`
 	AfterTurn   *int        `json:"after_turn,omitempty" minimum:"0" maximum:"9007199254740991" doc:"How many turns the caller believes the session has. Any other number is a conflict."`
 	Temperature *float64    `json:"temperature,omitempty" minimum:"0" maximum:"2" doc:"How freely the model chooses its words; the agent's own setting when absent."`
-	MaxTokens   *int        `json:"max_tokens,omitempty" minimum:"1" doc:"How many tokens each model call may give."`
+	MaxTokens   *int        `json:"max_tokens,omitempty" minimum:"1" doc:"How many tokens each model call may return."`
 	Model       string      `json:"model,omitempty" doc:"The model to ask, one of those that the service allows; its own when absent. Another may stand in while it is unavailable."`
 	Files       []FileInput `json:"files,omitempty" maxItems:"8" doc:"Files that the question is about, in base64 or by address."`
 	Stream      bool        `json:"stream,omitempty" doc:"Whether to answer with an event stream, as Accept: text/event-stream asks for too."`

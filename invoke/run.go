@@ -49,7 +49,7 @@ type runKey struct {
 	id      string
 }
 
-// runs are the runs of this process, by whatever may ask for them. The zero runs are
+// runs are the runs of this process, by each key that a request may name. The zero runs are
 // none. It is safe for concurrent use.
 type runs struct {
 	mu    sync.Mutex

@@ -282,7 +282,7 @@ func (s *Service) deleteSession(w http.ResponseWriter, r *http.Request) error {
 	}
 	recordPreviousTurn(ctx, key, current.Recent) // there will be no later call that could audit it
 	// The files go first: as long as the session is there, a retry continues. Those of a
-	// turn that runs meanwhile are removed when it finds the session gone.
+	// turn that is running are removed when it finds the session gone.
 	if err := s.deleteFiles(ctx, sessionPrefix(key)); err != nil {
 		return readFailure(r, err)
 	}

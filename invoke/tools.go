@@ -172,7 +172,7 @@ func (s *Service) runTools(ctx context.Context, g *generation, calls []*genai.Fu
 	return content, nil
 }
 
-// earlierCalls returns the ids that the model gave to the calls of earlier steps. A client
+// earlierCalls returns the ids of the calls of earlier steps. A client
 // knows a call by its id, and an approval holds for one call.
 func (g *generation) earlierCalls() map[string]bool {
 	var ids map[string]bool

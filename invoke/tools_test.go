@@ -37,7 +37,7 @@ func TestAToolThatFloods(t *testing.T) {
 		holds  string
 		asked  int // model calls
 	}{
-		{"as much as a tool may give", calls(1, nearly), http.StatusOK, `"ok":true`, 2},
+		{"as much as a tool may return", calls(1, nearly), http.StatusOK, `"ok":true`, 2},
 		{"10 MB", calls(1, 10<<20), http.StatusOK, `"ok":false`, 2},
 		{"10 MB from each of a few calls", calls(4, 10<<20), http.StatusOK, `"ok":false`, 2},
 		{"eight of 60 kB", calls(8, 60_000), http.StatusOK, `"ok":false`, 2},

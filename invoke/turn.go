@@ -281,7 +281,7 @@ func (s *Service) open(ctx context.Context, r *run) (*session.Opened, error) {
 	}
 }
 
-// releases reports whether a run that failed with err gives its key back. If the store is
+// releases reports whether a run that failed with err releases its key. If the store is
 // unavailable, releasing would fail too: the lease expires. A run that goes on elsewhere,
 // or can, keeps its key.
 func (r *run) releases(err error) bool {

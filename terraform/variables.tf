@@ -379,7 +379,7 @@ variable "invokers" {
   }
   validation {
     condition     = length(var.invokers) == 0 || var.web_access == "private"
-    error_message = "invokers pass Cloud Run's own check, which is on for them only where web_access is private: with application give them a token or key, with iap name them in iap_members."
+    error_message = "invokers pass Cloud Run's own check, which is on for them only where web_access is private: with application issue them a token or key, with iap name them in iap_members."
   }
 }
 
@@ -519,7 +519,7 @@ variable "capacity" {
   }
   validation {
     condition     = var.capacity.concurrency >= 1 && var.capacity.concurrency <= 1000 && floor(var.capacity.concurrency) == var.capacity.concurrency
-    error_message = "capacity.concurrency is not a whole number from 1 to 1000, which is what Cloud Run gives an instance at once: 80 suits a service that waits for a model."
+    error_message = "capacity.concurrency is not a whole number from 1 to 1000, which is what Cloud Run sends to an instance at once: 80 suits a service that waits for a model."
   }
   validation {
     condition     = var.capacity.max_instances >= 1 && var.capacity.max_instances <= 1000 && floor(var.capacity.max_instances) == var.capacity.max_instances

@@ -32,7 +32,7 @@ func SessionState[T any](name string) State[T] { return newState[T](name, false)
 // UserState returns the state of the end user that a tool works for, or of the caller
 // if that names none, such as a profile: in all sessions, kept for a year after its
 // last change, deleted when the user deletes all sessions. Each [State.Update] is one
-// conditional write, at once and whatever becomes of the turn. A state has at most
+// conditional write, at once, even if the turn fails. A state has at most
 // 64 KiB, a user at most 12 of them.
 //
 // It panics at a name that [SessionState] does not take.

@@ -13,7 +13,7 @@ import (
 
 type searchIn struct {
 	Query  string   `json:"query" jsonschema:"what to look for"`
-	Limit  int      `json:"limit,omitempty" jsonschema:"how many results to give"`
+	Limit  int      `json:"limit,omitempty" jsonschema:"how many results to return"`
 	Since  *float64 `json:"since,omitzero"`
 	Exact  bool     `json:"exact,omitempty"`
 	Places []string `json:"places,omitempty"`
@@ -34,7 +34,7 @@ func TestNewTellsTheModelTheTypesNames(t *testing.T) {
 				"type": "object",
 				"properties": {
 					"query": {"type": "string", "description": "what to look for"},
-					"limit": {"type": "integer", "description": "how many results to give"},
+					"limit": {"type": "integer", "description": "how many results to return"},
 					"since": {"type": ["null", "number"]},
 					"exact": {"type": "boolean"},
 					"places": {"type": ["null", "array"], "items": {"type": "string"}}
@@ -190,7 +190,7 @@ func TestCallRefusesArgumentsWithoutRunningTheFunction(t *testing.T) {
 			t.Parallel()
 			out, err := search.Call(t.Context(), c.args)
 			if !errors.Is(err, ErrArguments) {
-				t.Fatalf("Call gave %v, %v, want ErrArguments", out, err)
+				t.Fatalf("Call returned %v, %v, want ErrArguments", out, err)
 			}
 			if !strings.Contains(err.Error(), c.says) {
 				t.Errorf("the error %q does not name %q", err, c.says)
@@ -224,7 +224,7 @@ func TestCallGivesAnObject(t *testing.T) {
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			got, err := giving(c.out).Call(t.Context(), nil)
+			got, err := returning(c.out).Call(t.Context(), nil)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -239,10 +239,10 @@ func TestCallBoundsTheOutput(t *testing.T) {
 	t.Parallel()
 	// Two quotes make the rest of the JSON.
 	longest := strings.Repeat("a", MaxOutputBytes-2)
-	if got, err := giving(longest).Call(t.Context(), nil); err != nil || got["output"] != longest {
+	if got, err := returning(longest).Call(t.Context(), nil); err != nil || got["output"] != longest {
 		t.Errorf("an output of MaxOutputBytes is refused: %v", err)
 	}
-	if _, err := giving(longest+"a").Call(t.Context(), nil); err == nil || errors.Is(err, ErrArguments) {
+	if _, err := returning(longest+"a").Call(t.Context(), nil); err == nil || errors.Is(err, ErrArguments) {
 		t.Errorf("one byte more: error %v, want one that does not blame the arguments", err)
 	}
 }
@@ -250,8 +250,8 @@ func TestCallBoundsTheOutput(t *testing.T) {
 func TestCallRefusesAnOutputThatJSONCannotWrite(t *testing.T) {
 	t.Parallel()
 	for name, out := range map[string]any{"infinity": math.Inf(1), "a channel": make(chan int)} {
-		if got, err := giving(out).Call(t.Context(), nil); err == nil || errors.Is(err, ErrArguments) {
-			t.Errorf("%s: Call gave %v, %v, want an error that does not blame the arguments", name, got, err)
+		if got, err := returning(out).Call(t.Context(), nil); err == nil || errors.Is(err, ErrArguments) {
+			t.Errorf("%s: Call returned %v, %v, want an error that does not blame the arguments", name, got, err)
 		}
 	}
 }
@@ -262,7 +262,7 @@ func TestCallPassesTheFunctionsError(t *testing.T) {
 	search := New("search", "", func(context.Context, struct{}) (string, error) { return "half an answer", want })
 	got, err := search.Call(t.Context(), nil)
 	if !errors.Is(err, want) || errors.Is(err, ErrArguments) || got != nil {
-		t.Errorf("Call gave %v, %v, want no output and the function's error", got, err)
+		t.Errorf("Call returned %v, %v, want no output and the function's error", got, err)
 	}
 }
 
@@ -294,9 +294,9 @@ func TestCallLeavesTheArgumentsAlone(t *testing.T) {
 	}
 }
 
-// giving makes a tool that takes nothing and returns out.
-func giving(out any) Tool {
-	return New("give", "", func(context.Context, struct{}) (any, error) { return out, nil })
+// returning makes a tool that takes nothing and returns out.
+func returning(out any) Tool {
+	return New("return", "", func(context.Context, struct{}) (any, error) { return out, nil })
 }
 
 func decode(t *testing.T, text string) any {

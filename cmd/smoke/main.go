@@ -104,7 +104,7 @@ func identityToken(ctx context.Context, account, audience string) (string, error
 	cmd.Stderr = &stderr
 	output, err := cmd.Output()
 	if err != nil {
-		return "", fmt.Errorf("gcloud gives no identity token; set GATEHOUSE_TOKEN or GATEHOUSE_API_KEY instead: %w\n%s", err, stderr.String())
+		return "", fmt.Errorf("gcloud returned no identity token; set GATEHOUSE_TOKEN or GATEHOUSE_API_KEY instead: %w\n%s", err, stderr.String())
 	}
 	return strings.TrimSpace(string(output)), nil
 }

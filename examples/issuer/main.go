@@ -1,5 +1,5 @@
 // Command issuer is a sign-in to try the examples with: an OpenID Connect issuer
-// on this machine that gives anybody a token for any name. Never deploy it.
+// on this machine that issues a token for any name to anybody. Never deploy it.
 //
 //	go run ./issuer
 //

@@ -139,7 +139,7 @@ func writeJSON(w http.ResponseWriter, status int, value any) error {
 	return nil
 }
 
-// challenge names the metadata in a 401, by which clients find who gives out tokens (RFC
+// challenge names the metadata in a 401, by which clients find who issues tokens (RFC
 // 9728, section 5.1).
 func (d *door) challenge(h http.Header, r *http.Request) {
 	base := d.BaseURL(r)

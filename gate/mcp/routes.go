@@ -33,7 +33,7 @@ func (d *door) routes() []api.Route {
 	}
 	describe := func(path, id string) api.Route {
 		return api.Route{
-			Method: http.MethodGet, Path: path, Summary: "Who gives out tokens for MCP.", Media: "application/json", Probe: true,
+			Method: http.MethodGet, Path: path, Summary: "Who issues tokens for MCP.", Media: "application/json", Probe: true,
 			Handler: d.describe,
 			Doc: api.Doc{
 				ID: id, Tag: api.TagAbout, Description: "Metadata of the protected resource (RFC 9728), for MCP clients. It needs no credential.",

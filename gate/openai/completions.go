@@ -195,7 +195,7 @@ func (d *door) completionOf(r *http.Request, body completionRequest) (req invoke
 	return req, c, err
 }
 
-// checkFormat admits the format of an answer that the agent gives.
+// checkFormat admits the format of the agent's answers.
 func (d *door) checkFormat(field, format string) error {
 	if format == "" || format == "text" || d.Agent.Output != nil {
 		return nil

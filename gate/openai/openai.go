@@ -128,7 +128,7 @@ func (d *door) models(w http.ResponseWriter, _ *http.Request) error {
 	return write(w, list)
 }
 
-// names returns the names that a request may give as its model: the agent's, and those
+// names returns the names that a request may name as its model: the agent's, and those
 // of models.
 func (d *door) names() []string {
 	return slices.Compact(append([]string{d.Agent.Name}, d.Models()...))

@@ -186,7 +186,7 @@ func TestUnavailableIsNotInvalid(t *testing.T) {
 
 	_, err := a.Authenticate(request(t, "Authorization", token, "X-API-Key", backendKey))
 	checkError(t, err, auth.ErrUnavailable)
-	// Whatever the token would have been, this is the caller's fault.
+	// With any token, this is the caller's fault.
 	_, err = a.Authenticate(request(t, "Authorization", token, "X-API-Key", "wrong"))
 	checkError(t, err, auth.ErrInvalid)
 }

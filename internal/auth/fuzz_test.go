@@ -13,7 +13,7 @@ import (
 	"example.com/gatehouse/internal/testclock"
 )
 
-// FuzzAuthorization sends arbitrary values of Authorization: whatever is in them,
+// FuzzAuthorization sends arbitrary values of Authorization:
 // the outcome is a whole principal or a refusal, and only what the issuer has
 // signed is its token.
 func FuzzAuthorization(f *testing.F) {

@@ -126,7 +126,7 @@ func strict[T any](t *testing.T, text []byte) T {
 	t.Helper()
 	var value T
 	if err := json.Unmarshal(text, &value, json.RejectUnknownMembers(true)); err != nil {
-		t.Fatalf("not the form that the contract gives: %v\n%s", err, text)
+		t.Fatalf("not the form of the contract: %v\n%s", err, text)
 	}
 	again, err := json.Marshal(value, json.FormatNilSliceAsNull(true))
 	if err != nil {

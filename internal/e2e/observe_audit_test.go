@@ -104,7 +104,7 @@ func TestAuditTrail(t *testing.T) {
 	for name, trouble := range map[string]func(api *loggingtest.Server){
 		"that is well":                 func(*loggingtest.Server) {},
 		"that dies":                    func(api *loggingtest.Server) { api.Stop() },
-		"that is started anew":         func(api *loggingtest.Server) { api.Stop(); api.Restart() },
+		"that is restarted":            func(api *loggingtest.Server) { api.Stop(); api.Restart() },
 		"that refuses us":              func(api *loggingtest.Server) { api.Fail(codes.PermissionDenied) },
 		"that is overloaded":           func(api *loggingtest.Server) { api.FailNext(codes.ResourceExhausted, 2) },
 		"that hangs":                   func(api *loggingtest.Server) { api.Hold() },

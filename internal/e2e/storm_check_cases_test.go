@@ -173,7 +173,7 @@ func TestWhatAStormMustNotDo(t *testing.T) {
 			i := stored(l, once)
 			l.Stored = slices.Delete(l.Stored, i, i+1)
 		}, []string{"lost", "invented"}},
-		{"store another answer than it gave", func(l *stormLedger) { l.Stored[stored(l, once)].Response += " And more." }, []string{"lost"}},
+		{"store another answer than it sent", func(l *stormLedger) { l.Stored[stored(l, once)].Response += " And more." }, []string{"lost"}},
 		{"mix two answers up", func(l *stormLedger) {
 			a, b := stored(l, once), stored(l, keyed)
 			l.Stored[a].Response, l.Stored[b].Response = l.Stored[b].Response, l.Stored[a].Response
@@ -183,7 +183,7 @@ func TestWhatAStormMustNotDo(t *testing.T) {
 			s.Turn++
 			l.Stored = append(l.Stored, s)
 		}, []string{"doubled", "invented"}},
-		{"answer a retry anew", func(l *stormLedger) {
+		{"answer a retry again", func(l *stormLedger) {
 			for i := range l.Attempts {
 				if l.Attempts[i].Call == keyed {
 					l.Attempts[i].Answer.Replayed = false

@@ -195,7 +195,7 @@ func (c *stormCheck) checkAnswers() {
 			ended[a.Call] = min(ended[a.Call], a.Ended)
 		}
 		if again && !first.Replayed && !a.Answer.Replayed {
-			c.problem(&c.Doubled, "call %d was answered anew by request %s", a.Call, a.ID)
+			c.problem(&c.Doubled, "call %d was answered again by request %s", a.Call, a.ID)
 		}
 		if !slices.ContainsFunc(c.stored[a.Call], func(s stormTurn) bool {
 			return s.Session == a.Answer.Session && s.Turn == a.Answer.Turn && s.Response == a.Answer.Response

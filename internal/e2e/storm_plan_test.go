@@ -1,6 +1,6 @@
 package e2e_test
 
-// A stormPlan is derived from a seed: the clients' calls and when they give up, the
+// A stormPlan is derived from a seed: the clients' calls and when they leave, the
 // model's replies, and when a process is killed, its store disconnected, or its audit
 // refused. The stormRun that executes it keeps a stormLedger; stormPlan.Check compares
 // it with what was stored and audited.

@@ -1,6 +1,6 @@
 // Package evaluate runs cases against an agent behind the whole gate, and scores the
 // answers: by deterministic scorers, and by a model that judges. Cases come from files,
-// or are turns that users gave their opinion on. It writes a report, and the answers as
+// or are turns that users rated. It writes a report, and the answers as
 // Google's EvaluationDataset.
 //
 // The service runs in this process, as it is deployed, on the model that the

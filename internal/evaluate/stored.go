@@ -42,7 +42,7 @@ type storedOptions struct {
 }
 
 func (o *storedOptions) flags(flags *flag.FlagSet) {
-	flags.DurationVar(&o.since, "turns-since", 0, "instead of files: the stored turns of this long, at most 720h, that end users gave their opinion on")
+	flags.DurationVar(&o.since, "turns-since", 0, "instead of files: the stored turns of this long, at most 720h, that end users rated")
 	flags.StringVar(&o.project, "project", "", "of stored turns: the Google Cloud `project`")
 	flags.StringVar(&o.database, "database", "(default)", "of stored turns: the Firestore `database`")
 	flags.StringVar(&o.feedback, "feedback", "bad", "of stored turns: the opinion, bad, good or any")

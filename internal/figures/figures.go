@@ -91,7 +91,7 @@ type Minute struct {
 }
 
 // A Store keeps the minutes of all instances. It is safe for concurrent use and
-// gives up when the context ends.
+// ends with the context.
 type Store interface {
 	// Write keeps m, in the place of what was written for its instance and
 	// minute before. It may be forgotten an hour after the minute.

@@ -11,7 +11,7 @@ import (
 
 // A model does not count a file's bytes: it counts an image by its size, a PDF by its
 // pages, and audio by its seconds. A reservation must not be below what the model will
-// count, whatever the file claims, so each figure is the highest of the families'
+// count, independent of what the file claims, so each figure is the highest of the families'
 // (https://ai.google.dev/gemini-api/docs/tokens and
 // https://ai.google.dev/gemini-api/docs/media-resolution), and what a file hides from
 // a cheap look counts as the most that a model takes. The model's own count replaces

@@ -4,7 +4,7 @@
 // Gemini takes a part of JSON Schema
 // (https://ai.google.dev/gemini-api/docs/structured-output#json_schema_support). Of
 // the rest, what only narrows a value, such as pattern or minLength, is left unread by
-// it, and checked by us once the value is there. What would give a value another
+// it, and checked by us once the value is there. What would change a value's
 // form, such as allOf or patternProperties, is refused here, at start and by its place,
 // instead of by the API at every turn.
 package geminischema

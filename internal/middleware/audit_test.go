@@ -60,7 +60,7 @@ func TestHowTheAuditCallsCallers(t *testing.T) {
 }
 
 // A process writes the entry of a turn that it did not make itself, once, with
-// the turn's id and time, as what a turn is called whatever the request is.
+// the turn's id and time, as a turn is called for any request.
 func TestEntriesOfEarlierTurns(t *testing.T) {
 	t.Parallel()
 	m := &middleware{Config: Config{Audit: newTestAudit(t, false)}}

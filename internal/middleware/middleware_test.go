@@ -323,7 +323,7 @@ func TestWhoIsRefused(t *testing.T) {
 	}
 }
 
-// One that does not verify is 401 whatever else is sent; only the probes are
+// One that does not verify is 401 with anything else that is sent; only the probes are
 // the platform's.
 func TestAWrongCredentialOnAPublicRoute(t *testing.T) {
 	t.Parallel()

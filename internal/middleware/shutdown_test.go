@@ -31,7 +31,7 @@ func TestShuttingWaitsForThoseInFlight(t *testing.T) {
 		}
 		synctest.Wait()
 
-		// One that gives up waiting.
+		// One that stops waiting.
 		ctx, cancel := context.WithTimeout(t.Context(), 8*time.Second)
 		defer cancel()
 		begin := time.Now()

@@ -106,7 +106,7 @@ type Tools struct {
 }
 
 // mixedTools asks the Developer API for functions beside Gemini's own tools. It then
-// shows the calls of these, and expects them in the next request as it gave them
+// shows the calls of these, and expects them in the next request as it sent them
 // (https://ai.google.dev/gemini-api/docs/tool-combination).
 var mixedTools = json.RawMessage(`{"includeServerSideToolInvocations":true}`)
 

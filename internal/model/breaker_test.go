@@ -238,7 +238,7 @@ func TestATrialThatFailsKeepsTheBreakerOpenForAnotherCooldown(t *testing.T) {
 	})
 }
 
-// Whatever becomes of a trial: there is another one.
+// A trial that ends in any way is followed by another one.
 func TestNoTrialKeepsTheBreakerHalfOpen(t *testing.T) {
 	t.Parallel()
 	never := func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }

@@ -8,7 +8,7 @@ import (
 	"pgregory.net/rapid"
 )
 
-// Whatever the order of calls and retries: the retries stay a fifth of the
+// In any order of calls and retries, the retries stay a fifth of the
 // calls, but for those that a fresh process may make.
 func TestTheBudgetHoldsInAnyOrder(t *testing.T) {
 	t.Parallel()

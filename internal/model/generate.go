@@ -412,7 +412,7 @@ func (a *Answer) judge() *Error {
 	case strings.TrimSpace(a.Text()) != "", a.HasFiles(), len(calls) > 0 && MayCallTools(a.Finish):
 		return nil
 	}
-	failure := &Error{Kind: Failed, temporary: true, err: fmt.Errorf("the model gave nothing that can be used: it ended with %q", a.Finish)}
+	failure := &Error{Kind: Failed, temporary: true, err: fmt.Errorf("the model returned nothing that can be used: it ended with %q", a.Finish)}
 	if failure.Empty = !unusable; failure.Empty && a.Finish == genai.FinishReasonMaxTokens { // the next answer would end as this one
 		failure.temporary, failure.noRoom = false, true
 	}

@@ -231,12 +231,12 @@ type Request struct {
 	roomy  bool   // makeRoom has been called
 }
 
-// An Answer is what the model gave for one [Request].
+// An Answer is what the model returned for one [Request].
 type Answer struct {
 	Asked   string         // the model that was asked
 	Model   string         // that answered, by its own word
 	Ignored []string       // settings of the request's that the model does not take
-	Content *genai.Content // as the model gave it; nil when it gave nothing
+	Content *genai.Content // as the model returned it; nil if it returned nothing
 	Finish  genai.FinishReason
 	Blocked string // why the prompt was refused, "" when it was not
 	// FileTokens are the tokens of the prompt that are not text, by the model's count; 0

@@ -43,7 +43,7 @@ func TestSettingsFollowTheProfile(t *testing.T) {
 			map[string]any{"maxOutputTokens": 2048.0, "thinkingConfig": map[string]any{"thinkingLevel": "LOW"}}, nil},
 		{"so little room that thoughts would fill it", model.Request{Model: "gemini-3.5-flash-lite", MaxTokens: 100, Thinking: "high"},
 			map[string]any{"maxOutputTokens": 100.0, "thinkingConfig": map[string]any{"thinkingLevel": "MINIMAL"}}, nil},
-		{"more than the model gives", model.Request{Model: "gemini-3.5-flash-lite", MaxTokens: 100_000},
+		{"more than the model can return", model.Request{Model: "gemini-3.5-flash-lite", MaxTokens: 100_000},
 			map[string]any{"maxOutputTokens": 65536.0, "thinkingConfig": map[string]any{"thinkingLevel": "MINIMAL"}}, []string{model.SettingMaxTokens}},
 		{"a model that is not in the table", model.Request{Model: "gemini-9", Temperature: temperature, MaxTokens: 100_000, Thinking: models.Low},
 			map[string]any{"maxOutputTokens": 100000.0}, []string{model.SettingTemperature}},

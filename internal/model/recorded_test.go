@@ -306,7 +306,7 @@ func TestHandMadeAnswersAreSentBackUnchanged(t *testing.T) {
 		"a signature of every byte":                     `{"text":"x","thoughtSignature":"` + everyByte + `"}`,
 		"white space":                                   `{"text":"\n"}`,
 		"code":                                          `{"executableCode":{"language":"PYTHON","code":"print(1)"}}`,
-		"what code gave":                                `{"codeExecutionResult":{"outcome":"OUTCOME_OK","output":"1"}}`,
+		"a code's output":                               `{"codeExecutionResult":{"outcome":"OUTCOME_OK","output":"1"}}`,
 		"inline data":                                   `{"inlineData":{"mimeType":"image/png","data":"AAEC"}}`,
 	}
 	for name, part := range tests {

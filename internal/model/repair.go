@@ -16,7 +16,7 @@ import (
 type repair int
 
 const (
-	// asStored: as models and tools gave it.
+	// asStored: as models and tools returned it.
 	asStored repair = iota
 	// placeholders: without signatures, which tell a model how its own thoughts
 	// went on; the first call of each step has the word that stands for one, and
@@ -186,7 +186,7 @@ func encoded(value any) string {
 
 // restore puts back what the SDK's types leave out when it is empty: the text
 // of a part that only carries a thought signature, and the arguments of a call
-// without any. The model gave them, and gets its own contents unchanged.
+// without any. The model made them, and gets its own contents unchanged.
 func restore(list json.RawMessage) (json.RawMessage, error) {
 	if !bytes.Contains(list, []byte(`"thoughtSignature"`)) && !bytes.Contains(list, []byte(`"functionCall"`)) {
 		return list, nil

@@ -14,7 +14,7 @@ import (
 	"example.com/gatehouse/internal/model"
 )
 
-// What a session holds may be anything that a model once gave, and another model
+// What a session holds may be anything that a model once returned, and another model
 // refuses: each of these histories is answered in the first form that is taken.
 func TestNoHistoryIsRefusedForEver(t *testing.T) {
 	t.Parallel()

@@ -101,7 +101,7 @@ func (f *match) fill() {
 	}
 }
 
-// set gives the property its value in each call; where there are several values
+// set sets the property in each call; where there are several values
 // and it takes one, each has a call.
 func (f *match) set(p property, values []any) {
 	if p.list && len(values) > 0 {

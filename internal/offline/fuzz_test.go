@@ -7,7 +7,7 @@ import (
 	"unicode/utf8"
 )
 
-// Whatever a user writes, twice in a session, gets a valid answer.
+// Any text of a user, twice in a session, has a valid answer.
 func FuzzAnyTextGetsAValidAnswer(f *testing.F) {
 	for _, seed := range []string{
 		"", "hello", "What are my options?", "Compare Cloud Run and GKE", "my name is Ada", "What is my name?", "I'm Ada and my X is Y, and my Z is",

@@ -503,7 +503,7 @@ func TestKeyboardAlone(t *testing.T) {
 	if i < len(want) {
 		t.Errorf("Tab reaches %q; %q is missing or out of order", order, want[i])
 	}
-	// A dialog is left by Escape, and gives the focus back.
+	// A dialog is left by Escape, and returns the focus.
 	b.Run(chromedp.Focus(chromedp.CSS("#settings-open")))
 	b.Press(kb.Enter)
 	b.Until(`document.querySelector('#settings').open`)

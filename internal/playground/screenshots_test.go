@@ -17,7 +17,7 @@ import (
 	"example.com/gatehouse/internal/testagent"
 )
 
-var update = flag.Bool("update", false, "write the screenshots of the documentation anew")
+var update = flag.Bool("update", false, "rewrite the screenshots of the documentation")
 
 const shown = "Your service is **healthy**. To put a new version beside it:\n\n" +
 	"```sh\ngcloud run deploy invoke --source . --function invoke \\\n  --no-traffic --tag candidate\n```\n\n" +

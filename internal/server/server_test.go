@@ -568,7 +568,7 @@ func TestPlayground(t *testing.T) {
 	})
 }
 
-// A server is one part of somebody's program: only a program that is one gives it the
+// A server is one part of somebody's program: only a program that is one passes it the
 // globals of the process.
 func TestGlobals(t *testing.T) {
 	logger, handler := slog.Default(), otel.GetErrorHandler()

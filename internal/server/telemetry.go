@@ -19,7 +19,7 @@ import (
 	"example.com/gatehouse/internal/version"
 )
 
-// serviceName is the service's where Cloud Run gives it none.
+// serviceName is the service's name where Cloud Run sets none.
 const serviceName = "gatehouse"
 
 // readTelemetry reads OpenTelemetry's variables, and adds what is wrong with them

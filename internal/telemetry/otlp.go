@@ -67,7 +67,7 @@ func (o otlp) metrics(ctx context.Context) (sdkmetric.Exporter, func() error, er
 	return exporter, closeClient, err
 }
 
-// brokenConnection lets the kernel give up a connection whose other end went
+// brokenConnection has the kernel close a connection whose other end went
 // away unseen while the instance was frozen: what was sent stays unanswered
 // this long. Without it a call would hang for a quarter of an hour.
 var brokenConnection = keepalive.ClientParameters{Time: time.Minute, Timeout: 3 * time.Second}

@@ -138,8 +138,8 @@ func TestSampling(t *testing.T) {
 		{"the parent is sampled", "parentbased_always_off", parentA, 2},
 		{"the parent is not", "parentbased_always_on", parentA[:54] + "0", 0},
 		{"no parent", "parentbased_always_off", "", 0},
-		{"always, whatever the parent", "always_on", parentA[:54] + "0", 2},
-		{"never, whatever the parent", "always_off", parentA, 0},
+		{"always, with an unsampled parent", "always_on", parentA[:54] + "0", 2},
+		{"never, with a sampled parent", "always_off", parentA, 0},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

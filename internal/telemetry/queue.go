@@ -63,7 +63,7 @@ func (q *queue) take(n int) []sdktrace.ReadOnlySpan {
 	return taken
 }
 
-// giveBack returns what take gave and was not exported, as far as there is
+// giveBack puts back what take returned and was not exported, as far as there is
 // room.
 func (q *queue) giveBack(taken []sdktrace.ReadOnlySpan) {
 	q.mu.Lock()

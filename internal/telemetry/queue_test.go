@@ -59,7 +59,7 @@ func TestQueue(t *testing.T) {
 	}
 }
 
-// Whatever is done to it, a queue holds the newest in their order, and every
+// In any order of operations, a queue holds the newest in their order, and every
 // span is held, taken or counted as dropped.
 func TestQueueAlways(t *testing.T) {
 	t.Parallel()

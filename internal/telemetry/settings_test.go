@@ -34,7 +34,7 @@ func TestParse(t *testing.T) {
 		{"switched off", []string{"K_SERVICE", "x", "OTEL_SDK_DISABLED", "True"}, None, None, ""},
 		{"empty is unset", []string{"OTEL_TRACES_EXPORTER", "", "OTEL_TRACES_SAMPLER", " "}, None, Prometheus, "ParentBased{root:AlwaysOnSampler"},
 		{"never", []string{"OTEL_TRACES_SAMPLER", "always_off"}, None, Prometheus, "AlwaysOffSampler"},
-		{"some, whatever the parent", []string{"OTEL_TRACES_SAMPLER", "traceidratio", "OTEL_TRACES_SAMPLER_ARG", "0.25"}, None, Prometheus, "TraceIDRatioBased{0.25}"},
+		{"some, without regard to the parent", []string{"OTEL_TRACES_SAMPLER", "traceidratio", "OTEL_TRACES_SAMPLER_ARG", "0.25"}, None, Prometheus, "TraceIDRatioBased{0.25}"},
 		{"some", []string{"OTEL_TRACES_SAMPLER", "parentbased_traceidratio", "OTEL_TRACES_SAMPLER_ARG", "0.5"}, None, Prometheus, "ParentBased{root:TraceIDRatioBased{0.5}"},
 	}
 	for _, tt := range tests {

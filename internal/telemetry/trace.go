@@ -54,7 +54,7 @@ func (o *Observer) StartRequest(r *http.Request, tls bool) (context.Context, Req
 
 // End ends the request: route is its pattern ("POST /invoke"; "" when there is
 // none), status what was answered, code the contract's error, "" when there was
-// none. ctx is the one that StartRequest gave.
+// none. ctx is the one that StartRequest returned.
 func (q Request) End(ctx context.Context, route string, status int, code string) {
 	if q.o == nil {
 		return

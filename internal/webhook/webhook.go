@@ -1,8 +1,9 @@
 // Package webhook reports events to URLs that callers name, signed as Standard Webhooks
 // says (https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md).
 //
-// A URL is one of the hosts that the operator lists, over https, and whatever its name
-// resolves to, only public addresses are connected to ([egress.Guard]). No redirect is
+// A URL is one of the hosts that the operator lists, over https. Only public
+// addresses are connected to, which is checked for each that the host's name resolves to
+// ([egress.Guard]). No redirect is
 // followed. How often an event is tried is the queue's business: [Sender.Send] tries once.
 package webhook
 

@@ -148,7 +148,7 @@ func keyTakenOver(t *testing.T, store session.Store, clock *Clock) {
 	clock.Advance(lease)
 	fast := mustOpen(t, store, clock, owner, "", "key", "body")
 	if fast.Replay != nil || fast.Session.ID != slow.Session.ID {
-		t.Fatalf("a lapsed hold gave %+v", fast)
+		t.Fatalf("a lapsed hold returned %+v", fast)
 	}
 	_, err := session.Commit(t.Context(), store, slow.Session, Turn("slow"), session.Conditions{Claim: slow.Claim})
 	wantError(t, "the slow call's commit", err, session.ErrTakenOver)
@@ -227,7 +227,7 @@ func keyDeleted(t *testing.T, store session.Store, clock *Clock) {
 			t.Errorf("%s: List = %v, %v", name, list, err)
 		}
 		clock.Advance(session.KeyLife + time.Minute)
-		if meta := mustCommit(t, store, mustOpen(t, store, clock, owner, "", name, "body"), "anew"); meta.Turns != 1 {
+		if meta := mustCommit(t, store, mustOpen(t, store, clock, owner, "", name, "body"), "again"); meta.Turns != 1 {
 			t.Errorf("%s: a day later the turn is number %d", name, meta.Turns)
 		}
 	}

@@ -186,8 +186,8 @@ func keyOutlivesSession(t *testing.T, store session.Store, clock *Clock) {
 		}
 		clock.Advance(session.KeyLife - 20*TTL + time.Minute)
 		if id == "" {
-			if anew := mustOpen(t, store, clock, owner, id, "key", "body"); anew.Replay != nil || anew.Session.ID == want.ID && anew.Session.Turns > 0 {
-				t.Errorf("after a day a retry got %+v", anew)
+			if again := mustOpen(t, store, clock, owner, id, "key", "body"); again.Replay != nil || again.Session.ID == want.ID && again.Session.Turns > 0 {
+				t.Errorf("after a day a retry got %+v", again)
 			}
 		} else if _, err := open(t, store, clock, owner, id, "key", "body"); !errors.Is(err, session.ErrNotFound) {
 			t.Errorf("after a day a retry got %v", err)

@@ -134,7 +134,7 @@ func Run(t *testing.T, open func(t testing.TB, clock *Clock) session.Store) {
 		{"of many answers at once, one is entered", runAnsweredOnce},
 		{"a turn that waits is replaced by the same run's turn, once", runGoesOn},
 		{"what waits is denied with the turn that follows, or not at all", runDenied},
-		{"a turn that follows one that waits denies it, whatever comes between", runDeniedByCommit},
+		{"a turn that follows one that waits denies it, with anything in between", runDeniedByCommit},
 		{"a session lives as long as what waits in it", runKeepsSession},
 		{"a session's state is bounded", sessionStateBound},
 		{"a user's state: updates at once lose nothing", userState},

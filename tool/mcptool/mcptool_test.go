@@ -253,7 +253,7 @@ func TestAListThatChanges(t *testing.T) {
 	slow := connect(t, far.url)
 	first := fast.Tools(t.Context())
 	if again := fast.Tools(t.Context()); &again[0] != &first[0] {
-		t.Error("the same list is made anew")
+		t.Error("the same list is made again")
 	}
 	kept := slow.Tools(t.Context())
 	addEcho(far.server, "another")

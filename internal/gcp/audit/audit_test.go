@@ -496,7 +496,7 @@ func TestOneTrialAtATime(t *testing.T) {
 	var wait sync.WaitGroup
 	wait.Go(func() { l.Write(t.Context(), turn("trial")) })
 	<-server.Arrived()
-	l.Write(t.Context(), turn("meanwhile"))
+	l.Write(t.Context(), turn("between"))
 	release()
 	wait.Wait()
 	if diff := cmp.Diff([]string{"trial"}, taken(server)); diff != "" {

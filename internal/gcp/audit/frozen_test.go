@@ -16,7 +16,7 @@ import (
 	"example.com/gatehouse/internal/slowtest"
 )
 
-// childEnv makes the test binary the process that is frozen, and gives it the
+// childEnv makes the test binary the process that is frozen, and passes it the
 // address of the API.
 const childEnv = "GCPAUDIT_TEST_CHILD"
 
@@ -42,11 +42,11 @@ func TestFrozenInTheMiddle(t *testing.T) {
 	t.Parallel()
 	slowtest.Skip(t, "the audit log of a process that is frozen")
 	tests := []struct {
-		name      string
-		meanwhile func(server *loggingtest.Server, release func())
+		name   string
+		during func(server *loggingtest.Server, release func())
 	}{
-		{"answered meanwhile", func(_ *loggingtest.Server, release func()) { release() }},
-		{"the connection broken meanwhile", func(s *loggingtest.Server, release func()) {
+		{"answered while frozen", func(_ *loggingtest.Server, release func()) { release() }},
+		{"the connection broken while frozen", func(s *loggingtest.Server, release func()) {
 			s.Stop()
 			release()
 			s.Restart()
@@ -76,7 +76,7 @@ func TestFrozenInTheMiddle(t *testing.T) {
 			}
 			signal(syscall.SIGSTOP)
 			<-time.After(childLimit + childLimit/2) // no clock but the machine's runs for a frozen process
-			tt.meanwhile(server, release)
+			tt.during(server, release)
 			signal(syscall.SIGCONT)
 
 			var printed []string

@@ -3,7 +3,7 @@
 //
 // A path can die silently: a NAT forgets it, a machine is gone, and what is sent is
 // never answered. gRPC then fails call after call on the same connection until the
-// kernel gives it up, a quarter of an hour later. So connections are pinged while
+// kernel closes it, a quarter of an hour later. So connections are pinged while
 // calls wait on them, and one on which nothing came while a call waited for its
 // whole time is closed: the next call connects again.
 package channel

@@ -116,7 +116,7 @@ func TestFirestoreIsBackAfterASilentDeath(t *testing.T) {
 	}
 }
 
-// The audit gives a call up after 2 s, and then the API a rest.
+// The audit ends a call after 2 s, and then does not call for a while.
 func TestLoggingIsBackAfterASilentDeath(t *testing.T) {
 	t.Parallel()
 	server := loggingtest.Start(t)

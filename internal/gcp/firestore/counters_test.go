@@ -110,7 +110,7 @@ func TestALostAnswerOfAnAccount(t *testing.T) {
 			t.Errorf("%s: %+v, error %v; want %d held", step.name, account, err, step.want)
 		}
 	}
-	// The process gives up on an answer; the instance says again how things are.
+	// The process does not wait for an answer; the instance says again how things are.
 	w.loseAnswers(1)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
@@ -182,7 +182,7 @@ func TestContendedAccount(t *testing.T) {
 				})
 			}
 			group.Wait()
-			t.Logf("%d clients: %d of %d granted, %d leases gave up", clients, granted.Load(), limited, failed.Load())
+			t.Logf("%d clients: %d of %d granted, %d leases failed", clients, granted.Load(), limited, failed.Load())
 			if got := granted.Load(); got != limited {
 				t.Errorf("%d of %d granted", got, limited)
 			}

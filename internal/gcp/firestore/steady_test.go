@@ -130,7 +130,7 @@ func TestAReportReadsOneDocument(t *testing.T) {
 }
 
 // Instances that end without a word leave next to nothing of a budget unused, and what
-// they gave out is not given out again.
+// they leased is not leased again.
 func TestInstancesThatCrash(t *testing.T) {
 	t.Parallel()
 	const reservation, reservations = 100, 150

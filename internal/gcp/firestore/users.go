@@ -16,7 +16,7 @@ import (
 const UsersCollection = "users"
 
 // userDocument is an owner's state, in a document named by the owner's hash: one read
-// loads it, one conditional write changes a value, whatever the owner's sessions do.
+// loads it, one conditional write changes a value, independent of the owner's sessions.
 type userDocument struct {
 	UpdatedAt time.Time         `firestore:"updated_at"`
 	ExpiresAt time.Time         `firestore:"expires_at"` // the TTL policy's field

@@ -372,7 +372,7 @@ class Turn {
     this.#text = answer.response;
   }
 
-  // finish ends the answer, whatever became of it.
+  // finish ends the answer, complete or not.
   finish() {
     this.#draw();
     this.phase(null);
@@ -587,7 +587,7 @@ async function run(turn, request) {
       Took: seconds(took), 'First text': first && seconds(first - begun), Trace: request.trace, Replayed: replayed ? 'yes: the answer to an earlier call with the same key' : null, request,
     });
     if (answer.turn > turnCount + 1) {
-      turn.end.append(el('p', { class: 'warning' }, 'This session was continued elsewhere meanwhile. ', button('Load it again', () => openSession(answer.session_id))));
+      turn.end.append(el('p', { class: 'warning' }, 'This session was continued elsewhere. ', button('Load it again', () => openSession(answer.session_id))));
     }
     turnCount = answer.turn;
     setSession(answer.session_id);

@@ -1,6 +1,6 @@
 // Markdown as models write it, made into nodes. What is not understood stays
 // text; nothing is ever parsed as HTML, and nothing is loaded. Every step takes
-// time in proportion to its text, whatever is in it.
+// time in proportion to the length of its text, for any text.
 
 const maxRich = 50_000; // characters of an answer that are laid out; the rest is plain text
 const maxPlain = 4_000; // characters of a part of it, so that a browser lays out what is seen alone
@@ -109,7 +109,7 @@ function begins(lines, i) {
     (item !== null && item[3] !== undefined && (!/\d/.test(item[2]) || parseInt(item[2], 10) === 1));
 }
 
-// blocks gives the nodes of lines, each with the line that it begins in.
+// blocks returns the nodes of lines, each with the line that it begins in.
 // Outline has the levels of the headings above, which it goes on with.
 function blocks(lines, depth, outline) {
   const found = [];
@@ -133,7 +133,7 @@ function blocks(lines, depth, outline) {
     } else if (heading.test(line)) {
       const level = heading.exec(line)[1].length;
       i++;
-      // Whatever levels the model leaves out, none is skipped below the page's own.
+      // If the model leaves levels out, none is skipped below the page's own.
       while (outline.at(-1) >= level) outline.pop();
       outline.push(level);
       add(start, el('h' + Math.min(6, outline.length + 2), null, ...inline(line.trim().slice(level).trim().replace(/ #+$/, ''))));
@@ -229,7 +229,7 @@ const marks = new RegExp([
   /(\*{1,3}|_{1,3}|~~)/,
 ].map((part) => part.source).join('|'), 'g');
 
-// inline gives the nodes of a paragraph's text. A picture becomes a link to it.
+// inline returns the nodes of a paragraph's text. A picture becomes a link to it.
 function inline(text, inLink = false) {
   const out = [];
   const open = []; // emphasis: its mark, and where in out it stands
@@ -327,7 +327,7 @@ export function webAddress(text) {
 }
 
 // link is a link that shows the host that it leads to: what the model calls it may be
-// another's address. inline gives the address itself as its only text where it has no
+// another's address. inline returns the address itself as its only text where it has no
 // other.
 function link(url, children) {
   const named = children.length === 1 && typeof children[0] === 'string' && webAddress(children[0])?.host === url.host;

@@ -86,7 +86,7 @@ func New(context.Context, agent.Env) (agent.Agent, error) {
 	}, nil
 }
 
-// post makes a request. Whatever is not an answer leaves it unknown whether it was taken.
+// post makes a request. A failure of any kind leaves it unknown whether it was taken.
 func post(ctx context.Context, client *http.Client, address string) (c Charge, err error) {
 	request, err := http.NewRequestWithContext(ctx, http.MethodPost, address, nil)
 	if err != nil {

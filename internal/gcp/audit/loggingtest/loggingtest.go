@@ -166,7 +166,7 @@ func (s *Server) Calls() int {
 }
 
 // Entries are those that were taken, in order, each with the log's name, the
-// resource and the labels that its call gave for all.
+// resource and the labels of its call.
 func (s *Server) Entries() []*loggingpb.LogEntry {
 	s.mu.Lock()
 	defer s.mu.Unlock()
