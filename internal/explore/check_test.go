@@ -66,11 +66,11 @@ func (w *world) settles() {
 			ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 			p.Limiter.Close(ctx)
 			cancel()
-			p.Limiter = limit.New(limit.Config{Counters: w.counts, MaxInstances: 3, Now: time.Now, Log: p.Log})
+			p.Limiter = limit.New(limit.Config{Counters: w.limits, MaxInstances: 3, Now: time.Now, Log: p.Log})
 		}
 	}
 	budgets := limits.Budgets(owner)
-	reader := limit.New(limit.Config{Counters: w.counts, MaxInstances: 3, Now: time.Now, Log: w.processes[0].Log})
+	reader := limit.New(limit.Config{Counters: w.limits, MaxInstances: 3, Now: time.Now, Log: w.processes[0].Log})
 	for _, budget := range budgets {
 		report, err := reader.Report(context.Background(), nil, []limit.Budget{budget})
 		if err != nil || len(report.States) != 1 {

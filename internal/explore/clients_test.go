@@ -22,10 +22,11 @@ type scenario struct {
 	streamed bool   // its answer is an event stream
 	existing bool   // its session has a turn already
 	visits   []visit
-	faults   int // at most
-	waits    int // times that time passes although something could happen
-	fault    func(session.Store) session.Store
-	recovers int // how it goes on at the end; any number
+	faults   int                                 // at most
+	waits    int                                 // times that time passes although something could happen
+	fault    func(session.Store) session.Store   // on purpose; nil: none
+	counts   func(limit.Counters) limit.Counters // a fault of the counters
+	recovers int                                 // how it goes on at the end; any number
 }
 
 // A visit is the call of a client to a process.
@@ -152,6 +153,8 @@ func (w *world) ready(what string) bool {
 	switch what {
 	case asks, retries:
 		return true
+	case writes, deletes:
+		return w.target != nil || w.existing
 	case approves, denies:
 		return w.target != nil && len(w.target.calls) > 0
 	}

@@ -76,12 +76,14 @@ type search struct {
 	at     int
 	seen   map[uint64]int // the depths of states
 	worlds int
+	cut    bool // something could have been decided beyond the depth
 }
 
 func (g *search) tells() bool { return false }
 
 func (g *search) choose(w *world, options []option) int {
 	if g.at >= g.depth {
+		g.cut = true
 		return 0
 	}
 	if g.at < len(g.path) {

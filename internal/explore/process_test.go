@@ -8,6 +8,8 @@ import (
 	"io"
 	"net/http"
 	"regexp"
+	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -94,7 +96,7 @@ func (w *world) start(name string) *process {
 		panic(err) // the configuration above is wrong
 	}
 	p.Model, p.Store = client, &stepping{world: w, process: p}
-	p.Limiter = limit.New(limit.Config{Counters: w.counts, MaxInstances: 3, Now: time.Now, Log: telemetry.Discard()})
+	p.Limiter = limit.New(limit.Config{Counters: w.limits, MaxInstances: 3, Now: time.Now, Log: telemetry.Discard()})
 	w.processes = append(w.processes, p)
 	return p
 }
@@ -208,12 +210,16 @@ func (p *process) RoundTrip(r *http.Request) (*http.Response, error) {
 	found := asked.FindAllSubmatchIndex(body, -1)
 	last := found[len(found)-1]
 	about, answered := string(body[last[2]:last[3]]), bytes.Contains(body[last[1]:], []byte("functionResponse"))
-	var pieces []string
+	p.world.mu.Lock()
+	p.world.asked++
+	n := p.world.asked
+	p.world.mu.Unlock()
+	var pieces []string // of texts that differ, so that none is taken for another
 	switch {
 	case about == talk:
-		pieces = []string{text("One. "), text("Two.")}
+		pieces = []string{text(strings.Repeat("One", n) + ". "), text("Two " + strconv.Itoa(n) + ".")}
 	case answered:
-		pieces = []string{text("That was it.")}
+		pieces = []string{text(strconv.Itoa(n) + " that was it.")}
 	default:
 		pieces = []string{fmt.Sprintf(`{"functionCall":{"name":%q,"args":{}}}`, about)}
 	}
@@ -221,9 +227,6 @@ func (p *process) RoundTrip(r *http.Request) (*http.Response, error) {
 	if !stream && len(pieces) > 1 {
 		pieces = []string{pieces[0] + "," + pieces[1]}
 	}
-	p.world.mu.Lock()
-	p.world.asked++
-	p.world.mu.Unlock()
 	reply := &reply{ctx: ctx, process: p, pieces: pieces, stream: stream}
 	response := &http.Response{
 		StatusCode: http.StatusOK, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1, Request: r, Body: reply, ContentLength: -1,

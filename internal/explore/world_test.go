@@ -60,7 +60,7 @@ type world struct {
 	guide  guide
 	memory *session.Memory
 	store  session.Store // memory, or what a fault on purpose makes of it
-	counts limit.Counters
+	limits limit.Counters
 	begun  time.Time
 
 	processes []*process
@@ -90,12 +90,15 @@ type world struct {
 func newWorld(s scenario, g guide) *world {
 	w := &world{
 		scenario: s, guide: g, begun: time.Now(), faults: s.faults, waits: s.waits,
-		version: map[string]uint64{}, runs: map[string]*known{}, counts: limit.NewMemory(time.Now),
+		version: map[string]uint64{}, runs: map[string]*known{}, limits: limit.NewMemory(time.Now),
 		memory: session.NewMemory(time.Hour, session.MemoryLimit, time.Now, telemetry.Discard()),
 	}
 	w.store = w.memory
 	if s.fault != nil {
 		w.store = s.fault(w.memory)
+	}
+	if s.counts != nil {
+		w.limits = s.counts(w.limits)
 	}
 	w.remote = &remote{starts: map[string]int{}, acts: map[string]int{}, void: map[string]int{}}
 	return w
