@@ -51,10 +51,30 @@ var types = map[string]string{
 	".svg":  "image/svg+xml",
 }
 
+// An Agent is what the page shows of the agent to callers who may ask it.
+type Agent struct {
+	Name         string   `json:"name"`
+	Model        string   `json:"model"`
+	Offline      bool     `json:"offline"` // the stand-in answers, not Gemini
+	Tools        []Tool   `json:"tools"`
+	FileTypes    []string `json:"file_types"` // media types of questions' files; none where files are refused
+	MaxFileBytes int64    `json:"max_file_bytes"`
+	MaxFiles     int      `json:"max_files"`
+	MaxQuery     int      `json:"max_query"` // characters
+}
+
+// A Tool is a tool of the agent.
+type Tool struct {
+	Name        string `json:"name"`
+	Description string `json:"description"`
+	Effect      bool   `json:"effect"`  // it changes the world
+	Confirm     bool   `json:"confirm"` // a person may have to approve a call
+}
+
 // Add returns routes with the page: GET / answers it to a browser, and everybody
-// else as before; the page's files have paths of their own,
-// which anybody may read.
-func Add(routes []api.Route) []api.Route {
+// else as before. Anybody may read the page's files. What the agent has is only for
+// callers who may ask it: a description of tools is not for strangers.
+func Add(routes []api.Route, about Agent) []api.Route {
 	all := slices.Clone(routes)
 	for i, route := range all {
 		if route.Pattern() == "GET /" {
@@ -64,6 +84,9 @@ func Add(routes []api.Route) []api.Route {
 	return append(all, api.Route{
 		Method: http.MethodGet, Path: "/playground/{file}", Public: true, Media: "*/*",
 		Summary: "A file of the playground.", Handler: asset,
+	}, api.Route{
+		Method: http.MethodGet, Path: "/playground", Summary: "What the playground shows of the agent.",
+		Handler: func(w http.ResponseWriter, r *http.Request) error { return api.WriteSuccess(w, r, "The agent", about) },
 	})
 }
 

@@ -9,8 +9,11 @@ import (
 	"example.com/gatehouse/agent"
 	"example.com/gatehouse/health"
 	"example.com/gatehouse/internal/api"
+	"example.com/gatehouse/internal/files"
 	"example.com/gatehouse/internal/openapi"
+	"example.com/gatehouse/internal/playground"
 	"example.com/gatehouse/internal/version"
+	"example.com/gatehouse/invoke"
 )
 
 // describe adds GET /, which lists the routes and what each is for.
@@ -51,6 +54,22 @@ func (s *Server) document(routes []api.Route, p *parts) []api.Route {
 	var all []api.Route
 	all = s.describe(slices.Concat(routes, openapi.Routes(s.Config, about, func() []api.Route { return all })), about)
 	return all
+}
+
+// shown is what the playground shows of the agent.
+func (s *Server) shown(p *parts) playground.Agent {
+	about := playground.Agent{Tools: []playground.Tool{}, FileTypes: []string{}, MaxQuery: invoke.MaxQuery}
+	if p == nil {
+		return about
+	}
+	about.Name, about.Model, about.Offline = p.agent.Name, s.ModelName(), s.Config.Offline()
+	for _, t := range p.agent.Tools {
+		about.Tools = append(about.Tools, playground.Tool{Name: t.Name(), Description: t.Description(), Effect: t.HasEffect(), Confirm: t.Asks()})
+	}
+	if s.Config.MaxFileBytes > 0 {
+		about.FileTypes, about.MaxFileBytes, about.MaxFiles = s.Config.FileTypes, s.Config.MaxFileBytes, files.Max
+	}
+	return about
 }
 
 // deploymentStatus is what the agent's own tool returns of a report: what anybody

@@ -367,7 +367,8 @@ func (s *Server) handlers(routes []api.Route, p *parts) handlers {
 	}
 	invoke, both := s.document(slices.Concat(routes, probes), p), s.document(slices.Concat(routes, status, probes), p)
 	if s.Config.Playground {
-		invoke, both = playground.Add(invoke), playground.Add(both)
+		about := s.shown(p)
+		invoke, both = playground.Add(invoke, about), playground.Add(both, about)
 	}
 	if p != nil && p.queue != nil { // in no document: it is the queue's alone
 		invoke, both = append(invoke, p.invoke.TasksRoute()), append(both, p.invoke.TasksRoute())

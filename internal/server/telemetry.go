@@ -83,7 +83,7 @@ func (s *Server) openTelemetry(ctx context.Context, p *parts, project string) er
 // patterns are all that the service serves.
 func (s *Server) patterns() []string {
 	routes := playground.Add(s.document(slices.Concat(s.routes(nil), s.health.Routes(), s.health.ProbeRoutes(),
-		[]api.Route{s.metrics(nil)}), nil))
+		[]api.Route{s.metrics(nil)}), nil), playground.Agent{})
 	patterns := make([]string, 0, len(routes)+1)
 	for _, route := range routes {
 		patterns = append(patterns, route.Pattern())

@@ -1,15 +1,16 @@
 // The page itself: what is asked, what comes back, the sessions, the settings.
 
-import { Failure, curl, data, events, random, send } from './service.js';
+import { Failure, curl, data, events, random, script, send } from './service.js';
 import { Writer, el } from './markdown.js';
-import { Tool, bar, file, icon, output, seconds, sources, suggestions } from './parts.js';
+import { Tool, approval, bar, file, icon, output, seconds, sources, suggestions, tools } from './parts.js';
 
 const $ = (id) => document.getElementById(id);
-const maxQuery = 10_000; // characters, as the service counts them
+let agent = { tools: [], file_types: [], max_query: 10_000 }; // what the service says of it
 const maxWaits = 5; // for a call with the same key that is still worked on
 const maxStop = 10_000; // milliseconds until a stopped answer must have ended
 const stopped = 'Stopped. The session has what was shown.';
 const maxTurns = 500; // of a session, shown at once
+const quiet = 1500; // milliseconds without anything new, after which the page says what it waits for
 
 const warnings = {
   session_not_saved: 'The answer could not be stored: the session will not remember it.',
@@ -49,31 +50,86 @@ function showSecret() {
 }
 
 $('settings').addEventListener('change', showSecret);
-$('settings').querySelector('form').addEventListener('submit', (event) => {
+$('settings').querySelector('form').addEventListener('submit', async (event) => {
   event.preventDefault();
   const form = event.target;
   const kind = form.elements.kind.value;
   const secret = form.elements.secret.value.trim().replace(/^Bearer\s+/i, '');
-  if (kind !== 'none' && !/^[!-~]+$/.test(secret)) {
-    $('secret-problem').textContent = secret === '' ? 'Enter the key or token, or choose “None”.' : 'A key or token has only printable ASCII characters, and no spaces.';
-    $('secret-problem').hidden = false;
-    form.elements.secret.focus();
-    return;
-  }
   const before = JSON.stringify(credential());
-  Object.assign(settings, {
-    kind, secret: kind === 'none' ? '' : secret, stream: form.elements.stream.checked,
+  const next = { kind, secret: kind === 'none' ? '' : secret };
+  if (JSON.stringify(next) !== before) {
+    const refused = await check(next);
+    if (refused) {
+      $('secret-problem').textContent = refused;
+      $('secret-problem').hidden = false;
+      form.elements.secret.focus();
+      return;
+    }
+  }
+  saveSettings({
+    ...next, stream: form.elements.stream.checked,
     temperature: form.elements.temperature.value, max_tokens: form.elements.max_tokens.value,
   });
+  $('settings').close();
+  if (JSON.stringify(credential()) !== before) await credentialChanged();
+});
+
+function saveSettings(next) {
+  Object.assign(settings, next);
   try {
     sessionStorage.setItem('gatehouse', JSON.stringify(settings));
   } catch { /* then it lasts until the page is loaded again */ }
-  $('settings').close();
-  if (JSON.stringify(credential()) !== before) {
-    startOver();
-    listSessions();
+}
+
+// check asks the service whether it takes a credential. It returns why not, or ''.
+async function check({ kind, secret }) {
+  if (kind !== 'none' && !/^[!-~]+$/.test(secret)) {
+    return secret === '' ? 'Enter the key or token, or choose “None”.' : 'A key or token has only printable ASCII characters, and no spaces.';
   }
-});
+  try {
+    await data('GET', 'usage', { credential: { kind, secret } });
+  } catch (error) {
+    if (error.status !== 401) return ''; // it is known, or the service cannot tell now
+    return kind === 'none' ? 'The service asks for a credential.' : `The service does not take this ${kind === 'key' ? 'key' : 'token'}.`;
+  }
+  return '';
+}
+
+// credentialChanged goes on as somebody else. A session that is open is another owner's
+// now, unless it can still be read; a question that is not answered yet stays.
+async function credentialChanged() {
+  listSessions();
+  readAgent();
+  if (!session) return;
+  try {
+    await data('GET', `sessions/${encodeURIComponent(session)}?limit=1`, { credential: credential() });
+  } catch (error) {
+    if (error.code === 'session_not_found') startOver();
+  }
+}
+
+// credentialForm asks for a credential where it is missed, and calls then once the service
+// takes it.
+function credentialForm(failure, then) {
+  const kind = el('select', { 'aria-label': 'Kind of credential' }, el('option', { value: 'key' }, 'API key'), el('option', { value: 'token' }, 'Bearer token'));
+  kind.value = settings.kind === 'none' ? wanted(failure) : settings.kind;
+  const secret = el('input', { type: 'password', autocomplete: 'off', spellcheck: 'false', maxlength: '16384', 'aria-label': 'Key or token', placeholder: 'Key or token' });
+  const note = el('p', { class: 'note', role: 'alert' });
+  return el('form', { class: 'credential', onsubmit: async (event) => {
+    event.preventDefault();
+    const next = { kind: kind.value, secret: secret.value.trim().replace(/^Bearer\s+/i, '') };
+    note.textContent = 'Checking.';
+    note.textContent = await check(next);
+    if (note.textContent) {
+      secret.focus();
+      return;
+    }
+    saveSettings(next);
+    await credentialChanged();
+    then();
+  } }, el('div', { class: 'row' }, kind, secret, el('button', { type: 'submit', class: 'primary' }, 'Continue')),
+  el('p', { class: 'note' }, 'Kept in this tab only, and sent to this service only.'), note);
+}
 
 for (const button of document.querySelectorAll('[data-close]')) button.addEventListener('click', () => button.closest('dialog').close());
 
@@ -137,8 +193,9 @@ function facts(list) {
     [el('dt', null, name), el('dd', null, el('bdi', null, String(value)))]));
 }
 
-// problem shows a failure as a person who uses the service meets it.
-function problem(failure, ...actions) {
+// problem shows a failure as a person who uses the service meets it. again tries once
+// more; it is what a credential that is missing is asked for.
+function problem(failure, again, ...actions) {
   const about = el('p', { class: 'note' });
   if (failure.code) about.append(el('code', null, failure.code), ' ');
   if (failure.status) about.append(`status ${failure.status} `);
@@ -147,7 +204,8 @@ function problem(failure, ...actions) {
   if (failure.details?.length) box.append(el('ul', null, ...failure.details.map((d) => el('li', null, el('code', null, d.field), ' ', el('bdi', null, d.issue)))));
   if (failure.retryAfter) box.append(countdown(failure.retryAfter));
   if (about.hasChildNodes()) box.append(about);
-  if (failure.status === 401) actions.push(button('Enter a credential', () => openSettings(wanted(failure))));
+  if (failure.status === 401) box.append(credentialForm(failure, again ?? (() => box.remove())));
+  else if (again) actions.unshift(button('Try again', again));
   if (actions.length) box.append(el('div', { class: 'buttons' }, ...actions));
   return box;
 }
@@ -191,10 +249,23 @@ let opened = 0; // counts what was opened, so that what comes late is dropped
 // follow keeps the end in view while it is in view.
 function follow(change) {
   const box = $('scroll');
-  const atEnd = box.scrollHeight - box.scrollTop - box.clientHeight < 80;
+  const follows = atEnd();
   change();
-  if (atEnd) box.scrollTop = box.scrollHeight;
+  if (follows) box.scrollTop = box.scrollHeight;
 }
+
+// A button leads to the end, where the end is out of view.
+function atEnd() {
+  const box = $('scroll');
+  return box.scrollHeight - box.scrollTop - box.clientHeight < 80;
+}
+const showJump = () => { $('jump').hidden = atEnd(); };
+$('scroll').addEventListener('scroll', showJump, { passive: true });
+new ResizeObserver(showJump).observe($('turns'));
+$('jump').addEventListener('click', () => {
+  $('scroll').scrollTop = $('scroll').scrollHeight;
+  $('query').focus();
+});
 
 function setSession(id) {
   session = id;
@@ -230,6 +301,9 @@ $('new').addEventListener('click', async () => {
   $('query').focus();
 });
 
+// What each phase of a turn waits for.
+const waits = { admission: 'Waiting for the service', model: 'Waiting for the model', tools: 'Waiting for a tool', commit: 'Storing the answer' };
+
 // A Turn is one question and its answer on the page.
 class Turn {
   #writer = null;
@@ -241,17 +315,20 @@ class Turn {
   #shown = []; // {part, element, text}: what a reset takes back; text is all that came before
   #phase = null; // what the agent is doing: [name, since when]
   #phases = new Map(); // milliseconds of each
+  #heard = 0; // when something new came
+  #clock = 0; // the timer that says what is waited for
 
   constructor(query, files = []) {
     this.query = query;
     this.body = el('div', { class: 'body' });
+    this.wait = el('p', { class: 'note waits' });
     this.end = el('div', { class: 'end' });
     this.element = el('article', { class: 'turn' },
       el('h2', { class: 'unseen' }, 'You asked'),
       el('div', { class: 'ask', dir: 'auto' }, query),
       ...(files.length ? [el('div', { class: 'files' }, ...files.map((f) => file(f, readFile)))] : []),
       el('h2', { class: 'unseen' }, 'The agent’s answer'),
-      this.body, this.end);
+      this.body, this.wait, this.end);
     follow(() => $('turns').append(this.element));
   }
 
@@ -269,11 +346,21 @@ class Turn {
   }
 
   // waiting shows that something is being done, until it is over.
-  set waiting(on) { this.element.classList.toggle('waiting', on); }
+  set waiting(on) {
+    this.element.classList.toggle('waiting', on);
+    clearInterval(this.#clock);
+    this.wait.textContent = '';
+    if (on) this.#clock = setInterval(() => this.#saysWhat(), 500);
+  }
+
+  #saysWhat() {
+    const since = performance.now() - this.#heard;
+    this.wait.textContent = since < quiet || !this.#phase ? '' : `${waits[this.#phase[0]]}, ${Math.floor(since / 1000)} s`;
+  }
 
   // phase begins one of the things that take the time of a turn, and ends the one before.
   phase(name) {
-    const now = performance.now();
+    const now = this.#heard = performance.now();
     if (this.#phase) this.#phases.set(this.#phase[0], (this.#phases.get(this.#phase[0]) ?? 0) + now - this.#phase[1]);
     this.#phase = name ? [name, now] : null;
   }
@@ -296,6 +383,7 @@ class Turn {
     }
     this.#text += text;
     this.#fresh += text;
+    this.#heard = performance.now();
     // Once a frame is enough for eyes; a page in the background has no frames.
     if (!this.#drawn) {
       this.#drawn = 1;
@@ -327,7 +415,7 @@ class Turn {
     this.#show(tool.box, part);
     this.#tools.set(call.id, tool);
     this.phase('tools');
-    if (call.ok !== undefined) this.toolDone(call);
+    if (call.ok !== undefined && !call.waits) this.toolDone(call);
   }
 
   toolProgress({ id, text }) { this.#tools.get(id)?.progress(text); }
@@ -361,7 +449,7 @@ class Turn {
     parts.forEach((part, i) => {
       if (part.type === 'text') this.write(part.text, i);
       else if (part.type === 'reasoning') this.think(part.text, i);
-      else if (part.type === 'tool') this.tool({ ...part.tool, id: String(i) }, i);
+      else if (part.type === 'tool') this.tool({ ...part.tool, waits: answer.pending?.some((call) => call.call_id === part.tool.id) }, i);
       else if (part.type === 'file') this.file(part.file, i);
     });
     if (parts.length === 0) {
@@ -372,11 +460,19 @@ class Turn {
     this.#text = answer.response;
   }
 
-  // finish ends the answer, complete or not.
-  finish() {
+  // awaits shows what a run waits for, each with its answer.
+  awaits(pending, runID) {
+    for (const call of pending) this.#tools.get(call.call_id)?.waits();
+    this.end.append(...pending.map((call) => approval(call, (approve, reason) => approved(this, runID, pending, { call_id: call.call_id, approve, ...(reason && { reason }) }))));
+  }
+
+  // finish ends the answer, complete or not. Tools that wait are not over.
+  finish(waiting = false) {
     this.#draw();
+    this.#writer?.end();
     this.phase(null);
     this.waiting = false;
+    if (waiting) return;
     for (const tool of this.#tools.values()) tool.unfinished();
     this.#tools.clear();
   }
@@ -387,7 +483,7 @@ class Turn {
     this.#text = answer.response;
     const line = [answer.model, count(usage.total_tokens, 'token'), dollars(usage.estimated_cost_usd), more.Took].filter(Boolean).join(' · ');
     const actions = el('div', { class: 'actions' }, button('Copy', (event) => copy(this.#text, event.currentTarget)));
-    if (more.request) actions.append(button('Copy as curl', (event) => copy(curl(more.request.body, more.request), event.currentTarget)));
+    if (more.request?.body) actions.append(button('Copy as curl', (event) => copy(curl(more.request.body, more.request), event.currentTarget)));
     actions.append(...opinion(answer));
     const inTools = answer.tool_calls.reduce((sum, call) => sum + call.duration_ms, 0);
     const list = el('details', { class: 'facts' }, el('summary', null, el('bdi', null, line)), facts({
@@ -407,6 +503,7 @@ class Turn {
       if (answer.sources?.length) this.end.append(sources(answer.sources));
       if (answer.search_suggestions) this.end.append(suggestions(answer.search_suggestions));
       for (const code of answer.warnings ?? []) this.end.append(el('p', { class: 'warning' }, warnings[code] ?? 'The service warns: ', ' ', el('code', null, code)));
+      if (answer.pending?.length) this.awaits(answer.pending, answer.run_id);
       this.end.append(el('div', { class: 'foot' }, list, actions));
     });
   }
@@ -490,16 +587,72 @@ function kept(name) {
   }
 }
 
+// ---- Files of the question
+
+let attached = []; // {name, type, data}: data in base64
+
+async function attach(list) {
+  for (const chosen of list) {
+    const bytes = attached.reduce((sum, { size }) => sum + size, chosen.size);
+    if (attached.length >= agent.max_files || bytes > agent.max_file_bytes) {
+      $('hint').textContent = `A question takes ${agent.max_files} files of together ${Math.floor(agent.max_file_bytes / (1 << 20))} MiB.`;
+      say($('hint').textContent);
+      break;
+    }
+    const type = chosen.type || 'text/plain';
+    if (!agent.file_types.includes(type)) {
+      $('hint').textContent = `The service takes no files of the type ${type}.`;
+      say($('hint').textContent);
+      continue;
+    }
+    const buffer = new Uint8Array(await chosen.arrayBuffer());
+    const encoded = buffer.toBase64?.() ?? btoa(Array.from(buffer, (byte) => String.fromCharCode(byte)).join(''));
+    attached.push({ name: chosen.name, type, data: encoded, size: chosen.size });
+  }
+  showAttached();
+}
+
+function showAttached() {
+  $('attached').replaceChildren(...attached.map((f) => el('li', null, icon('file'), el('bdi', null, f.name),
+    el('button', { type: 'button', class: 'quiet icon', 'aria-label': `Remove ${f.name}`, onclick: () => {
+      attached = attached.filter((other) => other !== f);
+      showAttached();
+      $('query').focus();
+    } }, icon('bin')))));
+}
+
+$('attach').addEventListener('click', () => $('files').click());
+$('files').addEventListener('change', async () => {
+  await attach($('files').files);
+  $('files').value = '';
+});
+$('query').addEventListener('paste', (event) => {
+  if (event.clipboardData.files.length === 0 || !agent.file_types.length) return;
+  event.preventDefault();
+  attach(event.clipboardData.files);
+});
+for (const kind of ['dragover', 'drop']) {
+  document.addEventListener(kind, (event) => {
+    if (!event.dataTransfer?.types.includes('Files')) return;
+    event.preventDefault();
+    if (kind === 'drop' && agent.file_types.length) attach(event.dataTransfer.files);
+  });
+}
+
 // ask puts a question, and shows what comes of it.
 async function ask(query) {
   $('welcome').hidden = true;
   const fields = { query };
+  const files = attached;
+  attached = [];
+  showAttached();
+  if (files.length) fields.files = files.map(({ type, data }) => ({ type, data }));
   if (session) fields.session_id = session;
   if (settings.temperature !== '') fields.temperature = Number(settings.temperature);
   if (settings.max_tokens !== '') fields.max_tokens = Number(settings.max_tokens);
   // The key makes it safe to try again: the service appends the turn once.
   const request = { body: JSON.stringify(fields), stream: settings.stream, key: random(16) };
-  const turn = new Turn(query);
+  const turn = new Turn(query, files);
   $('scroll').scrollTop = $('scroll').scrollHeight;
   keep('asked', { query, session, body: request.body, stream: request.stream, key: request.key });
   await run(turn, request);
@@ -516,12 +669,39 @@ async function resume({ query, session: id, body, stream, key }) {
 }
 
 async function run(turn, request) {
+  turn.clear();
+  await attend(turn, request, (signal) => sendPatiently(request, signal));
+}
+
+// approved answers a call that a run waits for. When nothing is left to answer, the run
+// goes on below what is shown.
+async function approved(turn, runID, pending, answer) {
+  if (running) return;
+  const request = {};
+  turn.end.replaceChildren();
+  const left = pending.filter((call) => call.call_id !== answer.call_id);
+  await attend(turn, request, async (signal) => {
+    const path = `runs/${encodeURIComponent(runID)}`;
+    const response = await send('POST', path + '/approvals', { body: JSON.stringify(answer), credential: request.credential, signal, headers: { Accept: 'text/event-stream' } });
+    if (response.status !== 202) return response;
+    if (left.length > 0) {
+      turn.awaits(left, runID);
+      return null;
+    }
+    // A queue goes on with it: its events, from the first on.
+    turn.clear();
+    return send('GET', path + '/events', { credential: request.credential, signal, headers: { Accept: 'text/event-stream' } });
+  }, () => turn.awaits(pending, runID));
+}
+
+// attend shows in turn what open's response says, null for nothing more. failed is called
+// before a failure is shown.
+async function attend(turn, request, open, failed = () => {}) {
   const control = new AbortController();
   const here = opened;
   running = control;
   setBusy(true);
   turn.waiting = true;
-  turn.clear();
   turn.phase('admission');
   say('The agent is answering.');
   request.credential = credential();
@@ -532,7 +712,11 @@ async function run(turn, request) {
   let failure = null;
   let replayed = false;
   try {
-    const response = await sendPatiently(request, control.signal);
+    const response = await open(control.signal);
+    if (!response) {
+      turn.finish(true);
+      return;
+    }
     replayed = response.headers.get('Idempotency-Replayed') === 'true';
     if (response.headers.get('Content-Type')?.startsWith('text/event-stream')) {
       for await (const { event, part: n, data: part } of events(response)) {
@@ -569,19 +753,20 @@ async function run(turn, request) {
     }
   } catch (error) {
     if (!control.signal.aborted) failure = error instanceof TypeError ? new Failure('The connection ended before the answer did.') : asFailure(error);
+  } finally {
+    if (running === control) {
+      running = null;
+      setBusy(false);
+    }
   }
-  if (running === control) {
-    running = null;
-    setBusy(false);
-  }
-  turn.finish();
+  turn.finish(answer?.pending?.length > 0);
   if (here !== opened) return; // something else is on the page by now
   const took = performance.now() - begun;
   // What failed is kept as a question that is not sent yet.
   keep('asked', null);
-  if (!answer && !control.stopped && $('query').value === '') keep('draft', turn.query);
+  if (!answer && !control.stopped && request.body && $('query').value === '') keep('draft', turn.query);
   if (answer) {
-    if (answer.turn <= turnCount) turn.element.remove(); // it was stored when the session was loaded, and is there already
+    if (answer.turn <= turnCount && request.body) turn.element.remove(); // it was stored when the session was loaded, and is there already
     if (answer.finish_reason === 'STOPPED') turn.end.append(el('p', { class: 'warning' }, stopped));
     turn.closing(answer, {
       Took: seconds(took), 'First text': first && seconds(first - begun), Trace: request.trace, Replayed: replayed ? 'yes: the answer to an earlier call with the same key' : null, request,
@@ -595,7 +780,15 @@ async function run(turn, request) {
     listSessions();
     return;
   }
-  const again = button('Try again', () => { if (!running) run(turn, request); });
+  if (!request.body) { // an approval, which can be given again
+    follow(() => {
+      failed();
+      turn.end.append(failure ? problem(failure) : el('p', { class: 'warning' }, 'Stopped.'));
+    });
+    say(failure?.message ?? 'Stopped.');
+    return;
+  }
+  const again = () => { if (!running) run(turn, request); };
   const edit = button('Edit', () => {
     turn.element.remove();
     $('query').value = turn.query;
@@ -604,12 +797,12 @@ async function run(turn, request) {
   });
   follow(() => {
     if (!failure || control.stopped) {
-      turn.end.append(el('div', { class: 'warning' }, el('p', null, 'Stopped.'), el('div', { class: 'buttons' }, again, edit)));
+      turn.end.append(el('div', { class: 'warning' }, el('p', null, 'Stopped.'), el('div', { class: 'buttons' }, button('Try again', again), edit)));
       return;
     }
-    const actions = [again, edit];
+    const actions = [edit];
     if (failure.code === 'session_not_found') actions.push(button('New session', () => $('new').click()));
-    turn.end.append(problem(failure, ...actions));
+    turn.end.append(problem(failure, again, ...actions));
   });
   say(failure && !control.stopped ? failure.message : 'Stopped.');
 }
@@ -660,8 +853,8 @@ function submit() {
   const query = $('query').value.trim();
   if (query === '' || running) return;
   const length = Array.from(query).length;
-  if (length > maxQuery) {
-    $('hint').textContent = `The question has ${length.toLocaleString('en')} characters; the service takes ${maxQuery.toLocaleString('en')}.`;
+  if (length > agent.max_query) {
+    $('hint').textContent = `The question has ${length.toLocaleString('en')} characters; the service takes ${agent.max_query.toLocaleString('en')}.`;
     say($('hint').textContent);
     return;
   }
@@ -711,7 +904,7 @@ async function listSessions(next = null) {
     $('sessions-note').textContent = failure.message;
     $('sessions-login').hidden = failure.status !== 401;
     $('sessions-login').onclick = () => openSettings(wanted(failure));
-    $('more').hidden = $('delete-all').hidden = true;
+    $('more').hidden = $('delete-all').hidden = $('export').hidden = $('search').hidden = true;
     return;
   }
   if (mine !== listing) return;
@@ -722,7 +915,9 @@ async function listSessions(next = null) {
   cursor = page.next_cursor;
   $('more').hidden = !cursor;
   $('sessions-login').hidden = true;
-  $('delete-all').hidden = $('sessions').childElementCount === 0;
+  $('delete-all').hidden = $('export').hidden = $('sessions').childElementCount === 0;
+  $('search').hidden = $('sessions').childElementCount < 5;
+  filterSessions();
   $('sessions-note').textContent = $('sessions').childElementCount === 0 ? 'None yet. The first answer begins one.' : '';
   setSession(session);
 }
@@ -768,6 +963,27 @@ $('delete-all').addEventListener('click', async () => {
 });
 $('more').addEventListener('click', () => listSessions(cursor));
 
+// The sessions whose titles have all the words of the search.
+$('search').addEventListener('input', filterSessions);
+function filterSessions() {
+  const parts = $('search').value.toLowerCase().split(/\s+/);
+  for (const item of $('sessions').children) {
+    const title = item.querySelector('.title').textContent.toLowerCase();
+    item.hidden = !parts.every((part) => title.includes(part));
+  }
+}
+
+$('export').addEventListener('click', async () => {
+  try {
+    const response = await send('GET', 'export', { credential: credential(), headers: { Accept: '*/*' } });
+    const url = URL.createObjectURL(await response.blob());
+    el('a', { href: url, download: 'gatehouse-export.jsonl' }).click();
+    setTimeout(() => URL.revokeObjectURL(url), 60_000);
+  } catch (error) {
+    $('sessions-note').textContent = asFailure(error).message;
+  }
+});
+
 async function openSession(id) {
   startOver();
   const here = opened;
@@ -788,7 +1004,7 @@ async function loadTurns(id, from, here) {
       for (const stored of page.turns) {
         const turn = new Turn(stored.query, stored.files);
         turn.stored(stored);
-        turn.finish();
+        turn.finish(stored.pending?.length > 0);
         if (stored.finish_reason === 'STOPPED') turn.end.append(el('p', { class: 'warning' }, stopped));
         turn.closing({ ...stored, session_id: id }, { At: new Date(stored.created_at).toLocaleString() });
       }
@@ -805,7 +1021,7 @@ async function loadTurns(id, from, here) {
   } catch (error) {
     if (here !== opened) return;
     const failure = asFailure(error);
-    $('turns').append(problem(failure, button('New session', () => $('new').click())));
+    $('turns').append(problem(failure, () => openSession(id), button('New session', () => $('new').click())));
     say(failure.message);
   }
 }
@@ -850,6 +1066,27 @@ addEventListener('hashchange', async () => {
   else if (id) openSession(id);
   else startOver();
 });
+// readAgent shows what only callers who may ask the agent are told of it.
+async function readAgent() {
+  try {
+    agent = await data('GET', 'playground', { credential: credential() });
+  } catch {
+    return; // the page does without
+  }
+  if (agent.name) $('welcome-title').textContent = `Ask ${agent.name}`;
+  $('offline').hidden = !agent.offline;
+  $('model').textContent = agent.model;
+  $('tools').hidden = agent.tools.length === 0;
+  $('tools-title').textContent = count(agent.tools.length, 'tool');
+  $('tools-body').replaceChildren(tools(agent.tools));
+  $('attach').hidden = agent.file_types.length === 0;
+  $('files').accept = agent.file_types.join(',');
+  const body = JSON.stringify({ query: $('examples').querySelector('button').textContent });
+  $('code-curl').textContent = curl(body, { stream: false, credential: credential() });
+  $('code-js').textContent = script(body, { credential: credential() });
+  $('code').hidden = false;
+}
+
 data('GET', '.', {}).then((description) => {
   $('version').textContent = description.version;
   const { description: about, examples } = description.agent ?? {};
@@ -859,4 +1096,4 @@ data('GET', '.', {}).then((description) => {
   }
   if (examples?.length) $('examples').replaceChildren(...examples.map((question) => el('li', null, el('button', { type: 'button', dir: 'auto' }, question))));
   $('docs').hidden = !description.endpoints.some((endpoint) => endpoint.path === '/docs');
-}).catch(() => {}); // the page does without
+}).catch(() => {}).finally(readAgent); // the page does without

@@ -1,11 +1,15 @@
 // Markdown as models write it, made into nodes. What is not understood stays
 // text; nothing is ever parsed as HTML, and nothing is loaded. Every step takes
-// time in proportion to the length of its text, for any text.
+// time in proportion to its text, and all steps of an answer together do too.
+
+import { coloured } from './code.js';
 
 const maxRich = 50_000; // characters of an answer that are laid out; the rest is plain text
 const maxPlain = 4_000; // characters of a part of it, so that a browser lays out what is seen alone
 const maxDepth = 6; // of quotes and lists in one another
 const maxOpen = 20; // of emphasis in one another
+const small = 2_000; // characters of a block that is made again for each piece of it
+const pause = 250; // milliseconds without a piece, after which a long block is made again
 
 // el makes an element. Names that begin with "on" are listeners, a class is
 // given as class; null, undefined and false leave an attribute out.
@@ -21,10 +25,14 @@ export function el(name, attributes, ...children) {
 }
 
 // A Writer shows Markdown that comes piece by piece. Blocks that are complete
-// are left alone; only the last one is made again.
+// are left alone; only the last one is made again. A long one is so only once it has
+// grown by an eighth, or nothing has come for a while: otherwise a table of n rows
+// would take n² steps.
 export class Writer {
   #root;
   #pending = ''; // from the last block on
+  #drawn = 0; // characters of it that are on the page
+  #later = 0; // the timer that draws the rest
   #kept = 0; // blocks of #root that stay
   #length = 0;
   #outline = []; // levels of the headings that the last block stands below
@@ -37,7 +45,10 @@ export class Writer {
     const room = Math.max(0, maxRich - this.#length);
     this.#length += text.length;
     if (room > 0) this.#rich(text.slice(0, room));
-    if (text.length > room) this.#more(text.slice(room));
+    if (text.length > room) {
+      this.end();
+      this.#more(text.slice(room));
+    }
   }
 
   // more appends plain text. The last part alone grows, and ends where a line
@@ -64,6 +75,21 @@ export class Writer {
 
   #rich(text) {
     this.#pending += text;
+    clearTimeout(this.#later);
+    if (this.#pending.length > small && this.#pending.length - this.#drawn < this.#pending.length / 8) {
+      this.#later = setTimeout(() => this.end(), pause);
+      return;
+    }
+    this.#draw();
+  }
+
+  // end draws what is left. More may follow.
+  end() {
+    clearTimeout(this.#later);
+    if (this.#drawn < this.#pending.length) this.#draw();
+  }
+
+  #draw() {
     const lines = this.#pending.split('\n');
     const found = blocks(lines, 0, [...this.#outline]);
     while (this.#root.childNodes.length > this.#kept) this.#root.lastChild.remove();
@@ -76,6 +102,7 @@ export class Writer {
       this.#outline = found[complete - 1].outline;
       this.#pending = lines.slice(found[complete].line).join('\n');
     }
+    this.#drawn = this.#pending.length;
   }
 }
 
@@ -84,6 +111,7 @@ const fence = /^ {0,3}(`{3,}|~{3,})/;
 const heading = /^ {0,3}(#{1,6})\s/;
 const rule = /^ {0,3}([-*_])(?:\s*\1){2,}\s*$/;
 const quote = /^ {0,3}> ?/;
+const task = /^\[([ xX])\] /;
 
 const blank = (line) => line.trim() === '';
 const indent = (line) => line.length - line.trimStart().length;
@@ -169,7 +197,7 @@ function closes(line, marks) {
 function codeBlock(text, language) {
   return el('div', { class: 'code' },
     el('div', { class: 'code-head' }, el('span', null, language || 'text'), el('button', { type: 'button', class: 'quiet', 'data-copy': '' }, 'Copy')),
-    el('pre', { tabindex: '0', dir: 'ltr' }, el('code', null, text)));
+    el('pre', { tabindex: '0', dir: 'ltr' }, el('code', null, ...coloured(text, language))));
 }
 
 function listAt(lines, i, depth, outline) {
@@ -203,7 +231,16 @@ function listAt(lines, i, depth, outline) {
   }
   const number = ordered ? parseInt(first[2], 10) : 1;
   const node = el(ordered ? 'ol' : 'ul', { start: number !== 1 ? number : null },
-    ...items.map(({ lines: own }) => el('li', null, ...blocks(own, depth + 1, outline).map((block) => block.node))));
+    ...items.map(({ lines: own }) => {
+      const done = task.exec(own[0])?.[1];
+      if (done !== undefined) own[0] = own[0].slice(4);
+      const li = el('li', { class: done !== undefined && 'task' }, ...blocks(own, depth + 1, outline).map((block) => block.node));
+      if (done !== undefined) {
+        const box = el('input', { type: 'checkbox', disabled: true, checked: done !== ' ', 'aria-label': done === ' ' ? 'To do' : 'Done' });
+        (li.firstElementChild?.tagName === 'P' ? li.firstElementChild : li).prepend(box, ' ');
+      }
+      return li;
+    }));
   return { node, next: i };
 }
 

@@ -64,6 +64,26 @@ export class Tool {
     this.element.classList.add('failed');
     this.#state.textContent = 'not finished';
   }
+
+  waits() { this.#state.textContent = 'waits for you'; }
+}
+
+// approval asks a person what a run waits for. answer(approve, reason) sends the answer.
+export function approval({ name, args, question, expires_at: expires }, answer) {
+  const reason = el('input', { maxlength: '2000', 'aria-label': 'Reason (optional)', placeholder: 'Reason (optional)' });
+  const send = (approve) => () => answer(approve, reason.value.trim());
+  const more = el('details', null, el('summary', null, el('code', null, el('bdi', null, name))), el('div', { class: 'more' }, ...json('Arguments', args)));
+  return el('section', { class: 'approval', 'aria-label': 'Approval' }, el('p', { class: 'question', dir: 'auto' }, question), more, reason,
+    el('div', { class: 'buttons' }, el('button', { type: 'button', onclick: send(false) }, 'Deny'), el('button', { type: 'button', class: 'primary', onclick: send(true) }, 'Approve')),
+    el('p', { class: 'note' }, `Until ${new Date(expires).toLocaleString([], { dateStyle: 'medium', timeStyle: 'short' })}. Nothing runs and nothing is paid until then.`));
+}
+
+// tools lists what the agent can use.
+export function tools(list) {
+  const item = ({ name, description, effect, confirm }) => el('li', null, el('code', null, el('bdi', null, name)),
+    ...(effect ? [el('span', { class: 'badge' }, 'changes things')] : []), ...(confirm ? [el('span', { class: 'badge' }, 'asks first')] : []),
+    el('span', { class: 'note', dir: 'auto' }, description));
+  return el('ul', { class: 'tools' }, ...list.map(item));
 }
 
 // sources lists where an answer comes from. A source's title is what a page calls itself,

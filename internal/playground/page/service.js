@@ -64,13 +64,14 @@ export async function data(method, path, options) {
   return response.status === 204 ? null : (await response.json()).data;
 }
 
-// events yields the events of a stream, as {event, part, data}: data decoded, and part
+// events yields the events of a stream, as {event, id, part, data}: data decoded, and part
 // the number of the part of the answer that the event is about. An event's id has the
 // position behind it: attempt, part, offset.
 export async function* events(response) {
   const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
   let rest = '';
   let event = '';
+  let id = '';
   let part = 0;
   let text = [];
   try {
@@ -82,13 +83,14 @@ export async function* events(response) {
       if (rest.length > maxEvent) throw new Failure('The service sent an event that is too large.');
       for (const line of lines) {
         if (line === '') {
-          if (text.length > 0) yield { event, part, data: JSON.parse(text.join('\n')) };
+          if (text.length > 0) yield { event, id, part, data: JSON.parse(text.join('\n')) };
           event = '';
           text = [];
         } else if (line.startsWith('event:')) {
           event = line.slice(6).trim();
         } else if (line.startsWith('id:')) {
-          const [, , n, offset] = line.split('.').map(Number);
+          id = line.slice(3).trim();
+          const [, , n, offset] = id.split('.').map(Number);
           part = offset > 0 ? n : n - 1;
         } else if (line.startsWith('data:')) {
           text.push(line.slice(5).replace(/^ /, ''));
@@ -119,6 +121,16 @@ export function curl(body, { stream, credential }) {
   for (const [name, value] of Object.entries(credentialHeaders(credential, variable))) words.push(`-H "${name}: ${value}"`);
   words.push(`--data-raw ${quote(plain(body))}`);
   return words.join(' \\\n  ');
+}
+
+// script is the same call by fetch.
+export function script(body, { credential }) {
+  const headers = { 'Content-Type': 'application/json', ...credentialHeaders(credential, credential.kind === 'key' ? 'YOUR_KEY' : 'YOUR_TOKEN') };
+  return `const response = await fetch(${JSON.stringify(new URL('invoke', base).href)}, {
+  method: 'POST', headers: ${JSON.stringify(headers)},
+  body: JSON.stringify(${plain(body)}),
+});
+console.log((await response.json()).data.response);`;
 }
 
 // quote makes text one word of a POSIX shell.

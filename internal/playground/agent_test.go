@@ -1,0 +1,200 @@
+package playground_test
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/chromedp/chromedp"
+
+	"example.com/gatehouse/agent"
+	"example.com/gatehouse/internal/chrometest"
+	"example.com/gatehouse/internal/geminitest"
+	"example.com/gatehouse/tool"
+)
+
+type payment struct {
+	Amount int `json:"amount"`
+}
+
+// cashier is an agent with a tool that changes the world and asks first.
+func cashier(paid chan<- int) agent.Agent {
+	return agent.Agent{
+		Description: "Pays invoices.", Examples: []string{"Pay the invoice."},
+		Tools: []tool.Tool{
+			tool.New("pay", "Pays an invoice.", func(_ context.Context, in payment) (string, error) {
+				paid <- in.Amount
+				return "paid", nil
+			}, tool.Show(), tool.Effect[payment, string](nil), tool.Confirm(func(in payment) string { return "Pay the <b>invoice</b>?" })),
+			tool.New("look", "Looks at invoices.", func(context.Context, struct{}) (string, error) { return "one", nil }),
+		},
+	}
+}
+
+// The page shows what the agent is, and how to call it.
+func TestThePageKnowsTheAgent(t *testing.T) {
+	b := openAgent(t, fixed(cashier(make(chan int, 1))))
+	b.Sees("#welcome-title", "Ask fixed")
+	b.Sees("#tools-title", "2 tools")
+	b.Sees("#model", "gemini")
+	b.Click("#tools summary")
+	b.Sees("#tools-body li", "pay")
+	if badges := chrometest.Eval[string](b.Tab, `[...document.querySelectorAll('#tools-body li')].map((li) => [...li.querySelectorAll('.badge')].map((b) => b.textContent).join('+')).join(' | ')`); badges != "changes things+asks first | " {
+		t.Errorf("badges %q", badges)
+	}
+	b.Click("#code summary")
+	b.Sees("#code-curl", "Pay the invoice.")
+	b.Sees("#code-js", "await fetch(")
+	if offline := b.Count("#offline:not([hidden])"); offline != 0 {
+		t.Error("the page calls a model an offline stand-in")
+	}
+	b.Calm()
+}
+
+// What needs a person is asked on the page: approved or denied there, after a reload too.
+func TestApprovals(t *testing.T) {
+	tests := []struct {
+		name, button string
+		reload       bool
+		paid         int
+	}{
+		{"approved", "Approve", false, 1},
+		{"denied", "Deny", false, 0},
+		{"approved after a reload", "Approve", true, 1},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			paid := make(chan int, 10)
+			b := openAgent(t, fixed(cashier(paid)))
+			b.gemini.Enqueue(
+				geminitest.Calls(geminitest.FunctionCall{Name: "pay", Args: map[string]any{"amount": 12}}),
+				geminitest.Text("That is settled."),
+			)
+			b.ask("Pay the invoice.")
+			b.answered(1)
+			if tt.reload {
+				b.Run(chromedp.Reload())
+				b.answered(1)
+			}
+			b.Sees(".approval .question", "Pay the <b>invoice</b>?")
+			b.Sees(".tool .state", "waits for you")
+			if len(paid) != 0 {
+				t.Fatal("the tool ran before it was approved")
+			}
+			b.ClickText(".approval button", tt.button)
+			b.Sees(".text", "That is settled.")
+			b.answered(1)
+			if n := b.Count(".approval"); n != 0 {
+				t.Errorf("%d approvals are left", n)
+			}
+			if len(paid) != tt.paid {
+				t.Errorf("paid %d times, want %d", len(paid), tt.paid)
+			}
+			b.Run(chromedp.Reload())
+			b.answered(1)
+			b.Sees(".text", "That is settled.")
+			if n := b.Count(".turn"); n != 1 {
+				t.Errorf("%d turns after a reload", n)
+			}
+			b.Calm()
+		})
+	}
+}
+
+// Files that are attached go with the question, and nothing that the service refuses.
+func TestAttachedFiles(t *testing.T) {
+	b := openAgent(t, fixed(agent.Agent{}))
+	dir := t.TempDir()
+	image, program := filepath.Join(dir, "dot.png"), filepath.Join(dir, "program.wasm")
+	for path, content := range map[string][]byte{image: pixel, program: []byte("\x00asm")} {
+		if err := os.WriteFile(path, content, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	b.Until(`!document.querySelector('#attach').hidden`)
+	b.Run(chromedp.SetUploadFiles(chromedp.CSS("#files"), []string{program}))
+	b.Sees("#hint", "no files of the type")
+	b.Run(chromedp.SetUploadFiles(chromedp.CSS("#files"), []string{image}))
+	b.Sees("#attached li", "dot.png")
+	b.Click("#attached button")
+	b.Until(`document.querySelectorAll('#attached li').length === 0`)
+	b.Run(chromedp.SetUploadFiles(chromedp.CSS("#files"), []string{image}))
+	b.Sees("#attached li", "dot.png")
+	b.gemini.Enqueue(geminitest.Text("A dot."))
+	b.ask("What is it?")
+	b.answered(1)
+	b.Sees(".files .file", "dot.png")
+	b.Until(`document.querySelector('.files img')?.naturalWidth === 1 && document.querySelectorAll('#attached li').length === 0`)
+	if prompt := string(b.gemini.Requests()[0].Raw); !strings.Contains(prompt, `"image/png"`) {
+		t.Errorf("the model was asked with %.300s", prompt)
+	}
+	b.Calm()
+}
+
+// The page reads code and lists of tasks, and long blocks cost in proportion to their
+// length, however small the pieces are in which they come.
+func TestMarkdown(t *testing.T) {
+	b := openAgent(t, fixed(agent.Agent{}))
+	b.gemini.Enqueue(geminitest.Text("- [x] done\n- [ ] open\n\n```go\n// why\nfunc f() string { return \"x\" + 1 }\n```\n"))
+	b.ask("Show me.")
+	b.answered(1)
+	for kind, text := range map[string]string{"comment": "// why", "keyword": "func", "string": `"x"`, "number": "1"} {
+		b.Sees(".text .c-"+kind, text)
+	}
+	if boxes := chrometest.Eval[string](b.Tab, `[...document.querySelectorAll('.text .task input')].map((box) => box.checked + ' ' + box.disabled).join()`); boxes != "true true,false true" {
+		t.Errorf("the boxes are %q", boxes)
+	}
+	for name, block := range map[string]string{
+		"a table": "'|a|b|\\n|-|-|\\n' + '|c|d|\\n'.repeat(n)", "code": "'```\\n' + 'line\\n'.repeat(n)",
+		"a list": "'- item\\n'.repeat(n)", "a paragraph": "'*word* '.repeat(n)", "quotes": "'> '.repeat(5) + '*word* '.repeat(n)",
+	} {
+		ratio := chrometest.Eval[float64](b.Tab, `(async () => {
+			const { Writer } = await import('./playground/markdown.js');
+			const made = (n) => {
+				const text = `+block+`;
+				const real = document.createElement, realSplit = String.prototype.split;
+				let work = 0;
+				document.createElement = function (...args) { work += 50; return real.apply(this, args); };
+				String.prototype.split = function (...args) { work += this.length; return realSplit.apply(this, args); };
+				const writer = new Writer(real.call(document, 'div'));
+				for (let i = 0; i < text.length; i += 6) writer.write(text.slice(i, i + 6));
+				writer.end();
+				document.createElement = real;
+				String.prototype.split = realSplit;
+				return work / text.length;
+			};
+			return made(6000) / made(1500);
+		})()`)
+		t.Logf("%s: four times the length costs %.2f times as much a character", name, ratio)
+		if ratio > 1.7 {
+			t.Errorf("%s: four times the length costs %.2f times as much a character", name, ratio)
+		}
+	}
+	b.Calm()
+}
+
+// Sessions are found by the words of their titles, and exported.
+func TestSearchAndExport(t *testing.T) {
+	b := openAgent(t, fixed(agent.Agent{}))
+	for i, question := range []string{"Apples and pears", "Pears", "Plums", "Cherries", "Apples"} {
+		if i > 0 {
+			b.Click("#new")
+		}
+		b.ask(question)
+		b.answered(1)
+	}
+	b.Until(`document.querySelectorAll('#sessions li').length === 5`)
+	b.Run(chromedp.SendKeys(chromedp.CSS("#search"), "pears app"))
+	b.Until(`[...document.querySelectorAll('#sessions li')].filter((li) => !li.hidden).length === 1`)
+	exported := chrometest.Eval[string](b.Tab, `new Promise((resolve) => {
+		const real = URL.createObjectURL;
+		URL.createObjectURL = (blob) => { blob.text().then(resolve); return real.call(URL, blob); };
+		document.querySelector('#export').click();
+	})`)
+	if n := strings.Count(exported, `"kind":"session"`); n != 5 {
+		t.Errorf("the export has %d sessions: %.200s", n, exported)
+	}
+	b.Calm()
+}
