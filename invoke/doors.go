@@ -1,11 +1,20 @@
 package invoke
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
+	"errors"
 	"net/http"
+	"slices"
+	"strings"
+
+	"google.golang.org/genai"
 
 	"example.com/gatehouse/internal/api"
 	"example.com/gatehouse/internal/caller"
+	"example.com/gatehouse/internal/files"
+	"example.com/gatehouse/internal/telemetry"
 	"example.com/gatehouse/session"
 )
 
@@ -17,11 +26,11 @@ import (
 // must be called when the request is over.
 func (s *Service) DecodeBody(w http.ResponseWriter, r *http.Request, bodies int64, into any) (leave func(), err error) {
 	memory := memoryClaim{room: s.room, owner: caller.Owner(r.Context())}
-	var files int64
+	var inline int64
 	if s.Files.accepted() {
-		files = api.EncodedLen(s.Files.MaxBytes) + maxURLHead
+		inline = api.EncodedLen(s.Files.MaxBytes) + maxURLHead
 	}
-	if err = api.DecodeStream(w, r, bodies*s.MaxBodyBytes+files, s.MaxBodyBytes+files, s.Timeout, memory.take, into); err != nil {
+	if err = api.DecodeStream(w, r, bodies*s.MaxBodyBytes+inline, s.MaxBodyBytes+inline, s.Timeout, memory.take, into); err != nil {
 		memory.leave()
 	}
 	return memory.leave, err
@@ -52,12 +61,26 @@ func (s *Service) Begin(ctx context.Context, req Request) (RunInfo, error) {
 	return s.runInfo(record), nil
 }
 
-// Show streams the events that run shows in a dialect. A failure before the first event
-// is returned, to become an ordinary error response.
-func Show(w http.ResponseWriter, r *http.Request, d Dialect, run func(show func(Event) error) error) error {
+// A Runner makes a run go on, to be watched or, with nil, waited for.
+type Runner func(show func(Event) error) (*Response, error)
+
+// Asking is [Service.Ask] as a Runner.
+func (s *Service) Asking(ctx context.Context, req Request) Runner {
+	return func(show func(Event) error) (*Response, error) { return s.Ask(ctx, req, show) }
+}
+
+// Watching is [Service.Watch], from the start on, as a Runner.
+func (s *Service) Watching(ctx context.Context, runID string) Runner {
+	return func(show func(Event) error) (*Response, error) { return s.Watch(ctx, runID, "", show) }
+}
+
+// Show streams the events of a run in a dialect. A failure before the first event is
+// returned, to become an ordinary error response.
+func Show(w http.ResponseWriter, r *http.Request, d Dialect, run Runner) error {
 	st := newStream(w, r, d)
 	defer st.close()
-	return run(st.show)
+	_, err := run(st.show)
+	return err
 }
 
 // Runs returns a page of the caller's runs, the newest first, and the cursor of the next
@@ -83,4 +106,202 @@ func (s *Service) Runs(ctx context.Context, filter session.RunFilter, limit int,
 		}
 	}
 	return runs, next, nil
+}
+
+// AttachURL adds a file to a request by what a client has in a URL's place: a data: URL, a
+// gs:// address, or base64 of a file whose name says its type. field is where it is in the
+// door's request.
+func (s *Service) AttachURL(req *Request, field, name, url string) error {
+	f := File{Name: name}
+	encoded, err := []byte(url), error(nil)
+	switch {
+	case strings.HasPrefix(url, "gs://"):
+		f.URI = url
+		return s.Attach(req, field, f)
+	case len(url) >= len("data:") && strings.EqualFold(url[:len("data:")], "data:"):
+		f.Type, encoded, err = files.ParseDataURL(encoded)
+	case url == "" || strings.Contains(url[:min(len(url), 16)], "://"):
+		return api.Invalid(field, "must bring its content as a data: URL, or name a gs:// address")
+	default:
+		f.Type = files.TypeOf("", name)
+	}
+	if err == nil {
+		f.Data, err = files.Decode(encoded)
+	}
+	if err != nil {
+		return api.Invalid(field, err.Error())
+	}
+	return s.Attach(req, field, f)
+}
+
+// Continue has a request that brings its history append to a session instead, if the
+// questions in it, the last one included, are as many as the session's turns and one. If
+// its question is the session's last one, it replaces that answer. Another request is no
+// part of the conversation, such as one by which a page has a title made, or has gone
+// another way: it stays without a session.
+func (s *Service) Continue(ctx context.Context, req *Request, sessionID string, questions int) error {
+	reading, cancel := context.WithTimeout(ctx, storeTimeout)
+	defer cancel()
+	turns, last := 0, ""
+	meta, records, err := s.Store.Turns(reading, session.Key{Owner: caller.Owner(ctx), ID: sessionID}, max(questions-1, 0), 1)
+	switch {
+	case errors.Is(err, session.ErrNotFound):
+	case err != nil:
+		return api.Fail(api.SessionStoreUnavailable, err)
+	default:
+		turns = meta.Turns
+		if turns == questions && len(records) == 1 {
+			turn, err := records[0].Turn()
+			if err != nil {
+				return api.Fail(api.Internal, err)
+			}
+			last, _ = turn.Texts()
+		}
+	}
+	switch {
+	case turns == questions-1:
+	case turns == questions && strings.TrimSpace(last) == req.Query:
+		req.Options.Regenerate = true
+	default:
+		return nil
+	}
+	req.SessionID, req.AfterTurn = sessionID, &turns
+	req.Options.Create, req.Options.Sessionless, req.Options.History = true, false, nil
+	return nil
+}
+
+// maxHidden bounds the runs that an owner hides, so that their ids fit in a state of 64
+// KiB.
+const maxHidden = 2_000
+
+// Hide removes a run of the caller from what a door shows; the session keeps its turn. list
+// names the state in which the owner's hidden runs are kept. The error is an [*api.Error].
+func (s *Service) Hide(ctx context.Context, list, runID string) error {
+	writing, cancel := context.WithTimeout(ctx, storeTimeout)
+	defer cancel()
+	_, turn, _ := session.SplitRunID(runID)
+	full := api.Fail(api.RequestTooLarge, nil)
+	full.Message = "Too many were removed. Delete sessions instead."
+	err := session.UpdateUser(writing, s.Store, caller.Owner(ctx), list, s.Now(), func(state json.RawMessage) (json.RawMessage, error) {
+		ids := hiddenIn(state)
+		switch {
+		case slices.Contains(ids, turn):
+			return state, nil
+		case len(ids) >= maxHidden:
+			return nil, full
+		}
+		return json.Marshal(append(ids, turn))
+	})
+	switch {
+	case errors.Is(err, full), errors.Is(err, session.ErrTooLarge):
+		return full
+	case err != nil:
+		return api.Fail(api.SessionStoreUnavailable, err)
+	}
+	return nil
+}
+
+// Hidden reports whether a run of the caller was hidden.
+func (s *Service) Hidden(ctx context.Context, list, runID string) (bool, error) {
+	reading, cancel := context.WithTimeout(ctx, storeTimeout)
+	defer cancel()
+	user, err := s.Store.LoadUser(reading, caller.Owner(ctx))
+	if err != nil {
+		return false, api.Fail(api.SessionStoreUnavailable, err)
+	}
+	_, turn, _ := session.SplitRunID(runID)
+	return slices.Contains(hiddenIn(user.Values[list]), turn), nil
+}
+
+func hiddenIn(state json.RawMessage) (ids []string) {
+	_ = json.Unmarshal(state, &ids) // nothing else writes it
+	return ids
+}
+
+// AppendEvent writes a server-sent event of a door's dialect; name may be "".
+func AppendEvent(b *bytes.Buffer, name string, data any) error {
+	if name != "" {
+		b.WriteString("event: " + name + "\n")
+	}
+	return appendData(b, data)
+}
+
+// A Said is what was said in a conversation that a client brings.
+type Said struct {
+	User bool // or the agent
+	Text string
+}
+
+// Conversation returns the question that a conversation ends with, of all that the user
+// has said last, and the turns before it, for [Options.History]. Gemini wants the user
+// first: what the agent says before any question is left out.
+func Conversation(said []Said) (question string, history []json.RawMessage, err error) {
+	var turns [][]*genai.Content
+	for _, m := range said {
+		n := len(turns)
+		switch {
+		case strings.ContainsRune(m.Text, 0):
+			return "", nil, api.Invalid("messages", "must not contain NUL")
+		case m.User && question != "":
+			question += "\n\n" + m.Text
+		case m.User:
+			question = m.Text
+		case question != "":
+			turns = append(turns, []*genai.Content{genai.NewContentFromText(question, genai.RoleUser), genai.NewContentFromText(m.Text, genai.RoleModel)})
+			question = ""
+		case n > 0:
+			turns[n-1] = append(turns[n-1], genai.NewContentFromText(m.Text, genai.RoleModel))
+		}
+	}
+	history = make([]json.RawMessage, len(turns))
+	for i, turn := range turns {
+		if history[i], err = json.Marshal(turn); err != nil {
+			return "", nil, err
+		}
+	}
+	return question, history, nil
+}
+
+// Fit checks a door's request. field is where its query is. The agent's name is that of
+// its model, too. A max_tokens above the service's limit becomes that: clients ask for what
+// other models can write.
+func (s *Service) Fit(req *Request, field string) error {
+	if req.Model == s.Agent.Name {
+		req.Model = ""
+	}
+	switch {
+	case req.Model != "" && !slices.Contains(s.Models(), req.Model):
+		e := api.Fail(api.NotFound, nil)
+		e.Message, e.Details = "There is no such model.", []api.Detail{{Field: "model", Issue: "is not one that this service lists"}}
+		return e
+	case req.Temperature != nil && (*req.Temperature < 0 || *req.Temperature > 2):
+		return api.Invalid("temperature", "must be from 0 to 2")
+	case req.MaxTokens != nil && *req.MaxTokens < 1:
+		return api.Invalid("max_tokens", "must be at least 1")
+	case req.MaxTokens != nil:
+		limit := min(*req.MaxTokens, s.MaxOutputTokens)
+		req.MaxTokens = &limit
+	}
+	return req.Validate(field)
+}
+
+// ApproveAll is [Service.Approve] for several answers, entered in one write.
+func (s *Service) ApproveAll(ctx context.Context, runID string, answers []Approval, show func(Event) error) (*Response, error) {
+	key, err := runKeyOf(ctx, runID)
+	if err != nil {
+		return nil, err
+	}
+	for _, a := range answers {
+		if len(a.Reason) > maxReason || strings.ContainsRune(a.Reason, 0) {
+			return nil, api.Invalid("reason", "must be a text of at most 2000 characters, without NUL")
+		}
+	}
+	telemetry.SetTurn(ctx, func(t *telemetry.Turn) { t.Session = key.session.Hash() })
+	return s.answerRun(ctx, key, func(*session.Run) ([]Approval, error) { return answers, nil }, show)
+}
+
+// Failure returns why a run without a turn has failed.
+func (i RunInfo) Failure() *api.Error {
+	raw, _ := i.Result.(json.RawMessage)
+	return failureOf(&session.Run{Result: raw})
 }

@@ -174,7 +174,7 @@ func (e Event) data() any {
 	case session.KindProgress:
 		return Progress{p.ID, p.Name, p.Text}
 	case session.KindSource:
-		return Source{Title: p.Title, URI: p.URI, Positions: p.Positions}
+		return p.Source()
 	case session.KindFile:
 		return File{p.Name, p.Type, p.URI, p.Data}
 	case session.KindApproval:

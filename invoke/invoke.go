@@ -154,9 +154,7 @@ func (s *Service) invoke(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	if response.replayed {
-		w.Header().Set(headerReplayed, "true")
-	}
+	response.SetHeader(w.Header())
 	return api.WriteSuccess(w, r, invoked, response)
 }
 
@@ -166,10 +164,7 @@ const invoked = "Agent invocation successful"
 // Stream runs a turn and streams its events in a dialect. A failure before the first
 // event is returned, to become an ordinary error response.
 func (s *Service) Stream(ctx context.Context, w http.ResponseWriter, r *http.Request, req Request, d Dialect) error {
-	return Show(w, r, d, func(show func(Event) error) error {
-		_, err := s.Ask(ctx, req, show)
-		return err
-	})
+	return Show(w, r, d, s.Asking(ctx, req))
 }
 
 // failure returns the error response for err, which ended a turn that ran in ctx for a

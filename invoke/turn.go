@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/http"
 	"slices"
 	"time"
 
@@ -59,6 +60,14 @@ type Response struct {
 
 // Replayed reports whether r is the answer of an earlier call with the same key.
 func (r *Response) Replayed() bool { return r.replayed }
+
+// SetHeader sets the header of a response that is the answer of an earlier call with the
+// same key.
+func (r *Response) SetHeader(h http.Header) {
+	if r.replayed {
+		h.Set(headerReplayed, "true")
+	}
+}
 
 // newResponse returns the response for a turn of a session that has shown parts.
 func newResponse(sessionID string, t session.Turn, text string, parts []session.Part) *Response {

@@ -57,6 +57,9 @@ type Part struct {
 	Reason    string    `json:"reason,omitempty"`    // of its answer
 }
 
+// Source returns what a part of the kind source names.
+func (p Part) Source() Source { return Source{Title: p.Title, URI: p.URI, Positions: p.Positions} }
+
 // Grows reports whether p is of a kind whose text comes in pieces.
 func (p Part) Grows() bool { return p.Kind == KindText || p.Kind == KindReasoning }
 

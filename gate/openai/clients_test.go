@@ -21,7 +21,7 @@ const npmPackage = "openai@7.57.0"
 // useDoor runs a client's program against a service whose model always says echo.
 func useDoor(t *testing.T, dir, program string, arguments ...string) {
 	t.Helper()
-	s := serve(t, "RATE_LIMIT_PER_MINUTE=1000")
+	s := serveAgent(t, newAgent, []string{"RATE_LIMIT_PER_MINUTE=1000", "FILE_TYPES=image/png"}, queued)
 	for range 40 {
 		s.gemini.Enqueue(geminitest.Text("ec", "ho"))
 	}

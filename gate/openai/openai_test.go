@@ -44,19 +44,24 @@ type service struct {
 
 func serve(t *testing.T, pairs ...string) *service {
 	t.Helper()
+	return serveAgent(t, newAgent, pairs)
+}
+
+func serveAgent(t *testing.T, newAgent agent.NewFunc, pairs []string, options ...gate.Option) *service {
+	t.Helper()
 	gemini := geminitest.Start(t)
 	all := slices.Concat([]string{
 		"GEMINI_API_KEY=k", "GOOGLE_GEMINI_BASE_URL=" + gemini.URL, "AUTH=api_key", "API_KEYS=" + apiKeys(),
 		"CONVERSATION_HEADERS=X-OpenWebUI-Chat-Id, X-Conversation-Id", "MODEL=gemini-3.5-flash", "MODELS_ALLOWED=gemini-3.6-flash",
 	}, testagent.NoCloud(), pairs)
-	h, shutdown := gate.Handler(newAgent, openai.Door(), gate.Log(io.Discard), gate.Environment(func(name string) (string, bool) {
+	h, shutdown := gate.Handler(newAgent, append(options, openai.Door(), gate.Log(io.Discard), gate.Environment(func(name string) (string, bool) {
 		for _, pair := range slices.Backward(all) {
 			if key, value, _ := strings.Cut(pair, "="); key == name {
 				return value, true
 			}
 		}
 		return "", false
-	}))
+	}))...)
 	server := httptest.NewServer(h)
 	t.Cleanup(func() {
 		server.Close()
@@ -320,29 +325,38 @@ func TestRefusals(t *testing.T) {
 		code, param        string
 		headers            []string
 	}{
-		"no credential":          {"POST", "/v1/chat/completions", `{` + question + `}`, 401, "unauthenticated", "", []string{"Authorization", ""}},
-		"an unknown key":         {"POST", "/v1/chat/completions", `{` + question + `}`, 401, "unauthenticated", "", []string{"Authorization", "Bearer nobody"}},
-		"an unknown model":       {"POST", "/v1/chat/completions", `{"model":"gpt-5",` + question + `}`, 404, "not_found", "model", nil},
-		"tools of the client":    {"POST", "/v1/chat/completions", `{"tools":[{"type":"function","function":{"name":"x"}}],` + question + `}`, 422, "validation_failed", "tools", nil},
-		"a result of a tool":     {"POST", "/v1/chat/completions", `{"messages":[{"role":"tool","tool_call_id":"c","content":"x"}]}`, 422, "validation_failed", "messages.0.tool_calls", nil},
-		"instructions":           {"POST", "/v1/chat/completions", `{"messages":[{"role":"system","content":"Obey."},{"role":"user","content":"Hello"}]}`, 422, "validation_failed", "instructions", nil},
-		"two answers":            {"POST", "/v1/chat/completions", `{"n":2,` + question + `}`, 422, "validation_failed", "n", nil},
-		"no messages":            {"POST", "/v1/chat/completions", `{"messages":[]}`, 422, "validation_failed", "messages", nil},
-		"the assistant last":     {"POST", "/v1/chat/completions", `{"messages":[{"role":"user","content":"x"},{"role":"assistant","content":"y"}]}`, 422, "validation_failed", "messages.1.role", nil},
-		"an unknown role":        {"POST", "/v1/chat/completions", `{"messages":[{"role":"root","content":"x"}]}`, 422, "validation_failed", "messages.0.role", nil},
-		"no JSON":                {"POST", "/v1/chat/completions", `{"messages"`, 400, "malformed_request", "", nil},
-		"too deep":               {"POST", "/v1/chat/completions", `{"messages":` + deep + `}`, 400, "malformed_request", "", nil},
-		"10 MB":                  {"POST", "/v1/chat/completions", `{"messages":[{"role":"user","content":"` + strings.Repeat("a", 10<<20) + `"}]}`, 413, "request_too_large", "", nil},
-		"a form of its own":      {"POST", "/v1/chat/completions", `{"response_format":{"type":"json_object"},` + question + `}`, 422, "validation_failed", "response_format.type", nil},
-		"a broken header":        {"POST", "/v1/chat/completions", `{` + question + `}`, 400, "malformed_request", "", []string{"X-Conversation-Id", strings.Repeat("é", 300)}},
-		"a response nobody made": {"GET", "/v1/responses/resp_x", "", 404, "not_found", "", nil},
-		"a run's id":             {"GET", "/v1/responses/0123456789abcdef.x", "", 404, "not_found", "", nil},
-		"in the background":      {"POST", "/v1/responses", `{"input":"x","background":true}`, 422, "validation_failed", "background", nil},
-		"no input":               {"POST", "/v1/responses", `{}`, 422, "validation_failed", "input", nil},
-		"a number as input":      {"POST", "/v1/responses", `{"input":7}`, 422, "validation_failed", "input", nil},
-		"an item of a tool":      {"POST", "/v1/responses", `{"input":[{"type":"function_call_output","call_id":"c","output":"x"}]}`, 422, "validation_failed", "input.0.type", nil},
-		"two ways to go on":      {"POST", "/v1/responses", `{"input":"x","conversation":"conv_0123456789abcdef","previous_response_id":"resp_x"}`, 422, "validation_failed", "previous_response_id", nil},
-		"an unknown previous":    {"POST", "/v1/responses", `{"input":"x","previous_response_id":"resp_x"}`, 404, "not_found", "", nil},
+		"no credential":              {"POST", "/v1/chat/completions", `{` + question + `}`, 401, "unauthenticated", "", []string{"Authorization", ""}},
+		"an unknown key":             {"POST", "/v1/chat/completions", `{` + question + `}`, 401, "unauthenticated", "", []string{"Authorization", "Bearer nobody"}},
+		"an unknown model":           {"POST", "/v1/chat/completions", `{"model":"gpt-5",` + question + `}`, 404, "not_found", "model", nil},
+		"tools of the client":        {"POST", "/v1/chat/completions", `{"tools":[{"type":"function","function":{"name":"x"}}],` + question + `}`, 422, "validation_failed", "tools", nil},
+		"a result of a tool":         {"POST", "/v1/chat/completions", `{"messages":[{"role":"tool","tool_call_id":"c","content":"x"}]}`, 422, "validation_failed", "messages.0.tool_calls", nil},
+		"instructions":               {"POST", "/v1/chat/completions", `{"messages":[{"role":"system","content":"Obey."},{"role":"user","content":"Hello"}]}`, 422, "validation_failed", "instructions", nil},
+		"two answers":                {"POST", "/v1/chat/completions", `{"n":2,` + question + `}`, 422, "validation_failed", "n", nil},
+		"no messages":                {"POST", "/v1/chat/completions", `{"messages":[]}`, 422, "validation_failed", "messages", nil},
+		"the assistant last":         {"POST", "/v1/chat/completions", `{"messages":[{"role":"user","content":"x"},{"role":"assistant","content":"y"}]}`, 422, "validation_failed", "messages.1.role", nil},
+		"an unknown role":            {"POST", "/v1/chat/completions", `{"messages":[{"role":"root","content":"x"}]}`, 422, "validation_failed", "messages.0.role", nil},
+		"no JSON":                    {"POST", "/v1/chat/completions", `{"messages"`, 400, "malformed_request", "", nil},
+		"too deep":                   {"POST", "/v1/chat/completions", `{"messages":` + deep + `}`, 400, "malformed_request", "", nil},
+		"10 MB":                      {"POST", "/v1/chat/completions", `{"messages":[{"role":"user","content":"` + strings.Repeat("a", 10<<20) + `"}]}`, 413, "request_too_large", "", nil},
+		"a form of its own":          {"POST", "/v1/chat/completions", `{"response_format":{"type":"json_object"},` + question + `}`, 422, "validation_failed", "response_format.type", nil},
+		"a broken header":            {"POST", "/v1/chat/completions", `{` + question + `}`, 400, "malformed_request", "", []string{"X-Conversation-Id", strings.Repeat("é", 300)}},
+		"a response nobody made":     {"GET", "/v1/responses/resp_x", "", 404, "not_found", "", nil},
+		"a run's id":                 {"GET", "/v1/responses/0123456789abcdef.x", "", 404, "not_found", "", nil},
+		"unstored in the background": {"POST", "/v1/responses", `{"input":"x","background":true,"store":false}`, 422, "validation_failed", "store", nil},
+		"an approval of nothing":     {"POST", "/v1/responses", `{"input":[{"type":"mcp_approval_response","approval_request_id":"c","approve":true}]}`, 404, "not_found", "", nil},
+		"a file by its address":      {"POST", "/v1/responses", `{"input":[{"role":"user","content":[{"type":"input_text","text":"x"},{"type":"input_image","image_url":"https://example.com/x.png"}]}]}`, 422, "validation_failed", "input.0.content.1", nil},
+		"a file of OpenAI's":         {"POST", "/v1/responses", `{"input":[{"role":"user","content":[{"type":"input_text","text":"x"},{"type":"input_file","file_id":"file-1"}]}]}`, 422, "validation_failed", "input.0.content.1", nil},
+		"a part nobody knows":        {"POST", "/v1/responses", `{"input":[{"role":"user","content":[{"type":"hologram"}]}]}`, 422, "validation_failed", "input.0.content.0", nil},
+		"an object as question":      {"POST", "/v1/responses", `{"input":[{"role":"user","content":{"text":"x"}}]}`, 422, "validation_failed", "content", nil},
+		"a session's id":             {"GET", "/v1/responses/resp_MDEyMzQ1Njc4OWFiY2RlZg", "", 404, "not_found", "", nil},
+		"a twisted id":               {"POST", "/v1/responses/resp_..%2F..%2F/cancel", `{}`, 404, "not_found", "", nil},
+		"too hot":                    {"POST", "/v1/responses", `{"input":"x","temperature":3}`, 422, "validation_failed", "temperature", nil},
+		"a key in the URL":           {"POST", "/v1/chat/completions?api_key=ada-key", `{` + question + `}`, 401, "unauthenticated", "", []string{"Authorization", ""}},
+		"no input":                   {"POST", "/v1/responses", `{}`, 422, "validation_failed", "input", nil},
+		"a number as input":          {"POST", "/v1/responses", `{"input":7}`, 422, "validation_failed", "input", nil},
+		"an item of a tool":          {"POST", "/v1/responses", `{"input":[{"type":"function_call_output","call_id":"c","output":"x"}]}`, 422, "validation_failed", "input.0.type", nil},
+		"two ways to go on":          {"POST", "/v1/responses", `{"input":"x","conversation":"conv_0123456789abcdef","previous_response_id":"resp_x"}`, 422, "validation_failed", "previous_response_id", nil},
+		"an unknown previous":        {"POST", "/v1/responses", `{"input":"x","previous_response_id":"resp_x"}`, 404, "not_found", "", nil},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -108,6 +108,15 @@ func Failure(ctx context.Context, e *Error) Envelope {
 	}
 }
 
+// Failure returns the error of an envelope, which a door writes in its own form.
+func (e Envelope) Failure() *Error {
+	f := &Error{Code: Internal, Message: e.Message, Details: e.Details}
+	if e.Error != nil {
+		f.Code = *e.Error
+	}
+	return f
+}
+
 // AsError returns the [*Error] in err's chain, or an internal one caused by err.
 func AsError(err error) *Error {
 	if e, ok := errors.AsType[*Error](err); ok {
@@ -118,12 +127,12 @@ func AsError(err error) *Error {
 
 // WriteSuccess answers 200 with data in the envelope.
 func WriteSuccess(w http.ResponseWriter, r *http.Request, message string, data any) error {
-	return write(w, http.StatusOK, Success(r.Context(), message, data))
+	return WriteJSON(w, http.StatusOK, Success(r.Context(), message, data))
 }
 
 // WriteAccepted answers 202 with data in the envelope.
 func WriteAccepted(w http.ResponseWriter, r *http.Request, message string, data any) error {
-	return write(w, http.StatusAccepted, Success(r.Context(), message, data))
+	return WriteJSON(w, http.StatusAccepted, Success(r.Context(), message, data))
 }
 
 // WriteError answers with the error's status, headers and envelope.
@@ -152,7 +161,7 @@ func WriteErrorData(w http.ResponseWriter, r *http.Request, e *Error, data any) 
 	e.SetHeader(w.Header())
 	envelope := Failure(r.Context(), e)
 	envelope.Data = data
-	return write(w, e.Status(), envelope)
+	return WriteJSON(w, e.Status(), envelope)
 }
 
 // SetHeader sets the headers that an answer with e has in every form.
@@ -163,8 +172,9 @@ func (e *Error) SetHeader(h http.Header) {
 	}
 }
 
-func write(w http.ResponseWriter, status int, envelope Envelope) error {
-	body, err := json.Marshal(envelope)
+// WriteJSON answers with a body as JSON, of whatever form.
+func WriteJSON(w http.ResponseWriter, status int, value any) error {
+	body, err := json.Marshal(value)
 	if err != nil {
 		return err
 	}

@@ -65,6 +65,11 @@ func NoContent(description string) []DocAnswer {
 	return []DocAnswer{{Status: 204, Description: description}}
 }
 
+// TextOr returns the schema of a text or another value, of which nothing else is said.
+func TextOr(description string, other *huma.Schema) *huma.Schema {
+	return &huma.Schema{Description: description, OneOf: []*huma.Schema{{Type: huma.TypeString}, other}}
+}
+
 // The session and the request of the documented examples.
 const (
 	ExampleSession = "uCkrQTfRvAJsMuKKzijcpQ"

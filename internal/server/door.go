@@ -1,6 +1,8 @@
 package server
 
 import (
+	"crypto/sha256"
+	"encoding/base64"
 	"net/http"
 	"regexp"
 	"slices"
@@ -11,6 +13,7 @@ import (
 	"example.com/gatehouse/internal/api"
 	"example.com/gatehouse/internal/auth"
 	"example.com/gatehouse/invoke"
+	"example.com/gatehouse/session"
 )
 
 // A Door serves another protocol over the same runs: its routes stand behind the same
@@ -45,6 +48,25 @@ func (r Room) Issuers() []string {
 		}
 	}
 	return urls
+}
+
+// Conversation returns the id of the session that one of CONVERSATION_HEADERS names, ""
+// for none. A name that is no session's id becomes one.
+func (r Room) Conversation(req *http.Request) (string, error) {
+	for _, header := range r.Config.ConversationHeaders {
+		values := req.Header.Values(header)
+		switch {
+		case len(values) == 0 || values[0] == "":
+			continue
+		case len(values) > 1 || !api.Printable(values[0], 255):
+			return "", api.Malformed(header, "must be one value of 1 to 255 printable ASCII characters")
+		case session.ValidID(values[0]):
+			return values[0], nil
+		}
+		sum := sha256.Sum256([]byte(values[0]))
+		return base64.RawURLEncoding.EncodeToString(sum[:]), nil
+	}
+	return "", nil
 }
 
 var validHost = regexp.MustCompile(`^[A-Za-z0-9._:\[\]-]+$`)

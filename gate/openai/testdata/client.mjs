@@ -33,6 +33,11 @@ assert.equal(deltas, "echo");
 assert.equal(second.output_text, "echo");
 assert.equal((await client.responses.retrieve(second.id)).output_text, "echo");
 
+let held = await client.responses.create({ model: "advisor", input: "Say echo.", background: true });
+while (held.status === "in_progress" || held.status === "queued") held = await client.responses.retrieve(held.id);
+assert.equal(held.output_text ?? held.output[0].content[0].text, "echo");
+await assert.rejects(client.responses.cancel(held.id), { status: 409, code: "session_conflict" });
+
 await assert.rejects(client.responses.create({ model: "advisor", input: "Late.", previous_response_id: first.id }), { status: 409, code: "session_conflict" });
 await assert.rejects(new OpenAI({ baseURL, apiKey: other, maxRetries: 0 }).responses.retrieve(second.id), { status: 404 });
 await client.responses.delete(second.id);

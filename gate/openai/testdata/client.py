@@ -50,6 +50,28 @@ try:
 except openai.ConflictError as e:
     check(e.code == "session_conflict", e)
 
+held = client.responses.create(model="advisor", input="Say echo.", background=True)
+while held.status in ("queued", "in_progress"):
+    held = client.responses.retrieve(held.id)
+check(held.output_text == "echo", held)
+text = ""
+for event in client.responses.retrieve(held.id, stream=True):
+    if event.type == "response.output_text.delta":
+        text += event.delta
+check(text == "echo" and event.type == "response.completed", (text, event))
+try:
+    client.responses.cancel(held.id)
+    raise AssertionError("a response that is over was canceled")
+except openai.ConflictError as e:
+    check(e.code == "session_conflict", e)
+
+picture = "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNgAAAAAgABSK+kcQAAAABJRU5ErkJggg=="
+seen = client.responses.create(
+    model="advisor",
+    input=[{"role": "user", "content": [{"type": "input_text", "text": "Say echo."}, {"type": "input_image", "image_url": picture, "detail": "auto"}]}],
+)
+check(seen.output_text == "echo", seen)
+
 stranger = openai.OpenAI(base_url=url, api_key=other, max_retries=0)
 try:
     stranger.responses.retrieve(second.id)

@@ -1,0 +1,283 @@
+package openai
+
+import (
+	"cmp"
+	"encoding/json"
+	"net/http"
+	"reflect"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"example.com/gatehouse/internal/api"
+	"example.com/gatehouse/invoke"
+	"example.com/gatehouse/session"
+)
+
+// The bodies have what is read of them; other fields are ignored, as clients send many.
+type (
+	// Options are what both APIs have.
+	options struct {
+		Model       string     `json:"model,omitzero" doc:"The agent's name, or a model of GET /v1/models."`
+		Stream      bool       `json:"stream,omitzero"`
+		Temperature *float64   `json:"temperature,omitzero" minimum:"0" maximum:"2"`
+		Tools       []struct{} `json:"tools,omitzero" maxItems:"0" doc:"The agent has its own, which run in the service."`
+	}
+	completionRequest struct {
+		_ struct{} `additionalProperties:"true"`
+		options
+		Messages      []message `json:"messages" minItems:"1" doc:"The last one is the user's."`
+		MaxTokens     *int      `json:"max_completion_tokens,omitzero" minimum:"1"`
+		OldMaxTokens  *int      `json:"max_tokens,omitzero" minimum:"1"`
+		N             *int      `json:"n,omitzero" minimum:"1" maximum:"1"`
+		StreamOptions object    `json:"stream_options,omitzero" doc:"With include_usage, a last chunk counts tokens."`
+		Format        object    `json:"response_format,omitzero" doc:"Of an agent with a typed answer: its type."`
+	}
+	responseRequest struct {
+		_ struct{} `additionalProperties:"true"`
+		options
+		Input        input  `json:"input" doc:"A question, or a list of messages that ends with one; or the answers to what the previous response waits for."`
+		Instructions string `json:"instructions,omitzero" doc:"Refused unless the service allows them."`
+		Previous     string `json:"previous_response_id,omitzero" doc:"The session's last response; another one is a conflict."`
+		Conversation any    `json:"conversation,omitzero" doc:"A session's id; a new one where the caller has none of it."`
+		Store        *bool  `json:"store,omitzero" doc:"false leaves no turn."`
+		Background   bool   `json:"background,omitzero" doc:"The answer is to be retrieved. Where the service has no queue, it is waited for."`
+		MaxTokens    *int   `json:"max_output_tokens,omitzero" minimum:"1"`
+		Text         object `json:"text,omitzero" doc:"With format, of an agent with a typed answer: its type."`
+	}
+	// A message is one of a conversation, or the answer to what a response waits for.
+	message struct {
+		Type       string     `json:"type,omitzero" enum:"message,mcp_approval_response"`
+		Role       string     `json:"role,omitzero" enum:"system,developer,user,assistant"`
+		Content    content    `json:"content,omitzero"`
+		ToolCalls  []struct{} `json:"tool_calls,omitzero" maxItems:"0"`
+		ToolCallID string     `json:"tool_call_id,omitzero" maxLength:"0"`
+		Request    string     `json:"approval_request_id,omitzero"`
+		Approve    bool       `json:"approve,omitzero"`
+		Reason     string     `json:"reason,omitzero" maxLength:"2000"`
+	}
+	input   []message
+	content []object
+	// An object is a value of either API. What it has is OpenAI's to say.
+	object map[string]any
+)
+
+// UnmarshalJSON implements [json.Unmarshaler]: a text is a content of one part.
+func (c *content) UnmarshalJSON(raw []byte) error {
+	if raw[0] == '"' {
+		raw = slices.Concat([]byte(`[{"type":"text","text":`), raw, []byte("}]"))
+	}
+	if raw[0] != '[' && raw[0] != 'n' {
+		return api.Invalid("content", "must be a text or a list of parts")
+	}
+	return json.Unmarshal(raw, (*[]object)(c))
+}
+
+// UnmarshalJSON implements [json.Unmarshaler]: a text is the user's message.
+func (in *input) UnmarshalJSON(raw []byte) error {
+	if raw[0] == '"' {
+		raw = slices.Concat([]byte(`[{"role":"user","content":`), raw, []byte("}]"))
+	}
+	if raw[0] != '[' {
+		return api.Invalid("input", "must be a text or a list of messages")
+	}
+	return json.Unmarshal(raw, (*[]message)(in))
+}
+
+// Schema implements [huma.SchemaProvider].
+func (content) Schema(huma.Registry) *huma.Schema {
+	return api.TextOr("A text, or a list of parts: texts, and in the last message files, inline or by a gs:// address.",
+		&huma.Schema{Type: huma.TypeArray, Items: &huma.Schema{Type: huma.TypeObject, AdditionalProperties: true}})
+}
+
+// Schema implements [huma.SchemaProvider].
+func (input) Schema(r huma.Registry) *huma.Schema {
+	return api.TextOr("", &huma.Schema{Type: huma.TypeArray, Items: r.Schema(reflect.TypeFor[message](), true, "Message")})
+}
+
+// value returns the value at a path in o.
+func (o object) value(path string) (value any) {
+	value = map[string]any(o)
+	for name := range strings.SplitSeq(path, ".") {
+		members, _ := value.(map[string]any)
+		value = members[name]
+	}
+	return value
+}
+
+// at returns the first text at some paths in o, "" for none.
+func (o object) at(paths ...string) string {
+	for _, path := range paths {
+		if text, _ := o.value(path).(string); text != "" {
+			return text
+		}
+	}
+	return ""
+}
+
+// file returns the name and what is in a URL's place of a file, and false for a text.
+func (o object) file() (name, url string, ok bool) {
+	switch o.at("type") {
+	case "image_url", "input_image", "file", "input_file":
+		return o.at("filename", "file.filename"), o.at("image_url.url", "image_url", "file_data", "file.file_data", "file_url"), true
+	case "input_audio":
+		return "", "data:audio/" + o.at("input_audio.format") + ";base64," + o.at("input_audio.data"), true
+	}
+	return "", "", false
+}
+
+// join returns the text of c, with notes in the place of files unless those go with it.
+// field is its path in the body.
+func (c content) join(field string, withFiles bool) (string, error) {
+	var texts []string
+	for i, p := range c {
+		_, _, isFile := p.file()
+		switch kind := p.at("type"); {
+		case slices.Contains([]string{"text", "input_text", "output_text", "refusal"}, kind):
+			texts = append(texts, p.at("text", "refusal"))
+		case !isFile:
+			return "", api.Invalid(field+"."+strconv.Itoa(i), "must be a text or a file")
+		case !withFiles:
+			texts = append(texts, "[A file was here.]")
+		}
+	}
+	return strings.Join(texts, "\n"), nil
+}
+
+const (
+	maxMessages = 2_000 // of a conversation, whose tokens are HISTORY_TOKENS's to bound
+	// historyBodies is the limit on a body as a multiple of other bodies' limit: clients
+	// send the whole conversation each time.
+	historyBodies = 8
+)
+
+// request returns the run of the question that messages end with, without a session, and
+// the number of questions in them. field is their path in the body.
+func (d *door) request(r *http.Request, field string, messages []message, o options, instructions string, most *int) (req invoke.Request, questions int, err error) {
+	if len(messages) == 0 || len(messages) > maxMessages {
+		return req, 0, api.Invalid(field, "must hold 1 to 2000 messages")
+	}
+	var said []invoke.Said
+	for i, m := range messages {
+		at := field + "." + strconv.Itoa(i)
+		text, err := m.Content.join(at+".content", i == len(messages)-1)
+		switch {
+		case m.Type != "" && m.Type != "message":
+			return req, 0, api.Invalid(at+".type", "must be message: tools run in the service")
+		case len(m.ToolCalls) > 0 || m.ToolCallID != "":
+			return req, 0, api.Invalid(at+".tool_calls", "must be absent: tools run in the service")
+		case err != nil:
+			return req, 0, err
+		case m.Role == "system" || m.Role == "developer":
+			instructions = strings.TrimSpace(instructions + "\n\n" + text)
+		case m.Role == "user":
+			said, questions = append(said, invoke.Said{User: true, Text: text}), questions+1
+		case m.Role == "assistant" && text != "":
+			said = append(said, invoke.Said{Text: text})
+		case m.Role != "assistant":
+			return req, 0, api.Invalid(at+".role", "must be system, developer, user or assistant")
+		}
+	}
+	last := len(messages) - 1
+	field += "." + strconv.Itoa(last)
+	switch {
+	case messages[last].Role != "user":
+		return req, 0, api.Invalid(field+".role", "must be user in the last message")
+	case len(o.Tools) > 0:
+		return req, 0, api.Invalid("tools", "must be absent: the agent has its own tools, which run in the service")
+	case instructions != "" && !d.Config.AllowInstructions:
+		return req, 0, api.Invalid("instructions", "must be absent, as messages of the system are: the agent has its own")
+	}
+	if req.Options, err = d.Invoke.OptionsOf(r); err != nil {
+		return req, 0, err
+	}
+	req.Model, req.Temperature, req.MaxTokens, req.Options.Instructions, req.Options.Sessionless = o.Model, o.Temperature, most, instructions, true
+	if req.Query, req.Options.History, err = invoke.Conversation(said); err != nil {
+		return req, 0, err
+	}
+	for i, p := range messages[last].Content {
+		if name, url, ok := p.file(); ok && err == nil {
+			err = d.Invoke.AttachURL(&req, field+".content."+strconv.Itoa(i), name, url)
+		}
+	}
+	if err == nil {
+		err = d.Invoke.Fit(&req, field+".content")
+	}
+	return req, questions, err
+}
+
+// checkFormat admits the form of the agent's answers, which clients cannot change.
+func (d *door) checkFormat(field, form string, schema any) error {
+	switch {
+	case form == "" || form == "text":
+		return nil
+	case d.Agent.Output == nil:
+		return api.Invalid(field+".type", "must be text: the agent decides the form of its answers")
+	case schema == nil:
+		return nil
+	}
+	same, err := d.Agent.Output.Same(schema)
+	if err == nil && !same {
+		err = api.Invalid(field+".schema", "must be that of the agent's answers")
+	}
+	return err
+}
+
+// completionOf returns the run of a chat completion.
+func (d *door) completionOf(r *http.Request, body completionRequest) (req invoke.Request, err error) {
+	if body.N != nil && *body.N != 1 {
+		return req, api.Invalid("n", "must be 1")
+	}
+	if err := d.checkFormat("response_format", body.Format.at("type"), body.Format.value("json_schema.schema")); err != nil {
+		return req, err
+	}
+	id, err := d.Conversation(r)
+	if err != nil {
+		return req, err
+	}
+	req, questions, err := d.request(r, "messages", body.Messages, body.options, "", cmp.Or(body.MaxTokens, body.OldMaxTokens))
+	req.Options.NobodyToAsk = true
+	if id != "" && err == nil {
+		err = d.Invoke.Continue(r.Context(), &req, id, questions)
+	}
+	return req, err
+}
+
+// responseOf returns the run of a response.
+func (d *door) responseOf(r *http.Request, body responseRequest) (req invoke.Request, err error) {
+	named := object{"it": body.Conversation}.at("it", "it.id")
+	unstored, goesOn := body.Store != nil && !*body.Store, body.Previous != "" || named != ""
+	switch {
+	case body.Previous != "" && named != "":
+		return req, api.Invalid("previous_response_id", "must be absent beside conversation")
+	case unstored && (goesOn || body.Background):
+		return req, api.Invalid("store", "must be true for a response that goes on with a session, or in the background")
+	case body.Conversation != nil && !session.ValidID(named):
+		return req, api.Invalid("conversation", "must be 16 to 64 letters, digits, - or _")
+	}
+	if err := d.checkFormat("text.format", body.Text.at("format.type"), body.Text.value("format.schema")); err != nil {
+		return req, err
+	}
+	if req, _, err = d.request(r, "input", body.Input, body.options, body.Instructions, body.MaxTokens); err != nil {
+		return req, err
+	}
+	switch brings := len(req.Options.History) > 0; {
+	case brings && goesOn:
+		return req, api.Invalid("input", "must be one message: the service has the ones before it")
+	case brings && (body.Background || body.Store != nil && *body.Store):
+		return req, api.Invalid("store", "must be false for an input that brings its history")
+	case brings || unstored: // it serves this run only
+		return req, nil
+	}
+	req.SessionID, req.Options.Create, req.Options.Sessionless = named, named != "", false
+	if body.Previous != "" {
+		before, err := d.find(r, body.Previous)
+		if err != nil {
+			return req, err
+		}
+		req.SessionID, req.AfterTurn = before.SessionID, &before.Turn
+	}
+	return req, nil
+}

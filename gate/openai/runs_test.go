@@ -1,0 +1,233 @@
+package openai_test
+
+import (
+	"context"
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"example.com/gatehouse/agent"
+	"example.com/gatehouse/internal/geminitest"
+	"example.com/gatehouse/internal/server"
+	"example.com/gatehouse/tool"
+)
+
+// queued has a queue in the process, as on a laptop.
+func queued(o *server.Options) { o.LocalQueue = true }
+
+// until reads a response until its status is none of those.
+func (s *service) until(t *testing.T, id string, not ...string) map[string]any {
+	t.Helper()
+	for deadline := time.Now().Add(20 * time.Second); ; {
+		_, body, _ := s.do(t, http.MethodGet, "/v1/responses/"+id, "")
+		if status, _ := body["status"].(string); !slices.Contains(not, status) || time.Now().After(deadline) {
+			return body
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+}
+
+func TestAResponseInTheBackground(t *testing.T) {
+	t.Parallel()
+	s := serveAgent(t, newAgent, nil, queued)
+	gate := make(chan struct{})
+	s.gemini.Enqueue(geminitest.Text("Here ", "it is.").WithGate(0, gate))
+	status, begun, _ := s.do(t, http.MethodPost, "/v1/responses", `{"input":"Take your time.","background":true}`)
+	id, _ := begun["id"].(string)
+	if status != http.StatusOK || begun["status"] != "in_progress" || begun["background"] != true || id == "" {
+		t.Fatalf("%d: %v", status, begun)
+	}
+	if body := s.until(t, id); body["status"] != "in_progress" {
+		t.Errorf("%v", body)
+	}
+	if status, _, _ := s.do(t, http.MethodPost, "/v1/responses/"+id+"/cancel", `{}`, "Authorization", "Bearer bob-key"); status != http.StatusNotFound {
+		t.Errorf("a stranger's cancel: %d", status)
+	}
+	close(gate)
+	if body := s.until(t, id, "in_progress"); body["status"] != "completed" || at(body, "output.0.content.0.text") != "Here it is." || at(body, "usage.total_tokens") == nil {
+		t.Errorf("%v", body)
+	}
+	_, raw, _ := s.raw(t, http.MethodGet, "/v1/responses/"+id+"?stream=true", "")
+	if names, data := events(t, raw); names[len(names)-1] != "response.completed" || at(data[len(data)-1], "response.output.0.content.0.text") != "Here it is." {
+		t.Errorf("%s", raw)
+	}
+	if status, body, _ := s.do(t, http.MethodPost, "/v1/responses/"+id+"/cancel", `{}`); status != http.StatusConflict || at(body, "error.code") != "session_conflict" {
+		t.Errorf("a cancel after the end: %d %v", status, body)
+	}
+	s.gemini.Enqueue(geminitest.Text("Next."))
+	if status, body, _ := s.do(t, http.MethodPost, "/v1/responses", `{"input":"And?","previous_response_id":"`+id+`"}`); status != http.StatusOK {
+		t.Errorf("%d %v", status, body)
+	}
+}
+
+func TestAResponseThatIsCanceled(t *testing.T) {
+	t.Parallel()
+	s := serveAgent(t, newAgent, nil, queued)
+	gate := make(chan struct{})
+	defer close(gate)
+	s.gemini.Enqueue(geminitest.Text("Well, ", "never.").WithGate(1, gate))
+	_, begun, _ := s.do(t, http.MethodPost, "/v1/responses", `{"input":"Take your time.","background":true}`)
+	id := begun["id"].(string)
+	if _, err := s.gemini.Await(t.Context(), 1); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 { // a retry finds the same
+		status, body, _ := s.do(t, http.MethodPost, "/v1/responses/"+id+"/cancel", `{}`)
+		if status != http.StatusOK || body["status"] != "cancelled" {
+			t.Fatalf("%d: %v", status, body)
+		}
+	}
+}
+
+type verdict struct {
+	Title  string   `json:"title" jsonschema:"in words"`
+	Score  int      `json:"score"`
+	Places []string `json:"places,omitempty"`
+}
+
+func TestATypedAnswer(t *testing.T) {
+	t.Parallel()
+	s := serveAgent(t, func(context.Context, agent.Env) (agent.Agent, error) {
+		return agent.Agent{Name: "judge", Instruction: "You judge.", Output: agent.OutputOf[verdict]()}, nil
+	}, nil)
+	// As Pydantic writes it, and as zod does.
+	same := `{"title":"Verdict","type":"object","additionalProperties":false,"required":["score","title"],"$defs":{"S":{"type":"integer","title":"S"}},
+		"properties":{"title":{"type":"string","description":"Its name."},"score":{"$ref":"#/$defs/S"},"places":{"type":"array","items":{"type":"string"}}}}`
+	other := strings.Replace(same, `"type":"string","description"`, `"type":"number","description"`, 1)
+	const answer = `{"title":"Good","score":7}`
+	for name, c := range map[string]struct {
+		path, body string
+		status     int
+	}{
+		"responses, the same":       {"/v1/responses", `{"input":"Judge.","text":{"format":{"type":"json_schema","name":"v","strict":true,"schema":` + same + `}}}`, 200},
+		"completions, the same":     {"/v1/chat/completions", `{"messages":[{"role":"user","content":"Judge."}],"response_format":{"type":"json_schema","json_schema":{"name":"v","schema":` + same + `}}}`, 200},
+		"any JSON":                  {"/v1/chat/completions", `{"messages":[{"role":"user","content":"Judge."}],"response_format":{"type":"json_object"}}`, 200},
+		"responses, another":        {"/v1/responses", `{"input":"Judge.","text":{"format":{"type":"json_schema","name":"v","schema":` + other + `}}}`, 422},
+		"completions, another":      {"/v1/chat/completions", `{"messages":[{"role":"user","content":"Judge."}],"response_format":{"type":"json_schema","json_schema":{"name":"v","schema":{"type":"string"}}}}`, 422},
+		"one that is no schema":     {"/v1/responses", `{"input":"Judge.","text":{"format":{"type":"json_schema","name":"v","schema":[1]}}}`, 422},
+		"one that refers to itself": {"/v1/responses", `{"input":"Judge.","text":{"format":{"type":"json_schema","name":"v","schema":{"$ref":"#/$defs/A","$defs":{"A":{"$ref":"#/$defs/A"}}}}}}`, 422},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if c.status == http.StatusOK {
+				s.gemini.Enqueue(geminitest.Text(answer))
+			}
+			status, body, _ := s.do(t, http.MethodPost, c.path, c.body)
+			text := at(body, "output.0.content.0.text")
+			if text == nil {
+				text = at(body, "choices.0.message.content")
+			}
+			if status != c.status || status == http.StatusOK && text != answer {
+				t.Errorf("%d: %v", status, body)
+			}
+		})
+	}
+}
+
+const picture = "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNgAAAAAgABSK+kcQAAAABJRU5ErkJggg=="
+
+func TestFiles(t *testing.T) {
+	t.Parallel()
+	s := serve(t, "FILE_TYPES=image/png,text/plain", "MAX_FILE_BYTES=1048576")
+	bare := strings.TrimPrefix(picture, "data:image/png;base64,")
+	for name, c := range map[string]struct{ path, part, sent string }{
+		"an image of a completion": {"/v1/chat/completions", `{"type":"image_url","image_url":{"url":"` + picture + `"}}`, "image/png"},
+		"a file of a completion":   {"/v1/chat/completions", `{"type":"file","file":{"filename":"a.png","file_data":"` + picture + `"}}`, "image/png"},
+		"an image of a response":   {"/v1/responses", `{"type":"input_image","image_url":"` + picture + `","detail":"auto"}`, "image/png"},
+		"a file of a response":     {"/v1/responses", `{"type":"input_file","filename":"a.txt","file_data":"data:text/plain;base64,SGVsbG8="}`, "text/plain"},
+		"a file known by its name": {"/v1/responses", `{"type":"input_file","filename":"a.png","file_data":"` + bare + `"}`, "image/png"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s.gemini.Enqueue(geminitest.Text("A dot."))
+			body := `{"messages":[{"role":"user","content":[{"type":"text","text":"What?"},` + c.part + `]}]}`
+			if c.path == "/v1/responses" {
+				body = strings.NewReplacer("messages", "input", `"text","text"`, `"input_text","text"`).Replace(body)
+			}
+			status, answer, _ := s.do(t, http.MethodPost, c.path, body)
+			sent := s.gemini.Requests()
+			if status != http.StatusOK || !strings.Contains(string(sent[len(sent)-1].Raw), c.sent) {
+				t.Errorf("%d: %v", status, answer)
+			}
+		})
+	}
+	status, body, _ := s.do(t, http.MethodPost, "/v1/responses", `{"input":[{"role":"user","content":[{"type":"input_text","text":"x"},{"type":"input_file","filename":"a.png","file_data":"data:image/png;base64,`+strings.Repeat("AAAA", 500_000)+`"}]}]}`)
+	if status != http.StatusRequestEntityTooLarge || at(body, "error.code") != "request_too_large" {
+		t.Errorf("%d: %v", status, body)
+	}
+}
+
+func TestAToolThatAsks(t *testing.T) {
+	t.Parallel()
+	type bill struct {
+		Euros int `json:"euros"`
+	}
+	paid := make(chan int, 10)
+	s := serveAgent(t, func(context.Context, agent.Env) (agent.Agent, error) {
+		return agent.Agent{Name: "payer", Instruction: "You pay.", Tools: []tool.Tool{tool.New("pay", "Pays.", func(_ context.Context, in bill) (string, error) {
+			paid <- in.Euros
+			return "paid", nil
+		}, tool.Effect[bill, string](nil), tool.Confirm(func(bill) string { return "Pay?" }))}}, nil
+	}, nil)
+	call := geminitest.Calls(geminitest.FunctionCall{Name: "pay", Args: map[string]any{"euros": 7}})
+	for name, c := range map[string]struct {
+		answer string
+		paid   int
+		stream bool
+	}{
+		"approved":           {`"approve":true`, 1, false},
+		"approved, streamed": {`"approve":true`, 1, true},
+		"denied":             {`"approve":false,"reason":"Too much."`, 0, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s.gemini.Enqueue(call)
+			_, waits, _ := s.do(t, http.MethodPost, "/v1/responses", `{"input":"Pay."}`)
+			request, _ := at(waits, "output.0.id").(string)
+			if at(waits, "output.0.type") != "mcp_approval_request" || at(waits, "output.0.arguments") != `{"euros":7}` || waits["status"] != "completed" {
+				t.Fatalf("%v", waits)
+			}
+			s.gemini.Enqueue(geminitest.Text("So be it."))
+			body := `{"previous_response_id":"` + waits["id"].(string) + `","input":[{"type":"mcp_approval_response","approval_request_id":"` + request + `",` + c.answer + `}]`
+			if status, refused, _ := s.do(t, http.MethodPost, "/v1/responses", body+"}", "Authorization", "Bearer bob-key"); status != http.StatusNotFound {
+				t.Errorf("a stranger's answer: %d %v", status, refused)
+			}
+			var done any
+			if c.stream {
+				_, raw, _ := s.raw(t, http.MethodPost, "/v1/responses", body+`,"stream":true}`)
+				_, data := events(t, raw)
+				done = at(data[len(data)-1], "response")
+			} else {
+				_, done, _ = s.do(t, http.MethodPost, "/v1/responses", body+"}")
+			}
+			if at(done, "output.0.content.0.text") != "So be it." || at(done, "id") != waits["id"] {
+				t.Errorf("%v", done)
+			}
+			if len(paid) != c.paid {
+				t.Errorf("paid %d times", len(paid))
+			}
+			for range c.paid {
+				<-paid
+			}
+			if status, again, _ := s.do(t, http.MethodPost, "/v1/responses", body+"}"); status != http.StatusConflict {
+				t.Errorf("a second answer: %d %v", status, again)
+			}
+		})
+	}
+	// Clients of completions cannot be asked.
+	s.gemini.Enqueue(call, geminitest.Text("I may not."))
+	_, body, _ := s.do(t, http.MethodPost, "/v1/chat/completions", `{"messages":[{"role":"user","content":"Pay."}]}`, "X-Conversation-Id", "0123456789abcdef")
+	if at(body, "choices.0.message.content") != "I may not." || len(paid) != 0 {
+		t.Errorf("%v", body)
+	}
+}
+
+func TestThoughtsAndSources(t *testing.T) {
+	t.Parallel()
+	s := serve(t)
+	s.gemini.Enqueue(geminitest.Text("It rains.").WithThought("Hm.").WithSearch([]string{"rain"}, geminitest.Source{Title: "Rain", URI: "https://example.com/rain"}))
+	_, raw, _ := s.raw(t, http.MethodPost, "/v1/responses", `{"input":"Rain?","stream":true}`)
+	names, data := events(t, raw)
+	if !slices.Contains(names, "response.output_text.annotation.added") || at(data[len(data)-1], "response.output.0.content.0.annotations.0.url") != "https://example.com/rain" {
+		t.Errorf("%s", raw)
+	}
+}
