@@ -178,15 +178,16 @@ func (s *Service) denials(own string, denied **session.Run) func(context.Context
 	}
 }
 
-// reportDenied tells the webhook of a run that a message has denied.
-func (s *Service) reportDenied(ctx context.Context, denied *session.Run) {
-	if denied == nil {
+// reportEnd tells the webhook of a run that has ended, or waits, in a request, which does
+// not fail for it.
+func (s *Service) reportEnd(ctx context.Context, r *session.Run) {
+	if r == nil {
 		return
 	}
-	told := *denied
+	told := *r
 	told.UpdatedAt = s.Now()
 	if err := s.report(ctx, &told); err != nil {
-		s.Log.WarnContext(ctx, "The webhook of a run that was denied could not be scheduled.", "error", err.Error(), "request_id", api.RequestID(ctx))
+		s.Log.WarnContext(ctx, "The webhook of a run could not be scheduled.", "error", err.Error(), "request_id", api.RequestID(ctx))
 	}
 }
 
@@ -220,8 +221,8 @@ func conflict(message string) *api.Error {
 }
 
 // Approve answers a call that a run of the caller waits for. When all that the run waits
-// for is answered, the run goes on in this call, as [Service.Ask] does; until then, the
-// response is nil. The error is an [*api.Error].
+// for is answered, the run goes on in this call, as [Service.Ask] does; until then, and
+// without show where there is a queue, the response is nil. The error is an [*api.Error].
 func (s *Service) Approve(ctx context.Context, runID string, a Approval, show func(Event) error) (*Response, error) {
 	key, err := runKeyOf(ctx, runID)
 	if err != nil {
@@ -231,17 +232,33 @@ func (s *Service) Approve(ctx context.Context, runID string, a Approval, show fu
 	return s.answerRun(ctx, key, func(*session.Run) ([]Approval, error) { return []Approval{a}, nil }, show)
 }
 
-// answerRun enters what answers returns of the record of a run, and goes on with the run if
-// nothing is left that it waits for.
+// answerRun enters what answers returns of the record of a run. If nothing is left that it
+// waits for, the run goes on in this call; where there is a queue and nobody watches, the
+// queue goes on with it, and the response is nil.
 func (s *Service) answerRun(ctx context.Context, key runKey, answers func(*session.Run) ([]Approval, error), show func(Event) error) (*Response, error) {
-	saved, err := s.enterAnswers(ctx, key, answers)
+	later := s.Queue != nil && show == nil
+	saved, err := s.enterAnswers(ctx, key, later, answers)
 	if err != nil || saved.State == session.Waiting {
 		return nil, err
+	}
+	if later {
+		err := s.schedule(ctx, saved)
+		if err == nil {
+			return nil, nil
+		}
+		s.Log.WarnContext(ctx, "The queue took no task: a run that was answered goes on in its request.", "error", err.Error(), "request_id", api.RequestID(ctx))
+		if saved, err = s.hold(ctx, saved); err != nil {
+			return nil, failure(ctx, ctx, err)
+		}
 	}
 	asked, err := decodeRun(saved)
 	if err != nil {
 		return nil, err
 	}
+	if !later {
+		s.left(ctx, saved)
+	}
+	defer s.ended(ctx, saved)
 	r := &run{
 		req: asked.Request, owner: key.session.Owner, turnID: saved.ID, key: key.session, out: &output{}, watched: true, taken: saved,
 	}
@@ -250,10 +267,31 @@ func (s *Service) answerRun(ctx context.Context, key runKey, answers func(*sessi
 	return s.drive(ctx, r, at, new(bool), show)
 }
 
+// hold makes this process the holder of a run that has none.
+func (s *Service) hold(ctx context.Context, record *session.Run) (*session.Run, error) {
+	ctx, cancel := detach(ctx, storeTimeout)
+	defer cancel()
+	held := *record
+	held.Holder = session.NewID()
+	return s.Store.SaveRun(ctx, &held)
+}
+
+// ended tells the webhook of a run that has gone on in a request.
+func (s *Service) ended(ctx context.Context, record *session.Run) {
+	if webhookOf(record) == "" {
+		return
+	}
+	ctx, cancel := detach(ctx, storeTimeout)
+	defer cancel()
+	if now, err := s.Store.LoadRun(ctx, record.Key, record.ID); err == nil {
+		s.reportEnd(ctx, now)
+	}
+}
+
 // enterAnswers enters answers in the record of a run, one call of this process at a time.
 // The write is conditional, so that of answers at once only one is entered; those of an
 // impatient person must not contend for the record, which would be slow.
-func (s *Service) enterAnswers(ctx context.Context, key runKey, answers func(*session.Run) ([]Approval, error)) (*session.Run, error) {
+func (s *Service) enterAnswers(ctx context.Context, key runKey, later bool, answers func(*session.Run) ([]Approval, error)) (*session.Run, error) {
 	leave, err := s.answering.enter(ctx, key)
 	if err != nil {
 		return nil, failure(ctx, ctx, err)
@@ -262,7 +300,7 @@ func (s *Service) enterAnswers(ctx context.Context, key runKey, answers func(*se
 	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
 	for range stopTries {
-		saved, err := s.tryAnswers(ctx, key, answers)
+		saved, err := s.tryAnswers(ctx, key, later, answers)
 		if !errors.Is(err, session.ErrChanged) {
 			return saved, err
 		}
@@ -313,8 +351,8 @@ func (o *oneByOne) enter(ctx context.Context, key runKey) (leave func(), err err
 }
 
 // tryAnswers makes one try to enter answers. When nothing waits any more, the caller holds
-// the run. The error is [session.ErrChanged] if the record has changed since it was read.
-func (s *Service) tryAnswers(ctx context.Context, key runKey, answers func(*session.Run) ([]Approval, error)) (*session.Run, error) {
+// the run, or nobody if it is to go on later. The error is [session.ErrChanged] if the record has changed since it was read.
+func (s *Service) tryAnswers(ctx context.Context, key runKey, later bool, answers func(*session.Run) ([]Approval, error)) (*session.Run, error) {
 	record, err := s.Store.LoadRun(ctx, key.session, key.id)
 	if errors.Is(err, session.ErrNotFound) {
 		if _, err := session.Find(ctx, s.Store, key.session, key.id); err == nil {
@@ -339,10 +377,12 @@ func (s *Service) tryAnswers(ctx context.Context, key runKey, answers func(*sess
 	if next.Answers = maps.Clone(record.Answers); next.Answers == nil {
 		next.Answers = map[string]session.Answer{}
 	}
+	var said []string
 	for _, a := range given {
 		if err := s.answerable(record, a.CallID); err != nil {
 			return nil, err
 		}
+		said = append(said, describe(record, a))
 		next.Answers[answerKey(step, a.CallID)] = session.Answer{Approve: a.Approve, Reason: a.Reason, By: string(who.Principal.Owner()), At: s.Now().UTC()}
 		next.Pending = slices.DeleteFunc(next.Pending, func(p session.Pending) bool { return p.CallID == a.CallID })
 	}
@@ -355,13 +395,31 @@ func (s *Service) tryAnswers(ctx context.Context, key runKey, answers func(*sess
 	}
 	if len(next.Pending) == 0 {
 		next.State, next.Holder, next.Pending = session.Working, session.NewID(), nil
+		if later {
+			next.Holder = ""
+		}
 		next.Epoch++
 	}
 	saved, err := s.Store.SaveRun(ctx, &next)
 	if err != nil && !errors.Is(err, session.ErrChanged) {
 		return nil, storeFailure(err)
 	}
+	telemetry.SetTurn(ctx, func(t *telemetry.Turn) { t.Calls = strings.Join(said, ", ") })
 	return saved, err
+}
+
+// describe returns what the audit has of an answer.
+func describe(record *session.Run, a Approval) string {
+	word, name := "denied", ""
+	if a.Approve {
+		word = "approved"
+	}
+	for _, p := range record.Pending {
+		if p.CallID == a.CallID {
+			name = p.Name
+		}
+	}
+	return word + " " + name + " " + a.CallID
 }
 
 // answerable returns the error of an answer to a call for which record does not wait.
@@ -428,5 +486,10 @@ func (s *Service) approveRun(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	return api.WriteAccepted(w, r, "The run waits for more answers", info)
+	w.Header().Set("Location", "/runs/"+id)
+	message := accepted
+	if info.State == session.Waiting {
+		message = "The run waits for more answers"
+	}
+	return api.WriteAccepted(w, r, message, info)
 }

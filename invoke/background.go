@@ -196,11 +196,15 @@ func (s *Service) schedule(ctx context.Context, r *session.Run) error {
 	if r.State != session.Working {
 		return nil
 	}
-	t := queue.Task{Kind: queue.Run, Owner: r.Key.Owner, Run: session.RunID(r.Key.ID, r.ID)}
-	if err := s.enqueue(ctx, t, s.Now()); err != nil {
+	if err := s.enqueue(ctx, taskOf(r), s.Now()); err != nil {
 		return api.Fail(api.Overloaded, err)
 	}
 	return nil
+}
+
+// taskOf returns the task to bring r to its end.
+func taskOf(r *session.Run) queue.Task {
+	return queue.Task{Kind: queue.Run, Owner: r.Key.Owner, Run: session.RunID(r.Key.ID, r.ID), Epoch: r.Epoch}
 }
 
 // checkBackground returns the error of an owner that has as many runs at work as it may.

@@ -72,6 +72,7 @@ type Config struct {
 	MaxBackground int                         // of an owner's at once
 	Places        *drain.Places               // that each takes while it works; nil: no bound
 	Admits        func(caller.Principal) bool // whether its caller may still call
+	Operates      func(caller.Principal) bool // whether its caller is an operator
 	Webhooks      *webhook.Sender             // nil: no webhooks
 	ApprovalTTL   time.Duration               // how long a run waits for a person; 0: 72 h
 

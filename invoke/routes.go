@@ -149,8 +149,8 @@ func (s *Service) Routes() []api.Route {
 			Summary: "Approve or deny a tool call that a run waits for.",
 			Doc: api.Doc{
 				ID: "approveCall", Tag: api.TagRuns, Params: []string{"run"},
-				Description: "The approval holds for the call and its arguments as `pending` has them, once. The run goes on in this request, when nothing it waits for is left: " +
-					"the answer is that of `POST /invoke`, JSON or a stream. Of several answers to one call, the first counts; the others get `session_conflict`, as does " +
+				Description: "The approval holds for the call and its arguments as `pending` has them, once. When nothing it waits for is left, the run goes on: where the service has a queue, without the request (202), " +
+					"else and with `Accept: text/event-stream` in it, and the answer is that of `POST /invoke`. Of several answers to one call, the first counts; the others get `session_conflict`, as does " +
 					"one that comes too late, or after another message.",
 				Body: &api.DocBody{Type: Approval{}, Examples: map[string]any{"An approval": map[string]any{"call_id": "call_1_1", "approve": true}}},
 				Errors: []api.Code{
@@ -162,7 +162,10 @@ func (s *Service) Routes() []api.Route {
 						Status: http.StatusOK, Description: "The rest of the run.", Message: invoked, Data: example.response,
 						Content: map[string]api.DocMedia{"text/event-stream": {Type: StreamEvent{}, Example: example.stream(events{})}},
 					},
-					{Status: http.StatusAccepted, Description: "It waits for more answers.", Message: "The run waits for more answers", Data: example.run(nil)},
+					{
+						Status: http.StatusAccepted, Description: "It goes on without the request, or waits for more answers.", Message: accepted, Data: example.run(nil),
+						Headers: []string{"Location"},
+					},
 				},
 			},
 		},

@@ -100,7 +100,7 @@ func (s *Service) finish(ctx context.Context, t queue.Task) error {
 		return err
 	}
 	who := asked.Caller
-	who.Operator = false // nobody has looked whether it still is one
+	who.Operator = s.Operates != nil && s.Operates(who.Principal) // it may be one no longer
 	ctx = caller.Assume(ctx, who)
 	act(ctx, api.AuditTurn, "")
 	if s.Admits != nil && !s.Admits(who.Principal) {
@@ -166,8 +166,7 @@ func (s *Service) left(ctx context.Context, r *session.Run) {
 	if s.Queue == nil {
 		return
 	}
-	t := queue.Task{Kind: queue.Run, Owner: r.Key.Owner, Run: session.RunID(r.Key.ID, r.ID)}
-	if err := s.enqueue(ctx, t, s.Now().Add(s.Timeout+2*session.LeaseTime)); err != nil {
+	if err := s.enqueue(ctx, taskOf(r), s.Now().Add(s.Timeout+2*session.LeaseTime)); err != nil {
 		s.Log.WarnContext(ctx, "A run that may be left could not be scheduled; whoever asks for it finishes it.",
 			"error", err.Error(), "request_id", api.RequestID(ctx))
 	}

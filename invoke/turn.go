@@ -233,7 +233,7 @@ func (s *Service) perform(ctx context.Context, r *run, opened *session.Opened) (
 		turn.Number, err = s.commit(ctx, opened, turn, conditions)
 	}
 	if err == nil {
-		s.reportDenied(ctx, denied)
+		s.reportEnd(ctx, denied)
 	}
 	if errors.Is(err, session.ErrFenced) {
 		return nil, s.abandon(ctx, r, err)

@@ -20,7 +20,7 @@ const (
 	// appearWithin is how long a run that is in its first second elsewhere is waited for.
 	appearWithin = 2 * time.Second
 	// maxEpoch bounds how often a run is taken over: what ends its holder each time is not
-	// tried for ever.
+	// tried for ever. A run that goes on after an answer is taken over up to twice.
 	maxEpoch = 8
 )
 
@@ -299,7 +299,7 @@ func (s *Service) takeOver(ctx context.Context, record *session.Run, stop bool) 
 			next.Parts = next.Parts[:first:first]
 		}
 	}
-	if next.Epoch > maxEpoch || asked.Inline && !stop || asked.Request.Query == "" {
+	if next.Epoch > maxEpoch+2*len(next.Answers) || asked.Inline && !stop || asked.Request.Query == "" {
 		next.State = session.Failed
 		next.Result, _ = json.Marshal(api.Failure(ctx, api.Fail(api.Internal, nil)))
 	}
@@ -453,11 +453,14 @@ func (s *Service) stopRecord(ctx, client context.Context, key runKey) (bool, err
 	}
 	next := *record
 	if next.Stop = true; next.State == session.Waiting {
-		next.State = session.Stopped
+		next.State, next.Pending = session.Stopped, nil
 	}
-	_, err = s.Store.SaveRun(ctx, &next)
+	saved, err := s.Store.SaveRun(ctx, &next)
 	if err != nil && !errors.Is(err, session.ErrChanged) {
 		return false, storeFailure(err)
+	}
+	if err == nil && saved.State == session.Stopped {
+		s.reportEnd(ctx, saved)
 	}
 	return err == nil, err
 }

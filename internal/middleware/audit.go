@@ -88,7 +88,7 @@ func (m *middleware) auditEntries(ctx context.Context, state *requestState, stat
 		Action: action, Outcome: cmp.Or(string(code), turn.Outcome, audit.OK),
 		Principal: m.Audit.principal(state), EndUser: m.Audit.endUser(state),
 		Session: turn.Session, Turn: turn.Number, Model: turn.Model, Agent: turn.Agent, Tokens: turn.Tokens, CostUSD: turn.CostUSD,
-		Status: status, RequestID: api.RequestID(ctx),
+		Calls: turn.Calls, Status: status, RequestID: api.RequestID(ctx),
 	}
 	if trace, ok := m.Observer.Trace(ctx); ok {
 		entry.Trace, entry.SpanID, entry.TraceSampled = trace.Name, trace.SpanID, trace.Sampled

@@ -45,6 +45,10 @@ type Task struct {
 	// Attempt tells tasks of one run apart, of which each follows the one before.
 	Attempt int `json:"attempt,omitzero"`
 
+	// Epoch is that of the run when a person has answered what it waited for: what was to
+	// be done before is another task.
+	Epoch int `json:"epoch,omitzero"`
+
 	// Event is that of a Webhook, such as "run.done", and ID the id that the receiver
 	// tells deliveries of one event by.
 	Event string `json:"event,omitempty"`
@@ -115,7 +119,11 @@ func (t Task) check() error {
 // letters are evenly distributed, as Cloud Tasks asks of names.
 func (t Task) Name() string {
 	h := sha256.New()
-	for _, text := range []string{string(t.Kind), string(t.Owner), t.Run, strconv.Itoa(t.Attempt), t.ID} {
+	texts := []string{string(t.Kind), string(t.Owner), t.Run, strconv.Itoa(t.Attempt), t.ID}
+	if t.Epoch > 0 {
+		texts = append(texts, strconv.Itoa(t.Epoch))
+	}
+	for _, text := range texts {
 		fmt.Fprintf(h, "%d:%s", len(text), text)
 	}
 	return hex.EncodeToString(h.Sum(nil))

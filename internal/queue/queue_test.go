@@ -80,6 +80,7 @@ func TestNamesTellTasksApart(t *testing.T) {
 		"a run":            run,
 		"a webhook":        webhook,
 		"its next attempt": change(func(t *queue.Task) { t.Attempt = 1 }),
+		"after an answer":  change(func(t *queue.Task) { t.Epoch = 1 }),
 		"another event":    change(func(t *queue.Task) { t.ID = "msg_2" }),
 		"another owner's":  change(func(t *queue.Task) { t.Owner = "owner-2" }),
 		"another run's":    change(func(t *queue.Task) { t.Run = "session-1.turn-2" }),

@@ -173,7 +173,7 @@ func (s *Server) connect(ctx context.Context) (_ *parts, err error) {
 		HistoryTokens: s.Config.HistoryTokens, MaxToolRounds: s.Config.MaxToolRounds,
 		Limiter: p.limiter, Limits: s.limits(), Observer: p.observer,
 		Log: s.Log, LogContent: s.Config.LogContent, ShowTools: s.Config.Environment == "development", Now: time.Now, Schedules: s.Config.SchedulesAccount,
-		Queue: p.queue, Places: places, Admits: p.authenticator.Admits, Webhooks: s.newWebhooks(p.secrets),
+		Queue: p.queue, Places: places, Admits: p.authenticator.Admits, Operates: s.Config.Operators.Include, Webhooks: s.newWebhooks(p.secrets),
 		RunTimeout: s.Config.RunTimeout, MaxBackground: s.Config.MaxBackgroundRuns,
 		ApprovalTTL: s.Config.ApprovalTTL,
 	})

@@ -35,6 +35,7 @@ type Entry struct {
 	Turn    int
 	Model   string
 	Agent   string // digest of what made the turn
+	Calls   string // the tool calls that were approved or denied
 	Tokens  int64
 	CostUSD *float64 // nil: unknown
 	Status  int      // of the HTTP response
@@ -95,6 +96,7 @@ func (e *Entry) structured(reason error) []byte {
 		Action      string   `json:"action,omitempty"`
 		Agent       string   `json:"agent_digest,omitempty"`
 		Audit       bool     `json:"audit"`
+		Calls       string   `json:"calls,omitempty"`
 		CostUSD     *float64 `json:"cost_usd,omitempty"`
 		EndUser     string   `json:"end_user,omitempty"`
 		InsertID    string   `json:"logging.googleapis.com/insertId"`
@@ -115,7 +117,7 @@ func (e *Entry) structured(reason error) []byte {
 		Turn        int      `json:"turn,omitempty"`
 		Undelivered *string  `json:"undelivered,omitempty"`
 	}{
-		Action: clean(e.Action), Agent: clean(e.Agent), Audit: true, EndUser: clean(e.EndUser), InsertID: e.ID, Trace: clean(e.Trace),
+		Action: clean(e.Action), Agent: clean(e.Agent), Calls: clean(e.Calls), Audit: true, EndUser: clean(e.EndUser), InsertID: e.ID, Trace: clean(e.Trace),
 		Labels: labels{clean(e.Action), clean(e.Outcome)}, Message: clean(e.Action + " " + e.Outcome), Model: clean(e.Model),
 		Outcome: clean(e.Outcome), Principal: clean(e.Principal), RequestID: clean(e.RequestID), SessionID: clean(e.Session),
 		Severity: strings.ToUpper(e.severity().String()), Status: e.Status, Time: e.Time.Format(time.RFC3339Nano),
@@ -162,6 +164,7 @@ func (e *Entry) payload() payload {
 	number("turn", float64(e.Turn))
 	text("model", e.Model)
 	text("agent_digest", e.Agent)
+	text("calls", e.Calls)
 	number("tokens", float64(e.Tokens))
 	if e.priced() {
 		fields["cost_usd"] = structpb.NewNumberValue(*e.CostUSD)
