@@ -141,6 +141,10 @@ func (s *Service) Do(r Request) Answer {
 	if err != nil {
 		s.t.Fatalf("agenttest: %v", err)
 	}
+	return newAnswer(got)
+}
+
+func newAnswer(got trial.Answer) Answer {
 	a := Answer{
 		Status: got.Status, Error: got.Error, Message: got.Message, Text: got.Text,
 		SessionID: got.SessionID, Turn: got.Turn, Data: got.Data,

@@ -41,7 +41,8 @@ func New(_ context.Context, env agent.Env) (agent.Agent, error) {
 		},
 		Tools: []tool.Tool{
 			tool.New("list_my_orders", "Lists the customer's own orders: number, date, what was ordered, status.", s.list, tool.Show()),
-			tool.New("cancel_my_order", "Cancels one of the customer's own orders that has not been sent yet.", s.cancel),
+			tool.New("cancel_my_order", "Cancels one of the customer's own orders that has not been sent yet.", s.cancel,
+				tool.Effect(s.canceled), tool.Confirm(func(in cancelIn) string { return fmt.Sprintf("Cancel order %s?", in.Number) })),
 		},
 	}, nil
 }
@@ -85,8 +86,29 @@ type cancelIn struct {
 func (s *shop) cancel(ctx context.Context, in cancelIn) (order, error) {
 	var canceled order
 	err := s.do(ctx, http.MethodDelete, &canceled, "orders", in.Number)
+	if errors.Is(err, errNoAnswer) {
+		err = fmt.Errorf("%w: %w", err, tool.ErrUnknown)
+	}
 	return canceled, err
 }
+
+// canceled looks whether a cancellation whose end is not known took effect. Only this
+// customer cancels this order, so that its status has the answer.
+func (s *shop) canceled(ctx context.Context, in cancelIn) (order, bool, error) {
+	orders, err := s.list(ctx, struct{}{})
+	if err != nil {
+		return order{}, false, err
+	}
+	for _, o := range orders {
+		if o.Number == in.Number {
+			return o, o.Status == "canceled", nil
+		}
+	}
+	return order{}, false, nil
+}
+
+// errNoAnswer: whether the shop has done what it was asked for is not known.
+var errNoAnswer = errors.New("the shop does not answer")
 
 // do makes a request below the customer's path and reads what it returns into out.
 func (s *shop) do(ctx context.Context, method string, out any, path ...string) error {
@@ -106,9 +128,12 @@ func (s *shop) do(ctx context.Context, method string, out any, path ...string) e
 		return errors.New("the shop cannot be asked for this")
 	}
 	r.Header.Set("Authorization", "Bearer "+s.key.Reveal())
+	if id := tool.From(ctx).EffectID; id != "" {
+		r.Header.Set("Idempotency-Key", id) // the same when this call is tried again
+	}
 	response, err := http.DefaultClient.Do(r)
 	if err != nil {
-		return errors.New("the shop cannot be reached") // err has the URL, and in it the customer
+		return errNoAnswer // err has the URL, and in it the customer
 	}
 	defer func() { _ = response.Body.Close() }()
 	switch response.StatusCode {
@@ -116,10 +141,13 @@ func (s *shop) do(ctx context.Context, method string, out any, path ...string) e
 	case http.StatusNotFound:
 		return errors.New("there is no such order")
 	default:
+		if response.StatusCode >= http.StatusInternalServerError {
+			return errNoAnswer
+		}
 		return fmt.Errorf("the shop answered %d", response.StatusCode)
 	}
 	if err := json.NewDecoder(io.LimitReader(response.Body, 1<<20)).Decode(out); err != nil {
-		return errors.New("the shop's answer cannot be read")
+		return errNoAnswer
 	}
 	return nil
 }

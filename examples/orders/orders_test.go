@@ -60,7 +60,8 @@ func shop(t *testing.T) func() []string {
 	}
 }
 
-// ask asks for a customer; the model calls the tool.
+// ask asks for a customer; the model calls the tool, and the customer agrees to what is
+// asked.
 func ask(s *agenttest.Service, user, tool string, args map[string]any) agenttest.ToolCall {
 	s.Model(agenttest.Call(tool, args), agenttest.Say("Here you are."))
 	r := agenttest.Request{Query: "About my orders, please", Header: http.Header{}}
@@ -68,6 +69,9 @@ func ask(s *agenttest.Service, user, tool string, args map[string]any) agenttest
 		r.Header.Set("X-End-User", user)
 	}
 	answer := s.Do(r)
+	if answer.Data["finish_reason"] == "WAITING" {
+		answer = s.Approve(answer, agenttest.Decision{Header: r.Header})
+	}
 	if len(answer.Tools) != 1 {
 		return agenttest.ToolCall{}
 	}
@@ -109,6 +113,28 @@ func TestOrdersAreTheCustomersOwn(t *testing.T) {
 		if path != "/customers/ada/orders" {
 			t.Errorf("the shop was asked for %s", path)
 		}
+	}
+}
+
+// An order is canceled once the customer has agreed, and once.
+func TestCancelingAsks(t *testing.T) {
+	paths := shop(t)
+	s := agenttest.Start(t, orders.New, "SHOP_KEY=k-1")
+	ada := http.Header{"X-End-User": {"ada"}}
+	for _, deny := range []bool{true, false} {
+		s.Model(agenttest.Call("cancel_my_order", map[string]any{"number": "2"}), agenttest.Say("Well."))
+		waits := s.Do(agenttest.Request{Query: "Cancel the chair", Header: ada})
+		pending, _ := waits.Data["pending"].([]any)
+		if len(pending) != 1 || pending[0].(map[string]any)["question"] != "Cancel order 2?" || len(paths()) != 0 {
+			t.Fatalf("it waits for %v; the shop was asked for %v", pending, paths())
+		}
+		rest := s.Approve(waits, agenttest.Decision{Deny: deny, Header: ada})
+		if rest.Text != "Well." || len(rest.Tools) != 1 || rest.Tools[0].OK == deny {
+			t.Fatalf("denied %t: %+v", deny, rest)
+		}
+	}
+	if got := paths(); len(got) != 1 {
+		t.Errorf("the shop was asked for %v", got)
 	}
 }
 

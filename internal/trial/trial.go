@@ -184,14 +184,28 @@ func (s *Service) Ask(ctx context.Context, q Question) (Answer, error) {
 	if q.Stream {
 		body["stream"] = true
 	}
+	return s.post(ctx, "/invoke", body, q.Header)
+}
+
+// Approve answers a call that a run waits for. The rest of the run comes as an event
+// stream, unless it waits for more answers.
+func (s *Service) Approve(ctx context.Context, run, call string, approve bool, reason string, header http.Header) (Answer, error) {
+	if header = header.Clone(); header == nil {
+		header = http.Header{}
+	}
+	header.Set("Accept", "text/event-stream")
+	return s.post(ctx, "/runs/"+run+"/approvals", map[string]any{"call_id": call, "approve": approve, "reason": reason}, header)
+}
+
+func (s *Service) post(ctx context.Context, path string, body map[string]any, header http.Header) (Answer, error) {
 	encoded, err := json.Marshal(body)
 	if err != nil {
 		return Answer{}, err
 	}
 	rec := &recording{}
-	r := httptest.NewRequestWithContext(context.WithValue(ctx, recordingKey{}, rec), http.MethodPost, "http://127.0.0.1/invoke", bytes.NewReader(encoded))
-	if q.Header != nil {
-		r.Header = q.Header.Clone()
+	r := httptest.NewRequestWithContext(context.WithValue(ctx, recordingKey{}, rec), http.MethodPost, "http://127.0.0.1"+path, bytes.NewReader(encoded))
+	if header != nil {
+		r.Header = header.Clone()
 	}
 	r.Header.Set("Content-Type", "application/json")
 	w := httptest.NewRecorder()
@@ -283,6 +297,11 @@ func (a *Answer) readEnvelope(raw []byte) error {
 	return nil
 }
 
+// isResult reports whether a content holds the results of tool calls.
+func isResult(c *genai.Content) bool {
+	return slices.ContainsFunc(c.Parts, func(p *genai.Part) bool { return p.FunctionResponse != nil })
+}
+
 // toolContents returns the calls since the question with their outputs, from the last
 // request to the model: it holds all of them but those after which the model was not
 // asked. Requests of agents that are tools have other questions.
@@ -292,6 +311,9 @@ func (a *Answer) toolContents() (made []ToolCall) {
 	}
 	first := a.Sent[0].Contents
 	question := len(first) - 1
+	for question > 0 && isResult(first[question]) { // the run went on after an approval
+		question -= 2
+	}
 	var contents []*genai.Content
 	for _, sent := range slices.Backward(a.Sent) {
 		if len(sent.Contents) > question && reflect.DeepEqual(sent.Contents[question], first[question]) {
