@@ -18,6 +18,7 @@ func TestSnippetsAreTested(t *testing.T) {
 	}{
 		{"your-agent.md", []string{"Instructions for each turn", "What tools remember", "Hooks", "Agents as tools"},
 			[]string{"agent/example_hooks_test.go", "tool/example_state_test.go"}},
+		{"your-agent.md", []string{"Tools that change the world"}, []string{"examples/orders/orders.go"}},
 		{"security.md", []string{"My orders"}, []string{"examples/orders/orders.go"}},
 	} {
 		code := ""

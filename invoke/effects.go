@@ -60,6 +60,10 @@ func effectID(run string, step, call int) string {
 type callEnd struct {
 	Part     session.Part   `json:"part"`
 	Response map[string]any `json:"response"`
+
+	// State is what an effect has changed in the session's state: whoever takes its result
+	// from the ledger does not run the tool.
+	State map[string]json.RawMessage `json:"state,omitempty"`
 }
 
 // decodeNumbers decodes JSON, in which integers keep their digits.
@@ -73,6 +77,7 @@ func decodeNumbers(data []byte, v any) error {
 type plan struct {
 	id      string           // of the call, for clients
 	effect  string           // id of the effect, "" for a tool without
+	changes *callStates      // of an effect that runs
 	begun   bool             // by an earlier holder of the run, and not known to have ended
 	end     *callEnd         // known already
 	refused error            // not to be run, for the model
@@ -132,11 +137,16 @@ func (s *Service) planOne(g *generation, p *plan, t tool.Tool, call *genai.Funct
 	if t.HasEffect() {
 		p.effect = effectID(session.RunID(g.run.key.ID, g.run.turnID), g.step, i)
 		if e, ok := journal.effect(p.effect); ok {
-			if p.begun = !e.Done; !p.begun {
-				p.end = &callEnd{}
-				return decodeNumbers(e.Result, p.end)
+			if p.begun = !e.Done; p.begun {
+				return nil // it was approved, if it had to be
 			}
-			return nil // it was approved, if it had to be
+			p.end = &callEnd{}
+			if err := decodeNumbers(e.Result, p.end); err != nil {
+				return err
+			}
+			g.states.restore(p.end.State)
+			p.end.State = nil // it is the turn's now
+			return nil
 		}
 	}
 	if !t.Asks() {
@@ -189,6 +199,10 @@ func (s *Service) runEffect(ctx context.Context, g *generation, p *plan, i int, 
 	in := tool.From(ctx)
 	in.EffectID = p.effect
 	ctx = tool.NewContext(ctx, in)
+	if g.states != nil {
+		p.changes = &callStates{states: g.states}
+		ctx = tool.WithStates(ctx, p.changes)
+	}
 	t := g.tools.byName[call.Name]
 	if p.begun {
 		response, done, err := s.reconcile(ctx, t, call)

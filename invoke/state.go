@@ -250,6 +250,42 @@ func callOwn(ctx context.Context, f func() error) error {
 	}
 }
 
+// callStates are the states that one call uses. They note what the call changes.
+type callStates struct {
+	*states
+
+	noting sync.Mutex
+	noted  map[string]bool // names of values
+}
+
+// UpdateState implements [tool.States].
+func (c *callStates) UpdateState(ctx context.Context, user bool, name string, f func(json.RawMessage) (json.RawMessage, error)) error {
+	err := c.states.UpdateState(ctx, user, name, f)
+	if err != nil || user {
+		return err
+	}
+	c.noting.Lock()
+	defer c.noting.Unlock()
+	if c.noted == nil {
+		c.noted = map[string]bool{}
+	}
+	c.noted[name] = true
+	return nil
+}
+
+// made returns what the call has changed in the session's state; null is a value that was
+// removed. A nil c has changed nothing.
+func (c *callStates) made() map[string]json.RawMessage {
+	if c == nil {
+		return nil
+	}
+	c.noting.Lock()
+	defer c.noting.Unlock()
+	made := c.changed()
+	maps.DeleteFunc(made, func(name string, _ json.RawMessage) bool { return !c.noted[name] })
+	return made
+}
+
 // changed returns the values that the turn's tools have changed so far; null is one that
 // was removed.
 func (st *states) changed() map[string]json.RawMessage {

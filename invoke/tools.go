@@ -123,7 +123,7 @@ func (s *Service) runTools(ctx context.Context, g *generation, calls []*genai.Fu
 				results[i], parts[i] = s.answerCall(ctx, g, p, i, call, room)
 				results[i].ID = ids[i]
 				if p.effect != "" && p.refused == nil && !p.unknown {
-					g.run.journal.ended(p.effect, callEnd{results[i], parts[i].FunctionResponse.Response})
+					g.run.journal.ended(p.effect, callEnd{results[i], parts[i].FunctionResponse.Response, p.changes.made()})
 				}
 				g.run.out.add(results[i])
 				s.showToolFiles(ctx, g.files)
@@ -156,7 +156,7 @@ func (s *Service) runTools(ctx context.Context, g *generation, calls []*genai.Fu
 				g.run.out.add(p.end.Part)
 			}
 		default:
-			ends[i] = callEnd{results[i], parts[i].FunctionResponse.Response}
+			ends[i] = callEnd{Part: results[i], Response: parts[i].FunctionResponse.Response}
 			unknown = unknown || p.unknown
 		}
 	}

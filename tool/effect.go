@@ -18,7 +18,9 @@ var ErrUnknown = errors.New("it is not known whether this took effect")
 // Effect marks a tool that changes the world. Before a call begins, the service stores
 // that it does, and no call is begun a second time unless it is known not to have taken
 // effect. [Context.EffectID] is the same whenever this very call is tried again: pass it
-// to the other service as its idempotency key.
+// to the other service as its idempotency key. A call that has ended is never begun again:
+// its result is kept, with what it has changed in the session's state. None begins in an
+// instance that another has replaced.
 //
 // An error of the tool means that nothing was done, unless it wraps [ErrUnknown]. The end
 // of a call is also unknown if the tool panics, takes too long, or its instance dies.
