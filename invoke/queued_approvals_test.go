@@ -13,6 +13,7 @@ import (
 
 	"example.com/gatehouse/agent"
 	"example.com/gatehouse/internal/api"
+	"example.com/gatehouse/internal/caller"
 	"example.com/gatehouse/internal/geminitest"
 	"example.com/gatehouse/internal/queue"
 	"example.com/gatehouse/internal/telemetry"
@@ -184,6 +185,27 @@ func TestApprovalsWithoutTheQueue(t *testing.T) {
 		}
 		if stream && q.tasks.Load() != before+1 {
 			t.Errorf("%d tasks, want one for an instance that dies", q.tasks.Load()-before)
+		}
+	}
+}
+
+// Whether the caller is an operator is judged when the task begins, not when it asked.
+func TestOperatorsAreJudgedWhenATaskBegins(t *testing.T) {
+	t.Parallel()
+	for _, operates := range []bool{true, false} {
+		gemini := geminitest.Start(t)
+		seen := make(chan bool, 1)
+		server, _ := serveQueued(t, newMemory(), gemini, agent.Agent{Name: "agent", MaxTokens: 100, Tools: []tool.Tool{
+			tool.New("who", "Looks who asks.", func(ctx context.Context, _ struct{}) (string, error) {
+				seen <- tool.From(ctx).Operator
+				return "seen", nil
+			}),
+		}}, func(c *invoke.Config) { c.Operates = func(caller.Principal) bool { return operates } })
+		gemini.Enqueue(geminitest.Calls(geminitest.FunctionCall{Name: "who"}), geminitest.Text("Well."))
+		_, body := ask(t, server, "/invoke", `{"query": "who am I?"}`, "Prefer", "respond-async")
+		waitsFor(t, server, decodeAnswer(t, body).Data.RunID, "done")
+		if got := <-seen; got != operates {
+			t.Errorf("the tool works for an operator: %t, want %t", got, operates)
 		}
 	}
 }
