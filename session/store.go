@@ -272,7 +272,8 @@ func (r *Run) renew(ctx context.Context, store Store) (*Run, error) {
 }
 
 // find looks for a turn among the turns above number after and among the past ones, and
-// returns the session's Meta at that turn.
+// returns the session's Meta at that turn. The error is [ErrFenced] if another holder of
+// t's run has stored it.
 func (s *Session) find(t Turn, after int) (Meta, bool, error) {
 	meta := s.Meta
 	for i := len(s.Recent) - 1; i >= 0 && s.Recent[i].Number > after; i-- {
@@ -283,11 +284,12 @@ func (s *Session) find(t Turn, after int) (Meta, bool, error) {
 		if stored != t.ID {
 			continue
 		}
-		if t.Epoch > 0 { // it may be the one that waited
-			found, err := s.Recent[i].Turn()
-			if err != nil || found.Epoch < t.Epoch {
-				return Meta{}, false, err
-			}
+		found, err := s.Recent[i].Turn()
+		switch {
+		case err != nil || found.Epoch < t.Epoch: // it waited
+			return Meta{}, false, err
+		case found.Epoch > t.Epoch:
+			return Meta{}, false, fmt.Errorf("appending a turn: %w", ErrFenced)
 		}
 		meta.Turns = s.Recent[i].Number
 		return meta, true, nil

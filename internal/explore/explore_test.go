@@ -73,7 +73,7 @@ var scenarios = []scenario{
 // TestAllOrders lets everything happen in all orders up to a depth, in which at each
 // decision a step may fail, too. What is decided after it is the first of what is possible.
 func TestAllOrders(t *testing.T) {
-	depth := number(t, "EXPLORE_DEPTH", 6)
+	depth := number(t, "EXPLORE_DEPTH", 3)
 	for _, s := range scenarios {
 		t.Run(s.name, func(t *testing.T) {
 			defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
@@ -148,7 +148,7 @@ func TestRandom(t *testing.T) {
 		}
 		return
 	}
-	n, from := number(t, "EXPLORE_RANDOM", 500), number(t, "EXPLORE_FROM", 0)
+	n, from := number(t, "EXPLORE_RANDOM", 200), number(t, "EXPLORE_FROM", 0)
 	begun, states, found := time.Now(), map[uint64]struct{}{}, map[string]int{}
 	for i := range n {
 		seed := uint64(from + i)

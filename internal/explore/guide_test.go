@@ -128,3 +128,29 @@ func (g *replay) choose(_ *world, options []option) int {
 	}
 	return min(g.path[g.at-1], len(options)-1)
 }
+
+// A script decides what its next line says, as soon as that is possible, and until then
+// the first that is. What happens without a decision counts, too.
+type script struct {
+	lines []string
+	seen  int // what has happened until the last decision
+}
+
+func (g *script) tells() bool { return true }
+
+func (g *script) choose(w *world, options []option) int {
+	g.follow(w)
+	if len(g.lines) == 0 {
+		return 0
+	}
+	return max(0, slices.IndexFunc(options, func(o option) bool { return o.String() == g.lines[0] }))
+}
+
+// follow drops the lines that have happened.
+func (g *script) follow(w *world) {
+	for ; g.seen < len(w.happened); g.seen++ {
+		if len(g.lines) > 0 && w.happened[g.seen] == g.lines[0] {
+			g.lines = g.lines[1:]
+		}
+	}
+}

@@ -67,16 +67,17 @@ type world struct {
 	clients   []*client
 	end       context.Context // of all clients
 
-	mu      sync.Mutex
-	steps   []*step
-	direct  bool // steps happen at once: the exploration is over
-	faults  int  // left to be made
-	waits   int  // left: times that time passes although something could happen
-	version map[string]uint64
-	passed  int // times that time passed
-	trace   []string
-	wrong   []string
-	pruned  bool
+	mu       sync.Mutex
+	steps    []*step
+	direct   bool // steps happen at once: the exploration is over
+	faults   int  // left to be made
+	waits    int  // left: times that time passes although something could happen
+	version  map[string]uint64
+	passed   int      // times that time passed
+	trace    []string // for people
+	wrong    []string
+	happened []string // in order
+	pruned   bool
 
 	*remote
 	runs   map[string]*known // by turn
@@ -283,6 +284,7 @@ func (w *world) explore() {
 // take lets one thing happen.
 func (w *world) take(o option) {
 	if w.guide.tells() {
+		w.happened = append(w.happened, o.String())
 		w.trace = append(w.trace, fmt.Sprintf("%7.2fs %s", time.Since(w.begun).Seconds(), o))
 	}
 	if o.fault {
