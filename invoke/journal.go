@@ -39,6 +39,7 @@ type journal struct {
 	checkpoint *checkpoint // of the finished steps
 	timer      *time.Timer
 	closed     bool
+	unsettled  bool // the record may not have the run's end
 }
 
 // A lock is a mutex that is held during calls of the store. Unlike one of package sync,
@@ -271,19 +272,44 @@ func (j *journal) fail(state session.RunState, failure *api.Error) {
 	if end.State != session.Working {
 		end.Result, _ = json.Marshal(api.Failure(j.ctx, failure)) // strings and numbers
 	}
+	unsettled := !j.settle(ctx, end)
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.unsettled = unsettled
+}
+
+// settle writes the end of a run, and reports whether its record, if there is one, has an
+// end. Otherwise another may go on with the run.
+func (j *journal) settle(ctx context.Context, end *session.Run) bool {
 	for range 2 {
 		if end.Revision != nil {
 			_, err := j.s.Store.SaveRun(ctx, end)
 			if !errors.Is(err, session.ErrChanged) {
-				return // it is stored, or lapses
+				return err == nil || errors.Is(err, session.ErrNotFound)
 			}
 		}
 		stored, err := j.s.Store.LoadRun(ctx, end.Key, end.ID)
-		if err != nil || stored.Epoch != end.Epoch || stored.State != session.Working {
-			return // a commit of which this holder has not heard may have ended it
+		switch {
+		case errors.Is(err, session.ErrNotFound):
+			return true
+		case err != nil || stored.Epoch != end.Epoch:
+			return false
+		case stored.State != session.Working: // by a commit of which this holder has not heard
+			return true
 		}
 		end.Revision = stored.Revision
 	}
+	return false
+}
+
+// open reports whether another may go on with the run, although it has failed here.
+func (j *journal) open() bool {
+	if j == nil {
+		return false
+	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.unsettled
 }
 
 // A runRequest is what the record of a run has of its request: enough to go on without

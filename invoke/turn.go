@@ -294,7 +294,7 @@ func (s *Service) open(ctx context.Context, r *run) (*session.Opened, error) {
 // unavailable, releasing would fail too: the lease expires. A run that goes on elsewhere,
 // or can, keeps its key.
 func (r *run) releases(err error) bool {
-	if errors.Is(err, session.ErrUnavailable) || errors.Is(err, session.ErrFenced) || r.journal.began() {
+	if errors.Is(err, session.ErrUnavailable) || errors.Is(err, session.ErrFenced) || r.journal.began() || r.journal.open() {
 		return false
 	}
 	return !r.journal.kept() || !errors.Is(err, drain.ErrCut)

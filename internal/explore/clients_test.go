@@ -232,8 +232,11 @@ func (w *world) request(ctx context.Context, c *client) (*invoke.Response, error
 		show = func(e invoke.Event) error { return w.show(c, e) }
 	}
 	at := ""
-	if c.what == resumes && c.view.run == run {
+	switch {
+	case c.what == resumes && c.view.run == run:
 		at = c.view.id()
+	case c.what == resumes: // it was another run
+		*c.view = view{}
 	}
 	w.mu.Unlock()
 	switch c.what {
