@@ -80,6 +80,7 @@ func checks() map[string]check {
 // with it; of wrong text it returns one that can be decoded.
 type check func(text string) (valid, issue string)
 
+// whole accepts whole numbers from least to most, both included.
 func whole(least, most int64) check {
 	return func(text string) (string, string) {
 		n, err := strconv.ParseInt(text, 10, 64)
@@ -93,6 +94,8 @@ func whole(least, most int64) check {
 	}
 }
 
+// span accepts Go durations from least to most, both included. A number without a unit is
+// refused: 30 could be meant as seconds or milliseconds.
 func span(least, most time.Duration) check {
 	return func(text string) (string, string) {
 		d, err := time.ParseDuration(text)
@@ -106,6 +109,7 @@ func span(least, most time.Duration) check {
 	}
 }
 
+// boolean accepts what strconv.ParseBool does, and returns "true" or "false" for it.
 func boolean(text string) (string, string) {
 	b, err := strconv.ParseBool(text)
 	if err != nil {
@@ -114,6 +118,7 @@ func boolean(text string) (string, string) {
 	return strconv.FormatBool(b), ""
 }
 
+// level accepts the levels of package slog, of any case.
 func level(text string) (string, string) {
 	if new(slog.Level).UnmarshalText([]byte(text)) != nil {
 		return "info", "is not debug, info, warn or error"
@@ -192,6 +197,8 @@ func (r *reader) doors(c *Config, text string) {
 // A reader gathers what is wrong.
 type reader struct{ problems Problems }
 
+// problem records what is wrong with a variable. It must not contain the value of a secret:
+// problems are logged at the start.
 func (r *reader) problem(variable, format string, args ...any) {
 	r.problems = append(r.problems, Problem{variable, fmt.Sprintf(format, args...)})
 }
@@ -214,6 +221,8 @@ func (r *reader) conversationHeaders(names []string) {
 	}
 }
 
+// list splits a list at its commas. White space around an item is ignored, as are empty
+// items, so that a list may end with a comma.
 func list(text string) []string {
 	var items []string
 	for item := range strings.SplitSeq(text, ",") {
@@ -224,6 +233,8 @@ func list(text string) []string {
 	return items
 }
 
+// The forms of names, without their lengths. Bucket names:
+// https://cloud.google.com/storage/docs/buckets#naming.
 var (
 	environmentName = regexp.MustCompile(`^[a-z][a-z0-9-]{0,31}$`)
 	modelName       = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._/@-]*$`)
@@ -260,6 +271,8 @@ func (r *reader) files(c *Config, v *variables) {
 	}
 }
 
+// environment reads ENVIRONMENT. Only Cloud Run sets K_SERVICE, so a deployment that does not
+// say what it is counts as production, and a laptop as development.
 func (r *reader) environment(c *Config) {
 	if c.Environment == "" {
 		c.Environment = "development"
@@ -337,6 +350,8 @@ func (r *reader) models(c *Config, fallbacks, allowed string) {
 	}
 }
 
+// gemini reads how the model is reached, and refuses settings that contradict each other: the
+// SDK would take one of them silently.
 func (r *reader) gemini(c *Config, v *variables) {
 	if !v.GoogleAPIKey.IsZero() { // which the SDK prefers
 		c.Gemini.APIKey = v.GoogleAPIKey
@@ -369,6 +384,8 @@ func (r *reader) gemini(c *Config, v *variables) {
 	}
 }
 
+// secrets checks the names of secrets, and the addresses of Google's APIs, to which
+// credentials are sent. Whether a secret exists is known only at the first fetch.
 func (r *reader) secrets(c *Config) {
 	for variable, name := range map[string]string{
 		"MODELS_TABLE_SECRET": c.ModelsSecret, "GEMINI_API_KEY_SECRET": c.Gemini.APIKeySecret, "ALLOWED_ORIGINS_SECRET": c.AllowedOriginsSecret, "API_KEYS_SECRET": c.APIKeysSecret,
@@ -393,6 +410,7 @@ func (r *reader) secrets(c *Config) {
 	}
 }
 
+// origins reads ALLOWED_ORIGINS. Those of ALLOWED_ORIGINS_SECRET are read at each fetch.
 func (r *reader) origins(c *Config, text string) {
 	if text == "" {
 		return
@@ -428,6 +446,8 @@ func ParseOrigins(text string, strict bool) ([]string, error) {
 	return items, nil
 }
 
+// auth reads who may call. In production the default is Cloud Run's own check. On Cloud Run
+// in another environment there is none: development's default would leave the service open.
 func (r *reader) auth(c *Config, v *variables) {
 	c.Auth = list(v.Auth)
 	if len(c.Auth) == 0 {
@@ -479,6 +499,8 @@ func (r *reader) auth(c *Config, v *variables) {
 	}
 }
 
+// store reads where sessions are kept. Production keeps them in Firestore, since an instance
+// may end at any time and takes its memory with it.
 func (r *reader) store(c *Config) {
 	if c.SessionStore == "" {
 		c.SessionStore = StoreMemory

@@ -71,6 +71,8 @@ func ParseEventID(run, id string) (p Position, ok bool) {
 	return p, true
 }
 
+// runTag returns the part of a run's id that event ids have: enough to notice that a client
+// resumes another run.
 func runTag(run string) string {
 	_, turn, _ := session.SplitRunID(run)
 	return turn[:min(len(turn), 8)]

@@ -127,6 +127,7 @@ func (e *export) each(ctx context.Context, page func(ctx context.Context, cursor
 	}
 }
 
+// user writes the state that belongs to the owner and to no session.
 func (e *export) user(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
@@ -137,6 +138,8 @@ func (e *export) user(ctx context.Context) error {
 	return e.state("", user.Values)
 }
 
+// state writes values in the order of their names, so that two exports of the same data are
+// equal. sessionID is "" for the owner's own.
 func (e *export) state(sessionID string, values map[string]json.RawMessage) error {
 	for _, name := range slices.Sorted(maps.Keys(values)) {
 		if err := e.write(exportedState{"state", sessionID, name, values[name]}); err != nil {
@@ -146,6 +149,8 @@ func (e *export) state(sessionID string, values map[string]json.RawMessage) erro
 	return nil
 }
 
+// sessions writes the sessions with all that belongs to them, page by page: an owner may have
+// more than fits in memory. One that is deleted in between is left out.
 func (e *export) sessions(ctx context.Context) error {
 	return e.each(ctx, func(listing context.Context, cursor string) (string, error) {
 		list, next, err := e.Store.List(listing, e.owner, maxPage, cursor)
@@ -161,6 +166,7 @@ func (e *export) sessions(ctx context.Context) error {
 	})
 }
 
+// session writes a session, its state, and its turns in order, the archived ones among them.
 func (e *export) session(ctx context.Context, m session.Meta) error {
 	key := session.Key{Owner: e.owner, ID: m.ID}
 	e.charge(ctx)
@@ -196,6 +202,7 @@ func (e *export) session(ctx context.Context, m session.Meta) error {
 	}
 }
 
+// turn writes a turn, its files by reference, and its feedback.
 func (e *export) turn(sessionID string, t TurnInfo) error {
 	if err := e.write(exportedTurn{"turn", sessionID, t}); err != nil {
 		return err
@@ -217,6 +224,8 @@ func (e *export) turn(sessionID string, t TurnInfo) error {
 	return e.write(exportedFeedback{"feedback", sessionID, t.Turn, t.Feedback})
 }
 
+// runs writes the records of runs that have not expired. They have no output: that is in the
+// turn.
 func (e *export) runs(ctx context.Context) error {
 	return e.each(ctx, func(ctx context.Context, cursor string) (string, error) {
 		runs, next, err := e.Store.ListRuns(ctx, e.owner, session.RunFilter{}, maxPage, cursor)
@@ -233,6 +242,7 @@ func (e *export) runs(ctx context.Context) error {
 	})
 }
 
+// spent writes today's use, which has no session.
 func (e *export) spent(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()

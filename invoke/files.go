@@ -83,6 +83,7 @@ type attachment struct {
 // A place is where a file is in a request's body, and the names of its members there.
 type place struct{ path, typ, uri string }
 
+// These name the place of a file in the body of POST /invoke, and of POST /chat, for errors.
 func invokePlace(i int) place     { return place{fmt.Sprintf("files[%d]", i), ".type", ".uri"} }
 func chatPlace(path string) place { return place{path, ".mediaType", ".url"} }
 
@@ -539,6 +540,7 @@ func withoutFiles(contents json.RawMessage, all []session.File) (json.RawMessage
 // turns have none.
 type pastFiles []placedFiles
 
+// placedFiles are the files of one turn.
 type placedFiles struct {
 	turn  int
 	files []session.File

@@ -65,6 +65,7 @@ func (rs *runs) add(r *run) {
 	rs.byKey[runKey{r.key, r.turnID}] = r
 }
 
+// remove removes r, unless its place is taken by a run that has taken over from it.
 func (rs *runs) remove(r *run) {
 	rs.mu.Lock()
 	defer rs.mu.Unlock()

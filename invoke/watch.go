@@ -57,6 +57,7 @@ func runKeyOf(ctx context.Context, runID string) (runKey, error) {
 	return runKey{session.Key{Owner: caller.Owner(ctx), ID: sessionID}, turnID}, nil
 }
 
+// runNotFound returns the answer for a run that is unknown or another owner's.
 func runNotFound() *api.Error {
 	e := api.Fail(api.NotFound, nil)
 	e.Message = "There is no such run, or it is over and forgotten."
@@ -83,6 +84,9 @@ func (s *Service) watch(ctx context.Context, key runKey, at *Position, started *
 	return nil, nil
 }
 
+// follow shows a run from at on, and follows it when it moves to another instance, or to this
+// one: then it goes on with the run. A run that began elsewhere a moment ago may have no
+// record yet, so it is waited for.
 func (s *Service) follow(ctx context.Context, key runKey, at *Position, started *bool, show func(Event) error) (*Response, error) {
 	begin, connected := time.Now(), false
 	for {
@@ -185,6 +189,8 @@ func (s *Service) source(ctx context.Context, key runKey) (*source, *run, error)
 	}
 }
 
+// mirrored returns a run of another instance as a source. All of its watchers here share m,
+// which reads the record; the last one to leave ends it.
 func (s *Service) mirrored(m *mirror) *source {
 	return &source{m.out, false, func() { s.mirrors.leave(m) }}
 }
@@ -396,6 +402,8 @@ func (s *Service) Stop(ctx context.Context, runID string) error {
 // stopTries bounds the writes of a stop: the run's holder writes once a second.
 const stopTries = 5
 
+// stop stops a run: one in this process at once, another by a mark in its record, which the
+// holder's next write meets, within a second.
 func (s *Service) stop(ctx context.Context, key runKey) error {
 	for range stopTries {
 		if r := s.live.get(key); r != nil {
@@ -465,6 +473,7 @@ func (s *Service) stopRecord(ctx, client context.Context, key runKey) (bool, err
 	return err == nil, err
 }
 
+// runOver returns the answer for a stop that comes too late.
 func runOver() *api.Error {
 	e := api.Fail(api.SessionConflict, nil)
 	e.Message = "The run is over."

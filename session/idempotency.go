@@ -126,6 +126,7 @@ func Open(ctx context.Context, store Store, owner Owner, id string, idem Idempot
 // to create another.
 var errPastKey = errors.New("the key's time is over")
 
+// An opening is one call of [Open].
 type opening struct {
 	store     Store
 	now       func() time.Time
@@ -189,6 +190,8 @@ func (o *opening) new(ctx context.Context, key Key) (*Opened, error) {
 	}
 }
 
+// again reports whether a step of an opening is tried again: the session was changed in
+// between, or the answer of the store did not come.
 func again(err error) bool { return errors.Is(err, ErrChanged) || errors.Is(err, ErrUnavailable) }
 
 // take claims the key in s if it is free.

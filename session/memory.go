@@ -36,6 +36,7 @@ type Memory struct {
 	evicted   bool   // the warning has been logged
 }
 
+// A memorySession is a stored session. bytes is its size as [Memory] counts it.
 type memorySession struct {
 	state    Session // Recent is append-only: loaded snapshots share its array
 	feedback map[int]Feedback
@@ -229,6 +230,8 @@ func (m *Memory) List(ctx context.Context, owner Owner, limit int, cursor string
 	return page, encodeCursor(page[limit-1]), nil
 }
 
+// newestFirst orders sessions by their last update, and by id where two have the same time,
+// so that the pages of a list never overlap.
 func newestFirst(a, b Meta) int {
 	return cmp.Or(b.UpdatedAt.Compare(a.UpdatedAt), strings.Compare(b.ID, a.ID))
 }
@@ -239,6 +242,8 @@ func encodeCursor(last Meta) string {
 	return base64.RawURLEncoding.EncodeToString(fmt.Appendf(nil, "%d.%s", last.UpdatedAt.UnixNano(), last.ID))
 }
 
+// decodeCursor reads a cursor. It comes from a client, so anything may be in it; a time that
+// no session has only moves the page.
 func decodeCursor(cursor string) (Meta, error) {
 	raw, err := base64.RawURLEncoding.DecodeString(cursor)
 	if err != nil {

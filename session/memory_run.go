@@ -19,6 +19,7 @@ type runKey struct {
 	id      string
 }
 
+// A memoryRun is a stored record. bytes is its size as [Memory] counts it.
 type memoryRun struct {
 	run     Run // its Revision is the store's
 	written time.Time
@@ -28,6 +29,8 @@ type memoryRun struct {
 // maxMemoryRuns bounds the number of records.
 const maxMemoryRuns = 10_000
 
+// newMemoryRuns returns an empty store. Its size is one more than the bound: a record is
+// added before the oldest is dropped, with its bytes.
 func newMemoryRuns() *simplelru.LRU[runKey, *memoryRun] {
 	runs, err := simplelru.NewLRU[runKey, *memoryRun](maxMemoryRuns+1, nil)
 	if err != nil {
@@ -86,6 +89,7 @@ func (m *Memory) putRun(r *Run) *Run {
 	return &stored
 }
 
+// dropRun removes a record and its bytes. The caller holds mu.
 func (m *Memory) dropRun(key runKey) {
 	if r, ok := m.runs.Peek(key); ok {
 		m.runBytes -= r.bytes
@@ -167,6 +171,7 @@ func (m *Memory) ListRuns(ctx context.Context, owner Owner, filter RunFilter, li
 	return all[:limit], encodeCursor(Meta{UpdatedAt: end.CreatedAt, ID: end.ID}), nil
 }
 
+// matches reports whether r passes the filter, of which "" passes everything.
 func (f RunFilter) matches(r *Run) bool {
 	return (f.SessionID == "" || f.SessionID == r.Key.ID) && (f.State == "" || f.State == r.State)
 }

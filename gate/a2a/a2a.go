@@ -50,6 +50,7 @@ func Door() gate.Option {
 	})
 }
 
+// A door serves the agent of its room.
 type door struct {
 	server.Room
 	card lastCard
@@ -115,6 +116,8 @@ type writer struct {
 	control *http.ResponseController
 }
 
+// Write renews the deadline, so that it bounds the time in which the client reads nothing
+// and not the length of the stream.
 func (w *writer) Write(b []byte) (int, error) {
 	_ = w.control.SetWriteDeadline(time.Now().Add(writeTimeout)) // not every ResponseWriter supports it
 	return w.ResponseWriter.Write(b)
@@ -140,11 +143,13 @@ var kinds = map[api.Code]kind{
 	api.OriginNotAllowed:     {a2a.ErrUnauthorized, -31403},
 }
 
+// A kind is an error of A2A: the SDK's, by which it chooses the status, and its number.
 type kind struct {
 	err  error
 	code int
 }
 
+// kindOf returns the kind of an error of the gate.
 func kindOf(e *api.Error) kind {
 	if len(e.Details) == 1 && e.Details[0].Field == a2a.SvcParamVersion {
 		return kind{a2a.ErrVersionNotSupported, -32009}

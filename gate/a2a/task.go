@@ -166,6 +166,7 @@ type answer struct {
 	pending []session.Pending
 }
 
+// answerOf returns what a task shows of a response that was just made.
 func answerOf(r *invoke.Response) answer {
 	return answer{run: r.RunID, text: r.Response, output: r.Output, files: r.Files, sources: r.Sources, finish: r.FinishReason, pending: r.Pending}
 }
@@ -254,6 +255,8 @@ type stream struct {
 	void  bool        // of which a part is void
 }
 
+// A shownText is a text that the client has, with the number of its part, by which a reset
+// voids it.
 type shownText struct {
 	part int
 	text string
@@ -303,6 +306,7 @@ func (s *stream) events(e invoke.Event) []a2a.Event {
 	return nil
 }
 
+// working returns the event of a step that is no part of the answer.
 func (s *stream) working(text string) []a2a.Event {
 	return []a2a.Event{a2a.NewStatusUpdateEvent(s.info, a2a.TaskStateWorking, a2a.NewMessageForTask(a2a.MessageRoleAgent, s.info, a2a.NewTextPart(text)))}
 }

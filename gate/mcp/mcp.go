@@ -65,6 +65,8 @@ func (d *door) newHandler() http.Handler {
 	})
 }
 
+// A requestKey is the key of the HTTP request in the context of a tool call: the SDK passes
+// its headers on, but not who was found to be calling.
 type requestKey struct{}
 
 // requestOf returns the HTTP request that the SDK's call with ctx came in.

@@ -19,6 +19,7 @@ import (
 
 const askName = "ask"
 
+// A question is the argument of the tool that asks the agent.
 type question struct {
 	Query     string `json:"query" jsonschema:"the question or task, in words"`
 	SessionID string `json:"session_id,omitempty" jsonschema:"the session_id of an earlier answer, to go on with its conversation"`

@@ -62,6 +62,7 @@ var (
 	refused6 = prefixes("2001::/23", "2001:db8::/32", "2002::/16", "3fff::/20")
 )
 
+// prefixes parses constants: it panics for one that is not a prefix.
 func prefixes(texts ...string) []netip.Prefix {
 	parsed := make([]netip.Prefix, len(texts))
 	for i, text := range texts {
@@ -80,6 +81,8 @@ func (g Guard) Check(addr netip.Addr) error {
 	return &AddressError{addr}
 }
 
+// isPublic reports whether addr is reachable from anywhere. IPv6 is allowed by the one range
+// that is assigned, IPv4 by exclusion: its special ranges are scattered over all of it.
 func isPublic(addr netip.Addr) bool {
 	if addr.Is4() {
 		return !within(refused4, addr)
@@ -87,6 +90,7 @@ func isPublic(addr netip.Addr) bool {
 	return public6.Contains(addr) && !within(refused6, addr) // a prefix contains no address with a zone
 }
 
+// within reports whether one of prefixes contains addr.
 func within(prefixes []netip.Prefix, addr netip.Addr) bool {
 	return slices.ContainsFunc(prefixes, func(p netip.Prefix) bool { return p.Contains(addr) })
 }

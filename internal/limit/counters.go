@@ -33,6 +33,8 @@ func NewMemory(now func() time.Time) Counters {
 	return &memory{now: now, accounts: accounts}
 }
 
+// memory holds the accounts in this process. Nothing runs to remove those that have
+// expired: they read as absent, and the least recently used ones make room.
 type memory struct {
 	now      func() time.Time
 	mu       sync.Mutex
@@ -44,6 +46,7 @@ type stored struct {
 	expires time.Time
 }
 
+// Update implements [Counters].
 func (m *memory) Update(_ context.Context, name string, u Update) (Account, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -54,6 +57,7 @@ func (m *memory) Update(_ context.Context, name string, u Update) (Account, erro
 	return after, nil
 }
 
+// Look implements [Counters].
 func (m *memory) Look(_ context.Context, name string) (Account, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -470,6 +470,8 @@ func (l *Limiter) leave(ctx context.Context, s *subject) error {
 	})
 }
 
+// ruleClaims returns a claim for each rule that limits anything. If there is no room for
+// another subject, the call is refused rather than let through uncounted.
 func (l *Limiter) ruleClaims(ctx context.Context, rules []Rule) ([]claim, error) {
 	now := l.now()
 	claims := make([]claim, 0, len(rules))
@@ -489,6 +491,8 @@ func (l *Limiter) ruleClaims(ctx context.Context, rules []Rule) ([]claim, error)
 	return claims, nil
 }
 
+// budgetClaims returns a claim for each budget. A limit that has changed since the last
+// answer makes what was heard from the counters worthless: they are asked again.
 func (l *Limiter) budgetClaims(ctx context.Context, budgets []Budget) ([]claim, error) {
 	now := l.now()
 	claims := make([]claim, 0, len(budgets))
@@ -662,6 +666,7 @@ func (l *Limiter) acquire(ctx context.Context, claims []claim, cost int64) error
 
 var errSlow = fmt.Errorf("no answer within %v", maxWait)
 
+// isClosed reports whether c is closed, without waiting.
 func isClosed(c <-chan struct{}) bool {
 	select {
 	case <-c:
@@ -671,6 +676,7 @@ func isClosed(c <-chan struct{}) bool {
 	}
 }
 
+// take takes cost from what this instance has leased of a claim's subject.
 func (l *Limiter) take(c *claim, cost int64) outcome {
 	s := c.subject
 	s.mu.Lock()
@@ -682,6 +688,8 @@ func (l *Limiter) take(c *claim, cost int64) outcome {
 	return s.takeCalls(cost, l.now())
 }
 
+// takeShare takes cost from this instance's share of the limit, for the time in which the
+// counters do not answer. What it takes is reported once they do.
 func (l *Limiter) takeShare(c claim, cost int64) outcome {
 	s := c.subject
 	s.mu.Lock()
@@ -706,6 +714,8 @@ func (l *Limiter) undo(c claim, cost int64) {
 	l.scheduleReturn(s)
 }
 
+// refusal returns the refusal by c's limit, with the states of all claims for the headers
+// of the answer. A wait never goes beyond the limit's own reset.
 func (l *Limiter) refusal(claims []claim, c claim, retryAfter time.Duration) *Refusal {
 	now := l.now()
 	s := c.subject.state(c.daily)
@@ -799,6 +809,7 @@ func (l *Limiter) update(ctx context.Context, s *subject, a ask) (<-chan struct{
 	return done, true
 }
 
+// unschedule takes s out of the queue of reports.
 func (l *Limiter) unschedule(s *subject) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -816,6 +827,7 @@ func (l *Limiter) begin() bool {
 	return true
 }
 
+// isClosed reports whether l is closed: then nothing is leased any more.
 func (l *Limiter) isClosed() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -35,6 +35,7 @@ type presence struct {
 	at      time.Time
 }
 
+// set records what the API said.
 func (p *presence) set(missing bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -59,6 +60,8 @@ func (c *Client) Missing(ctx context.Context) error {
 	return c.gone(c.names[0], errMissing)
 }
 
+// missing reports whether the last word of the API was that there is none of the models. One
+// caller asks at a time; the others wait for its answer.
 func (c *Client) missing(ctx context.Context) bool {
 	if missing, ok := c.presence.settled(); ok {
 		return missing
@@ -89,6 +92,8 @@ func (c *Client) Check(ctx context.Context) error {
 	return c.presence.first
 }
 
+// check asks the API. A model that stands in is asked about only if those before it do not
+// exist, so that the usual check is one request.
 func (c *Client) check(ctx context.Context) error {
 	if len(c.names) == 0 {
 		return nil
@@ -110,6 +115,8 @@ func (c *Client) check(ctx context.Context) error {
 	return first
 }
 
+// isGone reports whether the API itself said that there is no such model. A 404 of a gateway
+// in between, which has another form, says nothing about it.
 func isGone(err error) bool {
 	failure, ok := errors.AsType[*Error](err)
 	return ok && failure.gone
@@ -129,6 +136,7 @@ func (e *GoneError) Error() string {
 // Unwrap returns what the API said, an [*Error].
 func (e *GoneError) Unwrap() error { return e.err }
 
+// gone returns the error of a model that does not exist, with its successor in the table.
 func (c *Client) gone(name string, err error) *GoneError {
 	return &GoneError{Model: name, Successor: c.tables.Table().Successor(name), err: err}
 }

@@ -28,6 +28,8 @@ type labels struct {
 	methods, routes, codes, models, tools map[string]string
 }
 
+// newLabels returns the values that are known when the process starts, so that no caller can
+// make new series.
 func newLabels(c Config) labels {
 	l := labels{methods: set(methods), routes: set(nil), codes: set(c.Codes), models: set(c.Models), tools: set(c.Tools)}
 	for _, pattern := range c.Routes {
@@ -59,6 +61,7 @@ func pick(list map[string]string, value, fallback string) string {
 	return fallback
 }
 
+// These return the label of a value: itself if it is known, else a common one.
 func (l labels) method(name string) string   { return pick(l.methods, name, otherError) }
 func (l labels) route(pattern string) string { return pick(l.routes, pattern, other) } // the path of it
 func (l labels) model(name string) string    { return pick(l.models, name, other) }

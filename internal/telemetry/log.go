@@ -160,6 +160,7 @@ func plain(s string, n int) string {
 	}, truncate.Text(s, n))
 }
 
+// A recordKey is the key of the request's [Record] in a context.
 type recordKey struct{}
 
 // WithRecord returns a context in which [Note] and [Fail] find r.

@@ -83,12 +83,14 @@ type watch struct {
 	conns map[*conn]struct{}
 }
 
+// A conn is a connection of a channel, with the time of its last sign of life.
 type conn struct {
 	net.Conn
 	watch *watch
 	read  atomic.Int64 // when something came, or it was made; nanoseconds since 1970
 }
 
+// dial connects for gRPC, in the place of its own dialer.
 func (w *watch) dial(ctx context.Context, address string) (net.Conn, error) {
 	made, err := (&net.Dialer{}).DialContext(ctx, "tcp", address)
 	if err != nil {
@@ -102,6 +104,7 @@ func (w *watch) dial(ctx context.Context, address string) (net.Conn, error) {
 	return c, nil
 }
 
+// Read counts bytes of any kind as a sign of life, HTTP/2 pings among them.
 func (c *conn) Read(b []byte) (int, error) {
 	n, err := c.Conn.Read(b)
 	if n > 0 {
@@ -110,6 +113,7 @@ func (c *conn) Read(b []byte) (int, error) {
 	return n, err
 }
 
+// Close is called by gRPC, and by judge for a connection that is silent.
 func (c *conn) Close() error {
 	c.watch.mu.Lock()
 	delete(c.watch.conns, c)
@@ -138,6 +142,7 @@ func (w *watch) judge(ctx context.Context, begun time.Time, err error) {
 	}
 }
 
+// unary judges the connections after each call. It is a [grpc.UnaryClientInterceptor].
 func (w *watch) unary(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
 	begun := time.Now()
 	err := invoke(ctx, method, req, reply, cc, opts...)
@@ -145,6 +150,7 @@ func (w *watch) unary(ctx context.Context, method string, req, reply any, cc *gr
 	return err
 }
 
+// stream judges them after each stream. It is a [grpc.StreamClientInterceptor].
 func (w *watch) stream(ctx context.Context, desc *grpc.StreamDesc, cc *grpc.ClientConn, method string, open grpc.Streamer, opts ...grpc.CallOption) (grpc.ClientStream, error) {
 	begun := time.Now()
 	s, err := open(ctx, desc, cc, method, opts...)
@@ -155,6 +161,7 @@ func (w *watch) stream(ctx context.Context, desc *grpc.StreamDesc, cc *grpc.Clie
 	return &stream{s, w, begun}, nil
 }
 
+// A stream judges the connections when a receive fails.
 type stream struct {
 	grpc.ClientStream
 	watch *watch

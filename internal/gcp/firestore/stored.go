@@ -36,6 +36,9 @@ type storedFeedback struct {
 	At      time.Time `firestore:"at"`
 }
 
+// The functions below convert between the session's types and those of the documents, which
+// have Firestore's tags. nil stays nil: an absent field is not written.
+
 func storedKeys(keys map[string]session.KeyEntry) map[string]storedKey {
 	if keys == nil {
 		return nil
