@@ -165,7 +165,6 @@ type entry struct {
 // A schedule is a heap of entries, the next one first.
 type schedule []*entry
 
-// schedule implements [heap.Interface], the earliest first.
 func (s schedule) Len() int           { return len(s) }
 func (s schedule) Less(i, j int) bool { return s[i].at.Before(s[j].at) }
 func (s schedule) Swap(i, j int)      { s[i], s[j] = s[j], s[i] }
