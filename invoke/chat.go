@@ -24,13 +24,13 @@ type ChatRequest struct {
 	_ struct{} `additionalProperties:"true"`
 
 	ID          string       `json:"id" pattern:"^[A-Za-z0-9_-]{16,64}$" doc:"The session; a new one when you have none of this id."`
-	Messages    ChatMessages `json:"messages" doc:"The conversation as the page has it. Only the last user message is read; of an assistant's message that is the last, the answers to what it waits for."`
-	Trigger     Trigger      `json:"trigger,omitempty" enum:"submit-message,regenerate-message" doc:"Whether to append a turn, or to replace the last turn's answer."`
+	Messages    ChatMessages `json:"messages" doc:"The conversation as the page has it. The last user message is the question; of the answers only metadata.run_id is read, and compared with the session; of an answer that is the last, what it says to what waits."`
+	Trigger     Trigger      `json:"trigger,omitempty" enum:"submit-message,regenerate-message" doc:"Whether to ask, or to make an answer again."`
 	Model       string       `json:"model,omitempty" nullable:"true" doc:"The model to ask, one of those that the service allows; its own when absent."`
 	Temperature *float64     `json:"temperature,omitempty" nullable:"true" minimum:"0" maximum:"2" doc:"As of POST /invoke, like the two below."`
 	MaxTokens   *int         `json:"max_tokens,omitempty" nullable:"true" minimum:"1"`
 	AfterTurn   *int         `json:"after_turn,omitempty" nullable:"true" minimum:"0" maximum:"9007199254740991"`
-	MessageID   unread       `json:"messageId,omitempty" doc:"The message that the page edits or regenerates. Not read."`
+	MessageID   messageID    `json:"messageId,omitempty" doc:"The message that the page edits or regenerates."`
 }
 
 // A Trigger is the reason for a request.
@@ -57,14 +57,24 @@ func (t *Trigger) UnmarshalJSONFrom(d *jsontext.Decoder) error {
 	return nil
 }
 
-// An unread field accepts any value and ignores it.
-type unread struct{}
+// A messageID is the id that a page gives a message. Any value is accepted; what cannot be
+// an id is ignored.
+type messageID string
 
-// UnmarshalJSONFrom skips the value.
-func (unread) UnmarshalJSONFrom(d *jsontext.Decoder) error { return d.SkipValue() }
+// UnmarshalJSONFrom reads a text, or skips the value.
+func (id *messageID) UnmarshalJSONFrom(d *jsontext.Decoder) error {
+	if d.PeekKind() != '"' {
+		return d.SkipValue()
+	}
+	word, err := text(d)
+	if api.Printable(word, maxMessageID) {
+		*id = messageID(word)
+	}
+	return err
+}
 
 // Schema returns the schema of any value.
-func (unread) Schema(huma.Registry) *huma.Schema { return &huma.Schema{} }
+func (messageID) Schema(huma.Registry) *huma.Schema { return &huma.Schema{} }
 
 // ChatBytes bounds a body of POST /chat, in bytes: the SDK sends the whole conversation
 // each time, files included. What is passed over is not kept; only the last user message
@@ -79,6 +89,10 @@ const maxURLHead = 1 << 10
 func (s *Service) chat(w http.ResponseWriter, r *http.Request) error {
 	ctx, cancel := context.WithTimeout(r.Context(), s.Timeout)
 	defer cancel()
+	dialect, err := newUIMessages(r)
+	if err != nil {
+		return err
+	}
 	memory := memoryClaim{room: s.room, owner: caller.Owner(ctx)}
 	defer memory.leave()
 	req, answers, err := s.decodeChat(w, r, memory.take)
@@ -86,9 +100,10 @@ func (s *Service) chat(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	if answers != nil {
-		return s.answerChat(ctx, w, r, req.SessionID, answers.list)
+		return s.answerChat(ctx, w, r, dialect, req.SessionID, answers.list)
 	}
-	return s.Stream(ctx, w, r, req, newUIMessages(r))
+	req.Options.Resets = dialect.sdk >= resetSDK
+	return s.Stream(ctx, w, r, req, dialect)
 }
 
 // decodeChat decodes and validates a request. It returns the answers of one that answers
@@ -126,7 +141,10 @@ func (s *Service) decodeChat(w http.ResponseWriter, r *http.Request, hold func()
 	req := Request{
 		Query: body.Messages.last.text.String(), SessionID: body.ID, Model: body.Model,
 		Temperature: body.Temperature, MaxTokens: body.MaxTokens, AfterTurn: body.AfterTurn,
-		Options: Options{Create: true, Stay: true, Resets: true, Regenerate: body.Trigger == triggerRegenerate},
+		Options: Options{Create: true, Stay: true, Regenerate: body.Trigger == triggerRegenerate, Page: &Page{
+			MessageID: string(body.MessageID), QuestionID: string(body.Messages.last.id), Runs: body.Messages.runs,
+			Alone: body.Messages.count == 1 && body.AfterTurn != nil,
+		}},
 	}
 	if err := req.Validate(body.Messages.last.field + ".parts"); err != nil {
 		return Request{}, nil, err
@@ -141,13 +159,15 @@ func (s *Service) decodeChat(w http.ResponseWriter, r *http.Request, hold func()
 }
 
 // ChatMessages are the messages of a [ChatRequest]. Only the last user message is
-// kept.
+// kept, and which runs the answers name.
 type ChatMessages struct {
 	bytes int64        // that a message may have beside its files
 	files int64        // that the files of a message may have, decoded
 	hold  func() error // called for each MiB of memory that files take
 	held  int64        // MiB of the message with the largest files
 	given bool
+	count int
+	runs  []string     // that answers name, the latest last
 	last  *userMessage // nil: none
 
 	answers *chatAnswers // of the last message, if that is the assistant's
@@ -201,6 +221,7 @@ func (ChatMessages) Schema(huma.Registry) *huma.Schema {
 // is the last one.
 type userMessage struct {
 	field   string // path in the body
+	id      messageID
 	text    strings.Builder
 	files   []chatInput
 	skipped int64 // bytes of the files' URLs
@@ -248,11 +269,12 @@ func (ms *ChatMessages) UnmarshalJSONFrom(d *jsontext.Decoder) error {
 		return broken(d, api.Invalid("messages", "must be a list"))
 	}
 	return eachElement(d, func(i int) error {
+		ms.count++
 		m := &userMessage{field: "messages." + strconv.Itoa(i)}
 		if d.PeekKind() != '{' {
 			return broken(d, api.Invalid(m.field, "must be an object"))
 		}
-		role, begin := "", d.InputOffset()
+		role, run, begin := "", "", d.InputOffset()
 		err := eachMember(d, func(name string) (err error) {
 			switch name {
 			case "role":
@@ -260,6 +282,11 @@ func (ms *ChatMessages) UnmarshalJSONFrom(d *jsontext.Decoder) error {
 					return broken(d, api.Invalid(m.field+".role", "must be a text"))
 				}
 				role, err = text(d)
+				return err
+			case "id":
+				return m.id.UnmarshalJSONFrom(d)
+			case "metadata":
+				run, err = runOf(d)
 				return err
 			case "parts":
 				return m.parts(d, ms)
@@ -271,6 +298,12 @@ func (ms *ChatMessages) UnmarshalJSONFrom(d *jsontext.Decoder) error {
 		case "assistant":
 			m.answers.field = m.field
 			ms.answers = &m.answers
+			if run != "" {
+				if len(ms.runs) == maxPageRuns {
+					ms.runs = slices.Delete(ms.runs, 0, 1)
+				}
+				ms.runs = append(ms.runs, run)
+			}
 		case "user":
 			if m.text.Len() == 0 {
 				m.invalid(".parts", "must hold text")
@@ -282,6 +315,24 @@ func (ms *ChatMessages) UnmarshalJSONFrom(d *jsontext.Decoder) error {
 		}
 		return err
 	})
+}
+
+// runOf reads the metadata of a message and returns the run that it names, "" for none.
+func runOf(d *jsontext.Decoder) (run string, err error) {
+	if d.PeekKind() != '{' {
+		return "", d.SkipValue()
+	}
+	err = eachMember(d, func(name string) error {
+		if name != "run_id" || d.PeekKind() != '"' {
+			return d.SkipValue()
+		}
+		id, err := text(d)
+		if _, _, ok := session.SplitRunID(id); ok {
+			run = id
+		}
+		return err
+	})
+	return run, err
 }
 
 // parts reads the parts of a message.
@@ -482,31 +533,4 @@ func text(d *jsontext.Decoder) (string, error) {
 		return "", err
 	}
 	return token.String(), nil
-}
-
-// replaced returns the session as req's turn sees it, and the id of the turn that it
-// replaces, "" for none.
-//
-// Regenerating replaces the last turn if that has the same question. If it has another
-// one, the question to answer has no stored turn, because its answer was stopped or
-// failed: the SDK's pages also regenerate to retry such a question. Then the turn is
-// appended.
-func replaced(s *session.Session, req Request) (before *session.Session, id string, err error) {
-	if !req.Options.Regenerate {
-		return s, "", nil
-	}
-	last, ok, err := s.Last()
-	if err != nil || !ok {
-		return s, "", err
-	}
-	if asked, _ := last.Texts(); asked != req.Query {
-		return s, "", nil
-	}
-	if last.Effects {
-		e := api.Fail(api.SessionConflict, nil)
-		e.Message = "What was done for this answer stays done, so it cannot be made again. Ask a new question instead."
-		return nil, "", e
-	}
-	before, err = s.WithoutLast()
-	return before, last.ID, err
 }

@@ -256,7 +256,7 @@ func approvals(record *session.Run, given []chatAnswer) ([]Approval, error) {
 
 // answerChat handles a POST /chat whose last message is the assistant's: it answers what
 // the session's last turn waits for, and the stream continues that message.
-func (s *Service) answerChat(ctx context.Context, w http.ResponseWriter, r *http.Request, id string, given []chatAnswer) error {
+func (s *Service) answerChat(ctx context.Context, w http.ResponseWriter, r *http.Request, dialect *uiMessages, id string, given []chatAnswer) error {
 	key := session.Key{Owner: caller.Owner(ctx), ID: id}
 	action := auditDeny
 	if slices.ContainsFunc(given, func(a chatAnswer) bool { return a.Approved != nil && *a.Approved }) {
@@ -279,7 +279,7 @@ func (s *Service) answerChat(ctx context.Context, w http.ResponseWriter, r *http
 	if !ok {
 		return conflict(nothingWaits)
 	}
-	st := newStream(w, r, newUIMessages(r))
+	st := newStream(w, r, dialect)
 	defer st.close()
 	run := runKey{key, waits.ID}
 	response, err := s.answerRun(ctx, run, func(record *session.Run) ([]Approval, error) { return approvals(record, given) }, st.show)

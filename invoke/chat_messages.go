@@ -1,6 +1,7 @@
 package invoke
 
 import (
+	"cmp"
 	"context"
 	"net/http"
 	"slices"
@@ -65,6 +66,10 @@ func (s *Service) getChat(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
+	sdk, err := sdkOf(r)
+	if err != nil {
+		return err
+	}
 	ctx, cancel := context.WithTimeout(r.Context(), storeTimeout)
 	defer cancel()
 	meta, records, err := s.Store.Turns(ctx, key, 0, 1)
@@ -83,14 +88,18 @@ func (s *Service) getChat(w http.ResponseWriter, r *http.Request) error {
 		if err := s.settle(ctx, key, &turn, turn.Number == meta.Turns); err != nil {
 			return readFailure(r, err)
 		}
-		history.Messages = append(history.Messages, messagesOf(sdkOf(r), turn, newTurnInfo(key.ID, turn, record.Feedback))...)
+		history.Messages = append(history.Messages, messagesOf(sdk, turn, newTurnInfo(key.ID, turn, record.Feedback))...)
 	}
 	return api.WriteSuccess(w, r, "The messages of the session", history)
 }
 
+// questionSuffix makes the id of a question's message from its run's, if the page gave it
+// none.
+const questionSuffix = ".question"
+
 // messagesOf returns the question and the answer of a turn, for a version of the SDK.
 func messagesOf(sdk int, turn session.Turn, t TurnInfo) []UIMessage {
-	question := UIMessage{ID: t.RunID + ".question", Role: "user", Parts: []UIPart{{Type: "text", Text: t.Query}}}
+	question := UIMessage{ID: cmp.Or(turn.QuestionID, t.RunID+questionSuffix), Role: "user", Parts: []UIPart{{Type: "text", Text: t.Query}}}
 	for _, f := range t.Files {
 		if f.URI != "" { // bytes are not kept without a bucket
 			question.Parts = append(question.Parts, UIPart{Type: "file", URL: f.URI, MediaType: f.Type, Filename: f.Name})

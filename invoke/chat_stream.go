@@ -20,38 +20,58 @@ import (
 // (https://ai-sdk.dev/docs/ai-sdk-ui/stream-protocol). Each part is an event without a
 // name, and text between two tool calls is a separate part.
 type uiMessages struct {
-	sdk   int    // the SDK's major version
+	sdk   int    // the page's major version of the SDK
 	texts int    // pieces of text and reasoning that have begun
 	said  bool   // one of them was text
 	open  string // "text" or "reasoning" while one has not ended
 	shown Extent
+	ended bool // nothing follows
 
 	asked  map[string]bool // calls for whose approval this stream has asked
 	denied map[string]bool // calls that a person has denied
+
+	run  string
+	from int         // the first part of the run that this stream shows
+	kept []shownPart // what the page's message holds, for a page that knows reset-step
 }
 
 // newUIMessages returns the dialect for the page that made the request.
-func newUIMessages(r *http.Request) *uiMessages { return &uiMessages{sdk: sdkOf(r)} }
+func newUIMessages(r *http.Request) (*uiMessages, error) {
+	sdk, err := sdkOf(r)
+	return &uiMessages{sdk: sdk}, err
+}
 
-// The versions of the AI SDK. Only those from approvalSDK on know approvals.
+// A shownPart is a part of a run as far as it was shown.
+type shownPart struct {
+	at   int // its place in the run
+	part session.Part
+	text []byte // of one that grows
+}
+
+// The versions of the AI SDK.
 const (
-	approvalSDK = 6
+	oldestSDK   = 5
+	approvalSDK = 6 // the first that knows approvals
 	answerSDK   = 7 // has a part for the answer, too
-	defaultSDK  = approvalSDK
+	resetSDK    = 7 // the first that knows reset-step
+	newestSDK   = 7
+	defaultSDK  = 6
 )
 
 // headerSDK is the header by which a page names the major version of its AI SDK.
 const headerSDK = "X-AI-SDK"
 
-// sdkOf returns the major version of the AI SDK of the page that made the request.
-func sdkOf(r *http.Request) int {
-	switch r.Header.Get(headerSDK) {
-	case "5":
-		return 5
-	case "7":
-		return 7
+// sdkOf returns the major version of the SDK that a page says it is.
+func sdkOf(r *http.Request) (int, error) {
+	values := r.Header.Values(headerSDK)
+	if len(values) == 0 {
+		return defaultSDK, nil
 	}
-	return defaultSDK
+	version, err := strconv.Atoi(values[0])
+	if err != nil || len(values) > 1 || version < oldestSDK || version > newestSDK {
+		return 0, api.Malformed(headerSDK, "must be 5, 6 or 7, the major version of the package ai")
+	}
+	return version, nil
 }
 
 func (*uiMessages) Headers(h http.Header) { h.Set("X-Vercel-Ai-Ui-Message-Stream", "v1") }
@@ -158,6 +178,9 @@ type (
 		Sources     []session.Source `json:"sources,omitempty" doc:"With their positions in the text."`
 		Suggestions string           `json:"search_suggestions,omitempty" doc:"HTML with the searches that Google's terms want shown beside the answer."`
 	}
+	chatReset struct {
+		Type string `json:"type" enum:"reset-step"`
+	}
 	chatError struct {
 		Type      string `json:"type" enum:"error"`
 		ErrorText string `json:"errorText" doc:"A sentence for the page's user."`
@@ -168,6 +191,9 @@ func (u *uiMessages) textID() string { return "text-" + strconv.Itoa(u.texts) }
 
 // Event implements [Dialect]. A part that the protocol has no form for is left out.
 func (u *uiMessages) Event(b *bytes.Buffer, e Event) error {
+	if u.ended {
+		return nil
+	}
 	p := e.Part
 	if !p.Grows() {
 		if err := u.endText(b); err != nil {
@@ -175,10 +201,13 @@ func (u *uiMessages) Event(b *bytes.Buffer, e Event) error {
 		}
 	}
 	voids := u.shown.Voids(e)
+	if u.sdk >= resetSDK && p.Kind != "" {
+		u.keep(e.At, p)
+	}
 	switch e.Kind {
 	case KindStart:
 		s := e.Start
-		u.said = e.At.Part > 0 // what is new continues a message
+		u.run, u.from, u.said = e.Run, e.At.Part, e.At.Part > 0 // what is new continues a message
 		return appendData(b, chatStart{"start", s.RunID, chatStartedInfo{s.RequestID, s.SessionID, s.RunID, s.Turn}})
 	case session.KindText:
 		return u.delta(b, "text", p.Text)
@@ -211,17 +240,62 @@ func (u *uiMessages) Event(b *bytes.Buffer, e Event) error {
 			url = "data:" + p.Type + ";base64," + base64.StdEncoding.EncodeToString(p.Data)
 		}
 		return appendData(b, chatFile{"file", url, p.Type})
-	case KindReset: // what was shown cannot be taken back
-		if !voids {
-			return nil
-		}
-		return appendData(b, chatError{"error", "The answer was interrupted. Reload to see it."})
+	case KindReset:
+		return u.reset(b, e.Reset, voids)
 	case KindDone:
 		return u.done(b, e.Envelope, e.Response)
 	case KindError:
 		return u.fail(b, e.Envelope)
 	}
 	return nil
+}
+
+// keep adds to kept a part, or a piece of one that grows, at whose end the position is.
+func (u *uiMessages) keep(at Position, p session.Part) {
+	if !p.Grows() {
+		u.kept = append(u.kept, shownPart{at: at.Part - 1, part: p})
+		return
+	}
+	if n := len(u.kept); n == 0 || u.kept[n-1].at != at.Part {
+		u.kept = append(u.kept, shownPart{at: at.Part, part: session.Part{Kind: p.Kind}})
+	}
+	last := &u.kept[len(u.kept)-1]
+	last.text = append(last.text, p.Text...)
+}
+
+// reset takes back what was shown from a part on. The SDK's reset-step takes back the
+// whole message, which has no steps here, so what still holds is shown again. A stream that
+// continues a message has not shown all of it, and pages of an older SDK can take back
+// nothing.
+func (u *uiMessages) reset(b *bytes.Buffer, to session.Reset, voids bool) error {
+	if u.sdk < resetSDK || u.from > 0 {
+		if !voids {
+			return nil // but reasoning is no answer, and may stay
+		}
+		u.ended = true
+		if err := appendData(b, chatError{"error", "The answer was interrupted. Reload to see it."}); err != nil {
+			return err
+		}
+		return endParts(b)
+	}
+	if err := appendData(b, chatReset{"reset-step"}); err != nil {
+		return err
+	}
+	kept := u.kept
+	u.kept, u.said = nil, false
+	for _, s := range kept {
+		if s.at >= to.Part {
+			break
+		}
+		e := Event{Kind: s.part.Kind, Run: u.run, Part: s.part, At: Position{Part: s.at + 1}}
+		if s.part.Grows() {
+			e.At, e.Part.Text = Position{Part: s.at, Offset: len(s.text)}, string(s.text)
+		}
+		if err := u.Event(b, e); err != nil {
+			return err
+		}
+	}
+	return u.endText(b)
 }
 
 // reasonOf returns why a tool call failed.

@@ -335,7 +335,7 @@ func TestTheEndOfAnEffect(t *testing.T) {
 				t.Errorf("the next prompt: %s", raw)
 			}
 			// What was done cannot be made undone by another answer.
-			status, chat := ask(t, server, "/chat", fmt.Sprintf(`{"id": %q, "messages": [{"role": "user", "parts": [{"type": "text", "text": "and?"}]}], "trigger": "regenerate-message"}`, a.SessionID))
+			status, chat := ask(t, server, "/chat", fmt.Sprintf(`{"id": %q, "messages": [{"role": "assistant", "metadata": {"run_id": %q}, "parts": []}, {"role": "user", "parts": [{"type": "text", "text": "and?"}]}], "trigger": "regenerate-message"}`, a.SessionID, a.RunID))
 			if status != http.StatusOK { // the last turn has no effect
 				t.Errorf("status %d: %s", status, chat)
 			}

@@ -127,7 +127,7 @@ func (g *generation) say(text string) {
 func (g *generation) turn(ctx context.Context, now time.Time) session.Turn {
 	parts, resets := g.run.out.stored()
 	return session.Turn{
-		ID: g.run.turnID, Prompt: g.prompt, Files: g.files.stored, Contents: append(g.encoded, ']'), ToolCalls: g.calls, Usage: g.usage, Model: g.model,
+		ID: g.run.turnID, QuestionID: g.run.questionID(), Prompt: g.prompt, Files: g.files.stored, Contents: append(g.encoded, ']'), ToolCalls: g.calls, Usage: g.usage, Model: g.model,
 		FinishReason: string(g.finish), Warnings: g.warnings, RequestID: api.RequestID(ctx), CreatedAt: now.UTC(),
 		Parts: parts, Resets: resets, Output: g.output, Suggestions: g.suggestions, AgentDigest: g.digest,
 		Pending: g.pending, Effects: g.run.journal.began(), Epoch: g.run.epoch(),

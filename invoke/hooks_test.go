@@ -213,7 +213,7 @@ func TestAHookEndsATurn(t *testing.T) {
 				store := newMemory()
 				server, written := serveFor(t, store, gemini, hooked(with(end.end)), 2*time.Second)
 				gemini.Enqueue(echoCall("x"), geminitest.Text("Done."))
-				status, answer := ask(t, server, "/chat", chatBody("submit-message", "hello"), "Accept", "application/json")
+				status, answer := ask(t, server, "/chat", chatBody("submit-message", "hello", 0), "Accept", "application/json")
 				begun := strings.Contains(answer, `"type":"start"`) // the tool's event had gone out
 				if !begun && (status != end.status || !strings.Contains(answer, `"error":"`+end.code+`"`)) || begun && !strings.Contains(answer, `"type":"error"`) {
 					t.Errorf("%d %s", status, answer)

@@ -69,6 +69,9 @@ func (s *Service) idempotency(req Request) session.Idempotency {
 	if req.Options.Regenerate {
 		body = append(body, " again"...)
 	}
+	if page := req.Options.Page; page != nil && page.MessageID != "" {
+		body = append(body, " of "+page.MessageID...)
+	}
 	body = append(body, req.Options.Instructions...)
 	for _, contents := range req.Options.History {
 		body = append(body, contents...)

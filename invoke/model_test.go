@@ -33,7 +33,7 @@ func TestARequestNamesItsModel(t *testing.T) {
 		{"an empty one", "/invoke", `{"query": "hello", "model": ""}`, ""},
 		{"a number", "/invoke", `{"query": "hello", "model": 5}`, ""},
 		{"one that is allowed, of a page", "/chat", chat + `, "model": "gemini-3.8-flash"}`, "gemini-3.8-flash"},
-		{"none, of a page", "/chat", chat + `}`, "model"},
+		{"none, of a page", "/chat", chat + `, "after_turn": 1}`, "model"},
 		{"another, of a page", "/chat", chat + `, "model": "gemini-2.5-pro"}`, ""},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -40,7 +40,8 @@ type Options struct {
 	Key        string // Idempotency-Key; "": none
 	Locale     string // the client's preferred language, "" if it names none
 	Create     bool   // the named session need not exist yet
-	Regenerate bool   // replace the last turn, if it answers Query
+	Regenerate bool   // make the answer to Query again
+	Page       *Page  // what the page says that asks; nil: only the last turn is replaced, if it answers Query
 	Stay       bool   // the run goes on when the client leaves, unless OnDisconnect differs
 
 	Resets bool // the client can be shown that a step begins again, see [KindReset]

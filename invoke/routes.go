@@ -48,7 +48,9 @@ func (s *Service) Routes() []api.Route {
 				ID: "chat", Tag: api.TagAgent, Params: []string{"Idempotency-Key", headerSDK}, Errors: turnErrors, Sentences: true,
 				Description: "The same turn in the protocol of the AI SDK's `useChat` (https://ai-sdk.dev/docs/ai-sdk-ui/stream-protocol): use " +
 					"`new DefaultChatTransport({ api: URL + \"/chat\" })`. A session of this `id` is made when there is none. The service remembers what was said before: " +
-					fmt.Sprintf("the page's own history is not read. A body may have %d bytes, its last message what a body of `POST /invoke` may.\n\n", ChatBytes) +
+					fmt.Sprintf("of the page's own history only `metadata.run_id` of its answers is read. A body may have %d bytes, its last message what a body of `POST /invoke` may.\n\n", ChatBytes) +
+					"The page's answers, or `after_turn` where the last message comes alone, must end with the session's last turn: else somebody else went on, and it is a 409. " +
+					"With `messageId` of an earlier message, or to regenerate an earlier answer, that turn and those after it are replaced. An answer that the page no longer waits for is stopped first.\n\n" +
 					"The answer is a UI message stream: `start`; then `text-start`, `text-delta`, `text-end`, `tool-input-available`, and `tool-output-available` or `tool-output-error`, as they happen; " +
 					"one of `finish` and `error`; and `[DONE]`. To pages of version 6 and later, a tool call that waits for a person is a `tool-approval-request`: a request whose last message is " +
 					"the assistant's, as `addToolApprovalResponse` makes it, answers it, and its stream continues that message. What fails before the question is admitted has its status, and a sentence to show to a person as its body, or the envelope with `Accept: application/json`. " +
@@ -78,10 +80,10 @@ func (s *Service) Routes() []api.Route {
 			},
 		},
 		{
-			Method: http.MethodGet, Path: "/chat/{id}/stream", Handler: s.resumeChat,
+			Method: http.MethodGet, Path: "/chat/{id}/stream", Handler: s.resumeChat, Fail: api.WriteSentence,
 			Summary: "Go on watching the answer that is being written.",
 			Doc: api.Doc{
-				ID: "resumeChat", Tag: api.TagAgent, Params: []string{"chat", headerSDK}, Errors: []api.Code{api.SessionStoreUnavailable},
+				ID: "resumeChat", Tag: api.TagAgent, Params: []string{"chat", headerSDK}, Errors: []api.Code{api.SessionStoreUnavailable}, Sentences: true,
 				Description: "What `useChat` asks for with `resume: true`: the running answer of the session from its start, on any instance.",
 				Answers: append([]api.DocAnswer{{
 					Status: http.StatusOK, Description: "The running answer.", Headers: []string{"x-vercel-ai-ui-message-stream", "X-Accel-Buffering"},
@@ -386,6 +388,8 @@ func (ChatEvent) Schema(r huma.Registry) *huma.Schema {
 		schemaOf[chatAnswered](r, "The person has answered, in a stream that has asked (SDK 7)."),
 		schemaOf[chatDenied](r, "The person has denied the tool call (SDK 6 and later)."),
 		schemaOf[chatSource](r, "Where the answer comes from."),
+		schemaOf[chatFile](r, "A file of the answer."),
+		schemaOf[chatReset](r, "What was shown is void; what still holds of it follows again (SDK 7)."),
 		schemaOf[chatFinish](r, "The last: the turn is stored."),
 		schemaOf[chatError](r, "The last, instead of finish."),
 	}}

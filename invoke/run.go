@@ -30,7 +30,8 @@ type run struct {
 	cancel  context.CancelCauseFunc
 	journal *journal // nil: the run has no record
 
-	stopping bool // it was taken over only to be stopped
+	stopping   bool // it was taken over only to be stopped
+	superseded bool // another run was stopped for it
 
 	timeout time.Duration // of a run that the queue brings to its end; 0: that of a request
 }

@@ -198,7 +198,11 @@ func (s *Service) resumeChat(w http.ResponseWriter, r *http.Request) error {
 		w.WriteHeader(http.StatusNoContent)
 		return nil
 	}
-	st := newStream(w, r, newUIMessages(r))
+	dialect, err := newUIMessages(r)
+	if err != nil {
+		return err
+	}
+	st := newStream(w, r, dialect)
 	defer st.close()
 	_, err = s.watch(r.Context(), key, &Position{Attempt: -1}, new(bool), st.show)
 	return err
@@ -227,17 +231,23 @@ func (s *Service) newestRun(r *http.Request) (runKey, bool, error) {
 	}
 	key := session.Key{Owner: caller.Owner(r.Context()), ID: id}
 	telemetry.SetTurn(r.Context(), func(t *telemetry.Turn) { t.Session = key.Hash() })
-	if live := s.live.newest(key); live != nil {
-		return runKey{key, live.turnID}, true, nil
-	}
 	ctx, cancel := context.WithTimeout(r.Context(), storeTimeout)
 	defer cancel()
-	records, _, err := s.Store.ListRuns(ctx, key.Owner, session.RunFilter{SessionID: id}, 1, "")
+	newest, working, err := s.newestOf(ctx, key)
 	if err != nil {
 		return runKey{}, false, readFailure(r, err)
 	}
-	if len(records) == 0 || records[0].State != session.Working {
-		return runKey{}, false, nil
+	return newest, working, nil
+}
+
+// newestOf returns the newest run of a session, and whether it is worked on.
+func (s *Service) newestOf(ctx context.Context, key session.Key) (runKey, bool, error) {
+	if live := s.live.newest(key); live != nil {
+		return runKey{key, live.turnID}, true, nil
 	}
-	return runKey{key, records[0].ID}, true, nil
+	records, _, err := s.Store.ListRuns(ctx, key.Owner, session.RunFilter{SessionID: key.ID}, 1, "")
+	if err != nil || len(records) == 0 {
+		return runKey{}, false, err
+	}
+	return runKey{key, records[0].ID}, records[0].State == session.Working, nil
 }

@@ -85,19 +85,25 @@ func wantOutput(t *testing.T, what string, gemini *geminitest.Server, want strin
 
 const chatID = "AAAAAAAAAAAAAAAAAAAAAA"
 
-func chatBody(trigger, text string) string {
-	return fmt.Sprintf(`{"id": %q, "trigger": %q, "messages": [{"role": "user", "parts": [{"type": "text", "text": %q}]}]}`, chatID, trigger, text)
+// chatBody returns the body of a page that sends its last message alone and believes the
+// session to have turns.
+func chatBody(trigger, text string, turns int) string {
+	return fmt.Sprintf(`{"id": %q, "trigger": %q, "after_turn": %d, "messages": [{"role": "user", "parts": [{"type": "text", "text": %q}]}]}`, chatID, trigger, turns, text)
 }
 
 func TestSessionStateGoesWithTheTurn(t *testing.T) {
 	t.Parallel()
 	gemini := geminitest.Start(t)
 	server, _ := serveAgent(t, newMemory(), gemini, keeper(plainAdd))
+	turns := 0
 	chat := func(trigger, text string, replies ...geminitest.Reply) {
 		t.Helper()
 		gemini.Enqueue(replies...)
-		if status, answer := ask(t, server, "/chat", chatBody(trigger, text)); status != http.StatusOK {
+		if status, answer := ask(t, server, "/chat", chatBody(trigger, text, turns)); status != http.StatusOK {
 			t.Fatalf("%d %s", status, answer)
+		}
+		if trigger == "submit-message" {
+			turns++
 		}
 	}
 	chat("submit-message", "one", addCall("apple"), geminitest.Text("Done."))
@@ -114,7 +120,7 @@ func TestSessionStateGoesWithTheTurn(t *testing.T) {
 	wantOutput(t, "and beside them", gemini, `["apple","plum","fig"]`)
 	// A turn that is not stored changes nothing.
 	gemini.Enqueue(addCall("lost"), geminitest.Error(400, "no"), geminitest.Error(400, "no"), geminitest.Error(400, "no"), geminitest.Error(400, "no"))
-	if _, answer := ask(t, server, "/chat", chatBody("submit-message", "four")); !strings.Contains(answer, `"type":"error"`) {
+	if _, answer := ask(t, server, "/chat", chatBody("submit-message", "four", turns)); !strings.Contains(answer, `"type":"error"`) {
 		t.Fatalf("the model fails, and the answer is %s", answer)
 	}
 	gemini.Forget()
@@ -179,7 +185,7 @@ func TestSessionStateOfTurnsAtOnce(t *testing.T) {
 				return ask(t, server, "/invoke", fmt.Sprintf(`{"query": "hello", "session_id": %q}`, chatID))
 			}
 			gemini.Enqueue(addCall("apple"), geminitest.Text("Done."))
-			ask(t, server, "/chat", chatBody("submit-message", "one"))
+			ask(t, server, "/chat", chatBody("submit-message", "one", 0))
 			store.meet = func() {
 				if status, answer := turn("other"); status != http.StatusOK {
 					t.Errorf("the other turn: %d %s", status, answer)
@@ -276,9 +282,11 @@ func TestStateOfAToolThatIsLate(t *testing.T) {
 			return []string{"added"}, err
 		}, tool.Timeout(20*time.Millisecond)),
 	}})
+	turns := 0
 	turn := func(server *httptest.Server) {
 		gemini.Enqueue(addCall("mine"), geminitest.Text("Done."))
-		ask(t, server, "/chat", chatBody("submit-message", "hello"))
+		ask(t, server, "/chat", chatBody("submit-message", "hello", turns))
+		turns++
 	}
 	turn(server)
 	close(release)

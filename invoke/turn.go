@@ -119,21 +119,22 @@ func (s *Service) turn(ctx context.Context, r *run) (_ *Response, err error) {
 
 // perform runs the turn of a session that is loaded, and commits it.
 func (s *Service) perform(ctx context.Context, r *run, opened *session.Opened) (_ *Response, err error) {
+	if err := s.followStopped(ctx, r, opened); err != nil {
+		return nil, failure(ctx, ctx, err)
+	}
 	req, current := r.req, opened.Session // r's stays as it was sent: that identifies a retry
 	if s.Agent.Hooks.Question != nil && r.taken == nil {
 		if err := s.question(toolContext(ctx, current, current.Turns+1, req), &req); err != nil {
 			return nil, err
 		}
 	}
-	before, replaces, err := replaced(current, req)
-	if err == nil && r.taken != nil {
-		before, replaces, err = r.waited(current)
-	}
+	at, err := s.slot(ctx, current, r, req)
 	if err != nil {
-		return nil, api.AsError(err)
+		return nil, failure(ctx, ctx, err)
 	}
-	if replaces == r.turnID {
-		req.AfterTurn = nil // it held for the turn that waited
+	before := at.before
+	if at.last == r.turnID || r.superseded {
+		req.AfterTurn = nil // it held before the turn that waited, or that was stopped for this one
 	}
 	history, files, cut, err := history(before, s.HistoryTokens)
 	if err != nil {
@@ -208,7 +209,7 @@ func (s *Service) perform(ctx context.Context, r *run, opened *session.Opened) (
 	}
 
 	turn := g.turn(ctx, s.Now())
-	if r.taken != nil && len(r.taken.Answers) > 0 && replaces == "" {
+	if r.taken != nil && len(r.taken.Answers) > 0 && at.last != r.turnID {
 		turn.ID = session.NewID() // another turn came after the one that waited, which stays
 	}
 	if req.Options.Sessionless {
@@ -224,12 +225,12 @@ func (s *Service) perform(ctx context.Context, r *run, opened *session.Opened) (
 	}
 	var denied *session.Run
 	conditions := session.Conditions{
-		AfterTurn: req.AfterTurn, Claim: opened.Claim, Replace: replaces, State: g.states.seal(ctx), Run: waits,
+		AfterTurn: req.AfterTurn, Claim: opened.Claim, Replace: at.last, First: at.first, State: g.states.seal(ctx), Run: waits,
 		Deny: s.denials(r.turnID, &denied),
 	}
 	turn.Number, err = s.commit(ctx, opened, turn, conditions)
-	if errors.Is(err, session.ErrReplaced) && replaces == r.turnID { // another turn came while this one went on
-		turn.ID, conditions.Replace = session.NewID(), ""
+	if errors.Is(err, session.ErrReplaced) && at.last == r.turnID { // another turn came while this one went on
+		turn.ID, conditions.Replace, conditions.First = session.NewID(), "", 0
 		turn.Number, err = s.commit(ctx, opened, turn, conditions)
 	}
 	if err == nil {
@@ -410,10 +411,7 @@ func (s *Service) commit(ctx context.Context, opened *session.Opened, turn sessi
 	conditions.Onto = func(s *session.Session) { recordPreviousTurn(ctx, s.Key, s.Recent) }
 	meta, err := session.Commit(committing, s.Store, opened.Session, turn, conditions)
 	if err != nil {
-		meta.Turns = opened.Session.Turns + 1
-		if conditions.Replace != "" {
-			meta.Turns--
-		}
+		meta.Turns = cmp.Or(conditions.First, opened.Session.Turns+1)
 		telemetry.SetTurn(ctx, func(t *telemetry.Turn) { t.Number = meta.Turns })
 		return meta.Turns, err
 	}

@@ -163,31 +163,42 @@ func Find(ctx context.Context, store Store, key Key, id string) (Turn, error) {
 	if err != nil {
 		return Turn{}, err
 	}
-	for i := len(s.Recent) - 1; i >= 0; i-- {
-		stored, err := s.Recent[i].ID()
-		if err != nil {
-			return Turn{}, err
-		}
-		if stored == id {
-			return s.Recent[i].Turn()
+	match := func(r Record) bool { stored, err := r.ID(); return err == nil && stored == id }
+	if n := s.NumberOf(match); n > 0 {
+		return s.Recent[n-1-(s.Turns-len(s.Recent))].Turn()
+	}
+	return FindArchived(ctx, store, s, match)
+}
+
+// NumberOf returns the number of the newest of the recent turns that match, 0 for none.
+func (s *Session) NumberOf(match func(Record) bool) int {
+	for _, r := range slices.Backward(s.Recent) {
+		if match(r) {
+			return r.Number
 		}
 	}
+	return 0
+}
+
+// FindArchived returns the newest of the archived turns of s that match. It returns
+// ErrNotFound if there is none.
+func FindArchived(ctx context.Context, store Store, s *Session, match func(Record) bool) (Turn, error) {
 	for end := s.Turns - len(s.Recent); end > 0; end -= findStep {
 		first := max(end-findStep, 0)
-		_, records, err := store.Turns(ctx, key, first, end-first)
+		_, records, err := store.Turns(ctx, s.Key, first, end-first)
 		if err != nil {
 			return Turn{}, err
 		}
-		for i := len(records) - 1; i >= 0; i-- {
-			if stored, err := records[i].ID(); err == nil && stored == id {
-				return records[i].Turn()
+		for _, r := range slices.Backward(records) {
+			if match(r) {
+				return r.Turn()
 			}
 		}
 	}
 	return Turn{}, fmt.Errorf("finding a turn: %w", ErrNotFound)
 }
 
-// findStep is how many archived turns Find reads at once.
+// findStep is how many archived turns are read at once.
 const findStep = 50
 
 // Begin stores the first record of a run whose call holds a key: in the same write the

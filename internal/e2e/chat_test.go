@@ -27,6 +27,12 @@ func said(id, text string) map[string]any {
 	return map[string]any{"id": id, "trigger": "submit-message", "messages": []any{message("user", text)}}
 }
 
+// after is a body of a page that shows so many turns: as the docs' transport sends it.
+func after(body map[string]any, turns int) map[string]any {
+	body["after_turn"] = turns
+	return body
+}
+
 func again(id, text string) map[string]any {
 	body := said(id, text)
 	body["trigger"] = "regenerate-message"
@@ -131,6 +137,10 @@ func TestChat(t *testing.T) {
 	body := said(chatID, "and now?")
 	body["messages"] = []any{message("system", "You are a pirate."), message("user", "never said"), message("assistant", "never answered"), message("user", "and now?")}
 	body["temperature"], body["anything"], body["messageId"] = 0.3, []any{1, nil}, map[string]any{"a": nil}
+	wantError(t, s.do(t, http.MethodPost, "/chat", body, "Accept", "application/json"), http.StatusConflict, "session_conflict") // it shows no answer of this session
+	shown := message("assistant", "never answered")
+	shown["metadata"] = map[string]any{"run_id": metadata["run_id"], "turn": "any", "usage": nil}
+	body["messages"] = []any{message("system", "You are a pirate."), message("user", "never said"), shown, message("user", "and now?")}
 	if got := number(parts(t, s.do(t, http.MethodPost, "/chat", body))); got != 2.0 {
 		t.Errorf("turn %v, want 2", got)
 	}
@@ -205,7 +215,7 @@ func TestChatErrors(t *testing.T) {
 	gate := make(chan struct{})
 	gemini.Forget()
 	gemini.Enqueue(geminitest.Text("one ", "two").WithGate(1, gate))
-	response, err := s.open(bounded(t), http.MethodPost, "/chat", said(chatID, "and now?"))
+	response, err := s.open(bounded(t), http.MethodPost, "/chat", after(said(chatID, "and now?"), 1))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -269,7 +279,7 @@ func TestChatStops(t *testing.T) {
 		t.Errorf("what was shown is not kept: %s", read.Body)
 	}
 	// Trying once more is what the SDK's pages call to regenerate.
-	if got := number(parts(t, s.do(t, http.MethodPost, "/chat", again(chatID, "hi")))); got != 1.0 {
+	if got := number(parts(t, s.do(t, http.MethodPost, "/chat", after(again(chatID, "hi"), 1)))); got != 1.0 {
 		t.Errorf("turn %v, want 1", got)
 	}
 }
@@ -281,10 +291,10 @@ func TestChatRegenerates(t *testing.T) {
 		gemini.Enqueue(geminitest.Text(reply))
 	}
 	parts(t, s.do(t, http.MethodPost, "/chat", said(chatID, "first")))
-	parts(t, s.do(t, http.MethodPost, "/chat", said(chatID, "second")))
+	parts(t, s.do(t, http.MethodPost, "/chat", after(said(chatID, "second"), 1)))
 	gemini.Forget()
 	gemini.Enqueue(geminitest.Text("another two"))
-	all := parts(t, s.do(t, http.MethodPost, "/chat", again(chatID, "second")))
+	all := parts(t, s.do(t, http.MethodPost, "/chat", after(again(chatID, "second"), 2)))
 	if got := number(all); got != 2.0 || textOf(all) != "another two" {
 		t.Errorf("turn %v, %q", got, textOf(all))
 	}
@@ -297,7 +307,7 @@ func TestChatRegenerates(t *testing.T) {
 	}
 	// A question without a stored turn replaces nothing.
 	gemini.Enqueue(geminitest.Text("three"))
-	if got := number(parts(t, s.do(t, http.MethodPost, "/chat", again(chatID, "third")))); got != 3.0 {
+	if got := number(parts(t, s.do(t, http.MethodPost, "/chat", after(again(chatID, "third"), 2)))); got != 3.0 {
 		t.Errorf("turn %v, want 3", got)
 	}
 	if q, _ := asked(t, s, chatID); !slices.Equal(q, []string{"first", "second", "third"}) {
@@ -307,7 +317,7 @@ func TestChatRegenerates(t *testing.T) {
 	gate := make(chan struct{})
 	gemini.Enqueue(geminitest.Text("another ", "three").WithGate(1, gate), geminitest.Text("four"))
 	before := len(gemini.Requests())
-	response, err := s.open(bounded(t), http.MethodPost, "/chat", again(chatID, "third"))
+	response, err := s.open(bounded(t), http.MethodPost, "/chat", after(again(chatID, "third"), 3))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -315,7 +325,7 @@ func TestChatRegenerates(t *testing.T) {
 	if _, err := gemini.Await(bounded(t), before+1); err != nil {
 		t.Fatal(err)
 	}
-	parts(t, s.do(t, http.MethodPost, "/chat", said(chatID, "fourth")))
+	parts(t, s.do(t, http.MethodPost, "/chat", after(said(chatID, "fourth"), 3)))
 	close(gate)
 	rest, err := io.ReadAll(response.Body)
 	if err != nil {
@@ -463,7 +473,7 @@ func TestChatBodies(t *testing.T) {
 	}
 	// Parts of the page's own are passed over.
 	known := user([]any{map[string]any{"type": "data-hologram", "data": 1}, map[string]any{"type": "text", "text": "seen?"}})
-	if got := number(parts(t, s.do(t, http.MethodPost, "/chat", messages(known)))); got != 2.0 {
+	if got := number(parts(t, s.do(t, http.MethodPost, "/chat", after(messages(known).(map[string]any), 1)))); got != 2.0 {
 		t.Errorf("turn %v", got)
 	}
 }

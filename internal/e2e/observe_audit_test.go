@@ -62,7 +62,7 @@ func (c *script) all(t *testing.T) {
 	wantError(t, c.do(t, "session.turn content_blocked", http.MethodPost, "/invoke", ask, ann...), 422, "content_blocked")
 	c.do(t, "session.turn session_not_found", http.MethodPost, "/invoke", map[string]any{"query": prompt, "session_id": id}, person...)
 	c.do(t, "session.turn ok", http.MethodPost, "/chat", said(chatID, prompt), ann...)
-	c.do(t, "session.turn ok", http.MethodPost, "/chat", again(chatID, prompt), ann...)
+	c.do(t, "session.turn ok", http.MethodPost, "/chat", after(again(chatID, prompt), 1), ann...)
 	cut := geminitest.Text("This breaks ", "off.").CutAfter(1)
 	c.gemini.Enqueue(cut, cut, cut) // in every attempt
 	c.do(t, "session.turn model_unavailable", http.MethodPost, "/invoke", map[string]any{"query": prompt, "stream": true}, ann...)

@@ -20,7 +20,8 @@ var (
 	crossHeaders = []string{
 		"Authorization", "X-API-Key", "Content-Type", "Accept", "X-Request-ID", "Idempotency-Key",
 		"traceparent", "tracestate", "X-Cloud-Trace-Context", "X-Serverless-Authorization",
-		"Mcp-Protocol-Version", "Mcp-Session-Id", "Mcp-Method", "Mcp-Name", "X-AI-SDK",
+		"Last-Event-ID", "Prefer", "X-AI-SDK", "X-Requested-With", "baggage", "sentry-trace", // telemetry of pages adds the last two
+		"Mcp-Protocol-Version", "Mcp-Session-Id", "Mcp-Method", "Mcp-Name",
 	}
 )
 

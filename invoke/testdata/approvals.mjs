@@ -10,7 +10,8 @@ function transport(headers = {}) {
     api: `${url}/chat`,
     headers: { 'X-AI-SDK': major, ...headers },
     prepareSendMessagesRequest: ({ id, messages, trigger, messageId, headers }) => {
-      const body = { id, trigger, messageId, messages: messages.slice(-1) };
+      const turns = messages.findLast(m => m.metadata?.turn)?.metadata.turn ?? 0;
+      const body = { id, trigger, messageId, messages: messages.slice(-1), after_turn: turns };
       sent.push(body);
       return { headers, body };
     },

@@ -5,17 +5,20 @@ const service = import.meta.env.VITE_SERVICE ?? 'http://127.0.0.1:8080';
 
 export type Message = UIMessage<{ turn?: number; request_id?: string; usage?: { total_tokens: number }; warnings?: string[] }>;
 
-/** Speaks to POST /chat. The history is the service's: only the last message goes out. */
-export function transport(getToken: GetToken) {
+/** Speaks to POST /chat. The history is the service's: only the last message goes out, with how many `turns` the page shows. */
+export function transport(getToken: GetToken, turns: () => number) {
   return new DefaultChatTransport<Message>({
     api: `${service}/chat`,
-    headers: async () => ({ Authorization: `Bearer ${await getToken()}` }),
+    headers: async () => ({ Authorization: `Bearer ${await getToken()}`, 'X-AI-SDK': '7' }),
     prepareSendMessagesRequest: ({ id, messages, trigger, messageId, headers }) => ({
       headers,
-      body: { id, trigger, messageId, messages: messages.slice(-1) },
+      body: { id, trigger, messageId, messages: messages.slice(-1), after_turn: turns() },
     }),
   });
 }
+
+/** How many turns the messages are of: an answer that failed before it began has none. */
+export const turnsOf = (messages: Message[]) => messages.findLast(m => m.metadata?.turn && m.parts.length)?.metadata?.turn ?? 0;
 
 /** The messages that the service has of a session: none when it is new. */
 export async function load(id: string, getToken: GetToken): Promise<Message[]> {

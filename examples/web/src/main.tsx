@@ -1,8 +1,8 @@
 import { useChat } from '@ai-sdk/react';
 import { generateId, getToolName, isToolUIPart } from 'ai';
-import { useMemo, useState, type FormEvent } from 'react';
+import { useMemo, useRef, useState, type FormEvent } from 'react';
 import { createRoot } from 'react-dom/client';
-import { load, sentence, stop, transport, type Message } from './api';
+import { load, sentence, stop, transport, turnsOf, type Message } from './api';
 import { signIn, type GetToken } from './token';
 import './style.css';
 
@@ -42,7 +42,11 @@ function App() {
 }
 
 function Chat({ id, messages: initial, getToken }: Conversation) {
-  const chat = useChat<Message>({ id, messages: initial, transport: useMemo(() => transport(getToken), [getToken]) });
+  const turns = useRef(turnsOf(initial)); // kept apart: to edit or answer again, the SDK cuts its messages before it sends
+  const chat = useChat<Message>({
+    id, messages: initial, transport: useMemo(() => transport(getToken, () => turns.current), [getToken]),
+    onFinish: ({ messages, isError }) => { if (!isError) turns.current = turnsOf(messages); },
+  });
   const busy = chat.status === 'submitted' || chat.status === 'streaming';
   return (
     <>

@@ -109,6 +109,9 @@ export async function startService(origin = 'http://127.0.0.1:5173') {
       const response = await fetch(`${local.address}/sessions/${id}`, { headers: { Authorization: `Bearer ${await token(name)}` } });
       return response.status === 404 ? [] : (await response.json()).data.turns;
     },
+    async messages(id, name) {
+      return (await (await fetch(`${local.address}/chat/${id}`, { headers: { Authorization: `Bearer ${await token(name)}` } })).json()).data.messages;
+    },
     async stopChat(id, name) {
       return (await fetch(`${local.address}/chat/${id}/stop`, { method: 'POST', headers: { Authorization: `Bearer ${await token(name)}` } })).status;
     },

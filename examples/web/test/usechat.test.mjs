@@ -49,7 +49,7 @@ test('a conversation, regenerated and resumed elsewhere', async () => {
   assert.notEqual(text(chat.messages[3]), before);
   page.unmount();
 
-  const second = render({ id: chat.id });
+  const second = render({ id: chat.id, messages: await service.messages(chat.id, 'user') });
   await (await second.settled()).sendMessage({ text: 'still there?' });
   chat = await second.settled();
   assert.equal(chat.messages.at(-1).metadata.turn, 3);

@@ -1,6 +1,7 @@
 package openapitest_test
 
 import (
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -103,10 +104,11 @@ func TestCheck(t *testing.T) {
 			return body
 		}, "x-vercel-ai-ui-message-stream"},
 	}
-	for _, test := range tests {
+	for i, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
-			w := ask(test.method, test.path, test.body)
+			// Each is the first question of its chat.
+			w := ask(test.method, test.path, strings.Replace(test.body, "chat0123456789ab", fmt.Sprintf("chat-%011d", i), 1))
 			body := w.Body.String()
 			if test.change != nil {
 				body = test.change(w, body)

@@ -1,0 +1,279 @@
+package invoke
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strings"
+
+	"example.com/gatehouse/internal/api"
+	"example.com/gatehouse/session"
+)
+
+// A Page is what a page says of the conversation that it shows. The history is the
+// session's; what the page says is only compared with it, so that a question is never
+// answered in a conversation that its user does not see.
+type Page struct {
+	MessageID  string   `json:",omitempty"` // of the message that is edited or regenerated
+	QuestionID string   `json:",omitempty"` // of the question's message
+	Runs       []string `json:",omitempty"` // that the page's answers name, the latest last
+	// Alone: only the last message was sent, and with it the number of turns (after_turn),
+	// which was compared already.
+	Alone bool `json:",omitempty"`
+}
+
+// questionID returns the id that a page has given the question's message, "" for none.
+func (r *run) questionID() string {
+	if r.req.Options.Page == nil {
+		return ""
+	}
+	return r.req.Options.Page.QuestionID
+}
+
+const (
+	// maxPageRuns bounds [Page.Runs]: of the answers that left no turn, few are in a row.
+	maxPageRuns = 64
+	// maxMessageID bounds the ids that pages give their messages, in bytes.
+	maxMessageID = 128
+	// maxFinds bounds the runs that are looked for among archived turns.
+	maxFinds = 3
+)
+
+// A slot is where a turn goes in its session.
+type slot struct {
+	before *session.Session // as the turn sees it
+	last   string           // id of the last turn, which is replaced; "": none is
+	first  int              // number of the first turn that is replaced
+}
+
+// slot returns where the turn of a run goes.
+func (s *Service) slot(ctx context.Context, current *session.Session, r *run, req Request) (slot, error) {
+	if r.taken != nil {
+		before, last, err := r.waited(current)
+		if err != nil || last != "" {
+			return slot{before, last, current.Turns}, err
+		}
+		// What it was asked for held when it began; turns that came since stay.
+		edits := req.Options.Regenerate || req.Options.Page != nil && req.Options.Page.MessageID != ""
+		if !edits || len(r.taken.Answers) > 0 {
+			return slot{before: current}, nil
+		}
+	}
+	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
+	defer cancel()
+	first, err := s.firstReplaced(ctx, current, req)
+	if err != nil || first > current.Turns {
+		return slot{before: current}, err
+	}
+	before, effects, err := session.Before(ctx, s.Store, current, first)
+	if err != nil {
+		return slot{}, err
+	}
+	if effects {
+		e := api.Fail(api.SessionConflict, nil)
+		e.Message = "What was done for this answer stays done, so it cannot be made again. Ask a new question instead."
+		return slot{}, e
+	}
+	last, _, err := current.Last()
+	return slot{before, last.ID, first}, err
+}
+
+// firstReplaced returns the number of the first turn that req replaces; one beyond the
+// last turn if it is appended.
+func (s *Service) firstReplaced(ctx context.Context, current *session.Session, req Request) (int, error) {
+	page, next := req.Options.Page, current.Turns+1
+	if page == nil || page.Alone {
+		named := 0
+		if page != nil && page.MessageID != "" {
+			var err error
+			if named, err = s.numberOf(ctx, current, page.MessageID); err != nil {
+				return 0, err
+			}
+		}
+		switch {
+		case named > 0:
+			return named, nil
+		case !req.Options.Regenerate:
+			return next, nil
+		}
+		// A question whose answer failed has no turn, and is appended. Pages regenerate to
+		// try it again.
+		last, ok, err := current.Last()
+		if err == nil && ok && asks(last, req) {
+			return current.Turns, nil
+		}
+		return next, err
+	}
+	shown, err := s.lastShown(ctx, current, page.Runs)
+	if err != nil {
+		return 0, err
+	}
+	named := current.NumberOf(func(r session.Record) bool { return page.MessageID != "" && names(current.Key, r, page.MessageID) })
+	switch {
+	case named > 0 && named != shown+1:
+		return 0, api.Fail(api.SessionConflict, nil)
+	case shown == current.Turns:
+		return next, nil
+	case !req.Options.Regenerate && page.MessageID == "": // another page went on
+		e := api.Fail(api.SessionConflict, nil)
+		if len(page.Runs) == 0 {
+			e.Details = []api.Detail{{Field: "after_turn", Issue: "must be how many turns the page shows, if its messages do not name the runs of their answers"}}
+		}
+		return 0, e
+	case req.Options.Regenerate && named == 0:
+		turn, err := s.turnAt(ctx, current, shown+1)
+		if err != nil {
+			return 0, err
+		}
+		if !asks(turn, req) {
+			return 0, api.Fail(api.SessionConflict, nil)
+		}
+	}
+	return shown + 1, nil
+}
+
+// asks reports whether t has the question of req.
+func asks(t session.Turn, req Request) bool {
+	query, _ := t.Texts()
+	return query == req.Query
+}
+
+// names reports whether a message's id is that of the question or the answer of a turn.
+func names(key session.Key, r session.Record, id string) bool {
+	if r.QuestionID() == id {
+		return true
+	}
+	turn, err := r.ID()
+	return err == nil && strings.TrimSuffix(id, questionSuffix) == session.RunID(key.ID, turn)
+}
+
+// numberOf returns the number of the turn that a message belongs to, 0 for none.
+func (s *Service) numberOf(ctx context.Context, current *session.Session, id string) (int, error) {
+	match := func(r session.Record) bool { return names(current.Key, r, id) }
+	if n := current.NumberOf(match); n > 0 {
+		return n, nil
+	}
+	turn, err := session.FindArchived(ctx, s.Store, current, match)
+	if errors.Is(err, session.ErrNotFound) {
+		return 0, nil
+	}
+	return turn.Number, err
+}
+
+// lastShown returns the number of the latest turn that the page's answers name, 0 for
+// none. Answers whose runs left no turn are passed over.
+func (s *Service) lastShown(ctx context.Context, current *session.Session, runs []string) (int, error) {
+	var ids []string
+	for _, run := range slices.Backward(runs) {
+		if sessionID, id, ok := session.SplitRunID(run); ok && sessionID == current.Key.ID {
+			ids = append(ids, id)
+		}
+	}
+	for _, id := range ids {
+		if n := current.NumberOf(func(r session.Record) bool { stored, err := r.ID(); return err == nil && stored == id }); n > 0 {
+			return n, nil
+		}
+	}
+	ids = ids[:min(len(ids), maxFinds)]
+	if len(ids) == 0 || len(current.Recent) == current.Turns {
+		return 0, nil
+	}
+	turn, err := session.FindArchived(ctx, s.Store, current, func(r session.Record) bool {
+		stored, err := r.ID()
+		return err == nil && slices.Contains(ids, stored)
+	})
+	if errors.Is(err, session.ErrNotFound) {
+		return 0, nil
+	}
+	return turn.Number, err
+}
+
+// turnAt returns the turn with a number.
+func (s *Service) turnAt(ctx context.Context, current *session.Session, number int) (session.Turn, error) {
+	if i := number - 1 - (current.Turns - len(current.Recent)); i >= 0 && i < len(current.Recent) {
+		return current.Recent[i].Turn()
+	}
+	_, records, err := s.Store.Turns(ctx, current.Key, number-1, 1)
+	switch {
+	case err != nil:
+		return session.Turn{}, err
+	case len(records) == 0:
+		return session.Turn{}, session.ErrNotFound
+	}
+	return records[0].Turn()
+}
+
+// supersede stops the run that still works on what the page no longer waits for: the
+// latest that its answers name, or, if the page regenerates or edits, the newest, which
+// makes the answer that is to be replaced. It reports whether there was one.
+func (s *Service) supersede(ctx context.Context, current *session.Session, req Request) (bool, error) {
+	page := req.Options.Page
+	if page == nil {
+		return false, nil
+	}
+	key, working, err := s.superseded(ctx, current, req)
+	if err != nil || !working {
+		return false, err
+	}
+	if err := s.stop(ctx, key); err != nil && api.AsError(err).Code != api.SessionConflict { // else it has just ended
+		return false, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, commitTimeout+pollEvery)
+	defer cancel()
+	_, err = s.follow(ctx, key, &Position{Attempt: -1}, new(bool), nil)
+	if err != nil && ctx.Err() != nil {
+		return false, err
+	}
+	return true, nil // what it failed of, if it did, is its own reader's
+}
+
+func (s *Service) superseded(ctx context.Context, current *session.Session, req Request) (key runKey, working bool, err error) {
+	page := req.Options.Page
+	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
+	defer cancel()
+	named := ""
+	if n := len(page.Runs); n > 0 {
+		named = page.Runs[n-1]
+	}
+	for _, run := range []string{page.MessageID, named} {
+		sessionID, id, ok := session.SplitRunID(run)
+		if !ok || sessionID != current.Key.ID ||
+			current.NumberOf(func(r session.Record) bool { stored, err := r.ID(); return err == nil && stored == id }) > 0 {
+			continue
+		}
+		key = runKey{current.Key, id}
+		if s.live.get(key) != nil {
+			return key, true, nil
+		}
+		record, err := s.Store.LoadRun(ctx, key.session, key.id)
+		if err == nil && record.State == session.Working {
+			return key, true, nil
+		}
+		if err != nil && !errors.Is(err, session.ErrNotFound) {
+			return key, false, err
+		}
+	}
+	if !req.Options.Regenerate && page.MessageID == "" {
+		return key, false, nil
+	}
+	shown, err := s.lastShown(ctx, current, page.Runs)
+	if err != nil || !page.Alone && shown < current.Turns { // the answer to be replaced has its turn
+		return key, false, err
+	}
+	return s.newestOf(ctx, current.Key)
+}
+
+// followStopped stops the run that r supersedes and makes opened hold its turn.
+func (s *Service) followStopped(ctx context.Context, r *run, opened *session.Opened) (err error) {
+	if r.taken != nil {
+		return nil
+	}
+	if r.superseded, err = s.supersede(ctx, opened.Session, r.req); err != nil || !r.superseded {
+		return err
+	}
+	current, err := s.stored(ctx, opened.Session.Key, true)
+	if err == nil {
+		opened.Session = current
+	}
+	return err
+}
