@@ -46,9 +46,9 @@ async function startGemini() {
     let body = '';
     for await (const data of request) body += data;
     if (!request.url.includes('GenerateContent')) return response.writeHead(200).end('{}');
-    const { contents } = JSON.parse(body);
+    const { contents, generationConfig } = JSON.parse(body);
     const question = contents.findLast(c => c.role === 'user' && c.parts.some(p => p.text))?.parts.map(p => p.text).join('');
-    const call = { question, contents: contents.length };
+    const call = { question, contents: contents.length, maxTokens: generationConfig?.maxOutputTokens };
     calls.push(call);
     response.on('close', () => {
       if (!response.writableEnded) call.cancelled = Date.now();
@@ -65,7 +65,7 @@ async function startGemini() {
         chunk([{ text: 'Half of ' }]);
         setTimeout(() => response.destroy(), 100);
         return;
-      case question.includes('slow'):
+      case question.includes('slow') && !(question.includes('once') && calls.some(c => c !== call && c.question === question && c.cancelled)):
         chunk([{ text: 'One moment' }]);
         return; // and nothing more, until the client goes
       case question.includes('tool') && !answered:
