@@ -337,7 +337,7 @@ type StreamEvent struct{}
 func (StreamEvent) Schema(r huma.Registry) *huma.Schema {
 	named := func(name, description string, data *huma.Schema) *huma.Schema {
 		return &huma.Schema{
-			Type: huma.TypeObject, Description: description, Required: []string{"id", "event", "data"},
+			Title: name, Type: huma.TypeObject, Description: description, Required: []string{"id", "event", "data"},
 			Properties: map[string]*huma.Schema{
 				"id":    {Type: huma.TypeString, Description: "A position in the run's output."},
 				"event": {Type: huma.TypeString, Enum: []any{name}}, "data": jsonText(data),
@@ -369,9 +369,9 @@ type ChatEvent struct{}
 
 // Schema implements [huma.SchemaProvider].
 func (ChatEvent) Schema(r huma.Registry) *huma.Schema {
-	unnamed := func(description string, data *huma.Schema) *huma.Schema {
+	unnamed := func(title, description string, data *huma.Schema) *huma.Schema {
 		return &huma.Schema{
-			Type: huma.TypeObject, Description: description, Required: []string{"data"},
+			Title: title, Type: huma.TypeObject, Description: description, Required: []string{"data"},
 			Properties: map[string]*huma.Schema{"data": data},
 		}
 	}
@@ -397,8 +397,8 @@ func (ChatEvent) Schema(r huma.Registry) *huma.Schema {
 	return &huma.Schema{
 		Description: "One event of the stream, which has no name: the content of its line `data:`.",
 		AnyOf: []*huma.Schema{
-			unnamed("A part of the message.", jsonText(part)),
-			unnamed("The end: no part follows.", &huma.Schema{Type: huma.TypeString, Enum: []any{"[DONE]"}}),
+			unnamed("part", "A part of the message.", jsonText(part)),
+			unnamed("end", "The end: no part follows.", &huma.Schema{Type: huma.TypeString, Enum: []any{"[DONE]"}}),
 		},
 	}
 }

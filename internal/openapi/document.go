@@ -21,11 +21,12 @@ type document struct {
 	security []map[string][]string           // of a route that needs a credential; nil: none does
 	errors   map[int]bool                    // the statuses of the errors that operations share
 	named    map[string]*huma.Response       // other answers that they share
+	shown    map[string]bool                 // examples
 }
 
 // newDocument describes the routes that c has the service serve, and its agent.
 func newDocument(c *config.Config, about *AgentDescription, routes []api.Route) *huma.OpenAPI {
-	d := &document{config: c, schemas: newSchemas(), errors: map[int]bool{}, named: map[string]*huma.Response{}, schemes: map[string]*huma.SecurityScheme{}}
+	d := &document{config: c, schemas: newSchemas(), errors: map[int]bool{}, named: map[string]*huma.Response{}, shown: map[string]bool{}, schemes: map[string]*huma.SecurityScheme{}}
 	d.secure()
 	o := &huma.OpenAPI{
 		OpenAPI: "3.1.0",

@@ -1,6 +1,7 @@
 package openapi
 
 import (
+	"encoding/json"
 	"maps"
 	"net/http"
 	"slices"
@@ -56,7 +57,7 @@ func (d *document) operation(route api.Route) *huma.Operation {
 		case route.Doc.Failure != nil:
 			op.Responses[strconv.Itoa(status)] = &huma.Response{Ref: "#/components/responses/" + d.failureOf(route.Doc.Failure)}
 		case route.Doc.Sentences:
-			op.Responses[strconv.Itoa(status)] = d.sentence(status)
+			op.Responses[strconv.Itoa(status)] = d.sentence()
 		default:
 			op.Responses[strconv.Itoa(status)] = &huma.Response{Ref: "#/components/responses/" + responseName(status)}
 			d.errors[status] = true
@@ -77,21 +78,37 @@ func (d *document) failureOf(body any) string {
 	return name
 }
 
-// sentence describes an error as [api.WriteSentence] answers with it.
-func (d *document) sentence(status int) *huma.Response {
-	response := d.failure(status)
-	response.Content["text/plain"] = &huma.MediaType{Schema: &huma.Schema{Type: huma.TypeString, Description: "What to show to a person; the envelope with Accept: application/json."}}
-	return response
+// sentence describes an error as [api.WriteSentence] answers with it. Statuses share it.
+func (d *document) sentence() *huma.Response {
+	d.named["Sentence"] = &huma.Response{
+		Description: "An error; the status is that of its code.", Headers: headersOf("Retry-After", "WWW-Authenticate"),
+		Content: map[string]*huma.MediaType{
+			"application/json": {Schema: d.schemas.failure()},
+			"text/plain":       {Schema: &huma.Schema{Type: huma.TypeString, Description: "What to show to a person; the envelope with Accept: application/json."}},
+		},
+	}
+	return &huma.Response{Ref: "#/components/responses/Sentence"}
+}
+
+// first reports whether an example is shown for the first time: later ones would only
+// repeat it.
+func (d *document) first(example string) bool {
+	if d.shown[example] {
+		return false
+	}
+	d.shown[example] = true
+	return true
 }
 
 // answer describes a response that is documented by its route.
 func (d *document) answer(a api.DocAnswer) *huma.Response {
 	r := &huma.Response{Description: a.Description, Headers: headersOf(a.Headers...), Links: a.Links}
 	if a.Data != nil {
-		r.Content = map[string]*huma.MediaType{"application/json": {
-			Schema:   d.schemas.success(a.Data),
-			Examples: map[string]*huma.Example{"answer": {Value: enveloped(a.Message, a.Data)}},
-		}}
+		media := &huma.MediaType{Schema: d.schemas.success(a.Data)}
+		if data, err := json.Marshal(a.Data); err == nil && d.first(string(data)) {
+			media.Examples = map[string]*huma.Example{"answer": {Value: enveloped(a.Message, a.Data)}}
+		}
+		r.Content = map[string]*huma.MediaType{"application/json": media}
 	}
 	if a.Code != "" {
 		e := failed(api.Fail(a.Code, nil))
@@ -107,7 +124,7 @@ func (d *document) answer(a api.DocAnswer) *huma.Response {
 			r.Content = map[string]*huma.MediaType{}
 		}
 		r.Content[name] = &huma.MediaType{Schema: d.schemas.of(media.Type)}
-		if media.Example != nil {
+		if text, ok := media.Example.(string); media.Example != nil && (!ok || d.first(text)) {
 			r.Content[name].Examples = map[string]*huma.Example{"answer": {Value: media.Example}}
 		}
 	}
