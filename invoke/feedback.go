@@ -16,6 +16,35 @@ type Feedback struct {
 	Comment string `json:"comment,omitempty" maxLength:"2000" pattern:"^[^\\x00]*$" patternDescription:"text without NUL" doc:"Why."`
 }
 
+// Rename is the body of PUT /sessions/{id}/title.
+type Rename struct {
+	Title string `json:"title" minLength:"1" maxLength:"80" pattern:"^[^\\x00-\\x1f\\x7f]*$" patternDescription:"one line of text" doc:"The new title."`
+}
+
+// renameSession handles PUT /sessions/{id}/title.
+func (s *Service) renameSession(w http.ResponseWriter, r *http.Request) error {
+	key, err := sessionKey(r)
+	if err != nil {
+		return err
+	}
+	raw, err := api.ReadBody(w, r, s.MaxBodyBytes, s.Timeout)
+	if err != nil {
+		return err
+	}
+	body, err := s.rename.Decode(raw)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), storeTimeout)
+	defer cancel()
+	if err := session.Rename(ctx, s.Store, key, body.Title); err != nil {
+		return readFailure(r, err)
+	}
+	telemetry.SetTurn(ctx, func(t *telemetry.Turn) { t.Session = key.Hash() })
+	w.WriteHeader(http.StatusNoContent)
+	return nil
+}
+
 // putFeedback handles PUT /sessions/{id}/turns/{turn}/feedback. It overwrites earlier
 // feedback.
 func (s *Service) putFeedback(w http.ResponseWriter, r *http.Request) error {

@@ -86,6 +86,7 @@ type Service struct {
 	body      *api.Body[Request]
 	feedback  *api.Body[Feedback]
 	approval  *api.Body[Approval]
+	rename    *api.Body[Rename]
 	tools     *toolset // the agent's Tools
 	combined  lastToolset
 	live      runs // of this process
@@ -104,6 +105,7 @@ type Service struct {
 func New(c Config) *Service {
 	s := newService(c, subagents{})
 	s.body, s.feedback, s.approval = newBody(c.MaxOutputTokens, c.Models()), api.NewBody[Feedback](nil), api.NewBody[Approval](nil)
+	s.rename = api.NewBody[Rename](nil)
 	s.room = newRoom()
 	s.subagents.add(c, c.Agent.Tools)
 	return s

@@ -230,6 +230,16 @@ func (s *Service) Routes() []api.Route {
 			},
 		},
 		{
+			Method: http.MethodPut, Path: "/sessions/{id}/title", Handler: s.renameSession, Audit: "session.rename",
+			Summary: "Rename a session.",
+			Doc: api.Doc{
+				ID: "renameSession", Tag: api.TagSessions, Params: []string{"session"},
+				Errors:  []api.Code{api.SessionNotFound, api.SessionStoreUnavailable},
+				Body:    &api.DocBody{Type: Rename{}, Examples: map[string]any{"A title": Rename{Title: "Deployment options"}}},
+				Answers: api.NoContent("It has the title."),
+			},
+		},
+		{
 			Method: http.MethodPut, Path: "/sessions/{id}/turns/{turn}/feedback", Handler: s.putFeedback, Audit: "turn.feedback",
 			Summary: "Rate a turn.",
 			Doc: api.Doc{

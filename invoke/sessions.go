@@ -34,7 +34,7 @@ type SessionInfo struct {
 	ExpiresAt   time.Time `json:"expires_at" doc:"When it is deleted, unless a turn is added before."`
 	Turns       int       `json:"turns" minimum:"1" doc:"How many turns it has, which is the number of the last."`
 	TotalTokens int64     `json:"total_tokens" minimum:"0" doc:"Of all its turns."`
-	Title       string    `json:"title" doc:"The beginning of its first question."`
+	Title       string    `json:"title" doc:"The beginning of its first question, or what the session was renamed to."`
 }
 
 // A SessionList is the data of GET /sessions.

@@ -17,6 +17,7 @@ package session
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/base64"
@@ -455,17 +456,17 @@ func Paragraph(before string) string {
 	return "\n\n"
 }
 
-// maxTitle is the length of a session's title, in code points.
-const maxTitle = 80
+// MaxTitle is the length of a session's title, in code points.
+const MaxTitle = 80
 
 // titleOf returns the start of a session's first question, on one line.
 func titleOf(query string) string {
 	title := strings.Join(strings.Fields(query), " ")
-	if utf8.RuneCountInString(title) <= maxTitle {
+	if utf8.RuneCountInString(title) <= MaxTitle {
 		return title
 	}
 	runes := []rune(title)
-	return strings.TrimSpace(string(runes[:maxTitle-1])) + "…"
+	return strings.TrimSpace(string(runes[:MaxTitle-1])) + "…"
 }
 
 // Last returns the newest turn, and false if there is none.
@@ -522,6 +523,7 @@ func (s *Session) After(c Change, now time.Time, ttl time.Duration) (*Session, *
 		after.CreatedAt = s.CreatedAt
 	}
 	after.Keys = s.keysAfter(c)
+	after.Title = cmp.Or(c.Title, after.Title)
 	after.ExpiresAt = after.keptFor(c, ttl)
 	if c.Turn == nil {
 		return &after, nil, nil

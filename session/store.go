@@ -81,6 +81,7 @@ type Change struct {
 	Entry  *KeyEntry                  // new entry of Key; nil removes it
 	Drop   []string                   // other keys to remove
 	Remove bool                       // remove the document; no other field may be set
+	Title  string                     // new title of the session; "": it keeps its own
 
 	// Run, unless nil, is written in the same step, under the precondition that it has
 	// not changed since it was loaded: both writes happen or neither.

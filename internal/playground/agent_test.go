@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/chromedp/chromedp"
+	"github.com/chromedp/chromedp/kb"
 
 	"example.com/gatehouse/agent"
 	"example.com/gatehouse/internal/chrometest"
@@ -188,6 +189,9 @@ func TestSearchAndExport(t *testing.T) {
 	b.Until(`document.querySelectorAll('#sessions li').length === 5`)
 	b.Run(chromedp.SendKeys(chromedp.CSS("#search"), "pears app"))
 	b.Until(`[...document.querySelectorAll('#sessions li')].filter((li) => !li.hidden).length === 1`)
+	b.Click(`#sessions li:not([hidden]) [title=Rename]`)
+	b.Press("Orchard" + kb.Enter)
+	b.Until(`[...document.querySelectorAll('#sessions .title')].some((title) => title.textContent === 'Orchard')`)
 	exported := chrometest.Eval[string](b.Tab, `new Promise((resolve) => {
 		const real = URL.createObjectURL;
 		URL.createObjectURL = (blob) => { blob.text().then(resolve); return real.call(URL, blob); };

@@ -94,6 +94,7 @@ func Run(t *testing.T, open func(t testing.TB, clock *Clock) session.Store) {
 		{"a cursor of another store is refused", badCursor},
 		{"turns are paged", paging},
 		{"a context that has ended ends the call", cancelled},
+		{"a session is renamed, and keeps the title", renaming},
 		{"the last turn is replaced, and keeps its number", replacing},
 		{"what was said of a turn goes with it", replacingFeedback},
 		{"a turn is replaced only while it is the last", replacingLate},

@@ -337,6 +337,9 @@ func (s *Sessions) update(ctx context.Context, base, after *session.Session, c s
 		if !after.ExpiresAt.Equal(base.ExpiresAt) {
 			set(after.ExpiresAt, "expires_at")
 		}
+		if after.Title != base.Title {
+			set(after.Title, "title")
+		}
 		return s.change(ctx, base.Key, updates, rev, run)
 	}
 	set(after.CreatedAt, "created_at")

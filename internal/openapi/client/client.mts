@@ -53,6 +53,8 @@ const opinion = await client.PUT("/sessions/{id}/turns/{turn}/feedback", {
   body: { score: 1, comment: "It knows my name." },
 });
 assert.equal(opinion.response.status, 204);
+const renamed = await client.PUT("/sessions/{id}/title", { params: { path: { id } }, body: { title: "Names" } });
+assert.equal(renamed.response.status, 204);
 const page = await client.GET("/sessions/{id}", { params: { path: { id }, query: { limit: 2 } } });
 assert.deepEqual(page.data?.data.turns.map((t) => t.turn), [1, 2]);
 assert.equal(page.data?.data.session.turns, 3);

@@ -929,7 +929,41 @@ function sessionItem(info) {
   }, { class: 'session', 'data-id': info.session_id });
   open.append(el('span', { class: 'note' }, `${count(info.turns, 'turn')} · ${when(info.updated_at)}`));
   return el('li', null, open,
+    button(icon('pen'), () => renameSession(info, open), { class: 'quiet icon', 'aria-label': `Rename the session “${title}”`, title: 'Rename' }),
     button(icon('bin'), () => deleteSession(info, title), { class: 'quiet icon', 'aria-label': `Delete the session “${title}”`, title: 'Delete' }));
+}
+
+// renameSession puts a field in the place of the title. Escape leaves it as it was.
+function renameSession(info, open) {
+  const input = el('input', { value: info.title, maxlength: '80', 'aria-label': 'New title' });
+  let over = false;
+  const end = async (title) => {
+    if (over) return;
+    over = true;
+    form.replaceWith(open);
+    open.focus();
+    if (!title || title === info.title) return;
+    try {
+      await data('PUT', `sessions/${encodeURIComponent(info.session_id)}/title`, { credential: credential(), body: JSON.stringify({ title }) });
+    } catch (error) {
+      $('sessions-note').textContent = asFailure(error).message;
+      return;
+    }
+    say('Renamed.');
+    listSessions();
+  };
+  const form = el('form', { class: 'rename', onsubmit: (event) => {
+    event.preventDefault();
+    end(input.value.trim());
+  } }, input);
+  input.addEventListener('keydown', (event) => {
+    if (event.key !== 'Escape') return;
+    event.stopPropagation();
+    end('');
+  });
+  input.addEventListener('blur', () => end(''));
+  open.replaceWith(form);
+  input.select();
 }
 
 async function deleteSession(info, title) {
