@@ -53,7 +53,7 @@ func Door() gate.Option {
 // A door serves the agent of its room.
 type door struct {
 	server.Room
-	card lastCard
+	card api.LastFile // by the address that it was asked for at
 }
 
 // serve handles POST /a2a.
@@ -160,17 +160,17 @@ func kindOf(e *api.Error) kind {
 	return kind{a2a.ErrServerError, -32000}
 }
 
-// newError returns e as the SDK sends it: a sentence, and the gate's code in the details.
+// newError returns e as the SDK sends it: a sentence for a person, and in the metadata the
+// gate's code and what is wrong with which field.
 func newError(r *http.Request, e *api.Error) *a2a.Error {
-	text := e.Sentence()
-	for _, detail := range e.Details {
-		text += " " + detail.Field + " " + detail.Issue + "."
-	}
 	info := map[string]string{"error": string(e.Code), "request_id": api.RequestID(r.Context())}
+	for i, detail := range e.Details { // which are for a developer
+		info["details."+strconv.Itoa(i)] = detail.Field + " " + detail.Issue
+	}
 	if e.RetryAfter > 0 {
 		info["retry_after_seconds"] = strconv.Itoa(int((e.RetryAfter + time.Second - 1) / time.Second))
 	}
-	return a2a.NewError(kindOf(e).err, text).WithErrorInfoMeta(info)
+	return a2a.NewError(kindOf(e).err, e.Sentence()).WithErrorInfoMeta(info)
 }
 
 // failed returns err for the client, and records it: the answer's status is 200.
@@ -201,24 +201,7 @@ func (d *door) fail(w http.ResponseWriter, r *http.Request, e *api.Error) error 
 	f := failure{JSONRPC: "2.0"}
 	f.Error.Code, f.Error.Message = kindOf(e).code, converted.Error()
 	f.Error.Data = []*errordetails.Typed{converted.ErrorInfo()}
-	encoded, err := json.Marshal(f)
-	if err != nil {
-		return err
-	}
-	w.Header().Set("Content-Type", "application/json")
-	w.WriteHeader(e.Status())
-	_, _ = w.Write(encoded) // a client that has left needs nothing more
-	return nil
-}
-
-// A message is one of JSON-RPC, as documented.
-type message struct {
-	JSONRPC string         `json:"jsonrpc" enum:"2.0"`
-	ID      any            `json:"id,omitempty" doc:"Of a request, and in the response to it: a text or a number."`
-	Method  string         `json:"method,omitempty" doc:"Of a request, such as SendMessage in 1.0 and message/send in 0.3."`
-	Params  map[string]any `json:"params,omitempty"`
-	Result  map[string]any `json:"result,omitempty"`
-	Error   map[string]any `json:"error,omitempty"`
+	return api.WriteJSON(w, e.Status(), f)
 }
 
 func (d *door) rpcRoute() api.Route {
@@ -227,12 +210,12 @@ func (d *door) rpcRoute() api.Route {
 		Doc: api.Doc{
 			ID: "a2a", Tag: api.TagAgent, Params: []string{"Idempotency-Key"}, Failure: failure{},
 			Description: "A2A by JSON-RPC, in the versions 1.0 and 0.3: messages, also streamed, and their tasks. `contextId` is the session, a task's id the run's, and `messageId` the Idempotency-Key unless the header is sent.",
-			Body: &api.DocBody{Type: message{}, Examples: map[string]any{
-				"A question in 1.0": message{JSONRPC: "2.0", ID: 1, Method: "SendMessage", Params: example("ROLE_USER", map[string]any{"text": "What can you do?"})},
-				"A question in 0.3": message{JSONRPC: "2.0", ID: 1, Method: "message/send", Params: example("user", map[string]any{"kind": "text", "text": "What can you do?"})},
+			Body: &api.DocBody{Type: api.RPC{}, Examples: map[string]any{
+				"A question in 1.0": api.RPC{JSONRPC: "2.0", ID: 1, Method: "SendMessage", Params: example("ROLE_USER", map[string]any{"text": "What can you do?"})},
+				"A question in 0.3": api.RPC{JSONRPC: "2.0", ID: 1, Method: "message/send", Params: example("user", map[string]any{"kind": "text", "text": "What can you do?"})},
 			}},
 			Answers: []api.DocAnswer{{Status: http.StatusOK, Description: "The response, or an event stream of them.", Content: map[string]api.DocMedia{
-				"application/json": {Type: message{}}, "text/event-stream": {Type: ""},
+				"application/json": {Type: api.RPC{}}, "text/event-stream": {Type: ""},
 			}}},
 		},
 	}

@@ -72,14 +72,19 @@ func start(t *testing.T, env ...string) *service {
 
 func startAgent(t *testing.T, newAgent agent.NewFunc, env ...string) *service {
 	t.Helper()
+	return startWith(t, newAgent, env)
+}
+
+func startWith(t *testing.T, newAgent agent.NewFunc, env []string, options ...gate.Option) *service {
+	t.Helper()
 	s := &service{gemini: geminitest.Start(t), log: &testlog.Buffer{}}
 	variables := map[string]string{"GEMINI_API_KEY": "k", "GOOGLE_GEMINI_BASE_URL": s.gemini.URL, "AUTH": "api_key", "API_KEYS": keys(t)}
 	for _, pair := range env {
 		name, value, _ := strings.Cut(pair, "=")
 		variables[name] = value
 	}
-	h, shutdown := gate.Handler(newAgent, a2a.Door(), gate.Log(s.log),
-		gate.Environment(func(name string) (string, bool) { value, ok := variables[name]; return value, ok }))
+	h, shutdown := gate.Handler(newAgent, append(options, a2a.Door(), gate.Log(s.log),
+		gate.Environment(func(name string) (string, bool) { value, ok := variables[name]; return value, ok }))...)
 	listener := httptest.NewServer(h)
 	s.url = listener.URL
 	t.Cleanup(func() {
@@ -313,8 +318,8 @@ func TestFiles(t *testing.T) {
 			}
 			file.MediaType = "application/x-msdownload"
 			req.Message.ID = sdk.NewMessageID()
-			if _, err := c.SendMessage(t.Context(), req); err == nil || !strings.Contains(err.Error(), "message.parts[1]") {
-				t.Errorf("a program: %v", err)
+			if _, err := c.SendMessage(t.Context(), req); err == nil || strings.Contains(err.Error(), "message.parts[1]") {
+				t.Errorf("a program, whose place is for developers only: %v", err)
 			}
 		})
 	}
@@ -432,7 +437,11 @@ func TestBadRequests(t *testing.T) {
 		{"a file elsewhere", v1(`{"messageId":"m","role":"ROLE_USER","parts":[{"text":"x"},{"url":"http://169.254.169.254/","mediaType":"text/plain"}]}`), nil, 200, "message.parts[1]"},
 		{"a push", rpc("SendMessage", `{"configuration":{"taskPushNotificationConfig":{"url":"https://x.example"}},"message":{"messageId":"m","role":"ROLE_USER",`+hello+`}}`), nil, 200, `"code":-32003`},
 		{"the push of a task", rpc("GetTaskPushNotificationConfig", `{"taskId":"x","id":"y"}`), nil, 200, `"code":-32003`},
-		{"a list", rpc("ListTasks", `{}`), nil, 200, `"code":-32004`},
+		{"an empty list", rpc("ListTasks", `{}`), nil, 200, `"tasks":[]`},
+		{"a list of a state that no task is in", rpc("ListTasks", `{"status":"TASK_STATE_REJECTED"}`), nil, 200, `"tasks":[]`},
+		{"a list of too much", rpc("ListTasks", `{"pageSize":101}`), nil, 200, "pageSize must be from 1 to 100"},
+		{"a list from a place that is none", rpc("ListTasks", `{"pageToken":"x"}`), nil, 200, `"code":-32602`},
+		{"a list of a context that is none", rpc("ListTasks", `{"contextId":"../x"}`), nil, 200, `"code":-32602`},
 		{"a card for callers", rpc("agent/getAuthenticatedExtendedCard", `{}`), nil, 200, `"code":-32007`},
 	}
 	for _, test := range tests {

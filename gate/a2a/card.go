@@ -7,7 +7,6 @@ import (
 	"maps"
 	"net/http"
 	"strings"
-	"sync"
 
 	"github.com/a2aproject/a2a-go/v2/a2a"
 	"github.com/a2aproject/a2a-go/v2/a2acompat/a2av0"
@@ -17,32 +16,6 @@ import (
 	"example.com/gatehouse/internal/api"
 	"example.com/gatehouse/internal/version"
 )
-
-// A lastCard keeps the card of the address that was asked for last, which is nearly
-// always the same. It is safe for concurrent use.
-type lastCard struct {
-	mu   sync.Mutex
-	base string
-	file *api.File
-}
-
-func (l *lastCard) get(base string, encode func() ([]byte, error)) (*api.File, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.file != nil && l.base == base {
-		return l.file, nil
-	}
-	encoded, err := encode()
-	if err != nil {
-		return nil, err
-	}
-	file, err := api.NewFile("application/json", encoded)
-	if err != nil {
-		return nil, err
-	}
-	l.base, l.file = base, file
-	return file, nil
-}
 
 // describe handles GET /.well-known/agent-card.json.
 func (d *door) describe(w http.ResponseWriter, r *http.Request) error {
@@ -56,7 +29,7 @@ func (d *door) describe(w http.ResponseWriter, r *http.Request) error {
 	if base == "" {
 		return api.Malformed("Host", "must be a host")
 	}
-	file, err := d.card.get(base, func() ([]byte, error) { return encodeCard(r.Context(), d.newCard(base)) })
+	file, err := d.card.Get(base, func() ([]byte, error) { return encodeCard(r.Context(), d.newCard(base)) })
 	if err != nil {
 		return err
 	}
@@ -122,7 +95,7 @@ func (d *door) newCard(base string) *a2a.AgentCard {
 			{URL: base + path, ProtocolBinding: a2a.TransportProtocolJSONRPC, ProtocolVersion: a2a.Version},
 			{URL: base + path, ProtocolBinding: a2a.TransportProtocolJSONRPC, ProtocolVersion: a2av0.Version},
 		},
-		Capabilities:      a2a.AgentCapabilities{Streaming: true},
+		Capabilities:      a2a.AgentCapabilities{Streaming: true, PushNotifications: d.pushes()},
 		DefaultInputModes: in, DefaultOutputModes: out,
 		Skills: skills, SecuritySchemes: schemes, SecurityRequirements: requirements,
 	}

@@ -2,6 +2,7 @@ package a2a
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -16,14 +17,13 @@ import (
 	"github.com/a2aproject/a2a-go/v2/a2asrv"
 
 	"example.com/gatehouse/internal/api"
-	"example.com/gatehouse/internal/caller"
 	"example.com/gatehouse/internal/telemetry"
 	"example.com/gatehouse/invoke"
 	"example.com/gatehouse/session"
 )
 
-// readTimeout bounds reads of the store.
-const readTimeout = 10 * time.Second
+// stopTime bounds the wait for the end of a run that is canceled.
+const stopTime = 10 * time.Second
 
 // answerID is the id of a task's artifact, which is its answer.
 const answerID = "answer"
@@ -39,16 +39,23 @@ type call struct {
 
 var _ a2asrv.RequestHandler = (*call)(nil)
 
-// SendMessage implements [a2asrv.RequestHandler]: a turn, whose task is over.
+// SendMessage implements [a2asrv.RequestHandler]: a turn, whose task is over, or has begun
+// for who does not wait.
 func (c *call) SendMessage(_ context.Context, sent *a2a.SendMessageRequest) (a2a.SendMessageResult, error) {
 	ctx := c.request.Context()
-	req, err := c.turn(ctx, sent)
+	run, id, err := c.run(ctx, sent)
 	if err != nil {
 		return nil, c.failed(err)
 	}
-	response, err := c.Invoke.Ask(ctx, req, nil)
-	if err != nil {
+	if id != "" && sent.Config.ReturnImmediately {
+		return c.GetTask(ctx, &a2a.GetTaskRequest{ID: a2a.TaskID(id)})
+	}
+	response, err := run(nil)
+	switch {
+	case err != nil:
 		return nil, c.failed(err)
+	case response == nil: // it waits for more answers
+		return c.GetTask(ctx, &a2a.GetTaskRequest{ID: sent.Message.TaskID})
 	}
 	return c.task(answerOf(response), time.Now()), nil
 }
@@ -57,32 +64,97 @@ var errLeft = errors.New("the client has left")
 
 // SendStreamingMessage implements [a2asrv.RequestHandler]: a turn, as it happens.
 func (c *call) SendStreamingMessage(_ context.Context, sent *a2a.SendMessageRequest) iter.Seq2[a2a.Event, error] {
-	return c.stream(func(ctx context.Context, show func(invoke.Event) error) error {
-		req, err := c.turn(ctx, sent)
-		if err == nil {
-			_, err = c.Invoke.Ask(ctx, req, show)
+	return c.stream(func(show func(invoke.Event) error) (*invoke.Response, error) {
+		run, _, err := c.run(c.request.Context(), sent)
+		if err != nil {
+			return nil, err
 		}
-		return err
+		return run(show)
 	})
+}
+
+// run returns the run that a message asks for. Its id is "" unless it has begun in the
+// queue, where those go that are not waited for or whose end is pushed.
+func (c *call) run(ctx context.Context, sent *a2a.SendMessageRequest) (invoke.Runner, string, error) {
+	telemetry.SetTurn(ctx, func(t *telemetry.Turn) { t.Action = api.AuditTurn })
+	if sent.Message != nil && sent.Message.TaskID != "" {
+		answers, err := c.answers(ctx, sent.Message)
+		return func(show func(invoke.Event) error) (*invoke.Response, error) {
+			return c.Invoke.ApproveAll(ctx, string(sent.Message.TaskID), answers, show)
+		}, "", err
+	}
+	req, err := c.turn(sent)
+	config := sent.Config
+	switch {
+	case err != nil:
+		return nil, "", err
+	case config == nil || config.PushConfig == nil && (!config.ReturnImmediately || !c.Invoke.Queued() || len(req.Files) > 0):
+		return c.Invoke.Asking(ctx, req), "", nil
+	case !c.pushes():
+		if config.PushConfig != nil {
+			return nil, "", a2a.ErrPushNotificationNotSupported
+		}
+	case config.PushConfig != nil && (config.PushConfig.Token != "" || config.PushConfig.Auth != nil):
+		return nil, "", api.Invalid("configuration.taskPushNotificationConfig", "must have neither token nor authentication: what is sent is signed (Standard Webhooks)")
+	case config.PushConfig != nil:
+		req.Webhook = config.PushConfig.URL
+	}
+	info, err := c.Invoke.Begin(ctx, req)
+	return c.Invoke.Watching(ctx, info.RunID), info.RunID, err
+}
+
+// pushes reports whether the end of a task can be sent to a client's URL.
+func (d *door) pushes() bool { return d.Invoke.Queued() && d.Invoke.Webhooks != nil }
+
+// answers returns a message's answers to what its task waits for: data parts with call_id,
+// approve and reason, or one text that approves or denies all.
+func (c *call) answers(ctx context.Context, m *a2a.Message) (answers []invoke.Approval, err error) {
+	info, err := c.Invoke.Read(ctx, string(m.TaskID))
+	if err != nil {
+		return nil, unknownTask(err)
+	}
+	refused := api.Fail(api.SessionConflict, nil)
+	if refused.Message = "This task is over. Send another message in the same conversation."; info.State != session.Waiting {
+		refused.Details = []api.Detail{{Field: "message.taskId", Issue: "names a task that waits for nothing: leave it out, with the same contextId"}}
+		return nil, refused
+	}
+	for _, p := range m.Parts {
+		encoded, _ := json.Marshal(p.Data()) // of a value that came as JSON
+		a := invoke.Approval{}
+		if p.Data() != nil && json.Unmarshal(encoded, &a) == nil && a.CallID != "" {
+			answers = append(answers, a)
+		}
+		word := strings.ToLower(strings.Trim(p.Text(), " .!\n"))
+		if yes := word == "approve" || word == "yes"; yes || word == "deny" || word == "no" {
+			for _, pending := range info.Pending {
+				answers = append(answers, invoke.Approval{CallID: pending.CallID, Approve: yes})
+			}
+		}
+	}
+	if len(answers) == 0 {
+		refused.Message = "This task waits for an answer. Say approve or deny."
+		return nil, refused
+	}
+	return answers, nil
 }
 
 // SubscribeToTask implements [a2asrv.RequestHandler]: a task from its beginning, wherever
 // it is worked on.
 func (c *call) SubscribeToTask(_ context.Context, sent *a2a.SubscribeToTaskRequest) iter.Seq2[a2a.Event, error] {
-	return c.stream(func(ctx context.Context, show func(invoke.Event) error) error {
-		_, err := c.Invoke.Watch(ctx, string(sent.ID), "", show)
-		return unknownTask(err)
+	return c.stream(func(show func(invoke.Event) error) (*invoke.Response, error) {
+		response, err := c.Invoke.Watch(c.request.Context(), string(sent.ID), "", show)
+		return response, unknownTask(err)
 	})
 }
 
-// stream returns the events of the run that watch shows.
-func (c *call) stream(watch func(context.Context, func(invoke.Event) error) error) iter.Seq2[a2a.Event, error] {
+// stream returns the events of a run.
+func (c *call) stream(run invoke.Runner) iter.Seq2[a2a.Event, error] {
 	return func(yield func(a2a.Event, error) bool) {
 		c.working.Add(1)
 		defer c.working.Done()
 		s := &stream{call: c}
 		left := false
-		err := watch(c.request.Context(), func(e invoke.Event) error {
+		_, err := run(func(e invoke.Event) error {
 			for _, event := range s.events(e) {
 				if left = left || !yield(event, nil); left {
 					return errLeft
@@ -97,8 +169,7 @@ func (c *call) stream(watch func(context.Context, func(invoke.Event) error) erro
 }
 
 // turn returns the turn that a message asks for.
-func (c *call) turn(ctx context.Context, sent *a2a.SendMessageRequest) (req invoke.Request, err error) {
-	telemetry.SetTurn(ctx, func(t *telemetry.Turn) { t.Action = api.AuditTurn })
+func (c *call) turn(sent *a2a.SendMessageRequest) (req invoke.Request, err error) {
 	if req.Options, err = c.Invoke.OptionsOf(c.request); err != nil {
 		return req, err
 	}
@@ -112,16 +183,6 @@ func (c *call) turn(ctx context.Context, sent *a2a.SendMessageRequest) (req invo
 		return req, api.Invalid("message.messageId", "must be 1 to 250 printable ASCII characters")
 	case m.ContextID != "" && !session.ValidID(m.ContextID):
 		return req, api.Invalid("message.contextId", "must be 16 to 64 letters, digits, - or _")
-	case sent.Config != nil && sent.Config.PushConfig != nil:
-		return req, a2a.ErrPushNotificationNotSupported
-	}
-	if m.TaskID != "" {
-		if _, err := c.Invoke.Read(ctx, string(m.TaskID)); err != nil {
-			return req, unknownTask(err)
-		}
-		e := api.Fail(api.SessionConflict, nil)
-		e.Message = "A task is one message. Send this one without taskId, with the same contextId."
-		return req, e
 	}
 	if req.Options.Key == "" {
 		req.Options.Key = "a2a " + m.ID
@@ -345,41 +406,74 @@ var states = map[session.RunState]a2a.TaskState{
 
 // GetTask implements [a2asrv.RequestHandler].
 func (c *call) GetTask(_ context.Context, get *a2a.GetTaskRequest) (*a2a.Task, error) {
-	ctx := c.request.Context()
-	info, err := c.Invoke.Read(ctx, string(get.ID))
+	info, err := c.Invoke.Read(c.request.Context(), string(get.ID))
 	if err != nil {
 		return nil, c.failed(unknownTask(err))
 	}
-	turn, err := c.find(ctx, get.ID)
-	if errors.Is(err, session.ErrNotFound) { // it is worked on, or left no turn
-		return &a2a.Task{ID: get.ID, ContextID: info.SessionID, Status: a2a.TaskStatus{State: states[info.State], Timestamp: &info.UpdatedAt}}, nil
-	}
-	if err != nil {
-		return nil, c.failed(api.Fail(api.SessionStoreUnavailable, err))
+	return c.stored(info, get.HistoryLength == nil || *get.HistoryLength > 0), nil
+}
+
+// stored returns the task of a run as far as it is stored.
+func (c *call) stored(info invoke.RunInfo, history bool) *a2a.Task {
+	turn := info.Stored
+	if turn == nil { // it is worked on, or left no turn
+		return &a2a.Task{ID: a2a.TaskID(info.RunID), ContextID: info.SessionID, Status: a2a.TaskStatus{State: states[info.State], Timestamp: &info.UpdatedAt}}
 	}
 	query, text := turn.Texts()
-	a := answer{run: string(get.ID), text: text, output: turn.Output, finish: turn.FinishReason, pending: turn.Pending}
+	a := answer{run: info.RunID, text: text, output: turn.Output, finish: turn.FinishReason, pending: info.Pending}
 	for _, p := range turn.Shown() {
 		switch p.Kind {
 		case session.KindFile:
 			a.files = append(a.files, invoke.File{Name: p.Name, Type: p.Type, URI: p.URI, Data: p.Data})
 		case session.KindSource:
-			a.sources = append(a.sources, session.Source{Title: p.Title, URI: p.URI, Positions: p.Positions})
+			a.sources = append(a.sources, p.Source())
 		}
 	}
-	task := c.task(a, turn.CreatedAt)
-	if get.HistoryLength == nil || *get.HistoryLength > 0 {
+	task := c.task(a, info.UpdatedAt)
+	task.Status.State = states[info.State] // of one that waited in vain
+	if history {
 		task.History = []*a2a.Message{{ID: turn.ID, Role: a2a.MessageRoleUser, TaskID: task.ID, ContextID: task.ContextID, Parts: a2a.ContentParts{a2a.NewTextPart(query)}}}
 	}
-	return task, nil
+	return task
 }
 
-// find returns the turn of a task of the caller's.
-func (c *call) find(ctx context.Context, id a2a.TaskID) (session.Turn, error) {
-	sessionID, turnID, _ := session.SplitRunID(string(id))
-	ctx, cancel := context.WithTimeout(ctx, readTimeout)
-	defer cancel()
-	return session.Find(ctx, c.Invoke.Store, session.Key{Owner: caller.Owner(ctx), ID: sessionID}, turnID)
+// ListTasks implements [a2asrv.RequestHandler]: the runs of the last day that have a
+// record, the newest first.
+func (c *call) ListTasks(_ context.Context, list *a2a.ListTasksRequest) (*a2a.ListTasksResponse, error) {
+	ctx, filter, size := c.request.Context(), session.RunFilter{SessionID: list.ContextID}, list.PageSize
+	for run, state := range states {
+		if state == list.Status {
+			filter.State = run
+		}
+	}
+	switch {
+	case list.Status != "" && list.Status != a2a.TaskStateUnspecified && filter.State == "": // one that no task is in
+		return &a2a.ListTasksResponse{Tasks: []*a2a.Task{}}, nil
+	case list.ContextID != "" && !session.ValidID(list.ContextID):
+		return nil, c.failed(api.Invalid("contextId", "must be 16 to 64 letters, digits, - or _"))
+	case size < 0 || size > 100:
+		return nil, c.failed(api.Invalid("pageSize", "must be from 1 to 100"))
+	case size == 0 || list.IncludeArtifacts: // each of which is read
+		size = min(cmp.Or(size, 50), 50)
+	}
+	runs, next, err := c.Invoke.Runs(ctx, filter, size, list.PageToken)
+	if err != nil {
+		return nil, c.failed(err)
+	}
+	answer := &a2a.ListTasksResponse{Tasks: []*a2a.Task{}, PageSize: size, NextPageToken: next}
+	for _, info := range runs {
+		if after := list.StatusTimestampAfter; after != nil && !info.UpdatedAt.After(*after) {
+			continue
+		}
+		if list.IncludeArtifacts {
+			if read, err := c.Invoke.Read(ctx, info.RunID); err == nil {
+				info = read
+			}
+		}
+		answer.Tasks = append(answer.Tasks, c.stored(info, false))
+	}
+	answer.TotalSize = len(answer.Tasks)
+	return answer, nil
 }
 
 // unknownTask returns err in A2A's words, if it is that a run is not found.
@@ -405,7 +499,7 @@ func (c *call) CancelTask(_ context.Context, task *a2a.CancelTaskRequest) (*a2a.
 		}
 		return nil, c.failed(unknownTask(err))
 	}
-	ctx, cancel := context.WithTimeout(ctx, readTimeout)
+	ctx, cancel := context.WithTimeout(ctx, stopTime)
 	defer cancel()
 	response, err := c.Invoke.Watch(ctx, string(task.ID), "", nil)
 	if err != nil || response == nil {
@@ -415,29 +509,22 @@ func (c *call) CancelTask(_ context.Context, task *a2a.CancelTaskRequest) (*a2a.
 	return c.task(answerOf(response), time.Now()), nil
 }
 
-// Unsupported has the methods that this door does not serve.
+// Unsupported has the methods that this door does not serve: the URL of a push comes with
+// its message.
 type unsupported struct{}
-
-func (unsupported) ListTasks(context.Context, *a2a.ListTasksRequest) (*a2a.ListTasksResponse, error) {
-	return nil, a2a.ErrUnsupportedOperation
-}
 
 func (unsupported) GetTaskPushConfig(context.Context, *a2a.GetTaskPushConfigRequest) (*a2a.PushConfig, error) {
 	return nil, a2a.ErrPushNotificationNotSupported
 }
-
 func (unsupported) ListTaskPushConfigs(context.Context, *a2a.ListTaskPushConfigRequest) (*a2a.ListTaskPushConfigResponse, error) {
 	return nil, a2a.ErrPushNotificationNotSupported
 }
-
 func (unsupported) CreateTaskPushConfig(context.Context, *a2a.PushConfig) (*a2a.PushConfig, error) {
 	return nil, a2a.ErrPushNotificationNotSupported
 }
-
 func (unsupported) DeleteTaskPushConfig(context.Context, *a2a.DeleteTaskPushConfigRequest) error {
 	return a2a.ErrPushNotificationNotSupported
 }
-
 func (unsupported) GetExtendedAgentCard(context.Context, *a2a.GetExtendedAgentCardRequest) (*a2a.AgentCard, error) {
 	return nil, a2a.ErrExtendedCardNotConfigured
 }

@@ -13,7 +13,6 @@ package mcp
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"io"
 	"net/http"
 	"strings"
@@ -127,18 +126,7 @@ func (d *door) fail(w http.ResponseWriter, r *http.Request, e *api.Error) error 
 	case api.MalformedRequest, api.RequestTooLarge, api.UnsupportedMediaType:
 		f.Error.Code = codeInvalidRequest
 	}
-	return writeJSON(w, e.Status(), f)
-}
-
-func writeJSON(w http.ResponseWriter, status int, value any) error {
-	encoded, err := json.Marshal(value)
-	if err != nil {
-		return err
-	}
-	w.Header().Set("Content-Type", "application/json")
-	w.WriteHeader(status)
-	_, _ = w.Write(encoded) // a client that has gone away is noticed by its context
-	return nil
+	return api.WriteJSON(w, e.Status(), f)
 }
 
 // challenge names the metadata in a 401, by which clients find who issues tokens (RFC
@@ -176,7 +164,7 @@ func (d *door) describe(w http.ResponseWriter, r *http.Request) error {
 	if base == "" {
 		return api.Malformed("Host", "must be a host")
 	}
-	return writeJSON(w, http.StatusOK, resource{
+	return api.WriteJSON(w, http.StatusOK, resource{
 		Resource: base + path, AuthorizationServers: d.Issuers(), BearerMethods: []string{"header"},
 		Name: d.Agent.Name, Documentation: base + "/docs",
 	})

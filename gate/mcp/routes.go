@@ -6,23 +6,13 @@ import (
 	"example.com/gatehouse/internal/api"
 )
 
-// A message is one of JSON-RPC.
-type message struct {
-	JSONRPC string         `json:"jsonrpc" enum:"2.0"`
-	ID      any            `json:"id,omitempty" doc:"Of a request, and in the response to it: a text or a number."`
-	Method  string         `json:"method,omitempty" doc:"Of a request or notification, such as tools/call."`
-	Params  map[string]any `json:"params,omitempty"`
-	Result  map[string]any `json:"result,omitempty"`
-	Error   map[string]any `json:"error,omitempty"`
-}
-
 // refusals are the statuses of errors that are not the SDK's.
 var refusals = []int{400, 401, 403, 404, 405, 406, 408, 413, 415, 422, 429, 500, 503}
 
 func (d *door) routes() []api.Route {
 	answers := []api.DocAnswer{
 		{Status: 200, Description: "The response, with notifications of progress before it in an event stream.", Content: map[string]api.DocMedia{
-			"text/event-stream": {Type: ""}, "application/json": {Type: message{}},
+			"text/event-stream": {Type: ""}, "application/json": {Type: api.RPC{}},
 		}},
 		{Status: 202, Description: "A notification or a response was taken."},
 	}
@@ -53,8 +43,8 @@ func (d *door) routes() []api.Route {
 				ID: "mcp", Tag: api.TagAgent,
 				Description: "The agent as an MCP server over streamable HTTP: the tool `ask`, and with `MCP_TOOLS=true` the agent's own tools. " +
 					"It speaks the spec 2026-07-28, which has no sessions, and older ones. `Accept` names `application/json` and `text/event-stream`.",
-				Body: &api.DocBody{Type: message{}, Examples: map[string]any{
-					"ask": message{JSONRPC: "2.0", ID: 1, Method: "tools/call", Params: map[string]any{"name": askName, "arguments": map[string]any{"query": "What can you do?"}}},
+				Body: &api.DocBody{Type: api.RPC{}, Examples: map[string]any{
+					"ask": api.RPC{JSONRPC: "2.0", ID: 1, Method: "tools/call", Params: map[string]any{"name": askName, "arguments": map[string]any{"query": "What can you do?"}}},
 				}},
 				Answers: answers,
 			},

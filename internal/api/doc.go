@@ -65,6 +65,16 @@ func NoContent(description string) []DocAnswer {
 	return []DocAnswer{{Status: 204, Description: description}}
 }
 
+// An RPC documents a message of JSON-RPC.
+type RPC struct {
+	JSONRPC string         `json:"jsonrpc" enum:"2.0"`
+	ID      any            `json:"id,omitempty" doc:"Of a request, and in the response to it: a text or a number."`
+	Method  string         `json:"method,omitempty" doc:"Of a request or notification."`
+	Params  map[string]any `json:"params,omitempty"`
+	Result  map[string]any `json:"result,omitempty"`
+	Error   map[string]any `json:"error,omitempty"`
+}
+
 // TextOr returns the schema of a text or another value, of which nothing else is said.
 func TextOr(description string, other *huma.Schema) *huma.Schema {
 	return &huma.Schema{Description: description, OneOf: []*huma.Schema{{Type: huma.TypeString}, other}}

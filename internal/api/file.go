@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 )
 
 // A File is an answer that is the same for every caller, outside of the envelope.
@@ -99,4 +100,31 @@ func matches(r *http.Request, etag string) bool {
 		tag = strings.TrimSpace(tag)
 		return tag == "*" || strings.TrimPrefix(tag, "W/") == etag
 	})
+}
+
+// A LastFile keeps the JSON file of the key that was asked for last, which is nearly always
+// the same. The zero LastFile is empty. It is safe for concurrent use.
+type LastFile struct {
+	mu   sync.Mutex
+	key  string
+	file *File
+}
+
+// Get returns the file of a key, whose content encode returns.
+func (l *LastFile) Get(key string, encode func() ([]byte, error)) (*File, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.file != nil && l.key == key {
+		return l.file, nil
+	}
+	encoded, err := encode()
+	if err != nil {
+		return nil, err
+	}
+	file, err := NewFile("application/json", encoded)
+	if err != nil {
+		return nil, err
+	}
+	l.key, l.file = key, file
+	return file, nil
 }
