@@ -483,3 +483,68 @@ func TestIdempotency(t *testing.T) {
 		t.Errorf("%v, %v, %d model calls", first, second, len(s.gemini.Requests()))
 	}
 }
+
+// A tool call that waits for a person asks the client's, who can be asked by the newest
+// protocol only.
+func TestApprovals(t *testing.T) {
+	t.Parallel()
+	type bill struct {
+		Euros int `json:"euros"`
+	}
+	paid := make(chan int, 10)
+	s := startAgent(t, func(context.Context, agent.Env) (agent.Agent, error) {
+		return agent.Agent{Name: "payer", Instruction: "You pay.", Tools: []tool.Tool{tool.New("pay", "Pays.", func(_ context.Context, in bill) (string, error) {
+			paid <- in.Euros
+			return "paid", nil
+		}, tool.Effect[bill, string](nil), tool.Confirm(func(bill) string { return "Pay?" }))}}, nil
+	})
+	call := geminitest.Calls(geminitest.FunctionCall{Name: "pay", Args: map[string]any{"euros": 7}})
+	for name, c := range map[string]struct {
+		protocol, action string
+		paid             int
+		want             string
+	}{
+		"accepted":                  {"", "accept", 1, "So be it."},
+		"declined":                  {"", "decline", 0, "So be it."},
+		"a client that cannot ask":  {"", "", 0, "waits for a person's approval"},
+		"a client of an older spec": {"2025-06-18", "accept", 0, "waits for a person's approval"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			asked := 0
+			options := &sdk.ClientOptions{}
+			if c.action != "" {
+				options.ElicitationHandler = func(_ context.Context, r *sdk.ElicitRequest) (*sdk.ElicitResult, error) {
+					if asked++; !strings.Contains(r.Params.Message, "Pay?") || !strings.Contains(r.Params.Message, `{"euros":7}`) {
+						t.Errorf("the person is asked %q", r.Params.Message)
+					}
+					s.gemini.Enqueue(geminitest.Text("So be it."))
+					return &sdk.ElicitResult{Action: c.action, Content: map[string]any{}}, nil
+				}
+			}
+			s.gemini.Enqueue(call)
+			result, err := s.connect(t, c.protocol, bearer{}, options).CallTool(t.Context(), &sdk.CallToolParams{Name: "ask", Arguments: map[string]any{"query": "Pay."}})
+			if err != nil || result.IsError {
+				t.Fatalf("%+v, %v", result, err)
+			}
+			text := ""
+			for _, part := range result.Content {
+				if p, ok := part.(*sdk.TextContent); ok {
+					text += p.Text + "\n"
+				}
+			}
+			if !strings.Contains(text, c.want) || len(paid) != c.paid {
+				t.Errorf("paid %d times: %s", len(paid), text)
+			}
+			for len(paid) > 0 {
+				<-paid
+			}
+		})
+	}
+	result, err := s.connect(t, "", bearer{}, nil).CallTool(t.Context(), &sdk.CallToolParams{
+		Name: "ask", Arguments: map[string]any{"query": "Pay."}, RequestState: "0123456789abcdef.0123456789abcdef",
+		InputResponses: sdk.InputResponseMap{"call_1_1": &sdk.ElicitResult{Action: "accept"}},
+	})
+	if err != nil || !result.IsError {
+		t.Errorf("a forged state: %+v, %v", result, err)
+	}
+}

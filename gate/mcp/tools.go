@@ -34,6 +34,15 @@ type answer struct {
 	Output       any      `json:"output,omitempty" jsonschema:"the answer as a value, of an agent with a typed answer"`
 	Sources      []source `json:"sources,omitempty"`
 	Warnings     []string `json:"warnings,omitempty"`
+
+	Pending []pending `json:"pending,omitempty" jsonschema:"what waits for a person, who answers at POST /runs/{run_id}/approvals"`
+}
+
+type pending struct {
+	CallID   string         `json:"call_id"`
+	Name     string         `json:"name"`
+	Args     map[string]any `json:"args"`
+	Question string         `json:"question"`
 }
 
 type source struct {
@@ -74,28 +83,31 @@ func (d *door) ask(ctx context.Context, call *sdk.CallToolRequest, in question) 
 	ctx, end := bound(ctx)
 	defer end()
 	telemetry.SetTurn(ctx, func(t *telemetry.Turn) { t.Action = api.AuditTurn })
-	options, err := d.Invoke.OptionsOf(requestOf(ctx))
-	if err != nil {
-		return nil, answer{}, sentence(err)
-	}
-	req := invoke.Request{Query: in.Query, SessionID: in.SessionID, Options: options}
-	if err := req.Validate("query"); err != nil {
-		return nil, answer{}, sentence(err)
-	}
-	if in.SessionID != "" && !session.ValidID(in.SessionID) {
-		return nil, answer{}, sentence(api.Fail(api.SessionNotFound, nil))
-	}
 	var show func(invoke.Event) error
 	p := &progress{call: call}
 	if call.Params.GetProgressToken() != nil {
 		show = func(e invoke.Event) error { return p.show(ctx, e) }
 	}
-	response, err := d.Invoke.Ask(ctx, req, show)
+	var response *invoke.Response
+	var err error
+	if run := call.Params.RequestState; run != "" {
+		info, waits := invoke.RunInfo{}, false
+		if info, waits, response, err = d.goOn(ctx, run, call.Params.InputResponses, show); err == nil && waits {
+			return asks(run, info.Pending), answer{}, nil
+		}
+	} else {
+		var req invoke.Request
+		if req, err = d.request(ctx, in); err == nil {
+			response, err = d.Invoke.Ask(ctx, req, show)
+		}
+	}
 	switch {
 	case err != nil:
 		return nil, answer{}, sentence(err)
 	case response == nil: // the run failed after its start
 		return nil, answer{}, errors.New(p.failed.Message)
+	case len(response.Pending) > 0 && canBeAsked(call):
+		return asks(response.RunID, response.Pending), answer{}, nil
 	}
 	out := answer{
 		Response: response.Response, SessionID: response.SessionID, Turn: response.Turn, RunID: response.RunID,
@@ -107,11 +119,74 @@ func (d *door) ask(ctx context.Context, call *sdk.CallToolRequest, in question) 
 	for _, s := range response.Sources {
 		out.Sources = append(out.Sources, source{s.Title, s.URI})
 	}
+	result := &sdk.CallToolResult{Content: []sdk.Content{&sdk.TextContent{Text: response.Response}}}
+	for _, w := range response.Pending {
+		out.Pending = append(out.Pending, pending{w.CallID, w.Name, w.Args, w.Question})
+		result.Content = append(result.Content, &sdk.TextContent{Text: "This waits for a person's approval, which cannot be given here: " + w.Question})
+	}
 	// Hosts that show their model only the text must find the session in it.
-	return &sdk.CallToolResult{Content: []sdk.Content{
-		&sdk.TextContent{Text: response.Response},
-		&sdk.TextContent{Text: "session_id: " + response.SessionID},
-	}}, out, nil
+	result.Content = append(result.Content, &sdk.TextContent{Text: "session_id: " + response.SessionID})
+	return result, out, nil
+}
+
+// request returns the turn that a question asks for.
+func (d *door) request(ctx context.Context, in question) (req invoke.Request, err error) {
+	req = invoke.Request{Query: in.Query, SessionID: in.SessionID}
+	if req.Options, err = d.Invoke.OptionsOf(requestOf(ctx)); err != nil {
+		return req, err
+	}
+	if in.SessionID != "" && !session.ValidID(in.SessionID) {
+		return req, api.Fail(api.SessionNotFound, nil)
+	}
+	return req, req.Validate("query")
+}
+
+// multiRound is the first version in which a result may ask the client's person, who
+// answers in a call of its own. Older clients would have to be asked on a connection that
+// this server does not keep.
+const multiRound = "2026-07-28"
+
+// canBeAsked reports whether the client can ask its person.
+func canBeAsked(call *sdk.CallToolRequest) bool {
+	can, began := call.ClientCapabilities(), call.Session.InitializeParams()
+	return can != nil && can.Elicitation != nil && (began == nil || began.ProtocolVersion >= multiRound)
+}
+
+// asks returns the result that asks the client's person what a run waits for. Its state is
+// the run's id, by which only the run's owner finds anything.
+func asks(run string, waits []session.Pending) *sdk.CallToolResult {
+	result := &sdk.CallToolResult{RequestState: run, InputRequests: sdk.InputRequestMap{}}
+	for _, p := range waits {
+		args, _ := json.Marshal(p.Args) // which came as JSON
+		result.InputRequests[p.CallID] = &sdk.ElicitParams{
+			Mode: "form", Message: p.Question + "\n\n" + p.Name + " " + string(args),
+			RequestedSchema: json.RawMessage(`{"type":"object","properties":{"reason":{"type":"string","title":"Reason","maxLength":2000}}}`),
+		}
+	}
+	return result
+}
+
+// goOn goes on with a run that waits, by the answers of the client's person: to accept is to
+// approve, to decline to deny, and to cancel is no answer. It reports whether the run
+// still waits, and then for what.
+func (d *door) goOn(ctx context.Context, run string, responses sdk.InputResponseMap, show func(invoke.Event) error) (info invoke.RunInfo, waits bool, response *invoke.Response, err error) {
+	var answers []invoke.Approval
+	for id, each := range responses {
+		if answer, ok := each.(*sdk.ElicitResult); ok && answer.Action != "cancel" {
+			reason, _ := answer.Content["reason"].(string)
+			answers = append(answers, invoke.Approval{CallID: id, Approve: answer.Action == "accept", Reason: reason})
+		}
+	}
+	if len(answers) > 0 {
+		if response, err = d.Invoke.ApproveAll(ctx, run, answers, show); err != nil || response != nil {
+			return info, false, response, err
+		}
+	}
+	info, err = d.Invoke.Read(ctx, run)
+	if err == nil && info.State != session.Waiting {
+		err = api.Fail(api.SessionConflict, nil)
+	}
+	return info, true, nil, err
 }
 
 // sentence returns err as the client is told of it.
