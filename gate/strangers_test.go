@@ -1,0 +1,83 @@
+package gate_test
+
+import (
+	"context"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"example.com/gatehouse/gate"
+	"example.com/gatehouse/gate/a2a"
+	"example.com/gatehouse/gate/mcp"
+	"example.com/gatehouse/gate/openai"
+	"example.com/gatehouse/internal/geminitest"
+	"example.com/gatehouse/session"
+)
+
+// Who is not let in is answered in the door's own form, and reaches neither the store, all
+// calls of which panic here, nor the model.
+func TestStrangersReachNothing(t *testing.T) {
+	t.Parallel()
+	gemini := geminitest.Start(t)
+	h, shutdown := gate.Handler(newAgent, openai.Door(), mcp.Door(), a2a.Door(), gate.Store(struct{ session.Store }{}), gate.Log(io.Discard),
+		environment("GEMINI_API_KEY=k", "GOOGLE_GEMINI_BASE_URL="+gemini.URL, "AUTH=api_key", "CONVERSATION_HEADERS=X-Conversation-Id",
+			`API_KEYS=[{"name":"ada","sha256":"`+strings.Repeat("0", 64)+`"}]`))
+	t.Cleanup(func() { _ = shutdown(context.Background()) })
+	const (
+		inOpenAI = `"type":"authentication_error"`
+		inRPC    = `"jsonrpc":"2.0"`
+		response = "resp_MDEyMzQ1Njc4OWFiY2RlZi4wMTIzNDU2Nzg5YWJjZGVm" // 0123456789abcdef.0123456789abcdef
+		run      = "0123456789abcdef.0123456789abcdef"
+	)
+	rpc := func(method, params string) string {
+		return `{"jsonrpc":"2.0","id":1,"method":"` + method + `","params":` + params + `}`
+	}
+	big := strings.Repeat("x", 10<<20)
+	for name, c := range map[string]struct{ method, path, body, form string }{
+		"a chat completion":     {"POST", "/v1/chat/completions", `{"messages":[{"role":"user","content":"Hello"}]}`, inOpenAI},
+		"10 MB of it":           {"POST", "/v1/chat/completions", `{"messages":[{"role":"user","content":"` + big + `"}]}`, inOpenAI},
+		"a response":            {"POST", "/v1/responses", `{"input":"Hello","conversation":"0123456789abcdef","background":true}`, inOpenAI},
+		"an approval":           {"POST", "/v1/responses", `{"previous_response_id":"` + response + `","input":[{"type":"mcp_approval_response"}]}`, inOpenAI},
+		"a response's text":     {"GET", "/v1/responses/" + response, "", inOpenAI},
+		"a response's stream":   {"GET", "/v1/responses/" + response + "?stream=true", "", inOpenAI},
+		"a response's end":      {"POST", "/v1/responses/" + response + "/cancel", "{}", inOpenAI},
+		"a response's removal":  {"DELETE", "/v1/responses/" + response, "", inOpenAI},
+		"the models":            {"GET", "/v1/models", "", inOpenAI},
+		"a question by MCP":     {"POST", "/mcp", rpc("tools/call", `{"name":"ask","arguments":{"query":"Hello"}}`), inRPC},
+		"an answer by MCP":      {"POST", "/mcp", rpc("tools/call", `{"name":"ask","arguments":{"query":"Hello"},"requestState":"`+run+`"}`), inRPC},
+		"a batch by MCP":        {"POST", "/mcp", "[" + rpc("tools/list", "{}"), inRPC},
+		"a message by A2A":      {"POST", "/a2a", rpc("SendMessage", `{"message":{"messageId":"m","role":"ROLE_USER","parts":[{"text":"Hello"}]}}`), inRPC},
+		"a task by A2A":         {"POST", "/a2a", rpc("GetTask", `{"id":"`+run+`"}`), inRPC},
+		"a list by A2A":         {"POST", "/a2a", rpc("ListTasks", `{}`), inRPC},
+		"a cancellation in 0.3": {"POST", "/a2a", rpc("tasks/cancel", `{"id":"`+run+`"}`), inRPC},
+		"a batch by A2A":        {"POST", "/a2a", "[" + rpc("GetTask", "{}"), inRPC},
+	} {
+		for where, credential := range map[string][2]string{
+			"no credential":        {"", ""},
+			"a key nobody has":     {"X-API-Key", "nobody"},
+			"a key as a password":  {"Authorization", "Basic YWRhOmFkYQ=="},
+			"somebody else's chat": {"X-Conversation-Id", "0123456789abcdef"},
+			"somebody as end user": {"X-End-User", "ada"},
+			"a page's cookie":      {"Cookie", "token=ada"},
+		} {
+			r := httptest.NewRequestWithContext(t.Context(), c.method, "http://127.0.0.1"+c.path, strings.NewReader(c.body))
+			if c.body != "" {
+				r.Header.Set("Content-Type", "application/json")
+			}
+			r.Header.Set("Accept", "application/json, text/event-stream")
+			if credential[0] != "" {
+				r.Header.Set(credential[0], credential[1])
+			}
+			w := httptest.NewRecorder()
+			h.ServeHTTP(w, r)
+			if body := w.Body.String(); w.Code != http.StatusUnauthorized || !strings.Contains(body, c.form) || strings.Contains(body, "goroutine") {
+				t.Errorf("%s, %s: %d %.300s", name, where, w.Code, body)
+			}
+		}
+	}
+	if n := len(gemini.Requests()); n > 0 {
+		t.Errorf("the model was asked %d times", n)
+	}
+}
