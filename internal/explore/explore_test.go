@@ -14,6 +14,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"example.com/gatehouse/internal/slowtest"
 )
 
 func TestMain(m *testing.M) {
@@ -73,7 +75,7 @@ var scenarios = []scenario{
 // TestAllOrders lets everything happen in all orders up to a depth, in which at each
 // decision a step may fail, too. What is decided after it is the first of what is possible.
 func TestAllOrders(t *testing.T) {
-	depth := number(t, "EXPLORE_DEPTH", 3)
+	depth := number(t, "EXPLORE_DEPTH", 3, 5)
 	for _, s := range scenarios {
 		t.Run(s.name, func(t *testing.T) {
 			defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
@@ -108,11 +110,16 @@ func TestAllOrders(t *testing.T) {
 	}
 }
 
-func number(t *testing.T, name string, otherwise int) int {
+// number returns the number in an environment variable. Without it, that is short, or long
+// where slow tests are asked for.
+func number(t *testing.T, name string, short, long int) int {
 	t.Helper()
 	text := os.Getenv(name)
-	if text == "" {
-		return otherwise
+	switch {
+	case text == "" && (os.Getenv(slowtest.Variable) != "" || os.Getenv("CI") != ""):
+		return long
+	case text == "":
+		return short
 	}
 	n, err := strconv.Atoi(text)
 	if err != nil {
@@ -148,7 +155,7 @@ func TestRandom(t *testing.T) {
 		}
 		return
 	}
-	n, from := number(t, "EXPLORE_RANDOM", 200), number(t, "EXPLORE_FROM", 0)
+	n, from := number(t, "EXPLORE_RANDOM", 200, 2000), number(t, "EXPLORE_FROM", 0, 0)
 	begun, states, found := time.Now(), map[uint64]struct{}{}, map[string]int{}
 	for i := range n {
 		seed := uint64(from + i)

@@ -167,7 +167,7 @@ func TestFaultsAreFound(t *testing.T) {
 				broken.Store = store
 				return &broken
 			}
-			most := number(t, "EXPLORE_FAULTS", 3000)
+			most := number(t, "EXPLORE_FAULTS", 3000, 3000)
 			for seed := range uint64(most) {
 				s.recovers = int(seed % 2)
 				w := execute(t, s, newRandom(seed))
