@@ -196,7 +196,10 @@ func (e *export) session(ctx context.Context, m session.Meta) error {
 			}
 			after = record.Number
 		}
-		if len(records) == 0 || after >= meta.Turns {
+		if len(records) == 0 { // the store does not have them any more
+			after += defaultPage
+		}
+		if after >= meta.Turns {
 			return nil
 		}
 	}

@@ -261,6 +261,10 @@ func storeFailure(err error) *api.Error {
 		return api.Fail(api.IdempotencyInProgress, err)
 	case errors.Is(err, session.ErrKeyMismatch):
 		return api.Fail(api.IdempotencyMismatch, nil)
+	case errors.Is(err, session.ErrTooManyKeys):
+		e := api.Fail(api.RateLimited, err)
+		e.RetryAfter = time.Hour
+		return e
 	case errors.Is(err, session.ErrChanged): // every attempt met another call's change
 		e := api.Fail(api.RateLimited, err)
 		e.RetryAfter = time.Second

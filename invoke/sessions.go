@@ -250,6 +250,9 @@ func (s *Service) getSession(w http.ResponseWriter, r *http.Request) error {
 	}
 	turns := make([]TurnInfo, len(records))
 	next := ""
+	if len(records) == 0 && after < meta.Turns-limit { // the store does not have them any more
+		next = strconv.Itoa(after + limit)
+	}
 	for i, record := range records {
 		turn, err := record.Turn()
 		if err != nil {

@@ -197,7 +197,15 @@ func again(err error) bool { return errors.Is(err, ErrChanged) || errors.Is(err,
 // take claims the key in s if it is free.
 func (o *opening) take(ctx context.Context, s *Session) (*Opened, error) {
 	now := o.now()
-	if e, ok := s.Keys[o.claim.key]; ok && e.fresh(now) {
+	e, ok := s.Keys[o.claim.key]
+	if !ok && len(s.Keys) >= manyKeys {
+		page, err := pageOf(ctx, o.store, s, o.claim.key)
+		if err != nil {
+			return nil, err
+		}
+		e, ok = page.Keys[o.claim.key]
+	}
+	if ok && e.fresh(now) {
 		switch {
 		case e.Lease == o.claim.entry.Lease && e.Turn == 0:
 			// An earlier try of this call wrote it; its response was lost.
@@ -214,7 +222,11 @@ func (o *opening) take(ctx context.Context, s *Session) (*Opened, error) {
 	if o.afterTurn != nil && s.Turns != *o.afterTurn {
 		return nil, fmt.Errorf("%w: %d, not %d", ErrTurnCount, s.Turns, *o.afterTurn)
 	}
-	taken, err := o.store.Apply(ctx, s, Change{Key: o.claim.key, Entry: &o.claim.entry, Drop: s.stale(now, o.claim.key)})
+	drop, err := makeRoom(ctx, o.store, s, now, o.claim.key)
+	if err != nil {
+		return nil, err
+	}
+	taken, err := o.store.Apply(ctx, s, Change{Key: o.claim.key, Entry: &o.claim.entry, Drop: drop})
 	if err != nil {
 		return nil, err
 	}
@@ -245,27 +257,81 @@ func recordOf(ctx context.Context, store Store, s *Session, e KeyEntry) (*Record
 	return &records[i], nil
 }
 
+// A session's document has room for the keys of some thousand calls. Of a session that is
+// asked more often within [KeyLife], the oldest entries move on to pages: documents of the
+// same owner that have keys and no turns, and so are neither listed nor found as sessions.
+// Each key has its page, which is read only while the session has many keys: the entries
+// of its pages are older than its own, and so are over before those get fewer. An entry is
+// in its page before it leaves the session, so a reader finds it in one of them. Pages hold
+// hashes and numbers of turns, and expire with their keys.
+
 const (
-	// maxKeys bounds the keys that a session stores, of any age. A document has 1 MiB.
+	// maxKeys bounds the keys that a session or a page of it stores, of any age. A
+	// document has 1 MiB.
 	maxKeys = 2000
+	// manyKeys is how many keys a session has at least while its pages matter. Some of
+	// maxKeys may have been released since one moved.
+	manyKeys = maxKeys * 3 / 4
 	// maxDrop bounds the keys removed in one write.
 	maxDrop = 100
 )
 
-// stale returns keys to remove from s: expired ones, else, if there are too many, the
-// oldest without a lease.
-func (s *Session) stale(now time.Time, keep string) []string {
-	var old []string
+// ErrTooManyKeys: a session was asked with more keys within [KeyLife] than can be kept, far
+// above what a store takes in writes to one session.
+var ErrTooManyKeys = errors.New("the session was asked with too many keys in a day")
+
+// pageOf returns the page of s for a key, one of 64.
+func pageOf(ctx context.Context, store Store, s *Session, key string) (*Session, error) {
+	at := Key{Owner: s.Key.Owner, ID: digest("keys of a session", s.Key.ID, key[:1])}
+	page, err := store.Load(ctx, at)
+	if errors.Is(err, ErrNotFound) {
+		return New(at), nil
+	}
+	return page, err
+}
+
+// expired returns keys to remove from s, in which keep stays.
+func (s *Session) expired(now time.Time, keep string) (old []string) {
 	for key, e := range s.Keys {
-		if key != keep && !e.fresh(now) {
+		if key != keep && !e.fresh(now) && len(old) < maxDrop {
 			old = append(old, key)
 		}
 	}
-	if len(old) == 0 && len(s.Keys) >= maxKeys {
-		old = slices.SortedFunc(maps.Keys(s.Keys), func(a, b string) int { return s.Keys[a].At.Compare(s.Keys[b].At) })
-		old = slices.DeleteFunc(old, func(key string) bool { return key == keep || now.Before(s.Keys[key].Until) })
+	return old
+}
+
+// makeRoom returns keys to remove from s before another is added: expired ones, else, if
+// there are too many, the oldest without a lease, which it has moved to its page.
+func makeRoom(ctx context.Context, store Store, s *Session, now time.Time, keep string) ([]string, error) {
+	drop := s.expired(now, keep)
+	if len(drop) > 0 || len(s.Keys) < maxKeys {
+		return drop, nil
 	}
-	return old[:min(len(old), maxDrop)]
+	oldest := ""
+	for key, e := range s.Keys {
+		if key == keep || e.Turn == 0 && now.Before(e.Until) {
+			continue
+		}
+		if oldest == "" || e.At.Before(s.Keys[oldest].At) {
+			oldest = key
+		}
+	}
+	if oldest == "" {
+		return nil, nil // all are being worked on
+	}
+	page, err := pageOf(ctx, store, s, oldest)
+	if err != nil {
+		return nil, err
+	}
+	entry := s.Keys[oldest]
+	old := page.expired(now, oldest)
+	if _, there := page.Keys[oldest]; !there && len(old) == 0 && len(page.Keys) >= maxKeys {
+		return nil, ErrTooManyKeys
+	}
+	if _, err := store.Apply(ctx, page, Change{Key: oldest, Entry: &entry, Drop: old}); err != nil {
+		return nil, err
+	}
+	return []string{oldest}, nil
 }
 
 // Release returns the key of a call that failed, so that a retry need not wait for the

@@ -34,6 +34,7 @@ type Memory struct {
 	userBytes int64  // of users
 	revision  uint64 // of the last write; makes every stored state distinct
 	evicted   bool   // the warning has been logged
+	trimmed   bool   // the other warning has been logged
 }
 
 // A memorySession is a stored session. bytes is its size as [Memory] counts it.
@@ -143,6 +144,9 @@ func (m *Memory) Apply(ctx context.Context, base *Session, c Change) (*Session, 
 	case record != nil:
 		next.state.Recent = append(stored.state.Recent, *record) // amortized: copying all turns each time would be quadratic
 	}
+	if err := m.trim(next); err != nil {
+		return nil, err
+	}
 	if err := m.put(base.Key, next); err != nil {
 		return nil, err
 	}
@@ -151,18 +155,49 @@ func (m *Memory) Apply(ctx context.Context, base *Session, c Change) (*Session, 
 	return next.snapshot(), nil
 }
 
+// trim drops the oldest turns of a session that is larger than the store, until it takes
+// half of it: the session goes on, and what is dropped is as evicted sessions are. The
+// caller holds mu.
+func (m *Memory) trim(next *memorySession) error {
+	size, all := next.size(), next.state.Recent
+	if size <= m.limit {
+		return nil
+	}
+	n := 0
+	for ; n < len(all)-1 && size > m.limit/2; n++ {
+		id, err := all[n].ID()
+		if err != nil {
+			return err
+		}
+		size -= int64(len(all[n].Data))
+		next.state.Past = Remember(next.state.Past, PastTurn{ID: id, Number: all[n].Number})
+	}
+	next.state.Recent = slices.Clone(all[n:]) // the rest of the array is free
+	if size <= m.limit && !m.trimmed {
+		m.trimmed = true
+		m.log.Warn("A session is larger than the session store in memory: its oldest turns are dropped.", "limit_bytes", m.limit)
+	}
+	return nil
+}
+
+// size returns about how many bytes s takes.
+func (s *memorySession) size() int64 {
+	size := sessionOverhead + int64(len(s.state.Keys))*keyOverhead
+	for _, record := range s.state.Recent {
+		size += int64(len(record.Data))
+	}
+	for _, f := range s.feedback {
+		size += f.bytes()
+	}
+	for _, value := range s.state.State {
+		size += int64(len(value))
+	}
+	return size
+}
+
 // put stores next under key and evicts other sessions if needed. The caller holds mu.
 func (m *Memory) put(key Key, next *memorySession) error {
-	next.bytes = sessionOverhead + int64(len(next.state.Keys))*keyOverhead
-	for _, record := range next.state.Recent {
-		next.bytes += int64(len(record.Data))
-	}
-	for _, f := range next.feedback {
-		next.bytes += f.bytes()
-	}
-	for _, value := range next.state.State {
-		next.bytes += int64(len(value))
-	}
+	next.bytes = next.size()
 	if next.bytes > m.limit {
 		return fmt.Errorf("storing a session: %w", ErrTooLarge)
 	}
@@ -266,8 +301,10 @@ func (m *Memory) Turns(ctx context.Context, key Key, after, limit int) (Meta, []
 	if err != nil {
 		return Meta{}, nil, err
 	}
-	after = min(max(after, 0), len(s.Recent))
-	records := slices.Clone(s.Recent[after:min(after+limit, len(s.Recent))])
+	after, limit = max(after, 0), max(limit, 0)
+	gone := s.Turns - len(s.Recent) // see trim
+	first := min(max(after-gone, 0), len(s.Recent))
+	records := slices.Clone(s.Recent[first:min(max(after+limit-gone, first), len(s.Recent))])
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if stored, err := m.get(key); err == nil {
