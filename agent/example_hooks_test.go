@@ -2,6 +2,7 @@ package agent_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"regexp"
 	"time"
@@ -12,38 +13,30 @@ import (
 
 var cardNumber = regexp.MustCompile(`\b\d(?:[ -]?\d){12,18}\b`)
 
-func redact(text string) string { return cardNumber.ReplaceAllString(text, "[card number]") }
-
-var redaction = agent.Hooks{
-	Question: func(_ context.Context, q *agent.Question) error {
-		q.Text = redact(q.Text)
-		return nil
-	},
-	Tool: func(_ context.Context, c *agent.ToolCall, next func() error) error {
-		if err := next(); err != nil {
-			return err
-		}
-		for name, value := range c.Output {
-			if text, ok := value.(string); ok {
-				c.Output[name] = redact(text)
-			}
-		}
-		return nil
-	},
-	Answer: func(_ context.Context, a *agent.Answer) error {
-		a.Text = redact(a.Text)
-		return nil
-	},
-}
-
 // Hooks that keep card numbers out of everything: store, log, prompts, answers.
-func ExampleHooks() {
-	q := &agent.Question{Text: "Why was 4111 1111 1111 1111 charged?"}
-	if err := redaction.Question(context.Background(), q); err != nil {
+func ExampleRedaction() {
+	hooks := agent.Redaction(func(text string) string { return cardNumber.ReplaceAllString(text, "[card number]") })
+	q := &agent.Question{Text: "Why was 4111 1111 1111 1111 charged?", Files: []agent.QuestionFile{{Name: "4111111111111111.pdf"}}}
+	if err := hooks.Question(context.Background(), q); err != nil {
 		panic(err)
 	}
-	fmt.Println(q.Text)
-	// Output: Why was [card number] charged?
+	fmt.Println(q.Text, q.Files[0].Name)
+	// Output: Why was [card number] charged? [card number].pdf
+}
+
+// A hook that lets nobody ask for another's orders.
+func ExampleHooks() {
+	hooks := agent.Hooks{
+		Tool: func(ctx context.Context, c *agent.ToolCall, next func() error) error {
+			if c.Args["customer"] != tool.From(ctx).EndUser {
+				return errors.New("these are somebody else's orders")
+			}
+			return next()
+		},
+	}
+	ctx := tool.NewContext(context.Background(), tool.Context{EndUser: "ada"})
+	fmt.Println(hooks.Tool(ctx, &agent.ToolCall{Name: "orders", Args: map[string]any{"customer": "bob"}}, func() error { return nil }))
+	// Output: these are somebody else's orders
 }
 
 // What depends on the turn comes after the instruction.

@@ -18,6 +18,8 @@ type Hooks struct {
 	// Question runs before the turn: nothing of what was asked has been stored, logged or
 	// sent then, but for the SHA-256 of a request with an Idempotency-Key. What it leaves
 	// in q is the question: in the session, its title and the prompt. A replay does not run it.
+	// It runs, too, with what else people write: the comment of a feedback, and the reason of
+	// an approval, as q.Of says.
 	Question func(ctx context.Context, q *Question) error
 
 	// Model runs around each model call, which next makes. It may change what is sent
@@ -38,7 +40,16 @@ type Hooks struct {
 
 // A Question is what was asked.
 type Question struct {
-	Text string // not empty; of at most 10 000 characters before the hook, 64 KiB after it
+	Text  string // not empty; of at most 10 000 characters before the hook, 64 KiB after it
+	Of    string // "" for a question, "feedback" for a comment, "approval" for a reason
+	Files []QuestionFile
+}
+
+// A QuestionFile is a file that came with a question.
+type QuestionFile struct {
+	Name string // as the client named it; the hook may name it otherwise
+	Type string // its media type
+	URI  string // gs:// address; "" for one that came with its content
 }
 
 // A ModelCall is a call of the model.
@@ -63,6 +74,10 @@ type ToolCall struct {
 	Name   string
 	Args   map[string]any // a copy: what is stored and shown stays as the model wrote it
 	Output map[string]any // once next has returned without an error
+
+	// Progress, if it is set before next, returns what is shown of a text that the tool
+	// reports by tool.Progress; "" is not shown. The tool may call it several times at once.
+	Progress func(text string) string
 }
 
 // An Answer is the text of one step of the model: of the answer, or what it says before

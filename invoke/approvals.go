@@ -382,6 +382,9 @@ func (s *Service) tryAnswers(ctx context.Context, key runKey, later bool, answer
 		if err := s.answerable(record, a.CallID); err != nil {
 			return nil, err
 		}
+		if a.Reason, err = s.comment(ctx, key.session, record.Turn, "approval", a.Reason, maxReason); err != nil {
+			return nil, err
+		}
 		said = append(said, describe(record, a))
 		next.Answers[answerKey(step, a.CallID)] = session.Answer{Approve: a.Approve, Reason: a.Reason, By: string(who.Principal.Owner()), At: s.Now().UTC()}
 		next.Pending = slices.DeleteFunc(next.Pending, func(p session.Pending) bool { return p.CallID == a.CallID })

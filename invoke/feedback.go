@@ -66,6 +66,9 @@ func (s *Service) putFeedback(w http.ResponseWriter, r *http.Request) error {
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), storeTimeout)
 	defer cancel()
+	if body.Comment, err = s.comment(ctx, key, turn, "feedback", body.Comment, maxReason); err != nil {
+		return err
+	}
 	f := session.Feedback{Score: body.Score, Comment: body.Comment, At: s.Now().UTC()}
 	if err := s.Store.SetFeedback(ctx, key, turn, f); err != nil {
 		return readFailure(r, err)

@@ -12,6 +12,7 @@ import (
 
 	"example.com/gatehouse/agent"
 	"example.com/gatehouse/internal/api"
+	"example.com/gatehouse/internal/files"
 	"example.com/gatehouse/internal/model"
 	"example.com/gatehouse/internal/rescue"
 	"example.com/gatehouse/session"
@@ -73,6 +74,9 @@ func (s *Service) question(ctx context.Context, req *Request) error {
 		return nil
 	}
 	q := &agent.Question{Text: req.Query}
+	for _, a := range req.attached {
+		q.Files = append(q.Files, agent.QuestionFile{Name: a.Name, Type: a.Type, URI: a.URI})
+	}
 	if err := callOwn(ctx, func() error { return hook(ctx, q) }); err != nil {
 		return ownFailure(ctx, "hook Question", err)
 	}
@@ -80,7 +84,34 @@ func (s *Service) question(ctx context.Context, req *Request) error {
 		return api.Fail(api.Internal, fmt.Errorf("the agent's hook Question left %d bytes, want 1 to %d", len(q.Text), maxOwnText))
 	}
 	req.Query = q.Text
+	if len(q.Files) != len(req.attached) {
+		return api.Fail(api.Internal, errors.New("the agent's hook Question changed the number of files"))
+	}
+	for i, file := range q.Files {
+		if files.CheckName(file.Name) != nil {
+			return api.Fail(api.Internal, fmt.Errorf("the agent's hook Question left a name of %d bytes that is no file's", len(file.Name)))
+		}
+		req.attached[i].Name = file.Name
+	}
 	return nil
+}
+
+// comment returns what a person has written beside a question, as the hook Question leaves
+// it: no more than most characters.
+func (s *Service) comment(ctx context.Context, key session.Key, turn int, of, text string, most int) (string, error) {
+	hook := s.Agent.Hooks.Question
+	if hook == nil || text == "" {
+		return text, nil
+	}
+	ctx = toolContext(ctx, &session.Session{Key: key}, turn, Request{})
+	q := &agent.Question{Text: text, Of: of}
+	if err := callOwn(ctx, func() error { return hook(ctx, q) }); err != nil {
+		return "", failure(ctx, ctx, ownFailure(ctx, "hook Question", err))
+	}
+	if characters := []rune(q.Text); len(characters) > most {
+		q.Text = string(characters[:most])
+	}
+	return q.Text, nil
 }
 
 // hookedCall makes one model call within the hooks Model and Answer.
@@ -127,6 +158,9 @@ func (s *Service) hookModel(ctx context.Context, g *generation, r *model.Request
 		if g.usage.Source == "" {
 			g.usage = session.Usage{Source: session.Counted, EstimatedCostUSD: new(float64)} // nothing was spent
 		}
+	}
+	if c.Answer == nil && answer.Content == nil && asked && failure == nil { // it was held back
+		return answer, nil
 	}
 	if answer.Content = c.Answer; answer.Content == nil || len(answer.Content.Parts) == 0 {
 		return answer, api.Fail(api.Internal, errors.New("the agent's hook Model left no answer"))
@@ -184,7 +218,11 @@ func (s *Service) hookedTool(ctx context.Context, g *generation, i int, call *ge
 	err := callHook(ctx, func(next func() error) error { return hook(ctx, c, next) }, func() (err error) {
 		made := *call
 		made.Args = c.Args
-		c.Output, err = s.runTool(ctx, g, i, &made)
+		during := ctx
+		if show := c.Progress; show != nil {
+			during = tool.WithProgress(ctx, func(text string) { tool.Progress(ctx, show(text)) })
+		}
+		c.Output, err = s.runTool(during, g, i, &made)
 		return err
 	})
 	if p, ok := errors.AsType[*rescue.Panic](err); ok {

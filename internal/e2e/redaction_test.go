@@ -29,44 +29,36 @@ var cardNumber = regexp.MustCompile(`\b\d(?:[ -]?\d){12,18}\b`)
 
 func redact(text string) string { return cardNumber.ReplaceAllString(text, "[card number]") }
 
-// redacting is an agent that sees no card number, whose model and tool know one.
+// redacting is an agent that sees no card number, whose model and tools know one.
 func redacting(context.Context, agent.Env) (agent.Agent, error) {
 	type account struct {
-		Owner string `json:"owner"`
-		Card  string `json:"card"`
+		Owner string           `json:"owner"`
+		Card  string           `json:"card"`
+		Cards []map[string]any `json:"cards"`
+	}
+	type in struct {
+		Card any `json:"card,omitempty"`
 	}
 	return agent.Agent{
 		Name: "redacting",
-		Tools: []tool.Tool{tool.New("get_account", "Returns the account.", func(context.Context, struct{}) (account, error) {
-			return account{"Ada", "5500 0000 0000 0004"}, nil
-		}, tool.Show())},
-		Hooks: agent.Hooks{
-			Question: func(_ context.Context, q *agent.Question) error {
-				q.Text = redact(q.Text)
-				return nil
-			},
-			Tool: func(_ context.Context, c *agent.ToolCall, next func() error) error {
-				if err := next(); err != nil {
-					return errors.New(redact(err.Error()))
-				}
-				for name, value := range c.Output {
-					if text, ok := value.(string); ok {
-						c.Output[name] = redact(text)
-					}
-				}
-				return nil
-			},
-			Answer: func(_ context.Context, a *agent.Answer) error {
-				a.Text = redact(a.Text)
-				return nil
-			},
+		Tools: []tool.Tool{
+			tool.New("get_account", "Returns the account.", func(ctx context.Context, _ in) (account, error) {
+				tool.Progress(ctx, "Looks for 5500-0000-0000-0004.")
+				return account{"Ada", "5500 0000 0000 0004", []map[string]any{
+					{"number": int64(5500000000000004), "5500000000000004": []any{"card 5500 0000 0000 0004", 5500000000000004.0}},
+				}}, nil
+			}, tool.Show()),
+			tool.New("block", "Blocks a card.", func(context.Context, in) (string, error) {
+				return "", errors.New("the card 5500 0000 0000 0004 is blocked already")
+			}, tool.Show()),
 		},
+		Hooks: agent.Redaction(redact),
 	}, nil
 }
 
-// No card number of a question, a tool or a model is in the store, its titles, the log
-// with content, spans, metrics, prompts or answers: with JSON, a stream and a chat, keyed
-// and replayed.
+// No card number of a question, the name of its file, a tool's arguments, output, error or
+// progress, a model, a comment or a reason is in the store, its titles, the log with content,
+// spans, metrics, prompts or answers: with JSON, a stream and a chat, keyed and replayed.
 func TestRedaction(t *testing.T) {
 	gemini, collector, log := geminitest.Start(t), telemetrytest.New(t), &testlog.Buffer{}
 	project := emulator.Project()
@@ -96,7 +88,7 @@ func TestRedaction(t *testing.T) {
 		}
 		w := httptest.NewRecorder()
 		s.Both.ServeHTTP(w, r)
-		if w.Code != http.StatusOK {
+		if w.Code != http.StatusOK && w.Code != http.StatusNoContent {
 			t.Fatalf("%s: %d %s", path, w.Code, w.Body)
 		}
 		seen += w.Body.String()
@@ -105,7 +97,8 @@ func TestRedaction(t *testing.T) {
 	const question = "My card 4111-1111-1111-1111 was stolen, and 4111111111111111 too"
 	replies := []geminitest.Reply{
 		geminitest.Parts(map[string]any{"text": "They mean 4111 1111 1111 1111.", "thought": true}, map[string]any{"text": "Let me see 4111 1111 1111 "}, map[string]any{"text": "1111."},
-			map[string]any{"functionCall": map[string]any{"name": "get_account", "args": map[string]any{}}}),
+			map[string]any{"functionCall": map[string]any{"name": "get_account", "args": map[string]any{"card": 4111111111111111}}},
+			map[string]any{"functionCall": map[string]any{"name": "block", "args": map[string]any{"card": []any{"4111 1111 1111 1111"}}}}),
 		geminitest.Text("The card 5500 0000 ", "0000 0004 ", "is blocked."),
 	}
 	for _, body := range []string{fmt.Sprintf(`{"query": %q}`, question), fmt.Sprintf(`{"query": %q, "stream": true}`, question)} {
@@ -116,19 +109,30 @@ func TestRedaction(t *testing.T) {
 		}
 	}
 	gemini.Enqueue(replies...)
-	chat := ask(http.MethodPost, "/chat", fmt.Sprintf(`{"id": "AAAAAAAAAAAAAAAAAAAAAA", "trigger": "submit-message", "messages": [{"role": "user", "parts": [{"type": "text", "text": %q}]}]}`, question))
+	chat := ask(http.MethodPost, "/chat", fmt.Sprintf(`{"id": "AAAAAAAAAAAAAAAAAAAAAA", "trigger": "submit-message", "messages": [{"role": "user", "parts": [{"type": "text", "text": %q},
+		{"type": "file", "mediaType": "text/plain", "filename": "4111 1111 1111 1111.txt", "url": "data:text/plain;base64,SGVsbG8="}]}]}`, question))
 	if !strings.Contains(chat, "is blocked.") {
 		t.Errorf("the chat is %s", chat)
 	}
 	if list := ask(http.MethodGet, "/sessions", ""); strings.Count(list, `"title":"My card [card number] was stolen`) != 3 {
 		t.Errorf("the sessions are %s", list)
 	}
-	ask(http.MethodGet, "/sessions/AAAAAAAAAAAAAAAAAAAAAA", "")
+	ask(http.MethodPut, "/sessions/AAAAAAAAAAAAAAAAAAAAAA/turns/1/feedback", `{"score": -1, "comment": "It has said 4111 1111 1111 1111!"}`)
+	if turn := ask(http.MethodGet, "/sessions/AAAAAAAAAAAAAAAAAAAAAA", ""); !strings.Contains(turn, "[card number].txt") || !strings.Contains(turn, "It has said [card number]!") {
+		t.Errorf("the session is %s", turn)
+	}
+	gemini.Enqueue(geminitest.Text("Which one?"))
+	ask(http.MethodPost, "/invoke", `{"query": "And the file?", "session_id": "AAAAAAAAAAAAAAAAAAAAAA"}`)
 	if err := s.Drain(bounded(t)); err != nil {
 		t.Fatal(err)
 	}
 	if len(collector.Spans()) == 0 || len(collector.Metrics()) == 0 || !strings.Contains(log.String(), "Content of a turn.") || !strings.Contains(log.String(), "[card number]") {
 		t.Error("no spans, no metrics, or no content in the log: the test would see nothing")
+	}
+	for _, shown := range []string{`"text":"Looks for [card number]."`, `"args":{"card":"[card number]"}`, `"args":{"card":["[card number]"]}`, `"error":"the card [card number] is blocked already"`} {
+		if !strings.Contains(seen, shown) {
+			t.Errorf("no answer has %s", shown)
+		}
 	}
 	stored := dump(t, emulator.Connect(t, emulatorHost(t), project))
 	if !strings.Contains(stored, "[card number]") {
@@ -159,7 +163,7 @@ func dump(t *testing.T, client *gcp.Client) string {
 	t.Helper()
 	var b bytes.Buffer
 	for _, query := range []gcp.Query{
-		client.Collection("sessions").Query, client.CollectionGroup("archive").Query, client.Collection("users").Query,
+		client.Collection("sessions").Query, client.CollectionGroup("archive").Query, client.Collection("users").Query, client.Collection("runs").Query,
 		client.Collection("limits").Query, client.Collection("figures").Query,
 	} {
 		documents, err := query.Documents(bounded(t)).GetAll()
