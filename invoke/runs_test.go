@@ -88,7 +88,8 @@ func (i *instance) watch(t *testing.T, method, path, body string, headers ...str
 		defer func() { _ = response.Body.Close() }()
 		defer close(w.events)
 		var e sent
-		for lines := bufio.NewScanner(response.Body); lines.Scan(); {
+		lines := bufio.NewScanner(response.Body)
+		for lines.Buffer(nil, 1<<20); lines.Scan(); {
 			name, value, _ := strings.Cut(lines.Text(), ": ")
 			switch name {
 			case "event":

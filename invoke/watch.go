@@ -141,6 +141,9 @@ func (s *Service) follow(ctx context.Context, key runKey, at *Position, started 
 			}
 			return end.response, nil
 		}
+		if !out.reaches(*at) { // while it went on, that was not known
+			return nil, api.Malformed("Last-Event-ID", "is beyond the end of this run")
+		}
 		_ = s.showEnd(ctx, out.output, show)
 		return end.response, nil
 	}
