@@ -122,7 +122,7 @@ func (s *Service) begin(ctx context.Context, req Request) (_ *session.Run, repla
 		}
 	}
 	record := &session.Run{
-		Key: opened.Session.Key, ID: session.NewID(), State: session.Working, Turn: opened.Session.Turns + 1,
+		Key: opened.Session.Key, ID: session.NewID(), State: session.Working, Holder: session.Queued, Turn: opened.Session.Turns + 1,
 		Request: s.encodeRun(ctx, req, ""), Deliveries: deliveriesOf(req),
 	}
 	if opened.Claim != nil {
@@ -172,7 +172,7 @@ func (s *Service) beginKeyed(ctx context.Context, owner session.Owner, req Reque
 		}
 	}
 	next := *record
-	next.Holder, next.Request, next.Deliveries = "", s.encodeRun(ctx, req, body), deliveriesOf(req)
+	next.Holder, next.Request, next.Deliveries = session.Queued, s.encodeRun(ctx, req, body), deliveriesOf(req)
 	saved, err := s.Store.SaveRun(ctx, &next)
 	if err != nil {
 		return nil, false, err

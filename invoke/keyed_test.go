@@ -4,6 +4,8 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"net/http"
+	"net/http/httptest"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -305,7 +307,7 @@ func TestAQuestionInTheBackgroundPassesTheHook(t *testing.T) {
 		}
 		sessionID, turnID, _ := session.SplitRunID(info.RunID)
 		record, err := store.LoadRun(ctx, session.Key{Owner: session.OwnerOf("caller", ""), ID: sessionID}, turnID)
-		if err != nil || strings.Contains(string(record.Request), "my secret") || !strings.Contains(string(record.Request), "redacted") || !record.Lapsed() {
+		if err != nil || strings.Contains(string(record.Request), "my secret") || !strings.Contains(string(record.Request), "redacted") || !record.Begins() {
 			t.Errorf("%s: %s, %v", name, record.Request, err)
 		}
 		if req.Options.Key == "" {
@@ -323,5 +325,54 @@ func TestAQuestionInTheBackgroundPassesTheHook(t *testing.T) {
 	}
 	if len(*waiting) != 6 { // a retry's task has the name of the first
 		t.Errorf("%d tasks", len(*waiting))
+	}
+}
+
+// A task that the queue delivers to two instances at once begins without a write: the
+// first write makes one of them the holder, and the other leaves no turn.
+func TestATaskThatTwoInstancesBegin(t *testing.T) {
+	t.Parallel()
+	gemini, store, waiting := geminitest.Start(t), newMemory(), &tasks{}
+	start := func() *invoke.Service {
+		var config invoke.Config
+		serveAgent(t, store, gemini, agent.Agent{Name: "agent", MaxTokens: 100}, func(c *invoke.Config) {
+			config = *c
+			config.MaxBackground, config.Queue, config.RunTimeout = 10, waiting, time.Minute
+		})
+		return invoke.New(config)
+	}
+	a, b, ctx := start(), start(), ofCaller(t, "caller")
+	gate := make(chan struct{})
+	reply := geminitest.Text("one ", "two").WithGate(1, gate)
+	gemini.Enqueue(reply, reply)
+	info, err := a.Begin(ctx, invoke.Request{Query: "hello"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	body, _ := json.Marshal((*waiting)[0])
+	var working sync.WaitGroup
+	for _, s := range []*invoke.Service{a, b} {
+		working.Go(func() {
+			r := httptest.NewRequestWithContext(t.Context(), http.MethodPost, queue.Path, strings.NewReader(string(body)))
+			r.Header.Set("Content-Type", "application/json")
+			w := httptest.NewRecorder()
+			if err := s.TasksRoute().Handler(w, r); err != nil || w.Code != http.StatusNoContent {
+				t.Error(w.Code, err)
+			}
+		})
+	}
+	if _, err := gemini.Await(t.Context(), 2); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(1500 * time.Millisecond) // until one has written
+	close(gate)
+	working.Wait()
+	sessionID, _, _ := session.SplitRunID(info.RunID)
+	meta, turns, err := store.Turns(ctx, session.Key{Owner: session.OwnerOf("caller", ""), ID: sessionID}, 0, 10)
+	if err != nil || meta.Turns != 1 || len(turns) != 1 {
+		t.Errorf("%+v, %v", meta, err)
+	}
+	if read, err := b.Read(ctx, info.RunID); err != nil || read.State != session.Done {
+		t.Errorf("%+v, %v", read, err)
 	}
 }

@@ -30,8 +30,9 @@ type run struct {
 	cancel  context.CancelCauseFunc
 	journal *journal // nil: the run has no record
 
-	stopping   bool // it was taken over only to be stopped
-	superseded bool // another run was stopped for it
+	stopping   bool         // it was taken over only to be stopped
+	superseded bool         // another run was stopped for it
+	ended      *session.Run // its record, once that is stored with its end
 
 	timeout time.Duration // of a run that the queue brings to its end; 0: that of a request
 }
@@ -42,6 +43,16 @@ func (r *run) epoch() int {
 		return 0
 	}
 	return r.taken.Epoch
+}
+
+// end notes that the record is stored with the run's end, nil for a run without one.
+func (r *run) end(record *session.Run, at time.Time) {
+	if record == nil {
+		return
+	}
+	ended := *record
+	ended.UpdatedAt = at
+	r.ended = &ended
 }
 
 // A runKey names a run of an owner.

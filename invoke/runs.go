@@ -61,16 +61,32 @@ func (s *Service) Read(ctx context.Context, runID string) (RunInfo, error) {
 	if err != nil && !errors.Is(err, session.ErrNotFound) {
 		return RunInfo{}, storeFailure(err)
 	}
-	turn, found := session.Find(reading, s.Store, key.session, key.id)
+	info, err := s.describe(reading, key, record)
+	if err == nil || !errors.Is(err, session.ErrNotFound) {
+		return info, err
+	}
+	if r := s.live.get(key); r != nil { // in its first second
+		began := r.out.since().UTC()
+		return RunInfo{
+			RunID: runID, SessionID: key.session.ID, Turn: max(r.out.turn(), 1), State: session.Working, CreatedAt: began, UpdatedAt: began, Pending: []session.Pending{},
+		}, nil
+	}
+	return RunInfo{}, runNotFound()
+}
+
+// describe describes the run of a turn or of a record, nil for none. The error is
+// [session.ErrNotFound] if there is neither.
+func (s *Service) describe(ctx context.Context, key runKey, record *session.Run) (RunInfo, error) {
+	turn, found := session.Find(ctx, s.Store, key.session, key.id)
 	if found == nil {
-		turn, found = s.wentOn(reading, key.session, turn, record)
+		turn, found = s.wentOn(ctx, key.session, turn, record)
 	}
 	switch {
 	case found == nil:
 		parts := turn.Shown()
 		_, text := turn.Texts()
 		info := RunInfo{
-			RunID: runID, SessionID: key.session.ID, Turn: turn.Number, State: stateOf(turn), CreatedAt: turn.CreatedAt.UTC(), UpdatedAt: turn.CreatedAt.UTC(),
+			RunID: session.RunID(key.session.ID, key.id), SessionID: key.session.ID, Turn: turn.Number, State: stateOf(turn), CreatedAt: turn.CreatedAt.UTC(), UpdatedAt: turn.CreatedAt.UTC(),
 			Pending: orEmpty(turn.Pending), Result: api.Success(ctx, invoked, newResponse(key.session.ID, turn, text, parts)),
 			Stored: &turn,
 		}
@@ -97,13 +113,7 @@ func (s *Service) Read(ctx context.Context, runID string) (RunInfo, error) {
 	case record != nil:
 		return s.runInfo(record), nil
 	}
-	if r := s.live.get(key); r != nil { // in its first second
-		began := r.out.since().UTC()
-		return RunInfo{
-			RunID: runID, SessionID: key.session.ID, Turn: max(r.out.turn(), 1), State: session.Working, CreatedAt: began, UpdatedAt: began, Pending: []session.Pending{},
-		}, nil
-	}
-	return RunInfo{}, runNotFound()
+	return RunInfo{}, found
 }
 
 // stateOf returns the state of the run of a stored turn.

@@ -88,7 +88,7 @@ func (s *Service) finish(ctx context.Context, t queue.Task) error {
 		return err
 	case stored.State != session.Working:
 		return s.report(ctx, stored) // a delivery before may have ended before it reported
-	case !stored.Lapsed():
+	case !stored.Lapsed() && !stored.Begins(), s.live.get(runKey{stored.Key, stored.ID}) != nil:
 		return s.lookAgain(ctx, t)
 	}
 	if !s.Places.Take(t.Owner) {
@@ -118,6 +118,9 @@ func (s *Service) finish(ctx context.Context, t queue.Task) error {
 	if failed != nil && failed.Code == api.ShuttingDown {
 		return failed // the queue hands it to another instance
 	}
+	if taken.ended != nil {
+		return s.report(ctx, taken.ended)
+	}
 	looking, cancel := detach(ctx, storeTimeout)
 	defer cancel()
 	ended, err := s.loadTask(looking, t)
@@ -136,12 +139,29 @@ func (s *Service) finish(ctx context.Context, t queue.Task) error {
 func (s *Service) take(ctx context.Context, stored *session.Run) (*run, error) {
 	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
-	taken, err := s.takeOver(ctx, stored, false)
+	var taken *run
+	var err error
+	if stored.Begins() {
+		taken, err = beginQueued(stored)
+	} else {
+		taken, err = s.takeOver(ctx, stored, false)
+	}
 	if err != nil {
 		return nil, err
 	}
 	taken.timeout = s.RunTimeout
 	return taken, nil
+}
+
+// beginQueued makes this process the holder of a run that nobody has begun.
+func beginQueued(stored *session.Run) (*run, error) {
+	asked, err := decodeRun(stored)
+	if err != nil {
+		return nil, err
+	}
+	held := *stored
+	held.Holder = session.NewID()
+	return resumed(asked, &held), nil
 }
 
 // refuse ends a run whose caller is no longer admitted.
@@ -259,7 +279,9 @@ func (s *Service) deliver(w http.ResponseWriter, r *http.Request, t queue.Task) 
 		return err
 	}
 	ctx = caller.Assume(ctx, asked.Caller)
-	info, err := s.Read(ctx, t.Run)
+	reading, cancel := context.WithTimeout(ctx, storeTimeout)
+	defer cancel()
+	info, err := s.describe(reading, runKey{stored.Key, stored.ID}, stored)
 	if err != nil {
 		return err
 	}

@@ -218,6 +218,7 @@ func (s *Service) perform(ctx context.Context, r *run, opened *session.Opened) (
 		if err := s.endSessionless(ctx, r, state, response); err != nil {
 			return nil, s.abandon(ctx, r, err)
 		}
+		r.end(r.journal.close(state), s.Now())
 		return response, nil
 	}
 	if waits == nil {
@@ -234,6 +235,7 @@ func (s *Service) perform(ctx context.Context, r *run, opened *session.Opened) (
 		turn.Number, err = s.commit(ctx, opened, turn, conditions)
 	}
 	if err == nil {
+		r.end(waits, s.Now())
 		s.reportEnd(ctx, denied)
 	}
 	if errors.Is(err, session.ErrFenced) {

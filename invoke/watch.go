@@ -319,11 +319,16 @@ func (s *Service) takeOver(ctx context.Context, record *session.Run, stop bool) 
 	if taken.State == session.Failed {
 		return nil, api.Fail(api.Internal, fmt.Errorf("a run cannot be taken over: it was %d times, inline files: %t", record.Epoch, asked.Inline))
 	}
-	r := &run{
-		req: asked.Request, owner: record.Key.Owner, turnID: record.ID, key: record.Key, out: &output{}, watched: true, taken: taken, stopping: stop,
-	}
-	r.out.restore(taken.Parts, taken.Resets)
+	r := resumed(asked, taken)
+	r.stopping = stop
 	return r, nil
+}
+
+// resumed returns the run of a record that this process holds.
+func resumed(asked runRequest, held *session.Run) *run {
+	r := &run{req: asked.Request, owner: held.Key.Owner, turnID: held.ID, key: held.Key, out: &output{}, watched: true, taken: held}
+	r.out.restore(held.Parts, held.Resets)
+	return r
 }
 
 // join makes r, which retries the key that another run holds, take that run over if its
@@ -439,7 +444,7 @@ func (s *Service) stopRecord(ctx, client context.Context, key runKey) (bool, err
 		return false, storeFailure(err)
 	case record.Over():
 		return false, runOver()
-	case record.Lapsed() && record.Checkpoint == nil && len(record.Parts) == 0:
+	case (record.Lapsed() || record.Holder == session.Queued) && record.Checkpoint == nil && len(record.Parts) == 0:
 		// It has shown nothing, so it leaves no turn: one in the queue, for instance.
 		ended := *record
 		ended.State, ended.Holder = session.Stopped, ""

@@ -29,6 +29,10 @@ const (
 	// LeaseTime is how long the holder of a run may be silent before another may take the
 	// run over.
 	LeaseTime = 5 * time.Second
+	// Queued is the Holder of a run that a queue is to begin. Whoever gets it from there
+	// in time begins it without a write: with the first one it is the holder, and a task
+	// that was delivered twice has one.
+	Queued = "queue"
 )
 
 // A Run is the record of a run that outlives its request, or may have to. Its holder
@@ -132,6 +136,12 @@ func (r *Run) size() int {
 		n += len(e.Result) + 128
 	}
 	return n
+}
+
+// Begins reports whether a queue's task may begin r without a write. The time that is
+// left of the lease is for the first one.
+func (r *Run) Begins() bool {
+	return r.State == Working && r.Holder == Queued && r.Silent < LeaseTime-2*time.Second
 }
 
 // A RunFilter selects runs of an owner.

@@ -266,6 +266,8 @@ func (r *Run) renew(ctx context.Context, store Store) (*Run, error) {
 		return r, fmt.Errorf("appending a turn: %w", err)
 	case stored.Epoch != r.Epoch:
 		return r, ErrFenced
+	case r.Holder != "" && stored.Holder != r.Holder && stored.Holder != "" && stored.Holder != Queued:
+		return r, ErrFenced // both began it from the queue
 	}
 	renewed := *r
 	renewed.Revision = stored.Revision

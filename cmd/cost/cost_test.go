@@ -243,13 +243,48 @@ func TestABackgroundRun(t *testing.T) {
 	for name, want := range map[string]float64{
 		"operations of Cloud Tasks":                   2e6 * 2, // its task and its webhook's: added, and delivered
 		"requests, a health ping a minute among them": 2e6,
-		"Firestore reads":                             4e6,
-		"Firestore writes":                            5e6, // of 3 s
+		"Firestore reads":                             5e6,
+		"Firestore writes":                            4e6, // of 3 s
 		"Firestore deletions, by TTL":                 1e6,
 	} {
 		all := lines(func(u *usage) { u.Background, u.Webhooks = 1, 1 })
 		if got := all[name] - usual[name]; math.Abs(got-want) > 1 {
 			t.Errorf("%s: %.0f more, want %.0f", name, got, want)
+		}
+	}
+}
+
+// TestKindsOfRuns compares the writes that each kind of run adds with those counted on the
+// wire.
+func TestKindsOfRuns(t *testing.T) {
+	for _, tt := range []struct {
+		name   string
+		change func(*usage)
+		more   float64 // writes a turn
+	}{
+		{"a stream of 3 s", func(u *usage) { u.Streamed = 1 }, 3},
+		{"a stream of under 2 s", func(u *usage) { u.Streamed, u.Seconds = 1, 1.9 }, 0},
+		{"an effect", func(u *usage) { u.Effects = 1 }, 2},
+		{"an approval", func(u *usage) { u.Approvals = 1 }, 5},
+	} {
+		u := defaults()
+		tt.change(&u)
+		plain := defaults()
+		plain.Seconds = u.Seconds
+		writes := func(u usage) (n float64) {
+			lines, err := u.bill()
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, l := range lines {
+				if l.name == "Firestore writes" {
+					n = l.amount
+				}
+			}
+			return n
+		}
+		if got := (writes(u) - writes(plain)) / u.Turns; math.Abs(got-tt.more) > 1e-6 {
+			t.Errorf("%s: %.3f writes more, want %.0f", tt.name, got, tt.more)
 		}
 	}
 }

@@ -58,42 +58,6 @@ func TestWhatATurnCosts(t *testing.T) {
 	expect("a deletion", 3, 1, 1) // of a session whose runs have no records
 }
 
-// What a run in the background costs beside its turn, and the write a second that every
-// run with a record makes.
-func TestWhatABackgroundRunCosts(t *testing.T) {
-	var w wire
-	store := firestore.NewSessions(emulator.Client(t, w.options()...), sessiontest.TTL, sessiontest.NewClock().Now)
-	key := session.Key{Owner: session.OwnerOf("caller", ""), ID: session.NewID()}
-	ctx := t.Context()
-	check := func(err error) {
-		t.Helper()
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
-	turn := sessiontest.Turn("one")
-
-	_, _, err := store.ListRuns(ctx, key.Owner, session.RunFilter{State: session.Working}, 10, "") // a query without a result is a read, too
-	check(err)
-	_, err = store.SaveRun(ctx, &session.Run{Key: key, ID: turn.ID, State: session.Working, Turn: 1, Request: []byte("{}")})
-	check(err)
-	record, err := store.LoadRun(ctx, key, turn.ID)
-	check(err)
-	record.Holder, record.Epoch = "holder", 1
-	record, err = store.SaveRun(ctx, record)
-	check(err)
-	w.expect(t, "accepted and taken up", 4, 1, 2)
-
-	ended := *record
-	ended.State = session.Done
-	_, err = session.Commit(ctx, store, session.New(key), turn, session.Conditions{Run: &ended})
-	check(err)
-	w.expect(t, "its turn", 1, 0, 2)
-	_, err = store.LoadRun(ctx, key, turn.ID)
-	check(err)
-	w.expect(t, "looked at after its end", 1, 1, 0)
-}
-
 // The record of a run costs a write a time, and one more with the turn, in its call.
 func TestWhatARecordCosts(t *testing.T) {
 	var w wire

@@ -1,0 +1,101 @@
+package invoke_test
+
+import (
+	"context"
+	"encoding/json"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"example.com/gatehouse/agent"
+	"example.com/gatehouse/internal/gcp/emulator"
+	"example.com/gatehouse/internal/gcp/firestore"
+	"example.com/gatehouse/internal/geminitest"
+	"example.com/gatehouse/internal/queue"
+	"example.com/gatehouse/invoke"
+	"example.com/gatehouse/session"
+	"example.com/gatehouse/tool"
+)
+
+// What each kind of run costs in Firestore, counted on the wire: documents read and
+// written, and queries. A plain turn of a new session is 1 write.
+func TestWhatKindsOfRunsCost(t *testing.T) {
+	t.Parallel()
+	gemini := geminitest.Start(t)
+	traffic := &storeTraffic{}
+	store := firestore.NewSessions(emulator.Client(t, traffic.options()...), time.Hour, time.Now)
+	type sum struct {
+		To string `json:"to"`
+	}
+	pay := func(context.Context, sum) (string, error) { return "paid", nil }
+	a := agent.Agent{Name: "agent", MaxTokens: 100, Tools: []tool.Tool{
+		tool.New("pay", "Pays.", pay, tool.Effect[sum, string](nil)),
+		tool.New("ask", "Asks, and pays.", pay, tool.Effect[sum, string](nil), tool.Confirm(func(sum) string { return "Pay?" })),
+	}}
+	waiting := &tasks{}
+	var config invoke.Config
+	server, _ := serveAgent(t, store, gemini, a, func(c *invoke.Config) {
+		config = *c
+		config.MaxBackground, config.Queue, config.RunTimeout = 10, waiting, time.Minute
+	})
+	i := &instance{Store: store, Server: server}
+	queued := invoke.New(config)
+	call := func(name string) geminitest.Reply {
+		return geminitest.Calls(geminitest.FunctionCall{Name: name, Args: map[string]any{"to": "Ada"}})
+	}
+	pieces := strings.Fields("a b c d e f g h i j k l m")
+	for _, tt := range []struct {
+		name                   string
+		replies                []geminitest.Reply
+		run                    func(t *testing.T)
+		reads, writes, queries int64
+	}{
+		{"a plain turn", nil, func(t *testing.T) { ask(t, server, "/invoke", `{"query": "hello"}`) }, 0, 1, 0},
+		{"a stream of under a second", nil, func(t *testing.T) { i.watch(t, http.MethodPost, "/invoke", streamed).until(t, "done") }, 0, 1, 0},
+		// 13 pieces, 0.2 s each: a write at 1 s and at 2 s, and one more with the turn.
+		{"a stream of 2.6 s", []geminitest.Reply{geminitest.Text(pieces...).WithDelay(200 * time.Millisecond)},
+			func(t *testing.T) { i.watch(t, http.MethodPost, "/invoke", streamed).until(t, "done") }, 0, 1 + 3, 0},
+		{"an effect", []geminitest.Reply{call("pay")}, func(t *testing.T) { ask(t, server, "/invoke", `{"query": "hello"}`) }, 0, 1 + 2, 0},
+		{"an approval", []geminitest.Reply{call("ask")}, func(t *testing.T) {
+			_, body := ask(t, server, "/invoke", `{"query": "hello"}`)
+			var answer struct{ Data invoke.Response }
+			if err := json.Unmarshal([]byte(body), &answer); err != nil || len(answer.Data.Pending) != 1 {
+				t.Fatal(body, err)
+			}
+			ask(t, server, "/runs/"+answer.Data.RunID+"/approvals", `{"call_id": "`+answer.Data.Pending[0].CallID+`", "approve": true}`)
+		}, 3, 1 + 5, 0},
+		{"in the background", nil, func(t *testing.T) {
+			info, err := queued.Begin(ofCaller(t, "caller"), invoke.Request{Query: "hello"})
+			if err != nil {
+				t.Fatal(err)
+			}
+			body, _ := json.Marshal((*waiting)[len(*waiting)-1])
+			r := httptest.NewRequestWithContext(t.Context(), http.MethodPost, queue.Path, strings.NewReader(string(body)))
+			r.Header.Set("Content-Type", "application/json")
+			w := httptest.NewRecorder()
+			if err := queued.TasksRoute().Handler(w, r); err != nil || w.Code != http.StatusNoContent {
+				t.Fatal(w.Code, err)
+			}
+			sessionID, turnID, _ := session.SplitRunID(info.RunID)
+			reads := traffic.reads.Load()
+			record, err := store.LoadRun(t.Context(), session.Key{Owner: session.OwnerOf("caller", ""), ID: sessionID}, turnID)
+			if err != nil || record.State != session.Done {
+				t.Error(record, err)
+			}
+			traffic.reads.Store(reads)
+		}, 2, 1 + 2, 1},
+	} {
+		gemini.Enqueue(tt.replies...)
+		traffic.reads.Store(0)
+		traffic.writes.Store(0)
+		traffic.queries.Store(0)
+		tt.run(t)
+		reads, writes, queries := traffic.reads.Load(), traffic.writes.Load(), traffic.queries.Load()
+		t.Logf("%s: %d reads, %d writes, %d queries", tt.name, reads, writes, queries)
+		if reads != tt.reads || writes != tt.writes || queries != tt.queries {
+			t.Errorf("%s: %d reads, %d writes, %d queries, want %d, %d, %d", tt.name, reads, writes, queries, tt.reads, tt.writes, tt.queries)
+		}
+	}
+}
