@@ -601,6 +601,9 @@ func TestPhone(t *testing.T) {
 		}
 	}
 	narrow("with an answer")
+	if cut := chrometest.Eval[bool](b.Tab, `(() => { const name = document.querySelector('h1'); return name.scrollWidth > name.clientWidth; })()`); cut {
+		t.Error("the name is cut off")
+	}
 	chrometest.Eval[int](b.Tab, `document.querySelector('.facts').open = true; 1`)
 	narrow("with the facts")
 	if b.Count("#side:popover-open") != 0 {
@@ -622,6 +625,10 @@ func TestRequestsOfAPage(t *testing.T) {
 	b := open(t)
 	b.ask("Hello")
 	b.answered(1)
+	// The question's field stands below the answers, edge on edge.
+	if edges := chrometest.Eval[[]float64](b.Tab, `['#turns', '.field'].flatMap((s) => { const r = document.querySelector(s).getBoundingClientRect(); return [r.left, r.right]; })`); edges[0] != edges[2] || edges[1] != edges[3] {
+		t.Errorf("answers and question end at %v", edges)
+	}
 	paint := chrometest.Eval[float64](b.Tab, `performance.getEntriesByName('first-contentful-paint')[0].startTime`)
 	requests := chrometest.Eval[[]string](b.Tab, `performance.getEntriesByType('resource').map((e) => e.name)`)
 	text := chrometest.Eval[string](b.Tab, `[...document.querySelectorAll('.facts dt')].find((e) => e.textContent === 'First text').nextSibling.textContent`)

@@ -29,7 +29,7 @@ const languages = new Map(Object.entries({
   r: hash, perl: hash, sql, json: data, jsonc: c, json5: c,
 }));
 
-const rest = /("(?:\\[^]|[^"\\\n])*"?|'(?:\\[^]|[^'\\\n])*'?|`(?:\\[^]|[^`\\])*`?)|(\b\d[\w.]*)|([A-Za-z_$][\w$]*)/.source;
+const rest = /("(?:\\[^]|[^"\\\n])*"?|'(?:\\[^]|[^'\\\n])*'?|`(?:\\[^]|[^`\\])*`?)|(\b\d[\w.]*)|((?<![-.\w$])[A-Za-z_$][\w$]*)/.source;
 
 // coloured is a block of code as nodes: text, and a span of each thing with a colour.
 export function coloured(text, name) {
