@@ -105,7 +105,7 @@ func TestAllOrders(t *testing.T) {
 			if g.cut {
 				end = fmt.Sprintf("to depth %d", depth)
 			}
-			t.Logf("%d executions, %d states, %s, %v", g.worlds+1, len(g.seen), end, time.Since(begun).Round(time.Millisecond))
+			t.Logf("%d executions, %d states, %s; %d could not be repeated, by the chance of two goroutines; %v", g.worlds, len(g.seen), end, g.lost, time.Since(begun).Round(time.Millisecond))
 		})
 	}
 }

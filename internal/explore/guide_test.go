@@ -76,6 +76,8 @@ type search struct {
 	at     int
 	seen   map[uint64]int // the depths of states
 	worlds int
+	again  int  // times in a row that an execution did not go as before
+	lost   int  // executions that did not, however often
 	cut    bool // something could have been decided beyond the depth
 }
 
@@ -87,9 +89,14 @@ func (g *search) choose(w *world, options []option) int {
 		return 0
 	}
 	if g.at < len(g.path) {
+		if len(options) != g.widths[g.at] {
+			g.again++
+			return -1
+		}
 		g.at++
 		return g.path[g.at-1]
 	}
+	g.again = 0
 	state := w.state()
 	if depth, ok := g.seen[state]; ok && depth <= g.at {
 		return -1
@@ -104,6 +111,13 @@ func (g *search) choose(w *world, options []option) int {
 func (g *search) next() bool {
 	g.worlds++
 	g.at = 0
+	switch {
+	case g.again > 3:
+		g.again = 0
+		g.lost++
+	case g.again > 0:
+		return true
+	}
 	for n := len(g.path) - 1; n >= 0; n-- {
 		if g.path[n]+1 < g.widths[n] {
 			g.path, g.widths = g.path[:n+1], g.widths[:n+1]

@@ -187,21 +187,23 @@ func (o option) String() string {
 	case o.client != nil:
 		return o.client.name + " leaves"
 	case o.pass > 0 && o.process != nil:
-		return o.process.name + " is frozen for " + o.pass.String()
+		return o.process.name + " is frozen for " + o.pass.Round(100*time.Millisecond).String()
 	case o.pass > 0:
-		return o.pass.String() + " pass"
+		return o.pass.Round(100*time.Millisecond).String() + " pass"
 	}
 	return o.process.name + " dies"
 }
 
+// No two of these times, and none of the service's, end at one instant: which of two
+// timers is first then is chance.
 const (
 	// breath is how long nothing but time passes when nothing else can happen: longer
 	// than the longest pause between tries.
-	breath = 500 * time.Millisecond
+	breath = 507 * time.Millisecond
 	// beat is longer than the time between the writes of a record.
-	beat = 1100 * time.Millisecond
+	beat = 1103 * time.Millisecond
 	// silence is longer than a lease, and than the time that a call of the store may take.
-	silence = 6 * time.Second
+	silence = 6011 * time.Millisecond
 	// patience is how long a world may take until nobody works any more.
 	patience = 4 * time.Minute
 )
