@@ -1,6 +1,7 @@
 package e2e_test
 
 import (
+	"bytes"
 	"fmt"
 	"io"
 	"net"
@@ -632,9 +633,16 @@ type link struct {
 	held  chan struct{} // closed when held traffic continues; nil: no traffic is held
 	delay time.Duration // of each piece
 	lossy bool          // what comes back is lost
+	armed bool          // it becomes lossy with the next spill
+	fired int           // how often it has
+	heard time.Time     // when something last came back
 	conns map[net.Conn]struct{}
+	paths map[*path]struct{}
 	wait  sync.WaitGroup
 }
+
+// A path is the two ways of one connection through a link.
+type path struct{ silent bool } // nothing gets through any more, and nobody is told; the link's mu guards it
 
 // newLink forwards connections to host until t ends.
 func newLink(t *testing.T, host string) *link {
@@ -643,7 +651,7 @@ func newLink(t *testing.T, host string) *link {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l := &link{Addr: listener.Addr().String(), to: host, conns: map[net.Conn]struct{}{}}
+	l := &link{Addr: listener.Addr().String(), to: host, conns: map[net.Conn]struct{}{}, paths: map[*path]struct{}{}}
 	l.wait.Go(func() {
 		for {
 			conn, err := listener.Accept()
@@ -676,10 +684,64 @@ func (l *link) forward(conn net.Conn) {
 		return
 	}
 	defer l.drop(far)
+	p := &path{}
+	l.mu.Lock()
+	l.paths[p] = struct{}{}
+	l.mu.Unlock()
 	var wait sync.WaitGroup
-	wait.Go(func() { _, _ = io.Copy(held{far, l, false}, conn); _ = far.Close() })
-	wait.Go(func() { _, _ = io.Copy(held{conn, l, true}, far); _ = conn.Close() })
+	wait.Go(func() { _, _ = io.Copy(held{far, l, false, p}, conn); _ = far.Close() })
+	wait.Go(func() {
+		_, _ = io.Copy(held{conn, l, true, p}, far)
+		l.mu.Lock()
+		silent := p.silent
+		l.mu.Unlock()
+		if !silent {
+			_ = conn.Close()
+		}
+	})
 	wait.Wait()
+	l.mu.Lock()
+	delete(l.paths, p)
+	l.mu.Unlock()
+}
+
+// silence lets nothing through any more on the open connections, without closing them,
+// and returns their number. New ones work.
+func (l *link) silence() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for p := range l.paths {
+		p.silent = true
+	}
+	return len(l.paths)
+}
+
+// loseAtSpill makes the link to Firestore lose what comes back from the moment at which
+// turns are next moved to an archive.
+func (l *link) loseAtSpill(armed bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.armed = armed
+}
+
+// answeredAt returns when something last came back through the link.
+func (l *link) answeredAt() time.Time {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.heard
+}
+
+// spills returns how often the link lost the reply to a spill.
+func (l *link) spills() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.fired
+}
+
+// isSpill reports whether a piece of the traffic to Firestore holds the begin of a write
+// that archives turns: it names an archive and, other than a read, is long.
+func isSpill(piece []byte) bool {
+	return len(piece) >= 8<<10 && bytes.Contains(piece, []byte("/archive/"))
 }
 
 // held is a connection that is written to when its link lets it.
@@ -687,11 +749,19 @@ type held struct {
 	net.Conn
 	link *link
 	back bool // to who connected
+	path *path
 }
 
 func (h held) Write(p []byte) (int, error) {
 	h.link.mu.Lock()
-	gate, delay, lost := h.link.held, h.link.delay, h.link.lossy && h.back
+	if h.link.armed && !h.back && isSpill(p) {
+		h.link.armed, h.link.lossy = false, true
+		h.link.fired++
+	}
+	gate, delay, lost := h.link.held, h.link.delay, h.link.lossy && h.back || h.path.silent
+	if h.back && !lost {
+		h.link.heard = time.Now()
+	}
 	h.link.mu.Unlock()
 	if lost {
 		return len(p), nil

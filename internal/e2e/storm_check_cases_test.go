@@ -58,7 +58,7 @@ func TestAPlanHasEverythingInIt(t *testing.T) {
 			}
 		}
 	}
-	if len(kinds) != 3 || len(behaviours) != int(modelBabbles)+1 || len(troubles) != int(faultLogLoses)+1 || impatient == 0 {
+	if len(kinds) != 3 || len(behaviours) != int(modelIsEmpty)+1 || len(troubles) != int(faultKinds) || impatient == 0 {
 		t.Errorf("kinds %v, behaviours %v, troubles %v, %d clients without patience", kinds, behaviours, troubles, impatient)
 	}
 }

@@ -118,6 +118,7 @@ const (
 	modelStalls                              // sends nothing
 	modelFalters                             // sends one word, and nothing more
 	modelBabbles                             // what no client can read
+	modelIsEmpty                             // a whole answer that holds nothing
 )
 
 // A plannedReply is what the model does once.
@@ -141,12 +142,19 @@ const (
 	faultLogFails                     // the Logging API refuses
 	faultLogHangs                     // it does not answer
 	faultLogLoses                     // it takes entries and loses its answers
+	faultSilentModel                  // open connections carry nothing any more, and stay open
+	faultSilentStore
+	faultSilentLog
+	faultSilentSecrets
+	faultSlowBodies // clients send requests byte by byte, more than can be served at once
+	faultLostSpill  // the reply to a write that archives turns is lost
 	faultKinds
 )
 
 // String names the fault.
 func (k faultKind) String() string {
-	return [faultKinds]string{"kill", "terminate", "cut store", "hang store", "slow store", "lose replies", "model away", "log fails", "log hangs", "log loses"}[k]
+	return [faultKinds]string{"kill", "terminate", "cut store", "hang store", "slow store", "lose replies", "model away", "log fails", "log hangs", "log loses",
+		"silent model", "silent store", "silent log", "silent secrets", "slow bodies", "lost spill"}[k]
 }
 
 // A stormFault is a fault with its time.
@@ -235,10 +243,12 @@ func planBehavior(random *rand.Rand) modelBehavior {
 		return modelBreaksOff
 	case n < 95:
 		return modelStalls
-	case n < 97:
+	case n < 96:
 		return modelFalters
-	default:
+	case n < 98:
 		return modelBabbles
+	default:
+		return modelIsEmpty
 	}
 }
 
@@ -246,36 +256,40 @@ func planBehavior(random *rand.Rand) modelBehavior {
 const quietPeriod = 500 * time.Millisecond
 
 func (p *stormPlan) planFaults(random *rand.Rand) {
+	// However short, a storm has each kind, first a process ended and one killed, and then
+	// what waits for a spill. What is silent for long comes once.
+	kinds := []faultKind{faultTerminate, faultKill, faultLostSpill}
+	for kind := range faultKinds {
+		if !slices.Contains(kinds, kind) {
+			kinds = append(kinds, kind)
+		}
+	}
+	rest := kinds[3:]
+	random.Shuffle(len(rest), func(i, j int) { rest[i], rest[j] = rest[j], rest[i] })
 	for at := quietPeriod; at < p.Length; at += quietPeriod + time.Duration(random.Int64N(int64(quietPeriod))) {
 		f := stormFault{At: at, Process: random.IntN(p.Processes), For: 200*time.Millisecond + time.Duration(random.Int64N(int64(1500*time.Millisecond)))}
 		switch n := random.IntN(100); {
+		case len(kinds) > 0:
+			f.Does, kinds = kinds[0], kinds[1:]
+			if f.Does.silence() {
+				f.Process = 0 // which lives to see it come back
+			}
 		case n < 22:
 			f.Does = faultKill
-		case n < 40:
+		case n < 38:
 			f.Does = faultTerminate
-		case n < 50:
+		case n < 46:
 			f.Does = faultCutStore
-		case n < 57:
+		case n < 51:
 			f.Does = faultHangStore
-		case n < 65:
+		case n < 56:
 			f.Does = faultSlowStore
-		case n < 78:
+		case n < 66:
 			f.Does = faultLoseReplies
-		case n < 85:
+		case n < 71:
 			f.Does = faultModelAway
-		case n < 90:
-			f.Does = faultLogFails
-		case n < 95:
-			f.Does = faultLogHangs
 		default:
-			f.Does = faultLogLoses
-		}
-		// However short, a storm has a process killed, and one ended.
-		switch len(p.Faults) {
-		case 0:
-			f.Does = faultTerminate
-		case 1:
-			f.Does = faultKill
+			f.Does = []faultKind{faultLogFails, faultLogHangs, faultLogLoses, faultSilentModel, faultSlowBodies}[random.IntN(5)]
 		}
 		if f.Does == faultKill || f.Does == faultTerminate {
 			f.Process, f.For = 1+random.IntN(p.Processes-1), 0
@@ -283,3 +297,6 @@ func (p *stormPlan) planFaults(random *rand.Rand) {
 		p.Faults = append(p.Faults, f)
 	}
 }
+
+// silence reports whether the fault silences the connections to something.
+func (k faultKind) silence() bool { return k >= faultSilentModel && k <= faultSilentSecrets }

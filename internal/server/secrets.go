@@ -64,7 +64,7 @@ var errWithdrawn = errors.New("withdrawn")
 
 // newSecrets returns the secrets configured inline or by Secret Manager name.
 func (s *Server) newSecrets(ctx context.Context, setModelKey func(context.Context, string) error) (*secrets, error) {
-	l := &secrets{now: time.Now, connect: s.secretManager, log: s.Log}
+	l := &secrets{now: s.clock, connect: s.secretManager, log: s.Log}
 	l.schedule = refresh.NewSchedule(func() time.Time { return l.now() })
 	l.origins.Store(&s.Config.AllowedOrigins)
 	if text := s.Config.APIKeys.Reveal(); text != "" {

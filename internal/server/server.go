@@ -62,6 +62,7 @@ type Server struct {
 	doors      []Door        // that are open
 	loopback   bool
 	localQueue bool
+	clock      func() time.Time // of secrets
 
 	secretsMu     sync.Mutex
 	secretsClient *secret.Client // nil until it is needed
@@ -107,6 +108,9 @@ type Options struct {
 	// Doors serve other protocols over the same runs, unless DOORS switches them off.
 	Doors []Door
 
+	// SecretsClock is the clock by which secrets are refreshed; nil: time.Now.
+	SecretsClock func() time.Time
+
 	// WrapModel returns the transport of the model's requests, around the one that the
 	// service would use; nil: that one.
 	WrapModel func(http.RoundTripper) http.RoundTripper
@@ -121,7 +125,10 @@ type StandIn struct {
 // New makes a server. It connects to nothing, and never fails: one that is set up
 // wrongly answers, and its log and /health/ready say why.
 func New(o Options) *Server {
-	s := &Server{standIn: o.StandIn, wrapModel: o.WrapModel, store: o.Store, loopback: o.Loopback, localQueue: o.LocalQueue}
+	s := &Server{standIn: o.StandIn, wrapModel: o.WrapModel, store: o.Store, loopback: o.Loopback, localQueue: o.LocalQueue, clock: o.SecretsClock}
+	if s.clock == nil {
+		s.clock = time.Now
+	}
 	s.Config, s.problem = config.Read(o.Lookup)
 	if s.Config == nil {
 		s.Config = &config.Config{}
