@@ -166,7 +166,8 @@ func (s *Service) Continue(ctx context.Context, req *Request, sessionID string, 
 		return nil
 	}
 	req.SessionID, req.AfterTurn = sessionID, &turns
-	req.Options.Create, req.Options.Sessionless, req.Options.History = true, false, nil
+	// A retry finds its own turn stored, and is the same request.
+	req.Options.Create, req.Options.Sessionless, req.Options.History, req.Options.Derived = true, false, nil, true
 	return nil
 }
 

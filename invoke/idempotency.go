@@ -65,8 +65,11 @@ func (s *Service) key(r *http.Request) (string, error) {
 func (s *Service) idempotency(req Request) session.Idempotency {
 	asked := req
 	asked.Stream = false
+	if req.Options.Derived {
+		asked.AfterTurn = nil
+	}
 	body, _ := json.Marshal(asked) // only strings and numbers: cannot fail
-	if req.Options.Regenerate {
+	if req.Options.Regenerate && !req.Options.Derived {
 		body = append(body, " again"...)
 	}
 	if page := req.Options.Page; page != nil && page.MessageID != "" {

@@ -42,6 +42,7 @@ type Options struct {
 	Create     bool   // the named session need not exist yet
 	Regenerate bool   // make the answer to Query again
 	Page       *Page  // what the page says that asks; nil: only the last turn is replaced, if it answers Query
+	Derived    bool   // AfterTurn and Regenerate follow from what is stored, and identify no retry
 	Stay       bool   // the run goes on when the client leaves, unless OnDisconnect differs
 
 	Resets bool // the client can be shown that a step begins again, see [KindReset]

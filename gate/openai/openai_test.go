@@ -239,6 +239,29 @@ func TestAChatOfOpenWebUIIsOneSession(t *testing.T) {
 	}
 }
 
+// A retry finds its own turn in the session, and is answered with it.
+func TestARetryOfACompletionInASessionIsAReplay(t *testing.T) {
+	t.Parallel()
+	s := serve(t)
+	const body = `{"model":"advisor","messages":[{"role":"user","content":"I am Ada."}]}`
+	header := []string{"X-Conversation-Id", "conversation-of-ada", "Idempotency-Key", "once"}
+	s.gemini.Enqueue(geminitest.Text("Hello Ada."))
+	for range 3 {
+		status, got, _ := s.do(t, http.MethodPost, "/v1/chat/completions", body, header...)
+		if status != http.StatusOK || at(got, "choices.0.message.content") != "Hello Ada." {
+			t.Errorf("%d: %v", status, got)
+		}
+	}
+	if n := len(s.gemini.Requests()); n != 1 {
+		t.Errorf("the model was asked %d times", n)
+	}
+	header[3] = "another"
+	s.gemini.Enqueue(geminitest.Text("Hello again."))
+	if status, got, _ := s.do(t, http.MethodPost, "/v1/chat/completions", body, header...); status != http.StatusOK || at(got, "choices.0.message.content") != "Hello again." {
+		t.Errorf("a regeneration by another key: %d: %v", status, got)
+	}
+}
+
 func TestResponsesAreTurnsOfASession(t *testing.T) {
 	t.Parallel()
 	s := serve(t)
