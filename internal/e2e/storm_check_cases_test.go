@@ -24,7 +24,7 @@ func TestASeedGivesItsPlan(t *testing.T) {
 
 func TestAPlanHasEverythingInIt(t *testing.T) {
 	t.Parallel()
-	kinds, behaviours, troubles := map[callKind]int{}, map[modelBehavior]int{}, map[string]int{}
+	kinds, behaviours, troubles, doors := map[callKind]int{}, map[modelBehavior]int{}, map[string]int{}, map[stormDoor]int{}
 	impatient := 0
 	for seed := range uint64(10) {
 		p := newStormPlan(seed, smallStorm)
@@ -42,6 +42,10 @@ func TestAPlanHasEverythingInIt(t *testing.T) {
 				t.Errorf("seed %d: whose session is it: %+v", seed, c)
 			}
 			kinds[c.Kind]++
+			doors[c.Door]++
+			if c.Door != doorInvoke && !c.Key {
+				t.Errorf("a call by another door without a key: %+v", c)
+			}
 			for _, reply := range c.Model {
 				behaviours[reply.Does]++
 			}
@@ -58,8 +62,8 @@ func TestAPlanHasEverythingInIt(t *testing.T) {
 			}
 		}
 	}
-	if len(kinds) != 3 || len(behaviours) != int(modelIsEmpty)+1 || len(troubles) != int(faultKinds) || impatient == 0 {
-		t.Errorf("kinds %v, behaviours %v, troubles %v, %d clients without patience", kinds, behaviours, troubles, impatient)
+	if len(kinds) != 3 || len(behaviours) != int(modelIsEmpty)+1 || len(troubles) != int(faultKinds) || len(doors) != int(stormDoors) || impatient == 0 {
+		t.Errorf("kinds %v, behaviours %v, troubles %v, doors %v, %d clients without patience", kinds, behaviours, troubles, doors, impatient)
 	}
 }
 
@@ -148,7 +152,9 @@ func TestWhatAStormMustNotDo(t *testing.T) {
 		return slices.IndexFunc(p.Calls, match)
 	}
 	once := first(func(c stormCall) bool { return c.Kind == callAsk && !c.Key && c.Session == noSharedSession })
-	keyed := first(func(c stormCall) bool { return c.Kind == callAsk && c.Key && c.Session == noSharedSession })
+	keyed := first(func(c stormCall) bool {
+		return c.Kind == callAsk && c.Key && c.Door == doorInvoke && c.Session == noSharedSession
+	})
 	later := first(func(c stormCall) bool { return c.Kind == callAsk && !c.Opens && c.Session != noSharedSession })
 	read := first(func(c stormCall) bool { return c.Kind == callRead && c.Number > later })
 	trespass := first(func(c stormCall) bool { return c.Kind == callTrespass })
@@ -271,7 +277,7 @@ func TestAKillExcusesAMissingEntryAlone(t *testing.T) {
 	t.Parallel()
 	p := newStormPlan(1, smallStorm)
 	l := carriedOut(p)
-	call := slices.IndexFunc(p.Calls, func(c stormCall) bool { return c.Kind == callAsk && !c.Key })
+	call := slices.IndexFunc(p.Calls, func(c stormCall) bool { return c.Kind == callAsk && !c.Key && c.Session == noSharedSession })
 	request := fmt.Sprint("request-", call)
 	for i := range l.Attempts {
 		if l.Attempts[i].ID == request {

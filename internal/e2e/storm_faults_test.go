@@ -196,9 +196,12 @@ func (s *stormRun) silence(ctx context.Context, t *testing.T, f stormFault) {
 	if m == nil {
 		return // it is being replaced
 	}
-	silenced := map[faultKind]*link{faultSilentModel: to.model, faultSilentStore: to.store, faultSilentLog: to.log, faultSilentSecrets: to.secrets}[f.Does].silence()
-	if silenced == 0 {
-		return // nothing was open
+	link := map[faultKind]*link{faultSilentModel: to.model, faultSilentStore: to.store, faultSilentLog: to.log, faultSilentSecrets: to.secrets}[f.Does]
+	for n := 0; link.silence() == 0; n++ { // nothing is open: a request opens it
+		if s.at(f.Process) != m || n == 20 || rest(ctx, 100*time.Millisecond) != nil {
+			return
+		}
+		s.back(ctx, t, m, f.Does, -n, time.Now())
 	}
 	from, begun := time.Since(s.began), time.Now()
 	s.seen.mu.Lock()
@@ -304,7 +307,7 @@ func (s *stormRun) loseSpill(ctx context.Context, f stormFault) {
 	for _, to := range s.relays {
 		to.store.loseAtSpill(true)
 	}
-	for until := time.Now().Add(s.plan.Length); fired() == before && time.Now().Before(until) && !s.quiet.Load(); {
+	for fired() == before && !s.over.Load() {
 		if rest(ctx, 5*time.Millisecond) != nil {
 			break
 		}

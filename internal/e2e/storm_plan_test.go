@@ -52,6 +52,7 @@ type stormCall struct {
 	Number  int
 	At      time.Duration // after the storm's beginning
 	Kind    callKind
+	Door    stormDoor // calls by another than POST /invoke have a key
 	Owner   int
 	Session int // shared, or None
 	Opens   bool
@@ -206,6 +207,12 @@ func (p *stormPlan) planCalls(random *rand.Rand) {
 			c.Kind, c.Key, c.Stream, c.Again = callTrespass, false, false, false
 			c.Session = random.IntN(p.Sessions)
 			c.Owner = (c.Session + 1 + random.IntN(p.Owners-1)) % p.Owners
+		}
+		if c.Kind == callAsk && oneIn(3) {
+			c.Door, c.Key, c.Stream = 1+stormDoor(random.IntN(int(stormDoors)-1)), true, false
+			if !c.Door.names() {
+				c.Session = noSharedSession
+			}
 		}
 		for range maxStormAttempts {
 			c.Processes = append(c.Processes, random.IntN(p.Processes))

@@ -50,7 +50,13 @@ func TestStorm(t *testing.T) {
 	for _, f := range plan.Faults {
 		faults[f.Does.String()]++
 	}
-	t.Logf("%d calls (%d turns, %d reads, %d of others' sessions); faults: %v", len(plan.Calls), kinds[callAsk], kinds[callRead], kinds[callTrespass], faults)
+	doors := map[string]int{}
+	for _, call := range plan.Calls {
+		if call.Kind == callAsk {
+			doors[call.Door.String()]++
+		}
+	}
+	t.Logf("%d calls (%d turns by %v, %d reads, %d of others' sessions); faults: %v", len(plan.Calls), kinds[callAsk], doors, kinds[callRead], kinds[callTrespass], faults)
 
 	// What a process holds before it has seen anything.
 	calm := s.start(t, 0)
@@ -102,8 +108,9 @@ func TestStorm(t *testing.T) {
 		}
 		s.inject(ctx, t, &injections, fault)
 	}
-	injections.Wait()
 	clients.Wait()
+	s.over.Store(true)
+	injections.Wait()
 	blew := time.Since(begin)
 
 	// All is quiet: each call with a key once more, and one on each session, which
@@ -124,11 +131,11 @@ func TestStorm(t *testing.T) {
 	}
 	wait.Wait()
 	memory = append(memory, s.members[0].memory())
-	answered := time.Since(begin)
+	quietIn := time.Since(begin)
 	s.calm(ctx)
-	s.places(ctx, t)
 	stopWatching()
 	watchers.Wait()
+	s.places(ctx, t)
 	s.collect(t)
 	var ends sync.WaitGroup
 	ends.Go(func() { s.truth(ctx, t) })
@@ -157,13 +164,23 @@ func TestStorm(t *testing.T) {
 	t.Logf("%d calls by %d requests; %d answers, %d of them replays, %d not saved; %d turns stored; %d entries of the audit, %d turns left without one by a kill",
 		report.Calls, report.Attempts, report.Answers, report.Replays, report.NotSaved, report.Stored, report.Entries, report.Left)
 	t.Logf("%d killed, %d ended by SIGTERM, the slowest in %v; the model was asked %d times; codes: %v; survivor's memory before, during, after: %v MiB; %v of storm, %v until all was answered, %v in all",
-		s.kills.Load(), s.ends.Load(), time.Duration(s.slowest.Load()).Round(time.Millisecond), s.asked.Load(), s.codes, memory, blew.Round(time.Millisecond), answered.Round(time.Millisecond), time.Since(begin).Round(time.Millisecond))
+		s.kills.Load(), s.ends.Load(), time.Duration(s.slowest.Load()).Round(time.Millisecond), s.asked.Load(), s.codes, memory, blew.Round(time.Millisecond), quietIn.Round(time.Millisecond), time.Since(begin).Round(time.Millisecond))
 	t.Logf("%d lost, %d doubled, %d disordered, %d foreign, %d unanswered, %d unrecorded, %d invented",
 		report.Lost, report.Doubled, report.Disordered, report.Foreign, report.Unanswered, report.Unrecorded, report.Invented)
 	if n := report.Lost + report.Doubled + report.Disordered + report.Foreign + report.Unanswered + report.Unrecorded + report.Invented; n != 0 {
 		t.Errorf("STORM_SEED=%d: %d faults, want none", seed, n)
 	}
 	s.seen.judge(t, s)
+	answered := map[string]int{}
+	for _, a := range s.ledger.Attempts {
+		if call := plan.Calls[a.Call]; call.Kind == callAsk && a.Code == "" {
+			answered[call.Door.String()]++
+		}
+	}
+	t.Logf("answers by door: %v", answered)
+	if len(answered) != int(stormDoors) {
+		t.Error("the storm was none: not every door has answered")
+	}
 	archives, err := emulator.Connect(t, emulator.Host(t), s.project).CollectionGroup("archive").Documents(ctx).GetAll()
 	if err != nil {
 		t.Error(err)
@@ -206,6 +223,7 @@ type stormRun struct {
 
 	away  atomic.Bool // the model
 	quiet atomic.Bool // everything works
+	over  atomic.Bool // the clients have their answers
 	asked atomic.Int64
 
 	mu     sync.Mutex
@@ -236,7 +254,7 @@ func newStormRun(t *testing.T, plan stormPlan) *stormRun {
 		})
 	}
 	env := append(firestore(""), "GOOGLE_CLOUD_PROJECT="+s.project, "REQUEST_TIMEOUT=2s", "BREAKER_COOLDOWN=1s", "MODEL_FALLBACKS=gemini-3.1-flash-lite",
-		"GEMINI_API_KEY="+apiKey, "AUTH=api_key", "API_KEYS_SECRET="+stormKeysName, fmt.Sprint("SECRETS_CLOCK_SPEED=", secretsClockSpeed),
+		"GEMINI_API_KEY="+apiKey, "CONVERSATION_HEADERS=X-Conversation-Id", "AUTH=api_key", "API_KEYS_SECRET="+stormKeysName, fmt.Sprint("SECRETS_CLOCK_SPEED=", secretsClockSpeed),
 		fmt.Sprint("DAILY_TOKEN_LIMIT=", stormBudgetLimit), fmt.Sprint("MAX_OUTPUT_TOKENS=", mostOutput), "GOTRACEBACK=all")
 	s.fleet = newFleet(doorsProgram, plan.Processes, func(place int) []string {
 		to := s.relays[place]
@@ -429,7 +447,7 @@ func (s *stormRun) attempt(ctx context.Context, call stormCall, try int, mayLeav
 	headers := append(owner(call.Owner), "X-Request-ID", id)
 	method, path, body := http.MethodPost, "/invoke", map[string]any{"query": call.Query()}
 	if call.Kind == callAsk {
-		if call.Key {
+		if call.Key && call.Door == doorInvoke {
 			headers = append(headers, "Idempotency-Key", fmt.Sprintf("key %d", call.Number))
 		}
 		if call.Stream {
@@ -449,11 +467,21 @@ func (s *stormRun) attempt(ctx context.Context, call stormCall, try int, mayLeav
 		leaves = true
 	}
 	made := stormAttempt{ID: id, Call: call.Number, Began: time.Since(s.began)}
-	var sent any
-	if body != nil {
-		sent = body
+	var a answer
+	var err error
+	switch {
+	case call.Door != doorInvoke:
+		session := ""
+		if call.Session != noSharedSession {
+			session = s.ledger.Shared[call.Session]
+		}
+		path, body, more := call.request(session)
+		a, err = m.send(calling, path, body, append(headers, more...)...)
+	case body != nil:
+		a, err = m.try(calling, method, path, body, headers...)
+	default:
+		a, err = m.try(calling, method, path, nil, headers...)
 	}
-	a, err := m.try(calling, method, path, sent, headers...)
 	made.Ended = time.Since(s.began)
 	var o outcome
 	switch {
@@ -464,7 +492,12 @@ func (s *stormRun) attempt(ctx context.Context, call stormCall, try int, mayLeav
 	case err != nil:
 		made.Code = connectionBroke
 	case call.Kind == callAsk:
-		if o, err = outcomeOf(a); err != nil {
+		if call.Door != doorInvoke {
+			o, err = call.outcome(a)
+		} else {
+			o, err = outcomeOf(a)
+		}
+		if err != nil {
 			return o, err
 		}
 		made.Code = o.code
