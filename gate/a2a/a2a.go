@@ -36,10 +36,9 @@ import (
 )
 
 const (
-	path = "/a2a"
-	// keepAlive and writeTimeout are those of the gate's own streams.
-	keepAlive    = 15 * time.Second
-	writeTimeout = 10 * time.Second
+	path         = "/a2a"
+	keepAlive    = 15 * time.Second // as of the gate's own streams
+	writeTimeout = 10 * time.Second // as of those, too
 )
 
 // Door returns the option that serves A2A. DOORS without "a2a" switches it off.
@@ -197,10 +196,8 @@ type failure struct {
 // fail answers with an error that came before the SDK.
 func (d *door) fail(w http.ResponseWriter, r *http.Request, e *api.Error) error {
 	e.SetHeader(w.Header())
-	converted := newError(r, e)
-	f := failure{JSONRPC: "2.0"}
-	f.Error.Code, f.Error.Message = kindOf(e).code, converted.Error()
-	f.Error.Data = []*errordetails.Typed{converted.ErrorInfo()}
+	f, converted := failure{JSONRPC: "2.0"}, newError(r, e)
+	f.Error.Code, f.Error.Message, f.Error.Data = kindOf(e).code, converted.Error(), []*errordetails.Typed{converted.ErrorInfo()}
 	return api.WriteJSON(w, e.Status(), f)
 }
 

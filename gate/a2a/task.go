@@ -22,11 +22,10 @@ import (
 	"example.com/gatehouse/session"
 )
 
-// stopTime bounds the wait for the end of a run that is canceled.
-const stopTime = 10 * time.Second
-
-// answerID is the id of a task's artifact, which is its answer.
-const answerID = "answer"
+const (
+	stopTime = 10 * time.Second // in which a run that is canceled should end
+	answerID = "answer"         // of a task's artifact
+)
 
 // A call is one request, and the SDK's handler of it.
 type call struct {
@@ -54,10 +53,10 @@ func (c *call) SendMessage(_ context.Context, sent *a2a.SendMessageRequest) (a2a
 	switch {
 	case err != nil:
 		return nil, c.failed(err)
-	case response == nil: // it waits for more answers
-		return c.GetTask(ctx, &a2a.GetTaskRequest{ID: sent.Message.TaskID})
+	case response != nil:
+		return c.task(answerOf(response), time.Now()), nil
 	}
-	return c.task(answerOf(response), time.Now()), nil
+	return c.GetTask(ctx, &a2a.GetTaskRequest{ID: sent.Message.TaskID}) // it waits for more answers
 }
 
 var errLeft = errors.New("the client has left")
@@ -84,8 +83,7 @@ func (c *call) run(ctx context.Context, sent *a2a.SendMessageRequest) (invoke.Ru
 		}, "", err
 	}
 	req, err := c.turn(sent)
-	config := sent.Config
-	switch {
+	switch config := sent.Config; {
 	case err != nil:
 		return nil, "", err
 	case config == nil || config.PushConfig == nil && (!config.ReturnImmediately || !c.Invoke.Queued() || len(req.Files) > 0):
@@ -509,8 +507,7 @@ func (c *call) CancelTask(_ context.Context, task *a2a.CancelTaskRequest) (*a2a.
 	return c.task(answerOf(response), time.Now()), nil
 }
 
-// Unsupported has the methods that this door does not serve: the URL of a push comes with
-// its message.
+// Unsupported has the methods that are not served: a push's URL comes with its message.
 type unsupported struct{}
 
 func (unsupported) GetTaskPushConfig(context.Context, *a2a.GetTaskPushConfigRequest) (*a2a.PushConfig, error) {
