@@ -13,11 +13,15 @@ import (
 
 var cardNumber = regexp.MustCompile(`\b\d(?:[ -]?\d){12,18}\b`)
 
+func redact(text string) string { return cardNumber.ReplaceAllString(text, "[card number]") }
+
 // Hooks that keep card numbers out of everything: store, log, prompts, answers.
 func ExampleRedaction() {
-	hooks := agent.Redaction(func(text string) string { return cardNumber.ReplaceAllString(text, "[card number]") })
+	support := agent.Agent{
+		Hooks: agent.Redaction(redact),
+	}
 	q := &agent.Question{Text: "Why was 4111 1111 1111 1111 charged?", Files: []agent.QuestionFile{{Name: "4111111111111111.pdf"}}}
-	if err := hooks.Question(context.Background(), q); err != nil {
+	if err := support.Hooks.Question(context.Background(), q); err != nil {
 		panic(err)
 	}
 	fmt.Println(q.Text, q.Files[0].Name)
