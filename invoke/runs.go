@@ -200,6 +200,10 @@ type RunStop struct {
 // resumeChat handles GET /chat/{id}/stream, where the SDK asks for a stream to resume.
 // 204 means that there is none.
 func (s *Service) resumeChat(w http.ResponseWriter, r *http.Request) error {
+	dialect, err := newUIMessages(r)
+	if err != nil {
+		return err
+	}
 	key, found, err := s.newestRun(r)
 	if err != nil {
 		return err
@@ -207,10 +211,6 @@ func (s *Service) resumeChat(w http.ResponseWriter, r *http.Request) error {
 	if !found {
 		w.WriteHeader(http.StatusNoContent)
 		return nil
-	}
-	dialect, err := newUIMessages(r)
-	if err != nil {
-		return err
 	}
 	st := newStream(w, r, dialect)
 	defer st.close()

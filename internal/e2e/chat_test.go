@@ -236,6 +236,21 @@ func TestChatErrors(t *testing.T) {
 	}
 }
 
+// A version of the SDK that is none is refused before anything else is looked at.
+func TestTheSDKsVersion(t *testing.T) {
+	t.Parallel()
+	s, gemini := startGemini(t)
+	for _, version := range []string{"4", "8", "{}", "six", "6, 7"} {
+		wantError(t, s.do(t, http.MethodPost, "/chat", said(chatID, "hi"), "X-AI-SDK", version, "Accept", "application/json"), http.StatusBadRequest, "malformed_request")
+		if a := s.do(t, http.MethodGet, "/chat/"+chatID+"/stream", nil, "X-AI-SDK", version); a.Status != http.StatusBadRequest {
+			t.Errorf("a stream that nothing is on, with %q: %d %s", version, a.Status, a.Body)
+		}
+	}
+	if n := len(gemini.Requests()); n != 0 {
+		t.Errorf("the model was asked %d times", n)
+	}
+}
+
 func TestChatStops(t *testing.T) {
 	t.Parallel()
 	s, gemini := startGemini(t)

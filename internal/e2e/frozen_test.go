@@ -24,11 +24,10 @@ func TestARunOfAProcessThatIsFrozenAfterTheDisconnect(t *testing.T) {
 	t.Parallel()
 	const half, whole = "Half of ", "The whole answer."
 	type scene struct {
-		next    *service
-		stand   *taskstest.Server
-		run     startData
-		ask     map[string]any
-		headers []string
+		next  *service
+		stand *taskstest.Server
+		run   startData
+		ask   map[string]any
 	}
 	// insist repeats a request until the frozen process's lease has lapsed.
 	insist := func(ctx context.Context, t *testing.T, s scene, method, path string, body any, want int, headers ...string) answer {
