@@ -24,10 +24,12 @@ import (
 // returned.
 const newAgentTimeout = 30 * time.Second
 
-// agentSecretTimeout bounds reading one secret for New.
+// agentSecretTimeout bounds reading one secret for New. It lies within newAgentTimeout,
+// since the context is New's.
 const agentSecretTimeout = 5 * time.Second
 
-// agentCloseTimeout bounds the agent's Close.
+// agentCloseTimeout bounds the agent's Close. ShutdownTime leaves less where requests take
+// their 8.7 s of its 9.5 s. So the agent closes side by side with telemetry and the limits.
 const agentCloseTimeout = time.Second
 
 // An agentError is why there is no agent. Issue holds nothing that the agent's own
@@ -46,6 +48,14 @@ func (e *agentError) Error() string {
 }
 
 func (e *agentError) Unwrap() error { return e.err }
+
+// The author's code runs here: New may hang, panic, return nonsense, or succeed after
+// everybody stopped waiting. The rules that keep the service predictable are these. New is
+// called on a goroutine of the process and not of a request, so that a client that leaves
+// does not cancel it. It is called once at a time, and never after it has succeeded: agents
+// open connections and register things. Its context lives as long as the agent, because
+// clients made with it may hold on to it; it ends when the agent is closed, or after 30 s
+// in which New has not returned. What New returns beside an error is never used.
 
 // A builtAgent is an agent that New has returned, with the secrets that follow
 // rotation for it.
@@ -76,7 +86,8 @@ func (a *agents) failed() bool {
 	return a.final != nil
 }
 
-// refuse makes err final, of an agent that was made and cannot be run.
+// refuse makes err final, of an agent that was made and cannot be run. The agent stays
+// built, and is closed at the end as any other.
 func (a *agents) refuse(err error) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -96,6 +107,11 @@ type agentCall struct {
 // get returns the agent. The first call calls New, and later ones wait for that
 // same call until ctx ends: New is not called again while it has not returned, nor
 // once it has succeeded.
+//
+// The error is final where calling New again could not change it: a panic, an agent that is
+// wrong as it is, or a variable that is missing, since the environment of a process does
+// not change. An error that New returned and a secret that could not be fetched are tried
+// again.
 func (a *agents) get(ctx context.Context) (*builtAgent, error) {
 	call, built, err := a.begin()
 	if call == nil {
@@ -151,7 +167,9 @@ func (a *agents) begin() (*agentCall, *builtAgent, error) {
 	return a.call, nil, nil
 }
 
-// start calls New.
+// start calls New. The timer only ends the context: Go cannot end a goroutine that ignores
+// it, so get goes on to wait for done, and done is closed only when New has really
+// returned.
 func (a *agents) start() *agentCall {
 	ctx, cancel := context.WithCancel(context.Background())
 	c := &agentCall{done: make(chan struct{}), cancel: cancel, env: &environment{ctx: ctx, lookup: a.lookup, client: a.client, status: a.status}}
@@ -176,7 +194,8 @@ func (a *agents) start() *agentCall {
 	return c
 }
 
-// close calls the agent's Close, until ctx ends, and ends what New's context carries.
+// close calls the agent's Close, until ctx ends, and ends what New's context carries. A
+// Close that ignores ctx is left behind; the process ends anyway.
 func (b *builtAgent) close(ctx context.Context) error {
 	defer b.cancel()
 	if b.Close == nil {
@@ -211,8 +230,9 @@ func (a *agents) close(ctx context.Context) error {
 	return a.built.close(ctx)
 }
 
-// checkAgent reports what is wrong with an agent as it is, and with the agents that are
-// its tools.
+// checkAgent reports what is wrong with an agent as it is, and with the agents that are its
+// tools. It is done at the start so that a mistake fails the deployment's startup probe,
+// instead of each turn with the model's own 400. It reports the first fault.
 func checkAgent(a agent.Agent) error { return checkAgents(a, nil) }
 
 // checkAgents is checkAgent for an agent that is the last of path, a tool of the one
@@ -252,6 +272,8 @@ func checkAgents(a agent.Agent, path []*agent.Agent) error {
 		if err := geminischema.Check(t.Schema()); err != nil {
 			return wrong("has the tool %q, whose arguments Gemini does not take: %v", t.Name(), err)
 		}
+		// Effects and approvals are entries in the record of the main agent's run, which a run
+		// inside a tool call does not have: after a crash nobody could know what was done.
 		if len(path) > 0 && (t.HasEffect() || t.Asks()) {
 			return wrong("has the tool %q, which changes the world or asks a person: only the tools of the main agent may", t.Name())
 		}
@@ -280,7 +302,9 @@ func checkAgents(a agent.Agent, path []*agent.Agent) error {
 }
 
 // checkSettings reports what the models that may answer, or their API, do not take of the
-// agent. The agent and the deployment are what they are, so it is final.
+// agent. The agent and the deployment are what they are, so it is final. It comes after
+// checkAgent, and needs the model's client: which settings are taken depends on the API
+// behind it and on every model that may answer, fallbacks included.
 func (s *Server) checkSettings(ctx context.Context, p *parts) error {
 	if err := s.checkSettingsOf(ctx, p.model, p.agent, "its "); err != nil {
 		return s.agents.refuse(&agentError{issue: "cannot be run as it is: " + err.Error(), final: true})
@@ -306,6 +330,10 @@ func (s *Server) checkSettingsOf(ctx context.Context, client *model.Client, a ag
 
 // An environment is what New is given, for one call of it. It is safe for
 // concurrent use.
+//
+// It is sealed when New returns. A name that is asked for later gets what was read before,
+// or an empty secret: reading it then would need a network call in the middle of a turn,
+// and its failure could stop no start.
 type environment struct {
 	ctx    context.Context // New's
 	lookup func(string) (string, bool)
@@ -335,7 +363,9 @@ func (e *environment) Status(ctx context.Context) agent.Status {
 // variableName is what the name of a variable looks like.
 var variableName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
 
-// Secret implements agent.Source.
+// Secret implements agent.Source. Its failures are gathered and not returned, so that New
+// can ask for everything first and one attempt reports all that is missing. New may
+// therefore go on with empty secrets, and its result is discarded if there was a problem.
 func (e *environment) Secret(name string) agent.Secret {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -350,7 +380,9 @@ func (e *environment) Secret(name string) agent.Secret {
 	return s
 }
 
-// read finds the secret. e.mu is held.
+// read finds the secret. e.mu is held. A secret from Secret Manager follows rotation: it
+// reveals what the latest fetch stored. One from the environment cannot change in this
+// process.
 func (e *environment) read(name string) agent.Secret {
 	problem := func(variable, issue string) agent.Secret {
 		e.problems = append(e.problems, config.Problem{Variable: variable, Issue: issue})
@@ -426,7 +458,8 @@ func (e *environment) fetched() []*namedSecret {
 	return e.named
 }
 
-// problem returns why a secret that New asked for is not there.
+// problem returns why a secret that New asked for is not there. Problems of the environment
+// come first, since they are final and no fetch mends them.
 func (e *environment) problem() error {
 	e.mu.Lock()
 	defer e.mu.Unlock()

@@ -40,6 +40,8 @@ func (s *Server) openQueue(ctx context.Context, p *parts) error {
 	case s.localQueue:
 		token := rand.Text()
 		p.tasks = auth.New(&tokenMethod{token})
+		// The queue's deliveries are requests to this process, so they need a credential as
+		// those of Cloud Tasks do: a token that is new in each process and never leaves it.
 		q := queue.NewLocal(context.WithoutCancel(ctx), func(ctx context.Context, t queue.Task) error { return s.deliver(ctx, token, t) }, s.Log)
 		p.queue, p.closeQueue = q, q.Close
 		p.closers = append(p.closers, q.Close) // also where the service never came to stand
@@ -50,7 +52,9 @@ func (s *Server) openQueue(ctx context.Context, p *parts) error {
 // runMargin is what a delivery has beyond its run: to take the run up, and to store it.
 const runMargin = time.Minute
 
-// tasksMethod verifies the tokens that Cloud Tasks sends.
+// tasksMethod verifies the tokens that Cloud Tasks sends. Where AUTH has iam, Cloud Run has
+// checked the signature and removes it, so only the claims are left to compare; elsewhere
+// the signature is verified here.
 func (s *Server) tasksMethod(url string) auth.Method {
 	if s.Config.HasAuth(config.AuthIAM) {
 		return auth.NewIAMAccount(s.Config.TasksAccount, url, nil)
@@ -72,7 +76,8 @@ func (s *Server) newWebhooks(l *secrets) *webhook.Sender {
 
 // deliver hands a task of the local queue to the service as Cloud Tasks would, so that it
 // has a line in the log, an entry in the audit and a place in the shutdown like any other
-// request.
+// request. Its error makes the queue try the task again, as a status of 300 and more does
+// with Cloud Tasks.
 func (s *Server) deliver(ctx context.Context, token string, t queue.Task) error {
 	body, err := t.Encode()
 	if err != nil {

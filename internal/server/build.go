@@ -48,6 +48,9 @@ type parts struct {
 	closers       []func()
 }
 
+// close closes the clients that the parts own. Parts that never came to stand are closed by
+// connect, the others by [Server.Drain]. An agent is not among them: it is the process's
+// and serves the next attempt.
 func (p *parts) close() {
 	for _, c := range p.closers {
 		c()
@@ -74,7 +77,8 @@ type fetchError struct {
 func (e *fetchError) Error() string { return e.variable + ": " + e.err.Error() }
 func (e *fetchError) Unwrap() error { return e.err }
 
-// unfetched names the variables of the fetchErrors in err, which may be joined.
+// unfetched names the variables of the fetchErrors in err, which may be joined. It walks
+// joined errors itself: errors.AsType would find only the first of them.
 func unfetched(err error) []string {
 	switch err := err.(type) {
 	case *fetchError:
@@ -121,6 +125,7 @@ func (s *Server) connect(ctx context.Context) (_ *parts, err error) {
 	if err := s.openModel(ctx, p, project); err != nil {
 		return nil, err
 	}
+	// What the API does not take of the agent is found before the secrets are fetched.
 	if built != nil {
 		if err := s.checkSettings(ctx, p); err != nil {
 			return nil, err
@@ -130,6 +135,8 @@ func (s *Server) connect(ctx context.Context) (_ *parts, err error) {
 		return nil, err
 	}
 	p.secrets.observer = p.observer
+	// Each of the two waits for a network; together they take as long as the slower one.
+	// The group has no context: a failed secret does not cut the connecting short.
 	var group errgroup.Group
 	group.Go(func() error { return rescue.Call(func() error { return p.secrets.start(ctx) }) })
 	if s.Config.SessionStore == config.StoreFirestore {
@@ -155,6 +162,7 @@ func (s *Server) connect(ctx context.Context) (_ *parts, err error) {
 			return nil, err
 		}
 	}
+	// After the secrets, whose keys it reads at each request.
 	if p.authenticator, err = s.authenticate(ctx, p.secrets); err != nil {
 		return nil, err
 	}
@@ -189,7 +197,9 @@ func (s *Server) limits() limit.Limits {
 	}
 }
 
-// project is the Google Cloud project, where anything needs one.
+// findProject returns the Google Cloud project, where anything needs one. The metadata server is
+// asked only where something needs the answer, because outside of Google Cloud there is
+// none and the question would end in a timeout.
 func (s *Server) findProject(ctx context.Context) (string, error) {
 	needed := s.Config.SessionStore == config.StoreFirestore || s.Config.Gemini.VertexAI
 	switch {
@@ -218,6 +228,8 @@ func (s *Server) openStore(ctx context.Context, p *parts, project string) error 
 		p.figures = s.newFigures(p, figures.NewMemory())
 		return nil
 	}
+	// The client outlives this attempt, so nothing in it may end with the attempt's
+	// context.
 	client, err := firestore.Connect(context.WithoutCancel(ctx), project, s.Config.FirestoreDatabase, s.Config.FirestoreEmulator)
 	if err != nil {
 		return &fetchError{"FIRESTORE_DATABASE", fmt.Errorf("making Firestore's client: %w", err)}
@@ -263,6 +275,9 @@ func (s *Server) newFigures(p *parts, store figures.Store) *figures.Counter {
 	})
 }
 
+// openModel makes the model's client and owns it through p's closers. A key that comes from
+// Secret Manager is not there yet: the SDK refuses to make a client without any, so it gets
+// a placeholder, which newSecrets' setModelKey replaces before the service stands.
 func (s *Server) openModel(ctx context.Context, p *parts, project string) error {
 	g := s.Config.Gemini
 	ctx = context.WithoutCancel(ctx)
@@ -306,6 +321,9 @@ func (s *Server) openModel(ctx context.Context, p *parts, project string) error 
 
 // methods are those of AUTH, in its order. schedules is the entry of Cloud Scheduler's
 // account, nil where Cloud Run's check verifies its tokens or there is none.
+//
+// The schedules' account joins the issuers of AUTH=oidc where that is a mode, so that one
+// verifier sees all bearer tokens; otherwise it comes as a method behind the others.
 func (s *Server) methods(keys func() *access.KeySet, schedules []access.Issuer) ([]auth.Method, error) {
 	var methods []auth.Method
 	for _, mode := range s.Config.Auth {

@@ -44,8 +44,9 @@ func (s *Server) describe(routes []api.Route, about *openapi.AgentDescription) [
 	return all
 }
 
-// document adds the routes that describe routes, and themselves, to programs and
-// people.
+// document adds the routes that describe routes, and themselves, to programs and people.
+// The document describes the routes that describe it, which exist only after this call: so
+// it gets a function, and reads the list at its first request.
 func (s *Server) document(routes []api.Route, p *parts) []api.Route {
 	var about *openapi.AgentDescription
 	if p != nil && p.agent.Name != "" {

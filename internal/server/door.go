@@ -18,6 +18,9 @@ import (
 
 // A Door serves another protocol over the same runs: its routes stand behind the same
 // guard, limits and audit as the gate's own.
+//
+// A door translates and decides nothing: who calls, what it may cost and what is stored are
+// the gate's, so that a fault in one protocol cannot open another way to the same sessions.
 type Door struct {
 	Name string // in DOORS
 
@@ -50,8 +53,11 @@ func (r Room) Issuers() []string {
 	return urls
 }
 
-// Conversation returns the id of the session that one of CONVERSATION_HEADERS names, ""
-// for none. A name that is no session's id becomes one.
+// Conversation returns the id of the session that one of CONVERSATION_HEADERS names, "" for
+// none. A name that is no session's id becomes one. Any text can therefore name a session,
+// such as the chat id of another program, and the same text always names the same one. The
+// session still belongs to the caller: its id is found under the owner only. The first of
+// the headers that is there counts.
 func (r Room) Conversation(req *http.Request) (string, error) {
 	for _, header := range r.Config.ConversationHeaders {
 		values := req.Header.Values(header)
@@ -72,7 +78,9 @@ func (r Room) Conversation(req *http.Request) (string, error) {
 var validHost = regexp.MustCompile(`^[A-Za-z0-9._:\[\]-]+$`)
 
 // BaseURL returns the URL by which the client of req reaches the service, without a slash
-// at the end; "" where Host is none.
+// at the end; "" where Host is none. Host is the client's to choose, and the URL goes into
+// headers and documents: what could break out of them is refused. Nothing but answers to
+// the same client is made from it.
 func (r Room) BaseURL(req *http.Request) string {
 	if len(req.Host) > 255 || !validHost.MatchString(req.Host) {
 		return ""
@@ -83,7 +91,9 @@ func (r Room) BaseURL(req *http.Request) string {
 	return "http://" + req.Host
 }
 
-// openDoors keeps the doors that DOORS does not switch off.
+// openDoors keeps the doors that DOORS does not switch off. A name in DOORS that no door
+// has is a mistake to report: a protocol that was meant to be served would be missing
+// silently.
 func (s *Server) openDoors(doors []Door) {
 	names := make([]string, len(doors))
 	for i, d := range doors {

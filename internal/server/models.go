@@ -30,7 +30,9 @@ func (s *Server) takeTable(ctx context.Context, l *secrets, payload string) erro
 	return nil
 }
 
-// endings watches for models that end. It is safe for concurrent use.
+// endings watches for models that end. It is safe for concurrent use. A day's lines are
+// logged by whoever asks first, once an instance: health is pinged every minute, and 1440
+// lines about one date would hide the first.
 type endings struct {
 	tables *models.Live
 	names  []string

@@ -24,6 +24,18 @@ import (
 // secrets holds what changes without a deploy: the API keys, the origins and the
 // model's key, from Secret Manager where the configuration names a secret. It
 // is safe for concurrent use.
+//
+// Each secret is in one of three conditions. It is good: a fetch returned it, and it is
+// handed on when its payload is another one than the last. It is away: the fetch failed for
+// the moment, or the payload is not what it must be. Then the last good value stays; one
+// that admits callers does so for refresh.Usable, an hour, and afterwards no caller can be
+// recognized, which is 503 and not 401. Or it is withdrawn: disabled, destroyed, deleted,
+// forbidden, or a list made empty. Then the value is dropped as soon as a second fetch, at
+// least refresh.Confirm later, finds the same. Without the difference a revoked key would
+// work as long as a reachable one, or a hiccup of the API would lock everybody out.
+//
+// Requests read keys, origins and webhooks without a lock. What a fetch writes besides is
+// touched by one fetch at a time, for which schedule provides.
 type secrets struct {
 	connect  func() (*secret.Client, error)
 	client   *secret.Client // nil when no secret is named
@@ -56,13 +68,18 @@ type namedSecret struct {
 	known   atomic.Int64 // when it was last taken or withdrawn, in nanoseconds since 1970; 0: never
 }
 
-// errNobody is of a list that holds nobody.
+// errNobody is of a list that holds nobody. An empty list is how an operator shuts
+// everybody out on purpose, so it is no failure: take returns it, and the value is dropped
+// as a withdrawn one is.
 var errNobody = errors.New("the list is empty")
 
-// errWithdrawn is of a secret that was refused for good, and confirmed so.
+// errWithdrawn is of a secret that was refused for good, and confirmed so. Health reports
+// it until the secret can be read again.
 var errWithdrawn = errors.New("withdrawn")
 
-// newSecrets returns the secrets configured inline or by Secret Manager name.
+// newSecrets returns the secrets configured inline or by Secret Manager name. It fetches
+// nothing: [secrets.start] does. Those marked optional keep no request from its answer, so
+// the service starts without them.
 func (s *Server) newSecrets(ctx context.Context, setModelKey func(context.Context, string) error) (*secrets, error) {
 	l := &secrets{now: s.clock, connect: s.secretManager, log: s.Log}
 	l.schedule = refresh.NewSchedule(func() time.Time { return l.now() })
@@ -119,7 +136,9 @@ func (s *Server) newSecrets(ctx context.Context, setModelKey func(context.Contex
 	return l, err
 }
 
-// add has the secrets refreshed that were read elsewhere.
+// add has the secrets refreshed that were read elsewhere. It is called while the service is
+// built, before any request can refresh. Where the agent's secrets are the only ones, no
+// fetch has set the schedule, so it counts from now.
 func (l *secrets) add(named []*namedSecret) (err error) {
 	l.client, err = l.connect()
 	if len(l.named) == 0 {
@@ -135,6 +154,8 @@ const (
 	originsSecret = "ALLOWED_ORIGINS_SECRET"
 )
 
+// takeKeys puts a list of API keys to use. The set is replaced as a whole: a request sees
+// the old list or the new one.
 func (l *secrets) takeKeys(_ context.Context, payload string) error {
 	set, err := access.ParseKeys([]byte(payload))
 	switch {
@@ -147,7 +168,9 @@ func (l *secrets) takeKeys(_ context.Context, payload string) error {
 	return nil
 }
 
-// admits reports whether what the variable names may still admit callers.
+// admits reports whether what the variable names may still admit callers. The time counts
+// from the last fetch that succeeded or that confirmed a withdrawal, and not from the
+// payload's last change.
 func (l *secrets) admits(variable string) bool {
 	for _, named := range l.named {
 		if named.variable == variable {
@@ -188,7 +211,9 @@ func (l *secrets) start(ctx context.Context) error {
 	return err
 }
 
-// refresh fetches the secrets again when they are old, or waits for who does it.
+// refresh fetches the secrets again when they are old, or waits for who does it. The
+// request pays for the fetch, since the instance has no CPU between requests. A failure is
+// logged and reported by health, never by the request.
 func (l *secrets) refresh(ctx context.Context) {
 	if l.client == nil {
 		return
@@ -202,8 +227,10 @@ func (l *secrets) refresh(ctx context.Context) {
 	})
 }
 
-// fetch gets every secret, side by side, and hands on those that changed. The error
-// is of those without which there is no service.
+// fetch gets every secret, side by side, and hands on those that changed. The error is of
+// those without which there is no service. A panic in what takes a payload counts as a
+// failure of that secret. Of several outcomes the one that needs the earliest next fetch
+// wins: a refusal, which is confirmed after ten seconds, before a failure, before success.
 func (l *secrets) fetch(ctx context.Context) (_ refresh.Outcome, err error) {
 	ctx, step := l.observer.StartSecrets(ctx)
 	defer func() {
@@ -253,6 +280,11 @@ func (l *secrets) fetch(ctx context.Context) (_ refresh.Outcome, err error) {
 // be, leaves the last good value. What is refused for good is dropped when a second
 // fetch says the same. The error tells health why the secret is not there, nil for
 // a list that is empty on purpose.
+//
+// At the first fetch there is no value to keep and nothing to confirm: a refusal fails the
+// start, and an empty list is believed at once. A payload that is the last one is not taken
+// again, which would make a new model client every five minutes. A payload that take
+// refused is offered again each time, and so reported until it is corrected.
 func (l *secrets) update(ctx context.Context, named *namedSecret) (refresh.Outcome, error) {
 	begun := l.now()
 	payload, err := l.client.Access(ctx, named.name)
@@ -288,8 +320,9 @@ func (l *secrets) update(ctx context.Context, named *namedSecret) (refresh.Outco
 	return refresh.Known, err
 }
 
-// probe is what health asks: whether Secret Manager returns the secrets now, and
-// whether the last attempt to use them went well.
+// probe is what health asks: whether Secret Manager returns the secrets now, and whether
+// the last attempt to use them went well. The last fetch's failures are about each secret;
+// one access more, of the first of them, shows whether the API answers at this moment.
 func (l *secrets) probe(ctx context.Context) error {
 	if failed := l.failed.Load(); failed != nil {
 		return *failed

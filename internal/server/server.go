@@ -5,6 +5,16 @@
 // What could not be fetched is tried again, with backoff, by the requests that
 // come. Nothing runs in the background: an instance has CPU only while a
 // request is open.
+//
+// The state of a server is one pointer: parts is nil until everything stands, and is set
+// once. Until then the handlers in unready answer, probes and health with the reason, every
+// other route with not_ready. So a request meets a whole service or none, and takes no lock
+// to find out which.
+//
+// Building has one order: the project, the agent, telemetry, the store, files, the model,
+// the secrets, who may call, limits, the queue, and last the service that runs turns
+// ([Server.connect]). Ending goes the other way ([Server.Drain]): requests first, then what
+// they leave to be written, the clients last.
 package server
 
 import (
@@ -130,6 +140,8 @@ func New(o Options) *Server {
 		s.clock = time.Now
 	}
 	s.Config, s.problem = config.Read(o.Lookup)
+	// Read returns none only for a mistake in its own tags. An empty one still makes
+	// handlers, and these report it.
 	if s.Config == nil {
 		s.Config = &config.Config{}
 	}
@@ -161,6 +173,8 @@ func New(o Options) *Server {
 		Log:         s.Log,
 		Now:         time.Now,
 	})
+	// Made once, not at each request: a service that waits for its secrets is probed many
+	// times.
 	s.unready = s.handlers(s.routes(nil), nil)
 	s.Invoke = s.serve(func(h handlers) http.Handler { return h.invoke })
 	s.Health = s.serve(func(h handlers) http.Handler { return h.health })
@@ -232,7 +246,9 @@ func (s *Server) StoreName() string {
 	return s.Config.SessionStore
 }
 
-// secretManager returns the client of Secret Manager, made when it is first needed.
+// secretManager returns the client of Secret Manager, made when it is first needed. The
+// server owns it and closes it in [Server.Drain]; it outlives failed attempts to build the
+// parts. Making it connects to nothing.
 func (s *Server) secretManager() (*secret.Client, error) {
 	s.secretsMu.Lock()
 	defer s.secretsMu.Unlock()
@@ -247,6 +263,11 @@ func (s *Server) secretManager() (*secret.Client, error) {
 }
 
 // serve makes a function's handler, which picks the one for the service's state.
+//
+// The first request that names its HTTP server leaves it for [Server.CloseHTTP]. A request
+// for /health/live never builds: it is the liveness probe, and a start that waits for
+// Secret Manager must not have the instance killed. Every other request, /health/ready
+// first of all, drives the building, because nothing else has CPU.
 func (s *Server) serve(pick func(handlers) http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if s.server.Load() == nil {
@@ -269,11 +290,16 @@ func (s *Server) serve(pick func(handlers) http.Handler) http.Handler {
 	})
 }
 
-// buildTimeout bounds one attempt to build the service.
+// buildTimeout bounds one attempt to build the service. An agent's New may take longer
+// (newAgentTimeout): it goes on between attempts, and the next one waits for the same call.
 const buildTimeout = 10 * time.Second
 
 // build makes the parts, unless they stand, cannot ever, or were tried a moment
 // ago. The first to come builds; those who come during it wait.
+//
+// A failed attempt is followed by a pause, 200 ms after the first one and doubled up to 10
+// s, in which requests are refused at once. Those that waited for the attempt fall into it:
+// a crowd of requests makes one attempt, not one each.
 func (s *Server) build(ctx context.Context) *parts {
 	if s.problem != nil {
 		return nil
@@ -312,6 +338,7 @@ func (s *Server) build(ctx context.Context) *parts {
 		}
 		return nil
 	}
+	// The handlers belong to the parts, so that storing one pointer changes both.
 	p.handlers = s.handlers(s.routes(p), p)
 	s.parts.Store(p)
 	return p
@@ -329,7 +356,8 @@ func (s *Server) ready(ctx context.Context) (health.Service, error) {
 	return &standing{s, p}, nil
 }
 
-// notReady returns why the service does not stand.
+// notReady returns why the service does not stand. Its details name variables and never
+// their values or the error's text, since anybody may read them; the cause is for the log.
 func (s *Server) notReady() error {
 	e := api.Fail(api.NotReady, nil)
 	problem := s.problem
@@ -365,6 +393,10 @@ func operator(ctx context.Context) bool {
 
 // handlers make the functions' handlers: over the routes of a service that
 // stands, or (without parts) answering not_ready.
+//
+// The function "health" has its report at "/" too: the functions framework serves a
+// function at the root of its service. The local program serves both functions on one port,
+// where "/" is the description of the service, so its report is at /health only.
 func (s *Server) handlers(routes []api.Route, p *parts) handlers {
 	probes, status := s.health.ProbeRoutes(), s.health.Routes()
 	root := status[0]
@@ -391,8 +423,9 @@ func (s *Server) handlers(routes []api.Route, p *parts) handlers {
 	}
 }
 
-// refuse makes every route but those that say how the service is answer
-// not_ready.
+// refuse makes every route but those that report how the service is answer not_ready. They
+// become public, because whether a credential is right cannot be known before the keys are
+// there: 503 means to try again, where 401 would mean that the credential is wrong.
 func refuse(routes []api.Route) {
 	for i := range routes {
 		if routes[i].Probe || routes[i].Path == "/health" {
@@ -403,6 +436,9 @@ func refuse(routes []api.Route) {
 	}
 }
 
+// wrap puts the middleware around routes. Both states share the gate, so that a shutdown
+// also waits for requests that found no parts. Before there are parts the origins are those
+// of the environment: the secret's are not known yet.
 func (s *Server) wrap(p *parts, routes []api.Route, loopback bool) http.Handler {
 	c := middleware.Config{
 		Log: s.Log, Gate: &s.gate, Proxied: s.Config.Service != "", Now: time.Now, MaxConcurrent: s.Config.MaxConcurrent,
@@ -417,7 +453,10 @@ func (s *Server) wrap(p *parts, routes []api.Route, loopback bool) http.Handler 
 	return middleware.New(c, routes)
 }
 
-// Ready builds the service if need be, and says what keeps it from answering.
+// Ready builds the service if need be, and reports what keeps it from answering. A program
+// that a person starts exits with it; a deployed function stays up and answers not_ready,
+// so that its startup probe fails with a reason in the log. The error is [config.Problems]
+// where the environment is wrong.
 func (s *Server) Ready(ctx context.Context) error {
 	if s.problem != nil {
 		return s.problem

@@ -39,6 +39,8 @@ func (s *Server) Drain(ctx context.Context) error {
 		s.Log.WarnContext(ctx, "Shutting down before all requests were answered.", "error", err.Error())
 	}
 	var last sync.WaitGroup
+	// What is written last goes out side by side, so that one part that hangs does not use
+	// up the time of the others. The clients below them are closed only afterwards.
 	last.Go(func() { s.closeAgent(ctx) })
 	p := s.parts.Load()
 	if p != nil && p.closeQueue != nil {
@@ -78,6 +80,8 @@ func (s *Server) endRequests(ctx context.Context) error {
 	if s.gate.Shut(waiting) == nil {
 		return nil
 	}
+	// The model calls in flight end, and their handlers still answer: a client gets a clean
+	// error instead of a broken connection.
 	s.gate.Cut()
 	waiting, cancel = context.WithTimeout(ctx, cutTimeout)
 	defer cancel()

@@ -23,7 +23,8 @@ type standing struct {
 
 // Dependencies implements [health.Service]. Without Secret Manager and the model the
 // service is degraded: it goes on with the secrets it has, and answers all that asks no
-// model.
+// model. Without the session store no turn can be loaded or stored, so it is the one that
+// is required.
 func (s *standing) Dependencies() []health.Dependency {
 	all := []health.Dependency{{Name: sessionStore, Required: true, Probe: s.parts.store.Ping}}
 	if len(s.parts.secrets.named) > 0 {

@@ -80,7 +80,9 @@ func (s *Server) openTelemetry(ctx context.Context, p *parts, project string) er
 	return nil
 }
 
-// patterns are all that the service serves.
+// patterns are all that the service serves. Telemetry needs them before any request: a
+// label may only take values that are known, since a path that a caller makes up would be a
+// time series of its making.
 func (s *Server) patterns() []string {
 	routes := playground.Add(s.document(slices.Concat(s.routes(nil), s.health.Routes(), s.health.ProbeRoutes(),
 		[]api.Route{s.metrics(nil)}), nil), playground.Agent{})
@@ -137,6 +139,8 @@ type writer struct {
 	out io.Writer
 }
 
+// Write implements [io.Writer]. It is safe for concurrent use, which the Log of the options
+// need not be.
 func (w *writer) Write(line []byte) (int, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
