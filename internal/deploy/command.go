@@ -13,7 +13,8 @@ import (
 )
 
 // commands runs the programs of a deployment in the repository's directory. A dry run
-// prints commands instead of running them.
+// prints commands instead of running them. It is not safe for concurrent use: steps run one
+// after the other, and so do their commands.
 type commands struct {
 	dir    string
 	out    io.Writer
@@ -43,7 +44,8 @@ func (e *commandError) Error() string {
 	return fmt.Sprintf("%s: %s", e.command, text)
 }
 
-// run runs a command that makes changes, and shows its output.
+// run runs a command that makes changes, and shows its output. The output is also kept,
+// since untilSpread reads the error's text.
 func (c *commands) run(ctx context.Context, name string, args ...string) error {
 	c.count++
 	if c.dryRun {
@@ -66,7 +68,8 @@ func (c *commands) ask(ctx context.Context, invented, name string, args ...strin
 	return strings.TrimSpace(out), err
 }
 
-// bytes is like ask for output that must not be trimmed or invented.
+// bytes is like ask for output that must not be trimmed or invented. A dry run runs it too,
+// so it is for commands that only read this repository.
 func (c *commands) bytes(ctx context.Context, name string, args ...string) (string, error) {
 	c.count++
 	return c.start(ctx, io.Discard, name, args...)
@@ -92,6 +95,9 @@ func (c *commands) find(name string) (string, error) {
 	return "", errorf(CodeNoLogin, "%s is not installed, or not on the PATH", name)
 }
 
+// start runs a command to its end and returns its stdout, also beside an error. A status
+// other than 0 is a *commandError, which names the command up to its first flag: all of its
+// arguments would hide the reason that follows.
 func (c *commands) start(ctx context.Context, shown io.Writer, name string, args ...string) (string, error) {
 	program, err := c.find(name)
 	if err != nil {
@@ -103,6 +109,8 @@ func (c *commands) start(ctx context.Context, shown io.Writer, name string, args
 	// the lock, while a second one ends it at once. So commands do not share the
 	// terminal's process group.
 	interruptOnce(cmd)
+	// What has not ended a minute after the interrupt is killed. Terraform may have a write
+	// to Google Cloud in flight, and stores the state after it.
 	cmd.WaitDelay = time.Minute
 	var stdout, stderr strings.Builder
 	cmd.Stdout = io.MultiWriter(&stdout, shown)
@@ -132,6 +140,7 @@ func (c *commands) print(name string, args []string) {
 
 var plain = regexp.MustCompile(`^[A-Za-z0-9_@%+=:,./-]+$`)
 
+// quote returns arg as a shell reads it back: a dry run's lines can be pasted.
 func quote(arg string) string {
 	if plain.MatchString(arg) {
 		return arg
@@ -170,7 +179,8 @@ func (c *commands) untilSpread(ctx context.Context, do func() error) error {
 	return nil
 }
 
-// spreading reports whether err may disappear once roles have propagated.
+// spreading reports whether err may disappear once roles have propagated. It looks at
+// stderr only: a command's output may quote such words for other reasons.
 func spreading(err error) bool {
 	failed, ok := errors.AsType[*commandError](err)
 	return ok && notYet.MatchString(failed.stderr)

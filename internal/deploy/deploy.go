@@ -5,6 +5,19 @@
 // Each step checks what exists before it acts, so running a failed deployment again
 // continues it. Git, gcloud, Terraform and the steps of delivery/ do the work, as
 // commands that a dry run prints.
+//
+// A deployment can end anywhere: a closed laptop, a lost network, a role that is missing.
+// So no step keeps a note of how far it came. Each asks Google Cloud, git or the state what
+// is there, and what is there decides: the image of the commit by its tag, the services by
+// what Cloud Run lists, the rest by Terraform's state. The one thing that a killed run
+// leaves in the way is the lock of the state, which a person breaks with -unlock, because
+// only a person can know that the other run is dead.
+//
+// Terraform makes what it can describe. Three things it cannot: the bucket that holds its
+// own state, an image before there is a registry, and traffic, which its resources ignore
+// so that a rollout can move it in shares. Hence the order: bootstrap, a targeted apply of
+// the registry and the build account, the build, the apply of the rest with the image's
+// digest, and the rollout.
 package deploy
 
 import (
@@ -43,7 +56,9 @@ func errorf(code int, format string, args ...any) error {
 	return &Error{Code: code, Err: fmt.Errorf(format, args...)}
 }
 
-// Options configure a deployment.
+// Options configure a deployment. The zero value of a field is its default; Project, Dir,
+// Scripts, In, Out and Env have none. Env is the whole environment of the commands, PATH
+// included: nothing is taken from this process.
 type Options struct {
 	Project  string
 	Region   string   // overrides the settings' region
@@ -68,7 +83,8 @@ type Options struct {
 	Sleep func(context.Context, time.Duration) error // default: wait for the duration
 }
 
-// A deployment is one run.
+// A deployment is one run. Its steps fill the fields in the order in which they run, and
+// later ones rely on them.
 type deployment struct {
 	Options
 	*commands
@@ -88,9 +104,14 @@ type place struct{ name, region string }
 // names are resource names that depend on the root's settings.
 type names struct{ repository, builder string }
 
+// projectID is the form of a project's ID
+// (https://cloud.google.com/resource-manager/docs/creating-managing-projects). It also
+// keeps the ID from being read as a flag by gcloud.
 var projectID = regexp.MustCompile(`^[a-z][a-z0-9-]{4,28}[a-z0-9]$`)
 
-// Run deploys. The error is an *Error if the exit status is not 1.
+// Run deploys. The error is an *Error if the exit status is not 1. When ctx ends the
+// running command is interrupted once and gets a minute to finish; Terraform uses it to
+// store its state and release the lock.
 func Run(ctx context.Context, o Options) error {
 	if !projectID.MatchString(o.Project) {
 		return errorf(CodeUsage, "%q is not a project's ID: 6 to 30 lower-case letters, digits and hyphens", o.Project)
@@ -124,6 +145,7 @@ func Run(ctx context.Context, o Options) error {
 	} {
 		fmt.Fprintf(d.out, "\n%d/8 %s\n", i+1, step.name)
 		if err := step.do(ctx); err != nil {
+			// The command's own error is of its interruption and would only mislead.
 			if ctx.Err() != nil {
 				return fmt.Errorf("interrupted in step %d, %q. Run the same command again to continue", i+1, step.name)
 			}
@@ -143,7 +165,8 @@ func sleep(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// settings completes the options from the repository.
+// settings completes the options from the repository. It reads no more of the settings than
+// the steps before the first plan need.
 func (d *deployment) settings() error {
 	if d.Image != "" && !byDigest.MatchString(d.Image) {
 		return errorf(CodeRefused, "-image must be an image by its digest, REGION-docker.pkg.dev/PROJECT/REPOSITORY/NAME@sha256:…; got %s", d.Image)
@@ -207,6 +230,7 @@ func (d *deployment) check(ctx context.Context) error {
 			}
 		}
 	}
+	// A dry run asks git too: it reads only this machine, and the commit names the image.
 	commit, err := d.bytes(ctx, "git", "rev-parse", "--verify", "--quiet", d.Commit+"^{commit}")
 	if err != nil {
 		return errorf(CodeUsage, "no such commit: %s", d.Commit)
@@ -223,6 +247,8 @@ func (d *deployment) check(ctx context.Context) error {
 		return errorf(CodeNoLogin, "gcloud has no login. Run: gcloud auth login")
 	}
 	d.account = account
+	// gcloud and Terraform's provider have separate logins. Without this check the second
+	// would be missed only after the APIs were enabled.
 	if _, err := d.ask(ctx, "", "gcloud", "auth", "application-default", "print-access-token", "--quiet"); err != nil {
 		return errorf(CodeNoLogin, "Terraform has no login, or an old one. Run: gcloud auth application-default login")
 	}
@@ -258,6 +284,8 @@ func (d *deployment) bootstrap(ctx context.Context) error {
 	if err := d.run(ctx, "gcloud", enable...); err != nil {
 		return fmt.Errorf("%w\nEnabling APIs takes the role Owner, or Editor with Project IAM Admin, in %s", err, d.Project)
 	}
+	// Bindings that name a service agent fail until it exists, and Google makes it only at
+	// the service's first use.
 	for _, agent := range agents {
 		if err := d.untilSpread(ctx, func() error {
 			return d.run(ctx, "gcloud", "beta", "services", "identity", "create", "--service", agent+".googleapis.com", "--project", d.Project, "--quiet")
@@ -266,6 +294,8 @@ func (d *deployment) bootstrap(ctx context.Context) error {
 		}
 	}
 	bucket := d.stateBucket()
+	// Any error counts as a missing bucket: gcloud has one exit status for all. Where the
+	// bucket exists, making it fails, and that error is reported.
 	_, err := d.ask(ctx, "", "gcloud", "storage", "buckets", "describe", "gs://"+bucket, "--project", d.Project, "--format", "value(name)")
 	if err != nil || d.dryRun {
 		if err := d.untilSpread(ctx, func() error {
@@ -284,7 +314,9 @@ func (d *deployment) stateBucket() string { return d.Project + "-tfstate" }
 // module is the prefix of the addresses of the module's resources.
 const module = "module.gatehouse.module.gatehouse."
 
-// prepare applies only the image repository and the build account.
+// prepare applies only the image repository and the build account. The names of both are
+// read from the plan, so that the prefix and the names it makes are computed in one place,
+// the module. A plan lists them also when nothing changes.
 func (d *deployment) prepare(ctx context.Context) error {
 	err := d.untilSpread(ctx, func() error {
 		p, err := d.plan(ctx, "prepare", "-target="+module+"terraform_data.build")
@@ -321,8 +353,9 @@ func (d *deployment) images() string {
 	return d.region + "-docker.pkg.dev/" + d.Project + "/" + d.names.repository + "/gatehouse"
 }
 
-// build has Cloud Build build the commit, unless its image exists, and records the
-// digest.
+// build has Cloud Build build the commit, unless its image exists, and records the digest.
+// A commit is built once: its tag in the registry shows that it was. What is deployed is
+// the digest, so that a tag that moves later changes no revision.
 func (d *deployment) build(ctx context.Context) error {
 	if d.Image != "" {
 		fmt.Fprintf(d.out, "%s is taken; nothing is built.\n", d.image)
@@ -347,7 +380,9 @@ func (d *deployment) build(ctx context.Context) error {
 	return nil
 }
 
-// built returns the image with a tag, by digest; "" if there is none.
+// built returns the image with a tag, by digest; "" if there is none. It takes an error for
+// none: the registry of a new project is empty, and a registry that cannot be read fails
+// the build that follows, with the reason.
 func (d *deployment) built(ctx context.Context, tag string) string {
 	sum, err := d.ask(ctx, "sha256:"+strings.Repeat("0", 64), "gcloud", "artifacts", "docker", "images", "describe", tag,
 		"--project", d.Project, "--format", "value(image_summary.digest)")
@@ -363,7 +398,10 @@ const (
 	buildPause = 10 * time.Second
 )
 
-// submit runs one build and waits for its end.
+// submit runs one build and waits for its end. It polls instead of letting gcloud stream
+// the log: build.yaml sends the log to Cloud Logging only, and a connection that is lost
+// must not lose the build. The error of a failed build has the last 40 lines of its log, in
+// which untilSpread finds roles that have not propagated.
 func (d *deployment) submit(ctx context.Context, source string) error {
 	args := []string{"builds", "submit", source, "--config", filepath.Join(d.Scripts, "build.yaml"), "--project", d.Project, "--region", d.region,
 		"--async", "--format", "value(id)",
@@ -410,9 +448,10 @@ func reverse(text string) string {
 	return strings.Join(lines, "\n")
 }
 
-// deliver rolls out the image to services that run another one, with the delivery's
-// steps. These watch one region; a service in a second region gets the image without
-// shared traffic, once the first region has it.
+// deliver rolls out the image to services that run another one, with the delivery's steps.
+// These watch one region; a service in a second region gets the image without shared
+// traffic, once the first region has it. A service that the apply has just made serves the
+// image already and is left alone.
 func (d *deployment) deliver(ctx context.Context) error {
 	var here, elsewhere []place
 	for _, p := range d.services {
@@ -443,6 +482,7 @@ func (d *deployment) deliver(ctx context.Context) error {
 		}
 		for _, step := range []string{"deploy", "smoke", "promote"} {
 			if err := d.script(ctx, step); err != nil {
+				// A step's own error names a command; the revision's message names the cause.
 				if broken := d.notStarting(ctx, "the revisions before it have the traffic"); broken != nil && step == "deploy" {
 					return broken
 				}
@@ -461,7 +501,9 @@ func (d *deployment) deliver(ctx context.Context) error {
 	return nil
 }
 
-// script runs one of the delivery's steps with this deployment's settings.
+// script runs one of the delivery's steps with this deployment's settings. The steps are
+// those of the pipeline, so a laptop and Cloud Build roll out alike. They pass results to
+// each other in files of DELIVERY_STATE.
 func (d *deployment) script(ctx context.Context, step string) error {
 	c := *d.commands
 	c.env = append(append([]string{}, d.env...), "REPOSITORY_DIR="+d.Dir, "TERRAFORM_ROOT="+d.Root, "PROJECT="+d.Project, "REGION="+d.region, "REPOSITORY="+d.names.repository,
@@ -479,7 +521,9 @@ func (d *deployment) script(ctx context.Context, step string) error {
 	return err
 }
 
-// smoke calls the service as a client does and prints the first call.
+// smoke calls the service as a client does and prints the first call. Exit status 3 of the
+// program means that Cloud Run refused the caller for both functions; it is retried for
+// about 75 s, and other failures are final. See cmd/smoke.
 func (d *deployment) smoke(ctx context.Context) error {
 	if d.NoSmoke {
 		fmt.Fprintln(d.out, "Left out, as -no-smoke asks.")

@@ -7,6 +7,14 @@ import (
 	"strings"
 )
 
+// A create that Cloud Run rejects or that is cut off leaves the service behind in one of
+// two ways. Terraform may know it and mark it tainted; or the process died between the
+// API's answer and the write of the state, and Terraform does not know it at all. A plain
+// apply fails in both, with a replacement that deletion protection refuses, or with 409.
+// repair handles the first before a plan, adopt the second after it, when the plan shows
+// which services it would create. What both may delete is only a service without a ready
+// revision, which cannot have answered anybody.
+
 const service = "google_cloud_run_v2_service"
 
 // holdsData are the types whose tainted resources are kept, because a replacement
@@ -122,6 +130,8 @@ func (d *deployment) adopt(ctx context.Context, p terraformPlan) (bool, error) {
 			}
 			continue
 		}
+		// The module labels what it makes with its prefix. Without this check a deployment
+		// could take over, or delete, another team's service of the same name.
 		if status.Metadata.Labels["app"] != d.prefix {
 			return false, errorf(CodeRefused, "a Cloud Run service %s in %s is there already, and is not this agent's. Set another prefix, or remove it", name, location)
 		}
@@ -174,7 +184,8 @@ type condition struct {
 	Message string `json:"message"`
 }
 
-// serves reports whether the newest revision runs image and has all traffic.
+// serves reports whether the newest revision runs image and has all traffic. It is false
+// for a service in the middle of a rollout, which then goes on.
 func (s *runService) serves(image string) bool {
 	if s == nil || len(s.Spec.Template.Spec.Containers) != 1 || s.Spec.Template.Spec.Containers[0].Image != image ||
 		s.Status.LatestCreated != s.Status.LatestReady {
@@ -205,7 +216,9 @@ func (d *deployment) service(ctx context.Context, p place) (*runService, error) 
 }
 
 // notStarting returns an error if a service's newest revision does not start, with the
-// revision's own message and the location of its log.
+// revision's own message and the location of its log. It is asked only after something else
+// failed, and keeps quiet where it cannot know: that first error is then what is reported.
+// standing completes the sentence on who is served.
 func (d *deployment) notStarting(ctx context.Context, standing string) error {
 	for _, p := range d.services {
 		status, err := d.service(ctx, p)

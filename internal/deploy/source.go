@@ -52,6 +52,9 @@ func archive(ctx context.Context, c *commands, commit, scripts, file string) err
 			return err
 		}
 	}
+	// The steps travel with the source, since a repository that only imports the module
+	// does not have them. They get the time of the commit's last file: the archive stays
+	// the same.
 	for _, name := range []string{"build", "lib.sh", "project.toml"} {
 		text, err := os.ReadFile(filepath.Join(scripts, name))
 		if err != nil {

@@ -44,7 +44,8 @@ type terraformPlan struct {
 	} `json:"output_changes"`
 }
 
-// empty reports whether the plan changes nothing.
+// empty reports whether the plan changes nothing. Outputs count: an apply that changes only
+// them is needed, since smoke reads the URLs there.
 func (p terraformPlan) empty() bool {
 	for _, c := range p.Changes {
 		if !slices.Equal(c.Change.Actions, []string{"no-op"}) && !slices.Equal(c.Change.Actions, []string{"read"}) {
@@ -59,12 +60,15 @@ func (p terraformPlan) empty() bool {
 	return true
 }
 
+// text returns a string of a resource's values; "" where it is none or not known before the
+// apply.
 func text(values map[string]any, name string) string {
 	s, _ := values[name].(string)
 	return s
 }
 
-// variables are the arguments that identify the deployment, for every command.
+// variables are the arguments that identify the deployment, for every command. Plan and
+// import must get the same ones: import evaluates the root too.
 func (d *deployment) variables() []string {
 	args := []string{"-var", "project_id=" + d.Project}
 	if d.Settings != "" {
@@ -84,8 +88,10 @@ func (d *deployment) terraform(ctx context.Context, args ...string) error {
 	return d.run(ctx, "terraform", append([]string{"-chdir=" + d.Root}, args...)...)
 }
 
-// open initializes Terraform with the state, stores what an interrupted run left, and
-// stops if another run holds the lock.
+// open initializes Terraform with the state, stores what an interrupted run left, and stops
+// if another run holds the lock. The order matters. The lock is looked at before
+// errored.tfstate is pushed, since another run may be writing the state; and pushed before
+// the moves, which read it.
 func (d *deployment) open(ctx context.Context) error {
 	if err := d.untilSpread(ctx, func() error {
 		return d.terraform(ctx, "init", "-input=false", "-reconfigure", "-backend-config", "bucket="+d.stateBucket(), "-backend-config", "prefix="+d.prefix)
@@ -165,7 +171,8 @@ func (d *deployment) move(ctx context.Context) error {
 }
 
 // unlocked returns an error if the state is locked. The lock is an object next to the
-// state, whose generation is the lock's ID.
+// state, whose generation is the lock's ID. Terraform would wait its -lock-timeout for it.
+// This finds it at once, and the message has the argument that continues.
 func (d *deployment) unlocked(ctx context.Context) error {
 	lock := "gs://" + d.stateBucket() + "/" + d.prefix + "/default.tflock"
 	generation, err := d.ask(ctx, "", "gcloud", "storage", "objects", "describe", lock, "--format", "value(generation)")
@@ -244,6 +251,8 @@ func (d *deployment) settingsFile() string {
 	return filepath.Join(d.Root, d.Settings)
 }
 
+// applyPlan applies exactly what was shown and approved: the file, not a new plan.
+// Terraform refuses the file where the state has changed since.
 func (d *deployment) applyPlan(ctx context.Context, p terraformPlan) error {
 	if p.empty() {
 		fmt.Fprintln(d.out, "Nothing to apply.")
@@ -289,7 +298,8 @@ func (d *deployment) apply(ctx context.Context) error {
 	})
 }
 
-// agreed asks the person who runs this for approval.
+// agreed asks the person who runs this for approval. Input that ends without an answer, as
+// in a script, is a no.
 func (d *deployment) agreed() bool {
 	fmt.Fprint(d.out, "\nApply this plan? Only \"yes\" applies it: ")
 	line, _ := bufio.NewReader(d.in).ReadString('\n')
