@@ -23,9 +23,16 @@ const (
 	hostName       = `^([a-z0-9]([a-z0-9-]*[a-z0-9])?\.)+[a-z]([a-z0-9-]*[a-z0-9])?$`
 )
 
+// matches reports whether text has the form of pattern, which is one of the constants
+// above.
 func matches(pattern, text string) bool { return regexp.MustCompile(pattern).MatchString(text) }
 
 // background reads what runs that outlive their request need.
+//
+// Queue and account are one setting in two variables: a queue without an account would
+// deliver tasks that nobody can verify, and an account without a queue is a mistake in the
+// name. The service's address is needed by both, tasks and schedules, as the audience of
+// their tokens. Webhooks need a secret, or receivers could not tell them from forgeries.
 func (r *reader) background(c *Config, hosts string) {
 	for variable, account := range map[string]string{"TASKS_ACCOUNT": c.TasksAccount, "SCHEDULES_ACCOUNT": c.SchedulesAccount} {
 		if account != "" && !matches(serviceAccount, account) {
@@ -61,15 +68,19 @@ func (r *reader) background(c *Config, hosts string) {
 }
 
 // isServiceURL reports whether text is the origin of an https server, or, where plain is
-// set, of an http one on loopback.
+// set, of an http one on loopback. It is compared with the tokens' audience as it is, so a
+// path, a slash at the end or a user's name would fail every delivery.
 func isServiceURL(text string, plain bool) bool {
 	u, err := url.Parse(text)
 	return err == nil && u.Hostname() != "" && text == u.Scheme+"://"+u.Host &&
 		(u.Scheme == "https" || plain && u.Scheme == "http" && loopback.Host(u.Hostname()))
 }
 
-// isWebhookHost reports whether text is a host's name, alone or with a port. An address
-// is none, but for one on loopback where inner is set, for local runs.
+// isWebhookHost reports whether text is a host's name, alone or with a port. An address is
+// none, but for one on loopback where inner is set, for local runs. Names that only mean
+// something inside a network are refused, such as metadata.google.internal: whoever sets a
+// run's webhook must not reach what only the service can. Package egress checks the address
+// that a name has at each connection; this catches the mistake at the start.
 func isWebhookHost(text string, inner bool) bool {
 	host := text
 	if h, port, err := net.SplitHostPort(text); err == nil {

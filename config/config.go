@@ -2,6 +2,15 @@
 // the environment once, checked as a whole, so that one error names every
 // problem and its mend. What is secret or changes without a deploy comes from
 // Secret Manager; the environment then only names it.
+//
+// What is wrong is reported as a whole and at the start, since each deployment of a wrong
+// variable costs minutes and a startup probe that fails. A problem names its variable and
+// what to set instead, and shows a value only where it cannot be a secret: problems are
+// logged, and the names of the variables are answered to anybody.
+//
+// Defaults depend on one question, whether this is production ([Config.Production]). Cloud
+// Run counts as production unless ENVIRONMENT names another one, so that forgetting a
+// variable closes the service and never opens it.
 package config
 
 import (
@@ -17,6 +26,11 @@ import (
 
 // A Config is a checked configuration. It does not change. Fields without a tag are
 // derived from more than one variable, or parsed, by [Read].
+//
+// It is safe for concurrent use, since nothing writes to it after Read; who gets a list
+// from it must not either. Sizes are in bytes, limits in calls a minute and model tokens a
+// day (UTC), and those on tokens are off at 0. MaxConcurrent and the breaker's settings are
+// of each instance; the limits on calls and tokens hold across instances.
 type Config struct {
 	Environment string `env:"ENVIRONMENT"`
 	Service     string `env:"K_SERVICE"`  // Cloud Run's name of the service; "" elsewhere
@@ -122,14 +136,15 @@ const (
 	StoreFirestore = "firestore"
 )
 
-// Production reports whether the environment is one that must not be open,
-// forgetful or pretending: every one but development and test.
+// Production reports whether the environment is one that must not be open, forgetful or
+// pretending: every one but development and test. Other names, such as staging, count as
+// production: what a team shares is reached by others.
 func (c *Config) Production() bool {
 	return c.Environment != "development" && c.Environment != "test"
 }
 
-// Offline reports whether no model is configured, so that the offline stand-in
-// answers.
+// Offline reports whether no model is configured, so that the offline stand-in answers.
+// [Read] refuses production without a model.
 func (c *Config) Offline() bool {
 	return !c.Gemini.VertexAI && c.Gemini.APIKey.IsZero() && c.Gemini.APIKeySecret == ""
 }
@@ -147,7 +162,8 @@ func (c *Config) HasAuth(mode string) bool {
 // NoDoors is the value of DOORS by which no protocol is served but the gate's own.
 const NoDoors = "none"
 
-// HasDoor reports whether the protocol of this name is served.
+// HasDoor reports whether the protocol of this name is served. Whether the program has such
+// a door is not known here.
 func (c *Config) HasDoor(name string) bool {
 	return len(c.Doors) == 0 || slices.Contains(c.Doors, name)
 }
@@ -170,7 +186,8 @@ func (ps Problems) Error() string {
 	return b.String()
 }
 
-// Variables names those at fault, each once.
+// Variables names those at fault, each once. Unlike Issue, which may show a value, they may
+// be answered to anybody.
 func (ps Problems) Variables() []string {
 	var names []string
 	seen := map[string]bool{}

@@ -22,6 +22,9 @@ import (
 )
 
 // variables are those of a [Config], and what it derives its other fields from.
+//
+// Fields here are texts that Read parses or compares, and none of them is kept: what is
+// left of them is in Config.
 type variables struct {
 	Config
 
@@ -42,7 +45,10 @@ type variables struct {
 	WebhookHosts   string `env:"WEBHOOK_HOSTS"`
 }
 
-// checks returns what is checked of a variable's text before it becomes a value.
+// checks returns what is checked of a variable's text before it becomes a value. The
+// greatest values keep the sums and buffers that are computed from them far from their own
+// limits; the least durations are short enough for tests. It is a function and not a
+// variable, so that a program that imports the package makes nothing before Read.
 func checks() map[string]check {
 	return map[string]check{
 		"PORT":                         whole(0, 65535),
@@ -129,6 +135,10 @@ func level(text string) (string, string) {
 // Read reads and checks the environment by lookup, such as os.LookupEnv; an empty
 // variable counts as unset. The error is [Problems], and the Config beside it holds
 // what could be read.
+//
+// It reads no file and no network: a secret is only named here. A Config that comes with
+// problems is for logging and for the handlers that report them, not for serving. The
+// Config is nil only where the tags of this package are wrong, which its tests exclude.
 func Read(lookup func(string) (string, bool)) (*Config, error) {
 	var r reader
 	var v variables
@@ -159,6 +169,7 @@ func Read(lookup func(string) (string, bool)) (*Config, error) {
 	r.doors(c, v.Doors)
 	c.ConversationHeaders = list(v.Conversations)
 	r.conversationHeaders(c.ConversationHeaders)
+	// The environment comes before all that asks whether this is production.
 	r.environment(c)
 	r.models(c, v.ModelFallbacks, v.ModelsAllowed)
 	r.gemini(c, &v)
@@ -176,6 +187,7 @@ func Read(lookup func(string) (string, bool)) (*Config, error) {
 		r.problem("AUDIT_LOG", "is not a log's name: letters, digits, and - _ . /, at most 512")
 	}
 	if len(r.problems) > 0 {
+		// Some checks run in the order of a map; sorted, one environment always has one error.
 		slices.SortStableFunc(r.problems, func(a, b Problem) int { return strings.Compare(a.Variable, b.Variable) })
 		return c, r.problems
 	}
@@ -203,7 +215,8 @@ func (r *reader) problem(variable, format string, args ...any) {
 	r.problems = append(r.problems, Problem{variable, fmt.Sprintf(format, args...)})
 }
 
-// shape shows a value that is no secret, shortened.
+// shape shows a value that is no secret, shortened. What is longer than 40 bytes is only
+// counted: it may be a key that was put into the wrong variable.
 func shape(text string) string {
 	if len(text) > 40 {
 		return fmt.Sprintf("a text of %d bytes", len(text))
@@ -211,7 +224,9 @@ func shape(text string) string {
 	return strconv.Quote(text)
 }
 
-// conversationHeaders checks the names of headers that name a session.
+// conversationHeaders checks the names of headers that name a session. They must begin with
+// X-, so that no header with a meaning, such as Authorization or Cookie, becomes a
+// session's name.
 func (r *reader) conversationHeaders(names []string) {
 	for _, name := range names {
 		if !headerName.MatchString(name) || len(name) > 64 {
@@ -262,6 +277,8 @@ func (r *reader) files(c *Config, v *variables) {
 	if c.FilesBucket != "" && (!bucketName.MatchString(c.FilesBucket) || len(c.FilesBucket) > maxBucketName) {
 		r.problem("FILES_BUCKET", "%s is not the name of a bucket; name one without gs:// and without a path", shape(c.FilesBucket))
 	}
+	// The service's identity reads both kinds of buckets, and a gs:// address has no owner:
+	// what keeps callers apart is that they cannot name this one.
 	if c.FilesBucket != "" && slices.Contains(c.FileBuckets, c.FilesBucket) {
 		r.problem("FILE_BUCKETS", "holds FILES_BUCKET, so that callers could name other callers' files; take it out")
 	}
@@ -295,7 +312,10 @@ const maxAllowed = 16
 // empty variable is an unset one.
 const noFallbacks = "none"
 
-// models reads which models answer. The defaults are the table's.
+// models reads which models answer. The defaults are the table's. A name that the table
+// does not know is allowed, since models appear more often than releases: its requests
+// carry the least that any model takes, and its costs are unknown. The default fallback is
+// left out where MODEL is that model.
 func (r *reader) models(c *Config, fallbacks, allowed string) {
 	table := models.BuiltIn()
 	c.Model = cmp.Or(c.Model, table.Default)
@@ -350,8 +370,9 @@ func (r *reader) models(c *Config, fallbacks, allowed string) {
 	}
 }
 
-// gemini reads how the model is reached, and refuses settings that contradict each other: the
-// SDK would take one of them silently.
+// gemini reads how the model is reached, and refuses settings that contradict each other:
+// the SDK would take one of them silently. A base URL without a key is refused too: the
+// offline stand-in would answer, and the server at that address would never be called.
 func (r *reader) gemini(c *Config, v *variables) {
 	if !v.GoogleAPIKey.IsZero() { // which the SDK prefers
 		c.Gemini.APIKey = v.GoogleAPIKey
@@ -385,7 +406,8 @@ func (r *reader) gemini(c *Config, v *variables) {
 }
 
 // secrets checks the names of secrets, and the addresses of Google's APIs, to which
-// credentials are sent. Whether a secret exists is known only at the first fetch.
+// credentials are sent. Whether a secret exists is known only at the first fetch. An
+// address needs its port: none is assumed.
 func (r *reader) secrets(c *Config) {
 	for variable, name := range map[string]string{
 		"MODELS_TABLE_SECRET": c.ModelsSecret, "GEMINI_API_KEY_SECRET": c.Gemini.APIKeySecret, "ALLOWED_ORIGINS_SECRET": c.AllowedOriginsSecret, "API_KEYS_SECRET": c.APIKeysSecret,
@@ -425,9 +447,12 @@ func (r *reader) origins(c *Config, text string) {
 	c.AllowedOrigins = origins
 }
 
-// ParseOrigins reads a list of browser origins, separated by commas or white
-// space: scheme://host or scheme://host:port, exactly as a browser sends them.
-// strict refuses http. No wildcard is ever taken.
+// ParseOrigins reads a list of browser origins, separated by commas or white space:
+// scheme://host or scheme://host:port, exactly as a browser sends them. strict refuses
+// http. No wildcard is ever taken. The text may come from a secret, so errors count the
+// entries and do not show them. Anything that a browser would not send exactly is refused
+// instead of corrected, because it is compared byte by byte: an origin with a slash at its
+// end would never match, without any error.
 func ParseOrigins(text string, strict bool) ([]string, error) {
 	items := strings.FieldsFunc(text, func(r rune) bool { return r == ',' || r == ' ' || r == '\n' || r == '\r' || r == '\t' })
 	for i, item := range items {
@@ -448,6 +473,11 @@ func ParseOrigins(text string, strict bool) ([]string, error) {
 
 // auth reads who may call. In production the default is Cloud Run's own check. On Cloud Run
 // in another environment there is none: development's default would leave the service open.
+//
+// iam is the mode that verifies nothing itself: it believes tokens that Cloud Run has
+// verified, so it must not run where that check can be off. K_SERVICE shows Cloud Run, and
+// IAM_ENFORCED is set by Terraform only where the invoker check is on. none beside other
+// modes is allowed outside production; a credential that is sent is still verified.
 func (r *reader) auth(c *Config, v *variables) {
 	c.Auth = list(v.Auth)
 	if len(c.Auth) == 0 {
@@ -499,8 +529,10 @@ func (r *reader) auth(c *Config, v *variables) {
 	}
 }
 
-// store reads where sessions are kept. Production keeps them in Firestore, since an instance
-// may end at any time and takes its memory with it.
+// store reads where sessions are kept. Production keeps them in Firestore, since an
+// instance may end at any time and takes its memory with it. A missing project is found
+// here only where nobody could supply it: Cloud Run has the metadata server, and for the
+// emulator any name does.
 func (r *reader) store(c *Config) {
 	if c.SessionStore == "" {
 		c.SessionStore = StoreMemory

@@ -15,7 +15,8 @@ type Secret struct{ text *string }
 
 const redacted = "[redacted]"
 
-// NewSecret hides text.
+// NewSecret hides text. An empty text is no secret: a variable that is set to nothing
+// counts as unset.
 func NewSecret(text string) Secret {
 	if text == "" {
 		return Secret{}
@@ -23,7 +24,8 @@ func NewSecret(text string) Secret {
 	return Secret{&text}
 }
 
-// Reveal returns the secret itself.
+// Reveal returns the secret itself. It returns "" of the zero Secret. Call it where the
+// secret is sent or compared, and keep the result out of structs that are printed.
 func (s Secret) Reveal() string {
 	if s.text == nil {
 		return ""
@@ -40,7 +42,8 @@ func (Secret) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, redacted) }
 // String implements fmt.Stringer.
 func (Secret) String() string { return redacted }
 
-// MarshalText implements encoding.TextMarshaler, and so covers JSON.
+// MarshalText implements encoding.TextMarshaler, and so covers JSON. A configuration that
+// is encoded and decoded again has lost its secrets.
 func (Secret) MarshalText() ([]byte, error) { return []byte(redacted), nil }
 
 // UnmarshalText implements encoding.TextUnmarshaler: it hides text.
