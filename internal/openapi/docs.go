@@ -20,7 +20,9 @@ var viewer embed.FS
 const pagePolicy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; " +
 	"base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 
-// files returns those under /docs/, and the page itself under "".
+// files returns those under /docs/, and the page itself under "". They are made at the
+// page's first request. The viewer's large files stay packed in memory and are sent so to
+// clients that accept gzip.
 var files = sync.OnceValues(func() (map[string]*api.File, error) {
 	all := map[string]*api.File{}
 	for _, f := range []struct{ name, path, media string }{

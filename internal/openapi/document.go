@@ -24,7 +24,10 @@ type document struct {
 	shown    map[string]bool                 // examples
 }
 
-// newDocument describes the routes that c has the service serve, and its agent.
+// newDocument describes the routes that c has the service serve, and its agent. Operations
+// come first, since they collect what the components then hold; huma's registry is only
+// used for schemas, none of its routing. The server's URL is relative, as the document is
+// served under names that it cannot know.
 func newDocument(c *config.Config, about *AgentDescription, routes []api.Route) *huma.OpenAPI {
 	d := &document{config: c, schemas: newSchemas(), errors: map[int]bool{}, named: map[string]*huma.Response{}, shown: map[string]bool{}, schemes: map[string]*huma.SecurityScheme{}}
 	d.secure()
@@ -68,7 +71,8 @@ func failed(e *api.Error) api.Envelope {
 	return envelope
 }
 
-// introduction returns what the agent's author says of it.
+// introduction returns what the agent's author says of it. A nil description is that of a
+// process without an agent, such as the function "health".
 func (a *AgentDescription) introduction() string {
 	if a == nil || a.Description == "" {
 		return ""

@@ -2,6 +2,13 @@
 // 3.1 document (https://spec.openapis.org/oas/v3.1.1) made from the routes that
 // are served, the Go types that their handlers decode and encode, and the one
 // table of errors; and a page that shows it.
+//
+// The document follows the service, because it is not written beside it: a route carries
+// its own documentation ([api.Doc]), schemas come from the types that are encoded, limits
+// from the configuration, errors from the table that answers are made of. Package
+// openapitest holds real answers against it. Its size matters, since generators make a type
+// for each schema: what several operations share is a component, and an example is shown
+// once.
 package openapi
 
 import (
@@ -39,6 +46,11 @@ type Endpoint struct {
 // Routes returns the routes of the document and of the page that shows it. The
 // document is made at its first request, from what routes returns then: every route
 // that is served, these included.
+//
+// Most instances are never asked for it, and a start must not pay for it. It is encoded
+// once and kept, with its compressed form and its ETag, and is safe for concurrent use. It
+// is public: it holds no more than the contract, and a client reads it before it has a
+// credential.
 func Routes(c *config.Config, about *AgentDescription, routes func() []api.Route) []api.Route {
 	document := sync.OnceValues(func() (*api.File, error) {
 		encoded, err := json.Marshal(newDocument(c, about, routes()))

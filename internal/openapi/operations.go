@@ -17,6 +17,11 @@ import (
 var bodyErrors = []api.Code{api.MalformedRequest, api.RequestTimeout, api.RequestTooLarge, api.UnsupportedMediaType, api.ValidationFailed}
 
 // operation describes one route.
+//
+// An error is described by its status: an operation refers to one shared response for each,
+// and x-error-codes lists the codes, which OpenAPI has no member for. A route whose errors
+// have another form than the envelope (Failure, Sentences) refers to that form. An answer
+// that the route documents itself goes before the shared one of its status.
 func (d *document) operation(route api.Route) *huma.Operation {
 	op := &huma.Operation{
 		Method: route.Method, Path: route.Path, OperationID: route.Doc.ID, Tags: []string{route.Doc.Tag},
@@ -26,6 +31,8 @@ func (d *document) operation(route api.Route) *huma.Operation {
 	if !route.Probe {
 		params = append(slices.Clone(params), "X-End-User")
 		op.Security = d.security
+		// The empty requirement means that a credential may be left out. It comes first where
+		// AUTH has none, and must not be there twice.
 		if route.Public && d.security != nil && len(d.security[0]) > 0 {
 			op.Security = append([]map[string][]string{{}}, d.security...)
 		}
@@ -131,8 +138,10 @@ func (d *document) answer(a api.DocAnswer) *huma.Response {
 	return r
 }
 
-// codes returns the errors that route can answer with, sorted: its own, and those
-// of what every request passes before its handler.
+// codes returns the errors that route can answer with, sorted: its own, and those of what
+// every request passes before its handler. They follow the middleware: a probe passes none
+// of it, a public route no limit. A code that is missing here fails the tests that hold
+// real answers against the document.
 func (d *document) codes(route api.Route) []api.Code {
 	codes := append([]api.Code{api.Internal}, route.Doc.Errors...)
 	if route.Doc.Body != nil {
@@ -193,6 +202,7 @@ func (d *document) failure(status int) *huma.Response {
 	}
 }
 
+// responseName returns the name of a shared error, by its status: NotFound for 404.
 func responseName(status int) string {
 	return strings.ReplaceAll(http.StatusText(status), " ", "")
 }

@@ -39,7 +39,9 @@ func (s schemas) of(value any) *huma.Schema {
 	return s.registry.Schema(t, true, t.Name())
 }
 
-// body returns the schema of a body, which the service decodes and checks.
+// body returns the schema of a body, which the service decodes and checks. Bodies are
+// marked strict: the service refuses members that it does not know, so that a misspelled
+// option is an error and not ignored.
 func (s schemas) body(body *api.DocBody) *huma.Schema {
 	ref := s.of(body.Type)
 	s.strict[strings.TrimPrefix(ref.Ref, components)] = true
@@ -81,8 +83,9 @@ func (s schemas) failure() *huma.Schema {
 	})
 }
 
-// finish makes of huma's defaults what the contract promises: lists are never null,
-// and answers may get more members.
+// finish makes of huma's defaults what the contract promises: lists are never null, and
+// answers may get more members. Answers stay open so that a client that was generated from
+// an older document still reads them; huma closes every object and lets every list be null.
 func (s schemas) finish() {
 	for name, schema := range s.registry.Map() {
 		settle(schema, s.strict[name])

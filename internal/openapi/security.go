@@ -8,7 +8,9 @@ import (
 	"example.com/gatehouse/internal/auth"
 )
 
-// secure describes the credentials that the service accepts.
+// secure describes the credentials that the service accepts. Each mode is an alternative,
+// in AUTH's order. With none among them, a request without a credential is an alternative
+// too.
 func (d *document) secure() {
 	add := func(name string, scheme huma.SecurityScheme) {
 		d.schemes[name] = &scheme

@@ -61,7 +61,8 @@ type parameter struct {
 	Schema   map[string]any `json:"schema"`
 }
 
-// New reads a document.
+// New reads a document. Its error means that the document is not the service's, such as a
+// page that came in its place.
 func New(document []byte) (*Contract, error) {
 	var d struct {
 		Paths      map[string]map[string]operation `json:"paths"`
@@ -199,7 +200,8 @@ func (c *Contract) Check(method, path string, status int, header http.Header, bo
 	return nil
 }
 
-// operation finds that of a request: the path with the fewest parameters.
+// operation finds that of a request: the path with the fewest parameters. A path that is
+// written out wins over a parameter, as in [http.ServeMux]. HEAD is that of GET.
 func (c *Contract) operation(method, path string) (operation, bool) {
 	if u, err := url.Parse(path); err == nil {
 		path = u.EscapedPath()
@@ -296,7 +298,9 @@ func (c *Contract) validate(schema any, raw []byte) error {
 	return nil
 }
 
-// resolve makes a schema ready, with those that it may refer to beside it.
+// resolve makes a schema ready, with those that it may refer to beside it. Each is resolved
+// with all components beside it, so it is resolved once and kept: there are only as many as
+// the document has.
 func (c *Contract) resolve(schema any) (*jsonschema.Resolved, error) {
 	encoded, err := json.Marshal(schema)
 	if err != nil {

@@ -20,7 +20,8 @@ type Stream struct {
 	err      error
 }
 
-// maxEvent is more than any event of the service has.
+// maxEvent is more than any event of the service has. It bounds what a stream without an
+// end of event may have kept.
 const maxEvent = 8 << 20
 
 // Stream is for the answer to method and path, whose header has come, and is
@@ -127,7 +128,8 @@ func (s *Stream) event(block string) error {
 	return s.next(name, name == "start")
 }
 
-// part checks the next event of the AI SDK's.
+// part checks the next event of the AI SDK's. The schema holds for one event by itself;
+// their order is checked here: a piece of text is whole before anything else comes.
 func (s *Stream) part(name, data string) error {
 	if name != "" {
 		return fmt.Errorf("an event has the name %q", name)
