@@ -8,6 +8,12 @@
 // progress of its run is sent to who asks for it. With MCP_TOOLS=true clients may also
 // call the agent's own tools, without the model. The door stands behind the gate's
 // identity, limits, sessions and audit; nothing is kept between requests.
+//
+// No request needs the instance of an earlier one, which is what lets Cloud Run send each
+// to another: the SDK's stateless mode keeps no session, a conversation is a session id
+// that the client passes, and a run that waits for a person is found by its id, which the
+// client returns as the request's state. So there is no GET stream, and nothing that the
+// server asks outside of an answer.
 package mcp
 
 import (
@@ -74,7 +80,9 @@ func requestOf(ctx context.Context) *http.Request {
 	return r
 }
 
-// serve is POST /mcp.
+// serve is POST /mcp. The body is read here, with the gate's bounds on size and time, and
+// handed to the SDK from memory, so that the SDK never waits for a client that sends
+// slowly.
 func (d *door) serve(w http.ResponseWriter, r *http.Request) error {
 	body, err := api.ReadBody(w, r, d.Config.MaxBodyBytes+overhead, d.Config.RequestTimeout)
 	if err != nil {
@@ -113,7 +121,9 @@ const (
 	codeServerError    = -32000
 )
 
-// fail answers with an error that came before the SDK.
+// fail answers with an error that came before the SDK. JSON-RPC has codes for few of the
+// gate's errors, so data has the gate's own, and the HTTP status is that of the same error
+// in the envelope.
 func (d *door) fail(w http.ResponseWriter, r *http.Request, e *api.Error) error {
 	e.SetHeader(w.Header())
 	if e.Code == api.Unauthenticated {
@@ -129,8 +139,10 @@ func (d *door) fail(w http.ResponseWriter, r *http.Request, e *api.Error) error 
 	return api.WriteJSON(w, e.Status(), f)
 }
 
-// challenge names the metadata in a 401, by which clients find who issues tokens (RFC
-// 9728, section 5.1).
+// challenge names the metadata in a 401, by which clients find who issues tokens (RFC 9728,
+// section 5.1). It is left out where no token would be accepted, such as with API keys: a
+// client would begin a login that leads nowhere. Where the challenge has no Bearer there is
+// nothing to extend.
 func (d *door) challenge(h http.Header, r *http.Request) {
 	base := d.BaseURL(r)
 	if base == "" || !d.takesTokens() {
@@ -158,7 +170,8 @@ type resource struct {
 	Documentation        string   `json:"resource_documentation,omitempty"`
 }
 
-// describe is GET of the metadata.
+// describe is GET of the metadata. It is a probe route, which passes no authentication:
+// clients ask for it because they have no token, and a 401 here would end their login.
 func (d *door) describe(w http.ResponseWriter, r *http.Request) error {
 	base := d.BaseURL(r)
 	if base == "" {

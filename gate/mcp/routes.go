@@ -9,6 +9,8 @@ import (
 // refusals are the statuses of errors that are not the SDK's.
 var refusals = []int{400, 401, 403, 404, 405, 406, 408, 413, 415, 422, 429, 500, 503}
 
+// routes returns the door's routes, which are the same with and without an agent, as
+// [server.Door] asks.
 func (d *door) routes() []api.Route {
 	answers := []api.DocAnswer{
 		{Status: 200, Description: "The response, with notifications of progress before it in an event stream.", Content: map[string]api.DocMedia{

@@ -50,6 +50,9 @@ type source struct {
 	URI   string `json:"uri"`
 }
 
+// addTools adds the tool ask and, with MCP_TOOLS, the agent's own. The description of ask
+// is the agent's: by it the host's model decides when to ask. A tool of the agent that has
+// the name ask is left out, since the name is taken.
 func (d *door) addTools(s *sdk.Server) {
 	description := "Asks the agent " + d.Agent.Name + "."
 	if d.Agent.Description != "" {
@@ -79,6 +82,10 @@ func bound(ctx context.Context) (context.Context, func()) {
 }
 
 // ask is a call of the tool ask: a turn.
+//
+// Its errors become results that the host's model reads, so they are sentences on what to
+// do. What a run waits for is asked in place where the client can; otherwise the answer
+// lists it under pending, and the person answers through the gate.
 func (d *door) ask(ctx context.Context, call *sdk.CallToolRequest, in question) (*sdk.CallToolResult, answer, error) {
 	ctx, end := bound(ctx)
 	defer end()
@@ -129,7 +136,8 @@ func (d *door) ask(ctx context.Context, call *sdk.CallToolRequest, in question) 
 	return result, out, nil
 }
 
-// request returns the turn that a question asks for.
+// request returns the turn that a question asks for. An id that cannot be one is answered
+// as one that does not exist, as for somebody else's.
 func (d *door) request(ctx context.Context, in question) (req invoke.Request, err error) {
 	req = invoke.Request{Query: in.Query, SessionID: in.SessionID}
 	if req.Options, err = d.Invoke.OptionsOf(requestOf(ctx)); err != nil {
@@ -153,7 +161,9 @@ func canBeAsked(call *sdk.CallToolRequest) bool {
 }
 
 // asks returns the result that asks the client's person what a run waits for. Its state is
-// the run's id, by which only the run's owner finds anything.
+// the run's id, by which only the run's owner finds anything. The tool's name and arguments
+// are in the message: a person must see what is approved and not only the sentence that the
+// agent's author wrote for it.
 func asks(run string, waits []session.Pending) *sdk.CallToolResult {
 	result := &sdk.CallToolResult{RequestState: run, InputRequests: sdk.InputRequestMap{}}
 	for _, p := range waits {
@@ -166,9 +176,10 @@ func asks(run string, waits []session.Pending) *sdk.CallToolResult {
 	return result
 }
 
-// goOn goes on with a run that waits, by the answers of the client's person: to accept is to
-// approve, to decline to deny, and to cancel is no answer. It reports whether the run
-// still waits, and then for what.
+// goOn goes on with a run that waits, by the answers of the client's person: to accept is
+// to approve, to decline to deny, and to cancel is no answer. It reports whether the run
+// still waits, and then for what. A run that does not wait is a conflict, as where somebody
+// answered through the gate.
 func (d *door) goOn(ctx context.Context, run string, responses sdk.InputResponseMap, show func(invoke.Event) error) (info invoke.RunInfo, waits bool, response *invoke.Response, err error) {
 	var answers []invoke.Approval
 	for id, each := range responses {
@@ -211,6 +222,9 @@ type progress struct {
 // proxies stays open.
 const textEvery = time.Second
 
+// show reports an event of the run to the client, as text at most every textEvery. The
+// progress counts what was reported and has no total, since nobody knows how many steps a
+// run has. Text itself is not sent: clients show a message as a line of status.
 func (p *progress) show(ctx context.Context, e invoke.Event) error {
 	text := ""
 	switch e.Kind {
@@ -241,7 +255,9 @@ func (p *progress) show(ctx context.Context, e invoke.Event) error {
 	})
 }
 
-// direct returns the handler of one of the agent's own tools.
+// direct returns the handler of one of the agent's own tools. Numbers in the arguments are
+// kept as they were written, because a float64 would change large ids. Errors are results
+// here too, except that of an output that is no JSON.
 func (d *door) direct(t tool.Tool) sdk.ToolHandler {
 	return func(ctx context.Context, call *sdk.CallToolRequest) (*sdk.CallToolResult, error) {
 		ctx, end := bound(ctx)
