@@ -17,7 +17,9 @@ const (
 	maxEvents = 100_000 // in a stream
 )
 
-// newClient returns a client that follows no redirects, because no route redirects.
+// newClient returns a client that follows no redirects, because no route redirects. It has
+// no timeout: the context of each check bounds its calls. A redirect that was followed
+// would carry the credential elsewhere, or hide a login page behind 200.
 func newClient() *http.Client {
 	return &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 }
@@ -89,7 +91,8 @@ func (d *deployment) credential(f function, header http.Header) http.Header {
 // have an X-Request-ID.
 var errNotLetIn = errors.New("this account is not let in by Cloud Run: it needs the role run.invoker (Terraform's variable invokers), which takes minutes to spread")
 
-// call sends a request with the credential and requires a response with this status.
+// call sends a request with the credential and requires a response with this status. The
+// answer is returned beside an error too, with what could be decoded of it.
 func (d *deployment) call(ctx context.Context, f function, method, path, body string, header http.Header, status int) (answer, error) {
 	response, err := d.do(ctx, f.base, method, path, body, d.credential(f, header))
 	if err != nil {

@@ -39,7 +39,9 @@ var errSkipped = errors.New("skipped: depends on a failed check")
 // checkTimeout bounds one check. It exceeds REQUEST_TIMEOUT plus a cold start.
 const checkTimeout = 60 * time.Second
 
-// check runs all checks in order, and continues after failures.
+// check runs all checks in order, and continues after failures. Those that depend on a turn
+// are skipped where there was none: they would report the same fault under another name.
+// The deletion comes last and also deletes what failed checks made.
 func (d *deployment) check(ctx context.Context) []result {
 	var results []result
 	for _, c := range []struct {
@@ -80,6 +82,8 @@ func (d *deployment) live(ctx context.Context) (string, error) {
 	return "", err
 }
 
+// ready checks that the service is set up. Its error lists the variables at fault, which
+// the service names in details.
 func (d *deployment) ready(ctx context.Context) (string, error) {
 	a, err := d.call(ctx, d.invoke, http.MethodGet, "/health/ready", "", nil, http.StatusOK)
 	return "", errors.Join(err, a.faults())
@@ -132,6 +136,8 @@ func (d *deployment) stream(ctx context.Context) (string, error) {
 	return fmt.Sprintf("%d pieces, the first after %.2f s", s.deltas, s.first.Seconds()), nil
 }
 
+// replay checks that a repeated call is answered from the first. The key is random: one
+// that an earlier run of this program used would be answered from that run's turn.
 func (d *deployment) replay(ctx context.Context) (string, error) {
 	header := http.Header{"Idempotency-Key": {"smoke-" + rand.Text()}}
 	first, err := d.call(ctx, d.invoke, http.MethodPost, "/invoke", "{"+question+"}", header, http.StatusOK)
@@ -160,6 +166,8 @@ func (d *deployment) noCredential(ctx context.Context) (string, error) {
 	return d.refusedCredential(ctx, nil)
 }
 
+// wrongCredential sends one of the kind that was accepted before, so that it is the
+// verification that refuses and not a mode that is off.
 func (d *deployment) wrongCredential(ctx context.Context) (string, error) {
 	if d.apiKey != "" {
 		return d.refusedCredential(ctx, http.Header{"X-Api-Key": {rand.Text() + rand.Text()}})
@@ -191,6 +199,8 @@ func (d *deployment) refusal(method, path, body string, header http.Header, stat
 	}
 }
 
+// delete deletes the sessions that were made and checks that they are gone: a test that
+// runs at every delivery must not fill the store.
 func (d *deployment) delete(ctx context.Context) (string, error) {
 	if len(d.sessions) == 0 {
 		return "", errSkipped

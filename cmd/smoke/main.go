@@ -10,6 +10,11 @@
 // does not accept keys in a deployment. It exits with 1 if a check fails, 3 if the
 // cause is that Cloud Run refuses the caller for both functions, and takes at most
 // three minutes.
+//
+// It is for the moment before a revision gets traffic, so it checks what a unit test
+// cannot: that the identity, the roles, the secrets, the model and the store of this
+// deployment fit together. It costs three answers of the model. A check that fails does not
+// end the others, since one report of all is what the person needs who has to correct them.
 package main
 
 import (
@@ -83,8 +88,9 @@ func run(ctx context.Context, args []string, getenv func(string) string, out io.
 	return report(out, d.check(ctx))
 }
 
-// audience returns the audience of a token for the function at base: the service's
-// URL, even if base is that of a tag, which Cloud Run puts before the name.
+// audience returns the audience of a token for the function at base: the service's URL,
+// even if base is that of a tag, which Cloud Run puts before the name
+// (https://cloud.google.com/run/docs/rollouts-rollbacks-traffic-migration#tags).
 func audience(base *url.URL) string {
 	host := base.Host
 	if _, name, ok := strings.Cut(host, "---"); ok {
@@ -93,7 +99,9 @@ func audience(base *url.URL) string {
 	return base.Scheme + "://" + host
 }
 
-// identityToken returns an identity token from gcloud.
+// identityToken returns an identity token from gcloud. A person's token has gcloud's own
+// audience, which Cloud Run accepts; only a service account's can name one, and needs its
+// e-mail in it for the service to know the account.
 func identityToken(ctx context.Context, account, audience string) (string, error) {
 	args := []string{"auth", "print-identity-token", "--quiet"}
 	if account != "" {
