@@ -42,6 +42,8 @@ var measured = sync.OnceValue(func() measurements {
 	return m
 })
 
+// figure returns a measured value. It panics for one that is not there, which is a mistake
+// in this program, rather than leave a cost out.
 func figure(name string) float64 {
 	f, ok := measured().Figures[name]
 	if !ok {
@@ -94,6 +96,8 @@ func defaults() usage {
 	}
 }
 
+// check returns an error that names the flag at fault. Its comparisons are written so that
+// NaN, which flags parse, is refused.
 func (u usage) check() error {
 	for name, value := range map[string]float64{
 		"turns-per-session": u.Sessions, "hours": u.Hours, "seconds": u.Seconds,
@@ -151,7 +155,9 @@ func (u usage) open() float64 {
 func (u usage) time() float64 { return month * u.Hours / 24 }
 func (u usage) rate() float64 { return u.Turns / u.time() }
 
-// instances returns the number of instances while turns come.
+// instances returns the number of instances while turns come. It is the largest of three:
+// one, those that the open requests fill, and those that the CPU fills. A fraction is an
+// average over time.
 func (u usage) instances() float64 {
 	return max(1, u.rate()*u.Seconds/(busy*u.Concurrency), u.rate()*figure("cpu_ms")/1000/(busy*u.CPU))
 }
@@ -178,6 +184,10 @@ const mostStates = 500
 const invokeInstances = "invoke: "
 
 // bill returns the cost of the month's use.
+//
+// What is not known is counted high: leases as if all callers were at work in every minute
+// that has turns, point-in-time recovery as a copy of all that is stored. Lines without an
+// amount are left out. What is free is taken off when the bill is printed.
 func (u usage) bill() ([]line, error) {
 	tokens := models.BuiltIn().Estimate(u.Model, models.Tokens{Prompt: int64(u.PromptTokens), Cached: int64(u.CachedTokens), Output: int64(u.OutputTokens)}, u.Day)
 	if tokens == nil {
@@ -263,8 +273,9 @@ func instances(lines []line, free bool) float64 {
 	return usd
 }
 
-// alwaysOn returns the cost of an instance with 4 CPUs and 8 GiB that is charged
-// around the clock, as common agent templates deploy.
+// alwaysOn returns the cost of an instance with 4 CPUs and 8 GiB that is charged around the
+// clock, as common agent templates deploy. It is printed for comparison, without requests,
+// as [instances] is.
 func alwaysOn(free bool) float64 {
 	p := cloud.Prices().Prices
 	return due(4*month, p["run_always_cpu_second"], free) + due(8*month, p["run_always_memory_gib_second"], free)

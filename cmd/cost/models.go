@@ -58,6 +58,8 @@ func search(m *models.Model) string {
 	return fmt.Sprintf("%.4g per %s", m.Search.USD, m.Search.Per)
 }
 
+// combines returns yes where the model takes Gemini's own tools and functions in one
+// request.
 func combines(m *models.Model) string {
 	if m.Combines {
 		return "yes"
@@ -65,6 +67,7 @@ func combines(m *models.Model) string {
 	return "no"
 }
 
+// rate returns a price in dollars for a million tokens, with that of long prompts.
 func rate(p models.Price) string {
 	text := fmt.Sprintf("%.4g, %.4g, %.4g", p.Input, p.Cached, p.Output)
 	if p.Above != nil {

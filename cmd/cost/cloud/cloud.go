@@ -27,7 +27,7 @@ type Item struct {
 	Of   string  `json:"of"`   // the unit
 }
 
-// Prices returns the list.
+// Prices returns the list. It is decoded at the first call and is safe for concurrent use.
 var Prices = sync.OnceValue(func() List {
 	var l List
 	if err := json.Unmarshal(raw, &l); err != nil {
