@@ -166,8 +166,8 @@ func newError(r *http.Request, e *api.Error) *a2a.Error {
 	for i, detail := range e.Details { // which are for a developer
 		info["details."+strconv.Itoa(i)] = detail.Field + " " + detail.Issue
 	}
-	if e.RetryAfter > 0 {
-		info["retry_after_seconds"] = strconv.Itoa(int((e.RetryAfter + time.Second - 1) / time.Second))
+	if wait := e.Wait(); wait > 0 {
+		info["retry_after_seconds"] = strconv.Itoa(int(wait))
 	}
 	return a2a.NewError(kindOf(e).err, e.Sentence()).WithErrorInfoMeta(info)
 }

@@ -131,7 +131,7 @@ func (d *door) fail(w http.ResponseWriter, r *http.Request, e *api.Error) error 
 	}
 	f := failure{JSONRPC: "2.0"}
 	f.Error.Code, f.Error.Message, f.Error.Data.Error, f.Error.Data.RequestID = codeServerError, e.Sentence(), e.Code, api.RequestID(r.Context())
-	f.Error.Data.Details = e.Details
+	f.Error.Data.Details, f.Error.Data.RetryAfter = e.Details, int(e.Wait())
 	switch e.Code {
 	case api.MalformedRequest, api.RequestTooLarge, api.UnsupportedMediaType:
 		f.Error.Code = codeInvalidRequest

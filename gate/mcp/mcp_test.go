@@ -431,7 +431,7 @@ func TestLimits(t *testing.T) {
 		t.Fatalf("%d %s", resp.StatusCode, body)
 	}
 	resp, body := post(t, s.url+"/mcp", ask)
-	if resp.StatusCode != http.StatusTooManyRequests || resp.Header.Get("Retry-After") == "" || !strings.Contains(body, `"jsonrpc":"2.0"`) || !strings.Contains(body, `"error":"rate_limited"`) {
+	if resp.StatusCode != http.StatusTooManyRequests || resp.Header.Get("Retry-After") == "" || !strings.Contains(body, `"jsonrpc":"2.0"`) || !strings.Contains(body, `"error":"rate_limited"`) || !strings.Contains(body, `"retry_after_seconds":`) {
 		t.Errorf("%d %s", resp.StatusCode, body)
 	}
 }

@@ -101,7 +101,7 @@ func Success(ctx context.Context, message string, data any) Envelope {
 
 // Failure makes the envelope of an error.
 func Failure(ctx context.Context, e *Error) Envelope {
-	wait := e.seconds()
+	wait := e.Wait()
 	return Envelope{
 		Message: e.Sentence(), Error: &e.Code, Details: e.details(), RetryAfter: &wait,
 		RequestID: RequestID(ctx), Timestamp: Timestamp(time.Now()),
@@ -167,7 +167,7 @@ func WriteErrorData(w http.ResponseWriter, r *http.Request, e *Error, data any) 
 // SetHeader sets the headers that an answer with e has in every form.
 func (e *Error) SetHeader(h http.Header) {
 	maps.Copy(h, e.Header)
-	if wait := e.seconds(); wait > 0 {
+	if wait := e.Wait(); wait > 0 {
 		h.Set("Retry-After", strconv.Itoa(int(wait)))
 	}
 }

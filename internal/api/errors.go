@@ -225,7 +225,7 @@ func (e *Error) Sentence() string {
 	}
 	message := errorTable[e.Code].message
 	if strings.Contains(message, "%s") {
-		return fmt.Sprintf(message, e.seconds())
+		return fmt.Sprintf(message, e.Wait())
 	}
 	return message
 }
@@ -238,8 +238,9 @@ func (e *Error) details() []Detail {
 	return e.Details
 }
 
-// seconds is how long the client should wait, rounded up.
-func (e *Error) seconds() Seconds {
+// Wait returns how long the client should wait, rounded up to a second: RetryAfter, or what
+// the code's row of the table has; 0 if waiting does not help.
+func (e *Error) Wait() Seconds {
 	wait := errorTable[e.Code].retryAfter
 	if e.RetryAfter > 0 {
 		wait = e.RetryAfter

@@ -40,7 +40,7 @@ const (
 	CodeNoProject   = 69 // no such project, or no billing
 	CodeNotStarting = 70 // the image does not start
 	CodeNotYet      = 75 // roles have not propagated, or the state is locked: run it again
-	CodeNoLogin     = 77 // gcloud or Terraform has no login
+	CodeNoLogin     = 77 // gcloud or Terraform has no login, or is not installed
 )
 
 // An Error is the cause of a failed deployment, with its exit status.
