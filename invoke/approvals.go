@@ -22,14 +22,24 @@ import (
 	"example.com/gatehouse/tool"
 )
 
+// A run that waits for a person has stored its turn, with the finish reason WAITING, and holds
+// no process, no lease and no memory: the answer may come days later, on any instance. What it
+// waits for is in the run's record, and an answer is one conditional write to that. The write
+// after which nothing is left to wait for also makes its writer the holder and raises the
+// epoch, so that of two instances that enter the last answer at once only one goes on with the
+// run. A new message that comes first denies what waits, in the write that appends its turn.
+// Nothing is written when the time to answer is over: readers compare ExpiresAt.
+
 // hasLedger reports whether a tool of the agent may change the world or ask a person.
-// What a set of tools returns is not known before.
+// What a set of tools returns is not known before. It decides whether a run that nobody
+// watches has a journal, which writes nothing until such a tool is called.
 func hasLedger(a agent.Agent) bool {
 	return len(a.Toolsets) > 0 || slices.ContainsFunc(a.Tools, func(t tool.Tool) bool { return t.HasEffect() || t.Asks() })
 }
 
 // generateOrFail is generate. A panic after an effect has begun is an error, so that the
-// run leaves its turn.
+// run leaves its turn. Before an effect a panic goes on, and turn releases the idempotency
+// key. After one that would be wrong: a retry of the key would do again what was done.
 func (s *Service) generateOrFail(ctx context.Context, g *generation, history []json.RawMessage, req Request) (err error) {
 	defer func() {
 		if !g.run.journal.began() {
@@ -47,6 +57,8 @@ func (s *Service) generateOrFail(ctx context.Context, g *generation, history []j
 func (r *run) binds(ctx context.Context) bool {
 	cause := context.Cause(ctx)
 	switch {
+	// A fenced run is another holder's, and a deleted session takes no turn: one stored from
+	// here would be a second one, or bring the session back.
 	case !r.journal.began(), r.req.Options.Sessionless, errors.Is(cause, session.ErrFenced), errors.Is(cause, errDeleted):
 		return false
 	case errors.Is(cause, drain.ErrCut): // whoever asks for it goes on
@@ -55,7 +67,9 @@ func (r *run) binds(ctx context.Context) bool {
 	return true
 }
 
-// endBound makes the turn of a run that failed with err after an effect had begun.
+// endBound makes the turn of a run that failed with err after an effect had begun. The error
+// that it returns is of making the turn. err itself becomes a warning of the turn, whose
+// answer is a 200: a client that read an error would ask for the effect again.
 func (s *Service) endBound(ctx context.Context, r *run, g *generation, err error) (session.RunState, error) {
 	state, finish := session.Failed, genai.FinishReason(finishFailed)
 	if cause := context.Cause(ctx); errors.Is(cause, errStopped) || errors.Is(cause, context.Canceled) {
@@ -111,7 +125,8 @@ func waitingTurn(current *session.Session) (session.Turn, bool) {
 	return last, err == nil && last.FinishReason == finishWaiting
 }
 
-// waits reports whether a run waits for a person who may still answer.
+// waits reports whether a run waits for a person who may still answer. The first that expires
+// ends the wait for all: a step goes on only when each of its calls is answered.
 func (s *Service) waits(record *session.Run) bool {
 	now := s.Now()
 	return record.State == session.Waiting && !slices.ContainsFunc(record.Pending, func(p session.Pending) bool { return !now.Before(p.ExpiresAt) })
@@ -124,6 +139,8 @@ func (s *Service) settle(ctx context.Context, key session.Key, t *session.Turn, 
 		return nil
 	}
 	t.Pending = nil
+	// A turn that another one follows was denied by it, so only the last one needs its record
+	// read.
 	if last {
 		record, err := s.Store.LoadRun(ctx, key, t.ID)
 		switch {
@@ -144,7 +161,10 @@ func (s *Service) settle(ctx context.Context, key session.Key, t *session.Turn, 
 const deniedByMessage = "A new message came first."
 
 // denials returns what a commit writes of the run that the session's last turn waits with,
-// because the turn of another run follows it.
+// because the turn of another run follows it. It is called before each write of the commit,
+// with the session as that write has it. An answer that is entered at the same time is a write
+// of the same record, so that one of the two fails: a run never goes on with a call that a
+// message has denied.
 func (s *Service) denials(own string, denied **session.Run) func(context.Context, *session.Session) (*session.Run, error) {
 	return func(ctx context.Context, current *session.Session) (*session.Run, error) {
 		*denied = nil
@@ -178,8 +198,9 @@ func (s *Service) denials(own string, denied **session.Run) func(context.Context
 	}
 }
 
-// reportEnd tells the webhook of a run that has ended, or waits, in a request, which does
-// not fail for it.
+// reportEnd reports a run that has ended, or waits, in a request to its webhook. The request
+// does not fail for it. The turn that it is about is stored already, and its answer must not
+// depend on the queue.
 func (s *Service) reportEnd(ctx context.Context, r *session.Run) {
 	if r == nil {
 		return
@@ -203,7 +224,8 @@ func stepOf(record *session.Run) (int, error) {
 	return c.Step, err
 }
 
-// maxReason bounds the reason of an answer, in characters.
+// maxReason bounds the reason of an answer, in characters. It has the value of the tags of
+// [Approval] and [Feedback], which cannot name a constant.
 const maxReason = 2000
 
 // An Approval is the body of POST /runs/{id}/approvals.
@@ -222,7 +244,9 @@ func conflict(message string) *api.Error {
 
 // Approve answers a call that a run of the caller waits for. When all that the run waits
 // for is answered, the run goes on in this call, as [Service.Ask] does; until then, and
-// without show where there is a queue, the response is nil. The error is an [*api.Error].
+// without show where there is a queue, the response is nil. The error is an [*api.Error]. It
+// is 404 for a run that is not the caller's, and 409, with a sentence for the person, for a
+// call that was answered, whose time is over, or whose conversation went on.
 func (s *Service) Approve(ctx context.Context, runID string, a Approval, show func(Event) error) (*Response, error) {
 	key, err := runKeyOf(ctx, runID)
 	if err != nil {
@@ -236,6 +260,8 @@ func (s *Service) Approve(ctx context.Context, runID string, a Approval, show fu
 // waits for, the run goes on in this call; where there is a queue and nobody watches, the
 // queue goes on with it, and the response is nil.
 func (s *Service) answerRun(ctx context.Context, key runKey, answers func(*session.Run) ([]Approval, error), show func(Event) error) (*Response, error) {
+	// A watcher wants the rest in this response. Without one the queue is the better place:
+	// its task has RUN_TIMEOUT, a request only REQUEST_TIMEOUT.
 	later := s.Queue != nil && show == nil
 	saved, err := s.enterAnswers(ctx, key, later, answers)
 	if err != nil || saved.State == session.Waiting {
@@ -256,6 +282,7 @@ func (s *Service) answerRun(ctx context.Context, key runKey, answers func(*sessi
 		return nil, err
 	}
 	if !later {
+		// If this process dies, nobody asks for the run again: the person has done their part.
 		s.left(ctx, saved)
 	}
 	defer s.ended(ctx, saved)
@@ -263,11 +290,14 @@ func (s *Service) answerRun(ctx context.Context, key runKey, answers func(*sessi
 		req: asked.Request, owner: key.session.Owner, turnID: saved.ID, key: key.session, out: &output{}, watched: true, taken: saved,
 	}
 	r.out.restore(saved.Parts, saved.Resets)
+	// Whoever answers has seen what led to the question, so the events begin behind it.
 	at := &Position{Attempt: len(saved.Resets), Part: len(saved.Parts)}
 	return s.drive(ctx, r, at, new(bool), show)
 }
 
-// hold makes this process the holder of a run that has none.
+// hold makes this process the holder of a run that has none. A task that the queue took
+// although its reply was lost may be first; the error is then [session.ErrChanged], since both
+// write the same revision.
 func (s *Service) hold(ctx context.Context, record *session.Run) (*session.Run, error) {
 	ctx, cancel := detach(ctx, storeTimeout)
 	defer cancel()
@@ -276,7 +306,8 @@ func (s *Service) hold(ctx context.Context, record *session.Run) (*session.Run, 
 	return s.Store.SaveRun(ctx, &held)
 }
 
-// ended tells the webhook of a run that has gone on in a request.
+// ended reports a run that has gone on in a request to its webhook. It reads the record again:
+// the run may have been taken over, and its end is then not this process's.
 func (s *Service) ended(ctx context.Context, record *session.Run) {
 	if webhookOf(record) == "" {
 		return
@@ -299,17 +330,21 @@ func (s *Service) enterAnswers(ctx context.Context, key runKey, later bool, answ
 	defer leave()
 	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
+	// Each try judges the answers by the record as it is then, so a call that another has
+	// answered in between becomes a conflict instead of being answered twice.
 	for range stopTries {
 		saved, err := s.tryAnswers(ctx, key, later, answers)
 		if !errors.Is(err, session.ErrChanged) {
 			return saved, err
 		}
 	}
+	// Nothing was entered, so the same answers may be sent again.
 	return nil, api.Fail(api.SessionStoreUnavailable, session.ErrChanged)
 }
 
 // An oneByOne lets one call at a time work on a run. The zero oneByOne is free. It is safe
-// for concurrent use.
+// for concurrent use. It knows only runs that a call works on or waits for, so that the
+// requests in flight bound its memory.
 type oneByOne struct {
 	mu    sync.Mutex
 	byKey map[runKey]*runPlace
@@ -321,7 +356,8 @@ type runPlace struct {
 	calls int // that have it or wait for it
 }
 
-// enter waits until no other call works on the run. The caller calls leave.
+// enter waits until no other call works on the run. The caller calls leave. The error is the
+// cause of ctx's end; leave is then nil.
 func (o *oneByOne) enter(ctx context.Context, key runKey) (leave func(), err error) {
 	o.mu.Lock()
 	p := o.byKey[key]
@@ -334,6 +370,8 @@ func (o *oneByOne) enter(ctx context.Context, key runKey) (leave func(), err err
 	}
 	p.calls++
 	o.mu.Unlock()
+	// A call that stops waiting leaves as one that is done does, or the map would keep the
+	// run.
 	gone := func() {
 		o.mu.Lock()
 		defer o.mu.Unlock()
@@ -351,10 +389,13 @@ func (o *oneByOne) enter(ctx context.Context, key runKey) (leave func(), err err
 }
 
 // tryAnswers makes one try to enter answers. When nothing waits any more, the caller holds
-// the run, or nobody if it is to go on later. The error is [session.ErrChanged] if the record has changed since it was read.
+// the run, or nobody if it is to go on later. The error is [session.ErrChanged] if the record
+// has changed since it was read.
 func (s *Service) tryAnswers(ctx context.Context, key runKey, later bool, answers func(*session.Run) ([]Approval, error)) (*session.Run, error) {
 	record, err := s.Store.LoadRun(ctx, key.session, key.id)
 	if errors.Is(err, session.ErrNotFound) {
+		// The record is gone after [session.RunLife]. The turn knows whether the run is over or was
+		// never there.
 		if _, err := session.Find(ctx, s.Store, key.session, key.id); err == nil {
 			return nil, runOver()
 		}
@@ -389,6 +430,8 @@ func (s *Service) tryAnswers(ctx context.Context, key runKey, later bool, answer
 		next.Answers[answerKey(step, a.CallID)] = session.Answer{Approve: a.Approve, Reason: a.Reason, By: string(who.Principal.Owner()), At: s.Now().UTC()}
 		next.Pending = slices.DeleteFunc(next.Pending, func(p session.Pending) bool { return p.CallID == a.CallID })
 	}
+	// The record is conditioned and the session is not. A message that comes after this read
+	// writes the record, too, since it denies what waits, and the save below fails.
 	current, err := s.Store.Load(ctx, key.session)
 	if err != nil {
 		return nil, storeFailure(err)
@@ -399,8 +442,10 @@ func (s *Service) tryAnswers(ctx context.Context, key runKey, later bool, answer
 	if len(next.Pending) == 0 {
 		next.State, next.Holder, next.Pending = session.Working, session.NewID(), nil
 		if later {
+			// The task takes the run over as it takes one whose holder has died.
 			next.Holder = ""
 		}
+		// What a holder of before the wait may still write is fenced.
 		next.Epoch++
 	}
 	saved, err := s.Store.SaveRun(ctx, &next)
@@ -411,7 +456,8 @@ func (s *Service) tryAnswers(ctx context.Context, key runKey, later bool, answer
 	return saved, err
 }
 
-// describe returns what the audit has of an answer.
+// describe returns what the audit has of an answer. The arguments and the reason are content,
+// and left out: the audit has who did what, not what was written.
 func describe(record *session.Run, a Approval) string {
 	word, name := "denied", ""
 	if a.Approve {
@@ -428,6 +474,8 @@ func describe(record *session.Run, a Approval) string {
 // answerable returns the error of an answer to a call for which record does not wait.
 func (s *Service) answerable(record *session.Run, call string) error {
 	i := slices.IndexFunc(record.Pending, func(p session.Pending) bool { return p.CallID == call })
+	// This comes before the state is judged: a second click of the same button is to read that
+	// its answer was entered, also when the run has gone on since.
 	if i < 0 {
 		for answered := range record.Answers {
 			if _, id, _ := strings.Cut(answered, "/"); id == call {
@@ -470,6 +518,7 @@ func (s *Service) approveRun(w http.ResponseWriter, r *http.Request) error {
 	if body.Approve {
 		action = auditApprove
 	}
+	// Set before the answer is entered, so that the audit names one that is refused, too.
 	telemetry.SetTurn(ctx, func(t *telemetry.Turn) { t.Action = action })
 	id := r.PathValue("id")
 	if _, _, streamed := api.Negotiate(r); streamed {
@@ -485,6 +534,8 @@ func (s *Service) approveRun(w http.ResponseWriter, r *http.Request) error {
 		}
 		return api.WriteSuccess(w, r, invoked, response)
 	}
+	// Without response and error the run waits for more, or the queue goes on with it: 202,
+	// with the run as it is.
 	info, err := s.Read(ctx, id)
 	if err != nil {
 		return err

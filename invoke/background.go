@@ -15,6 +15,13 @@ import (
 	"example.com/gatehouse/session"
 )
 
+// A run in the background is its record and a task, in this order. The record is stored before
+// the queue is asked, so that a task that arrives at once finds it; the task carries only
+// names, and the record all that is needed to go on. If the process dies between the two, a
+// retry of the idempotency key adds the task; without a key the client has read no 202 and
+// knows no run. The queue delivers at least once and the record's holder decides who works, so
+// a task that comes twice does no harm.
+
 // Accepted is the data of the answer to a run in the background.
 type Accepted struct {
 	RunID     string           `json:"run_id" doc:"Read it at /runs/{id}."`
@@ -39,7 +46,8 @@ func prefersAsync(r *http.Request) bool {
 	return false
 }
 
-// checkWebhook returns the error of a request whose webhook cannot be told.
+// checkWebhook returns the error of a request whose webhook cannot be told. A run in its own
+// request reports its end in the response, so it has nothing to send to a webhook.
 func (s *Service) checkWebhook(req Request, async bool) error {
 	switch {
 	case req.Webhook == "":
@@ -64,7 +72,8 @@ func checkFiles(req Request) error {
 	return nil
 }
 
-// accept stores a run, has the queue do it, and answers at once.
+// accept stores a run, has the queue do it, and answers at once. A key that was used before is
+// answered alike, with the header Idempotency-Replayed.
 func (s *Service) accept(w http.ResponseWriter, r *http.Request, req Request) error {
 	if err := checkFiles(req); err != nil {
 		return err
@@ -85,7 +94,9 @@ func (s *Service) accept(w http.ResponseWriter, r *http.Request, req Request) er
 }
 
 // begin stores the record of a run in the background and adds its task. With a key that
-// was used before it returns the run of that call.
+// was used before it returns the run of that call. The hook Question runs here and not in the
+// task: nothing of the question is stored before it has run, and a run that is taken over must
+// not pass it twice.
 func (s *Service) begin(ctx context.Context, req Request) (_ *session.Run, replayed bool, err error) {
 	owner := caller.Owner(ctx)
 	if req.Options.Sessionless && req.Options.Key != "" {
@@ -104,11 +115,14 @@ func (s *Service) begin(ctx context.Context, req Request) (_ *session.Run, repla
 		return nil, false, err
 	}
 	if opened.Replay != nil {
+		// The key's turn is stored, and its run may never have had a record.
 		turn, err := opened.Replay.Turn()
 		return &session.Run{Key: opened.Session.Key, ID: turn.ID, State: session.Done}, true, err
 	}
 	begun := false
 	defer func() {
+		// A write whose reply was lost may have been made. Its key is kept until the lease
+		// ends, rather than freed beside a run that goes on.
 		if err != nil && !begun && opened.Claim != nil && !errors.Is(err, session.ErrUnavailable) {
 			s.release(ctx, opened)
 		}
@@ -140,6 +154,8 @@ func (s *Service) begin(ctx context.Context, req Request) (_ *session.Run, repla
 		// Nobody knows the run, and nobody will do it. With a key, its retry schedules it.
 		failed := *record
 		failed.State = session.Failed
+		// Detached: a client that leaves while the queue does not answer must not leave a
+		// record at work for which there is no task.
 		storing, cancel := detach(ctx, storeTimeout)
 		defer cancel()
 		_, _ = s.Store.SaveRun(storing, &failed)
@@ -147,7 +163,9 @@ func (s *Service) begin(ctx context.Context, req Request) (_ *session.Run, repla
 	return record, false, err
 }
 
-// beginKeyed is begin for a run without a session that has a key.
+// beginKeyed is begin for a run without a session that has a key. There is no session's
+// document, so the record itself is the claim (see keyed.go). It is written twice: to claim
+// the key, and after the hook Question, with what the queue needs.
 func (s *Service) beginKeyed(ctx context.Context, owner session.Owner, req Request) (_ *session.Run, replayed bool, err error) {
 	record, found, err := s.claimKeyed(ctx, owner, req, session.NewID())
 	if err != nil {
@@ -177,6 +195,7 @@ func (s *Service) beginKeyed(ctx context.Context, owner session.Owner, req Reque
 	if err != nil {
 		return nil, false, err
 	}
+	// A task that cannot be added releases the key by a write on this revision.
 	r.claimed = saved
 	telemetry.SetTurn(ctx, func(t *telemetry.Turn) { t.Session, t.Asked = saved.Key.Hash(), true }) // it costs a turn
 	return saved, false, s.schedule(ctx, saved)
@@ -191,7 +210,9 @@ func deliveriesOf(req Request) json.RawMessage {
 	return encoded
 }
 
-// schedule adds the task of a run that nobody works on yet.
+// schedule adds the task of a run that nobody works on yet. It may be called for a run that
+// has a task: the record's holder decides who works. The error is 503 overloaded, for a retry
+// with the same key.
 func (s *Service) schedule(ctx context.Context, r *session.Run) error {
 	if r.State != session.Working {
 		return nil
@@ -208,7 +229,9 @@ func taskOf(r *session.Run) queue.Task {
 }
 
 // checkBackground returns the error of an owner that has as many runs at work as it may.
-// Two calls at once may both pass: the bound is against a flood, not a budget.
+// Two calls at once may both pass: the bound is against a flood, not a budget. A list as long
+// as the bound is enough to count: nobody needs to know by how much it is exceeded. Runs that
+// wait for a person use nothing and are not counted.
 func (s *Service) checkBackground(ctx context.Context, owner session.Owner) error {
 	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
@@ -218,6 +241,7 @@ func (s *Service) checkBackground(ctx context.Context, owner session.Owner) erro
 	}
 	if len(runs) >= s.MaxBackground {
 		e := api.Fail(api.RateLimited, nil)
+		// Nobody knows when one of them ends; this paces retries.
 		e.RetryAfter = 10 * time.Second
 		return e
 	}

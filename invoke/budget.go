@@ -9,6 +9,12 @@ import (
 	"example.com/gatehouse/session"
 )
 
+// Budgets are charged before the tokens are spent. A model call reserves the most that it can
+// cost, the estimate of its prompt and its max_tokens, and settles to what was really spent
+// when it is over: many calls at once cannot each fit in what is left of a budget and pass it
+// together. What is unknown is charged as what was reserved, so that a client that leaves, a
+// panic or a lost reply never makes a call cheaper.
+
 // A hold is the reservation of a model call in its caller's budgets. It is used by one
 // goroutine; a nil hold reserves nothing.
 type hold struct {
@@ -28,7 +34,9 @@ func (s *Service) reserve(ctx context.Context, r model.Request) (*hold, error) {
 	return h, h.reserveMore(ctx, r.PromptTokens+r.MaxTokens)
 }
 
-// reserveMore reserves the same amount for another attempt after one was spent.
+// reserveMore reserves the same amount for another attempt after one was spent. Its error is
+// the cause of ctx's end, or one for the caller as [limit.Refused] has it. The attempts before
+// it stay reserved.
 func (h *hold) reserveMore(ctx context.Context, tokens int) error {
 	if h == nil {
 		return nil
@@ -44,7 +52,9 @@ func (h *hold) reserveMore(ctx context.Context, tokens int) error {
 	return nil
 }
 
-// settle replaces the reservations by what was spent.
+// settle replaces the reservations by what was spent. spent has an entry for each attempt,
+// with the model that answered or was asked, since prices differ. What exceeds a reservation
+// is a debt that the budget's next lease covers first.
 func (h *hold) settle(spent []model.Spent) {
 	if h == nil {
 		return

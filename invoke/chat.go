@@ -18,6 +18,13 @@ import (
 	"example.com/gatehouse/session"
 )
 
+// The AI SDK sends the whole conversation with each question, files included, and a page can
+// put anything into it. So the body is read as a stream of tokens, message by message, and
+// nothing is kept but the last user message, the answers in the last message, and the ids of
+// the runs that the page shows. The history that the model reads is the session's; what the
+// page has is only compared with it (page.go). A message that is passed over may break any
+// rule of its parts: its problem is kept beside it and dropped with it.
+
 // A ChatRequest is the body of POST /chat, as the AI SDK's DefaultChatTransport sends
 // it. Other members are ignored: the SDK lets pages add fields.
 type ChatRequest struct {
@@ -41,7 +48,8 @@ const (
 	triggerRegenerate Trigger = "regenerate-message"
 )
 
-// UnmarshalJSONFrom accepts the two triggers above.
+// UnmarshalJSONFrom accepts the two triggers above. Another word is refused instead of taken
+// for a question: a page that wants something else must not append a turn.
 func (t *Trigger) UnmarshalJSONFrom(d *jsontext.Decoder) error {
 	invalid := api.Invalid("trigger", "must be submit-message or regenerate-message")
 	if d.PeekKind() != '"' {
@@ -93,6 +101,7 @@ func (s *Service) chat(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
+	// The claim is kept until the turn is over: each model call of it sends the files.
 	memory := memoryClaim{room: s.room, owner: caller.Owner(ctx)}
 	defer memory.leave()
 	req, answers, err := s.decodeChat(w, r, memory.take)
@@ -102,6 +111,8 @@ func (s *Service) chat(w http.ResponseWriter, r *http.Request) error {
 	if answers != nil {
 		return s.answerChat(ctx, w, r, dialect, req.SessionID, answers.list)
 	}
+	// Without reset-step a page cannot take text back, so no new attempt may begin after it
+	// was shown.
 	req.Options.Resets = dialect.sdk >= resetSDK
 	return s.Stream(ctx, w, r, req, dialect)
 }
@@ -262,7 +273,9 @@ func (m *userMessage) add(text string) {
 }
 
 // UnmarshalJSONFrom reads one message at a time and keeps only the last user message,
-// so that memory does not grow with the conversation.
+// so that memory does not grow with the conversation. JSON has no order of members, so the
+// role may come after the parts: parts are read for any role, and what they were is decided at
+// the message's end.
 func (ms *ChatMessages) UnmarshalJSONFrom(d *jsontext.Decoder) error {
 	ms.given = true
 	if d.PeekKind() != '[' {
@@ -293,12 +306,16 @@ func (ms *ChatMessages) UnmarshalJSONFrom(d *jsontext.Decoder) error {
 			}
 			return d.SkipValue()
 		})
+		// Answers count only in the last message: an earlier one may keep the state
+		// approval-responded, and the SDK sends it each time.
 		ms.answers = nil
 		switch role {
 		case "assistant":
 			m.answers.field = m.field
 			ms.answers = &m.answers
 			if run != "" {
+				// The latest are kept: the page's position in the session is that of its last
+				// answer which left a turn.
 				if len(ms.runs) == maxPageRuns {
 					ms.runs = slices.Delete(ms.runs, 0, 1)
 				}
@@ -308,6 +325,8 @@ func (ms *ChatMessages) UnmarshalJSONFrom(d *jsontext.Decoder) error {
 			if m.text.Len() == 0 {
 				m.invalid(".parts", "must hold text")
 			}
+			// MAX_BODY_BYTES bounds the message as sent, without the base64 of its files,
+			// which MAX_FILE_BYTES bounds.
 			if d.InputOffset()-begin-m.skipped > ms.bytes {
 				m.problem = api.TooLarge(ms.bytes)
 			}
@@ -318,6 +337,8 @@ func (ms *ChatMessages) UnmarshalJSONFrom(d *jsontext.Decoder) error {
 }
 
 // runOf reads the metadata of a message and returns the run that it names, "" for none.
+// Metadata is the page's own: a value that is no run's id is passed over, as other members
+// are.
 func runOf(d *jsontext.Decoder) (run string, err error) {
 	if d.PeekKind() != '{' {
 		return "", d.SkipValue()
@@ -335,7 +356,9 @@ func runOf(d *jsontext.Decoder) (run string, err error) {
 	return run, err
 }
 
-// parts reads the parts of a message.
+// parts reads the parts of a message. A part's type may come after its content, so members are
+// read by their names first, and the type decides at the part's end what they were. Parts of
+// other types are skipped: pages add theirs, and a new version of the SDK must not break them.
 func (m *userMessage) parts(d *jsontext.Decoder, ms *ChatMessages) error {
 	if d.PeekKind() != '[' {
 		m.invalid(".parts", "must be a list")
@@ -350,6 +373,7 @@ func (m *userMessage) parts(d *jsontext.Decoder, ms *ChatMessages) error {
 		var kind, content, state string
 		var answer chatAnswer
 		file := chatInput{field: m.field + at}
+		// The bound is on all files of the message together, decoded.
 		left := ms.files
 		for _, other := range m.files {
 			left -= int64(len(other.data))
@@ -413,7 +437,8 @@ func (m *userMessage) fail(e *api.Error) {
 }
 
 // url reads the URL of a file part, whose content may have at most left bytes. A problem
-// counts only if the part is a file's.
+// counts only if the part is a file's. The length of the base64 bounds the size before memory
+// is claimed and the content is decoded: an instance must not allocate what it then refuses.
 func (m *userMessage) url(d *jsontext.Decoder, ms *ChatMessages, file *chatInput, left int64) (*api.Error, error) {
 	value, err := d.ReadValue()
 	if err != nil {
@@ -423,12 +448,14 @@ func (m *userMessage) url(d *jsontext.Decoder, ms *ChatMessages, file *chatInput
 		return nil, nil // refused anyway
 	}
 	m.skipped += int64(len(value))
+	// The usual URL has no escapes and is used where it lies, without a copy of some MiB.
 	url := value[1 : len(value)-1]
 	if bytes.IndexByte(url, '\\') >= 0 {
 		if url, err = jsontext.AppendUnquote(nil, value); err != nil {
 			return nil, err
 		}
 	}
+	// No object has a longer address: names have at most 1024 bytes, buckets 222.
 	if bytes.HasPrefix(url, []byte("gs://")) && len(url) <= 2048 {
 		file.uri = string(url)
 		return nil, nil
@@ -437,9 +464,12 @@ func (m *userMessage) url(d *jsontext.Decoder, ms *ChatMessages, file *chatInput
 	if err != nil {
 		return api.Invalid(file.field+".url", err.Error()), nil
 	}
+	// The least that this decodes to: 3 bytes for 4 characters, less two for padding.
 	if int64(len(encoded))/4*3-2 > left {
 		return api.FilesTooLarge(ms.files), nil
 	}
+	// Messages are read one after the other, and only the last is kept, so what was claimed
+	// for an earlier one serves the next.
 	for size := ms.files - left + int64(len(encoded)); ms.held < size>>20; ms.held++ {
 		if err := ms.hold(); err != nil {
 			return nil, err
@@ -483,7 +513,8 @@ func (s *Service) attach(req *Request, at place, in chatInput) (err error) {
 	return nil
 }
 
-// broken skips the value and returns e, or the syntax error if it is not valid JSON.
+// broken skips the value and returns e, or the syntax error if it is not valid JSON. Whichever
+// field it breaks in, a body that is not JSON is a 400, and one that only breaks a rule a 422.
 func broken(d *jsontext.Decoder, e *api.Error) error {
 	if err := d.SkipValue(); err != nil {
 		return err
@@ -526,7 +557,8 @@ func eachMember(d *jsontext.Decoder, member func(name string) error) error {
 	return err
 }
 
-// text reads a string.
+// text reads a string. Its length is bounded by the longest text that was passed to
+// [api.DecodeStream].
 func text(d *jsontext.Decoder) (string, error) {
 	token, err := d.ReadToken()
 	if err != nil {

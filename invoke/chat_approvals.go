@@ -26,7 +26,9 @@ import (
 // approval-responded. Of that, only the answers are read; what waits, and with which
 // arguments, is in the run's record.
 
-// approvalID returns the id by which a page answers for a call of a run.
+// approvalID returns the id by which a page answers for a call of a run. It is derived and not
+// stored: any instance computes it from the record, and an id that a page has of another run
+// or call never matches. 18 bytes are 144 bits, and need no padding in base64.
 func approvalID(run, call string) string {
 	sum := sha256.Sum256([]byte("approval/" + run + "/" + call))
 	return "approval_" + base64.RawURLEncoding.EncodeToString(sum[:18])
@@ -60,7 +62,8 @@ func cannotAsk(question string) string {
 	return question + " This page cannot ask you: answer where your waiting requests are listed."
 }
 
-// ask shows that a call waits for the page's person. A page that cannot ask says so.
+// ask shows that a call waits for the page's person. A page that cannot ask shows a text
+// instead. The protocol of version 5 of the SDK has no part for it.
 func (u *uiMessages) ask(b *bytes.Buffer, run string, p session.Part) error {
 	if u.sdk < approvalSDK {
 		return u.delta(b, "text", cannotAsk(p.Question))
@@ -73,7 +76,8 @@ func (u *uiMessages) ask(b *bytes.Buffer, run string, p session.Part) error {
 }
 
 // answered shows a person's answer. Only a stream that has asked shows it: the page that
-// gave it knows it.
+// gave it knows it. A denial is remembered, since the end of the call is then shown as
+// tool-output-denied and not as the tool's failure.
 func (u *uiMessages) answered(b *bytes.Buffer, run string, p session.Part) error {
 	if !p.Approve && u.sdk >= approvalSDK {
 		if u.denied == nil {
@@ -104,6 +108,8 @@ type chatAnswers struct {
 	more  bool  // than there can be
 }
 
+// A step runs at most maxCalls calls, so no page has more answers; what comes beyond is not
+// held.
 func (as *chatAnswers) add(a chatAnswer) {
 	if len(as.list) == maxCalls {
 		as.more = true
@@ -113,7 +119,8 @@ func (as *chatAnswers) add(a chatAnswer) {
 	as.list = append(as.list, a)
 }
 
-// problem returns the error of answers that no page sends, nil for none.
+// problem returns the error of answers that no page sends, nil for none. These are 422: the
+// page is wrong. An answer that only came too late is a 409, which a reload mends.
 func (as *chatAnswers) problem() error {
 	if as.more {
 		return api.Invalid(as.field+".parts", "must hold at most 32 answers")
@@ -177,7 +184,9 @@ func readApproval(d *jsontext.Decoder, a *chatAnswer) error {
 	})
 }
 
-// readBounded reads a value of at most limit bytes; a longer one is passed over, and nil.
+// readBounded reads a value of at most limit bytes; a longer one is passed over, and nil. It
+// copies token by token, because the decoder would hold a value of any length to return it
+// whole.
 func readBounded(d *jsontext.Decoder, limit int64) (jsontext.Value, error) {
 	var kept bytes.Buffer
 	e := jsontext.NewEncoder(&kept, jsontext.AllowDuplicateNames(true))
@@ -209,7 +218,9 @@ func readBounded(d *jsontext.Decoder, limit int64) (jsontext.Value, error) {
 	}
 }
 
-// sameInput reports whether a page has the arguments of a call. Its numbers are floats.
+// sameInput reports whether a page has the arguments of a call. Its numbers are floats. Both
+// sides are decoded alike, so that an integer beyond 2^53 compares as the page's JavaScript
+// has it, without its last digits.
 func sameInput(input jsontext.Value, args map[string]any) bool {
 	stored, err := json.Marshal(args)
 	if err != nil {
@@ -226,7 +237,9 @@ const (
 )
 
 // approvals returns what of given answers the calls that record waits for. An answer that
-// was given before is passed over: a page sends all of a message each time.
+// was given before is passed over: a page sends all of a message each time. The arguments are
+// compared with the record's, so that a person approves what they were shown and no page can
+// put an answer under other arguments.
 func approvals(record *session.Run, given []chatAnswer) ([]Approval, error) {
 	step, err := stepOf(record)
 	if err != nil {
@@ -238,6 +251,8 @@ func approvals(record *session.Run, given []chatAnswer) ([]Approval, error) {
 		if a.Approved == nil || a.Approval != approvalID(run, a.Call) {
 			return nil, conflict(otherWaits)
 		}
+		// A single answer is not passed over: sent twice, it is a conflict whose sentence
+		// explains it, since nothing else in the message could be meant.
 		if before, ok := record.Answers[answerKey(step, a.Call)]; ok && before.Approve == *a.Approved && len(given) > 1 {
 			continue
 		}
@@ -255,9 +270,12 @@ func approvals(record *session.Run, given []chatAnswer) ([]Approval, error) {
 }
 
 // answerChat handles a POST /chat whose last message is the assistant's: it answers what
-// the session's last turn waits for, and the stream continues that message.
+// the session's last turn waits for, and the stream continues that message. If nothing waits
+// it is a 409 with a sentence, and no question is asked: the message is not the user's.
 func (s *Service) answerChat(ctx context.Context, w http.ResponseWriter, r *http.Request, dialect *uiMessages, id string, given []chatAnswer) error {
 	key := session.Key{Owner: caller.Owner(ctx), ID: id}
+	// A message may have several answers, and the audit has one action: the one that allows
+	// something is named.
 	action := auditDeny
 	if slices.ContainsFunc(given, func(a chatAnswer) bool { return a.Approved != nil && *a.Approved }) {
 		action = auditApprove
@@ -286,6 +304,8 @@ func (s *Service) answerChat(ctx context.Context, w http.ResponseWriter, r *http
 	if err != nil || response != nil || st.started() {
 		return err
 	}
+	// Other calls of the step still wait. The SDK expects a stream for each request, so this
+	// one has a beginning and an end, without parts between.
 	return s.showWaiting(ctx, run, st.show)
 }
 

@@ -10,7 +10,8 @@ import (
 	"example.com/gatehouse/session"
 )
 
-// maxChatTurns bounds the turns of a [ChatHistory].
+// maxChatTurns bounds the turns of a [ChatHistory]. The newest are shown: a page has no cursor
+// for useChat's messages, and older turns are read at GET /sessions/{id}.
 const maxChatTurns = 200
 
 // A ChatHistory is the data of GET /chat/{id}: a session as the AI SDK's useChat has it
@@ -19,7 +20,8 @@ type ChatHistory struct {
 	Messages []UIMessage `json:"messages" doc:"In order: of each turn the question and the answer."`
 }
 
-// A UIMessage is a message of a page. Its id is the same in the stream.
+// A UIMessage is a message of a page. Its id is the same in the stream, so that a page that
+// reloads in mid-answer has no message twice.
 type UIMessage struct {
 	ID       string          `json:"id"`
 	Role     string          `json:"role" enum:"user,assistant"`
@@ -72,6 +74,7 @@ func (s *Service) getChat(w http.ResponseWriter, r *http.Request) error {
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), storeTimeout)
 	defer cancel()
+	// A page of turns is named by where it begins, and only a read returns how many there are.
 	meta, records, err := s.Store.Turns(ctx, key, 0, 1)
 	if err == nil && meta.Turns > 1 {
 		_, records, err = s.Store.Turns(ctx, key, max(0, meta.Turns-maxChatTurns), maxChatTurns)
@@ -94,10 +97,13 @@ func (s *Service) getChat(w http.ResponseWriter, r *http.Request) error {
 }
 
 // questionSuffix makes the id of a question's message from its run's, if the page gave it
-// none.
+// none. The turn's id at the end of a run's is longer, so that no run's id ends with it and
+// [names] can take it off again.
 const questionSuffix = ".question"
 
-// messagesOf returns the question and the answer of a turn, for a version of the SDK.
+// messagesOf returns the question and the answer of a turn, for a version of the SDK. It has
+// the parts in the order in which the stream showed them, but a call and its end are one part,
+// at the place of the end. A call that has neither an end nor a question is left out.
 func messagesOf(sdk int, turn session.Turn, t TurnInfo) []UIMessage {
 	question := UIMessage{ID: cmp.Or(turn.QuestionID, t.RunID+questionSuffix), Role: "user", Parts: []UIPart{{Type: "text", Text: t.Query}}}
 	for _, f := range t.Files {
@@ -138,6 +144,7 @@ func messagesOf(sdk int, turn session.Turn, t TurnInfo) []UIMessage {
 		case session.KindAnswered:
 			answers[p.ID] = p
 		case session.KindApproval:
+			// The part of its end holds the question and the answer, too.
 			if slices.ContainsFunc(shown[i:], func(later session.Part) bool { return later.Kind == session.KindToolResult && later.ID == p.ID }) {
 				continue
 			}
@@ -154,7 +161,8 @@ func messagesOf(sdk int, turn session.Turn, t TurnInfo) []UIMessage {
 }
 
 // askedPart returns the parts of a call that a person was asked for and that has not
-// ended.
+// ended. A question that nobody answered is shown as denied as soon as the run cannot go on: a
+// page must offer no button that can only fail.
 func askedPart(sdk int, turn session.Turn, t TurnInfo, call session.Part) []UIPart {
 	part := UIPart{Type: "tool-" + call.Name, ToolCallID: call.ID, Input: arguments(call), ProviderExecuted: true, State: "input-available"}
 	i := slices.IndexFunc(turn.Pending, func(p session.Pending) bool { return p.CallID == call.ID })

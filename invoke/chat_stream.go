@@ -35,6 +35,10 @@ type uiMessages struct {
 	kept []shownPart // what the page's message holds, for a page that knows reset-step
 }
 
+// The SDK validates every part of a stream, and one that its version does not know fails the
+// whole answer. That is why a page sends its major version (X-AI-SDK), and why what a version
+// lacks is left out or becomes text.
+
 // newUIMessages returns the dialect for the page that made the request.
 func newUIMessages(r *http.Request) (*uiMessages, error) {
 	sdk, err := sdkOf(r)
@@ -61,7 +65,8 @@ const (
 // headerSDK is the header by which a page names the major version of its AI SDK.
 const headerSDK = "X-AI-SDK"
 
-// sdkOf returns the major version of the SDK that a page says it is.
+// sdkOf returns the major version of the SDK that a page names. A version that it does not
+// know is refused rather than taken for the newest: the page would break in mid-answer.
 func sdkOf(r *http.Request) (int, error) {
 	values := r.Header.Values(headerSDK)
 	if len(values) == 0 {
@@ -200,6 +205,7 @@ func (u *uiMessages) Event(b *bytes.Buffer, e Event) error {
 			return err
 		}
 	}
+	// Every event passes here, also those that are not shown, or positions would be missed.
 	voids := u.shown.Voids(e)
 	if u.sdk >= resetSDK && p.Kind != "" {
 		u.keep(e.At, p)
@@ -233,6 +239,7 @@ func (u *uiMessages) Event(b *bytes.Buffer, e Event) error {
 		return appendData(b, chatSource{"source-url", p.URI, p.URI, p.Title})
 	case session.KindFile:
 		url := p.URI
+		// A replay has only what is stored, and without FILES_BUCKET that is the file's name.
 		if url == "" && len(p.Data) == 0 { // it went out with an earlier answer only
 			return nil
 		}
@@ -250,7 +257,8 @@ func (u *uiMessages) Event(b *bytes.Buffer, e Event) error {
 	return nil
 }
 
-// keep adds to kept a part, or a piece of one that grows, at whose end the position is.
+// keep adds to kept a part, or a piece of one that grows, at whose end the position is. It
+// costs the memory of the answer once more for each stream of a page that knows reset-step.
 func (u *uiMessages) keep(at Position, p session.Part) {
 	if !p.Grows() {
 		u.kept = append(u.kept, shownPart{at: at.Part - 1, part: p})
@@ -272,6 +280,7 @@ func (u *uiMessages) reset(b *bytes.Buffer, to session.Reset, voids bool) error 
 		if !voids {
 			return nil // but reasoning is no answer, and may stay
 		}
+		// What follows would be appended to text that does not hold.
 		u.ended = true
 		if err := appendData(b, chatError{"error", "The answer was interrupted. Reload to see it."}); err != nil {
 			return err
@@ -281,6 +290,7 @@ func (u *uiMessages) reset(b *bytes.Buffer, to session.Reset, voids bool) error 
 	if err := appendData(b, chatReset{"reset-step"}); err != nil {
 		return err
 	}
+	// Event keeps again what it shows, so the list begins empty.
 	kept := u.kept
 	u.kept, u.said = nil, false
 	for _, s := range kept {
@@ -308,6 +318,7 @@ func (u *uiMessages) delta(b *bytes.Buffer, kind, text string) error {
 			return err
 		}
 		if kind == "text" && u.said {
+			// The line breaks that begin a later step are for clients that join all text.
 			if text = strings.TrimLeft(text, "\n"); text == "" { // a part is rendered as a separate paragraph
 				return nil
 			}
@@ -321,7 +332,8 @@ func (u *uiMessages) delta(b *bytes.Buffer, kind, text string) error {
 	return appendData(b, chatTextDelta{kind + "-delta", u.textID(), text})
 }
 
-// endText ends the open piece of text, if any.
+// endText ends the open piece of text, if any. The next piece has another id, so that no delta
+// reaches one that has ended.
 func (u *uiMessages) endText(b *bytes.Buffer) error {
 	if u.open == "" {
 		return nil
@@ -342,6 +354,8 @@ func (u *uiMessages) done(b *bytes.Buffer, envelope api.Envelope, response *Resp
 	return endParts(b)
 }
 
+// The sentence is what useChat shows as error.message; code and details are in the log under
+// the request's id.
 func (u *uiMessages) fail(b *bytes.Buffer, envelope api.Envelope) error {
 	if err := appendData(b, chatError{"error", envelope.Message}); err != nil {
 		return err
@@ -355,7 +369,8 @@ func endParts(b *bytes.Buffer) error {
 	return err
 }
 
-// finishReason returns the SDK's finish reason for the model's.
+// finishReason returns the SDK's finish reason for the model's. The SDK has only these words;
+// the model's own is in the metadata.
 func finishReason(word string) string {
 	switch f := genai.FinishReason(word); {
 	case f == genai.FinishReasonStop:

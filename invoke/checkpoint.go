@@ -11,9 +11,15 @@ import (
 	"example.com/gatehouse/session"
 )
 
+// A step is finished when its model call was heard to its end, or when the results of its
+// calls are there. What is finished is in the record before an effect begins because of it:
+// otherwise whoever takes the run over would ask the model again, which may call another tool
+// the second time, with the first one's effect done.
+
 // A checkpoint is what the finished steps of a run have come to. Whoever takes the run
 // over goes on from it: the model is not asked again for what it has answered. It is not
-// changed once it is made.
+// changed once it is made. Its JSON is read by other revisions of the service during a
+// rollout, so members are only added.
 type checkpoint struct {
 	Contents    json.RawMessage            `json:"contents"`
 	Parts       int                        `json:"parts"` // shown by the finished steps
@@ -35,7 +41,9 @@ type checkpoint struct {
 	open []byte // Contents without the closing bracket, shared with the generation
 }
 
-// finishStep makes what the run has come to the state that it can go on from.
+// finishStep makes what the run has come to the state that it can go on from. It costs no
+// write: the journal's next one takes it along. An agent that is a tool has no steps that
+// count here, since its whole run is one call of the turn's.
 func (g *generation) finishStep() {
 	if g.depth > 0 || g.run.journal == nil {
 		return
@@ -53,13 +61,16 @@ func (g *generation) finishStep() {
 	}
 	g.run.journal.finished(&checkpoint{
 		Ends: ends, Waits: g.shown,
+		// Slices that the generation goes on appending to are clipped or cloned: the journal
+		// encodes the checkpoint later, in its timer's goroutine.
 		Parts: g.run.out.last().Part, Step: g.step, Rounds: g.rounds.left.Load(), Calls: slices.Clone(g.calls), Usage: g.usage, Asked: g.asked,
 		Model: g.model, Prompt: g.prompt, Finish: string(g.finish), Warnings: slices.Clone(g.warnings), Attempts: g.attempts,
 		Suggestions: g.suggestions, State: g.states.changed(), open: slices.Clip(g.encoded),
 	})
 }
 
-// encode returns c for the record; stored is what it holds, which stays for a nil c.
+// encode returns c for the record; stored is what it holds, which stays for a nil c. The
+// contents are put together only here, since most turns write no record.
 func (c *checkpoint) encode(stored json.RawMessage) json.RawMessage {
 	if c == nil {
 		return stored
@@ -74,7 +85,8 @@ func (c *checkpoint) encode(stored json.RawMessage) json.RawMessage {
 }
 
 // restore brings g to where a record's finished steps have come. Without any, g begins
-// with the question.
+// with the question. Its error means that the record was written by code that this revision
+// cannot read; the run then fails instead of going on from somewhere else.
 func (g *generation) restore(record *session.Run) error {
 	defer func() { // what the broken step has shown, where it is kept
 		g.text.Reset()
@@ -94,6 +106,7 @@ func (g *generation) restore(record *session.Run) error {
 	if err := json.Unmarshal(c.Contents, &g.contents); err != nil {
 		return err
 	}
+	// Without the closing bracket, as add appends to it.
 	g.encoded = slices.Clone(c.Contents[:len(c.Contents)-1])
 	g.step, g.calls, g.usage, g.asked, g.model, g.prompt = c.Step, orEmpty(c.Calls), c.Usage, c.Asked, c.Model, c.Prompt
 	g.finish, g.warnings, g.attempts, g.suggestions = genai.FinishReason(c.Finish), orEmpty(c.Warnings), c.Attempts, c.Suggestions
@@ -101,6 +114,7 @@ func (g *generation) restore(record *session.Run) error {
 	g.states.restore(c.State)
 	g.shown = c.Waits
 	for i, encoded := range c.Ends {
+		// Integers beyond 2^53 in a tool's result would lose digits as floats.
 		var end callEnd
 		if err := decodeNumbers(encoded, &end); err != nil {
 			return err
@@ -110,6 +124,7 @@ func (g *generation) restore(record *session.Run) error {
 		}
 		g.ends[i] = end
 	}
+	// What lies beyond is the broken step's: shown, and not in contents.
 	for _, p := range record.Parts[:min(c.Parts, len(record.Parts))] {
 		if p.Kind == session.KindText {
 			g.text.WriteString(p.Text)
@@ -129,7 +144,8 @@ func (g *generation) openCalls() []*genai.FunctionCall {
 }
 
 // stop ends g where it is: with all the text that was shown. It reports false if there
-// was none.
+// was none. A stopped turn is stored with the text that its page has shown, so that page,
+// session and the model's next prompt agree.
 func (g *generation) stop() (bool, error) {
 	text := g.text.String()
 	if strings.TrimSpace(text) == "" || len(g.contents) == 0 {

@@ -21,7 +21,8 @@ func (s *Service) AgentDigest() string { return s.digest }
 // model. It has 64 bits, which tell the agents of a project apart.
 func digest(a agent.Agent, tools model.Tools) string { return digestOf(a, tools, 0) }
 
-// digestOf is digest for an agent that is a tool, depth below the turn's own.
+// digestOf is digest for an agent that is a tool, depth below the turn's own. The depth is
+// bounded as in a turn: what lies deeper than [agent.MaxDepth] is never asked.
 func digestOf(a agent.Agent, tools model.Tools, depth int) string {
 	made := struct {
 		Instruction string                       `json:"instruction"`

@@ -18,6 +18,9 @@ import (
 	"example.com/gatehouse/tool"
 )
 
+// What doors need to read their own bodies and files, and to call tools without a model. The
+// limits are those of POST /invoke: a door must not be the way around one of them.
+
 // OptionsOf returns what a door's request says in headers as POST /invoke has them.
 func (s *Service) OptionsOf(r *http.Request) (Options, error) {
 	key, err := s.key(r)
@@ -30,17 +33,22 @@ const overhead = 16 << 10
 
 // ReadBody reads the body of a door's request, which may bring files in base64. A body
 // with files takes of the memory for those; leave must be called when the request is
-// over.
+// over. With an error leave is nil: the memory was left already.
 func (s *Service) ReadBody(w http.ResponseWriter, r *http.Request) (body []byte, leave func(), err error) {
 	limit := s.MaxBodyBytes + overhead
 	memory := memoryClaim{room: s.room, owner: caller.Owner(r.Context())}
 	if s.Files.accepted() {
 		most := limit + api.EncodedLen(s.Files.MaxBytes)
+		// A body within the usual limit has no files worth counting, and takes no place from
+		// those that do.
 		if r.ContentLength < 0 || r.ContentLength > limit {
+			// A chunked body has no length, so it is taken for the longest.
 			expected := min(r.ContentLength, most)
 			if expected < 0 {
 				expected = most
 			}
+			// Places are taken before the body is read: a body that cannot be held is refused
+			// with 503 overloaded while it has cost nothing.
 			for range (expected + 1<<20 - 1) >> 20 {
 				if err := memory.take(); err != nil {
 					memory.leave()
@@ -58,7 +66,9 @@ func (s *Service) ReadBody(w http.ResponseWriter, r *http.Request) (body []byte,
 }
 
 // Attach adds a file to a request: its content, or its gs:// address. field is where it
-// is in the door's request, and names it in an error.
+// is in the door's request, and names it in an error. Its errors are [*api.Error]: 422 with
+// the field, or 413 when all files together exceed MAX_FILE_BYTES. It is not safe for
+// concurrent use with the same request.
 func (s *Service) Attach(req *Request, field string, f File) error {
 	in := chatInput{field: field, mediaType: f.Type, name: f.Name, uri: f.URI, data: f.Data}
 	left := s.Files.MaxBytes - int64(len(f.Data))
@@ -82,7 +92,8 @@ func (s *Service) Attach(req *Request, field string, f File) error {
 
 // DirectTools returns the agent's tools that need no model: what [Service.CallTool] may
 // call. Those of its Toolsets are other servers' and are not among them, and neither are
-// those that change the world or ask a person, which need the record of a run.
+// those that change the world or ask a person, which need the record of a run. An agent that
+// is a tool needs a model, too.
 func (s *Service) DirectTools() []tool.Tool {
 	var tools []tool.Tool
 	for _, t := range s.Agent.Tools {
@@ -100,6 +111,8 @@ func (s *Service) CallTool(ctx context.Context, name string, args map[string]any
 	if !slices.ContainsFunc(s.DirectTools(), func(t tool.Tool) bool { return t.Name() == name }) {
 		return nil, fmt.Errorf("there is no tool %q", truncate.Text(name, 64))
 	}
+	// Asked keeps the request's permit from being refunded: a tool may cost what a model call
+	// does.
 	telemetry.SetTurn(ctx, func(t *telemetry.Turn) { t.Asked, t.Action = true, api.AuditTool })
 	ctx = toolContext(ctx, &session.Session{}, 0, Request{Options: o})
 	calling, step := s.Observer.StartTool(ctx, name)

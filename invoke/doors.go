@@ -23,7 +23,7 @@ import (
 // DecodeBody decodes the JSON body of a door's request into what into points to, passing
 // over fields that it does not have. The body may be as long as some bodies of POST
 // /invoke, and may bring files in base64 beside, which take of the memory for those: leave
-// must be called when the request is over.
+// must be called when the request is over. leave is safe to call after an error, too.
 func (s *Service) DecodeBody(w http.ResponseWriter, r *http.Request, bodies int64, into any) (leave func(), err error) {
 	memory := memoryClaim{room: s.room, owner: caller.Owner(r.Context())}
 	var inline int64
@@ -41,7 +41,7 @@ func (s *Service) Queued() bool { return s.Queue != nil }
 
 // Begin has the queue do a run of the caller, as POST /invoke does with Prefer:
 // respond-async, and returns it at once. There must be a queue. The error is an
-// [*api.Error].
+// [*api.Error]. A key that was used before returns its run as it is, also one that is over.
 func (s *Service) Begin(ctx context.Context, req Request) (RunInfo, error) {
 	if err := s.checkWebhook(req, true); err != nil {
 		return RunInfo{}, err
@@ -61,7 +61,7 @@ func (s *Service) Begin(ctx context.Context, req Request) (RunInfo, error) {
 	return s.runInfo(record), nil
 }
 
-// A Runner makes a run go on, to be watched or, with nil, waited for.
+// A Runner makes a run go on, to be watched or, with nil, waited for. It is called once.
 type Runner func(show func(Event) error) (*Response, error)
 
 // Asking is [Service.Ask] as a Runner.
@@ -97,6 +97,8 @@ func (s *Service) Runs(ctx context.Context, filter session.RunFilter, limit int,
 	}
 	runs := make([]RunInfo, 0, len(records))
 	for _, record := range records {
+		// So a page may be shorter than its limit, and only the cursor shows whether it is the
+		// last.
 		if record.Request == nil {
 			continue // a stop wrote it, and the run never met it
 		}
@@ -120,6 +122,8 @@ func (s *Service) AttachURL(req *Request, field, name, url string) error {
 		return s.Attach(req, field, f)
 	case len(url) >= len("data:") && strings.EqualFold(url[:len("data:")], "data:"):
 		f.Type, encoded, err = files.ParseDataURL(encoded)
+	// The service fetches no URL that a client names: that would make it a way into the
+	// network it runs in.
 	case url == "" || strings.Contains(url[:min(len(url), 16)], "://"):
 		return api.Invalid(field, "must bring its content as a data: URL, or name a gs:// address")
 	default:
@@ -138,7 +142,10 @@ func (s *Service) AttachURL(req *Request, field, name, url string) error {
 // questions in it, the last one included, are as many as the session's turns and one. If
 // its question is the session's last one, it replaces that answer. Another request is no
 // part of the conversation, such as one by which a page has a title made, or has gone
-// another way: it stays without a session.
+// another way: it stays without a session. Counting questions is all that these protocols
+// allow: their clients name a conversation, but neither its turns nor their ids. The
+// comparison is made good at the commit, where AfterTurn is a condition, so that of two such
+// requests at once only one is appended. The error is an [*api.Error].
 func (s *Service) Continue(ctx context.Context, req *Request, sessionID string, questions int) error {
 	reading, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
@@ -176,7 +183,8 @@ func (s *Service) Continue(ctx context.Context, req *Request, sessionID string, 
 const maxHidden = 2_000
 
 // Hide removes a run of the caller from what a door shows; the session keeps its turn. list
-// names the state in which the owner's hidden runs are kept. The error is an [*api.Error].
+// names the state in which the owner's hidden runs are kept. The error is an [*api.Error]. Ids
+// of turns are random, so that no session has to stand beside one.
 func (s *Service) Hide(ctx context.Context, list, runID string) error {
 	writing, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
@@ -214,6 +222,7 @@ func (s *Service) Hidden(ctx context.Context, list, runID string) (bool, error) 
 	return slices.Contains(hiddenIn(user.Values[list]), turn), nil
 }
 
+// A list that cannot be read hides nothing, rather than failing every response of its owner.
 func hiddenIn(state json.RawMessage) (ids []string) {
 	_ = json.Unmarshal(state, &ids) // nothing else writes it
 	return ids
@@ -235,7 +244,8 @@ type Said struct {
 
 // Conversation returns the question that a conversation ends with, of all that the user
 // has said last, and the turns before it, for [Options.History]. Gemini wants the user
-// first: what the agent says before any question is left out.
+// first: what the agent says before any question is left out. Several messages of the user in
+// a row are one question, because a turn has one.
 func Conversation(said []Said) (question string, history []json.RawMessage, err error) {
 	var turns [][]*genai.Content
 	for _, m := range said {
@@ -280,13 +290,16 @@ func (s *Service) Fit(req *Request, field string) error {
 	case req.MaxTokens != nil && *req.MaxTokens < 1:
 		return api.Invalid("max_tokens", "must be at least 1")
 	case req.MaxTokens != nil:
+		// A copy: the door's own request keeps what its client sent.
 		limit := min(*req.MaxTokens, s.MaxOutputTokens)
 		req.MaxTokens = &limit
 	}
 	return req.Validate(field)
 }
 
-// ApproveAll is [Service.Approve] for several answers, entered in one write.
+// ApproveAll is [Service.Approve] for several answers, entered in one write. One write for all
+// keeps a run that waits for several calls from going on between them, and the record from
+// being contended for by one client.
 func (s *Service) ApproveAll(ctx context.Context, runID string, answers []Approval, show func(Event) error) (*Response, error) {
 	key, err := runKeyOf(ctx, runID)
 	if err != nil {

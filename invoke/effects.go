@@ -50,7 +50,10 @@ var (
 	errNoEnd       = errors.New("it is not known whether this took effect")
 )
 
-// effectID returns the id of an effect: the same for whoever works on the run.
+// effectID returns the id of an effect: the same for whoever works on the run. It is handed to
+// the tool as an idempotency key for the system that it changes, which is why it must not
+// depend on the instance or the attempt. 18 bytes are 144 bits: two effects never share one by
+// chance.
 func effectID(run string, step, call int) string {
 	sum := sha256.Sum256([]byte(run + "/" + strconv.Itoa(step) + "/" + strconv.Itoa(call)))
 	return base64.RawURLEncoding.EncodeToString(sum[:18])
@@ -66,7 +69,9 @@ type callEnd struct {
 	State map[string]json.RawMessage `json:"state,omitempty"`
 }
 
-// decodeNumbers decodes JSON, in which integers keep their digits.
+// decodeNumbers decodes JSON, in which integers keep their digits. A result that comes from
+// the ledger must be the one that the tool returned, and a float would round an id of 19
+// digits.
 func decodeNumbers(data []byte, v any) error {
 	d := json.NewDecoder(bytes.NewReader(data))
 	d.UseNumber()
@@ -86,7 +91,8 @@ type plan struct {
 }
 
 // plan decides what is to be done with the calls of a step. Effects that begin are in the
-// ledger when it returns.
+// ledger when it returns. It is the only place where an effect begins: if its write fails,
+// nothing of the step runs. Its errors are those that end the run.
 func (s *Service) plan(ctx context.Context, g *generation, calls []*genai.FunctionCall, ids []string) ([]plan, error) {
 	plans := make([]plan, len(calls))
 	starting := map[string]session.Effect{}
@@ -114,6 +120,7 @@ func (s *Service) plan(ctx context.Context, g *generation, calls []*genai.Functi
 	if ctx.Err() != nil {
 		return nil, context.Cause(ctx) // nothing begins any more
 	}
+	// One write for all effects of the step, which then run side by side.
 	err := g.run.journal.Record(func(r *session.Run) {
 		if r.Effects == nil {
 			r.Effects = map[string]session.Effect{}
@@ -123,13 +130,17 @@ func (s *Service) plan(ctx context.Context, g *generation, calls []*genai.Functi
 	return plans, err
 }
 
-// planOne decides what is to be done with a call of a tool that has an effect or asks.
+// planOne decides what is to be done with a call of a tool that has an effect or asks. The
+// order matters. A call that has begun is not asked about again, an answer is not asked for
+// again, and only what is left gets a question.
 func (s *Service) planOne(g *generation, p *plan, t tool.Tool, call *genai.FunctionCall, i int) error {
 	journal := g.run.journal
 	switch {
 	case g.depth > 0 || journal == nil:
 		p.refused = errNoLedger
 		return nil
+	// The model reads why and can answer without the tool. A run that waited could be answered
+	// by nobody.
 	case t.Asks() && (g.run.req.Options.Sessionless || g.run.req.Options.NobodyToAsk):
 		p.refused = errNobodyToAsk
 		return nil
@@ -164,6 +175,7 @@ func (s *Service) planOne(g *generation, p *plan, t tool.Tool, call *genai.Funct
 	}
 	var question string
 	var wrong error
+	// The question is the tool's own code, made of arguments that the model chose.
 	if rescue.Call(func() error { question, wrong = t.Question(call.Args); return nil }) != nil {
 		p.refused = errToolFailed
 		return nil
@@ -183,10 +195,12 @@ func (s *Service) planOne(g *generation, p *plan, t tool.Tool, call *genai.Funct
 	return nil
 }
 
-// maxQuestion bounds the question about a call, in bytes.
+// maxQuestion bounds the question about a call, in bytes. It is stored in the record and shown
+// to the person as text.
 const maxQuestion = 4 << 10
 
-// approvalTTL is how long a run waits for a person.
+// approvalTTL is how long a run waits for a person. The record of a run that waits is kept as
+// long.
 func (s *Service) approvalTTL() time.Duration { return cmp.Or(s.ApprovalTTL, 72*time.Hour) }
 
 // answerKey names the answer to a call in the record of its run: ids of calls are the
@@ -204,6 +218,8 @@ func (s *Service) runEffect(ctx context.Context, g *generation, p *plan, i int, 
 		ctx = tool.WithStates(ctx, p.changes)
 	}
 	t := g.tools.byName[call.Name]
+	// An earlier holder died in the call. If the tool cannot find out how it ended, nothing
+	// runs: doing it twice is worse than leaving it to a person.
 	if p.begun {
 		response, done, err := s.reconcile(ctx, t, call)
 		if err != nil || done {
@@ -214,11 +230,14 @@ func (s *Service) runEffect(ctx context.Context, g *generation, p *plan, i int, 
 	switch {
 	case err == nil:
 		return response, true, nil
+	// The turn is over before the tool was, and there is no time left to ask it how it ended.
 	case ctx.Err() != nil:
 		return nil, false, err
+	// The tool's own error means that nothing was changed, see [tool.Effect].
 	case !errors.Is(err, tool.ErrUnknown) && !errors.Is(err, errToolTimeout) && !errors.Is(err, errToolFailed):
 		return nil, true, err
 	}
+	// A timeout, a panic and ErrUnknown leave open whether the world was changed.
 	response, done, failed := s.reconcile(ctx, t, call)
 	switch {
 	case failed != nil:
@@ -229,7 +248,9 @@ func (s *Service) runEffect(ctx context.Context, g *generation, p *plan, i int, 
 	return nil, true, err
 }
 
-// reconcile asks a tool how a call has ended.
+// reconcile asks a tool how a call has ended. It returns false without an error when the tool
+// is certain that the call has changed nothing, and an error when nobody knows. It has the
+// tool's own timeout once more.
 func (s *Service) reconcile(ctx context.Context, t tool.Tool, call *genai.FunctionCall) (map[string]any, bool, error) {
 	if !t.Reconciles() {
 		return nil, false, errNoEnd

@@ -20,8 +20,9 @@ const (
 )
 
 // An Event is one thing that a watcher of a run is shown, in any protocol. One without a
-// Kind says only that a watcher who resumes is connected. Other fields are set by Kind: Start of a start, Reset of a reset, Response of done, Envelope of done
-// and error, and Part of all others. Part.Text of text and reasoning is what is new.
+// Kind shows only that a watcher who resumes is connected. Other fields are set by Kind: Start
+// of a start, Reset of a reset, Response of done, Envelope of done and error, and Part of all
+// others. Part.Text of text and reasoning is what is new.
 type Event struct {
 	Kind session.Kind
 	At   Position // behind the event
@@ -35,14 +36,17 @@ type Event struct {
 }
 
 // A Position is a place in what a run shows: the number of times that a step has begun
-// again, the number of the part, and the bytes of its text.
+// again, the number of the part, and the bytes of its text. A position names what comes next,
+// not what was shown last: whoever resumes there misses nothing and reads nothing twice.
 type Position struct{ Attempt, Part, Offset int }
 
 // maxPosition bounds each number of a position: no run shows as many bytes.
 const maxPosition = 1 << 30
 
 // EventID returns the id of an event of the run: the beginning of the turn's id, by which
-// an id of another run is recognized, and the position.
+// an id of another run is recognized, and the position. It has no line break and no secret. 8
+// characters of a random id are 48 bits: enough to notice a mistake, and none is attacked with
+// it, since a run is found by its owner first.
 func EventID(run string, p Position) string {
 	b := make([]byte, 0, 32)
 	b = append(b, runTag(run)...)
@@ -55,6 +59,7 @@ func EventID(run string, p Position) string {
 // ParseEventID returns the position in an event's id, and false if the id is not one of
 // this run.
 func ParseEventID(run, id string) (p Position, ok bool) {
+	// The id is a header of the client's. The longest of ours has 41 bytes.
 	if len(id) > 64 {
 		return Position{}, false
 	}
@@ -136,7 +141,8 @@ type (
 	}
 )
 
-// A Dialect is the format of a stream. Its methods are called one at a time.
+// A Dialect is the format of a stream. Its methods are called one at a time. A dialect may
+// keep what its stream has shown, so each stream has one of them.
 type Dialect interface {
 	Headers(h http.Header)
 	// Event appends an event, in complete events of the format, to b.
@@ -150,9 +156,13 @@ func (events) Headers(http.Header) {}
 
 func (events) Event(b *bytes.Buffer, e Event) error {
 	if e.Kind == "" {
+		// A comment, which EventSource passes over. It sends the header of a stream that may
+		// be silent for long, so that the client knows that it is connected.
 		b.WriteString(": resumed\n\n")
 		return nil
 	}
+	// Kinds and ids are the service's words: neither has a line break by which content could
+	// forge an event.
 	b.WriteString("event: ")
 	b.WriteString(string(e.Kind))
 	b.WriteString("\nid: ")

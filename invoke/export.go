@@ -15,6 +15,12 @@ import (
 	"example.com/gatehouse/session"
 )
 
+// An export is written as it is read, since an owner may have more than fits in memory, and a
+// status cannot be taken back once the first line is out. So its last line decides: the kind
+// end means that all is there, error that it is not, and neither that the connection broke. It
+// is no snapshot: what changes while it goes on is exported as it was when it was read. Each
+// line has its kind, so that a reader can pass over kinds that are added later.
+
 // The lines of an export. Kind says which one it is.
 type (
 	exportedSession struct {
@@ -95,13 +101,16 @@ func (s *Service) export(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-// write writes a line through to the client.
+// write writes a line through to the client. Each line has writeTimeout: a client that does
+// not read must not hold the request. The clock is the connection's, not the service's.
 func (e *export) write(line any) error {
 	_ = e.control.SetWriteDeadline(time.Now().Add(writeTimeout)) // not every ResponseWriter supports it
 	return e.encoder.Encode(line)
 }
 
-// charge has a page, which costs reads, cost the caller a tenth of a turn.
+// charge has a page, which costs reads, cost the caller a tenth of a turn. Nothing is refused
+// for it: an export that ends in the middle is worth nothing. Without a charge it would be the
+// cheapest way to cause reads.
 func (e *export) charge(ctx context.Context) {
 	if e.Limiter != nil {
 		who, _ := caller.FromContext(ctx)
@@ -121,6 +130,7 @@ func (e *export) each(ctx context.Context, page func(ctx context.Context, cursor
 		}
 		cursor = next
 		e.charge(ctx)
+		// A client sees each page when it is read, and one that has left ends the reads here.
 		if err := e.control.Flush(); err != nil && !errors.Is(err, http.ErrNotSupported) {
 			return err
 		}
@@ -172,6 +182,7 @@ func (e *export) session(ctx context.Context, m session.Meta) error {
 	e.charge(ctx)
 	loading, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
+	// Pages of turns have no state, so the session is read for it.
 	current, err := e.Store.Load(loading, key)
 	if err != nil {
 		return err
@@ -210,6 +221,7 @@ func (e *export) turn(sessionID string, t TurnInfo) error {
 	if err := e.write(exportedTurn{"turn", sessionID, t}); err != nil {
 		return err
 	}
+	// The question's are the turn's, the answer's are among its parts.
 	files := t.Files
 	for _, p := range t.Parts {
 		if p.File != nil {

@@ -53,6 +53,7 @@ func (s *Service) putFeedback(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	turn, err := strconv.Atoi(r.PathValue("turn"))
+	// One path for each turn: 01 and +1 are numbers, and no turn's path.
 	if err != nil || turn < 1 || strconv.Itoa(turn) != r.PathValue("turn") {
 		return api.Fail(api.NotFound, nil)
 	}
@@ -66,6 +67,8 @@ func (s *Service) putFeedback(w http.ResponseWriter, r *http.Request) error {
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), storeTimeout)
 	defer cancel()
+	// A comment can hold what the hook Question takes out of questions, so it runs before
+	// anything is stored.
 	if body.Comment, err = s.comment(ctx, key, turn, "feedback", body.Comment, maxReason); err != nil {
 		return err
 	}

@@ -32,7 +32,9 @@ import (
 
 // A FileStore keeps the files of sessions by names that begin with their owner's hash.
 // Its errors are those of package files, or the store's own. Its methods are safe for
-// concurrent use and end with their context.
+// concurrent use and end with their context. Names end with the digest of type and content, so
+// that a file which comes twice is one object and a retry of Put does no harm. Objects expire
+// by themselves, so that what a crash leaves behind goes away.
 type FileStore interface {
 	// URI returns the gs:// address of a file, for the model.
 	URI(name string) string
@@ -130,7 +132,8 @@ func (s *Service) decodeFiles(req *Request, data [][]byte) error {
 	return nil
 }
 
-// inline returns the attachment for content that came with the request.
+// inline returns the attachment for content that came with the request. The type is checked
+// against the content: the model, later turns and whoever downloads the file go by it.
 func (s *Service) inline(at place, declared, name string, content []byte) (*attachment, error) {
 	mediaType, err := s.Files.Types.Check(declared, content)
 	switch {
@@ -151,6 +154,8 @@ func (s *Service) named(at place, declared, uri string) (*attachment, error) {
 	if err != nil {
 		return nil, api.Invalid(at.path+at.uri, err.Error())
 	}
+	// The service reads with the rights of its account. Without the list a caller could have
+	// it read any object that the account can.
 	if !slices.Contains(s.Files.Buckets, bucket) {
 		return nil, api.Invalid(at.path+at.uri, "names a bucket that cannot be read here")
 	}
@@ -162,7 +167,10 @@ func (s *Service) named(at place, declared, uri string) (*attachment, error) {
 }
 
 // readNamed reads the attachments that are addresses, so that their types and sizes are
-// checked and their tokens counted as those of others.
+// checked and their tokens counted as those of others. Sizes are not known before, so each
+// object may have MaxBytes while it is read, and the sum is checked at the end: a request
+// holds at most [files.Max] times MaxBytes. Its errors are [*api.Error]: 422, 413, or 503 if
+// the bucket does not answer.
 func (s *Service) readNamed(ctx context.Context, attached []*attachment) error {
 	group, ctx := errgroup.WithContext(ctx)
 	named := 0
@@ -219,9 +227,11 @@ func filePath(sessionID, digest string) string {
 }
 
 // openFiles returns the files of a turn that begins: those of the question are read and
-// kept.
+// kept. They are kept before the model is asked, because the stored contents name them: a turn
+// must not refer to what is not there. If the turn fails, see forget.
 func (s *Service) openFiles(ctx context.Context, key session.Key, req Request, out *output) (*turnFiles, error) {
 	f := newTurnFiles(key, s.Files.Store, s.Files.MaxBytes, out)
+	// There is no session with which they would be deleted.
 	if req.Options.Sessionless {
 		f.store = nil
 	}
@@ -261,7 +271,10 @@ func (s *Service) fileExpiry() time.Time { return s.Now().Add(s.Files.TTL + s.Fi
 // extendFiles moves the expiry of a session's files, if a turn is the first one in its
 // half of the session's time to live, counted from the session's beginning. So files
 // outlive their session by half a time to live at most, and hardly any turn has to ask
-// for the list of them. It works until the function that it returns is called.
+// for the list of them. It works until the function that it returns is called. A turn finds
+// files that expire one and a half TTL after its half began at the earliest, which is a TTL
+// after the turn or later: they never expire before the session. The caller waits before it
+// answers, since an instance has CPU only while a request is open.
 func (s *Service) extendFiles(ctx context.Context, before *session.Session) (wait func()) {
 	half, now := s.Files.TTL/2, s.Now()
 	if s.Files.Store == nil || !before.Exists() || half <= 0 ||
@@ -292,7 +305,8 @@ func (s *Service) deleteFiles(ctx context.Context, prefix string) error {
 	return nil
 }
 
-// turnFiles are the files of a turn while it runs.
+// turnFiles are the files of a turn while it runs. Only the turn's goroutine uses them, except
+// for key, store, tools and out, which serve showToolFiles in the goroutines of tools.
 type turnFiles struct {
 	key    session.Key
 	store  FileStore               // nil: the turn's files are not kept
@@ -356,7 +370,9 @@ func (f *turnFiles) add(content *genai.Content) {
 // tokens returns the tokens of all files in a prompt.
 func (f *turnFiles) tokens() int { return min(f.past+tokensOf(f.stored), math.MaxInt32) }
 
-// count replaces the estimates by a model's own count of all files in a prompt.
+// count replaces the estimates by a model's own count of all files in a prompt. A model counts
+// all files together, so each estimate is scaled alike. Later turns weigh files by what is
+// stored here.
 func (f *turnFiles) count(counted int64) {
 	estimated := f.tokens()
 	if counted <= 0 || estimated == 0 {
@@ -435,7 +451,8 @@ func (s *Service) keepMade(ctx context.Context, f *turnFiles, made []*attachment
 }
 
 // forget removes the files of a turn that is not stored, and whose session does not
-// exist.
+// exist. Only then: files are named by their content, and another turn of a session may have
+// the same one.
 func (s *Service) forget(ctx context.Context, f *turnFiles) {
 	if f.store == nil {
 		return
@@ -455,7 +472,8 @@ func (s *Service) forget(ctx context.Context, f *turnFiles) {
 }
 
 // madeFile returns the attachment for a file of the model or a tool. Their types are
-// not limited to those that requests may carry.
+// not limited to those that requests may carry. A type that is none becomes bytes without a
+// meaning, since it is a header where the file is downloaded.
 func (s *Service) madeFile(name, declared string, data []byte) *attachment {
 	mediaType, err := files.Normalize(declared)
 	if err != nil {
@@ -481,7 +499,8 @@ func (a *attachment) part(sessionID string) session.Part {
 	return p
 }
 
-// note is what a model reads in the place of a file.
+// note is what a model reads in the place of a file. The name is in quotes, as JSON has it, so
+// that it cannot end the note.
 func note(f session.File) string {
 	name := ""
 	if f.Name != "" {
@@ -503,7 +522,8 @@ func tokensOf(all []session.File) (tokens int) {
 }
 
 // eachFile calls replace for the parts of contents that refer to files, in order, and
-// returns the contents with what it has made of them.
+// returns the contents with what it has made of them. Parts stay maps: members that the SDK's
+// type does not have are kept.
 func eachFile(contents json.RawMessage, replace func(i int, part map[string]any)) (json.RawMessage, error) {
 	list, err := model.DecodeContents(contents)
 	if err != nil {
@@ -521,7 +541,8 @@ func eachFile(contents json.RawMessage, replace func(i int, part map[string]any)
 	return json.Marshal(list)
 }
 
-// noteFile replaces a part that refers to a file by a note.
+// noteFile replaces a part that refers to a file by a note. A part without an entry becomes
+// one, too: nothing is known of what it refers to.
 func noteFile(all []session.File, i int, part map[string]any) {
 	f := session.File{Type: "unknown"}
 	if i < len(all) {
@@ -580,7 +601,9 @@ func (s *Service) sendable(ctx context.Context, f *turnFiles, history []json.Raw
 }
 
 // readable reports whether the model can read the file that part refers to, for which its
-// content may have to be read into f.
+// content may have to be read into f. An address in the history is believed only if it is the
+// one that the turn's entry names, under this session's prefix or in a bucket that is still
+// configured.
 func (s *Service) readable(ctx context.Context, f *turnFiles, file session.File, part map[string]any, left *int64) bool {
 	data, _ := part["fileData"].(map[string]any)
 	uri, _ := data["fileUri"].(string)
@@ -622,6 +645,8 @@ func (s *Service) readable(ctx context.Context, f *turnFiles, file session.File,
 // newRoom returns the bound on the memory that bodies with files take on an instance, by MiB of their
 // size: each takes several times as much while it is decoded and sent on.
 func newRoom() *drain.Places {
+	// GOMEMLIMIT, or 1 GiB where it is not set. The least, 16 MiB, lets a small instance take
+	// the files of one request.
 	const fromLimit = 8 // an eighth of the memory
 	limit := debug.SetMemoryLimit(-1)
 	if limit == math.MaxInt64 {
@@ -631,7 +656,7 @@ func newRoom() *drain.Places {
 }
 
 // maxHeld bounds what one request takes of the room: the SDK's body of a page may be
-// longer, but what is passed over is not kept.
+// longer, but what is passed over is not kept. In MiB.
 const maxHeld = 16
 
 // A memoryClaim is what one request takes of the room. It is used by one goroutine.
@@ -641,7 +666,7 @@ type memoryClaim struct {
 	held  int
 }
 
-// take takes a place for one more MiB.
+// take takes a place for one more MiB. The error is 503 overloaded.
 func (h *memoryClaim) take() error {
 	if h.held == maxHeld {
 		return nil

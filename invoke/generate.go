@@ -20,7 +20,14 @@ import (
 	"example.com/gatehouse/session"
 )
 
-// A generation is the state of running the agent for one turn.
+// A turn that cannot be stored would be lost after it was paid for, so its size is bounded
+// before each step, not after. Calls are run only if the turn has room for the least form of
+// their results (holds), results leave room for an answer (reserve), and an answer that is
+// still too long is cut (addText). All of this is counted on the encoded contents, as they are
+// stored.
+
+// A generation is the state of running the agent for one turn. The turn's goroutine uses it;
+// tools, which run side by side, change only what has a lock.
 type generation struct {
 	run       *run
 	admitted  func()           // called when the model can be asked for the first time
@@ -77,7 +84,8 @@ func (g *generation) warn(warning string) {
 	}
 }
 
-// add appends a content to the turn, up to the size that a session can store.
+// add appends a content to the turn, up to the size that a session can store. Each content is
+// encoded once. Checkpoints share the bytes, which only grow.
 func (g *generation) add(content *genai.Content) error {
 	encoded, err := json.Marshal(content)
 	if err != nil {
@@ -101,15 +109,19 @@ func (g *generation) add(content *genai.Content) error {
 // usage, tool calls and warnings.
 const maxTurnContents = session.MaxTurnBytes - 64<<10
 
-// room returns how many more bytes the turn can hold.
+// room returns how many more bytes the turn can hold. What is shown and follows from no
+// content, such as reasoning and sources, is stored too.
 func (g *generation) room() int { return maxTurnContents - len(g.encoded) - 1 - g.run.out.size() }
 
 // reserve returns the bytes that tool results must leave for the model: an answer of
-// maxTokens, some more calls, and error messages of tools.
+// maxTokens, some more calls, and error messages of tools. 8 bytes a token are twice the
+// usual: JSON escapes, and some scripts take more. At most half of the turn is reserved, so
+// that a large max_tokens leaves tools something.
 func reserve(maxTokens int) int {
 	return min(max(8*maxTokens, 0)+leastReserve, maxTurnContents/2)
 }
 
+// leastReserve is for the calls that may still come and for tools' error messages, in bytes.
 const leastReserve = 64 << 10
 
 // say appends text to the answer and shows it: text of a later step starts a new
@@ -149,6 +161,8 @@ func (s *Service) generate(ctx context.Context, g *generation, history []json.Ra
 		if err := g.add(question); err != nil {
 			return err
 		}
+		// From here on another can take the run over: contents have the question, and refer to
+		// its files.
 		g.finishStep()
 	}
 	g.tools = s.toolset(ctx)
@@ -162,6 +176,8 @@ func (s *Service) generate(ctx context.Context, g *generation, history []json.Ra
 	full := false // the turn has no room for more calls
 	for round := g.step; ; round++ {
 		spare := reserve(s.maxTokens(req))
+		// A run that was taken over, or has waited, begins with the calls that its last
+		// content has open.
 		if calls := g.openCalls(); len(calls) > 0 {
 			if err := s.answerCalls(ctx, g, calls, round, spare); err != nil {
 				return err
@@ -271,7 +287,8 @@ func (s *Service) ask(ctx context.Context, g *generation, history []json.RawMess
 }
 
 // restarts returns a function that takes back what the step that begins now has shown by
-// then, for a new attempt at it.
+// then, for a new attempt at it. Clients are shown a reset for it. For one that cannot be, no
+// attempt comes after text, see [Options.Resets].
 func (g *generation) restarts() func() {
 	text, calls, suggestions, mark := g.text.Len(), len(g.calls), g.suggestions, g.run.out.mark()
 	return func() {
@@ -308,6 +325,8 @@ func (g *generation) sayWhole(s *Service, answer model.Answer) {
 // call makes one model call. It reserves the most that the call can spend before and
 // settles it afterwards. Once it has started, the request's permit is not refunded.
 func (s *Service) call(ctx context.Context, g *generation, r model.Request, onText func(by, text string) error) (answer model.Answer, err error) {
+	// Once start was sent the status is 200. An open circuit breaker without a stand-in is an
+	// ordinary 503 only before.
 	if g.run.watched && !g.run.out.started() {
 		if err := s.Model.Askable(r); err != nil {
 			return model.Answer{}, err
@@ -320,6 +339,7 @@ func (s *Service) call(ctx context.Context, g *generation, r model.Request, onTe
 	if err != nil {
 		return model.Answer{}, err
 	}
+	// A panic must not leave the reservation open.
 	settled := false
 	defer func() {
 		if !settled {
@@ -389,7 +409,8 @@ func (g *generation) warnOf(answer model.Answer, configured string, req Request)
 	}
 }
 
-// count adds the cost of one model call.
+// count adds the cost of one model call. It is called after failures, too: an attempt that
+// failed may have cost tokens.
 func (g *generation) count(answer model.Answer) {
 	g.asked, g.model = answer.Asked, answer.Model
 	g.attempts += answer.Attempts
@@ -401,7 +422,8 @@ func (g *generation) count(answer model.Answer) {
 
 // end checks the finish reason of the model's last answer and adds the answer to the
 // turn. Calls without a result are left out: the model API rejects a history that
-// contains them.
+// contains them. With last, text of earlier steps is not the answer: the model was asked once
+// more for one, and a success is never empty. Blocked answers are 422, other empty ones 502.
 func (s *Service) end(g *generation, answer model.Answer, last bool) error {
 	text := g.text.Len() > 0 && !last || answer.Text() != "" || answer.HasFiles()
 	switch {
@@ -438,6 +460,7 @@ func (g *generation) holds(content *genai.Content, calls int) bool {
 	encoded, err := json.Marshal(content)
 	size := len(encoded)
 	if calls > 0 {
+		// Twice: each result repeats the id and the name of its call.
 		size = 2*size + calls*leastResult
 	}
 	return err == nil && size <= g.room()
@@ -455,6 +478,8 @@ func (g *generation) addText(content *genai.Content) error {
 			return g.add(short)
 		}
 		g.warn(warnTruncated)
+		// Escaping makes the encoded size unknown beforehand; a quarter less each time ends
+		// soon.
 		text = prefix(text, min(len(text)*3/4, g.room()))
 	}
 }
@@ -465,4 +490,6 @@ func isEmpty(err error) bool {
 	return ok && failure.Empty
 }
 
+// errToolTimeout is the cause of the end of a tool's context at its timeout, and what the
+// model reads of it.
 var errToolTimeout = errors.New("the tool took too long")

@@ -19,7 +19,6 @@ import (
 // its response. If that is not enough, the turn is reduced to question and answer.
 // Older turns follow in the same way, newest first, and one that does not fit even as
 // question and answer is left out; turns older than that are still sent if they fit.
-// fit either. What is older still goes on as long as it fits.
 
 const (
 	// usualBytes is the assumed number of prompt bytes per token if no model has
@@ -86,7 +85,7 @@ func history(s *session.Session, tokens int) (turns []json.RawMessage, files pas
 }
 
 // bytesOfToken returns the number of prompt bytes per token, by the model's last
-// count.
+// count. The newest count is the best: languages and tools of a session change slowly.
 func bytesOfToken(s *session.Session) float64 {
 	for i := len(s.Recent) - 1; i >= max(0, len(s.Recent)-countedTurns); i-- {
 		if p, ok := s.Recent[i].Prompt(); ok && p.Tokens > 0 {
@@ -104,7 +103,8 @@ func plausibleRatio(p session.Prompt) (float64, bool) {
 	return ratio, leastBytes <= ratio && ratio <= mostBytes
 }
 
-// promptOf returns the size of r's prompt, for which a model counted tokens.
+// promptOf returns the size of r's prompt, for which a model counted tokens. It weighs the
+// same bytes as history does, so that the ratio of one turn holds for the next.
 func promptOf(r model.Request, contents []byte, tokens int64) session.Prompt {
 	size := len(r.Instruction) + len(r.Tools.JSON) + len(r.Schema) + promptBytes(contents)
 	for _, turn := range r.History {
@@ -121,7 +121,8 @@ func promptBytes(contents []byte) int {
 }
 
 // shorten returns contents shortened to about size bytes, but never less than the
-// question and the answer.
+// question and the answer. Every call keeps a response, because the API refuses a prompt with
+// a call that has none.
 func shorten(contents json.RawMessage, size int) (json.RawMessage, error) {
 	list, err := model.DecodeContents(contents)
 	if err != nil {
@@ -187,7 +188,8 @@ func largePartOf(p map[string]any) (largePart, bool) {
 }
 
 // cutSize returns the size to cut parts to so that they total at most size bytes: the
-// largest are cut first.
+// largest are cut first. Small parts stay whole: what one of them does not use of its share is
+// shared by the larger ones.
 func cutSize(parts []largePart, size int) int {
 	sizes := make([]int, len(parts))
 	for i, p := range parts {

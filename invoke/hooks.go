@@ -29,7 +29,9 @@ const maxOwnText = 64 << 10
 var errRefused = errors.New("a hook refused")
 
 // ownFailure returns what ends a turn in which the agent's own code named what returned
-// err. It panics if that did.
+// err. It panics if that did. A refusal is the hook's decision, and counts even when the time
+// is over by then. Any other error in a context that has ended is only the end's consequence.
+// What is left is a fault of the agent, 500, with its text in the log only.
 func ownFailure(ctx context.Context, what string, err error) error {
 	if err == nil {
 		return nil
@@ -67,7 +69,8 @@ func (s *Service) instructions(ctx context.Context) (string, error) {
 	return "\n\n" + text, nil
 }
 
-// question runs the hook Question, which may change req's query. ctx is that of tools.
+// question runs the hook Question, which may change req's query. ctx is that of tools. req is
+// the run's copy: the request as it was sent identifies a retry.
 func (s *Service) question(ctx context.Context, req *Request) error {
 	hook := s.Agent.Hooks.Question
 	if hook == nil {
@@ -84,6 +87,8 @@ func (s *Service) question(ctx context.Context, req *Request) error {
 		return api.Fail(api.Internal, fmt.Errorf("the agent's hook Question left %d bytes, want 1 to %d", len(q.Text), maxOwnText))
 	}
 	req.Query = q.Text
+	// Files are matched by their place, so a hook may rename them but neither drop nor add
+	// any.
 	if len(q.Files) != len(req.attached) {
 		return api.Fail(api.Internal, errors.New("the agent's hook Question changed the number of files"))
 	}
@@ -97,7 +102,8 @@ func (s *Service) question(ctx context.Context, req *Request) error {
 }
 
 // comment returns what a person has written beside a question, as the hook Question leaves
-// it: no more than most characters.
+// it: no more than most characters. A longer one is cut and not refused: the person has kept
+// the bound, and it is the hook that has made the text longer.
 func (s *Service) comment(ctx context.Context, key session.Key, turn int, of, text string, most int) (string, error) {
 	hook := s.Agent.Hooks.Question
 	if hook == nil || text == "" {
@@ -128,7 +134,9 @@ func (s *Service) hookedCall(ctx context.Context, g *generation, r *model.Reques
 	return answer, err
 }
 
-// hookModel makes one model call as hook wants it.
+// hookModel makes one model call as hook wants it. The hook may call next more than once, each
+// time with what it has changed since; each is a model call that is paid for. The answer that
+// it leaves is checked, since it is stored and sent again with later prompts.
 func (s *Service) hookModel(ctx context.Context, g *generation, r *model.Request, hook func(context.Context, *agent.ModelCall, func() error) error) (answer model.Answer, err error) {
 	c := &agent.ModelCall{Model: r.Model, Step: g.step, Instruction: r.Instruction, History: slices.Clone(r.History), Contents: r.Contents}
 	var failure error // of the model
@@ -172,7 +180,8 @@ func (s *Service) hookModel(ctx context.Context, g *generation, r *model.Request
 }
 
 // hookAnswer returns content with its text as the hook Answer leaves it, and without
-// thoughts.
+// thoughts. The hook sees the text of all parts as one and leaves one, which goes into the
+// first part that had text; the other parts keep their signatures.
 func (s *Service) hookAnswer(ctx context.Context, content *genai.Content) (*genai.Content, error) {
 	changed := &genai.Content{Role: content.Role, Parts: slices.DeleteFunc(slices.Clone(content.Parts), func(p *genai.Part) bool { return p.Thought })}
 	before := (&model.Answer{Content: changed}).Text()
@@ -208,7 +217,8 @@ func isEmptyPart(p *genai.Part) bool {
 		p.InlineData == nil && p.FileData == nil && p.ExecutableCode == nil && p.CodeExecutionResult == nil
 }
 
-// hookedTool runs one call within the hook Tool.
+// hookedTool runs one call within the hook Tool. The output is bounded again after the hook,
+// which may have enlarged what the tool was allowed.
 func (s *Service) hookedTool(ctx context.Context, g *generation, i int, call *genai.FunctionCall) (map[string]any, error) {
 	hook := s.Agent.Hooks.Tool
 	if hook == nil {
@@ -243,7 +253,8 @@ func (s *Service) hookedTool(ctx context.Context, g *generation, i int, call *ge
 	return c.Output, nil
 }
 
-// cloneJSON returns a copy of an object that shares nothing that can change with it.
+// cloneJSON returns a copy of an object that shares nothing that can change with it. A hook
+// that changes arguments in place would otherwise change the call that is stored and shown.
 func cloneJSON(object map[string]any) map[string]any {
 	copied, _ := cloneValue(object).(map[string]any)
 	return copied
@@ -271,7 +282,9 @@ func cloneValue(value any) any {
 var errHookOver = errors.New("the turn does not wait for this hook any more")
 
 // callHook calls hook as [callOwn] does. What hook calls as next is run, one at a time,
-// in the caller's goroutine.
+// in the caller's goroutine. The hook's goroutine may outlive the call. over is closed then,
+// so that a next that it calls later returns an error instead of waiting for somebody who has
+// left.
 func callHook(ctx context.Context, hook func(next func() error) error, run func() error) error {
 	calls, over := make(chan chan error), make(chan struct{})
 	defer close(over)

@@ -18,7 +18,8 @@ const (
 	headerReplayed = "Idempotency-Replayed"
 )
 
-// leaseMargin is how much longer than the call its lease on a key lasts.
+// leaseMargin is how much longer than the call its lease on a key lasts. It covers the commit
+// of a turn that has used all its time, see commitTimeout.
 const leaseMargin = 5 * time.Second
 
 // IdempotencyKey returns the Idempotency-Key header, "" without one, and an error if
@@ -61,7 +62,8 @@ func (s *Service) key(r *http.Request) (string, error) {
 }
 
 // idempotency returns what identifies a retry of req: everything it asks for, except
-// the format of the response.
+// the format of the response. What differs between retries of one client, such as the language
+// that it prefers, is not part of it. The session stores a digest of it, never the text.
 func (s *Service) idempotency(req Request) session.Idempotency {
 	asked := req
 	asked.Stream = false
@@ -72,6 +74,7 @@ func (s *Service) idempotency(req Request) session.Idempotency {
 	if req.Options.Regenerate && !req.Options.Derived {
 		body = append(body, " again"...)
 	}
+	// The same words under another message are an edit elsewhere in the conversation.
 	if page := req.Options.Page; page != nil && page.MessageID != "" {
 		body = append(body, " of "+page.MessageID...)
 	}
@@ -88,6 +91,8 @@ func (s *Service) replay(ctx context.Context, opened *session.Opened, out *outpu
 	if err != nil {
 		return nil, api.Fail(api.Internal, err)
 	}
+	// The key's run may have gone on since it began to wait: its turn is then the one that it
+	// came to.
 	if turn.FinishReason == finishWaiting {
 		reading, cancel := context.WithTimeout(ctx, storeTimeout)
 		defer cancel()
@@ -111,7 +116,9 @@ func (s *Service) replay(ctx context.Context, opened *session.Opened, out *outpu
 	return response, nil
 }
 
-// release returns the key of a failed call, for any cause of the failure.
+// release returns the key of a failed call, for any cause of the failure. It is detached,
+// since the call may have failed because its client left, and its failure is only logged: the
+// lease ends by itself.
 func (s *Service) release(ctx context.Context, opened *session.Opened) {
 	ctx, cancel := detach(ctx, commitTimeout)
 	defer cancel()

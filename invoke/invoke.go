@@ -43,7 +43,8 @@ import (
 	"example.com/gatehouse/session"
 )
 
-// A Config holds the dependencies and limits of a [Service].
+// A Config holds the dependencies and limits of a [Service]. Agent, Model, ModelName, Store,
+// Log, Now and the limits must be set. A Config is not changed once it was passed to [New].
 type Config struct {
 	Agent           agent.Agent
 	Model           *model.Client
@@ -111,7 +112,8 @@ func New(c Config) *Service {
 	return s
 }
 
-// newService returns a Service that runs c's agent, without what requests need.
+// newService returns a Service that runs c's agent, without what requests need. An agent that
+// is a tool has no routes, so it needs neither decoders nor room for bodies.
 func newService(c Config, all subagents) *Service {
 	tools := newToolset(c.Agent.Tools)
 	if m := c.Agent.Model; m != nil && m.MediaResolution == genai.MediaResolutionHigh {
@@ -142,6 +144,7 @@ func (s *Service) invoke(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
+	// Without a queue the preference is passed over, as RFC 7240, section 2, allows.
 	async := s.Queue != nil && prefersAsync(r)
 	if err := s.checkWebhook(req, async); err != nil {
 		return err
@@ -171,7 +174,9 @@ func (s *Service) Stream(ctx context.Context, w http.ResponseWriter, r *http.Req
 }
 
 // failure returns the error response for err, which ended a turn that ran in ctx for a
-// client. Precedence: client cancellation, then deadline, then model or store error.
+// client. Precedence: client cancellation, then deadline, then model or store error. The end
+// of a context comes first, because the error that a canceled call returns is only its
+// consequence. An *api.Error was made for the caller where the cause was known, and stays.
 func failure(client, ctx context.Context, err error) *api.Error {
 	if failure, ok := errors.AsType[*api.Error](err); ok {
 		return failure
@@ -220,7 +225,9 @@ func failure(client, ctx context.Context, err error) *api.Error {
 	return storeFailure(err)
 }
 
-// ModelGone returns the error response if the API does not have the configured models.
+// ModelGone returns the error response if the API does not have the configured models. The
+// variable and the successor are in the answer, because only an operator can mend it, and a
+// caller is often the first who sees it.
 func ModelGone(gone *model.GoneError) *api.Error {
 	e := api.Fail(api.NotReady, gone)
 	e.Message = "The configured model does not exist or was shut down; see details."
@@ -263,6 +270,7 @@ func storeFailure(err error) *api.Error {
 		return api.Fail(api.IdempotencyMismatch, nil)
 	case errors.Is(err, session.ErrTooManyKeys):
 		e := api.Fail(api.RateLimited, err)
+		// Keys are kept for [session.KeyLife], so that room comes slowly.
 		e.RetryAfter = time.Hour
 		return e
 	case errors.Is(err, session.ErrChanged): // every attempt met another call's change
@@ -299,7 +307,8 @@ func recordStored(t *telemetry.Turn, key session.Key, turn session.Turn, number 
 }
 
 // recordPreviousTurn passes the session's last turn to the audit. If the process that
-// ran it ended before it wrote the audit entry, this request writes it.
+// ran it ended before it wrote the audit entry, this request writes it. The entry's insert id
+// follows from the turn, by which Cloud Logging shows the two as one.
 func recordPreviousTurn(ctx context.Context, key session.Key, turns []session.Record) {
 	if len(turns) == 0 {
 		return

@@ -13,8 +13,17 @@ import (
 	"example.com/gatehouse/session"
 )
 
+// One conditional write a second serves four ends: it stores what was shown, for whoever
+// resumes; it shows that the holder lives, for whoever would take over; it finds out that the
+// run is to stop; and it fails when another has taken over. So the holder neither polls nor
+// listens. A run that is over within its first second has no record, unless an effect or a
+// queue needs one before, and a usual turn costs no write more. The lock is held during a
+// write: each write needs the revision of the one before, and two at once would fence the run
+// from itself.
+
 // journalEvery is how often a run with a record writes it, and how long a run goes on
-// before it gets one.
+// before it gets one. It is a fifth of [session.LeaseTime], so that a few writes may fail or
+// be late before another takes the run over.
 const journalEvery = time.Second
 
 // The causes that end a run from outside.
@@ -100,6 +109,7 @@ func (j *journal) tick() (first *session.Run) {
 		return nil
 	}
 	begun := j.record.Revision != nil
+	// Canceling ends the model call, too: nobody pays for a run that is another's.
 	if _, err := j.write(); err != nil {
 		j.run.cancel(err)
 		return nil
@@ -131,6 +141,8 @@ func (j *journal) Record(change func(*session.Run)) error {
 	j.record.Effects, j.record.Answers = maps.Clone(before.Effects), maps.Clone(before.Answers)
 	change(&j.record)
 	for {
+		// The system's clock, not the service's: what counts is how long the process really
+		// took.
 		begun := time.Now()
 		saved, err := j.write()
 		if err != nil {
@@ -163,6 +175,8 @@ func (j *journal) write() (saved bool, _ error) {
 	switch {
 	case err == nil && j.record.Stop: // it came between the write and its reply
 		return false, errStopped
+	// A holder that cannot reach the store works on. If another takes the run over in this
+	// time, the first write that gets through fails on its condition, and so does the commit.
 	case err == nil || errors.Is(err, session.ErrUnavailable):
 		return err == nil, nil
 	case errors.Is(err, session.ErrTakenOver), errors.Is(err, session.ErrFenced):
@@ -211,6 +225,7 @@ func (j *journal) save(ctx context.Context, next session.Run) error {
 	} else {
 		saved, err = j.s.Store.SaveRun(ctx, &next)
 	}
+	// Also if it failed: a write whose reply was lost may have been made.
 	j.attempted = true
 	if err == nil {
 		j.record = *saved
@@ -229,7 +244,8 @@ func (j *journal) kept() bool {
 }
 
 // close ends the writes and returns the record as the run's end is to leave it, nil if
-// there is none.
+// there is none. The caller writes that record, in one commit with the turn if there is one: a
+// run is over in both or in neither.
 func (j *journal) close(state session.RunState) *session.Run {
 	if j == nil {
 		return nil
@@ -265,6 +281,8 @@ func (j *journal) fail(state session.RunState, failure *api.Error) {
 	switch {
 	case failure.Code == api.SessionNotFound: // it was deleted, and nothing of it may stay
 		end = &session.Run{Key: end.Key, ID: end.ID, State: session.Failed, Epoch: end.Epoch, Turn: end.Turn, Revision: end.Revision}
+	// After an effect the run is left open although it failed: its key stays bound, and
+	// whoever takes it over knows from the ledger what was done.
 	case failure.Code == api.ShuttingDown || len(end.Effects) > 0 && !j.run.req.Options.Sessionless:
 		end.State, end.Holder = session.Working, ""
 		end.Checkpoint = j.checkpoint.encode(j.record.Checkpoint)
@@ -281,6 +299,7 @@ func (j *journal) fail(state session.RunState, failure *api.Error) {
 // settle writes the end of a run, and reports whether its record, if there is one, has an
 // end. Otherwise another may go on with the run.
 func (j *journal) settle(ctx context.Context, end *session.Run) bool {
+	// The second try is for a stop, or for an earlier write whose reply was lost.
 	for range 2 {
 		if end.Revision != nil {
 			_, err := j.s.Store.SaveRun(ctx, end)
@@ -313,7 +332,8 @@ func (j *journal) open() bool {
 }
 
 // A runRequest is what the record of a run has of its request: enough to go on without
-// it. It holds no credential.
+// it. It holds no credential. Whether the caller is still admitted, and is an operator, is not
+// believed from here: the queue's tasks ask again.
 type runRequest struct {
 	Request   Request       `json:"request"`
 	Options   Options       `json:"options"`
