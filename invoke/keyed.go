@@ -18,13 +18,27 @@ import (
 // that a retry finds it, and its first write is the claim. It is worked on, taken over
 // and stopped like any other, and holds the answer that a retry replays.
 
+// The hard part is that a record which has expired still lies under its id until Firestore's
+// TTL has deleted it, up to 24 hours later (https://cloud.google.com/firestore/docs/ttl).
+// Reads treat it as absent, but the claim, which is conditioned on there being no document,
+// fails on it. So the id has a generation: the claim walks over expired records to the first
+// id that is free or holds a live record, and a retry that walks the same way finds the same
+// one.
+//
+// A key is free again if its run has failed and no effect began in it, as that of a run with
+// a session is, or if its holder died before it had stored what was asked, which waits for
+// the hook Question. The claim then overwrites the record in a new epoch, so that a holder
+// which is only late is fenced by its next write.
+
 // maxKeyed bounds how many records one key may have had that have expired, and wait for
 // Firestore to delete them.
 const maxKeyed = 8
 
 // claimKeyed stores the record of a run without a session that has a key. If a call
 // before has stored it, its record is returned as found, unless the key is free again.
-// With an empty holder, anybody may take the run over.
+// With an empty holder, anybody may take the run over. The error is [session.ErrKeyMismatch]
+// if the record is of another request, and [session.ErrUnavailable] if the key has had too
+// many records.
 func (s *Service) claimKeyed(ctx context.Context, owner session.Owner, req Request, holder string) (record *session.Run, found bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
@@ -43,6 +57,7 @@ func (s *Service) claimKeyed(ctx context.Context, owner session.Owner, req Reque
 			continue
 		case err != nil:
 			return nil, false, err
+		// A holder is made for each call, so only this call's write can have left it.
 		case holder != "" && stored.Holder == holder: // the response to the write was lost
 			return stored, false, nil
 		}
@@ -51,16 +66,23 @@ func (s *Service) claimKeyed(ctx context.Context, owner session.Owner, req Reque
 			return nil, false, err
 		}
 		if free := stored.State == session.Failed && len(stored.Effects) == 0; !free && !(stored.Lapsed() && asked.Request.Query == "") {
+			// Only a key that is not free has anything to replay, so only there does it
+			// matter that the request is the same.
 			if asked.Body != bodyOf(s.idempotency(req)) {
 				return nil, false, session.ErrKeyMismatch
 			}
 			return stored, true, nil
 		}
+		// What the earlier try has shown is void from its first step on. The slice is
+		// clipped, because the store may hold the array behind it.
 		claim.Revision, claim.Epoch = stored.Revision, stored.Epoch+1
 		claim.Resets = append(stored.Resets[:len(stored.Resets):len(stored.Resets)], session.Reset{Step: 1})
 	}
 	return nil, false, fmt.Errorf("%w: too many runs of one key", session.ErrUnavailable)
 }
+
+// What is stored before the hook Question has run must not hold the question: the hook may be
+// there to redact it.
 
 // claimRequest returns what a claim has of its request. Where a hook changes the
 // question, that is the body's digest until it has.
@@ -73,7 +95,8 @@ func (s *Service) claimRequest(ctx context.Context, req Request) json.RawMessage
 }
 
 // bodyOf returns the digest by which a key that is used for another request is
-// recognized.
+// recognized. The record is to hold no second copy of what was sent, and with the hook
+// Question none at all.
 func bodyOf(idem session.Idempotency) string {
 	sum := sha256.Sum256([]byte(idem.Body))
 	return base64.RawURLEncoding.EncodeToString(sum[:])
@@ -93,6 +116,8 @@ func (s *Service) openKeyed(ctx context.Context, r *run) (*session.Opened, error
 		r.claimed = record
 		r.out.restore(nil, record.Resets)
 	case record.State == session.Working:
+		// The time is how long a holder that has died keeps the key: a retry after it takes
+		// the run over.
 		return nil, &session.InProgressError{Left: session.LeaseTime, Key: record.Key, Run: record.ID}
 	default:
 		r.earlier = record
@@ -108,6 +133,7 @@ func (s *Service) replayKeyed(ctx context.Context, r *run) (*Response, error) {
 		return nil, failureOf(r.earlier)
 	}
 	response.replayed = true
+	// The id is that of this request, by which its client and the log know it.
 	start := startOf(r.earlier)
 	start.RequestID, start.replayed = api.RequestID(ctx), true
 	r.out.restore(r.earlier.Parts, r.earlier.Resets)
@@ -115,7 +141,8 @@ func (s *Service) replayKeyed(ctx context.Context, r *run) (*Response, error) {
 	return response, nil
 }
 
-// responseOf returns the answer of a run that left it in its record, nil if it left none.
+// responseOf returns the answer of a run that left it in its record, nil if it left none. A
+// record that failed holds an error's envelope instead, see failureOf.
 func responseOf(record *session.Run) *Response {
 	var envelope struct{ Data *Response }
 	if record.State != session.Done && record.State != session.Stopped || json.Unmarshal(record.Result, &envelope) != nil {
@@ -124,7 +151,9 @@ func responseOf(record *session.Run) *Response {
 	return envelope.Data
 }
 
-// releaseKeyed gives the key of a run back that has failed before it began.
+// releaseKeyed gives the key of a run back that has failed before it began. The write
+// outlives the client, whose leaving is one of the failures. With the record as failed, the
+// next call with the key claims it at once; without, after [session.LeaseTime].
 func (s *Service) releaseKeyed(ctx context.Context, r *run, err error) {
 	ctx, cancel := detach(ctx, storeTimeout)
 	defer cancel()
@@ -150,12 +179,15 @@ func (s *Service) endSessionless(ctx context.Context, r *run, state session.RunS
 	}
 	saving, cancel := detach(ctx, storeTimeout)
 	defer cancel()
+	// The journal leaves them out, because a turn has them. This run has no turn.
 	end.Parts, end.Resets = r.out.shown()
 	end.Result, _ = json.Marshal(api.Success(ctx, invoked, response)) // it is sent as JSON, too
 	err := s.saveEnd(saving, end)
 	switch {
 	case err == nil:
 		return nil
+	// Whoever has taken the run over answers for it. And a key whose end is not stored would
+	// have its retry run again, after this answer had been read.
 	case errors.Is(err, session.ErrFenced), r.req.Options.Key != "":
 		return err
 	}
@@ -164,7 +196,9 @@ func (s *Service) endSessionless(ctx context.Context, r *run, state session.RunS
 }
 
 // saveEnd writes the end of a run. A stop that came first is met by the end. The error is
-// [session.ErrFenced] if another holder has taken the run over.
+// [session.ErrFenced] if another holder has taken the run over. The journal is closed by
+// then, so that only a stop or a takeover can come between, and a few tries are enough: as
+// many as a stop makes against a holder that writes once a second.
 func (s *Service) saveEnd(ctx context.Context, end *session.Run) error {
 	for range stopTries {
 		_, err := s.Store.SaveRun(ctx, end)

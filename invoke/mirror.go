@@ -9,6 +9,16 @@ import (
 	"example.com/gatehouse/session"
 )
 
+// Watching a run of another instance must not cost a read for each watcher: a page that many
+// people have open, or one client with many connections, would be billed by the second. So
+// the watchers of a run in this process share two things. A lookup finds out where the run
+// is, once for all who ask at the same time. A mirror is the output of a run that is worked
+// on elsewhere, filled from its record by a goroutine that reads once in [pollEvery]. It
+// lives only while somebody watches: between requests an instance has no CPU to read with.
+//
+// A mirror ends with the outcome moved when the record has lapsed or is gone. Its watchers
+// then look again, and the first of them, by way of the lookup, takes the run over.
+
 // lookups are the reads of where runs can be watched: one at a time for each run, and
 // at most one in [pollEvery] for a run that was not found. The zero lookups are none. It
 // is safe for concurrent use.
@@ -43,8 +53,11 @@ func (ls *lookups) join(key runKey) (l *lookup, first bool) {
 	return l, true
 }
 
-// end ends a lookup. That a run was not found holds for whoever asks within the time.
+// end ends a lookup. That a run was not found holds for whoever asks within the time. Other
+// results are for those who waited only, because they do not last: a run ends, its holder
+// dies, the store answers again.
 func (ls *lookups) end(l *lookup) {
+	// Who joins between here and the removal finds the result at once.
 	close(l.done)
 	remove := func() {
 		ls.mu.Lock()
@@ -85,13 +98,17 @@ func (ms *mirrors) join(key runKey) *mirror {
 	return m
 }
 
-// begin is join with a new mirror, which begins with record.
+// begin is join with a new mirror, which begins with record. Rarely, a watcher that looked
+// for a mirror just before another one began it begins a second one. That takes the place in
+// byKey, and each ends with the watchers that it has.
 func (ms *mirrors) begin(s *Service, key runKey, record *session.Run) *mirror {
 	ms.mu.Lock()
 	defer ms.mu.Unlock()
 	m := &mirror{key: key, out: &output{}, watchers: 1}
 	m.show(record)
 	var ctx context.Context
+	// The mirror belongs to all of its watchers: the end of the first one's request must not
+	// end it for the others.
 	ctx, m.cancel = context.WithCancel(context.Background())
 	if ms.byKey == nil {
 		ms.byKey = map[runKey]*mirror{}
@@ -101,6 +118,8 @@ func (ms *mirrors) begin(s *Service, key runKey, record *session.Run) *mirror {
 	return m
 }
 
+// leave takes a watcher away. The last one to leave ends the mirror, so each join and begin
+// must be followed by one leave.
 func (ms *mirrors) leave(m *mirror) {
 	ms.mu.Lock()
 	defer ms.mu.Unlock()
@@ -112,6 +131,7 @@ func (ms *mirrors) leave(m *mirror) {
 // drop ends a mirror. The caller holds mu.
 func (ms *mirrors) drop(m *mirror) {
 	m.cancel()
+	// Another mirror of the run may have the place.
 	if ms.byKey[m.key] == m {
 		delete(ms.byKey, m.key)
 	}
@@ -145,6 +165,7 @@ func (s *Service) refresh(ctx context.Context, m *mirror) bool {
 	defer cancel()
 	record, err := s.Store.LoadRun(ctx, m.key.session, m.key.id)
 	switch {
+	// The watchers see a pause instead of an error.
 	case errors.Is(err, session.ErrUnavailable):
 		return false
 	case err != nil || record.Lapsed():
@@ -153,9 +174,12 @@ func (s *Service) refresh(ctx context.Context, m *mirror) bool {
 		m.show(record)
 		return false
 	}
+	// If the turn cannot be read, the next tick tries again.
 	return !errors.Is(s.showEnded(ctx, m.key, record, m.out), session.ErrUnavailable)
 }
 
+// show makes the output what the record has. The pieces in which text came are not in the
+// record, so that what is new since the last read goes out as one piece of the same bytes.
 func (m *mirror) show(record *session.Run) {
 	m.out.restore(record.Parts, record.Resets)
 	m.out.begin(startOf(record))

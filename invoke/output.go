@@ -11,6 +11,17 @@ import (
 	"example.com/gatehouse/session"
 )
 
+// The output is what makes a run independent of its clients. Its log is append-only, with one
+// exception, a reset, which is recorded beside it. So a position (how many resets, which
+// part, which byte of its text) names the same place on every instance and after the run, and
+// a watcher that comes late, or comes back, reads the log from its position on like any
+// other.
+//
+// Appending must cost the same however long the text is. The text of the last part grows in a
+// strings.Builder whose String shares its memory: what was written is never changed, so a
+// string that a watcher took earlier stays valid without the lock. Likewise, a reset clips
+// the slices instead of reusing what lies behind them.
+
 // An output is what a run shows, in order. The run only adds to it; whoever watches the
 // run follows it at its own pace, so that neither waits for the other. It is safe for
 // concurrent use.
@@ -45,7 +56,8 @@ type shown struct {
 // partOverhead is about what a stored part takes beside its texts, in bytes.
 const partOverhead = 96
 
-// begin makes start the first event. Later calls do nothing.
+// begin makes start the first event. Later calls do nothing. The time is when the run began
+// in this process, which for one that was taken over is later than its record's.
 func (o *output) begin(start Start) {
 	o.change(func() {
 		if o.start == nil {
@@ -54,7 +66,8 @@ func (o *output) begin(start Start) {
 	})
 }
 
-// change calls f under the lock and wakes whoever watches.
+// change calls f under the lock and wakes whoever watches. A channel is made only if somebody
+// waits, so that a run without watchers makes none, and closing it wakes any number.
 func (o *output) change(f func()) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -79,6 +92,8 @@ func (o *output) say(kind session.Kind, text string) {
 		o.text.WriteString(text)
 		o.log.parts[last].Text = o.text.String() // shares the builder's memory
 		o.log.ends[last] = append(o.log.ends[last], o.text.Len())
+		// A stored turn has the text of the answer in its contents, which are counted where
+		// they are added; reasoning is stored nowhere but in the part.
 		if kind == session.KindReasoning {
 			o.bytes += len(text)
 		}
@@ -93,6 +108,7 @@ func (o *output) append(p session.Part) {
 	o.log.parts = append(o.log.parts, p)
 	o.log.ends = append(o.log.ends, nil)
 	o.text = strings.Builder{}
+	// Other arguments and results are in the turn's contents, see [session.Part.Stored].
 	if p.Own {
 		o.bytes += len(encode(p.Args)) + len(encode(p.Result))
 	}
@@ -109,7 +125,8 @@ func (o *output) mark() mark {
 	return mark{len(o.log.parts), o.bytes}
 }
 
-// reset makes what was shown since the mark of a step void.
+// reset makes what was shown since the mark of a step void. Each watcher of the attempt gets
+// an event that takes it back.
 func (o *output) reset(to mark, step int) {
 	o.change(func() {
 		if to.parts >= len(o.log.parts) {
@@ -122,7 +139,9 @@ func (o *output) reset(to mark, step int) {
 	})
 }
 
-// restore makes o show what the stored turn or the record of a run has shown.
+// restore makes o show what the stored turn or the record of a run has shown. The slices stay
+// the caller's to read, and must not change any more. A watcher keeps its position, which
+// holds in the new log as in the old one.
 func (o *output) restore(parts []session.Part, resets []session.Reset) {
 	o.change(func() {
 		o.log = shown{parts: parts, ends: make([][]int, len(parts)), resets: resets}
@@ -130,7 +149,8 @@ func (o *output) restore(parts []session.Part, resets []session.Reset) {
 	})
 }
 
-// end makes o end: nothing is added after it. Later calls do nothing.
+// end makes o end: nothing is added after it. Later calls do nothing. The first outcome
+// stands: a mirror that has seen the run's end is not moved afterwards.
 func (o *output) end(as outcome) {
 	o.change(func() {
 		if !o.ended {
@@ -153,7 +173,8 @@ func (o *output) over() bool {
 	return o.ended
 }
 
-// reaches reports whether a position is within what was shown, or at its end.
+// reaches reports whether a position is within what was shown, or at its end. In a mirror,
+// whose record may be a second behind, one beyond it may be right.
 func (o *output) reaches(p Position) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -229,7 +250,8 @@ func (o *output) size() int {
 	return o.bytes
 }
 
-// shown returns what was shown so far.
+// shown returns what was shown so far. The slices are the caller's: a record or a turn is
+// written from them while the run goes on.
 func (o *output) shown() ([]session.Part, []session.Reset) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -249,7 +271,7 @@ func (o *output) attached() (parts []session.Part) {
 }
 
 // stored returns what was shown, as a turn stores it. One that has shown nothing but a
-// text stores no parts: they follow from its contents.
+// text stores no parts: they follow from its contents. Most turns are such.
 func (o *output) stored() ([]session.Part, []session.Reset) {
 	if o.plain() {
 		return nil, nil
@@ -270,7 +292,8 @@ func (o *output) plain() bool {
 
 // each calls show with all events from a position on, until the run is over or show
 // returns an error, and moves the position along. The first is start, unless it was
-// shown before.
+// shown before. show is called without the lock: a client that does not read holds up nobody
+// but itself. at and started are the watcher's until each returns.
 func (o *output) each(ctx context.Context, at *Position, started *bool, show func(Event) error) error {
 	for {
 		e, ok, change := o.next(at, started)
@@ -309,6 +332,8 @@ func (o *output) next(at *Position, started *bool) (e Event, ok bool, change <-c
 	if o.ended {
 		return Event{}, false, nil
 	}
+	// It is made under the lock under which the log was read, so no change falls between the
+	// look and the wait.
 	if o.changed == nil {
 		o.changed = make(chan struct{})
 	}
@@ -316,7 +341,9 @@ func (o *output) next(at *Position, started *bool) (e Event, ok bool, change <-c
 }
 
 // next returns the event at a position and moves the position behind it. A position of
-// an earlier attempt gets a reset, and goes back to where that begins again.
+// an earlier attempt gets a reset, and goes back to where that begins again. Of several
+// resets that a watcher has missed, one event covers all: it is the one that reaches back
+// furthest.
 func (s *shown) next(at *Position) (Event, bool) {
 	if at.Attempt < len(s.resets) {
 		first := slices.MinFunc(s.resets[at.Attempt:], func(a, b session.Reset) int { return a.Part - b.Part })
@@ -340,6 +367,8 @@ func (s *shown) next(at *Position) (Event, bool) {
 		if at.Offset < len(p.Text) {
 			end := len(p.Text)
 			if ends := s.ends[at.Part]; ends != nil {
+				// The piece that holds the next byte. Each watcher gets the pieces as the
+				// model wrote them, however late it reads them.
 				i, _ := slices.BinarySearch(ends, at.Offset+1)
 				end = ends[i]
 			}

@@ -19,11 +19,17 @@ import (
 // reads pages, runs code. Clients see it as reasoning, as calls of tools with their
 // ends, and as sources.
 
+// These parts come in the model's stream and may lack the id that joins a call and its end.
+// An id is then made here, and an end without one belongs to the call that is open. None of
+// them is run or answered by the service, so they take no round of [Config.MaxToolRounds] and
+// never wait for a person.
+
 // maxOwnPart bounds code, its output and a tool's arguments as clients see them, in
 // bytes. What is stored for the model is whole.
 const maxOwnPart = 16 << 10
 
-// hasOwnParts reports whether the model may do anything beside its text.
+// hasOwnParts reports whether the model may do anything beside its text. Without any, parts
+// are not looked at one by one while the model writes.
 func hasOwnParts(a agent.Agent) bool {
 	return a.Model != nil && a.Model.ThinkingConfig != nil && a.Model.ThinkingConfig.IncludeThoughts ||
 		slices.ContainsFunc(a.Tools, func(t tool.Tool) bool { return t.GeminiTool() != nil })
@@ -46,6 +52,7 @@ func (g *generation) showPart(p *genai.Part) {
 		g.endOwn(result.ID, tool.CodeExecution, end)
 	case p.ToolCall != nil:
 		args := p.ToolCall.Args
+		// Arguments that are cut would be no JSON any more, so they are left out whole.
 		if raw, err := json.Marshal(args); err != nil || len(raw) > maxOwnPart {
 			args = nil
 		}
@@ -65,7 +72,8 @@ func (g *generation) beginOwn(id, name string, args map[string]any) {
 	g.run.out.add(session.Part{Kind: session.KindToolCall, ID: id, Name: name, Args: args, Own: true})
 }
 
-// endOwn shows that the tool has ended, which the model says last.
+// endOwn shows that the tool has ended, which the model says last. It counts as a tool call
+// of the answer from then on: one that never ends is shown, and is not in tool_calls.
 func (g *generation) endOwn(id, name string, end session.Part) {
 	if id == "" {
 		id = g.ownOpen
@@ -97,6 +105,7 @@ func (g *generation) showSources(answer model.Answer, before int, placed bool) {
 	if answer.Grounding == nil {
 		return
 	}
+	// Positions are in code points of the whole answer; the model call has them in its text.
 	offset := utf8.RuneCountInString(g.text.String()[:before])
 	for _, source := range answer.Grounding.Sources {
 		var positions []session.Position
@@ -109,13 +118,16 @@ func (g *generation) showSources(answer model.Answer, before int, placed bool) {
 		}
 		g.run.out.add(session.Part{Kind: session.KindSource, Title: source.Title, URI: source.URI, Positions: positions})
 	}
+	// Google's terms want them shown, and HTML that is cut is broken: they are kept whole or
+	// not at all.
 	if more := answer.Grounding.Suggestions; len(g.suggestions)+len(more) <= maxSuggestions {
 		g.suggestions += more // of each search
 	}
 }
 
 // adoptSources shows where the answer of sub, an agent that was a tool, comes from: what
-// g says of it rests on the same. Where in the text is not known.
+// g says of it rests on the same. Where in the text is not known. The terms hold for its
+// suggestions, too, whoever asked.
 func (g *generation) adoptSources(sub *generation) {
 	parts, _ := sub.run.out.shown()
 	for _, source := range sourcesOf(parts) {
@@ -129,7 +141,8 @@ func (g *generation) adoptSources(sub *generation) {
 // maxSuggestions bounds the suggestions of a turn, in bytes.
 const maxSuggestions = 64 << 10
 
-// shortened returns text of at most maxOwnPart bytes.
+// shortened returns text of at most maxOwnPart bytes. Code may print any bytes, and JSON, the
+// record and the stored turn take UTF-8 only.
 func shortened(text string) string {
 	if len(text) <= maxOwnPart {
 		return strings.ToValidUTF8(text, "\uFFFD")

@@ -10,6 +10,18 @@ import (
 	"example.com/gatehouse/session"
 )
 
+// A page and its session can differ: another tab went on, an answer failed and left no turn,
+// an earlier message is edited. The SDK cuts its history before it sends, so the messages do
+// not show which it was. But the page's answers name their runs, and the latest run that left
+// a turn is the last turn that the page shows. If that is the session's last turn, the
+// question is appended. If it is an earlier one, the turns after it are replaced, but only if
+// the request names what it replaces: by the id of an edited message, or by asking for the
+// next turn's question again. Anything else is session_conflict, with a sentence that has the
+// person reload.
+//
+// The turns to be replaced are only decided here. The commit replaces them in one step, on
+// the condition that the last turn is still the one that was seen.
+
 // A Page is what a page says of the conversation that it shows. The history is the
 // session's; what the page says is only compared with it, so that a question is never
 // answered in a conversation that its user does not see.
@@ -46,9 +58,11 @@ type slot struct {
 	first  int              // number of the first turn that is replaced
 }
 
-// slot returns where the turn of a run goes.
+// slot returns where the turn of a run goes. The error is session_conflict if a tool has
+// changed the world in a turn that would be replaced: the next question must know of it.
 func (s *Service) slot(ctx context.Context, current *session.Session, r *run, req Request) (slot, error) {
 	if r.taken != nil {
+		// A run that has waited left its turn in the session, and replaces it by its id.
 		before, last, err := r.waited(current)
 		if err != nil || last != "" {
 			return slot{before, last, current.Turns}, err
@@ -79,7 +93,8 @@ func (s *Service) slot(ctx context.Context, current *session.Session, r *run, re
 }
 
 // firstReplaced returns the number of the first turn that req replaces; one beyond the
-// last turn if it is appended.
+// last turn if it is appended. The error is session_conflict if the session is not what the
+// page shows.
 func (s *Service) firstReplaced(ctx context.Context, current *session.Session, req Request) (int, error) {
 	page, next := req.Options.Page, current.Turns+1
 	if page == nil || page.Alone {
@@ -108,6 +123,7 @@ func (s *Service) firstReplaced(ctx context.Context, current *session.Session, r
 	if err != nil {
 		return 0, err
 	}
+	// An edited message directly follows what the page shows.
 	named := current.NumberOf(func(r session.Record) bool { return page.MessageID != "" && names(current.Key, r, page.MessageID) })
 	switch {
 	case named > 0 && named != shown+1:
@@ -121,6 +137,8 @@ func (s *Service) firstReplaced(ctx context.Context, current *session.Session, r
 		}
 		return 0, e
 	case req.Options.Regenerate && named == 0:
+		// A regeneration names no message of its question. That the question is the same
+		// shows that the page means this turn.
 		turn, err := s.turnAt(ctx, current, shown+1)
 		if err != nil {
 			return 0, err
@@ -138,7 +156,9 @@ func asks(t session.Turn, req Request) bool {
 	return query == req.Query
 }
 
-// names reports whether a message's id is that of the question or the answer of a turn.
+// names reports whether a message's id is that of the question or the answer of a turn. A
+// page that has loaded its messages from here has ids made of the run's; one that has asked
+// itself has the SDK's for the question.
 func names(key session.Key, r session.Record, id string) bool {
 	if r.QuestionID() == id {
 		return true
@@ -161,7 +181,8 @@ func (s *Service) numberOf(ctx context.Context, current *session.Session, id str
 }
 
 // lastShown returns the number of the latest turn that the page's answers name, 0 for
-// none. Answers whose runs left no turn are passed over.
+// none. Answers whose runs left no turn are passed over. The recent turns are at hand; only
+// if none of them is named are archived ones read, up to all of them, and for few ids.
 func (s *Service) lastShown(ctx context.Context, current *session.Session, runs []string) (int, error) {
 	var ids []string
 	for _, run := range slices.Backward(runs) {
@@ -205,7 +226,10 @@ func (s *Service) turnAt(ctx context.Context, current *session.Session, number i
 
 // supersede stops the run that still works on what the page no longer waits for: the
 // latest that its answers name, or, if the page regenerates or edits, the newest, which
-// makes the answer that is to be replaced. It reports whether there was one.
+// makes the answer that is to be replaced. It reports whether there was one. It waits until
+// that run has stored its turn or failed, so that the turn which follows is read with it. The
+// wait is bounded by what a commit may take and the second in which another instance's record
+// is read.
 func (s *Service) supersede(ctx context.Context, current *session.Session, req Request) (bool, error) {
 	page := req.Options.Page
 	if page == nil {
@@ -227,6 +251,9 @@ func (s *Service) supersede(ctx context.Context, current *session.Session, req R
 	return true, nil // what it failed of, if it did, is its own reader's
 }
 
+// superseded returns the run that the page no longer waits for, and whether it is worked on.
+// A run in its first second is known only to its process: elsewhere it is found by its
+// record, once that is written.
 func (s *Service) superseded(ctx context.Context, current *session.Session, req Request) (key runKey, working bool, err error) {
 	page := req.Options.Page
 	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
@@ -263,7 +290,9 @@ func (s *Service) superseded(ctx context.Context, current *session.Session, req 
 	return s.newestOf(ctx, current.Key)
 }
 
-// followStopped stops the run that r supersedes and makes opened hold its turn.
+// followStopped stops the run that r supersedes and makes opened hold its turn. The session
+// is read again, because the stopped run has appended to it. The first holder of a run that
+// was taken over has done so.
 func (s *Service) followStopped(ctx context.Context, r *run, opened *session.Opened) (err error) {
 	if r.taken != nil {
 		return nil

@@ -13,8 +13,15 @@ import (
 	"example.com/gatehouse/internal/files"
 )
 
-// MaxQuery is the maximum length of a query in code points, after trimming.
+// MaxQuery is the maximum length of a query in code points, after trimming. It is part of the
+// HTTP contract, and not configurable.
 const MaxQuery = 10_000
+
+// What a request asks for is in two places. The fields that a body of POST /invoke has are
+// exported and have tags, from which decoding, validation and the OpenAPI document follow.
+// What a header or another protocol asks for is in Options, which no body can set. A Request
+// is a value: the run's own copy stays as it was sent, which is what identifies a retry, and
+// hooks change another one.
 
 // A Request is the body of POST /invoke, validated by its tags.
 type Request struct {
@@ -73,6 +80,8 @@ func newBody(maxOutputTokens int, models []string) *api.Body[Request] {
 	return api.NewBody[Request](func(properties map[string]*huma.Schema) { bound(properties, maxOutputTokens, models) })
 }
 
+// bound limits properties by the configuration. The OpenAPI document is bounded by it too, so
+// that what is documented is what is accepted.
 func bound(properties map[string]*huma.Schema, maxOutputTokens int, models []string) {
 	most := float64(maxOutputTokens)
 	properties["max_tokens"].Maximum = &most
@@ -84,6 +93,7 @@ func bound(properties map[string]*huma.Schema, maxOutputTokens int, models []str
 }
 
 // Models returns the models that a request may name; the first is the agent's own.
+// ModelsAllowed may repeat that one; an enum may not.
 func (c *Config) Models() []string {
 	return append([]string{c.ModelName}, slices.DeleteFunc(slices.Clone(c.ModelsAllowed), func(name string) bool { return name == c.ModelName })...)
 }
@@ -93,6 +103,9 @@ func (c *Config) Models() []string {
 func (s *Service) decode(w http.ResponseWriter, r *http.Request, memory *memoryClaim) (req Request, stream bool, err error) {
 	var raw []byte
 	var data [][]byte // of files
+	// A body within MAX_BODY_BYTES is read whole even if it has files: only a longer one, or
+	// one of unknown length, is worth decoding as it comes, with its memory taken from what
+	// all requests share.
 	if s.Files.accepted() && (r.ContentLength < 0 || r.ContentLength > s.MaxBodyBytes) {
 		bounds := api.FileBody{Limit: s.MaxBodyBytes, Files: s.Files.MaxBytes, Max: files.Max, Hold: memory.take}
 		raw, data, err = bounds.Read(w, r, s.Timeout, files.Decode)
@@ -121,7 +134,8 @@ func (s *Service) decode(w http.ResponseWriter, r *http.Request, memory *memoryC
 }
 
 // Validate removes white space around the query and checks it. field is its path in the
-// body.
+// body. Doors call it for the queries that they make of their own bodies. The error is an
+// [*api.Error] that names the field.
 func (req *Request) Validate(field string) error {
 	req.Query = strings.TrimSpace(req.Query)
 	switch n := utf8.RuneCountInString(req.Query); {

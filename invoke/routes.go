@@ -13,6 +13,10 @@ import (
 	"example.com/gatehouse/session"
 )
 
+// The routes are a table, and their documentation is part of it: the OpenAPI document, GET /
+// and the audit read it from here, so that none of them has to be kept in step by hand. The
+// example of a stream is made by the code that sends streams, so that it cannot fall behind.
+
 // turnErrors are the errors of a turn, except those of its body.
 var turnErrors = []api.Code{
 	api.SessionNotFound, api.IdempotencyInProgress, api.SessionConflict, api.IdempotencyMismatch, api.ContentBlocked, api.QuotaExceeded,
@@ -42,6 +46,8 @@ func (s *Service) Routes() []api.Route {
 			Doc:     s.describeTurn("invokeRoot", example, "The same as `POST /invoke`, at the function's own URL."),
 		},
 		{
+			// The SDK shows an answer's body as error.message, as it is: so it is a sentence,
+			// not JSON.
 			Method: http.MethodPost, Path: "/chat", Handler: s.chat, Audit: api.AuditTurn, Fail: api.WriteSentence,
 			Summary: "Ask the agent in the protocol of the AI SDK's useChat.",
 			Doc: api.Doc{
@@ -92,6 +98,7 @@ func (s *Service) Routes() []api.Route {
 			},
 		},
 		{
+			// Whoever has used up the limit must still be able to stop what spends it.
 			Method: http.MethodPost, Path: "/chat/{id}/stop", Handler: s.stopChat, Audit: "run.stop", Unrefused: true,
 			Summary: "Stop the answer that is being written.",
 			Doc: api.Doc{
@@ -147,6 +154,7 @@ func (s *Service) Routes() []api.Route {
 			},
 		},
 		{
+			// A denial spends nothing and must not be refused.
 			Method: http.MethodPost, Path: "/runs/{id}/approvals", Handler: s.approveRun, Audit: auditDeny, Unrefused: true,
 			Summary: "Approve or deny a tool call that a run waits for.",
 			Doc: api.Doc{
@@ -185,6 +193,7 @@ func (s *Service) Routes() []api.Route {
 			},
 		},
 		{
+			// A right to be forgotten that a rate limit can refuse is none.
 			Method: http.MethodDelete, Path: "/sessions", Handler: s.deleteSessions, Audit: "session.delete_all", Unrefused: true,
 			Summary: "Delete all of your sessions.",
 			Doc: api.Doc{
@@ -253,6 +262,8 @@ func (s *Service) Routes() []api.Route {
 			},
 		},
 		{
+			// JSON lines instead of the envelope, so that an export of any size is never held
+			// whole.
 			Method: http.MethodGet, Path: "/export", Handler: s.export, Audit: "owner.export", Media: "application/jsonl",
 			Summary: "Export all that is stored for you.",
 			Doc: api.Doc{
@@ -300,6 +311,8 @@ func (s *Service) describeTurn(id string, example example, description string) a
 			Refine: func(properties map[string]*huma.Schema) {
 				bound(properties, s.MaxOutputTokens, s.Models())
 				one, most := 1, MaxQuery
+				// Validate checks it, after trimming. A schema cannot trim, so it has a
+				// pattern.
 				query := properties["query"]
 				query.MinLength, query.MaxLength, query.Pattern = &one, &most, queryPattern
 			},
@@ -327,7 +340,8 @@ func (s *Service) describeTurn(id string, example example, description string) a
 	}
 }
 
-// examplePicture is a PNG of one pixel.
+// examplePicture is a PNG of one pixel. It is whole, so that the example can be sent as it
+// is.
 const examplePicture = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNgAAAAAgABSK+kcQAAAABJRU5ErkJggg=="
 
 // link refers to an operation on the session whose id is at a JSON pointer in the
@@ -336,7 +350,9 @@ func link(operation, id, description string) *huma.Link {
 	return &huma.Link{OperationID: operation, Description: description, Parameters: map[string]any{"id": "$response.body#/data" + id}}
 }
 
-// queryPattern requires a character other than white space, and no NUL.
+// queryPattern requires a character other than white space, and no NUL. The escapes are for
+// readers of the document: ECMA 262's \s lacks U+0085, which Go trims, and Python's has
+// U+001C to U+001F.
 const queryPattern = `^[^\x00]*[^\s\x00\x1c-\x1f\x85][^\x00]*$`
 
 // A StreamEvent documents an event in the stream of POST /invoke.
@@ -413,7 +429,8 @@ func (ChatEvent) Schema(r huma.Registry) *huma.Schema {
 	}
 }
 
-// schemaOf registers the schema of T with a description and returns a reference to it.
+// schemaOf registers the schema of T with a description and returns a reference to it. The
+// description is the component's, wherever it is referred to: of several, the last counts.
 func schemaOf[T any](r huma.Registry, description string) *huma.Schema {
 	ref := r.Schema(reflect.TypeFor[T](), true, "")
 	r.SchemaFromRef(ref.Ref).Description = description
@@ -424,6 +441,9 @@ func schemaOf[T any](r huma.Registry, description string) *huma.Schema {
 func jsonText(data *huma.Schema) *huma.Schema {
 	return &huma.Schema{Type: huma.TypeString, Extensions: map[string]any{"contentMediaType": "application/json", "contentSchema": data}}
 }
+
+// The documented examples are of one turn, so that a reader finds the session of one answer
+// in the next one.
 
 // An example is the turn used in the documented examples.
 type example struct {
@@ -489,7 +509,8 @@ func (e example) stopped() []api.DocAnswer {
 	}}
 }
 
-// stream returns the example as sent in a dialect.
+// stream returns the example as sent in a dialect. It goes through an output like that of a
+// run, whose events are documented by being sent.
 func (e example) stream(d Dialect) string {
 	var b bytes.Buffer
 	envelope := api.Success(api.WithRequestID(context.Background(), e.turn.RequestID), invoked, e.response)

@@ -15,6 +15,13 @@ import (
 	"example.com/gatehouse/session"
 )
 
+// A run outlives what began it. Its client may leave, its request may end, another instance
+// may take it over, and it may go on here for a client who has come only to watch. So what a
+// run does ([Service.rescued], in the goroutine of its caller) and what is seen of it (a
+// [watcher], in a goroutine of each client) meet only in its output, and the run's context is
+// made by [Service.lifetime], which decides what can end it: the client, its time, the
+// instance, a stop, or a takeover.
+
 // A run is one execution of the agent, which appends one turn to a session.
 type run struct {
 	req     Request
@@ -37,7 +44,8 @@ type run struct {
 	timeout time.Duration // of a run that the queue brings to its end; 0: that of a request
 }
 
-// epoch returns how often r was taken over.
+// epoch returns how often r was taken over. The run's turn has it, by which a record finds
+// the turn in which the run has ended, see [Service.wentOn].
 func (r *run) epoch() int {
 	if r.taken == nil {
 		return 0
@@ -45,7 +53,8 @@ func (r *run) epoch() int {
 	return r.taken.Epoch
 }
 
-// end notes that the record is stored with the run's end, nil for a run without one.
+// end notes that the record is stored with the run's end, nil for a run without one. It keeps
+// a copy, because the store may hold the record.
 func (r *run) end(record *session.Run, at time.Time) {
 	if record == nil {
 		return
@@ -55,7 +64,8 @@ func (r *run) end(record *session.Run, at time.Time) {
 	r.ended = &ended
 }
 
-// A runKey names a run of an owner.
+// A runKey names a run of an owner. The owner is in the session's key: whoever names another
+// owner's run finds none.
 type runKey struct {
 	session session.Key
 	id      string
@@ -92,7 +102,8 @@ func (rs *runs) get(key runKey) *run {
 	return rs.byKey[key]
 }
 
-// newest returns the run of a session that began last, nil for none.
+// newest returns the run of a session that began last, nil for none. It looks at all of them,
+// which are about as many as requests at once.
 func (rs *runs) newest(key session.Key) (last *run) {
 	rs.mu.Lock()
 	defer rs.mu.Unlock()
@@ -116,7 +127,11 @@ func (s *Service) Ask(ctx context.Context, req Request, show func(Event) error) 
 	return s.drive(ctx, r, &Position{}, new(bool), show)
 }
 
-// drive works on r until it ends, and shows its events from a position on.
+// drive works on r until it ends, and shows its events from a position on. The order at the
+// end matters. The run leaves live first, so that a watcher which looks where it is does not
+// find it here. Then its output ends, which ends the watchers, and only when this call's own
+// has shown all does drive return: the ResponseWriter is not the handler's any more after
+// that, and started is the watcher's until then.
 func (s *Service) drive(client context.Context, r *run, at *Position, started *bool, show func(Event) error) (*Response, error) {
 	ctx, cancel := s.lifetime(client, r)
 	defer cancel(nil)
@@ -140,6 +155,7 @@ func (s *Service) drive(client context.Context, r *run, at *Position, started *b
 	r.out.end(outcome{response, failed, moved})
 	left := w.wait()
 	switch {
+	// The client goes on seeing the run, wherever that is worked on.
 	case moved && left == nil:
 		response, err := s.watch(asker, elsewhere.run, at, started, show)
 		if err != nil && *started && show != nil {
@@ -168,7 +184,9 @@ type watcher struct {
 }
 
 // follow starts to show the events of r from a position on. A watcher that leaves ends a
-// run that does not go on without it.
+// run that does not go on without it. It is not ended by the client's context: the event that
+// ends the run is still due when the time is over. A client that has gone fails the next
+// write.
 func (r *run) follow(at *Position, started *bool, show func(Event) error) *watcher {
 	w := &watcher{done: make(chan struct{})}
 	go func() {
@@ -203,7 +221,7 @@ func (s *Service) showEnd(ctx context.Context, out *output, show func(Event) err
 }
 
 // An elsewhereError is the end of a run in this process that goes on, or has ended, in
-// another one.
+// another one. It is never an answer: whoever waits for the run watches it there.
 type elsewhereError struct {
 	run   runKey
 	cause error
@@ -212,7 +230,9 @@ type elsewhereError struct {
 func (e *elsewhereError) Error() string { return "the run is worked on elsewhere: " + e.cause.Error() }
 func (e *elsewhereError) Unwrap() error { return e.cause }
 
-// stays reports whether r goes on when its client has left.
+// stays reports whether r goes on when its client has left. A run with a key stays because
+// its retry wants the whole answer, and one that was taken over because those who wait for it
+// did not begin it.
 func (r *run) stays() bool {
 	switch r.req.OnDisconnect {
 	case DisconnectContinue:
@@ -224,7 +244,8 @@ func (r *run) stays() bool {
 }
 
 // lifetime returns the context of a run: that of its client, or one that ends only with
-// the run's time or the instance. Its cause says why it has ended.
+// the run's time or the instance. Its cause says why it has ended. The returned function must
+// be called with nil when the run is over; with a cause it ends the run.
 func (s *Service) lifetime(client context.Context, r *run) (context.Context, context.CancelCauseFunc) {
 	deadline := time.Now().Add(cmp.Or(r.timeout, s.Timeout))
 	asked, ok := client.Deadline()
@@ -236,6 +257,7 @@ func (s *Service) lifetime(client context.Context, r *run) (context.Context, con
 	}
 	base := client
 	if r.stays() {
+		// With the values only: the instance's end has to be joined again, below.
 		base = context.WithoutCancel(client)
 	}
 	ctx, cancel := context.WithCancelCause(base)
@@ -251,7 +273,8 @@ func (s *Service) lifetime(client context.Context, r *run) (context.Context, con
 }
 
 // rescued is turn for a run with a watcher: a panic after the start becomes the error
-// that ends the stream. One before it is for package middleware.
+// that ends the stream. One before it is for package middleware. A stream that has begun has
+// its status: only an event can end it.
 func (s *Service) rescued(ctx context.Context, r *run) (_ *Response, err error) {
 	defer func() {
 		if !r.watched {

@@ -12,6 +12,12 @@ import (
 	"example.com/gatehouse/session"
 )
 
+// What a run has come to is in two places: its record, which may be a second old and expires
+// after [session.RunLife], and the turn that it has left. The turn counts: a run whose turn
+// is stored is over, even if its record has it as working. The record is read first. Both are
+// written in one step, so that a run which ends between the two reads is then found by its
+// turn. Only of a turn that waits, the record has what became of it.
+
 // A RunInfo describes a run to clients.
 type RunInfo struct {
 	RunID     string            `json:"run_id"`
@@ -33,7 +39,8 @@ type RunList struct {
 	NextCursor *string   `json:"next_cursor" doc:"The cursor parameter for the next page; null on the last page."`
 }
 
-// runInfo describes the run of a record.
+// runInfo describes the run of a record. A run whose time to be approved is over is shown as
+// stopped, although nobody has written that.
 func (s *Service) runInfo(r *session.Run) RunInfo {
 	expires := r.ExpiresAt.UTC()
 	info := RunInfo{
@@ -49,7 +56,8 @@ func (s *Service) runInfo(r *session.Run) RunInfo {
 	return info
 }
 
-// Read returns a run of the caller. The error is an [*api.Error].
+// Read returns a run of the caller. The error is an [*api.Error]. A run that is unknown,
+// forgotten or another owner's is not_found.
 func (s *Service) Read(ctx context.Context, runID string) (RunInfo, error) {
 	key, err := runKeyOf(ctx, runID)
 	if err != nil {
@@ -129,7 +137,8 @@ func stateOf(t session.Turn) session.RunState {
 	return session.Done
 }
 
-// Finish reasons that are not the model's.
+// Finish reasons that are not the model's. They are upper case like Gemini's, in whose place
+// clients read them, and are none of Gemini's.
 const (
 	finishStopped = "STOPPED"
 	finishWaiting = "WAITING"
@@ -178,6 +187,8 @@ func (s *Service) runEvents(w http.ResponseWriter, r *http.Request) error {
 	defer st.close()
 	_, err := s.Watch(r.Context(), r.PathValue("id"), r.Header.Get("Last-Event-ID"), st.show)
 	if errors.Is(err, errNothingLeft) {
+		// Any other answer would have the browser connect again and again
+		// (https://html.spec.whatwg.org/multipage/server-sent-events.html#the-eventsource-interface).
 		w.WriteHeader(http.StatusNoContent) // which ends an EventSource
 		return nil
 	}
@@ -218,7 +229,7 @@ func (s *Service) resumeChat(w http.ResponseWriter, r *http.Request) error {
 	return err
 }
 
-// stopChat handles POST /chat/{id}/stop.
+// stopChat handles POST /chat/{id}/stop. A run that is over is session_conflict.
 func (s *Service) stopChat(w http.ResponseWriter, r *http.Request) error {
 	key, found, err := s.newestRun(r)
 	if err != nil {
@@ -233,7 +244,9 @@ func (s *Service) stopChat(w http.ResponseWriter, r *http.Request) error {
 	return api.WriteAccepted(w, r, "The run stops", RunStop{RunID: session.RunID(key.session.ID, key.id)})
 }
 
-// newestRun returns the newest run of the session in the path, if it is worked on.
+// newestRun returns the newest run of the session in the path, if it is worked on. An id that
+// no session can have has no run, and is no error: the SDK asks for each page that it
+// resumes.
 func (s *Service) newestRun(r *http.Request) (runKey, bool, error) {
 	id := r.PathValue("id")
 	if !session.ValidID(id) {
@@ -250,7 +263,8 @@ func (s *Service) newestRun(r *http.Request) (runKey, bool, error) {
 	return newest, working, nil
 }
 
-// newestOf returns the newest run of a session, and whether it is worked on.
+// newestOf returns the newest run of a session, and whether it is worked on. One of this
+// process is looked for first: in its first second, it has no record.
 func (s *Service) newestOf(ctx context.Context, key session.Key) (runKey, bool, error) {
 	if live := s.live.newest(key); live != nil {
 		return runKey{key, live.turnID}, true, nil

@@ -21,6 +21,7 @@ import (
 	"example.com/gatehouse/session"
 )
 
+// The number of entries on a page, by default and at most. A page is read and sent whole.
 const (
 	defaultPage = 20
 	maxPage     = 100
@@ -80,7 +81,8 @@ type FeedbackInfo struct {
 	At      time.Time `json:"at"`
 }
 
-// Schema implements [huma.SchemaProvider]: an object or null.
+// Schema implements [huma.SchemaProvider]: an object or null. The type plain has no method
+// Schema, without which this one would call itself.
 func (FeedbackInfo) Schema(r huma.Registry) *huma.Schema {
 	type plain FeedbackInfo
 	s := huma.SchemaFromType(r, reflect.TypeFor[plain]())
@@ -107,7 +109,9 @@ type ToolInfo struct {
 	Result     any            `json:"result,omitempty" doc:"Only of tools that show theirs."`
 }
 
-// newPartInfos describes parts: a tool call and its end are one.
+// newPartInfos describes parts: a tool call and its end are one. Sources, approvals and
+// progress are left out: the turn has the first two in fields beside, and progress means
+// nothing once the call has ended.
 func newPartInfos(parts []session.Part) []PartInfo {
 	infos := []PartInfo{}
 	calls := map[string]*ToolInfo{} // that have not ended, by id
@@ -142,6 +146,7 @@ func sourcesOf(parts []session.Part) []Source {
 				sources = append(sources, Source{Title: p.Title, URI: p.URI, Positions: p.Positions})
 				continue
 			}
+			// Concat, because the positions are those of the stored part.
 			sources[i].Positions = slices.Concat(sources[i].Positions, p.Positions)
 		}
 	}
@@ -196,7 +201,8 @@ func newTurnInfo(sessionID string, t session.Turn, f *session.Feedback) TurnInfo
 	return info
 }
 
-// orEmpty returns list, which JSON must not show as null.
+// orEmpty returns list, which JSON must not show as null. Clients in typed languages would
+// have to distinguish an absent list from an empty one.
 func orEmpty[T any](list []T) []T {
 	if list == nil {
 		return []T{}
@@ -223,7 +229,8 @@ func (s *Service) listSessions(w http.ResponseWriter, r *http.Request) error {
 	return api.WriteSuccess(w, r, "Sessions, the newest first", SessionList{infos, nullable(next)})
 }
 
-// getSession handles GET /sessions/{id}.
+// getSession handles GET /sessions/{id}. The cursor is the number of the last turn that was
+// read, so that one which is appended between two pages moves none.
 func (s *Service) getSession(w http.ResponseWriter, r *http.Request) error {
 	key, err := sessionKey(r)
 	if err != nil {
@@ -245,6 +252,8 @@ func (s *Service) getSession(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return readFailure(r, err)
 	}
+	// Whoever ran the last turn may have died between its commit and its audit entry. Each
+	// reader makes up for that, under the same insert id.
 	if n := len(records); n > 0 && records[n-1].Number == meta.Turns {
 		recordPreviousTurn(ctx, key, records)
 	}
@@ -304,11 +313,13 @@ func (s *Service) getFile(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	digest := r.PathValue("file")
+	// The digest becomes part of an object's name, so it must be nothing but one.
 	if s.Files.Store == nil || !files.ValidDigest(digest) {
 		return api.Fail(api.NotFound, nil)
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), storeTimeout)
 	defer cancel()
+	// Files may outlive their session by half a time to live, and must not be read then.
 	if current, err := s.Store.Load(ctx, key); err != nil || !current.Exists() {
 		return readFailure(r, cmp.Or(err, session.ErrNotFound))
 	}
@@ -334,7 +345,8 @@ func (s *Service) getFile(w http.ResponseWriter, r *http.Request) error {
 // been lowered since.
 const maxStoredFile = 32 << 20
 
-// deleteSessions handles DELETE /sessions.
+// deleteSessions handles DELETE /sessions. It takes bounded steps for as long as a turn may,
+// and a retry continues where it ended.
 func (s *Service) deleteSessions(w http.ResponseWriter, r *http.Request) error {
 	ctx, cancel := context.WithTimeout(r.Context(), s.Timeout)
 	defer cancel()
@@ -349,7 +361,7 @@ func (s *Service) deleteSessions(w http.ResponseWriter, r *http.Request) error {
 }
 
 // readFailure is failure for routes that only use the store: a store that is too slow
-// counts as unavailable.
+// counts as unavailable. That the client has left is not counted as an error of the service.
 func readFailure(r *http.Request, err error) error {
 	if e := disconnectError(r.Context(), err); e != nil {
 		return e
@@ -358,7 +370,7 @@ func readFailure(r *http.Request, err error) error {
 }
 
 // sessionKey returns the key of the session in the path, for its caller. An invalid id
-// is not found, like a session of another caller.
+// is not found, like a session of another caller. Only the key's hash goes to the log.
 func sessionKey(r *http.Request) (session.Key, error) {
 	id := r.PathValue("id")
 	if !session.ValidID(id) {
@@ -372,6 +384,8 @@ func sessionKey(r *http.Request) (session.Key, error) {
 // page returns the parameters limit and cursor.
 func page(query url.Values) (limit int, cursor string, err error) {
 	limit = defaultPage
+	// An empty limit is an error, too: it is more likely a client's mistake than a wish for
+	// the default.
 	if text := query.Get("limit"); query.Has("limit") {
 		if limit, err = strconv.Atoi(text); err != nil || limit < 1 || limit > maxPage {
 			return 0, "", api.Invalid("limit", "must be a whole number from 1 to 100")

@@ -24,6 +24,12 @@ import (
 // the turn has told its model only that they succeeded. If one of them fails then, what
 // the turn answered does not hold, and it ends with session_conflict.
 
+// The hard part is that tools run side by side, each reading a value and replacing it by what
+// it has made of it, in functions that may block or use the state themselves. So a function
+// runs without the lock, and its result counts only if the value is still the one that it was
+// called with. The user's state is different: it is one document beside the sessions, updated
+// at once, and stays changed if the turn fails.
+
 const (
 	// maxUpdates bounds the updates of a session's state in one turn: each is kept until
 	// the commit.
@@ -95,7 +101,7 @@ var (
 	errStateUnavailable = errors.New("the store does not answer")
 )
 
-// UpdateState implements [tool.States].
+// UpdateState implements [tool.States]. Its errors are sentences that the model may read.
 func (st *states) UpdateState(ctx context.Context, user bool, name string, f func(json.RawMessage) (json.RawMessage, error)) error {
 	if user {
 		return st.updateUser(ctx, name, f)
@@ -128,6 +134,7 @@ func (st *states) put(ctx context.Context, name string, before, value json.RawMe
 	case !bytes.Equal(before, st.current[name]):
 		return false, nil
 	}
+	// The session and base have the same map at first, so it is replaced and never changed.
 	next := maps.Clone(st.current)
 	if next == nil {
 		next = map[string]json.RawMessage{}
@@ -149,13 +156,15 @@ func setState(state map[string]json.RawMessage, name string, value json.RawMessa
 	}
 }
 
-// updateUser updates the user's state at once.
+// updateUser updates the user's state at once. An owner's deletion since the turn began is
+// respected: the turn must not bring back what was to be forgotten.
 func (st *states) updateUser(ctx context.Context, name string, f func(json.RawMessage) (json.RawMessage, error)) error {
 	var own error // of f
 	err := session.UpdateUser(ctx, st.store, st.key.Owner, name, st.begin, func(value json.RawMessage) (json.RawMessage, error) {
 		if value, own = f(value); own != nil {
 			return nil, own
 		}
+		// A tool that is not waited for any more writes nothing.
 		return value, ctx.Err()
 	})
 	if err == nil || own != nil {
@@ -164,7 +173,8 @@ func (st *states) updateUser(ctx context.Context, name string, f func(json.RawMe
 	return st.userFailure(ctx, err)
 }
 
-// userFailure returns what a tool, and so the model, sees of an error of the store.
+// userFailure returns what a tool, and so the model, sees of an error of the store. The
+// store's own text may name the project, so it goes to the log only.
 func (st *states) userFailure(ctx context.Context, err error) error {
 	switch {
 	case ctx.Err() != nil:
@@ -181,7 +191,8 @@ func (st *states) userFailure(ctx context.Context, err error) error {
 }
 
 // seal ends the tools' changes. It returns the condition for the commit, which runs in
-// ctx; nil if nothing was changed.
+// ctx; nil if nothing was changed. A tool that has outlived its call gets an error from then
+// on, instead of a success that would not be stored.
 func (st *states) seal(ctx context.Context) func(*session.Session) (map[string]json.RawMessage, error) {
 	if st == nil {
 		return nil
@@ -196,7 +207,8 @@ func (st *states) seal(ctx context.Context) func(*session.Session) (map[string]j
 }
 
 // changes returns what the turn changes in the state of the session that it is appended
-// to.
+// to. It is called again each time that the commit meets another turn, with the session as
+// that one left it. It takes no lock: after seal, nothing changes.
 func (st *states) changes(ctx context.Context, s *session.Session) (map[string]json.RawMessage, error) {
 	result := st.current
 	if slices.ContainsFunc(st.updates, func(u stateUpdate) bool { return !bytes.Equal(st.base[u.name], s.State[u.name]) }) {
@@ -214,7 +226,8 @@ func (st *states) changes(ctx context.Context, s *session.Session) (map[string]j
 	return changes, nil
 }
 
-// apply makes the turn's updates again, on state.
+// apply makes the turn's updates again, on state. It returns when ctx ends even if one of
+// them does not, so that the agent's code cannot hold up the commit.
 func (st *states) apply(ctx context.Context, state map[string]json.RawMessage) (map[string]json.RawMessage, error) {
 	next := maps.Clone(state)
 	if next == nil {
@@ -307,7 +320,9 @@ func (st *states) changed() map[string]json.RawMessage {
 	return changed
 }
 
-// restore makes the changes of an earlier holder of the run again.
+// restore makes the changes of an earlier holder of the run again. The functions ended with
+// the process that had them, so each value is set as it was then: if another turn has changed
+// it since, that change is overwritten.
 func (st *states) restore(changed map[string]json.RawMessage) {
 	if st == nil || len(changed) == 0 {
 		return

@@ -15,6 +15,10 @@ const (
 	writeTimeout = 10 * time.Second
 )
 
+// Only the watcher that writes to a stream waits for its client. The run goes on into its
+// output, so that a client which does not read costs a goroutine for [writeTimeout], and no
+// time of the run.
+
 // A stream writes the events of a run as server-sent events
 // (https://html.spec.whatwg.org/multipage/server-sent-events.html) in a dialect, whose
 // methods it calls one at a time. Response headers are sent with the first event;
@@ -62,6 +66,8 @@ func (st *stream) show(e Event) error {
 	if st.over || st.err != nil {
 		return st.err
 	}
+	// The headers wait for the first event, because what fails before it has a status and a
+	// body of another type.
 	if !st.begun {
 		h := st.w.Header()
 		h.Set("Content-Type", "text/event-stream; charset=utf-8")
@@ -84,7 +90,8 @@ func (st *stream) show(e Event) error {
 	return st.err
 }
 
-// comment writes a comment to keep an idle connection open.
+// comment writes a comment to keep an idle connection open. It runs in the timer's goroutine,
+// beside show. A failed write is kept for the next event, which returns it.
 func (st *stream) comment() {
 	st.mu.Lock()
 	defer st.mu.Unlock()
@@ -98,6 +105,8 @@ func (st *stream) flush(b []byte) {
 	if len(b) == 0 {
 		return
 	}
+	// net/http lifts the deadline when the handler has returned, so it does not reach the
+	// connection's next request.
 	_ = st.control.SetWriteDeadline(time.Now().Add(writeTimeout)) // not every ResponseWriter supports it
 	if _, st.err = st.w.Write(b); st.err == nil {
 		st.err = st.control.Flush()

@@ -16,6 +16,12 @@ import (
 // An agent that is a tool runs as a generation within another one, by a Service that
 // differs only in its agent. Its contents are not stored; what it spent is its parent's.
 
+// The parent pays and answers for it: rounds, budget, deadline, breaker and trace are those
+// of the turn, so that agents which ask each other cannot spend more than one agent may. On
+// its way, it shows only progress of its parent's call. It runs no tool that changes the
+// world or asks a person: the ledger names an effect by its place in the turn's own
+// generation, and these calls have none there.
+
 // subagents are the services of the agents that are tools of an agent, of theirs, and
 // so on.
 type subagents map[*agent.Agent]*Service
@@ -40,7 +46,8 @@ func newSubagent(c Config, a agent.Agent, all subagents) *Service {
 // concurrent use.
 type rounds struct{ left atomic.Int64 }
 
-// take takes a round, and reports false if none is left.
+// take takes a round, and reports false if none is left. It counts down before it looks, so
+// that calls at once never take more than there are.
 func (r *rounds) take() bool {
 	if r.left.Add(-1) >= 0 {
 		return true
@@ -50,14 +57,15 @@ func (r *rounds) take() bool {
 }
 
 // adopt makes what sub, an agent that was a tool of g, has spent a part of g at the end
-// of the round.
+// of the round. Calls of one round run side by side, so they only add to the list.
 func (g *generation) adopt(sub *generation) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.subs = append(g.subs, sub)
 }
 
-// settleSubs adds what the agents of a round have spent.
+// settleSubs adds what the agents of a round have spent. It runs when the round is over,
+// while nothing else counts for g.
 func (g *generation) settleSubs() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -109,7 +117,9 @@ func (g *generation) showCall(ctx context.Context, name string, failure error) {
 	}
 }
 
-// answer runs the agent of s within a tool call of parent.
+// answer runs the agent of s within a tool call of parent. The error is for the model that
+// asked, and has nothing of the cause in it. What was spent by then is counted for the
+// parent, however it ends.
 func (s *Service) answer(ctx context.Context, parent *generation, request string) (string, error) {
 	req := Request{Query: strings.TrimSpace(request), MaxTokens: parent.run.req.MaxTokens, Model: parent.run.req.Model}
 	if req.Query == "" || len(req.Query) > maxOwnText {

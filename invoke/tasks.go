@@ -17,13 +17,21 @@ import (
 	"example.com/gatehouse/session"
 )
 
+// A task is only a reason to look. The queue delivers at least once, late, or twice at a
+// time, and what is to be done may have been done by a retry, a watcher or another delivery.
+// So a task names a run and decides nothing: the record does, and its conditional writes let
+// one of several deliveries go on. What cannot be done yet is answered so that the queue
+// delivers it again, or is asked for by another task at a later time.
+
 // A Queue delivers tasks to the route of [Service.TasksRoute]: each at least once, and not
-// before its time. One that has the name of another is the same task.
+// before its time. One that has the name of another is the same task. It must be safe for
+// concurrent use. That the same name is the same task is what makes adding one twice
+// harmless.
 type Queue interface {
 	Enqueue(ctx context.Context, t queue.Task, at time.Time) error
 }
 
-// enqueueTimeout bounds adding a task.
+// enqueueTimeout bounds adding a task. The client that gets a 202 waits for it.
 const enqueueTimeout = 5 * time.Second
 
 // enqueue adds a task, also when the client has gone.
@@ -91,6 +99,8 @@ func (s *Service) finish(ctx context.Context, t queue.Task) error {
 	case !stored.Lapsed() && !stored.Begins(), s.live.get(runKey{stored.Key, stored.ID}) != nil:
 		return s.lookAgain(ctx, t)
 	}
+	// The run's owner takes the place, as if it had called: no owner's background runs keep
+	// others out.
 	if !s.Places.Take(t.Owner) {
 		return api.Fail(api.Overloaded, nil)
 	}
@@ -99,6 +109,8 @@ func (s *Service) finish(ctx context.Context, t queue.Task) error {
 	if err != nil {
 		return err
 	}
+	// The record has the caller as it was. What it may do is judged again, because a run can
+	// wait in the queue or for a person longer than a right lasts.
 	who := asked.Caller
 	who.Operator = s.Operates != nil && s.Operates(who.Principal) // it may be one no longer
 	ctx = caller.Assume(ctx, who)
@@ -121,6 +133,8 @@ func (s *Service) finish(ctx context.Context, t queue.Task) error {
 	if taken.ended != nil {
 		return s.report(ctx, taken.ended)
 	}
+	// What the record has counts, not what drive returned: the end may have been stored and
+	// its reply lost.
 	looking, cancel := detach(ctx, storeTimeout)
 	defer cancel()
 	ended, err := s.loadTask(looking, t)
@@ -135,7 +149,9 @@ func (s *Service) finish(ctx context.Context, t queue.Task) error {
 	return s.report(ctx, ended)
 }
 
-// take makes this process the holder of a run, for as long as one may take.
+// take makes this process the holder of a run, for as long as one may take. That is
+// RUN_TIMEOUT, since no client's request bounds it. The error is [session.ErrChanged] if
+// another was first.
 func (s *Service) take(ctx context.Context, stored *session.Run) (*run, error) {
 	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
@@ -153,7 +169,9 @@ func (s *Service) take(ctx context.Context, stored *session.Run) (*run, error) {
 	return taken, nil
 }
 
-// beginQueued makes this process the holder of a run that nobody has begun.
+// beginQueued makes this process the holder of a run that nobody has begun. It makes no
+// write: the run's first one is conditioned on the record as it was read, so of two
+// deliveries one is fenced there.
 func beginQueued(stored *session.Run) (*run, error) {
 	asked, err := decodeRun(stored)
 	if err != nil {
@@ -186,6 +204,8 @@ func (s *Service) left(ctx context.Context, r *session.Run) {
 	if s.Queue == nil {
 		return
 	}
+	// One lease time is for the lease to lapse, the other for a request that ends a little
+	// late.
 	if err := s.enqueue(ctx, taskOf(r), s.Now().Add(s.Timeout+2*session.LeaseTime)); err != nil {
 		s.Log.WarnContext(ctx, "A run that may be left could not be scheduled; whoever asks for it finishes it.",
 			"error", err.Error(), "request_id", api.RequestID(ctx))
@@ -198,7 +218,9 @@ const (
 	longLook  = 5 * time.Minute
 )
 
-// lookAgain schedules the next look at a run that has a holder now.
+// lookAgain schedules the next look at a run that has a holder now. The attempt is in the
+// task's name: a queue drops a task whose name it has had. The pause doubles up to longLook.
+// An error has the queue deliver t again.
 func (s *Service) lookAgain(ctx context.Context, t queue.Task) error {
 	t.Attempt++
 	if err := s.enqueue(ctx, t, s.Now().Add(min(firstLook<<min(t.Attempt-1, 10), longLook))); err != nil {
@@ -212,7 +234,8 @@ type deliveries struct {
 	Webhook string `json:"webhook,omitempty"`
 }
 
-// webhookOf returns the URL that is told of a run, "" for none.
+// webhookOf returns the URL that is told of a run, "" for none. Deliveries that cannot be
+// read are none: they must not fail the run.
 func webhookOf(r *session.Run) string {
 	var d deliveries
 	if json.Unmarshal(r.Deliveries, &d) != nil {
@@ -227,7 +250,8 @@ var eventOf = map[session.RunState]string{
 }
 
 // report has the queue tell a run's webhook what has become of the run. It may be called
-// any number of times.
+// any number of times. The task's name is made of the event's id, so an event is in the queue
+// once.
 func (s *Service) report(ctx context.Context, r *session.Run) error {
 	if s.Queue == nil || s.Webhooks == nil || webhookOf(r) == "" || r.State == session.Working {
 		return nil
@@ -243,7 +267,8 @@ func (s *Service) report(ctx context.Context, r *session.Run) error {
 }
 
 // eventID returns the id of the event that r's state is: the same for any number of
-// deliveries, and another each time that it waits.
+// deliveries, and another each time that it waits. Receivers drop what they have had by this
+// id (https://www.standardwebhooks.com). It has 144 bits of the hash.
 func eventID(r *session.Run) string {
 	h := sha256.New()
 	_ = json.NewEncoder(h).Encode([]any{r.Key, r.ID, r.State}) // of strings
@@ -253,7 +278,8 @@ func eventID(r *session.Run) string {
 	return "msg_" + base64.RawURLEncoding.EncodeToString(h.Sum(nil)[:18])
 }
 
-// deliveryTime is how long a webhook is tried.
+// deliveryTime is how long a webhook is tried. It is counted from the event, not from the
+// first try. The contract promises a day.
 const deliveryTime = 24 * time.Hour
 
 // The action and the outcome of a webhook in the audit.
@@ -262,7 +288,8 @@ const (
 	outcomeFailed  = "failed"
 )
 
-// deliver tells a run's webhook of an event, once.
+// deliver tells a run's webhook of an event, once. The body is made at each try, from the run
+// as it is then.
 func (s *Service) deliver(w http.ResponseWriter, r *http.Request, t queue.Task) error {
 	ctx := r.Context()
 	stored, err := s.loadTask(ctx, t)

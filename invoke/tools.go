@@ -22,6 +22,13 @@ import (
 	"example.com/gatehouse/tool"
 )
 
+// The calls of a round run side by side, and a tool's failure does not end the turn: its
+// error is a result, from which the model can go on. Only a call of which nobody knows
+// whether it has changed the world ends it. The order within a round is what keeps promises
+// to clients and to whoever takes the run over. The calls are shown. Then the ledger has
+// those that change the world, before any of them begins. Then they run, and each is entered
+// in the ledger and shown as it ends. Results go to the model in the order of its calls.
+
 // maxCalls bounds the calls of one round. Those beyond it get an error as result.
 const maxCalls = 32
 
@@ -30,6 +37,8 @@ const maxCalls = 32
 func toolContext(ctx context.Context, current *session.Session, turn int, req Request) context.Context {
 	who, _ := caller.FromContext(ctx)
 	p := who.Principal
+	// It is that of the request in which the run is worked on: a record holds no credential,
+	// so in a task of the queue there is none.
 	if token := caller.Token(ctx); token != "" {
 		ctx = tool.WithCallerToken(ctx, token)
 	}
@@ -60,15 +69,18 @@ type allowance struct {
 	left int
 }
 
-// mostResult exceeds the size of any result of one call.
+// mostResult exceeds the size of any result of one call. What it has beyond the output is for
+// the name, the id and the envelope of a result.
 const mostResult = tool.MaxOutputBytes + 16<<10
 
+// newAllowance returns the allowance for a number of calls. Where even results of the
+// greatest size fit, none is encoded to be measured.
 func newAllowance(left, calls int) *allowance {
 	return &allowance{ample: left >= min(calls, maxCalls)*mostResult, left: max(left, 0)}
 }
 
 // take reserves room for result. It returns the size of result, the room left, and
-// false if result does not fit.
+// false if result does not fit. A result that does not fit leaves the room to smaller ones.
 func (a *allowance) take(result *genai.Part) (size, left int, ok bool) {
 	if a.ample {
 		return 0, 0, true
@@ -98,9 +110,11 @@ func (s *Service) runTools(ctx context.Context, g *generation, calls []*genai.Fu
 	earlier := g.earlierCalls()
 	for i, call := range calls {
 		ids[i] = call.ID
+		// The id has the step, so that it differs from those of other steps.
 		if ids[i] == "" || slices.Contains(ids[:i], ids[i]) || earlier[ids[i]] { // the stored call stays as the model wrote it
 			ids[i] = fmt.Sprintf("call_%d_%d", g.step, i+1)
 		}
+		// A run that has waited or was taken over may have shown them.
 		if !g.shown {
 			g.run.out.add(session.Part{Kind: session.KindToolCall, ID: ids[i], Name: call.Name, Args: call.Args})
 		}
@@ -122,6 +136,8 @@ func (s *Service) runTools(ctx context.Context, g *generation, calls []*genai.Fu
 			panics[i] = rescue.Call(func() error {
 				results[i], parts[i] = s.answerCall(ctx, g, p, i, call, room)
 				results[i].ID = ids[i]
+				// The ledger comes first: an end that was shown is then in each later write
+				// of the record.
 				if p.effect != "" && p.refused == nil && !p.unknown {
 					g.run.journal.ended(p.effect, callEnd{results[i], parts[i].FunctionResponse.Response, p.changes.made()})
 				}
@@ -173,7 +189,8 @@ func (s *Service) runTools(ctx context.Context, g *generation, calls []*genai.Fu
 }
 
 // earlierCalls returns the ids of the calls of earlier steps. A client
-// knows a call by its id, and an approval holds for one call.
+// knows a call by its id, and an approval holds for one call. Ids are the model's, so two
+// steps may have the same.
 func (g *generation) earlierCalls() map[string]bool {
 	var ids map[string]bool
 	for _, content := range g.contents[:max(len(g.contents)-1, 0)] { // the last one has the calls of this step
@@ -226,6 +243,8 @@ func (s *Service) answerCall(ctx context.Context, g *generation, p *plan, i int,
 	if err != nil {
 		end.Error = truncate.Text(err.Error(), maxToolError)
 		result.Response = toolError(err, maxToolError)
+		// If even that is more than the allowance, the room that was kept for each call,
+		// leastResult, holds this one.
 		if _, _, ok := room.take(part); !ok {
 			result.Response = toolError(err, leastToolError)
 		}
@@ -241,7 +260,7 @@ func toolError(err error, most int) map[string]any {
 }
 
 // toolFailure returns the error code of a tool's failure for telemetry, "" for none.
-// The message is only for the model.
+// The message is only for the model. It may quote what a person has asked.
 func toolFailure(err error) string {
 	switch {
 	case err == nil:
@@ -305,5 +324,6 @@ func (s *Service) runTool(ctx context.Context, g *generation, i int, call *genai
 	}
 }
 
-// defaultToolTimeout applies if neither the tool nor the agent sets one.
+// defaultToolTimeout applies if neither the tool nor the agent sets one. A tool that is an
+// agent has the turn's time instead.
 const defaultToolTimeout = 10 * time.Second

@@ -37,6 +37,11 @@ const (
 	maxTools = 512
 )
 
+// Declarations of hundreds of tools are slow to encode, and an agent's Toolsets are asked at
+// each turn. A set that returns the very slice that it returned before has nothing new, which
+// the address of the first tool shows. A combination holds the lists that it was made of, so
+// no other list can come to lie at that address.
+
 // A lastToolset keeps the last combination of an agent's Tools and Toolsets: as long as
 // the sets return the same lists, nothing is encoded again.
 type lastToolset struct{ atomic.Pointer[combination] }
@@ -54,7 +59,8 @@ func (c *combination) is(lists [][]tool.Tool) bool {
 }
 
 // toolset returns the tools of the turn of ctx: the agent's Tools, then those of its
-// Toolsets.
+// Toolsets. The agent's come first, so that a set, which may be of another server, cannot
+// take the name of one of them.
 func (s *Service) toolset(ctx context.Context) *toolset {
 	if len(s.Agent.Toolsets) == 0 {
 		return s.tools
@@ -96,6 +102,8 @@ func (s *Service) listTools(ctx context.Context) [][]tool.Tool {
 		i     int
 		tools []tool.Tool
 	}
+	// Each result comes by the channel: a set that answers late writes to no list that is in
+	// use.
 	results := make(chan listed, len(lists)) // buffered, because nobody may receive
 	for i, set := range s.Agent.Toolsets {
 		go func() {
@@ -114,6 +122,7 @@ func (s *Service) listTools(ctx context.Context) [][]tool.Tool {
 		select {
 		case r := <-results:
 			lists[r.i] = r.tools
+		// Those that have answered count. The others are asked again in the next turn.
 		case <-ctx.Done():
 			return lists
 		}

@@ -78,6 +78,14 @@ func newResponse(sessionID string, t session.Turn, text string, parts []session.
 	}
 }
 
+// A turn keeps the promises of the contract by its order. A session is read before the model
+// is asked, and what was read is the condition of the commit: no instance trusts its memory
+// of a session. A key is claimed before the model is asked, so that its retry finds the
+// claim. Beside claims and files, nothing is stored of a turn before its commit, except where
+// the run needs a record: because somebody watches, because a tool may change the world, or
+// because the record is the entry of the run's key. The answer goes out when the turn is
+// stored, or with the warning session_not_saved.
+
 // turn runs one turn: load, run, commit. It goes on with a run that was taken over. A claim
 // of an idempotency key is released if the run fails or panics.
 func (s *Service) turn(ctx context.Context, r *run) (_ *Response, err error) {
@@ -99,6 +107,7 @@ func (s *Service) turn(ctx context.Context, r *run) (_ *Response, err error) {
 	if opened.Claim == nil && r.claimed == nil && !s.hasLedger {
 		return s.perform(ctx, r, opened)
 	}
+	// [Service.rescued] enters the panic of a run that is watched in its record.
 	returned := false // stays so in a panic
 	defer func() {
 		if !returned && !r.watched {
@@ -117,12 +126,16 @@ func (s *Service) turn(ctx context.Context, r *run) (_ *Response, err error) {
 	return response, err
 }
 
-// perform runs the turn of a session that is loaded, and commits it.
+// perform runs the turn of a session that is loaded, and commits it. Of its errors, [failure]
+// makes those of the contract, except of an elsewhereError: the run goes on in another
+// process then.
 func (s *Service) perform(ctx context.Context, r *run, opened *session.Opened) (_ *Response, err error) {
 	if err := s.followStopped(ctx, r, opened); err != nil {
 		return nil, failure(ctx, ctx, err)
 	}
 	req, current := r.req, opened.Session // r's stays as it was sent: that identifies a retry
+	// A record holds the request as the hook left it, so one that is taken over is not
+	// changed again.
 	if s.Agent.Hooks.Question != nil && r.taken == nil {
 		if err := s.question(toolContext(ctx, current, current.Turns+1, req), &req); err != nil {
 			return nil, err
@@ -145,6 +158,8 @@ func (s *Service) perform(ctx context.Context, r *run, opened *session.Opened) (
 	if g.files, err = s.openFiles(ctx, current.Key, req, r.out); err != nil {
 		return nil, err
 	}
+	// Files are stored before the turn that refers to them. If the turn is not stored, they
+	// are left only to a session that exists: they are deleted with it.
 	defer func() {
 		if err != nil && (opened.Claim == nil && req.SessionID == "" || errors.Is(err, session.ErrNotFound)) {
 			s.forget(ctx, g.files)
@@ -171,6 +186,9 @@ func (s *Service) perform(ctx context.Context, r *run, opened *session.Opened) (
 			return nil, api.Fail(api.Internal, err)
 		}
 	}
+	// The first model call is the moment at which nothing of the request is open any more.
+	// Before it, a failure is an ordinary response, and nobody finds the run; from then on it
+	// can be watched and stopped.
 	g.admitted = func() {
 		if r.out.started() {
 			return
@@ -184,6 +202,7 @@ func (s *Service) perform(ctx context.Context, r *run, opened *session.Opened) (
 	if r.taken != nil {
 		g.admitted() // it was, by the first holder
 	}
+	// Nothing is generated: what its record has shown becomes the turn.
 	if r.stopping {
 		r.cancel(errStopped)
 	}
@@ -238,6 +257,8 @@ func (s *Service) perform(ctx context.Context, r *run, opened *session.Opened) (
 		r.end(waits, s.Now())
 		s.reportEnd(ctx, denied)
 	}
+	// Two holders must not both answer: this one's answer is void, and its client watches the
+	// other's.
 	if errors.Is(err, session.ErrFenced) {
 		return nil, s.abandon(ctx, r, err)
 	}
@@ -245,6 +266,8 @@ func (s *Service) perform(ctx context.Context, r *run, opened *session.Opened) (
 		return s.answerTakenOver(ctx, r)
 	}
 	if err != nil {
+		// A key promises that its retry finds this answer, and a turn that waits can only be
+		// approved where it is stored.
 		if opened.Claim != nil || !unsaved(err) || state == session.Waiting {
 			return nil, s.abandon(ctx, r, err)
 		}
@@ -295,7 +318,8 @@ func (s *Service) open(ctx context.Context, r *run) (*session.Opened, error) {
 
 // releases reports whether a run that failed with err releases its key. If the store is
 // unavailable, releasing would fail too: the lease expires. A run that goes on elsewhere,
-// or can, keeps its key.
+// or can, keeps its key. So does one in which an effect has begun: the retry goes on from
+// there instead of repeating it.
 func (r *run) releases(err error) bool {
 	if errors.Is(err, session.ErrUnavailable) || errors.Is(err, session.ErrFenced) || r.journal.began() || r.journal.open() {
 		return false
@@ -304,7 +328,9 @@ func (r *run) releases(err error) bool {
 }
 
 // cutShort makes the turn of a run that was stopped, or whose client left, hold what was
-// shown. It returns why the run ended, or nil if it leaves no turn.
+// shown. It returns why the run ended, or nil if it leaves no turn. So the page, the session
+// and the model agree on what was said. With a key, a turn that was cut short would be what
+// its retry gets, so there is none, unless a stop asked for it.
 func (s *Service) cutShort(ctx context.Context, r *run, g *generation) error {
 	cause := context.Cause(ctx)
 	switch {
@@ -345,11 +371,13 @@ func (s *Service) abandon(ctx context.Context, r *run, err error) error {
 }
 
 // maxLogged bounds each text of a turn in the log, in bytes: Cloud Logging accepts
-// entries of at most 256 KiB.
+// entries of at most 256 KiB. Two of them fit, with room for escapes.
 const maxLogged = 64 << 10
 
 // load reads the session that req names, or creates a new one without a read. With an
-// idempotency key it claims the key, or finds the stored turn.
+// idempotency key it claims the key, or finds the stored turn. The error is
+// [session.ErrTurnCount] if AfterTurn does not hold: the model is not asked for an answer
+// that could not be stored.
 func (s *Service) load(ctx context.Context, owner session.Owner, req Request) (_ *session.Opened, err error) {
 	defer s.storeTime(ctx)()
 	loading, step := s.Observer.StartLoad(ctx)
@@ -379,13 +407,16 @@ func sessionless(key session.Key, history []json.RawMessage) *session.Opened {
 	s := session.New(key)
 	s.Turns = len(history)
 	for i, contents := range history {
+		// As a stored turn is encoded, so that the history is cut and sent as that of a
+		// session is.
 		data := slices.Concat([]byte(`{"contents":`), contents, []byte("}"))
 		s.Recent = append(s.Recent, session.Record{Number: i + 1, Data: data})
 	}
 	return &session.Opened{Session: s}
 }
 
-// stored reads a session. If there is none and create is set, it returns a new one.
+// stored reads a session. If there is none and create is set, it returns a new one. The mark
+// of a deletion which a key's retry must still find is not overwritten, even with create.
 func (s *Service) stored(ctx context.Context, key session.Key, create bool) (*session.Session, error) {
 	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
@@ -402,7 +433,8 @@ func (s *Service) stored(ctx context.Context, key session.Key, create bool) (*se
 }
 
 // commit stores the turn and returns its number, even if storing failed. It continues
-// if the client disconnects.
+// if the client disconnects. An answer that exists has been paid for. If storing failed, the
+// number is the expected one.
 func (s *Service) commit(ctx context.Context, opened *session.Opened, turn session.Turn, conditions session.Conditions) (_ int, err error) {
 	defer s.storeTime(ctx)()
 	committing, cancel := detach(ctx, commitTimeout)
@@ -422,7 +454,9 @@ func (s *Service) commit(ctx context.Context, opened *session.Opened, turn sessi
 }
 
 // shutdownGrace is how much longer the store may take once the shutdown has cut a request
-// off: the client must get its answer before the process ends.
+// off: the client must get its answer before the process ends. Cloud Run kills the process 10
+// seconds after SIGTERM (https://cloud.google.com/run/docs/container-contract), and requests
+// are cut off 8 seconds after it.
 const shutdownGrace = 150 * time.Millisecond
 
 // detach returns a context that survives the client's cancellation for at most d. It
@@ -446,7 +480,8 @@ func (s *Service) storeTime(ctx context.Context) func() {
 }
 
 // unsaved reports whether err means that the store failed, rather than that the
-// session has changed or is gone.
+// session has changed or is gone. Only then may the answer go out with a warning: in the
+// other cases it is one to a conversation that is not there.
 func unsaved(err error) bool {
 	return !errors.Is(err, session.ErrNotFound) && !errors.Is(err, session.ErrTurnCount) && !errors.Is(err, session.ErrReplaced) &&
 		!errors.Is(err, session.ErrStateConflict)

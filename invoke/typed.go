@@ -19,6 +19,10 @@ import (
 // once more, with what is wrong. None of this goes out before it fits, and only the
 // answer that does is stored.
 
+// What the model is asked aside costs like any call, so a turn with a typed answer makes at
+// most two calls more: one for the form and one for what did not fit. After that the turn
+// ends with model_failed.
+
 const (
 	askForm  = "Give this answer as JSON that fits the schema, and nothing else."
 	askAgain = "This answer does not fit: %s. Give it again, as JSON that fits the schema, and nothing else."
@@ -34,7 +38,8 @@ func (s *Service) typed(r model.Request, last bool) bool {
 	return s.schema != nil && (last || r.Tools.JSON == nil || s.Model.Combines(r.Model))
 }
 
-// endTyped ends a turn whose answer has a type.
+// endTyped ends a turn whose answer has a type. What is shown is the value as it was checked.
+// The turn's contents keep the model's own text.
 func (s *Service) endTyped(ctx context.Context, g *generation, history []json.RawMessage, req Request, answer model.Answer) error {
 	asks := 0
 	if !g.formed && answer.Text() != "" && answer.Blocked == "" && !model.IsSafetyBlock(answer.Finish) {
@@ -65,6 +70,7 @@ func (s *Service) endTyped(ctx context.Context, g *generation, history []json.Ra
 	}
 	content := *answer.Content
 	content.Parts = slices.DeleteFunc(slices.Clone(content.Parts), func(p *genai.Part) bool { return p.FunctionCall != nil })
+	// Text may be cut to fit in a turn; JSON may not.
 	if !g.holds(&content, 0) {
 		return api.Fail(api.ModelFailed, errors.New("the typed answer does not fit in the turn"))
 	}
@@ -74,7 +80,7 @@ func (s *Service) endTyped(ctx context.Context, g *generation, history []json.Ra
 }
 
 // askForForm asks the model for its answer in another form. What is said for that is not
-// of the turn.
+// of the turn. Later prompts have the answer only.
 func (s *Service) askForForm(ctx context.Context, g *generation, history []json.RawMessage, req Request, answer model.Answer, ask string) (model.Answer, error) {
 	said := prefix(answer.Text(), maxMisfit)
 	if said == "" { // the API refuses a text of nothing

@@ -58,7 +58,8 @@ func (s *Service) getUsage(w http.ResponseWriter, r *http.Request) error {
 }
 
 // usage returns the caller's limits and today's use. It reads one document, which
-// already has the sums.
+// already has the sums. Without a limiter there are no limits and no use. The service's own
+// budget is shown to operators only: others could follow everybody's use by it.
 func (s *Service) usage(ctx context.Context) (UsageReport, error) {
 	var report limit.Report
 	if s.Limiter != nil {
@@ -83,6 +84,7 @@ func (s *Service) usage(ctx context.Context) (UsageReport, error) {
 	today := TodayInfo{Date: s.Now().UTC().Format(time.DateOnly), Models: []ModelUsage{}}
 	for model, m := range report.Usage {
 		used := ModelUsage{Model: model, TotalTokens: m.Tokens}
+		// A model without a price has no cost that is known; 0 would be read as free.
 		if s.Tables.Table().Model(model) != nil {
 			used.EstimatedCostUSD = &m.CostUSD
 		}

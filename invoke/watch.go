@@ -24,6 +24,18 @@ const (
 	maxEpoch = 8
 )
 
+// A run can be in one of four places, and moves between them while it is watched: worked on
+// in this process, worked on by another instance, held by nobody because its holder died, or
+// over. [Service.source] finds the place, and [Service.follow] shows what is there until the
+// run moves or ends. The watcher's position goes along, so what it is shown is the same bytes
+// in the same order wherever they come from.
+//
+// Death is told from silence by the store's clock only: a record that was not written for
+// [session.LeaseTime] has lapsed, and whoever needs the run takes it over by a conditional
+// write with the next epoch. If the holder was only slow, its next write fails on that, and
+// it ends. So at most one holder's turn is committed, and an instance whose clock is wrong
+// does no harm.
+
 // errNothingLeft: the position is that of the run's last event.
 var errNothingLeft = errors.New("the run is over and was shown whole")
 
@@ -48,7 +60,8 @@ func (s *Service) Watch(ctx context.Context, runID, lastEventID string, show fun
 }
 
 // runKeyOf returns the key of a run of the caller of ctx. An id that is none is not
-// found, like that of another caller's run.
+// found, like that of another caller's run. Isolation needs no check: another owner's run has
+// another key.
 func runKeyOf(ctx context.Context, runID string) (runKey, error) {
 	sessionID, turnID, ok := session.SplitRunID(runID)
 	if !ok {
@@ -121,6 +134,8 @@ func (s *Service) follow(ctx context.Context, key runKey, at *Position, started 
 			each = func(Event) error { return nil }
 		}
 		if *started && !connected { // its next event may be long in coming
+			// The comment opens the response: an EventSource counts as connected only when it
+			// has the headers.
 			connected = true
 			err = each(Event{Run: session.RunID(key.session.ID, key.id), At: *at})
 		}
@@ -132,6 +147,7 @@ func (s *Service) follow(ctx context.Context, key runKey, at *Position, started 
 			return nil, failure(ctx, ctx, err)
 		}
 		end := out.outcome()
+		// The run is looked for again, with the position that was reached.
 		if end.moved {
 			continue
 		}
@@ -165,7 +181,10 @@ type source struct {
 }
 
 // source returns where a run can be watched: in this process, in its session, or in its
-// record. A run whose holder has died is returned as taken over, to one watcher.
+// record. A run whose holder has died is returned as taken over, to one watcher. The order
+// matters: this process knows its runs without a read, and a mirror reads already. The caller
+// must call leave of the source when it has read enough. The error is [session.ErrNotFound]
+// for a run that has neither record nor turn.
 func (s *Service) source(ctx context.Context, key runKey) (*source, *run, error) {
 	for {
 		if r := s.live.get(key); r != nil {
@@ -201,6 +220,7 @@ func (s *Service) mirrored(m *mirror) *source {
 // look reads where a run can be watched, for all who ask at the same time.
 func (s *Service) look(ctx context.Context, key runKey, l *lookup) (_ *source, _ *run, err error) {
 	defer func() {
+		// A look that ended with its own client has no result: one of the others looks again.
 		if err != nil && ctx.Err() == nil {
 			l.err = err
 		}
@@ -229,6 +249,7 @@ func (s *Service) look(ctx context.Context, key runKey, l *lookup) (_ *source, _
 			return nil, nil, err
 		}
 	}
+	// It is another instance's, or has become another's since it was read.
 	return s.mirrored(s.mirrors.begin(s, key, record)), nil, nil
 }
 
@@ -269,7 +290,8 @@ func startOf(record *session.Run) Start {
 	}
 }
 
-// failureOf returns how the run of a record without a turn has failed.
+// failureOf returns how the run of a record without a turn has failed. A record without a
+// result is that of a stop which came first.
 func failureOf(record *session.Run) *api.Error {
 	var envelope struct {
 		Error   api.Code
@@ -286,7 +308,10 @@ func failureOf(record *session.Run) *api.Error {
 
 // takeOver makes this process the holder of a run, which goes on from its last finished
 // step. What the step after it has shown is void, unless the run is only to be stopped.
-// The error is [session.ErrChanged] if its holder lives or another was first.
+// The error is [session.ErrChanged] if its holder lives or another was first. A run that may
+// not go on is ended by the same write, so that it is not tried again: one that has ended
+// each of its holders, one whose files were in its first holder's memory only, and one of
+// which only the claim was stored.
 func (s *Service) takeOver(ctx context.Context, record *session.Run, stop bool) (*run, error) {
 	asked, err := decodeRun(record)
 	if err != nil {
@@ -324,7 +349,8 @@ func (s *Service) takeOver(ctx context.Context, record *session.Run, stop bool) 
 	return r, nil
 }
 
-// resumed returns the run of a record that this process holds.
+// resumed returns the run of a record that this process holds. It counts as watched even if
+// nobody follows it here: others read in its record what it shows.
 func resumed(asked runRequest, held *session.Run) *run {
 	r := &run{req: asked.Request, owner: held.Key.Owner, turnID: held.ID, key: held.Key, out: &output{}, watched: true, taken: held}
 	r.out.restore(held.Parts, held.Resets)
@@ -332,7 +358,9 @@ func resumed(asked runRequest, held *session.Run) *run {
 }
 
 // join makes r, which retries the key that another run holds, take that run over if its
-// holder has died. The error says what else is to be done.
+// holder has died. The error says what else is to be done. A nil error means that the key is
+// to be looked at again. An elsewhereError has a client that streams watch the run, and an
+// InProgressError is the 409 for others.
 func (s *Service) join(ctx context.Context, r *run, held *session.InProgressError) error {
 	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
@@ -373,7 +401,8 @@ func (s *Service) join(ctx context.Context, r *run, held *session.InProgressErro
 	return &elsewhereError{runKey{held.Key, held.Run}, held}
 }
 
-// reopen loads the session of a run that was taken over.
+// reopen loads the session of a run that was taken over. The claim must still be the
+// record's: otherwise another call has the key, and the error is [session.ErrTakenOver].
 func (s *Service) reopen(ctx context.Context, r *run) (*session.Opened, error) {
 	if r.req.Options.Sessionless {
 		return sessionless(r.taken.Key, r.req.Options.History), nil
@@ -411,7 +440,8 @@ func (s *Service) Stop(ctx context.Context, runID string) error {
 const stopTries = 5
 
 // stop stops a run: one in this process at once, another by a mark in its record, which the
-// holder's next write meets, within a second.
+// holder's next write meets, within a second. It returns when the run is sure to stop, not
+// when it has: its end is seen by watching it.
 func (s *Service) stop(ctx context.Context, key runKey) error {
 	for range stopTries {
 		if r := s.live.get(key); r != nil {
@@ -428,7 +458,9 @@ func (s *Service) stop(ctx context.Context, key runKey) error {
 	return api.Fail(api.SessionStoreUnavailable, session.ErrChanged)
 }
 
-// stopRecord stops a run by its record. It reports whether the run will stop.
+// stopRecord stops a run by its record. It reports whether the run will stop. ctx bounds the
+// calls of the store. client is for the rest of a run whose holder is dead, which is stored
+// here.
 func (s *Service) stopRecord(ctx, client context.Context, key runKey) (bool, error) {
 	record, err := s.Store.LoadRun(ctx, key.session, key.id)
 	switch {
