@@ -10,8 +10,11 @@ import (
 	"example.com/gatehouse/session"
 )
 
+// lease is how long the cases hold a key: what a request of the default 30 s does, with a
+// margin.
 const lease = 35 * time.Second
 
+// idem returns what identifies a call. Body stands for the whole request.
 func idem(key, body string) session.Idempotency {
 	return session.Idempotency{Key: key, Body: body, Lease: lease}
 }
@@ -31,6 +34,7 @@ func mustOpen(t *testing.T, store session.Store, clock *Clock, owner session.Own
 	return o
 }
 
+// mustCommit commits the turn of a call that holds a key: turn and entry are one write.
 func mustCommit(t *testing.T, store session.Store, o *session.Opened, query string) session.Meta {
 	t.Helper()
 	meta, err := session.Commit(t.Context(), store, o.Session, Turn(query), session.Conditions{Claim: o.Claim})
@@ -54,6 +58,10 @@ func replayed(t *testing.T, o *session.Opened) string {
 	return query
 }
 
+// keyLife: the three answers that a key has, in a new session and in one that exists. A second
+// call while the first works is refused with the time that is left; after the turn is stored,
+// it gets that turn, however many follow. It catches a store that drops the entries of keys
+// with the next turn.
 func keyLife(t *testing.T, store session.Store, clock *Clock) {
 	owner := newKey().Owner
 	for _, id := range []string{"", session.NewID()} {
@@ -91,6 +99,8 @@ func keyLife(t *testing.T, store session.Store, clock *Clock) {
 	}
 }
 
+// keyScopes: a key belongs to its owner and, if one is named, to the session. It catches a
+// store that keeps keys in one namespace, where one client's "1" answers with another's turn.
 func keyScopes(t *testing.T, store session.Store, clock *Clock) {
 	owner, other := newKey().Owner, newKey().Owner
 	began := mustCommit(t, store, mustOpen(t, store, clock, owner, "", "key", "body"), "one")
@@ -108,6 +118,8 @@ func keyScopes(t *testing.T, store session.Store, clock *Clock) {
 	}
 }
 
+// keyMismatch: the same key with another body is an error of the caller, while the first call
+// works and afterwards. To answer it with the first call's turn would hide that.
 func keyMismatch(t *testing.T, store session.Store, clock *Clock) {
 	owner := newKey().Owner
 	o := mustOpen(t, store, clock, owner, "", "key", "body")
@@ -118,6 +130,9 @@ func keyMismatch(t *testing.T, store session.Store, clock *Clock) {
 	wantError(t, "another body afterwards", err, session.ErrKeyMismatch)
 }
 
+// keyReleased: a call that failed returns its key, so that a retry need not wait for the lease.
+// A session that is only that claim goes with it. A release that comes after the turn was
+// stored, as when the commit's response was lost, must not free the key.
 func keyReleased(t *testing.T, store session.Store, clock *Clock) {
 	owner := newKey().Owner
 	existing := session.NewID()
@@ -142,6 +157,9 @@ func keyReleased(t *testing.T, store session.Store, clock *Clock) {
 	}
 }
 
+// keyTakenOver: a call that was paused for longer than its lease (an instance without CPU) is
+// alive, and may commit and release at any later time. Both find another holder and change
+// nothing.
 func keyTakenOver(t *testing.T, store session.Store, clock *Clock) {
 	owner := newKey().Owner
 	slow := mustOpen(t, store, clock, owner, "", "key", "body")
@@ -163,6 +181,8 @@ func keyTakenOver(t *testing.T, store session.Store, clock *Clock) {
 	}
 }
 
+// keyLostAnswers is lostAnswer for the two writes of a call with a key: the claim, whose lost
+// response must not be taken for another call that holds the key, and the commit.
 func keyLostAnswers(t *testing.T, store session.Store, clock *Clock) {
 	for _, lose := range [][]bool{{true}, {false}, {false, true}, {true, false}, {true, true, true}} {
 		owner := newKey().Owner
@@ -182,6 +202,9 @@ func keyLostAnswers(t *testing.T, store session.Store, clock *Clock) {
 	}
 }
 
+// onlyClaimed: a document with a claim and no turn is for nobody a session. It catches a store
+// that lists every document it has, and one that accepts feedback on turn 1 before there is
+// one.
 func onlyClaimed(t *testing.T, store session.Store, clock *Clock) {
 	owner := newKey().Owner
 	o := mustOpen(t, store, clock, owner, "", "key", "body")
@@ -200,6 +223,10 @@ func onlyClaimed(t *testing.T, store session.Store, clock *Clock) {
 	wantError(t, "a key in it", err, session.ErrNotFound)
 }
 
+// keyDeleted: after a deletion, by either method, a retry of the key that began the session
+// must not run the turn once more: who deletes a session and is answered late would find it
+// back. For a day the tombstone answers for it, without a word of what was said; then the key
+// is free.
 func keyDeleted(t *testing.T, store session.Store, clock *Clock) {
 	for name, remove := range map[string]func(session.Key) error{
 		"Delete":    func(k session.Key) error { return store.Delete(t.Context(), k) },
@@ -253,6 +280,8 @@ func keyReusedAfterADay(t *testing.T, store session.Store, clock *Clock) {
 	}
 }
 
+// keyAfterTurn: a retry with a condition that held for the first try is answered with the turn,
+// although that turn has made the condition false.
 func keyAfterTurn(t *testing.T, store session.Store, clock *Clock) {
 	key := newKey()
 	add(t, store, key, "one")
@@ -274,6 +303,8 @@ func keyAfterTurn(t *testing.T, store session.Store, clock *Clock) {
 	wantError(t, "after turn 1 of a new session", err, session.ErrTurnCount)
 }
 
+// keyRace: the promise of a key as a client sees it. Every call but one waits and replays; none
+// runs a turn and finds only at its commit that it was not needed.
 func keyRace(t *testing.T, store session.Store, clock *Clock) {
 	owner := newKey().Owner
 	const calls = 8
@@ -321,6 +352,9 @@ func keyRace(t *testing.T, store session.Store, clock *Clock) {
 	}
 }
 
+// feedback: the latest opinion counts, on turns that exist, of the owner. It changes neither
+// the number of turns nor what a commit compares, so rating a turn while the next one runs
+// fails neither.
 func feedback(t *testing.T, store session.Store, clock *Clock) {
 	key := newKey()
 	add(t, store, key, "one")

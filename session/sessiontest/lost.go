@@ -34,6 +34,12 @@ func large(i int) string { return fmt.Sprintf("%d %s", i, strings.Repeat("x", 75
 
 // lostResponseThenChange: a commit whose response was lost finds its turn after others
 // have changed the session.
+//
+// Each case is one way in which the turn has left the place where it would be looked for:
+// archived, replaced, or gone with its session. Commit must find it by its id, or find that it
+// is gone; a second copy of it, or a session that is back after its deletion, is the fault. The
+// record of a large turn holds the question twice, since the answer repeats it: five of them
+// pass the 700 KiB from which on the Firestore store archives.
 func lostResponseThenChange(t *testing.T, store session.Store, clock *Clock) {
 	cases := []struct {
 		name    string
@@ -169,6 +175,9 @@ func mustReplace(t *testing.T, store session.Store, key session.Key, query strin
 }
 
 // keyOutlivesSession: a key is valid for a day even if sessions are kept for less.
+//
+// So a session with keys lives as long as they do where that is longer than its time to live.
+// It catches a store that computes the expiry by itself, from the last turn only.
 func keyOutlivesSession(t *testing.T, store session.Store, clock *Clock) {
 	owner := newKey().Owner
 	existing := session.NewID()
@@ -198,6 +207,9 @@ func keyOutlivesSession(t *testing.T, store session.Store, clock *Clock) {
 
 // keyAfterDeletion: a key claimed where a session was deleted starts a new session,
 // and turns of the old one stay out of it.
+//
+// The claim takes the tombstone's place before there is a turn: what is stored must still
+// refuse the old session's turn, and is not listed until the new one has a turn.
 func keyAfterDeletion(t *testing.T, store session.Store, clock *Clock) {
 	key := newKey()
 	add(t, store, key, "old")
@@ -231,6 +243,9 @@ func keyAfterDeletion(t *testing.T, store session.Store, clock *Clock) {
 }
 
 // keyOfReplacedTurn: the turn that replaced a key's turn is not that key's answer.
+//
+// The number of a turn passes to what replaces it, so an entry that has only the number would
+// replay the wrong answer. The same must hold after both have moved to the archive.
 func keyOfReplacedTurn(t *testing.T, store session.Store, clock *Clock) {
 	owner := newKey().Owner
 	for _, archived := range []bool{false, true} {
@@ -263,6 +278,10 @@ func keyOfReplacedTurn(t *testing.T, store session.Store, clock *Clock) {
 
 // feedbackFills: a long session with feedback of the maximum size on every turn can go
 // on.
+//
+// 124 comments of 2 000 characters of 4 bytes are 992 KB, which with their turns pass
+// Firestore's limit for a document of 1 MiB: a store that does not count feedback when it
+// decides what to archive refuses every later turn.
 func feedbackFills(t *testing.T, store session.Store, clock *Clock) {
 	key := newKey()
 	comment := strings.Repeat("😀", 2000)
@@ -293,6 +312,9 @@ func feedbackFills(t *testing.T, store session.Store, clock *Clock) {
 
 // feedbackOnSmallTurns: a session of small turns, each of which gets feedback only
 // after most turns have been archived.
+//
+// Here the archives are what fills up: a document that was filled to its limit with turns has
+// no room for the opinions on them.
 func feedbackOnSmallTurns(t *testing.T, store session.Store, clock *Clock) {
 	key := newKey()
 	const turns = 180

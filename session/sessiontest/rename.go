@@ -9,6 +9,9 @@ import (
 )
 
 // renaming: a session keeps the title that it was given, its place and its expiry.
+//
+// A title that was chosen must outlast the turns that follow, since only the first turn of a
+// session makes one. Whoever has the id but is another owner renames nothing.
 func renaming(t *testing.T, store session.Store, clock *Clock) {
 	key := newKey()
 	if err := session.Rename(t.Context(), store, key, "nothing"); !errors.Is(err, session.ErrNotFound) {

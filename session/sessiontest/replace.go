@@ -33,6 +33,10 @@ func load(t *testing.T, store session.Store, key session.Key) *session.Session {
 	return s
 }
 
+// replacing: the turn that takes another's place has its number, and what is derived from all
+// turns (tokens, title, times) is as if the replaced one had never been. A first turn's title
+// goes with it, its time of creation stays. A snapshot that was loaded before keeps the old
+// turn: it may be what another request is showing to the model.
 func replacing(t *testing.T, store session.Store, clock *Clock) {
 	key := newKey()
 	for n, want := range [][]string{{"another one"}, {"one", "another two"}, {"one", "two", "another three"}} {
@@ -74,6 +78,9 @@ func replacing(t *testing.T, store session.Store, clock *Clock) {
 	}
 }
 
+// replacingFeedback: an opinion was about the turn that is gone and must not stand beside the
+// new one, which can then be rated. The case replacingSeveral reads what is left of the
+// opinions.
 func replacingFeedback(t *testing.T, store session.Store, clock *Clock) {
 	key := newKey()
 	add(t, store, key, "one")
@@ -94,6 +101,9 @@ func replacingFeedback(t *testing.T, store session.Store, clock *Clock) {
 	}
 }
 
+// replacingLate: who regenerates an answer that is not the last any more would cut off what
+// followed, so it is refused, after a turn and after another replacement. An opinion in between
+// is no reason.
 func replacingLate(t *testing.T, store session.Store, clock *Clock) {
 	key := newKey()
 	add(t, store, key, "one")
@@ -127,6 +137,9 @@ func replacingLate(t *testing.T, store session.Store, clock *Clock) {
 	wantError(t, "in a session without turns", err, session.ErrReplaced)
 }
 
+// replacingLostAnswer is lostAnswer for a replacement. Repeating it blindly would fail with
+// ErrReplaced, since its own turn is then the last one, and the caller would report a failure
+// of what was stored.
 func replacingLostAnswer(t *testing.T, store session.Store, clock *Clock) {
 	for _, lose := range [][]bool{{true}, {false}, {false, true}, {true, true}, {false, false, true}} {
 		key := newKey()
@@ -142,6 +155,8 @@ func replacingLostAnswer(t *testing.T, store session.Store, clock *Clock) {
 	}
 }
 
+// replacingRace: six calls regenerate one answer at once. One turn takes its place, the one
+// whose caller was answered so; the others are refused and not appended behind it.
 func replacingRace(t *testing.T, store session.Store, clock *Clock) {
 	key := newKey()
 	add(t, store, key, "one")
@@ -184,6 +199,10 @@ func replaceFrom(t *testing.T, store session.Store, base *session.Session, first
 	})
 }
 
+// replacingSeveral: going back to an earlier question and asking it differently. Tokens, state
+// and opinions are those of the turns before it, from each place in the session and with lost
+// responses. It catches a store that restores the state of the last turn only, or leaves fields
+// of the turns that were cut off: their numbers will be used again.
 func replacingSeveral(t *testing.T, store session.Store, clock *Clock) {
 	for _, first := range []int{1, 2, 4, 5} {
 		for _, lose := range [][]bool{nil, {true}, {false, true}} {
@@ -253,6 +272,9 @@ func replacingSeveral(t *testing.T, store session.Store, clock *Clock) {
 	}
 }
 
+// replacingSeveralLate: the condition is the last turn, not the first one that is replaced, so
+// nothing that the caller has not seen is cut off. A first turn that does not exist is
+// ErrReplaced as well.
 func replacingSeveralLate(t *testing.T, store session.Store, clock *Clock) {
 	key := newKey()
 	for i := range 4 {

@@ -41,6 +41,9 @@ func loadRun(t *testing.T, store session.Store, r *session.Run) *session.Run {
 }
 
 // sameRun fails unless got is what was saved as want.
+//
+// Revision, Silent and the times are the store's to set. The rest is compared as JSON, in which
+// a float64 in the place of a json.Number shows.
 func sameRun(t *testing.T, got, want *session.Run) {
 	t.Helper()
 	a, b := *got, *want
@@ -53,6 +56,10 @@ func sameRun(t *testing.T, got, want *session.Run) {
 	}
 }
 
+// runGrows: a store may send only what has changed since the last write, and each step here is
+// a change that such a store could miss: no change at all, a longer list, a shorter one, a part
+// of another text and the same size, fields that are emptied, and a record that begins again
+// after its end. After each the record reads as it was written.
 func runGrows(t *testing.T, store session.Store, _ *Clock) {
 	r := newRun(newKey())
 	if _, err := store.LoadRun(t.Context(), r.Key, r.ID); !errors.Is(err, session.ErrNoRun) || !errors.Is(err, session.ErrNotFound) {
@@ -92,6 +99,9 @@ func runGrows(t *testing.T, store session.Store, _ *Clock) {
 	})
 }
 
+// runPrecondition: a stop is a write to the record, and the holder learns of it because its own
+// next write fails. It catches a store whose holder writes unconditionally: the stop would be
+// overwritten, and the model would go on being paid for.
 func runPrecondition(t *testing.T, store session.Store, _ *Clock) {
 	first := saveRun(t, store, newRun(newKey()))
 	again := *first
@@ -114,6 +124,9 @@ func runPrecondition(t *testing.T, store session.Store, _ *Clock) {
 }
 
 // Session and record are written together or not at all.
+// A run that has ended without its turn would be answered from nothing, and a turn whose run
+// goes on would be made, and paid for, once more by whoever takes the run over. It catches a
+// store that makes two writes of it, of which the second can fail.
 func runWithTurn(t *testing.T, store session.Store, _ *Clock) {
 	for _, test := range []struct {
 		name    string
@@ -135,6 +148,7 @@ func runWithTurn(t *testing.T, store session.Store, _ *Clock) {
 		if test.between != nil {
 			test.between(store, s, r)
 		}
+		// The number of turns is taken after the disturbance, which may have added one.
 		before, done := load(t, store, key).Turns, *r
 		done.State = session.Done
 		turn := Turn("one")
@@ -164,6 +178,8 @@ func runWithTurn(t *testing.T, store session.Store, _ *Clock) {
 
 // Commit appends after a turn that came first, passes over a stop that came too late, and
 // never stores what a fenced holder has.
+// A stop that comes when the answer is there changes nothing: it is stored, since it was paid
+// for.
 func runCommit(t *testing.T, store session.Store, _ *Clock) {
 	for _, test := range []struct {
 		name    string
@@ -220,6 +236,9 @@ func runCommit(t *testing.T, store session.Store, _ *Clock) {
 	}
 }
 
+// runBegins: from its first record on, the run holds the key, long after the lease of the call
+// that began it, and a retry learns which run to follow. The turn ends that in the write that
+// stores it.
 func runBegins(t *testing.T, store session.Store, clock *Clock) {
 	owner := session.OwnerOf("caller", session.NewID())
 	o := mustOpen(t, store, clock, owner, "", "key", "body")
@@ -254,6 +273,8 @@ func runBegins(t *testing.T, store session.Store, clock *Clock) {
 	}
 }
 
+// runList: the filters, on pages that are shorter than the list, and the times: a record is
+// listed for a day, one that waits for a person as long as it may be answered.
 func runList(t *testing.T, store session.Store, clock *Clock) {
 	owner := session.OwnerOf("caller", session.NewID())
 	var want []string
@@ -300,6 +321,9 @@ func runList(t *testing.T, store session.Store, clock *Clock) {
 	}
 }
 
+// runDeleted: a deletion must reach the records, which hold what was asked and said. The holder
+// that is still at work must not write its record back; which of two errors it gets depends on
+// whether the store sees a missing document or a changed one.
 func runDeleted(t *testing.T, store session.Store, _ *Clock) {
 	owner := session.OwnerOf("caller", session.NewID())
 	key, other := session.Key{Owner: owner, ID: session.NewID()}, session.Key{Owner: owner, ID: session.NewID()}
@@ -322,6 +346,10 @@ func runDeleted(t *testing.T, store session.Store, _ *Clock) {
 }
 
 // What passes a document's size moves below it, and comes back.
+// Checkpoint and parts are 440 KiB each: together they pass the 700 KiB from which on the
+// Firestore store moves the checkpoint to a document below. The record is changed there and
+// shrinks with its turn; a piece that was moved away and is then read from two places, or from
+// none, shows in the comparison.
 func runLarge(t *testing.T, store session.Store, _ *Clock) {
 	r := newRun(newKey())
 	r.Checkpoint = json.RawMessage(`"` + strings.Repeat("c", 440<<10) + `"`)
@@ -344,6 +372,8 @@ func runLarge(t *testing.T, store session.Store, _ *Clock) {
 }
 
 // A holder is silent by the store's clock, not by any instance's.
+// The store must measure the silence by one clock, its own: an instance whose clock is minutes
+// ahead would take every run from a holder that lives.
 func runLapses(t *testing.T, store session.Store, _ *Clock) {
 	r := saveRun(t, store, newRun(newKey()))
 	if got := loadRun(t, store, r); got.Lapsed() || got.Silent < 0 || got.Silent > session.LeaseTime {

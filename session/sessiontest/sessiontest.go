@@ -1,5 +1,16 @@
 // Package sessiontest has the tests that every session.Store must pass: the promises
 // of package session, as named cases.
+//
+// Cases call a store through [session.Commit], [session.Open] and their like, which are the
+// same for every store, or write with Apply where the condition of one write is what they are
+// about. So where one store passes a case and another fails, the fault is the other's: a
+// condition that it does not check, a field that it does not restore, a document that outlives
+// its time.
+//
+// Two kinds of trouble are made here and need no support of the store. A response is lost by a
+// Store around the one under test, which does the write, or does not, and returns
+// [session.ErrUnavailable]: all that a caller learns of a broken connection. Time passes only
+// by a [Clock], so that a case can look at a session months later.
 package sessiontest
 
 import (
@@ -36,6 +47,9 @@ func NewClock() *Clock {
 
 // Now returns the time and advances the clock by a millisecond, so that no two turns
 // have the same time.
+//
+// Stores order sessions by the time of their last turn. Two turns at one instant would be
+// listed in an order that the tests could not predict.
 func (c *Clock) Now() time.Time {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -51,6 +65,10 @@ func (c *Clock) Advance(d time.Duration) {
 }
 
 // Turn returns a turn whose question is query.
+//
+// It holds what a store is tempted to drop: a thought, which no client is shown, and a
+// signature, without which Gemini refuses the call that it belongs to in the next prompt. Its 7
+// tokens are what the cases count.
 func Turn(query string) session.Turn {
 	contents, _ := json.Marshal([]any{
 		map[string]any{"role": "user", "parts": []any{map[string]any{"text": query}}},
@@ -150,11 +168,16 @@ func Run(t *testing.T, open func(t testing.TB, clock *Clock) session.Store) {
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
+			// A clock and a store for each case, so that one that advances by a year expires
+			// nothing of another's.
 			clock := NewClock()
 			c.test(t, open(t, clock), clock)
 		})
 	}
 	t.Run("any sequence of calls agrees with a plain map", func(t *testing.T) {
+		// One store for all sequences, of which rapid makes a hundred by default, and more to
+		// shorten one that fails: opening a store may be slow. Each sequence has owners that no
+		// other has.
 		clock := NewClock()
 		store := open(t, clock)
 		rapid.Check(t, func(rt *rapid.T) { model(rt, store, clock) })
@@ -211,6 +234,9 @@ func queries(t *testing.T, store session.Store, key session.Key) []string {
 	return out
 }
 
+// firstTurn: Commit returns the Meta that the next Load reads, which is what a client has been
+// answered. It catches a store that sets times when it writes and not in what it returns, or
+// that rounds them only in one of the two.
 func firstTurn(t *testing.T, store session.Store, clock *Clock) {
 	key := newKey()
 	meta := add(t, store, key, "  What is\nthis?  ")
@@ -229,6 +255,9 @@ func firstTurn(t *testing.T, store session.Store, clock *Clock) {
 	}
 }
 
+// order: a turn is read as it was written. It catches a store that decodes and encodes what it
+// is to keep, which changes the bytes of the contents, and one that returns turns in a map's
+// order.
 func order(t *testing.T, store session.Store, clock *Clock) {
 	key := newKey()
 	want := Turn("one")
@@ -254,6 +283,8 @@ func order(t *testing.T, store session.Store, clock *Clock) {
 	}
 }
 
+// unknown: nothing under a key is ErrNotFound for what needs a session, and no error for what
+// is about everything of an owner, so that a deletion can be repeated.
 func unknown(t *testing.T, store session.Store, clock *Clock) {
 	key := newKey()
 	_, err := store.Load(t.Context(), key)
@@ -270,6 +301,10 @@ func unknown(t *testing.T, store session.Store, clock *Clock) {
 	}
 }
 
+// isolation: the id of a session is of no use to another owner, neither to read nor to delete,
+// and both may have a session of the same id. Owners are compared as a whole: the empty one and
+// one that only begins like the right one find nothing. It catches a store that looks a session
+// up by its id.
 func isolation(t *testing.T, store session.Store, clock *Clock) {
 	key := newKey()
 	add(t, store, key, "mine")
@@ -293,6 +328,8 @@ func isolation(t *testing.T, store session.Store, clock *Clock) {
 	}
 }
 
+// conditional: a write on an outdated snapshot is refused. It catches a store that compares the
+// number of turns, or nothing, and writes over the turn that came first.
 func conditional(t *testing.T, store session.Store, clock *Clock) {
 	key := newKey()
 	add(t, store, key, "one")
@@ -307,6 +344,8 @@ func conditional(t *testing.T, store session.Store, clock *Clock) {
 	wantError(t, "Apply", err, session.ErrChanged)
 }
 
+// twoFirsts: absence is a condition, too. It catches a store that creates a session by an
+// unconditional write.
 func twoFirsts(t *testing.T, store session.Store, clock *Clock) {
 	key := newKey()
 	if _, err := appendTurn(t, store, session.New(key), "one"); err != nil {
@@ -316,6 +355,9 @@ func twoFirsts(t *testing.T, store session.Store, clock *Clock) {
 	wantError(t, "Apply", err, session.ErrChanged)
 }
 
+// writers: every turn of writers at once is stored once, in the order of its writer, and Onto
+// was called with the very session that the turn follows. It catches a store that reads and
+// writes in two steps.
 func writers(t *testing.T, store session.Store, clock *Clock) {
 	const writers, each = 4, 5
 	key := newKey()
@@ -372,6 +414,8 @@ func Interleaved(t testing.TB, got []string, writers, each int) {
 	}
 }
 
+// storedAlready: a commit that is repeated from its beginning, with the same turn on the
+// snapshot from before, returns the turn that is there, also after another one followed.
 func storedAlready(t *testing.T, store session.Store, clock *Clock) {
 	key := newKey()
 	turn := Turn("one")
@@ -409,6 +453,9 @@ func (f *lossyStore) Apply(ctx context.Context, s *session.Session, c session.Ch
 	return nil, fmt.Errorf("no answer: %w", session.ErrUnavailable)
 }
 
+// lostAnswer: writes whose responses are lost, done or not in any order, leave one turn. Only
+// reading the session again distinguishes the two. It catches a store whose Load does not see
+// its own write at once.
 func lostAnswer(t *testing.T, store session.Store, clock *Clock) {
 	for _, lose := range [][]bool{{true}, {false}, {false, true}, {true, true}, {false, false, true}} {
 		key := newKey()
@@ -430,6 +477,9 @@ func lostAnswer(t *testing.T, store session.Store, clock *Clock) {
 	}
 }
 
+// afterTurn: a condition on the number of turns holds for the session that is written to, not
+// for the one that was loaded. It catches a commit that appends after the turn that came first,
+// where the caller has asked not to.
 func afterTurn(t *testing.T, store session.Store, clock *Clock) {
 	key := newKey()
 	zero, one, two := 0, 1, 2
@@ -458,6 +508,10 @@ func afterTurn(t *testing.T, store session.Store, clock *Clock) {
 	}
 }
 
+// deletedDuringTurn: a turn that was running when its session was deleted never brings the
+// session back, whether it would be the first one or a later one, and is not appended to a
+// session that began in its place. It catches a store that deletes without leaving a tombstone,
+// and one that takes a tombstone for absence.
 func deletedDuringTurn(t *testing.T, store session.Store, clock *Clock) {
 	key := newKey()
 	add(t, store, key, "one")
@@ -514,6 +568,8 @@ func wantAbsent(t *testing.T, store session.Store, key session.Key) {
 	}
 }
 
+// deletion: of two deletions one succeeds, and the list has the session no more at once, not
+// when an index has caught up.
 func deletion(t *testing.T, store session.Store, clock *Clock) {
 	key := newKey()
 	add(t, store, key, "one")
@@ -526,6 +582,8 @@ func deletion(t *testing.T, store session.Store, clock *Clock) {
 	}
 }
 
+// deleteAll: more sessions than one, and nothing of another owner's. What it does to records of
+// runs and to users' state is the matter of other cases.
 func deleteAll(t *testing.T, store session.Store, clock *Clock) {
 	mine, theirs := newKey(), newKey()
 	for range 5 {
@@ -543,6 +601,9 @@ func deleteAll(t *testing.T, store session.Store, clock *Clock) {
 	}
 }
 
+// expiry: what has expired is absent from that instant on for Load, Turns, Delete and List,
+// though it may lie in the store for a day until it is collected; in its place a session begins
+// with turn 1 and none of the old turns.
 func expiry(t *testing.T, store session.Store, clock *Clock) {
 	key := newKey()
 	add(t, store, key, "old")
@@ -563,6 +624,8 @@ func expiry(t *testing.T, store session.Store, clock *Clock) {
 	}
 }
 
+// renewal: the time to live counts from the last turn. It catches a store that sets the expiry
+// when it creates a session.
 func renewal(t *testing.T, store session.Store, clock *Clock) {
 	key := newKey()
 	for i := range 4 {
@@ -573,6 +636,8 @@ func renewal(t *testing.T, store session.Store, clock *Clock) {
 	}
 }
 
+// listing: pages of any length join to the same list, newest turn first, without a gap or a
+// session twice, and only a full page has a cursor.
 func listing(t *testing.T, store session.Store, clock *Clock) {
 	owner := newKey().Owner
 	var want []string
@@ -609,6 +674,9 @@ func listing(t *testing.T, store session.Store, clock *Clock) {
 	}
 }
 
+// badCursor: a cursor comes from a client, so it may hold anything. Each of these is ErrCursor,
+// which is answered with 422. It catches a store that hands a cursor to its database: a refusal
+// there looks like an outage, which would count against the service's health.
 func badCursor(t *testing.T, store session.Store, clock *Clock) {
 	key := newKey()
 	add(t, store, key, "one")
@@ -624,6 +692,8 @@ func badCursor(t *testing.T, store session.Store, clock *Clock) {
 	}
 }
 
+// paging: after and limit beyond both ends return what there is, without an error, and the Meta
+// is that of the whole session.
 func paging(t *testing.T, store session.Store, clock *Clock) {
 	key := newKey()
 	for i := range 5 {
@@ -649,6 +719,8 @@ func paging(t *testing.T, store session.Store, clock *Clock) {
 	}
 }
 
+// cancelled: a context that has ended fails the call before it changes anything. Memory must
+// check too, since a handler relies on it whichever store it has.
 func cancelled(t *testing.T, store session.Store, clock *Clock) {
 	key := newKey()
 	add(t, store, key, "one")
@@ -700,6 +772,10 @@ func model(rt *rapid.T, store session.Store, clock *Clock) {
 			}
 			query := session.NewID()
 			_, err := session.Commit(ctx, store, base, Turn(query), session.Conditions{})
+			// gone: the session was deleted after the snapshot. A first turn is refused then,
+			// too, while the tombstone is there. Once another session is in its place, that
+			// turn cannot be distinguished from one that began after the deletion, and is
+			// appended.
 			switch gone := deletions[k] > seen[k] && (base.Exists() || len(want[k]) == 0); {
 			case gone && !errors.Is(err, session.ErrNotFound):
 				rt.Fatalf("Commit on a deleted session: %v", err)
@@ -747,6 +823,9 @@ func model(rt *rapid.T, store session.Store, clock *Clock) {
 		},
 		"": func(rt *rapid.T) {
 			for _, owner := range owners {
+				// rapid runs this after each step: every session of the map is listed with its
+				// number of turns, and no other. A session that a deletion or a replacement has
+				// left in part shows here first.
 				list, _, err := store.List(ctx, owner, 100, "")
 				if err != nil {
 					rt.Fatal(err)

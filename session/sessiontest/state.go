@@ -38,6 +38,10 @@ func wantState(t *testing.T, what string, store session.Store, key session.Key, 
 	}
 }
 
+// sessionState: the state is what the turns before have made of it, so that replacing a turn
+// takes its change back, also one that removed a value, and also when turns were archived
+// since. The names have the characters that separate or quote parts of a path in a database. A
+// snapshot does not change, and a session in the place of another begins with nothing.
 func sessionState(t *testing.T, store session.Store, clock *Clock) {
 	key := newKey()
 	commit := func(query string, change state, replace string) {
@@ -94,6 +98,10 @@ func sessionState(t *testing.T, store session.Store, clock *Clock) {
 }
 
 // sessionStateRace: turns on one session at once see each other's changes.
+//
+// Each adds 1 to what it finds, so a change that is computed from an outdated session is lost
+// in the sum. The function that computes it may refuse the commit instead, which then stores no
+// turn either.
 func sessionStateRace(t *testing.T, store session.Store, clock *Clock) {
 	key := newKey()
 	add(t, store, key, "one")
@@ -129,6 +137,9 @@ func sessionStateRace(t *testing.T, store session.Store, clock *Clock) {
 	}
 }
 
+// sessionStateBound: 64 KiB of names and values fit exactly and not a byte more, and a change
+// that is refused takes its turn along: a turn whose tool believes to have kept something must
+// not be stored without it.
 func sessionStateBound(t *testing.T, store session.Store, clock *Clock) {
 	key := newKey()
 	add(t, store, key, "one")
@@ -171,6 +182,8 @@ func (s *lossyUsers) ApplyUser(ctx context.Context, u *session.User, c session.U
 }
 
 // increment adds 1 to the value name of an owner's state.
+//
+// It is not idempotent on purpose: an update that is made twice shows in the value.
 func increment(t *testing.T, store session.Store, owner session.Owner, name string, since time.Time) error {
 	return session.UpdateUser(t.Context(), store, owner, name, since, func(value json.RawMessage) (json.RawMessage, error) {
 		n, _ := strconv.Atoi(string(value))
@@ -195,6 +208,9 @@ func wantUser(t *testing.T, what string, store session.Store, owner session.Owne
 	}
 }
 
+// userState: updates of one owner's values at once, of one name and of two, are all made; a
+// value is removed, an update that fails changes nothing, and after a year without a change
+// there is no state. It catches a store that takes a name such as a`.b for a path of fields.
 func userState(t *testing.T, store session.Store, clock *Clock) {
 	owner, other := newKey().Owner, newKey().Owner
 	wantUser(t, "of nobody yet", store, owner, nil)
@@ -226,6 +242,8 @@ func userState(t *testing.T, store session.Store, clock *Clock) {
 	wantUser(t, "in the place of an expired one", store, owner, state{"n": json.RawMessage("1")})
 }
 
+// userStateLost is lostAnswer for users' state, twice in a row: the second update must neither
+// be taken for the first, which changed the same name, nor erase it.
 func userStateLost(t *testing.T, store session.Store, clock *Clock) {
 	for _, lose := range [][]bool{{true}, {false}, {false, true}, {true, true}, {false, false, true}} {
 		owner := newKey().Owner
@@ -238,6 +256,9 @@ func userStateLost(t *testing.T, store session.Store, clock *Clock) {
 	}
 }
 
+// userStateDeleted: after a deletion of everything, a tool of a turn that was running writes
+// nothing back, not even for an owner who had no state, where only a tombstone can be in the
+// way. A turn that began later may write, and that must not lift the bar for the earlier one.
 func userStateDeleted(t *testing.T, store session.Store, clock *Clock) {
 	owner, other, late := newKey().Owner, newKey().Owner, newKey().Owner
 	since := clock.Now()
@@ -266,6 +287,8 @@ func userStateDeleted(t *testing.T, store session.Store, clock *Clock) {
 	wantUser(t, "after a later turn", store, owner, state{"n": json.RawMessage("1")})
 }
 
+// userStateBound: the largest state, 12 values of 64 KiB, fits what the store keeps it in, and
+// one byte or name more is refused before it is written.
 func userStateBound(t *testing.T, store session.Store, clock *Clock) {
 	owner := newKey().Owner
 	set := func(name string, size int) error {

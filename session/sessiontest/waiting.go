@@ -18,6 +18,9 @@ import (
 // Runs that wait for a person, and what a tool that changes the world leaves in them.
 
 // waitingTurn returns the turn of a run that waits.
+//
+// Its id and epoch are the run's: by them the turn that goes on later is recognized as the same
+// run's.
 func waitingTurn(r *session.Run) session.Turn {
 	turn := Turn("waits")
 	turn.ID, turn.FinishReason, turn.Pending, turn.Epoch = r.ID, "WAITING", r.Pending, r.Epoch
@@ -25,6 +28,9 @@ func waitingTurn(r *session.Run) session.Turn {
 }
 
 // wait stores a run that waits, with its turn.
+//
+// The two are one commit, as a run's end is. Its arguments hold the first integer that a
+// float64 cannot, which a person approves and a tool is then called with.
 func wait(t *testing.T, store session.Store, clock *Clock, key session.Key, life time.Duration) *session.Run {
 	t.Helper()
 	r := newRun(key)
@@ -44,6 +50,8 @@ func wait(t *testing.T, store session.Store, clock *Clock, key session.Key, life
 }
 
 // answered returns r as it is once a person has answered.
+//
+// The epoch grows: whoever held the run before the answer is fenced.
 func answered(r *session.Run, by string) *session.Run {
 	next := *r
 	next.State, next.Holder, next.Pending = session.Working, by, nil
@@ -60,6 +68,10 @@ func denied(r *session.Run) *session.Run {
 	return &next
 }
 
+// runWaits: what a person is asked, the answer, and the ledger of effects are read as they were
+// written, digit by digit, up to a result of 64 KiB; the record is kept until the approval
+// expires, and for a day from the answer on. It catches a store that decodes numbers to
+// float64, and would have a person approve one amount and pay another.
 func runWaits(t *testing.T, store session.Store, clock *Clock) {
 	r := wait(t, store, clock, newKey(), 72*time.Hour)
 	if got := r.Pending[0].Args["n"]; fmt.Sprint(got) != "9007199254740993" {
@@ -84,6 +96,7 @@ func runWaits(t *testing.T, store session.Store, clock *Clock) {
 	sameRun(t, loadRun(t, store, r), r)
 }
 
+// runAnsweredOnce: an approval is a conditional write, so of twenty clicks one begins the tool.
 func runAnsweredOnce(t *testing.T, store session.Store, clock *Clock) {
 	r := wait(t, store, clock, newKey(), time.Hour)
 	var group sync.WaitGroup
@@ -105,6 +118,9 @@ func runAnsweredOnce(t *testing.T, store session.Store, clock *Clock) {
 	}
 }
 
+// runGoesOn: the turn that waited and the one that goes on have one id, so looking for the id
+// does not show whether a lost write was done; the epoch does. It catches a commit that takes
+// the waiting turn for its own, after which the answer would never be stored.
 func runGoesOn(t *testing.T, store session.Store, clock *Clock) {
 	for _, lost := range []bool{false, true} {
 		key := newKey()
@@ -146,6 +162,9 @@ func runGoesOn(t *testing.T, store session.Store, clock *Clock) {
 	}
 }
 
+// runDenied: whoever asks something else has declined what waits. The turn and the denial are
+// one write: a turn without it would leave an approval open that a later click still executes.
+// A record that was answered or removed since is ErrChanged, and the turn is not stored.
 func runDenied(t *testing.T, store session.Store, clock *Clock) {
 	for _, test := range []struct {
 		name    string
@@ -191,6 +210,9 @@ func runDenied(t *testing.T, store session.Store, clock *Clock) {
 	}
 }
 
+// runDeniedByCommit is the same through Commit, which looks again at what waits before each
+// write: an approval that came first stands, and the turn follows it. A failed look is tried
+// again, since a turn must not be stored on the assumption that nothing waits.
 func runDeniedByCommit(t *testing.T, store session.Store, clock *Clock) {
 	for _, test := range []struct {
 		name     string
@@ -249,6 +271,9 @@ func runDeniedByCommit(t *testing.T, store session.Store, clock *Clock) {
 	}
 }
 
+// runKeepsSession: an approval of 72 hours outlives a session of one. The session and its
+// archived turns are kept until then and no longer. It catches a store that keeps the document
+// and lets its archives expire.
 func runKeepsSession(t *testing.T, store session.Store, clock *Clock) {
 	key, large := newKey(), strings.Repeat("x", 100<<10)
 	for i := range 9 { // more than a document holds
