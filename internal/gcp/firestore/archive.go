@@ -15,6 +15,19 @@ import (
 	"example.com/gatehouse/session"
 )
 
+// The archive of a session takes the turns that its document has no room for. Three rules keep
+// it whole:
+//
+// A turn moves in a transaction that writes it to the archive, removes it from the session's
+// document, and lists the archive's number there. So each turn is in one place, in whichever
+// state of the document a reader has it.
+//
+// An archive has room for the largest opinion on each of its turns from the start: opinions
+// come late, and an archive that is full cannot move its turns anywhere.
+//
+// Archives expire after their session and are deleted with it, in one transaction as far as
+// that takes them, so that no session is there in part.
+
 // maxWrites bounds the writes of one transaction, below Firestore's 500.
 const maxWrites = 400
 
@@ -35,6 +48,8 @@ func (s *Sessions) archiveEnd(after *session.Session, now time.Time) time.Time {
 // spill makes updates to the document of a session, which is after them as after
 // has it, and moves turns to archive documents in the same transaction.
 func (s *Sessions) spill(ctx context.Context, after *session.Session, move []session.Record, updates []firestore.Update, run []write, rev *revision, now time.Time) error {
+	// Past remembers the turns that leave the document, in which a commit whose response was
+	// lost would look for its own.
 	past := after.Past
 	firsts := slices.Clone(rev.archived)
 	expires := s.archiveEnd(after, now)
@@ -65,10 +80,14 @@ func (s *Sessions) spill(ctx context.Context, after *session.Session, move []ses
 		past = session.Remember(past, session.PastTurn{ID: id, Number: r.Number})
 	}
 	updates = append(updates, firestore.Update{Path: "archived", Value: firsts}, firestore.Update{Path: "past", Value: storedPasts(past)})
+	// Later archives expire after the first, whose time the document has: renewing all of them
+	// when the first is due is early enough.
 	if len(rev.archived) == 0 {
 		updates = append(updates, firestore.Update{Path: "archives_expire_at", Value: expires})
 	}
 	ref := s.ref(after.Key)
+	// One attempt: the condition is on what was read before the transaction, so that after a
+	// conflict a second one would fail, too. The caller reads again.
 	return s.client.RunTransaction(ctx, func(_ context.Context, tx *firestore.Transaction) error {
 		for first, a := range archived {
 			if err := tx.Set(ref.Collection(archiveCollection).Doc(archiveName(first)), a); err != nil {
@@ -96,9 +115,13 @@ const (
 	overhead = 8 << 10
 )
 
+// feedbackSize is about what an opinion takes in a document, in bytes.
 func feedbackSize(f storedFeedback) int { return len(f.Comment) + fieldOverhead }
 
 // fixed is about how many bytes of a session's document no archive can take.
+//
+// It is an estimate from the bytes of names and values; Firestore's own count
+// (https://cloud.google.com/firestore/docs/storage-size) differs by a little for each field.
 func fixed(s *session.Session) int {
 	rev, _ := s.Revision.(revision)
 	size := overhead + len(s.Keys)*keyOverhead + len(rev.archived)*8
@@ -126,6 +149,8 @@ func split(s *session.Session, more int, feedback map[string]storedFeedback) ([]
 		return nil, nil
 	}
 	n, keep := 0, (maxDocument-fixed)/2
+	// With more == 0 it is an opinion that needs room, perhaps on the last turn: that one
+	// stays.
 	movable := len(s.Recent)
 	if more == 0 {
 		movable--
@@ -134,6 +159,8 @@ func split(s *session.Session, more int, feedback map[string]storedFeedback) ([]
 		turns -= sizes[n]
 		n++
 	}
+	// Nothing that can be moved is left. A write that Firestore would refuse is refused here,
+	// with an error that the caller can act on.
 	if fixed+turns > mostDocument {
 		return nil, fmt.Errorf("a document of %d bytes: %w", fixed+turns, session.ErrTooLarge)
 	}
@@ -147,6 +174,9 @@ func (s *Sessions) keepArchives(ctx context.Context, after *session.Session, rev
 		return nil
 	}
 	key, expires := after.Key, s.archiveEnd(after, now)
+	// The archives are extended before the session: if that write fails, they live longer than
+	// they need to, which harms nobody; the other order could leave a session without its
+	// archives.
 	for firsts := range slices.Chunk(rev.archived, maxWrites) {
 		err := s.client.RunTransaction(ctx, func(_ context.Context, tx *firestore.Transaction) error {
 			for _, first := range firsts {
@@ -189,6 +219,8 @@ func (s *Sessions) archived(ctx context.Context, key session.Key, d *sessionDocu
 	var out []session.Record
 	for i, snapshot := range snapshots {
 		if !snapshot.Exists() {
+			// The session's document was read before its archives, in another round trip, so
+			// one that it lists may be gone.
 			return nil, session.ErrNotFound // the session is being deleted, archives first
 		}
 		var a archiveDocument
@@ -235,6 +267,8 @@ func (s *Sessions) Delete(ctx context.Context, key session.Key) error {
 // the session in one transaction, so that no session is ever there in part; of
 // more than a transaction takes, the rest goes after it.
 func (s *Sessions) bury(ctx context.Context, snapshot *firestore.DocumentSnapshot, d *sessionDocument) error {
+	// The mark is the same document, without anything of the session's content: it has only to
+	// be there, so that a turn that was running does not bring the session back.
 	mark := (&session.Session{KeyedAt: d.KeyedAt}).Mark(s.now())
 	updates := []firestore.Update{
 		{Path: "deleted", Value: true},
@@ -258,6 +292,7 @@ func (s *Sessions) bury(ctx context.Context, snapshot *firestore.DocumentSnapsho
 	}
 	unchanged := firestore.LastUpdateTime(snapshot.UpdateTime)
 	first, rest := d.below(), []string(nil)
+	// A single write needs no transaction, whose begin is a round trip more.
 	if len(first) == 0 {
 		_, err := snapshot.Ref.Update(ctx, updates, unchanged)
 		return err
@@ -319,6 +354,8 @@ func (s *Sessions) DeleteAll(ctx context.Context, owner session.Owner) error {
 	query := s.client.Collection(SessionsCollection).Where("owner", "==", string(owner)).
 		OrderBy("updated_at", firestore.Desc).OrderBy(firestore.DocumentID, firestore.Desc).
 		Select("owner", "archived", "replaced", "keyed_at").Limit(deleteStep)
+	// Each step removes what the last query found, since a mark has no owner and is found no
+	// more.
 	for range deleteSteps {
 		snapshots, err := query.Documents(ctx).GetAll()
 		if err != nil {
@@ -338,6 +375,7 @@ func (s *Sessions) DeleteAll(ctx context.Context, owner session.Owner) error {
 			}
 		}
 	}
+	// The caller may try again: each call removes up to 10 000 sessions.
 	return fmt.Errorf("deleting sessions: %w: there are more", session.ErrUnavailable)
 }
 
@@ -355,6 +393,8 @@ func (s *Sessions) SetFeedback(ctx context.Context, key session.Key, turn int, f
 		if err == nil {
 			return nil
 		}
+		// An opinion on a turn that was archived between the read and the write is tried again:
+		// it then goes to the archive.
 		if err = classify(err); try == deleteTries || !errors.Is(err, session.ErrChanged) {
 			return fmt.Errorf("keeping feedback: %w", err)
 		}
@@ -395,6 +435,7 @@ func (s *Sessions) setFeedback(ctx context.Context, key session.Key, snapshot *f
 		_, err := snapshot.Ref.Update(ctx, change, firestore.LastUpdateTime(snapshot.UpdateTime))
 		return err
 	}
+	// The opinion is in rev, from which spill takes what moves.
 	if turn <= move[len(move)-1].Number {
 		change = nil // it goes with its turn
 	}

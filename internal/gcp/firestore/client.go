@@ -16,6 +16,16 @@
 //	an instance's minute of traffic        1          0      1
 //	a sum of traffic                       4         4+      0
 //
+// The exceptions are writes that nobody competes for, or that must win: an instance's minute of
+// traffic, the records that a deletion removes, and the mark that it leaves of an owner's
+// state.
+//
+// A condition is Firestore's own update time of the document (LastUpdateTime), which no
+// instance's clock takes part in. It serves three ends: two writers are put in an order, a
+// write that the client library has repeated after a lost response fails instead of being made
+// twice, and a session and the record of its run, which are two documents, are written in one
+// commit or not at all.
+//
 // The indexes that the queries need and the TTL policies are declared in terraform/.
 package firestore
 
@@ -38,7 +48,12 @@ import (
 // turn would fail although the service is there. With the address of an
 // emulator it speaks to that, as its administrator. It does not connect before
 // the first call.
+//
+// The caller closes the client.
 func Connect(ctx context.Context, project, database, emulator string) (*firestore.Client, error) {
+	// gRPC's own values are a first pause of 1 s, up to 120 s, and 20 s for an attempt
+	// (https://github.com/grpc/grpc/blob/master/doc/connection-backoff.md). A call to the store
+	// has 5 s.
 	dial := append(channel.DialOptions(), grpc.WithConnectParams(grpc.ConnectParams{
 		Backoff:           backoff.Config{BaseDelay: 100 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: 2 * time.Second},
 		MinConnectTimeout: 5 * time.Second,
@@ -53,6 +68,8 @@ func Connect(ctx context.Context, project, database, emulator string) (*firestor
 		if err != nil {
 			return nil, fmt.Errorf("the emulator's address: %w", err)
 		}
+		// A connection that is handed in replaces all other options, those of the dial among
+		// them, which is why they are passed to NewClient above.
 		options = []option.ClientOption{option.WithGRPCConn(conn)}
 	}
 	return firestore.NewClientWithDatabase(ctx, project, database, options...)

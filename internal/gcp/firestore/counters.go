@@ -67,6 +67,10 @@ type accountVersion struct {
 // Update implements limit.Counters.
 func (c *Counters) Update(ctx context.Context, name string, u limit.Update) (limit.Account, error) {
 	doc := c.client.Collection(CountersCollection).Doc(name)
+	// The memory of an account is a guess that saves a read: if another instance has written
+	// since, the write's condition fails and the account is read. A remembered account is not
+	// trusted to refuse: a share that looks used up, or an update that seems to change nothing,
+	// is judged by what is stored.
 	now, known := c.known.Get(name)
 	for try := range accountTries {
 		if try > 0 {
@@ -79,6 +83,8 @@ func (c *Counters) Update(ctx context.Context, name string, u limit.Update) (lim
 			}
 		}
 		after, changed := now.account.Apply(u)
+		// granted: the account as remembered has all that is asked for. Less may be due to
+		// another instance's share, which may have been returned since.
 		mine := after.Shares[u.Instance]
 		granted := mine.Held >= u.Want && mine.Calls >= u.Calls+u.More
 		if try == 0 && known && (!changed || !granted) {
@@ -93,8 +99,12 @@ func (c *Counters) Update(ctx context.Context, name string, u limit.Update) (lim
 		case codes.OK:
 			c.known.Add(name, accountVersion{after, updated})
 			return after, nil
+		// Another instance was faster, or the TTL has removed the account: read it and apply
+		// the update to that.
 		case codes.AlreadyExists, codes.FailedPrecondition, codes.NotFound, codes.Aborted:
 			c.known.Remove(name)
+		// Whether the write happened is not known, so what is remembered may be out of date.
+		// The next update of this instance states totals and repairs it.
 		default:
 			c.known.Remove(name)
 			return limit.Account{}, fmt.Errorf("update of an account: %w", err)
@@ -110,6 +120,8 @@ func writeAccount(ctx context.Context, doc *firestore.DocumentRef, now accountVe
 		return time.Time{}, err
 	}
 	var result *firestore.WriteResult
+	// expires_at is set once: an account is for one day, and extending it would keep what
+	// nobody asks for.
 	if now.updated.IsZero() {
 		result, err = doc.Create(ctx, accountDocument{Account: string(text), ExpiresAt: expires})
 	} else {
@@ -156,6 +168,7 @@ func waitForTry(ctx context.Context, try int) error {
 	if try == 1 {
 		return ctx.Err()
 	}
+	// Full jitter: with a fixed wait, instances that collided would collide again.
 	timer := time.NewTimer(mathrand.N(time.Duration(try) * accountPause))
 	defer timer.Stop()
 	select {

@@ -36,6 +36,8 @@ func (d *sessionDocument) below() []string {
 // back as c.Before has them, because only what is in the document is loaded.
 func (s *Sessions) cut(ctx context.Context, base *session.Session, c session.Change, rev *revision, set func(any, ...string), now time.Time) ([]write, error) {
 	first, oldest := c.Before.Turns+1, base.Turns-len(base.Recent)+1
+	// rev shares its maps and slices with the session that was loaded, which is immutable: they
+	// are copied before they are changed.
 	rev.feedback = maps.Clone(rev.feedback)
 	hidden := &archiveDocument{ExpiresAt: now.Add(session.KeyLife), Log: map[string][]byte{}}
 	for _, r := range base.Recent {
@@ -71,6 +73,7 @@ func (s *Sessions) cut(ctx context.Context, base *session.Session, c session.Cha
 		}
 		writes = append(writes, more...)
 	}
+	// A deletion has to reach each of them, and finds them by these names.
 	for len(replaced) > maxReplaced {
 		writes = append(writes, write{ref: archives.Doc(replaced[0]), remove: true})
 		replaced = replaced[1:]
@@ -83,6 +86,9 @@ func (s *Sessions) cut(ctx context.Context, base *session.Session, c session.Cha
 // cutArchives is cut for turns that are archived.
 func (s *Sessions) cutArchives(ctx context.Context, base *session.Session, c session.Change, rev *revision, set func(any, ...string), hide func(*archiveDocument, int)) ([]write, error) {
 	first, from := c.Before.Turns+1, c.Before.Turns+1
+	// c.Before has read some archived turns, from number from on: they come back to the
+	// document, so that the model still knows what was said before the place that the session
+	// goes back to.
 	if len(c.Before.Recent) > 0 {
 		from = c.Before.Recent[0].Number
 	}
@@ -112,6 +118,9 @@ func (s *Sessions) cutArchives(ctx context.Context, base *session.Session, c ses
 			return nil, err
 		}
 		gone := &archiveDocument{ExpiresAt: s.now().Add(session.KeyLife), Log: map[string][]byte{}}
+		// An archive that begins before from keeps its turns up to there; the others are
+		// removed. Both happen only if the archive is as it was read, since an opinion may have
+		// come in between.
 		w := write{ref: snapshot.Ref, unchanged: snapshot.UpdateTime, remove: begins[i] >= from}
 		for name, data := range d.Log {
 			f, said := d.Feedback[name]

@@ -17,6 +17,13 @@ import (
 	"example.com/gatehouse/session"
 )
 
+// The record of a run is written once a second while an answer streams, which is what Firestore
+// sustains for one document, and is read by whoever follows, stops or takes over the run. So a
+// write sends little: fields by which records are queried, a head that is sent as a whole, and
+// of the parts those that have grown. All of it is one conditional write, by which the holder
+// learns of a stop or of another holder. What a record cannot hold beside its parts, a large
+// checkpoint, is a document below it, written in the same commit.
+
 // RunsCollection is the name of the collection of runs' records.
 const RunsCollection = "runs"
 
@@ -51,6 +58,8 @@ type stepsDocument struct {
 }
 
 // A runHead is what a record has beside what is queried and what grows.
+//
+// It is one field, since none of its members is queried.
 type runHead struct {
 	ID         string                    `json:"id"`
 	Holder     string                    `json:"holder,omitempty"`
@@ -150,6 +159,8 @@ func (s *Sessions) runWrites(r *session.Run) ([]write, *session.Run, error) {
 	if r == nil {
 		return nil, nil, nil
 	}
+	// Firestore keeps microseconds. Without truncating, the record that is returned would
+	// differ from the one that is read.
 	now := s.now().Truncate(time.Microsecond)
 	after := r.Written(now)
 	old, stored := r.Revision.(runRevision)
@@ -182,9 +193,12 @@ func (s *Sessions) runWrites(r *session.Run) ([]write, *session.Run, error) {
 			updates = append(updates, firestore.Update{FieldPath: firestore.FieldPath{"parts", partName(i)}, Value: encoded})
 		}
 	}
+	// Parts of a step that is begun again are removed field by field, as they were written.
 	for i := len(after.Parts); i < len(old.parts); i++ {
 		updates = append(updates, firestore.Update{FieldPath: firestore.FieldPath{"parts", partName(i)}, Value: firestore.Delete})
 	}
+	// Once below, a checkpoint stays there until it is removed: moving it back when the parts
+	// shrink would leave an old one behind.
 	next.below = len(after.Checkpoint) > 0 && (old.below || size > maxDocument)
 	changed := old.checkpoint != next.checkpoint || old.below != next.below
 	next.result = after.Result != nil
@@ -202,6 +216,8 @@ func (s *Sessions) runWrites(r *session.Run) ([]write, *session.Run, error) {
 		updates = append(updates, firestore.Update{Path: "checkpoint", Value: checkpoint}, firestore.Update{Path: "below", Value: next.below})
 	}
 	first := write{ref: s.runRef(r.Key, r.ID), updates: updates, unchanged: old.updated}
+	// If there is a record already, Firestore refuses to create it, which the caller gets as
+	// ErrChanged.
 	if !stored {
 		first.create, first.updates = runDocument{
 			Owner: string(r.Key.Owner), SessionID: r.Key.ID, State: string(after.State), CreatedAt: now, ExpiresAt: after.ExpiresAt,
@@ -218,6 +234,8 @@ func (s *Sessions) runWrites(r *session.Run) ([]write, *session.Run, error) {
 	return writes, &after, nil
 }
 
+// stepsOf returns the document below a record, of which there is one, so that it needs no
+// query.
 func stepsOf(run *firestore.DocumentRef) *firestore.DocumentRef {
 	return run.Collection(stepsCollection).Doc("finished")
 }
@@ -254,6 +272,8 @@ func (s *Sessions) LoadRun(ctx context.Context, key session.Key, id string) (*se
 	if err != nil {
 		return nil, fmt.Errorf("loading a run: %w", err)
 	}
+	// The two reads are not one snapshot. If the holder writes in between, the checkpoint is
+	// newer than the record, and a write that is based on the two fails its condition.
 	if rev := r.Revision.(runRevision); rev.below {
 		below, err := stepsOf(snapshot.Ref).Get(ctx)
 		if err != nil {
@@ -287,9 +307,13 @@ func (s *Sessions) run(snapshot *firestore.DocumentSnapshot) (*session.Run, erro
 		Holder: head.Holder, Epoch: head.Epoch, Stop: head.Stop, Turn: head.Turn,
 		CreatedAt: d.CreatedAt, UpdatedAt: head.UpdatedAt, ExpiresAt: d.ExpiresAt, Request: head.Request, KeyHash: head.KeyHash,
 		Resets: head.Resets, Checkpoint: orNil(d.Checkpoint), Effects: head.Effects, Pending: head.Pending, Answers: head.Answers,
+		// Silent is the difference of two times of Firestore's: of this read, and of the last
+		// write.
 		Deliveries: head.Deliveries, Result: orNil(d.Result), Silent: snapshot.ReadTime.Sub(snapshot.UpdateTime),
 	}
 	rev := runRevision{updated: snapshot.UpdateTime, resets: len(r.Resets), checkpoint: len(d.Checkpoint), below: d.Below, result: len(d.Result) > 0}
+	// A gap would shift the parts behind it, and an answer would be continued at the wrong
+	// place.
 	for i := range len(d.Parts) {
 		encoded, ok := d.Parts[partName(i)]
 		if !ok {
@@ -338,6 +362,8 @@ func (s *Sessions) runsOf(owner session.Owner, filter session.RunFilter) firesto
 
 // ListRuns implements [session.Store].
 func (s *Sessions) ListRuns(ctx context.Context, owner session.Owner, filter session.RunFilter, limit int, cursor string) ([]*session.Run, string, error) {
+	// What grows is left out: a list of a hundred records with their parts would be tens of
+	// megabytes.
 	query := s.runsOf(owner, filter).Select("owner", "session_id", "state", "created_at", "expires_at", "head")
 	var after *position
 	if cursor != "" {
@@ -348,6 +374,9 @@ func (s *Sessions) ListRuns(ctx context.Context, owner session.Owner, filter ses
 		after = &p
 	}
 	var page []*session.Run
+	// Records that have expired are passed over, so one query may fill less than a page; how
+	// many queries a call makes is bounded, and a page that is short for that reason has a
+	// cursor.
 	for range listSteps {
 		step := query.Limit(limit + 1)
 		if after != nil {
@@ -399,6 +428,8 @@ func (s *Sessions) deleteRuns(ctx context.Context, owner session.Owner, sessionI
 		}
 		var writes []write
 		for _, snapshot := range snapshots {
+			// Deleting a document leaves what is below it: the checkpoint has to be removed by
+			// name.
 			if below, _ := snapshot.DataAt("below"); below == true {
 				writes = append(writes, write{ref: stepsOf(snapshot.Ref), remove: true})
 			}

@@ -137,6 +137,9 @@ func (d *sessionDocument) meta() session.Meta {
 	}
 }
 
+// ref returns a session's document. Its name has the owner in it, so that no query and no check
+// decides whose it is, and is evenly distributed, as Firestore's range splits need it
+// (https://cloud.google.com/firestore/docs/best-practices).
 func (s *Sessions) ref(key session.Key) *firestore.DocumentRef {
 	return s.client.Collection(SessionsCollection).Doc(key.Hash())
 }
@@ -199,9 +202,12 @@ func (s *Sessions) Apply(ctx context.Context, base *session.Session, c session.C
 	if err != nil {
 		return nil, err
 	}
+	// A record of [session.MaxTurnBytes] and what undoes the largest change of the state are
+	// below this: a turn that is above it is refused before anything is written.
 	if record != nil && len(record.Data) > maxDocument {
 		return nil, fmt.Errorf("appending a turn of %d bytes: %w", len(record.Data), session.ErrTooLarge)
 	}
+	// The records come after the session in a commit, whose first update time is the session's.
 	run, _, err := s.runWrites(c.Run)
 	if err != nil {
 		return nil, err
@@ -214,6 +220,7 @@ func (s *Sessions) Apply(ctx context.Context, base *session.Session, c session.C
 	rev, stored := base.Revision.(revision)
 	var updated time.Time
 	switch {
+	// Only a document that holds nothing but a claim is removed so, and only as it was read.
 	case c.Remove && stored:
 		_, err = s.ref(base.Key).Delete(ctx, firestore.LastUpdateTime(rev.updated))
 	case !stored:
@@ -221,6 +228,9 @@ func (s *Sessions) Apply(ctx context.Context, base *session.Session, c session.C
 	default:
 		updated, err = s.update(ctx, base, after, c, record, run, &rev, now)
 	}
+	// Firestore does not name the document of a commit that is missing. ErrNotFound would have
+	// the caller believe that the session was deleted, and drop a turn; ErrChanged has it look
+	// again.
 	if status.Code(err) == codes.NotFound && c.Denied != nil {
 		err = session.ErrChanged // it may be the record that is gone
 	}
@@ -269,11 +279,13 @@ func (s *Sessions) replaceExpired(ctx context.Context, key session.Key, d sessio
 	if s.now().Before(old.ExpiresAt) {
 		return nil, session.ErrChanged
 	}
+	// The archives go first: without their session's document they would be found by nobody,
+	// not even by a deletion.
 	if err := s.deleteArchives(ctx, key.Hash(), old.below()); err != nil {
 		return nil, err
 	}
-	// A document cannot be replaced under a precondition, only removed and made
-	// anew; who comes in between is noticed by the second write.
+	// A document cannot be replaced under a precondition, only removed and created
+	// again; who comes in between is noticed by the second write.
 	_, err = s.ref(key).Delete(ctx, firestore.LastUpdateTime(snapshot.UpdateTime))
 	if status.Code(err) == codes.NotFound {
 		return nil, session.ErrChanged
@@ -308,6 +320,8 @@ func (s *Sessions) update(ctx context.Context, base, after *session.Session, c s
 			set(after.UpdatedAt, "updated_at")
 		}
 	}
+	// base is here what is stored; below, it becomes the session before the replaced turns,
+	// whose state the document does not have.
 	for name, value := range after.State {
 		if !bytes.Equal(value, base.State[name]) {
 			set([]byte(value), "state", name)
@@ -323,6 +337,8 @@ func (s *Sessions) update(ctx context.Context, base, after *session.Session, c s
 			return time.Time{}, err
 		}
 	}
+	// The turns that are replaced leave the document in this write; from here on base is what
+	// remains of the session, by which the room for the new turn is computed.
 	if c.Before != nil {
 		if err := fit(base, after, &c); err != nil {
 			return time.Time{}, err
@@ -333,6 +349,8 @@ func (s *Sessions) update(ctx context.Context, base, after *session.Session, c s
 		}
 		base, run = c.Before, append(run, more...)
 	}
+	// Without a turn only what has changed is sent: a claim, a title. updated_at stays, since
+	// the list is ordered by the last turn.
 	if record == nil {
 		if !after.ExpiresAt.Equal(base.ExpiresAt) {
 			set(after.ExpiresAt, "expires_at")
@@ -342,6 +360,7 @@ func (s *Sessions) update(ctx context.Context, base, after *session.Session, c s
 		}
 		return s.change(ctx, base.Key, updates, rev, run)
 	}
+	// created_at is set again because a first turn may follow a claim, which has set it before.
 	set(after.CreatedAt, "created_at")
 	set(after.UpdatedAt, "updated_at")
 	set(after.ExpiresAt, "expires_at")
@@ -401,6 +420,8 @@ func (s *Sessions) List(ctx context.Context, owner session.Owner, limit int, cur
 		if err != nil {
 			return nil, "", fmt.Errorf("listing sessions: %w", classify(err))
 		}
+		// One more than the page is asked for, to know whether there is a next one without
+		// another query.
 		more := len(snapshots) > limit
 		for _, snapshot := range snapshots[:min(limit, len(snapshots))] {
 			var d sessionDocument
@@ -438,6 +459,8 @@ func (s *Sessions) Turns(ctx context.Context, key session.Key, after, limit int)
 	if err != nil {
 		return session.Meta{}, nil, fmt.Errorf("reading turns: %w", err)
 	}
+	// after comes from a client: beyond the last turn there is nothing, and before the first is
+	// the beginning.
 	after = min(max(after, 0), d.Turns)
 	first, last := after+1, min(after+limit, d.Turns)
 	out, err := s.archived(ctx, key, d, first, last)
@@ -480,6 +503,9 @@ func classify(err error) error {
 		return fmt.Errorf("%w (%w)", session.ErrNotFound, err)
 	case codes.FailedPrecondition, codes.AlreadyExists, codes.Aborted:
 		return fmt.Errorf("%w (%w)", session.ErrChanged, err)
+	// With each of these a write may have happened: Internal is also gRPC's code for a stream
+	// that broke in the middle of an answer. To take one for a refusal would lose a turn or
+	// store it twice.
 	case codes.Unavailable, codes.DeadlineExceeded, codes.Canceled, codes.ResourceExhausted, codes.Internal:
 		return fmt.Errorf("%w (%w)", session.ErrUnavailable, err)
 	case codes.Unknown:
@@ -512,6 +538,8 @@ func decodePosition(cursor string) (position, error) {
 		return position{}, session.ErrCursor
 	}
 	p := position{updated: time.UnixMicro(n), name: name}
+	// One position has one cursor. "+1" and "01" parse as well, and reserved names would make
+	// the query an error of Firestore's, which would count as an outage.
 	if p.encode() != cursor || strings.HasPrefix(name, "__") && strings.HasSuffix(name, "__") {
 		return position{}, session.ErrCursor
 	}

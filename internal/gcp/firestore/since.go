@@ -53,6 +53,8 @@ func (s *Sessions) Since(ctx context.Context, since time.Time, visit func(sessio
 		if len(snapshots) < sincePage {
 			return nil
 		}
+		// Without an order Firestore returns documents by name, which new sessions do not move:
+		// each that was there at the beginning is seen once.
 		page = query.StartAfter(snapshots[len(snapshots)-1])
 	}
 }
@@ -97,6 +99,8 @@ func (s *Sessions) visitTurns(ctx context.Context, d *sessionDocument, since tim
 			if err != nil {
 				return err
 			}
+			// Turns are in the order of their times, so an archive without one since then ends
+			// the search.
 			if turn.CreatedAt.Before(since) {
 				continue
 			}

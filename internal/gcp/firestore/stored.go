@@ -12,6 +12,10 @@ import (
 // there does not compile here until it has a name in documents. Names within maps are
 // short, since a document holds up to 2 000 keys.
 
+// While a delivery moves traffic, two revisions read and write the same documents. So a field
+// keeps its name and its kind for good: the tests of the stored format hold this code to
+// documents as earlier revisions wrote them.
+
 // storedKey is a session.KeyEntry in a document.
 type storedKey struct {
 	Body  string    `firestore:"b"`
@@ -83,6 +87,7 @@ func loadedPast(stored []storedPast) []session.PastTurn {
 	return past
 }
 
+// storedState returns nil for an empty state as well: no values and no field are the same.
 func storedState(state map[string]json.RawMessage) map[string][]byte {
 	if len(state) == 0 {
 		return nil

@@ -73,6 +73,9 @@ type minuteDocument struct {
 }
 
 // Write implements figures.Store. It is one round trip.
+//
+// The totals of the minute replace those written before, so a repeated write changes nothing.
+// The error is Firestore's; the caller may drop it, since the next write has all of the minute.
 func (t *Traffic) Write(ctx context.Context, m figures.Minute) error {
 	// The instance comes first: ids that rise with time would all lie in one place.
 	id := fmt.Sprintf("%s-%d", m.Instance, m.Start.Unix())
@@ -87,6 +90,8 @@ func (t *Traffic) Write(ctx context.Context, m figures.Minute) error {
 // least one document each.
 func (t *Traffic) Sum(ctx context.Context, since time.Time) (stored figures.Stored, err error) {
 	minutes := t.client.Collection(TrafficCollection).Where(fieldMinute, ">=", since)
+	// One sum that fails fails all: figures of which some are missing would look like a service
+	// without traffic or without errors.
 	group, ctx := errgroup.WithContext(ctx)
 	for field, to := range map[string]*int64{fieldRequests: &stored.Requests, fieldJudged: &stored.Judged, fieldErrors: &stored.Errors} {
 		group.Go(func() error {
@@ -143,6 +148,8 @@ func newestStates(ctx context.Context, q firestore.Query) (agent string, states 
 		if err := snapshot.DataTo(&d); err != nil {
 			return "", nil, fmt.Errorf("reading the newest figures: %w", err)
 		}
+		// The newest comes first, and a breaker that has closed since must not be reported
+		// open.
 		if known[d.Instance] {
 			continue
 		}

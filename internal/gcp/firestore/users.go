@@ -48,6 +48,8 @@ func (s *Sessions) LoadUser(ctx context.Context, owner session.Owner) (*session.
 	if err := snapshot.DataTo(&d); err != nil {
 		return nil, fmt.Errorf("loading a user's state: %w", err)
 	}
+	// It is absent, but the document is there: the next write replaces all of it instead of
+	// creating one.
 	if !s.now().Before(d.ExpiresAt) {
 		return &session.User{Owner: owner, Revision: userRevision{snapshot.UpdateTime, true}}, nil
 	}
@@ -71,6 +73,8 @@ func (s *Sessions) ApplyUser(ctx context.Context, u *session.User, c session.Use
 	if !stored {
 		_, err = s.userRef(u.Owner).Create(ctx, d)
 	} else {
+		// Only the value that changes is sent. The condition would also allow all of them, but
+		// 12 values of 64 KiB are 768 KiB.
 		updates := []firestore.Update{{Path: "updated_at", Value: d.UpdatedAt}, {Path: "expires_at", Value: d.ExpiresAt}, {Path: "writes", Value: d.Writes}}
 		value, kept := after.Values[c.Name]
 		switch {
@@ -93,6 +97,9 @@ func (s *Sessions) ApplyUser(ctx context.Context, u *session.User, c session.Use
 }
 
 // deleteUser removes an owner's state and leaves its mark.
+//
+// It has no condition: a deletion wins over any update, also one that comes between its read
+// and its write, which then fails by its own condition.
 func (s *Sessions) deleteUser(ctx context.Context, owner session.Owner) error {
 	mark := (&session.User{Owner: owner}).Mark(s.now().Truncate(time.Microsecond))
 	_, err := s.userRef(owner).Set(ctx, userDocument{UpdatedAt: mark.UpdatedAt, ExpiresAt: mark.ExpiresAt, DeletedAt: mark.DeletedAt})
