@@ -58,6 +58,9 @@ type ToolExpect struct {
 }
 
 // UnmarshalYAML implements [yaml.Unmarshaler].
+//
+// A node is decoded by hand because the decoder's KnownFields does not reach into a custom
+// unmarshaler: a misspelled member would be an expectation that is never checked.
 func (t *ToolExpect) UnmarshalYAML(node *yaml.Node) error {
 	if node.Kind == yaml.ScalarNode {
 		t.Name = node.Value
@@ -127,6 +130,9 @@ func readFile(name string) ([]byte, error) {
 var yamlLine = regexp.MustCompile(`(?:yaml: )?line (\d+): `)
 
 // parseCases returns the cases of a file, each checked.
+//
+// Errors are of the form file:line: text, which editors and CI turn into a link. Package yaml
+// has the line in its text only.
 func parseCases(file string, raw []byte) ([]Case, error) {
 	at := func(err error) error {
 		text := strings.TrimPrefix(err.Error(), "yaml: unmarshal errors:\n  ")
@@ -138,6 +144,7 @@ func parseCases(file string, raw []byte) ([]Case, error) {
 	}
 	var cases []Case
 	d := yaml.NewDecoder(bytes.NewReader(raw))
+	// A misspelled expectation must not pass every answer.
 	d.KnownFields(true)
 	switch err := d.Decode(&cases); {
 	case errors.Is(err, io.EOF) || err == nil && len(cases) == 0:
@@ -172,6 +179,8 @@ func (c *Case) prepare() error {
 		return fmt.Errorf("more than %d earlier questions", maxBefore)
 	case !(e.MaxCostUSD >= 0) || !(e.MaxSeconds >= 0): // NaN is neither
 		return errors.New("max_cost_usd and max_seconds must not be below 0")
+	// An answer that is expected to fail has nothing that these could look at; they would pass
+	// unchecked.
 	case e.Error != "" && (len(e.Contains)+len(e.NotContains)+len(e.Matches) > 0 || e.JSON || e.Schema != nil || e.Tools != nil || c.Judge != ""):
 		return errors.New("an expected error has neither text nor tools")
 	}
@@ -192,6 +201,7 @@ func (c *Case) prepare() error {
 	if c.Expect.Schema == nil {
 		return nil
 	}
+	// The schema goes through JSON: YAML and JSON Schema share the values, not the decoder.
 	raw, err := json.Marshal(c.Expect.Schema)
 	if err != nil {
 		return fmt.Errorf("schema: %w", err)

@@ -3,6 +3,11 @@
 // or are turns that users rated. It writes a report, and the answers as
 // Google's EvaluationDataset.
 //
+// Scorers that need no model decide first and cost nothing; a judge is asked only where a case
+// has a criterion. The outcome is an exit code for a pipeline, a report for a reader, and a
+// dataset for the Gen AI evaluation service, which can judge the same answers by its own
+// metrics.
+//
 // The service runs in this process, as it is deployed, on the model that the
 // environment configures: Gemini, or the offline stand-in without one. Tools run, with
 // what they do: an evaluation belongs in a separate environment.
@@ -69,6 +74,7 @@ func parse(args []string, stderr io.Writer) (*options, error) {
 		return nil, flag.ErrHelp // the flag package has printed it
 	}
 	switch {
+	// Written so that NaN, which the flag package parses, is refused.
 	case !(o.threshold >= 0 && o.threshold <= 1):
 		return nil, errors.New("-threshold must be from 0 to 1")
 	case o.judgeThreshold < 1 || o.judgeThreshold > 5:
@@ -100,6 +106,9 @@ func parse(args []string, stderr io.Writer) (*options, error) {
 
 // overrides are variables that an evaluation sets: sessions in memory, the caller
 // nobody in particular, no limits, and no telemetry or audit of a deployment.
+//
+// PLAYGROUND is off because nobody looks, and LOG_CONTENT because questions may be people's.
+// Limits are off or out of reach: all cases come from one caller within minutes.
 var overrides = map[string]string{
 	"ENVIRONMENT": "test", "SESSION_STORE": "memory", "AUTH": "none", "AUDIT_LOG": "off", "LOG_CONTENT": "false",
 	"OTEL_TRACES_EXPORTER": "none", "OTEL_METRICS_EXPORTER": "none", "PLAYGROUND": "false",
@@ -135,6 +144,8 @@ func Run(ctx context.Context, args []string, base server.Options, stdout, stderr
 	if err != nil {
 		return err
 	}
+	// The cause is what the command prints, rather than "context deadline exceeded" of some
+	// call within.
 	ctx, cancel := context.WithTimeoutCause(ctx, o.timeout, fmt.Errorf("the evaluation took longer than %v", o.timeout))
 	defer cancel()
 	cases, err := ReadCases(o.files)
@@ -154,6 +165,7 @@ func Run(ctx context.Context, args []string, base server.Options, stdout, stderr
 	if o.verbose {
 		base.Log = stderr
 	}
+	// The stand-in answers only where the environment configures no model.
 	base.StandIn = &server.StandIn{Model: offline.Model, Transport: offline.New()}
 	s, err := trial.Start(ctx, base)
 	defer func() { _ = s.Close(ctx) }()
@@ -191,6 +203,7 @@ func (o *options) evaluate(ctx context.Context, s *trial.Service, cases []Case) 
 	var mu sync.Mutex
 	judged, spent := 0.0, 0.0
 	group, ctx := errgroup.WithContext(ctx)
+	// Each case writes its own element of Results, which needs no lock; the sums of costs do.
 	group.SetLimit(o.parallel)
 	for i := range cases {
 		group.Go(func() error {
@@ -211,6 +224,9 @@ func (o *options) evaluate(ctx context.Context, s *trial.Service, cases []Case) 
 }
 
 // run runs one case, and returns what judging and the turns cost in dollars.
+//
+// Its error is about what keeps the evaluation from going on, such as its timeout. What the
+// agent gets wrong, an error of the service among it, is a score.
 func run(ctx context.Context, s *trial.Service, c *Case, j *judge) (r Result, judging, turns float64, err error) {
 	sessionID, answers := "", []string{}
 	ask := func(query string) (trial.Answer, error) {
@@ -233,6 +249,8 @@ func run(ctx context.Context, s *trial.Service, c *Case, j *judge) (r Result, ju
 		}
 		if a.Error != "" {
 			r := newResult(c, &a)
+			// The case cannot be asked as it is meant, so it fails, rather than being left out
+			// of the share.
 			r.Scores = []Score{{Scorer: "before", Detail: fmt.Sprintf("earlier question %d: the error %s: %s", i+1, a.Error, a.Message)}}
 			return r, 0, turns, nil
 		}

@@ -25,6 +25,10 @@ const (
 )
 
 // A judge is a model that scores answers by a criterion.
+//
+// What it is shown is hostile by assumption: an answer, a tool's result or a question may ask
+// for a score. So it is a JSON object, in which text cannot end early, below an instruction
+// that names it as data; and of what comes back only one whole number counts.
 type judge struct {
 	client *model.Client
 	name   string
@@ -68,6 +72,7 @@ func (j *judge) score(ctx context.Context, c *Case, a *trial.Answer) (Score, flo
 	}
 	cost := 0.0
 	for try := 1; ; try++ {
+		// A try that failed was paid for as well.
 		points, reason, usd, err := j.ask(ctx, string(text))
 		cost += usd
 		switch {
@@ -86,6 +91,9 @@ func (j *judge) ask(ctx context.Context, message string) (points int, reason str
 	ctx, cancel := context.WithTimeout(ctx, judgeTimeout)
 	defer cancel()
 	answer, err := j.client.Generate(ctx, model.Request{
+		// Alone: a fallback would score by another measure than the report names. Temperature 0
+		// has the same answer scored alike twice, as far as a model takes it. A token is about
+		// three bytes.
 		Model: j.name, Alone: true, Instruction: judgeInstruction, Contents: genai.Text(message),
 		Temperature: new(float64), MaxTokens: judgeTokens, PromptTokens: len(message) / 3,
 	}, nil)
@@ -113,6 +121,7 @@ func parseJudgment(text string) (points int, reason string, err error) {
 		return 0, "", fmt.Errorf("%w: %s", errForm, truncate.Text(text, 200))
 	}
 	points = int(*judgment.Score)
+	// 4.5 is not rounded: whether it passes would depend on the direction.
 	if float64(points) != *judgment.Score || points < 1 || points > 5 {
 		return 0, "", fmt.Errorf("%w: the score %v", errForm, *judgment.Score)
 	}

@@ -79,6 +79,8 @@ func newResult(c *Case, a *trial.Answer) Result {
 }
 
 // sum completes the report with what its results add up to.
+//
+// No case at all is a failure: an empty file must not pass a pipeline.
 func (r *Report) sum(judged float64, spent float64) {
 	r.Cases, r.CostUSD, r.JudgeCostUSD = len(r.Results), spent, judged
 	for _, result := range r.Results {
@@ -94,6 +96,7 @@ func (r *Report) write(dir string) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
+	// report.md is written last: who finds it finds the others.
 	for name, value := range map[string]any{"report.json": r, "dataset.json": r.dataset()} {
 		raw, err := json.MarshalIndent(value, "", "  ")
 		if err != nil {
@@ -108,6 +111,9 @@ func (r *Report) write(dir string) error {
 }
 
 // cell returns text for a cell of a Markdown table.
+//
+// Answers and names are other people's text: without this, a | or a line break would end the
+// cell, and < or [ would be markup where the report is shown.
 func cell(text string) string {
 	text = strings.Join(strings.Fields(text), " ")
 	return strings.NewReplacer("|", `\|`, "`", "'", "<", "&lt;", "[", `\[`).Replace(truncate.Text(text, 200))
@@ -189,6 +195,9 @@ type evalEvent struct {
 }
 
 // dataset returns the cases that have an answer.
+//
+// A case that ended in an error is left out, since there is nothing to judge. The results of
+// tools are contents of the user's role, as in the prompt.
 func (r *Report) dataset() evaluationDataset {
 	d := evaluationDataset{Cases: []evalCase{}, CandidateName: r.Agent}
 	for _, result := range r.Results {

@@ -18,6 +18,9 @@ type Score struct {
 }
 
 // score returns the scores of the deterministic scorers for an answer to c.
+//
+// A case without expectations has one scorer, that it was answered at all. Each kind of
+// expectation is a separate score, so that a report names all that fail.
 func (c *Case) score(a *trial.Answer) []Score {
 	var scores []Score
 	add := func(scorer, problem string) {
@@ -59,6 +62,8 @@ func (c *Case) score(a *trial.Answer) []Score {
 	}
 	if e.MaxCostUSD > 0 {
 		switch cost := costOf(a); {
+		// A cost that is unknown does not pass: a model without a price must not be within any
+		// budget.
 		case cost == nil:
 			add("cost", "unknown: the model is not in the table of models")
 		default:
@@ -68,6 +73,7 @@ func (c *Case) score(a *trial.Answer) []Score {
 	return scores
 }
 
+// firstProblem returns what is wrong with the first text that does not hold, "" if all do.
 func firstProblem(texts []string, holds func(string) bool, format string) string {
 	for _, text := range texts {
 		if !holds(text) {
@@ -77,6 +83,7 @@ func firstProblem(texts []string, holds func(string) bool, format string) string
 	return ""
 }
 
+// tooMuch returns what is wrong with got, "" if it is at most most.
 func tooMuch(got, most float64, format string) string {
 	if got <= most {
 		return ""
@@ -85,6 +92,9 @@ func tooMuch(got, most float64, format string) string {
 }
 
 // differentTools returns how the calls are not those that are expected, "" if they are.
+//
+// Calls are compared in the order of the model's requests. Arguments that are not named are
+// free.
 func differentTools(want []ToolExpect, got []trial.ToolCall) string {
 	names := make([]string, len(got))
 	for i, call := range got {
@@ -111,6 +121,9 @@ func differentTools(want []ToolExpect, got []trial.ToolCall) string {
 }
 
 // equalJSON reports whether two values are the same in JSON, where 3 is 3.0.
+//
+// YAML decodes 3 as an int and JSON as a float64, so both sides are decoded from JSON before
+// they are compared. Integers beyond 2^53 lose digits in that.
 func equalJSON(a, b any) bool {
 	normal := func(v any) any {
 		raw, err := json.Marshal(v)

@@ -33,6 +33,9 @@ const defaultCriterion = "The answer is correct, answers what was asked, and is 
 // storedOptions say which stored turns become cases. What people wrote is read only for
 // an operator who is named, or for the owner whose own turns they are, and each turn has
 // an entry in the audit log before it is used.
+//
+// The turns are read before the entries are delivered, in this process only; nothing is asked,
+// shown or written until the log has all entries.
 type storedOptions struct {
 	since             time.Duration // 0: none
 	project, database string
@@ -65,6 +68,7 @@ func (o *storedOptions) check(files int) error {
 		return fmt.Errorf("-turns-since must be at most %v", longestSince)
 	case o.project == "":
 		return errors.New("-project must name the project of the stored turns")
+	// Exactly one of them: with both it would be unclear whose right the reading rests on.
 	case (o.operator == "") == (o.owner == ""):
 		return errors.New("stored turns hold what people wrote: set -operator to your name if you may read that, or -owner to one owner who agrees")
 	case !slices.Contains([]string{"bad", "good", "any"}, o.feedback):
@@ -103,6 +107,7 @@ func (o *storedOptions) read(ctx context.Context, lookup func(string) (string, b
 	store := firestore.NewSessions(client, 0, time.Now) // read only
 	var cases []Case
 	var entries []audit.Entry
+	// An error is the one way to end Since early.
 	full := errors.New("enough")
 	err = store.Since(ctx, time.Now().Add(-o.since), func(key session.Key, turn session.Turn, f *session.Feedback) error {
 		if !o.wanted(key, f) {
@@ -127,6 +132,8 @@ func (o *storedOptions) read(ctx context.Context, lookup func(string) (string, b
 		return nil, err
 	}
 	for some := range slices.Chunk(entries, auditBatch) {
+		// The trail writes what the API did not take to undelivered, in the place of the
+		// service's stdout.
 		if trail.Write(ctx, some...); undelivered.Len() > 0 {
 			return nil, errors.New("the audit log does not take the entries, so no stored turn is used")
 		}
