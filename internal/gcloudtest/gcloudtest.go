@@ -3,6 +3,14 @@
 // them. What it knows lies in a file,
 // since each call of gcloud is a process: the program in gcloud/ is one, which
 // tests put on the PATH.
+//
+// What the steps must not do is as important as what they do. So the stand-in refuses every
+// call that it does not know, and known ones that would be wrong on Google Cloud: a command
+// without a project, a deployment that takes traffic at once, an image by a tag. A test
+// prepares the cloud, runs the steps, and reads from [Cloud.Calls] and the rest what they have
+// come to.
+//
+// The file is not locked: of two calls at once, what one has changed would be lost.
 package gcloudtest
 
 import (
@@ -89,16 +97,22 @@ func Load(path string) (*Cloud, error) {
 
 // Call does what the steps ask of gcloud, with the file at path, and refuses
 // everything else.
+//
+// The call is noted before it is judged, so that a test sees refused ones, too. The error is
+// what gcloud prints to standard error; the program then exits with 1.
 func Call(path string, args []string, out io.Writer) error {
 	c, err := Load(path)
 	if err != nil {
 		return err
 	}
 	c.Calls = append(c.Calls, args)
+	// Everything before the first flag is the command and its positional arguments.
 	words := args
 	if i := slices.IndexFunc(args, func(a string) bool { return strings.HasPrefix(a, "-") }); i >= 0 {
 		words = args[:i]
 	}
+	// The shares are part of the name by which a call fails: a test lets the traffic's second
+	// step fail and not its first.
 	call := strings.TrimSpace(strings.Join(words, " ") + " " + flagOf(args, "--to-revisions"))
 	for prefix, times := range c.Fail {
 		if strings.HasPrefix(call, prefix) && times > 0 {
@@ -146,6 +160,7 @@ func (c *Cloud) answer(words, flags []string, out io.Writer) error {
 	if found, err := c.build(words, flags, out); found {
 		return err
 	}
+	// A default of the developer's own gcloud must not decide where something is deployed.
 	if words[0] == "run" && (flagOf(flags, "--project") != c.Project || flagOf(flags, "--region") != c.Region) {
 		return fmt.Errorf("project and region are not named: %q", flags)
 	}
@@ -159,6 +174,7 @@ func (c *Cloud) answer(words, flags []string, out io.Writer) error {
 	case command == "builds list" && slices.Contains(flags, "--ongoing"):
 		fmt.Fprintln(out, c.Ongoing)
 	case strings.HasPrefix(command, "run revisions describe ") && format == "value(metadata.creationTimestamp)":
+		// The times rise in the order in which the revisions were made, one second each.
 		for _, s := range c.Services {
 			if i := slices.Index(s.Revisions, words[3]); i >= 0 {
 				fmt.Fprintf(out, "2026-11-24T07:00:%02dZ\n", i)
@@ -178,6 +194,8 @@ func (c *Cloud) answer(words, flags []string, out io.Writer) error {
 		if err != nil {
 			return err
 		}
+		// gcloud prints one line for each entry only with --flatten; without it, all are on
+		// one.
 		if flat := strings.Contains(format, "status.traffic."); flat != (flagOf(flags, "--flatten") == "status.traffic[]") {
 			return fmt.Errorf("flattened wrongly: %q", flags)
 		}
@@ -207,6 +225,8 @@ func (c *Cloud) answer(words, flags []string, out io.Writer) error {
 		if err != nil {
 			return err
 		}
+		// A deployment that takes traffic skips the smoke test; a tag may name another image
+		// tomorrow.
 		if !slices.Contains(flags, "--no-traffic") || !strings.Contains(flagOf(flags, "--image"), "@sha256:") {
 			return fmt.Errorf("would take traffic, or run what may change: %q", flags)
 		}
@@ -237,6 +257,8 @@ func (c *Cloud) answer(words, flags []string, out io.Writer) error {
 			return err
 		}
 		next, sum := map[string]int{}, 0
+		// Cloud Run refuses shares that are not 100 together, or of revisions that it does not
+		// have.
 		for share := range strings.SplitSeq(flagOf(flags, "--to-revisions"), ",") {
 			revision, text, _ := strings.Cut(share, "=")
 			percent, err := strconv.Atoi(text)

@@ -61,6 +61,7 @@ func (c *Cloud) build(words, flags []string, out io.Writer) (found bool, err err
 		if !slices.Contains(c.Buckets, last) {
 			return true, fmt.Errorf("%s not found: 404", last)
 		}
+	// Terraform's lock is an object, whose generation is the id that force-unlock takes.
 	case strings.HasPrefix(command, "storage objects describe "):
 		if _, ok := c.Objects[last]; !ok {
 			return true, fmt.Errorf("%s not found: 404", last)
@@ -89,6 +90,9 @@ func (c *Cloud) build(words, flags []string, out io.Writer) (found bool, err err
 const generation = "1732620000000001"
 
 // submit runs a build to its end. Its ID ends with what came of it.
+//
+// It refuses what Cloud Build would only find minutes later: a source without the files that
+// the build runs, or a registry that does not exist.
 func (c *Cloud) submit(archive string, flags []string, out io.Writer) error {
 	names, err := packed(archive)
 	if err != nil {
@@ -115,6 +119,8 @@ func (c *Cloud) submit(archive string, flags []string, out io.Writer) error {
 	if len(c.Builds) > 0 {
 		status, c.Builds = c.Builds[0], c.Builds[1:]
 	}
+	// The digest is made from the commit, so that a test can predict it, and padded to the 64
+	// digits of a SHA-256.
 	if status == "SUCCESS" {
 		image := fmt.Sprintf("%s-docker.pkg.dev/%s/%s/gatehouse", c.Region, c.Project, substitutions["_REPOSITORY"])
 		commit := substitutions["_COMMIT"]
@@ -124,6 +130,7 @@ func (c *Cloud) submit(archive string, flags []string, out io.Writer) error {
 	return nil
 }
 
+// packed returns the names of the files in a source archive.
 func packed(file string) ([]string, error) {
 	f, err := os.Open(file)
 	if err != nil {
@@ -163,6 +170,8 @@ func (c *Cloud) list(name string, out io.Writer) error {
 	list := []object{}
 	if s := c.Services[name]; s != nil {
 		latest := s.Revisions[len(s.Revisions)-1]
+		// The latest ready revision may be an older one than the latest: that is how a
+		// deployment that failed shows.
 		ready, condition := "", object{"type": "Ready", "status": "True"}
 		for _, revision := range s.Revisions {
 			if s.NotReady[revision] == "" {

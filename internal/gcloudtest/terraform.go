@@ -11,6 +11,13 @@ import (
 	"strings"
 )
 
+// Terraform is stood in for by its plan, state and exit codes, not by its language: the
+// resources are a fixed list, enough for the order of a first apply, for one that stops in the
+// middle, and for what repairs it. What can go wrong is a key of [Cloud.Fail]: "create ADDRESS"
+// fails before the resource is there; "taint INDEXTYPE" leaves it tainted in the state and
+// unmade; "lose INDEX" makes it and loses it from the state; "late INDEX" makes it and leaves
+// it tainted, although it works.
+
 // A Resource is one in Terraform's state.
 type Resource struct {
 	Address, Type, Name, Index string
@@ -89,6 +96,7 @@ func CallTerraform(path string, args []string, out io.Writer) error {
 		return errors.New("no root is named")
 	}
 	call := "terraform " + args[1]
+	// The plan of the build's resources fails apart from that of all.
 	if args[1] == "plan" && strings.Contains(strings.Join(args, " "), "-target=") {
 		call += " -target"
 	}
@@ -98,6 +106,7 @@ func CallTerraform(path string, args []string, out io.Writer) error {
 	} else {
 		err = c.terraform(root, args[1], args[2:], out)
 	}
+	// What a failed apply has made is kept, as Terraform keeps it.
 	return errors.Join(err, c.Save(path))
 }
 
@@ -112,6 +121,8 @@ func (c *Cloud) terraform(root, command string, args []string, out io.Writer) er
 		last = args[len(args)-1]
 	}
 	lock := fmt.Sprintf("gs://%s-tfstate/gatehouse/default.tflock", c.Project)
+	// An apply that was killed leaves its lock, and every plan after it fails until somebody
+	// unlocks.
 	if _, locked := c.Objects[lock]; locked && (command == "plan" || command == "apply") {
 		return terraformError(fmt.Sprintf("Error acquiring the state lock: %s", generation))
 	}
@@ -144,6 +155,7 @@ func (c *Cloud) terraform(root, command string, args []string, out io.Writer) er
 			from, to := args[len(args)-2], last
 			moved := false
 			for _, r := range c.Resources {
+				// An address without an index moves all instances of the resource.
 				if index, ok := strings.CutPrefix(r.Address, from); ok && (index == "" || index[0] == '[') {
 					r.Address, moved = to+index, true
 				}
@@ -226,6 +238,8 @@ func (c *Cloud) plan(root string, args []string) error {
 	if project != c.Project {
 		return fmt.Errorf("the project is not named: %q", args)
 	}
+	// A validation of the module's, by which an image cannot come from a registry that others
+	// fill.
 	if image != "" && !strings.Contains(image, "/"+c.Project+"/") {
 		return terraformError("Error: Invalid value for variable: image is in the registry of a project that is neither project_id nor among image_projects")
 	}
@@ -272,6 +286,8 @@ func (c *Cloud) apply(file string) error {
 		return err
 	}
 	for _, p := range plan.Changes {
+		// deletion_protection refuses to replace what is tainted: a deployment has to untaint
+		// it first.
 		if slices.Contains(p.Change.Actions, "delete") {
 			return fmt.Errorf("%s: cannot destroy it without setting deletion_protection=false", p.Address)
 		}
