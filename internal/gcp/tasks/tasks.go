@@ -5,6 +5,11 @@
 // nothing else. Its name tells it from all others, so that one that is added twice is
 // delivered as one, though more than once in the end. Package taskstest stands in for
 // Cloud Tasks.
+//
+// Creating a task is the last step of accepting a run, so a lost response matters: it is
+// created again under its name, and AlreadyExists is success. What a task is about lies in the
+// session store; its body is names, and whoever could read the queue would read nothing of a
+// conversation.
 package tasks
 
 import (
@@ -64,6 +69,8 @@ func (q *Queue) client(ctx context.Context) (*cloudtasks.Client, error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if q.api == nil {
+		// The client outlives the call that makes it, so it must not end with that call's
+		// context.
 		api, err := cloudtasks.NewClient(context.WithoutCancel(ctx), q.own...)
 		if err != nil {
 			return nil, err
@@ -79,6 +86,9 @@ func (q *Queue) client(ctx context.Context) (*cloudtasks.Client, error) {
 func createOptions() []gax.CallOption {
 	return []gax.CallOption{
 		gax.WithTimeout(10 * time.Second), // where the caller's context has no deadline
+		// Unavailable is tried again until the context ends, after at most 5 s each; a refusal
+		// is final, a used-up quota among them, since the caller can be answered better than it
+		// can wait.
 		gax.WithRetry(func() gax.Retryer {
 			return gax.OnCodes([]codes.Code{codes.Unavailable}, gax.Backoff{Initial: 100 * time.Millisecond, Max: 5 * time.Second, Multiplier: 2})
 		}),
@@ -88,6 +98,9 @@ func createOptions() []gax.CallOption {
 // Enqueue adds t for the time at. A task of its name that was added within a day is the
 // same task, so that adding one again changes nothing. It takes no longer than ctx, or 10
 // seconds where that has no deadline.
+//
+// The error has the status of Cloud Tasks (package status). The task may have been added even
+// so: to add it again is safe.
 func (q *Queue) Enqueue(ctx context.Context, t queue.Task, at time.Time) error {
 	body, err := t.Encode()
 	if err != nil {
@@ -97,6 +110,9 @@ func (q *Queue) Enqueue(ctx context.Context, t queue.Task, at time.Time) error {
 	if err != nil {
 		return fmt.Errorf("making Cloud Tasks' client: %w", err)
 	}
+	// After DispatchDeadline Cloud Tasks takes the delivery for failed and tries again,
+	// although the first may still be at work. Without it the deadline would be 10 minutes,
+	// less than a run may take.
 	_, err = api.CreateTask(ctx, &cloudtaskspb.CreateTaskRequest{
 		Parent: q.config.Queue,
 		Task: &cloudtaskspb.Task{
@@ -108,6 +124,8 @@ func (q *Queue) Enqueue(ctx context.Context, t queue.Task, at time.Time) error {
 				HttpMethod: cloudtaskspb.HttpMethod_POST,
 				Headers:    map[string]string{"Content-Type": "application/json"},
 				Body:       body,
+				// By the token's account the service distinguishes the queue from every other
+				// caller.
 				AuthorizationHeader: &cloudtaskspb.HttpRequest_OidcToken{OidcToken: &cloudtaskspb.OidcToken{
 					ServiceAccountEmail: q.config.Account, Audience: q.config.URL,
 				}},
@@ -121,6 +139,8 @@ func (q *Queue) Enqueue(ctx context.Context, t queue.Task, at time.Time) error {
 }
 
 // Close ends the connection. Calls under way fail.
+//
+// It does not wait for them. Without a call before there is nothing to close.
 func (q *Queue) Close() error {
 	q.mu.Lock()
 	defer q.mu.Unlock()

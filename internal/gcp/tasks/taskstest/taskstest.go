@@ -2,6 +2,10 @@
 // the published protos, which delivers tasks over HTTP as a test asks: at once or when
 // they are due, several times, late, out of order, again after a failure. Their ID tokens
 // are signed by an issuer at the same address.
+//
+// Google has no emulator of Cloud Tasks. This one is strict where the service is (names,
+// deadlines, sizes) and troublesome where the service may be: what it promises is delivery at
+// least once, and a test of a run should see every delivery that this allows.
 package taskstest
 
 import (
@@ -80,6 +84,9 @@ type task struct {
 }
 
 // Start starts a server that lives as long as the test.
+//
+// When the test ends, waiting deliveries are dropped, and those under way are cancelled and
+// waited for, so that none reaches the next test's service.
 func Start(t testing.TB) *Server {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
@@ -165,6 +172,7 @@ func (s *Server) Deliver(ctx context.Context, t *cloudtaskspb.Task) int {
 	}
 	s.mu.Unlock()
 	answer := s.deliver(ctx, t, tries)
+	// mu is not held during the delivery: the service that is called may add tasks.
 	id := t.Name[strings.LastIndexByte(t.Name, '/')+1:]
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -241,9 +249,14 @@ func (s *Server) sleep(d time.Duration) bool {
 	}
 }
 
+// taskName is what Cloud Tasks takes as the last part of a name
+// (https://cloud.google.com/tasks/docs/reference/rpc/google.cloud.tasks.v2#task).
 var taskName = regexp.MustCompile(`^[A-Za-z0-9_-]{1,500}$`)
 
 // CreateTask is the method of the service that is stood in for.
+//
+// A name is taken for good, also once its task is done: the service remembers it for a day,
+// which is longer than any test.
 func (s *Server) CreateTask(_ context.Context, r *cloudtaskspb.CreateTaskRequest) (*cloudtaskspb.Task, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
