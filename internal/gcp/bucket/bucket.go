@@ -5,6 +5,11 @@
 // JSON API's description, and not cloud.google.com/go/storage: that one links gRPC's
 // xDS and adds 16 MB (half as much again) to every deployed program, this one 0.2 MB,
 // for the six calls that are needed.
+//
+// An object is written once and never changed: its name is made from its content, so that
+// writing it again is either the same object or refused, and any call may be repeated after a
+// lost response. What is read is compared with the CRC32C that the service computed, as a
+// broken proxy or disk would show nowhere else.
 package bucket
 
 import (
@@ -60,6 +65,7 @@ func New(ctx context.Context, endpoint string) (*Client, error) {
 	}
 	ctx = context.WithoutCancel(ctx) // the client outlives the call that made it
 	c := &Client{ready: make(chan struct{})}
+	// Looking up credentials may ask the metadata server, which a cold start need not wait for.
 	go func() {
 		defer close(c.ready)
 		c.api, c.err = storage.NewService(ctx, append(options, option.WithScopes(storage.DevstorageReadWriteScope))...)
@@ -88,6 +94,9 @@ const (
 
 // try calls f until it succeeds or fails for good, a few times, within ctx. All calls
 // of this package may be repeated.
+//
+// The error wraps [files.ErrNotFound] for what is missing or forbidden, f's own error if that
+// is final, and the context's cause once ctx has ended.
 func (c *Client) try(ctx context.Context, what string, f func(*storage.Service) error) error {
 	api, err := c.service(ctx)
 	for try := 1; err == nil; try++ {
@@ -102,6 +111,8 @@ func (c *Client) try(ctx context.Context, what string, f func(*storage.Service) 
 		case try == maxTries || !isTemporary(failed):
 			return fmt.Errorf("%s: %w", what, failed)
 		}
+		// A random wait below 100 and then 200 ms; the loop finds that ctx has ended by the
+		// next call's error.
 		timer := time.NewTimer(rand.N(firstWait << try))
 		select {
 		case <-ctx.Done():
@@ -119,11 +130,17 @@ func status(err error) int {
 	return 0
 }
 
+// isMissing reports whether an object or bucket cannot be read. The service answers 403 instead
+// of 404 to who may not list the bucket, so the two cannot be distinguished; nor should a
+// caller learn which buckets exist.
 func isMissing(err error) bool {
 	code := status(err)
 	return code == http.StatusNotFound || code == http.StatusForbidden
 }
 
+// isTemporary reports whether the same call may succeed later, by the statuses that Google
+// names for a retry (https://cloud.google.com/storage/docs/retry-strategy). An error without a
+// status is one of the connection.
 func isTemporary(err error) bool {
 	if code := status(err); code != 0 {
 		return code == http.StatusRequestTimeout || code == http.StatusTooManyRequests || code >= 500
@@ -145,6 +162,9 @@ func (b *Bucket) URI(name string) string { return "gs://" + b.name + "/" + name 
 
 // Put stores an object, unless there is one of this name: names are made from the
 // content. It expires at the given time by the bucket's rule for the custom time.
+//
+// A precondition that fails is success: somebody has stored the same content. ChunkSize(0)
+// sends a file of a few MiB in one request, where an upload that can be resumed takes two.
 func (b *Bucket) Put(ctx context.Context, name, mediaType string, data []byte, expires time.Time) error {
 	object := &storage.Object{Name: name, ContentType: mediaType, CustomTime: expires.UTC().Format(time.RFC3339), Crc32c: checksum(data)}
 	return b.client.try(ctx, "storing a file", func(api *storage.Service) error {
@@ -164,6 +184,9 @@ func (b *Bucket) Get(ctx context.Context, name string, limit int64) (mediaType s
 
 // Read returns the type that an object of any bucket was stored with, and its content
 // of at most limit bytes.
+//
+// The error is [files.ErrTooLarge] for a larger one, of which at most limit and a byte are
+// read, and [files.ErrNotFound] for one that is missing or that this service may not read.
 func (c *Client) Read(ctx context.Context, bucket, name string, limit int64) (mediaType string, data []byte, err error) {
 	err = c.try(ctx, "reading a file", func(api *storage.Service) error {
 		response, err := api.Objects.Get(bucket, name).Context(ctx).Download()
@@ -171,11 +194,15 @@ func (c *Client) Read(ctx context.Context, bucket, name string, limit int64) (me
 			return err
 		}
 		defer func() { _ = response.Body.Close() }()
+		// The length is checked before the body is read, and again after it, since it may be
+		// absent.
 		if response.ContentLength > limit {
 			return files.ErrTooLarge
 		}
 		var content bytes.Buffer
 		if response.ContentLength > 0 {
+			// MinRead more than the content, or ReadFrom would double the buffer to see the
+			// end.
 			content.Grow(int(response.ContentLength) + bytes.MinRead)
 		}
 		if _, err := content.ReadFrom(io.LimitReader(response.Body, limit+1)); err != nil {
@@ -210,6 +237,7 @@ func (b *Bucket) List(ctx context.Context, prefix, cursor string) (entries []Ent
 		if err != nil {
 			return err
 		}
+		// Set rather than appended to: this may be a second try.
 		entries, next = nil, page.NextPageToken
 		for _, item := range page.Items {
 			created, _ := time.Parse(time.RFC3339, item.TimeCreated)
@@ -248,6 +276,7 @@ func (b *Bucket) Extend(ctx context.Context, prefix string, expires time.Time) e
 // each calls f for the names that begin with prefix, a few side by side, until one
 // call fails. An object that somebody else removed is no failure.
 func (b *Bucket) each(ctx context.Context, prefix string, f func(ctx context.Context, name string) error) error {
+	// A prefix that is empty by mistake would delete the files of everybody.
 	if prefix == "" {
 		return errors.New("a prefix of everything")
 	}

@@ -1,5 +1,9 @@
 // Package buckettest stands in for Cloud Storage: its JSON API on the wire, as far as
 // package bucket uses it, with objects in memory.
+//
+// It is held to an independent server by [TestBucket], which runs against both. What that
+// server cannot be asked for is here: failures ([Server.Fail]), short pages, and the number of
+// calls.
 package buckettest
 
 import (
@@ -51,6 +55,8 @@ func Start(t testing.TB) *Server {
 }
 
 // Fail has f answer requests with the status that it returns, unless that is 0.
+//
+// f is called with the server's lock held: it must not call the server.
 func (s *Server) Fail(f func(r *http.Request) int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -170,6 +176,8 @@ func (s *Server) insert(w http.ResponseWriter, r *http.Request, bucket string) {
 	}
 }
 
+// list answers with a page of names, in order. The token of the next one is the last name of
+// this one; Google's is opaque, and package bucket hands it back unread.
 func (s *Server) list(w http.ResponseWriter, r *http.Request, bucket string) {
 	var items []map[string]any
 	next := ""
