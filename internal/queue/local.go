@@ -25,6 +25,9 @@ var ErrFull = errors.New("the queue takes no more tasks")
 
 // Local is a queue in this process, which forgets its tasks when the process ends. It
 // is safe for concurrent use.
+//
+// One goroutine decides what is due; each delivery is another. deliver may block for as long as
+// a run takes, and may enqueue. Unlike Cloud Tasks, it forgets a name once the task has ended.
 type Local struct {
 	deliver func(context.Context, Task) error
 	log     *slog.Logger
@@ -42,6 +45,10 @@ type Local struct {
 
 // NewLocal makes a queue that hands its tasks to deliver, up to 16 at once, each until
 // deliver returns nil. It ends with ctx or by [Local.Close].
+//
+// A panic of deliver is an error like any other. After an error the task is due again in a
+// second, then in two, and so on up to ten minutes, until a day after it was added; that it is
+// given up is logged.
 func NewLocal(ctx context.Context, deliver func(context.Context, Task) error, log *slog.Logger) *Local {
 	ctx, stop := context.WithCancel(ctx)
 	l := &Local{
@@ -53,6 +60,8 @@ func NewLocal(ctx context.Context, deliver func(context.Context, Task) error, lo
 }
 
 // Enqueue adds t for the time at, unless the queue holds a task of its name.
+//
+// The error is [ErrFull], or wraps [ErrInvalid].
 func (l *Local) Enqueue(_ context.Context, t Task, at time.Time) error {
 	if err := t.check(); err != nil {
 		return err
@@ -73,6 +82,9 @@ func (l *Local) Enqueue(_ context.Context, t Task, at time.Time) error {
 
 // Close ends the deliveries under way, drops the tasks that wait, and returns once
 // nothing of the queue runs.
+//
+// deliver must return soon after its context has ended, or Close does not. It may be called
+// twice.
 func (l *Local) Close() {
 	l.stop()
 	<-l.stopped
@@ -100,6 +112,8 @@ func (l *Local) work(ctx context.Context) {
 		}
 		timer.Reset(wait)
 		select {
+		// end comes before the deliveries are waited for: one that fails from here on is not
+		// queued again.
 		case <-ctx.Done():
 			l.end()
 			return
@@ -124,6 +138,8 @@ func (l *Local) due(now time.Time) (due []*entry, wait time.Duration) {
 	return due, time.Hour // until something changes
 }
 
+// attempt delivers a task once, and puts it back unless it is done, given up, or the queue has
+// ended.
 func (l *Local) attempt(ctx context.Context, e *entry) {
 	err := rescue.Call(func() error { return l.deliver(ctx, e.task) })
 	l.mu.Lock()
@@ -131,6 +147,8 @@ func (l *Local) attempt(ctx context.Context, e *entry) {
 	l.working--
 	l.wake()
 	e.tries++
+	// The shift is bounded first: 1 s << 20 is 12 days, and a shift past 33 would overflow a
+	// Duration.
 	pause := min(firstPause<<min(e.tries-1, 20), maxPause)
 	next := time.Now().Add(pause)
 	if err == nil || l.ended || next.After(e.until) {

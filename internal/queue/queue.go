@@ -5,6 +5,10 @@
 // A queue delivers a task at least once: twice, late, out of order and side by side
 // with itself. So a task holds no work and no credential, only the names of what is
 // stored, and whoever takes it looks there for what is left to do.
+//
+// Nothing here promises an end: a task that fails is delivered again, with growing pauses,
+// until the queue gives it up after about a day. What must not happen twice is guarded where it
+// happens, by the record of the run (package session), not by the queue.
 package queue
 
 import (
@@ -37,6 +41,9 @@ const Path = "/tasks"
 const MaxBodyBytes = 1024
 
 // A Task names what is to be done.
+//
+// It crosses revisions: one that was added before a delivery may be read by the code after it,
+// and the other way round. So a member that is added must be omitted when it is zero.
 type Task struct {
 	Kind  Kind          `json:"kind"`
 	Owner session.Owner `json:"owner"` // of the run
@@ -76,6 +83,9 @@ func valid(name string) bool {
 }
 
 // Parse reads a task that [Task.Encode] wrote.
+//
+// Unknown members are refused: a task of a newer revision, read by an older one, would be taken
+// for another. The queue delivers it again, by then perhaps to the newer.
 func Parse(body []byte) (Task, error) {
 	if len(body) > MaxBodyBytes {
 		return Task{}, fmt.Errorf("%w: %d bytes", ErrInvalid, len(body))
@@ -107,6 +117,8 @@ func (t Task) check() error {
 	default:
 		return fmt.Errorf("%w: of no kind", ErrInvalid)
 	}
+	// A name is what something is stored under, so a text that cannot be one is refused here
+	// instead of in the database.
 	for _, text := range texts {
 		if !valid(text) {
 			return fmt.Errorf("%w: a name that nothing is stored under", ErrInvalid)
@@ -117,6 +129,10 @@ func (t Task) check() error {
 
 // Name is equal for tasks that ask for the same and different for all others. Its
 // letters are evenly distributed, as Cloud Tasks asks of names.
+//
+// Created is not in it: a report that is repeated is the same task. Epoch is in it from 1 on,
+// so that tasks of runs that never waited keep the names they had before there was one. Each
+// text is preceded by its length, so that no two lists are hashed alike.
 func (t Task) Name() string {
 	h := sha256.New()
 	texts := []string{string(t.Kind), string(t.Owner), t.Run, strconv.Itoa(t.Attempt), t.ID}
