@@ -61,9 +61,13 @@ func (s *Secrets) at(now time.Time) [][]byte {
 //	{"name": "2026-11", "secret": "whsec_<base64 of 24 to 64 bytes>", "expires": "2027-01-01T00:00:00Z"}
 //
 // of which the last may be left out. All that have not expired sign, so that a receiver
-// that knows one of them can change to another in its own time. The error tells of every
-// entry at fault and repeats nothing of the text.
+// that knows one of them can change to another in its own time. The error names every
+// entry at fault, by its place, and repeats nothing of the text.
+//
+// An empty list is valid and signs nothing: it withdraws all secrets, and [Sender.Send] then
+// fails with [ErrNoSecret].
 func ParseSecrets(text []byte) (*Secrets, error) {
+	// Entries are decoded one by one, so that the error can name each that is at fault.
 	var list []jsontext.Value
 	if err := json.Unmarshal(text, &list); err != nil || list == nil {
 		return nil, errors.New("webhook secrets: not a JSON list, or with a key twice in one object")
@@ -97,12 +101,15 @@ func parseSecret(raw jsontext.Value) (secret, error) {
 		return secret{}, errors.New("name: want one, to tell it by")
 	}
 	encoded, ok := strings.CutPrefix(in.Secret, Prefix)
+	// Strict: two texts of one key would look like two secrets. A URL-safe alphabet is refused,
+	// since the libraries of Standard Webhooks read only this one.
 	key, err := base64.StdEncoding.Strict().DecodeString(encoded)
 	if !ok || err != nil || len(key) < minSecret || len(key) > maxSecret {
 		return secret{}, fmt.Errorf("secret: want %s and the base64 of %d to %d bytes", Prefix, minSecret, maxSecret)
 	}
 	e := secret{key: key}
 	if in.Expires != nil {
+		// The zero time stands for a secret that never expires.
 		if in.Expires.IsZero() {
 			return secret{}, errors.New("expires: want a time such as 2027-01-01T00:00:00Z")
 		}

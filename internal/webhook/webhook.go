@@ -5,6 +5,11 @@
 // addresses are connected to, which is checked for each that the host's name resolves to
 // ([egress.Guard]). No redirect is
 // followed. How often an event is tried is the queue's business: [Sender.Send] tries once.
+//
+// A webhook is a request that a stranger has the service make, so what it can do is bounded
+// here and not by its caller: where it goes, how long it takes, how much of the answer is read,
+// and that no header and no error carries a secret. A receiver may get an event more than once,
+// with the same Webhook-Id, by which it recognizes the second.
 package webhook
 
 import (
@@ -36,6 +41,8 @@ const timeout = 20 * time.Second
 const maxAnswer = 64 << 10
 
 // A Config is what a [Sender] is made of.
+//
+// Secrets is called for each event, so that a rotation takes effect without a restart.
 type Config struct {
 	Hosts     []string          // as in WEBHOOK_HOSTS
 	Guard     egress.Guard      // what may be connected to
@@ -86,7 +93,9 @@ func host(u *url.URL) string {
 	return u.Host
 }
 
-// A DeliveryError says how a delivery failed. It holds nothing that the receiver sent.
+// A DeliveryError is how a delivery failed. Of an answer it holds the status only; without
+// one, Err may quote what the receiver sent in its place: a line that is not HTTP, or the
+// names in a certificate.
 type DeliveryError struct {
 	Status int   // of the receiver's answer; 0 without one
 	Err    error // why there was none
@@ -101,11 +110,14 @@ func (e *DeliveryError) Error() string {
 
 func (e *DeliveryError) Unwrap() error { return e.Err }
 
-// ErrNoSecret says that there is no secret to sign with.
+// ErrNoSecret: there is no secret to sign with, none was configured or all have expired.
 var ErrNoSecret = errors.New("no secret to sign webhooks with")
 
 // Send delivers body as the event id, once. Any answer but a 2xx is a [*DeliveryError],
 // a redirect too.
+//
+// [ErrNoSecret] comes unwrapped, before anything is sent: an event that nobody can verify is
+// worse than a late one. Either error may pass, so the caller leaves the event in its queue.
 func (s *Sender) Send(ctx context.Context, to, id string, body []byte) error {
 	if issue := s.Check(to); issue != "" { // the list of hosts may be another than when it was named
 		return &DeliveryError{Err: errors.New("its URL " + issue)}
@@ -134,6 +146,8 @@ func (s *Sender) Send(ctx context.Context, to, id string, body []byte) error {
 		return &DeliveryError{Err: err}
 	}
 	defer func() { _ = response.Body.Close() }()
+	// A connection is used again only if its answer was read to the end. The answer itself
+	// means nothing.
 	_, _ = io.CopyN(io.Discard, response.Body, maxAnswer)
 	if response.StatusCode < 200 || response.StatusCode > 299 {
 		return &DeliveryError{Status: response.StatusCode}
@@ -150,6 +164,8 @@ func (s *Secrets) sign(id string, now time.Time, body []byte) (string, error) {
 	var signatures []string
 	for _, secret := range s.at(now) {
 		h := hmac.New(sha256.New, secret)
+		// The time is signed with the body, so that a receiver can refuse an old event that
+		// somebody repeats.
 		fmt.Fprintf(h, "%s.%d.", id, now.Unix())
 		h.Write(body)
 		signatures = append(signatures, "v1,"+base64.StdEncoding.EncodeToString(h.Sum(nil)))
