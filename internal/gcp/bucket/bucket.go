@@ -95,8 +95,7 @@ const (
 // try calls f until it succeeds or fails for good, a few times, within ctx. All calls
 // of this package may be repeated.
 //
-// The error wraps [files.ErrNotFound] for what is missing or forbidden, f's own error if that
-// is final, and the context's cause once ctx has ended.
+// The error wraps f's own if that is final, and the context's cause once ctx has ended.
 func (c *Client) try(ctx context.Context, what string, f func(*storage.Service) error) error {
 	api, err := c.service(ctx)
 	for try := 1; err == nil; try++ {
@@ -106,8 +105,6 @@ func (c *Client) try(ctx context.Context, what string, f func(*storage.Service) 
 			return nil
 		case ctx.Err() != nil:
 			return fmt.Errorf("%s: %w", what, context.Cause(ctx))
-		case isMissing(failed):
-			return fmt.Errorf("%s: %w", what, files.ErrNotFound)
 		case try == maxTries || !isTemporary(failed):
 			return fmt.Errorf("%s: %w", what, failed)
 		}
@@ -130,10 +127,11 @@ func status(err error) int {
 	return 0
 }
 
-// isMissing reports whether an object or bucket cannot be read. The service answers 403 instead
-// of 404 to who may not list the bucket, so the two cannot be distinguished; nor should a
-// caller learn which buckets exist.
-func isMissing(err error) bool {
+// isUnreadable reports whether an object or bucket cannot be read. The service answers 403
+// instead of 404 to who may not list the bucket, so the two cannot be distinguished; nor should
+// a caller learn which buckets exist. Of a write, 403 is a failure: a permission is missing, or
+// a retention policy or a hold keeps the object.
+func isUnreadable(err error) bool {
 	code := status(err)
 	return code == http.StatusNotFound || code == http.StatusForbidden
 }
@@ -145,7 +143,7 @@ func isTemporary(err error) bool {
 	if code := status(err); code != 0 {
 		return code == http.StatusRequestTimeout || code == http.StatusTooManyRequests || code >= 500
 	}
-	return !errors.Is(err, files.ErrTooLarge) && !errors.Is(err, errChecksum)
+	return !errors.Is(err, files.ErrNotFound) && !errors.Is(err, files.ErrTooLarge) && !errors.Is(err, errChecksum)
 }
 
 // A Bucket keeps the files of this deployment.
@@ -190,6 +188,9 @@ func (b *Bucket) Get(ctx context.Context, name string, limit int64) (mediaType s
 func (c *Client) Read(ctx context.Context, bucket, name string, limit int64) (mediaType string, data []byte, err error) {
 	err = c.try(ctx, "reading a file", func(api *storage.Service) error {
 		response, err := api.Objects.Get(bucket, name).Context(ctx).Download()
+		if isUnreadable(err) {
+			return files.ErrNotFound
+		}
 		if err != nil {
 			return err
 		}
@@ -290,7 +291,7 @@ func (b *Bucket) each(ctx context.Context, prefix string, f func(ctx context.Con
 		group.SetLimit(side)
 		for _, entry := range entries {
 			group.Go(func() error {
-				if err := f(ctx, entry.Name); !errors.Is(err, files.ErrNotFound) {
+				if err := f(ctx, entry.Name); status(err) != http.StatusNotFound {
 					return err
 				}
 				return nil

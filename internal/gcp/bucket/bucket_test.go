@@ -53,6 +53,44 @@ func TestATroubleThatPassesIsTriedAgain(t *testing.T) {
 	}
 }
 
+// What may not be changed is still there: whoever asked for it must learn that.
+func TestAForbiddenWriteIsAFailure(t *testing.T) {
+	s := buckettest.Start(t)
+	b := open(t, s)
+	s.Put("files/owner/s/a", buckettest.Object{MediaType: "text/plain", Data: []byte("x")})
+	s.Fail(func(r *http.Request) int {
+		if r.Method != http.MethodGet {
+			return 403
+		}
+		return 0
+	})
+	for name, write := range map[string]func() error{
+		"Put":    func() error { return b.Put(t.Context(), "owner/s/b", "text/plain", []byte("x"), time.Now()) },
+		"Extend": func() error { return b.Extend(t.Context(), "owner/", time.Now()) },
+		"Delete": func() error { return b.Delete(t.Context(), "owner/") },
+	} {
+		if err := write(); err == nil || errors.Is(err, files.ErrNotFound) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if len(s.Objects()) != 1 {
+		t.Errorf("%d objects", len(s.Objects()))
+	}
+	// One that somebody else removed after the list is gone as it should be.
+	s.Fail(func(r *http.Request) int {
+		if r.Method != http.MethodGet {
+			return 404
+		}
+		return 0
+	})
+	if err := errors.Join(b.Extend(t.Context(), "owner/", time.Now()), b.Delete(t.Context(), "owner/")); err != nil {
+		t.Error(err)
+	}
+	if err := b.Put(t.Context(), "a", "text/plain", []byte("x"), time.Now()); err == nil || errors.Is(err, files.ErrNotFound) {
+		t.Errorf("a bucket that is not there: %v", err)
+	}
+}
+
 func TestADeletionThatFailedContinues(t *testing.T) {
 	s := buckettest.Start(t)
 	s.Page(10)
