@@ -8,8 +8,8 @@
 //
 // An object is written once and never changed: its name is made from its content, so that
 // writing it again is either the same object or refused, and any call may be repeated after a
-// lost response. What is read is compared with the CRC32C that the service computed, as a
-// broken proxy or disk would show nowhere else.
+// lost response. What is read is compared with the CRC32C that the service computed, or with
+// gzip's own where the object is stored as gzip, as a broken proxy or disk would show nowhere else.
 package bucket
 
 import (
@@ -212,7 +212,9 @@ func (c *Client) Read(ctx context.Context, bucket, name string, limit int64) (me
 		if int64(content.Len()) > limit {
 			return files.ErrTooLarge
 		}
-		if !matches(response.Header, content.Bytes()) {
+		// The checksum is of the stored bytes. One that is stored as gzip was decompressed on the
+		// way, where gzip's own checksum was compared.
+		if !response.Uncompressed && !matches(response.Header, content.Bytes()) {
 			return errChecksum
 		}
 		mediaType, data = response.Header.Get("Content-Type"), content.Bytes()

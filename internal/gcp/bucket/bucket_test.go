@@ -1,6 +1,8 @@
 package bucket_test
 
 import (
+	"bytes"
+	"compress/gzip"
 	"context"
 	"errors"
 	"fmt"
@@ -88,6 +90,33 @@ func TestAForbiddenWriteIsAFailure(t *testing.T) {
 	}
 	if err := b.Put(t.Context(), "a", "text/plain", []byte("x"), time.Now()); err == nil || errors.Is(err, files.ErrNotFound) {
 		t.Errorf("a bucket that is not there: %v", err)
+	}
+}
+
+// gsutil cp -z stores such objects, and their checksum is of the compressed bytes.
+func TestAnObjectStoredAsGzipIsRead(t *testing.T) {
+	s := buckettest.Start(t)
+	b := open(t, s)
+	text := bytes.Repeat([]byte("text "), 100)
+	var stored bytes.Buffer
+	w := gzip.NewWriter(&stored)
+	_, _ = w.Write(text)
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	s.Put("files/a", buckettest.Object{MediaType: "text/plain", Encoding: "gzip", Data: stored.Bytes()})
+	mediaType, data, err := b.Get(t.Context(), "a", int64(len(text)))
+	if err != nil || mediaType != "text/plain" || !bytes.Equal(data, text) {
+		t.Errorf("%q, %q, %v", mediaType, data, err)
+	}
+	if _, _, err := b.Get(t.Context(), "a", int64(len(text))-1); !errors.Is(err, files.ErrTooLarge) {
+		t.Errorf("the limit is not of what is read: %v", err)
+	}
+	damaged := bytes.Clone(stored.Bytes())
+	damaged[len(damaged)-8]++ // in gzip's checksum
+	s.Put("files/a", buckettest.Object{MediaType: "text/plain", Encoding: "gzip", Data: damaged})
+	if _, data, err := b.Get(t.Context(), "a", 1<<10); err == nil {
+		t.Errorf("damaged: %q", data)
 	}
 }
 

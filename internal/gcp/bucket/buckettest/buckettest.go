@@ -29,6 +29,7 @@ import (
 // An Object is what the stand-in keeps.
 type Object struct {
 	MediaType  string
+	Encoding   string // of Data, as Content-Encoding names it
 	Data       []byte
 	CustomTime time.Time
 }
@@ -120,6 +121,9 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		refuse(w, http.StatusNotFound)
 	case r.Method == http.MethodGet && r.FormValue("alt") == "media":
 		w.Header().Set("Content-Type", object.MediaType)
+		if object.Encoding != "" {
+			w.Header().Set("Content-Encoding", object.Encoding)
+		}
 		w.Header().Set("X-Goog-Hash", "crc32c="+checksum(object.Data))
 		w.Header().Set("Content-Length", strconv.Itoa(len(object.Data)))
 		_, _ = w.Write(object.Data)
@@ -171,7 +175,7 @@ func (s *Server) insert(w http.ResponseWriter, r *http.Request, bucket string) {
 	case exists && r.FormValue("ifGenerationMatch") == "0":
 		refuse(w, http.StatusPreconditionFailed)
 	default:
-		s.objects[bucket+"/"+meta.Name] = Object{meta.ContentType, data, meta.CustomTime}
+		s.objects[bucket+"/"+meta.Name] = Object{MediaType: meta.ContentType, Data: data, CustomTime: meta.CustomTime}
 		answer(w, map[string]any{"name": meta.Name})
 	}
 }
