@@ -58,8 +58,8 @@ func sameRun(t *testing.T, got, want *session.Run) {
 
 // runGrows: a store may send only what has changed since the last write, and each step here is
 // a change that such a store could miss: no change at all, a longer list, a shorter one, a part
-// of another text and the same size, fields that are emptied, and a record that begins again
-// after its end. After each the record reads as it was written.
+// or a checkpoint of another text and the same size, fields that are emptied, and a record that
+// begins again after its end. After each the record reads as it was written.
 func runGrows(t *testing.T, store session.Store, _ *Clock) {
 	r := newRun(newKey())
 	if _, err := store.LoadRun(t.Context(), r.Key, r.ID); !errors.Is(err, session.ErrNoRun) || !errors.Is(err, session.ErrNotFound) {
@@ -80,6 +80,9 @@ func runGrows(t *testing.T, store session.Store, _ *Clock) {
 		r.Parts = append(r.Parts, session.Part{Kind: session.KindToolCall, ID: "c", Name: "tool", Args: map[string]any{"n": json.Number("9007199254740993")}})
 		r.Checkpoint = json.RawMessage(`{"steps":1}`)
 		r.Effects = map[string]session.Effect{"e": {Name: "tool", Step: 1}}
+	})
+	change(func(r *session.Run) { // of one size with what it replaces
+		r.Checkpoint = json.RawMessage(`{"steps":2}`)
 	})
 	change(func(r *session.Run) { // the second step is begun again
 		r.Parts, r.Resets = r.Parts[:1], []session.Reset{{Step: 2, Part: 1}}
@@ -360,6 +363,10 @@ func runLarge(t *testing.T, store session.Store, _ *Clock) {
 	sameRun(t, loadRun(t, store, r), r)
 	next := *loadRun(t, store, r)
 	next.Checkpoint = json.RawMessage(`"` + strings.Repeat("d", 441<<10) + `"`)
+	r = saveRun(t, store, &next)
+	sameRun(t, loadRun(t, store, r), r)
+	next = *loadRun(t, store, r)
+	next.Checkpoint = json.RawMessage(`"` + strings.Repeat("e", 441<<10) + `"`) // of one size
 	r = saveRun(t, store, &next)
 	sameRun(t, loadRun(t, store, r), r)
 	done := *r

@@ -82,9 +82,10 @@ type runRevision struct {
 	updated    time.Time // Firestore's own update time
 	parts      []int     // size of each part's JSON
 	resets     int
-	checkpoint int // its size
+	checkpoint []byte
 	below      bool
-	result     bool // there is one
+	stepsEnd   time.Time // when the document below expires
+	result     bool      // there is one
 }
 
 func partName(i int) string { return fmt.Sprintf("p%06d", i) }
@@ -164,7 +165,7 @@ func (s *Sessions) runWrites(r *session.Run) ([]write, *session.Run, error) {
 	now := s.now().Truncate(time.Microsecond)
 	after := r.Written(now)
 	old, stored := r.Revision.(runRevision)
-	next := runRevision{resets: len(after.Resets), checkpoint: len(after.Checkpoint)}
+	next := runRevision{resets: len(after.Resets), checkpoint: after.Checkpoint, stepsEnd: old.stepsEnd}
 	head, err := json.Marshal(runHead{
 		ID: after.ID, Holder: after.Holder, Epoch: after.Epoch, Stop: after.Stop, Turn: after.Turn, UpdatedAt: now, Request: after.Request,
 		KeyHash: after.KeyHash, Resets: after.Resets, Effects: after.Effects, Pending: after.Pending, Answers: after.Answers, Deliveries: after.Deliveries,
@@ -200,7 +201,8 @@ func (s *Sessions) runWrites(r *session.Run) ([]write, *session.Run, error) {
 	// Once below, a checkpoint stays there until it is removed: moving it back when the parts
 	// shrink would leave an old one behind.
 	next.below = len(after.Checkpoint) > 0 && (old.below || size > maxDocument)
-	changed := old.checkpoint != next.checkpoint || old.below != next.below
+	// By content: a checkpoint may lose as many bytes of state as its contents grow by.
+	changed := !bytes.Equal(old.checkpoint, next.checkpoint) || old.below != next.below
 	next.result = after.Result != nil
 	switch {
 	case next.result:
@@ -226,13 +228,23 @@ func (s *Sessions) runWrites(r *session.Run) ([]write, *session.Run, error) {
 		after.CreatedAt = now
 	}
 	writes := []write{first}
-	if next.below && changed {
-		steps := stepsDocument{ExpiresAt: after.ExpiresAt, Checkpoint: after.Checkpoint}
+	switch {
+	// The record expires later with each write, and much later once it waits for a person: the
+	// TTL policy must not take the checkpoint before it. One that is answered expires earlier.
+	case next.below && (changed || old.stepsEnd.Before(after.ExpiresAt) || old.stepsEnd.After(after.ExpiresAt.Add(stepsSpare))):
+		next.stepsEnd = after.ExpiresAt.Add(stepsSpare)
+		steps := stepsDocument{ExpiresAt: next.stepsEnd, Checkpoint: after.Checkpoint}
 		writes = append(writes, write{ref: stepsOf(first.ref), set: steps})
+	case old.below && !next.below:
+		writes = append(writes, write{ref: stepsOf(first.ref), remove: true})
 	}
 	after.Revision = next
 	return writes, &after, nil
 }
+
+// stepsSpare is how much longer than its record the document below is kept when it is
+// written. It makes a run of a usual length write it only when the checkpoint changes.
+const stepsSpare = time.Hour
 
 // stepsOf returns the document below a record, of which there is one, so that it needs no
 // query.
@@ -259,33 +271,59 @@ func (s *Sessions) SaveRun(ctx context.Context, r *session.Run) (*session.Run, e
 	return after, nil
 }
 
+// readTries bounds how often a read of several documents begins again because a write came
+// between two of them.
+const readTries = 4
+
 // LoadRun implements [session.Store].
 func (s *Sessions) LoadRun(ctx context.Context, key session.Key, id string) (*session.Run, error) {
+	for try := 1; ; try++ {
+		r, err := s.loadRun(ctx, key, id)
+		if try < readTries && errors.Is(err, errNoSteps) {
+			continue // the run has ended in between, or was deleted
+		}
+		if err != nil {
+			return nil, fmt.Errorf("loading a run: %w", err)
+		}
+		return r, nil
+	}
+}
+
+// errNoSteps: a record has its checkpoint below, where there is none.
+var errNoSteps = fmt.Errorf("the run's checkpoint is missing: %w", session.ErrNotFound)
+
+// loadRun reads a record, and then what is below it.
+func (s *Sessions) loadRun(ctx context.Context, key session.Key, id string) (*session.Run, error) {
 	snapshot, err := s.runRef(key, id).Get(ctx)
 	if status.Code(err) == codes.NotFound {
-		return nil, fmt.Errorf("loading a run: %w", session.ErrNoRun)
+		return nil, session.ErrNoRun
 	}
 	if err != nil {
-		return nil, fmt.Errorf("loading a run: %w", classify(err))
+		return nil, classify(err)
 	}
 	r, err := s.run(snapshot)
 	if err != nil {
-		return nil, fmt.Errorf("loading a run: %w", err)
+		return nil, err
+	}
+	rev := r.Revision.(runRevision)
+	if !rev.below {
+		return r, nil
 	}
 	// The two reads are not one snapshot. If the holder writes in between, the checkpoint is
 	// newer than the record, and a write that is based on the two fails its condition.
-	if rev := r.Revision.(runRevision); rev.below {
-		below, err := stepsOf(snapshot.Ref).Get(ctx)
-		if err != nil {
-			return nil, fmt.Errorf("loading a run's steps: %w", classify(err))
-		}
-		var steps stepsDocument
-		if err := below.DataTo(&steps); err != nil {
-			return nil, fmt.Errorf("loading a run's steps: %w", err)
-		}
-		r.Checkpoint, rev.checkpoint = steps.Checkpoint, len(steps.Checkpoint)
-		r.Revision = rev
+	below, err := stepsOf(snapshot.Ref).Get(ctx)
+	if status.Code(err) == codes.NotFound {
+		return nil, errNoSteps
 	}
+	if err != nil {
+		return nil, fmt.Errorf("its steps: %w", classify(err))
+	}
+	var steps stepsDocument
+	if err := below.DataTo(&steps); err != nil {
+		return nil, fmt.Errorf("its steps: %w", err)
+	}
+	r.Checkpoint, rev.checkpoint, rev.stepsEnd = steps.Checkpoint, steps.Checkpoint, steps.ExpiresAt
+	r.Revision = rev
 	return r, nil
 }
 
@@ -311,7 +349,7 @@ func (s *Sessions) run(snapshot *firestore.DocumentSnapshot) (*session.Run, erro
 		// write.
 		Deliveries: head.Deliveries, Result: orNil(d.Result), Silent: snapshot.ReadTime.Sub(snapshot.UpdateTime),
 	}
-	rev := runRevision{updated: snapshot.UpdateTime, resets: len(r.Resets), checkpoint: len(d.Checkpoint), below: d.Below, result: len(d.Result) > 0}
+	rev := runRevision{updated: snapshot.UpdateTime, resets: len(r.Resets), checkpoint: d.Checkpoint, below: d.Below, result: len(d.Result) > 0}
 	// A gap would shift the parts behind it, and an answer would be continued at the wrong
 	// place.
 	for i := range len(d.Parts) {
@@ -417,7 +455,7 @@ func (s *Sessions) ListRuns(ctx context.Context, owner session.Owner, filter ses
 
 // deleteRuns deletes the records of an owner's runs, of one session unless that is "".
 func (s *Sessions) deleteRuns(ctx context.Context, owner session.Owner, sessionID string) error {
-	query := s.runsOf(owner, session.RunFilter{SessionID: sessionID}).Select("below").Limit(deleteStep)
+	query := s.runsOf(owner, session.RunFilter{SessionID: sessionID}).Select().Limit(deleteStep)
 	for range deleteSteps {
 		snapshots, err := query.Documents(ctx).GetAll()
 		if err != nil {
@@ -429,11 +467,8 @@ func (s *Sessions) deleteRuns(ctx context.Context, owner session.Owner, sessionI
 		var writes []write
 		for _, snapshot := range snapshots {
 			// Deleting a document leaves what is below it: the checkpoint has to be removed by
-			// name.
-			if below, _ := snapshot.DataAt("below"); below == true {
-				writes = append(writes, write{ref: stepsOf(snapshot.Ref), remove: true})
-			}
-			writes = append(writes, write{ref: snapshot.Ref, remove: true})
+			// name. Whether there is one is not asked: the holder may write it after the query.
+			writes = append(writes, write{ref: stepsOf(snapshot.Ref), remove: true}, write{ref: snapshot.Ref, remove: true})
 		}
 		for some := range slices.Chunk(writes, maxWrites) {
 			if _, err := s.commit(ctx, some...); err != nil {
