@@ -93,9 +93,8 @@ func host(u *url.URL) string {
 	return u.Host
 }
 
-// A DeliveryError is how a delivery failed. Of an answer it holds the status only; without
-// one, Err may quote what the receiver sent in its place: a line that is not HTTP, or the
-// names in a certificate.
+// A DeliveryError is how a delivery failed. Of an answer it holds the status only, and its text
+// repeats neither the URL nor anything that the receiver sent.
 type DeliveryError struct {
 	Status int   // of the receiver's answer; 0 without one
 	Err    error // why there was none
@@ -140,10 +139,8 @@ func (s *Sender) Send(ctx context.Context, to, id string, body []byte) error {
 	r.Header.Set("Webhook-Signature", signature)
 	response, err := s.client.Do(r)
 	if err != nil {
-		if failed, ok := errors.AsType[*url.Error](err); ok {
-			err = failed.Err // the URL is the caller's, and may hold a secret
-		}
-		return &DeliveryError{Err: err}
+		// The URL is the caller's, and may hold a secret.
+		return &DeliveryError{Err: egress.Reason(err)}
 	}
 	defer func() { _ = response.Body.Close() }()
 	// A connection is used again only if its answer was read to the end. The answer itself

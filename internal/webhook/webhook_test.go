@@ -334,8 +334,26 @@ func TestACertificateThatNobodyKnows(t *testing.T) {
 	r := receive(t, ok)
 	s, url := sender(t, r, oneSecret(t), "127.0.0.1")
 	s.Transport.(*http.Transport).TLSClientConfig.RootCAs = x509.NewCertPool()
-	if err := s.Send(t.Context(), url, "msg_1", []byte(event)); err == nil || len(r.all()) != 0 {
+	if err := s.Send(t.Context(), url, "msg_1", []byte(event)); err == nil || err.Error() != "webhook: its certificate is not trusted" || len(r.all()) != 0 {
 		t.Errorf("%v; %d arrived", err, len(r.all()))
+	}
+}
+
+// The errors are logged, and a receiver may send what it got.
+func TestNothingOfTheReceiverIsInAnError(t *testing.T) {
+	t.Parallel()
+	r := receive(t, func(w http.ResponseWriter, _ *http.Request) {
+		conn, _, err := w.(http.Hijacker).Hijack()
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		_, _ = io.WriteString(conn, event+"\r\n\r\n")
+		_ = conn.Close()
+	})
+	s, url := sender(t, r, oneSecret(t), "127.0.0.1")
+	if err := s.Send(t.Context(), url, "msg_1", []byte(event)); err == nil || err.Error() != "webhook: its response is not valid" {
+		t.Error(err)
 	}
 }
 

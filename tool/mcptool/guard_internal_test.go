@@ -2,6 +2,7 @@ package mcptool
 
 import (
 	"errors"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"testing"
@@ -30,5 +31,28 @@ func TestGuard(t *testing.T) {
 	}
 	if _, err := own.next.RoundTrip(request); !errors.Is(explain(err), errAddress) {
 		t.Errorf("an address of this machine: %v", err)
+	}
+}
+
+// A server may send anything in the place of an answer, and none of it is for the log.
+func TestNothingOfTheServerIsLogged(t *testing.T) {
+	t.Parallel()
+	far := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		conn, _, err := w.(http.Hijacker).Hijack()
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		_, _ = io.WriteString(conn, "a prompt\r\n\r\n")
+		_ = conn.Close()
+	}))
+	defer far.Close()
+	set, err := HTTP("far", far.URL+"/?key=hunter2")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = mcp.NewClient(&mcp.Implementation{Name: "test"}, nil).Connect(t.Context(), set.transport(), nil)
+	if got := describeError(err); got != "cannot be reached: its response is not valid" {
+		t.Errorf("%q for %v", got, err)
 	}
 }

@@ -156,9 +156,11 @@ func explain(err error) error {
 // describeError returns err for the log: why a server cannot be reached, or a command be
 // started, but neither the URL, which may hold a key, nor what the server has sent.
 func describeError(err error) string {
-	known := explain(err).Error()
-	if inner, ok := errors.AsType[*url.Error](err); ok {
-		return known + ": " + inner.Err.Error()
+	reason := explain(err)
+	known := reason.Error()
+	// The others say why by themselves.
+	if inner, ok := errors.AsType[*url.Error](err); ok && (errors.Is(reason, errAway) || errors.Is(reason, errAddress)) {
+		return known + ": " + egress.Reason(inner).Error()
 	}
 	if inner, ok := errors.AsType[*fs.PathError](err); ok {
 		return known + ": " + inner.Error()
