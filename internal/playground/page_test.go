@@ -287,11 +287,11 @@ func TestSessions(t *testing.T) {
 	b.answered(2)
 	// Deleted, after being asked.
 	b.Until(`document.querySelectorAll('#sessions li').length === 20`)
-	b.Click(`#sessions li:first-child .icon`)
+	b.Click(`#sessions li:first-child [title=Delete]`)
 	b.Sees("#confirm-text", "Question 3")
 	b.Press(kb.Enter) // on Cancel
 	b.Until(`!document.querySelector('#confirm').open`)
-	b.Click(`#sessions li:first-child .icon`)
+	b.Click(`#sessions li:first-child [title=Delete]`)
 	b.Click("#confirm-yes")
 	b.Until(`document.querySelectorAll('.turn').length === 0 && !document.querySelector('#sessions').textContent.includes('Question 3')`)
 	b.ClickText("button", "Delete all")
