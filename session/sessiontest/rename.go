@@ -23,6 +23,9 @@ func renaming(t *testing.T, store session.Store, clock *Clock) {
 	if err := session.Rename(t.Context(), store, key, "Grüße 🌍"); err != nil {
 		t.Fatal(err)
 	}
+	if after := load(t, store, key); !after.UpdatedAt.Equal(before.UpdatedAt) || !after.ExpiresAt.Equal(before.ExpiresAt) {
+		t.Errorf("a title moved the session from %v to %v, its expiry from %v to %v", before.UpdatedAt, after.UpdatedAt, before.ExpiresAt, after.ExpiresAt)
+	}
 	add(t, store, key, "two")
 	if after := load(t, store, key); after.Title != "Grüße 🌍" || after.Turns != 2 {
 		t.Errorf("title %q, %d turns", after.Title, after.Turns)

@@ -167,6 +167,12 @@ func split(s *session.Session, more int, feedback map[string]storedFeedback) ([]
 	return s.Recent[:n], nil
 }
 
+// records returns an archive's turns, of which begin is the first: a replacement takes turns
+// from an archive's end only.
+func (a *archiveDocument) records(begin int) ([]session.Record, error) {
+	return records(a.Log, begin+len(a.Log)-1)
+}
+
 // keepArchives makes a session's archives live on when less than half of their
 // life is left, or less than the session's, and says so in rev.
 func (s *Sessions) keepArchives(ctx context.Context, after *session.Session, rev *revision, now time.Time) error {
@@ -187,6 +193,11 @@ func (s *Sessions) keepArchives(ctx context.Context, after *session.Session, rev
 			}
 			return nil
 		})
+		// ErrNotFound would have the caller believe that the session was deleted, and drop the
+		// turn. The archive's turns may have been replaced: the caller looks again.
+		if status.Code(err) == codes.NotFound {
+			err = session.ErrChanged
+		}
 		if err != nil {
 			return fmt.Errorf("keeping archived turns: %w", err)
 		}
@@ -195,10 +206,12 @@ func (s *Sessions) keepArchives(ctx context.Context, after *session.Session, rev
 	return nil
 }
 
-// archived reads the turns from first to last that are in archive documents.
+// archived reads the turns from first to last that are in archive documents. The session's
+// document was read before, in another round trip: its error is ErrChanged if an archive is not
+// as d has it, since turns were replaced or the session was deleted in between.
 func (s *Sessions) archived(ctx context.Context, key session.Key, d *sessionDocument, first, last int) ([]session.Record, error) {
 	var refs []*firestore.DocumentRef
-	var ends []int // the number of each document's last turn
+	var begins, ends []int // the numbers of each document's first and last turn
 	for i, begin := range d.Archived {
 		end := d.Turns - len(d.Log) // of the last archive
 		if i+1 < len(d.Archived) {
@@ -206,7 +219,7 @@ func (s *Sessions) archived(ctx context.Context, key session.Key, d *sessionDocu
 		}
 		if begin <= last && end >= first {
 			refs = append(refs, s.ref(key).Collection(archiveCollection).Doc(archiveName(begin)))
-			ends = append(ends, end)
+			begins, ends = append(begins, begin), append(ends, end)
 		}
 	}
 	if len(refs) == 0 {
@@ -219,17 +232,18 @@ func (s *Sessions) archived(ctx context.Context, key session.Key, d *sessionDocu
 	var out []session.Record
 	for i, snapshot := range snapshots {
 		if !snapshot.Exists() {
-			// The session's document was read before its archives, in another round trip, so
-			// one that it lists may be gone.
-			return nil, session.ErrNotFound // the session is being deleted, archives first
+			return nil, fmt.Errorf("the archive %s is missing: %w", snapshot.Ref.ID, session.ErrChanged)
 		}
 		var a archiveDocument
 		if err := snapshot.DataTo(&a); err != nil {
 			return nil, err
 		}
-		turns, err := records(a.Log, ends[i])
+		turns, err := a.records(begins[i])
 		if err != nil {
 			return nil, err
+		}
+		if begins[i]+len(turns)-1 != ends[i] {
+			return nil, fmt.Errorf("the archive %s has %d turns: %w", snapshot.Ref.ID, len(turns), session.ErrChanged)
 		}
 		for _, r := range turns {
 			if r.Number >= first && r.Number <= last {
@@ -408,6 +422,9 @@ func (s *Sessions) setFeedback(ctx context.Context, key session.Key, snapshot *f
 		for i := len(d.Archived) - 1; i >= 0; i-- {
 			if d.Archived[i] <= turn {
 				_, err := snapshot.Ref.Collection(archiveCollection).Doc(archiveName(d.Archived[i])).Update(ctx, change)
+				if status.Code(err) == codes.NotFound {
+					return session.ErrChanged // its turns have been replaced, or the session deleted
+				}
 				if status.Code(err) == codes.InvalidArgument { // of an earlier release, which left no room
 					return fmt.Errorf("an archive takes no more: %w (%w)", session.ErrTooLarge, err)
 				}

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"example.com/gatehouse/internal/gcp/emulator"
 	"example.com/gatehouse/internal/gcp/firestore"
@@ -106,5 +107,82 @@ func TestTurnsOfALongSessionAreReplaced(t *testing.T) {
 				t.Errorf("%d documents are left after the deletion", n)
 			}
 		})
+	}
+}
+
+// A replacement changes the archives that a call has learned of from the session's document,
+// before the call gets to them. The call is as if it had come after it.
+func TestACallMeetsAReplacement(t *testing.T) {
+	for _, call := range []struct {
+		name  string
+		meets func(t *testing.T, store *firestore.Sessions, key session.Key) error
+		late  bool
+	}{
+		{"turns are read", func(t *testing.T, store *firestore.Sessions, key session.Key) error {
+			_, turns, err := store.Turns(t.Context(), key, 0, 100)
+			if err != nil {
+				return err
+			}
+			if last := turns[len(turns)-1].Number; last != len(turns) {
+				t.Errorf("%d turns up to number %d", len(turns), last)
+			}
+			return nil
+		}, false},
+		{"a turn is rated", func(t *testing.T, store *firestore.Sessions, key session.Key) error {
+			return store.SetFeedback(t.Context(), key, 1, session.Feedback{Score: 1})
+		}, false},
+		{"a turn is appended, and the archives are kept for longer", func(t *testing.T, store *firestore.Sessions, key session.Key) error {
+			s, err := store.Load(t.Context(), key)
+			if err != nil {
+				return err
+			}
+			_, err = session.Commit(t.Context(), store, s, sessiontest.Turn("one more"), session.Conditions{})
+			return err
+		}, true},
+		{"a report reads what was asked", func(t *testing.T, store *firestore.Sessions, key session.Key) error {
+			return store.Since(t.Context(), time.Time{}, func(session.Key, session.Turn, *session.Feedback) error { return nil })
+		}, false},
+	} {
+		for _, first := range []int{1, 5} { // no archive is left, or a part of the first
+			t.Run(fmt.Sprintf("%s, turn %d is replaced", call.name, first), func(t *testing.T) {
+				host, project := emulator.Host(t), emulator.Project()
+				clock := sessiontest.NewClock()
+				other := firestore.NewSessions(emulator.Connect(t, host, project), sessiontest.TTL, clock.Now)
+				key := session.Key{Owner: session.OwnerOf("caller", ""), ID: session.NewID()}
+				long(t, other, key, 16, 60<<10)
+				replaced := false
+				client := emulator.Connect(t, host, project, before("archive", func() {
+					replaced = true
+					s, err := other.Load(t.Context(), key)
+					if err != nil {
+						t.Error(err)
+						return
+					}
+					last, _, err := s.Last()
+					if err != nil {
+						t.Error(err)
+						return
+					}
+					large := sessiontest.Turn(strings.Repeat("y", 245<<10)) // nothing comes back beside it
+					if _, err := session.Commit(t.Context(), other, s, large, session.Conditions{Replace: last.ID, First: first}); err != nil {
+						t.Error(err)
+					}
+				})...)
+				if call.late { // archives are kept for longer when half of their life is over
+					clock.Advance(sessiontest.TTL * 3 / 4)
+					s, err := other.Load(t.Context(), key)
+					if err != nil {
+						t.Fatal(err)
+					}
+					if _, err := session.Commit(t.Context(), other, s, sessiontest.Turn("again"), session.Conditions{}); err != nil {
+						t.Fatal(err)
+					}
+					clock.Advance(sessiontest.TTL * 3 / 4)
+				}
+				if err := call.meets(t, firestore.NewSessions(client, sessiontest.TTL, clock.Now), key); err != nil || !replaced {
+					t.Errorf("replaced %t, %v", replaced, err)
+				}
+			})
+		}
 	}
 }

@@ -271,10 +271,6 @@ func (s *Sessions) SaveRun(ctx context.Context, r *session.Run) (*session.Run, e
 	return after, nil
 }
 
-// readTries bounds how often a read of several documents begins again because a write came
-// between two of them.
-const readTries = 4
-
 // LoadRun implements [session.Store].
 func (s *Sessions) LoadRun(ctx context.Context, key session.Key, id string) (*session.Run, error) {
 	for try := 1; ; try++ {

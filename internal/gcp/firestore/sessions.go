@@ -449,15 +449,32 @@ func (s *Sessions) List(ctx context.Context, owner session.Owner, limit int, cur
 // listSteps bounds the queries of one List.
 const listSteps = 10
 
+// readTries bounds how often a read of several documents begins again because a write came
+// between two of them.
+const readTries = 4
+
 // Turns implements [session.Store].
 func (s *Sessions) Turns(ctx context.Context, key session.Key, after, limit int) (session.Meta, []session.Record, error) {
+	for try := 1; ; try++ {
+		meta, turns, err := s.turns(ctx, key, after, limit)
+		if try < readTries && errors.Is(err, session.ErrChanged) {
+			continue
+		}
+		if err != nil {
+			return session.Meta{}, nil, fmt.Errorf("reading turns: %w", err)
+		}
+		return meta, turns, nil
+	}
+}
+
+func (s *Sessions) turns(ctx context.Context, key session.Key, after, limit int) (session.Meta, []session.Record, error) {
 	d, _, err := s.exists(ctx, key)
 	if err != nil {
-		return session.Meta{}, nil, fmt.Errorf("reading turns: %w", err)
+		return session.Meta{}, nil, err
 	}
 	recent, err := records(d.Log, d.Turns)
 	if err != nil {
-		return session.Meta{}, nil, fmt.Errorf("reading turns: %w", err)
+		return session.Meta{}, nil, err
 	}
 	// after comes from a client: beyond the last turn there is nothing, and before the first is
 	// the beginning.
@@ -465,7 +482,7 @@ func (s *Sessions) Turns(ctx context.Context, key session.Key, after, limit int)
 	first, last := after+1, min(after+limit, d.Turns)
 	out, err := s.archived(ctx, key, d, first, last)
 	if err != nil {
-		return session.Meta{}, nil, fmt.Errorf("reading turns: %w", err)
+		return session.Meta{}, nil, err
 	}
 	for _, r := range recent {
 		if r.Number >= first && r.Number <= last {

@@ -91,7 +91,6 @@ func (s *Sessions) visitTurns(ctx context.Context, d *sessionDocument, since tim
 		return err
 	}
 	feedback := d.Feedback
-	last := d.Turns - len(d.Log) // of the archives
 	for i := len(d.Archived); ; i-- {
 		found := false
 		for _, r := range some {
@@ -127,10 +126,10 @@ func (s *Sessions) visitTurns(ctx context.Context, d *sessionDocument, since tim
 		if err := snapshot.DataTo(&archive); err != nil {
 			return err
 		}
-		if some, err = records(archive.Log, last); err != nil {
+		// By its first turn: a replacement since d was read may have taken some from its end.
+		if some, err = archive.records(first); err != nil {
 			return err
 		}
 		feedback = archive.Feedback
-		last = first - 1
 	}
 }
