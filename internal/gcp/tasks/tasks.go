@@ -14,6 +14,7 @@ package tasks
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -30,6 +31,9 @@ import (
 	"example.com/gatehouse/internal/gcp/channel"
 	"example.com/gatehouse/internal/queue"
 )
+
+// maxWait bounds a call whose context has no deadline.
+const maxWait = 10 * time.Second
 
 // MaxDeadline is how long a delivery may take at most
 // (https://cloud.google.com/tasks/docs/reference/rpc/google.cloud.tasks.v2#task).
@@ -50,9 +54,20 @@ type Queue struct {
 	config Config
 	own    []option.ClientOption
 
-	mu  sync.Mutex
-	api *cloudtasks.Client // nil until the first call
+	mu     sync.Mutex
+	made   *making // nil until the first call, and after one that failed
+	closed bool
 }
+
+// A making is a client that is made in the background, for all calls that wait for it.
+type making struct {
+	done chan struct{} // closed after api and err are set, under the queue's lock
+	api  *cloudtasks.Client
+	err  error
+}
+
+// errClosed is the error of calls after Close.
+var errClosed = errors.New("the queue is closed")
 
 // New makes a queue. It does not wait for the network.
 func New(c Config) (*Queue, error) {
@@ -64,28 +79,59 @@ func New(c Config) (*Queue, error) {
 }
 
 // client returns the API's client, made when it is first needed: most instances of a
-// service add no task, and looking up credentials takes time.
+// service add no task, and looking up credentials takes time. It waits no longer than ctx.
 func (q *Queue) client(ctx context.Context) (*cloudtasks.Client, error) {
+	made, err := q.make(ctx)
+	if err != nil {
+		return nil, err
+	}
+	select {
+	case <-made.done:
+		return made.api, made.err
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+}
+
+// make returns the client that is being made or is there, and begins to make one if there is
+// none.
+func (q *Queue) make(ctx context.Context) (*making, error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if q.api == nil {
-		// The client outlives the call that makes it, so it must not end with that call's
-		// context.
-		api, err := cloudtasks.NewClient(context.WithoutCancel(ctx), q.own...)
-		if err != nil {
-			return nil, err
-		}
-		api.CallOptions.CreateTask = createOptions()
-		q.api = api
+	if q.closed {
+		return nil, errClosed
 	}
-	return q.api, nil
+	if q.made != nil {
+		return q.made, nil
+	}
+	made := &making{done: make(chan struct{})}
+	q.made = made
+	go func() {
+		defer close(made.done)
+		// The client outlives the call that makes it, so it must not end with that call's
+		// context; and NewClient may take as long as the metadata server does.
+		api, err := cloudtasks.NewClient(context.WithoutCancel(ctx), q.own...)
+		if err == nil {
+			api.CallOptions.CreateTask = createOptions()
+		}
+		q.mu.Lock()
+		defer q.mu.Unlock()
+		switch {
+		case err != nil:
+			q.made = nil // the next call tries again
+		case q.closed: // Close has not waited for it
+			err = errors.Join(errClosed, api.Close())
+			api = nil
+		}
+		made.api, made.err = api, err
+	}()
+	return made, nil
 }
 
 // createOptions replace the client's own, which never tries again. That is safe for a
 // task with a name.
 func createOptions() []gax.CallOption {
 	return []gax.CallOption{
-		gax.WithTimeout(10 * time.Second), // where the caller's context has no deadline
 		// Unavailable is tried again until the context ends, after at most 5 s each; a refusal
 		// is final, a used-up quota among them, since the caller can be answered better than it
 		// can wait.
@@ -105,6 +151,11 @@ func (q *Queue) Enqueue(ctx context.Context, t queue.Task, at time.Time) error {
 	body, err := t.Encode()
 	if err != nil {
 		return err
+	}
+	if _, ok := ctx.Deadline(); !ok {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, maxWait)
+		defer cancel()
 	}
 	api, err := q.client(ctx)
 	if err != nil {
@@ -140,12 +191,17 @@ func (q *Queue) Enqueue(ctx context.Context, t queue.Task, at time.Time) error {
 
 // Close ends the connection. Calls under way fail.
 //
-// It does not wait for them. Without a call before there is nothing to close.
+// It does not wait for them, and calls after it fail. A client that is still being made is
+// closed as soon as it is there.
 func (q *Queue) Close() error {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if q.api == nil {
+	if q.closed {
 		return nil
 	}
-	return q.api.Close()
+	q.closed = true
+	if q.made == nil || q.made.api == nil {
+		return nil
+	}
+	return q.made.api.Close()
 }
