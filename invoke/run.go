@@ -161,11 +161,13 @@ func (s *Service) drive(client context.Context, r *run, at *Position, started *b
 		if err != nil && *started && show != nil {
 			failed := api.AsError(err)
 			telemetry.Fail(asker, failed)
-			_ = show(Event{Kind: KindError, Run: r.out.id(), At: *at, Envelope: api.Failure(asker, failed)})
+			_ = show(Event{Kind: KindError, Run: session.RunID(elsewhere.run.session.ID, elsewhere.run.id), At: *at, Envelope: api.Failure(asker, failed)})
 			return nil, nil
 		}
 		return response, err
-	case failed != nil && (show == nil || !*started):
+	// A run that was not admitted has no event of its own. If it was taken over under a stream
+	// that has begun, watch ends that.
+	case failed != nil && (show == nil || !*started || !r.out.started()):
 		return nil, failed
 	}
 	if failed != nil {
@@ -272,16 +274,12 @@ func (s *Service) lifetime(client context.Context, r *run) (context.Context, con
 	}
 }
 
-// rescued is turn for a run with a watcher: a panic after the start becomes the error
-// that ends the stream. One before it is for package middleware. A stream that has begun has
-// its status: only an event can end it.
+// rescued is turn for a run with a watcher: a panic becomes the error that ends the run. A
+// stream that has begun has its status, so only an event can end it, and it may have begun
+// before the run did: that of a run which is taken over.
 func (s *Service) rescued(ctx context.Context, r *run) (_ *Response, err error) {
 	defer func() {
 		if !r.watched {
-			return
-		}
-		if !r.out.started() {
-			r.out.end(outcome{}) // for the watcher, which nobody else would end
 			return
 		}
 		if p := recover(); p != nil {
