@@ -6,6 +6,9 @@ import (
 	"sync"
 	"time"
 
+	"example.com/gatehouse/internal/api"
+	"example.com/gatehouse/internal/rescue"
+	"example.com/gatehouse/internal/telemetry"
 	"example.com/gatehouse/session"
 )
 
@@ -114,7 +117,15 @@ func (ms *mirrors) begin(s *Service, key runKey, record *session.Run) *mirror {
 		ms.byKey = map[runKey]*mirror{}
 	}
 	ms.byKey[key] = m
-	go ms.follow(ctx, s, m)
+	go func() {
+		err := rescue.Call(func() error { ms.follow(ctx, s, m); return nil })
+		p, ok := errors.AsType[*rescue.Panic](err)
+		if !ok {
+			return
+		}
+		telemetry.LogPanic(ctx, s.Log, "Following a run panicked.", p.Stack)
+		ms.end(m, outcome{failure: api.Fail(api.Internal, err)}) // if it moved, its watchers would panic with the next one
+	}()
 	return m
 }
 
@@ -151,11 +162,16 @@ func (ms *mirrors) follow(ctx context.Context, s *Service, m *mirror) {
 		if !s.refresh(ctx, m) {
 			continue
 		}
-		ms.mu.Lock()
-		ms.drop(m)
-		ms.mu.Unlock()
-		m.out.end(outcome{moved: true}) // unless it has ended; the watchers look where it is now
+		ms.end(m, outcome{moved: true}) // unless it has ended; the watchers look where it is now
 	}
+}
+
+// end ends a mirror for all its watchers.
+func (ms *mirrors) end(m *mirror, as outcome) {
+	ms.mu.Lock()
+	ms.drop(m)
+	ms.mu.Unlock()
+	m.out.end(as)
 }
 
 // refresh reads the record of m's run, and reports whether there is nothing more to

@@ -144,3 +144,26 @@ func awaitRecord(t *testing.T, i *instance) {
 		}
 	}
 }
+
+// A panic while a record is read ends the streams of its run, and not the process.
+func TestAPanicInAMirror(t *testing.T) {
+	t.Parallel()
+	gemini := geminitest.Start(t)
+	a, b, _ := instances(t, gemini)
+	store := b.hook()
+	gemini.Enqueue(geminitest.Text("one ", "two").SilentAfter(1))
+	run := runID(t, a.watch(t, http.MethodPost, "/invoke", streamed).until(t, "delta")[0])
+	awaitRecord(t, a)
+	w := b.watch(t, http.MethodGet, "/runs/"+run+"/events", "")
+	w.until(t, "delta")
+	panics := func() error { panic(theSecret) }
+	store.loadRun.Store(&panics)
+	if events := w.until(t, "error"); !strings.Contains(events[len(events)-1].data, `"error":"internal"`) || strings.Contains(events[len(events)-1].data, theSecret) {
+		t.Errorf("the stream ends with %+v", events)
+	}
+	store.loadRun.Store(nil)
+	again := b.watch(t, http.MethodGet, "/runs/"+run+"/events", "")
+	again.until(t, "delta")
+	b.watch(t, http.MethodPost, "/runs/"+run+"/stop", "")
+	again.until(t, "done")
+}
