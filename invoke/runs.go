@@ -63,6 +63,9 @@ func (s *Service) Read(ctx context.Context, runID string) (RunInfo, error) {
 	if err != nil {
 		return RunInfo{}, err
 	}
+	// It is looked up before the reads: a run without a record that ends between them leaves
+	// live, too, and would be nowhere.
+	live := s.live.get(key)
 	reading, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
 	record, err := s.Store.LoadRun(reading, key.session, key.id)
@@ -73,10 +76,10 @@ func (s *Service) Read(ctx context.Context, runID string) (RunInfo, error) {
 	if err == nil || !errors.Is(err, session.ErrNotFound) {
 		return info, err
 	}
-	if r := s.live.get(key); r != nil { // in its first second
-		began := r.out.since().UTC()
+	if live != nil { // in its first second
+		began := live.out.since().UTC()
 		return RunInfo{
-			RunID: runID, SessionID: key.session.ID, Turn: max(r.out.turn(), 1), State: session.Working, CreatedAt: began, UpdatedAt: began, Pending: []session.Pending{},
+			RunID: runID, SessionID: key.session.ID, Turn: max(live.out.turn(), 1), State: session.Working, CreatedAt: began, UpdatedAt: began, Pending: []session.Pending{},
 		}, nil
 	}
 	return RunInfo{}, runNotFound()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/http"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -13,10 +14,11 @@ import (
 	"example.com/gatehouse/session"
 )
 
-// A hookedStore calls functions before it reads, once they are set.
+// A hookedStore calls functions before and after it reads, once they are set.
 type hookedStore struct {
 	session.Store
 	load, loadRun atomic.Pointer[func() error]
+	loaded        atomic.Pointer[func()]
 }
 
 // hook makes i's store a hookedStore. It must be called before the first request.
@@ -32,7 +34,11 @@ func (h *hookedStore) Load(ctx context.Context, key session.Key) (*session.Sessi
 			return nil, err
 		}
 	}
-	return h.Store.Load(ctx, key)
+	loaded, err := h.Store.Load(ctx, key)
+	if f := h.loaded.Load(); f != nil {
+		(*f)()
+	}
+	return loaded, err
 }
 
 func (h *hookedStore) LoadRun(ctx context.Context, key session.Key, id string) (*session.Run, error) {
@@ -166,4 +172,27 @@ func TestAPanicInAMirror(t *testing.T) {
 	again.until(t, "delta")
 	b.watch(t, http.MethodPost, "/runs/"+run+"/stop", "")
 	again.until(t, "done")
+}
+
+// A run that ends while it is read is found: it has no record, its turn is not stored yet
+// when that is looked for, and afterwards it is not at work any more.
+func TestARunThatEndsWhileItIsRead(t *testing.T) {
+	t.Parallel()
+	gemini := geminitest.Start(t)
+	a, _, _ := instances(t, gemini)
+	store := a.hook()
+	gate := make(chan struct{})
+	gemini.Enqueue(geminitest.Text("one ", "two").WithGate(1, gate))
+	own := a.watch(t, http.MethodPost, "/invoke", streamed)
+	run := runID(t, own.until(t, "delta")[0])
+	var once sync.Once
+	ends := func() {
+		close(gate)
+		for range own.events { // until it has ended
+		}
+	}
+	store.loaded.Store(new(func() { once.Do(ends) }))
+	if read := get(t, a.Server, "/runs/"+run); !strings.Contains(read, `"state":"working"`) && !strings.Contains(read, `"state":"done"`) {
+		t.Errorf("read: %s", read)
+	}
 }
