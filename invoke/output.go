@@ -144,7 +144,8 @@ func (o *output) reset(to mark, step int) {
 // holds in the new log as in the old one.
 func (o *output) restore(parts []session.Part, resets []session.Reset) {
 	o.change(func() {
-		o.log = shown{parts: parts, ends: make([][]int, len(parts)), resets: resets}
+		// Clipped, because a run that goes on appends, and others may hold the same slices.
+		o.log = shown{parts: slices.Clip(parts), ends: make([][]int, len(parts)), resets: slices.Clip(resets)}
 		o.text = strings.Builder{}
 	})
 }
