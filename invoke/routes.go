@@ -334,7 +334,7 @@ func (s *Service) describeTurn(id string, example example, description string) a
 			},
 		}, {
 			Status: http.StatusAccepted, Name: "Accepted", Description: "With `Prefer: respond-async`, where the service has a queue: the run goes on without the request, to its end or RUN_TIMEOUT, even if its instance ends.",
-			Message: accepted, Data: Accepted{RunID: session.RunID(example.response.SessionID, api.ExampleSession), SessionID: example.response.SessionID, State: session.Working},
+			Message: accepted, Data: Accepted{RunID: example.response.RunID, SessionID: example.response.SessionID, State: session.Working},
 			Headers: []string{"Location", "Preference-Applied", "Idempotency-Replayed"},
 		}},
 	}
