@@ -18,8 +18,8 @@ type Hooks struct {
 	// Question runs before the turn: nothing of what was asked has been stored, logged or
 	// sent then, but for the SHA-256 of a request with an Idempotency-Key. What it leaves
 	// in q is the question: in the session, its title and the prompt. A replay does not run it.
-	// It runs, too, with what else people write: the comment of a feedback, and the reason of
-	// an approval, as q.Of says.
+	// It runs, too, with what else people write: the comment of a feedback, the reason of an
+	// approval, and a title, as q.Of says.
 	Question func(ctx context.Context, q *Question) error
 
 	// Model runs around each model call, which next makes. It may change what is sent
@@ -41,7 +41,7 @@ type Hooks struct {
 // A Question is what was asked.
 type Question struct {
 	Text  string // not empty; of at most 10 000 characters before the hook, 64 KiB after it
-	Of    string // "" for a question, "feedback" for a comment, "approval" for a reason
+	Of    string // "" for a question, "feedback" for a comment, "approval" for a reason, "title" for a title
 	Files []QuestionFile
 }
 

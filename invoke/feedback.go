@@ -2,8 +2,11 @@ package invoke
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"strconv"
+	"strings"
+	"unicode"
 
 	"example.com/gatehouse/internal/api"
 	"example.com/gatehouse/internal/telemetry"
@@ -37,7 +40,24 @@ func (s *Service) renameSession(w http.ResponseWriter, r *http.Request) error {
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), storeTimeout)
 	defer cancel()
-	if err := session.Rename(ctx, s.Store, key, body.Title); err != nil {
+	// A title can hold what the hook Question takes out of questions, so it runs before
+	// anything is stored.
+	title, err := s.comment(ctx, key, 0, "title", body.Title, session.MaxTitle)
+	if err != nil {
+		return err
+	}
+	// An empty title would leave the old one, with a 204 beside it.
+	if title == "" {
+		return api.Fail(api.Internal, errors.New("the agent's hook Question left no title"))
+	}
+	// The decoder refuses what is not on one line, but the hook ran after it.
+	title = strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) {
+			return ' '
+		}
+		return r
+	}, title)
+	if err := session.Rename(ctx, s.Store, key, title); err != nil {
 		return readFailure(r, err)
 	}
 	telemetry.SetTurn(ctx, func(t *telemetry.Turn) { t.Session = key.Hash() })

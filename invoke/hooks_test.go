@@ -2,6 +2,7 @@ package invoke_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"net/http"
 	"strings"
@@ -170,6 +171,68 @@ func TestHooks(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// A title that a person writes passes the hook Question before it is stored.
+func TestATitlePassesTheHook(t *testing.T) {
+	t.Parallel()
+	leaves := func(text string) agent.Hooks {
+		return agent.Hooks{Question: func(_ context.Context, q *agent.Question) error {
+			if q.Of == "title" {
+				q.Text = text
+			}
+			return nil
+		}}
+	}
+	tests := []struct {
+		name   string
+		hooks  agent.Hooks
+		status int
+		want   string // the title, as JSON
+	}{
+		{"no hook", agent.Hooks{}, 204, `"title":"my 4111"`},
+		{"redaction", agent.Redaction(func(text string) string { return strings.ReplaceAll(text, "4111", "[card]") }), 204, `"title":"my [card]"`},
+		{"a title of several lines", leaves("a\nb"), 204, `"title":"a b"`},
+		{"a title that is too long", leaves(strings.Repeat("ü", 81)), 204, `"title":"` + strings.Repeat("ü", 80) + `"`},
+		{"no title", leaves(""), 500, `"title":"hello"`},
+		{"a refusal", agent.Hooks{Question: func(_ context.Context, q *agent.Question) error {
+			if q.Of == "title" {
+				return agent.Refuse("Not so.")
+			}
+			return nil
+		}}, 422, `"title":"hello"`},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			gemini := geminitest.Start(t)
+			server, _ := serveAgent(t, newMemory(), gemini, hooked(test.hooks))
+			gemini.Enqueue(geminitest.Text("Done."))
+			_, answer := ask(t, server, "/invoke", `{"query": "hello"}`)
+			var asked struct {
+				Data struct {
+					SessionID string `json:"session_id"`
+				} `json:"data"`
+			}
+			if err := json.Unmarshal([]byte(answer), &asked); err != nil {
+				t.Fatal(err)
+			}
+			path := "/sessions/" + asked.Data.SessionID
+			r, err := http.NewRequestWithContext(t.Context(), http.MethodPut, server.URL+path+"/title", strings.NewReader(`{"title": "my 4111"}`))
+			if err != nil {
+				t.Fatal(err)
+			}
+			r.Header.Set("Content-Type", "application/json")
+			response, err := server.Client().Do(r)
+			if err != nil {
+				t.Fatal(err)
+			}
+			_ = response.Body.Close()
+			if _, stored := fetch(t, server, http.MethodGet, path); response.StatusCode != test.status || !strings.Contains(stored, test.want) {
+				t.Errorf("%d, the session is %s, want %s", response.StatusCode, stored, test.want)
+			}
+		})
 	}
 }
 

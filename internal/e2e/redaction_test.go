@@ -57,7 +57,7 @@ func redacting(context.Context, agent.Env) (agent.Agent, error) {
 }
 
 // No card number of a question, the name of its file, a tool's arguments, output, error or
-// progress, a model, a comment or a reason is in the store, its titles, the log with content,
+// progress, a model, a comment, a reason or a title is in the store, its titles, the log with content,
 // spans, metrics, prompts or answers: with JSON, a stream and a chat, keyed and replayed.
 func TestRedaction(t *testing.T) {
 	gemini, collector, log := geminitest.Start(t), telemetrytest.New(t), &testlog.Buffer{}
@@ -120,6 +120,10 @@ func TestRedaction(t *testing.T) {
 	ask(http.MethodPut, "/sessions/AAAAAAAAAAAAAAAAAAAAAA/turns/1/feedback", `{"score": -1, "comment": "It has said 4111 1111 1111 1111!"}`)
 	if turn := ask(http.MethodGet, "/sessions/AAAAAAAAAAAAAAAAAAAAAA", ""); !strings.Contains(turn, "[card number].txt") || !strings.Contains(turn, "It has said [card number]!") {
 		t.Errorf("the session is %s", turn)
+	}
+	ask(http.MethodPut, "/sessions/AAAAAAAAAAAAAAAAAAAAAA/title", `{"title": "The stolen 4111 1111 1111 1111"}`)
+	if list := ask(http.MethodGet, "/sessions", ""); !strings.Contains(list, `"title":"The stolen [card number]"`) {
+		t.Errorf("the sessions are %s", list)
 	}
 	gemini.Enqueue(geminitest.Text("Which one?"))
 	ask(http.MethodPost, "/invoke", `{"query": "And the file?", "session_id": "AAAAAAAAAAAAAAAAAAAAAA"}`)
