@@ -444,10 +444,12 @@ func (m *userMessage) url(d *jsontext.Decoder, ms *ChatMessages, file *chatInput
 	if err != nil {
 		return nil, err
 	}
+	// Also of a file that is refused: its error is that of the file, not of a message that is
+	// too large.
+	m.skipped += int64(len(value))
 	if ms.files == 0 || len(m.files) == files.Max {
 		return nil, nil // refused anyway
 	}
-	m.skipped += int64(len(value))
 	// The usual URL has no escapes and is used where it lies, without a copy of some MiB.
 	url := value[1 : len(value)-1]
 	if bytes.IndexByte(url, '\\') >= 0 {

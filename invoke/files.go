@@ -645,14 +645,14 @@ func (s *Service) readable(ctx context.Context, f *turnFiles, file session.File,
 // newRoom returns the bound on the memory that bodies with files take on an instance, by MiB of their
 // size: each takes several times as much while it is decoded and sent on.
 func newRoom() *drain.Places {
-	// GOMEMLIMIT, or 1 GiB where it is not set. The least, 16 MiB, lets a small instance take
-	// the files of one request.
-	const fromLimit = 8 // an eighth of the memory
+	// GOMEMLIMIT, or 1 GiB where it is not set. The least lets a small instance take the files
+	// of one request: with a quarter of the places reserved, maxHeld must be in the rest.
+	const fromLimit, least = 8, (maxHeld*4 + 2) / 3 // an eighth of the memory
 	limit := debug.SetMemoryLimit(-1)
 	if limit == math.MaxInt64 {
 		limit = 1 << 30
 	}
-	return drain.NewPlaces(int(max(limit/fromLimit>>20, 16)))
+	return drain.NewPlaces(int(max(limit/fromLimit>>20, least)))
 }
 
 // maxHeld bounds what one request takes of the room: the SDK's body of a page may be

@@ -11,6 +11,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"runtime/debug"
 	"strings"
 	"testing"
 	"time"
@@ -517,6 +518,7 @@ func TestFilesOfAPage(t *testing.T) {
 		{"a very long name", message(part("image/png", url, strings.Repeat("a", 256))), 422, "messages.0.parts.1.filename"},
 		{"a NUL in the name", message(part("image/png", url, `a\u0000.png`)), 422, "messages.0.parts.1.filename"},
 		{"nine files", message(strings.TrimSuffix(strings.Repeat(part("image/png", url, "")+",", 9), ",")), 422, "messages.0.parts"},
+		{"nine large files", message(strings.TrimSuffix(strings.Repeat(part("text/plain", "data:text/plain;base64,"+encoded(bytes.Repeat([]byte("x"), 200<<10)), "")+",", 9), ",")), 422, "messages.0.parts"},
 		{"files above the bound", message(part("text/plain", "data:text/plain;base64,"+encoded(bytes.Repeat([]byte("x"), 7<<20+1)), "")), 413, ""},
 		{"files above the bound together", message(part("text/plain", "data:text/plain;base64,"+encoded(bytes.Repeat([]byte("x"), 4<<20)), "") + "," + part("text/plain", "data:text/plain;base64,"+encoded(bytes.Repeat([]byte("x"), 4<<20)), "")), 413, ""},
 		{"a last message that is too long beside its files", message(part("image/png", url, "") + `],"x":["` + strings.Repeat("x", 1<<17) + `"`), 413, ""},
@@ -537,6 +539,20 @@ func TestFilesOfAPage(t *testing.T) {
 				t.Errorf("sent: %.200v", sent)
 			}
 		})
+	}
+}
+
+// The smallest instance takes the largest body that is allowed.
+func TestTheLargestFileOnASmallInstance(t *testing.T) {
+	gemini := geminitest.Start(t)
+	before := debug.SetMemoryLimit(128 << 20)
+	server, _ := serveAgent(t, newMemory(), gemini, reader(), withFiles(t, nil, false))
+	debug.SetMemoryLimit(before)
+	gemini.Enqueue(geminitest.Text("Text."))
+	status, text := ask(t, server, "/chat", `{"id":"chat-0123456789-00","messages":[{"role":"user","parts":[{"type":"text","text":"What is this?"},
+		{"type":"file","mediaType":"text/plain","url":"data:text/plain;base64,`+encoded(bytes.Repeat([]byte("x"), 7<<20))+`"}]}]}`, "Accept", "application/json, text/event-stream")
+	if status != http.StatusOK {
+		t.Errorf("%d %.400s", status, text)
 	}
 }
 
