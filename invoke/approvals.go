@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"unicode/utf8"
 
 	"google.golang.org/genai"
 
@@ -228,6 +229,11 @@ func stepOf(record *session.Run) (int, error) {
 // [Approval] and [Feedback], which cannot name a constant.
 const maxReason = 2000
 
+// validReason reports whether text may be a reason, where no tag of [Approval] checks it.
+func validReason(text string) bool {
+	return utf8.RuneCountInString(text) <= maxReason && !strings.ContainsRune(text, 0)
+}
+
 // An Approval is the body of POST /runs/{id}/approvals.
 type Approval struct {
 	CallID  string `json:"call_id" minLength:"1" maxLength:"256" doc:"Of the tool call, as pending has it."`
@@ -436,7 +442,11 @@ func (s *Service) tryAnswers(ctx context.Context, key runKey, later bool, answer
 	if err != nil {
 		return nil, storeFailure(err)
 	}
-	if last, ok, err := current.Last(); err != nil || !ok || last.ID != key.id {
+	last, ok, err := current.Last()
+	if err != nil {
+		return nil, api.Fail(api.Internal, err)
+	}
+	if !ok || last.ID != key.id {
 		return nil, conflict("The conversation went on without this answer. Ask again.")
 	}
 	if len(next.Pending) == 0 {

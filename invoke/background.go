@@ -117,7 +117,7 @@ func (s *Service) begin(ctx context.Context, req Request) (_ *session.Run, repla
 	if opened.Replay != nil {
 		// The key's turn is stored, and its run may never have had a record.
 		turn, err := opened.Replay.Turn()
-		return &session.Run{Key: opened.Session.Key, ID: turn.ID, State: session.Done}, true, err
+		return &session.Run{Key: opened.Session.Key, ID: turn.ID, State: stateOf(turn)}, true, err
 	}
 	begun := false
 	defer func() {

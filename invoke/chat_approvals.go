@@ -10,7 +10,6 @@ import (
 	"net/http"
 	"reflect"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/go-json-experiment/json/jsontext"
@@ -129,7 +128,7 @@ func (as *chatAnswers) problem() error {
 		switch {
 		case a.Approval == "" || a.Approved == nil:
 			return api.Invalid(as.field+".parts", "must have the approval's id, and whether it is approved")
-		case len([]rune(a.Reason)) > maxReason || strings.ContainsRune(a.Reason, 0):
+		case !validReason(a.Reason):
 			return api.Invalid(as.field+".parts", "must have a reason of at most 2000 characters, without NUL")
 		}
 	}

@@ -202,12 +202,14 @@ func (s *Service) Hide(ctx context.Context, list, runID string) error {
 		return json.Marshal(append(ids, turn))
 	})
 	switch {
+	case err == nil:
+		return nil
 	case errors.Is(err, full), errors.Is(err, session.ErrTooLarge):
 		return full
-	case err != nil:
-		return api.Fail(api.SessionStoreUnavailable, err)
 	}
-	return nil
+	// A caller who removes many at once, or deletes everything beside it, can cause
+	// [session.ErrChanged] and [session.ErrNotFound]: they are no failure of the store.
+	return storeFailure(err)
 }
 
 // Hidden reports whether a run of the caller was hidden.
@@ -306,7 +308,7 @@ func (s *Service) ApproveAll(ctx context.Context, runID string, answers []Approv
 		return nil, err
 	}
 	for _, a := range answers {
-		if len(a.Reason) > maxReason || strings.ContainsRune(a.Reason, 0) {
+		if !validReason(a.Reason) {
 			return nil, api.Invalid("reason", "must be a text of at most 2000 characters, without NUL")
 		}
 	}

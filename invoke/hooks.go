@@ -143,7 +143,10 @@ func (s *Service) hookModel(ctx context.Context, g *generation, r *model.Request
 	asked := false
 	err = callHook(ctx, func(next func() error) error { return hook(ctx, c, next) }, func() error {
 		r.Instruction, r.History, r.Contents = c.Instruction, c.History, c.Contents
-		r.Alone = r.Alone || asked
+		// A turn stays with the model that has answered in it, which may be a stand-in.
+		if asked && failure == nil {
+			r.Model, r.Alone = answer.Asked, true
+		}
 		asked = true
 		answer, failure = s.call(ctx, g, *r, nil)
 		c.Answer = answer.Content

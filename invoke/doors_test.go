@@ -1,0 +1,146 @@
+package invoke_test
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"google.golang.org/genai"
+
+	"example.com/gatehouse/agent"
+	"example.com/gatehouse/internal/api"
+	"example.com/gatehouse/internal/geminitest"
+	"example.com/gatehouse/internal/model"
+	"example.com/gatehouse/invoke"
+	"example.com/gatehouse/session"
+	"example.com/gatehouse/tool"
+)
+
+// A reason has characters and not bytes.
+func TestTheLongestReasonOfADoor(t *testing.T) {
+	t.Parallel()
+	s := asked(t, newMemory(), geminitest.Start(t), agent.Agent{})
+	for reason, refused := range map[string]bool{strings.Repeat("ü", 2000): false, strings.Repeat("ü", 2001): true, "\x00": true} {
+		_, err := s.ApproveAll(ofCaller(t, "caller"), session.RunID(session.NewID(), session.NewID()), []invoke.Approval{{CallID: "call", Reason: reason}}, nil)
+		failed, _ := errors.AsType[*api.Error](err)
+		if failed == nil || (len(failed.Details) > 0 && failed.Details[0].Field == "reason") != refused {
+			t.Errorf("%d characters: %v", len([]rune(reason)), err)
+		}
+	}
+}
+
+// A failingUser fails every write of a user's state with err.
+type failingUser struct {
+	session.Store
+	err error
+}
+
+func (f failingUser) ApplyUser(context.Context, *session.User, session.UserChange) error {
+	return f.err
+}
+
+// What a caller can cause when a response is removed is no failure of the store.
+func TestHideOnAStoreThatRefuses(t *testing.T) {
+	t.Parallel()
+	for err, code := range map[error]api.Code{
+		session.ErrChanged: api.RateLimited, session.ErrNotFound: api.SessionNotFound, session.ErrTooLarge: api.RequestTooLarge,
+		session.ErrUnavailable: api.SessionStoreUnavailable,
+	} {
+		t.Run(string(code), func(t *testing.T) {
+			t.Parallel()
+			s := asked(t, failingUser{newMemory(), err}, geminitest.Start(t), agent.Agent{})
+			wantCode(t, s.Hide(ofCaller(t, "caller"), "removed", session.RunID(session.NewID(), session.NewID())), code)
+		})
+	}
+}
+
+// A garbled store returns sessions whose last turn cannot be decoded, once it is on.
+type garbled struct {
+	session.Store
+	on atomic.Bool
+}
+
+func (g *garbled) Load(ctx context.Context, key session.Key) (*session.Session, error) {
+	s, err := g.Store.Load(ctx, key)
+	if err != nil || !g.on.Load() || len(s.Recent) == 0 {
+		return s, err
+	}
+	broken := *s
+	broken.Recent = slices.Clone(s.Recent)
+	broken.Recent[len(broken.Recent)-1].Data = []byte("{")
+	return &broken, nil
+}
+
+func paying() geminitest.Reply {
+	return geminitest.Calls(geminitest.FunctionCall{Name: "pay", Args: map[string]any{"to": "Ann", "amount": 50}})
+}
+
+func TestAnAnswerToATurnThatCannotBeRead(t *testing.T) {
+	t.Parallel()
+	b, gemini, store := &bank{}, geminitest.Start(t), &garbled{Store: newMemory()}
+	server, log := serveAgent(t, store, gemini, b.agent(tool.Effect(b.reconcile), tool.Confirm(question)))
+	gemini.Enqueue(paying())
+	_, answer := ask(t, server, "/invoke", `{"query": "pay"}`)
+	waits := decodeAnswer(t, answer)
+	store.on.Store(true)
+	status, answer := ask(t, server, "/runs/"+waits.Data.RunID+"/approvals", `{"call_id": "`+waits.Data.Pending[0].CallID+`", "approve": true}`)
+	if status != http.StatusInternalServerError || !strings.Contains(answer, `"error":"internal"`) || !strings.Contains(log.String(), "decoding turn 1") {
+		t.Errorf("%d %s", status, answer)
+	}
+}
+
+// A key whose turn is stored has the state of that turn, also when it is sent again to be
+// done in the background.
+func TestTheStateOfAStoredKey(t *testing.T) {
+	t.Parallel()
+	b, gemini := &bank{}, geminitest.Start(t)
+	server, _ := serveAgent(t, newMemory(), gemini, b.agent(tool.Effect(b.reconcile), tool.Confirm(question)), func(c *invoke.Config) {
+		c.Queue, c.RunTimeout, c.MaxBackground = &tasks{}, time.Minute, 10
+	})
+	gemini.Enqueue(paying())
+	_, answer := ask(t, server, "/invoke", `{"query": "pay"}`, "Idempotency-Key", "key")
+	if finish := decodeAnswer(t, answer).Data.FinishReason; finish != "WAITING" {
+		t.Fatal(finish)
+	}
+	status, answer := ask(t, server, "/invoke", `{"query": "pay"}`, "Idempotency-Key", "key", "Prefer", "respond-async")
+	if state := decodeAnswer(t, answer).Data.State; status != http.StatusAccepted || state != string(session.Waiting) {
+		t.Errorf("%d %s", status, answer)
+	}
+}
+
+// A hook that calls the model again asks the one that has answered.
+func TestAHookAsksAStandInAgain(t *testing.T) {
+	t.Parallel()
+	gemini := geminitest.Start(t)
+	gemini.Handle(func(r geminitest.Request) geminitest.Reply {
+		if r.Model == "model" {
+			return geminitest.Error(404, "no such model")
+		}
+		return geminitest.Text("Done.")
+	})
+	a := hooked(agent.Hooks{Model: func(_ context.Context, c *agent.ModelCall, next func() error) error {
+		if err := next(); err != nil {
+			return err
+		}
+		c.Contents = append(c.Contents, c.Answer, genai.NewContentFromText("Again.", genai.RoleUser))
+		return next()
+	}})
+	server, _ := serveAgent(t, newMemory(), gemini, a, func(c *invoke.Config) {
+		client, err := model.New(t.Context(), model.Config{APIKey: "key", BaseURL: gemini.URL, Loopback: true, Models: []string{"model", "second"}, BreakerFailures: 5, BreakerCooldown: time.Minute})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(client.Close)
+		c.Model = client
+	})
+	status, answer := ask(t, server, "/invoke", `{"query": "hello"}`)
+	last := gemini.Requests()[len(gemini.Requests())-1]
+	if status != http.StatusOK || last.Model != "second" || !strings.Contains(last.Prompt(), "Again.") {
+		t.Errorf("%d %s; asked last: %s %s", status, answer, last.Model, last.Prompt())
+	}
+}
