@@ -39,22 +39,51 @@ type Case struct {
 
 // Expect is what deterministic scorers check. A zero field is not checked.
 type Expect struct {
-	Tools       *[]ToolExpect  `yaml:"tools"` // exactly these, in this order; an empty list: none
-	Contains    []string       `yaml:"contains"`
-	NotContains []string       `yaml:"not_contains"`
-	Matches     []string       `yaml:"matches"` // regular expressions in RE2 syntax
-	JSON        bool           `yaml:"json"`    // the answer is JSON
-	Schema      map[string]any `yaml:"schema"`  // the answer is JSON that fits this schema
-	MaxCostUSD  float64        `yaml:"max_cost_usd"`
-	MaxSeconds  float64        `yaml:"max_seconds"`
-	Error       string         `yaml:"error"` // the code of an error, instead of an answer
+	Tools       *[]ToolExpect `yaml:"tools"` // exactly these, in this order; an empty list: none
+	Contains    []string      `yaml:"contains"`
+	NotContains []string      `yaml:"not_contains"`
+	Matches     []string      `yaml:"matches"` // regular expressions in RE2 syntax
+	JSON        bool          `yaml:"json"`    // the answer is JSON
+	Schema      jsonObject    `yaml:"schema"`  // the answer is JSON that fits this schema
+	MaxCostUSD  float64       `yaml:"max_cost_usd"`
+	MaxSeconds  float64       `yaml:"max_seconds"`
+	Error       string        `yaml:"error"` // the code of an error, instead of an answer
 }
 
 // A ToolExpect is a tool call: a name, or a name with arguments that must be among the
 // call's.
 type ToolExpect struct {
 	Name string
-	Args map[string]any
+	Args jsonObject
+}
+
+// A jsonObject is an object as JSON has it: with names that are text, and without dates, so
+// that 2026-11-27 without quotes is what a model writes as "2026-11-27".
+type jsonObject map[string]any
+
+// UnmarshalYAML implements [yaml.Unmarshaler].
+func (o *jsonObject) UnmarshalYAML(node *yaml.Node) error {
+	asJSON(node, map[*yaml.Node]bool{})
+	return node.Decode((*map[string]any)(o))
+}
+
+// asJSON has the names and dates within node decoded as text. seen ends the walk where an alias
+// names what it is in.
+func asJSON(node *yaml.Node, seen map[*yaml.Node]bool) {
+	if node == nil || seen[node] {
+		return
+	}
+	seen[node] = true
+	if node.Kind == yaml.ScalarNode && node.ShortTag() == "!!timestamp" {
+		node.Tag = "!!str"
+	}
+	for i, child := range node.Content {
+		if node.Kind == yaml.MappingNode && i%2 == 0 && child.Kind == yaml.ScalarNode && child.ShortTag() != "!!merge" {
+			child.Tag = "!!str"
+		}
+		asJSON(child, seen)
+	}
+	asJSON(node.Alias, seen)
 }
 
 // UnmarshalYAML implements [yaml.Unmarshaler].

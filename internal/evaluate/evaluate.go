@@ -270,6 +270,9 @@ func run(ctx context.Context, s *trial.Service, c *Case, j *judge) (r Result, ju
 	default:
 		var score Score
 		score, judging = j.score(ctx, c, &a)
+		if ctx.Err() != nil { // no judgment, which is not the agent's failure
+			return Result{}, judging, turns, fmt.Errorf("%s: %w", c.where, context.Cause(ctx))
+		}
 		r.Scores = append(r.Scores, score)
 	}
 	r.Pass = !slices.ContainsFunc(r.Scores, func(s Score) bool { return !s.Pass })

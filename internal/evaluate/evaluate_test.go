@@ -103,6 +103,7 @@ func TestBadCaseFiles(t *testing.T) {
 		{"too many earlier questions", "- name: a\n  query: b\n  before: [" + strings.Repeat("x, ", 21) + "]\n", ":1: more than 20 earlier"},
 		{"two documents", "- name: a\n  query: b\n---\n- name: c\n  query: d\n", ": more than one document"},
 		{"aliases that multiply", "a: &a [x,x,x,x,x,x,x,x,x]\nb: &b [*a,*a,*a,*a,*a,*a,*a,*a,*a]\nc: &c [*b,*b,*b,*b,*b,*b,*b,*b,*b]\nd: &d [*c,*c,*c,*c,*c,*c,*c,*c,*c]\ne: &e [*d,*d,*d,*d,*d,*d,*d,*d,*d]\nf: [*e,*e,*e,*e,*e,*e,*e,*e,*e]\n", ":1: "},
+		{"an alias in itself", "- name: a\n  query: b\n  expect:\n    tools: [{name: c, args: &x {y: *x}}]\n", ":1: "},
 		{"too large", "- name: a\n  query: " + strings.Repeat("b", maxFileBytes), ": more than 1048576 bytes"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -157,6 +158,12 @@ func TestScorers(t *testing.T) {
 		switch {
 		case bytes.Contains(last, []byte("functionResponse")):
 			return geminitest.Text("EUR is worth 1.25 dollars.")
+		case bytes.Contains(last, []byte("JPY")):
+			return geminitest.Calls(geminitest.FunctionCall{Name: "get_exchange_rate", Args: map[string]any{
+				"from": "JPY", "on": "2026-11-27", "to": nil, "by": map[string]any{"1": "2026-11-27T08:00:00Z"},
+			}})
+		case bytes.Contains(last, []byte("dated")):
+			return geminitest.Text(`{"date": "2026-11-27"}`)
 		case bytes.Contains(last, []byte("EUR")):
 			return geminitest.Calls(geminitest.FunctionCall{Name: "get_exchange_rate", Args: map[string]any{"from": "EUR"}})
 		case bytes.Contains(last, []byte("JSON")):
@@ -177,6 +184,11 @@ func TestScorers(t *testing.T) {
 		{"no tool is called", "query: Hello\n  expect: {tools: []}", ""},
 		{"another tool", "query: EUR?\n  expect: {tools: [pay]}", "tools: call 1 is not pay; called: get_exchange_rate"},
 		{"another argument", "query: EUR?\n  expect: {tools: [{name: get_exchange_rate, args: {from: GBP}}]}", "tools: call 1, get_exchange_rate: the argument from is EUR, not GBP"},
+		{"a date without quotes", "query: JPY?\n  expect: {tools: [{name: get_exchange_rate, args: {on: 2026-11-27, by: {1: 2026-11-27T08:00:00Z}}}]}", ""},
+		{"another date", "query: JPY?\n  expect: {tools: [{name: get_exchange_rate, args: {on: 2026-11-28}}]}", "tools: call 1, get_exchange_rate: the argument on is 2026-11-27, not 2026-11-28"},
+		{"an argument that is null", "query: JPY?\n  expect: {tools: [{name: get_exchange_rate, args: {to: null}}]}", ""},
+		{"an argument that is missing, not null", "query: EUR?\n  expect: {tools: [{name: get_exchange_rate, args: {to: null}}]}", "tools: call 1, get_exchange_rate: the argument to is missing"},
+		{"a date in a schema", "query: dated\n  expect: {schema: {properties: {date: {const: 2026-11-27}}}}", ""},
 		{"a call too many", "query: EUR?\n  expect: {tools: []}", "tools: 1 calls more than expected"},
 		{"a call that is missing", "query: Hello\n  expect: {tools: [get_exchange_rate]}", "tools: call 1 is not get_exchange_rate; called: none"},
 		{"text that is missing", "query: Hello\n  expect: {contains: [Hello, Bye]}", `contains: the answer lacks "Bye"`},
@@ -406,6 +418,22 @@ func TestItEndsWithItsTimeout(t *testing.T) {
 	_, _, err := evaluation(t, env, "-timeout", "200ms", caseFile(t, "- {name: a, query: Hello}\n"))
 	if err == nil || !strings.Contains(err.Error(), "longer than 200ms") {
 		t.Error(err)
+	}
+}
+
+func TestItEndsWithItsTimeoutWhileItIsJudged(t *testing.T) {
+	t.Parallel()
+	gemini := geminitest.Start(t)
+	gemini.Handle(func(r geminitest.Request) geminitest.Reply {
+		if r.Model == "judge-model" {
+			return geminitest.Silence()
+		}
+		return geminitest.Text("Hello.")
+	})
+	env := map[string]string{"GEMINI_API_KEY": "k", "GOOGLE_GEMINI_BASE_URL": gemini.URL, "MODEL_FALLBACKS": "none"}
+	_, out, err := evaluation(t, env, "-timeout", "2s", "-judge", "judge-model", caseFile(t, judged))
+	if err == nil || errors.Is(err, ErrBelow) || !strings.Contains(err.Error(), "longer than 2s") {
+		t.Errorf("%v\n%s", err, out)
 	}
 }
 

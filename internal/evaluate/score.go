@@ -109,8 +109,12 @@ func differentTools(want []ToolExpect, got []trial.ToolCall) string {
 			return fmt.Sprintf("call %d is not %s; called: %s", i+1, t.Name, called)
 		}
 		for name, value := range t.Args {
-			if !equalJSON(value, got[i].Args[name]) {
-				return fmt.Sprintf("call %d, %s: the argument %s is %v, not %v", i+1, t.Name, name, got[i].Args[name], value)
+			arg, ok := got[i].Args[name]
+			switch {
+			case !ok:
+				return fmt.Sprintf("call %d, %s: the argument %s is missing", i+1, t.Name, name)
+			case !equalJSON(value, arg):
+				return fmt.Sprintf("call %d, %s: the argument %s is %v, not %v", i+1, t.Name, name, arg, value)
 			}
 		}
 	}
