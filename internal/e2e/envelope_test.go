@@ -461,6 +461,11 @@ type (
 	}
 )
 
+type resetData struct {
+	Step int `json:"step"`
+	Part int `json:"part"`
+}
+
 // checkOrder checks what holds for every whole stream: start first, exactly one
 // done or error and that last, only known events in between, results after
 // their calls. It returns the deltas joined.
@@ -469,7 +474,7 @@ func (s *eventStream) checkOrder(t *testing.T, events []event) string {
 	if len(events) < 2 {
 		t.Fatalf("events: %v", names(events))
 	}
-	text := ""
+	text, step := "", 0 // step is where in text the last model call began
 	called := map[string]string{}
 	for i, e := range events {
 		last := i == len(events)-1
@@ -499,6 +504,12 @@ func (s *eventStream) checkOrder(t *testing.T, events []event) string {
 			if called[result.ID] != result.Name || result.Name == "" || result.OK != (result.Error == "") {
 				t.Errorf("tool_result without its tool_call: %s", e.Data)
 			}
+			step = len(text)
+		case "reset": // what the step has shown is void
+			if void := strict[resetData](t, e.Data); void.Step < 1 {
+				t.Errorf("reset: %s", e.Data)
+			}
+			text = text[:step]
 		case "done", "error":
 		default:
 			t.Errorf("unknown event %s", e.Name)

@@ -84,20 +84,22 @@ func TestFallbackModel(t *testing.T) {
 	}
 }
 
-// What a client has seen the beginning of is one model's to the end.
-func TestNobodyStandsInForAStreamThatHasBegun(t *testing.T) {
+// A step that broke off is made again by whoever can, once its text is void. What a step has
+// finished stays its own: after a round of tools nobody stands in.
+func TestWhoStandsInForAStreamThatHasBegun(t *testing.T) {
 	t.Parallel()
 	look := geminitest.Parts(
 		map[string]any{"text": "Let me see. "},
 		map[string]any{"functionCall": map[string]any{"name": "check_status", "args": map[string]any{}}},
 	)
 	tests := []struct {
-		name  string
-		first []geminitest.Reply // of the first model; after them it is away
+		name     string
+		first    []geminitest.Reply // of the first model; after them it is away
+		standsIn bool               // what was shown is void, and the stand-in begins again
 	}{
-		{"cut after text", []geminitest.Reply{geminitest.Text("one ", "two").CutAfter(1)}},
-		{"an error after text", []geminitest.Reply{geminitest.Text("one ", "two").FailAfter(http.StatusServiceUnavailable, upstreamText)}},
-		{"away after a round of tools that began with text", []geminitest.Reply{look}},
+		{"cut after text", []geminitest.Reply{geminitest.Text("one ", "two").CutAfter(1)}, true},
+		{"an error after text", []geminitest.Reply{geminitest.Text("one ", "two").FailAfter(http.StatusServiceUnavailable, upstreamText)}, true},
+		{"away after a round of tools that began with text", []geminitest.Reply{look}, false},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -118,7 +120,15 @@ func TestNobodyStandsInForAStreamThatHasBegun(t *testing.T) {
 				left = left[1:]
 				return reply
 			})
-			events := s.stream(t, map[string]any{"query": "hello"}).wantFailure(t, []string{"model_failed", "model_unavailable"})
+			stream := s.stream(t, map[string]any{"query": "hello"})
+			if test.standsIn {
+				events, got := stream.wantDone(t)
+				if !slices.Contains(names(events), "reset") || got.Response != "The stand-in's." || got.Model != standIn {
+					t.Errorf("events: %v, %q by %s", names(events), got.Response, got.Model)
+				}
+				return
+			}
+			events := stream.wantFailure(t, []string{"model_failed", "model_unavailable"})
 			if start := strict[startData](t, events[0].Data); start.Model != firstModel || !slices.Contains(names(events), "delta") {
 				t.Errorf("events: %v, start: %s", names(events), events[0].Data)
 			}

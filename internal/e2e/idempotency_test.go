@@ -341,12 +341,13 @@ func TestFailedCallsReleaseTheirKey(t *testing.T) {
 					body["session_id"], want = s.invoke(t, map[string]any{"query": "Begin."}).SessionID, 2
 				}
 				gemini.Forget()
-				gemini.Enqueue(test.reply)
-				if test.stream { // admitted, so that it fails with an event
+				gemini.Handle(func(geminitest.Request) geminitest.Reply { return test.reply }) // to each attempt
+				if test.stream {                                                               // admitted, so that it fails with an event
 					s.stream(t, body, keyed(name, events...)...).wantFailure(t, test.codes)
 				} else {
 					wantError(t, s.do(t, http.MethodPost, "/invoke", body, keyed(name)...), test.status, test.codes[0])
 				}
+				gemini.Handle(nil)
 				asked := len(gemini.Requests())
 				a := s.do(t, http.MethodPost, "/invoke", body, keyed(name)...)
 				if a.Header.Get("Idempotency-Replayed") != "" {

@@ -301,7 +301,7 @@ func TestLinesOfBrokenStreams(t *testing.T) {
 		"a stream, silent":  {geminitest.Text("one", "two").SilentAfter(1), true, 504, "timeout"},
 		"an answer, silent": {geminitest.Silence(), false, 504, "timeout"},
 	} {
-		gemini.Enqueue(test.reply)
+		gemini.Handle(func(geminitest.Request) geminitest.Reply { return test.reply }) // to each attempt
 		id = strings.NewReplacer(" ", "-", ",", "").Replace(id)
 		a := s.do(t, http.MethodPost, "/invoke", map[string]any{"query": "hello", "stream": test.stream}, "X-Request-ID", id)
 		if sent := a.Status == http.StatusOK; sent != test.stream {
