@@ -78,9 +78,12 @@ func (w *world) settles() {
 			return
 		}
 		charged := report.States[0].Limit - report.States[0].Left
-		least, most := int64(w.heard*tokens), int64(w.heard*tokens+(w.asked-w.heard)*1000)
+		w.mu.Lock()
+		asked, heard := w.asked, w.heard
+		w.mu.Unlock()
+		least, most := int64(heard*tokens), int64(heard*tokens+(asked-heard)*1000)
 		if charged < least || whole && charged > most {
-			w.violated("the budget %s is charged %d tokens, want %d to %d for %d calls of which %d were heard to their end", budget.Name, charged, least, most, w.asked, w.heard)
+			w.violated("the budget %s is charged %d tokens, want %d to %d for %d calls of which %d were heard to their end", budget.Name, charged, least, most, asked, heard)
 		}
 	}
 }

@@ -311,13 +311,15 @@ func (w *world) take(o option) {
 
 // passes lets time pass. A frozen process does not notice that it gave up waiting.
 func (w *world) passes(d time.Duration, frozen *process) {
+	w.mu.Lock() // who is woken by the time takes it, and comes after what was read without it
+	w.passed++
 	if frozen != nil {
-		w.mu.Lock()
 		frozen.frozen = true
-		w.mu.Unlock()
+	}
+	w.mu.Unlock()
+	if frozen != nil {
 		frozen.saw("frozen")
 	}
-	w.passed++
 	time.Sleep(d)
 	synctest.Wait()
 	if frozen != nil {
