@@ -13,6 +13,7 @@ import (
 	"example.com/gatehouse/internal/gcp/bucket/buckettest"
 	"example.com/gatehouse/internal/geminitest"
 	"example.com/gatehouse/internal/npmtest"
+	"example.com/gatehouse/internal/slowtest"
 	"example.com/gatehouse/invoke"
 )
 
@@ -44,9 +45,7 @@ func looksAtFiles(r geminitest.Request) geminitest.Reply {
 // The AI SDK's own packages send images, PDF and text, and show the files of answers.
 func TestFilesByTheAISDK(t *testing.T) {
 	t.Parallel()
-	if testing.Short() {
-		t.Skip("NOT TESTED: files by the AI SDK; -short")
-	}
+	slowtest.Skip(t, "files by the AI SDK")
 	dir := npmtest.Install(t, "files by the AI SDK", "ai5@npm:ai@5.0.277", "ai6@npm:ai@6.0.326", "ai7@npm:ai@7.0.173", "zod@4.1.8")
 	program, err := os.ReadFile("testdata/files.mjs")
 	if err != nil {

@@ -169,7 +169,7 @@ func TestARunOfAProcessThatIsFrozenAfterTheDisconnect(t *testing.T) {
 	}
 }
 
-// startToBeFrozen runs the local program with a queue at an address of its own choice.
+// startToBeFrozen runs the local program with a queue, at an address that is free.
 func startToBeFrozen(t *testing.T, stand *taskstest.Server, gemini *geminitest.Server, env ...string) *service {
 	t.Helper()
 	return startDoomed(t, queued("127.0.0.1:0", stand, gemini, env)...)

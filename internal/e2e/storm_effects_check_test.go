@@ -33,7 +33,7 @@ type effectTurn struct {
 type effectReport struct {
 	Orders, Turns, Effects int
 	Retried                int // reached the remote more than once, with one id
-	Settled                int // ended by the remote when it was asked, and begun anew
+	Settled                int // ended by the remote when it was asked, and begun again
 	Unknown                int // told to be so
 
 	Lost       int // answered, and not stored so

@@ -134,7 +134,7 @@ func TestStormOfEffects(t *testing.T) {
 		}
 		t.Error(problem)
 	}
-	t.Logf("%d turns of %d orders; %d effects; %d reached the remote more than once with one id, %d were ended there and begun anew, %d are told as unknown",
+	t.Logf("%d turns of %d orders; %d effects; %d reached the remote more than once with one id, %d were ended there and begun again, %d are told as unknown",
 		report.Turns, report.Orders, report.Effects, report.Retried, report.Settled, report.Unknown)
 	t.Logf("%d killed, %d frozen and thawed; moments: %v; codes: %v; in %v", s.kills.Load(), s.freezes, s.struck, s.codes, took.Round(time.Millisecond))
 	t.Logf("%d lost, %d doubled, %d repeated, %d missing, %d unresolved, %d silent, %d renamed",

@@ -6,7 +6,7 @@ import (
 )
 
 // found are orders of steps in which something was violated once. A script that is no
-// longer followed to its end is to be written anew, from what the test prints.
+// longer followed to its end is to be written again, from what the test prints.
 var found = []struct {
 	scenario
 	script string

@@ -90,7 +90,7 @@ type conn struct {
 	read  atomic.Int64 // when something came, or it was made; nanoseconds since 1970
 }
 
-// dial connects for gRPC, in the place of its own dialer.
+// dial connects for gRPC, in place of the dialer that it has.
 func (w *watch) dial(ctx context.Context, address string) (net.Conn, error) {
 	made, err := (&net.Dialer{}).DialContext(ctx, "tcp", address)
 	if err != nil {
