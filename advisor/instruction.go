@@ -1,7 +1,7 @@
 package advisor
 
 // instruction is sent to the model before every conversation. It names no tool:
-// the model is told of each tool by the tool's own description, so that adding
+// the model learns of each tool from the tool's own description, so that adding
 // one needs no edit here.
 const instruction = `You advise software teams on putting AI agents into production on Google Cloud,
 above all agents built in Go, with the Agent Development Kit (ADK) or directly on the Gemini API.

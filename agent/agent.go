@@ -1,4 +1,4 @@
-// Package agent describes an agent: who it is, what it is told, how the model is
+// Package agent describes an agent: who it is, its instruction, how the model is
 // set and which tools it has.
 //
 // A program that serves an agent has a [NewFunc], by convention named New, which it

@@ -19,7 +19,7 @@ type Hooks struct {
 	// sent then, but for the SHA-256 of a request with an Idempotency-Key. What it leaves
 	// in q is the question: in the session, its title and the prompt. A replay does not run it.
 	// It runs, too, with what else people write: the comment of a feedback, the reason of an
-	// approval, and a title, as q.Of says.
+	// approval, and a title; q.Of names which.
 	Question func(ctx context.Context, q *Question) error
 
 	// Model runs around each model call, which next makes. It may change what is sent

@@ -38,7 +38,7 @@ func OutputOf[T any]() *Output {
 func (o *Output) Schema() *jsonschema.Schema { return o.schema }
 
 // Check returns the value in a model's answer, as JSON on one line with its digits as
-// they are. Its error is for the model to read: it says what does not fit.
+// they are. Its error is for the model to read: it names what does not fit.
 func (o *Output) Check(answer string) (json.RawMessage, error) {
 	text := strings.TrimSpace(answer)
 	if body, ok := strings.CutPrefix(text, "```json"); ok { // a model that wraps what it was asked for

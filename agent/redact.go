@@ -124,7 +124,7 @@ func redactValue(value any, replace func(string) string) any {
 	}
 	raw, err := json.Marshal(value)
 	if err != nil {
-		return replace(fmt.Sprint(value)) // no JSON value; the service says so of the output
+		return replace(fmt.Sprint(value)) // no JSON value; the service reports an output that is none
 	}
 	if c := raw[0]; c == '-' || c >= '0' && c <= '9' {
 		if text := replace(string(raw)); text != string(raw) {

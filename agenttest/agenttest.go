@@ -102,7 +102,7 @@ type Answer struct {
 	Sent      []Sent         // the requests to the model, in order
 }
 
-// A ToolCall is one that the model made, with what it was told.
+// A ToolCall is one that the model made, with the result that it received.
 type ToolCall struct {
 	Name   string
 	Args   map[string]any // nil: none, or no request to the model followed

@@ -55,7 +55,7 @@ func (r Reply) Draw(mediaType string, data []byte) Reply {
 // A Source is a page that an answer rests on.
 type Source struct {
 	Title, URI string
-	Text       string // of a reply: the part of its text that rests on it; "": it is not said
+	Text       string // of a reply: the part of its text that rests on it; "": not known
 }
 
 // Search makes r the answer to what Google Search found for query.

@@ -32,7 +32,7 @@ func matches(pattern, text string) bool { return regexp.MustCompile(pattern).Mat
 // Queue and account are one setting in two variables: a queue without an account would
 // deliver tasks that nobody can verify, and an account without a queue is a mistake in the
 // name. The service's address is needed by both, tasks and schedules, as the audience of
-// their tokens. Webhooks need a secret, or receivers could not tell them from forgeries.
+// their tokens. Webhooks need a secret, or receivers could not distinguish them from forgeries.
 func (r *reader) background(c *Config, hosts string) {
 	for variable, account := range map[string]string{"TASKS_ACCOUNT": c.TasksAccount, "SCHEDULES_ACCOUNT": c.SchedulesAccount} {
 		if account != "" && !matches(serviceAccount, account) {

@@ -289,7 +289,7 @@ func (r *reader) files(c *Config, v *variables) {
 }
 
 // environment reads ENVIRONMENT. Only Cloud Run sets K_SERVICE, so a deployment that does not
-// say what it is counts as production, and a laptop as development.
+// set ENVIRONMENT counts as production, and a laptop as development.
 func (r *reader) environment(c *Config) {
 	if c.Environment == "" {
 		c.Environment = "development"

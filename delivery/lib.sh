@@ -1,6 +1,6 @@
 # shellcheck shell=bash
 # shellcheck disable=SC2034 # the steps use the settings
-# What the steps of the delivery have in common: their settings, how they say
+# What the steps of the delivery have in common: their settings, how they report
 # what they do, and the few questions they ask of Cloud Run. Each step sources
 # this file with its own arguments; the only one they take is --dry-run, which
 # prints the commands that change or ask anything and calls none of them.

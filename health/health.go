@@ -132,8 +132,8 @@ type Report struct {
 // Figures are what all instances answered in the last five minutes, probes and
 // health not counted.
 type Figures struct {
-	// ErrorRate, from 0 to 1, is the share of errors among the requests that say
-	// something about the service. Those that were refused for what their caller
+	// ErrorRate, from 0 to 1, is the share of errors among the requests that
+	// measure the service. Those that were refused for what their caller
 	// did, and those turned away on purpose, are not among them, so that callers
 	// can neither raise nor hide it.
 	ErrorRate    float64 `json:"error_rate" required:"false"`
@@ -264,7 +264,7 @@ func (h *Health) Report(ctx context.Context) Report {
 	return report
 }
 
-// worsen makes the status what it is told, unless it is worse already.
+// worsen makes the status the given one, unless it is worse already.
 func (r *Report) worsen(status string) {
 	if r.Status != Unhealthy {
 		r.Status = status

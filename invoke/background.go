@@ -46,7 +46,7 @@ func prefersAsync(r *http.Request) bool {
 	return false
 }
 
-// checkWebhook returns the error of a request whose webhook cannot be told. A run in its own
+// checkWebhook returns the error of a request whose webhook cannot be called. A run in its own
 // request reports its end in the response, so it has nothing to send to a webhook.
 func (s *Service) checkWebhook(req Request, async bool) error {
 	switch {

@@ -90,7 +90,7 @@ func (u *uiMessages) answered(b *bytes.Buffer, run string, p session.Part) error
 	return appendData(b, chatAnswered{"tool-approval-response", approvalID(run, p.ID), p.Approve, p.Reason})
 }
 
-// A chatAnswer is what a message says of a call that waits.
+// A chatAnswer is a message's answer to a call that waits.
 type chatAnswer struct {
 	Approval string
 	Call     string
@@ -324,7 +324,7 @@ func (s *Service) showWaiting(ctx context.Context, key runKey, show func(Event) 
 		response.Pending = orEmpty(record.Pending)
 	}
 	if err := show(Event{Kind: KindStart, Run: out.id(), At: out.last(), Start: out.start}); err != nil {
-		return nil // nobody is left to tell
+		return nil // no client is left to answer
 	}
 	_ = s.showEnd(ctx, out, show)
 	return nil

@@ -112,7 +112,7 @@ type (
 		ToolCallID string         `json:"toolCallId"`
 		ToolName   string         `json:"toolName"`
 		Input      map[string]any `json:"input"`
-		// ProviderExecuted tells the page that it has no tool to run and no result to
+		// ProviderExecuted means that the page has no tool to run and no result to
 		// send.
 		ProviderExecuted bool `json:"providerExecuted" enum:"true" doc:"The service runs tools itself."`
 	}

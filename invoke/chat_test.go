@@ -107,7 +107,7 @@ func FuzzUIMessages(f *testing.F) {
 		showAll(t, st, func(out *output) {
 			out.add(session.Part{Kind: session.KindToolCall, ID: "call-1", Name: name, Args: map[string]any{name: arg}})
 			out.add(session.Part{Kind: session.KindToolResult, ID: "call-1", Name: name, OK: true})
-			out.say(session.KindText, text)
+			out.appendText(session.KindText, text)
 		})
 		events := parse(t, w.Body.String())
 		var types []string

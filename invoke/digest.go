@@ -18,7 +18,7 @@ func (s *Service) AgentDigest() string { return s.digest }
 
 // digest returns what identifies an agent's instruction, tools and settings: turns with
 // the same were made in the same way, as far as the agent's own code is declared to the
-// model. It has 64 bits, which tell the agents of a project apart.
+// model. It has 64 bits, enough for the agents of a project to differ.
 func digest(a agent.Agent, tools model.Tools) string { return digestOf(a, tools, 0) }
 
 // digestOf is digest for an agent that is a tool, depth below the turn's own. The depth is
@@ -42,7 +42,7 @@ func digestOf(a agent.Agent, tools model.Tools, depth int) string {
 		made.Output = a.Output.Schema()
 	}
 	raw, err := json.Marshal(made)
-	if err != nil { // NaN, say, which is refused at start
+	if err != nil { // such as NaN, which is refused at start
 		raw = fmt.Append(nil, a)
 	}
 	sum := sha256.Sum256(raw)

@@ -21,7 +21,7 @@ import (
 // What doors need to read their own bodies and files, and to call tools without a model. The
 // limits are those of POST /invoke: a door must not be the way around one of them.
 
-// OptionsOf returns what a door's request says in headers as POST /invoke has them.
+// OptionsOf returns the options that a door's request has in headers as POST /invoke's.
 func (s *Service) OptionsOf(r *http.Request) (Options, error) {
 	key, err := s.key(r)
 	return Options{Key: key, Locale: api.Locale(r)}, err

@@ -111,7 +111,7 @@ func (s *Service) Runs(ctx context.Context, filter session.RunFilter, limit int,
 }
 
 // AttachURL adds a file to a request by what a client has in a URL's place: a data: URL, a
-// gs:// address, or base64 of a file whose name says its type. field is where it is in the
+// gs:// address, or base64 of a file whose name has its type. field is where it is in the
 // door's request.
 func (s *Service) AttachURL(req *Request, field, name, url string) error {
 	f := File{Name: name}
@@ -238,19 +238,19 @@ func AppendEvent(b *bytes.Buffer, name string, data any) error {
 	return appendData(b, data)
 }
 
-// A Said is what was said in a conversation that a client brings.
-type Said struct {
+// A Message is one of a conversation that a client brings.
+type Message struct {
 	User bool // or the agent
 	Text string
 }
 
-// Conversation returns the question that a conversation ends with, of all that the user
-// has said last, and the turns before it, for [Options.History]. Gemini wants the user
-// first: what the agent says before any question is left out. Several messages of the user in
+// Conversation returns the question that a conversation ends with, of all the user's
+// last messages, and the turns before it, for [Options.History]. Gemini wants the user
+// first: the agent's messages before any question are left out. Several messages of the user in
 // a row are one question, because a turn has one.
-func Conversation(said []Said) (question string, history []json.RawMessage, err error) {
+func Conversation(messages []Message) (question string, history []json.RawMessage, err error) {
 	var turns [][]*genai.Content
-	for _, m := range said {
+	for _, m := range messages {
 		n := len(turns)
 		switch {
 		case strings.ContainsRune(m.Text, 0):

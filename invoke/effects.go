@@ -401,7 +401,7 @@ func (g *generation) suspend() (*session.Run, error) {
 	return record, nil
 }
 
-// fail makes g the turn of a run that ended after an effect had begun: it says what is
+// fail makes g the turn of a run that ended after an effect had begun: it states what is
 // known, so that the next question knows it too.
 func (g *generation) fail(finish genai.FinishReason, failed *api.Error) error {
 	journal := g.run.journal
@@ -440,7 +440,7 @@ func (g *generation) fail(finish genai.FinishReason, failed *api.Error) error {
 		g.warn(string(failed.Code))
 	}
 	g.paragraph = g.text.Len() > 0
-	g.say(sentence)
+	g.appendText(sentence)
 	if err := g.addText(genai.NewContentFromText(sentence, genai.RoleModel)); err != nil {
 		return err
 	}

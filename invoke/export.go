@@ -21,7 +21,7 @@ import (
 // is no snapshot: what changes while it goes on is exported as it was when it was read. Each
 // line has its kind, so that a reader can pass over kinds that are added later.
 
-// The lines of an export. Kind says which one it is.
+// The lines of an export. Kind is the line's type.
 type (
 	exportedSession struct {
 		Kind string `json:"kind"` // session

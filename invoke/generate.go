@@ -124,15 +124,15 @@ func reserve(maxTokens int) int {
 // leastReserve is for the calls that may still come and for tools' error messages, in bytes.
 const leastReserve = 64 << 10
 
-// say appends text to the answer and shows it: text of a later step starts a new
+// appendText appends text to the answer and shows it: text of a later step starts a new
 // paragraph.
-func (g *generation) say(text string) {
+func (g *generation) appendText(text string) {
 	if g.paragraph && text != "" {
 		g.paragraph = false
 		text = session.Paragraph(g.text.String()) + text
 	}
 	g.text.WriteString(text)
-	g.run.out.say(session.KindText, text)
+	g.run.out.appendText(session.KindText, text)
 }
 
 // turn returns the turn to store. g must have contents.
@@ -253,7 +253,7 @@ func (s *Service) ask(ctx context.Context, g *generation, history []json.RawMess
 	if g.run.watched && !whole {
 		r.Restart, r.TextStays = g.restarts(), !g.run.req.Options.Resets && g.run.taken == nil
 		onText = func(_, text string) error {
-			g.say(text)
+			g.appendText(text)
 			return nil
 		}
 		if s.ownParts {
@@ -277,7 +277,7 @@ func (s *Service) ask(ctx context.Context, g *generation, history []json.RawMess
 	g.warnOf(answer, cmp.Or(req.Model, s.ModelName), req)
 	if onText == nil {
 		g.admitted() // also when a hook answers in the model's place
-		g.sayWhole(s, answer)
+		g.appendAnswer(s, answer)
 	}
 	g.showSources(answer, max(before, g.text.Len()-len(answer.Text())), !whole)
 	var made []*attachment
@@ -301,11 +301,11 @@ func (g *generation) restarts() func() {
 	}
 }
 
-// sayWhole shows an answer that has come whole, in its order.
-func (g *generation) sayWhole(s *Service, answer model.Answer) {
+// appendAnswer shows an answer that has come whole, in its order.
+func (g *generation) appendAnswer(s *Service, answer model.Answer) {
 	if !s.ownParts {
 		if s.schema == nil {
-			g.say(answer.Text())
+			g.appendText(answer.Text())
 		}
 		return
 	}
@@ -317,7 +317,7 @@ func (g *generation) sayWhole(s *Service, answer model.Answer) {
 		case p.Text == "" || p.Thought:
 			g.showPart(p)
 		case s.schema == nil:
-			g.say(p.Text)
+			g.appendText(p.Text)
 		}
 	}
 }
@@ -332,7 +332,7 @@ func (s *Service) call(ctx context.Context, g *generation, r model.Request, onTe
 			return model.Answer{}, err
 		}
 	}
-	// A count of few tokens says little of other text, such as a tool's large output: a
+	// A count of few tokens predicts little about other text, such as a tool's large output: a
 	// reservation never weighs less than usual text.
 	r.PromptTokens = model.EstimateTokens(int(promptOf(r, g.encoded, 0).Bytes)+g.asideBytes, min(g.bytesOfToken, usualBytes)) + g.files.tokens()
 	hold, err := s.reserve(ctx, r)

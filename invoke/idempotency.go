@@ -35,7 +35,7 @@ func IdempotencyKey(r *http.Request) (string, error) {
 	return values[0], nil
 }
 
-// The headers by which Cloud Scheduler tells what it delivers
+// The headers in which Cloud Scheduler names what it delivers
 // (https://cloud.google.com/scheduler/docs/reference/rpc/google.cloud.scheduler.v1#httptarget).
 const (
 	headerJob       = "X-CloudScheduler-JobName"

@@ -38,7 +38,7 @@ var (
 // does nothing. It is safe for concurrent use.
 type journal struct {
 	s    *Service
-	ctx  context.Context // of the run, for what its values say
+	ctx  context.Context // of the run, for its values
 	run  *run
 	hold *session.Opened // the session, and the claim of the run's key
 

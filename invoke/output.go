@@ -78,8 +78,8 @@ func (o *output) change(f func()) {
 	}
 }
 
-// say adds text of the kind: to the last part, if that is of the same kind.
-func (o *output) say(kind session.Kind, text string) {
+// appendText appends text of the kind: to the last part, if that is of the same kind.
+func (o *output) appendText(kind session.Kind, text string) {
 	if text == "" {
 		return
 	}

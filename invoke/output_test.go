@@ -15,8 +15,8 @@ func TestWhatARunAppendsIsItsOwn(t *testing.T) {
 	first.restore(parts, resets)
 	second.restore(parts, resets)
 	begins := first.mark()
-	first.say(session.KindText, "one")
-	second.say(session.KindText, "two")
+	first.appendText(session.KindText, "one")
+	second.appendText(session.KindText, "two")
 	if shown, _ := first.shown(); shown[1].Text != "one" {
 		t.Errorf("the first shows %q", shown[1].Text)
 	}

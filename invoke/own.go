@@ -39,7 +39,7 @@ func hasOwnParts(a agent.Agent) bool {
 func (g *generation) showPart(p *genai.Part) {
 	switch {
 	case p.Thought:
-		g.run.out.say(session.KindReasoning, p.Text)
+		g.run.out.appendText(session.KindReasoning, p.Text)
 	case p.ExecutableCode != nil:
 		code := p.ExecutableCode
 		g.beginOwn(code.ID, tool.CodeExecution, map[string]any{"language": strings.ToLower(string(code.Language)), "code": shortened(code.Code)})
@@ -126,7 +126,7 @@ func (g *generation) showSources(answer model.Answer, before int, placed bool) {
 }
 
 // adoptSources shows where the answer of sub, an agent that was a tool, comes from: what
-// g says of it rests on the same. Where in the text is not known. The terms hold for its
+// g states of it rests on the same. Where in the text is not known. The terms hold for its
 // suggestions, too, whoever asked.
 func (g *generation) adoptSources(sub *generation) {
 	parts, _ := sub.run.out.shown()

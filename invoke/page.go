@@ -22,8 +22,8 @@ import (
 // The turns to be replaced are only decided here. The commit replaces them in one step, on
 // the condition that the last turn is still the one that was seen.
 
-// A Page is what a page says of the conversation that it shows. The history is the
-// session's; what the page says is only compared with it, so that a question is never
+// A Page is the conversation as a page shows it. The history is the
+// session's; the page's is only compared with it, so that a question is never
 // answered in a conversation that its user does not see.
 type Page struct {
 	MessageID  string   `json:",omitempty"` // of the message that is edited or regenerated

@@ -33,7 +33,7 @@ type Request struct {
 	Model       string      `json:"model,omitempty" doc:"The model to ask, one of those that the service allows; its own when absent. Another may stand in while it is unavailable."`
 	Files       []FileInput `json:"files,omitempty" maxItems:"8" doc:"Files that the question is about, in base64 or by address."`
 	Stream      bool        `json:"stream,omitempty" doc:"Whether to answer with an event stream, as Accept: text/event-stream asks for too."`
-	Webhook     string      `json:"webhook,omitempty" maxLength:"2048" doc:"An https URL that is told when a run in the background (Prefer: respond-async) has ended, or waits."`
+	Webhook     string      `json:"webhook,omitempty" maxLength:"2048" doc:"An https URL that is called when a run in the background (Prefer: respond-async) has ended, or waits."`
 
 	OnDisconnect string `json:"on_disconnect,omitempty" enum:"cancel,continue" doc:"What becomes of the run when the client goes away. Without it, a run that has an Idempotency-Key or is of POST /chat goes on, and others are canceled."`
 
@@ -48,7 +48,7 @@ type Options struct {
 	Locale     string // the client's preferred language, "" if it names none
 	Create     bool   // the named session need not exist yet
 	Regenerate bool   // make the answer to Query again
-	Page       *Page  // what the page says that asks; nil: only the last turn is replaced, if it answers Query
+	Page       *Page  // the conversation as the page that asks shows it; nil: only the last turn is replaced, if it answers Query
 	Derived    bool   // AfterTurn and Regenerate follow from what is stored, and identify no retry
 	Stay       bool   // the run goes on when the client leaves, unless OnDisconnect differs
 

@@ -522,8 +522,8 @@ func (e example) stream(d Dialect) string {
 	out.add(session.Part{Kind: session.KindToolCall, ID: "call_1_1", Name: e.call.Name})
 	out.add(session.Part{Kind: session.KindToolResult, ID: "call_1_1", Name: e.call.Name, OK: true, DurationMS: e.call.DurationMS})
 	half := len(e.response.Response) / 2
-	out.say(session.KindText, e.response.Response[:half])
-	out.say(session.KindText, e.response.Response[half:])
+	out.appendText(session.KindText, e.response.Response[:half])
+	out.appendText(session.KindText, e.response.Response[half:])
 	out.end(outcome{})
 	// Encoding to memory fails only for values that JSON cannot represent.
 	_ = out.each(context.Background(), &Position{}, new(bool), func(event Event) error { return d.Event(&b, event) })

@@ -144,7 +144,7 @@ func (s *Service) drive(client context.Context, r *run, at *Position, started *b
 	response, err := s.rescued(ctx, r)
 	asker := client
 	if r.stays() {
-		client = ctx // whether the client has left says nothing
+		client = ctx // whether the client has left does not matter
 	}
 	var failed *api.Error
 	if err != nil {
@@ -174,7 +174,7 @@ func (s *Service) drive(client context.Context, r *run, at *Position, started *b
 		telemetry.Fail(client, failed)
 	}
 	if show != nil && left == nil {
-		_ = s.showEnd(client, r.out, show) // nobody is left to tell
+		_ = s.showEnd(client, r.out, show) // no client is left to answer
 	}
 	return response, nil
 }
@@ -246,7 +246,7 @@ func (r *run) stays() bool {
 }
 
 // lifetime returns the context of a run: that of its client, or one that ends only with
-// the run's time or the instance. Its cause says why it has ended. The returned function must
+// the run's time or the instance. Its cause is why it has ended. The returned function must
 // be called with nil when the run is over; with a cause it ends the run.
 func (s *Service) lifetime(client context.Context, r *run) (context.Context, context.CancelCauseFunc) {
 	deadline := time.Now().Add(cmp.Or(r.timeout, s.Timeout))

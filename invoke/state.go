@@ -21,7 +21,7 @@ import (
 // A turn's tools see the session's state as it was loaded, with their own changes. The
 // turn's commit writes them. If another turn was stored first and changed the same
 // values, the updates are made again, on that turn's values: they are functions, and
-// the turn has told its model only that they succeeded. If one of them fails then, what
+// the turn has reported to its model only that they succeeded. If one of them fails then, what
 // the turn answered does not hold, and it ends with session_conflict.
 
 // The hard part is that tools run side by side, each reading a value and replacing it by what

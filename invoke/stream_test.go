@@ -89,7 +89,7 @@ func FuzzStream(f *testing.F) {
 	f.Fuzz(func(t *testing.T, text, name, arg string) {
 		w := httptest.NewRecorder()
 		showAll(t, newTestStream(w), func(out *output) {
-			out.say(session.KindText, text)
+			out.appendText(session.KindText, text)
 			out.add(session.Part{Kind: session.KindToolCall, ID: "call-1", Name: name, Args: map[string]any{name: arg}})
 			out.add(session.Part{Kind: session.KindToolResult, ID: "call-1", Name: name, OK: true})
 		})

@@ -229,12 +229,12 @@ func (s *Service) lookAgain(ctx context.Context, t queue.Task) error {
 	return nil
 }
 
-// deliveries are what a record says is to be delivered.
+// deliveries are what is to be delivered of a run.
 type deliveries struct {
 	Webhook string `json:"webhook,omitempty"`
 }
 
-// webhookOf returns the URL that is told of a run, "" for none. Deliveries that cannot be
+// webhookOf returns the URL of a run's webhook, "" for none. Deliveries that cannot be
 // read are none: they must not fail the run.
 func webhookOf(r *session.Run) string {
 	var d deliveries
@@ -244,12 +244,12 @@ func webhookOf(r *session.Run) string {
 	return d.Webhook
 }
 
-// eventOf are the events that a webhook is told of, by the state that it reports.
+// eventOf are the events that a webhook receives, by the state that they report.
 var eventOf = map[session.RunState]string{
 	session.Done: "run.done", session.Failed: "run.failed", session.Waiting: "run.waiting", session.Stopped: "run.stopped",
 }
 
-// report has the queue tell a run's webhook what has become of the run. It may be called
+// report has the queue report a run's state to its webhook. It may be called
 // any number of times. The task's name is made of the event's id, so an event is in the queue
 // once.
 func (s *Service) report(ctx context.Context, r *session.Run) error {
@@ -288,7 +288,7 @@ const (
 	outcomeFailed  = "failed"
 )
 
-// deliver tells a run's webhook of an event, once. The body is made at each try, from the run
+// deliver reports an event to a run's webhook, once. The body is made at each try, from the run
 // as it is then.
 func (s *Service) deliver(w http.ResponseWriter, r *http.Request, t queue.Task) error {
 	ctx := r.Context()

@@ -329,7 +329,7 @@ func (r *run) releases(err error) bool {
 
 // cutShort makes the turn of a run that was stopped, or whose client left, hold what was
 // shown. It returns why the run ended, or nil if it leaves no turn. So the page, the session
-// and the model agree on what was said. With a key, a turn that was cut short would be what
+// and the model agree on the conversation. With a key, a turn that was cut short would be what
 // its retry gets, so there is none, unless a stop asked for it.
 func (s *Service) cutShort(ctx context.Context, r *run, g *generation) error {
 	cause := context.Cause(ctx)
@@ -348,8 +348,8 @@ func (s *Service) cutShort(ctx context.Context, r *run, g *generation) error {
 	return cause
 }
 
-// abandon ends the record of a run that leaves no turn, and returns its error: one that
-// says so if the run goes on elsewhere.
+// abandon ends the record of a run that leaves no turn, and returns its error: a
+// different one if the run goes on elsewhere.
 func (s *Service) abandon(ctx context.Context, r *run, err error) error {
 	cause := context.Cause(ctx)
 	if errors.Is(err, session.ErrFenced) || errors.Is(cause, session.ErrFenced) {

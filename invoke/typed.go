@@ -75,11 +75,11 @@ func (s *Service) endTyped(ctx context.Context, g *generation, history []json.Ra
 		return api.Fail(api.ModelFailed, errors.New("the typed answer does not fit in the turn"))
 	}
 	g.paragraph = false
-	g.say(string(g.output))
+	g.appendText(string(g.output))
 	return g.add(&content)
 }
 
-// askForForm asks the model for its answer in another form. What is said for that is not
+// askForForm asks the model for its answer in another form. The text of that is not
 // of the turn. Later prompts have the answer only.
 func (s *Service) askForForm(ctx context.Context, g *generation, history []json.RawMessage, req Request, answer model.Answer, ask string) (model.Answer, error) {
 	said := prefix(answer.Text(), maxMisfit)

@@ -30,7 +30,7 @@ const (
 // run moves or ends. The watcher's position goes along, so what it is shown is the same bytes
 // in the same order wherever they come from.
 //
-// Death is told from silence by the store's clock only: a record that was not written for
+// Death is distinguished from silence by the store's clock only: a record that was not written for
 // [session.LeaseTime] has lapsed, and whoever needs the run takes it over by a conditional
 // write with the next epoch. If the holder was only slow, its next write fails on that, and
 // it ends. So at most one holder's turn is committed, and an instance whose clock is wrong
@@ -358,7 +358,7 @@ func resumed(asked runRequest, held *session.Run) *run {
 }
 
 // join makes r, which retries the key that another run holds, take that run over if its
-// holder has died. The error says what else is to be done. A nil error means that the key is
+// holder has died. The error is what else is to be done. A nil error means that the key is
 // to be looked at again. An elsewhereError has a client that streams watch the run, and an
 // InProgressError is the 409 for others.
 func (s *Service) join(ctx context.Context, r *run, held *session.InProgressError) error {

@@ -40,7 +40,7 @@ const (
 // sign that the holder lives, and its check that nobody has stopped the run or taken it
 // over: both are writes of the same record, after which the holder's next write fails.
 //
-// A run whose turn is in its session is over, even if its record says otherwise: the two are
+// A run whose turn is in its session is over, even if its record differs: the two are
 // written in one step, see [Change.Run]. A Run is not changed once it was passed to a
 // store.
 type Run struct {

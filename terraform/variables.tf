@@ -738,7 +738,7 @@ variable "session_ttl_hours" {
   }
 }
 
-# What is kept and told
+# Retention and notifications
 
 variable "deletion_protection" {
   description = "Whether the functions, the database and the secrets refuse to be deleted, by Terraform too."

@@ -92,7 +92,7 @@ func wants(s *jsonschema.Schema, name string) bool {
 	return s != nil && (s.Type == name || slices.Contains(s.Types, name))
 }
 
-// property is the schema of a member of an object; nil where nothing is said of it.
+// property is the schema of a member of an object; nil where the schema has none for it.
 func property(s *jsonschema.Schema, name string) *jsonschema.Schema {
 	if s == nil {
 		return nil

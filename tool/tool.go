@@ -1,7 +1,7 @@
 // Package tool turns a typed Go function into something a model can call.
 //
 // A [Tool] is made by [New] from func(ctx, In) (Out, error). The JSON schema
-// that the model is told about comes from In, and the arguments that the model
+// that the model receives comes from In, and the arguments that the model
 // sends are checked against that schema before the function runs, so the
 // function sees only well-formed input. Out is turned into the JSON object that
 // goes back to the model. For whom a call works, [From] returns.
@@ -22,7 +22,7 @@ import (
 )
 
 // MaxOutputBytes bounds the JSON that one call of a tool may return to the
-// model. A longer output is an error that the model is told about: it would
+// model. A longer output is an error that the model receives: it would
 // cost tokens in this turn and in every later one of the session.
 const MaxOutputBytes = 64 << 10
 

@@ -1,5 +1,5 @@
 // Command parts is the service put together from a part of its parts, those that
-// PARTS names: so each one's cost can be told. Nothing that is deployed can leave
+// PARTS names: so each one's cost can be measured. Nothing that is deployed can leave
 // them out, and what is measured for the budgets is never this program.
 package main
 

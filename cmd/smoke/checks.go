@@ -131,7 +131,7 @@ func (d *deployment) stream(ctx context.Context) (string, error) {
 		return "", fmt.Errorf("the stream's done: %w", err)
 	}
 	if s.text != s.done.Data.Response {
-		return "", errors.New("what was streamed is not what done says")
+		return "", errors.New("what was streamed is not what done holds")
 	}
 	return fmt.Sprintf("%d pieces, the first after %.2f s", s.deltas, s.first.Seconds()), nil
 }

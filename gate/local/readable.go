@@ -18,7 +18,7 @@ func isTerminal(f *os.File) bool {
 	return err == nil && info.Mode()&os.ModeCharDevice != 0
 }
 
-// A readable writes the log's lines for people: what a line says at a glance,
+// A readable writes the log's lines for people: what a line means at a glance,
 // and the rest only when something went wrong. What is no line of the log goes
 // through as it is. Each call of Write is one line, as the log writes them.
 type readable struct {
@@ -40,7 +40,7 @@ func (r *readable) Write(line []byte) (int, error) {
 		return r.out.Write(line)
 	}
 	if fields["audit"] == true {
-		return len(line), nil // the request's own line says it
+		return len(line), nil // the request's own line has it
 	}
 	_, err := io.WriteString(r.out, r.line(fields))
 	return len(line), err

@@ -200,7 +200,7 @@ func (d *door) goOn(ctx context.Context, run string, responses sdk.InputResponse
 	return info, true, nil, err
 }
 
-// sentence returns err as the client is told of it.
+// sentence returns err as the client reads it.
 func sentence(err error) error {
 	e := api.AsError(err)
 	text := e.Sentence()

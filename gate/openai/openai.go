@@ -35,7 +35,7 @@ func routes(room server.Room) []api.Route {
 		api.ModelFailed, api.ModelUnavailable, api.Timeout,
 	}, stored...)
 	route := func(method, path, id, summary, description string, handler api.Handler, errors []api.Code) api.Route {
-		content := map[string]api.DocMedia{"application/json": {Type: object{}}} // what it has is OpenAI's to say
+		content := map[string]api.DocMedia{"application/json": {Type: object{}}} // OpenAI's documentation describes it
 		route := api.Route{Method: method, Path: "/v1/" + path, Summary: summary, Media: "application/json", Handler: handler, Fail: fail, Doc: api.Doc{
 			ID: id, Tag: api.TagAgent, Description: description, Errors: errors, Failure: openAIError{},
 			Answers: []api.DocAnswer{{Status: http.StatusOK, Description: "As OpenAI's API has it.", Content: content}},
@@ -105,7 +105,7 @@ func newError(e *api.Error) errorInfo {
 }
 
 // fail answers with e. The openai packages try 409, 429 and 5xx again unless
-// X-Should-Retry says otherwise.
+// X-Should-Retry is false.
 func fail(w http.ResponseWriter, _ *http.Request, e *api.Error) error {
 	e.SetHeader(w.Header())
 	switch e.Code {

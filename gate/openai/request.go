@@ -60,7 +60,7 @@ type (
 	}
 	input   []message
 	content []object
-	// An object is a value of either API. What it has is OpenAI's to say.
+	// An object is a value of either API, which OpenAI's documentation describes.
 	object map[string]any
 )
 
@@ -159,7 +159,7 @@ func (d *door) request(r *http.Request, field string, messages []message, o opti
 	if len(messages) == 0 || len(messages) > maxMessages {
 		return req, 0, api.Invalid(field, "must hold 1 to 2000 messages")
 	}
-	var said []invoke.Said
+	var conversation []invoke.Message
 	for i, m := range messages {
 		at := field + "." + strconv.Itoa(i)
 		text, err := m.Content.join(at+".content", i == len(messages)-1)
@@ -173,9 +173,9 @@ func (d *door) request(r *http.Request, field string, messages []message, o opti
 		case m.Role == "system" || m.Role == "developer":
 			instructions = strings.TrimSpace(instructions + "\n\n" + text)
 		case m.Role == "user":
-			said, questions = append(said, invoke.Said{User: true, Text: text}), questions+1
+			conversation, questions = append(conversation, invoke.Message{User: true, Text: text}), questions+1
 		case m.Role == "assistant" && text != "":
-			said = append(said, invoke.Said{Text: text})
+			conversation = append(conversation, invoke.Message{Text: text})
 		case m.Role != "assistant":
 			return req, 0, api.Invalid(at+".role", "must be system, developer, user or assistant")
 		}
@@ -194,7 +194,7 @@ func (d *door) request(r *http.Request, field string, messages []message, o opti
 		return req, 0, err
 	}
 	req.Model, req.Temperature, req.MaxTokens, req.Options.Instructions, req.Options.Sessionless = o.Model, o.Temperature, most, instructions, true
-	if req.Query, req.Options.History, err = invoke.Conversation(said); err != nil {
+	if req.Query, req.Options.History, err = invoke.Conversation(conversation); err != nil {
 		return req, 0, err
 	}
 	for i, p := range messages[last].Content {

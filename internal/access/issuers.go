@@ -1,5 +1,5 @@
 // Package access reads who may call the service and who operates it, as the variables
-// OIDC_ISSUERS, API_KEYS and OPERATORS say it: their form, and what an entry means. Package
+// OIDC_ISSUERS, API_KEYS and OPERATORS state it: their form, and what an entry means. Package
 // config checks them with it at the start, package auth verifies requests by the result.
 package access
 
@@ -16,7 +16,7 @@ import (
 	"example.com/gatehouse/internal/loopback"
 )
 
-// An Issuer is an issuer of tokens and what a token of it must say to be
+// An Issuer is an issuer of tokens and what a token of it must claim to be
 // accepted. Several entries may name one issuer; a token needs to satisfy one.
 type Issuer struct {
 	// URL is the issuer exactly as its tokens name it.

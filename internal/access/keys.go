@@ -65,7 +65,7 @@ var keyName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._@-]*$`)
 
 const maxKeyName = 64
 
-// keyJSON is an entry as it is written. Pointers tell what is absent from what is
+// keyJSON is an entry as it is written. Pointers distinguish what is absent from what is
 // zero.
 type keyJSON struct {
 	Name          string     `json:"name"`

@@ -122,7 +122,7 @@ func checkMediaType(r *http.Request) error {
 	return nil
 }
 
-// Field names are told apart by their case, as JSON does.
+// Field names differ by their case, as JSON has it.
 func init() { huma.ValidateStrictCasing = true }
 
 // A Body decodes and checks the JSON bodies that become a T. The rules stand

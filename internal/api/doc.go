@@ -75,7 +75,7 @@ type RPC struct {
 	Error   map[string]any `json:"error,omitempty"`
 }
 
-// TextOr returns the schema of a text or another value, of which nothing else is said.
+// TextOr returns the schema of a text or another value, without a description of either.
 func TextOr(description string, other *huma.Schema) *huma.Schema {
 	return &huma.Schema{Description: description, OneOf: []*huma.Schema{{Type: huma.TypeString}, other}}
 }

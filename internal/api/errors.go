@@ -218,7 +218,7 @@ func (e *Error) Status() int {
 	return http.StatusInternalServerError
 }
 
-// Sentence returns what the person in front of a page is told.
+// Sentence returns the message for the person in front of a page.
 func (e *Error) Sentence() string {
 	if e.Message != "" {
 		return e.Message
@@ -230,7 +230,7 @@ func (e *Error) Sentence() string {
 	return message
 }
 
-// details returns what a developer is told beside the code.
+// details returns the details for a developer, beside the code.
 func (e *Error) details() []Detail {
 	if usual := errorTable[e.Code].detail; e.Details == nil && usual.Field != "" {
 		return []Detail{usual}

@@ -21,14 +21,14 @@ import (
 )
 
 var (
-	// ErrNoCredential says that the request carries no credential that a
+	// ErrNoCredential means that the request carries no credential that a
 	// configured method reads.
 	ErrNoCredential = errors.New("no credential")
 
-	// ErrInvalid says that a credential was sent that does not verify.
+	// ErrInvalid means that a credential was sent that does not verify.
 	ErrInvalid = errors.New("invalid credential")
 
-	// ErrUnavailable says that a credential can be neither accepted nor refused,
+	// ErrUnavailable means that a credential can be neither accepted nor refused,
 	// because what it must be verified against could not be fetched at all. It is
 	// the service's trouble, not the caller's.
 	ErrUnavailable = errors.New("credentials cannot be verified now")
@@ -204,7 +204,7 @@ func invalid(format string, args ...any) error {
 // Admits reports whether p, who was verified at some time, could still be: its method is
 // configured, its key is there and has not expired, its issuer is among those that are.
 // Of a token it cannot be known whether its issuer would sign another; what Cloud Run's
-// check admits is Cloud Run's to say.
+// check admits is Cloud Run's to decide.
 func (a *Authenticator) Admits(p Principal) bool {
 	if p.Method == caller.MethodNone {
 		return a.none != nil

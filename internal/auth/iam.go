@@ -33,7 +33,7 @@ func (m *IAM) header(r *http.Request) string {
 	return headerAuthorization
 }
 
-// Authenticate implements [Method]. A service account is told by its address.
+// Authenticate implements [Method]. A service account is recognized by its address.
 func (m *IAM) Authenticate(r *http.Request) (Principal, bool, error) {
 	raw, ok, err := bearer(r, m.header(r))
 	if !ok || err != nil {

@@ -199,7 +199,7 @@ func (p *provider) verify(ctx context.Context, raw string) ([]byte, error) {
 	return p.verifyWith(ctx, newer, raw)
 }
 
-// errNoKey says that a token is well-formed and no key at hand verifies it.
+// errNoKey means that a token is well-formed and no key at hand verifies it.
 var errNoKey = fmt.Errorf("%w: no key of the issuer verifies the token", ErrInvalid)
 
 func (p *provider) verifyWith(ctx context.Context, keys *keys, raw string) ([]byte, error) {
@@ -210,7 +210,7 @@ func (p *provider) verifyWith(ctx context.Context, keys *keys, raw string) ([]by
 		SkipClientIDCheck:    true,
 		SkipExpiryCheck:      true,
 	})
-	// Its errors quote the token, so they are told apart but not passed on.
+	// Its errors quote the token, so they are distinguished but not passed on.
 	if _, err := verifier.Verify(ctx, raw); err != nil {
 		if attempt.noKey {
 			return nil, errNoKey

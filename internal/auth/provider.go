@@ -40,7 +40,7 @@ var algorithms = []string{
 var (
 	errTooOften = errors.New("not fetched again so soon")
 
-	// errNoKeys says that the issuer has no keys, or is no more.
+	// errNoKeys means that the issuer has no keys, or is no more.
 	errNoKeys = errors.New("the issuer publishes no key that can verify a token")
 )
 

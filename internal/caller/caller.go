@@ -88,8 +88,8 @@ func NewContext(ctx context.Context, c Caller) context.Context {
 
 type assumedKey struct{}
 
-// Await returns a context in which [Assume] may say who the request works for, and where
-// it says so.
+// Await returns a context in which [Assume] may set who the request works for, and the
+// Caller that it sets.
 func Await(ctx context.Context) (context.Context, *Caller) {
 	c := new(Caller)
 	return context.WithValue(ctx, assumedKey{}, c), c

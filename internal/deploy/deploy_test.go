@@ -229,8 +229,8 @@ func TestACommitReachesAnEmptyProject(t *testing.T) {
 // an explanation and an exit status, the second with a working service.
 func TestEachFailureIsHealedByTheSecondRun(t *testing.T) {
 	const denied = "PERMISSION_DENIED: Permission 'x' denied on resource (or it may not exist)."
-	fail := func(call string, times int, says string) func(*gcloudtest.Cloud) {
-		return func(c *gcloudtest.Cloud) { c.Fail[call], c.Says[call] = times, says }
+	fail := func(call string, times int, stderr string) func(*gcloudtest.Cloud) {
+		return func(c *gcloudtest.Cloud) { c.Fail[call], c.Stderr[call] = times, stderr }
 	}
 	for _, c := range []struct {
 		name   string

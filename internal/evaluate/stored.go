@@ -30,7 +30,7 @@ const AuditRead = "evaluation.read"
 // defaultCriterion is what the judge is asked of stored turns.
 const defaultCriterion = "The answer is correct, answers what was asked, and is helpful."
 
-// storedOptions say which stored turns become cases. What people wrote is read only for
+// storedOptions select which stored turns become cases. What people wrote is read only for
 // an operator who is named, or for the owner whose own turns they are, and each turn has
 // an entry in the audit log before it is used.
 //
@@ -168,7 +168,7 @@ func earlier(ctx context.Context, store *firestore.Sessions, key session.Key, nu
 }
 
 // storedCase returns a stored turn as a case. An answer that was liked is a reference;
-// of one that was not, the judge is told why.
+// of one that was not, the judge learns why.
 func storedCase(key session.Key, turn session.Turn, f session.Feedback, before []string) Case {
 	query, response := turn.Texts()
 	c := Case{Name: fmt.Sprintf("turn %d of session %s", turn.Number, key.Hash()), Before: before, Query: query, Judge: defaultCriterion}

@@ -1,4 +1,4 @@
-// Package figures counts what the service answers, so that health can say how
+// Package figures counts what the service answers, so that health can report how
 // it does as a whole: health is another function, and sees nothing of the
 // instances that answer.
 //
@@ -26,7 +26,7 @@ const Minutes = 5
 type Figures struct {
 	// Requests are all that were counted.
 	Requests int64
-	// Judged are those that say something about the service: all but those that
+	// Judged are those that measure the service: all but those that
 	// were refused for what their caller did, and those turned away on purpose.
 	Judged int64
 	// Errors are those of the judged that the service failed.

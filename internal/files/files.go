@@ -137,7 +137,7 @@ func isText(data []byte) bool {
 // The errors about a file's type. Their texts complete a sentence about the file.
 var (
 	ErrType    = errors.New("is not of a type that is accepted here")
-	ErrContent = errors.New("does not hold what its type says")
+	ErrContent = errors.New("does not hold what its type means")
 	ErrEmpty   = errors.New("must not be empty")
 )
 
@@ -191,7 +191,7 @@ var extensions = map[string]string{
 	"txt": "text/plain", "md": "text/markdown", "csv": "text/csv",
 }
 
-// TypeOf returns the type of an object by the one it was stored with or, if that says
+// TypeOf returns the type of an object by the one it was stored with or, if that means
 // nothing, by its name; "" if neither is known.
 func TypeOf(stored, name string) string {
 	if stored != "" && stored != "application/octet-stream" && stored != "binary/octet-stream" {

@@ -13,7 +13,7 @@ const maxInflated = 16 << 20
 // Pages returns the number of pages of a PDF, at least as many as a reader would show,
 // up to the 1000 that a model takes.
 //
-// It is the highest of what the page tree says and of what there is of it, in plain
+// It is the highest of what the page tree states and of what there is of it, in plain
 // and in object streams. A file that hides any of it, by encryption, by another
 // filter, by escaped names, by naming a page twice, or behind more than is
 // unpacked here, counts as 1000.

@@ -24,7 +24,7 @@ import (
 	"strings"
 )
 
-// Variable names the environment's variable that tells gcloud where the file is.
+// Variable names the environment's variable that holds the file's path for gcloud.
 const Variable = "GATEHOUSE_TEST_CLOUD"
 
 // A Cloud is what the stand-in knows.
@@ -35,7 +35,7 @@ type Cloud struct {
 	Calls           [][]string          // what gcloud was called with
 	Fail            map[string]int      // how often a call that begins so fails: its words, and the shares it sets
 	Ongoing         string              // the id of the build that began first
-	Says            map[string]string   // what a call that fails says, by the same words
+	Stderr          map[string]string   // what a call that fails prints, by the same words
 
 	// What a deployment from nothing finds.
 	Account     string            // gcloud's login
@@ -55,7 +55,7 @@ type Cloud struct {
 // New is a cloud that holds a project with billing, and nothing in it.
 func New(project, region string) *Cloud {
 	return &Cloud{Project: project, Region: region, Account: "you@example.com", Application: true, State: "ACTIVE", Billing: true,
-		Services: map[string]*Service{}, Secrets: map[string]string{}, Fail: map[string]int{}, Says: map[string]string{},
+		Services: map[string]*Service{}, Secrets: map[string]string{}, Fail: map[string]int{}, Stderr: map[string]string{},
 		Objects: map[string]string{}, Tags: map[string]string{}}
 }
 
@@ -132,8 +132,8 @@ func Call(path string, args []string, out io.Writer) error {
 
 // failure is the error of a call that is to fail.
 func (c *Cloud) failure(call string) error {
-	if says := c.Says[call]; says != "" {
-		return errors.New(says)
+	if text := c.Stderr[call]; text != "" {
+		return errors.New(text)
 	}
 	return fmt.Errorf("%s is out of order", call)
 }

@@ -272,7 +272,7 @@ func (c *Cloud) plan(root string, args []string) error {
 	return os.WriteFile(filepath.Join(root, args[i+1]), raw, 0o600)
 }
 
-// apply makes what a plan says, and stops at the first resource that fails. What
+// apply makes what a plan holds, and stops at the first resource that fails. What
 // was made until then is in the state, as with Terraform.
 func (c *Cloud) apply(file string) error {
 	raw, err := os.ReadFile(file)

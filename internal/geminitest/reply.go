@@ -173,7 +173,7 @@ func (r Reply) WithModelVersion(name string) Reply {
 // A Source is a page that an answer rests on.
 type Source struct {
 	Title, URI string
-	Text       string // the part of the answer that rests on it; "": it is not said
+	Text       string // the part of the answer that rests on it; "": not known
 }
 
 // WithSearch makes the reply one that Google Search was used for: the queries, the

@@ -13,7 +13,7 @@ import (
 
 // refuse returns the answer to a request that is refused for another reason than
 // who sent it, which is err. Who sent it is looked at nevertheless, for the audit
-// and the limits: a credential that does not verify is the first thing to say.
+// and the limits: a credential that does not verify is the first thing to report.
 func (m *middleware) refuse(r *http.Request, err error) error {
 	state := stateOf(r.Context())
 	if m.Authenticator == nil || !state.admitted {

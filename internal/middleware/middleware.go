@@ -189,7 +189,7 @@ func (m *middleware) serveRoute(route api.Route) api.Handler {
 		if !route.Public && m.places.Full() {
 			return api.Fail(api.Overloaded, nil) // before anything is spent on it
 		}
-		if m.Authenticator == nil { // not ready: nobody can be told from anybody
+		if m.Authenticator == nil { // not ready: no caller can be identified
 			return route.Handler(w, r)
 		}
 		if route.Tasks {

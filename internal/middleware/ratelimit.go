@@ -10,8 +10,8 @@ import (
 	"example.com/gatehouse/internal/telemetry"
 )
 
-// limited calls next if the caller's rates let it through, with what tells how much of
-// the request's body was read. A request that came to a call of the model costs a turn,
+// limited calls next if the caller's rates let it through, with the body, which counts
+// how much of it was read. A request that came to a call of the model costs a turn,
 // however it ends; any other a tenth of one. Each MiB of its body costs a tenth more.
 func (m *middleware) limited(route api.Route, state *requestState, w http.ResponseWriter, r *http.Request, next func(*gatedBody) error) error {
 	body := &gatedBody{}

@@ -99,7 +99,7 @@ func (r *Request) withFiles(list json.RawMessage) (json.RawMessage, error) {
 	return json.Marshal(contents)
 }
 
-// Tools are what a model may call, as it is told.
+// Tools are what a model may call, as requests declare it.
 type Tools struct {
 	JSON  json.RawMessage // of a list of genai.Tool; nil for none
 	mixed bool            // functions and Gemini's own

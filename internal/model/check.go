@@ -68,7 +68,7 @@ var takenFields = map[string]bool{
 	"ModelArmorConfig": true, "Labels": true, "ResponseModalities": true, "CandidateCount": true,
 }
 
-// insteadOf says what to set in the place of a setting that the service has for itself.
+// insteadOf names what to set in the place of a setting that the service has for itself.
 var insteadOf = map[string]string{
 	"Temperature":        "set Agent.Temperature, which requests may override",
 	"MaxOutputTokens":    "set Agent.MaxTokens, which requests may override",
@@ -236,7 +236,7 @@ func (c *Client) rehearse(ctx context.Context, settings *genai.GenerateContentCo
 	}
 	client, err := genai.NewClient(ctx, &config)
 	if err != nil {
-		return nil // New has said so
+		return nil // New has reported it
 	}
 	sent := genai.GenerateContentConfig{}
 	if settings != nil {

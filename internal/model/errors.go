@@ -159,7 +159,7 @@ var statusCodes = map[string]int{
 const statusCancelled = 499
 
 // error returns what f means. status is the HTTP status, which counts, or 0 where it
-// said that all is well; then the body's code does, or its name, or it is an error of
+// was a success; then the body's code does, or its name, or it is an error of
 // the server's.
 func (f *failure) error(status int, header http.Header) *Error {
 	name, message := text(f.Status), text(f.Message)
@@ -194,7 +194,7 @@ func text(raw json.RawMessage) string {
 }
 
 // unquoted is an upstream's message without what stands in double quotes: there
-// Google's APIs repeat values of the request, which may be what a caller said.
+// Google's APIs repeat values of the request, which may be a caller's text.
 func unquoted(message string) string {
 	var b strings.Builder
 	for {

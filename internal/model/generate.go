@@ -399,8 +399,8 @@ func (a *Answer) add(response *genai.GenerateContentResponse) ([]*genai.Part, er
 }
 
 // judge returns the failure of an answer that was heard to its end and holds
-// nothing: neither text nor calls that can be made. What was held back for what it
-// says is for the caller to judge.
+// nothing: neither text nor calls that can be made. What was held back for its
+// content is for the caller to judge.
 func (a *Answer) judge() *Error {
 	calls := a.Calls()
 	nameless := slices.ContainsFunc(calls, func(call *genai.FunctionCall) bool { return call.Name == "" })
@@ -428,7 +428,7 @@ func MayCallTools(f genai.FinishReason) bool {
 // no name for it.
 const finishModelArmor = genai.FinishReason("MODEL_ARMOR")
 
-// IsSafetyBlock reports whether f says that the answer was held back for what it says.
+// IsSafetyBlock reports whether f means that the answer was held back for its content.
 func IsSafetyBlock(f genai.FinishReason) bool {
 	switch f {
 	case genai.FinishReasonSafety, genai.FinishReasonRecitation, genai.FinishReasonProhibitedContent,

@@ -51,7 +51,7 @@ func (g *Grounding) retrievals() int64 {
 	return int64(g.retrieved)
 }
 
-// ground takes in what a candidate, or a chunk of one, says of where it comes from.
+// ground takes in the sources that a candidate, or a chunk of one, names.
 // The places are looked for in the text so far, for a stream names them last.
 func (a *Answer) ground(candidate *genai.Candidate) {
 	found, pages := candidate.GroundingMetadata, candidate.URLContextMetadata
@@ -107,7 +107,7 @@ func (a *Answer) ground(candidate *genai.Candidate) {
 	}
 }
 
-// A support says which part of an answer rests on a source.
+// A support is the part of an answer that rests on a source.
 type support struct {
 	source  int // in Grounding.Sources
 	segment genai.Segment

@@ -64,7 +64,7 @@ type Config struct {
 	// breaker, and BreakerCooldown how long it then keeps calls away.
 	BreakerFailures int
 	BreakerCooldown time.Duration
-	// OnBreaker, if set, is told of each new state of a model's breaker, on the
+	// OnBreaker, if set, is called with each new state of a model's breaker, on the
 	// goroutine of the call that brought it about. It may be called at once for
 	// different models.
 	OnBreaker func(model string, state State)
@@ -240,7 +240,7 @@ type Answer struct {
 	Finish  genai.FinishReason
 	Blocked string // why the prompt was refused, "" when it was not
 	// FileTokens are the tokens of the prompt that are not text, by the model's count; 0
-	// when it does not tell.
+	// when it does not report it.
 	FileTokens int64
 	Usage      session.Usage // of all attempts, each priced by itself; zero when none began
 	Spent      []Spent       // the same, by attempt

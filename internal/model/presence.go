@@ -20,8 +20,8 @@ const (
 	checkedFor = 2 * time.Second
 )
 
-// A presence is whether the API has the models: what it said last, of their
-// metadata or of a call. It is safe for concurrent use.
+// A presence is whether the API has the models: its last answer about their
+// metadata or to a call. It is safe for concurrent use.
 type presence struct {
 	asking sync.Mutex // held while asking, so that one asks for all
 
@@ -35,7 +35,7 @@ type presence struct {
 	at      time.Time
 }
 
-// set records what the API said.
+// set records the API's answer.
 func (p *presence) set(missing bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -79,7 +79,7 @@ func (c *Client) missing(ctx context.Context) bool {
 	return missing
 }
 
-// Check asks for the metadata of the first model and, where the API says that
+// Check asks for the metadata of the first model and, where the API reports that
 // there is no such model, of those that stand in. The error is the first model's.
 // One of a moment ago is given to all who ask.
 func (c *Client) Check(ctx context.Context) error {
@@ -115,8 +115,8 @@ func (c *Client) check(ctx context.Context) error {
 	return first
 }
 
-// isGone reports whether the API itself said that there is no such model. A 404 of a gateway
-// in between, which has another form, says nothing about it.
+// isGone reports whether the API itself answered that there is no such model. A 404 of a gateway
+// in between, which has another form, means nothing for it.
 func isGone(err error) bool {
 	failure, ok := errors.AsType[*Error](err)
 	return ok && failure.gone
@@ -133,7 +133,7 @@ func (e *GoneError) Error() string {
 	return fmt.Sprintf("there is no model %q: %v", e.Model, e.err)
 }
 
-// Unwrap returns what the API said, an [*Error].
+// Unwrap returns the API's answer, an [*Error].
 func (e *GoneError) Unwrap() error { return e.err }
 
 // gone returns the error of a model that does not exist, with its successor in the table.
@@ -141,12 +141,12 @@ func (c *Client) gone(name string, err error) *GoneError {
 	return &GoneError{Model: name, Successor: c.tables.Table().Successor(name), err: err}
 }
 
-var errMissing = errors.New("the API said so, of it and of each that stands in")
+var errMissing = errors.New("the API answered so for it and each of its fallbacks")
 
 // Probe asks for the model's metadata, to see that it can be reached and exists.
 // No breaker keeps it away, or hears of it. A gateway that has no metadata, such as
 // LiteLLM, answers 404 in another form than the API's: it can be reached, and what it
-// does not serve says nothing of the model.
+// does not serve may still exist.
 func (c *Client) Probe(ctx context.Context, name string) error {
 	_, err := c.models.Load().Get(ctx, name, nil)
 	if err == nil {

@@ -18,7 +18,7 @@ type repair int
 const (
 	// asStored: as models and tools returned it.
 	asStored repair = iota
-	// placeholders: without signatures, which tell a model how its own thoughts
+	// placeholders: without signatures, which hold how the model's own thoughts
 	// went on; the first call of each step has the word that stands for one, and
 	// calls without a name have one.
 	placeholders
@@ -26,7 +26,7 @@ const (
 	// plain (https://ai.google.dev/gemini-api/docs/thought-signatures), its SDKs
 	// encode it, and either form has been reported as refused.
 	encodedPlaceholders
-	// asText: calls, responses and files are told in words.
+	// asText: calls, responses and files are described in words.
 	asText
 )
 
@@ -95,13 +95,13 @@ func (f repair) rewrite(list json.RawMessage) (json.RawMessage, error) {
 	return json.Marshal(kept)
 }
 
-// parts are a content's parts in f's form; none for a content that said nothing.
+// parts are a content's parts in f's form; none for a content without text, calls or files.
 func (f repair) parts(parts []map[string]any) []map[string]any {
 	kept := make([]map[string]any, 0, len(parts))
 	called := false
 	for _, part := range parts {
 		if f == asText {
-			if text := told(part); text != "" {
+			if text := describe(part); text != "" {
 				kept = append(kept, map[string]any{"text": text})
 			}
 			continue
@@ -145,8 +145,8 @@ func name(call map[string]any) {
 	}
 }
 
-// told is a part in words, "" for one that holds nothing for a reader.
-func told(part map[string]any) string {
+// describe returns a part in words, "" for one that holds nothing for a reader.
+func describe(part map[string]any) string {
 	if text, _ := part["text"].(string); text != "" {
 		if part["thought"] == true {
 			return ""

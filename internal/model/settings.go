@@ -18,7 +18,7 @@ const (
 	SettingMaxTokens   = "max_tokens"
 )
 
-// settings are what the SDK is told of r: what the profile of r's model takes and
+// settings are r's for the SDK: what the profile of r's model takes and
 // nothing else. ignored are the settings of r's that it does not take, or not as
 // they are. Of a model without a profile little is known, so it gets what every
 // model takes.
@@ -70,7 +70,7 @@ func (c *Client) makeRoom(r *Request) {
 	}
 }
 
-// thinking is how a model is told to think, nil for one that cannot be told. own is
+// thinking is the setting of how a model thinks, nil for one without. own is
 // the agent's, nil for none. Thoughts count as output: where they would take the
 // answer's room they are as few as the model can.
 func (r *Request) thinking(profile *models.Model, own *genai.ThinkingConfig) *genai.ThinkingConfig {
@@ -104,7 +104,7 @@ func (r *Request) thinking(profile *models.Model, own *genai.ThinkingConfig) *ge
 }
 
 // complete fills in the counts that the model left out of an answer that was heard to
-// its end: what its total says, or an estimate.
+// its end: what its total implies, or an estimate.
 func (a *Answer) complete(r *Request) {
 	u := &a.Usage
 	said := u.ThoughtTokens + u.CompletionTokens

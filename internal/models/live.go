@@ -27,7 +27,7 @@ var ErrSuperseded = errors.New("the built-in table of models is as new")
 
 // Offer replaces the current table by the one in raw if that is valid, has a later
 // date, and has an entry for each of names that the current one has. Otherwise the
-// current table stays, and the error says why: [ErrSuperseded] is no fault.
+// current table stays, and the error is why: [ErrSuperseded] is no fault.
 func (l *Live) Offer(raw []byte, names []string) error {
 	offered, err := Parse(raw)
 	if err != nil {

@@ -14,7 +14,7 @@ const installTimeout = 5 * time.Minute
 
 // Install installs packages, each as name@version, without running their scripts, and
 // returns the directory. Without npm or its registry the test fails in CI; elsewhere it
-// is skipped, which says what is not tested.
+// is skipped, with a message that names what is not tested.
 func Install(t testing.TB, what string, packages ...string) string {
 	t.Helper()
 	dir := t.TempDir()

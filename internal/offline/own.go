@@ -11,7 +11,7 @@ import (
 )
 
 // What Gemini's own tools bring back, so that what shows it can be seen without Gemini:
-// a search finds a page of example.com, which says that it is made up, code adds what
+// a search finds a page of example.com, which states that it is made up, code adds what
 // the question adds, and a page is read whose address is in the question.
 
 // sums are what is run as code, and links the addresses in a question.

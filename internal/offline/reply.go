@@ -30,8 +30,8 @@ func (in *request) answer() *genai.GenerateContentResponse {
 	return in.response(text, calls)
 }
 
-// reply says what the functions returned, what can only be meant one way, or which
-// functions to call; the rest is declined.
+// reply returns the answer, of what the functions returned or what can only be meant one way,
+// or the functions to call; the rest is declined.
 func (in *request) reply() (string, []*genai.FunctionCall) {
 	var words, before []word // of the user's last message, and of the one before if no call answered it
 	var results []*genai.FunctionResponse

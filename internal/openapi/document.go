@@ -71,7 +71,7 @@ func failed(e *api.Error) api.Envelope {
 	return envelope
 }
 
-// introduction returns what the agent's author says of it. A nil description is that of a
+// introduction returns the agent's description, by its author. A nil description is that of a
 // process without an agent, such as the function "health".
 func (a *AgentDescription) introduction() string {
 	if a == nil || a.Description == "" {

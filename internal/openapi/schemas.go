@@ -57,7 +57,7 @@ func (s schemas) envelope(success bool, data, code *huma.Schema) *huma.Schema {
 	e.Properties["success"].Enum = []any{success}
 	e.Properties["data"], e.Properties["error"] = data, code
 	e.Properties["request_id"].Pattern = requestID
-	if success { // what the members mean is said once, of Error
+	if success { // the members are described once, with Error
 		delete(e.Properties, "details")
 		delete(e.Properties, "retry_after_seconds")
 		e.Properties["message"].Description, e.Properties["request_id"].Description = "", ""

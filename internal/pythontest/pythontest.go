@@ -17,7 +17,7 @@ const installTimeout = 8 * time.Minute
 
 // Environment returns the directory bin of a virtual environment with the packages of a
 // requirements file. It is in the user's cache directory, one for each content of such a
-// file. In CI it is made when it is missing; elsewhere the test is skipped, which says
+// file. In CI it is made when it is missing; elsewhere the test is skipped, with a message that names
 // what is not tested.
 func Environment(t testing.TB, requirements, what string) string {
 	t.Helper()

@@ -20,7 +20,7 @@ const (
 	lifetime   = 24 * time.Hour   // after which a task is given up
 )
 
-// ErrFull says that a [Local] holds as many tasks as it may, or has ended.
+// ErrFull means that a [Local] holds as many tasks as it may, or has ended.
 var ErrFull = errors.New("the queue takes no more tasks")
 
 // Local is a queue in this process, which forgets its tasks when the process ends. It

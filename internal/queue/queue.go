@@ -49,15 +49,15 @@ type Task struct {
 	Owner session.Owner `json:"owner"` // of the run
 	Run   string        `json:"run"`   // its id
 
-	// Attempt tells tasks of one run apart, of which each follows the one before.
+	// Attempt numbers the tasks of one run, of which each follows the one before.
 	Attempt int `json:"attempt,omitzero"`
 
 	// Epoch is that of the run when a person has answered what it waited for: what was to
 	// be done before is another task.
 	Epoch int `json:"epoch,omitzero"`
 
-	// Event is that of a Webhook, such as "run.done", and ID the id that the receiver
-	// tells deliveries of one event by.
+	// Event is that of a Webhook, such as "run.done", and ID the id by which the
+	// receiver recognizes deliveries of one event.
 	Event string `json:"event,omitempty"`
 	ID    string `json:"id,omitempty"`
 

@@ -72,7 +72,7 @@ func (r *Relay) connect(client net.Conn) {
 }
 
 // forward copies until an end closes. Of a silent pair everything is read and
-// nothing written, and no end is told of the other's.
+// nothing written, and neither end learns that the other has closed.
 func (p *pair) forward(to, from net.Conn) {
 	buffer := make([]byte, 32<<10)
 	for {

@@ -32,8 +32,8 @@ const agentSecretTimeout = 5 * time.Second
 // their 8.7 s of its 9.5 s. So the agent closes side by side with telemetry and the limits.
 const agentCloseTimeout = time.Second
 
-// An agentError is why there is no agent. Issue holds nothing that the agent's own
-// code says: callers see it.
+// An agentError is why there is no agent. Issue holds no text of the agent's own
+// code: callers see it.
 type agentError struct {
 	issue string
 	err   error // for the log; may be nil

@@ -19,8 +19,8 @@ import (
 	"example.com/gatehouse/internal/webhook"
 )
 
-// openQueue makes the queue of runs that outlive their request, and what tells its
-// requests from others: Cloud Tasks where the configuration names a queue, else one in
+// openQueue makes the queue of runs that outlive their request, and the
+// authenticator of its requests: Cloud Tasks where the configuration names a queue, else one in
 // this process where the options ask for it.
 func (s *Server) openQueue(ctx context.Context, p *parts) error {
 	switch {

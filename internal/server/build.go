@@ -141,7 +141,7 @@ func (s *Server) connect(ctx context.Context) (_ *parts, err error) {
 	group.Go(func() error { return rescue.Call(func() error { return p.secrets.start(ctx) }) })
 	if s.Config.SessionStore == config.StoreFirestore {
 		// The channel would connect with the first turn, and make it wait. A
-		// store that is away now is told by that turn, not by the start.
+		// store that is away now is reported by that turn, not by the start.
 		group.Go(func() error {
 			ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 			defer cancel()
@@ -210,7 +210,7 @@ func (s *Server) findProject(ctx context.Context) (string, error) {
 	}
 	project, err := metadata.ProjectIDWithContext(ctx)
 	if err != nil {
-		return "", &fetchError{"GOOGLE_CLOUD_PROJECT", fmt.Errorf("not set, and the metadata server did not tell: %w", err)}
+		return "", &fetchError{"GOOGLE_CLOUD_PROJECT", fmt.Errorf("not set, and the metadata server did not return it: %w", err)}
 	}
 	return project, nil
 }
@@ -347,7 +347,7 @@ func (s *Server) methods(keys func() *access.KeySet, schedules []access.Issuer) 
 }
 
 // authenticate makes the authenticator of AUTH's modes, and of the schedules' account
-// where none of them can tell it.
+// where none of them recognizes it.
 func (s *Server) authenticate(ctx context.Context, l *secrets) (*authenticator, error) {
 	var schedules []access.Issuer
 	if s.Config.SchedulesAccount != "" && !s.Config.HasAuth(config.AuthIAM) {
@@ -364,7 +364,7 @@ func (s *Server) authenticate(ctx context.Context, l *secrets) (*authenticator, 
 	return &authenticator{auth.New(methods...), auth.Challenge(methods...)}, nil
 }
 
-// An authenticator tells callers apart, and those it cannot what it wants.
+// An authenticator identifies callers, and has the challenge for those it cannot identify.
 type authenticator struct {
 	*auth.Authenticator
 	challenge string

@@ -11,7 +11,7 @@ import (
 )
 
 // takeTable puts a newer table of models to use. One that has not proved itself
-// leaves the one in use, and is no reason to stop answering: operators are told.
+// leaves the one in use, and is no reason to stop answering: the log has it.
 func (s *Server) takeTable(ctx context.Context, l *secrets, payload string) error {
 	err := s.tables.Offer([]byte(payload), s.askable())
 	if err == nil {

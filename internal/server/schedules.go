@@ -33,7 +33,7 @@ func (s *Server) serviceURL(ctx context.Context) (string, error) {
 		err = errors.New("the region has another form than projects/NUMBER/regions/REGION")
 	}
 	if err != nil {
-		return "", &fetchError{"SERVICE_URL", fmt.Errorf("not set, and the metadata server did not tell: %w", err)}
+		return "", &fetchError{"SERVICE_URL", fmt.Errorf("not set, and the metadata server did not return it: %w", err)}
 	}
 	return fmt.Sprintf("https://%s-%s.%s.run.app", s.Config.Service, parts[1], parts[3]), nil
 }

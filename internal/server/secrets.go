@@ -278,8 +278,8 @@ func (l *secrets) fetch(ctx context.Context) (_ refresh.Outcome, err error) {
 
 // update gets one secret. What cannot be had for the moment, or is not what it must
 // be, leaves the last good value. What is refused for good is dropped when a second
-// fetch says the same. The error tells health why the secret is not there, nil for
-// a list that is empty on purpose.
+// fetch has the same result. The error is health's reason why the secret is not there, nil
+// for a list that is empty on purpose.
 //
 // At the first fetch there is no value to keep and nothing to confirm: a refusal fails the
 // start, and an empty list is believed at once. A payload that is the last one is not taken

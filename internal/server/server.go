@@ -1,7 +1,7 @@
 // Package server puts the parts together: from an environment to the handlers
 // of the two functions. It is the one place that knows all of them.
 //
-// What is set up wrongly is final, and said at every request but the probes.
+// What is set up wrongly is final, and the answer to every request but the probes.
 // What could not be fetched is tried again, with backoff, by the requests that
 // come. Nothing runs in the background: an instance has CPU only while a
 // request is open.
@@ -133,7 +133,7 @@ type StandIn struct {
 }
 
 // New makes a server. It connects to nothing, and never fails: one that is set up
-// wrongly answers, and its log and /health/ready say why.
+// wrongly answers, and its log and /health/ready report why.
 func New(o Options) *Server {
 	s := &Server{standIn: o.StandIn, wrapModel: o.WrapModel, store: o.Store, loopback: o.Loopback, localQueue: o.LocalQueue, clock: o.SecretsClock}
 	if s.clock == nil {

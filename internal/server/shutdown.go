@@ -32,7 +32,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 // Drain lets no new request in, lets those in flight finish within 8 s and cuts the
 // others short, and then delivers the last telemetry and closes what is open. Within
 // ctx, for which [ShutdownTime] is enough, it comes to its end even if a part hangs;
-// the error says which did. The HTTP server goes on listening.
+// the error names it. The HTTP server goes on listening.
 func (s *Server) Drain(ctx context.Context) error {
 	err := s.endRequests(ctx)
 	if err != nil {

@@ -39,7 +39,7 @@ func readTelemetry(lookup func(string) (string, bool), read error) (telemetry.Se
 	return settings, all
 }
 
-// source is what the log says of this process.
+// source is this process in the log.
 func (s *Server) source() telemetry.Source {
 	labels := map[string]string{"environment": s.Config.Environment, "version": version.Version}
 	return telemetry.Source{

@@ -43,7 +43,7 @@ type Turn struct {
 	Asked    bool     // a call of the model began: the request's permit is spent
 	Action   string   // what the audit calls it; "": as its route does
 	Calls    string   // the tool calls that a person has answered, and how
-	Outcome  string   // of Action, in the audit, where the answer does not tell; "": as it does
+	Outcome  string   // of Action, in the audit, where the answer is not the outcome; "": where it is
 
 	ModelTime, StoreTime time.Duration
 }

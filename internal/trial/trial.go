@@ -72,7 +72,7 @@ type Answer struct {
 	Took      time.Duration
 }
 
-// A ToolCall is one that the model requested. Output is what the model was told; nil if
+// A ToolCall is one that the model requested. Output is what the model received; nil if
 // no request to the model followed.
 type ToolCall struct {
 	Name   string

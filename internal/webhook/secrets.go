@@ -98,7 +98,7 @@ func parseSecret(raw jsontext.Value) (secret, error) {
 		return secret{}, errors.New("want an object with only name, secret and expires, each in its form")
 	}
 	if in.Name == "" {
-		return secret{}, errors.New("name: want one, to tell it by")
+		return secret{}, errors.New("name: want one, to identify it")
 	}
 	encoded, ok := strings.CutPrefix(in.Secret, Prefix)
 	// Strict: two texts of one key would look like two secrets. A URL-safe alphabet is refused,

@@ -1,5 +1,5 @@
 // Package webhook reports events to URLs that callers name, signed as Standard Webhooks
-// says (https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md).
+// specifies (https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md).
 //
 // A URL is one of the hosts that the operator lists, over https. Only public
 // addresses are connected to, which is checked for each that the host's name resolves to

@@ -225,7 +225,7 @@ func onlyClaimed(t *testing.T, store session.Store, clock *Clock) {
 
 // keyDeleted: after a deletion, by either method, a retry of the key that began the session
 // must not run the turn once more: who deletes a session and is answered late would find it
-// back. For a day the tombstone answers for it, without a word of what was said; then the key
+// back. For a day the tombstone answers for it, without any content of the turn; then the key
 // is free.
 func keyDeleted(t *testing.T, store session.Store, clock *Clock) {
 	for name, remove := range map[string]func(session.Key) error{

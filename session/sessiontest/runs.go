@@ -324,7 +324,7 @@ func runList(t *testing.T, store session.Store, clock *Clock) {
 	}
 }
 
-// runDeleted: a deletion must reach the records, which hold what was asked and said. The holder
+// runDeleted: a deletion must reach the records, which hold the question and the answer. The holder
 // that is still at work must not write its record back; which of two errors it gets depends on
 // whether the store sees a missing document or a changed one.
 func runDeleted(t *testing.T, store session.Store, _ *Clock) {

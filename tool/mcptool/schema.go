@@ -29,7 +29,7 @@ var (
 )
 
 // fit returns a schema of an object that Gemini takes and that everything fits which fits
-// schema: it may say less, and the server checks the rest. It is nil for what is not the
+// schema: it may restrict less, and the server checks the rest. It is nil for what is not the
 // schema of an object, or whose required properties cannot be named.
 func fit(schema any) json.RawMessage {
 	root, ok := schema.(map[string]any)
@@ -176,7 +176,7 @@ func (f *fitter) alternatives(s map[string]any, depth int) []any {
 }
 
 // flatten returns s with what it refers to, and with all of its allOf, in one map. A
-// reference to itself is an object of which nothing is said.
+// reference to itself is an object that may hold anything.
 func (f *fitter) flatten(s map[string]any) map[string]any {
 	flat := map[string]any{}
 	f.merge(flat, s, maxReferences)

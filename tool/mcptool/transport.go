@@ -99,12 +99,12 @@ func (b *boundedBody) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// A statusError is a response whose status says that the server cannot answer now.
+// A statusError is a response whose status means that the server cannot answer now.
 type statusError int
 
 func (e statusError) Error() string { return fmt.Sprintf("answered with status %d", int(e)) }
 
-// isUncounted reports whether err says nothing of whether the server is there.
+// isUncounted reports whether err leaves open whether the server is there.
 func isUncounted(err error) bool {
 	return errors.Is(err, context.Canceled) || errors.Is(err, errAbsent)
 }
@@ -158,7 +158,7 @@ func explain(err error) error {
 func describeError(err error) string {
 	reason := explain(err)
 	known := reason.Error()
-	// The others say why by themselves.
+	// The others hold the reason themselves.
 	if inner, ok := errors.AsType[*url.Error](err); ok && (errors.Is(reason, errAway) || errors.Is(reason, errAddress)) {
 		return known + ": " + egress.Reason(inner).Error()
 	}

@@ -37,7 +37,7 @@ const readPage = 1000
 // those among them that were printed because the API failed. bucket is a log
 // bucket's name, projects/P/locations/L/buckets/B; name, endpoint and options are
 // as in [New]. The API admits 60 calls a minute, of a thousand entries each:
-// Turns waits when it is told to, until ctx ends.
+// Turns waits when the API asks for it, until ctx ends.
 func Turns(ctx context.Context, bucket, name, endpoint string, since time.Time, opts ...option.ClientOption) (map[string]bool, error) {
 	options, err := channel.Endpoint(endpoint)
 	if err != nil {

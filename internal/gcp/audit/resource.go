@@ -35,7 +35,7 @@ func resource(ctx context.Context, project string, standIn bool) *monitoredres.M
 }
 
 // region is where the instance runs, or "" when the metadata server does not
-// say so in half a second: better an entry without it than none.
+// answer in half a second: better an entry without it than none.
 func region(ctx context.Context) string {
 	ctx, cancel := context.WithTimeout(ctx, 500*time.Millisecond)
 	defer cancel()

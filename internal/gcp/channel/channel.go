@@ -37,7 +37,7 @@ import (
 var pings = keepalive.ClientParameters{Time: 10 * time.Second, Timeout: 5 * time.Second}
 
 // minSilence is how long a call must have waited before it was given up to judge its
-// connection: less says more of the caller's patience than of the path.
+// connection: less measures the caller's deadline rather than the path.
 const minSilence = time.Second
 
 // Endpoint returns the options of a client of the service at endpoint: Google's own

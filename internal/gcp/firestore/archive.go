@@ -174,7 +174,7 @@ func (a *archiveDocument) records(begin int) ([]session.Record, error) {
 }
 
 // keepArchives makes a session's archives live on when less than half of their
-// life is left, or less than the session's, and says so in rev.
+// life is left, or less than the session's, and records it in rev.
 func (s *Sessions) keepArchives(ctx context.Context, after *session.Session, rev *revision, now time.Time) error {
 	if len(rev.archived) == 0 || rev.archivesExpireAt.Sub(now) >= s.archiveLife()/2 && !rev.archivesExpireAt.Before(after.ExpiresAt) {
 		return nil

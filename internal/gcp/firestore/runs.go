@@ -187,7 +187,7 @@ func (s *Sessions) runWrites(r *session.Run) ([]write, *session.Run, error) {
 		}
 		size += len(encoded) + fieldOverhead
 		next.parts = append(next.parts, len(encoded))
-		// A part is only ever appended to, so its size tells whether it has changed, as
+		// A part is only ever appended to, so its size shows whether it has changed, as
 		// long as no step was begun again.
 		if i >= len(old.parts) || old.parts[i] != len(encoded) || old.resets != next.resets {
 			parts[partName(i)] = encoded

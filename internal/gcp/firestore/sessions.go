@@ -376,7 +376,7 @@ func (s *Sessions) update(ctx context.Context, base, after *session.Session, c s
 		return time.Time{}, err
 	}
 	if len(move) > 0 {
-		// The transaction does not tell the document's new update time: who
+		// The transaction does not return the document's new update time: who
 		// writes again reads first.
 		return time.Time{}, s.spill(ctx, after, move, updates, run, rev, now)
 	}
@@ -510,7 +510,7 @@ func (s *Sessions) Ping(ctx context.Context) error {
 	return classify(err)
 }
 
-// classify turns Firestore's errors into the session package's, which say what
+// classify turns Firestore's errors into the session package's, which state what
 // the caller may do.
 func classify(err error) error {
 	switch status.Code(err) {

@@ -21,8 +21,8 @@ const (
 	sinceWhole = 8
 )
 
-// Since calls visit with each turn made at since or later, of every owner, and what its
-// end user said of it, nil without an opinion, in no order. It reads each session's document once and those of the sessions used
+// Since calls visit with each turn made at since or later, of every owner, and its
+// end user's feedback, nil for none, in no order. It reads each session's document once and those of the sessions used
 // since then once more, a bounded number at a time: no index has the time of
 // every session, since one that only rises would bound how many turns a second
 // can be stored. What changes during the call may be seen or not. An error of visit

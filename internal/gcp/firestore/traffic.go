@@ -53,7 +53,7 @@ var TrafficIndexes = [][]string{
 // An instance's minute is one document, which only that instance writes, so that no
 // document is written often. Sums are aggregation queries: Firestore adds up index
 // entries, at the price of one read for a thousand of them. Each asks for one sum,
-// which needs an index of two fields; Firestore's documentation does not say what a
+// which needs an index of two fields; Firestore's documentation does not state what a
 // query for several sums needs.
 type Traffic struct{ client *firestore.Client }
 

@@ -2,7 +2,7 @@
 // own client.
 //
 // A task is a POST to the service's /tasks with an ID token of an account that may do
-// nothing else. Its name tells it from all others, so that one that is added twice is
+// nothing else. Its name identifies it, so that one that is added twice is
 // delivered as one, though more than once in the end. Package taskstest stands in for
 // Cloud Tasks.
 //

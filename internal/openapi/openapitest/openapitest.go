@@ -1,5 +1,5 @@
 // Package openapitest holds answers of the service against its OpenAPI document:
-// their status, headers and body must be what the document says of the operation.
+// their status, headers and body must be as the document has the operation.
 // It is stricter than the document in one thing: members that the document does
 // not name are an error, so that none is sent undocumented.
 package openapitest
@@ -84,8 +84,8 @@ func New(document []byte) (*Contract, error) {
 	return &Contract{paths: d.Paths, shared: d.Components.Shared, headers: d.Components.Headers, defs: d.Components.Schemas, resolved: map[string]*jsonschema.Resolved{}}, nil
 }
 
-// CheckExamples says which of the document's own examples are not as it has them,
-// and how many there are.
+// CheckExamples returns how many examples the document has, and an error that names those
+// that are not as it describes them.
 func (c *Contract) CheckExamples() (int, error) {
 	count := 0
 	var problems []error
@@ -159,11 +159,11 @@ func closeObjects(schema any) {
 	}
 }
 
-// Check says what of an answer to method and path (which may have a query) is
+// Check returns what of an answer to method and path (which may have a query) is
 // not as the document has it; nil: nothing.
 func (c *Contract) Check(method, path string, status int, header http.Header, body []byte) error {
 	if status == http.StatusRequestHeaderFieldsTooLarge {
-		return nil // the server's own plain answer, as the document's introduction says
+		return nil // the server's own plain answer, as in the document's introduction
 	}
 	op, ok := c.operation(method, path)
 	if !ok {
@@ -244,7 +244,7 @@ func (c *Contract) checkUnknown(method string, status int, header http.Header, b
 }
 
 // common are the headers that answers of every route have, as the document's
-// introduction says.
+// introduction lists them.
 var common = []string{"X-Request-ID", "X-Content-Type-Options", "Cache-Control", "Vary", "RateLimit-Policy", "RateLimit"}
 
 func (c *Contract) checkHeaders(r response, header http.Header) error {

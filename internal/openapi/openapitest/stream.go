@@ -67,7 +67,7 @@ func (s *Stream) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// End says whether the stream was whole.
+// End returns an error if the stream is not whole.
 func (s *Stream) End() error {
 	switch {
 	case s.err != nil:
@@ -135,7 +135,7 @@ func (s *Stream) part(name, data string) error {
 		return fmt.Errorf("an event has the name %q", name)
 	}
 	if data == done {
-		return s.next(done, !s.told())
+		return s.next(done, !s.whole())
 	}
 	if err := s.contract.validate(map[string]any{"$ref": components + "ChatPart"}, []byte(data)); err != nil {
 		return fmt.Errorf("part: %w", err)
@@ -157,7 +157,7 @@ func (s *Stream) part(name, data string) error {
 	default:
 		misplaced = misplaced || s.open != ""
 	}
-	return s.next(p.Type, misplaced || s.told())
+	return s.next(p.Type, misplaced || s.whole())
 }
 
 // done is the end of a UI message stream.
@@ -182,8 +182,8 @@ func (s *Stream) over() bool {
 	return s.last() == "done" || s.last() == "error"
 }
 
-// told reports whether a UI message has been told of whole.
-func (s *Stream) told() bool { return s.last() == "finish" || s.last() == "error" }
+// whole reports whether a UI message has all its parts.
+func (s *Stream) whole() bool { return s.last() == "finish" || s.last() == "error" }
 
 func (s *Stream) last() string {
 	if len(s.names) == 0 {

@@ -32,7 +32,7 @@ type order struct {
 	Order int `json:"order"`
 }
 
-// A Charge is what the remote service says of a charge.
+// A Charge is a charge as the remote service returns it.
 type Charge struct {
 	Done    bool   `json:"done"`
 	Receipt string `json:"receipt"`

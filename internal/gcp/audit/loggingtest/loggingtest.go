@@ -1,6 +1,6 @@
 // Package loggingtest stands in for Google Cloud Logging in tests: a gRPC server
 // on loopback that keeps the entries written to it, and fails, stalls, breaks
-// connections or dies as a test says, so that the real client runs.
+// connections or dies as a test asks, so that the real client runs.
 package loggingtest
 
 import (
@@ -79,7 +79,7 @@ func (s *Server) listen(address string) {
 	}()
 }
 
-// tracked is a listener that tells its server of each connection.
+// tracked is a listener that reports each connection to its server.
 type tracked struct {
 	net.Listener
 	server *Server
