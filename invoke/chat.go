@@ -31,9 +31,9 @@ type ChatRequest struct {
 	_ struct{} `additionalProperties:"true"`
 
 	ID          string       `json:"id" pattern:"^[A-Za-z0-9_-]{16,64}$" doc:"The session; a new one when you have none of this id."`
-	Messages    ChatMessages `json:"messages" doc:"The conversation as the page has it. The last user message is the question; of the answers only metadata.run_id is read, and compared with the session; of an answer that is the last, its answers to what waits."`
+	Messages    ChatMessages `json:"messages" doc:"The conversation as the page has it. The last user message is the question; of answers only metadata.run_id is read, and of the last message its answers to what waits."`
 	Trigger     Trigger      `json:"trigger,omitempty" enum:"submit-message,regenerate-message" doc:"Whether to ask, or to make an answer again."`
-	Model       string       `json:"model,omitempty" nullable:"true" doc:"The model to ask, one of those that the service allows; its own when absent."`
+	Model       string       `json:"model,omitempty" nullable:"true" doc:"The model to ask; the service's own when absent."`
 	Temperature *float64     `json:"temperature,omitempty" nullable:"true" minimum:"0" maximum:"2" doc:"As of POST /invoke, like the two below."`
 	MaxTokens   *int         `json:"max_tokens,omitempty" nullable:"true" minimum:"1"`
 	AfterTurn   *int         `json:"after_turn,omitempty" nullable:"true" minimum:"0" maximum:"9007199254740991"`

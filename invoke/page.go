@@ -1,6 +1,7 @@
 package invoke
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"slices"
@@ -18,6 +19,9 @@ import (
 // the request names what it replaces: by the id of an edited message, or by asking for the
 // next turn's question again. Anything else is session_conflict, with a sentence that has the
 // person reload.
+//
+// POST /invoke has the number of the turn to be replaced instead (replaces), and how many
+// turns its client has seen (after_turn).
 //
 // The turns to be replaced are only decided here. The commit replaces them in one step, on
 // the condition that the last turn is still the one that was seen.
@@ -68,8 +72,7 @@ func (s *Service) slot(ctx context.Context, current *session.Session, r *run, re
 			return slot{before, last, current.Turns}, err
 		}
 		// What it was asked for held when it began; turns that came since stay.
-		edits := req.Options.Regenerate || req.Options.Page != nil && req.Options.Page.MessageID != ""
-		if !edits || len(r.taken.Answers) > 0 {
+		if !req.edits() || len(r.taken.Answers) > 0 {
 			return slot{before: current}, nil
 		}
 	}
@@ -97,6 +100,13 @@ func (s *Service) slot(ctx context.Context, current *session.Session, r *run, re
 // page shows.
 func (s *Service) firstReplaced(ctx context.Context, current *session.Session, req Request) (int, error) {
 	page, next := req.Options.Page, current.Turns+1
+	switch {
+	case req.Replaces == nil:
+	case *req.Replaces > current.Turns:
+		return 0, api.Fail(api.SessionConflict, nil)
+	default:
+		return *req.Replaces, nil
+	}
 	if page == nil || page.Alone {
 		named := 0
 		if page != nil && page.MessageID != "" {
@@ -231,8 +241,7 @@ func (s *Service) turnAt(ctx context.Context, current *session.Session, number i
 // wait is bounded by what a commit may take and the second in which another instance's record
 // is read.
 func (s *Service) supersede(ctx context.Context, current *session.Session, req Request) (bool, error) {
-	page := req.Options.Page
-	if page == nil {
+	if req.Options.Page == nil && req.Replaces == nil {
 		return false, nil
 	}
 	key, working, err := s.superseded(ctx, current, req)
@@ -255,7 +264,7 @@ func (s *Service) supersede(ctx context.Context, current *session.Session, req R
 // A run in its first second is known only to its process: elsewhere it is found by its
 // record, once that is written.
 func (s *Service) superseded(ctx context.Context, current *session.Session, req Request) (key runKey, working bool, err error) {
-	page := req.Options.Page
+	page := cmp.Or(req.Options.Page, &Page{Alone: true}) // with Replaces, after_turn says what the page shows
 	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
 	named := ""
@@ -280,7 +289,7 @@ func (s *Service) superseded(ctx context.Context, current *session.Session, req 
 			return key, false, err
 		}
 	}
-	if !req.Options.Regenerate && page.MessageID == "" {
+	if !req.edits() {
 		return key, false, nil
 	}
 	shown, err := s.lastShown(ctx, current, page.Runs)

@@ -27,15 +27,16 @@ const MaxQuery = 10_000
 type Request struct {
 	Query       string      `json:"query" doc:"What to ask the agent. White space around it is dropped." example:"What can you do?"`
 	SessionID   string      `json:"session_id,omitempty" pattern:"^[A-Za-z0-9_-]{16,64}$" doc:"The session to go on with; a new one when absent."`
-	AfterTurn   *int        `json:"after_turn,omitempty" minimum:"0" maximum:"9007199254740991" doc:"How many turns the caller believes the session has. Any other number is a conflict."`
-	Temperature *float64    `json:"temperature,omitempty" minimum:"0" maximum:"2" doc:"How freely the model chooses its words; the agent's own setting when absent."`
+	AfterTurn   *int        `json:"after_turn,omitempty" minimum:"0" maximum:"9007199254740991" doc:"How many turns the caller believes the session has; else it is a conflict."`
+	Replaces    *int        `json:"replaces,omitempty" minimum:"1" dependentRequired:"session_id,after_turn" doc:"The turn to replace, with all after it."`
+	Temperature *float64    `json:"temperature,omitempty" minimum:"0" maximum:"2" doc:"How freely the model chooses its words; the agent's own when absent."`
 	MaxTokens   *int        `json:"max_tokens,omitempty" minimum:"1" doc:"How many tokens each model call may return."`
-	Model       string      `json:"model,omitempty" doc:"The model to ask, one of those that the service allows; its own when absent. Another may stand in while it is unavailable."`
-	Files       []FileInput `json:"files,omitempty" maxItems:"8" doc:"Files that the question is about, in base64 or by address."`
+	Model       string      `json:"model,omitempty" doc:"The model to ask; the service's own when absent. Another may stand in while it is unavailable."`
+	Files       []FileInput `json:"files,omitempty" maxItems:"8" doc:"Files of the question, in base64 or by address."`
 	Stream      bool        `json:"stream,omitempty" doc:"Whether to answer with an event stream, as Accept: text/event-stream asks for too."`
-	Webhook     string      `json:"webhook,omitempty" maxLength:"2048" doc:"An https URL that is called when a run in the background (Prefer: respond-async) has ended, or waits."`
+	Webhook     string      `json:"webhook,omitempty" maxLength:"2048" doc:"An https URL that is called when a background run has ended, or waits."`
 
-	OnDisconnect string `json:"on_disconnect,omitempty" enum:"cancel,continue" doc:"What becomes of the run when the client goes away. Without it, a run that has an Idempotency-Key or is of POST /chat goes on, and others are canceled."`
+	OnDisconnect string `json:"on_disconnect,omitempty" enum:"cancel,continue" doc:"What becomes of the run when the client goes away. Without it, a run of POST /chat or with an Idempotency-Key goes on, others are canceled."`
 
 	Options Options `json:"-"`
 
@@ -73,6 +74,11 @@ const (
 	DisconnectCancel   = "cancel"
 	DisconnectContinue = "continue"
 )
+
+// edits reports whether req replaces what the session has, instead of going on with it.
+func (req *Request) edits() bool {
+	return req.Replaces != nil || req.Options.Regenerate || req.Options.Page != nil && req.Options.Page.MessageID != ""
+}
 
 // newBody returns the validator of a Request with the configured limit on max_tokens
 // and the models that it may name.

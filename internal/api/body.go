@@ -276,6 +276,12 @@ func requiredField(d Detail) Detail {
 			return Detail{Field: name, Issue: "is required"}
 		}
 	}
+	const dependent, on = "expected property ", " to be present when "
+	if rest, ok := strings.CutPrefix(d.Issue, dependent); ok && d.Field == "" {
+		if name, rest, ok := strings.Cut(rest, on); ok {
+			return Detail{Field: name, Issue: "is required with " + strings.TrimSuffix(rest, " is present")}
+		}
+	}
 	return d
 }
 

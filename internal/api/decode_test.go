@@ -23,6 +23,7 @@ type body struct {
 	Temperature *float64 `json:"temperature,omitempty" minimum:"0" maximum:"2"`
 	MaxTokens   *int     `json:"max_tokens,omitempty" minimum:"1"`
 	Stream      bool     `json:"stream,omitempty"`
+	Replaces    int      `json:"replaces,omitempty" dependentRequired:"session_id,after_turn"`
 }
 
 var bodies = api.NewBody[body](func(properties map[string]*huma.Schema) {
@@ -142,6 +143,7 @@ func TestDecodeNamesTheFieldsThatBreakARule(t *testing.T) {
 		{"null for a field that is required", `{"query":null}`, []string{"query"}},
 		{"null for a field that is not", `{"query":"hi","session_id":null,"after_turn":null,"temperature":null,"max_tokens":null,"stream":null}`,
 			[]string{"after_turn", "max_tokens", "session_id", "stream", "temperature"}},
+		{"a field without those that it needs", `{"query":"hi","replaces":1}`, []string{"after_turn", "session_id"}},
 		{"a field nobody knows", `{"query":"hi","color":"blue"}`, []string{"color"}},
 		{"a field in capitals", `{"query":"hi","Stream":true}`, []string{"Stream"}},
 		{"a required field in capitals", `{"Query":"hi"}`, []string{"Query", "query"}},
