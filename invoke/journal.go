@@ -108,14 +108,16 @@ func (j *journal) tick() (first *session.Run) {
 	if j.closed {
 		return nil
 	}
-	begun := j.record.Revision != nil
+	stored, begun := j.record.Revision != nil, time.Now()
 	// Canceling ends the model call, too: nobody pays for a run that is another's.
 	if _, err := j.write(); err != nil {
 		j.run.cancel(err)
 		return nil
 	}
-	j.timer.Reset(journalEvery)
-	if begun || j.record.Revision == nil {
+	// From the beginning of the write on: a slow store must not make a stop wait for longer
+	// than the time of one write more.
+	j.timer.Reset(max(journalEvery-time.Since(begun), 0))
+	if stored || j.record.Revision == nil {
 		return nil
 	}
 	record := j.record
