@@ -332,7 +332,7 @@ func TestAQuestionInTheBackgroundPassesTheHook(t *testing.T) {
 // first write makes one of them the holder, and the other leaves no turn.
 func TestATaskThatTwoInstancesBegin(t *testing.T) {
 	t.Parallel()
-	gemini, store, waiting := geminitest.Start(t), newMemory(), &tasks{}
+	gemini, store, waiting := geminitest.Start(t), &instance{Store: newMemory()}, &tasks{}
 	start := func() *invoke.Service {
 		var config invoke.Config
 		serveAgent(t, store, gemini, agent.Agent{Name: "agent", MaxTokens: 100}, func(c *invoke.Config) {
@@ -364,7 +364,7 @@ func TestATaskThatTwoInstancesBegin(t *testing.T) {
 	if _, err := gemini.Await(t.Context(), 2); err != nil {
 		t.Fatal(err)
 	}
-	time.Sleep(1500 * time.Millisecond) // until one has written
+	store.journaled(t, info.RunID, "one ") // by one of the two
 	close(gate)
 	working.Wait()
 	sessionID, _, _ := session.SplitRunID(info.RunID)

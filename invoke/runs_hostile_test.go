@@ -12,7 +12,6 @@ import (
 	"example.com/gatehouse/internal/gcp/firestore"
 	"example.com/gatehouse/internal/geminitest"
 	"example.com/gatehouse/invoke"
-	"example.com/gatehouse/session"
 )
 
 // remove deletes a session.
@@ -41,8 +40,7 @@ func TestASessionThatIsDeletedUnderARun(t *testing.T) {
 			gemini.Enqueue(geminitest.Text("one ", "two").SilentAfter(1))
 			own := a.watch(t, http.MethodPost, "/invoke", `{"query": "hello", "stream": true, "session_id": "`+id+`"}`)
 			run := runID(t, own.until(t, "delta")[0])
-			await(t, b, run, isRecorded)
-			time.Sleep(1100 * time.Millisecond) // until the record is there
+			a.journaled(t, run, "one ")
 			elsewhere := b.watch(t, http.MethodGet, "/runs/"+run+"/events", "")
 			elsewhere.until(t, "delta")
 			b.remove(t, run)
@@ -79,7 +77,7 @@ func TestAnEventIDBeyondARunThatGoesOn(t *testing.T) {
 	if w := a.watch(t, http.MethodGet, "/runs/"+run+"/events", "", "Last-Event-ID", beyond); w.status != http.StatusBadRequest {
 		t.Errorf("where it runs: %d", w.status)
 	}
-	time.Sleep(1500 * time.Millisecond) // until the record is there
+	a.journaled(t, run, "one ")
 	w := b.watch(t, http.MethodGet, "/runs/"+run+"/events", "", "Last-Event-ID", beyond)
 	close(gate)
 	own.until(t, "done")
@@ -141,7 +139,7 @@ func TestClocksThatAreMinutesApart(t *testing.T) {
 				own := i.watch(t, http.MethodPost, "/invoke", streamed, headers...)
 				before := own.until(t, "delta")
 				run := runID(t, before[0])
-				time.Sleep(1500 * time.Millisecond) // until the record is there
+				i.journaled(t, run, "one ")
 				return own, before, run
 			}
 			gate := make(chan struct{})
@@ -167,7 +165,6 @@ func TestClocksThatAreMinutesApart(t *testing.T) {
 			_, _, run = asked(b, geminitest.Text("one ", "two").SilentAfter(1))
 			b.cut.Store(true) // it dies
 			gemini.Enqueue(geminitest.Text("three"))
-			time.Sleep(session.LeaseTime)
 			if got := shows(t, a.watch(t, http.MethodGet, "/runs/"+run+"/events", "").until(t, "done")...); got != "three" {
 				t.Errorf("taken over: %q", got)
 			}

@@ -7,7 +7,9 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -19,25 +21,74 @@ import (
 )
 
 // An instance is a service of its own on a store that it shares with others. Its
-// connection to the store can be cut.
+// connection to the store can be cut, and what it writes of its runs can be waited for.
 type instance struct {
 	session.Store
 	*httptest.Server
 	cut atomic.Bool
+
+	mu      sync.Mutex
+	records map[string]*session.Run // as it wrote them last, by turn
+	wrote   chan struct{}           // closed when records changes
 }
 
 func (i *instance) Apply(ctx context.Context, s *session.Session, c session.Change) (*session.Session, error) {
 	if i.cut.Load() {
 		return nil, session.ErrUnavailable
 	}
-	return i.Store.Apply(ctx, s, c)
+	after, err := i.Store.Apply(ctx, s, c)
+	if err == nil && c.Run != nil {
+		i.written(c.Run)
+	}
+	return after, err
 }
 
 func (i *instance) SaveRun(ctx context.Context, r *session.Run) (*session.Run, error) {
 	if i.cut.Load() {
 		return nil, session.ErrUnavailable
 	}
-	return i.Store.SaveRun(ctx, r)
+	saved, err := i.Store.SaveRun(ctx, r)
+	if err == nil {
+		i.written(r)
+	}
+	return saved, err
+}
+
+func (i *instance) written(r *session.Run) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if i.records == nil {
+		i.records = map[string]*session.Run{}
+	}
+	i.records[r.ID] = r
+	if i.wrote != nil {
+		close(i.wrote)
+		i.wrote = nil
+	}
+}
+
+// journaled waits until i has written a record of a run that shows a text.
+func (i *instance) journaled(t *testing.T, run, text string) {
+	t.Helper()
+	_, turn, _ := session.SplitRunID(run)
+	timeout := time.After(10 * time.Second)
+	for {
+		i.mu.Lock()
+		record := i.records[turn]
+		if i.wrote == nil {
+			i.wrote = make(chan struct{})
+		}
+		wrote := i.wrote
+		i.mu.Unlock()
+		if record != nil && slices.ContainsFunc(record.Parts, func(p session.Part) bool { return strings.Contains(p.Text, text) }) {
+			return
+		}
+		select {
+		case <-wrote:
+		case <-timeout:
+			t.Fatalf("no record of the run shows %q: %+v", text, record)
+		}
+	}
 }
 
 // instances returns two instances on one store, and what moves the store's clock.
@@ -366,8 +417,7 @@ func TestTakeOver(t *testing.T) {
 			before := own.until(t, "tool_result")
 			before = append(before, own.until(t, "delta")...)
 			run := runID(t, before[0])
-			await(t, b, run, isRecorded)
-			time.Sleep(1100 * time.Millisecond) // another write has what was shown
+			a.journaled(t, run, "void ")
 			a.cut.Store(true)
 			advance(session.LeaseTime + 3*time.Second)
 			const want = "Let me see.\n\nIt is one."
@@ -459,11 +509,7 @@ func TestDeletedWhileItGoesOn(t *testing.T) {
 	gemini.Enqueue(geminitest.Text("one ", "two").SilentAfter(1))
 	own := a.watch(t, http.MethodPost, "/invoke", streamed)
 	run := runID(t, own.until(t, "delta")[0])
-	await(t, b, run, func(body string) bool {
-		_, err := b.LoadRun(t.Context(), session.Key{}, "")
-		return err != nil && isRecorded(body)
-	})
-	time.Sleep(1200 * time.Millisecond)
+	a.journaled(t, run, "one ")
 	if w := b.watch(t, http.MethodDelete, "/sessions", ""); w.status != http.StatusNoContent {
 		t.Fatalf("the deletion: %d", w.status)
 	}
