@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"example.com/gatehouse/internal/api"
+	"example.com/gatehouse/internal/breaker"
 	"example.com/gatehouse/internal/figures"
 	"example.com/gatehouse/internal/rescue"
 	"example.com/gatehouse/internal/version"
@@ -283,7 +284,7 @@ func (r *Report) judge(sum figures.Sum) {
 			r.worsen(Degraded)
 		}
 	}
-	if slices.Contains(slices.Collect(maps.Values(sum.Breakers)), figures.Open) {
+	if slices.Contains(slices.Collect(maps.Values(sum.Breakers)), breaker.Open.String()) {
 		r.worsen(Degraded)
 	}
 }

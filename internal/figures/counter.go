@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"example.com/gatehouse/internal/breaker"
 	"example.com/gatehouse/internal/cputime"
 )
 
@@ -256,7 +257,7 @@ func worst(byInstance map[string]map[string]string) map[string]string {
 			if all == nil {
 				all = map[string]string{}
 			}
-			if was, ok := all[model]; !ok || worse(state, was) {
+			if was, ok := all[model]; !ok || breaker.Parse(state) > breaker.Parse(was) {
 				all[model] = state
 			}
 		}

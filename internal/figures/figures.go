@@ -12,7 +12,6 @@ package figures
 import (
 	"context"
 	"net/http"
-	"slices"
 	"time"
 
 	"example.com/gatehouse/internal/api"
@@ -70,16 +69,6 @@ func one(status int, code string) Figures {
 	}
 	return f
 }
-
-// Open is the state of a breaker that lets nothing through.
-const Open = "open"
-
-// states are those of a breaker as instances write them, from the best to the
-// worst; one that is not known counts as the best.
-var states = []string{"closed", "half_open", Open}
-
-// worse reports whether state a is worse than b.
-func worse(a, b string) bool { return slices.Index(states, a) > slices.Index(states, b) }
 
 // A Minute is what an instance counted in one clock minute.
 type Minute struct {

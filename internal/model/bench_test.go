@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"example.com/gatehouse/internal/breaker"
 	"example.com/gatehouse/internal/model"
 )
 
@@ -55,7 +56,7 @@ func BenchmarkGenerate(b *testing.B) {
 // How long a call takes that is refused because the breaker is open.
 func BenchmarkOpenBreaker(b *testing.B) {
 	c := benchClient(b, canned{503, ""}, first)
-	for c.States()[first] != model.Open {
+	for c.States()[first] != breaker.Open {
 		_, _ = generate(b.Context(), c, false)
 	}
 	r := question()

@@ -13,6 +13,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"example.com/gatehouse/internal/breaker"
 	"example.com/gatehouse/internal/model"
 )
 
@@ -81,7 +82,7 @@ func guarded(t *testing.T, h http.Handler, f func(t *testing.T, c *model.Client)
 }
 
 // state of the first model's breaker.
-func checkState(t *testing.T, c *model.Client, want model.State) {
+func checkState(t *testing.T, c *model.Client, want breaker.State) {
 	t.Helper()
 	if got := c.States()[first]; got != want {
 		t.Errorf("the breaker is %s, want %s", got, want)
@@ -102,7 +103,7 @@ func open(t *testing.T, c *model.Client) {
 		_, err := once(t.Context(), c)
 		checkFailure(t, err, model.Unavailable)
 	}
-	checkState(t, c, model.Open)
+	checkState(t, c, breaker.Open)
 }
 
 func TestFiveFailuresOpenTheBreaker(t *testing.T) {
@@ -112,9 +113,9 @@ func TestFiveFailuresOpenTheBreaker(t *testing.T) {
 		for range 4 {
 			_, _ = once(t.Context(), c)
 		}
-		checkState(t, c, model.Closed)
+		checkState(t, c, breaker.Closed)
 		_, _ = once(t.Context(), c)
-		checkState(t, c, model.Open)
+		checkState(t, c, breaker.Open)
 		for _, passed := range []time.Duration{0, time.Second, 58 * time.Second} {
 			time.Sleep(passed)
 			begin := time.Now()
@@ -144,7 +145,7 @@ func TestRetriesCountAsFailures(t *testing.T) {
 		if a.Attempts != 3 || b.Attempts != 2 || s.requests() != 5 {
 			t.Errorf("%d and %d attempts, %d requests; want 3, 2 and 5", a.Attempts, b.Attempts, s.requests())
 		}
-		checkState(t, c, model.Open)
+		checkState(t, c, breaker.Open)
 	})
 }
 
@@ -169,12 +170,12 @@ func TestOneTrialAfterTheCooldown(t *testing.T) {
 	for _, tt := range []struct {
 		name  string
 		trial http.HandlerFunc
-		after model.State
+		after breaker.State
 	}{
-		{"that is answered", answer(200, good("Hello.")), model.Closed},
-		{"that fails", answer(503, ""), model.Open},
-		{"that is blocked", answer(200, `{"promptFeedback":{"blockReason":"SAFETY"}}`), model.Closed},
-		{"that is refused", answer(400, ""), model.HalfOpen},
+		{"that is answered", answer(200, good("Hello.")), breaker.Closed},
+		{"that fails", answer(503, ""), breaker.Open},
+		{"that is blocked", answer(200, `{"promptFeedback":{"blockReason":"SAFETY"}}`), breaker.Closed},
+		{"that is refused", answer(400, ""), breaker.HalfOpen},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
@@ -189,7 +190,7 @@ func TestOneTrialAfterTheCooldown(t *testing.T) {
 				})
 				open(t, c)
 				time.Sleep(cooldown + time.Millisecond)
-				checkState(t, c, model.HalfOpen)
+				checkState(t, c, breaker.HalfOpen)
 				ended := make(chan struct{})
 				go func() {
 					defer close(ended)
@@ -209,13 +210,13 @@ func TestOneTrialAfterTheCooldown(t *testing.T) {
 				close(held)
 				<-ended
 				checkState(t, c, tt.after)
-				if tt.after == model.Open {
+				if tt.after == breaker.Open {
 					return
 				}
 				if _, err := c.Generate(t.Context(), question(), nil); err != nil {
 					t.Errorf("after the trial: %v", err)
 				}
-				checkState(t, c, model.Closed)
+				checkState(t, c, breaker.Closed)
 			})
 		})
 	}
@@ -230,7 +231,7 @@ func TestATrialThatFailsKeepsTheBreakerOpenForAnotherCooldown(t *testing.T) {
 			time.Sleep(cooldown + time.Millisecond)
 			_, err := c.Generate(t.Context(), question(), nil)
 			failed := checkFailure(t, err, model.Unavailable)
-			checkState(t, c, model.Open)
+			checkState(t, c, breaker.Open)
 			if s.requests() != n || failed.RetryAfter > cooldown {
 				t.Errorf("%d requests, RetryAfter %v; want %d: no retry of a trial", s.requests(), failed.RetryAfter, n)
 			}
@@ -293,7 +294,7 @@ func TestNoTrialKeepsTheBreakerHalfOpen(t *testing.T) {
 				if _, err := once(t.Context(), c); err != nil {
 					t.Errorf("the next trial: %v", err)
 				}
-				checkState(t, c, model.Closed)
+				checkState(t, c, breaker.Closed)
 			})
 		})
 	}
@@ -315,21 +316,21 @@ func TestATrialThatNeverEnds(t *testing.T) {
 		time.Sleep(59 * time.Second)
 		_, err := once(t.Context(), c)
 		checkFailure(t, err, model.Unavailable)
-		checkState(t, c, model.HalfOpen)
+		checkState(t, c, breaker.HalfOpen)
 		time.Sleep(time.Second)
 		_, err = once(t.Context(), c)
 		if failed := checkFailure(t, err, model.Unavailable); failed.RetryAfter != cooldown {
 			t.Errorf("RetryAfter %v, want another %v", failed.RetryAfter, cooldown)
 		}
-		checkState(t, c, model.Open)
+		checkState(t, c, breaker.Open)
 		time.Sleep(cooldown + time.Millisecond)
 		if _, err := once(t.Context(), c); err != nil {
 			t.Error(err)
 		}
-		checkState(t, c, model.Closed)
+		checkState(t, c, breaker.Closed)
 		cancel()
 		synctest.Wait() // the end of the lost trial no longer counts
-		checkState(t, c, model.Closed)
+		checkState(t, c, breaker.Closed)
 	})
 }
 
@@ -349,9 +350,9 @@ func TestATrialIsOverWhenItsStreamBegins(t *testing.T) {
 		time.Sleep(cooldown + time.Millisecond)
 		go func() { _, _ = c.Generate(t.Context(), question(), dropText) }()
 		synctest.Wait()
-		checkState(t, c, model.Closed)
+		checkState(t, c, breaker.Closed)
 		time.Sleep(2 * time.Minute)
-		checkState(t, c, model.Closed)
+		checkState(t, c, breaker.Closed)
 	})
 }
 
@@ -424,9 +425,9 @@ func TestWhatCounts(t *testing.T) {
 				for range 5 {
 					tt.ask(t, c)
 				}
-				want := model.Closed
+				want := breaker.Closed
 				if tt.counts {
-					want = model.Open
+					want = breaker.Open
 				}
 				checkState(t, c, want)
 			})
@@ -444,7 +445,7 @@ func TestChangesAreTold(t *testing.T) {
 		c = newClient(t, model.Config{
 			APIKey: apiKey, BaseURL: "http://gemini.test", Transport: wire{s},
 			Models: []string{first, second}, BreakerFailures: 5, BreakerCooldown: cooldown,
-			OnBreaker: func(name string, state model.State) {
+			OnBreaker: func(name string, state breaker.State) {
 				told = append(told, name+" "+state.String())
 				if got := c.States()[name]; got != state { // would hang if a lock were held
 					t.Errorf("told %s, is %s", state, got)
@@ -477,7 +478,7 @@ func TestAnObserverThatPanicsLeavesTheBreakerWhole(t *testing.T) {
 		c := newClient(t, model.Config{
 			APIKey: apiKey, BaseURL: "http://gemini.test", Transport: wire{answer(503, "")},
 			Models: []string{first}, BreakerFailures: 1, BreakerCooldown: cooldown,
-			OnBreaker: func(string, model.State) { told++; panic("a bug") },
+			OnBreaker: func(string, breaker.State) { told++; panic("a bug") },
 		})
 		ask := func() {
 			defer func() { _ = recover() }()
@@ -511,16 +512,16 @@ func TestAProbeAndTheBreakerDoNotMeet(t *testing.T) {
 				t.Error("a probe went well")
 			}
 		}
-		checkState(t, c, model.Closed)
+		checkState(t, c, breaker.Closed)
 		open(t, c)
 		up = true
 		if err := c.Probe(t.Context(), first); err != nil {
 			t.Errorf("a probe while the breaker is open: %v", err)
 		}
-		checkState(t, c, model.Open)
+		checkState(t, c, breaker.Open)
 		time.Sleep(cooldown + time.Millisecond)
 		_ = c.Probe(t.Context(), first)
-		checkState(t, c, model.HalfOpen)
+		checkState(t, c, breaker.HalfOpen)
 	})
 }
 
@@ -566,7 +567,7 @@ func TestTheBreakerRecoversFromAnything(t *testing.T) {
 			}
 			group.Wait()
 			cancel()
-			if state := c.States()[first]; !slices.Contains([]model.State{model.Closed, model.HalfOpen, model.Open}, state) {
+			if state := c.States()[first]; !slices.Contains([]breaker.State{breaker.Closed, breaker.HalfOpen, breaker.Open}, state) {
 				t.Fatalf("state %q", state)
 			}
 			time.Sleep(7 * time.Second)
@@ -574,7 +575,7 @@ func TestTheBreakerRecoversFromAnything(t *testing.T) {
 		if _, err := c.Generate(t.Context(), question(), nil); err != nil {
 			t.Errorf("%v after %d requests", err, s.requests())
 		}
-		checkState(t, c, model.Closed)
+		checkState(t, c, breaker.Closed)
 	})
 }
 

@@ -15,6 +15,7 @@ import (
 	"strings"
 	"time"
 
+	"example.com/gatehouse/internal/breaker"
 	"example.com/gatehouse/internal/truncate"
 )
 
@@ -66,6 +67,15 @@ func (e *Error) joinFallback(model string, next *Error) *Error {
 		both.RetryAfter = next.RetryAfter
 	}
 	return both
+}
+
+// unavailable returns the error of a model that its breaker keeps calls away from, nil for
+// nil.
+func unavailable(refused *breaker.RefusedError) *Error {
+	if refused == nil {
+		return nil
+	}
+	return &Error{Kind: Unavailable, RetryAfter: refused.RetryAfter, err: refused}
 }
 
 // maxErrorText bounds what an upstream may write into our log, in bytes.

@@ -13,6 +13,7 @@ import (
 
 	"google.golang.org/genai"
 
+	"example.com/gatehouse/internal/breaker"
 	"example.com/gatehouse/internal/models"
 	"example.com/gatehouse/session"
 )
@@ -59,18 +60,18 @@ func (c *Client) Askable(r Request) error {
 	if c.withdrawn.Load() {
 		return ErrNoKey
 	}
-	refused := c.breakers[r.Model].refuses()
-	if refused == nil {
+	failure := unavailable(c.breakers[r.Model].Refuses())
+	if failure == nil {
 		return nil
 	}
 	for _, name := range c.standIns(r) {
-		next := c.breakers[name].refuses()
+		next := unavailable(c.breakers[name].Refuses())
 		if next == nil {
 			return nil
 		}
-		refused = refused.joinFallback(name, next)
+		failure = failure.joinFallback(name, next)
 	}
-	return refused
+	return failure
 }
 
 func (c *Client) generate(ctx context.Context, r Request, onText func(model, text string) error) (Answer, error) {
@@ -180,13 +181,13 @@ func (g *generation) attempt(ctx context.Context, r Request, until time.Time) (a
 			return a, err
 		}
 	}
-	permit, refused := g.client.breakers[r.Model].allow()
+	permit, refused := g.client.breakers[r.Model].Allow()
 	if refused != nil {
-		return a, refused
+		return a, unavailable(refused)
 	}
 	g.attempts++
-	result := uncounted // also when onText panics
-	defer func() { permit.done(result) }()
+	result := breaker.Uncounted // also when onText panics
+	defer func() { permit.Done(result) }()
 	if (g.shown || g.parted) && r.Restart != nil {
 		r.Restart()
 	}
@@ -194,7 +195,7 @@ func (g *generation) attempt(ctx context.Context, r Request, until time.Time) (a
 	w := newWatch(ctx, until)
 	defer w.end()
 	if err = g.send(w, &r, &a, permit); err == nil {
-		result = answered
+		result = breaker.Answered
 		a.settlePositions()
 		a.complete(&r)
 		g.client.price(&a)
@@ -225,13 +226,13 @@ func (g *generation) attempt(ctx context.Context, r Request, until time.Time) (a
 // can bring about does not count: a request that is refused, an answer that cannot be
 // read, going away. Its deadline counts when the model had a fair time without a sign
 // of life.
-func (c *Client) verdict(ctx context.Context, w *watch, err error) verdict {
+func (c *Client) verdict(ctx context.Context, w *watch, err error) breaker.Verdict {
 	failure, ok := errors.AsType[*Error](err)
 	if errors.Is(ctx.Err(), context.DeadlineExceeded) && w.silent() >= c.fair ||
 		ctx.Err() == nil && ok && failure.Kind != Failed {
-		return away
+		return breaker.Away
 	}
-	return uncounted
+	return breaker.Uncounted
 }
 
 // backoff is how long to wait after a failed attempt: what the server asked
@@ -261,7 +262,7 @@ func sleep(ctx context.Context, d time.Duration) bool {
 
 // send sends the request and takes the answer in, which is whole when there is no
 // error.
-func (g *generation) send(w *watch, r *Request, a *Answer, permit permit) error {
+func (g *generation) send(w *watch, r *Request, a *Answer, permit breaker.Permit) error {
 	body, err := r.body(g.client.config.Backend == genai.BackendVertexAI)
 	if err != nil {
 		return &Error{Kind: Failed, free: true, err: err}
@@ -280,7 +281,7 @@ func (g *generation) send(w *watch, r *Request, a *Answer, permit permit) error 
 			return err
 		}
 		w.pause()
-		permit.begins()
+		permit.Begins()
 		counts = fuller(counts, chunk.UsageMetadata) // each one counts all so far
 		parts, err := a.add(chunk)
 		if err != nil {

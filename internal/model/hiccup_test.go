@@ -14,6 +14,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"example.com/gatehouse/internal/breaker"
 	"example.com/gatehouse/internal/model"
 	"example.com/gatehouse/session"
 )
@@ -88,7 +89,7 @@ func TestAnswersThatGiveNothing(t *testing.T) {
 							t.Errorf("spent %+v", a.Spent)
 						}
 					}
-					checkState(t, c, model.Closed)
+					checkState(t, c, breaker.Closed)
 				})
 			})
 			t.Run(name+", for good/"+form.name, func(t *testing.T) {
@@ -103,7 +104,7 @@ func TestAnswersThatGiveNothing(t *testing.T) {
 					if checkFailure(t, err, model.Failed); a.Attempts != 6 || a.Usage.TotalTokens != 6*3130 {
 						t.Errorf("%d attempts, %+v", a.Attempts, a.Usage)
 					}
-					checkState(t, c, model.Closed)
+					checkState(t, c, breaker.Closed)
 				}, first, second)
 			})
 		}
@@ -180,8 +181,8 @@ func TestSilenceWithinAShortTimeoutCounts(t *testing.T) {
 	tests := []struct {
 		name string
 		left time.Duration
-		want model.State
-	}{{"all of it", 6 * time.Second, model.Open}, {"what tools have left of it", 2 * time.Second, model.Closed}}
+		want breaker.State
+	}{{"all of it", 6 * time.Second, breaker.Open}, {"what tools have left of it", 2 * time.Second, breaker.Closed}}
 	for _, tt := range tests {
 		for _, form := range forms {
 			t.Run(tt.name+"/"+form.name, func(t *testing.T) {

@@ -27,6 +27,7 @@ import (
 	"cloud.google.com/go/auth/httptransport"
 	"google.golang.org/genai"
 
+	"example.com/gatehouse/internal/breaker"
 	"example.com/gatehouse/internal/models"
 	"example.com/gatehouse/session"
 )
@@ -67,7 +68,7 @@ type Config struct {
 	// OnBreaker, if set, is called with each new state of a model's breaker, on the
 	// goroutine of the call that brought it about. It may be called at once for
 	// different models.
-	OnBreaker func(model string, state State)
+	OnBreaker func(model string, state breaker.State)
 	// Timeout is how long a request may take, if that is bounded: a model that was
 	// silent for half of it counts as away.
 	Timeout time.Duration
@@ -86,7 +87,7 @@ type Client struct {
 	presence presence
 	names    []string // of the models, in order
 	armor    *genai.ModelArmorConfig
-	breakers map[string]*breaker // never changed
+	breakers map[string]*breaker.Breaker // never changed
 	budget   budget
 	fair     time.Duration // of silence, after which a model counts as away
 }
@@ -119,10 +120,14 @@ func New(ctx context.Context, c Config) (*Client, error) {
 	config.HTTPClient = &http.Client{Transport: &transport{next: carrier, closeIdle: base.CloseIdleConnections}}
 	client := &Client{
 		config: config, close: base.CloseIdleConnections, tables: c.Tables,
-		names: c.Models, armor: c.Armor, breakers: make(map[string]*breaker, len(c.Models)+len(c.Allowed)),
+		names: c.Models, armor: c.Armor, breakers: make(map[string]*breaker.Breaker, len(c.Models)+len(c.Allowed)),
 	}
 	for _, name := range slices.Concat(c.Models, c.Allowed) {
-		client.breakers[name] = &breaker{model: name, failures: c.BreakerFailures, cooldown: c.BreakerCooldown, onChange: c.OnBreaker}
+		settings := breaker.Settings{Failures: c.BreakerFailures, Cooldown: c.BreakerCooldown}
+		if c.OnBreaker != nil {
+			settings.OnChange = func(state breaker.State) { c.OnBreaker(name, state) }
+		}
+		client.breakers[name] = breaker.New(settings)
 	}
 	client.fair = fairSilence
 	if c.Timeout > 0 {
@@ -162,10 +167,10 @@ func (c *Client) SetKey(ctx context.Context, key string) error {
 }
 
 // States returns the state of each model's breaker.
-func (c *Client) States() map[string]State {
-	states := make(map[string]State, len(c.breakers))
+func (c *Client) States() map[string]breaker.State {
+	states := make(map[string]breaker.State, len(c.breakers))
 	for name, b := range c.breakers {
-		states[name] = b.current()
+		states[name] = b.State()
 	}
 	return states
 }

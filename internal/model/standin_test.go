@@ -15,6 +15,7 @@ import (
 
 	"google.golang.org/genai"
 
+	"example.com/gatehouse/internal/breaker"
 	"example.com/gatehouse/internal/model"
 )
 
@@ -121,7 +122,7 @@ func TestTheSecondAnswersWhileTheFirstsBreakerIsOpen(t *testing.T) {
 				t.Errorf("call %d: %d attempts in %v, want the second asked at once", i, a.Attempts, time.Since(begin))
 			}
 		}
-		checkState(t, c, model.Open)
+		checkState(t, c, breaker.Open)
 		m.handlers[first] = both("Back.")
 		time.Sleep(cooldown + time.Millisecond)
 		if a, err := c.Generate(t.Context(), question(), nil); err != nil || a.Model != first {
@@ -280,7 +281,7 @@ func TestAStallBeforeTextIsTriedAgain(t *testing.T) {
 					t.Errorf("%d attempts, want 2", a.Attempts)
 				}
 			}
-			checkState(t, c, model.Closed)
+			checkState(t, c, breaker.Closed)
 		})
 	})
 }
@@ -319,7 +320,7 @@ func TestAStreamIsAsPatientAsAWholeAnswer(t *testing.T) {
 					ctx, cancel = context.WithTimeout(t.Context(), 30*time.Second)
 					defer cancel()
 				}
-				checkState(t, c, model.Closed)
+				checkState(t, c, breaker.Closed)
 			})
 		})
 		t.Run(tt.name+" that does not come", func(t *testing.T) {

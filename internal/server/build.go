@@ -14,6 +14,7 @@ import (
 	"example.com/gatehouse/config"
 	"example.com/gatehouse/internal/access"
 	"example.com/gatehouse/internal/auth"
+	"example.com/gatehouse/internal/breaker"
 	"example.com/gatehouse/internal/figures"
 	"example.com/gatehouse/internal/gcp/bucket"
 	"example.com/gatehouse/internal/gcp/firestore"
@@ -286,10 +287,10 @@ func (s *Server) openModel(ctx context.Context, p *parts, project string) error 
 		BaseURL: g.BaseURL, Loopback: loopback.URL(g.BaseURL), Wrap: s.wrapModel,
 		Models: s.modelNames(), Allowed: s.Config.ModelsAllowed, Tables: &s.tables, Timeout: s.Config.RequestTimeout,
 		BreakerFailures: s.Config.BreakerFailures, BreakerCooldown: s.Config.BreakerCooldown,
-		OnBreaker: func(name string, state model.State) {
+		OnBreaker: func(name string, state breaker.State) {
 			// Not in ctx: that is of the request that happened to build the service.
 			s.Log.Warn("Model circuit breaker changed state.", "model", name, "state", state.String())
-			p.observer.Breaker(context.Background(), name, int(state))
+			p.observer.Breaker(context.Background(), name, state)
 		},
 	}
 	if g.ArmorPrompt != "" || g.ArmorResponse != "" {
@@ -314,7 +315,7 @@ func (s *Server) openModel(ctx context.Context, p *parts, project string) error 
 	p.model = client
 	p.closers = append(p.closers, client.Close)
 	for name, state := range client.States() { // a series that is not there cannot be alerted on
-		p.observer.Breaker(ctx, name, int(state))
+		p.observer.Breaker(ctx, name, state)
 	}
 	return nil
 }

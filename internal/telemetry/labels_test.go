@@ -11,6 +11,8 @@ import (
 	"testing"
 
 	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
+
+	"example.com/gatehouse/internal/breaker"
 )
 
 // page is what /metrics shows.
@@ -39,7 +41,7 @@ func everything(o *Observer, text string, status int) {
 	s.End(ctx, text)
 	_, s = o.StartCommit(ctx)
 	s.End(ctx, text)
-	o.Breaker(ctx, text, 2)
+	o.Breaker(ctx, text, breaker.Open)
 	o.RateLimited(ctx, Limit(text))
 	o.Feedback(ctx, status)
 	q.End(ctx, "POST /"+text, status, text)
@@ -71,7 +73,7 @@ func TestLabels(t *testing.T) {
 	turn(o)
 	everything(o, "x", 503)
 	ctx, q := o.StartRequest(httptest.NewRequest(http.MethodGet, "/sessions/123", nil), true)
-	o.Breaker(ctx, "gemini-2.5-flash", 1)
+	o.Breaker(ctx, "gemini-2.5-flash", breaker.HalfOpen)
 	o.RateLimited(ctx, LimitTokens)
 	q.End(ctx, "GET /sessions/{id}", 429, "rate_limited")
 	got := page(t, o)

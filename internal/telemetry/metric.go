@@ -8,6 +8,8 @@ import (
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/metric"
 	semconv "go.opentelemetry.io/otel/semconv/v1.41.0"
+
+	"example.com/gatehouse/internal/breaker"
 )
 
 // Attributes that the conventions have no name for.
@@ -152,9 +154,8 @@ func serverError(status int, code string) string {
 	}
 }
 
-// Breaker records the state of a model's circuit breaker: 0 closed, 1 half open,
-// 2 open.
-func (o *Observer) Breaker(ctx context.Context, model string, state int) {
+// Breaker records the state of a model's circuit breaker, as its number.
+func (o *Observer) Breaker(ctx context.Context, model string, state breaker.State) {
 	if o == nil || o.metrics == nil {
 		return
 	}

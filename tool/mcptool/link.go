@@ -89,11 +89,11 @@ func (l *link) list(ctx context.Context) []tool.Tool {
 
 // ask asks the server for its list and keeps it.
 func (l *link) ask(ctx context.Context) (tools []tool.Tool, err error) {
-	done, err := l.set.breaker.Allow()
-	if err != nil {
+	permit, refused := l.set.breaker.Allow()
+	if refused != nil {
 		return nil, errAway
 	}
-	defer func() { done(err) }()
+	defer func() { permit.Done(verdict(err)) }()
 	err = rescue.Call(func() error {
 		var listed []*mcp.Tool
 		if listed, err = l.pages(ctx); err != nil {
@@ -269,11 +269,11 @@ func (l *link) close() {
 
 // call calls a tool of the server.
 func (l *link) call(ctx context.Context, name string, args json.RawMessage) (result *mcp.CallToolResult, err error) {
-	done, err := l.set.breaker.Allow()
-	if err != nil {
+	permit, refused := l.set.breaker.Allow()
+	if refused != nil {
 		return nil, errAway
 	}
-	defer func() { done(err) }()
+	defer func() { permit.Done(verdict(err)) }()
 	for again := true; ; again = false {
 		var session *mcp.ClientSession
 		if session, err = l.connect(ctx); err != nil {

@@ -42,9 +42,9 @@ import (
 
 	lru "github.com/hashicorp/golang-lru/v2"
 	"github.com/modelcontextprotocol/go-sdk/mcp"
-	"github.com/sony/gobreaker/v2"
 
 	"example.com/gatehouse/agent"
+	"example.com/gatehouse/internal/breaker"
 	"example.com/gatehouse/internal/egress"
 	"example.com/gatehouse/internal/loopback"
 	"example.com/gatehouse/tool"
@@ -77,7 +77,7 @@ type Set struct {
 	env      []string
 	command  bool
 
-	breaker      *gobreaker.TwoStepCircuitBreaker[any]
+	breaker      *breaker.Breaker
 	away, absent func() []tool.Tool // the one tool of a server that is away, or whose caller is
 
 	status atomic.Int32 // of the last response, for the log
@@ -259,10 +259,7 @@ func newSet(name string, command bool, options []Option) (*Set, error) {
 	if _, ok := s.headers["Authorization"]; ok && s.asCaller {
 		return nil, fmt.Errorf("mcptool: %s: either the caller's token or the service's, not both", name)
 	}
-	s.breaker = gobreaker.NewTwoStepCircuitBreaker[any](gobreaker.Settings{
-		Name: name, Timeout: breakerCooldown, IsExcluded: isUncounted, IsSuccessful: isAnswer,
-		ReadyToTrip: func(c gobreaker.Counts) bool { return c.ConsecutiveFailures >= breakerFailures },
-	})
+	s.breaker = breaker.New(breaker.Settings{Failures: breakerFailures, Cooldown: breakerCooldown})
 	s.away = sync.OnceValue(func() []tool.Tool { return s.statusTools(errAway) })
 	s.absent = sync.OnceValue(func() []tool.Tool { return s.statusTools(errAbsent) })
 	var err error
@@ -286,7 +283,7 @@ func (s *Set) Tools(ctx context.Context) []tool.Tool {
 	if errors.Is(err, errAbsent) {
 		return s.absent()
 	}
-	if err != nil || s.breaker.State() == gobreaker.StateOpen {
+	if err != nil || s.breaker.State() == breaker.Open {
 		return s.away()
 	}
 	if tools := l.list(ctx); tools != nil {

@@ -13,6 +13,7 @@ import (
 
 	"github.com/modelcontextprotocol/go-sdk/jsonrpc"
 
+	"example.com/gatehouse/internal/breaker"
 	"example.com/gatehouse/internal/egress"
 	"example.com/gatehouse/tool"
 )
@@ -104,14 +105,16 @@ type statusError int
 
 func (e statusError) Error() string { return fmt.Sprintf("answered with status %d", int(e)) }
 
-// isUncounted reports whether err leaves open whether the server is there.
-func isUncounted(err error) bool {
-	return errors.Is(err, context.Canceled) || errors.Is(err, errAbsent)
-}
-
-// isAnswer reports whether the server has answered, if only with an error.
-func isAnswer(err error) bool {
-	return err == nil || wireError(err) != nil || errors.Is(err, errRefused)
+// verdict is what a call that ended with err means for the server's breaker. The server
+// is there if it has answered, if only with an error.
+func verdict(err error) breaker.Verdict {
+	switch {
+	case errors.Is(err, context.Canceled), errors.Is(err, errAbsent):
+		return breaker.Uncounted
+	case err == nil, wireError(err) != nil, errors.Is(err, errRefused):
+		return breaker.Answered
+	}
+	return breaker.Away
 }
 
 // rejected is the code by which the SDK marks what never reached the server.

@@ -40,6 +40,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"example.com/gatehouse/internal/breaker"
 	"example.com/gatehouse/internal/cputime"
 	"example.com/gatehouse/internal/gcp/channel"
 	"example.com/gatehouse/internal/loopback"
@@ -65,7 +66,7 @@ type Log struct {
 	project, name string
 	now           func() time.Time
 	limit         time.Duration // of one Write, in time that the process runs
-	breaker       breaker
+	breaker       *breaker.Breaker
 
 	ready    chan struct{} // closed once the three below are set; nil without an API
 	api      *logapi.Client
@@ -95,6 +96,7 @@ func New(ctx context.Context, project, name, endpoint string, fallback io.Writer
 		project: project, name: name, fallback: fallback,
 		now: time.Now, limit: writeLimit,
 	}
+	l.breaker = breaker.New(breaker.Settings{Failures: maxFailures, Cooldown: cooldown, Now: func() time.Time { return l.now() }})
 	own, err := channel.Endpoint(endpoint)
 	if err != nil {
 		return nil, fmt.Errorf("the Logging API's endpoint: %w", err)
@@ -177,8 +179,9 @@ func (l *Log) enter() error {
 
 // deliver hands lines to the API, unless it has just failed.
 func (l *Log) deliver(ctx context.Context, lines []logging.Entry) error {
-	if err := l.breaker.allow(l.now()); err != nil {
-		return err
+	permit, refused := l.breaker.Allow()
+	if refused != nil {
+		return refused
 	}
 	ctx, stop := cputime.WithTimeoutCause(ctx, l.limit, tick, fmt.Errorf("no answer within %v of running time", l.limit))
 	defer stop()
@@ -186,9 +189,11 @@ func (l *Log) deliver(ctx context.Context, lines []logging.Entry) error {
 	if ctx.Err() != nil && err != nil {
 		err = context.Cause(ctx)
 	}
-	// An entry that the API rejects is not a failure of the API.
-	if status.Code(err) != codes.InvalidArgument {
-		l.breaker.done(l.now(), err)
+	switch {
+	case err == nil, status.Code(err) == codes.InvalidArgument: // an entry that the API rejects is not a failure of the API
+		permit.Done(breaker.Answered)
+	default:
+		permit.Done(breaker.Away)
 	}
 	return err
 }
