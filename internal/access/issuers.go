@@ -16,6 +16,9 @@ import (
 	"example.com/gatehouse/internal/loopback"
 )
 
+// IAPIssuer is the [Issuer.URL] of IAP's tokens, which come in a header of their own.
+const IAPIssuer = "https://cloud.google.com/iap"
+
 // An Issuer is an issuer of tokens and what a token of it must claim to be
 // accepted. Several entries may name one issuer; a token needs to satisfy one.
 type Issuer struct {

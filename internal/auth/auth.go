@@ -17,6 +17,7 @@ import (
 	"net/http"
 	"strings"
 
+	"example.com/gatehouse/internal/access"
 	"example.com/gatehouse/internal/caller"
 )
 
@@ -162,7 +163,7 @@ func readsJWT(m Method, r *http.Request) bool {
 // Token returns the token in r's Authorization by which p was verified; "" where p was
 // verified by another credential.
 func Token(r *http.Request, p Principal) string {
-	if p.Method != caller.MethodOIDC || p.Issuer == IAPIssuer {
+	if p.Method != caller.MethodOIDC || p.Issuer == access.IAPIssuer {
 		return ""
 	}
 	token, _, err := bearer(r, headerAuthorization)

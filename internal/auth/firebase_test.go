@@ -115,9 +115,9 @@ func TestATenantIsPartOfTheOwner(t *testing.T) {
 func TestIAPForPeopleOfIdentityPlatform(t *testing.T) {
 	t.Parallel()
 	iap := authtest.Start(t, "ES256")
-	m := auth.NewOIDC([]access.Issuer{{URL: auth.IAPIssuer, Audiences: []string{"app"}}}, auth.OIDCOptions{Now: testclock.New(start).Now, IAPKeysURL: iap.KeysURL()})[0]
+	m := auth.NewOIDC([]access.Issuer{{URL: access.IAPIssuer, Audiences: []string{"app"}}}, auth.OIDCOptions{Now: testclock.New(start).Now, IAPKeysURL: iap.KeysURL()})[0]
 	for provider, want := range map[string]error{"password": nil, "anonymous": auth.ErrInvalid} {
-		claims := authtest.With(iap.Claims("app", start), "iss", auth.IAPIssuer)
+		claims := authtest.With(iap.Claims("app", start), "iss", access.IAPIssuer)
 		claims["gcip"] = map[string]any{"firebase": map[string]any{"sign_in_provider": provider, "tenant": "acme"}}
 		p, _, err := m.Authenticate(request(t, "X-Goog-IAP-JWT-Assertion", iap.Sign(claims)))
 		checkError(t, err, want)

@@ -4,11 +4,7 @@ import "github.com/coreos/go-oidc/v3/oidc"
 
 // IAP's tokens are as https://cloud.google.com/iap/docs/signed-headers-howto
 // describes; it publishes no discovery document.
-const (
-	// IAPIssuer is the [Issuer.URL] of IAP's tokens, which come in a header of their own.
-	IAPIssuer  = "https://cloud.google.com/iap"
-	iapKeysURL = "https://www.gstatic.com/iap/verify/public_key-jwk"
-)
+const iapKeysURL = "https://www.gstatic.com/iap/verify/public_key-jwk"
 
 // iapKeys returns the publication of IAP's keys, at url if there is one.
 func iapKeys(url string) *publication {

@@ -64,7 +64,7 @@ func NewOIDC(issuers []access.Issuer, options OIDCOptions) []Method {
 	byHeader := map[string]*OIDC{}
 	for _, issuer := range issuers {
 		header := headerAuthorization
-		if issuer.URL == IAPIssuer {
+		if issuer.URL == access.IAPIssuer {
 			header = headerIAP
 		}
 		m := byHeader[header]

@@ -5,7 +5,6 @@ import (
 
 	"example.com/gatehouse/config"
 	"example.com/gatehouse/internal/access"
-	"example.com/gatehouse/internal/auth"
 )
 
 // secure describes the credentials that the service accepts. Each mode is an alternative,
@@ -49,7 +48,7 @@ func (d *document) issuers() (token, iap bool) {
 		return false, false // the configuration was refused: nobody can call
 	}
 	for _, issuer := range issuers {
-		if issuer.URL == auth.IAPIssuer {
+		if issuer.URL == access.IAPIssuer {
 			iap = true
 		} else {
 			token = true

@@ -11,7 +11,6 @@ import (
 	"example.com/gatehouse/config"
 	"example.com/gatehouse/internal/access"
 	"example.com/gatehouse/internal/api"
-	"example.com/gatehouse/internal/auth"
 	"example.com/gatehouse/invoke"
 	"example.com/gatehouse/session"
 )
@@ -45,7 +44,7 @@ func (r Room) Issuers() []string {
 	if r.Config.HasAuth(config.AuthOIDC) {
 		issuers, _ := access.ParseIssuers(r.Config.OIDCIssuers, r.Config.OIDCAudiences, !r.Config.Production()) // package config has checked it
 		for _, issuer := range issuers {
-			if issuer.URL != auth.IAPIssuer && !slices.Contains(urls, issuer.URL) {
+			if issuer.URL != access.IAPIssuer && !slices.Contains(urls, issuer.URL) {
 				urls = append(urls, issuer.URL)
 			}
 		}
