@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -63,11 +64,18 @@ func (s *Service) checkWebhook(req Request, async bool) error {
 	return nil
 }
 
-// checkFiles returns the error of a run in the background that has files: its record holds
-// none, and a run that is taken up elsewhere would be without them.
-func checkFiles(req Request) error {
-	if len(req.Files) > 0 {
-		return api.Invalid("files", "are not taken by a run in the background: send them without Prefer: respond-async")
+// keeps reports whether the files of req can be read by whoever works on its run: they are
+// kept, or objects that are addresses. A run without a session keeps none.
+func (s *Service) keeps(req Request) bool {
+	return s.Files.Store != nil && !req.Options.Sessionless ||
+		!slices.ContainsFunc(req.attached, func(a *attachment) bool { return a.URI == "" })
+}
+
+// checkFiles returns the error of a run in the background whose files are kept nowhere: its
+// record holds none, and whoever the queue has do it would be without them.
+func (s *Service) checkFiles(req Request) error {
+	if !s.keeps(req) {
+		return api.Invalid("files", "are not kept here, so that a run in the background cannot have their content: send gs:// addresses, or do without Prefer: respond-async")
 	}
 	return nil
 }
@@ -75,7 +83,7 @@ func checkFiles(req Request) error {
 // accept stores a run, has the queue do it, and answers at once. A key that was used before is
 // answered alike, with the header Idempotency-Replayed.
 func (s *Service) accept(w http.ResponseWriter, r *http.Request, req Request) error {
-	if err := checkFiles(req); err != nil {
+	if err := s.checkFiles(req); err != nil {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), s.Timeout)
@@ -120,11 +128,17 @@ func (s *Service) begin(ctx context.Context, req Request) (_ *session.Run, repla
 		return &session.Run{Key: opened.Session.Key, ID: turn.ID, State: stateOf(turn)}, true, err
 	}
 	begun := false
+	files := newTurnFiles(opened.Session.Key, s.Files.Store, s.Files.MaxBytes, &output{})
 	defer func() {
 		// A write whose reply was lost may have been made. Its key is kept until the lease
 		// ends, rather than freed beside a run that goes on.
-		if err != nil && !begun && opened.Claim != nil && !errors.Is(err, session.ErrUnavailable) {
+		if err == nil || begun || errors.Is(err, session.ErrUnavailable) {
+			return
+		}
+		if opened.Claim != nil {
 			s.release(ctx, opened)
+		} else if req.SessionID == "" {
+			s.forget(ctx, files) // there is no session with which they would be deleted
 		}
 	}()
 	if err := s.checkBackground(ctx, owner); err != nil {
@@ -134,6 +148,15 @@ func (s *Service) begin(ctx context.Context, req Request) (_ *session.Run, repla
 		if err := s.question(toolContext(ctx, opened.Session, opened.Session.Turns+1, req), &req); err != nil {
 			return nil, false, err
 		}
+	}
+	// Before the 202: whoever the queue has do the run finds them.
+	kept, err := s.openFiles(ctx, opened.Session.Key, req, files.out)
+	if err != nil {
+		return nil, false, err
+	}
+	files = kept
+	for _, a := range req.attached {
+		s.refer(files, a)
 	}
 	record := &session.Run{
 		Key: opened.Session.Key, ID: session.NewID(), State: session.Working, Holder: session.Queued, Turn: opened.Session.Turns + 1,
@@ -159,6 +182,9 @@ func (s *Service) begin(ctx context.Context, req Request) (_ *session.Run, repla
 		storing, cancel := detach(ctx, storeTimeout)
 		defer cancel()
 		_, _ = s.Store.SaveRun(storing, &failed)
+		if req.SessionID == "" {
+			s.forget(ctx, files)
+		}
 	}
 	return record, false, err
 }

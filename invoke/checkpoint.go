@@ -37,6 +37,7 @@ type checkpoint struct {
 	State       map[string]json.RawMessage `json:"state,omitempty"` // of the session, as tools have changed it
 	Ends        map[int]json.RawMessage    `json:"ends,omitempty"`  // of a step of which calls wait: the calls that have ended, by place
 	Waits       bool                       `json:"waits,omitempty"` // calls of the step wait; all are shown
+	Files       []session.File             `json:"files,omitempty"` // that contents refer to, in order
 
 	open []byte // Contents without the closing bracket, shared with the generation
 }
@@ -65,7 +66,7 @@ func (g *generation) finishStep() {
 		// encodes the checkpoint later, in its timer's goroutine.
 		Parts: g.run.out.last().Part, Step: g.step, Rounds: g.rounds.left.Load(), Calls: slices.Clone(g.calls), Usage: g.usage, Asked: g.asked,
 		Model: g.model, Prompt: g.prompt, Finish: string(g.finish), Warnings: slices.Clone(g.warnings), Attempts: g.attempts,
-		Suggestions: g.suggestions, State: g.states.changed(), open: slices.Clip(g.encoded),
+		Suggestions: g.suggestions, State: g.states.changed(), Files: slices.Clone(g.files.stored), open: slices.Clip(g.encoded),
 	})
 }
 
@@ -112,7 +113,7 @@ func (g *generation) restore(record *session.Run) error {
 	g.finish, g.warnings, g.attempts, g.suggestions = genai.FinishReason(c.Finish), orEmpty(c.Warnings), c.Attempts, c.Suggestions
 	g.rounds.left.Store(c.Rounds)
 	g.states.restore(c.State)
-	g.shown = c.Waits
+	g.shown, g.files.stored = c.Waits, c.Files
 	for i, encoded := range c.Ends {
 		// Integers beyond 2^53 in a tool's result would lose digits as floats.
 		var end callEnd

@@ -39,6 +39,9 @@ func (s *Service) DecodeBody(w http.ResponseWriter, r *http.Request, bodies int6
 // Queued reports whether a run can go on without a request: whether there is a queue.
 func (s *Service) Queued() bool { return s.Queue != nil }
 
+// Defers reports whether the queue can do the run of req.
+func (s *Service) Defers(req Request) bool { return s.Queue != nil && s.keeps(req) }
+
 // Begin has the queue do a run of the caller, as POST /invoke does with Prefer:
 // respond-async, and returns it at once. There must be a queue. The error is an
 // [*api.Error]. A key that was used before returns its run as it is, also one that is over.
@@ -46,7 +49,7 @@ func (s *Service) Begin(ctx context.Context, req Request) (RunInfo, error) {
 	if err := s.checkWebhook(req, true); err != nil {
 		return RunInfo{}, err
 	}
-	if err := checkFiles(req); err != nil {
+	if err := s.checkFiles(req); err != nil {
 		return RunInfo{}, err
 	}
 	limited, cancel := context.WithTimeout(ctx, s.Timeout)

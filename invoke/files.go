@@ -80,6 +80,7 @@ type attachment struct {
 	bucket string // of the address
 	object string
 	data   []byte
+	kept   bool // for an earlier part of the run, see [keptFiles]
 }
 
 // A place is where a file is in a request's body, and the names of its members there.
@@ -178,6 +179,9 @@ func (s *Service) readNamed(ctx context.Context, attached []*attachment) error {
 		if a.bucket == "" {
 			continue
 		}
+		if !slices.Contains(s.Files.Buckets, a.bucket) { // no longer: a run can wait in the queue
+			return api.Invalid(a.place.path+a.place.uri, "names a bucket that cannot be read here")
+		}
 		named++
 		group.Go(func() error {
 			reading, cancel := context.WithTimeout(ctx, storeTimeout)
@@ -241,6 +245,9 @@ func (s *Service) openFiles(ctx context.Context, key session.Key, req Request, o
 	if err := s.readNamed(ctx, req.attached); err != nil {
 		return nil, err
 	}
+	if err := s.readKept(ctx, f, req.attached); err != nil {
+		return nil, err
+	}
 	if err := s.keep(ctx, f, req.attached); err != nil {
 		return nil, api.Fail(api.SessionStoreUnavailable, err)
 	}
@@ -257,9 +264,51 @@ func (s *Service) keep(ctx context.Context, f *turnFiles, attached []*attachment
 		switch {
 		case f.store == nil:
 			a.Digest = ""
-		case a.Digest != "":
+		case a.Digest != "" && !a.kept:
 			group.Go(func() error { return f.store.Put(ctx, f.name(a.Digest), a.Type, a.data, s.fileExpiry()) })
 		}
+	}
+	return group.Wait()
+}
+
+// keptFiles returns the attachments of a run whose files were kept before it began: those of a
+// run that the queue does.
+func keptFiles(all []session.File) (attached []*attachment) {
+	for i, file := range all {
+		a := &attachment{place: invokePlace(i), File: file, kept: true}
+		if file.URI != "" {
+			a.bucket, a.object, _ = files.ParseURI(file.URI) // it was parsed before it was stored
+		}
+		attached = append(attached, a)
+	}
+	return attached
+}
+
+// readKept reads the attachments that were kept, unless the model reads them by their address.
+// Its errors are [*api.Error]: 422 for a file that is gone, or 503 if the bucket does not
+// answer.
+func (s *Service) readKept(ctx context.Context, f *turnFiles, attached []*attachment) error {
+	if f.store == nil || s.Files.ByAddress {
+		return nil
+	}
+	group, ctx := errgroup.WithContext(ctx)
+	for _, a := range attached {
+		if !a.kept || a.Digest == "" {
+			continue
+		}
+		group.Go(func() error {
+			reading, cancel := context.WithTimeout(ctx, storeTimeout)
+			defer cancel()
+			mediaType, data, err := f.store.Get(reading, f.name(a.Digest), s.Files.MaxBytes)
+			switch {
+			case errors.Is(err, files.ErrNotFound), err == nil && files.Digest(mediaType, data) != a.Digest:
+				return api.Invalid(a.place.path, "is no longer there")
+			case err != nil:
+				return api.Fail(api.SessionStoreUnavailable, err)
+			}
+			a.data = data
+			return nil
+		})
 	}
 	return group.Wait()
 }
@@ -344,7 +393,7 @@ func (s *Service) refer(f *turnFiles, a *attachment) *genai.Part {
 		f.known = map[string]session.File{}
 	}
 	f.known[uri] = a.File
-	if a.URI == "" || !s.Files.ByAddress {
+	if a.data != nil && (a.URI == "" || !s.Files.ByAddress) {
 		f.addBlob(uri, &genai.Blob{Data: a.data, MIMEType: a.Type})
 	}
 	return &genai.Part{FileData: &genai.FileData{FileURI: uri, MIMEType: a.Type}}
@@ -587,7 +636,7 @@ func (s *Service) sendable(ctx context.Context, f *turnFiles, history []json.Raw
 	for _, of := range past { // the newest first
 		var err error
 		history[of.turn], err = eachFile(history[of.turn], func(i int, part map[string]any) {
-			if i >= len(of.files) || !s.readable(ctx, f, of.files[i], part, &left) {
+			if i >= len(of.files) || !s.shows(ctx, f, of.files[i], addressOf(part), &left) {
 				noteFile(of.files, i, part)
 				return
 			}
@@ -600,16 +649,77 @@ func (s *Service) sendable(ctx context.Context, f *turnFiles, history []json.Raw
 	return nil
 }
 
-// readable reports whether the model can read the file that part refers to, for which its
-// content may have to be read into f. An address in the history is believed only if it is the
-// one that the turn's entry names, under this session's prefix or in a bucket that is still
-// configured.
-func (s *Service) readable(ctx context.Context, f *turnFiles, file session.File, part map[string]any, left *int64) bool {
+// addressOf returns the address that a part refers to.
+func addressOf(part map[string]any) string {
 	data, _ := part["fileData"].(map[string]any)
 	uri, _ := data["fileUri"].(string)
+	return uri
+}
+
+// shows is readable for a file of an earlier turn: what fails to be read is not shown.
+func (s *Service) shows(ctx context.Context, f *turnFiles, file session.File, uri string, left *int64) bool {
+	ok, err := s.readable(ctx, f, file, uri, left)
+	if err != nil {
+		s.Log.WarnContext(ctx, "A file of an earlier turn could not be read; the model gets a note.",
+			"error", err.Error(), "request_id", api.RequestID(ctx), "session_id", f.key.Hash())
+	}
+	return ok
+}
+
+// reopenFiles makes the files of the steps that a run goes on from what the model can read,
+// and notes of those that are gone or were kept nowhere. Unlike files of earlier turns, the run
+// is about them: while the bucket does not answer it cannot go on, and the error is 503.
+func (s *Service) reopenFiles(ctx context.Context, g *generation) error {
+	f, kept, left := g.files, g.files.stored, s.Files.MaxBytes
+	f.stored = nil
+	i, noted := 0, false
+	for _, content := range g.contents {
+		for _, p := range content.Parts {
+			if p.FileData == nil {
+				continue
+			}
+			file := session.File{Type: p.FileData.MIMEType} // of a checkpoint without files
+			if i < len(kept) {
+				file = kept[i]
+			}
+			i++
+			ok, err := s.readable(ctx, f, file, p.FileData.FileURI, &left)
+			switch {
+			case err != nil && !errors.Is(err, files.ErrNotFound) && !errors.Is(err, errOtherContent):
+				return api.Fail(api.SessionStoreUnavailable, errors.Join(err, session.ErrUnavailable))
+			case !ok:
+				*p, noted = genai.Part{Text: note(file)}, true
+				continue
+			}
+			if f.known == nil {
+				f.known = map[string]session.File{}
+			}
+			f.known[p.FileData.FileURI] = file
+			f.stored = append(f.stored, file)
+		}
+	}
+	if !noted {
+		return nil
+	}
+	encoded, err := json.Marshal(g.contents)
+	if err != nil {
+		return api.Fail(api.Internal, err)
+	}
+	g.encoded = encoded[:len(encoded)-1]
+	return nil
+}
+
+// errOtherContent: an object is not what its name says.
+var errOtherContent = errors.New("its content does not match its name")
+
+// readable reports whether the model can read the file at an address, for which its content
+// may have to be read into f. An address in stored contents is believed only if it is the one
+// that the turn's entry names, under this session's prefix or in a bucket that is still
+// configured.
+func (s *Service) readable(ctx context.Context, f *turnFiles, file session.File, uri string, left *int64) (bool, error) {
 	bucket, object, err := files.ParseURI(uri)
 	if err != nil {
-		return false
+		return false, nil
 	}
 	var read func(context.Context) (string, []byte, error)
 	switch name := f.name(file.Digest); {
@@ -618,28 +728,26 @@ func (s *Service) readable(ctx context.Context, f *turnFiles, file session.File,
 	case file.URI == uri && slices.Contains(s.Files.Buckets, bucket):
 		read = func(ctx context.Context) (string, []byte, error) { return s.Files.Read(ctx, bucket, object, *left) }
 	default:
-		return false // the bucket is no longer configured
+		return false, nil // the bucket is no longer configured
 	}
 	if s.Files.ByAddress || f.blobs[uri] != nil {
-		return true
+		return true, nil
 	}
 	if file.Bytes > *left {
-		return false
+		return false, nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
 	_, content, err := read(ctx)
 	if err == nil && files.Digest(file.Type, content) != file.Digest && file.Digest != "" {
-		err = errors.New("its content does not match its name")
+		err = errOtherContent
 	}
 	if err != nil {
-		s.Log.WarnContext(ctx, "A file of an earlier turn could not be read; the model gets a note.",
-			"error", err.Error(), "request_id", api.RequestID(ctx), "session_id", f.key.Hash())
-		return false
+		return false, err
 	}
 	*left -= int64(len(content))
 	f.addBlob(uri, &genai.Blob{Data: content, MIMEType: file.Type})
-	return true
+	return true, nil
 }
 
 // newRoom returns the bound on the memory that bodies with files take on an instance, by MiB of their

@@ -337,13 +337,14 @@ func (j *journal) open() bool {
 // it. It holds no credential. Whether the caller is still admitted, and is an operator, is not
 // believed from here: the queue's tasks ask again.
 type runRequest struct {
-	Request   Request       `json:"request"`
-	Options   Options       `json:"options"`
-	Caller    caller.Caller `json:"caller"`
-	RequestID string        `json:"request_id"`
-	Model     string        `json:"model"`
-	Inline    bool          `json:"inline,omitempty"` // it had files that are stored nowhere
-	Body      string        `json:"body,omitempty"`   // digest of what was sent, of a run without a session that has a key
+	Request   Request        `json:"request"`
+	Options   Options        `json:"options"`
+	Caller    caller.Caller  `json:"caller"`
+	RequestID string         `json:"request_id"`
+	Model     string         `json:"model"`
+	Inline    bool           `json:"inline,omitempty"` // it had files that are stored nowhere
+	Files     []session.File `json:"files,omitempty"`  // that were kept, until a checkpoint refers to them
+	Body      string         `json:"body,omitempty"`   // digest of what was sent, of a run without a session that has a key
 }
 
 // encodeRun returns what the record of a run has of its request. body is the digest of
@@ -352,9 +353,12 @@ func (s *Service) encodeRun(ctx context.Context, req Request, body string) json.
 	who, _ := caller.FromContext(ctx)
 	asked := runRequest{
 		Options: req.Options, Caller: who, RequestID: api.RequestID(ctx), Model: cmp.Or(req.Model, s.ModelName),
-		Inline: len(req.attached) > 0 && s.Files.Store == nil, Body: body,
+		Inline: !s.keeps(req), Body: body,
 	}
-	req.Files = nil // the checkpoint refers to them
+	for _, a := range req.attached {
+		asked.Files = append(asked.Files, a.File)
+	}
+	req.Files = nil // contents are the bucket's
 	asked.Request = req
 	request, _ := json.Marshal(asked) // strings and numbers
 	return request

@@ -156,12 +156,19 @@ func (s *Service) perform(ctx context.Context, r *run, opened *session.Opened) (
 	g := newGeneration(cmp.Or(req.Model, s.ModelName), r)
 	g.digest = s.digest
 	if g.files, err = s.openFiles(ctx, current.Key, req, r.out); err != nil {
+		// The queue's run whose files are gone ends with that; while the bucket does not
+		// answer, it is tried again.
+		if r.taken != nil && api.AsError(err).Code != api.SessionStoreUnavailable {
+			r.journal = s.newJournal(ctx, r, req, opened, before.Turns+1)
+			return nil, s.abandon(ctx, r, err)
+		}
 		return nil, err
 	}
 	// Files are stored before the turn that refers to them. If the turn is not stored, they
-	// are left only to a session that exists: they are deleted with it.
+	// are left only to a session that exists: they are deleted with it. Whoever goes on with the
+	// run needs them.
 	defer func() {
-		if err != nil && (opened.Claim == nil && req.SessionID == "" || errors.Is(err, session.ErrNotFound)) {
+		if err != nil && (opened.Claim == nil && req.SessionID == "" && !r.goesOn(err) || errors.Is(err, session.ErrNotFound)) {
 			s.forget(ctx, g.files)
 		}
 	}()
@@ -184,6 +191,9 @@ func (s *Service) perform(ctx context.Context, r *run, opened *session.Opened) (
 	if r.taken != nil {
 		if err := g.restore(r.taken); err != nil {
 			return nil, api.Fail(api.Internal, err)
+		}
+		if err := s.reopenFiles(ctx, g); err != nil {
+			return nil, err
 		}
 	}
 	// The first model call is the moment at which nothing of the request is open any more.
@@ -325,6 +335,12 @@ func (r *run) releases(err error) bool {
 		return false
 	}
 	return !r.journal.kept() || !errors.Is(err, drain.ErrCut)
+}
+
+// goesOn reports whether another may go on with r, which failed here with err.
+func (r *run) goesOn(err error) bool {
+	_, moved := errors.AsType[*elsewhereError](err)
+	return moved || r.journal.open() || r.journal.began() || r.journal.kept() && (errors.Is(err, drain.ErrCut) || errors.Is(err, session.ErrUnavailable))
 }
 
 // cutShort makes the turn of a run that was stopped, or whose client left, hold what was

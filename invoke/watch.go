@@ -353,6 +353,9 @@ func (s *Service) takeOver(ctx context.Context, record *session.Run, stop bool) 
 // nobody follows it here: others read in its record what it shows.
 func resumed(asked runRequest, held *session.Run) *run {
 	r := &run{req: asked.Request, owner: held.Key.Owner, turnID: held.ID, key: held.Key, out: &output{}, watched: true, taken: held}
+	if held.Checkpoint == nil {
+		r.req.attached = keptFiles(asked.Files)
+	}
 	r.out.restore(held.Parts, held.Resets)
 	return r
 }

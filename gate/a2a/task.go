@@ -86,7 +86,7 @@ func (c *call) run(ctx context.Context, sent *a2a.SendMessageRequest) (invoke.Ru
 	switch config := sent.Config; {
 	case err != nil:
 		return nil, "", err
-	case config == nil || config.PushConfig == nil && (!config.ReturnImmediately || !c.Invoke.Queued() || len(req.Files) > 0):
+	case config == nil || config.PushConfig == nil && (!config.ReturnImmediately || !c.Invoke.Defers(req)):
 		return c.Invoke.Asking(ctx, req), "", nil
 	case !c.pushes():
 		if config.PushConfig != nil {
