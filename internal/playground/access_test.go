@@ -118,6 +118,9 @@ func TestAccessibility(t *testing.T) {
 			if got := chrometest.Eval[string](b.Tab, `[...document.querySelectorAll('#status, #secret-problem')].map((e) => e.getAttribute('role')).join(' ')`); got != "status alert" {
 				t.Errorf("live regions: %q", got)
 			}
+			b.Click(firstEdit)
+			b.accessible(script, "with a question that is edited")
+			b.ClickText("form.edit button", "Cancel")
 			b.Click("#settings-open")
 			b.accessible(script, "with the settings")
 			b.Calm("502")

@@ -82,6 +82,12 @@ func openAgent(t testing.TB, of func(context.Context, agent.Env) (agent.Agent, e
 func (b *tab) ask(question string) {
 	b.t.Helper()
 	b.Run(chromedp.SendKeys(chromedp.CSS("#query"), question))
+	b.enter()
+}
+
+// enter presses Enter in a field that sends.
+func (b *tab) enter() {
+	b.t.Helper()
 	// As in a browser, a key that the page handles itself types no character, which
 	// chromedp.KeyEvent would send.
 	for _, kind := range []input.DispatchKeyEventType{input.DispatchKeyEventTypeRawKeyDown, input.DispatchKeyEventTypeKeyUp} {

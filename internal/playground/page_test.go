@@ -503,7 +503,7 @@ func TestKeyboardAlone(t *testing.T) {
 			break
 		}
 	}
-	want := []string{"Skip to the question", "delete-all", "First line", "Delete the session", "Usage and limits", "new", "settings-open", "scroll", "gemini-3.5-flash-lit", "Copy", "Copy as curl", "Good answer", "Bad answer", "query", "send"}
+	want := []string{"Skip to the question", "delete-all", "First line", "Delete the session", "Usage and limits", "new", "settings-open", "scroll", "Edit the question", "gemini-3.5-flash-lit", "Copy", "Answer again", "Copy as curl", "Good answer", "Bad answer", "query", "send"}
 	i := 0
 	for _, name := range order {
 		if i < len(want) && strings.HasPrefix(name, want[i]) {
@@ -601,11 +601,14 @@ func TestPhone(t *testing.T) {
 		}
 	}
 	narrow("with an answer")
-	if cut := chrometest.Eval[bool](b.Tab, `(() => { const name = document.querySelector('h1'); return name.scrollWidth > name.clientWidth; })()`); cut {
+	if cut := chrometest.Eval[bool](b.Tab, `(() => { document.querySelector('#offline').hidden = false; const name = document.querySelector('h1'); return name.scrollWidth > name.clientWidth; })()`); cut {
 		t.Error("the name is cut off")
 	}
 	chrometest.Eval[int](b.Tab, `document.querySelector('.facts').open = true; 1`)
 	narrow("with the facts")
+	b.Click(firstEdit)
+	narrow("with a question that is edited")
+	b.ClickText("form.edit button", "Cancel")
 	if b.Count("#side:popover-open") != 0 {
 		t.Error("the sessions are open")
 	}

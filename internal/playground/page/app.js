@@ -243,6 +243,7 @@ function asFailure(error) {
 
 let session = null; // its id; null before the first answer of a new one
 let turnCount = 0; // as far as the page knows
+let turns = []; // those on the page, in order
 let running = null; // the AbortController of the answer being written
 let opened = 0; // counts what was opened, so that what comes late is dropped
 
@@ -281,6 +282,8 @@ function startOver() {
   running?.abort();
   setSession(null);
   turnCount = 0;
+  turns = [];
+  editing = null;
   $('turns').replaceChildren();
   $('welcome').hidden = false;
   $('later').hidden = true;
@@ -318,18 +321,43 @@ class Turn {
   #heard = 0; // when something new came
   #clock = 0; // the timer that says what is waited for
 
-  constructor(query, files = []) {
+  // over are the turns that it replaces, out of sight until the service has it.
+  constructor(query, files = [], over = []) {
     this.query = query;
+    this.files = files;
+    this.over = over;
+    this.number = 0; // in the session, once it is stored
+    this.runID = '';
     this.body = el('div', { class: 'body' });
     this.wait = el('p', { class: 'note waits' });
     this.end = el('div', { class: 'end' });
+    this.edit = el('button', { type: 'button', class: 'quiet icon change', 'aria-label': 'Edit the question', title: 'Edit', hidden: true, onclick: () => edit(this) }, icon('pen'));
+    this.asked = el('div', { class: 'asked' }, this.edit, el('div', { class: 'ask', dir: 'auto' }, query));
     this.element = el('article', { class: 'turn' },
       el('h2', { class: 'unseen' }, 'You asked'),
-      el('div', { class: 'ask', dir: 'auto' }, query),
+      this.asked,
       ...(files.length ? [el('div', { class: 'files' }, ...files.map((f) => file(f, readFile)))] : []),
       el('h2', { class: 'unseen' }, 'The agent’s answer'),
       this.body, this.wait, this.end);
-    follow(() => $('turns').append(this.element));
+    follow(() => {
+      $('turns').append(this.element);
+      for (const turn of over) turn.element.hidden = true;
+    });
+    turns.push(this);
+  }
+
+  // leave takes it off the page, and shows again what it was to replace.
+  leave() {
+    this.element.remove();
+    turns = turns.filter((turn) => turn !== this);
+    for (const turn of this.over) turn.element.hidden = false;
+    this.over = [];
+  }
+
+  // replaces says what goes when it is asked again.
+  get replaces() {
+    const later = turnCount - this.number;
+    return later > 0 ? `the answer and the ${later === 1 ? 'turn' : `${later} turns`} after it` : 'the answer';
   }
 
   get text() { return this.#text; }
@@ -481,8 +509,12 @@ class Turn {
   closing(answer, more = {}) {
     const { usage } = answer;
     this.#text = answer.response;
+    this.number = answer.turn;
+    this.runID = answer.run_id;
+    this.edit.hidden = false;
     const line = [answer.model, count(usage.total_tokens, 'token'), dollars(usage.estimated_cost_usd), more.Took].filter(Boolean).join(' · ');
     const actions = el('div', { class: 'actions' }, button('Copy', (event) => copy(this.#text, event.currentTarget)));
+    actions.append(button('Answer again', () => answerAgain(this), { class: 'quiet change' }));
     if (more.request?.body) actions.append(button('Copy as curl', (event) => copy(curl(more.request.body, more.request), event.currentTarget)));
     actions.append(...opinion(answer));
     const inTools = answer.tool_calls.reduce((sum, call) => sum + call.duration_ms, 0);
@@ -605,11 +637,14 @@ async function attach(list) {
       say($('hint').textContent);
       continue;
     }
-    const buffer = new Uint8Array(await chosen.arrayBuffer());
-    const encoded = buffer.toBase64?.() ?? btoa(Array.from(buffer, (byte) => String.fromCharCode(byte)).join(''));
-    attached.push({ name: chosen.name, type, data: encoded, size: chosen.size });
+    attached.push({ name: chosen.name, type, data: await base64(chosen), size: chosen.size });
   }
   showAttached();
+}
+
+async function base64(blob) {
+  const buffer = new Uint8Array(await blob.arrayBuffer());
+  return buffer.toBase64?.() ?? btoa(Array.from(buffer, (byte) => String.fromCharCode(byte)).join(''));
 }
 
 function showAttached() {
@@ -639,20 +674,19 @@ for (const kind of ['dragover', 'drop']) {
   });
 }
 
-// ask puts a question, and shows what comes of it.
-async function ask(query) {
+// ask puts a question, and shows what comes of it. over are the turns that it replaces.
+async function ask(query, files, over = []) {
   $('welcome').hidden = true;
+  for (const turn of turns.filter((turn) => turn.over.length)) turn.leave(); // they failed
   const fields = { query };
-  const files = attached;
-  attached = [];
-  showAttached();
   if (files.length) fields.files = files.map(({ type, data }) => ({ type, data }));
   if (session) fields.session_id = session;
+  if (over.length) Object.assign(fields, { replaces: over[0].number, after_turn: turnCount });
   if (settings.temperature !== '') fields.temperature = Number(settings.temperature);
   if (settings.max_tokens !== '') fields.max_tokens = Number(settings.max_tokens);
   // The key makes it safe to try again: the service appends the turn once.
   const request = { body: JSON.stringify(fields), stream: settings.stream, key: random(16) };
-  const turn = new Turn(query, files);
+  const turn = new Turn(query, files, over);
   $('scroll').scrollTop = $('scroll').scrollHeight;
   keep('asked', { query, session, body: request.body, stream: request.stream, key: request.key });
   await run(turn, request);
@@ -663,10 +697,84 @@ async function ask(query) {
 async function resume({ query, session: id, body, stream, key }) {
   if (id !== session || running) return;
   $('welcome').hidden = true;
-  const turn = new Turn(query);
+  const { files, replaces } = JSON.parse(body);
+  const turn = new Turn(query, files, replaces ? turns.filter((turn) => turn.number >= replaces) : []);
   $('scroll').scrollTop = $('scroll').scrollHeight;
   await run(turn, { body, stream, key });
 }
+
+// ---- Questions edited, and answers made again
+
+let editing = null; // the form that stands in the place of a question
+
+// edit lets a question be changed in its place. What sending it replaces stands below.
+function edit(turn, text = turn.query) {
+  if (running) return;
+  editing?.cancel();
+  const field = el('textarea', { rows: '1', dir: 'auto', 'aria-label': 'Your question', 'aria-describedby': 'edit-note' });
+  field.value = text;
+  const lost = turn.files.some((f) => !sendable(f));
+  const note = el('p', { class: 'note', id: 'edit-note' }, `Sending it replaces ${turn.replaces}.`, lost ? ' A file of the question is not kept, and does not go with it.' : '');
+  const size = () => {
+    field.style.height = 'auto';
+    field.style.height = field.scrollHeight + 'px';
+  };
+  const close = () => {
+    keep('edit', null);
+    editing = null;
+    form.replaceWith(turn.asked);
+  };
+  const form = el('form', { class: 'edit', onsubmit: (event) => {
+    event.preventDefault();
+    const query = field.value.trim();
+    const problem = tooLong(query);
+    if (problem) note.textContent = problem;
+    if (problem || query === '' || running) return;
+    close();
+    replace(turn, query);
+  } }, field, note, el('div', { class: 'buttons' }, el('button', { type: 'button', onclick: () => form.cancel() }, 'Cancel'), el('button', { type: 'submit', class: 'primary' }, 'Send')));
+  form.cancel = () => {
+    close();
+    turn.edit.focus();
+  };
+  field.addEventListener('input', () => {
+    size();
+    keep('edit', { session, turn: turn.number, text: field.value });
+  });
+  field.addEventListener('keydown', (event) => {
+    if (event.key === 'Escape') form.cancel();
+    if (event.key === 'Enter' && !event.shiftKey && !event.isComposing && !touch) {
+      event.preventDefault();
+      form.requestSubmit();
+    }
+  });
+  turn.asked.replaceWith(form);
+  editing = form;
+  size();
+  field.focus();
+}
+
+async function answerAgain(turn) {
+  if (running || !await confirmed(`Make this answer again? The new one replaces ${turn.replaces}.`, 'Answer again')) return;
+  if (!running) replace(turn, turn.query);
+}
+
+// replace asks in the place of a turn. Its files go with the question, where they are kept.
+async function replace(turn, query) {
+  const here = opened;
+  const files = [];
+  try {
+    for (const f of turn.files.filter(sendable)) files.push(f.data ? f : { ...f, data: await base64(await readFile(f.uri)) });
+  } catch (error) {
+    turn.end.append(problem(asFailure(error), () => replace(turn, query)));
+    return;
+  }
+  if (here !== opened || running) return;
+  if (!touch) $('query').focus();
+  await ask(query, files, turns.slice(turns.indexOf(turn)));
+}
+
+const sendable = ({ data, uri }) => Boolean(data || uri?.startsWith('/'));
 
 async function run(turn, request) {
   turn.clear();
@@ -706,6 +814,7 @@ async function attend(turn, request, open, failed = () => {}) {
   say('The agent is answering.');
   request.credential = credential();
   request.trace = random(16);
+  editing?.cancel();
   const begun = performance.now();
   let first = null;
   let answer = null;
@@ -766,15 +875,21 @@ async function attend(turn, request, open, failed = () => {}) {
   keep('asked', null);
   if (!answer && !control.stopped && request.body && $('query').value === '') keep('draft', turn.query);
   if (answer) {
-    if (answer.turn <= turnCount && request.body) turn.element.remove(); // it was stored when the session was loaded, and is there already
+    const there = request.body && turns.some((other) => other.runID === answer.run_id); // it was stored when the session was loaded
+    const expected = turn.over[0]?.number ?? turnCount + 1;
+    if (there) turn.leave();
+    if (turn.over.length) $('later').hidden = true;
+    for (const replaced of turn.over) replaced.element.remove();
+    turns = turns.filter((other) => !turn.over.includes(other));
+    turn.over = [];
     if (answer.finish_reason === 'STOPPED') turn.end.append(el('p', { class: 'warning' }, stopped));
     turn.closing(answer, {
       Took: seconds(took), 'First text': first && seconds(first - begun), Trace: request.trace, Replayed: replayed ? 'yes: the answer to an earlier call with the same key' : null, request,
     });
-    if (answer.turn > turnCount + 1) {
+    if (request.body && !there && answer.turn !== expected) {
       turn.end.append(el('p', { class: 'warning' }, 'This session was continued elsewhere. ', button('Load it again', () => openSession(answer.session_id))));
     }
-    turnCount = answer.turn;
+    if (!there) turnCount = answer.turn;
     setSession(answer.session_id);
     say(spoken(turn.text));
     listSessions();
@@ -789,20 +904,28 @@ async function attend(turn, request, open, failed = () => {}) {
     return;
   }
   const again = () => { if (!running) run(turn, request); };
-  const edit = button('Edit', () => {
-    turn.element.remove();
-    $('query').value = turn.query;
-    grow();
-    $('query').focus();
+  const [replaced] = turn.over;
+  const change = button('Edit', () => {
+    turn.leave();
+    if (replaced) edit(replaced, turn.query);
+    else unsent(turn.query);
   });
+  const actions = [change];
+  if (replaced) actions.push(button('Keep the earlier answer', () => turn.leave()));
   follow(() => {
     if (!failure || control.stopped) {
-      turn.end.append(el('div', { class: 'warning' }, el('p', null, 'Stopped.'), el('div', { class: 'buttons' }, button('Try again', again), edit)));
+      turn.end.append(el('div', { class: 'warning' }, el('p', null, 'Stopped.'), el('div', { class: 'buttons' }, button('Try again', again), ...actions)));
       return;
     }
-    const actions = [edit];
     if (failure.code === 'session_not_found') actions.push(button('New session', () => $('new').click()));
-    turn.end.append(problem(failure, again, ...actions));
+    const conflict = failure.code === 'session_conflict'; // which another try does not change
+    if (conflict) {
+      actions.push(button('Load it again', async () => {
+        await openSession(session);
+        if (turn.query !== replaced?.query && $('query').value.trim() === '') unsent(turn.query);
+      }));
+    }
+    turn.end.append(problem(failure, conflict ? null : again, ...actions));
   });
   say(failure && !control.stopped ? failure.message : 'Stopped.');
 }
@@ -836,6 +959,7 @@ function setBusy(busy) {
   const had = document.activeElement;
   $('send').hidden = busy;
   $('stop').hidden = !busy;
+  $('turns').classList.toggle('busy', busy);
   $('hint').textContent = busy ? 'Escape stops the answer.' : hint;
   if (had === $('send') || had === $('stop')) $('query').focus(); // where it was has gone
 }
@@ -849,19 +973,41 @@ function grow() {
   field.style.height = field.scrollHeight + 'px';
 }
 
+// unsent puts a question into the field that is not sent yet.
+function unsent(query) {
+  $('query').value = query;
+  grow();
+  keep('draft', query);
+  $('query').focus();
+}
+
+// tooLong returns why a question cannot be sent, '' if it can.
+function tooLong(query) {
+  const length = Array.from(query).length;
+  return length <= agent.max_query ? '' : `The question has ${length.toLocaleString('en')} characters; the service takes ${agent.max_query.toLocaleString('en')}.`;
+}
+
 function submit() {
   const query = $('query').value.trim();
   if (query === '' || running) return;
-  const length = Array.from(query).length;
-  if (length > agent.max_query) {
-    $('hint').textContent = `The question has ${length.toLocaleString('en')} characters; the service takes ${agent.max_query.toLocaleString('en')}.`;
-    say($('hint').textContent);
+  const problem = tooLong(query);
+  if (problem) {
+    $('hint').textContent = problem;
+    say(problem);
     return;
   }
   $('query').value = '';
   keep('draft', null);
   grow();
-  ask(query);
+  put(query);
+}
+
+// put asks with the files that are attached.
+function put(query) {
+  const files = attached;
+  attached = [];
+  showAttached();
+  ask(query, files);
 }
 
 $('composer').addEventListener('submit', (event) => {
@@ -884,7 +1030,7 @@ document.addEventListener('keydown', (event) => {
 });
 $('examples').addEventListener('click', (event) => {
   const example = event.target.closest('button');
-  if (example && !running) ask(example.textContent);
+  if (example && !running) put(example.textContent);
 });
 
 // ---- Sessions
@@ -1088,8 +1234,11 @@ const asked = kept('asked');
 $('query').value = kept('draft') ?? '';
 grow();
 (async () => {
+  const edited = kept('edit');
   if (named) await openSession(named);
   if (asked) await resume(asked);
+  const turn = edited?.session === session && turns.find(({ number }) => number === edited.turn);
+  if (turn) edit(turn, edited.text);
 })();
 listSessions();
 // A link that is pasted, and back and forward.
