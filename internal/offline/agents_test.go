@@ -159,7 +159,7 @@ func TestAnyAgentsToolsAreCalled(t *testing.T) {
 
 		{"a number that is text, and an error", orders, []string{"Where is order 12345?"}, []string{`find_order{"order_id":"12345"}`}, []string{"`find_order` failed: order not found"}},
 		{"a number with letters", orders, []string{"show order AB-123 please"}, []string{`find_order{"order_id":"AB-123"}`}, nil},
-		{"a default, and a list", orders, []string{"Which customers are there?"}, []string{`list_customers{"limit":10}`}, []string{"- **name:** Ada · **country:** UK\n- **name:** Grace"}},
+		{"a default, which is the tool's to apply, and a list", orders, []string{"Which customers are there?"}, []string{`list_customers{}`}, []string{"- **name:** Ada · **country:** UK\n- **name:** Grace"}},
 		{"values of a list", orders, []string{"send a report on costs and errors to ada@example.com"}, []string{`send_report{"email":"ada@example.com","sections":["costs","errors"]}`}, []string{"**sent:** true"}},
 		{"an empty result", []testTool{declare("find_trains", "Trains from a station.", `{"station":{"type":"string"}}`, nil, `{"trains":[]}`)}, []string{"Trains?"}, []string{`find_trains{}`}, []string{"- nothing"}},
 		{"a quoted text", orders, []string{`find the order "blue chair, large"`}, []string{`find_order{"order_id":"blue chair, large"}`}, nil},
@@ -222,28 +222,13 @@ func TestTypedAnswers(t *testing.T) {
 		"next":{"anyOf":[{"type":"null"},{"type":"boolean"}]},"note":{"type":"string"}},"$defs":{"tag":{"type":"string"}}}`), &schema); err != nil {
 		t.Fatal(err)
 	}
-	for _, test := range []struct {
-		name   string
-		config genai.GenerateContentConfig
-		want   string
-	}{
-		{"JSON Schema", genai.GenerateContentConfig{ResponseMIMEType: "application/json", ResponseJsonSchema: schema}, `{"mood":"good","next":false,"score":1,"tags":["offline","offline"]}`},
-		{"Gemini's own", genai.GenerateContentConfig{ResponseMIMEType: "application/json", ResponseSchema: &genai.Schema{
-			Type: genai.TypeObject, Properties: map[string]*genai.Schema{"done": {Type: genai.TypeBoolean}, "n": {Type: genai.TypeInteger}},
-		}}, `{"done":false,"n":0}`},
-	} {
-		t.Run(test.name, func(t *testing.T) {
-			t.Parallel()
-			c := newChat(t, weather...)
-			test.config.Tools = c.config.Tools
-			c.config = test.config
-			for question, calls := range map[string]int{"hello": 0, "the weather in Paris": 1} {
-				called, text := c.ask(t, question)
-				if text != test.want || len(called) != calls {
-					t.Errorf("%s: %v, %s", question, called, text)
-				}
-			}
-		})
+	c := newChat(t, weather...)
+	c.config.ResponseMIMEType, c.config.ResponseJsonSchema = "application/json", schema
+	for question, calls := range map[string]int{"hello": 0, "the weather in Paris": 1} {
+		called, text := c.ask(t, question)
+		if want := `{"mood":"good","next":false,"score":1,"tags":["offline","offline"]}`; text != want || len(called) != calls {
+			t.Errorf("%s: %v, %s", question, called, text)
+		}
 	}
 }
 

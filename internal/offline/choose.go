@@ -86,8 +86,7 @@ func weigh(words []word, f function, all []function) *match {
 // fill finds the properties' values, the surest first, so that a looser rule
 // never takes a word that a stricter one wants. Each word is used once.
 func (f *match) fill() {
-	fallback := func(p property) []any { return p.fallback }
-	for _, rule := range []func(property) []any{f.enum, f.quoted, f.number(true), f.number(false), f.text(true), f.text(false), fallback, f.rest} {
+	for _, rule := range []func(property) []any{f.enum, f.quoted, f.number(true), f.number(false), f.text(true), f.text(false), f.rest} {
 		for _, p := range f.function.properties {
 			if f.args[0][p.name] == nil {
 				f.set(p, rule(p))

@@ -2,7 +2,7 @@
 // (google.golang.org/genai) runs on a laptop without a key or a network.
 //
 // It is an [http.RoundTripper] that answers on the wire as the Gemini API does
-// (wire.go, schema.go). It cannot reason: it calls the functions that share words
+// (wire.go). It cannot reason: it calls the functions that share words
 // with the question, and takes their arguments from it (choose.go), shows their
 // results, remembers a name, asks back for what is missing, and declines the rest
 // (reply.go). It knows nothing of any agent.

@@ -209,30 +209,3 @@ func TestBadRequestsGetGooglesErrors(t *testing.T) {
 		})
 	}
 }
-
-func TestToolConfigIsHonoured(t *testing.T) {
-	t.Parallel()
-	for _, config := range []genai.FunctionCallingConfig{
-		{Mode: genai.FunctionCallingConfigModeNone},
-		{Mode: genai.FunctionCallingConfigModeAny, AllowedFunctionNames: []string{"check_service_status"}},
-	} {
-		c := newChat(t, plans...)
-		c.config.ToolConfig = &genai.ToolConfig{FunctionCallingConfig: &config}
-		if calls, _ := c.ask(t, "Which plans are there?"); len(calls) > 0 {
-			t.Errorf("%+v: called %v", config, calls)
-		}
-	}
-}
-
-func TestGeminisOwnSchemasAreRead(t *testing.T) {
-	t.Parallel()
-	tool := testTool{&genai.FunctionDeclaration{Name: "get_weather", Description: "The weather.", Parameters: &genai.Schema{
-		Type:       genai.TypeObject,
-		Properties: map[string]*genai.Schema{"city": {Type: genai.TypeString}, "unit": {Type: genai.TypeString, Enum: []string{"celsius", "fahrenheit"}}},
-		Required:   []string{"city"},
-	}}, `{"temperature":20}`}
-	calls, _ := newChat(t, tool).ask(t, "What is the weather in Paris in celsius?")
-	if diff := cmp.Diff([]string{`get_weather{"city":"Paris","unit":"celsius"}`}, calls); diff != "" {
-		t.Error(diff)
-	}
-}

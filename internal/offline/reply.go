@@ -23,7 +23,7 @@ func (in *request) answer() *genai.GenerateContentResponse {
 		}
 	}
 	text += note
-	if schema := schemaOf(in.GenerationConfig.ResponseJsonSchema, in.GenerationConfig.ResponseSchema); schema != nil {
+	if schema := in.GenerationConfig.ResponseJsonSchema; schema != nil {
 		parts := maxParts
 		text = string(encode(example(schema, schema, &parts)))
 	}
@@ -37,14 +37,8 @@ func (in *request) reply() (string, []*genai.FunctionCall) {
 	var results []*genai.FunctionResponse
 	name, greeting := "", ""
 	for _, content := range in.Contents {
-		text := ""
-		for i := 0; content != nil && i < len(content.Parts); i++ {
-			if p := content.Parts[i]; p != nil && p.FunctionResponse != nil {
-				results = append(results, p.FunctionResponse)
-			} else if p != nil && !p.Thought {
-				text += p.Text + " "
-			}
-		}
+		text, returned := read(content)
+		results = append(results, returned...)
 		if strings.TrimSpace(text) == "" || content.Role == genai.RoleModel {
 			continue
 		}
@@ -85,6 +79,18 @@ func (in *request) reply() (string, []*genai.FunctionCall) {
 		return greeting + offer(functions), nil
 	}
 	return "No tool fits that, and without a model I cannot answer it. " + offer(functions) + "\n\nWith `GEMINI_API_KEY` set, Gemini answers.", nil
+}
+
+// read returns a content's text, and what functions returned.
+func read(content *genai.Content) (text string, results []*genai.FunctionResponse) {
+	for i := 0; content != nil && i < len(content.Parts); i++ {
+		if p := content.Parts[i]; p != nil && p.FunctionResponse != nil {
+			results = append(results, p.FunctionResponse)
+		} else if p != nil && !p.Thought {
+			text += p.Text + " "
+		}
+	}
+	return text, results
 }
 
 // statedName returns the name that a message states, and the message without it.

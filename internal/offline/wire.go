@@ -2,7 +2,6 @@ package offline
 
 import (
 	"bytes"
-	"cmp"
 	"crypto/rand"
 	"encoding/json"
 	"fmt"
@@ -12,16 +11,26 @@ import (
 
 	"github.com/google/jsonschema-go/jsonschema"
 	"google.golang.org/genai"
+
+	"example.com/gatehouse/internal/truncate"
 )
 
-// A request is the part of the API's that is read
+// A request is the part of the API's that the service sends and this package reads
 // (https://ai.google.dev/api/generate-content).
 type request struct {
 	Contents          []*genai.Content
 	SystemInstruction *genai.Content
-	Tools             []*genai.Tool
-	ToolConfig        genai.ToolConfig
-	GenerationConfig  genai.GenerationConfig
+	Tools             []struct {
+		FunctionDeclarations []struct {
+			Name, Description    string
+			ParametersJsonSchema jsonschema.Schema
+		}
+		CodeExecution, URLContext, GoogleSearch, Retrieval any // Gemini's own
+	}
+	GenerationConfig struct {
+		MaxOutputTokens    int32
+		ResponseJsonSchema *jsonschema.Schema
+	}
 }
 
 const (
@@ -38,7 +47,7 @@ func tokens(bytes int) int32 { return int32(max(1, (bytes+bytesPerToken-1)/bytes
 func (in *request) response(text string, calls []*genai.FunctionCall) *genai.GenerateContentResponse {
 	limit, finish := in.GenerationConfig.MaxOutputTokens, genai.FinishReasonStop
 	if limit > 0 && len(calls) == 0 && tokens(len(text)) > limit {
-		finish, text = genai.FinishReasonMaxTokens, cut(text, int(limit)*bytesPerToken)
+		finish, text = genai.FinishReasonMaxTokens, strings.ToValidUTF8(text[:int(limit)*bytesPerToken], "")
 	}
 	var parts []*genai.Part
 	for _, call := range calls {
@@ -65,30 +74,26 @@ func (in *request) response(text string, calls []*genai.FunctionCall) *genai.Gen
 func events(whole *genai.GenerateContentResponse) []byte {
 	var b bytes.Buffer
 	last := *whole.Candidates[0]
-	parts := last.Content.Parts
-	send := func(p *genai.Part, end bool) {
-		candidate := &genai.Candidate{}
-		if end {
-			*candidate = last
-		}
-		candidate.Content = &genai.Content{Role: last.Content.Role, Parts: []*genai.Part{p}}
-		whole.Candidates = []*genai.Candidate{candidate}
-		_, _ = fmt.Fprintf(&b, "data: %s\n\n", encode(whole))
-	}
-	for i, p := range parts {
-		end := i == len(parts)-1
+	var pieces []*genai.Part
+	for _, p := range whole.Candidates[0].Content.Parts {
 		if p.Text == "" {
-			send(p, end)
+			pieces = append(pieces, p)
 			continue
 		}
-		text := p.Text
-		for piece := range strings.SplitAfterSeq(text, " ") {
-			text = text[len(piece):]
-			if piece == "" { // behind a space that ends the text
-				continue
+		for piece := range strings.SplitAfterSeq(p.Text, " ") {
+			if piece != "" { // what follows a space that ends the text
+				pieces = append(pieces, &genai.Part{Text: piece})
 			}
-			send(&genai.Part{Text: piece}, end && text == "")
 		}
+	}
+	for i, piece := range pieces {
+		candidate := &genai.Candidate{}
+		if i == len(pieces)-1 {
+			*candidate = last
+		}
+		candidate.Content = &genai.Content{Role: last.Content.Role, Parts: []*genai.Part{piece}}
+		whole.Candidates = []*genai.Candidate{candidate}
+		_, _ = fmt.Fprintf(&b, "data: %s\n\n", encode(whole))
 	}
 	return b.Bytes()
 }
@@ -98,12 +103,12 @@ func sizeOf(contents ...*genai.Content) (size int) {
 	for _, content := range contents {
 		for i := 0; content != nil && i < len(content.Parts); i++ {
 			switch p := content.Parts[i]; {
-			case p == nil || p.FunctionCall != nil || p.FunctionResponse != nil:
-				size += len(encode(p))
-			case p.InlineData != nil || p.FileData != nil:
+			case p != nil && (p.InlineData != nil || p.FileData != nil):
 				size += mediaBytes
-			default:
+			case p != nil && p.Text != "":
 				size += len(p.Text)
+			default:
+				size += len(encode(p))
 			}
 		}
 	}
@@ -119,24 +124,9 @@ func encode(v any) []byte {
 	return bytes.TrimSuffix(b.Bytes(), []byte("\n"))
 }
 
-// cut shortens text to so many bytes, at a word's end if it can.
-func cut(text string, size int) string {
-	if len(text) > size {
-		text = strings.ToValidUTF8(text[:size], "")
-		if i := strings.LastIndexAny(text, " \n"); i > 0 {
-			text = text[:i]
-		}
-	}
-	return text
-}
-
 // excerpt returns text on one line, and at most so many bytes of it.
 func excerpt(text string, size int) string {
-	text = strings.Join(strings.Fields(text), " ")
-	if short := cut(text, size); short != text {
-		return short + "…"
-	}
-	return text
+	return truncate.Text(strings.Join(strings.Fields(text), " "), size)
 }
 
 // A function is one that the request declares.
@@ -151,43 +141,26 @@ type property struct {
 	label    []word
 	required bool
 	list     bool     // the value is a list; kind and enum are its elements'
-	kind     string   // a JSON Schema type, in lower case
+	kind     string   // a JSON Schema type
 	enum     []string // the only values
 	phrases  [][]word // in words
-	fallback []any    // the default, if any
 }
 
 // owns reports whether a word is in the property's name.
 func (p property) owns(key string) bool { return holds(p.label, key) }
 
-// functions returns those that may be called.
 func (in *request) functions() (out []function) {
-	config := cmp.Or(in.ToolConfig.FunctionCallingConfig, new(genai.FunctionCallingConfig))
 	for _, tool := range in.Tools {
-		for i := 0; tool != nil && i < len(tool.FunctionDeclarations) && config.Mode != genai.FunctionCallingConfigModeNone; i++ {
-			if d := tool.FunctionDeclarations[i]; d != nil && (len(config.AllowedFunctionNames) == 0 || slices.Contains(config.AllowedFunctionNames, d.Name)) {
-				f := function{name: d.Name, description: d.Description, label: wordsOf(label(d.Name)), text: wordsOf(d.Description)}
-				f.properties = propertiesOf(cmp.Or(schemaOf(d.ParametersJsonSchema, d.Parameters), new(jsonschema.Schema)))
-				for _, p := range f.properties {
-					f.text = append(f.text, p.label...)
-				}
-				out = append(out, f)
+		for _, d := range tool.FunctionDeclarations {
+			f := function{name: d.Name, description: d.Description, label: wordsOf(label(d.Name)), text: wordsOf(d.Description)}
+			f.properties = propertiesOf(&d.ParametersJsonSchema)
+			for _, p := range f.properties {
+				f.text = append(f.text, p.label...)
 			}
+			out = append(out, f)
 		}
 	}
 	return out
-}
-
-// schemaOf reads JSON Schema or, where there is none, Gemini's own Schema; nil
-// where there is neither, or it cannot be read.
-func schemaOf(schema any, own *genai.Schema) (s *jsonschema.Schema) {
-	if own != nil {
-		schema = own
-	}
-	if schema == nil || json.Unmarshal(encode(schema), &s) != nil {
-		return nil
-	}
-	return s
 }
 
 func propertiesOf(s *jsonschema.Schema) (out []property) {
@@ -198,9 +171,6 @@ func propertiesOf(s *jsonschema.Schema) (out []property) {
 		}
 		field, kind := resolve(s.Properties[name], s)
 		p := property{name: name, label: wordsOf(label(name)), required: i < len(s.Required), list: kind == "array", kind: kind}
-		if field.Default != nil {
-			p.fallback = []any{field.Default}
-		}
 		if p.list {
 			field, p.kind = resolve(field.Items, s)
 		}
@@ -223,11 +193,11 @@ func resolve(s, root *jsonschema.Schema) (*jsonschema.Schema, string) {
 		s = to
 	}
 	all := slices.Concat(s.AnyOf, s.OneOf)
-	if i := slices.IndexFunc(all, func(a *jsonschema.Schema) bool { return a != nil && !strings.EqualFold(a.Type, "null") }); i >= 0 {
+	if i := slices.IndexFunc(all, func(a *jsonschema.Schema) bool { return a != nil && a.Type != "null" }); i >= 0 {
 		s = all[i]
 	}
 	for _, kind := range append(slices.Clone(s.Types), s.Type) {
-		if kind = strings.ToLower(kind); kind != "" && kind != "null" {
+		if kind != "" && kind != "null" {
 			return s, kind
 		}
 	}
