@@ -1,10 +1,13 @@
 package tool
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
+	"strings"
 	"sync"
 )
 
@@ -142,7 +145,8 @@ func decodeState[T any](raw json.RawMessage, value *T) error {
 }
 
 // unknownMembers returns the members of the object raw that value, which was decoded
-// from it, does not hold. The error is [ErrStateForm] if there are some further inside.
+// from it, does not hold. The error is [ErrStateForm] if there are some further inside,
+// or if a number has lost digits.
 func unknownMembers(raw json.RawMessage, value any) (map[string]json.RawMessage, error) {
 	if len(raw) == 0 {
 		return nil, nil
@@ -151,10 +155,7 @@ func unknownMembers(raw json.RawMessage, value any) (map[string]json.RawMessage,
 	if err != nil {
 		return nil, fmt.Errorf("encoding it: %w", err)
 	}
-	var stored, known any
-	if json.Unmarshal(raw, &stored) != nil || json.Unmarshal(again, &known) != nil {
-		return nil, ErrStateForm
-	}
+	stored, known := decodeDigits(raw), decodeDigits(again)
 	object, ok := stored.(map[string]any)
 	if !ok {
 		if loses(stored, known) {
@@ -165,14 +166,11 @@ func unknownMembers(raw json.RawMessage, value any) (map[string]json.RawMessage,
 	knownObject, _ := known.(map[string]any)
 	var members, unknown map[string]json.RawMessage
 	for name, member := range object {
-		if in, ok := knownObject[name]; ok {
+		if in, ok := lookup(knownObject, name); ok {
 			if loses(member, in) {
 				return nil, ErrStateForm
 			}
 			continue
-		}
-		if isZero(member) {
-			continue // left out by omitempty
 		}
 		if members == nil {
 			if err := json.Unmarshal(raw, &members); err != nil {
@@ -185,8 +183,31 @@ func unknownMembers(raw json.RawMessage, value any) (map[string]json.RawMessage,
 	return unknown, nil
 }
 
+// decodeDigits returns JSON, which was decoded or encoded before, with its numbers as
+// written.
+func decodeDigits(raw json.RawMessage) (value any) {
+	decoder := json.NewDecoder(bytes.NewReader(raw))
+	decoder.UseNumber()
+	_ = decoder.Decode(&value) // it cannot fail
+	return value
+}
+
+// lookup returns the member of an object that encoding/json decodes into the same field as
+// name: of that name, or of one that differs in case only.
+func lookup[V any](object map[string]V, name string) (member V, ok bool) {
+	if member, ok = object[name]; ok {
+		return member, true
+	}
+	for other, member := range object {
+		if strings.EqualFold(other, name) {
+			return member, true
+		}
+	}
+	return member, false
+}
+
 // loses reports whether an object somewhere in stored has a member that known, its
-// decoded form, lacks.
+// decoded form, lacks, or a number digits.
 func loses(stored, known any) bool {
 	switch stored := stored.(type) {
 	case map[string]any:
@@ -209,6 +230,9 @@ func loses(stored, known any) bool {
 				return true
 			}
 		}
+	case json.Number:
+		known, ok := known.(json.Number)
+		return ok && exact(stored) != exact(known)
 	}
 	return false
 }
@@ -220,8 +244,9 @@ func isZero(value any) bool {
 		return true
 	case bool:
 		return !v
-	case float64:
-		return v == 0
+	case json.Number:
+		f, err := v.Float64()
+		return err == nil && f == 0
 	case string:
 		return v == ""
 	case []any:
@@ -237,7 +262,8 @@ func isZero(value any) bool {
 	return false
 }
 
-// addMembers returns the object raw with more members.
+// addMembers returns the object raw with more members, but for those that it has: a
+// member that omitempty or omitzero had left out may be set now.
 func addMembers(raw json.RawMessage, more map[string]json.RawMessage) (json.RawMessage, error) {
 	if len(more) == 0 {
 		return raw, nil
@@ -246,10 +272,13 @@ func addMembers(raw json.RawMessage, more map[string]json.RawMessage) (json.RawM
 	if json.Unmarshal(raw, &object) != nil || object == nil {
 		return nil, ErrStateForm
 	}
+	all := maps.Clone(object)
 	for name, member := range more {
-		object[name] = member
+		if _, ok := lookup(object, name); !ok {
+			all[name] = member
+		}
 	}
-	return json.Marshal(object)
+	return json.Marshal(all)
 }
 
 // States keeps the states of one session and one user, as JSON. The service has one for

@@ -7,6 +7,7 @@ import (
 	"math"
 	"strings"
 	"testing"
+	"time"
 
 	"example.com/gatehouse/tool"
 )
@@ -90,7 +91,11 @@ func TestStateOfAnotherVersion(t *testing.T) {
 	}{
 		{"nothing more", `{"items":[{"name":"a"}],"sum":1}`, `{"items":[{"name":"a"}],"note":"n","sum":1}`, false},
 		{"another member", `{"sum":1,"coupon":{"code":"x","n":12345678901234567890}}`, `{"coupon":{"code":"x","n":12345678901234567890},"note":"n","sum":1}`, false},
-		{"what omitempty leaves out", `{"items":[],"note":"","sum":0,"gone":false}`, `{"note":"n","sum":0}`, false},
+		{"what omitempty leaves out", `{"items":[],"note":"","sum":0}`, `{"items":[],"note":"n","sum":0}`, false},
+		{"another member that is zero", `{"sum":1,"agreed":false}`, `{"agreed":false,"note":"n","sum":1}`, false},
+		{"a name in another case", `{"Note":"old","SUM":1}`, `{"note":"n","sum":1}`, false},
+		{"more digits than the type holds", `{"sum":9007199254740993}`, "", false},
+		{"a number written otherwise", `{"sum":1.50e2}`, `{"note":"n","sum":150}`, false},
 		{"another member in a list", `{"items":[{"name":"a","color":"red"}],"sum":1}`, "", false},
 		{"another type of a member", `{"sum":"1"}`, "", true},
 		{"no object", `[1]`, "", true},
@@ -116,6 +121,42 @@ func TestStateOfAnotherVersion(t *testing.T) {
 				t.Errorf("Delete: %v", err)
 			}
 		})
+	}
+}
+
+// A deployment may change how a member is tagged while states with the old form are stored.
+func TestStateOfAnotherTag(t *testing.T) {
+	t.Parallel()
+	type visit struct {
+		At   time.Time `json:"at,omitzero"`
+		Name string    `json:"Name"`
+	}
+	visits := tool.SessionState[visit]("cart")
+	ctx, _ := stateContext(t, `{"at":"0001-01-01T00:00:00Z","name":"Ada"}`) // as stored without omitzero
+	now := time.Date(2026, 11, 27, 9, 0, 0, 0, time.UTC)
+	if err := visits.Update(ctx, func(v *visit) error { v.At, v.Name = now, "Bob"; return nil }); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := visits.Get(ctx); err != nil || !got.At.Equal(now) || got.Name != "Bob" {
+		t.Errorf("after the update: %+v, %v", got, err)
+	}
+}
+
+func TestDigitsOfAStateOfAnyType(t *testing.T) {
+	t.Parallel()
+	const stored = `{"id":9007199254740993}`
+	ctx, states := stateContext(t, stored)
+	err := tool.SessionState[map[string]any]("cart").Update(ctx, func(m *map[string]any) error { (*m)["note"] = "n"; return nil })
+	got, _ := states.LoadState(ctx, false, "cart")
+	if !errors.Is(err, tool.ErrStateForm) || string(got) != stored {
+		t.Errorf("Update: %v, stored %s", err, got)
+	}
+	ctx, states = stateContext(t, stored)
+	if err := tool.SessionState[map[string]json.Number]("cart").Update(ctx, func(m *map[string]json.Number) error { (*m)["n"] = "1"; return nil }); err != nil {
+		t.Error(err)
+	}
+	if got, _ := states.LoadState(ctx, false, "cart"); string(got) != `{"id":9007199254740993,"n":1}` {
+		t.Errorf("stored %s", got)
 	}
 }
 
