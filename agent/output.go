@@ -1,11 +1,11 @@
 package agent
 
 import (
-	"bytes"
 	"encoding/json"
 	"fmt"
 	"strings"
 
+	"github.com/go-json-experiment/json/jsontext"
 	"github.com/google/jsonschema-go/jsonschema"
 )
 
@@ -44,19 +44,21 @@ func (o *Output) Check(answer string) (json.RawMessage, error) {
 	if body, ok := strings.CutPrefix(text, "```json"); ok { // a model that wraps what it was asked for
 		text = strings.TrimSpace(strings.TrimSuffix(strings.TrimSpace(body), "```"))
 	}
-	var compact bytes.Buffer
-	if err := json.Compact(&compact, []byte(text)); err != nil {
+	// Clients read the value as a part of the response. Two members of one name, or half of
+	// a surrogate pair, encoding/json lets pass; other decoders refuse the whole response.
+	compact := jsontext.Value(text)
+	if err := compact.Format(jsontext.PreserveRawStrings(true)); err != nil {
 		return nil, fmt.Errorf("it is not JSON: %v", err)
 	}
 	var value any
-	if err := json.Unmarshal(compact.Bytes(), &value); err != nil {
+	if err := json.Unmarshal(compact, &value); err != nil {
 		return nil, fmt.Errorf("it is not JSON: %v", err)
 	}
 	if err := o.resolved.Validate(value); err != nil {
 		return nil, fmt.Errorf("it does not fit the schema: %v", err)
 	}
-	if err := o.decode(compact.Bytes()); err != nil {
+	if err := o.decode(compact); err != nil {
 		return nil, fmt.Errorf("it does not fit the schema: %v", err)
 	}
-	return compact.Bytes(), nil
+	return json.RawMessage(compact), nil
 }

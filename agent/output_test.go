@@ -13,6 +13,7 @@ type quote struct {
 	Amount int64    `json:"amount" jsonschema:"in cents"`
 	Parts  []string `json:"parts,omitempty"`
 	Color  color    `json:"color,omitzero"`
+	More   any      `json:"more,omitempty"`
 }
 
 // color is a type that checks itself.
@@ -44,6 +45,11 @@ func TestOutput(t *testing.T) {
 		{"a fraction", `{"amount": 1.5}`, "", "amount"},
 		{"more than it has", `{"amount": 1, "tip": 2}`, "", "tip"},
 		{"a number that does not fit", `{"amount": 1e30}`, "", "amount"},
+		{"a member twice", `{"amount": 5, "amount": 6}`, "", "not JSON"},
+		{"a member twice further inside", `{"amount": 5, "more": {"a": 1, "a": 2}}`, "", "not JSON"},
+		{"half of a surrogate pair", `{"amount": 5, "parts": ["\ud800"]}`, "", "not JSON"},
+		{"escapes and long numbers as they are", `{"amount": 5, "parts": ["\u00e9<\/\u2028"], "more": 1.50e3}`, `{"amount":5,"parts":["\u00e9<\/\u2028"],"more":1.50e3}`, ""},
+		{"a number that no decoder takes", `{"amount": 5, "more": 1e400}`, "", "not JSON"},
 		{"what the type itself refuses", `{"amount": 1, "color": "none"}`, "", "none is no color"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
