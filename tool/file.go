@@ -5,12 +5,14 @@ import (
 	"encoding/json"
 	"fmt"
 	"reflect"
+	"slices"
+	"strings"
 	"sync"
 )
 
 // A File is a file that a tool adds to the answer, such as a picture or a PDF: the
-// output itself, an element of a list, or a field of the output's struct. The user gets
-// the file; the model reads its name, type and size only.
+// output itself, or anywhere in its lists, maps and structs. The user gets the file; the
+// model reads its name, type and size only.
 type File struct {
 	Name string // shown to people; at most 255 bytes
 	Type string // media type, such as image/png
@@ -82,7 +84,7 @@ func collect(ctx context.Context, out any) error {
 	if !ok {
 		return nil
 	}
-	found := filesIn(reflect.ValueOf(out), 3)
+	found := filesIn(reflect.ValueOf(out), maxFileDepth)
 	if len(found) == 0 {
 		return nil
 	}
@@ -94,35 +96,57 @@ func collect(ctx context.Context, out any) error {
 
 var fileType = reflect.TypeFor[File]()
 
-// filesIn returns the files in v, in as many levels of lists and structs.
+// maxFileDepth bounds the levels of lists, maps and structs in which files are looked for.
+const maxFileDepth = 32
+
+// filesIn returns the files in v, which was encoded and so has no cycle; of more than
+// maxFiles, no more than show that there are too many. What the model reads of each file
+// promises it to the user, so none may be passed over.
 func filesIn(v reflect.Value, levels int) (found []File) {
 	for v.Kind() == reflect.Pointer || v.Kind() == reflect.Interface {
 		v = v.Elem()
 	}
+	in := func(element reflect.Value) {
+		if len(found) <= maxFiles {
+			found = append(found, filesIn(element, levels-1)...)
+		}
+	}
 	switch {
 	case !v.IsValid():
-	case v.Type() == fileType:
+	case v.Type() == fileType && v.CanInterface():
 		found = append(found, v.Interface().(File))
 	case levels == 0:
-	case v.Kind() == reflect.Slice && holdsFiles(v.Type().Elem()):
-		for i := range min(v.Len(), maxFiles+1) {
-			found = append(found, filesIn(v.Index(i), levels-1)...)
+	case (v.Kind() == reflect.Slice || v.Kind() == reflect.Array) && holdsFiles(v.Type().Elem()):
+		for i := range v.Len() {
+			in(v.Index(i))
+		}
+	case v.Kind() == reflect.Map && holdsFiles(v.Type().Elem()):
+		keys := v.MapKeys()
+		slices.SortFunc(keys, func(a, b reflect.Value) int { return strings.Compare(fmt.Sprint(a), fmt.Sprint(b)) })
+		for _, key := range keys {
+			in(v.MapIndex(key))
 		}
 	case v.Kind() == reflect.Struct:
 		for i := range v.NumField() {
-			if v.Type().Field(i).IsExported() {
-				found = append(found, filesIn(v.Field(i), levels-1)...)
+			field := v.Type().Field(i)
+			if (field.IsExported() || field.Anonymous) && holdsFiles(field.Type) { // as encoding/json sees them
+				in(v.Field(i))
 			}
 		}
 	}
 	return found
 }
 
-// holdsFiles reports whether a list of t may hold files: most lists are of text and
-// numbers, and are passed over.
+// holdsFiles reports whether a value of t may hold files: most are text and numbers, and
+// are passed over.
 func holdsFiles(t reflect.Type) bool {
-	for t.Kind() == reflect.Pointer {
-		t = t.Elem()
+	for range maxFileDepth { // a type may be a list of itself
+		switch t.Kind() {
+		case reflect.Pointer, reflect.Slice, reflect.Array, reflect.Map:
+			t = t.Elem()
+		default:
+			return t.Kind() == reflect.Struct || t.Kind() == reflect.Interface
+		}
 	}
-	return t.Kind() == reflect.Struct || t.Kind() == reflect.Interface
+	return false
 }
