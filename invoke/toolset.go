@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"example.com/gatehouse/internal/api"
+	"example.com/gatehouse/internal/geminischema"
 	"example.com/gatehouse/internal/model"
 	"example.com/gatehouse/internal/rescue"
 	"example.com/gatehouse/internal/telemetry"
@@ -29,13 +30,8 @@ func newToolset(tools []tool.Tool) *toolset {
 	return t
 }
 
-const (
-	// listTimeout bounds how long a turn waits for the tools of the agent's Toolsets.
-	listTimeout = 5 * time.Second
-	// maxTools is how many functions Gemini takes in a request (gemini-cli issue 19083:
-	// "At most 512 function declarations can be specified").
-	maxTools = 512
-)
+// listTimeout bounds how long a turn waits for the tools of the agent's Toolsets.
+const listTimeout = 5 * time.Second
 
 // Declarations of hundreds of tools are slow to encode, and an agent's Toolsets are asked at
 // each turn. A set that returns the very slice that it returned before has nothing new, which
@@ -75,7 +71,7 @@ func (s *Service) toolset(ctx context.Context) *toolset {
 	}
 	var left []string
 	for _, t := range slices.Concat(lists...) {
-		if t.Name() == "" || seen[t.Name()] || len(tools) >= maxTools {
+		if t.Name() == "" || seen[t.Name()] || len(tools) >= geminischema.MaxFunctions || !isDeclarable(t) {
 			left = append(left, t.Name())
 			continue
 		}
@@ -83,13 +79,20 @@ func (s *Service) toolset(ctx context.Context) *toolset {
 		tools = append(tools, t)
 	}
 	if len(left) > 0 {
-		s.Log.WarnContext(ctx, "Tools of a set left out: their names are taken, or the model takes no more.",
-			"count", len(left), "first", left[:min(len(left), 10)], "limit", maxTools, "request_id", api.RequestID(ctx))
+		s.Log.WarnContext(ctx, "Tools of a set left out: a name is taken, Gemini does not take a schema, or there are too many.",
+			"count", len(left), "first", left[:min(len(left), 10)], "limit", geminischema.MaxFunctions, "request_id", api.RequestID(ctx))
 	}
 	c := &combination{lists: lists, all: newToolset(tools)}
 	c.all.digest = digest(s.Agent, c.all.declarations)
 	s.combined.Store(c)
 	return c.all
+}
+
+// isDeclarable reports whether a tool of a set can be declared to any model. Gemini refuses
+// a request with one whose schema it does not take, and so every turn. Of its own tools,
+// which models take them is checked at the start.
+func isDeclarable(t tool.Tool) bool {
+	return t.Schema() != nil && geminischema.CheckArguments(t.Schema()) == nil
 }
 
 // listTools asks the agent's Toolsets side by side. A set that panics, or takes too

@@ -2,12 +2,15 @@ package invoke_test
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"net/http"
 	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
+
+	"google.golang.org/genai"
 
 	"example.com/gatehouse/agent"
 	"example.com/gatehouse/internal/geminitest"
@@ -58,6 +61,8 @@ func TestToolsets(t *testing.T) {
 		{"a name of ours", []tool.Set{set(named("own", "theirs"), named("far", ""))}, []string{"own", "far"}, `"count":1`},
 		{"a name of another set's", []tool.Set{set(fixed...), set(fixed...)}, []string{"own", "far"}, `"count":1`},
 		{"the zero tool", []tool.Set{set(tool.Tool{}, fixed[0])}, []string{"own", "far"}, `"count":1`},
+		{"a schema that Gemini does not take", []tool.Set{set(tool.Raw("odd", "", json.RawMessage(`{"type":"object","properties":{"a":{"allOf":[{}]}}}`), nil), fixed[0])}, []string{"own", "far"}, `"first":["odd"]`},
+		{"a tool of Gemini's own", []tool.Set{set(tool.Gemini(&genai.Tool{GoogleSearch: &genai.GoogleSearch{}}), fixed[0])}, []string{"own", "far"}, `"first":["google_search"]`},
 		{"more than the model takes", []tool.Set{set(many...)}, nil, `"count":89`},
 		{"one that panics", []tool.Set{listFunc(func(context.Context) []tool.Tool { panic("oh no") }), set(fixed...)}, []string{"own", "far"}, "A tool set panicked."},
 	}

@@ -18,12 +18,34 @@ import (
 	"github.com/google/jsonschema-go/jsonschema"
 )
 
+// MaxFunctions is how many functions Gemini takes in a request (gemini-cli issue 19083:
+// "At most 512 function declarations can be specified").
+const MaxFunctions = 512
+
 // Bounds of a schema. Gemini documents none, and refuses schemas that are too large
 // or too deep with 400.
 const (
 	maxDepth = 32
 	maxNodes = 2000
 )
+
+// maxArgument bounds the name of an argument, in bytes.
+const maxArgument = 64
+
+// ValidArgument reports whether Gemini takes an argument of this name: letters, digits, _ $
+// . and -, none of the last two nor a digit first.
+func ValidArgument(name string) bool {
+	for i := range len(name) {
+		c := name[i]
+		letter := 'a' <= c|0x20 && c|0x20 <= 'z' || c == '_' || c == '$'
+		if !letter && (i == 0 || c != '.' && c != '-' && (c < '0' || c > '9')) {
+			return false
+		}
+	}
+	return name != "" && len(name) <= maxArgument
+}
+
+var types = []string{"", "object", "array", "string", "number", "integer", "boolean", "null"}
 
 // A Problem is the first thing in a schema that Gemini cannot take.
 type Problem struct {
@@ -38,19 +60,25 @@ func (p *Problem) Error() string {
 	return "the schema's " + p.Path + " " + p.Issue
 }
 
-// Check returns a [*Problem] for a schema that Gemini cannot take.
-func Check(s *jsonschema.Schema) error {
-	c := &checker{root: s}
-	if p := c.check(s, "", 0, nil); p != nil {
+// Check returns a [*Problem] for the schema of an answer that Gemini cannot take.
+func Check(s *jsonschema.Schema) error { return (&checker{root: s}).run() }
+
+// CheckArguments returns a [*Problem] for the schema of a function's arguments that Gemini
+// cannot take.
+func CheckArguments(s *jsonschema.Schema) error { return (&checker{root: s, arguments: true}).run() }
+
+type checker struct {
+	root      *jsonschema.Schema
+	arguments bool // names of members are those of arguments
+	nodes     int
+	open      []string // the definitions that are being visited
+}
+
+func (c *checker) run() error {
+	if p := c.check(c.root, "", 0, nil); p != nil {
 		return p
 	}
 	return nil
-}
-
-type checker struct {
-	root  *jsonschema.Schema
-	nodes int
-	open  []string // the definitions that are being visited
 }
 
 // check visits s. required holds the definitions that a value of s must contain: one
@@ -69,9 +97,21 @@ func (c *checker) check(s *jsonschema.Schema, path string, depth int, required [
 	if word := refused(s); word != "" {
 		return problem("has %s, which Gemini does not take", word)
 	}
+	for _, name := range append(s.Types[:len(s.Types):len(s.Types)], s.Type) {
+		if !slices.Contains(types, name) {
+			return problem("has the type %q, which is none of %s", name, strings.Join(types[1:], ", "))
+		}
+	}
+	if s.Enum != nil && len(s.Enum) == 0 {
+		return problem("has an enum without values, which Gemini does not take")
+	}
 	for _, value := range s.Enum {
 		switch value.(type) {
-		case string, float64, int, int64:
+		case string:
+			if value == "" {
+				return problem("has an enum with an empty text, which Gemini does not take; make the member optional instead")
+			}
+		case float64, int, int64:
 		default:
 			return problem("has an enum of something other than texts and numbers, which Gemini does not take")
 		}
@@ -80,6 +120,9 @@ func (c *checker) check(s *jsonschema.Schema, path string, depth int, required [
 		return c.checkRef(s, path, depth, required)
 	}
 	for _, name := range slices.Sorted(maps.Keys(s.Properties)) {
+		if c.arguments && !ValidArgument(name) {
+			return problem("has a member %.80q: Gemini takes letters, digits, _ $ . and -, a letter, _ or $ first, at most %d", name, maxArgument)
+		}
 		inner := required
 		if !slices.Contains(s.Required, name) {
 			inner = nil

@@ -38,6 +38,10 @@ func TestCheck(t *testing.T) {
 		{"a map of what is refused", `{"type":"object","properties":{"m":{"type":"object","additionalProperties":{"allOf":[{}]}}}}`, "the schema's m.* has allOf, which Gemini does not take"},
 		{"a reference elsewhere", `{"type":"object","properties":{"a":{"$ref":"https://example.com/x"}}}`, `the schema's a refers to "https://example.com/x"; Gemini takes references to $defs of the same schema only`},
 		{"an enum of objects", `{"type":"object","properties":{"a":{"enum":[{"x":1}]}}}`, "the schema's a has an enum of something other than texts and numbers, which Gemini does not take"},
+		{"a type that is none", `{"type":"object","properties":{"a":{"type":"text"}}}`, `the schema's a has the type "text", which is none of object, array`},
+		{"a type of several that is none", `{"type":"object","properties":{"a":{"type":["null","text"]}}}`, `the schema's a has the type "text"`},
+		{"an enum of nothing", `{"type":"object","properties":{"a":{"enum":[]}}}`, "the schema's a has an enum without values"},
+		{"an enum with an empty text", `{"type":"object","properties":{"a":{"enum":["","x"]}}}`, "the schema's a has an enum with an empty text"},
 		{"too deep", nested, "is too deep"},
 		{"too large", `{"type":"object","properties":{"a":{"type":"string"}` + many.String() + `}}`, "is too large"},
 	} {
@@ -55,5 +59,22 @@ func TestCheck(t *testing.T) {
 				t.Errorf("%v, want %q", err, tt.want)
 			}
 		})
+	}
+}
+
+func TestNamesOfArguments(t *testing.T) {
+	t.Parallel()
+	for name, ok := range map[string]bool{
+		"a": true, "_a1": true, "$top": true, "a.b-c": true, strings.Repeat("a", 64): true,
+		"": false, "1a": false, "-a": false, ".a": false, "my field": false, "größe": false, "a\x00": false, strings.Repeat("a", 65): false,
+	} {
+		s := &jsonschema.Schema{Type: "object", Properties: map[string]*jsonschema.Schema{"in": {Type: "object", Properties: map[string]*jsonschema.Schema{name: {Type: "string"}}}}}
+		err := CheckArguments(s)
+		if (err == nil) != ok || !ok && !strings.HasPrefix(err.Error(), "the schema's in has a member") {
+			t.Errorf("%q: %v", name, err)
+		}
+		if err := Check(s); err != nil {
+			t.Errorf("%q in an answer: %v", name, err)
+		}
 	}
 }

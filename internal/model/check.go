@@ -112,6 +112,10 @@ func checkSettings(s *genai.GenerateContentConfig) *Problem {
 		}
 	}
 	switch {
+	case s.TopK != nil && *s.TopK != float32(int32(*s.TopK)):
+		return &Problem{"Model.TopK", fmt.Sprintf("is %v; set a whole number", *s.TopK)}
+	case s.ThinkingConfig != nil && s.ThinkingConfig.ThinkingBudget != nil && *s.ThinkingConfig.ThinkingBudget < -1:
+		return &Problem{"Model.ThinkingConfig.ThinkingBudget", fmt.Sprintf("is %d; set a number of tokens, or -1 to let the model decide", *s.ThinkingConfig.ThinkingBudget)}
 	case s.CandidateCount > 1:
 		return &Problem{"Model.CandidateCount", fmt.Sprintf("is %d; one answer is used, and each is paid for", s.CandidateCount)}
 	case len(s.StopSequences) > maxStopSequences:
@@ -130,10 +134,20 @@ func checkSettings(s *genai.GenerateContentConfig) *Problem {
 			}
 		}
 	}
+	for _, modality := range s.ResponseModalities {
+		if !slices.Contains([]genai.Modality{genai.ModalityText, genai.ModalityImage, genai.ModalityAudio}, genai.Modality(modality)) {
+			return &Problem{"Model.ResponseModalities", fmt.Sprintf("has %.40q; use the constants of genai", modality)}
+		}
+	}
+	rated := map[genai.HarmCategory]bool{}
 	for _, safety := range s.SafetySettings {
 		if safety == nil || !strings.HasPrefix(string(safety.Category), "HARM_CATEGORY_") || safety.Threshold == "" {
 			return &Problem{"Model.SafetySettings", "has one without category or threshold; use the constants of genai"}
 		}
+		if rated[safety.Category] {
+			return &Problem{"Model.SafetySettings", fmt.Sprintf("has %s twice; Gemini takes each category once", safety.Category)}
+		}
+		rated[safety.Category] = true
 	}
 	return nil
 }

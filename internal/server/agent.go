@@ -257,6 +257,9 @@ func checkAgents(a agent.Agent, path []*agent.Agent) error {
 	if len(path) > agent.MaxDepth {
 		return wrong("is too deep: at most %d agents may be tools of each other", agent.MaxDepth)
 	}
+	if len(a.Tools) > geminischema.MaxFunctions {
+		return wrong("has %d tools; Gemini takes at most %d", len(a.Tools), geminischema.MaxFunctions)
+	}
 	seen := map[string]bool{}
 	for _, t := range a.Tools {
 		switch {
@@ -269,7 +272,7 @@ func checkAgents(a agent.Agent, path []*agent.Agent) error {
 		if t.Schema() == nil {
 			continue
 		}
-		if err := geminischema.Check(t.Schema()); err != nil {
+		if err := geminischema.CheckArguments(t.Schema()); err != nil {
 			return wrong("has the tool %q, whose arguments Gemini does not take: %v", t.Name(), err)
 		}
 		// Effects and approvals are entries in the record of the main agent's run, which a run

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 
@@ -33,6 +34,9 @@ func TestAnAgentThatCannotBeRun(t *testing.T) {
 			[]string{"MODEL=gemini-3.8-flash", "GEMINI_API_KEY=k"}, "its Model.ThinkingConfig.ThinkingLevel is MINIMAL, which is not a level of gemini-3.8-flash"},
 		{"search beside functions for an allowed model", agent.Agent{Tools: []tool.Tool{search, raw(`{"type":"object"}`)}},
 			[]string{"MODELS_ALLOWED=gemini-2.5-pro", "GEMINI_API_KEY=k"}, "its Tools: google_search is a tool of Gemini's own beside functions, which gemini-2.5-pro does not take"},
+		{"an argument that Gemini does not take", agent.Agent{Tools: []tool.Tool{raw(`{"type":"object","properties":{"my field":{"type":"string"}}}`)}}, nil,
+			`has the tool \"far\", whose arguments Gemini does not take: the schema has a member \"my field\"`},
+		{"more tools than Gemini takes", agent.Agent{Tools: slices.Repeat([]tool.Tool{raw(`{"type":"object"}`)}, 513)}, nil, "has 513 tools; Gemini takes at most 512"},
 		{"a schema that Gemini does not take", agent.Agent{Tools: []tool.Tool{raw(`{"type":"object","properties":{"a":{"allOf":[{"type":"string"}]}}}`)}}, nil,
 			`has the tool \"far\", whose arguments Gemini does not take: the schema's a has allOf`},
 		{"a setting of an agent that is a tool", agent.Agent{Tools: []tool.Tool{agent.AsTool(agent.Agent{Name: "b", Description: "It helps.", Model: &genai.GenerateContentConfig{CachedContent: "c"}})}}, nil,

@@ -3,9 +3,10 @@ package mcptool
 import (
 	"encoding/json"
 	"maps"
-	"regexp"
 	"slices"
 	"strings"
+
+	"example.com/gatehouse/internal/geminischema"
 )
 
 // Gemini takes a part of JSON Schema, and refuses a request whose functions go beyond it:
@@ -23,10 +24,7 @@ const (
 	maxReferences   = 16  // from one to the next
 )
 
-var (
-	validProperty = regexp.MustCompile(`^[A-Za-z_$][A-Za-z0-9_.$-]*$`)
-	types         = []string{"object", "array", "string", "number", "integer", "boolean", "null"}
-)
+var types = []string{"object", "array", "string", "number", "integer", "boolean", "null"}
 
 // fit returns a schema of an object that Gemini takes and that everything fits which fits
 // schema: it may restrict less, and the server checks the rest. It is nil for what is not the
@@ -115,7 +113,7 @@ func (f *fitter) members(s, fitted map[string]any, depth int) {
 		return strings.Compare(a, b)
 	})
 	for _, name := range ordered {
-		fits := len(name) <= maxFunctionName && validProperty.MatchString(name) && len(properties) < maxProperties
+		fits := geminischema.ValidArgument(name) && len(properties) < maxProperties
 		switch {
 		case fits:
 			properties[name] = f.below(listed[name], depth)
@@ -282,6 +280,9 @@ func enumOf(s map[string]any) []any {
 	for _, value := range values {
 		switch v := value.(type) {
 		case string:
+			if v == "" { // Gemini takes no empty one
+				return nil
+			}
 			size += len(v)
 		case float64:
 			size += 8
@@ -289,7 +290,7 @@ func enumOf(s map[string]any) []any {
 			return nil
 		}
 	}
-	if len(values) > maxEnum || size > maxEnumBytes {
+	if len(values) == 0 || len(values) > maxEnum || size > maxEnumBytes {
 		return nil
 	}
 	return values
