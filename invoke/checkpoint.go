@@ -165,8 +165,7 @@ func (g *generation) stop() (bool, error) {
 		}
 		g.contents, g.encoded = contents, encoded[:len(encoded)-1]
 	}
-	rest := strings.TrimPrefix(text[g.said:], session.Paragraph(text[:g.said]))
-	if rest != "" {
+	if rest := g.unsaid(); rest != "" {
 		if err := g.addText(genai.NewContentFromText(rest, genai.RoleModel)); err != nil {
 			return false, err
 		}

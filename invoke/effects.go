@@ -406,7 +406,7 @@ func (g *generation) suspend() (*session.Run, error) {
 func (g *generation) fail(finish genai.FinishReason, failed *api.Error) error {
 	journal := g.run.journal
 	unknown := journal.unknown()
-	if rest := g.text.String()[g.said:]; rest != "" && len(g.openCalls()) == 0 {
+	if rest := g.unsaid(); rest != "" && len(g.openCalls()) == 0 {
 		if err := g.addText(genai.NewContentFromText(rest, genai.RoleModel)); err != nil {
 			return err
 		}
@@ -439,7 +439,7 @@ func (g *generation) fail(finish genai.FinishReason, failed *api.Error) error {
 	if failed != nil && !unknown {
 		g.warn(string(failed.Code))
 	}
-	g.paragraph = g.text.Len() > 0
+	g.paragraph, g.written, g.cut = g.text.Len() > 0, 0, false
 	g.appendText(sentence)
 	if err := g.addText(genai.NewContentFromText(sentence, genai.RoleModel)); err != nil {
 		return err

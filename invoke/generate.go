@@ -38,6 +38,8 @@ type generation struct {
 	encoded   []byte           // contents as stored: a JSON array without its closing bracket
 	text      strings.Builder  // the answer: all text of the model so far
 	said      int              // how much of text is in contents
+	written   int              // what the step's text takes of the turn, in bytes
+	cut       bool             // the step's text is longer than the turn can hold
 	states    *states          // of tools
 	paragraph bool             // the next text starts a paragraph, because it is of a later step
 	prompt    session.Prompt   // size of the last call's prompt, as the model counted it
@@ -124,9 +126,33 @@ func reserve(maxTokens int) int {
 // leastReserve is for the calls that may still come and for tools' error messages, in bytes.
 const leastReserve = 64 << 10
 
+// textSpare is what the text of a step leaves of the turn's room, in bytes: for what is shown
+// behind it, such as sources and files.
+const textSpare = 32 << 10
+
+// fit returns as much of a step's text as the turn can hold. What is not stored is not shown
+// either: page, session and the model's next prompt agree, and a replay shows the same.
+func (g *generation) fit(text string) string {
+	if g.cut {
+		return ""
+	}
+	room := g.room() - textSpare - g.written
+	n, left := escaped(text, room)
+	g.written += room - left
+	g.cut = n < len(text)
+	return prefix(text, n)
+}
+
+// unsaid returns the text that was shown and is not in contents.
+func (g *generation) unsaid() string {
+	text := g.text.String()
+	return strings.TrimPrefix(text[g.said:], session.Paragraph(text[:g.said]))
+}
+
 // appendText appends text to the answer and shows it: text of a later step starts a new
 // paragraph.
 func (g *generation) appendText(text string) {
+	text = g.fit(text)
 	if g.paragraph && text != "" {
 		g.paragraph = false
 		text = session.Paragraph(g.text.String()) + text
@@ -203,8 +229,8 @@ func (s *Service) generate(ctx context.Context, g *generation, history []json.Ra
 			}
 			return s.end(g, answer, last)
 		}
-		if !g.holds(answer.Content, len(calls)) {
-			if err := g.addText(answer.Content); err != nil {
+		if g.cut || !g.holds(answer.Content, len(calls)) {
+			if err := g.addAnswer(answer); err != nil {
 				return err
 			}
 			full = true // the requested calls do not fit
@@ -241,7 +267,7 @@ func (s *Service) ask(ctx context.Context, g *generation, history []json.RawMess
 	if last {
 		r.Tools = model.Tools{}
 	}
-	g.paragraph = true
+	g.paragraph, g.written, g.cut = true, 0, false
 	g.step++
 	if g.formed = s.typed(r, last); g.formed {
 		r.Schema = s.schema
@@ -279,6 +305,9 @@ func (s *Service) ask(ctx context.Context, g *generation, history []json.RawMess
 		g.admitted() // also when a hook answers in the model's place
 		g.appendAnswer(s, answer)
 	}
+	if g.cut {
+		g.warn(warnTruncated)
+	}
 	g.showSources(answer, max(before, g.text.Len()-len(answer.Text())), !whole)
 	var made []*attachment
 	made, answer.Content = s.takeFiles(ctx, g.files, answer.Content)
@@ -295,7 +324,7 @@ func (g *generation) restarts() func() {
 		kept := g.text.String()[:text]
 		g.text.Reset()
 		g.text.WriteString(kept)
-		g.paragraph, g.ownOpen = true, ""
+		g.paragraph, g.ownOpen, g.written, g.cut = true, "", 0, false
 		g.calls, g.suggestions = g.calls[:calls:calls], suggestions
 		g.run.out.reset(mark, g.step)
 	}
@@ -444,10 +473,18 @@ func (s *Service) end(g *generation, answer model.Answer, last bool) error {
 	if len(content.Parts) == 0 {
 		return nil
 	}
-	if !g.holds(&content, 0) {
-		return g.addText(&content)
+	if g.cut || !g.holds(&content, 0) {
+		return g.addAnswer(answer)
 	}
 	return g.add(&content)
+}
+
+// addAnswer adds the text of an answer that is too large for the turn: as much as was shown.
+func (g *generation) addAnswer(answer model.Answer) error {
+	if g.cut {
+		return g.addText(genai.NewContentFromText(g.unsaid(), genai.RoleModel))
+	}
+	return g.addText(answer.Content)
 }
 
 // leastResult bounds the smallest result of a call apart from its name and id, in

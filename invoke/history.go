@@ -163,9 +163,10 @@ func largePartOf(p map[string]any) (largePart, bool) {
 	if response, ok := p["functionResponse"].(map[string]any); ok {
 		text := encode(response["response"])
 		return largePart{len(text), func(to int) {
+			n, _ := escaped(text, to-128) // leaves room for the note
 			response["response"] = map[string]any{
 				"note":      fmt.Sprintf("Shortened: this output had %d bytes, of which only the beginning is kept.", len(text)),
-				"beginning": prefix(text, escaped(text, to-128)), // leaves room for the note
+				"beginning": prefix(text, n),
 			}
 		}}, true
 	}
@@ -243,22 +244,24 @@ func prefix(text string, size int) string {
 }
 
 // escaped returns the length of the start of text that takes at most size bytes as a
-// JSON string.
-func escaped(text string, size int) int {
+// JSON string, and what that leaves of size.
+func escaped(text string, size int) (n, left int) {
 	for i := range len(text) {
+		takes := 1
 		switch c := text[i]; {
 		case c == '"', c == '\\', c == '\n', c == '\t', c == '\r':
-			size -= 2
+			takes = 2
 		case c < ' ', c == '<', c == '>', c == '&':
-			size -= len(`\u0000`)
-		default:
-			size--
+			takes = len(`\u0000`)
+		case c == 0xe2 && (strings.HasPrefix(text[i:], "\u2028") || strings.HasPrefix(text[i:], "\u2029")):
+			takes = len(`\u0000`) - 2 // the other two bytes follow
 		}
-		if size < 0 {
-			return i
+		if takes > size {
+			return i, size
 		}
+		size -= takes
 	}
-	return len(text)
+	return len(text), size
 }
 
 // encode returns value as JSON, "" for nil or on error.

@@ -71,10 +71,11 @@ func (s *Service) endTyped(ctx context.Context, g *generation, history []json.Ra
 	content := *answer.Content
 	content.Parts = slices.DeleteFunc(slices.Clone(content.Parts), func(p *genai.Part) bool { return p.FunctionCall != nil })
 	// Text may be cut to fit in a turn; JSON may not.
-	if !g.holds(&content, 0) {
+	n, _ := escaped(string(g.output), g.room()-textSpare)
+	if n < len(g.output) || !g.holds(&content, 0) {
 		return api.Fail(api.ModelFailed, errors.New("the typed answer does not fit in the turn"))
 	}
-	g.paragraph = false
+	g.paragraph, g.written, g.cut = false, 0, false
 	g.appendText(string(g.output))
 	return g.add(&content)
 }
