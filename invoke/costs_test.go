@@ -45,6 +45,15 @@ func TestWhatKindsOfRunsCost(t *testing.T) {
 	call := func(name string) geminitest.Reply {
 		return geminitest.Calls(geminitest.FunctionCall{Name: name, Args: map[string]any{"to": "Ada"}})
 	}
+	deliver := func(t *testing.T) { // the last task
+		body, _ := json.Marshal((*waiting)[len(*waiting)-1])
+		r := httptest.NewRequestWithContext(t.Context(), http.MethodPost, queue.Path, strings.NewReader(string(body)))
+		r.Header.Set("Content-Type", "application/json")
+		w := httptest.NewRecorder()
+		if err := queued.TasksRoute().Handler(w, r); err != nil || w.Code != http.StatusNoContent {
+			t.Fatal(w.Code, err)
+		}
+	}
 	pieces := strings.Fields("a b c d e f g h i j k l m")
 	for _, tt := range []struct {
 		name                   string
@@ -57,6 +66,20 @@ func TestWhatKindsOfRunsCost(t *testing.T) {
 		// 13 pieces, 0.2 s each: a write at 1 s and at 2 s, and one more with the turn.
 		{"a stream of 2.6 s", []geminitest.Reply{geminitest.Text(pieces...).WithDelay(200 * time.Millisecond)},
 			func(t *testing.T) { i.watch(t, http.MethodPost, "/invoke", streamed).until(t, "done") }, 0, 1 + 3, 0},
+		// Of the same length. Its task, which comes when its request's time is over, looks at the
+		// record.
+		{"a stream of 2.6 s that goes on without its client", []geminitest.Reply{geminitest.Text(pieces...).WithDelay(200 * time.Millisecond)},
+			func(t *testing.T) {
+				before := len(*waiting)
+				show := func(invoke.Event) error { return nil }
+				if _, err := queued.Ask(ofCaller(t, "caller"), invoke.Request{Query: "hello", OnDisconnect: invoke.DisconnectContinue}, show); err != nil {
+					t.Fatal(err)
+				}
+				if added := len(*waiting) - before; added != 1 {
+					t.Fatalf("%d tasks, want 1", added)
+				}
+				deliver(t)
+			}, 1, 1 + 3, 0},
 		{"an effect", []geminitest.Reply{call("pay")}, func(t *testing.T) { ask(t, server, "/invoke", `{"query": "hello"}`) }, 0, 1 + 2, 0},
 		{"an approval", []geminitest.Reply{call("ask")}, func(t *testing.T) {
 			_, body := ask(t, server, "/invoke", `{"query": "hello"}`)
@@ -71,13 +94,7 @@ func TestWhatKindsOfRunsCost(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			body, _ := json.Marshal((*waiting)[len(*waiting)-1])
-			r := httptest.NewRequestWithContext(t.Context(), http.MethodPost, queue.Path, strings.NewReader(string(body)))
-			r.Header.Set("Content-Type", "application/json")
-			w := httptest.NewRecorder()
-			if err := queued.TasksRoute().Handler(w, r); err != nil || w.Code != http.StatusNoContent {
-				t.Fatal(w.Code, err)
-			}
+			deliver(t)
 			sessionID, turnID, _ := session.SplitRunID(info.RunID)
 			reads := traffic.reads.Load()
 			record, err := store.LoadRun(t.Context(), session.Key{Owner: session.OwnerOf("caller", ""), ID: sessionID}, turnID)

@@ -58,6 +58,7 @@ type usage struct {
 	Sessions     float64 // number of turns in each
 	Keyed        float64 // fraction of turns with an Idempotency-Key
 	Streamed     float64 // fraction of turns that are streams
+	Continued    float64 // of these, fraction that go on without their client
 	Effects      float64 // fraction of turns in which a tool changes the world
 	Approvals    float64 // fraction of turns that wait for a person
 	Background   float64 // fraction of turns that are runs in the background
@@ -108,7 +109,7 @@ func (u usage) check() error {
 		}
 	}
 	for name, value := range map[string]float64{
-		"turns": u.Turns, "deliveries": u.Deliveries, "images": u.Images, "condition-usd": u.ConditionUSD, "keyed": u.Keyed, "streamed": u.Streamed, "effects": u.Effects, "approvals": u.Approvals, "background": u.Background, "webhooks": u.Webhooks, "callers": u.Callers, "min-instances": u.MinInstances, "prompt": u.PromptTokens, "cached": u.CachedTokens,
+		"turns": u.Turns, "deliveries": u.Deliveries, "images": u.Images, "condition-usd": u.ConditionUSD, "keyed": u.Keyed, "streamed": u.Streamed, "continued": u.Continued, "effects": u.Effects, "approvals": u.Approvals, "background": u.Background, "webhooks": u.Webhooks, "callers": u.Callers, "min-instances": u.MinInstances, "prompt": u.PromptTokens, "cached": u.CachedTokens,
 		"output": u.OutputTokens, "searches": u.Searches, "turn-kb": u.TurnKB, "kept-days": u.KeptDays, "audit-days": u.AuditDays, "answer-kb": u.AnswerKB, "secrets": u.Secrets,
 	} {
 		if !(value >= 0) || math.IsInf(value, 0) {
@@ -120,8 +121,8 @@ func (u usage) check() error {
 		return fmt.Errorf("-turns-per-session must be at least 1")
 	case u.Keyed > 1:
 		return fmt.Errorf("-keyed is a share, at most 1")
-	case max(u.Streamed, u.Effects, u.Approvals, u.Background) > 1:
-		return fmt.Errorf("-streamed, -effects, -approvals and -background are shares, at most 1")
+	case max(u.Streamed, u.Continued, u.Effects, u.Approvals, u.Background) > 1:
+		return fmt.Errorf("-streamed, -continued, -effects, -approvals and -background are shares, at most 1")
 	case u.Hours > 24:
 		return fmt.Errorf("-hours must be at most 24")
 	case u.CachedTokens > u.PromptTokens:
@@ -203,12 +204,15 @@ func (u usage) bill() ([]line, error) {
 	entries := u.Turns * figure("audit_bytes") / gib
 	runs := u.Turns * u.Background
 	deliveries := runs * (1 + u.Webhooks)
-	journal := math.Floor(max(0, u.Seconds-1)) // writes of a record: a second after the start, then each second
+	journal := max(0, math.Ceil(u.Seconds)-1) // writes of a record: a second after the start, then each second
 	records := runs + u.Turns*(u.Effects+u.Approvals)
 	recordWrites := runs*(figure("run_writes")+journal) + u.Turns*(u.Effects*figure("effect_writes")+u.Approvals*figure("approval_writes"))
+	left := 0.0      // streams of which the queue has a task, in case nobody ends them
 	if journal > 0 { // and one more with the turn
 		records += u.Turns * u.Streamed
 		recordWrites += u.Turns * u.Streamed * (journal + 1)
+		left = u.Turns * u.Streamed * u.Continued
+		deliveries += left
 	}
 	var lines []line
 	var missing error
@@ -226,13 +230,13 @@ func (u usage) bill() ([]line, error) {
 	add(invokeInstances+"vCPU-seconds idle, minimum instances", idle*u.CPU, "run_idle_cpu_second")
 	add(invokeInstances+"GiB-seconds idle, minimum instances", idle*u.MemoryGiB, "run_idle_memory_gib_second")
 	add("requests, a health ping a minute among them", u.Turns+deliveries+pings, "run_request")
-	add("Firestore reads", (u.Turns-sessions)*figure("commit_reads")+pings*figure("ping_reads")+figureReads+runs*(figure("run_reads")+u.Webhooks*figure("webhook_reads"))+u.Turns*u.Approvals*figure("approval_reads"), "firestore_read")
+	add("Firestore reads", (u.Turns-sessions)*figure("commit_reads")+pings*figure("ping_reads")+figureReads+runs*(figure("run_reads")+u.Webhooks*figure("webhook_reads"))+u.Turns*u.Approvals*figure("approval_reads")+left*figure("left_reads"), "firestore_read")
 	add("Firestore writes", u.Turns*(figure("commit_writes")+u.Keyed*figure("key_writes"))+leases+figureWrites+recordWrites, "firestore_write")
 	add("Firestore deletions, by TTL", sessions+leases+figureDocuments+records, "firestore_delete")
 	add("Firestore GiB stored", stored, "firestore_gib_month")
 	add("Firestore GiB for point-in-time recovery, at most", stored, "firestore_pitr_gib_month")
 	add("Firestore GiB of seven daily backups", 7*stored, "firestore_backup_gib_month")
-	add("log GiB: our line and Cloud Run's a request, an audit entry a turn", (u.Turns+pings)*(figure("line_bytes")+figure("platform_bytes"))/gib+entries, "logging_gib")
+	add("log GiB: our line and Cloud Run's a request, an audit entry a turn", (u.Turns+deliveries+pings)*(figure("line_bytes")+figure("platform_bytes"))/gib+entries, "logging_gib")
 	add("audit GiB kept beyond 30 days", entries*max(0, u.AuditDays/days-1), "logging_retention_gib_month")
 	add("secret versions", u.Secrets, "secret_version_month")
 	add("secret accesses, at most one in five minutes and open instance", u.Secrets*(open/300+pings), "secret_access")

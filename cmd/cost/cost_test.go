@@ -223,9 +223,9 @@ func TestReadme(t *testing.T) {
 	}
 }
 
-// TestABackgroundRun compares what a run in the background adds with values computed by
-// hand.
-func TestABackgroundRun(t *testing.T) {
+// TestTasks compares what a run in the background adds, and the task of a stream that goes on
+// without its client, with values computed by hand.
+func TestTasks(t *testing.T) {
 	lines := func(change func(*usage)) map[string]float64 {
 		u := defaults()
 		change(&u)
@@ -240,6 +240,19 @@ func TestABackgroundRun(t *testing.T) {
 		return amounts
 	}
 	usual := lines(func(*usage) {})
+	streamed := lines(func(u *usage) { u.Streamed = 1 })
+	for name, want := range map[string]float64{
+		"operations of Cloud Tasks":                   1e6 * 2, // added, and delivered
+		"requests, a health ping a minute among them": 1e6,
+		"Firestore reads":                             1e6,
+		"Firestore writes":                            0,
+		"Firestore deletions, by TTL":                 0,
+	} {
+		all := lines(func(u *usage) { u.Streamed, u.Continued = 1, 1 })
+		if got := all[name] - streamed[name]; math.Abs(got-want) > 1 {
+			t.Errorf("of a stream that goes on without its client, %s: %.0f more, want %.0f", name, got, want)
+		}
+	}
 	for name, want := range map[string]float64{
 		"operations of Cloud Tasks":                   2e6 * 2, // its task and its webhook's: added, and delivered
 		"requests, a health ping a minute among them": 2e6,
@@ -263,7 +276,10 @@ func TestKindsOfRuns(t *testing.T) {
 		more   float64 // writes a turn
 	}{
 		{"a stream of 3 s", func(u *usage) { u.Streamed = 1 }, 3},
-		{"a stream of under 2 s", func(u *usage) { u.Streamed, u.Seconds = 1, 1.9 }, 0},
+		{"a stream of 2.6 s", func(u *usage) { u.Streamed, u.Seconds = 1, 2.6 }, 3},
+		{"a stream of under 2 s", func(u *usage) { u.Streamed, u.Seconds = 1, 1.9 }, 2},
+		{"a stream of a second", func(u *usage) { u.Streamed, u.Seconds = 1, 1 }, 0},
+		{"a stream that goes on without its client", func(u *usage) { u.Streamed, u.Continued = 1, 1 }, 3},
 		{"an effect", func(u *usage) { u.Effects = 1 }, 2},
 		{"an approval", func(u *usage) { u.Approvals = 1 }, 5},
 	} {
@@ -324,6 +340,7 @@ func TestUsage(t *testing.T) {
 		"half a session":        "-turns-per-session 0.5",
 		"a share above 1":       "-keyed 2",
 		"runs above the turns":  "-background 2",
+		"streams that go on":    "-continued 2",
 		"a day of 25 hours":     "-hours 25",
 		"more cached than sent": "-prompt 10 -cached 20",
 		"an unknown model":      "-model nobody",

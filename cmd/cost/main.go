@@ -42,6 +42,7 @@ func run(args []string, out io.Writer, now time.Time) error {
 	number(&u.Sessions, "turns-per-session", "turns of a session")
 	number(&u.Keyed, "keyed", "share of turns with an Idempotency-Key, 0 to 1")
 	number(&u.Streamed, "streamed", "share of turns that are streams, 0 to 1")
+	number(&u.Continued, "continued", "share of the streams that go on without their client: of /chat, with a key, or by on_disconnect, 0 to 1")
 	number(&u.Effects, "effects", "share of turns in which a tool changes the world, 0 to 1")
 	number(&u.Approvals, "approvals", "share of turns that wait for a person, 0 to 1")
 	number(&u.Background, "background", "share of turns that are runs in the background, 0 to 1")
