@@ -43,7 +43,7 @@ func completion(key, query string, history ...string) invoke.Request {
 	return req
 }
 
-func ofCaller(t *testing.T, name string) context.Context {
+func ofCaller(t testing.TB, name string) context.Context {
 	t.Helper()
 	return caller.NewContext(t.Context(), caller.Caller{Owner: session.OwnerOf(name, "")})
 }

@@ -1,0 +1,112 @@
+package invoke_test
+
+import (
+	"fmt"
+	"io"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"cloud.google.com/go/firestore/apiv1/firestorepb"
+
+	"example.com/gatehouse/agent"
+	"example.com/gatehouse/internal/gcp/emulator"
+	"example.com/gatehouse/internal/gcp/firestore"
+	"example.com/gatehouse/internal/geminitest"
+	"example.com/gatehouse/internal/limit"
+	"example.com/gatehouse/internal/model"
+	"example.com/gatehouse/internal/telemetry"
+	"example.com/gatehouse/invoke"
+	"example.com/gatehouse/session"
+)
+
+// A long stream writes its record once a second at most, and not in its first second, however
+// often its model speaks.
+func TestALongStreamWritesOnceASecond(t *testing.T) {
+	t.Parallel()
+	gemini := geminitest.Start(t)
+	var mu sync.Mutex
+	var commits []time.Time
+	tap := emulator.Tap(func(_ string, message any) {
+		if _, ok := message.(*firestorepb.CommitRequest); ok {
+			mu.Lock()
+			defer mu.Unlock()
+			commits = append(commits, time.Now())
+		}
+	})
+	i := &instance{Store: firestore.NewSessions(emulator.Client(t, tap...), time.Hour, time.Now)}
+	i.Server, _ = serve(t, i, gemini)
+	var pieces []string
+	for n := range 90 {
+		pieces = append(pieces, fmt.Sprintf("piece %d ", n))
+	}
+	gemini.Enqueue(geminitest.Text(pieces...).WithDelay(50 * time.Millisecond))
+	begun := time.Now()
+	i.watch(t, http.MethodPost, "/invoke", streamed).until(t, "done")
+	took := time.Since(begun)
+	mu.Lock()
+	defer mu.Unlock()
+	// The last one has the turn. A write may be late on a busy machine, and none is early.
+	if most, least := int(took/time.Second)+1, 3; len(commits) > most || len(commits) < least {
+		t.Errorf("%d writes in %v, want %d to %d", len(commits), took, least, most)
+	}
+	if first := commits[0].Sub(begun); first < time.Second {
+		t.Errorf("the first write came after %v", first)
+	}
+	t.Logf("%d writes in %v, the first after %v", len(commits), took, commits[0].Sub(begun))
+}
+
+// slowly is a model whose answer comes in two pieces.
+type slowly struct{}
+
+func (slowly) RoundTrip(r *http.Request) (*http.Response, error) {
+	_, err := io.Copy(io.Discard, r.Body)
+	piece := func(end string) string {
+		return `data: {"candidates":[{"content":{"role":"model","parts":[{"text":"Cloud Run suits most services."}]}` + end + "}\n\n"
+	}
+	body := piece("}]") + piece(`,"finishReason":"STOP"}],"usageMetadata":{"promptTokenCount":186,"candidatesTokenCount":64,"totalTokenCount":250}`)
+	return &http.Response{StatusCode: 200, Header: http.Header{"Content-Type": {"text/event-stream"}}, Body: io.NopCloser(strings.NewReader(body)), Request: r}, err
+}
+
+// BenchmarkFirstText measures the time until a stream shows its first text: of a run with a
+// journal, and of one that has none because it belongs to no session. The journal writes
+// nothing in its first second, so what it costs is to make it.
+func BenchmarkFirstText(b *testing.B) {
+	client, err := model.New(b.Context(), model.Config{
+		APIKey: "x", BaseURL: "http://gemini.test", Transport: slowly{}, Models: []string{"gemini-2.5-flash"}, BreakerFailures: 5, BreakerCooldown: time.Minute,
+	})
+	if err != nil {
+		b.Fatal(err)
+	}
+	s := invoke.New(invoke.Config{
+		Agent: agent.Agent{Name: "agent", MaxTokens: 100}, Model: client, ModelName: "gemini-2.5-flash",
+		Store:   session.NewMemory(time.Hour, session.MemoryLimit, time.Now, telemetry.Discard()),
+		Timeout: 30 * time.Second, MaxBodyBytes: 128 << 10, MaxOutputTokens: 4096, HistoryTokens: 32000, MaxToolRounds: 8,
+		Limiter: limit.New(limit.Config{Counters: limit.NewMemory(time.Now), MaxInstances: 1, Now: time.Now, Log: telemetry.Discard()}),
+		Log:     telemetry.Discard(), Now: time.Now,
+	})
+	for _, off := range []bool{false, true} {
+		b.Run(map[bool]string{false: "with a journal", true: "without"}[off], func(b *testing.B) {
+			var firsts []time.Duration
+			for b.Loop() {
+				begun, first := time.Now(), time.Duration(0)
+				_, err := s.Ask(ofCaller(b, "caller"), invoke.Request{Query: "hello", Options: invoke.Options{Sessionless: off}}, func(e invoke.Event) error {
+					if e.Kind == session.KindText && first == 0 {
+						first = time.Since(begun)
+					}
+					return nil
+				})
+				if err != nil || first == 0 {
+					b.Fatal(first, err)
+				}
+				firsts = append(firsts, first)
+			}
+			slices.Sort(firsts)
+			b.ReportMetric(float64(firsts[len(firsts)/2].Nanoseconds()), "first-p50-ns")
+			b.ReportMetric(float64(firsts[len(firsts)*99/100].Nanoseconds()), "first-p99-ns")
+		})
+	}
+}
