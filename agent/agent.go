@@ -17,6 +17,7 @@ import (
 
 	"google.golang.org/genai"
 
+	"example.com/gatehouse/internal/loop"
 	"example.com/gatehouse/tool"
 )
 
@@ -80,6 +81,13 @@ type Agent struct {
 	// Toolsets are more tools, asked for in each turn, such as those of an MCP server
 	// (tool/mcptool). A tool whose name is taken already is left out, which is logged.
 	Toolsets []tool.Set
+
+	// Loop, unless nil, answers the turns in the place of the service's own loop of model
+	// and tool calls. It is for agents of other frameworks, whose packages set it, such as
+	// the module adk for ADK for Go. Those bring their own instruction, settings and tools: of
+	// the fields above only Name, Description, Examples and the hooks Question, Model and
+	// Answer may be set beside it.
+	Loop *loop.Loop
 
 	// Close closes what New has opened, at the end of the process, once the last
 	// turn is over and before ctx ends. nil: there is nothing to close.

@@ -32,10 +32,10 @@ import (
 // Nothing is written when the time to answer is over: readers compare ExpiresAt.
 
 // hasLedger reports whether a tool of the agent may change the world or ask a person.
-// What a set of tools returns is not known before. It decides whether a run that nobody
+// What a set of tools returns, or a Loop runs, is not known before. It decides whether a run that nobody
 // watches has a journal, which writes nothing until such a tool is called.
 func hasLedger(a agent.Agent) bool {
-	return len(a.Toolsets) > 0 || slices.ContainsFunc(a.Tools, func(t tool.Tool) bool { return t.HasEffect() || t.Asks() })
+	return len(a.Toolsets) > 0 || a.Loop != nil || slices.ContainsFunc(a.Tools, func(t tool.Tool) bool { return t.HasEffect() || t.Asks() })
 }
 
 // generateOrFail is generate. A panic after an effect has begun is an error, so that the

@@ -38,6 +38,7 @@ type checkpoint struct {
 	Ends        map[int]json.RawMessage    `json:"ends,omitempty"`  // of a step of which calls wait: the calls that have ended, by place
 	Waits       bool                       `json:"waits,omitempty"` // calls of the step wait; all are shown
 	Files       []session.File             `json:"files,omitempty"` // that contents refer to, in order
+	Loop        *loopState                 `json:"loop,omitempty"`  // of an agent with a Loop that waits
 
 	open []byte // Contents without the closing bracket, shared with the generation
 }
@@ -60,8 +61,12 @@ func (g *generation) finishStep() {
 		}
 		ends[i] = encoded
 	}
+	var looped *loopState
+	if g.looped != nil && g.shown { // only there its loop can go on
+		looped = &loopState{g.looped.Kept, g.looped.IDs}
+	}
 	g.run.journal.finished(&checkpoint{
-		Ends: ends, Waits: g.shown,
+		Ends: ends, Waits: g.shown, Loop: looped,
 		// Slices that the generation goes on appending to are clipped or cloned: the journal
 		// encodes the checkpoint later, in its timer's goroutine.
 		Parts: g.run.out.last().Part, Step: g.step, Rounds: g.rounds.left.Load(), Calls: slices.Clone(g.calls), Usage: g.usage, Asked: g.asked,
@@ -113,7 +118,7 @@ func (g *generation) restore(record *session.Run) error {
 	g.finish, g.warnings, g.attempts, g.suggestions = genai.FinishReason(c.Finish), orEmpty(c.Warnings), c.Attempts, c.Suggestions
 	g.rounds.left.Store(c.Rounds)
 	g.states.restore(c.State)
-	g.shown, g.files.stored = c.Waits, c.Files
+	g.shown, g.files.stored, g.looped = c.Waits, c.Files, c.Loop
 	for i, encoded := range c.Ends {
 		// Integers beyond 2^53 in a tool's result would lose digits as floats.
 		var end callEnd

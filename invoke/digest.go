@@ -32,7 +32,11 @@ func digestOf(a agent.Agent, tools model.Tools, depth int) string {
 		Tools       json.RawMessage              `json:"tools"`
 		Output      any                          `json:"output"`
 		Agents      []string                     `json:"agents,omitempty"` // that are tools
-	}{a.Instruction, a.Temperature, a.MaxTokens, a.Model, tools.JSON, nil, nil}
+		Loop        string                       `json:"loop,omitempty"`
+	}{a.Instruction, a.Temperature, a.MaxTokens, a.Model, tools.JSON, nil, nil, ""}
+	if a.Loop != nil {
+		made.Loop = a.Loop.Form
+	}
 	for _, t := range a.Tools {
 		if sub := agent.Of(t); sub != nil && depth < agent.MaxDepth {
 			made.Agents = append(made.Agents, digestOf(*sub, newToolset(sub.Tools).declarations, depth+1))

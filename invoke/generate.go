@@ -14,6 +14,7 @@ import (
 	"google.golang.org/genai"
 
 	"example.com/gatehouse/internal/api"
+	"example.com/gatehouse/internal/loop"
 	"example.com/gatehouse/internal/model"
 	"example.com/gatehouse/internal/models"
 	"example.com/gatehouse/internal/telemetry"
@@ -68,6 +69,9 @@ type generation struct {
 	shown   bool              // the calls of the step were shown
 	pending []session.Pending // calls of the step that wait for a person
 
+	past   []loop.Past // of an agent with a Loop: earlier turns
+	looped *loopState  // and what is kept of this one
+
 	depth  int     // 0: the turn's own; else that of an agent that is a tool
 	rounds *rounds // left to the turn
 	turns  rounds  // of the turn's own generation
@@ -113,7 +117,13 @@ const maxTurnContents = session.MaxTurnBytes - 64<<10
 
 // room returns how many more bytes the turn can hold. What is shown and follows from no
 // content, such as reasoning and sources, is stored too.
-func (g *generation) room() int { return maxTurnContents - len(g.encoded) - 1 - g.run.out.size() }
+func (g *generation) room() int {
+	room := maxTurnContents - len(g.encoded) - 1 - g.run.out.size()
+	if g.looped != nil {
+		room -= len(g.looped.Kept)
+	}
+	return room
+}
 
 // reserve returns the bytes that tool results must leave for the model: an answer of
 // maxTokens, some more calls, and error messages of tools. 8 bytes a token are twice the
@@ -164,8 +174,14 @@ func (g *generation) appendText(text string) {
 // turn returns the turn to store. g must have contents.
 func (g *generation) turn(ctx context.Context, now time.Time) session.Turn {
 	parts, resets := g.run.out.stored()
+	var kept json.RawMessage
+	// What a turn holds that ended early is not what its Loop has kept.
+	if g.looped != nil && g.finish != finishWaiting && g.finish != finishStopped && g.finish != finishFailed {
+		kept = g.looped.Kept
+	}
 	return session.Turn{
-		ID: g.run.turnID, QuestionID: g.run.questionID(), Prompt: g.prompt, Files: g.files.stored, Contents: append(g.encoded, ']'), ToolCalls: g.calls, Usage: g.usage, Model: g.model,
+		Loop: kept,
+		ID:   g.run.turnID, QuestionID: g.run.questionID(), Prompt: g.prompt, Files: g.files.stored, Contents: append(g.encoded, ']'), ToolCalls: g.calls, Usage: g.usage, Model: g.model,
 		FinishReason: string(g.finish), Warnings: g.warnings, RequestID: api.RequestID(ctx), CreatedAt: now.UTC(),
 		Parts: parts, Resets: resets, Output: g.output, Suggestions: g.suggestions, AgentDigest: g.digest,
 		Pending: g.pending, Effects: g.run.journal.began(), Epoch: g.run.epoch(),
@@ -190,6 +206,9 @@ func (s *Service) generate(ctx context.Context, g *generation, history []json.Ra
 		// From here on another can take the run over: contents have the question, and refer to
 		// its files.
 		g.finishStep()
+	}
+	if s.Agent.Loop != nil {
+		return s.loop(ctx, g, req)
 	}
 	g.tools = s.toolset(ctx)
 	g.digest = cmp.Or(g.tools.digest, g.digest)

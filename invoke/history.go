@@ -39,6 +39,17 @@ const (
 // first, limited to about the given number of tokens. cut reports whether anything was
 // left out.
 func history(s *session.Session, tokens int) (turns []json.RawMessage, files pastFiles, cut bool, err error) {
+	return historyOf(s, tokens, func(session.Record, bool) {})
+}
+
+// A chosenTurn is a turn that history has chosen.
+type chosenTurn struct {
+	record session.Record
+	whole  bool // not shortened
+}
+
+// historyOf is history. It calls note for each turn that it chooses, the newest first.
+func historyOf(s *session.Session, tokens int, note func(r session.Record, whole bool)) (turns []json.RawMessage, files pastFiles, cut bool, err error) {
 	ratio := bytesOfToken(s)
 	left := int(min(float64(tokens)*ratio, math.MaxInt32))
 	i := len(s.Recent) - 1
@@ -66,7 +77,8 @@ func history(s *session.Session, tokens int) (turns []json.RawMessage, files pas
 				size = promptBytes(contents)
 			}
 		}
-		if size > left {
+		whole := size <= left
+		if !whole {
 			cut = true
 			// Half of the room is left for older turns.
 			if contents, err = shorten(contents, left/2); err != nil {
@@ -78,6 +90,7 @@ func history(s *session.Session, tokens int) (turns []json.RawMessage, files pas
 		}
 		left -= size
 		turns = append(turns, contents)
+		note(s.Recent[i], whole)
 	}
 	slices.Reverse(turns)
 	files.reverse(len(turns))

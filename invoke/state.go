@@ -63,7 +63,7 @@ type stateUpdate struct {
 // newStates returns the state for a turn that follows before; nil for an agent without
 // code that could use it.
 func (s *Service) newStates(before *session.Session) *states {
-	if a := s.Agent; len(a.Tools)+len(a.Toolsets) == 0 && a.Instructions == nil && a.Hooks.Model == nil && a.Hooks.Answer == nil {
+	if a := s.Agent; len(a.Tools)+len(a.Toolsets) == 0 && a.Loop == nil && a.Instructions == nil && a.Hooks.Model == nil && a.Hooks.Answer == nil {
 		return nil
 	}
 	return &states{store: s.Store, key: before.Key, begin: s.Now(), log: s.Log, base: before.State, current: before.State}

@@ -149,7 +149,12 @@ func (s *Service) perform(ctx context.Context, r *run, opened *session.Opened) (
 	if at.last == r.turnID || r.superseded {
 		req.AfterTurn = nil // it held before the turn that waited, or that was stopped for this one
 	}
-	history, files, cut, err := history(before, s.HistoryTokens)
+	var chosen []chosenTurn
+	note := func(session.Record, bool) {}
+	if s.Agent.Loop != nil {
+		note = func(r session.Record, whole bool) { chosen = append(chosen, chosenTurn{r, whole}) }
+	}
+	history, files, cut, err := historyOf(before, s.HistoryTokens, note)
 	if err != nil {
 		return nil, api.Fail(api.Internal, err)
 	}
@@ -174,6 +179,10 @@ func (s *Service) perform(ctx context.Context, r *run, opened *session.Opened) (
 	}()
 	if err := s.sendable(ctx, g.files, history, files); err != nil {
 		return nil, api.Fail(api.Internal, err)
+	}
+	if s.Agent.Loop != nil {
+		slices.Reverse(chosen)
+		g.past = pastOf(history, chosen)
 	}
 	defer s.extendFiles(ctx, before)()
 	g.bytesOfToken = bytesOfToken(before)

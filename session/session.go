@@ -214,6 +214,15 @@ func (r Record) Contents() (json.RawMessage, error) {
 	return json.RawMessage(contents), err
 }
 
+// Loop returns the turn's [Turn.Loop], nil for none, as a slice of r.Data.
+func (r Record) Loop() json.RawMessage {
+	raw, err := r.member("loop")
+	if err != nil { // it has none
+		return nil
+	}
+	return json.RawMessage(raw)
+}
+
 // Prompt returns the turn's [Turn.Prompt], and false if there is none. It is written
 // before the contents, so decoding stops there.
 func (r Record) Prompt() (p Prompt, ok bool) {
@@ -276,6 +285,7 @@ type Turn struct {
 	Number       int             `json:"-"`                     // from 1
 	Prompt       Prompt          `json:"prompt,omitzero"`
 	Files        []File          `json:"files,omitempty"` // of the contents
+	Loop         json.RawMessage `json:"loop,omitempty"`  // that a framework keeps of its turn, before the contents for [Record.Loop]
 	Contents     json.RawMessage `json:"contents"`
 	ToolCalls    []ToolCall      `json:"tool_calls,omitempty"`
 	Usage        Usage           `json:"usage"`

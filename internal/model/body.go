@@ -126,13 +126,28 @@ func Declare(tools []tool.Tool) Tools {
 			Name: t.Name(), Description: t.Description(), ParametersJsonSchema: t.Schema(),
 		})
 	}
-	mixed := len(all) > 0 && len(declarations) > 0
 	if len(declarations) > 0 {
 		all = append(all, &genai.Tool{FunctionDeclarations: declarations})
 	}
+	return DeclareTools(all)
+}
+
+// DeclareTools is [Declare] for tools in the API's own form.
+func DeclareTools(all []*genai.Tool) Tools {
+	if len(all) == 0 {
+		return Tools{}
+	}
+	functions, own := false, false
+	for _, t := range all {
+		if t != nil && len(t.FunctionDeclarations) > 0 {
+			functions = true
+		} else {
+			own = true
+		}
+	}
 	raw, err := json.Marshal(all)
 	if err != nil {
-		panic(fmt.Sprintf("model: the tools' schemas: %v", err)) // they were made by package tool
+		panic(fmt.Sprintf("model: the tools' schemas: %v", err)) // they are made of Go types
 	}
-	return Tools{raw, mixed}
+	return Tools{raw, functions && own}
 }

@@ -260,6 +260,9 @@ func checkAgents(a agent.Agent, path []*agent.Agent) error {
 	if len(a.Tools) > geminischema.MaxFunctions {
 		return wrong("has %d tools; Gemini takes at most %d", len(a.Tools), geminischema.MaxFunctions)
 	}
+	if field := besideLoop(a); field != "" {
+		return wrong("has a Loop beside %s; set that where the Loop's own framework has it", field)
+	}
 	seen := map[string]bool{}
 	for _, t := range a.Tools {
 		switch {
@@ -302,6 +305,36 @@ func checkAgents(a agent.Agent, path []*agent.Agent) error {
 		return wrong("has a nil entry in Toolsets")
 	}
 	return nil
+}
+
+// besideLoop names a field of an agent with a Loop that the Loop would pass over.
+func besideLoop(a agent.Agent) string {
+	switch {
+	case a.Loop == nil:
+	case a.Loop.Answer == nil:
+		return "no Answer"
+	case a.Instruction != "":
+		return "Instruction"
+	case a.Instructions != nil:
+		return "Instructions"
+	case a.Hooks.Tool != nil:
+		return "Hooks.Tool"
+	case a.Temperature != nil:
+		return "Temperature"
+	case a.MaxTokens != 0:
+		return "MaxTokens"
+	case a.Model != nil:
+		return "Model"
+	case a.Output != nil:
+		return "Output"
+	case a.ToolTimeout != 0:
+		return "ToolTimeout"
+	case len(a.Tools) > 0:
+		return "Tools"
+	case len(a.Toolsets) > 0:
+		return "Toolsets"
+	}
+	return ""
 }
 
 // checkSettings reports what the models that may answer, or their API, do not take of the

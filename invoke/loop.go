@@ -1,0 +1,674 @@
+package invoke
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"google.golang.org/genai"
+
+	"example.com/gatehouse/internal/api"
+	"example.com/gatehouse/internal/loop"
+	"example.com/gatehouse/internal/model"
+	"example.com/gatehouse/internal/models"
+	"example.com/gatehouse/internal/truncate"
+	"example.com/gatehouse/session"
+	"example.com/gatehouse/tool"
+)
+
+// An agent with a Loop is run by a framework, and the framework's goroutines call what
+// the turn's own goroutine does elsewhere. So everything that they reach of the generation
+// lies behind the lock of a loopTurn, model calls excepted, each of which has a generation
+// of its own until it is over. Once the turn is over the framework may still be running:
+// Go cannot stop it. From then on it finds the turn closed.
+//
+// A loop cannot go on in the middle of its work: what it has done lies on its stack. Its
+// run is taken over from the question, or from where it has waited for a person. There the
+// calls that were approved are entered in the ledger as effects are, so that none of them
+// runs twice.
+
+// maxLastCalls bounds the model calls without tools after the turn's rounds are taken: the
+// agents that have asked each other each need one to answer.
+const maxLastCalls = 4
+
+// A loopTurn is the [loop.Turn] of a run.
+type loopTurn struct {
+	s       *Service
+	ctx     context.Context // of the turn, as tools have it
+	req     Request
+	past    []loop.Past
+	resumed *loop.Resumed
+
+	calling sync.WaitGroup // model calls
+
+	mu        sync.Mutex // protects what follows, and g
+	g         *generation
+	over      bool
+	lasts     int             // model calls without tools
+	failed    error           // of the last model call; nil if that went well
+	ledger    error           // why the run has to end
+	answer    model.Answer    // of the last model call that had one
+	grounded  *model.Answer   // whose sources were not shown
+	steps     []*loopStep     // whose calls have no results yet; the first one is in g's contents
+	shownStep int             // the last one in the ids of calls
+	modelIDs  map[string]bool // of calls, as the model wrote them
+	waits     bool
+}
+
+// A loopStep is a content of the model in a turn, with what is known of its calls.
+type loopStep struct {
+	content *genai.Content // as it is stored
+	added   bool           // to the turn's contents
+	calls   []*genai.FunctionCall
+	ids     []loopID
+	ends    map[int]callEnd
+	began   time.Time
+}
+
+// A loopID names a call for the framework and for clients.
+type loopID struct {
+	Own   string `json:"own"`
+	Shown string `json:"shown"`
+}
+
+// A loopState is what the checkpoint of a run has of its loop.
+type loopState struct {
+	Kept json.RawMessage `json:"kept,omitempty"`
+	IDs  []loopID        `json:"ids,omitempty"` // of the calls of the last content
+}
+
+// loop runs the agent's Loop for the turn.
+func (s *Service) loop(ctx context.Context, g *generation, req Request) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	t := &loopTurn{s: s, ctx: ctx, g: g, req: req, past: g.past, modelIDs: map[string]bool{}}
+	if err := t.resume(); err != nil {
+		return err
+	}
+	err := callOwn(ctx, func() error { return s.Agent.Loop.Answer(ctx, t) })
+	cause := ctx.Err()
+	t.close(cancel)
+	switch {
+	case cause != nil && err != nil:
+		return context.Cause(ctx)
+	case t.ledger != nil:
+		return t.ledger
+	case t.failed != nil && err != nil:
+		err = t.failed
+	case err != nil && !errors.Is(err, loop.ErrRounds) && !errors.Is(err, loop.ErrRoom):
+		return ownFailure(ctx, "Loop", err)
+	}
+	return t.end(err)
+}
+
+// close ends the turn for its framework, and returns when no model call is in flight.
+func (t *loopTurn) close(cancel context.CancelCauseFunc) {
+	t.mu.Lock()
+	t.over = true
+	t.mu.Unlock()
+	cancel(loop.ErrOver)
+	t.calling.Wait()
+}
+
+// end makes the turn whole that the Loop has left with err. Text that was said before an
+// error that more calls would have mended is an answer, if not all of it.
+func (t *loopTurn) end(err error) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	g := t.g
+	said := g.text.Len() > 0
+	switch {
+	case err == nil && t.waits:
+		return errWaits
+	case err != nil && said && (errors.Is(err, loop.ErrRounds) || errors.Is(err, loop.ErrRoom) || isEmpty(err)):
+		g.warn(warnTruncated)
+	case errors.Is(err, loop.ErrRounds), errors.Is(err, loop.ErrRoom):
+		return api.Fail(api.ModelFailed, err)
+	case err != nil:
+		return err
+	case !said && (t.answer.Blocked != "" || model.IsSafetyBlock(t.answer.Finish)):
+		return api.Fail(api.ContentBlocked, fmt.Errorf("the answer was blocked: %s %s", t.answer.Blocked, t.answer.Finish))
+	case !said && len(g.files.stored) == 0:
+		return api.Fail(api.ModelFailed, fmt.Errorf("the agent ended with %q and no text", t.answer.Finish))
+	case t.answer.Finish == genai.FinishReasonMaxTokens, t.answer.Blocked != "":
+		g.warn(warnTruncated)
+	}
+	if g.usage.Source == "" { // the agent has answered without the model
+		g.admitted()
+		g.usage, g.finish = session.Usage{Source: session.Counted, EstimatedCostUSD: new(float64)}, genai.FinishReasonStop
+	}
+	for _, step := range t.steps { // calls without results, which no prompt may have
+		if err := t.settle(step); err != nil {
+			return err
+		}
+	}
+	// Text that was said and never added, of an agent that has left its answer unfinished.
+	if rest := g.unsaid(); rest != "" {
+		return g.addText(genai.NewContentFromText(rest, genai.RoleModel))
+	}
+	return nil
+}
+
+// resume makes t go on where its run has waited.
+func (t *loopTurn) resume() error {
+	g := t.g
+	if g.looped == nil || len(g.openCalls()) == 0 {
+		g.looped = &loopState{}
+		return nil
+	}
+	calls := g.openCalls()
+	if len(g.looped.IDs) != len(calls) {
+		return api.Fail(api.Internal, errors.New("the record's calls are not those of its loop"))
+	}
+	step := &loopStep{content: g.contents[len(g.contents)-1], added: true, calls: calls, ids: g.looped.IDs, ends: maps.Clone(g.ends), began: t.s.Now()}
+	if step.ends == nil {
+		step.ends = map[int]callEnd{}
+	}
+	t.steps, t.shownStep = []*loopStep{step}, g.step
+	t.resumed = &loop.Resumed{Kept: g.looped.Kept, Answers: map[string]session.Answer{}}
+	for _, id := range step.ids {
+		if answer, ok := g.run.journal.answer(answerKey(g.step, id.Shown)); ok {
+			t.resumed.Answers[id.Own] = answer
+			g.run.out.add(session.Part{Kind: session.KindAnswered, ID: id.Shown, Approve: answer.Approve, Reason: answer.Reason})
+		}
+	}
+	g.ends, g.shown = nil, false
+	return nil
+}
+
+func (t *loopTurn) Owner() session.Owner     { return t.g.run.owner }
+func (t *loopTurn) Past() []loop.Past        { return t.past }
+func (t *loopTurn) Resumed() *loop.Resumed   { return t.resumed }
+func (t *loopTurn) Question() *genai.Content { return t.g.contents[0] }
+
+func (t *loopTurn) Contents() []*genai.Content {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return slices.Clone(t.g.contents)
+}
+
+func (t *loopTurn) Streams() bool {
+	return t.g.run.watched && t.s.Agent.Hooks.Model == nil && t.s.Agent.Hooks.Answer == nil
+}
+
+func (t *loopTurn) CanAsk() bool {
+	return t.g.depth == 0 && t.g.run.journal != nil && !t.req.Options.Sessionless && !t.req.Options.NobodyToAsk
+}
+
+// begin begins a model call: it returns the generation of its own, and whether the model may
+// call tools.
+func (t *loopTurn) begin() (call *generation, tools bool, err error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	g := t.g
+	if t.over {
+		return nil, false, loop.ErrOver
+	}
+	tools = g.room() >= reserve(t.s.maxTokens(t.req)) && g.rounds.take()
+	if !tools {
+		g.warn(warnRoundsExhausted)
+		if t.lasts++; t.lasts > maxLastCalls {
+			return nil, false, loop.ErrRounds
+		}
+	}
+	g.step++
+	call = newGeneration(g.asked, g.run)
+	call.step, call.files, call.states, call.bytesOfToken, call.depth, call.rounds = g.step, g.files, g.states, g.bytesOfToken, g.depth, g.rounds
+	call.admitted = func() {
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		g.admitted()
+	}
+	t.calling.Add(1)
+	return call, tools, nil
+}
+
+func (t *loopTurn) Generate(ctx context.Context, contents []*genai.Content, config *genai.GenerateContentConfig, onText func(string) error) (*genai.GenerateContentResponse, error) {
+	call, tools, err := t.begin()
+	if err != nil {
+		return nil, err
+	}
+	defer t.calling.Done()
+	// The turn's own context carries for whom tokens are spent, and ends the call with the turn
+	// whatever the framework has made of it.
+	calling, cancel := context.WithCancelCause(t.ctx)
+	defer cancel(nil)
+	defer context.AfterFunc(ctx, func() { cancel(context.Cause(ctx)) })()
+	encoded, err := json.Marshal(contents)
+	if err != nil {
+		return nil, api.Fail(api.ModelFailed, fmt.Errorf("encoding the contents: %w", err))
+	}
+	call.encoded = encoded
+	r := t.request(call, contents, config, tools)
+	var pass func(by, text string) error
+	if onText != nil && t.Streams() {
+		pass = func(_, text string) error { return onText(text) }
+	}
+	answer, err := t.s.hookedCall(calling, call, &r, pass)
+	return t.count(ctx, call, r, answer, err)
+}
+
+// request returns the request of a model call: what the framework wants, within what the
+// service and the caller allow.
+func (t *loopTurn) request(call *generation, contents []*genai.Content, config *genai.GenerateContentConfig, tools bool) model.Request {
+	settings := genai.GenerateContentConfig{}
+	if config != nil {
+		settings = *config
+	}
+	r := model.Request{
+		Model: call.asked, Instruction: joined(textOf(settings.SystemInstruction), t.req.Options.Instructions), Contents: contents, Files: call.files.blobs, Temperature: t.req.Temperature,
+		MaxTokens: min(t.s.maxTokens(t.req), cmp.Or(int(max(settings.MaxOutputTokens, 0)), t.s.MaxOutputTokens)),
+		Alone:     call.run.watched && call.run.out.spoke(),
+	}
+	if r.Temperature == nil && settings.Temperature != nil {
+		r.Temperature = new(float64(*settings.Temperature))
+	}
+	if tools {
+		r.Tools = model.DeclareTools(settings.Tools)
+	}
+	if r.Tools.JSON == nil {
+		settings.ToolConfig = nil
+	}
+	// What the service sets, and what would lead the call past its bounds.
+	settings.SystemInstruction, settings.Tools, settings.CachedContent, settings.HTTPOptions = nil, nil, "", nil
+	settings.MaxOutputTokens, settings.Temperature, settings.CandidateCount, settings.ServiceTier = 0, nil, 0, ""
+	r.Settings = &settings
+	r.Thinking = cmp.Or(t.s.Thinking, model.ThinkingLevel(&settings))
+	if r.Thinking == "" && r.Tools.JSON != nil && !model.HasThinkingBudget(&settings) {
+		r.Thinking = models.Low
+	}
+	return r
+}
+
+// textOf joins the texts of a content.
+func textOf(content *genai.Content) string {
+	if content == nil {
+		return ""
+	}
+	var texts []string
+	for _, p := range content.Parts {
+		if p != nil && !p.Thought {
+			texts = append(texts, p.Text)
+		}
+	}
+	return joined(texts...)
+}
+
+// joined joins texts as paragraphs, without the empty ones.
+func joined(texts ...string) string {
+	return strings.Join(slices.DeleteFunc(texts, func(text string) bool { return text == "" }), "\n\n")
+}
+
+// count makes what a model call has spent and answered a part of the turn.
+func (t *loopTurn) count(ctx context.Context, call *generation, r model.Request, answer model.Answer, err error) (*genai.GenerateContentResponse, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	g := t.g
+	if call.usage.Source != "" {
+		g.usage = g.usage.Add(call.usage)
+	}
+	g.asked, g.model, g.finish = call.asked, call.model, call.finish
+	g.attempts += call.attempts
+	g.modelTime += call.modelTime
+	if err != nil {
+		if ctx.Err() == nil {
+			t.failed = err
+		}
+		return nil, err
+	}
+	if t.over {
+		return nil, loop.ErrOver
+	}
+	g.admitted() // also when a hook has answered
+	if answer.Usage.Source == session.Counted && answer.Attempts == 1 {
+		g.files.count(answer.FileTokens)
+		g.prompt = promptOf(r, call.encoded, max(0, answer.Usage.PromptTokens-int64(g.files.tokens())))
+		if ratio, ok := plausibleRatio(g.prompt); ok {
+			g.bytesOfToken = ratio
+		}
+	}
+	g.warnOf(answer, cmp.Or(t.req.Model, t.s.ModelName), t.req)
+	made, content := t.s.takeFiles(t.ctx, g.files, answer.Content)
+	g.files.show(made)
+	answer.Content = content
+	for _, fc := range answer.Calls() {
+		if fc.ID != "" {
+			t.modelIDs[fc.ID] = true
+		}
+	}
+	t.failed, t.answer = nil, answer
+	if answer.Grounding != nil {
+		t.grounded = &answer
+	}
+	response := &genai.GenerateContentResponse{
+		Candidates:   []*genai.Candidate{{Content: content, FinishReason: answer.Finish}},
+		ModelVersion: answer.Model,
+		UsageMetadata: &genai.GenerateContentResponseUsageMetadata{
+			PromptTokenCount: int32(answer.Usage.PromptTokens), CachedContentTokenCount: int32(answer.Usage.CachedTokens),
+			CandidatesTokenCount: int32(answer.Usage.CompletionTokens), ThoughtsTokenCount: int32(answer.Usage.ThoughtTokens),
+			TotalTokenCount: int32(answer.Usage.TotalTokens),
+		},
+	}
+	if answer.Blocked != "" {
+		response.PromptFeedback = &genai.GenerateContentResponsePromptFeedback{BlockReason: genai.BlockedReason(answer.Blocked)}
+	}
+	return response, nil
+}
+
+func (t *loopTurn) Say(text string) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.over {
+		return loop.ErrOver
+	}
+	t.g.admitted()
+	t.g.appendText(text)
+	return nil
+}
+
+func (t *loopTurn) Add(content *genai.Content, said bool) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	switch {
+	case t.over:
+		return loop.ErrOver
+	case content == nil || len(content.Parts) == 0:
+		return nil
+	case content.Role == genai.RoleModel:
+		return t.addModel(content, said)
+	}
+	return t.addResults(content)
+}
+
+// addModel adds a content of the model. While calls before it have no results it is kept
+// back: the API wants results directly behind their calls.
+func (t *loopTurn) addModel(content *genai.Content, said bool) error {
+	g := t.g
+	g.admitted()
+	step := &loopStep{content: &genai.Content{Role: genai.RoleModel}, ends: map[int]callEnd{}, began: t.s.Now()}
+	before := g.text.Len()
+	for _, p := range content.Parts {
+		if p == nil {
+			continue
+		}
+		stored := *p
+		step.content.Parts = append(step.content.Parts, &stored)
+		switch {
+		case p.FunctionCall != nil:
+			call := *p.FunctionCall
+			step.ids = append(step.ids, loopID{Own: call.ID})
+			if !t.modelIDs[call.ID] { // the framework's: the model would not know it
+				call.ID = ""
+			}
+			stored.FunctionCall = &call
+			step.calls = append(step.calls, &call)
+		case p.Text == "" || p.Thought:
+			g.showPart(p)
+		case !said:
+			g.appendText(p.Text)
+		}
+	}
+	defer func() { g.paragraph, g.written, g.cut = true, 0, false }() // for the next step
+	if t.grounded != nil {
+		text := (&model.Answer{Content: content}).Text()
+		placed := text == t.grounded.Text()
+		g.showSources(*t.grounded, max(min(before, g.text.Len()-len(text)), 0), placed)
+		t.grounded = nil
+	}
+	t.showCalls(step)
+	if len(t.steps) > 0 {
+		t.steps = append(t.steps, step)
+		return nil
+	}
+	if g.cut || !g.holds(step.content, len(step.calls)) {
+		g.warn(warnTruncated)
+		if err := g.addText(genai.NewContentFromText(g.unsaid(), genai.RoleModel)); err != nil {
+			return err
+		}
+		return loop.ErrRoom
+	}
+	if err := g.add(step.content); err != nil {
+		return err
+	}
+	if step.added = true; len(step.calls) > 0 {
+		t.steps = append(t.steps, step)
+	}
+	return nil
+}
+
+// showCalls names the calls of a step for clients, each differently from those before it,
+// and shows them.
+func (t *loopTurn) showCalls(step *loopStep) {
+	if len(step.calls) == 0 {
+		return
+	}
+	t.shownStep = max(t.g.step, t.shownStep+1)
+	earlier := t.g.earlierCalls()
+	for _, open := range t.steps {
+		for _, call := range open.calls {
+			if call.ID != "" {
+				if earlier == nil {
+					earlier = map[string]bool{}
+				}
+				earlier[call.ID] = true
+			}
+		}
+	}
+	for i, call := range step.calls {
+		id := &step.ids[i]
+		id.Shown = call.ID
+		if id.Shown == "" || earlier[id.Shown] || slices.ContainsFunc(step.ids[:i], func(other loopID) bool { return other.Shown == id.Shown }) {
+			id.Shown = fmt.Sprintf("call_%d_%d", t.shownStep, i+1)
+		}
+		t.g.run.out.add(session.Part{Kind: session.KindToolCall, ID: id.Shown, Name: call.Name, Args: call.Args})
+	}
+}
+
+// addResults adds the results of calls. One that does not fit in the turn is replaced in
+// content by an error, which is what the model then reads.
+func (t *loopTurn) addResults(content *genai.Content) error {
+	room := newAllowance(t.g.room()-reserve(t.s.maxTokens(t.req)), len(content.Parts))
+	for _, p := range content.Parts {
+		if p == nil || p.FunctionResponse == nil {
+			continue
+		}
+		step, i := t.find(p.FunctionResponse.ID)
+		if step == nil {
+			continue // of a call that the framework made by itself
+		}
+		t.endCall(step, i, p.FunctionResponse, room)
+	}
+	for len(t.steps) > 0 {
+		step := t.steps[0]
+		if len(step.ends) < len(step.calls) {
+			return nil
+		}
+		if err := t.settle(step); err != nil {
+			return err
+		}
+		t.steps = t.steps[1:]
+	}
+	return nil
+}
+
+// find returns the open call that the framework names so.
+func (t *loopTurn) find(id string) (*loopStep, int) {
+	for _, step := range t.steps {
+		for i := range step.ids {
+			if _, ended := step.ends[i]; step.ids[i].Own == id && !ended {
+				return step, i
+			}
+		}
+	}
+	return nil, 0
+}
+
+// endCall enters the result of a call and shows it.
+func (t *loopTurn) endCall(step *loopStep, i int, result *genai.FunctionResponse, room *allowance) {
+	size, left, ok := room.take(&genai.Part{FunctionResponse: result})
+	switch {
+	case size > mostResult:
+		result.Response = toolError(fmt.Errorf("the output has %d bytes, more than the %d allowed", size, tool.MaxOutputBytes), maxToolError)
+	case !ok:
+		result.Response = toolError(fmt.Errorf("the output has %d bytes, more than the %d that this turn has left: ask for less", size, left), maxToolError)
+	}
+	end := session.Part{
+		Kind: session.KindToolResult, ID: step.ids[i].Shown, Name: truncate.Text(step.calls[i].Name, 64), OK: true,
+		DurationMS: t.s.Now().Sub(step.began).Milliseconds(),
+	}
+	if failed, ok := result.Response["error"]; ok {
+		end.OK, end.Error = false, truncate.Text(fmt.Sprint(failed), maxToolError)
+	} else if t.s.ShowTools {
+		end.Shown, end.Result = true, result.Response
+	}
+	step.ends[i] = callEnd{Part: end, Response: result.Response}
+	t.g.run.out.add(end)
+}
+
+// settle adds a step to the turn's contents, with the results of its calls.
+func (t *loopTurn) settle(step *loopStep) error {
+	if !step.added {
+		if err := t.g.add(step.content); err != nil {
+			return err
+		}
+		step.added = true
+	}
+	if len(step.calls) == 0 {
+		return nil
+	}
+	return t.g.add(t.g.resultsOf(step.calls, step.ends, errNotRun))
+}
+
+func (t *loopTurn) Keep(kept json.RawMessage) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	switch {
+	case t.over:
+		return loop.ErrOver
+	case len(kept)-len(t.g.looped.Kept) > t.g.room():
+		return loop.ErrRoom
+	}
+	t.g.looped.Kept = kept
+	return nil
+}
+
+func (t *loopTurn) Wait(questions []loop.Question, results []*genai.FunctionResponse) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	switch {
+	case t.over:
+		return loop.ErrOver
+	case !t.CanAsk():
+		return errNobodyToAsk
+	case len(t.steps) != 1 || !t.steps[0].added:
+		return errors.New("agents that run side by side cannot ask a person")
+	}
+	step, g := t.steps[0], t.g
+	for _, q := range questions {
+		if open, i := t.find(q.ID); open != step || step.calls[i].Name != q.Name {
+			return fmt.Errorf("there is no open call of %s with this id", truncate.Text(q.Name, 64))
+		}
+	}
+	room := newAllowance(g.room()-reserve(t.s.maxTokens(t.req)), len(results))
+	for _, result := range results {
+		if open, i := t.find(result.ID); open == step {
+			t.endCall(step, i, result, room)
+		}
+	}
+	g.pending = nil
+	for _, q := range questions {
+		_, i := t.find(q.ID)
+		p := session.Pending{CallID: step.ids[i].Shown, Name: q.Name, Args: q.Args, Question: truncate.Text(q.Text, maxQuestion), ExpiresAt: t.s.Now().Add(t.s.approvalTTL()).UTC()}
+		if p.Args == nil {
+			p.Args = map[string]any{}
+		}
+		g.pending = append(g.pending, p)
+		g.run.out.add(session.Part{Kind: session.KindApproval, ID: p.CallID, Name: p.Name, Args: p.Args, Question: p.Question, ExpiresAt: p.ExpiresAt})
+	}
+	g.ends, g.shown, g.looped.IDs = step.ends, true, step.ids
+	t.waits = true
+	return nil
+}
+
+func (t *loopTurn) Began(id, name string) (map[string]any, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	step, i := t.find(id)
+	switch {
+	case t.over:
+		return nil, loop.ErrOver
+	case step == nil || t.g.run.journal == nil:
+		return nil, errNoLedger
+	}
+	effect := effectID(session.RunID(t.g.run.key.ID, t.g.run.turnID), t.g.step, i)
+	if e, ok := t.g.run.journal.effect(effect); ok {
+		if !e.Done {
+			t.ledger = errEffectUnknown
+			return nil, errEffectUnknown
+		}
+		var end callEnd
+		if err := decodeNumbers(e.Result, &end); err != nil {
+			return nil, err
+		}
+		return end.Response, nil
+	}
+	err := t.g.run.journal.Record(func(r *session.Run) {
+		effects := maps.Clone(r.Effects)
+		if effects == nil {
+			effects = map[string]session.Effect{}
+		}
+		effects[effect] = session.Effect{Name: name, Step: t.g.step, Call: i}
+		r.Effects = effects
+	})
+	t.ledger = err
+	return nil, err
+}
+
+func (t *loopTurn) Ended(id string, result map[string]any) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	step, i := t.find(id)
+	switch {
+	case t.over:
+		return loop.ErrOver
+	case step == nil || t.g.run.journal == nil:
+		return errNoLedger
+	}
+	_, failed := result["error"]
+	end := callEnd{Part: session.Part{Kind: session.KindToolResult, ID: step.ids[i].Shown, Name: step.calls[i].Name, OK: !failed}, Response: result}
+	t.g.run.journal.ended(effectID(session.RunID(t.g.run.key.ID, t.g.run.turnID), t.g.step, i), end)
+	return nil
+}
+
+// appOwner owns the state that all users of an agent share. It is no hash, as callers'
+// owners are, so that no caller is it.
+const appOwner session.Owner = "app"
+
+func (t *loopTurn) App() tool.States {
+	return &states{store: t.s.Store, key: session.Key{Owner: appOwner}, begin: t.s.Now(), log: t.s.Log, request: api.RequestID(t.ctx)}
+}
+
+// pastOf returns the earlier turns that history has chosen, with what a Loop has kept of
+// them. ids are those of the chosen turns' records, nil for a history that is not of records.
+func pastOf(turns []json.RawMessage, chosen []chosenTurn) []loop.Past {
+	past := make([]loop.Past, len(turns))
+	for i, contents := range turns {
+		past[i].Contents = contents
+		if i >= len(chosen) {
+			continue
+		}
+		record := chosen[i].record
+		past[i].ID, _ = record.ID()
+		if chosen[i].whole {
+			past[i].Kept = record.Loop()
+		}
+	}
+	return past
+}
