@@ -1,0 +1,489 @@
+package adk
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+
+	adkagent "google.golang.org/adk/v2/agent"
+	"google.golang.org/adk/v2/platform"
+	"google.golang.org/adk/v2/plugin"
+	"google.golang.org/adk/v2/runner"
+	"google.golang.org/adk/v2/session"
+	adktool "google.golang.org/adk/v2/tool"
+	"google.golang.org/adk/v2/tool/toolconfirmation"
+	"google.golang.org/genai"
+
+	"example.com/gatehouse/internal/loop"
+	"example.com/gatehouse/internal/rescue"
+	"example.com/gatehouse/tool"
+)
+
+// ADK's runner is the loop of a turn. Its events are looked at in one goroutine, that of
+// the runner's iteration, as they are appended to ADK's session: each becomes a content of
+// the gate's turn, with its calls and results, before the next model call reads it. Pieces of
+// text go by on the way. Agents that run side by side take turns to be shown: while one
+// streams, what the others have to say waits.
+
+// An app is an agent of ADK behind the gate.
+type app struct {
+	root   adkagent.Agent
+	runner *runner.Runner
+
+	// ADK sets the root's mode in its first run, without a lock; other runs begin once that has
+	// happened.
+	first sync.Once
+}
+
+// A turn is what ADK does in one turn of the gate.
+type turn struct {
+	loop.Turn
+	session *conversation
+	cancel  context.CancelCauseFunc
+
+	begin  int               // where the turn's events begin in the session's
+	delta  map[string]any    // of the state
+	stream string            // who is being shown piece by piece
+	said   strings.Builder   // and what of
+	later  []*session.Event  // of others, to be shown after
+	asks   []ask             // of persons, not answered
+	held   []*genai.Part     // results of the step that asks
+	denied map[string]string // reasons, by the ids of calls
+
+	mu       sync.Mutex
+	approved map[string]bool // calls that were begun
+}
+
+// An ask is a confirmation that a tool has asked for.
+type ask struct {
+	id   string // of ADK's own call
+	call *genai.FunctionCall
+	hint string
+}
+
+type turnKey struct{}
+
+// turnOf returns the turn of a context, nil outside of one.
+func turnOf(ctx context.Context) *turn {
+	t, _ := ctx.Value(turnKey{}).(*turn)
+	return t
+}
+
+// maxDenials bounds how often a turn in which nobody can be asked goes on after it wanted to.
+const maxDenials = 4
+
+// answer answers a turn of the gate.
+func (a *app) answer(ctx context.Context, gate loop.Turn) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	t := &turn{Turn: gate, cancel: cancel, delta: map[string]any{}, denied: map[string]string{}, approved: map[string]bool{}}
+	message, err := a.open(ctx, t)
+	if err != nil {
+		return err
+	}
+	ctx = platform.WithTaskRunner(context.WithValue(ctx, turnKey{}, t), t.runTasks)
+	for denials := 0; ; denials++ {
+		if err := a.run(ctx, t, message); err != nil {
+			return err
+		}
+		switch {
+		case len(t.asks) == 0:
+			return t.end(ctx)
+		case t.CanAsk():
+			return t.wait(ctx)
+		case denials == maxDenials:
+			return loop.ErrRounds
+		}
+		if err := t.Add(&genai.Content{Role: genai.RoleUser, Parts: t.settled()}, false); err != nil {
+			return err
+		}
+		message = t.answers(func(string) (bool, string) { return false, "nobody can be asked here" })
+	}
+}
+
+// open loads the session, and returns what ADK's run begins with.
+func (a *app) open(ctx context.Context, t *turn) (*genai.Content, error) {
+	raw, err := stateIn(ctx, false)
+	if err != nil {
+		return nil, err
+	}
+	state, err := objectOf(raw)
+	if err != nil {
+		return nil, err
+	}
+	t.session = newConversation(a.root.Name(), string(t.Owner()), tool.From(ctx).SessionID, state, func(prefix string) (map[string]any, error) {
+		raw, err := t.load(ctx, prefix)
+		if err != nil {
+			return nil, err
+		}
+		return objectOf(raw)
+	})
+	for i, past := range t.Past() {
+		all, err := eventsOf(i, past, a.root.Name())
+		if err != nil {
+			return nil, err
+		}
+		t.session.events = append(t.session.events, all...)
+	}
+	t.begin = len(t.session.events)
+	resumed := t.Resumed()
+	if resumed == nil {
+		return withIDs(t.Question(), nil), nil
+	}
+	all, err := decodeEvents(resumed.Kept, t.Contents())
+	if err != nil {
+		return nil, fmt.Errorf("adk: what was kept of the turn: %w", err)
+	}
+	for _, e := range all {
+		t.session.events = append(t.session.events, e)
+		for key, value := range e.Actions.StateDelta {
+			t.session.state[key] = value
+		}
+		t.note(e)
+	}
+	return t.answers(func(call string) (bool, string) {
+		answer := resumed.Answers[call]
+		return answer.Approve, answer.Reason
+	}), nil
+}
+
+// stateIn returns what ADK keeps in the state of the session, or of the user.
+func stateIn(ctx context.Context, user bool) (json.RawMessage, error) {
+	if user {
+		return userState.Get(ctx)
+	}
+	return sessionState.Get(ctx)
+}
+
+var (
+	sessionState = tool.SessionState[json.RawMessage](stateName)
+	userState    = tool.UserState[json.RawMessage](stateName)
+)
+
+func (t *turn) load(ctx context.Context, prefix string) (json.RawMessage, error) {
+	if prefix == session.KeyPrefixUser {
+		return stateIn(ctx, true)
+	}
+	return t.App().LoadState(ctx, true, stateName)
+}
+
+// run runs ADK's runner once.
+func (a *app) run(ctx context.Context, t *turn, message *genai.Content) error {
+	config := adkagent.RunConfig{}
+	if t.Streams() {
+		config.StreamingMode = adkagent.StreamingModeSSE
+	}
+	t.asks, t.held = nil, nil
+	for e, err := range a.runner.Run(ctx, t.session.user, t.session.id, message, config) {
+		if cause := context.Cause(ctx); cause != nil {
+			return cause
+		}
+		if err != nil {
+			return err
+		}
+		if e == nil || !e.Partial || e.Content == nil {
+			continue
+		}
+		if err := t.piece(e); err != nil {
+			return err
+		}
+	}
+	return context.Cause(ctx)
+}
+
+// who identifies an agent among those that run side by side.
+func who(e *session.Event) string { return e.Branch + "\x00" + e.Author }
+
+// piece shows a piece of text.
+func (t *turn) piece(e *session.Event) error {
+	text := textOf(e.Content)
+	if t.stream == "" {
+		t.stream = who(e)
+	}
+	if text == "" || t.stream != who(e) {
+		return nil
+	}
+	t.said.WriteString(text)
+	return t.Say(text)
+}
+
+// textOf returns the text of a content, without thoughts.
+func textOf(content *genai.Content) string {
+	var text strings.Builder
+	for _, p := range content.Parts {
+		if p != nil && !p.Thought {
+			text.WriteString(p.Text)
+		}
+	}
+	return text.String()
+}
+
+// append adds an event to ADK's session and to the gate's turn.
+func (t *turn) append(e *session.Event) error {
+	t.shorten(e)
+	maps.Copy(t.delta, e.Actions.StateDelta)
+	t.session.append(e)
+	if t.stream != "" && t.stream != who(e) && e.Author != "user" {
+		t.later = append(t.later, e)
+		return nil
+	}
+	if err := t.show(e); err != nil {
+		return err
+	}
+	if t.stream != "" {
+		return nil
+	}
+	later := t.later
+	t.later = nil
+	for _, e := range later {
+		if err := t.show(e); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// note notes what an event asks a person, and reports whether it is of ADK only.
+func (t *turn) note(e *session.Event) (own bool) {
+	for _, p := range e.Content.Parts {
+		if p == nil || p.FunctionCall == nil || p.FunctionCall.Name != toolconfirmation.FunctionCallName {
+			continue
+		}
+		own = true
+		call, err := toolconfirmation.OriginalCallFrom(p.FunctionCall)
+		if err != nil {
+			continue
+		}
+		t.asks = append(t.asks, ask{p.FunctionCall.ID, call, hintOf(p.FunctionCall.Args["toolConfirmation"])})
+	}
+	return own
+}
+
+// hintOf returns the question in a confirmation, which is JSON once it was stored.
+func hintOf(confirmation any) string {
+	switch c := confirmation.(type) {
+	case toolconfirmation.ToolConfirmation:
+		return c.Hint
+	case map[string]any:
+		hint, _ := c["hint"].(string)
+		return hint
+	}
+	return ""
+}
+
+// show makes an event's content one of the gate's turn.
+func (t *turn) show(e *session.Event) error {
+	if e.Content == nil || e.Author == "user" || t.note(e) {
+		return nil
+	}
+	if e.Content.Role != genai.RoleModel {
+		results := withIDs(e.Content, idsOf(e.Content))
+		results.Parts = slices.DeleteFunc(results.Parts, func(p *genai.Part) bool { return p.FunctionResponse == nil })
+		if asked := e.Actions.RequestedToolConfirmations; len(asked) > 0 { // whose results are errors that say so
+			t.held = results.Parts
+			return nil
+		}
+		return t.Add(results, false)
+	}
+	said := false
+	if t.stream == who(e) {
+		rest, ok := strings.CutPrefix(textOf(e.Content), t.said.String())
+		if ok && rest != "" {
+			if err := t.Say(rest); err != nil {
+				return err
+			}
+		}
+		// Where a callback has changed the text after its pieces went out, they stay: clients
+		// have read them.
+		said, t.stream = t.said.Len() > 0, ""
+		t.said.Reset()
+	}
+	return t.Add(e.Content, said)
+}
+
+// shorten changes results of tools, before ADK's session has them: what is too large for
+// the model, what a tool's panic says, and why a person has denied a call.
+func (t *turn) shorten(e *session.Event) {
+	if e.Content == nil || e.Author == "user" {
+		return
+	}
+	for _, p := range e.Content.Parts {
+		if p == nil || p.FunctionResponse == nil {
+			continue
+		}
+		r := p.FunctionResponse
+		if reason, ok := t.denied[r.ID]; ok {
+			message := "not run: a person has denied it"
+			if reason != "" {
+				message += ": " + reason
+			}
+			r.Response = map[string]any{"error": message}
+			continue
+		}
+		if message, ok := r.Response["error"].(string); ok {
+			if first, _, panicked := strings.Cut(message, "\nstack: "); panicked { // functiontool's
+				r.Response = map[string]any{"error": first}
+			}
+		}
+		raw, err := json.Marshal(r.Response)
+		switch {
+		case err != nil:
+			r.Response = map[string]any{"error": "the output is not JSON"}
+		case len(raw) > tool.MaxOutputBytes:
+			r.Response = map[string]any{"error": fmt.Sprintf("the output has %d bytes, more than the %d allowed", len(raw), tool.MaxOutputBytes)}
+		}
+	}
+}
+
+// settled returns the results of the step's calls that nobody is asked about.
+func (t *turn) settled() []*genai.Part {
+	return slices.DeleteFunc(slices.Clone(t.held), func(p *genai.Part) bool {
+		return slices.ContainsFunc(t.asks, func(a ask) bool { return a.call.ID == p.FunctionResponse.ID })
+	})
+}
+
+// answers returns what tells ADK how its questions were answered.
+func (t *turn) answers(of func(call string) (approved bool, reason string)) *genai.Content {
+	message := &genai.Content{Role: genai.RoleUser}
+	for _, a := range t.asks {
+		approved, reason := of(a.call.ID)
+		if approved {
+			t.approved[a.call.ID] = false
+		} else {
+			t.denied[a.call.ID] = reason
+		}
+		message.Parts = append(message.Parts, &genai.Part{FunctionResponse: &genai.FunctionResponse{
+			ID: a.id, Name: toolconfirmation.FunctionCallName, Response: map[string]any{"confirmed": approved},
+		}})
+	}
+	return message
+}
+
+// end keeps the turn's events and changes the states.
+func (t *turn) end(ctx context.Context) error {
+	kept, err := keepEvents(t.session.events[t.begin:], t.Contents())
+	if err != nil {
+		return fmt.Errorf("adk: encoding the events: %w", err)
+	}
+	if err := t.Keep(kept); err != nil {
+		return err
+	}
+	for scope, changes := range byScope(t.delta) {
+		f := func(raw json.RawMessage) (json.RawMessage, error) { return merge(raw, changes) }
+		var err error
+		switch scope {
+		case "":
+			err = sessionState.Update(ctx, update(f))
+		case session.KeyPrefixUser:
+			err = userState.Update(ctx, update(f))
+		case session.KeyPrefixApp:
+			err = t.App().UpdateState(ctx, true, stateName, f)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// update returns f for a state.
+func update(f func(json.RawMessage) (json.RawMessage, error)) func(*json.RawMessage) error {
+	return func(raw *json.RawMessage) (err error) {
+		*raw, err = f(*raw)
+		return err
+	}
+}
+
+// wait has the turn wait for the persons who are asked.
+func (t *turn) wait(ctx context.Context) error {
+	var questions []loop.Question
+	for _, a := range t.asks {
+		text := a.hint
+		if text == "" || strings.HasPrefix(text, "Please approve or reject the tool call ") { // functiontool's, which is for programs
+			text = fmt.Sprintf("May %s be called?", a.call.Name)
+		}
+		questions = append(questions, loop.Question{ID: a.call.ID, Name: a.call.Name, Args: a.call.Args, Text: text})
+	}
+	var results []*genai.FunctionResponse
+	for _, p := range t.settled() {
+		results = append(results, p.FunctionResponse)
+	}
+	if err := t.end(ctx); err != nil {
+		return err
+	}
+	return t.Wait(questions, results)
+}
+
+// maxTasks bounds how many tools of a step run at once.
+const maxTasks = 32
+
+// runTasks runs the calls of a step. ADK would run each in a goroutine in which a panic of
+// a callback ends the process; here it ends the turn.
+func (t *turn) runTasks(ctx context.Context, tasks []func(context.Context)) {
+	var running sync.WaitGroup
+	places := make(chan struct{}, maxTasks)
+	for _, task := range tasks {
+		places <- struct{}{}
+		running.Go(func() {
+			defer func() { <-places }()
+			if err := rescue.Call(func() error { task(ctx); return nil }); err != nil {
+				t.cancel(err)
+			}
+		})
+	}
+	running.Wait()
+}
+
+// newPlugin returns the plugin by which calls that a person has approved run once.
+func newPlugin() (*plugin.Plugin, error) {
+	return plugin.New(plugin.Config{
+		Name: "gatehouse",
+		BeforeToolCallback: func(ctx adkagent.Context, called adktool.Tool, _ map[string]any) (map[string]any, error) {
+			t := turnOf(ctx)
+			if t == nil || !t.starts(ctx.FunctionCallID()) {
+				return nil, nil
+			}
+			done, err := t.Began(ctx.FunctionCallID(), called.Name())
+			if err != nil {
+				t.cancel(err)
+			}
+			return done, err
+		},
+		AfterToolCallback: func(ctx adkagent.Context, _ adktool.Tool, _, result map[string]any, err error) (map[string]any, error) {
+			t := turnOf(ctx)
+			if t == nil || !t.started(ctx.FunctionCallID()) || context.Cause(ctx) != nil {
+				return nil, nil
+			}
+			if err != nil {
+				result = map[string]any{"error": err.Error()}
+			}
+			if err := t.Ended(ctx.FunctionCallID(), result); err != nil && !errors.Is(err, loop.ErrOver) {
+				t.cancel(err)
+			}
+			return nil, nil
+		},
+	})
+}
+
+// starts reports whether a call was approved, and notes that it begins.
+func (t *turn) starts(call string) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	_, approved := t.approved[call]
+	if approved {
+		t.approved[call] = true
+	}
+	return approved
+}
+
+// started reports whether a call that was approved has begun.
+func (t *turn) started(call string) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.approved[call]
+}
