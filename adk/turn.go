@@ -34,10 +34,6 @@ import (
 type app struct {
 	root   adkagent.Agent
 	runner *runner.Runner
-
-	// ADK sets the root's mode in its first run, without a lock; other runs begin once that has
-	// happened.
-	first sync.Once
 }
 
 // A turn is what ADK does in one turn of the gate.
