@@ -59,7 +59,7 @@ type ModelCall struct {
 
 	// Instruction, History and Contents are sent. History holds the contents of earlier
 	// turns in the API's JSON form, a list for each turn; Contents are those of this turn
-	// so far, shared with what is stored: to change one, put another in its place.
+	// so far. Both are shared with what is stored: to change one, put another in its place.
 	Instruction string
 	History     []json.RawMessage
 	Contents    []*genai.Content

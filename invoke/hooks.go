@@ -1,10 +1,12 @@
 package invoke
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"reflect"
 	"slices"
 	"strings"
 
@@ -142,6 +144,9 @@ func (s *Service) hookModel(ctx context.Context, g *generation, r *model.Request
 	var failure error // of the model
 	asked := false
 	err = callHook(ctx, func(next func() error) error { return hook(ctx, c, next) }, func() error {
+		if err := checkCall(c, r); err != nil {
+			return err
+		}
 		r.Instruction, r.History, r.Contents = c.Instruction, c.History, c.Contents
 		// A turn stays with the model that has answered in it, which may be a stand-in.
 		if asked && failure == nil {
@@ -173,13 +178,46 @@ func (s *Service) hookModel(ctx context.Context, g *generation, r *model.Request
 	if c.Answer == nil && answer.Content == nil && asked && failure == nil { // it was held back
 		return answer, nil
 	}
-	if answer.Content = c.Answer; answer.Content == nil || len(answer.Content.Parts) == 0 {
+	left, changed := c.Answer, c.Answer != answer.Content
+	answer.Content = left
+	switch {
+	case left == nil || len(left.Parts) == 0:
 		return answer, api.Fail(api.Internal, errors.New("the agent's hook Model left no answer"))
-	}
-	if answer.Content.Role != genai.RoleModel || slices.Contains(answer.Content.Parts, nil) {
+	case left.Role != genai.RoleModel || slices.Contains(left.Parts, nil):
 		return answer, api.Fail(api.Internal, errors.New("the agent's hook Model left an answer that is not the model's: set the role and no nil parts"))
+	case changed && !slices.ContainsFunc(left.Parts, func(p *genai.Part) bool { return !isEmptyPart(p) }):
+		return answer, api.Fail(api.Internal, errors.New("the agent's hook Model left an empty answer"))
+	case changed:
+		if _, err := json.Marshal(left); err != nil {
+			return answer, api.Fail(api.Internal, fmt.Errorf("the agent's hook Model left an answer that is no JSON: %w", err))
+		}
 	}
 	return answer, nil
+}
+
+// checkCall returns an error if what a hook has put into the place of r's history or contents
+// cannot be sent. The API would blame the request, and the caller read that the model failed.
+func checkCall(c *agent.ModelCall, r *model.Request) error {
+	for i, turn := range c.History {
+		if i < len(r.History) && len(turn) > 0 && len(turn) == len(r.History[i]) && &turn[0] == &r.History[i][0] {
+			continue // as it was
+		}
+		if list := bytes.TrimSpace(turn); len(list) == 0 || list[0] != '[' || !json.Valid(list) {
+			return fmt.Errorf("it put into History what is no list of contents, at %d", i)
+		}
+	}
+	for i, content := range c.Contents {
+		if i < len(r.Contents) && content == r.Contents[i] {
+			continue
+		}
+		if content == nil || slices.Contains(content.Parts, nil) {
+			return fmt.Errorf("it put nil into Contents, at %d", i)
+		}
+		if _, err := json.Marshal(content); err != nil {
+			return fmt.Errorf("it put into Contents what is no JSON, at %d: %w", i, err)
+		}
+	}
+	return nil
 }
 
 // hookAnswer returns content with its text as the hook Answer leaves it, and without
@@ -214,11 +252,8 @@ func (s *Service) hookAnswer(ctx context.Context, content *genai.Content) (*gena
 	return changed, nil
 }
 
-// isEmptyPart reports whether a part that had text has nothing left.
-func isEmptyPart(p *genai.Part) bool {
-	return p.Text == "" && len(p.ThoughtSignature) == 0 && p.FunctionCall == nil && p.FunctionResponse == nil &&
-		p.InlineData == nil && p.FileData == nil && p.ExecutableCode == nil && p.CodeExecutionResult == nil
-}
+// isEmptyPart reports whether nothing is left of a part, such as of one that had text.
+func isEmptyPart(p *genai.Part) bool { return reflect.ValueOf(*p).IsZero() }
 
 // hookedTool runs one call within the hook Tool. The output is bounded again after the hook,
 // which may have enlarged what the tool was allowed.

@@ -4,7 +4,10 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"math"
 	"net/http"
+	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -237,6 +240,83 @@ func TestATitlePassesTheHook(t *testing.T) {
 }
 
 // A hook ends a turn: by an error, a refusal, a panic, an empty text, or the deadline.
+// A hook that changes an answer's text leaves what Gemini's own tools have done.
+func TestAHookKeepsGeminisOwnTools(t *testing.T) {
+	t.Parallel()
+	gemini := geminitest.Start(t)
+	a := hooked(agent.Redaction(strings.NewReplacer("4111", "[card]").Replace))
+	a.Tools = []tool.Tool{tool.Gemini(&genai.Tool{GoogleSearch: &genai.GoogleSearch{}})}
+	server, _ := serveAgent(t, newMemory(), gemini, a)
+	gemini.Enqueue(geminitest.Parts(
+		map[string]any{"toolCall": map[string]any{"id": "s1", "toolType": "GOOGLE_SEARCH_WEB", "args": map[string]any{"q": "of 4111"}}},
+		map[string]any{"toolResponse": map[string]any{"id": "s1", "toolType": "GOOGLE_SEARCH_WEB", "response": map[string]any{"found": "4111"}}},
+		map[string]any{"text": "It is 4111."}), geminitest.Text("Done."))
+	_, answer := ask(t, server, "/invoke", `{"query":"hello"}`)
+	_, id, _ := strings.Cut(answer, `"session_id":"`)
+	id, _, _ = strings.Cut(id, `"`)
+	if status, text := ask(t, server, "/invoke", `{"query":"and?","session_id":"`+id+`"}`); status != http.StatusOK {
+		t.Fatalf("%d %s", status, text)
+	}
+	sent := string(gemini.Requests()[1].Raw)
+	for _, want := range []string{`"q":"of [card]"`, `"found":"[card]"`, `It is [card].`} {
+		if !strings.Contains(sent, want) {
+			t.Errorf("the next prompt lacks %s: %s", want, sent)
+		}
+	}
+}
+
+// What a hook leaves of a model call that nobody can send or store is the agent's fault, not
+// the model's, and the log has what it is.
+func TestAHookModelLeavesWhatCannotBe(t *testing.T) {
+	t.Parallel()
+	answer := func(parts ...*genai.Part) func(*agent.ModelCall, func() error) error {
+		return func(c *agent.ModelCall, _ func() error) error {
+			c.Answer = genai.NewContentFromParts(parts, genai.RoleModel)
+			return nil
+		}
+	}
+	tests := []struct {
+		name string
+		hook func(c *agent.ModelCall, next func() error) error
+		log  string
+	}{
+		{"no answer", func(*agent.ModelCall, func() error) error { return nil }, "left no answer"},
+		{"an empty text", answer(genai.NewPartFromText("")), "left an empty answer"},
+		{"an empty part", answer(&genai.Part{}), "left an empty answer"},
+		{"a nil part", answer(nil), "no nil parts"},
+		{"arguments that are no JSON", answer(genai.NewPartFromFunctionCall("echo", map[string]any{"text": math.NaN()})), "unsupported value: NaN"},
+		{"history that is no JSON", func(c *agent.ModelCall, next func() error) error {
+			c.History = append(c.History, json.RawMessage("[{"))
+			return next()
+		}, "no list of contents, at 0"},
+		{"a turn of nothing", func(c *agent.ModelCall, next func() error) error {
+			c.History = []json.RawMessage{nil}
+			return next()
+		}, "no list of contents, at 0"},
+		{"a nil content", func(c *agent.ModelCall, next func() error) error {
+			c.Contents = append(slices.Clone(c.Contents), nil)
+			return next()
+		}, "put nil into Contents, at 1"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			gemini := geminitest.Start(t)
+			server, written := serveAgent(t, newMemory(), gemini, hooked(agent.Hooks{Model: func(_ context.Context, c *agent.ModelCall, next func() error) error { return tt.hook(c, next) }}))
+			status, text := ask(t, server, "/invoke", `{"query":"hello"}`)
+			if status != http.StatusInternalServerError || !strings.Contains(text, `"error":"internal"`) {
+				t.Errorf("%d %s", status, text)
+			}
+			if _, err := written.Await(t.Context(), regexp.MustCompile(regexp.QuoteMeta(tt.log))); err != nil {
+				t.Error(err)
+			}
+			if len(gemini.Requests()) > 0 {
+				t.Error("the model was asked")
+			}
+		})
+	}
+}
+
 func TestAHookEndsATurn(t *testing.T) {
 	t.Parallel()
 	blocked := make(chan struct{})
