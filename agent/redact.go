@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"slices"
 
 	"google.golang.org/genai"
@@ -98,6 +99,11 @@ func redactPart(p *genai.Part, replace func(string) string) *genai.Part {
 	return &changed
 }
 
+func hasMember(object map[string]any, name string) bool {
+	_, ok := object[name]
+	return ok
+}
+
 // redactValue returns a JSON value with its texts and numbers replaced. It changes nothing
 // in value.
 func redactValue(value any, replace func(string) string) any {
@@ -111,8 +117,12 @@ func redactValue(value any, replace func(string) string) any {
 			return v
 		}
 		changed := make(map[string]any, len(v))
-		for name, member := range v {
-			changed[replace(name)] = redactValue(member, replace)
+		for _, name := range slices.Sorted(maps.Keys(v)) {
+			to := replace(name)
+			for n := 2; hasMember(changed, to); n++ { // two names that are one now
+				to = fmt.Sprintf("%s (%d)", replace(name), n)
+			}
+			changed[to] = redactValue(v[name], replace)
 		}
 		return changed
 	case []any:

@@ -116,6 +116,7 @@ func (s *Service) comment(ctx context.Context, key session.Key, turn int, of, te
 	if err := callOwn(ctx, func() error { return hook(ctx, q) }); err != nil {
 		return "", failure(ctx, ctx, ownFailure(ctx, "hook Question", err))
 	}
+	q.Text = strings.ToValidUTF8(q.Text, "\uFFFD") // a store may take nothing else
 	if characters := []rune(q.Text); len(characters) > most {
 		q.Text = string(characters[:most])
 	}

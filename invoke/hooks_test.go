@@ -116,6 +116,9 @@ func TestHooks(t *testing.T) {
 		{"Tool refuses a call, and the model reads why", agent.Hooks{Tool: func(context.Context, *agent.ToolCall, func() error) error {
 			return errors.New("not on Sundays")
 		}}, []geminitest.Reply{echoCall("x"), geminitest.Text("Done.")}, "Done.", `{"error":"not on Sundays"}`},
+		{"Tool refuses a call without a word", agent.Hooks{Tool: func(context.Context, *agent.ToolCall, func() error) error {
+			return errors.New(" ")
+		}}, []geminitest.Reply{echoCall("x"), geminitest.Text("Done.")}, "Done.", `{"error":"the tool failed"}`},
 		{"Tool answers from a cache", agent.Hooks{Tool: func(_ context.Context, c *agent.ToolCall, _ func() error) error {
 			c.Output = map[string]any{"cached": true}
 			return nil

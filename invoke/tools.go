@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"runtime/debug"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -228,6 +229,9 @@ func (s *Service) answerCall(ctx context.Context, g *generation, p *plan, i int,
 		if err != nil {
 			g.showCall(ctx, call.Name, err)
 		}
+	}
+	if err != nil && strings.TrimSpace(err.Error()) == "" {
+		err = errToolFailed // no words read as a success
 	}
 	result := &genai.FunctionResponse{ID: call.ID, Name: call.Name, Response: response}
 	part := &genai.Part{FunctionResponse: result}
