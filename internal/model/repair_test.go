@@ -136,6 +136,7 @@ func TestArgumentsKeepTheirDigits(t *testing.T) {
 		{"a stream with carriage returns", "data: " + call(two) + "\r\n\r\n", true, []string{two}},
 		{"a stream that ends without a line's end", event(text) + "data: " + call(two), true, []string{two}},
 		{"two calls of one name", strings.Replace(call(one), `]},"finish`, `,{"functionCall":{"name":"pay","args":`+two+`}}]},"finish`, 1), false, []string{one, two}},
+		{"numbers that nothing holds", call(`{"amount":1e400,"list":[-1e999,1e-400,123456789012345678901234567890]}`), false, []string{`{"amount":"1e400","list":["-1e999",1e-400,123456789012345678901234567890]}`}},
 		{"no arguments", strings.Replace(call("{}"), `,"args":{}`, "", 1), false, []string{"null"}},
 	}
 	for _, tt := range tests {

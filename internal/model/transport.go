@@ -234,5 +234,26 @@ func unquoteArguments(quoted map[string]any) (map[string]any, error) {
 	if decoder.Decode(&arguments) != nil {
 		return nil, unreadable("a call's arguments are no object")
 	}
+	quoteEndless(arguments)
 	return arguments, nil
+}
+
+// quoteEndless makes texts of numbers beyond a float64, such as 1e400: no tool takes them,
+// and clients could not read the event or the session that has one.
+func quoteEndless(value any) any {
+	switch value := value.(type) {
+	case []any:
+		for i, element := range value {
+			value[i] = quoteEndless(element)
+		}
+	case map[string]any:
+		for name, member := range value {
+			value[name] = quoteEndless(member)
+		}
+	case json.Number:
+		if _, err := value.Float64(); err != nil {
+			return string(value)
+		}
+	}
+	return value
 }
