@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
+	"github.com/danielgtaylor/huma/v2/validation"
 )
 
 // A Code is the machine-readable name of an error in the envelope's "error".
@@ -237,6 +238,24 @@ func (e *Error) details() []Detail {
 	}
 	return e.Details
 }
+
+// Faults returns the details for the log: a page shows its reader the sentence only. Of a
+// field that the service does not know it has no name, which a client may fill with anything.
+func (e *Error) Faults() string {
+	var faults []string
+	for _, d := range e.Details {
+		if d.Issue == validation.MsgUnexpectedProperty {
+			d.Field = "body"
+		}
+		if fault := d.Field + " " + d.Issue; len(faults) < maxFaults && !slices.Contains(faults, fault) {
+			faults = append(faults, fault)
+		}
+	}
+	return strings.Join(faults, "; ")
+}
+
+// maxFaults bounds the details in the log.
+const maxFaults = 4
 
 // Wait returns how long the client should wait, rounded up to a second: RetryAfter, or what
 // the code's row of the table has; 0 if waiting does not help.

@@ -223,7 +223,7 @@ func TestForgedLines(t *testing.T) {
 	}
 	s.end(t, syscall.SIGTERM)
 	known := map[string]bool{}
-	for _, name := range []string{"time", "severity", "message", "httpRequest", "request_id", "route", "code", "error", "principal", "session_id",
+	for _, name := range []string{"time", "severity", "message", "httpRequest", "request_id", "route", "code", "error", "details", "principal", "session_id",
 		"turn", "logging.googleapis.com/labels", "logging.googleapis.com/trace", "logging.googleapis.com/spanId", "logging.googleapis.com/trace_sampled",
 		"logging.googleapis.com/sourceLocation", "serviceContext", "stack_trace", "level", "msg"} {
 		known[name] = true

@@ -130,3 +130,28 @@ func ExampleRecord() {
 	fmt.Println(record.Turn().Number)
 	// Output: 2
 }
+
+// On /chat a response is a sentence for the person in front of the page. The developer of the
+// page finds in the log which field was wrong.
+func TestDetailsOfWhatWasWrong(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		failure *api.Error
+		want    any
+	}{
+		"one field":                      {api.Invalid("files[0].type", "is not accepted"), "files[0].type is not accepted"},
+		"two fields":                     {&api.Error{Code: api.ValidationFailed, Details: []api.Detail{{Field: "a", Issue: "must be set"}, {Field: "b", Issue: "must be left out"}}}, "a must be set; b must be left out"},
+		"a name that the client made up": {&api.Error{Code: api.ValidationFailed, Details: []api.Detail{{Field: "my number is 4111", Issue: "unexpected property"}, {Field: "b", Issue: "unexpected property"}}}, "body unexpected property"},
+		"a very long name":               {api.Invalid(strings.Repeat("a", 1000), "is unknown"), strings.Repeat("a", 200) + "…"},
+		"no field":                       {api.Fail(api.RateLimited, nil), nil},
+	} {
+		var out bytes.Buffer
+		record := &telemetry.Record{}
+		ctx := telemetry.WithRecord(t.Context(), record)
+		telemetry.Fail(ctx, tt.failure)
+		record.Log(ctx, telemetry.NewLogger(&out, nil, source), telemetry.Summary{Status: 422})
+		if got := line(t, &out)["details"]; got != tt.want {
+			t.Errorf("%s: %v, want %v", name, got, tt.want)
+		}
+	}
+}

@@ -198,6 +198,9 @@ func (r *Record) Log(ctx context.Context, logger *slog.Logger, s Summary) {
 		if r.failure.Cause != nil {
 			attrs = append(attrs, slog.String("error", plain(r.failure.Cause.Error(), maxCause)))
 		}
+		if faults := r.failure.Faults(); faults != "" {
+			attrs = append(attrs, slog.String("details", plain(faults, maxCause)))
+		}
 	}
 	attrs = append(attrs, r.attrs...)
 	attrs = r.turn.append(attrs)
