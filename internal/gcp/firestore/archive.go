@@ -421,9 +421,16 @@ func (s *Sessions) setFeedback(ctx context.Context, key session.Key, snapshot *f
 	if turn <= d.Turns-len(d.Log) {
 		for i := len(d.Archived) - 1; i >= 0; i-- {
 			if d.Archived[i] <= turn {
-				_, err := snapshot.Ref.Collection(archiveCollection).Doc(archiveName(d.Archived[i])).Update(ctx, change)
+				// Only if the session is as it was read, which the write of what it has checks: its
+				// turns may have been replaced, and an opinion on one of them would be left in an
+				// archive that has another, or none.
+				archive := snapshot.Ref.Collection(archiveCollection).Doc(archiveName(d.Archived[i]))
+				err := s.client.RunTransaction(ctx, func(_ context.Context, tx *firestore.Transaction) error {
+					same := []firestore.Update{{Path: "turns", Value: d.Turns}}
+					return errors.Join(tx.Update(snapshot.Ref, same, firestore.LastUpdateTime(snapshot.UpdateTime)), tx.Update(archive, change))
+				}, firestore.MaxAttempts(1))
 				if status.Code(err) == codes.NotFound {
-					return session.ErrChanged // its turns have been replaced, or the session deleted
+					return session.ErrChanged // the session is being deleted, archives first
 				}
 				if status.Code(err) == codes.InvalidArgument { // of an earlier release, which left no room
 					return fmt.Errorf("an archive takes no more: %w (%w)", session.ErrTooLarge, err)

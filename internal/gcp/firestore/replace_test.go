@@ -1,6 +1,7 @@
 package firestore_test
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -130,6 +131,12 @@ func TestACallMeetsAReplacement(t *testing.T) {
 		}, false},
 		{"a turn is rated", func(t *testing.T, store *firestore.Sessions, key session.Key) error {
 			return store.SetFeedback(t.Context(), key, 1, session.Feedback{Score: 1})
+		}, false},
+		{"a turn is rated that is replaced", func(t *testing.T, store *firestore.Sessions, key session.Key) error {
+			if err := store.SetFeedback(t.Context(), key, 6, session.Feedback{Score: 1}); !errors.Is(err, session.ErrNotFound) {
+				t.Errorf("%v, want that there is no such turn", err)
+			}
+			return nil
 		}, false},
 		{"a turn is appended, and the archives are kept for longer", func(t *testing.T, store *firestore.Sessions, key session.Key) error {
 			s, err := store.Load(t.Context(), key)
