@@ -102,7 +102,8 @@ type Answer struct {
 	Sent      []Sent         // the requests to the model, in order
 }
 
-// A ToolCall is one that the model made, with the result that it received.
+// A ToolCall is one that the model made, with the result that it received. Numbers are
+// float64, or json.Number where that would lose an integer's digits; so they are in Data.
 type ToolCall struct {
 	Name   string
 	Args   map[string]any // nil: none, or no request to the model followed

@@ -2,6 +2,7 @@ package agenttest_test
 
 import (
 	"context"
+	"encoding/json"
 	"net/http"
 	"slices"
 	"strings"
@@ -61,6 +62,28 @@ func TestAScriptedModel(t *testing.T) {
 	s.Model(agenttest.Fail(400, "no"))
 	if got := s.Ask("Still there?"); got.Status != 502 || got.Error != "model_failed" {
 		t.Errorf("a model that fails: %+v", got)
+	}
+}
+
+// Numbers are float64, as encoding/json has them, unless that would lose digits.
+func TestIntegersKeepTheirDigits(t *testing.T) {
+	type order struct {
+		ID    int64 `json:"id"`
+		Count int   `json:"count"`
+	}
+	s := agenttest.Start(t, func(context.Context, agent.Env) (agent.Agent, error) {
+		return agent.Agent{Name: "orders", Tools: []tool.Tool{
+			tool.New("find_order", "Returns an order.", func(_ context.Context, in order) (order, error) { return in, nil }),
+		}}, nil
+	})
+	s.Model(agenttest.Call("find_order", map[string]any{"id": int64(9007199254740993), "count": 3}), agenttest.Say("Found."))
+	got := s.Ask("Find order 9007199254740993.")
+	want := map[string]any{"id": json.Number("9007199254740993"), "count": 3.0}
+	if len(got.Tools) != 1 {
+		t.Fatalf("%+v", got)
+	}
+	if diff := cmp.Diff([]any{want, want}, []any{got.Tools[0].Args, got.Tools[0].Output}); diff != "" {
+		t.Errorf("arguments and output (-want +got):\n%s", diff)
 	}
 }
 

@@ -162,6 +162,8 @@ func TestScorers(t *testing.T) {
 			return geminitest.Calls(geminitest.FunctionCall{Name: "get_exchange_rate", Args: map[string]any{
 				"from": "JPY", "on": "2026-11-27", "to": nil, "by": map[string]any{"1": "2026-11-27T08:00:00Z"},
 			}})
+		case bytes.Contains(last, []byte("CHF")):
+			return geminitest.Calls(geminitest.FunctionCall{Name: "get_exchange_rate", Args: map[string]any{"id": int64(9007199254740993), "days": 3}})
 		case bytes.Contains(last, []byte("dated")):
 			return geminitest.Text(`{"date": "2026-11-27"}`)
 		case bytes.Contains(last, []byte("EUR")):
@@ -188,6 +190,8 @@ func TestScorers(t *testing.T) {
 		{"another date", "query: JPY?\n  expect: {tools: [{name: get_exchange_rate, args: {on: 2026-11-28}}]}", "tools: call 1, get_exchange_rate: the argument on is 2026-11-27, not 2026-11-28"},
 		{"an argument that is null", "query: JPY?\n  expect: {tools: [{name: get_exchange_rate, args: {to: null}}]}", ""},
 		{"an argument that is missing, not null", "query: EUR?\n  expect: {tools: [{name: get_exchange_rate, args: {to: null}}]}", "tools: call 1, get_exchange_rate: the argument to is missing"},
+		{"an integer that no float64 holds", "query: CHF?\n  expect: {tools: [{name: get_exchange_rate, args: {id: 9007199254740993, days: 3.0}}]}", ""},
+		{"the next integer", "query: CHF?\n  expect: {tools: [{name: get_exchange_rate, args: {id: 9007199254740992}}]}", "tools: call 1, get_exchange_rate: the argument id is 9007199254740993, not 9007199254740992"},
 		{"a date in a schema", "query: dated\n  expect: {schema: {properties: {date: {const: 2026-11-27}}}}", ""},
 		{"a call too many", "query: EUR?\n  expect: {tools: []}", "tools: 1 calls more than expected"},
 		{"a call that is missing", "query: Hello\n  expect: {tools: [get_exchange_rate]}", "tools: call 1 is not get_exchange_rate; called: none"},

@@ -127,7 +127,7 @@ func differentTools(want []ToolExpect, got []trial.ToolCall) string {
 // equalJSON reports whether two values are the same in JSON, where 3 is 3.0.
 //
 // YAML decodes 3 as an int and JSON as a float64, so both sides are decoded from JSON before
-// they are compared. Integers beyond 2^53 lose digits in that.
+// they are compared.
 func equalJSON(a, b any) bool {
 	normal := func(v any) any {
 		raw, err := json.Marshal(v)
@@ -135,7 +135,7 @@ func equalJSON(a, b any) bool {
 			return v
 		}
 		var out any
-		_ = json.Unmarshal(raw, &out)
+		_ = trial.Unmarshal(raw, &out)
 		return out
 	}
 	return reflect.DeepEqual(normal(a), normal(b))
@@ -146,7 +146,7 @@ func equalJSON(a, b any) bool {
 func (c *Case) wrongForm(a *trial.Answer) string {
 	value := a.Data["output"]
 	if value == nil {
-		if err := json.Unmarshal([]byte(a.Text), &value); err != nil {
+		if err := trial.Unmarshal([]byte(a.Text), &value); err != nil {
 			return fmt.Sprintf("the answer is not JSON: %v", err)
 		}
 	}

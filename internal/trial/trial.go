@@ -15,6 +15,7 @@ import (
 	"net/http/httptest"
 	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -148,11 +149,21 @@ func parseSent(path string, body []byte) (Sent, bool) {
 		GenerationConfig  json.RawMessage
 	}
 	s := Sent{Model: target, Stream: method == "streamGenerateContent"}
-	if json.Unmarshal(body, &s.Body) != nil {
+	if Unmarshal(body, &s.Body) != nil {
 		return Sent{}, false
 	}
-	_ = json.Unmarshal(body, &request) // what the SDK's types do not hold is in Body
+	_ = Unmarshal(body, &request) // what the SDK's types do not hold is in Body
 	s.Contents = request.Contents
+	for _, content := range s.Contents {
+		for _, part := range content.Parts {
+			if part.FunctionCall != nil {
+				numbers(part.FunctionCall.Args)
+			}
+			if part.FunctionResponse != nil {
+				numbers(part.FunctionResponse.Response)
+			}
+		}
+	}
 	if request.SystemInstruction != nil {
 		for _, part := range request.SystemInstruction.Parts {
 			s.Instruction += part.Text
@@ -245,7 +256,7 @@ func (a *Answer) readStream(body []byte) ([]byte, error) {
 		if data == "" {
 			continue // a comment
 		}
-		if err := json.Unmarshal([]byte(data), &e.Data); err != nil {
+		if err := Unmarshal([]byte(data), &e.Data); err != nil {
 			return nil, fmt.Errorf("event %q: %w", e.Name, err)
 		}
 		a.Events = append(a.Events, e)
@@ -279,7 +290,7 @@ func (a *Answer) readEnvelope(raw []byte) error {
 	if envelope.Error != nil {
 		a.Error = *envelope.Error
 	} else {
-		if err := errors.Join(json.Unmarshal(envelope.Data, &data), json.Unmarshal(envelope.Data, &a.Data)); err != nil {
+		if err := errors.Join(json.Unmarshal(envelope.Data, &data), Unmarshal(envelope.Data, &a.Data)); err != nil {
 			return fmt.Errorf("the answer's data: %w", err)
 		}
 	}
@@ -295,6 +306,46 @@ func (a *Answer) readEnvelope(raw []byte) error {
 		a.Tools = append(a.Tools, t)
 	}
 	return nil
+}
+
+// Unmarshal decodes one JSON value as [json.Unmarshal] does, but for numbers in maps and
+// lists of any: an integer whose digits a float64 would not keep becomes a [json.Number].
+func Unmarshal(raw []byte, into any) error {
+	d := json.NewDecoder(bytes.NewReader(raw))
+	d.UseNumber()
+	if err := d.Decode(into); err != nil {
+		return err
+	}
+	if _, err := d.Token(); err != io.EOF {
+		return errors.New("there is more than one JSON value")
+	}
+	switch v := into.(type) {
+	case *any:
+		*v = numbers(*v)
+	case *map[string]any:
+		numbers(*v)
+	}
+	return nil
+}
+
+// numbers replaces in v the numbers that a float64 holds, and returns v.
+func numbers(v any) any {
+	switch v := v.(type) {
+	case map[string]any:
+		for name, element := range v {
+			v[name] = numbers(element)
+		}
+	case []any:
+		for i, element := range v {
+			v[i] = numbers(element)
+		}
+	case json.Number:
+		f, err := v.Float64()
+		if exact := strconv.FormatFloat(f, 'f', -1, 64); err == nil && (strings.ContainsAny(v.String(), ".eE") || exact == v.String()) {
+			return f
+		}
+	}
+	return v
 }
 
 // isResult reports whether a content holds the results of tool calls.
