@@ -91,15 +91,25 @@ type deployment struct {
 
 	account  string // gcloud's active account
 	commit   string
-	region   string           // of this deployment
-	prefix   string           // of its resource names
-	names    names            // as planned by Terraform
-	services map[string]place // by the module's keys
-	image    string           // by digest
+	region   string  // of this deployment
+	prefix   string  // of its resource names
+	names    names   // as planned by Terraform
+	services []place // in the plan's order
+	image    string  // by digest
 }
 
-// A place is a Cloud Run service and its region.
-type place struct{ name, region string }
+// A place is a Cloud Run service and its region. function is the module's key.
+type place struct{ function, name, region string }
+
+// nameOf returns the name of a function's service, "" before it is planned.
+func (d *deployment) nameOf(function string) string {
+	for _, p := range d.services {
+		if p.function == function {
+			return p.name
+		}
+	}
+	return ""
+}
 
 // names are resource names that depend on the root's settings.
 type names struct{ repository, builder string }
@@ -294,10 +304,13 @@ func (d *deployment) bootstrap(ctx context.Context) error {
 		}
 	}
 	bucket := d.stateBucket()
-	// Any error counts as a missing bucket: gcloud has one exit status for all. Where the
-	// bucket exists, making it fails, and that error is reported.
-	_, err := d.ask(ctx, "", "gcloud", "storage", "buckets", "describe", "gs://"+bucket, "--project", d.Project, "--format", "value(name)")
-	if err != nil || d.dryRun {
+	// It uses list, because describe has one exit status for a bucket that is missing and one
+	// that may not be seen.
+	name, err := d.ask(ctx, "", "gcloud", "storage", "buckets", "list", "--project", d.Project, "--filter", "name="+bucket, "--format", "value(name)")
+	if err != nil {
+		return fmt.Errorf("%w\nWhether %s has the bucket %s cannot be seen: that takes the permission storage.buckets.list", err, d.Project, bucket)
+	}
+	if name == "" {
 		if err := d.untilSpread(ctx, func() error {
 			return d.run(ctx, "gcloud", "storage", "buckets", "create", "gs://"+bucket, "--project", d.Project, "--location", d.region,
 				"--uniform-bucket-level-access", "--public-access-prevention")
@@ -455,7 +468,7 @@ func reverse(text string) string {
 func (d *deployment) deliver(ctx context.Context) error {
 	var here, elsewhere []place
 	for _, p := range d.services {
-		status, err := d.service(ctx, p)
+		status, err := d.service(ctx, p.name, p.region)
 		if err != nil {
 			return err
 		}
@@ -507,7 +520,7 @@ func (d *deployment) deliver(ctx context.Context) error {
 func (d *deployment) script(ctx context.Context, step string) error {
 	c := *d.commands
 	c.env = append(append([]string{}, d.env...), "REPOSITORY_DIR="+d.Dir, "TERRAFORM_ROOT="+d.Root, "PROJECT="+d.Project, "REGION="+d.region, "REPOSITORY="+d.names.repository,
-		"INVOKE_SERVICE="+d.services["invoke"].name, "HEALTH_SERVICE="+d.services["health"].name, "COMMIT_SHA="+d.commit,
+		"INVOKE_SERVICE="+d.nameOf("invoke"), "HEALTH_SERVICE="+d.nameOf("health"), "COMMIT_SHA="+d.commit,
 		fmt.Sprintf("WATCH_SECONDS=%d", d.Watch), "DELIVERY_STATE="+filepath.Join(d.Dir, ".delivery"))
 	args := []string{filepath.Join(d.Scripts, step)}
 	if d.dryRun {

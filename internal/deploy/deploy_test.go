@@ -251,6 +251,7 @@ func TestEachFailureIsHealedByTheSecondRun(t *testing.T) {
 			func(w *world) { w.change(func(c *gcloudtest.Cloud) { c.Billing = true }) }, ""},
 		{"2: APIs may not be enabled", fail("services enable", 1, denied), 1, "Enabling APIs takes the role Owner", nil, ""},
 		{"2: an API is not known everywhere yet", fail("beta services identity create", 3, "SERVICE_DISABLED: has not been used in project"), 0, "the next attempt is in 20s", nil, ""},
+		{"2: the project's buckets cannot be seen", fail("storage buckets list", 1, "HTTPError 403: you@example.com does not have storage.buckets.list access."), 1, "takes the permission storage.buckets.list", nil, ""},
 		{"2: the bucket cannot be made", fail("storage buckets create", 1, "HTTPError 409: The requested bucket name is not available."), 1, "if another project has my-project-tfstate", nil, ""},
 		{"3: the state cannot be read yet", fail("terraform init", 2, "googleapi: Error 403: storage.objects.list access"), 0, "the next attempt is in 10s", nil, ""},
 		{"3: Terraform does not start", fail("terraform init", 1, "could not download the provider"), 1, `step 3, "Open Terraform's state"`, nil, ""},

@@ -88,7 +88,7 @@ func (d *deployment) repair(ctx context.Context) error {
 }
 
 func (d *deployment) repairService(ctx context.Context, address, name, location string) error {
-	status, err := d.service(ctx, place{name, location})
+	status, err := d.service(ctx, name, location)
 	if err != nil {
 		return err
 	}
@@ -111,7 +111,7 @@ func (d *deployment) repairService(ctx context.Context, address, name, location 
 // created them without storing them. It reports whether there were any.
 func (d *deployment) adopt(ctx context.Context, p terraformPlan) (bool, error) {
 	adopted := false
-	d.services = map[string]place{}
+	d.services = nil
 	for _, c := range p.Changes {
 		if c.Type != service {
 			continue
@@ -119,11 +119,11 @@ func (d *deployment) adopt(ctx context.Context, p terraformPlan) (bool, error) {
 		planned := c.planned()
 		name, location := text(planned, "name"), text(planned, "location")
 		function, _ := c.Index.(string)
-		d.services[function] = place{name, location}
+		d.services = append(d.services, place{function, name, location})
 		if !c.creates() || d.dryRun {
 			continue
 		}
-		status, err := d.service(ctx, place{name, location})
+		status, err := d.service(ctx, name, location)
 		if err != nil || status == nil {
 			if err != nil {
 				return false, err
@@ -202,9 +202,9 @@ func (s *runService) serves(image string) bool {
 
 // service returns a service, or nil if it does not exist. It uses list, because
 // describe reports a missing service only in its error text.
-func (d *deployment) service(ctx context.Context, p place) (*runService, error) {
-	raw, err := d.ask(ctx, "[]", "gcloud", "run", "services", "list", "--project", d.Project, "--region", p.region,
-		"--filter", "metadata.name="+p.name, "--format", "json")
+func (d *deployment) service(ctx context.Context, name, region string) (*runService, error) {
+	raw, err := d.ask(ctx, "[]", "gcloud", "run", "services", "list", "--project", d.Project, "--region", region,
+		"--filter", "metadata.name="+name, "--format", "json")
 	if err != nil {
 		return nil, err
 	}
@@ -221,7 +221,7 @@ func (d *deployment) service(ctx context.Context, p place) (*runService, error) 
 // standing completes the sentence on who is served.
 func (d *deployment) notStarting(ctx context.Context, standing string) error {
 	for _, p := range d.services {
-		status, err := d.service(ctx, p)
+		status, err := d.service(ctx, p.name, p.region)
 		if err != nil || status == nil {
 			continue
 		}

@@ -48,9 +48,9 @@ func (c *Cloud) build(words, flags []string, out io.Writer) (found bool, err err
 				c.APIs = append(c.APIs, flags[i])
 			}
 		}
-	case strings.HasPrefix(command, "storage buckets describe "):
-		if !slices.Contains(c.Buckets, last) {
-			return true, fmt.Errorf("%s not found: 404", last)
+	case command == "storage buckets list":
+		if name := strings.TrimPrefix(flagOf(flags, "--filter"), "name="); slices.Contains(c.Buckets, "gs://"+name) {
+			fmt.Fprintln(out, name)
 		}
 	case strings.HasPrefix(command, "storage buckets create "):
 		if slices.Contains(c.Buckets, last) {
