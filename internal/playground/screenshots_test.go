@@ -71,7 +71,7 @@ func TestScreenshots(t *testing.T) {
 func screenshot(t *testing.T, scheme string, width, height int64, scale float64) []byte {
 	b := open(t)
 	chrometest.Call(b.Tab, emulation.SetDeviceMetricsOverride, emulation.SetDeviceMetricsOverrideParams{Width: width, Height: height, DeviceScaleFactor: scale, Mobile: width < 600})
-	b.scheme(scheme)
+	b.Scheme(scheme)
 	b.ask("How long are sessions kept?")
 	b.answered(1)
 	b.Click("#new")
