@@ -96,7 +96,8 @@ func (st *states) LoadState(ctx context.Context, user bool, name string) (json.R
 var (
 	errStateLate        = errors.New("the turn is over")
 	errStateBusy        = errors.New("others change it at the same time; try again")
-	errStateLarge       = errors.New("it is too large")
+	errStateLarge       = errors.New("it is too large, or there are too many states")
+	errStateOften       = errors.New("this turn has changed states too often")
 	errStateDeleted     = errors.New("the user has deleted everything since the turn began")
 	errStateUnavailable = errors.New("the store does not answer")
 )
@@ -130,7 +131,7 @@ func (st *states) put(ctx context.Context, name string, before, value json.RawMe
 	case st.sealed:
 		return false, errStateLate
 	case len(st.updates) == maxUpdates:
-		return false, errStateBusy
+		return false, errStateOften
 	case !bytes.Equal(before, st.current[name]):
 		return false, nil
 	}

@@ -128,6 +128,39 @@ func TestSessionStateGoesWithTheTurn(t *testing.T) {
 	wantOutput(t, "after a turn that failed", gemini, `["apple","plum","fig","kiwi"]`)
 }
 
+// The bounds of a turn's state are told by their names: "try again" would have the model
+// repeat what cannot succeed.
+func TestStateOverItsBounds(t *testing.T) {
+	t.Parallel()
+	a := keeper(plainAdd)
+	a.Tools = append(a.Tools,
+		tool.New("often", "", func(ctx context.Context, _ struct{}) (int, error) {
+			for i := range 2000 {
+				if err := tool.SessionState[int]("count").Update(ctx, func(n *int) error { *n++; return nil }); err != nil {
+					return i, err
+				}
+			}
+			return 2000, nil
+		}),
+		tool.New("many", "", func(ctx context.Context, _ struct{}) (int, error) {
+			for i := range 20 {
+				if err := tool.UserState[int](fmt.Sprint("n", i)).Update(ctx, func(n *int) error { *n++; return nil }); err != nil {
+					return i, err
+				}
+			}
+			return 20, nil
+		}))
+	gemini := geminitest.Start(t)
+	server, _ := serveAgent(t, newMemory(), gemini, a)
+	for name, want := range map[string]string{"often": "changed states too often", "many": "too many states"} {
+		gemini.Enqueue(geminitest.Calls(geminitest.FunctionCall{Name: name}), geminitest.Text("Done."))
+		if status, answer := ask(t, server, "/invoke", `{"query":"go"}`); status != http.StatusOK {
+			t.Fatalf("%d %s", status, answer)
+		}
+		wantOutput(t, name, gemini, want)
+	}
+}
+
 // A meeting store runs meet before a turn's first write.
 type meeting struct {
 	session.Store

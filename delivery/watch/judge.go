@@ -33,7 +33,6 @@ func (f figures) rate(of float64) float64 {
 
 // The thresholds of harm. Both revisions have the same callers and the same model at
 // the same time, so a difference is due to the revision; the margins allow for chance.
-// same time, so what differs is theirs; the margins are for chance.
 const (
 	minRequests = 50   // of the new revision, to judge it; of the old one, to compare latency
 	minFailed   = 3    // fewer failures may be chance
