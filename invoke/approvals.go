@@ -514,11 +514,7 @@ const (
 
 // approveRun handles POST /runs/{id}/approvals.
 func (s *Service) approveRun(w http.ResponseWriter, r *http.Request) error {
-	raw, err := api.ReadBody(w, r, s.MaxBodyBytes, s.Timeout)
-	if err != nil {
-		return err
-	}
-	body, err := s.approval.Decode(raw)
+	body, err := s.approval.Read(w, r, s.MaxBodyBytes, s.Timeout)
 	if err != nil {
 		return err
 	}

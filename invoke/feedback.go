@@ -30,11 +30,7 @@ func (s *Service) renameSession(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	raw, err := api.ReadBody(w, r, s.MaxBodyBytes, s.Timeout)
-	if err != nil {
-		return err
-	}
-	body, err := s.rename.Decode(raw)
+	body, err := s.rename.Read(w, r, s.MaxBodyBytes, s.Timeout)
 	if err != nil {
 		return err
 	}
@@ -77,11 +73,7 @@ func (s *Service) putFeedback(w http.ResponseWriter, r *http.Request) error {
 	if err != nil || turn < 1 || strconv.Itoa(turn) != r.PathValue("turn") {
 		return api.Fail(api.NotFound, nil)
 	}
-	raw, err := api.ReadBody(w, r, s.MaxBodyBytes, s.Timeout)
-	if err != nil {
-		return err
-	}
-	body, err := s.feedback.Decode(raw)
+	body, err := s.feedback.Read(w, r, s.MaxBodyBytes, s.Timeout)
 	if err != nil {
 		return err
 	}

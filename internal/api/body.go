@@ -147,6 +147,16 @@ func NewBody[T any](adjust func(properties map[string]*huma.Schema)) *Body[T] {
 	return &Body[T]{registry: registry, schema: schema}
 }
 
+// Read reads a body as [ReadBody] does and decodes it.
+func (b *Body[T]) Read(w http.ResponseWriter, r *http.Request, limit int64, timeout time.Duration) (T, error) {
+	raw, err := ReadBody(w, r, limit, timeout)
+	if err != nil {
+		var none T
+		return none, err
+	}
+	return b.Decode(raw)
+}
+
 // Decode makes a T of raw. What is not one well-formed JSON object is a 400;
 // fields that are unknown or break a rule are a 422 that names them all.
 func (b *Body[T]) Decode(raw []byte) (T, error) {
