@@ -276,8 +276,10 @@ func (b *Bucket) Extend(ctx context.Context, prefix string, expires time.Time) e
 	})
 }
 
-// each calls f for the names that begin with prefix, a few side by side, until one
-// call fails. An object that somebody else removed is no failure.
+// each calls f for the names that begin with prefix, a few side by side, up to the page in
+// which a call fails: the page's other names are not kept from their call, so that one object
+// that is held, such as by a retention policy, does not keep the others. An object that
+// somebody else removed is no failure.
 func (b *Bucket) each(ctx context.Context, prefix string, f func(ctx context.Context, name string) error) error {
 	// A prefix that is empty by mistake would delete the files of everybody.
 	if prefix == "" {
@@ -289,10 +291,13 @@ func (b *Bucket) each(ctx context.Context, prefix string, f func(ctx context.Con
 		if err != nil {
 			return err
 		}
-		group, ctx := errgroup.WithContext(ctx)
+		var group errgroup.Group
 		group.SetLimit(side)
 		for _, entry := range entries {
 			group.Go(func() error {
+				if err := context.Cause(ctx); err != nil {
+					return err
+				}
 				if err := f(ctx, entry.Name); status(err) != http.StatusNotFound {
 					return err
 				}

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"strings"
 	"testing"
 	"time"
 
@@ -142,6 +143,21 @@ func TestADeletionThatFailedContinues(t *testing.T) {
 	}
 	if n := len(s.Objects()); n < 11 || n > 26 {
 		t.Errorf("%d objects left", n)
+	}
+	s.Fail(func(r *http.Request) int { // one that is held
+		if r.Method == http.MethodDelete && strings.HasSuffix(r.URL.Path, "07") {
+			return 403
+		}
+		return 0
+	})
+	s.Put("files/owner/s/07", buckettest.Object{MediaType: "text/plain", Data: []byte("x")})
+	for range 4 { // a page at a time
+		if err := b.Delete(t.Context(), "owner/"); err == nil {
+			t.Error("no error")
+		}
+	}
+	if n := len(s.Objects()); n != 2 {
+		t.Errorf("%d objects left, want the one that is held and another owner's", n)
 	}
 	s.Fail(nil)
 	if err := b.Delete(t.Context(), "owner/"); err != nil {
