@@ -152,3 +152,39 @@ func TestAnAgentsSecretThatIsNotThere(t *testing.T) {
 		})
 	}
 }
+
+// SIGTERM comes while the first request makes the parts. What it makes afterwards is closed,
+// and serves nothing.
+func TestAServerDrainedInAColdStartClosesWhatItHasMade(t *testing.T) {
+	t.Parallel()
+	building, drained := make(chan struct{}), make(chan struct{})
+	s := New(Options{
+		Agent: anAgent, Log: t.Output(),
+		Lookup:  func(string) (string, bool) { return "", false },
+		StandIn: &StandIn{Model: offline.Model, Transport: offline.New()},
+		WrapModel: func(next http.RoundTripper) http.RoundTripper {
+			close(building)
+			<-drained
+			return next
+		},
+	})
+	answered := make(chan int)
+	go func() {
+		status, _ := ask(t, s.Invoke, "/sessions")
+		answered <- status
+	}()
+	<-building
+	if err := s.Drain(t.Context()); err != nil {
+		t.Error(err)
+	}
+	close(drained)
+	if status := <-answered; status != http.StatusServiceUnavailable {
+		t.Errorf("answered %d", status)
+	}
+	if s.parts.Load() != nil {
+		t.Error("parts that nobody closes stand")
+	}
+	if status, _ := ask(t, s.Invoke, "/sessions"); status != http.StatusServiceUnavailable {
+		t.Errorf("a later request is answered %d", status)
+	}
+}

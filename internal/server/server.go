@@ -77,12 +77,14 @@ type Server struct {
 	secretsMu     sync.Mutex
 	secretsClient *secret.Client // nil until it is needed
 
-	parts  atomic.Pointer[parts] // once they stand
-	mu     sync.Mutex            // held while building them
-	agents agents                // mu is held while using it
-	last   error                 // why the last attempt failed
-	tries  int
-	retry  time.Time // not before
+	standing sync.Mutex            // held while the parts are put up, or Drain takes note of them
+	drained  bool                  // no parts are put up any more
+	parts    atomic.Pointer[parts] // once they stand
+	mu       sync.Mutex            // held while building them
+	agents   agents                // mu is held while using it
+	last     error                 // why the last attempt failed
+	tries    int
+	retry    time.Time // not before
 
 	unready handlers
 }
@@ -340,8 +342,24 @@ func (s *Server) build(ctx context.Context) *parts {
 	}
 	// The handlers belong to the parts, so that storing one pointer changes both.
 	p.handlers = s.handlers(s.routes(p), p)
-	s.parts.Store(p)
+	if !s.putUp(p) {
+		return nil
+	}
 	return p
+}
+
+// putUp makes p what serves. It closes p instead, and reports false, if the server has been
+// drained since p was begun: a SIGTERM in a cold start finds nothing to close.
+func (s *Server) putUp(p *parts) bool {
+	s.standing.Lock()
+	defer s.standing.Unlock()
+	if !s.drained {
+		s.parts.Store(p)
+		return true
+	}
+	p.close()
+	s.closeSecretManager()
+	return false
 }
 
 // ready returns the service as health sees it, or why it cannot answer.

@@ -42,7 +42,10 @@ func (s *Server) Drain(ctx context.Context) error {
 	// What is written last goes out side by side, so that one part that hangs does not use
 	// up the time of the others. The clients below them are closed only afterwards.
 	last.Go(func() { s.closeAgent(ctx) })
+	s.standing.Lock()
+	s.drained = true
 	p := s.parts.Load()
+	s.standing.Unlock()
 	if p != nil && p.closeQueue != nil {
 		last.Go(p.closeQueue)
 	}
