@@ -169,33 +169,26 @@ func (h *Health) ProbeRoutes() []api.Route {
 		{Method: http.MethodGet, Path: "/health/live", Public: true, Probe: true, Handler: h.live, Summary: "Liveness probe: the process serves.",
 			Doc: api.Doc{
 				ID: "getLiveness", Tag: api.TagHealth,
-				Answers: []api.DocAnswer{{Status: http.StatusOK, Description: "The process serves.", Message: "The process serves", Data: Status{"live"}}},
+				Answers: []api.DocAnswer{{Status: http.StatusOK, Description: "The process serves.", Data: Status{"live"}}},
 			}},
 		{Method: http.MethodGet, Path: "/health/ready", Public: true, Probe: true, Handler: h.ready, Summary: "Startup probe: the service is set up and can answer.",
 			Doc: api.Doc{
 				ID: "getReadiness", Tag: api.TagHealth, Errors: []api.Code{api.NotReady},
 				Description: "Otherwise `details` names the variables at fault.",
-				Answers:     []api.DocAnswer{{Status: http.StatusOK, Description: "The service is ready.", Message: "The service is ready", Data: Status{"ready"}}},
+				Answers:     []api.DocAnswer{{Status: http.StatusOK, Description: "The service is ready.", Data: Status{"ready"}}},
 			}},
 	}
 }
 
 // Routes returns the routes of the function "health".
 func (h *Health) Routes() []api.Route {
-	example := Report{
-		Status: Healthy, Service: "invoke", Version: version.Version, Revision: "invoke-00042-abc", Environment: "production", UptimeSeconds: 86400,
-		Agent: &Agent{Name: "assistant", Model: h.Model}, Figures: &Figures{ErrorRate: 0.004, RequestCount: 250, ErrorCount: 1},
-		Dependencies: map[string]State{"session_store": {Status: Healthy, LatencyMS: 12, CheckedAt: api.ExampleTime()}},
-		Breakers:     map[string]string{h.Model: "closed"},
-	}
 	return []api.Route{
 		{Method: http.MethodGet, Path: "/health", Public: true, Uncounted: true, Handler: h.health, Summary: "State of the service; for operators, in detail.",
 			Doc: api.Doc{
-				ID: "getHealth", Tag: api.TagHealth,
-				Description: "Anybody sees the status, the service's operators see the rest.",
+				ID: "getHealth", Tag: api.TagHealth, Errors: []api.Code{api.Unhealthy}, FailureData: Report{},
+				Description: "All but `status` is for operators. The error `unhealthy` has the same data.",
 				Answers: []api.DocAnswer{
-					{Status: http.StatusOK, Description: "The service is healthy, or degraded.", Message: "The service is healthy", Data: example},
-					{Status: http.StatusServiceUnavailable, Description: "The service is unhealthy, or cannot answer.", Code: api.Unhealthy, Data: Report{Status: Unhealthy}, Headers: []string{"Retry-After"}},
+					{Status: http.StatusOK, Description: "Healthy, or degraded.", Data: Report{}},
 				},
 			}},
 	}

@@ -236,9 +236,9 @@ func validReason(text string) bool {
 
 // An Approval is the body of POST /runs/{id}/approvals.
 type Approval struct {
-	CallID  string `json:"call_id" minLength:"1" maxLength:"256" doc:"Of the tool call, as pending has it."`
-	Approve bool   `json:"approve" doc:"Whether the call may be made, once and with the arguments that were shown."`
-	Reason  string `json:"reason,omitempty" maxLength:"2000" pattern:"^[^\\x00]*$" patternDescription:"text without NUL" doc:"Why, for the model and the record."`
+	CallID  string `json:"call_id" minLength:"1" maxLength:"256" doc:"As pending has it."`
+	Approve bool   `json:"approve"`
+	Reason  string `json:"reason,omitempty" maxLength:"2000" pattern:"^[^\\x00]*$" patternDescription:"text without NUL" doc:"For the model and the record."`
 }
 
 // conflict returns the error of an approval that cannot be given, in words for a person.

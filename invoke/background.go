@@ -25,8 +25,8 @@ import (
 
 // Accepted is the data of the answer to a run in the background.
 type Accepted struct {
-	RunID     string           `json:"run_id" doc:"Read it at /runs/{id}."`
-	SessionID string           `json:"session_id" pattern:"^[A-Za-z0-9_-]{16,64}$" doc:"Send it to go on with the session."`
+	RunID     string           `json:"run_id"`
+	SessionID string           `json:"session_id" pattern:"^[A-Za-z0-9_-]{16,64}$"`
 	State     session.RunState `json:"state" enum:"working,waiting,done,failed,stopped"`
 }
 

@@ -30,14 +30,14 @@ import (
 type ChatRequest struct {
 	_ struct{} `additionalProperties:"true"`
 
-	ID          string       `json:"id" pattern:"^[A-Za-z0-9_-]{16,64}$" doc:"The session; a new one when you have none of this id."`
-	Messages    ChatMessages `json:"messages" doc:"The conversation as the page has it. The last user message is the question; of answers only metadata.run_id is read, and of the last message its answers to what waits."`
-	Trigger     Trigger      `json:"trigger,omitempty" enum:"submit-message,regenerate-message" doc:"Whether to ask, or to make an answer again."`
-	Model       string       `json:"model,omitempty" nullable:"true" doc:"The model to ask; the service's own when absent."`
-	Temperature *float64     `json:"temperature,omitempty" nullable:"true" minimum:"0" maximum:"2" doc:"As of POST /invoke, like the two below."`
+	ID          string       `json:"id" pattern:"^[A-Za-z0-9_-]{16,64}$" doc:"The session, which is made if you have none of this id."`
+	Messages    ChatMessages `json:"messages" doc:"The last message is the question, or an answer to what waits."`
+	Trigger     Trigger      `json:"trigger,omitempty" enum:"submit-message,regenerate-message"`
+	Model       string       `json:"model,omitempty" nullable:"true"`
+	Temperature *float64     `json:"temperature,omitempty" nullable:"true" minimum:"0" maximum:"2"`
 	MaxTokens   *int         `json:"max_tokens,omitempty" nullable:"true" minimum:"1"`
 	AfterTurn   *int         `json:"after_turn,omitempty" nullable:"true" minimum:"0" maximum:"9007199254740991"`
-	MessageID   messageID    `json:"messageId,omitempty" doc:"The message that the page edits or regenerates."`
+	MessageID   messageID    `json:"messageId,omitempty" doc:"That the page edits or regenerates."`
 }
 
 // A Trigger is the reason for a request.
@@ -211,8 +211,8 @@ func (ChatMessages) Schema(huma.Registry) *huma.Schema {
 		Items: &huma.Schema{
 			Type: huma.TypeObject, AdditionalProperties: true,
 			Properties: map[string]*huma.Schema{
-				"role":  {Type: huma.TypeString, Description: "Whose message it is: system, user or assistant."},
-				"parts": {Type: huma.TypeArray, Items: &huma.Schema{}, Description: "The user's are of the types text and file."},
+				"role":  {Type: huma.TypeString},
+				"parts": {Type: huma.TypeArray, Items: &huma.Schema{}},
 			},
 		},
 		Extensions: map[string]any{"contains": map[string]any{"anyOf": []any{
@@ -223,7 +223,7 @@ func (ChatMessages) Schema(huma.Registry) *huma.Schema {
 					"parts": map[string]any{"type": "array", "minItems": 1, "items": part},
 				},
 			},
-			answerSchema(),
+			map[string]any{"type": "object", "required": []string{"role", "parts"}, "properties": map[string]any{"role": map[string]any{"enum": []string{"assistant"}}}},
 		}}},
 	}
 }

@@ -37,8 +37,8 @@ func approvalID(run, call string) string {
 type UIPending struct {
 	ApprovalID string    `json:"approval_id"`
 	CallID     string    `json:"call_id"`
-	Question   string    `json:"question" doc:"What to ask the person."`
-	ExpiresAt  time.Time `json:"expires_at" doc:"When it can no longer be approved."`
+	Question   string    `json:"question"`
+	ExpiresAt  time.Time `json:"expires_at"`
 }
 
 func uiPending(run string, pending []session.Pending) []UIPending {
@@ -133,30 +133,6 @@ func (as *chatAnswers) problem() error {
 		}
 	}
 	return nil
-}
-
-// answerSchema returns the schema of a message that answers.
-func answerSchema() map[string]any {
-	words := map[string]any{"type": "string"}
-	return map[string]any{
-		"type": "object", "required": []string{"role", "parts"}, "additionalProperties": true,
-		"properties": map[string]any{
-			"role": map[string]any{"enum": []string{"assistant"}},
-			"parts": map[string]any{"type": "array", "minItems": 1, "items": map[string]any{
-				"type": "object", "required": []string{"type", "state", "toolCallId", "input", "approval"}, "additionalProperties": true,
-				"properties": map[string]any{
-					"type": words, "state": map[string]any{"enum": []string{stateResponded}}, "toolCallId": words, "input": map[string]any{"type": "object"},
-					"approval": map[string]any{
-						"type": "object", "required": []string{"id", "approved"}, "additionalProperties": true,
-						"properties": map[string]any{
-							"id": map[string]any{"type": "string", "minLength": 1}, "approved": map[string]any{"type": "boolean"},
-							"reason": map[string]any{"type": "string", "maxLength": maxReason, "pattern": `^[^\x00]*$`},
-						},
-					},
-				},
-			}},
-		},
-	}
 }
 
 // stateResponded is the state of a part of a tool whose approval the person has answered.

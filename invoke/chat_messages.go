@@ -17,7 +17,7 @@ const maxChatTurns = 200
 // A ChatHistory is the data of GET /chat/{id}: a session as the AI SDK's useChat has it
 // (https://ai-sdk.dev/docs/reference/ai-sdk-core/ui-message).
 type ChatHistory struct {
-	Messages []UIMessage `json:"messages" doc:"In order: of each turn the question and the answer."`
+	Messages []UIMessage `json:"messages"`
 }
 
 // A UIMessage is a message of a page. Its id is the same in the stream, so that a page that
@@ -25,7 +25,7 @@ type ChatHistory struct {
 type UIMessage struct {
 	ID       string          `json:"id"`
 	Role     string          `json:"role" enum:"user,assistant"`
-	Metadata *UIMessageFacts `json:"metadata,omitempty" doc:"Of an answer."`
+	Metadata *UIMessageFacts `json:"metadata,omitempty"`
 	Parts    []UIPart        `json:"parts"`
 }
 
@@ -37,7 +37,7 @@ type UIMessageFacts struct {
 	FinishReason string        `json:"finish_reason"`
 	Usage        session.Usage `json:"usage"`
 	Warnings     []string      `json:"warnings"`
-	Pending      []UIPending   `json:"pending" doc:"What it waits for."`
+	Pending      []UIPending   `json:"pending"`
 	Feedback     *FeedbackInfo `json:"feedback"`
 }
 

@@ -81,114 +81,114 @@ func sdkOf(r *http.Request) (int, error) {
 
 func (*uiMessages) Headers(h http.Header) { h.Set("X-Vercel-Ai-Ui-Message-Stream", "v1") }
 
-// The parts of a stream, documented by their tags.
+// The parts of a stream, which [ChatPart] documents together.
 type (
 	chatStart struct {
-		Type            string          `json:"type" enum:"start"`
-		MessageID       string          `json:"messageId" doc:"The id of the message, the same after a reload."`
+		Type            string          `json:"type"`
+		MessageID       string          `json:"messageId"`
 		MessageMetadata chatStartedInfo `json:"messageMetadata"`
 	}
 	chatStartedInfo struct {
 		RequestID string `json:"request_id"`
-		SessionID string `json:"session_id" pattern:"^[A-Za-z0-9_-]{16,64}$"`
+		SessionID string `json:"session_id"`
 		RunID     string `json:"run_id"`
-		Turn      int    `json:"turn" minimum:"1" doc:"The expected number; finish has what it became."`
+		Turn      int    `json:"turn"`
 	}
 	chatTextStart struct {
-		Type string `json:"type" enum:"text-start,reasoning-start"`
-		ID   string `json:"id" doc:"A message has a piece of text before, between and after tool calls."`
+		Type string `json:"type"`
+		ID   string `json:"id"`
 	}
 	chatTextDelta struct {
-		Type  string `json:"type" enum:"text-delta,reasoning-delta"`
+		Type  string `json:"type"`
 		ID    string `json:"id"`
 		Delta string `json:"delta"`
 	}
 	chatTextEnd struct {
-		Type string `json:"type" enum:"text-end,reasoning-end"`
+		Type string `json:"type"`
 		ID   string `json:"id"`
 	}
 	chatToolInput struct {
-		Type       string         `json:"type" enum:"tool-input-available"`
+		Type       string         `json:"type"`
 		ToolCallID string         `json:"toolCallId"`
 		ToolName   string         `json:"toolName"`
 		Input      map[string]any `json:"input"`
 		// ProviderExecuted means that the page has no tool to run and no result to
 		// send.
-		ProviderExecuted bool `json:"providerExecuted" enum:"true" doc:"The service runs tools itself."`
+		ProviderExecuted bool `json:"providerExecuted"`
 	}
 	chatToolOutput struct {
-		Type             string      `json:"type" enum:"tool-output-available"`
+		Type             string      `json:"type"`
 		ToolCallID       string      `json:"toolCallId"`
 		Output           chatToolEnd `json:"output"`
-		ProviderExecuted bool        `json:"providerExecuted" enum:"true"`
+		ProviderExecuted bool        `json:"providerExecuted"`
 	}
 	chatToolError struct {
-		Type             string `json:"type" enum:"tool-output-error"`
+		Type             string `json:"type"`
 		ToolCallID       string `json:"toolCallId"`
-		ErrorText        string `json:"errorText" doc:"Why it failed, in the tool's own words."`
-		ProviderExecuted bool   `json:"providerExecuted" enum:"true"`
+		ErrorText        string `json:"errorText"`
+		ProviderExecuted bool   `json:"providerExecuted"`
 	}
 	chatToolEnd struct {
 		session.ToolCall
-		Result any `json:"result,omitempty" doc:"Only of tools that show theirs."`
+		Result any `json:"result,omitempty"`
 	}
 	chatApproval struct {
-		Type       string `json:"type" enum:"tool-approval-request"`
-		ApprovalID string `json:"approvalId" doc:"To be sent back with the answer."`
+		Type       string `json:"type"`
+		ApprovalID string `json:"approvalId"`
 		ToolCallID string `json:"toolCallId"`
 	}
 	chatAnswered struct {
-		Type       string `json:"type" enum:"tool-approval-response"`
+		Type       string `json:"type"`
 		ApprovalID string `json:"approvalId"`
 		Approved   bool   `json:"approved"`
 		Reason     string `json:"reason,omitempty"`
 	}
 	chatDenied struct {
-		Type       string `json:"type" enum:"tool-output-denied"`
+		Type       string `json:"type"`
 		ToolCallID string `json:"toolCallId"`
 	}
 	chatProgress struct {
-		Type string   `json:"type" enum:"data-progress"`
-		ID   string   `json:"id" doc:"Of the tool call: the part replaces the one before it."`
+		Type string   `json:"type"`
+		ID   string   `json:"id"`
 		Data Progress `json:"data"`
 	}
 	chatSource struct {
-		Type     string `json:"type" enum:"source-url"`
+		Type     string `json:"type"`
 		SourceID string `json:"sourceId"`
 		URL      string `json:"url"`
 		Title    string `json:"title"`
 	}
 	chatFile struct {
-		Type      string `json:"type" enum:"file"`
-		URL       string `json:"url" doc:"A data: URL, or the path of a kept file, which its owner reads with the same credential."`
+		Type      string `json:"type"`
+		URL       string `json:"url"`
 		MediaType string `json:"mediaType"`
 	}
 	chatFinish struct {
-		Type            string           `json:"type" enum:"finish"`
-		FinishReason    string           `json:"finishReason" enum:"stop,length,content-filter,tool-calls,other"`
+		Type            string           `json:"type"`
+		FinishReason    string           `json:"finishReason"`
 		MessageMetadata chatFinishedInfo `json:"messageMetadata"`
 	}
 	chatFinishedInfo struct {
 		Usage     session.Usage `json:"usage"`
 		RequestID string        `json:"request_id"`
-		SessionID string        `json:"session_id" pattern:"^[A-Za-z0-9_-]{16,64}$"`
+		SessionID string        `json:"session_id"`
 		RunID     string        `json:"run_id"`
-		Turn      int           `json:"turn" minimum:"1"`
+		Turn      int           `json:"turn"`
 		Model     string        `json:"model"`
-		Finish    string        `json:"finish_reason" doc:"The model's own word."`
+		Finish    string        `json:"finish_reason"`
 		Warnings  []string      `json:"warnings"`
-		Pending   []UIPending   `json:"pending" doc:"What the message waits for."`
+		Pending   []UIPending   `json:"pending"`
 
-		Output      json.RawMessage  `json:"output,omitempty" doc:"The value of an agent with a typed answer."`
-		Sources     []session.Source `json:"sources,omitempty" doc:"With their positions in the text."`
-		Suggestions string           `json:"search_suggestions,omitempty" doc:"HTML with the searches that Google's terms want shown beside the answer."`
+		Output      json.RawMessage  `json:"output,omitempty"`
+		Sources     []session.Source `json:"sources,omitempty"`
+		Suggestions string           `json:"search_suggestions,omitempty"`
 	}
 	chatReset struct {
-		Type string `json:"type" enum:"reset-step"`
+		Type string `json:"type"`
 	}
 	chatError struct {
-		Type      string `json:"type" enum:"error"`
-		ErrorText string `json:"errorText" doc:"A sentence for the page's user."`
+		Type      string `json:"type"`
+		ErrorText string `json:"errorText"`
 	}
 )
 

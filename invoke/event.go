@@ -89,10 +89,10 @@ type (
 	// Start is the data of "start", the first event.
 	Start struct {
 		RequestID string `json:"request_id"`
-		RunID     string `json:"run_id" doc:"Stop, resume and read the run by it."`
+		RunID     string `json:"run_id"`
 		SessionID string `json:"session_id" pattern:"^[A-Za-z0-9_-]{16,64}$"`
-		Turn      int    `json:"turn" minimum:"1" doc:"The expected number; done has what it became."`
-		Model     string `json:"model" doc:"The model that is asked; done names the one that answered."`
+		Turn      int    `json:"turn" minimum:"1" doc:"The expected one."`
+		Model     string `json:"model" doc:"That is asked; done names the one that answered."`
 
 		replayed bool // the run is over, and its turn was stored by an earlier call
 	}
@@ -102,7 +102,7 @@ type (
 	}
 	// A ToolStart is the data of "tool_call": the model requests a tool call.
 	ToolStart struct {
-		ID   string         `json:"id" doc:"The same in the tool_result that follows."`
+		ID   string         `json:"id"`
 		Name string         `json:"name"`
 		Args map[string]any `json:"args"`
 	}
@@ -110,13 +110,13 @@ type (
 	ToolEnd struct {
 		ID string `json:"id"`
 		session.ToolCall
-		Error  string `json:"error,omitempty" doc:"Why it failed, in the tool's own words."`
-		Result any    `json:"result,omitempty" doc:"Only of tools that show theirs."`
+		Error  string `json:"error,omitempty" doc:"Why it failed."`
+		Result any    `json:"result,omitempty" doc:"Of tools that show theirs."`
 	}
 	// A Progress is the data of "progress": a tool reports how far it is.
 	Progress struct {
-		ID   string `json:"id" doc:"Of the tool call."`
-		Name string `json:"name" doc:"Of the tool."`
+		ID   string `json:"id"`
+		Name string `json:"name"`
 		Text string `json:"text"`
 	}
 	// A Source is the data of "source": where the answer comes from.
@@ -126,7 +126,7 @@ type (
 		Name string `json:"name,omitempty"`
 		Type string `json:"type" doc:"The media type."`
 		URI  string `json:"uri,omitempty"`
-		Data []byte `json:"data,omitempty" doc:"In base64, of a file that has no URI."`
+		Data []byte `json:"data,omitempty" doc:"Of a file that has no URI."`
 	}
 	// An Approved is the data of "approval_answer": a person has answered.
 	Approved struct {
@@ -136,8 +136,8 @@ type (
 	}
 	// A Void is the data of "reset".
 	Void struct {
-		Step int `json:"step" minimum:"1" doc:"What was shown since this model call began is void: all events whose id has this part or a later one."`
-		Part int `json:"part" minimum:"0" doc:"The first part of what is void; the third field of an event's id is its part."`
+		Step int `json:"step" minimum:"1" doc:"The model call that is made again."`
+		Part int `json:"part" minimum:"0" doc:"Events whose id has this part, in its third field, or a later one are void."`
 	}
 )
 

@@ -16,12 +16,12 @@ import (
 // Feedback is the body of PUT /sessions/{id}/turns/{turn}/feedback.
 type Feedback struct {
 	Score   int    `json:"score" enum:"-1,0,1" doc:"Thumbs down, neither, thumbs up."`
-	Comment string `json:"comment,omitempty" maxLength:"2000" pattern:"^[^\\x00]*$" patternDescription:"text without NUL" doc:"Why."`
+	Comment string `json:"comment,omitempty" maxLength:"2000" pattern:"^[^\\x00]*$" patternDescription:"text without NUL"`
 }
 
 // Rename is the body of PUT /sessions/{id}/title.
 type Rename struct {
-	Title string `json:"title" minLength:"1" maxLength:"80" pattern:"^[^\\x00-\\x1f\\x7f]*$" patternDescription:"one line of text" doc:"The new title."`
+	Title string `json:"title" minLength:"1" maxLength:"80" pattern:"^[^\\x00-\\x1f\\x7f]*$" patternDescription:"one line of text"`
 }
 
 // renameSession handles PUT /sessions/{id}/title.

@@ -68,9 +68,9 @@ func (f Files) accepted() bool { return len(f.Types) > 0 && f.MaxBytes > 0 }
 
 // A FileInput is a file of a request.
 type FileInput struct {
-	Type string `json:"type,omitempty" maxLength:"127" doc:"The media type. It may be left out with uri, if the object was stored with one." example:"image/png"`
-	Data string `json:"data,omitempty" doc:"The content in base64. Either data or uri is required."`
-	URI  string `json:"uri,omitempty" maxLength:"1300" doc:"The gs:// address of an object in a bucket that the service may read."`
+	Type string `json:"type,omitempty" maxLength:"127" doc:"The media type; an object's own when absent." example:"image/png"`
+	Data string `json:"data,omitempty" doc:"In base64. Either data or uri is required."`
+	URI  string `json:"uri,omitempty" maxLength:"1300" doc:"gs://, of an object that the service may read."`
 }
 
 // An attachment is a file of a turn while it runs.

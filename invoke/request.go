@@ -25,18 +25,18 @@ const MaxQuery = 10_000
 
 // A Request is the body of POST /invoke, validated by its tags.
 type Request struct {
-	Query       string      `json:"query" doc:"What to ask the agent. White space around it is dropped." example:"What can you do?"`
-	SessionID   string      `json:"session_id,omitempty" pattern:"^[A-Za-z0-9_-]{16,64}$" doc:"The session to go on with; a new one when absent."`
-	AfterTurn   *int        `json:"after_turn,omitempty" minimum:"0" maximum:"9007199254740991" doc:"How many turns the caller believes the session has; else it is a conflict."`
+	Query       string      `json:"query" example:"What can you do?"`
+	SessionID   string      `json:"session_id,omitempty" pattern:"^[A-Za-z0-9_-]{16,64}$" doc:"A new session when absent."`
+	AfterTurn   *int        `json:"after_turn,omitempty" minimum:"0" maximum:"9007199254740991" doc:"How many turns you believe the session has; another number is a conflict."`
 	Replaces    *int        `json:"replaces,omitempty" minimum:"1" dependentRequired:"session_id,after_turn" doc:"The turn to replace, with all after it."`
-	Temperature *float64    `json:"temperature,omitempty" minimum:"0" maximum:"2" doc:"How freely the model chooses its words; the agent's own when absent."`
-	MaxTokens   *int        `json:"max_tokens,omitempty" minimum:"1" doc:"How many tokens each model call may return."`
-	Model       string      `json:"model,omitempty" doc:"The model to ask; the service's own when absent. Another may stand in while it is unavailable."`
-	Files       []FileInput `json:"files,omitempty" maxItems:"8" doc:"Files of the question, in base64 or by address."`
-	Stream      bool        `json:"stream,omitempty" doc:"Whether to answer with an event stream, as Accept: text/event-stream asks for too."`
-	Webhook     string      `json:"webhook,omitempty" maxLength:"2048" doc:"An https URL that is called when a background run has ended, or waits."`
+	Temperature *float64    `json:"temperature,omitempty" minimum:"0" maximum:"2" doc:"The agent's own when absent."`
+	MaxTokens   *int        `json:"max_tokens,omitempty" minimum:"1" doc:"Of each model call."`
+	Model       string      `json:"model,omitempty" doc:"The service's own when absent. Another may stand in while it is unavailable."`
+	Files       []FileInput `json:"files,omitempty" maxItems:"8"`
+	Stream      bool        `json:"stream,omitempty" doc:"As Accept: text/event-stream."`
+	Webhook     string      `json:"webhook,omitempty" maxLength:"2048" doc:"https, told when a run in the background has ended, or waits."`
 
-	OnDisconnect string `json:"on_disconnect,omitempty" enum:"cancel,continue" doc:"What becomes of the run when the client goes away. Without it, a run of POST /chat or with an Idempotency-Key goes on, others are canceled."`
+	OnDisconnect string `json:"on_disconnect,omitempty" enum:"cancel,continue" doc:"When absent, runs with an Idempotency-Key and those of POST /chat continue."`
 
 	Options Options `json:"-"`
 

@@ -1,11 +1,11 @@
 package invoke
 
 import (
-	"bytes"
-	"context"
+	"encoding/json"
 	"fmt"
 	"net/http"
 	"reflect"
+	"strings"
 
 	"github.com/danielgtaylor/huma/v2"
 
@@ -14,14 +14,10 @@ import (
 )
 
 // The routes are a table, and their documentation is part of it: the OpenAPI document, GET /
-// and the audit read it from here, so that none of them has to be kept in step by hand. The
-// example of a stream is made by the code that sends streams, so that it cannot fall behind.
+// and the audit read it from here, so that none of them has to be kept in step by hand.
 
-// turnErrors are the errors of a turn, except those of its body.
-var turnErrors = []api.Code{
-	api.SessionNotFound, api.IdempotencyInProgress, api.SessionConflict, api.IdempotencyMismatch, api.ContentBlocked, api.QuotaExceeded,
-	api.ModelFailed, api.ModelUnavailable, api.SessionStoreUnavailable, api.Timeout,
-}
+// sentences describes the errors of [api.WriteSentence].
+const sentences = "What to show to a person; the envelope with `Accept: application/json`."
 
 // Routes returns the routes of the function "invoke". Those of a nil Service are what it
 // will serve once it is ready: their handlers must not be called, and the documentation
@@ -30,20 +26,17 @@ func (s *Service) Routes() []api.Route {
 	if s == nil {
 		s = &Service{}
 	}
-	example := s.newExample()
-	const everyPart = " What fails before the question is admitted is an ordinary JSON error. A client that goes away ends the turn, which is then not stored."
 	return []api.Route{
 		{
 			Method: http.MethodPost, Path: "/invoke", Handler: s.invoke, Audit: api.AuditTurn,
 			Summary: "Ask the agent; the answer is JSON, or an event stream with Accept: text/event-stream.",
-			Doc: s.describeTurn("invoke", example, "One turn of a session: the agent's answer to `query`, after all that was said before.\n\n"+
-				"With `Accept: text/event-stream`, or `\"stream\": true`, the answer comes as it is written: `start`, then `delta`, `tool_call` and `tool_result` "+
-				"as they happen, and exactly one of `done` and `error` at the end. A comment line is sent after every 15 seconds of silence."+everyPart),
+			Doc: s.describeTurn("invoke", "With `Accept: text/event-stream`, or `\"stream\": true`, it comes as it is written: `start`, then what happens, and exactly one of `done` and `error`. "+
+				"What fails before `start` is an ordinary error."),
 		},
 		{
 			Method: http.MethodPost, Path: "/", Handler: s.invoke, Audit: api.AuditTurn,
 			Summary: "The same as POST /invoke.",
-			Doc:     s.describeTurn("invokeRoot", example, "The same as `POST /invoke`, at the function's own URL."),
+			Doc:     s.describeTurn("invokeRoot", ""),
 		},
 		{
 			// The SDK shows an answer's body as error.message, as it is: so it is a sentence,
@@ -51,24 +44,17 @@ func (s *Service) Routes() []api.Route {
 			Method: http.MethodPost, Path: "/chat", Handler: s.chat, Audit: api.AuditTurn, Fail: api.WriteSentence,
 			Summary: "Ask the agent in the protocol of the AI SDK's useChat.",
 			Doc: api.Doc{
-				ID: "chat", Tag: api.TagAgent, Params: []string{"Idempotency-Key", headerSDK}, Errors: turnErrors, Sentences: true,
-				Description: "The same turn in the protocol of the AI SDK's `useChat` (https://ai-sdk.dev/docs/ai-sdk-ui/stream-protocol): use " +
-					"`new DefaultChatTransport({ api: URL + \"/chat\" })`. A session of this `id` is made when there is none. The service remembers what was said before: " +
-					fmt.Sprintf("of the page's own history only `metadata.run_id` of its answers is read. A body may have %d bytes, its last message what a body of `POST /invoke` may.\n\n", ChatBytes) +
-					"The page's answers, or `after_turn` where the last message comes alone, must end with the session's last turn: else somebody else went on, and it is a 409. " +
-					"With `messageId` of an earlier message, or to regenerate an earlier answer, that turn and those after it are replaced. An answer that the page no longer waits for is stopped first.\n\n" +
-					"The answer is a UI message stream: `start`; then `text-start`, `text-delta`, `text-end`, `tool-input-available`, and `tool-output-available` or `tool-output-error`, as they happen; " +
-					"one of `finish` and `error`; and `[DONE]`. To pages of version 6 and later, a tool call that waits for a person is a `tool-approval-request`: a request whose last message is " +
-					"the assistant's, as `addToolApprovalResponse` makes it, answers it, and its stream continues that message. What fails before the question is admitted has its status, and a sentence to show to a person as its body, or the envelope with `Accept: application/json`. " +
-					"The answer goes on when its client goes away.",
-				Body: &api.DocBody{Type: ChatRequest{}, Examples: map[string]any{
-					"A question":   example.chat("submit-message"),
-					"Regeneration": example.chat("regenerate-message"),
-				}},
+				ID: "chat", Tag: api.TagAgent, Params: []string{"Idempotency-Key", headerSDK}, Errors: api.TurnErrors(), FailureText: sentences,
+				Description: "For `new DefaultChatTransport({ api: URL + \"/chat\" })`. Of the page's history only the `metadata.run_id` of its answers is read: they, or `after_turn` where the last message comes alone, " +
+					"must end with the session's last turn; else it is a 409. `messageId` of an earlier message, or of an answer to regenerate, replaces that turn and those after it. " +
+					fmt.Sprintf("A last message of the assistant's answers a `tool-approval-request`. A body may have %d bytes, its last message what a body of `POST /invoke` may. The run goes on when its client goes away.", ChatBytes),
+				Body: &api.DocBody{Type: ChatRequest{}, Examples: map[string]any{"A question": map[string]any{
+					"id": api.ExampleSession, "messages": []any{map[string]any{"role": "user", "parts": []any{map[string]any{"type": "text", "text": s.exampleQuestion()}}}},
+				}}},
 				Answers: []api.DocAnswer{{
-					Status: http.StatusOK, Description: "The agent's answer.",
+					Status: http.StatusOK, Name: "Chat", Description: "The answer: the `data` of each event is a part, that of the last one `[DONE]`.",
 					Headers: []string{"x-vercel-ai-ui-message-stream", "Idempotency-Replayed", "X-Accel-Buffering"},
-					Content: map[string]api.DocMedia{"text/event-stream": {Type: ChatEvent{}, Example: example.stream(&uiMessages{})}},
+					Content: map[string]any{"text/event-stream": ChatPart{}},
 				}},
 			},
 		},
@@ -76,25 +62,18 @@ func (s *Service) Routes() []api.Route {
 			Method: http.MethodGet, Path: "/chat/{id}", Handler: s.getChat, Audit: "session.read",
 			Summary: "Read a session as the messages of useChat.",
 			Doc: api.Doc{
-				ID: "getChat", Tag: api.TagAgent, Params: []string{"chat", headerSDK},
-				Description: fmt.Sprintf("The last %d turns, for `useChat({ messages })`.", maxChatTurns),
+				ID: "getChat", Tag: api.TagAgent, Params: []string{"chatId", headerSDK},
+				Description: fmt.Sprintf("Of the last %d turns, for `useChat({ messages })`.", maxChatTurns),
 				Errors:      []api.Code{api.SessionNotFound, api.SessionStoreUnavailable},
-				Answers: []api.DocAnswer{{
-					Status: http.StatusOK, Description: "The messages, in order.", Message: "The messages of the session",
-					Data: ChatHistory{[]UIMessage{{ID: example.response.RunID, Role: "assistant", Parts: []UIPart{{Type: "text", Text: example.turn.Response}}}}},
-				}},
+				Answers:     []api.DocAnswer{{Status: http.StatusOK, Description: "The messages, in order.", Data: ChatHistory{}}},
 			},
 		},
 		{
 			Method: http.MethodGet, Path: "/chat/{id}/stream", Handler: s.resumeChat, Fail: api.WriteSentence,
 			Summary: "Go on watching the answer that is being written.",
 			Doc: api.Doc{
-				ID: "resumeChat", Tag: api.TagAgent, Params: []string{"chat", headerSDK}, Errors: []api.Code{api.SessionStoreUnavailable}, Sentences: true,
-				Description: "What `useChat` asks for with `resume: true`: the running answer of the session from its start, on any instance.",
-				Answers: append([]api.DocAnswer{{
-					Status: http.StatusOK, Description: "The running answer.", Headers: []string{"x-vercel-ai-ui-message-stream", "X-Accel-Buffering"},
-					Content: map[string]api.DocMedia{"text/event-stream": {Type: ChatEvent{}, Example: example.stream(&uiMessages{})}},
-				}}, api.NoContent("No answer is being written.")...),
+				ID: "resumeChat", Tag: api.TagAgent, Params: []string{"chatId", headerSDK}, Errors: []api.Code{api.SessionStoreUnavailable}, FailureText: sentences,
+				Answers: append([]api.DocAnswer{{Status: http.StatusOK, Name: "Chat"}}, api.NoContent("No answer is being written.")...),
 			},
 		},
 		{
@@ -102,44 +81,40 @@ func (s *Service) Routes() []api.Route {
 			Method: http.MethodPost, Path: "/chat/{id}/stop", Handler: s.stopChat, Audit: "run.stop", Unrefused: true,
 			Summary: "Stop the answer that is being written.",
 			Doc: api.Doc{
-				ID: "stopChat", Tag: api.TagAgent, Params: []string{"chat"}, Errors: []api.Code{api.SessionConflict, api.SessionStoreUnavailable},
-				Description: "The SDK's own `stop()` only leaves: post this beside it. It stops the newest run of the session, on any instance.",
-				Answers:     example.stopped(),
+				ID: "stopChat", Tag: api.TagAgent, Params: []string{"chatId"}, Errors: []api.Code{api.SessionConflict, api.SessionStoreUnavailable},
+				Description: "The SDK's `stop()` only leaves: post this beside it.",
+				Answers:     stopped(),
 			},
 		},
 		{
 			Method: http.MethodGet, Path: "/runs", Handler: s.listRuns, Audit: "run.list",
 			Summary: "List your runs of the last 24 hours, the newest first.",
 			Doc: api.Doc{
-				ID: "listRuns", Tag: api.TagRuns, Params: []string{"run_state", "run_session", "limit", "cursor"},
-				Description: "Runs that took less than a second are not listed. Those that wait are, as long as their approval can be given.",
+				ID: "listRuns", Tag: api.TagRuns, Params: []string{"runState", "runSession", "limit", "cursor"},
+				Description: "Without those that took less than a second.",
 				Errors:      []api.Code{api.ValidationFailed, api.SessionStoreUnavailable},
-				Answers: []api.DocAnswer{{
-					Status: http.StatusOK, Description: "Your runs, the newest first.", Message: "Runs, the newest first", Data: RunList{Runs: []RunInfo{example.run(nil)}},
-				}},
+				Answers:     []api.DocAnswer{{Status: http.StatusOK, Description: "The runs.", Data: RunList{}}},
 			},
 		},
 		{
 			Method: http.MethodGet, Path: "/runs/{id}", Handler: s.getRun, Audit: "run.read",
 			Summary: "Read a run.",
 			Doc: api.Doc{
-				ID: "getRun", Tag: api.TagRuns, Params: []string{"run"}, Description: "Its state, and its result once it is over.",
-				Errors: []api.Code{api.NotFound, api.SessionStoreUnavailable},
-				Answers: []api.DocAnswer{{
-					Status: http.StatusOK, Description: "The run.", Message: "The run", Data: example.run(api.Success(context.Background(), invoked, example.response)),
-				}},
+				ID: "getRun", Tag: api.TagRuns, Params: []string{"runId"},
+				Errors:  []api.Code{api.NotFound, api.SessionStoreUnavailable},
+				Answers: []api.DocAnswer{{Status: http.StatusOK, Description: "The run.", Data: RunInfo{}}},
 			},
 		},
 		{
 			Method: http.MethodGet, Path: "/runs/{id}/events", Handler: s.runEvents,
 			Summary: "Watch a run from its start, or from the event that was read last.",
 			Doc: api.Doc{
-				ID: "watchRun", Tag: api.TagRuns, Params: []string{"run", "Last-Event-ID"},
-				Description: "The event stream of POST /invoke, on any instance, whether the run goes on or is over. If the instance that worked on it has died, the run goes on here.",
+				ID: "watchRun", Tag: api.TagRuns, Params: []string{"runId", "Last-Event-ID"},
+				Description: "If the instance that worked on it has died, the run goes on here.",
 				Errors:      []api.Code{api.NotFound, api.SessionNotFound, api.SessionStoreUnavailable},
 				Answers: append([]api.DocAnswer{{
 					Status: http.StatusOK, Description: "Its events.", Headers: []string{"X-Accel-Buffering"},
-					Content: map[string]api.DocMedia{"text/event-stream": {Type: StreamEvent{}, Example: example.stream(events{})}},
+					Content: map[string]any{"text/event-stream": StreamEvent{}},
 				}}, api.NoContent("The last event was read.")...),
 			},
 		},
@@ -147,10 +122,10 @@ func (s *Service) Routes() []api.Route {
 			Method: http.MethodPost, Path: "/runs/{id}/stop", Handler: s.stopRun, Audit: "run.stop", Unrefused: true,
 			Summary: "Stop a run.",
 			Doc: api.Doc{
-				ID: "stopRun", Tag: api.TagRuns, Params: []string{"run"},
-				Description: "The model call ends within 1.5 seconds, on any instance, and the turn is stored with what was shown.",
+				ID: "stopRun", Tag: api.TagRuns, Params: []string{"runId"},
+				Description: "Within 1.5 seconds, on any instance. The turn is stored with what was shown.",
 				Errors:      []api.Code{api.NotFound, api.SessionConflict, api.SessionStoreUnavailable},
-				Answers:     example.stopped(),
+				Answers:     stopped(),
 			},
 		},
 		{
@@ -158,24 +133,17 @@ func (s *Service) Routes() []api.Route {
 			Method: http.MethodPost, Path: "/runs/{id}/approvals", Handler: s.approveRun, Audit: auditDeny, Unrefused: true,
 			Summary: "Approve or deny a tool call that a run waits for.",
 			Doc: api.Doc{
-				ID: "approveCall", Tag: api.TagRuns, Params: []string{"run"},
-				Description: "The approval holds for the call and its arguments as `pending` has them, once. When nothing it waits for is left, the run goes on: where the service has a queue, without the request (202), " +
-					"else and with `Accept: text/event-stream` in it, and the answer is that of `POST /invoke`. Of several answers to one call, the first counts; the others get `session_conflict`, as does " +
-					"one that comes too late, or after another message.",
-				Body: &api.DocBody{Type: Approval{}, Examples: map[string]any{"An approval": map[string]any{"call_id": "call_1_1", "approve": true}}},
+				ID: "approveCall", Tag: api.TagRuns, Params: []string{"runId"},
+				Description: "Once, with the arguments that `pending` has. When nothing is left to wait for, the run goes on: without the request where the service has a queue (202), " +
+					"else and with `Accept: text/event-stream` in it.",
+				Body: &api.DocBody{Type: Approval{}},
 				Errors: []api.Code{
 					api.NotFound, api.SessionConflict, api.SessionNotFound, api.ValidationFailed, api.QuotaExceeded, api.ModelFailed, api.ModelUnavailable,
 					api.ContentBlocked, api.SessionStoreUnavailable, api.Timeout,
 				},
 				Answers: []api.DocAnswer{
-					{
-						Status: http.StatusOK, Description: "The rest of the run.", Message: invoked, Data: example.response,
-						Content: map[string]api.DocMedia{"text/event-stream": {Type: StreamEvent{}, Example: example.stream(events{})}},
-					},
-					{
-						Status: http.StatusAccepted, Description: "It goes on without the request, or waits for more answers.", Message: accepted, Data: example.run(nil),
-						Headers: []string{"Location"},
-					},
+					{Status: http.StatusOK, Name: "Turn"},
+					{Status: http.StatusAccepted, Description: "It goes on without the request, or still waits.", Data: RunInfo{}, Headers: []string{"Location"}},
 				},
 			},
 		},
@@ -186,9 +154,8 @@ func (s *Service) Routes() []api.Route {
 				ID: "listSessions", Tag: api.TagSessions, Params: []string{"limit", "cursor"},
 				Errors: []api.Code{api.ValidationFailed, api.SessionStoreUnavailable},
 				Answers: []api.DocAnswer{{
-					Status: http.StatusOK, Description: "Your sessions, the newest first.",
-					Message: "Sessions, the newest first", Data: SessionList{Sessions: []SessionInfo{example.info}},
-					Links: map[string]*huma.Link{"read": link("getSession", "/sessions/0/session_id", "Read the newest.")},
+					Status: http.StatusOK, Description: "The sessions.", Data: SessionList{},
+					Links: map[string]*huma.Link{"read": link("getSession", "/sessions/0/session_id")},
 				}},
 			},
 		},
@@ -198,7 +165,7 @@ func (s *Service) Routes() []api.Route {
 			Summary: "Delete all of your sessions.",
 			Doc: api.Doc{
 				ID: "deleteSessions", Tag: api.TagSessions, Errors: []api.Code{api.SessionStoreUnavailable},
-				Description: "All that is stored for you, or for the end user that you name, in bounded steps: repeat it when it fails.",
+				Description: "And all else that is stored for you, in bounded steps: repeat it when it fails.",
 				Answers:     api.NoContent("They are deleted."),
 			},
 		},
@@ -206,21 +173,18 @@ func (s *Service) Routes() []api.Route {
 			Method: http.MethodGet, Path: "/sessions/{id}", Handler: s.getSession, Audit: "session.read",
 			Summary: "Read a session and its turns.",
 			Doc: api.Doc{
-				ID: "getSession", Tag: api.TagSessions, Params: []string{"session", "limit", "cursor"},
-				Description: "Other callers' sessions and expired ones are answered like those that never existed: not found.",
+				ID: "getSession", Tag: api.TagSessions, Params: []string{"sessionId", "limit", "cursor"},
+				Description: "Other callers' sessions and expired ones are not found.",
 				Errors:      []api.Code{api.SessionNotFound, api.ValidationFailed, api.SessionStoreUnavailable},
-				Answers: []api.DocAnswer{{
-					Status: http.StatusOK, Description: "The session, and its turns in order.",
-					Message: "The session and its turns", Data: SessionTurns{Session: example.info, Turns: []TurnInfo{example.turn}},
-				}},
+				Answers:     []api.DocAnswer{{Status: http.StatusOK, Description: "The session, and its turns in order.", Data: SessionTurns{}}},
 			},
 		},
 		{
 			Method: http.MethodDelete, Path: "/sessions/{id}", Handler: s.deleteSession, Audit: "session.delete", Unrefused: true,
 			Summary: "Delete a session.",
 			Doc: api.Doc{
-				ID: "deleteSession", Tag: api.TagSessions, Params: []string{"session"},
-				Description: "The session and everything stored for it. A second time it is not found.",
+				ID: "deleteSession", Tag: api.TagSessions, Params: []string{"sessionId"},
+				Description: "And everything stored for it.",
 				Errors:      []api.Code{api.SessionNotFound, api.SessionStoreUnavailable},
 				Answers:     api.NoContent("It is deleted."),
 			},
@@ -229,22 +193,19 @@ func (s *Service) Routes() []api.Route {
 			Method: http.MethodGet, Path: "/sessions/{id}/files/{file}", Handler: s.getFile, Audit: "session.file",
 			Summary: "Read a file of a session.",
 			Doc: api.Doc{
-				ID: "getFile", Tag: api.TagSessions, Params: []string{"session", "stored_file"},
-				Description: "The content of a file that a question carried or an answer has, by the `uri` that it is listed with. Files are kept where the service has a bucket for them, as long as their session.",
+				ID: "getFile", Tag: api.TagSessions, Params: []string{"sessionId", "fileName"},
+				Description: "By its `uri`. Files are kept, as long as their session, where the service has a bucket.",
 				Errors:      []api.Code{api.NotFound, api.SessionNotFound, api.SessionStoreUnavailable},
-				Answers: []api.DocAnswer{{
-					Status: http.StatusOK, Description: "The file, with the type that it was checked to be of.",
-					Content: map[string]api.DocMedia{"*/*": {Type: ""}},
-				}},
+				Answers:     []api.DocAnswer{{Status: http.StatusOK, Description: "The file, with the type that it was checked to be of.", Content: map[string]any{"*/*": ""}}},
 			},
 		},
 		{
 			Method: http.MethodPut, Path: "/sessions/{id}/title", Handler: s.renameSession, Audit: "session.rename",
 			Summary: "Rename a session.",
 			Doc: api.Doc{
-				ID: "renameSession", Tag: api.TagSessions, Params: []string{"session"},
+				ID: "renameSession", Tag: api.TagSessions, Params: []string{"sessionId"},
 				Errors:  []api.Code{api.SessionNotFound, api.SessionStoreUnavailable},
-				Body:    &api.DocBody{Type: Rename{}, Examples: map[string]any{"A title": Rename{Title: "Deployment options"}}},
+				Body:    &api.DocBody{Type: Rename{}},
 				Answers: api.NoContent("It has the title."),
 			},
 		},
@@ -252,13 +213,11 @@ func (s *Service) Routes() []api.Route {
 			Method: http.MethodPut, Path: "/sessions/{id}/turns/{turn}/feedback", Handler: s.putFeedback, Audit: "turn.feedback",
 			Summary: "Rate a turn.",
 			Doc: api.Doc{
-				ID: "putFeedback", Tag: api.TagSessions, Params: []string{"session", "turn"},
+				ID: "putFeedback", Tag: api.TagSessions, Params: []string{"sessionId", "turnNumber"},
 				Description: "A later rating replaces an earlier one.",
 				Errors:      []api.Code{api.NotFound, api.SessionNotFound, api.SessionStoreUnavailable},
-				Body: &api.DocBody{Type: Feedback{}, Examples: map[string]any{
-					"Thumbs up": Feedback{Score: 1, Comment: "Exactly what I was looking for."}, "No rating": Feedback{},
-				}},
-				Answers: api.NoContent("It is stored with the turn."),
+				Body:        &api.DocBody{Type: Feedback{}},
+				Answers:     api.NoContent("It is stored."),
 			},
 		},
 		{
@@ -268,46 +227,42 @@ func (s *Service) Routes() []api.Route {
 			Summary: "Export all that is stored for you.",
 			Doc: api.Doc{
 				ID: "export", Tag: api.TagSessions, Errors: []api.Code{api.SessionStoreUnavailable},
-				Description: "Sessions, turns, feedback, state, runs, files by reference and today's use, of you or of the end user that you name, as JSON lines. The last line is `end`; without it the export is not whole.",
-				Answers: []api.DocAnswer{{
-					Status: http.StatusOK, Description: "A line for each thing, with its `kind`.",
-					Content: map[string]api.DocMedia{"application/jsonl": {Type: ""}},
-				}},
+				Description: "As JSON lines. Without the last line, `end`, the export is not whole.",
+				Answers:     []api.DocAnswer{{Status: http.StatusOK, Description: "A line for each thing, with its `kind`.", Content: map[string]any{"application/jsonl": ""}}},
 			},
 		},
 		{
 			Method: http.MethodGet, Path: "/usage", Handler: s.getUsage,
-			Summary: "Read your limits, what is left of them, and what you used today.",
+			Summary: "Read your limits, and what you used today.",
 			Doc: api.Doc{
 				ID: "getUsage", Tag: api.TagLimits, Errors: []api.Code{api.SessionStoreUnavailable},
-				Description: "What is left is what this instance knows: what other instances have reserved counts as used.",
-				Answers: []api.DocAnswer{{
-					Status: http.StatusOK, Description: "Your limits, and what you used today.", Message: "Limits, and what was used today",
-					Data: UsageReport{
-						Limits: []LimitInfo{
-							{Name: "end_user", Unit: "calls_per_minute", Limit: 60, Left: 57, ResetsAt: api.ExampleTime()},
-							{Name: "caller", Unit: "tokens_per_day", Limit: 1_000_000, Left: 999_455, ResetsAt: api.ExampleTime().AddDate(0, 0, 1)},
-						},
-						Today: TodayInfo{Date: "2026-11-23", TotalTokens: 545, EstimatedCostUSD: *example.usage.EstimatedCostUSD, Models: []ModelUsage{
-							{Model: example.turn.Model, TotalTokens: 545, EstimatedCostUSD: example.usage.EstimatedCostUSD},
-						}},
-					},
-				}},
+				Answers: []api.DocAnswer{{Status: http.StatusOK, Description: "Limits and use.", Data: UsageReport{}}},
 			},
 		},
 	}
 }
 
+// stopped documents the answer to a stop.
+func stopped() []api.DocAnswer {
+	return []api.DocAnswer{{Status: http.StatusAccepted, Name: "Stopped", Description: "It stops.", Data: RunStop{}}}
+}
+
+// exampleQuestion returns a question to show in examples.
+func (s *Service) exampleQuestion() string {
+	if len(s.Agent.Examples) > 0 {
+		return s.Agent.Examples[0]
+	}
+	return "What can you do for me?"
+}
+
 // describeTurn documents POST /invoke, under each of its paths.
-func (s *Service) describeTurn(id string, example example, description string) api.Doc {
-	afterTurn, temperature := 1, 0.2
-	read := link("getSession", "/session_id", "Read the session.")
-	rate := link("putFeedback", "/session_id", "Rate the turn.")
+func (s *Service) describeTurn(id string, description string) api.Doc {
+	rate := link("putFeedback", "/session_id")
 	rate.Parameters["turn"], rate.RequestBody = "$response.body#/data/turn", map[string]any{"score": 1}
 	return api.Doc{
-		ID: id, Tag: api.TagAgent, Description: description, Params: []string{"Idempotency-Key", "Prefer"}, Errors: turnErrors,
+		ID: id, Tag: api.TagAgent, Description: description, Params: []string{"Idempotency-Key", "Prefer"}, Errors: api.TurnErrors(),
 		Body: &api.DocBody{
-			Type: Request{},
+			Name: "Question", Type: Request{},
 			Refine: func(properties map[string]*huma.Schema) {
 				bound(properties, s.MaxOutputTokens, s.Models())
 				one, most := 1, MaxQuery
@@ -316,38 +271,27 @@ func (s *Service) describeTurn(id string, example example, description string) a
 				query := properties["query"]
 				query.MinLength, query.MaxLength, query.Pattern = &one, &most, queryPattern
 			},
-			Examples: map[string]any{
-				"A new session":      Request{Query: example.turn.Query},
-				"The same session":   Request{Query: "Tell me more.", SessionID: api.ExampleSession, AfterTurn: &afterTurn},
-				"With a file":        Request{Query: "What is in this picture?", Files: []FileInput{{Type: "image/png", Data: examplePicture}}},
-				"As an event stream": Request{Query: example.turn.Query, Temperature: &temperature, Stream: true},
-			},
+			Examples: map[string]any{"A question": Request{Query: s.exampleQuestion()}},
 		},
 		Answers: []api.DocAnswer{{
-			Status: http.StatusOK, Name: "Turn", Description: "The agent's answer. The turn is stored, unless `warnings` has `session_not_saved`.",
-			Message: invoked, Data: example.response,
+			Status: http.StatusOK, Name: "Turn", Description: "The answer. The turn is stored, unless `warnings` has `session_not_saved`.", Data: Response{},
 			Headers: []string{"Idempotency-Replayed", "X-Accel-Buffering"},
-			Content: map[string]api.DocMedia{"text/event-stream": {Type: StreamEvent{}, Example: example.stream(events{})}},
+			Content: map[string]any{"text/event-stream": StreamEvent{}},
 			Links: map[string]*huma.Link{
-				"read": read, "delete": link("deleteSession", "/session_id", "Delete the session."), "rate": rate,
-				"continue": {OperationID: "invoke", RequestBody: map[string]any{"query": "Tell me more.", "session_id": "$response.body#/data/session_id"}, Description: "Continue the session."},
+				"read": link("getSession", "/session_id"), "delete": link("deleteSession", "/session_id"), "rate": rate,
+				"continue": {OperationID: "invoke", RequestBody: map[string]any{"query": "Tell me more.", "session_id": "$response.body#/data/session_id"}},
 			},
 		}, {
-			Status: http.StatusAccepted, Name: "Accepted", Description: "With `Prefer: respond-async`, where the service has a queue: the run goes on without the request, to its end or RUN_TIMEOUT, even if its instance ends.",
-			Message: accepted, Data: Accepted{RunID: example.response.RunID, SessionID: example.response.SessionID, State: session.Working},
-			Headers: []string{"Location", "Preference-Applied", "Idempotency-Replayed"},
+			Status: http.StatusAccepted, Name: "Background", Description: "With `Prefer: respond-async`, where the service has a queue: the run goes on without the request.",
+			Data: Accepted{}, Headers: []string{"Location", "Preference-Applied", "Idempotency-Replayed"},
 		}},
 	}
 }
 
-// examplePicture is a PNG of one pixel. It is whole, so that the example can be sent as it
-// is.
-const examplePicture = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNgAAAAAgABSK+kcQAAAABJRU5ErkJggg=="
-
 // link refers to an operation on the session whose id is at a JSON pointer in the
 // data.
-func link(operation, id, description string) *huma.Link {
-	return &huma.Link{OperationID: operation, Description: description, Parameters: map[string]any{"id": "$response.body#/data" + id}}
+func link(operation, id string) *huma.Link {
+	return &huma.Link{OperationID: operation, Parameters: map[string]any{"id": "$response.body#/data" + id}}
 }
 
 // queryPattern requires a character other than white space, and no NUL. The escapes are for
@@ -358,76 +302,87 @@ const queryPattern = `^[^\x00]*[^\s\x00\x1c-\x1f\x85][^\x00]*$`
 // A StreamEvent documents an event in the stream of POST /invoke.
 type StreamEvent struct{}
 
-// Schema implements [huma.SchemaProvider]. The data of an event is text that holds
-// JSON, described as OpenAPI 3.2 defines.
+// Schema implements [huma.SchemaProvider]. Each event is a schema by itself, so that
+// generated clients have a type for it.
 func (StreamEvent) Schema(r huma.Registry) *huma.Schema {
-	named := func(name, description string, data *huma.Schema) *huma.Schema {
-		return &huma.Schema{
-			Title: name, Type: huma.TypeObject, Description: description, Required: []string{"id", "event", "data"},
+	named := func(name, description string, data *huma.Schema, more ...any) *huma.Schema {
+		var component strings.Builder
+		for word := range strings.SplitSeq(name, "_") {
+			component.WriteString(strings.ToUpper(word[:1]) + word[1:])
+		}
+		component.WriteString("Event")
+		r.Map()[component.String()] = &huma.Schema{
+			Type: huma.TypeObject, Description: description, Required: []string{"id", "event", "data"},
 			Properties: map[string]*huma.Schema{
-				"id":    {Type: huma.TypeString, Description: "A position in the run's output."},
-				"event": {Type: huma.TypeString, Enum: []any{name}}, "data": jsonText(data),
+				"id": {Type: huma.TypeString}, "event": {Type: huma.TypeString, Enum: append([]any{name}, more...)}, "data": data,
 			},
 		}
+		return &huma.Schema{Ref: "#/components/schemas/" + component.String()}
 	}
 	return &huma.Schema{
-		Description: "One event of the stream: the name in its line `event:`, and the JSON in its line `data:`.",
+		Description: "One event of the stream, as its lines are read: `id` is a position in the run's output, `data` JSON.",
 		OneOf: []*huma.Schema{
-			named("start", "The first: the run is admitted.", schemaOf[Start](r, "")),
-			named("delta", "A piece of the answer's text.", schemaOf[Delta](r, "")),
-			named("reasoning", "A piece of a summary of the model's thoughts, of an agent that shows them.", schemaOf[Delta](r, "")),
-			named("tool_call", "The model calls a tool.", schemaOf[ToolStart](r, "")),
-			named("progress", "A tool reports how far it is.", schemaOf[Progress](r, "")),
-			named("tool_result", "A tool call has ended.", schemaOf[ToolEnd](r, "")),
-			named("source", "Where the answer comes from.", schemaOf[Source](r, "")),
-			named("file", "A file of the answer.", schemaOf[File](r, "")),
+			named("start", "The first.", schemaOf[Start](r, "")),
+			named("delta", "A piece of the answer, or of a summary of the model's thoughts.", schemaOf[Delta](r, ""), "reasoning"),
+			named("tool_call", "", schemaOf[ToolStart](r, "")),
+			named("progress", "", schemaOf[Progress](r, "")),
+			named("tool_result", "", schemaOf[ToolEnd](r, "")),
+			named("source", "", schemaOf[Source](r, "")),
+			named("file", "", schemaOf[File](r, "")),
 			named("approval", "The run waits for a person.", schemaOf[session.Pending](r, "")),
-			named("approval_answer", "The person has answered.", schemaOf[Approved](r, "")),
-			named("reset", "What was shown since a step is void: it begins again.", schemaOf[Void](r, "")),
-			named("done", "The last: the turn is stored. The response is all deltas joined.", &huma.Schema{Ref: "#/components/schemas/ResponseAnswer"}),
-			named("error", "The last, instead of done.", &huma.Schema{Ref: "#/components/schemas/Error"}),
+			named("approval_answer", "", schemaOf[Approved](r, "")),
+			named("reset", "What was shown since a step is void.", schemaOf[Void](r, "")),
+			named("done", "The last: the turn is stored.", &huma.Schema{Ref: "#/components/schemas/ResponseAnswer"}),
+			named("error", "Instead of done.", &huma.Schema{Ref: "#/components/schemas/Error"}),
 		},
 	}
 }
 
-// A ChatEvent documents an event in the stream of POST /chat.
-type ChatEvent struct{}
+// A ChatPart documents an event in the stream of POST /chat. It is one schema for all types of
+// parts, since it is the SDK that reads them, by types of its own.
+type ChatPart struct {
+	Type             string         `json:"type" enum:"start,text-start,text-delta,text-end,reasoning-start,reasoning-delta,reasoning-end,tool-input-available,tool-output-available,tool-output-error,tool-approval-request,tool-approval-response,tool-output-denied,source-url,file,data-progress,reset-step,finish,error"`
+	MessageID        string         `json:"messageId,omitempty"`
+	MessageMetadata  *ChatMetadata  `json:"messageMetadata,omitempty" doc:"Of start and finish."`
+	ID               string         `json:"id,omitempty"`
+	Delta            string         `json:"delta,omitempty"`
+	ToolCallID       string         `json:"toolCallId,omitempty"`
+	ToolName         string         `json:"toolName,omitempty"`
+	Input            map[string]any `json:"input,omitempty"`
+	Output           *chatToolEnd   `json:"output,omitempty"`
+	ErrorText        string         `json:"errorText,omitempty"`
+	ProviderExecuted bool           `json:"providerExecuted,omitempty"`
+	ApprovalID       string         `json:"approvalId,omitempty"`
+	Approved         bool           `json:"approved,omitempty"`
+	Reason           string         `json:"reason,omitempty"`
+	Data             *Progress      `json:"data,omitempty"`
+	SourceID         string         `json:"sourceId,omitempty"`
+	URL              string         `json:"url,omitempty"`
+	Title            string         `json:"title,omitempty"`
+	MediaType        string         `json:"mediaType,omitempty"`
+	FinishReason     string         `json:"finishReason,omitempty" enum:"stop,length,content-filter,tool-calls,other"`
+}
+
+// ChatMetadata documents the metadata of a message: what start has, what finish adds, and
+// what is read with the session's messages.
+type ChatMetadata struct {
+	RunID        string           `json:"run_id"`
+	Turn         int              `json:"turn"`
+	RequestID    string           `json:"request_id,omitempty"`
+	SessionID    string           `json:"session_id,omitempty"`
+	Usage        *session.Usage   `json:"usage,omitempty"`
+	Model        string           `json:"model,omitempty"`
+	FinishReason string           `json:"finish_reason,omitempty"`
+	Warnings     []string         `json:"warnings,omitempty"`
+	Pending      []UIPending      `json:"pending,omitempty"`
+	Feedback     *FeedbackInfo    `json:"feedback,omitempty"`
+	Output       json.RawMessage  `json:"output,omitempty"`
+	Sources      []session.Source `json:"sources,omitempty"`
+	Suggestions  string           `json:"search_suggestions,omitempty"`
+}
 
 // Schema implements [huma.SchemaProvider].
-func (ChatEvent) Schema(r huma.Registry) *huma.Schema {
-	unnamed := func(title, description string, data *huma.Schema) *huma.Schema {
-		return &huma.Schema{
-			Title: title, Type: huma.TypeObject, Description: description, Required: []string{"data"},
-			Properties: map[string]*huma.Schema{"data": data},
-		}
-	}
-	r.Map()["ChatPart"] = &huma.Schema{Description: "A part of a UI message stream.", OneOf: []*huma.Schema{
-		schemaOf[chatStart](r, "The first: the run is admitted."),
-		schemaOf[chatTextStart](r, "A piece of text, or of reasoning, begins."),
-		schemaOf[chatTextDelta](r, "It continues."),
-		schemaOf[chatTextEnd](r, "It is complete."),
-		schemaOf[chatToolInput](r, "The model calls a tool."),
-		schemaOf[chatToolOutput](r, "A tool call has ended."),
-		schemaOf[chatToolError](r, "A tool call has failed."),
-		schemaOf[chatProgress](r, "A tool reports how far it is."),
-		schemaOf[chatApproval](r, "A tool call waits for the page's person (SDK 6 and later)."),
-		schemaOf[chatAnswered](r, "The person has answered, in a stream that has asked (SDK 7)."),
-		schemaOf[chatDenied](r, "The person has denied the tool call (SDK 6 and later)."),
-		schemaOf[chatSource](r, "Where the answer comes from."),
-		schemaOf[chatFile](r, "A file of the answer."),
-		schemaOf[chatReset](r, "What was shown is void; what still holds of it follows again (SDK 7)."),
-		schemaOf[chatFinish](r, "The last: the turn is stored."),
-		schemaOf[chatError](r, "The last, instead of finish."),
-	}}
-	part := &huma.Schema{Ref: "#/components/schemas/ChatPart"}
-	return &huma.Schema{
-		Description: "One event of the stream, which has no name: the content of its line `data:`.",
-		AnyOf: []*huma.Schema{
-			unnamed("part", "A part of the message.", jsonText(part)),
-			unnamed("end", "The end: no part follows.", &huma.Schema{Type: huma.TypeString, Enum: []any{"[DONE]"}}),
-		},
-	}
-}
+func (UIMessageFacts) Schema(r huma.Registry) *huma.Schema { return schemaOf[ChatMetadata](r, "") }
 
 // schemaOf registers the schema of T with a description and returns a reference to it. The
 // description is the component's, wherever it is referred to: of several, the last counts.
@@ -435,104 +390,4 @@ func schemaOf[T any](r huma.Registry, description string) *huma.Schema {
 	ref := r.Schema(reflect.TypeFor[T](), true, "")
 	r.SchemaFromRef(ref.Ref).Description = description
 	return ref
-}
-
-// jsonText returns the schema of text that holds data as JSON.
-func jsonText(data *huma.Schema) *huma.Schema {
-	return &huma.Schema{Type: huma.TypeString, Extensions: map[string]any{"contentMediaType": "application/json", "contentSchema": data}}
-}
-
-// The documented examples are of one turn, so that a reader finds the session of one answer
-// in the next one.
-
-// An example is the turn used in the documented examples.
-type example struct {
-	response Response
-	info     SessionInfo
-	turn     TurnInfo
-	call     session.ToolCall
-	usage    session.Usage
-}
-
-// exampleTurn is the id of the turn in the documented examples.
-const exampleTurn = "Qx3v0Tn7kYcE9dRb2LwHsA"
-
-// newExample returns an example with the agent's first question and first tool.
-func (s *Service) newExample() example {
-	cost, at := 0.00046, api.ExampleTime()
-	call := session.ToolCall{Name: "get_weather", OK: true, DurationMS: 3}
-	query, text, model := "What can you do for me?", "Ask me anything: I look it up before I answer.", s.ModelName
-	if len(s.Agent.Examples) > 0 {
-		query = s.Agent.Examples[0]
-	}
-	if len(s.Agent.Tools) > 0 {
-		call.Name = s.Agent.Tools[0].Name()
-	}
-	usage := session.Usage{PromptTokens: 412, CompletionTokens: 133, TotalTokens: 545, Source: session.Counted, EstimatedCostUSD: &cost}
-	run := session.RunID(api.ExampleSession, exampleTurn)
-	return example{
-		call: call, usage: usage,
-		response: Response{
-			Response: text, RunID: run, SessionID: api.ExampleSession, Turn: 1, Model: model, FinishReason: "STOP",
-			ToolCalls: []session.ToolCall{call}, Usage: usage, Warnings: []string{},
-			Sources: []Source{}, Files: []File{}, Pending: []session.Pending{},
-		},
-		info: SessionInfo{
-			SessionID: api.ExampleSession, CreatedAt: at, UpdatedAt: at, ExpiresAt: at.AddDate(0, 0, 30), Turns: 1, TotalTokens: 545, Title: query,
-		},
-		turn: TurnInfo{
-			Turn: 1, Files: []File{}, RunID: run, Query: query, Response: text, ToolCalls: []session.ToolCall{call}, Usage: usage,
-			Parts: []PartInfo{
-				{Type: "tool", Tool: &ToolInfo{ID: "call_1_1", Name: call.Name, Args: map[string]any{}, OK: true, DurationMS: call.DurationMS}},
-				{Type: "text", Text: text},
-			},
-			Sources: []Source{}, Warnings: []string{}, Pending: []session.Pending{},
-			Model: model, FinishReason: "STOP", RequestID: api.ExampleRequest, CreatedAt: at,
-		},
-	}
-}
-
-// run returns the example as a run.
-func (e example) run(result any) RunInfo {
-	at := api.ExampleTime()
-	expires := at.Add(session.RunLife)
-	return RunInfo{
-		RunID: e.response.RunID, SessionID: e.response.SessionID, Turn: 1, State: session.Done, CreatedAt: at, UpdatedAt: at, ExpiresAt: &expires,
-		Pending: []session.Pending{}, Result: result,
-	}
-}
-
-// stopped returns the answer to a stop.
-func (e example) stopped() []api.DocAnswer {
-	return []api.DocAnswer{{
-		Status: http.StatusAccepted, Description: "It stops.", Message: "The run stops", Data: RunStop{RunID: e.response.RunID},
-	}}
-}
-
-// stream returns the example as sent in a dialect. It goes through an output like that of a
-// run, whose events are documented by being sent.
-func (e example) stream(d Dialect) string {
-	var b bytes.Buffer
-	envelope := api.Success(api.WithRequestID(context.Background(), e.turn.RequestID), invoked, e.response)
-	envelope.Timestamp = api.Timestamp(api.ExampleTime())
-	out := &output{}
-	out.begin(Start{
-		RequestID: e.turn.RequestID, RunID: e.response.RunID, SessionID: e.response.SessionID, Turn: e.response.Turn, Model: e.response.Model,
-	})
-	out.add(session.Part{Kind: session.KindToolCall, ID: "call_1_1", Name: e.call.Name})
-	out.add(session.Part{Kind: session.KindToolResult, ID: "call_1_1", Name: e.call.Name, OK: true, DurationMS: e.call.DurationMS})
-	half := len(e.response.Response) / 2
-	out.appendText(session.KindText, e.response.Response[:half])
-	out.appendText(session.KindText, e.response.Response[half:])
-	out.end(outcome{})
-	// Encoding to memory fails only for values that JSON cannot represent.
-	_ = out.each(context.Background(), &Position{}, new(bool), func(event Event) error { return d.Event(&b, event) })
-	_ = d.Event(&b, Event{Kind: KindDone, Run: out.id(), At: out.last(), Response: &e.response, Envelope: envelope})
-	return b.String()
-}
-
-// chat returns a body as the AI SDK sends it.
-func (e example) chat(trigger string) map[string]any {
-	message := map[string]any{"id": "msg-1", "role": "user", "parts": []any{map[string]any{"type": "text", "text": e.turn.Query}}}
-	return map[string]any{"id": api.ExampleSession, "trigger": trigger, "messages": []any{message}}
 }

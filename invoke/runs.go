@@ -22,21 +22,21 @@ import (
 type RunInfo struct {
 	RunID     string            `json:"run_id"`
 	SessionID string            `json:"session_id" pattern:"^[A-Za-z0-9_-]{16,64}$"`
-	Turn      int               `json:"turn" minimum:"1" doc:"The number of its turn; the expected one, as long as it goes on."`
+	Turn      int               `json:"turn" minimum:"1"`
 	State     session.RunState  `json:"state" enum:"working,waiting,done,failed,stopped"`
 	CreatedAt time.Time         `json:"created_at"`
 	UpdatedAt time.Time         `json:"updated_at"`
-	ExpiresAt *time.Time        `json:"expires_at" doc:"When it is forgotten; null for one that lives as long as its session."`
-	Pending   []session.Pending `json:"pending" doc:"What it waits for."`
-	Result    any               `json:"result" doc:"What POST /invoke would have answered; null until the run is over."`
+	ExpiresAt *time.Time        `json:"expires_at" doc:"Null for one that lives as long as its session."`
+	Pending   []session.Pending `json:"pending"`
+	Result    any               `json:"result" doc:"What POST /invoke would have answered."`
 
 	Stored *session.Turn `json:"-"` // for doors: its turn; nil if it has none, or goes on
 }
 
 // A RunList is the data of GET /runs.
 type RunList struct {
-	Runs       []RunInfo `json:"runs" doc:"The newest first, without their results."`
-	NextCursor *string   `json:"next_cursor" doc:"The cursor parameter for the next page; null on the last page."`
+	Runs       []RunInfo `json:"runs" doc:"Without their results."`
+	NextCursor *string   `json:"next_cursor" doc:"Null on the last page."`
 }
 
 // runInfo describes the run of a record. A run whose time to be approved is over is shown as

@@ -31,17 +31,17 @@ const (
 type SessionInfo struct {
 	SessionID   string    `json:"session_id" pattern:"^[A-Za-z0-9_-]{16,64}$"`
 	CreatedAt   time.Time `json:"created_at"`
-	UpdatedAt   time.Time `json:"updated_at" doc:"When the last turn was stored."`
-	ExpiresAt   time.Time `json:"expires_at" doc:"When it is deleted, unless a turn is added before."`
-	Turns       int       `json:"turns" minimum:"1" doc:"How many turns it has, which is the number of the last."`
-	TotalTokens int64     `json:"total_tokens" minimum:"0" doc:"Of all its turns."`
-	Title       string    `json:"title" doc:"The beginning of its first question, or what the session was renamed to."`
+	UpdatedAt   time.Time `json:"updated_at"`
+	ExpiresAt   time.Time `json:"expires_at" doc:"Unless a turn is added before."`
+	Turns       int       `json:"turns" minimum:"1"`
+	TotalTokens int64     `json:"total_tokens" minimum:"0"`
+	Title       string    `json:"title" doc:"The beginning of the first question, unless renamed."`
 }
 
 // A SessionList is the data of GET /sessions.
 type SessionList struct {
-	Sessions   []SessionInfo `json:"sessions" doc:"The most recently updated first."`
-	NextCursor *string       `json:"next_cursor" doc:"The cursor parameter for the next page; null on the last page."`
+	Sessions   []SessionInfo `json:"sessions"`
+	NextCursor *string       `json:"next_cursor" doc:"Null on the last page."`
 }
 
 func newSessionInfo(m session.Meta) SessionInfo {
@@ -53,25 +53,25 @@ func newSessionInfo(m session.Meta) SessionInfo {
 
 // A TurnInfo describes a stored turn to clients.
 type TurnInfo struct {
-	Turn         int                `json:"turn" minimum:"1" doc:"Its number: 1 for the session's first."`
-	RunID        string             `json:"run_id" doc:"Of the run that made it."`
+	Turn         int                `json:"turn" minimum:"1"`
+	RunID        string             `json:"run_id"`
 	Query        string             `json:"query"`
-	Files        []File             `json:"files" doc:"Of the question; those of the answer are among the parts."`
+	Files        []File             `json:"files" doc:"Of the question; the answer's are among the parts."`
 	Response     string             `json:"response"`
-	Parts        []PartInfo         `json:"parts" doc:"What the run showed, in the order in which it came."`
+	Parts        []PartInfo         `json:"parts" doc:"What the run showed, in order."`
 	ToolCalls    []session.ToolCall `json:"tool_calls"`
 	Sources      []Source           `json:"sources"`
-	Output       json.RawMessage    `json:"output" doc:"The value of an agent with a typed answer; null without."`
+	Output       json.RawMessage    `json:"output"`
 	Usage        session.Usage      `json:"usage"`
 	Model        string             `json:"model"`
 	FinishReason string             `json:"finish_reason"`
 	Warnings     []string           `json:"warnings"`
-	Pending      []session.Pending  `json:"pending" doc:"What it waits for."`
-	Feedback     *FeedbackInfo      `json:"feedback" doc:"The opinion on the turn; null without one."`
-	RequestID    string             `json:"request_id" doc:"Of the request that made it."`
+	Pending      []session.Pending  `json:"pending"`
+	Feedback     *FeedbackInfo      `json:"feedback"`
+	RequestID    string             `json:"request_id"`
 	CreatedAt    time.Time          `json:"created_at"`
-	Suggestions  string             `json:"search_suggestions,omitempty" doc:"HTML with the searches that Google's terms want shown beside the answer."`
-	AgentDigest  string             `json:"agent_digest" doc:"A hash of the agent's instruction, tools and settings: turns with the same were made in the same way. Empty for turns of earlier releases."`
+	Suggestions  string             `json:"search_suggestions,omitempty"`
+	AgentDigest  string             `json:"agent_digest" doc:"A hash of the agent's instruction, tools and settings; empty for turns of earlier releases."`
 }
 
 // A FeedbackInfo is an opinion on a turn.
@@ -93,7 +93,7 @@ func (FeedbackInfo) Schema(r huma.Registry) *huma.Schema {
 // A PartInfo is one thing that a run has shown.
 type PartInfo struct {
 	Type string    `json:"type" enum:"text,reasoning,tool,file"`
-	Text string    `json:"text,omitempty" doc:"Of text and reasoning."`
+	Text string    `json:"text,omitempty"`
 	Tool *ToolInfo `json:"tool,omitempty"`
 	File *File     `json:"file,omitempty"`
 }
@@ -105,8 +105,8 @@ type ToolInfo struct {
 	Args       map[string]any `json:"args"`
 	OK         bool           `json:"ok"`
 	DurationMS int64          `json:"duration_ms"`
-	Error      string         `json:"error,omitempty" doc:"Why it failed, in the tool's own words."`
-	Result     any            `json:"result,omitempty" doc:"Only of tools that show theirs."`
+	Error      string         `json:"error,omitempty"`
+	Result     any            `json:"result,omitempty"`
 }
 
 // newPartInfos describes parts: a tool call and its end are one. Sources, approvals and
@@ -182,8 +182,8 @@ func questionFiles(sessionID string, t session.Turn) []File {
 // SessionTurns is the data of GET /sessions/{id}.
 type SessionTurns struct {
 	Session    SessionInfo `json:"session"`
-	Turns      []TurnInfo  `json:"turns" doc:"In order."`
-	NextCursor *string     `json:"next_cursor" doc:"The cursor parameter for the next page; null on the last page."`
+	Turns      []TurnInfo  `json:"turns"`
+	NextCursor *string     `json:"next_cursor" doc:"Null on the last page."`
 }
 
 func newTurnInfo(sessionID string, t session.Turn, f *session.Feedback) TurnInfo {

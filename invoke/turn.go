@@ -40,20 +40,20 @@ const (
 
 // A Response is the data of a successful invocation.
 type Response struct {
-	Response     string             `json:"response" doc:"The agent's answer, in Markdown."`
-	Output       json.RawMessage    `json:"output" doc:"The value of an agent with a typed answer; null without."`
-	RunID        string             `json:"run_id" doc:"Of the run that made the turn."`
-	SessionID    string             `json:"session_id" pattern:"^[A-Za-z0-9_-]{16,64}$" doc:"Send it to go on with the session."`
-	Turn         int                `json:"turn" minimum:"1" doc:"The number of the turn that this call appended: 1 for the session's first."`
-	Model        string             `json:"model" doc:"The model that answered."`
-	FinishReason string             `json:"finish_reason" doc:"The model's own word for how it ended; WAITING for a turn that waits for a person, STOPPED for one that was stopped, FAILED for one that failed after a tool had changed the world."`
-	ToolCalls    []session.ToolCall `json:"tool_calls" doc:"The tools that were called, in order."`
-	Sources      []Source           `json:"sources" doc:"Where the answer comes from."`
-	Suggestions  string             `json:"search_suggestions,omitempty" doc:"HTML with the searches that Google's terms want shown beside the answer. Show it in a frame without scripts."`
-	Files        []File             `json:"files" doc:"The files of the answer."`
-	Pending      []session.Pending  `json:"pending" doc:"The tool calls that wait for a person."`
+	Response     string             `json:"response" doc:"In Markdown."`
+	Output       json.RawMessage    `json:"output" doc:"Of an agent with a typed answer."`
+	RunID        string             `json:"run_id"`
+	SessionID    string             `json:"session_id" pattern:"^[A-Za-z0-9_-]{16,64}$"`
+	Turn         int                `json:"turn" minimum:"1" doc:"1 for the session's first."`
+	Model        string             `json:"model" doc:"That answered."`
+	FinishReason string             `json:"finish_reason" doc:"The model's own word; WAITING for a person, STOPPED, or FAILED after a tool had an effect."`
+	ToolCalls    []session.ToolCall `json:"tool_calls"`
+	Sources      []Source           `json:"sources"`
+	Suggestions  string             `json:"search_suggestions,omitempty" doc:"HTML that Google's terms want shown beside the answer, in a frame without scripts."`
+	Files        []File             `json:"files"`
+	Pending      []session.Pending  `json:"pending" doc:"Tool calls that wait for a person."`
 	Usage        session.Usage      `json:"usage"`
-	Warnings     []string           `json:"warnings" doc:"Codes of what was less than asked for: session_not_saved, fallback_model, model_substituted, parameter_ignored, history_truncated, response_truncated, tool_rounds_exhausted, effect_unknown; of a FAILED turn, what it failed of."`
+	Warnings     []string           `json:"warnings" doc:"session_not_saved, fallback_model, model_substituted, parameter_ignored, history_truncated, response_truncated, tool_rounds_exhausted, effect_unknown; of a FAILED turn its error."`
 
 	replayed bool // the answer of an earlier call with the same key
 }

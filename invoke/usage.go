@@ -15,7 +15,7 @@ import (
 
 // A LimitInfo is the state of one of the caller's limits.
 type LimitInfo struct {
-	Name     string    `json:"name" enum:"end_user,caller,service" doc:"Whose it is: the end user's, the verified caller's over all its end users, or, for operators, the service's."`
+	Name     string    `json:"name" enum:"end_user,caller,service" doc:"Whose it is; the service's is for operators."`
 	Unit     string    `json:"unit" enum:"calls_per_minute,tokens_per_day"`
 	Limit    int64     `json:"limit" minimum:"0"`
 	Left     int64     `json:"left" minimum:"0"`
@@ -26,14 +26,14 @@ type LimitInfo struct {
 type ModelUsage struct {
 	Model            string   `json:"model"`
 	TotalTokens      int64    `json:"total_tokens" minimum:"0"`
-	EstimatedCostUSD *float64 `json:"estimated_cost_usd" minimum:"0" doc:"Null for a model without a price."`
+	EstimatedCostUSD *float64 `json:"estimated_cost_usd" minimum:"0"`
 }
 
 // TodayInfo is today's use.
 type TodayInfo struct {
-	Date             string       `json:"date" format:"date" doc:"The day, in UTC."`
+	Date             string       `json:"date" format:"date" doc:"In UTC."`
 	TotalTokens      int64        `json:"total_tokens" minimum:"0"`
-	EstimatedCostUSD float64      `json:"estimated_cost_usd" minimum:"0" doc:"Of the models that have a price."`
+	EstimatedCostUSD float64      `json:"estimated_cost_usd" minimum:"0"`
 	Models           []ModelUsage `json:"models"`
 }
 

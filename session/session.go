@@ -338,10 +338,10 @@ func (t Turn) Record(number int) (Record, error) {
 // Pending is a tool call that waits for a person's approval.
 type Pending struct {
 	CallID    string         `json:"call_id"`
-	Name      string         `json:"name" doc:"Of the tool."`
+	Name      string         `json:"name"`
 	Args      map[string]any `json:"args"`
-	Question  string         `json:"question" doc:"What to ask the person."`
-	ExpiresAt time.Time      `json:"expires_at" doc:"When it can no longer be approved."`
+	Question  string         `json:"question"`
+	ExpiresAt time.Time      `json:"expires_at"`
 }
 
 // RunID returns the id of the run that appends the turn to the session.
@@ -367,9 +367,9 @@ type Usage struct {
 	ThoughtTokens    int64    `json:"thought_tokens" minimum:"0"`
 	CompletionTokens int64    `json:"completion_tokens" minimum:"0"`
 	TotalTokens      int64    `json:"total_tokens" minimum:"0"`
-	SearchQueries    int64    `json:"search_queries,omitempty" minimum:"0" doc:"That the model made of Google Search; each is paid for."`
-	Source           string   `json:"source" enum:"model,estimate" doc:"Whether every figure is the model's own count, or some had to be estimated."` // [Counted] or [Estimated]
-	EstimatedCostUSD *float64 `json:"estimated_cost_usd" minimum:"0" doc:"Null for a model that is not on the price list."`
+	SearchQueries    int64    `json:"search_queries,omitempty" minimum:"0" doc:"Each is paid for."`
+	Source           string   `json:"source" enum:"model,estimate" doc:"Whether every figure is the model's own count."` // [Counted] or [Estimated]
+	EstimatedCostUSD *float64 `json:"estimated_cost_usd" minimum:"0" doc:"Null for a model without a price."`
 }
 
 // The sources of a [Usage].

@@ -3,8 +3,8 @@ package session
 // A Source is something that an answer rests on.
 type Source struct {
 	Title     string     `json:"title"`
-	URI       string     `json:"uri" doc:"Of http, https or gs."`
-	Positions []Position `json:"positions,omitempty" doc:"The parts of the response that rest on it; absent where the model does not say."`
+	URI       string     `json:"uri"`
+	Positions []Position `json:"positions,omitempty" doc:"What of the response rests on it."`
 }
 
 // A Position is a part of an answer's text, in Unicode code points: from Start up to

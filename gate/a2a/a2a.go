@@ -182,21 +182,21 @@ func (c *call) failed(err error) error {
 	return newError(c.request, e)
 }
 
-// A failure is an error that came before the SDK, in the SDK's form.
-type failure struct {
-	JSONRPC string  `json:"jsonrpc" enum:"2.0"`
-	ID      *string `json:"id" doc:"Always null: what the error is about was not read."`
+// An a2aError is an error that came before the SDK, in the SDK's form.
+type a2aError struct {
+	JSONRPC string  `json:"jsonrpc"`
+	ID      *string `json:"id"` // always null: what the error is about was not read
 	Error   struct {
-		Code    int                   `json:"code" doc:"A2A's number for the kind of error."`
+		Code    int                   `json:"code"`
 		Message string                `json:"message"`
-		Data    []*errordetails.Typed `json:"data" doc:"A google.rpc.ErrorInfo, whose metadata has the gate's own code in error."`
+		Data    []*errordetails.Typed `json:"data"`
 	} `json:"error"`
 }
 
 // fail answers with an error that came before the SDK.
 func (d *door) fail(w http.ResponseWriter, r *http.Request, e *api.Error) error {
 	e.SetHeader(w.Header())
-	f, converted := failure{JSONRPC: "2.0"}, newError(r, e)
+	f, converted := a2aError{JSONRPC: "2.0"}, newError(r, e)
 	f.Error.Code, f.Error.Message, f.Error.Data = kindOf(e).code, converted.Error(), []*errordetails.Typed{converted.ErrorInfo()}
 	return api.WriteJSON(w, e.Status(), f)
 }
@@ -205,19 +205,12 @@ func (d *door) rpcRoute() api.Route {
 	return api.Route{
 		Method: http.MethodPost, Path: path, Summary: "Agent2Agent.", Media: "application/json", Handler: d.serve, Fail: d.fail,
 		Doc: api.Doc{
-			ID: "a2a", Tag: api.TagAgent, Params: []string{"Idempotency-Key"}, Failure: failure{},
-			Description: "A2A by JSON-RPC, in the versions 1.0 and 0.3: messages, also streamed, and their tasks. `contextId` is the session, a task's id the run's, and `messageId` the Idempotency-Key unless the header is sent.",
-			Body: &api.DocBody{Type: api.RPC{}, Examples: map[string]any{
-				"A question in 1.0": api.RPC{JSONRPC: "2.0", ID: 1, Method: "SendMessage", Params: example("ROLE_USER", map[string]any{"text": "What can you do?"})},
-				"A question in 0.3": api.RPC{JSONRPC: "2.0", ID: 1, Method: "message/send", Params: example("user", map[string]any{"kind": "text", "text": "What can you do?"})},
-			}},
-			Answers: []api.DocAnswer{{Status: http.StatusOK, Description: "The response, or an event stream of them.", Content: map[string]api.DocMedia{
-				"application/json": {Type: api.RPC{}}, "text/event-stream": {Type: ""},
+			ID: "a2a", Tag: api.TagAgent, Params: []string{"Idempotency-Key"}, Failure: api.RPC{},
+			Description: "A2A 1.0 and 0.3 by JSON-RPC. `contextId` is the session, a task's id the run's, `messageId` the Idempotency-Key without the header.",
+			Body:        &api.DocBody{Type: api.RPC{}},
+			Answers: []api.DocAnswer{{Status: http.StatusOK, Description: "The response, or an event stream of them.", Content: map[string]any{
+				"application/json": api.RPC{}, "text/event-stream": "",
 			}}},
 		},
 	}
-}
-
-func example(role string, part map[string]any) map[string]any {
-	return map[string]any{"message": map[string]any{"messageId": "0b6c1a5e-8f0f-4b57-9c1d-3f5d2f6f9a10", "role": role, "parts": []any{part}}}
 }

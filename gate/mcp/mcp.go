@@ -98,10 +98,10 @@ func (d *door) serve(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-// A failure is an error as JSON-RPC has it.
-type failure struct {
-	JSONRPC string  `json:"jsonrpc" enum:"2.0"`
-	ID      *string `json:"id" doc:"Always null: what the error is about was not read."`
+// An mcpError is an error as JSON-RPC has it.
+type mcpError struct {
+	JSONRPC string  `json:"jsonrpc"`
+	ID      *string `json:"id"` // always null: what the error is about was not read
 	Error   struct {
 		Code    int    `json:"code"`
 		Message string `json:"message"`
@@ -129,7 +129,7 @@ func (d *door) fail(w http.ResponseWriter, r *http.Request, e *api.Error) error 
 	if e.Code == api.Unauthenticated {
 		d.challenge(w.Header(), r)
 	}
-	f := failure{JSONRPC: "2.0"}
+	f := mcpError{JSONRPC: "2.0"}
 	f.Error.Code, f.Error.Message, f.Error.Data.Error, f.Error.Data.RequestID = codeServerError, e.Sentence(), e.Code, api.RequestID(r.Context())
 	f.Error.Data.Details, f.Error.Data.RetryAfter = e.Details, int(e.Wait())
 	switch e.Code {

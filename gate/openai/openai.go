@@ -30,41 +30,43 @@ func routes(room server.Room) []api.Route {
 	d := &door{room}
 	stored := []api.Code{api.NotFound, api.SessionStoreUnavailable}
 	changed := append([]api.Code{api.SessionConflict, api.RequestTooLarge, api.RateLimited}, stored...)
-	turn := append([]api.Code{
-		api.SessionConflict, api.SessionNotFound, api.IdempotencyInProgress, api.IdempotencyMismatch, api.ContentBlocked, api.QuotaExceeded,
-		api.ModelFailed, api.ModelUnavailable, api.Timeout,
-	}, stored...)
+	turn := append(api.TurnErrors(), api.NotFound)
+	// What is sent and answered is OpenAI's to describe.
+	unary := []api.DocAnswer{{Status: http.StatusOK, Name: "OpenAI", Description: "The answer.", Content: map[string]any{"application/json": object{}}}}
+	streamed := []api.DocAnswer{{
+		Status: http.StatusOK, Name: "OpenAIStream", Description: "The answer, with `stream` as events.",
+		Content: map[string]any{"application/json": object{}, "text/event-stream": ""},
+	}}
 	route := func(method, path, id, summary, description string, handler api.Handler, errors []api.Code) api.Route {
-		content := map[string]api.DocMedia{"application/json": {Type: object{}}} // OpenAI's documentation describes it
 		route := api.Route{Method: method, Path: "/v1/" + path, Summary: summary, Media: "application/json", Handler: handler, Fail: fail, Doc: api.Doc{
 			ID: id, Tag: api.TagAgent, Description: description, Errors: errors, Failure: openAIError{},
-			Answers: []api.DocAnswer{{Status: http.StatusOK, Description: "As OpenAI's API has it.", Content: content}},
+			Answers: unary,
 		}}
 		if path == "responses/{response}" || path == "responses/{response}/cancel" {
-			route.Doc.Params = []string{"response"}
+			route.Doc.Params = []string{"responseId"}
 		}
 		return route
 	}
-	asks := func(r api.Route, body any, example map[string]any) api.Route {
+	asks := func(r api.Route) api.Route {
 		r.Audit, r.Doc.Params = api.AuditTurn, []string{"Idempotency-Key"}
-		r.Doc.Body = &api.DocBody{Type: body, Examples: map[string]any{"A question": example}}
-		r.Doc.Answers[0].Content["text/event-stream"] = api.DocMedia{Type: ""}
+		r.Doc.Body = &api.DocBody{Type: object{}}
+		r.Doc.Answers = streamed
 		return r
 	}
 	remove := route(http.MethodDelete, "responses/{response}", "deleteResponse", "Remove a response from what Responses shows.", "The session keeps its turn; `DELETE /sessions/{id}` removes that.", d.remove, changed)
 	cancel := route(http.MethodPost, "responses/{response}/cancel", "cancelResponse", "Cancel a response.", "It stops the run, wherever that is worked on.", d.cancel, changed)
 	remove.Audit, remove.Unrefused, cancel.Unrefused = "response.delete", true, true
 	read := route(http.MethodGet, "responses/{response}", "getResponse", "Read a response.", "As far as it has come. With `stream=true` as its events, from the start.", d.retrieve, stored)
-	read.Doc.Answers[0].Content["text/event-stream"] = api.DocMedia{Type: ""}
+	read.Doc.Answers = streamed
 	return []api.Route{
 		asks(route(http.MethodPost, "chat/completions", "createChatCompletion", "Ask in OpenAI's Chat Completions.",
-			"The messages are the history of this one run, and nothing is stored, unless a header of `CONVERSATION_HEADERS` names a session. Tools are the agent's, and run in the service.",
-			d.complete, turn), completionRequest{}, object{"model": "advisor", "messages": []object{{"role": "user", "content": "What can you do?"}}}),
+			"The messages are the history of this one run, and nothing is stored, unless a header of `CONVERSATION_HEADERS` names a session.",
+			d.complete, turn)),
 		asks(route(http.MethodPost, "responses", "createResponse", "Ask in OpenAI's Responses.",
 			"A response is a turn of a session: the one that `conversation` names, that of `previous_response_id`, or a new one.",
-			d.respond, turn), responseRequest{}, object{"model": "advisor", "input": "What can you do?"}),
+			d.respond, turn)),
 		read, remove, cancel,
-		route(http.MethodGet, "models", "listModels", "List the models.", "The agent by its name, which means its own model, and the models that a request may name.", d.models, nil),
+		route(http.MethodGet, "models", "listModels", "List the models.", "The agent, and the models that a request may name.", d.models, nil),
 	}
 }
 

@@ -27,10 +27,10 @@ type Envelope struct {
 	Message string   `json:"message" doc:"A sentence for people."`
 	Data    any      `json:"data"`
 	Error   *Code    `json:"error"`
-	Details []Detail `json:"details,omitempty" doc:"Which fields of the request are meant, where that helps."`
+	Details []Detail `json:"details,omitempty"`
 	// RetryAfter is nil in a success.
-	RetryAfter *Seconds  `json:"retry_after_seconds,omitempty" doc:"The same as the header Retry-After; null without."`
-	RequestID  string    `json:"request_id" doc:"The same as the header X-Request-ID; it finds the request in the log."`
+	RetryAfter *Seconds  `json:"retry_after_seconds,omitempty" doc:"As Retry-After."`
+	RequestID  string    `json:"request_id" doc:"As X-Request-ID."`
 	Timestamp  Timestamp `json:"timestamp"`
 }
 

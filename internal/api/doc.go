@@ -1,8 +1,6 @@
 package api
 
 import (
-	"time"
-
 	"github.com/danielgtaylor/huma/v2"
 )
 
@@ -20,7 +18,9 @@ const (
 // in common: headers, credentials, and the errors of what a request passes before
 // its handler.
 type Doc struct {
-	ID          string // of the operation; generated clients name their method by it
+	// ID is the operation's; generated clients name their method by it. A route without one,
+	// such as that of a page's files, is in no document.
+	ID          string
 	Tag         string
 	Description string      // in CommonMark; the summary is the route's
 	Params      []string    // by their names in the document's components
@@ -28,11 +28,13 @@ type Doc struct {
 	Answers     []DocAnswer // errors without data are in Errors
 	Errors      []Code      // besides those of a body and of every route
 	Failure     any         // a value of the type of errors that are not in the envelope; nil: they are
-	Sentences   bool        // errors are answered by [WriteSentence]
+	FailureText string      // describes errors in plain text; "" where there are none
+	FailureData any         // a value of the type of data that an error in the envelope may have
 }
 
 // A DocBody is a documented JSON body.
 type DocBody struct {
+	Name     string         // under which routes share it; "" for a body of one route
 	Type     any            // a value of the type that it is decoded into
 	Examples map[string]any // by what they show
 
@@ -44,20 +46,20 @@ type DocBody struct {
 // A DocAnswer is a documented response. Data and Content may both be empty.
 type DocAnswer struct {
 	Status      int
-	Name        string // under which routes share it; "" for an answer of one route
+	Name        string // under which routes share it, one of which describes it; "" for an answer of one route
 	Description string
-	Message     string              // of the envelope around Data
-	Data        any                 // of the JSON envelope: an example, whose type has the schema
-	Code        Code                // of an error that has Data
-	Content     map[string]DocMedia // without the envelope, by media type
-	Headers     []string            // by their names in the document's components
+	Data        any            // a value of the type in the JSON envelope
+	Content     map[string]any // values of the types without the envelope, by media type
+	Headers     []string       // by their names in the document's components
 	Links       map[string]*huma.Link
 }
 
-// A DocMedia is a documented body of another form than the envelope.
-type DocMedia struct {
-	Type    any // a value of the type that has the schema
-	Example any // nil for none
+// TurnErrors returns the errors of a turn, except those of its body.
+func TurnErrors() []Code {
+	return []Code{
+		SessionNotFound, IdempotencyInProgress, SessionConflict, IdempotencyMismatch, ContentBlocked, QuotaExceeded,
+		ModelFailed, ModelUnavailable, SessionStoreUnavailable, Timeout,
+	}
 }
 
 // NoContent documents a 204.
@@ -68,8 +70,8 @@ func NoContent(description string) []DocAnswer {
 // An RPC documents a message of JSON-RPC.
 type RPC struct {
 	JSONRPC string         `json:"jsonrpc" enum:"2.0"`
-	ID      any            `json:"id,omitempty" doc:"Of a request, and in the response to it: a text or a number."`
-	Method  string         `json:"method,omitempty" doc:"Of a request or notification."`
+	ID      any            `json:"id,omitempty"`
+	Method  string         `json:"method,omitempty"`
 	Params  map[string]any `json:"params,omitempty"`
 	Result  map[string]any `json:"result,omitempty"`
 	Error   map[string]any `json:"error,omitempty"`
@@ -80,11 +82,5 @@ func TextOr(description string, other *huma.Schema) *huma.Schema {
 	return &huma.Schema{Description: description, OneOf: []*huma.Schema{{Type: huma.TypeString}, other}}
 }
 
-// The session and the request of the documented examples.
-const (
-	ExampleSession = "uCkrQTfRvAJsMuKKzijcpQ"
-	ExampleRequest = "Qy7mwY-LCvw-IEA4OwD5Mw"
-)
-
-// ExampleTime returns when the documented examples happen.
-func ExampleTime() time.Time { return time.Date(2026, time.November, 23, 9, 0, 0, 0, time.UTC) }
+// ExampleSession is the session of the documented examples.
+const ExampleSession = "uCkrQTfRvAJsMuKKzijcpQ"

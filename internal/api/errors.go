@@ -129,12 +129,16 @@ func Table() []CodeInfo {
 }
 
 // Schema is that of all codes that clients may meet.
-func (Code) Schema(huma.Registry) *huma.Schema {
-	s := &huma.Schema{Type: huma.TypeString}
-	for _, info := range Table() {
-		s.Enum = append(s.Enum, string(info.Code))
+func (Code) Schema(r huma.Registry) *huma.Schema {
+	const name = "Code"
+	if r.Map()[name] == nil {
+		s := &huma.Schema{Type: huma.TypeString}
+		for _, info := range Table() {
+			s.Enum = append(s.Enum, string(info.Code))
+		}
+		r.Map()[name] = s
 	}
-	return s
+	return &huma.Schema{Ref: "#/components/schemas/" + name}
 }
 
 // A Detail names a field of the request and what is wrong with it. It never

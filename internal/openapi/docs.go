@@ -46,9 +46,6 @@ var files = sync.OnceValues(func() (map[string]*api.File, error) {
 	return all, nil
 })
 
-// fileNames returns the names of the files below /docs/.
-func fileNames() []any { return []any{"page.css", "page.js", "swagger-ui-bundle.js", "swagger-ui.css"} }
-
 // servePage is GET /docs.
 func servePage(w http.ResponseWriter, r *http.Request) error {
 	w.Header().Set("Content-Security-Policy", pagePolicy)

@@ -1,8 +1,9 @@
 package openapi
 
 import (
-	"context"
 	"fmt"
+	"maps"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -19,9 +20,8 @@ type document struct {
 	schemas  schemas
 	schemes  map[string]*huma.SecurityScheme // of credentials, by name
 	security []map[string][]string           // of a route that needs a credential; nil: none does
-	errors   map[int]bool                    // the statuses of the errors that operations share
-	named    map[string]*huma.Response       // other answers that they share
-	shown    map[string]bool                 // examples
+	named    map[string]*huma.Response       // answers that operations share
+	bodies   map[string]*huma.RequestBody    // that they share
 }
 
 // newDocument describes the routes that c has the service serve, and its agent. Operations
@@ -29,7 +29,7 @@ type document struct {
 // used for schemas, none of its routing. The server's URL is relative, as the document is
 // served under names that it cannot know.
 func newDocument(c *config.Config, about *AgentDescription, routes []api.Route) *huma.OpenAPI {
-	d := &document{config: c, schemas: newSchemas(), errors: map[int]bool{}, named: map[string]*huma.Response{}, shown: map[string]bool{}, schemes: map[string]*huma.SecurityScheme{}}
+	d := &document{config: c, schemas: newSchemas(), bodies: map[string]*huma.RequestBody{}, named: map[string]*huma.Response{}, schemes: map[string]*huma.SecurityScheme{}}
 	d.secure()
 	o := &huma.OpenAPI{
 		OpenAPI: "3.1.0",
@@ -37,41 +37,26 @@ func newDocument(c *config.Config, about *AgentDescription, routes []api.Route) 
 			Title: "Gatehouse", Version: version.Version, Description: about.introduction() + d.introduction(),
 			License: &huma.License{Name: "Apache 2.0", Identifier: "Apache-2.0"},
 		},
-		Servers: []*huma.Server{{URL: "./", Description: "Where this document is."}},
-		Tags:    tagList(),
-		Paths:   map[string]*huma.PathItem{},
+		Servers:  []*huma.Server{{URL: "./"}},
+		Security: d.security,
+		Tags:     tagList(),
+		Paths:    map[string]*huma.PathItem{},
 	}
 	for _, route := range routes {
-		o.AddOperation(d.operation(route))
+		if route.Doc.ID != "" {
+			o.AddOperation(d.operation(route))
+		}
 	}
 	o.Components = &huma.Components{
-		Schemas: d.schemas.registry, SecuritySchemes: d.schemes, Responses: d.responses(),
+		Schemas: d.schemas.registry, SecuritySchemes: d.schemes, Responses: d.named, RequestBodies: d.bodies,
 		Parameters: parameters(), Headers: headers(),
 	}
+	o.Extensions = map[string]any{"x-error-codes": d.errorGroups()}
 	d.schemas.finish()
 	return o
 }
 
-// exampleContext is of the request that examples answer.
-func exampleContext() context.Context {
-	return api.WithRequestID(context.Background(), api.ExampleRequest)
-}
-
-// enveloped returns the example of an answer as a client sees it.
-func enveloped(message string, data any) api.Envelope {
-	e := api.Success(exampleContext(), message, data)
-	e.Timestamp = api.Timestamp(api.ExampleTime())
-	return e
-}
-
-// failed returns the example of an error as a client sees it.
-func failed(e *api.Error) api.Envelope {
-	envelope := api.Failure(exampleContext(), e)
-	envelope.Timestamp = api.Timestamp(api.ExampleTime())
-	return envelope
-}
-
-// introduction returns the agent's description, by its author. A nil description is that of a
+// introduction returns what the agent's author says of it. A nil description is that of a
 // process without an agent, such as the function "health".
 func (a *AgentDescription) introduction() string {
 	if a == nil || a.Description == "" {
@@ -92,17 +77,16 @@ func (a *AgentDescription) introduction() string {
 func (d *document) introduction() string {
 	c := d.config
 	var b strings.Builder
-	b.WriteString(`An AI agent as a service: ask it with ` + "`POST /invoke`" + `, as JSON or as an event stream, continue the
-session by its id, read and delete sessions.
+	b.WriteString(`Ask the agent with ` + "`POST /invoke`" + `, as JSON or as an event stream, and continue the session by its id.
 
 ## Answers
 
-Every JSON answer has one form: ` + "`success`, `message`, `data`, `error`, `request_id`, `timestamp`" + `. When ` + "`success`" + ` is
-false, ` + "`error`" + ` is one of the codes below, ` + "`message`" + ` a sentence that a person can act on, and ` + "`details`" + ` names the fields
-at fault. Of an operation, ` + "`x-error-codes`" + ` lists the codes it can answer. Clients should ignore members that they do not know.
+Every JSON answer has one form. When ` + "`success`" + ` is false, ` + "`error`" + ` is one of the codes below, ` + "`message`" + ` a sentence
+that a person can act on, and ` + "`details`" + ` names the fields at fault. ` + "`x-error-codes`" + ` lists the codes of an operation, or groups of them,
+which are at the document's root; ` + "`all`" + ` is of every operation except the probes. Ignore members that you do not know.
 
-Every answer has the headers ` + "`X-Request-ID`, `X-Content-Type-Options`, `Cache-Control` and `Vary`" + `; where limits apply, it has
-` + "`RateLimit-Policy` and `RateLimit`" + `. A request may name itself in the log by ` + "`X-Request-ID`" + ` (1 to 128 letters, digits, ` + "`.`, `_` and `-`" + `), and its
+Every answer has the headers ` + "`X-Request-ID`, `X-Content-Type-Options`, `Cache-Control` and `Vary`" + `; where limits apply,
+` + "`RateLimit-Policy` and `RateLimit`" + ` too. A request may name itself by ` + "`X-Request-ID`" + ` (1 to 128 letters, digits, ` + "`.`, `_` and `-`" + `), and its
 trace by ` + "`traceparent` or `X-Cloud-Trace-Context`" + `.
 
 ## Limits
@@ -116,13 +100,13 @@ trace by ` + "`traceparent` or `X-Cloud-Trace-Context`" + `.
 	fmt.Fprintf(&b, "| model tokens a day, per end user, per caller and in all | %s, %s, %s |\n", budget(c.DailyTokenLimit), budget(c.CallerDailyTokenLimit), budget(c.ServiceDailyTokenLimit))
 	fmt.Fprintf(&b, "| concurrent requests per instance | %d |\n", c.MaxConcurrent)
 	fmt.Fprintf(&b, "| life of a session without a new turn | %s |\n", c.SessionTTL)
-	b.WriteString("\nAn API key may have its own limits. The header `RateLimit` and `GET /usage` show what is left.\n\n## Errors\n\n| status | `error` | meaning | `Retry-After` |\n|---|---|---|---|\n")
+	b.WriteString("\nAn API key may have its own limits. The header `RateLimit` and `GET /usage` show what is left.\n\n## Errors\n\n| status | `error` |\n|---|---|\n")
+	codes := map[int][]string{}
 	for _, info := range api.Table() {
-		retry := ""
-		if info.RetryAfter > 0 {
-			retry = "yes"
-		}
-		fmt.Fprintf(&b, "| %d | `%s` | %s | %s |\n", info.Status, info.Code, info.Message, retry)
+		codes[info.Status] = append(codes[info.Status], "`"+string(info.Code)+"`")
+	}
+	for _, status := range slices.Sorted(maps.Keys(codes)) {
+		fmt.Fprintf(&b, "| %d | %s |\n", status, strings.Join(codes[status], ", "))
 	}
 	b.WriteString("\nHeaders over 32 KiB are answered with a plain 431.\n")
 	return b.String()

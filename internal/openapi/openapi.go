@@ -59,7 +59,7 @@ func Routes(c *config.Config, about *AgentDescription, routes func() []api.Route
 		}
 		return api.NewFile("application/json", encoded)
 	})
-	holds := api.DocAnswer{Status: 304, Description: "The client's copy still holds.", Headers: []string{"ETag"}}
+	holds := api.DocAnswer{Status: 304, Name: "NotModified", Description: "The copy still holds.", Headers: []string{"ETag"}}
 	return []api.Route{
 		{Method: http.MethodGet, Path: "/openapi.json", Public: true, Media: "application/json", Summary: "This API, as an OpenAPI 3.1 document.",
 			Handler: func(w http.ResponseWriter, r *http.Request) error {
@@ -73,25 +73,17 @@ func Routes(c *config.Config, about *AgentDescription, routes func() []api.Route
 				ID: "getDocument", Tag: api.TagAbout, Params: []string{"If-None-Match"},
 				Answers: []api.DocAnswer{holds, {
 					Status: 200, Description: "This document.", Headers: []string{"ETag"},
-					Content: map[string]api.DocMedia{"application/json": {Type: map[string]any{}}},
+					Content: map[string]any{"application/json": map[string]any{}},
 				}},
 			}},
 		{Method: http.MethodGet, Path: "/docs", Public: true, Media: "text/html", Handler: servePage, Summary: "A page to read this API, and to try it.",
 			Doc: api.Doc{
 				ID: "getPage", Tag: api.TagAbout, Params: []string{"If-None-Match"},
-				Description: "Everything that the page needs comes from this service.",
 				Answers: []api.DocAnswer{holds, {
 					Status: 200, Description: "The page.", Headers: []string{"ETag", "Content-Security-Policy"},
-					Content: map[string]api.DocMedia{"text/html": {Type: ""}},
+					Content: map[string]any{"text/html": ""},
 				}},
 			}},
-		{Method: http.MethodGet, Path: "/docs/{file}", Public: true, Media: "*/*", Handler: serveFile, Summary: "The files of the page.",
-			Doc: api.Doc{
-				ID: "getPageFile", Tag: api.TagAbout, Params: []string{"file", "If-None-Match"}, Errors: []api.Code{api.NotFound},
-				Answers: []api.DocAnswer{holds, {
-					Status: 200, Description: "The file.", Headers: []string{"ETag"},
-					Content: map[string]api.DocMedia{"text/css": {Type: ""}, "text/javascript": {Type: ""}},
-				}},
-			}},
+		{Method: http.MethodGet, Path: "/docs/{file}", Public: true, Media: "*/*", Handler: serveFile, Summary: "The files of the page."},
 	}
 }

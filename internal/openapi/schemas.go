@@ -1,7 +1,9 @@
 package openapi
 
 import (
+	"path"
 	"reflect"
+	"slices"
 	"strings"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -18,7 +20,28 @@ type schemas struct {
 }
 
 func newSchemas() schemas {
-	return schemas{huma.NewMapRegistry(components, huma.DefaultSchemaNamer), map[string]bool{}}
+	return schemas{huma.NewMapRegistry(components, namer()), map[string]bool{}}
+}
+
+// namer returns a function that names the schemas of types. Packages may have types of one
+// name, such as the errors of two doors: those after the first have their package's name
+// before it.
+func namer() func(reflect.Type, string) string {
+	types := map[string]reflect.Type{}
+	return func(t reflect.Type, hint string) string {
+		name := huma.DefaultSchemaNamer(t, hint)
+		for t.Kind() == reflect.Pointer {
+			t = t.Elem()
+		}
+		if t.Kind() != reflect.Struct || t.Name() == "" {
+			return name
+		}
+		if first, ok := types[name]; ok && first != t {
+			name = strings.ToUpper(path.Base(t.PkgPath())) + name
+		}
+		types[name] = t
+		return name
+	}
 }
 
 // named returns a reference to the schema called name, made by create if it is not
@@ -70,10 +93,21 @@ func (s schemas) envelope(success bool, data, code *huma.Schema) *huma.Schema {
 
 func null() *huma.Schema { return &huma.Schema{Type: "null"} }
 
-// success returns the schema of the envelope around data.
+// success returns the schema of the envelope around data: what all have in common, and the
+// data.
 func (s schemas) success(data any) *huma.Schema {
 	name := huma.DefaultSchemaNamer(reflect.TypeOf(data), "") + "Answer"
-	return s.named(name, func() *huma.Schema { return s.envelope(true, s.of(data), null()) })
+	return s.named(name, func() *huma.Schema {
+		common := s.named("Answer", func() *huma.Schema {
+			e := s.envelope(true, nil, null())
+			delete(e.Properties, "data")
+			e.Required = slices.DeleteFunc(e.Required, func(member string) bool { return member == "data" })
+			return e
+		})
+		return &huma.Schema{AllOf: []*huma.Schema{common, {
+			Type: huma.TypeObject, Properties: map[string]*huma.Schema{"data": s.of(data)}, Required: []string{"data"},
+		}}}
+	})
 }
 
 // failure returns the schema of an error's envelope.
@@ -96,6 +130,13 @@ func settle(schema *huma.Schema, strict bool) {
 	if schema == nil {
 		return
 	}
+	schema.PatternDescription = "" // for our messages; the pattern says it too
+	if schema.Format == "int64" || schema.Format == "double" {
+		schema.Format = "" // the document is smaller, and JSON knows no other numbers
+	}
+	if !strict { // bounds are for those who send
+		schema.Minimum, schema.Maximum, schema.Pattern = nil, nil, ""
+	}
 	if schema.Type == huma.TypeArray {
 		schema.Nullable = false
 		settle(schema.Items, strict)
@@ -105,5 +146,10 @@ func settle(schema *huma.Schema, strict bool) {
 	}
 	for _, property := range schema.Properties {
 		settle(property, strict)
+	}
+	for _, parts := range [][]*huma.Schema{schema.AllOf, schema.AnyOf, schema.OneOf} {
+		for _, part := range parts {
+			settle(part, strict)
+		}
 	}
 }

@@ -20,22 +20,24 @@ import (
 func (s *Server) describe(routes []api.Route, about *openapi.AgentDescription) []api.Route {
 	const message = "Gatehouse: an AI agent as a service"
 	answers := []api.DocAnswer{{
-		Status: http.StatusOK, Description: "The service, and its routes.", Message: message,
-		Data: openapi.Description{Service: "gatehouse", Version: version.Version, Agent: about, Endpoints: []openapi.Endpoint{{Method: http.MethodPost, Path: "/invoke", Description: "Ask the agent."}}},
+		Status: http.StatusOK, Description: "The service, and its routes.",
+		Data: openapi.Description{},
 	}}
 	if s.Config.Playground {
-		answers[0].Description += " The playground's page, where `Accept` prefers HTML to JSON."
-		answers[0].Content = map[string]api.DocMedia{"text/html": {Type: ""}}
-		answers = append(answers, api.DocAnswer{Status: http.StatusNotModified, Description: "The browser's copy of the page still holds.", Headers: []string{"ETag"}})
+		answers[0].Description += " The playground, where `Accept` prefers HTML."
+		answers[0].Content = map[string]any{"text/html": ""}
+		answers = append(answers, api.DocAnswer{Status: http.StatusNotModified, Name: "NotModified"})
 	}
 	root := api.Route{
 		Method: http.MethodGet, Path: "/", Public: true, Summary: "Describe the service and its routes.",
 		Doc: api.Doc{ID: "getDescription", Tag: api.TagAbout, Params: []string{"If-None-Match"}, Answers: answers},
 	}
 	all := append([]api.Route{root}, routes...)
-	endpoints := make([]openapi.Endpoint, len(all))
-	for i, r := range all {
-		endpoints[i] = openapi.Endpoint{Method: r.Method, Path: r.Path, Description: r.Summary}
+	var endpoints []openapi.Endpoint
+	for _, r := range all {
+		if r.Doc.ID != "" {
+			endpoints = append(endpoints, openapi.Endpoint{Method: r.Method, Path: r.Path, Description: r.Summary})
+		}
 	}
 	all[0].Handler = func(w http.ResponseWriter, r *http.Request) error {
 		return api.WriteSuccess(w, r, message,

@@ -116,15 +116,14 @@ func (s *Server) metrics(handler http.Handler) api.Route {
 		Method: http.MethodGet, Path: "/metrics", Media: "text/plain", Summary: "Read this instance's metrics in Prometheus' format, for operators.",
 		Doc: api.Doc{
 			ID: "getMetrics", Tag: api.TagHealth,
-			Description: "One instance's view, for local runs and collectors beside it. Served where metrics are exported to Prometheus.",
 			Answers: []api.DocAnswer{{
 				Status: http.StatusOK, Description: "The metrics.",
-				Content: map[string]api.DocMedia{"text/plain": {Type: ""}, "application/openmetrics-text": {Type: ""}},
+				Content: map[string]any{"text/plain": "", "application/openmetrics-text": ""},
 			}},
 		},
 		Handler: func(w http.ResponseWriter, r *http.Request) error {
 			if !operator(r.Context()) {
-				return &api.Error{Code: api.PermissionDenied, Message: "Metrics are for the service's operators."}
+				return &api.Error{Code: api.PermissionDenied}
 			}
 			handler.ServeHTTP(w, r)
 			return nil

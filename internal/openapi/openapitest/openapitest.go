@@ -18,6 +18,8 @@ import (
 	"sync"
 
 	"github.com/google/jsonschema-go/jsonschema"
+
+	"example.com/gatehouse/internal/api"
 )
 
 const components = "#/components/schemas/"
@@ -26,7 +28,9 @@ const components = "#/components/schemas/"
 // concurrent use.
 type Contract struct {
 	paths   map[string]map[string]operation
+	groups  map[string][]api.Code // of error codes
 	shared  map[string]response
+	bodies  map[string]response
 	headers map[string]parameter
 	defs    map[string]any
 
@@ -66,9 +70,11 @@ type parameter struct {
 func New(document []byte) (*Contract, error) {
 	var d struct {
 		Paths      map[string]map[string]operation `json:"paths"`
+		Groups     map[string][]api.Code           `json:"x-error-codes"`
 		Components struct {
 			Schemas map[string]any       `json:"schemas"`
 			Shared  map[string]response  `json:"responses"`
+			Bodies  map[string]response  `json:"requestBodies"`
 			Headers map[string]parameter `json:"headers"`
 		} `json:"components"`
 	}
@@ -78,10 +84,22 @@ func New(document []byte) (*Contract, error) {
 	if len(d.Paths) == 0 || d.Components.Schemas["Error"] == nil {
 		return nil, errors.New("this is not the service's document")
 	}
+	composed := map[string]bool{} // parts of others, which have more members
 	for _, schema := range d.Components.Schemas {
-		closeObjects(schema)
+		object, _ := schema.(map[string]any)
+		parts, _ := object["allOf"].([]any)
+		for _, part := range parts {
+			object, _ := part.(map[string]any)
+			ref, _ := object["$ref"].(string)
+			composed[strings.TrimPrefix(ref, components)] = true
+		}
 	}
-	return &Contract{paths: d.Paths, shared: d.Components.Shared, headers: d.Components.Headers, defs: d.Components.Schemas, resolved: map[string]*jsonschema.Resolved{}}, nil
+	for name, schema := range d.Components.Schemas {
+		if !composed[name] {
+			closeObjects(schema)
+		}
+	}
+	return &Contract{paths: d.Paths, groups: d.Groups, shared: d.Components.Shared, bodies: d.Components.Bodies, headers: d.Components.Headers, defs: d.Components.Schemas, resolved: map[string]*jsonschema.Resolved{}}, nil
 }
 
 // CheckExamples returns how many examples the document has, and an error that names those
@@ -114,21 +132,34 @@ func (op operation) all() map[string]response {
 	return all
 }
 
-// response returns r, or the shared response that it refers to.
+// response returns r, or the shared response or request body that it refers to.
 func (c *Contract) response(r response) response {
+	if name, ok := strings.CutPrefix(r.Ref, "#/components/requestBodies/"); ok {
+		return c.bodies[name]
+	}
 	if name, ok := strings.CutPrefix(r.Ref, "#/components/responses/"); ok {
 		return c.shared[name]
 	}
 	return r
 }
 
-// checkCode reports an error code that the operation does not list.
-func (op operation) checkCode(status int, body []byte) error {
-	var e struct{ Error string }
-	if status < 400 || json.Unmarshal(body, &e) != nil || slices.Contains(op.Codes, e.Error) {
+// checkCode reports an error code that the operation does not list, or that has another
+// status.
+func (c *Contract) checkCode(op operation, status int, body []byte) error {
+	var e struct{ Error api.Code }
+	if status < 400 || json.Unmarshal(body, &e) != nil {
 		return nil
 	}
-	return fmt.Errorf("the error %q of a %d is not documented", e.Error, status)
+	listed := slices.Contains(op.Codes, string(e.Error)) || slices.ContainsFunc(append([]string{"all"}, op.Codes...), func(name string) bool {
+		return slices.Contains(c.groups[name], e.Error)
+	})
+	if !listed {
+		return fmt.Errorf("the error %q of a %d is not documented", e.Error, status)
+	}
+	if want := api.Fail(e.Error, nil).Status(); status != want {
+		return fmt.Errorf("the status %d of the error %q, which has %d", status, e.Error, want)
+	}
+	return nil
 }
 
 func (c *Contract) checkExample(kind string, schema any, e example) error {
@@ -146,6 +177,14 @@ func (c *Contract) checkExample(kind string, schema any, e example) error {
 func closeObjects(schema any) {
 	switch schema := schema.(type) {
 	case map[string]any:
+		if parts, ok := schema["allOf"].([]any); ok {
+			schema["unevaluatedProperties"] = false
+			for _, part := range parts { // each may have the members of the others
+				object, _ := part.(map[string]any)
+				closeObjects(object["properties"])
+			}
+			return
+		}
 		if _, ok := schema["additionalProperties"]; !ok && schema["properties"] != nil {
 			schema["additionalProperties"] = false
 		}
@@ -170,6 +209,9 @@ func (c *Contract) Check(method, path string, status int, header http.Header, bo
 		return c.checkUnknown(method, status, header, body)
 	}
 	r, ok := op.Responses[strconv.Itoa(status)]
+	if !ok && status >= 400 {
+		r, ok = op.Responses["default"]
+	}
 	if !ok {
 		return fmt.Errorf("status %d is not documented: %.300s", status, body)
 	}
@@ -193,7 +235,7 @@ func (c *Contract) Check(method, path string, status int, header http.Header, bo
 	}
 	switch media {
 	case "application/json":
-		return errors.Join(c.validate(content.Schema, body), op.checkCode(status, body))
+		return errors.Join(c.validate(content.Schema, body), c.checkCode(op, status, body))
 	case eventStream:
 		return c.checkStream(content.Schema, body)
 	}

@@ -86,7 +86,7 @@ func TestCheck(t *testing.T) {
 		{"half an event", "POST", "/invoke", streamed, func(_ *httptest.ResponseRecorder, body string) string { return body + "data:" }, "within an event"},
 		{"a stream that does not start", "POST", "/invoke", streamed, replace("event: start", "event: delta"), "delta"},
 		{"a chat's member more", "POST", "/chat", chatted, replace(`"delta":`, `"secret":1,"delta":`), "part"},
-		{"a chat's member less", "POST", "/chat", chatted, replace(`"finishReason":"stop",`, ""), "part"},
+		{"a chat's member of another type", "POST", "/chat", chatted, replace(`"turn":1`, `"turn":"1"`), "part"},
 		{"a chat's unknown part", "POST", "/chat", chatted, replace(`"text-start"`, `"text-begin"`), "part"},
 		{"a chat's text that is not begun", "POST", "/chat", chatted, replace(`"id":"text-1"`, `"id":"text-2"`), "order"},
 		{"a chat's event with a name", "POST", "/chat", chatted, replace("data: ", "event: part\ndata: "), "name"},
@@ -170,7 +170,7 @@ func TestStream(t *testing.T) {
 func TestExamples(t *testing.T) {
 	t.Parallel()
 	c, _ := contract(t)
-	if n, err := c.CheckExamples(); err != nil || n < 16 {
+	if n, err := c.CheckExamples(); err != nil || n < 3 {
 		t.Errorf("%d examples: %v", n, err)
 	}
 }

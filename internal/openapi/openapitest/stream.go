@@ -92,7 +92,7 @@ func (c *Contract) checkStream(schema any, body []byte) error {
 // chats reports whether the stream is of the AI SDK's.
 func (s *Stream) chats() bool {
 	object, _ := s.schema.(map[string]any)
-	return object["$ref"] == components+"ChatEvent"
+	return object["$ref"] == components+"ChatPart"
 }
 
 // event checks the next event.
@@ -198,11 +198,12 @@ func (c *Contract) named(name string) (any, bool) {
 	kinds, _ := all["oneOf"].([]any)
 	for _, kind := range kinds {
 		object, _ := kind.(map[string]any)
+		ref, _ := object["$ref"].(string)
+		object, _ = c.defs[strings.TrimPrefix(ref, components)].(map[string]any)
 		properties, _ := object["properties"].(map[string]any)
 		event, _ := properties["event"].(map[string]any)
-		data, _ := properties["data"].(map[string]any)
 		if names, _ := event["enum"].([]any); slices.Contains(names, any(name)) {
-			return data["contentSchema"], true
+			return properties["data"], true
 		}
 	}
 	return nil, false
