@@ -17,8 +17,11 @@ func Model() model.LLM { return llm{} }
 
 type llm struct{}
 
-// Name implements [model.LLM]. ADK asks it for the model's family.
-func (llm) Name() string { return "gemini-by-gatehouse" }
+// modelName is by what ADK knows the model. It is of the family whose requests the gate makes.
+const modelName = "gemini-by-gatehouse"
+
+// Name implements [model.LLM].
+func (llm) Name() string { return modelName }
 
 var (
 	errNoTurn  = errors.New("adk: the gate's model can be asked only within a turn")

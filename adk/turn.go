@@ -11,6 +11,7 @@ import (
 	"sync"
 
 	adkagent "google.golang.org/adk/v2/agent"
+	"google.golang.org/adk/v2/model"
 	"google.golang.org/adk/v2/platform"
 	"google.golang.org/adk/v2/plugin"
 	"google.golang.org/adk/v2/runner"
@@ -49,7 +50,7 @@ type turn struct {
 	later  []*session.Event  // of others, to be shown after
 	asks   []ask             // of persons, not answered
 	held   []*genai.Part     // results of the step that asks
-	denied map[string]string // reasons, by the ids of calls
+	denied map[string]string // what the model reads, by the ids of calls
 
 	mu       sync.Mutex
 	approved map[string]bool // calls that were begun
@@ -98,7 +99,9 @@ func (a *app) answer(ctx context.Context, gate loop.Turn) error {
 		if err := t.Add(&genai.Content{Role: genai.RoleUser, Parts: t.settled()}, false); err != nil {
 			return err
 		}
-		message = t.answers(func(string) (bool, string) { return false, "nobody can be asked here" })
+		message = t.answers(func(string) (bool, string) {
+			return false, "not run: it needs a person's approval, and nobody can be asked here"
+		})
 	}
 }
 
@@ -144,7 +147,11 @@ func (a *app) open(ctx context.Context, t *turn) (*genai.Content, error) {
 	}
 	return t.answers(func(call string) (bool, string) {
 		answer := resumed.Answers[call]
-		return answer.Approve, answer.Reason
+		refusal := "not run: a person has denied it"
+		if answer.Reason != "" {
+			refusal += ": " + answer.Reason
+		}
+		return answer.Approve, refusal
 	}), nil
 }
 
@@ -313,12 +320,8 @@ func (t *turn) shorten(e *session.Event) {
 			continue
 		}
 		r := p.FunctionResponse
-		if reason, ok := t.denied[r.ID]; ok {
-			message := "not run: a person has denied it"
-			if reason != "" {
-				message += ": " + reason
-			}
-			r.Response = map[string]any{"error": message}
+		if refusal, ok := t.denied[r.ID]; ok {
+			r.Response = map[string]any{"error": refusal}
 			continue
 		}
 		if message, ok := r.Response["error"].(string); ok {
@@ -344,14 +347,14 @@ func (t *turn) settled() []*genai.Part {
 }
 
 // answers returns what tells ADK how its questions were answered.
-func (t *turn) answers(of func(call string) (approved bool, reason string)) *genai.Content {
+func (t *turn) answers(of func(call string) (approved bool, refusal string)) *genai.Content {
 	message := &genai.Content{Role: genai.RoleUser}
 	for _, a := range t.asks {
-		approved, reason := of(a.call.ID)
+		approved, refusal := of(a.call.ID)
 		if approved {
 			t.approved[a.call.ID] = false
 		} else {
-			t.denied[a.call.ID] = reason
+			t.denied[a.call.ID] = refusal
 		}
 		message.Parts = append(message.Parts, &genai.Part{FunctionResponse: &genai.FunctionResponse{
 			ID: a.id, Name: toolconfirmation.FunctionCallName, Response: map[string]any{"confirmed": approved},
@@ -369,30 +372,29 @@ func (t *turn) end(ctx context.Context) error {
 	if err := t.Keep(kept); err != nil {
 		return err
 	}
-	for scope, changes := range byScope(t.delta) {
-		f := func(raw json.RawMessage) (json.RawMessage, error) { return merge(raw, changes) }
-		var err error
-		switch scope {
-		case "":
-			err = sessionState.Update(ctx, update(f))
-		case session.KeyPrefixUser:
-			err = userState.Update(ctx, update(f))
-		case session.KeyPrefixApp:
-			err = t.App().UpdateState(ctx, true, stateName, f)
-		}
-		if err != nil {
+	changes := byScope(t.delta)
+	if session := changes[""]; session != nil {
+		if err := sessionState.Update(ctx, func(raw *json.RawMessage) (err error) { *raw, err = merge(*raw, session); return err }); err != nil {
 			return err
 		}
 	}
-	return nil
-}
-
-// update returns f for a state.
-func update(f func(json.RawMessage) (json.RawMessage, error)) func(*json.RawMessage) error {
-	return func(raw *json.RawMessage) (err error) {
-		*raw, err = f(*raw)
-		return err
+	// These are written beside the turn, once it is certain that there is one.
+	user, app := changes[session.KeyPrefixUser], changes[session.KeyPrefixApp]
+	if user == nil && app == nil {
+		return nil
 	}
+	t.BeforeCommit(func(ctx context.Context) error {
+		if user != nil {
+			if err := userState.Update(ctx, func(raw *json.RawMessage) (err error) { *raw, err = merge(*raw, user); return err }); err != nil {
+				return err
+			}
+		}
+		if app == nil {
+			return nil
+		}
+		return t.App().UpdateState(ctx, true, stateName, func(raw json.RawMessage) (json.RawMessage, error) { return merge(raw, app) })
+	})
+	return nil
 }
 
 // wait has the turn wait for the persons who are asked.
@@ -435,10 +437,17 @@ func (t *turn) runTasks(ctx context.Context, tasks []func(context.Context)) {
 	running.Wait()
 }
 
-// newPlugin returns the plugin by which calls that a person has approved run once.
+// newPlugin returns the plugin by which calls that a person has approved run once, and no
+// model is asked past the gate.
 func newPlugin() (*plugin.Plugin, error) {
 	return plugin.New(plugin.Config{
 		Name: "gatehouse",
+		BeforeModelCallback: func(ctx adkagent.Context, req *model.LLMRequest) (*model.LLMResponse, error) {
+			if req.Model != modelName {
+				return nil, fmt.Errorf("adk: the agent %s has the model %q; set adk.Model(), whose calls are limited and counted", ctx.AgentName(), req.Model)
+			}
+			return nil, nil
+		},
 		BeforeToolCallback: func(ctx adkagent.Context, called adktool.Tool, _ map[string]any) (map[string]any, error) {
 			t := turnOf(ctx)
 			if t == nil || !t.starts(ctx.FunctionCallID()) {

@@ -56,10 +56,13 @@ type loopTurn struct {
 	ledger    error           // why the run has to end
 	answer    model.Answer    // of the last model call that had one
 	grounded  *model.Answer   // whose sources were not shown
+	thoughts  bool            // a model call has asked for their summaries
 	steps     []*loopStep     // whose calls have no results yet; the first one is in g's contents
 	shownStep int             // the last one in the ids of calls
 	modelIDs  map[string]bool // of calls, as the model wrote them
 	waits     bool
+
+	beforeCommit func(context.Context) error
 }
 
 // A loopStep is a content of the model in a turn, with what is known of its calls.
@@ -86,17 +89,16 @@ type loopState struct {
 
 // loop runs the agent's Loop for the turn.
 func (s *Service) loop(ctx context.Context, g *generation, req Request) error {
-	ctx, cancel := context.WithCancelCause(ctx)
+	during, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	t := &loopTurn{s: s, ctx: ctx, g: g, req: req, past: g.past, modelIDs: map[string]bool{}}
+	t := &loopTurn{s: s, ctx: during, g: g, req: req, past: g.past, modelIDs: map[string]bool{}}
 	if err := t.resume(); err != nil {
 		return err
 	}
-	err := callOwn(ctx, func() error { return s.Agent.Loop.Answer(ctx, t) })
-	cause := ctx.Err()
+	err := callOwn(during, func() error { return s.Agent.Loop.Answer(during, t) })
 	t.close(cancel)
 	switch {
-	case cause != nil && err != nil:
+	case ctx.Err() != nil && err != nil:
 		return context.Cause(ctx)
 	case t.ledger != nil:
 		return t.ledger
@@ -105,7 +107,18 @@ func (s *Service) loop(ctx context.Context, g *generation, req Request) error {
 	case err != nil && !errors.Is(err, loop.ErrRounds) && !errors.Is(err, loop.ErrRoom):
 		return ownFailure(ctx, "Loop", err)
 	}
-	return t.end(err)
+	if err := t.end(err); err != nil && !errors.Is(err, errWaits) || t.beforeCommit == nil {
+		return err
+	}
+	switch err := callOwn(ctx, func() error { return t.beforeCommit(ctx) }); {
+	case errors.Is(err, errStateUnavailable):
+		return api.Fail(api.SessionStoreUnavailable, err)
+	case err != nil:
+		return ownFailure(ctx, "Loop", err)
+	case t.waits:
+		return errWaits
+	}
+	return nil
 }
 
 // close ends the turn for its framework, and returns when no model call is in flight.
@@ -252,7 +265,24 @@ func (t *loopTurn) Generate(ctx context.Context, contents []*genai.Content, conf
 		pass = func(_, text string) error { return onText(text) }
 	}
 	answer, err := t.s.hookedCall(calling, call, &r, pass)
+	if err == nil && !tools {
+		answer, err = withoutCalls(answer)
+	}
 	return t.count(ctx, call, r, answer, err)
+}
+
+// withoutCalls returns the answer of a model that was told that it cannot call tools.
+func withoutCalls(answer model.Answer) (model.Answer, error) {
+	calls := len(answer.Calls())
+	if calls == 0 {
+		return answer, nil
+	}
+	content := *answer.Content
+	content.Parts = slices.DeleteFunc(slices.Clone(content.Parts), func(p *genai.Part) bool { return p.FunctionCall != nil })
+	if answer.Content = &content; answer.Text() == "" {
+		return answer, api.Fail(api.ModelFailed, fmt.Errorf("the model ended with %d calls of tools that it cannot call, and no text", calls))
+	}
+	return answer, nil
 }
 
 // request returns the request of a model call: what the framework wants, within what the
@@ -335,6 +365,9 @@ func (t *loopTurn) count(ctx context.Context, call *generation, r model.Request,
 		}
 	}
 	g.warnOf(answer, cmp.Or(t.req.Model, t.s.ModelName), t.req)
+	if thinking := r.Settings.ThinkingConfig; thinking != nil && thinking.IncludeThoughts {
+		t.thoughts = true
+	}
 	made, content := t.s.takeFiles(t.ctx, g.files, answer.Content)
 	g.files.show(made)
 	answer.Content = content
@@ -409,6 +442,7 @@ func (t *loopTurn) addModel(content *genai.Content, said bool) error {
 			}
 			stored.FunctionCall = &call
 			step.calls = append(step.calls, &call)
+		case p.Thought && !t.thoughts: // which nobody asked for
 		case p.Text == "" || p.Thought:
 			g.showPart(p)
 		case !said:
@@ -557,6 +591,12 @@ func (t *loopTurn) Keep(kept json.RawMessage) error {
 	}
 	t.g.looped.Kept = kept
 	return nil
+}
+
+func (t *loopTurn) BeforeCommit(f func(context.Context) error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.beforeCommit = f
 }
 
 func (t *loopTurn) Wait(questions []loop.Question, results []*genai.FunctionResponse) error {

@@ -52,8 +52,12 @@ const moduleRoot = "../.."
 var programs = sync.OnceValues(func() (string, error) { return os.MkdirTemp("", "gatehouse-programs-") })
 
 // localProgram is the local program of the tests' own agent, built once, to look for
-// data races if the tests do.
+// data races if the tests do; or that of the variable LOCAL_PROGRAM, which serves an agent
+// with the same tools. The module adk has such a one.
 var localProgram = sync.OnceValues(func() (string, error) {
+	if program := os.Getenv("LOCAL_PROGRAM"); program != "" {
+		return program, nil
+	}
 	const pkg = "./internal/testagent/program"
 	if raceDetector {
 		return build(moduleRoot, "local", "-race", pkg)

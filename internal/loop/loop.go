@@ -77,6 +77,10 @@ type Turn interface {
 	// Keep replaces what the Loop keeps of the turn, for Past and Resumed: JSON.
 	Keep(kept json.RawMessage) error
 
+	// BeforeCommit has f run once Answer has returned and the turn has its answer, or waits:
+	// for what is written beside the turn. An error of it ends the turn.
+	BeforeCommit(f func(context.Context) error)
+
 	// Wait has the turn wait for a person once Answer returns nil: for approvals of some
 	// calls of the content that Add was given last. results holds those of its other calls.
 	Wait(questions []Question, results []*genai.FunctionResponse) error
