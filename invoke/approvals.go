@@ -41,7 +41,7 @@ func hasLedger(a agent.Agent) bool {
 // generateOrFail is generate. A panic after an effect has begun is an error, so that the
 // run leaves its turn. Before an effect a panic goes on, and turn releases the idempotency
 // key. After one that would be wrong: a retry of the key would do again what was done.
-func (s *Service) generateOrFail(ctx context.Context, g *generation, history []json.RawMessage, req Request) (err error) {
+func (s *Service) generateOrFail(ctx context.Context, g *generation, req Request) (err error) {
 	defer func() {
 		if !g.run.journal.began() {
 			return
@@ -50,7 +50,7 @@ func (s *Service) generateOrFail(ctx context.Context, g *generation, history []j
 			err = telemetry.Panicked(ctx, s.Log, p)
 		}
 	}()
-	return s.generate(ctx, g, history, req)
+	return s.generate(ctx, g, req)
 }
 
 // binds reports whether r leaves its turn although it failed: an effect has begun in it,

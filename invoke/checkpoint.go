@@ -112,8 +112,12 @@ func (g *generation) restore(record *session.Run) error {
 	if err := json.Unmarshal(c.Contents, &g.contents); err != nil {
 		return err
 	}
+	exact, err := model.Restore(c.Contents) // one of an earlier release is not
+	if err != nil {
+		return err
+	}
 	// Without the closing bracket, as add appends to it.
-	g.encoded = slices.Clone(c.Contents[:len(c.Contents)-1])
+	g.encoded = slices.Clone(exact[:len(exact)-1])
 	g.step, g.calls, g.usage, g.asked, g.model, g.prompt = c.Step, orEmpty(c.Calls), c.Usage, c.Asked, c.Model, c.Prompt
 	g.finish, g.warnings, g.attempts, g.suggestions = genai.FinishReason(c.Finish), orEmpty(c.Warnings), c.Attempts, c.Suggestions
 	g.rounds.left.Store(c.Rounds)
@@ -164,11 +168,14 @@ func (g *generation) stop() (bool, error) {
 		if len(last.Parts) > 0 {
 			contents = append(slices.Clone(contents), &last)
 		}
-		encoded, err := json.Marshal(contents)
-		if err != nil {
-			return false, err
+		g.contents, g.encoded = nil, nil
+		for _, content := range contents {
+			encoded, err := model.Encode(content)
+			if err != nil {
+				return false, err
+			}
+			g.append(content, encoded)
 		}
-		g.contents, g.encoded = contents, encoded[:len(encoded)-1]
 	}
 	if rest := g.unsaid(); rest != "" {
 		if err := g.addText(genai.NewContentFromText(rest, genai.RoleModel)); err != nil {

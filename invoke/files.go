@@ -631,11 +631,12 @@ func (p pastFiles) reverse(turns int) {
 // cannot read becomes a note. Files that it reads by their address stay as they are; if
 // it reads no addresses, the contents of the newest files are read into f, up to the
 // bound of a request.
-func (s *Service) sendable(ctx context.Context, f *turnFiles, history []json.RawMessage, past pastFiles) error {
+func (s *Service) sendable(ctx context.Context, f *turnFiles, earlier *earlierTurns) error {
 	left := s.Files.MaxBytes
-	for _, of := range past { // the newest first
+	for _, of := range earlier.files { // the newest first
 		var err error
-		history[of.turn], err = eachFile(history[of.turn], func(i int, part map[string]any) {
+		before := promptBytes(earlier.turns[of.turn])
+		earlier.turns[of.turn], err = eachFile(earlier.turns[of.turn], func(i int, part map[string]any) {
 			if i >= len(of.files) || !s.shows(ctx, f, of.files[i], addressOf(part), &left) {
 				noteFile(of.files, i, part)
 				return
@@ -645,6 +646,7 @@ func (s *Service) sendable(ctx context.Context, f *turnFiles, history []json.Raw
 		if err != nil {
 			return err
 		}
+		earlier.bytes += promptBytes(earlier.turns[of.turn]) - before
 	}
 	return nil
 }

@@ -31,10 +31,11 @@ import (
 // tools, which run side by side, change only what has a lock.
 type generation struct {
 	run       *run
-	admitted  func()           // called when the model can be asked for the first time
-	tools     *toolset         // what the model may call
-	more      string           // what the agent's Instructions add
-	step      int              // of the model, from 1
+	admitted  func()   // called when the model can be asked for the first time
+	tools     *toolset // what the model may call
+	more      string   // what the agent's Instructions add
+	step      int      // of the model, from 1
+	earlier   *earlierTurns
 	contents  []*genai.Content // of this turn: the question, model contents, tool results
 	encoded   []byte           // contents as stored: a JSON array without its closing bracket
 	text      strings.Builder  // the answer: all text of the model so far
@@ -81,7 +82,7 @@ type generation struct {
 }
 
 func newGeneration(modelName string, r *run) *generation {
-	return &generation{run: r, asked: modelName, model: modelName, calls: []session.ToolCall{}, warnings: []string{}}
+	return &generation{run: r, earlier: &earlierTurns{}, asked: modelName, model: modelName, calls: []session.ToolCall{}, warnings: []string{}}
 }
 
 func (g *generation) warn(warning string) {
@@ -93,22 +94,27 @@ func (g *generation) warn(warning string) {
 // add appends a content to the turn, up to the size that a session can store. Each content is
 // encoded once. Checkpoints share the bytes, which only grow.
 func (g *generation) add(content *genai.Content) error {
-	encoded, err := json.Marshal(content)
+	encoded, err := model.Encode(content)
 	if err != nil {
 		return api.Fail(api.ModelFailed, fmt.Errorf("encoding a content: %w", err))
 	}
 	if len(encoded) > g.room() {
 		return api.Fail(api.ModelFailed, fmt.Errorf("the turn has more than %d bytes", maxTurnContents))
 	}
+	g.append(content, encoded)
+	g.files.add(content)
+	g.said = g.text.Len()
+	return nil
+}
+
+// append appends a content and its encoded form to the turn.
+func (g *generation) append(content *genai.Content, encoded []byte) {
 	separator := byte(',')
 	if len(g.contents) == 0 {
 		separator = '['
 	}
 	g.contents = append(g.contents, content)
-	g.files.add(content)
 	g.encoded = append(append(g.encoded, separator), encoded...)
-	g.said = g.text.Len()
-	return nil
 }
 
 // maxTurnContents bounds the contents of a turn, in bytes. The rest of a record is for
@@ -179,9 +185,14 @@ func (g *generation) turn(ctx context.Context, now time.Time) session.Turn {
 	if g.looped != nil && g.finish != finishWaiting && g.finish != finishStopped && g.finish != finishFailed {
 		kept = g.looped.Kept
 	}
+	contents := append(g.encoded, ']')
+	var span session.Span
+	if hasFiles(contents) == (len(g.files.stored) > 0) { // a reader looks for files among these
+		span = session.Span{Bytes: len(contents), Prompt: promptBytes(contents)}
+	}
 	return session.Turn{
 		Loop: kept,
-		ID:   g.run.turnID, QuestionID: g.run.questionID(), Prompt: g.prompt, Files: g.files.stored, Contents: append(g.encoded, ']'), ToolCalls: g.calls, Usage: g.usage, Model: g.model,
+		ID:   g.run.turnID, QuestionID: g.run.questionID(), Prompt: g.prompt, Files: g.files.stored, Span: span, Contents: contents, ToolCalls: g.calls, Usage: g.usage, Model: g.model,
 		FinishReason: string(g.finish), Warnings: g.warnings, RequestID: api.RequestID(ctx), CreatedAt: now.UTC(),
 		Parts: parts, Resets: resets, Output: g.output, Suggestions: g.suggestions, AgentDigest: g.digest,
 		Pending: g.pending, Effects: g.run.journal.began(), Epoch: g.run.epoch(),
@@ -192,7 +203,7 @@ func (g *generation) turn(ctx context.Context, now time.Time) session.Turn {
 // and calls the model again with their results, until the model answers. After
 // MaxToolRounds, or when the turn has no room for more results, it calls the model
 // once more without tools, so that the turn ends with an answer.
-func (s *Service) generate(ctx context.Context, g *generation, history []json.RawMessage, req Request) (err error) {
+func (s *Service) generate(ctx context.Context, g *generation, req Request) (err error) {
 	ctx, step := s.Observer.StartAgent(ctx, s.Agent.Name)
 	defer func() { step.End(ctx, code(ctx, err)) }()
 	if len(g.contents) == 0 {
@@ -233,7 +244,7 @@ func (s *Service) generate(ctx context.Context, g *generation, history []json.Ra
 		if last {
 			g.warn(warnRoundsExhausted)
 		}
-		answer, err := s.ask(ctx, g, history, req, last)
+		answer, err := s.ask(ctx, g, req, last)
 		if isEmpty(err) && g.text.Len() > 0 && !last {
 			g.warn(warnTruncated) // earlier text is not an answer, but better than an error
 			return nil
@@ -244,7 +255,7 @@ func (s *Service) generate(ctx context.Context, g *generation, history []json.Ra
 		calls := answer.Calls()
 		if last || len(calls) == 0 || !model.MayCallTools(answer.Finish) {
 			if s.schema != nil {
-				return s.endTyped(ctx, g, history, req, answer)
+				return s.endTyped(ctx, g, req, answer)
 			}
 			return s.end(g, answer, last)
 		}
@@ -280,8 +291,8 @@ func (s *Service) answerCalls(ctx context.Context, g *generation, calls []*genai
 }
 
 // ask runs one step of the model.
-func (s *Service) ask(ctx context.Context, g *generation, history []json.RawMessage, req Request, last bool) (model.Answer, error) {
-	r := s.request(g, history, req)
+func (s *Service) ask(ctx context.Context, g *generation, req Request, last bool) (model.Answer, error) {
+	r := s.request(g, req)
 	r.Alone = g.run.watched && g.run.out.spoke() // text already sent must continue from the same model
 	if last {
 		r.Tools = model.Tools{}
@@ -314,7 +325,7 @@ func (s *Service) ask(ctx context.Context, g *generation, history []json.RawMess
 	}
 	if answer.Usage.Source == session.Counted && answer.Attempts == 1 { // with retries, it counts several prompts
 		g.files.count(answer.FileTokens)
-		g.prompt = promptOf(r, g.encoded, max(0, answer.Usage.PromptTokens-int64(g.files.tokens())))
+		g.prompt = g.promptOf(r, max(0, answer.Usage.PromptTokens-int64(g.files.tokens())))
 		if ratio, ok := plausibleRatio(g.prompt); ok {
 			g.bytesOfToken = ratio
 		}
@@ -382,7 +393,7 @@ func (s *Service) call(ctx context.Context, g *generation, r model.Request, onTe
 	}
 	// A count of few tokens predicts little about other text, such as a tool's large output: a
 	// reservation never weighs less than usual text.
-	r.PromptTokens = model.EstimateTokens(int(promptOf(r, g.encoded, 0).Bytes)+g.asideBytes, min(g.bytesOfToken, usualBytes)) + g.files.tokens()
+	r.PromptTokens = model.EstimateTokens(int(g.promptOf(r, 0).Bytes)+g.asideBytes, min(g.bytesOfToken, usualBytes)) + g.files.tokens()
 	hold, err := s.reserve(ctx, r)
 	if err != nil {
 		return model.Answer{}, err
@@ -415,11 +426,12 @@ func (s *Service) call(ctx context.Context, g *generation, r model.Request, onTe
 // request returns the request to the model: the agent's settings, overridden by the
 // caller's. A turn stays with the model that has answered in it, because the contents
 // hold that model's thought signatures.
-func (s *Service) request(g *generation, history []json.RawMessage, req Request) model.Request {
+func (s *Service) request(g *generation, req Request) model.Request {
 	r := model.Request{
 		Model:       g.asked,
 		Instruction: s.Agent.Instruction + g.more,
-		History:     history,
+		History:     g.earlier.turns,
+		Exact:       g.earlier.exact,
 		Contents:    slices.Concat(g.contents, g.aside),
 		Files:       g.files.blobs,
 		Tools:       g.tools.declarations,
@@ -513,7 +525,7 @@ const leastResult = 1024
 // holds reports whether the turn has room for content and the results of its calls,
 // which repeat their names.
 func (g *generation) holds(content *genai.Content, calls int) bool {
-	encoded, err := json.Marshal(content)
+	encoded, err := model.Encode(content)
 	size := len(encoded)
 	if calls > 0 {
 		// Twice: each result repeats the id and the name of its call.

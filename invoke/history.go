@@ -35,66 +35,87 @@ const (
 	leastPart = 256
 )
 
-// history returns the contents of earlier turns to send with the next question, oldest
-// first, limited to about the given number of tokens. cut reports whether anything was
-// left out.
-func history(s *session.Session, tokens int) (turns []json.RawMessage, files pastFiles, cut bool, err error) {
-	return historyOf(s, tokens, func(session.Record, bool) {})
-}
-
 // A chosenTurn is a turn that history has chosen.
 type chosenTurn struct {
 	record session.Record
 	whole  bool // not shortened
 }
 
-// historyOf is history. It calls note for each turn that it chooses, the newest first.
-func historyOf(s *session.Session, tokens int, note func(r session.Record, whole bool)) (turns []json.RawMessage, files pastFiles, cut bool, err error) {
+// earlierTurns are those that are sent with a question.
+type earlierTurns struct {
+	turns []json.RawMessage // contents, oldest first
+	exact bool              // no turn lacks what [model.Restore] would put back
+	bytes int               // that all turns add to a prompt
+	files pastFiles
+	cut   bool // something was left out
+}
+
+// history returns the contents of earlier turns to send with the next question, limited to
+// about the given number of tokens. If note is set, it is called for each turn that is chosen,
+// the newest first.
+func history(s *session.Session, tokens int, note func(chosenTurn)) (*earlierTurns, error) {
 	ratio := bytesOfToken(s)
 	left := int(min(float64(tokens)*ratio, math.MaxInt32))
+	p := &earlierTurns{exact: true}
+	if len(s.Recent) > 0 {
+		p.turns = make([]json.RawMessage, 0, min(len(s.Recent), left/leastTurn+1))
+	}
 	i := len(s.Recent) - 1
 	for ; i >= 0 && left >= leastTurn; i-- {
 		newest := i == len(s.Recent)-1
-		contents, err := s.Recent[i].Contents()
+		contents, size, filed, err := p.read(s.Recent[i])
 		if err != nil {
-			return nil, nil, false, err
+			return nil, err
 		}
-		size := promptBytes(contents)
-		if hasFiles(contents) {
+		if filed {
 			of, err := s.Recent[i].Files()
 			if err != nil {
-				return nil, nil, false, err
+				return nil, err
 			}
 			// Files weigh their tokens, not their bytes.
-			if weight := size + int(float64(tokensOf(of))*ratio); weight <= left {
-				size = weight
-				files = files.add(len(turns), of)
+			if weight := int(float64(tokensOf(of)) * ratio); size+weight <= left {
+				left -= weight
+				p.files = p.files.add(len(p.turns), of)
 			} else { // large parts go first
-				cut = true
+				p.cut = true
 				if contents, err = withoutFiles(contents, of); err != nil {
-					return nil, nil, false, fmt.Errorf("turn %d: %w", s.Recent[i].Number, err)
+					return nil, fmt.Errorf("turn %d: %w", s.Recent[i].Number, err)
 				}
 				size = promptBytes(contents)
 			}
 		}
 		whole := size <= left
 		if !whole {
-			cut = true
+			p.cut = true
 			// Half of the room is left for older turns.
 			if contents, err = shorten(contents, left/2); err != nil {
-				return nil, nil, false, fmt.Errorf("turn %d: %w", s.Recent[i].Number, err)
+				return nil, fmt.Errorf("turn %d: %w", s.Recent[i].Number, err)
 			}
 			if size = promptBytes(contents); size > left && !newest {
 				continue
 			}
 		}
 		left -= size
-		turns = append(turns, contents)
-		note(s.Recent[i], whole)
+		p.bytes += size
+		p.turns = append(p.turns, contents)
+		if note != nil {
+			note(chosenTurn{s.Recent[i], whole})
+		}
 	}
-	slices.Reverse(turns)
-	files.reverse(len(turns))
-	return turns, files, cut || i >= 0 || len(s.Recent) < s.Turns, nil
+	slices.Reverse(p.turns)
+	p.files.reverse(len(p.turns))
+	p.cut = p.cut || i >= 0 || len(s.Recent) < s.Turns
+	return p, nil
+}
+
+// read returns the contents of a turn, their prompt bytes, and whether they have files.
+func (p *earlierTurns) read(r session.Record) (contents json.RawMessage, size int, files bool, err error) {
+	if exact, ok := r.Exact(); ok {
+		return exact.Contents, exact.Prompt, exact.Files, nil
+	}
+	p.exact = false
+	contents, err = r.Contents()
+	return contents, promptBytes(contents), hasFiles(contents), err
 }
 
 // bytesOfToken returns the number of prompt bytes per token, by the model's last
@@ -116,12 +137,17 @@ func plausibleRatio(p session.Prompt) (float64, bool) {
 	return ratio, leastBytes <= ratio && ratio <= mostBytes
 }
 
-// promptOf returns the size of r's prompt, for which a model counted tokens. It weighs the
-// same bytes as history does, so that the ratio of one turn holds for the next.
-func promptOf(r model.Request, contents []byte, tokens int64) session.Prompt {
-	size := len(r.Instruction) + len(r.Tools.JSON) + len(r.Schema) + promptBytes(contents)
-	for _, turn := range r.History {
-		size += promptBytes(turn)
+// promptOf returns the size of r's prompt, for which a model counted tokens, with the
+// generation's contents. It weighs the same bytes as history does, so that the ratio of one
+// turn holds for the next.
+func (g *generation) promptOf(r model.Request, tokens int64) session.Prompt {
+	size := len(r.Instruction) + len(r.Tools.JSON) + len(r.Schema) + promptBytes(g.encoded)
+	if r.Exact {
+		size += g.earlier.bytes
+	} else {
+		for _, turn := range r.History {
+			size += promptBytes(turn)
+		}
 	}
 	return session.Prompt{Bytes: int64(size), Tokens: tokens}
 }

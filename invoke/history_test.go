@@ -40,6 +40,26 @@ func tooled(t *testing.T, number int, sizes ...int) session.Record {
 		number, strings.Join(calls, ","), strings.Join(responses, ","), number), session.Prompt{})
 }
 
+// spanned returns records as this release stores them.
+func spanned(t *testing.T, records []session.Record) []session.Record {
+	t.Helper()
+	spanned := make([]session.Record, len(records))
+	for i, r := range records {
+		turn, err := r.Turn()
+		if err != nil {
+			t.Fatal(err)
+		}
+		turn.Span = session.Span{Bytes: len(turn.Contents), Prompt: promptBytes(turn.Contents)}
+		if spanned[i], err = turn.Record(r.Number); err != nil {
+			t.Fatal(err)
+		}
+		if _, ok := spanned[i].Exact(); !ok {
+			t.Fatalf("the span of turn %d is not found", r.Number)
+		}
+	}
+	return spanned
+}
+
 func TestHistory(t *testing.T) {
 	t.Parallel()
 	file := func(number, size int) session.Record {
@@ -71,13 +91,26 @@ func TestHistory(t *testing.T) {
 		{"an image of 96 kB", 2, []session.Record{plain(t, 1, 100), file(2, 131_000)}, 32_000, []string{"q1", "q2"}, true, []string{"[A file of the type image/png was here, 1310", "A cat."}},
 		{"an image that fits", 2, []session.Record{plain(t, 1, 100), file(2, 1000)}, 32_000, []string{"q1", "q2"}, false, []string{`"inlineData"`}},
 	}
+	for _, c := range slices.Clone(cases) {
+		c.name += ", each with its span"
+		c.recent = spanned(t, c.recent)
+		cases = append(cases, c)
+	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			s := &session.Session{Meta: session.Meta{Turns: c.turns}, Recent: c.recent}
-			turns, _, cut, err := history(s, c.tokens)
+			past, err := history(s, c.tokens, nil)
 			if err != nil {
 				t.Fatal(err)
+			}
+			turns, cut := past.turns, past.cut
+			bytes := 0
+			for _, turn := range turns {
+				bytes += promptBytes(turn)
+			}
+			if bytes != past.bytes {
+				t.Errorf("%d bytes of a prompt, counted as %d", bytes, past.bytes)
 			}
 			var got []string
 			all := ""
@@ -136,9 +169,12 @@ func TestHistoryTokensAreTheModels(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			turns, _, cut, err := history(session100(c.counted), 32_000)
-			if err != nil || !cut || len(turns) < c.least || len(turns) > c.most {
-				t.Errorf("%d turns, cut %v, %v; want %d to %d", len(turns), cut, err, c.least, c.most)
+			past, err := history(session100(c.counted), 32_000, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if n := len(past.turns); !past.cut || n < c.least || n > c.most {
+				t.Errorf("%d turns, cut %v; want %d to %d", n, past.cut, c.least, c.most)
 			}
 		})
 	}
@@ -158,7 +194,7 @@ func BenchmarkHistory(b *testing.B) {
 		b.Run(name, func(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
-				if _, _, _, err := history(s, 32_000); err != nil {
+				if _, err := history(s, 32_000, nil); err != nil {
 					b.Fatal(err)
 				}
 			}

@@ -148,7 +148,7 @@ func (s *Service) hookModel(ctx context.Context, g *generation, r *model.Request
 		if err := checkCall(c, r); err != nil {
 			return err
 		}
-		r.Instruction, r.History, r.Contents = c.Instruction, c.History, c.Contents
+		r.Instruction, r.History, r.Contents, r.Exact = c.Instruction, c.History, c.Contents, false
 		// A turn stays with the model that has answered in it, which may be a stand-in.
 		if asked && failure == nil {
 			r.Model, r.Alone = answer.Asked, true

@@ -359,7 +359,7 @@ func (t *loopTurn) count(ctx context.Context, call *generation, r model.Request,
 	g.admitted() // also when a hook has answered
 	if answer.Usage.Source == session.Counted && answer.Attempts == 1 {
 		g.files.count(answer.FileTokens)
-		g.prompt = promptOf(r, call.encoded, max(0, answer.Usage.PromptTokens-int64(g.files.tokens())))
+		g.prompt = call.promptOf(r, max(0, answer.Usage.PromptTokens-int64(g.files.tokens())))
 		if ratio, ok := plausibleRatio(g.prompt); ok {
 			g.bytesOfToken = ratio
 		}

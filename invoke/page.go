@@ -76,6 +76,9 @@ func (s *Service) slot(ctx context.Context, current *session.Session, r *run, re
 			return slot{before: current}, nil
 		}
 	}
+	if req.Options.Page == nil && !req.edits() { // the usual turn asks nothing of the store
+		return slot{before: current}, nil
+	}
 	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
 	first, err := s.firstReplaced(ctx, current, req)

@@ -131,7 +131,7 @@ func (s *Service) answer(ctx context.Context, parent *generation, request string
 	defer parent.adopt(g)
 	err := s.question(ctx, &req)
 	if err == nil {
-		err = s.generate(ctx, g, nil, req)
+		err = s.generate(ctx, g, req)
 	}
 	if err != nil {
 		if ctx.Err() != nil {

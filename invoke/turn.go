@@ -150,16 +150,16 @@ func (s *Service) perform(ctx context.Context, r *run, opened *session.Opened) (
 		req.AfterTurn = nil // it held before the turn that waited, or that was stopped for this one
 	}
 	var chosen []chosenTurn
-	note := func(session.Record, bool) {}
+	var note func(chosenTurn)
 	if s.Agent.Loop != nil {
-		note = func(r session.Record, whole bool) { chosen = append(chosen, chosenTurn{r, whole}) }
+		note = func(t chosenTurn) { chosen = append(chosen, t) }
 	}
-	history, files, cut, err := historyOf(before, s.HistoryTokens, note)
+	earlier, err := history(before, s.HistoryTokens, note)
 	if err != nil {
 		return nil, api.Fail(api.Internal, err)
 	}
 	g := newGeneration(cmp.Or(req.Model, s.ModelName), r)
-	g.digest = s.digest
+	g.earlier, g.digest = earlier, s.digest
 	if g.files, err = s.openFiles(ctx, current.Key, req, r.out); err != nil {
 		// The queue's run whose files are gone ends with that; while the bucket does not
 		// answer, it is tried again.
@@ -177,19 +177,19 @@ func (s *Service) perform(ctx context.Context, r *run, opened *session.Opened) (
 			s.forget(ctx, g.files)
 		}
 	}()
-	if err := s.sendable(ctx, g.files, history, files); err != nil {
+	if err := s.sendable(ctx, g.files, earlier); err != nil {
 		return nil, api.Fail(api.Internal, err)
 	}
 	if s.Agent.Loop != nil {
 		slices.Reverse(chosen)
-		g.past = pastOf(history, chosen)
+		g.past = pastOf(earlier.turns, chosen)
 	}
 	defer s.extendFiles(ctx, before)()
 	g.bytesOfToken = bytesOfToken(before)
 	g.turns.left.Store(int64(s.MaxToolRounds))
 	g.rounds = &g.turns
 	g.states = s.newStates(before)
-	if cut {
+	if earlier.cut {
 		g.warn(warnHistoryCut)
 	}
 	number := before.Turns + 1
@@ -225,7 +225,7 @@ func (s *Service) perform(ctx context.Context, r *run, opened *session.Opened) (
 	if r.stopping {
 		r.cancel(errStopped)
 	}
-	err = s.generateOrFail(tool.WithFiles(g.states.context(toolContext(ctx, current, number, req)), g.files.tools), g, history, req)
+	err = s.generateOrFail(tool.WithFiles(g.states.context(toolContext(ctx, current, number, req)), g.files.tools), g, req)
 	recordGeneration(ctx, g)
 	state, stopped := session.Done, error(nil)
 	var waits *session.Run

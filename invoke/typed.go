@@ -40,10 +40,10 @@ func (s *Service) typed(r model.Request, last bool) bool {
 
 // endTyped ends a turn whose answer has a type. What is shown is the value as it was checked.
 // The turn's contents keep the model's own text.
-func (s *Service) endTyped(ctx context.Context, g *generation, history []json.RawMessage, req Request, answer model.Answer) error {
+func (s *Service) endTyped(ctx context.Context, g *generation, req Request, answer model.Answer) error {
 	asks := 0
 	if !g.formed && answer.Text() != "" && answer.Blocked == "" && !model.IsSafetyBlock(answer.Finish) {
-		next, err := s.askForForm(ctx, g, history, req, answer, askForm)
+		next, err := s.askForForm(ctx, g, req, answer, askForm)
 		if err != nil {
 			return err
 		}
@@ -64,7 +64,7 @@ func (s *Service) endTyped(ctx context.Context, g *generation, history []json.Ra
 			}
 			return api.Fail(api.ModelFailed, fmt.Errorf("the answer does not fit its type: %w", err))
 		}
-		if answer, err = s.askForForm(ctx, g, history, req, answer, fmt.Sprintf(askAgain, prefix(err.Error(), maxMisfit))); err != nil {
+		if answer, err = s.askForForm(ctx, g, req, answer, fmt.Sprintf(askAgain, prefix(err.Error(), maxMisfit))); err != nil {
 			return err
 		}
 	}
@@ -82,7 +82,7 @@ func (s *Service) endTyped(ctx context.Context, g *generation, history []json.Ra
 
 // askForForm asks the model for its answer in another form. The text of that is not
 // of the turn. Later prompts have the answer only.
-func (s *Service) askForForm(ctx context.Context, g *generation, history []json.RawMessage, req Request, answer model.Answer, ask string) (model.Answer, error) {
+func (s *Service) askForForm(ctx context.Context, g *generation, req Request, answer model.Answer, ask string) (model.Answer, error) {
 	said := prefix(answer.Text(), maxMisfit)
 	if said == "" { // the API refuses a text of nothing
 		said = "{}"
@@ -94,5 +94,5 @@ func (s *Service) askForForm(ctx context.Context, g *generation, history []json.
 	}
 	g.aside, g.asideBytes = aside, len(encoded)
 	defer func() { g.aside, g.asideBytes = nil, 0 }()
-	return s.ask(ctx, g, history, req, true)
+	return s.ask(ctx, g, req, true)
 }

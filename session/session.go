@@ -210,6 +210,9 @@ func (r Record) QuestionID() string {
 // Every later turn of the session reads it, so decoding stops behind it and nothing is
 // copied: the result is a slice of r.Data.
 func (r Record) Contents() (json.RawMessage, error) {
+	if exact, ok := r.Exact(); ok {
+		return exact.Contents, nil
+	}
 	contents, err := r.member("contents")
 	return json.RawMessage(contents), err
 }
@@ -223,6 +226,46 @@ func (r Record) Loop() json.RawMessage {
 	return json.RawMessage(raw)
 }
 
+// A Span has what every later turn of the session needs to know of a turn's contents, so
+// that it sends them without decoding them. The zero Span is that of a turn of an earlier
+// release, whose contents lack what the SDK's types leave out.
+type Span struct {
+	Bytes  int `json:"bytes"`
+	Prompt int `json:"prompt"` // bytes without the structure around each text
+}
+
+// An Exact is what [Record.Exact] reads of a turn.
+type Exact struct {
+	Contents json.RawMessage // [Turn.Contents], a slice of the record's
+	Prompt   int             // [Span.Prompt]
+	Files    bool            // whether there are [Turn.Files]
+}
+
+// Exact returns what later turns need of a turn that has a [Span], and false for one that
+// has none. Nothing is decoded: what is read lies before the contents, where quotes in a
+// text are escaped and no other member has these names, but those of a [Turn.Loop].
+func (r Record) Exact() (Exact, bool) {
+	before, rest, found := bytes.Cut(r.Data, []byte(`"contents":`))
+	_, span, ok := bytes.Cut(before, []byte(`,"span":{"bytes":`))
+	size, span, ok1 := number(span)
+	span, ok2 := bytes.CutPrefix(span, []byte(`,"prompt":`))
+	prompt, span, ok3 := number(span)
+	if !found || !ok || !ok1 || !ok2 || !ok3 || string(span) != "}," || size < 2 || len(rest) <= size || rest[0] != '[' || rest[size-1] != ']' || rest[size] != ',' && rest[size] != '}' || bytes.Contains(before, []byte(`,"loop":`)) {
+		return Exact{}, false
+	}
+	return Exact{json.RawMessage(rest[:size:size]), prompt, bytes.Contains(before, []byte(`,"files":[`))}, true
+}
+
+// number returns the number that data begins with, and the rest.
+func number(data []byte) (n int, rest []byte, ok bool) {
+	i := 0
+	for i < len(data) && i < 9 && '0' <= data[i] && data[i] <= '9' {
+		n = 10*n + int(data[i]-'0')
+		i++
+	}
+	return n, data[i:], i > 0
+}
+
 // Prompt returns the turn's [Turn.Prompt], and false if there is none. It is written
 // before the contents, so decoding stops there.
 func (r Record) Prompt() (p Prompt, ok bool) {
@@ -233,14 +276,17 @@ func (r Record) Prompt() (p Prompt, ok bool) {
 // decoders pools decoders: a turn reads one record for each earlier turn.
 var decoders = sync.Pool{New: func() any { return new(jsontext.Decoder) }}
 
+// release puts d back without what it has read.
+func release(d *jsontext.Decoder) {
+	d.Reset(bytes.NewReader(nil))
+	decoders.Put(d)
+}
+
 // member returns the value of a member of r's object as a slice of r.Data. It looks at
 // the contents and what precedes them.
 func (r Record) member(member string) (jsontext.Value, error) {
 	d := decoders.Get().(*jsontext.Decoder)
-	defer func() {
-		d.Reset(bytes.NewReader(nil)) // drop the reference to r.Data
-		decoders.Put(d)
-	}()
+	defer release(d)
 	d.Reset(bytes.NewBuffer(r.Data), jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true))
 	switch begin, err := d.ReadToken(); {
 	case err != nil:
@@ -286,6 +332,7 @@ type Turn struct {
 	Prompt       Prompt          `json:"prompt,omitzero"`
 	Files        []File          `json:"files,omitempty"` // of the contents
 	Loop         json.RawMessage `json:"loop,omitempty"`  // that a framework keeps of its turn, before the contents for [Record.Loop]
+	Span         Span            `json:"span,omitzero"`   // of the contents; stored right before them
 	Contents     json.RawMessage `json:"contents"`
 	ToolCalls    []ToolCall      `json:"tool_calls,omitempty"`
 	Usage        Usage           `json:"usage"`
@@ -328,9 +375,21 @@ type Prompt struct {
 
 // Record returns t encoded as turn number. t.Contents must be valid JSON.
 func (t Turn) Record(number int) (Record, error) {
+	if t.Span.Bytes != len(t.Contents) || t.Loop != nil { // they have changed since, or cannot be found by it
+		t.Span = Span{}
+	}
+	contents := t.Contents
+	if t.Loop == nil {
+		t.Contents = nil // the encoder would check and copy it byte by byte
+	}
 	data, err := json.Marshal(t)
 	if err != nil {
 		return Record{}, fmt.Errorf("encoding turn %d: %w", number, err)
+	}
+	if contents != nil && t.Contents == nil {
+		// Quotes in a text are escaped, and no member before it has one of this name.
+		before, after, _ := bytes.Cut(data, []byte(`"contents":null`))
+		data = slices.Concat(before, []byte(`"contents":`), contents, after)
 	}
 	return Record{Number: number, Data: data}, nil
 }
@@ -404,9 +463,14 @@ func (u Usage) Add(v Usage) Usage {
 
 // query returns the first result of [Turn.Texts] without reading further.
 func (t Turn) query() (query string) {
-	d := json.NewDecoder(bytes.NewReader(t.Contents))
+	d := decoders.Get().(*jsontext.Decoder)
+	defer release(d)
+	d.Reset(bytes.NewBuffer(t.Contents), jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true))
+	if begin, err := d.ReadToken(); err != nil || begin.Kind() != '[' {
+		return ""
+	}
 	var first storedContent
-	if begin, err := d.Token(); err != nil || begin != json.Delim('[') || !d.More() || d.Decode(&first) != nil {
+	if raw, err := d.ReadValue(); err != nil || json.Unmarshal(raw, &first) != nil {
 		return ""
 	}
 	for _, part := range first.Parts {

@@ -10,70 +10,81 @@ import (
 	"example.com/gatehouse/tool"
 )
 
-// The SDK decodes contents into its own types, in which numbers lose digits, empty
-// members vanish, and which it encodes three times over. So it makes the request, and
-// what is stored goes into the body by its own means, as it lies there, and so does
-// what is the same in all of an agent's requests.
+// In the SDK's types numbers lose digits and empty members vanish, so contents go into the
+// body as they are stored, beside what is the same in all of an agent's requests.
 
-// body returns what puts r's contents, tools and instruction into the SDK's request.
-func (r *Request) body(vertexAI bool) (genai.ExtrasRequestProvider, error) {
-	contents, err := r.contents()
-	return func(body map[string]any) map[string]any {
-		body["contents"] = contents
-		if r.Tools.JSON != nil {
-			body["tools"] = r.Tools.JSON
-			if r.Tools.mixed && !vertexAI { // whose API does not know the field
-				body["toolConfig"] = mixedTools
+// body returns r's body, which begins with settings, a JSON object.
+func (r *Request) body(settings []byte) ([]byte, error) {
+	own, err := r.own()
+	if err != nil {
+		return nil, err
+	}
+	size := len(settings) + len(own) + len(r.Tools.JSON) + len(r.Instruction)*9/8 + 128
+	for _, turn := range r.History {
+		size += len(turn) + 1
+	}
+	body := append(make([]byte, 0, size), bytes.TrimSuffix(settings, []byte("}"))...)
+	if len(body) > len("{") {
+		body = append(body, ',')
+	}
+	body = append(body, `"contents":[`...)
+	for _, turn := range r.History {
+		if !r.Exact || r.repair != asStored {
+			if turn, err = r.repair.rewrite(turn); err != nil {
+				return nil, fmt.Errorf("the history: %w", err)
 			}
 		}
-		if r.Instruction != "" {
-			body["systemInstruction"] = genai.NewContentFromText(r.Instruction, genai.RoleUser)
+		if body, err = r.appendContents(body, turn); err != nil {
+			return nil, fmt.Errorf("the history: %w", err)
 		}
-		return body
-	}, err
+	}
+	if body, err = r.appendContents(body, own); err != nil {
+		return nil, err
+	}
+	body = append(body, ']')
+	if r.Tools.JSON != nil {
+		body = append(append(body, `,"tools":`...), r.Tools.JSON...)
+	}
+	if r.Instruction != "" {
+		text, err := json.Marshal(r.Instruction)
+		if err != nil {
+			return nil, err
+		}
+		body = append(append(append(body, `,"systemInstruction":{"role":"user","parts":[{"text":`...), text...), `}]}`...)
+	}
+	return append(body, '}'), nil
 }
 
-// contents is the JSON array of r's contents, the history's as it is stored.
-func (r *Request) contents() (json.RawMessage, error) {
+// own returns r.Contents encoded in r's form.
+func (r *Request) own() ([]byte, error) {
+	if len(r.Contents) == 0 {
+		return []byte("[]"), nil
+	}
 	own, err := json.Marshal(r.Contents)
 	if err != nil {
 		return nil, err
 	}
-	size := len(own) + len(r.History) + 2
-	for _, turn := range r.History {
-		size += len(turn)
+	return r.repair.rewrite(own)
+}
+
+// appendContents appends a JSON array of contents to body, which holds one without its
+// end.
+func (r *Request) appendContents(body []byte, list json.RawMessage) ([]byte, error) {
+	list, err := r.withFiles(list)
+	if err != nil {
+		return nil, err
 	}
-	all := append(make(json.RawMessage, 0, size), '[')
-	add := func(list []byte) error {
-		list, err := r.repair.rewrite(list)
-		if err != nil {
-			return err
-		}
-		if list, err = r.withFiles(list); err != nil {
-			return err
-		}
-		list = bytes.TrimSpace(list)
-		if len(list) < 2 || list[0] != '[' {
-			return fmt.Errorf("contents that are no list: %.20q", list)
-		}
-		if list = bytes.TrimSpace(list[1 : len(list)-1]); len(list) == 0 {
-			return nil
-		}
-		if len(all) > 1 {
-			all = append(all, ',')
-		}
-		all = append(all, list...)
-		return nil
+	list = bytes.TrimSpace(list)
+	if len(list) < 2 || list[0] != '[' {
+		return nil, fmt.Errorf("contents that are no list: %.20q", list)
 	}
-	for _, turn := range r.History {
-		if err := add(turn); err != nil {
-			return nil, fmt.Errorf("the history: %w", err)
-		}
+	if list = bytes.TrimSpace(list[1 : len(list)-1]); len(list) == 0 {
+		return body, nil
 	}
-	if len(r.Contents) > 0 {
-		err = add(own)
+	if body[len(body)-1] != '[' {
+		body = append(body, ',')
 	}
-	return append(all, ']'), err
+	return append(body, list...), nil
 }
 
 // withFiles returns contents with the contents of r's files in the place of their

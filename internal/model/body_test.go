@@ -3,9 +3,12 @@ package model_test
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"io"
 	"net/http"
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"google.golang.org/genai"
@@ -14,10 +17,17 @@ import (
 	"example.com/gatehouse/tool"
 )
 
-// listening keeps the body of each request.
+// listening keeps each request.
 type listening struct {
 	canned
 	bodies []string
+	heads  []head
+}
+
+// A head is a request without its body.
+type head struct {
+	Method, URL, Host string
+	Header            http.Header
 }
 
 func (l *listening) RoundTrip(r *http.Request) (*http.Response, error) {
@@ -25,12 +35,16 @@ func (l *listening) RoundTrip(r *http.Request) (*http.Response, error) {
 	if err != nil {
 		return nil, err
 	}
+	if r.ContentLength != int64(len(body)) {
+		return nil, fmt.Errorf("%d bytes, announced as %d", len(body), r.ContentLength)
+	}
 	l.bodies = append(l.bodies, string(body))
+	l.heads = append(l.heads, head{r.Method, r.URL.String(), r.URL.Host, r.Header})
 	return l.canned.RoundTrip(r)
 }
 
-// TestSameRequest holds what is sent against what the SDK makes of the same
-// contents, tools and instruction by itself.
+// TestSameRequest holds what is sent, the first time and when it is prepared, against what
+// the SDK makes of the same contents, tools and instruction by itself.
 func TestSameRequest(t *testing.T) {
 	type in struct {
 		City string `json:"city" jsonschema:"The city's <name> & more."`
@@ -100,8 +114,12 @@ func TestSameRequest(t *testing.T) {
 					if form.stream {
 						onText = dropText
 					}
-					if _, err := c.Generate(t.Context(), r, onText); err != nil {
-						t.Fatal(err)
+					ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+					defer cancel()
+					for range 2 {
+						if _, err := c.Generate(ctx, r, onText); err != nil {
+							t.Fatal(err)
+						}
 					}
 
 					theirs := &listening{canned: canned{200, body}}
@@ -126,27 +144,81 @@ func TestSameRequest(t *testing.T) {
 						}}},
 					}
 					if form.stream {
-						for _, err := range sdk.Models.GenerateContentStream(t.Context(), r.Model, contents, settings) {
+						for _, err := range sdk.Models.GenerateContentStream(ctx, r.Model, contents, settings) {
 							if err != nil {
 								t.Fatal(err)
 							}
 						}
-					} else if _, err := sdk.Models.GenerateContent(t.Context(), r.Model, contents, settings); err != nil {
+					} else if _, err := sdk.Models.GenerateContent(ctx, r.Model, contents, settings); err != nil {
 						t.Fatal(err)
 					}
 
-					var got, want any
-					if err := json.Unmarshal([]byte(ours.bodies[0]), &got); err != nil {
-						t.Fatal(err)
-					}
+					var want any
 					if err := json.Unmarshal([]byte(theirs.bodies[0]), &want); err != nil {
 						t.Fatal(err)
 					}
-					if diff := cmp.Diff(want, got); diff != "" {
-						t.Errorf("sent by the SDK (-), by us (+):\n%s", diff)
+					for i, body := range ours.bodies {
+						var got any
+						if err := json.Unmarshal([]byte(body), &got); err != nil {
+							t.Fatal(err)
+						}
+						if diff := cmp.Diff(want, got); diff != "" {
+							t.Errorf("request %d, sent by the SDK (-), by us (+):\n%s", i, diff)
+						}
+						if diff := cmp.Diff(theirs.heads[0], ours.heads[i]); diff != "" {
+							t.Errorf("request %d, sent by the SDK (-), by us (+):\n%s", i, diff)
+						}
 					}
 				})
 			}
 		}
+	}
+}
+
+// Requests that differ in anything that the SDK makes of them are prepared each.
+func TestPreparedRequestsDiffer(t *testing.T) {
+	ours := &listening{canned: canned{200, good("Rain.")}}
+	c := newClient(t, model.Config{APIKey: apiKey, BaseURL: "http://gemini.test", Transport: ours})
+	function := model.Declare([]tool.Tool{tool.New("weather", "Tells the weather.", func(context.Context, struct{}) (string, error) { return "", nil })})
+	plain := model.Request{Model: "gemini-2.5-flash", Contents: []*genai.Content{genai.NewContentFromText("q", genai.RoleUser)}, MaxTokens: 1000}
+	settings := &genai.GenerateContentConfig{StopSequences: []string{"."}}
+	for i, tt := range []struct {
+		name   string
+		change func(*model.Request)
+		sent   string // only in this one
+	}{
+		{"the model", func(r *model.Request) { r.Model = "gemini-2.5-pro" }, ""},
+		{"max_tokens", func(r *model.Request) { r.MaxTokens = 1001 }, `"maxOutputTokens":1001`},
+		{"temperature", func(r *model.Request) { r.Temperature = genai.Ptr(0.5) }, `"temperature":0.5`},
+		{"temperature 0", func(r *model.Request) { r.Temperature = genai.Ptr(0.0) }, `"temperature":0,`},
+		{"the agent's settings", func(r *model.Request) { r.Settings = settings }, `"stopSequences":["."]`},
+		{"a schema", func(r *model.Request) { r.Schema = json.RawMessage(`{"type":"string"}`) }, `"responseJsonSchema":{"type":"string"}`},
+		{"thinking", func(r *model.Request) { r.Thinking, r.MaxTokens = "high", 30_000 }, `"thinkingBudget":24576`},
+		{"tools", func(r *model.Request) { r.Tools = function }, `"functionDeclarations"`},
+	} {
+		r := plain
+		tt.change(&r)
+		for range 2 {
+			for _, r := range []model.Request{plain, r} {
+				if _, err := c.Generate(t.Context(), r, nil); err != nil {
+					t.Fatal(tt.name, err)
+				}
+			}
+		}
+		if err := c.SetKey(t.Context(), fmt.Sprint(apiKey, i)); err != nil {
+			t.Fatal(err)
+		}
+		for n, body := range ours.bodies {
+			if holds := strings.Contains(body, tt.sent); tt.sent != "" && holds != (n%2 == 1) {
+				t.Errorf("%s: request %d: %s", tt.name, n, body)
+			}
+			if key := ours.heads[n].Header.Get("X-Goog-Api-Key"); i > 0 && key != fmt.Sprint(apiKey, i-1) {
+				t.Errorf("%s: request %d has the key %s", tt.name, n, key)
+			}
+		}
+		if url := ours.heads[1].URL; !strings.Contains(url, r.Model+":") {
+			t.Errorf("%s: %s", tt.name, url)
+		}
+		ours.bodies, ours.heads = nil, nil
 	}
 }

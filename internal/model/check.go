@@ -2,10 +2,7 @@ package model
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io"
-	"net/http"
 	"reflect"
 	"slices"
 	"strings"
@@ -227,31 +224,9 @@ func (c *Client) Combines(name string) bool {
 	return profile != nil && profile.Combines
 }
 
-// errRehearsed is that of a request that would have been sent.
-var errRehearsed = errors.New("the request was not sent")
-
-type nowhere struct{}
-
-func (nowhere) RoundTrip(r *http.Request) (*http.Response, error) {
-	if r.Body != nil {
-		_, _ = io.Copy(io.Discard, r.Body)
-		_ = r.Body.Close()
-	}
-	return nil, errRehearsed
-}
-
 // rehearse has the SDK make a request with what it would be given, up to sending it:
 // it knows which settings and tools the backend's API has.
 func (c *Client) rehearse(ctx context.Context, settings *genai.GenerateContentConfig, own []tool.Tool) error {
-	config := c.config
-	config.HTTPClient = &http.Client{Transport: nowhere{}}
-	if config.Backend == genai.BackendGeminiAPI {
-		config.APIKey = "none"
-	}
-	client, err := genai.NewClient(ctx, &config)
-	if err != nil {
-		return nil // New has reported it
-	}
 	sent := genai.GenerateContentConfig{}
 	if settings != nil {
 		sent = *settings
@@ -259,8 +234,8 @@ func (c *Client) rehearse(ctx context.Context, settings *genai.GenerateContentCo
 	for _, t := range own {
 		sent.Tools = append(sent.Tools, t.GeminiTool())
 	}
-	_, err = client.Models.GenerateContent(ctx, "rehearsed", genai.Text("rehearsed"), &sent)
-	if err == nil || errors.Is(err, errRehearsed) || ctx.Err() != nil {
+	_, err := c.sdk.Load().make(ctx, "rehearsed", &sent, false)
+	if err == nil || ctx.Err() != nil {
 		return nil
 	}
 	field := "Model"

@@ -10,10 +10,9 @@ import (
 // Events reads an event stream as the standard has it, comments, fields, several
 // lines of data and all three ends of a line
 // (https://html.spec.whatwg.org/multipage/server-sent-events.html), and returns
-// what the SDK knows: one line of data an event. An answer that is JSON instead of
-// a stream counts as one event.
+// what the SDK knows: one line of data an event, of which x has the answer. An answer that
+// is JSON instead of a stream counts as one event.
 type events struct {
-	body   io.ReadCloser
 	header http.Header
 	from   *bufio.Reader
 	afterR bool   // the last byte was a carriage return: a newline belongs to it
@@ -21,35 +20,33 @@ type events struct {
 	plain  bool   // the event's lines are no fields, but data themselves
 	line   []byte // being read
 	data   []byte // of the event so far
-	out    []byte // what Read returns next
-	err    error  // then
 }
 
-func newEvents(body io.ReadCloser, header http.Header) *events {
-	return &events{body: body, header: header, from: bufio.NewReaderSize(body, 1024)}
+func newEvents(body io.Reader, header http.Header) *events {
+	return &events{header: header, from: bufio.NewReaderSize(body, 1024)}
 }
 
-func (e *events) Close() error { return e.body.Close() }
-
-func (e *events) Read(p []byte) (int, error) {
-	for len(e.out) == 0 && e.err == nil {
+// next returns the next event's data, JSON or the error that it is, and [io.EOF] after the
+// last.
+func (e *events) next() ([]byte, error) {
+	for {
 		line, err := e.readLine()
-		if err == nil || err == io.EOF {
-			e.take(line)
+		if err != nil && err != io.EOF {
+			return nil, err
 		}
-		if e.err == nil && (len(line) == 0 || err == io.EOF) {
-			e.dispatch()
+		e.take(line)
+		if len(line) > 0 && err == nil {
+			continue
 		}
-		if e.err == nil {
-			e.err = err
+		data := bytes.TrimSpace(e.data)
+		e.data, e.plain = e.data[:0], false
+		if len(data) > 0 {
+			return readable(data, e.header)
+		}
+		if err != nil {
+			return nil, err
 		}
 	}
-	if len(e.out) == 0 {
-		return 0, e.err
-	}
-	n := copy(p, e.out)
-	e.out = e.out[n:]
-	return n, nil
 }
 
 // readLine returns the next line without its end, until the next call.
@@ -94,19 +91,4 @@ func (e *events) take(line []byte) {
 		value = bytes.TrimPrefix(value, []byte(" "))
 	}
 	e.data = append(append(e.data, value...), '\n')
-}
-
-// dispatch ends the event.
-func (e *events) dispatch() {
-	data := bytes.TrimSpace(e.data)
-	if len(data) > 0 {
-		if data, e.err = readable(data, e.header); e.err == nil {
-			e.out = append(e.out[:0], "data: "...)
-			for part := range bytes.Lines(data) {
-				e.out = append(e.out, bytes.TrimRight(part, "\n")...)
-			}
-			e.out = append(e.out, "\n\n"...)
-		}
-	}
-	e.data, e.plain = e.data[:0], false
 }

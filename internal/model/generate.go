@@ -3,10 +3,12 @@ package model
 import (
 	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
-	"iter"
+	"io"
 	"math/rand/v2"
+	"net/http"
 	"slices"
 	"strings"
 	"time"
@@ -263,20 +265,35 @@ func sleep(ctx context.Context, d time.Duration) bool {
 // send sends the request and takes the answer in, which is whole when there is no
 // error.
 func (g *generation) send(w *watch, r *Request, a *Answer, permit breaker.Permit) error {
-	body, err := r.body(g.client.config.Backend == genai.BackendVertexAI)
+	p, err := g.client.prepare(w.ctx, r, g.onText != nil)
 	if err != nil {
 		return &Error{Kind: Failed, free: true, err: err}
 	}
-	settings, ignored := g.client.settings(r)
-	settings.HTTPOptions = &genai.HTTPOptions{ExtrasRequestProvider: body}
-	a.Ignored = ignored
+	body, err := r.body(p.settings)
+	if err != nil {
+		return &Error{Kind: Failed, free: true, err: err}
+	}
+	a.Ignored = p.ignored
 	var counts *genai.GenerateContentResponseUsageMetadata
 	defer func() {
 		a.Usage, a.FileTokens = usage(counts), fileTokens(counts)
 		a.Usage.SearchQueries = a.Grounding.searches()
 	}()
+	next, done, err := g.client.answers(p.request(w.ctx, body), g.onText != nil)
+	if err != nil {
+		return err
+	}
+	defer done()
 	unshown := "" // white space, which is no answer yet
-	for chunk, err := range chunks(w.ctx, g.client.models.Load(), r.Model, settings, g.onText != nil) {
+	for {
+		raw, err := next()
+		if err == io.EOF {
+			break
+		}
+		chunk := new(genai.GenerateContentResponse)
+		if err == nil {
+			err = json.Unmarshal(raw, chunk)
+		}
 		if err != nil {
 			return err
 		}
@@ -328,33 +345,22 @@ func (g *generation) showPart(r *Request, model string, p *genai.Part) error {
 	return r.OnPart(model, p)
 }
 
-// chunks asks the SDK for an answer in pieces, or in one. It may panic on answers of
-// a form that it does not expect, such as a candidate that is null: that is an error.
-func chunks(ctx context.Context, models *genai.Models, model string, settings *genai.GenerateContentConfig, stream bool) iter.Seq2[*genai.GenerateContentResponse, error] {
-	answer := models.GenerateContentStream(ctx, model, nil, settings)
-	if !stream {
-		answer = func(yield func(*genai.GenerateContentResponse, error) bool) {
-			yield(models.GenerateContent(ctx, model, nil, settings))
-		}
+// answers sends r. The first function returns the JSON of the answer, of a stream that of
+// each chunk and then [io.EOF]; the second must be called at the end.
+func (c *Client) answers(r *http.Request, stream bool) (next func() ([]byte, error), done func(), err error) {
+	response, err := c.carrier.Do(r)
+	if err != nil {
+		return nil, nil, err
 	}
-	return func(yield func(*genai.GenerateContentResponse, error) bool) {
-		next, stop := iter.Pull2(answer) // so that only the SDK's code runs below recover
-		defer stop()
-		safely := func() (chunk *genai.GenerateContentResponse, err error, ok bool) {
-			defer func() {
-				if p := recover(); p != nil {
-					chunk, err, ok = nil, unreadable(fmt.Sprintf("the SDK panicked: %T", p)), true
-				}
-			}()
-			return next()
-		}
-		for {
-			chunk, err, ok := safely()
-			if !ok || !yield(chunk, err) || err != nil {
-				return
-			}
-		}
+	done = func() { _ = response.Body.Close() }
+	if response.StatusCode >= 300 { // a redirection without an address
+		done()
+		return nil, nil, unreadable(response.Status)
 	}
+	if stream {
+		return newEvents(response.Body, response.Header).next, done, nil
+	}
+	return func() ([]byte, error) { return readAnswer(response) }, done, nil
 }
 
 // add takes in a response or a chunk of one, and returns the parts it added.

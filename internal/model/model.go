@@ -77,9 +77,10 @@ type Config struct {
 // A Client asks Gemini. Make one for the process with [New]: it is safe for
 // concurrent use, and shares its connections.
 type Client struct {
-	config genai.ClientConfig // without the key
-	models atomic.Pointer[genai.Models]
-	close  func()
+	config  genai.ClientConfig // without the key
+	sdk     atomic.Pointer[sdk]
+	carrier *http.Client // of requests that are made
+	close   func()
 
 	withdrawn atomic.Bool // the key
 
@@ -117,9 +118,11 @@ func New(ctx context.Context, c Config) (*Client, error) {
 	if c.Wrap != nil {
 		carrier = c.Wrap(carrier)
 	}
-	config.HTTPClient = &http.Client{Transport: &transport{next: carrier, closeIdle: base.CloseIdleConnections}}
+	sending := &transport{next: carrier, closeIdle: base.CloseIdleConnections}
+	config.HTTPClient = &http.Client{Transport: metadataTransport{sending}}
 	client := &Client{
-		config: config, close: base.CloseIdleConnections, tables: c.Tables,
+		carrier: &http.Client{Transport: sending},
+		config:  config, close: base.CloseIdleConnections, tables: c.Tables,
 		names: c.Models, armor: c.Armor, breakers: make(map[string]*breaker.Breaker, len(c.Models)+len(c.Allowed)),
 	}
 	for _, name := range slices.Concat(c.Models, c.Allowed) {
@@ -149,19 +152,19 @@ var ErrNoKey = errors.New("the key of the model's API is withdrawn")
 // Vertex AI there is none, and key is ignored.
 func (c *Client) SetKey(ctx context.Context, key string) error {
 	config := c.config
-	if key == "" && config.Backend == genai.BackendGeminiAPI && c.models.Load() != nil {
+	if key == "" && config.Backend == genai.BackendGeminiAPI && c.sdk.Load() != nil {
 		c.withdrawn.Store(true)
 		return nil
 	}
 	if config.Backend == genai.BackendGeminiAPI {
 		config.APIKey = key
 	}
-	client, err := genai.NewClient(ctx, &config)
+	sdk, err := newSDK(ctx, config)
 	if err != nil {
 		// The SDK's own text prints its whole configuration, the key included.
 		return errors.New("genai refused the configuration of its client: is the key, or the project and location, set?")
 	}
-	c.models.Store(client.Models)
+	c.sdk.Store(sdk)
 	c.withdrawn.Store(false)
 	return nil
 }
@@ -199,6 +202,7 @@ type Request struct {
 	Alone       bool // no other model may stand in
 	Instruction string
 	History     []json.RawMessage // earlier turns' contents, each a JSON array of genai.Content
+	Exact       bool              // History has nothing that [Restore] would put back
 	Contents    []*genai.Content  // what follows on them
 	// Files are the contents of files that History and Contents refer to by these
 	// addresses, of those that are sent with the request.

@@ -148,7 +148,7 @@ var errMissing = errors.New("the API answered so for it and each of its fallback
 // LiteLLM, answers 404 in another form than the API's: it can be reached, and what it
 // does not serve may still exist.
 func (c *Client) Probe(ctx context.Context, name string) error {
-	_, err := c.models.Load().Get(ctx, name, nil)
+	_, err := c.sdk.Load().models.Get(ctx, name, nil)
 	if err == nil {
 		return nil
 	}

@@ -5,7 +5,10 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
+
+	"google.golang.org/genai"
 )
 
 // A repair is a form of a conversation in which a model may take it that refused
@@ -79,7 +82,7 @@ func DecodeContents(list []byte) ([]Content, error) {
 // rewrite returns contents in f's form.
 func (f repair) rewrite(list json.RawMessage) (json.RawMessage, error) {
 	if f == asStored {
-		return restore(list)
+		return Restore(list)
 	}
 	contents, err := DecodeContents(list)
 	if err != nil {
@@ -184,10 +187,29 @@ func encoded(value any) string {
 	return strings.TrimSpace(b.String())
 }
 
-// restore puts back what the SDK's types leave out when it is empty: the text
+// Encode returns the JSON of a content as the model wrote it, with what the SDK's types
+// leave out when it is empty; see [Restore].
+func Encode(content *genai.Content) ([]byte, error) {
+	encoded, err := json.Marshal(content)
+	if err != nil || !slices.ContainsFunc(content.Parts, shortened) {
+		return encoded, err
+	}
+	list, err := Restore(slices.Concat([]byte("["), encoded, []byte("]")))
+	if err != nil {
+		return nil, err
+	}
+	return list[1 : len(list)-1], nil
+}
+
+// shortened reports whether the SDK's types leave something out of p.
+func shortened(p *genai.Part) bool {
+	return p != nil && (p.FunctionCall != nil && len(p.FunctionCall.Args) == 0 || len(p.ThoughtSignature) > 0 && p.Text == "")
+}
+
+// Restore puts back what the SDK's types leave out when it is empty: the text
 // of a part that only carries a thought signature, and the arguments of a call
 // without any. The model made them, and gets its own contents unchanged.
-func restore(list json.RawMessage) (json.RawMessage, error) {
+func Restore(list json.RawMessage) (json.RawMessage, error) {
 	if !bytes.Contains(list, []byte(`"thoughtSignature"`)) && !bytes.Contains(list, []byte(`"functionCall"`)) {
 		return list, nil
 	}

@@ -79,7 +79,8 @@ func counted(conn net.Conn) *countingConn {
 	return c
 }
 
-// A transport carries the SDK's requests. It is safe for concurrent use.
+// A transport carries requests and returns the errors of answers. It is safe for concurrent
+// use.
 type transport struct {
 	next      http.RoundTripper
 	closeIdle func()
@@ -121,15 +122,34 @@ func (t *transport) RoundTrip(r *http.Request) (*http.Response, error) {
 			raw = nil // the status counts; what came may be anything
 		}
 		return nil, answeredError(status, response.Header, raw)
-	case r.URL.Query().Get("alt") == "sse":
-		response.Body = newEvents(body, response.Header)
-		return response, nil
 	}
-	defer body.Close()
-	raw, err := io.ReadAll(body)
-	if err == nil {
-		raw, err = readable(raw, response.Header)
+	response.Body = body
+	return response, nil
+}
+
+// readAnswer returns the JSON of an answer, or the error that it is.
+func readAnswer(response *http.Response) ([]byte, error) {
+	var raw bytes.Buffer
+	if n := response.ContentLength; n > 0 && n < maxResponse {
+		raw.Grow(int(n) + bytes.MinRead)
 	}
+	if _, err := raw.ReadFrom(response.Body); err != nil {
+		return nil, err
+	}
+	return readable(raw.Bytes(), response.Header)
+}
+
+// A metadataTransport carries the SDK's requests for metadata, in whose answers the SDK finds
+// no errors.
+type metadataTransport struct{ *transport }
+
+func (t metadataTransport) RoundTrip(r *http.Request) (*http.Response, error) {
+	response, err := t.transport.RoundTrip(r)
+	if err != nil || response.StatusCode >= 300 {
+		return response, err
+	}
+	defer response.Body.Close()
+	raw, err := readAnswer(response)
 	if err != nil {
 		return nil, err
 	}
@@ -179,7 +199,7 @@ func readable(raw []byte, header http.Header) ([]byte, error) {
 }
 
 // Numbers in the arguments of calls may have more digits than a float64 keeps. So
-// the SDK gets the arguments' JSON as one text, by the name argumentsText, and
+// the SDK's types get the arguments' JSON as one text, by the name argumentsText, and
 // [unquoteArguments] decodes it.
 const argumentsText = "json"
 
