@@ -1,45 +1,25 @@
-// Command binary writes what the parts of the service's program weigh: the sizes
-// of the symbols that are in the file, added up by whose they are.
-//
-//	cd bench && go run ./binary > results/binary-parts.txt
 package main
 
 import (
 	"cmp"
 	"debug/elf"
 	"fmt"
-	"os"
-	"os/exec"
-	"path/filepath"
+	"io"
+	"maps"
 	"slices"
 	"strings"
 )
 
-func main() {
-	if err := run(); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
-	}
-}
-
-func run() error {
-	dir, err := os.MkdirTemp("", "binary")
-	if err != nil {
-		return err
-	}
-	defer func() { _ = os.RemoveAll(dir) }()
-	program := filepath.Join(dir, "gatehouse")
-	if out, err := exec.Command("go", "build", "-trimpath", "-o", program, "./gatehouse").CombinedOutput(); err != nil {
-		return fmt.Errorf("go build: %w\n%s", err, out)
-	}
+// sizes returns the bytes of the symbols that are in the program's file, by whose they are.
+func sizes(program string) (map[string]uint64, error) {
 	file, err := elf.Open(program)
 	if err != nil {
-		return fmt.Errorf("reading the program, which must be Linux's: %w", err)
+		return nil, fmt.Errorf("reading the program, which must be Linux's: %w", err)
 	}
 	defer func() { _ = file.Close() }()
 	symbols, err := file.Symbols()
 	if err != nil {
-		return fmt.Errorf("reading the symbols: %w", err)
+		return nil, fmt.Errorf("reading the symbols: %w", err)
 	}
 	sizes := map[string]uint64{}
 	for _, s := range symbols {
@@ -48,17 +28,19 @@ func run() error {
 			sizes[partOf(s.Name)] += s.Size
 		}
 	}
-	type part struct {
-		name string
-		size uint64
+	return sizes, nil
+}
+
+// writeParts writes sizes, the largest first.
+func writeParts(program string, out io.Writer) error {
+	sizes, err := sizes(program)
+	if err != nil {
+		return err
 	}
-	var parts []part
-	for name, size := range sizes {
-		parts = append(parts, part{name, size})
-	}
-	slices.SortFunc(parts, func(a, b part) int { return cmp.Or(cmp.Compare(b.size, a.size), cmp.Compare(a.name, b.name)) })
-	for _, p := range parts {
-		fmt.Printf("%9.1f KiB  %s\n", float64(p.size)/1024, p.name)
+	for _, name := range slices.SortedFunc(maps.Keys(sizes), func(a, b string) int {
+		return cmp.Or(cmp.Compare(sizes[b], sizes[a]), cmp.Compare(a, b))
+	}) {
+		fmt.Fprintf(out, "%9.1f KiB  %s\n", float64(sizes[name])/1024, name)
 	}
 	return nil
 }
