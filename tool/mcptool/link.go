@@ -117,14 +117,15 @@ func (l *link) pages(ctx context.Context) ([]*mcp.Tool, error) {
 	var listed []*mcp.Tool
 	params := &mcp.ListToolsParams{}
 	for range maxPages {
-		page, err := session.ListTools(ctx, params)
+		reqCtx, read := withReading(ctx)
+		page, err := session.ListTools(reqCtx, params)
 		if errors.Is(err, mcp.ErrSessionMissing) && params.Cursor == "" {
 			l.drop(session)
 			if session, err = l.connect(ctx); err == nil {
-				page, err = session.ListTools(ctx, params)
+				page, err = session.ListTools(reqCtx, params)
 			}
 		}
-		if err != nil {
+		if err = read.name(err); err != nil {
 			if isBroken(err) {
 				l.abandon(session)
 			}
@@ -213,8 +214,9 @@ func (l *link) dial(ctx context.Context) (*mcp.ClientSession, error) {
 			return next(ctx, method, r)
 		}
 	})
-	session, err := client.Connect(ctx, l.set.transport(), nil)
-	if err != nil {
+	connecting, read := withReading(ctx)
+	session, err := client.Connect(connecting, l.set.transport(), nil)
+	if err = read.name(err); err != nil {
 		return nil, err
 	}
 	l.mu.Lock()
@@ -279,7 +281,9 @@ func (l *link) call(ctx context.Context, name string, args json.RawMessage) (res
 		if session, err = l.connect(ctx); err != nil {
 			return nil, err
 		}
-		result, err = session.CallTool(ctx, &mcp.CallToolParams{Name: name, Arguments: args})
+		callCtx, read := withReading(ctx)
+		result, err = session.CallTool(callCtx, &mcp.CallToolParams{Name: name, Arguments: args})
+		err = read.name(err)
 		// The server has forgotten the session, and so has done nothing.
 		if again && errors.Is(err, mcp.ErrSessionMissing) {
 			l.drop(session)

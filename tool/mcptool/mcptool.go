@@ -212,7 +212,7 @@ func HTTP(name, url string, options ...Option) (*Set, error) {
 	client.Transport = &transport{set: s, endpoint: endpoint, next: client.Transport}
 	s.transport = func() mcp.Transport {
 		return &mcp.StreamableClientTransport{
-			Endpoint: url, HTTPClient: client, MaxEventSize: maxResponse,
+			Endpoint: url, HTTPClient: client, MaxEventSize: 2 * maxResponse, // of which the body's bound comes first
 			// An instance has no CPU between requests: nothing would read the stream.
 			DisableStandaloneSSE: true,
 		}

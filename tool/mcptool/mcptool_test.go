@@ -469,16 +469,27 @@ func TestHostileAnswers(t *testing.T) {
 		answer http.HandlerFunc
 		want   string
 	}{
-		{"100 MB of JSON", flood("application/json", `{"jsonrpc":"2.0","id":3,"result":{"content":[{"type":"text","text":"`), "cannot be reached"},
-		{"100 MB of an event", flood("text/event-stream", "event: message\ndata: "), "cannot be reached"},
+		{"100 MB of JSON", flood("application/json", `{"jsonrpc":"2.0","id":3,"result":{"content":[{"type":"text","text":"`), "sent a response that is too long"},
+		{"100 MB of an event", flood("text/event-stream", "event: message\ndata: "), "sent a response that is too long"},
 		{"no JSON", func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Type", "application/json")
 			_, _ = io.WriteString(w, "<html>")
+		}, "sent a response that is not of the protocol"},
+		{"half a response", func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Type", "application/json")
+			w.Header().Set("Content-Length", "100")
+			_, _ = io.WriteString(w, `{"jsonrpc":`)
 		}, "cannot be reached"},
+		{"a content that is none", func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Content-Type", "application/json")
+			var call struct{ ID json.RawMessage }
+			_ = json.NewDecoder(r.Body).Decode(&call)
+			_, _ = fmt.Fprintf(w, `{"jsonrpc":"2.0","id":%s,"result":{"content":[null],"tools":[{"name":5}]}}`, call.ID)
+		}, "sent a response that is not of the protocol"},
 		{"another type", func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Type", "text/html")
 			_, _ = io.WriteString(w, "<html>")
-		}, "cannot be reached"},
+		}, "sent a response that is not of the protocol"},
 		{"a redirect to the metadata server", func(w http.ResponseWriter, r *http.Request) {
 			http.Redirect(w, r, "http://169.254.169.254/computeMetadata/v1/instance/service-accounts/default/token", http.StatusTemporaryRedirect)
 		}, "answered with a redirect, which is not followed"},

@@ -6,10 +6,12 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"mime"
 	"net/http"
 	"net/url"
 	"os"
 	"os/exec"
+	"sync"
 
 	"github.com/modelcontextprotocol/go-sdk/jsonrpc"
 
@@ -30,6 +32,7 @@ var (
 	errRefused  = errors.New("refused the credential")
 	errRedirect = errors.New("answered with a redirect, which is not followed")
 	errTooLong  = errors.New("sent a response that is too long")
+	errForm     = errors.New("sent a response that is not of the protocol")
 	errInput    = errors.New("asks for more input, which cannot be given here")
 	errAddress  = errors.New("has an address that is not allowed")
 	errTime     = errors.New("took too long")
@@ -77,27 +80,85 @@ func (t *transport) RoundTrip(r *http.Request) (*http.Response, error) {
 		_ = resp.Body.Close()
 		return nil, refusal
 	}
-	resp.Body = &boundedBody{ReadCloser: resp.Body, left: maxResponse}
+	reading, _ := r.Context().Value(readingKey{}).(*reading)
+	reading.set(nil)
+	if kind, _, err := mime.ParseMediaType(resp.Header.Get("Content-Type")); err == nil && kind != "application/json" && kind != "text/event-stream" {
+		reading.set(errForm) // the SDK does not read it
+	}
+	resp.Body = &boundedBody{ReadCloser: resp.Body, left: maxResponse, reading: reading}
 	return resp, nil
 }
 
 // A boundedBody fails when more than left bytes are read.
 type boundedBody struct {
 	io.ReadCloser
-	left int
+	left    int
+	reading *reading
 }
 
 func (b *boundedBody) Read(p []byte) (int, error) {
 	if b.left <= 0 {
 		// One byte more may be the end.
-		if n, err := b.ReadCloser.Read(make([]byte, 1)); n == 0 && err != nil {
-			return 0, err
+		n, err := b.ReadCloser.Read(make([]byte, 1))
+		if n == 0 && err != nil {
+			return 0, b.end(err)
 		}
-		return 0, errTooLong
+		return 0, b.end(errTooLong)
 	}
 	n, err := b.ReadCloser.Read(p[:min(len(p), b.left)])
 	b.left -= n
-	return n, err
+	return n, b.end(err)
+}
+
+// end notes how the body has ended, nil if it has not.
+func (b *boundedBody) end(err error) error {
+	if err != nil {
+		b.reading.set(err)
+	}
+	return err
+}
+
+// A reading is how the body of a request's last response has ended. The SDK does not wrap what
+// the body returns, so an error of the SDK does not show it. A nil reading, as of a
+// command, notes nothing.
+type reading struct {
+	mu    sync.Mutex
+	ended error // nil: not yet
+}
+
+type readingKey struct{}
+
+// withReading returns a context for the requests of one call, and their reading.
+func withReading(ctx context.Context) (context.Context, *reading) {
+	r := &reading{}
+	return context.WithValue(ctx, readingKey{}, r), r
+}
+
+func (r *reading) set(ended error) {
+	if r == nil {
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.ended = ended
+}
+
+// name adds to err, of a call, what its response was: too long, or read to its end and not
+// understood.
+func (r *reading) name(err error) error {
+	_, answered := errors.AsType[*jsonrpc.Error](err)
+	if err == nil || answered || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+		return err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	switch r.ended {
+	case errTooLong:
+		return fmt.Errorf("%w: %w", errTooLong, err)
+	case io.EOF, errForm:
+		return fmt.Errorf("%w: %w", errForm, err)
+	}
+	return err
 }
 
 // A statusError is a response whose status means that the server cannot answer now.
@@ -139,7 +200,7 @@ func isBroken(err error) bool {
 // explain returns err in words that hold no address, no credential and nothing that the
 // server has sent.
 func explain(err error) error {
-	for _, known := range []error{errAway, errAbsent, errRefused, errRedirect, errTooLong, errInput} {
+	for _, known := range []error{errAway, errAbsent, errRefused, errRedirect, errTooLong, errForm, errInput} {
 		if errors.Is(err, known) {
 			return known
 		}
