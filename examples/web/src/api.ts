@@ -3,7 +3,11 @@ import type { GetToken } from './token';
 
 const service = import.meta.env.VITE_SERVICE ?? 'http://127.0.0.1:8080';
 
-export type Message = UIMessage<{ turn?: number; request_id?: string; usage?: { total_tokens: number }; warnings?: string[] }>;
+export type Pending = { approval_id: string; question: string };
+export type Message = UIMessage<{
+  turn?: number; run_id?: string; usage?: { total_tokens: number }; warnings?: string[]; pending?: Pending[]; feedback?: { score: number } | null;
+}>;
+export type Session = { session_id: string; title: string; turns: number };
 
 /** Speaks to POST /chat. The history is the service's: only the last message goes out, with how many `turns` the page shows. */
 export function transport(getToken: GetToken, turns: () => number) {
@@ -32,6 +36,15 @@ export async function load(id: string, getToken: GetToken): Promise<Message[]> {
 /** Ends the answer that goes on: the SDK's own stop only leaves it. */
 export async function stop(id: string, getToken: GetToken) {
   await fetch(`${service}/chat/${id}/stop`, { method: 'POST', headers: { Authorization: `Bearer ${await getToken()}` } });
+}
+
+/** Any other route of the service. An error has its sentence for people. */
+export async function call(getToken: GetToken, method: string, path: string, body?: unknown): Promise<Response> {
+  const response = await fetch(service + path, {
+    method, headers: { Authorization: `Bearer ${await getToken()}`, 'Content-Type': 'application/json' }, body: body ? JSON.stringify(body) : undefined,
+  });
+  if (!response.ok) throw new Error((await response.json()).message);
+  return response;
 }
 
 /** What to show of an error: the service's own sentence, which is the body. */

@@ -1,74 +1,70 @@
-import { useChat } from '@ai-sdk/react';
-import { generateId, getToolName, isToolUIPart } from 'ai';
-import { useMemo, useRef, useState, type FormEvent } from 'react';
+import { generateId } from 'ai';
+import { useEffect, useState, type FormEvent } from 'react';
 import { createRoot } from 'react-dom/client';
-import { load, sentence, stop, transport, turnsOf, type Message } from './api';
+import { call, load, sentence, type Message, type Session } from './api';
+import { Chat, field } from './chat';
 import { signIn, type GetToken } from './token';
 import './style.css';
 
-type Conversation = { id: string; messages: Message[]; getToken: GetToken };
-
-/** Reads the one text field of a form. */
-function field(event: FormEvent<HTMLFormElement>): string {
-  event.preventDefault();
-  const form = event.currentTarget;
-  const text = String(new FormData(form).get('text')).trim();
-  form.reset();
-  return text;
-}
-
 function App() {
-  const [conversation, setConversation] = useState<Conversation>();
-  const [problem, setProblem] = useState('');
-  if (conversation) return <Chat key={conversation.id} {...conversation} />;
-  const enter = async (event: FormEvent<HTMLFormElement>) => {
-    const getToken = signIn(field(event));
-    const id = location.hash.slice(1) || generateId(); // the page's address names the session
-    try {
-      const messages = await load(id, getToken);
-      location.hash = id;
-      setConversation({ id, messages, getToken });
-    } catch (error) {
-      setProblem(sentence(error as Error));
-    }
+  const [getToken, setGetToken] = useState<GetToken>();
+  if (getToken) return <Conversations getToken={getToken} />;
+  const enter = (event: FormEvent<HTMLFormElement>) => {
+    const token = signIn(field(event));
+    setGetToken(() => token);
   };
   return (
     <form onSubmit={enter}>
       <input name="text" placeholder="Your name" aria-label="Your name" required autoFocus />
       <button>Sign in</button>
-      {problem && <p role="alert">{problem}</p>}
     </form>
   );
 }
 
-function Chat({ id, messages: initial, getToken }: Conversation) {
-  const turns = useRef(turnsOf(initial)); // kept apart: to edit or answer again, the SDK cuts its messages before it sends
-  const chat = useChat<Message>({
-    id, messages: initial, transport: useMemo(() => transport(getToken, () => turns.current), [getToken]),
-    onFinish: ({ messages, isError }) => { if (!isError) turns.current = turnsOf(messages); },
+/** The sessions of the person who is signed in, beside the one that the page's address names. */
+function Conversations({ getToken }: { getToken: GetToken }) {
+  const [sessions, setSessions] = useState<Session[]>([]);
+  const [open, setOpen] = useState<{ id: string; messages: Message[] }>();
+  const [problem, setProblem] = useState('');
+  const attempt = (action: () => Promise<unknown>) => action().then(() => setProblem(''), error => setProblem(sentence(error)));
+  const list = () => attempt(async () => setSessions((await (await call(getToken, 'GET', '/sessions?limit=50')).json()).data.sessions));
+  const restore = (id: string) => attempt(async () => {
+    const messages = await load(id, getToken);
+    // A question whose answer goes on is no turn yet: the tab remembers it.
+    const asked: Message | null = JSON.parse(sessionStorage.getItem(id) ?? 'null');
+    if (asked && !messages.some(m => m.id === asked.id)) messages.push(asked);
+    location.hash = id;
+    setOpen({ id, messages });
   });
-  const busy = chat.status === 'submitted' || chat.status === 'streaming';
+  const rename = (s: Session) => attempt(async () => {
+    const title = prompt('New title', s.title);
+    if (title) await call(getToken, 'PUT', `/sessions/${s.session_id}/title`, { title });
+  }).then(list);
+  const remove = (s: Session) => attempt(async () => {
+    if (!confirm(`Delete “${s.title}”?`)) return;
+    await call(getToken, 'DELETE', `/sessions/${s.session_id}`);
+    if (s.session_id === open?.id) await restore(generateId());
+  }).then(list);
+  useEffect(() => {
+    restore(location.hash.slice(1) || generateId());
+    list();
+  }, []);
   return (
     <>
-      <div role="log">
-        {chat.messages.map(message => (
-          <article key={message.id} className={message.role}>
-            {message.parts.map((part, i) => {
-              if (part.type === 'text') return <p key={i}>{part.text}</p>;
-              if (isToolUIPart(part)) return <small key={i}>{getToolName(part)} {part.state === 'output-error' ? `✗ ${part.errorText}` : part.state === 'output-available' ? '✓' : '…'}</small>;
-            })}
-            {message.metadata?.usage && <small>turn {message.metadata.turn}, {message.metadata.usage.total_tokens} tokens</small>}
-          </article>
-        ))}
-      </div>
-      {chat.error && <p role="alert">{sentence(chat.error)}</p>}
-      <form onSubmit={event => chat.sendMessage({ text: field(event) })}>
-        <input name="text" placeholder="Ask" aria-label="Ask" required autoFocus />
-        {busy ? <button type="button" onClick={() => Promise.all([stop(id, getToken), chat.stop()])}>Stop</button> : <button>Send</button>}
-        {!busy && chat.messages.length > 0 && (
-          <button type="button" onClick={() => chat.regenerate()}>{chat.error ? 'Try again' : 'Answer again'}</button>
-        )}
-      </form>
+      <nav aria-label="Sessions">
+        <button onClick={() => restore(generateId())}>New chat</button>
+        <ul>
+          {sessions.map(s => (
+            <li key={s.session_id}>
+              <button aria-current={s.session_id === open?.id} onClick={() => restore(s.session_id)}>{s.title}</button>
+              <button aria-label={`Rename ${s.title}`} onClick={() => rename(s)}>✎</button>
+              <button aria-label={`Delete ${s.title}`} onClick={() => remove(s)}>×</button>
+            </li>
+          ))}
+        </ul>
+        {problem && <p role="alert">{problem}</p>}
+      </nav>
+      {open && <Chat key={open.id} {...open} getToken={getToken} onTurn={list} />}
     </>
   );
 }

@@ -5,7 +5,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { createServer } from 'node:http';
 import { createServer as createPort } from 'node:net';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 
 const root = new URL('../../..', import.meta.url).pathname;
 
@@ -68,6 +68,12 @@ async function startGemini() {
       case question.includes('slow') && !(question.includes('once') && calls.some(c => c !== call && c.question === question && c.cancelled)):
         chunk([{ text: 'One moment' }]);
         return; // and nothing more, until the client goes
+      case question.includes('sources'):
+        chunk([{ text: 'As **they** say.' }], { finishReason: 'STOP', groundingMetadata: { groundingChunks: [{ web: { uri: 'https://example.com/page', title: 'A page' } }] } });
+        break;
+      case question.includes('cancel') && !answered:
+        chunk([{ functionCall: { name: 'cancel_my_order', args: { number: '7' } } }], { finishReason: 'STOP' });
+        break;
       case question.includes('tool') && !answered:
         chunk([{ text: 'Let me see. ' }, { functionCall: { name: 'list_stock', args: {} } }], { finishReason: 'STOP' });
         break;
@@ -89,16 +95,17 @@ async function startGemini() {
   };
 }
 
-/** Starts all of it. `origin` is the page's. */
-export async function startService(origin = 'http://127.0.0.1:5173') {
+/** Starts all of it. `origin` is the page's; `agent` the program, with more of its environment. */
+export async function startService(origin = 'http://127.0.0.1:5173', agent = { cwd: root, path: './internal/testagent/program', env: {} }) {
   const bin = mkdtempSync(join(tmpdir(), 'gatehouse-web-'));
-  for (const [cwd, path] of [[root, './internal/testagent/program'], [join(root, 'examples'), './issuer']]) {
+  for (const [cwd, path] of [[agent.cwd, agent.path], [join(root, 'examples'), './issuer']]) {
     const built = spawnSync('go', ['build', '-o', bin + '/', path], { cwd, stdio: 'inherit' });
     if (built.status !== 0) throw new Error('the service could not be built');
   }
   const gemini = await startGemini();
   const issuer = await start(join(bin, 'issuer'), ['-port', '0'], {});
-  const local = await start(join(bin, 'program'), [], {
+  const local = await start(join(bin, basename(agent.path)), [], {
+    ...agent.env,
     PORT: '0', ENVIRONMENT: 'development', AUTH: 'oidc', OIDC_ISSUERS: `${issuer.address}|example`, ALLOWED_ORIGINS: origin,
     GEMINI_API_KEY: 'stand-in', GOOGLE_GEMINI_BASE_URL: gemini.url,
   });
@@ -122,6 +129,20 @@ export async function startService(origin = 'http://127.0.0.1:5173') {
       rmSync(bin, { recursive: true });
     },
   };
+}
+
+/** The agent of examples/orders, whose customers approve what it cancels, and its shop. */
+export async function startShop(origin) {
+  const canceled = [];
+  const shop = createServer((request, response) => {
+    if (request.method === 'DELETE') canceled.push(request.url);
+    response.end(JSON.stringify(request.method === 'DELETE' ? { number: '7', status: 'canceled' } : []));
+  }).listen(0, '127.0.0.1');
+  await once(shop, 'listening');
+  const service = await startService(origin, {
+    cwd: join(root, 'examples'), path: './orders/local', env: { SHOP_URL: `http://127.0.0.1:${shop.address().port}`, SHOP_KEY: 'none' },
+  });
+  return { ...service, canceled, stop: async () => { await service.stop(); shop.closeAllConnections(); shop.close(); } };
 }
 
 /** Waits until `holds` gives something, and fails after ten seconds. */

@@ -1,0 +1,130 @@
+import { useChat } from '@ai-sdk/react';
+import { convertFileListToFileUIParts, getToolName, isToolUIPart, lastAssistantMessageIsCompleteWithApprovalResponses, type FileUIPart } from 'ai';
+import { useEffect, useMemo, useRef, useState, type FormEvent } from 'react';
+import Markdown from 'react-markdown';
+import remarkGfm from 'remark-gfm';
+import { useStickToBottom } from 'use-stick-to-bottom';
+import { call, sentence, stop, transport, turnsOf, type Message } from './api';
+import type { GetToken } from './token';
+
+/** Reads the one text field of a form. */
+export function field(event: FormEvent<HTMLFormElement>): string {
+  event.preventDefault();
+  const form = event.currentTarget;
+  const text = String(new FormData(form).get('text')).trim();
+  form.reset();
+  return text;
+}
+
+type Props = { id: string; messages: Message[]; getToken: GetToken; onTurn: () => void };
+
+export function Chat({ id, messages: initial, getToken, onTurn }: Props) {
+  const turns = useRef(turnsOf(initial)); // kept apart: to edit or answer again, the SDK cuts its messages before it sends
+  const { scrollRef, contentRef, isAtBottom, scrollToBottom } = useStickToBottom();
+  const chat = useChat<Message>({
+    id, messages: initial, resume: true, transport: useMemo(() => transport(getToken, () => turns.current), [getToken]),
+    sendAutomaticallyWhen: lastAssistantMessageIsCompleteWithApprovalResponses,
+    onFinish: ({ messages, isError, isDisconnect }) => {
+      if (!isDisconnect) sessionStorage.removeItem(id); // the answer goes on without its page
+      if (!isError) turns.current = turnsOf(messages);
+      onTurn();
+    },
+  });
+  const busy = chat.status === 'submitted' || chat.status === 'streaming';
+  useEffect(() => {
+    const last = chat.messages.at(-1);
+    if (chat.status === 'submitted' && last?.role === 'user') sessionStorage.setItem(id, JSON.stringify(last));
+  }, [chat.status]);
+  const ask = (event: FormEvent<HTMLFormElement>) => {
+    const reading = convertFileListToFileUIParts((event.currentTarget.elements.namedItem('files') as HTMLInputElement).files ?? undefined);
+    const text = field(event);
+    reading.then(files => chat.sendMessage({ text, files }));
+    scrollToBottom();
+  };
+  return (
+    <section>
+      <div role="log" ref={scrollRef} tabIndex={0} aria-label="Conversation">
+        <div ref={contentRef}>
+          {chat.messages.map(message => (
+            <article key={message.id} className={message.role}>
+              {message.parts.map((part, i) => <Part key={i} part={part} message={message} getToken={getToken} answer={chat.addToolApprovalResponse} />)}
+              {message.metadata?.usage && <Foot id={id} metadata={message.metadata} getToken={getToken} />}
+            </article>
+          ))}
+          {chat.status === 'submitted' && <p>Waiting for an answer…</p>}
+        </div>
+      </div>
+      {!isAtBottom && <button onClick={() => scrollToBottom()}>To the end</button>}
+      {chat.error && <p role="alert">{sentence(chat.error)}</p>}
+      <form onSubmit={ask}>
+        <input name="files" type="file" multiple aria-label="Files" />
+        <input name="text" placeholder="Ask" aria-label="Ask" required autoFocus />
+        {busy ? <button type="button" onClick={() => Promise.all([stop(id, getToken), chat.stop()])}>Stop</button> : <button>Send</button>}
+        {!busy && chat.messages.length > 0 && (
+          <button type="button" onClick={() => chat.regenerate()}>{chat.error ? 'Try again' : 'Answer again'}</button>
+        )}
+      </form>
+    </section>
+  );
+}
+
+type PartProps = {
+  part: Message['parts'][number]; message: Message; getToken: GetToken;
+  answer: (response: { id: string; approved: boolean }) => void;
+};
+
+/** One part of a message, in the order in which they came. */
+function Part({ part, message, getToken, answer }: PartProps) {
+  switch (part.type) {
+    case 'text': return message.role === 'user' ? <p>{part.text}</p> : <Markdown remarkPlugins={[remarkGfm]}>{part.text}</Markdown>;
+    case 'reasoning': return <details><summary>Reasoning</summary><p>{part.text}</p></details>;
+    case 'source-url': return <small>Source: <a href={part.url} target="_blank" rel="noreferrer">{part.title ?? part.url}</a> ({new URL(part.url).host})</small>;
+    case 'file': return <File part={part} getToken={getToken} />;
+  }
+  if (!isToolUIPart(part)) return null;
+  if (part.state === 'approval-requested') {
+    const { id } = part.approval;
+    const question = message.metadata?.pending?.find(p => p.approval_id === id)?.question ?? `May the agent use ${getToolName(part)}?`;
+    return (
+      <fieldset>
+        <legend>{question}</legend>
+        <code>{JSON.stringify(part.input)}</code>
+        <button onClick={() => answer({ id, approved: false })}>Deny</button>
+        <button onClick={() => answer({ id, approved: true })}>Approve</button>
+      </fieldset>
+    );
+  }
+  const end = { 'output-available': '✓', 'output-error': `✗ ${part.errorText}`, 'output-denied': '✗ denied' }[part.state as string] ?? '…';
+  return <small>{getToolName(part)} {end}</small>;
+}
+
+/** A file, inline or kept by the service, which wants the credential for it. */
+function File({ part, getToken }: { part: FileUIPart; getToken: GetToken }) {
+  const [url, setURL] = useState(part.url.startsWith('data:') ? part.url : '');
+  useEffect(() => {
+    if (!part.url.startsWith('/')) return;
+    let made = '';
+    call(getToken, 'GET', part.url).then(async r => setURL(made = URL.createObjectURL(await r.blob())), () => {});
+    return () => URL.revokeObjectURL(made);
+  }, [part.url]);
+  const name = part.filename ?? part.mediaType;
+  if (!url) return <small>{name}</small>;
+  return part.mediaType.startsWith('image/') ? <img src={url} alt={name} /> : <a href={url} download={name}>{name}</a>;
+}
+
+/** What is known of a stored answer, and an opinion on it. */
+function Foot({ id, metadata, getToken }: { id: string; metadata: NonNullable<Message['metadata']>; getToken: GetToken }) {
+  const [score, setScore] = useState(metadata.feedback?.score ?? 0);
+  const rate = async (value: number) => {
+    const next = value === score ? 0 : value;
+    await call(getToken, 'PUT', `/sessions/${id}/turns/${metadata.turn}/feedback`, { score: next });
+    setScore(next);
+  };
+  return (
+    <small>
+      turn {metadata.turn}, {metadata.usage!.total_tokens} tokens {metadata.warnings?.join(', ')}
+      <button aria-label="Good answer" aria-pressed={score === 1} onClick={() => rate(1)}>👍</button>
+      <button aria-label="Bad answer" aria-pressed={score === -1} onClick={() => rate(-1)}>👎</button>
+    </small>
+  );
+}
