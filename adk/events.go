@@ -29,7 +29,6 @@ func keepEvents(all []*session.Event, contents []*genai.Content) (json.RawMessag
 	kept := make([]keptEvent, 0, len(all))
 	for _, e := range all {
 		k := keptEvent{Event: *e}
-		k.Event.UsageMetadata = nil // the turn has the usage
 		if i := indexOf(contents, e.Content); i >= 0 {
 			k.Content, k.IDs = &i, idsOf(e.Content)
 			k.Event.Content = nil

@@ -30,11 +30,14 @@ type conversation struct {
 	loaded map[string]bool
 }
 
+// newConversation returns a session without events. state is its own state, nil for one that
+// is to be loaded, too.
 func newConversation(app, user, id string, state map[string]any, load func(prefix string) (map[string]any, error)) *conversation {
-	if state == nil {
+	known := state != nil
+	if !known {
 		state = map[string]any{}
 	}
-	return &conversation{app: app, user: user, id: id, state: state, load: load, loaded: map[string]bool{}}
+	return &conversation{app: app, user: user, id: id, state: state, load: load, loaded: map[string]bool{"": known}}
 }
 
 func (c *conversation) ID() string      { return c.id }
@@ -83,7 +86,7 @@ func withoutTemporary(e *session.Event) *session.Event {
 
 // need loads the state of a scope. The caller holds mu.
 func (c *conversation) need(prefix string) error {
-	if c.load == nil || c.loaded[prefix] {
+	if c.load == nil || c.loaded[prefix] || prefix == session.KeyPrefixTemp {
 		return nil
 	}
 	values, err := c.load(prefix)
@@ -102,18 +105,24 @@ func (c *conversation) need(prefix string) error {
 // scopes are the prefixes of the states that are not the session's own.
 var scopes = []string{session.KeyPrefixUser, session.KeyPrefixApp}
 
+// scopeOf returns the prefix of a key, "" for the session's own.
+func scopeOf(key string) string {
+	for _, prefix := range append(scopes[:len(scopes):len(scopes)], session.KeyPrefixTemp) {
+		if strings.HasPrefix(key, prefix) {
+			return prefix
+		}
+	}
+	return ""
+}
+
 // stateOf is the state of a conversation.
 type stateOf struct{ c *conversation }
 
 func (s stateOf) Get(key string) (any, error) {
 	s.c.mu.Lock()
 	defer s.c.mu.Unlock()
-	for _, prefix := range scopes {
-		if strings.HasPrefix(key, prefix) {
-			if err := s.c.need(prefix); err != nil {
-				return nil, err
-			}
-		}
+	if err := s.c.need(scopeOf(key)); err != nil {
+		return nil, err
 	}
 	value, ok := s.c.state[key]
 	if !ok {
@@ -134,7 +143,7 @@ func (s stateOf) Set(key string, value any) error {
 func (s stateOf) All() iter.Seq2[string, any] {
 	s.c.mu.Lock()
 	defer s.c.mu.Unlock()
-	for _, prefix := range scopes {
+	for _, prefix := range append([]string{""}, scopes...) {
 		_ = s.c.need(prefix)
 	}
 	return maps.All(maps.Clone(s.c.state))
@@ -156,20 +165,14 @@ func (e events) At(i int) *session.Event {
 func byScope(delta map[string]any) map[string]map[string]any {
 	split := map[string]map[string]any{}
 	for key, value := range delta {
-		scope := ""
-		for _, prefix := range []string{session.KeyPrefixUser, session.KeyPrefixApp, session.KeyPrefixTemp} {
-			if rest, ok := strings.CutPrefix(key, prefix); ok {
-				scope, key = prefix, rest
-				break
-			}
-		}
+		scope := scopeOf(key)
 		if scope == session.KeyPrefixTemp {
 			continue
 		}
 		if split[scope] == nil {
 			split[scope] = map[string]any{}
 		}
-		split[scope][key] = value
+		split[scope][strings.TrimPrefix(key, scope)] = value
 	}
 	return split
 }

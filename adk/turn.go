@@ -365,7 +365,13 @@ func (t *turn) answers(of func(call string) (approved bool, refusal string)) *ge
 
 // end keeps the turn's events and changes the states.
 func (t *turn) end(ctx context.Context) error {
-	kept, err := keepEvents(t.session.events[t.begin:], t.Contents())
+	own := make([]*session.Event, 0, len(t.session.events)-t.begin)
+	for _, e := range t.session.events[t.begin:] {
+		kept := *e
+		kept.UsageMetadata = nil // the turn has the usage
+		own = append(own, &kept)
+	}
+	kept, err := keepEvents(own, t.Contents())
 	if err != nil {
 		return fmt.Errorf("adk: encoding the events: %w", err)
 	}
