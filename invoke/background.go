@@ -164,7 +164,16 @@ func (s *Service) begin(ctx context.Context, req Request) (_ *session.Run, repla
 	}
 	if opened.Claim != nil {
 		record.KeyHash = opened.Claim.Hash()
+		first := record
 		_, record, err = session.Begin(ctx, s.Store, opened.Session, opened.Claim, record)
+		// The key is the record's by now: its write was made although its reply was lost, or a
+		// retry had the queue do the run while this process stood still. To release the key would
+		// have the next retry do the run again.
+		if errors.Is(err, session.ErrFenced) || errors.Is(err, session.ErrChanged) {
+			if record, err = s.Store.LoadRun(ctx, first.Key, first.ID); errors.Is(err, session.ErrNotFound) {
+				err = errors.Join(err, session.ErrUnavailable) // its lease ends by itself
+			}
+		}
 	} else {
 		record, err = s.Store.SaveRun(ctx, record)
 	}

@@ -196,6 +196,8 @@ func (j *journal) write() (saved bool, _ error) {
 		return false, errDeleted
 	case err != nil:
 		return false, nil
+	case stored.Request == nil && next.Revision != nil: // of a stop that came after a deletion
+		return false, errDeleted
 	case stored.Holder == "" && stored.Epoch == 0 && stored.Stop: // of a stop that came before any record
 		stored.State, stored.Holder = next.State, next.Holder
 	case stored.Epoch != next.Epoch || stored.Holder != next.Holder || stored.Over():

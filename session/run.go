@@ -94,6 +94,11 @@ type Answer struct {
 	At      time.Time `json:"at"`
 }
 
+// onlyStops reports whether r is the record of a stop that found none.
+func (r *Run) onlyStops() bool {
+	return r.Stop && r.Holder == "" && r.Epoch == 0 && r.Request == nil
+}
+
 // Over reports whether r goes on no more.
 func (r *Run) Over() bool { return r.State != Working && r.State != Waiting }
 

@@ -113,7 +113,7 @@ const commitTries = 24
 type Conditions struct {
 	AfterTurn *int   // the session has this many turns; nil: any number
 	Claim     *Claim // the call still holds its key; nil: it has none
-	Replace   string // id of the last turn, which is replaced; "": append
+	Replace   string // id of the last turn, which is replaced unless an effect began in it; "": append
 	First     int    // the turns from this number on are replaced, too; 0: only the last
 
 	// Onto, unless nil, is called with the session before each write to it, the last
@@ -161,9 +161,14 @@ func Commit(ctx context.Context, store Store, s *Session, t Turn, c Conditions) 
 			if last, ok, err := s.Last(); err != nil || !ok || last.ID != c.Replace {
 				return Meta{}, errors.Join(ErrReplaced, err)
 			}
-			before, _, err := Before(ctx, store, s, cmp.Or(c.First, s.Turns))
+			before, effects, err := Before(ctx, store, s, cmp.Or(c.First, s.Turns))
 			if err != nil {
 				return Meta{}, fmt.Errorf("appending a turn: %w", err)
+			}
+			// A turn that waits keeps its id when its run goes on, so one without an effect may
+			// have one by now. Only its own run replaces it then.
+			if effects && t.ID != c.Replace {
+				return Meta{}, fmt.Errorf("appending a turn: an effect began in what it replaces: %w", ErrReplaced)
 			}
 			base, change.Before = before, before
 		}
@@ -264,6 +269,8 @@ func (r *Run) renew(ctx context.Context, store Store) (*Run, error) {
 		return r, nil
 	case err != nil:
 		return r, fmt.Errorf("appending a turn: %w", err)
+	case stored.onlyStops() && r.Revision != nil: // it was deleted, and stopped since
+		return r, fmt.Errorf("appending a turn: %w", ErrNoRun)
 	case stored.Epoch != r.Epoch:
 		return r, ErrFenced
 	case r.Holder != "" && stored.Holder != r.Holder && stored.Holder != "" && stored.Holder != Queued:
