@@ -38,6 +38,7 @@ type lookup struct {
 	done  chan struct{}
 	out   *output // of a run that is over
 	err   error
+	kept  bool // it is done, and its result holds for a while
 }
 
 // join returns the lookup of a run, and reports whether it begins with this call, which
@@ -45,7 +46,9 @@ type lookup struct {
 func (ls *lookups) join(key runKey) (l *lookup, first bool) {
 	ls.mu.Lock()
 	defer ls.mu.Unlock()
-	if l := ls.byKey[key]; l != nil {
+	// One that is kept counts by its time, not by whether its timer has run yet: a watcher that
+	// looks again at the same instant would share it by chance.
+	if l := ls.byKey[key]; l != nil && (!l.kept || time.Since(l.begun) < pollEvery) {
 		return l, false
 	}
 	l = &lookup{key: key, begun: time.Now(), done: make(chan struct{})}
@@ -62,16 +65,25 @@ func (ls *lookups) join(key runKey) (l *lookup, first bool) {
 func (ls *lookups) end(l *lookup) {
 	// Who joins between here and the removal finds the result at once.
 	close(l.done)
-	remove := func() {
-		ls.mu.Lock()
-		defer ls.mu.Unlock()
-		delete(ls.byKey, l.key)
-	}
+	ls.mu.Lock()
+	defer ls.mu.Unlock()
 	if rest := pollEvery - time.Since(l.begun); errors.Is(l.err, session.ErrNotFound) && rest > 0 {
-		time.AfterFunc(rest, remove)
+		l.kept = true
+		time.AfterFunc(rest, func() {
+			ls.mu.Lock()
+			defer ls.mu.Unlock()
+			ls.remove(l)
+		})
 		return
 	}
-	remove()
+	ls.remove(l)
+}
+
+// remove removes l, unless a later lookup has its place. The caller holds mu.
+func (ls *lookups) remove(l *lookup) {
+	if ls.byKey[l.key] == l {
+		delete(ls.byKey, l.key)
+	}
 }
 
 // mirrors follow the records of runs that other instances work on: one for each run, for

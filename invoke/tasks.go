@@ -312,6 +312,10 @@ func (s *Service) deliver(w http.ResponseWriter, r *http.Request, t queue.Task) 
 	if err != nil {
 		return err
 	}
+	if eventOf[info.State] != t.Event { // it went on between the two reads
+		w.WriteHeader(http.StatusNoContent)
+		return nil
+	}
 	body, err := json.Marshal(struct {
 		Type string  `json:"type"`
 		Data RunInfo `json:"data"`
