@@ -102,6 +102,9 @@ func (w *world) call(p *process, f func(ctx context.Context) (*invoke.Response, 
 func (w *world) recover() {
 	p := w.start("Z")
 	time.Sleep(silence)
+	if w.queued && w.recovers%3 == 2 {
+		w.empty(p)
+	}
 	retry := func() {
 		if w.keyed && !w.gone {
 			w.retry(p)
@@ -125,13 +128,22 @@ func (w *world) recover() {
 func (w *world) retry(p *process) {
 	begun := time.Now()
 	for time.Since(begun) < patience {
-		response, err := w.call(p, func(ctx context.Context) (*invoke.Response, error) { return p.Ask(ctx, w.ask(), nil) })
+		response, err := w.call(p, func(ctx context.Context) (*invoke.Response, error) {
+			if w.leaves {
+				return nil, w.begins(ctx, p)
+			}
+			return p.Ask(ctx, w.ask(), nil)
+		})
 		c := &client{name: "the last retry", what: retries, process: p, begun: true, answered: true, response: response, err: err}
 		w.clients = append(w.clients, c)
 		switch code := codeOf(err); code {
 		case api.IdempotencyInProgress:
 			time.Sleep(time.Second)
 			continue
+		case api.SessionConflict:
+			if len(w.replaced) == 0 {
+				w.violated("the last retry of the key fails with %s: %v", code, err)
+			} // else an edit has taken its turn away
 		case "":
 		default:
 			w.violated("the last retry of the key fails with %s: %v", code, err)
@@ -224,7 +236,7 @@ func (w *world) check() {
 			w.violated("%q has %d turns", query, n)
 		}
 	}
-	if w.gone && stored.Exists() {
+	if w.gone && stored != nil && stored.Exists() {
 		w.violated("the session is there after its deletion")
 	}
 	w.checkRuns(p, byID)
@@ -256,7 +268,7 @@ func (w *world) checkRuns(p *process, turns map[string]session.Turn) {
 				w.violated("a run is %s, and its turn ended with %s", record.State, turn.FinishReason)
 			}
 		}
-		if err == nil && !stored && record.State == session.Done {
+		if err == nil && !stored && record.State == session.Done && !w.replaced[id] {
 			w.violated("a run is done, and has no turn")
 		}
 		if !stored {
@@ -324,7 +336,7 @@ func (w *world) checkEffects(asked map[string]int) {
 	if w.keyed && acts > 1 {
 		w.violated("one question under a key had %d effects", acts)
 	}
-	if len(w.starts) > 0 && asked[w.query()] == 0 && !w.gone {
+	if len(w.starts) > 0 && asked[w.query()] == 0 && !w.gone && !w.swept {
 		w.violated("an effect has begun, and there is no turn that says so")
 	}
 }
@@ -349,6 +361,8 @@ func (w *world) checkAnswers(turns map[string]session.Turn, asked map[string]int
 		_, id, _ := session.SplitRunID(r.RunID)
 		turn, ok := turns[id]
 		switch {
+		case w.replaced[id]: // by an edit
+			continue
 		case unsaved(r): // it is stored nevertheless, or by who takes the run over
 			continue
 		case !ok:

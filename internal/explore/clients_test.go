@@ -21,6 +21,8 @@ type scenario struct {
 	keyed    bool   // it has an Idempotency-Key
 	streamed bool   // its answer is an event stream
 	existing bool   // its session has a turn already
+	queued   bool   // there is a queue
+	leaves   bool   // the first question is left to the queue
 	visits   []visit
 	faults   int                                 // at most
 	waits    int                                 // times that time passes although something could happen
@@ -43,6 +45,9 @@ const (
 	approves = "approves" // what it waits for
 	denies   = "denies"   // what it waits for
 	deletes  = "deletes"  // its session
+	clears   = "clears"   // all sessions of the owner
+	edits    = "edits"    // another question in the place of the session's first
+	delivers = "delivers" // a task
 	writes   = "writes"   // another question in its session
 	watches  = "watches"  // its run, from the start
 	resumes  = "resumes"  // its run, where the first client has got to
@@ -111,6 +116,23 @@ func (w *world) ask() invoke.Request {
 	return req
 }
 
+// session returns the key of the session that clients know.
+func (w *world) session() session.Key {
+	if w.target != nil {
+		return w.target.key
+	}
+	return existing
+}
+
+// turns returns how many turns that session has.
+func (w *world) turns() int {
+	stored, err := w.memory.Load(background, w.session())
+	if err != nil {
+		return 0
+	}
+	return stored.Turns
+}
+
 // existing is the key of the session that is there before.
 var existing = session.Key{Owner: owner.Owner, ID: "the-session-that-is-there"}
 
@@ -153,7 +175,11 @@ func (w *world) ready(what string) bool {
 	switch what {
 	case asks, retries:
 		return true
-	case writes, deletes:
+	case delivers:
+		return true
+	case edits:
+		return w.existing || w.target != nil && w.turns() > 0
+	case writes, deletes, clears:
 		return w.target != nil || w.existing
 	case approves, denies:
 		return w.target != nil && len(w.target.calls) > 0
@@ -176,7 +202,7 @@ func (w *world) admit(c *client, at int) {
 	c.begun, c.working = true, true
 	switch c.what {
 	case asks:
-		if w.streamed {
+		if w.streamed && !w.leaves {
 			c.view = &view{}
 		}
 	case watches, approves:
@@ -198,7 +224,7 @@ func (w *world) request(ctx context.Context, c *client) (*invoke.Response, error
 	ctx, release := p.context(ctx, c.name)
 	defer release()
 	rules := limits.Rules(owner)
-	if c.what == deletes || c.what == stops {
+	if c.what == deletes || c.what == clears || c.what == stops {
 		p.Limiter.Charge(ctx, rules, limit.Get)
 	} else {
 		permit, err := p.Limiter.Take(ctx, rules, limit.Turn)
@@ -223,10 +249,7 @@ func (w *world) request(ctx context.Context, c *client) (*invoke.Response, error
 			call = w.target.calls[0]
 		}
 	}
-	key := existing
-	if w.target != nil {
-		key = w.target.key
-	}
+	key, turns := w.session(), w.turns()
 	var show func(invoke.Event) error
 	if c.view != nil {
 		show = func(e invoke.Event) error { return w.show(c, e) }
@@ -241,7 +264,12 @@ func (w *world) request(ctx context.Context, c *client) (*invoke.Response, error
 	w.mu.Unlock()
 	switch c.what {
 	case asks, retries:
+		if w.leaves {
+			return nil, w.begins(ctx, p)
+		}
 		return p.Ask(ctx, w.ask(), show)
+	case edits:
+		return p.Ask(ctx, invoke.Request{Query: "q" + c.name[:1] + " " + talk, SessionID: key.ID, Replaces: new(1), AfterTurn: &turns}, show)
 	case writes:
 		return p.Ask(ctx, invoke.Request{Query: "q" + c.name[:1] + " " + talk, SessionID: key.ID}, show)
 	case stops:
@@ -250,6 +278,10 @@ func (w *world) request(ctx context.Context, c *client) (*invoke.Response, error
 		return p.Approve(ctx, run, invoke.Approval{CallID: call, Approve: c.what == approves}, show)
 	case watches, resumes:
 		return p.Watch(ctx, run, at, show)
+	}
+	if c.what == clears {
+		r := httptest.NewRequestWithContext(ctx, "DELETE", "/sessions", nil)
+		return nil, p.clear(httptest.NewRecorder(), r)
 	}
 	r := httptest.NewRequestWithContext(ctx, "DELETE", "/sessions/"+key.ID, nil)
 	r.SetPathValue("id", key.ID)
@@ -297,8 +329,10 @@ func (w *world) stored(p *process, key session.Key, turn *session.Turn, run *ses
 		case run.Epoch < k.epoch:
 			w.wrong = append(w.wrong, "a fenced holder wrote a record: "+p.name)
 		case run.Epoch > k.epoch:
-			k.epoch, k.holder = run.Epoch, p
-		case run.Holder != "" && k.holder == nil:
+			if k.epoch, k.holder = run.Epoch, nil; run.Holder != "" && run.Holder != session.Queued {
+				k.holder = p
+			}
+		case run.Holder != "" && run.Holder != session.Queued && k.holder == nil:
 			k.holder = p
 		}
 	}

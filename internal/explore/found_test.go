@@ -92,6 +92,60 @@ var found = []struct {
 		2 watches stores the turn and the record
 		1 asks loads the session`,
 	},
+	{
+		scenario{name: "an edit does not replace a turn that has had an effect since", question: send, keyed: true, visits: []visit{{asks, 0}, {edits, 0}, {approves, 0}}}, `
+		1 asks begins
+		1 asks claims the key
+		1 asks hears the model
+		1 asks stores the turn and the record
+		2 edits begins
+		2 edits loads the session
+		2 edits lists runs
+		2 edits hears the model
+		3 approves begins
+		3 approves loads the record
+		3 approves loads the session
+		2 edits loads the record
+		3 approves writes the record
+		2 edits stores the turn and denies
+		3 approves stores the turn and the record
+		2 edits loads the session`,
+	},
+	{
+		scenario{name: "a key is not released because the queue was first", question: pay, keyed: true, existing: true, queued: true, leaves: true, visits: []visit{{asks, 0}, {retries, 1}}, faults: 1}, `
+		1 asks begins
+		1 asks loads the session
+		1 asks claims the key
+		1 asks lists runs
+		1 asks binds the key and the record
+		2 retries begins
+		2 retries loads the session
+		2 retries loads the record
+		2 retries adds a task (run)
+		A is frozen for 6s
+		task 01 is delivered
+		task 01 loads the record
+		task 01 writes the record
+		1 asks loads the record`,
+	},
+	{
+		scenario{name: "a stop after a deletion does not bring the run back", question: talk, queued: true, leaves: true, visits: []visit{{asks, 0}, {clears, 1}, {stops, 0}}, waits: 1}, `
+		1 asks begins
+		1 asks lists runs
+		1 asks writes the record
+		1 asks adds a task (run)
+		task 01 is delivered
+		task 01 loads the record
+		task 01 loads the session
+		2 clears begins
+		2 clears deletes all
+		3 stops begins
+		3 stops loads the record
+		3 stops loads the session
+		3 stops writes the record (stopped)
+		1.1s pass
+		task 01 writes the record`,
+	},
 }
 
 func TestFoundOrders(t *testing.T) {

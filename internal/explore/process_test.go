@@ -41,6 +41,7 @@ type process struct {
 type service struct {
 	*invoke.Service
 	erase   api.Handler // DELETE /sessions/{id}
+	clear   api.Handler // DELETE /sessions
 	process *process    // whose it is now
 }
 
@@ -75,11 +76,14 @@ func newService() *service {
 			tool.New(send, "Pays.", s.effect(send), tool.Effect[struct{}, string](nil), tool.Confirm(func(struct{}) string { return "Pay?" })),
 		}},
 		ModelName: modelName, Limits: limits, Timeout: turnTimeout, MaxBodyBytes: 1 << 17, MaxOutputTokens: 4096,
-		HistoryTokens: 32_000, MaxToolRounds: 4, Log: telemetry.Discard(), Now: time.Now,
+		HistoryTokens: 32_000, MaxToolRounds: 4, Log: telemetry.Discard(), Now: time.Now, RunTimeout: turnTimeout, MaxBackground: 10,
 	})
 	for _, route := range s.Routes() {
-		if route.Pattern() == "DELETE /sessions/{id}" {
+		switch route.Pattern() {
+		case "DELETE /sessions/{id}":
 			s.erase = route.Handler
+		case "DELETE /sessions":
+			s.clear = route.Handler
 		}
 	}
 	return s
@@ -96,6 +100,9 @@ func (w *world) start(name string) *process {
 		panic(err) // the configuration above is wrong
 	}
 	p.Model, p.Store = client, &stepping{world: w, process: p}
+	if p.Queue, p.Webhooks = nil, nil; w.queued {
+		p.Queue, p.Webhooks = p, p.newSender()
+	}
 	p.Limiter = limit.New(limit.Config{Counters: w.limits, MaxInstances: 3, Now: time.Now, Log: telemetry.Discard()})
 	w.processes = append(w.processes, p)
 	return p

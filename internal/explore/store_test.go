@@ -3,6 +3,7 @@ package explore_test
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"example.com/gatehouse/session"
 )
@@ -56,6 +57,9 @@ func (s *stepping) Apply(ctx context.Context, base *session.Session, c session.C
 	if c.Run != nil {
 		name, touches = name+" and the record", append(touches, c.Run.ID)
 	}
+	if c.Before != nil && c.Before.Turns+1 < base.Turns {
+		name += " in the place of others"
+	}
 	if c.Denied != nil {
 		name, touches = name+" and denies", append(touches, c.Denied.ID)
 	}
@@ -63,6 +67,7 @@ func (s *stepping) Apply(ctx context.Context, base *session.Session, c session.C
 		if after, err = s.world.store.Apply(background, base, c); err == nil {
 			s.world.stored(s.process, base.Key, c.Turn, c.Run)
 			s.world.stored(s.process, base.Key, nil, c.Denied)
+			s.world.replaces(base, c)
 		}
 		return err
 	}, touches...)
@@ -88,6 +93,11 @@ func (s *stepping) SaveRun(ctx context.Context, r *session.Run) (saved *session.
 		}
 		return err
 	}, r.ID)
+	if err == nil && r.Request != nil {
+		s.world.mu.Lock()
+		s.world.confirmed[r.ID] = true
+		s.world.mu.Unlock()
+	}
 	return some(saved, err)
 }
 
@@ -102,6 +112,52 @@ func (s *stepping) Turns(ctx context.Context, key session.Key, after, limit int)
 	return meta, records, nil
 }
 
+func (s *stepping) ListRuns(ctx context.Context, owner session.Owner, f session.RunFilter, limit int, cursor string) (runs []*session.Run, next string, err error) {
+	s.world.mu.Lock()
+	touches := append([]string(nil), s.world.order...)
+	s.world.mu.Unlock()
+	err = s.call(ctx, "lists runs", false, func() (err error) {
+		runs, next, err = s.world.store.ListRuns(background, owner, f, limit, cursor)
+		return err
+	}, touches...)
+	if err != nil {
+		return nil, "", err
+	}
+	return runs, next, nil
+}
+
+func (s *stepping) DeleteAll(ctx context.Context, owner session.Owner) error {
+	s.world.mu.Lock()
+	key := s.world.session()
+	touches := append([]string{key.ID}, s.world.order...)
+	s.world.mu.Unlock()
+	return s.call(ctx, "deletes all", true, func() error {
+		// A run in its first second, of a session that is not there yet, is nobody's to delete:
+		// its turn makes the session.
+		stored, err := s.world.memory.Load(background, key)
+		there := err == nil && !stored.Deleted
+		for _, id := range touches[1:] {
+			record, err := s.world.memory.LoadRun(background, key, id)
+			// Not only that of a stop, nor one whose first write is under way, or was not heard
+			// of: it would be written again, as if there had been none.
+			there = there || err == nil && record.Request != nil && s.world.confirmed[id] && !s.world.sent(id)
+			s.world.swept = s.world.swept || err == nil
+		}
+		err = s.world.store.DeleteAll(background, owner)
+		if err == nil && there {
+			s.world.deleted(key)
+		}
+		return err
+	}, touches...)
+}
+
+// sent reports whether a write of a record is under way for which nobody waits any more.
+func (w *world) sent(id string) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return slices.ContainsFunc(w.steps, func(s *step) bool { return s.left && s.write && slices.Contains(s.touches, id) })
+}
+
 func (s *stepping) Delete(ctx context.Context, key session.Key) error {
 	s.world.mu.Lock()
 	touches := append([]string{key.ID}, s.world.order...)
@@ -113,4 +169,24 @@ func (s *stepping) Delete(ctx context.Context, key session.Key) error {
 		}
 		return err
 	}, touches...)
+}
+
+// replaces looks at the turns that a change takes away: those behind the one that is stored,
+// and that itself unless it is the same run's.
+func (w *world) replaces(base *session.Session, c session.Change) {
+	if c.Before == nil || c.Turn == nil {
+		return
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, r := range base.Recent {
+		id, err := r.ID()
+		if err != nil || r.Number <= c.Before.Turns || id == c.Turn.ID {
+			continue
+		}
+		w.replaced[id] = true
+		if turn, err := r.Turn(); err == nil && turn.Effects {
+			w.wrong = append(w.wrong, "a turn in which an effect began was replaced")
+		}
+	}
 }

@@ -9,6 +9,7 @@
 //	process_test.go   a process: the service on a store, a model and tools of steps
 //	store_test.go     the store, and what is left out of it on purpose
 //	clients_test.go   what clients do, and what they are answered
+//	queue_test.go     the queue, its deliveries, and who is told by webhook
 //	check_test.go     what must hold at the end
 //	explore_test.go   the tests
 package explore_test
@@ -84,6 +85,14 @@ type world struct {
 	order  []string          // of runs, as they became known
 	target *known            // the run of the first question
 	gone   bool              // a deletion was answered
+
+	tasks    []*delivery
+	events   map[string]string // what webhooks were told, by the event's id
+	told     map[string]bool   // the same, by the run and the event's type
+	replaced map[string]bool   // turns that an edit has taken away
+
+	confirmed map[string]bool // runs of whose record a holder knows
+	swept     bool            // a deletion of all has removed a record
 }
 
 // newWorld returns a world in which nothing has happened. It must be called in a bubble
@@ -91,7 +100,7 @@ type world struct {
 func newWorld(s scenario, g guide) *world {
 	w := &world{
 		scenario: s, guide: g, begun: time.Now(), faults: s.faults, waits: s.waits,
-		version: map[string]uint64{}, runs: map[string]*known{}, limits: limit.NewMemory(time.Now),
+		version: map[string]uint64{}, runs: map[string]*known{}, events: map[string]string{}, told: map[string]bool{}, replaced: map[string]bool{}, confirmed: map[string]bool{}, limits: limit.NewMemory(time.Now),
 		memory: session.NewMemory(time.Hour, session.MemoryLimit, time.Now, telemetry.Discard()),
 	}
 	w.store = w.memory
