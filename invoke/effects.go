@@ -18,6 +18,7 @@ import (
 
 	"example.com/gatehouse/internal/api"
 	"example.com/gatehouse/internal/rescue"
+	"example.com/gatehouse/internal/telemetry"
 	"example.com/gatehouse/internal/truncate"
 	"example.com/gatehouse/session"
 	"example.com/gatehouse/tool"
@@ -107,7 +108,7 @@ func (s *Service) plan(ctx context.Context, g *generation, calls []*genai.Functi
 		if !ok || i >= maxCalls || !t.HasEffect() && !t.Asks() {
 			continue
 		}
-		if err := s.planOne(g, p, t, call, i); err != nil {
+		if err := s.planOne(ctx, g, p, t, call, i); err != nil {
 			return nil, err
 		}
 		if p.effect != "" && !p.begun && p.end == nil && p.refused == nil && p.pending == nil {
@@ -133,7 +134,7 @@ func (s *Service) plan(ctx context.Context, g *generation, calls []*genai.Functi
 // planOne decides what is to be done with a call of a tool that has an effect or asks. The
 // order matters. A call that has begun is not asked about again, an answer is not asked for
 // again, and only what is left gets a question.
-func (s *Service) planOne(g *generation, p *plan, t tool.Tool, call *genai.FunctionCall, i int) error {
+func (s *Service) planOne(ctx context.Context, g *generation, p *plan, t tool.Tool, call *genai.FunctionCall, i int) error {
 	journal := g.run.journal
 	switch {
 	case g.depth > 0 || journal == nil:
@@ -173,15 +174,12 @@ func (s *Service) planOne(g *generation, p *plan, t tool.Tool, call *genai.Funct
 		}
 		return nil
 	}
-	var question string
-	var wrong error
-	// The question is the tool's own code, made of arguments that the model chose.
-	if rescue.Call(func() error { question, wrong = t.Question(call.Args); return nil }) != nil {
-		p.refused = errToolFailed
-		return nil
-	}
-	if wrong != nil {
-		p.refused = wrong // of the arguments
+	question, err := s.askPerson(ctx, t, call)
+	switch {
+	case err != nil && ctx.Err() != nil:
+		return context.Cause(ctx)
+	case err != nil:
+		p.refused = err
 		return nil
 	}
 	if question != "" {
@@ -193,6 +191,34 @@ func (s *Service) planOne(g *generation, p *plan, t tool.Tool, call *genai.Funct
 		}
 	}
 	return nil
+}
+
+// askPerson returns what to ask a person before a call, "" if it needs no approval. The
+// question is the tool's own code, made of arguments that the model chose, and has the tool's
+// timeout. An error is for the model to read.
+func (s *Service) askPerson(ctx context.Context, t tool.Tool, call *genai.FunctionCall) (string, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, s.toolTimeout(t), errToolTimeout)
+	defer cancel()
+	asked := make(chan string, 1)
+	err := callOwn(ctx, func() error {
+		question, err := t.Question(call.Args)
+		asked <- question
+		return err
+	})
+	if err != nil {
+		return "", s.ownToolFailure(ctx, t, err)
+	}
+	return <-asked, nil
+}
+
+// ownToolFailure returns err of what a tool has beside its function, without what only the log
+// may have: a panic.
+func (s *Service) ownToolFailure(ctx context.Context, t tool.Tool, err error) error {
+	if p, ok := errors.AsType[*rescue.Panic](err); ok {
+		telemetry.LogPanic(ctx, s.Log, "The question or reconcile of the tool "+t.Name()+" panicked.", p.Stack)
+		return errToolFailed
+	}
+	return err
 }
 
 // maxQuestion bounds the question about a call, in bytes. It is stored in the record and shown
@@ -255,7 +281,7 @@ func (s *Service) reconcile(ctx context.Context, t tool.Tool, call *genai.Functi
 	if !t.Reconciles() {
 		return nil, false, errNoEnd
 	}
-	ctx, cancel := context.WithTimeoutCause(ctx, cmp.Or(t.Timeout(), max(s.Agent.ToolTimeout, 0), defaultToolTimeout), errToolTimeout)
+	ctx, cancel := context.WithTimeoutCause(ctx, s.toolTimeout(t), errToolTimeout)
 	defer cancel()
 	type result struct {
 		response map[string]any
@@ -268,6 +294,7 @@ func (s *Service) reconcile(ctx context.Context, t tool.Tool, call *genai.Functi
 		return err
 	})
 	if err != nil {
+		_ = s.ownToolFailure(ctx, t, err)
 		s.Log.WarnContext(ctx, "A tool could not say how its call ended.", "tool", t.Name(), "request_id", api.RequestID(ctx))
 		return nil, false, errNoEnd
 	}

@@ -412,6 +412,43 @@ func question(in payment) string {
 	return fmt.Sprintf("Pay %d to %s?", in.Amount, in.To)
 }
 
+// The question is the agent's own code: one that panics or blocks refuses its call, and the
+// turn goes on.
+func TestAQuestionThatFails(t *testing.T) {
+	t.Parallel()
+	blocked := make(chan struct{})
+	t.Cleanup(func() { close(blocked) })
+	for name, tt := range map[string]struct {
+		question func(payment) string
+		told     string
+		log      string
+	}{
+		"a panic":  {func(payment) string { panic("oh no") }, "the tool failed", "of the tool pay panicked"},
+		"a block":  {func(payment) string { <-blocked; return "" }, "the tool took too long", ""},
+		"too long": {func(payment) string { return strings.Repeat("ä", 1<<20) }, "", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b, gemini := &bank{}, geminitest.Start(t)
+			server, written := serveAgent(t, newMemory(), gemini, b.agent(tool.Effect(b.reconcile), tool.Confirm(tt.question), tool.Timeout(50*time.Millisecond)))
+			gemini.Enqueue(pays(50), geminitest.Text("Well."))
+			status, answer := ask(t, server, "/invoke", `{"query": "pay"}`)
+			if status != http.StatusOK || len(b.begun) != 0 {
+				t.Fatalf("%d %s, begun %v", status, answer, b.begun)
+			}
+			if tt.told == "" {
+				if waits := decodeAnswer(t, answer).Data; len(waits.Pending) != 1 || len(waits.Pending[0].Question) > 5<<10 {
+					t.Errorf("the answer: %.200s", answer)
+				}
+				return
+			}
+			if !strings.Contains(output(t, gemini), tt.told) || !strings.Contains(written.String(), tt.log) {
+				t.Errorf("the model is told %s, the log: %s", output(t, gemini), written)
+			}
+		})
+	}
+}
+
 func approve(t *testing.T, server *httptest.Server, run, call string, yes bool, headers ...string) (int, string) {
 	t.Helper()
 	return ask(t, server, "/runs/"+run+"/approvals", fmt.Sprintf(`{"call_id": %q, "approve": %t, "reason": "because"}`, call, yes), headers...)

@@ -288,7 +288,7 @@ func (s *Service) runTool(ctx context.Context, g *generation, i int, call *genai
 	if !ok {
 		return nil, fmt.Errorf("there is no tool %q", truncate.Text(call.Name, 64))
 	}
-	timeout := cmp.Or(t.Timeout(), max(s.Agent.ToolTimeout, 0), defaultToolTimeout)
+	timeout := s.toolTimeout(t)
 	isAgent := agent.Of(t) != nil
 	if isAgent {
 		ctx = agent.WithRunner(ctx, s.runner(g))
@@ -326,6 +326,11 @@ func (s *Service) runTool(ctx context.Context, g *generation, i int, call *genai
 		}
 		return nil, context.Cause(ctx)
 	}
+}
+
+// toolTimeout returns how long a call of a tool may take.
+func (s *Service) toolTimeout(t tool.Tool) time.Duration {
+	return cmp.Or(t.Timeout(), max(s.Agent.ToolTimeout, 0), defaultToolTimeout)
 }
 
 // defaultToolTimeout applies if neither the tool nor the agent sets one. A tool that is an
