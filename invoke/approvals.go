@@ -512,6 +512,29 @@ const (
 	auditDeny    = "run.deny"
 )
 
+// approvalRoute returns the route of POST /runs/{id}/approvals.
+func (s *Service) approvalRoute() api.Route {
+	return api.Route{
+		// A denial spends nothing and must not be refused.
+		Method: http.MethodPost, Path: "/runs/{id}/approvals", Handler: s.approveRun, Audit: auditDeny, Unrefused: true,
+		Summary: "Approve or deny a tool call that a run waits for.",
+		Doc: api.Doc{
+			ID: "approveCall", Tag: api.TagRuns, Params: []string{"runId"},
+			Description: "Once, with the arguments that `pending` has. When nothing is left to wait for, the run goes on: without the request where the service has a queue (202), " +
+				"else and with `Accept: text/event-stream` in it.",
+			Body: &api.DocBody{Type: Approval{}},
+			Errors: []api.Code{
+				api.NotFound, api.SessionConflict, api.SessionNotFound, api.ValidationFailed, api.QuotaExceeded, api.ModelFailed, api.ModelUnavailable,
+				api.ContentBlocked, api.SessionStoreUnavailable, api.Timeout,
+			},
+			Answers: []api.DocAnswer{
+				{Status: http.StatusOK, Name: "Turn"},
+				{Status: http.StatusAccepted, Description: "It goes on without the request, or still waits.", Data: RunInfo{}, Headers: []string{"Location"}},
+			},
+		},
+	}
+}
+
 // approveRun handles POST /runs/{id}/approvals.
 func (s *Service) approveRun(w http.ResponseWriter, r *http.Request) error {
 	body, err := s.approval.Read(w, r, s.MaxBodyBytes, s.Timeout)

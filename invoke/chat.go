@@ -93,6 +93,63 @@ const ChatBytes = 30 << 20
 // maxURLHead exceeds what a data: URL has before its data, in bytes.
 const maxURLHead = 1 << 10
 
+// sentences describes the errors of [api.WriteSentence].
+const sentences = "What to show to a person; the envelope with `Accept: application/json`."
+
+// chatRoutes returns the routes of the protocol of useChat.
+func (s *Service) chatRoutes() []api.Route {
+	return []api.Route{
+		{
+			// The SDK shows an answer's body as error.message, as it is: so it is a sentence,
+			// not JSON.
+			Method: http.MethodPost, Path: "/chat", Handler: s.chat, Audit: api.AuditTurn, Fail: api.WriteSentence,
+			Summary: "Ask the agent in the protocol of the AI SDK's useChat.",
+			Doc: api.Doc{
+				ID: "chat", Tag: api.TagAgent, Params: []string{"Idempotency-Key", headerSDK}, Errors: api.TurnErrors(), FailureText: sentences,
+				Description: "For `new DefaultChatTransport({ api: URL + \"/chat\" })`. Of the page's history only the `metadata.run_id` of its answers is read: they, or `after_turn` where the last message comes alone, " +
+					"must end with the session's last turn; else it is a 409. `messageId` of an earlier message, or of an answer to regenerate, replaces that turn and those after it. " +
+					fmt.Sprintf("A last message of the assistant's answers a `tool-approval-request`. A body may have %d bytes, its last message what a body of `POST /invoke` may. The run goes on when its client goes away.", ChatBytes),
+				Body: &api.DocBody{Type: ChatRequest{}, Examples: map[string]any{"A question": map[string]any{
+					"id": api.ExampleSession, "messages": []any{map[string]any{"role": "user", "parts": []any{map[string]any{"type": "text", "text": s.exampleQuestion()}}}},
+				}}},
+				Answers: []api.DocAnswer{{
+					Status: http.StatusOK, Name: "Chat", Description: "The answer: the `data` of each event is a part, that of the last one `[DONE]`.",
+					Headers: []string{"x-vercel-ai-ui-message-stream", "Idempotency-Replayed", "X-Accel-Buffering"},
+					Content: map[string]any{"text/event-stream": ChatPart{}},
+				}},
+			},
+		},
+		{
+			Method: http.MethodGet, Path: "/chat/{id}", Handler: s.getChat, Audit: "session.read",
+			Summary: "Read a session as the messages of useChat.",
+			Doc: api.Doc{
+				ID: "getChat", Tag: api.TagAgent, Params: []string{"chatId", headerSDK},
+				Description: fmt.Sprintf("Of the last %d turns, for `useChat({ messages })`.", maxChatTurns),
+				Errors:      []api.Code{api.SessionNotFound, api.SessionStoreUnavailable},
+				Answers:     []api.DocAnswer{{Status: http.StatusOK, Description: "The messages, in order.", Data: ChatHistory{}}},
+			},
+		},
+		{
+			Method: http.MethodGet, Path: "/chat/{id}/stream", Handler: s.resumeChat, Fail: api.WriteSentence,
+			Summary: "Go on watching the answer that is being written.",
+			Doc: api.Doc{
+				ID: "resumeChat", Tag: api.TagAgent, Params: []string{"chatId", headerSDK}, Errors: []api.Code{api.SessionStoreUnavailable}, FailureText: sentences,
+				Answers: append([]api.DocAnswer{{Status: http.StatusOK, Name: "Chat"}}, api.NoContent("No answer is being written.")...),
+			},
+		},
+		{
+			// Whoever has used up the limit must still be able to stop what spends it.
+			Method: http.MethodPost, Path: "/chat/{id}/stop", Handler: s.stopChat, Audit: "run.stop", Unrefused: true,
+			Summary: "Stop the answer that is being written.",
+			Doc: api.Doc{
+				ID: "stopChat", Tag: api.TagAgent, Params: []string{"chatId"}, Errors: []api.Code{api.SessionConflict, api.SessionStoreUnavailable},
+				Description: "The SDK's `stop()` only leaves: post this beside it.",
+				Answers:     stopped(),
+			},
+		},
+	}
+}
+
 // chat handles POST /chat: a turn in the protocol of useChat.
 func (s *Service) chat(w http.ResponseWriter, r *http.Request) error {
 	ctx, cancel := context.WithTimeout(r.Context(), s.Timeout)

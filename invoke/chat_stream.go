@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/danielgtaylor/huma/v2"
 	"google.golang.org/genai"
 
 	"example.com/gatehouse/internal/api"
@@ -384,3 +385,49 @@ func finishReason(word string) string {
 	}
 	return "other"
 }
+
+// A ChatPart documents an event in the stream of POST /chat. It is one schema for all types of
+// parts, since it is the SDK that reads them, by types of its own.
+type ChatPart struct {
+	Type             string         `json:"type" enum:"start,text-start,text-delta,text-end,reasoning-start,reasoning-delta,reasoning-end,tool-input-available,tool-output-available,tool-output-error,tool-approval-request,tool-approval-response,tool-output-denied,source-url,file,data-progress,reset-step,finish,error"`
+	MessageID        string         `json:"messageId,omitempty"`
+	MessageMetadata  *ChatMetadata  `json:"messageMetadata,omitempty" doc:"Of start and finish."`
+	ID               string         `json:"id,omitempty"`
+	Delta            string         `json:"delta,omitempty"`
+	ToolCallID       string         `json:"toolCallId,omitempty"`
+	ToolName         string         `json:"toolName,omitempty"`
+	Input            map[string]any `json:"input,omitempty"`
+	Output           *chatToolEnd   `json:"output,omitempty"`
+	ErrorText        string         `json:"errorText,omitempty"`
+	ProviderExecuted bool           `json:"providerExecuted,omitempty"`
+	ApprovalID       string         `json:"approvalId,omitempty"`
+	Approved         bool           `json:"approved,omitempty"`
+	Reason           string         `json:"reason,omitempty"`
+	Data             *Progress      `json:"data,omitempty"`
+	SourceID         string         `json:"sourceId,omitempty"`
+	URL              string         `json:"url,omitempty"`
+	Title            string         `json:"title,omitempty"`
+	MediaType        string         `json:"mediaType,omitempty"`
+	FinishReason     string         `json:"finishReason,omitempty" enum:"stop,length,content-filter,tool-calls,other"`
+}
+
+// ChatMetadata documents the metadata of a message: what start has, what finish adds, and
+// what is read with the session's messages.
+type ChatMetadata struct {
+	RunID        string           `json:"run_id"`
+	Turn         int              `json:"turn"`
+	RequestID    string           `json:"request_id,omitempty"`
+	SessionID    string           `json:"session_id,omitempty"`
+	Usage        *session.Usage   `json:"usage,omitempty"`
+	Model        string           `json:"model,omitempty"`
+	FinishReason string           `json:"finish_reason,omitempty"`
+	Warnings     []string         `json:"warnings,omitempty"`
+	Pending      []UIPending      `json:"pending,omitempty"`
+	Feedback     *FeedbackInfo    `json:"feedback,omitempty"`
+	Output       json.RawMessage  `json:"output,omitempty"`
+	Sources      []session.Source `json:"sources,omitempty"`
+	Suggestions  string           `json:"search_suggestions,omitempty"`
+}
+
+// Schema implements [huma.SchemaProvider].
+func (UIMessageFacts) Schema(r huma.Registry) *huma.Schema { return schemaOf[ChatMetadata](r, "") }

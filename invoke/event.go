@@ -7,6 +7,8 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/danielgtaylor/huma/v2"
+
 	"example.com/gatehouse/internal/api"
 	"example.com/gatehouse/session"
 )
@@ -239,4 +241,43 @@ func appendData(b *bytes.Buffer, data any) error {
 	}
 	b.WriteByte('\n')
 	return nil
+}
+
+// A StreamEvent documents an event in the stream of POST /invoke.
+type StreamEvent struct{}
+
+// Schema implements [huma.SchemaProvider]. Each event is a schema by itself, so that
+// generated clients have a type for it.
+func (StreamEvent) Schema(r huma.Registry) *huma.Schema {
+	named := func(name, description string, data *huma.Schema, more ...any) *huma.Schema {
+		var component strings.Builder
+		for word := range strings.SplitSeq(name, "_") {
+			component.WriteString(strings.ToUpper(word[:1]) + word[1:])
+		}
+		component.WriteString("Event")
+		r.Map()[component.String()] = &huma.Schema{
+			Type: huma.TypeObject, Description: description, Required: []string{"id", "event", "data"},
+			Properties: map[string]*huma.Schema{
+				"id": {Type: huma.TypeString}, "event": {Type: huma.TypeString, Enum: append([]any{name}, more...)}, "data": data,
+			},
+		}
+		return &huma.Schema{Ref: "#/components/schemas/" + component.String()}
+	}
+	return &huma.Schema{
+		Description: "One event of the stream, as its lines are read: `id` is a position in the run's output, `data` JSON.",
+		OneOf: []*huma.Schema{
+			named("start", "The first.", schemaOf[Start](r, "")),
+			named("delta", "A piece of the answer, or of a summary of the model's thoughts.", schemaOf[Delta](r, ""), "reasoning"),
+			named("tool_call", "", schemaOf[ToolStart](r, "")),
+			named("progress", "", schemaOf[Progress](r, "")),
+			named("tool_result", "", schemaOf[ToolEnd](r, "")),
+			named("source", "", schemaOf[Source](r, "")),
+			named("file", "", schemaOf[File](r, "")),
+			named("approval", "The run waits for a person.", schemaOf[session.Pending](r, "")),
+			named("approval_answer", "", schemaOf[Approved](r, "")),
+			named("reset", "What was shown since a step is void.", schemaOf[Void](r, "")),
+			named("done", "The last: the turn is stored.", &huma.Schema{Ref: "#/components/schemas/ResponseAnswer"}),
+			named("error", "Instead of done.", &huma.Schema{Ref: "#/components/schemas/Error"}),
+		},
+	}
 }

@@ -77,6 +77,21 @@ type export struct {
 	encoder *json.Encoder
 }
 
+// exportRoute returns the route of GET /export.
+func (s *Service) exportRoute() api.Route {
+	return api.Route{
+		// JSON lines instead of the envelope, so that an export of any size is never held
+		// whole.
+		Method: http.MethodGet, Path: "/export", Handler: s.export, Audit: "owner.export", Media: "application/jsonl",
+		Summary: "Export all that is stored for you.",
+		Doc: api.Doc{
+			ID: "export", Tag: api.TagSessions, Errors: []api.Code{api.SessionStoreUnavailable},
+			Description: "As JSON lines. Without the last line, `end`, the export is not whole.",
+			Answers:     []api.DocAnswer{{Status: http.StatusOK, Description: "A line for each thing, with its `kind`.", Content: map[string]any{"application/jsonl": ""}}},
+		},
+	}
+}
+
 // export handles GET /export. A failure after the first line is its last one.
 func (s *Service) export(w http.ResponseWriter, r *http.Request) error {
 	ctx := r.Context()

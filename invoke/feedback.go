@@ -24,6 +24,33 @@ type Rename struct {
 	Title string `json:"title" minLength:"1" maxLength:"80" pattern:"^[^\\x00-\\x1f\\x7f]*$" patternDescription:"one line of text"`
 }
 
+// feedbackRoutes returns the routes of what people add to a session.
+func (s *Service) feedbackRoutes() []api.Route {
+	return []api.Route{
+		{
+			Method: http.MethodPut, Path: "/sessions/{id}/title", Handler: s.renameSession, Audit: "session.rename",
+			Summary: "Rename a session.",
+			Doc: api.Doc{
+				ID: "renameSession", Tag: api.TagSessions, Params: []string{"sessionId"},
+				Errors:  []api.Code{api.ContentBlocked, api.SessionNotFound, api.SessionStoreUnavailable},
+				Body:    &api.DocBody{Type: Rename{}},
+				Answers: api.NoContent("It has the title."),
+			},
+		},
+		{
+			Method: http.MethodPut, Path: "/sessions/{id}/turns/{turn}/feedback", Handler: s.putFeedback, Audit: "turn.feedback",
+			Summary: "Rate a turn.",
+			Doc: api.Doc{
+				ID: "putFeedback", Tag: api.TagSessions, Params: []string{"sessionId", "turnNumber"},
+				Description: "A later rating replaces an earlier one.",
+				Errors:      []api.Code{api.ContentBlocked, api.NotFound, api.SessionNotFound, api.SessionStoreUnavailable},
+				Body:        &api.DocBody{Type: Feedback{}},
+				Answers:     api.NoContent("It is stored."),
+			},
+		},
+	}
+}
+
 // renameSession handles PUT /sessions/{id}/title.
 func (s *Service) renameSession(w http.ResponseWriter, r *http.Request) error {
 	key, err := sessionKey(r)

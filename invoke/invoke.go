@@ -29,6 +29,7 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/danielgtaylor/huma/v2"
 	"google.golang.org/genai"
 
 	"example.com/gatehouse/agent"
@@ -131,6 +132,64 @@ func newService(c Config, all subagents) *Service {
 		ownParts:  hasOwnParts(c.Agent),
 		schema:    schema,
 		subagents: all,
+	}
+}
+
+// turnRoutes returns the routes of a turn.
+func (s *Service) turnRoutes() []api.Route {
+	return []api.Route{
+		{
+			Method: http.MethodPost, Path: "/invoke", Handler: s.invoke, Audit: api.AuditTurn,
+			Summary: "Ask the agent; the answer is JSON, or an event stream with Accept: text/event-stream.",
+			Doc: s.describeTurn("invoke", "With `Accept: text/event-stream`, or `\"stream\": true`, it comes as it is written: `start`, then what happens, and exactly one of `done` and `error`. "+
+				"What fails before `start` is an ordinary error."),
+		},
+		{
+			Method: http.MethodPost, Path: "/", Handler: s.invoke, Audit: api.AuditTurn,
+			Summary: "The same as POST /invoke.",
+			Doc:     s.describeTurn("invokeRoot", ""),
+		},
+	}
+}
+
+// exampleQuestion returns a question to show in examples.
+func (s *Service) exampleQuestion() string {
+	if len(s.Agent.Examples) > 0 {
+		return s.Agent.Examples[0]
+	}
+	return "What can you do for me?"
+}
+
+// describeTurn documents POST /invoke, under each of its paths.
+func (s *Service) describeTurn(id string, description string) api.Doc {
+	rate := link("putFeedback", "/session_id")
+	rate.Parameters["turn"], rate.RequestBody = "$response.body#/data/turn", map[string]any{"score": 1}
+	return api.Doc{
+		ID: id, Tag: api.TagAgent, Description: description, Params: []string{"Idempotency-Key", "Prefer"}, Errors: api.TurnErrors(),
+		Body: &api.DocBody{
+			Name: "Question", Type: Request{},
+			Refine: func(properties map[string]*huma.Schema) {
+				bound(properties, s.MaxOutputTokens, s.Models())
+				one, most := 1, MaxQuery
+				// Validate checks it, after trimming. A schema cannot trim, so it has a
+				// pattern.
+				query := properties["query"]
+				query.MinLength, query.MaxLength, query.Pattern = &one, &most, queryPattern
+			},
+			Examples: map[string]any{"A question": Request{Query: s.exampleQuestion()}},
+		},
+		Answers: []api.DocAnswer{{
+			Status: http.StatusOK, Name: "Turn", Description: "The answer. The turn is stored, unless `warnings` has `session_not_saved`.", Data: Response{},
+			Headers: []string{"Idempotency-Replayed", "X-Accel-Buffering"},
+			Content: map[string]any{"text/event-stream": StreamEvent{}},
+			Links: map[string]*huma.Link{
+				"read": link("getSession", "/session_id"), "delete": link("deleteSession", "/session_id"), "rate": rate,
+				"continue": {OperationID: "invoke", RequestBody: map[string]any{"query": "Tell me more.", "session_id": "$response.body#/data/session_id"}},
+			},
+		}, {
+			Status: http.StatusAccepted, Name: "Background", Description: "With `Prefer: respond-async`, where the service has a queue: the run goes on without the request.",
+			Data: Accepted{}, Headers: []string{"Location", "Preference-Applied", "Idempotency-Replayed"},
+		}},
 	}
 }
 

@@ -80,6 +80,11 @@ func (req *Request) edits() bool {
 	return req.Replaces != nil || req.Options.Regenerate || req.Options.Page != nil && req.Options.Page.MessageID != ""
 }
 
+// queryPattern requires a character other than white space, and no NUL. The escapes are for
+// readers of the document: ECMA 262's \s lacks U+0085, which Go trims, and Python's has
+// U+001C to U+001F.
+const queryPattern = `^[^\x00]*[^\s\x00\x1c-\x1f\x85][^\x00]*$`
+
 // newBody returns the validator of a Request with the configured limit on max_tokens
 // and the models that it may name.
 func newBody(maxOutputTokens int, models []string) *api.Body[Request] {

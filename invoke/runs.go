@@ -148,6 +148,59 @@ const (
 	finishFailed  = "FAILED"
 )
 
+// stopped documents the answer to a stop.
+func stopped() []api.DocAnswer {
+	return []api.DocAnswer{{Status: http.StatusAccepted, Name: "Stopped", Description: "It stops.", Data: RunStop{}}}
+}
+
+// runRoutes returns the routes of runs, but for approvals.
+func (s *Service) runRoutes() []api.Route {
+	return []api.Route{
+		{
+			Method: http.MethodGet, Path: "/runs", Handler: s.listRuns, Audit: "run.list",
+			Summary: "List your runs of the last 24 hours, the newest first.",
+			Doc: api.Doc{
+				ID: "listRuns", Tag: api.TagRuns, Params: []string{"runState", "runSession", "limit", "cursor"},
+				Description: "Without those that took less than a second.",
+				Errors:      []api.Code{api.ValidationFailed, api.SessionStoreUnavailable},
+				Answers:     []api.DocAnswer{{Status: http.StatusOK, Description: "The runs.", Data: RunList{}}},
+			},
+		},
+		{
+			Method: http.MethodGet, Path: "/runs/{id}", Handler: s.getRun, Audit: "run.read",
+			Summary: "Read a run.",
+			Doc: api.Doc{
+				ID: "getRun", Tag: api.TagRuns, Params: []string{"runId"},
+				Errors:  []api.Code{api.NotFound, api.SessionStoreUnavailable},
+				Answers: []api.DocAnswer{{Status: http.StatusOK, Description: "The run.", Data: RunInfo{}}},
+			},
+		},
+		{
+			Method: http.MethodGet, Path: "/runs/{id}/events", Handler: s.runEvents,
+			Summary: "Watch a run from its start, or from the event that was read last.",
+			Doc: api.Doc{
+				ID: "watchRun", Tag: api.TagRuns, Params: []string{"runId", "Last-Event-ID"},
+				Description: "If the instance that worked on it has died, the run goes on here.",
+				Errors:      []api.Code{api.NotFound, api.SessionNotFound, api.SessionStoreUnavailable},
+				Answers: append([]api.DocAnswer{{
+					Status: http.StatusOK, Description: "Its events.", Headers: []string{"X-Accel-Buffering"},
+					Content: map[string]any{"text/event-stream": StreamEvent{}},
+				}}, api.NoContent("The last event was read.")...),
+			},
+		},
+		{
+			Method: http.MethodPost, Path: "/runs/{id}/stop", Handler: s.stopRun, Audit: "run.stop", Unrefused: true,
+			Summary: "Stop a run.",
+			Doc: api.Doc{
+				ID: "stopRun", Tag: api.TagRuns, Params: []string{"runId"},
+				Description: "Within 1.5 seconds, on any instance. The turn is stored with what was shown.",
+				Errors:      []api.Code{api.NotFound, api.SessionConflict, api.SessionStoreUnavailable},
+				Answers:     stopped(),
+			},
+		},
+	}
+}
+
 // getRun handles GET /runs/{id}.
 func (s *Service) getRun(w http.ResponseWriter, r *http.Request) error {
 	info, err := s.Read(r.Context(), r.PathValue("id"))

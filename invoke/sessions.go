@@ -210,6 +210,64 @@ func orEmpty[T any](list []T) []T {
 	return list
 }
 
+// sessionRoutes returns the routes of sessions and their files.
+func (s *Service) sessionRoutes() []api.Route {
+	return []api.Route{
+		{
+			Method: http.MethodGet, Path: "/sessions", Handler: s.listSessions, Audit: "session.list",
+			Summary: "List your sessions, the newest first.",
+			Doc: api.Doc{
+				ID: "listSessions", Tag: api.TagSessions, Params: []string{"limit", "cursor"},
+				Errors: []api.Code{api.ValidationFailed, api.SessionStoreUnavailable},
+				Answers: []api.DocAnswer{{
+					Status: http.StatusOK, Description: "The sessions.", Data: SessionList{},
+					Links: map[string]*huma.Link{"read": link("getSession", "/sessions/0/session_id")},
+				}},
+			},
+		},
+		{
+			// A right to be forgotten that a rate limit can refuse is none.
+			Method: http.MethodDelete, Path: "/sessions", Handler: s.deleteSessions, Audit: "session.delete_all", Unrefused: true,
+			Summary: "Delete all of your sessions.",
+			Doc: api.Doc{
+				ID: "deleteSessions", Tag: api.TagSessions, Errors: []api.Code{api.SessionStoreUnavailable},
+				Description: "And all else that is stored for you, in bounded steps: repeat it when it fails.",
+				Answers:     api.NoContent("They are deleted."),
+			},
+		},
+		{
+			Method: http.MethodGet, Path: "/sessions/{id}", Handler: s.getSession, Audit: "session.read",
+			Summary: "Read a session and its turns.",
+			Doc: api.Doc{
+				ID: "getSession", Tag: api.TagSessions, Params: []string{"sessionId", "limit", "cursor"},
+				Description: "Other callers' sessions and expired ones are not found.",
+				Errors:      []api.Code{api.SessionNotFound, api.ValidationFailed, api.SessionStoreUnavailable},
+				Answers:     []api.DocAnswer{{Status: http.StatusOK, Description: "The session, and its turns in order.", Data: SessionTurns{}}},
+			},
+		},
+		{
+			Method: http.MethodDelete, Path: "/sessions/{id}", Handler: s.deleteSession, Audit: "session.delete", Unrefused: true,
+			Summary: "Delete a session.",
+			Doc: api.Doc{
+				ID: "deleteSession", Tag: api.TagSessions, Params: []string{"sessionId"},
+				Description: "And everything stored for it.",
+				Errors:      []api.Code{api.SessionNotFound, api.SessionStoreUnavailable},
+				Answers:     api.NoContent("It is deleted."),
+			},
+		},
+		{
+			Method: http.MethodGet, Path: "/sessions/{id}/files/{file}", Handler: s.getFile, Audit: "session.file",
+			Summary: "Read a file of a session.",
+			Doc: api.Doc{
+				ID: "getFile", Tag: api.TagSessions, Params: []string{"sessionId", "fileName"},
+				Description: "By its `uri`. Files are kept, as long as their session, where the service has a bucket.",
+				Errors:      []api.Code{api.NotFound, api.SessionNotFound, api.SessionStoreUnavailable},
+				Answers:     []api.DocAnswer{{Status: http.StatusOK, Description: "The file, with the type that it was checked to be of.", Content: map[string]any{"*/*": ""}}},
+			},
+		},
+	}
+}
+
 // listSessions handles GET /sessions.
 func (s *Service) listSessions(w http.ResponseWriter, r *http.Request) error {
 	limit, cursor, err := page(r.URL.Query())

@@ -43,6 +43,18 @@ type UsageReport struct {
 	Today  TodayInfo   `json:"today"`
 }
 
+// usageRoute returns the route of GET /usage.
+func (s *Service) usageRoute() api.Route {
+	return api.Route{
+		Method: http.MethodGet, Path: "/usage", Handler: s.getUsage,
+		Summary: "Read your limits, and what you used today.",
+		Doc: api.Doc{
+			ID: "getUsage", Tag: api.TagLimits, Errors: []api.Code{api.SessionStoreUnavailable},
+			Answers: []api.DocAnswer{{Status: http.StatusOK, Description: "Limits and use.", Data: UsageReport{}}},
+		},
+	}
+}
+
 // getUsage handles GET /usage: the caller's limits and today's use.
 func (s *Service) getUsage(w http.ResponseWriter, r *http.Request) error {
 	ctx, cancel := context.WithTimeout(r.Context(), storeTimeout)
