@@ -71,7 +71,7 @@ func (d *door) serve(w http.ResponseWriter, r *http.Request) error {
 		Params json.RawMessage `json:"params"`
 	}
 	_ = json.Unmarshal(body, &envelope) // the SDK finds the error again, and answers with it
-	c := &call{door: d, request: r}
+	c := &call{door: d, request: r, header: w.Header()}
 	handler, err := c.handler(envelope.Method)
 	if err != nil {
 		return err

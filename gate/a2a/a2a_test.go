@@ -199,6 +199,31 @@ func TestSend(t *testing.T) {
 }
 
 // What a client shows of a stream is the answer.
+// A task that is the answer of an earlier call has the gate's header.
+func TestAReplaySaysSo(t *testing.T) {
+	t.Parallel()
+	s := start(t)
+	s.gemini.Enqueue(geminitest.Text("Hello."))
+	for i, want := range []string{"", "true"} {
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, s.url+"/a2a", strings.NewReader(
+			`{"jsonrpc":"2.0","id":1,"method":"SendMessage","params":{"message":{"messageId":"m-1","contextId":"0123456789abcdef","role":"ROLE_USER","parts":[{"text":"Hello"}]}}}`))
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Header.Set("Content-Type", "application/json")
+		r.Header.Set("X-API-Key", "key-of-ada-0123456789")
+		response, err := http.DefaultClient.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, err := io.ReadAll(response.Body)
+		_ = response.Body.Close()
+		if err != nil || !strings.Contains(string(body), "Hello.") || response.Header.Get("Idempotency-Replayed") != want {
+			t.Errorf("call %d: %q, %v: %s", i+1, response.Header.Get("Idempotency-Replayed"), err, body)
+		}
+	}
+}
+
 func TestStream(t *testing.T) {
 	t.Parallel()
 	call := func(name string) geminitest.Reply {

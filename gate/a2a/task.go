@@ -33,6 +33,7 @@ type call struct {
 	unsupported
 	request *http.Request
 	control *http.ResponseController
+	header  http.Header    // of the answer
 	working sync.WaitGroup // streams that the SDK may have left
 }
 
@@ -54,6 +55,7 @@ func (c *call) SendMessage(_ context.Context, sent *a2a.SendMessageRequest) (a2a
 	case err != nil:
 		return nil, c.failed(err)
 	case response != nil:
+		response.SetHeader(c.header)
 		return c.task(answerOf(response), time.Now()), nil
 	}
 	return c.GetTask(ctx, &a2a.GetTaskRequest{ID: sent.Message.TaskID}) // it waits for more answers

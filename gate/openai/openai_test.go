@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"example.com/gatehouse/agent"
 	"example.com/gatehouse/gate"
@@ -395,6 +396,46 @@ func TestRefusals(t *testing.T) {
 			t.Errorf("the model was asked %d times", n)
 		}
 	})
+}
+
+// A client that leaves ends the model call, by either API, whole or as a stream.
+func TestAClientThatLeaves(t *testing.T) {
+	t.Parallel()
+	for path, body := range map[string]string{
+		"/v1/chat/completions": `{"messages":[{"role":"user","content":"Hello"}]`,
+		"/v1/responses":        `{"input":"Hello"`,
+	} {
+		for _, stream := range []string{"", `,"stream":true`} {
+			t.Run(path+stream, func(t *testing.T) {
+				t.Parallel()
+				s := serve(t)
+				s.gemini.Enqueue(geminitest.Silence())
+				ctx, leave := context.WithCancel(t.Context())
+				go func() {
+					_, _ = s.gemini.Await(t.Context(), 1)
+					leave()
+				}()
+				r, err := http.NewRequestWithContext(ctx, http.MethodPost, s.url+path, strings.NewReader(body+stream+"}"))
+				if err != nil {
+					t.Fatal(err)
+				}
+				r.Header.Set("Authorization", "Bearer ada-key")
+				r.Header.Set("Content-Type", "application/json")
+				if response, err := http.DefaultClient.Do(r); err == nil {
+					_, err = io.ReadAll(response.Body)
+					_ = response.Body.Close()
+					if err == nil {
+						t.Error("an answer")
+					}
+				}
+				waiting, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+				defer cancel()
+				if _, err := s.gemini.AwaitCancelled(waiting, 0); err != nil {
+					t.Errorf("the model call goes on: %v", err)
+				}
+			})
+		}
+	}
 }
 
 func TestInstructionsThatAreAllowed(t *testing.T) {
