@@ -60,6 +60,7 @@ type generation struct {
 
 	own         int              // calls of Gemini's own tools that came without an id
 	ownOpen     string           // the one that has not ended
+	thought     int              // bytes of its thoughts
 	suggestions string           // of searches, as HTML
 	output      json.RawMessage  // the typed answer
 	formed      bool             // the last call asked for JSON
@@ -349,13 +350,13 @@ func (s *Service) ask(ctx context.Context, g *generation, req Request, last bool
 // then, for a new attempt at it. Clients are shown a reset for it. For one that cannot be, no
 // attempt comes after text, see [Options.Resets].
 func (g *generation) restarts() func() {
-	text, calls, suggestions, mark := g.text.Len(), len(g.calls), g.suggestions, g.run.out.mark()
+	text, calls, suggestions, thought, mark := g.text.Len(), len(g.calls), g.suggestions, g.thought, g.run.out.mark()
 	return func() {
 		kept := g.text.String()[:text]
 		g.text.Reset()
 		g.text.WriteString(kept)
 		g.paragraph, g.ownOpen, g.written, g.cut = true, "", 0, false
-		g.calls, g.suggestions = g.calls[:calls:calls], suggestions
+		g.calls, g.suggestions, g.thought = g.calls[:calls:calls], suggestions, thought
 		g.run.out.reset(mark, g.step)
 	}
 }

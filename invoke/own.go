@@ -28,6 +28,10 @@ import (
 // bytes. What is stored for the model is whole.
 const maxOwnPart = 16 << 10
 
+// maxThoughts bounds the summaries of thoughts that a turn shows and stores, in bytes: the
+// answer needs the room.
+const maxThoughts = 64 << 10
+
 // hasOwnParts reports whether the model may do anything beside its text. Without any, parts
 // are not looked at one by one while the model writes.
 func hasOwnParts(a agent.Agent) bool {
@@ -39,7 +43,9 @@ func hasOwnParts(a agent.Agent) bool {
 func (g *generation) showPart(p *genai.Part) {
 	switch {
 	case p.Thought:
-		g.run.out.appendText(session.KindReasoning, p.Text)
+		text := prefix(p.Text, maxThoughts-g.thought)
+		g.thought += len(p.Text)
+		g.run.out.appendText(session.KindReasoning, text)
 	case p.ExecutableCode != nil:
 		code := p.ExecutableCode
 		g.beginOwn(code.ID, tool.CodeExecution, map[string]any{"language": strings.ToLower(string(code.Language)), "code": shortened(code.Code)})

@@ -242,3 +242,26 @@ func TestSourcesOfAnAgentAsATool(t *testing.T) {
 		t.Errorf("%s", text)
 	}
 }
+
+// Thoughts without end leave the answer its room in the turn.
+func TestThoughtsAreBounded(t *testing.T) {
+	t.Parallel()
+	type members = map[string]any
+	a := agent.Agent{Name: "agent", MaxTokens: 1000, Model: &genai.GenerateContentConfig{ThinkingConfig: &genai.ThinkingConfig{IncludeThoughts: true}}}
+	for _, accept := range []string{"application/json", "text/event-stream"} {
+		gemini := geminitest.Start(t)
+		server, _ := serveAgent(t, newMemory(), gemini, a)
+		gemini.Enqueue(geminitest.Parts(members{"text": strings.Repeat("hm ", 400_000), "thought": true}, members{"text": "It is 42."}), geminitest.Text("Yes."))
+		_, answer := ask(t, server, "/invoke", `{"query":"hello"}`, "Accept", accept)
+		got := lastEnvelope(t, answer).Data
+		if got.Response != "It is 42." {
+			t.Fatalf("%s: %q, warnings %v", accept, got.Response, got.Warnings)
+		}
+		if stored := get(t, server, "/sessions/"+got.SessionID); !strings.Contains(stored, `"response":"It is 42."`) || len(stored) > 80<<10 {
+			t.Errorf("%s: %d bytes are stored: %.300s", accept, len(stored), stored)
+		}
+		if status, next := ask(t, server, "/invoke", `{"query":"sure?","session_id":"`+got.SessionID+`"}`); status != http.StatusOK {
+			t.Errorf("%s: the next turn: %d %s", accept, status, next)
+		}
+	}
+}
