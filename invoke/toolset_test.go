@@ -61,7 +61,7 @@ func TestToolsets(t *testing.T) {
 		{"a name of ours", []tool.Set{set(named("own", "theirs"), named("far", ""))}, []string{"own", "far"}, `"count":1`},
 		{"a name of another set's", []tool.Set{set(fixed...), set(fixed...)}, []string{"own", "far"}, `"count":1`},
 		{"the zero tool", []tool.Set{set(tool.Tool{}, fixed[0])}, []string{"own", "far"}, `"count":1`},
-		{"a schema that Gemini does not take", []tool.Set{set(tool.Raw("odd", "", json.RawMessage(`{"type":"object","properties":{"a":{"allOf":[{}]}}}`), nil), fixed[0])}, []string{"own", "far"}, `"first":["odd"]`},
+		{"a schema that Gemini does not take", []tool.Set{set(tool.Raw("odd", "", json.RawMessage(`{"type":"object","properties":{"a":{"allOf":[{}]}}}`), func(context.Context, json.RawMessage) (any, error) { return 1, nil }), fixed[0])}, []string{"own", "far"}, `"first":["odd"]`},
 		{"a tool of Gemini's own", []tool.Set{set(tool.Gemini(&genai.Tool{GoogleSearch: &genai.GoogleSearch{}}), fixed[0])}, []string{"own", "far"}, `"first":["google_search"]`},
 		{"more than the model takes", []tool.Set{set(many...)}, nil, `"count":89`},
 		{"one that panics", []tool.Set{listFunc(func(context.Context) []tool.Tool { panic("oh no") }), set(fixed...)}, []string{"own", "far"}, "A tool set panicked."},

@@ -5,6 +5,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"reflect"
+
+	"github.com/google/jsonschema-go/jsonschema"
 )
 
 // What a model asks for may be asked for again: a request is retried, an instance dies in
@@ -38,6 +41,9 @@ func Effect[In, Out any](reconcile func(context.Context, In) (Out, bool, error))
 		if reconcile == nil {
 			return nil
 		}
+		if err := checkMembers[In](t, "the reconcile of Effect"); err != nil {
+			return err
+		}
 		t.reconcile = func(ctx context.Context, args json.RawMessage) (any, bool, error) {
 			var in In
 			if err := json.Unmarshal(args, &in); err != nil {
@@ -49,6 +55,24 @@ func Effect[In, Out any](reconcile func(context.Context, In) (Out, bool, error))
 	}
 }
 
+// checkMembers returns an error if In has a member that the tool's arguments do not have: it
+// would always be zero, and a person asked about something else than what is done.
+func checkMembers[In any](t *Tool, what string) error {
+	if reflect.TypeFor[In]().Kind() != reflect.Struct || len(t.schema.Properties) == 0 {
+		return nil
+	}
+	in, err := jsonschema.For[In](nil)
+	if err != nil {
+		return nil // a type that decodes itself
+	}
+	for name := range in.Properties {
+		if _, ok := lookup(t.schema.Properties, name); !ok {
+			return fmt.Errorf("%s takes a %s, whose %q is no argument of the tool", what, reflect.TypeFor[In](), name)
+		}
+	}
+	return nil
+}
+
 // Confirm makes a run wait for a person before each call of the tool: the turn ends with
 // the question, and goes on once its owner has approved or denied the call. The approval
 // holds for these arguments, once, and for APPROVAL_TTL. With an empty question the call
@@ -57,6 +81,9 @@ func Confirm[In any](question func(In) string) Option {
 	return func(t *Tool) error {
 		if question == nil {
 			return errors.New("Confirm needs a question")
+		}
+		if err := checkMembers[In](t, "the question of Confirm"); err != nil {
+			return err
 		}
 		t.question = func(args json.RawMessage) (string, error) {
 			var in In

@@ -139,6 +139,9 @@ func New[In, Out any](name, description string, f func(context.Context, In) (Out
 	if err != nil {
 		panic(fmt.Sprintf("tool %s: %v", name, err))
 	}
+	if f == nil {
+		panic(fmt.Sprintf("tool %s: there is no function", name))
+	}
 	return newTool(name, description, schema, func(ctx context.Context, args json.RawMessage) (any, error) {
 		var in In
 		if err := json.Unmarshal(args, &in); err != nil {
@@ -165,6 +168,9 @@ func Raw(name, description string, schema json.RawMessage, f func(ctx context.Co
 func newTool(name, description string, schema *jsonschema.Schema, f func(context.Context, json.RawMessage) (any, error), options []Option) Tool {
 	if len(name) > maxName || !validName.MatchString(name) {
 		panic(fmt.Sprintf("tool: %q is not a valid name for a function: Gemini takes letters, digits, _ . -, a letter or _ first, at most %d", name, maxName))
+	}
+	if f == nil {
+		panic(fmt.Sprintf("tool %s: there is no function", name))
 	}
 	t := Tool{name: name, description: description, schema: schema}
 	for _, option := range options {

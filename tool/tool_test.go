@@ -88,6 +88,7 @@ func TestNewKeepsNameAndDescription(t *testing.T) {
 func TestNewPanicsAtWhatCannotBeDeclared(t *testing.T) {
 	t.Parallel()
 	none := func(context.Context, struct{}) (int, error) { return 0, nil }
+	find := func(context.Context, searchIn) (int, error) { return 0, nil }
 	cases := []struct {
 		name string
 		new  func()
@@ -100,6 +101,12 @@ func TestNewPanicsAtWhatCannotBeDeclared(t *testing.T) {
 		{"an input that is a list", func() { New("f", "", func(context.Context, []int) (int, error) { return 0, nil }) }},
 		{"an input that is a pointer", func() { New("f", "", func(context.Context, *searchIn) (int, error) { return 0, nil }) }},
 		{"an input with a function", func() { New("f", "", func(context.Context, struct{ F func() }) (int, error) { return 0, nil }) }},
+		{"no function", func() { New[struct{}, int]("f", "", nil) }},
+		{"no function of a raw tool", func() { Raw("f", "", json.RawMessage(`{"type":"object"}`), nil) }},
+		{"a question about other arguments", func() { New("f", "", find, Confirm(func(struct{ Amount int }) string { return "" })) }},
+		{"a reconcile of other arguments", func() {
+			New("f", "", find, Effect(func(context.Context, struct{ Amount int }) (int, bool, error) { return 0, false, nil }))
+		}},
 		{"an enum of an argument that is not there", func() { New("f", "", none, Enum("place", "here")) }},
 	}
 	for _, c := range cases {
@@ -112,6 +119,21 @@ func TestNewPanicsAtWhatCannotBeDeclared(t *testing.T) {
 			}()
 			c.new()
 		})
+	}
+}
+
+// A question may look at some of the arguments only.
+func TestNewAcceptsAQuestionAboutOneArgument(t *testing.T) {
+	t.Parallel()
+	f := New("f", "", func(context.Context, searchIn) (int, error) { return 0, nil },
+		Confirm(func(in struct{ Query string }) string { return "Find " + in.Query + "?" }))
+	if got, err := f.Question(map[string]any{"query": "apples"}); err != nil || got != "Find apples?" {
+		t.Errorf("%q, %v", got, err)
+	}
+	raw := Raw("r", "", json.RawMessage(`{"type":"object"}`), func(context.Context, json.RawMessage) (any, error) { return nil, nil },
+		Confirm(func(in struct{ Anything string }) string { return in.Anything }))
+	if got, err := raw.Question(map[string]any{"Anything": "Sure?"}); err != nil || got != "Sure?" {
+		t.Errorf("%q, %v", got, err)
 	}
 }
 
