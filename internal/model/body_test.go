@@ -222,3 +222,22 @@ func TestPreparedRequestsDiffer(t *testing.T) {
 		ours.bodies, ours.heads = nil, nil
 	}
 }
+
+// The SDK completes its configuration by the environment, in which Cloud Run's deployments
+// and laptops name a project: nothing that a key of the Developer API goes with.
+func TestAProjectInTheEnvironment(t *testing.T) {
+	t.Setenv("GOOGLE_CLOUD_PROJECT", "p")
+	t.Setenv("GOOGLE_CLOUD_LOCATION", "l")
+	ours := &listening{canned: canned{200, good("Rain.")}}
+	c, err := model.New(t.Context(), model.Config{APIKey: apiKey, BaseURL: "http://gemini.test", Transport: ours})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := model.Request{Model: "gemini-2.5-flash", Contents: []*genai.Content{genai.NewContentFromText("q", genai.RoleUser)}, MaxTokens: 1000}
+	if _, err := c.Generate(t.Context(), r, nil); err != nil {
+		t.Fatal(err)
+	}
+	if key := ours.heads[0].Header.Get("X-Goog-Api-Key"); key != apiKey {
+		t.Errorf("asked with the key %q at %s", key, ours.heads[0].URL)
+	}
+}

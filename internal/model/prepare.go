@@ -37,11 +37,11 @@ type sdk struct {
 const maxPrepared = 256
 
 func newSDK(ctx context.Context, config genai.ClientConfig) (*sdk, error) {
+	copied := config // before the SDK completes the first one by the environment
 	sending, err := genai.NewClient(ctx, &config)
 	if err != nil {
 		return nil, err
 	}
-	copied := config // the SDK keeps the first
 	copied.HTTPClient = &http.Client{Transport: nowhere{}}
 	making, err := genai.NewClient(ctx, &copied)
 	if err != nil {
