@@ -303,6 +303,9 @@ func (j *journal) fail(state session.RunState, failure *api.Error) {
 // settle writes the end of a run, and reports whether its record, if there is one, has an
 // end. Otherwise another may go on with the run.
 func (j *journal) settle(ctx context.Context, end *session.Run) bool {
+	j.mu.Lock()
+	holder := j.record.Holder // end may have none
+	j.mu.Unlock()
 	// The second try is for a stop, or for an earlier write whose reply was lost.
 	for range 2 {
 		if end.Revision != nil {
@@ -317,6 +320,8 @@ func (j *journal) settle(ctx context.Context, end *session.Run) bool {
 			return true
 		case err != nil || stored.Epoch != end.Epoch:
 			return false
+		case stored.Holder != "" && stored.Holder != session.Queued && stored.Holder != holder:
+			return false // both began it from the queue
 		case stored.State != session.Working: // by a commit of which this holder has not heard
 			return true
 		}

@@ -182,8 +182,8 @@ func (o *output) reaches(p Position) bool {
 	switch n := len(o.log.parts); {
 	case p.Attempt != len(o.log.resets):
 		return p.Attempt < len(o.log.resets) // of an earlier attempt: it gets a reset
-	case p.Part < n:
-		return p.Offset <= len(o.log.parts[p.Part].Text)
+	case p.Part < n: // endOffset: the run has waited there, and gone on
+		return p.Offset <= len(o.log.parts[p.Part].Text) || p.Offset == endOffset
 	default:
 		return p.Part == n && (p.Offset == 0 || p.Offset == endOffset)
 	}

@@ -265,7 +265,13 @@ func (s *Service) showEnded(ctx context.Context, key runKey, record *session.Run
 		parts := turn.Shown()
 		_, text := turn.Texts()
 		response := newResponse(key.session.ID, turn, text, parts)
-		out.restore(parts, turn.Resets)
+		resets := turn.Resets
+		// A run that had waited and then ended without a turn has its later resets in its record
+		// only. Whoever has seen what those took back is somewhere behind the turn's end.
+		if record != nil && len(record.Resets) > len(resets) {
+			resets = record.Resets
+		}
+		out.restore(parts, resets)
 		out.begin(Start{RequestID: turn.RequestID, RunID: response.RunID, SessionID: key.session.ID, Turn: turn.Number, Model: turn.Model})
 		out.end(outcome{response: response})
 	case !errors.Is(err, session.ErrNotFound) || record == nil:
