@@ -294,6 +294,7 @@ func (w *world) checkRuns(p *process, turns map[string]session.Turn) {
 		for _, c := range w.clients {
 			if c.view != nil && c.view.run == k.runID() {
 				w.checkView(c, whole, turn)
+				w.checkResume(p, c, whole)
 			}
 		}
 	}
@@ -306,7 +307,7 @@ func (w *world) checkView(c *client, whole *view, turn session.Turn) {
 		return // it was told that what it was shown is not stored
 	}
 	shown := c.view.parts
-	for i, reset := range turn.Resets {
+	for i, reset := range w.resets(c.view.run, turn) {
 		if i >= c.view.at.Attempt {
 			shown = shown[:min(len(shown), reset.Part)]
 		}
@@ -319,6 +320,40 @@ func (w *world) checkView(c *client, whole *view, turn session.Turn) {
 	}
 	if a := c.view.answer; a != nil && c.view.ended == invoke.KindDone && a.FinishReason == turn.FinishReason && strings.Join(shown, "") != whole.text() && c.what != resumes && c.what != approves {
 		w.violated("%s was shown %q whole, and %q is stored", c.name, shown, whole.parts)
+	}
+}
+
+// resets returns what was begun again in a run: what its turn has, or its record if the run
+// went on after that and left no other turn.
+func (w *world) resets(run string, turn session.Turn) []session.Reset {
+	_, id, _ := session.SplitRunID(run)
+	record, err := w.memory.LoadRun(background, w.runs[id].key, id)
+	if err == nil && len(record.Resets) > len(turn.Resets) {
+		return record.Resets
+	}
+	return turn.Resets
+}
+
+// checkResume lets a client that has left, or was cut off, come back where it was: in the end
+// it has been shown the same as who comes later.
+func (w *world) checkResume(p *process, c *client, whole *view) {
+	if a := c.view.answer; a != nil && unsaved(a) || c.what == approves { // who has not seen the beginning
+		return
+	}
+	v := c.view.copy()
+	_, err := w.call(p, func(ctx context.Context) (*invoke.Response, error) {
+		return p.Watch(ctx, v.run, v.id(), func(e invoke.Event) error {
+			if problem := v.add(e); problem != "" {
+				w.violated("%s comes back and is shown %s", c.name, problem)
+			}
+			return nil
+		})
+	})
+	switch {
+	case codeOf(err) == api.MalformedRequest:
+		w.violated("%s cannot come back to where it was, %s: %v", c.name, c.view.id(), err)
+	case v.text() != whole.text():
+		w.violated("%s comes back and has %q, and %q is stored", c.name, v.text(), whole.text())
 	}
 }
 

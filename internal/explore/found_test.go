@@ -93,6 +93,58 @@ var found = []struct {
 		1 asks loads the session`,
 	},
 	{
+		scenario{name: "what a holder that was stopped elsewhere has shown is void", question: send, visits: []visit{{asks, 0}, {stops, 1}, {resumes, 0}, {denies, 0}}, faults: 3}, `
+		1 asks begins
+		1 asks hears the model
+		1 asks stores the turn and the record
+		4 denies begins
+		4 denies loads the record
+		4 denies loads the session
+		4 denies writes the record
+		A is frozen for 6s
+		4 denies loads the session
+		4 denies hears the model fails
+		3 resumes begins
+		2 stops begins
+		2 stops loads the record
+		2 stops writes the record
+		2 stops loads the session
+		2 stops writes the record (stopped)
+		4 denies hears the model
+		4 denies stores the turn and the record
+		4 denies loads the record
+		4 denies loads the record
+		4 denies loads the session fails`,
+	},
+	{
+		scenario{name: "of two deliveries, the one that is stopped does not end the other", question: pay, queued: true, leaves: true, visits: []visit{{asks, 0}, {stops, 1}}, faults: 1}, `
+		1 asks begins
+		1 asks lists runs
+		1 asks writes the record
+		1 asks adds a task (run)
+		task 01 is delivered
+		task 01 again is delivered
+		task 01 loads the record
+		task 01 again loads the record
+		task 01 again loads the session
+		task 01 again hears the model
+		task 01 loads the session
+		task 01 again writes the record
+		2 stops begins
+		task 01 writes the record (stopped)
+		task 01 loads the record
+		task 01 again pay`,
+	},
+	{
+		scenario{name: "who saw a run begin to wait comes back after its end", question: send, streamed: true, keyed: true, visits: []visit{{asks, 0}, {approves, 0}}}, `
+		1 asks begins
+		1 asks claims the key
+		1 asks hears the model
+		1 asks stores the turn and the record
+		2 approves begins
+		2 approves stores the turn and the record`,
+	},
+	{
 		scenario{name: "an edit does not replace a turn that has had an effect since", question: send, keyed: true, visits: []visit{{asks, 0}, {edits, 0}, {approves, 0}}}, `
 		1 asks begins
 		1 asks claims the key

@@ -141,7 +141,9 @@ func (s *stepping) DeleteAll(ctx context.Context, owner session.Owner) error {
 			// Not only that of a stop, nor one whose first write is under way, or was not heard
 			// of: it would be written again, as if there had been none.
 			there = there || err == nil && record.Request != nil && s.world.confirmed[id] && !s.world.sent(id)
-			s.world.swept = s.world.swept || err == nil
+			if err == nil {
+				s.world.swept, s.world.runs[id].epoch, s.world.runs[id].holder = true, 0, nil
+			}
 		}
 		err = s.world.store.DeleteAll(background, owner)
 		if err == nil && there {
