@@ -33,10 +33,7 @@ func routes(room server.Room) []api.Route {
 	turn := append(api.TurnErrors(), api.NotFound)
 	// What is sent and answered is OpenAI's to describe.
 	unary := []api.DocAnswer{{Status: http.StatusOK, Name: "OpenAI", Description: "The answer.", Content: map[string]any{"application/json": object{}}}}
-	streamed := []api.DocAnswer{{
-		Status: http.StatusOK, Name: "OpenAIStream", Description: "The answer, with `stream` as events.",
-		Content: map[string]any{"application/json": object{}, "text/event-stream": ""},
-	}}
+	streamed := []api.DocAnswer{{Status: http.StatusOK, Name: "OpenAIStream", Description: "The answer, with `stream` as events.", Content: map[string]any{"application/json": object{}, "text/event-stream": ""}}}
 	route := func(method, path, id, summary, description string, handler api.Handler, errors []api.Code) api.Route {
 		route := api.Route{Method: method, Path: "/v1/" + path, Summary: summary, Media: "application/json", Handler: handler, Fail: fail, Doc: api.Doc{
 			ID: id, Tag: api.TagAgent, Description: description, Errors: errors, Failure: openAIError{},
