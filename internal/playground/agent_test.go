@@ -2,6 +2,7 @@ package playground_test
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -151,26 +152,74 @@ func TestMarkdown(t *testing.T) {
 		"a table": "'|a|b|\\n|-|-|\\n' + '|c|d|\\n'.repeat(n)", "code": "'```\\n' + 'line\\n'.repeat(n)",
 		"a list": "'- item\\n'.repeat(n)", "a paragraph": "'*word* '.repeat(n)", "quotes": "'> '.repeat(5) + '*word* '.repeat(n)",
 	} {
-		ratio := chrometest.Eval[float64](b.Tab, `(async () => {
-			const { Writer } = await import('./playground/markdown.js');
-			const made = (n) => {
-				const text = `+block+`;
-				const real = document.createElement, realSplit = String.prototype.split;
-				let work = 0;
-				document.createElement = function (...args) { work += 50; return real.apply(this, args); };
-				String.prototype.split = function (...args) { work += this.length; return realSplit.apply(this, args); };
-				const writer = new Writer(real.call(document, 'div'));
-				for (let i = 0; i < text.length; i += 6) writer.write(text.slice(i, i + 6));
-				writer.end();
-				document.createElement = real;
-				String.prototype.split = realSplit;
-				return work / text.length;
-			};
-			return made(6000) / made(1500);
-		})()`)
+		made := func(n int) work {
+			return chrometest.Eval[work](b.Tab, fmt.Sprintf(`(async () => { const n = %d; %s return measure(%s, 6); })()`, n, measure, block))
+		}
+		few, many := made(1500), made(6000)
+		ratio := many.Each / few.Each
 		t.Logf("%s: four times the length costs %.2f times as much a character", name, ratio)
 		if ratio > 1.7 {
 			t.Errorf("%s: four times the length costs %.2f times as much a character", name, ratio)
+		}
+	}
+	b.Calm()
+}
+
+// A work is what it takes to show a text: characters that are read and elements that are
+// made, which cost about as much as 50 characters.
+type work struct {
+	Each  float64 `json:"each"` // a character
+	Most  float64 `json:"most"` // in one task of the page
+	Whole bool    `json:"whole"`
+}
+
+// measure is a function that shows a text piece by piece and counts the work.
+const measure = `const { Writer } = await import('./playground/markdown.js');
+	const measure = async (text, size) => {
+		text += '\n\nthe end';
+		const create = Document.prototype.createElement, split = String.prototype.split;
+		let all = 0, task = 0, most = 0;
+		const count = (n) => { all += n; task += n; most = Math.max(most, task); };
+		document.createElement = function (...args) { count(50); return create.apply(this, args); };
+		String.prototype.split = function (...args) { count(this.length); return split.apply(this, args); };
+		const root = create.call(document, 'div');
+		const writer = new Writer(root, (step) => { task = 0; step(); });
+		for (let i = 0; i < text.length; i += size) {
+			task = 0;
+			writer.write(text.slice(i, i + size));
+		}
+		task = 0;
+		writer.end();
+		const whole = () => root.textContent.trimEnd().endsWith('the end');
+		for (let i = 0; i < 1000 && !whole(); i++) await new Promise((resolve) => setTimeout(resolve, 50)); // for all steps
+		delete document.createElement;
+		String.prototype.split = split;
+		return { each: all / text.length, most, whole: whole() };
+	};`
+
+// However an answer comes and whatever it is, no task of the page does more than a bounded
+// part of the work: about 50 ms of a slow laptop.
+func TestNoTaskIsLong(t *testing.T) {
+	b := openAgent(t, fixed(agent.Agent{}))
+	const bound = 250_000 // 5 000 elements
+	for name, text := range map[string]string{
+		"a megabyte of everything": "'## Head\\n\\nText **b**\\n\\n- a\\n- b\\n\\n|a|b|\\n|-|-|\\n|c|d|\\n\\n```go\\nfunc f() {}\\n```\\n\\n'.repeat(14000)",
+		"a megabyte of paragraphs": "'Some *words* and `code`, [a link](https://e.example/x).\\n\\n'.repeat(18000)",
+		"a megabyte of a word":     "'x'.repeat(1 << 20)",
+		"a narrow table":           "'|a|b|\\n|-|-|\\n' + '|c|d|\\n'.repeat(9000)",
+		"a wide table":             "'|' + 'a|'.repeat(100) + '\\n|' + '-|'.repeat(100) + '\\n' + ('|' + '*c*|'.repeat(100) + '\\n').repeat(120)",
+		"a table of nothing":       "'|'.repeat(101) + '\\n' + '|-'.repeat(100) + '|\\n' + ('|'.repeat(101) + '\\n').repeat(500)",
+		"a table without an end":   "'|a|b|\\n|-|-|\\n' + '|*c*'.repeat(15000)",
+		"a list":                   "'- item *x*\\n'.repeat(5000)",
+		"emphasis":                 "'*w* '.repeat(13000)",
+		"emphasis without a space": "'**w**`c`'.repeat(6000)",
+	} {
+		for _, size := range []int{200, 1 << 21} { // as it is written, and whole
+			got := chrometest.Eval[work](b.Tab, fmt.Sprintf(`(async () => { %s return measure(%s, %d); })()`, measure, text, size))
+			t.Logf("%s, %d characters at once: %.0f in one task, %.1f a character", name, size, got.Most, got.Each)
+			if got.Most > bound || !got.Whole {
+				t.Errorf("%s, %d characters at once: %.0f in one task, shown to its end: %v", name, size, got.Most, got.Whole)
+			}
 		}
 	}
 	b.Calm()

@@ -407,7 +407,7 @@ class Turn {
     if (part !== this.#shown.at(-1)?.part || !this.#writer) {
       const box = el('div', { class: 'text', dir: 'auto' });
       this.#show(box, part);
-      this.#writer = new Writer(box);
+      this.#writer = new Writer(box, follow);
     }
     this.#text += text;
     this.#fresh += text;

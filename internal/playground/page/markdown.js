@@ -9,6 +9,10 @@ const maxPlain = 4_000; // characters of a part of it, so that a browser lays ou
 const maxDepth = 6; // of quotes and lists in one another
 const maxOpen = 20; // of emphasis in one another
 const small = 2_000; // characters of a block that is made again for each piece of it
+const maxStep = 1_000; // characters that are laid out at once
+const maxElements = 1_000; // of a block
+const maxPlainStep = 60_000; // of plain text
+const long = 10_000; // characters of an answer from which on only the blocks in view are laid out
 const pause = 250; // milliseconds without a piece, after which a long block is made again
 
 // el makes an element. Names that begin with "on" are listeners, a class is
@@ -28,8 +32,15 @@ export function el(name, attributes, ...children) {
 // are left alone; only the last one is made again. A long one is so only once it has
 // grown by an eighth, or nothing has come for a while: otherwise a table of n rows
 // would take n² steps.
+//
+// Much at once is laid out in steps, between which the page serves its user. Each step runs
+// in around, so that the page can follow it.
 export class Writer {
   #root;
+  #around;
+  #queue = ''; // what no step has taken yet
+  #next = 0; // the timer of the next step
+  #ending = false;
   #pending = ''; // from the last block on
   #drawn = 0; // characters of it that are on the page
   #later = 0; // the timer that draws the rest
@@ -38,17 +49,31 @@ export class Writer {
   #outline = []; // levels of the headings that the last block stands below
   #plain = null;
 
-  constructor(root) { this.#root = root; }
+  constructor(root, around = (step) => step()) {
+    this.#root = root;
+    this.#around = around;
+  }
 
   write(text) {
-    text = text.replaceAll('\r', '');
-    const room = Math.max(0, maxRich - this.#length);
+    this.#queue += text.replaceAll('\r', '');
+    this.#ending = false;
+    if (!this.#next) this.#step();
+  }
+
+  #step() {
+    const rich = maxRich - this.#length;
+    const text = this.#queue.slice(0, rich > 0 ? Math.min(maxStep, rich) : maxPlainStep);
+    this.#queue = this.#queue.slice(text.length);
     this.#length += text.length;
-    if (room > 0) this.#rich(text.slice(0, room));
-    if (text.length > room) {
-      this.end();
-      this.#more(text.slice(room));
+    this.#root.classList.toggle('long', this.#length > long);
+    if (rich > 0) {
+      this.#rich(text);
+    } else {
+      this.#finish();
+      this.#more(text);
     }
+    this.#next = this.#queue === '' ? 0 : setTimeout(() => this.#around(() => this.#step()));
+    if (!this.#next && this.#ending) this.#finish();
   }
 
   // more appends plain text. The last part alone grows, and ends where a line
@@ -77,14 +102,19 @@ export class Writer {
     this.#pending += text;
     clearTimeout(this.#later);
     if (this.#pending.length > small && this.#pending.length - this.#drawn < this.#pending.length / 8) {
-      this.#later = setTimeout(() => this.end(), pause);
+      this.#later = setTimeout(() => this.#finish(), pause);
       return;
     }
     this.#draw();
   }
 
-  // end draws what is left. More may follow.
+  // end draws what is left, as soon as the steps before it are done. More may follow.
   end() {
+    this.#ending = true;
+    if (!this.#next) this.#finish();
+  }
+
+  #finish() {
     clearTimeout(this.#later);
     if (this.#drawn < this.#pending.length) this.#draw();
   }
@@ -103,6 +133,30 @@ export class Writer {
       this.#pending = lines.slice(found[complete].line).join('\n');
     }
     this.#drawn = this.#pending.length;
+    const last = found[complete];
+    if (complete === found.length - 1 && last.node.getElementsByTagName('*').length > maxElements) this.#cut(lines.slice(last.line), last.node, found[complete - 1]?.outline ?? this.#outline);
+  }
+
+  // cut ends a block that goes on for long. What follows is another: the rest of a list, a
+  // table with the same head. Code cannot be cut.
+  #cut(lines, node, outline) {
+    if (node.classList.contains('code')) return;
+    const isTable = node.classList.contains('table');
+    // The last line may not be whole, and whether a table goes on shows in the row before it.
+    let end = lines.length - (isTable ? 2 : 1);
+    if (isTable && (end < 3 || lines[0].length + lines[1].length > small)) return;
+    if (end < 1) { // a line without an end
+      const at = lines[0].lastIndexOf(' ') + 1 || lines[0].length;
+      lines = [lines[0].slice(0, at), lines[0].slice(at)];
+      end = 1;
+    }
+    const whole = blocks(lines.slice(0, end), 0, [...outline]);
+    this.#root.lastChild.remove();
+    this.#root.append(...whole.map((block) => block.node));
+    this.#kept = this.#root.childNodes.length;
+    this.#outline = whole.at(-1)?.outline ?? outline;
+    this.#pending = [...(isTable ? lines.slice(0, 2) : []), ...lines.slice(end)].join('\n');
+    this.#draw();
   }
 }
 
