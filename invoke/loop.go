@@ -150,7 +150,7 @@ func (t *loopTurn) end(err error) error {
 		return api.Fail(api.ContentBlocked, fmt.Errorf("the answer was blocked: %s %s", t.answer.Blocked, t.answer.Finish))
 	case !said && len(g.files.stored) == 0:
 		return api.Fail(api.ModelFailed, fmt.Errorf("the agent ended with %q and no text", t.answer.Finish))
-	case t.answer.Finish == genai.FinishReasonMaxTokens, t.answer.Blocked != "":
+	case t.answer.Asked != "" && (t.answer.Finish == genai.FinishReasonMaxTokens || !model.MayCallTools(t.answer.Finish) || t.answer.Blocked != ""):
 		g.warn(warnTruncated)
 	}
 	if g.usage.Source == "" { // the agent has answered without the model
@@ -265,22 +265,23 @@ func (t *loopTurn) Generate(ctx context.Context, contents []*genai.Content, conf
 		pass = func(_, text string) error { return onText(text) }
 	}
 	answer, err := t.s.hookedCall(calling, call, &r, pass)
-	if err == nil && !tools {
-		answer, err = withoutCalls(answer)
+	if err == nil && (!tools || !model.MayCallTools(answer.Finish)) {
+		answer, err = withoutCalls(answer, tools)
 	}
 	return t.count(ctx, call, r, answer, err)
 }
 
-// withoutCalls returns the answer of a model that was told that it cannot call tools.
-func withoutCalls(answer model.Answer) (model.Answer, error) {
+// withoutCalls returns an answer whose calls are not run: the model was told that it cannot
+// call tools, or did not end as one that calls them does.
+func withoutCalls(answer model.Answer, tools bool) (model.Answer, error) {
 	calls := len(answer.Calls())
 	if calls == 0 {
 		return answer, nil
 	}
 	content := *answer.Content
 	content.Parts = slices.DeleteFunc(slices.Clone(content.Parts), func(p *genai.Part) bool { return p.FunctionCall != nil })
-	if answer.Content = &content; answer.Text() == "" {
-		return answer, api.Fail(api.ModelFailed, fmt.Errorf("the model ended with %d calls of tools that it cannot call, and no text", calls))
+	if answer.Content = &content; answer.Text() == "" && !tools {
+		return answer, api.Fail(api.ModelFailed, fmt.Errorf("the model ended with %d calls of tools that it had none of, and no text", calls))
 	}
 	return answer, nil
 }
