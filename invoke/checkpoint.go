@@ -109,7 +109,8 @@ func (g *generation) restore(record *session.Run) error {
 	if err := json.Unmarshal(record.Checkpoint, &c); err != nil {
 		return err
 	}
-	if err := json.Unmarshal(c.Contents, &g.contents); err != nil {
+	// The arguments of calls that wait are what a person approves.
+	if err := decodeNumbers(c.Contents, &g.contents); err != nil {
 		return err
 	}
 	exact, err := model.Restore(c.Contents) // one of an earlier release is not

@@ -454,6 +454,41 @@ func approve(t *testing.T, server *httptest.Server, run, call string, yes bool, 
 	return ask(t, server, "/runs/"+run+"/approvals", fmt.Sprintf(`{"call_id": %q, "approve": %t, "reason": "because"}`, call, yes), headers...)
 }
 
+// What a person has approved is what runs, digit by digit, on whichever instance.
+func TestApprovedArgumentsKeepTheirDigits(t *testing.T) {
+	t.Parallel()
+	everyStore(t, func(t *testing.T, open func(*testing.T) session.Store) {
+		const amount = 9007199254740993 // more than a float64 holds
+		b, gemini, store := &bank{}, geminitest.Start(t), open(t)
+		a := b.agent(tool.Effect(b.reconcile), tool.Confirm(question))
+		first, _ := serveAgent(t, store, gemini, a)
+		gemini.Enqueue(pays(amount))
+		_, answer := ask(t, first, "/invoke", `{"query": "pay"}`)
+		waits := decodeAnswer(t, answer).Data
+		second, _ := serveAgent(t, store, gemini, a)
+		digits := fmt.Sprint(amount)
+		for _, path := range []string{"/runs/" + waits.RunID, "/runs/" + waits.RunID + "/events", "/sessions/" + waits.SessionID} {
+			if shown := get(t, second, path); !strings.Contains(shown, digits) {
+				t.Errorf("%s shows %s", path, shown)
+			}
+		}
+		gemini.Enqueue(geminitest.Text("Well."))
+		if status, answer := approve(t, second, waits.RunID, waits.Pending[0].CallID, true); status != http.StatusOK {
+			t.Fatalf("%d %s", status, answer)
+		}
+		if b.sum() != amount {
+			t.Errorf("paid %d", b.sum())
+		}
+		requests := gemini.Requests()
+		if raw := string(requests[len(requests)-1].Raw); !strings.Contains(raw, `"amount":`+digits) {
+			t.Errorf("the model reads %s", raw)
+		}
+		if shown := get(t, second, "/sessions/"+waits.SessionID); !strings.Contains(shown, digits) {
+			t.Errorf("the session shows %s", shown)
+		}
+	})
+}
+
 func TestApprovals(t *testing.T) {
 	t.Parallel()
 	everyStore(t, approvals)
