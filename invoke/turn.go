@@ -227,44 +227,66 @@ func (s *Service) perform(ctx context.Context, r *run, opened *session.Opened) (
 	}
 	err = s.generateOrFail(tool.WithFiles(g.states.context(toolContext(ctx, current, number, req)), g.files.tools), g, req)
 	recordGeneration(ctx, g)
-	state, stopped := session.Done, error(nil)
-	var waits *session.Run
-	switch {
-	case errors.Is(err, errWaits):
-		if waits, err = g.suspend(); err != nil {
-			return nil, s.abandon(ctx, r, err)
-		}
-		state = session.Waiting
-	case err != nil && r.binds(ctx):
-		if state, err = s.endBound(ctx, r, g, err); err != nil {
-			return nil, s.abandon(ctx, r, err)
-		}
-	case err != nil:
-		if stopped = s.cutShort(ctx, r, g); stopped == nil {
-			return nil, s.abandon(ctx, r, err)
-		}
-		state = session.Stopped
+	end, err := s.conclude(ctx, r, g, err)
+	if err != nil {
+		return nil, s.abandon(ctx, r, err)
 	}
+	return s.keepTurn(ctx, r, opened, at, req, g, end)
+}
 
+// A conclusion is what a generation has come to.
+type conclusion struct {
+	state   session.RunState
+	waits   *session.Run // the record of a run that waits for a person
+	stopped error        // why it ended early, of one whose turn is stored
+}
+
+// conclude returns what g, which ended with err, has come to. The error is that of a run
+// that leaves no turn.
+func (s *Service) conclude(ctx context.Context, r *run, g *generation, err error) (end conclusion, _ error) {
+	switch {
+	case err == nil:
+		end.state = session.Done
+		return end, nil
+	case errors.Is(err, errWaits):
+		end.state = session.Waiting
+		end.waits, err = g.suspend()
+		return end, err
+	case r.binds(ctx):
+		end.state, err = s.endBound(ctx, r, g, err)
+		return end, err
+	}
+	if end.stopped = s.cutShort(ctx, r, g); end.stopped == nil {
+		return end, err
+	}
+	end.state = session.Stopped
+	return end, nil
+}
+
+// keepTurn stores the turn that g has come to, and returns the response. at is where the turn
+// goes, and req the request as the agent's hook left it.
+func (s *Service) keepTurn(ctx context.Context, r *run, opened *session.Opened, at slot, req Request, g *generation, end conclusion) (_ *Response, err error) {
+	key := opened.Session.Key
 	turn := g.turn(ctx, s.Now())
 	if r.taken != nil && len(r.taken.Answers) > 0 && at.last != r.turnID {
 		turn.ID = session.NewID() // another turn came after the one that waited, which stays
 	}
 	if req.Options.Sessionless {
-		turn.Number = number
-		response := newResponse(current.Key.ID, turn, g.text.String(), r.out.attached())
-		if err := s.endSessionless(ctx, r, state, response); err != nil {
+		turn.Number = at.before.Turns + 1
+		response := newResponse(key.ID, turn, g.text.String(), r.out.attached())
+		if err := s.endSessionless(ctx, r, end.state, response); err != nil {
 			return nil, s.abandon(ctx, r, err)
 		}
-		r.end(r.journal.close(state), s.Now())
+		r.end(r.journal.close(end.state), s.Now())
 		return response, nil
 	}
-	if waits == nil {
-		waits = r.journal.close(state)
+	record := end.waits
+	if record == nil {
+		record = r.journal.close(end.state)
 	}
 	var denied *session.Run
 	conditions := session.Conditions{
-		AfterTurn: req.AfterTurn, Claim: opened.Claim, Replace: at.last, First: at.first, State: g.states.seal(ctx), Run: waits,
+		AfterTurn: req.AfterTurn, Claim: opened.Claim, Replace: at.last, First: at.first, State: g.states.seal(ctx), Run: record,
 		Deny: s.denials(r.turnID, &denied),
 	}
 	turn.Number, err = s.commit(ctx, opened, turn, conditions)
@@ -273,7 +295,7 @@ func (s *Service) perform(ctx context.Context, r *run, opened *session.Opened) (
 		turn.Number, err = s.commit(ctx, opened, turn, conditions)
 	}
 	if err == nil {
-		r.end(waits, s.Now())
+		r.end(record, s.Now())
 		s.reportEnd(ctx, denied)
 	}
 	// Two holders must not both answer: this one's answer is void, and its client watches the
@@ -287,24 +309,24 @@ func (s *Service) perform(ctx context.Context, r *run, opened *session.Opened) (
 	if err != nil {
 		// A key promises that its retry finds this answer, and a turn that waits can only be
 		// approved where it is stored.
-		if opened.Claim != nil || !unsaved(err) || state == session.Waiting {
+		if opened.Claim != nil || !unsaved(err) || end.state == session.Waiting {
 			return nil, s.abandon(ctx, r, err)
 		}
 		// The answer is worth more than its storage, so it is sent.
 		g.warn(warnNotSaved)
 		turn.Warnings = g.warnings
 		s.Log.ErrorContext(ctx, "Turn answered but not saved.",
-			"error", err.Error(), "request_id", api.RequestID(ctx), "session_id", current.Key.Hash())
+			"error", err.Error(), "request_id", api.RequestID(ctx), "session_id", key.Hash())
 	}
 	if s.LogContent {
-		s.Log.InfoContext(ctx, "Content of a turn.", "request_id", api.RequestID(ctx), "session_id", current.Key.Hash(),
+		s.Log.InfoContext(ctx, "Content of a turn.", "request_id", api.RequestID(ctx), "session_id", key.Hash(),
 			"query", truncate.Text(req.Query, maxLogged), "response", truncate.Text(g.text.String(), maxLogged))
 	}
-	if stopped != nil && !errors.Is(stopped, errStopped) {
-		return nil, stopped // the turn is stored, and the client is gone
+	if end.stopped != nil && !errors.Is(end.stopped, errStopped) {
+		return nil, end.stopped // the turn is stored, and the client is gone
 	}
 	turn.ID = r.turnID
-	return newResponse(current.Key.ID, turn, g.text.String(), r.out.attached()), nil
+	return newResponse(key.ID, turn, g.text.String(), r.out.attached()), nil
 }
 
 // open loads the session of a run and claims its key. A retry of a key whose run has a
