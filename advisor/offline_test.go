@@ -31,6 +31,7 @@ func TestOfflineStandInCallsTheTools(t *testing.T) {
 		args     []any
 	}{
 		{"My name is Ada. How is the deployment doing?", "check_deployment_status", nil},
+		{"My name is Ada. Remember that I chose Go.", "remember_my_choice", []any{"Go"}},
 		{"Is my deployment healthy?", "check_deployment_status", nil},
 		{"Which deployment options are there?", "get_deployment_options", nil},
 		{"How do I deploy to Cloud Run?", "get_deployment_options", []any{"cloud_run"}},

@@ -23,6 +23,7 @@ import (
 	"github.com/GoogleCloudPlatform/functions-framework-go/funcframework"
 
 	"example.com/gatehouse/agent"
+	"example.com/gatehouse/config"
 	"example.com/gatehouse/gate"
 	"example.com/gatehouse/internal/offline"
 	"example.com/gatehouse/internal/server"
@@ -183,14 +184,22 @@ func greet(s *server.Server, address, kept string) {
 	if s.Config.Playground {
 		page = "\nOpen " + address + "/ in a browser to talk to the agent.\n"
 	}
+	credential := ""
+	switch {
+	case s.Config.HasAuth(config.AuthNone):
+	case s.Config.HasAuth(config.AuthAPIKey):
+		credential = ` -H "X-API-Key: $GATEHOUSE_API_KEY"`
+	default:
+		credential = ` -H "Authorization: Bearer $GATEHOUSE_TOKEN"`
+	}
 	fmt.Printf(`
 Gatehouse is ready at %[1]s
   model     %[2]s
   sessions  %[3]s
 %[4]s
 Try:
-  curl -s %[1]s/invoke -H 'Content-Type: application/json' -d '%[5]s'
+  curl -s %[1]s/invoke -H 'Content-Type: application/json'%[6]s -d '%[5]s'
 
 Ctrl-C ends it.
-`, address, model, store, page, strings.ReplaceAll(string(body), "'", `'\''`))
+`, address, model, store, page, strings.ReplaceAll(string(body), "'", `'\''`), credential)
 }

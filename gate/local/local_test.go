@@ -3,6 +3,8 @@ package local_test
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
 	"io"
 	"net"
@@ -256,7 +258,7 @@ func TestGreeting(t *testing.T) {
 	}
 }
 
-// TestCurl runs the command that the greeting offers.
+// TestCurl runs the command that the greeting offers, with the credential that it asks for.
 func TestCurl(t *testing.T) {
 	t.Parallel()
 	if _, err := exec.LookPath("curl"); err != nil {
@@ -265,13 +267,24 @@ func TestCurl(t *testing.T) {
 		}
 		t.Skip("NOT TESTED: the command that the greeting offers; install curl to test it.")
 	}
-	r := start(t, "PORT=0")
-	command := r.await(t, `(?m)^\s*(curl [^\n]+)\n`)[1]
-	ctx, cancel := context.WithTimeout(context.Background(), limit)
-	defer cancel()
-	output, err := exec.CommandContext(ctx, "sh", "-c", command).Output()
-	if err != nil || !strings.Contains(string(output), `"success":true`) {
-		t.Errorf("%s: %v: %s", command, err, output)
+	sum := sha256.Sum256([]byte("ghk_key"))
+	for name, env := range map[string][]string{
+		"for anybody": nil,
+		"with a key":  {"AUTH=api_key", `API_KEYS=[{"name":"web","sha256":"` + hex.EncodeToString(sum[:]) + `"}]`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := start(t, append([]string{"PORT=0"}, env...)...)
+			command := r.await(t, `(?m)^\s*(curl [^\n]+)\n`)[1]
+			ctx, cancel := context.WithTimeout(context.Background(), limit)
+			defer cancel()
+			curl := exec.CommandContext(ctx, "sh", "-c", command)
+			curl.Env = append(os.Environ(), "GATEHOUSE_API_KEY=ghk_key")
+			output, err := curl.Output()
+			if err != nil || !strings.Contains(string(output), `"success":true`) {
+				t.Errorf("%s: %v: %s", command, err, output)
+			}
+		})
 	}
 }
 
