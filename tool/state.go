@@ -91,8 +91,8 @@ func (s State[T]) Get(ctx context.Context) (value T, err error) {
 // another value, so it only changes the value that it is given.
 //
 // Members of the stored JSON that T does not have are kept, so that a program of
-// another version may add some; where that cannot be done, in a list for instance, the
-// error is [ErrStateForm].
+// another version may add some; where that cannot be done, in a list for instance, or where
+// a number would lose digits, the error is [ErrStateForm].
 func (s State[T]) Update(ctx context.Context, f func(*T) error) error {
 	states, err := statesOf(ctx)
 	if err != nil {
