@@ -1,6 +1,7 @@
 package gate_test
 
 import (
+	"context"
 	"encoding/json"
 	"io"
 	"net/http"
@@ -8,6 +9,9 @@ import (
 	"testing"
 
 	"example.com/gatehouse/gate"
+	"example.com/gatehouse/gate/a2a"
+	"example.com/gatehouse/gate/mcp"
+	"example.com/gatehouse/gate/openai"
 	"example.com/gatehouse/internal/api"
 	"example.com/gatehouse/internal/geminitest"
 	"example.com/gatehouse/internal/server"
@@ -63,5 +67,29 @@ func TestADoorStandsBesideTheOthers(t *testing.T) {
 	}
 	if _, body := call(t, h, http.MethodGet, "/openapi.json", ""); !strings.Contains(body, `"/echo"`) {
 		t.Error("the door is in no document")
+	}
+}
+
+// DOORS serves those that it names, and no other.
+func TestDoorsAreSwitchedOff(t *testing.T) {
+	t.Parallel()
+	paths := map[string]string{"openai": "/v1/responses", "mcp": "/mcp", "a2a": "/a2a"}
+	for _, value := range []string{"", "openai", "mcp", "a2a", "mcp,a2a", "none"} {
+		t.Run("DOORS="+value, func(t *testing.T) {
+			t.Parallel()
+			h, shutdown := gate.Handler(newAgent, openai.Door(), mcp.Door(), a2a.Door(), gate.Log(io.Discard),
+				environment("GEMINI_API_KEY=k", "GOOGLE_GEMINI_BASE_URL=http://127.0.0.1:1", "DOORS="+value))
+			t.Cleanup(func() { _ = shutdown(context.Background()) })
+			_, document := call(t, h, http.MethodGet, "/openapi.json", "")
+			for name, path := range paths {
+				served := value == "" || strings.Contains(value, name)
+				if status, body := call(t, h, http.MethodPost, path, "{}"); served == (status == http.StatusNotFound) {
+					t.Errorf("%s: %d %s", path, status, body)
+				}
+				if strings.Contains(document, `"`+path+`"`) != served {
+					t.Errorf("%s is in the document: %t", path, !served)
+				}
+			}
+		})
 	}
 }
