@@ -272,3 +272,32 @@ func TestEditKeepsFiles(t *testing.T) {
 	}
 	b.Calm()
 }
+
+// Back and forward go through what was opened, and a pasted address opens its session.
+func TestBackAndForward(t *testing.T) {
+	b := open(t)
+	b.ask("Apples")
+	b.answered(1)
+	apples := chrometest.Eval[string](b.Tab, `location.hash`)
+	b.Click("#new")
+	b.ask("Pears")
+	b.answered(1)
+	b.Until(`document.querySelectorAll('#sessions li').length === 2`)
+	b.ClickText("nav button", "Apples")
+	sees := func(question string) {
+		t.Helper()
+		b.Until(fmt.Sprintf(`[...document.querySelectorAll('.ask')].map((e) => e.textContent).join() === %s`, chrometest.JS(question)))
+	}
+	for _, step := range []struct{ goes, sees string }{
+		{"", "Apples"}, {"history.back()", "Pears"}, {"history.back()", "Apples"}, {"history.forward()", "Pears"},
+		{"location.hash = " + chrometest.JS(apples), "Apples"}, {"history.back()", "Pears"},
+	} {
+		chrometest.Eval[int](b.Tab, step.goes+"; 1")
+		sees(step.sees)
+		b.answered(1)
+	}
+	if address := chrometest.Eval[string](b.Tab, `location.href`); !strings.HasPrefix(address, b.URL) {
+		t.Errorf("the page is %s", address)
+	}
+	b.Calm()
+}

@@ -268,19 +268,22 @@ $('jump').addEventListener('click', () => {
   $('query').focus();
 });
 
-function setSession(id) {
+// setSession has the page's address name the session, in a new entry of the tab's history
+// where the person went there.
+function setSession(id, went = false) {
   session = id;
-  history.replaceState(null, '', id ? '#session=' + id : location.pathname + location.search);
+  const hash = id ? '#session=' + id : '';
+  history[went && hash !== location.hash ? 'pushState' : 'replaceState'](null, '', hash || location.pathname + location.search);
   for (const item of $('sessions').querySelectorAll('[data-id]')) {
     if (item.dataset.id === id) item.setAttribute('aria-current', 'true');
     else item.removeAttribute('aria-current');
   }
 }
 
-function startOver() {
+function startOver(next = null, went = false) {
   opened++;
   running?.abort();
-  setSession(null);
+  setSession(next, went);
   turnCount = 0;
   turns = [];
   editing = null;
@@ -300,7 +303,7 @@ async function leave() {
 
 $('new').addEventListener('click', async () => {
   if (!await leave()) return;
-  startOver();
+  startOver(null, true);
   $('query').focus();
 });
 
@@ -1071,7 +1074,7 @@ async function listSessions(next = null) {
 function sessionItem(info) {
   const title = info.title || 'Untitled';
   const open = button(el('span', { class: 'title', dir: 'auto' }, title), async () => {
-    if (info.session_id !== session && await leave()) openSession(info.session_id);
+    if (info.session_id !== session && await leave()) openSession(info.session_id, true);
   }, { class: 'session', 'data-id': info.session_id });
   open.append(el('span', { class: 'note' }, `${count(info.turns, 'turn')} · ${when(info.updated_at)}`));
   return el('li', null, open,
@@ -1164,11 +1167,10 @@ $('export').addEventListener('click', async () => {
   }
 });
 
-async function openSession(id) {
-  startOver();
+async function openSession(id, went = false) {
+  startOver(id, went);
   const here = opened;
   $('welcome').hidden = true;
-  setSession(id);
   await loadTurns(id, null, here);
   $('scroll').scrollTop = $('scroll').scrollHeight;
   if (here === opened) $('query').focus();
