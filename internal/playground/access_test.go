@@ -8,10 +8,12 @@ import (
 
 	"example.com/gatehouse/internal/chrometest"
 	"example.com/gatehouse/internal/geminitest"
+	"example.com/gatehouse/internal/slowtest"
 	"example.com/gatehouse/internal/testagent"
 )
 
 func TestAccessibility(t *testing.T) {
+	slowtest.Skip(t, "the accessibility of the playground")
 	script := chrometest.Axe(t, "the accessibility of the playground")
 	for _, scheme := range []string{"light", "dark"} {
 		t.Run(scheme, func(t *testing.T) {
@@ -49,6 +51,7 @@ func TestAccessibility(t *testing.T) {
 
 // A check that finds nothing anywhere would be no check.
 func TestAccessibilityIsReallyChecked(t *testing.T) {
+	slowtest.Skip(t, "whether the accessibility of the playground is really checked")
 	script := chrometest.Axe(t, "the accessibility of the playground")
 	b := open(t)
 	b.Run(chromedp.Evaluate[chromedp.Void](script))

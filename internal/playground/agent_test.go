@@ -14,6 +14,7 @@ import (
 	"example.com/gatehouse/agent"
 	"example.com/gatehouse/internal/chrometest"
 	"example.com/gatehouse/internal/geminitest"
+	"example.com/gatehouse/internal/slowtest"
 	"example.com/gatehouse/tool"
 )
 
@@ -200,6 +201,7 @@ const measure = `const { Writer } = await import('./playground/markdown.js');
 // However an answer comes and whatever it is, no task of the page does more than a bounded
 // part of the work: about 50 ms of a slow laptop.
 func TestNoTaskIsLong(t *testing.T) {
+	slowtest.Skip(t, "the work that a task of the playground does")
 	b := openAgent(t, fixed(agent.Agent{}))
 	const bound = 250_000 // 5 000 elements
 	for name, text := range map[string]string{

@@ -17,6 +17,7 @@ import (
 	"example.com/gatehouse/internal/auth/authtest"
 	"example.com/gatehouse/internal/chrometest"
 	"example.com/gatehouse/internal/geminitest"
+	"example.com/gatehouse/internal/slowtest"
 	"example.com/gatehouse/internal/testagent"
 )
 
@@ -197,6 +198,7 @@ func TestHostileAnswers(t *testing.T) {
 // as it stores whole: the page shows it, reports that it was cut, and goes on answering its
 // user.
 func TestHugeAnswers(t *testing.T) {
+	slowtest.Skip(t, "answers of a megabyte on the playground")
 	const stored, megabyte = 350_000, 1 << 20
 	tests := []struct {
 		name, text string
