@@ -435,20 +435,20 @@ func TestWhatCounts(t *testing.T) {
 	}
 }
 
-func TestChangesAreTold(t *testing.T) {
+func TestChangesAreReported(t *testing.T) {
 	t.Parallel()
 	s := &script{handlers: slices.Repeat([]http.HandlerFunc{answer(503, "")}, 6)}
 	s.handlers = append(s.handlers, answer(200, good("Hello.")))
 	synctest.Test(t, func(t *testing.T) {
-		var told []string
+		var reported []string
 		var c *model.Client
 		c = newClient(t, model.Config{
 			APIKey: apiKey, BaseURL: "http://gemini.test", Transport: wire{s},
 			Models: []string{first, second}, BreakerFailures: 5, BreakerCooldown: cooldown,
 			OnBreaker: func(name string, state breaker.State) {
-				told = append(told, name+" "+state.String())
+				reported = append(reported, name+" "+state.String())
 				if got := c.States()[name]; got != state { // would hang if a lock were held
-					t.Errorf("told %s, is %s", state, got)
+					t.Errorf("reported %s, is %s", state, got)
 				}
 			},
 		})
@@ -462,8 +462,8 @@ func TestChangesAreTold(t *testing.T) {
 		time.Sleep(cooldown + time.Millisecond)
 		ask()
 		want := []string{first + " open", first + " half_open", first + " open", first + " half_open", first + " closed"}
-		if !slices.Equal(told, want) {
-			t.Errorf("told %q, want %q", told, want)
+		if !slices.Equal(reported, want) {
+			t.Errorf("reported %q, want %q", reported, want)
 		}
 		if got := fmt.Sprint(c.States()); got != "map["+first+":closed "+second+":closed]" {
 			t.Errorf("states %s", got)
@@ -474,11 +474,11 @@ func TestChangesAreTold(t *testing.T) {
 func TestAnObserverThatPanicsLeavesTheBreakerWhole(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		told := 0
+		reported := 0
 		c := newClient(t, model.Config{
 			APIKey: apiKey, BaseURL: "http://gemini.test", Transport: wire{answer(503, "")},
 			Models: []string{first}, BreakerFailures: 1, BreakerCooldown: cooldown,
-			OnBreaker: func(string, breaker.State) { told++; panic("a bug") },
+			OnBreaker: func(string, breaker.State) { reported++; panic("a bug") },
 		})
 		ask := func() {
 			defer func() { _ = recover() }()
@@ -489,8 +489,8 @@ func TestAnObserverThatPanicsLeavesTheBreakerWhole(t *testing.T) {
 		checkFailure(t, err, model.Unavailable)
 		time.Sleep(cooldown + time.Millisecond)
 		ask()
-		if told != 2 {
-			t.Errorf("told %d times, want of open and half open", told)
+		if reported != 2 {
+			t.Errorf("reported %d times, want of open and half open", reported)
 		}
 	})
 }
