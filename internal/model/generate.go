@@ -279,7 +279,11 @@ func (g *generation) send(w *watch, r *Request, a *Answer, permit breaker.Permit
 		a.Usage, a.FileTokens = usage(counts), fileTokens(counts)
 		a.Usage.SearchQueries = a.Grounding.searches()
 	}()
-	next, done, err := g.client.answers(p.request(w.ctx, body), g.onText != nil)
+	request, err := p.request(w.ctx, body)
+	if err != nil {
+		return &Error{Kind: Failed, free: true, err: err}
+	}
+	next, done, err := g.client.answers(request, g.onText != nil)
 	if err != nil {
 		return err
 	}

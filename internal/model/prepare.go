@@ -6,7 +6,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"io"
 	"math"
 	"net/http"
 	"net/url"
@@ -156,16 +155,16 @@ type madeRequest struct {
 func (*madeRequest) Error() string { return "the request was made, and not sent" }
 
 // request returns p with a body.
-func (p *prepared) request(ctx context.Context, body []byte) *http.Request {
+func (p *prepared) request(ctx context.Context, body []byte) (*http.Request, error) {
 	header := p.header.Clone()
 	if deadline, ok := ctx.Deadline(); ok {
 		header.Set("X-Server-Timeout", strconv.Itoa(int(math.Ceil(time.Until(deadline).Seconds()))))
 	}
-	open := func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(body)), nil }
-	r := &http.Request{
-		Method: http.MethodPost, URL: p.url, Host: p.url.Host, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
-		Header: header, ContentLength: int64(len(body)), GetBody: open,
+	// The address is put in below: it is not parsed again, and the request not copied.
+	r, err := http.NewRequestWithContext(ctx, http.MethodPost, "/", bytes.NewReader(body))
+	if err != nil {
+		return nil, err
 	}
-	r.Body, _ = open()
-	return r.WithContext(ctx)
+	r.URL, r.Host, r.Header = p.url, p.url.Host, header
+	return r, nil
 }
