@@ -1,0 +1,93 @@
+package invoke_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"strings"
+	"testing"
+
+	"google.golang.org/genai"
+
+	"example.com/gatehouse/agent"
+	"example.com/gatehouse/agenttest"
+	"example.com/gatehouse/internal/loop"
+)
+
+// looped makes an agent whose turns answer answers. The module adk tests a whole framework.
+func looped(answer func(context.Context, loop.Turn) error) agent.NewFunc {
+	return func(context.Context, agent.Env) (agent.Agent, error) {
+		return agent.Agent{Name: "looped", Loop: &loop.Loop{Answer: answer, Form: "a test"}}, nil
+	}
+}
+
+func TestALoopAnswers(t *testing.T) {
+	t.Parallel()
+	var kept []string
+	late := make(chan loop.Turn, 2)
+	s := agenttest.Start(t, looped(func(ctx context.Context, turn loop.Turn) error {
+		var prompt []*genai.Content
+		for _, past := range turn.Past() {
+			var contents []*genai.Content
+			if err := json.Unmarshal(past.Contents, &contents); err != nil {
+				return err
+			}
+			prompt, kept = append(prompt, contents...), append(kept, string(past.Kept))
+		}
+		prompt = append(prompt, turn.Question())
+		config := &genai.GenerateContentConfig{SystemInstruction: genai.NewContentFromText("Be brief.", genai.RoleUser)}
+		got, err := turn.Generate(ctx, prompt, config, nil)
+		if err != nil {
+			return err
+		}
+		late <- turn
+		return errors.Join(turn.Keep(json.RawMessage(`{"a": 1}`)), turn.Add(got.Candidates[0].Content, false))
+	}))
+	s.Model(agenttest.Say("One."), agenttest.Say("Two."))
+	first := s.Ask("1?")
+	second := s.Do(agenttest.Request{Query: "2?", SessionID: first.SessionID, Stream: true})
+	if first.Text != "One." || second.Text != "Two." || second.Turn != 2 || second.Sent[0].Instruction != "Be brief." || len(second.Sent[0].Contents) != 3 {
+		t.Errorf("%+v\n%+v", first, second)
+	}
+	if strings.Join(kept, " ") != `{"a":1}` {
+		t.Errorf("kept: %q", kept)
+	}
+	turn := <-late
+	if _, err := turn.Generate(t.Context(), nil, nil, nil); !errors.Is(err, loop.ErrOver) {
+		t.Errorf("a model call after the turn: %v", err)
+	}
+	if err := errors.Join(turn.Say("more"), turn.Keep(nil), turn.Add(first.Sent[0].Contents[0], false)); !errors.Is(err, loop.ErrOver) {
+		t.Errorf("after the turn: %v", err)
+	}
+}
+
+func TestLoopsThatGoWrong(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		answer func(context.Context, loop.Turn) error
+		code   string
+	}{
+		"it panics":           {func(context.Context, loop.Turn) error { panic("oh") }, "internal"},
+		"it returns an error": {func(context.Context, loop.Turn) error { return errors.New("a secret") }, "internal"},
+		"it refuses":          {func(context.Context, loop.Turn) error { return agent.Refuse("Ask otherwise.") }, "content_blocked"},
+		"it says nothing":     {func(context.Context, loop.Turn) error { return nil }, "model_failed"},
+		"it waits for a call that nobody made": {func(_ context.Context, turn loop.Turn) error {
+			return turn.Wait([]loop.Question{{ID: "x", Name: "pay"}}, nil)
+		}, "internal"},
+		"it asks on and on": {func(ctx context.Context, turn loop.Turn) error {
+			for {
+				if _, err := turn.Generate(ctx, []*genai.Content{turn.Question()}, nil, nil); err != nil {
+					return err
+				}
+			}
+		}, "model_failed"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			got := agenttest.Start(t, looped(test.answer), "MAX_TOOL_ROUNDS=2").Ask("hello")
+			if got.Error != test.code || strings.Contains(got.Message, "secret") || len(got.Sent) > 2+4 {
+				t.Errorf("%d model calls, %+v", len(got.Sent), got)
+			}
+		})
+	}
+}
