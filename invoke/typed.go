@@ -11,6 +11,7 @@ import (
 
 	"example.com/gatehouse/internal/api"
 	"example.com/gatehouse/internal/model"
+	"example.com/gatehouse/internal/rescue"
 )
 
 // An agent with a typed answer is asked for JSON that fits the type's schema. Models
@@ -53,10 +54,13 @@ func (s *Service) endTyped(ctx context.Context, g *generation, req Request, answ
 		if answer.Blocked != "" || model.IsSafetyBlock(answer.Finish) {
 			return api.Fail(api.ContentBlocked, fmt.Errorf("the answer was blocked: %s %s", answer.Blocked, answer.Finish))
 		}
-		value, err := s.Agent.Output.Check(answer.Text())
+		value, err := s.checkOutput(ctx, answer.Text())
 		if err == nil {
 			g.output = value
 			break
+		}
+		if _, ok := errors.AsType[*rescue.Panic](err); ok || ctx.Err() != nil {
+			return ownFailure(ctx, "Output", err)
 		}
 		if asks++; asks > 1 {
 			if !s.LogContent {
@@ -78,6 +82,21 @@ func (s *Service) endTyped(ctx context.Context, g *generation, req Request, answ
 	g.paragraph, g.written, g.cut = false, 0, false
 	g.appendText(string(g.output))
 	return g.add(&content)
+}
+
+// checkOutput returns the value in an answer. The type may decode itself, in code of the agent.
+// The error of an answer that does not fit is for the model to read.
+func (s *Service) checkOutput(ctx context.Context, text string) (json.RawMessage, error) {
+	checked := make(chan json.RawMessage, 1)
+	err := callOwn(ctx, func() error {
+		value, err := s.Agent.Output.Check(text)
+		checked <- value
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return <-checked, nil
 }
 
 // askForForm asks the model for its answer in another form. The text of that is not

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"example.com/gatehouse/agent"
 	"example.com/gatehouse/internal/geminitest"
@@ -155,4 +156,39 @@ func checkTyped(t *testing.T, envelope []byte, want string) string {
 		t.Errorf("%v: %s", err, envelope)
 	}
 	return answered.Data.SessionID
+}
+
+// An oddAmount decodes itself, in the agent's own code.
+type oddAmount int
+
+var released = make(chan struct{}) // each send lets one that blocks go on
+
+func (*oddAmount) UnmarshalJSON(raw []byte) error {
+	switch string(raw) {
+	case "1":
+		panic(theSecret)
+	case "2":
+		<-released
+	}
+	return nil
+}
+
+func TestATypeThatFailsToDecode(t *testing.T) {
+	t.Parallel()
+	t.Cleanup(func() { released <- struct{}{} })
+	for answer, want := range map[string]int{`{"amount":1}`: http.StatusInternalServerError, `{"amount":2}`: http.StatusGatewayTimeout} {
+		t.Run(answer, func(t *testing.T) {
+			t.Parallel()
+			gemini := geminitest.Start(t)
+			a := agent.Agent{Name: "agent", MaxTokens: 100, Output: agent.OutputOf[struct {
+				Amount oddAmount `json:"amount"`
+			}]()}
+			server, written := serveFor(t, newMemory(), gemini, a, time.Second)
+			gemini.Enqueue(geminitest.Text(answer))
+			status, text := ask(t, server, "/invoke", `{"query":"how much?"}`)
+			if status != want || strings.Contains(text, theSecret) {
+				t.Errorf("%d %s, the log: %s", status, text, written)
+			}
+		})
+	}
 }
