@@ -11,6 +11,7 @@ import (
 	"google.golang.org/genai"
 
 	"example.com/gatehouse/agent"
+	"example.com/gatehouse/internal/loop"
 	"example.com/gatehouse/tool"
 )
 
@@ -22,6 +23,7 @@ func TestAnAgentThatCannotBeRun(t *testing.T) {
 		return tool.Raw("far", "", json.RawMessage(schema), func(context.Context, json.RawMessage) (any, error) { return nil, nil })
 	}
 	search := tool.Gemini(&genai.Tool{GoogleSearch: &genai.GoogleSearch{}})
+	answers := &loop.Loop{Answer: func(context.Context, loop.Turn) error { return nil }}
 	for _, tt := range []struct {
 		name      string
 		agent     agent.Agent
@@ -37,6 +39,9 @@ func TestAnAgentThatCannotBeRun(t *testing.T) {
 		{"an argument that Gemini does not take", agent.Agent{Tools: []tool.Tool{raw(`{"type":"object","properties":{"my field":{"type":"string"}}}`)}}, nil,
 			`has the tool \"far\", whose arguments Gemini does not take: the schema has a member \"my field\"`},
 		{"more tools than Gemini takes", agent.Agent{Tools: slices.Repeat([]tool.Tool{raw(`{"type":"object"}`)}, 513)}, nil, "has 513 tools; Gemini takes at most 512"},
+		{"an instruction beside a loop", agent.Agent{Loop: answers, Instruction: "Be brief."}, nil, "has a Loop beside Instruction"},
+		{"tools beside a loop", agent.Agent{Loop: answers, Tools: []tool.Tool{raw(`{"type":"object"}`)}}, nil, "has a Loop beside Tools"},
+		{"a loop", agent.Agent{Loop: answers, Description: "Loops."}, nil, ""},
 		{"a schema that Gemini does not take", agent.Agent{Tools: []tool.Tool{raw(`{"type":"object","properties":{"a":{"allOf":[{"type":"string"}]}}}`)}}, nil,
 			`has the tool \"far\", whose arguments Gemini does not take: the schema's a has allOf`},
 		{"a setting of an agent that is a tool", agent.Agent{Tools: []tool.Tool{agent.AsTool(agent.Agent{Name: "b", Description: "It helps.", Model: &genai.GenerateContentConfig{CachedContent: "c"}})}}, nil,
