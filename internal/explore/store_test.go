@@ -138,14 +138,17 @@ func (s *stepping) DeleteAll(ctx context.Context, owner session.Owner) error {
 		there := err == nil && !stored.Deleted
 		for _, id := range touches[1:] {
 			record, err := s.world.memory.LoadRun(background, key, id)
-			// Not only that of a stop, nor one whose first write is under way, or was not heard
-			// of: it would be written again, as if there had been none.
-			there = there || err == nil && record.Request != nil && s.world.confirmed[id] && !s.world.sent(id)
+			// Not only that of a stop, nor one of whose first write the holder has not heard: it
+			// would be written again, as if there had been none.
+			there = there || err == nil && record.Request != nil && s.world.confirmed[id]
 			if err == nil {
 				s.world.swept, s.world.runs[id].epoch, s.world.runs[id].holder = true, 0, nil
 			}
 		}
 		err = s.world.store.DeleteAll(background, owner)
+		if err == nil {
+			s.world.forget(touches[1:])
+		}
 		if err == nil && there {
 			s.world.deleted(key)
 		}
@@ -153,11 +156,14 @@ func (s *stepping) DeleteAll(ctx context.Context, owner session.Owner) error {
 	}, touches...)
 }
 
-// sent reports whether a write of a record is under way for which nobody waits any more.
-func (w *world) sent(id string) bool {
+// forget drops the writes of records that nobody waits for any more: what is not explored is
+// that one takes place after a deletion of all. A record has no tombstone that it would meet.
+func (w *world) forget(ids []string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return slices.ContainsFunc(w.steps, func(s *step) bool { return s.left && s.write && slices.Contains(s.touches, id) })
+	w.steps = slices.DeleteFunc(w.steps, func(s *step) bool {
+		return s.left && s.write && slices.ContainsFunc(ids, func(id string) bool { return slices.Contains(s.touches, id) })
+	})
 }
 
 func (s *stepping) Delete(ctx context.Context, key session.Key) error {
