@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"example.com/gatehouse/internal/api"
@@ -267,9 +268,14 @@ func (s *Service) showEnded(ctx context.Context, key runKey, record *session.Run
 		response := newResponse(key.session.ID, turn, text, parts)
 		resets := turn.Resets
 		// A run that had waited and then ended without a turn has its later resets in its record
-		// only. Whoever has seen what those took back is somewhere behind the turn's end.
-		if record != nil && len(record.Resets) > len(resets) {
-			resets = record.Resets
+		// only. Whoever has seen what came after the turn's end is taken back to that.
+		if record != nil && turn.FinishReason == finishWaiting && record.Over() {
+			if len(record.Resets) > len(resets) {
+				resets = record.Resets
+			}
+			if len(record.Parts) > len(parts) {
+				resets = append(slices.Clip(resets), session.Reset{Part: len(parts)})
+			}
 		}
 		out.restore(parts, resets)
 		out.begin(Start{RequestID: turn.RequestID, RunID: response.RunID, SessionID: key.session.ID, Turn: turn.Number, Model: turn.Model})

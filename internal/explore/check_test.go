@@ -328,10 +328,16 @@ func (w *world) checkView(c *client, whole *view, turn session.Turn) {
 func (w *world) resets(run string, turn session.Turn) []session.Reset {
 	_, id, _ := session.SplitRunID(run)
 	record, err := w.memory.LoadRun(background, w.runs[id].key, id)
-	if err == nil && len(record.Resets) > len(turn.Resets) {
-		return record.Resets
+	resets := turn.Resets
+	if err == nil && turn.FinishReason == "WAITING" && record.Over() {
+		if len(record.Resets) > len(resets) {
+			resets = record.Resets
+		}
+		if n := len(turn.Shown()); len(record.Parts) > n {
+			resets = append(slices.Clip(resets), session.Reset{Part: n})
+		}
 	}
-	return turn.Resets
+	return resets
 }
 
 // checkResume lets a client that has left, or was cut off, come back where it was: in the end
