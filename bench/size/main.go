@@ -77,7 +77,7 @@ func run(update, onlyParts bool, out io.Writer) error {
 	}
 	grown, err := compare(before, now, out)
 	if err == nil && grown {
-		err = errors.New("The program has grown beyond bench/size.txt. If that is meant: cd bench && go run ./size -update")
+		err = errors.New("the program has grown beyond bench/size.txt; if that is meant: cd bench && go run ./size -update")
 	}
 	return err
 }
