@@ -1,6 +1,7 @@
 package adk
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"reflect"
@@ -121,10 +122,20 @@ func decodeEvents(raw json.RawMessage, contents []*genai.Content) ([]*session.Ev
 	return all, nil
 }
 
+// decodeContents decodes contents, whose integers keep their digits: an id of 19 digits in
+// a call or in a result would be another one as a float. States do not: ADK's tools expect
+// the floats that its own services return.
+func decodeContents(data []byte) (contents []*genai.Content, err error) {
+	d := json.NewDecoder(bytes.NewReader(data))
+	d.UseNumber()
+	err = d.Decode(&contents)
+	return contents, err
+}
+
 // eventsOf returns the events of an earlier turn.
 func eventsOf(i int, past loop.Past, root string) ([]*session.Event, error) {
-	var contents []*genai.Content
-	if err := json.Unmarshal(past.Contents, &contents); err != nil {
+	contents, err := decodeContents(past.Contents)
+	if err != nil {
 		return nil, fmt.Errorf("adk: the contents of an earlier turn: %w", err)
 	}
 	if past.Kept != nil {

@@ -254,8 +254,8 @@ func (s sessions) events(ctx context.Context, current *store.Session) ([]*sessio
 		if err != nil {
 			return nil, err
 		}
-		var contents []*genai.Content
-		if err := json.Unmarshal(raw, &contents); err != nil {
+		contents, err := decodeContents(raw)
+		if err != nil {
 			return nil, err
 		}
 		kept, err := decodeEvents(r.Loop(), contents)
