@@ -27,6 +27,11 @@ const startTime = 90 * time.Second
 // The guard is not in that group, because gcloud leads a separate one.
 const guard = `read -r group && { read -r _ || kill -s KILL -- "-$group"; }`
 
+// begin starts the emulator once a line comes on its input, which this program sends when
+// the guard has the group: if the program is killed in between, nothing was started that
+// the guard does not know.
+const begin = `read -r _ && exec gcloud "$@" </dev/null`
+
 // A Process is a running emulator.
 type Process struct {
 	Host string // host:port, on loopback
@@ -76,12 +81,19 @@ func (p *Process) start(args []string) (err error) {
 	if err := p.guard.Start(); err != nil {
 		return err
 	}
-	cmd := exec.Command("gcloud", append([]string{"emulators", "firestore", "start", "--host-port=" + p.Host, "--quiet"}, args...)...)
+	cmd := exec.Command("sh", append([]string{"-c", begin, "sh", "emulators", "firestore", "start", "--host-port=" + p.Host, "--quiet"}, args...)...)
 	cmd.Stdout, cmd.Stderr = p.output, p.output
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	if err = cmd.Start(); err == nil {
+	start, err := cmd.StdinPipe()
+	if err == nil {
+		err = cmd.Start()
+	}
+	if err == nil {
 		p.Group = cmd.Process.Pid
 		_, err = fmt.Fprintln(p.alive, p.Group)
+	}
+	if err == nil {
+		_, err = fmt.Fprintln(start)
 	}
 	go func() {
 		defer close(p.exited)
