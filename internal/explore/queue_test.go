@@ -63,10 +63,17 @@ func (w *world) add(t queue.Task, at time.Time) {
 	}
 }
 
-// deliver delivers a task until it is taken, or once more than that.
+// deliver delivers a task until it is taken, or once more than that, as long as the world is
+// explored: what recovers delivers what is left.
 func (w *world) deliver(c *client, d *delivery, again bool) {
 	at := d.at
 	for {
+		w.mu.Lock()
+		over := w.direct
+		w.mu.Unlock()
+		if over {
+			return
+		}
 		err := w.wait(w.end, &step{
 			actor: c.name, name: "is delivered",
 			ready: func() bool { return !time.Now().Before(at) && (!again || w.faults > 0) },
@@ -116,27 +123,50 @@ func (w *world) handle(ctx context.Context, p *process, actor string, t queue.Ta
 	return nil
 }
 
+// delivery returns the delivery of a task, nil beyond the last, and whether it was taken: one
+// that began while the world was explored may still end.
+func (w *world) delivery(i int) (d *delivery, done bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if i >= len(w.tasks) {
+		return nil, true
+	}
+	return w.tasks[i], w.tasks[i].done
+}
+
 // empty delivers what is in the queue until it is empty. Nobody else comes.
 func (w *world) empty(p *process) {
 	begun := time.Now()
-	for i := 0; i < len(w.tasks); i++ {
-		for d := w.tasks[i]; !d.done; time.Sleep(retryAfter) {
+	for i := 0; ; i++ {
+		d, done := w.delivery(i)
+		if d == nil {
+			break
+		}
+		for ; !done; _, done = w.delivery(i) {
 			time.Sleep(time.Until(d.at))
 			ctx, cancel := context.WithTimeout(w.end, patience)
 			err := w.handle(ctx, p, "the queue", d.task)
 			cancel()
-			if d.done = err == nil; d.done {
+			if err == nil {
+				w.mu.Lock()
+				d.done = true
+				w.mu.Unlock()
 				break
 			}
 			if time.Since(begun) > 10*patience {
 				w.violated("the queue never gets rid of a task: %v", err)
 				return
 			}
+			time.Sleep(retryAfter)
 		}
 	}
 	// An answer whose reply was lost may have no task: who gave it was told to try again.
 	epochs := map[string]int{}
-	for _, d := range w.tasks {
+	for i := 0; ; i++ {
+		d, _ := w.delivery(i)
+		if d == nil {
+			break
+		}
 		if d.task.Kind == queue.Run {
 			epochs[d.task.Run] = max(epochs[d.task.Run], d.task.Epoch)
 		}
