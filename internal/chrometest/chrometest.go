@@ -149,11 +149,15 @@ next:
 // Run does actions, one after the other.
 func (b *Tab) Run(actions ...chromedp.Action[chromedp.Void]) {
 	b.t.Helper()
-	ctx, cancel := b.Context()
-	defer cancel()
-	if err := chromedp.Do(ctx, actions...); err != nil {
+	if err := b.do(actions...); err != nil {
 		b.t.Fatal(err)
 	}
+}
+
+func (b *Tab) do(actions ...chromedp.Action[chromedp.Void]) error {
+	ctx, cancel := b.Context()
+	defer cancel()
+	return chromedp.Do(ctx, actions...)
 }
 
 // Call sends the browser a command of its protocol.
@@ -271,9 +275,14 @@ func (b *Tab) click(element string) {
 	b.t.Helper()
 	for range maxMisses {
 		at := await(b, fmt.Sprintf(clickable, element), func(at []float64) bool { return len(at) == 2 })
-		b.Run(chromedp.MouseClickXY(at[0], at[1]))
-		if Eval[bool](b, `globalThis.clickArrived !== false`) { // undefined in a page that has replaced it
+		// A click that leads to another page ends the page that it is reported to.
+		err := b.do(chromedp.MouseClickXY(at[0], at[1]))
+		arrived := await(b, `globalThis.clickArrived !== false`, func(bool) bool { return true })
+		if arrived { // undefined in a page that has replaced it
 			return
+		}
+		if err != nil {
+			b.t.Fatal(err)
 		}
 	}
 	b.t.Fatalf("%d clicks missed %s", maxMisses, element)
