@@ -165,12 +165,12 @@ func (m *Memory) trim(next *memorySession) error {
 	}
 	n := 0
 	for ; n < len(all)-1 && size > m.limit/2; n++ {
-		id, err := all[n].ID()
+		past, err := all[n].Past()
 		if err != nil {
 			return err
 		}
 		size -= int64(len(all[n].Data))
-		next.state.Past = Remember(next.state.Past, PastTurn{ID: id, Number: all[n].Number})
+		next.state.Past = Remember(next.state.Past, past)
 	}
 	next.state.Recent = slices.Clone(all[n:]) // the rest of the array is free
 	if size <= m.limit && !m.trimmed {

@@ -145,6 +145,7 @@ func (s *Session) Reusable() bool { return s.Deleted && s.KeyedAt.IsZero() }
 type PastTurn struct {
 	ID     string
 	Number int
+	Epoch  int // [Turn.Epoch]: a turn that waited has the ID of the one that follows it
 }
 
 // maxPast bounds [Session.Past]: far more turns than can be stored in the seconds for
@@ -192,6 +193,19 @@ func (r Record) ID() (string, error) {
 		return "", fmt.Errorf("decoding turn %d: %w", r.Number, err)
 	}
 	return id, nil
+}
+
+// Past returns what is kept of the turn once its record is no longer in [Session.Recent].
+func (r Record) Past() (PastTurn, error) {
+	id, err := r.ID()
+	past := PastTurn{ID: id, Number: r.Number}
+	// Most turns have no epoch, and need not be decoded.
+	if err != nil || !bytes.Contains(r.Data, []byte(`"epoch":`)) {
+		return past, err
+	}
+	turn, err := r.Turn()
+	past.Epoch = turn.Epoch
+	return past, err
 }
 
 // QuestionID returns the turn's [Turn.QuestionID], "" for none.
@@ -583,12 +597,12 @@ func (s *Session) After(c Change, now time.Time, ttl time.Duration) (*Session, *
 			if r.Number <= before.Turns {
 				continue
 			}
-			id, err := r.ID()
+			past, err := r.Past()
 			if err != nil {
 				return nil, nil, err
 			}
-			if c.Turn == nil || id != c.Turn.ID { // else the turn of a run that has waited
-				after.Past = Remember(after.Past, PastTurn{ID: id, Number: r.Number})
+			if c.Turn == nil || past.ID != c.Turn.ID { // else the turn of a run that has waited
+				after.Past = Remember(after.Past, past)
 			}
 		}
 	}

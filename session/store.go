@@ -294,18 +294,22 @@ func (s *Session) find(t Turn, after int) (Meta, bool, error) {
 		if stored != t.ID {
 			continue
 		}
-		found, err := s.Recent[i].Turn()
+		found, err := s.Recent[i].Past()
 		switch {
 		case err != nil || found.Epoch < t.Epoch: // it waited
 			return Meta{}, false, err
 		case found.Epoch > t.Epoch:
 			return Meta{}, false, fmt.Errorf("appending a turn: %w", ErrFenced)
 		}
-		meta.Turns = s.Recent[i].Number
+		meta.Turns = found.Number
 		return meta, true, nil
 	}
 	for _, past := range s.Past {
-		if past.ID == t.ID {
+		switch {
+		case past.ID != t.ID || past.Epoch < t.Epoch: // another, or it waited
+		case past.Epoch > t.Epoch:
+			return Meta{}, false, fmt.Errorf("appending a turn: %w", ErrFenced)
+		default:
 			meta.Turns = past.Number
 			return meta, true, nil
 		}

@@ -152,6 +152,7 @@ func Run(t *testing.T, open func(t testing.TB, clock *Clock) session.Store) {
 		{"what a run waits for, its answers and its effects come back as they were written", runWaits},
 		{"of many answers at once, one is entered", runAnsweredOnce},
 		{"a turn that waits is replaced by the same run's turn, once", runGoesOn},
+		{"a turn that waited and has left its place is not its run's end", runMissed},
 		{"what waits is denied with the turn that follows, or not at all", runDenied},
 		{"a turn that follows one that waits denies it, with anything in between", runDeniedByCommit},
 		{"a session lives as long as what waits in it", runKeepsSession},

@@ -162,6 +162,43 @@ func runGoesOn(t *testing.T, store session.Store, clock *Clock) {
 	}
 }
 
+// runMissed: the turn that waited has left its place while its run went on. By their id, the
+// turn that follows would be taken for stored, and the run would stay at work for ever; by id and
+// epoch it is found only if it was.
+func runMissed(t *testing.T, store session.Store, clock *Clock) {
+	for name, leave := range map[string]func(session.Key){
+		"it was replaced": func(key session.Key) { mustReplace(t, store, key, "other") },
+		"it was archived": func(key session.Key) {
+			for i := range 8 {
+				add(t, store, key, large(i))
+			}
+		},
+	} {
+		for _, lost := range []bool{false, true} { // the write was made before, and got no answer
+			key := newKey()
+			add(t, store, key, "zero")
+			r := saveRun(t, store, answered(wait(t, store, clock, key, time.Hour), "me"))
+			base, turn := load(t, store, key), Turn("goes on")
+			turn.ID, turn.Epoch = r.ID, r.Epoch
+			done := *r
+			done.State = session.Done
+			under := store
+			if lost {
+				under = &lateStore{Store: store, change: func() { leave(key) }}
+			} else {
+				leave(key)
+			}
+			meta, err := session.Commit(t.Context(), under, base, turn, session.Conditions{Replace: r.ID, Run: &done})
+			switch state := loadRun(t, store, r).State; {
+			case lost && (err != nil || meta.Turns != 2 || state != session.Done):
+				t.Errorf("%s after the commit: number %d, %v, and its run is %s", name, meta.Turns, err, state)
+			case !lost && (!errors.Is(err, session.ErrReplaced) || state != session.Working):
+				t.Errorf("%s before the commit: %v, and its run is %s", name, err, state)
+			}
+		}
+	}
+}
+
 // runDenied: whoever asks something else has declined what waits. The turn and the denial are
 // one write: a turn without it would leave an approval open that a later click still executes.
 // A record that was answered or removed since is ErrChanged, and the turn is not stored.

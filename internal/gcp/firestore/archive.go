@@ -73,11 +73,11 @@ func (s *Sessions) spill(ctx context.Context, after *session.Session, move []ses
 			last.Feedback[name] = f
 			updates = append(updates, firestore.Update{FieldPath: firestore.FieldPath{"feedback", name}, Value: firestore.Delete})
 		}
-		id, err := r.ID()
+		left, err := r.Past()
 		if err != nil {
 			return err
 		}
-		past = session.Remember(past, session.PastTurn{ID: id, Number: r.Number})
+		past = session.Remember(past, left)
 	}
 	updates = append(updates, firestore.Update{Path: "archived", Value: firsts}, firestore.Update{Path: "past", Value: storedPasts(past)})
 	// Later archives expire after the first, whose time the document has: renewing all of them

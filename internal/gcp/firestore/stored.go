@@ -31,6 +31,7 @@ type storedKey struct {
 type storedPast struct {
 	ID     string `firestore:"i"`
 	Number int    `firestore:"n"`
+	Epoch  int    `firestore:"e,omitempty"`
 }
 
 // storedFeedback is a session.Feedback in a document.
