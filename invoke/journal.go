@@ -233,6 +233,7 @@ func (j *journal) save(ctx context.Context, next session.Run) error {
 	j.attempted = true
 	if err == nil {
 		j.record = *saved
+		j.run.unwritten.Store(false)
 	}
 	return err
 }

@@ -171,7 +171,7 @@ func (ms *mirrors) follow(ctx context.Context, s *Service, m *mirror) {
 		case <-ctx.Done():
 			return
 		}
-		if !s.refresh(ctx, m) {
+		if s.live.held(m.key) == nil && !s.refresh(ctx, m) { // else it has become this process's
 			continue
 		}
 		ms.end(m, outcome{moved: true}) // unless it has ended; the watchers look where it is now

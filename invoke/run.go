@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"example.com/gatehouse/internal/api"
@@ -39,6 +40,7 @@ type run struct {
 
 	stopping   bool         // it was taken over only to be stopped
 	superseded bool         // another run was stopped for it
+	unwritten  atomic.Bool  // the queue has had it begun, and its record does not have its holder yet
 	ended      *session.Run // its record, once that is stored with its end
 
 	timeout time.Duration // of a run that the queue brings to its end; 0: that of a request
@@ -100,6 +102,16 @@ func (rs *runs) get(key runKey) *run {
 	rs.mu.Lock()
 	defer rs.mu.Unlock()
 	return rs.byKey[key]
+}
+
+// held is get for a run that is sure to be this process's. Two deliveries of a task may both
+// begin a run, and until one of them has written its record, what each shows may be void.
+func (rs *runs) held(key runKey) *run {
+	r := rs.get(key)
+	if r == nil || r.unwritten.Load() {
+		return nil
+	}
+	return r
 }
 
 // newest returns the run of a session that began last, nil for none. It looks at all of them,

@@ -171,7 +171,8 @@ func (s *Service) take(ctx context.Context, stored *session.Run) (*run, error) {
 
 // beginQueued makes this process the holder of a run that nobody has begun. It makes no
 // write: the run's first one is conditioned on the record as it was read, so of two
-// deliveries one is fenced there.
+// deliveries one is fenced there. Until then, whoever watches or stops the run here does so by
+// its record.
 func beginQueued(stored *session.Run) (*run, error) {
 	asked, err := decodeRun(stored)
 	if err != nil {
@@ -179,7 +180,9 @@ func beginQueued(stored *session.Run) (*run, error) {
 	}
 	held := *stored
 	held.Holder = session.NewID()
-	return resumed(asked, &held), nil
+	r := resumed(asked, &held)
+	r.unwritten.Store(true)
+	return r, nil
 }
 
 // refuse ends a run whose caller is no longer admitted.

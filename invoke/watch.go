@@ -188,7 +188,7 @@ type source struct {
 // for a run that has neither record nor turn.
 func (s *Service) source(ctx context.Context, key runKey) (*source, *run, error) {
 	for {
-		if r := s.live.get(key); r != nil {
+		if r := s.live.held(key); r != nil {
 			return &source{r.out, true, func() {}}, nil, nil
 		}
 		if m := s.mirrors.join(key); m != nil {
@@ -459,7 +459,7 @@ const stopTries = 5
 // when it has: its end is seen by watching it.
 func (s *Service) stop(ctx context.Context, key runKey) error {
 	for range stopTries {
-		if r := s.live.get(key); r != nil {
+		if r := s.live.held(key); r != nil {
 			r.cancel(errStopped)
 			return nil
 		}

@@ -117,7 +117,7 @@ var found = []struct {
 		4 denies loads the session fails`,
 	},
 	{
-		scenario{name: "of two deliveries, the one that is stopped does not end the other", question: pay, queued: true, leaves: true, visits: []visit{{asks, 0}, {stops, 1}}, faults: 1}, `
+		scenario{name: "of two deliveries, the one that fails does not end the other", question: pay, queued: true, leaves: true, visits: []visit{{asks, 0}}, faults: 6, waits: 2}, `
 		1 asks begins
 		1 asks lists runs
 		1 asks writes the record
@@ -130,8 +130,14 @@ var found = []struct {
 		task 01 again hears the model
 		task 01 loads the session
 		task 01 again writes the record
-		2 stops begins
-		task 01 writes the record (stopped)
+		task 01 hears the model fails
+		1.1s pass
+		task 01 writes the record fails
+		task 01 hears the model fails
+		1.1s pass
+		task 01 writes the record fails
+		task 01 hears the model fails
+		task 01 writes the record (failed)
 		task 01 loads the record
 		task 01 again pay`,
 	},
@@ -179,6 +185,50 @@ var found = []struct {
 		task 01 loads the record
 		task 01 writes the record
 		1 asks loads the record`,
+	},
+	{
+		scenario{name: "who watches a run that two deliveries have begun is shown what is stored", question: talk, queued: true, leaves: true, visits: []visit{{asks, 0}, {watches, 1}}, faults: 1}, `
+		1 asks begins
+		1 asks lists runs
+		1 asks writes the record
+		1 asks adds a task (run)
+		task 01 is delivered
+		task 01 again is delivered
+		task 01 loads the record
+		task 01 again loads the record
+		task 01 loads the session
+		task 01 hears the model
+		task 01 again loads the session
+		task 01 again hears the model
+		task 01 again hears the model
+		2 watches begins
+		task 01 hears the model
+		task 01 stores the turn and the record
+		task 01 again stores the turn and the record`,
+	},
+	{
+		scenario{name: "a denial is not taken for stored because an edit has replaced what waited", question: send, queued: true, recovers: 2, visits: []visit{{asks, 0}, {denies, 1}, {edits, 0}}}, `
+		1 asks begins
+		1 asks hears the model
+		1 asks stores the turn and the record
+		3 edits begins
+		3 edits loads the session
+		3 edits lists runs
+		2 denies begins
+		2 denies loads the record
+		2 denies loads the session
+		2 denies writes the record
+		2 denies adds a task (run)
+		task 01 is delivered
+		task 01 loads the record
+		task 01 writes the record
+		task 01 loads the session
+		3 edits hears the model
+		3 edits loads the record
+		3 edits stores the turn
+		task 01 hears the model
+		task 01 stores the turn and the record
+		task 01 stores the turn and the record`,
 	},
 	{
 		scenario{name: "a stop after a deletion does not bring the run back", question: talk, queued: true, leaves: true, visits: []visit{{asks, 0}, {clears, 1}, {stops, 0}}, waits: 1}, `
