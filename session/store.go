@@ -149,9 +149,6 @@ func Commit(ctx context.Context, store Store, s *Session, t Turn, c Conditions) 
 	// but claims of other calls, which may be removed when these are released.
 	created := s.Revision == nil || s.Turns == 0 && c.Claim == nil
 	key, seen := s.Key, s.Turns
-	if c.Replace != "" {
-		seen = cmp.Or(c.First, seen) - 1
-	}
 	for try := 1; ; try++ {
 		if c.AfterTurn != nil && s.Turns != *c.AfterTurn {
 			return Meta{}, fmt.Errorf("%w: %d, not %d", ErrTurnCount, s.Turns, *c.AfterTurn)
@@ -172,6 +169,7 @@ func Commit(ctx context.Context, store Store, s *Session, t Turn, c Conditions) 
 			}
 			base, change.Before = before, before
 		}
+		seen = min(seen, base.Turns) // an edit may have left fewer since the last try
 		number := base.Turns + 1
 		change.Run = c.Run.ended(number)
 		if c.State != nil {
@@ -236,7 +234,7 @@ func Commit(ctx context.Context, store Store, s *Session, t Turn, c Conditions) 
 		case again.Deleted, s.Exists() && !again.CreatedAt.Equal(s.CreatedAt):
 			return Meta{}, fmt.Errorf("appending a turn: %w", ErrNotFound) // deleted, and another session may be there now
 		}
-		// seen bounds the search: turns up to it were stored before this call started.
+		// seen bounds the search: no try has written the turn up to it.
 		if meta, ok, err := again.find(t, seen); err != nil || ok {
 			return meta, err
 		}

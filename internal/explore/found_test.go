@@ -231,6 +231,25 @@ var found = []struct {
 		task 01 stores the turn and the record`,
 	},
 	{
+		scenario{name: "a turn that follows an edit is stored once", question: talk, existing: true, visits: []visit{{asks, 1}, {edits, 0}, {writes, 1}}, faults: 1}, `
+		1 asks begins
+		1 asks loads the session
+		1 asks hears the model
+		1 asks stores the turn
+		2 edits begins
+		2 edits loads the session
+		2 edits lists runs
+		3 writes begins
+		3 writes loads the session
+		2 edits hears the model
+		2 edits stores the turn in the place of others
+		3 writes hears the model
+		3 writes stores the turn
+		3 writes loads the session
+		3 writes stores the turn, but the reply is lost
+		3 writes loads the session`,
+	},
+	{
 		scenario{name: "a stop after a deletion does not bring the run back", question: talk, queued: true, leaves: true, visits: []visit{{asks, 0}, {clears, 1}, {stops, 0}}, waits: 1}, `
 		1 asks begins
 		1 asks lists runs

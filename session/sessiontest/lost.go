@@ -45,6 +45,7 @@ func lostResponseThenChange(t *testing.T, store session.Store, clock *Clock) {
 		name    string
 		before  []string // the session's turns before the commit
 		replace bool     // the commit replaces the last turn
+		edited  string   // replaces all turns between the load and the commit
 		change  func(t *testing.T, key session.Key)
 		want    []string // turns afterwards; nil: no session
 		number  int
@@ -108,6 +109,10 @@ func lostResponseThenChange(t *testing.T, store session.Store, clock *Clock) {
 			},
 		},
 		{
+			name: "an edit came first", before: []string{"a", "b", "c"}, edited: "other", number: 2, want: []string{"other", "lost"},
+			change: func(*testing.T, session.Key) {},
+		},
+		{
 			name: "a replacement was replaced", before: []string{"a", "b"}, replace: true, number: 2, want: []string{"a", "other"},
 			change: func(t *testing.T, key session.Key) { mustReplace(t, store, key, "other") },
 		},
@@ -145,6 +150,11 @@ func lostResponseThenChange(t *testing.T, store session.Store, clock *Clock) {
 					t.Fatal(err)
 				}
 				conditions.Replace = last.ID
+			}
+			if c.edited != "" {
+				if _, err := replaceFrom(t, store, base, 1, Turn(c.edited), nil); err != nil {
+					t.Fatal(err)
+				}
 			}
 			s := &lateStore{Store: store, change: func() { c.change(t, key) }}
 			meta, err := session.Commit(t.Context(), s, base, Turn("lost"), conditions)
