@@ -115,8 +115,8 @@ func (j *journal) tick() (first *session.Run) {
 		return nil
 	}
 	// From the beginning of the write on: a slow store must not make a stop wait for longer
-	// than the time of one write more.
-	j.timer.Reset(max(journalEvery-time.Since(begun), 0))
+	// than the time of one write more. Not at once, so that whoever waits to end the run is first.
+	j.timer.Reset(max(journalEvery-time.Since(begun), journalEvery/10))
 	if stored || j.record.Revision == nil {
 		return nil
 	}

@@ -139,8 +139,9 @@ func (s *stepping) DeleteAll(ctx context.Context, owner session.Owner) error {
 		for _, id := range touches[1:] {
 			record, err := s.world.memory.LoadRun(background, key, id)
 			// Not only that of a stop, nor one of whose first write the holder has not heard: it
-			// would be written again, as if there had been none.
-			there = there || err == nil && record.Request != nil && s.world.confirmed[id]
+			// would be written again, as if there had been none. One that is over without a
+			// session has failed and released its key, which may be used again.
+			there = there || err == nil && record.Request != nil && !record.Over() && s.world.confirmed[id]
 			if err == nil {
 				s.world.swept, s.world.runs[id].epoch, s.world.runs[id].holder = true, 0, nil
 			}
