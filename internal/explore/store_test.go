@@ -93,7 +93,7 @@ func (s *stepping) SaveRun(ctx context.Context, r *session.Run) (saved *session.
 		}
 		return err
 	}, r.ID)
-	if err == nil && r.Request != nil {
+	if err == nil && r.Request != nil && !r.Stop { // who stops it is not its holder
 		s.world.mu.Lock()
 		s.world.confirmed[r.ID] = true
 		s.world.mu.Unlock()
