@@ -341,7 +341,9 @@ func (s *Service) takeOver(ctx context.Context, record *session.Run, stop bool) 
 	// A holder that died may have shown more than it wrote.
 	if first := min(c.Parts, len(record.Parts)); first < len(record.Parts) || record.Holder != "" {
 		next.Resets = append(next.Resets[:len(next.Resets):len(next.Resets)], session.Reset{Step: c.Step + 1, Part: first})
-		if !stop {
+		// Who stops it keeps the text of an answer that broke. Calls that broke are shown again, with
+		// how their effects ended.
+		if !stop || len(record.Effects) > 0 && first < len(next.Parts) && next.Parts[first].Kind == session.KindToolCall {
 			next.Parts = next.Parts[:first:first]
 		}
 	}

@@ -250,6 +250,28 @@ var found = []struct {
 		3 writes loads the session`,
 	},
 	{
+		scenario{name: "a run that is stopped again after its holder failed shows a call once", question: pay, keyed: true, visits: []visit{{asks, 1}, {stops, 1}, {resumes, 0}, {stops, 0}}, waits: 2, recovers: 1}, `
+		1 asks begins
+		1 asks claims the key
+		1 asks hears the model
+		1 asks binds the key and the record
+		1 asks loads the record
+		2 stops begins
+		1 asks pay
+		6s pass
+		3 resumes begins
+		4 stops begins
+		1 asks writes the record
+		4 stops loads the record
+		4 stops writes the record
+		1 asks stores the turn and the record
+		4 stops loads the session
+		4 stops asks how it ended
+		3 resumes loads the record
+		6s pass
+		4 stops stores the turn and the record`,
+	},
+	{
 		scenario{name: "a stop after a deletion does not bring the run back", question: talk, queued: true, leaves: true, visits: []visit{{asks, 0}, {clears, 1}, {stops, 0}}, waits: 1}, `
 		1 asks begins
 		1 asks lists runs
