@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -472,29 +473,48 @@ func TestAgentsThatFail(t *testing.T) {
 		},
 	}
 	for name, test := range tests {
-		for _, stream := range []bool{false, true} {
-			t.Run(fmt.Sprintf("%s, stream %v", name, stream), func(t *testing.T) {
-				t.Parallel()
-				s := agenttest.Start(t, adk.Agent(test.root), test.env...)
-				s.Model(test.replies...)
-				got := s.Do(agenttest.Request{Query: "Go.", Stream: stream})
-				if got.Error != test.code || got.Text != test.text && test.code == "" {
-					t.Fatalf("%d %q %q: %s", got.Status, got.Error, got.Text, got.Message)
-				}
-				if strings.Contains(got.Message, "secret") {
-					t.Errorf("it is told %q", got.Message)
-				}
-				if test.sent != "" && !strings.HasSuffix(sent(got, len(got.Sent)-1), test.sent) {
-					t.Errorf("the model was sent %s", sent(got, len(got.Sent)-1))
-				}
-			})
-		}
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			for _, stream := range []bool{false, true} { // one after the other: two services share the root, as no process does
+				t.Run(fmt.Sprintf("stream %v", stream), func(t *testing.T) {
+					s := agenttest.Start(t, adk.Agent(test.root), test.env...)
+					s.Model(test.replies...)
+					got := s.Do(agenttest.Request{Query: "Go.", Stream: stream})
+					if got.Error != test.code || got.Text != test.text && test.code == "" {
+						t.Fatalf("%d %q %q: %s", got.Status, got.Error, got.Text, got.Message)
+					}
+					if strings.Contains(got.Message, "secret") {
+						t.Errorf("it is told %q", got.Message)
+					}
+					if test.sent != "" && !strings.HasSuffix(sent(got, len(got.Sent)-1), test.sent) {
+						t.Errorf("the model was sent %s", sent(got, len(got.Sent)-1))
+					}
+				})
+			}
+		})
 	}
 }
 
 type otherModel struct{ model.LLM }
 
 func (otherModel) Name() string { return "gemini-3.5-flash" }
+
+// ADK's runner completes an agent without a mode in its first run; -race finds others beside it.
+func TestTheFirstTurnsAtOnce(t *testing.T) {
+	t.Parallel()
+	s := agenttest.Start(t, adk.Agent(llm(t, llmagent.Config{Name: "a"})))
+	const calls = 8
+	s.Model(slices.Repeat([]agenttest.Reply{agenttest.Say("Hello.")}, calls)...)
+	var all sync.WaitGroup
+	for range calls {
+		all.Go(func() {
+			if got := s.Do(agenttest.Request{Query: "Hello?"}); got.Text != "Hello." {
+				t.Errorf("%d %s: %q", got.Status, got.Error, got.Text)
+			}
+		})
+	}
+	all.Wait()
+}
 
 func TestTwoCallsAtOnce(t *testing.T) {
 	t.Parallel()

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	adkagent "google.golang.org/adk/v2/agent"
 	"google.golang.org/adk/v2/model"
@@ -35,6 +36,29 @@ import (
 type app struct {
 	root   adkagent.Agent
 	runner *runner.Runner
+
+	// ADK's runner completes the root agent at the beginning of each run, without a lock. So
+	// the first run is alone until then: later ones find it complete.
+	first sync.Mutex
+	begun atomic.Bool
+}
+
+// enter waits for the first run to begin. The caller, which may be that run, must call
+// entered once, or more often, to report whether it has begun.
+func (a *app) enter() (entered func(begun bool)) {
+	if a.begun.Load() {
+		return func(bool) {}
+	}
+	a.first.Lock()
+	var once sync.Once
+	return func(begun bool) {
+		once.Do(func() {
+			if begun {
+				a.begun.Store(true)
+			}
+			a.first.Unlock()
+		})
+	}
 }
 
 // A turn is what ADK does in one turn of the gate.
@@ -42,6 +66,7 @@ type turn struct {
 	loop.Turn
 	session *conversation
 	cancel  context.CancelCauseFunc
+	entered func(begun bool) // of app.enter
 
 	begin  int               // where the turn's events begin in the session's
 	delta  map[string]any    // of the state
@@ -182,6 +207,8 @@ func (a *app) run(ctx context.Context, t *turn, message *genai.Content) error {
 		config.StreamingMode = adkagent.StreamingModeSSE
 	}
 	t.asks, t.held = nil, nil
+	t.entered = a.enter()
+	defer t.entered(false)
 	for e, err := range a.runner.Run(ctx, t.session.user, t.session.id, message, config) {
 		if cause := context.Cause(ctx); cause != nil {
 			return cause
@@ -448,6 +475,12 @@ func (t *turn) runTasks(ctx context.Context, tasks []func(context.Context)) {
 func newPlugin() (*plugin.Plugin, error) {
 	return plugin.New(plugin.Config{
 		Name: "gatehouse",
+		BeforeRunCallback: func(ctx adkagent.InvocationContext) (*genai.Content, error) {
+			if t := turnOf(ctx); t != nil {
+				t.entered(true)
+			}
+			return nil, nil
+		},
 		BeforeModelCallback: func(ctx adkagent.Context, req *model.LLMRequest) (*model.LLMResponse, error) {
 			if req.Model != modelName {
 				return nil, fmt.Errorf("adk: the agent %s has the model %q; set adk.Model(), whose calls are limited and counted", ctx.AgentName(), req.Model)
