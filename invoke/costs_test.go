@@ -46,7 +46,7 @@ func TestWhatKindsOfRunsCost(t *testing.T) {
 		return geminitest.Calls(geminitest.FunctionCall{Name: name, Args: map[string]any{"to": "Ada"}})
 	}
 	deliver := func(t *testing.T) { // the last task
-		body, _ := json.Marshal((*waiting)[len(*waiting)-1])
+		body, _ := json.Marshal(waiting.kept()[len(waiting.kept())-1])
 		r := httptest.NewRequestWithContext(t.Context(), http.MethodPost, queue.Path, strings.NewReader(string(body)))
 		r.Header.Set("Content-Type", "application/json")
 		w := httptest.NewRecorder()
@@ -70,12 +70,12 @@ func TestWhatKindsOfRunsCost(t *testing.T) {
 		// record.
 		{"a stream of 2.6 s that goes on without its client", []geminitest.Reply{geminitest.Text(pieces...).WithDelay(200 * time.Millisecond)},
 			func(t *testing.T) {
-				before := len(*waiting)
+				before := len(waiting.kept())
 				show := func(invoke.Event) error { return nil }
 				if _, err := queued.Ask(ofCaller(t, "caller"), invoke.Request{Query: "hello", OnDisconnect: invoke.DisconnectContinue}, show); err != nil {
 					t.Fatal(err)
 				}
-				if added := len(*waiting) - before; added != 1 {
+				if added := len(waiting.kept()) - before; added != 1 {
 					t.Fatalf("%d tasks, want 1", added)
 				}
 				deliver(t)

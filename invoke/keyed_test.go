@@ -6,6 +6,7 @@ import (
 	"errors"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -272,11 +273,23 @@ func TestWhatARunWithoutASessionCosts(t *testing.T) {
 }
 
 // tasks is a queue that keeps its tasks.
-type tasks []queue.Task
+type tasks struct {
+	mu  sync.Mutex
+	all []queue.Task
+}
 
 func (ts *tasks) Enqueue(_ context.Context, t queue.Task, _ time.Time) error {
-	*ts = append(*ts, t)
+	ts.mu.Lock()
+	defer ts.mu.Unlock()
+	ts.all = append(ts.all, t)
 	return nil
+}
+
+// kept returns the tasks so far.
+func (ts *tasks) kept() []queue.Task {
+	ts.mu.Lock()
+	defer ts.mu.Unlock()
+	return slices.Clone(ts.all)
 }
 
 // A run in the background passes the agent's hook before its question is stored, and one
@@ -323,8 +336,8 @@ func TestAQuestionInTheBackgroundPassesTheHook(t *testing.T) {
 			wantCode(t, err, api.ContentBlocked)
 		}
 	}
-	if len(*waiting) != 6 { // a retry's task has the name of the first
-		t.Errorf("%d tasks", len(*waiting))
+	if len(waiting.kept()) != 6 { // a retry's task has the name of the first
+		t.Errorf("%d tasks", len(waiting.kept()))
 	}
 }
 
@@ -349,7 +362,7 @@ func TestATaskThatTwoInstancesBegin(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	body, _ := json.Marshal((*waiting)[0])
+	body, _ := json.Marshal(waiting.kept()[0])
 	var working sync.WaitGroup
 	for _, s := range []*invoke.Service{a, b} {
 		working.Go(func() {
