@@ -18,6 +18,7 @@ import (
 	"google.golang.org/adk/v2/agent/workflowagents/parallelagent"
 	"google.golang.org/adk/v2/agent/workflowagents/sequentialagent"
 	"google.golang.org/adk/v2/model"
+	"google.golang.org/adk/v2/plugin"
 	"google.golang.org/adk/v2/session"
 	adktool "google.golang.org/adk/v2/tool"
 	"google.golang.org/adk/v2/tool/agenttool"
@@ -514,6 +515,31 @@ func TestTheFirstTurnsAtOnce(t *testing.T) {
 		})
 	}
 	all.Wait()
+}
+
+// A callback that hangs in the first run, even past its turn, holds up no other.
+func TestAFirstTurnThatHangs(t *testing.T) {
+	t.Parallel()
+	over := make(chan struct{})
+	t.Cleanup(func() { close(over) })
+	var calls atomic.Int32
+	hangs, err := plugin.New(plugin.Config{Name: "hangs", OnUserMessageCallback: func(adkagent.InvocationContext, *genai.Content) (*genai.Content, error) {
+		if calls.Add(1) == 1 {
+			<-over
+		}
+		return nil, nil
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := agenttest.Start(t, adk.Agent(llm(t, llmagent.Config{Name: "a"}), adk.Plugins(hangs)), "REQUEST_TIMEOUT=1s")
+	s.Model(agenttest.Say("Hello."))
+	if got := s.Do(agenttest.Request{Query: "Hello?"}); got.Error != "model_timeout" && got.Status != 504 {
+		t.Errorf("%d %s", got.Status, got.Error)
+	}
+	if got := s.Do(agenttest.Request{Query: "Hello?"}); got.Text != "Hello." {
+		t.Errorf("%d %s: %q", got.Status, got.Error, got.Text)
+	}
 }
 
 func TestTwoCallsAtOnce(t *testing.T) {

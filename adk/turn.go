@@ -475,7 +475,8 @@ func (t *turn) runTasks(ctx context.Context, tasks []func(context.Context)) {
 func newPlugin() (*plugin.Plugin, error) {
 	return plugin.New(plugin.Config{
 		Name: "gatehouse",
-		BeforeRunCallback: func(ctx adkagent.InvocationContext) (*genai.Content, error) {
+		// The first callback of a run, before any of the user's, which may hang.
+		OnUserMessageCallback: func(ctx adkagent.InvocationContext, _ *genai.Content) (*genai.Content, error) {
 			if t := turnOf(ctx); t != nil {
 				t.entered(true)
 			}
