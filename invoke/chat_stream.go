@@ -387,7 +387,7 @@ func finishReason(word string) string {
 }
 
 // A ChatPart documents an event in the stream of POST /chat. It is one schema for all types of
-// parts, since it is the SDK that reads them, by types of its own.
+// parts: the SDK, which reads them, has a type for each.
 type ChatPart struct {
 	Type             string         `json:"type" enum:"start,text-start,text-delta,text-end,reasoning-start,reasoning-delta,reasoning-end,tool-input-available,tool-output-available,tool-output-error,tool-approval-request,tool-approval-response,tool-output-denied,source-url,file,data-progress,reset-step,finish,error"`
 	MessageID        string         `json:"messageId,omitempty"`

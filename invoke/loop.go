@@ -25,8 +25,8 @@ import (
 
 // An agent with a Loop is run by a framework, and the framework's goroutines call what
 // the turn's own goroutine does elsewhere. So everything that they reach of the generation
-// lies behind the lock of a loopTurn, model calls excepted, each of which has a generation
-// of its own until it is over. Once the turn is over the framework may still be running:
+// lies behind the lock of a loopTurn, model calls excepted, each of which has another
+// generation until it is over. Once the turn is over the framework may still be running:
 // Go cannot stop it. From then on it finds the turn closed.
 //
 // A loop cannot go on in the middle of its work: what it has done lies on its stack. Its
@@ -215,7 +215,7 @@ func (t *loopTurn) CanAsk() bool {
 	return t.g.depth == 0 && t.g.run.journal != nil && !t.req.Options.Sessionless && !t.req.Options.NobodyToAsk
 }
 
-// begin begins a model call: it returns the generation of its own, and whether the model may
+// begin begins a model call: it returns its generation, and whether the model may
 // call tools.
 func (t *loopTurn) begin() (call *generation, tools bool, err error) {
 	t.mu.Lock()

@@ -177,7 +177,7 @@ func (s *Service) drive(client context.Context, r *run, at *Position, started *b
 			return nil, nil
 		}
 		return response, err
-	// A run that was not admitted has no event of its own. If it was taken over under a stream
+	// A run that was not admitted has shown no event. If it was taken over under a stream
 	// that has begun, watch ends that.
 	case failed != nil && (show == nil || !*started || !r.out.started()):
 		return nil, failed
