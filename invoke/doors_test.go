@@ -89,6 +89,7 @@ func TestAnAnswerToATurnThatCannotBeRead(t *testing.T) {
 	waits := decodeAnswer(t, answer)
 	store.on.Store(true)
 	status, answer := ask(t, server, "/runs/"+waits.Data.RunID+"/approvals", `{"call_id": "`+waits.Data.Pending[0].CallID+`", "approve": true}`)
+	server.Close() // the log is written after the answer
 	if status != http.StatusInternalServerError || !strings.Contains(answer, `"error":"internal"`) || !strings.Contains(log.String(), "decoding turn 1") {
 		t.Errorf("%d %s", status, answer)
 	}

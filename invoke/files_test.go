@@ -149,6 +149,7 @@ func TestFilesWithoutABucketServeInTheirOwnTurn(t *testing.T) {
 	if !strings.Contains(stored, `"query":"What is this?","files":[{"type":"image/png"},{"type":"text/csv"}]`) || strings.Contains(stored, encoded(data)) {
 		t.Errorf("the session: %s", stored)
 	}
+	server.Close() // the log is written after the answer
 	if strings.Contains(written.String(), encoded(data)[:24]) {
 		t.Error("the log has the content")
 	}

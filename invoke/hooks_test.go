@@ -370,6 +370,7 @@ func TestAHookEndsATurn(t *testing.T) {
 				if end.code == "content_blocked" && !begun && !strings.Contains(answer, "Ask something else.") {
 					t.Errorf("the answer lacks the message: %s", answer)
 				}
+				server.Close() // the log is written after the answer
 				if end.name == "a panic" && !strings.Contains(written.String(), "hooks_test.go") {
 					t.Error("the log has no stack")
 				}

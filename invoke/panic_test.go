@@ -128,6 +128,7 @@ func TestAPanicInATurn(t *testing.T) {
 					t.Errorf("the answer tells of the panic: %s", answer)
 				}
 			}
+			server.Close() // the log is written after the answer
 			if logged := written.String(); strings.Count(logged, "A handler panicked.") != 2 || !strings.Contains(logged, theSecret) || !strings.Contains(logged, "panic_test.go") {
 				t.Errorf("the log: %s", logged)
 			}
