@@ -1,0 +1,258 @@
+// Command mutate reports which faults of a package its tests do not find:
+//
+//	go run ./internal/mutate [flags] ./package [./other/package ...]
+//
+// It builds the package's test program once, by an overlay, with all mutants in
+// it; an environment variable chooses the one that is active. So a mutant costs
+// the run of the tests that reach it, and no compilation. The tests of the other
+// packages count too. A mutant that every test passes has survived: it shows what
+// no test holds, or it changes nothing that anybody could see.
+package main
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// test is one top-level test, with the mutants that it reaches.
+type test struct {
+	program, dir, name string
+	flags              []string
+	took               time.Duration
+	reaches            map[int]bool
+}
+
+// noFailFiles keeps package rapid from writing to testdata what a mutant has failed with.
+const noFailFiles = "-rapid.nofailfile"
+
+func main() {
+	seed := flag.Uint64("seed", 1, "the order in which mutants are tried")
+	budget := flag.Duration("budget", 10*time.Minute, "end after this time")
+	at := flag.String("at", "", "only mutants whose file:line matches this `regexp`")
+	skip := flag.String("skip", "^$", "leave out tests whose name matches this `regexp`")
+	longest := flag.Duration("longest", time.Minute, "leave out tests that take longer")
+	parallel := flag.Int("p", 1, "mutants tried at once")
+	flag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	o := options{*seed, *budget, regexp.MustCompile(*at), regexp.MustCompile(*skip), *longest, *parallel}
+	if err := run(ctx, os.Stdout, o, flag.Args()); err != nil {
+		fmt.Fprintln(os.Stderr, "mutate:", err)
+		os.Exit(1)
+	}
+}
+
+type options struct {
+	seed     uint64
+	budget   time.Duration
+	at, skip *regexp.Regexp
+	longest  time.Duration
+	parallel int
+}
+
+func run(ctx context.Context, out io.Writer, o options, packages []string) error {
+	if len(packages) == 0 {
+		return errors.New("name the package to mutate")
+	}
+	work, err := os.MkdirTemp("", "mutate")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(work)
+	p, err := load(ctx, packages[0])
+	if err != nil {
+		return err
+	}
+	p.find()
+	var tests []test
+	for i, name := range packages {
+		program := filepath.Join(work, fmt.Sprintf("%d.test", i))
+		if err := p.build(ctx, work, program, name); err != nil {
+			return err
+		}
+		more, err := cover(ctx, program, name, o)
+		if err != nil {
+			return err
+		}
+		tests = append(tests, more...)
+	}
+
+	var chosen []mutant
+	uncovered := 0
+	for _, m := range p.mutants {
+		reached := slices.ContainsFunc(tests, func(t test) bool { return t.reaches[m.id] })
+		switch {
+		case m.broken || !o.at.MatchString(m.place()):
+		case !reached:
+			uncovered++
+			fmt.Fprintf(out, "not reached  %s\n", m)
+		default:
+			chosen = append(chosen, m)
+		}
+	}
+	rand.New(rand.NewPCG(o.seed, 0)).Shuffle(len(chosen), func(i, j int) { chosen[i], chosen[j] = chosen[j], chosen[i] })
+	fmt.Fprintf(out, "%d mutants are reached by %d tests, %d by none\n", len(chosen), len(tests), uncovered)
+
+	end := time.Now().Add(o.budget)
+	var mu sync.Mutex
+	var wait sync.WaitGroup
+	counts, next := map[string]int{}, 0
+	for range o.parallel {
+		wait.Go(func() {
+			for {
+				mu.Lock()
+				if next == len(chosen) || time.Now().After(end) || ctx.Err() != nil {
+					mu.Unlock()
+					return
+				}
+				m := chosen[next]
+				next++
+				mu.Unlock()
+				result := try(ctx, m.id, tests)
+				if ctx.Err() != nil {
+					return
+				}
+				mu.Lock()
+				counts[result]++
+				if result == survived {
+					fmt.Fprintf(out, "survived     %s\n", m)
+				}
+				mu.Unlock()
+			}
+		})
+	}
+	wait.Wait()
+	fmt.Fprintf(out, "seed %d: tried %d of %d: %d killed, %d timed out, %d survived; %d not reached\n",
+		o.seed, counts[killed]+counts[timedOut]+counts[survived], len(chosen), counts[killed], counts[timedOut], counts[survived], uncovered)
+	return ctx.Err()
+}
+
+// Results of trying a mutant.
+const killed, timedOut, survived = "killed", "timed out", "survived"
+
+// try runs the tests that reach a mutant, the quickest first, until one fails.
+func try(ctx context.Context, id int, tests []test) string {
+	var reach []test
+	for _, t := range tests {
+		if t.reaches[id] {
+			reach = append(reach, t)
+		}
+	}
+	slices.SortStableFunc(reach, func(a, b test) int { return int(a.took - b.took) })
+	// Many tests share a process: its start costs more than most of them.
+	for len(reach) > 0 {
+		first := reach[0]
+		var names []string
+		var took time.Duration
+		reach = slices.DeleteFunc(reach, func(t test) bool {
+			if t.program != first.program || (len(names) > 0 && took+t.took > 2*time.Second) {
+				return false
+			}
+			names, took = append(names, t.name), took+t.took
+			return true
+		})
+		bounded, cancel := context.WithTimeout(ctx, 5*took+10*time.Second)
+		_, err := runTests(bounded, first.program, first.dir, fmt.Sprintf("%s=%d", activeVariable, id),
+			append([]string{"-test.failfast", "-test.run", "^(" + strings.Join(names, "|") + ")$"}, first.flags...)...)
+		late := bounded.Err() != nil
+		cancel()
+		switch {
+		case late:
+			return timedOut
+		case err != nil:
+			return killed
+		}
+	}
+	return survived
+}
+
+// cover runs each test of a program by itself and reads which mutants it reached.
+func cover(ctx context.Context, program, pkg string, o options) ([]test, error) {
+	dir, err := goList(ctx, "-f", "{{.Dir}}", pkg)
+	if err != nil {
+		return nil, err
+	}
+	dir = strings.TrimSpace(dir)
+	list, err := runTests(ctx, program, dir, "", "-test.list", "^(Test|Fuzz|Example)")
+	if err != nil {
+		return nil, fmt.Errorf("list tests: %w: %s", err, list)
+	}
+	var flags []string
+	if _, err := runTests(ctx, program, dir, "", "-test.list", "^$", noFailFiles); err == nil {
+		flags = []string{noFailFiles}
+	}
+	var tests []test
+	for name := range strings.Lines(list) {
+		name = strings.TrimSpace(name)
+		if name == "" || o.skip.MatchString(name) {
+			continue
+		}
+		reached := program + ".reached"
+		_ = os.Remove(reached)
+		start := time.Now()
+		bounded, cancel := context.WithTimeout(ctx, o.longest)
+		said, err := runTests(bounded, program, dir, reachedVariable+"="+reached, "-test.run", "^"+name+"$")
+		late := bounded.Err() != nil
+		cancel()
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
+		if late || err != nil { // a test that fails without a mutant would kill all of them
+			fmt.Fprintf(os.Stderr, "left out: %s of %s (%v) after %v\n%s", name, pkg, err, time.Since(start).Round(time.Millisecond), said)
+			continue
+		}
+		t := test{program, dir, name, flags, time.Since(start), map[int]bool{}}
+		if f, err := os.Open(reached); err == nil {
+			for lines := bufio.NewScanner(f); lines.Scan(); {
+				if id, err := strconv.Atoi(lines.Text()); err == nil {
+					t.reaches[id] = true
+				}
+			}
+			_ = f.Close()
+			tests = append(tests, t)
+		}
+	}
+	return tests, nil
+}
+
+// runTests runs a test program in its package's directory. When ctx ends, the
+// processes that it started end with it.
+func runTests(ctx context.Context, program, dir, variable string, args ...string) (string, error) {
+	cmd := exec.CommandContext(ctx, program, args...)
+	cmd.Dir = dir
+	cmd.Env = append(os.Environ(), variable)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
+	cmd.WaitDelay = time.Second
+	var said strings.Builder
+	cmd.Stdout, cmd.Stderr = &said, &said
+	err := cmd.Run()
+	return said.String(), err
+}
+
+func goList(ctx context.Context, args ...string) (string, error) {
+	cmd := exec.CommandContext(ctx, "go", append([]string{"list"}, args...)...)
+	var said strings.Builder
+	cmd.Stderr = &said
+	out, err := cmd.Output()
+	if err != nil {
+		return "", fmt.Errorf("go list: %w: %s", err, said.String())
+	}
+	return string(out), nil
+}
