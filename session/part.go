@@ -99,7 +99,7 @@ func (t Turn) Shown() []Part {
 		}
 		switch kind {
 		case KindText:
-			n := min(p.Size, len(text)) // an answer too large to be stored is cut
+			n := max(0, min(p.Size, len(text))) // an answer too large to be stored is cut
 			p.Text, p.Size, text = text[:n], 0, text[n:]
 		case KindToolCall:
 			if called < len(calls) {
