@@ -100,6 +100,10 @@ type Config struct {
 	Doors    []string // the protocols that are served, of those that the program names; none: all
 	MCPTools bool     `env:"MCP_TOOLS, default=false"` // whether MCP clients may call the agent's own tools
 
+	CardKeys       Secret `env:"CARD_KEYS"` // that sign A2A's card; none: it is not signed
+	CardKeysSecret string `env:"CARD_KEYS_SECRET"`
+	CardKeysURL    string `env:"CARD_KEYS_URL"` // of their public halves; "": the signatures name none
+
 	ConversationHeaders []string // headers by which a chat completion names its session
 	AllowInstructions   bool     `env:"ALLOW_INSTRUCTIONS, default=false"` // whether OpenAI's clients may instruct the agent
 

@@ -17,6 +17,7 @@ import (
 
 	"example.com/gatehouse/internal/access"
 	"example.com/gatehouse/internal/files"
+	"example.com/gatehouse/internal/jws"
 	"example.com/gatehouse/internal/models"
 	"example.com/gatehouse/internal/secretname"
 )
@@ -174,6 +175,7 @@ func Read(lookup func(string) (string, bool)) (*Config, error) {
 	r.models(c, v.ModelFallbacks, v.ModelsAllowed)
 	r.gemini(c, &v)
 	r.secrets(c)
+	r.cardKeys(c)
 	r.origins(c, v.AllowedOrigins)
 	r.auth(c, &v)
 	r.store(c)
@@ -411,7 +413,7 @@ func (r *reader) gemini(c *Config, v *variables) {
 func (r *reader) secrets(c *Config) {
 	for variable, name := range map[string]string{
 		"MODELS_TABLE_SECRET": c.ModelsSecret, "GEMINI_API_KEY_SECRET": c.Gemini.APIKeySecret, "ALLOWED_ORIGINS_SECRET": c.AllowedOriginsSecret, "API_KEYS_SECRET": c.APIKeysSecret,
-		"WEBHOOK_SECRETS_SECRET": c.WebhookSecrets,
+		"WEBHOOK_SECRETS_SECRET": c.WebhookSecrets, "CARD_KEYS_SECRET": c.CardKeysSecret,
 	} {
 		if name == "" {
 			continue
@@ -429,6 +431,29 @@ func (r *reader) secrets(c *Config) {
 		if endpoint != "" && (err != nil || portErr != nil || host == "" || n == 0) {
 			r.problem(variable, "%s is not host:port, such as secretmanager.europe-west1.rep.googleapis.com:443", shape(endpoint))
 		}
+	}
+}
+
+// cardKeys checks what signs the agent's card. The place of the public keys is in each
+// signature, so it is nothing without one; who verifies asks it by https only.
+func (r *reader) cardKeys(c *Config) {
+	if !c.CardKeys.IsZero() {
+		if c.CardKeysSecret != "" {
+			r.problem("CARD_KEYS", "is set beside CARD_KEYS_SECRET; unset one of them")
+		}
+		switch keys, err := jws.ParseKeys([]byte(c.CardKeys.Reveal())); {
+		case err != nil:
+			r.problem("CARD_KEYS", "%v", err)
+		case keys.Len() == 0:
+			r.problem("CARD_KEYS", "has no key; unset it, or add one (go run ./cmd/key -card NAME makes one)")
+		}
+	}
+	switch u, err := url.Parse(c.CardKeysURL); {
+	case c.CardKeysURL == "":
+	case err != nil || u.Scheme != "https" || u.Host == "" || u.User != nil || u.Fragment != "":
+		r.problem("CARD_KEYS_URL", "is not the https URL of a JWK set")
+	case c.CardKeys.IsZero() && c.CardKeysSecret == "":
+		r.problem("CARD_KEYS_URL", "is set without CARD_KEYS or CARD_KEYS_SECRET, the private keys; set one of them, or unset it")
 	}
 }
 

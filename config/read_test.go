@@ -84,6 +84,7 @@ func TestEveryVariable(t *testing.T) {
 		"TASKS_ENDPOINT=127.0.0.1:9998", "SCHEDULES_ACCOUNT=schedules@proj.iam.gserviceaccount.com", "SERVICE_URL=https://svc-1.europe-west4.run.app",
 		"WEBHOOK_HOSTS=hooks.example.com, ci.example.com:8443", "WEBHOOK_SECRETS_SECRET=projects/p/secrets/webhooks/versions/latest",
 		"DOORS=mcp, openai", "MCP_TOOLS=true", "CONVERSATION_HEADERS=X-OpenWebUI-Chat-Id, X-Conversation-Id", "ALLOW_INSTRUCTIONS=true",
+		"CARD_KEYS_SECRET=projects/p/secrets/card-keys/versions/latest", "CARD_KEYS_URL=https://keys.example.com/jwks.json",
 	))
 	if err != nil {
 		t.Fatal(err)
@@ -107,6 +108,7 @@ func TestEveryVariable(t *testing.T) {
 		RunTimeout: 10 * time.Minute, MaxBackgroundRuns: 3, TasksQueue: "projects/proj/locations/europe-west4/queues/runs", TasksAccount: "tasks@proj.iam.gserviceaccount.com",
 		TasksEndpoint: "127.0.0.1:9998", SchedulesAccount: "schedules@proj.iam.gserviceaccount.com", ServiceURL: "https://svc-1.europe-west4.run.app",
 		WebhookHosts: []string{"hooks.example.com", "ci.example.com:8443"}, WebhookSecrets: "projects/p/secrets/webhooks/versions/latest",
+		CardKeysSecret: "projects/p/secrets/card-keys/versions/latest", CardKeysURL: "https://keys.example.com/jwks.json",
 		Doors: []string{"mcp", "openai"}, MCPTools: true, ConversationHeaders: []string{"X-OpenWebUI-Chat-Id", "X-Conversation-Id"}, AllowInstructions: true,
 	}
 	if diff := cmp.Diff(c, want, secretsByText); diff != "" {
@@ -194,6 +196,9 @@ func TestBadValues(t *testing.T) {
 		"SERVICE_URL":                   {"service.example", "http://service.example", "https://service.example/", "https://service.example/x", "https://", "https://user@service.example"},
 		"WEBHOOK_HOSTS":                 {"*.example.com", "https://hooks.example.com", "hooks.example.com/x", "Hooks.example.com", "8.8.8.8", "10.0.0.1", "[::2]:443", "localhost.", "hooks", "metadata.google.internal", "hooks.example.com:0", "hooks.example.com:99999", "hooks.example.com:0443", "a.example.com,user@b.example.com"},
 		"WEBHOOK_SECRETS_SECRET":        {"webhooks"},
+		"CARD_KEYS":                     {"key", "[]", `{"keys":[]}`, `{"keys":[{"kty":"EC"},{"kty":"oct","k":"c2VjcmV0"}]}`, "-----BEGIN PRIVATE KEY-----"},
+		"CARD_KEYS_SECRET":              {"card-keys"},
+		"CARD_KEYS_URL":                 {"keys.example.com", "http://keys.example.com/jwks.json", "https://", "https://ada@keys.example.com/", "https://keys.example.com/#a", "https://keys.example.com/jwks.json"},
 	}
 	for variable, values := range bad {
 		for _, value := range values {
@@ -212,7 +217,7 @@ func TestBadValues(t *testing.T) {
 					t.Error("no Config beside the error")
 				}
 				for _, p := range ps {
-					if len(p.Issue) < 10 || len(p.Issue) > 400 || strings.Contains(p.Issue, "\n") && variable != "API_KEYS" {
+					if len(p.Issue) < 10 || len(p.Issue) > 400 || strings.Contains(p.Issue, "\n") && variable != "API_KEYS" && variable != "CARD_KEYS" {
 						t.Errorf("%s: the issue is %q", p.Variable, p.Issue)
 					}
 				}
@@ -283,6 +288,8 @@ func TestRulesThatJoinVariables(t *testing.T) {
 	t.Parallel()
 	const hash = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
 	const keys = `API_KEYS=[{"name":"backend","sha256":"` + hash + `"}]`
+	// RFC 8037, appendix A.1.
+	const cardKeys = `CARD_KEYS={"keys":[{"kid":"a","kty":"OKP","crv":"Ed25519","d":"nWGxne_9WmC6hEr0kuwsxERJxWl7MmkZcDusAxyuf2A","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}`
 	tests := []struct {
 		name    string
 		pairs   []string
@@ -320,6 +327,9 @@ func TestRulesThatJoinVariables(t *testing.T) {
 		{"both forms of a key, by the other name", []string{"GOOGLE_API_KEY=k", "GEMINI_API_KEY_SECRET=projects/p/secrets/s/versions/1"}, []string{"GEMINI_API_KEY_SECRET"}},
 		{"both forms of the origins", []string{"ALLOWED_ORIGINS=https://a.example", "ALLOWED_ORIGINS_SECRET=projects/p/secrets/s/versions/1"}, []string{"ALLOWED_ORIGINS"}},
 		{"both forms of the API keys", []string{keys, "API_KEYS_SECRET=projects/p/secrets/s/versions/1"}, []string{"API_KEYS"}},
+		{"a signed card", []string{cardKeys, "CARD_KEYS_URL=https://keys.example.com/jwks.json"}, nil},
+		{"both forms of the card's keys", []string{cardKeys, "CARD_KEYS_SECRET=projects/p/secrets/s/versions/1"}, []string{"CARD_KEYS"}},
+		{"the place of keys that do not sign", []string{"CARD_KEYS_URL=https://keys.example.com/jwks.json"}, []string{"CARD_KEYS_URL"}},
 		{"api_key without keys", []string{"AUTH=api_key"}, []string{"API_KEYS_SECRET"}},
 		{"oidc without issuers", []string{"AUTH=oidc"}, []string{"OIDC_ISSUERS"}},
 		{"issuers with audiences beside them", []string{"AUTH=oidc", "OIDC_ISSUERS=https://issuer.example", "OIDC_AUDIENCES=aud"}, nil},

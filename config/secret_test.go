@@ -110,10 +110,11 @@ func TestReveal(t *testing.T) {
 // and in no form of the Config.
 func TestNoSecretsValueIsShown(t *testing.T) {
 	t.Parallel()
-	for _, variable := range []string{"GOOGLE_API_KEY", "GEMINI_API_KEY", "API_KEYS", "GEMINI_API_KEY_SECRET", "API_KEYS_SECRET", "ALLOWED_ORIGINS_SECRET", "ALLOWED_ORIGINS"} {
+	for _, variable := range []string{"GOOGLE_API_KEY", "GEMINI_API_KEY", "API_KEYS", "CARD_KEYS", "GEMINI_API_KEY_SECRET", "API_KEYS_SECRET", "ALLOWED_ORIGINS_SECRET", "ALLOWED_ORIGINS"} {
 		for form, value := range map[string]string{
 			"plain":           hidden,
 			"an entry":        `[{"name":"` + hidden + `","sha256":"` + hidden + `"}]`,
+			"a private key":   `{"keys":[{"kty":"` + hidden + `","kid":"` + hidden + `"}]}`,
 			"an unknown name": `[{"` + hidden + `":1}]`,
 			"broken JSON":     `[{"name":"` + hidden,
 		} {

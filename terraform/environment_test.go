@@ -27,6 +27,7 @@ var notSet = map[string]string{
 	"GOOGLE_API_KEY":          "a secret in plain",
 	"GEMINI_API_KEY":          "a secret in plain",
 	"API_KEYS":                "secrets in plain",
+	"CARD_KEYS":               "secrets in plain",
 	"GOOGLE_VERTEX_BASE_URL":  "Google's own is used",
 	"SECRET_MANAGER_ENDPOINT": "Google's own is used",
 	"LOGGING_ENDPOINT":        "Google's own is used",

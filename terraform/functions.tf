@@ -108,6 +108,8 @@ locals {
       PLAYGROUND                   = tostring(var.playground)
       DOORS                        = var.doors.open == null ? null : length(var.doors.open) == 0 ? "none" : join(",", var.doors.open)
       MCP_TOOLS                    = tostring(var.doors.mcp_tools)
+      CARD_KEYS_SECRET             = var.doors.sign_card ? local.secret_versions["card-keys"] : null
+      CARD_KEYS_URL                = var.doors.card_keys_url
       CONVERSATION_HEADERS         = join(",", var.doors.conversation_headers)
       ALLOW_INSTRUCTIONS           = tostring(var.doors.instructions)
       LOG_CONTENT                  = tostring(var.log_content)

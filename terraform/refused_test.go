@@ -112,6 +112,8 @@ var refused = []struct{ name, variables, words string }{
 	{"the metadata server as a webhook host", `webhook_hosts = ["metadata.google.internal"]`, "webhook_hosts hold what is not the name of a public host"},
 	{"a number as a webhook host", `webhook_hosts = ["169.254.169.254"]`, "webhook_hosts hold what is not the name of a public host"},
 	{"a door that is none", `doors = { open = ["none"] }`, "doors.open holds what is not a protocol's name"},
+	{"public keys of a card that is not signed", `doors = { card_keys_url = "https://keys.example.com/jwks.json" }`, "doors.sign_card is not set"},
+	{"public keys in plaintext", `doors = { sign_card = true, card_keys_url = "http://keys.example.com/jwks.json" }`, "doors.card_keys_url is no https URL"},
 	{"an app of no project", `doors = { gemini_enterprise = { project_number = "my-project", app = "my-app" } }`, "doors.gemini_enterprise has a project_number that is no number"},
 	{"Gemini Enterprise at an application", `web_access = "application"; auth = ["api_key"]; doors = { gemini_enterprise = { project_number = "123456789012", app = "my-app" } }`, "can be let in only by Cloud Run's own check"},
 	{"a credential as a conversation", `doors = { conversation_headers = ["Authorization"] }`, "doors.conversation_headers hold what is not the name of a header"},

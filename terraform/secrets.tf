@@ -29,6 +29,10 @@ locals {
       wired   = length(var.webhook_hosts) > 0
       readers = ["invoke"]
     }
+    card-keys = {
+      wired   = var.doors.sign_card
+      readers = ["invoke"]
+    }
   }
   wired_secrets   = toset([for name, s in local.secrets : name if s.wired])
   secret_versions = { for name in keys(local.secrets) : name => "projects/${var.project_id}/secrets/${google_secret_manager_secret.this[name].secret_id}/versions/latest" }

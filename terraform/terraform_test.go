@@ -51,7 +51,7 @@ func deployments(t *testing.T) map[string]string {
 			  prompt_template   = "projects/p/locations/us/templates/in"
 			  response_template = "projects/p/locations/us/templates/out"
 			}`,
-		"doors": `doors = { open = ["openai"], conversation_headers = ["X-Conversation-Id"] }`,
+		"doors": `doors = { open = ["openai"], sign_card = true, card_keys_url = "https://keys.example.com/jwks.json", conversation_headers = ["X-Conversation-Id"] }`,
 		"background": `
 			webhook_hosts = ["hooks.example.com"]
 			schedules = { digest = { cron = "0 7 * * 1-5", query = "What changed?", end_user = "ada", webhook = "https://hooks.example.com/digest" } }`,

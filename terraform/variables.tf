@@ -458,12 +458,14 @@ variable "playground" {
 }
 
 variable "doors" {
-  description = "Protocols beside the service's own. open: those that are served, of those that gate.Register names (mcp, openai, a2a); null for all, empty for none. mcp_tools: whether MCP clients may also call the agent's own tools, without the model. conversation_headers: headers by which a chat completion names its session, such as X-OpenWebUI-Chat-Id. instructions: whether OpenAI's clients may add instructions to the agent's. gemini_enterprise: the app whose service agent may call invoke by A2A, with the number of its project and its location; the output gemini_enterprise has the command that registers the agent there."
+  description = "Protocols beside the service's own. open: those that are served, of those that gate.Register names (mcp, openai, a2a); null for all, empty for none. mcp_tools: whether MCP clients may also call the agent's own tools, without the model. conversation_headers: headers by which a chat completion names its session, such as X-OpenWebUI-Chat-Id. instructions: whether OpenAI's clients may add instructions to the agent's. sign_card: whether A2A's card is signed with the keys in the secret card-keys; add a version to it first. card_keys_url: the https URL of the JWK set with their public halves. gemini_enterprise: the app whose service agent may call invoke by A2A, with the number of its project and its location; the output gemini_enterprise has the command that registers the agent there."
   type = object({
     open                 = optional(list(string))
     mcp_tools            = optional(bool, false)
     conversation_headers = optional(list(string), [])
     instructions         = optional(bool, false)
+    sign_card            = optional(bool, false)
+    card_keys_url        = optional(string)
     gemini_enterprise = optional(object({
       project_number = string
       app            = string
@@ -480,6 +482,10 @@ variable "doors" {
   validation {
     condition     = alltrue([for name in var.doors.conversation_headers : can(regex("^[Xx]-[A-Za-z0-9-]{1,62}$", name))])
     error_message = "doors.conversation_headers hold what is not the name of a header that begins with X-, such as X-OpenWebUI-Chat-Id."
+  }
+  validation {
+    condition     = var.doors.card_keys_url == null || var.doors.sign_card && can(regex("^https://[^/?#@[:space:]]+(/[^#[:space:]]*)?$", var.doors.card_keys_url))
+    error_message = "doors.card_keys_url is no https URL, such as https://keys.example.com/jwks.json, or doors.sign_card is not set."
   }
   validation {
     condition     = var.doors.gemini_enterprise == null || can(regex("^[0-9]+ [a-z0-9][a-z0-9_-]* (global|us|eu)$", join(" ", [try(var.doors.gemini_enterprise.project_number, ""), try(var.doors.gemini_enterprise.app, ""), try(var.doors.gemini_enterprise.location, "")])))
@@ -1051,6 +1057,7 @@ locals {
   reserved_variables = [
     "ALLOWED_ORIGINS", "ALLOWED_ORIGINS_SECRET", "ALLOW_INSTRUCTIONS", "API_KEYS", "API_KEYS_SECRET", "APPROVAL_TTL", "AUDIT_LOG", "AUDIT_NAMES", "AUTH",
     "BREAKER_COOLDOWN", "BREAKER_FAILURES", "CALLER_DAILY_TOKEN_LIMIT", "CALLER_RATE_LIMIT_PER_MINUTE",
+    "CARD_KEYS", "CARD_KEYS_SECRET", "CARD_KEYS_URL",
     "CONVERSATION_HEADERS",
     "DAILY_TOKEN_LIMIT", "DOORS", "ENVIRONMENT", "FILES_BUCKET", "FILE_BUCKETS", "FILE_TYPES", "FIRESTORE_DATABASE",
     "FIRESTORE_EMULATOR_HOST", "GEMINI_API_KEY", "GEMINI_API_KEY_SECRET", "GOMEMLIMIT", "HISTORY_TOKENS",

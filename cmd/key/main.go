@@ -1,14 +1,19 @@
-// Command key creates an API key for a caller, or a secret that webhooks are signed with:
+// Command key creates an API key for a caller, a secret that webhooks are signed with, or
+// a key that signs the agent's card:
 //
 //	go run ./cmd/key NAME
 //	go run ./cmd/key -webhook NAME
+//	go run ./cmd/key -card NAME
 //
 // It prints the key to standard output; the key is not stored anywhere. Its entry for
 // API_KEYS, which contains only the key's SHA-256, goes to standard error. An entry of
-// webhook-secrets contains the secret itself.
+// webhook-secrets contains the secret itself, and one of card-keys the private key; printed
+// is then what those need who verify.
 package main
 
 import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/base64"
@@ -17,15 +22,19 @@ import (
 	"fmt"
 	"os"
 
+	"github.com/go-jose/go-jose/v4"
+
 	"example.com/gatehouse/internal/access"
+	"example.com/gatehouse/internal/jws"
 	"example.com/gatehouse/internal/webhook"
 )
 
 func main() {
 	forWebhooks := flag.Bool("webhook", false, "make a secret that webhooks are signed with")
-	flag.Usage = func() { fmt.Fprintln(os.Stderr, "usage: go run ./cmd/key [-webhook] NAME") }
+	forCard := flag.Bool("card", false, "make a key that signs the agent's card")
+	flag.Usage = func() { fmt.Fprintln(os.Stderr, "usage: go run ./cmd/key [-webhook | -card] NAME") }
 	flag.Parse()
-	if flag.NArg() != 1 {
+	if flag.NArg() != 1 || *forWebhooks && *forCard {
 		flag.Usage()
 		os.Exit(2)
 	}
@@ -38,6 +47,16 @@ func main() {
 		}
 		fmt.Fprintf(os.Stderr, "The entry for the secret webhook-secrets, a JSON list of such entries; it holds the secret itself:\n\n  %s\n\nThe secret, for the receiver:\n\n", entry)
 		fmt.Println(secret)
+		return
+	}
+	if *forCard {
+		public, entry, err := makeCardKey(name)
+		if err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		fmt.Fprintf(os.Stderr, "The entry for the secret card-keys, {\"keys\": [ENTRY, ...]}; it holds the private key:\n\n  %s\n\nThe public key, an entry of the JWK set that those read who verify:\n\n", entry)
+		fmt.Printf("%s\n", public)
 		return
 	}
 	key, entry, err := make256(name)
@@ -83,4 +102,24 @@ func makeSecret(name string) (secret string, entry []byte, err error) {
 		return "", nil, err
 	}
 	return secret, entry, nil
+}
+
+// makeCardKey returns a key for ES256 that signs the agent's card: its public half, and its
+// entry.
+func makeCardKey(name string) (public, entry []byte, err error) {
+	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return nil, nil, err
+	}
+	key := jose.JSONWebKey{Key: private, KeyID: name, Algorithm: string(jose.ES256), Use: "sig"}
+	if entry, err = key.MarshalJSON(); err != nil {
+		return nil, nil, err
+	}
+	if public, err = key.Public().MarshalJSON(); err != nil {
+		return nil, nil, err
+	}
+	if _, err := jws.ParseKeys(fmt.Appendf(nil, `{"keys": [%s]}`, entry)); err != nil {
+		return nil, nil, err
+	}
+	return public, entry, nil
 }

@@ -6,8 +6,11 @@ import (
 	"net/http/httptest"
 	"testing"
 
+	"github.com/go-jose/go-jose/v4"
+
 	"example.com/gatehouse/internal/access"
 	"example.com/gatehouse/internal/auth"
+	"example.com/gatehouse/internal/jws"
 	"example.com/gatehouse/internal/webhook"
 )
 
@@ -51,5 +54,37 @@ func TestASecretFitsItsEntry(t *testing.T) {
 	}
 	if _, _, err := makeSecret(""); err == nil {
 		t.Error("a secret without a name was made")
+	}
+}
+
+func TestACardKeyFitsItsEntry(t *testing.T) {
+	public, entry, err := makeCardKey("2026-11")
+	if err != nil {
+		t.Fatal(err)
+	}
+	keys, err := jws.ParseKeys(fmt.Appendf(nil, `{"keys": [%s]}`, entry))
+	if err != nil {
+		t.Fatal(err)
+	}
+	document := []byte(`{"name":"keeper"}`)
+	signatures, err := keys.Sign(document, "")
+	if err != nil || len(signatures) != 1 {
+		t.Fatalf("%v, %v", signatures, err)
+	}
+	signed, err := jose.ParseDetached(signatures[0].Protected+".."+signatures[0].Signature, document, []jose.SignatureAlgorithm{jose.ES256})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var key jose.JSONWebKey
+	if err := key.UnmarshalJSON(public); err != nil || !key.IsPublic() {
+		t.Fatalf("%s: %v", public, err)
+	}
+	if _, err := signed.Verify(key); err != nil {
+		t.Error(err)
+	}
+	for _, name := range []string{"", "a name with spaces"} {
+		if _, _, err := makeCardKey(name); err == nil {
+			t.Errorf("a key without a kid was made: %q", name)
+		}
 	}
 }

@@ -52,7 +52,7 @@ func Door() gate.Option {
 // A door serves the agent of its room.
 type door struct {
 	server.Room
-	card api.LastFile // by the address that it was asked for at
+	card api.LastFile // by the address that it was asked for at and the keys that sign it
 }
 
 // serve handles POST /a2a.

@@ -1,10 +1,6 @@
 package a2a
 
 import (
-	"context"
-	"encoding/json"
-	"errors"
-	"maps"
 	"net/http"
 	"strings"
 
@@ -13,6 +9,7 @@ import (
 	"github.com/a2aproject/a2a-go/v2/a2asrv"
 
 	"example.com/gatehouse/config"
+	"example.com/gatehouse/internal/agentcard"
 	"example.com/gatehouse/internal/api"
 	"example.com/gatehouse/internal/version"
 )
@@ -29,43 +26,15 @@ func (d *door) describe(w http.ResponseWriter, r *http.Request) error {
 	if base == "" {
 		return api.Malformed("Host", "must be a host")
 	}
-	file, err := d.card.Get(base, func() ([]byte, error) { return encodeCard(r.Context(), d.newCard(base)) })
+	keys := d.CardKeys()
+	file, err := d.card.Get(base+keys.ID(), func() ([]byte, error) {
+		return agentcard.Encode(r.Context(), d.newCard(base), keys, d.Config.CardKeysURL)
+	})
 	if err != nil {
 		return err
 	}
 	w.Header().Set("Cache-Control", "public, max-age=300")
 	return file.Serve(w, r)
-}
-
-// encodeCard returns a card that clients of both versions can read. The SDK's union of the
-// forms lacks that of 1.0 for security schemes, where its own client of 1.0 fails.
-func encodeCard(ctx context.Context, c *a2a.AgentCard) ([]byte, error) {
-	producer, ok := a2av0.NewStaticAgentCardProducer(c).(a2asrv.AgentCardJSONProducer)
-	if !ok {
-		return nil, errors.New("the SDK has no card for both versions")
-	}
-	encoded, err := producer.CardJSON(ctx)
-	if err != nil {
-		return nil, err
-	}
-	schemes, err := json.Marshal(c.SecuritySchemes)
-	if err != nil {
-		return nil, err
-	}
-	var union map[string]any
-	current := map[string]map[string]any{}
-	if err := errors.Join(json.Unmarshal(encoded, &union), json.Unmarshal(schemes, &current)); err != nil {
-		return nil, err
-	}
-	old, _ := union["securitySchemes"].(map[string]any)
-	for name, scheme := range current {
-		if form, ok := old[name].(map[string]any); ok {
-			maps.Copy(form, scheme)
-			delete(form, "apiKey")
-			delete(form, "openIdConnect")
-		}
-	}
-	return json.Marshal(union)
 }
 
 // newCard returns the agent's card: what is public of it at GET / too, and its tools.

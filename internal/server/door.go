@@ -11,6 +11,7 @@ import (
 	"example.com/gatehouse/config"
 	"example.com/gatehouse/internal/access"
 	"example.com/gatehouse/internal/api"
+	"example.com/gatehouse/internal/jws"
 	"example.com/gatehouse/invoke"
 	"example.com/gatehouse/session"
 )
@@ -33,6 +34,9 @@ type Room struct {
 	Config *config.Config
 	Agent  agent.Agent
 	Invoke *invoke.Service // runs the agent; nil while the service is not ready, when no handler is called but those of probes
+
+	// CardKeys returns the keys that sign the agent's card now, nil for none.
+	CardKeys func() *jws.Keys
 }
 
 // Issuers returns the issuers whose tokens are accepted in Authorization.
@@ -120,7 +124,7 @@ func (s *Server) routes(p *parts) []api.Route {
 		if p.invoke == nil {
 			return nil
 		}
-		room.Agent, room.Invoke = p.agent, p.invoke
+		room.Agent, room.Invoke, room.CardKeys = p.agent, p.invoke, p.secrets.cardKeys.Load
 	}
 	routes := room.Invoke.Routes()
 	for _, d := range s.doors {

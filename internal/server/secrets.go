@@ -15,14 +15,15 @@ import (
 	"example.com/gatehouse/internal/access"
 	"example.com/gatehouse/internal/api"
 	"example.com/gatehouse/internal/gcp/secret"
+	"example.com/gatehouse/internal/jws"
 	"example.com/gatehouse/internal/refresh"
 	"example.com/gatehouse/internal/rescue"
 	"example.com/gatehouse/internal/telemetry"
 	"example.com/gatehouse/internal/webhook"
 )
 
-// secrets holds what changes without a deploy: the API keys, the origins and the
-// model's key, from Secret Manager where the configuration names a secret. It
+// secrets holds what changes without a deploy: the API keys, the origins, the model's key
+// and what signs webhooks and the agent's card, from Secret Manager where the configuration names a secret. It
 // is safe for concurrent use.
 //
 // Each secret is in one of three conditions. It is good: a fetch returned it, and it is
@@ -49,6 +50,8 @@ type secrets struct {
 	origins atomic.Pointer[[]string]
 	// webhooks are the secrets that webhooks are signed with.
 	webhooks atomic.Pointer[webhook.Secrets]
+	// cardKeys sign the agent's card.
+	cardKeys atomic.Pointer[jws.Keys]
 
 	failed   atomic.Pointer[error] // of the last attempt; nil when it went well
 	rejected atomic.Pointer[error] // why the newest table of models is not used
@@ -89,6 +92,11 @@ func (s *Server) newSecrets(ctx context.Context, setModelKey func(context.Contex
 			return nil, &fetchError{"API_KEYS", err}
 		}
 	}
+	if text := s.Config.CardKeys.Reveal(); text != "" {
+		if err := l.takeCardKeys(ctx, text); err != nil {
+			return nil, &fetchError{"CARD_KEYS", err}
+		}
+	}
 	for _, named := range []*namedSecret{
 		{variable: "GEMINI_API_KEY_SECRET", name: s.Config.Gemini.APIKeySecret, take: func(ctx context.Context, payload string) error {
 			key := strings.TrimSpace(payload)
@@ -109,6 +117,7 @@ func (s *Server) newSecrets(ctx context.Context, setModelKey func(context.Contex
 			return nil
 		}, drop: func(context.Context) { l.origins.Store(&[]string{}) }},
 		{variable: apiKeysSecret, name: s.Config.APIKeysSecret, take: l.takeKeys, drop: func(context.Context) { l.keys.Store(&access.KeySet{}) }},
+		{variable: "CARD_KEYS_SECRET", name: s.Config.CardKeysSecret, take: l.takeCardKeys, drop: func(context.Context) { l.cardKeys.Store(nil) }},
 		{variable: "MODELS_TABLE_SECRET", name: s.Config.ModelsSecret, optional: true, take: func(ctx context.Context, payload string) error {
 			return s.takeTable(ctx, l, payload)
 		}, drop: func(context.Context) { l.rejected.Store(nil); s.tables.Withdraw() }},
@@ -165,6 +174,19 @@ func (l *secrets) takeKeys(_ context.Context, payload string) error {
 		return errNobody
 	}
 	l.keys.Store(set)
+	return nil
+}
+
+// takeCardKeys has the card signed by other keys.
+func (l *secrets) takeCardKeys(_ context.Context, payload string) error {
+	all, err := jws.ParseKeys([]byte(payload))
+	switch {
+	case err != nil:
+		return err
+	case all.Len() == 0:
+		return errNobody
+	}
+	l.cardKeys.Store(all)
 	return nil
 }
 

@@ -352,3 +352,60 @@ func TestAnIssuerThatIsAway(t *testing.T) {
 		t.Errorf("/health: %d %s", status, text)
 	}
 }
+
+const cardKeysName = "projects/p/secrets/card-keys/versions/latest"
+
+// cardKey is a private key of RFC 8037, appendix A.1, as a JWK set.
+func cardKey(kid string) string {
+	return `{"keys":[{"kid":"` + kid + `","kty":"OKP","crv":"Ed25519","d":"nWGxne_9WmC6hEr0kuwsxERJxWl7MmkZcDusAxyuf2A","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}`
+}
+
+// Whoever rotates the keys that sign the card needs no deploy, and a mistake leaves it as it
+// was.
+func TestCardKeysRotate(t *testing.T) {
+	manager := secrettest.Start(t)
+	(&rotation{manager: manager}).rotate("key")
+	manager.Set(cardKeysName, cardKey("first"))
+	r := startRotation(t, manager, "CARD_KEYS_SECRET="+cardKeysName)
+	keys := func() string { return r.parts.Load().secrets.cardKeys.Load().ID() }
+	first := keys()
+	if !strings.Contains(first, "first") || r.manager.Calls(cardKeysName) != 1 {
+		t.Fatalf("%q after %d reads", first, r.manager.Calls(cardKeysName))
+	}
+	for _, step := range []struct {
+		name, payload string
+		pass          time.Duration
+		want          string
+	}{
+		{"another key", cardKey("second"), 6 * time.Minute, "second"},
+		{"within five minutes", cardKey("third"), time.Minute, "second"},
+		{"what is no key", "key", 6 * time.Minute, "second"},
+		{"no keys", `{"keys":[]}`, 6 * time.Minute, "second"},
+		{"no keys, confirmed", `{"keys":[]}`, 11 * time.Second, ""},
+		{"a key again", cardKey("first"), 6 * time.Minute, "first"},
+	} {
+		manager.Set(cardKeysName, step.payload)
+		r.pass(step.pass)
+		r.want(t, step.name, "key", 200)
+		if got := keys(); (step.want == "") != (got == "") || !strings.Contains(got, step.want) {
+			t.Errorf("%s: %q, want %q", step.name, got, step.want)
+		}
+	}
+}
+
+// A key that cannot sign is found at the start, which names its variable.
+func TestABadCardKeyIsRefusedAtTheStart(t *testing.T) {
+	manager := secrettest.Start(t)
+	manager.Set(cardKeysName, strings.Replace(cardKey("first"), `"x":"1`, `"x":"2`, 1))
+	env := map[string]string{"CARD_KEYS_SECRET": cardKeysName, "SECRET_MANAGER_ENDPOINT": manager.Addr}
+	s := New(Options{Agent: anAgent, Lookup: func(name string) (string, bool) { value, ok := env[name]; return value, ok }, Log: io.Discard, StandIn: &StandIn{Model: offline.Model, Transport: offline.New()}})
+	t.Cleanup(func() { _ = s.Shutdown(context.WithoutCancel(t.Context())) })
+	if err := s.Ready(t.Context()); err == nil || !strings.Contains(err.Error(), "CARD_KEYS_SECRET") || strings.Contains(err.Error(), "nWGxne") {
+		t.Errorf("%v", err)
+	}
+	w := httptest.NewRecorder()
+	s.Invoke.ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/health/ready", nil))
+	if w.Code != http.StatusServiceUnavailable || !strings.Contains(w.Body.String(), "CARD_KEYS_SECRET") || strings.Contains(w.Body.String(), "nWGxne") {
+		t.Errorf("%d %s", w.Code, w.Body)
+	}
+}

@@ -44,7 +44,7 @@ run "private_by_default" {
     error_message = "Nobody else may call anything until the variables name them."
   }
   assert {
-    condition     = length(google_secret_manager_secret_iam_member.function) == 0 && toset(keys(google_secret_manager_secret.this)) == toset(["gemini-api-key", "allowed-origins", "api-keys", "models-table", "webhook-secrets"])
+    condition     = length(google_secret_manager_secret_iam_member.function) == 0 && toset(keys(google_secret_manager_secret.this)) == toset(["gemini-api-key", "allowed-origins", "api-keys", "models-table", "webhook-secrets", "card-keys"])
     error_message = "The secrets are there, and no function reads one that it is not told of."
   }
   assert {
