@@ -157,7 +157,10 @@ func describe(part map[string]any) string {
 		return text
 	}
 	for member, value := range part {
-		object, _ := value.(map[string]any)
+		object, ok := value.(map[string]any)
+		if !ok {
+			continue
+		}
 		switch member {
 		case "functionCall", "toolCall":
 			name(object)
