@@ -167,6 +167,12 @@ func (f *fitter) alternatives(s map[string]any, depth int) []any {
 			continue
 		}
 		for _, alternative := range list {
+			// Alternatives within alternatives count as deeper: a type that is a list of
+			// itself, or of others, would have no end.
+			if s := f.flatten(mapOf(alternative)); s["anyOf"] != nil || s["oneOf"] != nil {
+				converted = append(converted, f.below(alternative, depth))
+				continue
+			}
 			converted = append(converted, f.convert(alternative, depth))
 		}
 	}

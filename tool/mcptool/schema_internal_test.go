@@ -38,6 +38,8 @@ func TestFit(t *testing.T) {
 			`{"properties":{"a":{"type":["string","null"]},"b":{"type":"string"}},"type":"object"}`},
 		{"alternatives", `{"type":"object","properties":{"a":{"oneOf":[{"type":"string"},{"type":"integer"}]}}}`,
 			`{"properties":{"a":{"anyOf":[{"type":"string"},{"type":"integer"}]}},"type":"object"}`},
+		{"alternatives that are themselves", `{"type":"object","properties":{"a":{"anyOf":[{"$ref":"#/properties/a"},{"type":"string"}]}}}`,
+			`{"properties":{"a":{"anyOf":[{"anyOf":[{"anyOf":[{},{"type":"string"}]},{"type":"string"}]},{"type":"string"}]}},"type":"object"}`},
 		{"alternatives at the root", `{"type":"object","anyOf":[{"required":["a"]},{"required":["b"]}],"properties":{"a":{}}}`,
 			`{"properties":{"a":{}},"type":"object"}`},
 		{"a reference", `{"type":"object","properties":{"a":{"$ref":"#/$defs/A~1b","description":"Ours."}},"$defs":{"A/b":{"type":"string","description":"Theirs."}}}`,
