@@ -35,7 +35,8 @@ const (
 	// secretsClockSpeed brings the five minutes after which keys are fetched again into a
 	// storm.
 	secretsClockSpeed = 40
-	// stormBudgetLimit is the budget of an end user's day.
+	// stormBudgetLimit is the budget of an end user's day, for each minute that a storm
+	// begins: no owner uses it up before the end.
 	stormBudgetLimit = 10_000_000
 	// tightLimit is the limit of a minute of the caller that calls more often.
 	tightLimit = 30
@@ -641,7 +642,7 @@ func (s *stormRun) settle(ctx context.Context, t *testing.T) {
 	bills := s.seen.bills
 	s.seen.mu.Unlock()
 	for number := range s.plan.Owners {
-		b := stormBudget{Owner: number, Limit: stormBudgetLimit, UsedUp: number == usedUp, Flight: atOnce * (mostOutput + 2_000), Left: -1}
+		b := stormBudget{Owner: number, Limit: s.plan.budget(), UsedUp: number == usedUp, Flight: atOnce * (mostOutput + 2_000), Left: -1}
 		for _, bill := range bills {
 			if bill.owner != number {
 				continue

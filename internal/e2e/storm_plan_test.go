@@ -93,6 +93,11 @@ func (p *stormPlan) longAnswer() int {
 	return min(max(longAnswer, int(longAnswer*whole/p.Length)), 4*longAnswer)
 }
 
+// budget returns the tokens of an end user's day.
+func (p *stormPlan) budget() int64 {
+	return stormBudgetLimit * (1 + int64(p.Length/time.Minute))
+}
+
 var stormQuery = regexp.MustCompile(`^Owner \d+, session -?\d+, call (\d+): what now\?$`)
 
 // stormCallOf returns the number of the call that asks text, and whether there is one.

@@ -255,7 +255,7 @@ func newStormRun(t *testing.T, plan stormPlan) *stormRun {
 	}
 	env := append(firestore(""), "GOOGLE_CLOUD_PROJECT="+s.project, "REQUEST_TIMEOUT=2s", "BREAKER_COOLDOWN=1s", "MODEL_FALLBACKS=gemini-3.1-flash-lite",
 		"GEMINI_API_KEY="+apiKey, "CONVERSATION_HEADERS=X-Conversation-Id", "AUTH=api_key", "API_KEYS_SECRET="+stormKeysName, fmt.Sprint("SECRETS_CLOCK_SPEED=", secretsClockSpeed),
-		fmt.Sprint("DAILY_TOKEN_LIMIT=", stormBudgetLimit), fmt.Sprint("MAX_OUTPUT_TOKENS=", mostOutput), "GOTRACEBACK=all")
+		fmt.Sprint("DAILY_TOKEN_LIMIT=", plan.budget()), fmt.Sprint("MAX_OUTPUT_TOKENS=", mostOutput), "GOTRACEBACK=all")
 	s.fleet = newFleet(doorsProgram, plan.Processes, func(place int) []string {
 		to := s.relays[place]
 		return append(slices.Clone(env), "FIRESTORE_EMULATOR_HOST="+to.store.Addr, "GOOGLE_GEMINI_BASE_URL=http://"+to.model.Addr,
