@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"slices"
 	"strings"
+	"time"
 
 	"google.golang.org/genai"
 
@@ -33,6 +34,7 @@ type checkpoint struct {
 	Finish      string                     `json:"finish,omitempty"`
 	Warnings    []string                   `json:"warnings,omitempty"`
 	Attempts    int                        `json:"attempts"`
+	Timing      session.Timing             `json:"timing,omitzero"`
 	Suggestions string                     `json:"suggestions,omitempty"`
 	State       map[string]json.RawMessage `json:"state,omitempty"` // of the session, as tools have changed it
 	Ends        map[int]json.RawMessage    `json:"ends,omitempty"`  // of a step of which calls wait: the calls that have ended, by place
@@ -70,7 +72,7 @@ func (g *generation) finishStep() {
 		// Slices that the generation goes on appending to are clipped or cloned: the journal
 		// encodes the checkpoint later, in its timer's goroutine.
 		Parts: g.run.out.last().Part, Step: g.step, Rounds: g.rounds.left.Load(), Calls: slices.Clone(g.calls), Usage: g.usage, Asked: g.asked,
-		Model: g.model, Prompt: g.prompt, Finish: string(g.finish), Warnings: slices.Clone(g.warnings), Attempts: g.attempts,
+		Model: g.model, Prompt: g.prompt, Finish: string(g.finish), Warnings: slices.Clone(g.warnings), Attempts: g.attempts, Timing: g.timing(),
 		Suggestions: g.suggestions, State: g.states.changed(), Files: slices.Clone(g.files.stored), open: slices.Clip(g.encoded),
 	})
 }
@@ -121,6 +123,8 @@ func (g *generation) restore(record *session.Run) error {
 	g.encoded = slices.Clone(exact[:len(exact)-1])
 	g.step, g.calls, g.usage, g.asked, g.model, g.prompt = c.Step, orEmpty(c.Calls), c.Usage, c.Asked, c.Model, c.Prompt
 	g.finish, g.warnings, g.attempts, g.suggestions = genai.FinishReason(c.Finish), orEmpty(c.Warnings), c.Attempts, c.Suggestions
+	g.run.loadTime += time.Duration(c.Timing.Load) * time.Millisecond
+	g.modelTime, g.toolTime = time.Duration(c.Timing.Model)*time.Millisecond, time.Duration(c.Timing.Tools)*time.Millisecond
 	g.rounds.left.Store(c.Rounds)
 	g.states.restore(c.State)
 	g.shown, g.files.stored, g.looped = c.Waits, c.Files, c.Loop

@@ -56,7 +56,8 @@ type generation struct {
 	warnings     []string
 	attempts     int
 	modelTime    time.Duration
-	digest       string // of the agent
+	toolTime     time.Duration // of the rounds of tools
+	digest       string        // of the agent
 
 	own         int              // calls of Gemini's own tools that came without an id
 	ownOpen     string           // the one that has not ended
@@ -194,10 +195,15 @@ func (g *generation) turn(ctx context.Context, now time.Time) session.Turn {
 	return session.Turn{
 		Loop: kept,
 		ID:   g.run.turnID, QuestionID: g.run.questionID(), Prompt: g.prompt, Files: g.files.stored, Span: span, Contents: contents, ToolCalls: g.calls, Usage: g.usage, Model: g.model,
-		FinishReason: string(g.finish), Warnings: g.warnings, RequestID: api.RequestID(ctx), CreatedAt: now.UTC(),
+		FinishReason: string(g.finish), Warnings: g.warnings, RequestID: api.RequestID(ctx), CreatedAt: now.UTC(), Timing: g.timing(),
 		Parts: parts, Resets: resets, Output: g.output, Suggestions: g.suggestions, AgentDigest: g.digest,
 		Pending: g.pending, Effects: g.run.journal.began(), Epoch: g.run.epoch(),
 	}
+}
+
+// timing returns where the time of the turn went.
+func (g *generation) timing() session.Timing {
+	return session.Timing{Load: g.run.loadTime.Milliseconds(), Model: g.modelTime.Milliseconds(), Tools: g.toolTime.Milliseconds()}
 }
 
 // generate runs the agent: it calls the model, runs the tools that the model requests,
@@ -280,7 +286,9 @@ func (s *Service) generate(ctx context.Context, g *generation, req Request) (err
 
 // answerCalls runs the calls of a step and adds their results to the turn.
 func (s *Service) answerCalls(ctx context.Context, g *generation, calls []*genai.FunctionCall, round, spare int) error {
+	begin := s.Now()
 	results, err := s.runTools(ctx, g, calls, round, spare)
+	g.toolTime += s.Now().Sub(begin)
 	if err != nil {
 		return err
 	}

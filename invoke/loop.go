@@ -564,6 +564,9 @@ func (t *loopTurn) endCall(step *loopStep, i int, result *genai.FunctionResponse
 		end.Shown, end.Result = true, result.Response
 	}
 	step.ends[i] = callEnd{Part: end, Response: result.Response}
+	if len(step.ends) == len(step.calls) {
+		t.g.toolTime += t.s.Now().Sub(step.began)
+	}
 	t.g.run.out.add(end)
 }
 

@@ -34,6 +34,8 @@ type run struct {
 	claimed *session.Run // the record of a new run that is the entry of its key
 	earlier *session.Run // the record of the run of an earlier call, which this one replays
 
+	loadTime time.Duration // of the session
+
 	key     session.Key // of the session, once it is known
 	cancel  context.CancelCauseFunc
 	journal *journal // nil: the run has no record

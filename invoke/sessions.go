@@ -70,6 +70,7 @@ type TurnInfo struct {
 	Feedback     *FeedbackInfo      `json:"feedback"`
 	RequestID    string             `json:"request_id"`
 	CreatedAt    time.Time          `json:"created_at"`
+	Timing       session.Timing     `json:"timing"`
 	Suggestions  string             `json:"search_suggestions,omitempty"`
 	AgentDigest  string             `json:"agent_digest" doc:"A hash of the agent's instruction, tools and settings; empty for turns of earlier releases."`
 }
@@ -193,7 +194,7 @@ func newTurnInfo(sessionID string, t session.Turn, f *session.Feedback) TurnInfo
 		Turn: t.Number, RunID: session.RunID(sessionID, t.ID), Query: query, Files: questionFiles(sessionID, t), Response: response, Parts: newPartInfos(parts),
 		ToolCalls: orEmpty(t.ToolCalls), Sources: sourcesOf(parts), Output: t.Output, Usage: t.Usage, Model: t.Model,
 		FinishReason: t.FinishReason, Warnings: orEmpty(t.Warnings), Pending: orEmpty(t.Pending), RequestID: t.RequestID, CreatedAt: t.CreatedAt.UTC(),
-		Suggestions: t.Suggestions, AgentDigest: t.AgentDigest,
+		Timing: t.Timing, Suggestions: t.Suggestions, AgentDigest: t.AgentDigest,
 	}
 	if f != nil {
 		info.Feedback = &FeedbackInfo{f.Score, f.Comment, f.At.UTC()}

@@ -53,6 +53,7 @@ type Response struct {
 	Files        []File             `json:"files"`
 	Pending      []session.Pending  `json:"pending" doc:"Tool calls that wait for a person."`
 	Usage        session.Usage      `json:"usage"`
+	Timing       session.Timing     `json:"timing"`
 	Warnings     []string           `json:"warnings" doc:"session_not_saved, fallback_model, model_substituted, parameter_ignored, history_truncated, response_truncated, tool_rounds_exhausted, effect_unknown; of a FAILED turn its error."`
 
 	replayed bool // the answer of an earlier call with the same key
@@ -74,7 +75,7 @@ func newResponse(sessionID string, t session.Turn, text string, parts []session.
 	return &Response{
 		Response: text, Output: t.Output, RunID: session.RunID(sessionID, t.ID), SessionID: sessionID, Turn: t.Number, Model: t.Model,
 		FinishReason: t.FinishReason, ToolCalls: orEmpty(t.ToolCalls), Sources: sourcesOf(parts), Suggestions: t.Suggestions, Files: filesOf(parts),
-		Pending: orEmpty(t.Pending), Usage: t.Usage, Warnings: orEmpty(t.Warnings),
+		Pending: orEmpty(t.Pending), Usage: t.Usage, Timing: t.Timing, Warnings: orEmpty(t.Warnings),
 	}
 }
 
@@ -289,12 +290,15 @@ func (s *Service) keepTurn(ctx context.Context, r *run, opened *session.Opened, 
 		AfterTurn: req.AfterTurn, Claim: opened.Claim, Replace: at.last, First: at.first, State: g.states.seal(ctx), Run: record,
 		Deny: s.denials(r.turnID, &denied),
 	}
+	stored := s.storeTime(ctx)
 	turn.Number, err = s.commit(ctx, opened, turn, conditions)
 	if errors.Is(err, session.ErrReplaced) && at.last == r.turnID { // another turn came while this one went on
 		turn.ID, conditions.Replace, conditions.First = session.NewID(), "", 0
 		turn.Number, err = s.commit(ctx, opened, turn, conditions)
 	}
+	commitTime := stored()
 	if err == nil {
+		turn.Timing.Commit = commitTime.Milliseconds()
 		r.end(record, s.Now())
 		s.reportEnd(ctx, denied)
 	}
@@ -333,16 +337,20 @@ func (s *Service) keepTurn(ctx context.Context, r *run, opened *session.Opened, 
 // record takes over from a holder that has died, or watches the run.
 func (s *Service) open(ctx context.Context, r *run) (*session.Opened, error) {
 	for try := 0; ; try++ {
+		load := func() (*session.Opened, error) { return s.load(ctx, r.owner, r.req) }
+		switch {
+		case r.taken != nil:
+			load = func() (*session.Opened, error) { return s.reopen(ctx, r) }
+		case r.req.Options.Sessionless && r.req.Options.Key != "":
+			load = func() (*session.Opened, error) { return s.openKeyed(ctx, r) }
+		}
+		loaded := s.storeTime(ctx)
+		opened, err := load()
+		r.loadTime += loaded()
 		if r.taken != nil {
-			opened, err := s.reopen(ctx, r)
 			r.key = r.taken.Key
 			return opened, err
 		}
-		load := func() (*session.Opened, error) { return s.load(ctx, r.owner, r.req) }
-		if r.req.Options.Sessionless && r.req.Options.Key != "" {
-			load = func() (*session.Opened, error) { return s.openKeyed(ctx, r) }
-		}
-		opened, err := load()
 		if err == nil {
 			r.key = opened.Session.Key
 			return opened, nil
@@ -426,7 +434,6 @@ const maxLogged = 64 << 10
 // [session.ErrTurnCount] if AfterTurn does not hold: the model is not asked for an answer
 // that could not be stored.
 func (s *Service) load(ctx context.Context, owner session.Owner, req Request) (_ *session.Opened, err error) {
-	defer s.storeTime(ctx)()
 	loading, step := s.Observer.StartLoad(ctx)
 	defer func() { step.End(loading, code(ctx, err)) }()
 	if req.Options.Sessionless {
@@ -483,7 +490,6 @@ func (s *Service) stored(ctx context.Context, key session.Key, create bool) (*se
 // if the client disconnects. An answer that exists has been paid for. If storing failed, the
 // number is the expected one.
 func (s *Service) commit(ctx context.Context, opened *session.Opened, turn session.Turn, conditions session.Conditions) (_ int, err error) {
-	defer s.storeTime(ctx)()
 	committing, cancel := detach(ctx, commitTimeout)
 	defer cancel()
 	committing, step := s.Observer.StartCommit(committing)
@@ -517,12 +523,14 @@ func detach(ctx context.Context, d time.Duration) (context.Context, context.Canc
 	}
 }
 
-// storeTime starts to measure the time spent in the store; the returned function
-// stops.
-func (s *Service) storeTime(ctx context.Context) func() {
+// storeTime starts to measure the time spent in the store, for the request's log line too;
+// the returned function stops, and returns it.
+func (s *Service) storeTime(ctx context.Context) func() time.Duration {
 	begin := s.Now()
-	return func() {
-		telemetry.SetTurn(ctx, func(t *telemetry.Turn) { t.StoreTime += s.Now().Sub(begin) })
+	return func() time.Duration {
+		spent := s.Now().Sub(begin)
+		telemetry.SetTurn(ctx, func(t *telemetry.Turn) { t.StoreTime += spent })
+		return spent
 	}
 }
 

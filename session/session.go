@@ -355,6 +355,7 @@ type Turn struct {
 	Warnings     []string        `json:"warnings,omitempty"`
 	RequestID    string          `json:"request_id"`
 	CreatedAt    time.Time       `json:"created_at"`
+	Timing       Timing          `json:"timing,omitzero"` // without its commit
 
 	// StateBefore holds what the turn changed in the session's state, as it was before;
 	// null where there was nothing.
@@ -378,6 +379,15 @@ type Turn struct {
 	Suggestions string `json:"search_suggestions,omitempty"`
 	// AgentDigest identifies the instruction, tools and settings that made the turn.
 	AgentDigest string `json:"agent_digest,omitempty"`
+}
+
+// Timing is where the time of a turn went, in milliseconds. Turns of earlier releases
+// have none.
+type Timing struct {
+	Load   int64 `json:"load_ms,omitempty"` // of the session
+	Model  int64 `json:"model_ms,omitempty"`
+	Tools  int64 `json:"tools_ms,omitempty"` // of which some may run at once
+	Commit int64 `json:"commit_ms,omitempty" doc:"Only in the answer of the call that stored the turn."`
 }
 
 // A Prompt is the size of the last prompt of a turn, including the history, and its

@@ -49,7 +49,16 @@ type turn struct {
 	Files        []any      `json:"files"`
 	Pending      []any      `json:"pending"`
 	Usage        usage      `json:"usage"`
+	Timing       timing     `json:"timing"`
 	Warnings     []string   `json:"warnings"`
+}
+
+// A timing has the phases that took a millisecond.
+type timing struct {
+	Load   int `json:"load_ms,omitzero"`
+	Model  int `json:"model_ms,omitzero"`
+	Tools  int `json:"tools_ms,omitzero"`
+	Commit int `json:"commit_ms,omitzero"` // only of a turn that this call has stored
 }
 
 type toolCall struct {
@@ -66,6 +75,12 @@ type usage struct {
 	TotalTokens      int      `json:"total_tokens"`
 	Source           string   `json:"source"`
 	EstimatedCostUSD *float64 `json:"estimated_cost_usd"`
+}
+
+// stored is the turn as a replay and the session show it.
+func (t turn) stored() turn {
+	t.Timing.Commit = 0
+	return t
 }
 
 // tools are the names of the tools that were called, in order.
@@ -119,6 +134,7 @@ type storedTurn struct {
 	Feedback     any              `json:"feedback"`
 	RequestID    string           `json:"request_id"`
 	CreatedAt    string           `json:"created_at"`
+	Timing       timing           `json:"timing"`
 }
 
 // strict decodes a value that has all fields of T and no other, each once.

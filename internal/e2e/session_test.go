@@ -127,7 +127,7 @@ func TestSessions(t *testing.T) {
 			return storedTurn{
 				Turn: number, RunID: of.RunID, Query: query, Files: []map[string]any{}, Response: of.Response, Parts: parts, ToolCalls: of.ToolCalls, Sources: []any{},
 				Usage: of.Usage, Model: of.Model, FinishReason: "STOP", Warnings: []string{}, Pending: []any{}, RequestID: request,
-				AgentDigest: page.Turns[0].AgentDigest,
+				AgentDigest: page.Turns[0].AgentDigest, Timing: of.stored().Timing,
 			}
 		}
 		if page.Turns[0].AgentDigest == "" {

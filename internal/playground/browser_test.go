@@ -21,6 +21,7 @@ import (
 	"example.com/gatehouse/internal/server"
 	"example.com/gatehouse/internal/testagent"
 	"example.com/gatehouse/internal/testlog"
+	"example.com/gatehouse/session"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -53,6 +54,12 @@ func open(t testing.TB, env ...string) *tab {
 // openAgent is open for another agent.
 func openAgent(t testing.TB, of func(context.Context, agent.Env) (agent.Agent, error), env ...string) *tab {
 	t.Helper()
+	return openOn(t, nil, of, env...)
+}
+
+// openOn is openAgent on a store, nil for the service's own.
+func openOn(t testing.TB, store session.Store, of func(context.Context, agent.Env) (agent.Agent, error), env ...string) *tab {
+	t.Helper()
 	path := chrometest.Find(t, "the playground in a browser")
 	gemini := geminitest.Start(t)
 	values := map[string]string{"GEMINI_API_KEY": "k", "GOOGLE_GEMINI_BASE_URL": gemini.URL}
@@ -62,7 +69,7 @@ func openAgent(t testing.TB, of func(context.Context, agent.Env) (agent.Agent, e
 	}
 	log := &testlog.Buffer{}
 	options := testagent.Options(func(name string) (string, bool) { v, ok := values[name]; return v, ok }, log)
-	options.Agent = of
+	options.Agent, options.Store = of, store
 	s := server.New(options)
 	server := httptest.NewServer(s.Both)
 	t.Cleanup(func() {

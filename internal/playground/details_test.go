@@ -4,15 +4,20 @@ import (
 	"context"
 	"encoding/base64"
 	"errors"
+	"log/slog"
+	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/chromedp/chromedp"
+	"github.com/google/go-cmp/cmp"
 	"google.golang.org/genai"
 
 	"example.com/gatehouse/agent"
 	"example.com/gatehouse/internal/chrometest"
 	"example.com/gatehouse/internal/geminitest"
+	"example.com/gatehouse/session"
 	"example.com/gatehouse/tool"
 )
 
@@ -61,7 +66,7 @@ func TestWhatAnAnswerHas(t *testing.T) {
 		b.Sees(".reasoning .thoughts", "I measure first.")
 		b.Sees(".text", "Here it is.")
 		facts := b.Text(".facts")
-		for _, fact := range []string{"Request", "Run", "Turn", "STOP", "In tools"} {
+		for _, fact := range []string{"Request", "Run", "Turn", "STOP", "Trace"} {
 			if !strings.Contains(facts, fact) {
 				t.Errorf("%s: %q is not among %q", when, fact, facts)
 			}
@@ -78,13 +83,63 @@ func TestWhatAnAnswerHas(t *testing.T) {
 	}
 	look("at first")
 	b.Until(`document.querySelector('.file img')?.naturalWidth === 1`)
-	if n := b.Count(".bar span"); n < 2 {
-		t.Errorf("the bar has %d phases", n)
-	}
 	b.Run(chromedp.Reload())
 	b.answered(1)
 	look("after a reload")
 	b.Sees(".facts dt", "Agent") // by its digest
+	b.Calm()
+}
+
+// A slowStore takes its time, as one over a network does.
+type slowStore struct{ session.Store }
+
+func (s slowStore) Load(ctx context.Context, key session.Key) (*session.Session, error) {
+	time.Sleep(5 * time.Millisecond)
+	return s.Store.Load(ctx, key)
+}
+
+func (s slowStore) Apply(ctx context.Context, loaded *session.Session, c session.Change) (*session.Session, error) {
+	time.Sleep(5 * time.Millisecond)
+	return s.Store.Apply(ctx, loaded, c)
+}
+
+// Where the time of a turn went is the same after a reload. Another tab does not know how
+// long it took to store the turn.
+func TestWhereTheTimeWent(t *testing.T) {
+	memory := session.NewMemory(time.Hour, session.MemoryLimit, time.Now, slog.New(slog.DiscardHandler))
+	b := openOn(t, slowStore{memory}, fixed(agent.Agent{Tools: []tool.Tool{tool.New("measure", "Measures.", func(context.Context, struct{}) (string, error) {
+		time.Sleep(5 * time.Millisecond)
+		return "1234", nil
+	})}}))
+	b.ask("Hello.")
+	b.answered(1)
+	b.gemini.Enqueue(geminitest.Calls(geminitest.FunctionCall{Name: "measure"}), geminitest.Text("It is", " here.").WithDelay(5*time.Millisecond))
+	b.ask("Measure it.")
+	b.answered(2)
+	look := func() (all []string) {
+		return chrometest.Eval[[]string](b.Tab, `[...document.querySelectorAll('.time, .facts summary')].map((e) => e.textContent)`)
+	}
+	seen := look()
+	if len(seen) != 4 {
+		t.Fatalf("seen %q", seen)
+	}
+	if phases := regexp.MustCompile(`^load \d+ ms · model \d.* · tools \d.* · commit \d+ ms$`); !phases.MatchString(seen[3]) {
+		t.Errorf("the time went to %q", seen[3])
+	}
+	if n := b.Count(".turn:last-child .bar span"); n != 4 {
+		t.Errorf("the bar has %d phases", n)
+	}
+	b.Run(chromedp.Reload())
+	b.answered(2)
+	if diff := cmp.Diff(look(), seen); diff != "" {
+		t.Errorf("after a reload (-got +want): %s", diff)
+	}
+	chrometest.Eval[bool](b.Tab, `sessionStorage.clear() ?? true`)
+	b.Run(chromedp.Reload())
+	b.answered(2)
+	if phases := regexp.MustCompile(`^load \d+ ms · model \d.* · tools \d.*[ms]$`); !phases.MatchString(look()[3]) || strings.Contains(look()[3], "commit") {
+		t.Errorf("in another tab the time went to %q", look()[3])
+	}
 	b.Calm()
 }
 

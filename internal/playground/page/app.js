@@ -319,8 +319,7 @@ class Turn {
   #tools = new Map();
   #thoughts = null; // the text of the thoughts that are being shown
   #shown = []; // {part, element, text}: what a reset takes back; text is all that came before
-  #phase = null; // what the agent is doing: [name, since when]
-  #phases = new Map(); // milliseconds of each
+  #phase = null; // what the agent is doing
   #heard = 0; // when something new came
   #clock = 0; // the timer that says what is waited for
 
@@ -370,7 +369,6 @@ class Turn {
     this.#text = this.#fresh = '';
     this.#writer = this.#thoughts = this.#phase = null;
     this.#tools.clear();
-    this.#phases.clear();
     this.#shown = [];
     this.body.replaceChildren();
     this.end.replaceChildren();
@@ -386,14 +384,13 @@ class Turn {
 
   #saysWhat() {
     const since = performance.now() - this.#heard;
-    this.wait.textContent = since < quiet || !this.#phase ? '' : `${waits[this.#phase[0]]}, ${Math.floor(since / 1000)} s`;
+    this.wait.textContent = since < quiet || !this.#phase ? '' : `${waits[this.#phase]}, ${Math.floor(since / 1000)} s`;
   }
 
-  // phase begins one of the things that take the time of a turn, and ends the one before.
+  // phase begins one of the things that take the time of a turn.
   phase(name) {
-    const now = this.#heard = performance.now();
-    if (this.#phase) this.#phases.set(this.#phase[0], (this.#phases.get(this.#phase[0]) ?? 0) + now - this.#phase[1]);
-    this.#phase = name ? [name, now] : null;
+    this.#heard = performance.now();
+    this.#phase = name;
   }
 
   get #busy() { return this.#tools.size > 0; }
@@ -510,17 +507,18 @@ class Turn {
 
   // closing shows what is known of an answer that is stored.
   closing(answer, more = {}) {
-    const { usage } = answer;
+    const { usage, timing = {} } = answer;
+    const phases = ['load', 'model', 'tools', 'commit'].map((name) => [name, timing[name + '_ms'] ?? more[name] ?? 0]);
+    const total = phases.reduce((sum, [, ms]) => sum + ms, 0);
     this.#text = answer.response;
     this.number = answer.turn;
     this.runID = answer.run_id;
     this.edit.hidden = false;
-    const line = [answer.model, count(usage.total_tokens, 'token'), dollars(usage.estimated_cost_usd), more.Took].filter(Boolean).join(' · ');
+    const line = [answer.model, count(usage.total_tokens, 'token'), dollars(usage.estimated_cost_usd), total && seconds(total)].filter(Boolean).join(' · ');
     const actions = el('div', { class: 'actions' }, button('Copy', (event) => copy(this.#text, event.currentTarget)));
     actions.append(button('Answer again', () => answerAgain(this), { class: 'quiet change' }));
     if (more.request?.body) actions.append(button('Copy as curl', (event) => copy(curl(more.request.body, more.request), event.currentTarget)));
     actions.append(...opinion(answer));
-    const inTools = answer.tool_calls.reduce((sum, call) => sum + call.duration_ms, 0);
     const list = el('details', { class: 'facts' }, el('summary', null, el('bdi', null, line)), facts({
       Model: answer.model, Ended: answer.finish_reason,
       'Prompt tokens': `${usage.prompt_tokens.toLocaleString('en')}${usage.cached_tokens ? `, ${usage.cached_tokens.toLocaleString('en')} of them cached` : ''}`,
@@ -528,11 +526,10 @@ class Turn {
       'Total tokens': `${usage.total_tokens.toLocaleString('en')}, ${usage.source === 'model' ? 'counted by the model' : 'estimated'}`,
       'Searches': usage.search_queries || null,
       'Estimated cost': dollars(usage.estimated_cost_usd), 'First text': more['First text'], Took: more.Took,
-      'In tools': answer.tool_calls.length ? seconds(inTools) : null,
       Request: answer.request_id, Trace: more.Trace, Run: answer.run_id, Session: answer.session_id, Turn: answer.turn,
       Agent: answer.agent_digest, Replayed: more.Replayed, At: more.At,
     }));
-    if (more.Took && this.#phases.size) list.append(bar([...this.#phases]));
+    if (total) list.append(bar(phases));
     follow(() => {
       if (answer.output != null) this.end.append(output(answer.output));
       if (answer.sources?.length) this.end.append(sources(answer.sources));
@@ -621,6 +618,11 @@ function kept(name) {
     return null;
   }
 }
+
+// So does what only this page knows of its latest answers, by their runs.
+const maxNoted = 50;
+const noted = () => new Map(kept('noted') ?? []);
+const note = (runID, known) => keep('noted', [...noted().set(runID, known)].slice(-maxNoted));
 
 // ---- Files of the question
 
@@ -886,9 +888,9 @@ async function attend(turn, request, open, failed = () => {}) {
     turns = turns.filter((other) => !turn.over.includes(other));
     turn.over = [];
     if (answer.finish_reason === 'STOPPED') turn.end.append(el('p', { class: 'warning' }, stopped));
-    turn.closing(answer, {
-      Took: seconds(took), 'First text': first && seconds(first - begun), Trace: request.trace, Replayed: replayed ? 'yes: the answer to an earlier call with the same key' : null, request,
-    });
+    const known = { commit: answer.timing?.commit_ms, Took: seconds(took), 'First text': first && seconds(first - begun), Trace: request.trace };
+    if (!replayed) note(answer.run_id, known);
+    turn.closing(answer, { ...known, Replayed: replayed ? 'yes: the answer to an earlier call with the same key' : null, request });
     if (request.body && !there && answer.turn !== expected) {
       turn.end.append(el('p', { class: 'warning' }, 'This session was continued elsewhere. ', button('Load it again', () => openSession(answer.session_id))));
     }
@@ -1183,12 +1185,13 @@ async function loadTurns(id, from, here) {
     for (let next = from; ;) {
       const page = await data('GET', `sessions/${encodeURIComponent(id)}?limit=100` + (next ? '&cursor=' + encodeURIComponent(next) : ''), { credential: credential() });
       if (here !== opened) return;
+      const notes = noted();
       for (const stored of page.turns) {
         const turn = new Turn(stored.query, stored.files);
         turn.stored(stored);
         turn.finish(stored.pending?.length > 0);
         if (stored.finish_reason === 'STOPPED') turn.end.append(el('p', { class: 'warning' }, stopped));
-        turn.closing({ ...stored, session_id: id }, { At: new Date(stored.created_at).toLocaleString() });
+        turn.closing({ ...stored, session_id: id }, { ...notes.get(stored.run_id), At: new Date(stored.created_at).toLocaleString() });
       }
       shown += page.turns.length;
       turnCount = page.session.turns;
