@@ -188,6 +188,7 @@ func (s *Service) denials(own string, denied **session.Run) func(context.Context
 		}
 		next := *record
 		next.State, next.Pending, next.Answers = session.Stopped, nil, maps.Clone(record.Answers)
+		untold(&next, true)
 		if next.Answers == nil {
 			next.Answers = map[string]session.Answer{}
 		}
@@ -203,9 +204,6 @@ func (s *Service) denials(own string, denied **session.Run) func(context.Context
 // does not fail for it. The turn that it is about is stored already, and its answer must not
 // depend on the queue.
 func (s *Service) reportEnd(ctx context.Context, r *session.Run) {
-	if r == nil {
-		return
-	}
 	told := *r
 	told.UpdatedAt = s.Now()
 	if err := s.report(ctx, &told); err != nil {
@@ -312,10 +310,11 @@ func (s *Service) hold(ctx context.Context, record *session.Run) (*session.Run, 
 	return s.Store.SaveRun(ctx, &held)
 }
 
-// ended reports a run that has gone on in a request to its webhook. It reads the record again:
-// the run may have been taken over, and its end is then not this process's.
+// ended reports a run that has gone on in a request, or was denied by it, to its webhook. It
+// reads the record again: the run may have been taken over, and its end is then not this
+// process's.
 func (s *Service) ended(ctx context.Context, record *session.Run) {
-	if webhookOf(record) == "" {
+	if record == nil || webhookOf(record) == "" {
 		return
 	}
 	ctx, cancel := detach(ctx, storeTimeout)

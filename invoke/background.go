@@ -243,7 +243,7 @@ func deliveriesOf(req Request) json.RawMessage {
 	if req.Webhook == "" {
 		return nil
 	}
-	encoded, _ := json.Marshal(deliveries{Webhook: req.Webhook}) // of a string
+	encoded, _ := json.Marshal(deliveries{Webhook: req.Webhook}) // a string and a bool
 	return encoded
 }
 
@@ -272,7 +272,7 @@ func taskOf(r *session.Run) queue.Task {
 func (s *Service) checkBackground(ctx context.Context, owner session.Owner) error {
 	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
-	runs, _, err := s.Store.ListRuns(ctx, owner, session.RunFilter{State: session.Working}, s.MaxBackground, "")
+	runs, _, err := session.ListRuns(ctx, s.Store, owner, session.RunFilter{State: session.Working}, s.MaxBackground, "")
 	if err != nil {
 		return err
 	}

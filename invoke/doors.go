@@ -91,7 +91,7 @@ func Show(w http.ResponseWriter, r *http.Request, d Dialect, run Runner) error {
 func (s *Service) Runs(ctx context.Context, filter session.RunFilter, limit int, cursor string) ([]RunInfo, string, error) {
 	reading, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
-	records, next, err := s.Store.ListRuns(reading, caller.Owner(ctx), filter, limit, cursor)
+	records, next, err := session.ListRuns(reading, s.Store, caller.Owner(ctx), filter, limit, cursor)
 	switch left := disconnectError(ctx, err); {
 	case err != nil && left != nil:
 		return nil, "", left

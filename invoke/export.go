@@ -258,7 +258,7 @@ func (e *export) turn(sessionID string, t TurnInfo) error {
 // turn.
 func (e *export) runs(ctx context.Context) error {
 	return e.each(ctx, func(ctx context.Context, cursor string) (string, error) {
-		runs, next, err := e.Store.ListRuns(ctx, e.owner, session.RunFilter{}, maxPage, cursor)
+		runs, next, err := session.ListRuns(ctx, e.Store, e.owner, session.RunFilter{}, maxPage, cursor)
 		if err != nil {
 			return "", err
 		}

@@ -190,14 +190,14 @@ func (j *journal) write() (saved bool, _ error) {
 	}
 	stored, err := j.s.Store.LoadRun(ctx, next.Key, next.ID)
 	switch {
+	case errors.Is(err, session.ErrRunDeleted):
+		return false, errDeleted
 	case errors.Is(err, session.ErrNotFound) && next.Revision == nil: // the session has changed; the next write finds out
 		return false, nil
 	case errors.Is(err, session.ErrNotFound):
 		return false, errDeleted
 	case err != nil:
 		return false, nil
-	case stored.Request == nil && next.Revision != nil: // of a stop that came after a deletion
-		return false, errDeleted
 	case stored.Holder == "" && stored.Epoch == 0 && stored.Stop: // of a stop that came before any record
 		stored.State, stored.Holder = next.State, next.Holder
 	case stored.Epoch != next.Epoch || stored.Holder != next.Holder || stored.Over():

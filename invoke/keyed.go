@@ -19,19 +19,19 @@ import (
 // and stopped like any other, and holds the answer that a retry replays.
 
 // The hard part is that a record which has expired still lies under its id until Firestore's
-// TTL has deleted it, up to 24 hours later (https://cloud.google.com/firestore/docs/ttl).
-// Reads treat it as absent, but the claim, which is conditioned on there being no document,
-// fails on it. So the id has a generation: the claim walks over expired records to the first
-// id that is free or holds a live record, and a retry that walks the same way finds the same
-// one.
+// TTL has deleted it, up to 24 hours later (https://cloud.google.com/firestore/docs/ttl), and
+// that one which was deleted has left a tombstone there. Reads treat both as absent, but the
+// claim, which is conditioned on there being no document, fails on them. So the id has a
+// generation: the claim walks over them to the first id that is free or holds a live record,
+// and a retry that walks the same way finds the same one.
 //
 // A key is free again if its run has failed and no effect began in it, as that of a run with
 // a session is, or if its holder died before it had stored what was asked, which waits for
 // the hook Question. The claim then overwrites the record in a new epoch, so that a holder
 // which is only late is fenced by its next write.
 
-// maxKeyed bounds how many records one key may have had that have expired, and wait for
-// Firestore to delete them.
+// maxKeyed bounds how many records one key may have had that have expired or were deleted, and
+// wait for Firestore to remove them.
 const maxKeyed = 8
 
 // claimKeyed stores the record of a run without a session that has a key. If a call
@@ -53,7 +53,7 @@ func (s *Service) claimKeyed(ctx context.Context, owner session.Owner, req Reque
 		switch {
 		case errors.Is(err, session.ErrNotFound):
 			claim.Revision, claim.Epoch, claim.Resets = nil, 0, nil
-			generation++ // it has expired
+			generation++ // it has expired, or was deleted
 			continue
 		case err != nil:
 			return nil, false, err

@@ -284,7 +284,7 @@ func (s *Service) superseded(ctx context.Context, current *session.Session, req 
 		if s.live.get(key) != nil {
 			return key, true, nil
 		}
-		record, err := s.Store.LoadRun(ctx, key.session, key.id)
+		record, err := session.LoadRun(ctx, s.Store, key.session, key.id)
 		if err == nil && record.State == session.Working {
 			return key, true, nil
 		}

@@ -68,10 +68,11 @@ func (s *Service) Read(ctx context.Context, runID string) (RunInfo, error) {
 	live := s.live.get(key)
 	reading, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
-	record, err := s.Store.LoadRun(reading, key.session, key.id)
+	record, err := session.LoadRun(reading, s.Store, key.session, key.id)
 	if err != nil && !errors.Is(err, session.ErrNotFound) {
 		return RunInfo{}, storeFailure(err)
 	}
+	s.found(ctx, record)
 	info, err := s.describe(reading, key, record)
 	if err == nil || !errors.Is(err, session.ErrNotFound) {
 		return info, err
@@ -325,7 +326,7 @@ func (s *Service) newestOf(ctx context.Context, key session.Key) (runKey, bool, 
 	if live := s.live.newest(key); live != nil {
 		return runKey{key, live.turnID}, true, nil
 	}
-	records, _, err := s.Store.ListRuns(ctx, key.Owner, session.RunFilter{SessionID: key.ID}, 1, "")
+	records, _, err := session.ListRuns(ctx, s.Store, key.Owner, session.RunFilter{SessionID: key.ID}, 1, "")
 	if err != nil || len(records) == 0 {
 		return runKey{}, false, err
 	}

@@ -77,7 +77,7 @@ func (s *Service) loadTask(ctx context.Context, t queue.Task) (*session.Run, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
-	stored, err := s.Store.LoadRun(ctx, session.Key{Owner: t.Owner, ID: sessionID}, turnID)
+	stored, err := session.LoadRun(ctx, s.Store, session.Key{Owner: t.Owner, ID: sessionID}, turnID)
 	switch {
 	case errors.Is(err, session.ErrNotFound):
 		return nil, nil
@@ -235,16 +235,31 @@ func (s *Service) lookAgain(ctx context.Context, t queue.Task) error {
 // deliveries are what is to be delivered of a run.
 type deliveries struct {
 	Webhook string `json:"webhook,omitempty"`
+	// Untold: the run was ended beside its task, and its webhook may not have been told. Who
+	// ended it may have died since, or not have heard of its write, so whoever finds the run
+	// tells it.
+	Untold bool `json:"untold,omitempty"`
 }
 
-// webhookOf returns the URL of a run's webhook, "" for none. Deliveries that cannot be
-// read are none: they must not fail the run.
-func webhookOf(r *session.Run) string {
-	var d deliveries
+// deliveriesIn returns what is to be delivered of a run. Deliveries that cannot be read are
+// none: they must not fail the run.
+func deliveriesIn(r *session.Run) (d deliveries) {
 	if json.Unmarshal(r.Deliveries, &d) != nil {
-		return ""
+		return deliveries{}
 	}
-	return d.Webhook
+	return d
+}
+
+// webhookOf returns the URL of a run's webhook, "" for none.
+func webhookOf(r *session.Run) string { return deliveriesIn(r).Webhook }
+
+// untold sets whether r's webhook may not have been told how the run ended. A run without one
+// stays as it is.
+func untold(r *session.Run, is bool) {
+	if d := deliveriesIn(r); d.Webhook != "" {
+		d.Untold = is
+		r.Deliveries, _ = json.Marshal(d) // strings and a bool
+	}
 }
 
 // eventOf are the events that a webhook receives, by the state that they report.
@@ -266,7 +281,21 @@ func (s *Service) report(ctx context.Context, r *session.Run) error {
 	if err := s.enqueue(ctx, t, s.Now()); err != nil {
 		return api.Fail(api.Overloaded, err)
 	}
+	if deliveriesIn(r).Untold {
+		told := *r
+		untold(&told, false)
+		saving, cancel := detach(ctx, storeTimeout)
+		defer cancel()
+		_, _ = s.Store.SaveRun(saving, &told) // else it is told again, under the same id
+	}
 	return nil
+}
+
+// found reports a run to its webhook that somebody ended and may not have reported.
+func (s *Service) found(ctx context.Context, r *session.Run) {
+	if r != nil && r.Over() && deliveriesIn(r).Untold {
+		s.reportEnd(ctx, r)
+	}
 }
 
 // eventID returns the id of the event that r's state is: the same for any number of

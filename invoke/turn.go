@@ -300,7 +300,7 @@ func (s *Service) keepTurn(ctx context.Context, r *run, opened *session.Opened, 
 	if err == nil {
 		turn.Timing.Commit = commitTime.Milliseconds()
 		r.end(record, s.Now())
-		s.reportEnd(ctx, denied)
+		s.ended(ctx, denied)
 	}
 	// Two holders must not both answer: this one's answer is void, and its client watches the
 	// other's.

@@ -229,11 +229,12 @@ func (s *Service) look(ctx context.Context, key runKey, l *lookup) (_ *source, _
 	}()
 	reading, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
-	record, err := s.Store.LoadRun(reading, key.session, key.id)
+	record, err := session.LoadRun(reading, s.Store, key.session, key.id)
 	if err != nil && !errors.Is(err, session.ErrNotFound) {
 		return nil, nil, err
 	}
 	if err != nil || record.State != session.Working {
+		s.found(ctx, record)
 		out := &output{}
 		if err := s.showEnded(reading, key, record, out); err != nil {
 			return nil, nil, err
@@ -479,8 +480,10 @@ func (s *Service) stop(ctx context.Context, key runKey) error {
 // calls of the store. client is for the rest of a run whose holder is dead, which is stored
 // here.
 func (s *Service) stopRecord(ctx, client context.Context, key runKey) (bool, error) {
-	record, err := s.Store.LoadRun(ctx, key.session, key.id)
+	record, err := session.LoadRun(ctx, s.Store, key.session, key.id)
 	switch {
+	case errors.Is(err, session.ErrRunDeleted):
+		return false, runNotFound()
 	case errors.Is(err, session.ErrNotFound):
 		if _, err := session.Find(ctx, s.Store, key.session, key.id); err == nil {
 			return false, runOver()
@@ -492,6 +495,7 @@ func (s *Service) stopRecord(ctx, client context.Context, key runKey) (bool, err
 	case err != nil:
 		return false, storeFailure(err)
 	case record.Over():
+		s.found(client, record)
 		return false, runOver()
 	case (record.Lapsed() || record.Holder == session.Queued) && record.Checkpoint == nil && len(record.Parts) == 0:
 		// It has shown nothing, so it leaves no turn: one in the queue, for instance.
@@ -519,6 +523,7 @@ func (s *Service) stopRecord(ctx, client context.Context, key runKey) (bool, err
 	next := *record
 	if next.Stop = true; next.State == session.Waiting {
 		next.State, next.Pending = session.Stopped, nil
+		untold(&next, true)
 	}
 	saved, err := s.Store.SaveRun(ctx, &next)
 	if err != nil && !errors.Is(err, session.ErrChanged) {

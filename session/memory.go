@@ -336,7 +336,7 @@ func (m *Memory) Delete(ctx context.Context, key Key) error {
 
 // markDeleted replaces the session at key with its tombstone. The caller holds mu.
 func (m *Memory) markDeleted(key Key, s *memorySession) error {
-	m.removeRuns(func(r *Run) bool { return r.Key == key })
+	m.deleteRuns(func(of Key) bool { return of == key })
 	return m.put(key, &memorySession{state: *s.state.Mark(m.now())})
 }
 
@@ -348,7 +348,7 @@ func (m *Memory) DeleteAll(ctx context.Context, owner Owner) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.putUser((&User{Owner: owner}).Mark(m.now()))
-	m.removeRuns(func(r *Run) bool { return r.Key.Owner == owner })
+	m.deleteRuns(func(of Key) bool { return of.Owner == owner })
 	for _, key := range m.sessions.Keys() {
 		s, ok := m.sessions.Peek(key)
 		if !ok || key.Owner != owner || s.state.Deleted {

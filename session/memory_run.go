@@ -3,6 +3,7 @@ package session
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -21,7 +22,8 @@ type runKey struct {
 
 // A memoryRun is a stored record. bytes is its size as [Memory] counts it.
 type memoryRun struct {
-	run     Run // its Revision is the store's
+	run     Run // its Revision is the store's; of a tombstone, only when it expires
+	deleted bool
 	written time.Time
 	bytes   int64
 }
@@ -39,11 +41,14 @@ func newMemoryRuns() *simplelru.LRU[runKey, *memoryRun] {
 	return runs
 }
 
-// getRun returns a record unless it has expired. The caller holds mu.
+// getRun returns a record unless it has expired or was deleted. The caller holds mu.
 func (m *Memory) getRun(key runKey) (*memoryRun, error) {
 	r, ok := m.runs.Get(key)
-	if !ok || !m.now().Before(r.run.ExpiresAt) {
+	switch {
+	case !ok || !m.now().Before(r.run.ExpiresAt):
 		return nil, ErrNoRun
+	case r.deleted:
+		return nil, ErrRunDeleted
 	}
 	return r, nil
 }
@@ -55,7 +60,7 @@ func (m *Memory) checkRun(r *Run) error {
 	}
 	stored, err := m.getRun(runKey{r.Key, r.ID})
 	switch {
-	case r.Revision == nil && err == nil:
+	case r.Revision == nil && err == nil, errors.Is(err, ErrRunDeleted):
 		return fmt.Errorf("writing a run: %w", ErrChanged)
 	case r.Revision == nil:
 		return nil
@@ -76,17 +81,22 @@ func (m *Memory) putRun(r *Run) *Run {
 	next := &memoryRun{run: r.Written(now), written: now}
 	m.revision++
 	next.run.Revision = m.revision
-	next.bytes = sessionOverhead + int64(next.run.size())
-	key := runKey{r.Key, r.ID}
+	m.addRun(runKey{r.Key, r.ID}, next)
+	stored := next.run
+	return &stored
+}
+
+// addRun puts r in the place of what is stored at key, and evicts others if needed. The caller
+// holds mu.
+func (m *Memory) addRun(key runKey, r *memoryRun) {
+	r.bytes = sessionOverhead + int64(r.run.size())
 	m.dropRun(key)
-	m.runs.Add(key, next)
-	m.runBytes += next.bytes
+	m.runs.Add(key, r)
+	m.runBytes += r.bytes
 	for m.runs.Len() > 1 && (m.runBytes > m.limit/4 || m.runs.Len() > maxMemoryRuns) {
 		oldest, _, _ := m.runs.GetOldest()
 		m.dropRun(oldest)
 	}
-	stored := next.run
-	return &stored
 }
 
 // dropRun removes a record and its bytes. The caller holds mu.
@@ -97,11 +107,11 @@ func (m *Memory) dropRun(key runKey) {
 	}
 }
 
-// removeRuns removes the records that match. The caller holds mu.
-func (m *Memory) removeRuns(match func(*Run) bool) {
+// deleteRuns replaces the records that match by their tombstones. The caller holds mu.
+func (m *Memory) deleteRuns(match func(Key) bool) {
 	for _, key := range m.runs.Keys() {
-		if r, ok := m.runs.Peek(key); ok && match(&r.run) {
-			m.dropRun(key)
+		if r, ok := m.runs.Peek(key); ok && !r.deleted && match(key.session) {
+			m.addRun(key, &memoryRun{deleted: true, run: Run{ExpiresAt: m.now().Add(KeyLife)}})
 		}
 	}
 }
@@ -144,7 +154,7 @@ func (m *Memory) ListRuns(ctx context.Context, owner Owner, filter RunFilter, li
 	var all []*Run
 	for _, key := range m.runs.Keys() {
 		r, ok := m.runs.Peek(key)
-		if ok && key.session.Owner == owner && m.now().Before(r.run.ExpiresAt) && filter.matches(&r.run) {
+		if ok && !r.deleted && key.session.Owner == owner && m.now().Before(r.run.ExpiresAt) && filter.matches(&r.run) {
 			listed := r.run
 			listed.Parts, listed.Checkpoint, listed.Result = nil, nil, nil
 			listed.Silent = m.now().Sub(r.written)

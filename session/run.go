@@ -94,11 +94,6 @@ type Answer struct {
 	At      time.Time `json:"at"`
 }
 
-// onlyStops reports whether r is the record of a stop that found none.
-func (r *Run) onlyStops() bool {
-	return r.Stop && r.Holder == "" && r.Epoch == 0 && r.Request == nil
-}
-
 // Over reports whether r goes on no more.
 func (r *Run) Over() bool { return r.State != Working && r.State != Waiting }
 
@@ -161,6 +156,9 @@ var (
 	ErrFenced = errors.New("another holder has taken the run over")
 	// ErrNoRun: this owner has no record of such a run. It wraps [ErrNotFound].
 	ErrNoRun = fmt.Errorf("the run has no record: %w", ErrNotFound)
+	// ErrRunDeleted: the record was deleted with its session, or with everything of its
+	// owner. It wraps [ErrNoRun].
+	ErrRunDeleted = fmt.Errorf("%w: it was deleted", ErrNoRun)
 )
 
 // KeyedRun returns where the record of a run without a session lies that has an

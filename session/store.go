@@ -39,12 +39,14 @@ type Store interface {
 
 	// Delete removes a session and everything stored for it, the records of its runs too. It leaves a tombstone for
 	// [KeyLife]: a turn that is running then is not appended, and a retry of a key
-	// that created the session finds it deleted.
+	// that created the session finds it deleted. Each record leaves one, too, so that a
+	// write of it which its caller gave up, or did not hear of, does not bring it back.
 	Delete(ctx context.Context, key Key) error
 
 	// DeleteAll removes everything stored for an owner, as Delete does, and the owner's
-	// state. It works in steps: if it returns early, a part is removed and the next call
-	// continues.
+	// state, of which it leaves a mark first. It works in steps: if it returns early, a part
+	// is removed and the next call continues. A run of which nothing is stored yet, neither a
+	// session nor a record, is not there to be removed: its turn makes its session.
 	DeleteAll(ctx context.Context, owner Owner) error
 
 	// LoadUser returns an owner's state, empty if there is none.
@@ -55,12 +57,13 @@ type Store interface {
 	ApplyUser(ctx context.Context, u *User, c UserChange) error
 
 	// LoadRun returns the record of a run, by the id of its turn, with its Silent. The
-	// error is [ErrNoRun] if there is none.
+	// error is [ErrNoRun] if there is none, [ErrRunDeleted] for its tombstone. Who shows a
+	// run or goes on with it calls the function [LoadRun] instead.
 	LoadRun(ctx context.Context, key Key, id string) (*Run, error)
 
 	// SaveRun writes a record if it has not changed since r was loaded or saved (with a
-	// nil Revision: if there is none), and returns r as it is stored. Otherwise the error
-	// is [ErrChanged]; if the record is gone, it may be [ErrNoRun]. It must be one
+	// nil Revision: if there is none, nor a tombstone), and returns r as it is stored. Otherwise
+	// the error is [ErrChanged]; if the record is gone, it may be [ErrNoRun]. It must be one
 	// conditional write, which should carry only what has changed.
 	SaveRun(ctx context.Context, r *Run) (*Run, error)
 
@@ -263,12 +266,10 @@ func (r *Run) renew(ctx context.Context, store Store) (*Run, error) {
 	switch {
 	case errors.Is(err, ErrUnavailable):
 		return r, nil
-	case errors.Is(err, ErrNotFound) && r.Revision == nil:
+	case errors.Is(err, ErrNotFound) && r.Revision == nil && !errors.Is(err, ErrRunDeleted):
 		return r, nil
 	case err != nil:
 		return r, fmt.Errorf("appending a turn: %w", err)
-	case stored.onlyStops() && r.Revision != nil: // it was deleted, and stopped since
-		return r, fmt.Errorf("appending a turn: %w", ErrNoRun)
 	case stored.Epoch != r.Epoch:
 		return r, ErrFenced
 	case r.Holder != "" && stored.Holder != r.Holder && stored.Holder != "" && stored.Holder != Queued:

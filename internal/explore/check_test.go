@@ -103,7 +103,7 @@ func (w *world) recover() {
 	p := w.start("Z")
 	time.Sleep(silence)
 	if w.queued && w.recovers%3 == 2 {
-		w.empty(p)
+		w.empty(p, false)
 	}
 	retry := func() {
 		if w.keyed && !w.gone {
@@ -121,6 +121,9 @@ func (w *world) recover() {
 		for i := 0; i < len(w.order); i++ {
 			w.follow(p, w.runs[w.order[i]])
 		}
+	}
+	if w.queued {
+		w.empty(p, true)
 	}
 }
 
@@ -248,8 +251,9 @@ func (w *world) check() {
 func (w *world) checkRuns(p *process, turns map[string]session.Turn) {
 	for _, id := range w.order {
 		k := w.runs[id]
-		record, err := w.memory.LoadRun(background, k.key, id)
-		if w.gone && err == nil && !record.Over() { // one that failed unknowingly may be there for its day
+		// What nobody sees expires, and one that failed unknowingly may be there for its day.
+		record, err := session.LoadRun(mustContext(p), p.Store, k.key, id)
+		if w.gone && err == nil && !record.Over() {
 			w.violated("a run is %s after the deletion of its session", record.State)
 		}
 		turn, stored := turns[id]
@@ -377,7 +381,8 @@ func (w *world) checkEffects(asked map[string]int) {
 	if w.keyed && acts > 1 {
 		w.violated("one question under a key had %d effects", acts)
 	}
-	if len(w.starts) > 0 && asked[w.query()] == 0 && !w.gone && !w.swept {
+	late := w.target != nil && w.target.late // and its holder has died
+	if len(w.starts) > 0 && asked[w.query()] == 0 && !w.gone && !w.swept && !late {
 		w.violated("an effect has begun, and there is no turn that says so")
 	}
 }

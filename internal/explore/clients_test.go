@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http/httptest"
 	"strings"
+	"time"
 
 	"example.com/gatehouse/internal/api"
 	"example.com/gatehouse/internal/limit"
@@ -80,6 +81,10 @@ type known struct {
 	calls    []string // that wait
 	epoch    int
 	holder   *process // of the epoch; nil: not known
+
+	writes int       // of its record
+	sent   time.Time // the first of them
+	late   bool      // that was sent before a deletion of all and came after it, and is the only one
 }
 
 func (k *known) runID() string { return session.RunID(k.key.ID, k.id) }
@@ -353,7 +358,7 @@ func (w *world) deleted(key session.Key) {
 	w.gone = true
 	for _, k := range w.runs {
 		if k.key == key {
-			k.epoch, k.holder, k.calls = 0, nil, nil
+			k.calls = nil
 		}
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"runtime"
 	"testing"
+	"time"
 
 	"example.com/gatehouse/internal/limit"
 	"example.com/gatehouse/session"
@@ -20,6 +21,17 @@ type faulty struct {
 	apply  func(session.Store, *session.Session, *session.Change)
 	save   func(session.Store, *session.Run)
 	delete func(session.Store, session.Key) error
+	owner  func(*session.User)
+}
+
+func (f *faulty) LoadUser(ctx context.Context, owner session.Owner) (*session.User, error) {
+	u, err := f.Store.LoadUser(ctx, owner)
+	if err == nil && f.owner != nil {
+		changed := *u
+		u = &changed
+		f.owner(u)
+	}
+	return u, err
 }
 
 func (f *faulty) LoadRun(ctx context.Context, key session.Key, id string) (*session.Run, error) {
@@ -141,6 +153,11 @@ var faults = []struct {
 				return err
 			},
 		},
+	},
+	{
+		name:     "a deletion of all that forgets its time",
+		scenario: scenario{question: talk, streamed: true, visits: []visit{{asks, 0}, {clears, 1}, {watches, 1}}, waits: 4, faults: 1},
+		faulty:   faulty{owner: func(u *session.User) { u.DeletedAt = time.Time{} }},
 	},
 	{
 		name:     "a record that forgets what is void",

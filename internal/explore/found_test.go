@@ -57,6 +57,7 @@ var found = []struct {
 		A is frozen for 6s
 		2 watches begins
 		2 watches loads the record
+		2 watches loads the owner's mark
 		2 watches writes the record
 		2 watches loads the session
 		2 watches asks how it ended
@@ -87,6 +88,7 @@ var found = []struct {
 		A is frozen for 6s
 		mirror loads the record
 		2 watches loads the record
+		2 watches loads the owner's mark
 		2 watches writes the record
 		2 watches loads the session
 		2 watches stores the turn and the record
@@ -183,6 +185,7 @@ var found = []struct {
 		A is frozen for 6s
 		task 01 is delivered
 		task 01 loads the record
+		task 01 loads the owner's mark
 		task 01 writes the record
 		1 asks loads the record`,
 	},
@@ -257,19 +260,19 @@ var found = []struct {
 		1 asks binds the key and the record
 		1 asks loads the record
 		2 stops begins
-		1 asks pay
+		1 asks pay, which was given up
 		6s pass
 		3 resumes begins
 		4 stops begins
 		1 asks writes the record
 		4 stops loads the record
 		4 stops writes the record
-		1 asks stores the turn and the record
+		1 asks stores the turn and the record, which was given up
 		4 stops loads the session
-		4 stops asks how it ended
+		4 stops asks how it ended, which was given up
 		3 resumes loads the record
 		6s pass
-		4 stops stores the turn and the record`,
+		4 stops stores the turn and the record, which was given up`,
 	},
 	{
 		scenario{name: "a stop after a deletion does not bring the run back", question: talk, queued: true, leaves: true, visits: []visit{{asks, 0}, {clears, 1}, {stops, 0}}, waits: 1}, `
@@ -284,10 +287,54 @@ var found = []struct {
 		2 clears deletes all
 		3 stops begins
 		3 stops loads the record
-		3 stops loads the session
-		3 stops writes the record (stopped)
 		1.1s pass
 		task 01 writes the record`,
+	},
+	{
+		scenario{name: "a write that was given up does not bring a deleted run back", question: fire, streamed: true, visits: []visit{{asks, 1}, {clears, 0}, {watches, 0}}, waits: 2}, `
+		1 asks begins
+		1.1s pass
+		1 asks hears the model
+		6s pass
+		1 asks writes the record
+		1 asks fire
+		2 clears begins
+		2 clears deletes all
+		1 asks writes the record, which was given up
+		3 watches begins
+		3 watches loads the record
+		3 watches loads the session`,
+	},
+	{
+		scenario{name: "a record that comes after everything was deleted is nobody's", question: talk, streamed: true, visits: []visit{{asks, 0}, {clears, 1}, {watches, 1}}, faults: 1, waits: 3}, `
+		1 asks begins
+		1.1s pass
+		6s pass
+		2 clears begins
+		2 clears deletes all
+		1 asks writes the record, which was given up
+		A dies
+		6s pass
+		3 watches begins
+		3 watches loads the record
+		3 watches loads the owner's mark
+		3 watches loads the session`,
+	},
+	{
+		scenario{name: "a webhook is told of a stop whose reply was lost", question: send, queued: true, leaves: true, recovers: 2, visits: []visit{{asks, 0}, {stops, 1}}, faults: 1}, `
+		1 asks begins
+		1 asks lists runs
+		1 asks writes the record
+		1 asks adds a task (run)
+		task 01 is delivered
+		task 01 loads the record
+		task 01 loads the session
+		task 01 hears the model
+		task 01 stores the turn and the record
+		task 01 adds a task (webhook)
+		2 stops begins
+		2 stops loads the record
+		2 stops writes the record (stopped), and the process dies`,
 	},
 }
 

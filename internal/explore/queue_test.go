@@ -134,8 +134,9 @@ func (w *world) delivery(i int) (d *delivery, done bool) {
 	return w.tasks[i], w.tasks[i].done
 }
 
-// empty delivers what is in the queue until it is empty. Nobody else comes.
-func (w *world) empty(p *process) {
+// empty delivers what is in the queue until it is empty. Until somebody has come to a run, who
+// has stopped or denied it may have died before its webhook was told.
+func (w *world) empty(p *process, visited bool) {
 	begun := time.Now()
 	for i := 0; ; i++ {
 		d, done := w.delivery(i)
@@ -173,7 +174,7 @@ func (w *world) empty(p *process) {
 	}
 	for _, id := range w.order {
 		k := w.runs[id]
-		record, err := w.memory.LoadRun(background, k.key, id)
+		record, err := session.LoadRun(mustContext(p), p.Store, k.key, id)
 		if err != nil {
 			continue
 		}
@@ -182,8 +183,7 @@ func (w *world) empty(p *process) {
 		case !tasked || record.Answers != nil && epoch == 0:
 		case record.State == session.Working:
 			w.violated("the queue is empty, and a run of it is %s", record.State)
-		// Who stops or denies a run tells of it, and not the queue: that may be lost.
-		case record.State != session.Stopped && hasWebhook(record) && !w.told[k.runID()+" run."+string(record.State)]:
+		case (visited || record.State != session.Stopped) && hasWebhook(record) && !w.told[k.runID()+" run."+string(record.State)]:
 			w.violated("the queue is empty, and a run's webhook was not told that it is %s", record.State)
 		}
 	}

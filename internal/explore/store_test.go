@@ -3,7 +3,7 @@ package explore_test
 import (
 	"context"
 	"fmt"
-	"slices"
+	"time"
 
 	"example.com/gatehouse/session"
 )
@@ -43,7 +43,7 @@ func some[T any](v *T, err error) (*T, error) {
 }
 
 func (s *stepping) Apply(ctx context.Context, base *session.Session, c session.Change) (after *session.Session, err error) {
-	name, touches := "changes the session", []string{base.Key.ID}
+	name, touches, sent := "changes the session", []string{base.Key.ID}, time.Now()
 	switch {
 	case c.Turn != nil:
 		name = "stores the turn"
@@ -67,6 +67,8 @@ func (s *stepping) Apply(ctx context.Context, base *session.Session, c session.C
 		if after, err = s.world.store.Apply(background, base, c); err == nil {
 			s.world.stored(s.process, base.Key, c.Turn, c.Run)
 			s.world.stored(s.process, base.Key, nil, c.Denied)
+			s.world.wrote(c.Run, sent)
+			s.world.wrote(c.Denied, sent)
 			s.world.replaces(base, c)
 		}
 		return err
@@ -79,26 +81,30 @@ func (s *stepping) LoadRun(ctx context.Context, key session.Key, id string) (r *
 		r, err = s.world.store.LoadRun(background, key, id)
 		return err
 	}, id)
-	return some(r, err)
+	return s.world.dated(some(r, err))
+}
+
+func (s *stepping) LoadUser(ctx context.Context, owner session.Owner) (u *session.User, err error) {
+	err = s.call(ctx, "loads the owner's mark", false, func() (err error) {
+		u, err = s.world.store.LoadUser(background, owner)
+		return err
+	}, string(owner))
+	return some(u, err)
 }
 
 func (s *stepping) SaveRun(ctx context.Context, r *session.Run) (saved *session.Run, err error) {
-	name := "writes the record"
+	name, sent := "writes the record", time.Now()
 	if r.State != session.Working || r.Stop {
 		name = fmt.Sprintf("writes the record (%s)", r.State)
 	}
 	err = s.call(ctx, name, true, func() (err error) {
 		if saved, err = s.world.store.SaveRun(background, r); err == nil {
 			s.world.stored(s.process, r.Key, nil, r)
+			s.world.wrote(r, sent)
 		}
 		return err
 	}, r.ID)
-	if err == nil && r.Request != nil && !r.Stop { // who stops it is not its holder
-		s.world.mu.Lock()
-		s.world.confirmed[r.ID] = true
-		s.world.mu.Unlock()
-	}
-	return some(saved, err)
+	return s.world.dated(some(saved, err))
 }
 
 func (s *stepping) Turns(ctx context.Context, key session.Key, after, limit int) (meta session.Meta, records []session.Record, err error) {
@@ -123,48 +129,79 @@ func (s *stepping) ListRuns(ctx context.Context, owner session.Owner, f session.
 	if err != nil {
 		return nil, "", err
 	}
+	for _, r := range runs {
+		_, _ = s.world.dated(r, nil)
+	}
 	return runs, next, nil
 }
 
 func (s *stepping) DeleteAll(ctx context.Context, owner session.Owner) error {
 	s.world.mu.Lock()
 	key := s.world.session()
-	touches := append([]string{key.ID}, s.world.order...)
+	touches := append([]string{key.ID, string(owner)}, s.world.order...)
 	s.world.mu.Unlock()
 	return s.call(ctx, "deletes all", true, func() error {
 		// A run in its first second, of a session that is not there yet, is nobody's to delete:
 		// its turn makes the session.
 		stored, err := s.world.memory.Load(background, key)
 		there := err == nil && !stored.Deleted
-		for _, id := range touches[1:] {
+		for _, id := range touches[2:] {
+			// Not only that of a stop. One that is over without a session has failed and released
+			// its key, which may be used again.
 			record, err := s.world.memory.LoadRun(background, key, id)
-			// Not only that of a stop, nor one of whose first write the holder has not heard: it
-			// would be written again, as if there had been none. One that is over without a
-			// session has failed and released its key, which may be used again.
-			there = there || err == nil && record.Request != nil && !record.Over() && s.world.confirmed[id]
-			if err == nil {
-				s.world.swept, s.world.runs[id].epoch, s.world.runs[id].holder = true, 0, nil
-			}
+			there = there || err == nil && record.Request != nil && !record.Over()
+			s.world.swept = s.world.swept || err == nil
 		}
-		err = s.world.store.DeleteAll(background, owner)
-		if err == nil {
-			s.world.forget(touches[1:])
+		if err = s.world.store.DeleteAll(background, owner); err != nil {
+			return err
 		}
-		if err == nil && there {
+		if there {
 			s.world.deleted(key)
 		}
-		return err
+		s.world.mu.Lock()
+		s.world.cleared = time.Now()
+		s.world.mu.Unlock()
+		time.Sleep(time.Microsecond) // what is written from now on is later
+		return nil
 	}, touches...)
 }
 
-// forget drops the writes of records that nobody waits for any more: what is not explored is
-// that one takes place after a deletion of all. A record has no tombstone that it would meet.
-func (w *world) forget(ids []string) {
+// wrote notes when the write of a record was sent: it may take place after its caller has given
+// it up. What comes so after a deletion of all goes on with its holder, or not at all.
+func (w *world) wrote(r *session.Run, sent time.Time) {
+	if r == nil {
+		return
+	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.steps = slices.DeleteFunc(w.steps, func(s *step) bool {
-		return s.left && s.write && slices.ContainsFunc(ids, func(id string) bool { return slices.Contains(s.touches, id) })
-	})
+	k := w.runs[r.ID]
+	if k.writes++; r.Revision == nil {
+		k.writes, k.sent = 1, sent
+		k.late = r.State == session.Working && !sent.After(w.cleared) // else its turn is stored, too, or it is that of a stop
+		return
+	}
+	if k.late && !r.Over() && r.Epoch > 0 {
+		w.wrong = append(w.wrong, "a run was taken over that came after everything was deleted")
+	}
+	k.late = false
+}
+
+// dated returns r with the time at which its first write was sent, as a store beyond a network
+// has it.
+func (w *world) dated(r *session.Run, err error) (*session.Run, error) {
+	if err != nil {
+		return nil, err
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if k := w.runs[r.ID]; k != nil && k.writes > 0 {
+		if r.CreatedAt = k.sent; k.writes == 1 {
+			r.UpdatedAt = k.sent
+		} else if r.UpdatedAt.Equal(k.sent) {
+			r.UpdatedAt = k.sent.Add(time.Nanosecond) // no two writes take place at one instant elsewhere
+		}
+	}
+	return r, nil
 }
 
 func (s *stepping) Delete(ctx context.Context, key session.Key) error {

@@ -53,7 +53,12 @@ type step struct {
 	left    bool // its caller waits no more, but it may still happen
 }
 
-func (s *step) String() string { return s.actor + " " + s.name }
+func (s *step) String() string {
+	if s.left {
+		return s.actor + " " + s.name + ", which was given up"
+	}
+	return s.actor + " " + s.name
+}
 
 // A world is one execution of a scenario.
 type world struct {
@@ -91,8 +96,8 @@ type world struct {
 	told     map[string]bool   // the same, by the run and the event's type
 	replaced map[string]bool   // turns that an edit has taken away
 
-	confirmed map[string]bool // runs of whose record a holder knows
-	swept     bool            // a deletion of all has removed a record
+	cleared time.Time // of the last deletion of all
+	swept   bool      // a deletion of all has removed a record
 }
 
 // newWorld returns a world in which nothing has happened. It must be called in a bubble
@@ -100,7 +105,7 @@ type world struct {
 func newWorld(s scenario, g guide) *world {
 	w := &world{
 		scenario: s, guide: g, begun: time.Now(), faults: s.faults, waits: s.waits,
-		version: map[string]uint64{}, runs: map[string]*known{}, events: map[string]string{}, told: map[string]bool{}, replaced: map[string]bool{}, confirmed: map[string]bool{}, limits: limit.NewMemory(time.Now),
+		version: map[string]uint64{}, runs: map[string]*known{}, events: map[string]string{}, told: map[string]bool{}, replaced: map[string]bool{}, limits: limit.NewMemory(time.Now),
 		memory: session.NewMemory(time.Hour, session.MemoryLimit, time.Now, telemetry.Discard()),
 	}
 	w.store = w.memory

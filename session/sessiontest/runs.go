@@ -325,8 +325,8 @@ func runList(t *testing.T, store session.Store, clock *Clock) {
 }
 
 // runDeleted: a deletion must reach the records, which hold the question and the answer. The holder
-// that is still at work must not write its record back; which of two errors it gets depends on
-// whether the store sees a missing document or a changed one.
+// that is still at work must not write its record back, nor may a write that its caller gave up,
+// or of which it has not heard: the first one of a record, alone or with a turn.
 func runDeleted(t *testing.T, store session.Store, _ *Clock) {
 	owner := session.OwnerOf("caller", session.NewID())
 	key, other := session.Key{Owner: owner, ID: session.NewID()}, session.Key{Owner: owner, ID: session.NewID()}
@@ -336,15 +336,91 @@ func runDeleted(t *testing.T, store session.Store, _ *Clock) {
 	if _, err := store.LoadRun(t.Context(), key, mine.ID); !errors.Is(err, session.ErrNoRun) {
 		t.Errorf("a run of a deleted session: %v", err)
 	}
-	if _, err := store.SaveRun(t.Context(), mine); !errors.Is(err, session.ErrNotFound) && !errors.Is(err, session.ErrChanged) {
-		t.Errorf("its holder's next write: %v", err)
+	barred := func(r *session.Run) {
+		t.Helper()
+		again := *r
+		for range 2 {
+			if _, err := store.SaveRun(t.Context(), &again); !errors.Is(err, session.ErrChanged) {
+				t.Errorf("a write of the record with the revision %v: %v", again.Revision, err)
+			}
+			again.Revision = nil
+		}
+		if _, err := store.LoadRun(t.Context(), r.Key, r.ID); !errors.Is(err, session.ErrRunDeleted) {
+			t.Errorf("the record: %v", err)
+		}
 	}
+	barred(mine)
 	loadRun(t, store, others)
 	if err := store.DeleteAll(t.Context(), owner); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := store.LoadRun(t.Context(), other, others.ID); !errors.Is(err, session.ErrNoRun) {
-		t.Errorf("a run of an owner whose everything was deleted: %v", err)
+	barred(others)
+	barred(mine) // again, although no list has it
+	again := *others
+	again.Revision = nil
+	_, err := session.Commit(t.Context(), store, session.New(other), session.Turn{ID: others.ID, Contents: json.RawMessage(`[]`)}, session.Conditions{Run: &again})
+	if !errors.Is(err, session.ErrRunDeleted) {
+		t.Errorf("its turn: %v", err)
+	}
+	if _, err := store.Load(t.Context(), other); !errors.Is(err, session.ErrNotFound) {
+		t.Errorf("its session: %v", err)
+	}
+	if runs, _, err := store.ListRuns(t.Context(), owner, session.RunFilter{}, 10, ""); err != nil || len(runs) > 0 {
+		t.Errorf("a list: %v, %v", runs, err)
+	}
+}
+
+// runLate: the first write of a record that is sent before a deletion of all and takes place
+// after it leaves a record that nobody goes on with. Its holder may: it lives, and its next
+// write makes the record one like others.
+func runLate(t *testing.T, store session.Store, clock *Clock) {
+	owner := session.OwnerOf("caller", session.NewID())
+	first := func() *session.Run {
+		r := newRun(session.Key{Owner: owner, ID: session.NewID()})
+		r.Holder = "" // so that it has lapsed
+		return saveRun(t, store, r)
+	}
+	if err := store.DeleteAll(t.Context(), owner); err != nil {
+		t.Fatal(err)
+	}
+	after := first()
+	clock.Advance(-time.Second)
+	late, goesOn := first(), first()
+	clock.Advance(time.Second)
+	goesOn = saveRun(t, store, goesOn)
+	seen := func(want ...*session.Run) {
+		t.Helper()
+		var ids, got []string
+		for _, r := range want {
+			ids = append(ids, r.ID)
+		}
+		runs, _, err := session.ListRuns(t.Context(), store, owner, session.RunFilter{}, 10, "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, r := range runs {
+			got = append(got, r.ID)
+		}
+		slices.Sort(ids)
+		if slices.Sort(got); !slices.Equal(got, ids) {
+			t.Errorf("listed: %v, want %v", got, ids)
+		}
+		for _, r := range want {
+			if _, err := session.LoadRun(t.Context(), store, r.Key, r.ID); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	seen(after, goesOn)
+	if _, err := session.LoadRun(t.Context(), store, late.Key, late.ID); !errors.Is(err, session.ErrRunDeleted) {
+		t.Errorf("the late one: %v", err)
+	}
+	loadRun(t, store, late) // it is there until it expires
+	clock.Advance(session.RunLife - time.Minute)
+	seen(after, goesOn)
+	clock.Advance(time.Minute)
+	if r, err := store.LoadRun(t.Context(), late.Key, late.ID); !errors.Is(err, session.ErrNoRun) {
+		t.Errorf("a day later: %v, %v", r, err)
 	}
 }
 

@@ -49,6 +49,17 @@ type runDocument struct {
 	// Below: the checkpoint has a document of its own below this one, because both
 	// would come near Firestore's limit of 1 MiB.
 	Below bool `firestore:"below,omitempty"`
+
+	Deleted bool `firestore:"deleted,omitempty"` // it is a runMark
+}
+
+// A runMark is what a deletion leaves of a record: no list has it, and no write of the record
+// passes it. A revision that does not know it reads the record of a stop.
+type runMark struct {
+	State     string    `firestore:"state"`
+	Head      []byte    `firestore:"head"`
+	ExpiresAt time.Time `firestore:"expires_at"`
+	Deleted   bool      `firestore:"deleted"`
 }
 
 // A stepsDocument holds the checkpoint of a record that is below.
@@ -332,6 +343,9 @@ func (s *Sessions) run(snapshot *firestore.DocumentSnapshot) (*session.Run, erro
 	if !s.now().Before(d.ExpiresAt) {
 		return nil, session.ErrNoRun
 	}
+	if d.Deleted {
+		return nil, session.ErrRunDeleted
+	}
 	var head runHead
 	if err := decode(d.Head, &head); err != nil {
 		return nil, err
@@ -449,7 +463,10 @@ func (s *Sessions) ListRuns(ctx context.Context, owner session.Owner, filter ses
 	return page, after.encode(), nil
 }
 
-// deleteRuns deletes the records of an owner's runs, of one session unless that is "".
+// deleteRuns replaces the records of an owner's runs by marks, of one session unless that is "".
+//
+// A mark is written without a condition, as that of an owner's state: a deletion wins over
+// whoever writes the record between the query and it.
 func (s *Sessions) deleteRuns(ctx context.Context, owner session.Owner, sessionID string) error {
 	query := s.runsOf(owner, session.RunFilter{SessionID: sessionID}).Select().Limit(deleteStep)
 	for range deleteSteps {
@@ -461,10 +478,11 @@ func (s *Sessions) deleteRuns(ctx context.Context, owner session.Owner, sessionI
 			return nil
 		}
 		var writes []write
+		mark := runMark{State: string(session.Stopped), Head: []byte(`{"stop":true}`), ExpiresAt: s.now().Add(session.KeyLife), Deleted: true}
 		for _, snapshot := range snapshots {
 			// Deleting a document leaves what is below it: the checkpoint has to be removed by
 			// name. Whether there is one is not asked: the holder may write it after the query.
-			writes = append(writes, write{ref: stepsOf(snapshot.Ref), remove: true}, write{ref: snapshot.Ref, remove: true})
+			writes = append(writes, write{ref: stepsOf(snapshot.Ref), remove: true}, write{ref: snapshot.Ref, set: mark})
 		}
 		for some := range slices.Chunk(writes, maxWrites) {
 			if _, err := s.commit(ctx, some...); err != nil {
