@@ -2,13 +2,18 @@ package gate_test
 
 import (
 	"bufio"
+	"bytes"
+	"context"
 	"encoding/json"
 	"io"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	"example.com/gatehouse/gate"
 	"example.com/gatehouse/gate/a2a"
@@ -16,15 +21,20 @@ import (
 	"example.com/gatehouse/gate/openai"
 	"example.com/gatehouse/internal/server"
 	"example.com/gatehouse/internal/testagent"
+	"example.com/gatehouse/session"
 )
 
 // allDoors returns the service with all doors and the model within the process, for
 // inputs of any form and number.
-func allDoors(f *testing.F) http.Handler {
+func allDoors(f *testing.F) http.Handler { return allDoorsOn(f, nil, io.Discard) }
+
+// allDoorsOn is [allDoors] on a store, nil for one of its own, and with a log.
+func allDoorsOn(f *testing.F, store session.Store, log io.Writer) http.Handler {
 	env := map[string]string{
 		"RATE_LIMIT_PER_MINUTE": "1000000", "CALLER_RATE_LIMIT_PER_MINUTE": "1000000", "LOG_LEVEL": "error", "AUDIT_LOG": "off", "CONVERSATION_HEADERS": "X-Conversation-Id",
 	}
-	o := testagent.Options(func(name string) (string, bool) { value, ok := env[name]; return value, ok }, io.Discard)
+	o := testagent.Options(func(name string) (string, bool) { value, ok := env[name]; return value, ok }, log)
+	o.Store = store
 	for _, door := range []gate.Option{mcp.Door(), openai.Door(), a2a.Door()} {
 		door(&o)
 	}
@@ -173,5 +183,112 @@ func FuzzReferences(f *testing.F) {
 		knock(t, h, http.MethodPost, "/runs/"+path+"/approvals", `{"call_id":"c","approve":true}`)
 		knock(t, h, http.MethodPut, "/sessions/"+path+"/turns/"+query+"/feedback", `{"rating":"good"}`)
 		knock(t, h, http.MethodPost, "/invoke", `{"query":"q"}`, "Idempotency-Key", event, "Prefer", event, "Accept-Language", event)
+	})
+}
+
+// An ownersStore remembers whose sessions were asked for.
+type ownersStore struct {
+	*session.Memory
+	mu    sync.Mutex
+	owner session.Owner
+}
+
+func (s *ownersStore) List(ctx context.Context, owner session.Owner, limit int, cursor string) ([]session.Meta, string, error) {
+	s.mu.Lock()
+	s.owner = owner
+	s.mu.Unlock()
+	return s.Memory.List(ctx, owner, limit, cursor)
+}
+
+// A lockedBuffer is a log that several goroutines write.
+type lockedBuffer struct {
+	mu  sync.Mutex
+	log bytes.Buffer
+}
+
+func (b *lockedBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.log.Write(p)
+}
+
+func (b *lockedBuffer) take() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	text := b.log.String()
+	b.log.Reset()
+	return text
+}
+
+// FuzzStoredDocuments checks that a run's record and a turn in which somebody has changed
+// anything end no request with a panic: what cannot be read is an error of its own.
+func FuzzStoredDocuments(f *testing.F) {
+	const (
+		request = `{"request":{"query":"q"},"options":{},"caller":{},"request_id":"r","model":"m"}`
+		turn    = `{"id":"0123456789abcdef","contents":[{"role":"user","parts":[{"text":"q"}]},{"role":"model","parts":[{"text":"a"}]}],"parts":[{"kind":"delta","size":1}],"usage":{}}`
+	)
+	f.Add(uint8(0), request, `[{"kind":"delta","text":"a"}]`, `{"contents":[{"role":"user","parts":[{"text":"q"}]}],"parts":1,"step":1,"rounds":3}`, `{}`, turn)
+	f.Add(uint8(0), request, `[{"kind":"tool_call","id":"c","name":"t"}]`, `{"contents":null,"parts":-1,"step":-1,"rounds":-9}`, `{"Effects":{"e":{"name":"t","step":1}}}`, turn)
+	f.Add(uint8(1), request, `[{"kind":"approval","id":"c","name":"t"}]`, `{"contents":[{"parts":[{"functionCall":{"name":"t"}}]}],"waits":true,"ends":{"0":{}},"loop":{}}`, `{"Pending":[{"call_id":"c","name":"t"}],"Answers":{"c":null}}`, `{"contents":[null],"parts":[{"kind":"delta","size":-1}]}`)
+	f.Add(uint8(2), `{`, `[null]`, `[]`, `{"Result":{"error":"x","details":[{}]},"Resets":[{"step":-1,"part":-1}]}`, `null`)
+	f.Add(uint8(3), `null`, `null`, `{"contents":{}}`, `{"Result":[],"Deliveries":7,"Turn":-1,"Epoch":-5}`, `{"id":"0123456789abcdef","contents":[],"files":[{"digest":"x"}],"tool_calls":[{}],"pending":[{}],"output":7,"state_before":{"a":1}}`)
+	f.Add(uint8(4), request, `[{"kind":"source","positions":[{"start":-1,"end":9}]},{"kind":"unknown"}]`, ``, `{}`, turn)
+	states := []session.RunState{session.Working, session.Waiting, session.Done, session.Failed, session.Stopped, "unknown"}
+	store := &ownersStore{Memory: session.NewMemory(time.Hour, 64<<20, time.Now, slog.New(slog.DiscardHandler))}
+	log := new(lockedBuffer)
+	h := allDoorsOn(f, store, log)
+	h.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest(http.MethodGet, "http://127.0.0.1/sessions", nil))
+	if store.owner == "" {
+		f.Fatal("no owner is known")
+	}
+	f.Fuzz(func(t *testing.T, state uint8, request, parts, checkpoint, rest, turn string) {
+		run := new(session.Run)
+		if json.Unmarshal([]byte(rest), run) != nil || json.Unmarshal([]byte(parts), &run.Parts) != nil {
+			return
+		}
+		for _, document := range []string{request, turn} {
+			if !json.Valid([]byte(document)) {
+				return
+			}
+		}
+		run.Key, run.ID = session.Key{Owner: store.owner, ID: session.NewID()}, session.NewID()
+		run.State, run.Holder, run.KeyHash, run.Revision, run.Silent = states[int(state)%len(states)], "", "", nil, 0
+		if run.Request = json.RawMessage(request); checkpoint != "" {
+			run.Checkpoint = json.RawMessage(checkpoint)
+		}
+		if _, err := store.SaveRun(t.Context(), run); err != nil {
+			return
+		}
+		var stored session.Turn
+		if json.Unmarshal([]byte(turn), &stored) == nil {
+			stored.ID = session.NewID()
+			if len(stored.Contents) == 0 {
+				stored.Contents = json.RawMessage("null")
+			}
+			_, _ = session.Commit(t.Context(), store, session.New(run.Key), stored, session.Conditions{})
+		}
+		id, in := session.RunID(run.Key.ID, run.ID), run.Key.ID
+		for _, r := range []struct{ method, path, body string }{
+			{"GET", "/runs/" + id, ""}, {"GET", "/runs", ""}, {"GET", "/runs/" + id + "/events", ""}, {"POST", "/runs/" + id + "/approvals", `{"call_id":"c","approve":true}`},
+			{"POST", "/runs/" + id + "/stop", ""}, {"GET", "/sessions/" + in, ""}, {"GET", "/chat/" + in, ""}, {"GET", "/export", ""},
+			{"POST", "/invoke", `{"query":"q","session_id":"` + in + `"}`}, {"POST", "/a2a", `{"jsonrpc":"2.0","id":1,"method":"GetTask","params":{"id":"` + id + `"}}`}, {"DELETE", "/sessions/" + in, ""},
+		} {
+			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+			request := httptest.NewRequestWithContext(ctx, r.method, "http://127.0.0.1"+r.path, strings.NewReader(r.body))
+			request.Header.Set("Content-Type", "application/json")
+			request.Header.Set("Accept", "application/json, text/event-stream")
+			func() {
+				defer func() {
+					if p := recover(); p != nil && p != http.ErrAbortHandler {
+						panic(p)
+					}
+				}()
+				h.ServeHTTP(httptest.NewRecorder(), request)
+			}()
+			cancel()
+			if logged := log.take(); strings.Contains(logged, "panic: ") {
+				t.Fatalf("%s %s: %s", r.method, r.path, logged)
+			}
+		}
 	})
 }

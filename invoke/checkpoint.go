@@ -1,7 +1,10 @@
 package invoke
 
 import (
+	"bytes"
 	"encoding/json"
+	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -92,6 +95,24 @@ func (c *checkpoint) encode(stored json.RawMessage) json.RawMessage {
 	return encoded
 }
 
+var errCheckpoint = errors.New("a checkpoint with a place below zero, or whose contents are no list")
+
+// readCheckpoint returns where a record's finished steps have come, nil without any. It
+// refuses what encode never writes: nothing else checks a record that somebody edited.
+func readCheckpoint(record *session.Run) (*checkpoint, error) {
+	if record.Checkpoint == nil {
+		return nil, nil
+	}
+	c := new(checkpoint)
+	if err := json.Unmarshal(record.Checkpoint, c); err != nil {
+		return nil, fmt.Errorf("decoding a checkpoint: %w", err)
+	}
+	if c.Parts < 0 || c.Step < 0 || !bytes.HasPrefix(c.Contents, []byte("[")) {
+		return nil, errCheckpoint
+	}
+	return c, nil
+}
+
 // restore brings g to where a record's finished steps have come. Without any, g begins
 // with the question. Its error means that the record was written by code that this revision
 // cannot read; the run then fails instead of going on from somewhere else.
@@ -104,11 +125,8 @@ func (g *generation) restore(record *session.Run) error {
 			}
 		}
 	}()
-	if record.Checkpoint == nil {
-		return nil
-	}
-	var c checkpoint
-	if err := json.Unmarshal(record.Checkpoint, &c); err != nil {
+	c, err := readCheckpoint(record)
+	if err != nil || c == nil {
 		return err
 	}
 	// The arguments of calls that wait are what a person approves.

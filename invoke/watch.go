@@ -330,11 +330,12 @@ func (s *Service) takeOver(ctx context.Context, record *session.Run, stop bool) 
 	if err != nil {
 		return nil, err
 	}
-	var c checkpoint
-	if record.Checkpoint != nil {
-		if err := json.Unmarshal(record.Checkpoint, &c); err != nil {
-			return nil, api.Fail(api.Internal, err)
-		}
+	c, err := readCheckpoint(record)
+	if err != nil {
+		return nil, api.Fail(api.Internal, err)
+	}
+	if c == nil {
+		c = new(checkpoint)
 	}
 	next := *record
 	next.Holder, next.Stop = session.NewID(), false
