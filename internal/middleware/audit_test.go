@@ -102,6 +102,26 @@ func TestEntriesOfEarlierTurns(t *testing.T) {
 	}
 }
 
+// A client that left before its answer was there has left a turn, which is in the audit
+// as any other; without a turn the entry has how the request ended.
+func TestTheEntryOfAClientThatLeft(t *testing.T) {
+	t.Parallel()
+	m := &middleware{Config: Config{Audit: newTestAudit(t, false)}}
+	for turn, want := range map[string]struct {
+		outcome string
+		status  int
+	}{"a": {audit.OK, 200}, "": {string(api.ClientClosedRequest), 499}} {
+		record := &telemetry.Record{}
+		ctx := telemetry.WithRecord(t.Context(), record)
+		telemetry.Fail(ctx, api.Fail(api.ClientClosedRequest, nil))
+		telemetry.SetTurn(ctx, func(set *telemetry.Turn) { set.ID = turn })
+		got := m.auditEntries(ctx, &requestState{record: record, authenticated: true, action: "session.turn"}, 499)
+		if len(got) != 1 || got[0].Outcome != want.outcome || got[0].Status != want.status {
+			t.Errorf("turn %q: %+v", turn, got)
+		}
+	}
+}
+
 // Whom the audit has refusals of: a stranger's only for the credential, an origin or
 // a limit, or anybody could fill it.
 func TestWhichRefusalsAreAudited(t *testing.T) {
