@@ -50,6 +50,9 @@ func (s *Service) generateOrFail(ctx context.Context, g *generation, req Request
 			err = telemetry.Panicked(ctx, s.Log, p)
 		}
 	}()
+	if call := req.Options.Call; call != nil {
+		return s.generateCall(ctx, g, req, call)
+	}
 	return s.generate(ctx, g, req)
 }
 
@@ -60,7 +63,7 @@ func (r *run) binds(ctx context.Context) bool {
 	switch {
 	// A fenced run is another holder's, and a deleted session takes no turn: one stored from
 	// here would be a second one, or bring the session back.
-	case !r.journal.began(), r.req.Options.Sessionless, errors.Is(cause, session.ErrFenced), errors.Is(cause, errDeleted):
+	case !r.journal.began(), !r.req.Options.keepsEffects(), errors.Is(cause, session.ErrFenced), errors.Is(cause, errDeleted):
 		return false
 	case errors.Is(cause, drain.ErrCut): // whoever asks for it goes on
 		return !r.watched && r.req.Options.Key == ""
@@ -435,18 +438,8 @@ func (s *Service) tryAnswers(ctx context.Context, key runKey, later bool, answer
 		next.Answers[answerKey(step, a.CallID)] = session.Answer{Approve: a.Approve, Reason: a.Reason, By: string(who.Principal.Owner()), At: s.Now().UTC()}
 		next.Pending = slices.DeleteFunc(next.Pending, func(p session.Pending) bool { return p.CallID == a.CallID })
 	}
-	// The record is conditioned and the session is not. A message that comes after this read
-	// writes the record, too, since it denies what waits, and the save below fails.
-	current, err := s.Store.Load(ctx, key.session)
-	if err != nil {
-		return nil, storeFailure(err)
-	}
-	last, ok, err := current.Last()
-	if err != nil {
-		return nil, api.Fail(api.Internal, err)
-	}
-	if !ok || last.ID != key.id {
-		return nil, conflict("The conversation went on without this answer. Ask again.")
+	if err := s.isLast(ctx, record); err != nil {
+		return nil, err
 	}
 	if len(next.Pending) == 0 {
 		next.State, next.Holder, next.Pending = session.Working, session.NewID(), nil
@@ -463,6 +456,29 @@ func (s *Service) tryAnswers(ctx context.Context, key runKey, later bool, answer
 	}
 	telemetry.SetTurn(ctx, func(t *telemetry.Turn) { t.Calls = strings.Join(said, ", ") })
 	return saved, err
+}
+
+// isLast returns the error of an answer to a run whose turn is not its session's last one. A
+// run of one call has no session. The record is conditioned and the session is not: a message
+// that comes after this read writes the record, too, since it denies what waits, and the save
+// of the answer fails.
+func (s *Service) isLast(ctx context.Context, record *session.Run) error {
+	asked, err := decodeRun(record)
+	if err != nil || asked.Options.Call != nil {
+		return err
+	}
+	current, err := s.Store.Load(ctx, record.Key)
+	if err != nil {
+		return storeFailure(err)
+	}
+	last, ok, err := current.Last()
+	if err != nil {
+		return api.Fail(api.Internal, err)
+	}
+	if !ok || last.ID != record.ID {
+		return conflict("The conversation went on without this answer. Ask again.")
+	}
+	return nil
 }
 
 // describe returns what the audit has of an answer. The arguments and the reason are content,

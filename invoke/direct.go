@@ -1,24 +1,15 @@
 package invoke
 
 import (
-	"context"
 	"fmt"
 	"net/http"
-	"slices"
 
-	"google.golang.org/genai"
-
-	"example.com/gatehouse/agent"
 	"example.com/gatehouse/internal/api"
 	"example.com/gatehouse/internal/caller"
 	"example.com/gatehouse/internal/files"
-	"example.com/gatehouse/internal/telemetry"
-	"example.com/gatehouse/internal/truncate"
-	"example.com/gatehouse/session"
-	"example.com/gatehouse/tool"
 )
 
-// What doors need to read their own bodies and files, and to call tools without a model. The
+// What doors need to read their own bodies and files. The
 // limits are those of POST /invoke: a door must not be the way around one of them.
 
 // OptionsOf returns the options that a door's request has in headers as POST /invoke's.
@@ -88,34 +79,4 @@ func (s *Service) Attach(req *Request, field string, f File) error {
 		return api.FilesTooLarge(s.Files.MaxBytes)
 	}
 	return s.attach(req, place{path: field}, in)
-}
-
-// DirectTools returns the agent's tools that need no model: what [Service.CallTool] may
-// call. Those of its Toolsets are other servers' and are not among them, and neither are
-// those that change the world or ask a person, which need the record of a run. An agent that
-// is a tool needs a model, too.
-func (s *Service) DirectTools() []tool.Tool {
-	var tools []tool.Tool
-	for _, t := range s.Agent.Tools {
-		if t.GeminiTool() == nil && agent.Of(t) == nil && !t.HasEffect() && !t.Asks() {
-			tools = append(tools, t)
-		}
-	}
-	return tools
-}
-
-// CallTool runs one of [Service.DirectTools] for the caller of ctx, without a model and
-// a session, within the tool's time, the hook Tool and the audit. It costs what a turn
-// does. An error is in words for the caller, as a model would read them.
-func (s *Service) CallTool(ctx context.Context, name string, args map[string]any, o Options) (output map[string]any, err error) {
-	if !slices.ContainsFunc(s.DirectTools(), func(t tool.Tool) bool { return t.Name() == name }) {
-		return nil, fmt.Errorf("there is no tool %q", truncate.Text(name, 64))
-	}
-	// Asked keeps the request's permit from being refunded: a tool may cost what a model call
-	// does.
-	telemetry.SetTurn(ctx, func(t *telemetry.Turn) { t.Asked, t.Action = true, api.AuditTool })
-	ctx = toolContext(ctx, &session.Session{}, 0, Request{Options: o})
-	calling, step := s.Observer.StartTool(ctx, name)
-	defer func() { step.End(calling, toolFailure(err)) }()
-	return s.hookedTool(calling, &generation{tools: s.tools}, 0, &genai.FunctionCall{Name: name, Args: args})
 }

@@ -142,7 +142,7 @@ func (s *Service) planOne(ctx context.Context, g *generation, p *plan, t tool.To
 		return nil
 	// The model reads why and can answer without the tool. A run that waited could be answered
 	// by nobody.
-	case t.Asks() && (g.run.req.Options.Sessionless || g.run.req.Options.NobodyToAsk):
+	case t.Asks() && (!g.run.req.Options.keepsEffects() || g.run.req.Options.NobodyToAsk):
 		p.refused = errNobodyToAsk
 		return nil
 	}
@@ -356,6 +356,24 @@ func (j *journal) began() bool {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	return len(j.record.Effects) > 0
+}
+
+// binds reports whether the run keeps its key although its call has failed: an effect has
+// begun, or a person has answered, which is done once.
+func (j *journal) binds() bool {
+	if j == nil {
+		return false
+	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return len(j.record.Effects)+len(j.record.Answers) > 0
+}
+
+// holder returns which execution works on the run.
+func (j *journal) holder() string {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.record.Holder
 }
 
 // unknown reports whether the end of an effect is not known.

@@ -82,6 +82,9 @@ func (s *Service) idempotency(req Request) session.Idempotency {
 	for _, contents := range req.Options.History {
 		body = append(body, contents...)
 	}
+	if call := req.Options.Call; call != nil {
+		body = append(append(body, " calls "+call.Name+" "...), call.Args...)
+	}
 	return session.Idempotency{Key: req.Options.Key, Body: string(body), Create: req.Options.Create, Lease: s.Timeout + leaseMargin}
 }
 

@@ -288,7 +288,7 @@ func (j *journal) fail(state session.RunState, failure *api.Error) {
 		end = &session.Run{Key: end.Key, ID: end.ID, State: session.Failed, Epoch: end.Epoch, Turn: end.Turn, Revision: end.Revision}
 	// After an effect the run is left open although it failed: its key stays bound, and
 	// whoever takes it over knows from the ledger what was done.
-	case failure.Code == api.ShuttingDown || len(end.Effects) > 0 && !j.run.req.Options.Sessionless:
+	case failure.Code == api.ShuttingDown || len(end.Effects) > 0 && j.run.req.Options.keepsEffects():
 		end.State, end.Holder = session.Working, ""
 		end.Checkpoint = j.checkpoint.encode(j.record.Checkpoint)
 	}

@@ -87,7 +87,7 @@ func (s *Service) claimKeyed(ctx context.Context, owner session.Owner, req Reque
 // claimRequest returns what a claim has of its request. Where a hook changes the
 // question, that is the body's digest until it has.
 func (s *Service) claimRequest(ctx context.Context, req Request) json.RawMessage {
-	if s.Agent.Hooks.Question == nil {
+	if s.Agent.Hooks.Question == nil || req.Options.Call != nil { // the arguments of a call are no question
 		return s.encodeRun(ctx, req, bodyOf(s.idempotency(req)))
 	}
 	encoded, _ := json.Marshal(runRequest{Body: bodyOf(s.idempotency(req))}) // of strings
@@ -128,6 +128,9 @@ func (s *Service) openKeyed(ctx context.Context, r *run) (*session.Opened, error
 // replayKeyed answers with what a run without a session has come to.
 func (s *Service) replayKeyed(ctx context.Context, r *run) (*Response, error) {
 	telemetry.SetTurn(ctx, func(t *telemetry.Turn) { t.Replayed = true })
+	if r.earlier.State == session.Waiting && !s.waits(r.earlier) {
+		return nil, conflict("The time to approve this is over. Ask again.")
+	}
 	response := responseOf(r.earlier)
 	if response == nil {
 		return nil, failureOf(r.earlier)
@@ -141,11 +144,17 @@ func (s *Service) replayKeyed(ctx context.Context, r *run) (*Response, error) {
 	return response, nil
 }
 
-// responseOf returns the answer of a run that left it in its record, nil if it left none. A
-// record that failed holds an error's envelope instead, see failureOf.
+// responseOf returns the answer of a run that left it in its record, or waits, nil if it left
+// none. A record that failed may hold an error's envelope instead, see failureOf.
 func responseOf(record *session.Run) *Response {
-	var envelope struct{ Data *Response }
-	if record.State != session.Done && record.State != session.Stopped || json.Unmarshal(record.Result, &envelope) != nil {
+	if record.State == session.Waiting {
+		return waitingResponse(record)
+	}
+	var envelope struct {
+		Success bool
+		Data    *Response
+	}
+	if !record.Over() || json.Unmarshal(record.Result, &envelope) != nil || !envelope.Success {
 		return nil
 	}
 	return envelope.Data
@@ -170,36 +179,44 @@ func (s *Service) releaseKeyed(ctx context.Context, r *run, err error) {
 	}
 }
 
-// endSessionless writes the end of a run without a session, if it has a record. The
-// answer of a run with a key goes out only once it is stored.
-func (s *Service) endSessionless(ctx context.Context, r *run, state session.RunState, response *Response) error {
-	end := r.journal.close(state)
+// endSessionless writes the end of a run without a session, or that it waits, if it has a
+// record. The answer of a run with a key goes out only once it is stored, and so does a
+// question to a person.
+func (s *Service) endSessionless(ctx context.Context, r *run, c conclusion, response *Response) error {
+	end := c.waits
 	if end == nil {
-		return nil
+		if r.req.Options.Call != nil && c.state == session.Done && response.failedCall() && !r.journal.binds() {
+			c.state = session.Failed // so that its key is free
+		}
+		if end = r.journal.close(c.state); end == nil {
+			return nil
+		}
+		// The journal leaves them out, because a turn has them. This run has no turn.
+		end.Parts, end.Resets = r.out.shown()
+		end.Result, _ = json.Marshal(api.Success(ctx, invoked, response)) // it is sent as JSON, too
 	}
 	saving, cancel := detach(ctx, storeTimeout)
 	defer cancel()
-	// The journal leaves them out, because a turn has them. This run has no turn.
-	end.Parts, end.Resets = r.out.shown()
-	end.Result, _ = json.Marshal(api.Success(ctx, invoked, response)) // it is sent as JSON, too
-	err := s.saveEnd(saving, end)
+	err := s.saveEnd(saving, end, r.journal.holder())
 	switch {
 	case err == nil:
+		r.end(end, s.Now())
 		return nil
 	// Whoever has taken the run over answers for it. And a key whose end is not stored would
 	// have its retry run again, after this answer had been read.
-	case errors.Is(err, session.ErrFenced), r.req.Options.Key != "":
+	case errors.Is(err, session.ErrFenced), r.req.Options.Key != "", c.waits != nil, r.journal.binds():
 		return err
 	}
 	s.Log.WarnContext(ctx, "The end of a run could not be written; its record expires by itself.", "error", err.Error(), "request_id", api.RequestID(ctx))
 	return nil
 }
 
-// saveEnd writes the end of a run. A stop that came first is met by the end. The error is
-// [session.ErrFenced] if another holder has taken the run over. The journal is closed by
+// saveEnd writes the end of a run that holder works on, or that it waits. A stop that came
+// first is met by the end. The error is [session.ErrFenced] if another holder has taken the
+// run over. The journal is closed by
 // then, so that only a stop or a takeover can come between, and a few tries are enough: as
 // many as a stop makes against a holder that writes once a second.
-func (s *Service) saveEnd(ctx context.Context, end *session.Run) error {
+func (s *Service) saveEnd(ctx context.Context, end *session.Run, holder string) error {
 	for range stopTries {
 		_, err := s.Store.SaveRun(ctx, end)
 		if !errors.Is(err, session.ErrChanged) {
@@ -209,8 +226,11 @@ func (s *Service) saveEnd(ctx context.Context, end *session.Run) error {
 		switch {
 		case err != nil:
 			return err
-		case stored.Epoch != end.Epoch || stored.Holder != end.Holder:
+		case stored.Epoch != end.Epoch || stored.Holder != holder && !(stored.Stop && stored.Request == nil):
 			return session.ErrFenced
+		// Nobody may answer what was stopped.
+		case stored.Stop && end.State == session.Waiting:
+			end.State, end.Pending = session.Stopped, nil
 		}
 		end.Revision = stored.Revision
 	}

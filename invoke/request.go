@@ -67,7 +67,15 @@ type Options struct {
 	// History holds earlier turns of a sessionless run, oldest first: each the contents
 	// of a turn, a JSON array of genai.Content that begins with the user's.
 	History []json.RawMessage
+
+	// Call is the tool call that a run without a session and without a model makes, see
+	// [Service.CallTool].
+	Call *Call
 }
+
+// keepsEffects reports whether what a run has changed in the world stays with it when it
+// fails: in its turn, or in the record of a run of one call.
+func (o Options) keepsEffects() bool { return !o.Sessionless || o.Call != nil }
 
 // The values of [Request.OnDisconnect].
 const (

@@ -137,7 +137,7 @@ func (s *Service) perform(ctx context.Context, r *run, opened *session.Opened) (
 	req, current := r.req, opened.Session // r's stays as it was sent: that identifies a retry
 	// A record holds the request as the hook left it, so one that is taken over is not
 	// changed again.
-	if s.Agent.Hooks.Question != nil && r.taken == nil {
+	if s.Agent.Hooks.Question != nil && r.taken == nil && req.Options.Call == nil {
 		if err := s.question(toolContext(ctx, current, current.Turns+1, req), &req); err != nil {
 			return nil, err
 		}
@@ -189,7 +189,9 @@ func (s *Service) perform(ctx context.Context, r *run, opened *session.Opened) (
 	g.bytesOfToken = bytesOfToken(before)
 	g.turns.left.Store(int64(s.MaxToolRounds))
 	g.rounds = &g.turns
-	g.states = s.newStates(before)
+	if req.Options.Call == nil {
+		g.states = s.newStates(before)
+	}
 	if earlier.cut {
 		g.warn(warnHistoryCut)
 	}
@@ -226,13 +228,22 @@ func (s *Service) perform(ctx context.Context, r *run, opened *session.Opened) (
 	if r.stopping {
 		r.cancel(errStopped)
 	}
-	err = s.generateOrFail(tool.WithFiles(g.states.context(toolContext(ctx, current, number, req)), g.files.tools), g, req)
+	err = s.generateOrFail(s.turnContext(ctx, g, current, number, req), g, req)
 	recordGeneration(ctx, g)
 	end, err := s.conclude(ctx, r, g, err)
 	if err != nil {
 		return nil, s.abandon(ctx, r, err)
 	}
 	return s.keepTurn(ctx, r, opened, at, req, g, end)
+}
+
+// turnContext returns the context of what a turn runs. A tool that a client calls by itself
+// has no session, no state and no files.
+func (s *Service) turnContext(ctx context.Context, g *generation, current *session.Session, number int, req Request) context.Context {
+	if req.Options.Call != nil {
+		return toolContext(ctx, &session.Session{}, 0, req)
+	}
+	return tool.WithFiles(g.states.context(toolContext(ctx, current, number, req)), g.files.tools)
 }
 
 // A conclusion is what a generation has come to.
@@ -269,17 +280,16 @@ func (s *Service) conclude(ctx context.Context, r *run, g *generation, err error
 func (s *Service) keepTurn(ctx context.Context, r *run, opened *session.Opened, at slot, req Request, g *generation, end conclusion) (_ *Response, err error) {
 	key := opened.Session.Key
 	turn := g.turn(ctx, s.Now())
-	if r.taken != nil && len(r.taken.Answers) > 0 && at.last != r.turnID {
-		turn.ID = session.NewID() // another turn came after the one that waited, which stays
-	}
 	if req.Options.Sessionless {
 		turn.Number = at.before.Turns + 1
 		response := newResponse(key.ID, turn, g.text.String(), r.out.attached())
-		if err := s.endSessionless(ctx, r, end.state, response); err != nil {
+		if err := s.endSessionless(ctx, r, end, response); err != nil {
 			return nil, s.abandon(ctx, r, err)
 		}
-		r.end(r.journal.close(end.state), s.Now())
 		return response, nil
+	}
+	if r.taken != nil && len(r.taken.Answers) > 0 && at.last != r.turnID {
+		turn.ID = session.NewID() // another turn came after the one that waited, which stays
 	}
 	record := end.waits
 	if record == nil {

@@ -1,7 +1,6 @@
 package mcp
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -99,7 +98,8 @@ func (d *door) ask(ctx context.Context, call *sdk.CallToolRequest, in question) 
 	var err error
 	if run := call.Params.RequestState; run != "" {
 		info, waits := invoke.RunInfo{}, false
-		if info, waits, response, err = d.goOn(ctx, run, call.Params.InputResponses, show); err == nil && waits {
+		// It is watched, so that it goes on in this request and not in the queue.
+		if info, waits, response, err = d.goOn(ctx, run, call.Params.InputResponses, func(e invoke.Event) error { return p.show(ctx, e) }); err == nil && waits {
 			return asks(run, info.Pending), answer{}, nil
 		}
 	} else {
@@ -127,13 +127,26 @@ func (d *door) ask(ctx context.Context, call *sdk.CallToolRequest, in question) 
 		out.Sources = append(out.Sources, source{s.Title, s.URI})
 	}
 	result := &sdk.CallToolResult{Content: []sdk.Content{&sdk.TextContent{Text: response.Response}}}
+	replay(result, response)
+	out.Pending = waiting(response)
 	for _, w := range response.Pending {
-		out.Pending = append(out.Pending, pending{w.CallID, w.Name, w.Args, w.Question})
-		result.Content = append(result.Content, &sdk.TextContent{Text: "This waits for a person's approval, which cannot be given here: " + w.Question})
+		result.Content = append(result.Content, cannotBeAsked(w))
 	}
 	// Hosts that show their model only the text must find the session in it.
 	result.Content = append(result.Content, &sdk.TextContent{Text: "session_id: " + response.SessionID})
 	return result, out, nil
+}
+
+// waiting returns what a run waits for.
+func waiting(response *invoke.Response) (list []pending) {
+	for _, w := range response.Pending {
+		list = append(list, pending{w.CallID, w.Name, w.Args, w.Question})
+	}
+	return list
+}
+
+func cannotBeAsked(w session.Pending) sdk.Content {
+	return &sdk.TextContent{Text: "This waits for a person's approval, which cannot be given here: " + w.Question}
 }
 
 // request returns the turn that a question asks for. An id that cannot be one is answered
@@ -181,14 +194,13 @@ func asks(run string, waits []session.Pending) *sdk.CallToolResult {
 // still waits, and then for what. A run that does not wait is a conflict, as where somebody
 // answered through the gate.
 func (d *door) goOn(ctx context.Context, run string, responses sdk.InputResponseMap, show func(invoke.Event) error) (info invoke.RunInfo, waits bool, response *invoke.Response, err error) {
-	var answers []invoke.Approval
-	for id, each := range responses {
-		if answer, ok := each.(*sdk.ElicitResult); ok && answer.Action != "cancel" {
-			reason, _ := answer.Content["reason"].(string)
-			answers = append(answers, invoke.Approval{CallID: id, Approve: answer.Action == "accept", Reason: reason})
-		}
+	switch is, err := d.Invoke.IsCall(ctx, run); {
+	case err != nil:
+		return info, false, nil, err
+	case is:
+		return info, false, nil, api.Fail(api.NotFound, nil) // its question was about that call
 	}
-	if len(answers) > 0 {
+	if answers := answersOf(responses); len(answers) > 0 {
 		if response, err = d.Invoke.ApproveAll(ctx, run, answers, show); err != nil || response != nil {
 			return info, false, response, err
 		}
@@ -198,6 +210,25 @@ func (d *door) goOn(ctx context.Context, run string, responses sdk.InputResponse
 		err = api.Fail(api.SessionConflict, nil)
 	}
 	return info, true, nil, err
+}
+
+// answersOf returns what the client's person has answered.
+func answersOf(responses sdk.InputResponseMap) (answers []invoke.Approval) {
+	for id, each := range responses {
+		if answer, ok := each.(*sdk.ElicitResult); ok && answer.Action != "cancel" {
+			reason, _ := answer.Content["reason"].(string)
+			answers = append(answers, invoke.Approval{CallID: id, Approve: answer.Action == "accept", Reason: reason})
+		}
+	}
+	return answers
+}
+
+// worded is sentence for an error that may be a tool's own words.
+func worded(err error) error {
+	if _, ok := errors.AsType[*api.Error](err); ok {
+		return sentence(err)
+	}
+	return err
 }
 
 // sentence returns err as the client reads it.
@@ -249,49 +280,75 @@ func (p *progress) show(ctx context.Context, e invoke.Event) error {
 	default:
 		return nil
 	}
+	if p.call.Params.GetProgressToken() == nil {
+		return nil
+	}
 	p.steps++
 	return p.call.Session.NotifyProgress(ctx, &sdk.ProgressNotificationParams{
 		ProgressToken: p.call.Params.GetProgressToken(), Progress: p.steps, Message: text,
 	})
 }
 
-// direct returns the handler of one of the agent's own tools. Numbers in the arguments are
-// kept as they were written, because a float64 would change large ids. Errors are results
-// here too, except that of an output that is no JSON.
+// direct returns the handler of one of the agent's own tools. Errors are results here too. A
+// tool that asks a person asks the client's, as ask does; the state of that question is the
+// run's id, and only a call of the same tool with the same arguments goes on with it.
 func (d *door) direct(t tool.Tool) sdk.ToolHandler {
 	return func(ctx context.Context, call *sdk.CallToolRequest) (*sdk.CallToolResult, error) {
 		ctx, end := bound(ctx)
 		defer end()
+		response, err := d.callTool(ctx, t.Name(), call)
+		if err == nil {
+			err = response.CallFailure()
+		}
 		result := &sdk.CallToolResult{}
-		options, err := d.Invoke.OptionsOf(requestOf(ctx))
-		if err != nil {
-			result.SetError(sentence(err))
+		switch {
+		case err != nil:
+			result.SetError(worded(err))
 			return result, nil
-		}
-		args := map[string]any{}
-		if len(call.Params.Arguments) > 0 {
-			decoder := json.NewDecoder(bytes.NewReader(call.Params.Arguments))
-			decoder.UseNumber()
-			if err := decoder.Decode(&args); err != nil {
-				result.SetError(errors.New("the arguments are not an object"))
-				return result, nil
+		case len(response.Pending) > 0 && canBeAsked(call):
+			return asks(response.RunID, response.Pending), nil
+		case len(response.Pending) > 0:
+			result.StructuredContent = map[string]any{"run_id": response.RunID, "pending": waiting(response)}
+			for _, w := range response.Pending {
+				result.Content = append(result.Content, cannotBeAsked(w))
 			}
-		}
-		output, err := d.Invoke.CallTool(ctx, t.Name(), args, options)
-		if err != nil {
-			result.SetError(err)
 			return result, nil
 		}
-		if text, ok := output["output"].(string); ok && len(output) == 1 { // a tool that returns a text
-			result.Content = []sdk.Content{&sdk.TextContent{Text: text}}
+		replay(result, response)
+		var output map[string]json.RawMessage
+		var text string
+		if json.Unmarshal(response.Output, &output) == nil && len(output) == 1 && json.Unmarshal(output["output"], &text) == nil && output["output"][0] == '"' {
+			result.Content = []sdk.Content{&sdk.TextContent{Text: text}} // of a tool that returns a text
 			return result, nil
 		}
-		encoded, err := json.Marshal(output)
-		if err != nil {
-			return nil, err
-		}
-		result.StructuredContent = json.RawMessage(encoded)
-		result.Content = []sdk.Content{&sdk.TextContent{Text: string(encoded)}}
+		result.StructuredContent = response.Output
+		result.Content = []sdk.Content{&sdk.TextContent{Text: string(response.Output)}}
 		return result, nil
+	}
+}
+
+// callTool makes a call of a tool, or goes on with the one that has asked.
+func (d *door) callTool(ctx context.Context, name string, call *sdk.CallToolRequest) (*invoke.Response, error) {
+	options, err := d.Invoke.OptionsOf(requestOf(ctx))
+	if err != nil {
+		return nil, err
+	}
+	made, err := invoke.NewCall(name, call.Params.Arguments)
+	if err != nil {
+		return nil, err
+	}
+	if run := call.Params.RequestState; run != "" {
+		return d.Invoke.GoOnCall(ctx, run, made, answersOf(call.Params.InputResponses))
+	}
+	return d.Invoke.CallTool(ctx, made, options)
+}
+
+// replayedMeta marks a result that an earlier request with the same Idempotency-Key has had:
+// what the header Idempotency-Replayed is to other routes, which the SDK leaves no way to set.
+const replayedMeta = "gatehouse/idempotency-replayed"
+
+func replay(result *sdk.CallToolResult, response *invoke.Response) {
+	if response.Replayed() {
+		result.Meta = sdk.Meta{replayedMeta: true}
 	}
 }

@@ -1,0 +1,332 @@
+package invoke_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"example.com/gatehouse/agent"
+	"example.com/gatehouse/internal/api"
+	"example.com/gatehouse/internal/geminitest"
+	"example.com/gatehouse/internal/telemetry"
+	"example.com/gatehouse/internal/testlog"
+	"example.com/gatehouse/invoke"
+	"example.com/gatehouse/session"
+	"example.com/gatehouse/tool"
+)
+
+func callOf(t *testing.T, name, args string) *invoke.Call {
+	t.Helper()
+	call, err := invoke.NewCall(name, json.RawMessage(args))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return call
+}
+
+// memory returns a store whose clock is ahead by offset.
+func memory(offset *atomic.Int64) *session.Memory {
+	return session.NewMemory(time.Hour, session.MemoryLimit, func() time.Time { return time.Now().Add(time.Duration(offset.Load())) },
+		telemetry.NewLogger(&testlog.Buffer{}, nil, telemetry.Source{}))
+}
+
+const paysAnn = `{"to":"Ann","amount":7}`
+
+// A tool that changes the world and is called without the model runs once for its key,
+// however its first call has ended.
+func TestACallWithAKey(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		pay       func(ctx context.Context, b *bank, effect string) error
+		reconcile bool
+		noAnswer  bool
+		begun     int // in two calls
+		paid      int
+		want      string // of the failure, "" for an output
+	}{
+		"it pays":                         {begun: 1, paid: 7},
+		"its own error":                   {pay: func(context.Context, *bank, string) error { return errors.New("no such account") }, begun: 1, want: "no such account"},
+		"no answer, and it was paid":      {pay: func(_ context.Context, b *bank, id string) error { b.credit(id, 7); return tool.ErrUnknown }, reconcile: true, begun: 1, paid: 7},
+		"no answer, and it was not":       {pay: func(context.Context, *bank, string) error { return tool.ErrUnknown }, reconcile: true, begun: 1, want: tool.ErrUnknown.Error()},
+		"no answer, and nobody knows":     {pay: func(_ context.Context, b *bank, id string) error { b.credit(id, 7); return tool.ErrUnknown }, reconcile: true, noAnswer: true, begun: 1, paid: 7, want: "(effect_unknown)"},
+		"no answer, without reconcile":    {pay: func(_ context.Context, b *bank, id string) error { b.credit(id, 7); return tool.ErrUnknown }, begun: 1, paid: 7, want: "(effect_unknown)"},
+		"a panic, without reconcile":      {pay: func(context.Context, *bank, string) error { panic("hunter2") }, begun: 1, want: "(effect_unknown)"},
+		"it takes too long, and was paid": {pay: func(ctx context.Context, b *bank, id string) error { b.credit(id, 7); <-ctx.Done(); return ctx.Err() }, reconcile: true, begun: 1, paid: 7},
+		"it takes too long, nobody knows": {pay: func(ctx context.Context, b *bank, id string) error { <-ctx.Done(); return ctx.Err() }, begun: 1, want: "(effect_unknown)"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := &bank{noAnswer: c.noAnswer}
+			if c.pay != nil {
+				b.pay = func(ctx context.Context, id string) error { return c.pay(ctx, b, id) }
+			}
+			effect := tool.Effect[payment, map[string]int](nil)
+			if c.reconcile {
+				effect = tool.Effect(b.reconcile)
+			}
+			store, gemini := memory(new(atomic.Int64)), geminitest.Start(t)
+			first, second := asked(t, store, gemini, b.agent(effect, tool.Timeout(200*time.Millisecond))), asked(t, store, gemini, b.agent(effect))
+			ctx := ofCaller(t, "ada")
+			var ids []string
+			for i, s := range []*invoke.Service{first, second} {
+				response, err := s.CallTool(ctx, callOf(t, "pay", paysAnn), invoke.Options{Key: "k"})
+				if err != nil {
+					t.Fatal(err)
+				}
+				ids = append(ids, response.RunID)
+				failed := response.CallFailure()
+				switch {
+				case c.want == "" && (failed != nil || string(response.Output) != `{"paid":7}`):
+					t.Errorf("%s, %v", response.Output, failed)
+				case c.want != "" && (failed == nil || !strings.Contains(failed.Error(), c.want) || strings.Contains(failed.Error(), "hunter2")):
+					t.Errorf("%v, want %q", failed, c.want)
+				}
+				if response.Replayed() != (i == 1) {
+					t.Errorf("call %d: replayed: %t", i, response.Replayed())
+				}
+			}
+			if ids[0] != ids[1] || len(b.begun) != c.begun || b.sum() != c.paid {
+				t.Errorf("runs %v, begun %d times, paid %d", ids, len(b.begun), b.sum())
+			}
+			_, err := second.CallTool(ctx, callOf(t, "pay", `{"to":"Ann","amount":8}`), invoke.Options{Key: "k"})
+			wantCode(t, err, api.IdempotencyMismatch)
+			if response, err := second.CallTool(ofCaller(t, "bob"), callOf(t, "pay", paysAnn), invoke.Options{Key: "k"}); err != nil || response.Replayed() {
+				t.Errorf("another's key: %+v, %v", response, err)
+			}
+			if len(gemini.Requests()) != 0 {
+				t.Error("the model was asked")
+			}
+		})
+	}
+}
+
+// A call whose instance dies after the effect began is not made again: its end is asked for,
+// by the retry of its key on another instance.
+func TestACallWhoseInstanceDies(t *testing.T) {
+	t.Parallel()
+	for name, paid := range map[string]bool{"after it was paid": true, "before": false} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var offset atomic.Int64
+			store, gemini, dead := memory(&offset), geminitest.Start(t), &atomic.Bool{}
+			b := &bank{}
+			b.pay = func(_ context.Context, id string) error {
+				if len(b.begun) > 1 {
+					return nil
+				}
+				if paid {
+					b.credit(id, 7)
+				}
+				dead.Store(true)
+				return errors.New("the process is dead")
+			}
+			effect := tool.Effect(b.reconcile)
+			first := asked(t, &dying{Store: store, dead: dead}, gemini, b.agent(effect))
+			ctx := ofCaller(t, "ada")
+			_, err := first.CallTool(ctx, callOf(t, "pay", paysAnn), invoke.Options{Key: "k"})
+			wantCode(t, err, api.SessionStoreUnavailable)
+			second := asked(t, store, gemini, b.agent(effect))
+			_, err = second.CallTool(ctx, callOf(t, "pay", paysAnn), invoke.Options{Key: "k"})
+			wantCode(t, err, api.IdempotencyInProgress)
+			offset.Store(int64(session.LeaseTime + time.Second))
+			response, err := second.CallTool(ctx, callOf(t, "pay", paysAnn), invoke.Options{Key: "k"})
+			if err != nil || string(response.Output) != `{"paid":7}` || b.sum() != 7 || b.asked != 1 {
+				t.Errorf("%+v, %v; paid %d, asked %d times", response, err, b.sum(), b.asked)
+			}
+			begun := 2
+			if paid {
+				begun = 1
+			}
+			if len(b.begun) != begun || b.begun[0] != b.begun[len(b.begun)-1] {
+				t.Errorf("begun as %v", b.begun)
+			}
+		})
+	}
+}
+
+// Calls that neither change the world nor have a key leave nothing; with a key they leave
+// their output, and a failure gives the key back.
+func TestACallLeavesWhatItMust(t *testing.T) {
+	t.Parallel()
+	store, gemini := memory(new(atomic.Int64)), geminitest.Start(t)
+	var calls atomic.Int32
+	s := asked(t, store, gemini, agent.Agent{Tools: []tool.Tool{
+		tool.New("look", "Looks.", func(ctx context.Context, _ struct{}) (string, error) {
+			if in := tool.From(ctx); in.SessionID != "" || in.Turn != 0 {
+				t.Errorf("%+v", in)
+			}
+			if calls.Add(1) == 2 {
+				return "", errors.New("it is dark")
+			}
+			return "seen", nil
+		}),
+		tool.New("pay", "Pays.", func(context.Context, struct{}) (string, error) { return "", nil }, tool.Effect[struct{}, string](nil)),
+	}})
+	ctx := ofCaller(t, "ada")
+	records := func() int {
+		runs, _, err := s.Runs(ctx, session.RunFilter{}, 10, "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(runs)
+	}
+	if response, err := s.CallTool(ctx, callOf(t, "look", ``), invoke.Options{}); err != nil || string(response.Output) != `{"output":"seen"}` || records() != 0 {
+		t.Errorf("%+v, %v, %d records", response, err, records())
+	}
+	if response, err := s.CallTool(ctx, callOf(t, "look", ``), invoke.Options{Key: "k"}); err != nil || response.CallFailure() == nil || response.CallFailure().Error() != "it is dark" {
+		t.Errorf("%+v, %v", response, err)
+	}
+	for i := range 2 {
+		response, err := s.CallTool(ctx, callOf(t, "look", ` { } `), invoke.Options{Key: "k"})
+		if err != nil || string(response.Output) != `{"output":"seen"}` || response.Replayed() != (i == 1) {
+			t.Errorf("%+v, %v", response, err)
+		}
+	}
+	if calls.Load() != 3 || records() != 1 {
+		t.Errorf("%d calls, %d records", calls.Load(), records())
+	}
+	if _, err := s.CallTool(ctx, callOf(t, "pay", `{"x":"`+strings.Repeat("<", 20<<10)+`"}`), invoke.Options{}); err == nil || !strings.Contains(err.Error(), "more than the 65536 allowed") {
+		t.Errorf("long arguments: %v", err)
+	}
+	for _, args := range []string{"[]", "7", "null", `{"a":`, `"x"`} {
+		if _, err := invoke.NewCall("look", json.RawMessage(args)); err == nil {
+			t.Errorf("%s are arguments", args)
+		}
+	}
+}
+
+// A call that asks a person waits in its record, and goes on once, with the arguments that
+// were shown, for its owner, on any instance.
+func TestACallThatAsks(t *testing.T) {
+	t.Parallel()
+	var offset atomic.Int64
+	store, gemini := memory(&offset), geminitest.Start(t)
+	b := &bank{}
+	confirm := tool.Confirm(func(in payment) string {
+		if in.Amount < 5 {
+			return ""
+		}
+		return "Pay " + in.To + "?"
+	})
+	newService := func() *invoke.Service { return asked(t, store, gemini, b.agent(tool.Effect(b.reconcile), confirm)) }
+	a, z := newService(), newService()
+	ada, bob := ofCaller(t, "ada"), ofCaller(t, "bob")
+	call := callOf(t, "pay", `{"amount":9007199254740993,"to":"Ann"}`)
+	waits := func(key string) *invoke.Response {
+		t.Helper()
+		response, err := a.CallTool(ada, call, invoke.Options{Key: key})
+		if err != nil || len(response.Pending) != 1 || response.Pending[0].Question != "Pay Ann?" || response.FinishReason != "WAITING" {
+			t.Fatalf("%+v, %v", response, err)
+		}
+		return response
+	}
+	yes := []invoke.Approval{{CallID: "call_1_1", Approve: true}}
+
+	if response, err := a.CallTool(ada, callOf(t, "pay", `{"to":"Ann","amount":2}`), invoke.Options{}); err != nil || string(response.Output) != `{"paid":2}` {
+		t.Errorf("a call that need not ask: %+v, %v", response, err)
+	}
+	first := waits("k")
+	if again := waits("k"); again.RunID != first.RunID || !again.Replayed() {
+		t.Errorf("a retry: %+v", again)
+	}
+	if info, err := z.Read(ada, first.RunID); err != nil || info.State != session.Waiting || len(info.Pending) != 1 {
+		t.Errorf("%+v, %v", info, err)
+	}
+	// What is not this call's, and not this owner's.
+	for name, try := range map[string]func() (*invoke.Response, error){
+		"another owner":      func() (*invoke.Response, error) { return z.GoOnCall(bob, first.RunID, call, yes) },
+		"other arguments":    func() (*invoke.Response, error) { return z.GoOnCall(ada, first.RunID, callOf(t, "pay", paysAnn), yes) },
+		"another tool":       func() (*invoke.Response, error) { return z.GoOnCall(ada, first.RunID, callOf(t, "look", "{}"), yes) },
+		"an id that is none": func() (*invoke.Response, error) { return z.GoOnCall(ada, "x", call, yes) },
+		"an id of nothing": func() (*invoke.Response, error) {
+			return z.GoOnCall(ada, "0123456789abcdef.0123456789abcdef", call, yes)
+		},
+		"another call's id": func() (*invoke.Response, error) {
+			return z.GoOnCall(ada, first.RunID, call, []invoke.Approval{{CallID: "call_2_1", Approve: true}})
+		},
+		"by /runs, of another": func() (*invoke.Response, error) { return z.Approve(bob, first.RunID, yes[0], nil) },
+	} {
+		response, err := try()
+		if wantCode(t, err, api.NotFound); response != nil {
+			t.Errorf("%s: %+v", name, response)
+		}
+	}
+	if response, err := z.GoOnCall(ada, first.RunID, call, nil); err != nil || len(response.Pending) != 1 {
+		t.Errorf("without an answer: %+v, %v", response, err)
+	}
+	if b.sum() != 2 {
+		t.Fatalf("paid %d before it was approved", b.sum())
+	}
+	// Fifty at once: one goes on, and all that come after read how it ended.
+	var wg sync.WaitGroup
+	for i := range 50 {
+		s := []*invoke.Service{a, z}[i%2]
+		wg.Go(func() {
+			response, err := s.GoOnCall(ada, first.RunID, call, yes)
+			if err != nil || string(response.Output) != `{"paid":9007199254740993}` {
+				t.Errorf("%+v, %v", response, err)
+			}
+		})
+	}
+	wg.Wait()
+	if len(b.begun) != 2 || b.sum() != 2+9007199254740993 {
+		t.Errorf("begun %d times, paid %d", len(b.begun), b.sum())
+	}
+	if response, err := z.CallTool(ada, call, invoke.Options{Key: "k"}); err != nil || string(response.Output) != `{"paid":9007199254740993}` || !response.Replayed() {
+		t.Errorf("a retry of its key: %+v, %v", response, err)
+	}
+	if response, err := z.GoOnCall(ada, first.RunID, call, []invoke.Approval{{CallID: "call_1_1"}}); err != nil || response.CallFailure() != nil {
+		t.Errorf("a denial that comes late: %+v, %v", response, err)
+	}
+
+	denied := waits("")
+	response, err := z.GoOnCall(ada, denied.RunID, call, []invoke.Approval{{CallID: "call_1_1", Reason: "too much"}})
+	if err != nil || response.CallFailure() == nil || response.CallFailure().Error() != "not run: a person has denied it: too much" {
+		t.Errorf("denied: %+v, %v", response, err)
+	}
+	through := waits("")
+	if response, err := z.Approve(ada, through.RunID, yes[0], nil); err != nil || string(response.Output) != `{"paid":9007199254740993}` {
+		t.Errorf("approved by POST /runs/{id}/approvals: %+v, %v", response, err)
+	}
+	stopped := waits("")
+	if err := z.Stop(ada, stopped.RunID); err != nil {
+		t.Error(err)
+	}
+	_, err = z.GoOnCall(ada, stopped.RunID, call, yes)
+	wantCode(t, err, api.SessionConflict)
+	if len(b.begun) != 3 {
+		t.Errorf("begun %d times", len(b.begun))
+	}
+}
+
+// A person's time to answer ends, and the key does not wait for ever.
+func TestACallThatAsksForTooLong(t *testing.T) {
+	t.Parallel()
+	var offset atomic.Int64
+	b := &bank{}
+	var config invoke.Config
+	a := b.agent(tool.Effect(b.reconcile), tool.Confirm(func(payment) string { return "Pay?" }))
+	serveAgent(t, memory(&offset), geminitest.Start(t), a, func(c *invoke.Config) {
+		c.ApprovalTTL, c.Now = time.Hour, func() time.Time { return time.Now().Add(time.Duration(offset.Load())) }
+		config = *c
+	})
+	s, ctx, call := invoke.New(config), ofCaller(t, "ada"), callOf(t, "pay", paysAnn)
+	response, err := s.CallTool(ctx, call, invoke.Options{Key: "k"})
+	if err != nil || len(response.Pending) != 1 {
+		t.Fatal(response, err)
+	}
+	offset.Store(int64(time.Hour + time.Second))
+	_, err = s.GoOnCall(ctx, response.RunID, call, []invoke.Approval{{CallID: "call_1_1", Approve: true}})
+	wantCode(t, err, api.SessionConflict)
+	_, err = s.CallTool(ctx, call, invoke.Options{Key: "k"})
+	wantCode(t, err, api.SessionConflict)
+	offset.Store(int64(session.RunLife + time.Minute))
+	if again, err := s.CallTool(ctx, call, invoke.Options{Key: "k"}); err != nil || len(again.Pending) != 1 || again.Replayed() || len(b.begun) != 0 {
+		t.Errorf("after a day: %+v, %v", again, err)
+	}
+}
