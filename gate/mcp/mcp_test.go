@@ -215,18 +215,30 @@ func TestAskFails(t *testing.T) {
 	}
 }
 
-// One owner's session is nothing to another.
-func TestOwners(t *testing.T) {
-	t.Parallel()
-	hash := func(key string) string { sum := sha256.Sum256([]byte(key)); return hex.EncodeToString(sum[:]) }
-	keys, err := json.Marshal([]map[string]any{{"name": "ada", "sha256": hash("key-of-ada-0123456789")}, {"name": "bob", "sha256": hash("key-of-bob-0123456789")}})
+func keyOf(name string) string { return "key-of-" + name + "-0123456789" }
+
+// keysOf returns API_KEYS with a key for each name.
+func keysOf(t *testing.T, names ...string) string {
+	t.Helper()
+	var keys []map[string]any
+	for _, name := range names {
+		sum := sha256.Sum256([]byte(keyOf(name)))
+		keys = append(keys, map[string]any{"name": name, "sha256": hex.EncodeToString(sum[:])})
+	}
+	encoded, err := json.Marshal(keys)
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := start(t, "AUTH=api_key", "API_KEYS="+string(keys))
+	return string(encoded)
+}
+
+// One owner's session is nothing to another.
+func TestOwners(t *testing.T) {
+	t.Parallel()
+	s := start(t, "AUTH=api_key", "API_KEYS="+keysOf(t, "ada", "bob"))
 	s.gemini.Enqueue(geminitest.Text("Hello Ada."))
-	ada := s.connect(t, "2026-07-28", bearer{"X-API-Key", "key-of-ada-0123456789"}, nil)
-	bob := s.connect(t, "2025-06-18", bearer{"X-API-Key", "key-of-bob-0123456789"}, nil)
+	ada := s.connect(t, "2026-07-28", bearer{"X-API-Key", keyOf("ada")}, nil)
+	bob := s.connect(t, "2025-06-18", bearer{"X-API-Key", keyOf("bob")}, nil)
 	hers, _, _ := call(t, ada, "ask", map[string]any{"query": "I am Ada."})
 	if _, text, failed := call(t, bob, "ask", map[string]any{"query": "Who am I?", "session_id": hers["session_id"]}); !failed || !strings.Contains(text, "session_not_found") {
 		t.Errorf("bob: %t %s", failed, text)
@@ -482,7 +494,11 @@ func TestIdempotency(t *testing.T) {
 	s.gemini.Enqueue(geminitest.Text("Hello."))
 	session := s.connect(t, "2026-07-28", bearer{"Idempotency-Key", "k-1"}, nil)
 	first, _, _ := call(t, session, "ask", map[string]any{"query": "hello"})
-	second, _, failed := call(t, session, "ask", map[string]any{"query": "hello"})
+	result, err := session.CallTool(t.Context(), &sdk.CallToolParams{Name: "ask", Arguments: map[string]any{"query": "hello"}})
+	if err != nil || result.Meta["gatehouse/idempotency-replayed"] != true {
+		t.Fatalf("%+v, %v", result, err)
+	}
+	second, failed := result.StructuredContent.(map[string]any), result.IsError
 	if failed || second["run_id"] != first["run_id"] || len(s.gemini.Requests()) != 1 {
 		t.Errorf("%v, %v, %d model calls", first, second, len(s.gemini.Requests()))
 	}

@@ -297,10 +297,11 @@ func (d *door) direct(t tool.Tool) sdk.ToolHandler {
 		ctx, end := bound(ctx)
 		defer end()
 		response, err := d.callTool(ctx, t.Name(), call)
+		result := &sdk.CallToolResult{}
 		if err == nil {
+			replay(result, response)
 			err = response.CallFailure()
 		}
-		result := &sdk.CallToolResult{}
 		switch {
 		case err != nil:
 			result.SetError(worded(err))
@@ -314,7 +315,6 @@ func (d *door) direct(t tool.Tool) sdk.ToolHandler {
 			}
 			return result, nil
 		}
-		replay(result, response)
 		var output map[string]json.RawMessage
 		var text string
 		if json.Unmarshal(response.Output, &output) == nil && len(output) == 1 && json.Unmarshal(output["output"], &text) == nil && output["output"][0] == '"' {
