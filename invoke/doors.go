@@ -319,6 +319,18 @@ func (s *Service) ApproveAll(ctx context.Context, runID string, answers []Approv
 	return s.answerRun(ctx, key, func(*session.Run) ([]Approval, error) { return answers, nil }, show)
 }
 
+// Response returns the answer of a run, nil for one that has none.
+func (i RunInfo) Response() *Response {
+	switch result := i.Result.(type) {
+	case api.Envelope:
+		response, _ := result.Data.(*Response)
+		return response
+	case json.RawMessage:
+		return decodeResponse(result)
+	}
+	return nil
+}
+
 // Failure returns why a run without a turn has failed.
 func (i RunInfo) Failure() *api.Error {
 	raw, _ := i.Result.(json.RawMessage)

@@ -150,11 +150,19 @@ func responseOf(record *session.Run) *Response {
 	if record.State == session.Waiting {
 		return waitingResponse(record)
 	}
+	if !record.Over() {
+		return nil
+	}
+	return decodeResponse(record.Result)
+}
+
+// decodeResponse returns the response in the envelope of a success, nil for another one.
+func decodeResponse(result json.RawMessage) *Response {
 	var envelope struct {
 		Success bool
 		Data    *Response
 	}
-	if !record.Over() || json.Unmarshal(record.Result, &envelope) != nil || !envelope.Success {
+	if json.Unmarshal(result, &envelope) != nil || !envelope.Success {
 		return nil
 	}
 	return envelope.Data

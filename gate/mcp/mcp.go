@@ -56,11 +56,17 @@ type door struct {
 }
 
 func (d *door) newHandler() http.Handler {
+	capabilities := &sdk.ServerCapabilities{Tools: &sdk.ToolCapabilities{}}
+	if d.Invoke.Queued() {
+		capabilities.AddExtension(tasksExtension, nil)
+	}
 	s := sdk.NewServer(&sdk.Implementation{Name: d.Agent.Name, Title: d.Agent.Name, Version: version.Version}, &sdk.ServerOptions{
-		Instructions: d.Agent.Description,
-		Capabilities: &sdk.ServerCapabilities{Tools: &sdk.ToolCapabilities{}},
+		Instructions: d.Agent.Description, Capabilities: capabilities,
 	})
 	d.addTools(s)
+	if d.Invoke.Queued() {
+		d.addTasks(s)
+	}
 	return sdk.NewStreamableHTTPHandler(func(*http.Request) *sdk.Server { return s }, &sdk.StreamableHTTPOptions{
 		Stateless: true, PropagateRequestCancellation: true,
 		MaxRequestBodyBytes: -1, // api.ReadBody has read it

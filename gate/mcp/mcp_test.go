@@ -67,14 +67,19 @@ func start(t *testing.T, env ...string) *service {
 
 func startAgent(t *testing.T, newAgent agent.NewFunc, env ...string) *service {
 	t.Helper()
+	return startWith(t, newAgent, env)
+}
+
+func startWith(t *testing.T, newAgent agent.NewFunc, env []string, options ...gate.Option) *service {
+	t.Helper()
 	s := &service{gemini: geminitest.Start(t), log: &testlog.Buffer{}}
 	variables := map[string]string{"GEMINI_API_KEY": "k", "GOOGLE_GEMINI_BASE_URL": s.gemini.URL, "LOG_LEVEL": "debug"}
 	for _, pair := range env {
 		name, value, _ := strings.Cut(pair, "=")
 		variables[name] = value
 	}
-	h, shutdown := gate.Handler(newAgent, mcp.Door(), gate.Log(s.log),
-		gate.Environment(func(name string) (string, bool) { value, ok := variables[name]; return value, ok }))
+	h, shutdown := gate.Handler(newAgent, append(options, mcp.Door(), gate.Log(s.log),
+		gate.Environment(func(name string) (string, bool) { value, ok := variables[name]; return value, ok }))...)
 	listener := httptest.NewServer(h)
 	s.url = listener.URL
 	t.Cleanup(func() {

@@ -104,7 +104,13 @@ func (d *door) ask(ctx context.Context, call *sdk.CallToolRequest, in question) 
 		}
 	} else {
 		var req invoke.Request
-		if req, err = d.request(ctx, in); err == nil {
+		req, err = d.request(ctx, in)
+		if task := begunOf(ctx); err == nil && task != nil {
+			task.run, err = d.Invoke.Begin(ctx, req)
+			if task.made = err == nil; task.made {
+				return &sdk.CallToolResult{}, answer{}, nil // which the task replaces
+			}
+		} else if err == nil {
 			response, err = d.Invoke.Ask(ctx, req, show)
 		}
 	}
@@ -116,6 +122,12 @@ func (d *door) ask(ctx context.Context, call *sdk.CallToolRequest, in question) 
 	case len(response.Pending) > 0 && canBeAsked(call):
 		return asks(response.RunID, response.Pending), answer{}, nil
 	}
+	result, out := answered(response)
+	return result, out, nil
+}
+
+// answered returns the result of a turn: a text for the host's model, and a value.
+func answered(response *invoke.Response) (*sdk.CallToolResult, answer) {
 	out := answer{
 		Response: response.Response, SessionID: response.SessionID, Turn: response.Turn, RunID: response.RunID,
 		FinishReason: response.FinishReason, Warnings: response.Warnings,
@@ -134,7 +146,7 @@ func (d *door) ask(ctx context.Context, call *sdk.CallToolRequest, in question) 
 	}
 	// Hosts that show their model only the text must find the session in it.
 	result.Content = append(result.Content, &sdk.TextContent{Text: "session_id: " + response.SessionID})
-	return result, out, nil
+	return result, out
 }
 
 // waiting returns what a run waits for.
@@ -178,15 +190,20 @@ func canBeAsked(call *sdk.CallToolRequest) bool {
 // are in the message: a person must see what is approved and not only the sentence that the
 // agent's author wrote for it.
 func asks(run string, waits []session.Pending) *sdk.CallToolResult {
-	result := &sdk.CallToolResult{RequestState: run, InputRequests: sdk.InputRequestMap{}}
+	return &sdk.CallToolResult{RequestState: run, InputRequests: questions(waits)}
+}
+
+// questions returns what the client's person is asked.
+func questions(waits []session.Pending) sdk.InputRequestMap {
+	requests := sdk.InputRequestMap{}
 	for _, p := range waits {
 		args, _ := json.Marshal(p.Args) // which came as JSON
-		result.InputRequests[p.CallID] = &sdk.ElicitParams{
+		requests[p.CallID] = &sdk.ElicitParams{
 			Mode: "form", Message: p.Question + "\n\n" + p.Name + " " + string(args),
 			RequestedSchema: json.RawMessage(`{"type":"object","properties":{"reason":{"type":"string","title":"Reason","maxLength":2000}}}`),
 		}
 	}
-	return result
+	return requests
 }
 
 // goOn goes on with a run that waits, by the answers of the client's person: to accept is
@@ -315,16 +332,21 @@ func (d *door) direct(t tool.Tool) sdk.ToolHandler {
 			}
 			return result, nil
 		}
-		var output map[string]json.RawMessage
-		var text string
-		if json.Unmarshal(response.Output, &output) == nil && len(output) == 1 && json.Unmarshal(output["output"], &text) == nil && output["output"][0] == '"' {
-			result.Content = []sdk.Content{&sdk.TextContent{Text: text}} // of a tool that returns a text
-			return result, nil
-		}
-		result.StructuredContent = response.Output
-		result.Content = []sdk.Content{&sdk.TextContent{Text: string(response.Output)}}
+		setOutput(result, response)
 		return result, nil
 	}
+}
+
+// setOutput makes result hold the output of a tool.
+func setOutput(result *sdk.CallToolResult, response *invoke.Response) {
+	var output map[string]json.RawMessage
+	var text string
+	if json.Unmarshal(response.Output, &output) == nil && len(output) == 1 && json.Unmarshal(output["output"], &text) == nil && output["output"][0] == '"' {
+		result.Content = []sdk.Content{&sdk.TextContent{Text: text}} // of a tool that returns a text
+		return
+	}
+	result.StructuredContent = response.Output
+	result.Content = []sdk.Content{&sdk.TextContent{Text: string(response.Output)}}
 }
 
 // callTool makes a call of a tool, or goes on with the one that has asked.

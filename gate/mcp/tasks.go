@@ -1,0 +1,272 @@
+package mcp
+
+import (
+	"context"
+	"encoding/json"
+	"slices"
+	"time"
+
+	"github.com/modelcontextprotocol/go-sdk/jsonrpc"
+	sdk "github.com/modelcontextprotocol/go-sdk/mcp"
+
+	"example.com/gatehouse/internal/api"
+	"example.com/gatehouse/internal/telemetry"
+	"example.com/gatehouse/invoke"
+	"example.com/gatehouse/session"
+)
+
+// Tasks are an extension of the spec 2026-07-28
+// (https://modelcontextprotocol.github.io/ext-tasks/specification/2026-07-28/tasks.html), of
+// which the SDK has no types. A task is a run in the background: its id is the run's, and what
+// a client reads of it is the run's record or turn, so that any instance answers. The server
+// decides what becomes a task: a question of each client that declares the extension, where
+// there is a queue. Without one nothing goes on without its request, and the extension is not
+// declared.
+
+const (
+	tasksExtension = "io.modelcontextprotocol/tasks"
+	// pollInterval paces a client that polls. Each time costs a tenth of a turn.
+	pollInterval = 2 * time.Second
+)
+
+// The states of a task. "failed" is for errors of the protocol only: a turn that fails has a
+// result, with isError.
+const (
+	taskWorking   = "working"
+	taskWaits     = "input_required"
+	taskCompleted = "completed"
+	taskCancelled = "cancelled"
+)
+
+type task struct {
+	sdk.ResultBase
+	ResultType    string              `json:"resultType"`
+	ID            string              `json:"taskId"`
+	Status        string              `json:"status"`
+	Message       string              `json:"statusMessage,omitempty"`
+	CreatedAt     time.Time           `json:"createdAt"`
+	UpdatedAt     time.Time           `json:"lastUpdatedAt"`
+	TTL           *int64              `json:"ttlMs"` // from CreatedAt on; null: without an end
+	PollInterval  int64               `json:"pollIntervalMs"`
+	InputRequests sdk.InputRequestMap `json:"inputRequests,omitempty"`
+	Result        *completeResult     `json:"result,omitempty"`
+}
+
+// A completeResult is a result inside of a task, where the SDK does not write its type.
+type completeResult struct{ *sdk.CallToolResult }
+
+// MarshalJSON implements [json.Marshaler].
+func (r completeResult) MarshalJSON() ([]byte, error) {
+	encoded, err := json.Marshal(r.CallToolResult)
+	if err != nil {
+		return nil, err
+	}
+	return append([]byte(`{"resultType":"`+resultComplete+`",`), encoded[1:]...), nil // it has content
+}
+
+// An acknowledgement is the result of a request that has none.
+type acknowledgement struct {
+	sdk.ResultBase
+	ResultType string `json:"resultType"`
+}
+
+// resultComplete is the type of a result that is whole, and resultTask that of a task in its
+// place.
+const (
+	resultComplete = "complete"
+	resultTask     = "task"
+)
+
+// The parameters of the methods.
+type (
+	taskParams struct {
+		sdk.ParamsBase
+		ID string `json:"taskId"`
+	}
+	updateParams struct {
+		sdk.ParamsBase
+		ID        string               `json:"taskId"`
+		Responses sdk.InputResponseMap `json:"inputResponses"`
+	}
+)
+
+// A begun is filled by the call of a tool that has begun a task.
+type begun struct {
+	made bool
+	run  invoke.RunInfo
+}
+
+type begunKey struct{}
+
+// begunOf returns what a call with ctx may fill, nil where it may begin no task.
+func begunOf(ctx context.Context) *begun {
+	b, _ := ctx.Value(begunKey{}).(*begun)
+	return b
+}
+
+// addTasks adds the extension to a server with a queue. The tool checks the arguments as for
+// any call, and the middleware replaces its result, whose type the SDK does not know.
+func (d *door) addTasks(s *sdk.Server) {
+	s.AddReceivingMiddleware(func(next sdk.MethodHandler) sdk.MethodHandler {
+		return func(ctx context.Context, method string, req sdk.Request) (sdk.Result, error) {
+			call, ok := req.(*sdk.CallToolRequest)
+			if !ok || call.Params.RequestState != "" || !declares(call.ClientCapabilities()) {
+				return next(ctx, method, req)
+			}
+			var b begun
+			result, err := next(context.WithValue(ctx, begunKey{}, &b), method, req)
+			if err != nil || !b.made {
+				return result, err
+			}
+			seed := d.task(b.run)
+			seed.ResultType = resultTask
+			return seed, nil
+		}
+	})
+	// Their names are no methods of the SDK, which is the only error.
+	_ = sdk.AddReceivingCustomMethod(s, "tasks/get", d.getTask)
+	_ = sdk.AddReceivingCustomMethod(s, "tasks/update", d.updateTask)
+	_ = sdk.AddReceivingCustomMethod(s, "tasks/cancel", d.cancelTask)
+}
+
+func declares(client *sdk.ClientCapabilities) bool {
+	if client == nil {
+		return false
+	}
+	_, ok := client.Extensions[tasksExtension]
+	return ok
+}
+
+// capabilitiesOf returns what a request says that its client can, nil for one of an older
+// spec.
+func capabilitiesOf(meta sdk.Meta) (can *sdk.ClientCapabilities) {
+	encoded, _ := json.Marshal(meta[sdk.MetaKeyClientCapabilities]) // it came as JSON
+	_ = json.Unmarshal(encoded, &can)                               // whoever declares nothing that can be read declares nothing
+	return can
+}
+
+// checkTask returns the error of a request for a task that is none.
+func checkTask(ctx context.Context, meta sdk.Meta, id string) error {
+	if !declares(capabilitiesOf(meta)) {
+		return &jsonrpc.Error{
+			Code: sdk.CodeMissingRequiredClientCapabilities, Message: "missing required client capability",
+			Data: json.RawMessage(`{"requiredCapabilities":{"extensions":{"` + tasksExtension + `":{}}}}`),
+		}
+	}
+	// By it proxies route. A client that sends none is the spec's fault, and none of ours.
+	if name := requestOf(ctx).Header.Get("Mcp-Name"); name != "" && name != id {
+		return &jsonrpc.Error{Code: sdk.CodeHeaderMismatch, Message: "header mismatch: Mcp-Name is not the task's id"}
+	}
+	return nil
+}
+
+// taskFailure returns err as an error of JSON-RPC, with the gate's own code beside.
+func taskFailure(ctx context.Context, err error) error {
+	e := api.AsError(err)
+	code := jsonrpc.CodeInternalError
+	if e.Status() < 500 {
+		code = jsonrpc.CodeInvalidParams
+	}
+	data, _ := json.Marshal(map[string]any{"error": e.Code, "request_id": api.RequestID(ctx)}) // strings
+	return &jsonrpc.Error{Code: int64(code), Message: e.Sentence(), Data: data}
+}
+
+// getTask is tasks/get.
+func (d *door) getTask(ctx context.Context, _ *sdk.ServerSession, params *taskParams) (*task, error) {
+	if err := checkTask(ctx, params.Meta, params.ID); err != nil {
+		return nil, err
+	}
+	run, err := d.Invoke.Read(ctx, params.ID)
+	if err != nil {
+		return nil, taskFailure(ctx, err)
+	}
+	t := d.task(run)
+	switch {
+	case t.Status == taskCompleted:
+		t.Result = &completeResult{taskResult(run)}
+	case t.Status != taskWaits:
+	case capabilitiesOf(params.Meta).Elicitation == nil:
+		// Nothing can be asked of this client: somebody else answers.
+		t.Status, t.Message = taskWorking, "This waits for a person's approval, which cannot be given here: "+run.Pending[0].Question
+	default:
+		t.InputRequests = questions(run.Pending)
+	}
+	return t, nil
+}
+
+// task returns a run as a task, without what only tasks/get has.
+func (d *door) task(run invoke.RunInfo) *task {
+	t := &task{
+		ResultType: resultComplete, ID: run.RunID, Status: taskCompleted, CreatedAt: run.CreatedAt, UpdatedAt: run.UpdatedAt, PollInterval: pollInterval.Milliseconds(),
+	}
+	switch run.State {
+	case session.Working:
+		t.Status = taskWorking
+	case session.Waiting:
+		t.Status = taskWaits
+	case session.Stopped:
+		t.Status, t.Message = taskCancelled, "It was stopped, or nobody approved in time what it waited for."
+	}
+	expires := run.ExpiresAt
+	if expires == nil && d.Config.SessionTTL > 0 { // it lives as long as its session
+		expires = new(run.UpdatedAt.Add(d.Config.SessionTTL))
+	}
+	if expires != nil {
+		t.TTL = new(expires.Sub(run.CreatedAt).Milliseconds())
+	}
+	return t
+}
+
+// taskResult returns the result that the call would have had that has begun the task.
+func taskResult(run invoke.RunInfo) *sdk.CallToolResult {
+	response := run.Response()
+	result := &sdk.CallToolResult{}
+	switch {
+	case response == nil:
+		result.SetError(sentence(run.Failure()))
+	case run.Stored == nil: // a call of a tool, whose id is no task's
+		setOutput(result, response)
+	default:
+		var value answer
+		result, value = answered(response)
+		result.StructuredContent = value
+	}
+	return result
+}
+
+// updateTask is tasks/update. Answers to what nobody asks are passed over, as the extension
+// wants it, and so are those that come second.
+func (d *door) updateTask(ctx context.Context, _ *sdk.ServerSession, params *updateParams) (*acknowledgement, error) {
+	if err := checkTask(ctx, params.Meta, params.ID); err != nil {
+		return nil, err
+	}
+	run, err := d.Invoke.Read(ctx, params.ID)
+	if err != nil {
+		return nil, taskFailure(ctx, err)
+	}
+	answers := slices.DeleteFunc(answersOf(params.Responses), func(a invoke.Approval) bool {
+		return !slices.ContainsFunc(run.Pending, func(p session.Pending) bool { return p.CallID == a.CallID })
+	})
+	if len(answers) > 0 {
+		telemetry.SetTurn(ctx, func(t *telemetry.Turn) { t.Action = api.AuditTurn })
+		if _, err := d.Invoke.ApproveAll(ctx, params.ID, answers, nil); err != nil && api.AsError(err).Code != api.SessionConflict {
+			return nil, taskFailure(ctx, err)
+		}
+	}
+	return &acknowledgement{ResultType: resultComplete}, nil
+}
+
+// cancelTask is tasks/cancel, which acknowledges also what is over.
+func (d *door) cancelTask(ctx context.Context, _ *sdk.ServerSession, params *taskParams) (*acknowledgement, error) {
+	if err := checkTask(ctx, params.Meta, params.ID); err != nil {
+		return nil, err
+	}
+	telemetry.SetTurn(ctx, func(t *telemetry.Turn) { t.Action = "run.stop" })
+	if _, err := d.Invoke.Read(ctx, params.ID); err != nil {
+		return nil, taskFailure(ctx, err)
+	}
+	if err := d.Invoke.Stop(ctx, params.ID); err != nil && api.AsError(err).Code != api.SessionConflict {
+		return nil, taskFailure(ctx, err)
+	}
+	return &acknowledgement{ResultType: resultComplete}, nil
+}
