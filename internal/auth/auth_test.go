@@ -138,6 +138,16 @@ func TestAuthenticator(t *testing.T) {
 		{"none listed first, and a good key", []auth.Method{none, keys}, []string{"X-API-Key", backendKey}, backend, nil},
 		{"none alone reads nothing", []auth.Method{none}, []string{"Authorization", "Bearer x", "X-API-Key", "wrong"}, anonymous, nil},
 
+		{"a key as the bearer token", []auth.Method{keys}, []string{"Authorization", "Bearer " + backendKey}, backend, nil},
+		{"a key as the bearer token, where issuers' are read too", []auth.Method{oidc, keys}, []string{"Authorization", "Bearer " + backendKey}, backend, nil},
+		{"a key as the bearer token, where IAM's are read too", []auth.Method{iam, keys}, []string{"Authorization", "Bearer " + backendKey}, backend, nil},
+		{"a key as the bearer token beside IAM's", []auth.Method{iam, keys}, []string{"X-Serverless-Authorization", "Bearer " + platform, "Authorization", "Bearer " + backendKey}, scheduler, nil},
+		{"a key as the bearer token beside IAP's assertion", []auth.Method{behindIAP, keys}, []string{"X-Goog-IAP-JWT-Assertion", assertion, "Authorization", "Bearer " + backendKey}, proxied, nil},
+		{"a wrong key as the bearer token", []auth.Method{oidc, keys}, []string{"Authorization", "Bearer nonsense"}, auth.Principal{}, auth.ErrInvalid},
+		{"a key, and a wrong one as the bearer token", []auth.Method{keys}, []string{"X-API-Key", backendKey, "Authorization", "Bearer nonsense"}, auth.Principal{}, auth.ErrInvalid},
+		{"a wrong key, and one as the bearer token", []auth.Method{keys}, []string{"X-API-Key", "nonsense", "Authorization", "Bearer " + backendKey}, auth.Principal{}, auth.ErrInvalid},
+		{"a key as the bearer token where there are none", []auth.Method{oidc}, []string{"Authorization", "Bearer " + backendKey}, auth.Principal{}, auth.ErrInvalid},
+
 		{"IAM's token in Authorization", []auth.Method{iam}, []string{"Authorization", "Bearer " + platform}, scheduler, nil},
 		{"IAM's token is not taken for an issuer's", []auth.Method{oidc, iam}, []string{"Authorization", "Bearer " + platform}, scheduler, nil},
 		{"IAM's token apart, the application's beside it", []auth.Method{iam, oidc}, []string{"X-Serverless-Authorization", "Bearer " + platform, "Authorization", "Bearer " + token}, scheduler, nil},

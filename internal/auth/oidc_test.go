@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -749,6 +750,74 @@ func TestOIDCKeysAreFetchedOnlyFromTrustedAddresses(t *testing.T) {
 				t.Errorf("asked for (-want +got):\n%s", diff)
 			}
 		})
+	}
+}
+
+// A redirected transport sends who asks one address to another.
+type redirected struct {
+	worldwide
+	from, to string
+}
+
+func (r *redirected) RoundTrip(request *http.Request) (*http.Response, error) {
+	if request.URL.String() != r.from {
+		return r.worldwide.RoundTrip(request)
+	}
+	w := httptest.NewRecorder()
+	http.Redirect(w, request, r.to, http.StatusFound)
+	response := w.Result()
+	response.Request = request
+	return response, nil
+}
+
+// Keys that anybody on the way could exchange are not fetched, wherever the way to them
+// begins.
+func TestOIDCIsNotRedirectedToUntrustedAddresses(t *testing.T) {
+	t.Parallel()
+	t.Cleanup(http.DefaultTransport.(*http.Transport).CloseIdleConnections)
+	const from = "https://keys.example/keys"
+	for to, wantErr := range map[string]error{
+		"https://other.example/keys": nil, "http://other.example/keys": auth.ErrUnavailable, "http://127.0.0.1/keys": auth.ErrUnavailable, from: auth.ErrUnavailable,
+	} {
+		issuer := authtest.Start(t, "")
+		issuer.Announce("issuer", "https://issuer.example")
+		issuer.Announce("jwks_uri", from)
+		transport := &redirected{worldwide: worldwide{issuer: issuer}, from: from, to: to}
+		m := auth.NewOIDC([]access.Issuer{{URL: "https://issuer.example", Audiences: []string{"app"}}},
+			auth.OIDCOptions{Now: testclock.New(start).Now, Transport: transport})[0]
+		_, err := authenticate(t, m, issuer.Sign(authtest.With(issuer.Claims("app", start), "iss", "https://issuer.example")))
+		checkError(t, err, wantErr)
+		if asked := slices.Contains(transport.asked, to); asked != (wantErr == nil) {
+			t.Errorf("%s is asked: %t", to, asked)
+		}
+	}
+}
+
+// Operators are told which issuer's keys could not be fetched, and not any more once
+// they were.
+func TestTroublesWithIssuers(t *testing.T) {
+	t.Parallel()
+	clock := testclock.New(start)
+	up, down := authtest.Start(t, ""), authtest.Start(t, "")
+	down.Fail(http.StatusBadGateway)
+	a := auth.New(append(auth.NewOIDC([]access.Issuer{{URL: up.URL, Audiences: []string{"app"}}, {URL: down.URL, Audiences: []string{"app"}}}, auth.OIDCOptions{Now: clock.Now}), auth.NewAPIKeys(keySet(t), clock.Now))...)
+	ask := func(issuer *authtest.Issuer) error {
+		_, err := a.Authenticate(request(t, "Authorization", "Bearer "+issuer.Sign(issuer.Claims("app", clock.Now()))))
+		return err
+	}
+	if got := a.Troubles(); len(got) != 0 {
+		t.Errorf("before anything was fetched: %q", got)
+	}
+	checkError(t, ask(up), nil)
+	checkError(t, ask(down), auth.ErrUnavailable)
+	if got := a.Troubles(); len(got) != 1 || !strings.HasPrefix(got[0], "The keys of "+down.URL+" could not be fetched: ") {
+		t.Errorf("one issuer is down: %q", got)
+	}
+	down.Fail(0)
+	clock.Advance(time.Minute)
+	checkError(t, ask(down), nil)
+	if got := a.Troubles(); len(got) != 0 {
+		t.Errorf("it is back: %q", got)
 	}
 }
 
