@@ -47,7 +47,7 @@ func (o *Options) pairs(t target) int {
 func full() Options {
 	return Options{
 		Rounds: 3, Pairs: 3, Duration: 1200 * time.Millisecond, AtOnce: []int{1, 64, 512}, Streams: []int{1000}, Starts: 5,
-		First: 20 * time.Millisecond, Gap: 250 * time.Millisecond, Steady: 65 * time.Second, Shared: 20 * time.Second, BuildFlags: []string{"-trimpath"},
+		First: 20 * time.Millisecond, Gap: 250 * time.Millisecond, Steady: 65 * time.Second, Shared: 20 * time.Second, BuildFlags: []string{"-trimpath", "-tags=grpcnotrace"}, // as delivery/build has it
 	}
 }
 

@@ -611,7 +611,7 @@ printf '[build]\n[image]\ntags = ["a"]\ndigest = "%s"\n' >"$2/report.toml"`, bui
 		t.Errorf("kept %q, %v, want %q", kept, err, want)
 	}
 	said, _ := os.ReadFile(calls)
-	for _, argument := range []string{"/gatehouse:c0ffee012345 ", "--builder gcr.io/buildpacks/builder@sha256:", "/project.toml ", "GOOGLE_FUNCTION_TARGET=invoke", "GOOGLE_GO_VERSION=1.26.8 ", "--publish"} {
+	for _, argument := range []string{"/gatehouse:c0ffee012345 ", "--builder gcr.io/buildpacks/builder@sha256:", "/project.toml ", "GOOGLE_FUNCTION_TARGET=invoke", "GOOGLE_GO_VERSION=1.26.8 ", "GOFLAGS=-tags=grpcnotrace ", "--publish"} {
 		if !strings.Contains(string(said), argument) {
 			t.Errorf("pack was called without %q:\n%s", argument, said)
 		}

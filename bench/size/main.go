@@ -50,7 +50,7 @@ func run(update, onlyParts bool, out io.Writer) error {
 	}
 	defer func() { _ = os.RemoveAll(dir) }()
 	program := filepath.Join(dir, "gatehouse")
-	if out, err := exec.Command("go", "build", "-trimpath", "-o", program, "example.com/gatehouse/bench/gatehouse").CombinedOutput(); err != nil {
+	if out, err := exec.Command("go", "build", "-trimpath", "-tags=grpcnotrace", "-o", program, "example.com/gatehouse/bench/gatehouse").CombinedOutput(); err != nil {
 		return fmt.Errorf("go build: %w\n%s", err, out)
 	}
 	if onlyParts {
