@@ -102,6 +102,7 @@ type Config struct {
 
 	CardKeys       Secret `env:"CARD_KEYS"` // that sign A2A's card; none: it is not signed
 	CardKeysSecret string `env:"CARD_KEYS_SECRET"`
+	CardURL        string `env:"CARD_URL"`      // the service's own, in the card; "": SERVICE_URL, or that at which it is asked
 	CardKeysURL    string `env:"CARD_KEYS_URL"` // of their public halves; "": the signatures name none
 
 	ConversationHeaders []string // headers by which a chat completion names its session

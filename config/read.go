@@ -434,8 +434,11 @@ func (r *reader) secrets(c *Config) {
 	}
 }
 
-// cardKeys checks what signs the agent's card. The place of the public keys is in each
-// signature, so it is nothing without one; who verifies asks it by https only.
+// cardKeys checks what signs the agent's card.
+//
+// A card that is signed has an address that is configured. One of the request's Host would let
+// anybody have the agent's name signed over an address of their own. The place of the public
+// keys is in each signature, so it is nothing without one; who verifies asks it by https only.
 func (r *reader) cardKeys(c *Config) {
 	if !c.CardKeys.IsZero() {
 		if c.CardKeysSecret != "" {
@@ -448,11 +451,18 @@ func (r *reader) cardKeys(c *Config) {
 			r.problem("CARD_KEYS", "has no key; unset it, or add one (go run ./cmd/key -card NAME makes one)")
 		}
 	}
+	signed := !c.CardKeys.IsZero() || c.CardKeysSecret != ""
+	switch {
+	case c.CardURL != "" && !isServiceURL(c.CardURL, !c.Production()):
+		r.problem("CARD_URL", "is not https://host or https://host:port, without a path or a slash at the end")
+	case signed && c.CardURL == "" && c.ServiceURL == "":
+		r.problem("CARD_URL", "is not set, and the card is signed; set the address at which clients reach the service, https://host")
+	}
 	switch u, err := url.Parse(c.CardKeysURL); {
 	case c.CardKeysURL == "":
 	case err != nil || u.Scheme != "https" || u.Host == "" || u.User != nil || u.Fragment != "":
 		r.problem("CARD_KEYS_URL", "is not the https URL of a JWK set")
-	case c.CardKeys.IsZero() && c.CardKeysSecret == "":
+	case !signed:
 		r.problem("CARD_KEYS_URL", "is set without CARD_KEYS or CARD_KEYS_SECRET, the private keys; set one of them, or unset it")
 	}
 }

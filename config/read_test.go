@@ -84,7 +84,7 @@ func TestEveryVariable(t *testing.T) {
 		"TASKS_ENDPOINT=127.0.0.1:9998", "SCHEDULES_ACCOUNT=schedules@proj.iam.gserviceaccount.com", "SERVICE_URL=https://svc-1.europe-west4.run.app",
 		"WEBHOOK_HOSTS=hooks.example.com, ci.example.com:8443", "WEBHOOK_SECRETS_SECRET=projects/p/secrets/webhooks/versions/latest",
 		"DOORS=mcp, openai", "MCP_TOOLS=true", "CONVERSATION_HEADERS=X-OpenWebUI-Chat-Id, X-Conversation-Id", "ALLOW_INSTRUCTIONS=true",
-		"CARD_KEYS_SECRET=projects/p/secrets/card-keys/versions/latest", "CARD_KEYS_URL=https://keys.example.com/jwks.json",
+		"CARD_KEYS_SECRET=projects/p/secrets/card-keys/versions/latest", "CARD_KEYS_URL=https://keys.example.com/jwks.json", "CARD_URL=https://agent.example.com",
 	))
 	if err != nil {
 		t.Fatal(err)
@@ -108,7 +108,7 @@ func TestEveryVariable(t *testing.T) {
 		RunTimeout: 10 * time.Minute, MaxBackgroundRuns: 3, TasksQueue: "projects/proj/locations/europe-west4/queues/runs", TasksAccount: "tasks@proj.iam.gserviceaccount.com",
 		TasksEndpoint: "127.0.0.1:9998", SchedulesAccount: "schedules@proj.iam.gserviceaccount.com", ServiceURL: "https://svc-1.europe-west4.run.app",
 		WebhookHosts: []string{"hooks.example.com", "ci.example.com:8443"}, WebhookSecrets: "projects/p/secrets/webhooks/versions/latest",
-		CardKeysSecret: "projects/p/secrets/card-keys/versions/latest", CardKeysURL: "https://keys.example.com/jwks.json",
+		CardKeysSecret: "projects/p/secrets/card-keys/versions/latest", CardKeysURL: "https://keys.example.com/jwks.json", CardURL: "https://agent.example.com",
 		Doors: []string{"mcp", "openai"}, MCPTools: true, ConversationHeaders: []string{"X-OpenWebUI-Chat-Id", "X-Conversation-Id"}, AllowInstructions: true,
 	}
 	if diff := cmp.Diff(c, want, secretsByText); diff != "" {
@@ -198,6 +198,7 @@ func TestBadValues(t *testing.T) {
 		"WEBHOOK_SECRETS_SECRET":        {"webhooks"},
 		"CARD_KEYS":                     {"key", "[]", `{"keys":[]}`, `{"keys":[{"kty":"EC"},{"kty":"oct","k":"c2VjcmV0"}]}`, "-----BEGIN PRIVATE KEY-----"},
 		"CARD_KEYS_SECRET":              {"card-keys"},
+		"CARD_URL":                      {"agent.example", "http://agent.example", "https://agent.example/", "https://user@agent.example"},
 		"CARD_KEYS_URL":                 {"keys.example.com", "http://keys.example.com/jwks.json", "https://", "https://ada@keys.example.com/", "https://keys.example.com/#a", "https://keys.example.com/jwks.json"},
 	}
 	for variable, values := range bad {
@@ -327,8 +328,11 @@ func TestRulesThatJoinVariables(t *testing.T) {
 		{"both forms of a key, by the other name", []string{"GOOGLE_API_KEY=k", "GEMINI_API_KEY_SECRET=projects/p/secrets/s/versions/1"}, []string{"GEMINI_API_KEY_SECRET"}},
 		{"both forms of the origins", []string{"ALLOWED_ORIGINS=https://a.example", "ALLOWED_ORIGINS_SECRET=projects/p/secrets/s/versions/1"}, []string{"ALLOWED_ORIGINS"}},
 		{"both forms of the API keys", []string{keys, "API_KEYS_SECRET=projects/p/secrets/s/versions/1"}, []string{"API_KEYS"}},
-		{"a signed card", []string{cardKeys, "CARD_KEYS_URL=https://keys.example.com/jwks.json"}, nil},
-		{"both forms of the card's keys", []string{cardKeys, "CARD_KEYS_SECRET=projects/p/secrets/s/versions/1"}, []string{"CARD_KEYS"}},
+		{"a signed card", []string{cardKeys, "CARD_KEYS_URL=https://keys.example.com/jwks.json", "CARD_URL=http://127.0.0.1:8080"}, nil},
+		{"a card signed for the service's address", []string{cardKeys, "SERVICE_URL=http://127.0.0.1:8080"}, nil},
+		{"a card signed for whatever host is asked", []string{cardKeys}, []string{"CARD_URL"}},
+		{"an address of the card in plaintext in production", with(production, "CARD_URL=http://127.0.0.1:8080"), []string{"CARD_URL"}},
+		{"both forms of the card's keys", []string{cardKeys, "CARD_URL=http://127.0.0.1:8080", "CARD_KEYS_SECRET=projects/p/secrets/s/versions/1"}, []string{"CARD_KEYS"}},
 		{"the place of keys that do not sign", []string{"CARD_KEYS_URL=https://keys.example.com/jwks.json"}, []string{"CARD_KEYS_URL"}},
 		{"api_key without keys", []string{"AUTH=api_key"}, []string{"API_KEYS_SECRET"}},
 		{"oidc without issuers", []string{"AUTH=oidc"}, []string{"OIDC_ISSUERS"}},

@@ -11,6 +11,10 @@ locals {
 
   regions = toset(compact([var.region, var.second_region]))
 
+  # The address that a signed card names. Cloud Run makes one of a service's name, the
+  # project's number and the region, before there is a service.
+  card_url = var.load_balancer != null ? "https://${var.load_balancer.domain}" : "https://${local.service_names["invoke"]}-${coalesce(local.project_number, "0")}.${var.region}.run.app"
+
   # The Cloud Run services by key: invoke in each region, and one health.
   functions = merge(
     {
@@ -110,6 +114,7 @@ locals {
       MCP_TOOLS                    = tostring(var.doors.mcp_tools)
       CARD_KEYS_SECRET             = var.doors.sign_card ? local.secret_versions["card-keys"] : null
       CARD_KEYS_URL                = var.doors.card_keys_url
+      CARD_URL                     = var.doors.sign_card ? local.card_url : null
       CONVERSATION_HEADERS         = join(",", var.doors.conversation_headers)
       ALLOW_INSTRUCTIONS           = tostring(var.doors.instructions)
       LOG_CONTENT                  = tostring(var.log_content)

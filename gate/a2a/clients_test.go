@@ -93,10 +93,13 @@ func (s *service) card(t *testing.T) (document, tag string) {
 func TestASignedCard(t *testing.T) {
 	t.Parallel()
 	private, public := newKeys(t)
-	env := []string{"SERVICE_URL=http://127.0.0.1:4711", "CARD_KEYS=" + private, "CARD_KEYS_URL=https://keys.example.com/jwks.json"}
+	env := []string{"CARD_URL=http://127.0.0.1:4711", "CARD_KEYS=" + private, "CARD_KEYS_URL=https://keys.example.com/jwks.json"}
 	first, tag := start(t, env...).card(t)
 	if again, other := start(t, env...).card(t); again != first || other != tag || tag == "" {
 		t.Errorf("another instance serves %s with %s, and not %s with %s", again, other, first, tag)
+	}
+	if !strings.Contains(first, `"url":"http://127.0.0.1:4711/a2a"`) {
+		t.Errorf("signed for another address: %s", first)
 	}
 	var read sdk.AgentCard
 	if err := json.Unmarshal([]byte(first), &read); err != nil || len(read.Signatures) != 4 || read.Name != "keeper" {
@@ -142,6 +145,6 @@ func TestPythonVerifiesTheCard(t *testing.T) {
 		a, err := keeper(ctx, env)
 		a.Description, a.Examples = "Keeps the <library> & “archive” of Köln: 图书 📚 \u2028.", []string{"Wie viele Bücher?"}
 		return a, err
-	}, "AUTH=oidc,api_key", "OIDC_ISSUERS="+issuer.URL+"|app", "CARD_KEYS="+private, "CARD_KEYS_URL=https://keys.example.com/jwks.json")
+	}, "AUTH=oidc,api_key", "OIDC_ISSUERS="+issuer.URL+"|app", "CARD_KEYS="+private, "CARD_KEYS_URL=https://keys.example.com/jwks.json", "CARD_URL=https://agent.example.com")
 	python(t, s, "verify.py", "PUBLIC_KEYS="+public, "OTHER_KEYS="+others)
 }

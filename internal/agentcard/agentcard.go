@@ -1,5 +1,5 @@
-// Package agentcard writes an agent's card of A2A as JSON, for clients of 1.0 and of 0.3 at
-// once, and signs it.
+// Package agentcard describes an agent by A2A's card, writes that as JSON for clients of 1.0
+// and of 0.3 at once, and signs it.
 package agentcard
 
 import (
@@ -7,13 +7,74 @@ import (
 	"encoding/json"
 	"errors"
 	"maps"
+	"strings"
 
 	"github.com/a2aproject/a2a-go/v2/a2a"
 	"github.com/a2aproject/a2a-go/v2/a2acompat/a2av0"
 	"github.com/a2aproject/a2a-go/v2/a2asrv"
 
+	"example.com/gatehouse/config"
 	"example.com/gatehouse/internal/jws"
+	"example.com/gatehouse/internal/server"
+	"example.com/gatehouse/internal/version"
 )
+
+// New returns the agent's card: what is public of it at GET / too, and its tools. The agent is
+// called at path of the address base, and pushes if that is set.
+func New(room server.Room, base, path string, pushes bool) *a2a.AgentCard {
+	text, form := "text/plain", "application/json"
+	in, out := []string{text, form}, []string{text}
+	if files := room.Invoke.Files; files.MaxBytes > 0 {
+		in = append(in, files.Types...)
+	}
+	if room.Agent.Output != nil {
+		out = append(out, form)
+	}
+	description := room.Agent.Description
+	if description == "" {
+		description = "The agent " + room.Agent.Name + "."
+	}
+	skills := []a2a.AgentSkill{{ID: room.Agent.Name, Name: room.Agent.Name, Description: description, Examples: room.Agent.Examples, Tags: []string{"agent"}}}
+	for _, t := range room.Agent.Tools {
+		if t.GeminiTool() == nil {
+			skills = append(skills, a2a.AgentSkill{ID: t.Name(), Name: t.Name(), Description: t.Description(), Tags: []string{"tool"}})
+		}
+	}
+	schemes, requirements := security(room)
+	return &a2a.AgentCard{
+		Name: room.Agent.Name, Description: description, Version: version.Version, DocumentationURL: base + "/docs",
+		SupportedInterfaces: []*a2a.AgentInterface{
+			{URL: base + path, ProtocolBinding: a2a.TransportProtocolJSONRPC, ProtocolVersion: a2a.Version},
+			{URL: base + path, ProtocolBinding: a2a.TransportProtocolJSONRPC, ProtocolVersion: a2av0.Version},
+		},
+		Capabilities:      a2a.AgentCapabilities{Streaming: true, PushNotifications: pushes},
+		DefaultInputModes: in, DefaultOutputModes: out,
+		Skills: skills, SecuritySchemes: schemes, SecurityRequirements: requirements,
+	}
+}
+
+// security describes the credentials that AUTH accepts, each sufficient alone.
+func security(room server.Room) (a2a.NamedSecuritySchemes, a2a.SecurityRequirementsOptions) {
+	schemes, requirements := a2a.NamedSecuritySchemes{}, a2a.SecurityRequirementsOptions{}
+	add := func(name a2a.SecuritySchemeName, scheme a2a.SecurityScheme) {
+		schemes[name] = scheme
+		requirements = append(requirements, a2a.SecurityRequirements{name: {}})
+	}
+	if room.Config.HasAuth(config.AuthNone) {
+		return nil, nil
+	}
+	for _, issuer := range room.Issuers() {
+		name := strings.TrimPrefix(strings.TrimPrefix(issuer, "https://"), "http://")
+		add(a2a.SecuritySchemeName(name), a2a.OpenIDConnectSecurityScheme{
+			OpenIDConnectURL: strings.TrimSuffix(issuer, "/") + "/.well-known/openid-configuration",
+			Description:      "An ID token of this issuer in Authorization.",
+		})
+	}
+	if room.Config.HasAuth(config.AuthAPIKey) {
+		add("apiKey", a2a.APIKeySecurityScheme{Location: a2a.APIKeySecuritySchemeLocationHeader, Name: "X-API-Key", Description: "One of the service's API keys."})
+	}
+	return schemes, requirements
+}
 
 // Encode returns the card with the signatures of keys, whose public halves are at url; ""
 // leaves the place out.

@@ -366,7 +366,7 @@ func TestCardKeysRotate(t *testing.T) {
 	manager := secrettest.Start(t)
 	(&rotation{manager: manager}).rotate("key")
 	manager.Set(cardKeysName, cardKey("first"))
-	r := startRotation(t, manager, "CARD_KEYS_SECRET="+cardKeysName)
+	r := startRotation(t, manager, "CARD_KEYS_SECRET="+cardKeysName, "CARD_URL=http://127.0.0.1:8080")
 	keys := func() string { return r.parts.Load().secrets.cardKeys.Load().ID() }
 	first := keys()
 	if !strings.Contains(first, "first") || r.manager.Calls(cardKeysName) != 1 {
@@ -397,7 +397,7 @@ func TestCardKeysRotate(t *testing.T) {
 func TestABadCardKeyIsRefusedAtTheStart(t *testing.T) {
 	manager := secrettest.Start(t)
 	manager.Set(cardKeysName, strings.Replace(cardKey("first"), `"x":"1`, `"x":"2`, 1))
-	env := map[string]string{"CARD_KEYS_SECRET": cardKeysName, "SECRET_MANAGER_ENDPOINT": manager.Addr}
+	env := map[string]string{"CARD_KEYS_SECRET": cardKeysName, "CARD_URL": "http://127.0.0.1:8080", "SECRET_MANAGER_ENDPOINT": manager.Addr}
 	s := New(Options{Agent: anAgent, Lookup: func(name string) (string, bool) { value, ok := env[name]; return value, ok }, Log: io.Discard, StandIn: &StandIn{Model: offline.Model, Transport: offline.New()}})
 	t.Cleanup(func() { _ = s.Shutdown(context.WithoutCancel(t.Context())) })
 	if err := s.Ready(t.Context()); err == nil || !strings.Contains(err.Error(), "CARD_KEYS_SECRET") || strings.Contains(err.Error(), "nWGxne") {

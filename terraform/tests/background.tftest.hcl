@@ -130,3 +130,19 @@ run "schedules" {
     error_message = "Webhooks are signed, and failing ones raise an alert."
   }
 }
+
+run "signed_card" {
+  command = plan
+  variables {
+    doors = { sign_card = true, card_keys_url = "https://keys.example.com/jwks.json" }
+  }
+
+  assert {
+    condition     = local.environment.invoke.CARD_URL == "https://invoke-${local.project_number}.us-central1.run.app" && local.environment.invoke.CARD_KEYS_URL == "https://keys.example.com/jwks.json"
+    error_message = "A signed card names the service's own address."
+  }
+  assert {
+    condition     = endswith(local.environment.invoke.CARD_KEYS_SECRET, "/versions/latest") && contains(keys(google_secret_manager_secret_iam_member.function), "invoke:card-keys")
+    error_message = "The card is signed with the keys in card-keys, which invoke may read."
+  }
+}
