@@ -292,7 +292,6 @@ func (s *Service) answerRun(ctx context.Context, key runKey, answers func(*sessi
 		// If this process dies, nobody asks for the run again: the person has done their part.
 		s.left(ctx, saved)
 	}
-	defer s.ended(ctx, saved)
 	r := &run{
 		req: asked.Request, owner: key.session.Owner, turnID: saved.ID, key: key.session, out: &output{}, watched: true, taken: saved,
 	}
@@ -317,13 +316,25 @@ func (s *Service) hold(ctx context.Context, record *session.Run) (*session.Run, 
 // reads the record again: the run may have been taken over, and its end is then not this
 // process's.
 func (s *Service) ended(ctx context.Context, record *session.Run) {
-	if record == nil || webhookOf(record) == "" {
+	if record == nil || webhookOf(record).URL == "" {
 		return
 	}
 	ctx, cancel := detach(ctx, storeTimeout)
 	defer cancel()
 	if now, err := s.Store.LoadRun(ctx, record.Key, record.ID); err == nil {
 		s.reportEnd(ctx, now)
+	}
+}
+
+// endedHere reports a run that this process worked on to its webhook, unless a task of the
+// queue does. If its end is not known here, the record has it.
+func (s *Service) endedHere(ctx context.Context, r *run) {
+	switch {
+	case r.timeout != 0:
+	case r.ended != nil && r.ended.Deliveries != nil:
+		s.reportEnd(ctx, r.ended)
+	case r.ended == nil && r.journal.delivered() != nil:
+		s.ended(ctx, &session.Run{Key: r.key, ID: r.turnID, Deliveries: r.journal.delivered()})
 	}
 }
 

@@ -53,15 +53,10 @@ func (s *Service) checkWebhook(req Request, async bool) error {
 	switch {
 	case req.Webhook == "":
 		return nil
-	case s.Queue == nil || s.Webhooks == nil:
-		return api.Invalid("webhook", "is not offered by this service")
-	case !async:
+	case s.Queue != nil && s.Webhooks != nil && !async:
 		return api.Invalid("webhook", "is told of runs in the background: send Prefer: respond-async")
 	}
-	if issue := s.Webhooks.Check(req.Webhook); issue != "" {
-		return api.Invalid("webhook", issue)
-	}
-	return nil
+	return s.checkURL("webhook", req.Webhook)
 }
 
 // keeps reports whether the files of req can be read by whoever works on its run: they are
@@ -240,11 +235,7 @@ func (s *Service) beginKeyed(ctx context.Context, owner session.Owner, req Reque
 
 // deliveriesOf returns what the record of a run in the background has to deliver.
 func deliveriesOf(req Request) json.RawMessage {
-	if req.Webhook == "" {
-		return nil
-	}
-	encoded, _ := json.Marshal(deliveries{Webhook: req.Webhook}) // a string and a bool
-	return encoded
+	return deliveries{Webhook: Webhook{req.Webhook, req.Options.WebhookID}}.encode()
 }
 
 // schedule adds the task of a run that nobody works on yet. It may be called for a run that

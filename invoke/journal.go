@@ -34,7 +34,8 @@ var (
 
 // A journal writes the record of a run: what it has shown and what its finished steps
 // have come to. Each write is the sign that the holder lives, too, and fails when
-// somebody has stopped the run or taken it over; then the run is ended. A nil journal
+// somebody has stopped the run or taken it over; then the run is ended. A webhook that was
+// set since the write before is taken over, and nothing else. A nil journal
 // does nothing. It is safe for concurrent use.
 type journal struct {
 	s    *Service
@@ -200,10 +201,12 @@ func (j *journal) write() (saved bool, _ error) {
 		return false, nil
 	case stored.Holder == "" && stored.Epoch == 0 && stored.Stop: // of a stop that came before any record
 		stored.State, stored.Holder = next.State, next.Holder
-	case stored.Epoch != next.Epoch || stored.Holder != next.Holder || stored.Over():
+	// Queued: nobody has written since the queue had it begun, but for a webhook.
+	case stored.Epoch != next.Epoch || stored.Holder != next.Holder && stored.Holder != session.Queued || stored.Over():
 		return false, session.ErrFenced
 	}
-	j.record.Revision, j.record.Stop = stored.Revision, stored.Stop
+	next.Deliveries = stored.Deliveries
+	j.record.Revision, j.record.Stop, j.record.Deliveries = stored.Revision, stored.Stop, stored.Deliveries
 	if stored.Stop {
 		return false, errStopped
 	}
@@ -307,7 +310,7 @@ func (j *journal) settle(ctx context.Context, end *session.Run) bool {
 	j.mu.Lock()
 	holder := j.record.Holder // end may have none
 	j.mu.Unlock()
-	// The second try is for a stop, or for an earlier write whose reply was lost.
+	// The second try is for a stop, a webhook, or an earlier write whose reply was lost.
 	for range 2 {
 		if end.Revision != nil {
 			_, err := j.s.Store.SaveRun(ctx, end)
@@ -326,9 +329,22 @@ func (j *journal) settle(ctx context.Context, end *session.Run) bool {
 		case stored.State != session.Working: // by a commit of which this holder has not heard
 			return true
 		}
-		end.Revision = stored.Revision
+		end.Revision, end.Deliveries = stored.Revision, stored.Deliveries
+		j.mu.Lock()
+		j.record.Deliveries = stored.Deliveries
+		j.mu.Unlock()
 	}
 	return false
+}
+
+// delivered returns what is to be delivered of the run, as far as the journal has met it.
+func (j *journal) delivered() json.RawMessage {
+	if j == nil {
+		return nil
+	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.record.Deliveries
 }
 
 // open reports whether another may go on with the run, although it has failed here.

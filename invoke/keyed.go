@@ -219,11 +219,10 @@ func (s *Service) endSessionless(ctx context.Context, r *run, c conclusion, resp
 	return nil
 }
 
-// saveEnd writes the end of a run that holder works on, or that it waits. A stop that came
-// first is met by the end. The error is [session.ErrFenced] if another holder has taken the
-// run over. The journal is closed by
-// then, so that only a stop or a takeover can come between, and a few tries are enough: as
-// many as a stop makes against a holder that writes once a second.
+// saveEnd writes the end of a run that holder works on, or that it waits. A stop or a webhook
+// that came first is met by the end. The error is [session.ErrFenced] if another holder has
+// taken the run over. The journal is closed by then, so that only these can come between, and
+// a few tries are enough: as many as a stop makes against a holder that writes once a second.
 func (s *Service) saveEnd(ctx context.Context, end *session.Run, holder string) error {
 	for range stopTries {
 		_, err := s.Store.SaveRun(ctx, end)
@@ -234,13 +233,13 @@ func (s *Service) saveEnd(ctx context.Context, end *session.Run, holder string) 
 		switch {
 		case err != nil:
 			return err
-		case stored.Epoch != end.Epoch || stored.Holder != holder && !(stored.Stop && stored.Request == nil):
+		case stored.Epoch != end.Epoch || stored.Holder != holder && stored.Holder != session.Queued && !(stored.Stop && stored.Request == nil):
 			return session.ErrFenced
 		// Nobody may answer what was stopped.
 		case stored.Stop && end.State == session.Waiting:
 			end.State, end.Pending = session.Stopped, nil
 		}
-		end.Revision = stored.Revision
+		end.Revision, end.Deliveries = stored.Revision, stored.Deliveries
 	}
 	return session.ErrChanged
 }

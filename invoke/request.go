@@ -51,6 +51,7 @@ type Options struct {
 	Regenerate bool   // make the answer to Query again
 	Page       *Page  // the conversation as the page that asks shows it; nil: only the last turn is replaced, if it answers Query
 	Derived    bool   // AfterTurn and Regenerate follow from what is stored, and identify no retry
+	WebhookID  string // by which a door's client knows the webhook
 	Stay       bool   // the run goes on when the client leaves, unless OnDisconnect differs
 
 	Resets bool // the client can be shown that a step begins again, see [KindReset]

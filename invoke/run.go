@@ -150,6 +150,7 @@ func (s *Service) drive(client context.Context, r *run, at *Position, started *b
 	ctx, cancel := s.lifetime(client, r)
 	defer cancel(nil)
 	r.cancel = cancel
+	defer s.endedHere(client, r)
 	defer s.live.remove(r)
 	var w *watcher
 	if show != nil {

@@ -234,7 +234,7 @@ func (s *Service) lookAgain(ctx context.Context, t queue.Task) error {
 
 // deliveries are what is to be delivered of a run.
 type deliveries struct {
-	Webhook string `json:"webhook,omitempty"`
+	Webhook
 	// Untold: the run was ended beside its task, and its webhook may not have been told. Who
 	// ended it may have died since, or not have heard of its write, so whoever finds the run
 	// tells it.
@@ -250,15 +250,24 @@ func deliveriesIn(r *session.Run) (d deliveries) {
 	return d
 }
 
-// webhookOf returns the URL of a run's webhook, "" for none.
-func webhookOf(r *session.Run) string { return deliveriesIn(r).Webhook }
+// webhookOf returns the webhook of a run, the zero Webhook for none.
+func webhookOf(r *session.Run) Webhook { return deliveriesIn(r).Webhook }
+
+// encode returns what the record of a run has to deliver, nil without a webhook.
+func (d deliveries) encode() json.RawMessage {
+	if d.URL == "" {
+		return nil
+	}
+	encoded, _ := json.Marshal(d) // strings and a bool
+	return encoded
+}
 
 // untold sets whether r's webhook may not have been told how the run ended. A run without one
 // stays as it is.
 func untold(r *session.Run, is bool) {
-	if d := deliveriesIn(r); d.Webhook != "" {
+	if d := deliveriesIn(r); d.URL != "" {
 		d.Untold = is
-		r.Deliveries, _ = json.Marshal(d) // strings and a bool
+		r.Deliveries = d.encode()
 	}
 }
 
@@ -271,7 +280,7 @@ var eventOf = map[session.RunState]string{
 // any number of times. The task's name is made of the event's id, so an event is in the queue
 // once.
 func (s *Service) report(ctx context.Context, r *session.Run) error {
-	if s.Queue == nil || s.Webhooks == nil || webhookOf(r) == "" || r.State == session.Working {
+	if s.Queue == nil || s.Webhooks == nil || webhookOf(r).URL == "" || r.State == session.Working {
 		return nil
 	}
 	t := queue.Task{
@@ -328,7 +337,7 @@ func (s *Service) deliver(w http.ResponseWriter, r *http.Request, t queue.Task) 
 	if err != nil {
 		return err
 	}
-	if stored == nil || s.Webhooks == nil || webhookOf(stored) == "" || t.Event != eventOf[stored.State] || t.ID != eventID(stored) {
+	if stored == nil || s.Webhooks == nil || webhookOf(stored).URL == "" || t.Event != eventOf[stored.State] || t.ID != eventID(stored) {
 		// It is gone, or has gone on since: what it came to has an event of its own.
 		w.WriteHeader(http.StatusNoContent)
 		return nil
@@ -355,7 +364,7 @@ func (s *Service) deliver(w http.ResponseWriter, r *http.Request, t queue.Task) 
 	if err != nil {
 		return err
 	}
-	to := webhookOf(stored)
+	to := webhookOf(stored).URL
 	err = s.Webhooks.Send(ctx, to, t.ID, body)
 	attributes := []any{"request_id", api.RequestID(ctx), "event", t.Event, "host", hostOf(to)}
 	switch {

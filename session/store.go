@@ -128,7 +128,8 @@ type Conditions struct {
 	// turn came first. An error ends the commit.
 	State func(*Session) (map[string]json.RawMessage, error)
 
-	// Run, unless nil, is the run's record at its end, which is written with the turn.
+	// Run, unless nil, is the run's record at its end, which is written with the turn. It is
+	// changed to have what was to be delivered by then.
 	Run *Run
 
 	// Deny, unless nil, returns the record of the run that the last turn of the session
@@ -259,8 +260,9 @@ func (r *Run) ended(turn int) *Run {
 	return &ended
 }
 
-// renew returns r under the precondition of what is stored now, if its holder is still
-// the same.
+// renew puts r under the precondition of what is stored now, if its holder is still the same,
+// and returns it. What is to be delivered is then what is stored: a webhook may be set until
+// the end. The caller's record has it, too, to deliver to.
 func (r *Run) renew(ctx context.Context, store Store) (*Run, error) {
 	stored, err := store.LoadRun(ctx, r.Key, r.ID)
 	switch {
@@ -275,9 +277,8 @@ func (r *Run) renew(ctx context.Context, store Store) (*Run, error) {
 	case r.Holder != "" && stored.Holder != r.Holder && stored.Holder != "" && stored.Holder != Queued:
 		return r, ErrFenced // both began it from the queue
 	}
-	renewed := *r
-	renewed.Revision = stored.Revision
-	return &renewed, nil
+	r.Revision, r.Deliveries = stored.Revision, stored.Deliveries
+	return r, nil
 }
 
 // find looks for a turn among the turns above number after and among the past ones, and

@@ -82,7 +82,7 @@ func (d *door) serve(w http.ResponseWriter, r *http.Request) error {
 	inner := r.WithContext(ctx)
 	inner.Body, inner.ContentLength = io.NopCloser(bytes.NewReader(body)), int64(len(body))
 	c.control = http.NewResponseController(w)
-	handler.ServeHTTP(&writer{ResponseWriter: w, control: c.control}, inner)
+	handler.ServeHTTP(&writer{ResponseWriter: w, control: c.control, void: strings.Contains(strings.ToLower(envelope.Method), "delete")}, inner)
 	c.working.Wait()
 	return nil
 }
@@ -113,12 +113,20 @@ func (c *call) handler(method string) (http.Handler, error) {
 type writer struct {
 	http.ResponseWriter
 	control *http.ResponseController
+	void    bool // the method has no result, for which the SDK leaves the member out
 }
 
 // Write renews the deadline, so that it bounds the time in which the client reads nothing
 // and not the length of the stream.
 func (w *writer) Write(b []byte) (int, error) {
 	_ = w.control.SetWriteDeadline(time.Now().Add(writeTimeout)) // not every ResponseWriter supports it
+	var answer map[string]json.RawMessage
+	if w.void && json.Unmarshal(b, &answer) == nil && answer["error"] == nil && answer["result"] == nil {
+		answer["result"] = json.RawMessage("null") // JSON-RPC 2.0, 5; clients look for it
+		encoded, _ := json.Marshal(answer)         // of JSON
+		_, err := w.ResponseWriter.Write(encoded)
+		return len(b), err
+	}
 	return w.ResponseWriter.Write(b)
 }
 

@@ -9,6 +9,7 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -24,11 +25,12 @@ import (
 	"example.com/gatehouse/internal/auth/authtest"
 	"example.com/gatehouse/internal/geminitest"
 	"example.com/gatehouse/internal/pythontest"
+	"example.com/gatehouse/internal/server"
 	"example.com/gatehouse/internal/slowtest"
 )
 
 // python runs a script of testdata with the SDK of PyPI against the door.
-func python(t *testing.T, s *service, script string, env ...string) {
+func python(t *testing.T, s *service, script string, env ...string) string {
 	t.Helper()
 	bin := pythontest.Environment(t, "testdata/requirements.txt", "A2A's Python SDK")
 	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
@@ -39,16 +41,36 @@ func python(t *testing.T, s *service, script string, env ...string) {
 	if err != nil || !strings.HasSuffix(strings.TrimSpace(string(out)), "ok") {
 		t.Errorf("%v\n%s", err, out)
 	}
+	return string(out)
 }
 
 // The SDK of PyPI is a client, in both versions.
 func TestPythonClient(t *testing.T) {
 	slowtest.Skip(t, "A2A's Python SDK")
-	s := start(t, "RATE_LIMIT_PER_MINUTE=1000")
-	for range 8 {
-		s.gemini.Enqueue(geminitest.Text("ec", "ho"))
+	url, env, got := receive(t)
+	s := startWith(t, keeper, env, func(o *server.Options) { o.LocalQueue = true })
+	gates := make(chan chan struct{}, len(versions))
+	for range versions {
+		for range 8 / len(versions) {
+			s.gemini.Enqueue(geminitest.Text("ec", "ho"))
+		}
+		gate := make(chan struct{})
+		s.gemini.Enqueue(geminitest.Text("ec", "ho").WithGate(1, gate))
+		gates <- gate
 	}
-	python(t, s, "client.py")
+	next := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { close(<-gates) }))
+	t.Cleanup(next.Close)
+	out := python(t, s, "client.py", "HOOK_URL="+url, "GO_ON_URL="+next.URL)
+	pushes := 0
+	for line := range strings.Lines(out) {
+		if task, ok := strings.CutPrefix(strings.TrimSpace(line), "pushed "); ok {
+			wantPush(t, got, sdk.TaskID(task), "run.done")
+			pushes++
+		}
+	}
+	if pushes != len(versions) {
+		t.Errorf("%d pushes:\n%s", pushes, out)
+	}
 }
 
 // newKeys makes a key of each kind: the private JWK set, and the list of public JWKs.

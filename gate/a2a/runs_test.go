@@ -2,13 +2,20 @@ package a2a_test
 
 import (
 	"context"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
 
 	sdk "github.com/a2aproject/a2a-go/v2/a2a"
+	"github.com/a2aproject/a2a-go/v2/a2aclient"
 
 	"example.com/gatehouse/agent"
+	"example.com/gatehouse/internal/gcp/secret/secrettest"
 	"example.com/gatehouse/internal/geminitest"
 	"example.com/gatehouse/internal/server"
 	"example.com/gatehouse/tool"
@@ -116,5 +123,232 @@ func TestATaskThatIsNotWaitedFor(t *testing.T) {
 				t.Errorf("%+v", task)
 			}
 		})
+	}
+}
+
+// receive starts a receiver of webhooks on loopback, and returns the environment of a service that may call it.
+func receive(t *testing.T) (url string, env []string, got chan pushed) {
+	t.Helper()
+	got = make(chan pushed, 10)
+	r := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		var p pushed
+		if err := json.NewDecoder(r.Body).Decode(&p); err != nil || !strings.HasPrefix(r.Header.Get("webhook-signature"), "v1,") {
+			t.Errorf("a push: %v, %v", r.Header, err)
+		}
+		got <- p
+		w.WriteHeader(http.StatusNoContent)
+	}))
+	t.Cleanup(r.Close)
+	const name = "projects/p-1/secrets/webhook-secrets/versions/latest"
+	secrets := secrettest.Start(t)
+	secrets.Set(name, `[{"name": "a", "secret": "whsec_`+base64.StdEncoding.EncodeToString(make([]byte, 32))+`"}]`)
+	return r.URL, []string{
+		"WEBHOOK_HOSTS=" + strings.TrimPrefix(r.URL, "http://"), "WEBHOOK_SECRETS_SECRET=" + name, "SECRET_MANAGER_ENDPOINT=" + secrets.Addr, "RATE_LIMIT_PER_MINUTE=1000",
+	}, got
+}
+
+// A pushed is what a push says.
+type pushed struct {
+	Type string
+	Data struct {
+		RunID string `json:"run_id"`
+	}
+}
+
+// wantPush waits for the push of a task, and fails if there is none, or another.
+func wantPush(t *testing.T, got chan pushed, task sdk.TaskID, event string) {
+	t.Helper()
+	select {
+	case p := <-got:
+		if p.Type != event || p.Data.RunID != string(task) {
+			t.Errorf("pushed %+v, want %s of %s", p, event, task)
+		}
+	case <-time.After(30 * time.Second):
+		t.Errorf("no push of %s", task)
+	}
+}
+
+// A task that has begun, here in the queue or in the request of its stream, can be given a
+// push, which its owner reads, replaces and deletes.
+func TestPushOfATaskThatHasBegun(t *testing.T) {
+	t.Parallel()
+	for _, version := range versions {
+		for _, streams := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s, a stream: %t", version, streams), func(t *testing.T) {
+				t.Parallel()
+				url, env, got := receive(t)
+				s := startWith(t, keeper, env, func(o *server.Options) { o.LocalQueue = true })
+				c, other := s.connect(t, version, "ada"), s.connect(t, version, "bob")
+				begin := func() (sdk.TaskID, func() sdk.TaskState) {
+					t.Helper()
+					gate := make(chan struct{})
+					s.gemini.Enqueue(geminitest.Text("Hello", " Ada.").WithGate(1, gate))
+					req := say("Hello")
+					if !streams {
+						req.Config = &sdk.SendMessageConfig{ReturnImmediately: true}
+						task := send(t, c, req)
+						return task.ID, func() sdk.TaskState {
+							close(gate)
+							for deadline := time.Now().Add(20 * time.Second); task.Status.State == sdk.TaskStateWorking && time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+								var err error
+								if task, err = c.GetTask(t.Context(), &sdk.GetTaskRequest{ID: task.ID}); err != nil {
+									t.Fatal(err)
+								}
+							}
+							return task.Status.State
+						}
+					}
+					ids, last := make(chan sdk.TaskID, 1), make(chan sdk.TaskState, 1)
+					go func() {
+						state := sdk.TaskStateUnspecified
+						for event, err := range c.SendStreamingMessage(t.Context(), req) {
+							switch e := event.(type) {
+							case *sdk.Task:
+								ids <- e.ID
+							case *sdk.TaskStatusUpdateEvent:
+								state = e.Status.State
+							}
+							if err != nil {
+								t.Error(err)
+							}
+						}
+						last <- state
+					}()
+					return <-ids, func() sdk.TaskState { close(gate); return <-last }
+				}
+				end := func(finish func() sdk.TaskState) {
+					t.Helper()
+					if state := finish(); state != sdk.TaskStateCompleted {
+						t.Errorf("the task ended %s", state)
+					}
+				}
+				list := func(c *a2aclient.Client, id sdk.TaskID) []*sdk.PushConfig {
+					t.Helper()
+					answer, err := c.ListTaskPushConfigs(t.Context(), &sdk.ListTaskPushConfigRequest{TaskID: id})
+					if err != nil {
+						t.Fatal(err)
+					}
+					return answer
+				}
+
+				id, finish := begin()
+				for what, refused := range map[string]struct {
+					client *a2aclient.Client
+					config sdk.PushConfig
+					want   string
+				}{
+					"another owner's task":    {other, sdk.PushConfig{TaskID: id, URL: url}, "There is no such task."},
+					"no task":                 {c, sdk.PushConfig{TaskID: "0123456789abcdef.0123456789abcdef", URL: url}, "There is no such task."},
+					"the metadata server":     {c, sdk.PushConfig{TaskID: id, URL: "http://169.254.169.254/"}, ""},
+					"a host that is not ours": {c, sdk.PushConfig{TaskID: id, URL: "https://hooks.example.com/"}, ""},
+					"no URL":                  {c, sdk.PushConfig{TaskID: id}, ""},
+					"a token":                 {c, sdk.PushConfig{TaskID: id, URL: url, Token: "t"}, ""},
+				} {
+					if _, err := refused.client.CreateTaskPushConfig(t.Context(), &refused.config); err == nil || !strings.Contains(err.Error(), refused.want) {
+						t.Errorf("%s: %v", what, err)
+					}
+				}
+				if configs := list(c, id); len(configs) != 0 {
+					t.Errorf("%+v", configs)
+				}
+				created, err := c.CreateTaskPushConfig(t.Context(), &sdk.PushConfig{TaskID: id, URL: url + "/first", ID: "mine"})
+				if err != nil || created.URL != url+"/first" || created.ID != "mine" || created.TaskID != id {
+					t.Fatalf("%+v, %v", created, err)
+				}
+				if _, err := c.CreateTaskPushConfig(t.Context(), &sdk.PushConfig{TaskID: id, URL: url, ID: "another"}); err == nil || !strings.Contains(err.Error(), "another id") {
+					t.Errorf("%v", err)
+				}
+				if _, err := c.CreateTaskPushConfig(t.Context(), &sdk.PushConfig{TaskID: id, URL: url + "/next", ID: "mine"}); err != nil {
+					t.Error(err)
+				}
+				if read, err := c.GetTaskPushConfig(t.Context(), &sdk.GetTaskPushConfigRequest{TaskID: id, ID: "mine"}); err != nil || read.URL != url+"/next" {
+					t.Errorf("%+v, %v", read, err)
+				}
+				if read, err := c.GetTaskPushConfig(t.Context(), &sdk.GetTaskPushConfigRequest{TaskID: id, ID: "yours"}); err == nil {
+					t.Errorf("%+v", read)
+				}
+				if read, err := other.GetTaskPushConfig(t.Context(), &sdk.GetTaskPushConfigRequest{TaskID: id, ID: "mine"}); err == nil {
+					t.Errorf("another owner reads %+v", read)
+				}
+				if err := other.DeleteTaskPushConfig(t.Context(), &sdk.DeleteTaskPushConfigRequest{TaskID: id, ID: "mine"}); err == nil {
+					t.Error("another owner deletes it")
+				}
+				if configs := list(c, id); len(configs) != 1 || configs[0].ID != "mine" {
+					t.Errorf("%+v", configs)
+				}
+				end(finish)
+				wantPush(t, got, id, "run.done")
+				if _, err := c.CreateTaskPushConfig(t.Context(), &sdk.PushConfig{TaskID: id, URL: url, ID: "mine"}); err == nil || !strings.Contains(err.Error(), "over") {
+					t.Errorf("a task that is over: %v", err)
+				}
+
+				id, finish = begin()
+				if _, err := c.CreateTaskPushConfig(t.Context(), &sdk.PushConfig{TaskID: id, URL: url}); err != nil {
+					t.Fatal(err)
+				}
+				for range 2 { // which changes nothing the second time
+					if err := c.DeleteTaskPushConfig(t.Context(), &sdk.DeleteTaskPushConfigRequest{TaskID: id, ID: string(id)}); err != nil {
+						t.Error(err)
+					}
+				}
+				if configs := list(c, id); len(configs) != 0 {
+					t.Errorf("%+v", configs)
+				}
+				end(finish)
+				third, finish := begin()
+				if _, err := c.CreateTaskPushConfig(t.Context(), &sdk.PushConfig{TaskID: third, URL: url}); err != nil {
+					t.Fatal(err)
+				}
+				end(finish)
+				wantPush(t, got, third, "run.done") // and not the one whose push was deleted
+			})
+		}
+	}
+}
+
+// Whoever sets a push while the task ends is told of the end, or that there is none to come:
+// never neither.
+func TestAPushIsSetWhileItsTaskEnds(t *testing.T) {
+	t.Parallel()
+	url, env, got := receive(t)
+	s := startWith(t, keeper, env, func(o *server.Options) { o.LocalQueue = true })
+	c := s.connect(t, sdk.Version, "ada")
+	set, over := 0, 0
+	for i := range 30 {
+		gate := make(chan struct{})
+		s.gemini.Enqueue(geminitest.Text("Hello", " Ada.").WithGate(1, gate))
+		req := say("Hello")
+		req.Config = &sdk.SendMessageConfig{ReturnImmediately: true}
+		task := send(t, c, req)
+		ended := make(chan struct{})
+		go func() { // so that some pushes come before the end, some after it
+			defer close(ended)
+			time.Sleep(time.Duration(i) * time.Millisecond / 4)
+			close(gate)
+		}()
+		time.Sleep(2 * time.Millisecond)
+		switch _, err := c.CreateTaskPushConfig(t.Context(), &sdk.PushConfig{TaskID: task.ID, URL: url}); {
+		case err == nil:
+			set++
+			wantPush(t, got, task.ID, "run.done")
+		case strings.Contains(err.Error(), "over"):
+			over++
+		default:
+			t.Error(err)
+		}
+		<-ended
+		for task.Status.State == sdk.TaskStateWorking {
+			var err error
+			if task, err = c.GetTask(t.Context(), &sdk.GetTaskRequest{ID: task.ID}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if len(got) > 0 {
+			t.Errorf("a push that nobody asked for: %+v", <-got)
+		}
+	}
+	t.Logf("%d pushes, %d tasks that were over", set, over)
+	if len(s.gemini.Requests()) != 30 {
+		t.Errorf("a push had a run begun again: %d model calls of 30 tasks", len(s.gemini.Requests()))
 	}
 }

@@ -30,7 +30,6 @@ const (
 // A call is one request, and the SDK's handler of it.
 type call struct {
 	*door
-	unsupported
 	request *http.Request
 	control *http.ResponseController
 	header  http.Header    // of the answer
@@ -94,17 +93,15 @@ func (c *call) run(ctx context.Context, sent *a2a.SendMessageRequest) (invoke.Ru
 		if config.PushConfig != nil {
 			return nil, "", a2a.ErrPushNotificationNotSupported
 		}
-	case config.PushConfig != nil && (config.PushConfig.Token != "" || config.PushConfig.Auth != nil):
-		return nil, "", api.Invalid("configuration.taskPushNotificationConfig", "must have neither token nor authentication: what is sent is signed (Standard Webhooks)")
 	case config.PushConfig != nil:
-		req.Webhook = config.PushConfig.URL
+		if err := checkPush(config.PushConfig, "configuration.taskPushNotificationConfig"); err != nil {
+			return nil, "", err
+		}
+		req.Webhook, req.Options.WebhookID = config.PushConfig.URL, config.PushConfig.ID
 	}
 	info, err := c.Invoke.Begin(ctx, req)
 	return c.Invoke.Watching(ctx, info.RunID), info.RunID, err
 }
-
-// pushes reports whether the end of a task can be sent to a client's URL.
-func (d *door) pushes() bool { return d.Invoke.Queued() && d.Invoke.Webhooks != nil }
 
 // answers returns a message's answers to what its task waits for: data parts with call_id,
 // approve and reason, or one text that approves or denies all.
@@ -507,23 +504,4 @@ func (c *call) CancelTask(_ context.Context, task *a2a.CancelTaskRequest) (*a2a.
 		return &a2a.Task{ID: task.ID, ContextID: info(string(task.ID)).ContextID, Status: a2a.TaskStatus{State: a2a.TaskStateCanceled, Timestamp: &now}}, nil
 	}
 	return c.task(answerOf(response), time.Now()), nil
-}
-
-// Unsupported has the methods that are not served: a push's URL comes with its message.
-type unsupported struct{}
-
-func (unsupported) GetTaskPushConfig(context.Context, *a2a.GetTaskPushConfigRequest) (*a2a.PushConfig, error) {
-	return nil, a2a.ErrPushNotificationNotSupported
-}
-func (unsupported) ListTaskPushConfigs(context.Context, *a2a.ListTaskPushConfigRequest) (*a2a.ListTaskPushConfigResponse, error) {
-	return nil, a2a.ErrPushNotificationNotSupported
-}
-func (unsupported) CreateTaskPushConfig(context.Context, *a2a.PushConfig) (*a2a.PushConfig, error) {
-	return nil, a2a.ErrPushNotificationNotSupported
-}
-func (unsupported) DeleteTaskPushConfig(context.Context, *a2a.DeleteTaskPushConfigRequest) error {
-	return a2a.ErrPushNotificationNotSupported
-}
-func (unsupported) GetExtendedAgentCard(context.Context, *a2a.GetExtendedAgentCardRequest) (*a2a.AgentCard, error) {
-	return nil, a2a.ErrExtendedCardNotConfigured
 }

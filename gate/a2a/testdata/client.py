@@ -5,7 +5,19 @@ import uuid
 
 import httpx
 from a2a.client import A2ACardResolver, ClientConfig, ClientFactory
-from a2a.types import CancelTaskRequest, GetTaskRequest, Message, Part, Role, SendMessageRequest, TaskState
+from a2a.types import (
+    CancelTaskRequest,
+    DeleteTaskPushNotificationConfigRequest,
+    GetTaskPushNotificationConfigRequest,
+    GetTaskRequest,
+    ListTaskPushNotificationConfigsRequest,
+    Message,
+    Part,
+    Role,
+    SendMessageRequest,
+    TaskPushNotificationConfig,
+    TaskState,
+)
 from a2a.utils.errors import TaskNotCancelableError, TaskNotFoundError
 
 URL = os.environ["DOOR_URL"]
@@ -64,10 +76,37 @@ async def use(version, streaming):
             pass
 
 
+async def push(version):
+    """Has the end of a task that has begun pushed."""
+    async with httpx.AsyncClient(headers={"X-API-Key": os.environ["DOOR_KEY"]}, timeout=30) as http:
+        card = await A2ACardResolver(http, URL).get_agent_card()
+        assert card.capabilities.push_notifications, card
+        wanted = [i for i in card.supported_interfaces if i.protocol_version.startswith(version)]
+        del card.supported_interfaces[:]
+        card.supported_interfaces.extend(wanted)
+        client = ClientFactory(ClientConfig(streaming=False, httpx_client=http)).create(card)
+        request = say("Say echo.")
+        request.configuration.return_immediately = True
+        task, _, state, _ = await answer(client, request)
+        assert state == TaskState.TASK_STATE_WORKING, state
+        hook = os.environ["HOOK_URL"]
+        created = await client.create_task_push_notification_config(TaskPushNotificationConfig(task_id=task, id="mine", url=hook))
+        assert (created.task_id, created.id, created.url) == (task, "mine", hook), created
+        read = await client.get_task_push_notification_config(GetTaskPushNotificationConfigRequest(task_id=task, id="mine"))
+        assert read.url == hook, read
+        await client.delete_task_push_notification_config(DeleteTaskPushNotificationConfigRequest(task_id=task, id="mine"))
+        listed = await client.list_task_push_notification_configs(ListTaskPushNotificationConfigsRequest(task_id=task))
+        assert not listed.configs, listed
+        await client.create_task_push_notification_config(TaskPushNotificationConfig(task_id=task, id="again", url=hook))
+        await http.post(os.environ["GO_ON_URL"])
+        print("pushed", task)
+
+
 async def main():
     for version in ("1.0", "0.3"):
         for streaming in (False, True):
             await use(version, streaming)
+        await push(version)
     print("ok")
 
 
