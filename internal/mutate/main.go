@@ -10,7 +10,6 @@
 package main
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"flag"
@@ -30,12 +29,13 @@ import (
 	"time"
 )
 
-// test is one top-level test, with the mutants that it reaches.
+// test is one top-level test, or a subtest of one that takes long, with the mutants that
+// it reaches. pattern is the argument of -run.
 type test struct {
-	program, dir, name string
-	flags              []string
-	took               time.Duration
-	reaches            map[int]bool
+	program, dir, pattern string
+	flags                 []string
+	took                  time.Duration
+	reaches               map[int]bool
 }
 
 // noFailFiles keeps package rapid from writing to testdata what a mutant has failed with.
@@ -164,12 +164,12 @@ func try(ctx context.Context, id int, tests []test) string {
 			if t.program != first.program || (len(names) > 0 && took+t.took > 2*time.Second) {
 				return false
 			}
-			names, took = append(names, t.name), took+t.took
+			names, took = append(names, t.pattern), took+t.took
 			return true
 		})
 		bounded, cancel := context.WithTimeout(ctx, 5*took+10*time.Second)
 		_, err := runTests(bounded, first.program, first.dir, fmt.Sprintf("%s=%d", activeVariable, id),
-			append([]string{"-test.failfast", "-test.run", "^(" + strings.Join(names, "|") + ")$"}, first.flags...)...)
+			append([]string{"-test.failfast", "-test.run", strings.Join(names, "|")}, first.flags...)...)
 		late := bounded.Err() != nil
 		cancel()
 		switch {
@@ -198,38 +198,60 @@ func cover(ctx context.Context, program, pkg string, o options) ([]test, error) 
 		flags = []string{noFailFiles}
 	}
 	var tests []test
-	for name := range strings.Lines(list) {
-		name = strings.TrimSpace(name)
-		if name == "" || o.skip.MatchString(name) {
-			continue
-		}
+	run := func(pattern string) (subtests []string, err error) {
 		reached := program + ".reached"
 		_ = os.Remove(reached)
 		start := time.Now()
 		bounded, cancel := context.WithTimeout(ctx, o.longest)
-		said, err := runTests(bounded, program, dir, reachedVariable+"="+reached, "-test.run", "^"+name+"$")
-		late := bounded.Err() != nil
-		cancel()
+		defer cancel()
+		said, err := runTests(bounded, program, dir, reachedVariable+"="+reached, "-test.v", "-test.run", pattern)
+		t := test{program, dir, pattern, flags, time.Since(start), map[int]bool{}}
 		if ctx.Err() != nil {
 			return nil, ctx.Err()
 		}
-		if late || err != nil { // a test that fails without a mutant would kill all of them
-			fmt.Fprintf(os.Stderr, "left out: %s of %s (%v) after %v\n%s", name, pkg, err, time.Since(start).Round(time.Millisecond), said)
+		if bounded.Err() != nil || err != nil { // a test that fails without a mutant would kill all of them
+			fmt.Fprintf(os.Stderr, "left out: %s of %s (%v) after %v\n", pattern, pkg, err, t.took.Round(time.Millisecond))
+			return nil, nil
+		}
+		raw, err := os.ReadFile(reached)
+		if err != nil { // it reached none
+			return nil, nil
+		}
+		for line := range strings.Lines(string(raw)) {
+			if id, err := strconv.Atoi(strings.TrimSpace(line)); err == nil {
+				t.reaches[id] = true
+			}
+		}
+		for _, sub := range subtest.FindAllStringSubmatch(said, -1) {
+			subtests = append(subtests, pattern+"/^"+regexp.QuoteMeta(sub[1])+"$")
+		}
+		if t.took < splitAfter || len(subtests) < 2 || strings.Contains(pattern, "/") {
+			tests = append(tests, t)
+			return nil, nil
+		}
+		return subtests, nil
+	}
+	for name := range strings.Lines(list) {
+		if name = strings.TrimSpace(name); name == "" || o.skip.MatchString(name) {
 			continue
 		}
-		t := test{program, dir, name, flags, time.Since(start), map[int]bool{}}
-		if f, err := os.Open(reached); err == nil {
-			for lines := bufio.NewScanner(f); lines.Scan(); {
-				if id, err := strconv.Atoi(lines.Text()); err == nil {
-					t.reaches[id] = true
-				}
-			}
-			_ = f.Close()
-			tests = append(tests, t)
+		subtests, err := run("^" + name + "$")
+		for _, pattern := range subtests {
+			_, more := run(pattern)
+			err = errors.Join(err, more)
+		}
+		if err != nil {
+			return nil, err
 		}
 	}
 	return tests, nil
 }
+
+// subtest matches the end of a subtest in the output of -v.
+var subtest = regexp.MustCompile(`(?m)^    --- PASS: [^/\s]+/(\S+) \(`)
+
+// splitAfter is how long a test may take before its subtests are run one by one.
+const splitAfter = time.Second
 
 // runTests runs a test program in its package's directory. When ctx ends, the
 // processes that it started end with it.
