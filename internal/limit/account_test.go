@@ -156,6 +156,10 @@ func TestUseByModel(t *testing.T) {
 	for i := range 1000 {
 		settle("r", map[string]limit.Spend{fmt.Sprint(i): {Tokens: 1}})
 	}
+	own, err := l.Report(t.Context(), nil, []limit.Budget{{Name: "caller", Who: "c", PerDay: 1e6}})
+	if err != nil || len(own.States) != 1 || own.States[0].Left != 1e6-7-9-1000 {
+		t.Errorf("the instance that used it: %+v, %v", own, err)
+	}
 	l.Close(t.Context())
 	fresh := newLimiter(c, clock, 2)
 	for who, want := range map[string]struct {
@@ -169,6 +173,10 @@ func TestUseByModel(t *testing.T) {
 		sum := int64(0)
 		for _, s := range report.Usage {
 			sum += s.Tokens
+		}
+		state := report.States[0]
+		if len(report.States) != 1 || state.Name != "caller" || state.Left != 1e6-7-9-1000 {
+			t.Errorf("%s: %+v of the caller's budget after %d tokens", who, report.States, 7+9+1000)
 		}
 		if sum != want.tokens || len(report.Usage) != want.models {
 			t.Errorf("%s used %d tokens of %d models, want %d of %d", who, sum, len(report.Usage), want.tokens, want.models)

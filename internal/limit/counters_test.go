@@ -51,6 +51,7 @@ func TestShare(t *testing.T) {
 		"a need that is all that is wanted":    {200, 200, 250, 200},
 		"nothing left":                         {200, 100, 0, 0},
 		"more leased than a limit that shrank": {200, 100, -50, 0},
+		"no least part":                        {100, 0, 50, 25},
 		"a look":                               {0, 0, 100, 0},
 	} {
 		if got := limit.Share(tt.want, tt.least, tt.left); got != tt.share {
