@@ -833,6 +833,7 @@ func TestOIDCKeySets(t *testing.T) {
 		wantErr error
 	}{
 		{"beside keys that are not understood", func(*jose.JSONWebKey) {}, `{"kty":"new","kid":"key-1"},{"kty":"EC","crv":"P-999","x":"","y":""},`, nil},
+		{"behind more than a MiB", func(*jose.JSONWebKey) {}, `{"kty":"` + strings.Repeat("x", 2<<20) + `"},`, auth.ErrUnavailable},
 		{"for signatures", func(k *jose.JSONWebKey) { k.Use = "sig" }, ``, nil},
 		{"for encryption", func(k *jose.JSONWebKey) { k.Use = "enc" }, ``, auth.ErrUnavailable},
 		{"for the algorithm", func(k *jose.JSONWebKey) { k.Algorithm = "ES256" }, ``, nil},
