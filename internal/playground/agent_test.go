@@ -211,18 +211,7 @@ func TestNoTaskIsLong(t *testing.T) {
 	slowtest.Skip(t, "the work that a task of the playground does")
 	b := openAgent(t, fixed(agent.Agent{}))
 	const bound = 250_000 // 5 000 elements
-	for name, text := range map[string]string{
-		"a megabyte of everything": "'## Head\\n\\nText **b**\\n\\n- a\\n- b\\n\\n|a|b|\\n|-|-|\\n|c|d|\\n\\n```go\\nfunc f() {}\\n```\\n\\n'.repeat(14000)",
-		"a megabyte of paragraphs": "'Some *words* and `code`, [a link](https://e.example/x).\\n\\n'.repeat(18000)",
-		"a megabyte of a word":     "'x'.repeat(1 << 20)",
-		"a narrow table":           "'|a|b|\\n|-|-|\\n' + '|c|d|\\n'.repeat(9000)",
-		"a wide table":             "'|' + 'a|'.repeat(100) + '\\n|' + '-|'.repeat(100) + '\\n' + ('|' + '*c*|'.repeat(100) + '\\n').repeat(120)",
-		"a table of nothing":       "'|'.repeat(101) + '\\n' + '|-'.repeat(100) + '|\\n' + ('|'.repeat(101) + '\\n').repeat(500)",
-		"a table without an end":   "'|a|b|\\n|-|-|\\n' + '|*c*'.repeat(15000)",
-		"a list":                   "'- item *x*\\n'.repeat(5000)",
-		"emphasis":                 "'*w* '.repeat(13000)",
-		"emphasis without a space": "'**w**`c`'.repeat(6000)",
-	} {
+	for name, text := range texts {
 		for _, size := range []int{200, 1 << 21} { // as it is written, and whole
 			got := chrometest.Eval[work](b.Tab, fmt.Sprintf(`(async () => { %s return measure(%s, %d); })()`, measure, text, size))
 			t.Logf("%s, %d characters at once: %.0f in one task, %.1f a character", name, size, got.Most, got.Each)

@@ -200,9 +200,8 @@ function problem(failure, again, ...actions) {
   if (failure.code) about.append(el('code', null, failure.code), ' ');
   if (failure.status) about.append(`status ${failure.status} `);
   if (failure.requestID) about.append('request ', el('code', null, failure.requestID));
-  const box = el('div', { class: 'problem' }, el('p', { dir: 'auto' }, refusals[failure.code] ?? failure.message));
+  const box = el('div', { class: 'problem' }, el('p', { dir: 'auto' }, ...sentences(failure)));
   if (failure.details?.length) box.append(el('ul', null, ...failure.details.map((d) => el('li', null, el('code', null, d.field), ' ', el('bdi', null, d.issue)))));
-  if (failure.retryAfter) box.append(countdown(failure.retryAfter));
   if (about.hasChildNodes()) box.append(about);
   if (failure.status === 401) box.append(credentialForm(failure, again ?? (() => box.remove())));
   else if (again) actions.unshift(button('Try again', again));
@@ -210,17 +209,12 @@ function problem(failure, again, ...actions) {
   return box;
 }
 
-// The refusals that pass by themselves. For the person asking they are one: not now.
-const refusals = {
-  rate_limited: 'Too many questions at once.', quota_exceeded: 'Today’s tokens are used up.',
-  model_unavailable: 'The model cannot answer right now.', overloaded: 'The service is busy right now.',
-  session_store_unavailable: 'The service is busy right now.', shutting_down: 'The service is busy right now.',
-};
+// sentences are the service's own about a failure. How long to wait is counted down.
+const sentences = (failure) => (failure.until ? [failure.message.replace(/ Try again in [\w ]+\.$/, ''), ' ', countdown(failure.until)] : [failure.message]);
 
 // countdown is when to try again, counted down while it is on the page.
-function countdown(wait) {
-  const until = performance.now() + wait * 1000;
-  const line = el('p', { class: 'wait' });
+function countdown(until) {
+  const line = el('span', { class: 'wait' });
   const show = () => {
     const left = Math.ceil((until - performance.now()) / 1000);
     line.textContent = left > 90 ? `Try again at ${new Date(Date.now() + left * 1000).toLocaleTimeString([], { hour: '2-digit', minute: '2-digit' })}.`
@@ -329,6 +323,7 @@ class Turn {
     this.files = files;
     this.over = over;
     this.number = 0; // in the session, once it is stored
+    this.refused = null; // {request, failure, actions} of one that may be asked again soon
     this.runID = '';
     this.body = el('div', { class: 'body' });
     this.wait = el('p', { class: 'note waits' });
@@ -370,6 +365,7 @@ class Turn {
     this.#writer = this.#thoughts = this.#phase = null;
     this.#tools.clear();
     this.#shown = [];
+    this.refused = null;
     this.body.replaceChildren();
     this.end.replaceChildren();
   }
@@ -683,6 +679,7 @@ for (const kind of ['dragover', 'drop']) {
 async function ask(query, files, over = []) {
   $('welcome').hidden = true;
   for (const turn of turns.filter((turn) => turn.over.length)) turn.leave(); // they failed
+  showRefused();
   const fields = { query };
   if (files.length) fields.files = files.map(({ type, data }) => ({ type, data }));
   if (session) fields.session_id = session;
@@ -693,7 +690,6 @@ async function ask(query, files, over = []) {
   const request = { body: JSON.stringify(fields), stream: settings.stream, key: random(16) };
   const turn = new Turn(query, files, over);
   $('scroll').scrollTop = $('scroll').scrollHeight;
-  keep('asked', { query, session, body: request.body, stream: request.stream, key: request.key });
   await run(turn, request);
 }
 
@@ -781,9 +777,43 @@ async function replace(turn, query) {
 
 const sendable = ({ data, uri }) => Boolean(data || uri?.startsWith('/'));
 
+// run asks for the answer of a turn, which stands last where it is to be stored last.
 async function run(turn, request) {
+  keep('asked', { query: turn.query, session, body: request.body, stream: request.stream, key: request.key });
   turn.clear();
+  if (turns.slice(turns.indexOf(turn)).some((later) => later.number > 0)) {
+    turns = [...turns.filter((other) => other !== turn), turn];
+    $('turns').append(turn.element);
+  }
   await attend(turn, request, (signal) => sendPatiently(request, signal));
+}
+
+// showRefused shows one box for all questions that the service does not take now, below the
+// last of them.
+function showRefused() {
+  const all = turns.filter((turn) => turn.refused);
+  all.forEach((turn, i) => {
+    const { failure, actions } = turn.refused;
+    if (i < all.length - 1) {
+      turn.end.replaceChildren(el('p', { class: 'note' }, 'Not answered yet. ', ...actions()));
+      return;
+    }
+    const box = problem(failure, askRefused, ...actions());
+    if (i > 0) box.firstChild.after(el('p', null, `${count(all.length, 'question')} are not answered yet.`));
+    turn.end.replaceChildren(box);
+  });
+}
+
+// askRefused asks those questions again, in their order, for the session as it is by now.
+async function askRefused() {
+  for (const turn of turns.filter((turn) => turn.refused)) {
+    if (running || !turn.refused) return;
+    let { request } = turn.refused;
+    const fields = JSON.parse(request.body);
+    if ((fields.session_id ?? null) !== session) request = { ...request, body: JSON.stringify({ ...fields, session_id: session }), key: random(16) };
+    await run(turn, request);
+    if (!turn.number) return;
+  }
 }
 
 // approved answers a call that a run waits for. When nothing is left to answer, the run
@@ -910,14 +940,22 @@ async function attend(turn, request, open, failed = () => {}) {
   }
   const again = () => { if (!running) run(turn, request); };
   const [replaced] = turn.over;
-  const change = button('Edit', () => {
+  const leave = (then) => () => {
     turn.leave();
-    if (replaced) edit(replaced, turn.query);
-    else unsent(turn.query);
-  });
-  const actions = [change];
-  if (replaced) actions.push(button('Keep the earlier answer', () => turn.leave()));
+    showRefused();
+    then?.();
+  };
+  const ways = () => [
+    button('Edit', leave(() => (replaced ? edit(replaced, turn.query) : unsent(turn.query)))),
+    ...(replaced ? [button('Keep the earlier answer', leave())] : []),
+  ];
+  const actions = ways();
   follow(() => {
+    if (failure?.until && !control.stopped) {
+      turn.refused = { request, failure, actions: ways };
+      showRefused();
+      return;
+    }
     if (!failure || control.stopped) {
       turn.end.append(el('div', { class: 'warning' }, el('p', null, 'Stopped.'), el('div', { class: 'buttons' }, button('Try again', again), ...actions)));
       return;
@@ -1052,7 +1090,7 @@ async function listSessions(next = null) {
     if (mine !== listing) return;
     const failure = asFailure(error);
     if (!next) $('sessions').replaceChildren();
-    $('sessions-note').textContent = failure.message;
+    $('sessions-note').replaceChildren(...sentences(failure));
     $('sessions-login').hidden = failure.status !== 401;
     $('sessions-login').onclick = () => openSettings(wanted(failure));
     $('more').hidden = $('delete-all').hidden = $('export').hidden = $('search').hidden = true;
@@ -1097,7 +1135,7 @@ function renameSession(info, open) {
     try {
       await data('PUT', `sessions/${encodeURIComponent(info.session_id)}/title`, { credential: credential(), body: JSON.stringify({ title }) });
     } catch (error) {
-      $('sessions-note').textContent = asFailure(error).message;
+      $('sessions-note').replaceChildren(...sentences(asFailure(error)));
       return;
     }
     say('Renamed.');
@@ -1123,7 +1161,7 @@ async function deleteSession(info, title) {
     await data('DELETE', 'sessions/' + encodeURIComponent(info.session_id), { credential: credential() });
   } catch (error) {
     if (error.code !== 'session_not_found') { // it is gone then, which is what was wanted
-      $('sessions-note').textContent = asFailure(error).message;
+      $('sessions-note').replaceChildren(...sentences(asFailure(error)));
       return;
     }
   }
@@ -1138,7 +1176,7 @@ $('delete-all').addEventListener('click', async () => {
   try {
     await data('DELETE', 'sessions', { credential: credential() });
   } catch (error) {
-    $('sessions-note').textContent = asFailure(error).message;
+    $('sessions-note').replaceChildren(...sentences(asFailure(error)));
     return;
   }
   startOver();
@@ -1165,7 +1203,7 @@ $('export').addEventListener('click', async () => {
     el('a', { href: url, download: 'gatehouse-export.jsonl' }).click();
     setTimeout(() => URL.revokeObjectURL(url), 60_000);
   } catch (error) {
-    $('sessions-note').textContent = asFailure(error).message;
+    $('sessions-note').replaceChildren(...sentences(asFailure(error)));
   }
 });
 

@@ -12,7 +12,8 @@ const maxEvent = 16 << 20; // characters of one event
 export class Failure extends Error {
   constructor(message, { code = '', status = 0, details = [], requestID = '', retryAfter = 0, challenge = '' } = {}) {
     super(message);
-    Object.assign(this, { code, status, details, requestID, retryAfter, challenge });
+    // until is the time on the page's clock when it may be tried again, 0 for no such time.
+    Object.assign(this, { code, status, details, requestID, retryAfter, challenge, until: retryAfter && performance.now() + retryAfter * 1000 });
   }
 
   // of makes one of an error envelope; response is what it came with.
