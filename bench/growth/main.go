@@ -1,6 +1,6 @@
 // Command growth measures how what a turn costs grows with what there is: the
 // turns of a session, the sessions of an owner, callers, instances, the size of
-// an answer. It writes the figures and a plot of each:
+// an answer and of files, runs that wait, watchers. It writes the figures and a plot of each:
 //
 //	cd bench
 //	go run ./growth        some minutes; gcloud and Java for Firestore's emulator
@@ -13,10 +13,13 @@ package main
 
 import (
 	"context"
+	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
+	"io/fs"
 	"log"
 	"net/http"
 	"net/http/httptest"
@@ -35,6 +38,7 @@ import (
 	"example.com/gatehouse/bench/internal/plot"
 	"example.com/gatehouse/internal/auth"
 	"example.com/gatehouse/internal/drain"
+	"example.com/gatehouse/internal/files"
 	"example.com/gatehouse/internal/gcp/emulator"
 	"example.com/gatehouse/internal/gcp/firestore"
 	"example.com/gatehouse/internal/limit"
@@ -49,17 +53,22 @@ func main() {
 	out := flag.String("out", "results/growth.json", "`file` for the figures")
 	images := flag.String("plots", "../docs/img", "`folder` for the plots")
 	scale := flag.Float64("scale", 1, "how far to go, of the whole way")
+	only := flag.String("only", "", "measure only these `plots`, with commas between, by the end of their files' names")
 	onlyDraw := flag.Bool("draw", false, "measure nothing: draw the figures of -out")
 	flag.Parse()
 	if *onlyDraw {
-		if err := redraw(*out, *images); err != nil {
+		plots, err := read(*out)
+		if err == nil {
+			err = draw(plots, *images)
+		}
+		if err != nil {
 			log.Fatal(err)
 		}
 		return
 	}
 	host, stop, err := emulator.Start()
 	if err == nil {
-		err = run(context.Background(), host, *out, *images, *scale)
+		err = run(context.Background(), host, *out, *images, *only, *scale)
 		stop()
 	}
 	if err != nil {
@@ -67,8 +76,9 @@ func main() {
 	}
 }
 
-// run measures, with Firestore's emulator at host where there is one.
-func run(ctx context.Context, host, out, images string, scale float64) error {
+// run measures with Firestore's emulator at host: everything, or only what is named. What is
+// not measured stays as it was.
+func run(ctx context.Context, host, out, images, only string, scale float64) error {
 	upTo := func(all ...int) []int {
 		most := float64(all[len(all)-1]) * scale
 		for len(all) > 1 && float64(all[len(all)-1]) > most {
@@ -76,41 +86,55 @@ func run(ctx context.Context, host, out, images string, scale float64) error {
 		}
 		return all
 	}
-	var plots []plot.Plot
-	for _, measure := range []func() (plot.Plot, error){
-		func() (plot.Plot, error) { return sessionLength(ctx, upTo(1, 10, 50, 100, 200, 500, 1000, 2000)) },
-		func() (plot.Plot, error) { return sessions(ctx, host, upTo(1, 10, 100, 1000, 10_000, 100_000)) },
-		func() (plot.Plot, error) { return callers(ctx, upTo(1, 10, 100, 1000, 10_000)) },
-		func() (plot.Plot, error) { return instances(ctx, upTo(1, 2, 3, 4, 5, 6, 7, 8)) },
-		func() (plot.Plot, error) { return answers(ctx, upTo(1, 4, 16, 64, 128, 256)) },
-	} {
-		p, err := measure()
-		if err != nil {
-			return err
-		}
-		plots = append(plots, p)
-	}
-	raw, err := json.MarshalIndent(plots, "", "  ")
+	plots, err := read(out)
 	if err != nil {
 		return err
 	}
-	if err := os.WriteFile(out, append(raw, '\n'), 0o644); err != nil {
-		return err
+	for _, m := range []struct {
+		name    string
+		measure func() (plot.Plot, error)
+	}{
+		{"session-length", func() (plot.Plot, error) { return sessionLength(ctx, upTo(1, 10, 50, 100, 200, 500, 1000, 2000)) }},
+		{"sessions", func() (plot.Plot, error) { return sessions(ctx, host, upTo(1, 10, 100, 1000, 10_000, 100_000)) }},
+		{"callers", func() (plot.Plot, error) { return callers(ctx, upTo(1, 10, 100, 1000, 10_000)) }},
+		{"instances", func() (plot.Plot, error) { return instances(ctx, upTo(1, 2, 3, 4, 5, 6, 7, 8)) }},
+		{"answer", func() (plot.Plot, error) { return answers(ctx, upTo(1, 4, 16, 64, 128, 256)) }},
+		{"files", func() (plot.Plot, error) { return attachments(ctx, upTo(64, 256, 1024, 2048, 4096, 7168)) }},
+		{"stored-length", func() (plot.Plot, error) { return storedLength(ctx, host, upTo(1, 10, 100, 200, 500, 1000, 2000)) }},
+		{"waiting", func() (plot.Plot, error) { return waitingRuns(ctx, host, upTo(1, 10, 100, 1000, 10_000)) }},
+		{"watchers", func() (plot.Plot, error) { return watchers(ctx, host, upTo(1, 10, 100, 1000)) }},
+	} {
+		if only != "" && !slices.Contains(strings.Split(only, ","), m.name) {
+			continue
+		}
+		log.Printf("measuring %s", m.name)
+		p, err := m.measure()
+		if err != nil {
+			return fmt.Errorf("%s: %w", m.name, err)
+		}
+		p.File = "growth-" + m.name + ".svg"
+		plots = append(slices.DeleteFunc(plots, func(old plot.Plot) bool { return old.File == p.File }), p)
+		raw, err := json.MarshalIndent(plots, "", "  ")
+		if err != nil {
+			return err
+		}
+		if err := os.WriteFile(out, append(raw, '\n'), 0o644); err != nil {
+			return err
+		}
 	}
 	return draw(plots, images)
 }
 
-// redraw draws the figures that are kept in out.
-func redraw(out, images string) error {
-	raw, err := os.ReadFile(out)
+// read returns the figures that are kept in file, none if it is not there.
+func read(file string) (plots []plot.Plot, err error) {
+	raw, err := os.ReadFile(file)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
 	if err != nil {
-		return err
+		return nil, err
 	}
-	var plots []plot.Plot
-	if err := json.Unmarshal(raw, &plots); err != nil {
-		return err
-	}
-	return draw(plots, images)
+	return plots, json.Unmarshal(raw, &plots)
 }
 
 func draw(plots []plot.Plot, images string) error {
@@ -178,7 +202,7 @@ func sessionLength(ctx context.Context, lengths []int) (plot.Plot, error) {
 		}
 		add(length, series, micros(took), bytes/1024)
 	}
-	return plot.Plot{File: "growth-session-length.svg", Title: "A turn, by the length of its session (memory store)", Series: series}, nil
+	return plot.Plot{Title: "A turn, by the length of its session (memory store)", Series: series}, nil
 }
 
 // sessions lists ever more of an owner's.
@@ -189,31 +213,29 @@ func sessions(ctx context.Context, host string, counts []int) (plot.Plot, error)
 	if err := list(ctx, memory, counts, series, nil); err != nil {
 		return plot.Plot{}, err
 	}
-	if host != "" {
-		var asked atomic.Int64 // documents, by the last query
-		client, err := emulator.Dial(ctx, host, emulator.Project(), emulator.Tap(func(_ string, message any) {
-			if r, ok := message.(*firestorepb.RunQueryRequest); ok {
-				asked.Store(int64(r.GetStructuredQuery().GetLimit().GetValue()))
-			}
-		})...)
-		if err != nil {
-			return plot.Plot{}, err
+	var asked atomic.Int64 // documents, by the last query
+	client, err := emulator.Dial(ctx, host, emulator.Project(), emulator.Tap(func(_ string, message any) {
+		if r, ok := message.(*firestorepb.RunQueryRequest); ok {
+			asked.Store(int64(r.GetStructuredQuery().GetLimit().GetValue()))
 		}
-		defer func() { _ = client.Close() }()
-		theirs := []plot.Series{{Name: "first page, Firestore's emulator, µs", X: x, Y: "µs"}, {Name: "second page, Firestore's emulator, µs", X: x, Y: "µs"},
-			{Name: "documents asked of it, second page", X: x, Y: "documents"}}
-		if err := list(ctx, firestore.NewSessions(client, time.Hour, time.Now), counts, theirs, func() float64 { return float64(asked.Load()) }); err != nil {
-			return plot.Plot{}, err
-		}
-		series = append(series, theirs...)
+	})...)
+	if err != nil {
+		return plot.Plot{}, err
 	}
-	return plot.Plot{File: "growth-sessions.svg", Title: "Listing 20 sessions, by how many there are", Series: series}, nil
+	defer func() { _ = client.Close() }()
+	theirs := []plot.Series{{Name: "first page, Firestore's emulator, µs", X: x, Y: "µs"}, {Name: "second page, Firestore's emulator, µs", X: x, Y: "µs"},
+		{Name: "documents asked of it, second page", X: x, Y: "documents"}}
+	if err := list(ctx, firestore.NewSessions(client, time.Hour, time.Now), counts, theirs, func() float64 { return float64(asked.Load()) }); err != nil {
+		return plot.Plot{}, err
+	}
+	series = append(series, theirs...)
+	return plot.Plot{Title: "Listing 20 sessions, by how many there are", Series: series}, nil
 }
 
 // list lists growing numbers of sessions. asked, if not nil, returns the third
 // of the series after a second page.
 func list(ctx context.Context, store session.Store, counts []int, series []plot.Series, asked func() float64) error {
-	turn := session.Turn{ID: "id", Model: "gemini-2.5-flash", Contents: json.RawMessage(`[{"parts":[{"text":"Hello."}],"role":"user"}]`), CreatedAt: time.Now()}
+	turn := session.Turn{ID: "id", Model: modelName, Contents: json.RawMessage(`[{"parts":[{"text":"Hello."}],"role":"user"}]`), CreatedAt: time.Now()}
 	there := 0
 	for _, count := range counts {
 		group, writing := errgroup.WithContext(ctx)
@@ -284,7 +306,7 @@ func callers(ctx context.Context, counts []int) (plot.Plot, error) {
 		}
 		runtime.KeepAlive(limiter)
 	}
-	return plot.Plot{File: "growth-callers.svg", Title: "A permit, by the number of callers", Series: series}, nil
+	return plot.Plot{Title: "A permit, by the number of callers", Series: series}, nil
 }
 
 func heap() float64 {
@@ -331,7 +353,7 @@ func instances(ctx context.Context, counts []int) (plot.Plot, error) {
 		}
 		add(count, series, float64(shared.leases)/(4*a))
 	}
-	return plot.Plot{File: "growth-instances.svg", Title: "Writes for a limit, by the number of instances: one caller, 5 turns a second in all", Series: series}, nil
+	return plot.Plot{Title: "Writes for a limit, by the number of instances: one caller, 5 turns a second in all", Series: series}, nil
 }
 
 // answers are ever larger.
@@ -350,7 +372,51 @@ func answers(ctx context.Context, kib []int) (plot.Plot, error) {
 		}
 		add(size, series, micros(took), bytes/1024)
 	}
-	return plot.Plot{File: "growth-answer.svg", Title: "A turn, by the size of its answer", Series: series}, nil
+	return plot.Plot{Title: "A turn, by the size of its answer", Series: series}, nil
+}
+
+// attachments are files of a turn, ever larger.
+func attachments(ctx context.Context, kib []int) (plot.Plot, error) {
+	const x = "KiB of the file"
+	series := []plot.Series{
+		{Name: "a turn, ms", X: x, Y: "ms"}, {Name: "CPU, ms", X: x, Y: "ms"}, {Name: "KiB allocated", X: x, Y: "KiB"}, {Name: "KiB sent to the model", X: x, Y: "KiB"},
+	}
+	for _, size := range kib {
+		sent := &sending{RoundTripper: cannedAnswer(200)}
+		h := handler(ctx, session.NewMemory(time.Hour, session.MemoryLimit, time.Now, telemetry.Discard()), sent)
+		image := make([]byte, size<<10)
+		copy(image, "\x89PNG\r\n\x1a\n")
+		body := fmt.Sprintf(`{"query": "What is in it?", "files": [{"type": "image/png", "data": %q}]}`, base64.StdEncoding.EncodeToString(image))
+		const times = 5
+		before := cpuTime()
+		took, bytes, err := cost(times, func() error {
+			_, err := post(ctx, h, body)
+			return err
+		})
+		if err != nil {
+			return plot.Plot{}, err
+		}
+		used := float64(cpuTime()-before) / float64(time.Millisecond) / times
+		add(size, series, micros(took)/1000, used, bytes/1024, float64(sent.bytes.Load())/1024/times)
+	}
+	return plot.Plot{Title: "A turn, by the size of its file", Series: series}, nil
+}
+
+// sending counts the bytes of requests.
+type sending struct {
+	http.RoundTripper
+	bytes atomic.Int64
+}
+
+func (s *sending) RoundTrip(r *http.Request) (*http.Response, error) {
+	n, err := io.Copy(io.Discard, r.Body)
+	s.bytes.Add(n)
+	if err != nil {
+		return nil, err
+	}
+	r = r.Clone(r.Context())
+	r.Body = http.NoBody
+	return s.RoundTripper.RoundTrip(r)
 }
 
 // canned is a model that answers at once, always alike.
@@ -361,43 +427,62 @@ func (c canned) RoundTrip(r *http.Request) (*http.Response, error) {
 	return &http.Response{StatusCode: 200, Header: http.Header{}, Body: io.NopCloser(strings.NewReader(string(c))), Request: r}, err
 }
 
-// service runs the whole service without a network: it returns a func that asks a session ("":
-// a new one) and returns its id.
-func service(ctx context.Context, store session.Store, answer int) func(id string) (string, error) {
-	const name = "gemini-2.5-flash"
-	text := strings.Repeat("All work and no play. ", answer/22+1)[:answer]
+const modelName = "gemini-2.5-flash"
+
+// cannedAnswer is a model that answers with so many bytes of text.
+func cannedAnswer(bytes int) http.RoundTripper {
+	text := strings.Repeat("All work and no play. ", bytes/22+1)[:bytes]
+	return canned(fmt.Sprintf(`{"candidates":[{"content":{"role":"model","parts":[{"text":%q}]},"finishReason":"STOP"}],`+
+		`"usageMetadata":{"promptTokenCount":186,"candidatesTokenCount":64,"totalTokenCount":250}}`, text))
+}
+
+// handler is the whole service without a network.
+func handler(ctx context.Context, store session.Store, gemini http.RoundTripper) http.Handler {
 	client, err := model.New(ctx, model.Config{
-		APIKey: "x", BaseURL: "http://gemini.test", Models: []string{name}, BreakerFailures: 5, BreakerCooldown: time.Minute,
-		Transport: canned(fmt.Sprintf(`{"candidates":[{"content":{"role":"model","parts":[{"text":%q}]},"finishReason":"STOP"}],`+
-			`"usageMetadata":{"promptTokenCount":186,"candidatesTokenCount":64,"totalTokenCount":250}}`, text)),
+		APIKey: "x", BaseURL: "http://gemini.test", Models: []string{modelName}, BreakerFailures: 5, BreakerCooldown: time.Minute, Transport: gemini,
 	})
+	if err != nil {
+		log.Fatal(err) // of constants
+	}
+	types, err := files.ParseTypes(files.Default)
 	if err != nil {
 		log.Fatal(err) // of constants
 	}
 	s := invoke.New(invoke.Config{
 		Agent: agent.Agent{Name: "growth", MaxTokens: 2048},
-		Model: client, ModelName: name, Store: store, Timeout: time.Minute, MaxBodyBytes: 1 << 20, MaxOutputTokens: 1 << 20,
+		Model: client, ModelName: modelName, Store: store, Timeout: time.Minute, MaxBodyBytes: 1 << 20, MaxOutputTokens: 1 << 20,
 		HistoryTokens: 32000, MaxToolRounds: 8, Log: telemetry.Discard(), Now: time.Now,
+		Files: invoke.Files{Types: types, MaxBytes: 7 << 20, TTL: time.Hour},
 	})
-	h := middleware.New(middleware.Config{Log: telemetry.Discard(), Gate: &drain.Gate{}, Now: time.Now, Authenticator: auth.New(&auth.None{})}, s.Routes())
+	return middleware.New(middleware.Config{Log: telemetry.Discard(), Gate: &drain.Gate{}, Now: time.Now, Authenticator: auth.New(&auth.None{})}, s.Routes())
+}
+
+// service returns a func that asks a session ("": a new one) and returns its id.
+func service(ctx context.Context, store session.Store, answer int) func(id string) (string, error) {
+	h := handler(ctx, store, cannedAnswer(answer))
 	return func(id string) (string, error) {
 		body := `{"query": "Which deployment option suits a small service, and why?"`
 		if id != "" {
 			body += fmt.Sprintf(`, "session_id": %q`, id)
 		}
-		r := httptest.NewRequestWithContext(ctx, http.MethodPost, "/invoke", strings.NewReader(body+"}"))
-		r.Header.Set("Content-Type", "application/json")
-		w := httptest.NewRecorder()
-		h.ServeHTTP(w, r)
-		var a struct {
-			Data struct {
-				SessionID string `json:"session_id"`
-			} `json:"data"`
-		}
-		if w.Code != http.StatusOK {
-			return "", fmt.Errorf("answered %d: %.200s", w.Code, w.Body)
-		}
-		err := json.Unmarshal(w.Body.Bytes(), &a)
-		return a.Data.SessionID, err
+		return post(ctx, h, body+"}")
 	}
+}
+
+// post makes a turn and returns its session.
+func post(ctx context.Context, h http.Handler, body string) (session string, err error) {
+	r := httptest.NewRequestWithContext(ctx, http.MethodPost, "/invoke", strings.NewReader(body))
+	r.Header.Set("Content-Type", "application/json")
+	w := httptest.NewRecorder()
+	h.ServeHTTP(w, r)
+	var a struct {
+		Data struct {
+			SessionID string `json:"session_id"`
+		} `json:"data"`
+	}
+	if w.Code != http.StatusOK {
+		return "", fmt.Errorf("answered %d: %.200s", w.Code, w.Body)
+	}
+	err = json.Unmarshal(w.Body.Bytes(), &a)
+	return a.Data.SessionID, err
 }
