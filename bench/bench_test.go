@@ -3,16 +3,21 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"io"
 	"math"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 
+	"example.com/gatehouse/bench/internal/answer"
 	"example.com/gatehouse/internal/gcp/emulator"
 )
 
@@ -31,7 +36,7 @@ func TestReport(t *testing.T) {
 	o.Duration, o.AtOnce, o.Streams, o.Gap = 40*time.Millisecond, []int{1, 4}, []int{20}, 5*time.Millisecond
 	o.SessionTurns, o.CPUProfile, o.Out = 3, filepath.Join(dir, "profiles"), filepath.Join(dir, "results.json")
 	for _, other := range others {
-		if !other.emulator && other.name != genkit.name { // they have separate tests
+		if !other.emulator { // they have separate tests
 			o.Configs = append(o.Configs, other.name)
 		}
 	}
@@ -117,16 +122,16 @@ func TestDocuments(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer services.close()
-	built, err := compile(t.Context(), t.TempDir(), o.BuildFlags, false)
+	built, err := compile(t.Context(), t.TempDir(), o.BuildFlags, there)
 	if err != nil {
 		t.Fatal(err)
 	}
-	model, err := start(t.Context(), built.path("standin"), nil, nil)
+	model, err := start(t.Context(), command{binary: built.path(standin.program), obeys: true})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer model.stop()
-	if _, err := model.first(t.Context(), live, nil); err != nil {
+	if _, err := model.first(t.Context(), standin, false); err != nil {
 		t.Fatal(err)
 	}
 	runOf := func(other target) *run {
@@ -161,6 +166,147 @@ func TestDocuments(t *testing.T) {
 	}
 	if got := f[firstTurn]; got < ms(2*slowCall) {
 		t.Errorf("a first turn after %v ms, though its keys, and then its session, take %v each", got, slowCall)
+	}
+}
+
+// Peers in Go, and one in Python that cannot be installed, which is reported and holds up
+// none of the others.
+func TestPeers(t *testing.T) {
+	if testing.Short() {
+		t.Skip("builds and runs servers")
+	}
+	var some []string
+	for _, peer := range peers {
+		if peer.python == nil {
+			some = append(some, peer.name)
+		}
+	}
+	got := measurePeers(t, some, target{name: "nothing", python: &python{"nowhere", "requirements.txt"}})
+	for i, server := range got.Servers {
+		if broken := server.Name == "nothing"; (server.Missing != "") != broken || broken && i != len(got.Servers)-1 {
+			t.Errorf("%+v", server)
+		}
+	}
+	tables := got.tables()
+	if !strings.Contains(tables["peers machine"], "**Not measured, or not to its end: nothing**") {
+		t.Errorf("what is not there is not reported: %s", tables["peers machine"])
+	}
+	for name, rows := range map[string]int{"peers": 4, "peers streams": 4, "peers growth": 2} {
+		if n := strings.Count(tables[name], "\n") - 2; n != rows {
+			t.Errorf("%s has %d rows, want %d:\n%s", name, n, rows, tables[name])
+		}
+	}
+}
+
+// Peers in Python answer as they are asked. CI installs them; elsewhere they are measured
+// where they have been.
+func TestPythonPeers(t *testing.T) {
+	var some []string
+	for _, peer := range peers {
+		if peer.python == nil {
+			continue
+		}
+		if !peer.python.there() && os.Getenv("CI") != "true" {
+			t.Skip(peer.name + " is not installed: go run . -install")
+		}
+		some = append(some, peer.name)
+	}
+	for _, server := range measurePeers(t, some).Servers {
+		if server.Missing != "" {
+			t.Errorf("%s: %s", server.Name, server.Missing)
+		}
+	}
+}
+
+// measurePeers compares peers in the shortest time, and checks that each that is not
+// missing has all figures.
+func measurePeers(t *testing.T, names []string, more ...target) *Peers {
+	t.Helper()
+	o := quick()
+	o.Peers, o.Rounds, o.Duration, o.PeerStreams = names, 1, 40*time.Millisecond, 10
+	targets := append(o.peers(), more...)
+	services, err := startStandins(targets)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer services.close()
+	built, err := compile(t.Context(), t.TempDir(), o.BuildFlags, targets)
+	if err != nil {
+		t.Fatal(err)
+	}
+	model, err := start(t.Context(), command{binary: built.path(standin.program), obeys: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer model.stop()
+	if _, err := model.first(t.Context(), standin, false); err != nil {
+		t.Fatal(err)
+	}
+	p, err := comparePeers(t.Context(), o, targets, built, model, services, t.Output())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range targets {
+		missing := slices.ContainsFunc(p.Servers, func(s Server) bool { return s.Name == c.name && s.Missing != "" })
+		for scenario, figure := range map[string]string{starting: idleMemory, sequential: added, atOnce: throughput, streaming: firstP50, growing: lastTurns} {
+			if scenario == growing && !c.keeps && !c.dialect.carried {
+				continue
+			}
+			if n := len(p.values(scenario, c.name, figure)); (n == 0) != missing {
+				t.Errorf("%s, %s: %d figures, missing is %v", c.name, scenario, n, missing)
+			}
+		}
+	}
+	return p
+}
+
+func TestMember(t *testing.T) {
+	for _, test := range []struct{ name, data, want string }{
+		{"of an object", `{"a": 1, "text": "x"}`, "x"},
+		{"without a space", `{"text":"x"}`, "x"},
+		{"the first of two", `{"text": "x", "b": {"text": "y"}}`, "x"},
+		{"with a quote in it", `{"text": "say \"x\"\n", "b": 1}`, "say \"x\"\n"},
+		{"with a backslash last", `{"text": "x\\", "b": "y"}`, `x\`},
+		{"empty", `{"text": ""}`, ""},
+		{"null", `{"text": null, "b": "y"}`, ""},
+		{"of another name", `{"context": "x"}`, ""},
+		{"that does not end", `{"text": "x`, ""},
+	} {
+		if got := string(member([]byte(test.data), "text")); got != test.want {
+			t.Errorf("%s: %q, want %q", test.name, got, test.want)
+		}
+	}
+}
+
+// A server that answers something else than the model is no peer.
+func TestAnswersAreChecked(t *testing.T) {
+	for _, test := range []struct {
+		name, body, events string
+		ok                 bool
+	}{
+		{"the model's answer", answer.Text, answer.Text, true},
+		{"a part of it", answer.Text[1:], answer.Text[1:], false},
+		{"more", answer.Text + ".", answer.Text + ".", false},
+	} {
+		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if r.Header.Get("Accept") == acceptStream {
+				_, _ = fmt.Fprintf(w, "data: {\"text\": %q}\n\ndata: {\"text\": %q}\n\n", test.events[:9], test.events[9:])
+				return
+			}
+			_, _ = fmt.Fprintf(w, `{"response": %q}`, test.body)
+		}))
+		c, err := connect(t.Context(), server.Listener.Addr().String(), limit)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := c.turn(); (err == nil) != test.ok {
+			t.Errorf("%s: %v", test.name, err)
+		}
+		if err := c.stream(limit.turn(acceptStream, conversation{}), limit.dialect, func() {}); (err == nil) != test.ok {
+			t.Errorf("%s, streamed: %v", test.name, err)
+		}
+		c.close()
+		server.Close()
 	}
 }
 
@@ -243,6 +389,8 @@ func TestParse(t *testing.T) {
 		{"nothing", nil, true},
 		{"quick, two configurations", []string{"-quick", "-configs", usual + "; + logs"}, true},
 		{"an unknown configuration", []string{"-configs", "another"}, false},
+		{"one peer", []string{"-configs", "", "-peers", "Genkit"}, true},
+		{"an unknown peer", []string{"-peers", "another"}, false},
 		{"too many rounds", []string{"-rounds", "1000"}, false},
 		{"a negative latency", []string{"-latency", "-1s"}, false},
 	} {

@@ -4,12 +4,16 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"strings"
 	"time"
+
+	"example.com/gatehouse/bench/internal/answer"
 )
 
 // A conn is one client's connection to a server. It is leaner than net/http's
@@ -45,12 +49,10 @@ func (c *conn) send(request []byte) (*http.Response, error) {
 	return http.ReadResponse(c.r, nil)
 }
 
-// lastWords is the end of the stand-in's answer: a response with it is complete.
-var lastWords = []byte("That is all.")
-
-// call sends a request and reads the whole answer, which must be 200 and hold
-// all of want. The result is valid until the next call.
-func (c *conn) call(request, want []byte) ([]byte, error) {
+// call sends a request and reads the whole answer, which must be 200 and hold the
+// model's text in the member text of its JSON. Without a member the text is not looked
+// for. The result is valid until the next call.
+func (c *conn) call(request []byte, text string) ([]byte, error) {
 	response, err := c.send(request)
 	if err != nil {
 		return nil, err
@@ -60,15 +62,18 @@ func (c *conn) call(request, want []byte) ([]byte, error) {
 		return nil, err
 	}
 	body := c.body.Bytes()
-	if response.StatusCode != http.StatusOK || !bytes.Contains(body, want) {
+	if response.StatusCode != http.StatusOK {
 		return nil, fmt.Errorf("answered %s: %.300s", response.Status, body)
+	}
+	if text != "" && string(member(body, text)) != answer.Text {
+		return nil, fmt.Errorf("answered something else than the model: %.600s", body)
 	}
 	return body, nil
 }
 
-// stream sends a request and reads the events that answer it. It calls first
-// when the first event has come.
-func (c *conn) stream(request []byte, first func()) error {
+// stream sends a request and reads the events that answer it, whose texts must be the
+// model's. It calls first when the first text has come.
+func (c *conn) stream(request []byte, d dialect, first func()) error {
 	response, err := c.send(request)
 	if err != nil {
 		return err
@@ -76,7 +81,7 @@ func (c *conn) stream(request []byte, first func()) error {
 	if response.StatusCode != http.StatusOK {
 		return fmt.Errorf("answered %s", response.Status)
 	}
-	events, complete := 0, false
+	var text []byte
 	lines := bufio.NewScanner(response.Body)
 	for lines.Scan() {
 		data, ok := bytes.CutPrefix(lines.Bytes(), []byte("data:"))
@@ -86,46 +91,42 @@ func (c *conn) stream(request []byte, first func()) error {
 			}
 			continue
 		}
-		if events++; events == 1 {
+		piece := member(data, d.piece)
+		if len(piece) > 0 && len(text) == 0 {
 			first()
 		}
-		complete = complete || bytes.Contains(data, lastWords)
+		if d.repeats && string(piece) == answer.Text {
+			continue // the whole once more
+		}
+		text = append(text, piece...)
 	}
 	if err := lines.Err(); err != nil {
 		return err
 	}
-	if !complete {
-		return errors.New("the stream ended before the answer did")
+	if string(text) != answer.Text {
+		return fmt.Errorf("streamed something else than the model: %.600s", text)
 	}
 	return nil
 }
 
-const question = `"Which deployment option suits a small service, and why?"`
-
-// turn is the request of one turn: the session is a new one for "".
-func (t target) turn(accept, session string, headers ...string) []byte {
-	body := `{"query": ` + question
-	if t.flow {
-		body = `{"data": ` + question
+// member returns the text of the first member of this name in some JSON, or nil without
+// one. It decodes nothing but that text, because the load generator uses the server's CPUs.
+func member(data []byte, name string) []byte {
+	_, rest, found := bytes.Cut(data, []byte(`"`+name+`":`))
+	rest, quoted := bytes.CutPrefix(bytes.TrimLeft(rest, " "), []byte(`"`))
+	if !found || !quoted {
+		return nil
 	}
-	if session != "" {
-		body += fmt.Sprintf(`, "session_id": %q`, session)
+	end := bytes.IndexByte(rest, '"')
+	if end < 0 {
+		return nil
 	}
-	body += "}"
-	var b strings.Builder
-	fmt.Fprintf(&b, "POST / HTTP/1.1\r\nHost: 127.0.0.1\r\nUser-Agent: bench\r\nAccept: %s\r\nContent-Type: application/json\r\nContent-Length: %d\r\n",
-		accept, len(body))
-	for _, header := range append(headers, t.headers...) {
-		b.WriteString(header + "\r\n")
+	if !bytes.Contains(rest[:end], []byte(`\`)) {
+		return rest[:end]
 	}
-	b.WriteString("\r\n" + body)
-	return []byte(b.String())
+	var text string // with something escaped, which may be a quote
+	if json.NewDecoder(io.MultiReader(strings.NewReader(`"`), bytes.NewReader(rest))).Decode(&text) != nil {
+		return nil
+	}
+	return []byte(text)
 }
-
-const (
-	acceptJSON   = "application/json"
-	acceptStream = "text/event-stream"
-)
-
-// live asks whether the process answers at all.
-var live = []byte("GET /health/live HTTP/1.1\r\nHost: 127.0.0.1\r\nUser-Agent: bench\r\nAccept: */*\r\n\r\n")

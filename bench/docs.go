@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -15,6 +16,7 @@ import (
 const (
 	page       = "docs/performance.md"
 	kept       = "bench/results/results.json"
+	keptPeers  = "bench/results/peers.json"
 	keptBefore = "bench/results/results-before.json"
 	images     = "docs/img"
 )
@@ -32,6 +34,18 @@ func read(root, file string) (*Results, error) {
 	return r, nil
 }
 
+func readPeers(root string) (*Peers, error) {
+	raw, err := os.ReadFile(filepath.Join(root, keptPeers))
+	if err != nil {
+		return nil, err
+	}
+	p := new(Peers)
+	if err := json.Unmarshal(raw, p); err != nil {
+		return nil, fmt.Errorf("%s: %w", keptPeers, err)
+	}
+	return p, nil
+}
+
 // document puts the tables into the page's text, each between the comments
 // <!-- bench NAME --> and <!-- end -->.
 func document(root, text string) (string, error) {
@@ -45,6 +59,11 @@ func document(root, text string) (string, error) {
 			blocks[prefix+name] = table
 		}
 	}
+	p, err := readPeers(root)
+	if err != nil {
+		return "", err
+	}
+	maps.Copy(blocks, p.tables())
 	for _, name := range []string{"profile before", "profile after", "binary parts"} {
 		raw, err := os.ReadFile(filepath.Join(root, "bench", "results", strings.ReplaceAll(name, " ", "-")+".txt"))
 		if err != nil {

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"strings"
 	"time"
@@ -31,12 +30,12 @@ func documents(ctx context.Context, r *run, s *standins) ([]Touched, error) {
 	}
 	var all []Touched
 	err := r.serve(ctx, func(server *server) error {
-		c, err := dial(ctx, server.address)
+		c, err := connect(ctx, server.address, r.target)
 		if err != nil {
 			return err
 		}
 		defer c.close()
-		session, err := c.session(r.target)
+		session, err := c.session()
 		if err != nil {
 			return err
 		}
@@ -46,7 +45,7 @@ func documents(ctx context.Context, r *run, s *standins) ([]Touched, error) {
 			request func(i int) []byte
 			want    Documents
 		}{
-			{"of a new session", func(int) []byte { return r.target.turn(acceptJSON, "") }, Documents{0, 1, 1}},
+			{"of a new session", func(int) []byte { return r.target.turn(acceptJSON, conversation{}) }, Documents{0, 1, 1}},
 			{"of a session", func(int) []byte { return r.target.turn(acceptJSON, session) }, Documents{1, 1, 2}},
 			{"of a session, with an Idempotency-Key", func(i int) []byte {
 				return r.target.turn(acceptJSON, session, fmt.Sprintf("Idempotency-Key: bench-%d", i))
@@ -54,7 +53,7 @@ func documents(ctx context.Context, r *run, s *standins) ([]Touched, error) {
 		}
 		for _, kind := range kinds {
 			for i := range counted {
-				if _, err := c.call(kind.request(i), lastWords); err != nil {
+				if _, err := c.call(kind.request(i), r.target.dialect.text); err != nil {
 					return err
 				}
 			}
@@ -65,7 +64,7 @@ func documents(ctx context.Context, r *run, s *standins) ([]Touched, error) {
 		}
 		n, end := 0, time.Now().Add(r.Steady)
 		for pace := time.NewTicker(200 * time.Millisecond); time.Now().Before(end); n++ {
-			if _, err := c.call(r.target.turn(acceptJSON, session), lastWords); err != nil {
+			if _, err := c.call(r.target.turn(acceptJSON, session), r.target.dialect.text); err != nil {
 				return err
 			}
 			select {
@@ -96,27 +95,13 @@ func touched(name string, turns int, counts map[string]Documents) Touched {
 	return t
 }
 
-// session creates a session with one turn and returns its id.
-func (c *conn) session(t target) (string, error) {
-	body, err := c.call(t.turn(acceptJSON, ""), lastWords)
-	if err != nil {
-		return "", err
+// session creates a session with one turn and returns it.
+func (c *client) session() (conversation, error) {
+	if err := c.begin(acceptJSON); err != nil {
+		return conversation{}, err
 	}
-	return sessionOf(body)
-}
-
-// sessionOf is the id in the answer to a turn.
-func sessionOf(answer []byte) (string, error) {
-	var a struct {
-		Data struct {
-			SessionID string `json:"session_id"`
-		} `json:"data"`
-	}
-	err := json.Unmarshal(answer, &a)
-	if err == nil && a.Data.SessionID == "" {
-		err = fmt.Errorf("no session in %.300s", answer)
-	}
-	return a.Data.SessionID, err
+	err := c.ask()
+	return c.asked, err
 }
 
 // documentsTable is the table of what turns touched.

@@ -23,6 +23,12 @@ const (
 	firstAnswer = "first answer"
 	firstTurn   = "first turn"
 	idleMemory  = "memory after the first turn"
+	added       = "added to the model's time"
+	firstTurns  = "p50 of turns 1 to 20"
+	lastTurns   = "p50 of turns 181 to 200"
+	firstCPU    = "CPU of turns 1 to 100"
+	lastCPU     = "CPU of turns 101 to 200"
+	grown       = "memory for the 200 turns"
 )
 
 // A metric is a figure as it is shown.
@@ -55,6 +61,12 @@ var metrics = []metric{
 	{firstAnswer, "ms", 1, difference},
 	{firstTurn, "ms", 1, difference},
 	{idleMemory, "MiB", 1, ratio},
+	{added, "ms", 2, itself},
+	{firstTurns, "ms", 2, itself},
+	{lastTurns, "ms", 2, itself},
+	{firstCPU, "ms a turn", 2, itself},
+	{lastCPU, "ms a turn", 2, itself},
+	{grown, "MiB", 1, itself},
 }
 
 // with compares a figure with the limit's. It is false where the limit's is 0.

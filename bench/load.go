@@ -2,6 +2,8 @@ package main
 
 import (
 	"context"
+	"crypto/rand"
+	"fmt"
 	"slices"
 	"sync"
 	"time"
@@ -18,12 +20,13 @@ func load(ctx context.Context, address string, t target, n, turns int, d time.Du
 	}
 	clients := make([]*client, n)
 	for i := range clients {
-		c, err := dial(ctx, address)
+		c, err := connect(ctx, address, t)
 		if err != nil {
 			return nil, err
 		}
 		defer c.close()
-		clients[i] = &client{conn: c, target: t, turns: turns, request: t.turn(acceptJSON, "")}
+		c.turns = turns
+		clients[i] = c
 	}
 	var (
 		group errgroup.Group
@@ -57,23 +60,62 @@ type client struct {
 	*conn
 	target  target
 	turns   int // of one session; below 2 each turn has a new session
-	done    int // of the current session
-	request []byte
+	asked   conversation
+	request []byte // of the next turn, nil in no session
 }
 
-func (c *client) turn() error {
-	body, err := c.call(c.request, lastWords)
-	if err != nil || c.turns < 2 {
+func connect(ctx context.Context, address string, t target) (*client, error) {
+	c, err := dial(ctx, address)
+	return &client{conn: c, target: t}, err
+}
+
+// begin begins a session, and creates it where the server wants that.
+func (c *client) begin(accept string) error {
+	c.asked = conversation{}
+	if c.target.dialect.named {
+		c.asked.session = rand.Text()
+		if creation := c.target.creation(c.asked.session); creation != nil {
+			if _, err := c.call(creation, ""); err != nil {
+				return err
+			}
+		}
+	}
+	c.request = c.target.turn(accept, c.asked)
+	return nil
+}
+
+// ask makes the next turn of the session.
+func (c *client) ask() error {
+	body, err := c.call(c.request, c.target.dialect.text)
+	if err != nil {
 		return err
 	}
-	if c.done++; c.done >= c.turns {
-		c.done, c.request = 0, c.target.turn(acceptJSON, "")
-		return nil
+	if c.asked.turns++; c.asked.session == "" {
+		c.asked.session = string(member(body, "session_id"))
 	}
-	if c.done > 1 {
-		return nil
+	if c.asked.session == "" && c.target.keeps {
+		return fmt.Errorf("no session in %.300s", body)
 	}
-	session, err := sessionOf(body)
-	c.request = c.target.turn(acceptJSON, session)
-	return err
+	return nil
+}
+
+// turn asks the next question, in a new session when the last has had its turns.
+func (c *client) turn() error {
+	if c.request == nil {
+		if err := c.begin(acceptJSON); err != nil {
+			return err
+		}
+	}
+	if err := c.ask(); err != nil {
+		return err
+	}
+	switch {
+	case c.asked.turns < c.turns:
+		c.request = c.target.turn(acceptJSON, c.asked)
+	case c.target.dialect.named || c.asked.turns > 1:
+		c.request = nil
+	default: // the request begins a new session again
+		c.asked = conversation{}
+	}
+	return nil
 }

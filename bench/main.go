@@ -5,6 +5,7 @@
 //	go run .            some minutes
 //	go run . -quick     seconds
 //	go run . -keep      keeps what is measured in results/
+//	go run . -install   only installs the peers in Python, which later runs find
 //	go run . -docs      puts the tables of what is kept into docs/performance.md
 //
 // Every server is a separate process, and so is the stand-in for the model;
@@ -39,6 +40,8 @@ func main() {
 	}
 	switch {
 	case err != nil:
+	case o.Install:
+		err = install(ctx, os.Stderr)
 	case o.Docs:
 		err = rewrite()
 	default:
@@ -69,7 +72,7 @@ func report(ctx context.Context, o Options, out, progress io.Writer) error {
 			return err
 		}
 	}
-	if o.Keep {
+	if o.Keep && len(o.Configs) > 0 {
 		if err := results.keep(filepath.Join(root(), kept)); err != nil {
 			return err
 		}
@@ -95,30 +98,40 @@ func measure(ctx context.Context, o Options, progress io.Writer) (*Results, erro
 		results.Units[m.name] = m.unit
 	}
 	_, _ = fmt.Fprintln(progress, "building")
-	built, err := compile(ctx, dir, o.BuildFlags, slices.Contains(o.Configs, genkit.name))
+	all, targets := scenarios(o), o.targets()
+	built, err := compile(ctx, dir, o.BuildFlags, slices.Concat(targets, o.peers()))
 	if err != nil {
 		return nil, err
 	}
 	if results.Binaries, err = built.sizes(); err != nil {
 		return nil, err
 	}
-	model, err := start(ctx, built.path("standin"), []string{
+	model, err := start(ctx, command{binary: built.path(standin.program), args: []string{
 		"-latency", o.Latency.String(), "-first", o.First.String(), "-gap", o.Gap.String(),
-	}, nil)
+	}, obeys: true})
 	if err != nil {
 		return nil, err
 	}
 	defer model.stop()
-	if _, err := model.first(ctx, live, nil); err != nil {
+	if _, err := model.first(ctx, standin, false); err != nil {
 		return nil, err
 	}
 
-	all, targets := scenarios(o), o.targets()
 	services, err := startStandins(targets)
 	if err != nil {
 		return nil, err
 	}
 	defer services.close()
+	if len(o.Peers) > 0 {
+		if results.Peers, err = comparePeers(ctx, o, o.peers(), built, model, services, progress); err != nil {
+			return nil, fmt.Errorf("peers: %w", err)
+		}
+		if o.Keep {
+			if err := results.Peers.keep(filepath.Join(root(), keptPeers)); err != nil {
+				return nil, err
+			}
+		}
+	}
 	one := func(s scenario, t target, profile string) (Figures, error) {
 		ctx, cancel := context.WithTimeout(ctx, runTimeout)
 		defer cancel()

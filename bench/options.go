@@ -12,12 +12,14 @@ import (
 // Options configure what is measured, and for how long.
 type Options struct {
 	Configs      []string      `json:"configs"` // of [others]
+	Peers        []string      `json:"peers"`   // of [peers]
 	Rounds       int           `json:"rounds"`
 	Pairs        int           `json:"pairs"`       // of the limit and the server with budgets, a round; of the others 1
 	Duration     time.Duration `json:"duration_ns"` // of one unary run
 	AtOnce       []int         `json:"at_once"`     // unary clients
 	Streams      []int         `json:"streams"`     // at once
-	Starts       int           `json:"starts"`      // of each kind, a round
+	PeerStreams  int           `json:"peer_streams"`
+	Starts       int           `json:"starts"` // of each kind, a round
 	SessionTurns int           `json:"session_turns"`
 	Latency      time.Duration `json:"model_latency_ns"` // before a whole answer
 	First        time.Duration `json:"model_first_ns"`   // before a stream's first chunk
@@ -29,6 +31,7 @@ type Options struct {
 	Out        string `json:"-"` // file for the results
 	CPUProfile string `json:"-"` // folder for CPU profiles
 	Keep       bool   `json:"-"` // replace the results that the page is made from
+	Install    bool   `json:"-"` // only install the peers
 	Docs       bool   `json:"-"` // only bring the page of results up to date
 }
 
@@ -46,7 +49,7 @@ func (o *Options) pairs(t target) int {
 // full is the usual measurement, in some minutes.
 func full() Options {
 	return Options{
-		Rounds: 3, Pairs: 3, Duration: 1200 * time.Millisecond, AtOnce: []int{1, 64, 512}, Streams: []int{1000}, Starts: 5,
+		Rounds: 3, Pairs: 3, Duration: 1200 * time.Millisecond, AtOnce: []int{1, 64, 512}, Streams: []int{1000}, PeerStreams: 100, Starts: 5,
 		First: 20 * time.Millisecond, Gap: 250 * time.Millisecond, Steady: 65 * time.Second, Shared: 20 * time.Second, BuildFlags: []string{"-trimpath", "-tags=grpcnotrace"}, // as delivery/build has it
 	}
 }
@@ -54,7 +57,7 @@ func full() Options {
 // quick shows in seconds that everything works. Its figures are rough.
 func quick() Options {
 	return Options{
-		Rounds: 2, Pairs: 1, Duration: 200 * time.Millisecond, AtOnce: []int{1, 64}, Streams: []int{100}, Starts: 1,
+		Rounds: 2, Pairs: 1, Duration: 200 * time.Millisecond, AtOnce: []int{1, 64}, Streams: []int{100}, PeerStreams: 20, Starts: 1,
 		First: 20 * time.Millisecond, Gap: 20 * time.Millisecond, Steady: time.Second, Shared: time.Second, // without -trimpath, what other builds compiled is used
 	}
 }
@@ -70,11 +73,13 @@ func parse(args []string) (Options, error) {
 	short := flags.Bool("quick", false, "take seconds; the figures are rough")
 	configs := flags.String("configs", strings.Join(names, "; "), "the configurations to compare with the limit, separated by semicolons")
 	rounds := flags.Int("rounds", 0, "how many rounds, 0 for the usual number")
+	beside := flags.String("peers", strings.Join(peerNames(), "; "), "the peers to compare with this project and the limit, separated by semicolons")
 	flags.IntVar(&o.SessionTurns, "session", 0, "how many turns a unary client has in one session, 0 for a new session each turn")
 	flags.DurationVar(&o.Latency, "latency", 0, "how long the model takes for a whole answer")
 	flags.StringVar(&o.Out, "out", "", "`file` to write the results to, as JSON")
 	flags.StringVar(&o.CPUProfile, "cpuprofile", "", "`folder` to write CPU profiles of the servers to, from runs that do not count")
-	flags.BoolVar(&o.Keep, "keep", false, "replace "+kept+", without the single runs")
+	flags.BoolVar(&o.Keep, "keep", false, "replace "+kept+", without the single runs, and "+keptPeers)
+	flags.BoolVar(&o.Install, "install", false, "measure nothing: install the peers in Python into the user's cache, where later runs find them")
 	flags.BoolVar(&o.Docs, "docs", false, "measure nothing: put the tables of "+kept+" into "+page)
 	if err := flags.Parse(args); err != nil {
 		return Options{}, err
@@ -87,16 +92,36 @@ func parse(args []string) (Options, error) {
 	if *rounds != 0 {
 		o.Rounds = *rounds
 	}
-	for name := range strings.SplitSeq(*configs, ";") {
-		o.Configs = append(o.Configs, strings.TrimSpace(name))
-	}
+	o.Configs, o.Peers = split(*configs), split(*beside)
 	return o, o.check()
+}
+
+// split returns the names in a list that semicolons separate.
+func split(list string) (names []string) {
+	for name := range strings.SplitSeq(list, ";") {
+		if name = strings.TrimSpace(name); name != "" {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+func peerNames() (names []string) {
+	for _, t := range peers {
+		names = append(names, t.name)
+	}
+	return names
 }
 
 func (o *Options) check() error {
 	for _, name := range o.Configs {
 		if !slices.ContainsFunc(others, func(t target) bool { return t.name == name }) {
 			return fmt.Errorf("there is no configuration %q", name)
+		}
+	}
+	for _, name := range o.Peers {
+		if !slices.Contains(peerNames(), name) {
+			return fmt.Errorf("there is no peer %q", name)
 		}
 	}
 	if o.Rounds < 1 || o.Rounds > 100 {
@@ -113,6 +138,20 @@ func (o *Options) targets() []target {
 	all := []target{limit}
 	for _, t := range others {
 		if slices.Contains(o.Configs, t.name) {
+			all = append(all, t)
+		}
+	}
+	return all
+}
+
+// peers are the limit, the usual deployment and the chosen peers, or none.
+func (o *Options) peers() []target {
+	if len(o.Peers) == 0 {
+		return nil
+	}
+	all := []target{limit, others[slices.IndexFunc(others, func(t target) bool { return t.name == usual })]}
+	for _, t := range peers {
+		if slices.Contains(o.Peers, t.name) {
 			all = append(all, t)
 		}
 	}

@@ -48,38 +48,38 @@ func share(ctx context.Context, r *run, s *standins, n int) (Instances, error) {
 	env["FIRESTORE_EMULATOR_HOST"] = s.counting.address
 	one := *r
 	one.told = func(target) map[string]string { return env }
-	conns, requests := make([]*conn, n), make([][]byte, n)
+	clients, requests := make([]*client, n), make([][]byte, n)
 	for i := range n {
 		server, err := one.start(ctx)
 		if err != nil {
 			return Instances{}, err
 		}
 		defer server.stop()
-		if _, err := server.first(ctx, live, nil); err != nil {
+		if _, err := server.first(ctx, r.target, false); err != nil {
 			return Instances{}, err
 		}
-		c, err := dial(ctx, server.address)
+		c, err := connect(ctx, server.address, r.target)
 		if err != nil {
 			return Instances{}, err
 		}
 		defer c.close()
-		session, err := c.session(r.target)
+		session, err := c.session()
 		if err != nil {
 			return Instances{}, err
 		}
-		conns[i], requests[i] = c, r.target.turn(acceptJSON, session)
+		clients[i], requests[i] = c, r.target.turn(acceptJSON, session)
 	}
 	s.counting.take() // what the starts and the first turns did
 	took := make([][]time.Duration, n)
 	var group errgroup.Group
 	end, pace := time.Now().Add(r.Shared), time.Duration(n)*time.Second/turnsASecond
-	for i, c := range conns {
+	for i, c := range clients {
 		group.Go(func() error {
 			ticker := time.NewTicker(pace)
 			defer ticker.Stop()
 			for time.Now().Before(end) {
 				begin := time.Now()
-				if _, err := c.call(requests[i], lastWords); err != nil {
+				if _, err := c.call(requests[i], r.target.dialect.text); err != nil {
 					return err
 				}
 				took[i] = append(took[i], time.Since(begin))

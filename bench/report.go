@@ -26,6 +26,12 @@ func (r *Results) markdown(w io.Writer) error {
 		b.WriteString("\n### documents of a turn\n\n" + documentsTable(r.Documents))
 		b.WriteString("\n### several processes\n\n" + instancesTable(r.Instances))
 	}
+	if r.Peers != nil {
+		tables := r.Peers.tables()
+		for _, name := range slices.Sorted(maps.Keys(tables)) {
+			b.WriteString("\n### " + name + "\n\n" + tables[name])
+		}
+	}
 	b.WriteString("\n### Binaries\n\n" + r.binaries())
 	_, err := io.WriteString(w, b.String())
 	return err

@@ -19,6 +19,7 @@ type Results struct {
 	Comparison []Comparison      `json:"comparison"`
 	Documents  []Touched         `json:"documents,omitempty"`
 	Instances  []Instances       `json:"instances,omitempty"`
+	Peers      *Peers            `json:"peers,omitempty"`
 }
 
 // A Machine is what was measured on.
@@ -104,11 +105,11 @@ func (r *Results) compare(all []scenario, targets []target) {
 	}
 }
 
-// keep writes what the page and the simulation read: everything but the single
+// keep writes what the page and the simulation read: everything but the peers, the single
 // runs, and each pair's comparison in six digits, which are all that is shown.
 func (r *Results) keep(file string) error {
 	kept := *r
-	kept.Runs, kept.Comparison = nil, slices.Clone(r.Comparison)
+	kept.Runs, kept.Peers, kept.Comparison = nil, nil, slices.Clone(r.Comparison)
 	for i, c := range kept.Comparison {
 		c.ByRound = slices.Clone(c.ByRound)
 		for j, x := range c.ByRound {

@@ -45,7 +45,7 @@ func (r *run) start(ctx context.Context) (*server, error) {
 	env := map[string]string{"GOOGLE_GEMINI_BASE_URL": "http://" + r.model + "/"}
 	maps.Copy(env, r.target.env)
 	maps.Copy(env, r.told(r.target))
-	return start(ctx, r.binary, nil, env)
+	return start(ctx, command{binary: r.binary, args: r.target.args, env: env, obeys: true})
 }
 
 // serve starts a server, waits until it answers, hands it to use and ends it.
@@ -55,7 +55,7 @@ func (r *run) serve(ctx context.Context, use func(*server) error) error {
 		return err
 	}
 	defer s.stop()
-	if _, err := s.first(ctx, live, nil); err != nil {
+	if _, err := s.first(ctx, r.target, false); err != nil {
 		return err
 	}
 	if err := use(s); err != nil {
@@ -82,19 +82,9 @@ func (r *run) measure(s *server, work func() error) (c cost, err error) {
 	if err != nil {
 		return c, err
 	}
-	cpu, err := cpuTime(s.cmd.Process.Pid)
-	if err != nil {
+	if c.wall, c.cpu, err = spent(s.cmd.Process.Pid, work); err != nil {
 		return c, err
 	}
-	begin := time.Now()
-	if err := work(); err != nil {
-		return c, err
-	}
-	c.wall = time.Since(begin)
-	if c.cpu, err = cpuTime(s.cmd.Process.Pid); err != nil {
-		return c, err
-	}
-	c.cpu -= cpu
 	after, err := s.command(control.Figures)
 	if err != nil {
 		return c, err
@@ -107,6 +97,21 @@ func (r *run) measure(s *server, work func() error) (c cost, err error) {
 	}
 	_, c.peak, err = memory(s.cmd.Process.Pid)
 	return c, err
+}
+
+// spent is how long work took, and how much of the CPU's time the process.
+func spent(pid int, work func() error) (wall, cpu time.Duration, err error) {
+	before, err := cpuTime(pid)
+	if err != nil {
+		return 0, 0, err
+	}
+	begin := time.Now()
+	if err := work(); err != nil {
+		return 0, 0, err
+	}
+	wall = time.Since(begin)
+	after, err := cpuTime(pid)
+	return wall, after - before, err
 }
 
 // unary is n clients that ask for whole answers. What a server remembers of the
@@ -197,11 +202,11 @@ func coldStart() scenario {
 		run: func(ctx context.Context, r *run) (Figures, error) {
 			var answers, turns, idle []float64
 			for range r.Starts {
-				answer, _, err := r.startOnce(ctx, live, nil)
+				answer, _, err := r.startOnce(ctx, false)
 				if err != nil {
 					return nil, err
 				}
-				turn, memory, err := r.startOnce(ctx, r.target.turn(acceptJSON, ""), lastWords)
+				turn, memory, err := r.startOnce(ctx, true)
 				if err != nil {
 					return nil, err
 				}
@@ -212,15 +217,15 @@ func coldStart() scenario {
 	}
 }
 
-// startOnce starts a server, asks once, and returns the time from the start of the
+// startOnce starts a server, asks once, for a turn or whether it lives, and returns the time from the start of the
 // process to the answer, and the memory held then.
-func (r *run) startOnce(ctx context.Context, request, want []byte) (time.Duration, int64, error) {
+func (r *run) startOnce(ctx context.Context, turn bool) (time.Duration, int64, error) {
 	s, err := r.start(ctx)
 	if err != nil {
 		return 0, 0, err
 	}
 	defer s.stop()
-	took, err := s.first(ctx, request, want)
+	took, err := s.first(ctx, r.target, turn)
 	if err != nil {
 		return 0, 0, err
 	}

@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"example.com/gatehouse/bench/internal/control"
@@ -25,6 +26,7 @@ type server struct {
 	begun   time.Time // just before the process was started
 
 	cmd      *exec.Cmd
+	obeys    bool // commands
 	commands io.WriteCloser
 	pipe     *os.File
 	answers  *json.Decoder
@@ -32,17 +34,30 @@ type server struct {
 	exited   chan struct{}
 }
 
-// start runs binary on a free port of this machine, with env and nothing of our
-// own environment. It does not wait until the server listens.
-func start(ctx context.Context, binary string, args []string, env map[string]string) (*server, error) {
+// A command is how a server is started.
+type command struct {
+	binary string
+	args   []string // $PORT is the port to listen at
+	env    map[string]string
+	dir    string
+	obeys  bool // commands of the control
+}
+
+// start runs a command on a free port of this machine, with its environment and nothing
+// of our own. It does not wait until the server listens.
+func start(ctx context.Context, how command) (*server, error) {
 	port, err := freePort()
 	if err != nil {
 		return nil, err
 	}
-	s := &server{address: net.JoinHostPort("127.0.0.1", strconv.Itoa(port)), exited: make(chan struct{})}
-	s.cmd = exec.CommandContext(ctx, binary, args...)
+	s := &server{address: net.JoinHostPort("127.0.0.1", strconv.Itoa(port)), obeys: how.obeys, exited: make(chan struct{})}
+	s.cmd = exec.CommandContext(ctx, how.binary)
+	for _, arg := range how.args {
+		s.cmd.Args = append(s.cmd.Args, strings.ReplaceAll(arg, "$PORT", strconv.Itoa(port)))
+	}
+	s.cmd.Dir = how.dir
 	s.cmd.Env = []string{control.Variable + "=1", "PORT=" + strconv.Itoa(port)}
-	for name, value := range env {
+	for name, value := range how.env {
 		s.cmd.Env = append(s.cmd.Env, name+"="+value)
 	}
 	s.cmd.Stderr = &s.stderr
@@ -85,18 +100,22 @@ func freePort() (int, error) {
 var errPortTaken = errors.New("the port was taken")
 
 // startTimeout is how long a server may take to listen.
-const startTimeout = 20 * time.Second
+const startTimeout = 3 * time.Minute
 
-// first asks as soon as the server listens, and returns the time from the start of
-// the process to the end of the answer.
-func (s *server) first(ctx context.Context, request, want []byte) (time.Duration, error) {
+// first asks as soon as the server listens, for a turn or whether it lives, and returns
+// the time from the start of the process to the end of the answer.
+func (s *server) first(ctx context.Context, t target, turn bool) (time.Duration, error) {
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
 	for {
-		c, err := dial(ctx, s.address)
+		c, err := connect(ctx, s.address, t)
 		if err == nil {
 			defer c.close()
-			_, err = c.call(request, want)
+			if turn {
+				err = c.turn()
+			} else {
+				_, err = c.call(t.alive(), "")
+			}
 			return time.Since(s.begun), err
 		}
 		select {
@@ -115,6 +134,9 @@ func (s *server) first(ctx context.Context, request, want []byte) (time.Duration
 // stop ends the process and waits for that.
 func (s *server) stop() {
 	_ = s.commands.Close()
+	if !s.obeys {
+		_ = s.cmd.Process.Signal(syscall.SIGTERM)
+	}
 	select {
 	case <-s.exited:
 	case <-time.After(5 * time.Second):

@@ -17,14 +17,17 @@ type streamed struct {
 
 // streams opens n streams at once and reads each to its end.
 func streams(ctx context.Context, address string, t target, n int) (streamed, error) {
-	conns := make([]*conn, n)
-	for i := range conns {
-		c, err := dial(ctx, address)
+	clients := make([]*client, n)
+	for i := range clients {
+		c, err := connect(ctx, address, t)
 		if err != nil {
 			return streamed{}, err
 		}
 		defer c.close()
-		conns[i] = c
+		if err := c.begin(acceptStream); err != nil {
+			return streamed{}, err
+		}
+		clients[i] = c
 	}
 	var (
 		running sync.WaitGroup
@@ -32,12 +35,12 @@ func streams(ctx context.Context, address string, t target, n int) (streamed, er
 		out     streamed
 		open    int
 	)
-	request, begin := t.turn(acceptStream, ""), make(chan struct{})
-	for _, c := range conns {
+	begin := make(chan struct{})
+	for _, c := range clients {
 		running.Go(func() {
 			<-begin
 			asked, begun := time.Now(), false
-			err := c.stream(request, func() {
+			err := c.stream(c.request, t.dialect, func() {
 				took := time.Since(asked)
 				mu.Lock()
 				defer mu.Unlock()

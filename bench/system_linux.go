@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"syscall"
@@ -56,6 +58,29 @@ func memory(pid int) (now, peak int64, err error) {
 	now, err1 := kilobytes(raw, "VmRSS:")
 	peak, err2 := kilobytes(raw, "VmHWM:")
 	return now, peak, errors.Join(err1, err2)
+}
+
+// proportional is what the process holds of the machine's memory, with its part of what it
+// shares with others, in bytes (proc_pid_smaps(5)).
+func proportional(pid int) (int64, error) {
+	raw, err := os.ReadFile(fmt.Sprintf("/proc/%d/smaps_rollup", pid))
+	if err != nil {
+		return 0, err
+	}
+	return kilobytes(raw, "Pss:")
+}
+
+// children is how many processes the process has made that are still there.
+func children(pid int) (n int, err error) {
+	lists, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", pid))
+	for _, list := range lists {
+		raw, err := os.ReadFile(list)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) { // a thread that has ended
+			return 0, err
+		}
+		n += len(bytes.Fields(raw))
+	}
+	return n, err
 }
 
 // kilobytes finds a line such as "VmRSS:  1234 kB", and returns bytes.

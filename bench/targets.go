@@ -10,10 +10,12 @@ import (
 type target struct {
 	name    string
 	program string
+	args    []string // $PORT is the port to listen at
+	python  *python  // what the program comes from, unless it is one of Go's
 	env     map[string]string
 	headers []string // of every turn, as "Name: value"
-	flow    bool     // the question is the input of a flow of Genkit's
-	keeps   bool     // it has sessions
+	dialect dialect
+	keeps   bool // it has sessions
 
 	held      bool // the budgets hold for it
 	emulator  bool // it needs Firestore's emulator
@@ -21,11 +23,45 @@ type target struct {
 	startOnly bool // only its start is measured
 }
 
+// standin is the stand-in for the model.
+var standin = target{name: "the model itself", program: "standin", dialect: gemini}
+
 // limit is what the others are compared with.
-var limit = target{name: "limit", program: "limit", env: map[string]string{"GEMINI_API_KEY": "x"}}
+var limit = target{name: "limit", program: "limit", dialect: invoke, env: map[string]string{"GEMINI_API_KEY": "x"}}
 
 // genkit is another server that does the job.
-var genkit = target{name: "Genkit", program: genkitProgram, env: map[string]string{"GEMINI_API_KEY": "x"}, flow: true}
+var genkit = target{name: "Genkit", program: genkitProgram, env: map[string]string{"GEMINI_API_KEY": "x"}, dialect: flow}
+
+// peers are what people would pick instead. Those in Python are measured a second time
+// with the faster loop and client that their documentation recommends; LiteLLM comes with both.
+var peers = []target{
+	genkit,
+	{name: "ADK for Go", program: "adk-go", env: map[string]string{"GOOGLE_API_KEY": "x"}, dialect: adkGo, keeps: true},
+	adkInPython("ADK for Python", "requirements.txt"),
+	adkInPython("ADK for Python, uvicorn[standard], google-genai[aiohttp]", "requirements-fast.txt"),
+	fastAPI("FastAPI", "requirements.txt"),
+	fastAPI("FastAPI, uvicorn[standard], google-genai[aiohttp]", "requirements-fast.txt"),
+	{
+		name: "LiteLLM's proxy", program: "litellm", args: []string{"--config", "config.yaml", "--host", "127.0.0.1", "--port", "$PORT"},
+		python: &python{"litellm", "requirements.txt"}, dialect: chatCompletions, headers: []string{"Authorization: Bearer sk-benchmark"},
+		env: map[string]string{"GEMINI_API_KEY": "x", "LITELLM_LOCAL_MODEL_COST_MAP": "True"}, // the list of prices that it was packed with
+	},
+}
+
+func adkInPython(name, requirements string) target {
+	return target{
+		name: name, program: "adk", python: &python{"adk-python", requirements}, dialect: adkPython, keeps: true,
+		args: []string{"api_server", "--host", "127.0.0.1", "--port", "$PORT", "--auto_create_session", "--session_service_uri", "memory://", "--artifact_service_uri", "memory://", "."},
+		env:  map[string]string{"GOOGLE_API_KEY": "x"},
+	}
+}
+
+func fastAPI(name, requirements string) target {
+	return target{
+		name: name, program: "uvicorn", python: &python{"fastapi", requirements}, dialect: invoke, keeps: true,
+		args: []string{"app:app", "--host", "127.0.0.1", "--port", "$PORT"}, env: map[string]string{"GOOGLE_API_KEY": "x"},
+	}
+}
 
 // usual is the deployment that the budgets are about: all on, and the memory
 // store.
@@ -34,7 +70,6 @@ const usual = "usual: API key, limits, memory store, logs, metrics"
 // others are what -configs chooses from, the usual deployment among them: first
 // the service put together from ever more of its parts, then the service itself.
 var others = []target{
-	genkit,
 	parts("nothing but the turn", ""),
 	parts("+ authentication", "authentication"),
 	parts("+ limits", "authentication,limits"),
@@ -58,7 +93,7 @@ const apiKey = "X-API-Key: benchmark"
 // parts is the service put together from some of its parts.
 func parts(name, some string) target {
 	return target{
-		name: name, program: "parts", headers: []string{apiKey}, keeps: strings.Contains(some, "sessions"),
+		name: name, program: "parts", dialect: invoke, headers: []string{apiKey}, keeps: strings.Contains(some, "sessions"),
 		env: map[string]string{"GEMINI_API_KEY": "x", "API_KEYS": apiKeys, "PARTS": some},
 	}
 }
@@ -78,7 +113,7 @@ func gatehouse(name string, env map[string]string) target {
 		"CALLER_RATE_LIMIT_PER_MINUTE": "10000000",
 	}
 	maps.Copy(all, env)
-	return target{name: name, program: "gatehouse", env: all, headers: []string{apiKey}, keeps: true}
+	return target{name: name, program: "gatehouse", dialect: invoke, env: all, headers: []string{apiKey}, keeps: true}
 }
 
 func (t target) withinBudgets() target {

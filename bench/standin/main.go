@@ -15,6 +15,7 @@ import (
 	"strings"
 	"time"
 
+	"example.com/gatehouse/bench/internal/answer"
 	"example.com/gatehouse/bench/internal/control"
 )
 
@@ -77,20 +78,13 @@ func (m model) stream(conn net.Conn) error {
 	return nil
 }
 
-// The answer, in the pieces of a stream. The benchmark looks for the last words.
-var texts = []string{
-	"Cloud Run suits most services: ", "it scales from zero to many instances, ", "asks for no cluster, ",
-	"and bills only while a request is open. ", "Agent Engine manages sessions for you, ", "and GKE gives the most control, ",
-	"at the price of running it. ", "Start with Cloud Run. That is all.",
-}
-
 // whole and stream are the answer as bytes of HTTP/1.1.
 var whole, stream = func() (string, []string) {
-	body := response(strings.Join(texts, ""), true)
+	body := response(answer.Text, true)
 	whole := fmt.Sprintf("HTTP/1.1 200 OK\r\nContent-Type: application/json; charset=UTF-8\r\nContent-Length: %d\r\n\r\n%s", len(body), body)
 	var pieces []string
-	for i, text := range texts {
-		last := i == len(texts)-1
+	for i, text := range answer.Pieces {
+		last := i == len(answer.Pieces)-1
 		data := "data: " + response(text, last) + "\r\n\r\n"
 		piece := fmt.Sprintf("%x\r\n%s\r\n", len(data), data)
 		if i == 0 {
