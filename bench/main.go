@@ -151,6 +151,9 @@ func measure(ctx context.Context, o Options, progress io.Writer) (*Results, erro
 	}
 	for round := 1; round <= o.Rounds; round++ {
 		for _, s := range all {
+			if len(targets) == 1 {
+				break // nothing to compare the limit with
+			}
 			_, _ = fmt.Fprintf(progress, "round %d of %d: %s\n", round, o.Rounds, s.name)
 			for _, t := range targets[1:] {
 				if t.startOnly && !s.starts {
