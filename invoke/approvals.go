@@ -71,10 +71,10 @@ func (r *run) binds(ctx context.Context) bool {
 	return true
 }
 
-// endBound makes the turn of a run that failed with err after an effect had begun. The error
+// endBound makes the turn of g's run, which failed with err after an effect had begun. The error
 // that it returns is of making the turn. err itself becomes a warning of the turn, whose
 // answer is a 200: a client that read an error would ask for the effect again.
-func (s *Service) endBound(ctx context.Context, r *run, g *generation, err error) (session.RunState, error) {
+func (s *Service) endBound(ctx context.Context, g *generation, err error) (session.RunState, error) {
 	state, finish := session.Failed, genai.FinishReason(finishFailed)
 	if cause := context.Cause(ctx); errors.Is(cause, errStopped) || errors.Is(cause, context.Canceled) {
 		state, finish = session.Stopped, finishStopped

@@ -51,12 +51,13 @@ var (
 	errNoEnd       = errors.New("it is not known whether this took effect")
 )
 
-// effectID returns the id of an effect: the same for whoever works on the run. It is handed to
-// the tool as an idempotency key for the system that it changes, which is why it must not
-// depend on the instance or the attempt. 18 bytes are 144 bits: two effects never share one by
-// chance.
-func effectID(run string, step, call int) string {
-	sum := sha256.Sum256([]byte(run + "/" + strconv.Itoa(step) + "/" + strconv.Itoa(call)))
+// effectID returns the id of the effect that a call of the step has: the same for whoever
+// works on the run. It is handed to the tool as an idempotency key for the system that it
+// changes, which is why it must not depend on the instance or the attempt. 18 bytes are 144
+// bits: two effects never share one by chance.
+func (g *generation) effectID(call int) string {
+	run := session.RunID(g.run.key.ID, g.run.turnID)
+	sum := sha256.Sum256([]byte(run + "/" + strconv.Itoa(g.step) + "/" + strconv.Itoa(call)))
 	return base64.RawURLEncoding.EncodeToString(sum[:18])
 }
 
@@ -147,7 +148,7 @@ func (s *Service) planOne(ctx context.Context, g *generation, p *plan, t tool.To
 		return nil
 	}
 	if t.HasEffect() {
-		p.effect = effectID(session.RunID(g.run.key.ID, g.run.turnID), g.step, i)
+		p.effect = g.effectID(i)
 		if e, ok := journal.effect(p.effect); ok {
 			if p.begun = !e.Done; p.begun {
 				return nil // it was approved, if it had to be
@@ -460,7 +461,7 @@ func (g *generation) fail(finish genai.FinishReason, failed *api.Error) error {
 		ends := map[int]callEnd{}
 		maps.Copy(ends, g.ends)
 		for i := range calls {
-			e, ok := journal.effect(effectID(session.RunID(g.run.key.ID, g.run.turnID), g.step, i))
+			e, ok := journal.effect(g.effectID(i))
 			if !ok {
 				continue
 			}

@@ -651,7 +651,7 @@ func (t *loopTurn) Began(id, name string) (map[string]any, error) {
 	case step == nil || t.g.run.journal == nil:
 		return nil, errNoLedger
 	}
-	effect := effectID(session.RunID(t.g.run.key.ID, t.g.run.turnID), t.g.step, i)
+	effect := t.g.effectID(i)
 	if e, ok := t.g.run.journal.effect(effect); ok {
 		if !e.Done {
 			t.ledger = errEffectUnknown
@@ -687,7 +687,7 @@ func (t *loopTurn) Ended(id string, result map[string]any) error {
 	}
 	_, failed := result["error"]
 	end := callEnd{Part: session.Part{Kind: session.KindToolResult, ID: step.ids[i].Shown, Name: step.calls[i].Name, OK: !failed}, Response: result}
-	t.g.run.journal.ended(effectID(session.RunID(t.g.run.key.ID, t.g.run.turnID), t.g.step, i), end)
+	t.g.run.journal.ended(t.g.effectID(i), end)
 	return nil
 }
 

@@ -265,7 +265,7 @@ func (s *Service) conclude(ctx context.Context, r *run, g *generation, err error
 		end.waits, err = g.suspend()
 		return end, err
 	case r.binds(ctx):
-		end.state, err = s.endBound(ctx, r, g, err)
+		end.state, err = s.endBound(ctx, g, err)
 		return end, err
 	}
 	if end.stopped = s.cutShort(ctx, r, g); end.stopped == nil {

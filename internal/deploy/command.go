@@ -68,11 +68,11 @@ func (c *commands) ask(ctx context.Context, invented, name string, args ...strin
 	return strings.TrimSpace(out), err
 }
 
-// bytes is like ask for output that must not be trimmed or invented. A dry run runs it too,
-// so it is for commands that only read this repository.
-func (c *commands) bytes(ctx context.Context, name string, args ...string) (string, error) {
+// git returns the output of a git command as it is. A dry run runs it too, so it is for
+// commands that only read this repository.
+func (c *commands) git(ctx context.Context, args ...string) (string, error) {
 	c.count++
-	return c.start(ctx, io.Discard, name, args...)
+	return c.start(ctx, io.Discard, "git", args...)
 }
 
 // find searches the PATH of the commands' environment; os/exec uses that of this

@@ -241,12 +241,12 @@ func (d *deployment) check(ctx context.Context) error {
 		}
 	}
 	// A dry run asks git too: it reads only this machine, and the commit names the image.
-	commit, err := d.bytes(ctx, "git", "rev-parse", "--verify", "--quiet", d.Commit+"^{commit}")
+	commit, err := d.git(ctx, "rev-parse", "--verify", "--quiet", d.Commit+"^{commit}")
 	if err != nil {
 		return errorf(CodeUsage, "no such commit: %s", d.Commit)
 	}
 	d.commit = strings.TrimSpace(commit)
-	if changed, err := d.bytes(ctx, "git", "status", "--porcelain"); err != nil {
+	if changed, err := d.git(ctx, "status", "--porcelain"); err != nil {
 		return err
 	} else if changed != "" {
 		fmt.Fprintf(d.out, "The working tree has changes that are not committed; %.12s is built without them.\n", d.commit)

@@ -27,7 +27,7 @@ func archive(ctx context.Context, c *commands, commit, scripts, file string) err
 	if c.dryRun {
 		return c.run(ctx, "git", args...)
 	}
-	raw, err := c.bytes(ctx, "git", args...)
+	raw, err := c.git(ctx, args...)
 	if err != nil {
 		return err
 	}

@@ -99,7 +99,7 @@ func (d *deployment) open(ctx context.Context) error {
 		return err
 	}
 	lockFile := filepath.Join(d.Root, ".terraform.lock.hcl")
-	if _, err := d.bytes(ctx, "git", "ls-files", "--error-unmatch", lockFile); err != nil && exists(filepath.Join(d.Dir, lockFile)) {
+	if _, err := d.git(ctx, "ls-files", "--error-unmatch", lockFile); err != nil && exists(filepath.Join(d.Dir, lockFile)) {
 		fmt.Fprintf(d.out, "Terraform wrote %s, the checksums of the provider. Commit it, so that every later run takes the same one.\n", lockFile)
 	}
 	if d.Unlock != "" {

@@ -108,7 +108,7 @@ func New(ctx context.Context, c Config) (*Client, error) {
 		config.Backend = genai.BackendVertexAI
 		config.Project, config.Location = c.Project, c.Location
 		if !c.Loopback && c.Transport == nil {
-			authorized, err := authorize(ctx, base)
+			authorized, err := authorize(base)
 			if err != nil {
 				return nil, err
 			}
@@ -182,7 +182,7 @@ func (c *Client) States() map[string]breaker.State {
 func (c *Client) Close() { c.close() }
 
 // authorize adds Application Default Credentials to base.
-func authorize(ctx context.Context, base *http.Transport) (http.RoundTripper, error) {
+func authorize(base *http.Transport) (http.RoundTripper, error) {
 	creds, err := credentials.DetectDefault(&credentials.DetectOptions{
 		Scopes: []string{"https://www.googleapis.com/auth/cloud-platform"},
 	})

@@ -154,11 +154,7 @@ func TestFrozenBetweenRequests(t *testing.T) {
 		t.Run(protocol, func(t *testing.T) {
 			t.Parallel()
 			collector := telemetrytest.New(t)
-			endpoint := collector.HTTP
-			if protocol == protocolGRPC {
-				endpoint = collector.GRPC
-			}
-			child := startInstance(t, endpoint, protocol)
+			child := startInstance(t, collector.Endpoint(protocol), protocol)
 			now := 0
 			var times []int // of the requests
 			for _, seconds := range []int{0, 1, 3, 3, 3, 30, 9, 1, 5, 600, 2} {
@@ -197,11 +193,7 @@ func TestFrozenDuringAFlush(t *testing.T) {
 			t.Parallel()
 			collector := telemetrytest.New(t)
 			collector.SetMode(telemetrytest.Gate)
-			endpoint := collector.HTTP
-			if protocol == protocolGRPC {
-				endpoint = collector.GRPC
-			}
-			child := startInstance(t, endpoint, protocol)
+			child := startInstance(t, collector.Endpoint(protocol), protocol)
 			child.request(0)
 			collector.AwaitCalls(2) // traces and metrics
 			child.freeze()
@@ -228,11 +220,7 @@ func TestFrozenWhileTheConnectionBreaks(t *testing.T) {
 			t.Parallel()
 			collector := telemetrytest.New(t)
 			collector.SetMode(telemetrytest.Hang)
-			endpoint := collector.HTTP
-			if protocol == protocolGRPC {
-				endpoint = collector.GRPC
-			}
-			child := startInstance(t, endpoint, protocol)
+			child := startInstance(t, collector.Endpoint(protocol), protocol)
 			child.request(0)
 			collector.AwaitCalls(2)
 			child.freeze()

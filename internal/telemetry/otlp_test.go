@@ -87,14 +87,10 @@ func TestOTLP(t *testing.T) {
 	for _, protocol := range []string{protocolHTTP, protocolGRPC} {
 		t.Run(protocol, func(t *testing.T) {
 			collector := telemetrytest.New(t)
-			endpoint := collector.HTTP
-			if protocol == protocolGRPC {
-				endpoint = collector.GRPC
-			}
 			c := testclock.New(start)
 			config := all()
 			config.Now = c.Now
-			o := otlpObserver(t, config, endpoint, protocol)
+			o := otlpObserver(t, config, collector.Endpoint(protocol), protocol)
 			if collector.Calls() != 0 {
 				t.Error("something was sent by New")
 			}

@@ -31,15 +31,11 @@ func TestTrouble(t *testing.T) {
 				collector := telemetrytest.New(t)
 				collector.SetMode(tt.mode)
 				collector.SetDelay(flushBound + 100*time.Millisecond)
-				endpoint := collector.HTTP
-				if protocol == protocolGRPC {
-					endpoint = collector.GRPC
-				}
 				t.Setenv("OTEL_BSP_MAX_QUEUE_SIZE", "50")
 				c := testclock.New(start)
 				config := all()
 				config.Now = c.Now
-				o := otlpObserver(t, config, endpoint, protocol)
+				o := otlpObserver(t, config, collector.Endpoint(protocol), protocol)
 				for range 4 {
 					turn(o)
 					if took := takes(func() { o.Flush(t.Context()) }); took > flushBound+slack {
@@ -116,11 +112,7 @@ func TestCollectorThatRefusesABatch(t *testing.T) {
 		t.Run(protocol, func(t *testing.T) {
 			collector := telemetrytest.New(t)
 			collector.SetMode(telemetrytest.Refuse)
-			endpoint := collector.HTTP
-			if protocol == protocolGRPC {
-				endpoint = collector.GRPC
-			}
-			o := otlpObserver(t, all(), endpoint, protocol)
+			o := otlpObserver(t, all(), collector.Endpoint(protocol), protocol)
 			turn(o)
 			o.Flush(t.Context())
 			if o.queue.len() != 0 || o.Dropped() != spansOfATurn {

@@ -182,7 +182,7 @@ func Run(t *testing.T, open func(t testing.TB, clock *Clock) session.Store) {
 		// other has.
 		clock := NewClock()
 		store := open(t, clock)
-		rapid.Check(t, func(rt *rapid.T) { model(rt, store, clock) })
+		rapid.Check(t, func(rt *rapid.T) { model(rt, store) })
 	})
 }
 
@@ -747,7 +747,7 @@ func cancelled(t *testing.T, store session.Store, clock *Clock) {
 }
 
 // model makes random calls to the store and to a map, and compares the results.
-func model(rt *rapid.T, store session.Store, clock *Clock) {
+func model(rt *rapid.T, store session.Store) {
 	ctx := context.Background()
 	owners := []session.Owner{session.OwnerOf(session.NewID(), ""), session.OwnerOf(session.NewID(), "")}
 	ids := []string{session.NewID(), session.NewID(), session.NewID()}

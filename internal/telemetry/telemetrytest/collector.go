@@ -66,6 +66,15 @@ func NewTLS(t testing.TB, c credentials.TransportCredentials) *Collector {
 	return start(t, grpc.Creds(c))
 }
 
+// Endpoint returns the value of OTEL_EXPORTER_OTLP_ENDPOINT for one of
+// OTEL_EXPORTER_OTLP_PROTOCOL.
+func (c *Collector) Endpoint(protocol string) string {
+	if protocol == "grpc" {
+		return c.GRPC
+	}
+	return c.HTTP
+}
+
 func start(t testing.TB, opts ...grpc.ServerOption) *Collector {
 	t.Helper()
 	c := &Collector{ended: make(chan struct{}), gate: make(chan struct{})}
