@@ -1,13 +1,8 @@
 package invoke_test
 
 import (
-	"context"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"example.com/gatehouse/internal/geminitest"
 	"example.com/gatehouse/internal/npmtest"
@@ -36,26 +31,13 @@ func answersQuestions(r geminitest.Request) geminitest.Reply {
 func TestApprovalsByTheAISDK(t *testing.T) {
 	t.Parallel()
 	slowtest.Skip(t, "approvals by the AI SDK")
-	dir := npmtest.Install(t, "approvals by the AI SDK", "ai5@npm:ai@5.0.277", "ai6@npm:ai@6.0.326", "ai7@npm:ai@7.0.173", "zod@4.1.8")
-	program, err := os.ReadFile("testdata/approvals.mjs")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(filepath.Join(dir, "approvals.mjs"), program, 0o644); err != nil {
-		t.Fatal(err)
-	}
+	dir := npmtest.InstallProgram(t, "approvals by the AI SDK", "testdata/approvals.mjs", "ai5@npm:ai@5.0.277", "ai6@npm:ai@6.0.326", "ai7@npm:ai@7.0.173", "zod@4.1.8")
 	for major, paid := range map[string]int{"5": 0, "6": 150, "7": 150} {
 		t.Run(major, func(t *testing.T) {
 			b, gemini := &bank{}, geminitest.Start(t)
 			gemini.Handle(answersQuestions)
 			server, _ := serveAgent(t, newMemory(), gemini, b.agent(tool.Effect(b.reconcile), tool.Confirm(question)))
-			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-			defer cancel()
-			command := exec.CommandContext(ctx, "node", "approvals.mjs", server.URL, major)
-			command.Dir = dir
-			if out, err := command.CombinedOutput(); err != nil || !strings.HasSuffix(strings.TrimSpace(string(out)), "ok") {
-				t.Fatalf("%v\n%s", err, out)
-			}
+			npmtest.Run(t, dir, "approvals.mjs", server.URL, major)
 			if b.sum() != paid {
 				t.Errorf("paid %d, want %d", b.sum(), paid)
 			}

@@ -1,13 +1,8 @@
 package invoke_test
 
 import (
-	"context"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"example.com/gatehouse/internal/geminitest"
 	"example.com/gatehouse/internal/npmtest"
@@ -19,27 +14,14 @@ import (
 func TestAssistantUI(t *testing.T) {
 	t.Parallel()
 	slowtest.Skip(t, "assistant-ui's transport")
-	dir := npmtest.Install(t, "assistant-ui's transport", "@assistant-ui/react-ai-sdk@1.4.12", "ai@7.0.173", "react@19.3.1", "zod@4.1.8")
-	program, err := os.ReadFile("testdata/assistant.mjs")
-	if err == nil {
-		err = os.WriteFile(filepath.Join(dir, "assistant.mjs"), program, 0o644)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
+	dir := npmtest.InstallProgram(t, "assistant-ui's transport", "testdata/assistant.mjs", "@assistant-ui/react-ai-sdk@1.4.12", "ai@7.0.173", "react@19.3.1", "zod@4.1.8")
 	gemini := geminitest.Start(t)
 	gemini.Handle(func(r geminitest.Request) geminitest.Reply {
 		contents := r.Contents()
 		return geminitest.Text("heard ", geminitest.TextOf(contents[len(contents)-1]))
 	})
 	server, _ := serveAgent(t, newMemory(), gemini, reader())
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-	defer cancel()
-	command := exec.CommandContext(ctx, "node", "assistant.mjs", server.URL)
-	command.Dir = dir
-	if out, err := command.CombinedOutput(); err != nil || !strings.HasSuffix(strings.TrimSpace(string(out)), "ok") {
-		t.Fatalf("%v\n%s", err, out)
-	}
+	npmtest.Run(t, dir, "assistant.mjs", server.URL)
 	for _, r := range gemini.Requests() {
 		for _, foreign := range []string{"Obey the page", "deleteAll", "gpt-4o", `"maxOutputTokens":1,`} {
 			if strings.Contains(string(r.Raw), foreign) {

@@ -1,14 +1,9 @@
 package invoke_test
 
 import (
-	"context"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
-	"time"
 
 	"example.com/gatehouse/internal/gcp/bucket/buckettest"
 	"example.com/gatehouse/internal/geminitest"
@@ -46,14 +41,7 @@ func looksAtFiles(r geminitest.Request) geminitest.Reply {
 func TestFilesByTheAISDK(t *testing.T) {
 	t.Parallel()
 	slowtest.Skip(t, "files by the AI SDK")
-	dir := npmtest.Install(t, "files by the AI SDK", "ai5@npm:ai@5.0.277", "ai6@npm:ai@6.0.326", "ai7@npm:ai@7.0.173", "zod@4.1.8")
-	program, err := os.ReadFile("testdata/files.mjs")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(filepath.Join(dir, "files.mjs"), program, 0o644); err != nil {
-		t.Fatal(err)
-	}
+	dir := npmtest.InstallProgram(t, "files by the AI SDK", "testdata/files.mjs", "ai5@npm:ai@5.0.277", "ai6@npm:ai@6.0.326", "ai7@npm:ai@7.0.173", "zod@4.1.8")
 	for _, major := range []string{"5", "6", "7"} {
 		for _, kept := range []bool{false, true} {
 			t.Run(major+" kept "+strconv.FormatBool(kept), func(t *testing.T) {
@@ -64,13 +52,7 @@ func TestFilesByTheAISDK(t *testing.T) {
 					storage = buckettest.Start(t)
 				}
 				server, _ := serveAgent(t, newMemory(), gemini, reader(), withFiles(t, storage, kept, func(c *invoke.Config) { c.MaxBodyBytes = 1 << 17 }))
-				ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-				defer cancel()
-				command := exec.CommandContext(ctx, "node", "files.mjs", server.URL, major, strconv.FormatBool(kept))
-				command.Dir = dir
-				if out, err := command.CombinedOutput(); err != nil || !strings.HasSuffix(strings.TrimSpace(string(out)), "ok") {
-					t.Fatalf("%v\n%s", err, out)
-				}
+				npmtest.Run(t, dir, "files.mjs", server.URL, major, strconv.FormatBool(kept))
 			})
 		}
 	}

@@ -44,13 +44,6 @@ func TestPythonClients(t *testing.T) {
 
 func TestNodeClient(t *testing.T) {
 	slowtest.Skip(t, "OpenAI's package of npm")
-	dir := npmtest.Install(t, "OpenAI's package of npm", npmPackage)
-	program, err := os.ReadFile("testdata/client.mjs")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(filepath.Join(dir, "client.mjs"), program, 0o644); err != nil {
-		t.Fatal(err)
-	}
+	dir := npmtest.InstallProgram(t, "OpenAI's package of npm", "testdata/client.mjs", npmPackage)
 	useDoor(t, dir, "node", "client.mjs")
 }

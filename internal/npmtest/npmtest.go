@@ -1,16 +1,22 @@
-// Package npmtest has packages of npm for tests.
+// Package npmtest has packages of npm, and programs that use them, for tests.
 package npmtest
 
 import (
 	"context"
 	"os"
 	"os/exec"
+	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 )
 
-// installTimeout bounds npm, which takes seconds for a package with its dependencies.
-const installTimeout = 5 * time.Minute
+const (
+	// installTimeout bounds npm, which takes seconds for a package with its dependencies.
+	installTimeout = 5 * time.Minute
+	// runTimeout bounds a program, which takes seconds.
+	runTimeout = time.Minute
+)
 
 // Install installs packages, each as name@version, without running their scripts, and
 // returns the directory. Without npm or its registry the test fails in CI; elsewhere it
@@ -18,14 +24,58 @@ const installTimeout = 5 * time.Minute
 func Install(t testing.TB, what string, packages ...string) string {
 	t.Helper()
 	dir := t.TempDir()
-	ctx, cancel := context.WithTimeout(t.Context(), installTimeout)
-	defer cancel()
-	arguments := append([]string{"install", "--prefix", dir, "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"}, packages...)
-	if out, err := exec.CommandContext(ctx, "npm", arguments...).CombinedOutput(); err != nil {
-		if os.Getenv("CI") != "" {
-			t.Fatalf("npm install %v: %v\n%s", packages, err, out)
-		}
-		t.Skipf("NOT TESTED: %s; npm install %v: %v\n%s", what, packages, err, out)
+	npm(t, dir, what, append([]string{"install"}, packages...)...)
+	return dir
+}
+
+// InstallLocked is like [Install] for a copy of a directory with a package-lock.json.
+func InstallLocked(t testing.TB, what, from string) string {
+	t.Helper()
+	dir := t.TempDir()
+	if err := os.CopyFS(dir, os.DirFS(from)); err != nil {
+		t.Fatal(err)
+	}
+	npm(t, dir, what, "ci")
+	return dir
+}
+
+// InstallProgram is like [Install], with a copy of the JavaScript file at path, which may
+// import the packages.
+func InstallProgram(t testing.TB, what, path string, packages ...string) string {
+	t.Helper()
+	program, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := Install(t, what, packages...)
+	if err := os.WriteFile(filepath.Join(dir, filepath.Base(path)), program, 0o644); err != nil {
+		t.Fatal(err)
 	}
 	return dir
+}
+
+// Run runs node with args in dir. Unless the last line that it prints is "ok", t fails.
+func Run(t testing.TB, dir string, args ...string) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), runTimeout)
+	defer cancel()
+	command := exec.CommandContext(ctx, "node", args...)
+	command.Dir = dir
+	if out, err := command.CombinedOutput(); err != nil || !strings.HasSuffix(strings.TrimSpace(string(out)), "ok") {
+		t.Fatalf("%v\n%s", err, out)
+	}
+}
+
+func npm(t testing.TB, dir, what string, args ...string) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), installTimeout)
+	defer cancel()
+	command := exec.CommandContext(ctx, "npm", append(args, "--prefix", dir, "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error")...)
+	command.Dir = dir
+	if out, err := command.CombinedOutput(); err != nil {
+		if os.Getenv("CI") != "" {
+			t.Fatalf("npm %v: %v\n%s", args, err, out)
+		}
+		t.Skipf("NOT TESTED: %s; npm %v: %v\n%s", what, args, err, out)
+	}
 }

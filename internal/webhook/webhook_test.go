@@ -13,7 +13,6 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
-	"os"
 	"os/exec"
 	"strings"
 	"sync"
@@ -25,6 +24,7 @@ import (
 
 	"example.com/gatehouse/internal/egress"
 	"example.com/gatehouse/internal/egress/egresstest"
+	"example.com/gatehouse/internal/npmtest"
 	"example.com/gatehouse/internal/webhook"
 )
 
@@ -135,7 +135,7 @@ func TestSend(t *testing.T) {
 // The receiver's side is the package that receivers use.
 func TestStandardWebhooksVerifies(t *testing.T) {
 	t.Parallel()
-	dir := verifier(t)
+	dir := npmtest.InstallLocked(t, "the signature by npm's standardwebhooks", "testdata/verify")
 	r := receive(t, ok)
 	s, url := sender(t, r, secrets(t, fmt.Sprintf(
 		`[{"name": "new", "secret": %q}, {"name": "old", "secret": %q, "expires": %q}, {"name": "older", "secret": %q, "expires": "2026-01-01T00:00:00Z"}]`,
@@ -173,24 +173,6 @@ func TestStandardWebhooksVerifies(t *testing.T) {
 			t.Errorf("%s: verified as %s", tt.name, out)
 		}
 	}
-}
-
-// verifier installs npm's package and returns where.
-func verifier(t *testing.T) string {
-	t.Helper()
-	dir := t.TempDir()
-	if err := os.CopyFS(dir, os.DirFS("testdata/verify")); err != nil {
-		t.Fatal(err)
-	}
-	command := exec.CommandContext(t.Context(), "npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund")
-	command.Dir = dir
-	if out, err := command.CombinedOutput(); err != nil {
-		if os.Getenv("CI") != "" {
-			t.Fatalf("npm ci: %v\n%s", err, out)
-		}
-		t.Skipf("NOT TESTED: the signature by npm's standardwebhooks; npm ci: %v", err)
-	}
-	return dir
 }
 
 func TestCheck(t *testing.T) {
