@@ -1,12 +1,12 @@
 package invoke_test
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"regexp"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -170,25 +170,23 @@ func TestApprovalsInTheAudit(t *testing.T) {
 	}, service.Routes()))
 	t.Cleanup(server.Close)
 	for _, test := range []struct {
-		approve bool
-		want    []string
+		approve       bool
+		action, calls string
 	}{
-		{true, []string{`"action":"run.approve"`, `"calls":"approved pay `}},
-		{false, []string{`"action":"run.deny"`, `"calls":"denied pay `}},
+		{true, `"action":"run.approve"`, `"calls":"approved pay `},
+		{false, `"action":"run.deny"`, `"calls":"denied pay `},
 	} {
 		waits := starts(t, server, gemini).Data
 		gemini.Enqueue(geminitest.Text("Well."))
 		approve(t, server, waits.RunID, waits.Pending[0].CallID, test.approve)
-		var line string
-		for end := time.Now().Add(10 * time.Second); line == "" && time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
-			for each := range bytes.Lines([]byte(written.String())) {
-				if bytes.Contains(each, []byte(test.want[0])) {
-					line = string(each)
-				}
-			}
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		line, err := written.Await(ctx, regexp.MustCompile(".*"+test.action+".*"))
+		cancel()
+		if err != nil {
+			t.Fatal(err)
 		}
-		for _, want := range append(test.want, waits.Pending[0].CallID, `"principal":`, `"session_id":`) {
-			if !strings.Contains(line, want) {
+		for _, want := range []string{test.calls, waits.Pending[0].CallID, `"principal":`, `"session_id":`} {
+			if !strings.Contains(line[0], want) {
 				t.Errorf("approved %t: the audit has %q, want %s", test.approve, line, want)
 			}
 		}

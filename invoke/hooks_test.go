@@ -350,11 +350,11 @@ func TestAHookEndsATurn(t *testing.T) {
 	}
 	for hook, with := range hooks {
 		for _, end := range ends {
+			if hook == "Tool" && (end.name == "an error" || end.name == "a refusal") {
+				continue // the model reads it
+			}
 			t.Run(hook+" "+end.name, func(t *testing.T) {
 				t.Parallel()
-				if hook == "Tool" && (end.name == "an error" || end.name == "a refusal") {
-					t.Skip("which the model reads")
-				}
 				gemini := geminitest.Start(t)
 				store := newMemory()
 				server, written := serveFor(t, store, gemini, hooked(with(end.end)), 2*time.Second)

@@ -161,7 +161,7 @@ func checkTyped(t *testing.T, envelope []byte, want string) string {
 // An oddAmount decodes itself, in the agent's own code.
 type oddAmount int
 
-var released = make(chan struct{}) // each send lets one that blocks go on
+var released = make(chan struct{}, 1) // each send lets one that blocks go on
 
 func (*oddAmount) UnmarshalJSON(raw []byte) error {
 	switch string(raw) {

@@ -1,7 +1,6 @@
 package local_test
 
 import (
-	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -14,12 +13,13 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
 
 	"go.uber.org/goleak"
+
+	"example.com/gatehouse/internal/testlog"
 )
 
 // limit bounds each wait of a test.
@@ -54,12 +54,9 @@ func TestMain(m *testing.M) {
 
 // A run is the program, running.
 type run struct {
-	cmd    *exec.Cmd
-	exited chan struct{}
-
-	mu      sync.Mutex
-	said    bytes.Buffer
-	changed chan struct{}
+	testlog.Buffer // what it says
+	cmd            *exec.Cmd
+	exited         context.Context // ends with it
 }
 
 // start runs the program with only this environment; it is killed when t ends,
@@ -73,7 +70,8 @@ func start(t *testing.T, env ...string) *run {
 func startIn(t *testing.T, dir string, args []string, env ...string) *run {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 6*limit)
-	r := &run{cmd: exec.CommandContext(ctx, program, args...), exited: make(chan struct{}), changed: make(chan struct{})}
+	exited, exit := context.WithCancel(context.Background())
+	r := &run{cmd: exec.CommandContext(ctx, program, args...), exited: exited}
 	r.cmd.Dir, r.cmd.Env = dir, env
 	if env == nil {
 		r.cmd.Env = []string{} // nil would inherit
@@ -81,15 +79,16 @@ func startIn(t *testing.T, dir string, args []string, env ...string) *run {
 	r.cmd.Stdout, r.cmd.Stderr = r, r
 	if err := r.cmd.Start(); err != nil {
 		cancel()
+		exit()
 		t.Fatal(err)
 	}
 	go func() {
-		defer close(r.exited)
+		defer exit()
 		_ = r.cmd.Wait()
 	}()
 	t.Cleanup(func() {
 		cancel()
-		<-r.exited
+		<-exited.Done()
 		if t.Failed() {
 			t.Logf("it said:\n%s", r)
 		}
@@ -97,46 +96,17 @@ func startIn(t *testing.T, dir string, args []string, env ...string) *run {
 	return r
 }
 
-// Write keeps what the program says.
-func (r *run) Write(p []byte) (int, error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	close(r.changed)
-	r.changed = make(chan struct{})
-	return r.said.Write(p)
-}
-
-func (r *run) String() string {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.said.String()
-}
-
 // await waits until the program has said something that matches pattern, or has
 // ended without.
 func (r *run) await(t *testing.T, pattern string) []string {
 	t.Helper()
-	re := regexp.MustCompile(pattern)
-	timer := time.NewTimer(limit)
-	defer timer.Stop()
-	for {
-		r.mu.Lock()
-		match, changed := re.FindStringSubmatch(r.said.String()), r.changed
-		r.mu.Unlock()
-		if match != nil {
-			return match
-		}
-		select {
-		case <-changed:
-		case <-r.exited:
-			if match := re.FindStringSubmatch(r.String()); match != nil {
-				return match
-			}
-			t.Fatalf("it ended without saying %q", pattern)
-		case <-timer.C:
-			t.Fatalf("it did not say %q", pattern)
-		}
+	ctx, cancel := context.WithTimeout(r.exited, limit)
+	defer cancel()
+	match, err := r.Await(ctx, regexp.MustCompile(pattern))
+	if err != nil {
+		t.Fatal(err)
 	}
+	return match
 }
 
 // code is the exit code, once the program has ended.
@@ -145,7 +115,7 @@ func (r *run) code(t *testing.T) int {
 	timer := time.NewTimer(limit)
 	defer timer.Stop()
 	select {
-	case <-r.exited:
+	case <-r.exited.Done():
 		return r.cmd.ProcessState.ExitCode()
 	case <-timer.C:
 		t.Fatal("it did not end")

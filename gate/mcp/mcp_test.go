@@ -94,16 +94,10 @@ func startWith(t *testing.T, newAgent agent.NewFunc, env []string, options ...ga
 // answers, and an entry of the audit may come twice.
 func (s *service) awaitLog(t *testing.T, text string, n int) {
 	t.Helper()
-	for deadline := time.After(5 * time.Second); ; {
-		changed := s.log.Changed()
-		if strings.Count(s.log.String(), text) >= n {
-			return
-		}
-		select {
-		case <-changed:
-		case <-deadline:
-			t.Fatalf("%q is not in %d lines of the log: %s", text, n, s.log)
-		}
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	defer cancel()
+	if s.log.AwaitFunc(ctx, func() bool { return strings.Count(s.log.String(), text) >= n }) != nil {
+		t.Fatalf("%q is not in %d lines of the log: %s", text, n, s.log)
 	}
 }
 

@@ -74,17 +74,8 @@ func (s *service) summary(t *testing.T, requestID string) line {
 // writes after the client has its answer.
 func (s *service) until(t *testing.T, what string, holds func() bool) {
 	t.Helper()
-	ctx := bounded(t)
-	for {
-		changed := s.stdout.Changed()
-		if holds() {
-			return
-		}
-		select {
-		case <-changed:
-		case <-ctx.Done():
-			t.Fatalf("waiting for %s: %v", what, ctx.Err())
-		}
+	if err := s.stdout.AwaitFunc(bounded(t), holds); err != nil {
+		t.Fatalf("waiting for %s: %v", what, err)
 	}
 }
 

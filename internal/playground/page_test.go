@@ -1,10 +1,12 @@
 package playground_test
 
 import (
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
 	"os/exec"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -543,11 +545,13 @@ func TestIDsAreThoseOfTheLog(t *testing.T) {
 	if len(trace) != 32 || request == "" {
 		t.Fatalf("trace %q, request %q", trace, request)
 	}
-	logged := b.log.Lines(`"` + request + `"`)
-	if len(logged) == 0 {
-		t.Fatalf("the log has no line of the request %s", request)
+	// The request's line is written after its answer.
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	if _, err := b.log.Await(ctx, regexp.MustCompile(`"httpRequest".*"`+request+`"|"`+request+`".*"httpRequest"`)); err != nil {
+		t.Fatal(err)
 	}
-	for _, line := range logged {
+	for _, line := range b.log.Lines(`"` + request + `"`) {
 		if !strings.Contains(line, `"logging.googleapis.com/trace":"projects/a-project/traces/`+trace+`"`) {
 			t.Errorf("the page says trace %s, the log %s", trace, line)
 		}

@@ -35,8 +35,8 @@ func (b *Buffer) String() string {
 	return b.written.String()
 }
 
-// Changed returns a channel that is closed at the next write.
-func (b *Buffer) Changed() <-chan struct{} {
+// next returns a channel that is closed at the next write.
+func (b *Buffer) next() <-chan struct{} {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.changed == nil {
@@ -56,17 +56,35 @@ func (b *Buffer) Lines(text string) []string {
 	return found
 }
 
-// Await waits for the first match of pattern and returns it with its groups.
+// Await waits for the first match of pattern and returns it with its groups. It looks once
+// more when ctx ends, so that ctx may be that of the program which writes.
 func (b *Buffer) Await(ctx context.Context, pattern *regexp.Regexp) ([]string, error) {
+	var match []string
+	err := b.AwaitFunc(ctx, func() bool {
+		match = pattern.FindStringSubmatch(b.String())
+		return match != nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("waiting for %q: %w", pattern, err)
+	}
+	return match, nil
+}
+
+// AwaitFunc waits until holds, which it calls again after each write and when ctx ends. The
+// error is that of ctx.
+func (b *Buffer) AwaitFunc(ctx context.Context, holds func() bool) error {
 	for {
-		changed := b.Changed()
-		if match := pattern.FindStringSubmatch(b.String()); match != nil {
-			return match, nil
+		next := b.next()
+		ended := ctx.Err()
+		if holds() {
+			return nil
+		}
+		if ended != nil {
+			return ended
 		}
 		select {
-		case <-changed:
+		case <-next:
 		case <-ctx.Done():
-			return nil, fmt.Errorf("waiting for %q: %w", pattern, ctx.Err())
 		}
 	}
 }
