@@ -332,13 +332,7 @@ func (s *Service) ask(ctx context.Context, g *generation, req Request, last bool
 	if err != nil {
 		return answer, err
 	}
-	if answer.Usage.Source == session.Counted && answer.Attempts == 1 { // with retries, it counts several prompts
-		g.files.count(answer.FileTokens)
-		g.prompt = g.promptOf(r, max(0, answer.Usage.PromptTokens-int64(g.files.tokens())))
-		if ratio, ok := plausibleRatio(g.prompt); ok {
-			g.bytesOfToken = ratio
-		}
-	}
+	g.measure(g, r, answer)
 	g.warnOf(answer, cmp.Or(req.Model, s.ModelName), req)
 	if onText == nil {
 		g.admitted() // also when a hook answers in the model's place
@@ -446,13 +440,20 @@ func (s *Service) request(g *generation, req Request) model.Request {
 		Tools:       g.tools.declarations,
 		Temperature: cmp.Or(req.Temperature, s.Agent.Temperature),
 		MaxTokens:   s.maxTokens(req),
-		Thinking:    cmp.Or(s.Thinking, model.ThinkingLevel(s.Agent.Model)),
 		Settings:    s.Agent.Model,
 	}
-	if r.Thinking == "" && g.tools.declarations.JSON != nil && !model.HasThinkingBudget(s.Agent.Model) {
-		r.Thinking = models.Low
-	}
+	r.Thinking = s.thinking(r)
 	return r
+}
+
+// thinking returns how much the model thinks for r: as configured, as r's settings have it, or
+// little if it may call tools.
+func (s *Service) thinking(r model.Request) models.Level {
+	level := cmp.Or(s.Thinking, model.ThinkingLevel(r.Settings))
+	if level == "" && r.Tools.JSON != nil && !model.HasThinkingBudget(r.Settings) {
+		return models.Low
+	}
+	return level
 }
 
 // maxTokens returns the limit on each answer of the model, in tokens.

@@ -152,6 +152,19 @@ func (g *generation) promptOf(r model.Request, tokens int64) session.Prompt {
 	return session.Prompt{Bytes: int64(size), Tokens: tokens}
 }
 
+// measure keeps the size that the model has counted of the prompt r of call, which is g itself
+// or a generation for one call. After retries the count is of several prompts.
+func (g *generation) measure(call *generation, r model.Request, answer model.Answer) {
+	if answer.Usage.Source != session.Counted || answer.Attempts != 1 {
+		return
+	}
+	g.files.count(answer.FileTokens)
+	g.prompt = call.promptOf(r, max(0, answer.Usage.PromptTokens-int64(g.files.tokens())))
+	if ratio, ok := plausibleRatio(g.prompt); ok {
+		g.bytesOfToken = ratio
+	}
+}
+
 // promptBytes returns the number of prompt bytes in contents: their JSON without the
 // structure around each text. Quotes inside a text are escaped, so they do not match.
 func promptBytes(contents []byte) int {

@@ -1,14 +1,12 @@
 package invoke
 
 import (
-	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -17,7 +15,6 @@ import (
 	"example.com/gatehouse/internal/api"
 	"example.com/gatehouse/internal/loop"
 	"example.com/gatehouse/internal/model"
-	"example.com/gatehouse/internal/models"
 	"example.com/gatehouse/internal/truncate"
 	"example.com/gatehouse/session"
 	"example.com/gatehouse/tool"
@@ -33,10 +30,6 @@ import (
 // run is taken over from the question, or from where it has waited for a person. There the
 // calls that were approved are entered in the ledger as effects are, so that none of them
 // runs twice.
-
-// maxLastCalls bounds the model calls without tools after the turn's rounds are taken: the
-// agents that have asked each other each need one to answer.
-const maxLastCalls = 4
 
 // A loopTurn is the [loop.Turn] of a run.
 type loopTurn struct {
@@ -213,187 +206,6 @@ func (t *loopTurn) Streams() bool {
 
 func (t *loopTurn) CanAsk() bool {
 	return t.g.depth == 0 && t.g.run.journal != nil && !t.req.Options.Sessionless && !t.req.Options.NobodyToAsk
-}
-
-// begin begins a model call: it returns its generation, and whether the model may
-// call tools.
-func (t *loopTurn) begin() (call *generation, tools bool, err error) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	g := t.g
-	if t.over {
-		return nil, false, loop.ErrOver
-	}
-	tools = g.room() >= reserve(t.s.maxTokens(t.req)) && g.rounds.take()
-	if !tools {
-		g.warn(warnRoundsExhausted)
-		if t.lasts++; t.lasts > maxLastCalls {
-			return nil, false, loop.ErrRounds
-		}
-	}
-	g.step++
-	call = newGeneration(g.asked, g.run)
-	call.step, call.files, call.states, call.bytesOfToken, call.depth, call.rounds = g.step, g.files, g.states, g.bytesOfToken, g.depth, g.rounds
-	call.admitted = func() {
-		t.mu.Lock()
-		defer t.mu.Unlock()
-		g.admitted()
-	}
-	t.calling.Add(1)
-	return call, tools, nil
-}
-
-func (t *loopTurn) Generate(ctx context.Context, contents []*genai.Content, config *genai.GenerateContentConfig, onText func(string) error) (*genai.GenerateContentResponse, error) {
-	call, tools, err := t.begin()
-	if err != nil {
-		return nil, err
-	}
-	defer t.calling.Done()
-	// The turn's own context carries for whom tokens are spent, and ends the call with the turn
-	// whatever the framework has made of it.
-	calling, cancel := context.WithCancelCause(t.ctx)
-	defer cancel(nil)
-	defer context.AfterFunc(ctx, func() { cancel(context.Cause(ctx)) })()
-	encoded, err := json.Marshal(contents)
-	if err != nil {
-		return nil, api.Fail(api.ModelFailed, fmt.Errorf("encoding the contents: %w", err))
-	}
-	call.encoded = encoded
-	r := t.request(call, contents, config, tools)
-	var pass func(by, text string) error
-	if onText != nil && t.Streams() {
-		pass = func(_, text string) error { return onText(text) }
-	}
-	answer, err := t.s.hookedCall(calling, call, &r, pass)
-	if err == nil && (!tools || !model.MayCallTools(answer.Finish)) {
-		answer, err = withoutCalls(answer, tools)
-	}
-	return t.count(ctx, call, r, answer, err)
-}
-
-// withoutCalls returns an answer whose calls are not run: the model was told that it cannot
-// call tools, or did not end as one that calls them does.
-func withoutCalls(answer model.Answer, tools bool) (model.Answer, error) {
-	calls := len(answer.Calls())
-	if calls == 0 {
-		return answer, nil
-	}
-	content := *answer.Content
-	content.Parts = slices.DeleteFunc(slices.Clone(content.Parts), func(p *genai.Part) bool { return p.FunctionCall != nil })
-	if answer.Content = &content; answer.Text() == "" && !tools {
-		return answer, api.Fail(api.ModelFailed, fmt.Errorf("the model ended with %d calls of tools that it had none of, and no text", calls))
-	}
-	return answer, nil
-}
-
-// request returns the request of a model call: what the framework wants, within what the
-// service and the caller allow.
-func (t *loopTurn) request(call *generation, contents []*genai.Content, config *genai.GenerateContentConfig, tools bool) model.Request {
-	settings := genai.GenerateContentConfig{}
-	if config != nil {
-		settings = *config
-	}
-	r := model.Request{
-		Model: call.asked, Instruction: joined(textOf(settings.SystemInstruction), t.req.Options.Instructions), Contents: contents, Files: call.files.blobs, Temperature: t.req.Temperature,
-		MaxTokens: min(t.s.maxTokens(t.req), cmp.Or(int(max(settings.MaxOutputTokens, 0)), t.s.MaxOutputTokens)),
-		Alone:     call.run.watched && call.run.out.spoke(),
-	}
-	if r.Temperature == nil && settings.Temperature != nil {
-		r.Temperature = new(float64(*settings.Temperature))
-	}
-	if tools {
-		r.Tools = model.DeclareTools(settings.Tools)
-	}
-	if r.Tools.JSON == nil {
-		settings.ToolConfig = nil
-	}
-	// What the service sets, and what would lead the call past its bounds.
-	settings.SystemInstruction, settings.Tools, settings.CachedContent, settings.HTTPOptions = nil, nil, "", nil
-	settings.MaxOutputTokens, settings.Temperature, settings.CandidateCount, settings.ServiceTier = 0, nil, 0, ""
-	r.Settings = &settings
-	r.Thinking = cmp.Or(t.s.Thinking, model.ThinkingLevel(&settings))
-	if r.Thinking == "" && r.Tools.JSON != nil && !model.HasThinkingBudget(&settings) {
-		r.Thinking = models.Low
-	}
-	return r
-}
-
-// textOf joins the texts of a content.
-func textOf(content *genai.Content) string {
-	if content == nil {
-		return ""
-	}
-	var texts []string
-	for _, p := range content.Parts {
-		if p != nil && !p.Thought {
-			texts = append(texts, p.Text)
-		}
-	}
-	return joined(texts...)
-}
-
-// joined joins texts as paragraphs, without the empty ones.
-func joined(texts ...string) string {
-	return strings.Join(slices.DeleteFunc(texts, func(text string) bool { return text == "" }), "\n\n")
-}
-
-// count makes what a model call has spent and answered a part of the turn.
-func (t *loopTurn) count(ctx context.Context, call *generation, r model.Request, answer model.Answer, err error) (*genai.GenerateContentResponse, error) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	g := t.g
-	if call.usage.Source != "" {
-		g.usage = g.usage.Add(call.usage)
-	}
-	g.asked, g.model, g.finish = call.asked, call.model, call.finish
-	g.attempts += call.attempts
-	g.modelTime += call.modelTime
-	if err != nil {
-		if ctx.Err() == nil {
-			t.failed = err
-		}
-		return nil, err
-	}
-	if t.over {
-		return nil, loop.ErrOver
-	}
-	g.admitted() // also when a hook has answered
-	if answer.Usage.Source == session.Counted && answer.Attempts == 1 {
-		g.files.count(answer.FileTokens)
-		g.prompt = call.promptOf(r, max(0, answer.Usage.PromptTokens-int64(g.files.tokens())))
-		if ratio, ok := plausibleRatio(g.prompt); ok {
-			g.bytesOfToken = ratio
-		}
-	}
-	g.warnOf(answer, cmp.Or(t.req.Model, t.s.ModelName), t.req)
-	if thinking := r.Settings.ThinkingConfig; thinking != nil && thinking.IncludeThoughts {
-		t.thoughts = true
-	}
-	made, content := t.s.takeFiles(t.ctx, g.files, answer.Content)
-	g.files.show(made)
-	answer.Content = content
-	for _, fc := range answer.Calls() {
-		if fc.ID != "" {
-			t.modelIDs[fc.ID] = true
-		}
-	}
-	t.failed, t.answer = nil, answer
-	if answer.Grounding != nil {
-		t.grounded = &answer
-	}
-	response := &genai.GenerateContentResponse{
-		Candidates:   []*genai.Candidate{{Content: content, FinishReason: answer.Finish}},
-		ModelVersion: answer.Model,
-		UsageMetadata: &genai.GenerateContentResponseUsageMetadata{
-			PromptTokenCount: int32(answer.Usage.PromptTokens), CachedContentTokenCount: int32(answer.Usage.CachedTokens),
-			CandidatesTokenCount: int32(answer.Usage.CompletionTokens), ThoughtsTokenCount: int32(answer.Usage.ThoughtTokens),
-			TotalTokenCount: int32(answer.Usage.TotalTokens),
-		},
-	}
-	if answer.Blocked != "" {
-		response.PromptFeedback = &genai.GenerateContentResponsePromptFeedback{BlockReason: genai.BlockedReason(answer.Blocked)}
-	}
-	return response, nil
 }
 
 func (t *loopTurn) Say(text string) error {
@@ -601,94 +413,6 @@ func (t *loopTurn) BeforeCommit(f func(context.Context) error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.beforeCommit = f
-}
-
-func (t *loopTurn) Wait(questions []loop.Question, results []*genai.FunctionResponse) error {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	switch {
-	case t.over:
-		return loop.ErrOver
-	case !t.CanAsk():
-		return errNobodyToAsk
-	case len(t.steps) != 1 || !t.steps[0].added:
-		return errors.New("agents that run side by side cannot ask a person")
-	}
-	step, g := t.steps[0], t.g
-	for _, q := range questions {
-		if open, i := t.find(q.ID); open != step || step.calls[i].Name != q.Name {
-			return fmt.Errorf("there is no open call of %s with this id", truncate.Text(q.Name, 64))
-		}
-	}
-	room := newAllowance(g.room()-reserve(t.s.maxTokens(t.req)), len(results))
-	for _, result := range results {
-		if open, i := t.find(result.ID); open == step {
-			t.endCall(step, i, result, room)
-		}
-	}
-	g.pending = nil
-	for _, q := range questions {
-		_, i := t.find(q.ID)
-		p := session.Pending{CallID: step.ids[i].Shown, Name: q.Name, Args: q.Args, Question: truncate.Text(q.Text, maxQuestion), ExpiresAt: t.s.Now().Add(t.s.approvalTTL()).UTC()}
-		if p.Args == nil {
-			p.Args = map[string]any{}
-		}
-		g.pending = append(g.pending, p)
-		g.run.out.add(session.Part{Kind: session.KindApproval, ID: p.CallID, Name: p.Name, Args: p.Args, Question: p.Question, ExpiresAt: p.ExpiresAt})
-	}
-	g.ends, g.shown, g.looped.IDs = step.ends, true, step.ids
-	t.waits = true
-	return nil
-}
-
-func (t *loopTurn) Began(id, name string) (map[string]any, error) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	step, i := t.find(id)
-	switch {
-	case t.over:
-		return nil, loop.ErrOver
-	case step == nil || t.g.run.journal == nil:
-		return nil, errNoLedger
-	}
-	effect := t.g.effectID(i)
-	if e, ok := t.g.run.journal.effect(effect); ok {
-		if !e.Done {
-			t.ledger = errEffectUnknown
-			return nil, errEffectUnknown
-		}
-		var end callEnd
-		if err := decodeNumbers(e.Result, &end); err != nil {
-			return nil, err
-		}
-		return end.Response, nil
-	}
-	err := t.g.run.journal.Record(func(r *session.Run) {
-		effects := maps.Clone(r.Effects)
-		if effects == nil {
-			effects = map[string]session.Effect{}
-		}
-		effects[effect] = session.Effect{Name: name, Step: t.g.step, Call: i}
-		r.Effects = effects
-	})
-	t.ledger = err
-	return nil, err
-}
-
-func (t *loopTurn) Ended(id string, result map[string]any) error {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	step, i := t.find(id)
-	switch {
-	case t.over:
-		return loop.ErrOver
-	case step == nil || t.g.run.journal == nil:
-		return errNoLedger
-	}
-	_, failed := result["error"]
-	end := callEnd{Part: session.Part{Kind: session.KindToolResult, ID: step.ids[i].Shown, Name: step.calls[i].Name, OK: !failed}, Response: result}
-	t.g.run.journal.ended(t.g.effectID(i), end)
-	return nil
 }
 
 // appOwner owns the state that all users of an agent share. It is no hash, as callers'

@@ -1,0 +1,101 @@
+package invoke
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+
+	"google.golang.org/genai"
+
+	"example.com/gatehouse/internal/loop"
+	"example.com/gatehouse/internal/truncate"
+	"example.com/gatehouse/session"
+)
+
+func (t *loopTurn) Wait(questions []loop.Question, results []*genai.FunctionResponse) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	switch {
+	case t.over:
+		return loop.ErrOver
+	case !t.CanAsk():
+		return errNobodyToAsk
+	case len(t.steps) != 1 || !t.steps[0].added:
+		return errors.New("agents that run side by side cannot ask a person")
+	}
+	step, g := t.steps[0], t.g
+	for _, q := range questions {
+		if open, i := t.find(q.ID); open != step || step.calls[i].Name != q.Name {
+			return fmt.Errorf("there is no open call of %s with this id", truncate.Text(q.Name, 64))
+		}
+	}
+	room := newAllowance(g.room()-reserve(t.s.maxTokens(t.req)), len(results))
+	for _, result := range results {
+		if open, i := t.find(result.ID); open == step {
+			t.endCall(step, i, result, room)
+		}
+	}
+	g.pending = nil
+	for _, q := range questions {
+		_, i := t.find(q.ID)
+		p := session.Pending{CallID: step.ids[i].Shown, Name: q.Name, Args: q.Args, Question: truncate.Text(q.Text, maxQuestion), ExpiresAt: t.s.Now().Add(t.s.approvalTTL()).UTC()}
+		if p.Args == nil {
+			p.Args = map[string]any{}
+		}
+		g.pending = append(g.pending, p)
+		g.run.out.add(session.Part{Kind: session.KindApproval, ID: p.CallID, Name: p.Name, Args: p.Args, Question: p.Question, ExpiresAt: p.ExpiresAt})
+	}
+	g.ends, g.shown, g.looped.IDs = step.ends, true, step.ids
+	t.waits = true
+	return nil
+}
+
+func (t *loopTurn) Began(id, name string) (map[string]any, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	step, i := t.find(id)
+	switch {
+	case t.over:
+		return nil, loop.ErrOver
+	case step == nil || t.g.run.journal == nil:
+		return nil, errNoLedger
+	}
+	effect := t.g.effectID(i)
+	if e, ok := t.g.run.journal.effect(effect); ok {
+		if !e.Done {
+			t.ledger = errEffectUnknown
+			return nil, errEffectUnknown
+		}
+		var end callEnd
+		if err := decodeNumbers(e.Result, &end); err != nil {
+			return nil, err
+		}
+		return end.Response, nil
+	}
+	err := t.g.run.journal.Record(func(r *session.Run) {
+		effects := maps.Clone(r.Effects)
+		if effects == nil {
+			effects = map[string]session.Effect{}
+		}
+		effects[effect] = session.Effect{Name: name, Step: t.g.step, Call: i}
+		r.Effects = effects
+	})
+	t.ledger = err
+	return nil, err
+}
+
+func (t *loopTurn) Ended(id string, result map[string]any) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	step, i := t.find(id)
+	switch {
+	case t.over:
+		return loop.ErrOver
+	case step == nil || t.g.run.journal == nil:
+		return errNoLedger
+	}
+	_, failed := result["error"]
+	end := callEnd{Part: session.Part{Kind: session.KindToolResult, ID: step.ids[i].Shown, Name: step.calls[i].Name, OK: !failed}, Response: result}
+	t.g.run.journal.ended(t.g.effectID(i), end)
+	return nil
+}
