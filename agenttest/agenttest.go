@@ -38,7 +38,8 @@ type Service struct {
 // Start starts the agent that newAgent makes, with the variables env, each
 // "NAME=value" as docs/configuration.md has them, and nothing of the process's own
 // environment: sessions are in memory and callers anonymous unless env has other
-// values. With MODEL, what is sent is fit for that model, such as its thinking. It fails the test when the service does not get ready.
+// values. With MODEL, what is sent is fit for that model, such as its thinking. It fails the
+// test when the service does not get ready.
 func Start(t testing.TB, newAgent agent.NewFunc, env ...string) *Service {
 	t.Helper()
 	variables := map[string]string{}

@@ -19,7 +19,7 @@ import (
 )
 
 // Golden runs the conversations in the files that match pattern, each as a subtest with
-// a service of its own, started as [Start] does. A file is a YAML list, one entry for
+// a separate service, started as [Start] does. A file is a YAML list, one entry for
 // each turn: the question, what the model does with it, and what is expected.
 //
 //   - user: What is a euro worth?
@@ -35,9 +35,9 @@ import (
 //
 // A reply of the model can also be `calls`, a list of several at once, or `fail`, an
 // HTTP status. With text or calls go `think`, a summary of thoughts, `search` with its
-// `sources`, and `finish`, how it ends. Instead of an answer, `error` expects an error's code. With update the
-// files are rewritten with what was observed, for the reviewer to read; of comments only
-// those at the file's beginning are kept. Tests usually have a flag for it:
+// `sources`, and `finish`, how it ends. Instead of an answer, `error` expects an error's code.
+// With update the files are rewritten with what was observed, for the reviewer to read; of
+// comments only those at the file's beginning are kept. Tests usually have a flag for it:
 //
 //	var update = flag.Bool("update", false, "write the golden conversations")
 func Golden(t *testing.T, newAgent agent.NewFunc, pattern string, update bool, env ...string) {

@@ -155,14 +155,7 @@ func (c *Config) Offline() bool {
 }
 
 // HasAuth reports whether mode is one of AUTH's.
-func (c *Config) HasAuth(mode string) bool {
-	for _, m := range c.Auth {
-		if m == mode {
-			return true
-		}
-	}
-	return false
-}
+func (c *Config) HasAuth(mode string) bool { return slices.Contains(c.Auth, mode) }
 
 // NoDoors is the value of DOORS by which no protocol is served but the gate's own.
 const NoDoors = "none"
@@ -195,10 +188,8 @@ func (ps Problems) Error() string {
 // be answered to anybody.
 func (ps Problems) Variables() []string {
 	var names []string
-	seen := map[string]bool{}
 	for _, p := range ps {
-		if !seen[p.Variable] {
-			seen[p.Variable] = true
+		if !slices.Contains(names, p.Variable) {
 			names = append(names, p.Variable)
 		}
 	}

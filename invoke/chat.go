@@ -306,9 +306,12 @@ type chatInput struct {
 	data      []byte
 }
 
-func (m *userMessage) invalid(field, issue string) {
+func (m *userMessage) invalid(field, issue string) { m.fail(api.Invalid(m.field+field, issue)) }
+
+// fail keeps the message's first problem.
+func (m *userMessage) fail(e *api.Error) {
 	if m.problem == nil {
-		m.problem = api.Invalid(m.field+field, issue)
+		m.problem = e
 	}
 }
 
@@ -485,12 +488,6 @@ func (m *userMessage) parts(d *jsontext.Decoder, ms *ChatMessages) error {
 		}
 		return err // other parts are the page's own
 	})
-}
-
-func (m *userMessage) fail(e *api.Error) {
-	if m.problem == nil {
-		m.problem = e
-	}
 }
 
 // url reads the URL of a file part, whose content may have at most left bytes. A problem

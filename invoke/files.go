@@ -221,7 +221,8 @@ func (s *Service) readNamed(ctx context.Context, attached []*attachment) error {
 	return nil
 }
 
-// prefix returns what the names of a session's files begin with, and those of an owner's.
+// sessionPrefix returns what the names of a session's files begin with, and ownerPrefix what
+// those of an owner's do.
 func sessionPrefix(key session.Key) string   { return ownerPrefix(key.Owner) + key.Hash() + "/" }
 func ownerPrefix(owner session.Owner) string { return string(owner) + "/" }
 
@@ -752,8 +753,8 @@ func (s *Service) readable(ctx context.Context, f *turnFiles, file session.File,
 	return true, nil
 }
 
-// newRoom returns the bound on the memory that bodies with files take on an instance, by MiB of their
-// size: each takes several times as much while it is decoded and sent on.
+// newRoom returns the bound on the memory that bodies with files take on an instance, by MiB
+// of their size: each takes several times as much while it is decoded and sent on.
 func newRoom() *drain.Places {
 	// GOMEMLIMIT, or 1 GiB where it is not set. The least lets a small instance take the files
 	// of one request: with a quarter of the places reserved, maxHeld must be in the rest.

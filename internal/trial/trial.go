@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"reflect"
@@ -185,9 +186,7 @@ func parseSent(path string, body []byte) (Sent, bool) {
 // is an error has its code in Error.
 func (s *Service) Ask(ctx context.Context, q Question) (Answer, error) {
 	body := map[string]any{}
-	for name, value := range q.Body {
-		body[name] = value
-	}
+	maps.Copy(body, q.Body)
 	body["query"] = q.Query
 	if q.SessionID != "" {
 		body["session_id"] = q.SessionID
