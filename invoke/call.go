@@ -228,9 +228,9 @@ func (s *Service) generateCall(ctx context.Context, g *generation, req Request, 
 	}
 	g.admitted()
 	if open := g.openCalls(); len(open) > 0 {
-		err := s.answerCalls(ctx, g, open, 0, 0)
+		err := s.answerCalls(ctx, g, open, 0)
 		// The time may have ended with the call.
-		if e, ok := g.run.journal.effect(effectID(session.RunID(g.run.key.ID, g.run.turnID), g.step, 0)); err != nil && ok && e.Done {
+		if e, ok := g.run.journal.effect(g.effectID(0)); err != nil && ok && e.Done {
 			var end callEnd
 			if err = decodeNumbers(e.Result, &end); err == nil {
 				err = g.add(g.resultsOf(open, map[int]callEnd{0: end}, errNotRun))

@@ -237,12 +237,12 @@ func (s *Service) generate(ctx context.Context, g *generation, req Request) (err
 		g.more += "\n\n" + req.Options.Instructions
 	}
 	full := false // the turn has no room for more calls
-	for round := g.step; ; round++ {
+	for {
 		spare := reserve(s.maxTokens(req))
 		// A run that was taken over, or has waited, begins with the calls that its last
 		// content has open.
 		if calls := g.openCalls(); len(calls) > 0 {
-			if err := s.answerCalls(ctx, g, calls, round, spare); err != nil {
+			if err := s.answerCalls(ctx, g, calls, spare); err != nil {
 				return err
 			}
 			continue
@@ -278,16 +278,16 @@ func (s *Service) generate(ctx context.Context, g *generation, req Request) (err
 			return err
 		}
 		g.finishStep()
-		if err := s.answerCalls(ctx, g, calls, round, spare); err != nil {
+		if err := s.answerCalls(ctx, g, calls, spare); err != nil {
 			return err
 		}
 	}
 }
 
 // answerCalls runs the calls of a step and adds their results to the turn.
-func (s *Service) answerCalls(ctx context.Context, g *generation, calls []*genai.FunctionCall, round, spare int) error {
+func (s *Service) answerCalls(ctx context.Context, g *generation, calls []*genai.FunctionCall, spare int) error {
 	begin := s.Now()
-	results, err := s.runTools(ctx, g, calls, round, spare)
+	results, err := s.runTools(ctx, g, calls, spare)
 	g.toolTime += s.Now().Sub(begin)
 	if err != nil {
 		return err

@@ -103,7 +103,7 @@ func (a *allowance) take(result *genai.Part) (size, left int, ok bool) {
 // results in the same order. A tool's error, or an output that does not fit in the
 // turn after spare bytes are set aside, becomes a result for the model. The only error
 // is the end of ctx.
-func (s *Service) runTools(ctx context.Context, g *generation, calls []*genai.FunctionCall, round, spare int) (*genai.Content, error) {
+func (s *Service) runTools(ctx context.Context, g *generation, calls []*genai.FunctionCall, spare int) (*genai.Content, error) {
 	parts := make([]*genai.Part, len(calls))
 	results := make([]session.Part, len(calls))
 	ids := make([]string, len(calls))

@@ -29,6 +29,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 )
@@ -455,16 +456,14 @@ func (d *deployment) submit(ctx context.Context, source string) error {
 // reverse reverses the order of lines.
 func reverse(text string) string {
 	lines := strings.Split(text, "\n")
-	for i, j := 0, len(lines)-1; i < j; i, j = i+1, j-1 {
-		lines[i], lines[j] = lines[j], lines[i]
-	}
+	slices.Reverse(lines)
 	return strings.Join(lines, "\n")
 }
 
 // deliver rolls out the image to services that run another one, with the delivery's steps.
 // These watch one region; a service in a second region gets the image without shared
 // traffic, once the first region has it. A service that the apply has just made serves the
-// image already and is left alone.
+// image already and stays as it is.
 func (d *deployment) deliver(ctx context.Context) error {
 	var here, elsewhere []place
 	for _, p := range d.services {

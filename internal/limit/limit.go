@@ -20,7 +20,6 @@
 //
 // While the counters are unavailable, each instance uses its share of what was left,
 // so that limits are neither lifted nor closed.
-// left, so that the gate is neither opened nor closed.
 package limit
 
 import (
@@ -305,8 +304,8 @@ func (l *Limiter) Flush(ctx context.Context) {
 	wait(ctx, updates)
 }
 
-// wait waits for updates, at most maxWait. It returns false on timeout or when ctx
-// ends.
+// wait waits for updates, at most maxWait; a nil one is passed over. It returns false on
+// timeout or when ctx ends.
 func wait(ctx context.Context, updates []<-chan struct{}) bool {
 	if len(updates) == 0 {
 		return true
@@ -314,6 +313,9 @@ func wait(ctx context.Context, updates []<-chan struct{}) bool {
 	timer := time.NewTimer(maxWait)
 	defer timer.Stop()
 	for _, update := range updates {
+		if update == nil {
+			continue
+		}
 		select {
 		case <-update:
 		case <-timer.C:
@@ -621,23 +623,11 @@ func (l *Limiter) acquire(ctx context.Context, claims []claim, cost int64) error
 		var updates []<-chan struct{}
 		var waiting []int
 		for i, c := range claims {
-			if done[i] {
-				continue
-			}
-			if update, ok := l.lease(ctx, c, cost); ok {
-				updates, waiting = append(updates, update), append(waiting, i)
-				continue
-			}
-			waiting = append(waiting, i)
-			updates = append(updates, nil)
-		}
-		var awaited []<-chan struct{}
-		for _, update := range updates {
-			if update != nil {
-				awaited = append(awaited, update)
+			if !done[i] {
+				updates, waiting = append(updates, l.lease(ctx, c, cost)), append(waiting, i)
 			}
 		}
-		answered := wait(ctx, awaited)
+		answered := wait(ctx, updates)
 		for j, i := range waiting {
 			if updates[j] != nil {
 				l.endWait(claims[i], cost)
@@ -736,29 +726,29 @@ func (l *Limiter) refusal(claims []claim, c claim, retryAfter time.Duration) *Re
 
 // lease starts an update that allows cost to be taken, or joins the running one, and
 // returns a channel that is closed when it ends. The call counts as waiting until
-// endWait. The result is false if the counters must not be called.
-func (l *Limiter) lease(ctx context.Context, c claim, cost int64) (<-chan struct{}, bool) {
+// endWait. The channel is nil if the counters must not be called.
+func (l *Limiter) lease(ctx context.Context, c claim, cost int64) <-chan struct{} {
 	s := c.subject
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.updating != nil && l.outage.isDown() {
-		return nil, false // already awaited by other calls, and slow
+		return nil // already awaited by other calls, and slow
 	}
 	if c.daily {
 		s.tokens.waiting += cost
 	}
-	update, ok := (<-chan struct{})(s.updating), true
-	if s.updating == nil {
+	update := (<-chan struct{})(s.updating)
+	if update == nil {
 		a := ask{tokens: cost}
 		if !c.daily {
 			a = ask{calls: cost, expects: l.expected.Load()}
 		}
-		update, ok = l.update(ctx, s, a)
+		update, _ = l.update(ctx, s, a)
 	}
-	if !ok && c.daily {
+	if update == nil && c.daily {
 		s.tokens.waiting -= cost
 	}
-	return update, ok
+	return update
 }
 
 // endWait ends what lease started: the call no longer waits.
