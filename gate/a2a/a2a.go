@@ -30,6 +30,7 @@ import (
 	a2alog "github.com/a2aproject/a2a-go/v2/log"
 
 	"example.com/gatehouse/gate"
+	"example.com/gatehouse/internal/a2awire"
 	"example.com/gatehouse/internal/api"
 	"example.com/gatehouse/internal/server"
 	"example.com/gatehouse/internal/telemetry"
@@ -67,10 +68,13 @@ func (d *door) serve(w http.ResponseWriter, r *http.Request) error {
 		return api.Malformed("body", "must be one message: batches are not supported")
 	}
 	var envelope struct {
+		ID     any             `json:"id"`
 		Method string          `json:"method"`
 		Params json.RawMessage `json:"params"`
 	}
-	_ = json.Unmarshal(body, &envelope) // the SDK finds the error again, and answers with it
+	if err := json.Unmarshal(body, &envelope); err != nil && json.Valid(body) { // other errors are the SDK's to answer
+		return api.Malformed("body", "must be a JSON-RPC request")
+	}
 	c := &call{door: d, request: r, header: w.Header()}
 	handler, err := c.handler(envelope.Method)
 	if err != nil {
@@ -109,25 +113,19 @@ func (c *call) handler(method string) (http.Handler, error) {
 	return nil, api.Malformed(a2a.SvcParamVersion, "must be 1.0 or 0.3")
 }
 
-// A writer bounds each write to a client that does not read.
+// A writer bounds each write to a client that does not read, and mends the SDK's answers.
 type writer struct {
 	http.ResponseWriter
 	control *http.ResponseController
-	void    bool // the method has no result, for which the SDK leaves the member out
+	void    bool // the method has no result
 }
 
 // Write renews the deadline, so that it bounds the time in which the client reads nothing
 // and not the length of the stream.
 func (w *writer) Write(b []byte) (int, error) {
 	_ = w.control.SetWriteDeadline(time.Now().Add(writeTimeout)) // not every ResponseWriter supports it
-	var answer map[string]json.RawMessage
-	if w.void && json.Unmarshal(b, &answer) == nil && answer["error"] == nil && answer["result"] == nil {
-		answer["result"] = json.RawMessage("null") // JSON-RPC 2.0, 5; clients look for it
-		encoded, _ := json.Marshal(answer)         // of JSON
-		_, err := w.ResponseWriter.Write(encoded)
-		return len(b), err
-	}
-	return w.ResponseWriter.Write(b)
+	_, err := w.ResponseWriter.Write(a2awire.Mend(b, w.void))
+	return len(b), err
 }
 
 // Flush implements [http.Flusher].

@@ -435,6 +435,12 @@ func TestBadRequests(t *testing.T) {
 		{"10 MB", v1(`{"messageId":"m","role":"ROLE_USER","parts":[{"text":"` + strings.Repeat("x", 10<<20) + `"}]}`), nil, 413, `"error":"request_too_large"`},
 		{"a long question", v1(`{"messageId":"m","role":"ROLE_USER","parts":[{"text":"` + strings.Repeat("x", 10_001) + `"}]}`), nil, 200, "at most 10000 characters"},
 		{"deep", rpc("GetTask", strings.Repeat("[", 50_000)+strings.Repeat("]", 50_000)), nil, 200, `"code":-32700`},
+		{"a text", `"x"`, nil, 400, `"code":-32600`},
+		{"a method that is none", `{"jsonrpc":"2.0","id":1,"method":7}`, nil, 400, `"code":-32600`},
+		{"parameters that are a list", rpc("SendMessage", "[1]"), nil, 200, "they are not what the method takes"},
+		{"parameters of a stream that are a list", rpc("SendStreamingMessage", "[1]"), nil, 200, "they are not what the method takes"},
+		{"parameters in 0.3 that are a list", rpc("message/send", "[1]"), nil, 200, `"code":-32602`},
+		{"a number that is none", `{"jsonrpc":"2.0","id":1e400,"method":"GetTask"}`, nil, 400, `"code":-32600`},
 		{"a form", "a=b", []string{"Content-Type", "application/x-www-form-urlencoded"}, 415, `"error":"unsupported_media_type"`},
 		{"no key", get, []string{"X-API-Key", ""}, 401, `"code":-31401`},
 		{"another's key", get, []string{"X-API-Key", "key-of-eve-0123456789"}, 401, `"error":"unauthenticated"`},
@@ -472,7 +478,7 @@ func TestBadRequests(t *testing.T) {
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			resp, body := post(t, s.url+"/a2a", test.body, test.headers...)
-			if resp.StatusCode != test.status || !strings.Contains(body, test.want) || strings.Contains(body, "goroutine") {
+			if resp.StatusCode != test.status || !strings.Contains(body, test.want) || strings.Contains(body, "goroutine") || strings.Contains(body, "Go ") {
 				t.Errorf("%d %.400s, want %d with %q", resp.StatusCode, body, test.status, test.want)
 			}
 		})

@@ -1,0 +1,38 @@
+// Package a2awire mends what a2a-go's server writes.
+package a2awire
+
+import (
+	"bytes"
+	"encoding/json"
+)
+
+// The beginning of an error about parameters, up to the words of encoding/json. In a text of
+// the agent or of a caller the quotes would be escaped.
+var invalid = []byte(`"error":{"code":-32602,"message":"invalid params`)
+
+// Mend returns an answer as JSON-RPC and clients have it. An answer that is void, of a method
+// without a result, has the result null, which the server leaves out. An error about
+// parameters does not name the types of the program.
+func Mend(answer []byte, void bool) []byte {
+	if void {
+		var members map[string]json.RawMessage
+		if json.Unmarshal(answer, &members) == nil && members["error"] == nil && members["result"] == nil {
+			members["result"] = json.RawMessage("null") // JSON-RPC 2.0, 5
+			answer, _ = json.Marshal(members)           // of JSON
+		}
+	}
+	begin := bytes.Index(answer, invalid)
+	if begin < 0 {
+		return answer
+	}
+	begin += len(invalid)
+	for end := begin; end < len(answer); end++ {
+		switch answer[end] {
+		case '\\':
+			end++
+		case '"':
+			return bytes.Join([][]byte{answer[:begin], answer[end:]}, []byte(": they are not what the method takes"))
+		}
+	}
+	return answer
+}

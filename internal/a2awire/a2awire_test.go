@@ -1,0 +1,37 @@
+package a2awire_test
+
+import (
+	"testing"
+
+	"example.com/gatehouse/internal/a2awire"
+)
+
+func TestMend(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name, answer string
+		void         bool
+		want         string
+	}{
+		{"a result", `{"id":1,"result":{}}`, false, `{"id":1,"result":{}}`},
+		{"no result", `{"id":1}`, true, `{"id":1,"result":null}`},
+		{"a result of a method that should have none", `{"id":1,"result":{}}`, true, `{"id":1,"result":{}}`},
+		{"an error of a method without a result", `{"error":{"code":-32001},"id":1}`, true, `{"error":{"code":-32001},"id":1}`},
+		{"a type of the program", `{"id":1,"error":{"code":-32602,"message":"invalid params: json: cannot unmarshal \"x\" into Go value of type a2a.T","data":[]}}`, false,
+			`{"id":1,"error":{"code":-32602,"message":"invalid params: they are not what the method takes","data":[]}}`},
+		{"a type in a stream", "id: 1\ndata: {\"error\":{\"code\":-32602,\"message\":\"invalid params: json: T\"}}\n\n", false,
+			"id: 1\ndata: {\"error\":{\"code\":-32602,\"message\":\"invalid params: they are not what the method takes\"}}\n\n"},
+		{"an error of the gate's", `{"error":{"code":-32602,"message":"Part of what was sent is missing."}}`, false, `{"error":{"code":-32602,"message":"Part of what was sent is missing."}}`},
+		{"an answer that quotes one", `{"result":{"text":"\"error\":{\"code\":-32602,\"message\":\"invalid params: json\"}"}}`, false,
+			`{"result":{"text":"\"error\":{\"code\":-32602,\"message\":\"invalid params: json\"}"}}`},
+		{"one that is cut off", `{"error":{"code":-32602,"message":"invalid params: \`, false, `{"error":{"code":-32602,"message":"invalid params: \`},
+		{"no JSON", "ping", true, "ping"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			if got := string(a2awire.Mend([]byte(tt.answer), tt.void)); got != tt.want {
+				t.Errorf("%s, want %s", got, tt.want)
+			}
+		})
+	}
+}
