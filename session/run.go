@@ -72,7 +72,7 @@ type Run struct {
 	// a record that is not stored.
 	Revision any
 	// Silent is how long the record had not been written when it was read, by the store's
-	// clock alone: the clocks of instances may differ by minutes.
+	// clock only: the clocks of instances may differ by minutes.
 	Silent time.Duration
 }
 
@@ -215,9 +215,8 @@ func FindArchived(ctx context.Context, store Store, s *Session, match func(Recor
 const findStep = 50
 
 // Begin stores the first record of a run whose call holds a key: in the same write the
-// key's entry becomes valid as long as the record, whose holder's sign of life alone
-// decides from then on who works on it. It returns the session and the record as
-// stored. The error is [ErrTakenOver] if the call no longer holds the key, [ErrFenced]
+// key's entry becomes valid as long as the record. From then on only its holder's sign of
+// life decides who works on it. It returns the session and the record as stored. The error is [ErrTakenOver] if the call no longer holds the key, [ErrFenced]
 // if another has taken the run over since, and [ErrChanged] if there is a record.
 func Begin(ctx context.Context, store Store, s *Session, c *Claim, r *Run) (*Session, *Run, error) {
 	for try := 1; ; try++ {

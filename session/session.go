@@ -685,9 +685,9 @@ func (s *Session) next(t *Turn, now time.Time, ttl time.Duration) Meta {
 	return m
 }
 
-// MaxTurnBytes bounds the record of one turn without its StateBefore, in bytes, so that it fits a Firestore
-// document of 1 MiB with room for keys and feedback. Callers of Commit must stay below
-// it.
+// MaxTurnBytes bounds the record of one turn without its StateBefore, in bytes, so that it
+// fits a Firestore document of 1 MiB with room for keys and feedback. Callers of Commit must
+// stay below it.
 const MaxTurnBytes = 512 << 10
 
 // Errors of a [Store] and of [Commit], for use with errors.Is.

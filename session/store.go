@@ -37,10 +37,11 @@ type Store interface {
 	// SetFeedback stores f with a turn and overwrites earlier feedback.
 	SetFeedback(ctx context.Context, key Key, turn int, f Feedback) error
 
-	// Delete removes a session and everything stored for it, the records of its runs too. It leaves a tombstone for
-	// [KeyLife]: a turn that is running then is not appended, and a retry of a key
-	// that created the session finds it deleted. Each record leaves one, too, so that a
-	// write of it which its caller gave up, or did not hear of, does not bring it back.
+	// Delete removes a session and everything stored for it, the records of its runs too. It
+	// leaves a tombstone for [KeyLife]: a turn that is running then is not appended, and a
+	// retry of a key that created the session finds it deleted. Each record leaves one, too,
+	// so that a write of it which its caller gave up, or did not hear of, does not bring it
+	// back.
 	Delete(ctx context.Context, key Key) error
 
 	// DeleteAll removes everything stored for an owner, as Delete does, and the owner's

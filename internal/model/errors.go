@@ -81,8 +81,8 @@ func unavailable(refused *breaker.RefusedError) *Error {
 // maxErrorText bounds what an upstream may write into our log, in bytes.
 const maxErrorText = 300
 
-// classify returns what an error of the SDK's means: an [*Error] of the transport's,
-// or an answer that the SDK does not take. The end of ctx, the caller's, is passed on.
+// classify returns what the error of an attempt means: an [*Error] of the transport's, or an
+// answer that the SDK's types do not decode. The end of ctx, the caller's, is passed on.
 func classify(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
@@ -90,7 +90,7 @@ func classify(ctx context.Context, err error) error {
 	if failure, ok := errors.AsType[*Error](err); ok {
 		return failure
 	}
-	// The SDK's own text is left out, because it holds the answer.
+	// The decoder's own text is left out, because it holds the answer.
 	if wrong, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
 		return unreadable("a value of the wrong type in " + truncate.Text(wrong.Field, maxErrorText))
 	}

@@ -7,11 +7,10 @@ import (
 	"net/http"
 )
 
-// Events reads an event stream as the standard has it, comments, fields, several
+// An events reads an event stream as the standard has it, comments, fields, several
 // lines of data and all three ends of a line
-// (https://html.spec.whatwg.org/multipage/server-sent-events.html), and returns
-// what the SDK knows: one line of data an event, of which x has the answer. An answer that
-// is JSON instead of a stream counts as one event.
+// (https://html.spec.whatwg.org/multipage/server-sent-events.html), and returns the
+// data of each. An answer that is JSON instead of a stream counts as one event.
 type events struct {
 	header http.Header
 	from   *bufio.Reader

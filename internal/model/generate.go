@@ -36,8 +36,8 @@ const fairSilence = 10 * time.Second
 // the name of the model that answers; once it has, nothing is tried again and no other
 // model stands in, unless r.Restart takes the text back.
 //
-// The error is an [*Error], a [*GoneError] that wraps one, [ErrNoKey], or ctx's own when ctx has ended, or onText's. The
-// Answer beside an error holds what was spent.
+// The error is an [*Error], a [*GoneError] that wraps one, [ErrNoKey], or ctx's own when
+// ctx has ended, or onText's. The Answer beside an error holds what was spent.
 func (c *Client) Generate(ctx context.Context, r Request, onText func(model, text string) error) (Answer, error) {
 	if c.withdrawn.Load() {
 		return Answer{}, ErrNoKey

@@ -15,13 +15,13 @@ import (
 	"time"
 )
 
-// The SDK returns what an API answers in one form only: it drops the headers of an
-// error, does not know an error in a list or in an answer with status 200, refuses
-// event streams with comments, and decodes numbers to float64. So the transport
-// below it reads answers first: what is an error comes out as an [*Error], which the
-// SDK wraps, and what is not goes to the SDK in the form that it reads.
+// The SDK knows what an API answers in one form only: it drops the headers of an error, does
+// not know an error in a list or in an answer with status 200, refuses event streams with
+// comments, and decodes numbers to float64. So answers are read here: what is an error is
+// returned as an [*Error], and what is not in the form that the SDK's types decode. Only
+// metadata of models goes on to the SDK itself.
 
-// maxResponse bounds what is read of one answer: the SDK itself reads all there is.
+// maxResponse bounds what is read of one answer.
 // maxFailure is the bound of an error's body. Both are bytes.
 const (
 	maxResponse = 16 << 20
@@ -182,7 +182,7 @@ func (b *answerBody) Read(p []byte) (int, error) {
 
 var errTooLarge = &Error{Kind: Failed, err: fmt.Errorf("the model's answer cannot be read: it is larger than %d bytes", maxResponse)}
 
-// readable returns JSON in the form that the SDK reads, or the error that it is.
+// readable returns JSON in the form that the SDK's types decode, or the error that it is.
 func readable(raw []byte, header http.Header) ([]byte, error) {
 	if !json.Valid(raw) {
 		var value json.RawMessage
