@@ -12,6 +12,8 @@ import (
 
 	"example.com/gatehouse/agent"
 	"example.com/gatehouse/internal/api"
+	"example.com/gatehouse/internal/gcp/emulator"
+	"example.com/gatehouse/internal/gcp/firestore"
 	"example.com/gatehouse/internal/geminitest"
 	"example.com/gatehouse/internal/telemetry"
 	"example.com/gatehouse/internal/testlog"
@@ -328,5 +330,112 @@ func TestACallThatAsksForTooLong(t *testing.T) {
 	offset.Store(int64(session.RunLife + time.Minute))
 	if again, err := s.CallTool(ctx, call, invoke.Options{Key: "k"}); err != nil || len(again.Pending) != 1 || again.Replayed() || len(b.begun) != 0 {
 		t.Errorf("after a day: %+v, %v", again, err)
+	}
+}
+
+// What a call leaves in Firestore, which an answer on another instance goes on from, and what
+// a deletion of all leaves of it.
+func TestCallsInFirestore(t *testing.T) {
+	t.Parallel()
+	gemini, traffic, b := geminitest.Start(t), &storeTraffic{}, &bank{}
+	store := firestore.NewSessions(emulator.Client(t, traffic.options()...), time.Hour, time.Now)
+	confirm := tool.Confirm(func(in payment) string {
+		if in.Amount == 7 {
+			return "Pay?"
+		}
+		return ""
+	})
+	newService := func() *invoke.Service { return asked(t, store, gemini, b.agent(tool.Effect(b.reconcile), confirm)) }
+	a, z, ctx := newService(), newService(), ofCaller(t, "ada")
+	call, yes := callOf(t, "pay", paysAnn), []invoke.Approval{{CallID: "call_1_1", Approve: true}}
+	var waits *invoke.Response
+	for _, tt := range []struct {
+		name          string
+		do            func() (*invoke.Response, error)
+		output        string
+		reads, writes int64
+	}{
+		{"a call that leaves nothing", func() (*invoke.Response, error) { return a.CallTool(ctx, callOf(t, "look", ""), invoke.Options{}) }, `{"output":"seen"}`, 0, 0},
+		{"an effect", func() (*invoke.Response, error) {
+			return a.CallTool(ctx, callOf(t, "pay", `{"to":"Ann","amount":3}`), invoke.Options{})
+		}, `{"paid":3}`, 0, 2},
+		{"with a key", func() (*invoke.Response, error) {
+			return a.CallTool(ctx, callOf(t, "pay", `{"to":"Ann","amount":4}`), invoke.Options{Key: "k"})
+		}, `{"paid":4}`, 0, 3},
+		{"its retry", func() (*invoke.Response, error) {
+			return z.CallTool(ctx, callOf(t, "pay", `{"to":"Ann","amount":4}`), invoke.Options{Key: "k"})
+		}, `{"paid":4}`, 1, 1},
+		{"a question", func() (_ *invoke.Response, err error) {
+			waits, err = a.CallTool(ctx, call, invoke.Options{})
+			return waits, err
+		}, "", 0, 1},
+		{"its answer", func() (*invoke.Response, error) { return z.GoOnCall(ctx, waits.RunID, call, yes) }, `{"paid":7}`, 2, 3},
+	} {
+		traffic.reads.Store(0)
+		traffic.writes.Store(0)
+		response, err := tt.do()
+		if err != nil || string(response.Output) != tt.output {
+			t.Errorf("%s: %+v, %v", tt.name, response, err)
+		}
+		if reads, writes := traffic.reads.Load(), traffic.writes.Load(); reads != tt.reads || writes != tt.writes {
+			t.Errorf("%s: %d reads, %d writes, want %d and %d", tt.name, reads, writes, tt.reads, tt.writes)
+		}
+	}
+	if waits, err := a.CallTool(ctx, call, invoke.Options{}); err != nil || len(waits.Pending) != 1 {
+		t.Errorf("%+v, %v", waits, err)
+	} else if err := store.DeleteAll(ctx, session.OwnerOf("ada", "")); err != nil {
+		t.Error(err)
+	} else if _, err := z.GoOnCall(ctx, waits.RunID, call, yes); err == nil {
+		t.Error("a call goes on that was deleted")
+	}
+	if runs, _, err := a.Runs(ctx, session.RunFilter{}, 10, ""); err != nil || len(runs) != 0 || b.sum() != 14 {
+		t.Errorf("%d runs are left, %v; paid %d", len(runs), err, b.sum())
+	}
+}
+
+// An effect that has begun ends, and its end is kept, though its client has left; one that is
+// stopped is unknown.
+func TestACallWhoseClientLeaves(t *testing.T) {
+	t.Parallel()
+	for _, stopped := range []bool{false, true} {
+		b, began, release := &bank{}, make(chan struct{}), make(chan struct{})
+		b.pay = func(ctx context.Context, _ string) error {
+			close(began)
+			select {
+			case <-release:
+				return nil
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		}
+		s := asked(t, memory(new(atomic.Int64)), geminitest.Start(t), b.agent(tool.Effect[payment, map[string]int](nil)))
+		ctx, leave := context.WithCancel(ofCaller(t, "ada"))
+		ended := make(chan struct{})
+		go func() {
+			defer close(ended)
+			_, _ = s.CallTool(ctx, callOf(t, "pay", paysAnn), invoke.Options{Key: "k"})
+		}()
+		<-began
+		leave()
+		if stopped {
+			runs, _, err := s.Runs(ofCaller(t, "ada"), session.RunFilter{}, 1, "")
+			if err != nil || len(runs) != 1 {
+				t.Fatal(runs, err)
+			}
+			if err := s.Stop(ofCaller(t, "ada"), runs[0].RunID); err != nil {
+				t.Error(err)
+			}
+		} else {
+			close(release)
+		}
+		<-ended
+		response, err := s.CallTool(ofCaller(t, "ada"), callOf(t, "pay", paysAnn), invoke.Options{Key: "k"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		failed := response.CallFailure()
+		if !stopped && (failed != nil || b.sum() != 7) || stopped && (failed == nil || !strings.Contains(failed.Error(), "(effect_unknown)")) || len(b.begun) != 1 {
+			t.Errorf("stopped: %t: %+v, %v; paid %d", stopped, response, failed, b.sum())
+		}
 	}
 }
