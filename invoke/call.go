@@ -127,7 +127,7 @@ func (s *Service) GoOnCall(ctx context.Context, runID string, call *Call, answer
 	case record.State == session.Waiting && len(answers) == 0:
 		return waitingResponse(record), nil
 	case record.State != session.Waiting:
-		return s.Watch(ctx, runID, "", nil)
+		return s.await(ctx, runID)
 	}
 	var failed *api.Error
 	// It is watched, so that it goes on here and not in the queue.
@@ -139,13 +139,20 @@ func (s *Service) GoOnCall(ctx context.Context, runID string, call *Call, answer
 	})
 	switch {
 	case err != nil && api.AsError(err).Code == api.SessionConflict: // another answer was first
-		return s.Watch(ctx, runID, "", nil)
+		return s.await(ctx, runID)
 	case failed != nil:
 		return nil, failed
 	case err == nil && response == nil:
 		return waitingResponse(record), nil
 	}
 	return response, err
+}
+
+// await waits for a run's end, as long as a request may take.
+func (s *Service) await(ctx context.Context, runID string) (*Response, error) {
+	ctx, cancel := context.WithTimeout(ctx, s.Timeout)
+	defer cancel()
+	return s.Watch(ctx, runID, "", nil)
 }
 
 // IsCall reports whether a run of the caller is one of [Service.CallTool].

@@ -212,7 +212,7 @@ func (s *Service) endSessionless(ctx context.Context, r *run, c conclusion, resp
 		return nil
 	// Whoever has taken the run over answers for it. And a key whose end is not stored would
 	// have its retry run again, after this answer had been read.
-	case errors.Is(err, session.ErrFenced), r.req.Options.Key != "", c.waits != nil, r.journal.binds():
+	case errors.Is(err, session.ErrFenced), r.req.Options.Key != "", c.waits != nil:
 		return err
 	}
 	s.Log.WarnContext(ctx, "The end of a run could not be written; its record expires by itself.", "error", err.Error(), "request_id", api.RequestID(ctx))

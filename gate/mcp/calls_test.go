@@ -87,6 +87,29 @@ func TestAnEffectRunsOnce(t *testing.T) {
 	}
 }
 
+// A hook that panics fails its call and nothing else.
+func TestAHookThatPanics(t *testing.T) {
+	t.Parallel()
+	p := &till{}
+	s := startAgent(t, func(ctx context.Context, env agent.Env) (agent.Agent, error) {
+		a, err := p.newAgent(ctx, env)
+		a.Tools = append(a.Tools, tool.New("look", "Looks.", func(context.Context, struct{}) (string, error) { return "seen", nil }))
+		a.Hooks.Tool = func(context.Context, *agent.ToolCall, func() error) error { panic("hunter2") }
+		a.Hooks.Model = func(context.Context, *agent.ModelCall, func() error) error { panic("hunter2") }
+		return a, err
+	}, "MCP_TOOLS=true")
+	session := s.connect(t, "2026-07-28", bearer{}, nil)
+	for name, args := range map[string]map[string]any{"look": {}, "ask": {"query": "Hello"}, "pay": {"euros": 7}} {
+		result, err := session.CallTool(t.Context(), &sdk.CallToolParams{Name: name, Arguments: args})
+		if err == nil && !result.IsError || strings.Contains(fmt.Sprint(result, err), "hunter2") {
+			t.Errorf("%s: %+v, %v", name, result, err)
+		}
+	}
+	if _, err := session.ListTools(t.Context(), nil); err != nil || p.paid() != "[]" {
+		t.Errorf("%v, paid %s", err, p.paid())
+	}
+}
+
 // Fifty repeats at once are one payment.
 func TestFiftyAtOnce(t *testing.T) {
 	t.Parallel()

@@ -19,17 +19,20 @@ package mcp
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"io"
 	"net/http"
 	"strings"
 	"sync"
 
+	"github.com/modelcontextprotocol/go-sdk/jsonrpc"
 	sdk "github.com/modelcontextprotocol/go-sdk/mcp"
 
 	"example.com/gatehouse/config"
 	"example.com/gatehouse/gate"
 	"example.com/gatehouse/internal/api"
 	"example.com/gatehouse/internal/server"
+	"example.com/gatehouse/internal/telemetry"
 	"example.com/gatehouse/internal/version"
 )
 
@@ -67,6 +70,7 @@ func (d *door) newHandler() http.Handler {
 	if d.Invoke.Queued() {
 		d.addTasks(s)
 	}
+	s.AddReceivingMiddleware(d.rescued)
 	return sdk.NewStreamableHTTPHandler(func(*http.Request) *sdk.Server { return s }, &sdk.StreamableHTTPOptions{
 		Stateless: true, PropagateRequestCancellation: true,
 		MaxRequestBodyBytes: -1, // api.ReadBody has read it
@@ -74,6 +78,31 @@ func (d *door) newHandler() http.Handler {
 		// what comes from this machine.
 		DisableLocalhostProtection: d.Config.Production(),
 	})
+}
+
+// rescued keeps a panic of ours, or of a hook, from ending the process: the SDK runs each
+// call in a goroutine of its own, where nobody else stops it.
+func (d *door) rescued(next sdk.MethodHandler) sdk.MethodHandler {
+	return func(ctx context.Context, method string, req sdk.Request) (result sdk.Result, err error) {
+		defer func() {
+			if p := recover(); p != nil {
+				result, err = nil, rpcFailure(ctx, telemetry.Panicked(ctx, d.Invoke.Log, p))
+			}
+		}()
+		return next(ctx, method, req)
+	}
+}
+
+// rpcFailure returns err as an error of JSON-RPC inside of the SDK, with the gate's own code
+// beside.
+func rpcFailure(ctx context.Context, err error) error {
+	e := api.AsError(err)
+	code := jsonrpc.CodeInternalError
+	if e.Status() < 500 {
+		code = jsonrpc.CodeInvalidParams
+	}
+	data, _ := json.Marshal(map[string]any{"error": e.Code, "request_id": api.RequestID(ctx)}) // strings
+	return &jsonrpc.Error{Code: int64(code), Message: e.Sentence(), Data: data}
 }
 
 // A requestKey is the key of the HTTP request in the context of a tool call: the SDK passes

@@ -1,6 +1,7 @@
 package mcp
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"slices"
@@ -70,8 +71,7 @@ type acknowledgement struct {
 	ResultType string `json:"resultType"`
 }
 
-// resultComplete is the type of a result that is whole, and resultTask that of a task in its
-// place.
+// The types of a result that is whole, and of a task in its place.
 const (
 	resultComplete = "complete"
 	resultTask     = "task"
@@ -130,11 +130,7 @@ func (d *door) addTasks(s *sdk.Server) {
 }
 
 func declares(client *sdk.ClientCapabilities) bool {
-	if client == nil {
-		return false
-	}
-	_, ok := client.Extensions[tasksExtension]
-	return ok
+	return client != nil && client.Extensions[tasksExtension] != nil
 }
 
 // capabilitiesOf returns what a request says that its client can, nil for one of an older
@@ -160,25 +156,15 @@ func checkTask(ctx context.Context, meta sdk.Meta, id string) error {
 	return nil
 }
 
-// taskFailure returns err as an error of JSON-RPC, with the gate's own code beside.
-func taskFailure(ctx context.Context, err error) error {
-	e := api.AsError(err)
-	code := jsonrpc.CodeInternalError
-	if e.Status() < 500 {
-		code = jsonrpc.CodeInvalidParams
-	}
-	data, _ := json.Marshal(map[string]any{"error": e.Code, "request_id": api.RequestID(ctx)}) // strings
-	return &jsonrpc.Error{Code: int64(code), Message: e.Sentence(), Data: data}
-}
-
 // getTask is tasks/get.
 func (d *door) getTask(ctx context.Context, _ *sdk.ServerSession, params *taskParams) (*task, error) {
+	params = cmp.Or(params, &taskParams{}) // nil where the request has none
 	if err := checkTask(ctx, params.Meta, params.ID); err != nil {
 		return nil, err
 	}
 	run, err := d.Invoke.Read(ctx, params.ID)
 	if err != nil {
-		return nil, taskFailure(ctx, err)
+		return nil, rpcFailure(ctx, err)
 	}
 	t := d.task(run)
 	switch {
@@ -237,12 +223,13 @@ func taskResult(run invoke.RunInfo) *sdk.CallToolResult {
 // updateTask is tasks/update. Answers to what nobody asks are passed over, as the extension
 // wants it, and so are those that come second.
 func (d *door) updateTask(ctx context.Context, _ *sdk.ServerSession, params *updateParams) (*acknowledgement, error) {
+	params = cmp.Or(params, &updateParams{})
 	if err := checkTask(ctx, params.Meta, params.ID); err != nil {
 		return nil, err
 	}
 	run, err := d.Invoke.Read(ctx, params.ID)
 	if err != nil {
-		return nil, taskFailure(ctx, err)
+		return nil, rpcFailure(ctx, err)
 	}
 	answers := slices.DeleteFunc(answersOf(params.Responses), func(a invoke.Approval) bool {
 		return !slices.ContainsFunc(run.Pending, func(p session.Pending) bool { return p.CallID == a.CallID })
@@ -250,7 +237,7 @@ func (d *door) updateTask(ctx context.Context, _ *sdk.ServerSession, params *upd
 	if len(answers) > 0 {
 		telemetry.SetTurn(ctx, func(t *telemetry.Turn) { t.Action = api.AuditTurn })
 		if _, err := d.Invoke.ApproveAll(ctx, params.ID, answers, nil); err != nil && api.AsError(err).Code != api.SessionConflict {
-			return nil, taskFailure(ctx, err)
+			return nil, rpcFailure(ctx, err)
 		}
 	}
 	return &acknowledgement{ResultType: resultComplete}, nil
@@ -258,15 +245,16 @@ func (d *door) updateTask(ctx context.Context, _ *sdk.ServerSession, params *upd
 
 // cancelTask is tasks/cancel, which acknowledges also what is over.
 func (d *door) cancelTask(ctx context.Context, _ *sdk.ServerSession, params *taskParams) (*acknowledgement, error) {
+	params = cmp.Or(params, &taskParams{})
 	if err := checkTask(ctx, params.Meta, params.ID); err != nil {
 		return nil, err
 	}
 	telemetry.SetTurn(ctx, func(t *telemetry.Turn) { t.Action = "run.stop" })
 	if _, err := d.Invoke.Read(ctx, params.ID); err != nil {
-		return nil, taskFailure(ctx, err)
+		return nil, rpcFailure(ctx, err)
 	}
 	if err := d.Invoke.Stop(ctx, params.ID); err != nil && api.AsError(err).Code != api.SessionConflict {
-		return nil, taskFailure(ctx, err)
+		return nil, rpcFailure(ctx, err)
 	}
 	return &acknowledgement{ResultType: resultComplete}, nil
 }

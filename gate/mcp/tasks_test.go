@@ -197,6 +197,19 @@ func TestTasks(t *testing.T) {
 			t.Errorf("%s: %d %v, want %v", name, status, got, c.code)
 		}
 	}
+	for _, params := range []string{``, `,"params":null`, `,"params":{}`, `,"params":{"taskId":7}`, `,"params":{"taskId":"x","inputResponses":[7]}`, `,"params":{"_meta":7}`, `,"params":7`} {
+		for _, method := range []string{"tasks/get", "tasks/update", "tasks/cancel"} {
+			for _, headers := range [][]string{nil, {"Mcp-Protocol-Version", "2025-06-18"}, {"Mcp-Protocol-Version", "2026-07-28", "Mcp-Method", method}} {
+				resp, body := post(t, s.url+"/mcp", `{"jsonrpc":"2.0","id":1,"method":"`+method+`"`+params+`}`, append([]string{"X-API-Key", keyOf("ada")}, headers...)...)
+				if resp.StatusCode == http.StatusInternalServerError || strings.Contains(body, `"result"`) || strings.Contains(body, "panic") {
+					t.Errorf("%s%s, %v: %d %s", method, params, headers, resp.StatusCode, body)
+				}
+			}
+		}
+	}
+	if strings.Contains(s.log.String(), "panicked") {
+		t.Errorf("%s", s.log)
+	}
 	for name, responses := range map[string]any{
 		"no answers":                nil,
 		"an answer to another call": map[string]any{"call_9_9": yes["call_1_1"]},
