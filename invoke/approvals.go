@@ -479,6 +479,9 @@ func (s *Service) isLast(ctx context.Context, record *session.Run) error {
 		return err
 	}
 	current, err := s.Store.Load(ctx, record.Key)
+	if errors.Is(err, session.ErrNotFound) {
+		s.overtaken(ctx, record)
+	}
 	if err != nil {
 		return storeFailure(err)
 	}
@@ -487,9 +490,22 @@ func (s *Service) isLast(ctx context.Context, record *session.Run) error {
 		return api.Fail(api.Internal, err)
 	}
 	if !ok || last.ID != record.ID {
+		s.overtaken(ctx, record)
 		return conflict("The conversation went on without this answer. Ask again.")
 	}
 	return nil
+}
+
+// overtaken stops a run that waits in a session that has gone on, or is gone. A revision that
+// knows no runs stores a turn behind one that waits, and does not deny it as [Service.denials]
+// does.
+func (s *Service) overtaken(ctx context.Context, record *session.Run) {
+	next := *record
+	next.State, next.Pending = session.Stopped, nil
+	untold(&next, true)
+	if saved, err := s.Store.SaveRun(ctx, &next); err == nil { // else the next answer does
+		s.found(ctx, saved)
+	}
 }
 
 // describe returns what the audit has of an answer. The arguments and the reason are content,

@@ -21,6 +21,7 @@ import (
 	"example.com/gatehouse/internal/testlog"
 	"example.com/gatehouse/invoke"
 	"example.com/gatehouse/session"
+	"example.com/gatehouse/session/sessiontest"
 	"example.com/gatehouse/tool"
 )
 
@@ -191,4 +192,52 @@ func TestApprovalsInTheAudit(t *testing.T) {
 			}
 		}
 	}
+}
+
+// A revision that knows no runs stores its turn behind one that waits without denying it, and
+// deletes a session without its runs. Nothing is left that could be approved.
+func TestARevisionWithoutRunsBeside(t *testing.T) {
+	t.Parallel()
+	everyStore(t, func(t *testing.T, open func(*testing.T) session.Store) {
+		b, gemini, store := &bank{}, geminitest.Start(t), open(t)
+		server, _ := serveAgent(t, store, gemini, b.agent(tool.Effect(b.reconcile), tool.Confirm(question)))
+		anybody, _, err := (&auth.None{}).Authenticate(nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, test := range []struct {
+			name   string
+			change func(*session.Session) error
+			read   string
+			answer int
+		}{
+			{"it goes on", func(s *session.Session) error {
+				_, err := session.Commit(t.Context(), store, s, sessiontest.Turn("theirs"), session.Conditions{})
+				return err
+			}, `"state":"stopped"`, 409},
+			{"it deletes the session", func(s *session.Session) error {
+				_, err := store.Apply(t.Context(), s, session.Change{Remove: true})
+				return err
+			}, `"error":"not_found"`, 404},
+		} {
+			waits := starts(t, server, gemini).Data
+			loaded, err := store.Load(t.Context(), session.Key{Owner: anybody.Owner(), ID: waits.SessionID})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := test.change(loaded); err != nil {
+				t.Fatal(err)
+			}
+			if body := get(t, server, "/runs/"+waits.RunID); !strings.Contains(body, test.read) {
+				t.Errorf("%s: the run: %s", test.name, body)
+			}
+			answer := fmt.Sprintf(`{"call_id": %q, "approve": true}`, waits.Pending[0].CallID)
+			if status, body := ask(t, server, "/runs/"+waits.RunID+"/approvals", answer); status != test.answer {
+				t.Errorf("%s: the approval: %d, want %d: %s", test.name, status, test.answer, body)
+			}
+		}
+		if body := get(t, server, "/runs?state=waiting"); !strings.Contains(body, `"runs":[]`) {
+			t.Errorf("what waits: %s", body)
+		}
+	})
 }

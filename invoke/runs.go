@@ -89,7 +89,20 @@ func (s *Service) Read(ctx context.Context, runID string) (RunInfo, error) {
 // describe describes the run of a turn or of a record, nil for none. The error is
 // [session.ErrNotFound] if there is neither.
 func (s *Service) describe(ctx context.Context, key runKey, record *session.Run) (RunInfo, error) {
-	turn, found := session.Find(ctx, s.Store, key.session, key.id)
+	current, found := s.Store.Load(ctx, key.session)
+	var turn session.Turn
+	if found == nil {
+		turn, found = session.FindIn(ctx, s.Store, current, key.id)
+	}
+	if errors.Is(found, session.ErrNotFound) && record != nil && record.State == session.Waiting {
+		asked, err := decodeRun(record)
+		if err != nil {
+			return RunInfo{}, err
+		}
+		if asked.Options.Call == nil {
+			return RunInfo{}, found // its turn went with its session
+		}
+	}
 	if found == nil {
 		turn, found = s.wentOn(ctx, key.session, turn, record)
 	}
@@ -106,9 +119,9 @@ func (s *Service) describe(ctx context.Context, key runKey, record *session.Run)
 			switch {
 			case record != nil && record.State == session.Working: // it goes on
 				return s.runInfo(record), nil
-			case record != nil && s.waits(record):
+			case record != nil && s.waits(record) && turn.Number == current.Turns:
 				info.Pending = orEmpty(record.Pending)
-			default: // denied, failed, or its time is over
+			default: // denied, failed, its time is over, or a revision that knows no runs has gone on
 				info.State, info.Pending = session.Stopped, []session.Pending{}
 				if record != nil && record.State == session.Failed {
 					info.State = session.Failed

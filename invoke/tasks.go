@@ -350,10 +350,10 @@ func (s *Service) deliver(w http.ResponseWriter, r *http.Request, t queue.Task) 
 	reading, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
 	info, err := s.describe(reading, runKey{stored.Key, stored.ID}, stored)
-	if err != nil {
+	if err != nil && !errors.Is(err, session.ErrNotFound) {
 		return err
 	}
-	if eventOf[info.State] != t.Event { // it went on between the two reads
+	if eventOf[info.State] != t.Event { // it went on between the two reads, or its session is gone
 		w.WriteHeader(http.StatusNoContent)
 		return nil
 	}

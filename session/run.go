@@ -176,6 +176,11 @@ func Find(ctx context.Context, store Store, key Key, id string) (Turn, error) {
 	if err != nil {
 		return Turn{}, err
 	}
+	return FindIn(ctx, store, s, id)
+}
+
+// FindIn is [Find] for a session that is loaded.
+func FindIn(ctx context.Context, store Store, s *Session, id string) (Turn, error) {
 	match := func(r Record) bool { stored, err := r.ID(); return err == nil && stored == id }
 	if n := s.NumberOf(match); n > 0 {
 		return s.Recent[n-1-(s.Turns-len(s.Recent))].Turn()
