@@ -61,6 +61,42 @@ func TestALoopAnswers(t *testing.T) {
 	}
 }
 
+// A framework's settings reach the model as far as they lead it past no bound of the
+// service's: neither to another server nor to more answers, tokens or cost.
+func TestALoopsSettings(t *testing.T) {
+	t.Parallel()
+	s := agenttest.Start(t, looped(func(ctx context.Context, turn loop.Turn) error {
+		got, err := turn.Generate(ctx, []*genai.Content{turn.Question()}, &genai.GenerateContentConfig{
+			TopP: new(float32(0.5)), StopSequences: []string{"END"}, Temperature: new(float32(0.25)), MaxOutputTokens: 1 << 30, CandidateCount: 3,
+			CachedContent: "cachedContents/of-another", HTTPOptions: &genai.HTTPOptions{BaseURL: "http://127.0.0.1:1", Headers: map[string][]string{"X-A": {"b"}}}, ServiceTier: "priority",
+			ToolConfig: &genai.ToolConfig{FunctionCallingConfig: &genai.FunctionCallingConfig{Mode: genai.FunctionCallingConfigModeAny}},
+		}, nil)
+		if err != nil {
+			return err
+		}
+		return turn.Add(got.Candidates[0].Content, false)
+	}))
+	s.Model(agenttest.Say("One."))
+	answer := s.Ask("1?")
+	if answer.Text != "One." || len(answer.Sent) != 1 {
+		t.Fatalf("%+v", answer)
+	}
+	body, err := json.Marshal(answer.Sent[0].Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, sent := range []string{`"topP":0.5`, `"stopSequences":["END"]`, `"temperature":0.25`} {
+		if !strings.Contains(string(body), sent) {
+			t.Errorf("%s is missing in %s", sent, body)
+		}
+	}
+	for _, kept := range []string{"cachedContent", "1073741824", "candidateCount", "serviceTier", "toolConfig"} {
+		if strings.Contains(string(body), kept) {
+			t.Errorf("%s is in %s", kept, body)
+		}
+	}
+}
+
 func TestLoopsThatGoWrong(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
