@@ -24,6 +24,7 @@ func FuzzStoredTurn(f *testing.F) {
 		`{"id":"i","contents":[],"parts":[{"kind":"tool_call","id":"c"},{"kind":"tool_result","id":"c","shown":true},{"kind":"delta","size":-1}]}`,
 		`{"id":"i","contents":[{"role":"user","parts":[{"text":"é"}]},{"role":"model","parts":[{"text":"né"}]}],"parts":[{"kind":"delta","size":2},{"kind":"delta","size":999}],"output":{"a":1}}`,
 		`{"contents":[{"role":"model","parts":[null,{"thought":true,"text":"t"}]},null],"id":"i","epoch":1}`,
+		`{"id":"i","contents":[{"parts":[{"text":"q"}]},{"role":"model","parts":[{"text":"a"}]}],"parts":[]}`,
 		`{"id":7}`, `{"id":"i","contents":null}`, `[]`, `null`, `{`, ``, `{"i\u0064":"i","contents":[]}`, `{"id":"i","span":{"bytes":2,"prompt":0},"contents":[],"span":{"bytes":9,"prompt":0}}`,
 	} {
 		f.Add([]byte(seed))

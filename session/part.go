@@ -86,7 +86,7 @@ func (p Part) Stored() Part {
 func (t Turn) Shown() []Part {
 	calls, results := t.exchanges()
 	_, text := t.Texts()
-	if t.Parts == nil {
+	if len(t.Parts) == 0 {
 		return t.derived(text)
 	}
 	parts := make([]Part, len(t.Parts))
