@@ -13,6 +13,8 @@ const maxStep = 1_000; // characters that are laid out at once
 const maxElements = 1_000; // of a block
 const maxPlainStep = 60_000; // of plain text
 const long = 10_000; // characters of an answer from which on only the blocks in view are laid out
+const grouped = 16; // small blocks that the browser lays out, or leaves out, together
+const large = 200; // elements of a block that stands by itself
 const pause = 250; // milliseconds without a piece, after which a long block is made again
 
 // el makes an element. Names that begin with "on" are listeners, a class is
@@ -44,7 +46,8 @@ export class Writer {
   #pending = ''; // from the last block on
   #drawn = 0; // characters of it that are on the page
   #later = 0; // the timer that draws the rest
-  #kept = 0; // blocks of #root that stay
+  #kept = 0; // children of #root that stay: blocks, and groups of them
+  #folded = 0; // of those, how many are no blocks to group
   #length = 0;
   #outline = []; // levels of the headings that the last block stands below
   #plain = null;
@@ -131,10 +134,28 @@ export class Writer {
       this.#kept += complete;
       this.#outline = found[complete - 1].outline;
       this.#pending = lines.slice(found[complete].line).join('\n');
+      this.#fold();
     }
     this.#drawn = this.#pending.length;
     const last = found[complete];
     if (complete === found.length - 1 && last.node.getElementsByTagName('*').length > maxElements) this.#cut(lines.slice(last.line), last.node, found[complete - 1]?.outline ?? this.#outline);
+  }
+
+  // fold groups blocks that stay: with each frame the browser looks at every child of #root.
+  #fold() {
+    const isSmall = (block) => block.getElementsByTagName('*').length <= large;
+    while (this.#kept - this.#folded >= grouped) {
+      const blocks = [...this.#root.children].slice(this.#folded, this.#folded + grouped);
+      const end = blocks.findIndex((block) => !isSmall(block));
+      const few = end < 0 ? blocks : blocks.slice(0, end);
+      if (few.length > 1) {
+        const group = el('div', { class: 'blocks' });
+        few[0].before(group);
+        group.append(...few);
+        this.#kept -= few.length - 1;
+      }
+      this.#folded++;
+    }
   }
 
   // cut ends a block that goes on for long. What follows is another: the rest of a list, a
