@@ -32,13 +32,17 @@ package firestore
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"cloud.google.com/go/firestore"
+	"cloud.google.com/go/firestore/apiv1/firestorepb"
 	"google.golang.org/api/option"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/backoff"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/status"
 
 	"example.com/gatehouse/internal/gcp/channel"
 )
@@ -57,7 +61,7 @@ func Connect(ctx context.Context, project, database, emulator string) (*firestor
 	dial := append(channel.DialOptions(), grpc.WithConnectParams(grpc.ConnectParams{
 		Backoff:           backoff.Config{BaseDelay: 100 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: 2 * time.Second},
 		MinConnectTimeout: 5 * time.Second,
-	}))
+	}), grpc.WithChainUnaryInterceptor(writesWithoutDatabase), grpc.WithChainStreamInterceptor(readsWithoutDatabase))
 	var options []option.ClientOption
 	for _, o := range dial {
 		options = append(options, option.WithGRPCDialOption(o))
@@ -73,6 +77,46 @@ func Connect(ctx context.Context, project, database, emulator string) (*firestor
 		options = []option.ClientOption{option.WithGRPCConn(conn)}
 	}
 	return firestore.NewClientWithDatabase(ctx, project, database, options...)
+}
+
+// writesWithoutDatabase returns the error of a database that does not exist, which is
+// NotFound like that of a missing document, as codes.Unavailable: the document that a commit
+// only creates cannot be missing.
+func writesWithoutDatabase(ctx context.Context, method string, request, reply any, conn *grpc.ClientConn, invoke grpc.UnaryInvoker, options ...grpc.CallOption) error {
+	err := invoke(ctx, method, request, reply, conn, options...)
+	commit, ok := request.(*firestorepb.CommitRequest)
+	if status.Code(err) != codes.NotFound || ok && slices.ContainsFunc(commit.Writes, needsDocument) {
+		return err
+	}
+	return noDatabase(err)
+}
+
+// needsDocument reports whether a write fails if its document does not exist.
+func needsDocument(w *firestorepb.Write) bool {
+	condition := w.GetCurrentDocument()
+	return condition.GetExists() || condition.GetUpdateTime() != nil
+}
+
+// readsWithoutDatabase is writesWithoutDatabase for reads: they return a document that does
+// not exist in a message.
+func readsWithoutDatabase(ctx context.Context, desc *grpc.StreamDesc, conn *grpc.ClientConn, method string, open grpc.Streamer, options ...grpc.CallOption) (grpc.ClientStream, error) {
+	stream, err := open(ctx, desc, conn, method, options...)
+	if err != nil {
+		return nil, noDatabase(err)
+	}
+	return readStream{stream}, nil
+}
+
+type readStream struct{ grpc.ClientStream }
+
+func (s readStream) RecvMsg(m any) error { return noDatabase(s.ClientStream.RecvMsg(m)) }
+
+// noDatabase returns NotFound as codes.Unavailable, and any other error unchanged.
+func noDatabase(err error) error {
+	if status.Code(err) != codes.NotFound {
+		return err
+	}
+	return status.Error(codes.Unavailable, status.Convert(err).Message())
 }
 
 // administrator is what the emulator takes for credentials that security rules
