@@ -67,7 +67,7 @@ func Project() string {
 // Connect returns a client of a project at host. It is closed when t ends.
 func Connect(t testing.TB, host, project string, more ...option.ClientOption) *firestore.Client {
 	t.Helper()
-	client, err := dial(context.Background(), host, project, more...)
+	client, err := Dial(context.Background(), host, project, more...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -75,7 +75,8 @@ func Connect(t testing.TB, host, project string, more ...option.ClientOption) *f
 	return client
 }
 
-func dial(ctx context.Context, host, project string, more ...option.ClientOption) (*firestore.Client, error) {
+// Dial is like [Connect], for programs that are not tests: bench has some.
+func Dial(ctx context.Context, host, project string, more ...option.ClientOption) (*firestore.Client, error) {
 	return firestore.NewClient(ctx, project, append(options(host), more...)...)
 }
 
@@ -92,6 +93,13 @@ func Host(t testing.TB) string {
 	}
 	t.Skipf("NOT TESTED: what needs the Firestore emulator (%v). To test it, %s.", err, how)
 	return ""
+}
+
+// Start returns the emulator's host:port, and a function that releases it, for
+// programs that are not tests: bench has some.
+func Start() (host string, stop func(), err error) {
+	host, err = shared.acquire()
+	return host, shared.release, err
 }
 
 // shared is this process's share of the emulator.
@@ -175,7 +183,7 @@ func (s *share) release() {
 func warm(host string) error {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
-	client, err := dial(ctx, host, Project())
+	client, err := Dial(ctx, host, Project())
 	if err != nil {
 		return err
 	}
