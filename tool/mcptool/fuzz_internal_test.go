@@ -13,8 +13,8 @@ import (
 	"example.com/gatehouse/tool"
 )
 
-// FuzzFit checks that a schema of another server's becomes one that Gemini takes, bounded and the
-// same once more, or none.
+// FuzzFit checks that a schema of another server's becomes one that Gemini takes, bounded, or
+// none.
 func FuzzFit(f *testing.F) {
 	for _, seed := range []string{
 		`{"type":"object","properties":{"a":{"type":"string"}},"required":["a"]}`, `{"$ref":"#"}`, `{"type":["object","null"],"allOf":[{"$ref":"#/allOf/0"}]}`,
@@ -45,13 +45,6 @@ func FuzzFit(f *testing.F) {
 		}
 		if len(fitted) > maxDeclared && len(raw) < maxDeclared/4 {
 			t.Errorf("%d bytes became %d", len(raw), len(fitted))
-		}
-		var again any
-		if err := json.Unmarshal(fitted, &again); err != nil {
-			t.Fatal(err)
-		}
-		if twice := fit(again); string(twice) != string(fitted) {
-			t.Errorf("%s became %s", fitted, twice)
 		}
 	})
 }
