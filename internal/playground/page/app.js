@@ -1253,7 +1253,7 @@ async function loadTurns(id, from, here) {
 
 $('usage').addEventListener('toggle', async () => {
   if (!$('usage').open) return;
-  const names = { person: 'you', caller: 'your caller', service: 'everybody' };
+  const names = { end_user: 'you', caller: 'your caller', service: 'everybody' };
   try {
     const { limits, today } = await data('GET', 'usage', { credential: credential() });
     const list = { Today: `${count(today.total_tokens, 'token')}, ${dollars(today.estimated_cost_usd)}` };
