@@ -94,7 +94,7 @@ type process struct {
 // PATH. It is killed when t ends, if it has not ended before.
 func spawn(t *testing.T, program string, env ...string) *process {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 10*limit)
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Hour) // a long storm's first process lives as long
 	cmd := exec.CommandContext(ctx, program)
 	cmd.Dir = t.TempDir()
 	cmd.Env = slices.Concat([]string{"PATH=" + os.Getenv("PATH"), "HOME=" + cmd.Dir,
