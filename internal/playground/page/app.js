@@ -543,9 +543,9 @@ async function readFile(path) {
 }
 
 // opinion is the pair of thumbs of a stored turn, and the reason for one.
-function opinion({ session_id: id, turn }) {
+function opinion({ session_id: id, turn, feedback }) {
   const path = `sessions/${encodeURIComponent(id)}/turns/${turn}/feedback`;
-  let score = 0;
+  let score = feedback?.score ?? 0;
   const put = async (next, comment) => {
     try {
       await data('PUT', path, { credential: credential(), body: JSON.stringify({ score: next, ...(comment && { comment }) }) });
@@ -567,7 +567,7 @@ function opinion({ session_id: id, turn }) {
     }
   } }, input, el('button', { type: 'submit' }, 'Send'));
   const thumbs = [['up', 'Good answer', 1], ['down', 'Bad answer', -1]].map(([name, label, value]) => {
-    const thumb = el('button', { type: 'button', class: 'quiet icon', 'aria-label': label, title: label, 'aria-pressed': 'false', onclick: async () => {
+    const thumb = el('button', { type: 'button', class: 'quiet icon', 'aria-label': label, title: label, 'aria-pressed': String(score === value), onclick: async () => {
       note.textContent = '';
       if (!await put(score === value ? 0 : value)) return;
       reason.hidden = score === 0;
