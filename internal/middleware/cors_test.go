@@ -226,7 +226,7 @@ func TestThePagesOfTheServiceItself(t *testing.T) {
 
 func TestPreflights(t *testing.T) {
 	t.Parallel()
-	const all = "accept,authorization,content-type,idempotency-key,traceparent,tracestate,x-api-key,x-cloud-trace-context,x-request-id,x-serverless-authorization"
+	const all = "accept,authorization,baggage,content-type,idempotency-key,last-event-id,mcp-method,mcp-name,mcp-protocol-version,mcp-session-id,prefer,sentry-trace,traceparent,tracestate,x-ai-sdk,x-api-key,x-cloud-trace-context,x-request-id,x-requested-with,x-serverless-authorization"
 	tests := []struct {
 		name            string
 		path            string
