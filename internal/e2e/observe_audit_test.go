@@ -52,7 +52,7 @@ const (
 // all does everything once.
 func (c *script) all(t *testing.T) {
 	t.Helper()
-	ann, person := as("one", "X-End-User", "ann"), as("person")
+	ann, person := as("one", "X-End-User", "ann@example.com"), as("person")
 	ask := map[string]any{"query": prompt}
 	c.gemini.Enqueue(geminitest.Text(response))
 	id := wantTurn(t, c.do(t, "session.turn ok", http.MethodPost, "/invoke", ask, ann...)).SessionID
@@ -80,7 +80,7 @@ func (c *script) all(t *testing.T) {
 	c.do(t, "session.turn malformed_request", http.MethodPost, "/invoke", ask, as("one", "X-End-User", strings.Repeat("x", 129))...)
 	c.do(t, "request malformed_request", http.MethodGet, "/usage", nil, as("one", "X-End-User", "")...)
 	c.do(t, "session.turn not_acceptable", http.MethodPost, "/invoke", ask, append(ann, "Accept", "image/png")...)
-	c.do(t, "session.turn permission_denied", http.MethodPost, "/invoke", ask, as("person", "X-End-User", "ann")...)
+	c.do(t, "session.turn permission_denied", http.MethodPost, "/invoke", ask, as("person", "X-End-User", "ann@example.com")...)
 	c.do(t, "request origin_not_allowed", http.MethodPost, "/invoke", ask, append(ann, "Origin", "https://evil.example.com")...)
 	// The first of the key "slow" may pass; another minute may begin between two.
 	for a := (answer{}); a.Status != http.StatusTooManyRequests; {
@@ -138,7 +138,7 @@ func TestAuditTrail(t *testing.T) {
 					printed++
 				}
 				text := fmt.Sprint(e.Payload)
-				for _, secret := range []string{"4711", "Zenobia", "key of", "guessed", "ann", "person"} {
+				for _, secret := range []string{"4711", "Zenobia", "key of", "guessed", "ann@example.com", "person"} {
 					if strings.Contains(text, secret) {
 						t.Errorf("an entry holds %q: %s", secret, text)
 					}
