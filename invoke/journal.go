@@ -35,8 +35,8 @@ var (
 // A journal writes the record of a run: what it has shown and what its finished steps
 // have come to. Each write is the sign that the holder lives, too, and fails when
 // somebody has stopped the run or taken it over; then the run is ended. A webhook that was
-// set since the write before is taken over, and nothing else. A nil journal
-// does nothing. It is safe for concurrent use.
+// set since the write before is taken over, and nothing else. A nil journal does nothing. It
+// is safe for concurrent use.
 type journal struct {
 	s    *Service
 	ctx  context.Context // of the run, for its values
@@ -189,37 +189,40 @@ func (j *journal) write() (saved bool, _ error) {
 		j.s.Log.ErrorContext(j.ctx, "The record of a run could not be written.", "error", err.Error(), "request_id", api.RequestID(j.ctx))
 		return false, nil
 	}
-	stored, err := j.s.Store.LoadRun(ctx, next.Key, next.ID)
-	switch {
-	case errors.Is(err, session.ErrRunDeleted):
-		return false, errDeleted
-	case errors.Is(err, session.ErrNotFound) && next.Revision == nil: // the session has changed; the next write finds out
-		return false, nil
-	case errors.Is(err, session.ErrNotFound):
-		return false, errDeleted
-	case err != nil:
-		return false, nil
-	case stored.Holder == "" && stored.Epoch == 0 && stored.Stop: // of a stop that came before any record
-		stored.State, stored.Holder = next.State, next.Holder
-	// Queued: nobody has written since the queue had it begun, but for a webhook.
-	case stored.Epoch != next.Epoch || stored.Holder != next.Holder && stored.Holder != session.Queued || stored.Over():
-		return false, session.ErrFenced
+	// A webhook or a stop may come between each read and the write after it. If more of them
+	// come than there are tries, the next write meets the last one.
+	for range stopTries {
+		stored, err := j.s.Store.LoadRun(ctx, next.Key, next.ID)
+		switch {
+		case errors.Is(err, session.ErrRunDeleted):
+			return false, errDeleted
+		case errors.Is(err, session.ErrNotFound) && next.Revision == nil: // the session has changed; the next write finds out
+			return false, nil
+		case errors.Is(err, session.ErrNotFound):
+			return false, errDeleted
+		case err != nil:
+			return false, nil
+		case stored.Holder == "" && stored.Epoch == 0 && stored.Stop: // of a stop that came before any record
+		// Queued: nobody has written since the queue had it begun, but for a webhook.
+		case stored.Epoch != next.Epoch || stored.Holder != next.Holder && stored.Holder != session.Queued || stored.Over():
+			return false, session.ErrFenced
+		}
+		next.Revision, next.Deliveries = stored.Revision, stored.Deliveries
+		j.record.Revision, j.record.Stop, j.record.Deliveries = stored.Revision, stored.Stop, stored.Deliveries
+		if stored.Stop {
+			return false, errStopped
+		}
+		err = j.save(ctx, next)
+		switch {
+		case err == nil:
+			return true, nil
+		case errors.Is(err, session.ErrUnavailable):
+			return false, nil
+		case !errors.Is(err, session.ErrChanged) && !errors.Is(err, session.ErrNotFound):
+			return false, err
+		}
 	}
-	next.Deliveries = stored.Deliveries
-	j.record.Revision, j.record.Stop, j.record.Deliveries = stored.Revision, stored.Stop, stored.Deliveries
-	if stored.Stop {
-		return false, errStopped
-	}
-	err = j.save(ctx, withRevision(next, stored.Revision)) // an earlier write's response was lost
-	if errors.Is(err, session.ErrUnavailable) {
-		return false, nil
-	}
-	return err == nil, err
-}
-
-func withRevision(r session.Run, revision any) session.Run {
-	r.Revision = revision
-	return r
+	return false, nil
 }
 
 // save makes one conditional write. The first one of a run that holds a key binds the
@@ -310,8 +313,8 @@ func (j *journal) settle(ctx context.Context, end *session.Run) bool {
 	j.mu.Lock()
 	holder := j.record.Holder // end may have none
 	j.mu.Unlock()
-	// The second try is for a stop, a webhook, or an earlier write whose reply was lost.
-	for range 2 {
+	// Further tries are for a stop, webhooks, or an earlier write whose reply was lost.
+	for range stopTries {
 		if end.Revision != nil {
 			_, err := j.s.Store.SaveRun(ctx, end)
 			if !errors.Is(err, session.ErrChanged) {

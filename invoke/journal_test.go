@@ -1,6 +1,8 @@
 package invoke_test
 
 import (
+	"context"
+	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
@@ -57,6 +59,75 @@ func TestALongStreamWritesOnceASecond(t *testing.T) {
 		t.Errorf("the first write came after %v", first)
 	}
 	t.Logf("%d writes in %v, the first after %v", len(commits), took, commits[0].Sub(begun))
+}
+
+// A meddled store has the record of a run changed right before its holder's next writes.
+type meddled struct {
+	session.Store
+	changes chan func(*session.Run)
+}
+
+func (m *meddled) SaveRun(ctx context.Context, r *session.Run) (*session.Run, error) {
+	if r.Revision != nil { // there is a record
+		select {
+		case change := <-m.changes:
+			stored, err := m.Store.LoadRun(ctx, r.Key, r.ID)
+			if err != nil {
+				return nil, err
+			}
+			change(stored)
+			if _, err := m.Store.SaveRun(ctx, stored); err != nil {
+				return nil, err
+			}
+		default:
+		}
+	}
+	return m.Store.SaveRun(ctx, r)
+}
+
+// A run goes on when webhooks are set between the tries of a write, and a stop that comes there
+// is met as any other.
+func TestChangesBetweenTheTriesOfAWrite(t *testing.T) {
+	t.Parallel()
+	set := func(r *session.Run) { r.Deliveries = json.RawMessage(`{"webhook":"https://hooks.example.com/first"}`) }
+	for _, test := range []struct {
+		name         string
+		last         func(*session.Run)
+		webhook      string
+		text, finish string
+	}{
+		{"webhooks", func(r *session.Run) { r.Deliveries = json.RawMessage(`{"webhook":"https://hooks.example.com/last"}`) }, "/last", "one two", "STOP"},
+		{"a webhook, and then a stop", func(r *session.Run) { r.Stop = true }, "/first", "one ", "STOPPED"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			gemini := geminitest.Start(t)
+			store := &meddled{newMemory(), make(chan func(*session.Run), 3)}
+			i := &instance{Store: store}
+			i.Server, _ = serve(t, i, gemini)
+			gate := make(chan struct{})
+			open := sync.OnceFunc(func() { close(gate) })
+			defer open()
+			gemini.Enqueue(geminitest.Text("one ", "two").WithGate(1, gate))
+			store.changes <- set
+			store.changes <- set
+			store.changes <- func(r *session.Run) {
+				if test.last(r); !r.Stop {
+					open()
+				}
+			}
+			run := runID(t, i.watch(t, http.MethodPost, "/invoke", streamed).until(t, "done")[0])
+			if text, finish := stored(t, i, run); text != test.text || finish != test.finish {
+				t.Errorf("stored: %q, %s", text, finish)
+			}
+			_, turn, _ := session.SplitRunID(run)
+			i.mu.Lock()
+			defer i.mu.Unlock()
+			if got := string(i.records[turn].Deliveries); !strings.Contains(got, test.webhook) {
+				t.Errorf("delivered to %s, want %s", got, test.webhook)
+			}
+		})
+	}
 }
 
 // slowly is a model whose answer comes in two pieces.

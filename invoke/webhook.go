@@ -12,9 +12,9 @@ import (
 
 // The webhook of a run may be set while the run goes on. It is in the record, which the
 // run's holder writes each second, and both writes are conditional: the one that comes second
-// meets what the first has written. The holder takes over whatever webhook it meets; who sets
-// one meets the run's end, and says so. A
-// holder that dies reports nothing, so the queue looks at the run, too, until it is over.
+// meets what the first has written. The holder takes over the webhook that it meets; who sets
+// one meets the run's end, which is then the error. A holder that dies reports nothing, so the
+// queue looks at the run, too, until it is over.
 
 // A Webhook is where the queue reports what a run has come to.
 type Webhook struct {
