@@ -169,6 +169,34 @@ func TestBeginWhenTheFirstWriteFails(t *testing.T) {
 	}
 }
 
+// A stop that comes before a run begins to wait is met by it: whoever stopped it was told that
+// it stops.
+func TestAStopBeforeARunWaits(t *testing.T) {
+	t.Parallel()
+	store := session.NewMemory(time.Hour, session.MemoryLimit, time.Now, telemetry.Discard())
+	key := session.Key{Owner: session.OwnerOf("caller", ""), ID: session.NewID()}
+	working, err := store.SaveRun(t.Context(), &session.Run{Key: key, ID: session.NewID(), State: session.Working, Holder: "holder", Request: json.RawMessage(`{}`)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	stop := *working
+	stop.Stop = true
+	if _, err := store.SaveRun(t.Context(), &stop); err != nil {
+		t.Fatal(err)
+	}
+	waits := *working
+	waits.State, waits.Holder, waits.Pending = session.Waiting, "", []session.Pending{{CallID: "c", Name: "pay", ExpiresAt: time.Now().Add(time.Hour)}}
+	turn := sessiontest.Turn("pay")
+	turn.ID, turn.FinishReason, turn.Pending = waits.ID, "WAITING", waits.Pending
+	if _, err := session.Commit(t.Context(), store, session.New(key), turn, session.Conditions{Run: &waits}); err != nil {
+		t.Fatal(err)
+	}
+	stored, err := store.LoadRun(t.Context(), key, waits.ID)
+	if err != nil || stored.State != session.Stopped || len(stored.Pending) > 0 || waits.State != session.Stopped {
+		t.Errorf("the record is %+v, and the caller's %s, %v", stored, waits.State, err)
+	}
+}
+
 // Turns that are no longer in the session's document are found and taken back like others.
 func TestArchivedTurns(t *testing.T) {
 	t.Parallel()

@@ -130,7 +130,8 @@ type Conditions struct {
 	State func(*Session) (map[string]json.RawMessage, error)
 
 	// Run, unless nil, is the run's record at its end, which is written with the turn. It is
-	// changed to have what was to be delivered by then.
+	// changed to have what was to be delivered by then, and to be stopped if it was to wait
+	// and a stop came first.
 	Run *Run
 
 	// Deny, unless nil, returns the record of the run that the last turn of the session
@@ -279,6 +280,9 @@ func (r *Run) renew(ctx context.Context, store Store) (*Run, error) {
 		return r, ErrFenced // both began it from the queue
 	}
 	r.Revision, r.Deliveries = stored.Revision, stored.Deliveries
+	if stored.Stop && r.State == Waiting { // nobody may answer what was stopped
+		r.State, r.Pending = Stopped, nil
+	}
 	return r, nil
 }
 
