@@ -17,8 +17,7 @@
 //	a sum of traffic                       4         4+      0
 //
 // The exceptions are writes that nobody competes for, or that must win: an instance's minute of
-// traffic, the records that a deletion removes, and the mark that it leaves of an owner's
-// state.
+// traffic, and the marks that a deletion leaves of records and of an owner's state.
 //
 // A condition is Firestore's own update time of the document (LastUpdateTime), which no
 // instance's clock takes part in. It serves three ends: two writers are put in an order, a
@@ -80,8 +79,8 @@ func Connect(ctx context.Context, project, database, emulator string) (*firestor
 }
 
 // writesWithoutDatabase returns the error of a database that does not exist, which is
-// NotFound like that of a missing document, as codes.Unavailable: the document that a commit
-// only creates cannot be missing.
+// NotFound like that of a missing document, as another one: the document that a commit only
+// creates cannot be missing.
 func writesWithoutDatabase(ctx context.Context, method string, request, reply any, conn *grpc.ClientConn, invoke grpc.UnaryInvoker, options ...grpc.CallOption) error {
 	err := invoke(ctx, method, request, reply, conn, options...)
 	commit, ok := request.(*firestorepb.CommitRequest)
@@ -111,12 +110,14 @@ type readStream struct{ grpc.ClientStream }
 
 func (s readStream) RecvMsg(m any) error { return noDatabase(s.ClientStream.RecvMsg(m)) }
 
-// noDatabase returns NotFound as codes.Unavailable, and any other error unchanged.
+// noDatabase returns NotFound as codes.Internal, and any other error unchanged. The client
+// would repeat a commit that is codes.Unavailable until its context ends, and then return
+// that instead of the cause.
 func noDatabase(err error) error {
 	if status.Code(err) != codes.NotFound {
 		return err
 	}
-	return status.Error(codes.Unavailable, status.Convert(err).Message())
+	return status.Error(codes.Internal, status.Convert(err).Message())
 }
 
 // administrator is what the emulator takes for credentials that security rules

@@ -3,7 +3,10 @@ package firestore_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
+	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -23,7 +26,11 @@ func TestADatabaseThatDoesNotExist(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	server := grpc.NewServer(grpc.UnknownServiceHandler(func(any, grpc.ServerStream) error {
+	var commits atomic.Int32
+	server := grpc.NewServer(grpc.UnknownServiceHandler(func(_ any, stream grpc.ServerStream) error {
+		if method, _ := grpc.MethodFromServerStream(stream); strings.HasSuffix(method, "/Commit") {
+			commits.Add(1)
+		}
 		return status.Error(codes.NotFound, "The database (default) does not exist for project p")
 	}))
 	go func() { _ = server.Serve(listener) }()
@@ -55,6 +62,9 @@ func TestADatabaseThatDoesNotExist(t *testing.T) {
 		},
 		"a first turn": func(ctx context.Context) error {
 			_, err := store.Apply(ctx, &session.Session{Key: key}, session.Change{Turn: &session.Turn{ID: session.NewID()}})
+			if n := commits.Load(); n != 1 { // it would be repeated until its time is over
+				return fmt.Errorf("%d commits: %v", n, err)
+			}
 			return err
 		},
 	} {
