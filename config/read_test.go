@@ -330,7 +330,7 @@ func TestRulesThatJoinVariables(t *testing.T) {
 		{"both forms of the API keys", []string{keys, "API_KEYS_SECRET=projects/p/secrets/s/versions/1"}, []string{"API_KEYS"}},
 		{"a signed card", []string{cardKeys, "CARD_KEYS_URL=https://keys.example.com/jwks.json", "CARD_URL=http://127.0.0.1:8080"}, nil},
 		{"a card signed for the service's address", []string{cardKeys, "SERVICE_URL=http://127.0.0.1:8080"}, nil},
-		{"a card signed for whatever host is asked", []string{cardKeys}, []string{"CARD_URL"}},
+		{"a card signed for any host that is asked", []string{cardKeys}, []string{"CARD_URL"}},
 		{"an address of the card in plaintext in production", with(production, "CARD_URL=http://127.0.0.1:8080"), []string{"CARD_URL"}},
 		{"both forms of the card's keys", []string{cardKeys, "CARD_URL=http://127.0.0.1:8080", "CARD_KEYS_SECRET=projects/p/secrets/s/versions/1"}, []string{"CARD_KEYS"}},
 		{"the place of keys that do not sign", []string{"CARD_KEYS_URL=https://keys.example.com/jwks.json"}, []string{"CARD_KEYS_URL"}},

@@ -221,8 +221,9 @@ const findStep = 50
 
 // Begin stores the first record of a run whose call holds a key: in the same write the
 // key's entry becomes valid as long as the record. From then on only its holder's sign of
-// life decides who works on it. It returns the session and the record as stored. The error is [ErrTakenOver] if the call no longer holds the key, [ErrFenced]
-// if another has taken the run over since, and [ErrChanged] if there is a record.
+// life decides who works on it. It returns the session and the record as stored. The error is
+// [ErrTakenOver] if the call no longer holds the key, [ErrFenced] if another has taken the run
+// over since, and [ErrChanged] if there is a record.
 func Begin(ctx context.Context, store Store, s *Session, c *Claim, r *Run) (*Session, *Run, error) {
 	for try := 1; ; try++ {
 		entry := c.entry

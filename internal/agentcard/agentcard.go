@@ -53,7 +53,7 @@ func New(room server.Room, base, path string, pushes bool) *a2a.AgentCard {
 	}
 }
 
-// security describes the credentials that AUTH accepts, each sufficient alone.
+// security describes the credentials that AUTH accepts, any of which is enough.
 func security(room server.Room) (a2a.NamedSecuritySchemes, a2a.SecurityRequirementsOptions) {
 	schemes, requirements := a2a.NamedSecuritySchemes{}, a2a.SecurityRequirementsOptions{}
 	add := func(name a2a.SecuritySchemeName, scheme a2a.SecurityScheme) {

@@ -26,13 +26,13 @@ import (
 // maxKeys bounds what one document costs: a rotation needs two.
 const maxKeys = 5
 
-// Keys are private keys, each of which signs. It is safe for concurrent use.
+// Keys are private keys, each of which signs. They are safe for concurrent use.
 type Keys struct {
 	keys []key
 	id   string
 }
 
-// A key is a private key with what its signatures say of it.
+// A key is a private key with what the headers of its signatures have.
 type key struct {
 	id        string
 	algorithm jose.SignatureAlgorithm

@@ -22,9 +22,9 @@ import (
 	"example.com/gatehouse/internal/webhook"
 )
 
-// secrets holds what changes without a deploy: the API keys, the origins, the model's key
-// and what signs webhooks and the agent's card, from Secret Manager where the configuration names a secret. It
-// is safe for concurrent use.
+// secrets holds what changes without a deploy: the API keys, the origins, the model's key and
+// what signs webhooks and the agent's card, from Secret Manager where the configuration names
+// a secret. It is safe for concurrent use.
 //
 // Each secret is in one of three conditions. It is good: a fetch returned it, and it is
 // handed on when its payload is another one than the last. It is away: the fetch failed for
