@@ -24,8 +24,8 @@ func TestValidID(t *testing.T) {
 	}
 }
 
-// Records of runs share a part of the memory, whatever is written how often: the oldest
-// go first, and one that is written again counts once.
+// Records of runs share a part of the memory: the oldest go first, and one that is written
+// again counts once.
 func TestMemoryBoundsRuns(t *testing.T) {
 	t.Parallel()
 	m := session.NewMemory(time.Hour, 4<<20, time.Now, slog.New(slog.DiscardHandler)) // a quarter is the runs'

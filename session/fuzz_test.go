@@ -102,8 +102,8 @@ func encode(t *testing.T, v any) string {
 	return string(raw)
 }
 
-// FuzzContentsBySpan checks that contents are found by their span as decoding finds them, whatever
-// is in the texts around them, and not any more once somebody has changed the record.
+// FuzzContentsBySpan checks that contents are found by their span as decoding finds them, with
+// any texts around them.
 func FuzzContentsBySpan(f *testing.F) {
 	f.Add("i", `[{"role":"user","parts":[{"text":"q"}]}]`, `"contents":[`, 0)
 	f.Add(`","span":{"bytes":2,"prompt":1},"contents":[]`, `[]`, "x", 1)

@@ -147,7 +147,7 @@ func receive(t *testing.T) (url string, env []string, got chan pushed) {
 	}, got
 }
 
-// A pushed is what a push says.
+// A pushed is what a push has.
 type pushed struct {
 	Type string
 	Data struct {

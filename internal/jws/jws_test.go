@@ -87,7 +87,7 @@ func TestSign(t *testing.T) {
 	}
 }
 
-// What differs by its keys has another id, and one that says nothing secret.
+// What differs by its keys has another id, which holds nothing secret.
 func TestID(t *testing.T) {
 	t.Parallel()
 	one, other := jwk(t, "a", curve(t, elliptic.P256())), jwk(t, "a", curve(t, elliptic.P256()))
