@@ -204,6 +204,32 @@ func TestACallBesideOneThatWaits(t *testing.T) {
 	}
 }
 
+// A callback that changes the state has an event without a content, which the run that goes
+// on reads too.
+func TestAStateChangedBeforeACallThatWaits(t *testing.T) {
+	t.Parallel()
+	root := llm(t, llmagent.Config{
+		Name: "buyer",
+		BeforeAgentCallbacks: []adkagent.BeforeAgentCallback{func(ctx adkagent.Context) (*genai.Content, error) {
+			return nil, ctx.State().Set("shop", "corner")
+		}},
+		Tools: []adktool.Tool{
+			fn(t, functiontool.Config{Name: "buy", Description: "Buys.", RequireConfirmation: true}, func(ctx adkagent.Context, _ none) (said, error) {
+				shop, err := ctx.State().Get("shop")
+				return said{fmt.Sprint("bought at ", shop)}, err
+			}),
+		},
+	})
+	s := agenttest.Start(t, adk.Agent(root))
+	s.Model(agenttest.Call("buy", nil))
+	waits := s.Ask("Buy.")
+	s.Model(agenttest.Say("Bought."))
+	rest := s.Approve(waits, agenttest.Decision{})
+	if want := "[Buy.][call buy][buy: map[text:bought at corner]]"; rest.Text != "Bought." || sent(rest, 0) != want {
+		t.Errorf("%d %s: %q; the model was sent %s", rest.Status, rest.Error, rest.Text, sent(rest, 0))
+	}
+}
+
 func TestCallbacks(t *testing.T) {
 	t.Parallel()
 	var mu sync.Mutex

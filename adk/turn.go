@@ -280,6 +280,9 @@ func (t *turn) append(e *session.Event) error {
 
 // note notes what an event asks a person, and reports whether it is of ADK only.
 func (t *turn) note(e *session.Event) (own bool) {
+	if e.Content == nil { // it changes the state only
+		return false
+	}
 	for _, p := range e.Content.Parts {
 		if p == nil || p.FunctionCall == nil || p.FunctionCall.Name != toolconfirmation.FunctionCallName {
 			continue
@@ -373,7 +376,7 @@ func (t *turn) settled() []*genai.Part {
 	})
 }
 
-// answers returns what tells ADK how its questions were answered.
+// answers returns the message from which ADK learns how its questions were answered.
 func (t *turn) answers(of func(call string) (approved bool, refusal string)) *genai.Content {
 	message := &genai.Content{Role: genai.RoleUser}
 	for _, a := range t.asks {
