@@ -73,12 +73,13 @@ func run(args []string, lookup func(string) (string, bool), now time.Time, out i
 	return *strict && len(found) > 0, nil
 }
 
-// used returns the models of the environment, or the table's defaults.
+// used returns the models of the environment, or the table's defaults, as a deployment
+// reads them.
 func used(table *models.Table, lookup func(string) (string, bool)) []string {
-	names := []string{table.Default, table.Fallback}
 	model, _ := lookup("MODEL")
 	fallbacks, _ := lookup("MODEL_FALLBACKS")
-	for name := range strings.SplitSeq(model+","+fallbacks, ",") {
+	var names []string
+	for name := range strings.SplitSeq(cmp.Or(model, table.Default)+","+cmp.Or(fallbacks, table.Fallback), ",") {
 		name = strings.TrimSpace(name)
 		if name != "" && name != "none" && !slices.Contains(names, name) {
 			names = append(names, name)

@@ -21,6 +21,8 @@ func TestRun(t *testing.T) {
 		{"a fallback that has ended", "2026-12-02", map[string]string{"MODEL_FALLBACKS": "gemini-3.8-flash, gemini-2.5-pro"}, []string{"gemini-2.5-pro ended", "changes on 2027-01-01", "closed to projects"}},
 		{"no fallback", "2026-11-26", map[string]string{"MODEL_FALLBACKS": "none"}, nil},
 		{"a model that the table does not know", "2026-11-26", map[string]string{"MODEL": "gemini-9"}, []string{"no entry for gemini-9"}},
+		{"a deployment of others than the defaults, which end", "2027-02-26", map[string]string{"MODEL": "gemini-3.8-flash", "MODEL_FALLBACKS": "gemini-3.5-flash"}, []string{"92 days old"}},
+		{"a deployment without the fallback, which ends", "2027-02-26", map[string]string{"MODEL": "gemini-3.8-flash", "MODEL_FALLBACKS": "none"}, []string{"92 days old"}},
 		{"a price that changes", "2026-11-26", map[string]string{"MODEL": "gemini-4-argon"}, []string{"to 4, 0.2 and 20 dollars"}},
 		{"three months later", "2027-02-26", nil, []string{"92 days old", "gemini-3.1-flash-lite ends on 2027-05-07"}},
 	} {
