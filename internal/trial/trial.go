@@ -361,7 +361,7 @@ func (a *Answer) toolContents() (made []ToolCall) {
 	}
 	first := a.Sent[0].Contents
 	question := len(first) - 1
-	for question > 0 && isResult(first[question]) { // the run went on after an approval
+	for question > 1 && isResult(first[question]) { // the run went on after an approval
 		question -= 2
 	}
 	var contents []*genai.Content
