@@ -7,9 +7,8 @@
 // order: an API key in GATEHOUSE_API_KEY; a bearer token in GATEHOUSE_TOKEN or -token;
 // gcloud's identity token, of the service account in -impersonate if set. With both an
 // API key and -impersonate, the key is for invoke and the account for health, which
-// does not accept keys in a deployment. It exits with 1 if a check fails, 3 if the
-// cause is that Cloud Run refuses the caller for both functions, and takes at most
-// three minutes.
+// does not accept keys in a deployment. It exits with 1 if a check fails, 3 if Cloud
+// Run refuses the caller for one of the functions, and takes at most three minutes.
 //
 // It is for the moment before a revision gets traffic, so it checks what a unit test
 // cannot: that the identity, the roles, the secrets, the model and the store of this

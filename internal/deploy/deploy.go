@@ -534,8 +534,8 @@ func (d *deployment) script(ctx context.Context, step string) error {
 }
 
 // smoke calls the service as a client does and prints the first call. Exit status 3 of the
-// program means that Cloud Run refused the caller for both functions; it is retried for
-// about 75 s, and other failures are final. See cmd/smoke.
+// program means that Cloud Run refused the caller for one of the functions; it is retried
+// for about 75 s, and other failures are final. See cmd/smoke.
 func (d *deployment) smoke(ctx context.Context) error {
 	if d.NoSmoke {
 		fmt.Fprintln(d.out, "Left out, as -no-smoke asks.")

@@ -3,7 +3,7 @@ export type GetToken = () => Promise<string>;
 
 const issuer = import.meta.env.VITE_ISSUER ?? 'http://127.0.0.1:8090';
 
-/** Signs in at the local issuer (go run ./examples/issuer), which believes any name. */
+/** Signs in at the local issuer (cd examples && go run ./issuer), which believes any name. */
 export function signIn(name: string): GetToken {
   let token = '';
   let expires = 0;
