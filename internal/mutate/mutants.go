@@ -127,11 +127,11 @@ func (p *pkg) find() {
 				case *ast.GenDecl:
 					return n.Tok == token.VAR
 				case *ast.BlockStmt:
-					p.statements(f, n.List, results)
+					p.statements(n.List, results)
 				case *ast.CaseClause:
-					p.statements(f, n.Body, results)
+					p.statements(n.Body, results)
 				case *ast.CommClause:
-					p.statements(f, n.Body, results)
+					p.statements(n.Body, results)
 				case *ast.IfStmt:
 					p.condition(n.Cond)
 				case *ast.ReturnStmt:
@@ -175,7 +175,7 @@ func (p *pkg) wrap(n ast.Node, before, after string, ids ...int) {
 }
 
 // statements leaves out a statement, or an error that is returned.
-func (p *pkg) statements(_ *ast.File, list []ast.Stmt, results []*types.Tuple) {
+func (p *pkg) statements(list []ast.Stmt, results []*types.Tuple) {
 	for _, s := range list {
 		what := ""
 		switch s := s.(type) {

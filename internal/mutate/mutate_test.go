@@ -16,7 +16,7 @@ import "errors"
 
 var errNegative = errors.New("negative")
 
-// Half is tested at its bound and for its error; that zero is none is not.
+// Half is tested at its bound and for its error, not for its result beside that.
 func Half(n int) (half int, err error) {
 	if n < 0 {
 		return 0, errNegative
