@@ -23,7 +23,7 @@ variable "project_id" {
 }
 
 variable "image" {
-  description = "The image that both functions run, by its digest. Null: a plan alone."
+  description = "The image that both functions run, by its digest. Null: for a plan only."
   type        = string
   default     = null
 }

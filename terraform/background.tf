@@ -81,7 +81,7 @@ resource "google_service_account_iam_member" "tasks" {
   member             = google_service_account.function["invoke"].member
 }
 
-# Where Cloud Run's check is off, the service checks the tokens alone.
+# Where Cloud Run's check is off, only the service checks the tokens.
 resource "google_cloud_run_v2_service_iam_member" "background" {
   for_each = var.web_access != "private" ? {} : merge(
     { for key in local.function_keys.invoke : "tasks ${key}" => { key = key, member = google_service_account.tasks[0].member } if local.background },

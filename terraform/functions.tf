@@ -292,7 +292,6 @@ resource "google_cloud_run_v2_service" "function" {
       error_message = "image is not set, so there is nothing that ${local.service_names[each.value.function]} could run: scripts/deploy builds it and names it here; by hand, set image to REGION-docker.pkg.dev/PROJECT/REPOSITORY/NAME@sha256:DIGEST."
     }
 
-
     # The service trusts a token that Cloud Run has verified. If the check is disabled,
     # or IAP replaces it, anybody could forge one.
     precondition {

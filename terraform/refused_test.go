@@ -21,7 +21,7 @@ var refused = []struct{ name, variables, words string }{
 	{"unknown firestore location", `firestore_location = "moon"`, "firestore_location is neither the region itself nor the multi-region of its continent"},
 	{"firestore across the ocean", `region = "europe-west1"; firestore_location = "nam5"`, "firestore_location is neither the region itself nor the multi-region of its continent"},
 	{"database with capitals", `firestore_database = "Sessions"`, "firestore_database is neither"},
-	{"second region alone", `second_region = "us-east1"`, "second_region is reached by the load balancer alone"},
+	{"second region alone", `second_region = "us-east1"`, "second_region is reached only by the load balancer"},
 	{"second region is the first", `second_region = "us-central1"; load_balancer = { domain = "a.example.com" }`, "second_region is the region itself"},
 	{"unknown second region", `second_region = "x"; load_balancer = { domain = "a.example.com" }`, "second_region is not one that has Cloud Run"},
 	{"label with capitals", `labels = { Team = "a" }`, "labels hold one that Google Cloud refuses"},

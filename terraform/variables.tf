@@ -78,7 +78,7 @@ variable "second_region" {
   }
   validation {
     condition     = var.second_region == null || var.load_balancer != null
-    error_message = "second_region is reached by the load balancer alone: set load_balancer too, or leave second_region out."
+    error_message = "second_region is reached only by the load balancer: set load_balancer too, or leave second_region out."
   }
 }
 
@@ -359,7 +359,7 @@ variable "oidc_issuers" {
   }
   validation {
     condition     = length(var.oidc_issuers) == 0 || contains(coalesce(var.auth, []), "oidc") && var.web_access != "iap"
-    error_message = "oidc_issuers are named, but auth does not hold oidc (or web_access is iap, where IAP alone issues tokens): they would be ignored."
+    error_message = "oidc_issuers are named, but auth does not hold oidc (or web_access is iap, where only IAP issues tokens): they would be ignored."
   }
 }
 

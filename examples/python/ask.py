@@ -1,4 +1,4 @@
-"""Asks the agent and prints its answer while it comes, with Python's own library alone.
+"""Asks the agent and prints its answer while it comes, with only Python's own library.
 
     python3 examples/python/ask.py "What can you do?"
     GATEHOUSE_API_KEY=… python3 examples/python/ask.py "…" --url https://invoke-….run.app

@@ -12,7 +12,7 @@ terraform {
 }
 
 variable "images" {
-  description = "What each agent runs, by its digest. Empty: a plan alone."
+  description = "What each agent runs, by its digest. Empty: for a plan only."
   type        = map(string)
   default     = {}
 }

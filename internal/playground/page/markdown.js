@@ -5,7 +5,7 @@
 import { coloured } from './code.js';
 
 const maxRich = 50_000; // characters of an answer that are laid out; the rest is plain text
-const maxPlain = 4_000; // characters of a part of it, so that a browser lays out what is seen alone
+const maxPlain = 4_000; // characters of a part of it, so that a browser lays out only what is seen
 const maxDepth = 6; // of quotes and lists in one another
 const maxOpen = 20; // of emphasis in one another
 const small = 2_000; // characters of a block that is made again for each piece of it
@@ -79,7 +79,7 @@ export class Writer {
     if (!this.#next && this.#ending) this.#finish();
   }
 
-  // more appends plain text. The last part alone grows, and ends where a line
+  // more appends plain text. Only the last part grows, and ends where a line
   // or a word does, if it can.
   #more(text) {
     text = (this.#plain?.data ?? '') + text;
