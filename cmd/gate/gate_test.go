@@ -184,7 +184,6 @@ func TestTheRootIsValid(t *testing.T) {
 }
 
 func TestWhereTheModuleComesFrom(t *testing.T) {
-	replaced := &struct{ Version string }{}
 	for _, c := range []struct {
 		name string
 		m    goModule
@@ -193,8 +192,9 @@ func TestWhereTheModuleComesFrom(t *testing.T) {
 		{"a version", goModule{Version: "v1.2.3"}, "git::https://example.com/gatehouse.git//terraform/from-settings?ref=v1.2.3"},
 		{"a commit", goModule{Version: "v1.2.4-0.20261126101112-0123456789ab"}, "git::https://example.com/gatehouse.git//terraform/from-settings?ref=0123456789ab"},
 		{"a commit before any version", goModule{Version: "v0.0.0-20261126101112-0123456789ab"}, "git::https://example.com/gatehouse.git//terraform/from-settings?ref=0123456789ab"},
-		{"a directory", goModule{Dir: "/src/gatehouse", Version: "v0.0.0", Replace: replaced}, "../../gatehouse/terraform/from-settings"},
-		{"another version", goModule{Version: "v1.2.3", Replace: &struct{ Version string }{"v1.2.4"}}, "git::https://example.com/gatehouse.git//terraform/from-settings?ref=v1.2.4"},
+		{"a directory", goModule{Dir: "/src/gatehouse", Version: "v0.0.0", Replace: &replacement{Path: "/src/gatehouse"}}, "../../gatehouse/terraform/from-settings"},
+		{"another version", goModule{Version: "v1.2.3", Replace: &replacement{"example.com/gatehouse", "v1.2.4"}}, "git::https://example.com/gatehouse.git//terraform/from-settings?ref=v1.2.4"},
+		{"a fork", goModule{Version: "v0.2.0", Replace: &replacement{"github.com/you/gatehouse", "v0.2.1"}}, "git::https://github.com/you/gatehouse.git//terraform/from-settings?ref=v0.2.1"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			if got, err := c.m.source("/src/agent/environments"); err != nil || got != c.want {

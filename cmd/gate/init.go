@@ -25,8 +25,12 @@ type goModule struct {
 	Dir     string
 	Version string
 	Main    bool
-	Replace *struct{ Version string }
+	Replace *replacement
 }
+
+// A replacement is what go.mod has in place of a module: a directory, or a version of the
+// module or of a fork.
+type replacement struct{ Path, Version string }
 
 // findModule returns this module as seen from dir.
 func findModule(ctx context.Context, dir string) (goModule, error) {
@@ -53,12 +57,12 @@ func findModule(ctx context.Context, dir string) (goModule, error) {
 // pseudo matches a pseudo-version, which ends with twelve digits of a commit.
 var pseudo = regexp.MustCompile(`[.-]\d{14}-([0-9a-f]{12})(\+incompatible)?$`)
 
-// source returns the Terraform source of the module for the directory root: the
-// version in go.mod, or the directory that replaces it.
+// source returns the Terraform source of the module for the directory root: the version in
+// go.mod, or the fork or the directory that replaces it.
 func (m goModule) source(root string) (string, error) {
-	version := m.Version
+	repository, version := modulePath, m.Version
 	if m.Replace != nil {
-		version = m.Replace.Version
+		repository, version = m.Replace.Path, m.Replace.Version
 	}
 	if version == "" {
 		path, err := filepath.Rel(root, filepath.Join(m.Dir, "terraform", "from-settings"))
@@ -70,7 +74,7 @@ func (m goModule) source(root string) (string, error) {
 	if match := pseudo.FindStringSubmatch(version); match != nil {
 		version = match[1]
 	}
-	return "git::https://" + modulePath + ".git//terraform/from-settings?ref=" + version, nil
+	return "git::https://" + repository + ".git//terraform/from-settings?ref=" + version, nil
 }
 
 // localSource is the module's source in the clone's own root.
