@@ -195,9 +195,10 @@ func (p *pkg) statements(list []ast.Stmt, results []*types.Tuple) {
 				what = "left out"
 			}
 		case *ast.ReturnStmt:
-			if len(s.Results) == 0 {
+			r := results[len(results)-1]
+			if r.Len() == 0 { // of named results it may be the last statement, which must return
 				what = "left out"
-			} else if r := results[len(results)-1]; r.Len() == len(s.Results) && types.TypeString(r.At(r.Len()-1).Type(), nil) == "error" {
+			} else if r.Len() == len(s.Results) && types.TypeString(r.At(r.Len()-1).Type(), nil) == "error" {
 				last := s.Results[len(s.Results)-1]
 				if !p.info.Types[last].IsNil() {
 					id := p.add(s, "returns nil for the error")

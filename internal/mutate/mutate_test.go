@@ -37,6 +37,15 @@ func Largest(a, b int) int {
 func Unused(ok bool) bool {
 	return !ok
 }
+
+// Sign is tested, and ends with a return that cannot be left out.
+func Sign(n int) (sign int) {
+	sign = 1
+	if n < 0 {
+		sign = -1
+	}
+	return
+}
 `
 
 const tests = `package sample
@@ -58,6 +67,12 @@ func TestHalf(t *testing.T) {
 func TestLargest(t *testing.T) {
 	if n := Largest(2, 1); n != 2 {
 		t.Error(n)
+	}
+}
+
+func TestSign(t *testing.T) {
+	if Sign(-1) != -1 || Sign(0) != 1 || Sign(1) != 1 {
+		t.Error("wrong")
 	}
 }
 `
@@ -92,7 +107,7 @@ func TestSurvivorsAreNamed(t *testing.T) {
 	if !slices.Equal(got, want) {
 		t.Errorf("%s\nwant\n%s\nin\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"), out.String())
 	}
-	if !strings.Contains(out.String(), "9 killed, 0 timed out, 2 survived; 3 not reached") {
+	if !strings.Contains(out.String(), "16 killed, 0 timed out, 2 survived; 3 not reached") {
 		t.Error(out.String())
 	}
 }
