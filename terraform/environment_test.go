@@ -43,9 +43,9 @@ var notSet = map[string]string{
 var forOthers = map[string]string{
 	"FUNCTION_TARGET":         "the functions framework",
 	"GOMEMLIMIT":              "the Go runtime",
-	"OTEL_TRACES_SAMPLER":     "internal/observe",
-	"OTEL_TRACES_SAMPLER_ARG": "internal/observe",
-	"OTEL_TRACES_EXPORTER":    "internal/observe",
+	"OTEL_TRACES_SAMPLER":     "internal/telemetry",
+	"OTEL_TRACES_SAMPLER_ARG": "internal/telemetry",
+	"OTEL_TRACES_EXPORTER":    "internal/telemetry",
 }
 
 // environmentTags returns the tags env of the fields in package config.

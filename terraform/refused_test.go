@@ -25,6 +25,7 @@ var refused = []struct{ name, variables, words string }{
 	{"second region is the first", `second_region = "us-central1"; load_balancer = { domain = "a.example.com" }`, "second_region is the region itself"},
 	{"unknown second region", `second_region = "x"; load_balancer = { domain = "a.example.com" }`, "second_region is not one that has Cloud Run"},
 	{"label with capitals", `labels = { Team = "a" }`, "labels hold one that Google Cloud refuses"},
+	{"the label by which services are known", `labels = { app = "a" }`, "labels hold app, which is the prefix"},
 	{"development deployed", `environment = "development"`, "environment is not a lower-case word such as production or staging"},
 
 	// What

@@ -92,6 +92,10 @@ variable "labels" {
     condition     = alltrue([for key, value in var.labels : can(regex("^[a-z][a-z0-9_-]{0,62}$", key)) && can(regex("^[a-z0-9_-]{0,63}$", value))])
     error_message = "labels hold one that Google Cloud refuses: keys and values are at most 63 lower-case letters, digits, _ and -, and a key begins with a letter."
   }
+  validation {
+    condition     = !contains(keys(var.labels), "app")
+    error_message = "labels hold app, which is the prefix: scripts/deploy knows the services of this deployment by it. Take another key."
+  }
 }
 
 variable "environment" {
