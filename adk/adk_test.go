@@ -204,6 +204,29 @@ func TestACallBesideOneThatWaits(t *testing.T) {
 	}
 }
 
+// A float would pay one cent less.
+func TestAnApprovedCallKeepsTheDigitsOfIntegers(t *testing.T) {
+	t.Parallel()
+	const cents = 9007199254740993
+	type amount struct {
+		Cents int64 `json:"cents"`
+	}
+	var paid atomic.Int64
+	root := llm(t, llmagent.Config{Name: "payer", Tools: []adktool.Tool{
+		fn(t, functiontool.Config{Name: "pay", Description: "Pays.", RequireConfirmation: true}, func(_ adkagent.Context, in amount) (said, error) {
+			paid.Store(in.Cents)
+			return said{"paid"}, nil
+		}),
+	}})
+	s := agenttest.Start(t, adk.Agent(root))
+	s.Model(agenttest.Call("pay", map[string]any{"cents": int64(cents)}))
+	waits := s.Ask("Pay.")
+	s.Model(agenttest.Say("Paid."))
+	if rest := s.Approve(waits, agenttest.Decision{}); rest.Text != "Paid." || paid.Load() != cents {
+		t.Errorf("%d %s: %q; paid %d, want %d", rest.Status, rest.Error, rest.Text, paid.Load(), cents)
+	}
+}
+
 // A callback that changes the state has an event without a content, which the run that goes
 // on reads too.
 func TestAStateChangedBeforeACallThatWaits(t *testing.T) {

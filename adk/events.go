@@ -8,6 +8,7 @@ import (
 
 	"google.golang.org/adk/v2/model"
 	"google.golang.org/adk/v2/session"
+	"google.golang.org/adk/v2/tool/toolconfirmation"
 	"google.golang.org/genai"
 
 	"example.com/gatehouse/internal/loop"
@@ -130,6 +131,34 @@ func decodeContents(data []byte) (contents []*genai.Content, err error) {
 	d.UseNumber()
 	err = d.Decode(&contents)
 	return contents, err
+}
+
+// restoreCalls puts the model's calls, whose integers have their digits, in the place of
+// what was kept of them in the confirmations that they need. A call that a person has
+// approved runs as the confirmation has it, and ADK decodes that with floats.
+func restoreCalls(all []*session.Event) {
+	calls := map[string]*genai.FunctionCall{}
+	for _, e := range all {
+		if e.Content == nil {
+			continue
+		}
+		for _, p := range e.Content.Parts {
+			switch {
+			case p == nil || p.FunctionCall == nil:
+			case p.FunctionCall.Name != toolconfirmation.FunctionCallName:
+				calls[p.FunctionCall.ID] = p.FunctionCall
+			default:
+				original, err := toolconfirmation.OriginalCallFrom(p.FunctionCall)
+				if err != nil {
+					continue
+				}
+				if made, ok := calls[original.ID]; ok && made.Name == original.Name {
+					call := *made
+					p.FunctionCall.Args["originalFunctionCall"] = &call
+				}
+			}
+		}
+	}
 }
 
 // eventsOf returns the events of an earlier turn.

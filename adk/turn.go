@@ -163,6 +163,7 @@ func (a *app) open(ctx context.Context, t *turn) (*genai.Content, error) {
 	if err != nil {
 		return nil, fmt.Errorf("adk: what was kept of the turn: %w", err)
 	}
+	restoreCalls(all)
 	for _, e := range all {
 		t.session.events = append(t.session.events, e)
 		for key, value := range e.Actions.StateDelta {
