@@ -204,6 +204,46 @@ func TestACallBesideOneThatWaits(t *testing.T) {
 	}
 }
 
+// The second approval of a turn answers the second call only: the first keeps its result.
+func TestATurnThatWaitsTwice(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		deny   [2]bool
+		bought int32
+		sent   string
+	}{
+		"approved twice":        {bought: 2, sent: "[buy: map[text:buy 1]][call buy][buy: map[text:buy 2]]"},
+		"approved, then denied": {deny: [2]bool{false, true}, bought: 1, sent: "[buy: map[text:buy 1]][call buy][buy: map[error:not run: a person has denied it]]"},
+		"denied, then approved": {deny: [2]bool{true, false}, bought: 1, sent: "[buy: map[error:not run: a person has denied it]][call buy][buy: map[text:buy 1]]"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var bought atomic.Int32
+			root := llm(t, llmagent.Config{Name: "buyer", Tools: []adktool.Tool{
+				fn(t, functiontool.Config{Name: "buy", Description: "Buys.", RequireConfirmation: true}, func(adkagent.Context, none) (said, error) {
+					return said{fmt.Sprint("buy ", bought.Add(1))}, nil
+				}),
+			}})
+			s := agenttest.Start(t, adk.Agent(root))
+			s.Model(agenttest.Call("buy", nil))
+			waits := s.Ask("Buy two.")
+			s.Model(agenttest.Call("buy", nil))
+			again := s.Approve(waits, agenttest.Decision{Deny: test.deny[0]})
+			if again.Data["finish_reason"] != "WAITING" {
+				t.Fatalf("%+v", again)
+			}
+			s.Model(agenttest.Say("Done."))
+			rest := s.Approve(again, agenttest.Decision{Deny: test.deny[1]})
+			if want := "[Buy two.][call buy]" + test.sent; rest.Text != "Done." || sent(rest, 0) != want {
+				t.Errorf("%d %s: %q; the model was sent %s, want %s", rest.Status, rest.Error, rest.Text, sent(rest, 0), want)
+			}
+			if n := bought.Load(); n != test.bought {
+				t.Errorf("bought %d times, want %d", n, test.bought)
+			}
+		})
+	}
+}
+
 // A float would pay one cent less.
 func TestAnApprovedCallKeepsTheDigitsOfIntegers(t *testing.T) {
 	t.Parallel()

@@ -169,6 +169,9 @@ func (a *app) open(ctx context.Context, t *turn) (*genai.Content, error) {
 		for key, value := range e.Actions.StateDelta {
 			t.session.state[key] = value
 		}
+		if e.Author == "user" { // whose message has answered what was asked before it
+			t.asks = nil
+		}
 		t.note(e)
 	}
 	return t.answers(func(call string) (bool, string) {
