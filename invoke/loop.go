@@ -135,6 +135,7 @@ func (t *loopTurn) end(err error) error {
 		return errWaits
 	case err != nil && said && (errors.Is(err, loop.ErrRounds) || errors.Is(err, loop.ErrRoom) || isEmpty(err)):
 		g.warn(warnTruncated)
+		g.looped.Kept = nil // from when it waited: the contents have more
 	case errors.Is(err, loop.ErrRounds), errors.Is(err, loop.ErrRoom):
 		return api.Fail(api.ModelFailed, err)
 	case err != nil:

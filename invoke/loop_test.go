@@ -61,6 +61,43 @@ func TestALoopAnswers(t *testing.T) {
 	}
 }
 
+// What a Loop kept when its turn waited is not kept of a turn that ends without it: later
+// turns read the contents, which have the call's result.
+func TestWhatALoopKeptBeforeItsTurnWasCut(t *testing.T) {
+	t.Parallel()
+	var past []loop.Past
+	s := agenttest.Start(t, looped(func(ctx context.Context, turn loop.Turn) error {
+		if turn.Resumed() != nil {
+			result := &genai.FunctionResponse{ID: "own", Name: "pay", Response: map[string]any{"paid": true}}
+			return errors.Join(turn.Add(&genai.Content{Role: genai.RoleUser, Parts: []*genai.Part{{FunctionResponse: result}}}, false),
+				turn.Add(genai.NewContentFromText("Paid, and", genai.RoleModel), false), loop.ErrRounds)
+		}
+		past = turn.Past()
+		got, err := turn.Generate(ctx, []*genai.Content{turn.Question()}, nil, nil)
+		if err != nil {
+			return err
+		}
+		content := got.Candidates[0].Content
+		call := content.Parts[0].FunctionCall
+		if call == nil {
+			return turn.Add(content, false)
+		}
+		call.ID = "own"
+		return errors.Join(turn.Add(content, false), turn.Keep(json.RawMessage(`{"waits": 1}`)),
+			turn.Wait([]loop.Question{{ID: "own", Name: "pay", Text: "Pay?"}}, nil))
+	}))
+	s.Model(agenttest.Call("pay", nil))
+	waits := s.Ask("Pay.")
+	if rest := s.Approve(waits, agenttest.Decision{}); rest.Text != "Paid, and" {
+		t.Fatalf("%+v", rest)
+	}
+	s.Model(agenttest.Say("Yes."))
+	s.Do(agenttest.Request{Query: "Did you?", SessionID: waits.SessionID})
+	if len(past) != 1 || past[0].Kept != nil || !strings.Contains(string(past[0].Contents), `"paid":true`) {
+		t.Errorf("the next turn reads %+v", past)
+	}
+}
+
 // A framework's settings reach the model as far as they lead it past no bound of the
 // service's: neither to another server nor to more answers, tokens or cost.
 func TestALoopsSettings(t *testing.T) {
