@@ -70,6 +70,9 @@ func (t *loopTurn) Began(id, name string) (map[string]any, error) {
 		if err := decodeNumbers(e.Result, &end); err != nil {
 			return nil, err
 		}
+		if end.Response == nil { // of a tool that returned none; nil would let it run again
+			end.Response = map[string]any{}
+		}
 		return end.Response, nil
 	}
 	err := t.g.run.journal.Record(func(r *session.Run) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 
@@ -58,6 +59,37 @@ func TestALoopAnswers(t *testing.T) {
 	}
 	if err := errors.Join(turn.Say("more"), turn.Keep(nil), turn.Add(first.Sent[0].Contents[0], false)); !errors.Is(err, loop.ErrOver) {
 		t.Errorf("after the turn: %v", err)
+	}
+}
+
+// An approved call that has ended without a result does not run again either.
+func TestAnApprovedCallWithoutAResultRunsOnce(t *testing.T) {
+	t.Parallel()
+	var ran []bool
+	s := agenttest.Start(t, looped(func(ctx context.Context, turn loop.Turn) error {
+		if turn.Resumed() == nil {
+			call := &genai.Content{Role: genai.RoleModel, Parts: []*genai.Part{{FunctionCall: &genai.FunctionCall{ID: "own", Name: "pay"}}}}
+			return errors.Join(turn.Add(call, false), turn.Wait([]loop.Question{{ID: "own", Name: "pay", Text: "Pay?"}}, nil))
+		}
+		for range 2 {
+			done, err := turn.Began("own", "pay")
+			if err != nil {
+				return err
+			}
+			if ran = append(ran, done == nil); done == nil {
+				err = turn.Ended("own", nil)
+			}
+			if err != nil {
+				return err
+			}
+		}
+		result := &genai.FunctionResponse{ID: "own", Name: "pay", Response: map[string]any{}}
+		return errors.Join(turn.Add(&genai.Content{Role: genai.RoleUser, Parts: []*genai.Part{{FunctionResponse: result}}}, false),
+			turn.Add(genai.NewContentFromText("Paid.", genai.RoleModel), false))
+	}))
+	rest := s.Approve(s.Ask("Pay."), agenttest.Decision{})
+	if rest.Text != "Paid." || !slices.Equal(ran, []bool{true, false}) {
+		t.Errorf("ran: %v; %+v", ran, rest)
 	}
 }
 
