@@ -193,3 +193,30 @@ func checkMetrics(t *testing.T, exports []*metricspb.ResourceMetrics, n uint64) 
 		t.Errorf("metrics (-want +got):\n%s", diff)
 	}
 }
+
+// A header of bytes that are not UTF-8 does not keep its span, and all that follow it, from
+// being exported.
+func TestAUserAgentThatIsNotUTF8(t *testing.T) {
+	for _, protocol := range []string{protocolHTTP, protocolGRPC} {
+		t.Run(protocol, func(t *testing.T) {
+			collector := telemetrytest.New(t)
+			o := otlpObserver(t, all(), collector.Endpoint(protocol), protocol)
+			for _, agent := range []string{"a\xffb", "test"} {
+				r := httptest.NewRequest(http.MethodPost, "/invoke", nil)
+				r.Header.Set("User-Agent", agent)
+				ctx, q := o.StartRequest(r, true)
+				q.End(ctx, "POST /invoke", 200, "")
+			}
+			if err := o.Shutdown(t.Context()); err != nil {
+				t.Error(err)
+			}
+			var got []string
+			for _, span := range collector.Spans() {
+				got = append(got, text(span.Attributes)["user_agent.original"])
+			}
+			if diff := cmp.Diff([]string{"a\uFFFDb", "test"}, got); diff != "" || o.Dropped() != 0 {
+				t.Errorf("%d dropped (-want +got):\n%s", o.Dropped(), diff)
+			}
+		})
+	}
+}

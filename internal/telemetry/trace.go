@@ -3,6 +3,7 @@ package telemetry
 import (
 	"context"
 	"net/http"
+	"strings"
 	"time"
 
 	"go.opentelemetry.io/otel/attribute"
@@ -41,7 +42,9 @@ func (o *Observer) StartRequest(r *http.Request, tls bool) (context.Context, Req
 			span.SetAttributes(
 				semconv.HTTPRequestMethodKey.String(q.method),
 				semconv.URLScheme(q.scheme),
-				semconv.UserAgentOriginal(r.UserAgent()),
+				// A header may hold any bytes. One span whose text is not UTF-8 could not be
+				// encoded, and by gRPC would keep back all that follow it.
+				semconv.UserAgentOriginal(strings.ToValidUTF8(r.UserAgent(), "\uFFFD")),
 				// Not url.path: it holds session ids; http.route has what is public of it.
 			)
 		}
@@ -205,9 +208,8 @@ func (s *Step) startSpan(ctx context.Context) (context.Context, trace.Span) {
 	return ctx, span
 }
 
-// Usage records what a model's answer reports: the model that really
-// answered ("": not known) and the tokens. Called again, it
-// adds up.
+// Usage records what a model's answer reports: the model that really answered ("": not
+// known) and the tokens. Called again, it adds up.
 func (s *Step) Usage(model string, input, output int64) {
 	if s.o == nil {
 		return
