@@ -74,6 +74,9 @@ func (p *Permit) Header(h http.Header) {
 // Header sets RateLimit-Policy and RateLimit to the state at the refusal. A budget is
 // added to the rules already in h. Retry-After is left to the caller.
 func (r *Refusal) Header(h http.Header) {
+	if len(r.States) == 0 { // refused for want of room, before any limit applied
+		return
+	}
 	policy, left := fields(r.States, r.at)
 	write := h.Set
 	if r.Daily {

@@ -377,18 +377,22 @@ func (l *Limiter) Report(ctx context.Context, rules []Rule, budgets []Budget) (R
 }
 
 // look reads the account of s.
-func (l *Limiter) look(ctx context.Context, s *subject) (account Account, err error) {
+func (l *Limiter) look(caller context.Context, s *subject) (account Account, err error) {
 	if !l.begin() {
 		return Account{}, errUnavailable
 	}
 	defer l.updates.Done()
-	ctx, cancel := context.WithTimeout(ctx, maxWait)
+	ctx, cancel := context.WithTimeout(caller, maxWait)
 	defer cancel()
 	err = rescue.Call(func() (err error) {
 		account, err = l.counters.Look(ctx, s.account)
 		return err
 	})
-	l.outage.note(l.now(), err)
+	// A caller that disconnects reports nothing about the counters: it could limit everybody
+	// else to this instance's share.
+	if err == nil || caller.Err() == nil {
+		l.outage.note(l.now(), err)
+	}
 	if err == nil {
 		s.mu.Lock()
 		defer s.mu.Unlock()

@@ -779,6 +779,26 @@ func TestReport(t *testing.T) {
 	}
 }
 
+// Only counters that do not respond are an outage, not a caller that stops waiting for its
+// report.
+func TestACallerThatLeavesItsReport(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		c := newCounters(time.Now)
+		c.hang.Store(true)
+		l := limit.New(limit.Config{Counters: c, MaxInstances: 6, Now: time.Now, Log: slog.New(slog.DiscardHandler)})
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
+		defer cancel()
+		if _, err := l.Report(ctx, person(60), nil); !errors.Is(err, context.DeadlineExceeded) || l.Degraded() {
+			t.Errorf("a caller that leaves: %v, degraded %t", err, l.Degraded())
+		}
+		if _, err := l.Report(t.Context(), person(60), nil); !errors.Is(err, context.DeadlineExceeded) || !l.Degraded() {
+			t.Errorf("counters that hang: %v, degraded %t", err, l.Degraded())
+		}
+		l.Close(t.Context())
+	})
+}
+
 // The number of subjects is bounded, and no lease or debt is lost.
 func TestForgottenSubjects(t *testing.T) {
 	t.Parallel()
@@ -824,7 +844,12 @@ func TestSubjectsThatOweAreKept(t *testing.T) {
 	refused := 0
 	for i := range 15_000 {
 		r, err := l.Reserve(t.Context(), []limit.Budget{{Name: "end_user", Who: fmt.Sprint(i), PerDay: 10_000}}, 10)
-		if errors.As(err, new(*limit.Refusal)) {
+		if refusal, ok := errors.AsType[*limit.Refusal](err); ok {
+			// An empty list is no field (RFC 9651, 3.1).
+			h := http.Header{}
+			if refusal.Header(h); len(h) != 0 {
+				t.Fatalf("headers without a state: %v", h)
+			}
 			refused++
 			continue
 		}
