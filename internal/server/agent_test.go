@@ -188,3 +188,28 @@ func TestAServerDrainedInAColdStartClosesWhatItHasMade(t *testing.T) {
 		t.Errorf("a later request is answered %d", status)
 	}
 }
+
+// A delivery of the local queue that heeds no context does not keep the process from ending.
+func TestDrainEndsInItsTime(t *testing.T) {
+	t.Parallel()
+	s := New(Options{
+		Agent: anAgent, Log: t.Output(),
+		Lookup:  func(string) (string, bool) { return "", false },
+		StandIn: &StandIn{Model: offline.Model, Transport: offline.New()},
+	})
+	if err := s.Ready(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	release := make(chan struct{})
+	s.parts.Load().closeQueue = func() { <-release }
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	drained := make(chan error, 1)
+	go func() { drained <- s.Drain(ctx) }()
+	select {
+	case <-drained:
+	case <-time.After(10 * time.Second):
+		t.Error("Drain waits for the queue without a bound")
+	}
+	close(release)
+}

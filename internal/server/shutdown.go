@@ -31,8 +31,8 @@ func (s *Server) Shutdown(ctx context.Context) error {
 
 // Drain lets no new request in, lets those in flight finish within 8 s and cuts the
 // others short, and then delivers the last telemetry and closes what is open. Within
-// ctx, for which [ShutdownTime] is enough, it comes to its end even if a part hangs;
-// the error names it. The HTTP server goes on listening.
+// ctx, for which [ShutdownTime] is enough, it comes to its end even if a part hangs, which
+// is an error. The HTTP server goes on listening.
 func (s *Server) Drain(ctx context.Context) error {
 	err := s.endRequests(ctx)
 	if err != nil {
@@ -47,7 +47,7 @@ func (s *Server) Drain(ctx context.Context) error {
 	p := s.parts.Load()
 	s.standing.Unlock()
 	if p != nil && p.closeQueue != nil {
-		last.Go(p.closeQueue)
+		last.Go(func() { _ = within(ctx, p.closeQueue) }) // it waits for its deliveries, as long as they take
 	}
 	if p != nil {
 		last.Go(func() { p.limiter.Close(ctx) })
@@ -59,20 +59,27 @@ func (s *Server) Drain(ctx context.Context) error {
 		})
 	}
 	last.Wait()
-	closed := make(chan struct{})
-	go func() { // the clients that all of these use
-		defer close(closed)
+	return errors.Join(err, within(ctx, func() { // the clients that all of these use
 		if p != nil {
 			p.close()
 		}
 		s.closeSecretManager()
+	}))
+}
+
+// within calls f and waits for its end, or for ctx's, which is the error.
+func within(ctx context.Context, f func()) error {
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		f()
 	}()
 	select {
-	case <-closed:
+	case <-ended:
+		return nil
 	case <-ctx.Done():
-		err = errors.Join(err, ctx.Err())
+		return ctx.Err()
 	}
-	return err
 }
 
 // endRequests waits for the requests in flight, and cuts short those that take too
