@@ -114,8 +114,10 @@ func cloudNames(groups []string, a slog.Attr) slog.Attr {
 	case slog.MessageKey:
 		a.Key = "message"
 	case slog.LevelKey:
-		level, _ := a.Value.Any().(slog.Level)
-		return slog.String("severity", severity(level))
+		// An attribute that somebody calls level is not the line's.
+		if level, ok := a.Value.Any().(slog.Level); ok {
+			return slog.String("severity", severity(level))
+		}
 	}
 	return a
 }

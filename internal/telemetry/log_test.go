@@ -35,7 +35,7 @@ func TestLinesHaveCloudLoggingsNames(t *testing.T) {
 	t.Parallel()
 	var out bytes.Buffer
 	log := telemetry.NewLogger(&out, slog.LevelInfo, telemetry.Source{})
-	log.Warn("Look out.", "key", "value", slog.Group("group", slog.String("msg", "m"), slog.String("level", "l")))
+	log.Warn("Look out.", "key", "value", "level", "high", slog.Group("group", slog.String("msg", "m"), slog.String("level", "l")))
 	fields := line(t, &out)
 	at, err := time.Parse(time.RFC3339Nano, fields["time"].(string))
 	if err != nil || time.Since(at) > time.Minute {
@@ -47,7 +47,7 @@ func TestLinesHaveCloudLoggingsNames(t *testing.T) {
 		t.Errorf("source location %v", place)
 	}
 	delete(fields, "logging.googleapis.com/sourceLocation")
-	want := map[string]any{"severity": "WARNING", "message": "Look out.", "key": "value", "group": map[string]any{"msg": "m", "level": "l"}}
+	want := map[string]any{"severity": "WARNING", "message": "Look out.", "key": "value", "level": "high", "group": map[string]any{"msg": "m", "level": "l"}}
 	if diff := cmp.Diff(fields, want); diff != "" {
 		t.Errorf("(-got +want):\n%s", diff)
 	}
