@@ -58,9 +58,8 @@ func (s *KeySet) Len() int { return len(s.keys) }
 // maxRatePerMinute keeps a mistyped limit from meaning none.
 const maxRatePerMinute = 1_000_000
 
-// keyName is what logs, limits and sessions know the caller by.
-// As part of the expression, the length would unroll into as many states at every
-// start.
+// keyName is what logs, limits and sessions know the caller by. As part of the expression,
+// the length would unroll into as many states at every start.
 var keyName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._@-]*$`)
 
 const maxKeyName = 64

@@ -172,7 +172,7 @@ func (e *Error) SetHeader(h http.Header) {
 	}
 }
 
-// WriteJSON answers with a body as JSON, of whatever form.
+// WriteJSON answers with a body as JSON, in any form.
 func WriteJSON(w http.ResponseWriter, status int, value any) error {
 	body, err := json.Marshal(value)
 	if err != nil {

@@ -3,9 +3,8 @@
 // A [Method] verifies one kind of credential: [IAM] takes what Cloud Run has
 // already verified, OIDC and IAP tokens are verified against their issuers'
 // published keys ([NewOIDC]), [APIKeys] compares hashes, and [None] takes
-// everybody for one caller. An [Authenticator] holds the methods that are
-// configured to the rules that join them, and returns the one [Principal] that
-// limits, sessions and logs go by.
+// everybody for one caller. An [Authenticator] joins the configured methods by its
+// rules, and returns the one [Principal] that limits, sessions and logs go by.
 //
 // Nothing here runs in the background: keys are fetched by the request that
 // needs them. No error holds any part of a credential.
@@ -98,8 +97,9 @@ func New(methods ...Method) *Authenticator {
 // of the method listed first. A credential that does not verify makes the whole
 // request [ErrInvalid], also one in Authorization or X-API-Key that no configured
 // method can verify. Three exceptions: behind IAP, Authorization may hold what IAP
-// itself was sent; beside X-Serverless-Authorization it is the application's; and where None is configured, a request without a credential
-// for the other methods is its. Credentials are read only from headers.
+// itself was sent; beside X-Serverless-Authorization it is the application's; and where
+// None is configured, a request without a credential for the other methods is its.
+// Credentials are read only from headers.
 func (a *Authenticator) Authenticate(r *http.Request) (Principal, error) {
 	var first Principal
 	var found bool

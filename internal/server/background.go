@@ -98,7 +98,7 @@ func (s *Server) deliver(ctx context.Context, token string, t queue.Task) error 
 	return nil
 }
 
-// An answer keeps the status alone.
+// An answer keeps only the status.
 type answer struct {
 	header http.Header
 	status int

@@ -427,7 +427,7 @@ func (s *Server) handlers(routes []api.Route, p *parts) handlers {
 		about := s.shown(p)
 		invoke, both = playground.Add(invoke, about), playground.Add(both, about)
 	}
-	if p != nil && p.queue != nil { // in no document: it is the queue's alone
+	if p != nil && p.queue != nil { // in no document: it is only for the queue
 		invoke, both = append(invoke, p.invoke.TasksRoute()), append(both, p.invoke.TasksRoute())
 	}
 	if p == nil {

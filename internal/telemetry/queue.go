@@ -82,6 +82,6 @@ func (q *queue) len() int {
 	return len(q.spans) - q.head
 }
 
-// Shutdown and ForceFlush do nothing: [flusher] exports.
+// Shutdown and ForceFlush do nothing: a [lane] exports.
 func (q *queue) Shutdown(context.Context) error   { return nil }
 func (q *queue) ForceFlush(context.Context) error { return nil }

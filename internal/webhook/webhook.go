@@ -3,8 +3,8 @@
 //
 // A URL is one of the hosts that the operator lists, over https. Only public
 // addresses are connected to, which is checked for each that the host's name resolves to
-// ([egress.Guard]). No redirect is
-// followed. How often an event is tried is the queue's business: [Sender.Send] tries once.
+// ([egress.Guard]). No redirect is followed. How often an event is tried is the queue's
+// business: [Sender.Send] tries once.
 //
 // A webhook is a request that a stranger has the service make, so what it can do is bounded
 // here and not by its caller: where it goes, how long it takes, how much of the answer is read,

@@ -10,7 +10,7 @@ import (
 )
 
 // errUnix is returned on systems without process groups and file locks.
-var errUnix = errors.New("the Firestore emulator is started by this program on Unix systems alone; start it with gcloud emulators firestore start, and set FIRESTORE_EMULATOR_HOST to its address and SESSION_STORE=firestore")
+var errUnix = errors.New("the Firestore emulator is started by this program only on Unix systems; start it with gcloud emulators firestore start, and set FIRESTORE_EMULATOR_HOST to its address and SESSION_STORE=firestore")
 
 // A Process is a running emulator; there is none on this system.
 type Process struct{ Host string }
