@@ -145,6 +145,7 @@ func TestSpanSender(t *testing.T) {
 		{"given up", context.Canceled, 2, 0},
 		{"a role that is not there yet", fmt.Errorf("traces export: %w", status.Error(codes.PermissionDenied, "no")), 2, 0},
 		{"refused over gRPC", fmt.Errorf("traces export: %w", status.Error(codes.InvalidArgument, "bad")), 0, 2},
+		{"not to be encoded for gRPC", fmt.Errorf("traces export: %w", status.Error(codes.Internal, "grpc: error while marshaling")), 0, 2},
 		{"refused over HTTP", errors.New("400 Bad Request"), 0, 2},
 		{"taken in part", errors.New("1 spans rejected"), 0, 2},
 	}

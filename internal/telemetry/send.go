@@ -144,13 +144,14 @@ func (s *metricSender) pending() int { return 0 }
 // retryable reports whether spans that could not be sent should be sent again:
 // when no answer came, or one by which the collector took nothing and may do so
 // later. What it took in part must not be sent twice, and what it refuses for
-// good would keep back all that comes after it.
+// good would keep back all that comes after it; so would what gRPC cannot encode,
+// which is Internal (by OTLP not to be tried again either).
 func retryable(err error) bool {
 	if _, ok := errors.AsType[*url.Error](err); ok { // OTLP over HTTP: no answer, or one that [unavailable] treats as none
 		return true
 	}
 	if s, ok := status.FromError(err); ok {
-		return s.Code() != codes.InvalidArgument
+		return s.Code() != codes.InvalidArgument && s.Code() != codes.Internal
 	}
 	return errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)
 }
