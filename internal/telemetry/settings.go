@@ -68,10 +68,9 @@ func (p Problems) Error() string {
 // the exporters from the process's environment.
 func Parse(lookup func(string) (string, bool)) (Settings, error) {
 	e := &environment{lookup: lookup}
-	_, google := lookup("K_SERVICE")
-	s := Settings{googleCloud: google}
+	s := Settings{googleCloud: e.get("K_SERVICE") != ""}
 	traces, metrics := None, Prometheus
-	if google {
+	if s.googleCloud {
 		traces, metrics = Google, Google
 	}
 	s.Traces = e.oneOf("OTEL_TRACES_EXPORTER", traces, Google, OTLP, Console, None)

@@ -32,7 +32,7 @@ func TestParse(t *testing.T) {
 		{"chosen", []string{"OTEL_TRACES_EXPORTER", "otlp", "OTEL_METRICS_EXPORTER", "console"}, OTLP, Console, ""},
 		{"off on Google Cloud", []string{"K_SERVICE", "x", "OTEL_TRACES_EXPORTER", "none", "OTEL_METRICS_EXPORTER", "none"}, None, None, ""},
 		{"switched off", []string{"K_SERVICE", "x", "OTEL_SDK_DISABLED", "True"}, None, None, ""},
-		{"empty is unset", []string{"OTEL_TRACES_EXPORTER", "", "OTEL_TRACES_SAMPLER", " "}, None, Prometheus, "ParentBased{root:AlwaysOnSampler"},
+		{"empty is unset", []string{"K_SERVICE", "", "OTEL_TRACES_EXPORTER", "", "OTEL_TRACES_SAMPLER", " "}, None, Prometheus, "ParentBased{root:AlwaysOnSampler"},
 		{"never", []string{"OTEL_TRACES_SAMPLER", "always_off"}, None, Prometheus, "AlwaysOffSampler"},
 		{"some, without regard to the parent", []string{"OTEL_TRACES_SAMPLER", "traceidratio", "OTEL_TRACES_SAMPLER_ARG", "0.25"}, None, Prometheus, "TraceIDRatioBased{0.25}"},
 		{"some", []string{"OTEL_TRACES_SAMPLER", "parentbased_traceidratio", "OTEL_TRACES_SAMPLER_ARG", "0.5"}, None, Prometheus, "ParentBased{root:TraceIDRatioBased{0.5}"},
