@@ -293,8 +293,9 @@ func TestAFailureAfterTheStart(t *testing.T) {
 	params := &sdk.CallToolParams{Name: "ask", Arguments: map[string]any{"query": "Hello"}}
 	params.SetProgressToken(1)
 	result, err := session.CallTool(t.Context(), params)
-	if err != nil || !result.IsError || len(result.Content) == 0 {
-		t.Errorf("%+v, %v", result, err)
+	if err != nil || !result.IsError || len(result.Content) != 1 || !strings.HasSuffix(result.Content[0].(*sdk.TextContent).Text, "(model_failed)") {
+		raw, _ := json.Marshal(result)
+		t.Errorf("%s, %v", raw, err)
 	}
 }
 

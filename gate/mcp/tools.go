@@ -118,7 +118,7 @@ func (d *door) ask(ctx context.Context, call *sdk.CallToolRequest, in question) 
 	case err != nil:
 		return nil, answer{}, sentence(err)
 	case response == nil: // the run failed after its start
-		return nil, answer{}, errors.New(p.failed.Message)
+		return nil, answer{}, sentence(p.failed.Failure())
 	case len(response.Pending) > 0 && canBeAsked(call):
 		return asks(response.RunID, response.Pending), answer{}, nil
 	}
