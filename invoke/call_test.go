@@ -333,6 +333,30 @@ func TestACallThatAsksForTooLong(t *testing.T) {
 	}
 }
 
+// A call that a person has approved keeps its key, although its time ended: a retry asks
+// nobody again.
+func TestAnApprovedCallThatTakesTooLong(t *testing.T) {
+	t.Parallel()
+	var config invoke.Config
+	slow := func(ctx context.Context, _ payment) (string, error) { <-ctx.Done(); return "", ctx.Err() }
+	a := agent.Agent{Name: "agent", MaxTokens: 100, Tools: []tool.Tool{
+		tool.New("pay", "Pays.", slow, tool.Confirm(func(payment) string { return "Pay?" }), tool.Timeout(time.Minute)),
+	}}
+	serveAgent(t, memory(new(atomic.Int64)), geminitest.Start(t), a, func(c *invoke.Config) { config = *c })
+	config.Timeout = time.Second
+	s, ctx, call := invoke.New(config), ofCaller(t, "ada"), callOf(t, "pay", paysAnn)
+	waits, err := s.CallTool(ctx, call, invoke.Options{Key: "k"})
+	if err != nil || len(waits.Pending) != 1 {
+		t.Fatal(waits, err)
+	}
+	_, err = s.GoOnCall(ctx, waits.RunID, call, []invoke.Approval{{CallID: "call_1_1", Approve: true}})
+	wantCode(t, err, api.Timeout)
+	again, err := s.CallTool(ctx, call, invoke.Options{Key: "k"})
+	if wantCode(t, err, api.Timeout); again != nil {
+		t.Errorf("%+v", again)
+	}
+}
+
 // What a call leaves in Firestore, which an answer on another instance goes on from, and what
 // a deletion of all leaves of it.
 func TestCallsInFirestore(t *testing.T) {

@@ -25,9 +25,9 @@ import (
 // generation: the claim walks over them to the first id that is free or holds a live record,
 // and a retry that walks the same way finds the same one.
 //
-// A key is free again if its run has failed and no effect began in it, as that of a run with
-// a session is, or if its holder died before it had stored what was asked, which waits for
-// the hook Question. The claim then overwrites the record in a new epoch, so that a holder
+// A key is free again if its run has failed, no effect began in it, as that of a run with a
+// session is, and no person has answered in it, which is done once. It is also free if its
+// holder died before it had stored what was asked, which waits for the hook Question. The claim then overwrites the record in a new epoch, so that a holder
 // which is only late is fenced by its next write.
 
 // maxKeyed bounds how many records one key may have had that have expired or were deleted, and
@@ -65,7 +65,7 @@ func (s *Service) claimKeyed(ctx context.Context, owner session.Owner, req Reque
 		if err != nil {
 			return nil, false, err
 		}
-		if free := stored.State == session.Failed && len(stored.Effects) == 0; !free && !(stored.Lapsed() && asked.Request.Query == "") {
+		if free := stored.State == session.Failed && len(stored.Effects)+len(stored.Answers) == 0; !free && !(stored.Lapsed() && asked.Request.Query == "") {
 			// Only a key that is not free has anything to replay, so only there does it
 			// matter that the request is the same.
 			if asked.Body != bodyOf(s.idempotency(req)) {
