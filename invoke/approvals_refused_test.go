@@ -124,6 +124,21 @@ func badApprovals(t *testing.T, open func(*testing.T) session.Store) {
 	}
 }
 
+// A run that fails after its approval shows why, and not the turn with which it waited.
+func TestAnApprovedRunThatFails(t *testing.T) {
+	t.Parallel()
+	b, gemini := &bank{}, geminitest.Start(t)
+	server, _ := serveAgent(t, newMemory(), gemini, b.agent(tool.Confirm(question)))
+	waits := starts(t, server, gemini).Data
+	gemini.Enqueue(geminitest.Blocked("SAFETY"))
+	if status, body := approve(t, server, waits.RunID, waits.Pending[0].CallID, true); status != http.StatusUnprocessableEntity || b.sum() != 50 {
+		t.Fatalf("%d, paid %d: %s", status, b.sum(), body)
+	}
+	if run := get(t, server, "/runs/"+waits.RunID); !strings.Contains(run, `"state":"failed"`) || !strings.Contains(run, `"error":"content_blocked"`) || strings.Contains(run, `"WAITING"`) {
+		t.Errorf("the run: %s", run)
+	}
+}
+
 // A forgetful store does not store turns.
 type forgetful struct {
 	session.Store

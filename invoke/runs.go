@@ -125,6 +125,9 @@ func (s *Service) describe(ctx context.Context, key runKey, record *session.Run)
 				info.State, info.Pending = session.Stopped, []session.Pending{}
 				if record != nil && record.State == session.Failed {
 					info.State = session.Failed
+					if record.Result != nil { // the turn is of before the answer
+						info.Result = record.Result
+					}
 				}
 			}
 		}

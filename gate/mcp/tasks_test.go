@@ -292,6 +292,27 @@ func TestATaskThatIsCancelled(t *testing.T) {
 	}
 }
 
+// A task that fails after its approval has an error as result, and not what waited.
+func TestAnApprovedTaskThatFails(t *testing.T) {
+	t.Parallel()
+	s := startWith(t, func(context.Context, agent.Env) (agent.Agent, error) {
+		pay := func(context.Context, bill) (string, error) { return "paid", nil }
+		return agent.Agent{Name: "payer", Instruction: "You pay.", Tools: []tool.Tool{tool.New("pay", "Pays.", pay, tool.Confirm(func(bill) string { return "Pay?" }))}}, nil
+	}, []string{"AUTH=api_key", "API_KEYS=" + keysOf(t, "ada")}, withQueue)
+	s.gemini.Enqueue(geminitest.Calls(geminitest.FunctionCall{Name: "pay", Args: map[string]any{"euros": 7}}), geminitest.Blocked("SAFETY"))
+	_, created := rpc(t, s, "ada", "tools/call", declared, map[string]any{"name": "ask", "arguments": map[string]any{"query": "Pay."}})
+	id, _ := created["taskId"].(string)
+	awaitTask(t, s, id, declared, "input_required")
+	yes := map[string]any{"call_1_1": map[string]any{"action": "accept", "content": map[string]any{}}}
+	if _, got := rpc(t, s, "ada", "tasks/update", declared, map[string]any{"taskId": id, "inputResponses": yes}); got["resultType"] != "complete" {
+		t.Fatalf("%v", got)
+	}
+	done := awaitTask(t, s, id, declared, "completed")
+	if result, _ := done["result"].(map[string]any); result["isError"] != true || !strings.Contains(fmt.Sprint(result["content"]), "(content_blocked)") {
+		t.Errorf("%v", done)
+	}
+}
+
 // Without a queue nothing goes on without its request: there are no tasks.
 func TestNoTasksWithoutAQueue(t *testing.T) {
 	t.Parallel()
