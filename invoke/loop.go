@@ -413,7 +413,9 @@ func (t *loopTurn) Keep(kept json.RawMessage) error {
 func (t *loopTurn) BeforeCommit(f func(context.Context) error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.beforeCommit = f
+	if !t.over { // the turn's own goroutine reads it then
+		t.beforeCommit = f
+	}
 }
 
 // appOwner owns the state that all users of an agent share. It is no hash, as callers'

@@ -59,6 +59,8 @@ func (t *loopTurn) Began(id, name string) (map[string]any, error) {
 		return nil, loop.ErrOver
 	case step == nil || t.g.run.journal == nil:
 		return nil, errNoLedger
+	case t.ledger != nil: // the run has to end, and nothing begins any more
+		return nil, t.ledger
 	}
 	effect := t.g.effectID(i)
 	if e, ok := t.g.run.journal.effect(effect); ok {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -163,6 +164,32 @@ func TestALoopsSettings(t *testing.T) {
 		if strings.Contains(string(body), kept) {
 			t.Errorf("%s is in %s", kept, body)
 		}
+	}
+}
+
+// After a call whose end nobody knows no other begins, and the turn states that it is unknown,
+// though the framework passes over the error.
+func TestNothingBeginsAfterAnUnknownEnd(t *testing.T) {
+	t.Parallel()
+	errs := make(chan error, 3)
+	got := agenttest.Start(t, looped(func(_ context.Context, turn loop.Turn) error {
+		calls := &genai.Content{Role: genai.RoleModel, Parts: []*genai.Part{
+			{FunctionCall: &genai.FunctionCall{ID: "a", Name: "pay"}}, {FunctionCall: &genai.FunctionCall{ID: "b", Name: "pay"}},
+		}}
+		if err := turn.Add(calls, false); err != nil {
+			return err
+		}
+		for _, id := range []string{"a", "a", "b"} {
+			_, err := turn.Began(id, "pay")
+			errs <- err
+		}
+		return turn.Add(genai.NewContentFromText("Paid.", genai.RoleModel), false)
+	})).Ask("pay")
+	if first, again, other := <-errs, <-errs, <-errs; first != nil || again == nil || other == nil {
+		t.Errorf("%v; %v; %v", first, again, other)
+	}
+	if got.Data["finish_reason"] != "FAILED" || !strings.Contains(fmt.Sprint(got.Data["warnings"]), "effect_unknown") {
+		t.Errorf("%+v", got)
 	}
 }
 
