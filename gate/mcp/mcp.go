@@ -129,7 +129,11 @@ func (d *door) serve(w http.ResponseWriter, r *http.Request) error {
 	}
 	r = r.WithContext(context.WithValue(r.Context(), requestKey{}, r))
 	r.Body, r.ContentLength = io.NopCloser(bytes.NewReader(body)), int64(len(body))
-	d.handler().ServeHTTP(w, r)
+	out := &writer{ResponseWriter: w, control: http.NewResponseController(w)}
+	d.handler().ServeHTTP(out, r)
+	if out.refused != 0 {
+		return refusal(r, body, out.refused)
+	}
 	return nil
 }
 

@@ -369,27 +369,51 @@ func TestBadRequests(t *testing.T) {
 		{"a request", list, nil, 200, `"tools"`},
 		{"a batch", "[" + list + "," + list + "]", nil, 400, "batches are not supported"},
 		{"a broken batch", "[" + list, nil, 400, "batches are not supported"},
-		{"broken JSON", `{"jsonrpc":`, nil, 400, ""},
-		{"no JSON-RPC", `{"query":"hello"}`, nil, 400, ""},
-		{"nothing", "", nil, 400, ""},
+		{"broken JSON", `{"jsonrpc":`, nil, 400, "must be a message of JSON-RPC 2.0"},
+		{"no JSON-RPC", `{"query":"hello"}`, nil, 400, "must be a message of JSON-RPC 2.0"},
+		{"nothing", "", nil, 400, "must be a message of JSON-RPC 2.0"},
+		{"null", "null", nil, 400, "must be a message of JSON-RPC 2.0"},
+		{"a text", `"x"`, nil, 400, "must be a message of JSON-RPC 2.0"},
+		{"an id that no float holds", `{"jsonrpc":"2.0","id":1e400,"method":"tools/list"}`, nil, 400, "must be a message of JSON-RPC 2.0"},
+		{"a method that is a number", `{"jsonrpc":"2.0","id":1,"method":7}`, nil, 400, "must be a message of JSON-RPC 2.0"},
+		{"no id", `{"jsonrpc":"2.0","method":"tools/list"}`, nil, 400, "a method that this server has"},
+		{"no parameters", `{"jsonrpc":"2.0","id":1,"method":"tools/call"}`, nil, 400, "a method that this server has"},
+		{"null for parameters", `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":null}`, nil, 200, `"error":`},
+		{"parameters that are none", `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":["hunter2"]}}`, nil, 200, "not what the method takes"},
+		{"an event to go on from", list, []string{"Last-Event-ID", "x_1"}, 400, `"field":"Last-Event-ID"`},
 		{"10 MB", `{"jsonrpc":"2.0","id":1,"method":"tools/list","params":{"x":"` + strings.Repeat("x", 10<<20) + `"}}`, nil, 413, `"error":"request_too_large"`},
-		{"deep", `{"jsonrpc":"2.0","id":1,"method":"tools/list","params":{"x":` + strings.Repeat("[", 50_000) + strings.Repeat("]", 50_000) + `}}`, nil, 400, "nesting depth"},
+		{"deep", `{"jsonrpc":"2.0","id":1,"method":"tools/list","params":{"x":` + strings.Repeat("[", 50_000) + strings.Repeat("]", 50_000) + `}}`, nil, 400, "must be a message of JSON-RPC 2.0"},
 		{"a form", "a=b", []string{"Content-Type", "application/x-www-form-urlencoded"}, 415, `"error":"unsupported_media_type"`},
 		{"a tool that is not ours", `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"delete_all","arguments":{}}}`, nil, 200, "unknown tool"},
-		{"no event stream", list, []string{"Accept", "application/json"}, 400, "Accept must contain"},
-		{"an unknown version", list, []string{"Mcp-Protocol-Version", "1999-01-01"}, 400, "Unsupported protocol version"},
+		{"no event stream", list, []string{"Accept", "application/json"}, 400, `"field":"Accept"`},
+		{"nothing accepted", list, []string{"Accept", ""}, 400, `"field":"Accept"`},
+		{"an unknown version", list, []string{"Mcp-Protocol-Version", "1999-01-01"}, 400, `"field":"Mcp-Protocol-Version"`},
 		{"a version to come", list, []string{"Mcp-Protocol-Version", "2099-01-01"}, 400, ""},
-		{"an unknown method", `{"jsonrpc":"2.0","id":1,"method":"tools/destroy"}`, nil, 400, "not handled"},
+		{"an unknown method", `{"jsonrpc":"2.0","id":1,"method":"tools/destroy"}`, nil, 400, "a method that this server has"},
 		{"somebody else's end user", list, []string{"X-End-User", "a\tb"}, 400, `"jsonrpc":"2.0"`},
 		{"a page elsewhere", list, []string{"Origin", "https://evil.example"}, 403, ""},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			resp, body := post(t, s.url+"/mcp", test.body, test.headers...)
-			if resp.StatusCode != test.status || !strings.Contains(body, test.want) || strings.Contains(body, "goroutine") {
+			if resp.StatusCode != test.status || !strings.Contains(body, test.want) {
 				t.Errorf("%d %.300s, want %d with %q", resp.StatusCode, body, test.status, test.want)
 			}
+			if test.status == 400 && (resp.Header.Get("Content-Type") != "application/json" || !strings.Contains(body, `"jsonrpc":"2.0"`)) {
+				t.Errorf("no error of JSON-RPC: %s %.300s", resp.Header.Get("Content-Type"), body)
+			}
+			for _, internal := range []string{"goroutine", "Go value", "*mcp.", "unmarshal", "hunter2"} {
+				if strings.Contains(body, internal) {
+					t.Errorf("it has %q: %.300s", internal, body)
+				}
+			}
 		})
+	}
+	r, _ := http.NewRequestWithContext(t.Context(), http.MethodPost, s.url+"/mcp", strings.NewReader(list))
+	r.Host = "evil.example"
+	r.Header.Set("Content-Type", "application/json")
+	if resp, body := do(t, r); resp.StatusCode != http.StatusForbidden || !strings.Contains(body, `"error":"permission_denied"`) {
+		t.Errorf("a page that has renamed its address: %d %s", resp.StatusCode, body)
 	}
 	for _, method := range []string{http.MethodGet, http.MethodDelete} {
 		r, _ := http.NewRequestWithContext(t.Context(), method, s.url+"/mcp", nil)
@@ -399,6 +423,43 @@ func TestBadRequests(t *testing.T) {
 	}
 	if len(s.gemini.Requests()) != 0 {
 		t.Error("the model was asked")
+	}
+}
+
+// A recorder notes the deadline of each write.
+type recorder struct {
+	*httptest.ResponseRecorder
+	next    time.Time
+	bounded []bool
+}
+
+func (r *recorder) SetWriteDeadline(t time.Time) error {
+	r.next = t
+	return nil
+}
+
+func (r *recorder) Write(b []byte) (int, error) {
+	r.bounded = append(r.bounded, time.Until(r.next) > 0)
+	r.next = time.Time{}
+	return r.ResponseRecorder.Write(b)
+}
+
+// A client that does not read holds no goroutine for ever: each write has a deadline.
+func TestWritesAreBounded(t *testing.T) {
+	t.Parallel()
+	variables := map[string]string{"GEMINI_API_KEY": "k", "GOOGLE_GEMINI_BASE_URL": geminitest.Start(t).URL}
+	h, shutdown := gate.Handler(newAgent, mcp.Door(), gate.Log(&testlog.Buffer{}),
+		gate.Environment(func(name string) (string, bool) { value, ok := variables[name]; return value, ok }))
+	t.Cleanup(func() { _ = shutdown(context.Background()) })
+	w := &recorder{ResponseRecorder: httptest.NewRecorder()}
+	r := httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/mcp", strings.NewReader(`{"jsonrpc":"2.0","id":1,"method":"tools/list"}`))
+	r.Header.Set("Content-Type", "application/json")
+	r.Header.Set("Accept", "application/json, text/event-stream")
+	if h.ServeHTTP(w, r); w.Code != http.StatusOK || !strings.Contains(w.Body.String(), `"tools"`) {
+		t.Fatalf("%d %s", w.Code, w.Body)
+	}
+	if len(w.bounded) == 0 || slices.Contains(w.bounded, false) {
+		t.Errorf("the writes have a deadline: %v", w.bounded)
 	}
 }
 

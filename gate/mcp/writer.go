@@ -1,0 +1,96 @@
+package mcp
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/modelcontextprotocol/go-sdk/jsonrpc"
+	sdk "github.com/modelcontextprotocol/go-sdk/mcp"
+
+	"example.com/gatehouse/internal/api"
+)
+
+// writeTimeout bounds one write to a client that does not read, as of the gate's own streams.
+const writeTimeout = 10 * time.Second
+
+// A writer bounds each write to a client that does not read, and keeps back what the SDK
+// writes of its own program: errors in plain text, and the types that it decodes into.
+type writer struct {
+	http.ResponseWriter
+	control *http.ResponseController
+	refused int // the status of an error in plain text, which was not sent
+}
+
+// WriteHeader keeps back an error in plain text: it is no JSON-RPC.
+func (w *writer) WriteHeader(status int) {
+	if status >= 400 && strings.HasPrefix(w.Header().Get("Content-Type"), "text/plain") {
+		w.refused = status
+		return
+	}
+	w.ResponseWriter.WriteHeader(status)
+}
+
+// Write renews the deadline, so that it bounds the time in which the client reads nothing
+// and not the length of the stream.
+func (w *writer) Write(b []byte) (int, error) {
+	if w.refused != 0 {
+		return len(b), nil
+	}
+	_ = w.control.SetWriteDeadline(time.Now().Add(writeTimeout)) // not every ResponseWriter supports it
+	if _, err := w.ResponseWriter.Write(mend(b)); err != nil {
+		return 0, err
+	}
+	return len(b), nil
+}
+
+// Unwrap lets an [http.ResponseController] flush.
+func (w *writer) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+
+// invalidParams is where the message begins of an error about parameters.
+var invalidParams = []byte(`"error":{"code":-32602,"message":`)
+
+// mend returns a message of the SDK without its words on parameters that it cannot decode,
+// which name its types and repeat what was sent. They come before any middleware of its
+// server. A text of the agent or of a caller has its quotes escaped, and a value of a tool
+// stands in a result.
+func mend(message []byte) []byte {
+	begin := bytes.Index(message, invalidParams)
+	if begin < 0 || bytes.Contains(message[:begin], []byte(`"result":`)) {
+		return message
+	}
+	begin += len(invalidParams)
+	d := json.NewDecoder(bytes.NewReader(message[begin:]))
+	token, _ := d.Token() // nil: no JSON
+	if text, _ := token.(string); !strings.HasPrefix(text, "handling '") {
+		return message // the gate's own
+	}
+	return slices.Concat(message[:begin], []byte(`"the parameters are not what the method takes"`), message[begin+int(d.InputOffset()):])
+}
+
+// refusal returns the error for a request that the SDK has refused in plain text. Its words
+// are not used: they name its types and quote what was sent.
+func refusal(r *http.Request, body []byte, status int) *api.Error {
+	_, malformed := jsonrpc.DecodeMessage(body)
+	version, versions := r.Header.Get("Mcp-Protocol-Version"), sdk.SupportedProtocolVersions()
+	jsonOK, streamOK, _ := api.Negotiate(r)
+	switch {
+	case status == http.StatusForbidden: // of a page that has renamed its address
+		return &api.Error{Code: api.PermissionDenied, Details: []api.Detail{{Field: "Host", Issue: "must be localhost or a loopback address"}}}
+	case status >= 500:
+		return api.Fail(api.Internal, fmt.Errorf("the SDK answers %d", status))
+	case malformed != nil:
+		return api.Malformed("body", "must be a message of JSON-RPC 2.0")
+	case version != "" && !slices.Contains(versions, version):
+		return api.Malformed("Mcp-Protocol-Version", "must be one of "+strings.Join(versions, ", "))
+	case !jsonOK || !streamOK || r.Header.Get("Accept") == "":
+		return api.Malformed("Accept", "must allow application/json and text/event-stream")
+	case r.Header.Get("Last-Event-ID") != "":
+		return api.Malformed("Last-Event-ID", "must be left out: no stream can be resumed")
+	}
+	return api.Malformed("body", "must be a request with a method that this server has, an id and what it needs")
+}
