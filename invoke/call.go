@@ -132,8 +132,8 @@ func (s *Service) GoOnCall(ctx context.Context, runID string, call *Call, answer
 	var failed *api.Error
 	// It is watched, so that it goes on here and not in the queue.
 	response, err := s.ApproveAll(ctx, runID, answers, func(e Event) error {
-		if e.Kind == KindError && e.Envelope.Error != nil {
-			failed = &api.Error{Code: *e.Envelope.Error, Message: e.Envelope.Message, Details: e.Envelope.Details}
+		if e.Kind == KindError {
+			failed = e.Envelope.Failure()
 		}
 		return nil
 	})

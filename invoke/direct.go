@@ -9,8 +9,8 @@ import (
 	"example.com/gatehouse/internal/files"
 )
 
-// What doors need to read their own bodies and files. The
-// limits are those of POST /invoke: a door must not be the way around one of them.
+// What doors need to read their own bodies and files. The limits are those of POST /invoke: a
+// door must not be the way around one of them.
 
 // OptionsOf returns the options that a door's request has in headers as POST /invoke's.
 func (s *Service) OptionsOf(r *http.Request) (Options, error) {

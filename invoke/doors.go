@@ -302,8 +302,8 @@ func (s *Service) Fit(req *Request, field string) error {
 	return req.Validate(field)
 }
 
-// ApproveAll is [Service.Approve] for several answers, entered in one write. One write for all
-// keeps a run that waits for several calls from going on between them, and the record from
+// ApproveAll is [Service.Approve] for one answer or more, entered in one write. One write for
+// all keeps a run that waits for several calls from going on between them, and the record from
 // being contended for by one client.
 func (s *Service) ApproveAll(ctx context.Context, runID string, answers []Approval, show func(Event) error) (*Response, error) {
 	key, err := runKeyOf(ctx, runID)

@@ -123,7 +123,7 @@ func (d *door) addTasks(s *sdk.Server) {
 			return seed, nil
 		}
 	})
-	// Their names are no methods of the SDK, which is the only error.
+	// The only error is that of a name which is a method of the SDK.
 	_ = sdk.AddReceivingCustomMethod(s, "tasks/get", d.getTask)
 	_ = sdk.AddReceivingCustomMethod(s, "tasks/update", d.updateTask)
 	_ = sdk.AddReceivingCustomMethod(s, "tasks/cancel", d.cancelTask)
@@ -137,11 +137,13 @@ func declares(client *sdk.ClientCapabilities) bool {
 // spec.
 func capabilitiesOf(meta sdk.Meta) (can *sdk.ClientCapabilities) {
 	encoded, _ := json.Marshal(meta[sdk.MetaKeyClientCapabilities]) // it came as JSON
-	_ = json.Unmarshal(encoded, &can)                               // whoever declares nothing that can be read declares nothing
+	if json.Unmarshal(encoded, &can) != nil {
+		return nil // what cannot be read declares nothing
+	}
 	return can
 }
 
-// checkTask returns the error of a request for a task that is none.
+// checkTask returns why a request may not name the task, nil if it may.
 func checkTask(ctx context.Context, meta sdk.Meta, id string) error {
 	if !declares(capabilitiesOf(meta)) {
 		return &jsonrpc.Error{
@@ -149,7 +151,7 @@ func checkTask(ctx context.Context, meta sdk.Meta, id string) error {
 			Data: json.RawMessage(`{"requiredCapabilities":{"extensions":{"` + tasksExtension + `":{}}}}`),
 		}
 	}
-	// By it proxies route. A client that sends none is the spec's fault, and none of ours.
+	// Proxies route by this header, which a client may leave out.
 	if name := requestOf(ctx).Header.Get("Mcp-Name"); name != "" && name != id {
 		return &jsonrpc.Error{Code: sdk.CodeHeaderMismatch, Message: "header mismatch: Mcp-Name is not the task's id"}
 	}
