@@ -126,7 +126,7 @@ func initialize(ctx context.Context, dir string, out io.Writer) error {
 			return err
 		}
 	}
-	fmt.Fprintf(out, "\nRename environments/PROJECT.tfvars after your project, add .delivery/ and .terraform/ to .gitignore, commit, and run:\n  go run %s/cmd/gate deploy PROJECT\n", modulePath)
+	fmt.Fprintf(out, "\nRename environments/PROJECT.tfvars after your project, add .delivery/, .terraform/ and build/ to .gitignore, commit, and run:\n  go run %s/cmd/gate deploy PROJECT\n", modulePath)
 	return nil
 }
 

@@ -4,7 +4,7 @@
 //	go run ./cmd/local
 //	go run ./cmd/local -firestore    # sessions outlast the program, in Google's emulator
 //
-// The environment configures it as it does a deployment; see the README.
+// The environment configures it as it does a deployment; see docs/configuration.md.
 package main
 
 import (
