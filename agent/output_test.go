@@ -74,3 +74,21 @@ func TestOutputOfPanicsWithoutASchema(t *testing.T) {
 	}()
 	agent.OutputOf[struct{ F func() }]()
 }
+
+// A client's schema may unfold to more than any memory: each of its definitions refers to all of
+// them.
+func TestASchemaThatUnfoldsWithoutEnd(t *testing.T) {
+	t.Parallel()
+	definition, definitions := map[string]any{"type": "object"}, map[string]any{}
+	references := map[string]any{}
+	for i := range 20 {
+		name := string(rune('a' + i))
+		references[name] = map[string]any{"$ref": "#/$defs/" + name}
+		definitions[name] = definition
+	}
+	definition["properties"] = references
+	same, err := agent.OutputOf[quote]().Same(map[string]any{"$defs": definitions, "$ref": "#/$defs/a"})
+	if same || err != nil {
+		t.Errorf("%t, %v", same, err)
+	}
+}

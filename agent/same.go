@@ -19,23 +19,37 @@ func (o *Output) Same(schema any) (bool, error) {
 	if err := json.Unmarshal(encoded, &own); err != nil {
 		return false, err
 	}
-	return reflect.DeepEqual(demands(own, own, 0), demands(schema, schema, 0)), nil
+	ours, theirs := schemaReader{own, maxSchemaNodes}, schemaReader{schema, maxSchemaNodes}
+	same := reflect.DeepEqual(ours.demands(own, 0), theirs.demands(schema, 0))
+	return same && theirs.left > 0, nil
 }
 
-// maxSchemaDepth bounds the levels of a schema that are compared: one may refer to itself.
-const maxSchemaDepth = 16
+const (
+	// maxSchemaDepth bounds the levels of a schema that are compared: one may refer to itself.
+	maxSchemaDepth = 16
+	// maxSchemaNodes bounds the parts that are: a few definitions that refer to each other many
+	// times unfold to more than any memory. An agent's own schema has at most 2000.
+	maxSchemaNodes = 10_000
+)
 
-// demands returns what binds in a schema, with its references to root resolved.
-func demands(schema, root any, depth int) any {
+// A schemaReader reads one schema.
+type schemaReader struct {
+	root any
+	left int // nodes that may still be read
+}
+
+// demands returns what binds in a schema, with its references to the root resolved.
+func (r *schemaReader) demands(schema any, depth int) any {
 	s, ok := schema.(map[string]any)
-	if !ok || depth > maxSchemaDepth {
+	if !ok || depth > maxSchemaDepth || r.left == 0 {
 		return schema
 	}
+	r.left--
 	ref, _ := s["$ref"].(string)
 	if name, ok := strings.CutPrefix(ref, "#/$defs/"); ok {
-		top, _ := root.(map[string]any)
+		top, _ := r.root.(map[string]any)
 		defs, _ := top["$defs"].(map[string]any)
-		return demands(defs[name], root, depth+1)
+		return r.demands(defs[name], depth+1)
 	}
 	out := map[string]any{}
 	for key, value := range s {
@@ -59,16 +73,16 @@ func demands(schema, root any, depth int) any {
 			each := map[string]any{}
 			properties, _ := value.(map[string]any)
 			for name, property := range properties {
-				each[name] = demands(property, root, depth+1)
+				each[name] = r.demands(property, depth+1)
 			}
 			value = each
 		case "enum", "const":
 		default:
-			value = demands(value, root, depth+1)
+			value = r.demands(value, depth+1)
 			if list != nil {
 				all := make([]any, len(list))
 				for i := range list {
-					all[i] = demands(list[i], root, depth+1)
+					all[i] = r.demands(list[i], depth+1)
 				}
 				value = all
 			}
