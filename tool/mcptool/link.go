@@ -121,9 +121,10 @@ func (l *link) pages(ctx context.Context) ([]*mcp.Tool, error) {
 		page, err := session.ListTools(reqCtx, params)
 		if errors.Is(err, mcp.ErrSessionMissing) && params.Cursor == "" {
 			l.drop(session)
-			if session, err = l.connect(ctx); err == nil {
-				page, err = session.ListTools(reqCtx, params)
+			if session, err = l.connect(ctx); err != nil {
+				return nil, err
 			}
+			page, err = session.ListTools(reqCtx, params)
 		}
 		if err = read.name(err); err != nil {
 			if isBroken(err) {

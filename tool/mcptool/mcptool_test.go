@@ -186,18 +186,20 @@ func call(t *testing.T, ctx context.Context, set tool.Set, name string, args map
 	return tools[i].Call(ctx, args)
 }
 
+// older serves h as a server that does not know 2026-07-28.
+func older(h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("Mcp-Method") == "server/discover" {
+			http.Error(w, "Bad Request: no valid session ID", http.StatusBadRequest)
+			return
+		}
+		h.ServeHTTP(w, r)
+	})
+}
+
 // Both generations of the protocol, each with and without a session on the server.
 func TestHTTP(t *testing.T) {
 	t.Parallel()
-	older := func(h http.Handler) http.Handler { // as a server that does not know 2026-07-28
-		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			if r.Header.Get("Mcp-Method") == "server/discover" {
-				http.Error(w, "Bad Request: no valid session ID", http.StatusBadRequest)
-				return
-			}
-			h.ServeHTTP(w, r)
-		})
-	}
 	tests := []struct {
 		name    string
 		options *mcp.StreamableHTTPOptions
@@ -277,15 +279,6 @@ func TestALostSession(t *testing.T) {
 	t.Parallel()
 	server := newServer()
 	far := serve(t, server, nil)
-	older := func(h http.Handler) http.Handler {
-		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			if r.Header.Get("Mcp-Method") == "server/discover" {
-				http.Error(w, "no", http.StatusBadRequest)
-				return
-			}
-			h.ServeHTTP(w, r)
-		})
-	}
 	far.handler = older(far.handler)
 	set := connect(t, far.url)
 	echo := set.Tools(t.Context())[0]
@@ -303,6 +296,48 @@ func TestALostSession(t *testing.T) {
 		if got, err := echo.Call(t.Context(), map[string]any{"text": "hello"}); err != nil || got["text"] != "hello" {
 			t.Fatalf("%v, %v", got, err)
 		}
+	}
+}
+
+// A server that has lost its sessions and takes no new one, as in the middle of a deployment,
+// keeps the list that is known.
+func TestALostSessionOfAServerThatIsAway(t *testing.T) {
+	t.Parallel()
+	server := newServer()
+	far := serve(t, server, nil)
+	far.handler = older(far.handler)
+	t.Cleanup(func() {
+		for session := range server.Sessions() {
+			_ = session.Close()
+		}
+	})
+	set := connect(t, far.url, mcptool.Refresh(time.Nanosecond))
+	if got := names(set.Tools(t.Context())); !slices.Equal(got, []string{"far_echo"}) {
+		t.Fatalf("%v", got)
+	}
+	var missing atomic.Int64
+	far.answer(func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("Mcp-Session-Id") != "" {
+			missing.Add(1)
+			w.WriteHeader(http.StatusNotFound)
+			return
+		}
+		w.WriteHeader(http.StatusServiceUnavailable)
+	})
+	for turn := range 2 {
+		if got := names(set.Tools(t.Context())); !slices.Equal(got, []string{"far_echo"}) {
+			t.Errorf("turn %d: %v", turn, got)
+		}
+	}
+	if missing.Load() == 0 {
+		t.Error("the server was not asked within a session")
+	}
+	far.mu.Lock()
+	far.handler = older(mcp.NewStreamableHTTPHandler(func(*http.Request) *mcp.Server { return server }, nil))
+	far.mu.Unlock()
+	addEcho(server, "another")
+	if got := names(set.Tools(t.Context())); !slices.Equal(got, []string{"far_another", "far_echo"}) {
+		t.Errorf("once it is back: %v", got)
 	}
 }
 
