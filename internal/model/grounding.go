@@ -116,7 +116,7 @@ type support struct {
 // settlePositions finds the parts of the answer's text that rest on sources.
 func (a *Answer) settlePositions() {
 	g := a.Grounding
-	if g == nil || len(g.supports) == 0 {
+	if g == nil || len(g.supports) == 0 || a.Content == nil {
 		return
 	}
 	text := a.Text()

@@ -69,6 +69,8 @@ func TestAnswersThatCannotBeUsed(t *testing.T) {
 		"counts beyond 32 bits":         `{"usageMetadata":{"totalTokenCount":4294967296},"note":"` + said + `"}`,
 		"counts with a fraction":        `{"usageMetadata":{"totalTokenCount":1.5},"note":"` + said + `"}`,
 		"feedback that is a text":       `{"promptFeedback":"` + said + `"}`,
+		"a place in no answer": candidate(`{"finishReason":"STOP","groundingMetadata":{"groundingChunks":[{"web":{"uri":"https://a.example/"}}],` +
+			`"groundingSupports":[{"segment":{"partIndex":1,"endIndex":1},"groundingChunkIndices":[0]}]}}`),
 	}
 	for name, body := range bodies {
 		for _, backend := range backends {
