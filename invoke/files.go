@@ -179,11 +179,11 @@ func (s *Service) readNamed(ctx context.Context, attached []*attachment) error {
 		if a.bucket == "" {
 			continue
 		}
-		if !slices.Contains(s.Files.Buckets, a.bucket) { // no longer: a run can wait in the queue
-			return api.Invalid(a.place.path+a.place.uri, "names a bucket that cannot be read here")
-		}
 		named++
 		group.Go(func() error {
+			if !slices.Contains(s.Files.Buckets, a.bucket) { // no longer: a run can wait in the queue
+				return api.Invalid(a.place.path+a.place.uri, "names a bucket that cannot be read here")
+			}
 			reading, cancel := context.WithTimeout(ctx, storeTimeout)
 			defer cancel()
 			stored, data, err := s.Files.Read(reading, a.bucket, a.object, s.Files.MaxBytes)
