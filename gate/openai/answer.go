@@ -3,7 +3,6 @@ package openai
 import (
 	"bytes"
 	"encoding/json"
-	"errors"
 	"net/http"
 	"strconv"
 	"strings"
@@ -15,9 +14,6 @@ import (
 	"example.com/gatehouse/invoke"
 	"example.com/gatehouse/session"
 )
-
-// errVoid ends a stream whose text turned out to be void: nothing can be taken back here.
-var errVoid = errors.New("text that was sent is void")
 
 // opaque encodes a run's id, so that clients do not read it. Another owner's finds nothing.
 func opaque(prefix, run string) string { return prefix + encoding.EncodeToString([]byte(run)) }
@@ -58,8 +54,11 @@ type completion struct {
 // Event implements [invoke.Dialect].
 func (c *completion) Event(b *bytes.Buffer, e invoke.Event) error {
 	chunk := func(delta object) error { return invoke.AppendEvent(b, "", c.object("chunk", "delta", delta, nil)) }
-	if c.shown.Voids(e) {
-		return errVoid
+	switch {
+	case c.ended:
+		return nil
+	case c.voids(e):
+		return invoke.AppendEvent(b, "", openAIError{newError(interrupted())})
 	}
 	switch e.Kind {
 	case invoke.KindStart:
@@ -168,14 +167,32 @@ func (d *door) newResponse(body responseRequest, created int64) *response {
 }
 
 // A dialect has no headers, and knows what it has shown.
-type dialect struct{ shown invoke.Extent }
+type dialect struct {
+	shown invoke.Extent
+	ended bool // by the error of voids; nothing follows it
+}
 
 func (dialect) Headers(http.Header) {}
 
+// voids takes the next event in, and reports whether it ends the stream with an error: text that
+// was sent is void, as after a takeover, and nothing can be taken back here.
+func (d *dialect) voids(e invoke.Event) bool {
+	d.ended = d.shown.Voids(e)
+	return d.ended
+}
+
+// interrupted returns the error of a stream whose text is void.
+func interrupted() *api.Error { return api.Fail(api.ShuttingDown, nil) }
+
 // Event implements [invoke.Dialect].
 func (s *response) Event(b *bytes.Buffer, e invoke.Event) error {
-	if s.b = b; s.shown.Voids(e) {
-		return errVoid
+	s.b = b
+	switch {
+	case s.ended:
+		return nil
+	case s.voids(e):
+		s.fail(interrupted())
+		return s.err
 	}
 	switch e.Kind {
 	case invoke.KindStart:
