@@ -117,10 +117,13 @@ func redactValue(value any, replace func(string) string) any {
 			return v
 		}
 		changed := make(map[string]any, len(v))
+		same := map[string]int{} // how many names have become this one
 		for _, name := range slices.Sorted(maps.Keys(v)) {
-			to := replace(name)
-			for n := 2; hasMember(changed, to); n++ { // two names that are one now
-				to = fmt.Sprintf("%s (%d)", replace(name), n)
+			as := replace(name)
+			to := as
+			for hasMember(changed, to) {
+				same[as] = max(same[as], 1) + 1
+				to = fmt.Sprintf("%s (%d)", as, same[as])
 			}
 			changed[to] = redactValue(v[name], replace)
 		}

@@ -2,6 +2,7 @@ package agent_test
 
 import (
 	"context"
+	"fmt"
 	"strings"
 	"testing"
 
@@ -23,5 +24,27 @@ func TestRedactionKeepsEveryMember(t *testing.T) {
 	want := map[string]any{"[card]": 1.0, "[card] (2)": 2.0, "in": map[string]any{"[card]": "[card]", "[card] (2)": []any{"[card]"}}}
 	if diff := cmp.Diff(want, c.Output); err != nil || diff != "" {
 		t.Errorf("%v %s", err, diff)
+	}
+}
+
+// A model may write thousands of names that are the same without their secret.
+func TestRedactionOfManyNames(t *testing.T) {
+	t.Parallel()
+	const names = 2000
+	replaced := 0
+	hooks := agent.Redaction(func(string) string { replaced++; return "[card]" })
+	c := &agent.ToolCall{}
+	err := hooks.Tool(context.Background(), c, func() error {
+		c.Output = map[string]any{}
+		for i := range names {
+			c.Output[fmt.Sprint(i)] = true
+		}
+		return nil
+	})
+	if err != nil || len(c.Output) != names || c.Output[fmt.Sprintf("[card] (%d)", names)] != true {
+		t.Errorf("%v, %d names", err, len(c.Output))
+	}
+	if replaced > names {
+		t.Errorf("%d names were replaced %d times", names, replaced)
 	}
 }
