@@ -223,7 +223,8 @@ func TestTokensAreNeverBytes(t *testing.T) {
 func TestABombIsCountedAndNotUnpacked(t *testing.T) {
 	const size = 7 << 20
 	zeros := deflate(t, make([]byte, 1<<30))
-	stream := append([]byte("1 0 obj << /Type /ObjStm /Filter /FlateDecode >> stream\n"), zeros...)
+	const head = "1 0 obj << /Type /ObjStm /Filter /FlateDecode >> stream\n"
+	stream, empty := append([]byte(head), zeros...), append([]byte(head), deflate(t, nil)...)
 	for name, data := range map[string][]byte{
 		"streams that unpack to gigabytes": append([]byte("%PDF-1.7\n"), bytes.Repeat(stream, size/len(stream))...),
 		"only the word stream":             append([]byte("%PDF-1.7\n"), bytes.Repeat([]byte("stream "), size/7)...),
@@ -231,6 +232,7 @@ func TestABombIsCountedAndNotUnpacked(t *testing.T) {
 		"arrays without an end":            append([]byte("%PDF-1.7\n"), bytes.Repeat([]byte("/Kids ["), size/7)...),
 		"arrays within an array":           append(append([]byte("%PDF-1.7\n"), bytes.Repeat([]byte("/Kids ["), size/7-2)...), ']'),
 		"small arrays":                     append([]byte("%PDF-1.7\n"), bytes.Repeat([]byte("/Kids[]"), size/7)...),
+		"streams that unpack to nothing":   append(pdfOf(1), bytes.Repeat(empty, size/len(empty)-16)...),
 		"object streams without data":      append([]byte("%PDF-1.7\n"), bytes.Repeat([]byte("obj/ObjStm stream\n"), size/18)...),
 	} {
 		t.Run(name, func(t *testing.T) {

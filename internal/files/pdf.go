@@ -7,8 +7,13 @@ import (
 	"strings"
 )
 
-// maxInflated bounds what is unpacked of a PDF to count its pages, in bytes.
-const maxInflated = 16 << 20
+const (
+	// maxInflated bounds what is unpacked of a PDF to count its pages, in bytes.
+	maxInflated = 16 << 20
+	// leastInflated is what each stream counts for at least: beginning to unpack one takes some
+	// 40 KiB, and hundreds of thousands of empty ones fit in a file.
+	leastInflated = 1 << 10
+)
 
 // Pages returns the number of pages of a PDF, at least as many as a reader would show,
 // up to the 1000 that a model takes.
@@ -36,7 +41,7 @@ func Pages(data []byte) int {
 		}
 		rest = rest[at+len("stream"):]
 		if bytes.Contains(before, []byte("/ObjStm")) {
-			left -= c.unpack(before, rest, left)
+			left -= max(c.unpack(before, rest, left), leastInflated)
 		}
 	}
 	switch pages := max(c.objects, c.claimed, len(c.kids)); {
