@@ -73,7 +73,7 @@ func TestRaw(t *testing.T) {
 					t.Errorf("the panic does not name the tool: %v", p)
 				}
 			}()
-			tool.Raw("weather", "", json.RawMessage(schema), nil)
+			tool.Raw("weather", "", json.RawMessage(schema), func(context.Context, json.RawMessage) (any, error) { return nil, nil })
 		})
 	}
 }
