@@ -1,9 +1,11 @@
 package invoke
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
+	"io"
 	"maps"
 	"net/http"
 	"slices"
@@ -74,7 +76,21 @@ type export struct {
 	*Service
 	owner   session.Owner
 	control *http.ResponseController
-	encoder *json.Encoder
+	client  *exportClient
+	encoder *json.Encoder // to the client
+}
+
+// An exportClient notes why its client takes nothing more.
+type exportClient struct {
+	to   io.Writer
+	left error
+}
+
+// Write implements io.Writer.
+func (c *exportClient) Write(p []byte) (int, error) {
+	n, err := c.to.Write(p)
+	c.left = cmp.Or(c.left, err)
+	return n, err
 }
 
 // exportRoute returns the route of GET /export.
@@ -95,7 +111,8 @@ func (s *Service) exportRoute() api.Route {
 // export handles GET /export. A failure after the first line is its last one.
 func (s *Service) export(w http.ResponseWriter, r *http.Request) error {
 	ctx := r.Context()
-	e := &export{s, caller.Owner(ctx), http.NewResponseController(w), json.NewEncoder(w)}
+	client := &exportClient{to: w}
+	e := &export{s, caller.Owner(ctx), http.NewResponseController(w), client, json.NewEncoder(client)}
 	pages := []func(context.Context) error{e.user, e.sessions, e.runs, e.spent}
 	first, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
@@ -107,6 +124,9 @@ func (s *Service) export(w http.ResponseWriter, r *http.Request) error {
 	for _, page := range pages {
 		if err := page(ctx); err != nil {
 			failed := api.AsError(readFailure(r, err))
+			if client.left != nil { // which is no failure of the store
+				failed = api.Fail(api.ClientClosedRequest, err)
+			}
 			telemetry.Fail(ctx, failed)
 			end = exportedEnd{Kind: "error", Error: &failed.Code}
 			break
@@ -147,6 +167,7 @@ func (e *export) each(ctx context.Context, page func(ctx context.Context, cursor
 		e.charge(ctx)
 		// A client sees each page when it is read, and one that has left ends the reads here.
 		if err := e.control.Flush(); err != nil && !errors.Is(err, http.ErrNotSupported) {
+			e.client.left = err
 			return err
 		}
 	}

@@ -242,7 +242,6 @@ func TestATitlePassesTheHook(t *testing.T) {
 	}
 }
 
-// A hook ends a turn: by an error, a refusal, a panic, an empty text, or the deadline.
 // A hook that changes an answer's text leaves what Gemini's own tools have done.
 func TestAHookKeepsGeminisOwnTools(t *testing.T) {
 	t.Parallel()
@@ -320,6 +319,7 @@ func TestAHookModelLeavesWhatCannotBe(t *testing.T) {
 	}
 }
 
+// A hook ends a turn: by an error, a refusal, a panic, or the deadline.
 func TestAHookEndsATurn(t *testing.T) {
 	t.Parallel()
 	blocked := make(chan struct{})

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -14,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"example.com/gatehouse/agent"
 	"example.com/gatehouse/internal/geminitest"
 	"example.com/gatehouse/internal/telemetry"
 	"example.com/gatehouse/internal/testlog"
@@ -534,5 +537,30 @@ func TestAShortRunHasNoRecord(t *testing.T) {
 	}
 	if got := shows(t, b.watch(t, http.MethodGet, "/runs/"+run+"/events", "").until(t, "done")...); got != "one two" {
 		t.Errorf("its events show %q", got)
+	}
+}
+
+// A deafClient takes nothing of a response, as one whose connection is full.
+type deafClient struct{ http.ResponseWriter }
+
+func (deafClient) Write([]byte) (int, error) { return 0, os.ErrDeadlineExceeded }
+
+// A client that does not read is no failure of the service, which health would count.
+func TestAClientThatDoesNotRead(t *testing.T) {
+	t.Parallel()
+	for name, path := range map[string]string{"the events of a run": "/runs/RUN/events", "an export": "/export"} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			gemini := geminitest.Start(t)
+			server, written := serveAgent(t, newMemory(), gemini, agent.Agent{Name: "plain", MaxTokens: 100})
+			gemini.Enqueue(geminitest.Text("Hello."))
+			_, body := ask(t, server, "/invoke", `{"query": "hello"}`)
+			path := strings.Replace(path, "RUN", decodeAnswer(t, body).Data.RunID, 1)
+			server.Config.Handler.ServeHTTP(deafClient{httptest.NewRecorder()}, httptest.NewRequestWithContext(t.Context(), http.MethodGet, path, nil))
+			code := regexp.MustCompile(`"code":"(\w+)"`).FindStringSubmatch(written.String())
+			if code == nil || code[1] != "client_closed_request" {
+				t.Errorf("%q in %s", code, written)
+			}
+		})
 	}
 }

@@ -144,8 +144,10 @@ func (s *Service) follow(ctx context.Context, key runKey, at *Position, started 
 			err = out.each(ctx, at, started, each)
 		}
 		out.leave()
-		if err != nil { // the watcher has left
-			return nil, failure(ctx, ctx, err)
+		if err != nil { // the watcher has left, or does not read: neither is a failure of the store
+			left, leave := context.WithCancel(ctx)
+			leave()
+			return nil, failure(ctx, left, err)
 		}
 		end := out.outcome()
 		// The run is looked for again, with the position that was reached.
