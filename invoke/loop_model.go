@@ -54,7 +54,7 @@ func (t *loopTurn) Generate(ctx context.Context, contents []*genai.Content, conf
 	}
 	defer t.calling.Done()
 	// The turn's own context carries for whom tokens are spent, and ends the call with the turn
-	// whatever the framework has made of it.
+	// also where the framework passes another one.
 	calling, cancel := context.WithCancelCause(t.ctx)
 	defer cancel(nil)
 	defer context.AfterFunc(ctx, func() { cancel(context.Cause(ctx)) })()

@@ -78,7 +78,7 @@ func (g *generation) beginOwn(id, name string, args map[string]any) {
 	g.run.out.add(session.Part{Kind: session.KindToolCall, ID: id, Name: name, Args: args, Own: true})
 }
 
-// endOwn shows that the tool has ended, which the model says last. It counts as a tool call
+// endOwn shows that the tool has ended, which the model reports last. It counts as a tool call
 // of the answer from then on: one that never ends is shown, and is not in tool_calls.
 func (g *generation) endOwn(id, name string, end session.Part) {
 	if id == "" {

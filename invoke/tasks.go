@@ -338,7 +338,7 @@ func (s *Service) deliver(w http.ResponseWriter, r *http.Request, t queue.Task) 
 		return err
 	}
 	if stored == nil || s.Webhooks == nil || webhookOf(stored).URL == "" || t.Event != eventOf[stored.State] || t.ID != eventID(stored) {
-		// It is gone, or has gone on since: what it came to has an event of its own.
+		// It is gone, or has gone on since: what it came to is another event.
 		w.WriteHeader(http.StatusNoContent)
 		return nil
 	}

@@ -428,7 +428,7 @@ func (s *Service) abandon(ctx context.Context, r *run, err error) error {
 	if r.journal != nil {
 		failed := failure(ctx, ctx, err)
 		if errors.Is(err, session.ErrNotFound) || errors.Is(cause, errDeleted) {
-			failed = api.Fail(api.SessionNotFound, nil) // whatever else has happened
+			failed = api.Fail(api.SessionNotFound, nil) // the deletion counts, and not what it led to
 		}
 		r.journal.fail(state, failed)
 	}

@@ -11,8 +11,8 @@ import (
 	"sync"
 )
 
-// A State is a value of the type T that tools keep between calls, as JSON, under a name
-// of its own. [SessionState] and [UserState] make one, usually as a package's variable.
+// A State is a value of the type T that tools keep between calls, as JSON, under its
+// name. [SessionState] and [UserState] make one, usually as a package's variable.
 // It holds nothing itself: which session's or user's value it stands for is in the
 // context. It is safe for concurrent use.
 type State[T any] struct {
