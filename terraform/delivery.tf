@@ -48,10 +48,11 @@ locals {
     weekly         = "compares the models with today's, and may do nothing else"
   }
 
-  # The files that the comparison of models depends on.
+  # The models that are compared with today: all that may be asked, those that a request
+  # names too.
   models_substitutions = {
     _MODEL           = local.model
-    _MODEL_FALLBACKS = length(local.model_fallbacks) == 0 ? "none" : join(",", local.model_fallbacks)
+    _MODEL_FALLBACKS = join(",", coalescelist(distinct(concat(local.model_fallbacks, var.models_allowed)), ["none"]))
   }
 }
 

@@ -66,6 +66,7 @@ run "evaluation_on_a_model" {
       repository = "projects/p/locations/us-central1/connections/c/repositories/r"
       evaluation = { model = "gemini-3.5-flash-lite", judge = "gemini-3.8-flash", report_bucket = "reports" }
     }
+    models_allowed = ["gemini-3.6-flash"]
   }
   override_resource {
     target          = google_service_account.delivery["deliver"]
@@ -86,6 +87,10 @@ run "evaluation_on_a_model" {
     condition = (google_cloudbuild_trigger.deliver[0].substitutions["_EVALUATION_MODEL"] == "gemini-3.5-flash-lite" && google_cloudbuild_trigger.deliver[0].substitutions["_JUDGE"] == "gemini-3.8-flash" &&
     google_cloudbuild_trigger.deliver[0].substitutions["_REPORT_BUCKET"] == "reports")
     error_message = "The build knows the models and the bucket."
+  }
+  assert {
+    condition     = google_cloudbuild_trigger.weekly[0].substitutions["_MODEL_FALLBACKS"] == "${local.models.fallback},gemini-3.6-flash"
+    error_message = "What a request may name is compared with today too."
   }
 }
 
