@@ -1,6 +1,6 @@
 // Package deploy deploys a commit of a repository to a Google Cloud project: it
-// creates what the build needs, has Cloud Build build the commit, applies Terraform
-// with the image's digest, and calls the service.
+// creates what the build needs, has Cloud Build build the commit, applies the Terraform
+// root of the working tree with the image's digest, and calls the service.
 //
 // Each step checks what exists before it acts, so running a failed deployment again
 // continues it. Git, gcloud, Terraform and the steps of delivery/ do the work, as

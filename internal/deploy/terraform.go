@@ -261,7 +261,7 @@ func (d *deployment) applyPlan(ctx context.Context, p terraformPlan) error {
 	return d.terraform(ctx, "apply", "-input=false", "-lock-timeout=5m", p.file)
 }
 
-// apply applies the commit's infrastructure. It first repairs what a failed apply
+// apply applies the infrastructure of the working tree. It first repairs what a failed apply
 // left, also between attempts.
 func (d *deployment) apply(ctx context.Context) error {
 	approved := d.Approve
