@@ -92,8 +92,8 @@ func TestACallWithAKey(t *testing.T) {
 					t.Errorf("call %d: replayed: %t", i, response.Replayed())
 				}
 			}
-			if ids[0] != ids[1] || len(b.begun) != c.begun || b.sum() != c.paid {
-				t.Errorf("runs %v, begun %d times, paid %d", ids, len(b.begun), b.sum())
+			if ids[0] != ids[1] || len(b.begins()) != c.begun || b.sum() != c.paid {
+				t.Errorf("runs %v, begun %d times, paid %d", ids, len(b.begins()), b.sum())
 			}
 			_, err := second.CallTool(ctx, callOf(t, "pay", `{"to":"Ann","amount":8}`), invoke.Options{Key: "k"})
 			wantCode(t, err, api.IdempotencyMismatch)
@@ -118,7 +118,7 @@ func TestACallWhoseInstanceDies(t *testing.T) {
 			store, gemini, dead := memory(&offset), geminitest.Start(t), &atomic.Bool{}
 			b := &bank{}
 			b.pay = func(_ context.Context, id string) error {
-				if len(b.begun) > 1 {
+				if len(b.begins()) > 1 {
 					return nil
 				}
 				if paid {
@@ -144,8 +144,8 @@ func TestACallWhoseInstanceDies(t *testing.T) {
 			if paid {
 				begun = 1
 			}
-			if len(b.begun) != begun || b.begun[0] != b.begun[len(b.begun)-1] {
-				t.Errorf("begun as %v", b.begun)
+			if len(b.begins()) != begun || b.begins()[0] != b.begins()[len(b.begins())-1] {
+				t.Errorf("begun as %v", b.begins())
 			}
 		})
 	}
@@ -276,8 +276,8 @@ func TestACallThatAsks(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	if len(b.begun) != 2 || b.sum() != 2+9007199254740993 {
-		t.Errorf("begun %d times, paid %d", len(b.begun), b.sum())
+	if len(b.begins()) != 2 || b.sum() != 2+9007199254740993 {
+		t.Errorf("begun %d times, paid %d", len(b.begins()), b.sum())
 	}
 	if response, err := z.CallTool(ada, call, invoke.Options{Key: "k"}); err != nil || string(response.Output) != `{"paid":9007199254740993}` || !response.Replayed() {
 		t.Errorf("a retry of its key: %+v, %v", response, err)
@@ -301,8 +301,8 @@ func TestACallThatAsks(t *testing.T) {
 	}
 	_, err = z.GoOnCall(ada, stopped.RunID, call, yes)
 	wantCode(t, err, api.SessionConflict)
-	if len(b.begun) != 3 {
-		t.Errorf("begun %d times", len(b.begun))
+	if len(b.begins()) != 3 {
+		t.Errorf("begun %d times", len(b.begins()))
 	}
 }
 
@@ -328,7 +328,7 @@ func TestACallThatAsksForTooLong(t *testing.T) {
 	_, err = s.CallTool(ctx, call, invoke.Options{Key: "k"})
 	wantCode(t, err, api.SessionConflict)
 	offset.Store(int64(session.RunLife + time.Minute))
-	if again, err := s.CallTool(ctx, call, invoke.Options{Key: "k"}); err != nil || len(again.Pending) != 1 || again.Replayed() || len(b.begun) != 0 {
+	if again, err := s.CallTool(ctx, call, invoke.Options{Key: "k"}); err != nil || len(again.Pending) != 1 || again.Replayed() || len(b.begins()) != 0 {
 		t.Errorf("after a day: %+v, %v", again, err)
 	}
 }
@@ -458,7 +458,7 @@ func TestACallWhoseClientLeaves(t *testing.T) {
 			t.Fatal(err)
 		}
 		failed := response.CallFailure()
-		if !stopped && (failed != nil || b.sum() != 7) || stopped && (failed == nil || !strings.Contains(failed.Error(), "(effect_unknown)")) || len(b.begun) != 1 {
+		if !stopped && (failed != nil || b.sum() != 7) || stopped && (failed == nil || !strings.Contains(failed.Error(), "(effect_unknown)")) || len(b.begins()) != 1 {
 			t.Errorf("stopped: %t: %+v, %v; paid %d", stopped, response, failed, b.sum())
 		}
 	}

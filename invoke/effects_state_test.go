@@ -71,8 +71,8 @@ func TestTheStateOfAnEffectIsTakenOver(t *testing.T) {
 	gemini.Enqueue(geminitest.Text("Paid."))
 	status, body := ask(t, second, "/invoke", `{"query": "pay"}`, "Idempotency-Key", "key")
 	answer := decodeAnswer(t, body).Data
-	if status != http.StatusOK || b.sum() != 50 || len(b.begun) != 1 {
-		t.Fatalf("status %d, paid %d in %d calls: %s", status, b.sum(), len(b.begun), body)
+	if status != http.StatusOK || b.sum() != 50 || len(b.begins()) != 1 {
+		t.Fatalf("status %d, paid %d in %d calls: %s", status, b.sum(), len(b.begins()), body)
 	}
 	gemini.Forget()
 	gemini.Enqueue(geminitest.Calls(geminitest.FunctionCall{Name: "total"}), geminitest.Text("That much."))

@@ -38,6 +38,14 @@ type payment struct {
 	Amount int    `json:"amount"`
 }
 
+// begins returns the ids of the effects that have begun. A tool that was not waited for may
+// begin later.
+func (b *bank) begins() []string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return slices.Clone(b.begun)
+}
+
 func (b *bank) call(ctx context.Context, in payment) (map[string]int, error) {
 	id := tool.From(ctx).EffectID
 	b.mu.Lock()
@@ -264,11 +272,11 @@ func crashAroundAnEffect(t *testing.T, open func(*testing.T) session.Store) {
 				if status != http.StatusOK || slices.Contains(a.Data.Warnings, "effect_unknown") != test.unknown {
 					t.Fatalf("status %d: %s", status, answer)
 				}
-				if len(b.begun) != test.begun || b.sum() != test.paid {
-					t.Errorf("begun %d times, paid %d; want %d and %d", len(b.begun), b.sum(), test.begun, test.paid)
+				if len(b.begins()) != test.begun || b.sum() != test.paid {
+					t.Errorf("begun %d times, paid %d; want %d and %d", len(b.begins()), b.sum(), test.begun, test.paid)
 				}
-				if again := slices.Compact(slices.Clone(b.begun)); len(again) != 1 || again[0] == "" {
-					t.Errorf("the effect's ids: %q", b.begun)
+				if again := slices.Compact(b.begins()); len(again) != 1 || again[0] == "" {
+					t.Errorf("the effect's ids: %q", b.begins())
 				}
 				if n := len(gemini.Requests()) - asked; n > 1 {
 					t.Errorf("the model was asked %d times more, want at most once: its first call was finished", n)
@@ -397,8 +405,8 @@ func TestWhatEffectsCost(t *testing.T) {
 			if store.runs.Load() != test.runs || store.sessions.Load() != test.sessions {
 				t.Errorf("%d writes of the record and %d of the session, want %d and %d", store.runs.Load(), store.sessions.Load(), test.runs, test.sessions)
 			}
-			if slices.Sort(b.begun); len(slices.Compact(slices.Clone(b.begun))) != len(b.begun) {
-				t.Errorf("effects share an id: %q", b.begun)
+			if begun := slices.Sorted(slices.Values(b.begins())); len(slices.Compact(slices.Clone(begun))) != len(begun) {
+				t.Errorf("effects share an id: %q", b.begins())
 			}
 		})
 	}
@@ -433,8 +441,8 @@ func TestAQuestionThatFails(t *testing.T) {
 			server, written := serveAgent(t, newMemory(), gemini, b.agent(tool.Effect(b.reconcile), tool.Confirm(tt.question), tool.Timeout(50*time.Millisecond)))
 			gemini.Enqueue(pays(50), geminitest.Text("Well."))
 			status, answer := ask(t, server, "/invoke", `{"query": "pay"}`)
-			if status != http.StatusOK || len(b.begun) != 0 {
-				t.Fatalf("%d %s, begun %v", status, answer, b.begun)
+			if status != http.StatusOK || len(b.begins()) != 0 {
+				t.Fatalf("%d %s, begun %v", status, answer, b.begins())
 			}
 			if tt.told == "" {
 				if waits := decodeAnswer(t, answer).Data; len(waits.Pending) != 1 || len(waits.Pending[0].Question) > 5<<10 {
@@ -515,7 +523,7 @@ func approvals(t *testing.T, open func(*testing.T) session.Store) {
 				if stream && (!strings.Contains(answer, "event: approval\n") || strings.Index(answer, "event: approval\n") > strings.Index(answer, "event: done\n")) {
 					t.Errorf("the stream: %s", answer)
 				}
-				if len(b.begun) != 0 {
+				if len(b.begins()) != 0 {
 					t.Error("the tool ran before it was approved")
 				}
 				run, call := waits.Data.RunID, waits.Data.Pending[0].CallID
@@ -596,8 +604,8 @@ func oneOfFifty(t *testing.T, open func(*testing.T) session.Store) {
 	for _, status := range statuses {
 		counts[status]++
 	}
-	if counts[http.StatusOK] != 1 || counts[http.StatusConflict] != 49 || b.sum() != 50 || len(b.begun) != 1 {
-		t.Errorf("answers %v, paid %d in %d calls", counts, b.sum(), len(b.begun))
+	if counts[http.StatusOK] != 1 || counts[http.StatusConflict] != 49 || b.sum() != 50 || len(b.begins()) != 1 {
+		t.Errorf("answers %v, paid %d in %d calls", counts, b.sum(), len(b.begins()))
 	}
 }
 

@@ -4,7 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"net/http"
-	"strings"
+	"regexp"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -80,8 +80,10 @@ func TestTiming(t *testing.T) {
 	_, body := ask(t, server, "/invoke", `{"query": "work"}`)
 	first := decodeAnswer(t, body).Data
 	check("the first turn", timing(body), session.Timing{Model: 200, Tools: 300, Commit: 30})
-	if !strings.Contains(log.String(), `"store_ms":30`) {
-		t.Errorf("the log has another time: %s", log)
+	logged, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	if _, err := log.Await(logged, regexp.MustCompile(`"store_ms":30\b`)); err != nil { // it is written after the answer
+		t.Errorf("the log has another time: %v: %s", err, log)
 	}
 	_, body = ask(t, server, "/invoke", `{"query": "hello", "session_id": "`+first.SessionID+`"}`, "Idempotency-Key", "key")
 	check("a turn with a load", timing(body), session.Timing{Load: 20, Model: 100, Commit: 30})
