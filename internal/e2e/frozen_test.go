@@ -124,9 +124,9 @@ func TestARunOfAProcessThatIsFrozenAfterTheDisconnect(t *testing.T) {
 			if err := json.Unmarshal(stream.until(t, "delta")[0].Data, &s.run); err != nil {
 				t.Fatal(err)
 			}
-			eventually(t, "the run has a record", func() bool {
+			eventually(t, "the run has a record, and then its task", func() bool {
 				a := next.do(t, http.MethodGet, "/runs/"+s.run.RunID, nil)
-				return a.Status == http.StatusOK
+				return a.Status == http.StatusOK && len(stand.Waiting()) > 0
 			})
 			_ = stream.body.Close()
 			freeze(ctx, t, slow.cmd.Process)
