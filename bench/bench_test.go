@@ -117,23 +117,7 @@ func TestDocuments(t *testing.T) {
 			there = append(there, other)
 		}
 	}
-	services, err := startStandins(there)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer services.close()
-	built, err := compile(t.Context(), t.TempDir(), o.BuildFlags, there)
-	if err != nil {
-		t.Fatal(err)
-	}
-	model, err := start(t.Context(), command{binary: built.path(standin.program), obeys: true})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer model.stop()
-	if _, err := model.first(t.Context(), standin, false); err != nil {
-		t.Fatal(err)
-	}
+	services, built, model := prepare(t, o, there)
 	runOf := func(other target) *run {
 		return &run{Options: o, target: other, binary: built.path(other.program), model: model.address, told: services.environment}
 	}
@@ -218,18 +202,14 @@ func TestPythonPeers(t *testing.T) {
 	}
 }
 
-// measurePeers compares peers in the shortest time, and checks that each that is not
-// missing has all figures.
-func measurePeers(t *testing.T, names []string, more ...target) *Peers {
+// prepare starts the stand-ins and the model, and compiles the programs of targets.
+func prepare(t *testing.T, o Options, targets []target) (*standins, build, *server) {
 	t.Helper()
-	o := quick()
-	o.Peers, o.Rounds, o.Duration, o.PeerStreams = names, 1, 40*time.Millisecond, 10
-	targets := append(o.peers(), more...)
 	services, err := startStandins(targets)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer services.close()
+	t.Cleanup(services.close)
 	built, err := compile(t.Context(), t.TempDir(), o.BuildFlags, targets)
 	if err != nil {
 		t.Fatal(err)
@@ -238,10 +218,21 @@ func measurePeers(t *testing.T, names []string, more ...target) *Peers {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer model.stop()
+	t.Cleanup(model.stop)
 	if _, err := model.first(t.Context(), standin, false); err != nil {
 		t.Fatal(err)
 	}
+	return services, built, model
+}
+
+// measurePeers compares peers in the shortest time, and checks that each that is not
+// missing has all figures.
+func measurePeers(t *testing.T, names []string, more ...target) *Peers {
+	t.Helper()
+	o := quick()
+	o.Peers, o.Rounds, o.Duration, o.PeerStreams = names, 1, 40*time.Millisecond, 10
+	targets := append(o.peers(), more...)
+	services, built, model := prepare(t, o, targets)
 	p, err := comparePeers(t.Context(), o, targets, built, model, services, t.Output())
 	if err != nil {
 		t.Fatal(err)
