@@ -28,7 +28,7 @@ import (
 // inputs of any form and number.
 func allDoors(f *testing.F) http.Handler { return allDoorsOn(f, nil, io.Discard) }
 
-// allDoorsOn is [allDoors] on a store, nil for one of its own, and with a log.
+// allDoorsOn is [allDoors] on a store, a new one for nil, and with a log.
 func allDoorsOn(f *testing.F, store session.Store, log io.Writer) http.Handler {
 	env := map[string]string{
 		"RATE_LIMIT_PER_MINUTE": "1000000", "CALLER_RATE_LIMIT_PER_MINUTE": "1000000", "LOG_LEVEL": "error", "AUDIT_LOG": "off", "CONVERSATION_HEADERS": "X-Conversation-Id",
@@ -53,7 +53,7 @@ func knock(t *testing.T, h http.Handler, method, target, body string, headers ..
 	r := httptest.NewRequestWithContext(t.Context(), method, "http://127.0.0.1/", strings.NewReader(body))
 	u, err := url.Parse("http://127.0.0.1" + target)
 	if err != nil {
-		t.Skip()
+		t.Skip("no URL, so no client can ask for it")
 	}
 	r.URL = u
 	r.Header.Set("Content-Type", "application/json")
@@ -221,7 +221,7 @@ func (b *lockedBuffer) take() string {
 }
 
 // FuzzStoredDocuments checks that a run's record and a turn in which somebody has changed
-// anything end no request with a panic: what cannot be read is an error of its own.
+// anything end no request with a panic: what cannot be read is an error.
 func FuzzStoredDocuments(f *testing.F) {
 	const (
 		request = `{"request":{"query":"q"},"options":{},"caller":{},"request_id":"r","model":"m"}`

@@ -152,7 +152,7 @@ func TestACallWhoseInstanceDies(t *testing.T) {
 }
 
 // Calls that neither change the world nor have a key leave nothing; with a key they leave
-// their output, and a failure gives the key back.
+// their output, and after a failure the key is free again.
 func TestACallLeavesWhatItMust(t *testing.T) {
 	t.Parallel()
 	store, gemini := memory(new(atomic.Int64)), geminitest.Start(t)

@@ -18,15 +18,15 @@ func (s *Service) OptionsOf(r *http.Request) (Options, error) {
 	return Options{Key: key, Locale: api.Locale(r)}, err
 }
 
-// overhead is how many bytes a door's request may have beside a question as long as
+// Overhead is how many bytes a door's request may have beside a question as long as
 // MAX_BODY_BYTES lets POST /invoke have.
-const overhead = 16 << 10
+const Overhead = 16 << 10
 
 // ReadBody reads the body of a door's request, which may bring files in base64. A body
 // with files takes of the memory for those; leave must be called when the request is
 // over. With an error leave is nil: the memory was left already.
 func (s *Service) ReadBody(w http.ResponseWriter, r *http.Request) (body []byte, leave func(), err error) {
-	limit := s.MaxBodyBytes + overhead
+	limit := s.MaxBodyBytes + Overhead
 	memory := memoryClaim{room: s.room, owner: caller.Owner(r.Context())}
 	if s.Files.accepted() {
 		most := limit + api.EncodedLen(s.Files.MaxBytes)

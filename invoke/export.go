@@ -136,10 +136,9 @@ func (s *Service) export(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-// write writes a line through to the client. Each line has writeTimeout: a client that does
-// not read must not hold the request. The clock is the connection's, not the service's.
+// write writes a line through to the client, which must not hold the request by not reading.
 func (e *export) write(line any) error {
-	_ = e.control.SetWriteDeadline(time.Now().Add(writeTimeout)) // not every ResponseWriter supports it
+	api.BoundWrite(e.control)
 	return e.encoder.Encode(line)
 }
 

@@ -5,19 +5,17 @@ import (
 	"net/http"
 	"sync"
 	"time"
+
+	"example.com/gatehouse/internal/api"
 )
 
-const (
-	// keepAlive is how long a stream may be idle before a comment is sent, so that
-	// proxies do not close the connection.
-	keepAlive = 15 * time.Second
-	// writeTimeout bounds one write to a client that does not read.
-	writeTimeout = 10 * time.Second
-)
+// keepAlive is how long a stream may be idle before a comment is sent, so that proxies do not
+// close the connection.
+const keepAlive = 15 * time.Second
 
 // Only the watcher that writes to a stream waits for its client. The run goes on into its
-// output, so that a client which does not read costs a goroutine for [writeTimeout], and no
-// time of the run.
+// output, so that a client which does not read costs a goroutine for the time of
+// [api.BoundWrite], and no time of the run.
 
 // A stream writes the events of a run as server-sent events
 // (https://html.spec.whatwg.org/multipage/server-sent-events.html) in a dialect, whose
@@ -105,9 +103,7 @@ func (st *stream) flush(b []byte) {
 	if len(b) == 0 {
 		return
 	}
-	// net/http lifts the deadline when the handler has returned, so it does not reach the
-	// connection's next request.
-	_ = st.control.SetWriteDeadline(time.Now().Add(writeTimeout)) // not every ResponseWriter supports it
+	api.BoundWrite(st.control)
 	if _, st.err = st.w.Write(b); st.err == nil {
 		st.err = st.control.Flush()
 	}

@@ -37,9 +37,8 @@ import (
 )
 
 const (
-	path         = "/a2a"
-	keepAlive    = 15 * time.Second // as of the gate's own streams
-	writeTimeout = 10 * time.Second // as of those, too
+	path      = "/a2a"
+	keepAlive = 15 * time.Second // as of the gate's own streams
 )
 
 // Door returns the option that serves A2A. DOORS without "a2a" switches it off.
@@ -120,10 +119,9 @@ type writer struct {
 	void    bool // the method has no result
 }
 
-// Write renews the deadline, so that it bounds the time in which the client reads nothing
-// and not the length of the stream.
+// Write implements [http.ResponseWriter].
 func (w *writer) Write(b []byte) (int, error) {
-	_ = w.control.SetWriteDeadline(time.Now().Add(writeTimeout)) // not every ResponseWriter supports it
+	api.BoundWrite(w.control)
 	_, err := w.ResponseWriter.Write(a2awire.Mend(b, w.void))
 	return len(b), err
 }

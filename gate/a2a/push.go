@@ -10,8 +10,8 @@ import (
 	"example.com/gatehouse/invoke"
 )
 
-// A task has one push configuration: the webhook of its run. A client that gives it no id
-// knows it by the task's.
+// A task has one push configuration: the webhook of its run. Its id is the client's, or the
+// task's where the client names none.
 
 // pushes reports whether the end of a task can be sent to a client's URL.
 func (d *door) pushes() bool { return d.Invoke.Queued() && d.Invoke.Webhooks != nil }

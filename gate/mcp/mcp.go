@@ -31,17 +31,16 @@ import (
 	"example.com/gatehouse/config"
 	"example.com/gatehouse/gate"
 	"example.com/gatehouse/internal/api"
+	"example.com/gatehouse/internal/mcpwire"
 	"example.com/gatehouse/internal/server"
 	"example.com/gatehouse/internal/telemetry"
 	"example.com/gatehouse/internal/version"
+	"example.com/gatehouse/invoke"
 )
 
 const (
 	path     = "/mcp"
 	metadata = "/.well-known/oauth-protected-resource"
-	// overhead is how many bytes a request may have beside a question as long as
-	// MAX_BODY_BYTES lets POST /invoke have.
-	overhead = 16 << 10
 )
 
 // Door returns the option that serves MCP. DOORS without "mcp" switches it off.
@@ -81,7 +80,7 @@ func (d *door) newHandler() http.Handler {
 }
 
 // rescued keeps a panic of ours, or of a hook, from ending the process: the SDK runs each
-// call in a goroutine of its own, where nobody else stops it.
+// call in a new goroutine, where nothing else recovers.
 func (d *door) rescued(next sdk.MethodHandler) sdk.MethodHandler {
 	return func(ctx context.Context, method string, req sdk.Request) (result sdk.Result, err error) {
 		defer func() {
@@ -119,7 +118,7 @@ func requestOf(ctx context.Context) *http.Request {
 // handed to the SDK from memory, so that the SDK never waits for a client that sends
 // slowly.
 func (d *door) serve(w http.ResponseWriter, r *http.Request) error {
-	body, err := api.ReadBody(w, r, d.Config.MaxBodyBytes+overhead, d.Config.RequestTimeout)
+	body, err := api.ReadBody(w, r, d.Config.MaxBodyBytes+invoke.Overhead, d.Config.RequestTimeout)
 	if err != nil {
 		return err
 	}
@@ -129,12 +128,9 @@ func (d *door) serve(w http.ResponseWriter, r *http.Request) error {
 	}
 	r = r.WithContext(context.WithValue(r.Context(), requestKey{}, r))
 	r.Body, r.ContentLength = io.NopCloser(bytes.NewReader(body)), int64(len(body))
-	out := &writer{ResponseWriter: w, control: http.NewResponseController(w)}
+	out := mcpwire.NewWriter(w)
 	d.handler().ServeHTTP(out, r)
-	if out.refused != 0 {
-		return refusal(r, body, out.refused)
-	}
-	return nil
+	return out.Refusal(r, body)
 }
 
 // An mcpError is an error as JSON-RPC has it.

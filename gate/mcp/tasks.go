@@ -174,8 +174,7 @@ func (d *door) getTask(ctx context.Context, _ *sdk.ServerSession, params *taskPa
 		t.Result = &completeResult{taskResult(run)}
 	case t.Status != taskWaits:
 	case capabilitiesOf(params.Meta).Elicitation == nil:
-		// Nothing can be asked of this client: somebody else answers.
-		t.Status, t.Message = taskWorking, "This waits for a person's approval, which cannot be given here: "+run.Pending[0].Question
+		t.Status, t.Message = taskWorking, cannotBeAsked(run.Pending[0])
 	default:
 		t.InputRequests = questions(run.Pending)
 	}

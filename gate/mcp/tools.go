@@ -142,7 +142,7 @@ func answered(response *invoke.Response) (*sdk.CallToolResult, answer) {
 	replay(result, response)
 	out.Pending = waiting(response)
 	for _, w := range response.Pending {
-		result.Content = append(result.Content, cannotBeAsked(w))
+		result.Content = append(result.Content, &sdk.TextContent{Text: cannotBeAsked(w)})
 	}
 	// Hosts that show their model only the text must find the session in it.
 	result.Content = append(result.Content, &sdk.TextContent{Text: "session_id: " + response.SessionID})
@@ -157,8 +157,9 @@ func waiting(response *invoke.Response) (list []pending) {
 	return list
 }
 
-func cannotBeAsked(w session.Pending) sdk.Content {
-	return &sdk.TextContent{Text: "This waits for a person's approval, which cannot be given here: " + w.Question}
+// cannotBeAsked is for a client whose person cannot be asked: somebody else answers.
+func cannotBeAsked(w session.Pending) string {
+	return "This waits for a person's approval, which cannot be given here: " + w.Question
 }
 
 // request returns the turn that a question asks for. An id that cannot be one is answered
@@ -175,7 +176,7 @@ func (d *door) request(ctx context.Context, in question) (req invoke.Request, er
 }
 
 // multiRound is the first version in which a result may ask the client's person, who
-// answers in a call of its own. Older clients would have to be asked on a connection that
+// answers in another call. Older clients would have to be asked on a connection that
 // this server does not keep.
 const multiRound = "2026-07-28"
 
@@ -328,7 +329,7 @@ func (d *door) direct(t tool.Tool) sdk.ToolHandler {
 		case len(response.Pending) > 0:
 			result.StructuredContent = map[string]any{"run_id": response.RunID, "pending": waiting(response)}
 			for _, w := range response.Pending {
-				result.Content = append(result.Content, cannotBeAsked(w))
+				result.Content = append(result.Content, &sdk.TextContent{Text: cannotBeAsked(w)})
 			}
 			return result, nil
 		}

@@ -1,4 +1,5 @@
-package mcp
+// Package mcpwire mends what the Go SDK of MCP writes.
+package mcpwire
 
 import (
 	"bytes"
@@ -7,7 +8,6 @@ import (
 	"net/http"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/modelcontextprotocol/go-sdk/jsonrpc"
 	sdk "github.com/modelcontextprotocol/go-sdk/mcp"
@@ -15,19 +15,21 @@ import (
 	"example.com/gatehouse/internal/api"
 )
 
-// writeTimeout bounds one write to a client that does not read, as of the gate's own streams.
-const writeTimeout = 10 * time.Second
-
-// A writer bounds each write to a client that does not read, and keeps back what the SDK
-// writes of its own program: errors in plain text, and the types that it decodes into.
-type writer struct {
+// A Writer bounds each write to a client that does not read, and keeps back the SDK's errors
+// in plain text and the names of the types that it decodes into.
+type Writer struct {
 	http.ResponseWriter
 	control *http.ResponseController
 	refused int // the status of an error in plain text, which was not sent
 }
 
+// NewWriter returns a Writer to w.
+func NewWriter(w http.ResponseWriter) *Writer {
+	return &Writer{ResponseWriter: w, control: http.NewResponseController(w)}
+}
+
 // WriteHeader keeps back an error in plain text: it is no JSON-RPC.
-func (w *writer) WriteHeader(status int) {
+func (w *Writer) WriteHeader(status int) {
 	if status >= 400 && strings.HasPrefix(w.Header().Get("Content-Type"), "text/plain") {
 		w.refused = status
 		return
@@ -35,13 +37,12 @@ func (w *writer) WriteHeader(status int) {
 	w.ResponseWriter.WriteHeader(status)
 }
 
-// Write renews the deadline, so that it bounds the time in which the client reads nothing
-// and not the length of the stream.
-func (w *writer) Write(b []byte) (int, error) {
+// Write implements [http.ResponseWriter].
+func (w *Writer) Write(b []byte) (int, error) {
 	if w.refused != 0 {
 		return len(b), nil
 	}
-	_ = w.control.SetWriteDeadline(time.Now().Add(writeTimeout)) // not every ResponseWriter supports it
+	api.BoundWrite(w.control)
 	if _, err := w.ResponseWriter.Write(mend(b)); err != nil {
 		return 0, err
 	}
@@ -49,7 +50,7 @@ func (w *writer) Write(b []byte) (int, error) {
 }
 
 // Unwrap lets an [http.ResponseController] flush.
-func (w *writer) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+func (w *Writer) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
 // invalidParams is where the message begins of an error about parameters.
 var invalidParams = []byte(`"error":{"code":-32602,"message":`)
@@ -72,17 +73,20 @@ func mend(message []byte) []byte {
 	return slices.Concat(message[:begin], []byte(`"the parameters are not what the method takes"`), message[begin+int(d.InputOffset()):])
 }
 
-// refusal returns the error for a request that the SDK has refused in plain text. Its words
-// are not used: they name its types and quote what was sent.
-func refusal(r *http.Request, body []byte, status int) *api.Error {
+// Refusal returns the error for a request that the SDK has refused in plain text, nil if it
+// has not. Its words are not used: they name its types and quote what was sent.
+func (w *Writer) Refusal(r *http.Request, body []byte) error {
+	if w.refused == 0 {
+		return nil
+	}
 	_, malformed := jsonrpc.DecodeMessage(body)
 	version, versions := r.Header.Get("Mcp-Protocol-Version"), sdk.SupportedProtocolVersions()
 	jsonOK, streamOK, _ := api.Negotiate(r)
 	switch {
-	case status == http.StatusForbidden: // of a page that has renamed its address
+	case w.refused == http.StatusForbidden: // of a page that has renamed its address
 		return &api.Error{Code: api.PermissionDenied, Details: []api.Detail{{Field: "Host", Issue: "must be localhost or a loopback address"}}}
-	case status >= 500:
-		return api.Fail(api.Internal, fmt.Errorf("the SDK answers %d", status))
+	case w.refused >= 500:
+		return api.Fail(api.Internal, fmt.Errorf("the SDK answers %d", w.refused))
 	case malformed != nil:
 		return api.Malformed("body", "must be a message of JSON-RPC 2.0")
 	case version != "" && !slices.Contains(versions, version):
