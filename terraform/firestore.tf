@@ -10,7 +10,7 @@ locals {
       "owner", "session_id", "created_at", "updated_at", "turns", "total_tokens", "title", "log",
       "keys", "keyed_at", "deleted", "feedback", "past", "archived", "archives_expire_at", "replaced", "state",
     ]
-    runs    = ["owner", "session_id", "state", "created_at", "head", "parts", "checkpoint", "result", "below"]
+    runs    = ["owner", "session_id", "state", "created_at", "head", "parts", "checkpoint", "result", "below", "deleted"]
     steps   = ["checkpoint"]
     users   = ["updated_at", "deleted_at", "writes", "values"]
     archive = ["log", "feedback"]
