@@ -147,6 +147,9 @@ func TestWhichRefusalsAreAudited(t *testing.T) {
 		"an unknown path, of a known caller":       {identified(""), api.NotFound, ""},
 		"an unknown path, of a stranger":           {stranger(""), api.NotFound, ""},
 		"a wrong key on an unknown path":           {stranger(""), api.Unauthenticated, credentialRefused},
+		"a limit, at a route that is not audited":  {identified(""), api.RateLimited, "request"},
+		"an origin, of a stranger":                 {stranger(""), api.OriginNotAllowed, "request"},
+		"a budget, of a known caller":              {identified("session.turn"), api.QuotaExceeded, "session.turn"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -175,6 +178,9 @@ func TestTheEntryOfATask(t *testing.T) {
 	do := func(ctx context.Context, action, outcome string) {
 		telemetry.SetTurn(ctx, func(turn *telemetry.Turn) { turn.Action, turn.Outcome = action, outcome })
 	}
+	replay := func(ctx context.Context) {
+		telemetry.SetTurn(ctx, func(turn *telemetry.Turn) { turn.Replayed = true })
+	}
 	for name, test := range map[string]struct {
 		do   func(context.Context)
 		want []string // action, outcome
@@ -182,6 +188,7 @@ func TestTheEntryOfATask(t *testing.T) {
 		"nothing to do":      {func(context.Context) {}, nil},
 		"a turn":             {func(ctx context.Context) { do(ctx, api.AuditTurn, "") }, []string{api.AuditTurn, "ok"}},
 		"a webhook given up": {func(ctx context.Context) { do(ctx, "webhook.deliver", "failed") }, []string{"webhook.deliver", "failed"}},
+		"a replay":           {func(ctx context.Context) { do(ctx, api.AuditTurn, ""); replay(ctx) }, []string{"session.replay", "ok"}},
 		"a turn that has failed": {func(ctx context.Context) {
 			do(ctx, api.AuditTurn, "")
 			telemetry.Fail(ctx, &api.Error{Code: "model_failed"})
