@@ -6,7 +6,8 @@
 // it; an environment variable chooses the one that is active. So a mutant costs
 // the run of the tests that reach it, and no compilation. The tests of the other
 // packages count too. A mutant that every test passes has survived: it shows what
-// no test holds, or it changes nothing that anybody could see.
+// no test holds, or it changes nothing that anybody could see. One of the second kind
+// is not tried once explained.txt has the reason.
 package main
 
 import (
@@ -94,11 +95,17 @@ func run(ctx context.Context, out io.Writer, o options, packages []string) error
 	}
 
 	var chosen []mutant
-	uncovered := 0
+	uncovered, unseen := 0, 0
+	explained, err := explanations()
+	if err != nil {
+		return err
+	}
 	for _, m := range p.mutants {
 		reached := slices.ContainsFunc(tests, func(t test) bool { return t.reaches[m.id] })
 		switch {
 		case m.broken || !o.at.MatchString(m.place()):
+		case explained[p.entry(m)] != "":
+			unseen++
 		case !reached:
 			uncovered++
 			fmt.Fprintf(out, "not reached  %s\n", m)
@@ -107,7 +114,7 @@ func run(ctx context.Context, out io.Writer, o options, packages []string) error
 		}
 	}
 	rand.New(rand.NewPCG(o.seed, 0)).Shuffle(len(chosen), func(i, j int) { chosen[i], chosen[j] = chosen[j], chosen[i] })
-	fmt.Fprintf(out, "%d mutants are reached by %d tests, %d by none\n", len(chosen), len(tests), uncovered)
+	fmt.Fprintf(out, "%d mutants are reached by %d tests, %d by none; %d are explained\n", len(chosen), len(tests), uncovered, unseen)
 
 	end := time.Now().Add(o.budget)
 	var mu sync.Mutex

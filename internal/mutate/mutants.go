@@ -28,6 +28,7 @@ const (
 type mutant struct {
 	id        int
 	at        token.Position
+	function  string
 	what      string
 	broken    bool // it does not compile
 	statement string
@@ -55,6 +56,8 @@ type pkg struct {
 	types   *types.Package
 	mutants []mutant
 	edits   map[string][]edit
+
+	function string // in which mutants are looked for
 }
 
 // load parses a package and checks its types by what the compiler exported.
@@ -102,6 +105,10 @@ func load(ctx context.Context, path string) (*pkg, error) {
 func (p *pkg) find() {
 	for _, f := range p.files {
 		for _, d := range f.Decls {
+			p.function = ""
+			if function, ok := d.(*ast.FuncDecl); ok {
+				p.function = function.Name.Name
+			}
 			if g, ok := d.(*ast.GenDecl); ok && g.Tok != token.VAR {
 				continue // a constant must stay one
 			}
@@ -163,7 +170,7 @@ func (p *pkg) add(n ast.Node, format string, args ...any) int {
 		text = text[:120] + "…"
 	}
 	id := len(p.mutants) + 1
-	p.mutants = append(p.mutants, mutant{id: id, at: at, what: fmt.Sprintf(format, args...), statement: text})
+	p.mutants = append(p.mutants, mutant{id: id, at: at, function: p.function, what: fmt.Sprintf(format, args...), statement: text})
 	return id
 }
 

@@ -111,3 +111,28 @@ func TestSurvivorsAreNamed(t *testing.T) {
 		t.Error(out.String())
 	}
 }
+
+func TestExplainedMutantsExist(t *testing.T) {
+	explained, err := explanations()
+	if err != nil {
+		t.Fatal(err)
+	}
+	dirs := map[string]bool{}
+	for entry := range explained {
+		file, _, _ := strings.Cut(entry, " ")
+		dirs[filepath.Dir(file)] = true
+	}
+	for dir := range dirs {
+		p, err := load(t.Context(), "example.com/gatehouse/"+dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		p.find()
+		for _, m := range p.mutants {
+			delete(explained, p.entry(m))
+		}
+	}
+	for entry := range explained {
+		t.Errorf("there is no mutant %s", entry)
+	}
+}
