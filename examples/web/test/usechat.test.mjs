@@ -80,7 +80,7 @@ test('stop', async () => {
   const page = render({ id: generateId() });
   const chat = await page.settled();
   const sending = chat.sendMessage({ text: 'slow please' });
-  await until(() => page.chat().messages.at(-1)?.parts.some(p => p.type === 'text'), 'the first word');
+  await until(() => page.chat().messages.at(-1)?.role === 'assistant' && text(page.chat().messages.at(-1)), 'the first word');
   const call = service.gemini.calls.at(-1);
   await page.chat().stop(); // only leaves
   assert.equal(await service.stopChat(chat.id, 'user'), 202);
