@@ -11,6 +11,7 @@ import (
 	"example.com/gatehouse/internal/auth"
 	"example.com/gatehouse/internal/caller"
 	"example.com/gatehouse/internal/gcp/audit"
+	"example.com/gatehouse/internal/limit"
 	"example.com/gatehouse/internal/telemetry"
 	"example.com/gatehouse/session"
 )
@@ -207,6 +208,36 @@ func TestTheEntryOfATask(t *testing.T) {
 		if len(entries) != 1 || entries[0].Action != test.want[0] || entries[0].Outcome != test.want[1] ||
 			entries[0].Principal != string(ada.Principal.Owner()) || entries[0].EndUser != string(ada.Owner) {
 			t.Errorf("%s: %+v, want %v of the run's caller", name, entries, test.want)
+		}
+	}
+}
+
+// A request that a limit refused is counted by the limit.
+func TestByWhichLimitARequestIsRefused(t *testing.T) {
+	t.Parallel()
+	refusal := func(rule string, daily bool) error {
+		return limit.Refused(&limit.Refusal{Rule: rule, Daily: daily, RetryAfter: time.Second})
+	}
+	for name, test := range map[string]struct {
+		err  error
+		want telemetry.Limit
+	}{
+		"none":                    {nil, ""},
+		"another failure":         {api.Fail(api.ValidationFailed, nil), ""},
+		"a client that left":      {limit.Refused(context.Canceled), ""},
+		"no place":                {api.Fail(api.Overloaded, nil), telemetry.LimitConcurrency},
+		"the service's tokens":    {refusal(limit.Service, true), telemetry.LimitServiceTokens},
+		"the caller's tokens":     {refusal(limit.Caller, true), telemetry.LimitCallerTokens},
+		"the caller's requests":   {refusal(limit.Caller, false), telemetry.LimitCallerRequests},
+		"the end user's tokens":   {refusal(limit.EndUser, true), telemetry.LimitTokens},
+		"the end user's requests": {refusal(limit.EndUser, false), telemetry.LimitRequests},
+	} {
+		var e *api.Error
+		if test.err != nil {
+			e = api.AsError(test.err)
+		}
+		if got := limitOf(e); got != test.want {
+			t.Errorf("%s: %q, want %q", name, got, test.want)
 		}
 	}
 }

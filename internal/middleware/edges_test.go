@@ -250,3 +250,31 @@ func TestABodyThatIsPut(t *testing.T) {
 		t.Errorf("a body that is not read: %d %s", w.Code, w.Body)
 	}
 }
+
+// The platform's probes are in no metric; how a client came is what the proxy reports.
+func TestWhichRequestsAreMeasured(t *testing.T) {
+	t.Parallel()
+	settings, err := telemetry.Parse(func(string) (string, bool) { return "", false })
+	if err != nil {
+		t.Fatal(err)
+	}
+	observer, err := telemetry.New(settings, telemetry.Config{Service: "s", Routes: []string{"GET /public", "GET /probe", "GET /error"}, Codes: []string{"overloaded"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := newDoor(t, anybody(), func(c *middleware.Config) { c.Observer, c.Proxied = observer, true })
+	d.get(t, "/public", "X-Forwarded-Proto", "https")
+	d.get(t, "/public", "X-Forwarded-Proto", "http, HTTPS")
+	d.get(t, "/error")
+	d.get(t, "/probe")
+	w := httptest.NewRecorder()
+	observer.Handler().ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/metrics", nil))
+	page := w.Body.String()
+	for label, want := range map[string]bool{
+		`url_scheme="https"} 2`: true, `http_route="/error"`: true, `limit="concurrency"`: true, `http_route="/probe"`: false,
+	} {
+		if strings.Contains(page, label) != want {
+			t.Errorf("%s is measured: %t\n%s", label, !want, page)
+		}
+	}
+}

@@ -471,17 +471,18 @@ func TestTheLine(t *testing.T) {
 func TestTheLineOfAFailure(t *testing.T) {
 	t.Parallel()
 	for path, want := range map[string]struct {
-		severity, message, code, cause string
+		severity, message, code, cause, url string
 	}{
-		"/error":     {"ERROR", "GET /error 503 Service Unavailable", "overloaded", "the cause"},
-		"/private/x": {"WARNING", "GET /private/{id} 401 Unauthorized", "unauthenticated", "no credential"},
-		"/nothing":   {"WARNING", "no route 404 Not Found", "not_found", ""},
+		"/error":     {"ERROR", "GET /error 503 Service Unavailable", "overloaded", "the cause", "/error"},
+		"/private/x": {"WARNING", "GET /private/{id} 401 Unauthorized", "unauthenticated", "no credential", "/private/{id}"},
+		"/nothing":   {"WARNING", "no route 404 Not Found", "not_found", "", "/nothing"},
 	} {
 		d := newDoor(t, byKey(t), nil)
 		d.get(t, path)
 		fields := d.log.one(t)
 		cause, _ := fields["error"].(string)
-		if fields["severity"] != want.severity || fields["message"] != want.message || fields["code"] != want.code || cause != want.cause {
+		if fields["severity"] != want.severity || fields["message"] != want.message || fields["code"] != want.code || cause != want.cause ||
+			fields["httpRequest"].(map[string]any)["requestUrl"] != want.url {
 			t.Errorf("%s: %v", path, fields)
 		}
 	}
