@@ -64,10 +64,7 @@ func (m *middleware) remoteIP(r *http.Request) string {
 			return ip.String()
 		}
 	}
-	host, _, err := net.SplitHostPort(r.RemoteAddr)
-	if err != nil {
-		return ""
-	}
+	host, _, _ := net.SplitHostPort(r.RemoteAddr) // "" on an error
 	return host
 }
 
@@ -107,13 +104,15 @@ type trackedBody struct {
 
 func (b *trackedBody) Read(p []byte) (int, error) {
 	n, err := b.ReadCloser.Read(p)
-	b.ended = b.ended || err == io.EOF
+	if err == io.EOF {
+		b.ended = true
+	}
 	return n, err
 }
 
 // track returns r, whose body w knows to be read to its end or not.
 func (w *recorder) track(r *http.Request) *http.Request {
-	if r.Body != nil && r.ContentLength != 0 && r.ProtoMajor == 1 {
+	if r.ContentLength != 0 && r.ProtoMajor == 1 {
 		w.body = &trackedBody{ReadCloser: r.Body}
 		r.Body = w.body
 	}

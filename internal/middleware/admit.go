@@ -71,6 +71,5 @@ func (b *gatedBody) Read(p []byte) (int, error) {
 // readsBody reports whether the handler of r reads its body, and so has to wait for
 // the client.
 func readsBody(r *http.Request) bool {
-	hasBody := r.Body != nil && r.Body != http.NoBody && r.ContentLength != 0
-	return hasBody && (r.Method == http.MethodPost || r.Method == http.MethodPut)
+	return r.ContentLength != 0 && (r.Method == http.MethodPost || r.Method == http.MethodPut)
 }

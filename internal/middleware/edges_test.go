@@ -1,15 +1,20 @@
 package middleware_test
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
+	"example.com/gatehouse/internal/access"
 	"example.com/gatehouse/internal/api"
 	"example.com/gatehouse/internal/auth"
 	"example.com/gatehouse/internal/caller"
@@ -187,7 +192,7 @@ func TestWorkAfterTheAnswer(t *testing.T) {
 	d := newDoor(t, anybody(), func(c *middleware.Config) {
 		c.Limiter = own
 		c.Figures = figures.New(figures.Config{Store: store, Now: func() time.Time { return now }, Log: telemetry.Discard()})
-	})
+	}, api.Route{Method: "GET", Path: "/uncounted", Public: true, Uncounted: true, Handler: func(http.ResponseWriter, *http.Request) error { return nil }})
 	usage := func() int64 {
 		report, err := other.Report(t.Context(), nil, budgets)
 		if err != nil {
@@ -195,7 +200,11 @@ func TestWorkAfterTheAnswer(t *testing.T) {
 		}
 		return report.Usage["m"].Tokens
 	}
-	d.get(t, "/public")
+	d.get(t, "/probe")
+	d.get(t, "/uncounted")
+	if w := d.get(t, "/public"); !w.Flushed {
+		t.Error("the client has to wait for what comes after its answer")
+	}
 	if n := usage(); n != 0 {
 		t.Fatalf("%d tokens reported before they are due", n)
 	}
@@ -204,8 +213,8 @@ func TestWorkAfterTheAnswer(t *testing.T) {
 	if n := usage(); n != 90 {
 		t.Errorf("%d of 90 tokens reported when they were due", n)
 	}
-	if sum, err := store.Sum(t.Context(), now.Add(-time.Hour)); err != nil || sum.Requests == 0 {
-		t.Errorf("no figures written: %+v, %v", sum, err)
+	if sum, err := store.Sum(t.Context(), now.Add(-time.Hour)); err != nil || sum.Requests != 2 {
+		t.Errorf("figures of two requests, a probe and one that is not counted: %+v, %v", sum, err)
 	}
 
 	broken := newDoor(t, byKey(t), func(c *middleware.Config) { c.Audit = middleware.NewAudit((*audit.Log)(nil), false) })
@@ -271,10 +280,238 @@ func TestWhichRequestsAreMeasured(t *testing.T) {
 	observer.Handler().ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/metrics", nil))
 	page := w.Body.String()
 	for label, want := range map[string]bool{
-		`url_scheme="https"} 2`: true, `http_route="/error"`: true, `limit="concurrency"`: true, `http_route="/probe"`: false,
+		`url_scheme="https"} 2`: true, `http_route="/error"`: true, `limit="concurrency"`: true, `http_route="/probe"`: false, `limit="other"`: false,
 	} {
 		if strings.Contains(page, label) != want {
 			t.Errorf("%s is measured: %t\n%s", label, !want, page)
 		}
+	}
+}
+
+// What a handler leaves in its body decides whether the connection can go on after a
+// refusal. By HTTP/2 a request ends by itself.
+func TestTheConnectionAfterABody(t *testing.T) {
+	t.Parallel()
+	answer := func(read int64, status int) api.Handler {
+		return func(w http.ResponseWriter, r *http.Request) error {
+			if read != 0 {
+				_, _ = io.CopyN(io.Discard, r.Body, read)
+			}
+			w.WriteHeader(status)
+			return nil
+		}
+	}
+	for name, tt := range map[string]struct {
+		handler api.Handler
+		proto   int
+		close   bool
+	}{
+		"refused unread":           {answer(0, 400), 1, true},
+		"refused in the middle":    {answer(2, 404), 1, true},
+		"refused after its end":    {answer(100, 400), 1, false},
+		"answered unread":          {answer(0, 200), 1, false},
+		"redirected unread":        {answer(0, 399), 1, false},
+		"refused unread by HTTP/2": {answer(0, 400), 2, false},
+	} {
+		d := newDoor(t, anybody(), nil, api.Route{Method: http.MethodPost, Path: "/body", Handler: tt.handler})
+		r := httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/body", strings.NewReader("a body"))
+		r.ProtoMajor = tt.proto
+		w := httptest.NewRecorder()
+		d.ServeHTTP(w, r)
+		if got := w.Header().Get("Connection") == "close"; got != tt.close {
+			t.Errorf("%s: %d, closes the connection: %t", name, w.Code, got)
+		}
+	}
+}
+
+// The line has the status that the client got: the first, and not an informational one.
+func TestTheStatusOfTheLine(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		statuses []int
+		want     float64
+	}{
+		"none":                       {nil, 200},
+		"one":                        {[]int{201}, 201},
+		"a hint before":              {[]int{103, 202}, 202},
+		"a second one has no effect": {[]int{203, 404}, 203},
+	} {
+		d := newDoor(t, anybody(), nil, api.Route{Method: "GET", Path: "/status", Handler: func(w http.ResponseWriter, _ *http.Request) error {
+			for _, status := range tt.statuses {
+				w.WriteHeader(status)
+			}
+			return nil
+		}})
+		d.get(t, "/status")
+		if got := d.log.one(t)["httpRequest"].(map[string]any)["status"]; got != tt.want {
+			t.Errorf("%s: %v, want %v", name, got, tt.want)
+		}
+	}
+	d := newDoor(t, anybody(), nil, api.Route{Method: "GET", Path: "/begun", Handler: func(w http.ResponseWriter, _ *http.Request) error {
+		w.WriteHeader(200)
+		panic("after the status")
+	}})
+	defer func() {
+		if p := recover(); p != http.ErrAbortHandler { //nolint:errorlint // a panic's value
+			t.Errorf("panic %v, want %v: the answer has begun", p, http.ErrAbortHandler)
+		}
+	}()
+	d.get(t, "/begun")
+}
+
+// A body takes one place, at its end, however often it is read; who works is not counted
+// among those that send.
+func TestAPlaceIsTakenAtABodysEnd(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		release := make(chan struct{})
+		d := newDoor(t, anybody(), atMost(2),
+			api.Route{Method: "GET", Path: "/wait", Handler: func(http.ResponseWriter, *http.Request) error { <-release; return nil }},
+			api.Route{Method: "POST", Path: "/body", Handler: func(_ http.ResponseWriter, r *http.Request) error {
+				_, err := io.Copy(io.Discard, r.Body)
+				_, again := r.Body.Read(make([]byte, 1))
+				if !errors.Is(again, io.EOF) && err == nil {
+					t.Errorf("read again: %v", again)
+				}
+				return err
+			}})
+		var requests sync.WaitGroup
+		begin := func(method, path string, body io.Reader) *httptest.ResponseRecorder {
+			w := httptest.NewRecorder()
+			requests.Go(func() { d.ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), method, path, body)) })
+			synctest.Wait()
+			return w
+		}
+		begin("GET", "/wait", nil)
+		var bodies []*io.PipeWriter
+		var sent []*httptest.ResponseRecorder
+		for range 2 { // with the next request as many as one owner may have entering
+			r, w := io.Pipe()
+			bodies, sent = append(bodies, w), append(sent, begin("POST", "/body", r))
+			if _, err := io.WriteString(w, "{"); err != nil {
+				t.Fatal(err)
+			}
+		}
+		synctest.Wait()
+		if w := d.get(t, "/private/x"); w.Code != 200 {
+			t.Errorf("a place is held by a body that has not ended: %d", w.Code)
+		}
+		for i, w := range bodies {
+			if sent[i].Flushed {
+				t.Errorf("body %d is refused: %d %s", i, sent[i].Code, sent[i].Body)
+			}
+			_ = w.Close()
+			synctest.Wait()
+		}
+		close(release)
+		requests.Wait()
+		for range 2 { // both places are free, and no more
+			release = make(chan struct{})
+			begin("GET", "/wait", nil)
+			begin("GET", "/wait", nil)
+			refused(t, d.get(t, "/private/x"), 503, "overloaded")
+			close(release)
+			requests.Wait()
+		}
+	})
+}
+
+// Nothing of a request outlives it: its context has ended.
+func TestARequestsContextEndsWithIt(t *testing.T) {
+	t.Parallel()
+	var during, after error
+	var ctx context.Context
+	d := newDoor(t, anybody(), nil, api.Route{Method: "GET", Path: "/x", Handler: func(_ http.ResponseWriter, r *http.Request) error {
+		ctx = r.Context()
+		during = ctx.Err()
+		return nil
+	}})
+	d.get(t, "/x")
+	if after = ctx.Err(); during != nil || after == nil {
+		t.Errorf("during the request %v, after it %v", during, after)
+	}
+}
+
+// A route with a form of its own takes any Accept.
+func TestARouteWithAFormOfItsOwn(t *testing.T) {
+	t.Parallel()
+	d := newDoor(t, anybody(), nil, api.Route{Method: "GET", Path: "/csv", Media: "text/csv", Handler: func(http.ResponseWriter, *http.Request) error { return nil }})
+	if w := d.get(t, "/csv", "Accept", "text/html"); w.Code != 200 {
+		t.Errorf("%d %s", w.Code, w.Body)
+	}
+}
+
+// A route knows whether its caller may see the details of the service.
+func TestOperatorsAreKnown(t *testing.T) {
+	t.Parallel()
+	operators, err := access.ParseOperators([]string{"key:plain"}, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for key, want := range map[string]bool{"plain": true, "people": false} {
+		got := !want
+		d := newDoor(t, byKey(t), func(c *middleware.Config) { c.Operators = operators },
+			api.Route{Method: "GET", Path: "/x", Handler: func(_ http.ResponseWriter, r *http.Request) error {
+				c, _ := caller.FromContext(r.Context())
+				got = c.Operator
+				return nil
+			}})
+		if d.get(t, "/x", "X-API-Key", key); got != want {
+			t.Errorf("%s is an operator: %t", key, got)
+		}
+	}
+}
+
+// A 401 has a challenge where there is one; callers that cannot be identified now, or are
+// not looked at while the service shuts down, get what they asked for.
+func TestWhoIsNotIdentified(t *testing.T) {
+	t.Parallel()
+	d := newDoor(t, []auth.Method{fixed{err: auth.ErrInvalid}}, func(c *middleware.Config) { c.Challenge = "" })
+	w := d.get(t, "/private/x")
+	refused(t, w, 401, "unauthenticated")
+	if got, there := w.Header()["Www-Authenticate"]; there {
+		t.Errorf("an empty challenge: %q", got)
+	}
+	away := newDoor(t, []auth.Method{fixed{err: auth.ErrUnavailable}}, nil)
+	if w := away.get(t, "/public"); w.Code != 200 {
+		t.Errorf("a public route while nobody can be identified: %d %s", w.Code, w.Body)
+	}
+	refused(t, away.get(t, "/nothing"), 404, "not_found")
+	closing := newDoor(t, byKey(t), nil)
+	if err := closing.gate.Shut(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	refused(t, closing.get(t, "/nothing", "X-API-Key", "nonsense"), 404, "not_found")
+}
+
+// A mistake counts against its caller, and against no end user's limit.
+func TestAMistakeCountsAgainstItsCaller(t *testing.T) {
+	t.Parallel()
+	now := func() time.Time { return time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC) }
+	limiter := limit.New(limit.Config{Counters: limit.NewMemory(now), MaxInstances: 1, Now: now, Log: telemetry.Discard()})
+	d := newDoor(t, byKey(t), func(c *middleware.Config) {
+		c.Limiter, c.Limits = limiter, limit.Limits{PerMinute: 1, CallerPerMinute: 2}
+	})
+	for range 19 {
+		refused(t, d.get(t, "/private/x", "X-API-Key", "plain", "Accept", "text/html"), 406, "not_acceptable")
+	}
+	if w := d.get(t, "/private/x", "X-API-Key", "plain"); w.Code != 200 {
+		t.Errorf("after nineteen mistakes of twenty: %d %s", w.Code, w.Body)
+	}
+	refused(t, d.get(t, "/private/x", "X-API-Key", "plain", "Accept", "text/html"), 429, "rate_limited")
+}
+
+// An entry of the audit has the trace that its request belongs to.
+func TestTheAuditHasTheTrace(t *testing.T) {
+	t.Parallel()
+	var out strings.Builder
+	log, err := audit.New(t.Context(), "", audit.Off, "", &out)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := newDoor(t, byKey(t), func(c *middleware.Config) { c.Audit = middleware.NewAudit(log, false) })
+	d.get(t, "/private/x", "X-API-Key", "nonsense", "Traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")
+	if entry := out.String(); !strings.Contains(entry, "0af7651916cd43dd8448eb211c80319c") || !strings.Contains(entry, "credential.refused") {
+		t.Errorf("entry %q", entry)
 	}
 }
