@@ -1,0 +1,120 @@
+package limit_test
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"example.com/gatehouse/internal/limit"
+	"example.com/gatehouse/internal/testclock"
+)
+
+// A permit gives back what the call did not cost, to the minute it was taken from and
+// down to nothing used.
+func TestWhatAPermitGivesBack(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		cost, settled int64
+		later         time.Duration
+		left          int // tenths of 30
+	}{
+		"all of it":                    {limit.Turn, 0, 0, 30},
+		"most of it":                   {limit.Turn, limit.Get, 0, 29},
+		"nothing":                      {limit.Turn, limit.Turn, 0, 20},
+		"it cost more":                 {limit.Get, limit.Turn, 0, 20},
+		"nothing to the minute after":  {limit.Turn, 0, 17 * time.Second, 30 - 7},
+		"it cost more, a minute later": {limit.Get, limit.Turn, 17 * time.Second, 30 - 7},
+	} {
+		clock := testclock.New(start)
+		l := newLimiter(newCounters(clock.Now), clock, 1)
+		p, err := l.Take(t.Context(), person(3), tt.cost)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if tt.later > 0 {
+			clock.Advance(tt.later)
+			for range 7 {
+				if _, err := l.Take(t.Context(), person(3), limit.Get); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		p.Settle(tt.settled)
+		if n, _ := drain(t, l, person(3), limit.Get); n != tt.left {
+			t.Errorf("%s: %d tenths left, want %d", name, n, tt.left)
+		}
+	}
+}
+
+// Without counters one instance has the whole limit, as does one of an unknown number.
+func TestTheShareOfOneInstance(t *testing.T) {
+	t.Parallel()
+	for instances, want := range map[int]int{-1: 60, 0: 60, 1: 60, 2: 30} {
+		clock := testclock.New(start)
+		c := newCounters(clock.Now)
+		c.away.Store(true)
+		if n, _ := drain(t, newLimiter(c, clock, instances), person(60), limit.Turn); n != want {
+			t.Errorf("%d instances: %d let through, want %d", instances, n, want)
+		}
+	}
+}
+
+func TestTheTextOfARefusal(t *testing.T) {
+	t.Parallel()
+	for want, refusal := range map[string]limit.Refusal{
+		`the limit "caller" of 60 calls a minute is reached`: {Rule: "caller", Limit: 60},
+		`the budget "caller" of 1000 tokens a day is spent`:  {Rule: "caller", Limit: 1000, Daily: true},
+	} {
+		if got := refusal.Error(); got != want {
+			t.Errorf("%q, want %q", got, want)
+		}
+	}
+}
+
+// hangsFor counts as its counters do, but for accounts whose first update it saw hang.
+type hangsFor struct {
+	*counters
+	hang string
+}
+
+func (h *hangsFor) Update(ctx context.Context, name string, u limit.Update) (limit.Account, error) {
+	if name == h.hang {
+		<-ctx.Done()
+		return limit.Account{}, ctx.Err()
+	}
+	return h.counters.Update(ctx, name, u)
+}
+
+// An account that does not answer in time leaves those that did as they are: what is known
+// to be used up is refused until its minute ends, not until the counters may answer.
+func TestOneAccountOfTwoHangs(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		shared := newCounters(time.Now)
+		used := limit.Rule{Name: "end_user", Who: "p", PerMinute: 6}
+		hanging := limit.Rule{Name: "caller", Who: "c", PerMinute: 600}
+		other := limit.New(limit.Config{Counters: shared, MaxInstances: 1, Now: time.Now, Log: slog.New(slog.DiscardHandler)})
+		drain(t, other, []limit.Rule{used}, limit.Turn)
+		name := ""
+		probe := newCounters(time.Now)
+		if _, err := limit.New(limit.Config{Counters: probe, MaxInstances: 1, Now: time.Now, Log: slog.New(slog.DiscardHandler)}).Take(t.Context(), []limit.Rule{hanging}, limit.Turn); err != nil {
+			t.Fatal(err)
+		}
+		for name = range probe.accounts {
+		}
+		l := limit.New(limit.Config{Counters: &hangsFor{shared, name}, MaxInstances: 1, Now: time.Now, Log: slog.New(slog.DiscardHandler)})
+		_, err := l.Take(t.Context(), []limit.Rule{used, hanging}, limit.Turn)
+		refusal, ok := errors.AsType[*limit.Refusal](err)
+		if !ok || refusal.Rule != "end_user" || refusal.RetryAfter != 59*time.Second {
+			t.Errorf("%+v", err)
+		}
+		if len(refusal.States) != 2 || !strings.Contains(refusal.Error(), "6 calls") {
+			t.Errorf("%+v", refusal)
+		}
+		l.Close(t.Context())
+	})
+}
