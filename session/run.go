@@ -223,7 +223,7 @@ const findStep = 50
 // key's entry becomes valid as long as the record. From then on only its holder's sign of
 // life decides who works on it. It returns the session and the record as stored. The error is
 // [ErrTakenOver] if the call no longer holds the key, [ErrFenced] if another has taken the run
-// over since, and [ErrChanged] if there is a record.
+// over since, [ErrChanged] if there is a record, and [ErrRunDeleted] if one was deleted.
 func Begin(ctx context.Context, store Store, s *Session, c *Claim, r *Run) (*Session, *Run, error) {
 	for try := 1; ; try++ {
 		entry := c.entry
@@ -239,7 +239,10 @@ func Begin(ctx context.Context, store Store, s *Session, c *Claim, r *Run) (*Ses
 		if !again(err) || try == commitTries {
 			return s, nil, err
 		}
-		if _, found := store.LoadRun(ctx, r.Key, r.ID); !errors.Is(found, ErrNotFound) {
+		switch _, found := store.LoadRun(ctx, r.Key, r.ID); {
+		case errors.Is(found, ErrRunDeleted):
+			return s, nil, found // no write passes its tombstone
+		case !errors.Is(found, ErrNotFound):
 			return s, nil, errors.Join(ErrChanged, found)
 		}
 		if err := pause(ctx, try); err != nil {

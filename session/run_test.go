@@ -169,6 +169,30 @@ func TestBeginWhenTheFirstWriteFails(t *testing.T) {
 	}
 }
 
+// A run whose record was deleted is not begun again, and is not tried again either.
+func TestBeginWhereTheRecordWasDeleted(t *testing.T) {
+	t.Parallel()
+	clock := sessiontest.NewClock()
+	store := session.NewMemory(sessiontest.TTL, session.MemoryLimit, clock.Now, telemetry.Discard())
+	key := session.Key{Owner: session.OwnerOf("caller", ""), ID: session.NewID()}
+	r := &session.Run{Key: key, ID: session.NewID(), State: session.Working, Holder: "holder", Request: json.RawMessage(`{}`)}
+	if _, err := store.SaveRun(t.Context(), r); err != nil {
+		t.Fatal(err)
+	}
+	if err := store.DeleteAll(t.Context(), key.Owner); err != nil {
+		t.Fatal(err)
+	}
+	o, err := session.Open(t.Context(), store, key.Owner, key.ID, session.Idempotency{Key: "key", Body: "body", Lease: time.Minute, Create: true}, nil, clock.Now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	writes := 0
+	faulty := &faultyStore{Store: store, before: func() error { writes++; return nil }}
+	if _, _, err := session.Begin(t.Context(), faulty, o.Session, o.Claim, r); !errors.Is(err, session.ErrRunDeleted) || writes != 1 {
+		t.Errorf("%v after %d writes, want one", err, writes)
+	}
+}
+
 // A stop that comes before a run begins to wait is met by it: whoever stopped it was told that
 // it stops.
 func TestAStopBeforeARunWaits(t *testing.T) {
