@@ -142,23 +142,40 @@ func (s *Service) settle(ctx context.Context, key session.Key, t *session.Turn, 
 	if t.FinishReason != finishWaiting {
 		return nil
 	}
-	t.Pending = nil
+	var record *session.Run
 	// A turn that another one follows was denied by it, so only the last one needs its record
 	// read.
 	if last {
-		record, err := s.Store.LoadRun(ctx, key, t.ID)
-		switch {
-		case err != nil && !errors.Is(err, session.ErrNotFound):
+		var err error
+		if record, err = s.Store.LoadRun(ctx, key, t.ID); err != nil && !errors.Is(err, session.ErrNotFound) {
 			return err
-		case err == nil && record.State == session.Working: // it goes on
-			return nil
-		case err == nil && s.waits(record):
-			t.Pending = record.Pending
-			return nil
 		}
 	}
-	t.FinishReason = finishStopped
+	s.settleBy(record, t, last)
 	return nil
+}
+
+// settleBy is settle for a turn whose run's record is read, nil for none.
+func (s *Service) settleBy(record *session.Run, t *session.Turn, last bool) {
+	if t.FinishReason != finishWaiting {
+		return
+	}
+	t.Pending = nil
+	switch {
+	case record != nil && record.State == session.Working: // it goes on
+	case last && record != nil && s.waits(record):
+		t.Pending = record.Pending
+	default:
+		t.FinishReason = finishStopped
+	}
+}
+
+// failedSince returns how the run of a turn that has waited has failed since, nil if it has not.
+func failedSince(t session.Turn, record *session.Run) *api.Error {
+	if t.FinishReason != finishWaiting || record == nil || record.State != session.Failed || record.Result == nil {
+		return nil
+	}
+	return failureOf(record)
 }
 
 // deniedByMessage is the reason of an answer by a new message.

@@ -392,7 +392,7 @@ func TestCallsInFirestore(t *testing.T) {
 		{"a question", func() (_ *invoke.Response, err error) {
 			waits, err = a.CallTool(ctx, call, invoke.Options{})
 			return waits, err
-		}, "", 0, 1},
+		}, "", 0, 2},
 		{"its answer", func() (*invoke.Response, error) { return z.GoOnCall(ctx, waits.RunID, call, yes) }, `{"paid":7}`, 2, 3},
 	} {
 		traffic.reads.Store(0)
@@ -461,5 +461,75 @@ func TestACallWhoseClientLeaves(t *testing.T) {
 		if !stopped && (failed != nil || b.sum() != 7) || stopped && (failed == nil || !strings.Contains(failed.Error(), "(effect_unknown)")) || len(b.begins()) != 1 {
 			t.Errorf("stopped: %t: %+v, %v; paid %d", stopped, response, failed, b.sum())
 		}
+	}
+}
+
+// A lateStore makes the first write of a record only when land is called, long after its
+// caller has given it up.
+type lateStore struct {
+	session.Store
+	late []*session.Run
+}
+
+func (s *lateStore) SaveRun(ctx context.Context, r *session.Run) (*session.Run, error) {
+	if r.Revision == nil {
+		s.late = append(s.late, r)
+		return nil, session.ErrUnavailable
+	}
+	return s.Store.SaveRun(ctx, r)
+}
+
+func (s *lateStore) land(t *testing.T) {
+	t.Helper()
+	for _, r := range s.late {
+		if _, err := s.Store.SaveRun(t.Context(), r); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// A question that takes its place in the store after it was given up, and after all of its
+// owner was deleted, asks nobody.
+func TestAQuestionThatComesAfterADeletion(t *testing.T) {
+	t.Parallel()
+	for name, open := range map[string]func(t *testing.T, now func() time.Time) session.Store{
+		"in memory": func(_ *testing.T, now func() time.Time) session.Store {
+			return session.NewMemory(time.Hour, session.MemoryLimit, now, telemetry.Discard())
+		},
+		"in Firestore": func(t *testing.T, now func() time.Time) session.Store {
+			return firestore.NewSessions(emulator.Client(t), time.Hour, now)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var offset atomic.Int64
+			store := open(t, func() time.Time { return time.Now().Add(time.Duration(offset.Load())) })
+			late, gemini, b := &lateStore{Store: store}, geminitest.Start(t), &bank{}
+			pays := b.agent(tool.Effect(b.reconcile), tool.Confirm(func(payment) string { return "Pay?" }))
+			a, z, ctx, call := asked(t, late, gemini, pays), asked(t, lapsing{store}, gemini, pays), ofCaller(t, "ada"), callOf(t, "pay", paysAnn)
+			_, err := a.CallTool(ctx, call, invoke.Options{})
+			wantCode(t, err, api.SessionStoreUnavailable)
+			if err := store.DeleteAll(ctx, session.OwnerOf("ada", "")); err != nil {
+				t.Fatal(err)
+			}
+			offset.Store(-int64(time.Second)) // it has the time at which it was sent
+			late.land(t)
+			if len(late.late) != 1 {
+				t.Fatalf("%d writes", len(late.late))
+			}
+			run, yes := session.RunID(late.late[0].Key.ID, late.late[0].ID), invoke.Approval{CallID: "call_1_1", Approve: true}
+			if waits, _, err := z.Runs(ctx, session.RunFilter{State: session.Waiting}, 10, ""); err != nil || len(waits) != 0 {
+				t.Errorf("waits: %+v, %v", waits, err)
+			}
+			if response, err := z.Approve(ctx, run, yes, nil); err == nil {
+				t.Errorf("approved: %+v", response)
+			}
+			response, err := z.GoOnCall(ctx, run, call, []invoke.Approval{yes})
+			if wantCode(t, err, api.NotFound); response != nil || len(b.begins()) != 0 {
+				t.Errorf("it goes on: %+v, begun %d times", response, len(b.begins()))
+			}
+			_, err = z.Read(ctx, run)
+			wantCode(t, err, api.NotFound)
+		})
 	}
 }

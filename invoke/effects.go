@@ -377,6 +377,13 @@ func (j *journal) holder() string {
 	return j.record.Holder
 }
 
+// stored reports whether the record is stored.
+func (j *journal) stored() bool {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.record.Revision != nil
+}
+
 // unknown reports whether the end of an effect is not known.
 func (j *journal) unknown() bool {
 	j.mu.Lock()
@@ -436,9 +443,22 @@ func (g *generation) resultsOf(calls []*genai.FunctionCall, ends map[int]callEnd
 }
 
 // suspend makes g the turn of a run that waits, and returns the run's record. What the
-// model reads of the calls, if no answer comes, is that they were not approved.
-func (g *generation) suspend() (*session.Run, error) {
+// model reads of the calls, if no answer comes, is that they were not approved. The error is
+// [errStopped] if a stop came first.
+func (s *Service) suspend(ctx context.Context, g *generation) (*session.Run, error) {
 	g.finishStep()
+	// A stop in this process would be lost from here on.
+	s.live.pass(g.run)
+	if errors.Is(context.Cause(ctx), errStopped) {
+		return nil, errStopped
+	}
+	// The question of a run without a session is its only write. Were it the first one, it
+	// could take place after it was given up and all of its owner was deleted, and be answered.
+	if g.run.req.Options.Sessionless && !g.run.journal.stored() {
+		if err := g.run.journal.Record(func(*session.Run) {}); err != nil {
+			return nil, err
+		}
+	}
 	record := g.run.journal.wait(g.pending)
 	if err := g.add(g.resultsOf(g.openCalls(), g.ends, errNotApproved)); err != nil {
 		return nil, err

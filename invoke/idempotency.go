@@ -106,6 +106,10 @@ func (s *Service) replay(ctx context.Context, opened *session.Opened, out *outpu
 		if err != nil && !errors.Is(err, session.ErrNotFound) {
 			return nil, storeFailure(err)
 		}
+		if failed := failedSince(turn, record); failed != nil {
+			return nil, failed
+		}
+		s.settleBy(record, &turn, turn.Number == opened.Session.Turns)
 	}
 	id := opened.Session.Key.ID
 	telemetry.SetTurn(ctx, func(t *telemetry.Turn) {

@@ -207,6 +207,9 @@ func (s *Service) endSessionless(ctx context.Context, r *run, c conclusion, resp
 	defer cancel()
 	err := s.saveEnd(saving, end, r.journal.holder())
 	switch {
+	case err == nil && c.waits != nil && end.State == session.Stopped: // a stop came first
+		r.end(end, s.Now())
+		return failureOf(end)
 	case err == nil:
 		r.end(end, s.Now())
 		return nil

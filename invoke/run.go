@@ -42,6 +42,7 @@ type run struct {
 
 	stopping   bool         // it was taken over only to be stopped
 	superseded bool         // another run was stopped for it
+	passed     bool         // it is about to wait: its record stops it; [runs] guards it
 	unwritten  atomic.Bool  // the queue has had it begun, and its record does not have its holder yet
 	ended      *session.Run // its record, once that is stored with its end
 
@@ -114,6 +115,26 @@ func (rs *runs) held(key runKey) *run {
 		return nil
 	}
 	return r
+}
+
+// stop ends a run that is sure to be this process's and reports whether there is one.
+func (rs *runs) stop(key runKey) bool {
+	rs.mu.Lock()
+	defer rs.mu.Unlock()
+	r := rs.byKey[key]
+	if r == nil || r.unwritten.Load() || r.passed {
+		return false
+	}
+	r.cancel(errStopped)
+	return true
+}
+
+// pass has whoever stops r do so by its record from now on. A stop before has ended r's
+// context.
+func (rs *runs) pass(r *run) {
+	rs.mu.Lock()
+	defer rs.mu.Unlock()
+	r.passed = true
 }
 
 // newest returns the run of a session that began last, nil for none. It looks at all of them,

@@ -107,7 +107,11 @@ func (s *Service) describe(ctx context.Context, key runKey, record *session.Run)
 		turn, found = s.wentOn(ctx, key.session, turn, record)
 	}
 	switch {
+	case found == nil && turn.FinishReason == finishWaiting && record != nil && record.State == session.Working: // it goes on
+		return s.runInfo(record), nil
 	case found == nil:
+		failed := failedSince(turn, record)
+		s.settleBy(record, &turn, turn.Number == current.Turns)
 		parts := turn.Shown()
 		_, text := turn.Texts()
 		info := RunInfo{
@@ -115,21 +119,8 @@ func (s *Service) describe(ctx context.Context, key runKey, record *session.Run)
 			Pending: orEmpty(turn.Pending), Result: api.Success(ctx, invoked, newResponse(key.session.ID, turn, text, parts)),
 			Stored: &turn,
 		}
-		if info.State == session.Waiting {
-			switch {
-			case record != nil && record.State == session.Working: // it goes on
-				return s.runInfo(record), nil
-			case record != nil && s.waits(record) && turn.Number == current.Turns:
-				info.Pending = orEmpty(record.Pending)
-			default: // denied, failed, its time is over, or a revision that knows no runs has gone on
-				info.State, info.Pending = session.Stopped, []session.Pending{}
-				if record != nil && record.State == session.Failed {
-					info.State = session.Failed
-					if record.Result != nil { // the turn is of before the answer
-						info.Result = record.Result
-					}
-				}
-			}
+		if failed != nil { // the turn is of before the answer
+			info.State, info.Result = session.Failed, record.Result
 		}
 		if record != nil {
 			expires := record.ExpiresAt.UTC()

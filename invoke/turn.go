@@ -256,14 +256,16 @@ type conclusion struct {
 // conclude returns what g, which ended with err, has come to. The error is that of a run
 // that leaves no turn.
 func (s *Service) conclude(ctx context.Context, r *run, g *generation, err error) (end conclusion, _ error) {
+	if errors.Is(err, errWaits) {
+		end.state = session.Waiting
+		if end.waits, err = s.suspend(ctx, g); !errors.Is(err, errStopped) {
+			return end, err
+		}
+	}
 	switch {
 	case err == nil:
 		end.state = session.Done
 		return end, nil
-	case errors.Is(err, errWaits):
-		end.state = session.Waiting
-		end.waits, err = g.suspend()
-		return end, err
 	case r.binds(ctx):
 		end.state, err = s.endBound(ctx, g, err)
 		return end, err
@@ -338,6 +340,9 @@ func (s *Service) keepTurn(ctx context.Context, r *run, opened *session.Opened, 
 	}
 	if end.stopped != nil && !errors.Is(end.stopped, errStopped) {
 		return nil, end.stopped // the turn is stored, and the client is gone
+	}
+	if end.waits != nil && end.waits.State == session.Stopped { // a stop came before the commit
+		turn.FinishReason, turn.Pending = finishStopped, nil
 	}
 	turn.ID = r.turnID
 	return newResponse(key.ID, turn, g.text.String(), r.out.attached()), nil

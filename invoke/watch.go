@@ -260,7 +260,11 @@ func (s *Service) look(ctx context.Context, key runKey, l *lookup) (_ *source, _
 // showEnded makes out show a run that is over, or waits: its turn, or its record if that
 // left none.
 func (s *Service) showEnded(ctx context.Context, key runKey, record *session.Run, out *output) error {
-	turn, err := session.Find(ctx, s.Store, key.session, key.id)
+	var turn session.Turn
+	current, err := s.Store.Load(ctx, key.session)
+	if err == nil {
+		turn, err = session.FindIn(ctx, s.Store, current, key.id)
+	}
 	if err == nil {
 		turn, err = s.wentOn(ctx, key.session, turn, record)
 	}
@@ -268,7 +272,6 @@ func (s *Service) showEnded(ctx context.Context, key runKey, record *session.Run
 	case err == nil:
 		parts := turn.Shown()
 		_, text := turn.Texts()
-		response := newResponse(key.session.ID, turn, text, parts)
 		resets := turn.Resets
 		// A run that had waited and then ended without a turn has its later resets in its record
 		// only. Whoever has seen what came after the turn's end is taken back to that.
@@ -281,8 +284,13 @@ func (s *Service) showEnded(ctx context.Context, key runKey, record *session.Run
 			}
 		}
 		out.restore(parts, resets)
-		out.begin(Start{RequestID: turn.RequestID, RunID: response.RunID, SessionID: key.session.ID, Turn: turn.Number, Model: turn.Model})
-		out.end(outcome{response: response})
+		out.begin(Start{RequestID: turn.RequestID, RunID: session.RunID(key.session.ID, turn.ID), SessionID: key.session.ID, Turn: turn.Number, Model: turn.Model})
+		if failed := failedSince(turn, record); failed != nil {
+			out.end(outcome{failure: failed})
+			return nil
+		}
+		s.settleBy(record, &turn, turn.Number == current.Turns)
+		out.end(outcome{response: newResponse(key.session.ID, turn, text, parts)})
 	case !errors.Is(err, session.ErrNotFound) || record == nil:
 		return err
 	default:
@@ -465,8 +473,7 @@ const stopTries = 5
 // when it has: its end is seen by watching it.
 func (s *Service) stop(ctx context.Context, key runKey) error {
 	for range stopTries {
-		if r := s.live.held(key); r != nil {
-			r.cancel(errStopped)
+		if s.live.stop(key) {
 			return nil
 		}
 		reading, cancel := context.WithTimeout(ctx, storeTimeout)
