@@ -3,7 +3,6 @@ package invoke
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"maps"
 	"net/http"
@@ -202,10 +201,7 @@ func (s *Service) denials(own string, denied **session.Run) func(context.Context
 		case record.State != session.Waiting: // it was answered, or stopped
 			return nil, nil
 		}
-		step, err := stepOf(record)
-		if err != nil {
-			return nil, err
-		}
+		step, _ := stepOf(record) // of a record that cannot be read, the run is over anyway
 		next := *record
 		next.State, next.Pending, next.Answers = session.Stopped, nil, maps.Clone(record.Answers)
 		untold(&next, true)
@@ -233,14 +229,11 @@ func (s *Service) reportEnd(ctx context.Context, r *session.Run) {
 
 // stepOf returns the step whose calls wait, 0 for a run that is over.
 func stepOf(record *session.Run) (int, error) {
-	if record.Checkpoint == nil {
-		return 0, nil
+	c, err := readCheckpoint(record)
+	if c == nil {
+		return 0, err
 	}
-	var c struct {
-		Step int `json:"step"`
-	}
-	err := json.Unmarshal(record.Checkpoint, &c)
-	return c.Step, err
+	return c.Step, nil
 }
 
 // maxReason bounds the reason of an answer, in characters. It has the value of the tags of
@@ -445,8 +438,8 @@ func (s *Service) tryAnswers(ctx context.Context, key runKey, later bool, answer
 		return nil, err
 	}
 	step, err := stepOf(record)
-	if err != nil {
-		return nil, api.Fail(api.Internal, err)
+	if err != nil && record.State == session.Waiting {
+		return nil, s.endUnreadable(ctx, record, err)
 	}
 	who, _ := caller.FromContext(ctx)
 	next := *record
@@ -492,8 +485,11 @@ func (s *Service) tryAnswers(ctx context.Context, key runKey, later bool, answer
 // of the answer fails.
 func (s *Service) isLast(ctx context.Context, record *session.Run) error {
 	asked, err := decodeRun(record)
-	if err != nil || asked.Options.Call != nil {
-		return err
+	if err != nil {
+		return s.endUnreadable(ctx, record, err)
+	}
+	if asked.Options.Call != nil {
+		return nil
 	}
 	current, err := s.Store.Load(ctx, record.Key)
 	if errors.Is(err, session.ErrNotFound) {

@@ -2,6 +2,7 @@ package invoke
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -11,6 +12,7 @@ import (
 
 	"google.golang.org/genai"
 
+	"example.com/gatehouse/internal/api"
 	"example.com/gatehouse/internal/model"
 	"example.com/gatehouse/session"
 )
@@ -95,7 +97,7 @@ func (c *checkpoint) encode(stored json.RawMessage) json.RawMessage {
 	return encoded
 }
 
-var errCheckpoint = errors.New("a checkpoint with a place below zero, or whose contents are no list")
+var errCheckpoint = errors.New("a checkpoint with a place below zero, or whose contents are no list of contents")
 
 // readCheckpoint returns where a record's finished steps have come, nil without any. It
 // refuses what encode never writes: nothing else checks a record that somebody edited.
@@ -113,9 +115,33 @@ func readCheckpoint(record *session.Run) (*checkpoint, error) {
 	return c, nil
 }
 
+// endUnreadable ends the run of a record that cannot be read, because somebody has edited it.
+// Who asks next reads how it has ended, and nobody tries again. The error is that end, with
+// cause for the log, or [session.ErrChanged].
+func (s *Service) endUnreadable(ctx context.Context, record *session.Run, cause error) error {
+	ctx, cancel := detach(ctx, storeTimeout)
+	defer cancel()
+	failed := api.Fail(api.Internal, fmt.Errorf("the record of a run cannot be read: %w", cause))
+	failed.Message = "This answer cannot go on: what is stored of it cannot be read. Ask again."
+	if len(record.Effects) > 0 {
+		failed.Message = "This answer cannot go on: what is stored of it cannot be read. Check what has been done before you ask again."
+	}
+	next := *record
+	next.State, next.Holder, next.Stop, next.Pending, next.Checkpoint = session.Failed, "", false, nil, nil
+	next.Epoch++                                            // for a holder that is only late
+	next.Result, _ = json.Marshal(api.Failure(ctx, failed)) // of strings
+	untold(&next, true)
+	saved, err := s.Store.SaveRun(ctx, &next)
+	if err != nil {
+		return err
+	}
+	s.found(ctx, saved)
+	return failed
+}
+
 // restore brings g to where a record's finished steps have come. Without any, g begins
-// with the question. Its error means that the record was written by code that this revision
-// cannot read; the run then fails instead of going on from somewhere else.
+// with the question. Its error means that this revision cannot read the record; the run then
+// fails instead of going on from somewhere else.
 func (g *generation) restore(record *session.Run) error {
 	defer func() { // what the broken step has shown, where it is kept
 		g.text.Reset()
@@ -132,6 +158,9 @@ func (g *generation) restore(record *session.Run) error {
 	// The arguments of calls that wait are what a person approves.
 	if err := decodeNumbers(c.Contents, &g.contents); err != nil {
 		return err
+	}
+	if len(g.contents) == 0 || slices.ContainsFunc(g.contents, func(c *genai.Content) bool { return c == nil || slices.Contains(c.Parts, nil) }) {
+		return errCheckpoint
 	}
 	exact, err := model.Restore(c.Contents) // one of an earlier release is not
 	if err != nil {

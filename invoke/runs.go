@@ -95,11 +95,7 @@ func (s *Service) describe(ctx context.Context, key runKey, record *session.Run)
 		turn, found = session.FindIn(ctx, s.Store, current, key.id)
 	}
 	if errors.Is(found, session.ErrNotFound) && record != nil && record.State == session.Waiting {
-		asked, err := decodeRun(record)
-		if err != nil {
-			return RunInfo{}, err
-		}
-		if asked.Options.Call == nil {
+		if asked, err := decodeRun(record); err == nil && asked.Options.Call == nil {
 			return RunInfo{}, found // its turn went with its session
 		}
 	}

@@ -107,7 +107,7 @@ func (s *Service) finish(ctx context.Context, t queue.Task) error {
 	defer s.Places.Leave(t.Owner)
 	asked, err := decodeRun(stored)
 	if err != nil {
-		return err
+		return s.endUnreadable(ctx, stored, err)
 	}
 	// The record has the caller as it was. What it may do is judged again, because a run can
 	// wait in the queue or for a person longer than a right lasts.

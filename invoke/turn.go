@@ -202,7 +202,8 @@ func (s *Service) perform(ctx context.Context, r *run, opened *session.Opened) (
 	}
 	if r.taken != nil {
 		if err := g.restore(r.taken); err != nil {
-			return nil, api.Fail(api.Internal, err)
+			r.journal.close(session.Failed)
+			return nil, s.endUnreadable(ctx, r.taken, err)
 		}
 		if err := s.reopenFiles(ctx, g); err != nil {
 			return nil, err

@@ -337,12 +337,9 @@ func failureOf(record *session.Run) *api.Error {
 // which only the claim was stored.
 func (s *Service) takeOver(ctx context.Context, record *session.Run, stop bool) (*run, error) {
 	asked, err := decodeRun(record)
-	if err != nil {
-		return nil, err
-	}
-	c, err := readCheckpoint(record)
-	if err != nil {
-		return nil, api.Fail(api.Internal, err)
+	c, unreadable := readCheckpoint(record)
+	if err = errors.Join(err, unreadable); err != nil {
+		return nil, s.endUnreadable(ctx, record, err)
 	}
 	if c == nil {
 		c = new(checkpoint)
@@ -413,6 +410,8 @@ func (s *Service) join(ctx context.Context, r *run, held *session.InProgressErro
 		}
 	case record.Over() && r.req.Options.Sessionless:
 		return nil // the next look at it finds its end
+	case record.State == session.Failed && record.Result != nil && len(record.Effects) > 0: // without a turn
+		return failureOf(record)
 	case record.Over() && len(record.Effects) == 0: // without a turn, and its key could not be given back
 		current, err := s.Store.Load(ctx, held.Key)
 		if err != nil {

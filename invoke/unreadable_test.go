@@ -1,0 +1,106 @@
+package invoke_test
+
+import (
+	"encoding/json"
+	"net/http"
+	"strings"
+	"testing"
+
+	"example.com/gatehouse/internal/geminitest"
+	"example.com/gatehouse/session"
+	"example.com/gatehouse/tool"
+)
+
+// A record that somebody has edited so that it cannot be read ends its run as failed, once: with
+// a sentence for whoever looks, without asking the model or doing anything again, and its
+// conversation goes on.
+func TestACheckpointThatCannotBeRead(t *testing.T) {
+	t.Parallel()
+	everyStore(t, checkpointThatCannotBeRead)
+}
+
+func checkpointThatCannotBeRead(t *testing.T, open func(*testing.T) session.Store) {
+	for name, edit := range map[string]string{
+		"no JSON":                `{"contents":[`,
+		"a list":                 `[]`,
+		"null":                   `null`,
+		"an empty object":        `{}`,
+		"a text for a number":    `{"contents":[{"role":"user","parts":[{"text":"pay"}]}],"step":"one"}`,
+		"a place below zero":     `{"contents":[{"role":"user","parts":[{"text":"pay"}]}],"step":-1}`,
+		"contents of no form":    `{"contents":7}`,
+		"no contents":            `{"contents":[]}`,
+		"contents that are null": `{"contents":[null]}`,
+		"parts that are null":    `{"contents":[{"role":"model","parts":[null]}],"step":1}`,
+		"ends of no form":        `{"contents":[{"role":"user","parts":[{"text":"pay"}]}],"step":1,"ends":{"0":7}}`,
+	} {
+		for _, test := range []struct {
+			of            string
+			waits, effect bool
+		}{{of: "waits", waits: true}, {of: "has a dead holder"}, {of: "has a dead holder and had an effect", effect: true}} {
+			t.Run(name+", of a run that "+test.of, func(t *testing.T) {
+				t.Parallel()
+				bank, gemini, store := &bank{}, geminitest.Start(t), open(t)
+				i := &instance{Store: lapsing{store}}
+				server, log := serveAgent(t, i, gemini, bank.agent(tool.Effect(bank.reconcile), tool.Confirm(question)))
+				gemini.Enqueue(pays(50))
+				_, body := ask(t, server, "/invoke", `{"query": "pay"}`, "Idempotency-Key", "key")
+				waits := decodeAnswer(t, body).Data
+				_, turn, _ := session.SplitRunID(waits.RunID)
+				record, err := store.LoadRun(t.Context(), i.records[turn].Key, turn)
+				if err != nil {
+					t.Fatal(err)
+				}
+				edited := *record
+				edited.Checkpoint = json.RawMessage(edit)
+				if !test.waits { // and has no turn
+					edited.ID, edited.Revision, edited.KeyHash = session.NewID(), nil, ""
+					edited.State, edited.Holder, edited.Pending = session.Working, "dead", nil
+				}
+				if test.effect {
+					edited.Effects = map[string]session.Effect{"e": {Name: "pay", Step: 1}}
+				}
+				if _, err := store.SaveRun(t.Context(), &edited); err != nil {
+					t.Fatal(err)
+				}
+				run, asked := session.RunID(edited.Key.ID, edited.ID), len(gemini.Requests())
+				const sentence = "This answer cannot go on: what is stored of it cannot be read."
+				if test.waits {
+					_, body = approve(t, server, run, waits.Pending[0].CallID, true)
+				} else {
+					body = get(t, server, "/runs/"+run+"/events")
+				}
+				if !strings.Contains(body, sentence) || strings.Contains(body, "Check what") != test.effect {
+					t.Errorf("the first look: %s", body)
+				}
+				for range 3 {
+					for _, path := range []string{"/runs/" + run, "/runs/" + run + "/events"} {
+						if body := get(t, server, path); !strings.Contains(body, sentence) || strings.Contains(body, "WAITING") {
+							t.Errorf("%s: %s", path, body)
+						}
+					}
+					if status, body := approve(t, server, run, "call_1_1", true); status != http.StatusConflict {
+						t.Errorf("approved: %d, %s", status, body)
+					}
+				}
+				if info := get(t, server, "/runs/"+run); !strings.Contains(info, `"state":"failed"`) {
+					t.Errorf("the run: %s", info)
+				}
+				if test.waits {
+					if status, body := ask(t, server, "/invoke", `{"query": "pay"}`, "Idempotency-Key", "key"); status != http.StatusInternalServerError || !strings.Contains(body, sentence) {
+						t.Errorf("a retry of its key: %d, %s", status, body)
+					}
+				}
+				if n := strings.Count(log.String(), "the record of a run cannot be read: "); n != 1 {
+					t.Errorf("logged %d times: %s", n, log)
+				}
+				if n := len(gemini.Requests()); n != asked || bank.sum() != 0 {
+					t.Errorf("the model was asked %d times, %d paid", n-asked, bank.sum())
+				}
+				gemini.Enqueue(geminitest.Text("Hello."))
+				if status, body := ask(t, server, "/invoke", `{"query": "hello", "session_id": "`+waits.SessionID+`"}`); status != http.StatusOK {
+					t.Errorf("the next message: %d, %s", status, body)
+				}
+			})
+		}
+	}
+}
