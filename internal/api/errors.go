@@ -50,8 +50,9 @@ const (
 	Timeout                 Code = "timeout"
 )
 
-// StatusClientClosedRequest is logged, never sent, for a client that went away
-// before its answer (nginx's convention).
+// StatusClientClosedRequest is for the log, of a client that went away before its answer
+// (nginx's convention). Only a client that closed its own direction of the connection and
+// reads on sees it.
 const StatusClientClosedRequest = 499
 
 // errorTable has, for each code, the HTTP status, the sentence for the person in front of

@@ -103,14 +103,12 @@ func Answer(w http.ResponseWriter, r *http.Request, h Handler) { answer(w, r, h,
 
 func answer(w http.ResponseWriter, r *http.Request, h Handler, fail func(http.ResponseWriter, *http.Request, *Error) error) {
 	if err := h(w, r); err != nil {
-		e := AsError(err)
-		if e.Code == ClientClosedRequest {
-			return // nobody is there to read it
-		}
 		if fail == nil {
 			fail = WriteError
 		}
-		_ = fail(w, r, e)
+		// Also if the client has left: one that closed only its own direction still reads,
+		// and without an answer the server would send an empty 200.
+		_ = fail(w, r, AsError(err))
 	}
 }
 

@@ -15,6 +15,7 @@ package middleware
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"net/http"
 	"time"
@@ -153,12 +154,16 @@ func recordFailure(h api.Handler) api.Handler {
 	return func(w http.ResponseWriter, r *http.Request) error { return failed(r, h(w, r)) }
 }
 
-// failed records how r failed and returns it; nil if err is nil.
+// failed records how r failed and returns it; nil if err is nil. A request that the
+// shutdown cut off has a client, which may send it again.
 func failed(r *http.Request, err error) error {
 	if err == nil {
 		return nil
 	}
 	e := api.AsError(err)
+	if e.Code == api.ClientClosedRequest && errors.Is(context.Cause(r.Context()), drain.ErrCut) {
+		e = api.Fail(api.ShuttingDown, e.Cause)
+	}
 	telemetry.Fail(r.Context(), e)
 	return e
 }
