@@ -130,7 +130,7 @@ func (s *Service) chatRoutes() []api.Route {
 			},
 		},
 		{
-			Method: http.MethodGet, Path: "/chat/{id}/stream", Handler: s.resumeChat, Fail: api.WriteSentence,
+			Method: http.MethodGet, Path: "/chat/{id}/stream", Handler: s.resumeChat, Audit: api.AuditRunRead, Fail: api.WriteSentence,
 			Summary: "Go on watching the answer that is being written.",
 			Doc: api.Doc{
 				ID: "resumeChat", Tag: api.TagAgent, Params: []string{"chatId", headerSDK}, Errors: []api.Code{api.SessionStoreUnavailable}, FailureText: sentences,
@@ -139,7 +139,7 @@ func (s *Service) chatRoutes() []api.Route {
 		},
 		{
 			// Whoever has used up the limit must still be able to stop what spends it.
-			Method: http.MethodPost, Path: "/chat/{id}/stop", Handler: s.stopChat, Audit: "run.stop", Unrefused: true,
+			Method: http.MethodPost, Path: "/chat/{id}/stop", Handler: s.stopChat, Audit: api.AuditRunStop, Unrefused: true,
 			Summary: "Stop the answer that is being written.",
 			Doc: api.Doc{
 				ID: "stopChat", Tag: api.TagAgent, Params: []string{"chatId"}, Errors: []api.Code{api.SessionConflict, api.SessionStoreUnavailable},

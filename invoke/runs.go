@@ -161,7 +161,7 @@ func stopped() []api.DocAnswer {
 func (s *Service) runRoutes() []api.Route {
 	return []api.Route{
 		{
-			Method: http.MethodGet, Path: "/runs", Handler: s.listRuns, Audit: "run.list",
+			Method: http.MethodGet, Path: "/runs", Handler: s.listRuns, Audit: api.AuditRunList,
 			Summary: "List your runs of the last 24 hours, the newest first.",
 			Doc: api.Doc{
 				ID: "listRuns", Tag: api.TagRuns, Params: []string{"runState", "runSession", "limit", "cursor"},
@@ -171,7 +171,7 @@ func (s *Service) runRoutes() []api.Route {
 			},
 		},
 		{
-			Method: http.MethodGet, Path: "/runs/{id}", Handler: s.getRun, Audit: "run.read",
+			Method: http.MethodGet, Path: "/runs/{id}", Handler: s.getRun, Audit: api.AuditRunRead,
 			Summary: "Read a run.",
 			Doc: api.Doc{
 				ID: "getRun", Tag: api.TagRuns, Params: []string{"runId"},
@@ -180,7 +180,7 @@ func (s *Service) runRoutes() []api.Route {
 			},
 		},
 		{
-			Method: http.MethodGet, Path: "/runs/{id}/events", Handler: s.runEvents,
+			Method: http.MethodGet, Path: "/runs/{id}/events", Handler: s.runEvents, Audit: api.AuditRunRead,
 			Summary: "Watch a run from its start, or from the event that was read last.",
 			Doc: api.Doc{
 				ID: "watchRun", Tag: api.TagRuns, Params: []string{"runId", "Last-Event-ID"},
@@ -193,7 +193,7 @@ func (s *Service) runRoutes() []api.Route {
 			},
 		},
 		{
-			Method: http.MethodPost, Path: "/runs/{id}/stop", Handler: s.stopRun, Audit: "run.stop", Unrefused: true,
+			Method: http.MethodPost, Path: "/runs/{id}/stop", Handler: s.stopRun, Audit: api.AuditRunStop, Unrefused: true,
 			Summary: "Stop a run.",
 			Doc: api.Doc{
 				ID: "stopRun", Tag: api.TagRuns, Params: []string{"runId"},

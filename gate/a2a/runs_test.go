@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -121,6 +122,11 @@ func TestATaskThatIsNotWaitedFor(t *testing.T) {
 			}
 			if task.Status.State != sdk.TaskStateCompleted || textOf(task) != "Hello Ada." {
 				t.Errorf("%+v", task)
+			}
+			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+			defer cancel()
+			if _, err := s.log.Await(ctx, regexp.MustCompile(`"action":"run\.read"`)); err != nil {
+				t.Errorf("reading a task is not in the audit: %v", err)
 			}
 		})
 	}

@@ -60,6 +60,12 @@ func (c *call) SendMessage(_ context.Context, sent *a2a.SendMessageRequest) (a2a
 	return c.GetTask(ctx, &a2a.GetTaskRequest{ID: sent.Message.TaskID}) // it waits for more answers
 }
 
+// audit sets what the audit calls the request, unless it is known by now: a message's last
+// step is to get its task.
+func (c *call) audit(action string) {
+	telemetry.SetTurn(c.request.Context(), func(t *telemetry.Turn) { t.Action = cmp.Or(t.Action, action) })
+}
+
 var errLeft = errors.New("the client has left")
 
 // SendStreamingMessage implements [a2asrv.RequestHandler]: a turn, as it happens.
@@ -138,6 +144,7 @@ func (c *call) answers(ctx context.Context, m *a2a.Message) (answers []invoke.Ap
 // SubscribeToTask implements [a2asrv.RequestHandler]: a task from its beginning, wherever
 // it is worked on.
 func (c *call) SubscribeToTask(_ context.Context, sent *a2a.SubscribeToTaskRequest) iter.Seq2[a2a.Event, error] {
+	c.audit(api.AuditRunRead)
 	return c.stream(func(show func(invoke.Event) error) (*invoke.Response, error) {
 		response, err := c.Invoke.Watch(c.request.Context(), string(sent.ID), "", show)
 		return response, unknownTask(err)
@@ -403,6 +410,7 @@ var states = map[session.RunState]a2a.TaskState{
 
 // GetTask implements [a2asrv.RequestHandler].
 func (c *call) GetTask(_ context.Context, get *a2a.GetTaskRequest) (*a2a.Task, error) {
+	c.audit(api.AuditRunRead)
 	info, err := c.Invoke.Read(c.request.Context(), string(get.ID))
 	if err != nil {
 		return nil, c.failed(unknownTask(err))
@@ -437,6 +445,7 @@ func (c *call) stored(info invoke.RunInfo, history bool) *a2a.Task {
 // ListTasks implements [a2asrv.RequestHandler]: the runs of the last day that have a
 // record, the newest first.
 func (c *call) ListTasks(_ context.Context, list *a2a.ListTasksRequest) (*a2a.ListTasksResponse, error) {
+	c.audit(api.AuditRunList)
 	ctx, filter, size := c.request.Context(), session.RunFilter{SessionID: list.ContextID}, list.PageSize
 	for run, state := range states {
 		if state == list.Status {
@@ -486,6 +495,7 @@ func unknownTask(err error) error {
 // CancelTask implements [a2asrv.RequestHandler]: it stops the run, wherever it is worked
 // on, and waits for its end.
 func (c *call) CancelTask(_ context.Context, task *a2a.CancelTaskRequest) (*a2a.Task, error) {
+	c.audit(api.AuditRunStop)
 	ctx := c.request.Context()
 	if _, err := c.Invoke.Read(ctx, string(task.ID)); err != nil { // a stop may come before the run's record
 		return nil, c.failed(unknownTask(err))

@@ -164,6 +164,7 @@ func (d *door) getTask(ctx context.Context, _ *sdk.ServerSession, params *taskPa
 	if err := checkTask(ctx, params.Meta, params.ID); err != nil {
 		return nil, err
 	}
+	telemetry.SetTurn(ctx, func(t *telemetry.Turn) { t.Action = api.AuditRunRead })
 	run, err := d.Invoke.Read(ctx, params.ID)
 	if err != nil {
 		return nil, rpcFailure(ctx, err)
@@ -250,7 +251,7 @@ func (d *door) cancelTask(ctx context.Context, _ *sdk.ServerSession, params *tas
 	if err := checkTask(ctx, params.Meta, params.ID); err != nil {
 		return nil, err
 	}
-	telemetry.SetTurn(ctx, func(t *telemetry.Turn) { t.Action = "run.stop" })
+	telemetry.SetTurn(ctx, func(t *telemetry.Turn) { t.Action = api.AuditRunStop })
 	if _, err := d.Invoke.Read(ctx, params.ID); err != nil {
 		return nil, rpcFailure(ctx, err)
 	}

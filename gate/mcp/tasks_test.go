@@ -159,6 +159,7 @@ func TestTasks(t *testing.T) {
 	if _, got := rpc(t, s, "ada", "tasks/get", declared, map[string]any{"taskId": id}); got["taskId"] != id || got["resultType"] != "complete" {
 		t.Errorf("%v", got)
 	}
+	s.awaitLog(t, `"action":"run.read"`, 1)
 	waits := awaitTask(t, s, id, declared, "input_required")
 	requests, _ := waits["inputRequests"].(map[string]any)
 	question, _ := requests["call_1_1"].(map[string]any)

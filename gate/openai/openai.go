@@ -52,9 +52,10 @@ func routes(room server.Room) []api.Route {
 	}
 	remove := route(http.MethodDelete, "responses/{response}", "deleteResponse", "Remove a response from what Responses shows.", "The session keeps its turn; `DELETE /sessions/{id}` removes that.", d.remove, changed)
 	cancel := route(http.MethodPost, "responses/{response}/cancel", "cancelResponse", "Cancel a response.", "It stops the run, wherever that is worked on.", d.cancel, changed)
-	remove.Audit, remove.Unrefused, cancel.Unrefused = "response.delete", true, true
+	remove.Audit, remove.Unrefused = "response.delete", true
+	cancel.Audit, cancel.Unrefused = api.AuditRunStop, true
 	read := route(http.MethodGet, "responses/{response}", "getResponse", "Read a response.", "As far as it has come. With `stream=true` as its events, from the start.", d.retrieve, stored)
-	read.Doc.Answers = streamed
+	read.Audit, read.Doc.Answers = api.AuditRunRead, streamed
 	return []api.Route{
 		asks(route(http.MethodPost, "chat/completions", "createChatCompletion", "Ask in OpenAI's Chat Completions.",
 			"The messages are the history of this one run, and nothing is stored, unless a header of `CONVERSATION_HEADERS` names a session.",

@@ -15,6 +15,14 @@ const AuditTurn = "session.turn"
 // AuditTool is what the audit calls a tool that a client calls itself.
 const AuditTool = "tool.call"
 
+// What the audit calls a run that is read or watched, one that is stopped, and a list of
+// runs, by any door.
+const (
+	AuditRunRead = "run.read"
+	AuditRunStop = "run.stop"
+	AuditRunList = "run.list"
+)
+
 // A Route is one method and path of the contract.
 type Route struct {
 	Method  string

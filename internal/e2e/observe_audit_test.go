@@ -68,6 +68,10 @@ func (c *script) all(t *testing.T) {
 	c.do(t, "session.turn model_unavailable", http.MethodPost, "/invoke", map[string]any{"query": prompt, "stream": true}, ann...)
 	c.do(t, "session.list ok", http.MethodGet, "/sessions", nil, ann...)
 	c.do(t, "session.read ok", http.MethodGet, "/sessions/"+id, nil, ann...)
+	run := wantTurn(t, c.do(t, "session.turn ok", http.MethodPost, "/invoke", map[string]any{"query": prompt, "session_id": id}, ann...)).RunID
+	for path, did := range map[string]string{"/runs": "run.list", "/runs/" + run: "run.read", "/runs/" + run + "/events": "run.read", "/chat/" + id + "/stream": "run.read"} {
+		c.do(t, did+" ok", http.MethodGet, path, nil, ann...)
+	}
 	c.do(t, "session.read session_not_found", http.MethodGet, "/sessions/"+id, nil, person...)
 	c.do(t, "turn.feedback ok", http.MethodPut, "/sessions/"+id+"/turns/1/feedback", map[string]any{"score": 1, "comment": opinion}, ann...)
 	c.do(t, "session.delete ok", http.MethodDelete, "/sessions/"+id, nil, ann...)

@@ -3,6 +3,8 @@ package middleware
 import (
 	"cmp"
 	"context"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	lru "github.com/hashicorp/golang-lru/v2"
@@ -18,7 +20,8 @@ type Audit struct {
 	log   *audit.Log
 	named bool
 	// written are the turns whose entry this process has delivered.
-	written *lru.Cache[string, struct{}]
+	written   *lru.Cache[string, struct{}]
+	strangers refusals
 }
 
 // auditCacheSize is the number of recent turns known to be audited. The entry of a
@@ -31,6 +34,63 @@ const auditCacheSize = 8192
 func NewAudit(log *audit.Log, named bool) *Audit {
 	written, _ := lru.New[string, struct{}](auditCacheSize) // fails only for no size
 	return &Audit{log: log, named: named, written: written}
+}
+
+// Close writes how many entries were left out and closes the log.
+func (a *Audit) Close() error {
+	if entry, ok := a.strangers.leftOut(time.Time{}); ok {
+		a.log.Write(context.Background(), entry) // it has a bound
+	}
+	return a.log.Close()
+}
+
+// strangersPerMinute is how many refusals of strangers an instance writes a minute. An entry
+// costs its delivery and its storage, and who sends no valid credential has no other limit.
+// The log has a line for each.
+const strangersPerMinute = 60
+
+// refusals bounds the entries of refused strangers, and counts those left out. The zero
+// value is ready. It is safe for concurrent use.
+type refusals struct {
+	some atomic.Bool // whether left is above 0: usually it is not, and nothing locks
+
+	mu      sync.Mutex
+	minute  int64
+	written int
+	left    int64
+}
+
+// admit reports whether one more is written; otherwise it is counted.
+func (r *refusals) admit(now time.Time) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if minute := now.Unix() / 60; minute != r.minute {
+		r.minute, r.written = minute, 0
+	}
+	if r.written < strangersPerMinute {
+		r.written++
+		return true
+	}
+	r.left++
+	r.some.Store(true)
+	return false
+}
+
+// leftOut returns the entry of those that were left out, once, when their minute is over;
+// the zero time is the end of the process.
+func (r *refusals) leftOut(now time.Time) (audit.Entry, bool) {
+	if !r.some.Load() {
+		return audit.Entry{}, false
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.left == 0 || !now.IsZero() && now.Unix()/60 == r.minute {
+		return audit.Entry{}, false
+	}
+	entry := audit.Entry{Action: refusalsLeftOut, Outcome: string(api.RateLimited), Count: r.left}
+	r.left = 0
+	r.some.Store(false)
+	return entry, true
 }
 
 // shutdownGrace is how much longer the Logging API may take once the shutdown has cut
@@ -55,16 +115,28 @@ const (
 	credentialRefused = "credential.refused"
 	anyRequest        = "request"
 	turnReplay        = "session.replay"
+	refusalsLeftOut   = "refusal.left_out"
 )
 
-// auditEntries returns what the audit keeps of a request: what was done to sessions,
-// and what was refused for who asked or how often.
+// auditEntries returns what the audit keeps of a request, and of those before it that it
+// could not keep.
 func (m *middleware) auditEntries(ctx context.Context, state *requestState, status int) []audit.Entry {
-	record := state.record
-	code, turn := record.Code(), record.Turn()
 	if m.Audit == nil {
 		return nil
 	}
+	leftOut, some := m.Audit.strangers.leftOut(time.Now()) // before this one begins another minute
+	entries := m.requestEntries(ctx, state, status)
+	if some {
+		entries = append(entries, leftOut)
+	}
+	return entries
+}
+
+// requestEntries returns what the audit keeps of a request: what was done to sessions, and
+// what was refused for who asked or how often.
+func (m *middleware) requestEntries(ctx context.Context, state *requestState, status int) []audit.Entry {
+	record := state.record
+	code, turn := record.Code(), record.Turn()
 	action := cmp.Or(turn.Action, state.action)
 	known := state.authenticated || state.caller.Principal.Subject != ""
 	switch code {
@@ -81,7 +153,7 @@ func (m *middleware) auditEntries(ctx context.Context, state *requestState, stat
 			action = cmp.Or(action, anyRequest)
 		}
 	}
-	if action == "" {
+	if action == "" || !known && !m.Audit.strangers.admit(time.Now()) {
 		return nil
 	}
 	entry := audit.Entry{
@@ -109,6 +181,9 @@ func (m *middleware) auditEntries(ctx context.Context, state *requestState, stat
 	if turn.ID != "" {
 		if code == api.ClientClosedRequest { // what it had read is stored
 			entry.Outcome, entry.Status = audit.OK, 200
+		}
+		if entry.Action == api.AuditRunRead { // it has finished what another instance left
+			entry.Action = api.AuditTurn
 		}
 		entry.ID, entry.Time = audit.TurnID(turn.ID), turn.At
 	}

@@ -4,7 +4,9 @@ import (
 	"context"
 	"io"
 	"strconv"
+	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"example.com/gatehouse/internal/api"
@@ -13,6 +15,7 @@ import (
 	"example.com/gatehouse/internal/gcp/audit"
 	"example.com/gatehouse/internal/limit"
 	"example.com/gatehouse/internal/telemetry"
+	"example.com/gatehouse/internal/testlog"
 	"example.com/gatehouse/session"
 )
 
@@ -167,6 +170,66 @@ func TestWhichRefusalsAreAudited(t *testing.T) {
 				t.Errorf("%+v, want one %s", entries, test.want)
 			}
 		})
+	}
+}
+
+// A flood of wrong credentials writes a bounded number of entries a minute, and how many it
+// left out; what known callers do has its entries meanwhile.
+func TestAFloodOfStrangersInTheAudit(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var out testlog.Buffer
+		log, err := audit.New(t.Context(), "", audit.Off, "", &out)
+		if err != nil {
+			t.Fatal(err)
+		}
+		m := &middleware{Config: Config{Audit: NewAudit(log, false)}}
+		request := func(state requestState, code api.Code) []audit.Entry {
+			state.record = &telemetry.Record{}
+			ctx := telemetry.WithRecord(t.Context(), state.record)
+			telemetry.Fail(ctx, api.Fail(code, nil))
+			return m.auditEntries(ctx, &state, 401)
+		}
+		flood := func(n int) (entries []audit.Entry) {
+			for i := range n {
+				entries = append(entries, request(requestState{}, []api.Code{api.Unauthenticated, api.OriginNotAllowed}[i%2])...)
+			}
+			return entries
+		}
+		known := requestState{authenticated: true, caller: caller.New(auth.Principal{Issuer: "api_key", Subject: "backend"}, "")}
+		if got := flood(1000); len(got) != strangersPerMinute {
+			t.Errorf("%d entries of 1000 refusals in a minute", len(got))
+		}
+		if got := request(known, api.RateLimited); len(got) != 1 || got[0].Principal == "" {
+			t.Errorf("a known caller in the flood: %+v", got)
+		}
+		time.Sleep(time.Minute)
+		got := flood(strangersPerMinute + 1)
+		if len(got) != strangersPerMinute+1 || got[1].Action != refusalsLeftOut || got[1].Count != 1000-strangersPerMinute {
+			t.Errorf("in the next minute: %d entries, the second %+v", len(got), got[1])
+		}
+		if out.String() != "" {
+			t.Fatalf("written: %s", &out)
+		}
+		if err := m.Audit.Close(); err != nil || !strings.Contains(out.String(), `"count":1,`) {
+			t.Errorf("at the end: %v, %s", err, &out)
+		}
+	})
+}
+
+// Who watches a run whose instance has died may finish it: then the entry is the turn's, as
+// its id is.
+func TestTheEntryOfAReaderThatFinishesTheRun(t *testing.T) {
+	t.Parallel()
+	m := &middleware{Config: Config{Audit: newTestAudit(t, false)}}
+	for turn, want := range map[string]string{"": api.AuditRunRead, "a": api.AuditTurn} {
+		record := &telemetry.Record{}
+		ctx := telemetry.WithRecord(t.Context(), record)
+		telemetry.SetTurn(ctx, func(set *telemetry.Turn) { set.ID = turn })
+		got := m.auditEntries(ctx, &requestState{record: record, authenticated: true, action: api.AuditRunRead}, 200)
+		if len(got) != 1 || got[0].Action != want {
+			t.Errorf("turn %q: %+v, want %s", turn, got, want)
+		}
 	}
 }
 

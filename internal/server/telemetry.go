@@ -76,7 +76,7 @@ func (s *Server) openTelemetry(ctx context.Context, p *parts, project string) er
 		return &fetchError{"LOGGING_ENDPOINT", err}
 	}
 	p.audit = middleware.NewAudit(log, s.Config.AuditNames)
-	p.closers = append(p.closers, func() { _ = log.Close() })
+	p.closers = append(p.closers, func() { _ = p.audit.Close() })
 	return nil
 }
 

@@ -39,6 +39,7 @@ type Entry struct {
 	Tokens  int64
 	CostUSD *float64 // nil: unknown
 	Status  int      // of the HTTP response
+	Count   int64    // of what this entry stands for, if that is more than one
 
 	RequestID string
 	// Trace is the full name, projects/P/traces/T.
@@ -98,6 +99,7 @@ func (e *Entry) structured(reason error) []byte {
 		Audit       bool     `json:"audit"`
 		Calls       string   `json:"calls,omitempty"`
 		CostUSD     *float64 `json:"cost_usd,omitempty"`
+		Count       int64    `json:"count,omitempty"`
 		EndUser     string   `json:"end_user,omitempty"`
 		InsertID    string   `json:"logging.googleapis.com/insertId"`
 		Labels      labels   `json:"logging.googleapis.com/labels"`
@@ -121,7 +123,7 @@ func (e *Entry) structured(reason error) []byte {
 		Labels: labels{clean(e.Action), clean(e.Outcome)}, Message: clean(e.Action + " " + e.Outcome), Model: clean(e.Model),
 		Outcome: clean(e.Outcome), Principal: clean(e.Principal), RequestID: clean(e.RequestID), SessionID: clean(e.Session),
 		Severity: strings.ToUpper(e.severity().String()), Status: e.Status, Time: e.Time.Format(time.RFC3339Nano),
-		Tokens: e.Tokens, Turn: e.Turn,
+		Tokens: e.Tokens, Turn: e.Turn, Count: e.Count,
 	}
 	if e.priced() {
 		fields.CostUSD = e.CostUSD
@@ -170,6 +172,7 @@ func (e *Entry) payload() payload {
 		fields["cost_usd"] = structpb.NewNumberValue(*e.CostUSD)
 	}
 	number("status", float64(e.Status))
+	number("count", float64(e.Count))
 	text("request_id", e.RequestID)
 	return &structpb.Struct{Fields: fields}
 }
