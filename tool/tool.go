@@ -22,7 +22,8 @@ import (
 )
 
 // MaxOutputBytes bounds the JSON that one call of a tool may return to the
-// model. A longer output is an error that the model receives: it would
+// model, as encoding/json writes it and as it is sent and stored: <, > and & are six
+// bytes each. A longer output is an error that the model receives: it would
 // cost tokens in this turn and in every later one of the session.
 const MaxOutputBytes = 64 << 10
 

@@ -135,12 +135,19 @@ type response struct {
 
 	item  object // of output, that grows; nil: none does
 	text  object // of the item
+	grown *growingText
 	names names
 
 	b        *bytes.Buffer // of the stream; nil: there is none
 	sequence int
 	err      error
 }
+
+// A growingText is a string in JSON, to which adding costs what is added.
+type growingText struct{ strings.Builder }
+
+// MarshalJSON implements [json.Marshaler].
+func (t *growingText) MarshalJSON() ([]byte, error) { return json.Marshal(t.String()) }
 
 // Names are what an item that grows is called in events.
 type names struct{ item, id, content, part, text, index string }
@@ -237,10 +244,11 @@ func (s *response) show(p session.Part) {
 	if s.names != n {
 		s.close()
 		_, turn, _ := session.SplitRunID(s.run)
-		s.names, s.text = n, object{"type": "summary_text", "text": ""}
+		s.names, s.grown = n, &growingText{}
+		s.text = object{"type": "summary_text", "text": s.grown}
 		s.item = object{"id": n.id + turn + "_" + strconv.Itoa(len(s.output)), "type": n.item, n.content: []object{}}
 		if p.Kind == session.KindText {
-			s.text = object{"type": "output_text", "text": "", "annotations": []object{}}
+			s.text = object{"type": "output_text", "text": s.grown, "annotations": []object{}}
 			s.item["role"], s.item["status"] = "assistant", "in_progress"
 		}
 		s.output = append(s.output, s.item)
@@ -248,7 +256,7 @@ func (s *response) show(p session.Part) {
 		s.about(n.part+".added", object{"part": s.text})
 		s.item[n.content] = []object{s.text}
 	}
-	s.text["text"] = s.text["text"].(string) + p.Text
+	s.grown.WriteString(p.Text)
 	s.about(n.text+".delta", object{"delta": p.Text, "logprobs": []object{}})
 }
 

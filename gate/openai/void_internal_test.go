@@ -2,6 +2,8 @@ package openai
 
 import (
 	"bytes"
+	"encoding/json"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -44,5 +46,25 @@ func TestTextThatIsVoid(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// Showing an answer costs what it has, and not the square of its parts.
+func TestAnAnswerOfManyParts(t *testing.T) {
+	const parts, part = 20_000, "0123456789"
+	s := &response{fields: object{}, output: []object{}}
+	s.begin("0123456789abcdef.fedcba9876543210", "m")
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	for range parts {
+		s.show(session.Part{Kind: session.KindText, Text: part})
+	}
+	s.close()
+	runtime.ReadMemStats(&after)
+	if used := after.TotalAlloc - before.TotalAlloc; used > 1000*parts*uint64(len(part)) {
+		t.Errorf("%d bytes of memory for %d parts", used, parts)
+	}
+	if encoded, err := json.Marshal(s.output); err != nil || !strings.Contains(string(encoded), `"text":"`+strings.Repeat(part, parts)+`"`) {
+		t.Errorf("%d bytes, %v", len(encoded), err)
 	}
 }

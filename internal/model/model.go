@@ -20,6 +20,7 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -270,13 +271,16 @@ type Spent struct {
 
 // Text joins the answer's text, without the thoughts.
 func (a *Answer) Text() string {
-	text := ""
-	if a.Content != nil {
-		for _, p := range a.Content.Parts {
-			text += partText(p)
+	if a.Content == nil {
+		return ""
+	}
+	texts := make([]string, 0, 8) // usually on the stack, and of one text there is no copy
+	for _, p := range a.Content.Parts {
+		if text := partText(p); text != "" {
+			texts = append(texts, text)
 		}
 	}
-	return text
+	return strings.Join(texts, "")
 }
 
 func partText(p *genai.Part) string {

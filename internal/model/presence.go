@@ -81,13 +81,17 @@ func (c *Client) missing(ctx context.Context) bool {
 
 // Check asks for the metadata of the first model and, where the API reports that
 // there is no such model, of those that stand in. The error is the first model's.
-// One of a moment ago is given to all who ask.
+// What it found a moment ago is returned to all who ask, unless that was the end of the
+// caller it asked for.
 func (c *Client) Check(ctx context.Context) error {
 	c.presence.checking.Lock()
 	defer c.presence.checking.Unlock()
 	if p := &c.presence; p.checked.IsZero() || time.Since(p.checked) >= checkedFor {
-		p.first = c.check(ctx)
-		p.checked = time.Now()
+		err := c.check(ctx)
+		if err != nil && errors.Is(ctx.Err(), context.Canceled) {
+			return err
+		}
+		p.first, p.checked = err, time.Now()
 	}
 	return c.presence.first
 }

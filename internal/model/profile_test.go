@@ -8,6 +8,7 @@ import (
 	"math"
 	"net/http"
 	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -303,6 +304,26 @@ func TestModelsThatAreGone(t *testing.T) {
 	}
 }
 
+// A caller that leaves while the API is asked has learned nothing that the next one, a moment
+// later, could be given.
+func TestACheckWhoseCallerLeaves(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		c := newClient(t, model.Config{APIKey: apiKey, BaseURL: "http://gemini.test", Models: []string{first}, BreakerFailures: 1, BreakerCooldown: time.Minute,
+			Transport: transport{http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+				_ = json.NewEncoder(w).Encode(map[string]string{"name": "models/" + first})
+			})}})
+		left, leave := context.WithCancel(t.Context())
+		leave()
+		if err := c.Check(left); !errors.Is(err, context.Canceled) {
+			t.Errorf("whose caller has left: %v", err)
+		}
+		if err := c.Check(t.Context()); err != nil {
+			t.Errorf("the next: %v", err)
+		}
+	})
+}
+
 func TestAModelThatComesBack(t *testing.T) {
 	t.Parallel()
 	there, asked := false, 0
@@ -352,5 +373,27 @@ func TestAnAPIThatIsAwayTakesNoModelAway(t *testing.T) {
 				}
 			})
 		})
+	}
+}
+
+// Reading an answer costs what it has, and not the square of its parts.
+func TestTheTextOfManyParts(t *testing.T) {
+	t.Parallel()
+	parts := make([]*genai.Part, 20_000)
+	for i := range parts {
+		parts[i] = &genai.Part{Text: "0123456789", Thought: i%2 == 1}
+	}
+	answer := &model.Answer{Content: &genai.Content{Parts: parts}}
+	if text := answer.Text(); text != strings.Repeat("0123456789", len(parts)/2) {
+		t.Errorf("%d bytes", len(text))
+	}
+	result := testing.Benchmark(func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			_ = answer.Text()
+		}
+	})
+	if n := result.AllocsPerOp(); n > 100 {
+		t.Errorf("%d allocations for %d parts", n, len(parts))
 	}
 }
