@@ -148,34 +148,42 @@ func (s *Service) AttachURL(req *Request, field, name, url string) error {
 // another way: it stays without a session. Counting questions is all that these protocols
 // allow: their clients name a conversation, but neither its turns nor their ids. The
 // comparison is made good at the commit, where AfterTurn is a condition, so that of two such
-// requests at once only one is appended. The error is an [*api.Error].
-func (s *Service) Continue(ctx context.Context, req *Request, sessionID string, questions int) error {
+// requests at once only one is appended.
+//
+// A retry is known by its key, and goes where its first try went: by then the session may
+// have that try's turn, and others after it, and the hook Question may have changed what the
+// turn says. The error is an [*api.Error].
+func (s *Service) Continue(ctx context.Context, req *Request, sessionID string) error {
 	reading, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
-	turns, last := 0, ""
-	meta, records, err := s.Store.Turns(reading, session.Key{Owner: caller.Owner(ctx), ID: sessionID}, max(questions-1, 0), 1)
-	switch {
-	case errors.Is(err, session.ErrNotFound):
-	case err != nil:
-		return api.Fail(api.SessionStoreUnavailable, err)
-	default:
-		turns = meta.Turns
-		if turns == questions && len(records) == 1 {
-			turn, err := records[0].Turn()
-			if err != nil {
-				return api.Fail(api.Internal, err)
-			}
-			last, _ = turn.Texts()
+	owner := caller.Owner(ctx)
+	current, err := s.stored(reading, session.Key{Owner: owner, ID: sessionID}, true)
+	if err != nil {
+		return failure(ctx, reading, err)
+	}
+	in, out := false, false // whether the key's first try went into the session, or stayed without one
+	if req.Options.Key != "" {
+		if in, err = session.HasKey(reading, s.Store, current, req.Options.Key, s.Now()); err == nil && !in {
+			out, err = s.hasKeyed(reading, owner, req.Options.Key)
+		}
+		if err != nil {
+			return failure(ctx, reading, err)
 		}
 	}
-	switch {
-	case turns == questions-1:
-	case turns == questions && strings.TrimSpace(last) == req.Query:
-		req.Options.Regenerate = true
-	default:
+	last, _, err := current.Last()
+	if err != nil {
+		return api.Fail(api.Internal, err)
+	}
+	turns, questions := current.Turns, len(req.Options.History)+1
+	again := turns == questions && asks(last, *req)
+	fits := again || turns == questions-1
+	if out || !in && !fits {
 		return nil
 	}
-	req.SessionID, req.AfterTurn = sessionID, &turns
+	req.SessionID = sessionID
+	if fits {
+		req.AfterTurn, req.Options.Regenerate = &turns, again
+	}
 	// A retry finds its own turn stored, and is the same request.
 	req.Options.Create, req.Options.Sessionless, req.Options.History, req.Options.Derived = true, false, nil, true
 	return nil

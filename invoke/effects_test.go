@@ -363,6 +363,53 @@ func TestATurnWithAnEffectIsNotReplaced(t *testing.T) {
 	}
 }
 
+// A turn in which an effect began is stored wherever its session is by then, because the next
+// question must know of it.
+func TestATurnWithAnEffectThatAnotherTurnOvertakes(t *testing.T) {
+	t.Parallel()
+	for name, req := range map[string]invoke.Request{
+		"that had a number": {Query: "pay", AfterTurn: new(1)},
+		"that replaces":     {Query: "pay", AfterTurn: new(1), Replaces: new(1)},
+		"with a key":        {Query: "pay", AfterTurn: new(1), Options: invoke.Options{Key: "key"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b, gemini, ctx, store := &bank{}, geminitest.Start(t), ofCaller(t, "caller"), newMemory()
+			s := asked(t, store, gemini, b.agent(tool.Effect(b.reconcile)))
+			gemini.Enqueue(geminitest.Text("Hello."))
+			before, err := s.Ask(ctx, invoke.Request{Query: "hello"}, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			gate := make(chan struct{})
+			gemini.Enqueue(pays(5), geminitest.Text("Pa", "id.").WithGate(1, gate), geminitest.Text("Between."))
+			req.SessionID = before.SessionID
+			var paid *invoke.Response
+			var failed error
+			var asking sync.WaitGroup
+			asking.Go(func() { paid, failed = s.Ask(ctx, req, nil) })
+			if _, err := gemini.Await(t.Context(), 3); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := s.Ask(ctx, invoke.Request{Query: "between", SessionID: before.SessionID}, nil); err != nil {
+				t.Fatal(err)
+			}
+			close(gate)
+			asking.Wait()
+			if failed != nil || paid.Turn != 3 || paid.Response != "Paid." {
+				t.Fatalf("%+v, %v", paid, failed)
+			}
+			_, records, err := store.Turns(ctx, session.Key{Owner: session.OwnerOf("caller", ""), ID: before.SessionID}, 0, 10)
+			if err != nil || len(records) != 3 || b.sum() != 5 {
+				t.Fatalf("%d turns, %d paid, %v", len(records), b.sum(), err)
+			}
+			if turn, err := records[2].Turn(); err != nil || !turn.Effects || session.RunID(before.SessionID, turn.ID) != paid.RunID {
+				t.Errorf("the last turn: %+v, %v", turn, err)
+			}
+		})
+	}
+}
+
 // A counting store counts writes.
 type counting struct {
 	session.Store

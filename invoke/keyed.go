@@ -65,7 +65,7 @@ func (s *Service) claimKeyed(ctx context.Context, owner session.Owner, req Reque
 		if err != nil {
 			return nil, false, err
 		}
-		if free := stored.State == session.Failed && len(stored.Effects)+len(stored.Answers) == 0; !free && !(stored.Lapsed() && asked.Request.Query == "") {
+		if !freesKey(stored, asked) {
 			// Only a key that is not free has anything to replay, so only there does it
 			// matter that the request is the same.
 			if asked.Body != bodyOf(s.idempotency(req)) {
@@ -79,6 +79,27 @@ func (s *Service) claimKeyed(ctx context.Context, owner session.Owner, req Reque
 		claim.Resets = append(stored.Resets[:len(stored.Resets):len(stored.Resets)], session.Reset{Step: 1})
 	}
 	return nil, false, fmt.Errorf("%w: too many runs of one key", session.ErrUnavailable)
+}
+
+// freesKey reports whether the key of a run without a session is free again.
+func freesKey(record *session.Run, asked runRequest) bool {
+	return record.State == session.Failed && len(record.Effects)+len(record.Answers) == 0 || record.Lapsed() && asked.Request.Query == ""
+}
+
+// hasKeyed reports whether a key is that of a run without a session. It looks at the first
+// record that the key may have, which has others only for a day after that has expired or was
+// deleted.
+func (s *Service) hasKeyed(ctx context.Context, owner session.Owner, key string) (bool, error) {
+	at, id := session.KeyedRun(owner, key, 0)
+	record, err := s.Store.LoadRun(ctx, at, id)
+	if errors.Is(err, session.ErrNotFound) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	asked, err := decodeRun(record)
+	return err == nil && !freesKey(record, asked), err
 }
 
 // What is stored before the hook Question has run must not hold the question: the hook may be

@@ -303,10 +303,17 @@ func (s *Service) keepTurn(ctx context.Context, r *run, opened *session.Opened, 
 		AfterTurn: req.AfterTurn, Claim: opened.Claim, Replace: at.last, First: at.first, State: g.states.seal(ctx), Run: record,
 		Deny: s.denials(r.turnID, &denied),
 	}
+	// An effect stays done, so its turn is appended to what the session has become.
+	if turn.Effects {
+		conditions.AfterTurn = nil
+	}
 	stored := s.storeTime(ctx)
 	turn.Number, err = s.commit(ctx, opened, turn, conditions)
-	if errors.Is(err, session.ErrReplaced) && at.last == r.turnID { // another turn came while this one went on
-		turn.ID, conditions.Replace, conditions.First = session.NewID(), "", 0
+	if errors.Is(err, session.ErrReplaced) && (at.last == r.turnID || turn.Effects) { // another turn came while this one went on
+		if at.last == r.turnID {
+			turn.ID = session.NewID() // the one that waited stays
+		}
+		conditions.Replace, conditions.First = "", 0
 		turn.Number, err = s.commit(ctx, opened, turn, conditions)
 	}
 	commitTime := stored()

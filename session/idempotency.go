@@ -197,15 +197,11 @@ func again(err error) bool { return errors.Is(err, ErrChanged) || errors.Is(err,
 // take claims the key in s if it is free.
 func (o *opening) take(ctx context.Context, s *Session) (*Opened, error) {
 	now := o.now()
-	e, ok := s.Keys[o.claim.key]
-	if !ok && len(s.Keys) >= manyKeys {
-		page, err := pageOf(ctx, o.store, s, o.claim.key)
-		if err != nil {
-			return nil, err
-		}
-		e, ok = page.Keys[o.claim.key]
+	e, ok, err := entryOf(ctx, o.store, s, o.claim.key, now)
+	if err != nil {
+		return nil, err
 	}
-	if ok && e.fresh(now) {
+	if ok {
 		switch {
 		case e.Lease == o.claim.entry.Lease && e.Turn == 0:
 			// An earlier try of this call wrote it; its response was lost.
@@ -231,6 +227,28 @@ func (o *opening) take(ctx context.Context, s *Session) (*Opened, error) {
 		return nil, err
 	}
 	return &Opened{Session: taken, Claim: o.claim}, nil
+}
+
+// HasKey reports whether a call with an idempotency key has been made in s in the last
+// [KeyLife] and has not released it: its turn is stored, or it holds the key, or its lease has
+// ended. [Open] decides what becomes of another call with it.
+func HasKey(ctx context.Context, store Store, s *Session, key string, now time.Time) (bool, error) {
+	_, ok, err := entryOf(ctx, store, s, digest("in session", key), now)
+	return ok, err
+}
+
+// entryOf returns the entry of a key in s or in its page, and false for one that is not
+// there or is over.
+func entryOf(ctx context.Context, store Store, s *Session, key string, now time.Time) (KeyEntry, bool, error) {
+	e, ok := s.Keys[key]
+	if !ok && len(s.Keys) >= manyKeys {
+		page, err := pageOf(ctx, store, s, key)
+		if err != nil {
+			return KeyEntry{}, false, err
+		}
+		e, ok = page.Keys[key]
+	}
+	return e, ok && e.fresh(now), nil
 }
 
 // recordOf returns the turn of a key, from the recent turns or the archive. The error

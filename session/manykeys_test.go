@@ -89,7 +89,23 @@ func TestEveryKeyIsKnownForADay(t *testing.T) {
 		t.Errorf("%d sessions are listed, %v", len(list), err)
 	}
 
+	has := func(n int, want bool) {
+		t.Helper()
+		s, err := store.Load(t.Context(), key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := session.HasKey(t.Context(), store, s, fmt.Sprint("key ", n), clock.Now()); err != nil || got != want {
+			t.Errorf("the session has key %d: %t, %v", n, got, err)
+		}
+	}
+	has(0, true) // on a page
+	has(calls-1, true)
+	has(calls, false)
+
 	clock.Advance(24*time.Hour - calls*30*time.Second + 10*time.Minute)
+	has(0, false)
+	has(calls-1, true)
 	if o, err := open(0, "another body"); err != nil || o.Claim == nil {
 		t.Errorf("the first key a day later: %+v, %v", o, err)
 	}

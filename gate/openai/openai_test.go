@@ -263,6 +263,33 @@ func TestARetryOfACompletionInASessionIsAReplay(t *testing.T) {
 	}
 }
 
+// A question whose answer failed has no turn: the client sends it again before the next one, and
+// both are one question.
+func TestQuestionsInARowAreOneQuestionOfASession(t *testing.T) {
+	t.Parallel()
+	s := serve(t)
+	ask := func(messages string, want int) map[string]any {
+		t.Helper()
+		status, body, _ := s.do(t, http.MethodPost, "/v1/chat/completions", `{"messages":[`+messages+`]}`, "X-Conversation-Id", "conversation-of-ada")
+		if status != want {
+			t.Fatalf("%d: %v", status, body)
+		}
+		return body
+	}
+	first := `{"role":"user","content":"I am Ada."}`
+	s.gemini.Enqueue(geminitest.Error(http.StatusBadRequest, "no"))
+	ask(first, http.StatusBadGateway)
+	both := first + `,{"role":"assistant","content":""},{"role":"user","content":"Who am I?"}`
+	for _, answer := range []string{"Ada.", "You are Ada."} { // the second is a regeneration
+		s.gemini.Enqueue(geminitest.Text(answer))
+		ask(both, http.StatusOK)
+		_, body, _ := s.do(t, http.MethodGet, "/sessions/conversation-of-ada", "")
+		if turns, _ := at(body, "data.turns").([]any); len(turns) != 1 || at(body, "data.turns.0.query") != "I am Ada.\n\nWho am I?" || at(body, "data.turns.0.response") != answer {
+			t.Errorf("%v", body)
+		}
+	}
+}
+
 func TestResponsesAreTurnsOfASession(t *testing.T) {
 	t.Parallel()
 	s := serve(t)

@@ -153,11 +153,11 @@ const (
 	historyBodies = 8
 )
 
-// request returns the run of the question that messages end with, without a session, and
-// the number of questions in them. field is their path in the body.
-func (d *door) request(r *http.Request, field string, messages []message, o options, instructions string, most *int) (req invoke.Request, questions int, err error) {
+// request returns the run of the question that messages end with, without a session. field
+// is their path in the body.
+func (d *door) request(r *http.Request, field string, messages []message, o options, instructions string, most *int) (req invoke.Request, err error) {
 	if len(messages) == 0 || len(messages) > maxMessages {
-		return req, 0, api.Invalid(field, "must hold 1 to 2000 messages")
+		return req, api.Invalid(field, "must hold 1 to 2000 messages")
 	}
 	var conversation []invoke.Message
 	for i, m := range messages {
@@ -165,37 +165,37 @@ func (d *door) request(r *http.Request, field string, messages []message, o opti
 		text, err := m.Content.join(at+".content", i == len(messages)-1)
 		switch {
 		case m.Type != "" && m.Type != "message":
-			return req, 0, api.Invalid(at+".type", "must be message: tools run in the service")
+			return req, api.Invalid(at+".type", "must be message: tools run in the service")
 		case len(m.ToolCalls) > 0 || m.ToolCallID != "":
-			return req, 0, api.Invalid(at+".tool_calls", "must be absent: tools run in the service")
+			return req, api.Invalid(at+".tool_calls", "must be absent: tools run in the service")
 		case err != nil:
-			return req, 0, err
+			return req, err
 		case m.Role == "system" || m.Role == "developer":
 			instructions = strings.TrimSpace(instructions + "\n\n" + text)
 		case m.Role == "user":
-			conversation, questions = append(conversation, invoke.Message{User: true, Text: text}), questions+1
+			conversation = append(conversation, invoke.Message{User: true, Text: text})
 		case m.Role == "assistant" && text != "":
 			conversation = append(conversation, invoke.Message{Text: text})
 		case m.Role != "assistant":
-			return req, 0, api.Invalid(at+".role", "must be system, developer, user or assistant")
+			return req, api.Invalid(at+".role", "must be system, developer, user or assistant")
 		}
 	}
 	last := len(messages) - 1
 	field += "." + strconv.Itoa(last)
 	switch {
 	case messages[last].Role != "user":
-		return req, 0, api.Invalid(field+".role", "must be user in the last message")
+		return req, api.Invalid(field+".role", "must be user in the last message")
 	case len(o.Tools) > 0:
-		return req, 0, api.Invalid("tools", "must be absent: the agent has its own tools, which run in the service")
+		return req, api.Invalid("tools", "must be absent: the agent has its own tools, which run in the service")
 	case instructions != "" && !d.Config.AllowInstructions:
-		return req, 0, api.Invalid("instructions", "must be absent, as messages of the system are: the agent has its own")
+		return req, api.Invalid("instructions", "must be absent, as messages of the system are: the agent has its own")
 	}
 	if req.Options, err = d.Invoke.OptionsOf(r); err != nil {
-		return req, 0, err
+		return req, err
 	}
 	req.Model, req.Temperature, req.MaxTokens, req.Options.Instructions, req.Options.Sessionless = o.Model, o.Temperature, most, instructions, true
 	if req.Query, req.Options.History, err = invoke.Conversation(conversation); err != nil {
-		return req, 0, err
+		return req, err
 	}
 	for i, p := range messages[last].Content {
 		if name, url, ok := p.file(); ok && err == nil {
@@ -205,7 +205,7 @@ func (d *door) request(r *http.Request, field string, messages []message, o opti
 	if err == nil {
 		err = d.Invoke.Fit(&req, field+".content")
 	}
-	return req, questions, err
+	return req, err
 }
 
 // checkFormat admits the form of the agent's answers, which clients cannot change.
@@ -237,10 +237,10 @@ func (d *door) completionOf(r *http.Request, body completionRequest) (req invoke
 	if err != nil {
 		return req, err
 	}
-	req, questions, err := d.request(r, "messages", body.Messages, body.options, "", cmp.Or(body.MaxTokens, body.OldMaxTokens))
+	req, err = d.request(r, "messages", body.Messages, body.options, "", cmp.Or(body.MaxTokens, body.OldMaxTokens))
 	req.Options.NobodyToAsk = true
 	if id != "" && err == nil {
-		err = d.Invoke.Continue(r.Context(), &req, id, questions)
+		err = d.Invoke.Continue(r.Context(), &req, id)
 	}
 	return req, err
 }
@@ -260,7 +260,7 @@ func (d *door) responseOf(r *http.Request, body responseRequest) (req invoke.Req
 	if err := d.checkFormat("text.format", body.Text.at("format.type"), body.Text.value("format.schema")); err != nil {
 		return req, err
 	}
-	if req, _, err = d.request(r, "input", body.Input, body.options, body.Instructions, body.MaxTokens); err != nil {
+	if req, err = d.request(r, "input", body.Input, body.options, body.Instructions, body.MaxTokens); err != nil {
 		return req, err
 	}
 	switch brings := len(req.Options.History) > 0; {
