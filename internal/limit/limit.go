@@ -173,9 +173,8 @@ func (p *Permit) Settle(tenths int64) {
 // Charge counts a call that is never refused. What no lease covers is a debt, and the
 // counter may become negative.
 func (l *Limiter) Charge(ctx context.Context, rules []Rule, tenths int64) {
-	if claims, err := l.ruleClaims(ctx, rules); err == nil {
-		l.giveCalls(claims, -tenths)
-	}
+	claims, _ := l.ruleClaims(ctx, rules) // none if there is no room to count
+	l.giveCalls(claims, -tenths)
 }
 
 // giveCalls returns tenths to the minutes they were taken from. tenths may be
@@ -185,10 +184,7 @@ func (l *Limiter) giveCalls(claims []claim, tenths int64) {
 		s := c.subject
 		s.mu.Lock()
 		if s.calls.minute == c.minute {
-			s.calls.used = max(0, s.calls.used-tenths)
-			if s.calls.used > s.calls.leased && tenths < 0 {
-				l.scheduleReport(s)
-			}
+			s.calls.used = max(0, s.calls.used-tenths) // a debt goes with the minute's next lease
 		}
 		s.mu.Unlock()
 	}

@@ -118,3 +118,52 @@ func TestOneAccountOfTwoHangs(t *testing.T) {
 		l.Close(t.Context())
 	})
 }
+
+// A call that one rule refuses gives back what it took of another: calls, and none of the
+// tokens that its caller has reserved.
+func TestARefusedCallFreesNoTokens(t *testing.T) {
+	t.Parallel()
+	clock := testclock.New(start)
+	l := newLimiter(newCounters(clock.Now), clock, 1)
+	caller, used := limit.Rule{Name: "caller", Who: "c", PerMinute: 60}, limit.Rule{Name: "end_user", Who: "p", PerMinute: 1}
+	budgets := []limit.Budget{{Name: "caller", Who: "c", PerDay: 10_000}}
+	drain(t, l, []limit.Rule{used}, limit.Turn)
+	if _, err := l.Reserve(t.Context(), budgets, 500); err != nil {
+		t.Fatal(err)
+	}
+	for range 3 {
+		if _, err := l.Take(t.Context(), []limit.Rule{caller, used}, limit.Turn); err == nil {
+			t.Fatal("let through beyond the limit")
+		}
+	}
+	states := reported(t, l, []limit.Rule{caller}, budgets)
+	if states[0].Left != 60 || states[1].Left != 9500 {
+		t.Errorf("%+v, want 60 calls and 9500 tokens", states)
+	}
+}
+
+// A call that is never refused is a debt where it goes beyond the lease. The next lease of
+// its minute covers it, and the minute's end ends it: it costs no write of its own.
+func TestADebtOfCalls(t *testing.T) {
+	t.Parallel()
+	clock := testclock.New(start)
+	c := newCounters(clock.Now)
+	l := newLimiter(c, clock, 10)
+	for range 25 {
+		l.Charge(t.Context(), person(3), limit.Turn)
+	}
+	if n, _ := drain(t, l, person(3), limit.Get); n != 0 {
+		t.Errorf("%d calls let through in debt", n)
+	}
+	l.Charge(t.Context(), person(3), -1_000_000) // no credit beyond the limit
+	if n, _ := drain(t, l, person(3), limit.Get); n != 30 {
+		t.Errorf("%d calls let through of 30", n)
+	}
+	clock.Advance(time.Minute)
+	if n, _ := drain(t, l, person(3), limit.Turn); n != 3 || c.reports.Load() != 0 {
+		t.Errorf("%d calls let through a minute later, %d reports", n, c.reports.Load())
+	}
+	if clock.Advance(2 * time.Minute); l.Due() {
+		t.Error("calls of a minute that is over are to be reported")
+	}
+}
