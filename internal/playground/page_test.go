@@ -638,6 +638,21 @@ func TestPhone(t *testing.T) {
 	b.Calm()
 }
 
+// The end of an answer stays in view above a phone's keyboard, which takes of the page's height.
+func TestTheKeyboardLeavesTheEndInView(t *testing.T) {
+	b := open(t)
+	b.gemini.Enqueue(geminitest.Text(strings.Repeat("A paragraph.\n\n", 50)))
+	for _, height := range []int64{700, 350} {
+		chrometest.Call(b.Tab, emulation.SetDeviceMetricsOverride, emulation.SetDeviceMetricsOverrideParams{Width: 360, Height: height, DeviceScaleFactor: 1, Mobile: true})
+		if height == 700 {
+			b.ask("Well?")
+			b.answered(1)
+		}
+		b.Until(`(() => { const box = document.querySelector('#scroll'); return innerHeight === ` + fmt.Sprint(height) + ` && box.scrollTop > 0 && box.scrollHeight - box.scrollTop - box.clientHeight < 80; })()`)
+	}
+	b.Calm()
+}
+
 // Nothing but the page's own files is asked for. What the times are depends on the
 // machine: the log has them.
 func TestRequestsOfAPage(t *testing.T) {

@@ -256,7 +256,13 @@ function atEnd() {
 }
 const showJump = () => { $('jump').hidden = atEnd(); };
 $('scroll').addEventListener('scroll', showJump, { passive: true });
-new ResizeObserver(showJump).observe($('turns'));
+// The end stays in view when the room gets smaller, as by a phone's keyboard.
+const sizes = new ResizeObserver((changes) => {
+  const box = $('scroll');
+  if ($('jump').hidden && turns.length && changes.some(({ target }) => target === box)) box.scrollTop = box.scrollHeight;
+  showJump();
+});
+for (const part of [$('scroll'), $('turns')]) sizes.observe(part);
 $('jump').addEventListener('click', () => {
   $('scroll').scrollTop = $('scroll').scrollHeight;
   $('query').focus();
@@ -1003,7 +1009,7 @@ function setBusy(busy) {
   $('send').hidden = busy;
   $('stop').hidden = !busy;
   $('turns').classList.toggle('busy', busy);
-  $('hint').textContent = busy ? 'Escape stops the answer.' : hint;
+  $('hint').textContent = busy && !touch ? 'Escape stops the answer.' : hint;
   if (had === $('send') || had === $('stop')) $('query').focus(); // where it was has gone
 }
 
@@ -1107,7 +1113,6 @@ async function listSessions(next = null) {
   $('delete-all').hidden = $('export').hidden = $('sessions').childElementCount === 0;
   $('search').hidden = $('sessions').childElementCount < 5;
   filterSessions();
-  $('sessions-note').textContent = $('sessions').childElementCount === 0 ? 'None yet. The first answer begins one.' : '';
   setSession(session);
 }
 
@@ -1122,20 +1127,21 @@ function sessionItem(info) {
     button(icon('bin'), () => deleteSession(info, title), { class: 'quiet icon', 'aria-label': `Delete the session “${title}”`, title: 'Delete' }));
 }
 
-// renameSession puts a field in the place of the title. Escape leaves it as it was.
+// renameSession puts a field in the place of the title. Enter or going elsewhere stores it,
+// Escape leaves it as it was.
 function renameSession(info, open) {
   const input = el('input', { value: info.title, maxlength: '80', 'aria-label': 'New title' });
   let over = false;
-  const end = async (title) => {
+  const end = async (title, leaves = false) => {
     if (over) return;
     over = true;
     form.replaceWith(open);
-    open.focus();
+    if (!leaves) open.focus();
     if (!title || title === info.title) return;
     try {
       await data('PUT', `sessions/${encodeURIComponent(info.session_id)}/title`, { credential: credential(), body: JSON.stringify({ title }) });
     } catch (error) {
-      $('sessions-note').replaceChildren(...sentences(asFailure(error)));
+      sessionsFailed(error);
       return;
     }
     say('Renamed.');
@@ -1150,9 +1156,16 @@ function renameSession(info, open) {
     event.stopPropagation();
     end('');
   });
-  input.addEventListener('blur', () => end(''));
+  input.addEventListener('blur', () => end(input.value.trim(), true));
   open.replaceWith(form);
   input.select();
+}
+
+// sessionsFailed shows and says why something was not done to the sessions.
+function sessionsFailed(error) {
+  const failure = asFailure(error);
+  $('sessions-note').replaceChildren(...sentences(failure));
+  say(failure.message);
 }
 
 async function deleteSession(info, title) {
@@ -1161,7 +1174,7 @@ async function deleteSession(info, title) {
     await data('DELETE', 'sessions/' + encodeURIComponent(info.session_id), { credential: credential() });
   } catch (error) {
     if (error.code !== 'session_not_found') { // it is gone then, which is what was wanted
-      $('sessions-note').replaceChildren(...sentences(asFailure(error)));
+      sessionsFailed(error);
       return;
     }
   }
@@ -1176,7 +1189,7 @@ $('delete-all').addEventListener('click', async () => {
   try {
     await data('DELETE', 'sessions', { credential: credential() });
   } catch (error) {
-    $('sessions-note').replaceChildren(...sentences(asFailure(error)));
+    sessionsFailed(error);
     return;
   }
   startOver();
@@ -1187,13 +1200,20 @@ $('delete-all').addEventListener('click', async () => {
 $('more').addEventListener('click', () => listSessions(cursor));
 
 // The sessions whose titles have all the words of the search.
-$('search').addEventListener('input', filterSessions);
+$('search').addEventListener('input', () => {
+  filterSessions();
+  say($('sessions-note').textContent);
+});
 function filterSessions() {
   const parts = $('search').value.toLowerCase().split(/\s+/);
+  let found = 0;
   for (const item of $('sessions').children) {
     const title = item.querySelector('.title').textContent.toLowerCase();
     item.hidden = !parts.every((part) => title.includes(part));
+    if (!item.hidden) found++;
   }
+  $('sessions-note').textContent = found ? '' : $('sessions').childElementCount === 0 ? 'None yet. The first answer begins one.'
+    : cursor ? 'No title that is shown has these words. Older sessions may.' : 'No title has these words.';
 }
 
 $('export').addEventListener('click', async () => {
@@ -1203,7 +1223,7 @@ $('export').addEventListener('click', async () => {
     el('a', { href: url, download: 'gatehouse-export.jsonl' }).click();
     setTimeout(() => URL.revokeObjectURL(url), 60_000);
   } catch (error) {
-    $('sessions-note').replaceChildren(...sentences(asFailure(error)));
+    sessionsFailed(error);
   }
 });
 
