@@ -1,11 +1,11 @@
 import { useChat } from '@ai-sdk/react';
 import { convertFileListToFileUIParts, getToolName, isToolUIPart, lastAssistantMessageIsCompleteWithApprovalResponses, type FileUIPart } from 'ai';
-import { useEffect, useMemo, useRef, useState, type FormEvent } from 'react';
-import Markdown from 'react-markdown';
-import remarkGfm from 'remark-gfm';
+import { lazy, Suspense, useEffect, useMemo, useRef, useState, type FormEvent } from 'react';
 import { useStickToBottom } from 'use-stick-to-bottom';
 import { call, sentence, stop, transport, turnsOf, type Message } from './api';
 import type { GetToken } from './token';
+
+const Markdown = lazy(() => import('./markdown')); // the page is there before it
 
 /** Reads the one text field of a form. */
 export function field(event: FormEvent<HTMLFormElement>): string {
@@ -22,7 +22,7 @@ export function Chat({ id, messages: initial, getToken, onTurn }: Props) {
   const turns = useRef(turnsOf(initial)); // kept apart: to edit or answer again, the SDK cuts its messages before it sends
   const { scrollRef, contentRef, isAtBottom, scrollToBottom } = useStickToBottom();
   const chat = useChat<Message>({
-    id, messages: initial, resume: true, transport: useMemo(() => transport(getToken, () => turns.current), [getToken]),
+    id, messages: initial, resume: true, throttle: 50, transport: useMemo(() => transport(getToken, () => turns.current), [getToken]),
     sendAutomaticallyWhen: lastAssistantMessageIsCompleteWithApprovalResponses,
     onFinish: ({ messages, isError, isDisconnect }) => {
       if (!isDisconnect) sessionStorage.removeItem(id); // the answer goes on without its page
@@ -57,8 +57,8 @@ export function Chat({ id, messages: initial, getToken, onTurn }: Props) {
       {!isAtBottom && <button onClick={() => scrollToBottom()}>To the end</button>}
       {chat.error && <p role="alert">{sentence(chat.error)}</p>}
       <form onSubmit={ask}>
+        <input name="text" placeholder="Ask" aria-label="Ask" autoComplete="off" required autoFocus />
         <input name="files" type="file" multiple aria-label="Files" />
-        <input name="text" placeholder="Ask" aria-label="Ask" required autoFocus />
         {busy ? <button type="button" onClick={() => Promise.all([stop(id, getToken), chat.stop()])}>Stop</button> : <button>Send</button>}
         {!busy && chat.messages.length > 0 && (
           <button type="button" onClick={() => chat.regenerate()}>{chat.error ? 'Try again' : 'Answer again'}</button>
@@ -76,7 +76,7 @@ type PartProps = {
 /** One part of a message, in the order in which they came. */
 function Part({ part, message, getToken, answer }: PartProps) {
   switch (part.type) {
-    case 'text': return message.role === 'user' ? <p>{part.text}</p> : <Markdown remarkPlugins={[remarkGfm]}>{part.text}</Markdown>;
+    case 'text': return message.role === 'user' ? <p>{part.text}</p> : <Suspense fallback={<p>{part.text}</p>}><Markdown>{part.text}</Markdown></Suspense>;
     case 'reasoning': return <details><summary>Reasoning</summary><p>{part.text}</p></details>;
     case 'source-url': return <small>Source: <a href={part.url} target="_blank" rel="noreferrer">{part.title ?? part.url}</a> ({new URL(part.url).host})</small>;
     case 'file': return <File part={part} getToken={getToken} />;

@@ -15,6 +15,7 @@ function App() {
   };
   return (
     <form onSubmit={enter}>
+      <h1>Chat</h1>
       <input name="text" placeholder="Your name" aria-label="Your name" required autoFocus />
       <button>Sign in</button>
     </form>
@@ -52,6 +53,7 @@ function Conversations({ getToken }: { getToken: GetToken }) {
   return (
     <>
       <nav aria-label="Sessions">
+        <h1>Chat</h1>
         <button onClick={() => restore(generateId())}>New chat</button>
         <ul>
           {sessions.map(s => (

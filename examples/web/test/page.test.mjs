@@ -1,7 +1,7 @@
 // The example as it is built, in a real browser, on another port than the service.
 import assert from 'node:assert/strict';
-import { existsSync } from 'node:fs';
-import { mkdtempSync, rmSync } from 'node:fs';
+import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { createRequire } from 'node:module';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
@@ -14,6 +14,25 @@ const missing = !browserPath && 'the page was not tested: install chromium, or n
 
 const skip = missing && !process.env.CI ? missing : false;
 const pixel = Buffer.from('iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNkYPhfDwAChwGA60e6kgAAAABJRU5ErkJggg==', 'base64');
+
+const axe = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');
+
+/** Fails for what axe finds on the page, light and dark, at a desk and on a phone, where the field to ask in is in view. */
+async function look(page, when) {
+  const before = page.viewportSize();
+  for (const size of [{ width: 900, height: 500 }, { width: 375, height: 640 }]) {
+    await page.setViewportSize(size);
+    for (const colorScheme of ['light', 'dark']) {
+      await page.emulateMedia({ colorScheme });
+      await page.evaluate(axe);
+      const found = await page.evaluate(() => globalThis.axe.run().then(r => r.violations.map(v => [v.id, ...v.nodes.map(n => n.html)])));
+      assert.deepEqual(found, [], `${when}, ${colorScheme}, ${size.width} wide`);
+    }
+    const shown = await page.evaluate(() => ({ width: document.documentElement.scrollWidth, field: document.querySelector('form').lastElementChild.getBoundingClientRect().bottom }));
+    assert.ok(shown.width <= size.width && shown.field <= size.height, `${when} it is ${shown.width} wide, and its form ends at ${shown.field} of ${size.height}`);
+  }
+  await page.setViewportSize(before);
+}
 
 /** The page as it is built for a service that `start` starts, in a browser. */
 async function openPage(t, start) {
@@ -44,6 +63,7 @@ async function openPage(t, start) {
     await page.getByRole('button', { name: 'Send' }).click();
   };
   await page.goto(origin);
+  await look(page, 'before the sign-in');
   await enter();
   return { service, page, enter, ask };
 }
@@ -70,6 +90,8 @@ test('the page', { skip }, async t => {
   await page.getByRole('button', { name: 'Bad answer' }).last().click();
   await page.locator('[aria-label="Bad answer"][aria-pressed=true]').waitFor();
 
+  await look(page, 'with answers');
+
   await page.getByLabel('Files').setInputFiles({ name: 'dot.png', mimeType: 'image/png', buffer: pixel });
   await ask('what is it?');
   await page.getByText('turn 4,').waitFor();
@@ -78,6 +100,7 @@ test('the page', { skip }, async t => {
   await ask('block this');
   await page.getByRole('alert').waitFor();
   assert.equal(await page.getByRole('alert').textContent(), 'The model refused to answer. Rephrase the question.');
+  await look(page, 'with an error');
   await ask('cut the line');
   await page.getByText('Half of').waitFor();
   await page.getByRole('alert').waitFor();
@@ -85,6 +108,7 @@ test('the page', { skip }, async t => {
 
   await ask('slow please');
   await page.getByText('One moment').waitFor();
+  await look(page, 'with an answer that is written');
   await page.getByRole('button', { name: 'Stop' }).click();
   await page.getByRole('button', { name: 'Send' }).waitFor();
 
@@ -132,6 +156,7 @@ test('approvals', { skip }, async t => {
   for (const [answer, end, count] of [['Deny', 'cancel_my_order ✗ denied', 0], ['Approve', 'cancel_my_order ✓', 1]]) {
     await ask('cancel it');
     await page.getByRole('group', { name: 'Cancel order 7?' }).waitFor();
+    await look(page, 'with an approval');
     await page.getByRole('button', { name: answer }).click();
     await page.getByText(end).waitFor();
     await page.getByRole('button', { name: 'Send' }).waitFor();
