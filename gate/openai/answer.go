@@ -3,9 +3,11 @@ package openai
 import (
 	"bytes"
 	"encoding/json"
+	"math"
 	"net/http"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"google.golang.org/genai"
 
@@ -27,17 +29,19 @@ func usageOf(u session.Usage, prompt, completion string) object {
 	}
 }
 
-// citationsOf returns where a source supports the answer; one that names no place supports
-// all of it.
-func citationsOf(s session.Source) (list []object) {
+// citationsOf returns where a source supports a text, which is the answer's from begin to end
+// in code points; one that names no place supports all of it.
+func citationsOf(s session.Source, begin, end int) (list []object) {
 	if !strings.HasPrefix(s.URI, "https://") && !strings.HasPrefix(s.URI, "http://") {
 		return nil
 	}
 	if len(s.Positions) == 0 {
-		s.Positions = []session.Position{{}}
+		s.Positions = []session.Position{{Start: begin, End: begin}}
 	}
 	for _, p := range s.Positions {
-		list = append(list, object{"type": "url_citation", "url": s.URI, "title": s.Title, "start_index": p.Start, "end_index": p.End})
+		if from, to := max(p.Start, begin), min(p.End, end); from < to || p.Start == p.End {
+			list = append(list, object{"type": "url_citation", "url": s.URI, "title": s.Title, "start_index": from - begin, "end_index": to - begin})
+		}
 	}
 	return list
 }
@@ -106,7 +110,7 @@ func (c *completion) object(suffix, name string, value object, reason any) objec
 func nested(sources ...session.Source) []object {
 	list := []object{}
 	for _, s := range sources {
-		for _, c := range citationsOf(s) {
+		for _, c := range citationsOf(s, 0, math.MaxInt) {
 			list = append(list, object{"type": "url_citation", "url_citation": c})
 		}
 	}
@@ -131,7 +135,9 @@ type response struct {
 	agent   string
 	run     string
 	output  []object
-	sources []object
+	sources []session.Source
+	texts   []cited
+	length  int // of them, in code points
 
 	item  object // of output, that grows; nil: none does
 	text  object // of the item
@@ -141,6 +147,12 @@ type response struct {
 	b        *bytes.Buffer // of the stream; nil: there is none
 	sequence int
 	err      error
+}
+
+// A cited text is an item's, and the answer's from begin to end in code points.
+type cited struct {
+	text       object
+	begin, end int
 }
 
 // A growingText is a string in JSON, to which adding costs what is added.
@@ -235,7 +247,7 @@ func (s *response) begin(run, model string) {
 // it begins if need be. Tools have run in the service: no item asks the client to run one.
 func (s *response) show(p session.Part) {
 	if p.Kind == session.KindSource {
-		s.sources = append(s.sources, citationsOf(p.Source())...)
+		s.sources = append(s.sources, p.Source())
 	}
 	n, ok := itemNames[p.Kind]
 	if !ok || p.Text == "" {
@@ -250,6 +262,7 @@ func (s *response) show(p session.Part) {
 		if p.Kind == session.KindText {
 			s.text = object{"type": "output_text", "text": s.grown, "annotations": []object{}}
 			s.item["role"], s.item["status"] = "assistant", "in_progress"
+			s.texts = append(s.texts, cited{s.text, s.length, s.length})
 		}
 		s.output = append(s.output, s.item)
 		s.send("output_item.added", object{"output_index": len(s.output) - 1, "item": s.item})
@@ -257,6 +270,10 @@ func (s *response) show(p session.Part) {
 		s.item[n.content] = []object{s.text}
 	}
 	s.grown.WriteString(p.Text)
+	if p.Kind == session.KindText {
+		s.length += utf8.RuneCountInString(p.Text)
+		s.texts[len(s.texts)-1].end = s.length
+	}
 	s.about(n.text+".delta", object{"delta": p.Text, "logprobs": []object{}})
 }
 
@@ -280,14 +297,27 @@ func (s *response) close() {
 	s.item, s.names = nil, names{}
 }
 
-// finish ends the response with what is known once its turn is stored.
-func (s *response) finish(finish, model string, u session.Usage, pending []session.Pending) {
-	if s.names.item == "message" {
-		for i, source := range s.sources {
-			s.about("output_text.annotation.added", object{"annotation": source, "annotation_index": i})
-			s.text["annotations"] = s.sources[:i+1]
+// cite adds to each text what supports it. A source comes after the text of its model call, in
+// which thoughts may have ended a text: of that only the response at the end has it.
+func (s *response) cite() {
+	for i, t := range s.texts {
+		annotations := []object{}
+		for _, source := range s.sources {
+			if len(source.Positions) > 0 || i == len(s.texts)-1 {
+				annotations = append(annotations, citationsOf(source, t.begin, t.end)...)
+			}
+		}
+		for n, annotation := range annotations {
+			if t.text["annotations"] = annotations[:n+1]; i == len(s.texts)-1 && s.names.item == "message" {
+				s.about("output_text.annotation.added", object{"annotation": annotation, "annotation_index": n})
+			}
 		}
 	}
+}
+
+// finish ends the response with what is known once its turn is stored.
+func (s *response) finish(finish, model string, u session.Usage, pending []session.Pending) {
+	s.cite()
 	s.close()
 	for _, p := range pending {
 		args, _ := json.Marshal(p.Args) // which were JSON
@@ -328,9 +358,7 @@ func (s *response) end(status string) {
 func (s *response) whole(a *invoke.Response) object {
 	s.begin(a.RunID, a.Model)
 	s.show(session.Part{Kind: session.KindText, Text: a.Response})
-	for _, source := range a.Sources {
-		s.sources = append(s.sources, citationsOf(source)...)
-	}
+	s.sources = a.Sources
 	s.finish(a.FinishReason, a.Model, a.Usage, a.Pending)
 	return s.fields
 }
@@ -343,7 +371,12 @@ func (s *response) of(info invoke.RunInfo) object {
 		for _, p := range t.Shown() {
 			s.show(p)
 		}
-		s.finish(t.FinishReason, t.Model, t.Usage, info.Pending)
+		if info.State == session.Failed && t.FinishReason != "FAILED" { // once it was approved
+			s.close()
+			s.fail(info.Failure())
+		} else {
+			s.finish(t.FinishReason, t.Model, t.Usage, info.Pending)
+		}
 	case info.State == session.Stopped:
 		s.end("cancelled")
 	case info.State == session.Failed:

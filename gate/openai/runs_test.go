@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"google.golang.org/genai"
+
 	"example.com/gatehouse/agent"
 	"example.com/gatehouse/internal/geminitest"
 	"example.com/gatehouse/internal/server"
@@ -229,5 +231,96 @@ func TestThoughtsAndSources(t *testing.T) {
 	names, data := events(t, raw)
 	if !slices.Contains(names, "response.output_text.annotation.added") || at(data[len(data)-1], "response.output.0.content.0.annotations.0.url") != "https://example.com/rain" {
 		t.Errorf("%s", raw)
+	}
+}
+
+// Thoughts part an answer into texts. A citation is in the text that rests on its source, by
+// code points of that text, in a stream and without one, and when it is read again.
+func TestCitationsOfTextsWithThoughtsBetween(t *testing.T) {
+	t.Parallel()
+	s := serveAgent(t, func(context.Context, agent.Env) (agent.Agent, error) {
+		return agent.Agent{Name: "advisor", Instruction: "You help.", Model: &genai.GenerateContentConfig{ThinkingConfig: &genai.ThinkingConfig{IncludeThoughts: true}}}, nil
+	}, nil)
+	reply := geminitest.Text("Zürich: snow. ").And(map[string]any{"text": "Hm.", "thought": true}, map[string]any{"text": "Genève: rain."}).
+		WithSearch([]string{"weather"}, geminitest.Source{Title: "Snow", URI: "https://example.com/snow", Text: "snow"},
+			geminitest.Source{Title: "Rain", URI: "https://example.com/rain", Text: "rain"}, geminitest.Source{Title: "All", URI: "https://example.com/all"})
+	check := func(name string, response any) {
+		t.Helper()
+		var cited []string
+		output, _ := at(response, "output").([]any)
+		for _, item := range output {
+			text, ok := at(item, "content.0.text").(string)
+			if !ok {
+				continue
+			}
+			annotations, _ := at(item, "content.0.annotations").([]any)
+			for _, a := range annotations {
+				place := []rune(text)[int(at(a, "start_index").(float64)):int(at(a, "end_index").(float64))]
+				cited = append(cited, at(a, "title").(string)+": "+string(place)+" in "+text)
+			}
+		}
+		want := []string{"Snow: snow in Zürich: snow. ", "Rain: rain in Genève: rain.", "All:  in Genève: rain."}
+		if len(output) == 1 { // of one text
+			want = []string{"Snow: snow in Zürich: snow. Genève: rain.", "Rain: rain in Zürich: snow. Genève: rain.", "All:  in Zürich: snow. Genève: rain."}
+		}
+		if !slices.Equal(cited, want) {
+			t.Errorf("%s: %q", name, cited)
+		}
+	}
+	s.gemini.Enqueue(reply, reply)
+	_, raw, _ := s.raw(t, http.MethodPost, "/v1/responses", `{"input":"Weather?","stream":true}`)
+	names, data := events(t, raw)
+	streamed := at(data[len(data)-1], "response")
+	if output, _ := at(streamed, "output").([]any); len(output) != 3 {
+		t.Fatalf("%s", raw)
+	}
+	check("streamed", streamed)
+	for i, name := range names {
+		if name != "response.output_text.annotation.added" {
+			continue
+		}
+		e := data[i]
+		if at(e, "output_index") != float64(2) || at(e, "item_id") != at(streamed, "output.2.id") || at(e, "annotation.start_index").(float64) > 13 {
+			t.Errorf("an annotation's event: %v", e)
+		}
+	}
+	if n := strings.Count(strings.Join(names, " "), "annotation.added"); n != 2 {
+		t.Errorf("%d annotations in events", n)
+	}
+	_, read, _ := s.do(t, http.MethodGet, "/v1/responses/"+at(streamed, "id").(string), "")
+	check("read again", read)
+	_, whole, _ := s.do(t, http.MethodPost, "/v1/responses", `{"input":"Weather?"}`)
+	check("whole", whole)
+}
+
+// A response that was approved and failed afterwards is read as one that has failed.
+func TestAResponseThatFailsOnceItIsApproved(t *testing.T) {
+	t.Parallel()
+	s := serveAgent(t, func(context.Context, agent.Env) (agent.Agent, error) {
+		return agent.Agent{Name: "reader", Instruction: "You read.", Tools: []tool.Tool{
+			tool.New("read", "Reads.", func(context.Context, struct{}) (string, error) { return "read", nil }, tool.Confirm(func(struct{}) string { return "Read?" })),
+		}}, nil
+	}, nil)
+	s.gemini.Enqueue(geminitest.Calls(geminitest.FunctionCall{Name: "read"}))
+	s.gemini.Handle(func(geminitest.Request) geminitest.Reply { return geminitest.Error(http.StatusBadRequest, "no") })
+	_, waits, _ := s.do(t, http.MethodPost, "/v1/responses", `{"input":"Read."}`)
+	id, _ := waits["id"].(string)
+	request, _ := at(waits, "output.0.id").(string)
+	status, failed, _ := s.do(t, http.MethodPost, "/v1/responses", `{"previous_response_id":"`+id+`","input":[{"type":"mcp_approval_response","approval_request_id":"`+request+`","approve":true}]}`)
+	if status != http.StatusBadGateway || at(failed, "error.code") != "model_failed" {
+		t.Fatalf("%d: %v", status, failed)
+	}
+	_, read, _ := s.do(t, http.MethodGet, "/v1/responses/"+id, "")
+	if read["status"] != "failed" || at(read, "error.code") != "model_failed" || at(read, "output.0") != nil {
+		t.Errorf("%v", read)
+	}
+	s.gemini.Handle(nil)
+	// A question that comes instead of an approval denies it.
+	s.gemini.Enqueue(geminitest.Calls(geminitest.FunctionCall{Name: "read"}), geminitest.Text("Well."))
+	_, waits, _ = s.do(t, http.MethodPost, "/v1/responses", `{"input":"Read."}`)
+	id, _ = waits["id"].(string)
+	s.do(t, http.MethodPost, "/v1/responses", `{"input":"Don't.","previous_response_id":"`+id+`"}`)
+	if _, read, _ = s.do(t, http.MethodGet, "/v1/responses/"+id, ""); read["status"] != "cancelled" {
+		t.Errorf("%v", read)
 	}
 }
