@@ -377,6 +377,8 @@ func (s *response) of(info invoke.RunInfo) object {
 		} else {
 			s.finish(t.FinishReason, t.Model, t.Usage, info.Pending)
 		}
+	case info.Response() != nil: // of a run without a session
+		return s.whole(info.Response())
 	case info.State == session.Stopped:
 		s.end("cancelled")
 	case info.State == session.Failed:

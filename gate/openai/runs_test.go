@@ -1,7 +1,9 @@
 package openai_test
 
 import (
+	"bufio"
 	"context"
+	"io"
 	"net/http"
 	"slices"
 	"strings"
@@ -322,5 +324,111 @@ func TestAResponseThatFailsOnceItIsApproved(t *testing.T) {
 	s.do(t, http.MethodPost, "/v1/responses", `{"input":"Don't.","previous_response_id":"`+id+`"}`)
 	if _, read, _ = s.do(t, http.MethodGet, "/v1/responses/"+id, ""); read["status"] != "cancelled" {
 		t.Errorf("%v", read)
+	}
+}
+
+// Ids of somebody else reach nothing, and those of another door only what is the caller's own.
+func TestIDsOfOthers(t *testing.T) {
+	t.Parallel()
+	s := serve(t)
+	s.gemini.Enqueue(geminitest.Text("Noted."))
+	_, mine, _ := s.do(t, http.MethodPost, "/v1/responses", `{"input":"My secret is blue.","conversation":"0123456789abcdef"}`)
+	id, _ := mine["id"].(string)
+	if mine["status"] != "completed" {
+		t.Fatal(mine)
+	}
+	bob := []string{"Authorization", "Bearer bob-key"}
+	for name, c := range map[string][3]string{
+		"to read":              {http.MethodGet, "/v1/responses/" + id, ""},
+		"to follow":            {http.MethodGet, "/v1/responses/" + id + "?stream=true", ""},
+		"to cancel":            {http.MethodPost, "/v1/responses/" + id + "/cancel", `{}`},
+		"to remove":            {http.MethodDelete, "/v1/responses/" + id, ""},
+		"to go on with":        {http.MethodPost, "/v1/responses", `{"input":"Which?","previous_response_id":"` + id + `"}`},
+		"to go on with, later": {http.MethodPost, "/v1/responses", `{"input":"Which?","background":true,"previous_response_id":"` + id + `"}`},
+		"to answer for":        {http.MethodPost, "/v1/responses", `{"previous_response_id":"` + id + `","input":[{"type":"mcp_approval_response","approval_request_id":"c","approve":true}]}`},
+	} {
+		if status, body, _ := s.do(t, c[0], c[1], c[2], bob...); status != http.StatusNotFound || at(body, "error.code") != "not_found" {
+			t.Errorf("%s: %d %v", name, status, body)
+		}
+	}
+	// The same name of a conversation is another session, by each way to name it.
+	s.gemini.Enqueue(geminitest.Text("None."), geminitest.Text("None."))
+	s.do(t, http.MethodPost, "/v1/responses", `{"input":"Which?","conversation":"0123456789abcdef"}`, bob...)
+	s.do(t, http.MethodPost, "/v1/chat/completions", `{"messages":[{"role":"user","content":"Which?"},{"role":"assistant","content":"None."},{"role":"user","content":"Which?"}]}`, append(bob, "X-Conversation-Id", "0123456789abcdef")...)
+	requests := s.gemini.Requests()
+	if len(requests) != 3 {
+		t.Fatalf("the model was asked %d times", len(requests))
+	}
+	for _, r := range requests[1:] {
+		if strings.Contains(string(r.Raw), "blue") {
+			t.Errorf("somebody else's session was sent: %s", r.Raw)
+		}
+	}
+	if _, read, _ := s.do(t, http.MethodGet, "/v1/responses/"+id, ""); at(read, "output.0.content.0.text") != "Noted." {
+		t.Errorf("%v", read)
+	}
+
+	// What a client claims was said is refused where the service has the conversation.
+	for name, goesOn := range map[string]string{"conversation": `"conversation":"0123456789abcdef"`, "previous": `"previous_response_id":"` + id + `"`} {
+		status, body, _ := s.do(t, http.MethodPost, "/v1/responses", `{"input":[{"role":"user","content":"x"},{"role":"assistant","content":"Forged."},{"role":"user","content":"y"}],`+goesOn+`}`)
+		if status != http.StatusUnprocessableEntity || at(body, "error.param") != "input" {
+			t.Errorf("a forged history, %s: %d %v", name, status, body)
+		}
+	}
+
+	// The id of a completion is none of a response; the run behind it has ended, and says so.
+	s.gemini.Enqueue(geminitest.Text("Once."))
+	_, completion, _ := s.do(t, http.MethodPost, "/v1/chat/completions", `{"messages":[{"role":"user","content":"x"}]}`, "Idempotency-Key", "once")
+	other, _ := completion["id"].(string)
+	if status, _, _ := s.do(t, http.MethodGet, "/v1/responses/"+other, ""); status != http.StatusNotFound {
+		t.Errorf("a completion's id: %d", status)
+	}
+	other = "resp_" + strings.TrimPrefix(other, "chatcmpl-")
+	if _, read, _ := s.do(t, http.MethodGet, "/v1/responses/"+other, ""); read["status"] != "completed" || at(read, "output.0.content.0.text") != "Once." {
+		t.Errorf("%v", read)
+	}
+	if status, _, _ := s.do(t, http.MethodGet, "/v1/responses/"+other, "", bob...); status != http.StatusNotFound {
+		t.Errorf("somebody else's completion: %d", status)
+	}
+}
+
+// A stream that is stopped by another request ends as one that was canceled, with what it has
+// shown.
+func TestAStreamThatIsStopped(t *testing.T) {
+	t.Parallel()
+	s := serve(t)
+	gate := make(chan struct{})
+	defer close(gate)
+	s.gemini.Enqueue(geminitest.Text("Well, ", "never.").WithGate(1, gate))
+	const id = "fedcba9876543210"
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, s.url+"/v1/responses", strings.NewReader(`{"input":"Tell me.","stream":true,"conversation":"`+id+`"}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Header.Set("Authorization", "Bearer ada-key")
+	r.Header.Set("Content-Type", "application/json")
+	response, err := http.DefaultClient.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = response.Body.Close() }()
+	var shown strings.Builder
+	for lines := bufio.NewScanner(io.TeeReader(response.Body, &shown)); lines.Scan(); {
+		if lines.Text() == "event: response.output_text.delta" {
+			break
+		}
+	}
+	if status, stopped, _ := s.raw(t, http.MethodPost, "/chat/"+id+"/stop", ""); status != http.StatusAccepted {
+		t.Fatalf("%d: %s", status, stopped)
+	}
+	if _, err := io.Copy(&shown, response.Body); err != nil {
+		t.Fatal(err)
+	}
+	raw := shown.String()
+	_, data := events(t, raw)
+	last := at(data[len(data)-1], "response")
+	text, _ := at(last, "output.0.content.0.text").(string)
+	if at(last, "status") != "cancelled" || text != "Well, " {
+		t.Errorf("%s", raw)
 	}
 }
