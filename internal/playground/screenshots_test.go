@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/chromedp/cdproto/emulation"
+	"github.com/chromedp/cdproto/input"
 	"github.com/chromedp/chromedp"
 
 	"example.com/gatehouse/internal/chrometest"
@@ -84,7 +85,9 @@ func screenshot(t *testing.T, scheme string, width, height int64, scale float64)
 	)
 	b.ask("How is my deployment doing, and how do I try a new version?")
 	b.answered(1)
+	b.Until(`document.querySelectorAll('#sessions li').length === 3 && document.querySelector('#sessions li:first-child [aria-current]')`)
 	chrometest.Eval[int](b.Tab, `document.activeElement.blur(); 1`)
+	chrometest.Call(b.Tab, input.DispatchMouseEvent, input.DispatchMouseEventParams{Type: input.DispatchMouseEventTypeMouseMoved, X: 1, Y: float64(height) - 1}) // over nothing
 	ctx, cancel := b.Context()
 	defer cancel()
 	taken, err := chromedp.Run(ctx, chromedp.CaptureScreenshot())
