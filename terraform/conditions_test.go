@@ -5,11 +5,13 @@ import (
 	"os"
 	"testing"
 
+	"example.com/gatehouse/internal/slowtest"
 	"example.com/gatehouse/internal/terraformtest"
 )
 
 // TestAlertConditions counts what cmd/cost bills: each condition costs something.
 func TestAlertConditions(t *testing.T) {
+	slowtest.Skip(t, "the number of conditions that a plan makes")
 	raw, err := os.ReadFile("../cmd/cost/measured.json")
 	if err != nil {
 		t.Fatal(err)

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"example.com/gatehouse/internal/slowtest"
 	"example.com/gatehouse/internal/terraformtest"
 )
 
@@ -48,6 +49,7 @@ var narrowed = regexp.MustCompile(`\.google_(project_iam_member\.(database|deliv
 // A deployment of version 1 is taken over as it is: its first apply from here
 // replaces nothing, and destroys only what goes on purpose.
 func TestAStateOfVersion1GoesOn(t *testing.T) {
+	slowtest.Skip(t, "what becomes of a state of version 1")
 	t.Parallel()
 	// A clone of the last commit only, as Cloud Build makes one, has nothing to upgrade
 	// from: that is no want of a tool, which CI refuses.
