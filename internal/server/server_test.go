@@ -484,6 +484,7 @@ func TestTheDocumentOnCloudRun(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel() // each waits for its figures, which no Firestore takes
 			s, _ := start(t, slices.Concat(deployed, tt.env)...)
 			if err := s.Ready(t.Context()); err != nil {
 				t.Fatal(err)
