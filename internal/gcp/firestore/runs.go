@@ -43,7 +43,7 @@ type runDocument struct {
 
 	Head       []byte            `firestore:"head"`                 // JSON of a runHead
 	Parts      map[string][]byte `firestore:"parts"`                // JSON of each part, by partName
-	Checkpoint []byte            `firestore:"checkpoint,omitempty"` // unless Below
+	Checkpoint any               `firestore:"checkpoint,omitempty"` // bytes, see checkpointOf; unless Below
 	Result     []byte            `firestore:"result,omitempty"`
 
 	// Below: the checkpoint has a document of its own below this one, because both
@@ -65,7 +65,20 @@ type runMark struct {
 // A stepsDocument holds the checkpoint of a record that is below.
 type stepsDocument struct {
 	ExpiresAt  time.Time `firestore:"expires_at"`
-	Checkpoint []byte    `firestore:"checkpoint"`
+	Checkpoint any       `firestore:"checkpoint"` // bytes, see checkpointOf
+}
+
+// checkpointOf returns the checkpoint that is stored as v. Firestore's console cannot edit
+// bytes, so who edits one there replaces them by a value of another type. That is returned as a
+// checkpoint which is no JSON: its run can be ended, unlike that of a record with an error.
+func checkpointOf(v any) []byte {
+	switch v := v.(type) {
+	case nil:
+		return nil
+	case []byte:
+		return v
+	}
+	return []byte("of another type")
 }
 
 // A runHead is what a record has beside what is queried and what grows.
@@ -221,9 +234,9 @@ func (s *Sessions) runWrites(r *session.Run) ([]write, *session.Run, error) {
 	case old.result:
 		updates = append(updates, firestore.Update{Path: "result", Value: firestore.Delete})
 	}
-	checkpoint := []byte(after.Checkpoint)
-	if next.below {
-		checkpoint = nil
+	var checkpoint any
+	if len(after.Checkpoint) > 0 && !next.below {
+		checkpoint = []byte(after.Checkpoint)
 	}
 	if changed {
 		updates = append(updates, firestore.Update{Path: "checkpoint", Value: checkpoint}, firestore.Update{Path: "below", Value: next.below})
@@ -244,7 +257,7 @@ func (s *Sessions) runWrites(r *session.Run) ([]write, *session.Run, error) {
 	// TTL policy must not take the checkpoint before it. One that is answered expires earlier.
 	case next.below && (changed || old.stepsEnd.Before(after.ExpiresAt) || old.stepsEnd.After(after.ExpiresAt.Add(stepsSpare))):
 		next.stepsEnd = after.ExpiresAt.Add(stepsSpare)
-		steps := stepsDocument{ExpiresAt: next.stepsEnd, Checkpoint: after.Checkpoint}
+		steps := stepsDocument{ExpiresAt: next.stepsEnd, Checkpoint: []byte(after.Checkpoint)}
 		writes = append(writes, write{ref: stepsOf(first.ref), set: steps})
 	case old.below && !next.below:
 		writes = append(writes, write{ref: stepsOf(first.ref), remove: true})
@@ -329,7 +342,8 @@ func (s *Sessions) loadRun(ctx context.Context, key session.Key, id string) (*se
 	if err := below.DataTo(&steps); err != nil {
 		return nil, fmt.Errorf("its steps: %w", err)
 	}
-	r.Checkpoint, rev.checkpoint, rev.stepsEnd = steps.Checkpoint, steps.Checkpoint, steps.ExpiresAt
+	rev.checkpoint, rev.stepsEnd = checkpointOf(steps.Checkpoint), steps.ExpiresAt
+	r.Checkpoint = rev.checkpoint
 	r.Revision = rev
 	return r, nil
 }
@@ -354,12 +368,12 @@ func (s *Sessions) run(snapshot *firestore.DocumentSnapshot) (*session.Run, erro
 		Key: session.Key{Owner: session.Owner(d.Owner), ID: d.SessionID}, ID: head.ID, State: session.RunState(d.State),
 		Holder: head.Holder, Epoch: head.Epoch, Stop: head.Stop, Turn: head.Turn,
 		CreatedAt: d.CreatedAt, UpdatedAt: head.UpdatedAt, ExpiresAt: d.ExpiresAt, Request: head.Request, KeyHash: head.KeyHash,
-		Resets: head.Resets, Checkpoint: orNil(d.Checkpoint), Effects: head.Effects, Pending: head.Pending, Answers: head.Answers,
+		Resets: head.Resets, Checkpoint: orNil(checkpointOf(d.Checkpoint)), Effects: head.Effects, Pending: head.Pending, Answers: head.Answers,
 		// Silent is the difference of two times of Firestore's: of this read, and of the last
 		// write.
 		Deliveries: head.Deliveries, Result: orNil(d.Result), Silent: snapshot.ReadTime.Sub(snapshot.UpdateTime),
 	}
-	rev := runRevision{updated: snapshot.UpdateTime, resets: len(r.Resets), checkpoint: d.Checkpoint, below: d.Below, result: len(d.Result) > 0}
+	rev := runRevision{updated: snapshot.UpdateTime, resets: len(r.Resets), checkpoint: checkpointOf(d.Checkpoint), below: d.Below, result: len(d.Result) > 0}
 	// A gap would shift the parts behind it, and an answer would be continued at the wrong
 	// place.
 	for i := range len(d.Parts) {

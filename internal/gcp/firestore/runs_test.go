@@ -155,3 +155,35 @@ func TestARunThatEndsWhileItIsLoaded(t *testing.T) {
 		t.Errorf("%+v, %v", got, err)
 	}
 }
+
+// A checkpoint that somebody has replaced by a value of another type is no checkpoint, and its
+// run can be ended.
+func TestACheckpointOfAnotherType(t *testing.T) {
+	host, project := emulator.Host(t), emulator.Project()
+	client := emulator.Connect(t, host, project)
+	store := firestore.NewSessions(client, sessiontest.TTL, time.Now)
+	for name, below := range map[string]bool{"in the record": false, "below it": true} {
+		for _, value := range []any{"a text", int64(7), map[string]any{"step": int64(1)}, []any{int64(1)}} {
+			r := largeRun()
+			if !below {
+				r.Checkpoint = json.RawMessage(`{}`)
+			}
+			saveRun(t, store, r, func(*session.Run) {})
+			document := client.Collection(firestore.RunsCollection).Doc(session.Key{Owner: r.Key.Owner, ID: session.RunID(r.Key.ID, r.ID)}.Hash())
+			if below {
+				document = document.Collection("steps").Doc("finished")
+			}
+			if _, err := document.Update(t.Context(), []cloudfirestore.Update{{Path: "checkpoint", Value: value}}); err != nil {
+				t.Fatal(err)
+			}
+			got, err := store.LoadRun(t.Context(), r.Key, r.ID)
+			if err != nil || len(got.Checkpoint) == 0 || json.Valid(got.Checkpoint) {
+				t.Fatalf("%s, %v: %+v, %v", name, value, got, err)
+			}
+			saveRun(t, store, got, func(r *session.Run) { r.State, r.Checkpoint = session.Failed, nil })
+			if got, err := store.LoadRun(t.Context(), r.Key, r.ID); err != nil || got.State != session.Failed || got.Checkpoint != nil || steps(t, client, r) != nil {
+				t.Errorf("%s, %v: ended as %+v, %v", name, value, got, err)
+			}
+		}
+	}
+}
