@@ -3,7 +3,10 @@ package invoke_test
 import (
 	"fmt"
 	"net/http"
+	"net/http/httptest"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -12,6 +15,7 @@ import (
 	"example.com/gatehouse/internal/gcp/firestore"
 	"example.com/gatehouse/internal/geminitest"
 	"example.com/gatehouse/invoke"
+	"example.com/gatehouse/tool"
 )
 
 // remove deletes a session.
@@ -171,6 +175,60 @@ func TestClocksThatAreMinutesApart(t *testing.T) {
 			b.cut.Store(false)
 			if n := len(gemini.Requests()); n != 4 {
 				t.Errorf("the model was asked %d times", n)
+			}
+		})
+	}
+}
+
+// A retry of a key at an instance whose clock is minutes ahead finds the first call's lease
+// lapsed, and takes its key over. Only one of the two goes on to the effect and leaves a turn.
+func TestAKeyUnderClocksThatAreMinutesApart(t *testing.T) {
+	t.Parallel()
+	for name, ahead := range map[string]time.Duration{"ahead": 2 * time.Minute, "behind": -2 * time.Minute} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			gemini, b, host, project := geminitest.Start(t), &bank{}, emulator.Host(t), emulator.Project()
+			start := func(off time.Duration) *httptest.Server {
+				now := func() time.Time { return time.Now().Add(off) }
+				store := firestore.NewSessions(emulator.Connect(t, host, project), time.Hour, now)
+				server, _ := serveAgent(t, store, gemini, b.agent(tool.Effect(b.reconcile)), func(c *invoke.Config) { c.Now = now })
+				return server
+			}
+			first, second := start(0), start(ahead)
+			gate, asks := make(chan struct{}), make(chan struct{}, 4)
+			open := sync.OnceFunc(func() { close(gate) })
+			defer open()
+			var asked atomic.Int32
+			gemini.Handle(func(r geminitest.Request) geminitest.Reply {
+				if contents := r.Contents(); contents[len(contents)-1]["role"] == "user" && strings.Contains(fmt.Sprint(contents[len(contents)-1]), "functionResponse") {
+					return geminitest.Text("Paid.")
+				}
+				if asked.Add(1) == 1 {
+					asks <- struct{}{}
+					<-gate
+				}
+				return pays(50)
+			})
+			const question = `{"query": "pay"}`
+			ended := make(chan answered, 1)
+			go func() {
+				_, body := ask(t, first, "/invoke", question, "Idempotency-Key", "key")
+				ended <- decodeAnswer(t, body)
+			}()
+			<-asks
+			status, body := ask(t, second, "/invoke", question, "Idempotency-Key", "key")
+			if ahead > 0 && status != http.StatusOK || ahead < 0 && status != http.StatusConflict {
+				t.Errorf("the retry: %d, %s", status, body)
+			}
+			open()
+			one := <-ended
+			_, body = ask(t, second, "/invoke", question, "Idempotency-Key", "key")
+			replayed := decodeAnswer(t, body)
+			if replayed.Data.Response != "Paid." || one.Error == "" && one.Data.RunID != replayed.Data.RunID || b.sum() != 50 || len(b.begins()) != 1 {
+				t.Errorf("the first call: %+v; in the end: %+v; paid %d, begun %d times", one, replayed, b.sum(), len(b.begins()))
+			}
+			if turns := get(t, first, "/sessions/"+replayed.Data.SessionID); strings.Count(turns, `"run_id"`) != 1 {
+				t.Errorf("want one turn: %s", turns)
 			}
 		})
 	}

@@ -425,24 +425,24 @@ func runLate(t *testing.T, store session.Store, clock *Clock) {
 }
 
 // What passes a document's size moves below it, and comes back.
-// Checkpoint and parts are 440 KiB each: together they pass the 700 KiB from which on the
-// Firestore store moves the checkpoint to a document below. The record is changed there and
+// Checkpoint and parts have 640 and 440 KiB: together more than the 1 MiB that Firestore takes
+// as one document, so that the checkpoint needs one below. The record is changed there and
 // shrinks with its turn; a piece that was moved away and is then read from two places, or from
 // none, shows in the comparison.
 func runLarge(t *testing.T, store session.Store, _ *Clock) {
 	r := newRun(newKey())
-	r.Checkpoint = json.RawMessage(`"` + strings.Repeat("c", 440<<10) + `"`)
+	r.Checkpoint = json.RawMessage(`"` + strings.Repeat("c", 640<<10) + `"`)
 	for range 10 {
 		r.Parts = append(r.Parts, session.Part{Kind: session.KindText, Text: strings.Repeat("t", 44<<10)}, session.Part{Kind: session.KindToolCall, ID: "c"})
 	}
 	r = saveRun(t, store, r)
 	sameRun(t, loadRun(t, store, r), r)
 	next := *loadRun(t, store, r)
-	next.Checkpoint = json.RawMessage(`"` + strings.Repeat("d", 441<<10) + `"`)
+	next.Checkpoint = json.RawMessage(`"` + strings.Repeat("d", 641<<10) + `"`)
 	r = saveRun(t, store, &next)
 	sameRun(t, loadRun(t, store, r), r)
 	next = *loadRun(t, store, r)
-	next.Checkpoint = json.RawMessage(`"` + strings.Repeat("e", 441<<10) + `"`) // of one size
+	next.Checkpoint = json.RawMessage(`"` + strings.Repeat("e", 641<<10) + `"`) // of one size
 	r = saveRun(t, store, &next)
 	sameRun(t, loadRun(t, store, r), r)
 	done := *r
