@@ -326,7 +326,7 @@ func (s *Session) find(t Turn, after int) (Meta, bool, error) {
 // calls which collided do not collide again.
 func pause(ctx context.Context, try int) error {
 	const shortest, longest = 5 * time.Millisecond, 400 * time.Millisecond
-	bound := min(shortest<<min(try, 8), longest)
+	bound := min(shortest<<try, longest) // try is at most commitTries
 	timer := time.NewTimer(rand.N(bound))
 	defer timer.Stop()
 	select {
