@@ -212,13 +212,17 @@ func checkForm(raw []byte) error {
 
 func hasValue(raw []byte) bool { return len(bytes.TrimSpace(raw)) > 0 }
 
+// wrongValue is the issue of a field that may be one of the client's own making.
+const wrongValue = "has a value of the wrong type or size"
+
 // decodeError is for what well-formed JSON cannot become in Go: a number that
 // no float holds, a float where an integer is due.
 func decodeError(err error) error {
 	if semantic, ok := errors.AsType[*json.SemanticError](err); ok {
 		field := strings.ReplaceAll(strings.TrimPrefix(string(semantic.JSONPointer), "/"), "/", ".")
-		e := Invalid(fieldName(field), "has a value of the wrong type or size")
-		e.Cause = err
+		e := Invalid(fieldName(field), wrongValue)
+		// Not err, which quotes names and values of the body.
+		e.Cause = fmt.Errorf("a JSON %v cannot be a Go %v", semantic.JSONKind, semantic.GoType)
 		return e
 	}
 	return Malformed("body", "must be well-formed JSON in UTF-8")

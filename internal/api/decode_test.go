@@ -319,3 +319,24 @@ func FuzzDecode(f *testing.F) {
 
 // hugeInteger: integers beyond 2^53 may be rounded as floats are.
 func hugeInteger(b body) bool { return b.AfterTurn != nil && *b.AfterTurn > 1<<53 }
+
+// The log has no name and no value that the client has made up.
+func TestTheLogOfANumberThatNoFloatHolds(t *testing.T) {
+	t.Parallel()
+	type nested struct {
+		Known float64        `json:"known,omitempty"`
+		Any   map[string]any `json:"any,omitempty"`
+	}
+	body := api.NewBody[nested](nil)
+	for _, raw := range []string{`{"my number is 4711":1e999}`, `{"any":{"my number is 4711":1e999}}`, `{"known":471147114711e999}`, `{"known":"4711"}`, `{"my number is 4711":1}`, `{"any":"4711"}`} {
+		_, err := body.Decode([]byte(raw))
+		failed, ok := errors.AsType[*api.Error](err)
+		if !ok || failed.Status() != 422 {
+			t.Errorf("%s: %v", raw, err)
+			continue
+		}
+		if logged := fmt.Sprint(failed.Cause, failed.Faults()); strings.Contains(logged, "4711") {
+			t.Errorf("%s: the log has %q", raw, logged)
+		}
+	}
+}

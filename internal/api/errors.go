@@ -245,11 +245,11 @@ func (e *Error) details() []Detail {
 }
 
 // Faults returns the details for the log: a page shows its reader the sentence only. Of a
-// field that the service does not know it has no name, which a client may fill with anything.
+// field that the service may not know it has no name, which a client may fill with anything.
 func (e *Error) Faults() string {
 	var faults []string
 	for _, d := range e.Details {
-		if d.Issue == validation.MsgUnexpectedProperty {
+		if d.Issue == validation.MsgUnexpectedProperty || d.Issue == wrongValue {
 			d.Field = "body"
 		}
 		if fault := d.Field + " " + d.Issue; len(faults) < maxFaults && !slices.Contains(faults, fault) {
