@@ -770,6 +770,48 @@ func TestAnInfrastructureChangeKeepsTheImage(t *testing.T) {
 	}
 }
 
+// A program of a step is built again when its source has changed, and steps without Go use
+// what there is.
+func TestAProgramFollowsItsSource(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	write := func(name, text string, age time.Duration) {
+		t.Helper()
+		path, at := filepath.Join(dir, name), time.Now().Add(-age)
+		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, []byte(text), 0o600), os.Chtimes(path, at, at)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	source := func(word string, age time.Duration) {
+		write("cmd/x/main.go", "package main\n\nfunc main() { print(\""+word+"\") }\n", age)
+	}
+	run := func(path string) string {
+		t.Helper()
+		cmd := exec.CommandContext(t.Context(), "bash", "-c", `. ./lib.sh; $(tool cmd/x) 2>&1`)
+		cmd.Env = append(os.Environ(), "REPOSITORY_DIR="+dir, "DELIVERY_STATE=.delivery", "GOWORK=off", "GOFLAGS=-mod=mod")
+		if path != "" {
+			cmd.Env = append(cmd.Env, "PATH="+path)
+		}
+		out, err := cmd.CombinedOutput()
+		if err != nil {
+			t.Fatalf("%v: %s", err, out)
+		}
+		return string(out)
+	}
+	write("go.mod", "module example.com/gatehouse\n\ngo 1.26.0\n", time.Hour)
+	source("first", time.Hour)
+	if got := run(""); got != "first" {
+		t.Errorf("%q", got)
+	}
+	source("second", -time.Minute)
+	if got := run("/usr/bin:/bin"); got != "first" {
+		t.Errorf("without Go: %q", got)
+	}
+	if got := run(""); got != "second" {
+		t.Errorf("its source has changed: %q", got)
+	}
+}
+
 func TestAGoVersionIsExact(t *testing.T) {
 	for mod, want := range map[string]string{
 		"go 1.26.8\n": "1.26.8\n", "go 1.26.0\n\ntoolchain go1.26.8\n": "1.26.8\n",

@@ -72,13 +72,21 @@ kept() {
   if [ -s "$state/$1" ] && ! $dry_run; then cat "$state/$1"; elif $dry_run; then printf '%s\n' "$2"; else fail "$state/$1 is missing: run delivery/$3 first"; fi
 }
 
-# tool is where a program of this repository is, built if need be.
+# tool is where a program of this repository is, built if it is missing or older than the
+# source. Steps without Go use what an earlier step has built.
 tool() {
-  if ! $dry_run && [ ! -x "$state/bin/${1##*/}" ]; then
+  local program=$state/bin/${1##*/}
+  if ! $dry_run && { [ ! -x "$program" ] || { stale "$program" && command -v go >/dev/null; }; }; then
     mkdir -p "$state/bin"
-    CGO_ENABLED=0 go build -o "$state/bin/${1##*/}" "example.com/gatehouse/$1"
+    CGO_ENABLED=0 go build -o "$program" "example.com/gatehouse/$1"
   fi
-  printf '%s\n' "$state/bin/${1##*/}"
+  printf '%s\n' "$program"
+}
+
+# stale reports whether Go source is newer than a file. A module that imports Gatehouse
+# takes another version of it by its go.mod.
+stale() {
+  [ -n "$(find . -name '.?*' -prune -o \( -name '*.go' -o -name go.mod -o -name go.sum \) -newer "$1" -print | head -n 1)" ]
 }
 
 # commit is the source's, in twelve digits.

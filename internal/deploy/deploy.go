@@ -26,6 +26,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -222,6 +223,35 @@ var (
 	prefixSet = regexp.MustCompile(`(?m)^prefix\s*=\s*"([^"]+)"`)
 )
 
+// stale reports whether a program is missing or older than Go source of the repository. A
+// module that imports this one takes another version of it by its go.mod. The function of the
+// same name in delivery/lib.sh has the same rule.
+func stale(program, repository string) bool {
+	built, err := os.Stat(program)
+	if err != nil {
+		return true
+	}
+	newer := false
+	_ = filepath.WalkDir(repository, func(path string, entry fs.DirEntry, err error) error {
+		if err != nil {
+			return nil // what cannot be read is not built from
+		}
+		name := entry.Name()
+		switch {
+		case entry.IsDir() && strings.HasPrefix(name, ".") && path != repository:
+			return fs.SkipDir
+		case entry.IsDir() || filepath.Ext(name) != ".go" && name != "go.mod" && name != "go.sum":
+			return nil
+		}
+		if info, err := entry.Info(); err == nil && info.ModTime().After(built.ModTime()) {
+			newer = true
+			return fs.SkipAll
+		}
+		return nil
+	})
+	return newer
+}
+
 func exists(path string) bool {
 	_, err := os.Stat(path)
 	return err == nil
@@ -330,8 +360,10 @@ const module = "module.gatehouse.module.gatehouse."
 
 // prepare applies only the image repository and the build account. The names of both are
 // read from the plan, so that the prefix and the names it makes are computed in one place,
-// the module. A plan lists them also when nothing changes.
+// the module. A plan lists them also when nothing changes. To create needs no approval; what
+// exists may hold images, and is only changed with one.
 func (d *deployment) prepare(ctx context.Context) error {
+	approved := d.Approve
 	err := d.untilSpread(ctx, func() error {
 		p, err := d.plan(ctx, "prepare", "-target="+module+"terraform_data.build")
 		if err != nil {
@@ -345,6 +377,11 @@ func (d *deployment) prepare(ctx context.Context) error {
 				if c.Name == "build" {
 					d.names.builder = text(c.planned(), "account_id")
 				}
+			}
+		}
+		if p.alters() {
+			if err := d.approve(&approved); err != nil {
+				return err
 			}
 		}
 		return d.applyPlan(ctx, p)
@@ -550,7 +587,7 @@ func (d *deployment) smoke(ctx context.Context) error {
 		urls[function] = url
 	}
 	program := filepath.Join(d.Tools, "smoke")
-	if !exists(program) || d.dryRun {
+	if d.dryRun || stale(program, d.Dir) {
 		if err := d.run(ctx, "go", "build", "-o", program, "example.com/gatehouse/cmd/smoke"); err != nil {
 			return err
 		}

@@ -60,6 +60,15 @@ func (p terraformPlan) empty() bool {
 	return true
 }
 
+// alters reports whether the plan changes or removes something that exists.
+func (p terraformPlan) alters() bool {
+	return slices.ContainsFunc(p.Changes, func(c change) bool {
+		return slices.ContainsFunc(c.Change.Actions, func(action string) bool {
+			return action != "create" && action != "no-op" && action != "read"
+		})
+	})
+}
+
 // text returns a string of a resource's values; "" where it is none or not known before the
 // apply.
 func text(values map[string]any, name string) string {
@@ -282,11 +291,10 @@ func (d *deployment) apply(ctx context.Context) error {
 				return err
 			}
 		}
-		if !approved && !p.empty() && !d.dryRun {
-			if !d.agreed() {
-				return errors.New("the plan was not approved; nothing was applied")
+		if !p.empty() {
+			if err := d.approve(&approved); err != nil {
+				return err
 			}
-			approved = true // one answer is valid for all attempts of a run
 		}
 		if err := d.applyPlan(ctx, p); err != nil {
 			if broken := d.notStarting(ctx, "the service has served nobody, and is made again by the next run"); broken != nil && !spreading(err) {
@@ -296,6 +304,19 @@ func (d *deployment) apply(ctx context.Context) error {
 		}
 		return nil
 	})
+}
+
+// approve asks for approval of a plan, unless approved has it, and records it there: one
+// answer is valid for all attempts of a step.
+func (d *deployment) approve(approved *bool) error {
+	if *approved || d.dryRun {
+		return nil
+	}
+	if !d.agreed() {
+		return errors.New("the plan was not approved; nothing was applied")
+	}
+	*approved = true
+	return nil
 }
 
 // agreed asks the person who runs this for approval. Input that ends without an answer, as
