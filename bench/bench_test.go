@@ -383,6 +383,9 @@ func TestParse(t *testing.T) {
 		{"one peer", []string{"-configs", "", "-peers", "Genkit"}, true},
 		{"an unknown peer", []string{"-peers", "another"}, false},
 		{"too many rounds", []string{"-rounds", "1000"}, false},
+		{"quick, and only the page", []string{"-quick", "-docs"}, false},
+		{"quick, and only the peers", []string{"-quick", "-install"}, false},
+		{"the page and the peers", []string{"-docs", "-install"}, false},
 		{"a negative latency", []string{"-latency", "-1s"}, false},
 	} {
 		o, err := parse(test.args)

@@ -84,6 +84,9 @@ func parse(args []string) (Options, error) {
 	if err := flags.Parse(args); err != nil {
 		return Options{}, err
 	}
+	if (*short || o.Install) && o.Docs || *short && o.Install {
+		return Options{}, errors.New("-quick, -install and -docs exclude each other")
+	}
 	if *short {
 		q := quick()
 		q.SessionTurns, q.Latency, q.Out, q.Keep, q.CPUProfile = o.SessionTurns, o.Latency, o.Out, o.Keep, o.CPUProfile
