@@ -90,6 +90,11 @@ func (messageID) Schema(huma.Registry) *huma.Schema { return &huma.Schema{} }
 // 32 MiB.
 const ChatBytes = 30 << 20
 
+// passedOver is how large a file may be that is passed over, in bytes: in a service without
+// files a page sends those of its earlier messages all the same. It is the default of
+// MAX_FILE_BYTES. Their memory is claimed as that of files that are read.
+const passedOver = 7 << 20
+
 // maxURLHead exceeds what a data: URL has before its data, in bytes.
 const maxURLHead = 1 << 10
 
@@ -181,7 +186,8 @@ func (s *Service) decodeChat(w http.ResponseWriter, r *http.Request, hold func()
 	if s.Files.accepted() {
 		body.Messages.files = s.Files.MaxBytes
 	}
-	if err := api.DecodeStream(w, r, ChatBytes, s.MaxBodyBytes+api.EncodedLen(body.Messages.files)+maxURLHead, s.Timeout, hold, &body); err != nil {
+	inline := api.EncodedLen(max(body.Messages.files, passedOver))
+	if err := api.DecodeStream(w, r, ChatBytes, s.MaxBodyBytes+inline+maxURLHead, s.Timeout, hold, &body); err != nil {
 		return Request{}, nil, err
 	}
 	switch {

@@ -318,6 +318,9 @@ func (s *Service) ApproveAll(ctx context.Context, runID string, answers []Approv
 	if err != nil {
 		return nil, err
 	}
+	if len(answers) == 0 {
+		return nil, api.Invalid("answers", "must hold one answer or more")
+	}
 	for _, a := range answers {
 		if !validReason(a.Reason) {
 			return nil, api.Invalid("reason", "must be a text of at most 2000 characters, without NUL")

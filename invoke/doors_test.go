@@ -34,6 +34,16 @@ func TestTheLongestReasonOfADoor(t *testing.T) {
 	}
 }
 
+// A door that has found no answer in what was sent must not go on with the run.
+func TestApprovalWithoutAnAnswer(t *testing.T) {
+	t.Parallel()
+	s := asked(t, newMemory(), geminitest.Start(t), agent.Agent{})
+	_, err := s.ApproveAll(ofCaller(t, "caller"), session.RunID(session.NewID(), session.NewID()), nil, nil)
+	if failed, _ := errors.AsType[*api.Error](err); failed == nil || failed.Code != api.ValidationFailed {
+		t.Errorf("%v", err)
+	}
+}
+
 // A failingUser fails every write of a user's state with err.
 type failingUser struct {
 	session.Store

@@ -1,0 +1,45 @@
+package invoke
+
+import (
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"example.com/gatehouse/internal/api"
+)
+
+// A page sends all of its messages. In a service without files a file is passed over in an
+// earlier one, and named as what is wrong in the last.
+func TestAFileForAnAgentWithoutFiles(t *testing.T) {
+	t.Parallel()
+	file := func(bytes int) string {
+		return `{"role":"user","parts":[{"type":"file","mediaType":"image/png","url":"data:image/png;base64,` + strings.Repeat("A", bytes) + `"},{"type":"text","text":"see"}]}`
+	}
+	const question = `{"role":"user","parts":[{"type":"text","text":"and now?"}]}`
+	for name, test := range map[string]struct {
+		messages string
+		status   int // 200: it is read
+	}{
+		"in an earlier message":       {file(2<<20) + "," + question, 200},
+		"in the last":                 {file(2 << 20), 422},
+		"in both":                     {file(2<<20) + "," + file(2<<20), 422},
+		"larger than any file may be": {file(12<<20) + "," + question, 413},
+	} {
+		s := New(Config{MaxBodyBytes: 128 << 10, Timeout: api.BodyTimeout})
+		r := httptest.NewRequest(http.MethodPost, "/chat", strings.NewReader(`{"id":"0123456789abcdef","messages":[`+test.messages+`]}`))
+		r.Header.Set("Content-Type", "application/json")
+		held := 0
+		_, _, err := s.decodeChat(httptest.NewRecorder(), r, func() error { held++; return nil })
+		status := 200
+		if err != nil {
+			status = api.AsError(err).Status()
+		}
+		if status != test.status {
+			t.Errorf("%s: %d, %v, want %d", name, status, err, test.status)
+		}
+		if held == 0 {
+			t.Errorf("%s: no memory was claimed", name)
+		}
+	}
+}
