@@ -103,6 +103,30 @@ func (s slowStore) Apply(ctx context.Context, loaded *session.Session, c session
 	return s.Store.Apply(ctx, loaded, c)
 }
 
+// A page that waits says what for, tools by their names.
+func TestWhatAnAnswerWaitsFor(t *testing.T) {
+	measured, answer := make(chan struct{}), make(chan struct{})
+	b := openAgent(t, fixed(agent.Agent{Tools: []tool.Tool{tool.New("measure", "Measures.", func(ctx context.Context, _ struct{}) (string, error) {
+		select {
+		case <-measured:
+			return "1234", nil
+		case <-ctx.Done():
+			return "", ctx.Err()
+		}
+	})}}))
+	b.gemini.Enqueue(geminitest.Calls(geminitest.FunctionCall{Name: "measure"}), geminitest.Text("It is here.").WithGate(0, answer))
+	b.ask("Measure it.")
+	b.Sees(".waits", "Waiting for measure, ")
+	close(measured)
+	b.Sees(".waits", "Waiting for the model, ")
+	close(answer)
+	b.answered(1)
+	if text := b.Text(".waits"); text != "" {
+		t.Errorf("at the end it says %q", text)
+	}
+	b.Calm()
+}
+
 // Where the time of a turn went is the same after a reload. Another tab does not know how
 // long it took to store the turn.
 func TestWhereTheTimeWent(t *testing.T) {

@@ -307,8 +307,8 @@ $('new').addEventListener('click', async () => {
   $('query').focus();
 });
 
-// What each phase of a turn waits for.
-const waits = { admission: 'Waiting for the service', model: 'Waiting for the model', tools: 'Waiting for a tool', commit: 'Storing the answer' };
+// What each phase of a turn waits for. Tools are named.
+const waits = { admission: 'Waiting for the service', model: 'Waiting for the model', commit: 'Storing the answer' };
 
 // A Turn is one question and its answer on the page.
 class Turn {
@@ -386,7 +386,8 @@ class Turn {
 
   #saysWhat() {
     const since = performance.now() - this.#heard;
-    this.wait.textContent = since < quiet || !this.#phase ? '' : `${waits[this.#phase]}, ${Math.floor(since / 1000)} s`;
+    const what = waits[this.#phase] ?? `Waiting for ${[...this.#tools.values()].map(({ name }) => name).join(', ')}`;
+    this.wait.textContent = since < quiet || !this.#phase ? '' : `${what}, ${Math.floor(since / 1000)} s`;
   }
 
   // phase begins one of the things that take the time of a turn.

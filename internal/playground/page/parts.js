@@ -33,6 +33,7 @@ export class Tool {
   #reason = el('p', { class: 'why', dir: 'auto', hidden: true });
 
   constructor({ name, args }) {
+    this.name = name;
     this.#more = el('div', { class: 'more' });
     if (!empty(args)) this.#more.append(...json('Arguments', args));
     this.element = el('details', { class: 'tool' },
