@@ -51,3 +51,9 @@ export async function call(getToken: GetToken, method: string, path: string, bod
 export function sentence(error: Error): string {
   return (APICallError.isInstance(error) && error.responseBody) || error.message;
 }
+
+/** What to show of an answer's warnings. */
+export const warnings: Record<string, string> = {
+  session_not_saved: 'It could not be stored: reload, and it is gone.', response_truncated: 'It was cut off.',
+  history_truncated: 'The beginning of the conversation was left out.', fallback_model: 'Another model answered.',
+};

@@ -2,7 +2,7 @@ import { useChat } from '@ai-sdk/react';
 import { convertFileListToFileUIParts, getToolName, isToolUIPart, lastAssistantMessageIsCompleteWithApprovalResponses, type FileUIPart } from 'ai';
 import { lazy, Suspense, useEffect, useMemo, useRef, useState, type FormEvent } from 'react';
 import { useStickToBottom } from 'use-stick-to-bottom';
-import { call, sentence, stop, transport, turnsOf, type Message } from './api';
+import { call, sentence, stop, transport, turnsOf, warnings, type Message } from './api';
 import type { GetToken } from './token';
 
 const Markdown = lazy(() => import('./markdown')); // the page is there before it
@@ -115,16 +115,18 @@ function File({ part, getToken }: { part: FileUIPart; getToken: GetToken }) {
 /** What is known of a stored answer, and an opinion on it. */
 function Foot({ id, metadata, getToken }: { id: string; metadata: NonNullable<Message['metadata']>; getToken: GetToken }) {
   const [score, setScore] = useState(metadata.feedback?.score ?? 0);
+  const [problem, setProblem] = useState('');
   const rate = async (value: number) => {
     const next = value === score ? 0 : value;
-    await call(getToken, 'PUT', `/sessions/${id}/turns/${metadata.turn}/feedback`, { score: next });
-    setScore(next);
+    const path = `/sessions/${id}/turns/${metadata.turn}/feedback`;
+    await call(getToken, 'PUT', path, { score: next }).then(() => setScore(next), error => setProblem(sentence(error)));
   };
   return (
     <small>
-      turn {metadata.turn}, {metadata.usage!.total_tokens} tokens {metadata.warnings?.join(', ')}
+      turn {metadata.turn}, {metadata.usage!.total_tokens} tokens. {metadata.warnings?.map(code => warnings[code] ?? code).join(' ')}
       <button aria-label="Good answer" aria-pressed={score === 1} onClick={() => rate(1)}>👍</button>
       <button aria-label="Bad answer" aria-pressed={score === -1} onClick={() => rate(-1)}>👎</button>
+      {problem && <span role="alert">{problem}</span>}
     </small>
   );
 }
