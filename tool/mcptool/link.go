@@ -48,7 +48,15 @@ type link struct {
 	tools   []tool.Tool        // nil: not known
 	digest  [sha256.Size]byte  // of what tools were made of
 	fresh   time.Time          // until then, tools need not be asked for
-	since   time.Time          // when the list is being asked for; zero: it is not
+	asking  *listing           // nil: the list is not being asked for
+}
+
+// A listing is one time that the list is asked for. Its result is there once done is closed.
+type listing struct {
+	since time.Time
+	done  chan struct{}
+	tools []tool.Tool
+	err   error
 }
 
 // list returns the tools, asking for them if need be, or the tools that were known before
@@ -60,31 +68,35 @@ func (l *link) list(ctx context.Context) []tool.Tool {
 		l.mu.Unlock()
 		return known
 	}
-	if l.since.IsZero() {
-		l.since = now
+	asked := l.asking
+	if asked == nil {
+		asked = &listing{since: now, done: make(chan struct{})}
+		l.asking = asked
+		go l.fill(context.WithoutCancel(ctx), asked)
 	}
-	left := patience - now.Sub(l.since)
 	l.mu.Unlock()
-	asked := l.flight.DoChan("list", func() (any, error) {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), l.set.connectTimeout+listTimeout)
-		defer cancel()
-		tools, err := l.ask(ctx)
-		l.mu.Lock()
-		defer l.mu.Unlock()
-		l.since = time.Time{}
-		return tools, err
-	})
-	timer := time.NewTimer(max(left, 0))
+	timer := time.NewTimer(max(patience-now.Sub(asked.since), 0))
 	defer timer.Stop()
 	select {
-	case r := <-asked:
-		if r.Err == nil {
-			return r.Val.([]tool.Tool)
+	case <-asked.done:
+		if asked.err == nil {
+			return asked.tools
 		}
 	case <-timer.C:
 	case <-ctx.Done():
 	}
 	return known
+}
+
+// fill asks for the list, within the time for it.
+func (l *link) fill(ctx context.Context, asked *listing) {
+	ctx, cancel := context.WithTimeout(ctx, l.set.connectTimeout+listTimeout)
+	defer cancel()
+	asked.tools, asked.err = l.ask(ctx)
+	l.mu.Lock()
+	l.asking = nil // before it is over: who comes next asks again
+	l.mu.Unlock()
+	close(asked.done)
 }
 
 // ask asks the server for its list and keeps it.

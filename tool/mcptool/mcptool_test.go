@@ -665,7 +665,7 @@ func TestNames(t *testing.T) {
 		{"alike once they fit", []string{"a b", "a/b"}, []string{"far_a_b", "far_a_b_c14cddc0"}},
 		{"long", []string{long}, []string{"far_" + long[:51] + "_4d940755"}},
 		{"long and alike", []string{long + "1", long + "2"}, nil},
-		{"twice", []string{"a", "a"}, []string{"far_a", "far_a_ca978112"}},
+		{"twice", []string{"a", "b", "a"}, []string{"far_a", "far_b"}},
 		{"none", []string{""}, []string{}},
 		{"a name of ours", []string{"get_price"}, []string{"far_get_price"}},
 	}

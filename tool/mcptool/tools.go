@@ -27,15 +27,21 @@ const (
 	maxDescription = 4096
 )
 
-// declare makes tools of a server's list. What cannot be made fit is left out.
+// declare makes tools of a server's list. What cannot be made fit is left out, and of two with
+// the same name the second: a call names the tool, so that only one of them can be called.
 func (l *link) declare(ctx context.Context, listed []*mcp.Tool) []tool.Tool {
-	tools, left := []tool.Tool{}, []string{}
-	taken, size := map[string]bool{}, 0
+	tools, left, twice := []tool.Tool{}, []string{}, []string{}
+	taken, listedNames, size := map[string]bool{}, map[string]bool{}, 0
 	var options []tool.Option
 	if l.set.timeout > 0 {
 		options = append(options, tool.Timeout(l.set.timeout))
 	}
 	for _, t := range listed {
+		if listedNames[t.Name] {
+			twice = append(twice, clean(t.Name, maxFunctionName))
+			continue
+		}
+		listedNames[t.Name] = true
 		name, schema, ok := l.set.name+"_"+fitName(t.Name), fit(t.InputSchema), t.Name != ""
 		if name = cutName(name, t.Name); taken[name] {
 			name = cutName(name+strings.Repeat("_", maxFunctionName), t.Name)
@@ -58,6 +64,10 @@ func (l *link) declare(ctx context.Context, listed []*mcp.Tool) []tool.Tool {
 	if len(left) > 0 {
 		slog.WarnContext(ctx, "Tools of an MCP server left out: their schemas cannot be declared, or are too large together.",
 			"server", l.set.name, "count", len(left), "first", left[:min(len(left), 10)], "limit_bytes", maxDeclared)
+	}
+	if len(twice) > 0 {
+		slog.WarnContext(ctx, "An MCP server lists tools twice; the first of each name is taken.",
+			"server", l.set.name, "count", len(twice), "first", twice[:min(len(twice), 10)])
 	}
 	return tools
 }
