@@ -206,6 +206,9 @@ func (s *Service) drive(client context.Context, r *run, at *Position, started *b
 	case failed != nil && (show == nil || !*started || !r.out.started()):
 		return nil, failed
 	}
+	if unwritten, ok := errors.AsType[*api.Error](left); ok {
+		failed = unwritten // which ended the run, instead of a client that left
+	}
 	if failed != nil {
 		telemetry.Fail(client, failed)
 	}

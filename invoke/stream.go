@@ -2,11 +2,14 @@ package invoke
 
 import (
 	"bytes"
+	"fmt"
 	"net/http"
 	"sync"
 	"time"
 
 	"example.com/gatehouse/internal/api"
+	"example.com/gatehouse/internal/rescue"
+	"example.com/gatehouse/internal/telemetry"
 )
 
 // keepAlive is how long a stream may be idle before a comment is sent, so that proxies do not
@@ -81,11 +84,29 @@ func (st *stream) show(e Event) error {
 		st.idle = time.AfterFunc(keepAlive, st.comment)
 	}
 	var b bytes.Buffer
-	if err := st.dialect.Event(&b, e); err != nil {
-		return err
+	err := rescue.Call(func() error { return st.dialect.Event(&b, e) })
+	if err != nil {
+		return st.fail(e, err)
 	}
 	st.flush(b.Bytes())
 	return st.err
+}
+
+// fail ends the stream with the error of an event that the dialect could not write, in the
+// dialect's form, and returns it: the client has not left, and cannot be shown the run. The
+// caller holds mu.
+func (st *stream) fail(e Event, cause error) error {
+	ctx := st.r.Context()
+	failed := api.Fail(api.Internal, fmt.Errorf("writing the event %s: %w", e.Kind, cause))
+	telemetry.Fail(ctx, failed)
+	var b bytes.Buffer
+	if rescue.Call(func() error {
+		return st.dialect.Event(&b, Event{Kind: KindError, Run: e.Run, At: e.At, Envelope: api.Failure(ctx, failed)})
+	}) == nil {
+		st.flush(b.Bytes())
+	}
+	st.over, st.err = true, failed
+	return failed
 }
 
 // comment writes a comment to keep an idle connection open. It runs in the timer's goroutine,
