@@ -238,12 +238,12 @@ func deliveriesOf(req Request) json.RawMessage {
 	return deliveries{Webhook: Webhook{req.Webhook, req.Options.WebhookID}}.encode()
 }
 
-// schedule adds the task of a run that nobody works on yet. It may be called for a run that
-// has a task: the record's holder decides who works. The error is 503 overloaded, for a retry
-// with the same key.
+// schedule adds the task of a run that nobody works on yet, or that waits. It may be called
+// for a run that has a task: the record's holder decides who works. The error is 503
+// overloaded, for a retry with the same key.
 func (s *Service) schedule(ctx context.Context, r *session.Run) error {
 	if r.State != session.Working {
-		return nil
+		return s.expireLater(ctx, r, 0)
 	}
 	if err := s.enqueue(ctx, taskOf(r), s.Now()); err != nil {
 		return api.Fail(api.Overloaded, err)

@@ -61,7 +61,11 @@ func (s *Service) task(w http.ResponseWriter, r *http.Request) error {
 	if t.Kind == queue.Webhook {
 		return s.deliver(w, r, t)
 	}
-	if err := s.finish(r.Context(), t); err != nil {
+	do := s.finish
+	if t.Kind == queue.Expire {
+		do = s.expire
+	}
+	if err := do(r.Context(), t); err != nil {
 		return err
 	}
 	w.WriteHeader(http.StatusNoContent)
@@ -290,6 +294,9 @@ func (s *Service) report(ctx context.Context, r *session.Run) error {
 	if err := s.enqueue(ctx, t, s.Now()); err != nil {
 		return api.Fail(api.Overloaded, err)
 	}
+	if err := s.expireLater(ctx, r, 0); err != nil {
+		return err
+	}
 	if deliveriesIn(r).Untold {
 		told := *r
 		untold(&told, false)
@@ -298,6 +305,63 @@ func (s *Service) report(ctx context.Context, r *session.Run) error {
 		_, _ = s.Store.SaveRun(saving, &told) // else it is told again, under the same id
 	}
 	return nil
+}
+
+// maxDelay bounds how far ahead a task may be, which is 30 days in Cloud Tasks
+// (https://cloud.google.com/tasks/docs/quotas). A wait that is longer is looked at in between.
+const maxDelay = 29 * 24 * time.Hour
+
+// expireLater has the queue look at a run that waits, and whose webhook is to be told of its
+// end, when the time to answer is over. It may be called any number of times: the task of one
+// wait and attempt is in the queue once.
+func (s *Service) expireLater(ctx context.Context, r *session.Run, attempt int) error {
+	if s.Queue == nil || r.State != session.Waiting || len(r.Pending) == 0 || webhookOf(r).URL == "" {
+		return nil
+	}
+	at := s.Now().Add(maxDelay)
+	for _, p := range r.Pending { // the first that expires ends the wait for all
+		if p.ExpiresAt.Before(at) {
+			at = p.ExpiresAt
+		}
+	}
+	t := queue.Task{Kind: queue.Expire, Owner: r.Key.Owner, Run: session.RunID(r.Key.ID, r.ID), Epoch: r.Epoch, Attempt: attempt}
+	if err := s.enqueue(ctx, t, at); err != nil {
+		return api.Fail(api.Overloaded, err)
+	}
+	return nil
+}
+
+// expire ends a run that nobody has answered in time and reports it to its webhook. Readers
+// see such a run as stopped before that, too: what they are shown does not depend on the queue.
+func (s *Service) expire(ctx context.Context, t queue.Task) error {
+	for range stopTries {
+		stored, err := s.loadTask(ctx, t)
+		switch {
+		case err != nil || stored == nil:
+			return err
+		case stored.Over():
+			s.found(ctx, stored) // a delivery before may have ended before it reported
+			return nil
+		case stored.State != session.Waiting || stored.Epoch != t.Epoch: // it was answered
+			return nil
+		case s.waits(stored): // the queue takes no later task, or its clock is ahead
+			return s.expireLater(ctx, stored, t.Attempt+1)
+		}
+		ended := *stored
+		ended.State, ended.Pending = session.Stopped, nil
+		untold(&ended, true)
+		saving, cancel := context.WithTimeout(ctx, storeTimeout)
+		saved, err := s.Store.SaveRun(saving, &ended)
+		cancel()
+		switch {
+		case errors.Is(err, session.ErrChanged): // a webhook was set, or an answer came just in time
+			continue
+		case err != nil:
+			return storeFailure(err)
+		}
+		return s.report(ctx, saved)
+	}
+	return api.Fail(api.SessionStoreUnavailable, session.ErrChanged)
 }
 
 // found reports a run to its webhook that somebody ended and may not have reported.

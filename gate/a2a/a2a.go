@@ -67,9 +67,8 @@ func (d *door) serve(w http.ResponseWriter, r *http.Request) error {
 		return api.Malformed("body", "must be one message: batches are not supported")
 	}
 	var envelope struct {
-		ID     any             `json:"id"`
-		Method string          `json:"method"`
-		Params json.RawMessage `json:"params"`
+		ID     any    `json:"id"`
+		Method string `json:"method"`
 	}
 	if err := json.Unmarshal(body, &envelope); err != nil && json.Valid(body) { // other errors are the SDK's to answer
 		return api.Malformed("body", "must be a JSON-RPC request")

@@ -301,6 +301,11 @@ func TestOwners(t *testing.T) {
 			if _, err := bob.CancelTask(t.Context(), &sdk.CancelTaskRequest{ID: hers.ID}); err == nil || !strings.Contains(err.Error(), "There is no such task.") {
 				t.Errorf("%v", err)
 			}
+			for _, err := range bob.SubscribeToTask(t.Context(), &sdk.SubscribeToTaskRequest{ID: hers.ID}) {
+				if err == nil || !strings.Contains(err.Error(), "There is no such task.") {
+					t.Errorf("%v", err)
+				}
+			}
 			into := say("Who am I?")
 			into.Message.ContextID = hers.ContextID
 			if task := send(t, bob, into); strings.Contains(string(s.gemini.Requests()[1].Raw), "Ada") || textOf(task) != "Who?" {
@@ -465,6 +470,8 @@ func TestBadRequests(t *testing.T) {
 		{"a part that is nothing", v1(`{"messageId":"m","role":"ROLE_USER","parts":[{}]}`), nil, 200, `"error"`},
 		{"a context that is none", v1(`{"messageId":"m","contextId":"../x","role":"ROLE_USER",` + hello + `}`), nil, 200, "message.contextId"},
 		{"a task of another door's", v1(`{"messageId":"m","taskId":"resp_0123456789abcdef","role":"ROLE_USER",` + hello + `}`), nil, 200, `"code":-32001`},
+		{"a task of another door's, read", rpc("GetTask", `{"id":"resp_MDEyMzQ1Njc4OWFiY2RlZi4wMTIzNDU2Nzg5YWJjZGVm"}`), nil, 200, `"code":-32001`},
+		{"a task of another door's, in 0.3", rpc("tasks/cancel", `{"id":"resp_MDEyMzQ1Njc4OWFiY2RlZi4wMTIzNDU2Nzg5YWJjZGVm"}`), nil, 200, `"code":-32001`},
 		{"a file elsewhere", v1(`{"messageId":"m","role":"ROLE_USER","parts":[{"text":"x"},{"url":"http://169.254.169.254/","mediaType":"text/plain"}]}`), nil, 200, "message.parts[1]"},
 		{"a push", rpc("SendMessage", `{"configuration":{"taskPushNotificationConfig":{"url":"https://x.example"}},"message":{"messageId":"m","role":"ROLE_USER",`+hello+`}}`), nil, 200, `"code":-32003`},
 		{"the push of a task", rpc("GetTaskPushNotificationConfig", `{"taskId":"x","id":"y"}`), nil, 200, `"code":-32003`},

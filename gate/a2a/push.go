@@ -13,12 +13,17 @@ import (
 // A task has one push configuration: the webhook of its run. Its id is the client's, or the
 // task's where the client names none.
 
+// pushField is where a message has the push configuration of its task.
+const pushField = "configuration.taskPushNotificationConfig"
+
 // pushes reports whether the end of a task can be sent to a client's URL.
 func (d *door) pushes() bool { return d.Invoke.Queued() && d.Invoke.Webhooks != nil }
 
 // checkPush returns what is wrong with a push configuration of a client, but for its URL.
-func checkPush(p *a2a.PushConfig, field string) error {
+func (d *door) checkPush(p *a2a.PushConfig, field string) error {
 	switch {
+	case !d.pushes():
+		return a2a.ErrPushNotificationNotSupported
 	case p.URL == "":
 		return api.Invalid(field+".url", "is required")
 	case p.Token != "" || p.Auth != nil:
@@ -72,26 +77,27 @@ func (c *call) ListTaskPushConfigs(_ context.Context, list *a2a.ListTaskPushConf
 // CreateTaskPushConfig implements [a2asrv.RequestHandler]: for a task that goes on. One
 // with the id that it has replaces that.
 func (c *call) CreateTaskPushConfig(_ context.Context, sent *a2a.PushConfig) (*a2a.PushConfig, error) {
-	if !c.pushes() {
-		return nil, a2a.ErrPushNotificationNotSupported
-	}
-	err := checkPush(sent, "taskPushNotificationConfig")
+	next, err := c.setPush(c.request.Context(), sent.TaskID, sent, "taskPushNotificationConfig")
 	if err != nil {
-		return nil, c.failed(err)
+		return nil, c.failed(unknownTask(err))
 	}
-	next, err := c.Invoke.SetWebhook(c.request.Context(), string(sent.TaskID), func(current invoke.Webhook) (invoke.Webhook, error) {
+	return push(sent.TaskID, next), nil
+}
+
+// setPush sets the push configuration of a task. field is where it is in the request.
+func (c *call) setPush(ctx context.Context, task a2a.TaskID, sent *a2a.PushConfig, field string) (invoke.Webhook, error) {
+	if err := c.checkPush(sent, field); err != nil {
+		return invoke.Webhook{}, err
+	}
+	return c.Invoke.SetWebhook(ctx, string(task), func(current invoke.Webhook) (invoke.Webhook, error) {
 		next := invoke.Webhook{URL: sent.URL, ID: sent.ID}
-		if had := push(sent.TaskID, current); had != nil && had.ID != push(sent.TaskID, next).ID {
+		if had := push(task, current); had != nil && had.ID != push(task, next).ID {
 			other := api.Fail(api.SessionConflict, nil)
 			other.Message = "This task has a push configuration with another id. Delete that first."
 			return next, other
 		}
 		return next, nil
 	})
-	if err != nil {
-		return nil, c.failed(unknownTask(err))
-	}
-	return push(sent.TaskID, next), nil
 }
 
 // DeleteTaskPushConfig implements [a2asrv.RequestHandler]. What has not been sent yet is not

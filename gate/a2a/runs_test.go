@@ -64,6 +64,9 @@ func TestApprovals(t *testing.T) {
 				if _, err := c.SendMessage(t.Context(), answer(sdk.NewTextPart("Hm."))); err == nil || !strings.Contains(err.Error(), "approve or deny") {
 					t.Errorf("%s: no answer: %v", name, err)
 				}
+				if _, err := c.SendMessage(t.Context(), answer(sdk.NewDataPart(map[string]any{"call_id": "call_9_9", "approve": true}))); err == nil {
+					t.Errorf("%s: an answer to a call that is not the task's", name)
+				}
 				s.gemini.Enqueue(geminitest.Text("So be it."))
 				if done := send(t, c, answer(a.part)); done.ID != waits.ID || done.Status.State != sdk.TaskStateCompleted || textOf(done) != "So be it." {
 					t.Errorf("%s: %+v", name, done)
@@ -79,6 +82,116 @@ func TestApprovals(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// newPayer makes an agent that pays when a person agrees.
+func newPayer(context.Context, agent.Env) (agent.Agent, error) {
+	type bill struct {
+		Euros int `json:"euros"`
+	}
+	pay := func(context.Context, bill) (string, error) { return "paid", nil }
+	return agent.Agent{Name: "payer", Instruction: "You pay.", Tools: []tool.Tool{
+		tool.New("pay", "Pays.", pay, tool.Effect[bill, string](nil), tool.Confirm(func(bill) string { return "Pay?" })),
+	}}, nil
+}
+
+var pays = geminitest.Calls(geminitest.FunctionCall{Name: "pay", Args: map[string]any{"euros": 7}})
+
+// A message that answers a task may bring its push, as one that begins a task. One that is
+// refused answers nothing.
+func TestAnAnswerWithAPush(t *testing.T) {
+	t.Parallel()
+	for _, version := range versions {
+		t.Run(string(version), func(t *testing.T) {
+			t.Parallel()
+			url, env, got := receive(t)
+			s := startWith(t, newPayer, env, func(o *server.Options) { o.LocalQueue = true })
+			c := s.connect(t, version, "ada")
+			s.gemini.Enqueue(pays)
+			waits := send(t, c, say("Pay."))
+			answer := func(p *sdk.PushConfig) *sdk.SendMessageRequest {
+				req := say("approve")
+				req.Message.TaskID, req.Message.ContextID, req.Config = waits.ID, waits.ContextID, &sdk.SendMessageConfig{PushConfig: p}
+				return req
+			}
+			for what, p := range map[string]*sdk.PushConfig{
+				"a host that is not ours": {URL: "https://hooks.example.com/"},
+				"no URL":                  {},
+				"a token":                 {URL: url, Token: "t"},
+			} {
+				if _, err := c.SendMessage(t.Context(), answer(p)); err == nil {
+					t.Errorf("%s is taken", what)
+				}
+				if task, err := c.GetTask(t.Context(), &sdk.GetTaskRequest{ID: waits.ID}); err != nil || task.Status.State != sdk.TaskStateInputRequired {
+					t.Fatalf("%s: %+v, %v", what, task, err)
+				}
+			}
+			s.gemini.Enqueue(geminitest.Text("Paid."))
+			if done := send(t, c, answer(&sdk.PushConfig{URL: url, ID: "mine"})); done.Status.State != sdk.TaskStateCompleted || textOf(done) != "Paid." {
+				t.Errorf("%+v", done)
+			}
+			wantPush(t, got, waits.ID, "run.done")
+			if p, err := c.GetTaskPushConfig(t.Context(), &sdk.GetTaskPushConfigRequest{TaskID: waits.ID, ID: "mine"}); err != nil || p.URL != url {
+				t.Errorf("%+v, %v", p, err)
+			}
+
+			bare := startAgent(t, newPayer)
+			bare.gemini.Enqueue(pays)
+			c = bare.connect(t, version, "ada")
+			waits = send(t, c, say("Pay."))
+			if _, err := c.SendMessage(t.Context(), answer(&sdk.PushConfig{URL: url})); err == nil || !strings.Contains(err.Error(), "ush notification") {
+				t.Errorf("a push where there is no queue: %v", err)
+			}
+			if task, err := c.GetTask(t.Context(), &sdk.GetTaskRequest{ID: waits.ID}); err != nil || task.Status.State != sdk.TaskStateInputRequired {
+				t.Errorf("%+v, %v", task, err)
+			}
+		})
+	}
+}
+
+// A task that nobody approves ends when the time for it is over, and its push says so,
+// whether it was there from the beginning or set while the task waited.
+func TestAPushOfATaskThatNobodyApproves(t *testing.T) {
+	t.Parallel()
+	url, env, got := receive(t)
+	s := startWith(t, newPayer, append(env, "APPROVAL_TTL=4s"), func(o *server.Options) { o.LocalQueue = true })
+	c := s.connect(t, sdk.Version, "ada")
+	for _, later := range []bool{false, true} {
+		s.gemini.Enqueue(pays)
+		req := say("Pay.")
+		if !later {
+			req.Config = &sdk.SendMessageConfig{PushConfig: &sdk.PushConfig{URL: url}}
+		}
+		task := send(t, c, req)
+		if task.Status.State != sdk.TaskStateInputRequired {
+			t.Fatalf("%+v", task)
+		}
+		if later {
+			if _, err := c.CreateTaskPushConfig(t.Context(), &sdk.PushConfig{TaskID: task.ID, URL: url}); err != nil {
+				t.Fatal(err)
+			}
+		} else {
+			wantPush(t, got, task.ID, "run.waiting")
+		}
+		wantPush(t, got, task.ID, "run.stopped")
+		if task, err := c.GetTask(t.Context(), &sdk.GetTaskRequest{ID: task.ID}); err != nil || task.Status.State != sdk.TaskStateCanceled {
+			t.Errorf("%+v, %v", task, err)
+		}
+	}
+	// One that was answered in time has no other end.
+	s.gemini.Enqueue(pays, geminitest.Text("Paid."))
+	req := say("Pay.")
+	req.Config = &sdk.SendMessageConfig{PushConfig: &sdk.PushConfig{URL: url}}
+	task := send(t, c, req)
+	wantPush(t, got, task.ID, "run.waiting")
+	answer := say("approve")
+	answer.Message.TaskID, answer.Message.ContextID = task.ID, task.ContextID
+	send(t, c, answer)
+	wantPush(t, got, task.ID, "run.done")
+	time.Sleep(4500 * time.Millisecond) // until its time would have been over
+	if len(got) > 0 {
+		t.Errorf("then %+v", <-got)
 	}
 }
 

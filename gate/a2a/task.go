@@ -85,7 +85,13 @@ func (c *call) run(ctx context.Context, sent *a2a.SendMessageRequest) (invoke.Ru
 	telemetry.SetTurn(ctx, func(t *telemetry.Turn) { t.Action = api.AuditTurn })
 	if sent.Message != nil && sent.Message.TaskID != "" {
 		answers, err := c.answers(ctx, sent.Message)
+		if err == nil && sent.Config != nil && sent.Config.PushConfig != nil {
+			_, err = c.setPush(ctx, sent.Message.TaskID, sent.Config.PushConfig, pushField)
+		}
 		return func(show func(invoke.Event) error) (*invoke.Response, error) {
+			if show == nil && (sent.Config == nil || !sent.Config.ReturnImmediately) {
+				show = func(invoke.Event) error { return nil } // watched, it goes on here and not in the queue
+			}
 			return c.Invoke.ApproveAll(ctx, string(sent.Message.TaskID), answers, show)
 		}, "", err
 	}
@@ -95,12 +101,8 @@ func (c *call) run(ctx context.Context, sent *a2a.SendMessageRequest) (invoke.Ru
 		return nil, "", err
 	case config == nil || config.PushConfig == nil && (!config.ReturnImmediately || !c.Invoke.Defers(req)):
 		return c.Invoke.Asking(ctx, req), "", nil
-	case !c.pushes():
-		if config.PushConfig != nil {
-			return nil, "", a2a.ErrPushNotificationNotSupported
-		}
 	case config.PushConfig != nil:
-		if err := checkPush(config.PushConfig, "configuration.taskPushNotificationConfig"); err != nil {
+		if err := c.checkPush(config.PushConfig, pushField); err != nil {
 			return nil, "", err
 		}
 		req.Webhook, req.Options.WebhookID = config.PushConfig.URL, config.PushConfig.ID
@@ -510,8 +512,7 @@ func (c *call) CancelTask(_ context.Context, task *a2a.CancelTaskRequest) (*a2a.
 	defer cancel()
 	response, err := c.Invoke.Watch(ctx, string(task.ID), "", nil)
 	if err != nil || response == nil {
-		now := time.Now()
-		return &a2a.Task{ID: task.ID, ContextID: info(string(task.ID)).ContextID, Status: a2a.TaskStatus{State: a2a.TaskStateCanceled, Timestamp: &now}}, nil
+		return &a2a.Task{ID: task.ID, ContextID: info(string(task.ID)).ContextID, Status: a2a.TaskStatus{State: a2a.TaskStateCanceled, Timestamp: new(time.Now())}}, nil
 	}
 	return c.task(answerOf(response), time.Now()), nil
 }

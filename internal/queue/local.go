@@ -17,7 +17,7 @@ const (
 	maxWorking = 16               // of them at once
 	firstPause = time.Second      // before a task is tried again; it doubles
 	maxPause   = 10 * time.Minute // between two tries
-	lifetime   = 24 * time.Hour   // after which a task is given up
+	lifetime   = 24 * time.Hour   // after which a task that is due is given up
 )
 
 // ErrFull means that a [Local] holds as many tasks as it may, or has ended.
@@ -47,8 +47,8 @@ type Local struct {
 // deliver returns nil. It ends with ctx or by [Local.Close].
 //
 // A panic of deliver is an error like any other. After an error the task is due again in a
-// second, then in two, and so on up to ten minutes, until a day after it was added; that it is
-// given up is logged.
+// second, then in two, and so on up to ten minutes, until a day after it was due first; that it
+// is given up is logged.
 func NewLocal(ctx context.Context, deliver func(context.Context, Task) error, log *slog.Logger) *Local {
 	ctx, stop := context.WithCancel(ctx)
 	l := &Local{
@@ -75,9 +75,17 @@ func (l *Local) Enqueue(_ context.Context, t Task, at time.Time) error {
 		return ErrFull
 	}
 	l.names[t.Name()] = struct{}{}
-	heap.Push(&l.waiting, &entry{task: t, at: at, until: time.Now().Add(lifetime)})
+	heap.Push(&l.waiting, &entry{task: t, at: at, until: latest(time.Now(), at).Add(lifetime)})
 	l.wake()
 	return nil
+}
+
+// latest returns the later of two times.
+func latest(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
 }
 
 // Close ends the deliveries under way, drops the tasks that wait, and returns once

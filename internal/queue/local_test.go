@@ -107,6 +107,12 @@ func TestLocalGivesUpAfterADay(t *testing.T) {
 		if last := tries[len(tries)-1]; last > 24*3600 || last < 23*3600 || len(tries) > 160 {
 			t.Errorf("%d tries, the last after %d s", len(tries), last)
 		}
+		add(t, q, numbered(2), 72*time.Hour) // a day counts from when it is due
+		time.Sleep(144 * time.Hour)
+		synctest.Wait()
+		if tries = w.seen["r2"]; len(tries) < 100 || tries[len(tries)-1]-tries[0] < 23*3600 {
+			t.Errorf("%d tries of one for later", len(tries))
+		}
 	})
 }
 

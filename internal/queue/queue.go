@@ -31,6 +31,7 @@ type Kind string
 const (
 	Run     Kind = "run"     // bring a run to its end
 	Webhook Kind = "webhook" // report an event of a run to its webhook
+	Expire  Kind = "expire"  // end a run that waits, if nobody has answered in time
 )
 
 // Path is where the service takes tasks, by POST.
@@ -49,7 +50,7 @@ type Task struct {
 	Owner session.Owner `json:"owner"` // of the run
 	Run   string        `json:"run"`   // its id
 
-	// Attempt numbers the tasks of one run, of which each follows the one before.
+	// Attempt numbers the tasks of one run and kind, of which each follows the one before.
 	Attempt int `json:"attempt,omitzero"`
 
 	// Epoch is that of the run when a person has answered what it waited for: what was to
@@ -108,7 +109,7 @@ func (t Task) Encode() ([]byte, error) {
 func (t Task) check() error {
 	texts := []string{string(t.Owner), t.Run}
 	switch t.Kind {
-	case Run:
+	case Run, Expire:
 		if t.Event != "" || t.ID != "" {
 			return fmt.Errorf("%w: an event of a run to be done", ErrInvalid)
 		}

@@ -16,6 +16,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 var (
 	run     = queue.Task{Kind: queue.Run, Owner: "owner-1", Run: "session-1.turn-1"}
+	expiry  = queue.Task{Kind: queue.Expire, Owner: "owner-1", Run: "session-1.turn-1", Epoch: 2, Attempt: 1}
 	webhook = queue.Task{
 		Kind: queue.Webhook, Owner: "owner-1", Run: "session-1.turn-1", Event: "run.done", ID: "msg_1",
 		Created: time.Date(2026, 11, 27, 1, 2, 3, 0, time.UTC),
@@ -24,7 +25,7 @@ var (
 
 func TestATaskIsReadAsItWasWritten(t *testing.T) {
 	t.Parallel()
-	for _, want := range []queue.Task{run, webhook} {
+	for _, want := range []queue.Task{run, webhook, expiry} {
 		body, err := want.Encode()
 		if err != nil {
 			t.Fatal(err)
@@ -53,6 +54,7 @@ func TestParseRefuses(t *testing.T) {
 		"no run":                  `{"kind": "run", "owner": "o"}`,
 		"a path for a run":        `{"kind": "run", "owner": "o", "run": "../r"}`,
 		"a run with an event":     `{"kind": "run", "owner": "o", "run": "r", "event": "run.done"}`,
+		"an expiry with an id":    `{"kind": "expire", "owner": "o", "run": "r", "id": "i"}`,
 		"a webhook without event": `{"kind": "webhook", "owner": "o", "run": "r", "id": "i"}`,
 		"a webhook without id":    `{"kind": "webhook", "owner": "o", "run": "r", "event": "run.done"}`,
 		"a long name":             `{"kind": "run", "owner": "o", "run": "` + strings.Repeat("r", 161) + `"}`,
@@ -78,6 +80,7 @@ func TestNamesTellTasksApart(t *testing.T) {
 	seen := map[string]string{}
 	for what, task := range map[string]queue.Task{
 		"a run":            run,
+		"its expiry":       {Kind: queue.Expire, Owner: run.Owner, Run: run.Run},
 		"a webhook":        webhook,
 		"its next attempt": change(func(t *queue.Task) { t.Attempt = 1 }),
 		"after an answer":  change(func(t *queue.Task) { t.Epoch = 1 }),
