@@ -93,14 +93,20 @@ func (s *Service) callOnce(ctx context.Context, call *Call, o Options) (*Respons
 		return nil, err
 	}
 	ctx = toolContext(ctx, &session.Session{}, 0, Request{Options: o})
-	calling, step := s.Observer.StartTool(ctx, call.Name)
+	made := tool.NewFiles(int(s.Files.MaxBytes))
+	calling, step := s.Observer.StartTool(tool.WithFiles(ctx, made), call.Name)
 	output, err := s.hookedTool(calling, &generation{tools: s.tools}, 0, &genai.FunctionCall{Name: call.Name, Args: args})
 	step.End(calling, toolFailure(err))
 	if err != nil {
 		return nil, err
 	}
 	encoded, err := json.Marshal(output)
-	return &Response{Output: encoded, ToolCalls: []session.ToolCall{{Name: call.Name, OK: true}}}, err
+	response := &Response{Output: encoded, ToolCalls: []session.ToolCall{{Name: call.Name, OK: true}}}
+	for _, file := range made.Take() {
+		a := s.madeFile(file.Name, file.Type, file.Data)
+		response.Files = append(response.Files, File{Name: a.Name, Type: a.Type, Data: a.data})
+	}
+	return response, err
 }
 
 // GoOnCall enters what a person has answered to a call that waits, and returns what the call

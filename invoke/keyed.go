@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 
 	"example.com/gatehouse/internal/api"
 	"example.com/gatehouse/internal/telemetry"
@@ -222,6 +223,7 @@ func (s *Service) endSessionless(ctx context.Context, r *run, c conclusion, resp
 		}
 		// The journal leaves them out, because a turn has them. This run has no turn.
 		end.Parts, end.Resets = r.out.shown()
+		end.Parts, response = withoutLarge(end.Parts, response)
 		end.Result, _ = json.Marshal(api.Success(ctx, invoked, response)) // it is sent as JSON, too
 	}
 	saving, cancel := detach(ctx, storeTimeout)
@@ -241,6 +243,31 @@ func (s *Service) endSessionless(ctx context.Context, r *run, c conclusion, resp
 	}
 	s.Log.WarnContext(ctx, "The end of a run could not be written; its record expires by itself.", "error", err.Error(), "request_id", api.RequestID(ctx))
 	return nil
+}
+
+// maxKept bounds the content of files in the record of a run without a session, in bytes. The
+// record has it twice, in base64, and Firestore takes 1 MiB.
+const maxKept = 128 << 10
+
+// withoutLarge returns what the record of a run without a session keeps of its answer: the
+// names and types of files only, if together they are too large. The answer itself has them.
+func withoutLarge(parts []session.Part, response *Response) ([]session.Part, *Response) {
+	size := 0
+	for _, f := range response.Files {
+		size += len(f.Data)
+	}
+	if size <= maxKept {
+		return parts, response
+	}
+	kept := *response
+	kept.Files, parts = slices.Clone(response.Files), slices.Clone(parts)
+	for i := range kept.Files {
+		kept.Files[i].Data = nil
+	}
+	for i := range parts {
+		parts[i].Data = nil
+	}
+	return parts, &kept
 }
 
 // saveEnd writes the end of a run that holder works on, or that it waits. A stop or a webhook

@@ -239,10 +239,10 @@ func (s *Service) perform(ctx context.Context, r *run, opened *session.Opened) (
 }
 
 // turnContext returns the context of what a turn runs. A tool that a client calls by itself
-// has no session, no state and no files.
+// has no session and no state.
 func (s *Service) turnContext(ctx context.Context, g *generation, current *session.Session, number int, req Request) context.Context {
 	if req.Options.Call != nil {
-		return toolContext(ctx, &session.Session{}, 0, req)
+		return tool.WithFiles(toolContext(ctx, &session.Session{}, 0, req), g.files.tools)
 	}
 	return tool.WithFiles(g.states.context(toolContext(ctx, current, number, req)), g.files.tools)
 }

@@ -11,6 +11,7 @@ import (
 	sdk "github.com/modelcontextprotocol/go-sdk/mcp"
 
 	"example.com/gatehouse/internal/api"
+	"example.com/gatehouse/internal/mcpwire"
 	"example.com/gatehouse/internal/telemetry"
 	"example.com/gatehouse/invoke"
 	"example.com/gatehouse/session"
@@ -41,28 +42,16 @@ const (
 
 type task struct {
 	sdk.ResultBase
-	ResultType    string              `json:"resultType"`
-	ID            string              `json:"taskId"`
-	Status        string              `json:"status"`
-	Message       string              `json:"statusMessage,omitempty"`
-	CreatedAt     time.Time           `json:"createdAt"`
-	UpdatedAt     time.Time           `json:"lastUpdatedAt"`
-	TTL           *int64              `json:"ttlMs"` // from CreatedAt on; null: without an end
-	PollInterval  int64               `json:"pollIntervalMs"`
-	InputRequests sdk.InputRequestMap `json:"inputRequests,omitempty"`
-	Result        *completeResult     `json:"result,omitempty"`
-}
-
-// A completeResult is a result inside of a task, where the SDK does not write its type.
-type completeResult struct{ *sdk.CallToolResult }
-
-// MarshalJSON implements [json.Marshaler].
-func (r completeResult) MarshalJSON() ([]byte, error) {
-	encoded, err := json.Marshal(r.CallToolResult)
-	if err != nil {
-		return nil, err
-	}
-	return append([]byte(`{"resultType":"`+resultComplete+`",`), encoded[1:]...), nil // it has content
+	ResultType    string                  `json:"resultType"`
+	ID            string                  `json:"taskId"`
+	Status        string                  `json:"status"`
+	Message       string                  `json:"statusMessage,omitempty"`
+	CreatedAt     time.Time               `json:"createdAt"`
+	UpdatedAt     time.Time               `json:"lastUpdatedAt"`
+	TTL           *int64                  `json:"ttlMs"` // from CreatedAt on; null: without an end
+	PollInterval  int64                   `json:"pollIntervalMs"`
+	InputRequests sdk.InputRequestMap     `json:"inputRequests,omitempty"`
+	Result        *mcpwire.CompleteResult `json:"result,omitempty"`
 }
 
 // An acknowledgement is the result of a request that has none.
@@ -73,7 +62,7 @@ type acknowledgement struct {
 
 // The types of a result that is whole, and of a task in its place.
 const (
-	resultComplete = "complete"
+	resultComplete = mcpwire.Complete
 	resultTask     = "task"
 )
 
@@ -133,19 +122,9 @@ func declares(client *sdk.ClientCapabilities) bool {
 	return client != nil && client.Extensions[tasksExtension] != nil
 }
 
-// capabilitiesOf returns what a request says that its client can, nil for one of an older
-// spec.
-func capabilitiesOf(meta sdk.Meta) (can *sdk.ClientCapabilities) {
-	encoded, _ := json.Marshal(meta[sdk.MetaKeyClientCapabilities]) // it came as JSON
-	if json.Unmarshal(encoded, &can) != nil {
-		return nil // what cannot be read declares nothing
-	}
-	return can
-}
-
 // checkTask returns why a request may not name the task, nil if it may.
 func checkTask(ctx context.Context, meta sdk.Meta, id string) error {
-	if !declares(capabilitiesOf(meta)) {
+	if !declares(mcpwire.CapabilitiesOf(meta)) {
 		return &jsonrpc.Error{
 			Code: sdk.CodeMissingRequiredClientCapabilities, Message: "missing required client capability",
 			Data: json.RawMessage(`{"requiredCapabilities":{"extensions":{"` + tasksExtension + `":{}}}}`),
@@ -172,9 +151,9 @@ func (d *door) getTask(ctx context.Context, _ *sdk.ServerSession, params *taskPa
 	t := d.task(run)
 	switch {
 	case t.Status == taskCompleted:
-		t.Result = &completeResult{taskResult(run)}
+		t.Result = &mcpwire.CompleteResult{CallToolResult: d.taskResult(ctx, run)}
 	case t.Status != taskWaits:
-	case capabilitiesOf(params.Meta).Elicitation == nil:
+	case mcpwire.CapabilitiesOf(params.Meta).Elicitation == nil:
 		t.Status, t.Message = taskWorking, cannotBeAsked(run.Pending[0])
 	default:
 		t.InputRequests = questions(run.Pending)
@@ -206,19 +185,18 @@ func (d *door) task(run invoke.RunInfo) *task {
 }
 
 // taskResult returns the result that the call would have had that has begun the task.
-func taskResult(run invoke.RunInfo) *sdk.CallToolResult {
+func (d *door) taskResult(ctx context.Context, run invoke.RunInfo) *sdk.CallToolResult {
 	response := run.Response()
-	result := &sdk.CallToolResult{}
 	switch {
 	case response == nil:
+		result := &sdk.CallToolResult{}
 		result.SetError(sentence(run.Failure()))
+		return result
 	case run.Stored == nil: // a call of a tool, whose id is no task's
-		setOutput(result, response)
-	default:
-		var value answer
-		result, value = answered(response)
-		result.StructuredContent = value
+		return d.called(ctx, response)
 	}
+	result, value := d.answered(ctx, response)
+	result.StructuredContent = value
 	return result
 }
 

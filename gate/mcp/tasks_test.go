@@ -314,6 +314,25 @@ func TestAnApprovedTaskThatFails(t *testing.T) {
 	}
 }
 
+// A call of a tool is no task, but read as one it has the result of the call.
+func TestACallThatIsReadAsATask(t *testing.T) {
+	t.Parallel()
+	p := &till{}
+	s := startWith(t, p.newAgent, []string{"AUTH=api_key", "API_KEYS=" + keysOf(t, "ada"), "MCP_TOOLS=true", "RATE_LIMIT_PER_MINUTE=1000", "CALLER_RATE_LIMIT_PER_MINUTE=1000"}, withQueue)
+	yes := map[string]any{"call_1_1": map[string]any{"action": "accept", "content": map[string]any{}}}
+	for euros, want := range map[int]string{7: `{"paid":7}`, 13: "no such account"} {
+		call := map[string]any{"name": "pay_asking", "arguments": map[string]any{"euros": euros}}
+		_, asks := rpc(t, s, "ada", "tools/call", declared, call)
+		id, _ := asks["requestState"].(string)
+		call["requestState"], call["inputResponses"] = id, yes
+		_, ended := rpc(t, s, "ada", "tools/call", declared, call)
+		result, _ := awaitTask(t, s, id, declared, "completed")["result"].(map[string]any)
+		if failed := euros == 13; ended["isError"] == true != failed || result["isError"] == true != failed || !strings.Contains(fmt.Sprint(result["content"]), want) {
+			t.Errorf("%d euros: %v, read as %v", euros, ended, result)
+		}
+	}
+}
+
 // Without a queue nothing goes on without its request: there are no tasks.
 func TestNoTasksWithoutAQueue(t *testing.T) {
 	t.Parallel()

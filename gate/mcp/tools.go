@@ -5,11 +5,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	sdk "github.com/modelcontextprotocol/go-sdk/mcp"
 
 	"example.com/gatehouse/internal/api"
+	"example.com/gatehouse/internal/mcpwire"
 	"example.com/gatehouse/internal/telemetry"
 	"example.com/gatehouse/invoke"
 	"example.com/gatehouse/session"
@@ -122,12 +124,12 @@ func (d *door) ask(ctx context.Context, call *sdk.CallToolRequest, in question) 
 	case len(response.Pending) > 0 && canBeAsked(call):
 		return asks(response.RunID, response.Pending), answer{}, nil
 	}
-	result, out := answered(response)
+	result, out := d.answered(ctx, response)
 	return result, out, nil
 }
 
 // answered returns the result of a turn: a text for the host's model, and a value.
-func answered(response *invoke.Response) (*sdk.CallToolResult, answer) {
+func (d *door) answered(ctx context.Context, response *invoke.Response) (*sdk.CallToolResult, answer) {
 	out := answer{
 		Response: response.Response, SessionID: response.SessionID, Turn: response.Turn, RunID: response.RunID,
 		FinishReason: response.FinishReason, Warnings: response.Warnings,
@@ -144,6 +146,7 @@ func answered(response *invoke.Response) (*sdk.CallToolResult, answer) {
 	for _, w := range response.Pending {
 		result.Content = append(result.Content, &sdk.TextContent{Text: cannotBeAsked(w)})
 	}
+	d.addFiles(ctx, result, response.Files)
 	// Hosts that show their model only the text must find the session in it.
 	result.Content = append(result.Content, &sdk.TextContent{Text: "session_id: " + response.SessionID})
 	return result, out
@@ -315,39 +318,52 @@ func (d *door) direct(t tool.Tool) sdk.ToolHandler {
 		ctx, end := bound(ctx)
 		defer end()
 		response, err := d.callTool(ctx, t.Name(), call)
-		result := &sdk.CallToolResult{}
-		if err == nil {
-			replay(result, response)
-			err = response.CallFailure()
-		}
 		switch {
 		case err != nil:
+			result := &sdk.CallToolResult{}
 			result.SetError(worded(err))
 			return result, nil
 		case len(response.Pending) > 0 && canBeAsked(call):
 			return asks(response.RunID, response.Pending), nil
-		case len(response.Pending) > 0:
-			result.StructuredContent = map[string]any{"run_id": response.RunID, "pending": waiting(response)}
-			for _, w := range response.Pending {
-				result.Content = append(result.Content, &sdk.TextContent{Text: cannotBeAsked(w)})
-			}
-			return result, nil
 		}
-		setOutput(result, response)
-		return result, nil
+		return d.called(ctx, response), nil
 	}
 }
 
-// setOutput makes result hold the output of a tool.
-func setOutput(result *sdk.CallToolResult, response *invoke.Response) {
+// called returns the result of a call of a tool: its output, its failure, or what it waits
+// for.
+func (d *door) called(ctx context.Context, response *invoke.Response) *sdk.CallToolResult {
+	result := &sdk.CallToolResult{}
+	replay(result, response)
 	var output map[string]json.RawMessage
 	var text string
-	if json.Unmarshal(response.Output, &output) == nil && len(output) == 1 && json.Unmarshal(output["output"], &text) == nil && output["output"][0] == '"' {
-		result.Content = []sdk.Content{&sdk.TextContent{Text: text}} // of a tool that returns a text
-		return
+	switch err := response.CallFailure(); {
+	case err != nil:
+		result.SetError(err)
+		return result
+	case len(response.Pending) > 0:
+		result.StructuredContent = map[string]any{"run_id": response.RunID, "pending": waiting(response)}
+		for _, w := range response.Pending {
+			result.Content = append(result.Content, &sdk.TextContent{Text: cannotBeAsked(w)})
+		}
+		return result
+	case json.Unmarshal(response.Output, &output) == nil && len(output) == 1 && json.Unmarshal(output["output"], &text) == nil && output["output"][0] == '"': // of a tool that returns a text
+	default:
+		result.StructuredContent, text = response.Output, string(response.Output)
 	}
-	result.StructuredContent = response.Output
-	result.Content = []sdk.Content{&sdk.TextContent{Text: string(response.Output)}}
+	result.Content = []sdk.Content{&sdk.TextContent{Text: text}}
+	d.addFiles(ctx, result, response.Files)
+	return result
+}
+
+// addFiles adds the files of an answer to a result.
+func (d *door) addFiles(ctx context.Context, result *sdk.CallToolResult, files []invoke.File) {
+	for _, f := range files {
+		if strings.HasPrefix(f.URI, "/") {
+			f.URI = d.BaseURL(requestOf(ctx)) + f.URI
+		}
+		result.Content = append(result.Content, mcpwire.File(f.Name, f.Type, f.URI, f.Data))
+	}
 }
 
 // callTool makes a call of a tool, or goes on with the one that has asked.

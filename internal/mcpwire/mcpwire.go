@@ -1,11 +1,13 @@
-// Package mcpwire mends what the Go SDK of MCP writes.
+// Package mcpwire mends what the Go SDK of MCP writes, and has the forms that it has no words for.
 package mcpwire
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"net/url"
 	"slices"
 	"strings"
 
@@ -51,6 +53,49 @@ func (w *Writer) Write(b []byte) (int, error) {
 
 // Unwrap lets an [http.ResponseController] flush.
 func (w *Writer) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+
+// File returns a file of an answer as content: a picture or a sound as such, another one as a
+// resource, a link to one that is kept. One that has neither content nor an address was too
+// large to be kept for the repeat of a call.
+func File(name, mediaType, uri string, data []byte) sdk.Content {
+	name = cmp.Or(name, "file")
+	switch kind, _, _ := strings.Cut(mediaType, "/"); {
+	case uri != "":
+		return &sdk.ResourceLink{URI: uri, Name: name, MIMEType: mediaType}
+	case len(data) == 0:
+		return &sdk.TextContent{Text: fmt.Sprintf("The file %q (%s) came with the first answer only: it is too large to be kept.", name, mediaType)}
+	case kind == "image":
+		return &sdk.ImageContent{Data: data, MIMEType: mediaType}
+	case kind == "audio":
+		return &sdk.AudioContent{Data: data, MIMEType: mediaType}
+	}
+	return &sdk.EmbeddedResource{Resource: &sdk.ResourceContents{URI: "file:///" + url.PathEscape(name), MIMEType: mediaType, Blob: data}}
+}
+
+// Complete is the type of a result that is whole.
+const Complete = "complete"
+
+// A CompleteResult is a result inside of a task, where the SDK does not write its type.
+type CompleteResult struct{ *sdk.CallToolResult }
+
+// MarshalJSON implements [json.Marshaler].
+func (r CompleteResult) MarshalJSON() ([]byte, error) {
+	encoded, err := json.Marshal(r.CallToolResult)
+	if err != nil {
+		return nil, err
+	}
+	return append([]byte(`{"resultType":"`+Complete+`",`), encoded[1:]...), nil // it has content
+}
+
+// CapabilitiesOf returns what a request says that its client can, nil for one of an older
+// spec.
+func CapabilitiesOf(meta sdk.Meta) (can *sdk.ClientCapabilities) {
+	encoded, _ := json.Marshal(meta[sdk.MetaKeyClientCapabilities]) // it came as JSON
+	if json.Unmarshal(encoded, &can) != nil {
+		return nil // what cannot be read declares nothing
+	}
+	return can
+}
 
 // invalidParams is where the message begins of an error about parameters.
 var invalidParams = []byte(`"error":{"code":-32602,"message":`)
