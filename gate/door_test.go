@@ -1,10 +1,14 @@
 package gate_test
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"io"
 	"net/http"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -15,6 +19,7 @@ import (
 	"example.com/gatehouse/internal/api"
 	"example.com/gatehouse/internal/geminitest"
 	"example.com/gatehouse/internal/server"
+	"example.com/gatehouse/internal/testlog"
 	"example.com/gatehouse/invoke"
 )
 
@@ -67,6 +72,78 @@ func TestADoorStandsBesideTheOthers(t *testing.T) {
 	}
 	if _, body := call(t, h, http.MethodGet, "/openapi.json", ""); !strings.Contains(body, `"/echo"`) {
 		t.Error("the door is in no document")
+	}
+}
+
+// A broken dialect cannot write a text.
+type broken struct{ panics bool }
+
+func (broken) Headers(http.Header) {}
+
+func (d broken) Event(b *bytes.Buffer, e invoke.Event) error {
+	switch {
+	case e.Kind == "delta" && d.panics:
+		panic("hunter2")
+	case e.Kind == "delta":
+		return errors.New("hunter2")
+	}
+	return invoke.AppendEvent(b, string(e.Kind), e.Envelope)
+}
+
+// What a door cannot write is an error of the service, in the door's form, and not a client
+// that has left.
+func TestADoorThatCannotWriteAnEvent(t *testing.T) {
+	t.Parallel()
+	for _, d := range []broken{{false}, {true}} {
+		for _, disconnect := range []string{invoke.DisconnectCancel, invoke.DisconnectContinue} {
+			gemini, log := geminitest.Start(t), &testlog.Buffer{}
+			gemini.Enqueue(geminitest.Text("Hello", " Ada."))
+			h, shutdown := gate.Handler(newAgent, gate.Log(log), environment("GEMINI_API_KEY=k", "GOOGLE_GEMINI_BASE_URL="+gemini.URL), gate.Door("broken", func(room server.Room) []api.Route {
+				return []api.Route{{
+					Method: http.MethodGet, Path: "/broken", Summary: "Ask.", Audit: api.AuditTurn,
+					Doc: api.Doc{ID: "broken", Tag: api.TagAgent, Description: "Ask.", Answers: api.NoContent("None.")},
+					Handler: func(w http.ResponseWriter, r *http.Request) error {
+						req := invoke.Request{Query: "Hello", OnDisconnect: disconnect}
+						return invoke.Show(w, r, d, room.Invoke.Asking(r.Context(), req))
+					},
+				}}
+			}))
+			status, body := call(t, h, http.MethodGet, "/broken", "")
+			if status != http.StatusOK || !strings.HasSuffix(strings.TrimSpace(body), "}") || strings.Count(body, "event: ") != 2 || !strings.Contains(body, "event: error") ||
+				!strings.Contains(body, `"error":"internal"`) || strings.Contains(body, "hunter2") {
+				t.Errorf("%+v, %s: %d %s", d, disconnect, status, body)
+			}
+			_ = shutdown(context.Background())
+			if text := log.String(); !strings.Contains(text, "writing the event delta") || strings.Contains(text, "client_closed_request") {
+				t.Errorf("%+v, %s: %s", d, disconnect, text)
+			}
+		}
+	}
+}
+
+// A door stays small.
+func TestLinesOfADoor(t *testing.T) {
+	t.Parallel()
+	for _, door := range []string{"openai", "mcp", "a2a"} {
+		files, err := filepath.Glob(filepath.Join(door, "*.go"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		lines := 0
+		for _, file := range files {
+			if strings.HasSuffix(file, "_test.go") {
+				continue
+			}
+			text, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			lines += bytes.Count(text, []byte("\n"))
+		}
+		if lines == 0 || lines > 900 {
+			t.Errorf("gate/%s has %d lines, want at most 900", door, lines)
+		}
+		t.Logf("gate/%s has %d lines", door, lines)
 	}
 }
 

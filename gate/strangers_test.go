@@ -2,6 +2,8 @@ package gate_test
 
 import (
 	"context"
+	"crypto/sha256"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -20,17 +22,18 @@ import (
 // calls of which panic here, nor the model.
 func TestStrangersReachNothing(t *testing.T) {
 	t.Parallel()
-	gemini := geminitest.Start(t)
-	h, shutdown := gate.Handler(newAgent, openai.Door(), mcp.Door(), a2a.Door(), gate.Store(struct{ session.Store }{}), gate.Log(io.Discard),
-		environment("GEMINI_API_KEY=k", "GOOGLE_GEMINI_BASE_URL="+gemini.URL, "AUTH=api_key", "CONVERSATION_HEADERS=X-Conversation-Id",
-			`API_KEYS=[{"name":"ada","sha256":"`+strings.Repeat("0", 64)+`"}]`))
-	t.Cleanup(func() { _ = shutdown(context.Background()) })
 	const (
+		key      = "key-of-ada-0123456789"
 		inOpenAI = `"type":"authentication_error"`
 		inRPC    = `"jsonrpc":"2.0"`
 		response = "resp_MDEyMzQ1Njc4OWFiY2RlZi4wMTIzNDU2Nzg5YWJjZGVm" // 0123456789abcdef.0123456789abcdef
 		run      = "0123456789abcdef.0123456789abcdef"
 	)
+	gemini := geminitest.Start(t)
+	h, shutdown := gate.Handler(newAgent, openai.Door(), mcp.Door(), a2a.Door(), gate.Store(struct{ session.Store }{}), gate.Log(io.Discard),
+		environment("GEMINI_API_KEY=k", "GOOGLE_GEMINI_BASE_URL="+gemini.URL, "AUTH=api_key", "CONVERSATION_HEADERS=X-Conversation-Id",
+			fmt.Sprintf(`API_KEYS=[{"name":"ada","sha256":"%x"}]`, sha256.Sum256([]byte(key)))))
+	t.Cleanup(func() { _ = shutdown(context.Background()) })
 	rpc := func(method, params string) string {
 		return `{"jsonrpc":"2.0","id":1,"method":"` + method + `","params":` + params + `}`
 	}
@@ -47,9 +50,21 @@ func TestStrangersReachNothing(t *testing.T) {
 		"the models":            {"GET", "/v1/models", "", inOpenAI},
 		"a question by MCP":     {"POST", "/mcp", rpc("tools/call", `{"name":"ask","arguments":{"query":"Hello"}}`), inRPC},
 		"an answer by MCP":      {"POST", "/mcp", rpc("tools/call", `{"name":"ask","arguments":{"query":"Hello"},"requestState":"`+run+`"}`), inRPC},
+		"a task by MCP":         {"POST", "/mcp", rpc("tasks/get", `{"taskId":"`+run+`"}`), inRPC},
+		"its end by MCP":        {"POST", "/mcp", rpc("tasks/cancel", `{"taskId":"`+run+`"}`), inRPC},
+		"10 MB by MCP":          {"POST", "/mcp", rpc("tools/call", `{"name":"ask","arguments":{"query":"`+big+`"}}`), inRPC},
+		"a key in its message":  {"POST", "/mcp", rpc("tools/list", `{"_meta":{"X-API-Key":"`+key+`","Authorization":"Bearer `+key+`"}}`), inRPC},
 		"a batch by MCP":        {"POST", "/mcp", "[" + rpc("tools/list", "{}"), inRPC},
 		"a message by A2A":      {"POST", "/a2a", rpc("SendMessage", `{"message":{"messageId":"m","role":"ROLE_USER","parts":[{"text":"Hello"}]}}`), inRPC},
 		"a task by A2A":         {"POST", "/a2a", rpc("GetTask", `{"id":"`+run+`"}`), inRPC},
+		"a stream by A2A":       {"POST", "/a2a", rpc("SendStreamingMessage", `{"message":{"messageId":"m","role":"ROLE_USER","parts":[{"text":"Hello"}]}}`), inRPC},
+		"a task's stream":       {"POST", "/a2a", rpc("SubscribeToTask", `{"id":"`+run+`"}`), inRPC},
+		"an answer by A2A":      {"POST", "/a2a", rpc("SendMessage", `{"message":{"messageId":"m","taskId":"`+run+`","role":"ROLE_USER","parts":[{"text":"approve"}]}}`), inRPC},
+		"a push by A2A":         {"POST", "/a2a", rpc("CreateTaskPushNotificationConfig", `{"taskId":"`+run+`","url":"https://hooks.example.com/"}`), inRPC},
+		"10 MB by A2A":          {"POST", "/a2a", rpc("SendMessage", `{"message":{"messageId":"m","role":"ROLE_USER","parts":[{"text":"`+big+`"}]}}`), inRPC},
+		"a key as metadata":     {"POST", "/a2a", rpc("ListTasks", `{"metadata":{"X-API-Key":"`+key+`"}}`), inRPC},
+		"a key in the URL":      {"POST", "/a2a?key=" + key + "&api_key=" + key + "&access_token=" + key, rpc("ListTasks", `{}`), inRPC},
+		"a key in MCP's URL":    {"POST", "/mcp?key=" + key + "&api_key=" + key + "&access_token=" + key, rpc("tools/list", `{}`), inRPC},
 		"a list by A2A":         {"POST", "/a2a", rpc("ListTasks", `{}`), inRPC},
 		"a cancellation in 0.3": {"POST", "/a2a", rpc("tasks/cancel", `{"id":"`+run+`"}`), inRPC},
 		"a batch by A2A":        {"POST", "/a2a", "[" + rpc("GetTask", "{}"), inRPC},
@@ -61,6 +76,10 @@ func TestStrangersReachNothing(t *testing.T) {
 			"somebody else's chat": {"X-Conversation-Id", "0123456789abcdef"},
 			"somebody as end user": {"X-End-User", "ada"},
 			"a page's cookie":      {"Cookie", "token=ada"},
+			"a key as a cookie":    {"Cookie", "X-API-Key=" + key},
+			"a key for a proxy":    {"Proxy-Authorization", "Bearer " + key},
+			"a key without scheme": {"Authorization", key},
+			"a key as end user":    {"X-End-User", key},
 		} {
 			r := httptest.NewRequestWithContext(t.Context(), c.method, "http://127.0.0.1"+c.path, strings.NewReader(c.body))
 			if c.body != "" {
