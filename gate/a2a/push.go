@@ -13,9 +13,6 @@ import (
 // A task has one push configuration: the webhook of its run. Its id is the client's, or the
 // task's where the client names none.
 
-// pushField is where a message has the push configuration of its task.
-const pushField = "configuration.taskPushNotificationConfig"
-
 // pushes reports whether the end of a task can be sent to a client's URL.
 func (d *door) pushes() bool { return d.Invoke.Queued() && d.Invoke.Webhooks != nil }
 

@@ -1,7 +1,6 @@
 package a2a
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"encoding/json"
@@ -16,6 +15,7 @@ import (
 	"github.com/a2aproject/a2a-go/v2/a2a"
 	"github.com/a2aproject/a2a-go/v2/a2asrv"
 
+	"example.com/gatehouse/internal/a2awire"
 	"example.com/gatehouse/internal/api"
 	"example.com/gatehouse/internal/telemetry"
 	"example.com/gatehouse/invoke"
@@ -23,8 +23,9 @@ import (
 )
 
 const (
-	stopTime = 10 * time.Second // in which a run that is canceled should end
-	answerID = "answer"         // of a task's artifact
+	stopTime  = 10 * time.Second                           // in which a run that is canceled should end
+	answerID  = "answer"                                   // of a task's artifact
+	pushField = "configuration.taskPushNotificationConfig" // of a message
 )
 
 // A call is one request, and the SDK's handler of it.
@@ -287,15 +288,8 @@ func (c *call) artifact(a answer) *a2a.Artifact {
 
 // beside returns what an answer has beside its text.
 func (c *call) beside(a answer) (parts a2a.ContentParts) {
-	if len(a.output) > 0 && string(a.output) != "null" {
-		var value any
-		decoder := json.NewDecoder(bytes.NewReader(a.output))
-		decoder.UseNumber()
-		if decoder.Decode(&value) == nil { // which was checked before it was stored
-			part := a2a.NewDataPart(value)
-			part.MediaType = "application/json"
-			parts = append(parts, part)
-		}
+	if part := a2awire.Value(a.output); part != nil {
+		parts = append(parts, part)
 	}
 	for _, f := range a.files {
 		part := a2a.NewRawPart(f.Data)

@@ -1,10 +1,25 @@
-// Package a2awire mends what a2a-go's server writes.
+// Package a2awire mends what a2a-go's server writes, and makes parts that it has no words for.
 package a2awire
 
 import (
 	"bytes"
 	"encoding/json"
+
+	"github.com/a2aproject/a2a-go/v2/a2a"
 )
+
+// Value returns a JSON value as a part that keeps its digits, nil for null and for none.
+func Value(encoded json.RawMessage) *a2a.Part {
+	var value any
+	decoder := json.NewDecoder(bytes.NewReader(encoded))
+	decoder.UseNumber()
+	if decoder.Decode(&value) != nil || value == nil {
+		return nil
+	}
+	part := a2a.NewDataPart(value)
+	part.MediaType = "application/json"
+	return part
+}
 
 // The beginning of an error about parameters, up to the words of encoding/json. In a text of
 // the agent or of a caller the quotes would be escaped.
