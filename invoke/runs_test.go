@@ -470,6 +470,32 @@ func TestStopOfADeadHolder(t *testing.T) {
 	}
 }
 
+// A stop whose holder dies before it meets it is met by whoever takes the run over.
+func TestAStopThatADeadHolderHasNotMet(t *testing.T) {
+	t.Parallel()
+	gemini := geminitest.Start(t)
+	a, b, advance := instances(t, gemini)
+	gemini.Enqueue(geminitest.Text("one ", "two").SilentAfter(1))
+	own := a.watch(t, http.MethodPost, "/invoke", streamed)
+	run := runID(t, own.until(t, "delta")[0])
+	a.journaled(t, run, "one ")
+	a.cut.Store(true)
+	if w := b.watch(t, http.MethodPost, "/runs/"+run+"/stop", ""); w.status != http.StatusAccepted {
+		t.Fatalf("the stop: %d", w.status)
+	}
+	advance(session.LeaseTime + 3*time.Second)
+	events := b.watch(t, http.MethodGet, "/runs/"+run+"/events", "").until(t, "done")
+	if got := shows(t, events...); got != "one " || !strings.Contains(events[len(events)-1].data, "STOPPED") {
+		t.Errorf("a watcher sees %q, and at the end %s", got, events[len(events)-1].data)
+	}
+	if got, finish := stored(t, b, run); got != "one " || finish != "STOPPED" {
+		t.Errorf("stored: %q, %s", got, finish)
+	}
+	if n := len(gemini.Requests()); n != 1 {
+		t.Errorf("the model was asked %d times", n)
+	}
+}
+
 func TestLeaving(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {

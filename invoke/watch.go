@@ -344,6 +344,7 @@ func (s *Service) takeOver(ctx context.Context, record *session.Run, stop bool) 
 	if c == nil {
 		c = new(checkpoint)
 	}
+	stop = stop || record.Stop // its holder died before it met the stop
 	next := *record
 	next.Holder, next.Stop = session.NewID(), false
 	next.Epoch++
