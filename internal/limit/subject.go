@@ -91,7 +91,10 @@ const (
 	heardFor = 10 * time.Second
 	// coldBatch: a lease of a rate is a twelfth of the limit, but above coldBatch at
 	// most half of what an even distribution over all instances would be, so that
-	// instances which lease more than they need leave something to others.
+	// instances which lease more than they need leave something to others. What an
+	// instance that crashes had not spent stays leased until the minute ends, so a dozen or
+	// more crashes within a minute can refuse calls that the limit allows. Smaller first
+	// leases would cost each new instance several writes of the one account.
 	coldBatch = 20 * Turn
 	// leasesOfDay: a lease is this fraction of a day's budget, or one reservation if
 	// that is more.
