@@ -30,8 +30,9 @@ type (
 		SessionInfo
 	}
 	exportedTurn struct {
-		Kind      string `json:"kind"` // turn
-		SessionID string `json:"session_id"`
+		Kind      string          `json:"kind"` // turn
+		SessionID string          `json:"session_id"`
+		Loop      json.RawMessage `json:"loop,omitempty"` // what a framework has kept of it
 		TurnInfo
 	}
 	exportedFeedback struct {
@@ -237,7 +238,7 @@ func (e *export) session(ctx context.Context, m session.Meta) error {
 			if err != nil {
 				return err
 			}
-			if err := e.turn(m.ID, newTurnInfo(m.ID, turn, record.Feedback)); err != nil {
+			if err := e.turn(m.ID, newTurnInfo(m.ID, turn, record.Feedback), turn.Loop); err != nil {
 				return err
 			}
 			after = record.Number
@@ -252,8 +253,8 @@ func (e *export) session(ctx context.Context, m session.Meta) error {
 }
 
 // turn writes a turn, its files by reference, and its feedback.
-func (e *export) turn(sessionID string, t TurnInfo) error {
-	if err := e.write(exportedTurn{"turn", sessionID, t}); err != nil {
+func (e *export) turn(sessionID string, t TurnInfo, loop json.RawMessage) error {
+	if err := e.write(exportedTurn{"turn", sessionID, loop, t}); err != nil {
 		return err
 	}
 	// The question's are the turn's, the answer's are among its parts.

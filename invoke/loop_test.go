@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/http"
 	"slices"
 	"strings"
 	"testing"
@@ -13,6 +14,7 @@ import (
 
 	"example.com/gatehouse/agent"
 	"example.com/gatehouse/agenttest"
+	"example.com/gatehouse/internal/geminitest"
 	"example.com/gatehouse/internal/loop"
 )
 
@@ -60,6 +62,26 @@ func TestALoopAnswers(t *testing.T) {
 	}
 	if err := errors.Join(turn.Say("more"), turn.Keep(nil), turn.Add(first.Sent[0].Contents[0], false)); !errors.Is(err, loop.ErrOver) {
 		t.Errorf("after the turn: %v", err)
+	}
+}
+
+// What a framework has kept of a turn is the owner's, too.
+func TestAnExportHasWhatALoopHasKept(t *testing.T) {
+	t.Parallel()
+	gemini := geminitest.Start(t)
+	gemini.Enqueue(geminitest.Text("One."))
+	server, _ := serveAgent(t, newMemory(), gemini, agent.Agent{Name: "looped", MaxTokens: 100, Loop: &loop.Loop{Form: "a test", Answer: func(ctx context.Context, turn loop.Turn) error {
+		got, err := turn.Generate(ctx, []*genai.Content{turn.Question()}, &genai.GenerateContentConfig{}, nil)
+		if err != nil {
+			return err
+		}
+		return errors.Join(turn.Keep(json.RawMessage(`{"events": ["kept"]}`)), turn.Add(got.Candidates[0].Content, false))
+	}}})
+	if status, answer := ask(t, server, "/invoke", `{"query": "1?"}`); status != http.StatusOK {
+		t.Fatalf("%d %s", status, answer)
+	}
+	if exported := get(t, server, "/export"); strings.Count(exported, `"loop":{"events":["kept"]}`) != 1 {
+		t.Errorf("%s", exported)
 	}
 }
 
