@@ -125,7 +125,7 @@ func (s *subject) roll(now time.Time, limit int64, instances int) {
 		c.limit, c.heard = limit, time.Time{}
 		return
 	}
-	before := int64(0)
+	var before int64
 	if c.minute == minute-1 {
 		before = c.used
 	}
@@ -189,7 +189,7 @@ func (s *subject) takeShare(daily bool, cost int64, instances int) outcome {
 		return taken
 	}
 	c := &s.calls
-	turns := max(0, c.limit-c.all) / Turn
+	turns := max(0, (c.limit-c.all)/Turn)
 	if c.used+cost > min(c.leased+(turns+n-1)/n*Turn, c.limit) {
 		return refused
 	}

@@ -120,17 +120,18 @@ func TestTheShareOfAnInstance(t *testing.T) {
 		instances int
 		most      int64 // of tenths or tokens that are taken
 	}{
-		"a rate of which nothing is known":     {calls: calls{limit: 600}, instances: 7, most: 90},
-		"of one instance":                      {calls: calls{limit: 600}, instances: 1, most: 600},
-		"beside what is leased":                {calls: calls{limit: 600, leased: 50, used: 30, all: 50}, instances: 7, most: 20 + 80},
-		"of whole turns that are left":         {calls: calls{limit: 600, all: 581}, instances: 1, most: 10},
-		"nothing is left":                      {calls: calls{limit: 600, leased: 50, used: 45, all: 600}, instances: 7, most: 5},
-		"more is leased than the limit":        {calls: calls{limit: 600, all: 700}, instances: 7, most: 0},
-		"no more than the limit":               {calls: calls{limit: 600, leased: 590, used: 590}, instances: 7, most: 10},
-		"a budget of which nothing is known":   {daily: true, tokens: tokens{limit: 1000}, instances: 3, most: 333},
-		"of what was left":                     {daily: true, tokens: tokens{limit: 1000, left: 600, heard: noon}, instances: 3, most: 200},
-		"beside the lease, less what is spent": {daily: true, tokens: tokens{limit: 1000, ceiling: 100, spent: 20, inFlight: 30, left: 600, heard: noon}, instances: 3, most: 250},
-		"of a budget that is spent":            {daily: true, tokens: tokens{limit: 1000, left: -300, heard: noon, ceiling: 10}, instances: 3, most: 10},
+		"a rate of which nothing is known":           {calls: calls{limit: 600}, instances: 7, most: 90},
+		"of one instance":                            {calls: calls{limit: 600}, instances: 1, most: 600},
+		"beside what is leased":                      {calls: calls{limit: 600, leased: 50, used: 30, all: 50}, instances: 7, most: 20 + 80},
+		"of whole turns that are left":               {calls: calls{limit: 600, all: 581}, instances: 1, most: 10},
+		"nothing is left":                            {calls: calls{limit: 600, leased: 50, used: 45, all: 600}, instances: 7, most: 5},
+		"more is leased than the limit":              {calls: calls{limit: 600, all: 700}, instances: 7, most: 0},
+		"no more than the limit":                     {calls: calls{limit: 600, leased: 590, used: 590}, instances: 7, most: 10},
+		"a budget of which nothing is known":         {daily: true, tokens: tokens{limit: 1000}, instances: 3, most: 333},
+		"of what was left":                           {daily: true, tokens: tokens{limit: 1000, left: 600, heard: noon}, instances: 3, most: 200},
+		"beside the lease, less what is spent":       {daily: true, tokens: tokens{limit: 1000, ceiling: 100, spent: 20, inFlight: 30, left: 600, heard: noon}, instances: 3, most: 250},
+		"of a budget that is spent, of one instance": {daily: true, tokens: tokens{limit: 1000, left: -300, heard: noon, ceiling: 10}, instances: 1, most: 10},
+		"of a budget that is spent":                  {daily: true, tokens: tokens{limit: 1000, left: -300, heard: noon, ceiling: 10}, instances: 3, most: 10},
 	} {
 		most := int64(-1)
 		for cost := range int64(1001) {
@@ -299,6 +300,8 @@ func TestAnAnswerIsRecorded(t *testing.T) {
 		"tokens spent since":        {func(r *record) { r.s.tokens.spent = 21 }, true, 50, 100, 100, 50, 21, 40},
 		"a use without tokens":      {func(r *record) { r.s.usage = map[string]Spend{"m": {Tokens: 5, CostUSD: 1}} }, true, 50, 100, 100, 50, 20, 40},
 		"calls of a minute ago":     {func(r *record) { r.u.Minute-- }, false, 0, 50, 50, 50, 20, 40},
+		"a tenth more asked for":    {func(r *record) { r.u.More = 1 }, false, 50, 100, 100, 50, 20, 40},
+		"a limit of one token":      {func(r *record) { r.s.tokens.limit = 1 }, false, 50, 100, 100, 50, 20, 40},
 		"no limit of tokens":        {func(r *record) { r.s.tokens.limit = 0 }, false, 50, 100, 100, 0, 20, 40},
 		"nothing more asked for":    {func(r *record) { r.u.More = 0 }, false, 50, 50, 50, 50, 20, 40},
 		"at most a third":           {func(r *record) { r.s.calls.step, r.s.calls.batch = 150, 150 }, false, 50, 200, 200, 50, 20, 40},
