@@ -124,7 +124,7 @@ func TestADoorThatCannotWriteAnEvent(t *testing.T) {
 // A door stays small.
 func TestLinesOfADoor(t *testing.T) {
 	t.Parallel()
-	for _, door := range []string{"mcp", "a2a"} {
+	for _, door := range []string{"openai", "mcp", "a2a"} {
 		files, err := filepath.Glob(filepath.Join(door, "*.go"))
 		if err != nil {
 			t.Fatal(err)

@@ -12,6 +12,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 
 	"example.com/gatehouse/internal/api"
+	"example.com/gatehouse/internal/openaiwire"
 	"example.com/gatehouse/invoke"
 	"example.com/gatehouse/session"
 )
@@ -49,31 +50,18 @@ type (
 	}
 	// A message is one of a conversation, or the answer to what a response waits for.
 	message struct {
-		Type       string     `json:"type,omitzero" enum:"message,mcp_approval_response"`
-		Role       string     `json:"role,omitzero" enum:"system,developer,user,assistant"`
-		Content    content    `json:"content,omitzero"`
-		ToolCalls  []struct{} `json:"tool_calls,omitzero" maxItems:"0"`
-		ToolCallID string     `json:"tool_call_id,omitzero" maxLength:"0"`
-		Request    string     `json:"approval_request_id,omitzero"`
-		Approve    bool       `json:"approve,omitzero"`
-		Reason     string     `json:"reason,omitzero" maxLength:"2000"`
+		Type       string             `json:"type,omitzero" enum:"message,mcp_approval_response"`
+		Role       string             `json:"role,omitzero" enum:"system,developer,user,assistant"`
+		Content    openaiwire.Content `json:"content,omitzero"`
+		ToolCalls  []struct{}         `json:"tool_calls,omitzero" maxItems:"0"`
+		ToolCallID string             `json:"tool_call_id,omitzero" maxLength:"0"`
+		Request    string             `json:"approval_request_id,omitzero"`
+		Approve    bool               `json:"approve,omitzero"`
+		Reason     string             `json:"reason,omitzero" maxLength:"2000"`
 	}
-	input   []message
-	content []object
-	// An object is a value of either API, which OpenAI's documentation describes.
-	object map[string]any
+	input  []message
+	object = openaiwire.Object
 )
-
-// UnmarshalJSON implements [json.Unmarshaler]: a text is a content of one part.
-func (c *content) UnmarshalJSON(raw []byte) error {
-	if raw[0] == '"' {
-		raw = slices.Concat([]byte(`[{"type":"text","text":`), raw, []byte("}]"))
-	}
-	if raw[0] != '[' && raw[0] != 'n' {
-		return api.Invalid("content", "must be a text or a list of parts")
-	}
-	return json.Unmarshal(raw, (*[]object)(c))
-}
 
 // UnmarshalJSON implements [json.Unmarshaler]: a text is the user's message.
 func (in *input) UnmarshalJSON(raw []byte) error {
@@ -87,63 +75,8 @@ func (in *input) UnmarshalJSON(raw []byte) error {
 }
 
 // Schema implements [huma.SchemaProvider].
-func (content) Schema(huma.Registry) *huma.Schema {
-	return api.TextOr("A text, or a list of parts: texts, and in the last message files, inline or by a gs:// address.",
-		&huma.Schema{Type: huma.TypeArray, Items: &huma.Schema{Type: huma.TypeObject, AdditionalProperties: true}})
-}
-
-// Schema implements [huma.SchemaProvider].
 func (input) Schema(r huma.Registry) *huma.Schema {
 	return api.TextOr("", &huma.Schema{Type: huma.TypeArray, Items: r.Schema(reflect.TypeFor[message](), true, "Message")})
-}
-
-// value returns the value at a path in o.
-func (o object) value(path string) (value any) {
-	value = map[string]any(o)
-	for name := range strings.SplitSeq(path, ".") {
-		members, _ := value.(map[string]any)
-		value = members[name]
-	}
-	return value
-}
-
-// at returns the first text at some paths in o, "" for none.
-func (o object) at(paths ...string) string {
-	for _, path := range paths {
-		if text, _ := o.value(path).(string); text != "" {
-			return text
-		}
-	}
-	return ""
-}
-
-// file returns the name and what is in a URL's place of a file, and false for a text.
-func (o object) file() (name, url string, ok bool) {
-	switch o.at("type") {
-	case "image_url", "input_image", "file", "input_file":
-		return o.at("filename", "file.filename"), o.at("image_url.url", "image_url", "file_data", "file.file_data", "file_url"), true
-	case "input_audio":
-		return "", "data:audio/" + o.at("input_audio.format") + ";base64," + o.at("input_audio.data"), true
-	}
-	return "", "", false
-}
-
-// join returns the text of c, with notes in the place of files unless those go with it.
-// field is its path in the body.
-func (c content) join(field string, withFiles bool) (string, error) {
-	var texts []string
-	for i, p := range c {
-		_, _, isFile := p.file()
-		switch kind := p.at("type"); {
-		case slices.Contains([]string{"text", "input_text", "output_text", "refusal"}, kind):
-			texts = append(texts, p.at("text", "refusal"))
-		case !isFile:
-			return "", api.Invalid(field+"."+strconv.Itoa(i), "must be a text or a file")
-		case !withFiles:
-			texts = append(texts, "[A file was here.]")
-		}
-	}
-	return strings.Join(texts, "\n"), nil
 }
 
 const (
@@ -162,7 +95,7 @@ func (d *door) request(r *http.Request, field string, messages []message, o opti
 	var conversation []invoke.Message
 	for i, m := range messages {
 		at := field + "." + strconv.Itoa(i)
-		text, err := m.Content.join(at+".content", i == len(messages)-1)
+		text, err := m.Content.Join(at+".content", i == len(messages)-1)
 		switch {
 		case m.Type != "" && m.Type != "message":
 			return req, api.Invalid(at+".type", "must be message: tools run in the service")
@@ -198,7 +131,7 @@ func (d *door) request(r *http.Request, field string, messages []message, o opti
 		return req, err
 	}
 	for i, p := range messages[last].Content {
-		if name, url, ok := p.file(); ok && err == nil {
+		if name, url, ok := p.File(); ok && err == nil {
 			err = d.Invoke.AttachURL(&req, field+".content."+strconv.Itoa(i), name, url)
 		}
 	}
@@ -230,7 +163,7 @@ func (d *door) completionOf(r *http.Request, body completionRequest) (req invoke
 	if body.N != nil && *body.N != 1 {
 		return req, api.Invalid("n", "must be 1")
 	}
-	if err := d.checkFormat("response_format", body.Format.at("type"), body.Format.value("json_schema.schema")); err != nil {
+	if err := d.checkFormat("response_format", body.Format.At("type"), body.Format.Value("json_schema.schema")); err != nil {
 		return req, err
 	}
 	id, err := d.Conversation(r)
@@ -247,7 +180,7 @@ func (d *door) completionOf(r *http.Request, body completionRequest) (req invoke
 
 // responseOf returns the run of a response.
 func (d *door) responseOf(r *http.Request, body responseRequest) (req invoke.Request, err error) {
-	named := object{"it": body.Conversation}.at("it", "it.id")
+	named := object{"it": body.Conversation}.At("it", "it.id")
 	unstored, goesOn := body.Store != nil && !*body.Store, body.Previous != "" || named != ""
 	switch {
 	case body.Previous != "" && named != "":
@@ -257,7 +190,7 @@ func (d *door) responseOf(r *http.Request, body responseRequest) (req invoke.Req
 	case body.Conversation != nil && !session.ValidID(named):
 		return req, api.Invalid("conversation", "must be 16 to 64 letters, digits, - or _")
 	}
-	if err := d.checkFormat("text.format", body.Text.at("format.type"), body.Text.value("format.schema")); err != nil {
+	if err := d.checkFormat("text.format", body.Text.At("format.type"), body.Text.Value("format.schema")); err != nil {
 		return req, err
 	}
 	if req, err = d.request(r, "input", body.Input, body.options, body.Instructions, body.MaxTokens); err != nil {
