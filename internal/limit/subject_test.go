@@ -284,9 +284,9 @@ func TestAnAnswerIsRecorded(t *testing.T) {
 		r.s.recordAnswer(r.u, answer, noon)
 		return r
 	}
-	s := next(func(*record) {}).s
+	s := &next(func(*record) {}).s
 	if s.tokens.ceiling != 50 || s.tokens.left != 1000-401 || !s.tokens.heard.Equal(noon) || s.others != 2 || s.unreported || !s.renewed.Equal(noon) || !maps.Equal(s.reported, used) {
-		t.Errorf("%+v", &s)
+		t.Errorf("%+v", s)
 	}
 	if c := s.calls; c.leased != 50 || c.all != 120 || !c.heard.Equal(noon) || c.step != 100 || c.batch != 100 {
 		t.Errorf("%+v", c)
@@ -310,14 +310,14 @@ func TestAnAnswerIsRecorded(t *testing.T) {
 		"what was in flight before": {func(r *record) { r.u.Leave, r.s.tokens.spent = true, 29 }, true, 10, 100, 100, 0, 2, 0},
 		"calls since its end":       {func(r *record) { r.u.Leave, r.s.calls.used = true, 45 }, false, 10, 100, 100, 0, 0, 5},
 	} {
-		s := next(tt.change).s
+		s := &next(tt.change).s
 		if s.unreported != tt.unreported || s.calls.leased != tt.leased || s.calls.step != tt.step || s.calls.batch != tt.batch ||
 			s.tokens.ceiling != tt.ceiling || s.tokens.spent != tt.spent || s.calls.used != tt.calls {
 			t.Errorf("%s: unreported %t, %+v, %+v", name, s.unreported, s.calls, s.tokens)
 		}
 	}
 
-	s = subject{instance: "i", tokens: tokens{limit: 1000, ceiling: 60}, calls: calls{limit: 600, minute: minute, leased: 50, used: 40}}
+	s = &subject{instance: "i", tokens: tokens{limit: 1000, ceiling: 60}, calls: calls{limit: 600, minute: minute, leased: 50, used: 40}}
 	s.recordAccount(answer, noon)
 	if s.tokens.left != 1000-(401-50)-60 || s.calls.all != 70+50 || !s.calls.heard.Equal(noon) || !s.tokens.heard.Equal(noon) {
 		t.Errorf("an account that is read: %+v, %+v", s.calls, s.tokens)
