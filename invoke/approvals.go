@@ -96,22 +96,33 @@ func (r *run) waited(current *session.Session) (*session.Session, string, error)
 	return before, last.ID, err
 }
 
-// wentOn returns the turn in which the run of a turn has ended. That is another one than
-// the turn which waits if a message came while the run went on; it has the run's id then.
-func (s *Service) wentOn(ctx context.Context, key session.Key, turn session.Turn, record *session.Run) (session.Turn, error) {
-	if turn.FinishReason != finishWaiting || record == nil || !record.Over() || record.Turn <= turn.Number {
-		return turn, nil
+// wentOn returns the turn in which the run of a turn that waits has ended, and the run's
+// record, nil for none. That turn has taken the place of the one that waits since this was
+// read, or it is a later one, if a message came while the run went on; it has the run's id
+// then. A record of before the turn was read may be nil where there is one by now.
+func (s *Service) wentOn(ctx context.Context, key session.Key, turn session.Turn, record *session.Run) (session.Turn, *session.Run, error) {
+	if turn.FinishReason != finishWaiting {
+		return turn, record, nil
+	}
+	if record == nil {
+		var err error
+		if record, err = s.Store.LoadRun(ctx, key, turn.ID); err != nil && !errors.Is(err, session.ErrNotFound) {
+			return turn, nil, err
+		}
+	}
+	if record == nil || !record.Over() || record.Turn < turn.Number {
+		return turn, record, nil
 	}
 	_, records, err := s.Store.Turns(ctx, key, record.Turn-1, 1)
 	if err != nil || len(records) == 0 {
-		return turn, err
+		return turn, record, err
 	}
 	last, err := records[0].Turn()
 	if err != nil || last.Epoch != record.Epoch {
-		return turn, err
+		return turn, record, err
 	}
 	last.ID = turn.ID
-	return last, nil
+	return last, record, nil
 }
 
 // waitingMember is how a turn that waits is stored. In a string of the turn, the quotes
@@ -146,7 +157,7 @@ func (s *Service) settle(ctx context.Context, key session.Key, t *session.Turn, 
 	// read.
 	if last {
 		var err error
-		if record, err = s.Store.LoadRun(ctx, key, t.ID); err != nil && !errors.Is(err, session.ErrNotFound) {
+		if *t, record, err = s.wentOn(ctx, key, *t, nil); err != nil && !errors.Is(err, session.ErrNotFound) {
 			return err
 		}
 	}

@@ -99,11 +99,8 @@ func (s *Service) replay(ctx context.Context, opened *session.Opened, out *outpu
 	if turn.FinishReason == finishWaiting {
 		reading, cancel := context.WithTimeout(ctx, storeTimeout)
 		defer cancel()
-		record, err := s.Store.LoadRun(reading, opened.Session.Key, turn.ID)
-		if err == nil {
-			turn, err = s.wentOn(reading, opened.Session.Key, turn, record)
-		}
-		if err != nil && !errors.Is(err, session.ErrNotFound) {
+		var record *session.Run
+		if turn, record, err = s.wentOn(reading, opened.Session.Key, turn, nil); err != nil && !errors.Is(err, session.ErrNotFound) {
 			return nil, storeFailure(err)
 		}
 		if failed := failedSince(turn, record); failed != nil {

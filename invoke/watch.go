@@ -266,7 +266,7 @@ func (s *Service) showEnded(ctx context.Context, key runKey, record *session.Run
 		turn, err = session.FindIn(ctx, s.Store, current, key.id)
 	}
 	if err == nil {
-		turn, err = s.wentOn(ctx, key.session, turn, record)
+		turn, record, err = s.wentOn(ctx, key.session, turn, record)
 	}
 	switch {
 	case err == nil:
@@ -401,7 +401,7 @@ func (s *Service) join(ctx context.Context, r *run, held *session.InProgressErro
 	case record.Lapsed():
 		taken, err := s.takeOver(ctx, record, false)
 		if err == nil {
-			r.req, r.turnID, r.taken, r.key = taken.req, taken.turnID, taken.taken, taken.key
+			r.req, r.turnID, r.taken, r.key, r.stopping = taken.req, taken.turnID, taken.taken, taken.key, taken.stopping
 			parts, resets := taken.out.shown()
 			r.out.restore(parts, resets)
 			return nil

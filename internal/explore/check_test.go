@@ -129,7 +129,7 @@ func (w *world) recover() {
 
 // retry asks the first question again until there is an answer.
 func (w *world) retry(p *process) {
-	begun := time.Now()
+	begun, stopped := time.Now(), false
 	for time.Since(begun) < patience {
 		response, err := w.call(p, func(ctx context.Context) (*invoke.Response, error) {
 			if w.leaves {
@@ -144,16 +144,34 @@ func (w *world) retry(p *process) {
 			time.Sleep(time.Second)
 			continue
 		case api.SessionConflict:
+			if slices.ContainsFunc(w.visits, func(v visit) bool { return v.what == stops }) && !stopped {
+				stopped = true // it took the run over and met its stop; the key is free then
+				continue
+			}
 			if len(w.replaced) == 0 {
 				w.violated("the last retry of the key fails with %s: %v", code, err)
 			} // else an edit has taken its turn away
 		case "":
 		default:
-			w.violated("the last retry of the key fails with %s: %v", code, err)
+			if w.failedSince(code) == nil {
+				w.violated("the last retry of the key fails with %s: %v", code, err)
+			}
 		}
 		return
 	}
 	w.violated("the key is held for ever")
+}
+
+// failedSince returns a run that has failed with a code since a person answered what it waited
+// for, nil for none: that is its end, for whoever watches it and under its key.
+func (w *world) failedSince(code api.Code) *known {
+	for _, id := range w.order {
+		record, err := w.memory.LoadRun(background, w.runs[id].key, id)
+		if err == nil && record.State == session.Failed && len(record.Answers) > 0 && strings.Contains(string(record.Result), `"`+string(code)+`"`) {
+			return w.runs[id]
+		}
+	}
+	return nil
 }
 
 func codeOf(err error) api.Code {
@@ -288,7 +306,9 @@ func (w *world) checkRuns(p *process, turns map[string]session.Turn) {
 			})
 		})
 		if err != nil {
-			w.violated("a stored run cannot be watched: %v", err)
+			if w.failedSince(codeOf(err)) != k {
+				w.violated("a stored run cannot be watched: %v", err)
+			}
 			continue
 		}
 		_, text := turn.Texts()

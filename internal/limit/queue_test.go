@@ -75,7 +75,7 @@ func TestAnOutage(t *testing.T) {
 	var logged strings.Builder
 	o := outage{log: slog.New(slog.NewTextHandler(&logged, nil))}
 	failed := errors.New("x")
-	if !o.admits(noon) || !o.admits(noon) || o.isDown() {
+	if first, again := o.admits(noon), o.admits(noon); !first || !again || o.isDown() {
 		t.Error("the counters are not called while they answer")
 	}
 	o.note(noon, nil)
@@ -89,7 +89,7 @@ func TestAnOutage(t *testing.T) {
 		t.Error("called not once in five seconds")
 	}
 	o.note(at, nil)
-	if !o.admits(at) || !o.admits(at) || o.isDown() {
+	if first, again := o.admits(at), o.admits(at); !first || !again || o.isDown() {
 		t.Error("the counters are not called once they answer")
 	}
 	if strings.Count(logged.String(), "level=WARN") != 1 || strings.Count(logged.String(), "level=INFO") != 1 {
