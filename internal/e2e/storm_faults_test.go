@@ -484,6 +484,9 @@ func (s *stormRun) withRevoked(ctx context.Context, m *member) {
 			s.seen.promises.Deadlines[m.place] = s.seen.revoked + (refresh.Stale+2*refresh.RetryAfter)/secretsClockSpeed + 3*refresh.Timeout + time.Second
 		}
 	}
+	if strings.Contains(string(a.Body), `"not_ready"`) || strings.Contains(string(a.Body), `"shutting_down"`) {
+		return // it was turned away before its key was looked at
+	}
 	admitted := a.Status != http.StatusUnauthorized
 	switch {
 	case admitted && s.seen.revoked == 0:
@@ -643,6 +646,7 @@ func (s *stormRun) settle(ctx context.Context, t *testing.T) {
 	s.seen.mu.Unlock()
 	for number := range s.plan.Owners {
 		b := stormBudget{Owner: number, Limit: s.plan.budget(), UsedUp: number == usedUp, Flight: atOnce * (mostOutput + 2_000), Left: -1}
+		b.Leased = int64(s.kills.Load()) * max(b.Limit/1000, mostOutput)
 		for _, bill := range bills {
 			if bill.owner != number {
 				continue

@@ -50,6 +50,7 @@ type stormBudget struct {
 	Unheard int64 // the most that was reserved for calls that may not have been heard to their end
 	Flight  int64 // the most that calls at once have reserved at the end of a budget that was used up
 	UsedUp  bool  // calls were made until one was refused
+	Leased  int64 // the most that processes held when they were killed, which counts as spent: a block of tokens each
 }
 
 // A stormRate is what came of a caller that calls more often than its limit.
@@ -150,10 +151,10 @@ func (r *promiseReport) checkBudget(b stormBudget) {
 	if charged < min(b.Billed, b.Limit) {
 		r.problem(&r.Overspent, "owner %d was charged %d, and billed %d", b.Owner, charged, b.Billed)
 	}
-	if b.UsedUp && (b.Billed+b.Unheard)*10 < b.Limit*9 {
+	if b.UsedUp && (b.Billed+b.Unheard+b.Leased)*10 < b.Limit*9 {
 		r.problem(&r.Stranded, "owner %d could use %d of %d, and %d may have been spent unheard", b.Owner, b.Billed, b.Limit, b.Unheard)
 	}
-	if !b.UsedUp && charged-b.Billed-b.Unheard > b.Limit/10 {
+	if !b.UsedUp && charged-b.Billed-b.Unheard-b.Leased > b.Limit/10 {
 		r.problem(&r.Stranded, "owner %d was charged %d of %d, billed %d, and %d may have been spent unheard", b.Owner, charged, b.Limit, b.Billed, b.Unheard)
 	}
 }

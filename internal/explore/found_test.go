@@ -336,6 +336,73 @@ var found = []struct {
 		2 stops loads the record
 		2 stops writes the record (stopped), and the process dies`,
 	},
+	{
+		scenario{name: "a watcher that found no record shows what a waiting run has come to", question: send, streamed: true, visits: []visit{{asks, 1}, {approves, 1}, {denies, 1}, {edits, 1}, {watches, 0}}, faults: 1, waits: 1}, `
+		1 asks begins
+		5 watches begins
+		5 watches loads the record
+		1 asks hears the model
+		1 asks stores the turn and the record
+		3 denies begins
+		1.1s pass
+		2 approves begins
+		4 edits begins
+		3 denies loads the record
+		5 watches loads the session
+		4 edits loads the session
+		4 edits lists runs fails
+		3 denies loads the session
+		3 denies writes the record
+		2 approves loads the record
+		3 denies loads the session
+		3 denies hears the model
+		3 denies stores the turn and the record`,
+	},
+	{
+		scenario{name: "a retry reads the turn that took the place of one that waits", question: send, keyed: true, streamed: true, visits: []visit{{asks, 1}, {approves, 1}, {retries, 0}}, waits: 5, recovers: 2}, `
+		1.1s pass
+		1.1s pass
+		3 retries begins
+		3 retries claims the key
+		1.1s pass
+		3 retries hears the model
+		3 retries stores the turn and the record
+		2 approves begins
+		1.1s pass
+		1 asks begins
+		1 asks claims the key
+		2 approves loads the record
+		2 approves loads the session
+		2 approves writes the record
+		2 approves loads the session
+		2 approves writes the record
+		2 approves send
+		2 approves hears the model
+		1.1s pass
+		1 asks loads the session
+		2 approves stores the turn and the record
+		1 asks loads the record`,
+	},
+	{
+		scenario{name: "a retry that takes a run over meets its stop", question: talk, keyed: true, streamed: true, visits: []visit{{asks, 1}, {stops, 1}, {edits, 0}, {watches, 1}}, faults: 3, waits: 2, recovers: 2}, `
+		1 asks begins
+		1 asks claims the key
+		6s pass
+		1 asks hears the model
+		6s pass
+		1 asks hears the model
+		1 asks binds the key and the record, which was given up
+		4 watches begins
+		1 asks binds the key and the record, which was given up
+		1 asks binds the key and the record
+		1 asks loads the record
+		1 asks loads the record
+		1 asks writes the record
+		1 asks stores the turn and the record, and the process dies
+		2 stops begins
+		2 stops loads the record
+		2 stops writes the record (working), but the reply is lost`,
+	},
 }
 
 func TestFoundOrders(t *testing.T) {
