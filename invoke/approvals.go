@@ -99,12 +99,13 @@ func (r *run) waited(current *session.Session) (*session.Session, string, error)
 // wentOn returns the turn in which the run of a turn that waits has ended, and the run's
 // record, nil for none. That turn has taken the place of the one that waits since this was
 // read, or it is a later one, if a message came while the run went on; it has the run's id
-// then. A record of before the turn was read may be nil where there is one by now.
-func (s *Service) wentOn(ctx context.Context, key session.Key, turn session.Turn, record *session.Run) (session.Turn, *session.Run, error) {
+// then. The record may be of before the turn was read: last reports whether that was the
+// session's last, for only then does a run that was seen to wait still do.
+func (s *Service) wentOn(ctx context.Context, key session.Key, turn session.Turn, last bool, record *session.Run) (session.Turn, *session.Run, error) {
 	if turn.FinishReason != finishWaiting {
 		return turn, record, nil
 	}
-	if record == nil {
+	if record == nil || record.State == session.Waiting && !last {
 		var err error
 		if record, err = s.Store.LoadRun(ctx, key, turn.ID); err != nil && !errors.Is(err, session.ErrNotFound) {
 			return turn, nil, err
@@ -117,12 +118,12 @@ func (s *Service) wentOn(ctx context.Context, key session.Key, turn session.Turn
 	if err != nil || len(records) == 0 {
 		return turn, record, err
 	}
-	last, err := records[0].Turn()
-	if err != nil || last.Epoch != record.Epoch {
+	end, err := records[0].Turn()
+	if err != nil || end.Epoch != record.Epoch || end.Number == turn.Number && end.ID != turn.ID {
 		return turn, record, err
 	}
-	last.ID = turn.ID
-	return last, record, nil
+	end.ID = turn.ID
+	return end, record, nil
 }
 
 // waitingMember is how a turn that waits is stored. In a string of the turn, the quotes
@@ -157,7 +158,7 @@ func (s *Service) settle(ctx context.Context, key session.Key, t *session.Turn, 
 	// read.
 	if last {
 		var err error
-		if *t, record, err = s.wentOn(ctx, key, *t, nil); err != nil && !errors.Is(err, session.ErrNotFound) {
+		if *t, record, err = s.wentOn(ctx, key, *t, last, nil); err != nil && !errors.Is(err, session.ErrNotFound) {
 			return err
 		}
 	}

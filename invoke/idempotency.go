@@ -100,13 +100,14 @@ func (s *Service) replay(ctx context.Context, opened *session.Opened, out *outpu
 		reading, cancel := context.WithTimeout(ctx, storeTimeout)
 		defer cancel()
 		var record *session.Run
-		if turn, record, err = s.wentOn(reading, opened.Session.Key, turn, nil); err != nil && !errors.Is(err, session.ErrNotFound) {
+		last := turn.Number == opened.Session.Turns
+		if turn, record, err = s.wentOn(reading, opened.Session.Key, turn, last, nil); err != nil && !errors.Is(err, session.ErrNotFound) {
 			return nil, storeFailure(err)
 		}
 		if failed := failedSince(turn, record); failed != nil {
 			return nil, failed
 		}
-		s.settleBy(record, &turn, turn.Number == opened.Session.Turns)
+		s.settleBy(record, &turn, last)
 	}
 	id := opened.Session.Key.ID
 	telemetry.SetTurn(ctx, func(t *telemetry.Turn) {

@@ -202,8 +202,12 @@ func (s *Service) refresh(ctx context.Context, m *mirror) bool {
 		m.show(record)
 		return false
 	}
-	// If the turn cannot be read, the next tick tries again.
-	return !errors.Is(s.showEnded(ctx, m.key, record, m.out), session.ErrUnavailable)
+	goesOn, err := s.showEnded(ctx, m.key, record, m.out)
+	if goesOn != nil {
+		m.show(goesOn)
+		return false
+	}
+	return !errors.Is(err, session.ErrUnavailable) // if the turn cannot be read, the next tick tries again
 }
 
 // show makes the output what the record has. The pieces in which text came are not in the

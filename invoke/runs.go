@@ -100,7 +100,7 @@ func (s *Service) describe(ctx context.Context, key runKey, record *session.Run)
 		}
 	}
 	if found == nil {
-		turn, record, found = s.wentOn(ctx, key.session, turn, record)
+		turn, record, found = s.wentOn(ctx, key.session, turn, turn.Number == current.Turns, record)
 	}
 	switch {
 	case found == nil && turn.FinishReason == finishWaiting && record != nil && record.State == session.Working: // it goes on

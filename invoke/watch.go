@@ -238,11 +238,13 @@ func (s *Service) look(ctx context.Context, key runKey, l *lookup) (_ *source, _
 	if err != nil || record.State != session.Working {
 		s.found(ctx, record)
 		out := &output{}
-		if err := s.showEnded(reading, key, record, out); err != nil {
+		if record, err = s.showEnded(reading, key, record, out); err != nil {
 			return nil, nil, err
 		}
-		l.out = out
-		return &source{out, true, func() {}}, nil, nil
+		if record == nil {
+			l.out = out
+			return &source{out, true, func() {}}, nil, nil
+		}
 	}
 	if record.Lapsed() {
 		taken, err := s.takeOver(reading, record, false)
@@ -258,17 +260,19 @@ func (s *Service) look(ctx context.Context, key runKey, l *lookup) (_ *source, _
 }
 
 // showEnded makes out show a run that is over, or waits: its turn, or its record if that
-// left none.
-func (s *Service) showEnded(ctx context.Context, key runKey, record *session.Run, out *output) error {
+// left none. It returns the record of one that has gone on since.
+func (s *Service) showEnded(ctx context.Context, key runKey, record *session.Run, out *output) (goesOn *session.Run, err error) {
 	var turn session.Turn
 	current, err := s.Store.Load(ctx, key.session)
 	if err == nil {
 		turn, err = session.FindIn(ctx, s.Store, current, key.id)
 	}
 	if err == nil {
-		turn, record, err = s.wentOn(ctx, key.session, turn, record)
+		turn, record, err = s.wentOn(ctx, key.session, turn, turn.Number == current.Turns, record)
 	}
 	switch {
+	case err == nil && turn.FinishReason == finishWaiting && record != nil && record.State == session.Working:
+		return record, nil
 	case err == nil:
 		parts := turn.Shown()
 		_, text := turn.Texts()
@@ -287,22 +291,22 @@ func (s *Service) showEnded(ctx context.Context, key runKey, record *session.Run
 		out.begin(Start{RequestID: turn.RequestID, RunID: session.RunID(key.session.ID, turn.ID), SessionID: key.session.ID, Turn: turn.Number, Model: turn.Model})
 		if failed := failedSince(turn, record); failed != nil {
 			out.end(outcome{failure: failed})
-			return nil
+			return nil, nil
 		}
 		s.settleBy(record, &turn, turn.Number == current.Turns)
 		out.end(outcome{response: newResponse(key.session.ID, turn, text, parts)})
 	case !errors.Is(err, session.ErrNotFound) || record == nil:
-		return err
+		return nil, err
 	default:
 		out.restore(record.Parts, record.Resets)
 		out.begin(startOf(record))
 		if response := responseOf(record); response != nil {
 			out.end(outcome{response: response})
-			return nil
+			return nil, nil
 		}
 		out.end(outcome{failure: failureOf(record)})
 	}
-	return nil
+	return nil, nil
 }
 
 // startOf returns the first event of the run of a record.

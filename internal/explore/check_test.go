@@ -144,7 +144,7 @@ func (w *world) retry(p *process) {
 			time.Sleep(time.Second)
 			continue
 		case api.SessionConflict:
-			if slices.ContainsFunc(w.visits, func(v visit) bool { return v.what == stops }) && !stopped {
+			if slices.ContainsFunc(w.visits, func(v visit) bool { return v.what == stops || v.what == edits }) && !stopped {
 				stopped = true // it took the run over and met its stop; the key is free then
 				continue
 			}
