@@ -193,16 +193,18 @@ func (f *fleet) at(place int) *member {
 // silence has what a process is connected to fall silent, and waits until the process is
 // answered again.
 func (s *stormRun) silence(ctx context.Context, t *testing.T, f stormFault) {
-	m, to := s.at(f.Process), s.relays[f.Process]
-	if m == nil {
-		return // it is being replaced
-	}
+	to := s.relays[f.Process]
 	link := map[faultKind]*link{faultSilentModel: to.model, faultSilentStore: to.store, faultSilentLog: to.log, faultSilentSecrets: to.secrets}[f.Does]
-	for n := 0; link.silence() == 0; n++ { // nothing is open: a request opens it
-		if s.at(f.Process) != m || n == 20 || rest(ctx, 100*time.Millisecond) != nil {
+	// Where nothing is open, a request opens it, once the process is there and the audit no
+	// longer leaves an API alone that has failed.
+	m := s.at(f.Process)
+	for end := time.Now().Add(2 * auditRest); m == nil || link.silence() == 0; m = s.at(f.Process) {
+		if time.Now().After(end) || rest(ctx, 100*time.Millisecond) != nil {
 			return
 		}
-		s.back(ctx, t, m, f.Does, -n, time.Now())
+		if m != nil {
+			s.back(ctx, t, m, f.Does, -1, time.Now())
+		}
 	}
 	from, begun := time.Since(s.began), time.Now()
 	s.seen.mu.Lock()
