@@ -329,6 +329,8 @@ func (j *journal) settle(ctx context.Context, end *session.Run) bool {
 			return false
 		case stored.Holder != "" && stored.Holder != session.Queued && stored.Holder != holder:
 			return false // both began it from the queue
+		case stored.Holder == "" && j.run.unwritten.Load():
+			return false // so they did, and the other has left it to whoever comes
 		case stored.State != session.Working: // by a commit of which this holder has not heard
 			return true
 		}

@@ -278,6 +278,8 @@ func (r *Run) renew(ctx context.Context, store Store) (*Run, error) {
 		return r, ErrFenced
 	case r.Holder != "" && stored.Holder != r.Holder && stored.Holder != "" && stored.Holder != Queued:
 		return r, ErrFenced // both began it from the queue
+	case r.Holder != "" && stored.Holder == "" && stored.State == Working && stored.Request != nil:
+		return r, ErrFenced // so they did, and the other has left it to whoever comes
 	}
 	r.Revision, r.Deliveries = stored.Revision, stored.Deliveries
 	if stored.Stop && r.State == Waiting { // nobody may answer what was stopped
