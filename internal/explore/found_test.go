@@ -403,6 +403,119 @@ var found = []struct {
 		2 stops loads the record
 		2 stops writes the record (working), but the reply is lost`,
 	},
+	{
+		scenario{name: "a watcher with an old record follows a run that goes on after another question", question: send, keyed: true, streamed: true, visits: []visit{{asks, 0}, {watches, 0}, {denies, 1}, {writes, 1}}, waits: 5, recovers: 2}, `
+		6s pass
+		1 asks begins
+		1 asks claims the key
+		1 asks hears the model
+		1 asks stores the turn and the record
+		2 watches begins
+		4 writes begins
+		3 denies begins
+		4 writes loads the session
+		1.1s pass
+		1.1s pass
+		3 denies loads the record
+		4 writes hears the model
+		2 watches loads the record
+		3 denies loads the session
+		3 denies writes the record
+		4 writes loads the record
+		4 writes stores the turn
+		2 watches loads the session
+		1.1s pass
+		3 denies loads the session
+		3 denies hears the model
+		1.1s pass
+		3 denies stores the turn and the record`,
+	},
+	{
+		scenario{name: "what took the place of a turn that waited is not the end of its run", question: send, keyed: true, streamed: true, queued: true, leaves: true, visits: []visit{{asks, 0}, {edits, 1}}, faults: 2}, `
+		1 asks begins
+		1 asks claims the key
+		1 asks lists runs
+		1 asks binds the key and the record
+		1 asks loads the record
+		1 asks adds a task (run)
+		task 01 again is delivered
+		task 01 is delivered
+		task 01 loads the record
+		task 01 again loads the record
+		task 01 loads the session
+		task 01 hears the model
+		task 01 again loads the session
+		task 01 stores the turn and the record
+		task 01 adds a task (webhook)
+		task 02 again is delivered
+		task 02 again loads the record
+		task 02 is delivered
+		task 01 again hears the model
+		task 02 again loads the session
+		2 edits begins
+		2 edits loads the session
+		task 02 again tells the webhook
+		task 01 adds a task (expire)
+		2 edits loads the record
+		task 01 again stores the turn and the record
+		task 02 loads the record
+		task 02 loads the session
+		task 02 tells the webhook
+		2 edits writes the record (stopped)
+		2 edits adds a task (webhook)
+		2 edits writes the record (stopped)
+		2 edits loads the record
+		task 04 is delivered
+		2 edits loads the session
+		task 04 loads the record
+		2 edits reads turns
+		2 edits loads the session
+		2 edits hears the model
+		2 edits loads the record
+		task 04 loads the session
+		2 edits stores the turn
+		task 04 reads turns
+		task 01 again loads the record
+		task 01 again loads the session
+		task 01 again adds a task (webhook)`,
+	},
+	{
+		scenario{name: "of two deliveries, one does not end what the other has left", question: fire, keyed: true, queued: true, leaves: true, visits: []visit{{asks, 1}, {edits, 0}, {deletes, 1}, {deletes, 1}}, faults: 2, waits: 2, recovers: 1}, `
+		1 asks begins
+		1 asks claims the key
+		1 asks lists runs
+		B is frozen for 6s
+		1 asks binds the key and the record
+		3 deletes begins
+		3 deletes loads the session
+		3 deletes deletes the session
+		4 deletes begins
+		1 asks loads the record
+		1 asks adds a task (run)
+		task 01 again is delivered
+		4 deletes loads the session
+		task 01 again loads the record
+		4 deletes deletes the session
+		task 01 is delivered
+		task 01 loads the record
+		task 01 loads the session
+		task 01 again loads the session
+		task 01 again hears the model
+		task 01 hears the model
+		task 01 again writes the record
+		task 01 again fire
+		task 01 again hears the model
+		6s pass
+		task 01 writes the record, which was given up
+		task 01 writes the record
+		6s pass
+		task 01 again writes the record, which was given up
+		task 01 again stores the turn and the record, which was given up
+		task 01 again loads the record
+		task 01 writes the record (failed)
+		task 01 loads the record
+		task 01 again adds a task (run)`,
+	},
 }
 
 func TestFoundOrders(t *testing.T) {
