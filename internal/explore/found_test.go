@@ -516,6 +516,92 @@ var found = []struct {
 		task 01 loads the record
 		task 01 again adds a task (run)`,
 	},
+	{
+		scenario{name: "a run that was denied does not wait again", question: send, streamed: true, queued: true, leaves: true, visits: []visit{{asks, 0}, {edits, 0}}, faults: 3, waits: 1, recovers: 1}, `
+		1 asks begins
+		1 asks lists runs
+		1.1s pass
+		1 asks writes the record
+		1 asks adds a task (run)
+		task 01 again is delivered
+		task 01 is delivered
+		task 01 again loads the record
+		task 01 loads the record
+		task 01 loads the session
+		task 01 again loads the session
+		task 01 hears the model
+		task 01 again hears the model
+		task 01 stores the turn and the record
+		task 01 again stores the turn and the record
+		2 edits begins
+		task 01 adds a task (webhook)
+		task 02 again is delivered
+		task 02 again loads the record
+		task 01 adds a task (expire)
+		2 edits loads the session
+		2 edits lists runs
+		2 edits hears the model
+		2 edits loads the record
+		task 02 is delivered
+		2 edits stores the turn and denies
+		task 02 loads the record
+		task 02 again loads the session
+		A dies
+		task 01 again loads the record
+		task 01 again loads the session
+		task 01 again adds a task (webhook)
+		task 01 again adds a task (expire)`,
+	},
+	{
+		scenario{name: "a delivery does not store a turn that another one has stored", question: send, keyed: true, streamed: true, queued: true, leaves: true, visits: []visit{{asks, 0}, {writes, 0}, {watches, 0}, {writes, 0}, {retries, 0}}, faults: 1}, `
+		1 asks begins
+		1 asks claims the key
+		1 asks lists runs
+		1 asks binds the key and the record
+		4 writes begins
+		4 writes loads the session
+		3 watches begins
+		1 asks loads the record
+		1 asks adds a task (run)
+		task 01 again is delivered
+		task 01 again loads the record
+		5 retries begins
+		5 retries claims the key
+		3 watches loads the record
+		task 01 is delivered
+		task 01 loads the record
+		task 01 loads the session
+		task 01 hears the model
+		task 01 stores the turn and the record
+		task 01 adds a task (webhook)
+		task 02 is delivered
+		task 02 loads the record
+		task 02 loads the session
+		task 02 tells the webhook
+		task 01 adds a task (expire)
+		2 writes begins
+		2 writes loads the session
+		2 writes hears the model
+		2 writes loads the record
+		2 writes stores the turn and denies
+		2 writes loads the record
+		2 writes adds a task (webhook)
+		2 writes writes the record (stopped)
+		task 04 is delivered
+		task 04 loads the record
+		task 04 loads the session
+		task 04 reads turns
+		task 04 tells the webhook
+		task 01 again loads the session
+		task 01 again hears the model
+		task 01 again stores the turn and the record
+		5 retries loads the session
+		5 retries loads the record
+		5 retries loads the session
+		5 retries reads turns
+		task 01 again loads the record
+		task 01 again loads the session`,
+	},
 }
 
 func TestFoundOrders(t *testing.T) {
