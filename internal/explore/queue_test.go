@@ -184,6 +184,7 @@ func (w *world) empty(p *process, visited bool) {
 		epoch, tasked := epochs[k.runID()]
 		switch {
 		case !tasked || record.Answers != nil && epoch < record.Epoch:
+		case record.State == session.Failed && record.Result == nil: // it was deleted, and is nobody's to hear of
 		case record.State == session.Working:
 			w.violated("the queue is empty, and a run of it is %s", record.State)
 		case (visited || record.State != session.Stopped) && hasWebhook(record) && !w.told[k.runID()+" run."+string(record.State)]:
