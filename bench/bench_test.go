@@ -182,18 +182,17 @@ func TestPeers(t *testing.T) {
 	}
 }
 
-// Peers in Python answer as they are asked. CI installs them; elsewhere they are measured
-// where they have been.
+// Peers in Python answer as they are asked. They take minutes, most of them to be installed and
+// to start, so that only BENCH_PYTHON=1 has them tested.
 func TestPythonPeers(t *testing.T) {
+	if os.Getenv("BENCH_PYTHON") == "" {
+		t.Skip("NOT TESTED: the peers in Python; set BENCH_PYTHON=1")
+	}
 	var some []string
 	for _, peer := range peers {
-		if peer.python == nil {
-			continue
+		if peer.python != nil {
+			some = append(some, peer.name)
 		}
-		if !peer.python.there() && os.Getenv("CI") != "true" {
-			t.Skip(peer.name + " is not installed: go run . -install")
-		}
-		some = append(some, peer.name)
 	}
 	for _, server := range measurePeers(t, some).Servers {
 		if server.Missing != "" {

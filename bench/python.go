@@ -65,16 +65,6 @@ func (p python) venv() (string, error) {
 	return filepath.Join(cache, "gatehouse-bench", fmt.Sprintf("%s-%.6x", p.folder, sha256.Sum256(raw))), err
 }
 
-// there reports whether p is installed.
-func (p python) there() bool {
-	venv, err := p.venv()
-	if err != nil {
-		return false
-	}
-	_, err = os.Stat(filepath.Join(venv, installed))
-	return err == nil
-}
-
 // command starts program of the virtual environment in a copy of p's folder, which it may
 // write to.
 func (p python) command(venv, dir, program string) (command, error) {
