@@ -150,9 +150,6 @@ func (s *Service) waits(record *session.Run) bool {
 // settle makes t, the last turn of its session or not, one that clients may see: a turn
 // that was stored as it began to wait may no longer do.
 func (s *Service) settle(ctx context.Context, key session.Key, t *session.Turn, last bool) error {
-	if t.FinishReason != finishWaiting {
-		return nil
-	}
 	var record *session.Run
 	// A turn that another one follows was denied by it, so only the last one needs its record
 	// read.
@@ -166,24 +163,22 @@ func (s *Service) settle(ctx context.Context, key session.Key, t *session.Turn, 
 	return nil
 }
 
-// settleBy is settle for a turn whose run's record is read, nil for none.
-func (s *Service) settleBy(record *session.Run, t *session.Turn, last bool) {
+// settleBy is settle for a turn whose run's record is read, nil for none. It returns how the
+// run has failed since it waited, nil if it has not.
+func (s *Service) settleBy(record *session.Run, t *session.Turn, last bool) *api.Error {
 	if t.FinishReason != finishWaiting {
-		return
+		return nil
 	}
 	t.Pending = nil
 	switch {
 	case record != nil && record.State == session.Working: // it goes on
+		return nil
 	case last && record != nil && s.waits(record):
 		t.Pending = record.Pending
-	default:
-		t.FinishReason = finishStopped
+		return nil
 	}
-}
-
-// failedSince returns how the run of a turn that has waited has failed since, nil if it has not.
-func failedSince(t session.Turn, record *session.Run) *api.Error {
-	if t.FinishReason != finishWaiting || record == nil || record.State != session.Failed || record.Result == nil {
+	t.FinishReason = finishStopped
+	if record == nil || record.State != session.Failed || record.Result == nil {
 		return nil
 	}
 	return failureOf(record)
@@ -214,18 +209,26 @@ func (s *Service) denials(own string, denied **session.Run) func(context.Context
 			return nil, nil
 		}
 		step, _ := stepOf(record) // of a record that cannot be read, the run is over anyway
-		next := *record
-		next.State, next.Pending, next.Answers = session.Stopped, nil, maps.Clone(record.Answers)
-		untold(&next, true)
+		next := stoppedWait(record)
+		next.Answers = maps.Clone(record.Answers)
 		if next.Answers == nil {
 			next.Answers = map[string]session.Answer{}
 		}
 		for _, p := range record.Pending {
 			next.Answers[answerKey(step, p.CallID)] = session.Answer{Reason: deniedByMessage, By: string(current.Key.Owner), At: s.Now().UTC()}
 		}
-		*denied = &next
-		return &next, nil
+		*denied = next
+		return next, nil
 	}
+}
+
+// stoppedWait returns the record of a run that waits as it is once nobody can answer any more:
+// its webhook is still to be told.
+func stoppedWait(record *session.Run) *session.Run {
+	next := *record
+	next.State, next.Pending = session.Stopped, nil
+	untold(&next, true)
+	return &next
 }
 
 // reportEnd reports a run that has ended, or waits, in a request to its webhook. The request

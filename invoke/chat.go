@@ -91,7 +91,7 @@ func (messageID) Schema(huma.Registry) *huma.Schema { return &huma.Schema{} }
 const ChatBytes = 30 << 20
 
 // passedOver is how large a file may be that is passed over, in bytes: in a service without
-// files a page sends those of its earlier messages all the same. It is the default of
+// files a page still sends those of its earlier messages. It is the default of
 // MAX_FILE_BYTES. Their memory is claimed as that of files that are read.
 const passedOver = 7 << 20
 

@@ -104,10 +104,9 @@ func (s *Service) replay(ctx context.Context, opened *session.Opened, out *outpu
 		if turn, record, err = s.wentOn(reading, opened.Session.Key, turn, last, nil); err != nil && !errors.Is(err, session.ErrNotFound) {
 			return nil, storeFailure(err)
 		}
-		if failed := failedSince(turn, record); failed != nil {
+		if failed := s.settleBy(record, &turn, last); failed != nil {
 			return nil, failed
 		}
-		s.settleBy(record, &turn, last)
 	}
 	id := opened.Session.Key.ID
 	telemetry.SetTurn(ctx, func(t *telemetry.Turn) {

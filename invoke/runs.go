@@ -106,8 +106,7 @@ func (s *Service) describe(ctx context.Context, key runKey, record *session.Run)
 	case found == nil && turn.FinishReason == finishWaiting && record != nil && record.State == session.Working: // it goes on
 		return s.runInfo(record), nil
 	case found == nil:
-		failed := failedSince(turn, record)
-		s.settleBy(record, &turn, turn.Number == current.Turns)
+		failed := s.settleBy(record, &turn, turn.Number == current.Turns)
 		parts := turn.Shown()
 		_, text := turn.Texts()
 		info := RunInfo{

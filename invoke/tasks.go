@@ -347,11 +347,8 @@ func (s *Service) expire(ctx context.Context, t queue.Task) error {
 		case s.waits(stored): // the queue takes no later task, or its clock is ahead
 			return s.expireLater(ctx, stored, t.Attempt+1)
 		}
-		ended := *stored
-		ended.State, ended.Pending = session.Stopped, nil
-		untold(&ended, true)
 		saving, cancel := context.WithTimeout(ctx, storeTimeout)
-		saved, err := s.Store.SaveRun(saving, &ended)
+		saved, err := s.Store.SaveRun(saving, stoppedWait(stored))
 		cancel()
 		switch {
 		case errors.Is(err, session.ErrChanged): // a webhook was set, or an answer came just in time

@@ -289,11 +289,10 @@ func (s *Service) showEnded(ctx context.Context, key runKey, record *session.Run
 		}
 		out.restore(parts, resets)
 		out.begin(Start{RequestID: turn.RequestID, RunID: session.RunID(key.session.ID, turn.ID), SessionID: key.session.ID, Turn: turn.Number, Model: turn.Model})
-		if failed := failedSince(turn, record); failed != nil {
+		if failed := s.settleBy(record, &turn, turn.Number == current.Turns); failed != nil {
 			out.end(outcome{failure: failed})
 			return nil, nil
 		}
-		s.settleBy(record, &turn, turn.Number == current.Turns)
 		out.end(outcome{response: newResponse(key.session.ID, turn, text, parts)})
 	case !errors.Is(err, session.ErrNotFound) || record == nil:
 		return nil, err
@@ -534,12 +533,12 @@ func (s *Service) stopRecord(ctx, client context.Context, key runKey) (bool, err
 	case record.Stop && record.State == session.Working:
 		return true, nil // a write would look like a sign that the holder lives
 	}
-	next := *record
-	if next.Stop = true; next.State == session.Waiting {
-		next.State, next.Pending = session.Stopped, nil
-		untold(&next, true)
+	next := new(*record)
+	if record.State == session.Waiting {
+		next = stoppedWait(record)
 	}
-	saved, err := s.Store.SaveRun(ctx, &next)
+	next.Stop = true
+	saved, err := s.Store.SaveRun(ctx, next)
 	if err != nil && !errors.Is(err, session.ErrChanged) {
 		return false, storeFailure(err)
 	}

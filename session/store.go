@@ -204,12 +204,8 @@ func Commit(ctx context.Context, store Store, s *Session, t Turn, c Conditions) 
 		case errors.Is(err, ErrNotFound) && created && s.Revision != nil && try < commitTries:
 			s = New(key) // only claims were there, and they were released
 			if c.Run != nil {
-				over := false
-				if c.Run, over, err = c.Run.renew(ctx, store); err != nil {
+				if c.Run, err = c.Run.renew(ctx, store); err != nil {
 					return Meta{}, err
-				}
-				if over {
-					return Meta{}, fmt.Errorf("appending a turn: %w", ErrFenced)
 				}
 			}
 			continue
@@ -221,10 +217,11 @@ func Commit(ctx context.Context, store Store, s *Session, t Turn, c Conditions) 
 		if ended := pause(ctx, try); ended != nil {
 			return Meta{}, fmt.Errorf("appending a turn, %d times: %w", try, errors.Join(ended, err))
 		}
-		over := false
+		var over error
 		if c.Run != nil {
 			// Before the search: who has taken the run over stores a turn with its id.
-			if c.Run, over, err = c.Run.renew(ctx, store); err != nil {
+			c.Run, err = c.Run.renew(ctx, store)
+			if over = err; err != nil && !errors.Is(err, errOver) {
 				return Meta{}, err
 			}
 		}
@@ -249,8 +246,8 @@ func Commit(ctx context.Context, store Store, s *Session, t Turn, c Conditions) 
 		if meta, ok, err := again.find(t, seen); err != nil || ok {
 			return meta, err
 		}
-		if over {
-			return Meta{}, fmt.Errorf("appending a turn: %w", ErrFenced)
+		if over != nil {
+			return Meta{}, over
 		}
 		// Checked after the search: a stored turn has ended the claim by itself.
 		if c.Claim != nil && !c.Claim.holds(again) {
@@ -270,33 +267,36 @@ func (r *Run) ended(turn int) *Run {
 	return &ended
 }
 
+// errOver means that a run has come to another end, as by a denial of what it waited for.
+// Unless its turn is found, that was another holder's.
+var errOver = fmt.Errorf("appending a turn to a run that is over: %w", ErrFenced)
+
 // renew puts r under the precondition of what is stored now, if its holder is still the same,
 // and returns it. What is to be delivered is then what is stored: a webhook may be set until
-// the end. The caller's record has it, too, to deliver to. over reports that the run has come to
-// another end, as by a denial of what it waited for: unless the turn is found, it was another's.
-func (r *Run) renew(ctx context.Context, store Store) (_ *Run, over bool, _ error) {
+// the end. The caller's record has it, too, to deliver to.
+func (r *Run) renew(ctx context.Context, store Store) (*Run, error) {
 	stored, err := store.LoadRun(ctx, r.Key, r.ID)
 	switch {
 	case errors.Is(err, ErrUnavailable):
-		return r, false, nil
+		return r, nil
 	case errors.Is(err, ErrNotFound) && r.Revision == nil && !errors.Is(err, ErrRunDeleted):
-		return r, false, nil
+		return r, nil
 	case err != nil:
-		return r, false, fmt.Errorf("appending a turn: %w", err)
+		return r, fmt.Errorf("appending a turn: %w", err)
 	case stored.Epoch != r.Epoch:
-		return r, false, ErrFenced
+		return r, ErrFenced
 	case r.Holder != "" && stored.Holder != r.Holder && stored.Holder != "" && stored.Holder != Queued:
-		return r, false, ErrFenced // both began it from the queue
+		return r, ErrFenced // both began it from the queue
 	case r.Holder != "" && stored.Holder == "" && stored.State == Working && stored.Request != nil:
-		return r, false, ErrFenced // so they did, and the other has left it to whoever comes
+		return r, ErrFenced // so they did, and the other has left it to whoever comes
 	case stored.Request != nil && stored.State != Working && stored.State != r.State:
-		return r, true, nil
+		return r, errOver
 	}
 	r.Revision, r.Deliveries = stored.Revision, stored.Deliveries
 	if stored.Stop && r.State == Waiting { // nobody may answer what was stopped
 		r.State, r.Pending = Stopped, nil
 	}
-	return r, false, nil
+	return r, nil
 }
 
 // find looks for a turn among the turns above number after and among the past ones, and

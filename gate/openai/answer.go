@@ -179,7 +179,7 @@ func (d *door) newResponse(body responseRequest, created int64) *response {
 	if body.Previous != "" {
 		fields["previous_response_id"] = body.Previous
 	}
-	if named := (object{"it": body.Conversation}).At("it", "it.id"); named != "" {
+	if named := body.conversation(); named != "" {
 		fields["conversation"] = object{"id": named}
 	}
 	return &response{fields: fields, agent: d.Agent.Name, output: []object{}}

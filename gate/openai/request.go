@@ -141,6 +141,11 @@ func (d *door) request(r *http.Request, field string, messages []message, o opti
 	return req, err
 }
 
+// conversation returns the id of the session that b names, alone or as a value's id.
+func (b responseRequest) conversation() string {
+	return object{"it": b.Conversation}.At("it", "it.id")
+}
+
 // checkFormat admits the form of the agent's answers, which clients cannot change.
 func (d *door) checkFormat(field, form string, schema any) error {
 	switch {
@@ -180,7 +185,7 @@ func (d *door) completionOf(r *http.Request, body completionRequest) (req invoke
 
 // responseOf returns the run of a response.
 func (d *door) responseOf(r *http.Request, body responseRequest) (req invoke.Request, err error) {
-	named := object{"it": body.Conversation}.At("it", "it.id")
+	named := body.conversation()
 	unstored, goesOn := body.Store != nil && !*body.Store, body.Previous != "" || named != ""
 	switch {
 	case body.Previous != "" && named != "":

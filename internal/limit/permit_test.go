@@ -13,7 +13,7 @@ import (
 	"example.com/gatehouse/internal/testclock"
 )
 
-// A permit gives back what the call did not cost, to the minute it was taken from and
+// A permit returns what the call did not cost, to the minute it was taken from and
 // down to nothing used.
 func TestWhatAPermitGivesBack(t *testing.T) {
 	t.Parallel()
@@ -119,7 +119,7 @@ func TestOneAccountOfTwoHangs(t *testing.T) {
 	})
 }
 
-// A call that one rule refuses gives back what it took of another: calls, and none of the
+// A call that one rule refuses returns what it took of another: calls, and none of the
 // tokens that its caller has reserved.
 func TestARefusedCallFreesNoTokens(t *testing.T) {
 	t.Parallel()
@@ -143,7 +143,7 @@ func TestARefusedCallFreesNoTokens(t *testing.T) {
 }
 
 // A call that is never refused is a debt where it goes beyond the lease. The next lease of
-// its minute covers it, and the minute's end ends it: it costs no write of its own.
+// its minute covers it, and the minute's end ends it: no write is made for it.
 func TestADebtOfCalls(t *testing.T) {
 	t.Parallel()
 	clock := testclock.New(start)

@@ -52,12 +52,11 @@ const strangersPerMinute = 60
 // refusals bounds the entries of refused strangers, and counts those left out. The zero
 // value is ready. It is safe for concurrent use.
 type refusals struct {
-	some atomic.Bool // whether left is above 0: usually it is not, and nothing locks
+	left atomic.Int64 // beyond those that were written; usually none, and nothing locks
 
 	mu      sync.Mutex
 	minute  int64
 	written int
-	left    int64
 }
 
 // admit reports whether one more is written; otherwise it is counted.
@@ -71,26 +70,23 @@ func (r *refusals) admit(now time.Time) bool {
 		r.written++
 		return true
 	}
-	r.left++
-	r.some.Store(true)
+	r.left.Add(1)
 	return false
 }
 
 // leftOut returns the entry of those that were left out, once, when their minute is over;
 // the zero time is the end of the process.
 func (r *refusals) leftOut(now time.Time) (audit.Entry, bool) {
-	if !r.some.Load() {
+	if r.left.Load() == 0 {
 		return audit.Entry{}, false
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.left == 0 || !now.IsZero() && now.Unix()/60 == r.minute {
+	if !now.IsZero() && now.Unix()/60 == r.minute {
 		return audit.Entry{}, false
 	}
-	entry := audit.Entry{Action: refusalsLeftOut, Outcome: string(api.RateLimited), Count: r.left}
-	r.left = 0
-	r.some.Store(false)
-	return entry, true
+	left := r.left.Swap(0)
+	return audit.Entry{Action: refusalsLeftOut, Outcome: string(api.RateLimited), Count: left}, left > 0
 }
 
 // shutdownGrace is how much longer the Logging API may take once the shutdown has cut

@@ -174,7 +174,7 @@ func TestWhichRefusalsAreAudited(t *testing.T) {
 }
 
 // A flood of wrong credentials writes a bounded number of entries a minute, and how many it
-// left out; what known callers do has its entries meanwhile.
+// left out. What known callers do has its entries as before.
 func TestAFloodOfStrangersInTheAudit(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

@@ -432,7 +432,7 @@ func TestARequestsContextEndsWithIt(t *testing.T) {
 	}
 }
 
-// A route with a form of its own takes any Accept.
+// A route that answers in a form that only it has takes any Accept.
 func TestARouteWithAFormOfItsOwn(t *testing.T) {
 	t.Parallel()
 	d := newDoor(t, anybody(), nil, api.Route{Method: "GET", Path: "/csv", Media: "text/csv", Handler: func(http.ResponseWriter, *http.Request) error { return nil }})

@@ -75,17 +75,9 @@ func (l *Local) Enqueue(_ context.Context, t Task, at time.Time) error {
 		return ErrFull
 	}
 	l.names[t.Name()] = struct{}{}
-	heap.Push(&l.waiting, &entry{task: t, at: at, until: latest(time.Now(), at).Add(lifetime)})
+	heap.Push(&l.waiting, &entry{task: t, at: at, until: time.Now().Add(max(time.Until(at), 0) + lifetime)})
 	l.wake()
 	return nil
-}
-
-// latest returns the later of two times.
-func latest(a, b time.Time) time.Time {
-	if a.After(b) {
-		return a
-	}
-	return b
 }
 
 // Close ends the deliveries under way, drops the tasks that wait, and returns once

@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// Each time that a list is asked for has a patience of its own: what comes while one ends
-// neither shares the time of that nor leaves it to the next.
+// Each listing has its patience: a caller that comes while one ends
+// neither shares the time of that one nor leaves it to the next.
 func TestEachListingHasItsPatience(t *testing.T) {
 	t.Parallel()
 	set, err := HTTP("far", "http://127.0.0.1:1/mcp")
