@@ -194,11 +194,12 @@ func (f *failure) error(status int, header http.Header) *Error {
 	return e
 }
 
-// text is what raw holds: a text, or any other value as it is written.
+// text is what raw holds: a text, or any other value as it is written, in which encoding/json
+// admits bytes that are not UTF-8.
 func text(raw json.RawMessage) string {
 	var s string
 	if json.Unmarshal(raw, &s) != nil {
-		return string(raw)
+		return strings.ToValidUTF8(string(raw), "\uFFFD")
 	}
 	return s
 }

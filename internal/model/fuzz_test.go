@@ -85,6 +85,7 @@ func FuzzAnsweredError(f *testing.F) {
 	f.Add(503, "Fri, 31 Dec 9999 23:59:59 GMT", `<html>"error"</html>`)
 	f.Add(500, "1e999", `{"error":{"code":{},"status":[],"message":null,"details":[{"@type":"type.googleapis.com/google.rpc.RetryInfo","retryDelay":{"seconds":"NaN","nanos":1e300}}]}}`)
 	f.Add(404, "-1", "\xff\xfe")
+	f.Add(429, "1", "{\"error\":{\"status\":[{\"\":\"\x92\"}]}}")
 	f.Fuzz(func(t *testing.T, status int, wait, body string) {
 		if status < 400 || status > 599 {
 			return
