@@ -28,6 +28,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 )
 
 // test is one top-level test, or a subtest of one that takes long, with the mutants that
@@ -43,16 +45,15 @@ type test struct {
 const noFailFiles = "-rapid.nofailfile"
 
 func main() {
-	seed := flag.Uint64("seed", 1, "the order in which mutants are tried")
-	budget := flag.Duration("budget", 10*time.Minute, "end after this time")
-	at := flag.String("at", "", "only mutants whose file:line matches this `regexp`")
-	skip := flag.String("skip", "^$", "leave out tests whose name matches this `regexp`")
-	longest := flag.Duration("longest", time.Minute, "leave out tests that take longer")
-	parallel := flag.Int("p", 1, "mutants tried at once")
+	var o options
+	flag.Uint64Var(&o.seed, "seed", 1, "the order in which mutants are tried")
+	flag.DurationVar(&o.budget, "budget", 10*time.Minute, "end after this time")
+	flag.TextVar(&o.at, "at", regexp.MustCompile(""), "only mutants whose file:line matches this `regexp`")
+	flag.DurationVar(&o.longest, "longest", time.Minute, "leave out tests that take longer")
+	flag.IntVar(&o.parallel, "p", 1, "mutants tried at once")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	o := options{*seed, *budget, regexp.MustCompile(*at), regexp.MustCompile(*skip), *longest, *parallel}
 	if err := run(ctx, os.Stdout, o, flag.Args()); err != nil {
 		fmt.Fprintln(os.Stderr, "mutate:", err)
 		os.Exit(1)
@@ -62,7 +63,7 @@ func main() {
 type options struct {
 	seed     uint64
 	budget   time.Duration
-	at, skip *regexp.Regexp
+	at       regexp.Regexp
 	longest  time.Duration
 	parallel int
 }
@@ -76,6 +77,10 @@ func run(ctx context.Context, out io.Writer, o options, packages []string) error
 		return err
 	}
 	defer os.RemoveAll(work)
+	explained, err := explanations()
+	if err != nil {
+		return err
+	}
 	p, err := load(ctx, packages[0])
 	if err != nil {
 		return err
@@ -87,7 +92,7 @@ func run(ctx context.Context, out io.Writer, o options, packages []string) error
 		if err := p.build(ctx, work, program, name); err != nil {
 			return err
 		}
-		more, err := cover(ctx, program, name, o)
+		more, err := cover(ctx, program, name, o.longest)
 		if err != nil {
 			return err
 		}
@@ -96,10 +101,6 @@ func run(ctx context.Context, out io.Writer, o options, packages []string) error
 
 	var chosen []mutant
 	uncovered, unseen := 0, 0
-	explained, err := explanations()
-	if err != nil {
-		return err
-	}
 	for _, m := range p.mutants {
 		reached := slices.ContainsFunc(tests, func(t test) bool { return t.reaches[m.id] })
 		switch {
@@ -118,33 +119,27 @@ func run(ctx context.Context, out io.Writer, o options, packages []string) error
 
 	end := time.Now().Add(o.budget)
 	var mu sync.Mutex
-	var wait sync.WaitGroup
-	counts, next := map[string]int{}, 0
-	for range o.parallel {
-		wait.Go(func() {
-			for {
-				mu.Lock()
-				if next == len(chosen) || time.Now().After(end) || ctx.Err() != nil {
-					mu.Unlock()
-					return
-				}
-				m := chosen[next]
-				next++
-				mu.Unlock()
-				result := try(ctx, m.id, tests)
-				if ctx.Err() != nil {
-					return
-				}
-				mu.Lock()
-				counts[result]++
-				if result == survived {
-					fmt.Fprintf(out, "survived     %s\n", m)
-				}
-				mu.Unlock()
+	counts := map[string]int{}
+	var group errgroup.Group
+	group.SetLimit(max(1, o.parallel))
+	for _, m := range chosen {
+		group.Go(func() error {
+			if time.Now().After(end) || ctx.Err() != nil {
+				return nil
 			}
+			result := try(ctx, m.id, tests)
+			mu.Lock()
+			defer mu.Unlock()
+			if ctx.Err() == nil {
+				counts[result]++
+				if result != killed {
+					fmt.Fprintf(out, "%-12s %s\n", result, m)
+				}
+			}
+			return nil
 		})
 	}
-	wait.Wait()
+	_ = group.Wait()
 	fmt.Fprintf(out, "seed %d: tried %d of %d: %d killed, %d timed out, %d survived; %d not reached\n",
 		o.seed, counts[killed]+counts[timedOut]+counts[survived], len(chosen), counts[killed], counts[timedOut], counts[survived], uncovered)
 	return ctx.Err()
@@ -190,65 +185,56 @@ func try(ctx context.Context, id int, tests []test) string {
 }
 
 // cover runs each test of a program by itself and reads which mutants it reached.
-func cover(ctx context.Context, program, pkg string, o options) ([]test, error) {
+func cover(ctx context.Context, program, pkg string, longest time.Duration) ([]test, error) {
 	dir, err := goList(ctx, "-f", "{{.Dir}}", pkg)
 	if err != nil {
 		return nil, err
 	}
 	dir = strings.TrimSpace(dir)
-	list, err := runTests(ctx, program, dir, "", "-test.list", "^(Test|Fuzz|Example)")
+	flags := []string{noFailFiles}
+	list, err := runTests(ctx, program, dir, "", "-test.list", "^(Test|Fuzz|Example)", noFailFiles)
+	if err != nil { // the program is without rapid
+		flags = nil
+		list, err = runTests(ctx, program, dir, "", "-test.list", "^(Test|Fuzz|Example)")
+	}
 	if err != nil {
 		return nil, fmt.Errorf("list tests: %w: %s", err, list)
 	}
-	var flags []string
-	if _, err := runTests(ctx, program, dir, "", "-test.list", "^$", noFailFiles); err == nil {
-		flags = []string{noFailFiles}
+	var patterns []string
+	for name := range strings.FieldsSeq(list) {
+		patterns = append(patterns, "^"+name+"$")
 	}
+	reached := program + ".reached"
 	var tests []test
-	run := func(pattern string) (subtests []string, err error) {
-		reached := program + ".reached"
+	for len(patterns) > 0 {
+		t := test{program, dir, patterns[0], flags, 0, map[int]bool{}}
+		patterns = patterns[1:]
 		_ = os.Remove(reached)
 		start := time.Now()
-		bounded, cancel := context.WithTimeout(ctx, o.longest)
-		defer cancel()
-		said, err := runTests(bounded, program, dir, reachedVariable+"="+reached, "-test.v", "-test.run", pattern)
-		t := test{program, dir, pattern, flags, time.Since(start), map[int]bool{}}
+		bounded, cancel := context.WithTimeout(ctx, longest)
+		said, err := runTests(bounded, program, dir, reachedVariable+"="+reached, "-test.v", "-test.run", t.pattern)
+		late := bounded.Err() != nil
+		cancel()
+		t.took = time.Since(start)
 		if ctx.Err() != nil {
 			return nil, ctx.Err()
 		}
-		if bounded.Err() != nil || err != nil { // a test that fails without a mutant would kill all of them
-			fmt.Fprintf(os.Stderr, "left out: %s of %s (%v) after %v\n", pattern, pkg, err, t.took.Round(time.Millisecond))
-			return nil, nil
-		}
-		raw, err := os.ReadFile(reached)
-		if err != nil { // it reached none
-			return nil, nil
-		}
-		for line := range strings.Lines(string(raw)) {
-			if id, err := strconv.Atoi(strings.TrimSpace(line)); err == nil {
-				t.reaches[id] = true
-			}
-		}
-		for _, sub := range subtest.FindAllStringSubmatch(said, -1) {
-			subtests = append(subtests, pattern+"/^"+regexp.QuoteMeta(sub[1])+"$")
-		}
-		if t.took < splitAfter || len(subtests) < 2 || strings.Contains(pattern, "/") {
-			tests = append(tests, t)
-			return nil, nil
-		}
-		return subtests, nil
-	}
-	for name := range strings.Lines(list) {
-		if name = strings.TrimSpace(name); name == "" || o.skip.MatchString(name) {
+		if late || err != nil { // a test that fails without a mutant would kill all of them
+			fmt.Fprintf(os.Stderr, "left out: %s of %s (%v) after %v\n", t.pattern, pkg, err, t.took.Round(time.Millisecond))
 			continue
 		}
-		subtests, err := run("^" + name + "$")
-		for _, pattern := range subtests {
-			_, more := run(pattern)
-			err = errors.Join(err, more)
+		raw, _ := os.ReadFile(reached) // none when it reached no mutant
+		for id := range strings.FieldsSeq(string(raw)) {
+			n, _ := strconv.Atoi(id)
+			t.reaches[n] = true
 		}
-		if err != nil {
-			return nil, err
+		subtests := subtest.FindAllStringSubmatch(said, -1)
+		if t.took < splitAfter || len(subtests) < 2 || strings.Contains(t.pattern, "/") {
+			tests = append(tests, t)
+			continue
+		}
+		for _, sub := range subtests {
+			patterns = append(patterns, t.pattern+"/^"+regexp.QuoteMeta(sub[1])+"$")
 		}
 	}
 	return tests, nil

@@ -37,13 +37,11 @@ type mutant struct {
 func (m mutant) place() string  { return fmt.Sprintf("%s:%d", filepath.Base(m.at.Filename), m.at.Line) }
 func (m mutant) String() string { return fmt.Sprintf("%s  %s: %s", m.place(), m.what, m.statement) }
 
-// edit replaces source[from:to]. An outer expression's opening text comes before
-// an inner one's, and its closing text after it.
+// edit replaces source[from:to].
 type edit struct {
 	mutants  []int
 	from, to int
 	text     string
-	closing  bool
 }
 
 type pkg struct {
@@ -62,25 +60,21 @@ type pkg struct {
 
 // load parses a package and checks its types by what the compiler exported.
 func load(ctx context.Context, path string) (*pkg, error) {
-	deps, err := goList(ctx, "-export", "-deps", "-f", "{{.ImportPath}} {{.Export}}", path)
+	listed, err := goList(ctx, "-export", "-deps", "-json=ImportPath,Export,Dir,Name,GoFiles", path)
 	if err != nil {
 		return nil, err
 	}
+	type listing struct {
+		ImportPath, Export, Dir, Name string
+		GoFiles                       []string
+	}
+	var l listing // at the end the package's, which comes after what it imports
 	exports := map[string]string{}
-	for line := range strings.Lines(deps) {
-		name, file, _ := strings.Cut(strings.TrimSpace(line), " ")
-		exports[name] = file
-	}
-	listed, err := goList(ctx, "-json=Dir,Name,ImportPath,GoFiles", path)
-	if err != nil {
-		return nil, err
-	}
-	var l struct {
-		Dir, Name, ImportPath string
-		GoFiles               []string
-	}
-	if err := json.Unmarshal([]byte(listed), &l); err != nil {
-		return nil, err
+	for d := json.NewDecoder(strings.NewReader(listed)); d.More(); exports[l.ImportPath] = l.Export {
+		l = listing{}
+		if err := d.Decode(&l); err != nil {
+			return nil, err
+		}
 	}
 	p := &pkg{dir: l.Dir, name: l.Name, fset: token.NewFileSet(), sources: map[string][]byte{}, edits: map[string][]edit{},
 		info: &types.Info{Types: map[ast.Expr]types.TypeAndValue{}, Defs: map[*ast.Ident]types.Object{}, Uses: map[*ast.Ident]types.Object{}}}
@@ -109,36 +103,23 @@ func (p *pkg) find() {
 			if function, ok := d.(*ast.FuncDecl); ok {
 				p.function = function.Name.Name
 			}
-			if g, ok := d.(*ast.GenDecl); ok && g.Tok != token.VAR {
-				continue // a constant must stay one
-			}
-			var results []*types.Tuple // of the functions around
-			var walk func(ast.Node) bool
-			walk = func(n ast.Node) bool {
+			ast.PreorderStack(d, nil, func(n ast.Node, around []ast.Node) bool {
 				switch n := n.(type) {
-				case *ast.FuncDecl:
-					if n.Body == nil {
-						return false
-					}
-					results = append(results, p.info.Defs[n.Name].Type().(*types.Signature).Results())
-					ast.Inspect(n.Body, walk)
-					results = results[:len(results)-1]
-					return false
-				case *ast.FuncLit:
-					results = append(results, p.info.Types[n].Type.(*types.Signature).Results())
-					ast.Inspect(n.Body, walk)
-					results = results[:len(results)-1]
-					return false
 				case *ast.ArrayType:
 					return false // its length is a constant
+				case *ast.CallExpr:
+					if types.ExprString(n.Fun) == "make" {
+						_, isMap := p.info.TypeOf(n).Underlying().(*types.Map)
+						return !isMap && len(n.Args) < 3 // nobody sees a capacity
+					}
 				case *ast.GenDecl:
-					return n.Tok == token.VAR
+					return n.Tok == token.VAR // a constant must stay one
 				case *ast.BlockStmt:
-					p.statements(n.List, results)
+					p.statements(n.List, around)
 				case *ast.CaseClause:
-					p.statements(n.Body, results)
+					p.statements(n.Body, around)
 				case *ast.CommClause:
-					p.statements(n.Body, results)
+					p.statements(n.Body, around)
 				case *ast.IfStmt:
 					p.condition(n.Cond)
 				case *ast.ReturnStmt:
@@ -148,16 +129,12 @@ func (p *pkg) find() {
 				case *ast.BinaryExpr:
 					p.binary(n)
 				case *ast.BasicLit:
-					p.number(f, n)
-				case *ast.KeyValueExpr:
-					if _, constant := n.Key.(*ast.BasicLit); constant {
-						ast.Inspect(n.Value, walk)
-						return false
+					if entry, ok := around[len(around)-1].(*ast.KeyValueExpr); !ok || entry.Key != n { // a constant key
+						p.number(f, n)
 					}
 				}
 				return true
-			}
-			ast.Inspect(d, walk)
+			})
 		}
 	}
 }
@@ -174,44 +151,54 @@ func (p *pkg) add(n ast.Node, format string, args ...any) int {
 	return id
 }
 
-// wrap puts text around a node.
+// insert puts text before a position.
+func (p *pkg) insert(at token.Pos, text string, ids ...int) {
+	where := p.fset.Position(at)
+	p.edits[where.Filename] = append(p.edits[where.Filename], edit{ids, where.Offset, where.Offset, text})
+}
+
+// wrap puts text around a node. An outer node is found before an inner one: of the texts at one
+// place, what closes comes first, the inner before the outer, and then what opens.
 func (p *pkg) wrap(n ast.Node, before, after string, ids ...int) {
-	from, to := p.fset.Position(n.Pos()), p.fset.Position(n.End())
-	p.edits[from.Filename] = append(p.edits[from.Filename],
-		edit{ids, from.Offset, from.Offset, before, false}, edit{ids, to.Offset, to.Offset, after, true})
+	p.insert(n.Pos(), before, ids...)
+	end := p.fset.Position(n.End())
+	p.edits[end.Filename] = slices.Insert(p.edits[end.Filename], 0, edit{ids, end.Offset, end.Offset, after})
 }
 
 // statements leaves out a statement, or an error that is returned.
-func (p *pkg) statements(list []ast.Stmt, results []*types.Tuple) {
+func (p *pkg) statements(list []ast.Stmt, around []ast.Node) {
 	for _, s := range list {
 		what := ""
 		switch s := s.(type) {
 		case *ast.ExprStmt:
-			if call, ok := s.X.(*ast.CallExpr); ok && reported.MatchString(types.ExprString(call.Fun)) {
-				continue
-			}
-			what = "left out"
-		case *ast.AssignStmt:
-			if s.Tok != token.DEFINE && !blank(s.Lhs) {
+			if call, ok := s.X.(*ast.CallExpr); !ok || !unmutated.MatchString(types.ExprString(call.Fun)) {
 				what = "left out"
 			}
-		case *ast.IncDecStmt, *ast.DeferStmt, *ast.SendStmt:
+		case *ast.AssignStmt:
+			if s.Tok != token.DEFINE {
+				what = "left out"
+			}
+		case *ast.DeferStmt:
+			if !unmutated.MatchString(types.ExprString(s.Call.Fun)) {
+				what = "left out"
+			}
+		case *ast.IncDecStmt, *ast.SendStmt:
 			what = "left out"
 		case *ast.BranchStmt:
 			if s.Tok == token.CONTINUE || s.Tok == token.BREAK {
 				what = "left out"
 			}
 		case *ast.ReturnStmt:
-			r := results[len(results)-1]
+			r := p.results(around)
 			if r.Len() == 0 { // of named results it may be the last statement, which must return
 				what = "left out"
 			} else if r.Len() == len(s.Results) && types.TypeString(r.At(r.Len()-1).Type(), nil) == "error" {
 				last := s.Results[len(s.Results)-1]
-				if !p.info.Types[last].IsNil() {
+				at, from := p.fset.Position(s.Pos()), p.fset.Position(last.Pos())
+				// A copied line break would move every line after it.
+				if text := string(p.sources[at.Filename][at.Offset:from.Offset]); !p.info.Types[last].IsNil() && !strings.Contains(text, "\n") {
 					id := p.add(s, "returns nil for the error")
-					at, from := p.fset.Position(s.Pos()), p.fset.Position(last.Pos())
-					p.edits[at.Filename] = append(p.edits[at.Filename], edit{[]int{id}, at.Offset, at.Offset,
-						fmt.Sprintf("if mutant_(%d) { %s nil }; ", id, oneLine(p.sources[at.Filename][at.Offset:from.Offset])), false})
+					p.insert(s.Pos(), fmt.Sprintf("if mutant_(%d) { %s nil }; ", id, text), id)
 				}
 			}
 		}
@@ -222,20 +209,21 @@ func (p *pkg) statements(list []ast.Stmt, results []*types.Tuple) {
 	}
 }
 
-// reported are calls that leave no more than a report, and panics, which end a function.
-var reported = regexp.MustCompile(`^panic$|(?i:log|logger|span)\.[A-Z]\w*$|\.(Debug|Info|Warn|Error|DebugContext|InfoContext|WarnContext|ErrorContext|LogAttrs|SetAttributes|Helper)$`)
+// unmutated are calls that leave no more than a report; panics, which end a function; and
+// locks, without which a test ends or hangs whatever it tests.
+var unmutated = regexp.MustCompile(`^panic$|(?i:log|logger|span)\.[A-Z]\w*$|\.(Debug|Info|Warn|Error|DebugContext|InfoContext|WarnContext|ErrorContext|LogAttrs|SetAttributes|Helper|R?Lock|R?Unlock)$`)
 
-func blank(lhs []ast.Expr) bool {
-	name, ok := lhs[0].(*ast.Ident)
-	return ok && len(lhs) == 1 && name.Name == "_"
-}
-
-// A function in the text keeps its line breaks, which would move every line after it.
-func oneLine(text []byte) string {
-	if strings.Contains(string(text), "\n") {
-		return "panic(0); return" // as wrong as nil, and it compiles for any results
+// results returns the results of the innermost function.
+func (p *pkg) results(around []ast.Node) *types.Tuple {
+	for _, n := range slices.Backward(around) {
+		switch n := n.(type) {
+		case *ast.FuncDecl:
+			return p.info.TypeOf(n.Name).(*types.Signature).Results()
+		case *ast.FuncLit:
+			return p.info.TypeOf(n).(*types.Signature).Results()
+		}
 	}
-	return string(text)
+	return nil
 }
 
 // condition makes each operand of a boolean expression true, and false.
@@ -284,7 +272,7 @@ func (p *pkg) binary(e *ast.BinaryExpr) {
 	id := p.add(e, "%s", o[1])
 	p.wrap(e, fmt.Sprintf("mutant%s_(%d, ", o[0], id), ")", id)
 	at := p.fset.Position(e.OpPos)
-	p.edits[at.Filename] = append(p.edits[at.Filename], edit{[]int{id}, at.Offset, at.Offset + len(e.Op.String()), ", ", false})
+	p.edits[at.Filename] = append(p.edits[at.Filename], edit{[]int{id}, at.Offset, at.Offset + len(e.Op.String()), ", "})
 }
 
 // number adds one to a number in the text.
@@ -319,9 +307,9 @@ func (p *pkg) build(ctx context.Context, work, program, name string) error {
 		if err := os.WriteFile(filepath.Join(work, "mutants_.go"), []byte(fmt.Sprintf(support, p.name, activeVariable, reachedVariable, len(p.mutants)+2)), 0o600); err != nil {
 			return err
 		}
-		for file, source := range p.sources {
+		for file := range p.sources {
 			changed := filepath.Join(work, filepath.Base(file))
-			if err := os.WriteFile(changed, p.apply(source, p.edits[file]), 0o600); err != nil {
+			if err := os.WriteFile(changed, p.apply(file), 0o600); err != nil {
 				return err
 			}
 			replace[file] = changed
@@ -360,34 +348,15 @@ func (p *pkg) leaveOut(said string) (some bool) {
 	return some
 }
 
-// apply returns source with its edits.
-func (p *pkg) apply(source []byte, edits []edit) []byte {
-	var kept []edit
-	for i := range edits {
-		if !slices.ContainsFunc(edits[i].mutants, func(id int) bool { return p.mutants[id-1].broken }) {
-			kept = append(kept, edits[i])
-		}
-	}
-	order := map[bool]int{true: 0, false: 1}
-	var closing, rest []edit
-	for _, e := range kept {
-		if e.closing {
-			closing = append(closing, e)
-		} else {
-			rest = append(rest, e)
-		}
-	}
-	slices.Reverse(closing) // an inner expression is found after its outer one
-	kept = append(closing, rest...)
-	slices.SortStableFunc(kept, func(a, b edit) int {
-		if a.from != b.from {
-			return a.from - b.from
-		}
-		return order[a.closing] - order[b.closing]
+// apply returns a file's text with its edits.
+func (p *pkg) apply(file string) []byte {
+	edits := slices.DeleteFunc(slices.Clone(p.edits[file]), func(e edit) bool {
+		return slices.ContainsFunc(e.mutants, func(id int) bool { return p.mutants[id-1].broken })
 	})
+	slices.SortStableFunc(edits, func(a, b edit) int { return a.from - b.from })
+	source, last := p.sources[file], 0
 	var out []byte
-	last := 0
-	for _, e := range kept {
+	for _, e := range edits {
 		out = append(append(out, source[last:e.from]...), e.text...)
 		last = e.to
 	}

@@ -86,7 +86,7 @@ func TestSurvivorsAreNamed(t *testing.T) {
 	}
 	t.Chdir(dir)
 	var out strings.Builder
-	o := options{seed: 1, budget: time.Minute, at: regexp.MustCompile(""), skip: regexp.MustCompile("^$"), longest: time.Minute, parallel: 2}
+	o := options{seed: 1, budget: time.Minute, at: *regexp.MustCompile(""), longest: time.Minute, parallel: 2}
 	if err := run(t.Context(), &out, o, []string{"."}); err != nil {
 		t.Fatal(err)
 	}
