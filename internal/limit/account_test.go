@@ -156,8 +156,9 @@ func TestUseByModel(t *testing.T) {
 	for i := range 1000 {
 		settle("r", map[string]limit.Spend{fmt.Sprint(i): {Tokens: 1}})
 	}
+	settle("r", map[string]limit.Spend{"0": {Tokens: 1}}) // counted before: under its name, not with the others
 	own, err := l.Report(t.Context(), nil, []limit.Budget{{Name: "caller", Who: "c", PerDay: 1e6}})
-	if err != nil || len(own.States) != 1 || own.States[0].Left != 1e6-7-9-1000 {
+	if err != nil || len(own.States) != 1 || own.States[0].Left != 1e6-7-9-1001 {
 		t.Errorf("the instance that used it: %+v, %v", own, err)
 	}
 	l.Close(t.Context())
@@ -165,7 +166,7 @@ func TestUseByModel(t *testing.T) {
 	for who, want := range map[string]struct {
 		tokens int64
 		models int
-	}{"p": {7, 1}, "q": {9, 1}, "r": {1000, 17}} {
+	}{"p": {7, 1}, "q": {9, 1}, "r": {1001, 17}} {
 		report, err := fresh.Report(t.Context(), nil, []limit.Budget{{Name: "end_user", Who: who}, {Name: "caller", Who: "c", PerDay: 1e6}})
 		if err != nil {
 			t.Fatal(err)
@@ -175,11 +176,14 @@ func TestUseByModel(t *testing.T) {
 			sum += s.Tokens
 		}
 		state := report.States[0]
-		if len(report.States) != 1 || state.Name != "caller" || state.Left != 1e6-7-9-1000 {
-			t.Errorf("%s: %+v of the caller's budget after %d tokens", who, report.States, 7+9+1000)
+		if len(report.States) != 1 || state.Name != "caller" || state.Left != 1e6-7-9-1001 {
+			t.Errorf("%s: %+v of the caller's budget after %d tokens", who, report.States, 7+9+1001)
 		}
 		if sum != want.tokens || len(report.Usage) != want.models {
 			t.Errorf("%s used %d tokens of %d models, want %d of %d", who, sum, len(report.Usage), want.tokens, want.models)
+		}
+		if n := report.Usage["0"].Tokens; who == "r" && n != 2 {
+			t.Errorf("%d of 2 tokens of the first model", n)
 		}
 	}
 }

@@ -283,19 +283,14 @@ func (l *Limiter) Flush(ctx context.Context) {
 			break
 		}
 		s.mu.Lock()
-		update, ok := (<-chan struct{})(s.updating), true
-		if update == nil {
-			update, ok = l.update(ctx, s, ask{})
-		} else {
+		update := (<-chan struct{})(s.updating)
+		if update != nil {
 			l.schedule(s, l.now().Add(maxWait)) // a running update may not include all of it
-		}
-		if !ok {
+		} else if update = l.update(ctx, s, ask{}); update == nil {
 			l.schedule(s, l.now().Add(pause))
 		}
 		s.mu.Unlock()
-		if ok {
-			updates = append(updates, update)
-		}
+		updates = append(updates, update)
 	}
 	wait(ctx, updates)
 }
@@ -349,7 +344,7 @@ func (l *Limiter) Report(ctx context.Context, rules []Rule, budgets []Budget) (R
 	for i, c := range claims {
 		s := c.subject
 		s.mu.Lock()
-		heard := !s.renewed.IsZero() && now.Sub(s.renewed) < 2*renewEvery
+		heard := now.Sub(s.renewed) < 2*renewEvery
 		s.mu.Unlock()
 		if seen[s] || i > 0 && heard {
 			continue
@@ -357,19 +352,21 @@ func (l *Limiter) Report(ctx context.Context, rules []Rule, budgets []Budget) (R
 		seen[s] = true
 		group.Go(func() error {
 			account, err := l.look(ctx, s)
-			if err == nil && i == 0 {
+			if i == 0 {
 				report.Usage = l.usage(s, account)
 			}
 			return err
 		})
 	}
-	err = group.Wait()
+	if err := group.Wait(); err != nil {
+		return Report{}, err
+	}
 	for _, c := range claims {
 		if state := c.subject.state(c.daily); state.Limit > 0 {
 			report.States = append(report.States, state)
 		}
 	}
-	return report, err
+	return report, nil
 }
 
 // look reads the account of s.
@@ -386,7 +383,7 @@ func (l *Limiter) look(caller context.Context, s *subject) (account Account, err
 	})
 	// A caller that disconnects reports nothing about the counters: it could limit everybody
 	// else to this instance's share.
-	if err == nil || caller.Err() == nil {
+	if caller.Err() == nil {
 		l.outage.note(l.now(), err)
 	}
 	if err == nil {
@@ -564,8 +561,7 @@ func (l *Limiter) makeRoom(ctx context.Context, now time.Time) bool {
 			return true
 		}
 		if update == nil {
-			// The debt is not this call's, so its context does not apply.
-			update, _ = l.update(context.WithoutCancel(ctx), oldest, ask{leave: true})
+			update = l.update(ctx, oldest, ask{leave: true})
 		}
 		oldest.mu.Unlock()
 		switch {
@@ -743,7 +739,7 @@ func (l *Limiter) lease(ctx context.Context, c claim, cost int64) <-chan struct{
 		if !c.daily {
 			a = ask{calls: cost, expects: l.expected.Load()}
 		}
-		update, _ = l.update(ctx, s, a)
+		update = l.update(ctx, s, a)
 	}
 	if update == nil && c.daily {
 		s.tokens.waiting -= cost
@@ -761,11 +757,12 @@ func (l *Limiter) endWait(c claim, cost int64) {
 	c.subject.tokens.waiting -= cost
 }
 
-// update starts a call of the counters. It outlives ctx, because its lease serves
-// later calls too. The caller holds s.mu.
-func (l *Limiter) update(ctx context.Context, s *subject, a ask) (<-chan struct{}, bool) {
+// update starts a call of the counters and returns a channel that is closed when it ends;
+// nil if the counters must not be called. It outlives ctx, because its lease serves later
+// calls too. The caller holds s.mu.
+func (l *Limiter) update(ctx context.Context, s *subject, a ask) <-chan struct{} {
 	if !l.begin() {
-		return nil, false
+		return nil
 	}
 	done := make(chan struct{})
 	s.updating = done
@@ -796,7 +793,7 @@ func (l *Limiter) update(ctx context.Context, s *subject, a ask) (<-chan struct{
 		s.updating = nil
 		close(done)
 	}()
-	return done, true
+	return done
 }
 
 // unschedule takes s out of the queue of reports.

@@ -833,6 +833,32 @@ func TestForgottenSubjects(t *testing.T) {
 	}
 }
 
+// Above ten thousand subjects a new one replaces the one that was used longest ago: what
+// is known of one that is used is not forgotten, and costs no lease again.
+func TestASubjectInUseIsRemembered(t *testing.T) {
+	t.Parallel()
+	clock := testclock.New(start)
+	c := newCounters(clock.Now)
+	l := newLimiter(c, clock, 1)
+	drain(t, l, person(5), limit.Turn)
+	leases := c.leases.Load()
+	const others = 20_000
+	for i := range others {
+		if _, err := l.Take(t.Context(), []limit.Rule{{Name: "caller", Who: fmt.Sprint(i), PerMinute: 1}}, limit.Turn); err != nil {
+			t.Fatal(err)
+		}
+		if i%5000 == 0 {
+			drain(t, l, person(5), limit.Turn)
+		}
+	}
+	if got := limit.Remembered(l); got != 10_000 {
+		t.Errorf("%d subjects are remembered", got)
+	}
+	if more := c.leases.Load() - leases - others; more != 0 {
+		t.Errorf("%d leases for what was known to be used up", more)
+	}
+}
+
 // While the counters fail, no debt is dropped, and the number of subjects is still
 // bounded.
 func TestSubjectsThatOweAreKept(t *testing.T) {
@@ -850,6 +876,9 @@ func TestSubjectsThatOweAreKept(t *testing.T) {
 			if refusal.Header(h); len(h) != 0 {
 				t.Fatalf("headers without a state: %v", h)
 			}
+			if !refusal.Daily || refusal.Limit != 10_000 || refusal.RetryAfter != 5*time.Second {
+				t.Fatalf("%+v", refusal)
+			}
 			refused++
 			continue
 		}
@@ -858,7 +887,7 @@ func TestSubjectsThatOweAreKept(t *testing.T) {
 		}
 		r.Settle(spend(10))
 	}
-	if got := limit.Remembered(l); got > 11_000 || refused < 4000 {
+	if got := limit.Remembered(l); got != 11_000 || refused != 4000 {
 		t.Errorf("%d subjects are remembered, %d refused", got, refused)
 	}
 	c.away.Store(false)

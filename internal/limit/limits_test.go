@@ -68,16 +68,17 @@ func TestLimitsOfACaller(t *testing.T) {
 func TestTheAnswerToARefusal(t *testing.T) {
 	t.Parallel()
 	for name, tt := range map[string]struct {
-		err  error
-		code api.Code
-		wait time.Duration
+		err   error
+		code  api.Code
+		wait  time.Duration
+		field string
 	}{
-		"by a rate":                      {&limit.Refusal{Rule: limit.Caller, RetryAfter: 7 * time.Second}, api.RateLimited, 7 * time.Second},
-		"by a day's budget":              {&limit.Refusal{Rule: limit.Caller, Daily: true, RetryAfter: time.Hour}, api.QuotaExceeded, time.Hour},
-		"a client that has disconnected": {context.Canceled, api.ClientClosedRequest, 0},
+		"by a rate":                      {&limit.Refusal{Rule: limit.Caller, RetryAfter: 7 * time.Second, States: []limit.State{{Name: limit.Caller, Limit: 60}}}, api.RateLimited, 7 * time.Second, `"caller";r=0;t=1`},
+		"by a day's budget":              {&limit.Refusal{Rule: limit.Caller, Daily: true, RetryAfter: time.Hour}, api.QuotaExceeded, time.Hour, ""},
+		"a client that has disconnected": {context.Canceled, api.ClientClosedRequest, 0, ""},
 	} {
 		err, ok := errors.AsType[*api.Error](limit.Refused(tt.err))
-		if !ok || err.Code != tt.code || err.RetryAfter != tt.wait {
+		if !ok || err.Code != tt.code || err.RetryAfter != tt.wait || err.Header.Get("RateLimit") != tt.field {
 			t.Errorf("%s: %+v", name, err)
 		}
 	}

@@ -1,10 +1,12 @@
 package limit
 
 import (
+	"context"
 	"errors"
 	"log/slog"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -94,5 +96,65 @@ func TestAnOutage(t *testing.T) {
 	}
 	if strings.Count(logged.String(), "level=WARN") != 1 || strings.Count(logged.String(), "level=INFO") != 1 {
 		t.Errorf("logged %s", &logged)
+	}
+}
+
+// A permit is of the minute in which it was taken, which another call may have begun while
+// this one waited.
+func TestTheMinuteOfAPermit(t *testing.T) {
+	t.Parallel()
+	l := New(Config{Now: func() time.Time { return noon }, Log: slog.New(slog.DiscardHandler)})
+	s := &subject{calls: calls{limit: 600, minute: minute, leased: 10}}
+	c := claim{subject: s, minute: minute - 1}
+	if outcome := l.take(&c, 10); outcome != taken || c.minute != minute {
+		t.Errorf("outcome %d, of minute %d", outcome, c.minute-minute)
+	}
+}
+
+// respond is counters that do what they are made of, and then count for one instance.
+type respond func(context.Context) error
+
+func (f respond) Update(ctx context.Context, _ string, u Update) (Account, error) {
+	if err := f(ctx); err != nil {
+		return Account{}, err
+	}
+	a, _ := Account{}.Apply(u)
+	return a, nil
+}
+
+func (f respond) Look(ctx context.Context, _ string) (Account, error) { return Account{}, f(ctx) }
+
+// A call waits until its reservation is answered, however that ends: what nobody waits for
+// any more is no demand.
+func TestNobodyWaitsAfterAReservation(t *testing.T) {
+	t.Parallel()
+	hang := func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }
+	for name, tt := range map[string]struct {
+		counters respond
+		patience time.Duration
+	}{
+		"an answer":                       {func(context.Context) error { return nil }, time.Minute},
+		"counters that fail":              {func(context.Context) error { return errors.New("x") }, time.Minute},
+		"counters that do not answer":     {hang, time.Minute},
+		"a call that ends while it waits": {hang, 10 * time.Millisecond},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				l := New(Config{Counters: tt.counters, MaxInstances: 2, Now: time.Now, Log: slog.New(slog.DiscardHandler)})
+				for range 3 {
+					ctx, cancel := context.WithTimeout(t.Context(), tt.patience)
+					_, _ = l.Reserve(ctx, []Budget{{Name: "caller", Who: "c", PerDay: 1000}}, 10)
+					cancel()
+					for _, s := range l.subjects {
+						if s.mu.Lock(); s.tokens.waiting != 0 {
+							t.Errorf("%d tokens are waited for", s.tokens.waiting)
+						}
+						s.mu.Unlock()
+					}
+				}
+				l.Close(t.Context())
+			})
+		})
 	}
 }
