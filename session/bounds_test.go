@@ -3,6 +3,7 @@ package session_test
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"log/slog"
 	"slices"
 	"strings"
@@ -79,6 +80,52 @@ func TestMemoryBoundsRuns(t *testing.T) {
 	}
 	if got := kept(); got > 11 {
 		t.Errorf("%d runs whose effects have results of 90 KiB are kept in a MiB", got)
+	}
+}
+
+// States of users share another part: the least recently used go first, and one that is
+// written again counts once.
+func TestMemoryBoundsUsers(t *testing.T) {
+	t.Parallel()
+	var log strings.Builder
+	m := session.NewMemory(time.Hour, 4<<20, time.Now, slog.New(slog.NewTextHandler(&log, nil))) // a quarter is the users'
+	value := json.RawMessage(`"` + strings.Repeat("x", 64<<10-2) + `"`)
+	const kept = 1 << 20 / (64<<10 + 512 + len("n"))
+	owner := func(i int) session.Owner { return session.OwnerOf("caller", fmt.Sprint(i)) }
+	set := func(i int) {
+		t.Helper()
+		err := session.UpdateUser(t.Context(), m, owner(i), "n", time.Now(), func(json.RawMessage) (json.RawMessage, error) { return value, nil })
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	for range 30 {
+		set(0)
+	}
+	for i := range kept {
+		set(i)
+	}
+	there := func() (n int) {
+		for i := range 2 * kept {
+			u, err := m.LoadUser(t.Context(), owner(i))
+			if err != nil {
+				t.Fatal(err)
+			}
+			n += len(u.Values)
+		}
+		return n
+	}
+	if n := there(); n != kept || strings.Contains(log.String(), "evicted") {
+		t.Errorf("%d of %d states that fit are there: %s", n, kept, &log)
+	}
+	for i := range kept {
+		set(kept + i)
+	}
+	if u, err := m.LoadUser(t.Context(), owner(0)); err != nil || len(u.Values) != 0 {
+		t.Errorf("the oldest: %+v, %v", u.Values, err)
+	}
+	if n := there(); n != kept || strings.Count(log.String(), "evicted") != 1 {
+		t.Errorf("%d states are kept of %d that fit: %s", n, kept, &log)
 	}
 }
 

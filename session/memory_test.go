@@ -37,6 +37,10 @@ func TestMemoryIsBounded(t *testing.T) {
 	if err != nil {
 		t.Fatalf("the session used last is gone: %v", err)
 	}
+	each := 512 + len(last.Recent[0].Data)
+	if kept, _, err := store.List(t.Context(), owner, 200, ""); err != nil || len(kept) != limit/each {
+		t.Errorf("%d sessions of %d bytes are kept in %d, %v", len(kept), each, limit, err)
+	}
 	huge := sessiontest.Turn(strings.Repeat("x", limit))
 	if _, err := store.Apply(t.Context(), last, session.Change{Turn: &huge}); !errors.Is(err, session.ErrTooLarge) {
 		t.Errorf("a turn as large as the store: %v", err)

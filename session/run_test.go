@@ -221,6 +221,15 @@ func TestAStopBeforeARunWaits(t *testing.T) {
 	}
 }
 
+var errBroken = errors.New("broken")
+
+// brokenArchive cannot read turns.
+type brokenArchive struct{ session.Store }
+
+func (*brokenArchive) Turns(context.Context, session.Key, int, int) (session.Meta, []session.Record, error) {
+	return session.Meta{}, nil, errBroken
+}
+
 // Turns that are no longer in the session's document are found and taken back like others.
 func TestArchivedTurns(t *testing.T) {
 	t.Parallel()
@@ -251,6 +260,15 @@ func TestArchivedTurns(t *testing.T) {
 	}
 	if _, err := session.FindArchived(t.Context(), store, &archived, func(session.Record) bool { return false }); !errors.Is(err, session.ErrNotFound) {
 		t.Errorf("no turn: %v", err)
+	}
+
+	for _, n := range []int{1, 227, 228, 229, 230} {
+		if found, err := session.FindIn(t.Context(), store, &archived, ids[n-1]); err != nil || found.ID != ids[n-1] || found.Number != n {
+			t.Errorf("turn %d, recent or archived: %d, %v", n, found.Number, err)
+		}
+	}
+	if _, err := session.FindArchived(t.Context(), &brokenArchive{Store: store}, &archived, func(session.Record) bool { return false }); !errors.Is(err, errBroken) {
+		t.Errorf("an archive that cannot be read: %v", err)
 	}
 
 	for _, test := range []struct {
