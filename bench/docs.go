@@ -14,11 +14,10 @@ import (
 // The page that shows what was measured, and the files that its tables come
 // from, below the project's root.
 const (
-	page       = "docs/performance.md"
-	kept       = "bench/results/results.json"
-	keptPeers  = "bench/results/peers.json"
-	keptBefore = "bench/results/results-before.json"
-	images     = "docs/img"
+	page      = "docs/performance.md"
+	kept      = "bench/results/results.json"
+	keptPeers = "bench/results/peers.json"
+	images    = "docs/img"
 )
 
 // read returns the results in a file below the root.
@@ -49,22 +48,17 @@ func readPeers(root string) (*Peers, error) {
 // document puts the tables into the page's text, each between the comments
 // <!-- bench NAME --> and <!-- end -->.
 func document(root, text string) (string, error) {
-	blocks := map[string]string{}
-	for prefix, file := range map[string]string{"": kept, "before ": keptBefore} {
-		r, err := read(root, file)
-		if err != nil {
-			return "", err
-		}
-		for name, table := range r.tables() {
-			blocks[prefix+name] = table
-		}
+	r, err := read(root, kept)
+	if err != nil {
+		return "", err
 	}
+	blocks := r.tables()
 	p, err := readPeers(root)
 	if err != nil {
 		return "", err
 	}
 	maps.Copy(blocks, p.tables())
-	for _, name := range []string{"profile before", "profile after", "binary parts"} {
+	for _, name := range []string{"profile", "binary parts"} {
 		raw, err := os.ReadFile(filepath.Join(root, "bench", "results", strings.ReplaceAll(name, " ", "-")+".txt"))
 		if err != nil {
 			return "", err

@@ -64,7 +64,7 @@ func build(parts []string) (http.Handler, error) {
 		return nil, err
 	}
 	in := invoke.Config{
-		Agent: ours, Model: client, ModelName: modelName, Store: forgetful{},
+		Agent: ours, Model: client, ModelName: modelName, Store: forgetful{session.NewMemory(time.Hour, session.MemoryLimit, time.Now, logger)},
 		Timeout: 30 * time.Second, MaxBodyBytes: 128 << 10, MaxOutputTokens: 4096, HistoryTokens: 32000, MaxToolRounds: 8,
 		Log: logger, Now: time.Now,
 	}
@@ -105,7 +105,8 @@ func build(parts []string) (http.Handler, error) {
 	return middleware.New(before, append(invoke.New(in).Routes(), live)), nil
 }
 
-// A forgetful store takes what is stored of new sessions, and keeps none of it.
+// A forgetful store takes what is stored of new sessions and their runs, and keeps none of
+// it: the store in it is empty.
 type forgetful struct{ session.Store }
 
 func (forgetful) Apply(_ context.Context, s *session.Session, c session.Change) (*session.Session, error) {
@@ -116,3 +117,5 @@ func (forgetful) Apply(_ context.Context, s *session.Session, c session.Change) 
 	after.Turns++
 	return &after, nil
 }
+
+func (forgetful) SaveRun(_ context.Context, r *session.Run) (*session.Run, error) { return r, nil }
