@@ -125,17 +125,9 @@ func runTests(t testing.TB, root, module string, files map[string]string) (messa
 	if _, err := exec.LookPath("terraform"); err != nil {
 		return nil, "Install Terraform 1.11 or later.", ""
 	}
-	environ := os.Environ()
-	// A variable that names no file does not count: Terraform would only warn.
-	if _, err := os.Stat(os.Getenv("TF_CLI_CONFIG_FILE")); err != nil {
-		install := filepath.Join(root, "..", "shared", "terraform-schema", "install")
-		if _, err := os.Stat(install); err == nil {
-			out, err := exec.Command(install).Output()
-			if err != nil {
-				return nil, "", "installing the provider's stand-in: " + err.Error()
-			}
-			environ = append(environ, "TF_CLI_CONFIG_FILE="+strings.TrimSpace(string(out)))
-		}
+	environ, err := Environ(root)
+	if err != nil {
+		return nil, "", err.Error()
 	}
 	if err := os.MkdirAll(filepath.Join(module, "tests"), 0o755); err != nil {
 		return nil, "", err.Error()
@@ -172,6 +164,25 @@ func runTests(t testing.TB, root, module string, files map[string]string) (messa
 		messages = append(messages, m)
 	}
 	return messages, "", ""
+}
+
+// Environ is the environment for terraform: the process's own, with the stand-in for the
+// provider's registry that lies beside the repository at root, where it is needed and there.
+func Environ(root string) ([]string, error) {
+	environ := os.Environ()
+	// A variable that names no file does not count: Terraform would only warn.
+	if _, err := os.Stat(os.Getenv("TF_CLI_CONFIG_FILE")); err == nil {
+		return environ, nil
+	}
+	install := filepath.Join(root, "..", "shared", "terraform-schema", "install")
+	if _, err := os.Stat(install); err != nil {
+		return environ, nil
+	}
+	out, err := exec.Command(install).Output()
+	if err != nil {
+		return nil, fmt.Errorf("installing the provider's stand-in: %w", err)
+	}
+	return append(environ, "TF_CLI_CONFIG_FILE="+strings.TrimSpace(string(out))), nil
 }
 
 // copyModule copies a module of the repository, without its own tests, and what a
