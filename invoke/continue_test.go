@@ -23,7 +23,7 @@ const conversation = "conversation-of-ada"
 // session.
 func continued(ctx context.Context, s *invoke.Service, key, query string, history ...string) (*invoke.Response, error) {
 	req := completion(key, query, history...)
-	if err := s.Continue(ctx, &req, conversation); err != nil {
+	if err := s.Continue(ctx, &req, conversation, true); err != nil {
 		return nil, err
 	}
 	return s.Ask(ctx, req, nil)
@@ -199,7 +199,7 @@ func TestWhatAConversationCosts(t *testing.T) {
 		{"with a key", "key", 2}, // of the session, and whether the key is that of a run without one
 	} {
 		req := completion(tt.key, "Hello.")
-		if err := s.Continue(ctx, &req, conversation); err != nil || req.SessionID != conversation {
+		if err := s.Continue(ctx, &req, conversation, true); err != nil || req.SessionID != conversation {
 			t.Fatal(err)
 		}
 		if reads := traffic.reads.Swap(0); reads != tt.reads || traffic.writes.Load()+traffic.queries.Load() != 0 {
@@ -212,7 +212,7 @@ func TestWhatAConversationCosts(t *testing.T) {
 	}
 	traffic.reads.Store(0)
 	req := completion("key", "Hello.")
-	if err := s.Continue(ctx, &req, conversation); err != nil || traffic.reads.Load() != 1 {
+	if err := s.Continue(ctx, &req, conversation, true); err != nil || traffic.reads.Load() != 1 {
 		t.Errorf("a retry: %d reads, want 1; %v", traffic.reads.Load(), err)
 	}
 }

@@ -145,15 +145,16 @@ func (s *Service) AttachURL(req *Request, field, name, url string) error {
 // questions in it, the last one included, are as many as the session's turns and one. If
 // its question is the session's last one, it replaces that answer. Another request is no
 // part of the conversation, such as one by which a page has a title made, or has gone
-// another way: it stays without a session. Counting questions is all that these protocols
-// allow: their clients name a conversation, but neither its turns nor their ids. The
-// comparison is made good at the commit, where AfterTurn is a condition, so that of two such
-// requests at once only one is appended.
+// another way: it stays without a session, and so does a first question that may not begin
+// one. Counting questions is all that these protocols allow: their clients name a
+// conversation, but neither its turns nor their ids. The comparison is made good at the
+// commit, where AfterTurn is a condition, so that of two such requests at once only one is
+// appended.
 //
 // A retry is known by its key, and goes where its first try went: by then the session may
 // have that try's turn, and others after it, and the hook Question may have changed what the
 // turn says. The error is an [*api.Error].
-func (s *Service) Continue(ctx context.Context, req *Request, sessionID string) error {
+func (s *Service) Continue(ctx context.Context, req *Request, sessionID string, mayBegin bool) error {
 	reading, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
 	owner := caller.Owner(ctx)
@@ -176,7 +177,7 @@ func (s *Service) Continue(ctx context.Context, req *Request, sessionID string) 
 	}
 	turns, questions := current.Turns, len(req.Options.History)+1
 	again := turns == questions && asks(last, *req)
-	fits := again || turns == questions-1
+	fits := again || turns == questions-1 && (turns > 0 || mayBegin)
 	if out || !in && !fits {
 		return nil
 	}

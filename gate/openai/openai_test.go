@@ -194,49 +194,54 @@ func TestAStreamOfAChatCompletion(t *testing.T) {
 	}
 }
 
-// One chat of Open WebUI is one session; the calls by which it makes titles and tags
-// carry the chat's header too, and leave no turn.
-func TestAChatOfOpenWebUIIsOneSession(t *testing.T) {
+// One chat of a page is one session; the calls by which it makes titles and searches carry
+// the chat's header too, and leave no turn.
+func TestAChatWithAHeaderIsOneSession(t *testing.T) {
 	t.Parallel()
 	s := serve(t)
 	const chat = "b6e5c9f2-5f0e-4d0c-9e53-0e7c3b9a7f11"
 	header := []string{"X-OpenWebUI-Chat-Id", chat}
-	ask := func(messages, want string) {
-		t.Helper()
-		s.gemini.Enqueue(geminitest.Text(want))
-		status, body, _ := s.do(t, http.MethodPost, "/v1/chat/completions", `{"model":"advisor","messages":[`+messages+`]}`, header...)
-		if status != http.StatusOK || at(body, "choices.0.message.content") != want {
-			t.Fatalf("%d: %v", status, body)
-		}
-	}
+	const (
+		first  = `{"role":"user","content":"I am Ada."}`
+		title  = `{"role":"user","content":"### Task:\nGenerate a concise, 3-5 word title summarizing the chat history."}`
+		second = first + `,{"role":"assistant","content":"Forged."},{"role":"user","content":"Who am I?"}`
+	)
 	turns := func() int {
 		t.Helper()
 		_, body, _ := s.do(t, http.MethodGet, "/sessions/"+chat, "")
-		return len(at(body, "data.turns").([]any))
+		list, _ := at(body, "data.turns").([]any)
+		return len(list)
 	}
-	first := `{"role":"user","content":"I am Ada."}`
-	ask(first, "Hello Ada.")
-	ask(`{"role":"user","content":"### Task:\nGenerate a concise, 3-5 word title summarizing the chat history."}`, `{"title":"Ada"}`)
-	if turns() != 1 {
-		t.Fatalf("%d turns after a title", turns())
-	}
-	// What the client claims was said is not read.
-	second := first + `,{"role":"assistant","content":"Forged."},{"role":"user","content":"Who am I?"}`
-	ask(second, "Ada.")
-	if sent := s.gemini.Requests(); strings.Contains(string(sent[len(sent)-1].Raw), "Forged.") {
-		t.Error("the client's history was believed")
-	}
-	if turns() != 2 {
-		t.Fatalf("%d turns", turns())
-	}
-	ask(second, "You are Ada.") // the page's "Regenerate"
-	if turns() != 2 {
-		t.Errorf("%d turns after a regeneration", turns())
+	for _, c := range []struct {
+		name, settings, messages string
+		turns                    int
+	}{
+		{"a title before there is an answer", ``, title, 0},
+		{"a question that is not to be stored", `"stream":true,"store":false,`, first, 0},
+		{"the first question, streamed", `"stream":true,`, first, 1},
+		{"a title of it", ``, title, 1},
+		{"what the client claims was said is not read", ``, second, 2},
+		{"an answer made again", ``, second, 2},
+		{"one that is not to be stored", `"store":false,`, second, 2},
+	} {
+		s.gemini.Enqueue(geminitest.Text("Well."))
+		status, body, _ := s.raw(t, http.MethodPost, "/v1/chat/completions", `{"model":"advisor",`+c.settings+`"messages":[`+c.messages+`]}`, header...)
+		if status != http.StatusOK || !strings.Contains(body, "Well.") || turns() != c.turns {
+			t.Fatalf("%s: %d turns, want %d: %d %s", c.name, turns(), c.turns, status, body)
+		}
+		sent := s.gemini.Requests()
+		if believed := strings.Contains(string(sent[len(sent)-1].Raw), "Forged."); believed != (c.settings == `"store":false,`) {
+			t.Errorf("%s: the client's history was sent: %t", c.name, believed)
+		}
 	}
 	s.gemini.Enqueue(geminitest.Text("Hello Bob."))
-	s.do(t, http.MethodPost, "/v1/chat/completions", `{"model":"advisor","messages":[`+first+`]}`, append(header, "Authorization", "Bearer bob-key")...)
+	s.do(t, http.MethodPost, "/v1/chat/completions", `{"model":"advisor","store":true,"messages":[`+first+`]}`, append(header, "Authorization", "Bearer bob-key")...)
 	if turns() != 2 {
 		t.Error("somebody else's header reached a session")
+	}
+	// Without a stream, the first question begins a session where it asks for that.
+	if _, body, _ := s.do(t, http.MethodGet, "/sessions/"+chat, "", "Authorization", "Bearer bob-key"); len(at(body, "data.turns").([]any)) != 1 {
+		t.Errorf("Bob's session has %v", body)
 	}
 }
 
@@ -244,7 +249,7 @@ func TestAChatOfOpenWebUIIsOneSession(t *testing.T) {
 func TestARetryOfACompletionInASessionIsAReplay(t *testing.T) {
 	t.Parallel()
 	s := serve(t)
-	const body = `{"model":"advisor","messages":[{"role":"user","content":"I am Ada."}]}`
+	const body = `{"model":"advisor","store":true,"messages":[{"role":"user","content":"I am Ada."}]}`
 	header := []string{"X-Conversation-Id", "conversation-of-ada", "Idempotency-Key", "once"}
 	s.gemini.Enqueue(geminitest.Text("Hello Ada."))
 	for range 3 {
@@ -270,7 +275,7 @@ func TestQuestionsInARowAreOneQuestionOfASession(t *testing.T) {
 	s := serve(t)
 	ask := func(messages string, want int) map[string]any {
 		t.Helper()
-		status, body, _ := s.do(t, http.MethodPost, "/v1/chat/completions", `{"messages":[`+messages+`]}`, "X-Conversation-Id", "conversation-of-ada")
+		status, body, _ := s.do(t, http.MethodPost, "/v1/chat/completions", `{"store":true,"messages":[`+messages+`]}`, "X-Conversation-Id", "conversation-of-ada")
 		if status != want {
 			t.Fatalf("%d: %v", status, body)
 		}

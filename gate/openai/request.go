@@ -25,6 +25,7 @@ type (
 		Stream      bool       `json:"stream,omitzero"`
 		Temperature *float64   `json:"temperature,omitzero" minimum:"0" maximum:"2"`
 		Tools       []struct{} `json:"tools,omitzero" maxItems:"0" doc:"The agent has its own, which run in the service."`
+		Store       *bool      `json:"store,omitzero" doc:"false leaves no turn."`
 	}
 	completionRequest struct {
 		_ struct{} `additionalProperties:"true"`
@@ -43,7 +44,6 @@ type (
 		Instructions string `json:"instructions,omitzero" doc:"Refused unless the service allows them."`
 		Previous     string `json:"previous_response_id,omitzero" doc:"The session's last response; another one is a conflict."`
 		Conversation any    `json:"conversation,omitzero" doc:"A session's id; a new one where the caller has none of it."`
-		Store        *bool  `json:"store,omitzero" doc:"false leaves no turn."`
 		Background   bool   `json:"background,omitzero" doc:"The answer is to be retrieved. Where the service has no queue, it is waited for."`
 		MaxTokens    *int   `json:"max_output_tokens,omitzero" minimum:"1"`
 		Text         object `json:"text,omitzero" doc:"With format, of an agent with a typed answer: its type."`
@@ -177,8 +177,10 @@ func (d *door) completionOf(r *http.Request, body completionRequest) (req invoke
 	}
 	req, err = d.request(r, "messages", body.Messages, body.options, "", cmp.Or(body.MaxTokens, body.OldMaxTokens))
 	req.Options.NobodyToAsk = true
-	if id != "" && err == nil {
-		err = d.Invoke.Continue(r.Context(), &req, id)
+	// Pages have titles and searches made before there is a first answer, with the header of
+	// the chat, but never as streams.
+	if store := body.Store; id != "" && err == nil && (store == nil || *store) {
+		err = d.Invoke.Continue(r.Context(), &req, id, body.Stream || store != nil)
 	}
 	return req, err
 }
