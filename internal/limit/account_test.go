@@ -203,6 +203,10 @@ func TestAFailedReportOpensNothing(t *testing.T) {
 	if _, err := l.Report(t.Context(), person(60), nil); err == nil {
 		t.Fatal("an account that cannot be read is reported")
 	}
+	looks := c.looks.Load()
+	if _, err := l.Report(t.Context(), person(60), nil); err == nil || c.looks.Load() != looks {
+		t.Errorf("a report while the counters are not called: %v, %d were", err, c.looks.Load()-looks)
+	}
 	before := c.leases.Load()
 	if n, _ := drain(t, l, person(60), limit.Turn); n != 0 || c.leases.Load() != before {
 		t.Errorf("%d let through, %d updates", n, c.leases.Load()-before)

@@ -71,17 +71,13 @@ func (p *Permit) Header(h http.Header) {
 	h.Set("RateLimit", left)
 }
 
-// Header sets RateLimit-Policy and RateLimit to the state at the refusal. A budget is
-// added to the rules already in h. Retry-After is left to the caller.
+// Header adds RateLimit-Policy and RateLimit as they were at the refusal: h has those of the
+// rules when a budget refuses. Retry-After is left to the caller.
 func (r *Refusal) Header(h http.Header) {
 	if len(r.States) == 0 { // refused for want of room, before any limit applied
 		return
 	}
 	policy, left := fields(r.States, r.at)
-	write := h.Set
-	if r.Daily {
-		write = h.Add
-	}
-	write("RateLimit-Policy", policy)
-	write("RateLimit", left)
+	h.Add("RateLimit-Policy", policy)
+	h.Add("RateLimit", left)
 }

@@ -23,6 +23,7 @@
 package limit
 
 import (
+	"cmp"
 	"container/list"
 	"context"
 	"errors"
@@ -251,7 +252,7 @@ func (l *Limiter) scheduleReport(s *subject) {
 // caller holds s.mu.
 func (l *Limiter) scheduleReturn(s *subject) {
 	t := &s.tokens
-	if _, kept := t.shares(); t.limit > 0 && t.waiting == 0 && min(t.ceiling, t.limit)-t.spent-t.inFlight > kept {
+	if _, kept := t.shares(); t.waiting == 0 && min(t.ceiling, t.limit)-t.spent-t.inFlight > kept {
 		l.schedule(s, l.now())
 	}
 }
@@ -298,9 +299,6 @@ func (l *Limiter) Flush(ctx context.Context) {
 // wait waits for updates, at most maxWait; a nil one is passed over. It returns false on
 // timeout or when ctx ends.
 func wait(ctx context.Context, updates []<-chan struct{}) bool {
-	if len(updates) == 0 {
-		return true
-	}
 	timer := time.NewTimer(maxWait)
 	defer timer.Stop()
 	for _, update := range updates {
@@ -543,10 +541,11 @@ func (l *Limiter) subject(ctx context.Context, name, who string, now time.Time) 
 // waits for it only if the overflow of maxUnreported is used up too. It returns false
 // if there is no room. No debt is ever dropped.
 func (l *Limiter) makeRoom(ctx context.Context, now time.Time) bool {
-	for try := 0; ; try++ {
+	crowded := false
+	for range maxFlush {
 		l.mu.Lock()
 		oldest, _ := l.recent.Back().Value.(*subject)
-		crowded := len(l.subjects) >= maxSubjects+maxUnreported
+		crowded = len(l.subjects) >= maxSubjects+maxUnreported
 		l.mu.Unlock()
 
 		oldest.mu.Lock()
@@ -565,16 +564,15 @@ func (l *Limiter) makeRoom(ctx context.Context, now time.Time) bool {
 		}
 		oldest.mu.Unlock()
 		switch {
-		case crowded && (update == nil || try >= maxFlush || !wait(ctx, []<-chan struct{}{update})):
-			return false
-		case !crowded && try >= maxFlush:
-			return true
 		case !crowded: // checked again when it is the oldest again
 			l.mu.Lock()
 			l.recent.MoveToFront(oldest.recent)
 			l.mu.Unlock()
+		case update == nil || !wait(ctx, []<-chan struct{}{update}):
+			return false
 		}
 	}
+	return !crowded
 }
 
 // forget removes s. The caller holds mu.
@@ -705,9 +703,7 @@ func (l *Limiter) undo(c claim, cost int64) {
 func (l *Limiter) refusal(claims []claim, c claim, retryAfter time.Duration) *Refusal {
 	now := l.now()
 	s := c.subject.state(c.daily)
-	if retryAfter <= 0 {
-		retryAfter = s.ResetsAt.Sub(now)
-	}
+	reset := s.ResetsAt.Sub(now)
 	var states []State
 	for _, other := range claims {
 		if state := other.subject.state(other.daily); state.Limit > 0 {
@@ -715,7 +711,7 @@ func (l *Limiter) refusal(claims []claim, c claim, retryAfter time.Duration) *Re
 		}
 	}
 	return &Refusal{
-		Rule: s.Name, RetryAfter: wholeSeconds(min(retryAfter, s.ResetsAt.Sub(now))), Limit: s.Limit, Daily: s.Daily,
+		Rule: s.Name, RetryAfter: wholeSeconds(min(cmp.Or(max(retryAfter, 0), reset), reset)), Limit: s.Limit, Daily: s.Daily,
 		States: states, at: now,
 	}
 }

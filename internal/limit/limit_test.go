@@ -890,6 +890,16 @@ func TestSubjectsThatOweAreKept(t *testing.T) {
 	if got := limit.Remembered(l); got != 11_000 || refused != 4000 {
 		t.Errorf("%d subjects are remembered, %d refused", got, refused)
 	}
+	fresh := []limit.Rule{{Name: "caller", Who: "c", PerMinute: 60}}
+	_, err := l.Take(t.Context(), fresh, limit.Turn)
+	if refusal, ok := errors.AsType[*limit.Refusal](err); !ok || refusal.Daily || refusal.Limit != 60 || refusal.RetryAfter != 5*time.Second {
+		t.Errorf("a call: %+v", err)
+	}
+	for name, budgets := range map[string][]limit.Budget{"of a rate": nil, "of a budget": {{Name: "caller", Who: "c", PerDay: 10}}} {
+		if _, err := l.Report(t.Context(), fresh[len(budgets):], budgets); !errors.As(err, new(*limit.Refusal)) {
+			t.Errorf("a report %s: %v", name, err)
+		}
+	}
 	c.away.Store(false)
 	clock.Advance(5 * time.Second)
 	l.Close(t.Context())

@@ -20,7 +20,7 @@ func TestLimitsOfACaller(t *testing.T) {
 	noService.ServicePerDay = 0
 	service := caller.Principal{Issuer: "api_key", Subject: "shop", Service: true, Method: caller.MethodAPIKey}
 	own := service
-	own.RatePerMinute = 5
+	own.RatePerMinute = 1
 	person := caller.Principal{Issuer: "https://accounts.example.com", Subject: "ada", Method: caller.MethodOIDC}
 	personOwn := person
 	personOwn.RatePerMinute = 5
@@ -37,7 +37,7 @@ func TestLimitsOfACaller(t *testing.T) {
 	}{
 		"a service that names no end user":        {all, caller.New(service, ""), []rate{{limit.Caller, 600}}, []rate{{limit.Caller, 9000}, {limit.Service, 90_000}}},
 		"a service for an end user":               {all, caller.New(service, "u"), []rate{{limit.EndUser, 60}, {limit.Caller, 600}}, []rate{{limit.EndUser, 1000}, {limit.Caller, 9000}, {limit.Service, 90_000}}},
-		"a service with a rate of its own":        {all, caller.New(own, "u"), []rate{{limit.EndUser, 60}, {limit.Caller, 5}}, []rate{{limit.EndUser, 1000}, {limit.Caller, 9000}, {limit.Service, 90_000}}},
+		"a service with a rate of its own":        {all, caller.New(own, "u"), []rate{{limit.EndUser, 60}, {limit.Caller, 1}}, []rate{{limit.EndUser, 1000}, {limit.Caller, 9000}, {limit.Service, 90_000}}},
 		"a person":                                {all, caller.New(person, ""), []rate{{limit.EndUser, 60}, {limit.Caller, 600}}, []rate{{limit.EndUser, 1000}, {limit.Caller, 9000}, {limit.Service, 90_000}}},
 		"a person with a rate of its own":         {all, caller.New(personOwn, ""), []rate{{limit.EndUser, 5}, {limit.Caller, 5}}, []rate{{limit.EndUser, 1000}, {limit.Caller, 9000}, {limit.Service, 90_000}}},
 		"anybody, where nobody is identified":     {all, caller.New(nobody, ""), []rate{{limit.EndUser, 60}, {limit.Caller, 600}}, []rate{{limit.EndUser, 1000}, {limit.Caller, 9000}, {limit.Service, 90_000}}},

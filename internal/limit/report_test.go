@@ -55,6 +55,9 @@ func TestTheStatesOfARefusal(t *testing.T) {
 	if !ok || len(refusal.States) != 1 || refusal.States[0].Name != "caller" {
 		t.Errorf("%+v", err)
 	}
+	if _, refusal := drain(t, l, person(1), limit.Turn); len(refusal.States) != 1 {
+		t.Errorf("a limit of one call: %+v", refusal)
+	}
 }
 
 // What was spent is reported until the counters have it, and is due once.

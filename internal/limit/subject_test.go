@@ -249,11 +249,13 @@ func TestAHoldingThatIsAboutToExpire(t *testing.T) {
 		"renewed in time":   {last, true},
 		"renewed too early": {last.Add(-1), false},
 	} {
-		s := subject{instance: "i", renewed: tt.renewed, tokens: tokens{limit: 1000, spent: 120, ceiling: 100},
+		s := subject{instance: "i", renewed: tt.renewed, tokens: tokens{limit: 1000, spent: 120, ceiling: 100}, calls: calls{limit: 600, leased: 50, used: 40},
 			usage: map[string]Spend{"m": {Tokens: 110, CostUSD: 3}, "n": {Tokens: 10}}, reported: map[string]Spend{"m": {Tokens: 90, CostUSD: 2}, "n": {Tokens: 10}}}
 		u := s.compose(noon, ask{})
 		want := map[string]Spend{"m": {Tokens: 20, CostUSD: 1}}
 		switch {
+		case u.Calls != 50 || s.calls.used != 40:
+			t.Errorf("%s: the calls of the minute are %+v", name, s.calls)
 		case tt.kept && (u.Instance != "i" || u.Spent != 120 || u.Usage["m"].Tokens != 110):
 			t.Errorf("%s: %+v", name, u)
 		case !tt.kept && (u.Instance == "i" || u.Seq != 1 || u.Spent != 20 || u.Want != 0 || !maps.Equal(u.Usage, want)):
