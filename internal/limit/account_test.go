@@ -63,6 +63,25 @@ func TestWhatIsWorthAWrite(t *testing.T) {
 	}
 }
 
+// An account grants what is wanted as far as it is left, but no part that is of no use; what
+// running calls need is held in any case.
+func TestWhatAnAccountGrants(t *testing.T) {
+	t.Parallel()
+	others, _ := limit.Account{}.Apply(limit.Update{Instance: "o", Seq: 1, At: start, PerDay: 100, Want: 60})
+	for name, tt := range map[string]struct{ want, least, inFlight, held int64 }{
+		"all that is wanted":                {30, 30, 0, 30},
+		"what is left":                      {50, 40, 0, 40},
+		"less than is of use":               {50, 41, 0, 0},
+		"less than is of use to more calls": {50, 41, 7, 7},
+		"less than calls need":              {50, 50, 50, 50},
+	} {
+		a, _ := others.Apply(limit.Update{Instance: "i", Seq: 1, At: start, PerDay: 100, Want: tt.want, Least: tt.least, InFlight: tt.inFlight})
+		if got := a.Shares["i"].Held; got != tt.held {
+			t.Errorf("%s: %d held, want %d", name, got, tt.held)
+		}
+	}
+}
+
 // Holdings that nobody will report again are charged, so that an account stays small and
 // nothing is given back that may have been spent.
 func TestHoldingsAreFolded(t *testing.T) {
@@ -95,6 +114,9 @@ func TestHoldingsAreFolded(t *testing.T) {
 	var a limit.Account
 	for i := range 502 {
 		a, _ = a.Apply(at(fmt.Sprintf("%03d", i), start.Add(time.Duration(i)*time.Millisecond*1001), false))
+		if len(a.Shares) > 500 {
+			t.Fatalf("%d holdings", len(a.Shares))
+		}
 	}
 	if len(a.Shares) != 500 || a.Charged() != 502*10 {
 		t.Errorf("%d holdings of 502, %d charged", len(a.Shares), a.Charged())

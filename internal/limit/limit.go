@@ -457,12 +457,7 @@ func (l *Limiter) leave(ctx context.Context, s *subject) error {
 	u := s.compose(l.now(), ask{leave: true})
 	s.mu.Unlock()
 	return rescue.Call(func() error {
-		account, err := l.counters.Update(ctx, s.account, u)
-		if err == nil {
-			s.mu.Lock()
-			defer s.mu.Unlock()
-			s.recordAnswer(u, account, l.now())
-		}
+		_, err := l.counters.Update(ctx, s.account, u)
 		return err
 	})
 }
@@ -621,7 +616,7 @@ func (l *Limiter) acquire(ctx context.Context, claims []claim, cost int64) error
 				updates, waiting = append(updates, l.lease(ctx, c, cost)), append(waiting, i)
 			}
 		}
-		answered := wait(ctx, updates)
+		wait(ctx, updates)
 		for j, i := range waiting {
 			if updates[j] != nil {
 				l.endWait(claims[i], cost)
@@ -633,7 +628,7 @@ func (l *Limiter) acquire(ctx context.Context, claims []claim, cost int64) error
 		}
 		for j, i := range waiting {
 			c := claims[i]
-			if updates[j] != nil && (answered || isClosed(updates[j])) {
+			if updates[j] != nil && isClosed(updates[j]) {
 				continue // tried again with the new lease
 			}
 			if updates[j] != nil {

@@ -386,7 +386,12 @@ func TestBudget(t *testing.T) {
 		t.Fatalf("%v, %d left", err, left())
 	}
 	r.Settle(spend(1000))
-	r.Settle(nil)
+	running, err := reserve(500)
+	r.Settle(spend(1000))
+	if err != nil || left() != 8500 {
+		t.Errorf("settled twice beside 500 in flight: %v, %d left", err, left())
+	}
+	running.Settle(nil)
 	if left() != 9000 {
 		t.Errorf("settled: %d left", left())
 	}

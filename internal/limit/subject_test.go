@@ -175,6 +175,8 @@ func TestWhatAnUpdateAsksFor(t *testing.T) {
 			tokens: tokens{limit: perDay, ceiling: 3001, spent: 100, inFlight: 400}, want: 1400, least: 400, ceiling: 1500},
 		"as much as may be kept is kept": {
 			tokens: tokens{limit: perDay, ceiling: 3000, spent: 100, inFlight: 400}, want: 2900, least: 400, ceiling: 3000},
+		"of a small budget one token is kept": {
+			tokens: tokens{limit: 500, ceiling: 2}, want: 1, ceiling: 1},
 		"a debt holds nothing": {
 			tokens: tokens{limit: perDay, ceiling: 100, spent: 150, inFlight: 30}, want: 30, least: 30, ceiling: 100},
 		"a call asks for a lease beside what is held": {
