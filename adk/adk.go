@@ -18,6 +18,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	adkagent "google.golang.org/adk/v2/agent"
 	"google.golang.org/adk/v2/artifact"
@@ -36,11 +37,12 @@ type options struct {
 	plugins   []*plugin.Plugin
 	artifacts artifact.Service
 	memory    memory.Service
+	timeouts  map[string]time.Duration
 	with      []func(*agent.Agent)
 }
 
-// With has set change the gate's description of the agent: its Examples, Close, and the
-// hooks Question, Model and Answer. What ADK's agent has itself, such as the instruction and
+// With has set change the gate's description of the agent: its Examples, ToolTimeout, Close,
+// and the hooks Question, Model and Answer. What ADK's agent has itself, such as the instruction and
 // the tools, must stay unset: the service would not get ready.
 func With(set func(*agent.Agent)) Option {
 	return func(o *options) { o.with = append(o.with, set) }
@@ -58,6 +60,16 @@ func Artifacts(s artifact.Service) Option { return func(o *options) { o.artifact
 // Memory has s answer ADK's searches of memory. Without it there is none.
 func Memory(s memory.Service) Option { return func(o *options) { o.memory = s } }
 
+// Timeout bounds each call of the tools with these names by d, also of one that is an agent.
+// Calls of other tools are bounded by the agent's ToolTimeout, see [With].
+func Timeout(d time.Duration, tools ...string) Option {
+	return func(o *options) {
+		for _, name := range tools {
+			o.timeouts[name] = d
+		}
+	}
+}
+
 // Agent returns the gate's agent around root, for gate.Register.
 func Agent(root adkagent.Agent, options ...Option) agent.NewFunc {
 	return New(func(context.Context, agent.Env) (adkagent.Agent, error) { return root, nil }, options...)
@@ -74,7 +86,7 @@ func New(newRoot func(context.Context, agent.Env) (adkagent.Agent, error), opts 
 		if root == nil {
 			return agent.Agent{}, errors.New("adk: there is no root agent")
 		}
-		var o options
+		o := options{timeouts: map[string]time.Duration{}}
 		for _, option := range opts {
 			option(&o)
 		}
@@ -82,7 +94,7 @@ func New(newRoot func(context.Context, agent.Env) (adkagent.Agent, error), opts 
 		if err != nil {
 			return agent.Agent{}, err
 		}
-		app := &app{root: root}
+		app := &app{root: root, timeouts: o.timeouts}
 		app.runner, err = runner.New(runner.Config{
 			AppName: root.Name(), Agent: root, SessionService: turnSessions{}, ArtifactService: o.artifacts, MemoryService: o.memory,
 			PluginConfig: runner.PluginConfig{Plugins: append([]*plugin.Plugin{own}, o.plugins...)},

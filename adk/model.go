@@ -36,6 +36,7 @@ func (llm) GenerateContent(ctx context.Context, req *model.LLMRequest, stream bo
 			yield(nil, errNoTurn)
 			return
 		}
+		limit(req.Tools)
 		var onText func(string) error
 		stopped := false
 		if stream {

@@ -3,26 +3,22 @@ package adk
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"maps"
 	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	adkagent "google.golang.org/adk/v2/agent"
-	"google.golang.org/adk/v2/model"
 	"google.golang.org/adk/v2/platform"
-	"google.golang.org/adk/v2/plugin"
 	"google.golang.org/adk/v2/runner"
 	"google.golang.org/adk/v2/session"
-	adktool "google.golang.org/adk/v2/tool"
 	"google.golang.org/adk/v2/tool/toolconfirmation"
 	"google.golang.org/genai"
 
 	"example.com/gatehouse/internal/loop"
-	"example.com/gatehouse/internal/rescue"
 	"example.com/gatehouse/tool"
 )
 
@@ -34,8 +30,9 @@ import (
 
 // An app is an agent of ADK behind the gate.
 type app struct {
-	root   adkagent.Agent
-	runner *runner.Runner
+	root     adkagent.Agent
+	runner   *runner.Runner
+	timeouts map[string]time.Duration // of tools, by name
 
 	// ADK's runner completes the root agent at the beginning of each run, without a lock. So
 	// the first run is alone until then: later ones find it complete.
@@ -64,9 +61,11 @@ func (a *app) enter() (entered func(begun bool)) {
 // A turn is what ADK does in one turn of the gate.
 type turn struct {
 	loop.Turn
-	session *conversation
-	cancel  context.CancelCauseFunc
-	entered func(begun bool) // of app.enter
+	ctx      context.Context
+	session  *conversation
+	cancel   context.CancelCauseFunc
+	entered  func(begun bool) // of app.enter
+	timeouts map[string]time.Duration
 
 	begin  int               // where the turn's events begin in the session's
 	delta  map[string]any    // of the state
@@ -78,7 +77,8 @@ type turn struct {
 	denied map[string]string // what the model reads, by the ids of calls
 
 	mu       sync.Mutex
-	approved map[string]bool // calls that were begun
+	approved map[string]bool // whether calls that a person has approved have begun here
+	changed  map[string]any  // in the states
 }
 
 // An ask is a confirmation that a tool has asked for.
@@ -103,7 +103,10 @@ const maxDenials = 4
 func (a *app) answer(ctx context.Context, gate loop.Turn) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	t := &turn{Turn: gate, cancel: cancel, delta: map[string]any{}, denied: map[string]string{}, approved: map[string]bool{}}
+	t := &turn{
+		Turn: gate, ctx: ctx, cancel: cancel, timeouts: a.timeouts,
+		delta: map[string]any{}, denied: map[string]string{}, approved: map[string]bool{}, changed: map[string]any{},
+	}
 	message, err := a.open(ctx, t)
 	if err != nil {
 		return err
@@ -115,9 +118,9 @@ func (a *app) answer(ctx context.Context, gate loop.Turn) error {
 		}
 		switch {
 		case len(t.asks) == 0:
-			return t.end(ctx)
+			return t.end()
 		case t.CanAsk():
-			return t.wait(ctx)
+			return t.wait()
 		case denials == maxDenials:
 			return loop.ErrRounds
 		}
@@ -398,7 +401,7 @@ func (t *turn) answers(of func(call string) (approved bool, refusal string)) *ge
 }
 
 // end keeps the turn's events and changes the states.
-func (t *turn) end(ctx context.Context) error {
+func (t *turn) end() error {
 	own := make([]*session.Event, 0, len(t.session.events)-t.begin)
 	for _, e := range t.session.events[t.begin:] {
 		kept := *e
@@ -412,13 +415,21 @@ func (t *turn) end(ctx context.Context) error {
 	if err := t.Keep(kept); err != nil {
 		return err
 	}
-	changes := byScope(t.delta)
-	if session := changes[""]; session != nil {
-		if err := sessionState.Update(ctx, func(raw *json.RawMessage) (err error) { *raw, err = merge(*raw, session); return err }); err != nil {
+	return t.change(t.delta)
+}
+
+// change makes changes in the states: in the session's own now, for the turn's commit, and
+// in the others beside it, once it is certain that there is one.
+func (t *turn) change(delta map[string]any) error {
+	if own := byScope(delta)[""]; own != nil {
+		if err := sessionState.Update(t.ctx, func(raw *json.RawMessage) (err error) { *raw, err = merge(*raw, own); return err }); err != nil {
 			return err
 		}
 	}
-	// These are written beside the turn, once it is certain that there is one.
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	maps.Copy(t.changed, delta)
+	changes := byScope(t.changed)
 	user, app := changes[session.KeyPrefixUser], changes[session.KeyPrefixApp]
 	if user == nil && app == nil {
 		return nil
@@ -438,7 +449,7 @@ func (t *turn) end(ctx context.Context) error {
 }
 
 // wait has the turn wait for the persons who are asked.
-func (t *turn) wait(ctx context.Context) error {
+func (t *turn) wait() error {
 	var questions []loop.Question
 	for _, a := range t.asks {
 		text := a.hint
@@ -451,91 +462,8 @@ func (t *turn) wait(ctx context.Context) error {
 	for _, p := range t.settled() {
 		results = append(results, p.FunctionResponse)
 	}
-	if err := t.end(ctx); err != nil {
+	if err := t.end(); err != nil {
 		return err
 	}
 	return t.Wait(questions, results)
-}
-
-// maxTasks bounds how many tools of a step run at once.
-const maxTasks = 32
-
-// runTasks runs the calls of a step. ADK would run each in a goroutine in which a panic of
-// a callback ends the process; here it ends the turn.
-func (t *turn) runTasks(ctx context.Context, tasks []func(context.Context)) {
-	var running sync.WaitGroup
-	places := make(chan struct{}, maxTasks)
-	for _, task := range tasks {
-		places <- struct{}{}
-		running.Go(func() {
-			defer func() { <-places }()
-			if err := rescue.Call(func() error { task(ctx); return nil }); err != nil {
-				t.cancel(err)
-			}
-		})
-	}
-	running.Wait()
-}
-
-// newPlugin returns the plugin by which calls that a person has approved run once, and no
-// model is asked past the gate.
-func newPlugin() (*plugin.Plugin, error) {
-	return plugin.New(plugin.Config{
-		Name: "gatehouse",
-		// The first callback of a run, before any of the user's, which may hang.
-		OnUserMessageCallback: func(ctx adkagent.InvocationContext, _ *genai.Content) (*genai.Content, error) {
-			if t := turnOf(ctx); t != nil {
-				t.entered(true)
-			}
-			return nil, nil
-		},
-		BeforeModelCallback: func(ctx adkagent.Context, req *model.LLMRequest) (*model.LLMResponse, error) {
-			if req.Model != modelName {
-				return nil, fmt.Errorf("adk: the agent %s has the model %q; set adk.Model(), whose calls are limited and counted", ctx.AgentName(), req.Model)
-			}
-			return nil, nil
-		},
-		BeforeToolCallback: func(ctx adkagent.Context, called adktool.Tool, _ map[string]any) (map[string]any, error) {
-			t := turnOf(ctx)
-			if t == nil || !t.starts(ctx.FunctionCallID()) {
-				return nil, nil
-			}
-			done, err := t.Began(ctx.FunctionCallID(), called.Name())
-			if err != nil {
-				t.cancel(err)
-			}
-			return done, err
-		},
-		AfterToolCallback: func(ctx adkagent.Context, _ adktool.Tool, _, result map[string]any, err error) (map[string]any, error) {
-			t := turnOf(ctx)
-			if t == nil || !t.started(ctx.FunctionCallID()) || context.Cause(ctx) != nil {
-				return nil, nil
-			}
-			if err != nil {
-				result = map[string]any{"error": err.Error()}
-			}
-			if err := t.Ended(ctx.FunctionCallID(), result); err != nil && !errors.Is(err, loop.ErrOver) {
-				t.cancel(err)
-			}
-			return nil, nil
-		},
-	})
-}
-
-// starts reports whether a call was approved, and notes that it begins.
-func (t *turn) starts(call string) bool {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	_, approved := t.approved[call]
-	if approved {
-		t.approved[call] = true
-	}
-	return approved
-}
-
-// started reports whether a call that was approved has begun.
-func (t *turn) started(call string) bool {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.approved[call]
 }

@@ -85,8 +85,8 @@ type Agent struct {
 	// Loop, unless nil, answers the turns in the place of the service's own loop of model
 	// and tool calls. It is for agents of other frameworks, whose packages set it, such as
 	// the module adk for ADK for Go. Those bring their own instruction, settings and tools: of
-	// the fields above only Name, Description, Examples and the hooks Question, Model and
-	// Answer may be set beside it.
+	// the fields above only Name, Description, Examples, ToolTimeout and the hooks Question,
+	// Model and Answer may be set beside it.
 	Loop *loop.Loop
 
 	// Close closes what New has opened, at the end of the process, once the last

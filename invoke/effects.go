@@ -57,8 +57,17 @@ var (
 // bits: two effects never share one by chance.
 func (g *generation) effectID(call int) string {
 	run := session.RunID(g.run.key.ID, g.run.turnID)
-	sum := sha256.Sum256([]byte(run + "/" + strconv.Itoa(g.step) + "/" + strconv.Itoa(call)))
+	sum := sha256.Sum256([]byte(run + "/" + strconv.Itoa(g.stepOfCalls()) + "/" + strconv.Itoa(call)))
 	return base64.RawURLEncoding.EncodeToString(sum[:18])
+}
+
+// stepOfCalls returns the step of which the open calls are. Those that were approved in an
+// agent with a Loop may have model calls after them.
+func (g *generation) stepOfCalls() int {
+	if g.approved != nil {
+		return *g.approved
+	}
+	return g.step
 }
 
 // A callEnd is how a call has ended: for clients, and for the model.
@@ -69,6 +78,9 @@ type callEnd struct {
 	// State is what an effect has changed in the session's state: whoever takes its result
 	// from the ledger does not run the tool.
 	State map[string]json.RawMessage `json:"state,omitempty"`
+
+	// Kept is what a Loop keeps of it beside.
+	Kept json.RawMessage `json:"kept,omitempty"`
 }
 
 // decodeNumbers decodes JSON, in which integers keep their digits. A result that comes from

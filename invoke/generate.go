@@ -75,6 +75,8 @@ type generation struct {
 	past   []loop.Past // of an agent with a Loop: earlier turns
 	looped *loopState  // and what is kept of this one
 
+	approved *int // the step of its calls that were approved, while they are open; nil: step
+
 	depth  int     // 0: the turn's own; else that of an agent that is a tool
 	rounds *rounds // left to the turn
 	turns  rounds  // of the turn's own generation

@@ -35,6 +35,7 @@ import (
 type loopTurn struct {
 	s       *Service
 	ctx     context.Context // of the turn, as tools have it
+	cancel  context.CancelCauseFunc
 	req     Request
 	past    []loop.Past
 	resumed *loop.Resumed
@@ -44,9 +45,10 @@ type loopTurn struct {
 	mu        sync.Mutex // protects what follows, and g
 	g         *generation
 	over      bool
-	lasts     int             // model calls without tools
-	failed    error           // of the last model call; nil if that went well
-	ledger    error           // why the run has to end
+	lasts     int   // model calls without tools
+	failed    error // of the last model call; nil if that went well
+	ledger    error // why the run has to end
+	begun     map[string]*loopEffect
 	answer    model.Answer    // of the last model call that had one
 	grounded  *model.Answer   // whose sources were not shown
 	thoughts  bool            // a model call has asked for their summaries
@@ -84,12 +86,17 @@ type loopState struct {
 func (s *Service) loop(ctx context.Context, g *generation, req Request) error {
 	during, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	t := &loopTurn{s: s, ctx: during, g: g, req: req, past: g.past, modelIDs: map[string]bool{}}
+	t := &loopTurn{s: s, ctx: during, cancel: cancel, g: g, req: req, past: g.past, modelIDs: map[string]bool{}}
 	if err := t.resume(); err != nil {
 		return err
 	}
 	err := callOwn(during, func() error { return s.Agent.Loop.Answer(during, t) })
-	t.close(cancel)
+	t.close()
+	return t.besideCommit(ctx, t.outcome(ctx, err))
+}
+
+// outcome returns what the turn has come to that the Loop has left with err.
+func (t *loopTurn) outcome(ctx context.Context, err error) error {
 	switch {
 	case ctx.Err() != nil && err != nil:
 		return context.Cause(ctx)
@@ -100,26 +107,39 @@ func (s *Service) loop(ctx context.Context, g *generation, req Request) error {
 	case err != nil && !errors.Is(err, loop.ErrRounds) && !errors.Is(err, loop.ErrRoom):
 		return ownFailure(ctx, "Loop", err)
 	}
-	if err := t.end(err); err != nil && !errors.Is(err, errWaits) || t.beforeCommit == nil {
+	return t.end(err)
+}
+
+// besideCommit writes what the Loop wants written beside the turn that has come to err, and
+// returns what it then has come to. A turn that is stored although it has failed is one in
+// which a call has changed the world: what that call has changed beside is written, too.
+func (t *loopTurn) besideCommit(ctx context.Context, err error) error {
+	fails := err != nil && !errors.Is(err, errWaits)
+	if t.beforeCommit == nil || fails && !t.g.run.binds(ctx) {
 		return err
 	}
-	switch err := callOwn(ctx, func() error { return t.beforeCommit(ctx) }); {
-	case errors.Is(err, errStateUnavailable):
-		return api.Fail(api.SessionStoreUnavailable, err)
-	case err != nil:
-		return ownFailure(ctx, "Loop", err)
-	case t.waits:
-		return errWaits
+	writing := ctx
+	if fails { // ctx may have ended with it
+		detached, cancel := detach(ctx, storeTimeout)
+		defer cancel()
+		writing = detached
 	}
-	return nil
+	switch failed := callOwn(writing, func() error { return t.beforeCommit(writing) }); {
+	case failed == nil || fails:
+		return err
+	case errors.Is(failed, errStateUnavailable):
+		return api.Fail(api.SessionStoreUnavailable, failed)
+	default:
+		return ownFailure(ctx, "Loop", failed)
+	}
 }
 
 // close ends the turn for its framework, and returns when no model call is in flight.
-func (t *loopTurn) close(cancel context.CancelCauseFunc) {
+func (t *loopTurn) close() {
 	t.mu.Lock()
 	t.over = true
 	t.mu.Unlock()
-	cancel(loop.ErrOver)
+	t.cancel(loop.ErrOver)
 	t.calling.Wait()
 }
 
@@ -178,7 +198,7 @@ func (t *loopTurn) resume() error {
 	if step.ends == nil {
 		step.ends = map[int]callEnd{}
 	}
-	t.steps, t.shownStep = []*loopStep{step}, g.step
+	t.steps, t.shownStep, g.approved = []*loopStep{step}, g.step, new(g.step)
 	t.resumed = &loop.Resumed{Kept: g.looped.Kept, Answers: map[string]session.Answer{}}
 	for _, id := range step.ids {
 		if answer, ok := g.run.journal.answer(answerKey(g.step, id.Shown)); ok {
@@ -341,7 +361,7 @@ func (t *loopTurn) addResults(content *genai.Content) error {
 		if err := t.settle(step); err != nil {
 			return err
 		}
-		t.steps = t.steps[1:]
+		t.steps, t.g.approved = t.steps[1:], nil
 	}
 	return nil
 }

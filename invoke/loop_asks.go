@@ -3,7 +3,6 @@ package invoke
 import (
 	"errors"
 	"fmt"
-	"maps"
 
 	"google.golang.org/genai"
 
@@ -47,60 +46,5 @@ func (t *loopTurn) Wait(questions []loop.Question, results []*genai.FunctionResp
 	}
 	g.ends, g.shown, g.looped.IDs = step.ends, true, step.ids
 	t.waits = true
-	return nil
-}
-
-func (t *loopTurn) Began(id, name string) (map[string]any, error) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	step, i := t.find(id)
-	switch {
-	case t.over:
-		return nil, loop.ErrOver
-	case step == nil || t.g.run.journal == nil:
-		return nil, errNoLedger
-	case t.ledger != nil: // the run has to end, and nothing begins any more
-		return nil, t.ledger
-	}
-	effect := t.g.effectID(i)
-	if e, ok := t.g.run.journal.effect(effect); ok {
-		if !e.Done {
-			t.ledger = errEffectUnknown
-			return nil, errEffectUnknown
-		}
-		var end callEnd
-		if err := decodeNumbers(e.Result, &end); err != nil {
-			return nil, err
-		}
-		if end.Response == nil { // of a tool that returned none; nil would let it run again
-			end.Response = map[string]any{}
-		}
-		return end.Response, nil
-	}
-	err := t.g.run.journal.Record(func(r *session.Run) {
-		effects := maps.Clone(r.Effects)
-		if effects == nil {
-			effects = map[string]session.Effect{}
-		}
-		effects[effect] = session.Effect{Name: name, Step: t.g.step, Call: i}
-		r.Effects = effects
-	})
-	t.ledger = err
-	return nil, err
-}
-
-func (t *loopTurn) Ended(id string, result map[string]any) error {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	step, i := t.find(id)
-	switch {
-	case t.over:
-		return loop.ErrOver
-	case step == nil || t.g.run.journal == nil:
-		return errNoLedger
-	}
-	_, failed := result["error"]
-	end := callEnd{Part: session.Part{Kind: session.KindToolResult, ID: step.ids[i].Shown, Name: step.calls[i].Name, OK: !failed}, Response: result}
-	t.g.run.journal.ended(t.g.effectID(i), end)
 	return nil
 }

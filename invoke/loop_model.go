@@ -48,6 +48,7 @@ func (t *loopTurn) begin() (call *generation, tools bool, err error) {
 }
 
 func (t *loopTurn) Generate(ctx context.Context, contents []*genai.Content, config *genai.GenerateContentConfig, onText func(string) error) (*genai.GenerateContentResponse, error) {
+	limitOf(ctx).lift()
 	call, tools, err := t.begin()
 	if err != nil {
 		return nil, err

@@ -100,7 +100,7 @@ func TestAnApprovedCallWithoutAResultRunsOnce(t *testing.T) {
 				return err
 			}
 			if ran = append(ran, done == nil); done == nil {
-				err = turn.Ended("own", nil)
+				err = turn.Ended("own", loop.End{})
 			}
 			if err != nil {
 				return err
@@ -113,6 +113,42 @@ func TestAnApprovedCallWithoutAResultRunsOnce(t *testing.T) {
 	rest := s.Approve(s.Ask("Pay."), agenttest.Decision{})
 	if rest.Text != "Paid." || !slices.Equal(ran, []bool{true, false}) {
 		t.Errorf("ran: %v; %+v", ran, rest)
+	}
+}
+
+// A Loop may ask the model between an approval and the call, and before its result is added:
+// the call is the same effect, which the turn knows that then fails.
+func TestModelCallsAroundAnApprovedCall(t *testing.T) {
+	t.Parallel()
+	var past []loop.Past
+	s := agenttest.Start(t, looped(func(ctx context.Context, turn loop.Turn) error {
+		ask := func() error {
+			_, err := turn.Generate(ctx, []*genai.Content{turn.Question()}, nil, nil)
+			return err
+		}
+		switch past = turn.Past(); {
+		case len(past) > 0:
+			return turn.Add(genai.NewContentFromText("Yes.", genai.RoleModel), false)
+		case turn.Resumed() == nil:
+			call := &genai.Content{Role: genai.RoleModel, Parts: []*genai.Part{{FunctionCall: &genai.FunctionCall{ID: "own", Name: "pay"}}}}
+			return errors.Join(turn.Add(call, false), turn.Wait([]loop.Question{{ID: "own", Name: "pay", Text: "Pay?"}}, nil))
+		}
+		if err := ask(); err != nil {
+			return err
+		}
+		if _, err := turn.Began("own", "pay"); err != nil {
+			return err
+		}
+		return errors.Join(turn.Ended("own", loop.End{Result: map[string]any{"paid": true}}), ask(), errors.New("and then it fails"))
+	}))
+	waits := s.Ask("Pay.")
+	s.Model(agenttest.Say("Well."), agenttest.Say("Well."))
+	if rest := s.Approve(waits, agenttest.Decision{}); rest.Data["finish_reason"] != "FAILED" || strings.Contains(fmt.Sprint(rest.Data["warnings"]), "effect_unknown") {
+		t.Fatalf("%+v", rest)
+	}
+	s.Do(agenttest.Request{Query: "Did you?", SessionID: waits.SessionID})
+	if len(past) != 1 || !strings.Contains(string(past[0].Contents), `"paid":true`) {
+		t.Errorf("the next turn reads %+v", past)
 	}
 }
 

@@ -140,7 +140,7 @@ func (s *Service) runTools(ctx context.Context, g *generation, calls []*genai.Fu
 				// The ledger comes first: an end that was shown is then in each later write
 				// of the record.
 				if p.effect != "" && p.refused == nil && !p.unknown {
-					g.run.journal.ended(p.effect, callEnd{results[i], parts[i].FunctionResponse.Response, p.changes.made()})
+					g.run.journal.ended(p.effect, callEnd{Part: results[i], Response: parts[i].FunctionResponse.Response, State: p.changes.made()})
 				}
 				g.run.out.add(results[i])
 				s.showToolFiles(ctx, g.files)

@@ -11,6 +11,7 @@ package loop
 import (
 	"context"
 	"encoding/json"
+	"time"
 
 	"google.golang.org/genai"
 
@@ -85,13 +86,21 @@ type Turn interface {
 	// calls of the content that Add was given last. results holds those of its other calls.
 	Wait(questions []Question, results []*genai.FunctionResponse) error
 
-	// Began stores that the tool of a call that was approved begins, before it does. done,
-	// unless nil, is the result that it has had already: it must not run again. The error
-	// says that the run has to end, since nobody knows how an earlier call has ended.
-	Began(id, name string) (done map[string]any, err error)
+	// Began stores that the tool of a call that was approved begins, before it does. end,
+	// unless nil, is how it has ended already: it must not run again. The error says that the
+	// run has to end, since nobody knows how an earlier call has ended.
+	Began(id, name string) (end *End, err error)
 
 	// Ended stores how a call that Began was told of has ended.
-	Ended(id string, result map[string]any) error
+	Ended(id string, end End) error
+
+	// Calling returns the context in which the tool of a call works: what it shows of its
+	// progress is the call's, and it ends when the tool has taken too long, with that as its
+	// cause. A call that Began was told of has its EffectID there, and its changes of the
+	// session's state are stored with its end; if it takes too long, the turn ends, since nobody
+	// knows how the call has ended. ended must be called once the tool has returned, or is not
+	// waited for any more, with its error.
+	Calling(ctx context.Context, c Call) (calling context.Context, ended func(error))
 
 	// App is the state that all users share: that of the user of its States.
 	App() tool.States
@@ -108,6 +117,22 @@ type Past struct {
 type Resumed struct {
 	Kept    json.RawMessage
 	Answers map[string]session.Answer // by the ids of the calls that were asked about
+}
+
+// A Call is one of a tool.
+type Call struct {
+	ID   string
+	Name string
+
+	// Timeout bounds the call; 0: the agent's ToolTimeout does, unless the tool asks the
+	// model: then it is an agent, and has the turn's time.
+	Timeout time.Duration
+}
+
+// An End is how a call has ended.
+type End struct {
+	Result map[string]any
+	Kept   json.RawMessage // what the Loop keeps of it beside, which must be enough to go on from
 }
 
 // A Question asks a person whether a tool may be called.

@@ -327,8 +327,6 @@ func besideLoop(a agent.Agent) string {
 		return "Model"
 	case a.Output != nil:
 		return "Output"
-	case a.ToolTimeout != 0:
-		return "ToolTimeout"
 	case len(a.Tools) > 0:
 		return "Tools"
 	case len(a.Toolsets) > 0:
