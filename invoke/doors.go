@@ -143,13 +143,13 @@ func (s *Service) AttachURL(req *Request, field, name, url string) error {
 
 // Continue has a request that brings its history append to a session instead, if the
 // questions in it, the last one included, are as many as the session's turns and one. If
-// its question is the session's last one, it replaces that answer. Another request is no
-// part of the conversation, such as one by which a page has a title made, or has gone
-// another way: it stays without a session, and so does a first question that may not begin
-// one. Counting questions is all that these protocols allow: their clients name a
-// conversation, but neither its turns nor their ids. The comparison is made good at the
-// commit, where AfterTurn is a condition, so that of two such requests at once only one is
-// appended.
+// its question is the session's last one, it replaces that answer, unless the history shows
+// the answer: then the same is asked again. Another request is no part of the conversation,
+// such as one by which a page has a title made, or has gone another way: it stays without a
+// session, and so does a first question that may not begin one. Counting questions is all
+// that these protocols allow: their clients name a conversation, but neither its turns nor
+// their ids. The comparison is made good at the commit, where AfterTurn is a condition, so
+// that of two such requests at once only one is appended.
 //
 // A retry is known by its key, and goes where its first try went: by then the session may
 // have that try's turn, and others after it, and the hook Question may have changed what the
@@ -176,18 +176,50 @@ func (s *Service) Continue(ctx context.Context, req *Request, sessionID string, 
 		return api.Fail(api.Internal, err)
 	}
 	turns, questions := current.Turns, len(req.Options.History)+1
-	again := turns == questions && asks(last, *req)
-	fits := again || turns == questions-1 && (turns > 0 || mayBegin)
+	same := turns == questions && asks(last, *req)
+	fits := same || turns == questions-1 && (turns > 0 || mayBegin)
 	if out || !in && !fits {
 		return nil
 	}
 	req.SessionID = sessionID
 	if fits {
-		req.AfterTurn, req.Options.Regenerate = &turns, again
+		req.AfterTurn = &turns
+		if req.Options.Regenerate = same; same {
+			shown, err := showsLast(current, last, req.Options.History)
+			if err != nil {
+				return api.Fail(api.Internal, err)
+			}
+			req.Options.Regenerate = !shown
+		}
 	}
 	// A retry finds its own turn stored, and is the same request.
 	req.Options.Create, req.Options.Sessionless, req.Options.History, req.Options.Derived = true, false, nil, true
 	return nil
+}
+
+// showsLast reports whether a history ends with the session's last turn, although that has
+// the question that follows on the history, too. Who asks the same again means another turn,
+// and one whose client leaves out the oldest messages has as many questions as the session
+// has turns. The history of who wants another answer ends with the turn before.
+func showsLast(current *session.Session, last session.Turn, history []json.RawMessage) (bool, error) {
+	if len(history) == 0 {
+		return false, nil
+	}
+	question, answer := last.Texts()
+	shown, text := session.Turn{Contents: history[len(history)-1]}.Texts()
+	switch n := len(current.Recent); {
+	case shown != question:
+		return false, nil
+	case n < 2: // the turn before is archived
+		return text == answer, nil
+	default:
+		before, err := current.Recent[n-2].Turn()
+		if err != nil {
+			return false, err
+		}
+		earlier, said := before.Texts()
+		return earlier != question || text == answer && text != said, nil
+	}
 }
 
 // maxHidden bounds the runs that an owner hides, so that their ids fit in a state of 64
