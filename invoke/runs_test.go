@@ -533,21 +533,76 @@ func TestLeaving(t *testing.T) {
 // A run whose session is deleted ends, and tells its own watcher only.
 func TestDeletedWhileItGoesOn(t *testing.T) {
 	t.Parallel()
+	stores := map[string]func(*testing.T, *geminitest.Server) (a, b *instance){
+		"in memory":    func(t *testing.T, g *geminitest.Server) (a, b *instance) { a, b, _ = instances(t, g); return },
+		"on Firestore": func(t *testing.T, g *geminitest.Server) (a, b *instance) { a, b, _, _ = onFirestore(t, g); return },
+	}
+	for name, store := range stores {
+		for _, tt := range []struct {
+			name    string
+			all     bool
+			headers []string
+		}{
+			{"all", true, nil},
+			{"its session, which has no turn yet", false, nil},
+			{"its session, which has a key only", false, []string{"Idempotency-Key", "k"}},
+		} {
+			t.Run(name+", "+tt.name, func(t *testing.T) {
+				t.Parallel()
+				gemini := geminitest.Start(t)
+				a, b := store(t, gemini)
+				gemini.Enqueue(geminitest.Text("one ", "two").SilentAfter(1))
+				own := a.watch(t, http.MethodPost, "/invoke", streamed, tt.headers...)
+				run := runID(t, own.until(t, "delta")[0])
+				a.journaled(t, run, "one ")
+				id, _, _ := strings.Cut(run, ".")
+				path := "/sessions/" + id
+				if tt.all {
+					path = "/sessions"
+				}
+				if w := b.watch(t, http.MethodDelete, path, ""); w.status != http.StatusNoContent {
+					t.Fatalf("the deletion: %d", w.status)
+				}
+				events := own.until(t, "error")
+				if last := events[len(events)-1]; !strings.Contains(last.data, "session_not_found") {
+					t.Errorf("the end: %s", last.data)
+				}
+				for _, path := range []string{"/runs/" + run + "/events", "/sessions/" + id} {
+					if w := b.watch(t, http.MethodGet, path, ""); w.status != http.StatusNotFound {
+						t.Errorf("%s: %d", path, w.status)
+					}
+				}
+				if w := b.watch(t, http.MethodDelete, "/sessions/"+id, ""); w.status != http.StatusNotFound {
+					t.Errorf("a second deletion: %d", w.status)
+				}
+				if len(tt.headers) > 0 {
+					if w := b.watch(t, http.MethodPost, "/invoke", streamed, tt.headers...); w.status != http.StatusNotFound {
+						t.Errorf("a retry of its key: %d", w.status)
+					}
+				}
+			})
+		}
+	}
+}
+
+// Who resumes elsewhere in a run's first second, which leaves no record, is not told that
+// there is none: an EventSource gives up at a 404.
+func TestResumeInTheFirstSecond(t *testing.T) {
+	t.Parallel()
 	gemini := geminitest.Start(t)
 	a, b, _ := instances(t, gemini)
-	gemini.Enqueue(geminitest.Text("one ", "two").SilentAfter(1))
+	gate := make(chan struct{})
+	gemini.Enqueue(geminitest.Text("one ", "two").WithGate(1, gate))
 	own := a.watch(t, http.MethodPost, "/invoke", streamed)
-	run := runID(t, own.until(t, "delta")[0])
-	a.journaled(t, run, "one ")
-	if w := b.watch(t, http.MethodDelete, "/sessions", ""); w.status != http.StatusNoContent {
-		t.Fatalf("the deletion: %d", w.status)
+	before := own.until(t, "delta")
+	run := runID(t, before[0])
+	w := b.watch(t, http.MethodGet, "/runs/"+run+"/events", "", "Last-Event-ID", before[len(before)-1].id) // until there is a record
+	if w.status != http.StatusOK {
+		t.Fatalf("status %d", w.status)
 	}
-	events := own.until(t, "error")
-	if last := events[len(events)-1]; !strings.Contains(last.data, "session_not_found") {
-		t.Errorf("the end: %s", last.data)
-	}
-	if w := b.watch(t, http.MethodGet, "/runs/"+run+"/events", ""); w.status != http.StatusNotFound {
-		t.Errorf("its events: %d", w.status)
+	close(gate)
+	if got := shows(t, append(before, w.until(t, "done")...)...); got != "one two" {
+		t.Errorf("it shows %q", got)
 	}
 }
 

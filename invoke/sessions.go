@@ -348,10 +348,12 @@ func (s *Service) deleteSession(w http.ResponseWriter, r *http.Request) error {
 	ctx, cancel := context.WithTimeout(r.Context(), storeTimeout)
 	defer cancel()
 	current, err := s.Store.Load(ctx, key)
-	if err != nil {
+	if err != nil && !errors.Is(err, session.ErrNotFound) {
 		return readFailure(r, err)
 	}
-	recordPreviousTurn(ctx, key, current.Recent) // there will be no later call that could audit it
+	if err == nil {
+		recordPreviousTurn(ctx, key, current.Recent) // there will be no later call that could audit it
+	}
 	// The files go first: as long as the session is there, a retry continues. Those of a
 	// turn that is running are removed when it finds the session gone.
 	if err := s.deleteFiles(ctx, sessionPrefix(key)); err != nil {

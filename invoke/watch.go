@@ -102,11 +102,11 @@ func (s *Service) watch(ctx context.Context, key runKey, at *Position, started *
 // one: then it goes on with the run. A run that began elsewhere a moment ago may have no
 // record yet, so it is waited for.
 func (s *Service) follow(ctx context.Context, key runKey, at *Position, started *bool, show func(Event) error) (*Response, error) {
-	begin, connected := time.Now(), false
+	begin, found, connected := time.Now(), false, false
 	for {
 		out, taken, err := s.source(ctx, key)
 		switch {
-		case errors.Is(err, session.ErrNotFound) && time.Since(begin) < appearWithin && !*started:
+		case errors.Is(err, session.ErrNotFound) && time.Since(begin) < appearWithin && !(found && *started):
 			select { // it may be in its first second elsewhere
 			case <-time.After(pollEvery / 4): // to share a look that may have been too early
 				continue
@@ -121,6 +121,7 @@ func (s *Service) follow(ctx context.Context, key runKey, at *Position, started 
 			at.settle(taken.out)
 			return s.drive(ctx, taken, at, started, show)
 		}
+		found = true
 		at.settle(out.output)
 		if *started && out.final && !out.reaches(*at) {
 			out.leave()

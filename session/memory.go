@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
@@ -324,9 +325,13 @@ func (m *Memory) Delete(ctx context.Context, key Key) error {
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	goesOn := m.deleteRuns(func(of Key) bool { return of == key })
 	s, err := m.get(key)
-	if err == nil && !s.state.Exists() {
+	if err == nil && !s.state.Exists() && (s.state.Deleted || !goesOn) { // what is left is the claim of a key
 		err = ErrNotFound
+	}
+	if goesOn && errors.Is(err, ErrNotFound) {
+		return nil
 	}
 	if err != nil {
 		return fmt.Errorf("deleting a session: %w", err)

@@ -41,7 +41,8 @@ type Store interface {
 	// leaves a tombstone for [KeyLife]: a turn that is running then is not appended, and a
 	// retry of a key that created the session finds it deleted. Each record leaves one, too,
 	// so that a write of it which its caller gave up, or did not hear of, does not bring it
-	// back.
+	// back. A session whose first run goes on may have records only: they are removed, and
+	// the run makes no session. The error is [ErrNotFound] if there are none either.
 	Delete(ctx context.Context, key Key) error
 
 	// DeleteAll removes everything stored for an owner, as Delete does, and the owner's

@@ -324,6 +324,25 @@ func runList(t *testing.T, store session.Store, clock *Clock) {
 	}
 }
 
+// runDeletedFirst: until its first turn is stored a session has a record, and perhaps the claim
+// of a key, which must not make the session after the deletion.
+func runDeletedFirst(t *testing.T, store session.Store, clock *Clock) {
+	owner := session.OwnerOf("caller", session.NewID())
+	claimed := mustOpen(t, store, clock, owner, "", "key", "body").Session.Key
+	for name, key := range map[string]session.Key{"a record": {Owner: owner, ID: session.NewID()}, "a record and a claim": claimed} {
+		r, other := saveRun(t, store, newRun(key)), saveRun(t, store, newRun(session.Key{Owner: owner, ID: session.NewID()}))
+		mustDelete(t, store, key)
+		if _, err := store.LoadRun(t.Context(), key, r.ID); !errors.Is(err, session.ErrRunDeleted) {
+			t.Errorf("%s: %v", name, err)
+		}
+		loadRun(t, store, other)
+		wantError(t, name+": Delete again", store.Delete(t.Context(), key), session.ErrNotFound)
+	}
+	if _, err := open(t, store, clock, owner, "", "key", "body"); !errors.Is(err, session.ErrNotFound) {
+		t.Errorf("a retry of the key: %v", err)
+	}
+}
+
 // runDeleted: a deletion must reach the records, which hold the question and the answer. The holder
 // that is still at work must not write its record back, nor may a write that its caller gave up,
 // or of which it has not heard: the first one of a record, alone or with a turn.

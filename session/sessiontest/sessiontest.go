@@ -147,6 +147,7 @@ func Run(t *testing.T, open func(t testing.TB, clock *Clock) session.Store) {
 		{"a key of a run with a record is held as long as that", runBegins},
 		{"runs are listed page by page, the newest first", runList},
 		{"the runs of a deleted session are gone", runDeleted},
+		{"a session that has only the record of its first run is deleted once", runDeletedFirst},
 		{"a record that comes after a deletion of all is nobody's", runLate},
 		{"a record larger than a document", runLarge},
 		{"whether the holder of a run lives", runLapses},

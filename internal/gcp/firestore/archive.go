@@ -260,15 +260,19 @@ const deleteTries = 16
 // Delete implements [session.Store]. The runs go first: a deletion that fails then is
 // repeated.
 func (s *Sessions) Delete(ctx context.Context, key session.Key) error {
-	if err := s.deleteRuns(ctx, key.Owner, key.ID); err != nil {
+	goesOn, err := s.deleteRuns(ctx, key.Owner, key.ID)
+	if err != nil {
 		return err
 	}
 	for try := 1; ; try++ {
-		d, snapshot, err := s.exists(ctx, key)
+		d, snapshot, err := s.read(ctx, key)
+		if err == nil && (d.Deleted || d.Turns == 0 && !goesOn) { // what is left is the claim of a key
+			err = session.ErrNotFound
+		}
 		if err == nil {
 			err = s.bury(ctx, snapshot, d)
 		}
-		if err == nil {
+		if err == nil || goesOn && errors.Is(err, session.ErrNotFound) {
 			return nil
 		}
 		if err = classify(err); try == deleteTries || !errors.Is(err, session.ErrChanged) {
@@ -362,7 +366,7 @@ func (s *Sessions) DeleteAll(ctx context.Context, owner session.Owner) error {
 	if err := s.deleteUser(ctx, owner); err != nil {
 		return err
 	}
-	if err := s.deleteRuns(ctx, owner, ""); err != nil {
+	if _, err := s.deleteRuns(ctx, owner, ""); err != nil {
 		return err
 	}
 	query := s.client.Collection(SessionsCollection).Where("owner", "==", string(owner)).

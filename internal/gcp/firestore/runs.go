@@ -477,20 +477,22 @@ func (s *Sessions) ListRuns(ctx context.Context, owner session.Owner, filter ses
 	return page, after.encode(), nil
 }
 
-// deleteRuns replaces the records of an owner's runs by marks, of one session unless that is "".
+// deleteRuns replaces the records of an owner's runs by marks, of one session unless that is
+// "", and reports whether there were any.
 //
 // A mark is written without a condition, as that of an owner's state: a deletion wins over
 // whoever writes the record between the query and it.
-func (s *Sessions) deleteRuns(ctx context.Context, owner session.Owner, sessionID string) error {
+func (s *Sessions) deleteRuns(ctx context.Context, owner session.Owner, sessionID string) (found bool, err error) {
 	query := s.runsOf(owner, session.RunFilter{SessionID: sessionID}).Select().Limit(deleteStep)
 	for range deleteSteps {
 		snapshots, err := query.Documents(ctx).GetAll()
 		if err != nil {
-			return fmt.Errorf("deleting runs: %w", classify(err))
+			return found, fmt.Errorf("deleting runs: %w", classify(err))
 		}
 		if len(snapshots) == 0 {
-			return nil
+			return found, nil
 		}
+		found = true
 		var writes []write
 		mark := runMark{State: string(session.Stopped), Head: []byte(`{"stop":true}`), ExpiresAt: s.now().Add(session.KeyLife), Deleted: true}
 		for _, snapshot := range snapshots {
@@ -500,12 +502,12 @@ func (s *Sessions) deleteRuns(ctx context.Context, owner session.Owner, sessionI
 		}
 		for some := range slices.Chunk(writes, maxWrites) {
 			if _, err := s.commit(ctx, some...); err != nil {
-				return fmt.Errorf("deleting runs: %w", classify(err))
+				return found, fmt.Errorf("deleting runs: %w", classify(err))
 			}
 		}
 		if len(snapshots) < deleteStep {
-			return nil
+			return found, nil
 		}
 	}
-	return fmt.Errorf("deleting runs: %w: there are more", session.ErrUnavailable)
+	return found, fmt.Errorf("deleting runs: %w: there are more", session.ErrUnavailable)
 }
