@@ -202,9 +202,6 @@ func plus(a map[string]Spend, model string, more Spend) map[string]Spend {
 // advance leave something to others. The result is a multiple of least, unless it is
 // all that is wanted or left.
 func Share(want, least, left int64) int64 {
-	if want <= 0 || left <= 0 {
-		return 0
-	}
 	least = max(1, least)
-	return min(want, left, max(least, left/2/least*least))
+	return max(0, min(want, left, max(least, left/2/least*least)))
 }

@@ -106,6 +106,9 @@ func TestHoldingsAreFolded(t *testing.T) {
 		if len(a.Shares) != tt.kept || a.Charged() != 20 {
 			t.Errorf("%s: %d holdings, %d charged", name, len(a.Shares), a.Charged())
 		}
+		if got := a.Usage["model"].Tokens; got != int64(3*(2-tt.kept)) {
+			t.Errorf("%s: %d tokens of a model in what is folded", name, got)
+		}
 		if got := a.Calls(minute); tt.later == 0 && got != 20 {
 			t.Errorf("%s: %d calls", name, got)
 		}
@@ -114,8 +117,8 @@ func TestHoldingsAreFolded(t *testing.T) {
 	var a limit.Account
 	for i := range 502 {
 		a, _ = a.Apply(at(fmt.Sprintf("%03d", i), start.Add(time.Duration(i)*time.Millisecond*1001), false))
-		if len(a.Shares) > 500 {
-			t.Fatalf("%d holdings", len(a.Shares))
+		if len(a.Shares) != min(i+1, 500) {
+			t.Fatalf("%d holdings of %d", len(a.Shares), i+1)
 		}
 	}
 	if len(a.Shares) != 500 || a.Charged() != 502*10 {

@@ -41,6 +41,7 @@ func TestLimitsOfACaller(t *testing.T) {
 		"a person":                                {all, caller.New(person, ""), []rate{{limit.EndUser, 60}, {limit.Caller, 600}}, []rate{{limit.EndUser, 1000}, {limit.Caller, 9000}, {limit.Service, 90_000}}},
 		"a person with a rate of its own":         {all, caller.New(personOwn, ""), []rate{{limit.EndUser, 5}, {limit.Caller, 5}}, []rate{{limit.EndUser, 1000}, {limit.Caller, 9000}, {limit.Service, 90_000}}},
 		"anybody, where nobody is identified":     {all, caller.New(nobody, ""), []rate{{limit.EndUser, 60}, {limit.Caller, 600}}, []rate{{limit.EndUser, 1000}, {limit.Caller, 9000}, {limit.Service, 90_000}}},
+		"a service's budget of one token":         {limit.Limits{ServicePerDay: 1}, caller.New(service, ""), []rate{{limit.Caller, 0}}, []rate{{limit.Caller, 0}, {limit.Service, 1}}},
 		"no budget of the service":                {noService, caller.New(service, ""), []rate{{limit.Caller, 600}}, []rate{{limit.Caller, 9000}}},
 		"no limits: their use is reported anyway": {limit.Limits{}, caller.New(service, "u"), []rate{{limit.EndUser, 0}, {limit.Caller, 0}}, []rate{{limit.EndUser, 0}, {limit.Caller, 0}}},
 	} {

@@ -57,3 +57,18 @@ func TestCallsFromShares(t *testing.T) {
 		t.Errorf("%d charged, 500 are reserved", got)
 	}
 }
+
+// A call that no share covers has nothing to be reported.
+func TestNothingIsReportedOfARefusedCall(t *testing.T) {
+	t.Parallel()
+	clock := testclock.New(start)
+	c := newCounters(clock.Now)
+	c.away.Store(true)
+	l := newLimiter(c, clock, 3)
+	if _, err := l.Reserve(t.Context(), tokens(2), 1); err == nil {
+		t.Error("let through without a share")
+	}
+	if clock.Advance(time.Minute); l.Due() {
+		t.Error("a report is due")
+	}
+}

@@ -50,6 +50,30 @@ func TestWhatAPermitGivesBack(t *testing.T) {
 	}
 }
 
+// The write that leases a permit leases what its turn will reserve of the same account, too.
+func TestOneWriteForATurn(t *testing.T) {
+	t.Parallel()
+	clock := testclock.New(start)
+	c := newCounters(clock.Now)
+	l := newLimiter(c, clock, 10)
+	rules, budgets := []limit.Rule{{Name: "end_user", Who: "p", PerMinute: 60}}, []limit.Budget{{Name: "end_user", Who: "p", PerDay: 1_000_000}}
+	for turn, want := range []int64{2, 1, 1} {
+		before := c.leases.Load()
+		if _, err := l.Take(t.Context(), rules, limit.Turn); err != nil {
+			t.Fatal(err)
+		}
+		r, err := l.Reserve(t.Context(), budgets, 2000)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Settle(spend(2000))
+		if got := c.leases.Load() - before; got != want {
+			t.Errorf("turn %d: %d leases, want %d", turn, got, want)
+		}
+		clock.Advance(time.Minute)
+	}
+}
+
 // Without counters one instance has the whole limit, as does one of an unknown number.
 func TestTheShareOfOneInstance(t *testing.T) {
 	t.Parallel()

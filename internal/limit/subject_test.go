@@ -372,6 +372,7 @@ func TestTheStateOfALimit(t *testing.T) {
 	}{
 		"a rate that is not used":               {calls: calls{limit: 600}, left: 60},
 		"a part of a turn is none":              {calls: calls{limit: 600, leased: 50, used: 41, all: 50}, left: 55},
+		"a part of a turn, and no more is left": {calls: calls{limit: 600, leased: 50, used: 41, all: 600}, left: 0},
 		"what others have leased":               {calls: calls{limit: 600, leased: 50, used: 40, all: 100}, left: 51},
 		"a debt":                                {calls: calls{limit: 600, leased: 50, used: 70, all: 600}, left: 0},
 		"more leased than the limit":            {calls: calls{limit: 600, leased: 650, used: 40, all: 700}, left: 56},
