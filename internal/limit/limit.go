@@ -772,9 +772,7 @@ func (l *Limiter) update(ctx context.Context, s *subject, a ask) <-chan struct{}
 		defer s.mu.Unlock()
 		if err == nil {
 			s.recordAnswer(u, account, l.now())
-			if s.unreported {
-				l.scheduleReport(s)
-			} else {
+			if !s.unreported { // else it is in the queue since
 				l.unschedule(s)
 			}
 			l.scheduleReturn(s)

@@ -392,3 +392,10 @@ func TestTheStateOfALimit(t *testing.T) {
 		}
 	}
 }
+
+func TestSpendAdds(t *testing.T) {
+	t.Parallel()
+	if got, want := (Spend{Tokens: 1, CostUSD: 0.5}).plus(Spend{Tokens: 2, CostUSD: 0.25}), (Spend{Tokens: 3, CostUSD: 0.75}); got != want {
+		t.Errorf("%+v, want %+v", got, want)
+	}
+}
