@@ -36,10 +36,7 @@ func (o *outage) admits(now time.Time) bool {
 func (o *outage) note(now time.Time, err error) {
 	o.mu.Lock()
 	before := o.down
-	o.down = err != nil
-	if o.down {
-		o.askAt = now.Add(pause)
-	}
+	o.down, o.askAt = err != nil, now.Add(pause)
 	o.mu.Unlock()
 	switch {
 	case err != nil && !before:

@@ -99,6 +99,17 @@ func TestAnOutage(t *testing.T) {
 	}
 }
 
+// A subject that is forgotten is reported no more.
+func TestAForgottenSubjectIsNotDue(t *testing.T) {
+	t.Parallel()
+	l := New(Config{Now: func() time.Time { return noon }, Log: slog.New(slog.DiscardHandler)})
+	s := l.subject(t.Context(), "caller", "c", noon)
+	l.scheduleReport(s)
+	if l.forget(s); len(l.queue) != 0 || len(l.subjects) != 0 || l.recent.Len() != 0 {
+		t.Errorf("%d are in the queue, %d and %d are remembered", len(l.queue), len(l.subjects), l.recent.Len())
+	}
+}
+
 // A permit is of the minute in which it was taken, which another call may have begun while
 // this one waited.
 func TestTheMinuteOfAPermit(t *testing.T) {
