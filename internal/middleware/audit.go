@@ -20,8 +20,8 @@ type Audit struct {
 	log   *audit.Log
 	named bool
 	// written are the turns whose entry this process has delivered.
-	written   *lru.Cache[string, struct{}]
-	strangers refusals
+	written  *lru.Cache[string, struct{}]
+	refusals refusals
 }
 
 // auditCacheSize is the number of recent turns known to be audited. The entry of a
@@ -38,40 +38,45 @@ func NewAudit(log *audit.Log, named bool) *Audit {
 
 // Close writes how many entries were left out and closes the log.
 func (a *Audit) Close() error {
-	if entry, ok := a.strangers.leftOut(time.Time{}); ok {
+	if entry, ok := a.refusals.leftOut(time.Time{}); ok {
 		a.log.Write(context.Background(), entry) // it has a bound
 	}
 	return a.log.Close()
 }
 
-// strangersPerMinute is how many refusals of strangers an instance writes a minute. An entry
-// costs its delivery and its storage, and who sends no valid credential has no other limit.
-// The log has a line for each.
-const strangersPerMinute = 60
+const (
+	// refusalsPerMinute is how many refusals an instance writes a minute of a caller, and of
+	// all strangers. An entry costs its delivery and its storage, and who is refused has no
+	// other limit. The log has a line for each.
+	refusalsPerMinute = 60
+	// maxRefused is of how many callers an instance writes refusals in a minute.
+	maxRefused = 4096
+)
 
-// refusals bounds the entries of refused strangers, and counts those left out. The zero
-// value is ready. It is safe for concurrent use.
+// refusals bounds the entries of refused requests, and counts those left out. The zero value
+// is ready. It is safe for concurrent use.
 type refusals struct {
 	left atomic.Int64 // beyond those that were written; usually none, and nothing locks
 
 	mu      sync.Mutex
 	minute  int64
-	written int
+	written map[string]int // by principal, "" of strangers
 }
 
-// admit reports whether one more is written; otherwise it is counted.
-func (r *refusals) admit(now time.Time) bool {
+// admit reports whether one more of a principal is written; otherwise it is counted.
+func (r *refusals) admit(principal string, now time.Time) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if minute := now.Unix() / 60; minute != r.minute {
-		r.minute, r.written = minute, 0
+		r.minute, r.written = minute, map[string]int{}
 	}
-	if r.written < strangersPerMinute {
-		r.written++
-		return true
+	n, known := r.written[principal]
+	if n == refusalsPerMinute || !known && len(r.written) == maxRefused {
+		r.left.Add(1)
+		return false
 	}
-	r.left.Add(1)
-	return false
+	r.written[principal]++
+	return true
 }
 
 // leftOut returns the entry of those that were left out, once, when their minute is over;
@@ -120,7 +125,7 @@ func (m *middleware) auditEntries(ctx context.Context, state *requestState, stat
 	if m.Audit == nil {
 		return nil
 	}
-	leftOut, some := m.Audit.strangers.leftOut(time.Now()) // before this one begins another minute
+	leftOut, some := m.Audit.refusals.leftOut(time.Now()) // before this one begins another minute
 	entries := m.requestEntries(ctx, state, status)
 	if some {
 		entries = append(entries, leftOut)
@@ -135,26 +140,28 @@ func (m *middleware) requestEntries(ctx context.Context, state *requestState, st
 	code, turn := record.Code(), record.Turn()
 	action := cmp.Or(turn.Action, state.action)
 	known := state.authenticated || state.caller.Principal.Subject != ""
+	refused := !known
 	switch code {
 	case api.Unauthenticated:
 		action = credentialRefused
 	case api.PermissionDenied, api.OriginNotAllowed, api.RateLimited, api.QuotaExceeded:
-		action = cmp.Or(action, anyRequest)
+		action, refused = cmp.Or(action, anyRequest), turn.ID == "" // one that has a turn keeps its entry
 	default:
 		switch {
 		case !known:
 			action = "" // anybody could fill the log
 		case !state.authenticated, code == api.NotAcceptable, code == api.Overloaded:
 			// Refused for X-End-User or for what it accepts, or for want of a place.
-			action = cmp.Or(action, anyRequest)
+			action, refused = cmp.Or(action, anyRequest), true
 		}
 	}
-	if action == "" || !known && !m.Audit.strangers.admit(time.Now()) {
+	principal := m.Audit.principal(state)
+	if action == "" || refused && !m.Audit.refusals.admit(principal, time.Now()) {
 		return nil
 	}
 	entry := audit.Entry{
 		Action: action, Outcome: cmp.Or(string(code), turn.Outcome, audit.OK),
-		Principal: m.Audit.principal(state), EndUser: m.Audit.endUser(state),
+		Principal: principal, EndUser: m.Audit.endUser(state),
 		Session: turn.Session, Turn: turn.Number, Model: turn.Model, Agent: turn.Agent, Tokens: turn.Tokens, CostUSD: turn.CostUSD,
 		Calls: turn.Calls, Status: status, RequestID: api.RequestID(ctx),
 	}

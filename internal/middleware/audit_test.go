@@ -2,6 +2,7 @@ package middleware
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"strconv"
 	"strings"
@@ -173,9 +174,9 @@ func TestWhichRefusalsAreAudited(t *testing.T) {
 	}
 }
 
-// A flood of wrong credentials writes a bounded number of entries a minute, and how many it
-// left out. What known callers do has its entries as before.
-func TestAFloodOfStrangersInTheAudit(t *testing.T) {
+// A flood of refused requests writes a bounded number of entries a minute, for each caller and
+// for all without a valid credential, and how many it left out. Others have theirs as before.
+func TestAFloodOfRefusalsInTheAudit(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		var out testlog.Buffer
@@ -187,31 +188,49 @@ func TestAFloodOfStrangersInTheAudit(t *testing.T) {
 		request := func(state requestState, code api.Code) []audit.Entry {
 			state.record = &telemetry.Record{}
 			ctx := telemetry.WithRecord(t.Context(), state.record)
-			telemetry.Fail(ctx, api.Fail(code, nil))
+			if code != "" {
+				telemetry.Fail(ctx, api.Fail(code, nil))
+			}
 			return m.auditEntries(ctx, &state, 401)
 		}
-		flood := func(n int) (entries []audit.Entry) {
+		flood := func(n int, of requestState, codes ...api.Code) (entries []audit.Entry) {
 			for i := range n {
-				entries = append(entries, request(requestState{}, []api.Code{api.Unauthenticated, api.OriginNotAllowed}[i%2])...)
+				entries = append(entries, request(of, codes[i%len(codes)])...)
 			}
 			return entries
 		}
-		known := requestState{authenticated: true, caller: caller.New(auth.Principal{Issuer: "api_key", Subject: "backend"}, "")}
-		if got := flood(1000); len(got) != strangersPerMinute {
-			t.Errorf("%d entries of 1000 refusals in a minute", len(got))
+		named := func(subject string) requestState {
+			return requestState{authenticated: true, caller: caller.New(auth.Principal{Issuer: "api_key", Subject: subject}, "")}
 		}
-		if got := request(known, api.RateLimited); len(got) != 1 || got[0].Principal == "" {
-			t.Errorf("a known caller in the flood: %+v", got)
+		strangers, backend := requestState{}, named("backend")
+		if got := flood(1000, strangers, api.Unauthenticated, api.OriginNotAllowed); len(got) != refusalsPerMinute {
+			t.Errorf("%d entries of 1000 refusals of strangers in a minute", len(got))
+		}
+		if got := flood(1000, backend, api.RateLimited, api.PermissionDenied, api.QuotaExceeded, api.Overloaded); len(got) != refusalsPerMinute || got[0].Principal == "" {
+			t.Errorf("%d entries of 1000 refusals of a caller in a minute: %+v", len(got), got[0])
+		}
+		backend.action = "session.read"
+		if got := flood(100, backend, ""); len(got) != 100 {
+			t.Errorf("%d entries of 100 requests that were not refused", len(got))
+		}
+		if got := flood(1, named("another"), api.RateLimited); len(got) != 1 {
+			t.Errorf("another caller in the flood: %+v", got)
 		}
 		time.Sleep(time.Minute)
-		got := flood(strangersPerMinute + 1)
-		if len(got) != strangersPerMinute+1 || got[1].Action != refusalsLeftOut || got[1].Count != 1000-strangersPerMinute {
+		got := flood(refusalsPerMinute+1, strangers, api.Unauthenticated)
+		if len(got) != refusalsPerMinute+1 || got[1].Action != refusalsLeftOut || got[1].Count != 2*(1000-refusalsPerMinute) {
 			t.Errorf("in the next minute: %d entries, the second %+v", len(got), got[1])
+		}
+		for i := range 2 * maxRefused {
+			flood(1, named(strconv.Itoa(i)), api.RateLimited)
+		}
+		if n := len(m.Audit.refusals.written); n != maxRefused {
+			t.Errorf("%d callers are counted", n)
 		}
 		if out.String() != "" {
 			t.Fatalf("written: %s", &out)
 		}
-		if err := m.Audit.Close(); err != nil || !strings.Contains(out.String(), `"count":1,`) {
+		if err := m.Audit.Close(); err != nil || !strings.Contains(out.String(), fmt.Sprintf(`"count":%d,`, 2+maxRefused)) {
 			t.Errorf("at the end: %v, %s", err, &out)
 		}
 	})
