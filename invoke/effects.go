@@ -382,13 +382,6 @@ func (j *journal) binds() bool {
 	return len(j.record.Effects)+len(j.record.Answers) > 0
 }
 
-// holder returns which execution works on the run.
-func (j *journal) holder() string {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return j.record.Holder
-}
-
 // stored reports whether the record is stored.
 func (j *journal) stored() bool {
 	j.mu.Lock()
@@ -433,7 +426,7 @@ func (j *journal) wait(pending []session.Pending) *session.Run {
 	}
 	j.attempted = true
 	waits := j.record
-	waits.State, waits.Stop, waits.Holder, waits.Pending = session.Waiting, false, "", pending
+	waits.State, waits.Stop, waits.Pending = session.Waiting, false, pending
 	waits.Parts, waits.Resets = j.run.out.shown()
 	waits.Checkpoint = j.checkpoint.encode(waits.Checkpoint)
 	return &waits

@@ -176,7 +176,7 @@ func (j *journal) write() (saved bool, _ error) {
 	next.Checkpoint = j.checkpoint.encode(next.Checkpoint)
 	err := j.save(ctx, next)
 	switch {
-	case err == nil && j.record.Stop: // it came between the write and its reply
+	case err == nil && j.record.Stop && !j.run.stopping: // it came between the write and its reply
 		return false, errStopped
 	// A holder that cannot reach the store works on. If another takes the run over in this
 	// time, the first write that gets through fails on its condition, and so does the commit.
@@ -202,14 +202,13 @@ func (j *journal) write() (saved bool, _ error) {
 			return false, errDeleted
 		case err != nil:
 			return false, nil
-		case stored.Holder == "" && stored.Epoch == 0 && stored.Stop: // of a stop that came before any record
-		// Queued: nobody has written since the queue had it begun, but for a webhook.
-		case stored.Epoch != next.Epoch || stored.Holder != next.Holder && stored.Holder != session.Queued || stored.Over():
+		case stored.Request == nil: // of a stop that came before any record
+		case !stored.HeldBy(next.Holder, next.Epoch) || stored.Over():
 			return false, session.ErrFenced
 		}
 		next.Revision, next.Deliveries = stored.Revision, stored.Deliveries
 		j.record.Revision, j.record.Stop, j.record.Deliveries = stored.Revision, stored.Stop, stored.Deliveries
-		if stored.Stop {
+		if stored.Stop && !j.run.stopping {
 			return false, errStopped
 		}
 		err = j.save(ctx, next)
@@ -296,6 +295,7 @@ func (j *journal) fail(state session.RunState, failure *api.Error) {
 	// whoever takes it over knows from the ledger what was done.
 	case failure.Code == api.ShuttingDown || len(end.Effects) > 0 && j.run.req.Options.keepsEffects():
 		end.State, end.Holder = session.Working, ""
+		end.Stop = j.record.Stop || errors.Is(context.Cause(j.ctx), errStopped)
 		end.Checkpoint = j.checkpoint.encode(j.record.Checkpoint)
 	}
 	if end.State != session.Working {
@@ -325,16 +325,13 @@ func (j *journal) settle(ctx context.Context, end *session.Run) bool {
 		switch {
 		case errors.Is(err, session.ErrNotFound):
 			return true
-		case err != nil || stored.Epoch != end.Epoch:
+		case err != nil || !stored.HeldBy(holder, end.Epoch):
 			return false
-		case stored.Holder != "" && stored.Holder != session.Queued && stored.Holder != holder:
-			return false // both began it from the queue
-		case stored.Holder == "" && j.run.unwritten.Load():
-			return false // so they did, and the other has left it to whoever comes
 		case stored.State != session.Working: // by a commit of which this holder has not heard
 			return true
 		}
 		end.Revision, end.Deliveries = stored.Revision, stored.Deliveries
+		end.Stop = end.Stop || stored.Stop && end.State == session.Working
 		j.mu.Lock()
 		j.record.Deliveries = stored.Deliveries
 		j.mu.Unlock()

@@ -228,7 +228,7 @@ func (s *Service) endSessionless(ctx context.Context, r *run, c conclusion, resp
 	}
 	saving, cancel := detach(ctx, storeTimeout)
 	defer cancel()
-	err := s.saveEnd(saving, end, r.journal.holder())
+	err := s.saveEnd(saving, end)
 	switch {
 	case err == nil && c.waits != nil && end.State == session.Stopped: // a stop came first
 		r.end(end, s.Now())
@@ -270,11 +270,11 @@ func withoutLarge(parts []session.Part, response *Response) ([]session.Part, *Re
 	return parts, &kept
 }
 
-// saveEnd writes the end of a run that holder works on, or that it waits. A stop or a webhook
-// that came first is met by the end. The error is [session.ErrFenced] if another holder has
-// taken the run over. The journal is closed by then, so that only these can come between, and
-// a few tries are enough: as many as a stop makes against a holder that writes once a second.
-func (s *Service) saveEnd(ctx context.Context, end *session.Run, holder string) error {
+// saveEnd writes the end of a run, or that it waits. A stop or a webhook that came first is met
+// by the end. The error is [session.ErrFenced] if another holder has taken the run over. The
+// journal is closed by then, so that only these can come between, and a few tries are enough: as
+// many as a stop makes against a holder that writes once a second.
+func (s *Service) saveEnd(ctx context.Context, end *session.Run) error {
 	for range stopTries {
 		_, err := s.Store.SaveRun(ctx, end)
 		if !errors.Is(err, session.ErrChanged) {
@@ -284,7 +284,7 @@ func (s *Service) saveEnd(ctx context.Context, end *session.Run, holder string) 
 		switch {
 		case err != nil:
 			return err
-		case stored.Epoch != end.Epoch || stored.Holder != holder && stored.Holder != session.Queued && !(stored.Stop && stored.Request == nil):
+		case !stored.HeldBy(end.Holder, end.Epoch):
 			return session.ErrFenced
 		// Nobody may answer what was stopped.
 		case stored.Stop && end.State == session.Waiting:

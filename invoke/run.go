@@ -40,7 +40,7 @@ type run struct {
 	cancel  context.CancelCauseFunc
 	journal *journal // nil: the run has no record
 
-	stopping   bool         // it was taken over only to be stopped
+	stopping   bool         // it was taken over only to be stopped, as its record says
 	superseded bool         // another run was stopped for it
 	passed     bool         // it is about to wait: its record stops it; [runs] guards it
 	unwritten  atomic.Bool  // the queue has had it begun, and its record does not have its holder yet
@@ -117,16 +117,25 @@ func (rs *runs) held(key runKey) *run {
 	return r
 }
 
-// stop ends a run that is sure to be this process's and reports whether there is one.
-func (rs *runs) stop(key runKey) bool {
+// stop ends a run that is sure to be this process's and returns it, nil if there is none.
+func (rs *runs) stop(key runKey) *run {
 	rs.mu.Lock()
 	defer rs.mu.Unlock()
 	r := rs.byKey[key]
 	if r == nil || r.unwritten.Load() || r.passed {
-		return false
+		return nil
 	}
 	r.cancel(errStopped)
-	return true
+	return r
+}
+
+// settled waits until r, which was stopped here, has ended, and reports whether nobody can go
+// on with it: it has no record, or that is stored with the run's end.
+func (r *run) settled(ctx context.Context) bool {
+	ctx, cancel := context.WithTimeout(ctx, journalEvery)
+	defer cancel()
+	err := r.out.each(ctx, &Position{}, new(true), func(Event) error { return nil })
+	return r.journal == nil || err == nil && (r.ended != nil || !r.journal.kept())
 }
 
 // pass has whoever stops r do so by its record from now on. A stop before has ended r's

@@ -147,3 +147,52 @@ func TestAStopJustBeforeACallAsks(t *testing.T) {
 		}
 	}
 }
+
+// A stop that was answered holds however many holders of its run die before they have stored
+// what it had shown: the model is not asked again.
+func TestAStopOutlivesItsHolders(t *testing.T) {
+	t.Parallel()
+	everyStore(t, func(t *testing.T, open func(*testing.T) session.Store) {
+		gemini, store := geminitest.Start(t), open(t)
+		i := &instance{Store: lapsing{store}}
+		hooks := i.hook()
+		server, _ := serveAgent(t, i, gemini, (&bank{}).agent())
+		gemini.Enqueue(geminitest.Text("one ", "two").WithDelay(1300 * time.Millisecond))
+		_, body := ask(t, server, "/invoke", streamed)
+		_, rest, _ := strings.Cut(body, `"run_id":"`)
+		run, _, _ := strings.Cut(rest, `"`)
+		id, turn, _ := session.SplitRunID(run)
+		record, err := store.LoadRun(t.Context(), i.records[turn].Key, turn)
+		if err != nil {
+			t.Fatal(err)
+		}
+		stopped := *record // of a run that has shown a half, as a stop elsewhere leaves it
+		stopped.ID, stopped.Revision = session.NewID(), nil
+		stopped.State, stopped.Holder, stopped.Stop, stopped.Turn = session.Working, "dead", true, 2
+		stopped.Parts = []session.Part{{Kind: session.KindText, Text: "one "}}
+		if _, err := store.SaveRun(t.Context(), &stopped); err != nil {
+			t.Fatal(err)
+		}
+		events, asked := "/runs/"+session.RunID(id, stopped.ID)+"/events", len(gemini.Requests())
+		dies := func() error { return session.ErrUnavailable }
+		hooks.load.Store(&dies)
+		for epoch := range 3 {
+			if body := get(t, server, events); !strings.Contains(body, "session_store_unavailable") {
+				t.Errorf("taken over: %s", body)
+			}
+			if r, err := store.LoadRun(t.Context(), stopped.Key, stopped.ID); err != nil || !r.Stop || r.Epoch != epoch+1 {
+				t.Errorf("after %d takeovers: %+v, %v", epoch+1, r, err)
+			}
+		}
+		hooks.load.Store(nil)
+		if body := get(t, server, events); !strings.Contains(body, `"finish_reason":"STOPPED"`) || !strings.Contains(body, `"response":"one "`) {
+			t.Errorf("the end: %s", body)
+		}
+		if n := len(gemini.Requests()) - asked; n != 0 {
+			t.Errorf("the model was asked %d times more", n)
+		}
+		if r, err := store.LoadRun(t.Context(), stopped.Key, stopped.ID); err != nil || r.State != session.Stopped || r.Stop {
+			t.Errorf("the record: %+v, %v", r, err)
+		}
+	})
+}

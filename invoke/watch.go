@@ -350,7 +350,7 @@ func (s *Service) takeOver(ctx context.Context, record *session.Run, stop bool) 
 	}
 	stop = stop || record.Stop // its holder died before it met the stop
 	next := *record
-	next.Holder, next.Stop = session.NewID(), false
+	next.Holder, next.Stop = session.NewID(), stop // for whoever takes over next
 	next.Epoch++
 	// A holder that died may have shown more than it wrote.
 	if first := min(c.Parts, len(record.Parts)); first < len(record.Parts) || record.Holder != "" {
@@ -473,16 +473,24 @@ func (s *Service) Stop(ctx context.Context, runID string) error {
 const stopTries = 5
 
 // stop stops a run: one in this process at once, another by a mark in its record, which the
-// holder's next write meets, within a second. It returns when the run is sure to stop, not
-// when it has: its end is seen by watching it.
+// holder's next write meets, within a second. It returns when the run is sure to stop, whoever
+// dies: its end is stored, or the mark is, which stays until the end. An end that takes longer
+// is seen by watching it.
 func (s *Service) stop(ctx context.Context, key runKey) error {
+	here := false
 	for range stopTries {
-		if s.live.stop(key) {
-			return nil
+		if r := s.live.stop(key); r != nil {
+			if r.settled(ctx) {
+				return nil
+			}
+			here = true
 		}
 		reading, cancel := context.WithTimeout(ctx, storeTimeout)
 		done, err := s.stopRecord(reading, ctx, key)
 		cancel()
+		if failed, ok := errors.AsType[*api.Error](err); ok && here && failed.Code == api.SessionConflict {
+			return nil // it is over by the stop
+		}
 		if done || err != nil && !errors.Is(err, session.ErrChanged) {
 			return err
 		}

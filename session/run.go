@@ -48,7 +48,7 @@ type Run struct {
 	ID  string // of the turn, see [RunID]
 
 	State  RunState
-	Holder string // which execution works on it; "": none, so that anybody may take it over
+	Holder string // which execution works on it, or did last; "": none, so that anybody may take it over
 	Epoch  int    // grows whenever it is taken over
 	Stop   bool   // the holder is to stop
 
@@ -124,6 +124,13 @@ func (r *Run) Written(now time.Time) Run {
 		}
 	}
 	return w
+}
+
+// HeldBy reports whether r, as it is stored, is still that of the execution which took it in
+// an epoch as holder. Until that has written it, it may be the queue's, or of a stop that came
+// before any record.
+func (r *Run) HeldBy(holder string, epoch int) bool {
+	return r.Epoch == epoch && (r.Holder == holder || r.Holder == Queued || r.Holder == "" && r.Request == nil)
 }
 
 // size returns about how many bytes r takes.
@@ -231,7 +238,7 @@ func Begin(ctx context.Context, store Store, s *Session, c *Claim, r *Run) (*Ses
 		after, err := store.Apply(ctx, s, Change{Key: c.key, Entry: &entry, Run: r})
 		if err == nil {
 			stored, err := store.LoadRun(ctx, r.Key, r.ID)
-			if err == nil && (stored.Epoch != r.Epoch || stored.Holder != r.Holder) {
+			if err == nil && !stored.HeldBy(r.Holder, r.Epoch) {
 				return after, nil, ErrFenced
 			}
 			return after, stored, err

@@ -209,7 +209,7 @@ func TestAStopBeforeARunWaits(t *testing.T) {
 		t.Fatal(err)
 	}
 	waits := *working
-	waits.State, waits.Holder, waits.Pending = session.Waiting, "", []session.Pending{{CallID: "c", Name: "pay", ExpiresAt: time.Now().Add(time.Hour)}}
+	waits.State, waits.Pending = session.Waiting, []session.Pending{{CallID: "c", Name: "pay", ExpiresAt: time.Now().Add(time.Hour)}}
 	turn := sessiontest.Turn("pay")
 	turn.ID, turn.FinishReason, turn.Pending = waits.ID, "WAITING", waits.Pending
 	if _, err := session.Commit(t.Context(), store, session.New(key), turn, session.Conditions{Run: &waits}); err != nil {

@@ -284,12 +284,8 @@ func (r *Run) renew(ctx context.Context, store Store) (*Run, error) {
 		return r, nil
 	case err != nil:
 		return r, fmt.Errorf("appending a turn: %w", err)
-	case stored.Epoch != r.Epoch:
+	case !stored.HeldBy(r.Holder, r.Epoch):
 		return r, ErrFenced
-	case r.Holder != "" && stored.Holder != r.Holder && stored.Holder != "" && stored.Holder != Queued:
-		return r, ErrFenced // both began it from the queue
-	case r.Holder != "" && stored.Holder == "" && stored.State == Working && stored.Request != nil:
-		return r, ErrFenced // so they did, and the other has left it to whoever comes
 	case stored.Request != nil && stored.State != Working && stored.State != r.State:
 		return r, errOver
 	}

@@ -131,12 +131,7 @@ func (w *world) recover() {
 func (w *world) retry(p *process) {
 	begun, stopped := time.Now(), false
 	for time.Since(begun) < patience {
-		response, err := w.call(p, func(ctx context.Context) (*invoke.Response, error) {
-			if w.leaves {
-				return nil, w.begins(ctx, p)
-			}
-			return p.Ask(ctx, w.ask(), nil)
-		})
+		response, err := w.call(p, func(ctx context.Context) (*invoke.Response, error) { return w.asksFirst(ctx, p, nil) })
 		c := &client{name: "the last retry", what: retries, process: p, begun: true, answered: true, response: response, err: err}
 		w.clients = append(w.clients, c)
 		switch code := codeOf(err); code {
@@ -148,9 +143,10 @@ func (w *world) retry(p *process) {
 				stopped = true // it took the run over and met its stop; the key is free then
 				continue
 			}
-			if len(w.replaced) == 0 {
+			// An edit has taken its turn away, or its key stays that of a stopped or expired run.
+			if len(w.replaced) == 0 && (w.without == "" || !stopped && !w.expires) {
 				w.violated("the last retry of the key fails with %s: %v", code, err)
-			} // else an edit has taken its turn away
+			}
 		case "":
 		default:
 			if w.failedSince(code) == nil {
@@ -163,11 +159,12 @@ func (w *world) retry(p *process) {
 }
 
 // failedSince returns a run that has failed with a code since a person answered what it waited
-// for, nil for none: that is its end, for whoever watches it and under its key.
+// for, or without a session since an effect began, nil for none: that is its end, for whoever
+// watches it and under its key.
 func (w *world) failedSince(code api.Code) *known {
 	for _, id := range w.order {
 		record, err := w.memory.LoadRun(background, w.runs[id].key, id)
-		if err == nil && record.State == session.Failed && len(record.Answers) > 0 && strings.Contains(string(record.Result), `"`+string(code)+`"`) {
+		if err == nil && record.State == session.Failed && (len(record.Answers) > 0 || w.without != "" && len(record.Effects) > 0) && strings.Contains(string(record.Result), `"`+string(code)+`"`) {
 			return w.runs[id]
 		}
 	}
@@ -212,6 +209,10 @@ func mustContext(p *process) context.Context {
 // check checks what must hold at the end.
 func (w *world) check() {
 	p := w.processes[len(w.processes)-1]
+	if w.without != "" {
+		w.checkSessionless(p)
+		return
+	}
 	key := existing
 	if w.target != nil {
 		key = w.target.key
@@ -320,6 +321,108 @@ func (w *world) checkRuns(p *process, turns map[string]session.Turn) {
 				w.checkView(c, whole, turn)
 				w.checkResume(p, c, whole)
 			}
+		}
+	}
+}
+
+// checkSessionless checks runs without a session: their records are all that there is of them.
+func (w *world) checkSessionless(p *process) {
+	began, late := false, false
+	responses := map[string]*invoke.Response{}
+	for _, id := range w.order {
+		k := w.runs[id]
+		record, err := w.memory.LoadRun(background, k.key, id)
+		switch {
+		case err != nil && k.writes > 0 && !k.deleted:
+			w.violated("the record of a run is gone: %v", err)
+		case err == nil && k.deleted:
+			w.violated("a run is %s after its deletion", record.State)
+		}
+		if err != nil || record.Request == nil { // a stop wrote it, and the run never met it
+			continue
+		}
+		began, late = began || len(record.Effects) > 0, late || k.late
+		info, err := p.Read(mustContext(p), k.runID())
+		if err != nil {
+			if !k.late {
+				w.violated("a run that is %s cannot be read: %v", record.State, err)
+			}
+			continue
+		}
+		response := info.Response()
+		switch {
+		case info.State == session.Waiting && !time.Now().Before(k.expires):
+			w.violated("a run waits whose time to be approved is over")
+		case info.State == session.Done && response == nil:
+			w.violated("a run is done, and has no answer")
+		case info.State == session.Failed && response == nil && info.Failure().Code == "":
+			w.violated("a run has failed, and nobody knows why")
+		}
+		if response == nil {
+			continue
+		}
+		// Without a key, an answer goes out even if it cannot be stored, and who takes the run over
+		// makes another.
+		if !w.keyed && record.Epoch > 0 {
+			continue
+		}
+		responses[k.runID()] = response
+		whole := &view{}
+		if _, err := w.call(p, func(ctx context.Context) (*invoke.Response, error) {
+			return p.Watch(ctx, k.runID(), "", func(e invoke.Event) error {
+				if problem := whole.add(e); problem != "" {
+					w.violated("the replay shows %s", problem)
+				}
+				return nil
+			})
+		}); err != nil {
+			w.violated("a run that is %s cannot be watched: %v", record.State, err)
+			continue
+		}
+		if whole.text() != response.Response {
+			w.violated("the replay shows %q, and %q is stored", whole.text(), response.Response)
+		}
+		for _, c := range w.clients {
+			if c.view != nil && c.view.run == k.runID() {
+				w.checkView(c, whole, session.Turn{FinishReason: response.FinishReason, Resets: record.Resets})
+				w.checkResume(p, c, whole)
+			}
+		}
+	}
+	acts := 0
+	for _, n := range w.acts {
+		acts += n
+		if n > 1 {
+			w.violated("an effect took place %d times", n)
+		}
+	}
+	if w.keyed && acts > 1 && !w.swept {
+		w.violated("one question under a key had %d effects", acts)
+	}
+	if len(w.starts) > 0 && !began && !w.swept && !late {
+		w.violated("an effect has begun, and there is no record that says so")
+	}
+	w.checkResponses(responses)
+}
+
+// output returns the output of a response, "" for one without, which JSON has as null.
+func output(r *invoke.Response) string { return strings.TrimPrefix(string(r.Output), "null") }
+
+// checkResponses checks that each answer is what its run's record has.
+func (w *world) checkResponses(stored map[string]*invoke.Response) {
+	for _, c := range w.clients {
+		r, want := c.response, (*invoke.Response)(nil)
+		if c.view != nil && c.answered && c.err == nil && r == nil {
+			r = c.view.answer
+		}
+		if c.answered && r != nil {
+			want = stored[r.RunID]
+		}
+		if want == nil || r.FinishReason == "WAITING" {
+			continue
+		}
+		if r.FinishReason != want.FinishReason || r.Response != want.Response || output(r) != output(want) {
+			w.violated("%s was answered %s %q %s, and %s %q %s is stored", c.name, r.FinishReason, r.Response, r.Output, want.FinishReason, want.Response, want.Output)
 		}
 	}
 }

@@ -22,6 +22,8 @@ type scenario struct {
 	keyed    bool   // it has an Idempotency-Key
 	streamed bool   // its answer is an event stream
 	existing bool   // its session has a turn already
+	without  string // a session: ofChat or ofCall; "": the first question has one
+	expires  bool   // there is little time to approve
 	queued   bool   // there is a queue
 	leaves   bool   // the first question is left to the queue
 	visits   []visit
@@ -54,6 +56,13 @@ const (
 	resumes  = "resumes"  // its run, where the first client has got to
 )
 
+// What has no session: the question of a client that brings the history of its chat, and the
+// call of a tool without a model.
+const (
+	ofChat = "chat"
+	ofCall = "call"
+)
+
 // first begins the first question. Others begin with the number of their client.
 const first = "q1 "
 
@@ -67,6 +76,7 @@ type client struct {
 	left    bool
 	leave   context.CancelFunc // nil: it does not
 	view    *view              // of a stream
+	run     *known             // when it began; nil: none
 
 	answered bool // it has an answer: one of these two
 	response *invoke.Response
@@ -85,6 +95,13 @@ type known struct {
 	writes int       // of its record
 	sent   time.Time // the first of them
 	late   bool      // that was sent before a deletion of all and came after it, and is the only one
+
+	runs    bool // as it was stored last
+	stopped bool // a stop of it was answered since, and it has not ended
+	since   int  // the epoch by then
+	deleted bool // its record was, and it has no session
+	expires time.Time
+	answers map[string]session.Answer
 }
 
 func (k *known) runID() string { return session.RunID(k.key.ID, k.id) }
@@ -100,18 +117,44 @@ func (w *world) learn(key session.Key, id, question string) *known {
 	if question != "" {
 		k.question = question
 	}
-	if strings.HasPrefix(k.question, first) {
+	if k.question == w.query() {
 		w.target = k
 	}
 	return k
 }
 
-// query returns the first question.
-func (w *world) query() string { return first + w.question }
+// query returns the first question. That of a call is the tool's name.
+func (w *world) query() string {
+	if w.without == ofCall {
+		return w.question
+	}
+	return first + w.question
+}
+
+// asksFirst asks the first question.
+func (w *world) asksFirst(ctx context.Context, p *process, show func(invoke.Event) error) (*invoke.Response, error) {
+	switch {
+	case w.leaves:
+		return nil, w.begins(ctx, p)
+	case w.without == ofCall:
+		return p.CallTool(ctx, w.calls(), w.ask().Options)
+	}
+	return p.Ask(ctx, w.ask(), show)
+}
+
+// calls returns the call that is the first question.
+func (w *world) calls() *invoke.Call {
+	call, err := invoke.NewCall(w.question, nil)
+	if err != nil {
+		panic(err) // there are no arguments
+	}
+	return call
+}
 
 // ask returns a request with the first question.
 func (w *world) ask() invoke.Request {
 	req := invoke.Request{Query: w.query()}
+	req.Options.Sessionless = w.without == ofChat
 	if w.keyed {
 		req.Options.Key = "key"
 	}
@@ -172,6 +215,9 @@ func (w *world) visit(c *client, v visit) {
 	defer w.mu.Unlock()
 	if c.working = false; p.alive && !c.left {
 		c.answered, c.response, c.err = true, response, err
+		if k := c.run; c.what == stops && err == nil && k.runs {
+			k.stopped, k.since = true, k.epoch
+		}
 	}
 }
 
@@ -210,7 +256,11 @@ func (w *world) admit(c *client, at int) {
 		if w.streamed && !w.leaves {
 			c.view = &view{}
 		}
-	case watches, approves:
+	case approves:
+		if w.without != ofCall {
+			c.view = &view{}
+		}
+	case watches:
 		c.view = &view{}
 	case resumes:
 		c.view = &view{}
@@ -248,7 +298,7 @@ func (w *world) request(ctx context.Context, c *client) (*invoke.Response, error
 	}
 	w.mu.Lock()
 	run, call := "", ""
-	if w.target != nil {
+	if c.run = w.target; w.target != nil {
 		run = w.target.runID()
 		if n := len(w.target.calls); n > 0 {
 			call = w.target.calls[0]
@@ -269,10 +319,7 @@ func (w *world) request(ctx context.Context, c *client) (*invoke.Response, error
 	w.mu.Unlock()
 	switch c.what {
 	case asks, retries:
-		if w.leaves {
-			return nil, w.begins(ctx, p)
-		}
-		return p.Ask(ctx, w.ask(), show)
+		return w.asksFirst(ctx, p, show)
 	case edits:
 		return p.Ask(ctx, invoke.Request{Query: "q" + c.name[:1] + " " + talk, SessionID: key.ID, Replaces: new(1), AfterTurn: &turns}, show)
 	case writes:
@@ -280,7 +327,11 @@ func (w *world) request(ctx context.Context, c *client) (*invoke.Response, error
 	case stops:
 		return nil, p.Stop(ctx, run)
 	case approves, denies:
-		return p.Approve(ctx, run, invoke.Approval{CallID: call, Approve: c.what == approves}, show)
+		answer := invoke.Approval{CallID: call, Approve: c.what == approves}
+		if w.without == ofCall {
+			return p.GoOnCall(ctx, run, w.calls(), []invoke.Approval{answer})
+		}
+		return p.Approve(ctx, run, answer, show)
 	case watches, resumes:
 		return p.Watch(ctx, run, at, show)
 	}
@@ -327,9 +378,15 @@ func (w *world) stored(p *process, key session.Key, turn *session.Turn, run *ses
 		k := w.learn(key, run.ID, asked.Request.Query)
 		if k.calls = nil; run.State == session.Waiting {
 			for _, pending := range run.Pending {
-				k.calls = append(k.calls, pending.CallID)
+				k.calls, k.expires = append(k.calls, pending.CallID), pending.ExpiresAt
+			}
+			if k.stopped {
+				w.wrong = append(w.wrong, "a run waits whose stop was answered")
 			}
 		}
+		w.answersOf(k, run)
+		k.runs = !run.Over()
+		k.stopped = k.stopped && k.runs
 		switch {
 		case run.Epoch < k.epoch:
 			w.wrong = append(w.wrong, "a fenced holder wrote a record: "+p.name)
@@ -349,6 +406,47 @@ func (w *world) stored(p *process, key session.Key, turn *session.Turn, run *ses
 			w.wrong = append(w.wrong, "a fenced holder stored a turn: "+p.name)
 		case k.holder != nil && k.holder != p:
 			w.wrong = append(w.wrong, "a turn was stored by another process than the run's holder: "+p.name)
+		}
+		if turn.FinishReason == "STOP" {
+			w.mayGoOn(k, "stores its whole turn")
+		}
+		if run == nil && turn.FinishReason != "WAITING" {
+			k.stopped, k.runs = false, false
+		}
+	}
+}
+
+// answersOf checks that each answer to a question of approval was in time, and stays as it
+// was. The caller holds mu.
+func (w *world) answersOf(k *known, run *session.Run) {
+	for id, a := range run.Answers {
+		before, ok := k.answers[id]
+		switch {
+		case ok && before != a:
+			w.wrong = append(w.wrong, "an answer was changed")
+		case !ok && a.Approve && a.At.After(k.expires):
+			w.wrong = append(w.wrong, "an approval came too late, and was entered")
+		}
+	}
+	if len(run.Answers) < len(k.answers) {
+		w.wrong = append(w.wrong, "an answer was lost")
+	}
+	k.answers = run.Answers
+}
+
+// mayGoOn checks that no stop of k was answered before who works on it took it over. The caller
+// holds mu.
+func (w *world) mayGoOn(k *known, what string) {
+	if k.stopped && k.epoch > k.since {
+		w.wrong = append(w.wrong, "a run whose stop was answered "+what)
+	}
+}
+
+// worksOn checks that p may go on with a run of a question. The caller holds mu.
+func (w *world) worksOn(p *process, question, what string) {
+	for _, k := range w.runs {
+		if k.holder == p && strings.HasSuffix(k.question, question) {
+			w.mayGoOn(k, what)
 		}
 	}
 }

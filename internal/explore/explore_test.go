@@ -70,7 +70,33 @@ func scenarioOf(seed uint64) scenario {
 		}
 	}
 	s.recovers = r.IntN(3)
+	if r.IntN(4) == 0 {
+		s.loses(r)
+	}
 	return s
+}
+
+// loses makes s one without a session.
+func (s *scenario) loses(r *rand.Rand) {
+	s.without, s.existing = []string{ofChat, ofCall}[r.IntN(2)], false
+	all := []string{stops, watches, resumes, clears}
+	if s.keyed {
+		all = append(all, retries, retries)
+	}
+	if s.without == ofCall {
+		s.streamed, s.leaves = false, false
+		if s.question == talk {
+			s.question = send
+		}
+		if s.expires = r.IntN(3) == 0; s.question == send {
+			all = append(all, approves, approves, denies)
+		}
+	}
+	for i, v := range s.visits[1:] {
+		if !slices.Contains(all, v.what) || r.IntN(4) == 0 {
+			s.visits[1+i].what = all[r.IntN(len(all))]
+		}
+	}
 }
 
 // scenarios are explored in all orders, up to a depth.
@@ -85,6 +111,10 @@ var scenarios = []scenario{
 	{name: "a delivery comes twice", question: fire, keyed: true, queued: true, leaves: true, visits: []visit{{asks, 0}, {retries, 1}}, faults: 1},
 	{name: "a deletion of all meets the queue", question: pay, existing: true, queued: true, leaves: true, visits: []visit{{asks, 0}, {clears, 1}, {stops, 0}}, waits: 1},
 	{name: "an edit meets an approval", question: send, keyed: true, queued: true, visits: []visit{{asks, 0}, {approves, 0}, {edits, 1}}, faults: 1},
+	{name: "a call is made again", without: ofCall, question: fire, keyed: true, visits: []visit{{asks, 0}, {retries, 1}}, waits: 1, faults: 1},
+	{name: "an approval of a call meets a stop", without: ofCall, question: send, keyed: true, visits: []visit{{asks, 0}, {approves, 0}, {stops, 1}}, faults: 1},
+	{name: "an approval of a call comes late", without: ofCall, question: send, expires: true, visits: []visit{{asks, 0}, {approves, 1}, {denies, 0}}, waits: 1, faults: 1},
+	{name: "a chat without a session is watched", without: ofChat, question: pay, keyed: true, streamed: true, visits: []visit{{asks, 0}, {watches, 1}}, waits: 1, faults: 1},
 	{name: "everything meets", question: send, keyed: true, streamed: true, visits: []visit{{asks, 0}, {retries, 1}, {stops, 0}, {approves, 1}, {deletes, 0}, {writes, 1}}, waits: 1, faults: 1},
 }
 

@@ -165,6 +165,11 @@ var faults = []struct {
 		faulty:   faulty{save: func(_ session.Store, r *session.Run) { r.Resets = nil }},
 	},
 	{
+		name:     "a takeover that forgets the stop",
+		scenario: scenario{question: talk, streamed: true, visits: []visit{{asks, 0}, {stops, 1}, {watches, 1}, {resumes, 0}}, waits: 4, faults: 3},
+		faulty:   faulty{save: func(_ session.Store, r *session.Run) { r.Stop = r.Stop && r.Epoch == 0 }},
+	},
+	{
 		name:     "a budget that forgets a half",
 		scenario: scenario{question: talk, visits: []visit{{asks, 0}, {writes, 1}}},
 		counts:   func(c limit.Counters) limit.Counters { return lossy{c} },

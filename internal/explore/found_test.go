@@ -109,7 +109,7 @@ var found = []struct {
 		3 resumes begins
 		2 stops begins
 		2 stops loads the record
-		2 stops writes the record
+		2 stops writes the record (working)
 		2 stops loads the session
 		2 stops writes the record (stopped)
 		4 denies hears the model
@@ -264,9 +264,9 @@ var found = []struct {
 		6s pass
 		3 resumes begins
 		4 stops begins
-		1 asks writes the record
+		1 asks writes the record (working)
 		4 stops loads the record
-		4 stops writes the record
+		4 stops writes the record (working)
 		1 asks stores the turn and the record, which was given up
 		4 stops loads the session
 		4 stops asks how it ended, which was given up
@@ -542,9 +542,8 @@ var found = []struct {
 		task 02 again loads the session
 		A dies
 		task 01 again loads the record
-		task 01 again loads the session
-		task 01 again adds a task (webhook)
-		task 01 again adds a task (expire)`,
+		task 01 again loads the record
+		task 01 again adds a task (webhook)`,
 	},
 	{
 		scenario{name: "a delivery does not store a turn that another one has stored", question: send, keyed: true, streamed: true, queued: true, leaves: true, visits: []visit{{asks, 0}, {writes, 0}, {watches, 0}, {writes, 0}, {retries, 0}}, faults: 1}, `
@@ -595,6 +594,37 @@ var found = []struct {
 		5 retries reads turns
 		task 01 again loads the record
 		task 01 again loads the session`,
+	},
+	{
+		scenario{name: "a stop outlives two holders", question: talk, streamed: true, visits: []visit{{asks, 0}, {stops, 1}, {watches, 1}, {resumes, 1}}, faults: 2, waits: 3}, `
+		1 asks begins
+		1.1s pass
+		1 asks writes the record
+		1 asks hears the model
+		2 stops begins
+		2 stops loads the record
+		2 stops writes the record (working)
+		A dies
+		6s pass
+		3 watches begins
+		3 watches loads the record
+		3 watches loads the session
+		B dies
+		6s pass
+		4 resumes begins
+		4 resumes loads the record`,
+	},
+	{
+		scenario{name: "a stop in the process of its run is not answered before it is stored", question: talk, streamed: true, visits: []visit{{asks, 0}, {stops, 0}, {watches, 1}}, faults: 1, waits: 2}, `
+		1 asks begins
+		1.1s pass
+		1 asks writes the record
+		1 asks hears the model
+		2 stops begins
+		A dies
+		6s pass
+		3 watches begins
+		3 watches loads the record`,
 	},
 }
 

@@ -100,6 +100,9 @@ func (w *world) start(name string) *process {
 		panic(err) // the configuration above is wrong
 	}
 	p.Model, p.Store = client, &stepping{world: w, process: p}
+	if p.ApprovalTTL = 0; w.expires {
+		p.ApprovalTTL = 5477 * time.Millisecond // less than silence
+	}
 	if p.Queue, p.Webhooks = nil, nil; w.queued {
 		p.Queue, p.Webhooks = p, p.newSender()
 	}
@@ -167,6 +170,7 @@ func (s *service) effect(name string) func(context.Context, struct{}) (string, e
 			w.starts[id]++
 			begun = w.starts[id]
 			w.starting(id, name)
+			w.worksOn(p, name, "has an effect")
 		}
 		w.mu.Unlock()
 		err := w.wait(ctx, &step{
@@ -220,6 +224,7 @@ func (p *process) RoundTrip(r *http.Request) (*http.Response, error) {
 	p.world.mu.Lock()
 	p.world.asked++
 	n := p.world.asked
+	p.world.worksOn(p, string(body[last[0]+1:last[1]-1]), "asks the model")
 	p.world.mu.Unlock()
 	var pieces []string // of texts that differ, so that none is taken for another
 	switch {

@@ -143,7 +143,7 @@ func (w *world) empty(p *process, visited bool) {
 		if d == nil {
 			break
 		}
-		if d.task.Kind == queue.Expire {
+		if d.task.Kind == queue.Expire && !w.expires {
 			continue // days later than all that is explored
 		}
 		for ; !done; _, done = w.delivery(i) {

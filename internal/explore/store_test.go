@@ -145,17 +145,21 @@ func (s *stepping) DeleteAll(ctx context.Context, owner session.Owner) error {
 		// its turn makes the session.
 		stored, err := s.world.memory.Load(background, key)
 		there := err == nil && !stored.Deleted
-		for _, id := range touches[2:] {
+		for _, id := range s.world.order {
 			// Not only that of a stop. One that is over without a session has failed and released
 			// its key, which may be used again.
-			record, err := s.world.memory.LoadRun(background, key, id)
+			k := s.world.runs[id]
+			record, err := s.world.memory.LoadRun(background, k.key, id)
 			there = there || err == nil && record.Request != nil && !record.Over()
 			s.world.swept = s.world.swept || err == nil
+			if s.world.without != "" && err == nil {
+				k.deleted, k.calls = true, nil
+			}
 		}
 		if err = s.world.store.DeleteAll(background, owner); err != nil {
 			return err
 		}
-		if there {
+		if there && s.world.without == "" {
 			s.world.deleted(key)
 		}
 		s.world.mu.Lock()
