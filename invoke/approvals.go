@@ -448,13 +448,14 @@ func (s *Service) tryAnswers(ctx context.Context, key runKey, later bool, answer
 	if err != nil {
 		return nil, storeFailure(err)
 	}
+	asked, unreadable := decodeRun(record)
+	step, err := stepOf(record)
+	if err = errors.Join(unreadable, err); err != nil && record.State == session.Waiting {
+		return nil, s.endUnreadable(ctx, record, err)
+	}
 	given, err := answers(record)
 	if err != nil {
 		return nil, err
-	}
-	step, err := stepOf(record)
-	if err != nil && record.State == session.Waiting {
-		return nil, s.endUnreadable(ctx, record, err)
 	}
 	who, _ := caller.FromContext(ctx)
 	next := *record
@@ -474,8 +475,10 @@ func (s *Service) tryAnswers(ctx context.Context, key runKey, later bool, answer
 		next.Answers[answerKey(step, a.CallID)] = session.Answer{Approve: a.Approve, Reason: a.Reason, By: string(who.Principal.Owner()), At: s.Now().UTC()}
 		next.Pending = slices.DeleteFunc(next.Pending, func(p session.Pending) bool { return p.CallID == a.CallID })
 	}
-	if err := s.isLast(ctx, record); err != nil {
-		return nil, err
+	if asked.Options.Call == nil { // which has no session
+		if err := s.isLast(ctx, record); err != nil {
+			return nil, err
+		}
 	}
 	if len(next.Pending) == 0 {
 		next.State, next.Holder, next.Pending = session.Working, session.NewID(), nil
@@ -494,18 +497,10 @@ func (s *Service) tryAnswers(ctx context.Context, key runKey, later bool, answer
 	return saved, err
 }
 
-// isLast returns the error of an answer to a run whose turn is not its session's last one. A
-// run of one call has no session. The record is conditioned and the session is not: a message
-// that comes after this read writes the record, too, since it denies what waits, and the save
-// of the answer fails.
+// isLast returns the error of an answer to a run whose turn is not its session's last one. The
+// record is conditioned and the session is not: a message that comes after this read writes the
+// record, too, since it denies what waits, and the save of the answer fails.
 func (s *Service) isLast(ctx context.Context, record *session.Run) error {
-	asked, err := decodeRun(record)
-	if err != nil {
-		return s.endUnreadable(ctx, record, err)
-	}
-	if asked.Options.Call != nil {
-		return nil
-	}
 	current, err := s.Store.Load(ctx, record.Key)
 	if errors.Is(err, session.ErrNotFound) {
 		s.overtaken(ctx, record)

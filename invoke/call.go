@@ -122,7 +122,7 @@ func (s *Service) GoOnCall(ctx context.Context, runID string, call *Call, answer
 	}
 	reading, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
-	record, err := s.Store.LoadRun(reading, key.session, key.id)
+	record, err := s.loadRun(reading, key)
 	switch {
 	case errors.Is(err, session.ErrNotFound), err == nil && !isOf(record, call):
 		return nil, runNotFound()

@@ -115,6 +115,24 @@ func readCheckpoint(record *session.Run) (*checkpoint, error) {
 	return c, nil
 }
 
+// loadRun reads the record of a run for whoever shows it or goes on with it. One that cannot be
+// read, and that nobody holds, is ended; the error is that end.
+func (s *Service) loadRun(ctx context.Context, key runKey) (*session.Run, error) {
+	for range stopTries {
+		record, err := session.LoadRun(ctx, s.Store, key.session, key.id)
+		if err != nil || !record.Lapsed() && record.State != session.Waiting {
+			return record, err
+		}
+		if _, err = decodeRun(record); err == nil {
+			return record, nil
+		}
+		if err = s.endUnreadable(ctx, record, err); !errors.Is(err, session.ErrChanged) {
+			return nil, err
+		}
+	}
+	return nil, session.ErrChanged
+}
+
 // endUnreadable ends the run of a record that cannot be read, because somebody has edited it.
 // Who asks next reads how it has ended, and nobody tries again. The error is that end, with
 // cause for the log, or [session.ErrChanged].

@@ -251,6 +251,11 @@ func failure(client, ctx context.Context, err error) *api.Error {
 	if e := disconnectError(client, err); e != nil {
 		return e
 	}
+	if errors.Is(err, errEffectUnknown) { // of a run without a turn, which would have it as a warning
+		e := api.Fail(api.Internal, err)
+		e.Message = "It is not known whether what was asked for has been done. Check it before you ask for it again."
+		return e
+	}
 	if refusal, ok := errors.AsType[*agent.Refusal](err); ok {
 		e := api.Fail(api.ContentBlocked, errRefused)
 		e.Message = refusal.Message
@@ -312,6 +317,9 @@ func disconnectError(client context.Context, err error) *api.Error {
 
 // storeFailure returns the error response for an error of the store.
 func storeFailure(err error) *api.Error {
+	if failure, ok := errors.AsType[*api.Error](err); ok {
+		return failure
+	}
 	switch {
 	case errors.Is(err, session.ErrNotFound):
 		return api.Fail(api.SessionNotFound, nil)

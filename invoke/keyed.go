@@ -62,14 +62,14 @@ func (s *Service) claimKeyed(ctx context.Context, owner session.Owner, req Reque
 		case holder != "" && stored.Holder == holder: // the response to the write was lost
 			return stored, false, nil
 		}
-		asked, err := decodeRun(stored)
-		if err != nil {
-			return nil, false, err
+		asked, unreadable := decodeRun(stored)
+		if unreadable != nil && !stored.Over() {
+			return nil, false, s.endUnreadable(ctx, stored, unreadable)
 		}
 		if !freesKey(stored, asked) {
 			// Only a key that is not free has anything to replay, so only there does it
-			// matter that the request is the same.
-			if asked.Body != bodyOf(s.idempotency(req)) {
+			// matter that the request is the same. Of one that cannot be read, nobody knows.
+			if unreadable == nil && asked.Body != bodyOf(s.idempotency(req)) {
 				return nil, false, session.ErrKeyMismatch
 			}
 			return stored, true, nil
@@ -100,7 +100,7 @@ func (s *Service) hasKeyed(ctx context.Context, owner session.Owner, key string)
 		return false, err
 	}
 	asked, err := decodeRun(record)
-	return err == nil && !freesKey(record, asked), err
+	return err != nil || !freesKey(record, asked), nil
 }
 
 // What is stored before the hook Question has run must not hold the question: the hook may be

@@ -68,7 +68,7 @@ func (s *Service) Read(ctx context.Context, runID string) (RunInfo, error) {
 	live := s.live.get(key)
 	reading, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
-	record, err := session.LoadRun(reading, s.Store, key.session, key.id)
+	record, err := s.loadRun(reading, key)
 	if err != nil && !errors.Is(err, session.ErrNotFound) {
 		return RunInfo{}, storeFailure(err)
 	}

@@ -81,7 +81,7 @@ func (s *Service) loadTask(ctx context.Context, t queue.Task) (*session.Run, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
-	stored, err := session.LoadRun(ctx, s.Store, session.Key{Owner: t.Owner, ID: sessionID}, turnID)
+	stored, err := s.loadRun(ctx, runKey{session.Key{Owner: t.Owner, ID: sessionID}, turnID})
 	switch {
 	case errors.Is(err, session.ErrNotFound):
 		return nil, nil

@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 
+	"example.com/gatehouse/internal/api"
+	"example.com/gatehouse/internal/caller"
 	"example.com/gatehouse/internal/geminitest"
 	"example.com/gatehouse/session"
 	"example.com/gatehouse/tool"
@@ -103,4 +105,111 @@ func checkpointThatCannotBeRead(t *testing.T, open func(*testing.T) session.Stor
 			})
 		}
 	}
+}
+
+// A record of which not even the request can be read ends its run alike. What has begun in it is
+// not known, and its key is not free.
+func TestARecordThatCannotBeRead(t *testing.T) {
+	t.Parallel()
+	everyStore(t, func(t *testing.T, open func(*testing.T) session.Store) {
+		const sentence = "This answer cannot go on: what is stored of it cannot be read. Check what has been done before you ask again."
+		for _, first := range []string{"/runs/%s", "/runs/%s/events", "/runs/%s/stop", "/runs/%s/approvals", "the key"} {
+			for _, state := range []session.RunState{session.Working, session.Waiting} {
+				if state == session.Working && strings.HasSuffix(first, "/approvals") {
+					continue // nobody can approve what does not wait
+				}
+				t.Run(string(state)+", "+first, func(t *testing.T) {
+					t.Parallel()
+					bank, gemini, store := &bank{}, geminitest.Start(t), open(t)
+					i := &instance{Store: store}
+					server, log := serveAgent(t, i, gemini, bank.agent(tool.Effect(bank.reconcile), tool.Confirm(question)))
+					gemini.Enqueue(pays(50))
+					_, body := ask(t, server, "/invoke", `{"query": "pay"}`, "Idempotency-Key", "key")
+					waits := decodeAnswer(t, body).Data
+					_, turn, _ := session.SplitRunID(waits.RunID)
+					record, err := store.LoadRun(t.Context(), i.records[turn].Key, turn)
+					if err != nil {
+						t.Fatal(err)
+					}
+					// As Firestore reads a head of another type.
+					edited := session.Run{
+						Key: record.Key, ID: record.ID, State: state, Request: json.RawMessage(`"unreadable"`), Effects: map[string]session.Effect{"unreadable": {}}, Revision: record.Revision,
+					}
+					if _, err := store.SaveRun(t.Context(), &edited); err != nil {
+						t.Fatal(err)
+					}
+					asked := len(gemini.Requests())
+					look := func(path string) string {
+						path = strings.Replace(path, "%s", waits.RunID, 1)
+						switch {
+						case path == "the key":
+							_, body := ask(t, server, "/invoke", `{"query": "pay"}`, "Idempotency-Key", "key")
+							return body
+						case strings.HasSuffix(path, "/approvals"):
+							_, body := approve(t, server, waits.RunID, waits.Pending[0].CallID, true)
+							return body
+						case strings.HasSuffix(path, "/stop"):
+							_, body := ask(t, server, path, "")
+							return body
+						}
+						return get(t, server, path)
+					}
+					if body := look(first); first != "the key" && !strings.Contains(body, sentence) {
+						t.Errorf("the first look: %s", body)
+					}
+					for range 2 {
+						for _, path := range []string{"/runs/%s", "/runs/%s/events"} {
+							if body := look(path); !strings.Contains(body, sentence) || strings.Contains(body, "WAITING") {
+								t.Errorf("%s: %s", path, body)
+							}
+						}
+					}
+					if info := look("/runs/%s"); !strings.Contains(info, `"state":"failed"`) {
+						t.Errorf("the run: %s", info)
+					}
+					if n := strings.Count(log.String(), "the record of a run cannot be read: "); n != 1 {
+						t.Errorf("logged %d times: %s", n, log)
+					}
+					if n := len(gemini.Requests()); n != asked || bank.sum() != 0 {
+						t.Errorf("the model was asked %d times, %d paid", n-asked, bank.sum())
+					}
+				})
+			}
+		}
+	})
+}
+
+// The same without a session, where the record is all that there is of the key.
+func TestAKeyedRecordThatCannotBeRead(t *testing.T) {
+	t.Parallel()
+	everyStore(t, func(t *testing.T, open func(*testing.T) session.Store) {
+		ctx, store, gemini := ofCaller(t, "ada"), open(t), geminitest.Start(t)
+		s := asked(t, store, gemini, (&bank{}).agent())
+		gemini.Enqueue(geminitest.Text("one"))
+		first, err := s.Ask(ctx, completion("key", "hello"), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		id, turn, _ := session.SplitRunID(first.RunID)
+		record, err := store.LoadRun(ctx, session.Key{Owner: caller.Owner(ctx), ID: id}, turn)
+		if err != nil {
+			t.Fatal(err)
+		}
+		edited := session.Run{
+			Key: record.Key, ID: record.ID, State: session.Working, Request: json.RawMessage(`"unreadable"`), Effects: map[string]session.Effect{"unreadable": {}}, Revision: record.Revision,
+		}
+		if _, err := store.SaveRun(ctx, &edited); err != nil {
+			t.Fatal(err)
+		}
+		asks := len(gemini.Requests())
+		for range 3 {
+			_, err := s.Ask(ctx, completion("key", "hello"), nil)
+			if failed := api.AsError(err); failed.Code != api.Internal || !strings.Contains(failed.Message, "cannot be read. Check what") {
+				t.Errorf("a retry: %v", err)
+			}
+		}
+		if n := len(gemini.Requests()) - asks; n != 0 {
+			t.Errorf("the model was asked %d times", n)
+		}
+	})
 }

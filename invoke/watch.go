@@ -232,7 +232,7 @@ func (s *Service) look(ctx context.Context, key runKey, l *lookup) (_ *source, _
 	}()
 	reading, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
-	record, err := session.LoadRun(reading, s.Store, key.session, key.id)
+	record, err := s.loadRun(reading, key)
 	if err != nil && !errors.Is(err, session.ErrNotFound) {
 		return nil, nil, err
 	}
@@ -502,7 +502,7 @@ func (s *Service) stop(ctx context.Context, key runKey) error {
 // calls of the store. client is for the rest of a run whose holder is dead, which is stored
 // here.
 func (s *Service) stopRecord(ctx, client context.Context, key runKey) (bool, error) {
-	record, err := session.LoadRun(ctx, s.Store, key.session, key.id)
+	record, err := s.loadRun(ctx, key)
 	switch {
 	case errors.Is(err, session.ErrRunDeleted):
 		return false, runNotFound()

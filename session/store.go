@@ -59,8 +59,10 @@ type Store interface {
 	ApplyUser(ctx context.Context, u *User, c UserChange) error
 
 	// LoadRun returns the record of a run, by the id of its turn, with its Silent. The
-	// error is [ErrNoRun] if there is none, [ErrRunDeleted] for its tombstone. Who shows a
-	// run or goes on with it calls the function [LoadRun] instead.
+	// error is [ErrNoRun] if there is none, [ErrRunDeleted] for its tombstone. One that
+	// somebody has edited so that it cannot be read has no holder and a Request that is no
+	// object, and its next write makes it whole. Who shows a run or goes on with it calls the
+	// function [LoadRun] instead.
 	LoadRun(ctx context.Context, key Key, id string) (*Run, error)
 
 	// SaveRun writes a record if it has not changed since r was loaded or saved (with a

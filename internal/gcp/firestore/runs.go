@@ -110,6 +110,7 @@ type runRevision struct {
 	below      bool
 	stepsEnd   time.Time // when the document below expires
 	result     bool      // there is one
+	whole      bool      // it could not be read, so that all of it is sent
 }
 
 func partName(i int) string { return fmt.Sprintf("p%06d", i) }
@@ -241,6 +242,14 @@ func (s *Sessions) runWrites(r *session.Run) ([]write, *session.Run, error) {
 	if changed {
 		updates = append(updates, firestore.Update{Path: "checkpoint", Value: checkpoint}, firestore.Update{Path: "below", Value: next.below})
 	}
+	if old.whole {
+		updates = append(updates[:3:3],
+			firestore.Update{Path: "owner", Value: string(r.Key.Owner)}, firestore.Update{Path: "session_id", Value: r.Key.ID},
+			firestore.Update{Path: "created_at", Value: after.CreatedAt}, firestore.Update{Path: "parts", Value: parts},
+			firestore.Update{Path: "checkpoint", Value: checkpoint}, firestore.Update{Path: "below", Value: next.below},
+			firestore.Update{Path: "result", Value: []byte(after.Result)},
+		)
+	}
 	first := write{ref: s.runRef(r.Key, r.ID), updates: updates, unchanged: old.updated}
 	// If there is a record already, Firestore refuses to create it, which the caller gets as
 	// ErrChanged.
@@ -322,8 +331,11 @@ func (s *Sessions) loadRun(ctx context.Context, key session.Key, id string) (*se
 		return nil, classify(err)
 	}
 	r, err := s.run(snapshot)
-	if err != nil {
+	switch {
+	case errors.Is(err, session.ErrNotFound):
 		return nil, err
+	case err != nil || r.ID != id || r.Key != key:
+		return s.unreadable(snapshot, key, id)
 	}
 	rev := r.Revision.(runRevision)
 	if !rev.below {
@@ -374,11 +386,9 @@ func (s *Sessions) run(snapshot *firestore.DocumentSnapshot) (*session.Run, erro
 		Deliveries: head.Deliveries, Result: orNil(d.Result), Silent: snapshot.ReadTime.Sub(snapshot.UpdateTime),
 	}
 	rev := runRevision{updated: snapshot.UpdateTime, resets: len(r.Resets), checkpoint: checkpointOf(d.Checkpoint), below: d.Below, result: len(d.Result) > 0}
-	// A gap would shift the parts behind it, and an answer would be continued at the wrong
-	// place.
 	for i := range len(d.Parts) {
 		encoded, ok := d.Parts[partName(i)]
-		if !ok {
+		if !ok { // it would shift the parts behind it, and an answer would be continued at the wrong place
 			return nil, fmt.Errorf("part %d of %d is missing", i, len(d.Parts))
 		}
 		var p session.Part
@@ -389,6 +399,36 @@ func (s *Sessions) run(snapshot *firestore.DocumentSnapshot) (*session.Run, erro
 		rev.parts = append(rev.parts, len(encoded))
 	}
 	r.Revision = rev
+	return r, nil
+}
+
+// unreadable returns the record that a document holds which somebody has edited so that it
+// cannot be read. It is a run without a holder, of a request that is none, so that whoever looks
+// at it ends it. An effect may have begun in it, so that its key is not free. What it has in
+// fields of their own is kept.
+func (s *Sessions) unreadable(snapshot *firestore.DocumentSnapshot, key session.Key, id string) (*session.Run, error) {
+	fields := snapshot.Data()
+	if at, ok := fields["expires_at"].(time.Time); ok && !s.now().Before(at) {
+		return nil, session.ErrNoRun
+	}
+	if fields["deleted"] == true {
+		return nil, session.ErrRunDeleted
+	}
+	r := &session.Run{
+		Key: key, ID: id, State: session.Working, Request: json.RawMessage(`"unreadable"`), Effects: map[string]session.Effect{"unreadable": {}},
+		UpdatedAt: snapshot.UpdateTime, Silent: snapshot.ReadTime.Sub(snapshot.UpdateTime), Revision: runRevision{updated: snapshot.UpdateTime, below: true, whole: true},
+	}
+	created, ok := fields["created_at"].(time.Time)
+	if r.CreatedAt = created; !ok {
+		r.CreatedAt = snapshot.CreateTime
+	}
+	r.ExpiresAt, _ = fields["expires_at"].(time.Time)
+	result, _ := fields["result"].([]byte)
+	r.Result = orNil(result)
+	switch state, _ := fields["state"].(string); session.RunState(state) {
+	case session.Waiting, session.Done, session.Failed, session.Stopped:
+		r.State = session.RunState(state)
+	}
 	return r, nil
 }
 
@@ -436,7 +476,7 @@ func (s *Sessions) ListRuns(ctx context.Context, owner session.Owner, filter ses
 		after = &p
 	}
 	var page []*session.Run
-	// Records that have expired are passed over, so one query may fill less than a page; how
+	// Records that have expired, or have no id, are passed over, so one query may fill less than a page; how
 	// many queries a call makes is bounded, and a page that is short for that reason has a
 	// cursor.
 	for range listSteps {
@@ -451,8 +491,8 @@ func (s *Sessions) ListRuns(ctx context.Context, owner session.Owner, filter ses
 		more := len(snapshots) > limit
 		for _, snapshot := range snapshots[:min(limit, len(snapshots))] {
 			r, err := s.run(snapshot)
-			if err != nil && !errors.Is(err, session.ErrNoRun) {
-				return nil, "", fmt.Errorf("listing runs: %w", err)
+			if err != nil || r.ID == "" {
+				r = nil // it has expired, or cannot be read: who names it ends it
 			}
 			if len(page) == limit {
 				return page, after.encode(), nil

@@ -187,3 +187,71 @@ func TestACheckpointOfAnotherType(t *testing.T) {
 		}
 	}
 }
+
+// A record that somebody has edited in Firestore so that it cannot be read is a run that nobody
+// holds, of a request that is none, and the write that ends it makes it whole. Others are listed
+// beside it.
+func TestARecordThatCannotBeRead(t *testing.T) {
+	host, project := emulator.Host(t), emulator.Project()
+	client := emulator.Connect(t, host, project)
+	store := firestore.NewSessions(client, sessiontest.TTL, time.Now)
+	set := func(path string, value any) []cloudfirestore.Update {
+		return []cloudfirestore.Update{{Path: path, Value: value}}
+	}
+	for name, test := range map[string]struct {
+		edit  []cloudfirestore.Update
+		large bool
+	}{
+		"a head that is a text":         {edit: set("head", "a text")},
+		"a head that is a number":       {edit: set("head", int64(7))},
+		"a head that is a map":          {edit: set("head", map[string]any{"id": "x"})},
+		"a head that is null":           {edit: set("head", nil)},
+		"no head":                       {edit: set("head", cloudfirestore.Delete)},
+		"a head that is no JSON":        {edit: set("head", []byte(`{"id":`))},
+		"a head that is empty":          {edit: set("head", []byte(`{}`))},
+		"a head with a text as epoch":   {edit: set("head", []byte(`{"id":"x","epoch":"one"}`))},
+		"a head above a checkpoint":     {edit: set("head", "a text"), large: true},
+		"a part that is a text":         {edit: set("parts.p000000", "a text")},
+		"a part that is no JSON":        {edit: set("parts.p000000", []byte(`{`))},
+		"a part that is missing":        {edit: set("parts", map[string]any{"p000001": []byte(`{}`)})},
+		"parts that are a list":         {edit: set("parts", []any{"a"})},
+		"an expiry that is a text":      {edit: set("expires_at", "tomorrow")},
+		"a state that is a number":      {edit: set("state", int64(1))},
+		"a result that is a text":       {edit: set("result", "a text")},
+		"a head and all that is beside": {edit: append(set("head", int64(1)), append(set("parts", int64(1)), append(set("below", "a text"), set("created_at", time.Now().Add(-time.Hour))...)...)...)},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := largeRun()
+			r.Parts, r.Effects = []session.Part{{Kind: session.KindText, Text: "one"}}, map[string]session.Effect{"e": {Name: "pay"}}
+			if !test.large {
+				r.Checkpoint = json.RawMessage(`{}`)
+			}
+			saveRun(t, store, r, func(*session.Run) {})
+			other := saveRun(t, store, &session.Run{Key: r.Key, ID: session.NewID(), State: session.Working, Holder: "h", Request: json.RawMessage(`{}`)}, func(*session.Run) {})
+			document := client.Collection(firestore.RunsCollection).Doc(session.Key{Owner: r.Key.Owner, ID: session.RunID(r.Key.ID, r.ID)}.Hash())
+			if _, err := document.Update(t.Context(), test.edit); err != nil {
+				t.Fatal(err)
+			}
+			got, err := store.LoadRun(t.Context(), r.Key, r.ID)
+			var object map[string]any
+			if err != nil || got.Key != r.Key || got.ID != r.ID || !got.Lapsed() || json.Unmarshal(got.Request, &object) == nil || len(got.Effects) == 0 {
+				t.Fatalf("%+v, %v", got, err)
+			}
+			if runs, _, err := store.ListRuns(t.Context(), r.Key.Owner, session.RunFilter{}, 10, ""); err != nil || len(runs) == 0 || runs[0].ID != other.ID {
+				t.Errorf("the list: %+v, %v", runs, err)
+			}
+			saveRun(t, store, got, func(r *session.Run) { r.State, r.Result = session.Failed, json.RawMessage(`{"error":"internal"}`) })
+			ended, err := store.LoadRun(t.Context(), r.Key, r.ID)
+			if err != nil || ended.State != session.Failed || string(ended.Result) != `{"error":"internal"}` || len(ended.Effects) == 0 || ended.Checkpoint != nil || steps(t, client, r) != nil {
+				t.Errorf("ended as %+v, %v", ended, err)
+			}
+			if runs, _, err := store.ListRuns(t.Context(), r.Key.Owner, session.RunFilter{}, 10, ""); err != nil || len(runs) != 2 {
+				t.Errorf("the list after its end: %+v, %v", runs, err)
+			}
+			// A write of before the edit has no effect.
+			if _, err := store.SaveRun(t.Context(), got); err == nil {
+				t.Error("it was written by whoever had read it before its end")
+			}
+		})
+	}
+}
