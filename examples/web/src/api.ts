@@ -49,6 +49,7 @@ export async function call(getToken: GetToken, method: string, path: string, bod
 
 /** What to show of an error: the service's own sentence, which is the body. */
 export function sentence(error: Error): string {
+  if (error instanceof TypeError) return 'The service could not be reached. Is this device online?'; // as fetch calls it
   return (APICallError.isInstance(error) && error.responseBody) || error.message;
 }
 

@@ -16,6 +16,21 @@ export function field(event: FormEvent<HTMLFormElement>): string {
   return text;
 }
 
+/** What went wrong, in the service's words. The seconds to wait count down, and are read out once. */
+export function Problem({ error }: { error: Error }) {
+  const [, text, seconds] = /^(.* Try again) in (\d+) seconds?\.$/.exec(sentence(error)) ?? [, sentence(error)];
+  const [left, setLeft] = useState(0);
+  useEffect(() => {
+    const end = Date.now() + Number(seconds) * 1000;
+    const count = () => setLeft(Math.ceil((end - Date.now()) / 1000));
+    count();
+    const timer = setInterval(count, 1000);
+    return () => clearInterval(timer);
+  }, [error]);
+  const wait = left > 0 ? ` in ${left} second${left === 1 ? '' : 's'}.` : ' now.';
+  return <span role="alert">{text}{seconds && <span role="timer">{wait}</span>}</span>;
+}
+
 type Props = { id: string; messages: Message[]; getToken: GetToken; onTurn: () => void };
 
 export function Chat({ id, messages: initial, getToken, onTurn }: Props) {
@@ -24,9 +39,10 @@ export function Chat({ id, messages: initial, getToken, onTurn }: Props) {
   const chat = useChat<Message>({
     id, messages: initial, resume: true, throttle: 50, transport: useMemo(() => transport(getToken, () => turns.current), [getToken]),
     sendAutomaticallyWhen: lastAssistantMessageIsCompleteWithApprovalResponses,
-    onFinish: ({ messages, isError, isDisconnect }) => {
-      if (!isDisconnect) sessionStorage.removeItem(id); // the answer goes on without its page
-      if (!isError) turns.current = turnsOf(messages);
+    onFinish: ({ messages, isAbort, isError }) => {
+      if (isError) return;
+      if (!isAbort) sessionStorage.removeItem(id); // else the answer goes on without its page
+      turns.current = turnsOf(messages);
       onTurn();
     },
   });
@@ -55,7 +71,7 @@ export function Chat({ id, messages: initial, getToken, onTurn }: Props) {
         </div>
       </div>
       {!isAtBottom && <button onClick={() => scrollToBottom()}>To the end</button>}
-      {chat.error && <p role="alert">{sentence(chat.error)}</p>}
+      {chat.error && <Problem error={chat.error} />}
       <form onSubmit={ask}>
         <input name="text" placeholder="Ask" aria-label="Ask" autoComplete="off" required autoFocus />
         <input name="files" type="file" multiple aria-label="Files" />
@@ -115,18 +131,18 @@ function File({ part, getToken }: { part: FileUIPart; getToken: GetToken }) {
 /** What is known of a stored answer, and an opinion on it. */
 function Foot({ id, metadata, getToken }: { id: string; metadata: NonNullable<Message['metadata']>; getToken: GetToken }) {
   const [score, setScore] = useState(metadata.feedback?.score ?? 0);
-  const [problem, setProblem] = useState('');
+  const [problem, setProblem] = useState<Error>();
   const rate = async (value: number) => {
     const next = value === score ? 0 : value;
     const path = `/sessions/${id}/turns/${metadata.turn}/feedback`;
-    await call(getToken, 'PUT', path, { score: next }).then(() => setScore(next), error => setProblem(sentence(error)));
+    await call(getToken, 'PUT', path, { score: next }).then(() => setScore(next), setProblem);
   };
   return (
     <small>
       turn {metadata.turn}, {metadata.usage!.total_tokens} tokens. {metadata.warnings?.map(code => warnings[code] ?? code).join(' ')}
       <button aria-label="Good answer" aria-pressed={score === 1} onClick={() => rate(1)}>👍</button>
       <button aria-label="Bad answer" aria-pressed={score === -1} onClick={() => rate(-1)}>👎</button>
-      {problem && <span role="alert">{problem}</span>}
+      {problem && <Problem error={problem} />}
     </small>
   );
 }

@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import { test } from 'node:test';
 import { chromium } from 'playwright-core';
 import { build, preview } from 'vite';
-import { freePort, startService, startShop } from './service.mjs';
+import { freePort, startService, startShop, until } from './service.mjs';
 
 const browserPath = ['/usr/bin/chromium', '/usr/bin/chromium-browser', '/usr/bin/google-chrome', process.env.CHROMIUM].find(p => p && existsSync(p));
 const missing = !browserPath && 'the page was not tested: install chromium, or name one in CHROMIUM';
@@ -35,12 +35,12 @@ async function look(page, when) {
 }
 
 /** The page as it is built for a service that `start` starts, in a browser. */
-async function openPage(t, start) {
+async function openPage(t, start, more) {
   assert.ok(browserPath, missing);
   const root = new URL('..', import.meta.url).pathname;
   const port = await freePort();
   const origin = `http://127.0.0.1:${port}`;
-  const service = await start(origin);
+  const service = await start(origin, more);
   t.after(() => service.stop());
   process.env.VITE_SERVICE = service.url;
   process.env.VITE_ISSUER = service.issuer;
@@ -65,7 +65,7 @@ async function openPage(t, start) {
   await page.goto(origin);
   await look(page, 'before the sign-in');
   await enter();
-  return { service, page, enter, ask };
+  return { service, origin, page, enter, ask };
 }
 
 test('the page', { skip }, async t => {
@@ -152,6 +152,81 @@ test('the page', { skip }, async t => {
   await sessions.getByRole('button', { name: 'Delete Hello there' }).click();
   await sessions.getByRole('button', { name: 'Hello there', exact: true }).waitFor({ state: 'detached' });
   assert.equal(await page.locator('article').count(), 0);
+});
+
+test('back, forward and links', { skip }, async t => {
+  const { origin, page, enter, ask } = await openPage(t, startService);
+  const entries = () => page.evaluate(() => history.length);
+  const shown = async text => {
+    await page.locator('article.user', { hasText: text }).waitFor();
+    assert.equal(await page.locator('article.user').count(), 1);
+  };
+  const before = await entries();
+  await ask('first question');
+  await page.getByText('turn 1,').waitFor();
+  const first = page.url();
+  assert.equal(await entries(), before, 'a new chat\'s address is no entry of its own');
+  await page.getByRole('button', { name: 'New chat' }).click();
+  await page.locator('article').first().waitFor({ state: 'detached' });
+  await ask('slow second question');
+  await page.getByText('One moment').waitFor();
+  const second = page.url();
+
+  await page.goBack(); // the answer goes on without the page
+  await shown('first question');
+  assert.equal(page.url(), first);
+  await page.locator('nav [aria-current=true]', { hasText: 'first question' }).waitFor();
+  await page.goForward();
+  await shown('slow second question');
+  await page.getByText('One moment').waitFor();
+  await page.getByRole('button', { name: 'Stop' }).click();
+  await page.getByRole('button', { name: 'Send' }).waitFor();
+  await page.goto(first); // in the same tab: only what is behind # is another
+  await shown('first question');
+  await page.goBack();
+  await shown('slow second question');
+  assert.equal(page.url(), second);
+  await page.goto('about:blank');
+  await page.goto(first);
+  await enter();
+  await shown('first question');
+  await page.goto(`${origin}/#no-session`); // leads to a new one
+  await page.locator('article').first().waitFor({ state: 'detached' });
+  assert.match(page.url(), /#[\w-]{16,64}$/);
+
+  await page.context().setOffline(true);
+  await page.goBack();
+  await page.getByRole('alert').waitFor();
+  assert.equal(await page.getByRole('alert').textContent(), 'The service could not be reached. Is this device online?');
+  assert.equal(await page.getByLabel('Ask').count(), 0);
+  await page.context().setOffline(false);
+  await page.getByRole('navigation').getByRole('button', { name: 'first question', exact: true }).click();
+  await shown('first question');
+  assert.equal(await page.getByRole('alert').count(), 0);
+});
+
+test('the seconds of a refusal count down', { skip }, async t => {
+  const { service, page, enter, ask } = await openPage(t, startService, { RATE_LIMIT_PER_MINUTE: '6' });
+  await page.clock.install(); // which goes on as clocks do, until it is put forward
+  await page.reload();
+  await enter();
+  const headers = { Authorization: `Bearer ${await service.token('Ada')}`, 'Content-Type': 'application/json' };
+  const call = () => fetch(`${service.url}/invoke`, { method: 'POST', headers, body: '{"query": "hello"}' });
+  await until(async () => (await call()).status === 429, 'the limit');
+  await ask('one too many');
+  const refusal = page.getByRole('alert');
+  const seconds = async () => Number(/^Too many questions at once\. Try again in (\d+) seconds?\.$/.exec(await refusal.textContent())?.[1]);
+  const stated = await seconds();
+  assert.ok(stated > 0, await refusal.textContent());
+  await until(async () => await seconds() < stated, 'fewer seconds');
+  await look(page, 'with a refusal that counts down');
+  await page.clock.fastForward('01:00');
+  await refusal.getByText('now.').waitFor();
+  assert.equal(await refusal.textContent(), 'Too many questions at once. Try again now.');
+  assert.equal(await page.getByRole('button', { name: 'Try again' }).count(), 1);
+  await page.reload(); // the question is not lost
+  await enter();
+  await page.locator('article.user', { hasText: 'one too many' }).waitFor();
 });
 
 test('approvals', { skip }, async t => {

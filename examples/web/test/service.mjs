@@ -95,8 +95,8 @@ async function startGemini() {
   };
 }
 
-/** Starts all of it. `origin` is the page's; `agent` the program, with more of its environment. */
-export async function startService(origin = 'http://127.0.0.1:5173', agent = { cwd: root, path: './internal/testagent/program', env: {} }) {
+/** Starts all of it. `origin` is the page's; `env` is more of the environment of the `agent`, a program. */
+export async function startService(origin = 'http://127.0.0.1:5173', env = {}, agent = { cwd: root, path: './internal/testagent/program' }) {
   const bin = mkdtempSync(join(tmpdir(), 'gatehouse-web-'));
   for (const [cwd, path] of [[agent.cwd, agent.path], [join(root, 'examples'), './issuer']]) {
     const built = spawnSync('go', ['build', '-o', bin + '/', path], { cwd, stdio: 'inherit' });
@@ -105,7 +105,7 @@ export async function startService(origin = 'http://127.0.0.1:5173', agent = { c
   const gemini = await startGemini();
   const issuer = await start(join(bin, 'issuer'), ['-port', '0'], {});
   const local = await start(join(bin, basename(agent.path)), [], {
-    ...agent.env,
+    ...env,
     PORT: '0', ENVIRONMENT: 'development', AUTH: 'oidc', OIDC_ISSUERS: `${issuer.address}|example`, ALLOWED_ORIGINS: origin,
     GEMINI_API_KEY: 'stand-in', GOOGLE_GEMINI_BASE_URL: gemini.url,
   });
@@ -139,9 +139,8 @@ export async function startShop(origin) {
     response.end(JSON.stringify(request.method === 'DELETE' ? { number: '7', status: 'canceled' } : []));
   }).listen(0, '127.0.0.1');
   await once(shop, 'listening');
-  const service = await startService(origin, {
-    cwd: join(root, 'examples'), path: './orders/local', env: { SHOP_URL: `http://127.0.0.1:${shop.address().port}`, SHOP_KEY: 'none' },
-  });
+  const env = { SHOP_URL: `http://127.0.0.1:${shop.address().port}`, SHOP_KEY: 'none' };
+  const service = await startService(origin, env, { cwd: join(root, 'examples'), path: './orders/local' });
   return { ...service, canceled, stop: async () => { await service.stop(); shop.closeAllConnections(); shop.close(); } };
 }
 
