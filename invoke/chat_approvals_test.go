@@ -6,7 +6,6 @@ import (
 
 	"example.com/gatehouse/internal/geminitest"
 	"example.com/gatehouse/internal/npmtest"
-	"example.com/gatehouse/internal/slowtest"
 	"example.com/gatehouse/tool"
 )
 
@@ -30,7 +29,6 @@ func answersQuestions(r geminitest.Request) geminitest.Reply {
 // The AI SDK's own packages ask for approvals and send them.
 func TestApprovalsByTheAISDK(t *testing.T) {
 	t.Parallel()
-	slowtest.Skip(t, "approvals by the AI SDK")
 	dir := npmtest.InstallProgram(t, "approvals by the AI SDK", "testdata/approvals.mjs", "ai5@npm:ai@5.0.277", "ai6@npm:ai@6.0.326", "ai7@npm:ai@7.0.173", "zod@4.1.8")
 	for major, paid := range map[string]int{"5": 0, "6": 150, "7": 150} {
 		t.Run(major, func(t *testing.T) {

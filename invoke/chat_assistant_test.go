@@ -6,14 +6,12 @@ import (
 
 	"example.com/gatehouse/internal/geminitest"
 	"example.com/gatehouse/internal/npmtest"
-	"example.com/gatehouse/internal/slowtest"
 )
 
 // A page of assistant-ui needs no code for /chat. What its transport sends of the page's own
 // prompt, settings, key and tools reaches no model.
 func TestAssistantUI(t *testing.T) {
 	t.Parallel()
-	slowtest.Skip(t, "assistant-ui's transport")
 	dir := npmtest.InstallProgram(t, "assistant-ui's transport", "testdata/assistant.mjs", "@assistant-ui/react-ai-sdk@1.4.12", "ai@7.0.173", "react@19.3.1", "zod@4.1.8")
 	gemini := geminitest.Start(t)
 	gemini.Handle(func(r geminitest.Request) geminitest.Reply {

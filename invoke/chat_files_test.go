@@ -8,7 +8,6 @@ import (
 	"example.com/gatehouse/internal/gcp/bucket/buckettest"
 	"example.com/gatehouse/internal/geminitest"
 	"example.com/gatehouse/internal/npmtest"
-	"example.com/gatehouse/internal/slowtest"
 	"example.com/gatehouse/invoke"
 )
 
@@ -40,7 +39,6 @@ func looksAtFiles(r geminitest.Request) geminitest.Reply {
 // The AI SDK's own packages send images, PDF and text, and show the files of answers.
 func TestFilesByTheAISDK(t *testing.T) {
 	t.Parallel()
-	slowtest.Skip(t, "files by the AI SDK")
 	dir := npmtest.InstallProgram(t, "files by the AI SDK", "testdata/files.mjs", "ai5@npm:ai@5.0.277", "ai6@npm:ai@6.0.326", "ai7@npm:ai@7.0.173", "zod@4.1.8")
 	for _, major := range []string{"5", "6", "7"} {
 		for _, kept := range []bool{false, true} {

@@ -15,7 +15,6 @@ import (
 
 	"example.com/gatehouse/internal/geminitest"
 	"example.com/gatehouse/internal/npmtest"
-	"example.com/gatehouse/internal/slowtest"
 	"example.com/gatehouse/tool"
 )
 
@@ -23,7 +22,6 @@ import (
 // stock transport.
 func TestUseChat(t *testing.T) {
 	t.Parallel()
-	slowtest.Skip(t, "useChat by @ai-sdk/react")
 	dir := npmtest.Install(t, "useChat by @ai-sdk/react", "ai5@npm:ai@5.0.277", "ai6@npm:ai@6.0.326", "ai7@npm:ai@7.0.173",
 		"react5@npm:@ai-sdk/react@2.0.280", "react6@npm:@ai-sdk/react@3.0.328", "react7@npm:@ai-sdk/react@4.0.177",
 		"react@19.3.1", "react-dom@19.3.1", "jsdom@26.1.0", "zod@4.1.8")

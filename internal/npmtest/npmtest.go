@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"example.com/gatehouse/internal/slowtest"
 )
 
 const (
@@ -19,8 +21,9 @@ const (
 )
 
 // Install installs packages, each as name@version, without running their scripts, and
-// returns the directory. Without npm or its registry the test fails in CI; elsewhere it
-// is skipped, with a message that names what is not tested.
+// returns the directory. It makes the test a slow one, which [slowtest.Skip] skips. Without
+// npm or its registry the test fails in CI; elsewhere it is skipped, with a message that
+// names what is not tested.
 func Install(t testing.TB, what string, packages ...string) string {
 	t.Helper()
 	dir := t.TempDir()
@@ -68,6 +71,7 @@ func Run(t testing.TB, dir string, args ...string) {
 
 func npm(t testing.TB, dir, what string, args ...string) {
 	t.Helper()
+	slowtest.Skip(t, what)
 	ctx, cancel := context.WithTimeout(t.Context(), installTimeout)
 	defer cancel()
 	args = append(args, "--prefix", dir, "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error")

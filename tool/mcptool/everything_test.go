@@ -14,7 +14,6 @@ import (
 	"time"
 
 	"example.com/gatehouse/internal/npmtest"
-	"example.com/gatehouse/internal/slowtest"
 	"example.com/gatehouse/tool"
 	"example.com/gatehouse/tool/mcptool"
 )
@@ -31,7 +30,6 @@ func install(t *testing.T) []string {
 }
 
 func TestTheReferenceServer(t *testing.T) {
-	slowtest.Skip(t, "the reference server of npm")
 	npx := install(t)
 	t.Run("a command", func(t *testing.T) {
 		set, err := mcptool.Command("every", append(npx, "stdio"))
