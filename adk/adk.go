@@ -60,8 +60,9 @@ func Artifacts(s artifact.Service) Option { return func(o *options) { o.artifact
 // Memory has s answer ADK's searches of memory. Without it there is none.
 func Memory(s memory.Service) Option { return func(o *options) { o.memory = s } }
 
-// Timeout bounds each call of the tools with these names by d, also of one that is an agent.
-// Calls of other tools are bounded by the agent's ToolTimeout, see [With].
+// Timeout bounds each call of the tools with these names by d, which is more than 0, also of
+// one that is an agent (agenttool). Calls of other tools are bounded by the agent's
+// ToolTimeout, see [With].
 func Timeout(d time.Duration, tools ...string) Option {
 	return func(o *options) {
 		for _, name := range tools {
@@ -89,6 +90,11 @@ func New(newRoot func(context.Context, agent.Env) (adkagent.Agent, error), opts 
 		o := options{timeouts: map[string]time.Duration{}}
 		for _, option := range opts {
 			option(&o)
+		}
+		for name, d := range o.timeouts {
+			if d <= 0 {
+				return agent.Agent{}, fmt.Errorf("adk: the timeout %v of the tool %q is not more than 0", d, name)
+			}
 		}
 		own, err := newPlugin()
 		if err != nil {

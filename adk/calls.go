@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"iter"
 	"maps"
+	"reflect"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -267,14 +268,25 @@ type limited struct{ function }
 // and does the same with those that it wants confirmed.
 func limit(tools map[string]any) {
 	for name, each := range tools {
+		if isOfSubAgent(each) {
+			continue
+		}
 		switch t := each.(type) {
-		case limited, interface{ DefersResponse() bool }: // the latter of agents, which ADK runs by itself
+		case limited:
 		case streamer:
 			tools[name] = limited{joined{t}}
 		case function:
 			tools[name] = limited{t}
 		}
 	}
+}
+
+// isOfSubAgent reports whether a tool is ADK's own for an agent below the one that has it,
+// such as one of the mode single_turn. ADK runs that agent beside the call and not in its
+// context, and so with the time of the turn. The types are in an internal package of ADK.
+func isOfSubAgent(t any) bool {
+	of := reflect.TypeOf(t)
+	return of != nil && of.Kind() == reflect.Pointer && strings.HasSuffix(of.Elem().PkgPath(), "/internal/workflowinternal")
 }
 
 // joined is a streamer as a function. ADK calls no callbacks for a streamer, so that a call

@@ -141,28 +141,43 @@ func TestTimeLimits(t *testing.T) {
 			}
 		}
 	})
-	t.Run("a tool that asks the model has the time of the turn", func(t *testing.T) {
-		t.Parallel()
-		waited := make(chan error, 1)
-		inner := llm(t, llmagent.Config{Name: "inner", AfterModelCallbacks: []llmagent.AfterModelCallback{
-			func(ctx adkagent.Context, _ *model.LLMResponse, _ error) (*model.LLMResponse, error) {
-				select {
-				case <-ctx.Done():
-				case <-time.After(3 * time.Second):
-				}
-				waited <- ctx.Err()
-				return nil, nil
-			},
-		}})
-		s := agenttest.Start(t, adk.Agent(llm(t, llmagent.Config{Name: "root", Tools: []adktool.Tool{agenttool.New(inner, nil)}}), all(2*time.Second)))
-		s.Model(agenttest.Call("inner", map[string]any{"request": "Think."}), agenttest.Say("Thought."), agenttest.Say("Done."))
-		if got := s.Ask("Think."); got.Text != "Done." || !strings.HasSuffix(sent(got, len(got.Sent)-1), "[inner: map[result:Thought.]]") {
-			t.Errorf("%d %s: %q; the model was sent %s", got.Status, got.Error, got.Text, sent(got, len(got.Sent)-1))
-		}
-		if err := <-waited; err != nil {
-			t.Errorf("the agent was ended: %v", err)
-		}
-	})
+	for _, mode := range []llmagent.Mode{llmagent.ModeChat, llmagent.ModeSingleTurn, llmagent.ModeTask} {
+		t.Run(fmt.Sprintf("an agent that is a tool has the time of the turn, mode %s", mode), func(t *testing.T) {
+			t.Parallel()
+			ended := make(chan error, 8)
+			inner := llm(t, llmagent.Config{Name: "inner", Mode: mode, AfterModelCallbacks: []llmagent.AfterModelCallback{
+				func(ctx adkagent.Context, _ *model.LLMResponse, _ error) (*model.LLMResponse, error) {
+					select {
+					case <-ctx.Done():
+					case <-time.After(3 * time.Second):
+					}
+					ended <- ctx.Err()
+					return nil, nil
+				},
+			}})
+			root := llmagent.Config{Name: "root", Mode: llmagent.ModeChat}
+			if mode == llmagent.ModeChat {
+				root.Tools = []adktool.Tool{agenttool.New(inner, nil)}
+			} else {
+				root.SubAgents = []adkagent.Agent{inner}
+			}
+			s := agenttest.Start(t, adk.Agent(llm(t, root), all(2*time.Second)))
+			s.Model(agenttest.Call("inner", map[string]any{"request": "Think."}))
+			if mode == llmagent.ModeTask {
+				s.Model(agenttest.Call("finish_task", map[string]any{"result": "Thought."}))
+			} else {
+				s.Model(agenttest.Say("Thought."))
+			}
+			s.Model(agenttest.Say("Done."))
+			got := s.Ask("Think.")
+			if last := sent(got, len(got.Sent)-1); !strings.HasSuffix(got.Text, "Done.") || !strings.Contains(last, "Thought.") || strings.Contains(last, "too long") {
+				t.Errorf("%d %s: %q; the model was sent %s", got.Status, got.Error, got.Text, last)
+			}
+			if err := <-ended; err != nil {
+				t.Errorf("the agent was ended: %v", err)
+			}
+		})
+	}
 }
 
 // What a tool does that has outlived its call is in no state; -race finds what it would
@@ -220,6 +235,17 @@ func TestAToolThatStreams(t *testing.T) {
 		}
 		if got.Text != "Done." || !strings.HasSuffix(sent(got, len(got.Sent)-1), want) {
 			t.Errorf("confirm %v: %+v; the model was sent %s", confirm, got, sent(got, len(got.Sent)-1))
+		}
+	}
+}
+
+func TestATimeoutIsMoreThanZero(t *testing.T) {
+	t.Parallel()
+	root := llm(t, llmagent.Config{Name: "root"})
+	for d, want := range map[time.Duration]string{time.Second: "", 0: `timeout 0s of the tool "pay"`, -time.Second: `timeout -1s of the tool "pay"`} {
+		_, err := adk.Agent(root, adk.Timeout(d, "pay"))(t.Context(), agent.Env{})
+		if (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
+			t.Errorf("%v: %v", d, err)
 		}
 	}
 }
