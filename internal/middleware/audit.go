@@ -80,14 +80,14 @@ func (r *refusals) admit(principal string, now time.Time) bool {
 }
 
 // leftOut returns the entry of those that were left out, once, when their minute is over;
-// the zero time is the end of the process.
+// the zero time, which is in no such minute, is the end of the process.
 func (r *refusals) leftOut(now time.Time) (audit.Entry, bool) {
 	if r.left.Load() == 0 {
 		return audit.Entry{}, false
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if !now.IsZero() && now.Unix()/60 == r.minute {
+	if now.Unix()/60 == r.minute {
 		return audit.Entry{}, false
 	}
 	left := r.left.Swap(0)

@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"net/http"
+	"net/http/httptest"
 	"strconv"
 	"strings"
 	"testing"
@@ -125,6 +127,38 @@ func TestTheEntryOfAClientThatLeft(t *testing.T) {
 			t.Errorf("turn %q: %+v", turn, got)
 		}
 	}
+	record := &telemetry.Record{}
+	ctx := telemetry.WithRecord(t.Context(), record)
+	telemetry.Fail(ctx, api.Fail(api.Internal, nil))
+	telemetry.SetTurn(ctx, func(set *telemetry.Turn) { set.ID = "a" })
+	got := m.auditEntries(ctx, &requestState{record: record, authenticated: true, action: "session.turn"}, 500)
+	if len(got) != 1 || got[0].Outcome != string(api.Internal) || got[0].Status != 500 {
+		t.Errorf("a turn whose answer failed: %+v", got)
+	}
+}
+
+// A body is read by a handler that a client waits for; of a method without one it is not.
+func TestWhichRequestsWaitForTheirBody(t *testing.T) {
+	t.Parallel()
+	for method, want := range map[string]bool{http.MethodPost: true, http.MethodPut: true, http.MethodGet: false, http.MethodDelete: false} {
+		for body, want := range map[string]bool{"{}": want, "": false} {
+			if got := readsBody(httptest.NewRequestWithContext(t.Context(), method, "/", strings.NewReader(body))); got != want {
+				t.Errorf("%s with the body %q: %t", method, body, got)
+			}
+		}
+	}
+}
+
+// A body that was refused its place stays refused.
+func TestABodyIsReadAfterItsEnd(t *testing.T) {
+	t.Parallel()
+	b := &gatedBody{ReadCloser: io.NopCloser(strings.NewReader("body")), admit: func() error { return api.Fail(api.Overloaded, nil) }}
+	if _, err := io.ReadAll(b); err == nil {
+		t.Error("it was not refused")
+	}
+	if n, err := b.Read(make([]byte, 8)); n != 0 || err == nil || err == io.EOF || b.bytes != 4 {
+		t.Errorf("%d bytes, %v, %d in all", n, err, b.bytes)
+	}
 }
 
 // Whom the audit has refusals of: a stranger's only for the credential, an origin or
@@ -232,6 +266,10 @@ func TestAFloodOfRefusalsInTheAudit(t *testing.T) {
 		}
 		if err := m.Audit.Close(); err != nil || !strings.Contains(out.String(), fmt.Sprintf(`"count":%d,`, 2+maxRefused)) {
 			t.Errorf("at the end: %v, %s", err, &out)
+		}
+		written := out.String()
+		if err := NewAudit(log, false).Close(); err != nil || out.String() != written {
+			t.Errorf("of nothing left out: %v, %s", err, &out)
 		}
 	})
 }

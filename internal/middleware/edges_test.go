@@ -64,8 +64,8 @@ func TestTheBoundOfHeaders(t *testing.T) {
 		}
 		w := httptest.NewRecorder()
 		d.ServeHTTP(w, r)
-		if w.Code != tt.status {
-			t.Errorf("%s: %d, want %d", name, w.Code, tt.status)
+		if w.Code != tt.status || (w.Body.String() == "Request Header Fields Too Large\n") != (w.Code == 431) {
+			t.Errorf("%s: %d %s, want %d", name, w.Code, w.Body, tt.status)
 		}
 	}
 }

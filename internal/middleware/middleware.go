@@ -109,10 +109,8 @@ type requestState struct {
 type stateKey struct{}
 
 func stateOf(ctx context.Context) *requestState {
-	if state, ok := ctx.Value(stateKey{}).(*requestState); ok {
-		return state
-	}
-	return &requestState{}
+	state, _ := ctx.Value(stateKey{}).(*requestState) // ServeHTTP has set it
+	return state
 }
 
 // ServeHTTP takes every request from its id to its line in the log.

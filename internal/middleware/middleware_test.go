@@ -210,6 +210,7 @@ func TestWhatEveryAnswerHas(t *testing.T) {
 			t.Errorf("%s: %d %v", path, w.Code, h)
 		}
 	}
+	refused(t, d.get(t, "/error", "X-API-Key", "plain"), 503, "overloaded")
 	r := httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/public", nil)
 	w := httptest.NewRecorder()
 	d.ServeHTTP(w, r)
@@ -261,16 +262,20 @@ func TestAHandlerMayDropItsConnection(t *testing.T) {
 	d := newDoor(t, anybody(), nil, api.Route{Method: "GET", Path: "/drop", Public: true, Handler: func(http.ResponseWriter, *http.Request) error {
 		panic(http.ErrAbortHandler)
 	}})
+	w := httptest.NewRecorder()
 	defer func() {
 		if p := recover(); p != http.ErrAbortHandler { //nolint:errorlint // a panic's value
 			t.Errorf("panic %v, want %v passed on", p, http.ErrAbortHandler)
+		}
+		if w.Flushed {
+			t.Error("an answer is sent")
 		}
 		d.log.one(t)
 		if err := d.gate.Shut(t.Context()); err != nil {
 			t.Errorf("the request is still counted: %v", err)
 		}
 	}()
-	d.get(t, "/drop")
+	d.ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/drop", nil))
 }
 
 func TestWhoIsRefused(t *testing.T) {

@@ -17,7 +17,7 @@ func (m *middleware) recover(w *recorder, r *http.Request) {
 	if p == nil {
 		return
 	}
-	if err, ok := p.(error); ok && errors.Is(err, http.ErrAbortHandler) {
+	if err, _ := p.(error); errors.Is(err, http.ErrAbortHandler) {
 		panic(p) // the server's own way to drop a connection
 	}
 	e := telemetry.Panicked(r.Context(), m.Log, p)

@@ -6,10 +6,30 @@ import (
 	"testing"
 	"time"
 
+	"example.com/gatehouse/internal/api"
 	"example.com/gatehouse/internal/limit"
 	"example.com/gatehouse/internal/middleware"
 	"example.com/gatehouse/internal/telemetry"
 )
+
+// A call that may ask the model needs a whole turn of its limit, also if it then costs less; others
+// need a tenth.
+func TestWhatACallNeedsOfItsLimit(t *testing.T) {
+	t.Parallel()
+	now := func() time.Time { return time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC) }
+	d := newDoor(t, byKey(t), func(c *middleware.Config) {
+		c.Limiter = limit.New(limit.Config{Counters: limit.NewMemory(now), MaxInstances: 1, Now: now, Log: telemetry.Discard()})
+		c.Limits = limit.Limits{PerMinute: 1, CallerPerMinute: 1}
+	}, api.Route{Method: http.MethodPost, Path: "/x", Handler: func(w http.ResponseWriter, r *http.Request) error { return api.WriteSuccess(w, r, "ok", nil) }})
+	for i, tt := range []struct {
+		method, path string
+		status       int
+	}{{"POST", "/x", 200}, {"POST", "/x", 429}, {"GET", "/private/x", 200}} {
+		if w := d.send(t, tt.method, tt.path, "X-API-Key", "plain"); w.Code != tt.status {
+			t.Errorf("call %d: %d %s, want %d", i, w.Code, w.Body, tt.status)
+		}
+	}
+}
 
 // Of several reasons to refuse a request the credential is reported first, then the limit,
 // then what was asked for: who cannot be known learns nothing else, and mistakes are not free.
