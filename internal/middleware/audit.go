@@ -165,9 +165,8 @@ func (m *middleware) requestEntries(ctx context.Context, state *requestState, st
 		Session: turn.Session, Turn: turn.Number, Model: turn.Model, Agent: turn.Agent, Tokens: turn.Tokens, CostUSD: turn.CostUSD,
 		Calls: turn.Calls, Status: status, RequestID: api.RequestID(ctx),
 	}
-	if trace, ok := m.Observer.Trace(ctx); ok {
-		entry.Trace, entry.SpanID, entry.TraceSampled = trace.Name, trace.SpanID, trace.Sampled
-	}
+	trace, _ := m.Observer.Trace(ctx)
+	entry.Trace, entry.SpanID, entry.TraceSampled = trace.Name, trace.SpanID, trace.Sampled
 	if turn.Replayed {
 		entry.Action = turnReplay
 	}

@@ -279,6 +279,12 @@ func TestAFloodOfRefusalsInTheAudit(t *testing.T) {
 func TestTheEntryOfAReaderThatFinishesTheRun(t *testing.T) {
 	t.Parallel()
 	m := &middleware{Config: Config{Audit: newTestAudit(t, false)}}
+	approved := &telemetry.Record{}
+	ctx := telemetry.WithRecord(t.Context(), approved)
+	telemetry.SetTurn(ctx, func(set *telemetry.Turn) { set.ID = "b" })
+	if got := m.auditEntries(ctx, &requestState{record: approved, authenticated: true, action: "run.approve"}, 200); len(got) != 1 || got[0].Action != "run.approve" {
+		t.Errorf("who approves it: %+v", got)
+	}
 	for turn, want := range map[string]string{"": api.AuditRunRead, "a": api.AuditTurn} {
 		record := &telemetry.Record{}
 		ctx := telemetry.WithRecord(t.Context(), record)
@@ -289,6 +295,31 @@ func TestTheEntryOfAReaderThatFinishesTheRun(t *testing.T) {
 		}
 	}
 }
+
+// An answer has its status and its bytes in the log as they were sent.
+func TestWhatIsRecordedOfAnAnswer(t *testing.T) {
+	t.Parallel()
+	w := &recorder{ResponseWriter: httptest.NewRecorder()}
+	w.WriteHeader(http.StatusCreated)
+	w.WriteHeader(http.StatusOK) // not sent
+	for range 2 {
+		if n, err := io.WriteString(w, "body"); n != 4 || err != nil {
+			t.Error(n, err)
+		}
+	}
+	if status := w.outcome(&telemetry.Record{}); status != http.StatusCreated || w.bytes != 8 {
+		t.Errorf("%d, %d bytes", status, w.bytes)
+	}
+	broken := &recorder{ResponseWriter: brokenWriter{httptest.NewRecorder()}}
+	if n, err := io.WriteString(broken, "body"); n != 3 || err == nil || broken.bytes != 3 {
+		t.Errorf("%d bytes of a connection that broke, %v, %d in the log", n, err, broken.bytes)
+	}
+}
+
+// brokenWriter sends three bytes of what is written.
+type brokenWriter struct{ http.ResponseWriter }
+
+func (brokenWriter) Write([]byte) (int, error) { return 3, io.ErrClosedPipe }
 
 // What a task did is in the audit as its run's caller's, with an action that its route
 // does not tell; a task that found nothing to do is not in it.

@@ -140,6 +140,9 @@ func TestTheBoundIsSharedAndKept(t *testing.T) {
 				doors[i%2].ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/work", nil))
 				switch w.Code {
 				case 200:
+					if !strings.Contains(w.Body.String(), "worked") {
+						t.Errorf("answered without work: %s", w.Body)
+					}
 					answered.Add(1)
 				case 503:
 					turnedAway.Add(1)

@@ -27,6 +27,8 @@ func TestWhatACallNeedsOfItsLimit(t *testing.T) {
 	}{{"POST", "/x", 200}, {"POST", "/x", 429}, {"GET", "/private/x", 200}} {
 		if w := d.send(t, tt.method, tt.path, "X-API-Key", "plain"); w.Code != tt.status {
 			t.Errorf("call %d: %d %s, want %d", i, w.Code, w.Body, tt.status)
+		} else if w.Header().Get("RateLimit") == "" {
+			t.Errorf("call %d: %v", i, w.Header())
 		}
 	}
 }
