@@ -465,7 +465,7 @@ func (s *Service) tryAnswers(ctx context.Context, key runKey, later bool, answer
 	}
 	var said []string
 	for _, a := range given {
-		if err := s.answerable(record, a.CallID); err != nil {
+		if err := s.answerable(&next, a.CallID); err != nil { // by the answers before it, too
 			return nil, err
 		}
 		if a.Reason, err = s.comment(ctx, key.session, record.Turn, "approval", a.Reason, maxReason); err != nil {

@@ -3,6 +3,7 @@ package openai_test
 import (
 	"bufio"
 	"context"
+	"fmt"
 	"io"
 	"net/http"
 	"slices"
@@ -194,6 +195,10 @@ func TestAToolThatAsks(t *testing.T) {
 			body := `{"previous_response_id":"` + waits["id"].(string) + `","input":[{"type":"mcp_approval_response","approval_request_id":"` + request + `",` + c.answer + `}]`
 			if status, refused, _ := s.do(t, http.MethodPost, "/v1/responses", body+"}", "Authorization", "Bearer bob-key"); status != http.StatusNotFound {
 				t.Errorf("a stranger's answer: %d %v", status, refused)
+			}
+			both := fmt.Sprintf(`{"previous_response_id":%q,"input":[{"type":"mcp_approval_response","approval_request_id":%q,"approve":false},{"type":"mcp_approval_response","approval_request_id":%[2]q,"approve":true}]}`, waits["id"], request)
+			if status, refused, _ := s.do(t, http.MethodPost, "/v1/responses", both); status != http.StatusConflict || len(paid) != 0 {
+				t.Errorf("a denial and an approval of one call at once: %d %v, paid %d times", status, refused, len(paid))
 			}
 			var done any
 			if c.stream {
