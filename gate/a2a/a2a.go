@@ -62,9 +62,8 @@ func (d *door) serve(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	defer leave()
-	// Each call of a batch would cost what one does, and the request one permit.
-	if bytes.HasPrefix(bytes.TrimSpace(body), []byte("[")) {
-		return api.Malformed("body", "must be one message: batches are not supported")
+	if err := api.CheckRPC(body); err != nil {
+		return err
 	}
 	var envelope struct {
 		ID     any    `json:"id"`
@@ -84,7 +83,9 @@ func (d *door) serve(w http.ResponseWriter, r *http.Request) error {
 	inner := r.WithContext(ctx)
 	inner.Body, inner.ContentLength = io.NopCloser(bytes.NewReader(body)), int64(len(body))
 	c.control = http.NewResponseController(w)
-	handler.ServeHTTP(&writer{ResponseWriter: w, control: c.control, void: strings.Contains(strings.ToLower(envelope.Method), "delete")}, inner)
+	handler.ServeHTTP(&writer{
+		ResponseWriter: w, control: c.control, void: strings.Contains(strings.ToLower(envelope.Method), "delete"), request: api.RequestID(r.Context()),
+	}, inner)
 	c.working.Wait()
 	return nil
 }
@@ -116,12 +117,13 @@ type writer struct {
 	http.ResponseWriter
 	control *http.ResponseController
 	void    bool // the method has no result
+	request string
 }
 
 // Write implements [http.ResponseWriter].
 func (w *writer) Write(b []byte) (int, error) {
 	api.BoundWrite(w.control)
-	_, err := w.ResponseWriter.Write(a2awire.Mend(b, w.void))
+	_, err := w.ResponseWriter.Write(a2awire.Mend(b, w.void, w.request))
 	return len(b), err
 }
 

@@ -20,6 +20,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"io"
 	"net/http"
 	"strings"
@@ -88,8 +89,21 @@ func (d *door) rescued(next sdk.MethodHandler) sdk.MethodHandler {
 				result, err = nil, rpcFailure(ctx, telemetry.Panicked(ctx, d.Invoke.Log, p))
 			}
 		}()
+		// The SDK's words for it name its types.
+		if call, ok := req.(*sdk.CallToolRequest); ok && call.Params != nil && !isObject(call.Params.Arguments) {
+			refused := &sdk.CallToolResult{}
+			refused.SetError(errArguments)
+			return refused, nil
+		}
 		return next(ctx, method, req)
 	}
+}
+
+var errArguments = errors.New("the arguments are not an object")
+
+// isObject reports whether arguments may be an object's; without any there is nothing wrong.
+func isObject(arguments json.RawMessage) bool {
+	return len(arguments) == 0 || arguments[0] == '{' || string(arguments) == "null"
 }
 
 // rpcFailure returns err as an error of JSON-RPC inside of the SDK, with the gate's own code
@@ -122,9 +136,8 @@ func (d *door) serve(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	// Each call of a batch would cost what one does, and the request one permit.
-	if bytes.HasPrefix(bytes.TrimSpace(body), []byte("[")) {
-		return api.Malformed("body", "must be one message: batches are not supported")
+	if err := api.CheckRPC(body); err != nil {
+		return err
 	}
 	r = r.WithContext(context.WithValue(r.Context(), requestKey{}, r))
 	r.Body, r.ContentLength = io.NopCloser(bytes.NewReader(body)), int64(len(body))

@@ -4,8 +4,12 @@ package a2awire
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
+	"slices"
 
 	"github.com/a2aproject/a2a-go/v2/a2a"
+
+	"example.com/gatehouse/internal/api"
 )
 
 // Value returns a JSON value as a part that keeps its digits, nil for null and for none.
@@ -21,14 +25,30 @@ func Value(encoded json.RawMessage) *a2a.Part {
 	return part
 }
 
-// The beginning of an error about parameters, up to the words of encoding/json. In a text of
-// the agent or of a caller the quotes would be escaped.
-var invalid = []byte(`"error":{"code":-32602,"message":"invalid params`)
+// An sdkError is a kind of error that the server makes by itself.
+type sdkError struct {
+	code  int
+	gate  api.Code
+	words string // that its message begins with, up to what names types of the program; "" for none
+	end   string // in the place of these
+}
+
+var sdkErrors = []sdkError{
+	{-32700, api.MalformedRequest, "parse error", ": what was sent cannot be read"},
+	{-32600, api.MalformedRequest, "", ""},
+	{-32601, api.NotFound, "", ""},
+	{-32602, api.ValidationFailed, "invalid params", ": they are not what the method takes"},
+	{-32002, api.SessionConflict, "", ""},
+	{-32003, api.ValidationFailed, "", ""},
+	{-32007, api.NotFound, "", ""},
+}
 
 // Mend returns an answer as JSON-RPC and clients have it. An answer that is void, of a method
-// without a result, has the result null, which the server leaves out. An error about
-// parameters does not name the types of the program.
-func Mend(answer []byte, void bool) []byte {
+// without a result, has the result null, which the server leaves out. The server's own errors
+// have the gate's code and the request's id in their metadata, as the gate's have, and do not
+// name the types of the program. In a text of the agent or of a caller what is looked for has
+// its quotes escaped.
+func Mend(answer []byte, void bool, requestID string) []byte {
 	if void {
 		var members map[string]json.RawMessage
 		if json.Unmarshal(answer, &members) == nil && members["error"] == nil && members["result"] == nil {
@@ -36,17 +56,36 @@ func Mend(answer []byte, void bool) []byte {
 			answer, _ = json.Marshal(members)           // of JSON
 		}
 	}
-	begin := bytes.Index(answer, invalid)
-	if begin < 0 {
+	begin := bytes.Index(answer, []byte(`"error":{"code":-32`))
+	if begin < 0 || bytes.Contains(answer[:begin], []byte(`"result":`)) {
 		return answer
 	}
-	begin += len(invalid)
+	for _, kind := range sdkErrors {
+		head := fmt.Appendf(nil, `"error":{"code":%d,"message":"%s`, kind.code, kind.words)
+		if !bytes.HasPrefix(answer[begin:], head) {
+			continue
+		}
+		if kind.words != "" {
+			answer = replaceText(answer, begin+len(head), kind.end)
+		}
+		// The gate's own have more before the time.
+		const time = `"metadata":{"timestamp":`
+		if at := bytes.Index(answer, []byte(time)); at > begin {
+			added := fmt.Appendf(nil, `"metadata":{"error":%q,"request_id":%q,"timestamp":`, kind.gate, requestID)
+			answer = slices.Concat(answer[:at], added, answer[at+len(time):])
+		}
+	}
+	return answer
+}
+
+// replaceText replaces what is left of a JSON text from begin on, if that has an end.
+func replaceText(answer []byte, begin int, text string) []byte {
 	for end := begin; end < len(answer); end++ {
 		switch answer[end] {
 		case '\\':
 			end++
 		case '"':
-			return bytes.Join([][]byte{answer[:begin], answer[end:]}, []byte(": they are not what the method takes"))
+			return slices.Concat(answer[:begin], []byte(text), answer[end:])
 		}
 	}
 	return answer

@@ -21,6 +21,14 @@ func TestMend(t *testing.T) {
 			`{"id":1,"error":{"code":-32602,"message":"invalid params: they are not what the method takes","data":[]}}`},
 		{"a type in a stream", "id: 1\ndata: {\"error\":{\"code\":-32602,\"message\":\"invalid params: json: T\"}}\n\n", false,
 			"id: 1\ndata: {\"error\":{\"code\":-32602,\"message\":\"invalid params: they are not what the method takes\"}}\n\n"},
+		{"an error of the server's own", `{"id":1,"error":{"code":-32601,"message":"method not found","data":[{"@type":"x","metadata":{"timestamp":"T"}}]}}`, false,
+			`{"id":1,"error":{"code":-32601,"message":"method not found","data":[{"@type":"x","metadata":{"error":"not_found","request_id":"id","timestamp":"T"}}]}}`},
+		{"what is no JSON", `{"error":{"code":-32700,"message":"parse error: invalid character \"x\"","data":[{"metadata":{"timestamp":"T"}}]}}`, false,
+			`{"error":{"code":-32700,"message":"parse error: what was sent cannot be read","data":[{"metadata":{"error":"malformed_request","request_id":"id","timestamp":"T"}}]}}`},
+		{"an error of the gate's with its code", `{"error":{"code":-32602,"message":"x","data":[{"metadata":{"error":"validation_failed","timestamp":"T"}}]}}`, false,
+			`{"error":{"code":-32602,"message":"x","data":[{"metadata":{"error":"validation_failed","timestamp":"T"}}]}}`},
+		{"a result with an error in it", `{"result":{"error":{"code":-32601,"message":"x","data":[{"metadata":{"timestamp":"T"}}]}}}`, false,
+			`{"result":{"error":{"code":-32601,"message":"x","data":[{"metadata":{"timestamp":"T"}}]}}}`},
 		{"an error of the gate's", `{"error":{"code":-32602,"message":"Part of what was sent is missing."}}`, false, `{"error":{"code":-32602,"message":"Part of what was sent is missing."}}`},
 		{"an answer that quotes one", `{"result":{"text":"\"error\":{\"code\":-32602,\"message\":\"invalid params: json\"}"}}`, false,
 			`{"result":{"text":"\"error\":{\"code\":-32602,\"message\":\"invalid params: json\"}"}}`},
@@ -29,7 +37,7 @@ func TestMend(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			if got := string(a2awire.Mend([]byte(tt.answer), tt.void)); got != tt.want {
+			if got := string(a2awire.Mend([]byte(tt.answer), tt.void, "id")); got != tt.want {
 				t.Errorf("%s, want %s", got, tt.want)
 			}
 		})

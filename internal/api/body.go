@@ -210,6 +210,21 @@ func checkForm(raw []byte) error {
 	}
 }
 
+// CheckRPC refuses a message of JSON-RPC that a protocol's SDK would take: a batch, each call
+// of which costs what a request does, and an object that two readers could understand
+// differently, as [Body.Decode] does. What is no JSON is left to the SDK, which has a code
+// for that.
+func CheckRPC(raw []byte) error {
+	text := jsontext.Value(bytes.TrimSpace(raw))
+	switch {
+	case bytes.HasPrefix(text, []byte("[")):
+		return Malformed("body", "must be one message: batches are not supported")
+	case bytes.HasPrefix(text, []byte("{")) && text.IsValid(jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true)):
+		return checkForm(raw)
+	}
+	return nil
+}
+
 func hasValue(raw []byte) bool { return len(bytes.TrimSpace(raw)) > 0 }
 
 // wrongValue is the issue of a field that may be one of the client's own making.
@@ -218,7 +233,13 @@ const wrongValue = "has a value of the wrong type or size"
 // decodeError is for what well-formed JSON cannot become in Go: a number that
 // no float holds, a float where an integer is due.
 func decodeError(err error) error {
+	if errors.Is(err, jsontext.ErrDuplicateName) {
+		return Malformed("body", "must not name a field twice")
+	}
 	if semantic, ok := errors.AsType[*json.SemanticError](err); ok {
+		if semantic.JSONPointer == "" {
+			return Malformed("body", "must be one JSON object")
+		}
 		field := strings.ReplaceAll(strings.TrimPrefix(string(semantic.JSONPointer), "/"), "/", ".")
 		e := Invalid(fieldName(field), wrongValue)
 		// Not err, which quotes names and values of the body.
