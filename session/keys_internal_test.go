@@ -31,8 +31,8 @@ func TestTheRecordUnderWhichATurnIsAppended(t *testing.T) {
 		"the queue, of which it was taken":  {change: func(_, stored *Run) { stored.Holder = Queued }, revision: 2, state: Done},
 		"nobody, left by another":           {change: func(_, stored *Run) { stored.Holder = "" }, want: ErrFenced, revision: 1, state: Done},
 		"nobody, before it was asked":       {change: func(_, stored *Run) { stored.Holder, stored.Request = "", nil }, revision: 2, state: Done},
-		"nobody, of a run that waits":       {change: func(own, stored *Run) { stored.Holder, stored.State, own.State = "", Waiting, Waiting }, revision: 2, state: Waiting},
-		"a run without a holder":            {change: func(own, stored *Run) { own.Holder, stored.Holder = "", "b" }, revision: 2, state: Done},
+		"nobody, of a run that waits":       {change: func(own, stored *Run) { stored.Holder, stored.State, own.State = "", Waiting, Waiting }, want: ErrFenced, revision: 1, state: Waiting},
+		"a run without a holder":            {change: func(own, stored *Run) { own.Holder, stored.Holder = "", "b" }, want: ErrFenced, revision: 1, state: Done},
 		"another end":                       {change: func(_, stored *Run) { stored.State = Failed }, want: errOver, revision: 1, state: Done},
 		"the same end":                      {change: func(_, stored *Run) { stored.State = Done }, revision: 2, state: Done},
 		"another end, before it was asked":  {change: func(_, stored *Run) { stored.State, stored.Request = Failed, nil }, revision: 2, state: Done},
@@ -96,8 +96,8 @@ func TestTheClaimOfARun(t *testing.T) {
 		"its key":                        {"k", &KeyEntry{Run: run}, true, nil},
 		"a key that is not there":        {"k", nil, false, ErrTakenOver},
 		"a key of another run":           {"k", &KeyEntry{Run: "other"}, false, ErrTakenOver},
-		"a key of its turn, which waits": {"k", &KeyEntry{Turn: 3, ID: run}, false, nil},
-		"a key of another turn":          {"k", &KeyEntry{Turn: 3, ID: "other", Run: run}, false, ErrTakenOver},
+		"a key of its turn, which waits": {"k", &KeyEntry{Turn: 1, ID: run}, false, nil},
+		"a key of another turn":          {"k", &KeyEntry{Turn: 1, ID: "other", Run: run}, false, ErrTakenOver},
 	} {
 		s := &Session{Keys: map[string]KeyEntry{}}
 		if tt.entry != nil {

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
+	"strings"
 	"testing"
 	"time"
 
@@ -119,7 +121,8 @@ func TestAMemorySessionOutgrowsTheStore(t *testing.T) {
 	t.Parallel()
 	const limit = 100_000
 	clock := sessiontest.NewClock()
-	store := session.NewMemory(sessiontest.TTL, limit, clock.Now, telemetry.Discard())
+	var log strings.Builder
+	store := session.NewMemory(sessiontest.TTL, limit, clock.Now, slog.New(slog.NewTextHandler(&log, nil)))
 	key := session.Key{Owner: session.OwnerOf("caller", ""), ID: session.NewID()}
 	s := session.New(key)
 	large := func(n int) session.Turn {
@@ -139,6 +142,9 @@ func TestAMemorySessionOutgrowsTheStore(t *testing.T) {
 	gone := s.Turns - len(s.Recent)
 	if gone < 60 || len(s.Recent) < 15 || s.Recent[0].Number != gone+1 {
 		t.Errorf("%d turns are gone, %d are there, from number %d", gone, len(s.Recent), s.Recent[0].Number)
+	}
+	if n := strings.Count(log.String(), "its oldest turns are dropped"); n != 1 {
+		t.Errorf("%d warnings: %s", n, &log)
 	}
 	// Turns are found by their numbers, as before.
 	for _, tt := range []struct{ after, limit, first, count int }{

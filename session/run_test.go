@@ -61,6 +61,7 @@ func TestStatesOfRuns(t *testing.T) {
 		{"held by nobody", session.Run{State: session.Working}, false, true, false},
 		{"queued a moment ago", session.Run{State: session.Working, Holder: session.Queued}, false, false, true},
 		{"queued so long ago that the first write may come too late", session.Run{State: session.Working, Holder: session.Queued, Silent: session.LeaseTime - time.Second}, false, false, false},
+		{"ended while it was queued", session.Run{State: session.Stopped, Holder: session.Queued}, true, false, false},
 		{"waits for a person", session.Run{State: session.Waiting, Silent: time.Hour}, false, false, false},
 		{"done", session.Run{State: session.Done, Silent: time.Hour}, true, false, false},
 		{"failed", session.Run{State: session.Failed}, true, false, false},

@@ -742,6 +742,32 @@ func cancelled(t *testing.T, store session.Store, clock *Clock) {
 	if err := store.Delete(ctx, key); err == nil {
 		t.Error("Delete went on")
 	}
+	run := saveRun(t, store, newRun(key))
+	user, err := store.LoadUser(t.Context(), key.Owner)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, call := range map[string]func() error{
+		"List":        func() error { _, _, err := store.List(ctx, key.Owner, 10, ""); return err },
+		"Turns":       func() error { _, _, err := store.Turns(ctx, key, 0, 10); return err },
+		"SetFeedback": func() error { return store.SetFeedback(ctx, key, 1, session.Feedback{Score: 1}) },
+		"DeleteAll":   func() error { return store.DeleteAll(ctx, key.Owner) },
+		"LoadUser":    func() error { _, err := store.LoadUser(ctx, key.Owner); return err },
+		"ApplyUser": func() error {
+			return store.ApplyUser(ctx, user, session.UserChange{ID: "w", Name: "n", Value: json.RawMessage("1")})
+		},
+		"LoadRun":  func() error { _, err := store.LoadRun(ctx, key, run.ID); return err },
+		"SaveRun":  func() error { _, err := store.SaveRun(ctx, run); return err },
+		"ListRuns": func() error { _, _, err := store.ListRuns(ctx, key.Owner, session.RunFilter{}, 10, ""); return err },
+		"Ping":     func() error { return store.Ping(ctx) },
+	} {
+		if err := call(); err == nil {
+			t.Errorf("%s went on", name)
+		}
+	}
+	if again, err := store.LoadUser(t.Context(), key.Owner); err != nil || len(again.Values) != 0 {
+		t.Errorf("a user's state: %+v, %v", again, err)
+	}
 	if got := queries(t, store, key); !slices.Equal(got, []string{"one"}) {
 		t.Errorf("turns = %q", got)
 	}
