@@ -303,6 +303,7 @@ func TestWhoIsRefused(t *testing.T) {
 		{"an Accept of neither", "/private/x", []string{"X-API-Key", "plain", "Accept", "text/html"}, 406, "not_acceptable", ""},
 		{"an Accept of neither, on a public route", "/public", []string{"Accept", "text/html"}, 406, "not_acceptable", ""},
 		{"an Accept of neither, on a probe", "/probe", []string{"Accept", "text/html"}, 200, "", ""},
+		{"an Accept of JSON", "/private/x", []string{"X-API-Key", "plain", "Accept", "application/json"}, 200, "", "plain"},
 		{"an Accept of streams", "/private/x", []string{"X-API-Key", "plain", "Accept", "text/event-stream"}, 200, "", "plain"},
 	}
 	for _, tt := range tests {
