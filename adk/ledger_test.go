@@ -248,18 +248,32 @@ func TestTheStateOfAnApprovedCallInATurnThatFails(t *testing.T) {
 		}
 		return said{strings.Join(all, " ")}, nil
 	})
-	for name, reply := range map[string]geminitest.Reply{"the model fails": geminitest.Error(http.StatusBadRequest, "no"), "the answer is blocked": geminitest.Blocked("SAFETY")} {
+	panics := func(_ adkagent.Context, called adktool.Tool, _, _ map[string]any, err error) (map[string]any, error) {
+		if called.Name() == "pay" && err == nil { // not as it asks
+			panic("oh")
+		}
+		return nil, nil
+	}
+	for name, test := range map[string]struct {
+		reply geminitest.Reply
+		after []llmagent.AfterToolCallback
+	}{
+		"the model fails":       {reply: geminitest.Error(http.StatusBadRequest, "no")},
+		"the answer is blocked": {reply: geminitest.Blocked("SAFETY")},
+		"a callback panics":     {after: []llmagent.AfterToolCallback{panics}},
+	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			gemini := geminitest.Start(t)
-			s, _ := serve(t, llm(t, llmagent.Config{Name: "root", Tools: []adktool.Tool{pay, recall}}), session.NewMemory(time.Hour, session.MemoryLimit, time.Now, slog.New(slog.DiscardHandler)), gemini)
+			root := llm(t, llmagent.Config{Name: "root", Tools: []adktool.Tool{pay, recall}, AfterToolCallbacks: test.after})
+			s, _ := serve(t, root, session.NewMemory(time.Hour, session.MemoryLimit, time.Now, slog.New(slog.DiscardHandler)), gemini)
 			gemini.Enqueue(geminitest.Calls(geminitest.FunctionCall{Name: "pay"}))
 			waits, err := s.Ask(t.Context(), trial.Question{Query: "Pay."})
 			if err != nil {
 				t.Fatal(err)
 			}
 			pending, _ := waits.Data["pending"].([]any)[0].(map[string]any)
-			gemini.Handle(func(geminitest.Request) geminitest.Reply { return reply })
+			gemini.Handle(func(geminitest.Request) geminitest.Reply { return test.reply })
 			rest, err := s.Approve(t.Context(), fmt.Sprint(waits.Data["run_id"]), fmt.Sprint(pending["call_id"]), true, "", nil)
 			if err != nil || rest.Data["finish_reason"] != "FAILED" {
 				t.Fatalf("%v: %+v", err, rest)
@@ -270,7 +284,7 @@ func TestTheStateOfAnApprovedCallInATurnThatFails(t *testing.T) {
 			if err != nil || next.Text != "So." {
 				t.Fatalf("%v: %+v", err, next)
 			}
-			if got := results(next); fmt.Sprint(got[len(got)-1]) != "map[text:paid=true user:paid=true app:paid=true]" {
+			if got := results(next); fmt.Sprint(got) != "[map[text:paid] map[text:paid=true user:paid=true app:paid=true]]" {
 				t.Errorf("the model was sent %v", got)
 			}
 		})

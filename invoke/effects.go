@@ -492,6 +492,7 @@ func (g *generation) fail(finish genai.FinishReason, failed *api.Error) error {
 			}
 			end := callEnd{Part: session.Part{Name: e.Name}, Response: toolError(errNoEnd, maxToolError)}
 			if e.Done {
+				end = callEnd{} // decoding would add to the map
 				if err := decodeNumbers(e.Result, &end); err != nil {
 					return err
 				}

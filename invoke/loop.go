@@ -15,6 +15,7 @@ import (
 	"example.com/gatehouse/internal/api"
 	"example.com/gatehouse/internal/loop"
 	"example.com/gatehouse/internal/model"
+	"example.com/gatehouse/internal/rescue"
 	"example.com/gatehouse/internal/truncate"
 	"example.com/gatehouse/session"
 	"example.com/gatehouse/tool"
@@ -92,6 +93,9 @@ func (s *Service) loop(ctx context.Context, g *generation, req Request) error {
 	}
 	err := callOwn(during, func() error { return s.Agent.Loop.Answer(during, t) })
 	t.close()
+	if _, panicked := errors.AsType[*rescue.Panic](err); panicked { // it goes on from here
+		_ = t.besideCommit(ctx, err)
+	}
 	return t.besideCommit(ctx, t.outcome(ctx, err))
 }
 

@@ -147,7 +147,7 @@ func TestModelCallsAroundAnApprovedCall(t *testing.T) {
 		t.Fatalf("%+v", rest)
 	}
 	s.Do(agenttest.Request{Query: "Did you?", SessionID: waits.SessionID})
-	if len(past) != 1 || !strings.Contains(string(past[0].Contents), `"paid":true`) {
+	if len(past) != 1 || !strings.Contains(string(past[0].Contents), `"response":{"paid":true}`) {
 		t.Errorf("the next turn reads %+v", past)
 	}
 }
