@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"time"
 
 	"google.golang.org/genai"
 
@@ -75,6 +76,25 @@ func (s *Service) Asking(ctx context.Context, req Request) Runner {
 // Watching is [Service.Watch], from the start on, as a Runner.
 func (s *Service) Watching(ctx context.Context, runID string) Runner {
 	return func(show func(Event) error) (*Response, error) { return s.Watch(ctx, runID, "", show) }
+}
+
+// endTime is how long End waits for a run that is stopped: it ends within 1.5 s, wherever it
+// is worked on, unless its process died.
+const endTime = 10 * time.Second
+
+// End stops a run of the caller and waits for what it comes to, which is nil where that
+// takes longer than 10 s, or the run left nothing. The error is an [*api.Error].
+func (s *Service) End(ctx context.Context, runID string) (*Response, error) {
+	if err := s.Stop(ctx, runID); err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, endTime)
+	defer cancel()
+	response, err := s.Watch(ctx, runID, "", nil)
+	if err != nil {
+		return nil, nil // the stop holds
+	}
+	return response, nil
 }
 
 // Show streams the events of a run in a dialect. A failure before the first event is

@@ -23,7 +23,6 @@ import (
 )
 
 const (
-	stopTime  = 10 * time.Second                           // in which a run that is canceled should end
 	answerID  = "answer"                                   // of a task's artifact
 	pushField = "configuration.taskPushNotificationConfig" // of a message
 )
@@ -496,17 +495,14 @@ func (c *call) CancelTask(_ context.Context, task *a2a.CancelTaskRequest) (*a2a.
 	if _, err := c.Invoke.Read(ctx, string(task.ID)); err != nil { // a stop may come before the run's record
 		return nil, c.failed(unknownTask(err))
 	}
-	if err := c.Invoke.Stop(ctx, string(task.ID)); err != nil {
-		if api.AsError(err).Code == api.SessionConflict {
-			return nil, a2a.ErrTaskNotCancelable
-		}
+	switch response, err := c.Invoke.End(ctx, string(task.ID)); {
+	case err != nil && api.AsError(err).Code == api.SessionConflict:
+		return nil, a2a.ErrTaskNotCancelable
+	case err != nil:
 		return nil, c.failed(unknownTask(err))
-	}
-	ctx, cancel := context.WithTimeout(ctx, stopTime)
-	defer cancel()
-	response, err := c.Invoke.Watch(ctx, string(task.ID), "", nil)
-	if err != nil || response == nil {
+	case response == nil:
 		return &a2a.Task{ID: task.ID, ContextID: info(string(task.ID)).ContextID, Status: a2a.TaskStatus{State: a2a.TaskStateCanceled, Timestamp: new(time.Now())}}, nil
+	default:
+		return c.task(answerOf(response), time.Now()), nil
 	}
-	return c.task(answerOf(response), time.Now()), nil
 }

@@ -1,7 +1,6 @@
 package openai
 
 import (
-	"context"
 	"encoding/base64"
 	"net/http"
 	"strconv"
@@ -15,10 +14,7 @@ import (
 
 var encoding = base64.RawURLEncoding.Strict()
 
-const (
-	removed  = "gatehouse.responses.removed" // the list of an owner's removed responses
-	stopTime = 5 * time.Second               // in which a run that is stopped should end
-)
+const removed = "gatehouse.responses.removed" // the list of an owner's removed responses
 
 // complete handles POST /v1/chat/completions.
 func (d *door) complete(w http.ResponseWriter, r *http.Request) error {
@@ -149,10 +145,7 @@ func (d *door) retrieve(w http.ResponseWriter, r *http.Request) error {
 func (d *door) cancel(w http.ResponseWriter, r *http.Request) error {
 	info, err := d.find(r, r.PathValue("response"))
 	if err == nil && info.State != session.Stopped {
-		if err = d.Invoke.Stop(r.Context(), info.RunID); err == nil {
-			ctx, cancel := context.WithTimeout(r.Context(), stopTime)
-			defer cancel()
-			_, _ = d.Invoke.Watch(ctx, info.RunID, "", nil) // what it came to is read
+		if _, err = d.Invoke.End(r.Context(), info.RunID); err == nil {
 			info, err = d.Invoke.Read(r.Context(), info.RunID)
 		}
 	}

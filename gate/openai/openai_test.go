@@ -222,6 +222,7 @@ func TestAChatWithAHeaderIsOneSession(t *testing.T) {
 		{"a title of it", ``, title, 1},
 		{"what the client claims was said is not read", ``, second, 2},
 		{"an answer made again", ``, second, 2},
+		{"with tools of the page's", `"tools":[{"type":"function","function":{"name":"now"}}],`, second, 2},
 		{"one that is not to be stored", `"store":false,`, second, 2},
 	} {
 		s.gemini.Enqueue(geminitest.Text("Well."))

@@ -3,6 +3,7 @@ package openai_test
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"io"
 	"net/http"
 	"os"
@@ -10,6 +11,7 @@ import (
 	"strings"
 	"testing"
 
+	"example.com/gatehouse/agent"
 	"example.com/gatehouse/internal/geminitest"
 )
 
@@ -47,8 +49,9 @@ func (s *service) replay(t *testing.T, name, key string) (int, string) {
 	return response.StatusCode, string(answer)
 }
 
-// A chat of Open WebUI and one of LibreChat, with the requests by which they make titles
-// and tags, is a session of three turns, of which the last has a picture.
+// A chat of Open WebUI and one of LibreChat, with the requests by which they make titles,
+// tags and further questions, is a session of three turns, of which the last has a picture.
+// Both have the first title made beside the first question; here it comes first.
 func TestRecordedChats(t *testing.T) {
 	t.Parallel()
 	for page, c := range map[string]struct {
@@ -56,12 +59,16 @@ func TestRecordedChats(t *testing.T) {
 		calls []string
 		left  []int // turns after each call
 	}{
-		"openwebui": {"b6e5c9f2-5f0e-4d0c-9e53-0e7c3b9a7f11", []string{"1-question", "2-title", "3-tags", "4-question", "5-picture"}, []int{1, 1, 1, 2, 3}},
-		"librechat": {"c3f0a1de-7f7d-4f55-93c3-1f8a6f0b2c44", []string{"1-question", "2-title", "3-question", "4-picture"}, []int{1, 1, 2, 3}},
+		"openwebui": {"e5ac334f-073c-4118-9570-1f9d3a81e247", []string{"1-title", "2-question", "3-follow-ups", "4-tags", "5-question", "6-picture"}, []int{0, 1, 1, 1, 2, 3}},
+		"librechat": {"c3f0a1de-7f7d-4f55-93c3-1f8a6f0b2c44", []string{"1-title", "2-question", "3-title", "4-question", "5-picture"}, []int{0, 1, 1, 2, 3}},
 	} {
 		t.Run(page, func(t *testing.T) {
 			t.Parallel()
-			s := serve(t, "FILE_TYPES=image/png")
+			s := serveAgent(t, func(ctx context.Context, env agent.Env) (agent.Agent, error) {
+				a, err := newAgent(ctx, env)
+				a.Name = "deployment-advisor"
+				return a, err
+			}, []string{"FILE_TYPES=image/png"})
 			turns := func(key string) int {
 				t.Helper()
 				status, body, _ := s.do(t, http.MethodGet, "/sessions/"+c.chat, "", "Authorization", "Bearer "+key)
@@ -90,7 +97,7 @@ func TestRecordedChats(t *testing.T) {
 				t.Errorf("Ada has %d turns, Bob %d", a, b)
 			}
 			sent := s.gemini.Requests()
-			if ours := string(sent[len(sent)-2].Raw); !strings.Contains(ours, "image/png") || strings.Contains(ours, "Hello Ada.") {
+			if ours := string(sent[len(sent)-2].Raw); !strings.Contains(ours, "image/png") || strings.Contains(ours, "get_current_timestamp") {
 				t.Errorf("the model was sent %s", ours)
 			}
 		})

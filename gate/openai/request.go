@@ -175,6 +175,9 @@ func (d *door) completionOf(r *http.Request, body completionRequest) (req invoke
 	if err != nil {
 		return req, err
 	}
+	if id != "" {
+		body.Tools = nil // pages bring some with each question, which no answer has to use
+	}
 	req, err = d.request(r, "messages", body.Messages, body.options, "", cmp.Or(body.MaxTokens, body.OldMaxTokens))
 	req.Options.NobodyToAsk = true
 	// Pages have titles and searches made before there is a first answer, with the header of
