@@ -237,11 +237,21 @@ func TestReload(t *testing.T) {
 	b.gemini.Enqueue(geminitest.Text("It began", ", and it ended.").WithGate(1, gate))
 	b.ask("Well?")
 	b.Sees(".text", "It began")
+	begun := time.Now()
 	b.Run(chromedp.SendKeys(chromedp.CSS("#query"), "And then"))
 	b.Run(chromedp.Reload())
 	b.Sees(".ask", "Well?")
+	took := time.Since(begun)
 	close(gate)
 	b.answered(1)
+	// It took as long as its user waited, not as long as the page that has it now.
+	said := strings.ReplaceAll(chrometest.Eval[string](b.Tab, `[...document.querySelectorAll('.facts dt')].find((e) => e.textContent === 'Took').nextSibling.textContent`), " ", "")
+	if d, err := time.ParseDuration(said); err != nil || d < took-100*time.Millisecond {
+		t.Errorf("the page says that it took %s, want %s or more", said, took)
+	}
+	if strings.Contains(b.Text(".facts"), "First text") {
+		t.Error("a page that did not see the first text says when it came")
+	}
 	b.Sees(".text", "It began, and it ended.")
 	b.Until(`document.querySelector('#query').value === 'And then'`)
 	if asked := len(b.gemini.Requests()); asked != 1 {

@@ -321,8 +321,8 @@ func TestSessionThatIsGone(t *testing.T) {
 	b.ask("Still there?")
 	b.Sees("#turns .problem", "session_not_found")
 	b.ClickText(".problem button", "New session")
-	b.Until(`document.querySelectorAll('.turn').length === 0`)
-	b.ask("Hello again")
+	b.Until(`document.querySelectorAll('.turn').length === 0 && document.querySelector('#query').value === 'Still there?'`)
+	b.enter()
 	b.answered(1)
 	b.Calm("404")
 }
@@ -605,10 +605,6 @@ func TestPhone(t *testing.T) {
 	chrometest.Call(b.Tab, emulation.SetTouchEmulationEnabled, emulation.SetTouchEmulationEnabledParams{Enabled: true})
 	b.Run(chromedp.Reload())
 	b.Until(`document.querySelector('#version').textContent !== ''`)
-	b.gemini.Enqueue(geminitest.Calls(geminitest.FunctionCall{Name: testagent.Prices, Args: map[string]any{"fruit": "apple"}}), geminitest.Text(showcase+strings.Repeat("W", 300)))
-	b.Run(chromedp.SendKeys(chromedp.CSS("#query"), "Which options are there? "+strings.Repeat("w", 100)))
-	b.Click("#send")
-	b.answered(1)
 	narrow := func(when string) {
 		t.Helper()
 		wide := chrometest.Eval[[]string](b.Tab, `[...document.querySelectorAll('body *')].filter((e) => e.checkVisibility() && !e.closest('pre, .table, .unseen, .skip') && e.getBoundingClientRect().right > innerWidth + 1).map((e) => e.tagName + '.' + e.className)`)
@@ -616,7 +612,27 @@ func TestPhone(t *testing.T) {
 			t.Errorf("%s the page is %d wide, with %q", when, width, wide)
 		}
 	}
+	b.Click("#code summary")
+	narrow("with the code of a call")
+	if b.Count("#jump:not([hidden])") != 0 {
+		t.Error("a button leads to the end of a conversation that has not begun")
+	}
+	b.gemini.Enqueue(geminitest.Calls(geminitest.FunctionCall{Name: testagent.Prices, Args: map[string]any{"fruit": "apple"}}), geminitest.Text(showcase+strings.Repeat("W", 300)))
+	b.Run(chromedp.SendKeys(chromedp.CSS("#query"), "Which options are there? "+strings.Repeat("w", 100)))
+	b.Click("#send")
+	b.answered(1)
 	narrow("with an answer")
+	// The sessions cover the page: Tab stays among them.
+	b.Click("#menu")
+	b.Until(`document.activeElement.id === 'side'`)
+	for range 10 {
+		b.Press(kb.Tab)
+		if got := chrometest.Eval[string](b.Tab, `document.activeElement.closest('#side, body').id || document.activeElement.tagName + document.activeElement.id`); got != "side" && got != "BODY" {
+			t.Errorf("behind the sessions, the focus is on %s", got)
+		}
+	}
+	b.Press(kb.Escape)
+	b.Until(`document.activeElement.id === 'menu'`)
 	if cut := chrometest.Eval[bool](b.Tab, `(() => { document.querySelector('#offline').hidden = false; const name = document.querySelector('h1'); return name.scrollWidth > name.clientWidth; })()`); cut {
 		t.Error("the name is cut off")
 	}

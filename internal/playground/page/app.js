@@ -249,12 +249,12 @@ function follow(change) {
   if (follows) box.scrollTop = box.scrollHeight;
 }
 
-// A button leads to the end, where the end is out of view.
+// A button leads to the end of a conversation, where that is out of view.
 function atEnd() {
   const box = $('scroll');
   return box.scrollHeight - box.scrollTop - box.clientHeight < 80;
 }
-const showJump = () => { $('jump').hidden = atEnd(); };
+const showJump = () => { $('jump').hidden = turns.length === 0 || atEnd(); };
 $('scroll').addEventListener('scroll', showJump, { passive: true });
 // The end stays in view when the room gets smaller, as by a phone's keyboard.
 const sizes = new ResizeObserver((changes) => {
@@ -292,6 +292,16 @@ function startOver(next = null, went = false) {
   $('later').hidden = true;
   if ($('side').matches(':popover-open')) $('side').hidePopover();
 }
+
+// What lies below the sessions of a narrow page is out of reach until they are left.
+const cover = (covered) => { for (const part of document.querySelectorAll('.skip, .column')) part.inert = covered; };
+$('side').addEventListener('beforetoggle', ({ newState }) => { if (newState === 'closed') cover(false); });
+$('side').addEventListener('toggle', ({ newState }) => {
+  if (newState === 'closed') return;
+  cover(true);
+  $('side').focus();
+});
+matchMedia('(width >= 46rem)').addEventListener('change', () => { if ($('side').matches(':popover-open')) $('side').hidePopover(); });
 
 // leave asks before an answer that is being written is given up.
 async function leave() {
@@ -702,13 +712,13 @@ async function ask(query, files, over = []) {
 
 // resume asks again what was being answered when the page was left. The service knows the
 // question by its key: it follows the run that goes on, or returns its answer.
-async function resume({ query, session: id, body, stream, key }) {
+async function resume({ query, session: id, body, stream, key, begun }) {
   if (id !== session || running) return;
   $('welcome').hidden = true;
   const { files, replaces } = JSON.parse(body);
   const turn = new Turn(query, files, replaces ? turns.filter((turn) => turn.number >= replaces) : []);
   $('scroll').scrollTop = $('scroll').scrollHeight;
-  await run(turn, { body, stream, key });
+  await run(turn, { body, stream, key, begun });
 }
 
 // ---- Questions edited, and answers made again
@@ -786,7 +796,8 @@ const sendable = ({ data, uri }) => Boolean(data || uri?.startsWith('/'));
 
 // run asks for the answer of a turn, which stands last where it is to be stored last.
 async function run(turn, request) {
-  keep('asked', { query: turn.query, session, body: request.body, stream: request.stream, key: request.key });
+  const begun = request.begun ?? Date.now();
+  keep('asked', { query: turn.query, session, body: request.body, stream: request.stream, key: request.key, begun });
   turn.clear();
   if (turns.slice(turns.indexOf(turn)).some((later) => later.number > 0)) {
     turns = [...turns.filter((other) => other !== turn), turn];
@@ -857,7 +868,9 @@ async function attend(turn, request, open, failed = () => {}) {
   request.credential = credential();
   request.trace = random(16);
   editing?.cancel();
-  const begun = performance.now();
+  const resumed = request.begun && Date.now() - request.begun; // milliseconds since it was asked
+  delete request.begun;
+  const begun = performance.now() - (resumed ?? 0);
   let first = null;
   let answer = null;
   let failure = null;
@@ -925,7 +938,7 @@ async function attend(turn, request, open, failed = () => {}) {
     turns = turns.filter((other) => !turn.over.includes(other));
     turn.over = [];
     if (answer.finish_reason === 'STOPPED') turn.end.append(el('p', { class: 'warning' }, stopped));
-    const known = { commit: answer.timing?.commit_ms, Took: seconds(took), 'First text': first && seconds(first - begun), Trace: request.trace };
+    const known = { commit: answer.timing?.commit_ms, Took: seconds(took), 'First text': first && resumed == null ? seconds(first - begun) : null, Trace: request.trace };
     if (!replayed) note(answer.run_id, known);
     turn.closing(answer, { ...known, Replayed: replayed ? 'yes: the answer to an earlier call with the same key' : null, request });
     if (request.body && !there && answer.turn !== expected) {
@@ -967,15 +980,22 @@ async function attend(turn, request, open, failed = () => {}) {
       turn.end.append(el('div', { class: 'warning' }, el('p', null, 'Stopped.'), el('div', { class: 'buttons' }, button('Try again', again), ...actions)));
       return;
     }
-    if (failure.code === 'session_not_found') actions.push(button('New session', () => $('new').click()));
-    const conflict = failure.code === 'session_conflict'; // which another try does not change
+    const gone = failure.code === 'session_not_found';
+    const conflict = failure.code === 'session_conflict';
+    if (gone) {
+      actions.push(button('New session', async () => {
+        if (!await leave()) return;
+        startOver(null, true);
+        unsent(turn.query);
+      }));
+    }
     if (conflict) {
       actions.push(button('Load it again', async () => {
         await openSession(session);
         if (turn.query !== replaced?.query && $('query').value.trim() === '') unsent(turn.query);
       }));
     }
-    turn.end.append(problem(failure, conflict ? null : again, ...actions));
+    turn.end.append(problem(failure, conflict || gone ? null : again, ...actions)); // which another try does not change
   });
   say(failure && !control.stopped ? failure.message : 'Stopped.');
 }
@@ -1265,7 +1285,8 @@ async function loadTurns(id, from, here) {
   } catch (error) {
     if (here !== opened) return;
     const failure = asFailure(error);
-    $('turns').append(problem(failure, () => openSession(id), button('New session', () => $('new').click())));
+    const again = failure.code === 'session_not_found' ? null : () => openSession(id);
+    $('turns').append(problem(failure, again, button('New session', () => $('new').click())));
     say(failure.message);
   }
 }
