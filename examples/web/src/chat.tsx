@@ -75,7 +75,8 @@ export function Chat({ id, messages: initial, getToken, onTurn }: Props) {
       <form onSubmit={ask}>
         <input name="text" placeholder="Ask" aria-label="Ask" autoComplete="off" required autoFocus />
         <input name="files" type="file" multiple aria-label="Files" />
-        {busy ? <button type="button" onClick={() => Promise.all([stop(id, getToken), chat.stop()])}>Stop</button> : <button>Send</button>}
+        {/* Two buttons by their keys: one that became the other would send what is in the field. */}
+        {busy ? <button key="stop" type="button" onClick={() => Promise.all([stop(id, getToken), chat.stop()])}>Stop</button> : <button key="send">Send</button>}
         {!busy && chat.messages.length > 0 && (
           <button type="button" onClick={() => chat.regenerate()}>{chat.error ? 'Try again' : 'Answer again'}</button>
         )}

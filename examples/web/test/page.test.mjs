@@ -112,8 +112,11 @@ test('the page', { skip }, async t => {
   await ask('slow please');
   await page.getByText('One moment').waitFor();
   await look(page, 'with an answer that is written');
+  await page.getByLabel('Ask').fill('not yet');
+  const before = sent.length;
   await page.getByRole('button', { name: 'Stop' }).click();
   await page.getByRole('button', { name: 'Send' }).waitFor();
+  assert.deepEqual([await page.getByLabel('Ask').inputValue(), sent.length], ['not yet', before], 'to stop sends nothing');
 
   await page.reload(); // what the service has: the turns and the one that was stopped, without what failed
   await enter();

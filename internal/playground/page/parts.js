@@ -76,7 +76,7 @@ export function approval({ name, args, question, expires_at: expires }, answer) 
   const more = el('details', null, el('summary', null, el('code', null, el('bdi', null, name))), el('div', { class: 'more' }, ...json('Arguments', args)));
   return el('section', { class: 'approval', 'aria-label': 'Approval' }, el('p', { class: 'question', dir: 'auto' }, question), more, reason,
     el('div', { class: 'buttons' }, el('button', { type: 'button', onclick: send(false) }, 'Deny'), el('button', { type: 'button', class: 'primary', onclick: send(true) }, 'Approve')),
-    el('p', { class: 'note' }, `Until ${new Date(expires).toLocaleString([], { dateStyle: 'medium', timeStyle: 'short' })}. Nothing runs and nothing is paid until then.`));
+    el('p', { class: 'note' }, `It waits for your answer until ${new Date(expires).toLocaleString([], { dateStyle: 'medium', timeStyle: 'short' })}.`));
 }
 
 // tools lists what the agent can use.
