@@ -65,11 +65,21 @@ func TestMemoryBoundsRuns(t *testing.T) {
 	for range 30 {
 		save(newRun())
 	}
-	if got := kept(); got < 8 || got > 10 {
+	if got := kept(); got != 10 {
 		t.Errorf("%d runs of 100 KiB are kept in a MiB", got)
 	}
 	if _, err := m.LoadRun(t.Context(), first.Key, first.ID); !errors.Is(err, session.ErrNotFound) {
 		t.Errorf("the oldest: %v", err)
+	}
+
+	// One that is larger than the part is there until the next.
+	for range 2 {
+		r := newRun()
+		r.Request = json.RawMessage(`"` + strings.Repeat("x", 2<<20) + `"`)
+		save(r)
+	}
+	if got := kept(); got != 1 {
+		t.Errorf("%d runs of 2 MiB are kept in a MiB", got)
 	}
 
 	// What effects have returned counts as well.
@@ -185,6 +195,7 @@ func TestASpanThatIsWrong(t *testing.T) {
 		"nothing":               {contents, ``},
 		"a span below zero":     {`"bytes":`, `"bytes":-`},
 		"a span without digits": {`"bytes":49`, `"bytes":`},
+		"no digits of a prompt": {`"prompt":9`, `"prompt":`},
 	} {
 		data := strings.Replace(string(r.Data), change[0], change[1], 1)
 		if data == string(r.Data) {

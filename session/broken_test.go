@@ -138,6 +138,10 @@ func TestAStoreThatCannotBeRead(t *testing.T) {
 			_, _, err := session.Begin(ctx, s, o.Session, o.Claim, run)
 			return err
 		}},
+		"the record that was begun": {brokenStore{run: true}, func(ctx context.Context, s session.Store) error {
+			_, _, err := session.Begin(ctx, s, o.Session, o.Claim, run)
+			return err
+		}},
 		"the session whose key is given back": {brokenStore{load: true, write: changed}, func(ctx context.Context, s session.Store) error {
 			return session.Release(ctx, s, o.Session, o.Claim)
 		}},
@@ -161,6 +165,36 @@ func TestAStoreThatCannotBeRead(t *testing.T) {
 	}
 	if _, err := session.LoadRun(t.Context(), memory, key, session.NewID()); !errors.Is(err, session.ErrNoRun) {
 		t.Errorf("no record: %v", err)
+	}
+}
+
+// A turn that another holder of its run has stored is no success; one in which an effect began
+// is replaced only by its own run.
+func TestATurnThatIsAnothers(t *testing.T) {
+	t.Parallel()
+	memory := session.NewMemory(sessiontest.TTL, session.MemoryLimit, time.Now, telemetry.Discard())
+	key := session.Key{Owner: session.OwnerOf("caller", ""), ID: session.NewID()}
+	turn := sessiontest.Turn("q")
+	turn.Epoch, turn.Effects = 2, true
+	if _, err := session.Commit(t.Context(), memory, session.New(key), turn, session.Conditions{}); err != nil {
+		t.Fatal(err)
+	}
+	earlier := turn
+	earlier.Epoch = 1
+	if _, err := session.Commit(t.Context(), memory, session.New(key), earlier, session.Conditions{}); !errors.Is(err, session.ErrFenced) {
+		t.Errorf("of an earlier epoch: %v", err)
+	}
+	s, err := memory.Load(t.Context(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := session.Commit(t.Context(), memory, s, sessiontest.Turn("other"), session.Conditions{Replace: turn.ID}); !errors.Is(err, session.ErrReplaced) {
+		t.Errorf("instead of one with an effect: %v", err)
+	}
+	next := turn
+	next.Epoch = 3
+	if meta, err := session.Commit(t.Context(), memory, s, next, session.Conditions{Replace: turn.ID}); err != nil || meta.Turns != 1 {
+		t.Errorf("by its own run: %+v, %v", meta, err)
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -72,8 +73,8 @@ func (s stand) LoadRun(context.Context, Key, string) (*Run, error) { return s.ru
 
 func (s stand) Load(context.Context, Key) (*Session, error) { return s.page, s.err }
 
-func (s stand) Turns(context.Context, Key, int, int) (Meta, []Record, error) {
-	return Meta{}, s.records, s.err
+func (s stand) Turns(_ context.Context, _ Key, after, limit int) (Meta, []Record, error) {
+	return Meta{}, slices.DeleteFunc(slices.Clone(s.records), func(r Record) bool { return r.Number <= after || r.Number > after+limit }), s.err
 }
 
 func (s stand) Apply(_ context.Context, of *Session, c Change) (*Session, error) {
@@ -126,7 +127,7 @@ func TestTheTurnOfAKey(t *testing.T) {
 		want             error
 	}{
 		"recent":                            {"a", of(3, `{"id":"a"}`), nil, away, nil},
-		"archived":                          {"a", of(4, `{"id":"b"}`), of(3, `{"id":"a"}`), nil, nil},
+		"archived":                          {"a", of(5, `{"id":"b"}`), slices.Concat(of(2, `{"id":"b"}`), of(3, `{"id":"a"}`), of(4, `{"id":"b"}`)), nil, nil},
 		"of an earlier release, without id": {"", of(3, `{"id":"a"}`), nil, nil, nil},
 		"replaced":                          {"a", of(3, `{"id":"b"}`), nil, nil, ErrReplaced},
 		"replaced, and archived":            {"a", nil, of(3, `{"id":"b"}`), nil, ErrReplaced},
@@ -157,7 +158,7 @@ func TestRoomForAnotherKey(t *testing.T) {
 		s.Keys[oldest] = entry
 		return s
 	}
-	old := KeyEntry{Turn: 1, At: noon.Add(-time.Hour)}
+	old := KeyEntry{Turn: 1, At: noon.Add(-time.Hour), Until: noon.Add(time.Hour)}
 	over := KeyEntry{Turn: 1, At: noon.Add(-KeyLife)}
 	held := &Session{Keys: map[string]KeyEntry{}}
 	for i := range most {
@@ -197,6 +198,11 @@ func TestRoomForAnotherKey(t *testing.T) {
 		if over := tt.page != nil && len(tt.page.expired(noon, "o")) > 0; tt.moved && over != (len(change.Drop) == 1) {
 			t.Errorf("%s: of the page goes %v", name, change.Drop)
 		}
+	}
+	var kept Change
+	o := &opening{store: stand{page: full("p", old), change: &kept}, now: func() time.Time { return noon }, claim: &Claim{key: "new"}}
+	if _, err := o.take(t.Context(), full("o", old)); !errors.Is(err, ErrTooManyKeys) || kept.Key != "" {
+		t.Errorf("a key without room: %v, written %q", err, kept.Key)
 	}
 	// The key that is asked for stays, if it is the oldest.
 	var change Change
@@ -330,6 +336,14 @@ func TestALastTurnThatCannotBeRead(t *testing.T) {
 	turn := asked("q")
 	if _, _, err := s.After(Change{Turn: &turn, Before: &before}, noon, time.Hour); err == nil {
 		t.Error("it is replaced")
+	}
+	turn.Loop = []byte("{")
+	if _, _, err := s.After(Change{Turn: &turn}, noon, time.Hour); err == nil {
+		t.Error("a turn that cannot be written is appended")
+	}
+	s.Recent[1].Data = []byte("{")
+	if _, _, err := s.find(Turn{ID: "b"}, 0); err == nil {
+		t.Error("one without an id is not the turn that is looked for")
 	}
 	if _, ok, err := (&Session{}).Last(); ok || err != nil {
 		t.Errorf("no turn: %t, %v", ok, err)

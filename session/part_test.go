@@ -18,6 +18,7 @@ func TestATurnShowsWhatItsRunHasShown(t *testing.T) {
 		{"role":"user","parts":[{"functionResponse":{"name":"rate","response":{"rate":1.25}}},{"functionResponse":{"name":"quiet","response":{"secret":true}}}]},
 		{"role":"model","parts":[{"text":"It is 1.25."}]}]`
 	shown := []session.Part{
+		{Kind: session.KindToolCall, ID: "0", Name: "search", Own: true, Args: map[string]any{"query": "before"}},
 		{Kind: session.KindReasoning, Text: "hm"},
 		{Kind: session.KindText, Text: "I look."},
 		{Kind: session.KindToolCall, ID: "1", Name: "rate", Args: map[string]any{"id": json.Number("9007199254740993")}},
@@ -55,18 +56,30 @@ func TestATurnShowsWhatItsRunHasShown(t *testing.T) {
 	})
 
 	t.Run("a turn of an earlier release has no parts", func(t *testing.T) {
-		turn := session.Turn{Contents: json.RawMessage(contents), ToolCalls: []session.ToolCall{{Name: "rate", OK: true, DurationMS: 3}, {Name: "quiet"}}}
+		turn := session.Turn{Contents: json.RawMessage(contents), ToolCalls: []session.ToolCall{{Name: "rate", OK: true, DurationMS: 3}, {Name: "quiet"}, {Name: "third"}}}
 		want := []session.Part{
 			{Kind: session.KindToolCall, ID: "call_1", Name: "rate", Args: map[string]any{"id": json.Number("9007199254740993")}},
 			{Kind: session.KindToolResult, ID: "call_1", Name: "rate", OK: true, DurationMS: 3},
 			{Kind: session.KindToolCall, ID: "call_2", Name: "quiet"},
 			{Kind: session.KindToolResult, ID: "call_2", Name: "quiet"},
+			{Kind: session.KindToolCall, ID: "call_3", Name: "third"},
+			{Kind: session.KindToolResult, ID: "call_3", Name: "third"},
 			{Kind: session.KindText, Text: "I look.\n\nIt is 1.25."},
 		}
 		if diff := cmp.Diff(want, turn.Shown()); diff != "" {
 			t.Errorf("(-want +got):\n%s", diff)
 		}
 	})
+}
+
+// A turn whose contents cannot be decoded has shown what it stores beside them.
+func TestATurnWithBrokenContents(t *testing.T) {
+	t.Parallel()
+	turn := session.Turn{Contents: json.RawMessage(`[{"parts":[{"functionCall":{"args":{"a":1}}}]},7]`), ToolCalls: []session.ToolCall{{Name: "t"}}}
+	want := []session.Part{{Kind: session.KindToolCall, ID: "call_1", Name: "t"}, {Kind: session.KindToolResult, ID: "call_1", Name: "t"}}
+	if diff := cmp.Diff(want, turn.Shown()); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
 }
 
 func TestUsageAdds(t *testing.T) {

@@ -32,6 +32,7 @@ func TestContentsOfARecord(t *testing.T) {
 		"broken before":          {`{"id": }`, ""},
 		"broken":                 {`{"contents": [1}`, ""},
 		"cut":                    {`{"contents": [1`, ""},
+		"cut before a name":      {`{"id": "a", `, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -212,6 +212,11 @@ func runCommit(t *testing.T, store session.Store, _ *Clock) {
 				t.Fatal(err)
 			}
 		}, session.ErrFenced, 2},
+		{"it came to another end", func(_ *session.Session, r *session.Run) {
+			failed := *loadRun(t, store, r)
+			failed.State = session.Failed
+			saveRun(t, store, &failed)
+		}, session.ErrFenced, 1},
 		{"the session was deleted", func(s *session.Session, _ *session.Run) { mustDelete(t, store, s.Key) }, session.ErrNotFound, 0},
 	} {
 		key := newKey()
@@ -295,8 +300,8 @@ func runList(t *testing.T, store session.Store, clock *Clock) {
 		t.Helper()
 		for cursor := ""; ; {
 			page, next, err := store.ListRuns(t.Context(), owner, filter, 2, cursor)
-			if err != nil {
-				t.Fatal(err)
+			if err != nil || len(page) > 2 {
+				t.Fatalf("%d records, %v", len(page), err)
 			}
 			for _, r := range page {
 				ids = append(ids, r.ID)

@@ -311,6 +311,7 @@ func unknown(t *testing.T, store session.Store, clock *Clock) {
 func isolation(t *testing.T, store session.Store, clock *Clock) {
 	key := newKey()
 	add(t, store, key, "mine")
+	run := saveRun(t, store, newRun(key))
 	for _, owner := range []session.Owner{"", session.OwnerOf("somebody", ""), session.OwnerOf("", "somebody"), key.Owner + "x"} {
 		other := session.Key{Owner: owner, ID: key.ID}
 		_, err := store.Load(t.Context(), other)
@@ -329,6 +330,7 @@ func isolation(t *testing.T, store session.Store, clock *Clock) {
 	if got := queries(t, store, key); !slices.Equal(got, []string{"mine"}) {
 		t.Errorf("turns = %q", got)
 	}
+	loadRun(t, store, run)
 }
 
 // conditional: a write on an outdated snapshot is refused. It catches a store that compares the
