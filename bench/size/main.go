@@ -7,9 +7,10 @@
 //	go run ./size            compares
 //	go run ./size -update    takes today's weights as the baseline
 //	go run ./size -parts     what the parts of the program weigh
+//	go run ./size -doors     what programs with none, each and all of the doors weigh
 //
 // All of these are the same on every machine with the same version of Go, unlike the time of
-// a start.
+// a start, which -doors adds.
 package main
 
 import (
@@ -33,8 +34,9 @@ import (
 func main() {
 	update := flag.Bool("update", false, "write "+baseline)
 	parts := flag.Bool("parts", false, "only show what the parts of the program weigh")
+	withDoors := flag.Bool("doors", false, "only show what programs with none, each and all of the doors weigh")
 	flag.Parse()
-	if err := run(*update, *parts, os.Stdout); err != nil {
+	if err := run(*update, *parts, *withDoors, os.Stdout); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
@@ -43,12 +45,15 @@ func main() {
 // baseline is the file of weights, below the benchmark's folder.
 const baseline = "size.txt"
 
-func run(update, onlyParts bool, out io.Writer) error {
+func run(update, onlyParts, onlyDoors bool, out io.Writer) error {
 	dir, err := os.MkdirTemp("", "size")
 	if err != nil {
 		return err
 	}
 	defer func() { _ = os.RemoveAll(dir) }()
+	if onlyDoors {
+		return writeDoors(dir, 21, out)
+	}
 	program := filepath.Join(dir, "gatehouse")
 	if out, err := exec.Command("go", "build", "-trimpath", "-tags=grpcnotrace", "-o", program, "example.com/gatehouse/bench/gatehouse").CombinedOutput(); err != nil {
 		return fmt.Errorf("go build: %w\n%s", err, out)

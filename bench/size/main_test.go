@@ -12,7 +12,7 @@ func TestSize(t *testing.T) {
 		t.Skip("builds the service")
 	}
 	var out bytes.Buffer
-	if err := run(false, false, &out); err != nil {
+	if err := run(false, false, false, &out); err != nil {
 		t.Errorf("%v\n%s", err, &out)
 	}
 }
