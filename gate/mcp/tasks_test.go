@@ -215,6 +215,7 @@ func TestTasks(t *testing.T) {
 		"no answers":                nil,
 		"an answer to another call": map[string]any{"call_9_9": yes["call_1_1"]},
 		"no answer yet":             map[string]any{"call_1_1": map[string]any{"action": "cancel"}},
+		"an answer nobody knows":    map[string]any{"call_1_1": map[string]any{"action": "maybe"}},
 	} {
 		if _, got := rpc(t, s, "ada", "tasks/update", declared, map[string]any{"taskId": id, "inputResponses": responses}); got["resultType"] != "complete" {
 			t.Errorf("%s: %v", name, got)

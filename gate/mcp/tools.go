@@ -211,7 +211,7 @@ func questions(waits []session.Pending) sdk.InputRequestMap {
 }
 
 // goOn goes on with a run that waits, by the answers of the client's person: to accept is
-// to approve, to decline to deny, and to cancel is no answer. It reports whether the run
+// to approve, to decline to deny, and anything else is no answer. It reports whether the run
 // still waits, and then for what. A run that does not wait is a conflict, as where somebody
 // answered through the gate.
 func (d *door) goOn(ctx context.Context, run string, responses sdk.InputResponseMap, show func(invoke.Event) error) (info invoke.RunInfo, waits bool, response *invoke.Response, err error) {
@@ -236,7 +236,7 @@ func (d *door) goOn(ctx context.Context, run string, responses sdk.InputResponse
 // answersOf returns what the client's person has answered.
 func answersOf(responses sdk.InputResponseMap) (answers []invoke.Approval) {
 	for id, each := range responses {
-		if answer, ok := each.(*sdk.ElicitResult); ok && answer.Action != "cancel" {
+		if answer, ok := each.(*sdk.ElicitResult); ok && (answer.Action == "accept" || answer.Action == "decline") {
 			reason, _ := answer.Content["reason"].(string)
 			answers = append(answers, invoke.Approval{CallID: id, Approve: answer.Action == "accept", Reason: reason})
 		}
