@@ -59,6 +59,8 @@ func TestHowLongASessionIsKept(t *testing.T) {
 	stored := Session{Meta: Meta{Turns: 2, CreatedAt: noon.Add(-time.Hour), UpdatedAt: noon.Add(-time.Minute), ExpiresAt: noon.Add(time.Minute), Title: "t"}}
 	keyed := stored
 	keyed.Keys = map[string]KeyEntry{"old": {Turn: 1, At: noon.Add(-22 * time.Hour)}}
+	over := stored
+	over.Keys = map[string]KeyEntry{"old": {Turn: 1, At: noon.Add(-KeyLife + time.Minute)}}
 	held := stored
 	held.Keys = map[string]KeyEntry{"held": {Until: noon.Add(time.Minute), At: noon}}
 	for name, tt := range map[string]struct {
@@ -76,6 +78,7 @@ func TestHowLongASessionIsKept(t *testing.T) {
 		"a key whose turn is stored":          {stored, Change{Key: "k", Entry: entry(3, 2*time.Hour)}, ttl, time.Minute, false},
 		"a key and its turn":                  {stored, Change{Turn: turn(), Key: "k", Entry: entry(3, 0)}, ttl, KeyLife, true},
 		"a turn before an older key is over":  {keyed, Change{Turn: turn()}, ttl, 2 * time.Hour, true},
+		"a turn after a key is nearly over":   {over, Change{Turn: turn()}, ttl, time.Hour, true},
 		"a turn beside a key that is held":    {held, Change{Turn: turn()}, ttl, time.Hour, true},
 		"a turn of a session kept for longer": {keyed, Change{Turn: turn(), Key: "k", Entry: entry(3, 0)}, 48 * time.Hour, 48 * time.Hour, true},
 		"the first key of a new session":      {Session{}, Change{Key: "k", Entry: entry(0, time.Second)}, ttl, KeyLife, true},
