@@ -155,6 +155,11 @@ func TestARefusedCallFreesNoTokens(t *testing.T) {
 	if _, err := l.Reserve(t.Context(), budgets, 500); err != nil {
 		t.Fatal(err)
 	}
+	p, err := l.Take(t.Context(), []limit.Rule{caller}, limit.Turn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.Settle(0) // its lease is there, to be taken from and returned to
 	for range 3 {
 		if _, err := l.Take(t.Context(), []limit.Rule{caller, used}, limit.Turn); err == nil {
 			t.Fatal("let through beyond the limit")
