@@ -20,7 +20,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"io"
 	"net/http"
 	"strings"
@@ -89,21 +88,11 @@ func (d *door) rescued(next sdk.MethodHandler) sdk.MethodHandler {
 				result, err = nil, rpcFailure(ctx, telemetry.Panicked(ctx, d.Invoke.Log, p))
 			}
 		}()
-		// The SDK's words for it name its types.
-		if call, ok := req.(*sdk.CallToolRequest); ok && call.Params != nil && !isObject(call.Params.Arguments) {
-			refused := &sdk.CallToolResult{}
-			refused.SetError(errArguments)
+		if refused := mcpwire.CheckArguments(req); refused != nil {
 			return refused, nil
 		}
 		return next(ctx, method, req)
 	}
-}
-
-var errArguments = errors.New("the arguments are not an object")
-
-// isObject reports whether arguments may be an object's; without any there is nothing wrong.
-func isObject(arguments json.RawMessage) bool {
-	return len(arguments) == 0 || arguments[0] == '{' || string(arguments) == "null"
 }
 
 // rpcFailure returns err as an error of JSON-RPC inside of the SDK, with the gate's own code

@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"cmp"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -142,4 +143,19 @@ func (w *Writer) Refusal(r *http.Request, body []byte) error {
 		return api.Malformed("Last-Event-ID", "must be left out: no stream can be resumed")
 	}
 	return api.Malformed("body", "must be a request with a method that this server has, an id and what it needs")
+}
+
+// CheckArguments returns the result of a call of a tool whose arguments are no object, nil for
+// any other request: the SDK's words for that name its types.
+func CheckArguments(req sdk.Request) *sdk.CallToolResult {
+	call, ok := req.(*sdk.CallToolRequest)
+	if !ok || call.Params == nil {
+		return nil
+	}
+	if a := call.Params.Arguments; len(a) == 0 || a[0] == '{' || string(a) == "null" {
+		return nil // without any there is nothing wrong
+	}
+	result := &sdk.CallToolResult{}
+	result.SetError(errors.New("the arguments are not an object"))
+	return result
 }
