@@ -108,15 +108,15 @@ func (m *Memory) dropRun(key runKey) {
 }
 
 // deleteRuns replaces the records that match by their tombstones, and reports whether there
-// were any. The caller holds mu.
-func (m *Memory) deleteRuns(match func(Key) bool) (found bool) {
+// was one that goes on. The caller holds mu.
+func (m *Memory) deleteRuns(match func(Key) bool) (goesOn bool) {
 	for _, key := range m.runs.Keys() {
 		if r, ok := m.runs.Peek(key); ok && !r.deleted && match(key.session) {
+			goesOn = goesOn || !r.run.Over()
 			m.addRun(key, &memoryRun{deleted: true, run: Run{ExpiresAt: m.now().Add(KeyLife)}})
-			found = true
 		}
 	}
-	return found
+	return goesOn
 }
 
 // LoadRun implements [Store].

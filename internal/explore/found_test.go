@@ -626,6 +626,20 @@ var found = []struct {
 		3 watches begins
 		3 watches loads the record`,
 	},
+	{
+		scenario{name: "a deletion that finds only a stop does not delete the run", question: talk, streamed: true, visits: []visit{{asks, 0}, {stops, 1}, {deletes, 0}}}, `
+		1 asks begins
+		2 stops begins
+		2 stops loads the record
+		2 stops loads the session
+		2 stops writes the record (stopped)
+		3 deletes begins
+		3 deletes loads the session
+		3 deletes deletes the session
+		1 asks hears the model
+		1 asks hears the model
+		1 asks stores the turn`,
+	},
 }
 
 func TestFoundOrders(t *testing.T) {

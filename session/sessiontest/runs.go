@@ -343,6 +343,10 @@ func runDeletedFirst(t *testing.T, store session.Store, clock *Clock) {
 		loadRun(t, store, other)
 		wantError(t, name+": Delete again", store.Delete(t.Context(), key), session.ErrNotFound)
 	}
+	// A stop that came before any record: its run goes on, and makes the session.
+	stop := &session.Run{Key: session.Key{Owner: owner, ID: session.NewID()}, ID: session.NewID(), State: session.Stopped, Stop: true}
+	saveRun(t, store, stop)
+	wantError(t, "a stop only: Delete", store.Delete(t.Context(), stop.Key), session.ErrNotFound)
 	if _, err := open(t, store, clock, owner, "", "key", "body"); !errors.Is(err, session.ErrNotFound) {
 		t.Errorf("a retry of the key: %v", err)
 	}

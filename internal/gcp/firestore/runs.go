@@ -518,36 +518,37 @@ func (s *Sessions) ListRuns(ctx context.Context, owner session.Owner, filter ses
 }
 
 // deleteRuns replaces the records of an owner's runs by marks, of one session unless that is
-// "", and reports whether there were any.
+// "", and reports whether there was one that goes on.
 //
 // A mark is written without a condition, as that of an owner's state: a deletion wins over
 // whoever writes the record between the query and it.
-func (s *Sessions) deleteRuns(ctx context.Context, owner session.Owner, sessionID string) (found bool, err error) {
-	query := s.runsOf(owner, session.RunFilter{SessionID: sessionID}).Select().Limit(deleteStep)
+func (s *Sessions) deleteRuns(ctx context.Context, owner session.Owner, sessionID string) (goesOn bool, err error) {
+	query := s.runsOf(owner, session.RunFilter{SessionID: sessionID}).Select("state").Limit(deleteStep)
 	for range deleteSteps {
 		snapshots, err := query.Documents(ctx).GetAll()
 		if err != nil {
-			return found, fmt.Errorf("deleting runs: %w", classify(err))
+			return goesOn, fmt.Errorf("deleting runs: %w", classify(err))
 		}
 		if len(snapshots) == 0 {
-			return found, nil
+			return goesOn, nil
 		}
-		found = true
 		var writes []write
 		mark := runMark{State: string(session.Stopped), Head: []byte(`{"stop":true}`), ExpiresAt: s.now().Add(session.KeyLife), Deleted: true}
 		for _, snapshot := range snapshots {
+			state, _ := snapshot.Data()["state"].(string)
+			goesOn = goesOn || !(&session.Run{State: session.RunState(state)}).Over()
 			// Deleting a document leaves what is below it: the checkpoint has to be removed by
 			// name. Whether there is one is not asked: the holder may write it after the query.
 			writes = append(writes, write{ref: stepsOf(snapshot.Ref), remove: true}, write{ref: snapshot.Ref, set: mark})
 		}
 		for some := range slices.Chunk(writes, maxWrites) {
 			if _, err := s.commit(ctx, some...); err != nil {
-				return found, fmt.Errorf("deleting runs: %w", classify(err))
+				return goesOn, fmt.Errorf("deleting runs: %w", classify(err))
 			}
 		}
 		if len(snapshots) < deleteStep {
-			return found, nil
+			return goesOn, nil
 		}
 	}
-	return found, fmt.Errorf("deleting runs: %w: there are more", session.ErrUnavailable)
+	return goesOn, fmt.Errorf("deleting runs: %w: there are more", session.ErrUnavailable)
 }
