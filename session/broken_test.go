@@ -139,7 +139,9 @@ func TestAStoreThatCannotBeRead(t *testing.T) {
 			return err
 		}},
 		"the record that was begun": {brokenStore{run: true}, func(ctx context.Context, s session.Store) error {
-			_, _, err := session.Begin(ctx, s, o.Session, o.Claim, run)
+			other := *run // which is stored
+			other.ID = session.NewID()
+			_, _, err := session.Begin(ctx, s, o.Session, o.Claim, &other)
 			return err
 		}},
 		"the session whose key is given back": {brokenStore{load: true, write: changed}, func(ctx context.Context, s session.Store) error {
