@@ -325,9 +325,9 @@ func (m *Memory) Delete(ctx context.Context, key Key) error {
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	goesOn := m.deleteRuns(func(of Key) bool { return of == key })
+	found, goesOn := m.deleteRuns(func(of Key) bool { return of == key })
 	s, err := m.get(key)
-	if err == nil && !s.state.Exists() && (s.state.Deleted || !goesOn) { // what is left is the claim of a key
+	if err == nil && !s.state.Exists() && (s.state.Deleted || !found) { // what is left is the claim of a key
 		err = ErrNotFound
 	}
 	if goesOn && errors.Is(err, ErrNotFound) {

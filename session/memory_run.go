@@ -108,15 +108,15 @@ func (m *Memory) dropRun(key runKey) {
 }
 
 // deleteRuns replaces the records that match by their tombstones, and reports whether there
-// was one that goes on. The caller holds mu.
-func (m *Memory) deleteRuns(match func(Key) bool) (goesOn bool) {
+// were any, and one that goes on. The caller holds mu.
+func (m *Memory) deleteRuns(match func(Key) bool) (found, goesOn bool) {
 	for _, key := range m.runs.Keys() {
 		if r, ok := m.runs.Peek(key); ok && !r.deleted && match(key.session) {
-			goesOn = goesOn || !r.run.Over()
+			found, goesOn = true, goesOn || !r.run.Over()
 			m.addRun(key, &memoryRun{deleted: true, run: Run{ExpiresAt: m.now().Add(KeyLife)}})
 		}
 	}
-	return goesOn
+	return found, goesOn
 }
 
 // LoadRun implements [Store].

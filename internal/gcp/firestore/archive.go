@@ -260,13 +260,13 @@ const deleteTries = 16
 // Delete implements [session.Store]. The runs go first: a deletion that fails then is
 // repeated.
 func (s *Sessions) Delete(ctx context.Context, key session.Key) error {
-	goesOn, err := s.deleteRuns(ctx, key.Owner, key.ID)
+	found, goesOn, err := s.deleteRuns(ctx, key.Owner, key.ID)
 	if err != nil {
 		return err
 	}
 	for try := 1; ; try++ {
 		d, snapshot, err := s.read(ctx, key)
-		if err == nil && (d.Deleted || d.Turns == 0 && !goesOn) { // what is left is the claim of a key
+		if err == nil && (d.Deleted || d.Turns == 0 && !found) { // what is left is the claim of a key
 			err = session.ErrNotFound
 		}
 		if err == nil {
@@ -366,7 +366,7 @@ func (s *Sessions) DeleteAll(ctx context.Context, owner session.Owner) error {
 	if err := s.deleteUser(ctx, owner); err != nil {
 		return err
 	}
-	if _, err := s.deleteRuns(ctx, owner, ""); err != nil {
+	if _, _, err := s.deleteRuns(ctx, owner, ""); err != nil {
 		return err
 	}
 	query := s.client.Collection(SessionsCollection).Where("owner", "==", string(owner)).

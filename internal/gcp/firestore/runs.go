@@ -518,20 +518,21 @@ func (s *Sessions) ListRuns(ctx context.Context, owner session.Owner, filter ses
 }
 
 // deleteRuns replaces the records of an owner's runs by marks, of one session unless that is
-// "", and reports whether there was one that goes on.
+// "", and reports whether there were any, and one that goes on.
 //
 // A mark is written without a condition, as that of an owner's state: a deletion wins over
 // whoever writes the record between the query and it.
-func (s *Sessions) deleteRuns(ctx context.Context, owner session.Owner, sessionID string) (goesOn bool, err error) {
+func (s *Sessions) deleteRuns(ctx context.Context, owner session.Owner, sessionID string) (found, goesOn bool, err error) {
 	query := s.runsOf(owner, session.RunFilter{SessionID: sessionID}).Select("state").Limit(deleteStep)
 	for range deleteSteps {
 		snapshots, err := query.Documents(ctx).GetAll()
 		if err != nil {
-			return goesOn, fmt.Errorf("deleting runs: %w", classify(err))
+			return found, goesOn, fmt.Errorf("deleting runs: %w", classify(err))
 		}
 		if len(snapshots) == 0 {
-			return goesOn, nil
+			return found, goesOn, nil
 		}
+		found = true
 		var writes []write
 		mark := runMark{State: string(session.Stopped), Head: []byte(`{"stop":true}`), ExpiresAt: s.now().Add(session.KeyLife), Deleted: true}
 		for _, snapshot := range snapshots {
@@ -543,12 +544,12 @@ func (s *Sessions) deleteRuns(ctx context.Context, owner session.Owner, sessionI
 		}
 		for some := range slices.Chunk(writes, maxWrites) {
 			if _, err := s.commit(ctx, some...); err != nil {
-				return goesOn, fmt.Errorf("deleting runs: %w", classify(err))
+				return found, goesOn, fmt.Errorf("deleting runs: %w", classify(err))
 			}
 		}
 		if len(snapshots) < deleteStep {
-			return goesOn, nil
+			return found, goesOn, nil
 		}
 	}
-	return goesOn, fmt.Errorf("deleting runs: %w: there are more", session.ErrUnavailable)
+	return found, goesOn, fmt.Errorf("deleting runs: %w: there are more", session.ErrUnavailable)
 }
