@@ -171,10 +171,12 @@ func asks(t session.Turn, req Request) bool {
 
 // asksFor reports whether a page asks for the answer of t again: whether t has its question.
 // A question of the same text is another one if its message has another id, as when one was
-// asked twice and the second answer failed. Where the turn has no id, the text decides.
+// asked twice and the second answer failed. Of a turn without an id, and of a page whose
+// messages all have the same one, the text decides.
 func asksFor(key session.Key, t session.Turn, req Request) bool {
-	if page := req.Options.Page; page != nil && page.QuestionID != "" && t.QuestionID != "" {
-		return t.QuestionID == page.QuestionID || isOfRun(key, t.ID, page.QuestionID)
+	if page := req.Options.Page; page != nil && page.QuestionID != "" && t.QuestionID != "" &&
+		t.QuestionID != page.QuestionID && !isOfRun(key, t.ID, page.QuestionID) {
+		return false
 	}
 	return asks(t, req)
 }

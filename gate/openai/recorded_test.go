@@ -66,7 +66,7 @@ func TestRecordedChats(t *testing.T) {
 			t.Parallel()
 			s := serveAgent(t, func(ctx context.Context, env agent.Env) (agent.Agent, error) {
 				a, err := newAgent(ctx, env)
-				a.Name = "deployment-advisor"
+				a.Name = "conversation-agent"
 				return a, err
 			}, []string{"FILE_TYPES=image/png"})
 			turns := func(key string) int {
