@@ -29,7 +29,7 @@ func (d *door) complete(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	c := &completion{usage: body.StreamOptions["include_usage"] == true, created: time.Now().Unix()}
-	if body.Stream {
+	if is(body.Stream) {
 		return d.Invoke.Stream(r.Context(), w, r, req, c)
 	}
 	answer, err := d.Invoke.Ask(r.Context(), req, nil)
@@ -62,7 +62,7 @@ func (d *door) respond(w http.ResponseWriter, r *http.Request) error {
 		return d.answer(w, r, s, body, d.Invoke.Asking(r.Context(), req))
 	}
 	info, err := d.Invoke.Begin(r.Context(), req)
-	if err == nil && body.Stream {
+	if err == nil && is(body.Stream) {
 		return d.answer(w, r, s, body, d.Invoke.Watching(r.Context(), info.RunID))
 	}
 	return write(w, s, info, err)
@@ -70,7 +70,7 @@ func (d *door) respond(w http.ResponseWriter, r *http.Request) error {
 
 // answer answers with what a run comes to.
 func (d *door) answer(w http.ResponseWriter, r *http.Request, s *response, body responseRequest, run invoke.Runner) error {
-	if body.Stream {
+	if is(body.Stream) {
 		return invoke.Show(w, r, s, run)
 	}
 	answer, err := run(nil)

@@ -216,10 +216,10 @@ func TestAChatWithAHeaderIsOneSession(t *testing.T) {
 		name, settings, messages string
 		turns                    int
 	}{
-		{"a title before there is an answer", ``, title, 0},
+		{"a title before there is an answer", `"stream":false,`, title, 0},
 		{"a question that is not to be stored", `"stream":true,"store":false,`, first, 0},
 		{"the first question, streamed", `"stream":true,`, first, 1},
-		{"a title of it", ``, title, 1},
+		{"a title of it", `"stream":false,`, title, 1},
 		{"what the client claims was said is not read", ``, second, 2},
 		{"an answer made again", ``, second, 2},
 		{"with tools of the page's", `"tools":[{"type":"function","function":{"name":"now"}}],`, second, 2},
@@ -236,11 +236,11 @@ func TestAChatWithAHeaderIsOneSession(t *testing.T) {
 		}
 	}
 	s.gemini.Enqueue(geminitest.Text("Hello Bob."))
-	s.do(t, http.MethodPost, "/v1/chat/completions", `{"model":"advisor","store":true,"messages":[`+first+`]}`, append(header, "Authorization", "Bearer bob-key")...)
+	s.do(t, http.MethodPost, "/v1/chat/completions", `{"model":"advisor","messages":[`+first+`]}`, append(header, "Authorization", "Bearer bob-key")...)
 	if turns() != 2 {
 		t.Error("somebody else's header reached a session")
 	}
-	// Without a stream, the first question begins a session where it asks for that.
+	// A first question that says nothing of a stream begins a session.
 	if _, body, _ := s.do(t, http.MethodGet, "/sessions/"+chat, "", "Authorization", "Bearer bob-key"); len(at(body, "data.turns").([]any)) != 1 {
 		t.Errorf("Bob's session has %v", body)
 	}
@@ -250,7 +250,7 @@ func TestAChatWithAHeaderIsOneSession(t *testing.T) {
 func TestARetryOfACompletionInASessionIsAReplay(t *testing.T) {
 	t.Parallel()
 	s := serve(t)
-	const body = `{"model":"advisor","store":true,"messages":[{"role":"user","content":"I am Ada."}]}`
+	const body = `{"model":"advisor","messages":[{"role":"user","content":"I am Ada."}]}`
 	header := []string{"X-Conversation-Id", "conversation-of-ada", "Idempotency-Key", "once"}
 	s.gemini.Enqueue(geminitest.Text("Hello Ada."))
 	for range 3 {
@@ -276,7 +276,7 @@ func TestQuestionsInARowAreOneQuestionOfASession(t *testing.T) {
 	s := serve(t)
 	ask := func(messages string, want int) map[string]any {
 		t.Helper()
-		status, body, _ := s.do(t, http.MethodPost, "/v1/chat/completions", `{"store":true,"messages":[`+messages+`]}`, "X-Conversation-Id", "conversation-of-ada")
+		status, body, _ := s.do(t, http.MethodPost, "/v1/chat/completions", `{"stream":false,"store":true,"messages":[`+messages+`]}`, "X-Conversation-Id", "conversation-of-ada")
 		if status != want {
 			t.Fatalf("%d: %v", status, body)
 		}

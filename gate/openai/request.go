@@ -22,7 +22,7 @@ type (
 	// Options are what both APIs have.
 	options struct {
 		Model       string     `json:"model,omitzero" doc:"The agent's name, or a model of GET /v1/models."`
-		Stream      bool       `json:"stream,omitzero"`
+		Stream      *bool      `json:"stream,omitzero"`
 		Temperature *float64   `json:"temperature,omitzero" minimum:"0" maximum:"2"`
 		Tools       []struct{} `json:"tools,omitzero" maxItems:"0" doc:"The agent has its own, which run in the service."`
 		Store       *bool      `json:"store,omitzero" doc:"false leaves no turn."`
@@ -163,6 +163,9 @@ func (d *door) checkFormat(field, form string, schema any) error {
 	return err
 }
 
+// is reports whether a member that may be left out is true.
+func is(b *bool) bool { return b != nil && *b }
+
 // completionOf returns the run of a chat completion.
 func (d *door) completionOf(r *http.Request, body completionRequest) (req invoke.Request, err error) {
 	if body.N != nil && *body.N != 1 {
@@ -181,9 +184,9 @@ func (d *door) completionOf(r *http.Request, body completionRequest) (req invoke
 	req, err = d.request(r, "messages", body.Messages, body.options, "", cmp.Or(body.MaxTokens, body.OldMaxTokens))
 	req.Options.NobodyToAsk = true
 	// Pages have titles and searches made before there is a first answer, with the header of
-	// the chat, but never as streams.
+	// the chat, and say that these are no streams.
 	if store := body.Store; id != "" && err == nil && (store == nil || *store) {
-		err = d.Invoke.Continue(r.Context(), &req, id, body.Stream || store != nil)
+		err = d.Invoke.Continue(r.Context(), &req, id, body.Stream == nil || is(body.Stream) || is(store))
 	}
 	return req, err
 }

@@ -224,7 +224,7 @@ func TestAToolThatAsks(t *testing.T) {
 	}
 	// Clients of completions cannot be asked.
 	s.gemini.Enqueue(call, geminitest.Text("I may not."))
-	_, body, _ := s.do(t, http.MethodPost, "/v1/chat/completions", `{"store":true,"messages":[{"role":"user","content":"Pay."}]}`, "X-Conversation-Id", "0123456789abcdef")
+	_, body, _ := s.do(t, http.MethodPost, "/v1/chat/completions", `{"messages":[{"role":"user","content":"Pay."}]}`, "X-Conversation-Id", "0123456789abcdef")
 	if at(body, "choices.0.message.content") != "I may not." || len(paid) != 0 {
 		t.Errorf("%v", body)
 	}

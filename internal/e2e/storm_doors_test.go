@@ -56,7 +56,7 @@ func (c stormCall) request(session string) (path string, body map[string]any, he
 		}
 		return "/v1/responses", body, headers
 	case doorCompletions:
-		body = map[string]any{"model": "fruit-stand", "store": true, "messages": []any{map[string]any{"role": "user", "content": c.Query()}}}
+		body = map[string]any{"model": "fruit-stand", "messages": []any{map[string]any{"role": "user", "content": c.Query()}}}
 		return "/v1/chat/completions", body, append(headers, "X-Conversation-Id", c.ownSession())
 	case doorMCP:
 		arguments := map[string]any{"query": c.Query()}
