@@ -5,6 +5,10 @@ import (
 	"testing"
 
 	"example.com/gatehouse/internal/gcp/emulator"
+	"example.com/gatehouse/internal/slowtest"
 )
 
-func TestMain(m *testing.M) { os.Exit(emulator.Main(m)) }
+func TestMain(m *testing.M) {
+	slowtest.AtOnce(8)
+	os.Exit(emulator.Main(m))
+}

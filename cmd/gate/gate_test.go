@@ -15,6 +15,7 @@ import (
 
 	"example.com/gatehouse/internal/deploy"
 	"example.com/gatehouse/internal/gcloudtest"
+	"example.com/gatehouse/internal/slowtest"
 	"example.com/gatehouse/internal/terraformtest"
 )
 
@@ -91,6 +92,7 @@ func commit(t *testing.T, dir string) {
 }
 
 func TestAModuleThatOnlyImportsIsDeployed(t *testing.T) {
+	slowtest.Skip(t, "the deployment of a module that only imports")
 	dir := importer(t)
 	code, said := gate(t, dir, nil, "init")
 	if code != 0 {

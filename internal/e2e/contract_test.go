@@ -16,9 +16,11 @@ import (
 
 	"example.com/gatehouse/internal/gcp/emulator"
 	"example.com/gatehouse/internal/geminitest"
+	"example.com/gatehouse/internal/slowtest"
 )
 
 func TestMain(m *testing.M) {
+	slowtest.AtOnce(6)
 	code := emulator.Main(m)
 	if dir, err := programs(); err == nil {
 		_ = os.RemoveAll(dir)

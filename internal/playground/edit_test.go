@@ -15,6 +15,7 @@ import (
 	"example.com/gatehouse/agent"
 	"example.com/gatehouse/internal/chrometest"
 	"example.com/gatehouse/internal/geminitest"
+	"example.com/gatehouse/internal/slowtest"
 	"example.com/gatehouse/tool"
 )
 
@@ -63,6 +64,7 @@ func (b *tab) typeOver(text string) {
 }
 
 func TestEdit(t *testing.T) {
+	slowtest.Skip(t, "edits on the playground")
 	b := open(t)
 	b.converse("one", "two", "three")
 	b.gemini.Forget()
@@ -182,6 +184,7 @@ func TestEditInASecondTab(t *testing.T) {
 
 // A question that is being edited, and an answer that is being made again, survive a reload.
 func TestReloadWhileEditing(t *testing.T) {
+	slowtest.Skip(t, "reloads of the playground during an edit")
 	b := open(t)
 	b.converse("one", "two")
 	b.Click(firstEdit)

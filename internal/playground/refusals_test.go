@@ -11,6 +11,7 @@ import (
 	"example.com/gatehouse/internal/api"
 	"example.com/gatehouse/internal/chrometest"
 	"example.com/gatehouse/internal/geminitest"
+	"example.com/gatehouse/internal/slowtest"
 )
 
 // refuse makes the service's answer to the page's next questions a refusal each.
@@ -41,6 +42,7 @@ func (b *tab) refuse(refusals ...*api.Error) {
 // What passes by itself is one refusal for a person: one box in the service's own words, whose
 // seconds count down, however many questions wait for it. They are then answered in order.
 func TestSixRefusalsAreOne(t *testing.T) {
+	slowtest.Skip(t, "refusals that count down on the playground")
 	b := open(t, "RATE_LIMIT_PER_MINUTE=1000")
 	codes := []api.Code{api.RateLimited, api.QuotaExceeded, api.ModelUnavailable, api.Overloaded, api.SessionStoreUnavailable, api.ShuttingDown}
 	var refusals []*api.Error

@@ -3,7 +3,9 @@
 package slowtest
 
 import (
+	"flag"
 	"os"
+	"strconv"
 	"testing"
 )
 
@@ -16,7 +18,19 @@ const Variable = "SLOW_TESTS"
 // object: what was not tested.
 func Skip(t testing.TB, what string) {
 	t.Helper()
-	if os.Getenv(Variable) == "" && os.Getenv("CI") == "" {
+	if !asked() {
 		t.Skipf("NOT TESTED: %s, which takes long. %s=1 go test ./... tests it.", what, Variable)
 	}
 }
+
+// AtOnce lets n parallel tests of a package run at once where slow tests are not asked for and
+// the command line says nothing else. It is for TestMain of packages whose tests wait more
+// than they work, which otherwise run as many at once as there are cores.
+func AtOnce(n int) {
+	flag.Parse()
+	if f := flag.Lookup("test.parallel"); !asked() && f.Value.String() == f.DefValue {
+		_ = f.Value.Set(strconv.Itoa(n))
+	}
+}
+
+func asked() bool { return os.Getenv(Variable) != "" || os.Getenv("CI") != "" }

@@ -7,6 +7,7 @@ import (
 
 	"example.com/gatehouse/internal/gcp/emulator"
 	"example.com/gatehouse/internal/gcp/firestore"
+	"example.com/gatehouse/internal/slowtest"
 	"example.com/gatehouse/session"
 	"example.com/gatehouse/session/sessiontest"
 )
@@ -22,6 +23,7 @@ func TestMain(m *testing.M) {
 }
 
 func TestSessions(t *testing.T) {
+	slowtest.Skip(t, "the store's contract on the emulator")
 	sessiontest.Run(t, func(t testing.TB, clock *sessiontest.Clock) session.Store {
 		return firestore.NewSessions(emulator.Client(t), sessiontest.TTL, clock.Now)
 	})
