@@ -127,7 +127,7 @@ func (s *Service) firstReplaced(ctx context.Context, current *session.Session, r
 		// A question whose answer failed has no turn, and is appended. Pages regenerate to
 		// try it again.
 		last, ok, err := current.Last()
-		if err == nil && ok && asksFor(current.Key, last, req) {
+		if err == nil && ok && asks(last, req) {
 			return current.Turns, nil
 		}
 		return next, err
@@ -156,7 +156,7 @@ func (s *Service) firstReplaced(ctx context.Context, current *session.Session, r
 		if err != nil {
 			return 0, err
 		}
-		if !asksFor(current.Key, turn, req) {
+		if !asks(turn, req) {
 			return 0, api.Fail(api.SessionConflict, nil)
 		}
 	}
@@ -169,18 +169,6 @@ func asks(t session.Turn, req Request) bool {
 	return query == req.Query
 }
 
-// asksFor reports whether a page asks for the answer of t again: whether t has its question.
-// A question of the same text is another one if its message has another id, as when one was
-// asked twice and the second answer failed. Of a turn without an id, and of a page whose
-// messages all have the same one, the text decides.
-func asksFor(key session.Key, t session.Turn, req Request) bool {
-	if page := req.Options.Page; page != nil && page.QuestionID != "" && t.QuestionID != "" &&
-		t.QuestionID != page.QuestionID && !isOfRun(key, t.ID, page.QuestionID) {
-		return false
-	}
-	return asks(t, req)
-}
-
 // names reports whether a message's id is that of the question or the answer of a turn. A
 // page that has loaded its messages from here has ids made of the run's; one that has asked
 // itself has the SDK's for the question.
@@ -189,12 +177,7 @@ func names(key session.Key, r session.Record, id string) bool {
 		return true
 	}
 	turn, err := r.ID()
-	return err == nil && isOfRun(key, turn, id)
-}
-
-// isOfRun reports whether a message's id is made of that of a turn's run.
-func isOfRun(key session.Key, turn, id string) bool {
-	return strings.TrimSuffix(id, questionSuffix) == session.RunID(key.ID, turn)
+	return err == nil && strings.TrimSuffix(id, questionSuffix) == session.RunID(key.ID, turn)
 }
 
 // numberOf returns the number of the turn that a message belongs to, 0 for none.

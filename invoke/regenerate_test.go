@@ -1,8 +1,6 @@
 package invoke_test
 
 import (
-	"fmt"
-	"net/http"
 	"strings"
 	"testing"
 
@@ -98,38 +96,5 @@ func TestRegenerationsAndQuestionsThatAreAskedAgain(t *testing.T) {
 				t.Errorf("the session has %q, want %q", all, want)
 			}
 		})
-	}
-}
-
-// A page that sends its last message alone, with the number of turns, asks for another answer
-// to a question that has failed. The turn before had the same text, and stays.
-func TestAPageRegeneratesAQuestionThatWasAskedTwice(t *testing.T) {
-	t.Parallel()
-	const chat = "0123456789abcdefchat"
-	gemini := geminitest.Start(t)
-	server, _ := serveAgent(t, newMemory(), gemini, agent.Agent{Name: "agent", MaxTokens: 100})
-	send := func(trigger, id, answer string, turns int) string {
-		t.Helper()
-		gemini.Enqueue(geminitest.Text(answer))
-		if answer == "" {
-			gemini.Handle(func(geminitest.Request) geminitest.Reply { return geminitest.Error(http.StatusBadRequest, "no") })
-			defer gemini.Handle(nil)
-		}
-		_, got := ask(t, server, "/chat", fmt.Sprintf(`{"id": %q, "trigger": %q, "after_turn": %d, "messages": [{"id": %q, "role": "user", "parts": [{"type": "text", "text": "ping"}]}]}`, chat, trigger, turns, id))
-		return got
-	}
-	send("submit-message", "first", "one", 0)
-	send("submit-message", "second", "", 1) // it fails, and leaves no turn
-	if got := send("regenerate-message", "second", "two", 1); !strings.Contains(got, "two") {
-		t.Fatal(got)
-	}
-	if stored := get(t, server, "/sessions/"+chat); !strings.Contains(stored, `"one"`) || !strings.Contains(stored, `"two"`) {
-		t.Errorf("the session has %s", stored)
-	}
-	if got := send("regenerate-message", "second", "three", 2); !strings.Contains(got, "three") {
-		t.Fatal(got)
-	}
-	if stored := get(t, server, "/sessions/"+chat); !strings.Contains(stored, `"one"`) || strings.Contains(stored, `"two"`) || !strings.Contains(stored, `"three"`) {
-		t.Errorf("the session has %s", stored)
 	}
 }
