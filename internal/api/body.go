@@ -219,8 +219,11 @@ func CheckRPC(raw []byte) error {
 	switch {
 	case bytes.HasPrefix(text, []byte("[")):
 		return Malformed("body", "must be one message: batches are not supported")
-	case bytes.HasPrefix(text, []byte("{")) && text.IsValid(jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true)):
-		return checkForm(raw)
+	case !bytes.HasPrefix(text, []byte("{")):
+		return nil
+	}
+	if err := checkForm(raw); err != nil && text.IsValid(jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true)) {
+		return err
 	}
 	return nil
 }
