@@ -146,7 +146,7 @@ func limitOf(ctx context.Context) *loopLimit {
 	return l
 }
 
-// lift gives the calls that have asked the model the time of the turn.
+// lift removes the limits of the calls that ask the model: they have the time of the turn.
 func (l *loopLimit) lift() {
 	for ; l != nil; l = l.within {
 		if !l.fixed {

@@ -3,6 +3,7 @@ package invoke_test
 import (
 	"encoding/json"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 
@@ -12,6 +13,21 @@ import (
 	"example.com/gatehouse/session"
 	"example.com/gatehouse/tool"
 )
+
+// keyedPayment has a payment, asked for with the key "key", wait for a person in i's store, and
+// returns what its client has read and its record.
+func keyedPayment(t *testing.T, i *instance, store session.Store, server *httptest.Server, gemini *geminitest.Server) (answered, *session.Run) {
+	t.Helper()
+	gemini.Enqueue(pays(50))
+	_, body := ask(t, server, "/invoke", `{"query": "pay"}`, "Idempotency-Key", "key")
+	waits := decodeAnswer(t, body)
+	_, turn, _ := session.SplitRunID(waits.Data.RunID)
+	record, err := store.LoadRun(t.Context(), i.records[turn].Key, turn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return waits, record
+}
 
 // A record that somebody has edited so that it cannot be read ends its run as failed, once: with
 // a sentence for whoever looks, without asking the model or doing anything again, and its
@@ -44,14 +60,8 @@ func checkpointThatCannotBeRead(t *testing.T, open func(*testing.T) session.Stor
 				bank, gemini, store := &bank{}, geminitest.Start(t), open(t)
 				i := &instance{Store: lapsing{store}}
 				server, log := serveAgent(t, i, gemini, bank.agent(tool.Effect(bank.reconcile), tool.Confirm(question)))
-				gemini.Enqueue(pays(50))
-				_, body := ask(t, server, "/invoke", `{"query": "pay"}`, "Idempotency-Key", "key")
-				waits := decodeAnswer(t, body).Data
-				_, turn, _ := session.SplitRunID(waits.RunID)
-				record, err := store.LoadRun(t.Context(), i.records[turn].Key, turn)
-				if err != nil {
-					t.Fatal(err)
-				}
+				paused, record := keyedPayment(t, i, store, server, gemini)
+				waits := paused.Data
 				edited := *record
 				edited.Checkpoint = json.RawMessage(edit)
 				if !test.waits { // and has no turn
@@ -66,6 +76,7 @@ func checkpointThatCannotBeRead(t *testing.T, open func(*testing.T) session.Stor
 				}
 				run, asked := session.RunID(edited.Key.ID, edited.ID), len(gemini.Requests())
 				const sentence = "This answer cannot go on: what is stored of it cannot be read."
+				var body string
 				if test.waits {
 					_, body = approve(t, server, run, waits.Pending[0].CallID, true)
 				} else {
@@ -123,14 +134,8 @@ func TestARecordThatCannotBeRead(t *testing.T) {
 					bank, gemini, store := &bank{}, geminitest.Start(t), open(t)
 					i := &instance{Store: store}
 					server, log := serveAgent(t, i, gemini, bank.agent(tool.Effect(bank.reconcile), tool.Confirm(question)))
-					gemini.Enqueue(pays(50))
-					_, body := ask(t, server, "/invoke", `{"query": "pay"}`, "Idempotency-Key", "key")
-					waits := decodeAnswer(t, body).Data
-					_, turn, _ := session.SplitRunID(waits.RunID)
-					record, err := store.LoadRun(t.Context(), i.records[turn].Key, turn)
-					if err != nil {
-						t.Fatal(err)
-					}
+					paused, record := keyedPayment(t, i, store, server, gemini)
+					waits := paused.Data
 					// As Firestore reads a head of another type.
 					edited := session.Run{
 						Key: record.Key, ID: record.ID, State: state, Request: json.RawMessage(`"unreadable"`), Effects: map[string]session.Effect{"unreadable": {}}, Revision: record.Revision,

@@ -12,7 +12,8 @@ import (
 	"example.com/gatehouse/session/sessiontest"
 )
 
-// brokenStore fails with errBroken where it is broken, and its writes with an error of its own.
+// brokenStore fails with errBroken where load, turns, user or run is true, and writes fail
+// with write.
 type brokenStore struct {
 	session.Store
 	load, turns, user, run bool

@@ -339,9 +339,9 @@ func (m *Memory) Delete(ctx context.Context, key Key) error {
 	return m.markDeleted(key, s)
 }
 
-// markDeleted replaces the session at key with its tombstone. The caller holds mu.
+// markDeleted replaces the session at key with its tombstone. The caller holds mu, and has
+// deleted the session's runs.
 func (m *Memory) markDeleted(key Key, s *memorySession) error {
-	m.deleteRuns(func(of Key) bool { return of == key })
 	return m.put(key, &memorySession{state: *s.state.Mark(m.now())})
 }
 
