@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"maps"
 	"net/http"
 	"slices"
 	"strings"
@@ -210,10 +209,7 @@ func (s *Service) denials(own string, denied **session.Run) func(context.Context
 		}
 		step, _ := stepOf(record) // of a record that cannot be read, the run is over anyway
 		next := stoppedWait(record)
-		next.Answers = maps.Clone(record.Answers)
-		if next.Answers == nil {
-			next.Answers = map[string]session.Answer{}
-		}
+		next.Answers = cloned(record.Answers)
 		for _, p := range record.Pending {
 			next.Answers[answerKey(step, p.CallID)] = session.Answer{Reason: deniedByMessage, By: string(current.Key.Owner), At: s.Now().UTC()}
 		}
@@ -459,10 +455,7 @@ func (s *Service) tryAnswers(ctx context.Context, key runKey, later bool, answer
 	}
 	who, _ := caller.FromContext(ctx)
 	next := *record
-	next.Pending = slices.Clone(record.Pending)
-	if next.Answers = maps.Clone(record.Answers); next.Answers == nil {
-		next.Answers = map[string]session.Answer{}
-	}
+	next.Pending, next.Answers = slices.Clone(record.Pending), cloned(record.Answers)
 	var said []string
 	for _, a := range given {
 		if err := s.answerable(&next, a.CallID); err != nil { // by the answers before it, too
@@ -471,7 +464,7 @@ func (s *Service) tryAnswers(ctx context.Context, key runKey, later bool, answer
 		if a.Reason, err = s.comment(ctx, key.session, record.Turn, "approval", a.Reason, maxReason); err != nil {
 			return nil, err
 		}
-		said = append(said, describe(record, a))
+		said = append(said, auditText(record, a))
 		next.Answers[answerKey(step, a.CallID)] = session.Answer{Approve: a.Approve, Reason: a.Reason, By: string(who.Principal.Owner()), At: s.Now().UTC()}
 		next.Pending = slices.DeleteFunc(next.Pending, func(p session.Pending) bool { return p.CallID == a.CallID })
 	}
@@ -523,17 +516,14 @@ func (s *Service) isLast(ctx context.Context, record *session.Run) error {
 // knows no runs stores a turn behind one that waits, and does not deny it as [Service.denials]
 // does.
 func (s *Service) overtaken(ctx context.Context, record *session.Run) {
-	next := *record
-	next.State, next.Pending = session.Stopped, nil
-	untold(&next, true)
-	if saved, err := s.Store.SaveRun(ctx, &next); err == nil { // else the next answer does
+	if saved, err := s.Store.SaveRun(ctx, stoppedWait(record)); err == nil { // else the next answer does
 		s.found(ctx, saved)
 	}
 }
 
-// describe returns what the audit has of an answer. The arguments and the reason are content,
+// auditText returns what the audit has of an answer. The arguments and the reason are content,
 // and left out: the audit has who did what, not what was written.
-func describe(record *session.Run, a Approval) string {
+func auditText(record *session.Run, a Approval) string {
 	word, name := "denied", ""
 	if a.Approve {
 		word = "approved"

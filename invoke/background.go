@@ -141,10 +141,8 @@ func (s *Service) begin(ctx context.Context, req Request) (_ *session.Run, repla
 	if err := s.checkBackground(ctx, owner); err != nil {
 		return nil, false, err
 	}
-	if s.Agent.Hooks.Question != nil {
-		if err := s.question(toolContext(ctx, opened.Session, opened.Session.Turns+1, req), &req); err != nil {
-			return nil, false, err
-		}
+	if err := s.question(toolContext(ctx, opened.Session, opened.Session.Turns+1, req), &req); err != nil {
+		return nil, false, err
 	}
 	// Before the 202: whoever the queue has do the run finds them.
 	kept, err := s.openFiles(ctx, opened.Session.Key, req, files.out)
@@ -216,10 +214,8 @@ func (s *Service) beginKeyed(ctx context.Context, owner session.Owner, req Reque
 	if err := s.checkBackground(ctx, owner); err != nil {
 		return nil, false, err
 	}
-	if s.Agent.Hooks.Question != nil {
-		if err := s.question(toolContext(ctx, opened.Session, opened.Session.Turns+1, req), &req); err != nil {
-			return nil, false, err
-		}
+	if err := s.question(toolContext(ctx, opened.Session, opened.Session.Turns+1, req), &req); err != nil {
+		return nil, false, err
 	}
 	next := *record
 	next.Holder, next.Request, next.Deliveries = session.Queued, s.encodeRun(ctx, req, body), deliveriesOf(req)
@@ -245,10 +241,7 @@ func (s *Service) schedule(ctx context.Context, r *session.Run) error {
 	if r.State != session.Working {
 		return s.expireLater(ctx, r, 0)
 	}
-	if err := s.enqueue(ctx, taskOf(r), s.Now()); err != nil {
-		return api.Fail(api.Overloaded, err)
-	}
-	return nil
+	return s.enqueue(ctx, taskOf(r), s.Now())
 }
 
 // taskOf returns the task to bring r to its end.

@@ -245,7 +245,7 @@ func (s *Service) generateCall(ctx context.Context, g *generation, req Request, 
 		// The time may have ended with the call.
 		if e, ok := g.run.journal.effect(g.effectID(0)); err != nil && ok && e.Done {
 			var end callEnd
-			if err = decodeNumbers(e.Result, &end); err == nil {
+			if end, err = decodeEnd(e.Result); err == nil {
 				err = g.add(g.resultsOf(open, map[int]callEnd{0: end}, errNotRun))
 			}
 		}

@@ -57,16 +57,11 @@ func (g *generation) finishStep() {
 	if g.depth > 0 || g.run.journal == nil {
 		return
 	}
-	var ends map[int]json.RawMessage
+	ends := map[int]json.RawMessage{}
 	for i, end := range g.ends {
-		encoded, err := json.Marshal(end)
-		if err != nil {
-			continue // it came from JSON
+		if encoded, err := json.Marshal(end); err == nil { // it came from JSON
+			ends[i] = encoded
 		}
-		if ends == nil {
-			ends = map[int]json.RawMessage{}
-		}
-		ends[i] = encoded
 	}
 	var looped *loopState
 	if g.looped != nil && g.shown { // only there its loop can go on
@@ -161,17 +156,13 @@ func (s *Service) endUnreadable(ctx context.Context, record *session.Run, cause 
 // with the question. Its error means that this revision cannot read the record; the run then
 // fails instead of going on from somewhere else.
 func (g *generation) restore(record *session.Run) error {
-	defer func() { // what the broken step has shown, where it is kept
-		g.text.Reset()
-		for _, p := range record.Parts {
-			if p.Kind == session.KindText {
-				g.text.WriteString(p.Text)
-			}
-		}
-	}()
 	c, err := readCheckpoint(record)
-	if err != nil || c == nil {
+	if err != nil {
 		return err
+	}
+	if c == nil {
+		g.resetText(record.Parts)
+		return nil
 	}
 	// The arguments of calls that wait are what a person approves.
 	if err := decodeNumbers(c.Contents, &g.contents); err != nil {
@@ -193,25 +184,27 @@ func (g *generation) restore(record *session.Run) error {
 	g.rounds.left.Store(c.Rounds)
 	g.states.restore(c.State)
 	g.shown, g.files.stored, g.looped = c.Waits, c.Files, c.Loop
+	g.ends = make(map[int]callEnd, len(c.Ends))
 	for i, encoded := range c.Ends {
-		// Integers beyond 2^53 in a tool's result would lose digits as floats.
-		var end callEnd
-		if err := decodeNumbers(encoded, &end); err != nil {
+		if g.ends[i], err = decodeEnd(encoded); err != nil {
 			return err
 		}
-		if g.ends == nil {
-			g.ends = map[int]callEnd{}
-		}
-		g.ends[i] = end
 	}
 	// What lies beyond is the broken step's: shown, and not in contents.
-	for _, p := range record.Parts[:min(c.Parts, len(record.Parts))] {
+	g.resetText(record.Parts[:min(c.Parts, len(record.Parts))])
+	g.said = g.text.Len()
+	g.resetText(record.Parts)
+	return nil
+}
+
+// resetText makes the answer the text among parts.
+func (g *generation) resetText(parts []session.Part) {
+	g.text.Reset()
+	for _, p := range parts {
 		if p.Kind == session.KindText {
 			g.text.WriteString(p.Text)
 		}
 	}
-	g.said = g.text.Len()
-	return nil
 }
 
 // openCalls returns the calls of the last content, which have no results yet, when g was
@@ -232,11 +225,10 @@ func (g *generation) stop() (bool, error) {
 		return false, nil
 	}
 	if len(g.openCalls()) > 0 { // without results, they would be refused in every later prompt
-		last := *g.contents[len(g.contents)-1]
-		last.Parts = slices.DeleteFunc(slices.Clone(last.Parts), func(p *genai.Part) bool { return p.FunctionCall != nil })
+		last := withoutCalls(g.contents[len(g.contents)-1])
 		contents := g.contents[:len(g.contents)-1]
 		if len(last.Parts) > 0 {
-			contents = append(slices.Clone(contents), &last)
+			contents = append(slices.Clone(contents), last)
 		}
 		g.contents, g.encoded = nil, nil
 		for _, content := range contents {

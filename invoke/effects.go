@@ -9,7 +9,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"maps"
 	"strconv"
 	"sync/atomic"
 	"time"
@@ -92,6 +91,12 @@ func decodeNumbers(data []byte, v any) error {
 	return d.Decode(v)
 }
 
+// decodeEnd decodes a callEnd of the ledger or of a checkpoint.
+func decodeEnd(data []byte) (end callEnd, err error) {
+	err = decodeNumbers(data, &end)
+	return end, err
+}
+
 // A plan is what is to be done with a call.
 type plan struct {
 	id      string           // of the call, for clients
@@ -135,13 +140,7 @@ func (s *Service) plan(ctx context.Context, g *generation, calls []*genai.Functi
 		return nil, context.Cause(ctx) // nothing begins any more
 	}
 	// One write for all effects of the step, which then run side by side.
-	err := g.run.journal.Record(func(r *session.Run) {
-		if r.Effects == nil {
-			r.Effects = map[string]session.Effect{}
-		}
-		maps.Copy(r.Effects, starting)
-	})
-	return plans, err
+	return plans, g.run.journal.enter(starting)
 }
 
 // planOne decides what is to be done with a call of a tool that has an effect or asks. The
@@ -165,12 +164,13 @@ func (s *Service) planOne(ctx context.Context, g *generation, p *plan, t tool.To
 			if p.begun = !e.Done; p.begun {
 				return nil // it was approved, if it had to be
 			}
-			p.end = &callEnd{}
-			if err := decodeNumbers(e.Result, p.end); err != nil {
+			end, err := decodeEnd(e.Result)
+			if err != nil {
 				return err
 			}
-			g.states.restore(p.end.State)
-			p.end.State = nil // it is the turn's now
+			g.states.restore(end.State)
+			end.State = nil // it is the turn's now
+			p.end = &end
 			return nil
 		}
 	}
@@ -178,7 +178,7 @@ func (s *Service) planOne(ctx context.Context, g *generation, p *plan, t tool.To
 		return nil
 	}
 	if answer, ok := journal.answer(answerKey(g.step, p.id)); ok {
-		g.run.out.add(session.Part{Kind: session.KindAnswered, ID: p.id, Approve: answer.Approve, Reason: answer.Reason})
+		g.run.out.add(answerPart(p.id, answer))
 		if !answer.Approve {
 			p.refused = errors.New("not run: a person has denied it")
 			if answer.Reason != "" {
@@ -196,14 +196,27 @@ func (s *Service) planOne(ctx context.Context, g *generation, p *plan, t tool.To
 		return nil
 	}
 	if question != "" {
-		p.pending = &session.Pending{
-			CallID: p.id, Name: t.Name(), Args: call.Args, Question: truncate.Text(question, maxQuestion), ExpiresAt: s.Now().Add(s.approvalTTL()).UTC(),
-		}
-		if p.pending.Args == nil {
-			p.pending.Args = map[string]any{}
-		}
+		p.pending = new(s.pendingCall(p.id, t.Name(), call.Args, question))
 	}
 	return nil
+}
+
+// pendingCall returns a call that waits for a person from now on.
+func (s *Service) pendingCall(id, name string, args map[string]any, question string) session.Pending {
+	if args == nil {
+		args = map[string]any{}
+	}
+	return session.Pending{CallID: id, Name: name, Args: args, Question: truncate.Text(question, maxQuestion), ExpiresAt: s.Now().Add(s.approvalTTL()).UTC()}
+}
+
+// approvalPart is what clients are shown of a call that waits.
+func approvalPart(p session.Pending) session.Part {
+	return session.Part{Kind: session.KindApproval, ID: p.CallID, Name: p.Name, Args: p.Args, Question: p.Question, ExpiresAt: p.ExpiresAt}
+}
+
+// answerPart is what clients are shown of a person's answer to a call.
+func answerPart(id string, a session.Answer) session.Part {
+	return session.Part{Kind: session.KindAnswered, ID: id, Approve: a.Approve, Reason: a.Reason}
 }
 
 // askPerson returns what to ask a person before a call, "" if it needs no approval. The
@@ -212,16 +225,15 @@ func (s *Service) planOne(ctx context.Context, g *generation, p *plan, t tool.To
 func (s *Service) askPerson(ctx context.Context, t tool.Tool, call *genai.FunctionCall) (string, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, s.toolTimeout(t), errToolTimeout)
 	defer cancel()
-	asked := make(chan string, 1)
-	err := callOwn(ctx, func() error {
-		question, err := t.Question(call.Args)
-		asked <- question
+	var question string
+	err := callOwn(ctx, func() (err error) {
+		question, err = t.Question(call.Args)
 		return err
 	})
 	if err != nil {
 		return "", s.ownToolFailure(ctx, t, err)
 	}
-	return <-asked, nil
+	return question, nil
 }
 
 // ownToolFailure returns err of what a tool has beside its function, without what only the log
@@ -296,14 +308,10 @@ func (s *Service) reconcile(ctx context.Context, t tool.Tool, call *genai.Functi
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, s.toolTimeout(t), errToolTimeout)
 	defer cancel()
-	type result struct {
-		response map[string]any
-		done     bool
-	}
-	done := make(chan result, 1)
-	err := callOwn(ctx, func() error {
-		response, ok, err := t.Reconcile(ctx, call.Args)
-		done <- result{response, ok}
+	var response map[string]any
+	var done bool
+	err := callOwn(ctx, func() (err error) {
+		response, done, err = t.Reconcile(ctx, call.Args)
 		return err
 	})
 	if err != nil {
@@ -311,8 +319,7 @@ func (s *Service) reconcile(ctx context.Context, t tool.Tool, call *genai.Functi
 		s.Log.WarnContext(ctx, "A tool could not say how its call ended.", "tool", t.Name(), "request_id", api.RequestID(ctx))
 		return nil, false, errNoEnd
 	}
-	r := <-done
-	return r.response, r.done, nil
+	return response, done, nil
 }
 
 // maxProgress bounds the texts of progress that a call shows, maxProgressText each of
@@ -409,11 +416,10 @@ func (j *journal) ended(id string, end callEnd) {
 	}
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	effects := maps.Clone(j.record.Effects) // the store may hold the map
-	e := effects[id]
+	e := j.record.Effects[id]
 	e.Done, e.Result = true, result
-	effects[id] = e
-	j.record.Effects = effects
+	j.record.Effects = cloned(j.record.Effects) // the store may hold the map
+	j.record.Effects[id] = e
 }
 
 // wait ends the writes and returns the record of a run that waits.
@@ -460,7 +466,7 @@ func (s *Service) suspend(ctx context.Context, g *generation) (*session.Run, err
 	// The question of a run without a session is its only write. Were it the first one, it
 	// could take place after it was given up and all of its owner was deleted, and be answered.
 	if g.run.req.Options.Sessionless && !g.run.journal.stored() {
-		if err := g.run.journal.Record(func(*session.Run) {}); err != nil {
+		if err := g.run.journal.enter(nil); err != nil {
 			return nil, err
 		}
 	}
@@ -483,8 +489,7 @@ func (g *generation) fail(finish genai.FinishReason, failed *api.Error) error {
 		}
 	}
 	if calls := g.openCalls(); len(calls) > 0 {
-		ends := map[int]callEnd{}
-		maps.Copy(ends, g.ends)
+		ends := cloned(g.ends)
 		for i := range calls {
 			e, ok := journal.effect(g.effectID(i))
 			if !ok {
@@ -492,8 +497,8 @@ func (g *generation) fail(finish genai.FinishReason, failed *api.Error) error {
 			}
 			end := callEnd{Part: session.Part{Name: e.Name}, Response: toolError(errNoEnd, maxToolError)}
 			if e.Done {
-				end = callEnd{} // decoding would add to the map
-				if err := decodeNumbers(e.Result, &end); err != nil {
+				var err error
+				if end, err = decodeEnd(e.Result); err != nil {
 					return err
 				}
 			}

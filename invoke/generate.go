@@ -511,15 +511,21 @@ func (s *Service) end(g *generation, answer model.Answer, last bool) error {
 	if answer.Content == nil {
 		return nil
 	}
-	content := *answer.Content
-	content.Parts = slices.DeleteFunc(slices.Clone(content.Parts), func(p *genai.Part) bool { return p.FunctionCall != nil })
+	content := withoutCalls(answer.Content)
 	if len(content.Parts) == 0 {
 		return nil
 	}
-	if g.cut || !g.holds(&content, 0) {
+	if g.cut || !g.holds(content, 0) {
 		return g.addAnswer(answer)
 	}
-	return g.add(&content)
+	return g.add(content)
+}
+
+// withoutCalls returns a copy of content without its calls.
+func withoutCalls(content *genai.Content) *genai.Content {
+	rest := *content
+	rest.Parts = slices.DeleteFunc(slices.Clone(rest.Parts), func(p *genai.Part) bool { return p.FunctionCall != nil })
+	return &rest
 }
 
 // addAnswer adds the text of an answer that is too large for the turn: as much as was shown.

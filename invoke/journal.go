@@ -135,14 +135,16 @@ func (j *journal) finished(c *checkpoint) {
 	j.checkpoint = c
 }
 
-// Record changes the record and writes it at once, with all that is finished. The error
-// is that of a run that must end, or [session.ErrUnavailable].
-func (j *journal) Record(change func(*session.Run)) error {
+// enter enters effects that begin in the ledger and writes the record at once, with all that is
+// finished. The error is that of a run that must end, or [session.ErrUnavailable].
+func (j *journal) enter(effects map[string]session.Effect) error {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	before := j.record
-	j.record.Effects, j.record.Answers = maps.Clone(before.Effects), maps.Clone(before.Answers)
-	change(&j.record)
+	before := j.record.Effects
+	if len(effects) > 0 {
+		j.record.Effects = cloned(before)
+		maps.Copy(j.record.Effects, effects)
+	}
 	for {
 		// The system's clock, not the service's: what counts is how long the process really
 		// took.
@@ -153,7 +155,7 @@ func (j *journal) Record(change func(*session.Run)) error {
 			return err
 		}
 		if !saved {
-			j.record.Effects, j.record.Answers, j.record.Pending = before.Effects, before.Answers, before.Pending
+			j.record.Effects = before
 			return session.ErrUnavailable
 		}
 		if time.Since(begun) < session.LeaseTime {

@@ -28,8 +28,9 @@ import (
 //
 // A key is free again if its run has failed, no effect began in it, as that of a run with a
 // session is, and no person has answered in it, which is done once. It is also free if its
-// holder died before it had stored what was asked, which waits for the hook Question. The claim then overwrites the record in a new epoch, so that a holder
-// which is only late is fenced by its next write.
+// holder died before it had stored what was asked, which waits for the hook Question. The claim
+// then overwrites the record in a new epoch, so that a holder which is only late is fenced by
+// its next write.
 
 // maxKeyed bounds how many records one key may have had that have expired or were deleted, and
 // wait for Firestore to remove them.

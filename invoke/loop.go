@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -198,16 +197,13 @@ func (t *loopTurn) resume() error {
 	if len(g.looped.IDs) != len(calls) {
 		return api.Fail(api.Internal, errors.New("the record's calls are not those of its loop"))
 	}
-	step := &loopStep{content: g.contents[len(g.contents)-1], added: true, calls: calls, ids: g.looped.IDs, ends: maps.Clone(g.ends), began: t.s.Now()}
-	if step.ends == nil {
-		step.ends = map[int]callEnd{}
-	}
+	step := &loopStep{content: g.contents[len(g.contents)-1], added: true, calls: calls, ids: g.looped.IDs, ends: cloned(g.ends), began: t.s.Now()}
 	t.steps, t.shownStep, g.approved = []*loopStep{step}, g.step, new(g.step)
 	t.resumed = &loop.Resumed{Kept: g.looped.Kept, Answers: map[string]session.Answer{}}
 	for _, id := range step.ids {
 		if answer, ok := g.run.journal.answer(answerKey(g.step, id.Shown)); ok {
 			t.resumed.Answers[id.Own] = answer
-			g.run.out.add(session.Part{Kind: session.KindAnswered, ID: id.Shown, Approve: answer.Approve, Reason: answer.Reason})
+			g.run.out.add(answerPart(id.Shown, answer))
 		}
 	}
 	g.ends, g.shown = nil, false

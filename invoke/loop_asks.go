@@ -8,7 +8,6 @@ import (
 
 	"example.com/gatehouse/internal/loop"
 	"example.com/gatehouse/internal/truncate"
-	"example.com/gatehouse/session"
 )
 
 func (t *loopTurn) Wait(questions []loop.Question, results []*genai.FunctionResponse) error {
@@ -37,12 +36,9 @@ func (t *loopTurn) Wait(questions []loop.Question, results []*genai.FunctionResp
 	g.pending = nil
 	for _, q := range questions {
 		_, i := t.find(q.ID)
-		p := session.Pending{CallID: step.ids[i].Shown, Name: q.Name, Args: q.Args, Question: truncate.Text(q.Text, maxQuestion), ExpiresAt: t.s.Now().Add(t.s.approvalTTL()).UTC()}
-		if p.Args == nil {
-			p.Args = map[string]any{}
-		}
+		p := t.s.pendingCall(step.ids[i].Shown, q.Name, q.Args, q.Text)
 		g.pending = append(g.pending, p)
-		g.run.out.add(session.Part{Kind: session.KindApproval, ID: p.CallID, Name: p.Name, Args: p.Args, Question: p.Question, ExpiresAt: p.ExpiresAt})
+		g.run.out.add(approvalPart(p))
 	}
 	g.ends, g.shown, g.looped.IDs = step.ends, true, step.ids
 	t.waits = true

@@ -3,7 +3,6 @@ package invoke
 import (
 	"cmp"
 	"context"
-	"maps"
 	"time"
 
 	"example.com/gatehouse/internal/loop"
@@ -40,8 +39,8 @@ func (t *loopTurn) Began(id, name string) (*loop.End, error) {
 			t.ledger = errEffectUnknown
 			return nil, errEffectUnknown
 		}
-		var end callEnd
-		if err := decodeNumbers(e.Result, &end); err != nil {
+		end, err := decodeEnd(e.Result)
+		if err != nil {
 			return nil, err
 		}
 		if t.begun[id] == nil { // of an earlier holder of the run
@@ -52,15 +51,7 @@ func (t *loopTurn) Began(id, name string) (*loop.End, error) {
 		}
 		return &loop.End{Result: end.Response, Kept: end.Kept}, nil
 	}
-	err := t.g.run.journal.Record(func(r *session.Run) {
-		effects := maps.Clone(r.Effects)
-		if effects == nil {
-			effects = map[string]session.Effect{}
-		}
-		effects[effect] = session.Effect{Name: name, Step: t.g.stepOfCalls(), Call: i}
-		r.Effects = effects
-	})
-	if err != nil {
+	if err := t.g.run.journal.enter(map[string]session.Effect{effect: {Name: name, Step: t.g.stepOfCalls(), Call: i}}); err != nil {
 		t.ledger = err
 		return nil, err
 	}

@@ -71,21 +71,19 @@ func (t *loopTurn) Generate(ctx context.Context, contents []*genai.Content, conf
 	}
 	answer, err := t.s.hookedCall(calling, call, &r, pass)
 	if err == nil && (!tools || !model.MayCallTools(answer.Finish)) {
-		answer, err = withoutCalls(answer, tools)
+		answer, err = answerWithoutCalls(answer, tools)
 	}
 	return t.count(ctx, call, r, answer, err)
 }
 
-// withoutCalls returns an answer whose calls are not run: the model was told that it cannot
+// answerWithoutCalls returns an answer whose calls are not run: the model was told that it cannot
 // call tools, or did not end as one that calls them does.
-func withoutCalls(answer model.Answer, tools bool) (model.Answer, error) {
+func answerWithoutCalls(answer model.Answer, tools bool) (model.Answer, error) {
 	calls := len(answer.Calls())
 	if calls == 0 {
 		return answer, nil
 	}
-	content := *answer.Content
-	content.Parts = slices.DeleteFunc(slices.Clone(content.Parts), func(p *genai.Part) bool { return p.FunctionCall != nil })
-	if answer.Content = &content; answer.Text() == "" && !tools {
+	if answer.Content = withoutCalls(answer.Content); answer.Text() == "" && !tools {
 		return answer, api.Fail(api.ModelFailed, fmt.Errorf("the model ended with %d calls of tools that it had none of, and no text", calls))
 	}
 	return answer, nil

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"slices"
 	"time"
 
 	"example.com/gatehouse/internal/api"
@@ -221,13 +222,8 @@ func (s *Service) listRuns(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	filter := session.RunFilter{State: session.RunState(query.Get("state")), SessionID: query.Get("session_id")}
-	switch filter.State {
-	case "":
-		if query.Has("state") {
-			return api.Invalid("state", "must be working, waiting, done, failed or stopped")
-		}
-	case session.Working, session.Waiting, session.Done, session.Failed, session.Stopped:
-	default:
+	states := []session.RunState{session.Working, session.Waiting, session.Done, session.Failed, session.Stopped}
+	if query.Has("state") && !slices.Contains(states, filter.State) {
 		return api.Invalid("state", "must be working, waiting, done, failed or stopped")
 	}
 	if query.Has("session_id") && !session.ValidID(filter.SessionID) {

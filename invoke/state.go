@@ -136,10 +136,7 @@ func (st *states) put(ctx context.Context, name string, before, value json.RawMe
 		return false, nil
 	}
 	// The session and base have the same map at first, so it is replaced and never changed.
-	next := maps.Clone(st.current)
-	if next == nil {
-		next = map[string]json.RawMessage{}
-	}
+	next := cloned(st.current)
 	setState(next, name, value)
 	if session.CheckState(next) != nil {
 		return false, errStateLarge
@@ -147,6 +144,14 @@ func (st *states) put(ctx context.Context, name string, before, value json.RawMe
 	st.current = next
 	st.updates = append(st.updates, stateUpdate{name, f})
 	return true, nil
+}
+
+// cloned returns a copy of m that can be added to, also of a nil m.
+func cloned[K comparable, V any](m map[K]V) map[K]V {
+	if m == nil {
+		return map[K]V{}
+	}
+	return maps.Clone(m)
 }
 
 func setState(state map[string]json.RawMessage, name string, value json.RawMessage) {
@@ -230,10 +235,7 @@ func (st *states) changes(ctx context.Context, s *session.Session) (map[string]j
 // apply makes the turn's updates again, on state. It returns when ctx ends even if one of
 // them does not, so that the agent's code cannot hold up the commit.
 func (st *states) apply(ctx context.Context, state map[string]json.RawMessage) (map[string]json.RawMessage, error) {
-	next := maps.Clone(state)
-	if next == nil {
-		next = map[string]json.RawMessage{}
-	}
+	next := cloned(state)
 	err := callOwn(ctx, func() error {
 		for _, u := range st.updates {
 			value, err := u.f(next[u.name])
@@ -308,11 +310,8 @@ func (st *states) changed() map[string]json.RawMessage {
 	}
 	st.mu.Lock()
 	defer st.mu.Unlock()
-	var changed map[string]json.RawMessage
+	changed := map[string]json.RawMessage{}
 	for _, u := range st.updates {
-		if changed == nil {
-			changed = map[string]json.RawMessage{}
-		}
 		changed[u.name] = json.RawMessage("null")
 		if value, ok := st.current[u.name]; ok {
 			changed[u.name] = value
@@ -330,10 +329,7 @@ func (st *states) restore(changed map[string]json.RawMessage) {
 	}
 	st.mu.Lock()
 	defer st.mu.Unlock()
-	st.current = maps.Clone(st.current)
-	if st.current == nil {
-		st.current = map[string]json.RawMessage{}
-	}
+	st.current = cloned(st.current)
 	for name, value := range changed {
 		if string(value) == "null" {
 			value = nil

@@ -34,11 +34,15 @@ type Queue interface {
 // enqueueTimeout bounds adding a task. The client that gets a 202 waits for it.
 const enqueueTimeout = 5 * time.Second
 
-// enqueue adds a task, also when the client has gone.
+// enqueue adds a task, also when the client has gone. Its error has a retry come later, or the
+// queue deliver the task again that asked for it.
 func (s *Service) enqueue(ctx context.Context, t queue.Task, at time.Time) error {
 	ctx, cancel := detach(ctx, enqueueTimeout)
 	defer cancel()
-	return s.Queue.Enqueue(ctx, t, at)
+	if err := s.Queue.Enqueue(ctx, t, at); err != nil {
+		return api.Fail(api.Overloaded, err)
+	}
+	return nil
 }
 
 // TasksRoute returns the route that takes the queue's tasks.
@@ -215,7 +219,7 @@ func (s *Service) left(ctx context.Context, r *session.Run) {
 	// late.
 	if err := s.enqueue(ctx, taskOf(r), s.Now().Add(s.Timeout+2*session.LeaseTime)); err != nil {
 		s.Log.WarnContext(ctx, "A run that may be left could not be scheduled; whoever asks for it finishes it.",
-			"error", err.Error(), "request_id", api.RequestID(ctx))
+			"error", errors.Unwrap(err).Error(), "request_id", api.RequestID(ctx))
 	}
 }
 
@@ -230,10 +234,7 @@ const (
 // An error has the queue deliver t again.
 func (s *Service) lookAgain(ctx context.Context, t queue.Task) error {
 	t.Attempt++
-	if err := s.enqueue(ctx, t, s.Now().Add(min(firstLook<<min(t.Attempt-1, 10), longLook))); err != nil {
-		return api.Fail(api.Overloaded, err)
-	}
-	return nil
+	return s.enqueue(ctx, t, s.Now().Add(min(firstLook<<min(t.Attempt-1, 10), longLook)))
 }
 
 // deliveries are what is to be delivered of a run.
@@ -292,7 +293,7 @@ func (s *Service) report(ctx context.Context, r *session.Run) error {
 		Event: eventOf[r.State], ID: eventID(r), Created: r.UpdatedAt,
 	}
 	if err := s.enqueue(ctx, t, s.Now()); err != nil {
-		return api.Fail(api.Overloaded, err)
+		return err
 	}
 	if err := s.expireLater(ctx, r, 0); err != nil {
 		return err
@@ -325,10 +326,7 @@ func (s *Service) expireLater(ctx context.Context, r *session.Run, attempt int) 
 		}
 	}
 	t := queue.Task{Kind: queue.Expire, Owner: r.Key.Owner, Run: session.RunID(r.Key.ID, r.ID), Epoch: r.Epoch, Attempt: attempt}
-	if err := s.enqueue(ctx, t, at); err != nil {
-		return api.Fail(api.Overloaded, err)
-	}
-	return nil
+	return s.enqueue(ctx, t, at)
 }
 
 // expire ends a run that nobody has answered in time and reports it to its webhook. Readers

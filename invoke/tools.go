@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"runtime/debug"
 	"slices"
 	"strings"
 	"sync"
@@ -164,9 +163,7 @@ func (s *Service) runTools(ctx context.Context, g *generation, calls []*genai.Fu
 		switch p := &plans[i]; {
 		case p.pending != nil:
 			g.pending = append(g.pending, *p.pending)
-			g.run.out.add(session.Part{
-				Kind: session.KindApproval, ID: p.id, Name: p.pending.Name, Args: p.pending.Args, Question: p.pending.Question, ExpiresAt: p.pending.ExpiresAt,
-			})
+			g.run.out.add(approvalPart(*p.pending))
 		case p.end != nil:
 			ends[i] = *p.end
 			if !g.shown {
@@ -304,15 +301,17 @@ func (s *Service) runTool(ctx context.Context, g *generation, i int, call *genai
 	// that ignores its context.
 	done := make(chan result, 1) // buffered, because nobody may receive
 	go func() {
-		defer func() {
-			if p := recover(); p != nil {
-				s.Log.ErrorContext(ctx, "A tool panicked.", "tool", t.Name(), "request_id", api.RequestID(ctx),
-					"panic", fmt.Sprint(p), "stack_trace", fmt.Sprintf("panic: %v\n%s", p, debug.Stack()))
-				done <- result{err: errToolFailed}
-			}
-		}()
-		response, err := t.Call(ctx, call.Args)
-		done <- result{response, err}
+		var r result
+		r.err = rescue.Call(func() (err error) {
+			r.response, err = t.Call(ctx, call.Args)
+			return err
+		})
+		if p, ok := errors.AsType[*rescue.Panic](r.err); ok {
+			s.Log.ErrorContext(ctx, "A tool panicked.", "tool", t.Name(), "request_id", api.RequestID(ctx),
+				"panic", fmt.Sprint(p.Value), "stack_trace", p.Stack)
+			r.err = errToolFailed
+		}
+		done <- r
 	}()
 	select {
 	case r := <-done:
