@@ -107,15 +107,9 @@ func badApprovals(t *testing.T, open func(*testing.T) session.Store) {
 		t.Errorf("status %d, paid %d: %s", status, b.sum(), body)
 	}
 
-	r, err := http.NewRequestWithContext(t.Context(), http.MethodDelete, server.URL+"/sessions/"+other.SessionID, nil)
-	if err != nil {
-		t.Fatal(err)
+	if response, body := fetch(t, server, http.MethodDelete, "/sessions/"+other.SessionID); response.StatusCode != http.StatusNoContent {
+		t.Fatalf("status %d: %s", response.StatusCode, body)
 	}
-	response, err := http.DefaultClient.Do(r)
-	if err != nil || response.StatusCode != http.StatusNoContent {
-		t.Fatalf("%v, %v", response, err)
-	}
-	_ = response.Body.Close()
 	if status, body := approve(t, server, other.RunID, other.Pending[0].CallID, true); status != http.StatusNotFound || b.sum() != 50 {
 		t.Errorf("in a deleted session: status %d, paid %d: %s", status, b.sum(), body)
 	}

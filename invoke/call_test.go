@@ -16,7 +16,6 @@ import (
 	"example.com/gatehouse/internal/gcp/firestore"
 	"example.com/gatehouse/internal/geminitest"
 	"example.com/gatehouse/internal/telemetry"
-	"example.com/gatehouse/internal/testlog"
 	"example.com/gatehouse/invoke"
 	"example.com/gatehouse/session"
 	"example.com/gatehouse/tool"
@@ -33,8 +32,7 @@ func callOf(t *testing.T, name, args string) *invoke.Call {
 
 // memory returns a store whose clock is ahead by offset.
 func memory(offset *atomic.Int64) *session.Memory {
-	return session.NewMemory(time.Hour, session.MemoryLimit, func() time.Time { return time.Now().Add(time.Duration(offset.Load())) },
-		telemetry.NewLogger(&testlog.Buffer{}, nil, telemetry.Source{}))
+	return session.NewMemory(time.Hour, session.MemoryLimit, func() time.Time { return time.Now().Add(time.Duration(offset.Load())) }, telemetry.Discard())
 }
 
 const paysAnn = `{"to":"Ann","amount":7}`
@@ -71,7 +69,7 @@ func TestACallWithAKey(t *testing.T) {
 			if c.reconcile {
 				effect = tool.Effect(b.reconcile)
 			}
-			store, gemini := memory(new(atomic.Int64)), geminitest.Start(t)
+			store, gemini := newMemory(), geminitest.Start(t)
 			first, second := asked(t, store, gemini, b.agent(effect, tool.Timeout(200*time.Millisecond))), asked(t, store, gemini, b.agent(effect))
 			ctx := ofCaller(t, "ada")
 			var ids []string
@@ -155,7 +153,7 @@ func TestACallWhoseInstanceDies(t *testing.T) {
 // their output, and after a failure the key is free again.
 func TestACallLeavesWhatItMust(t *testing.T) {
 	t.Parallel()
-	store, gemini := memory(new(atomic.Int64)), geminitest.Start(t)
+	store, gemini := newMemory(), geminitest.Start(t)
 	var calls atomic.Int32
 	s := asked(t, store, gemini, agent.Agent{Tools: []tool.Tool{
 		tool.New("look", "Looks.", func(ctx context.Context, _ struct{}) (string, error) {
@@ -311,13 +309,10 @@ func TestACallThatAsksForTooLong(t *testing.T) {
 	t.Parallel()
 	var offset atomic.Int64
 	b := &bank{}
-	var config invoke.Config
 	a := b.agent(tool.Effect(b.reconcile), tool.Confirm(func(payment) string { return "Pay?" }))
-	serveAgent(t, memory(&offset), geminitest.Start(t), a, func(c *invoke.Config) {
+	s, ctx, call := asked(t, memory(&offset), geminitest.Start(t), a, func(c *invoke.Config) {
 		c.ApprovalTTL, c.Now = time.Hour, func() time.Time { return time.Now().Add(time.Duration(offset.Load())) }
-		config = *c
-	})
-	s, ctx, call := invoke.New(config), ofCaller(t, "ada"), callOf(t, "pay", paysAnn)
+	}), ofCaller(t, "ada"), callOf(t, "pay", paysAnn)
 	response, err := s.CallTool(ctx, call, invoke.Options{Key: "k"})
 	if err != nil || len(response.Pending) != 1 {
 		t.Fatal(response, err)
@@ -337,14 +332,9 @@ func TestACallThatAsksForTooLong(t *testing.T) {
 // nobody again.
 func TestAnApprovedCallThatTakesTooLong(t *testing.T) {
 	t.Parallel()
-	var config invoke.Config
 	slow := func(ctx context.Context, _ payment) (string, error) { <-ctx.Done(); return "", ctx.Err() }
-	a := agent.Agent{Name: "agent", MaxTokens: 100, Tools: []tool.Tool{
-		tool.New("pay", "Pays.", slow, tool.Confirm(func(payment) string { return "Pay?" }), tool.Timeout(time.Minute)),
-	}}
-	serveAgent(t, memory(new(atomic.Int64)), geminitest.Start(t), a, func(c *invoke.Config) { config = *c })
-	config.Timeout = time.Second
-	s, ctx, call := invoke.New(config), ofCaller(t, "ada"), callOf(t, "pay", paysAnn)
+	a := agent.Agent{Tools: []tool.Tool{tool.New("pay", "Pays.", slow, tool.Confirm(func(payment) string { return "Pay?" }), tool.Timeout(time.Minute))}}
+	s, ctx, call := asked(t, newMemory(), geminitest.Start(t), a, func(c *invoke.Config) { c.Timeout = time.Second }), ofCaller(t, "ada"), callOf(t, "pay", paysAnn)
 	waits, err := s.CallTool(ctx, call, invoke.Options{Key: "k"})
 	if err != nil || len(waits.Pending) != 1 {
 		t.Fatal(waits, err)
@@ -432,7 +422,7 @@ func TestACallWhoseClientLeaves(t *testing.T) {
 				return ctx.Err()
 			}
 		}
-		s := asked(t, memory(new(atomic.Int64)), geminitest.Start(t), b.agent(tool.Effect[payment, map[string]int](nil)))
+		s := asked(t, newMemory(), geminitest.Start(t), b.agent(tool.Effect[payment, map[string]int](nil)))
 		ctx, leave := context.WithCancel(ofCaller(t, "ada"))
 		ended := make(chan struct{})
 		go func() {

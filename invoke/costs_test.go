@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"net/http"
-	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
@@ -13,7 +12,6 @@ import (
 	"example.com/gatehouse/internal/gcp/emulator"
 	"example.com/gatehouse/internal/gcp/firestore"
 	"example.com/gatehouse/internal/geminitest"
-	"example.com/gatehouse/internal/queue"
 	"example.com/gatehouse/invoke"
 	"example.com/gatehouse/session"
 	"example.com/gatehouse/tool"
@@ -35,25 +33,13 @@ func TestWhatKindsOfRunsCost(t *testing.T) {
 		tool.New("ask", "Asks, and pays.", pay, tool.Effect[sum, string](nil), tool.Confirm(func(sum) string { return "Pay?" })),
 	}}
 	waiting := &tasks{}
-	var config invoke.Config
-	server, _ := serveAgent(t, store, gemini, a, func(c *invoke.Config) {
-		config = *c
-		config.MaxBackground, config.Queue, config.RunTimeout = 10, waiting, time.Minute
-	})
+	server, _ := serveAgent(t, store, gemini, a)
 	i := &instance{Store: store, Server: server}
-	queued := invoke.New(config)
+	queued := asked(t, store, gemini, a, func(c *invoke.Config) { c.MaxBackground, c.Queue, c.RunTimeout = 10, waiting, time.Minute })
 	call := func(name string) geminitest.Reply {
 		return geminitest.Calls(geminitest.FunctionCall{Name: name, Args: map[string]any{"to": "Ada"}})
 	}
-	deliver := func(t *testing.T) { // the last task
-		body, _ := json.Marshal(waiting.kept()[len(waiting.kept())-1])
-		r := httptest.NewRequestWithContext(t.Context(), http.MethodPost, queue.Path, strings.NewReader(string(body)))
-		r.Header.Set("Content-Type", "application/json")
-		w := httptest.NewRecorder()
-		if err := queued.TasksRoute().Handler(w, r); err != nil || w.Code != http.StatusNoContent {
-			t.Fatal(w.Code, err)
-		}
-	}
+	deliverLast := func(t *testing.T) { deliver(t, queued, waiting.kept()[len(waiting.kept())-1]) }
 	pieces := strings.Fields("a b c d e f g h i j k l m")
 	for _, tt := range []struct {
 		name                   string
@@ -78,7 +64,7 @@ func TestWhatKindsOfRunsCost(t *testing.T) {
 				if added := len(waiting.kept()) - before; added != 1 {
 					t.Fatalf("%d tasks, want 1", added)
 				}
-				deliver(t)
+				deliverLast(t)
 			}, 1, 1 + 3, 0},
 		{"an effect", []geminitest.Reply{call("pay")}, func(t *testing.T) { ask(t, server, "/invoke", `{"query": "hello"}`) }, 0, 1 + 2, 0},
 		{"an approval", []geminitest.Reply{call("ask")}, func(t *testing.T) {
@@ -94,7 +80,7 @@ func TestWhatKindsOfRunsCost(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			deliver(t)
+			deliverLast(t)
 			sessionID, turnID, _ := session.SplitRunID(info.RunID)
 			reads := traffic.reads.Load()
 			record, err := store.LoadRun(t.Context(), session.Key{Owner: session.OwnerOf("caller", ""), ID: sessionID}, turnID)

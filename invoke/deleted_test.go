@@ -20,16 +20,7 @@ func TestAnIdAfterItsSessionWasDeleted(t *testing.T) {
 	}
 	remove := func() {
 		t.Helper()
-		r, err := http.NewRequestWithContext(t.Context(), http.MethodDelete, server.URL+"/sessions/"+id, nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		response, err := server.Client().Do(r)
-		if err != nil {
-			t.Fatal(err)
-		}
-		_ = response.Body.Close()
-		if response.StatusCode != http.StatusNoContent {
+		if response, _ := fetch(t, server, http.MethodDelete, "/sessions/"+id); response.StatusCode != http.StatusNoContent {
 			t.Fatalf("deleted with status %d", response.StatusCode)
 		}
 	}

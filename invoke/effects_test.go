@@ -164,6 +164,7 @@ type answered struct {
 		Warnings     []string
 		Pending      []session.Pending
 		ToolCalls    []session.ToolCall `json:"tool_calls"`
+		Usage        session.Usage
 	}
 }
 

@@ -20,19 +20,17 @@ import (
 	"example.com/gatehouse/internal/gcp/firestore"
 	"example.com/gatehouse/internal/geminitest"
 	"example.com/gatehouse/internal/queue"
-	"example.com/gatehouse/internal/telemetry"
-	"example.com/gatehouse/internal/testlog"
 	"example.com/gatehouse/invoke"
 	"example.com/gatehouse/session"
 )
 
 // asked returns a service on a store, as a door calls it.
-func asked(t *testing.T, store session.Store, gemini *geminitest.Server, a agent.Agent) *invoke.Service {
+func asked(t *testing.T, store session.Store, gemini *geminitest.Server, a agent.Agent, edits ...func(*invoke.Config)) *invoke.Service {
 	t.Helper()
-	var config invoke.Config
+	var s *invoke.Service
 	a.Name, a.MaxTokens = "agent", 100
-	serveAgent(t, store, gemini, a, func(c *invoke.Config) { config = *c })
-	return invoke.New(config)
+	serveAgent(t, store, gemini, a, append(edits, func(c *invoke.Config) { s = invoke.New(*c) })...)
+	return s
 }
 
 func completion(key, query string, history ...string) invoke.Request {
@@ -62,12 +60,7 @@ func wantCode(t *testing.T, err error, code api.Code) {
 func TestAKeyWithoutASession(t *testing.T) {
 	t.Parallel()
 	var offset atomic.Int64
-	newStore := func() *session.Memory {
-		return session.NewMemory(time.Hour, session.MemoryLimit, func() time.Time { return time.Now().Add(time.Duration(offset.Load())) },
-			telemetry.NewLogger(&testlog.Buffer{}, nil, telemetry.Source{}))
-	}
-	gemini := geminitest.Start(t)
-	store := newStore()
+	gemini, store := geminitest.Start(t), memory(&offset)
 	first := &instance{Store: store}
 	a, b := asked(t, first, gemini, agent.Agent{}), asked(t, store, gemini, agent.Agent{})
 	ctx := ofCaller(t, "caller")
@@ -292,6 +285,18 @@ func (ts *tasks) kept() []queue.Task {
 	return slices.Clone(ts.all)
 }
 
+// deliver has s do a task.
+func deliver(t *testing.T, s *invoke.Service, task queue.Task) {
+	t.Helper()
+	body, _ := json.Marshal(task)
+	r := httptest.NewRequestWithContext(t.Context(), http.MethodPost, queue.Path, strings.NewReader(string(body)))
+	r.Header.Set("Content-Type", "application/json")
+	w := httptest.NewRecorder()
+	if err := s.TasksRoute().Handler(w, r); err != nil || w.Code != http.StatusNoContent {
+		t.Error(w.Code, err)
+	}
+}
+
 // A run in the background passes the agent's hook before its question is stored, and one
 // without a session is one run for its key.
 func TestAQuestionInTheBackgroundPassesTheHook(t *testing.T) {
@@ -304,12 +309,7 @@ func TestAQuestionInTheBackgroundPassesTheHook(t *testing.T) {
 		q.Text = "redacted"
 		return nil
 	}}
-	var config invoke.Config
-	serveAgent(t, store, geminitest.Start(t), agent.Agent{Name: "agent", Hooks: hooks}, func(c *invoke.Config) {
-		c.Queue, c.MaxBackground = waiting, 10
-		config = *c
-	})
-	s, ctx := invoke.New(config), ofCaller(t, "caller")
+	s, ctx := asked(t, store, geminitest.Start(t), agent.Agent{Hooks: hooks}, func(c *invoke.Config) { c.Queue, c.MaxBackground = waiting, 10 }), ofCaller(t, "caller")
 	for name, req := range map[string]invoke.Request{
 		"in a session": {Query: "my secret"}, "in a session, with a key": {Query: "my secret", Options: invoke.Options{Key: "one"}},
 		"without a session": completion("", "my secret"), "without a session, with a key": completion("two", "my secret"),
@@ -347,12 +347,7 @@ func TestATaskThatTwoInstancesBegin(t *testing.T) {
 	t.Parallel()
 	gemini, store, waiting := geminitest.Start(t), &instance{Store: newMemory()}, &tasks{}
 	start := func() *invoke.Service {
-		var config invoke.Config
-		serveAgent(t, store, gemini, agent.Agent{Name: "agent", MaxTokens: 100}, func(c *invoke.Config) {
-			config = *c
-			config.MaxBackground, config.Queue, config.RunTimeout = 10, waiting, time.Minute
-		})
-		return invoke.New(config)
+		return asked(t, store, gemini, agent.Agent{}, func(c *invoke.Config) { c.MaxBackground, c.Queue, c.RunTimeout = 10, waiting, time.Minute })
 	}
 	a, b, ctx := start(), start(), ofCaller(t, "caller")
 	gate := make(chan struct{})
@@ -362,17 +357,9 @@ func TestATaskThatTwoInstancesBegin(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	body, _ := json.Marshal(waiting.kept()[0])
 	var working sync.WaitGroup
 	for _, s := range []*invoke.Service{a, b} {
-		working.Go(func() {
-			r := httptest.NewRequestWithContext(t.Context(), http.MethodPost, queue.Path, strings.NewReader(string(body)))
-			r.Header.Set("Content-Type", "application/json")
-			w := httptest.NewRecorder()
-			if err := s.TasksRoute().Handler(w, r); err != nil || w.Code != http.StatusNoContent {
-				t.Error(w.Code, err)
-			}
-		})
+		working.Go(func() { deliver(t, s, waiting.kept()[0]) })
 	}
 	if _, err := gemini.Await(t.Context(), 2); err != nil {
 		t.Fatal(err)

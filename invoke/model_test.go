@@ -1,7 +1,6 @@
 package invoke_test
 
 import (
-	"encoding/json"
 	"net/http"
 	"strings"
 	"testing"
@@ -65,9 +64,8 @@ func TestWhatAModelDoesNotTake(t *testing.T) {
 		`{"query": "hello", "model": "gemini-3.8-flash", "temperature": 0.5}`: true,
 	} {
 		_, text := ask(t, server, "/invoke", body)
-		var answer struct{ Data struct{ Warnings []string } }
-		if err := json.Unmarshal([]byte(text), &answer); err != nil || (len(answer.Data.Warnings) > 0) != warned {
-			t.Errorf("%s: %v, %q", body, err, answer.Data.Warnings)
+		if warnings := decodeAnswer(t, text).Data.Warnings; (len(warnings) > 0) != warned {
+			t.Errorf("%s: %q", body, warnings)
 		}
 	}
 }

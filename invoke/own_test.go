@@ -53,18 +53,10 @@ func eventsOf(t *testing.T, body string) (names []string, data []members) {
 // readData reads a route and returns the data of its envelope.
 func readData(t *testing.T, server *httptest.Server, path string) members {
 	t.Helper()
-	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, server.URL+path, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	response, err := server.Client().Do(r)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = response.Body.Close() }()
 	var answer struct{ Data members }
-	if err := json.NewDecoder(response.Body).Decode(&answer); err != nil || response.StatusCode != http.StatusOK {
-		t.Fatalf("%d: %v", response.StatusCode, err)
+	response, body := fetch(t, server, http.MethodGet, path)
+	if err := json.Unmarshal([]byte(body), &answer); err != nil || response.StatusCode != http.StatusOK {
+		t.Fatalf("%d: %s", response.StatusCode, body)
 	}
 	return answer.Data
 }
@@ -191,15 +183,7 @@ func TestAgentDigest(t *testing.T) {
 	digestOf := func(a agent.Agent) string {
 		server, _ := serveAgent(t, newMemory(), gemini, a)
 		_, text := ask(t, server, "/invoke", `{"query": "hello"}`)
-		var answered struct {
-			Data struct {
-				SessionID string `json:"session_id"`
-			}
-		}
-		if err := json.Unmarshal([]byte(text), &answered); err != nil {
-			t.Fatal(err)
-		}
-		return readData(t, server, "/sessions/"+answered.Data.SessionID)["turns"].([]any)[0].(members)["agent_digest"].(string)
+		return readData(t, server, "/sessions/"+decodeAnswer(t, text).Data.SessionID)["turns"].([]any)[0].(members)["agent_digest"].(string)
 	}
 	base := agent.Agent{Name: "agent", Instruction: "Be kind.", MaxTokens: 100}
 	same := base
@@ -246,7 +230,6 @@ func TestSourcesOfAnAgentAsATool(t *testing.T) {
 // Thoughts without end leave the answer its room in the turn.
 func TestThoughtsAreBounded(t *testing.T) {
 	t.Parallel()
-	type members = map[string]any
 	a := agent.Agent{Name: "agent", MaxTokens: 1000, Model: &genai.GenerateContentConfig{ThinkingConfig: &genai.ThinkingConfig{IncludeThoughts: true}}}
 	for _, accept := range []string{"application/json", "text/event-stream"} {
 		gemini := geminitest.Start(t)

@@ -35,7 +35,7 @@ func (p panicking) Apply(ctx context.Context, s *session.Session, c session.Chan
 }
 
 func newMemory() *session.Memory {
-	return session.NewMemory(time.Hour, session.MemoryLimit, time.Now, telemetry.NewLogger(&testlog.Buffer{}, nil, telemetry.Source{}))
+	return session.NewMemory(time.Hour, session.MemoryLimit, time.Now, telemetry.Discard())
 }
 
 // serve runs an agent with two tools, on a store, behind the middleware.

@@ -31,14 +31,11 @@ func (i *instance) remove(t *testing.T, run string) {
 // leaves nothing.
 func TestASessionThatIsDeletedUnderARun(t *testing.T) {
 	t.Parallel()
-	for name, store := range map[string]func(*testing.T, *geminitest.Server) (a, b *instance){
-		"in memory":    func(t *testing.T, g *geminitest.Server) (a, b *instance) { a, b, _ = instances(t, g); return },
-		"on Firestore": func(t *testing.T, g *geminitest.Server) (a, b *instance) { a, b, _, _ = onFirestore(t, g); return },
-	} {
+	for name, two := range twoInstances {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			gemini := geminitest.Start(t)
-			a, b := store(t, gemini)
+			a, b := two(t, gemini)
 			gemini.Enqueue(geminitest.Text("first"))
 			id, _, _ := strings.Cut(runID(t, a.watch(t, http.MethodPost, "/invoke", streamed).until(t, "done")[0]), ".")
 			gemini.Enqueue(geminitest.Text("one ", "two").SilentAfter(1))

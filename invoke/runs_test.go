@@ -18,8 +18,6 @@ import (
 
 	"example.com/gatehouse/agent"
 	"example.com/gatehouse/internal/geminitest"
-	"example.com/gatehouse/internal/telemetry"
-	"example.com/gatehouse/internal/testlog"
 	"example.com/gatehouse/session"
 )
 
@@ -98,14 +96,19 @@ func (i *instance) journaled(t *testing.T, run, text string) {
 func instances(t *testing.T, gemini *geminitest.Server) (a, b *instance, advance func(time.Duration)) {
 	t.Helper()
 	var offset atomic.Int64
-	store := session.NewMemory(time.Hour, session.MemoryLimit, func() time.Time { return time.Now().Add(time.Duration(offset.Load())) },
-		telemetry.NewLogger(&testlog.Buffer{}, nil, telemetry.Source{}))
+	store := memory(&offset)
 	make := func() *instance {
 		i := &instance{Store: store}
 		i.Server, _ = serve(t, i, gemini)
 		return i
 	}
 	return make(), make(), func(d time.Duration) { offset.Add(int64(d)) }
+}
+
+// twoInstances start two instances on one store, of each kind of store.
+var twoInstances = map[string]func(*testing.T, *geminitest.Server) (a, b *instance){
+	"in memory":    func(t *testing.T, g *geminitest.Server) (a, b *instance) { a, b, _ = instances(t, g); return },
+	"on Firestore": func(t *testing.T, g *geminitest.Server) (a, b *instance) { a, b, _, _ = onFirestore(t, g); return },
 }
 
 // A sent event, with its id.
@@ -533,11 +536,7 @@ func TestLeaving(t *testing.T) {
 // A run whose session is deleted ends, and tells its own watcher only.
 func TestDeletedWhileItGoesOn(t *testing.T) {
 	t.Parallel()
-	stores := map[string]func(*testing.T, *geminitest.Server) (a, b *instance){
-		"in memory":    func(t *testing.T, g *geminitest.Server) (a, b *instance) { a, b, _ = instances(t, g); return },
-		"on Firestore": func(t *testing.T, g *geminitest.Server) (a, b *instance) { a, b, _, _ = onFirestore(t, g); return },
-	}
-	for name, store := range stores {
+	for name, two := range twoInstances {
 		for _, tt := range []struct {
 			name    string
 			all     bool
@@ -550,7 +549,7 @@ func TestDeletedWhileItGoesOn(t *testing.T) {
 			t.Run(name+", "+tt.name, func(t *testing.T) {
 				t.Parallel()
 				gemini := geminitest.Start(t)
-				a, b := store(t, gemini)
+				a, b := two(t, gemini)
 				gemini.Enqueue(geminitest.Text("one ", "two").SilentAfter(1))
 				own := a.watch(t, http.MethodPost, "/invoke", streamed, tt.headers...)
 				run := runID(t, own.until(t, "delta")[0])

@@ -261,15 +261,9 @@ func TestUserStateOfTurnsAtOnce(t *testing.T) {
 	ask(t, server, "/invoke", `{"query": "hello"}`)
 	wantOutput(t, "after all turns", gemini, fmt.Sprintf(`"output":%d}`, 2*turns+2))
 
-	r, err := http.NewRequestWithContext(t.Context(), http.MethodDelete, server.URL+"/sessions", nil)
-	if err != nil {
-		t.Fatal(err)
+	if response, body := fetch(t, server, http.MethodDelete, "/sessions"); response.StatusCode != http.StatusNoContent {
+		t.Fatalf("DELETE /sessions: %d %s", response.StatusCode, body)
 	}
-	response, err := server.Client().Do(r)
-	if err != nil || response.StatusCode != http.StatusNoContent {
-		t.Fatalf("DELETE /sessions: %v, %v", response, err)
-	}
-	_ = response.Body.Close()
 	ask(t, server, "/invoke", `{"query": "hello"}`)
 	wantOutput(t, "after the deletion", gemini, `"output":2}`)
 }

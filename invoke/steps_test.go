@@ -1,9 +1,7 @@
 package invoke_test
 
 import (
-	"bufio"
 	"encoding/json"
-	"io"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -17,27 +15,13 @@ import (
 // response.
 func deltas(t *testing.T, body string) (joined, response string) {
 	t.Helper()
-	event := ""
-	for lines := bufio.NewScanner(strings.NewReader(body)); lines.Scan(); {
-		if name, ok := strings.CutPrefix(lines.Text(), "event: "); ok {
-			event = name
-		}
-		data, ok := strings.CutPrefix(lines.Text(), "data: ")
-		if !ok {
-			continue
-		}
-		var d struct {
-			Text string
-			Data struct{ Response string }
-		}
-		if err := json.Unmarshal([]byte(data), &d); err != nil {
-			t.Fatal(err)
-		}
-		switch event {
+	names, data := eventsOf(t, body)
+	for i, name := range names {
+		switch name {
 		case "delta":
-			joined += d.Text
+			joined += data[i]["text"].(string)
 		case "done":
-			response = d.Data.Response
+			response = data[i]["data"].(members)["response"].(string)
 		}
 	}
 	return joined, response
@@ -66,15 +50,7 @@ func TestALaterStepIsAParagraph(t *testing.T) {
 			server, _ := serve(t, newMemory(), gemini)
 			gemini.Enqueue(c.replies...)
 			_, whole := ask(t, server, "/invoke", `{"query": "hello"}`, "Idempotency-Key", "whole")
-			var answer struct {
-				Data struct {
-					Response  string
-					SessionID string `json:"session_id"`
-				}
-			}
-			if err := json.Unmarshal([]byte(whole), &answer); err != nil {
-				t.Fatal(err)
-			}
+			answer := decodeAnswer(t, whole)
 			gemini.Enqueue(c.replies...)
 			_, streamed := ask(t, server, "/invoke", `{"query": "hello", "stream": true}`, "Idempotency-Key", "stream")
 			joined, response := deltas(t, streamed)
@@ -103,16 +79,8 @@ func TestALaterStepIsAParagraph(t *testing.T) {
 
 func get(t *testing.T, server *httptest.Server, path string) string {
 	t.Helper()
-	response, err := server.Client().Get(server.URL + path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = response.Body.Close() }()
-	body, err := io.ReadAll(response.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return string(body)
+	_, body := fetch(t, server, http.MethodGet, path)
+	return body
 }
 
 // After a turn with large outputs, the history has its question, its answer and the
@@ -131,15 +99,10 @@ func TestALargeTurnIsRemembered(t *testing.T) {
 		}
 		raw, _ := json.Marshal(body)
 		status, answer := ask(t, server, "/invoke", string(raw))
-		var decoded struct {
-			Data struct {
-				SessionID string `json:"session_id"`
-				Warnings  []string
-			}
-		}
-		if err := json.Unmarshal([]byte(answer), &decoded); err != nil || status != http.StatusOK {
+		if status != http.StatusOK {
 			t.Fatalf("%d: %s", status, answer)
 		}
+		decoded := decodeAnswer(t, answer)
 		id = decoded.Data.SessionID
 		if i == 2 && !slices.Contains(decoded.Data.Warnings, "history_truncated") {
 			t.Errorf("warnings %q", decoded.Data.Warnings)

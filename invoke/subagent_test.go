@@ -25,20 +25,6 @@ func requestCall(names ...string) geminitest.Reply {
 	return geminitest.Calls(calls...)
 }
 
-type usageAnswer struct {
-	Data struct {
-		Response  string
-		ToolCalls []struct {
-			Name string
-			OK   bool
-		} `json:"tool_calls"`
-		Usage struct {
-			TotalTokens int `json:"total_tokens"`
-		}
-		Warnings []string
-	}
-}
-
 func TestAnAgentAsATool(t *testing.T) {
 	t.Parallel()
 	var who atomic.Value
@@ -57,11 +43,10 @@ func TestAnAgentAsATool(t *testing.T) {
 	server, _ := serveAgent(t, newMemory(), gemini, main)
 	gemini.Enqueue(requestCall("library"), geminitest.Calls(geminitest.FunctionCall{Name: "shelf"}), geminitest.Text("shelf 7"), geminitest.Text("It is on shelf 7."))
 	status, raw := ask(t, server, "/invoke", `{"query": "Where is the book?"}`)
-	var answer usageAnswer
-	if err := json.Unmarshal([]byte(raw), &answer); status != http.StatusOK || err != nil {
+	if status != http.StatusOK {
 		t.Fatalf("%d %s", status, raw)
 	}
-	d := answer.Data
+	d := decodeAnswer(t, raw).Data
 	if d.Response != "It is on shelf 7." || len(d.ToolCalls) != 1 || !d.ToolCalls[0].OK || d.Usage.TotalTokens != 4*15 || len(d.Warnings) > 0 {
 		t.Errorf("%+v", d)
 	}
@@ -150,11 +135,7 @@ func TestAgentsAsToolsAreBounded(t *testing.T) {
 		server, _ := serveAgent(t, newMemory(), gemini, agent.Agent{Name: "main", MaxTokens: 100, Tools: []tool.Tool{agent.AsTool(slow, tool.Timeout(50*time.Millisecond))}})
 		gemini.Enqueue(requestCall("slow"), geminitest.Text("Slow answer."), geminitest.Text("It took too long."))
 		_, raw := ask(t, server, "/invoke", `{"query": "hello"}`)
-		var answer usageAnswer
-		if err := json.Unmarshal([]byte(raw), &answer); err != nil {
-			t.Fatal(err)
-		}
-		if d := answer.Data; d.Response != "It took too long." || d.ToolCalls[0].OK || d.Usage.TotalTokens != 3*15 {
+		if d := decodeAnswer(t, raw).Data; d.Response != "It took too long." || d.ToolCalls[0].OK || d.Usage.TotalTokens != 3*15 {
 			t.Errorf("%+v", d)
 		}
 		wantOutput(t, "of the agent", gemini, "the tool took too long")

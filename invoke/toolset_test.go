@@ -110,9 +110,7 @@ func TestAToolsetThatChanges(t *testing.T) {
 	for range 3 {
 		gemini.Enqueue(geminitest.Calls(geminitest.FunctionCall{Name: "first"}), geminitest.Text("Done."))
 		_, answer := ask(t, server, "/invoke", `{"query": "hello"}`)
-		_, id, _ := strings.Cut(answer, `"session_id":"`)
-		id, _, _ = strings.Cut(id, `"`)
-		_, made, _ := strings.Cut(get(t, server, "/sessions/"+id), `"agent_digest":"`)
+		_, made, _ := strings.Cut(get(t, server, "/sessions/"+decodeAnswer(t, answer).Data.SessionID), `"agent_digest":"`)
 		digests = append(digests, made[:16])
 	}
 	if digests[0] != digests[1] || digests[1] == digests[2] {
