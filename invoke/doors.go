@@ -253,8 +253,7 @@ func (s *Service) Hide(ctx context.Context, list, runID string) error {
 	writing, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
 	_, turn, _ := session.SplitRunID(runID)
-	full := api.Fail(api.RequestTooLarge, nil)
-	full.Message = "Too many were removed. Delete sessions instead."
+	full := &api.Error{Code: api.RequestTooLarge, Message: "Too many were removed. Delete sessions instead."}
 	err := session.UpdateUser(writing, s.Store, caller.Owner(ctx), list, s.Now(), func(state json.RawMessage) (json.RawMessage, error) {
 		ids := hiddenIn(state)
 		switch {
@@ -348,9 +347,7 @@ func (s *Service) Fit(req *Request, field string) error {
 	}
 	switch {
 	case req.Model != "" && !slices.Contains(s.Models(), req.Model):
-		e := api.Fail(api.NotFound, nil)
-		e.Message, e.Details = "There is no such model.", []api.Detail{{Field: "model", Issue: "is not one that this service lists"}}
-		return e
+		return &api.Error{Code: api.NotFound, Message: "There is no such model.", Details: []api.Detail{{Field: "model", Issue: "is not one that this service lists"}}}
 	case req.Temperature != nil && (*req.Temperature < 0 || *req.Temperature > 2):
 		return api.Invalid("temperature", "must be from 0 to 2")
 	case req.MaxTokens != nil && *req.MaxTokens < 1:

@@ -242,9 +242,7 @@ func failure(client, ctx context.Context, err error) *api.Error {
 	}
 	switch cause := context.Cause(ctx); {
 	case errors.Is(cause, errStopped):
-		e := api.Fail(api.SessionConflict, err)
-		e.Message = "The answer was stopped before it began."
-		return e
+		return &api.Error{Code: api.SessionConflict, Message: stoppedEarly, Cause: err}
 	case errors.Is(cause, errDeleted):
 		return api.Fail(api.SessionNotFound, nil)
 	}
@@ -257,9 +255,7 @@ func failure(client, ctx context.Context, err error) *api.Error {
 		return e
 	}
 	if refusal, ok := errors.AsType[*agent.Refusal](err); ok {
-		e := api.Fail(api.ContentBlocked, errRefused)
-		e.Message = refusal.Message
-		return e
+		return &api.Error{Code: api.ContentBlocked, Message: refusal.Message, Cause: errRefused}
 	}
 	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
 		return api.Fail(api.Timeout, err)

@@ -90,9 +90,7 @@ func (s *Service) slot(ctx context.Context, current *session.Session, r *run, re
 		return slot{}, err
 	}
 	if effects {
-		e := api.Fail(api.SessionConflict, nil)
-		e.Message = "What was done for this answer stays done, so it cannot be made again. Ask a new question instead."
-		return slot{}, e
+		return slot{}, conflict("What was done for this answer stays done, so it cannot be made again. Ask a new question instead.")
 	}
 	last, _, err := current.Last()
 	return slot{before, last.ID, first}, err
@@ -180,6 +178,14 @@ func names(key session.Key, r session.Record, id string) bool {
 	return err == nil && strings.TrimSuffix(id, questionSuffix) == session.RunID(key.ID, turn)
 }
 
+// hasID returns a match of the turns that have one of ids.
+func hasID(ids ...string) func(session.Record) bool {
+	return func(r session.Record) bool {
+		id, err := r.ID()
+		return err == nil && slices.Contains(ids, id)
+	}
+}
+
 // numberOf returns the number of the turn that a message belongs to, 0 for none.
 func (s *Service) numberOf(ctx context.Context, current *session.Session, id string) (int, error) {
 	match := func(r session.Record) bool { return names(current.Key, r, id) }
@@ -204,7 +210,7 @@ func (s *Service) lastShown(ctx context.Context, current *session.Session, runs 
 		}
 	}
 	for _, id := range ids {
-		if n := current.NumberOf(func(r session.Record) bool { stored, err := r.ID(); return err == nil && stored == id }); n > 0 {
+		if n := current.NumberOf(hasID(id)); n > 0 {
 			return n, nil
 		}
 	}
@@ -212,10 +218,7 @@ func (s *Service) lastShown(ctx context.Context, current *session.Session, runs 
 	if len(ids) == 0 || len(current.Recent) == current.Turns {
 		return 0, nil
 	}
-	turn, err := session.FindArchived(ctx, s.Store, current, func(r session.Record) bool {
-		stored, err := r.ID()
-		return err == nil && slices.Contains(ids, stored)
-	})
+	turn, err := session.FindArchived(ctx, s.Store, current, hasID(ids...))
 	if errors.Is(err, session.ErrNotFound) {
 		return 0, nil
 	}
@@ -276,8 +279,7 @@ func (s *Service) superseded(ctx context.Context, current *session.Session, req 
 	}
 	for _, run := range []string{page.MessageID, named} {
 		sessionID, id, ok := session.SplitRunID(run)
-		if !ok || sessionID != current.Key.ID ||
-			current.NumberOf(func(r session.Record) bool { stored, err := r.ID(); return err == nil && stored == id }) > 0 {
+		if !ok || sessionID != current.Key.ID || current.NumberOf(hasID(id)) > 0 {
 			continue
 		}
 		key = runKey{current.Key, id}

@@ -73,9 +73,7 @@ func runKeyOf(ctx context.Context, runID string) (runKey, error) {
 
 // runNotFound returns the answer for a run that is unknown or another owner's.
 func runNotFound() *api.Error {
-	e := api.Fail(api.NotFound, nil)
-	e.Message = "There is no such run, or it is over and forgotten."
-	return e
+	return &api.Error{Code: api.NotFound, Message: "There is no such run, or it is over and forgotten."}
 }
 
 // watch is [Service.Watch] from a position on. An error that comes after an event is an
@@ -317,6 +315,9 @@ func startOf(record *session.Run) Start {
 	}
 }
 
+// stoppedEarly is what the client of a run reads that was stopped before it had shown anything.
+const stoppedEarly = "The answer was stopped before it began."
+
 // failureOf returns how the run of a record without a turn has failed. A record without a
 // result is that of a stop which came first.
 func failureOf(record *session.Run) *api.Error {
@@ -328,9 +329,7 @@ func failureOf(record *session.Run) *api.Error {
 	if json.Unmarshal(record.Result, &envelope) == nil && envelope.Error != "" {
 		return &api.Error{Code: envelope.Error, Message: envelope.Message, Details: envelope.Details}
 	}
-	e := api.Fail(api.SessionConflict, nil)
-	e.Message = "The answer was stopped before it began."
-	return e
+	return conflict(stoppedEarly)
 }
 
 // takeOver makes this process the holder of a run, which goes on from its last finished
@@ -354,7 +353,7 @@ func (s *Service) takeOver(ctx context.Context, record *session.Run, stop bool) 
 	next.Epoch++
 	// A holder that died may have shown more than it wrote.
 	if first := min(c.Parts, len(record.Parts)); first < len(record.Parts) || record.Holder != "" {
-		next.Resets = append(next.Resets[:len(next.Resets):len(next.Resets)], session.Reset{Step: c.Step + 1, Part: first})
+		next.Resets = append(slices.Clip(next.Resets), session.Reset{Step: c.Step + 1, Part: first})
 		// Who stops it keeps the text of an answer that broke. Calls that broke are shown again, with
 		// how their effects ended.
 		if !stop || len(record.Effects) > 0 && first < len(next.Parts) && next.Parts[first].Kind == session.KindToolCall {
@@ -558,8 +557,4 @@ func (s *Service) stopRecord(ctx, client context.Context, key runKey) (bool, err
 }
 
 // runOver returns the answer for a stop that comes too late.
-func runOver() *api.Error {
-	e := api.Fail(api.SessionConflict, nil)
-	e.Message = "The run is over."
-	return e
-}
+func runOver() *api.Error { return conflict("The run is over.") }
