@@ -223,8 +223,10 @@ func (s *Service) decodeChat(w http.ResponseWriter, r *http.Request, hold func()
 	if err := req.Validate(body.Messages.last.field + ".parts"); err != nil {
 		return Request{}, nil, err
 	}
-	if err := s.chatFiles(&req, body.Messages.last.files); err != nil {
-		return Request{}, nil, err
+	for _, in := range body.Messages.last.files {
+		if err := s.attach(&req, chatPlace(in.field), in); err != nil {
+			return Request{}, nil, err
+		}
 	}
 	var err error
 	req.Options.Locale = api.Locale(r)
@@ -547,16 +549,6 @@ func (m *userMessage) url(d *jsontext.Decoder, ms *ChatMessages, file *chatInput
 		file.mediaType = mediaType
 	}
 	return nil, nil
-}
-
-// chatFiles turns the files of a message into attachments.
-func (s *Service) chatFiles(req *Request, inputs []chatInput) error {
-	for _, in := range inputs {
-		if err := s.attach(req, chatPlace(in.field), in); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // attach adds a file to a request.

@@ -95,7 +95,7 @@ type (
 		RunID     string `json:"run_id"`
 		Turn      int    `json:"turn"`
 	}
-	chatTextStart struct {
+	chatTextEdge struct { // where a text begins, or ends
 		Type string `json:"type"`
 		ID   string `json:"id"`
 	}
@@ -103,10 +103,6 @@ type (
 		Type  string `json:"type"`
 		ID    string `json:"id"`
 		Delta string `json:"delta"`
-	}
-	chatTextEnd struct {
-		Type string `json:"type"`
-		ID   string `json:"id"`
 	}
 	chatToolInput struct {
 		Type       string         `json:"type"`
@@ -326,7 +322,7 @@ func (u *uiMessages) delta(b *bytes.Buffer, kind, text string) error {
 		}
 		u.open, u.said = kind, u.said || kind == "text"
 		u.texts++
-		if err := appendData(b, chatTextStart{kind + "-start", u.textID()}); err != nil {
+		if err := appendData(b, chatTextEdge{kind + "-start", u.textID()}); err != nil {
 			return err
 		}
 	}
@@ -341,7 +337,7 @@ func (u *uiMessages) endText(b *bytes.Buffer) error {
 	}
 	kind := u.open
 	u.open = ""
-	return appendData(b, chatTextEnd{kind + "-end", u.textID()})
+	return appendData(b, chatTextEdge{kind + "-end", u.textID()})
 }
 
 func (u *uiMessages) done(b *bytes.Buffer, envelope api.Envelope, response *Response) error {

@@ -190,7 +190,7 @@ func (e Event) data() any {
 	case session.KindSource:
 		return p.Source()
 	case session.KindFile:
-		return File{p.Name, p.Type, p.URI, p.Data}
+		return fileOf(p)
 	case session.KindApproval:
 		return session.Pending{CallID: p.ID, Name: p.Name, Args: arguments(p), Question: p.Question, ExpiresAt: p.ExpiresAt}
 	case session.KindAnswered:
@@ -208,6 +208,8 @@ func arguments(p session.Part) map[string]any {
 	}
 	return p.Args
 }
+
+func fileOf(p session.Part) File { return File{p.Name, p.Type, p.URI, p.Data} }
 
 func toolCall(p session.Part) session.ToolCall {
 	return session.ToolCall{Name: p.Name, OK: p.OK, DurationMS: p.DurationMS}

@@ -63,8 +63,6 @@ func (s *Service) renameSession(w http.ResponseWriter, r *http.Request) error {
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), storeTimeout)
 	defer cancel()
-	// A title can hold what the hook Question takes out of questions, so it runs before
-	// anything is stored.
 	title, err := s.comment(ctx, key, 0, "title", body.Title, session.MaxTitle)
 	if err != nil {
 		return err
@@ -83,7 +81,6 @@ func (s *Service) renameSession(w http.ResponseWriter, r *http.Request) error {
 	if err := session.Rename(ctx, s.Store, key, title); err != nil {
 		return readFailure(r, err)
 	}
-	telemetry.SetTurn(ctx, func(t *telemetry.Turn) { t.Session = key.Hash() })
 	w.WriteHeader(http.StatusNoContent)
 	return nil
 }
@@ -106,8 +103,6 @@ func (s *Service) putFeedback(w http.ResponseWriter, r *http.Request) error {
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), storeTimeout)
 	defer cancel()
-	// A comment can hold what the hook Question takes out of questions, so it runs before
-	// anything is stored.
 	if body.Comment, err = s.comment(ctx, key, turn, "feedback", body.Comment, maxReason); err != nil {
 		return err
 	}
@@ -115,7 +110,7 @@ func (s *Service) putFeedback(w http.ResponseWriter, r *http.Request) error {
 	if err := s.Store.SetFeedback(ctx, key, turn, f); err != nil {
 		return readFailure(r, err)
 	}
-	telemetry.SetTurn(ctx, func(t *telemetry.Turn) { t.Session, t.Number = key.Hash(), turn })
+	telemetry.SetTurn(ctx, func(t *telemetry.Turn) { t.Number = turn })
 	s.Observer.Feedback(ctx, body.Score)
 	w.WriteHeader(http.StatusNoContent)
 	return nil

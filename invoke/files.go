@@ -155,16 +155,24 @@ func (s *Service) named(at place, declared, uri string) (*attachment, error) {
 	if err != nil {
 		return nil, api.Invalid(at.path+at.uri, err.Error())
 	}
-	// The service reads with the rights of its account. Without the list a caller could have
-	// it read any object that the account can.
-	if !slices.Contains(s.Files.Buckets, bucket) {
-		return nil, api.Invalid(at.path+at.uri, "names a bucket that cannot be read here")
+	if err := s.checkBucket(at, bucket); err != nil {
+		return nil, err
 	}
 	name := object[strings.LastIndexByte(object, '/')+1:]
 	if files.CheckName(name) != nil {
 		name = ""
 	}
 	return &attachment{place: at, bucket: bucket, object: object, File: session.File{Name: name, Type: declared, URI: uri}}, nil
+}
+
+// checkBucket returns an error for a bucket whose objects a request may not name. The service
+// reads with the rights of its account: without the list a caller could have it read any object
+// that the account can.
+func (s *Service) checkBucket(at place, bucket string) error {
+	if !slices.Contains(s.Files.Buckets, bucket) {
+		return api.Invalid(at.path+at.uri, "names a bucket that cannot be read here")
+	}
+	return nil
 }
 
 // readNamed reads the attachments that are addresses, so that their types and sizes are
@@ -181,8 +189,8 @@ func (s *Service) readNamed(ctx context.Context, attached []*attachment) error {
 		}
 		named++
 		group.Go(func() error {
-			if !slices.Contains(s.Files.Buckets, a.bucket) { // no longer: a run can wait in the queue
-				return api.Invalid(a.place.path+a.place.uri, "names a bucket that cannot be read here")
+			if err := s.checkBucket(a.place, a.bucket); err != nil { // no longer: a run can wait in the queue
+				return err
 			}
 			reading, cancel := context.WithTimeout(ctx, storeTimeout)
 			defer cancel()
@@ -390,14 +398,18 @@ func (s *Service) refer(f *turnFiles, a *attachment) *genai.Part {
 	case uri == "":
 		uri = "turn:" + strconv.Itoa(len(f.known))
 	}
-	if f.known == nil {
-		f.known = map[string]session.File{}
-	}
-	f.known[uri] = a.File
+	f.addKnown(uri, a.File)
 	if a.data != nil && (a.URI == "" || !s.Files.ByAddress) {
 		f.addBlob(uri, &genai.Blob{Data: a.data, MIMEType: a.Type})
 	}
 	return &genai.Part{FileData: &genai.FileData{FileURI: uri, MIMEType: a.Type}}
+}
+
+func (f *turnFiles) addKnown(uri string, file session.File) {
+	if f.known == nil {
+		f.known = map[string]session.File{}
+	}
+	f.known[uri] = file
 }
 
 // addBlob sends content with the turn's model calls, in the place of its address.
@@ -694,10 +706,7 @@ func (s *Service) reopenFiles(ctx context.Context, g *generation) error {
 				*p, noted = genai.Part{Text: note(file)}, true
 				continue
 			}
-			if f.known == nil {
-				f.known = map[string]session.File{}
-			}
-			f.known[p.FileData.FileURI] = file
+			f.addKnown(p.FileData.FileURI, file)
 			f.stored = append(f.stored, file)
 		}
 	}

@@ -104,7 +104,8 @@ func (s *Service) question(ctx context.Context, req *Request) error {
 }
 
 // comment returns what a person has written beside a question, as the hook Question leaves
-// it: no more than most characters. A longer one is cut and not refused: the person has kept
+// it: no more than most characters. It can hold what the hook takes out of questions, so the
+// hook runs before anything is stored. A longer one is cut and not refused: the person has kept
 // the bound, and it is the hook that has made the text longer.
 func (s *Service) comment(ctx context.Context, key session.Key, turn int, of, text string, most int) (string, error) {
 	hook := s.Agent.Hooks.Question

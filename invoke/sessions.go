@@ -131,7 +131,7 @@ func newPartInfos(parts []session.Part) []PartInfo {
 				call.OK, call.DurationMS, call.Error, call.Result = p.OK, p.DurationMS, p.Error, p.Result
 			}
 		case session.KindFile:
-			infos = append(infos, PartInfo{Type: "file", File: &File{p.Name, p.Type, p.URI, p.Data}})
+			infos = append(infos, PartInfo{Type: "file", File: new(fileOf(p))})
 		}
 	}
 	return infos
@@ -144,7 +144,7 @@ func sourcesOf(parts []session.Part) []Source {
 		if p.Kind == session.KindSource {
 			i := slices.IndexFunc(sources, func(s Source) bool { return s.URI == p.URI })
 			if i < 0 {
-				sources = append(sources, Source{Title: p.Title, URI: p.URI, Positions: p.Positions})
+				sources = append(sources, p.Source())
 				continue
 			}
 			// Concat, because the positions are those of the stored part.
@@ -159,7 +159,7 @@ func filesOf(parts []session.Part) []File {
 	files := []File{}
 	for _, p := range parts {
 		if p.Kind == session.KindFile {
-			files = append(files, File{p.Name, p.Type, p.URI, p.Data})
+			files = append(files, fileOf(p))
 		}
 	}
 	return files
@@ -169,13 +169,14 @@ func filesOf(parts []session.Part) []File {
 func questionFiles(sessionID string, t session.Turn) []File {
 	list := []File{}
 	for _, f := range t.Files {
-		switch {
-		case f.Answer:
-		case f.Digest != "":
-			list = append(list, File{Name: f.Name, Type: f.Type, URI: filePath(sessionID, f.Digest)})
-		default:
-			list = append(list, File{Name: f.Name, Type: f.Type, URI: f.URI})
+		if f.Answer {
+			continue
 		}
+		uri := f.URI
+		if f.Digest != "" {
+			uri = filePath(sessionID, f.Digest)
+		}
+		list = append(list, File{Name: f.Name, Type: f.Type, URI: uri})
 	}
 	return list
 }
@@ -311,16 +312,18 @@ func (s *Service) getSession(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return readFailure(r, err)
 	}
-	// Whoever ran the last turn may have died between its commit and its audit entry. Each
-	// reader makes up for that, under the same insert id.
-	if n := len(records); n > 0 && records[n-1].Number == meta.Turns {
+	next := ""
+	switch n := len(records); {
+	case n == 0 && after < meta.Turns-limit: // the store does not have them any more
+		next = strconv.Itoa(after + limit)
+	case n > 0 && records[n-1].Number < meta.Turns:
+		next = strconv.Itoa(records[n-1].Number)
+	default:
+		// Whoever ran the last turn may have died between its commit and its audit entry. Each
+		// reader makes up for that, under the same insert id.
 		recordPreviousTurn(ctx, key, records)
 	}
 	turns := make([]TurnInfo, len(records))
-	next := ""
-	if len(records) == 0 && after < meta.Turns-limit { // the store does not have them any more
-		next = strconv.Itoa(after + limit)
-	}
 	for i, record := range records {
 		turn, err := record.Turn()
 		if err != nil {
@@ -330,11 +333,6 @@ func (s *Service) getSession(w http.ResponseWriter, r *http.Request) error {
 			return readFailure(r, err)
 		}
 		turns[i] = newTurnInfo(key.ID, turn, record.Feedback)
-		if turn.Number < meta.Turns {
-			next = strconv.Itoa(turn.Number)
-		} else {
-			next = ""
-		}
 	}
 	return api.WriteSuccess(w, r, "The session and its turns", SessionTurns{newSessionInfo(meta), turns, nullable(next)})
 }
