@@ -86,15 +86,11 @@ func (g *garbled) Load(ctx context.Context, key session.Key) (*session.Session, 
 	return &broken, nil
 }
 
-func paying() geminitest.Reply {
-	return geminitest.Calls(geminitest.FunctionCall{Name: "pay", Args: map[string]any{"to": "Ann", "amount": 50}})
-}
-
 func TestAnAnswerToATurnThatCannotBeRead(t *testing.T) {
 	t.Parallel()
 	b, gemini, store := &bank{}, geminitest.Start(t), &garbled{Store: newMemory()}
 	server, log := serveAgent(t, store, gemini, b.agent(tool.Effect(b.reconcile), tool.Confirm(question)))
-	gemini.Enqueue(paying())
+	gemini.Enqueue(pays(50))
 	_, answer := ask(t, server, "/invoke", `{"query": "pay"}`)
 	waits := decodeAnswer(t, answer)
 	store.on.Store(true)
@@ -113,7 +109,7 @@ func TestTheStateOfAStoredKey(t *testing.T) {
 	server, _ := serveAgent(t, newMemory(), gemini, b.agent(tool.Effect(b.reconcile), tool.Confirm(question)), func(c *invoke.Config) {
 		c.Queue, c.RunTimeout, c.MaxBackground = &tasks{}, time.Minute, 10
 	})
-	gemini.Enqueue(paying())
+	gemini.Enqueue(pays(50))
 	_, answer := ask(t, server, "/invoke", `{"query": "pay"}`, "Idempotency-Key", "key")
 	if finish := decodeAnswer(t, answer).Data.FinishReason; finish != "WAITING" {
 		t.Fatal(finish)

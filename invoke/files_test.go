@@ -104,11 +104,14 @@ func askFiles(t testing.TB, server *httptest.Server, path, body string, headers 
 	return status, a, text
 }
 
-func fetch(t testing.TB, server *httptest.Server, method, path string) (*http.Response, string) {
+func fetch(t testing.TB, server *httptest.Server, method, path string, body ...string) (*http.Response, string) {
 	t.Helper()
-	r, err := http.NewRequestWithContext(t.Context(), method, server.URL+path, nil)
+	r, err := http.NewRequestWithContext(t.Context(), method, server.URL+path, strings.NewReader(strings.Join(body, "")))
 	if err != nil {
 		t.Fatal(err)
+	}
+	if len(body) > 0 {
+		r.Header.Set("Content-Type", "application/json")
 	}
 	response, err := server.Client().Do(r)
 	if err != nil {

@@ -216,25 +216,8 @@ func TestATitlePassesTheHook(t *testing.T) {
 			server, _ := serveAgent(t, newMemory(), gemini, hooked(test.hooks))
 			gemini.Enqueue(geminitest.Text("Done."))
 			_, answer := ask(t, server, "/invoke", `{"query": "hello"}`)
-			var asked struct {
-				Data struct {
-					SessionID string `json:"session_id"`
-				} `json:"data"`
-			}
-			if err := json.Unmarshal([]byte(answer), &asked); err != nil {
-				t.Fatal(err)
-			}
-			path := "/sessions/" + asked.Data.SessionID
-			r, err := http.NewRequestWithContext(t.Context(), http.MethodPut, server.URL+path+"/title", strings.NewReader(`{"title": "my 4111"}`))
-			if err != nil {
-				t.Fatal(err)
-			}
-			r.Header.Set("Content-Type", "application/json")
-			response, err := server.Client().Do(r)
-			if err != nil {
-				t.Fatal(err)
-			}
-			_ = response.Body.Close()
+			path := "/sessions/" + decodeAnswer(t, answer).Data.SessionID
+			response, _ := fetch(t, server, http.MethodPut, path+"/title", `{"title": "my 4111"}`)
 			if _, stored := fetch(t, server, http.MethodGet, path); response.StatusCode != test.status || !strings.Contains(stored, test.want) {
 				t.Errorf("%d, the session is %s, want %s", response.StatusCode, stored, test.want)
 			}
@@ -254,9 +237,7 @@ func TestAHookKeepsGeminisOwnTools(t *testing.T) {
 		map[string]any{"toolResponse": map[string]any{"id": "s1", "toolType": "GOOGLE_SEARCH_WEB", "response": map[string]any{"found": "4111"}}},
 		map[string]any{"text": "It is 4111."}), geminitest.Text("Done."))
 	_, answer := ask(t, server, "/invoke", `{"query":"hello"}`)
-	_, id, _ := strings.Cut(answer, `"session_id":"`)
-	id, _, _ = strings.Cut(id, `"`)
-	if status, text := ask(t, server, "/invoke", `{"query":"and?","session_id":"`+id+`"}`); status != http.StatusOK {
+	if status, text := ask(t, server, "/invoke", `{"query":"and?","session_id":"`+decodeAnswer(t, answer).Data.SessionID+`"}`); status != http.StatusOK {
 		t.Fatalf("%d %s", status, text)
 	}
 	sent := string(gemini.Requests()[1].Raw)
