@@ -128,7 +128,9 @@ func (s *share) acquire() (string, error) {
 
 func (s *share) attach() (string, error) {
 	if host := os.Getenv("FIRESTORE_EMULATOR_HOST"); host != "" {
-		return host, nil
+		// The client library prefers the variable to its options, among them the
+		// address of a relay and the interceptors that count.
+		return host, os.Unsetenv("FIRESTORE_EMULATOR_HOST")
 	}
 	if _, err := exec.LookPath("gcloud"); err != nil {
 		return "", errors.New("gcloud is not installed")
