@@ -61,16 +61,24 @@ const (
 // NewMemory returns an empty store that keeps a session for ttl after its last turn,
 // and at most limit bytes in total. now is the clock.
 func NewMemory(ttl time.Duration, limit int64, now func() time.Time, log *slog.Logger) *Memory {
-	sessions, err := simplelru.NewLRU[Key, *memorySession](maxMemorySessions, nil)
+	log.Warn("Sessions are kept in memory: they are lost when the process ends.")
+	m := &Memory{ttl: ttl, now: now, limit: limit, log: log}
+	m.sessions = newLRU(maxMemorySessions, func(_ Key, s *memorySession) { m.bytes -= s.bytes })
+	// One more than the bound: the state of a user is added before the oldest is evicted, with a
+	// warning.
+	m.users = newLRU(maxMemorySessions+1, func(_ Owner, u *User) { m.userBytes -= u.bytes() })
+	m.runs = newLRU(maxMemoryRuns, func(_ runKey, r *memoryRun) { m.runBytes -= r.bytes })
+	return m
+}
+
+// newLRU returns an empty cache that calls removed with each entry that leaves it, but not
+// with one that another replaces under its key.
+func newLRU[K comparable, V any](size int, removed func(K, V)) *simplelru.LRU[K, V] {
+	lru, err := simplelru.NewLRU(size, removed)
 	if err != nil {
 		panic(err) // only for a size below 1
 	}
-	log.Warn("Sessions are kept in memory: they are lost when the process ends.")
-	users, err := simplelru.NewLRU[Owner, *User](maxMemorySessions+1, nil)
-	if err != nil {
-		panic(err)
-	}
-	return &Memory{ttl: ttl, now: now, limit: limit, log: log, sessions: sessions, users: users, runs: newMemoryRuns()}
+	return lru
 }
 
 // get returns the session at key unless it has expired. The caller holds mu.
@@ -116,7 +124,7 @@ func (m *Memory) Apply(ctx context.Context, base *Session, c Change) (*Session, 
 	case base.Revision == nil && err == nil:
 		return nil, fmt.Errorf("starting a session: %w", ErrChanged)
 	case base.Revision == nil:
-		m.remove(base.Key) // an expired session of the same key
+		m.sessions.Remove(base.Key) // an expired session of the same key
 		stored = &memorySession{}
 	case err != nil:
 		return nil, fmt.Errorf("changing a session: %w", err)
@@ -130,7 +138,7 @@ func (m *Memory) Apply(ctx context.Context, base *Session, c Change) (*Session, 
 		return nil, fmt.Errorf("changing a session whose turn waits: %w", ErrChanged)
 	}
 	if c.Remove {
-		m.remove(base.Key)
+		m.sessions.Remove(base.Key)
 		return New(base.Key), nil
 	}
 	after, record, err := base.After(c, m.now(), m.ttl)
@@ -148,7 +156,7 @@ func (m *Memory) Apply(ctx context.Context, base *Session, c Change) (*Session, 
 	if err := m.trim(next); err != nil {
 		return nil, err
 	}
-	if err := m.put(base.Key, next); err != nil {
+	if err := m.put(next); err != nil {
 		return nil, err
 	}
 	m.putRun(c.Run)
@@ -196,46 +204,25 @@ func (s *memorySession) size() int64 {
 	return size
 }
 
-// put stores next under key and evicts other sessions if needed. The caller holds mu.
-func (m *Memory) put(key Key, next *memorySession) error {
+// put stores next and evicts other sessions if needed. The caller holds mu.
+func (m *Memory) put(next *memorySession) error {
 	next.bytes = next.size()
 	if next.bytes > m.limit {
 		return fmt.Errorf("storing a session: %w", ErrTooLarge)
 	}
-	more := next.bytes
-	if old, ok := m.sessions.Peek(key); ok {
-		more -= old.bytes
-	}
-	m.makeRoom(key, more)
-	m.revision++
-	next.revision = m.revision
-	m.bytes += more
-	m.sessions.Add(key, next)
-	return nil
-}
-
-// makeRoom evicts the least recently used sessions, except keep, until more bytes fit.
-// The caller holds mu.
-func (m *Memory) makeRoom(keep Key, more int64) {
-	for m.bytes+more > m.limit || m.sessions.Len() >= maxMemorySessions {
-		oldest, _, ok := m.sessions.GetOldest()
-		if !ok || oldest == keep {
-			return
-		}
-		m.remove(oldest)
+	m.sessions.Remove(next.state.Key)
+	for m.bytes+next.bytes > m.limit || m.sessions.Len() >= maxMemorySessions {
+		m.sessions.RemoveOldest()
 		if !m.evicted {
 			m.evicted = true
 			m.log.Warn("The session store in memory is full: the least recently used sessions are evicted.", "limit_bytes", m.limit)
 		}
 	}
-}
-
-// remove deletes the session at key and its bytes from the count. The caller holds mu.
-func (m *Memory) remove(key Key) {
-	if s, ok := m.sessions.Peek(key); ok {
-		m.bytes -= s.bytes
-		m.sessions.Remove(key)
-	}
+	m.revision++
+	next.revision = m.revision
+	m.bytes += next.bytes
+	m.sessions.Add(next.state.Key, next)
+	return nil
 }
 
 // List implements [Store].
@@ -245,52 +232,62 @@ func (m *Memory) List(ctx context.Context, owner Owner, limit int, cursor string
 	}
 	m.mu.Lock()
 	var all []Meta
-	for _, key := range m.sessions.Keys() {
-		if s, ok := m.sessions.Peek(key); ok && key.Owner == owner && s.state.Exists() && m.now().Before(s.state.ExpiresAt) {
+	for _, s := range m.sessions.Values() {
+		if s.state.Key.Owner == owner && s.state.Exists() && m.now().Before(s.state.ExpiresAt) {
 			all = append(all, s.state.Meta)
 		}
 	}
 	m.mu.Unlock()
-	slices.SortFunc(all, newestFirst)
+	return pageFrom(cursor, limit, all, func(s Meta) place { return place{s.UpdatedAt, s.ID} })
+}
+
+// A place is where something is in a list: the newest comes first, and of two with the same
+// time the larger id, so that the pages of a list never overlap.
+type place struct {
+	at time.Time
+	id string
+}
+
+func (p place) compare(q place) int {
+	return cmp.Or(q.at.Compare(p.at), strings.Compare(q.id, p.id))
+}
+
+// pageFrom returns at most limit of all that are behind cursor, in order, and the cursor of
+// the next page. It changes all.
+func pageFrom[T any](cursor string, limit int, all []T, of func(T) place) ([]T, string, error) {
+	slices.SortFunc(all, func(a, b T) int { return of(a).compare(of(b)) })
 	if cursor != "" {
-		after, err := decodeCursor(cursor)
+		last, err := decodeCursor(cursor)
 		if err != nil {
 			return nil, "", err
 		}
-		all = slices.DeleteFunc(all, func(s Meta) bool { return newestFirst(s, after) <= 0 })
+		all = slices.DeleteFunc(all, func(v T) bool { return of(v).compare(last) <= 0 })
 	}
 	if len(all) <= limit {
 		return all, "", nil
 	}
-	page := all[:limit]
-	return page, encodeCursor(page[limit-1]), nil
+	return all[:limit], of(all[limit-1]).cursor(), nil
 }
 
-// newestFirst orders sessions by their last update, and by id where two have the same time,
-// so that the pages of a list never overlap.
-func newestFirst(a, b Meta) int {
-	return cmp.Or(b.UpdatedAt.Compare(a.UpdatedAt), strings.Compare(b.ID, a.ID))
-}
-
-// A cursor is the last session of a page: its update time in nanoseconds since 1970,
-// and its id.
-func encodeCursor(last Meta) string {
-	return base64.RawURLEncoding.EncodeToString(fmt.Appendf(nil, "%d.%s", last.UpdatedAt.UnixNano(), last.ID))
+// cursor returns the cursor of the page behind p: its time in nanoseconds since 1970, and its
+// id.
+func (p place) cursor() string {
+	return base64.RawURLEncoding.EncodeToString(fmt.Appendf(nil, "%d.%s", p.at.UnixNano(), p.id))
 }
 
 // decodeCursor reads a cursor. It comes from a client, so anything may be in it; a time that
 // no session has only moves the page.
-func decodeCursor(cursor string) (Meta, error) {
+func decodeCursor(cursor string) (place, error) {
 	raw, err := base64.RawURLEncoding.DecodeString(cursor)
 	if err != nil {
-		return Meta{}, ErrCursor
+		return place{}, ErrCursor
 	}
 	nanos, id, ok := strings.Cut(string(raw), ".")
 	n, err := strconv.ParseInt(nanos, 10, 64)
 	if !ok || err != nil || !ValidID(id) {
-		return Meta{}, ErrCursor
+		return place{}, ErrCursor
 	}
-	return Meta{UpdatedAt: time.Unix(0, n), ID: id}, nil
+	return place{time.Unix(0, n), id}, nil
 }
 
 // Turns implements [Store].
@@ -336,13 +333,13 @@ func (m *Memory) Delete(ctx context.Context, key Key) error {
 	if err != nil {
 		return fmt.Errorf("deleting a session: %w", err)
 	}
-	return m.markDeleted(key, s)
+	return m.markDeleted(s)
 }
 
-// markDeleted replaces the session at key with its tombstone. The caller holds mu, and has
-// deleted the session's runs.
-func (m *Memory) markDeleted(key Key, s *memorySession) error {
-	return m.put(key, &memorySession{state: *s.state.Mark(m.now())})
+// markDeleted replaces a session with its tombstone. The caller holds mu, and has deleted the
+// session's runs.
+func (m *Memory) markDeleted(s *memorySession) error {
+	return m.put(&memorySession{state: *s.state.Mark(m.now())})
 }
 
 // DeleteAll implements [Store].
@@ -354,12 +351,11 @@ func (m *Memory) DeleteAll(ctx context.Context, owner Owner) error {
 	defer m.mu.Unlock()
 	m.putUser((&User{Owner: owner}).Mark(m.now()))
 	m.deleteRuns(func(of Key) bool { return of.Owner == owner })
-	for _, key := range m.sessions.Keys() {
-		s, ok := m.sessions.Peek(key)
-		if !ok || key.Owner != owner || s.state.Deleted {
+	for _, s := range m.sessions.Values() {
+		if s.state.Key.Owner != owner || s.state.Deleted {
 			continue
 		}
-		if err := m.markDeleted(key, s); err != nil {
+		if err := m.markDeleted(s); err != nil {
 			return err
 		}
 	}
@@ -385,7 +381,7 @@ func (m *Memory) SetFeedback(ctx context.Context, key Key, turn int, f Feedback)
 		next.feedback = map[int]Feedback{}
 	}
 	next.feedback[turn] = f
-	return m.put(key, next)
+	return m.put(next)
 }
 
 // LoadUser implements [Store].
@@ -430,16 +426,13 @@ func (m *Memory) ApplyUser(ctx context.Context, u *User, c UserChange) error {
 // putUser stores u and evicts the state of other users if needed: it has a quarter of
 // the room of sessions. The caller holds mu.
 func (m *Memory) putUser(u *User) {
-	if old, ok := m.users.Peek(u.Owner); ok {
-		m.userBytes -= old.bytes()
-	}
+	m.users.Remove(u.Owner)
 	m.revision++
 	u.Revision = m.revision
 	m.users.Add(u.Owner, u)
 	m.userBytes += u.bytes()
 	for m.users.Len() > 1 && (m.userBytes > m.limit/4 || m.users.Len() > maxMemorySessions) {
-		_, oldest, _ := m.users.RemoveOldest()
-		m.userBytes -= oldest.bytes()
+		m.users.RemoveOldest()
 		if !m.evicted {
 			m.evicted = true
 			m.log.Warn("The session store in memory is full: the state of users is evicted.", "limit_bytes", m.limit/4)

@@ -1,15 +1,10 @@
 package session
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"slices"
-	"strings"
 	"time"
-
-	"github.com/hashicorp/golang-lru/v2/simplelru"
 )
 
 // The records of runs in a [Memory]. They have a quarter of its size beside the
@@ -30,16 +25,6 @@ type memoryRun struct {
 
 // maxMemoryRuns bounds the number of records.
 const maxMemoryRuns = 10_000
-
-// newMemoryRuns returns an empty store. Its size is one more than the bound: a record is
-// added before the oldest is dropped, with its bytes.
-func newMemoryRuns() *simplelru.LRU[runKey, *memoryRun] {
-	runs, err := simplelru.NewLRU[runKey, *memoryRun](maxMemoryRuns+1, nil)
-	if err != nil {
-		panic(err) // only for a size below 1
-	}
-	return runs
-}
 
 // getRun returns a record unless it has expired or was deleted. The caller holds mu.
 func (m *Memory) getRun(key runKey) (*memoryRun, error) {
@@ -90,30 +75,21 @@ func (m *Memory) putRun(r *Run) *Run {
 // holds mu.
 func (m *Memory) addRun(key runKey, r *memoryRun) {
 	r.bytes = sessionOverhead + int64(r.run.size())
-	m.dropRun(key)
+	m.runs.Remove(key)
 	m.runs.Add(key, r)
 	m.runBytes += r.bytes
-	for m.runs.Len() > 1 && (m.runBytes > m.limit/4 || m.runs.Len() > maxMemoryRuns) {
-		oldest, _, _ := m.runs.GetOldest()
-		m.dropRun(oldest)
-	}
-}
-
-// dropRun removes a record and its bytes. The caller holds mu.
-func (m *Memory) dropRun(key runKey) {
-	if r, ok := m.runs.Peek(key); ok {
-		m.runBytes -= r.bytes
-		m.runs.Remove(key)
+	for m.runs.Len() > 1 && m.runBytes > m.limit/4 {
+		m.runs.RemoveOldest()
 	}
 }
 
 // deleteRuns replaces the records that match by their tombstones, and reports whether there
 // were any, and one that goes on. The caller holds mu.
 func (m *Memory) deleteRuns(match func(Key) bool) (found, goesOn bool) {
-	for _, key := range m.runs.Keys() {
-		if r, ok := m.runs.Peek(key); ok && !r.deleted && match(key.session) {
+	for _, r := range m.runs.Values() {
+		if !r.deleted && match(r.run.Key) {
 			found, goesOn = true, goesOn || !r.run.Over()
-			m.addRun(key, &memoryRun{deleted: true, run: Run{ExpiresAt: m.now().Add(KeyLife)}})
+			m.addRun(runKey{r.run.Key, r.run.ID}, &memoryRun{deleted: true, run: Run{ExpiresAt: m.now().Add(KeyLife)}})
 		}
 	}
 	return found, goesOn
@@ -155,9 +131,8 @@ func (m *Memory) ListRuns(ctx context.Context, owner Owner, filter RunFilter, li
 	}
 	m.mu.Lock()
 	var all []*Run
-	for _, key := range m.runs.Keys() {
-		r, ok := m.runs.Peek(key)
-		if ok && !r.deleted && key.session.Owner == owner && m.now().Before(r.run.ExpiresAt) && filter.matches(&r.run) {
+	for _, r := range m.runs.Values() {
+		if !r.deleted && r.run.Key.Owner == owner && m.now().Before(r.run.ExpiresAt) && filter.matches(&r.run) {
 			listed := r.run
 			listed.Parts, listed.Checkpoint, listed.Result = nil, nil, nil
 			listed.Silent = m.now().Sub(r.written)
@@ -165,23 +140,7 @@ func (m *Memory) ListRuns(ctx context.Context, owner Owner, filter RunFilter, li
 		}
 	}
 	m.mu.Unlock()
-	newest := func(a, b *Run) int {
-		return cmp.Or(b.CreatedAt.Compare(a.CreatedAt), strings.Compare(b.ID, a.ID))
-	}
-	slices.SortFunc(all, newest)
-	if cursor != "" {
-		after, err := decodeCursor(cursor)
-		if err != nil {
-			return nil, "", err
-		}
-		last := &Run{CreatedAt: after.UpdatedAt, ID: after.ID}
-		all = slices.DeleteFunc(all, func(r *Run) bool { return newest(r, last) <= 0 })
-	}
-	if len(all) <= limit {
-		return all, "", nil
-	}
-	end := all[limit-1]
-	return all[:limit], encodeCursor(Meta{UpdatedAt: end.CreatedAt, ID: end.ID}), nil
+	return pageFrom(cursor, limit, all, func(r *Run) place { return place{r.CreatedAt, r.ID} })
 }
 
 // matches reports whether r passes the filter, of which "" passes everything.

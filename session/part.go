@@ -87,7 +87,7 @@ func (t Turn) Shown() []Part {
 	calls, results := t.exchanges()
 	_, text := t.Texts()
 	if len(t.Parts) == 0 {
-		return t.derived(text)
+		return t.derived(calls, text)
 	}
 	parts := make([]Part, len(t.Parts))
 	number := map[string]int{} // of a call, by its part's id
@@ -118,9 +118,8 @@ func (t Turn) Shown() []Part {
 }
 
 // derived returns the parts of a turn that stores none: its calls, then its answer.
-func (t Turn) derived(text string) []Part {
+func (t Turn) derived(calls []map[string]any, text string) []Part {
 	var parts []Part
-	calls, _ := t.exchanges()
 	for i, call := range t.ToolCalls {
 		id := "call_" + strconv.Itoa(i+1)
 		p := Part{Kind: KindToolCall, ID: id, Name: call.Name}

@@ -111,11 +111,7 @@ func (r *Run) Written(now time.Time) Run {
 	}
 	w.UpdatedAt, w.ExpiresAt, w.Silent = now, now.Add(RunLife), 0
 	if w.State == Waiting {
-		for _, p := range w.Pending {
-			if p.ExpiresAt.After(w.ExpiresAt) {
-				w.ExpiresAt = p.ExpiresAt
-			}
-		}
+		w.ExpiresAt = waitsUntil(w.ExpiresAt, w.Pending)
 	}
 	for i, p := range w.Parts {
 		if p.Data != nil { // a file in the record would be in it at each write

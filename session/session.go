@@ -233,10 +233,7 @@ func (r Record) Contents() (json.RawMessage, error) {
 
 // Loop returns the turn's [Turn.Loop], nil for none, as a slice of r.Data.
 func (r Record) Loop() json.RawMessage {
-	raw, err := r.member("loop")
-	if err != nil { // it has none
-		return nil
-	}
+	raw, _ := r.member("loop") // nil where it has none
 	return json.RawMessage(raw)
 }
 
@@ -298,44 +295,48 @@ func release(d *jsontext.Decoder) {
 
 // member returns the value of a member of r's object as a slice of r.Data. It looks at
 // the contents and what precedes them.
-func (r Record) member(member string) (jsontext.Value, error) {
+func (r Record) member(name string) (jsontext.Value, error) {
+	value, err := member(r.Data, name)
+	if err != nil {
+		return nil, fmt.Errorf("decoding turn %d: %w", r.Number, err)
+	}
+	return value, nil
+}
+
+func member(object []byte, wanted string) (jsontext.Value, error) {
 	d := decoders.Get().(*jsontext.Decoder)
 	defer release(d)
-	d.Reset(bytes.NewBuffer(r.Data), jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true))
+	d.Reset(bytes.NewBuffer(object), jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true))
 	switch begin, err := d.ReadToken(); {
 	case err != nil:
-		return nil, fmt.Errorf("decoding turn %d: %w", r.Number, err)
+		return nil, err
 	case begin.Kind() != '{':
-		return nil, fmt.Errorf("decoding turn %d: it is no object", r.Number)
+		return nil, errors.New("it is no object")
 	}
 	for d.PeekKind() != '}' {
 		name, err := d.ReadValue() // ReadToken would allocate a string
 		if err != nil {
-			return nil, fmt.Errorf("decoding turn %d: %w", r.Number, err)
+			return nil, err
 		}
 		if bytes.IndexByte(name, '\\') >= 0 {
 			if name, err = jsontext.AppendUnquote(nil, name); err != nil {
-				return nil, fmt.Errorf("decoding turn %d: %w", r.Number, err)
+				return nil, err
 			}
 		} else {
 			name = bytes.Trim(name, `"`)
 		}
-		if string(name) != member {
-			if string(name) == "contents" {
-				break
-			}
-			if err := d.SkipValue(); err != nil {
-				return nil, fmt.Errorf("decoding turn %d: %w", r.Number, err)
-			}
-			continue
+		if string(name) == wanted {
+			value, err := d.ReadValue()
+			return slices.Clip(value), err
 		}
-		value, err := d.ReadValue()
-		if err != nil {
-			return nil, fmt.Errorf("decoding turn %d: %w", r.Number, err)
+		if string(name) == "contents" {
+			break
 		}
-		return slices.Clip(value), nil
+		if err := d.SkipValue(); err != nil {
+			return nil, err
+		}
 	}
-	return nil, fmt.Errorf("decoding turn %d: it has no %s", r.Number, member)
+	return nil, fmt.Errorf("it has no %s", wanted)
 }
 
 // A Turn is one exchange: the question and everything the run produced.
@@ -596,12 +597,11 @@ func (s *Session) After(c Change, now time.Time, ttl time.Duration) (*Session, *
 	if s.Deleted { // a new session starts in its place
 		s = &Session{Key: s.Key, Meta: Meta{ID: s.Key.ID}, Revision: s.Revision}
 	}
-	before := s
-	if c.Before != nil {
-		before = c.Before
-	}
+	before := cmp.Or(c.Before, s)
 	after := *before
+	after.Meta = before.next(c.Turn, now, ttl)
 	if c.Before != nil {
+		after.CreatedAt = s.CreatedAt
 		// Archived turns were remembered when they left Recent.
 		for _, r := range s.Recent {
 			if r.Number <= before.Turns {
@@ -615,10 +615,6 @@ func (s *Session) After(c Change, now time.Time, ttl time.Duration) (*Session, *
 				after.Past = Remember(after.Past, past)
 			}
 		}
-	}
-	after.Meta = before.next(c.Turn, now, ttl)
-	if c.Before != nil {
-		after.CreatedAt = s.CreatedAt
 	}
 	after.Keys = s.keysAfter(c)
 	after.Title = cmp.Or(c.Title, after.Title)
@@ -643,26 +639,37 @@ func (s *Session) After(c Change, now time.Time, ttl time.Duration) (*Session, *
 // one, and not before what its last turn waits for.
 func (s *Session) keptFor(c Change, ttl time.Duration) time.Time {
 	expires := s.ExpiresAt
-	if c.Entry != nil && c.Entry.Turn == 0 && c.Entry.Until.After(expires) {
-		expires = c.Entry.Until
+	if c.Entry != nil && c.Entry.Turn == 0 {
+		expires = later(expires, c.Entry.Until)
 	}
 	if c.Turn == nil {
 		return expires
 	}
-	for _, p := range c.Turn.Pending {
-		if p.ExpiresAt.After(expires) {
-			expires = p.ExpiresAt
-		}
-	}
+	expires = waitsUntil(expires, c.Turn.Pending)
 	if ttl >= KeyLife {
 		return expires
 	}
 	for _, e := range s.Keys {
-		if end := e.At.Add(KeyLife); e.Turn > 0 && end.After(expires) {
-			expires = end
+		if e.Turn > 0 {
+			expires = later(expires, e.At.Add(KeyLife))
 		}
 	}
 	return expires
+}
+
+// waitsUntil returns when the last of pending expires, but not before t.
+func waitsUntil(t time.Time, pending []Pending) time.Time {
+	for _, p := range pending {
+		t = later(t, p.ExpiresAt)
+	}
+	return t
+}
+
+func later(a, b time.Time) time.Time {
+	if b.After(a) {
+		return b
+	}
+	return a
 }
 
 // next returns the Meta after t is appended at now. With a nil t only a key was
@@ -676,8 +683,7 @@ func (s *Session) next(t *Turn, now time.Time, ttl time.Duration) Meta {
 		return m
 	}
 	if m.Turns == 0 {
-		query := t.query()
-		m.CreatedAt, m.Title = now, titleOf(query)
+		m.CreatedAt, m.Title = now, titleOf(t.query())
 	}
 	m.Turns++
 	m.TotalTokens += t.Usage.TotalTokens
