@@ -238,16 +238,6 @@ func TestTheMarkOfADeletion(t *testing.T) {
 	}
 }
 
-// A queue's task begins a run without a write only while there is time for the first one.
-func TestWhenATaskBeginsARun(t *testing.T) {
-	t.Parallel()
-	for silent, want := range map[time.Duration]bool{0: true, 3*time.Second - 1: true, 3 * time.Second: false} {
-		if got := (&Run{State: Working, Holder: Queued, Silent: silent}).Begins(); got != want {
-			t.Errorf("after %v: %t", silent, got)
-		}
-	}
-}
-
 // What may be of a deleted owner: a record that was written once, by a holder that is
 // silent, before the deletion.
 func TestWhichRecordsMayBeLate(t *testing.T) {

@@ -17,10 +17,16 @@ func TestValidID(t *testing.T) {
 	t.Parallel()
 	for id, want := range map[string]bool{
 		strings.Repeat("a", 15): false, strings.Repeat("a", 16): true, strings.Repeat("Z", 64): true, strings.Repeat("0", 65): false,
-		"0123456789abc-_Z": true, "0123456789abc.def": false, "0123456789abcdef\n": false, "0123456789abcdé": false, "": false, session.NewID(): true,
+		"0123456789abc-_Z": true, "0123456789abc.def": false, "0123456789abcdef\n": false, "0123456789abcdé": false, "": false,
+		"has a space in it": false, "../../../../etc/passwd": false,
 	} {
 		if got := session.ValidID(id); got != want {
 			t.Errorf("%q is an id: %t", id, got)
+		}
+	}
+	for range 100 {
+		if id := session.NewID(); !session.ValidID(id) {
+			t.Errorf("NewID made %q, which is not valid", id)
 		}
 	}
 }

@@ -12,6 +12,8 @@ import (
 	"example.com/gatehouse/session/sessiontest"
 )
 
+var errBroken = errors.New("broken")
+
 // brokenStore fails with errBroken where load, turns, user or run is true, and writes fail
 // with write.
 type brokenStore struct {
@@ -54,6 +56,14 @@ func (s *brokenStore) ListRuns(ctx context.Context, owner session.Owner, filter 
 		return nil, "", errBroken
 	}
 	return s.Store.ListRuns(ctx, owner, filter, limit, cursor)
+}
+
+func (s *brokenStore) ApplyUser(ctx context.Context, u *session.User, c session.UserChange) error {
+	s.writes++
+	if s.write != nil {
+		return s.write
+	}
+	return s.Store.ApplyUser(ctx, u, c)
 }
 
 func (s *brokenStore) Apply(ctx context.Context, of *session.Session, c session.Change) (*session.Session, error) {

@@ -60,7 +60,8 @@ func TestStatesOfRuns(t *testing.T) {
 		{"held, and silent for too long", session.Run{State: session.Working, Holder: "a", Silent: session.LeaseTime + 1}, false, true, false},
 		{"held by nobody", session.Run{State: session.Working}, false, true, false},
 		{"queued a moment ago", session.Run{State: session.Working, Holder: session.Queued}, false, false, true},
-		{"queued so long ago that the first write may come too late", session.Run{State: session.Working, Holder: session.Queued, Silent: session.LeaseTime - time.Second}, false, false, false},
+		{"queued a while ago", session.Run{State: session.Working, Holder: session.Queued, Silent: 3*time.Second - 1}, false, false, true},
+		{"queued so long ago that the first write may come too late", session.Run{State: session.Working, Holder: session.Queued, Silent: 3 * time.Second}, false, false, false},
 		{"ended while it was queued", session.Run{State: session.Stopped, Holder: session.Queued}, true, false, false},
 		{"waits for a person", session.Run{State: session.Waiting, Silent: time.Hour}, false, false, false},
 		{"done", session.Run{State: session.Done, Silent: time.Hour}, true, false, false},
@@ -222,15 +223,6 @@ func TestAStopBeforeARunWaits(t *testing.T) {
 	}
 }
 
-var errBroken = errors.New("broken")
-
-// brokenArchive cannot read turns.
-type brokenArchive struct{ session.Store }
-
-func (*brokenArchive) Turns(context.Context, session.Key, int, int) (session.Meta, []session.Record, error) {
-	return session.Meta{}, nil, errBroken
-}
-
 // Turns that are no longer in the session's document are found and taken back like others.
 func TestArchivedTurns(t *testing.T) {
 	t.Parallel()
@@ -268,7 +260,7 @@ func TestArchivedTurns(t *testing.T) {
 			t.Errorf("turn %d, recent or archived: %d, %v", n, found.Number, err)
 		}
 	}
-	if _, err := session.FindArchived(t.Context(), &brokenArchive{Store: store}, &archived, func(session.Record) bool { return false }); !errors.Is(err, errBroken) {
+	if _, err := session.FindArchived(t.Context(), &brokenStore{Store: store, turns: true}, &archived, func(session.Record) bool { return false }); !errors.Is(err, errBroken) {
 		t.Errorf("an archive that cannot be read: %v", err)
 	}
 

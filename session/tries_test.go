@@ -14,23 +14,6 @@ import (
 	"example.com/gatehouse/session/sessiontest"
 )
 
-// away is a store whose writes fail with an error, and which counts them.
-type away struct {
-	session.Store
-	err    error
-	writes int
-}
-
-func (s *away) Apply(context.Context, *session.Session, session.Change) (*session.Session, error) {
-	s.writes++
-	return nil, s.err
-}
-
-func (s *away) ApplyUser(context.Context, *session.User, session.UserChange) error {
-	s.writes++
-	return s.err
-}
-
 // A write that fails is tried again 24 times at most, within a few seconds, and not after its
 // caller has left; what another try cannot mend is not tried again.
 func TestHowOftenAWriteIsTried(t *testing.T) {
@@ -38,31 +21,31 @@ func TestHowOftenAWriteIsTried(t *testing.T) {
 	unavailable, refused := fmt.Errorf("x: %w", session.ErrUnavailable), errors.New("refused")
 	idem := session.Idempotency{Key: "key", Body: "body", Lease: time.Minute}
 	owner := session.OwnerOf("caller", "")
-	for name, write := range map[string]func(context.Context, *away, *session.Opened) error{
-		"a turn": func(ctx context.Context, s *away, o *session.Opened) error {
+	for name, write := range map[string]func(context.Context, *brokenStore, *session.Opened) error{
+		"a turn": func(ctx context.Context, s *brokenStore, o *session.Opened) error {
 			_, err := session.Commit(ctx, s, o.Session, sessiontest.Turn("q"), session.Conditions{Claim: o.Claim})
 			return err
 		},
-		"a key of a session": func(ctx context.Context, s *away, o *session.Opened) error {
+		"a key of a session": func(ctx context.Context, s *brokenStore, o *session.Opened) error {
 			create := idem
 			create.Key, create.Create = "another", true
 			_, err := session.Open(ctx, s, owner, o.Session.Key.ID, create, nil, time.Now)
 			return err
 		},
-		"a key of a new session": func(ctx context.Context, s *away, _ *session.Opened) error {
+		"a key of a new session": func(ctx context.Context, s *brokenStore, _ *session.Opened) error {
 			fresh := idem
 			fresh.Key = "another"
 			_, err := session.Open(ctx, s, owner, "", fresh, nil, time.Now)
 			return err
 		},
-		"a key that is given back": func(ctx context.Context, s *away, o *session.Opened) error {
+		"a key that is given back": func(ctx context.Context, s *brokenStore, o *session.Opened) error {
 			return session.Release(ctx, s, o.Session, o.Claim)
 		},
-		"the first record of a run": func(ctx context.Context, s *away, o *session.Opened) error {
+		"the first record of a run": func(ctx context.Context, s *brokenStore, o *session.Opened) error {
 			_, _, err := session.Begin(ctx, s, o.Session, o.Claim, &session.Run{Key: o.Session.Key, ID: session.NewID(), KeyHash: o.Claim.Hash()})
 			return err
 		},
-		"a user's state": func(ctx context.Context, s *away, _ *session.Opened) error {
+		"a user's state": func(ctx context.Context, s *brokenStore, _ *session.Opened) error {
 			return session.UpdateUser(ctx, s, owner, "n", time.Now(), func(json.RawMessage) (json.RawMessage, error) { return json.RawMessage("1"), nil })
 		},
 	} {
@@ -86,7 +69,7 @@ func TestHowOftenAWriteIsTried(t *testing.T) {
 					}
 					ctx, cancel := context.WithTimeout(t.Context(), tt.patience)
 					defer cancel()
-					failing := &away{Store: store, err: tt.err}
+					failing := &brokenStore{Store: store, write: tt.err}
 					begun := time.Now()
 					err = write(ctx, failing, o)
 					left := tt.patience < time.Hour

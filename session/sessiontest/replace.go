@@ -208,10 +208,7 @@ func replacingSeveral(t *testing.T, store session.Store, clock *Clock) {
 		for _, lose := range [][]bool{nil, {true}, {false, true}} {
 			key := newKey()
 			for i := range 5 {
-				base, err := store.Load(t.Context(), key)
-				if errors.Is(err, session.ErrNotFound) {
-					base, err = session.New(key), nil
-				}
+				base, err := begin(t, store, key)
 				if err != nil {
 					t.Fatal(err)
 				}

@@ -191,13 +191,19 @@ func newKey() session.Key {
 	return session.Key{Owner: session.OwnerOf("caller-"+session.NewID(), ""), ID: session.NewID()}
 }
 
+// begin returns the session that a request begins with: what is stored, or a new one.
+func begin(t *testing.T, store session.Store, key session.Key) (*session.Session, error) {
+	s, err := store.Load(t.Context(), key)
+	if errors.Is(err, session.ErrNotFound) {
+		return session.New(key), nil
+	}
+	return s, err
+}
+
 // add commits a turn, loading the session first as a request does.
 func add(t *testing.T, store session.Store, key session.Key, query string) session.Meta {
 	t.Helper()
-	base, err := store.Load(t.Context(), key)
-	if errors.Is(err, session.ErrNotFound) {
-		base, err = session.New(key), nil
-	}
+	base, err := begin(t, store, key)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -370,10 +376,7 @@ func writers(t *testing.T, store session.Store, clock *Clock) {
 	for w := range writers {
 		group.Go(func() error {
 			for i := range each {
-				base, err := store.Load(t.Context(), key)
-				if errors.Is(err, session.ErrNotFound) {
-					base, err = session.New(key), nil
-				}
+				base, err := begin(t, store, key)
 				if err != nil {
 					return err
 				}
@@ -444,18 +447,33 @@ type lossyStore struct {
 	lose []bool // for each of the next writes: whether it happens
 }
 
-func (f *lossyStore) Apply(ctx context.Context, s *session.Session, c session.Change) (*session.Session, error) {
+func (f *lossyStore) write(do func() error) error {
 	if len(f.lose) == 0 {
-		return f.Store.Apply(ctx, s, c)
+		return do()
 	}
 	happens := f.lose[0]
 	f.lose = f.lose[1:]
 	if happens {
-		if _, err := f.Store.Apply(ctx, s, c); err != nil {
-			return nil, err
+		if err := do(); err != nil {
+			return err
 		}
 	}
-	return nil, fmt.Errorf("no answer: %w", session.ErrUnavailable)
+	return fmt.Errorf("no answer: %w", session.ErrUnavailable)
+}
+
+func (f *lossyStore) Apply(ctx context.Context, s *session.Session, c session.Change) (after *session.Session, err error) {
+	err = f.write(func() error {
+		after, err = f.Store.Apply(ctx, s, c)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return after, nil
+}
+
+func (f *lossyStore) ApplyUser(ctx context.Context, u *session.User, c session.UserChange) error {
+	return f.write(func() error { return f.Store.ApplyUser(ctx, u, c) })
 }
 
 // lostAnswer: writes whose responses are lost, done or not in any order, leave one turn. Only

@@ -1,7 +1,6 @@
 package sessiontest
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -46,9 +45,9 @@ func sessionState(t *testing.T, store session.Store, clock *Clock) {
 	key := newKey()
 	commit := func(query string, change state, replace string) {
 		t.Helper()
-		base := session.New(key)
-		if stored, err := store.Load(t.Context(), key); err == nil {
-			base = stored
+		base, err := begin(t, store, key)
+		if err != nil {
+			t.Fatal(err)
 		}
 		if err := commitState(t, store, base, query, change, replace); err != nil {
 			t.Fatal(err)
@@ -161,26 +160,6 @@ func sessionStateBound(t *testing.T, store session.Store, clock *Clock) {
 	}
 }
 
-// lossyUsers loses responses of writes of users' state.
-type lossyUsers struct {
-	session.Store
-	lose []bool // by write: whether it happens; afterwards nothing is lost
-}
-
-func (s *lossyUsers) ApplyUser(ctx context.Context, u *session.User, c session.UserChange) error {
-	if len(s.lose) == 0 {
-		return s.Store.ApplyUser(ctx, u, c)
-	}
-	happens := s.lose[0]
-	s.lose = s.lose[1:]
-	if happens {
-		if err := s.Store.ApplyUser(ctx, u, c); err != nil {
-			return err
-		}
-	}
-	return fmt.Errorf("no answer: %w", session.ErrUnavailable)
-}
-
 // increment adds 1 to the value name of an owner's state.
 //
 // It is not idempotent on purpose: an update that is made twice shows in the value.
@@ -248,7 +227,7 @@ func userStateLost(t *testing.T, store session.Store, clock *Clock) {
 	for _, lose := range [][]bool{{true}, {false}, {false, true}, {true, true}, {false, false, true}} {
 		owner := newKey().Owner
 		for range 2 {
-			if err := increment(t, &lossyUsers{store, lose}, owner, "n", clock.Now()); err != nil {
+			if err := increment(t, &lossyStore{store, lose}, owner, "n", clock.Now()); err != nil {
 				t.Fatal(err)
 			}
 		}

@@ -36,10 +36,7 @@ func wait(t *testing.T, store session.Store, clock *Clock, key session.Key, life
 	r := newRun(key)
 	r.State, r.Holder, r.Checkpoint = session.Waiting, "", json.RawMessage(`{"step":1}`)
 	r.Pending = []session.Pending{{CallID: "c", Name: "pay", Args: map[string]any{"n": json.Number("9007199254740993")}, Question: "Pay?", ExpiresAt: clock.Now().Add(life).UTC()}}
-	base, err := store.Load(t.Context(), key)
-	if errors.Is(err, session.ErrNotFound) {
-		base, err = session.New(key), nil
-	}
+	base, err := begin(t, store, key)
 	if err != nil {
 		t.Fatal(err)
 	}
