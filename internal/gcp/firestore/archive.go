@@ -18,18 +18,20 @@ import (
 // The archive of a session takes the turns that its document has no room for. Three rules keep
 // it whole:
 //
-// A turn moves in a transaction that writes it to the archive, removes it from the session's
+// A turn moves in a commit that writes it to the archive, removes it from the session's
 // document, and lists the archive's number there. So each turn is in one place, in whichever
 // state of the document a reader has it.
 //
 // An archive has room for the largest opinion on each of its turns from the start: opinions
 // come late, and an archive that is full cannot move its turns anywhere.
 //
-// Archives expire after their session and are deleted with it, in one transaction as far as
-// that takes them, so that no session is there in part.
+// Archives expire after their session and are deleted with it, in one commit as far as that
+// takes them, so that no session is there in part.
 
-// maxWrites bounds the writes of one transaction, below Firestore's 500.
-const maxWrites = 400
+// archiveRef returns a document below that of a session.
+func archiveRef(session *firestore.DocumentRef, name string) *firestore.DocumentRef {
+	return session.Collection(archiveCollection).Doc(name)
+}
 
 // An archive lives twice as long as a session after its last turn, and is
 // made to live on when less than half of that is left: so it outlives its
@@ -46,7 +48,7 @@ func (s *Sessions) archiveEnd(after *session.Session, now time.Time) time.Time {
 }
 
 // spill makes updates to the document of a session, which is after them as after
-// has it, and moves turns to archive documents in the same transaction.
+// has it, and moves turns to archive documents in the same commit.
 func (s *Sessions) spill(ctx context.Context, after *session.Session, move []session.Record, updates []firestore.Update, run []write, rev *revision, now time.Time) error {
 	// Past remembers the turns that leave the document, in which a commit whose response was
 	// lost would look for its own.
@@ -86,21 +88,12 @@ func (s *Sessions) spill(ctx context.Context, after *session.Session, move []ses
 		updates = append(updates, firestore.Update{Path: "archives_expire_at", Value: expires})
 	}
 	ref := s.ref(after.Key)
-	// One attempt: the condition is on what was read before the transaction, so that after a
-	// conflict a second one would fail, too. The caller reads again.
-	return s.client.RunTransaction(ctx, func(_ context.Context, tx *firestore.Transaction) error {
-		for first, a := range archived {
-			if err := tx.Set(ref.Collection(archiveCollection).Doc(archiveName(first)), a); err != nil {
-				return err
-			}
-		}
-		for _, w := range run {
-			if err := w.in(tx); err != nil {
-				return err
-			}
-		}
-		return tx.Update(ref, updates, firestore.LastUpdateTime(rev.updated))
-	}, firestore.MaxAttempts(1))
+	writes := append(run, write{ref: ref, updates: updates, unchanged: rev.updated})
+	for first, a := range archived {
+		writes = append(writes, write{ref: archiveRef(ref, archiveName(first)), set: a})
+	}
+	_, err := s.commit(ctx, writes...)
+	return err
 }
 
 const (
@@ -183,24 +176,18 @@ func (s *Sessions) keepArchives(ctx context.Context, after *session.Session, rev
 	// The archives are extended before the session: if that write fails, they live longer than
 	// they need to, which harms nobody; the other order could leave a session without its
 	// archives.
-	for firsts := range slices.Chunk(rev.archived, maxWrites) {
-		err := s.client.RunTransaction(ctx, func(_ context.Context, tx *firestore.Transaction) error {
-			for _, first := range firsts {
-				ref := s.ref(key).Collection(archiveCollection).Doc(archiveName(first))
-				if err := tx.Update(ref, []firestore.Update{{Path: "expires_at", Value: expires}}); err != nil {
-					return err
-				}
-			}
-			return nil
-		})
-		// ErrNotFound would have the caller believe that the session was deleted, and drop the
-		// turn. The archive's turns may have been replaced: the caller looks again.
-		if status.Code(err) == codes.NotFound {
-			err = session.ErrChanged
-		}
-		if err != nil {
-			return fmt.Errorf("keeping archived turns: %w", err)
-		}
+	var writes []write
+	for _, first := range rev.archived {
+		writes = append(writes, write{ref: archiveRef(s.ref(key), archiveName(first)), updates: []firestore.Update{{Path: "expires_at", Value: expires}}, exists: true})
+	}
+	err := s.commitEach(ctx, writes)
+	// ErrNotFound would have the caller believe that the session was deleted, and drop the
+	// turn. The archive's turns may have been replaced: the caller looks again.
+	if status.Code(err) == codes.NotFound {
+		err = session.ErrChanged
+	}
+	if err != nil {
+		return fmt.Errorf("keeping archived turns: %w", err)
 	}
 	rev.archivesExpireAt = expires
 	return nil
@@ -218,7 +205,7 @@ func (s *Sessions) archived(ctx context.Context, key session.Key, d *sessionDocu
 			end = d.Archived[i+1] - 1
 		}
 		if begin <= last && end >= first {
-			refs = append(refs, s.ref(key).Collection(archiveCollection).Doc(archiveName(begin)))
+			refs = append(refs, archiveRef(s.ref(key), archiveName(begin)))
 			begins, ends = append(begins, begin), append(ends, end)
 		}
 	}
@@ -282,8 +269,8 @@ func (s *Sessions) Delete(ctx context.Context, key session.Key) error {
 }
 
 // bury removes a session and its archives, and leaves its mark. Archives go with
-// the session in one transaction, so that no session is ever there in part; of
-// more than a transaction takes, the rest goes after it.
+// the session in one commit, so that no session is ever there in part; of more
+// than a commit takes, the rest goes after it.
 func (s *Sessions) bury(ctx context.Context, snapshot *firestore.DocumentSnapshot, d *sessionDocument) error {
 	// The mark is the same document, without anything of the session's content: it has only to
 	// be there, so that a turn that was running does not bring the session back.
@@ -308,45 +295,25 @@ func (s *Sessions) bury(ctx context.Context, snapshot *firestore.DocumentSnapsho
 	if mark.KeyedAt.IsZero() {
 		updates = append(updates, firestore.Update{Path: "keyed_at", Value: firestore.Delete})
 	}
-	unchanged := firestore.LastUpdateTime(snapshot.UpdateTime)
-	first, rest := d.below(), []string(nil)
-	// A single write needs no transaction, whose begin is a round trip more.
-	if len(first) == 0 {
-		_, err := snapshot.Ref.Update(ctx, updates, unchanged)
+	writes := append([]write{{ref: snapshot.Ref, updates: updates, unchanged: snapshot.UpdateTime}}, removals(snapshot.Ref, d)...)
+	now := min(len(writes), maxWrites)
+	if _, err := s.commit(ctx, writes[:now]...); err != nil {
 		return err
 	}
-	if len(first) > maxWrites {
-		first, rest = first[:maxWrites], first[maxWrites:]
-	}
-	err := s.client.RunTransaction(ctx, func(_ context.Context, tx *firestore.Transaction) error {
-		for _, name := range first {
-			if err := tx.Delete(snapshot.Ref.Collection(archiveCollection).Doc(name)); err != nil {
-				return err
-			}
-		}
-		return tx.Update(snapshot.Ref, updates, unchanged)
-	}, firestore.MaxAttempts(1))
-	if err != nil {
-		return err
-	}
-	return s.deleteArchives(ctx, snapshot.Ref.ID, rest)
+	return s.deleteArchives(ctx, writes[now:])
 }
 
-// deleteArchives deletes documents below that of a session.
-func (s *Sessions) deleteArchives(ctx context.Context, session string, names []string) error {
-	below := s.client.Collection(SessionsCollection).Doc(session).Collection(archiveCollection)
-	for some := range slices.Chunk(names, maxWrites) {
-		err := s.client.RunTransaction(ctx, func(_ context.Context, tx *firestore.Transaction) error {
-			for _, name := range some {
-				if err := tx.Delete(below.Doc(name)); err != nil {
-					return err
-				}
-			}
-			return nil
-		})
-		if err != nil {
-			return fmt.Errorf("deleting archived turns: %w", err)
-		}
+// removals returns the writes that remove what is below a session's document.
+func removals(session *firestore.DocumentRef, d *sessionDocument) (writes []write) {
+	for _, name := range d.below() {
+		writes = append(writes, write{ref: archiveRef(session, name), remove: true})
+	}
+	return writes
+}
+
+func (s *Sessions) deleteArchives(ctx context.Context, removals []write) error {
+	if err := s.commitEach(ctx, removals); err != nil {
+		return fmt.Errorf("deleting archived turns: %w", err)
 	}
 	return nil
 }
@@ -428,11 +395,10 @@ func (s *Sessions) setFeedback(ctx context.Context, key session.Key, snapshot *f
 				// Only if the session is as it was read, which the write of what it has checks: its
 				// turns may have been replaced, and an opinion on one of them would be left in an
 				// archive that has another, or none.
-				archive := snapshot.Ref.Collection(archiveCollection).Doc(archiveName(d.Archived[i]))
-				err := s.client.RunTransaction(ctx, func(_ context.Context, tx *firestore.Transaction) error {
-					same := []firestore.Update{{Path: "turns", Value: d.Turns}}
-					return errors.Join(tx.Update(snapshot.Ref, same, firestore.LastUpdateTime(snapshot.UpdateTime)), tx.Update(archive, change))
-				}, firestore.MaxAttempts(1))
+				same := []firestore.Update{{Path: "turns", Value: d.Turns}}
+				_, err := s.commit(ctx,
+					write{ref: snapshot.Ref, updates: same, unchanged: snapshot.UpdateTime},
+					write{ref: archiveRef(snapshot.Ref, archiveName(d.Archived[i])), updates: change, exists: true})
 				if status.Code(err) == codes.NotFound {
 					return session.ErrChanged // the session is being deleted, archives first
 				}

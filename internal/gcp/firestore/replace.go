@@ -57,13 +57,13 @@ func (s *Sessions) cut(ctx context.Context, base *session.Session, c session.Cha
 	if first == base.Turns {
 		return nil, nil
 	}
-	archives := s.ref(base.Key).Collection(archiveCollection)
+	ref := s.ref(base.Key)
 	var writes []write
 	replaced := slices.Clone(rev.replaced)
 	hide := func(d *archiveDocument, begin int) {
 		name := fmt.Sprintf("replaced-%s-%s", session.NewID(), archiveName(begin))
 		replaced = append(replaced, name)
-		writes = append(writes, write{ref: archives.Doc(name), set: d})
+		writes = append(writes, write{ref: archiveRef(ref, name), set: d})
 	}
 	hide(hidden, max(first, oldest))
 	if first < oldest {
@@ -75,7 +75,7 @@ func (s *Sessions) cut(ctx context.Context, base *session.Session, c session.Cha
 	}
 	// A deletion has to reach each of them, and finds them by these names.
 	for len(replaced) > maxReplaced {
-		writes = append(writes, write{ref: archives.Doc(replaced[0]), remove: true})
+		writes = append(writes, write{ref: archiveRef(ref, replaced[0]), remove: true})
 		replaced = replaced[1:]
 	}
 	set(replaced, "replaced")
@@ -100,7 +100,7 @@ func (s *Sessions) cutArchives(ctx context.Context, base *session.Session, c ses
 			end = rev.archived[i+1] - 1
 		}
 		if end >= from {
-			refs = append(refs, s.ref(base.Key).Collection(archiveCollection).Doc(archiveName(begin)))
+			refs = append(refs, archiveRef(s.ref(base.Key), archiveName(begin)))
 			begins = append(begins, begin)
 		}
 	}

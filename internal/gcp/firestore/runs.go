@@ -6,8 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"slices"
-
 	"time"
 
 	"cloud.google.com/go/firestore"
@@ -118,65 +116,6 @@ func partName(i int) string { return fmt.Sprintf("p%06d", i) }
 func (s *Sessions) runRef(key session.Key, id string) *firestore.DocumentRef {
 	name := session.Key{Owner: key.Owner, ID: session.RunID(key.ID, id)}.Hash()
 	return s.client.Collection(RunsCollection).Doc(name)
-}
-
-// A write is one write of a commit: creates, updates or sets a document, or deletes it.
-type write struct {
-	ref       *firestore.DocumentRef
-	create    any
-	set       any
-	updates   []firestore.Update
-	unchanged time.Time // precondition of updates, and of a removal unless zero
-	remove    bool
-}
-
-// commit makes all writes or none, in one call, and returns their update times.
-func (s *Sessions) commit(ctx context.Context, writes ...write) ([]time.Time, error) {
-	// RunTransaction would begin a transaction first, a round trip more; BulkWriter is not
-	// atomic.
-	batch := s.client.Batch() //lint:ignore SA1019 as above
-	for _, w := range writes {
-		switch {
-		case w.create != nil:
-			batch.Create(w.ref, w.create)
-		case w.set != nil:
-			batch.Set(w.ref, w.set)
-		case w.remove:
-			batch.Delete(w.ref, w.preconditions()...)
-		default:
-			batch.Update(w.ref, w.updates, firestore.LastUpdateTime(w.unchanged))
-		}
-	}
-	results, err := batch.Commit(ctx)
-	if err != nil {
-		return nil, err
-	}
-	times := make([]time.Time, len(results))
-	for i, r := range results {
-		times[i] = r.UpdateTime
-	}
-	return times, nil
-}
-
-// preconditions returns those of a removal.
-func (w write) preconditions() []firestore.Precondition {
-	if w.unchanged.IsZero() {
-		return nil
-	}
-	return []firestore.Precondition{firestore.LastUpdateTime(w.unchanged)}
-}
-
-// in makes the write within a transaction.
-func (w write) in(tx *firestore.Transaction) error {
-	switch {
-	case w.create != nil:
-		return tx.Create(w.ref, w.create)
-	case w.set != nil:
-		return tx.Set(w.ref, w.set)
-	case w.remove:
-		return tx.Delete(w.ref, w.preconditions()...)
-	}
-	return tx.Update(w.ref, w.updates, firestore.LastUpdateTime(w.unchanged))
 }
 
 // runWrites returns the writes for r, none for nil, the record's first, and r as it is
@@ -450,6 +389,7 @@ func decode(data []byte, into any) error {
 // runsOf returns the query of an owner's records, the newest first. A record that both
 // filters select is looked for by its session.
 func (s *Sessions) runsOf(owner session.Owner, filter session.RunFilter) firestore.Query {
+	// Each is written out whole: the test of the indexes in terraform/ reads them.
 	switch {
 	case filter.SessionID != "":
 		return s.client.Collection(RunsCollection).Where("session_id", "==", filter.SessionID).Where("owner", "==", string(owner)).
@@ -467,54 +407,18 @@ func (s *Sessions) ListRuns(ctx context.Context, owner session.Owner, filter ses
 	// What grows is left out: a list of a hundred records with their parts would be tens of
 	// megabytes.
 	query := s.runsOf(owner, filter).Select("owner", "session_id", "state", "created_at", "expires_at", "head")
-	var after *position
-	if cursor != "" {
-		p, err := decodePosition(cursor)
-		if err != nil {
-			return nil, "", err
+	// Records that have expired, or have no id, are passed over.
+	runs, next, err := list(ctx, query, "created_at", limit, cursor, func(snapshot *firestore.DocumentSnapshot) (*session.Run, bool, error) {
+		r, err := s.run(snapshot)
+		if err != nil || r.ID == "" {
+			return nil, false, nil // it has expired, or cannot be read: who names it ends it
 		}
-		after = &p
+		return r, filter.State == "" || filter.State == r.State, nil
+	})
+	if err != nil {
+		return nil, "", fmt.Errorf("listing runs: %w", err)
 	}
-	var page []*session.Run
-	// Records that have expired, or have no id, are passed over, so one query may fill less than a page; how
-	// many queries a call makes is bounded, and a page that is short for that reason has a
-	// cursor.
-	for range listSteps {
-		step := query.Limit(limit + 1)
-		if after != nil {
-			step = step.StartAfter(after.updated, after.name)
-		}
-		snapshots, err := step.Documents(ctx).GetAll()
-		if err != nil {
-			return nil, "", fmt.Errorf("listing runs: %w", classify(err))
-		}
-		more := len(snapshots) > limit
-		for _, snapshot := range snapshots[:min(limit, len(snapshots))] {
-			r, err := s.run(snapshot)
-			if err != nil || r.ID == "" {
-				r = nil // it has expired, or cannot be read: who names it ends it
-			}
-			if len(page) == limit {
-				return page, after.encode(), nil
-			}
-			created, err := snapshot.DataAt("created_at")
-			if err != nil {
-				return nil, "", fmt.Errorf("listing runs: %w", err)
-			}
-			at, _ := created.(time.Time)
-			after = &position{updated: at, name: snapshot.Ref.ID}
-			if r != nil && (filter.State == "" || filter.State == r.State) {
-				page = append(page, r)
-			}
-		}
-		if !more {
-			return page, "", nil
-		}
-		if len(page) == limit {
-			break
-		}
-	}
-	return page, after.encode(), nil
+	return runs, next, nil
 }
 
 // deleteRuns replaces the records of an owner's runs by marks, of one session unless that is
@@ -542,10 +446,8 @@ func (s *Sessions) deleteRuns(ctx context.Context, owner session.Owner, sessionI
 			// name. Whether there is one is not asked: the holder may write it after the query.
 			writes = append(writes, write{ref: stepsOf(snapshot.Ref), remove: true}, write{ref: snapshot.Ref, set: mark})
 		}
-		for some := range slices.Chunk(writes, maxWrites) {
-			if _, err := s.commit(ctx, some...); err != nil {
-				return found, goesOn, fmt.Errorf("deleting runs: %w", classify(err))
-			}
+		if err := s.commitEach(ctx, writes); err != nil {
+			return found, goesOn, fmt.Errorf("deleting runs: %w", classify(err))
 		}
 		if len(snapshots) < deleteStep {
 			return found, goesOn, nil

@@ -3,12 +3,8 @@ package firestore
 import (
 	"bytes"
 	"context"
-	"crypto/sha256"
-	"encoding/base64"
 	"errors"
 	"fmt"
-	"strconv"
-	"strings"
 	"time"
 
 	"cloud.google.com/go/firestore"
@@ -41,7 +37,7 @@ const archiveCollection = "archive"
 // A session is one document, named by the hash of its owner and id. It holds the
 // metadata and the recent turns, each one field of the map "log", so that a usual
 // turn is one read and one conditional write that sends only the new turn. Before
-// the document reaches [maxDocument] the oldest turns move, in a transaction, to
+// the document reaches [maxDocument] the oldest turns move, in the same commit, to
 // documents of the subcollection "archive", each named by the number of its first
 // turn.
 //
@@ -281,7 +277,7 @@ func (s *Sessions) replaceExpired(ctx context.Context, key session.Key, d sessio
 	}
 	// The archives go first: without their session's document they would be found by nobody,
 	// not even by a deletion.
-	if err := s.deleteArchives(ctx, key.Hash(), old.below()); err != nil {
+	if err := s.deleteArchives(ctx, removals(snapshot.Ref, &old)); err != nil {
 		return nil, err
 	}
 	// A document cannot be replaced under a precondition, only removed and created
@@ -376,8 +372,8 @@ func (s *Sessions) update(ctx context.Context, base, after *session.Session, c s
 		return time.Time{}, err
 	}
 	if len(move) > 0 {
-		// The transaction does not return the document's new update time: who
-		// writes again reads first.
+		// Not the document's new update time: after is not what is stored. Who writes again
+		// reads first.
 		return time.Time{}, s.spill(ctx, after, move, updates, run, rev, now)
 	}
 	if c.Before != nil {
@@ -400,54 +396,19 @@ func (s *Sessions) List(ctx context.Context, owner session.Owner, limit int, cur
 	query := s.client.Collection(SessionsCollection).Where("owner", "==", string(owner)).
 		OrderBy("updated_at", firestore.Desc).OrderBy(firestore.DocumentID, firestore.Desc).
 		Select("session_id", "created_at", "updated_at", "expires_at", "turns", "total_tokens", "title")
-	var after *position
-	if cursor != "" {
-		p, err := decodePosition(cursor)
-		if err != nil {
-			return nil, "", err
+	// Documents that have expired, or have no turn yet, are passed over.
+	page, next, err := list(ctx, query, "updated_at", limit, cursor, func(snapshot *firestore.DocumentSnapshot) (session.Meta, bool, error) {
+		var d sessionDocument
+		if err := snapshot.DataTo(&d); err != nil {
+			return session.Meta{}, false, err
 		}
-		after = &p
+		return d.meta(), d.Turns > 0 && s.now().Before(d.ExpiresAt), nil
+	})
+	if err != nil {
+		return nil, "", fmt.Errorf("listing sessions: %w", err)
 	}
-	var page []session.Meta
-	// Documents that have expired, or have no turn yet, are passed over; how
-	// many a call looks at is bounded too.
-	for range listSteps {
-		step := query.Limit(limit + 1)
-		if after != nil {
-			step = step.StartAfter(after.updated, after.name)
-		}
-		snapshots, err := step.Documents(ctx).GetAll()
-		if err != nil {
-			return nil, "", fmt.Errorf("listing sessions: %w", classify(err))
-		}
-		// One more than the page is asked for, to know whether there is a next one without
-		// another query.
-		more := len(snapshots) > limit
-		for _, snapshot := range snapshots[:min(limit, len(snapshots))] {
-			var d sessionDocument
-			if err := snapshot.DataTo(&d); err != nil {
-				return nil, "", fmt.Errorf("listing sessions: %w", err)
-			}
-			if len(page) == limit {
-				return page, after.encode(), nil
-			}
-			after = &position{updated: d.UpdatedAt, name: snapshot.Ref.ID}
-			if d.Turns > 0 && s.now().Before(d.ExpiresAt) {
-				page = append(page, d.meta())
-			}
-		}
-		if !more {
-			return page, "", nil
-		}
-		if len(page) == limit {
-			break
-		}
-	}
-	return page, after.encode(), nil
+	return page, next, nil
 }
-
-// listSteps bounds the queries of one List.
-const listSteps = 10
 
 // readTries bounds how often a read of several documents begins again because a write came
 // between two of them.
@@ -532,36 +493,3 @@ func classify(err error) error {
 	}
 	return err // one of ours, or final: permission denied, invalid argument
 }
-
-// A position is where a page of sessions ended.
-type position struct {
-	updated time.Time
-	name    string // the document's
-}
-
-func (p *position) encode() string {
-	return strconv.FormatInt(p.updated.UnixMicro(), 36) + "." + p.name
-}
-
-// decodePosition takes what encode returns, and nothing that Firestore would refuse:
-// no time beyond its own, and no name but a document's.
-func decodePosition(cursor string) (position, error) {
-	micros, name, ok := strings.Cut(cursor, ".")
-	n, err := strconv.ParseInt(micros, 36, 64)
-	if !ok || err != nil || n < 0 || n > lastMicro {
-		return position{}, session.ErrCursor
-	}
-	if hash, err := base64.RawURLEncoding.Strict().DecodeString(name); err != nil || len(hash) != sha256.Size {
-		return position{}, session.ErrCursor
-	}
-	p := position{updated: time.UnixMicro(n), name: name}
-	// One position has one cursor. "+1" and "01" parse as well, and reserved names would make
-	// the query an error of Firestore's, which would count as an outage.
-	if p.encode() != cursor || strings.HasPrefix(name, "__") && strings.HasSuffix(name, "__") {
-		return position{}, session.ErrCursor
-	}
-	return p, nil
-}
-
-// lastMicro is the end of the year 9999, after which Firestore knows no time.
-var lastMicro = time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC).UnixMicro()

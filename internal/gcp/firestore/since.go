@@ -116,7 +116,7 @@ func (s *Sessions) visitTurns(ctx context.Context, d *sessionDocument, since tim
 			return nil
 		}
 		first := d.Archived[i-1]
-		snapshot, err := s.ref(key).Collection(archiveCollection).Doc(archiveName(first)).Get(ctx)
+		snapshot, err := archiveRef(s.ref(key), archiveName(first)).Get(ctx)
 		if err := classify(err); errors.Is(err, session.ErrNotFound) {
 			return nil // the session is being deleted
 		} else if err != nil {

@@ -41,72 +41,46 @@ type storedFeedback struct {
 	At      time.Time `firestore:"at"`
 }
 
-// The functions below convert between the session's types and those of the documents, which
-// have Firestore's tags. nil stays nil: an absent field is not written.
-
-func storedKeys(keys map[string]session.KeyEntry) map[string]storedKey {
-	if keys == nil {
+// converted returns m with its values converted between the session's types and those of the
+// documents, which have Firestore's tags. An empty map becomes nil: an absent field is not
+// written.
+func converted[A, B any](m map[string]A, convert func(A) B) map[string]B {
+	if len(m) == 0 {
 		return nil
 	}
-	stored := make(map[string]storedKey, len(keys))
-	for hash, entry := range keys {
-		stored[hash] = storedKey(entry)
+	all := make(map[string]B, len(m))
+	for name, value := range m {
+		all[name] = convert(value)
 	}
-	return stored
+	return all
+}
+
+func storedKeys(keys map[string]session.KeyEntry) map[string]storedKey {
+	return converted(keys, func(e session.KeyEntry) storedKey { return storedKey(e) })
 }
 
 func loadedKeys(stored map[string]storedKey) map[string]session.KeyEntry {
-	if stored == nil {
-		return nil
-	}
-	keys := make(map[string]session.KeyEntry, len(stored))
-	for hash, entry := range stored {
-		keys[hash] = session.KeyEntry(entry)
-	}
-	return keys
+	return converted(stored, func(e storedKey) session.KeyEntry { return session.KeyEntry(e) })
 }
 
-func storedPasts(past []session.PastTurn) []storedPast {
-	if past == nil {
-		return nil
-	}
-	stored := make([]storedPast, len(past))
-	for i, turn := range past {
-		stored[i] = storedPast(turn)
-	}
-	return stored
-}
-
-func loadedPast(stored []storedPast) []session.PastTurn {
-	if stored == nil {
-		return nil
-	}
-	past := make([]session.PastTurn, len(stored))
-	for i, turn := range stored {
-		past[i] = session.PastTurn(turn)
-	}
-	return past
-}
-
-// storedState returns nil for an empty state as well: no values and no field are the same.
 func storedState(state map[string]json.RawMessage) map[string][]byte {
-	if len(state) == 0 {
-		return nil
-	}
-	stored := make(map[string][]byte, len(state))
-	for name, value := range state {
-		stored[name] = value
-	}
-	return stored
+	return converted(state, func(value json.RawMessage) []byte { return value })
 }
 
 func loadedState(stored map[string][]byte) map[string]json.RawMessage {
-	if len(stored) == 0 {
-		return nil
+	return converted(stored, func(value []byte) json.RawMessage { return value })
+}
+
+func storedPasts(past []session.PastTurn) (stored []storedPast) {
+	for _, turn := range past {
+		stored = append(stored, storedPast(turn))
 	}
-	state := make(map[string]json.RawMessage, len(stored))
-	for name, value := range stored {
-		state[name] = value
+	return stored
+}
+
+func loadedPast(stored []storedPast) (past []session.PastTurn) {
+	for _, turn := range stored {
+		past = append(past, session.PastTurn(turn))
 	}
-	return state
+	return past
 }
