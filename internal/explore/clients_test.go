@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"time"
 
@@ -496,7 +497,7 @@ type view struct {
 }
 
 func (v *view) copy() *view {
-	next := view{run: v.run, at: v.at, parts: append([]string(nil), v.parts...)}
+	next := view{run: v.run, at: v.at, parts: slices.Clone(v.parts)}
 	return &next
 }
 

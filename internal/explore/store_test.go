@@ -3,6 +3,7 @@ package explore_test
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"example.com/gatehouse/session"
@@ -120,7 +121,7 @@ func (s *stepping) Turns(ctx context.Context, key session.Key, after, limit int)
 
 func (s *stepping) ListRuns(ctx context.Context, owner session.Owner, f session.RunFilter, limit int, cursor string) (runs []*session.Run, next string, err error) {
 	s.world.mu.Lock()
-	touches := append([]string(nil), s.world.order...)
+	touches := slices.Clone(s.world.order)
 	s.world.mu.Unlock()
 	err = s.call(ctx, "lists runs", false, func() (err error) {
 		runs, next, err = s.world.store.ListRuns(background, owner, f, limit, cursor)

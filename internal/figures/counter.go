@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -95,7 +96,7 @@ func (c *Counter) forget(now time.Time) {
 		n++
 	}
 	if n > 0 {
-		c.minutes = append([]minute(nil), c.minutes[n:]...)
+		c.minutes = slices.Clone(c.minutes[n:])
 	}
 }
 

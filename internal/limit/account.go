@@ -189,14 +189,6 @@ func sum(a, b map[string]Spend) map[string]Spend {
 	return all
 }
 
-// plus returns a with what was spent on a model in addition; it does not modify a.
-func plus(a map[string]Spend, model string, more Spend) map[string]Spend {
-	all := make(map[string]Spend, len(a)+1)
-	maps.Copy(all, a)
-	all[model] = all[model].plus(more)
-	return all
-}
-
 // Share returns how much a lease gets of what is left: what it wants, but no more than
 // half of what is left beyond the least it needs, so that instances that lease in
 // advance leave something to others. The result is a multiple of least, unless it is

@@ -62,11 +62,7 @@ func (p *Permit) Header(h http.Header) {
 	if len(p.claims) == 0 {
 		return
 	}
-	states := make([]State, len(p.claims))
-	for i, c := range p.claims {
-		states[i] = c.subject.state(c.daily)
-	}
-	policy, left := fields(states, p.limiter.now())
+	policy, left := fields(states(p.claims), p.limiter.now())
 	h.Set("RateLimit-Policy", policy)
 	h.Set("RateLimit", left)
 }

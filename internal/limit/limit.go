@@ -231,7 +231,7 @@ func (r *Reservation) Settle(spent map[string]Spend) {
 			if _, known := s.usage[model]; !known && len(s.usage) >= maxModels {
 				model = otherModels
 			}
-			s.usage = plus(s.usage, model, used)
+			s.usage = sum(s.usage, map[string]Spend{model: used})
 			r.limiter.scheduleReport(s)
 		}
 		r.limiter.scheduleReturn(s)
@@ -359,12 +359,19 @@ func (l *Limiter) Report(ctx context.Context, rules []Rule, budgets []Budget) (R
 	if err := group.Wait(); err != nil {
 		return Report{}, err
 	}
+	report.States = states(claims)
+	return report, nil
+}
+
+// states returns the states of what claims are on, without those that have no limit.
+func states(claims []claim) []State {
+	all := make([]State, 0, len(claims))
 	for _, c := range claims {
 		if state := c.subject.state(c.daily); state.Limit > 0 {
-			report.States = append(report.States, state)
+			all = append(all, state)
 		}
 	}
-	return report, nil
+	return all
 }
 
 // look reads the account of s.
@@ -699,15 +706,9 @@ func (l *Limiter) refusal(claims []claim, c claim, retryAfter time.Duration) *Re
 	now := l.now()
 	s := c.subject.state(c.daily)
 	reset := s.ResetsAt.Sub(now)
-	var states []State
-	for _, other := range claims {
-		if state := other.subject.state(other.daily); state.Limit > 0 {
-			states = append(states, state)
-		}
-	}
 	return &Refusal{
 		Rule: s.Name, RetryAfter: wholeSeconds(min(cmp.Or(max(retryAfter, 0), reset), reset)), Limit: s.Limit, Daily: s.Daily,
-		States: states, at: now,
+		States: states(claims), at: now,
 	}
 }
 

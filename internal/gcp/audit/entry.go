@@ -47,9 +47,6 @@ type Entry struct {
 	TraceSampled  bool
 }
 
-// payload is an entry's JSON object, the same in the API and in the fallback.
-type payload = *structpb.Struct
-
 // complete sets e's id and time where it has none. now is the clock.
 func (e *Entry) complete(now func() time.Time) {
 	if e.Time.IsZero() {
@@ -145,7 +142,8 @@ func (e *Entry) priced() bool {
 	return e.CostUSD != nil && !math.IsNaN(*e.CostUSD) && !math.IsInf(*e.CostUSD, 0)
 }
 
-func (e *Entry) payload() payload {
+// payload is e as a JSON object, the same in the API and in the fallback.
+func (e *Entry) payload() *structpb.Struct {
 	fields := make(map[string]*structpb.Value, 12)
 	text := func(name, value string) {
 		if value != "" {
