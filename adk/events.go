@@ -1,16 +1,16 @@
 package adk
 
 import (
-	"bytes"
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"reflect"
 
-	"google.golang.org/adk/v2/model"
 	"google.golang.org/adk/v2/session"
 	"google.golang.org/adk/v2/tool/toolconfirmation"
 	"google.golang.org/genai"
 
+	"example.com/gatehouse/internal/exactjson"
 	"example.com/gatehouse/internal/loop"
 )
 
@@ -127,9 +127,7 @@ func decodeEvents(raw json.RawMessage, contents []*genai.Content) ([]*session.Ev
 // a call or in a result would be another one as a float. States do not: ADK's tools expect
 // the floats that its own services return.
 func decodeContents(data []byte) (contents []*genai.Content, err error) {
-	d := json.NewDecoder(bytes.NewReader(data))
-	d.UseNumber()
-	err = d.Decode(&contents)
+	err = exactjson.Unmarshal(data, &contents)
 	return contents, err
 }
 
@@ -173,14 +171,11 @@ func eventsOf(i int, past loop.Past, root string) ([]*session.Event, error) {
 		}
 		// Of another version, or another framework: the contents say enough.
 	}
-	turn := past.ID
-	if turn == "" {
-		turn = fmt.Sprint(i)
-	}
+	turn := cmp.Or(past.ID, fmt.Sprint(i))
 	var all []*session.Event
 	var calls []string // of the content before
 	for n, content := range contents {
-		e := &session.Event{ID: fmt.Sprintf("%s-%d", turn, n), InvocationID: turn, Author: "user", LLMResponse: model.LLMResponse{}}
+		e := &session.Event{ID: fmt.Sprintf("%s-%d", turn, n), InvocationID: turn, Author: "user"}
 		var ids []string
 		place := 0
 		eachID(content, func(id *string) {

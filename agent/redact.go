@@ -1,7 +1,6 @@
 package agent
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -9,6 +8,8 @@ import (
 	"slices"
 
 	"google.golang.org/genai"
+
+	"example.com/gatehouse/internal/exactjson"
 )
 
 // Redaction returns hooks by which replace has seen every text of a turn before it is
@@ -99,11 +100,6 @@ func redactPart(p *genai.Part, replace func(string) string) *genai.Part {
 	return &changed
 }
 
-func hasMember(object map[string]any, name string) bool {
-	_, ok := object[name]
-	return ok
-}
-
 // redactValue returns a JSON value with its texts and numbers replaced. It changes nothing
 // in value.
 func redactValue(value any, replace func(string) string) any {
@@ -121,7 +117,7 @@ func redactValue(value any, replace func(string) string) any {
 		for _, name := range slices.Sorted(maps.Keys(v)) {
 			as := replace(name)
 			to := as
-			for hasMember(changed, to) {
+			for _, taken := changed[to]; taken; _, taken = changed[to] {
 				same[as] = max(same[as], 1) + 1
 				to = fmt.Sprintf("%s (%d)", as, same[as])
 			}
@@ -145,10 +141,8 @@ func redactValue(value any, replace func(string) string) any {
 		}
 		return value
 	}
-	d := json.NewDecoder(bytes.NewReader(raw))
-	d.UseNumber()
 	var decoded any
-	if err := d.Decode(&decoded); err != nil {
+	if err := exactjson.Unmarshal(raw, &decoded); err != nil {
 		return replace(string(raw))
 	}
 	return redactValue(decoded, replace)

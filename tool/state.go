@@ -1,7 +1,6 @@
 package tool
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -9,6 +8,8 @@ import (
 	"maps"
 	"strings"
 	"sync"
+
+	"example.com/gatehouse/internal/exactjson"
 )
 
 // A State is a value of the type T that tools keep between calls, as JSON, under its
@@ -186,9 +187,7 @@ func unknownMembers(raw json.RawMessage, value any) (map[string]json.RawMessage,
 // decodeDigits returns JSON, which was decoded or encoded before, with its numbers as
 // written.
 func decodeDigits(raw json.RawMessage) (value any) {
-	decoder := json.NewDecoder(bytes.NewReader(raw))
-	decoder.UseNumber()
-	_ = decoder.Decode(&value) // it cannot fail
+	_ = exactjson.Unmarshal(raw, &value) // it cannot fail
 	return value
 }
 

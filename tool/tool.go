@@ -19,6 +19,8 @@ import (
 
 	"github.com/google/jsonschema-go/jsonschema"
 	"google.golang.org/genai"
+
+	"example.com/gatehouse/internal/exactjson"
 )
 
 // MaxOutputBytes bounds the JSON that one call of a tool may return to the
@@ -241,9 +243,7 @@ func encode(out any) (map[string]any, error) {
 		raw = append(append([]byte(`{"output":`), raw...), '}')
 	}
 	var object map[string]any
-	decoder := json.NewDecoder(bytes.NewReader(raw))
-	decoder.UseNumber()
-	if err := decoder.Decode(&object); err != nil {
+	if err := exactjson.Unmarshal(raw, &object); err != nil {
 		return nil, fmt.Errorf("encoding the output: %w", err)
 	}
 	exact(object)

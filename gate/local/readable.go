@@ -1,7 +1,6 @@
 package local
 
 import (
-	"bytes"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -10,6 +9,8 @@ import (
 	"strings"
 	"time"
 	"unicode"
+
+	"example.com/gatehouse/internal/exactjson"
 )
 
 // isTerminal reports whether people read what is written to f.
@@ -34,9 +35,7 @@ var quiet = map[string]bool{"request_id": true, "stack_trace": true}
 
 func (r *readable) Write(line []byte) (int, error) {
 	var fields map[string]any
-	decoder := json.NewDecoder(bytes.NewReader(line))
-	decoder.UseNumber() // a number is shown as it was written
-	if err := decoder.Decode(&fields); err != nil || fields["severity"] == nil {
+	if exactjson.Unmarshal(line, &fields) != nil || fields["severity"] == nil { // a number is shown as it was written
 		return r.out.Write(line)
 	}
 	if fields["audit"] == true {

@@ -9,6 +9,8 @@ import (
 	"strings"
 
 	"google.golang.org/genai"
+
+	"example.com/gatehouse/internal/exactjson"
 )
 
 // A repair is a form of a conversation in which a model may take it that refused
@@ -70,10 +72,8 @@ type Content struct {
 
 // DecodeContents reads contents without loss: numbers keep their digits.
 func DecodeContents(list []byte) ([]Content, error) {
-	decoder := json.NewDecoder(bytes.NewReader(list))
-	decoder.UseNumber()
 	var contents []Content
-	if err := decoder.Decode(&contents); err != nil {
+	if err := exactjson.Unmarshal(list, &contents); err != nil {
 		return nil, fmt.Errorf("decoding contents: %w", err)
 	}
 	return contents, nil
@@ -112,7 +112,7 @@ func (f repair) parts(parts []map[string]any) []map[string]any {
 		_, signed := part["thoughtSignature"]
 		delete(part, "thoughtSignature")
 		if call, ok := part["functionCall"].(map[string]any); ok {
-			name(call)
+			ensureName(call)
 			if call["args"] == nil {
 				call["args"] = map[string]any{}
 			}
@@ -122,7 +122,7 @@ func (f repair) parts(parts []map[string]any) []map[string]any {
 			called = true
 		}
 		if response, ok := part["functionResponse"].(map[string]any); ok {
-			name(response)
+			ensureName(response)
 		}
 		if onlySigned(part) {
 			continue // it was nothing but its signature
@@ -142,7 +142,8 @@ func (f repair) placeholder() string {
 	panic("no form with placeholders")
 }
 
-func name(call map[string]any) {
+// ensureName names a call, or the response to one, that has no name.
+func ensureName(call map[string]any) {
 	if text, _ := call["name"].(string); text == "" {
 		call["name"] = unnamed
 	}
@@ -163,10 +164,10 @@ func describe(part map[string]any) string {
 		}
 		switch member {
 		case "functionCall", "toolCall":
-			name(object)
+			ensureName(object)
 			return fmt.Sprintf("[called %v with %s]", object["name"], encoded(object["args"]))
 		case "functionResponse", "toolResponse":
-			name(object)
+			ensureName(object)
 			return fmt.Sprintf("[%v gave %s]", object["name"], encoded(object["response"]))
 		case "inlineData", "fileData":
 			return fmt.Sprintf("[a file of the type %v]", object["mimeType"])

@@ -13,6 +13,8 @@ import (
 	"net/http/httptrace"
 	"sync/atomic"
 	"time"
+
+	"example.com/gatehouse/internal/exactjson"
 )
 
 // The SDK knows what an API answers in one form only: it drops the headers of an error, does
@@ -207,10 +209,8 @@ func quoteArguments(raw []byte) []byte {
 	if !bytes.Contains(raw, []byte(`"functionCall"`)) {
 		return raw
 	}
-	decoder := json.NewDecoder(bytes.NewReader(raw))
-	decoder.UseNumber()
 	var response any
-	if decoder.Decode(&response) != nil {
+	if exactjson.Unmarshal(raw, &response) != nil {
 		return raw
 	}
 	quoteWithin(response)
@@ -248,10 +248,8 @@ func unquoteArguments(quoted map[string]any) (map[string]any, error) {
 	if !ok {
 		return quoted, nil // the call has none
 	}
-	decoder := json.NewDecoder(bytes.NewReader([]byte(text)))
-	decoder.UseNumber()
 	var arguments map[string]any
-	if decoder.Decode(&arguments) != nil {
+	if exactjson.Unmarshal([]byte(text), &arguments) != nil {
 		return nil, unreadable("a call's arguments are no object")
 	}
 	quoteEndless(arguments)

@@ -12,11 +12,12 @@ import (
 	"bytes"
 	"cmp"
 	"context"
-	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
 	"strings"
+
+	"example.com/gatehouse/internal/exactjson"
 )
 
 // Model is the name to use for the model when this package serves it. A request
@@ -84,9 +85,8 @@ func serve(method, path string, raw []byte) (code int, contentType string, body 
 	case len(raw) > maxRequestBytes:
 		return refuse(http.StatusBadRequest, "INVALID_ARGUMENT", fmt.Sprintf("Request payload size exceeds the limit: %d bytes.", maxRequestBytes))
 	}
-	in, decoder := new(request), json.NewDecoder(bytes.NewReader(raw))
-	decoder.UseNumber()
-	if err := decoder.Decode(in); err != nil || decoder.More() {
+	in := new(request)
+	if exactjson.Unmarshal(raw, in) != nil {
 		return refuse(http.StatusBadRequest, "INVALID_ARGUMENT", "Invalid JSON payload received.")
 	}
 	if len(in.Contents) == 0 {

@@ -23,6 +23,7 @@ import (
 
 	"google.golang.org/genai"
 
+	"example.com/gatehouse/internal/exactjson"
 	"example.com/gatehouse/internal/server"
 )
 
@@ -310,13 +311,8 @@ func (a *Answer) readEnvelope(raw []byte) error {
 // Unmarshal decodes one JSON value as [json.Unmarshal] does, but for numbers in maps and
 // lists of any: an integer whose digits a float64 would not keep becomes a [json.Number].
 func Unmarshal(raw []byte, into any) error {
-	d := json.NewDecoder(bytes.NewReader(raw))
-	d.UseNumber()
-	if err := d.Decode(into); err != nil {
+	if err := exactjson.Unmarshal(raw, into); err != nil {
 		return err
-	}
-	if _, err := d.Token(); err != io.EOF {
-		return errors.New("there is more than one JSON value")
 	}
 	switch v := into.(type) {
 	case *any:

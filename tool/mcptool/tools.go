@@ -1,14 +1,12 @@
 package mcptool
 
 import (
-	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"reflect"
 	"strings"
@@ -17,6 +15,7 @@ import (
 
 	"github.com/modelcontextprotocol/go-sdk/mcp"
 
+	"example.com/gatehouse/internal/exactjson"
 	"example.com/gatehouse/tool"
 )
 
@@ -114,13 +113,8 @@ func output(result *mcp.CallToolResult) any {
 
 // decode returns text as JSON with its numbers as written; nil if it is none.
 func decode(text string) any {
-	decoder := json.NewDecoder(strings.NewReader(text))
-	decoder.UseNumber()
 	var value any
-	if decoder.Decode(&value) != nil {
-		return nil
-	}
-	if _, err := decoder.Token(); err != io.EOF {
+	if exactjson.Unmarshal([]byte(text), &value) != nil {
 		return nil
 	}
 	return value
@@ -133,7 +127,7 @@ func floats(value any) any {
 		return nil
 	}
 	var plain any
-	if json.NewDecoder(bytes.NewReader(encoded)).Decode(&plain) != nil {
+	if json.Unmarshal(encoded, &plain) != nil {
 		return nil
 	}
 	return plain
@@ -196,11 +190,5 @@ func clean(text string, most int) string {
 		}
 		return r
 	}, text[:min(len(text), 2*most)])
-	for len(text) > most {
-		text = text[:most]
-		for !utf8.ValidString(text) {
-			text = text[:len(text)-1]
-		}
-	}
-	return strings.TrimSpace(text)
+	return strings.TrimSpace(strings.ToValidUTF8(text[:min(len(text), most)], "")) // without half a character
 }
