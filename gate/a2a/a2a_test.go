@@ -3,12 +3,9 @@ package a2a_test
 import (
 	"bytes"
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
 	"io"
 	"net/http"
-	"net/http/httptest"
 	"strings"
 	"testing"
 
@@ -22,8 +19,8 @@ import (
 	"example.com/gatehouse/gate"
 	"example.com/gatehouse/gate/a2a"
 	"example.com/gatehouse/internal/auth/authtest"
+	"example.com/gatehouse/internal/doortest"
 	"example.com/gatehouse/internal/geminitest"
-	"example.com/gatehouse/internal/testlog"
 	"example.com/gatehouse/tool"
 )
 
@@ -32,11 +29,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 const cardPath = "/.well-known/agent-card.json"
 
 // A service is an agent behind the gate with the door.
-type service struct {
-	url    string
-	gemini *geminitest.Server
-	log    *testlog.Buffer
-}
+type service struct{ *doortest.Service }
 
 type price struct {
 	Amount int64 `json:"amount"`
@@ -55,16 +48,6 @@ func keeper(context.Context, agent.Env) (agent.Agent, error) {
 	}, nil
 }
 
-func keys(t *testing.T) string {
-	t.Helper()
-	hash := func(key string) string { sum := sha256.Sum256([]byte(key)); return hex.EncodeToString(sum[:]) }
-	encoded, err := json.Marshal([]map[string]any{{"name": "ada", "sha256": hash("key-of-ada-0123456789")}, {"name": "bob", "sha256": hash("key-of-bob-0123456789")}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return string(encoded)
-}
-
 func start(t *testing.T, env ...string) *service {
 	t.Helper()
 	return startAgent(t, keeper, env...)
@@ -77,23 +60,7 @@ func startAgent(t *testing.T, newAgent agent.NewFunc, env ...string) *service {
 
 func startWith(t *testing.T, newAgent agent.NewFunc, env []string, options ...gate.Option) *service {
 	t.Helper()
-	s := &service{gemini: geminitest.Start(t), log: &testlog.Buffer{}}
-	variables := map[string]string{"GEMINI_API_KEY": "k", "GOOGLE_GEMINI_BASE_URL": s.gemini.URL, "AUTH": "api_key", "API_KEYS": keys(t)}
-	for _, pair := range env {
-		name, value, _ := strings.Cut(pair, "=")
-		variables[name] = value
-	}
-	h, shutdown := gate.Handler(newAgent, append(options, a2a.Door(), gate.Log(s.log),
-		gate.Environment(func(name string) (string, bool) { value, ok := variables[name]; return value, ok }))...)
-	listener := httptest.NewServer(h)
-	s.url = listener.URL
-	t.Cleanup(func() {
-		http.DefaultTransport.(*http.Transport).CloseIdleConnections()
-		listener.CloseClientConnections()
-		listener.Close()
-		_ = shutdown(context.Background())
-	})
-	return s
+	return &service{doortest.Start(t, newAgent, append(doortest.Keys("ada", "bob"), env...), append(options, a2a.Door())...)}
 }
 
 // A keyed transport sends an API key with each request.
@@ -110,7 +77,7 @@ var versions = []sdk.ProtocolVersion{sdk.Version, a2av0.Version}
 // connect makes the SDK's client of a version, by the agent's card.
 func (s *service) connect(t *testing.T, version sdk.ProtocolVersion, who string) *a2aclient.Client {
 	t.Helper()
-	card, err := agentcard.NewResolver(nil).Resolve(t.Context(), s.url)
+	card, err := agentcard.NewResolver(nil).Resolve(t.Context(), s.URL)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -161,7 +128,7 @@ func TestSend(t *testing.T) {
 		t.Run(string(version), func(t *testing.T) {
 			t.Parallel()
 			s := start(t)
-			s.gemini.Enqueue(geminitest.Text("Hello Ada."), geminitest.Text("You are Ada."))
+			s.Gemini.Enqueue(geminitest.Text("Hello Ada."), geminitest.Text("You are Ada."))
 			c := s.connect(t, version, "ada")
 			first := send(t, c, say("I am Ada."))
 			if first.Status.State != sdk.TaskStateCompleted || textOf(first) != "Hello Ada." || !strings.HasPrefix(string(first.ID), first.ContextID+".") {
@@ -170,10 +137,10 @@ func TestSend(t *testing.T) {
 			again := say("Who am I?")
 			again.Message.ContextID = first.ContextID
 			second := send(t, c, again)
-			if second.ContextID != first.ContextID || second.ID == first.ID || !strings.Contains(string(s.gemini.Requests()[1].Raw), "I am Ada.") {
+			if second.ContextID != first.ContextID || second.ID == first.ID || !strings.Contains(string(s.Gemini.Requests()[1].Raw), "I am Ada.") {
 				t.Errorf("%+v", second)
 			}
-			if repeated := send(t, c, again); repeated.ID != second.ID || len(s.gemini.Requests()) != 2 {
+			if repeated := send(t, c, again); repeated.ID != second.ID || len(s.Gemini.Requests()) != 2 {
 				t.Errorf("a message that is sent twice is two turns: %+v", repeated)
 			}
 			again.Message.Parts = sdk.ContentParts{sdk.NewTextPart("Something else.")}
@@ -185,7 +152,7 @@ func TestSend(t *testing.T) {
 				t.Errorf("%+v, %v", got, err)
 			}
 			// A context of the client's own choice.
-			s.gemini.Enqueue(geminitest.Text("Hello."))
+			s.Gemini.Enqueue(geminitest.Text("Hello."))
 			own := say("Hello")
 			own.Message.ContextID = "0199b2c4-6f1e-7a51-9c0a-3c7e2f5b8d11"
 			if task := send(t, c, own); task.ContextID != own.Message.ContextID {
@@ -203,9 +170,9 @@ func TestSend(t *testing.T) {
 func TestAReplaySaysSo(t *testing.T) {
 	t.Parallel()
 	s := start(t)
-	s.gemini.Enqueue(geminitest.Text("Hello."))
+	s.Gemini.Enqueue(geminitest.Text("Hello."))
 	for i, want := range []string{"", "true"} {
-		r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, s.url+"/a2a", strings.NewReader(
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, s.URL+"/a2a", strings.NewReader(
 			`{"jsonrpc":"2.0","id":1,"method":"SendMessage","params":{"message":{"messageId":"m-1","contextId":"0123456789abcdef","role":"ROLE_USER","parts":[{"text":"Hello"}]}}}`))
 		if err != nil {
 			t.Fatal(err)
@@ -248,7 +215,7 @@ func TestStream(t *testing.T) {
 			t.Run(string(version)+"/"+test.name, func(t *testing.T) {
 				t.Parallel()
 				s := start(t)
-				s.gemini.Enqueue(test.replies...)
+				s.Gemini.Enqueue(test.replies...)
 				shown, steps := map[sdk.ArtifactID]string{}, 0
 				var state sdk.TaskState
 				for event, err := range s.connect(t, version, "ada").SendStreamingMessage(t.Context(), say("Go.")) {
@@ -290,7 +257,7 @@ func TestOwners(t *testing.T) {
 		t.Run(string(version), func(t *testing.T) {
 			t.Parallel()
 			s := start(t)
-			s.gemini.Enqueue(geminitest.Text("Hello Ada."), geminitest.Text("Who?"))
+			s.Gemini.Enqueue(geminitest.Text("Hello Ada."), geminitest.Text("Who?"))
 			hers := send(t, s.connect(t, version, "ada"), say("I am Ada."))
 			bob := s.connect(t, version, "bob")
 			_, err := bob.GetTask(t.Context(), &sdk.GetTaskRequest{ID: hers.ID})
@@ -308,7 +275,7 @@ func TestOwners(t *testing.T) {
 			}
 			into := say("Who am I?")
 			into.Message.ContextID = hers.ContextID
-			if task := send(t, bob, into); strings.Contains(string(s.gemini.Requests()[1].Raw), "Ada") || textOf(task) != "Who?" {
+			if task := send(t, bob, into); strings.Contains(string(s.Gemini.Requests()[1].Raw), "Ada") || textOf(task) != "Who?" {
 				t.Error("bob reads ada's session")
 			}
 			into = say("And?")
@@ -326,14 +293,14 @@ func TestFiles(t *testing.T) {
 		t.Run(string(version), func(t *testing.T) {
 			t.Parallel()
 			s := start(t)
-			s.gemini.Enqueue(geminitest.Calls(geminitest.FunctionCall{Name: "draw", Args: map[string]any{}}), geminitest.Text("Here."))
+			s.Gemini.Enqueue(geminitest.Calls(geminitest.FunctionCall{Name: "draw", Args: map[string]any{}}), geminitest.Text("Here."))
 			c := s.connect(t, version, "ada")
 			req := say("What is this?")
 			file := sdk.NewRawPart([]byte("some words"))
 			file.Filename, file.MediaType = "words.txt", "text/plain"
 			req.Message.Parts = append(req.Message.Parts, file, sdk.NewDataPart(map[string]any{"shelf": "B7"}))
 			task := send(t, c, req)
-			sent := s.gemini.Requests()[0].Raw
+			sent := s.Gemini.Requests()[0].Raw
 			if !bytes.Contains(sent, []byte("B7")) || !bytes.Contains(sent, []byte("c29tZSB3b3Jkcw")) && !bytes.Contains(sent, []byte("some words")) {
 				t.Errorf("the model was sent %s", sent)
 			}
@@ -363,7 +330,7 @@ func TestTypedAnswers(t *testing.T) {
 			s := startAgent(t, func(context.Context, agent.Env) (agent.Agent, error) {
 				return agent.Agent{Name: "teller", Output: agent.OutputOf[price]()}, nil
 			})
-			s.gemini.Enqueue(geminitest.Text(`{"amount":7}`))
+			s.Gemini.Enqueue(geminitest.Text(`{"amount":7}`))
 			c := s.connect(t, version, "ada")
 			task := send(t, c, say("How much?"))
 			read, err := c.GetTask(t.Context(), &sdk.GetTaskRequest{ID: task.ID})
@@ -385,33 +352,9 @@ func TestTypedAnswers(t *testing.T) {
 	}
 }
 
-// post sends a body to a path and returns the answer.
 func post(t *testing.T, url, body string, headers ...string) (*http.Response, string) {
 	t.Helper()
-	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, url, strings.NewReader(body))
-	if err != nil {
-		t.Fatal(err)
-	}
-	r.Header.Set("Content-Type", "application/json")
-	r.Header.Set("X-API-Key", "key-of-ada-0123456789")
-	for i := 0; i < len(headers); i += 2 {
-		r.Header.Set(headers[i], headers[i+1])
-	}
-	return do(t, r)
-}
-
-func do(t *testing.T, r *http.Request) (*http.Response, string) {
-	t.Helper()
-	resp, err := http.DefaultTransport.RoundTrip(r)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = resp.Body.Close() }()
-	b, err := io.ReadAll(resp.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return resp, string(b)
+	return doortest.Post(t, url, body, append([]string{"X-API-Key", doortest.Key("ada")}, headers...)...)
 }
 
 func TestBadRequests(t *testing.T) {
@@ -490,13 +433,13 @@ func TestBadRequests(t *testing.T) {
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			resp, body := post(t, s.url+"/a2a", test.body, test.headers...)
+			resp, body := post(t, s.URL+"/a2a", test.body, test.headers...)
 			if resp.StatusCode != test.status || !strings.Contains(body, test.want) || strings.Contains(body, "goroutine") || strings.Contains(body, "Go ") {
 				t.Errorf("%d %.400s, want %d with %q", resp.StatusCode, body, test.status, test.want)
 			}
 		})
 	}
-	if len(s.gemini.Requests()) != 0 {
+	if len(s.Gemini.Requests()) != 0 {
 		t.Error("the model was asked")
 	}
 }
@@ -508,7 +451,7 @@ func TestCancel(t *testing.T) {
 		t.Run(string(version), func(t *testing.T) {
 			t.Parallel()
 			s := start(t)
-			s.gemini.Enqueue(geminitest.Text("Hello", " Ada.").SilentAfter(1))
+			s.Gemini.Enqueue(geminitest.Text("Hello", " Ada.").SilentAfter(1))
 			c, other := s.connect(t, version, "ada"), s.connect(t, version, "bob")
 			var state sdk.TaskState
 			var id sdk.TaskID
@@ -576,7 +519,7 @@ func TestAClientThatLeaves(t *testing.T) {
 			t.Parallel()
 			s := start(t)
 			rest := make(chan struct{})
-			s.gemini.Enqueue(geminitest.Text("Hello", " Ada.").WithGate(1, rest))
+			s.Gemini.Enqueue(geminitest.Text("Hello", " Ada.").WithGate(1, rest))
 			c := s.connect(t, version, "ada")
 			ctx, leave := context.WithCancel(t.Context())
 			defer leave()
@@ -621,11 +564,11 @@ func TestCard(t *testing.T) {
 	t.Parallel()
 	issuer := authtest.Start(t, "")
 	s := start(t, "AUTH=oidc,api_key", "OIDC_ISSUERS="+issuer.URL+"|app")
-	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, s.url+cardPath, nil)
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, s.URL+cardPath, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	resp, body := do(t, r)
+	resp, body := doortest.Do(t, r)
 	tag := resp.Header.Get("ETag")
 	if resp.StatusCode != http.StatusOK || tag == "" || !strings.HasPrefix(resp.Header.Get("Cache-Control"), "public") {
 		t.Fatalf("%d %v %s", resp.StatusCode, resp.Header, body)
@@ -641,27 +584,27 @@ func TestCard(t *testing.T) {
 	for _, card := range []*sdk.AgentCard{&current, old} {
 		if card.Name != "keeper" || card.Description != "Keeps the library." || len(card.Skills) != 4 || card.Skills[1].Name != "count" ||
 			card.Skills[0].Examples[0] != "How many books are there?" || len(card.SecuritySchemes) != 2 || len(card.SecurityRequirements) != 2 ||
-			card.SupportedInterfaces[0].URL != s.url+"/a2a" || !card.Capabilities.Streaming || card.Capabilities.PushNotifications {
+			card.SupportedInterfaces[0].URL != s.URL+"/a2a" || !card.Capabilities.Streaming || card.Capabilities.PushNotifications {
 			t.Errorf("%+v", card)
 		}
 	}
-	for _, want := range []string{`"protocolVersion":"0.3`, `"url":"` + s.url + `/a2a"`, issuer.URL + "/.well-known/openid-configuration", `"X-API-Key"`} {
+	for _, want := range []string{`"protocolVersion":"0.3`, `"url":"` + s.URL + `/a2a"`, issuer.URL + "/.well-known/openid-configuration", `"X-API-Key"`} {
 		if !strings.Contains(body, want) {
 			t.Errorf("no %s in %s", want, body)
 		}
 	}
 	r.Header.Set("If-None-Match", tag)
 	r.Header.Set("Authorization", "Bearer expired")
-	if resp, _ := do(t, r); resp.StatusCode != http.StatusNotModified {
+	if resp, _ := doortest.Do(t, r); resp.StatusCode != http.StatusNotModified {
 		t.Errorf("%d", resp.StatusCode)
 	}
 	r.Host = `evil"host`
-	if resp, body := do(t, r); resp.StatusCode == http.StatusOK || strings.Contains(body, "evil") {
+	if resp, body := doortest.Do(t, r); resp.StatusCode == http.StatusOK || strings.Contains(body, "evil") {
 		t.Errorf("%d %s", resp.StatusCode, body)
 	}
 	fixed := start(t, "SERVICE_URL=http://127.0.0.1:4711")
-	r, _ = http.NewRequestWithContext(t.Context(), http.MethodGet, fixed.url+cardPath, nil)
-	if _, body := do(t, r); !strings.Contains(body, `"url":"http://127.0.0.1:4711/a2a"`) {
+	r, _ = http.NewRequestWithContext(t.Context(), http.MethodGet, fixed.URL+cardPath, nil)
+	if _, body := doortest.Do(t, r); !strings.Contains(body, `"url":"http://127.0.0.1:4711/a2a"`) {
 		t.Errorf("%s", body)
 	}
 }
@@ -669,9 +612,9 @@ func TestCard(t *testing.T) {
 func TestSwitchedOff(t *testing.T) {
 	t.Parallel()
 	s := start(t, "DOORS=none")
-	r, _ := http.NewRequestWithContext(t.Context(), http.MethodGet, s.url+cardPath, nil)
-	resp, _ := do(t, r)
-	if sent, _ := post(t, s.url+"/a2a", "{}"); resp.StatusCode != http.StatusNotFound || sent.StatusCode != http.StatusNotFound {
+	r, _ := http.NewRequestWithContext(t.Context(), http.MethodGet, s.URL+cardPath, nil)
+	resp, _ := doortest.Do(t, r)
+	if sent, _ := post(t, s.URL+"/a2a", "{}"); resp.StatusCode != http.StatusNotFound || sent.StatusCode != http.StatusNotFound {
 		t.Errorf("%d, %d", resp.StatusCode, sent.StatusCode)
 	}
 }

@@ -23,6 +23,7 @@ import (
 
 	"example.com/gatehouse/agent"
 	"example.com/gatehouse/internal/auth/authtest"
+	"example.com/gatehouse/internal/doortest"
 	"example.com/gatehouse/internal/geminitest"
 	"example.com/gatehouse/internal/pythontest"
 	"example.com/gatehouse/internal/server"
@@ -36,7 +37,7 @@ func python(t *testing.T, s *service, script string, env ...string) string {
 	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
 	command := exec.CommandContext(ctx, filepath.Join(bin, "python"), filepath.Join("testdata", script))
-	command.Env = append(append(os.Environ(), "DOOR_URL="+s.url, "DOOR_KEY=key-of-ada-0123456789", "DOOR_OTHER_KEY=key-of-bob-0123456789"), env...)
+	command.Env = append(append(os.Environ(), "DOOR_URL="+s.URL, "DOOR_KEY=key-of-ada-0123456789", "DOOR_OTHER_KEY=key-of-bob-0123456789"), env...)
 	out, err := command.CombinedOutput()
 	if err != nil || !strings.HasSuffix(strings.TrimSpace(string(out)), "ok") {
 		t.Errorf("%v\n%s", err, out)
@@ -52,10 +53,10 @@ func TestPythonClient(t *testing.T) {
 	gates := make(chan chan struct{}, len(versions))
 	for range versions {
 		for range 8 / len(versions) {
-			s.gemini.Enqueue(geminitest.Text("ec", "ho"))
+			s.Gemini.Enqueue(geminitest.Text("ec", "ho"))
 		}
 		gate := make(chan struct{})
-		s.gemini.Enqueue(geminitest.Text("ec", "ho").WithGate(1, gate))
+		s.Gemini.Enqueue(geminitest.Text("ec", "ho").WithGate(1, gate))
 		gates <- gate
 	}
 	next := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { close(<-gates) }))
@@ -103,11 +104,11 @@ func newKeys(t *testing.T) (private, public string) {
 // card returns the card's document, and its entity tag.
 func (s *service) card(t *testing.T) (document, tag string) {
 	t.Helper()
-	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, s.url+cardPath, nil)
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, s.URL+cardPath, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	response, body := do(t, r)
+	response, body := doortest.Do(t, r)
 	return body, response.Header.Get("ETag")
 }
 

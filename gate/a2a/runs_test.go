@@ -48,7 +48,7 @@ func TestApprovals(t *testing.T) {
 				"denied by data":   {sdk.NewDataPart(map[string]any{"call_id": "call_1_1", "approve": false, "reason": "Too much."}), 0},
 				"denied by a word": {sdk.NewTextPart("no"), 0},
 			} {
-				s.gemini.Enqueue(geminitest.Calls(geminitest.FunctionCall{Name: "pay", Args: map[string]any{"euros": 7}}))
+				s.Gemini.Enqueue(geminitest.Calls(geminitest.FunctionCall{Name: "pay", Args: map[string]any{"euros": 7}}))
 				waits := send(t, c, say("Pay."))
 				if waits.Status.State != sdk.TaskStateInputRequired || waits.Status.Message == nil || waits.Status.Message.Parts[0].Text() != "Pay?" {
 					t.Fatalf("%s: %+v", name, waits)
@@ -67,7 +67,7 @@ func TestApprovals(t *testing.T) {
 				if _, err := c.SendMessage(t.Context(), answer(sdk.NewDataPart(map[string]any{"call_id": "call_9_9", "approve": true}))); err == nil {
 					t.Errorf("%s: an answer to a call that is not the task's", name)
 				}
-				s.gemini.Enqueue(geminitest.Text("So be it."))
+				s.Gemini.Enqueue(geminitest.Text("So be it."))
 				if done := send(t, c, answer(a.part)); done.ID != waits.ID || done.Status.State != sdk.TaskStateCompleted || textOf(done) != "So be it." {
 					t.Errorf("%s: %+v", name, done)
 				}
@@ -108,7 +108,7 @@ func TestAnAnswerWithAPush(t *testing.T) {
 			url, env, got := receive(t)
 			s := startWith(t, newPayer, env, func(o *server.Options) { o.LocalQueue = true })
 			c := s.connect(t, version, "ada")
-			s.gemini.Enqueue(pays)
+			s.Gemini.Enqueue(pays)
 			waits := send(t, c, say("Pay."))
 			answer := func(p *sdk.PushConfig) *sdk.SendMessageRequest {
 				req := say("approve")
@@ -127,7 +127,7 @@ func TestAnAnswerWithAPush(t *testing.T) {
 					t.Fatalf("%s: %+v, %v", what, task, err)
 				}
 			}
-			s.gemini.Enqueue(geminitest.Text("Paid."))
+			s.Gemini.Enqueue(geminitest.Text("Paid."))
 			if done := send(t, c, answer(&sdk.PushConfig{URL: url, ID: "mine"})); done.Status.State != sdk.TaskStateCompleted || textOf(done) != "Paid." {
 				t.Errorf("%+v", done)
 			}
@@ -137,7 +137,7 @@ func TestAnAnswerWithAPush(t *testing.T) {
 			}
 
 			bare := startAgent(t, newPayer)
-			bare.gemini.Enqueue(pays)
+			bare.Gemini.Enqueue(pays)
 			c = bare.connect(t, version, "ada")
 			waits = send(t, c, say("Pay."))
 			if _, err := c.SendMessage(t.Context(), answer(&sdk.PushConfig{URL: url})); err == nil || !strings.Contains(err.Error(), "ush notification") {
@@ -158,7 +158,7 @@ func TestAPushOfATaskThatNobodyApproves(t *testing.T) {
 	s := startWith(t, newPayer, append(env, "APPROVAL_TTL=4s"), func(o *server.Options) { o.LocalQueue = true })
 	c := s.connect(t, sdk.Version, "ada")
 	for _, later := range []bool{false, true} {
-		s.gemini.Enqueue(pays)
+		s.Gemini.Enqueue(pays)
 		req := say("Pay.")
 		if !later {
 			req.Config = &sdk.SendMessageConfig{PushConfig: &sdk.PushConfig{URL: url}}
@@ -180,7 +180,7 @@ func TestAPushOfATaskThatNobodyApproves(t *testing.T) {
 		}
 	}
 	// One that was answered in time has no other end.
-	s.gemini.Enqueue(pays, geminitest.Text("Paid."))
+	s.Gemini.Enqueue(pays, geminitest.Text("Paid."))
 	req := say("Pay.")
 	req.Config = &sdk.SendMessageConfig{PushConfig: &sdk.PushConfig{URL: url}}
 	task := send(t, c, req)
@@ -204,7 +204,7 @@ func TestATaskThatIsNotWaitedFor(t *testing.T) {
 			s := startWith(t, keeper, nil, func(o *server.Options) { o.LocalQueue = true })
 			c, other := s.connect(t, version, "ada"), s.connect(t, version, "bob")
 			gate := make(chan struct{})
-			s.gemini.Enqueue(geminitest.Text("Hello", " Ada.").WithGate(0, gate))
+			s.Gemini.Enqueue(geminitest.Text("Hello", " Ada.").WithGate(0, gate))
 			req := say("Hello")
 			req.Config = &sdk.SendMessageConfig{ReturnImmediately: true}
 			task := send(t, c, req)
@@ -238,7 +238,7 @@ func TestATaskThatIsNotWaitedFor(t *testing.T) {
 			}
 			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 			defer cancel()
-			if _, err := s.log.Await(ctx, regexp.MustCompile(`"action":"run\.read"`)); err != nil {
+			if _, err := s.Log.Await(ctx, regexp.MustCompile(`"action":"run\.read"`)); err != nil {
 				t.Errorf("reading a task is not in the audit: %v", err)
 			}
 		})
@@ -301,7 +301,7 @@ func TestPushOfATaskThatHasBegun(t *testing.T) {
 				begin := func() (sdk.TaskID, func() sdk.TaskState) {
 					t.Helper()
 					gate := make(chan struct{})
-					s.gemini.Enqueue(geminitest.Text("Hello", " Ada.").WithGate(1, gate))
+					s.Gemini.Enqueue(geminitest.Text("Hello", " Ada.").WithGate(1, gate))
 					req := say("Hello")
 					if !streams {
 						req.Config = &sdk.SendMessageConfig{ReturnImmediately: true}
@@ -435,7 +435,7 @@ func TestAPushIsSetWhileItsTaskEnds(t *testing.T) {
 	set, over := 0, 0
 	for i := range 30 {
 		gate := make(chan struct{})
-		s.gemini.Enqueue(geminitest.Text("Hello", " Ada.").WithGate(1, gate))
+		s.Gemini.Enqueue(geminitest.Text("Hello", " Ada.").WithGate(1, gate))
 		req := say("Hello")
 		req.Config = &sdk.SendMessageConfig{ReturnImmediately: true}
 		task := send(t, c, req)
@@ -467,7 +467,7 @@ func TestAPushIsSetWhileItsTaskEnds(t *testing.T) {
 		}
 	}
 	t.Logf("%d pushes, %d tasks that were over", set, over)
-	if len(s.gemini.Requests()) != 30 {
-		t.Errorf("a push had a run begun again: %d model calls of 30 tasks", len(s.gemini.Requests()))
+	if len(s.Gemini.Requests()) != 30 {
+		t.Errorf("a push had a run begun again: %d model calls of 30 tasks", len(s.Gemini.Requests()))
 	}
 }

@@ -14,6 +14,7 @@ import (
 	sdk "github.com/modelcontextprotocol/go-sdk/mcp"
 
 	"example.com/gatehouse/agent"
+	"example.com/gatehouse/internal/doortest"
 	"example.com/gatehouse/tool"
 )
 
@@ -178,7 +179,7 @@ func TestAToolThatAsks(t *testing.T) {
 				return
 			}
 			// The person answers through the gate.
-			resp, body := post(t, s.url+"/runs/"+run+"/approvals", `{"call_id":"call_1_1","approve":true}`)
+			resp, body := post(t, s.URL+"/runs/"+run+"/approvals", `{"call_id":"call_1_1","approve":true}`)
 			if resp.StatusCode != http.StatusOK || !strings.Contains(body, `"output":{"paid":7}`) || p.paid() != "[7]" {
 				t.Errorf("%d %s, paid %s", resp.StatusCode, body, p.paid())
 			}
@@ -190,8 +191,8 @@ func TestAToolThatAsks(t *testing.T) {
 func TestForgedStates(t *testing.T) {
 	t.Parallel()
 	p := &till{}
-	s := startAgent(t, p.newAgent, "MCP_TOOLS=true", "AUTH=api_key", "API_KEYS="+keysOf(t, "ada", "bob"))
-	ada, bob := s.connect(t, "", bearer{"X-API-Key", keyOf("ada")}, nil), s.connect(t, "", bearer{"X-API-Key", keyOf("bob")}, nil)
+	s := startAgent(t, p.newAgent, append(doortest.Keys("ada", "bob"), "MCP_TOOLS=true")...)
+	ada, bob := s.connect(t, "", bearer{"X-API-Key", doortest.Key("ada")}, nil), s.connect(t, "", bearer{"X-API-Key", doortest.Key("bob")}, nil)
 	structured, _, _ := call(t, ada, "pay_asking", map[string]any{"euros": 7})
 	run, _ := structured["run_id"].(string)
 	if run == "" {

@@ -58,7 +58,7 @@ func TestConformance(t *testing.T) {
 	}
 	s := startAgent(t, conformant, "MCP_TOOLS=true", "RATE_LIMIT_PER_MINUTE=1000000", "CALLER_RATE_LIMIT_PER_MINUTE=1000000")
 	suite := exec.CommandContext(ctx, filepath.Join(dir, "node_modules/.bin/node"), filepath.Join(dir, "node_modules/@modelcontextprotocol/conformance/dist/index.js"),
-		"server", "--url", s.url+"/mcp", "--requirements", "2026-07-28", "--expected-failures", "baseline.yml", "--output-dir", "results")
+		"server", "--url", s.URL+"/mcp", "--requirements", "2026-07-28", "--expected-failures", "baseline.yml", "--output-dir", "results")
 	suite.Dir = dir
 	out, err := suite.CombinedOutput()
 	t.Logf("%s", out)

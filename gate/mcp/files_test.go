@@ -78,7 +78,7 @@ func TestFilesOfTools(t *testing.T) {
 	if result, err := plain.CallTool(t.Context(), &sdk.CallToolParams{Name: "draw", Arguments: map[string]any{"type": "image/png", "bytes": 8 << 20}}); err != nil || !result.IsError {
 		t.Errorf("more than MAX_FILE_BYTES: %v", err)
 	}
-	s.gemini.Enqueue(geminitest.Calls(geminitest.FunctionCall{Name: "draw", Args: map[string]any{"type": "image/png", "bytes": 6}}), geminitest.Text("Here."))
+	s.Gemini.Enqueue(geminitest.Calls(geminitest.FunctionCall{Name: "draw", Args: map[string]any{"type": "image/png", "bytes": 6}}), geminitest.Text("Here."))
 	result, err := plain.CallTool(t.Context(), &sdk.CallToolParams{Name: "ask", Arguments: map[string]any{"query": "Draw a book."}})
 	if err != nil {
 		t.Fatal(err)

@@ -1,13 +1,9 @@
 package mcp_test
 
 import (
-	"bytes"
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
-	"io"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -23,6 +19,7 @@ import (
 	"example.com/gatehouse/gate"
 	"example.com/gatehouse/gate/mcp"
 	"example.com/gatehouse/internal/auth/authtest"
+	"example.com/gatehouse/internal/doortest"
 	"example.com/gatehouse/internal/geminitest"
 	"example.com/gatehouse/internal/testlog"
 	"example.com/gatehouse/tool"
@@ -31,11 +28,7 @@ import (
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // A service is an agent behind the gate with the door.
-type service struct {
-	url    string
-	gemini *geminitest.Server
-	log    *testlog.Buffer
-}
+type service struct{ *doortest.Service }
 
 func newAgent(context.Context, agent.Env) (agent.Agent, error) {
 	return agent.Agent{
@@ -72,22 +65,7 @@ func startAgent(t *testing.T, newAgent agent.NewFunc, env ...string) *service {
 
 func startWith(t *testing.T, newAgent agent.NewFunc, env []string, options ...gate.Option) *service {
 	t.Helper()
-	s := &service{gemini: geminitest.Start(t), log: &testlog.Buffer{}}
-	variables := map[string]string{"GEMINI_API_KEY": "k", "GOOGLE_GEMINI_BASE_URL": s.gemini.URL, "LOG_LEVEL": "debug"}
-	for _, pair := range env {
-		name, value, _ := strings.Cut(pair, "=")
-		variables[name] = value
-	}
-	h, shutdown := gate.Handler(newAgent, append(options, mcp.Door(), gate.Log(s.log),
-		gate.Environment(func(name string) (string, bool) { value, ok := variables[name]; return value, ok }))...)
-	listener := httptest.NewServer(h)
-	s.url = listener.URL
-	t.Cleanup(func() {
-		listener.CloseClientConnections()
-		listener.Close()
-		_ = shutdown(context.Background())
-	})
-	return s
+	return &service{doortest.Start(t, newAgent, append([]string{"LOG_LEVEL=debug"}, env...), append(options, mcp.Door())...)}
 }
 
 // awaitLog waits until the log has so many lines with text at least: they follow the
@@ -96,8 +74,8 @@ func (s *service) awaitLog(t *testing.T, text string, n int) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 	defer cancel()
-	if s.log.AwaitFunc(ctx, func() bool { return strings.Count(s.log.String(), text) >= n }) != nil {
-		t.Fatalf("%q is not in %d lines of the log: %s", text, n, s.log)
+	if s.Log.AwaitFunc(ctx, func() bool { return strings.Count(s.Log.String(), text) >= n }) != nil {
+		t.Fatalf("%q is not in %d lines of the log: %s", text, n, s.Log)
 	}
 }
 
@@ -117,7 +95,7 @@ func (s *service) connect(t *testing.T, protocol string, credential bearer, opti
 	t.Helper()
 	client := sdk.NewClient(&sdk.Implementation{Name: "host", Version: "1"}, options)
 	session, err := client.Connect(t.Context(), &sdk.StreamableClientTransport{
-		Endpoint: s.url + "/mcp", HTTPClient: &http.Client{Transport: credential}, MaxRetries: -1, DisableStandaloneSSE: true,
+		Endpoint: s.URL + "/mcp", HTTPClient: &http.Client{Transport: credential}, MaxRetries: -1, DisableStandaloneSSE: true,
 	}, &sdk.ClientSessionOptions{ProtocolVersion: protocol})
 	if err != nil {
 		t.Fatal(err)
@@ -159,7 +137,7 @@ func TestAsk(t *testing.T) {
 			if err != nil || len(tools.Tools) != 1 || tools.Tools[0].Name != "ask" || tools.Tools[0].Description != "Asks the agent keeper. Keeps the library." {
 				t.Fatalf("%+v, %v", tools, err)
 			}
-			s.gemini.Enqueue(geminitest.Text("Hello Ada."), geminitest.Text("You are Ada."))
+			s.Gemini.Enqueue(geminitest.Text("Hello Ada."), geminitest.Text("You are Ada."))
 			first, text, failed := call(t, session, "ask", map[string]any{"query": "I am Ada."})
 			if failed || first["response"] != "Hello Ada." || first["turn"] != 1.0 || !strings.HasPrefix(text, "Hello Ada.\nsession_id: ") {
 				t.Fatalf("%v %q", first, text)
@@ -168,7 +146,7 @@ func TestAsk(t *testing.T) {
 			if failed || second["turn"] != 2.0 || second["session_id"] != first["session_id"] {
 				t.Errorf("%v", second)
 			}
-			if sent := string(s.gemini.Requests()[1].Raw); !strings.Contains(sent, "I am Ada.") {
+			if sent := string(s.Gemini.Requests()[1].Raw); !strings.Contains(sent, "I am Ada.") {
 				t.Errorf("the model was sent %s", sent)
 			}
 			s.awaitLog(t, `"message":"session.turn ok"`, 2)
@@ -202,7 +180,7 @@ func TestAskFails(t *testing.T) {
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			if test.reply != nil {
-				s.gemini.Enqueue(*test.reply)
+				s.Gemini.Enqueue(*test.reply)
 			}
 			if _, text, failed := call(t, session, "ask", test.args); !failed || !strings.Contains(text, test.want) {
 				t.Errorf("%t %q, want an error with %q", failed, text, test.want)
@@ -214,30 +192,13 @@ func TestAskFails(t *testing.T) {
 	}
 }
 
-func keyOf(name string) string { return "key-of-" + name + "-0123456789" }
-
-// keysOf returns API_KEYS with a key for each name.
-func keysOf(t *testing.T, names ...string) string {
-	t.Helper()
-	var keys []map[string]any
-	for _, name := range names {
-		sum := sha256.Sum256([]byte(keyOf(name)))
-		keys = append(keys, map[string]any{"name": name, "sha256": hex.EncodeToString(sum[:])})
-	}
-	encoded, err := json.Marshal(keys)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return string(encoded)
-}
-
 // One owner's session is nothing to another.
 func TestOwners(t *testing.T) {
 	t.Parallel()
-	s := start(t, "AUTH=api_key", "API_KEYS="+keysOf(t, "ada", "bob"))
-	s.gemini.Enqueue(geminitest.Text("Hello Ada."))
-	ada := s.connect(t, "2026-07-28", bearer{"X-API-Key", keyOf("ada")}, nil)
-	bob := s.connect(t, "2025-06-18", bearer{"X-API-Key", keyOf("bob")}, nil)
+	s := start(t, doortest.Keys("ada", "bob")...)
+	s.Gemini.Enqueue(geminitest.Text("Hello Ada."))
+	ada := s.connect(t, "2026-07-28", bearer{"X-API-Key", doortest.Key("ada")}, nil)
+	bob := s.connect(t, "2025-06-18", bearer{"X-API-Key", doortest.Key("bob")}, nil)
 	hers, _, _ := call(t, ada, "ask", map[string]any{"query": "I am Ada."})
 	for name, id := range map[string]any{
 		"ada's": hers["session_id"], "ada's run": hers["run_id"], "a response's of OpenAI's door": "resp_MDEyMzQ1Njc4OWFiY2RlZi4wMTIzNDU2Nzg5YWJjZGVm", "a path": "../../" + hers["session_id"].(string),
@@ -253,7 +214,7 @@ func TestOwners(t *testing.T) {
 			t.Errorf("%v: %t %s", forged, failed, text)
 		}
 	}
-	if n := len(s.gemini.Requests()); n != 1 {
+	if n := len(s.Gemini.Requests()); n != 1 {
 		t.Errorf("the model was asked %d times", n)
 	}
 }
@@ -263,7 +224,7 @@ func TestOwners(t *testing.T) {
 func TestAStopInTheMiddle(t *testing.T) {
 	t.Parallel()
 	s := start(t)
-	s.gemini.Enqueue(geminitest.Text("Hello", " Ada.").SilentAfter(1))
+	s.Gemini.Enqueue(geminitest.Text("Hello", " Ada.").SilentAfter(1))
 	results := make(chan string, 1)
 	session := s.connect(t, "2026-07-28", bearer{}, nil)
 	go func() {
@@ -278,11 +239,11 @@ func TestAStopInTheMiddle(t *testing.T) {
 		results <- string(raw)
 	}()
 	for end := time.Now().Add(20 * time.Second); ; time.Sleep(50 * time.Millisecond) {
-		r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, s.url+"/runs?state=working", nil)
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, s.URL+"/runs?state=working", nil)
 		if err != nil {
 			t.Fatal(err)
 		}
-		_, body := do(t, r)
+		_, body := doortest.Do(t, r)
 		var list struct {
 			Data struct {
 				Runs []struct {
@@ -294,7 +255,7 @@ func TestAStopInTheMiddle(t *testing.T) {
 			t.Fatalf("%s, %v", body, err)
 		}
 		if len(list.Data.Runs) > 0 {
-			if resp, body := post(t, s.url+"/runs/"+list.Data.Runs[0].ID+"/stop", ""); resp.StatusCode != http.StatusAccepted {
+			if resp, body := post(t, s.URL+"/runs/"+list.Data.Runs[0].ID+"/stop", ""); resp.StatusCode != http.StatusAccepted {
 				t.Errorf("%d %s", resp.StatusCode, body)
 			}
 			break
@@ -316,7 +277,7 @@ func TestProgress(t *testing.T) {
 		t.Run(protocol, func(t *testing.T) {
 			t.Parallel()
 			s := start(t)
-			s.gemini.Enqueue(geminitest.Calls(geminitest.FunctionCall{Name: "count", Args: map[string]any{"n": 3}}), geminitest.Text("Three."))
+			s.Gemini.Enqueue(geminitest.Calls(geminitest.FunctionCall{Name: "count", Args: map[string]any{"n": 3}}), geminitest.Text("Three."))
 			var mu sync.Mutex
 			var got []string
 			done := make(chan struct{}, 16)
@@ -354,7 +315,7 @@ func TestProgress(t *testing.T) {
 func TestAFailureAfterTheStart(t *testing.T) {
 	t.Parallel()
 	s := start(t)
-	s.gemini.Enqueue(geminitest.Text("Hello").CutAfter(0), geminitest.Error(400, "no"), geminitest.Error(400, "no"), geminitest.Error(400, "no"))
+	s.Gemini.Enqueue(geminitest.Text("Hello").CutAfter(0), geminitest.Error(400, "no"), geminitest.Error(400, "no"), geminitest.Error(400, "no"))
 	session := s.connect(t, "2026-07-28", bearer{}, nil)
 	params := &sdk.CallToolParams{Name: "ask", Arguments: map[string]any{"query": "Hello"}}
 	params.SetProgressToken(1)
@@ -387,7 +348,7 @@ func TestTheAgentsOwnTools(t *testing.T) {
 			t.Errorf("n = %v: %t %s", test.n, failed, text)
 		}
 	}
-	if len(s.gemini.Requests()) != 0 {
+	if len(s.Gemini.Requests()) != 0 {
 		t.Error("the model was asked")
 	}
 	s.awaitLog(t, `"message":"tool.call ok"`, 6)
@@ -395,30 +356,7 @@ func TestTheAgentsOwnTools(t *testing.T) {
 
 func post(t *testing.T, url, body string, headers ...string) (*http.Response, string) {
 	t.Helper()
-	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, url, strings.NewReader(body))
-	if err != nil {
-		t.Fatal(err)
-	}
-	r.Header.Set("Content-Type", "application/json")
-	r.Header.Set("Accept", "application/json, text/event-stream")
-	for i := 0; i < len(headers); i += 2 {
-		r.Header.Set(headers[i], headers[i+1])
-	}
-	return do(t, r)
-}
-
-func do(t *testing.T, r *http.Request) (*http.Response, string) {
-	t.Helper()
-	resp, err := http.DefaultTransport.RoundTrip(r)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = resp.Body.Close() }()
-	var b bytes.Buffer
-	if _, err := io.Copy(&b, resp.Body); err != nil {
-		t.Fatal(err)
-	}
-	return resp, b.String()
+	return doortest.Post(t, url, body, append([]string{"Accept", "application/json, text/event-stream"}, headers...)...)
 }
 
 func TestBadRequests(t *testing.T) {
@@ -466,7 +404,7 @@ func TestBadRequests(t *testing.T) {
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			resp, body := post(t, s.url+"/mcp", test.body, test.headers...)
+			resp, body := post(t, s.URL+"/mcp", test.body, test.headers...)
 			if resp.StatusCode != test.status || !strings.Contains(body, test.want) {
 				t.Errorf("%d %.300s, want %d with %q", resp.StatusCode, body, test.status, test.want)
 			}
@@ -480,19 +418,19 @@ func TestBadRequests(t *testing.T) {
 			}
 		})
 	}
-	r, _ := http.NewRequestWithContext(t.Context(), http.MethodPost, s.url+"/mcp", strings.NewReader(list))
+	r, _ := http.NewRequestWithContext(t.Context(), http.MethodPost, s.URL+"/mcp", strings.NewReader(list))
 	r.Host = "evil.example"
 	r.Header.Set("Content-Type", "application/json")
-	if resp, body := do(t, r); resp.StatusCode != http.StatusForbidden || !strings.Contains(body, `"error":"permission_denied"`) {
+	if resp, body := doortest.Do(t, r); resp.StatusCode != http.StatusForbidden || !strings.Contains(body, `"error":"permission_denied"`) {
 		t.Errorf("a page that has renamed its address: %d %s", resp.StatusCode, body)
 	}
 	for _, method := range []string{http.MethodGet, http.MethodDelete} {
-		r, _ := http.NewRequestWithContext(t.Context(), method, s.url+"/mcp", nil)
-		if resp, _ := do(t, r); resp.StatusCode != http.StatusMethodNotAllowed || resp.Header.Get("Allow") != "POST" {
+		r, _ := http.NewRequestWithContext(t.Context(), method, s.URL+"/mcp", nil)
+		if resp, _ := doortest.Do(t, r); resp.StatusCode != http.StatusMethodNotAllowed || resp.Header.Get("Allow") != "POST" {
 			t.Errorf("%s: %d", method, resp.StatusCode)
 		}
 	}
-	if len(s.gemini.Requests()) != 0 {
+	if len(s.Gemini.Requests()) != 0 {
 		t.Error("the model was asked")
 	}
 }
@@ -539,32 +477,32 @@ func TestDiscovery(t *testing.T) {
 	t.Parallel()
 	issuer := authtest.Start(t, "")
 	s := start(t, "AUTH=oidc", "OIDC_ISSUERS="+issuer.URL+"|app")
-	resp, body := post(t, s.url+"/mcp", `{"jsonrpc":"2.0","id":1,"method":"tools/list"}`)
-	want := `Bearer resource_metadata="` + s.url + `/.well-known/oauth-protected-resource/mcp", realm="gatehouse"`
+	resp, body := post(t, s.URL+"/mcp", `{"jsonrpc":"2.0","id":1,"method":"tools/list"}`)
+	want := `Bearer resource_metadata="` + s.URL + `/.well-known/oauth-protected-resource/mcp", realm="gatehouse"`
 	if resp.StatusCode != http.StatusUnauthorized || resp.Header.Get("WWW-Authenticate") != want || !strings.Contains(body, `"error":"unauthenticated"`) {
 		t.Errorf("%d %s: %s", resp.StatusCode, resp.Header.Get("WWW-Authenticate"), body)
 	}
 	for _, path := range []string{"/.well-known/oauth-protected-resource/mcp", "/.well-known/oauth-protected-resource"} {
 		for _, headers := range [][]string{nil, {"Authorization", "Bearer expired"}, {"Accept", "text/html"}, {"Origin", "https://host.example"}} {
-			r, _ := http.NewRequestWithContext(t.Context(), http.MethodGet, s.url+path, nil)
+			r, _ := http.NewRequestWithContext(t.Context(), http.MethodGet, s.URL+path, nil)
 			for i := 0; i < len(headers); i += 2 {
 				r.Header.Set(headers[i], headers[i+1])
 			}
-			resp, body := do(t, r)
+			resp, body := doortest.Do(t, r)
 			var got struct {
 				Resource string
 				Servers  []string `json:"authorization_servers"`
 			}
-			if err := json.Unmarshal([]byte(body), &got); err != nil || resp.StatusCode != http.StatusOK || got.Resource != s.url+"/mcp" || !slices.Equal(got.Servers, []string{issuer.URL}) {
+			if err := json.Unmarshal([]byte(body), &got); err != nil || resp.StatusCode != http.StatusOK || got.Resource != s.URL+"/mcp" || !slices.Equal(got.Servers, []string{issuer.URL}) {
 				t.Errorf("%s with %v: %d %s", path, headers, resp.StatusCode, body)
 			}
 		}
 	}
 	token := issuer.Sign(issuer.Claims("app", time.Now()))
 	s.connect(t, "2026-07-28", bearer{"Authorization", "Bearer " + token}, nil)
-	r, _ := http.NewRequestWithContext(t.Context(), http.MethodGet, s.url+"/.well-known/oauth-protected-resource", nil)
+	r, _ := http.NewRequestWithContext(t.Context(), http.MethodGet, s.URL+"/.well-known/oauth-protected-resource", nil)
 	r.Host = `evil"host`
-	if resp, _ := do(t, r); resp.StatusCode == http.StatusOK {
+	if resp, _ := doortest.Do(t, r); resp.StatusCode == http.StatusOK {
 		t.Errorf("a Host that is none: %d", resp.StatusCode)
 	}
 }
@@ -574,11 +512,11 @@ func TestLimits(t *testing.T) {
 	t.Parallel()
 	s := start(t, "RATE_LIMIT_PER_MINUTE=1", "CALLER_RATE_LIMIT_PER_MINUTE=1")
 	ask := `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"ask","arguments":{"query":"hello"}}}`
-	s.gemini.Enqueue(geminitest.Text("Hello."))
-	if resp, body := post(t, s.url+"/mcp", ask); resp.StatusCode != http.StatusOK || !strings.Contains(body, "Hello.") {
+	s.Gemini.Enqueue(geminitest.Text("Hello."))
+	if resp, body := post(t, s.URL+"/mcp", ask); resp.StatusCode != http.StatusOK || !strings.Contains(body, "Hello.") {
 		t.Fatalf("%d %s", resp.StatusCode, body)
 	}
-	resp, body := post(t, s.url+"/mcp", ask)
+	resp, body := post(t, s.URL+"/mcp", ask)
 	if resp.StatusCode != http.StatusTooManyRequests || resp.Header.Get("Retry-After") == "" || !strings.Contains(body, `"jsonrpc":"2.0"`) || !strings.Contains(body, `"error":"rate_limited"`) || !strings.Contains(body, `"retry_after_seconds":`) {
 		t.Errorf("%d %s", resp.StatusCode, body)
 	}
@@ -588,7 +526,7 @@ func TestSwitchedOff(t *testing.T) {
 	t.Parallel()
 	s := start(t, "DOORS=none")
 	for _, path := range []string{"/mcp", "/.well-known/oauth-protected-resource/mcp"} {
-		if resp, _ := post(t, s.url+path, "{}"); resp.StatusCode != http.StatusNotFound {
+		if resp, _ := post(t, s.URL+path, "{}"); resp.StatusCode != http.StatusNotFound {
 			t.Errorf("%s: %d", path, resp.StatusCode)
 		}
 	}
@@ -601,11 +539,11 @@ func TestAClientThatLeaves(t *testing.T) {
 		t.Run(protocol, func(t *testing.T) {
 			t.Parallel()
 			s := start(t)
-			s.gemini.Enqueue(geminitest.Silence())
+			s.Gemini.Enqueue(geminitest.Silence())
 			session := s.connect(t, protocol, bearer{}, nil)
 			ctx, leave := context.WithCancel(t.Context())
 			go func() {
-				_, _ = s.gemini.Await(t.Context(), 1)
+				_, _ = s.Gemini.Await(t.Context(), 1)
 				leave()
 			}()
 			if _, err := session.CallTool(ctx, &sdk.CallToolParams{Name: "ask", Arguments: map[string]any{"query": "hello"}}); err == nil {
@@ -613,7 +551,7 @@ func TestAClientThatLeaves(t *testing.T) {
 			}
 			waiting, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 			defer cancel()
-			if _, err := s.gemini.AwaitCancelled(waiting, 0); err != nil {
+			if _, err := s.Gemini.AwaitCancelled(waiting, 0); err != nil {
 				t.Errorf("the model call goes on: %v", err)
 			}
 		})
@@ -623,7 +561,7 @@ func TestAClientThatLeaves(t *testing.T) {
 func TestIdempotency(t *testing.T) {
 	t.Parallel()
 	s := start(t)
-	s.gemini.Enqueue(geminitest.Text("Hello."))
+	s.Gemini.Enqueue(geminitest.Text("Hello."))
 	session := s.connect(t, "2026-07-28", bearer{"Idempotency-Key", "k-1"}, nil)
 	first, _, _ := call(t, session, "ask", map[string]any{"query": "hello"})
 	result, err := session.CallTool(t.Context(), &sdk.CallToolParams{Name: "ask", Arguments: map[string]any{"query": "hello"}})
@@ -631,8 +569,8 @@ func TestIdempotency(t *testing.T) {
 		t.Fatalf("%+v, %v", result, err)
 	}
 	second, failed := result.StructuredContent.(map[string]any), result.IsError
-	if failed || second["run_id"] != first["run_id"] || len(s.gemini.Requests()) != 1 {
-		t.Errorf("%v, %v, %d model calls", first, second, len(s.gemini.Requests()))
+	if failed || second["run_id"] != first["run_id"] || len(s.Gemini.Requests()) != 1 {
+		t.Errorf("%v, %v, %d model calls", first, second, len(s.Gemini.Requests()))
 	}
 }
 
@@ -669,11 +607,11 @@ func TestApprovals(t *testing.T) {
 					if asked++; !strings.Contains(r.Params.Message, "Pay?") || !strings.Contains(r.Params.Message, `{"euros":7}`) {
 						t.Errorf("the person is asked %q", r.Params.Message)
 					}
-					s.gemini.Enqueue(geminitest.Text("So be it."))
+					s.Gemini.Enqueue(geminitest.Text("So be it."))
 					return &sdk.ElicitResult{Action: c.action, Content: map[string]any{}}, nil
 				}
 			}
-			s.gemini.Enqueue(call)
+			s.Gemini.Enqueue(call)
 			result, err := s.connect(t, c.protocol, bearer{}, options).CallTool(t.Context(), &sdk.CallToolParams{Name: "ask", Arguments: map[string]any{"query": "Pay."}})
 			if err != nil || result.IsError {
 				t.Fatalf("%+v, %v", result, err)

@@ -1,14 +1,13 @@
 package mcp_test
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
 	"os/exec"
 	"path/filepath"
 	"slices"
 	"testing"
 
+	"example.com/gatehouse/internal/doortest"
 	"example.com/gatehouse/internal/geminitest"
 	"example.com/gatehouse/internal/pythontest"
 )
@@ -16,12 +15,11 @@ import (
 // The client that most Python hosts use, in both generations of the protocol.
 func TestPythonClient(t *testing.T) {
 	python := filepath.Join(pythontest.Environment(t, "testdata/python/requirements.txt", "PyPI's mcp as a client"), "python")
-	sum := sha256.Sum256([]byte("key-of-ada-0123456789"))
 	for _, mode := range []string{"auto", "legacy"} {
 		t.Run(mode, func(t *testing.T) {
-			s := start(t, "AUTH=api_key", `API_KEYS=[{"name":"ada","sha256":"`+hex.EncodeToString(sum[:])+`"}]`)
-			s.gemini.Enqueue(geminitest.Text("Hello Ada."), geminitest.Text("You are Ada."))
-			command := exec.CommandContext(t.Context(), python, "testdata/python/ask.py", s.url+"/mcp", mode)
+			s := start(t, doortest.Keys("ada")...)
+			s.Gemini.Enqueue(geminitest.Text("Hello Ada."), geminitest.Text("You are Ada."))
+			command := exec.CommandContext(t.Context(), python, "testdata/python/ask.py", s.URL+"/mcp", mode)
 			raw, err := command.Output()
 			if err != nil {
 				if exit, ok := err.(*exec.ExitError); ok {
@@ -62,8 +60,8 @@ func TestPythonClientApproves(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			p := &till{}
-			s := startAgent(t, p.newAgent, "AUTH=api_key", "API_KEYS="+keysOf(t, "ada"), "MCP_TOOLS=true")
-			raw, err := exec.CommandContext(t.Context(), python, "testdata/python/approve.py", s.url+"/mcp", c.mode, c.action).Output()
+			s := startAgent(t, p.newAgent, append(doortest.Keys("ada"), "MCP_TOOLS=true")...)
+			raw, err := exec.CommandContext(t.Context(), python, "testdata/python/approve.py", s.URL+"/mcp", c.mode, c.action).Output()
 			if err != nil {
 				if exit, ok := err.(*exec.ExitError); ok {
 					t.Logf("%s", exit.Stderr)

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"example.com/gatehouse/agent"
+	"example.com/gatehouse/internal/doortest"
 	"example.com/gatehouse/internal/geminitest"
 	"example.com/gatehouse/internal/npmtest"
 	"example.com/gatehouse/internal/server"
@@ -60,11 +61,11 @@ func TestTasksByTheirClient(t *testing.T) {
 		t.Run(what, func(t *testing.T) {
 			t.Parallel()
 			p := &till{}
-			s := startWith(t, p.newPayer, []string{"AUTH=api_key", "API_KEYS=" + keysOf(t, "ada")}, withQueue)
-			s.gemini.Enqueue(c.replies...)
+			s := startWith(t, p.newPayer, doortest.Keys("ada"), withQueue)
+			s.Gemini.Enqueue(c.replies...)
 			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 			defer cancel()
-			raw, err := exec.CommandContext(ctx, "node", program, s.url+"/mcp", what).Output()
+			raw, err := exec.CommandContext(ctx, "node", program, s.URL+"/mcp", what).Output()
 			if err != nil {
 				if exit, ok := err.(*exec.ExitError); ok {
 					t.Logf("%s", exit.Stderr)
@@ -108,7 +109,7 @@ func rpc(t *testing.T, s *service, who, method, capabilities string, params map[
 	if id, ok := params["taskId"].(string); ok {
 		name = id
 	}
-	resp, text := post(t, s.url+"/mcp", string(body), append([]string{"X-API-Key", keyOf(who), "Mcp-Protocol-Version", "2026-07-28", "Mcp-Method", method, "Mcp-Name", name}, headers...)...)
+	resp, text := post(t, s.URL+"/mcp", string(body), append([]string{"X-API-Key", doortest.Key(who), "Mcp-Protocol-Version", "2026-07-28", "Mcp-Method", method, "Mcp-Name", name}, headers...)...)
 	if i := strings.LastIndex(text, "data: "); i >= 0 {
 		text = text[i+len("data: "):]
 	}
@@ -145,12 +146,12 @@ func awaitTask(t *testing.T, s *service, id, capabilities, status string) map[st
 func TestTasks(t *testing.T) {
 	t.Parallel()
 	p := &till{}
-	s := startWith(t, p.newPayer, []string{"AUTH=api_key", "API_KEYS=" + keysOf(t, "ada", "bob"), "RATE_LIMIT_PER_MINUTE=1000", "CALLER_RATE_LIMIT_PER_MINUTE=1000", "MCP_TOOLS=true"}, withQueue)
+	s := startWith(t, p.newPayer, append(doortest.Keys("ada", "bob"), "RATE_LIMIT_PER_MINUTE=1000", "CALLER_RATE_LIMIT_PER_MINUTE=1000", "MCP_TOOLS=true"), withQueue)
 	if _, got := rpc(t, s, "ada", "server/discover", declared, nil); !strings.Contains(fmt.Sprint(got["capabilities"]), "io.modelcontextprotocol/tasks") {
 		t.Errorf("%v", got)
 	}
 	ask := map[string]any{"name": "ask", "arguments": map[string]any{"query": "Pay."}}
-	s.gemini.Enqueue(geminitest.Calls(geminitest.FunctionCall{Name: "pay", Args: map[string]any{"euros": 7}}))
+	s.Gemini.Enqueue(geminitest.Calls(geminitest.FunctionCall{Name: "pay", Args: map[string]any{"euros": 7}}))
 	_, created := rpc(t, s, "ada", "tools/call", declared, ask)
 	id, _ := created["taskId"].(string)
 	if created["resultType"] != "task" || id == "" || created["content"] != nil || created["result"] != nil {
@@ -201,15 +202,15 @@ func TestTasks(t *testing.T) {
 	for _, params := range []string{``, `,"params":null`, `,"params":{}`, `,"params":{"taskId":7}`, `,"params":{"taskId":"x","inputResponses":[7]}`, `,"params":{"_meta":7}`, `,"params":7`} {
 		for _, method := range []string{"tasks/get", "tasks/update", "tasks/cancel"} {
 			for _, headers := range [][]string{nil, {"Mcp-Protocol-Version", "2025-06-18"}, {"Mcp-Protocol-Version", "2026-07-28", "Mcp-Method", method}} {
-				resp, body := post(t, s.url+"/mcp", `{"jsonrpc":"2.0","id":1,"method":"`+method+`"`+params+`}`, append([]string{"X-API-Key", keyOf("ada")}, headers...)...)
+				resp, body := post(t, s.URL+"/mcp", `{"jsonrpc":"2.0","id":1,"method":"`+method+`"`+params+`}`, append([]string{"X-API-Key", doortest.Key("ada")}, headers...)...)
 				if resp.StatusCode == http.StatusInternalServerError || strings.Contains(body, `"result"`) || strings.Contains(body, "panic") || strings.Contains(body, "unmarshal") {
 					t.Errorf("%s%s, %v: %d %s", method, params, headers, resp.StatusCode, body)
 				}
 			}
 		}
 	}
-	if strings.Contains(s.log.String(), "panicked") {
-		t.Errorf("%s", s.log)
+	if strings.Contains(s.Log.String(), "panicked") {
+		t.Errorf("%s", s.Log)
 	}
 	for name, responses := range map[string]any{
 		"no answers":                nil,
@@ -225,7 +226,7 @@ func TestTasks(t *testing.T) {
 		t.Fatalf("paid %s before it was approved", p.paid())
 	}
 	// Fifty answers at once are one.
-	s.gemini.Enqueue(geminitest.Text("Paid."))
+	s.Gemini.Enqueue(geminitest.Text("Paid."))
 	var wg sync.WaitGroup
 	for range 50 {
 		wg.Go(func() {
@@ -249,7 +250,7 @@ func TestTasks(t *testing.T) {
 	awaitTask(t, s, id, declared, "completed")
 
 	// Who does not declare it has an ordinary result, and wrong arguments are one, too.
-	s.gemini.Enqueue(geminitest.Text("Hello."))
+	s.Gemini.Enqueue(geminitest.Text("Hello."))
 	if _, got := rpc(t, s, "ada", "tools/call", `{"elicitation":{}}`, map[string]any{"name": "ask", "arguments": map[string]any{"query": "Hello"}}); got["resultType"] != "complete" || got["taskId"] != nil {
 		t.Errorf("%v", got)
 	}
@@ -266,8 +267,8 @@ func TestTasks(t *testing.T) {
 // A task with a key is one task, and one that is cancelled ends its model call.
 func TestATaskThatIsCancelled(t *testing.T) {
 	t.Parallel()
-	s := startWith(t, newAgent, []string{"AUTH=api_key", "API_KEYS=" + keysOf(t, "ada")}, withQueue)
-	s.gemini.Enqueue(geminitest.Silence())
+	s := startWith(t, newAgent, doortest.Keys("ada"), withQueue)
+	s.Gemini.Enqueue(geminitest.Silence())
 	ask := map[string]any{"name": "ask", "arguments": map[string]any{"query": "Hello"}}
 	_, first := rpc(t, s, "ada", "tools/call", declared, ask, "Idempotency-Key", "k")
 	_, again := rpc(t, s, "ada", "tools/call", declared, ask, "Idempotency-Key", "k")
@@ -277,20 +278,20 @@ func TestATaskThatIsCancelled(t *testing.T) {
 	}
 	waiting, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
-	if _, err := s.gemini.Await(waiting, 1); err != nil {
+	if _, err := s.Gemini.Await(waiting, 1); err != nil {
 		t.Fatal(err)
 	}
 	if _, got := rpc(t, s, "ada", "tasks/cancel", declared, map[string]any{"taskId": id}); got["resultType"] != "complete" {
 		t.Errorf("%v", got)
 	}
-	if _, err := s.gemini.AwaitCancelled(waiting, 0); err != nil {
+	if _, err := s.Gemini.AwaitCancelled(waiting, 0); err != nil {
 		t.Errorf("the model call goes on: %v", err)
 	}
 	if got := awaitTask(t, s, id, declared, "cancelled"); got["result"] != nil || got["error"] != nil {
 		t.Errorf("%v", got)
 	}
-	if len(s.gemini.Requests()) != 1 {
-		t.Errorf("%d model calls", len(s.gemini.Requests()))
+	if len(s.Gemini.Requests()) != 1 {
+		t.Errorf("%d model calls", len(s.Gemini.Requests()))
 	}
 }
 
@@ -300,8 +301,8 @@ func TestAnApprovedTaskThatFails(t *testing.T) {
 	s := startWith(t, func(context.Context, agent.Env) (agent.Agent, error) {
 		pay := func(context.Context, bill) (string, error) { return "paid", nil }
 		return agent.Agent{Name: "payer", Instruction: "You pay.", Tools: []tool.Tool{tool.New("pay", "Pays.", pay, tool.Confirm(func(bill) string { return "Pay?" }))}}, nil
-	}, []string{"AUTH=api_key", "API_KEYS=" + keysOf(t, "ada")}, withQueue)
-	s.gemini.Enqueue(geminitest.Calls(geminitest.FunctionCall{Name: "pay", Args: map[string]any{"euros": 7}}), geminitest.Blocked("SAFETY"))
+	}, doortest.Keys("ada"), withQueue)
+	s.Gemini.Enqueue(geminitest.Calls(geminitest.FunctionCall{Name: "pay", Args: map[string]any{"euros": 7}}), geminitest.Blocked("SAFETY"))
 	_, created := rpc(t, s, "ada", "tools/call", declared, map[string]any{"name": "ask", "arguments": map[string]any{"query": "Pay."}})
 	id, _ := created["taskId"].(string)
 	awaitTask(t, s, id, declared, "input_required")
@@ -319,7 +320,7 @@ func TestAnApprovedTaskThatFails(t *testing.T) {
 func TestACallThatIsReadAsATask(t *testing.T) {
 	t.Parallel()
 	p := &till{}
-	s := startWith(t, p.newAgent, []string{"AUTH=api_key", "API_KEYS=" + keysOf(t, "ada"), "MCP_TOOLS=true", "RATE_LIMIT_PER_MINUTE=1000", "CALLER_RATE_LIMIT_PER_MINUTE=1000"}, withQueue)
+	s := startWith(t, p.newAgent, append(doortest.Keys("ada"), "MCP_TOOLS=true", "RATE_LIMIT_PER_MINUTE=1000", "CALLER_RATE_LIMIT_PER_MINUTE=1000"), withQueue)
 	yes := map[string]any{"call_1_1": map[string]any{"action": "accept", "content": map[string]any{}}}
 	for euros, want := range map[int]string{7: `{"paid":7}`, 13: "no such account"} {
 		call := map[string]any{"name": "pay_asking", "arguments": map[string]any{"euros": euros}}
@@ -337,11 +338,11 @@ func TestACallThatIsReadAsATask(t *testing.T) {
 // Without a queue nothing goes on without its request: there are no tasks.
 func TestNoTasksWithoutAQueue(t *testing.T) {
 	t.Parallel()
-	s := start(t, "AUTH=api_key", "API_KEYS="+keysOf(t, "ada"))
+	s := start(t, doortest.Keys("ada")...)
 	if _, got := rpc(t, s, "ada", "server/discover", declared, nil); strings.Contains(fmt.Sprint(got), "io.modelcontextprotocol/tasks") {
 		t.Errorf("%v", got)
 	}
-	s.gemini.Enqueue(geminitest.Text("Hello."))
+	s.Gemini.Enqueue(geminitest.Text("Hello."))
 	if _, got := rpc(t, s, "ada", "tools/call", declared, map[string]any{"name": "ask", "arguments": map[string]any{"query": "Hello"}}); got["resultType"] != "complete" || got["taskId"] != nil {
 		t.Errorf("%v", got)
 	}

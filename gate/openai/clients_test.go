@@ -23,13 +23,13 @@ func useDoor(t *testing.T, dir, program string, arguments ...string) {
 	t.Helper()
 	s := serveAgent(t, newAgent, []string{"RATE_LIMIT_PER_MINUTE=1000", "FILE_TYPES=image/png"}, queued)
 	for range 40 {
-		s.gemini.Enqueue(geminitest.Text("ec", "ho"))
+		s.Gemini.Enqueue(geminitest.Text("ec", "ho"))
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
 	command := exec.CommandContext(ctx, program, arguments...)
 	command.Dir = dir
-	command.Env = append(os.Environ(), "DOOR_URL="+s.url+"/v1", "DOOR_KEY=ada-key", "DOOR_OTHER_KEY=bob-key")
+	command.Env = append(os.Environ(), "DOOR_URL="+s.URL+"/v1", "DOOR_KEY=key-of-ada-0123456789", "DOOR_OTHER_KEY=key-of-bob-0123456789")
 	out, err := command.CombinedOutput()
 	if err != nil || !strings.HasSuffix(strings.TrimSpace(string(out)), "ok") {
 		t.Errorf("%v\n%s", err, out)

@@ -3,12 +3,9 @@ package openai_test
 import (
 	"bufio"
 	"context"
-	"crypto/sha256"
 	"encoding/json"
-	"fmt"
 	"io"
 	"net/http"
-	"net/http/httptest"
 	"slices"
 	"strings"
 	"testing"
@@ -17,18 +14,11 @@ import (
 	"example.com/gatehouse/agent"
 	"example.com/gatehouse/gate"
 	"example.com/gatehouse/gate/openai"
+	"example.com/gatehouse/internal/doortest"
 	"example.com/gatehouse/internal/geminitest"
 	"example.com/gatehouse/internal/testagent"
 	"example.com/gatehouse/tool"
 )
-
-// apiKeys returns entries that admit Ada by "ada-key" and Bob by "bob-key".
-func apiKeys() string {
-	entry := func(name string) string {
-		return fmt.Sprintf(`{"name":%q,"sha256":"%x"}`, name, sha256.Sum256([]byte(name+"-key")))
-	}
-	return "[" + entry("ada") + "," + entry("bob") + "]"
-}
 
 func newAgent(context.Context, agent.Env) (agent.Agent, error) {
 	return agent.Agent{
@@ -38,10 +28,7 @@ func newAgent(context.Context, agent.Env) (agent.Agent, error) {
 }
 
 // A service is the gate with the door, on a model that a test scripts.
-type service struct {
-	url    string
-	gemini *geminitest.Server
-}
+type service struct{ *doortest.Service }
 
 func serve(t *testing.T, pairs ...string) *service {
 	t.Helper()
@@ -50,25 +37,10 @@ func serve(t *testing.T, pairs ...string) *service {
 
 func serveAgent(t *testing.T, newAgent agent.NewFunc, pairs []string, options ...gate.Option) *service {
 	t.Helper()
-	gemini := geminitest.Start(t)
-	all := slices.Concat([]string{
-		"GEMINI_API_KEY=k", "GOOGLE_GEMINI_BASE_URL=" + gemini.URL, "AUTH=api_key", "API_KEYS=" + apiKeys(),
+	env := slices.Concat(doortest.Keys("ada", "bob"), []string{
 		"CONVERSATION_HEADERS=X-OpenWebUI-Chat-Id, X-Conversation-Id", "MODEL=gemini-3.5-flash", "MODELS_ALLOWED=gemini-3.6-flash",
 	}, testagent.NoCloud(), pairs)
-	h, shutdown := gate.Handler(newAgent, append(options, openai.Door(), gate.Log(io.Discard), gate.Environment(func(name string) (string, bool) {
-		for _, pair := range slices.Backward(all) {
-			if key, value, _ := strings.Cut(pair, "="); key == name {
-				return value, true
-			}
-		}
-		return "", false
-	}))...)
-	server := httptest.NewServer(h)
-	t.Cleanup(func() {
-		server.Close()
-		_ = shutdown(context.Background())
-	})
-	return &service{server.URL, gemini}
+	return &service{doortest.Start(t, newAgent, env, append(options, openai.Door())...)}
 }
 
 // do sends a request as Ada, unless a header says otherwise.
@@ -84,27 +56,19 @@ func (s *service) do(t *testing.T, method, path, body string, headers ...string)
 
 func (s *service) raw(t *testing.T, method, path, body string, headers ...string) (int, string, http.Header) {
 	t.Helper()
-	r, err := http.NewRequestWithContext(t.Context(), method, s.url+path, strings.NewReader(body))
+	r, err := http.NewRequestWithContext(t.Context(), method, s.URL+path, strings.NewReader(body))
 	if err != nil {
 		t.Fatal(err)
 	}
-	r.Header.Set("Authorization", "Bearer ada-key")
+	r.Header.Set("Authorization", "Bearer key-of-ada-0123456789")
 	if body != "" {
 		r.Header.Set("Content-Type", "application/json")
 	}
 	for i := 0; i < len(headers); i += 2 {
 		r.Header.Set(headers[i], headers[i+1])
 	}
-	response, err := http.DefaultClient.Do(r)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer response.Body.Close()
-	raw, err := io.ReadAll(response.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return response.StatusCode, string(raw), response.Header
+	response, raw := doortest.Do(t, r)
+	return response.StatusCode, raw, response.Header
 }
 
 // at returns the value at a path such as choices.0.message.content.
@@ -129,14 +93,14 @@ func at(value any, path string) any {
 func TestAChatCompletionBringsItsHistory(t *testing.T) {
 	t.Parallel()
 	s := serve(t)
-	s.gemini.Enqueue(geminitest.Text("You are Ada."))
+	s.Gemini.Enqueue(geminitest.Text("You are Ada."))
 	status, body, _ := s.do(t, http.MethodPost, "/v1/chat/completions", `{"model":"advisor","n":1,"user":"x","logit_bias":{},"messages":[
 		{"role":"user","content":"I am Ada."},{"role":"assistant","content":"Hello."},{"role":"user","content":[{"type":"text","text":"Who am I?"}]}]}`)
 	if status != http.StatusOK || at(body, "choices.0.message.content") != "You are Ada." || at(body, "choices.0.finish_reason") != "stop" ||
 		body["model"] != "gemini-3.5-flash" || body["object"] != "chat.completion" || at(body, "usage.total_tokens").(float64) == 0 {
 		t.Errorf("%d: %v", status, body)
 	}
-	if sent := string(s.gemini.Requests()[0].Raw); !strings.Contains(sent, "I am Ada.") || !strings.Contains(sent, "Hello.") {
+	if sent := string(s.Gemini.Requests()[0].Raw); !strings.Contains(sent, "I am Ada.") || !strings.Contains(sent, "Hello.") {
 		t.Errorf("the model was sent %s", sent)
 	}
 	if _, sessions, _ := s.raw(t, http.MethodGet, "/sessions", ""); !strings.Contains(sessions, `"sessions":[]`) {
@@ -169,7 +133,7 @@ func events(t *testing.T, raw string) (names []string, data []map[string]any) {
 func TestAStreamOfAChatCompletion(t *testing.T) {
 	t.Parallel()
 	s := serve(t)
-	s.gemini.Enqueue(geminitest.Calls(geminitest.FunctionCall{Name: "look"}), geminitest.Text("All is well."))
+	s.Gemini.Enqueue(geminitest.Calls(geminitest.FunctionCall{Name: "look"}), geminitest.Text("All is well."))
 	status, raw, _ := s.raw(t, http.MethodPost, "/v1/chat/completions",
 		`{"model":"gemini-3.6-flash","stream":true,"stream_options":{"include_usage":true},"messages":[{"role":"user","content":"How is it?"}]}`)
 	_, chunks := events(t, raw)
@@ -189,7 +153,7 @@ func TestAStreamOfAChatCompletion(t *testing.T) {
 	if !strings.HasSuffix(raw, "data: [DONE]\n\n") {
 		t.Errorf("it ends with %q", raw[max(0, len(raw)-40):])
 	}
-	if path := s.gemini.Requests()[0].Path; !strings.Contains(path, "gemini-3.6-flash") {
+	if path := s.Gemini.Requests()[0].Path; !strings.Contains(path, "gemini-3.6-flash") {
 		t.Errorf("asked at %s", path)
 	}
 }
@@ -225,23 +189,23 @@ func TestAChatWithAHeaderIsOneSession(t *testing.T) {
 		{"with tools of the page's", `"tools":[{"type":"function","function":{"name":"now"}}],`, second, 2},
 		{"one that is not to be stored", `"store":false,`, second, 2},
 	} {
-		s.gemini.Enqueue(geminitest.Text("Well."))
+		s.Gemini.Enqueue(geminitest.Text("Well."))
 		status, body, _ := s.raw(t, http.MethodPost, "/v1/chat/completions", `{"model":"advisor",`+c.settings+`"messages":[`+c.messages+`]}`, header...)
 		if status != http.StatusOK || !strings.Contains(body, "Well.") || turns() != c.turns {
 			t.Fatalf("%s: %d turns, want %d: %d %s", c.name, turns(), c.turns, status, body)
 		}
-		sent := s.gemini.Requests()
+		sent := s.Gemini.Requests()
 		if believed := strings.Contains(string(sent[len(sent)-1].Raw), "Forged."); believed != (c.settings == `"store":false,`) {
 			t.Errorf("%s: the client's history was sent: %t", c.name, believed)
 		}
 	}
-	s.gemini.Enqueue(geminitest.Text("Hello Bob."))
-	s.do(t, http.MethodPost, "/v1/chat/completions", `{"model":"advisor","messages":[`+first+`]}`, append(header, "Authorization", "Bearer bob-key")...)
+	s.Gemini.Enqueue(geminitest.Text("Hello Bob."))
+	s.do(t, http.MethodPost, "/v1/chat/completions", `{"model":"advisor","messages":[`+first+`]}`, append(header, "Authorization", "Bearer key-of-bob-0123456789")...)
 	if turns() != 2 {
 		t.Error("somebody else's header reached a session")
 	}
 	// A first question that says nothing of a stream begins a session.
-	if _, body, _ := s.do(t, http.MethodGet, "/sessions/"+chat, "", "Authorization", "Bearer bob-key"); len(at(body, "data.turns").([]any)) != 1 {
+	if _, body, _ := s.do(t, http.MethodGet, "/sessions/"+chat, "", "Authorization", "Bearer key-of-bob-0123456789"); len(at(body, "data.turns").([]any)) != 1 {
 		t.Errorf("Bob's session has %v", body)
 	}
 }
@@ -252,18 +216,18 @@ func TestARetryOfACompletionInASessionIsAReplay(t *testing.T) {
 	s := serve(t)
 	const body = `{"model":"advisor","messages":[{"role":"user","content":"I am Ada."}]}`
 	header := []string{"X-Conversation-Id", "conversation-of-ada", "Idempotency-Key", "once"}
-	s.gemini.Enqueue(geminitest.Text("Hello Ada."))
+	s.Gemini.Enqueue(geminitest.Text("Hello Ada."))
 	for range 3 {
 		status, got, _ := s.do(t, http.MethodPost, "/v1/chat/completions", body, header...)
 		if status != http.StatusOK || at(got, "choices.0.message.content") != "Hello Ada." {
 			t.Errorf("%d: %v", status, got)
 		}
 	}
-	if n := len(s.gemini.Requests()); n != 1 {
+	if n := len(s.Gemini.Requests()); n != 1 {
 		t.Errorf("the model was asked %d times", n)
 	}
 	header[3] = "another"
-	s.gemini.Enqueue(geminitest.Text("Hello again."))
+	s.Gemini.Enqueue(geminitest.Text("Hello again."))
 	if status, got, _ := s.do(t, http.MethodPost, "/v1/chat/completions", body, header...); status != http.StatusOK || at(got, "choices.0.message.content") != "Hello again." {
 		t.Errorf("a regeneration by another key: %d: %v", status, got)
 	}
@@ -283,11 +247,11 @@ func TestQuestionsInARowAreOneQuestionOfASession(t *testing.T) {
 		return body
 	}
 	first := `{"role":"user","content":"I am Ada."}`
-	s.gemini.Enqueue(geminitest.Error(http.StatusBadRequest, "no"))
+	s.Gemini.Enqueue(geminitest.Error(http.StatusBadRequest, "no"))
 	ask(first, http.StatusBadGateway)
 	both := first + `,{"role":"assistant","content":""},{"role":"user","content":"Who am I?"}`
 	for _, answer := range []string{"Ada.", "You are Ada."} { // the second is a regeneration
-		s.gemini.Enqueue(geminitest.Text(answer))
+		s.Gemini.Enqueue(geminitest.Text(answer))
 		ask(both, http.StatusOK)
 		_, body, _ := s.do(t, http.MethodGet, "/sessions/conversation-of-ada", "")
 		if turns, _ := at(body, "data.turns").([]any); len(turns) != 1 || at(body, "data.turns.0.query") != "I am Ada.\n\nWho am I?" || at(body, "data.turns.0.response") != answer {
@@ -299,7 +263,7 @@ func TestQuestionsInARowAreOneQuestionOfASession(t *testing.T) {
 func TestResponsesAreTurnsOfASession(t *testing.T) {
 	t.Parallel()
 	s := serve(t)
-	s.gemini.Enqueue(geminitest.Text("Hello Ada."), geminitest.Text("Ada."), geminitest.Text("Late."))
+	s.Gemini.Enqueue(geminitest.Text("Hello Ada."), geminitest.Text("Ada."), geminitest.Text("Late."))
 	_, first, _ := s.do(t, http.MethodPost, "/v1/responses", `{"model":"advisor","input":"I am Ada."}`)
 	if at(first, "output.0.content.0.text") != "Hello Ada." || first["status"] != "completed" {
 		t.Fatal(first)
@@ -323,14 +287,14 @@ func TestResponsesAreTurnsOfASession(t *testing.T) {
 	if at(data[0], "response.id") != second {
 		t.Error("the response's id changed in its stream")
 	}
-	if sent := string(s.gemini.Requests()[1].Raw); !strings.Contains(sent, "I am Ada.") {
+	if sent := string(s.Gemini.Requests()[1].Raw); !strings.Contains(sent, "I am Ada.") {
 		t.Errorf("the model was sent %s", sent)
 	}
 
 	if status, body, _ := s.do(t, http.MethodGet, "/v1/responses/"+second, ""); status != http.StatusOK || at(body, "output.0.content.0.text") != "Ada." {
 		t.Errorf("%d: %v", status, body)
 	}
-	if status, body, _ := s.do(t, http.MethodGet, "/v1/responses/"+second, "", "Authorization", "Bearer bob-key"); status != http.StatusNotFound {
+	if status, body, _ := s.do(t, http.MethodGet, "/v1/responses/"+second, "", "Authorization", "Bearer key-of-bob-0123456789"); status != http.StatusNotFound {
 		t.Errorf("a stranger got %d: %v", status, body)
 	}
 	status, body, header := s.do(t, http.MethodPost, "/v1/responses", `{"input":"And?","previous_response_id":"`+id+`"}`)
@@ -352,7 +316,7 @@ func TestResponsesAreTurnsOfASession(t *testing.T) {
 func TestAConversationIsASession(t *testing.T) {
 	t.Parallel()
 	s := serve(t)
-	s.gemini.Enqueue(geminitest.Text("One."), geminitest.Text("Two."), geminitest.Text("Three."))
+	s.Gemini.Enqueue(geminitest.Text("One."), geminitest.Text("Two."), geminitest.Text("Three."))
 	for i, conversation := range []string{`"conv_0123456789abcdef"`, `{"id":"conv_0123456789abcdef"}`} {
 		status, body, _ := s.do(t, http.MethodPost, "/v1/responses", `{"input":"Go on.","conversation":`+conversation+`}`)
 		if status != http.StatusOK || at(body, "conversation.id") != "conv_0123456789abcdef" {
@@ -411,7 +375,7 @@ func TestRefusals(t *testing.T) {
 		"a session's id":             {"GET", "/v1/responses/resp_MDEyMzQ1Njc4OWFiY2RlZg", "", 404, "not_found", "", nil},
 		"a twisted id":               {"POST", "/v1/responses/resp_..%2F..%2F/cancel", `{}`, 404, "not_found", "", nil},
 		"too hot":                    {"POST", "/v1/responses", `{"input":"x","temperature":3}`, 422, "validation_failed", "temperature", nil},
-		"a key in the URL":           {"POST", "/v1/chat/completions?api_key=ada-key", `{` + question + `}`, 401, "unauthenticated", "", []string{"Authorization", ""}},
+		"a key in the URL":           {"POST", "/v1/chat/completions?api_key=key-of-ada-0123456789", `{` + question + `}`, 401, "unauthenticated", "", []string{"Authorization", ""}},
 		"no input":                   {"POST", "/v1/responses", `{}`, 422, "validation_failed", "input", nil},
 		"a number as input":          {"POST", "/v1/responses", `{"input":7}`, 422, "validation_failed", "input", nil},
 		"an item of a tool":          {"POST", "/v1/responses", `{"input":[{"type":"function_call_output","call_id":"c","output":"x"}]}`, 422, "validation_failed", "input.0.type", nil},
@@ -428,7 +392,7 @@ func TestRefusals(t *testing.T) {
 		})
 	}
 	t.Cleanup(func() {
-		if n := len(s.gemini.Requests()); n > 0 {
+		if n := len(s.Gemini.Requests()); n > 0 {
 			t.Errorf("the model was asked %d times", n)
 		}
 	})
@@ -445,17 +409,17 @@ func TestAClientThatLeaves(t *testing.T) {
 			t.Run(path+stream, func(t *testing.T) {
 				t.Parallel()
 				s := serve(t)
-				s.gemini.Enqueue(geminitest.Silence())
+				s.Gemini.Enqueue(geminitest.Silence())
 				ctx, leave := context.WithCancel(t.Context())
 				go func() {
-					_, _ = s.gemini.Await(t.Context(), 1)
+					_, _ = s.Gemini.Await(t.Context(), 1)
 					leave()
 				}()
-				r, err := http.NewRequestWithContext(ctx, http.MethodPost, s.url+path, strings.NewReader(body+stream+"}"))
+				r, err := http.NewRequestWithContext(ctx, http.MethodPost, s.URL+path, strings.NewReader(body+stream+"}"))
 				if err != nil {
 					t.Fatal(err)
 				}
-				r.Header.Set("Authorization", "Bearer ada-key")
+				r.Header.Set("Authorization", "Bearer key-of-ada-0123456789")
 				r.Header.Set("Content-Type", "application/json")
 				if response, err := http.DefaultClient.Do(r); err == nil {
 					_, err = io.ReadAll(response.Body)
@@ -466,7 +430,7 @@ func TestAClientThatLeaves(t *testing.T) {
 				}
 				waiting, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 				defer cancel()
-				if _, err := s.gemini.AwaitCancelled(waiting, 0); err != nil {
+				if _, err := s.Gemini.AwaitCancelled(waiting, 0); err != nil {
 					t.Errorf("the model call goes on: %v", err)
 				}
 			})
@@ -477,9 +441,9 @@ func TestAClientThatLeaves(t *testing.T) {
 func TestInstructionsThatAreAllowed(t *testing.T) {
 	t.Parallel()
 	s := serve(t, "ALLOW_INSTRUCTIONS=true")
-	s.gemini.Enqueue(geminitest.Text("Arr."))
+	s.Gemini.Enqueue(geminitest.Text("Arr."))
 	status, body, _ := s.do(t, http.MethodPost, "/v1/responses", `{"input":"Hello","instructions":"Talk like a pirate."}`)
-	if sent := string(s.gemini.Requests()[0].Raw); status != http.StatusOK || !strings.Contains(sent, "You help.") || !strings.Contains(sent, "pirate") {
+	if sent := string(s.Gemini.Requests()[0].Raw); status != http.StatusOK || !strings.Contains(sent, "You help.") || !strings.Contains(sent, "pirate") {
 		t.Errorf("%d %v: %s", status, body, sent)
 	}
 }

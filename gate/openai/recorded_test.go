@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"example.com/gatehouse/agent"
+	"example.com/gatehouse/internal/doortest"
 	"example.com/gatehouse/internal/geminitest"
 )
 
@@ -30,23 +31,15 @@ func (s *service) replay(t *testing.T, name, key string) (int, string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	again, err := http.NewRequestWithContext(t.Context(), r.Method, s.url+r.URL.Path, bytes.NewReader(body))
+	again, err := http.NewRequestWithContext(t.Context(), r.Method, s.URL+r.URL.Path, bytes.NewReader(body))
 	if err != nil {
 		t.Fatal(err)
 	}
 	again.Header = r.Header
 	again.Header.Set("Authorization", "Bearer "+key)
 	again.Header.Del("Accept-Encoding") // the client's transport unpacks its own only
-	response, err := http.DefaultClient.Do(again)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer response.Body.Close()
-	answer, err := io.ReadAll(response.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return response.StatusCode, string(answer)
+	response, answer := doortest.Do(t, again)
+	return response.StatusCode, answer
 }
 
 // A chat of Open WebUI and one of LibreChat, with the requests by which they make titles,
@@ -78,25 +71,25 @@ func TestRecordedChats(t *testing.T) {
 				return len(at(body, "data.turns").([]any))
 			}
 			for i, call := range c.calls {
-				s.gemini.Enqueue(geminitest.Text("Well."))
-				status, body := s.replay(t, page+"-"+call, "ada-key")
+				s.Gemini.Enqueue(geminitest.Text("Well."))
+				status, body := s.replay(t, page+"-"+call, "key-of-ada-0123456789")
 				if status != http.StatusOK || !strings.Contains(body, "Well.") {
 					t.Fatalf("%s: %d %s", call, status, body)
 				}
-				if got := turns("ada-key"); got != c.left[i] {
+				if got := turns("key-of-ada-0123456789"); got != c.left[i] {
 					t.Fatalf("%d turns after %s", got, call)
 				}
 			}
 			// What Bob sends for this chat is a conversation of Bob's own, which has not begun.
 			last := c.calls[len(c.calls)-1]
-			s.gemini.Enqueue(geminitest.Text("Hello Bob."))
-			if status, body := s.replay(t, page+"-"+last, "bob-key"); status != http.StatusOK {
+			s.Gemini.Enqueue(geminitest.Text("Hello Bob."))
+			if status, body := s.replay(t, page+"-"+last, "key-of-bob-0123456789"); status != http.StatusOK {
 				t.Fatalf("%d %s", status, body)
 			}
-			if a, b := turns("ada-key"), turns("bob-key"); a != 3 || b != 0 {
+			if a, b := turns("key-of-ada-0123456789"), turns("key-of-bob-0123456789"); a != 3 || b != 0 {
 				t.Errorf("Ada has %d turns, Bob %d", a, b)
 			}
-			sent := s.gemini.Requests()
+			sent := s.Gemini.Requests()
 			if ours := string(sent[len(sent)-2].Raw); !strings.Contains(ours, "image/png") || strings.Contains(ours, "get_current_timestamp") {
 				t.Errorf("the model was sent %s", ours)
 			}

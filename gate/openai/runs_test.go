@@ -38,7 +38,7 @@ func TestAResponseInTheBackground(t *testing.T) {
 	t.Parallel()
 	s := serveAgent(t, newAgent, nil, queued)
 	gate := make(chan struct{})
-	s.gemini.Enqueue(geminitest.Text("Here ", "it is.").WithGate(0, gate))
+	s.Gemini.Enqueue(geminitest.Text("Here ", "it is.").WithGate(0, gate))
 	status, begun, _ := s.do(t, http.MethodPost, "/v1/responses", `{"input":"Take your time.","background":true}`)
 	id, _ := begun["id"].(string)
 	if status != http.StatusOK || begun["status"] != "in_progress" || begun["background"] != true || id == "" {
@@ -47,7 +47,7 @@ func TestAResponseInTheBackground(t *testing.T) {
 	if body := s.until(t, id); body["status"] != "in_progress" {
 		t.Errorf("%v", body)
 	}
-	if status, _, _ := s.do(t, http.MethodPost, "/v1/responses/"+id+"/cancel", `{}`, "Authorization", "Bearer bob-key"); status != http.StatusNotFound {
+	if status, _, _ := s.do(t, http.MethodPost, "/v1/responses/"+id+"/cancel", `{}`, "Authorization", "Bearer key-of-bob-0123456789"); status != http.StatusNotFound {
 		t.Errorf("a stranger's cancel: %d", status)
 	}
 	close(gate)
@@ -61,7 +61,7 @@ func TestAResponseInTheBackground(t *testing.T) {
 	if status, body, _ := s.do(t, http.MethodPost, "/v1/responses/"+id+"/cancel", `{}`); status != http.StatusConflict || at(body, "error.code") != "session_conflict" {
 		t.Errorf("a cancel after the end: %d %v", status, body)
 	}
-	s.gemini.Enqueue(geminitest.Text("Next."))
+	s.Gemini.Enqueue(geminitest.Text("Next."))
 	if status, body, _ := s.do(t, http.MethodPost, "/v1/responses", `{"input":"And?","previous_response_id":"`+id+`"}`); status != http.StatusOK {
 		t.Errorf("%d %v", status, body)
 	}
@@ -72,10 +72,10 @@ func TestAResponseThatIsCanceled(t *testing.T) {
 	s := serveAgent(t, newAgent, nil, queued)
 	gate := make(chan struct{})
 	defer close(gate)
-	s.gemini.Enqueue(geminitest.Text("Well, ", "never.").WithGate(1, gate))
+	s.Gemini.Enqueue(geminitest.Text("Well, ", "never.").WithGate(1, gate))
 	_, begun, _ := s.do(t, http.MethodPost, "/v1/responses", `{"input":"Take your time.","background":true}`)
 	id := begun["id"].(string)
-	if _, err := s.gemini.Await(t.Context(), 1); err != nil {
+	if _, err := s.Gemini.Await(t.Context(), 1); err != nil {
 		t.Fatal(err)
 	}
 	for range 2 { // a retry finds the same
@@ -116,7 +116,7 @@ func TestATypedAnswer(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			if c.status == http.StatusOK {
-				s.gemini.Enqueue(geminitest.Text(answer))
+				s.Gemini.Enqueue(geminitest.Text(answer))
 			}
 			status, body, _ := s.do(t, http.MethodPost, c.path, c.body)
 			text := at(body, "output.0.content.0.text")
@@ -144,13 +144,13 @@ func TestFiles(t *testing.T) {
 		"a file known by its name": {"/v1/responses", `{"type":"input_file","filename":"a.png","file_data":"` + bare + `"}`, "image/png"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			s.gemini.Enqueue(geminitest.Text("A dot."))
+			s.Gemini.Enqueue(geminitest.Text("A dot."))
 			body := `{"messages":[{"role":"user","content":[{"type":"text","text":"What?"},` + c.part + `]}]}`
 			if c.path == "/v1/responses" {
 				body = strings.NewReplacer("messages", "input", `"text","text"`, `"input_text","text"`).Replace(body)
 			}
 			status, answer, _ := s.do(t, http.MethodPost, c.path, body)
-			sent := s.gemini.Requests()
+			sent := s.Gemini.Requests()
 			if status != http.StatusOK || !strings.Contains(string(sent[len(sent)-1].Raw), c.sent) {
 				t.Errorf("%d: %v", status, answer)
 			}
@@ -185,15 +185,15 @@ func TestAToolThatAsks(t *testing.T) {
 		"denied":             {`"approve":false,"reason":"Too much."`, 0, false},
 	} {
 		t.Run(name, func(t *testing.T) {
-			s.gemini.Enqueue(call)
+			s.Gemini.Enqueue(call)
 			_, waits, _ := s.do(t, http.MethodPost, "/v1/responses", `{"input":"Pay."}`)
 			request, _ := at(waits, "output.0.id").(string)
 			if at(waits, "output.0.type") != "mcp_approval_request" || at(waits, "output.0.arguments") != `{"euros":7}` || waits["status"] != "completed" {
 				t.Fatalf("%v", waits)
 			}
-			s.gemini.Enqueue(geminitest.Text("So be it."))
+			s.Gemini.Enqueue(geminitest.Text("So be it."))
 			body := `{"previous_response_id":"` + waits["id"].(string) + `","input":[{"type":"mcp_approval_response","approval_request_id":"` + request + `",` + c.answer + `}]`
-			if status, refused, _ := s.do(t, http.MethodPost, "/v1/responses", body+"}", "Authorization", "Bearer bob-key"); status != http.StatusNotFound {
+			if status, refused, _ := s.do(t, http.MethodPost, "/v1/responses", body+"}", "Authorization", "Bearer key-of-bob-0123456789"); status != http.StatusNotFound {
 				t.Errorf("a stranger's answer: %d %v", status, refused)
 			}
 			both := fmt.Sprintf(`{"previous_response_id":%q,"input":[{"type":"mcp_approval_response","approval_request_id":%q,"approve":false},{"type":"mcp_approval_response","approval_request_id":%[2]q,"approve":true}]}`, waits["id"], request)
@@ -223,7 +223,7 @@ func TestAToolThatAsks(t *testing.T) {
 		})
 	}
 	// Clients of completions cannot be asked.
-	s.gemini.Enqueue(call, geminitest.Text("I may not."))
+	s.Gemini.Enqueue(call, geminitest.Text("I may not."))
 	_, body, _ := s.do(t, http.MethodPost, "/v1/chat/completions", `{"messages":[{"role":"user","content":"Pay."}]}`, "X-Conversation-Id", "0123456789abcdef")
 	if at(body, "choices.0.message.content") != "I may not." || len(paid) != 0 {
 		t.Errorf("%v", body)
@@ -233,7 +233,7 @@ func TestAToolThatAsks(t *testing.T) {
 func TestThoughtsAndSources(t *testing.T) {
 	t.Parallel()
 	s := serve(t)
-	s.gemini.Enqueue(geminitest.Text("It rains.").WithThought("Hm.").WithSearch([]string{"rain"}, geminitest.Source{Title: "Rain", URI: "https://example.com/rain"}))
+	s.Gemini.Enqueue(geminitest.Text("It rains.").WithThought("Hm.").WithSearch([]string{"rain"}, geminitest.Source{Title: "Rain", URI: "https://example.com/rain"}))
 	_, raw, _ := s.raw(t, http.MethodPost, "/v1/responses", `{"input":"Rain?","stream":true}`)
 	names, data := events(t, raw)
 	if !slices.Contains(names, "response.output_text.annotation.added") || at(data[len(data)-1], "response.output.0.content.0.annotations.0.url") != "https://example.com/rain" {
@@ -274,7 +274,7 @@ func TestCitationsOfTextsWithThoughtsBetween(t *testing.T) {
 			t.Errorf("%s: %q", name, cited)
 		}
 	}
-	s.gemini.Enqueue(reply, reply)
+	s.Gemini.Enqueue(reply, reply)
 	_, raw, _ := s.raw(t, http.MethodPost, "/v1/responses", `{"input":"Weather?","stream":true}`)
 	names, data := events(t, raw)
 	streamed := at(data[len(data)-1], "response")
@@ -308,8 +308,8 @@ func TestAResponseThatFailsOnceItIsApproved(t *testing.T) {
 			tool.New("read", "Reads.", func(context.Context, struct{}) (string, error) { return "read", nil }, tool.Confirm(func(struct{}) string { return "Read?" })),
 		}}, nil
 	}, nil)
-	s.gemini.Enqueue(geminitest.Calls(geminitest.FunctionCall{Name: "read"}))
-	s.gemini.Handle(func(geminitest.Request) geminitest.Reply { return geminitest.Error(http.StatusBadRequest, "no") })
+	s.Gemini.Enqueue(geminitest.Calls(geminitest.FunctionCall{Name: "read"}))
+	s.Gemini.Handle(func(geminitest.Request) geminitest.Reply { return geminitest.Error(http.StatusBadRequest, "no") })
 	_, waits, _ := s.do(t, http.MethodPost, "/v1/responses", `{"input":"Read."}`)
 	id, _ := waits["id"].(string)
 	request, _ := at(waits, "output.0.id").(string)
@@ -321,9 +321,9 @@ func TestAResponseThatFailsOnceItIsApproved(t *testing.T) {
 	if read["status"] != "failed" || at(read, "error.code") != "model_failed" || at(read, "output.0") != nil {
 		t.Errorf("%v", read)
 	}
-	s.gemini.Handle(nil)
+	s.Gemini.Handle(nil)
 	// A question that comes instead of an approval denies it.
-	s.gemini.Enqueue(geminitest.Calls(geminitest.FunctionCall{Name: "read"}), geminitest.Text("Well."))
+	s.Gemini.Enqueue(geminitest.Calls(geminitest.FunctionCall{Name: "read"}), geminitest.Text("Well."))
 	_, waits, _ = s.do(t, http.MethodPost, "/v1/responses", `{"input":"Read."}`)
 	id, _ = waits["id"].(string)
 	s.do(t, http.MethodPost, "/v1/responses", `{"input":"Don't.","previous_response_id":"`+id+`"}`)
@@ -336,13 +336,13 @@ func TestAResponseThatFailsOnceItIsApproved(t *testing.T) {
 func TestIDsOfOthers(t *testing.T) {
 	t.Parallel()
 	s := serve(t)
-	s.gemini.Enqueue(geminitest.Text("Noted."))
+	s.Gemini.Enqueue(geminitest.Text("Noted."))
 	_, mine, _ := s.do(t, http.MethodPost, "/v1/responses", `{"input":"My secret is blue.","conversation":"0123456789abcdef"}`)
 	id, _ := mine["id"].(string)
 	if mine["status"] != "completed" {
 		t.Fatal(mine)
 	}
-	bob := []string{"Authorization", "Bearer bob-key"}
+	bob := []string{"Authorization", "Bearer key-of-bob-0123456789"}
 	for name, c := range map[string][3]string{
 		"to read":              {http.MethodGet, "/v1/responses/" + id, ""},
 		"to follow":            {http.MethodGet, "/v1/responses/" + id + "?stream=true", ""},
@@ -357,10 +357,10 @@ func TestIDsOfOthers(t *testing.T) {
 		}
 	}
 	// The same name of a conversation is another session, by each way to name it.
-	s.gemini.Enqueue(geminitest.Text("None."), geminitest.Text("None."))
+	s.Gemini.Enqueue(geminitest.Text("None."), geminitest.Text("None."))
 	s.do(t, http.MethodPost, "/v1/responses", `{"input":"Which?","conversation":"0123456789abcdef"}`, bob...)
 	s.do(t, http.MethodPost, "/v1/chat/completions", `{"messages":[{"role":"user","content":"Which?"},{"role":"assistant","content":"None."},{"role":"user","content":"Which?"}]}`, append(bob, "X-Conversation-Id", "0123456789abcdef")...)
-	requests := s.gemini.Requests()
+	requests := s.Gemini.Requests()
 	if len(requests) != 3 {
 		t.Fatalf("the model was asked %d times", len(requests))
 	}
@@ -382,7 +382,7 @@ func TestIDsOfOthers(t *testing.T) {
 	}
 
 	// The id of a completion is none of a response; the run behind it has ended, and says so.
-	s.gemini.Enqueue(geminitest.Text("Once."))
+	s.Gemini.Enqueue(geminitest.Text("Once."))
 	_, completion, _ := s.do(t, http.MethodPost, "/v1/chat/completions", `{"messages":[{"role":"user","content":"x"}]}`, "Idempotency-Key", "once")
 	other, _ := completion["id"].(string)
 	if status, _, _ := s.do(t, http.MethodGet, "/v1/responses/"+other, ""); status != http.StatusNotFound {
@@ -404,13 +404,13 @@ func TestAStreamThatIsStopped(t *testing.T) {
 	s := serve(t)
 	gate := make(chan struct{})
 	defer close(gate)
-	s.gemini.Enqueue(geminitest.Text("Well, ", "never.").WithGate(1, gate))
+	s.Gemini.Enqueue(geminitest.Text("Well, ", "never.").WithGate(1, gate))
 	const id = "fedcba9876543210"
-	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, s.url+"/v1/responses", strings.NewReader(`{"input":"Tell me.","stream":true,"conversation":"`+id+`"}`))
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, s.URL+"/v1/responses", strings.NewReader(`{"input":"Tell me.","stream":true,"conversation":"`+id+`"}`))
 	if err != nil {
 		t.Fatal(err)
 	}
-	r.Header.Set("Authorization", "Bearer ada-key")
+	r.Header.Set("Authorization", "Bearer key-of-ada-0123456789")
 	r.Header.Set("Content-Type", "application/json")
 	response, err := http.DefaultClient.Do(r)
 	if err != nil {
