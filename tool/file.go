@@ -127,10 +127,9 @@ func filesIn(v reflect.Value, levels int) (found []File) {
 			in(v.MapIndex(key))
 		}
 	case v.Kind() == reflect.Struct:
-		for i := range v.NumField() {
-			field := v.Type().Field(i)
+		for field, value := range v.Fields() {
 			if (field.IsExported() || field.Anonymous) && holdsFiles(field.Type) { // as encoding/json sees them
-				in(v.Field(i))
+				in(value)
 			}
 		}
 	}

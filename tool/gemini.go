@@ -49,13 +49,12 @@ func geminiName(t *genai.Tool) (string, error) {
 		return "", fmt.Errorf("the tool is nil; %s", want)
 	}
 	name, set := "", 0
-	fields := reflect.ValueOf(*t)
-	for i := range fields.NumField() {
-		if fields.Field(i).IsZero() {
+	for field, value := range reflect.ValueOf(*t).Fields() {
+		if value.IsZero() {
 			continue
 		}
 		set++
-		switch field := fields.Type().Field(i).Name; {
+		switch {
 		case t.GoogleSearch != nil:
 			name = GoogleSearch
 		case t.URLContext != nil:
@@ -65,7 +64,7 @@ func geminiName(t *genai.Tool) (string, error) {
 		case t.Retrieval != nil && t.Retrieval.VertexAISearch != nil && t.Retrieval.VertexRAGStore == nil && t.Retrieval.ExternalAPI == nil:
 			name = VertexAISearch
 		default:
-			return "", fmt.Errorf("it has %s, which is not supported; %s", field, want)
+			return "", fmt.Errorf("it has %s, which is not supported; %s", field.Name, want)
 		}
 	}
 	if set != 1 {

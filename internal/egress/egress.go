@@ -33,10 +33,7 @@ type Guard struct {
 }
 
 // Loopback are this machine's own addresses, for [Guard.Allow].
-var Loopback = []netip.Prefix{
-	netip.MustParsePrefix("127.0.0.0/8"),
-	netip.MustParsePrefix("::1/128"),
-}
+var Loopback = prefixes("127.0.0.0/8", "::1/128")
 
 // An AddressError is the refusal of an address.
 type AddressError struct{ Addr netip.Addr }

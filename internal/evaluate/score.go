@@ -1,6 +1,7 @@
 package evaluate
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"reflect"
@@ -61,13 +62,10 @@ func (c *Case) score(a *trial.Answer) []Score {
 		add("json", c.wrongForm(a))
 	}
 	if e.MaxCostUSD > 0 {
-		switch cost := costOf(a); {
-		// A cost that is unknown does not pass: a model without a price must not be within any
-		// budget.
-		case cost == nil:
-			add("cost", "unknown: the model is not in the table of models")
-		default:
+		if cost := costOf(a); cost != nil {
 			add("cost", tooMuch(*cost, e.MaxCostUSD, "$%.3g, more than $%.3g"))
+		} else { // a model without a price must not be within any budget
+			add("cost", "unknown: the model is not in the table of models")
 		}
 	}
 	return scores
@@ -100,10 +98,7 @@ func differentTools(want []ToolExpect, got []trial.ToolCall) string {
 	for i, call := range got {
 		names[i] = call.Name
 	}
-	called := strings.Join(names, ", ")
-	if called == "" {
-		called = "none"
-	}
+	called := cmp.Or(strings.Join(names, ", "), "none")
 	for i, t := range want {
 		if i >= len(got) || got[i].Name != t.Name {
 			return fmt.Sprintf("call %d is not %s; called: %s", i+1, t.Name, called)

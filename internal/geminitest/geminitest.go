@@ -16,6 +16,7 @@
 package geminitest
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -83,9 +84,8 @@ func (r Request) Contents() []map[string]any {
 
 // Prompt returns the text of the last content that has any: the question.
 func (r Request) Prompt() string {
-	contents := r.Contents()
-	for i := len(contents) - 1; i >= 0; i-- {
-		if text := TextOf(contents[i]); text != "" {
+	for _, content := range slices.Backward(r.Contents()) {
+		if text := TextOf(content); text != "" {
 			return text
 		}
 	}
@@ -341,8 +341,5 @@ func errorBody(status int, message string) map[string]any {
 		http.StatusForbidden: "PERMISSION_DENIED", http.StatusNotFound: "NOT_FOUND",
 		http.StatusTooManyRequests: "RESOURCE_EXHAUSTED", http.StatusServiceUnavailable: "UNAVAILABLE",
 	}[status]
-	if name == "" {
-		name = "INTERNAL"
-	}
-	return map[string]any{"error": map[string]any{"code": status, "message": message, "status": name}}
+	return map[string]any{"error": map[string]any{"code": status, "message": message, "status": cmp.Or(name, "INTERNAL")}}
 }

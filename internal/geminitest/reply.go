@@ -344,9 +344,7 @@ var errStopped = errors.New("stopped")
 
 // write writes the reply. An error means that the connection must be closed.
 func (r Reply) write(ctx context.Context, w http.ResponseWriter, done <-chan struct{}, stream bool, model string) error {
-	for name, values := range r.header {
-		w.Header()[name] = values
-	}
+	maps.Copy(w.Header(), r.header)
 	switch {
 	case r.raw != nil:
 		if err := r.wait(ctx, done, 0); err != nil {
@@ -369,7 +367,7 @@ func (r Reply) writeStream(ctx context.Context, w http.ResponseWriter, done <-ch
 		if err := r.wait(ctx, done, i); err != nil {
 			return err
 		}
-		if err := r.send(w, out, r.chunk(i, model)); err != nil {
+		if err := r.send(w, out, r.body(r.chunks[i], i == len(r.chunks)-1, model)); err != nil {
 			return err
 		}
 	}
@@ -439,10 +437,6 @@ func (r Reply) wait(ctx context.Context, done <-chan struct{}, n int) error {
 	case <-done:
 		return errStopped
 	}
-}
-
-func (r Reply) chunk(n int, model string) []byte {
-	return r.body(r.chunks[n], n == len(r.chunks)-1, model)
 }
 
 // body returns a response with these parts in Gemini's JSON form.

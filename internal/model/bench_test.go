@@ -37,10 +37,7 @@ func BenchmarkGenerate(b *testing.B) {
 	}{{"without a breaker", nil}, {"with a breaker", []string{first}}, {"with stand-ins", []string{first, second, third}}} {
 		for _, form := range forms {
 			b.Run(tt.name+"/"+form.name, func(b *testing.B) {
-				body := good("Hello.")
-				if form.stream {
-					body = event(body)
-				}
+				body := form.wire(good("Hello."))
 				c := benchClient(b, canned{200, body}, tt.models...)
 				b.ReportAllocs()
 				for b.Loop() {

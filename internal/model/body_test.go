@@ -98,10 +98,7 @@ func TestSameRequest(t *testing.T) {
 		} {
 			for _, form := range forms {
 				t.Run(backend.name+"/"+tt.name+"/"+form.name, func(t *testing.T) {
-					body := good("Rain.")
-					if form.stream {
-						body = event(body)
-					}
+					body := form.wire(good("Rain."))
 					ours := &listening{canned: canned{200, body}}
 					c := newClient(t, model.Config{
 						APIKey: apiKey, VertexAI: backend.vertex, Project: "p", Location: "global", BaseURL: "http://gemini.test", Transport: ours,
@@ -110,14 +107,10 @@ func TestSameRequest(t *testing.T) {
 						Model: "gemini-2.5-flash", Instruction: "Be <kind> & brief.", History: tt.history, Contents: []*genai.Content{next},
 						Tools: model.Declare([]tool.Tool{forecast}), Temperature: genai.Ptr(0.25), MaxTokens: 100,
 					}
-					var onText func(_, _ string) error
-					if form.stream {
-						onText = dropText
-					}
 					ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 					defer cancel()
 					for range 2 {
-						if _, err := c.Generate(ctx, r, onText); err != nil {
+						if _, err := form.ask(ctx, c, r); err != nil {
 							t.Fatal(err)
 						}
 					}

@@ -1,6 +1,7 @@
 package model
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"reflect"
@@ -59,7 +60,6 @@ func (c *Client) CheckAgent(ctx context.Context, a Agent, names []string) error 
 
 // takenFields are the settings that an agent may have.
 var takenFields = map[string]bool{
-	"Temperature": true, "MaxOutputTokens": true, // set elsewhere; refused with another sentence
 	"ThinkingConfig": true, "TopP": true, "TopK": true, "StopSequences": true, "Seed": true,
 	"PresencePenalty": true, "FrequencyPenalty": true, "SafetySettings": true, "MediaResolution": true,
 	"ModelArmorConfig": true, "Labels": true, "ResponseModalities": true, "CandidateCount": true,
@@ -82,17 +82,10 @@ var insteadOf = map[string]string{
 
 // checkSettings checks what holds for any model.
 func checkSettings(s *genai.GenerateContentConfig) *Problem {
-	fields := reflect.ValueOf(*s)
-	for i := range fields.NumField() {
-		name := fields.Type().Field(i).Name
-		if fields.Field(i).IsZero() || takenFields[name] && insteadOf[name] == "" {
-			continue
+	for field, value := range reflect.ValueOf(*s).Fields() {
+		if instead := insteadOf[field.Name]; !value.IsZero() && (instead != "" || !takenFields[field.Name]) {
+			return &Problem{"Model." + field.Name, "must not be set: " + cmp.Or(instead, "the service has no use for it")}
 		}
-		instead := insteadOf[name]
-		if instead == "" {
-			instead = "the service has no use for it"
-		}
-		return &Problem{"Model." + name, "must not be set: " + instead}
 	}
 	between := func(field string, value *float32, least, most float32) *Problem {
 		if value == nil || *value >= least && *value <= most {

@@ -11,6 +11,7 @@ import (
 	"math"
 	"net"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -189,7 +190,8 @@ func (f *failure) error(status int, header http.Header) *Error {
 	case code == http.StatusNotFound:
 		e.gone = true
 	case code == http.StatusBadRequest:
-		e.refused = !hasReason(details, "API_KEY_INVALID")
+		// google.rpc.ErrorInfo says so of a key, which no other form of the request mends.
+		e.refused = !slices.ContainsFunc(details, func(d map[string]any) bool { return d["reason"] == "API_KEY_INVALID" })
 	}
 	return e
 }
@@ -225,17 +227,6 @@ func unquoted(message string) string {
 		}
 		message = rest[end+1:]
 	}
-}
-
-// hasReason reports whether google.rpc.ErrorInfo among an error's details has the
-// reason.
-func hasReason(details []map[string]any, reason string) bool {
-	for _, d := range details {
-		if d["reason"] == reason {
-			return true
-		}
-	}
-	return false
 }
 
 // maxRetryAfter bounds what an upstream may ask us to wait: a day, after which its

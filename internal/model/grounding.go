@@ -182,9 +182,5 @@ func isLink(uri string) bool {
 func cleanTitle(title string) string {
 	title = strings.ToValidUTF8(title, "")
 	title = strings.Join(strings.FieldsFunc(title, func(r rune) bool { return unicode.IsSpace(r) || !unicode.IsPrint(r) }), " ")
-	for len(title) > maxTitle {
-		_, size := utf8.DecodeLastRuneInString(title)
-		title = title[:len(title)-size]
-	}
-	return title
+	return strings.ToValidUTF8(title[:min(len(title), maxTitle)], "") // without half a character
 }

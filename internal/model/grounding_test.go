@@ -127,11 +127,7 @@ func TestSearchesAreCounted(t *testing.T) {
 				gemini.Enqueue(tt.reply.WithUsage(geminitest.Usage{}).WithoutUsage())
 				r := question()
 				r.Model, r.PromptTokens = tt.model, 0
-				var onText func(_, _ string) error
-				if form.stream {
-					onText = dropText
-				}
-				a, err := client(t, gemini.URL, false).Generate(t.Context(), r, onText)
+				a, err := form.ask(t.Context(), client(t, gemini.URL, false), r)
 				if err != nil {
 					t.Fatal(err)
 				}

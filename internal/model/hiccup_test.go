@@ -71,10 +71,7 @@ func TestAnswersThatGiveNothing(t *testing.T) {
 	t.Parallel()
 	for name, body := range nothing {
 		for _, form := range forms {
-			empty, full := body, good("Hello.")
-			if form.stream {
-				empty, full = event(empty), event(full)
-			}
+			empty, full := form.wire(body), form.wire(good("Hello."))
 			t.Run(name+"/"+form.name, func(t *testing.T) {
 				t.Parallel()
 				s := &script{handlers: []http.HandlerFunc{answer(200, empty), answer(200, full)}}

@@ -101,10 +101,7 @@ func TestACandidateThatIsNull(t *testing.T) {
 		for _, form := range forms {
 			t.Run(backend.name+"/"+form.name, func(t *testing.T) {
 				t.Parallel()
-				body := `{"candidates":[null]}`
-				if form.stream {
-					body = event(body)
-				}
+				body := form.wire(`{"candidates":[null]}`)
 				a, err := ask(t, client(t, serve(t, answer(200, body)), backend.vertex), form.stream)
 				if err != nil {
 					checkFailure(t, err, model.Failed)
@@ -137,10 +134,7 @@ func TestAnswersThatAreOddAndStillGood(t *testing.T) {
 		for _, form := range forms {
 			t.Run(tt.name+"/"+form.name, func(t *testing.T) {
 				t.Parallel()
-				body := tt.body
-				if form.stream {
-					body = event(body)
-				}
+				body := form.wire(tt.body)
 				a, err := ask(t, client(t, serve(t, answer(200, body)), false), form.stream)
 				if err != nil {
 					t.Fatal(err)
@@ -330,10 +324,7 @@ func TestHowAnAnswerMayEnd(t *testing.T) {
 		for _, form := range forms {
 			t.Run(tt.name+"/"+form.name, func(t *testing.T) {
 				t.Parallel()
-				body := tt.body
-				if form.stream {
-					body = event(body)
-				}
+				body := form.wire(tt.body)
 				a, err := generate(t.Context(), client(t, serve(t, answer(200, body)), false), form.stream)
 				if err != nil || a.Finish != tt.finish || a.Blocked != tt.blocked || a.Content != nil {
 					t.Errorf("finish %q, blocked %q, content %v, %v", a.Finish, a.Blocked, a.Content, err)
@@ -379,11 +370,7 @@ func TestWhatIsSent(t *testing.T) {
 				c := client(t, url, backend.vertex)
 				r := question()
 				r.Instruction, r.Temperature, r.MaxTokens, r.Tools = "Be kind.", genai.Ptr(0.5), 77, model.Declare([]tool.Tool{weather})
-				var onText func(_, _ string) error
-				if form.stream {
-					onText = dropText
-				}
-				if _, err := c.Generate(t.Context(), r, onText); err != nil {
+				if _, err := form.ask(t.Context(), c, r); err != nil {
 					t.Fatal(err)
 				}
 				verb := "generateContent"

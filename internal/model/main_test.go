@@ -152,19 +152,35 @@ func (h transport) RoundTrip(r *http.Request) (*http.Response, error) {
 	return w.Result(), nil
 }
 
-// generate asks unary or as a stream.
-func generate(ctx context.Context, c *model.Client, stream bool) (model.Answer, error) {
-	if stream {
-		return c.Generate(ctx, question(), dropText)
+// A form is a way of asking.
+type form struct {
+	name   string
+	stream bool
+}
+
+// ask asks r in this form.
+func (f form) ask(ctx context.Context, c *model.Client, r model.Request) (model.Answer, error) {
+	if f.stream {
+		return c.Generate(ctx, r, dropText)
 	}
-	return c.Generate(ctx, question(), nil)
+	return c.Generate(ctx, r, nil)
+}
+
+// wire returns an answer's body as it comes in this form.
+func (f form) wire(body string) string {
+	if f.stream {
+		return event(body)
+	}
+	return body
+}
+
+// generate asks the question, unary or as a stream.
+func generate(ctx context.Context, c *model.Client, stream bool) (model.Answer, error) {
+	return form{stream: stream}.ask(ctx, c, question())
 }
 
 // forms are the two ways of asking.
-var forms = []struct {
-	name   string
-	stream bool
-}{
+var forms = []form{
 	{"unary", false},
 	{"stream", true},
 }

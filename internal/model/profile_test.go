@@ -59,11 +59,7 @@ func TestSettingsFollowTheProfile(t *testing.T) {
 					c := client(t, gemini.URL, backend.vertex)
 					r := tt.request
 					r.Contents = question().Contents
-					var onText func(_, _ string) error
-					if form.stream {
-						onText = dropText
-					}
-					a, err := c.Generate(t.Context(), r, onText)
+					a, err := form.ask(t.Context(), c, r)
 					if err != nil {
 						t.Fatal(err)
 					}

@@ -86,11 +86,7 @@ func TestNoHistoryIsRefusedForEver(t *testing.T) {
 				defer client.Close()
 				r := question()
 				r.History = []json.RawMessage{json.RawMessage("[" + tt.history + "]")}
-				var onText func(string, string) error
-				if form.stream {
-					onText = dropText
-				}
-				a, err := client.Generate(t.Context(), r, onText)
+				a, err := form.ask(t.Context(), client, r)
 				if requests != tt.asked {
 					t.Errorf("asked %d times, want %d; last: %s", requests, tt.asked, last)
 				}
@@ -158,11 +154,7 @@ func TestArgumentsKeepTheirDigits(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer client.Close()
-			var onText func(string, string) error
-			if tt.stream {
-				onText = dropText
-			}
-			a, err := client.Generate(t.Context(), question(), onText)
+			a, err := generate(t.Context(), client, tt.stream)
 			if err != nil {
 				t.Fatal(err)
 			}

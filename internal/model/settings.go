@@ -30,7 +30,7 @@ func (c *Client) settings(r *Request) (settings *genai.GenerateContentConfig, ig
 	own := settings.ThinkingConfig
 	settings.MaxOutputTokens, settings.Temperature, settings.ThinkingConfig = int32(r.MaxTokens), nil, nil
 	// The SDK would ask again by itself, uncounted and unbounded.
-	settings.AutomaticContinuation = genai.Ptr(false)
+	settings.AutomaticContinuation = new(false)
 	if settings.ModelArmorConfig == nil {
 		settings.ModelArmorConfig = c.armor
 	}
@@ -44,7 +44,7 @@ func (c *Client) settings(r *Request) (settings *genai.GenerateContentConfig, ig
 	}
 	if r.Temperature != nil {
 		if takesSampling {
-			settings.Temperature = genai.Ptr(float32(*r.Temperature))
+			settings.Temperature = new(float32(*r.Temperature))
 		} else {
 			ignored = append(ignored, SettingTemperature)
 		}
@@ -96,7 +96,7 @@ func (r *Request) thinking(profile *models.Model, own *genai.ThinkingConfig) *ge
 	}
 	level = profile.Level(level)
 	if profile.Thinking.Budgets != nil {
-		config.ThinkingBudget = genai.Ptr(int32(profile.Thinking.Budgets[level]))
+		config.ThinkingBudget = new(int32(profile.Thinking.Budgets[level]))
 	} else {
 		config.ThinkingLevel = genai.ThinkingLevel(strings.ToUpper(string(level)))
 	}

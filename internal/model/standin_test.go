@@ -429,11 +429,7 @@ func TestSignaturesOfAnotherModel(t *testing.T) {
 				guarded(t, m, func(t *testing.T, c *model.Client) {
 					r := question()
 					r.Contents = conversation()
-					var onText func(string, string) error
-					if form.stream {
-						onText = dropText
-					}
-					a, err := c.Generate(t.Context(), r, onText)
+					a, err := form.ask(t.Context(), c, r)
 					if !slices.Equal(m.asked, tt.asked) {
 						t.Errorf("asked %q, want %q", m.asked, tt.asked)
 					}

@@ -88,7 +88,7 @@ func serve(t *testing.T, server *mcp.Server, options *mcp.StreamableHTTPOptions)
 	t.Helper()
 	r := &remote{server: server}
 	if server != nil {
-		r.handler = mcp.NewStreamableHTTPHandler(func(*http.Request) *mcp.Server { return server }, options)
+		r.handler = stream(server, options)
 	}
 	listener := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, request *http.Request) {
 		r.requests.Add(1)
@@ -126,9 +126,9 @@ func (r *remote) sent(header string) []string {
 	return values
 }
 
-// stream serves an MCP server statelessly.
-func stream(server *mcp.Server) http.Handler {
-	return mcp.NewStreamableHTTPHandler(func(*http.Request) *mcp.Server { return server }, stateless)
+// stream serves an MCP server to all.
+func stream(server *mcp.Server, options *mcp.StreamableHTTPOptions) http.Handler {
+	return mcp.NewStreamableHTTPHandler(func(*http.Request) *mcp.Server { return server }, options)
 }
 
 var stateless = &mcp.StreamableHTTPOptions{Stateless: true}
@@ -291,7 +291,7 @@ func TestALostSession(t *testing.T) {
 	for range 3 {
 		far.mu.Lock()
 		forget()
-		far.handler = older(mcp.NewStreamableHTTPHandler(func(*http.Request) *mcp.Server { return server }, nil))
+		far.handler = older(stream(server, nil))
 		far.mu.Unlock()
 		if got, err := echo.Call(t.Context(), map[string]any{"text": "hello"}); err != nil || got["text"] != "hello" {
 			t.Fatalf("%v, %v", got, err)
@@ -332,9 +332,7 @@ func TestALostSessionOfAServerThatIsAway(t *testing.T) {
 	if missing.Load() == 0 {
 		t.Error("the server was not asked within a session")
 	}
-	far.mu.Lock()
-	far.handler = older(mcp.NewStreamableHTTPHandler(func(*http.Request) *mcp.Server { return server }, nil))
-	far.mu.Unlock()
+	far.answer(older(stream(server, nil)).ServeHTTP)
 	addEcho(server, "another")
 	if got := names(set.Tools(t.Context())); !slices.Equal(got, []string{"far_another", "far_echo"}) {
 		t.Errorf("once it is back: %v", got)
@@ -552,9 +550,7 @@ func TestHostileAnswers(t *testing.T) {
 			if got := names(fresh.Tools(t.Context())); !slices.Equal(got, []string{"far_unavailable"}) {
 				t.Errorf("a list: %v", got)
 			}
-			far.mu.Lock()
-			far.handler = stream(far.server)
-			far.mu.Unlock()
+			far.answer(stream(far.server, stateless).ServeHTTP)
 			if got, err := echo.Call(t.Context(), map[string]any{"text": "again"}); err != nil || got["text"] != "again" {
 				t.Errorf("afterwards: %v, %v", got, err)
 			}

@@ -110,7 +110,7 @@ func BenchmarkTurnWithoutACall(b *testing.B) {
 	for i := range 20 {
 		addEcho(server, "echo"+strings.Repeat("x", i+1))
 	}
-	handler := httptest.NewServer(stream(server))
+	handler := httptest.NewServer(stream(server, stateless))
 	defer handler.Close()
 	set, err := mcptool.HTTP("far", handler.URL, mcptool.Refresh(time.Hour))
 	if err != nil {

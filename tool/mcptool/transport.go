@@ -146,8 +146,7 @@ func (r *reading) set(ended error) {
 // name adds to err, of a call, what its response was: too long, or read to its end and not
 // understood.
 func (r *reading) name(err error) error {
-	_, answered := errors.AsType[*jsonrpc.Error](err)
-	if err == nil || answered || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+	if !isBroken(err) {
 		return err
 	}
 	r.mu.Lock()
