@@ -7,6 +7,7 @@ import (
 	"errors"
 	"iter"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -346,12 +347,7 @@ func (s *stream) events(e invoke.Event) []a2a.Event {
 		s.texts = append(s.texts, shownText{e.At.Part, e.Part.Text})
 		return []a2a.Event{s.piece(e.Part.Text)}
 	case invoke.KindReset:
-		kept := s.texts[:0]
-		for _, t := range s.texts {
-			if t.part < e.Reset.Part {
-				kept = append(kept, t)
-			}
-		}
+		kept := slices.DeleteFunc(s.texts, func(t shownText) bool { return t.part >= e.Reset.Part })
 		s.void = s.void || len(kept) < len(s.texts)
 		s.texts = kept
 	case invoke.KindDone:

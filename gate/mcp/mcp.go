@@ -152,11 +152,8 @@ type mcpError struct {
 	} `json:"error"`
 }
 
-// The codes of JSON-RPC: a request that is none, and an error of the server's own.
-const (
-	codeInvalidRequest = -32600
-	codeServerError    = -32000
-)
+// codeServerError is JSON-RPC's code of an error of the server's own.
+const codeServerError = -32000
 
 // fail answers with an error that came before the SDK. JSON-RPC has codes for few of the
 // gate's errors, so data has the gate's own, and the HTTP status is that of the same error
@@ -171,7 +168,7 @@ func (d *door) fail(w http.ResponseWriter, r *http.Request, e *api.Error) error 
 	f.Error.Data.Details, f.Error.Data.RetryAfter = e.Details, int(e.Wait())
 	switch e.Code {
 	case api.MalformedRequest, api.RequestTooLarge, api.UnsupportedMediaType:
-		f.Error.Code = codeInvalidRequest
+		f.Error.Code = jsonrpc.CodeInvalidRequest
 	}
 	return api.WriteJSON(w, e.Status(), f)
 }

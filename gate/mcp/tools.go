@@ -142,20 +142,18 @@ func (d *door) answered(ctx context.Context, response *invoke.Response) (*sdk.Ca
 	}
 	result := &sdk.CallToolResult{Content: []sdk.Content{&sdk.TextContent{Text: response.Response}}}
 	replay(result, response)
-	out.Pending = waiting(response)
-	for _, w := range response.Pending {
-		result.Content = append(result.Content, &sdk.TextContent{Text: cannotBeAsked(w)})
-	}
+	out.Pending = waiting(result, response)
 	d.addFiles(ctx, result, response.Files)
 	// Hosts that show their model only the text must find the session in it.
 	result.Content = append(result.Content, &sdk.TextContent{Text: "session_id: " + response.SessionID})
 	return result, out
 }
 
-// waiting returns what a run waits for.
-func waiting(response *invoke.Response) (list []pending) {
+// waiting returns what a run waits for, and adds to a result that it cannot be asked here.
+func waiting(result *sdk.CallToolResult, response *invoke.Response) (list []pending) {
 	for _, w := range response.Pending {
 		list = append(list, pending{w.CallID, w.Name, w.Args, w.Question})
+		result.Content = append(result.Content, &sdk.TextContent{Text: cannotBeAsked(w)})
 	}
 	return list
 }
@@ -342,10 +340,7 @@ func (d *door) called(ctx context.Context, response *invoke.Response) *sdk.CallT
 		result.SetError(err)
 		return result
 	case len(response.Pending) > 0:
-		result.StructuredContent = map[string]any{"run_id": response.RunID, "pending": waiting(response)}
-		for _, w := range response.Pending {
-			result.Content = append(result.Content, &sdk.TextContent{Text: cannotBeAsked(w)})
-		}
+		result.StructuredContent = map[string]any{"run_id": response.RunID, "pending": waiting(result, response)}
 		return result
 	case json.Unmarshal(response.Output, &output) == nil && len(output) == 1 && json.Unmarshal(output["output"], &text) == nil && output["output"][0] == '"': // of a tool that returns a text
 	default:
