@@ -373,9 +373,7 @@ func newOwnContext(ctx adkagent.Context, call context.Context) *ownContext {
 
 // settle makes what the tool has done ADK's.
 func (c *ownContext) settle() {
-	for name, version := range c.Context.Actions().ArtifactDelta {
-		c.actions.ArtifactDelta[name] = version
-	}
+	maps.Copy(c.actions.ArtifactDelta, c.Context.Actions().ArtifactDelta)
 	setActions(c.Context, *c.actions)
 }
 

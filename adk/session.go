@@ -183,11 +183,9 @@ const stateName = "adk"
 
 // merge returns the object raw with changes.
 func merge(raw json.RawMessage, changes map[string]any) (json.RawMessage, error) {
-	object := map[string]any{}
-	if len(raw) > 0 {
-		if err := json.Unmarshal(raw, &object); err != nil {
-			return nil, errStateForm
-		}
+	object, err := objectOf(raw)
+	if err != nil {
+		return nil, err
 	}
 	maps.Copy(object, changes)
 	return json.Marshal(object)

@@ -37,6 +37,14 @@ const (
 func ownerOf(app, user string) store.Owner { return store.OwnerOf(ownerPrefix+app, "user:"+user) }
 func ownerOfApp(app string) store.Owner    { return store.OwnerOf(ownerPrefix+app, "") }
 
+// ownerOfScope returns whose the state of a scope is that is not the session's own.
+func ownerOfScope(prefix, app, user string) store.Owner {
+	if prefix == session.KeyPrefixApp {
+		return ownerOfApp(app)
+	}
+	return ownerOf(app, user)
+}
+
 func keyOf(app, user, id string) store.Key { return store.Key{Owner: ownerOf(app, user), ID: id} }
 
 // A directory has the users of an app.
@@ -149,15 +157,11 @@ func (s sessions) commit(ctx context.Context, current *store.Session, e *session
 // change changes the states of the user and of the app.
 func (s sessions) change(ctx context.Context, app, user string, delta map[string]any) error {
 	for scope, changes := range byScope(delta) {
-		owner := ownerOf(app, user)
-		switch scope {
-		case "":
+		if scope == "" {
 			continue
-		case session.KeyPrefixApp:
-			owner = ownerOfApp(app)
 		}
 		f := func(raw json.RawMessage) (json.RawMessage, error) { return merge(raw, changes) }
-		if err := store.UpdateUser(ctx, s.store, owner, stateName, time.Now(), f); err != nil {
+		if err := store.UpdateUser(ctx, s.store, ownerOfScope(scope, app, user), stateName, time.Now(), f); err != nil {
 			return err
 		}
 	}
@@ -169,11 +173,7 @@ func (s sessions) open(ctx context.Context, app, user string, meta store.Meta, l
 	c := newConversation(app, user, meta.ID, nil, func(prefix string) (map[string]any, error) {
 		switch prefix {
 		case session.KeyPrefixUser, session.KeyPrefixApp:
-			owner := ownerOf(app, user)
-			if prefix == session.KeyPrefixApp {
-				owner = ownerOfApp(app)
-			}
-			u, err := s.store.LoadUser(ctx, owner)
+			u, err := s.store.LoadUser(ctx, ownerOfScope(prefix, app, user))
 			if err != nil {
 				return nil, err
 			}

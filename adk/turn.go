@@ -135,7 +135,7 @@ func (a *app) answer(ctx context.Context, gate loop.Turn) error {
 
 // open loads the session, and returns what ADK's run begins with.
 func (a *app) open(ctx context.Context, t *turn) (*genai.Content, error) {
-	raw, err := stateIn(ctx, false)
+	raw, err := sessionState.Get(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -143,13 +143,7 @@ func (a *app) open(ctx context.Context, t *turn) (*genai.Content, error) {
 	if err != nil {
 		return nil, err
 	}
-	t.session = newConversation(a.root.Name(), string(t.Owner()), tool.From(ctx).SessionID, state, func(prefix string) (map[string]any, error) {
-		raw, err := t.load(ctx, prefix)
-		if err != nil {
-			return nil, err
-		}
-		return objectOf(raw)
-	})
+	t.session = newConversation(a.root.Name(), string(t.Owner()), tool.From(ctx).SessionID, state, func(prefix string) (map[string]any, error) { return t.load(ctx, prefix) })
 	for i, past := range t.Past() {
 		all, err := eventsOf(i, past, a.root.Name())
 		if err != nil {
@@ -169,9 +163,7 @@ func (a *app) open(ctx context.Context, t *turn) (*genai.Content, error) {
 	restoreCalls(all)
 	for _, e := range all {
 		t.session.events = append(t.session.events, e)
-		for key, value := range e.Actions.StateDelta {
-			t.session.state[key] = value
-		}
+		maps.Copy(t.session.state, e.Actions.StateDelta)
 		if e.Author == "user" { // whose message has answered what was asked before it
 			t.asks = nil
 		}
@@ -187,24 +179,31 @@ func (a *app) open(ctx context.Context, t *turn) (*genai.Content, error) {
 	}), nil
 }
 
-// stateIn returns what ADK keeps in the state of the session, or of the user.
-func stateIn(ctx context.Context, user bool) (json.RawMessage, error) {
-	if user {
-		return userState.Get(ctx)
-	}
-	return sessionState.Get(ctx)
-}
-
+// What ADK keeps in the state of the session, and of the user.
 var (
 	sessionState = tool.SessionState[json.RawMessage](stateName)
 	userState    = tool.UserState[json.RawMessage](stateName)
 )
 
-func (t *turn) load(ctx context.Context, prefix string) (json.RawMessage, error) {
-	if prefix == session.KeyPrefixUser {
-		return stateIn(ctx, true)
+// load returns the state of the user, or of the app.
+func (t *turn) load(ctx context.Context, prefix string) (map[string]any, error) {
+	load := userState.Get
+	if prefix == session.KeyPrefixApp {
+		load = func(ctx context.Context) (json.RawMessage, error) { return t.App().LoadState(ctx, true, stateName) }
 	}
-	return t.App().LoadState(ctx, true, stateName)
+	raw, err := load(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return objectOf(raw)
+}
+
+// merging returns a change of a state by which it has the changes, too.
+func merging(changes map[string]any) func(*json.RawMessage) error {
+	return func(raw *json.RawMessage) (err error) {
+		*raw, err = merge(*raw, changes)
+		return err
+	}
 }
 
 // run runs ADK's runner once.
@@ -422,7 +421,7 @@ func (t *turn) end() error {
 // in the others beside it, once it is certain that there is one.
 func (t *turn) change(delta map[string]any) error {
 	if own := byScope(delta)[""]; own != nil {
-		if err := sessionState.Update(t.ctx, func(raw *json.RawMessage) (err error) { *raw, err = merge(*raw, own); return err }); err != nil {
+		if err := sessionState.Update(t.ctx, merging(own)); err != nil {
 			return err
 		}
 	}
@@ -436,7 +435,7 @@ func (t *turn) change(delta map[string]any) error {
 	}
 	t.BeforeCommit(func(ctx context.Context) error {
 		if user != nil {
-			if err := userState.Update(ctx, func(raw *json.RawMessage) (err error) { *raw, err = merge(*raw, user); return err }); err != nil {
+			if err := userState.Update(ctx, merging(user)); err != nil {
 				return err
 			}
 		}
