@@ -313,7 +313,7 @@ func TestDocs(t *testing.T) {
 	if diff := cmp.Diff(want, string(text)); diff != "" {
 		t.Errorf("%s is not what %s has (-): cd bench && go run . -docs\n%s", page, kept, diff)
 	}
-	r, err := read("..", kept)
+	r, err := read[Results]("..", kept)
 	if err != nil {
 		t.Fatal(err)
 	}

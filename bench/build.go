@@ -6,19 +6,17 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
-	"strings"
+
+	"example.com/gatehouse/bench/internal/program"
 )
 
 // programs are the main packages below this folder.
 var programs = []string{"limit", "gatehouse", "parts", "standin"}
 
 // foreign are programs in separate modules, each in the folder of its name.
-var foreign = []string{genkitProgram, "adk-go"}
-
-const genkitProgram = "genkit"
+var foreign = []string{"genkit", "adk-go"}
 
 // A build holds the programs, built as they are deployed.
 type build struct{ dir string }
@@ -26,35 +24,23 @@ type build struct{ dir string }
 // compile builds the programs into dir. Each server is a separate program, so
 // that it starts, and weighs in memory, as nothing but itself.
 func compile(ctx context.Context, dir string, flags []string, targets []target) (build, error) {
-	args := append([]string{"build", "-o", dir + string(filepath.Separator), "-ldflags=-s -w"}, flags...)
-	for _, program := range programs {
-		args = append(args, "example.com/gatehouse/bench/"+program)
+	flags = slices.Concat([]string{"-ldflags=-s -w"}, flags, []string{"-o"})
+	args := append(slices.Clip(flags), dir+string(filepath.Separator))
+	for _, name := range programs {
+		args = append(args, "example.com/gatehouse/bench/"+name)
 	}
-	cmd := exec.CommandContext(ctx, "go", args...)
-	cmd.Dir = filepath.Join(root(), "bench")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return build{}, fmt.Errorf("go build: %w\n%s", err, out)
+	if err := program.Build(ctx, "", args...); err != nil {
+		return build{}, err
 	}
-	for _, program := range foreign {
-		if !slices.ContainsFunc(targets, func(t target) bool { return t.program == program }) {
+	for _, name := range foreign {
+		if !slices.ContainsFunc(targets, func(t target) bool { return t.program == name }) {
 			continue
 		}
-		cmd := exec.CommandContext(ctx, "go", append([]string{"build", "-C", program, "-o", filepath.Join(dir, program), "-ldflags=-s -w"}, flags...)...)
-		cmd.Dir = filepath.Join(root(), "bench")
-		if out, err := cmd.CombinedOutput(); err != nil {
-			return build{}, fmt.Errorf("building %s: %w\n%s", program, err, out)
+		if err := program.Build(ctx, name, append(slices.Clip(flags), filepath.Join(dir, name))...); err != nil {
+			return build{}, fmt.Errorf("building %s: %w", name, err)
 		}
 	}
 	return build{dir}, nil
-}
-
-// root returns the checkout's folder, which this module's go.mod names.
-func root() string {
-	out, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}", "example.com/gatehouse").Output()
-	if err != nil {
-		return ".."
-	}
-	return strings.TrimSpace(string(out))
 }
 
 func (b build) path(program string) string { return filepath.Join(b.dir, program) }

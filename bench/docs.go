@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"example.com/gatehouse/bench/internal/program"
 )
 
 // The page that shows what was measured, and the files that its tables come
@@ -20,40 +22,37 @@ const (
 	images    = "docs/img"
 )
 
-// read returns the results in a file below the root.
-func read(root, file string) (*Results, error) {
+// read returns what a file below the root holds: [Results] or [Peers].
+func read[T any](root, file string) (*T, error) {
 	raw, err := os.ReadFile(filepath.Join(root, file))
 	if err != nil {
 		return nil, err
 	}
-	r := new(Results)
-	if err := json.Unmarshal(raw, r); err != nil {
+	kept := new(T)
+	if err := json.Unmarshal(raw, kept); err != nil {
 		return nil, fmt.Errorf("%s: %w", file, err)
 	}
-	return r, nil
+	return kept, nil
 }
 
-func readPeers(root string) (*Peers, error) {
-	raw, err := os.ReadFile(filepath.Join(root, keptPeers))
+// write writes what [read] returns.
+func write(file string, value any) error {
+	raw, err := json.Marshal(value)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	p := new(Peers)
-	if err := json.Unmarshal(raw, p); err != nil {
-		return nil, fmt.Errorf("%s: %w", keptPeers, err)
-	}
-	return p, nil
+	return os.WriteFile(file, append(raw, '\n'), 0o644)
 }
 
 // document puts the tables into the page's text, each between the comments
 // <!-- bench NAME --> and <!-- end -->.
 func document(root, text string) (string, error) {
-	r, err := read(root, kept)
+	r, err := read[Results](root, kept)
 	if err != nil {
 		return "", err
 	}
 	blocks := r.tables()
-	p, err := readPeers(root)
+	p, err := read[Peers](root, keptPeers)
 	if err != nil {
 		return "", err
 	}
@@ -86,21 +85,21 @@ func document(root, text string) (string, error) {
 
 // rewrite brings the page up to date.
 func rewrite() error {
-	file := filepath.Join(root(), page)
+	file := filepath.Join(program.Root(), page)
 	text, err := os.ReadFile(file)
 	if err != nil {
 		return err
 	}
-	updated, err := document(root(), string(text))
+	updated, err := document(program.Root(), string(text))
 	if err != nil {
 		return err
 	}
-	r, err := read(root(), kept)
+	r, err := read[Results](program.Root(), kept)
 	if err != nil {
 		return err
 	}
 	p := instancesPlot(r.Instances)
-	return errors.Join(os.WriteFile(file, []byte(updated), 0o644), os.WriteFile(filepath.Join(root(), images, p.File), []byte(p.SVG()), 0o644))
+	return errors.Join(os.WriteFile(file, []byte(updated), 0o644), os.WriteFile(filepath.Join(program.Root(), images, p.File), []byte(p.SVG()), 0o644))
 }
 
 // tables are r's, by scenario and kind.

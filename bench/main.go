@@ -29,6 +29,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"example.com/gatehouse/bench/internal/program"
 )
 
 func main() {
@@ -73,7 +75,7 @@ func report(ctx context.Context, o Options, out, progress io.Writer) error {
 		}
 	}
 	if o.Keep && len(o.Configs) > 0 {
-		if err := results.keep(filepath.Join(root(), kept)); err != nil {
+		if err := results.keep(filepath.Join(program.Root(), kept)); err != nil {
 			return err
 		}
 	}
@@ -127,7 +129,7 @@ func measure(ctx context.Context, o Options, progress io.Writer) (*Results, erro
 			return nil, fmt.Errorf("peers: %w", err)
 		}
 		if o.Keep {
-			if err := results.Peers.keep(filepath.Join(root(), keptPeers)); err != nil {
+			if err := write(filepath.Join(program.Root(), keptPeers), results.Peers); err != nil {
 				return nil, err
 			}
 		}

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"example.com/gatehouse/bench/internal/program"
 )
 
 // Options configure what is measured, and for how long.
@@ -50,7 +52,7 @@ func (o *Options) pairs(t target) int {
 func full() Options {
 	return Options{
 		Rounds: 3, Pairs: 3, Duration: 1200 * time.Millisecond, AtOnce: []int{1, 64, 512}, Streams: []int{1000}, PeerStreams: 100, Starts: 5,
-		First: 20 * time.Millisecond, Gap: 250 * time.Millisecond, Steady: 65 * time.Second, Shared: 20 * time.Second, BuildFlags: []string{"-trimpath", "-tags=grpcnotrace"}, // as delivery/build has it
+		First: 20 * time.Millisecond, Gap: 250 * time.Millisecond, Steady: 65 * time.Second, Shared: 20 * time.Second, BuildFlags: program.Flags(),
 	}
 }
 
@@ -64,16 +66,12 @@ func quick() Options {
 
 // parse reads the command line.
 func parse(args []string) (Options, error) {
-	var names []string
-	for _, t := range others {
-		names = append(names, t.name)
-	}
 	o := full()
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
 	short := flags.Bool("quick", false, "take seconds; the figures are rough")
-	configs := flags.String("configs", strings.Join(names, "; "), "the configurations to compare with the limit, separated by semicolons")
+	configs := flags.String("configs", strings.Join(namesOf(others), "; "), "the configurations to compare with the limit, separated by semicolons")
 	rounds := flags.Int("rounds", 0, "how many rounds, 0 for the usual number")
-	beside := flags.String("peers", strings.Join(peerNames(), "; "), "the peers to compare with this project and the limit, separated by semicolons")
+	beside := flags.String("peers", strings.Join(namesOf(peers), "; "), "the peers to compare with this project and the limit, separated by semicolons")
 	flags.IntVar(&o.SessionTurns, "session", 0, "how many turns a unary client has in one session, 0 for a new session each turn")
 	flags.DurationVar(&o.Latency, "latency", 0, "how long the model takes for a whole answer")
 	flags.StringVar(&o.Out, "out", "", "`file` to write the results to, as JSON")
@@ -109,21 +107,26 @@ func split(list string) (names []string) {
 	return names
 }
 
-func peerNames() (names []string) {
-	for _, t := range peers {
+func namesOf(targets []target) (names []string) {
+	for _, t := range targets {
 		names = append(names, t.name)
 	}
 	return names
 }
 
+// named returns those of targets that have the names.
+func named(targets []target, names ...string) []target {
+	return slices.DeleteFunc(slices.Clone(targets), func(t target) bool { return !slices.Contains(names, t.name) })
+}
+
 func (o *Options) check() error {
 	for _, name := range o.Configs {
-		if !slices.ContainsFunc(others, func(t target) bool { return t.name == name }) {
+		if !slices.Contains(namesOf(others), name) {
 			return fmt.Errorf("there is no configuration %q", name)
 		}
 	}
 	for _, name := range o.Peers {
-		if !slices.Contains(peerNames(), name) {
+		if !slices.Contains(namesOf(peers), name) {
 			return fmt.Errorf("there is no peer %q", name)
 		}
 	}
@@ -138,13 +141,7 @@ func (o *Options) check() error {
 
 // targets are the limit and the chosen configurations.
 func (o *Options) targets() []target {
-	all := []target{limit}
-	for _, t := range others {
-		if slices.Contains(o.Configs, t.name) {
-			all = append(all, t)
-		}
-	}
-	return all
+	return append([]target{limit}, named(others, o.Configs...)...)
 }
 
 // peers are the limit, the usual deployment and the chosen peers, or none.
@@ -152,11 +149,5 @@ func (o *Options) peers() []target {
 	if len(o.Peers) == 0 {
 		return nil
 	}
-	all := []target{limit, others[slices.IndexFunc(others, func(t target) bool { return t.name == usual })]}
-	for _, t := range peers {
-		if slices.Contains(o.Peers, t.name) {
-			all = append(all, t)
-		}
-	}
-	return all
+	return slices.Concat([]target{limit}, named(others, usual), named(peers, o.Peers...))
 }

@@ -2,12 +2,10 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"maps"
-	"os"
 	"slices"
 	"strings"
 	"time"
@@ -406,13 +404,4 @@ func (p *Peers) table(columns []column) string {
 		}
 	}
 	return b.String()
-}
-
-// keep writes everything into a file.
-func (p *Peers) keep(file string) error {
-	raw, err := json.Marshal(p)
-	if err != nil {
-		return err
-	}
-	return os.WriteFile(file, append(raw, '\n'), 0o644)
 }

@@ -11,6 +11,8 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+
+	"example.com/gatehouse/bench/internal/program"
 )
 
 // A python is a server in Python: a folder below this one, and the file in it that pins
@@ -25,7 +27,7 @@ const installed = "installed.txt"
 // user's cache when the requirements are new, which takes a minute and the package index,
 // and only then.
 func (p python) install(ctx context.Context) (venv string, packages []string, err error) {
-	requirements := filepath.Join(root(), "bench", p.folder, p.requirements)
+	requirements := filepath.Join(program.Root(), "bench", p.folder, p.requirements)
 	if venv, err = p.venv(); err != nil {
 		return "", nil, err
 	}
@@ -45,8 +47,7 @@ func (p python) install(ctx context.Context) (venv string, packages []string, er
 		{filepath.Join(venv, "bin", "pip"), "freeze", "--disable-pip-version-check"},
 	} {
 		if list, err = exec.CommandContext(ctx, step[0], step[1:]...).Output(); err != nil {
-			var exit *exec.ExitError
-			if errors.As(err, &exit) {
+			if exit, ok := errors.AsType[*exec.ExitError](err); ok {
 				err = fmt.Errorf("%w: %.1000s", err, exit.Stderr)
 			}
 			return "", nil, fmt.Errorf("%s: %w", strings.Join(step[:2], " "), err)
@@ -57,7 +58,7 @@ func (p python) install(ctx context.Context) (venv string, packages []string, er
 
 // venv is the folder of p's virtual environment, which its requirements name.
 func (p python) venv() (string, error) {
-	raw, err := os.ReadFile(filepath.Join(root(), "bench", p.folder, p.requirements))
+	raw, err := os.ReadFile(filepath.Join(program.Root(), "bench", p.folder, p.requirements))
 	if err != nil {
 		return "", err
 	}
@@ -65,16 +66,16 @@ func (p python) venv() (string, error) {
 	return filepath.Join(cache, "gatehouse-bench", fmt.Sprintf("%s-%.6x", p.folder, sha256.Sum256(raw))), err
 }
 
-// command starts program of the virtual environment in a copy of p's folder, which it may
-// write to.
-func (p python) command(venv, dir, program string) (command, error) {
+// command starts the named program of the virtual environment in a copy of p's folder, which
+// it may write to.
+func (p python) command(venv, dir, name string) (command, error) {
 	work := filepath.Join(dir, filepath.Base(venv))
-	if err := os.CopyFS(work, os.DirFS(filepath.Join(root(), "bench", p.folder))); err != nil && !errors.Is(err, fs.ErrExist) {
+	if err := os.CopyFS(work, os.DirFS(filepath.Join(program.Root(), "bench", p.folder))); err != nil && !errors.Is(err, fs.ErrExist) {
 		return command{}, err
 	}
 	bin := filepath.Join(venv, "bin")
 	return command{
-		binary: filepath.Join(bin, program), dir: work,
+		binary: filepath.Join(bin, name), dir: work,
 		env: map[string]string{"PATH": bin + ":/usr/local/bin:/usr/bin:/bin", "HOME": work},
 	}, nil
 }

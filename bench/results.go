@@ -1,8 +1,6 @@
 package main
 
 import (
-	"encoding/json"
-	"os"
 	"runtime"
 	"slices"
 	"strconv"
@@ -117,11 +115,7 @@ func (r *Results) keep(file string) error {
 		}
 		kept.Comparison[i] = c
 	}
-	raw, err := json.Marshal(kept)
-	if err != nil {
-		return err
-	}
-	return os.WriteFile(file, append(raw, '\n'), 0o644)
+	return write(file, kept)
 }
 
 func sixDigits(x float64) float64 {

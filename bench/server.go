@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"example.com/gatehouse/bench/internal/control"
+	"example.com/gatehouse/bench/internal/program"
 )
 
 // A server is a separate process, so that its cost can be distinguished from what
@@ -46,7 +47,7 @@ type command struct {
 // start runs a command on a free port of this machine, with its environment and nothing
 // of our own. It does not wait until the server listens.
 func start(ctx context.Context, how command) (*server, error) {
-	port, err := freePort()
+	port, err := program.FreePort()
 	if err != nil {
 		return nil, err
 	}
@@ -83,17 +84,6 @@ func start(ctx context.Context, how command) (*server, error) {
 		close(s.exited)
 	}()
 	return s, nil
-}
-
-// freePort is one that nothing listened at a moment ago: the framework can't be
-// told to choose.
-func freePort() (int, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return 0, err
-	}
-	defer func() { _ = l.Close() }()
-	return l.Addr().(*net.TCPAddr).Port, nil
 }
 
 // errPortTaken means that another program took the free port before the server.

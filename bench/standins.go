@@ -8,6 +8,7 @@ import (
 	"hash/crc32"
 	"io"
 	"net"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -48,11 +49,7 @@ func startStandins(targets []target) (s *standins, err error) {
 	if s.sink, err = s.serve(grpc.NewServer(grpc.ForceServerCodecV2(raw{}), grpc.UnknownServiceHandler(swallow))); err != nil {
 		return nil, err
 	}
-	needed := false
-	for _, t := range targets {
-		needed = needed || t.emulator
-	}
-	if !needed {
+	if !slices.ContainsFunc(targets, func(t target) bool { return t.emulator }) {
 		return s, nil
 	}
 	secrets := grpc.NewServer()
@@ -234,10 +231,9 @@ func (p *proxy) count(method string, message []byte) {
 		var r firestorepb.CommitRequest
 		if proto.Unmarshal(message, &r) == nil {
 			n.Writes = float64(len(r.Writes))
-			for _, w := range r.Writes {
-				name := w.GetUpdate().GetName() + w.GetDelete() + w.GetTransform().GetDocument()
-				collection = collectionOf(name)
-				break
+			if len(r.Writes) > 0 {
+				w := r.Writes[0]
+				collection = collectionOf(w.GetUpdate().GetName() + w.GetDelete() + w.GetTransform().GetDocument())
 			}
 		}
 	case "BatchGetDocuments":

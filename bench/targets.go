@@ -29,13 +29,10 @@ var standin = target{name: "the model itself", program: "standin", dialect: gemi
 // limit is what the others are compared with.
 var limit = target{name: "limit", program: "limit", dialect: invoke, env: map[string]string{"GEMINI_API_KEY": "x"}}
 
-// genkit is another server that does the job.
-var genkit = target{name: "Genkit", program: genkitProgram, env: map[string]string{"GEMINI_API_KEY": "x"}, dialect: flow}
-
 // peers are what people would pick instead. Those in Python are measured a second time
 // with the faster loop and client that their documentation recommends; LiteLLM comes with both.
 var peers = []target{
-	genkit,
+	{name: "Genkit", program: "genkit", env: map[string]string{"GEMINI_API_KEY": "x"}, dialect: flow},
 	{name: "ADK for Go", program: "adk-go", env: map[string]string{"GOOGLE_API_KEY": "x"}, dialect: adkGo, keeps: true},
 	adkInPython("ADK for Python", "requirements.txt"),
 	adkInPython("ADK for Python, uvicorn[standard], google-genai[aiohttp]", "requirements-fast.txt"),

@@ -134,7 +134,8 @@ func read(file string) (plots []plot.Plot, err error) {
 	if err != nil {
 		return nil, err
 	}
-	return plots, json.Unmarshal(raw, &plots)
+	err = json.Unmarshal(raw, &plots)
+	return plots, err
 }
 
 func draw(plots []plot.Plot, images string) error {

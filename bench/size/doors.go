@@ -3,9 +3,9 @@ package main
 import (
 	"bytes"
 	"cmp"
+	"context"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -14,6 +14,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"example.com/gatehouse/bench/internal/program"
 )
 
 // doors are the packages of the doors, below gate, with the names that the table has.
@@ -57,9 +59,9 @@ func writeDoors(dir string, starts int, out io.Writer) error {
 		sets = append(sets, linked{name: d.name})
 	}
 	sets = append(sets, linked{name: "all"})
-	bench, err := folder()
+	var err error
 	for i := 0; err == nil && i < len(sets); i++ {
-		err = sets[i].build(bench, filepath.Join(dir, strconv.Itoa(i)))
+		err = sets[i].build(filepath.Join(dir, strconv.Itoa(i)))
 	}
 	for i := 0; err == nil && i < starts*len(sets); i++ {
 		err = sets[i%len(sets)].start()
@@ -81,7 +83,7 @@ func median[T cmp.Ordered](all []T) T {
 }
 
 // build builds the program in dir, as the buildpack does, and stripped.
-func (l *linked) build(bench, dir string) error {
+func (l *linked) build(dir string) error {
 	var imports, options string
 	for _, d := range doors {
 		if l.name != "all" && l.name != d.name {
@@ -89,7 +91,7 @@ func (l *linked) build(bench, dir string) error {
 		}
 		imports += "\t\"example.com/gatehouse/gate/" + d.pkg + "\"\n"
 		options += ", " + d.pkg + ".Door()"
-		files, err := filepath.Glob(filepath.Join(bench, "../gate", d.pkg, "*.go"))
+		files, err := filepath.Glob(filepath.Join(program.Root(), "gate", d.pkg, "*.go"))
 		if err != nil {
 			return err
 		}
@@ -111,10 +113,8 @@ func (l *linked) build(bench, dir string) error {
 	if err := os.WriteFile(main, fmt.Appendf(nil, source, imports, options), 0o600); err != nil {
 		return err
 	}
-	cmd := exec.Command("go", "build", "-trimpath", "-tags=grpcnotrace", "-ldflags=-s -w", "-o", l.path, main)
-	cmd.Dir = bench // whose go.mod the imports are found by
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("go build: %w\n%s", err, out)
+	if err := program.Build(context.Background(), "", append(program.Flags(), "-ldflags=-s -w", "-o", l.path, main)...); err != nil {
+		return err
 	}
 	info, err := os.Stat(l.path)
 	if err == nil {
@@ -126,22 +126,16 @@ func (l *linked) build(bench, dir string) error {
 // start starts the program, asks it until it has answered, ends it, and notes what that
 // took.
 func (l *linked) start() error {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return err
-	}
-	address := listener.Addr().String()
-	_ = listener.Close() // the framework cannot be told to choose a port
-	_, port, err := net.SplitHostPort(address)
+	port, err := program.FreePort()
 	if err != nil {
 		return err
 	}
 	cmd := exec.Command(l.path)
-	cmd.Env = []string{"PORT=" + port, "FUNCTION_TARGET=invoke", "ENVIRONMENT=test", "AUTH=none", "GEMINI_API_KEY=x", "SESSION_STORE=memory"}
+	cmd.Env = []string{fmt.Sprintf("PORT=%d", port), "FUNCTION_TARGET=invoke", "ENVIRONMENT=test", "AUTH=none", "GEMINI_API_KEY=x", "SESSION_STORE=memory"}
 	if err := cmd.Start(); err != nil {
 		return err
 	}
-	err = answers("http://" + address)
+	err = answers(fmt.Sprintf("http://127.0.0.1:%d", port))
 	status, statusErr := os.ReadFile(fmt.Sprintf("/proc/%d/status", cmd.Process.Pid)) // proc_pid_status(5)
 	_ = cmd.Process.Kill()
 	_ = cmd.Wait() // it was killed

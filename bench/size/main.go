@@ -17,6 +17,7 @@ import (
 	"bufio"
 	"bytes"
 	"cmp"
+	"context"
 	"encoding/json"
 	"errors"
 	"flag"
@@ -29,6 +30,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"example.com/gatehouse/bench/internal/program"
 )
 
 func main() {
@@ -54,25 +57,22 @@ func run(update, onlyParts, onlyDoors bool, out io.Writer) error {
 	if onlyDoors {
 		return writeDoors(dir, 21, out)
 	}
-	program := filepath.Join(dir, "gatehouse")
-	if out, err := exec.Command("go", "build", "-trimpath", "-tags=grpcnotrace", "-o", program, "example.com/gatehouse/bench/gatehouse").CombinedOutput(); err != nil {
-		return fmt.Errorf("go build: %w\n%s", err, out)
+	built := filepath.Join(dir, "gatehouse")
+	if err := program.Build(context.Background(), "", append(program.Flags(), "-o", built, "./gatehouse")...); err != nil {
+		return err
 	}
 	if onlyParts {
-		return writeParts(program, out)
+		return writeParts(built, out)
 	}
-	now, err := weigh(program)
+	now, err := weigh(built)
 	if err != nil {
 		return err
 	}
-	bench, err := folder()
-	if err != nil {
-		return err
-	}
+	file := filepath.Join(program.Root(), "bench", baseline)
 	if update {
-		return os.WriteFile(filepath.Join(bench, baseline), now.text(), 0o644)
+		return os.WriteFile(file, now.text(), 0o644)
 	}
-	raw, err := os.ReadFile(filepath.Join(bench, baseline))
+	raw, err := os.ReadFile(file)
 	if err != nil {
 		return err
 	}
@@ -85,12 +85,6 @@ func run(update, onlyParts, onlyDoors bool, out io.Writer) error {
 		err = errors.New("the program has grown beyond bench/size.txt; if that is meant: cd bench && go run ./size -update")
 	}
 	return err
-}
-
-// folder returns the benchmark's folder.
-func folder() (string, error) {
-	out, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}", "example.com/gatehouse/bench").Output()
-	return strings.TrimSpace(string(out)), err
 }
 
 // The kinds of weights.
