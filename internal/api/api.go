@@ -144,12 +144,11 @@ func WriteError(w http.ResponseWriter, r *http.Request, e *Error) error {
 // show the body of a failed response to a person as it is, and with the envelope to those
 // that name application/json in Accept.
 func WriteSentence(w http.ResponseWriter, r *http.Request, e *Error) error {
-	if namesJSON(r) {
+	if accepted(r, "application/*", "application/json").named() {
 		return WriteError(w, r, e)
 	}
 	e.SetHeader(w.Header())
-	h := w.Header()
-	h.Set("Content-Type", "text/plain; charset=utf-8")
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	w.WriteHeader(e.Status())
 	_, _ = io.WriteString(w, e.Sentence())
 	return nil

@@ -193,8 +193,6 @@ func checkForm(raw []byte) error {
 	for {
 		_, err := d.ReadToken()
 		switch {
-		case errors.Is(err, io.EOF) && d.InputOffset() > 0 && d.StackDepth() == 0 && hasValue(raw):
-			return nil
 		case errors.Is(err, jsontext.ErrDuplicateName):
 			return Malformed("body", "must not name a field twice")
 		case err != nil:
@@ -227,8 +225,6 @@ func CheckRPC(raw []byte) error {
 	}
 	return nil
 }
-
-func hasValue(raw []byte) bool { return len(bytes.TrimSpace(raw)) > 0 }
 
 // wrongValue is the issue of a field that may be one of the client's own making.
 const wrongValue = "has a value of the wrong type or size"

@@ -2,6 +2,7 @@ package api
 
 import (
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -11,54 +12,20 @@ import (
 // preferStream, that it named the event stream and prefers it to JSON. Without the
 // header everything is accepted.
 func Negotiate(r *http.Request) (json, stream, preferStream bool) {
-	values := r.Header.Values("Accept")
-	if strings.TrimSpace(strings.Join(values, "")) == "" {
+	if strings.TrimSpace(strings.Join(r.Header.Values("Accept"), "")) == "" {
 		return true, true, false
 	}
-	jsonQ := quality{specificity: -1}
-	streamQ := quality{specificity: -1}
-	for _, value := range values {
-		for item := range strings.SplitSeq(value, ",") {
-			mediaRange, params, _ := strings.Cut(item, ";")
-			mediaRange = strings.ToLower(strings.TrimSpace(mediaRange))
-			q := weight(params)
-			jsonQ.match(mediaRange, "application", "json", q)
-			streamQ.match(mediaRange, "text", "event-stream", q)
-		}
-	}
-	named := streamQ.specificity == 2 && streamQ.q > 0
-	better := streamQ.q > jsonQ.q || streamQ.q == jsonQ.q && jsonQ.specificity < 2
-	return jsonQ.q > 0, streamQ.q > 0, named && better
+	j, s := accepted(r, "application/*", "application/json"), accepted(r, "text/*", "text/event-stream")
+	better := s.q > j.q || s.q == j.q && j.specificity < 2
+	return j.q > 0, s.q > 0, s.named() && better
 }
 
 // PrefersHTML reports whether the client named text/html in its Accept header and
 // likes it no less than JSON, as browsers do for a page. One that takes
 // everything, as curl does, did not.
 func PrefersHTML(r *http.Request) bool {
-	html := quality{specificity: -1}
-	json := quality{specificity: -1}
-	for _, value := range r.Header.Values("Accept") {
-		for item := range strings.SplitSeq(value, ",") {
-			mediaRange, params, _ := strings.Cut(item, ";")
-			mediaRange = strings.ToLower(strings.TrimSpace(mediaRange))
-			q := weight(params)
-			html.match(mediaRange, "text", "html", q)
-			json.match(mediaRange, "application", "json", q)
-		}
-	}
-	return html.specificity == 2 && html.q > 0 && html.q >= json.q
-}
-
-// namesJSON reports whether the client named application/json in its Accept header.
-func namesJSON(r *http.Request) bool {
-	json := quality{specificity: -1}
-	for _, value := range r.Header.Values("Accept") {
-		for item := range strings.SplitSeq(value, ",") {
-			mediaRange, params, _ := strings.Cut(item, ";")
-			json.match(strings.ToLower(strings.TrimSpace(mediaRange)), "application", "json", weight(params))
-		}
-	}
-	return json.specificity == 2 && json.q > 0
+	html := accepted(r, "text/*", "text/html")
+	return html.named() && html.q >= accepted(r, "application/*", "application/json").q
 }
 
 // A quality is the weight of the most specific range that matched a type.
@@ -67,20 +34,24 @@ type quality struct {
 	specificity int // 2: type/subtype, 1: type/*, 0: */*, -1: nothing matched
 }
 
-func (c *quality) match(mediaRange, typ, subtype string, q float64) {
-	specificity := -1
-	switch mediaRange {
-	case typ + "/" + subtype:
-		specificity = 2
-	case typ + "/*":
-		specificity = 1
-	case "*/*":
-		specificity = 0
+// accepted returns how the Accept header weighs a type, of the given kind.
+func accepted(r *http.Request, kind, typ string) quality {
+	best := quality{specificity: -1}
+	ranges := []string{"*/*", kind, typ} // by their specificity
+	for _, value := range r.Header.Values("Accept") {
+		for item := range strings.SplitSeq(value, ",") {
+			mediaRange, params, _ := strings.Cut(item, ";")
+			specificity, q := slices.Index(ranges, strings.ToLower(strings.TrimSpace(mediaRange))), weight(params)
+			if specificity > best.specificity || specificity >= 0 && specificity == best.specificity && q > best.q {
+				best = quality{q, specificity}
+			}
+		}
 	}
-	if specificity > c.specificity || specificity == c.specificity && specificity >= 0 && q > c.q {
-		c.q, c.specificity = q, specificity
-	}
+	return best
 }
+
+// named reports whether the type itself is accepted, and not just a range of types.
+func (c quality) named() bool { return c.specificity == 2 && c.q > 0 }
 
 // weight is the q of a media range's parameters, 1 without one, 0 when it
 // cannot be read.
