@@ -4,10 +4,12 @@ import (
 	"bytes"
 	"compress/gzip"
 	"crypto/sha256"
+	"embed"
 	"encoding/base64"
 	"fmt"
 	"io"
 	"net/http"
+	"path"
 	"slices"
 	"strconv"
 	"strings"
@@ -33,15 +35,61 @@ func NewFile(media string, content []byte) (*File, error) {
 	if err := writer.Close(); err != nil {
 		return nil, err
 	}
-	f := NewPackedFile(media, packed.Bytes())
+	f := newPackedFile(media, packed.Bytes())
 	f.plain = content
 	return f, nil
 }
 
-// NewPackedFile returns the file whose content is packed by gzip already.
-func NewPackedFile(media string, packed []byte) *File {
+// newPackedFile returns the file whose content is packed by gzip already.
+func newPackedFile(media string, packed []byte) *File {
 	sum := sha256.Sum256(packed)
 	return &File{media: media, packed: packed, tag: base64.RawURLEncoding.EncodeToString(sum[:12])}
+}
+
+// mediaTypes are those of a page's files, by the ends of their names.
+var mediaTypes = map[string]string{
+	".html": "text/html; charset=utf-8",
+	".js":   "text/javascript; charset=utf-8",
+	".css":  "text/css; charset=utf-8",
+	".svg":  "image/svg+xml",
+}
+
+// PageFiles returns a function that returns the files of a page: those of a directory by
+// their names, of one that is packed by gzip already without ".gz", and not_found for any
+// other name. They are made at the first call.
+func PageFiles(files embed.FS, dir string) func(name string) (*File, error) {
+	all := sync.OnceValues(func() (map[string]*File, error) {
+		entries, err := files.ReadDir(dir)
+		if err != nil {
+			return nil, err
+		}
+		all := make(map[string]*File, len(entries))
+		for _, entry := range entries {
+			content, err := files.ReadFile(path.Join(dir, entry.Name()))
+			if err != nil {
+				return nil, err
+			}
+			name, packed := strings.CutSuffix(entry.Name(), ".gz")
+			media := mediaTypes[path.Ext(name)]
+			if packed {
+				all[name] = newPackedFile(media, content)
+			} else if all[name], err = NewFile(media, content); err != nil {
+				return nil, err
+			}
+		}
+		return all, nil
+	})
+	return func(name string) (*File, error) {
+		all, err := all()
+		if err != nil {
+			return nil, fmt.Errorf("reading the files of a page: %w", err)
+		}
+		f, ok := all[name]
+		if !ok {
+			return nil, Fail(NotFound, nil)
+		}
+		return f, nil
+	}
 }
 
 // Serve answers with the file, or with 304 where the client has a copy that still

@@ -17,17 +17,16 @@ package playground
 
 import (
 	"embed"
-	"fmt"
 	"net/http"
-	"path"
 	"slices"
-	"sync"
 
 	"example.com/gatehouse/internal/api"
 )
 
 //go:embed page
 var files embed.FS
+
+var file = api.PageFiles(files, "page")
 
 // policy is the page's Content-Security-Policy: its own files and its own
 // service, and nothing inline.
@@ -43,13 +42,6 @@ const policy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src
 const searchesPolicy = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'self'"
 
 const searches = "searches.html"
-
-var types = map[string]string{
-	".html": "text/html; charset=utf-8",
-	".js":   "text/javascript; charset=utf-8",
-	".css":  "text/css; charset=utf-8",
-	".svg":  "image/svg+xml",
-}
 
 // An Agent is what the page shows of the agent to callers who may ask it.
 type Agent struct {
@@ -78,7 +70,7 @@ func Add(routes []api.Route, about Agent) []api.Route {
 	all := slices.Clone(routes)
 	for i, route := range all {
 		if route.Pattern() == "GET /" {
-			all[i].Media, all[i].Handler = types[".html"], page(route.Handler) // page looks at Accept itself
+			all[i].Media, all[i].Handler = "text/html", page(route.Handler) // page looks at Accept itself
 		}
 	}
 	return append(all, api.Route{
@@ -112,35 +104,12 @@ func asset(w http.ResponseWriter, r *http.Request) error {
 	return serve(w, r, name)
 }
 
-// pack reads the page's files, at the first request for one of them.
-var pack = sync.OnceValues(func() (map[string]*api.File, error) {
-	entries, err := files.ReadDir("page")
-	if err != nil {
-		return nil, err
-	}
-	all := make(map[string]*api.File, len(entries))
-	for _, entry := range entries {
-		content, err := files.ReadFile("page/" + entry.Name())
-		if err != nil {
-			return nil, err
-		}
-		if all[entry.Name()], err = api.NewFile(types[path.Ext(entry.Name())], content); err != nil {
-			return nil, err
-		}
-	}
-	return all, nil
-})
-
 // serve answers with a file. A browser may keep it, and revalidates it each time, so
 // that a deployment is seen at once.
 func serve(w http.ResponseWriter, r *http.Request, name string) error {
-	all, err := pack()
+	f, err := file(name)
 	if err != nil {
-		return fmt.Errorf("reading the playground's files: %w", err)
-	}
-	f, ok := all[name]
-	if !ok {
-		return api.Fail(api.NotFound, nil)
+		return err
 	}
 	h := w.Header()
 	h.Set("Content-Security-Policy", policy)
