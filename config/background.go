@@ -16,10 +16,12 @@ import (
 // (https://cloud.google.com/tasks/docs/reference/rpc/google.cloud.tasks.v2#task).
 const maxRunTimeout = 29 * time.Minute
 
-// Patterns of what is rarely set: they are compiled only for a value.
+// Patterns of what is rarely set, without the most bytes: they are compiled only for a value.
 const (
 	queueName      = `^projects/[^/\s]+/locations/[a-z0-9-]+/queues/[A-Za-z0-9-]+$`
 	serviceAccount = `^[a-z0-9-]+@[a-z0-9.:-]+\.gserviceaccount\.com$`
+	headerName     = `^[Xx]-[A-Za-z0-9-]+$`
+	bucketName     = `^[a-z0-9][a-z0-9._-]+[a-z0-9]$` // https://cloud.google.com/storage/docs/buckets#naming
 	hostName       = `^([a-z0-9]([a-z0-9-]*[a-z0-9])?\.)+[a-z]([a-z0-9-]*[a-z0-9])?$`
 )
 

@@ -231,7 +231,7 @@ func shape(text string) string {
 // session's name.
 func (r *reader) conversationHeaders(names []string) {
 	for _, name := range names {
-		if !headerName.MatchString(name) || len(name) > 64 {
+		if !matches(headerName, name) || len(name) > 64 {
 			r.problem("CONVERSATION_HEADERS", "must list names of headers that begin with X-, such as X-OpenWebUI-Chat-Id")
 			return
 		}
@@ -250,33 +250,35 @@ func list(text string) []string {
 	return items
 }
 
-// The forms of names, without their lengths. Bucket names:
-// https://cloud.google.com/storage/docs/buckets#naming.
+// The forms of names that are always set, without their lengths.
 var (
-	environmentName = regexp.MustCompile(`^[a-z][a-z0-9-]{0,31}$`)
+	environmentName = regexp.MustCompile(`^[a-z][a-z0-9-]*$`)
 	modelName       = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._/@-]*$`)
 	auditLogName    = regexp.MustCompile(`^[A-Za-z0-9._/-]+$`)
-	headerName      = regexp.MustCompile(`^[Xx]-[A-Za-z0-9-]+$`)
-	bucketName      = regexp.MustCompile(`^[a-z0-9][a-z0-9._-]+[a-z0-9]$`)
 )
 
 // The most bytes of these names. In the expressions they would unroll into
 // hundreds of states, milliseconds of every cold start.
 const (
-	maxModelName    = 128
-	maxAuditLogName = 512
-	maxBucketName   = 222
+	maxEnvironmentName = 32
+	maxModelName       = 128
+	maxAuditLogName    = 512
+	maxBucketName      = 222
 )
+
+func isModelName(name string) bool { return len(name) <= maxModelName && modelName.MatchString(name) }
+
+func isBucketName(name string) bool { return len(name) <= maxBucketName && matches(bucketName, name) }
 
 // files reads what files a request may carry, and where they are kept.
 func (r *reader) files(c *Config, v *variables) {
 	c.FileBuckets = list(v.FileBuckets)
 	for _, name := range c.FileBuckets {
-		if !bucketName.MatchString(name) || len(name) > maxBucketName {
+		if !isBucketName(name) {
 			r.problem("FILE_BUCKETS", "%s is not the name of a bucket; name buckets without gs:// and without a path", shape(name))
 		}
 	}
-	if c.FilesBucket != "" && (!bucketName.MatchString(c.FilesBucket) || len(c.FilesBucket) > maxBucketName) {
+	if c.FilesBucket != "" && !isBucketName(c.FilesBucket) {
 		r.problem("FILES_BUCKET", "%s is not the name of a bucket; name one without gs:// and without a path", shape(c.FilesBucket))
 	}
 	// The service's identity reads both kinds of buckets, and a gs:// address has no owner:
@@ -299,7 +301,7 @@ func (r *reader) environment(c *Config) {
 			c.Environment = "production"
 		}
 	}
-	if !environmentName.MatchString(c.Environment) {
+	if len(c.Environment) > maxEnvironmentName || !environmentName.MatchString(c.Environment) {
 		r.problem("ENVIRONMENT", "%s is not a lower-case word such as production or development", shape(c.Environment))
 	}
 }
@@ -331,7 +333,7 @@ func (r *reader) models(c *Config, fallbacks, allowed string) {
 		c.ModelFallbacks = list(fallbacks)
 	}
 	for _, name := range append([]string{c.Model}, c.ModelFallbacks...) {
-		if len(name) > maxModelName || !modelName.MatchString(name) {
+		if !isModelName(name) {
 			variable := "MODEL_FALLBACKS"
 			if name == c.Model {
 				variable = "MODEL"
@@ -353,7 +355,7 @@ func (r *reader) models(c *Config, fallbacks, allowed string) {
 	}
 	for i, name := range c.ModelsAllowed {
 		switch {
-		case len(name) > maxModelName || !modelName.MatchString(name):
+		case !isModelName(name):
 			r.problem("MODELS_ALLOWED", "%s is not a model's name; set one such as %s", shape(name), table.Default)
 		case slices.Contains(c.ModelsAllowed[:i], name):
 			r.problem("MODELS_ALLOWED", "%s is there twice", shape(name))
