@@ -23,7 +23,6 @@ func writeModels(out io.Writer, table *models.Table, day time.Time) error {
 	})
 	for _, name := range names {
 		m := table.Models[name]
-		sampling := string(m.Sampling)
 		ends := "not announced"
 		if !m.Ends.IsZero() {
 			ends = m.Ends.String()
@@ -31,7 +30,7 @@ func writeModels(out io.Writer, table *models.Table, day time.Time) error {
 		if !m.Closed.IsZero() {
 			ends += ", closed to new projects on " + m.Closed.String()
 		}
-		fmt.Fprintf(t, "| `%s`\t| %s\t| %s\t| %s\t| %s\t| %s\t| %s\t| %s\t|\n", name, prices(m, day), thinking(m), sampling, search(m), combines(m), ends, cmp.Or(m.Successor, "none"))
+		fmt.Fprintf(t, "| `%s`\t| %s\t| %s\t| %s\t| %s\t| %s\t| %s\t| %s\t|\n", name, prices(m, day), thinking(m), m.Sampling, search(m), combines(m), ends, cmp.Or(m.Successor, "none"))
 	}
 	if err := t.Flush(); err != nil {
 		return err

@@ -36,18 +36,15 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	err := run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr)
 	stop()
-	if err == nil {
-		return
-	}
-	if !errors.Is(err, flag.ErrHelp) {
-		fmt.Fprintln(os.Stderr, "gate:", err)
-	}
-	var failed *deploy.Error
 	switch {
-	case errors.As(err, &failed):
-		os.Exit(failed.Code)
+	case err == nil:
+		return
 	case errors.Is(err, flag.ErrHelp):
 		os.Exit(deploy.CodeUsage)
+	}
+	fmt.Fprintln(os.Stderr, "gate:", err)
+	if failed, ok := errors.AsType[*deploy.Error](err); ok {
+		os.Exit(failed.Code)
 	}
 	os.Exit(1)
 }

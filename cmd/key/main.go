@@ -38,33 +38,19 @@ func main() {
 		flag.Usage()
 		os.Exit(2)
 	}
-	name := flag.Arg(0)
-	if *forWebhooks {
-		secret, entry, err := makeSecret(name)
-		if err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			os.Exit(1)
-		}
-		fmt.Fprintf(os.Stderr, "The entry for the secret webhook-secrets, a JSON list of such entries; it holds the secret itself:\n\n  %s\n\nThe secret, for the receiver:\n\n", entry)
-		fmt.Println(secret)
-		return
+	create, text := make256, "The entry for API_KEYS or its secret, a JSON list of such entries:\n\n  %s\n\nThe key, to be sent as X-API-Key:\n\n"
+	switch {
+	case *forWebhooks:
+		create, text = makeSecret, "The entry for the secret webhook-secrets, a JSON list of such entries; it holds the secret itself:\n\n  %s\n\nThe secret, for the receiver:\n\n"
+	case *forCard:
+		create, text = makeCardKey, "The entry for the secret card-keys, {\"keys\": [ENTRY, ...]}; it holds the private key:\n\n  %s\n\nThe public key, an entry of the JWK set that those read who verify:\n\n"
 	}
-	if *forCard {
-		public, entry, err := makeCardKey(name)
-		if err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			os.Exit(1)
-		}
-		fmt.Fprintf(os.Stderr, "The entry for the secret card-keys, {\"keys\": [ENTRY, ...]}; it holds the private key:\n\n  %s\n\nThe public key, an entry of the JWK set that those read who verify:\n\n", entry)
-		fmt.Printf("%s\n", public)
-		return
-	}
-	key, entry, err := make256(name)
+	key, entry, err := create(flag.Arg(0))
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
-	fmt.Fprintf(os.Stderr, "The entry for API_KEYS or its secret, a JSON list of such entries:\n\n  %s\n\nThe key, to be sent as X-API-Key:\n\n", entry)
+	fmt.Fprintf(os.Stderr, text, entry)
 	fmt.Println(key)
 }
 
@@ -106,20 +92,21 @@ func makeSecret(name string) (secret string, entry []byte, err error) {
 
 // makeCardKey returns a key for ES256 that signs the agent's card: its public half, and its
 // entry.
-func makeCardKey(name string) (public, entry []byte, err error) {
+func makeCardKey(name string) (public string, entry []byte, err error) {
 	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
-		return nil, nil, err
+		return "", nil, err
 	}
 	key := jose.JSONWebKey{Key: private, KeyID: name, Algorithm: string(jose.ES256), Use: "sig"}
 	if entry, err = key.MarshalJSON(); err != nil {
-		return nil, nil, err
+		return "", nil, err
 	}
-	if public, err = key.Public().MarshalJSON(); err != nil {
-		return nil, nil, err
+	half, err := key.Public().MarshalJSON()
+	if err != nil {
+		return "", nil, err
 	}
 	if _, err := jws.ParseKeys(fmt.Appendf(nil, `{"keys": [%s]}`, entry)); err != nil {
-		return nil, nil, err
+		return "", nil, err
 	}
-	return public, entry, nil
+	return string(half), entry, nil
 }

@@ -76,7 +76,7 @@ func TestACardKeyFitsItsEntry(t *testing.T) {
 		t.Fatal(err)
 	}
 	var key jose.JSONWebKey
-	if err := key.UnmarshalJSON(public); err != nil || !key.IsPublic() {
+	if err := key.UnmarshalJSON([]byte(public)); err != nil || !key.IsPublic() {
 		t.Fatalf("%s: %v", public, err)
 	}
 	if _, err := signed.Verify(key); err != nil {

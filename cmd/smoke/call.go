@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"strings"
 	"time"
@@ -64,9 +65,7 @@ func (d *deployment) do(ctx context.Context, base, method, path, body string, he
 	if err != nil {
 		return nil, err
 	}
-	for name, values := range header {
-		request.Header[name] = values
-	}
+	maps.Copy(request.Header, header)
 	if body != "" {
 		request.Header.Set("Content-Type", "application/json")
 	}

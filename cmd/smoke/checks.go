@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/http"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 )
@@ -219,15 +220,9 @@ func (d *deployment) delete(ctx context.Context) (string, error) {
 // remember records a session to be deleted at the end.
 func (d *deployment) remember(a answer) {
 	id := a.Data.SessionID
-	if !idPattern.MatchString(id) {
-		return
+	if idPattern.MatchString(id) && !slices.Contains(d.sessions, id) {
+		d.sessions = append(d.sessions, id)
 	}
-	for _, known := range d.sessions {
-		if known == id {
-			return
-		}
-	}
-	d.sessions = append(d.sessions, id)
 }
 
 // isTurn returns an error unless a is the session's turn of this number.
@@ -245,11 +240,8 @@ func (a answer) isTurn(number int) error {
 		return errors.New("it counts no tokens")
 	case a.RequestID == "":
 		return errors.New("it has no request_id")
-	}
-	for _, warning := range a.Data.Warnings {
-		if warning == "session_not_saved" {
-			return errors.New("the turn was not saved")
-		}
+	case slices.Contains(a.Data.Warnings, "session_not_saved"):
+		return errors.New("the turn was not saved")
 	}
 	return nil
 }

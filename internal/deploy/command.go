@@ -171,12 +171,11 @@ func (c *commands) untilSpread(ctx context.Context, do func() error) error {
 			return err
 		}
 	}
-	if err := do(); spreading(err) {
+	err := do()
+	if spreading(err) {
 		return &Error{Code: CodeNotYet, Err: fmt.Errorf("%w\nIt is refused still, %d attempts later: your account lacks the role, or it needs more time. Run the same command again then", err, len(pauses))}
-	} else if err != nil {
-		return err
 	}
-	return nil
+	return err
 }
 
 // spreading reports whether err may disappear once roles have propagated. It looks at

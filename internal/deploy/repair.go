@@ -124,18 +124,16 @@ func (d *deployment) adopt(ctx context.Context, p terraformPlan) (bool, error) {
 			continue
 		}
 		status, err := d.service(ctx, name, location)
-		if err != nil || status == nil {
-			if err != nil {
-				return false, err
-			}
+		switch {
+		case err != nil:
+			return false, err
+		case status == nil:
 			continue
-		}
 		// The module labels what it makes with its prefix. Without this check a deployment
 		// could take over, or delete, another team's service of the same name.
-		if status.Metadata.Labels["app"] != d.prefix {
+		case status.Metadata.Labels["app"] != d.prefix:
 			return false, errorf(CodeRefused, "a Cloud Run service %s in %s is there already, and is not this agent's. Set another prefix, or remove it", name, location)
-		}
-		if status.Status.LatestReady == "" {
+		case status.Status.LatestReady == "":
 			fmt.Fprintf(d.out, "The service %s is there, unknown to the state, and never started; it is deleted and made again.\n", name)
 			if err := d.run(ctx, "gcloud", "run", "services", "delete", name, "--project", d.Project, "--region", location, "--quiet"); err != nil {
 				return false, err

@@ -306,23 +306,18 @@ func (d *deployment) apply(ctx context.Context) error {
 	})
 }
 
-// approve asks for approval of a plan, unless approved has it, and records it there: one
-// answer is valid for all attempts of a step.
+// approve asks the person who runs this for approval of a plan, unless approved has it, and
+// records it there: one answer is valid for all attempts of a step. Input that ends without
+// an answer, as in a script, is a no.
 func (d *deployment) approve(approved *bool) error {
 	if *approved || d.dryRun {
 		return nil
 	}
-	if !d.agreed() {
+	fmt.Fprint(d.out, "\nApply this plan? Only \"yes\" applies it: ")
+	line, _ := bufio.NewReader(d.in).ReadString('\n')
+	if strings.TrimSpace(line) != "yes" {
 		return errors.New("the plan was not approved; nothing was applied")
 	}
 	*approved = true
 	return nil
-}
-
-// agreed asks the person who runs this for approval. Input that ends without an answer, as
-// in a script, is a no.
-func (d *deployment) agreed() bool {
-	fmt.Fprint(d.out, "\nApply this plan? Only \"yes\" applies it: ")
-	line, _ := bufio.NewReader(d.in).ReadString('\n')
-	return strings.TrimSpace(line) == "yes"
 }
