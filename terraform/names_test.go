@@ -2,6 +2,7 @@ package terraform_test
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -56,11 +57,7 @@ func names(t *testing.T, changes []terraformtest.Change) map[string]string {
 	for _, c := range changes {
 		attribute, ok := namedBy[c.Type]
 		if !ok {
-			known := false
-			for _, u := range unnamed {
-				known = known || strings.HasSuffix(c.Type, u)
-			}
-			if !known {
+			if !slices.ContainsFunc(unnamed, func(u string) bool { return strings.HasSuffix(c.Type, u) }) {
 				t.Errorf("%s: this test does not know what names a %s", c.Address, c.Type)
 			}
 			continue
