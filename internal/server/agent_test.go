@@ -29,8 +29,9 @@ func newSecretAgent() (agent.NewFunc, *agent.Secret) {
 	}, key
 }
 
-// secretServer is a server of newAgent with the variables, each "NAME=value".
-func secretServer(t *testing.T, newAgent agent.NewFunc, variables ...string) (*Server, *testlog.Buffer) {
+// newServer makes a server of newAgent with the variables, each "NAME=value"; the last of a
+// name counts.
+func newServer(t testing.TB, newAgent agent.NewFunc, variables ...string) (*Server, *testlog.Buffer) {
 	t.Helper()
 	env := map[string]string{}
 	for _, variable := range variables {
@@ -63,7 +64,7 @@ func TestAnAgentsSecretFollowsItsRotation(t *testing.T) {
 	manager := secrettest.Start(t)
 	manager.Set(ratesName, "first\n")
 	newAgent, key := newSecretAgent()
-	s, written := secretServer(t, newAgent, "RATES_KEY_SECRET="+ratesName, "SECRET_MANAGER_ENDPOINT="+manager.Addr)
+	s, written := newServer(t, newAgent, "RATES_KEY_SECRET="+ratesName, "SECRET_MANAGER_ENDPOINT="+manager.Addr)
 	if err := s.Ready(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -130,7 +131,7 @@ func TestAnAgentsSecretThatIsNotThere(t *testing.T) {
 				test.set(manager)
 			}
 			newAgent, key := newSecretAgent()
-			s, written := secretServer(t, newAgent, append(test.variables, "SECRET_MANAGER_ENDPOINT="+manager.Addr)...)
+			s, written := newServer(t, newAgent, append(test.variables, "SECRET_MANAGER_ENDPOINT="+manager.Addr)...)
 			status, text := ask(t, s.Invoke, "/health/ready")
 			if status != http.StatusServiceUnavailable || !strings.Contains(text, `{"field":"`+test.field+`"`) {
 				t.Errorf("%d %s, want it to name %s", status, text, test.field)

@@ -2,7 +2,6 @@ package server
 
 import (
 	"bytes"
-	"io"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -16,26 +15,11 @@ import (
 	"example.com/gatehouse/internal/models"
 )
 
-func get(t *testing.T, h http.Handler, path string) (int, string) {
-	t.Helper()
-	w := httptest.NewRecorder()
-	h.ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), http.MethodGet, path, nil))
-	return w.Code, w.Body.String()
-}
-
 // modelServer is a service of a model that has ended, and of no other.
 func modelServer(t *testing.T, env ...string) (*Server, *geminitest.Server) {
 	t.Helper()
 	gemini := geminitest.Start(t)
-	all := map[string]string{
-		"GEMINI_API_KEY": "a-key", "GOOGLE_GEMINI_BASE_URL": gemini.URL, "MODEL": "gemini-3-pro-preview", "MODEL_FALLBACKS": "none",
-	}
-	for _, pair := range env {
-		name, value, _ := strings.Cut(pair, "=")
-		all[name] = value
-	}
-	s := New(Options{Agent: anAgent, Lookup: func(name string) (string, bool) { value, ok := all[name]; return value, ok }, Log: io.Discard})
-	t.Cleanup(func() { _ = s.Shutdown(t.Context()) })
+	s, _ := newServer(t, anAgent, append([]string{"GEMINI_API_KEY=a-key", "GOOGLE_GEMINI_BASE_URL=" + gemini.URL, "MODEL=gemini-3-pro-preview", "MODEL_FALLBACKS=none"}, env...)...)
 	if err := s.Ready(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -45,10 +29,10 @@ func modelServer(t *testing.T, env ...string) (*Server, *geminitest.Server) {
 // A date takes nothing away: operators see it, and the service answers.
 func TestAModelPastItsEnd(t *testing.T) {
 	s, _ := modelServer(t)
-	if status, text := get(t, s.Invoke, "/health/ready"); status != http.StatusOK {
+	if status, text := ask(t, s.Invoke, "/health/ready"); status != http.StatusOK {
 		t.Errorf("ready: %d %s", status, text)
 	}
-	status, text := get(t, s.Health, "/health")
+	status, text := ask(t, s.Health, "/health")
 	if status != http.StatusOK || !strings.Contains(text, `"status":"degraded"`) ||
 		!strings.Contains(text, "The model gemini-3-pro-preview ended on 2026-03-09 at the earliest; its successor is gemini-3.1-pro-preview.") {
 		t.Errorf("health: %d %s", status, text)
@@ -60,7 +44,7 @@ func TestAModelThatTheAPIDoesNotHave(t *testing.T) {
 	s, gemini := modelServer(t)
 	gemini.Retire("gemini-3-pro-preview")
 	for path, h := range map[string]http.Handler{"/health/ready": s.Invoke, "/health": s.Health} {
-		status, text := get(t, h, path)
+		status, text := ask(t, h, path)
 		if status != http.StatusServiceUnavailable {
 			t.Errorf("%s: %d %s", path, status, text)
 		}
@@ -75,7 +59,7 @@ func TestAModelThatTheAPIDoesNotHave(t *testing.T) {
 	if s.Invoke.ServeHTTP(w, request); w.Code != http.StatusOK {
 		t.Errorf("a turn once it is back: %d %s", w.Code, w.Body)
 	}
-	if status, text := get(t, s.Invoke, "/health/ready"); status != http.StatusOK {
+	if status, text := ask(t, s.Invoke, "/health/ready"); status != http.StatusOK {
 		t.Errorf("ready after it: %d %s", status, text)
 	}
 }
@@ -104,7 +88,7 @@ func TestANewerTableOfModels(t *testing.T) {
 			if taken := s.tables.Table() != models.BuiltIn(); taken != tt.taken {
 				t.Errorf("taken: %t, want %t", taken, tt.taken)
 			}
-			status, text := get(t, s.Health, "/health")
+			status, text := ask(t, s.Health, "/health")
 			if status != http.StatusOK || strings.Contains(text, `"status":"degraded"`) == tt.taken || !strings.Contains(text, tt.says) ||
 				tt.says == "" && strings.Contains(text, "MODELS_TABLE_SECRET") {
 				t.Errorf("health: %d %s", status, text)
@@ -114,7 +98,7 @@ func TestANewerTableOfModels(t *testing.T) {
 	t.Run("one that cannot be fetched", func(t *testing.T) {
 		manager := secrettest.Start(t)
 		s, _ := modelServer(t, "MODELS_TABLE_SECRET="+name, "SECRET_MANAGER_ENDPOINT="+manager.Addr)
-		if status, text := get(t, s.Health, "/health"); status != http.StatusOK || !strings.Contains(text, `"status":"degraded"`) {
+		if status, text := ask(t, s.Health, "/health"); status != http.StatusOK || !strings.Contains(text, `"status":"degraded"`) {
 			t.Errorf("health: %d %s", status, text)
 		}
 	})

@@ -1,7 +1,6 @@
 package server
 
 import (
-	"context"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -13,7 +12,6 @@ import (
 
 	"example.com/gatehouse/internal/gcp/audit/loggingtest"
 	"example.com/gatehouse/internal/geminitest"
-	"example.com/gatehouse/internal/offline"
 	"example.com/gatehouse/internal/telemetry/telemetrytest"
 )
 
@@ -21,17 +19,11 @@ import (
 // the audit only if audit says so.
 func newObserved(b *testing.B, audit bool, pairs ...string) *Server {
 	b.Helper()
-	env := map[string]string{
-		"GOOGLE_CLOUD_PROJECT": "project-1", "LOG_LEVEL": "error", "AUDIT_LOG": "off", "PLAYGROUND": "false",
-		"OTEL_TRACES_EXPORTER": "none", "OTEL_METRICS_EXPORTER": "none",
-		"RATE_LIMIT_PER_MINUTE": "1000000", "CALLER_RATE_LIMIT_PER_MINUTE": "1000000",
-	}
-	for _, pair := range pairs {
-		name, value, _ := strings.Cut(pair, "=")
-		env[name] = value
-	}
-	s := New(Options{Agent: anAgent, Lookup: func(name string) (string, bool) { value, ok := env[name]; return value, ok }, Log: io.Discard, StandIn: &StandIn{Model: offline.Model, Transport: offline.New()}})
-	b.Cleanup(func() { _ = s.Shutdown(context.Background()) })
+	s, _ := newServer(b, anAgent, append([]string{
+		"GOOGLE_CLOUD_PROJECT=project-1", "LOG_LEVEL=error", "AUDIT_LOG=off", "PLAYGROUND=false",
+		"OTEL_TRACES_EXPORTER=none", "OTEL_METRICS_EXPORTER=none",
+		"RATE_LIMIT_PER_MINUTE=1000000", "CALLER_RATE_LIMIT_PER_MINUTE=1000000",
+	}, pairs...)...)
 	if err := s.Ready(b.Context()); err != nil {
 		b.Fatal(err)
 	}

@@ -87,13 +87,14 @@ func (s *Server) newSecrets(ctx context.Context, setModelKey func(context.Contex
 	l := &secrets{now: s.clock, connect: s.secretManager, log: s.Log}
 	l.schedule = refresh.NewSchedule(func() time.Time { return l.now() })
 	l.origins.Store(&s.Config.AllowedOrigins)
+	takeKeys, takeCardKeys := takeList(&l.keys, access.ParseKeys), takeList(&l.cardKeys, jws.ParseKeys)
 	if text := s.Config.APIKeys.Reveal(); text != "" {
-		if err := l.takeKeys(ctx, text); err != nil {
+		if err := takeKeys(ctx, text); err != nil {
 			return nil, &fetchError{"API_KEYS", err}
 		}
 	}
 	if text := s.Config.CardKeys.Reveal(); text != "" {
-		if err := l.takeCardKeys(ctx, text); err != nil {
+		if err := takeCardKeys(ctx, text); err != nil {
 			return nil, &fetchError{"CARD_KEYS", err}
 		}
 	}
@@ -116,22 +117,13 @@ func (s *Server) newSecrets(ctx context.Context, setModelKey func(context.Contex
 			l.origins.Store(&origins)
 			return nil
 		}, drop: func(context.Context) { l.origins.Store(&[]string{}) }},
-		{variable: apiKeysSecret, name: s.Config.APIKeysSecret, take: l.takeKeys, drop: func(context.Context) { l.keys.Store(&access.KeySet{}) }},
-		{variable: "CARD_KEYS_SECRET", name: s.Config.CardKeysSecret, take: l.takeCardKeys, drop: func(context.Context) { l.cardKeys.Store(nil) }},
+		{variable: apiKeysSecret, name: s.Config.APIKeysSecret, take: takeKeys, drop: func(context.Context) { l.keys.Store(&access.KeySet{}) }},
+		{variable: "CARD_KEYS_SECRET", name: s.Config.CardKeysSecret, take: takeCardKeys, drop: func(context.Context) { l.cardKeys.Store(nil) }},
 		{variable: "MODELS_TABLE_SECRET", name: s.Config.ModelsSecret, optional: true, take: func(ctx context.Context, payload string) error {
 			return s.takeTable(ctx, l, payload)
 		}, drop: func(context.Context) { l.rejected.Store(nil); s.tables.Withdraw() }},
-		{variable: "WEBHOOK_SECRETS_SECRET", name: s.Config.WebhookSecrets, optional: true, take: func(_ context.Context, payload string) error {
-			all, err := webhook.ParseSecrets([]byte(payload))
-			switch {
-			case err != nil:
-				return err
-			case all.Len() == 0:
-				return errNobody
-			}
-			l.webhooks.Store(all)
-			return nil
-		}, drop: func(context.Context) { l.webhooks.Store(nil) }},
+		{variable: "WEBHOOK_SECRETS_SECRET", name: s.Config.WebhookSecrets, optional: true, take: takeList(&l.webhooks, webhook.ParseSecrets),
+			drop: func(context.Context) { l.webhooks.Store(nil) }},
 	} {
 		if named.name != "" {
 			l.named = append(l.named, named)
@@ -163,31 +155,23 @@ const (
 	originsSecret = "ALLOWED_ORIGINS_SECRET"
 )
 
-// takeKeys puts a list of API keys to use. The set is replaced as a whole: a request sees
-// the old list or the new one.
-func (l *secrets) takeKeys(_ context.Context, payload string) error {
-	set, err := access.ParseKeys([]byte(payload))
-	switch {
-	case err != nil:
-		return err
-	case set.Len() == 0:
-		return errNobody
+// takeList returns a function that puts the list to use that parse reads of a payload. It is
+// replaced as a whole: a request sees the old list or the new one.
+func takeList[T any, List interface {
+	*T
+	Len() int
+}](used *atomic.Pointer[T], parse func([]byte) (List, error)) func(context.Context, string) error {
+	return func(_ context.Context, payload string) error {
+		list, err := parse([]byte(payload))
+		switch {
+		case err != nil:
+			return err
+		case list.Len() == 0:
+			return errNobody
+		}
+		used.Store(list)
+		return nil
 	}
-	l.keys.Store(set)
-	return nil
-}
-
-// takeCardKeys has the card signed by other keys.
-func (l *secrets) takeCardKeys(_ context.Context, payload string) error {
-	all, err := jws.ParseKeys([]byte(payload))
-	switch {
-	case err != nil:
-		return err
-	case all.Len() == 0:
-		return errNobody
-	}
-	l.cardKeys.Store(all)
-	return nil
 }
 
 // admits reports whether what the variable names may still admit callers. The time counts

@@ -1,11 +1,9 @@
 package server
 
 import (
-	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
-	"io"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -19,7 +17,6 @@ import (
 	"example.com/gatehouse/internal/auth/authtest"
 	"example.com/gatehouse/internal/gcp/secret/secrettest"
 	"example.com/gatehouse/internal/geminitest"
-	"example.com/gatehouse/internal/offline"
 )
 
 const keysName = "projects/p/secrets/keys/versions/latest"
@@ -43,17 +40,7 @@ func newRotation(t *testing.T) *rotation {
 func startRotation(t *testing.T, manager *secrettest.Server, variables ...string) *rotation {
 	t.Helper()
 	r := &rotation{manager: manager}
-	env := map[string]string{"AUTH": "api_key", "API_KEYS_SECRET": keysName, "SECRET_MANAGER_ENDPOINT": r.manager.Addr}
-	for _, variable := range variables {
-		name, value, _ := strings.Cut(variable, "=")
-		env[name] = value
-	}
-	r.Server = New(Options{Agent: anAgent, Lookup: func(name string) (string, bool) { value, ok := env[name]; return value, ok }, Log: io.Discard, StandIn: &StandIn{Model: offline.Model, Transport: offline.New()}})
-	t.Cleanup(func() {
-		if err := r.Shutdown(context.WithoutCancel(t.Context())); err != nil {
-			t.Error(err)
-		}
-	})
+	r.Server, _ = newServer(t, anAgent, append([]string{"AUTH=api_key", "API_KEYS_SECRET=" + keysName, "SECRET_MANAGER_ENDPOINT=" + manager.Addr}, variables...)...)
 	if err := r.Ready(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -397,15 +384,11 @@ func TestCardKeysRotate(t *testing.T) {
 func TestABadCardKeyIsRefusedAtTheStart(t *testing.T) {
 	manager := secrettest.Start(t)
 	manager.Set(cardKeysName, strings.Replace(cardKey("first"), `"x":"1`, `"x":"2`, 1))
-	env := map[string]string{"CARD_KEYS_SECRET": cardKeysName, "CARD_URL": "http://127.0.0.1:8080", "SECRET_MANAGER_ENDPOINT": manager.Addr}
-	s := New(Options{Agent: anAgent, Lookup: func(name string) (string, bool) { value, ok := env[name]; return value, ok }, Log: io.Discard, StandIn: &StandIn{Model: offline.Model, Transport: offline.New()}})
-	t.Cleanup(func() { _ = s.Shutdown(context.WithoutCancel(t.Context())) })
+	s, _ := newServer(t, anAgent, "CARD_KEYS_SECRET="+cardKeysName, "CARD_URL=http://127.0.0.1:8080", "SECRET_MANAGER_ENDPOINT="+manager.Addr)
 	if err := s.Ready(t.Context()); err == nil || !strings.Contains(err.Error(), "CARD_KEYS_SECRET") || strings.Contains(err.Error(), "nWGxne") {
 		t.Errorf("%v", err)
 	}
-	w := httptest.NewRecorder()
-	s.Invoke.ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/health/ready", nil))
-	if w.Code != http.StatusServiceUnavailable || !strings.Contains(w.Body.String(), "CARD_KEYS_SECRET") || strings.Contains(w.Body.String(), "nWGxne") {
-		t.Errorf("%d %s", w.Code, w.Body)
+	if status, text := ask(t, s.Invoke, "/health/ready"); status != http.StatusServiceUnavailable || !strings.Contains(text, "CARD_KEYS_SECRET") || strings.Contains(text, "nWGxne") {
+		t.Errorf("%d %s", status, text)
 	}
 }

@@ -52,7 +52,7 @@ func TestAnAgentThatCannotBeRun(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			s, written := secretServer(t, func(context.Context, agent.Env) (agent.Agent, error) {
+			s, written := newServer(t, func(context.Context, agent.Env) (agent.Agent, error) {
 				a := tt.agent
 				a.Name = "a"
 				return a, nil
