@@ -32,7 +32,7 @@ func newObserved(b *testing.B, audit bool, pairs ...string) *Server {
 	if !audit {
 		p.audit = nil
 	}
-	p.handlers = s.handlers(p.invoke.Routes(), p)
+	p.handlers = s.handlers(p)
 	return s
 }
 

@@ -89,8 +89,9 @@ type Server struct {
 	unready handlers
 }
 
-// handlers are the functions' handlers for one state of the service.
-type handlers struct{ invoke, health, both http.Handler }
+// handlers are the functions' handlers for one state of the service. Each is made at its first
+// request, since a process serves one of the functions, and a start waits for it.
+type handlers struct{ invoke, health, both func() http.Handler }
 
 // Options are what a server is made of.
 type Options struct {
@@ -175,12 +176,10 @@ func New(o Options) *Server {
 		Log:         s.Log,
 		Now:         time.Now,
 	})
-	// Made once, not at each request: a service that waits for its secrets is probed many
-	// times.
-	s.unready = s.handlers(s.routes(nil), nil)
-	s.Invoke = s.serve(func(h handlers) http.Handler { return h.invoke })
-	s.Health = s.serve(func(h handlers) http.Handler { return h.health })
-	s.Both = s.serve(func(h handlers) http.Handler { return h.both })
+	s.unready = s.handlers(nil)
+	s.Invoke = s.serve(false, func(h handlers) http.Handler { return h.invoke() })
+	s.Health = s.serve(false, func(h handlers) http.Handler { return h.health() })
+	s.Both = s.serve(s.loopback, func(h handlers) http.Handler { return h.both() })
 	return s
 }
 
@@ -264,13 +263,16 @@ func (s *Server) secretManager() (*secret.Client, error) {
 	return s.secretsClient, nil
 }
 
-// serve makes a function's handler, which picks the one for the service's state.
+// serve makes a function's handler, which picks the one for the service's state. loopback
+// is that of the handlers it picks from.
 //
 // The first request that names its HTTP server leaves it for [Server.CloseHTTP]. A request
 // for /health/live never builds: it is the liveness probe, and a start that waits for
-// Secret Manager must not have the instance killed. Every other request, /health/ready
-// first of all, drives the building, because nothing else has CPU.
-func (s *Server) serve(pick func(handlers) http.Handler) http.Handler {
+// Secret Manager must not have the instance killed. Nor does it wait for routes that it
+// does not ask for. Every other request, /health/ready first of all, drives the building,
+// because nothing else has CPU.
+func (s *Server) serve(loopback bool, pick func(handlers) http.Handler) http.Handler {
+	probes := sync.OnceValue(func() http.Handler { return s.wrap(nil, s.health.ProbeRoutes(), loopback) })
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if s.server.Load() == nil {
 			if server, ok := r.Context().Value(http.ServerContextKey).(*http.Server); ok {
@@ -278,7 +280,11 @@ func (s *Server) serve(pick func(handlers) http.Handler) http.Handler {
 			}
 		}
 		p := s.parts.Load()
-		if p == nil && r.URL.Path != "/health/live" {
+		if p == nil && r.URL.Path == "/health/live" {
+			probes().ServeHTTP(w, r)
+			return
+		}
+		if p == nil {
 			p = s.build(r.Context())
 		}
 		if p == nil {
@@ -341,7 +347,7 @@ func (s *Server) build(ctx context.Context) *parts {
 		return nil
 	}
 	// The handlers belong to the parts, so that storing one pointer changes both.
-	p.handlers = s.handlers(s.routes(p), p)
+	p.handlers = s.handlers(p)
 	if !s.putUp(p) {
 		return nil
 	}
@@ -409,35 +415,41 @@ func operator(ctx context.Context) bool {
 	return ok && c.Operator
 }
 
-// handlers make the functions' handlers: over the routes of a service that
-// stands, or (without parts) answering not_ready.
+// handlers returns the functions' handlers: over the routes of a service that stands, or
+// (without parts) answering not_ready.
 //
 // The function "health" has its report at "/" too: the functions framework serves a
 // function at the root of its service. The local program serves both functions on one port,
 // where "/" is the description of the service, so its report is at /health only.
-func (s *Server) handlers(routes []api.Route, p *parts) handlers {
+func (s *Server) handlers(p *parts) handlers {
 	probes, status := s.health.ProbeRoutes(), s.health.Routes()
-	root := status[0]
-	root.Path, root.Summary = "/", "The same as GET /health."
-	if p != nil && p.observer.Handler() != nil {
-		routes = slices.Concat(routes, []api.Route{s.metrics(p.observer.Handler())})
-	}
-	invoke, both := s.document(slices.Concat(routes, probes), p), s.document(slices.Concat(routes, status, probes), p)
-	if s.Config.Playground {
-		about := s.shown(p)
-		invoke, both = playground.Add(invoke, about), playground.Add(both, about)
-	}
-	if p != nil && p.queue != nil { // in no document: it is only for the queue
-		invoke, both = append(invoke, p.invoke.TasksRoute()), append(both, p.invoke.TasksRoute())
-	}
-	if p == nil {
-		refuse(invoke)
-		refuse(both)
+	invoke := func(loopback bool, more ...api.Route) func() http.Handler {
+		return sync.OnceValue(func() http.Handler {
+			routes := s.routes(p)
+			if p != nil && p.observer.Handler() != nil {
+				routes = append(routes, s.metrics(p.observer.Handler()))
+			}
+			routes = s.document(append(routes, more...), p)
+			if s.Config.Playground {
+				routes = playground.Add(routes, s.shown(p))
+			}
+			if p != nil && p.queue != nil { // in no document: it is only for the queue
+				routes = append(routes, p.invoke.TasksRoute())
+			}
+			if p == nil {
+				refuse(routes)
+			}
+			return s.wrap(p, routes, loopback)
+		})
 	}
 	return handlers{
-		invoke: s.wrap(p, invoke, false),
-		health: s.wrap(p, slices.Concat([]api.Route{root}, status, probes), false),
-		both:   s.wrap(p, both, s.loopback),
+		invoke: invoke(false, probes...),
+		health: sync.OnceValue(func() http.Handler {
+			root := status[0]
+			root.Path, root.Summary = "/", "The same as GET /health."
+			return s.wrap(p, slices.Concat([]api.Route{root}, status, probes), false)
+		}),
+		both: invoke(s.loopback, slices.Concat(status, probes)...),
 	}
 }
 
