@@ -15,6 +15,7 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -70,6 +71,11 @@ func newOptions(newAgent agent.NewFunc, options []Option) server.Options {
 	for _, option := range options {
 		option(&o)
 	}
+	for i, door := range o.Doors {
+		if slices.ContainsFunc(o.Doors[:i], func(d server.Door) bool { return d.Name == door.Name }) {
+			panic("gate: the door " + door.Name + " is given twice")
+		}
+	}
 	return o
 }
 
@@ -83,7 +89,8 @@ var registered atomic.Bool
 // newAgent is never called. On Cloud Run, SIGTERM ends the process in order: what is
 // in flight is answered first.
 //
-// Register panics when newAgent is nil and when it is called a second time.
+// Register panics when newAgent is nil, when a door is given twice, and when it is called a
+// second time.
 func Register(newAgent agent.NewFunc, options ...Option) {
 	if newAgent == nil {
 		panic("gate: Register needs a function that makes the agent")
@@ -107,6 +114,8 @@ func Register(newAgent agent.NewFunc, options ...Option) {
 // makes, at the paths of the contract, for tests and other servers. shutdown lets no
 // new request in, answers those in flight, and closes what is open; the HTTP server
 // around the handler is the caller's to close.
+//
+// Handler panics when newAgent is nil, and when a door is given twice.
 func Handler(newAgent agent.NewFunc, options ...Option) (_ http.Handler, shutdown func(context.Context) error) {
 	if newAgent == nil {
 		panic("gate: Handler needs a function that makes the agent")

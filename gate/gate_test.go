@@ -20,7 +20,9 @@ import (
 
 	"example.com/gatehouse/agent"
 	"example.com/gatehouse/gate"
+	"example.com/gatehouse/internal/api"
 	"example.com/gatehouse/internal/geminitest"
+	"example.com/gatehouse/internal/server"
 	"example.com/gatehouse/session"
 )
 
@@ -241,7 +243,9 @@ func TestRegister(t *testing.T) {
 	if out.Len() != 0 {
 		t.Errorf("registering wrote %s", &out)
 	}
+	door := gate.Door("openai", func(server.Room) []api.Route { return nil })
 	for name, again := range map[string]func(){
+		"a door twice": func() { gate.Handler(newAgent, door, door) },
 		"twice":        func() { gate.Register(newAgent) },
 		"nothing":      func() { gate.Register(nil) },
 		"no handler's": func() { gate.Handler(nil) },
