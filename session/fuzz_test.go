@@ -25,6 +25,7 @@ func FuzzStoredTurn(f *testing.F) {
 		`{"id":"i","contents":[{"role":"user","parts":[{"text":"é"}]},{"role":"model","parts":[{"text":"né"}]}],"parts":[{"kind":"delta","size":2},{"kind":"delta","size":999}],"output":{"a":1}}`,
 		`{"contents":[{"role":"model","parts":[null,{"thought":true,"text":"t"}]},null],"id":"i","epoch":1}`,
 		`{"id":"i","contents":[{"parts":[{"text":"q"}]},{"role":"model","parts":[{"text":"a"}]}],"parts":[]}`,
+		`{"id":"i","loop":{},"contents":[{"role":"user","parts":[ {"text":"<&>"} ]}]}`,
 		`{"id":7}`, `{"id":"i","contents":null}`, `[]`, `null`, `{`, ``, `{"i\u0064":"i","contents":[]}`, `{"id":"i","span":{"bytes":2,"prompt":0},"contents":[],"span":{"bytes":9,"prompt":0}}`,
 	} {
 		f.Add([]byte(seed))
@@ -84,7 +85,8 @@ func FuzzStoredTurn(f *testing.F) {
 		if got, err := again.Past(); err != nil || got.ID != turn.ID || got.Epoch != turn.Epoch || got.Number != 3 {
 			t.Errorf("%+v of the epoch %d: %v", got, turn.Epoch, err)
 		}
-		if got, err := again.Contents(); err != nil || string(got) != string(turn.Contents) {
+		// Beside a loop the encoder writes "&" as "\u0026".
+		if got, err := again.Contents(); err != nil || encode(t, json.RawMessage(got)) != encode(t, turn.Contents) {
 			t.Errorf("contents %s, and read as %s: %v", turn.Contents, got, err)
 		}
 		if got, _ := again.Files(); len(got) != len(turn.Files) {
