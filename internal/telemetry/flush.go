@@ -161,23 +161,19 @@ func (l *lane) flush(ctx context.Context) {
 	l.next.Store(&next)
 	ctx, cancel := cputime.WithTimeoutCause(ctx, flushBound, tick, errSlow)
 	defer cancel()
-	for _, left := range []bool{true, false} { // the one that was left, and a new one
-		if l.job == nil {
-			if left {
-				continue
-			}
-			l.job = l.start(exportTries)
-		}
+	if l.job != nil {
 		if err := l.job.wait(ctx, flushBound); err != nil {
 			l.report(err)
 			return
 		}
-		err := l.job.err
-		l.job = nil
-		if !left {
-			l.report(err)
-		}
 	}
+	l.job = l.start(exportTries)
+	err := l.job.wait(ctx, flushBound)
+	if err == nil {
+		err = l.job.err
+		l.job = nil
+	}
+	l.report(err)
 }
 
 // shutdown exports the rest, and closes the exporter.
@@ -211,7 +207,10 @@ func (l *lane) shutdown(ctx context.Context) error {
 			break
 		}
 		if err != nil && try < lastTries-1 {
-			pause(ctx)
+			select {
+			case <-time.After(lastPause):
+			case <-ctx.Done():
+			}
 		}
 	}
 	if err != nil {
@@ -221,15 +220,6 @@ func (l *lane) shutdown(ctx context.Context) error {
 		}
 	}
 	return errors.Join(err, l.sender.close(ctx))
-}
-
-func pause(ctx context.Context) {
-	timer := time.NewTimer(lastPause)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-	case <-ctx.Done():
-	}
 }
 
 // report logs trouble when it begins and then once a minute, and its end.

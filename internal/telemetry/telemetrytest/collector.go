@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -180,19 +181,15 @@ func (c *Collector) Calls() int {
 func (c *Collector) Headers() []metadata.MD {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return append([]metadata.MD(nil), c.headers...)
+	return slices.Clone(c.headers)
 }
 
 // Spans are the spans kept, doubles included.
 func (c *Collector) Spans() []*tracepb.Span {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return spansOf(c.spans)
-}
-
-func spansOf(all []*tracepb.ResourceSpans) []*tracepb.Span {
 	var spans []*tracepb.Span
-	for _, r := range all {
+	for _, r := range c.spans {
 		for _, s := range r.ScopeSpans {
 			spans = append(spans, s.Spans...)
 		}
@@ -204,14 +201,14 @@ func spansOf(all []*tracepb.ResourceSpans) []*tracepb.Span {
 func (c *Collector) ResourceSpans() []*tracepb.ResourceSpans {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return append([]*tracepb.ResourceSpans(nil), c.spans...)
+	return slices.Clone(c.spans)
 }
 
 // Metrics are the exports of metrics, in their order.
 func (c *Collector) Metrics() []*metricspb.ResourceMetrics {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return append([]*metricspb.ResourceMetrics(nil), c.metrics...)
+	return slices.Clone(c.metrics)
 }
 
 // AwaitCalls waits until n requests have come. A test that waits for too long
