@@ -1,6 +1,7 @@
 package auth
 
 import (
+	"cmp"
 	"net/http"
 	"slices"
 	"time"
@@ -11,11 +12,8 @@ import (
 // AccountIssuer returns the entry by which ID tokens of a Google service account for
 // audience are accepted. issuer is Google's own where it is empty.
 func AccountIssuer(issuer, account, audience string) access.Issuer {
-	if issuer == "" {
-		issuer = googleIssuer
-	}
 	return access.Issuer{
-		URL: issuer, Audiences: []string{audience}, Service: true,
+		URL: cmp.Or(issuer, googleIssuer), Audiences: []string{audience}, Service: true,
 		Claims: []access.Claim{{Name: "email", Value: account}, {Name: "email_verified", Value: "true"}},
 	}
 }

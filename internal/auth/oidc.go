@@ -2,6 +2,7 @@ package auth
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -16,6 +17,10 @@ import (
 	"example.com/gatehouse/internal/access"
 	"example.com/gatehouse/internal/caller"
 )
+
+// iapKeysURL is where the keys are of IAP's tokens
+// (https://cloud.google.com/iap/docs/signed-headers-howto).
+const iapKeysURL = "https://www.gstatic.com/iap/verify/public_key-jwk"
 
 // OIDC verifies ID tokens of OpenID Connect issuers, or of IAP. [NewOIDC] makes
 // it.
@@ -77,7 +82,8 @@ func NewOIDC(issuers []access.Issuer, options OIDCOptions) []Method {
 		if p == nil {
 			p = newProvider(issuer.URL, transport, now)
 			if header == headerIAP {
-				p.published = iapKeys(options.IAPKeysURL)
+				// IAP publishes no discovery document.
+				p.published = &publication{keysURL: cmp.Or(options.IAPKeysURL, iapKeysURL), algorithms: []string{oidc.ES256}}
 			}
 			m.providers[issuer.URL] = p
 		}

@@ -252,10 +252,8 @@ func (i *Issuer) serve(w http.ResponseWriter, r *http.Request, document any) {
 	status, delay := i.status, i.delay
 	i.mu.Unlock()
 	if delay > 0 {
-		timer := time.NewTimer(delay)
-		defer timer.Stop()
 		select {
-		case <-timer.C:
+		case <-time.After(delay):
 		case <-r.Context().Done():
 			return
 		}
