@@ -248,20 +248,17 @@ func decodeError(err error) error {
 	return Malformed("body", "must be well-formed JSON in UTF-8")
 }
 
-// scratch holds what huma's validation needs for a moment.
-var scratch = sync.Pool{New: func() any {
-	return &struct {
-		path   *huma.PathBuffer
-		result huma.ValidateResult
-	}{path: huma.NewPathBuffer(make([]byte, 0, 128), 0)}
-}}
+// A workspace is what huma's validation needs for a moment.
+type workspace struct {
+	path   *huma.PathBuffer
+	result huma.ValidateResult
+}
+
+var workspaces = sync.Pool{New: func() any { return &workspace{path: huma.NewPathBuffer(make([]byte, 0, 128), 0)} }}
 
 func (b *Body[T]) check(parsed any) error {
-	s := scratch.Get().(*struct {
-		path   *huma.PathBuffer
-		result huma.ValidateResult
-	})
-	defer scratch.Put(s)
+	s := workspaces.Get().(*workspace)
+	defer workspaces.Put(s)
 	s.path.Reset()
 	s.result.Reset()
 	huma.Validate(b.registry, b.schema, s.path, huma.ModeWriteToServer, parsed, &s.result)

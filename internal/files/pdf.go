@@ -3,6 +3,7 @@ package files
 import (
 	"bytes"
 	"compress/zlib"
+	"encoding/hex"
 	"io"
 	"strings"
 )
@@ -152,31 +153,17 @@ func isEscaped(name []byte) bool {
 	}
 	var plain []byte
 	for i := 0; i < len(name); i++ {
+		c := []byte{name[i]}
 		if name[i] == '#' && i+2 < len(name) {
-			high, low := digit(name[i+1]), digit(name[i+2])
-			if high >= 0 && low >= 0 {
-				plain = append(plain, byte(high<<4|low))
+			if _, err := hex.Decode(c, name[i+1:i+3]); err == nil {
 				i += 2
-				continue
 			}
 		}
-		plain = append(plain, name[i])
+		plain = append(plain, c...)
 	}
 	switch string(plain) {
 	case "Type", "Page", "Pages", "Count", "Kids", "Encrypt", "ObjStm":
 		return true
 	}
 	return false
-}
-
-func digit(c byte) int {
-	switch {
-	case c >= '0' && c <= '9':
-		return int(c - '0')
-	case c >= 'a' && c <= 'f':
-		return int(c-'a') + 10
-	case c >= 'A' && c <= 'F':
-		return int(c-'A') + 10
-	}
-	return -1
 }
