@@ -96,11 +96,9 @@ func (w *options) watch(ctx context.Context, out io.Writer) (verdict, error) {
 	}
 	for {
 		if pause := min(w.every, end.Sub(w.now())); pause > 0 {
-			timer := time.NewTimer(pause)
 			select {
-			case <-timer.C:
+			case <-time.After(pause):
 			case <-ctx.Done():
-				timer.Stop()
 				return 0, errors.New("interrupted")
 			}
 		}

@@ -555,7 +555,7 @@ func (d *deployment) deliver(ctx context.Context) error {
 // each other in files of DELIVERY_STATE.
 func (d *deployment) script(ctx context.Context, step string) error {
 	c := *d.commands
-	c.env = append(append([]string{}, d.env...), "REPOSITORY_DIR="+d.Dir, "TERRAFORM_ROOT="+d.Root, "PROJECT="+d.Project, "REGION="+d.region, "REPOSITORY="+d.names.repository,
+	c.env = append(slices.Clone(d.env), "REPOSITORY_DIR="+d.Dir, "TERRAFORM_ROOT="+d.Root, "PROJECT="+d.Project, "REGION="+d.region, "REPOSITORY="+d.names.repository,
 		"INVOKE_SERVICE="+d.nameOf("invoke"), "HEALTH_SERVICE="+d.nameOf("health"), "COMMIT_SHA="+d.commit,
 		fmt.Sprintf("WATCH_SECONDS=%d", d.Watch), "DELIVERY_STATE="+filepath.Join(d.Dir, ".delivery"))
 	args := []string{filepath.Join(d.Scripts, step)}
