@@ -133,6 +133,39 @@ func TestDevelopmentWorksOutOfTheBox(t *testing.T) {
 	call(t, s.Invoke, "GET", "/health").want(t, 404, "not_found")
 }
 
+// The liveness probe has a handler of its own until the service is set up, and answers by it
+// as afterwards.
+func TestLivenessBeforeTheServiceIsSetUp(t *testing.T) {
+	s, _ := start(t)
+	answers := func() []string {
+		var all []string
+		for _, h := range []http.Handler{s.Invoke, s.Health, s.Both} {
+			for _, host := range []string{"localhost", "rebound.example"} {
+				for _, method := range []string{"GET", "HEAD", "POST"} {
+					r := httptest.NewRequestWithContext(t.Context(), method, "/health/live", nil)
+					r.Host = host
+					r.Header.Set("X-Request-ID", "probe")
+					w := httptest.NewRecorder()
+					h.ServeHTTP(w, r)
+					text, _, _ := strings.Cut(w.Body.String(), `"timestamp"`)
+					all = append(all, fmt.Sprint(w.Code, w.Header()["Allow"], text))
+				}
+			}
+		}
+		return all
+	}
+	before := answers()
+	if err := s.Ready(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(before, answers()); diff != "" {
+		t.Errorf("(-before +after):\n%s", diff)
+	}
+	if !strings.HasPrefix(before[0], "200 ") || !strings.HasPrefix(before[2], "405 ") || !strings.HasPrefix(before[len(before)-1], "403 ") {
+		t.Errorf("%q", before)
+	}
+}
+
 func TestAServiceThatIsSetUpWrongly(t *testing.T) {
 	const secret = "hunter2-that-nobody-may-see"
 	s, out := start(t, "REQUEST_TIMEOUT=30", "AUTH=none,basic", "API_KEYS="+secret, "GEMINI_API_KEY="+secret, "API_KEYS_SECRET="+secret)
