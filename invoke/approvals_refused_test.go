@@ -175,7 +175,7 @@ func TestApprovalsInTheAudit(t *testing.T) {
 		t.Fatal(err)
 	}
 	server := httptest.NewServer(middleware.New(middleware.Config{
-		Log: telemetry.NewLogger(&testlog.Buffer{}, nil, telemetry.Source{}), Gate: &drain.Gate{}, Authenticator: auth.New(&auth.None{}), Now: time.Now,
+		Log: telemetry.Discard(), Gate: &drain.Gate{}, Authenticator: auth.New(&auth.None{}), Now: time.Now,
 		Audit: middleware.NewAudit(log, true),
 	}, service.Routes()))
 	t.Cleanup(server.Close)

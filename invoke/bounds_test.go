@@ -110,6 +110,40 @@ func TestWhichCountIsBelieved(t *testing.T) {
 	}
 }
 
+// A prompt is measured by the model's own count of it.
+func TestWhichCountIsKept(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		source   string
+		attempts int
+		want     int64 // tokens
+	}{
+		"counted":            {session.Counted, 1, 7},
+		"estimated":          {session.Estimated, 1, 0},
+		"of several prompts": {session.Counted, 2, 0},
+	} {
+		g := newGeneration("model", &run{})
+		g.files = &turnFiles{}
+		answer := model.Answer{Attempts: tt.attempts}
+		answer.Usage.Source, answer.Usage.PromptTokens = tt.source, 7
+		if g.measure(g, model.Request{Instruction: "Be kind."}, answer); g.prompt.Tokens != tt.want {
+			t.Errorf("%s: %+v", name, g.prompt)
+		}
+	}
+}
+
+// Text that does not fit ends where it first did not: no later piece comes behind the gap.
+func TestWhereTextIsCut(t *testing.T) {
+	t.Parallel()
+	g := newGeneration("model", &run{out: &output{}})
+	g.encoded = make([]byte, maxTurnContents-1-textSpare-10)
+	for _, piece := range []struct{ text, want string }{{"abcdef", "abcdef"}, {"<", ""}, {"gh", ""}} { // "<" takes six bytes
+		if got := g.fit(piece.text); got != piece.want {
+			t.Errorf("%q of %q is shown", got, piece.text)
+		}
+	}
+}
+
 // The text of a turn fits exactly, or is shortened.
 func TestATurnThatJustFits(t *testing.T) {
 	t.Parallel()
@@ -135,8 +169,8 @@ func TestATurnThatJustFits(t *testing.T) {
 	}
 	one := &session.Session{Meta: session.Meta{Turns: 1}, Recent: []session.Record{stored(t, 1, "[]", session.Prompt{Bytes: 1, Tokens: 1})}}
 	for room, want := range map[int]int{63: 0, 64: 1} {
-		if past, err := history(one, room, nil); err != nil || len(past.turns) != want {
-			t.Errorf("in %d bytes %d turns, %v", room, len(past.turns), err)
+		if past, err := history(one, room, nil); err != nil || len(past.turns) != want || past.cut != (want == 0) {
+			t.Errorf("in %d bytes %d turns, cut %t, %v", room, len(past.turns), past.cut, err)
 		}
 	}
 }

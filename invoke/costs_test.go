@@ -12,10 +12,27 @@ import (
 	"example.com/gatehouse/internal/gcp/emulator"
 	"example.com/gatehouse/internal/gcp/firestore"
 	"example.com/gatehouse/internal/geminitest"
+	"example.com/gatehouse/internal/limit"
+	"example.com/gatehouse/internal/telemetry"
 	"example.com/gatehouse/invoke"
 	"example.com/gatehouse/session"
 	"example.com/gatehouse/tool"
 )
+
+// A model call is let in only if all that it may cost fits in the budget: its prompt and its
+// max_tokens.
+func TestAModelCallThatMayPassItsBudget(t *testing.T) {
+	t.Parallel()
+	for budget, want := range map[int64]int{100: http.StatusTooManyRequests, 150: http.StatusOK} { // of 100 for the answer
+		server, _ := serveAgent(t, newMemory(), geminitest.Start(t), agent.Agent{Name: "agent", MaxTokens: 100}, func(c *invoke.Config) {
+			c.Limits = limit.Limits{PerMinute: 100, CallerPerMinute: 100, PerDay: budget, CallerPerDay: budget}
+			c.Limiter = limit.New(limit.Config{Counters: limit.NewMemory(time.Now), MaxInstances: 1, Now: time.Now, Log: telemetry.Discard()})
+		})
+		if status, answer := ask(t, server, "/invoke", `{"query": "hello"}`); status != want {
+			t.Errorf("with a budget of %d: %d %s", budget, status, answer)
+		}
+	}
+}
 
 // What each kind of run costs in Firestore, counted on the wire: documents read and
 // written, and queries. A plain turn of a new session is 1 write.

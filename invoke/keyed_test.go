@@ -111,8 +111,14 @@ func TestAKeyWithoutASession(t *testing.T) {
 	if again, err := b.Ask(ctx, completion("failed", "another"), nil); err != nil || again.Response != "Two." || again.Replayed() {
 		t.Errorf("after a failure: %+v, %v", again, err)
 	}
-	if again, err := a.Ask(ctx, completion("failed", "another"), nil); err != nil || again.Response != "Two." || !again.Replayed() {
+	again, err := a.Ask(ctx, completion("failed", "another"), nil)
+	if err != nil || again.Response != "Two." || !again.Replayed() {
 		t.Errorf("and its retry: %+v, %v", again, err)
+	}
+	// All that the call has shown before is void.
+	id, turn, _ := session.SplitRunID(again.RunID)
+	if record, err := store.LoadRun(ctx, session.Key{Owner: session.OwnerOf("caller", ""), ID: id}, turn); err != nil || !slices.Equal(record.Resets, []session.Reset{{Step: 1}}) {
+		t.Errorf("and its record: %+v, %v", record, err)
 	}
 
 	// While it is worked on: a conflict, or its events.
@@ -164,7 +170,7 @@ func TestAKeyWithoutASession(t *testing.T) {
 		t.Error(err)
 	}
 	working.Wait()
-	again, err := b.Ask(ctx, completion("stopped", "hello"), nil)
+	again, err = b.Ask(ctx, completion("stopped", "hello"), nil)
 	if err != nil || stopped.Response != "one " || again.Response != "one " || again.FinishReason != "STOPPED" {
 		t.Errorf("stopped: %+v, then %+v, %v", stopped, again, err)
 	}
@@ -269,13 +275,16 @@ func TestWhatARunWithoutASessionCosts(t *testing.T) {
 type tasks struct {
 	mu  sync.Mutex
 	all []queue.Task
+	err error // set: none is taken
 }
 
 func (ts *tasks) Enqueue(_ context.Context, t queue.Task, _ time.Time) error {
 	ts.mu.Lock()
 	defer ts.mu.Unlock()
-	ts.all = append(ts.all, t)
-	return nil
+	if ts.err == nil {
+		ts.all = append(ts.all, t)
+	}
+	return ts.err
 }
 
 // kept returns the tasks so far.
@@ -338,6 +347,81 @@ func TestAQuestionInTheBackgroundPassesTheHook(t *testing.T) {
 	}
 	if len(waiting.kept()) != 6 { // a retry's task has the name of the first
 		t.Errorf("%d tasks", len(waiting.kept()))
+	}
+}
+
+// A run that the queue does not take is no run, unless its key has a retry schedule it.
+func TestABackgroundRunThatTheQueueDoesNotTake(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		req   invoke.Request
+		works int // runs that are left at work
+	}{
+		"in a session":             {invoke.Request{Query: "hello"}, 0},
+		"in a session, with a key": {invoke.Request{Query: "hello", Options: invoke.Options{Key: "key"}}, 1},
+		"without a session":        {completion("", "hello"), 0},
+		"without one, with a key":  {completion("key", "hello"), 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			waiting, ctx := &tasks{err: errors.New("the queue is off")}, ofCaller(t, "caller")
+			s := asked(t, newMemory(), geminitest.Start(t), agent.Agent{}, func(c *invoke.Config) { c.Queue, c.MaxBackground = waiting, 10 })
+			_, err := s.Begin(ctx, tt.req)
+			wantCode(t, err, api.Overloaded)
+			works, _, err := s.Runs(ctx, session.RunFilter{State: session.Working}, 10, "")
+			if err != nil || len(works) != tt.works {
+				t.Errorf("at work: %+v, %v", works, err)
+			}
+			waiting.err = nil
+			again, err := s.Begin(ctx, tt.req)
+			if err != nil || len(waiting.kept()) != 1 || tt.works > 0 && again.RunID != works[0].RunID {
+				t.Errorf("tried again: %+v, %v; tasks: %+v", again, err, waiting.kept())
+			}
+		})
+	}
+}
+
+// A forgottenReply is a store that makes the first write of a run, whose client hears only that
+// its second try came too late.
+type forgottenReply struct {
+	session.Store
+	made atomic.Bool
+}
+
+func (f *forgottenReply) Apply(ctx context.Context, s *session.Session, c session.Change) (*session.Session, error) {
+	after, err := f.Store.Apply(ctx, s, c)
+	if err == nil && c.Run != nil && !f.made.Swap(true) {
+		return nil, session.ErrChanged
+	}
+	return after, err
+}
+
+// A run in the background whose first write was made is accepted, and its key stays its own.
+func TestABackgroundRunWhoseReplyIsLost(t *testing.T) {
+	t.Parallel()
+	waiting, ctx := &tasks{}, ofCaller(t, "caller")
+	s := asked(t, &forgottenReply{Store: newMemory()}, geminitest.Start(t), agent.Agent{}, func(c *invoke.Config) { c.Queue, c.MaxBackground = waiting, 10 })
+	req := invoke.Request{Query: "hello", Options: invoke.Options{Key: "key"}}
+	first, err := s.Begin(ctx, req)
+	if err != nil || len(waiting.kept()) != 1 {
+		t.Fatalf("%+v, %v; tasks: %+v", first, err, waiting.kept())
+	}
+	if again, err := s.Begin(ctx, req); err != nil || again.RunID != first.RunID {
+		t.Errorf("its retry: %+v, %v", again, err)
+	}
+}
+
+// A call that failed after its run had a record releases its key, too: for any question.
+func TestAKeyOfARunWithARecordThatFailed(t *testing.T) {
+	t.Parallel()
+	gemini := geminitest.Start(t)
+	server, _ := serve(t, newMemory(), gemini)
+	gemini.Enqueue(geminitest.Calls(geminitest.FunctionCall{Name: "fails"}).WithDelay(1300*time.Millisecond), geminitest.Blocked("SAFETY"), geminitest.Text("Well."))
+	if _, answer := ask(t, server, "/invoke", streamed, "Idempotency-Key", "key"); !strings.Contains(answer, "event: error\n") {
+		t.Fatal(answer)
+	}
+	if status, answer := ask(t, server, "/invoke", `{"query": "another"}`, "Idempotency-Key", "key"); status != http.StatusOK || !strings.Contains(answer, `"response":"Well."`) {
+		t.Errorf("%d %s", status, answer)
 	}
 }
 

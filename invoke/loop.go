@@ -287,7 +287,11 @@ func (t *loopTurn) addModel(content *genai.Content, said bool) error {
 	if t.grounded != nil {
 		text := (&model.Answer{Content: content}).Text()
 		placed := text == t.grounded.Text()
-		g.showSources(*t.grounded, max(min(before, g.text.Len()-len(text)), 0), placed)
+		begin := g.text.Len() - len(text) // behind the break of a later paragraph
+		if !said {
+			begin = max(begin, before) // of a text that was cut
+		}
+		g.showSources(*t.grounded, max(begin, 0), placed)
 		t.grounded = nil
 	}
 	t.showCalls(step)

@@ -16,6 +16,7 @@ import (
 	"example.com/gatehouse/agenttest"
 	"example.com/gatehouse/internal/geminitest"
 	"example.com/gatehouse/internal/loop"
+	"example.com/gatehouse/invoke"
 )
 
 // looped makes an agent whose turns answer answers. The module adk tests a whole framework.
@@ -62,6 +63,60 @@ func TestALoopAnswers(t *testing.T) {
 	}
 	if err := errors.Join(turn.Say("more"), turn.Keep(nil), turn.Add(first.Sent[0].Contents[0], false)); !errors.Is(err, loop.ErrOver) {
 		t.Errorf("after the turn: %v", err)
+	}
+}
+
+// A Loop's answer has the sources of its model call, and where they belong if the text is the
+// model's.
+func TestTheSourcesOfALoop(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		change func(string) string
+		want   string
+	}{
+		"as the model wrote it": {func(text string) string { return text }, `{"title":"Go","uri":"https://go.dev/","positions":[{"start":10,"end":21}]}`},
+		"changed":               {strings.ToUpper, `{"title":"Go","uri":"https://go.dev/"}`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			gemini := geminitest.Start(t)
+			gemini.Enqueue(geminitest.Text("Go is fast.").WithSearch([]string{"go speed"}, geminitest.Source{Title: "Go", URI: "https://go.dev/", Text: "Go is fast."}))
+			server, _ := serveAgent(t, newMemory(), gemini, agent.Agent{Name: "looped", MaxTokens: 100, Loop: &loop.Loop{Answer: func(ctx context.Context, turn loop.Turn) error {
+				if err := turn.Add(genai.NewContentFromText("Größe: 1", genai.RoleModel), false); err != nil {
+					return err
+				}
+				got, err := turn.Generate(ctx, []*genai.Content{turn.Question()}, nil, nil)
+				if err != nil {
+					return err
+				}
+				return turn.Add(genai.NewContentFromText(tt.change(got.Text()), genai.RoleModel), false)
+			}}})
+			if _, answer := ask(t, server, "/invoke", `{"query": "1?"}`); !strings.Contains(answer, `"sources":[`+tt.want+`]`) {
+				t.Errorf("%s", answer)
+			}
+		})
+	}
+}
+
+// A model that calls tools although it has none any more is heard for its text.
+func TestALoopsModelThatCallsToolsItHasNoneOf(t *testing.T) {
+	t.Parallel()
+	gemini := geminitest.Start(t)
+	call := geminitest.Parts(members{"text": "Well."}, members{"functionCall": members{"name": "look", "args": members{}}})
+	gemini.Enqueue(call, call)
+	var calls []int
+	server, _ := serveAgent(t, newMemory(), gemini, agent.Agent{Name: "looped", MaxTokens: 100, Loop: &loop.Loop{Answer: func(ctx context.Context, turn loop.Turn) error {
+		for range 2 {
+			got, err := turn.Generate(ctx, []*genai.Content{turn.Question()}, nil, nil)
+			if err != nil {
+				return err
+			}
+			calls = append(calls, len(got.FunctionCalls()))
+		}
+		return turn.Add(genai.NewContentFromText("Well.", genai.RoleModel), false)
+	}}}, func(c *invoke.Config) { c.MaxToolRounds = 1 })
+	if status, answer := ask(t, server, "/invoke", `{"query": "1?"}`); status != http.StatusOK || !slices.Equal(calls, []int{1, 0}) {
+		t.Errorf("%d %s, calls %v", status, answer, calls)
 	}
 }
 

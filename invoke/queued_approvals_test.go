@@ -17,7 +17,6 @@ import (
 	"example.com/gatehouse/internal/geminitest"
 	"example.com/gatehouse/internal/queue"
 	"example.com/gatehouse/internal/telemetry"
-	"example.com/gatehouse/internal/testlog"
 	"example.com/gatehouse/invoke"
 	"example.com/gatehouse/session"
 	"example.com/gatehouse/tool"
@@ -42,7 +41,7 @@ func (q *switchedQueue) Enqueue(ctx context.Context, t queue.Task, at time.Time)
 func serveQueued(t *testing.T, store session.Store, gemini *geminitest.Server, a agent.Agent, edits ...func(*invoke.Config)) (*httptest.Server, *switchedQueue) {
 	t.Helper()
 	var worker *invoke.Service
-	log := telemetry.NewLogger(&testlog.Buffer{}, nil, telemetry.Source{})
+	log := telemetry.Discard()
 	q := &switchedQueue{}
 	q.Local = queue.NewLocal(t.Context(), func(ctx context.Context, task queue.Task) error {
 		body, err := task.Encode()

@@ -49,6 +49,13 @@ func keeper(add func(list *[]string, item string) error) agent.Agent {
 		tool.New("fill", "It fills.", func(ctx context.Context, in flood) (string, error) {
 			return "", cart.Update(ctx, func(list *[]string) error { *list = []string{strings.Repeat("x", in.Bytes)}; return nil })
 		}),
+		tool.New("rate", "It rates.", func(ctx context.Context, _ struct{}) (float64, error) {
+			if err := ratio.Update(ctx, func(r *float64) error { *r++; return nil }); err != nil {
+				return 0, err
+			}
+			return ratio.Get(ctx)
+		}),
+		tool.New("unrate", "It forgets.", func(ctx context.Context, _ struct{}) (string, error) { return "", ratio.Delete(ctx) }),
 		tool.New("nan", "It is not a number.", func(ctx context.Context, _ struct{}) (string, error) {
 			return "", ratio.Update(ctx, func(r *float64) error { *r = math.NaN(); return nil })
 		}),
@@ -126,6 +133,10 @@ func TestSessionStateGoesWithTheTurn(t *testing.T) {
 	gemini.Forget()
 	chat("submit-message", "five", addCall("kiwi"), geminitest.Text("Done."))
 	wantOutput(t, "after a turn that failed", gemini, `["apple","plum","fig","kiwi"]`)
+	for _, step := range []struct{ tool, want string }{{"rate", `"output":1}`}, {"rate", `"output":2}`}, {"unrate", `"output":""}`}, {"rate", `"output":1}`}} {
+		chat("submit-message", "rate", geminitest.Calls(geminitest.FunctionCall{Name: step.tool}), geminitest.Text("Done."))
+		wantOutput(t, step.tool, gemini, step.want)
+	}
 }
 
 // The bounds of a turn's state are told by their names: "try again" would have the model

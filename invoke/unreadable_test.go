@@ -188,33 +188,37 @@ func TestARecordThatCannotBeRead(t *testing.T) {
 func TestAKeyedRecordThatCannotBeRead(t *testing.T) {
 	t.Parallel()
 	everyStore(t, func(t *testing.T, open func(*testing.T) session.Store) {
-		ctx, store, gemini := ofCaller(t, "ada"), open(t), geminitest.Start(t)
-		s := asked(t, store, gemini, (&bank{}).agent())
-		gemini.Enqueue(geminitest.Text("one"))
-		first, err := s.Ask(ctx, completion("key", "hello"), nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		id, turn, _ := session.SplitRunID(first.RunID)
-		record, err := store.LoadRun(ctx, session.Key{Owner: caller.Owner(ctx), ID: id}, turn)
-		if err != nil {
-			t.Fatal(err)
-		}
-		edited := session.Run{
-			Key: record.Key, ID: record.ID, State: session.Working, Request: json.RawMessage(`"unreadable"`), Effects: map[string]session.Effect{"unreadable": {}}, Revision: record.Revision,
-		}
-		if _, err := store.SaveRun(ctx, &edited); err != nil {
-			t.Fatal(err)
-		}
-		asks := len(gemini.Requests())
-		for range 3 {
-			_, err := s.Ask(ctx, completion("key", "hello"), nil)
-			if failed := api.AsError(err); failed.Code != api.Internal || !strings.Contains(failed.Message, "cannot be read. Check what") {
-				t.Errorf("a retry: %v", err)
-			}
-		}
-		if n := len(gemini.Requests()) - asks; n != 0 {
-			t.Errorf("the model was asked %d times", n)
+		for name, answers := range map[string]map[string]session.Answer{"an effect": nil, "an effect that was approved": {"1/call_1_1": {Approve: true}}} {
+			t.Run(name, func(t *testing.T) {
+				ctx, store, gemini := ofCaller(t, "ada"), open(t), geminitest.Start(t)
+				s := asked(t, store, gemini, (&bank{}).agent())
+				gemini.Enqueue(geminitest.Text("one"))
+				first, err := s.Ask(ctx, completion("key", "hello"), nil)
+				if err != nil {
+					t.Fatal(err)
+				}
+				id, turn, _ := session.SplitRunID(first.RunID)
+				record, err := store.LoadRun(ctx, session.Key{Owner: caller.Owner(ctx), ID: id}, turn)
+				if err != nil {
+					t.Fatal(err)
+				}
+				edited := session.Run{
+					Key: record.Key, ID: record.ID, State: session.Working, Request: json.RawMessage(`"unreadable"`), Effects: map[string]session.Effect{"unreadable": {}}, Answers: answers, Revision: record.Revision,
+				}
+				if _, err := store.SaveRun(ctx, &edited); err != nil {
+					t.Fatal(err)
+				}
+				asks := len(gemini.Requests())
+				for range 3 {
+					_, err := s.Ask(ctx, completion("key", "hello"), nil)
+					if failed := api.AsError(err); failed.Code != api.Internal || !strings.Contains(failed.Message, "cannot be read. Check what") {
+						t.Errorf("a retry: %v", err)
+					}
+				}
+				if n := len(gemini.Requests()) - asks; n != 0 {
+					t.Errorf("the model was asked %d times", n)
+				}
+			})
 		}
 	})
 }
