@@ -167,39 +167,57 @@ func TestAMessageThatIsNotStoredDeniesNothing(t *testing.T) {
 // Who approved what is in the audit, by POST /runs/{id}/approvals and by /chat.
 func TestApprovalsInTheAudit(t *testing.T) {
 	t.Parallel()
-	b, gemini, written := &bank{}, geminitest.Start(t), &testlog.Buffer{}
-	var service *invoke.Service
-	_, _ = serveAgent(t, newMemory(), gemini, b.agent(tool.Effect(b.reconcile), tool.Confirm(question)), func(c *invoke.Config) { service = invoke.New(*c) })
-	log, err := audit.New(t.Context(), "", audit.Off, "", written)
-	if err != nil {
-		t.Fatal(err)
+	byRun := func(t *testing.T, server *httptest.Server, waits answered, yes bool) (int, string) {
+		return approve(t, server, waits.Data.RunID, waits.Data.Pending[0].CallID, yes)
 	}
-	server := httptest.NewServer(middleware.New(middleware.Config{
-		Log: telemetry.Discard(), Gate: &drain.Gate{}, Authenticator: auth.New(&auth.None{}), Now: time.Now,
-		Audit: middleware.NewAudit(log, true),
-	}, service.Routes()))
-	t.Cleanup(server.Close)
+	byChat := func(t *testing.T, server *httptest.Server, waits answered, yes bool) (int, string) {
+		_, id, _ := strings.Cut(get(t, server, "/chat/"+waits.Data.SessionID), `"approval":{"id":"`)
+		id, _, _ = strings.Cut(id, `"`)
+		return ask(t, server, "/chat", fmt.Sprintf(`{"id": %q, "messages": [{"role": "assistant", "parts": [{"type": "tool-pay", "toolCallId": %q, "state": "approval-responded",
+			"input": {"to": "Ann", "amount": 50}, "approval": {"id": %q, "approved": %t}}]}]}`, waits.Data.SessionID, waits.Data.Pending[0].CallID, id, yes))
+	}
 	for _, test := range []struct {
+		name          string
+		answer        func(t *testing.T, server *httptest.Server, waits answered, yes bool) (int, string)
 		approve       bool
 		action, calls string
 	}{
-		{true, `"action":"run.approve"`, `"calls":"approved pay `},
-		{false, `"action":"run.deny"`, `"calls":"denied pay `},
+		{"approved", byRun, true, `"action":"run.approve"`, `"calls":"approved pay `},
+		{"denied", byRun, false, `"action":"run.deny"`, `"calls":"denied pay `},
+		{"approved by chat", byChat, true, `"action":"run.approve"`, `"calls":"approved pay `},
+		{"denied by chat", byChat, false, `"action":"run.deny"`, `"calls":"denied pay `},
 	} {
-		waits := starts(t, server, gemini).Data
-		gemini.Enqueue(geminitest.Text("Well."))
-		approve(t, server, waits.RunID, waits.Pending[0].CallID, test.approve)
-		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
-		line, err := written.Await(ctx, regexp.MustCompile(".*"+test.action+".*"))
-		cancel()
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, want := range []string{test.calls, waits.Pending[0].CallID, `"principal":`, `"session_id":`} {
-			if !strings.Contains(line[0], want) {
-				t.Errorf("approved %t: the audit has %q, want %s", test.approve, line, want)
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			b, gemini, written := &bank{}, geminitest.Start(t), &testlog.Buffer{}
+			var service *invoke.Service
+			_, _ = serveAgent(t, newMemory(), gemini, b.agent(tool.Effect(b.reconcile), tool.Confirm(question)), func(c *invoke.Config) { service = invoke.New(*c) })
+			log, err := audit.New(t.Context(), "", audit.Off, "", written)
+			if err != nil {
+				t.Fatal(err)
 			}
-		}
+			server := httptest.NewServer(middleware.New(middleware.Config{
+				Log: telemetry.Discard(), Gate: &drain.Gate{}, Authenticator: auth.New(&auth.None{}), Now: time.Now,
+				Audit: middleware.NewAudit(log, true),
+			}, service.Routes()))
+			t.Cleanup(server.Close)
+			waits := starts(t, server, gemini)
+			gemini.Enqueue(geminitest.Text("Well."))
+			if status, text := test.answer(t, server, waits, test.approve); status != http.StatusOK {
+				t.Fatalf("%d %s", status, text)
+			}
+			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+			defer cancel()
+			line, err := written.Await(ctx, regexp.MustCompile(".*"+test.calls+".*"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, want := range []string{test.action, waits.Data.Pending[0].CallID, `"principal":`, `"session_id":`} {
+				if !strings.Contains(line[0], want) {
+					t.Errorf("the audit has %q, want %s", line, want)
+				}
+			}
+		})
 	}
 }
 

@@ -95,7 +95,7 @@ type chatAnswer struct {
 	Approval string
 	Call     string
 	Input    jsontext.Value // nil: none, or too much
-	Approved *bool
+	Approved *bool          // not nil once problem was asked
 	Reason   string
 }
 
@@ -223,7 +223,7 @@ func approvals(record *session.Run, given []chatAnswer) ([]Approval, error) {
 	run := session.RunID(record.Key.ID, record.ID)
 	var list []Approval
 	for _, a := range given {
-		if a.Approved == nil || a.Approval != approvalID(run, a.Call) {
+		if a.Approval != approvalID(run, a.Call) {
 			return nil, conflict(otherWaits)
 		}
 		// A single answer is not passed over: sent twice, it is a conflict whose sentence
@@ -252,7 +252,7 @@ func (s *Service) answerChat(ctx context.Context, w http.ResponseWriter, r *http
 	// A message may have several answers, and the audit has one action: the one that allows
 	// something is named.
 	action := auditDeny
-	if slices.ContainsFunc(given, func(a chatAnswer) bool { return a.Approved != nil && *a.Approved }) {
+	if slices.ContainsFunc(given, func(a chatAnswer) bool { return *a.Approved }) {
 		action = auditApprove
 	}
 	telemetry.SetTurn(ctx, func(t *telemetry.Turn) { t.Session, t.Action = key.Hash(), action })

@@ -6,8 +6,32 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/go-json-experiment/json/jsontext"
+
 	"example.com/gatehouse/internal/api"
 )
+
+// What a page has put under a tool's input may be of any length. Only what an answer can be
+// compared with is kept, and what follows is read.
+func TestTheInputOfAnAnswerIsBounded(t *testing.T) {
+	t.Parallel()
+	for value, want := range map[string]string{
+		`"1234567"`:                `"1234567"`,
+		`"12345678"`:               "",
+		`{"a":[1]}`:                `{"a":[1]}`,
+		` { "a" : [ 1 ] } `:        `{"a":[1]}`,
+		`{"a":[1,2]}`:              "",
+		`[[[[[[]]]]]]`:             "",
+		`{"a":"1234567890","b":1}`: "",
+	} {
+		d := jsontext.NewDecoder(strings.NewReader(value + ` "next"`))
+		got, err := readBounded(d, 10)
+		next, after := text(d)
+		if string(got) != want || err != nil || next != "next" || after != nil {
+			t.Errorf("%s is read as %s, %v, and then %q, %v", value, got, err, next, after)
+		}
+	}
+}
 
 // A page sends all of its messages. In a service without files a file is passed over in an
 // earlier one, and named as what is wrong in the last.

@@ -2,6 +2,7 @@ package invoke_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"net/http"
 	"slices"
@@ -14,6 +15,7 @@ import (
 
 	"example.com/gatehouse/agent"
 	"example.com/gatehouse/internal/api"
+	"example.com/gatehouse/internal/caller"
 	"example.com/gatehouse/internal/geminitest"
 	"example.com/gatehouse/internal/model"
 	"example.com/gatehouse/invoke"
@@ -69,6 +71,53 @@ func TestHideOnAStoreThatRefuses(t *testing.T) {
 	}
 }
 
+// What is hidden is a state of the owner's, which has a bound.
+func TestTooManyHidden(t *testing.T) {
+	t.Parallel()
+	store, ctx := newMemory(), ofCaller(t, "caller")
+	s := asked(t, store, geminitest.Start(t), agent.Agent{})
+	hidden, run := session.NewID(), func(turn string) string { return session.RunID("0123456789abcdef", turn) }
+	hide := func(n int) {
+		t.Helper()
+		ids := []string{hidden}
+		for len(ids) < n {
+			ids = append(ids, session.NewID())
+		}
+		err := session.UpdateUser(ctx, store, caller.Owner(ctx), "removed", time.Now(), func(json.RawMessage) (json.RawMessage, error) { return json.Marshal(ids) })
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	hide(1999)
+	if err := s.Hide(ctx, "removed", run(session.NewID())); err != nil {
+		t.Errorf("the last: %v", err)
+	}
+	wantCode(t, s.Hide(ctx, "removed", run(session.NewID())), api.RequestTooLarge)
+	if err := s.Hide(ctx, "removed", run(hidden)); err != nil {
+		t.Errorf("one that is hidden: %v", err)
+	}
+	for turn, want := range map[string]bool{hidden: true, session.NewID(): false} {
+		if is, err := s.Hidden(ctx, "removed", run(turn)); err != nil || is != want {
+			t.Errorf("hidden: %t, %v, want %t", is, err, want)
+		}
+	}
+}
+
+// Where it cannot be known whether a key was used, the question is not asked: its first try may
+// have done what it asks for.
+func TestAKeyOfAConversationThatCannotBeRead(t *testing.T) {
+	t.Parallel()
+	gemini := geminitest.Start(t)
+	store := &hookedStore{Store: newMemory()}
+	away := func() error { return session.ErrUnavailable }
+	store.loadRun.Store(&away)
+	_, err := continued(ofCaller(t, "caller"), asked(t, store, gemini, agent.Agent{}), "key", "Pay Ann.")
+	wantCode(t, err, api.SessionStoreUnavailable)
+	if len(gemini.Requests()) > 0 {
+		t.Error("the model was asked")
+	}
+}
+
 // A garbled store returns sessions whose last turn cannot be decoded, once it is on.
 type garbled struct {
 	session.Store
@@ -84,6 +133,32 @@ func (g *garbled) Load(ctx context.Context, key session.Key) (*session.Session, 
 	broken.Recent = slices.Clone(s.Recent)
 	broken.Recent[len(broken.Recent)-1].Data = []byte("{")
 	return &broken, nil
+}
+
+func (g *garbled) Turns(ctx context.Context, key session.Key, after, limit int) (session.Meta, []session.Record, error) {
+	meta, records, err := g.Store.Turns(ctx, key, after, limit)
+	if records = slices.Clone(records); len(records) > 0 {
+		records[len(records)-1].Data = []byte("{")
+	}
+	return meta, records, err
+}
+
+// A turn that cannot be read is a failure, and no turn without a text.
+func TestATurnThatCannotBeRead(t *testing.T) {
+	t.Parallel()
+	gemini := geminitest.Start(t)
+	server, _ := serveAgent(t, &garbled{Store: newMemory()}, gemini, agent.Agent{})
+	gemini.Enqueue(geminitest.Text("Hello."))
+	_, answer := ask(t, server, "/invoke", `{"query": "hello"}`)
+	id := decodeAnswer(t, answer).Data.SessionID
+	for _, path := range []string{"/sessions/" + id, "/chat/" + id} {
+		if response, text := fetch(t, server, http.MethodGet, path); response.StatusCode != http.StatusInternalServerError || !strings.Contains(text, `"error":"internal"`) {
+			t.Errorf("%s: %d %s", path, response.StatusCode, text)
+		}
+	}
+	if _, text := fetch(t, server, http.MethodGet, "/export"); !strings.Contains(text, `"kind":"error"`) || strings.Contains(text, `"kind":"end"`) {
+		t.Errorf("the export: %s", text)
+	}
 }
 
 func TestAnAnswerToATurnThatCannotBeRead(t *testing.T) {
@@ -146,8 +221,9 @@ func TestAHookAsksAStandInAgain(t *testing.T) {
 		c.Model = client
 	})
 	status, answer := ask(t, server, "/invoke", `{"query": "hello"}`)
-	last := gemini.Requests()[len(gemini.Requests())-1]
-	if status != http.StatusOK || last.Model != "second" || !strings.Contains(last.Prompt(), "Again.") {
-		t.Errorf("%d %s; asked last: %s %s", status, answer, last.Model, last.Prompt())
+	requests := gemini.Requests()
+	last := requests[len(requests)-1]
+	if status != http.StatusOK || last.Model != "second" || !strings.Contains(last.Prompt(), "Again.") || len(requests) != 3 {
+		t.Errorf("%d %s; asked %d times, last: %s %s", status, answer, len(requests), last.Model, last.Prompt())
 	}
 }

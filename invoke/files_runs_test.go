@@ -204,16 +204,21 @@ func TestFilesOfARunThatWaited(t *testing.T) {
 }
 
 // A run that is taken over goes on with its files; its first holder, when it is back, leaves
-// them alone.
+// them alone. Without a bucket they were in its memory only, so that nobody can go on.
 func TestFilesOfARunThatIsTakenOver(t *testing.T) {
 	t.Parallel()
+	t.Run("kept", func(t *testing.T) { t.Parallel(); filesOfARunThatIsTakenOver(t, true) })
+	t.Run("not kept", func(t *testing.T) { t.Parallel(); filesOfARunThatIsTakenOver(t, false) })
+}
+
+func filesOfARunThatIsTakenOver(t *testing.T, keep bool) {
 	gemini, storage := geminitest.Start(t), buckettest.Start(t)
 	var offset atomic.Int64
 	store := session.NewMemory(time.Hour, session.MemoryLimit, func() time.Time { return time.Now().Add(time.Duration(offset.Load())) },
 		telemetry.NewLogger(&testlog.Buffer{}, nil, telemetry.Source{}))
 	start := func() *instance {
 		i := &instance{Store: store}
-		i.Server, _ = serveAgent(t, i, gemini, reader(), withFiles(t, storage, true))
+		i.Server, _ = serveAgent(t, i, gemini, reader(), withFiles(t, storage, keep))
 		return i
 	}
 	a, b := start(), start()
@@ -226,7 +231,14 @@ func TestFilesOfARunThatIsTakenOver(t *testing.T) {
 	a.journaled(t, run, "void ")
 	a.cut.Store(true)
 	offset.Store(int64(session.LeaseTime + 3*time.Second))
-	b.watch(t, http.MethodGet, "/runs/"+run+"/events", "").until(t, "done")
+	watch := b.watch(t, http.MethodGet, "/runs/"+run+"/events", "")
+	if !keep {
+		if left := get(t, b.Server, "/runs/"+run); watch.status == http.StatusOK || !strings.Contains(left, `"state":"failed"`) || len(gemini.Requests()) != 1 {
+			t.Errorf("%d, the run is %s", watch.status, left)
+		}
+		return
+	}
+	watch.until(t, "done")
 	a.cut.Store(false)
 	own.until(t, "done")
 	path := onlyObject(t, storage)

@@ -13,6 +13,7 @@ import (
 	"net/http/httptest"
 	"runtime/debug"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -21,7 +22,9 @@ import (
 	"example.com/gatehouse/internal/gcp/bucket"
 	"example.com/gatehouse/internal/gcp/bucket/buckettest"
 	"example.com/gatehouse/internal/geminitest"
+	"example.com/gatehouse/internal/telemetry"
 	"example.com/gatehouse/invoke"
+	"example.com/gatehouse/session"
 	"example.com/gatehouse/tool"
 )
 
@@ -226,6 +229,7 @@ func TestBadFiles(t *testing.T) {
 	storage.Put("papers/lie.pdf", buckettest.Object{MediaType: "application/pdf", Data: []byte("<html>")})
 	storage.Put("papers/untyped.txt", buckettest.Object{MediaType: "application/octet-stream", Data: []byte("text")})
 	storage.Put("papers/large.txt", buckettest.Object{MediaType: "text/plain", Data: bytes.Repeat([]byte("x"), 7<<20+1)})
+	storage.Put("papers/half.txt", buckettest.Object{MediaType: "text/plain", Data: bytes.Repeat([]byte("x"), 7<<19)})
 	storage.Put("others/secret.txt", buckettest.Object{MediaType: "text/plain", Data: []byte("secret")})
 	server, _ := serveAgent(t, newMemory(), gemini, reader(), withFiles(t, storage, true))
 	png := encoded(picture(t, 3))
@@ -272,6 +276,8 @@ func TestBadFiles(t *testing.T) {
 		{"an object whose type lies", one(`{"uri":"gs://papers/lie.pdf"}`), 422, "files[0]"},
 		{"an object said to be another type", one(`{"type":"image/png","uri":"gs://papers/report.pdf"}`), 422, "files[0]"},
 		{"an object above the bound", one(`{"uri":"gs://papers/large.txt"}`), 413, ""},
+		{"two objects within the bound", one(`{"uri":"gs://papers/half.txt"},{"uri":"gs://papers/half.txt"}`), 200, ""},
+		{"three objects above the bound together", one(`{"uri":"gs://papers/half.txt"},{"uri":"gs://papers/half.txt"},{"uri":"gs://papers/untyped.txt"}`), 413, ""},
 		{"a query above the bound, with a file", `{"query":"` + strings.Repeat("a", 1<<17) + `","files":[{"type":"image/png","data":"` + png + `"}]}`, 413, ""},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -369,6 +375,9 @@ func TestABucketThatIsAway(t *testing.T) {
 	if status != 503 || a.Error != "session_store_unavailable" || len(gemini.Requests()) != 0 {
 		t.Errorf("%d %s", status, text)
 	}
+	if status, a, text := askFiles(t, server, "/invoke", `{"query":"q","files":[{"uri":"gs://papers/report.pdf"}]}`); status != 503 || a.Error != "session_store_unavailable" {
+		t.Errorf("an object: %d %s", status, text)
+	}
 	gemini.Enqueue(geminitest.Parts(map[string]any{"inlineData": map[string]any{"mimeType": "image/png", "data": encoded(drawn)}}))
 	status, a, text = askFiles(t, server, "/invoke", `{"query":"Draw a square."}`)
 	if status != 200 || len(a.Data.Files) != 1 || !bytes.Equal(a.Data.Files[0].Data, drawn) {
@@ -440,6 +449,107 @@ func TestFilesOfTheModel(t *testing.T) {
 				t.Errorf("the page's stream: %s", chat)
 			}
 		})
+	}
+}
+
+// What a model says of a file becomes a header and a path, so only what is one is kept. What it
+// drew while it thought is no part of the answer.
+func TestAModelsWordsOfItsFiles(t *testing.T) {
+	t.Parallel()
+	gemini, storage, drawn := geminitest.Start(t), buckettest.Start(t), picture(t, 5)
+	server, _ := serveAgent(t, newMemory(), gemini, reader(), withFiles(t, storage, true, func(c *invoke.Config) { c.Files.ByAddress = true }))
+	inline := func(mediaType, name string) map[string]any {
+		return map[string]any{"mimeType": mediaType, "displayName": name, "data": encoded(drawn)}
+	}
+	gemini.Enqueue(geminitest.Parts(map[string]any{"inlineData": inline("image/gif", "draft"), "thought": true},
+		map[string]any{"inlineData": inline("image/png\r\nX-Evil: 1", "a\x00b")}, map[string]any{"text": "Here it is."}), geminitest.Text("You are welcome."))
+	status, a, text := askFiles(t, server, "/invoke", `{"query":"Draw a square."}`)
+	if status != 200 || len(a.Data.Files) != 1 || a.Data.Files[0].Type != "application/octet-stream" || a.Data.Files[0].Name != "" {
+		t.Fatalf("%d %s", status, text)
+	}
+	if response, got := fetch(t, server, http.MethodGet, a.Data.Files[0].URI); got != string(drawn) || response.Header.Get("Content-Type") != "application/octet-stream" || response.Header.Get("X-Evil") != "" {
+		t.Errorf("the file: %d, %v", response.StatusCode, response.Header)
+	}
+	path := onlyObject(t, storage)
+	if status, _, text := askFiles(t, server, "/invoke", `{"query":"Thanks.","session_id":"`+a.Data.SessionID+`"}`); status != 200 {
+		t.Fatalf("%d %s", status, text)
+	}
+	if later := string(gemini.Requests()[1].Raw); strings.Count(later, "gs://") != 1 || !strings.Contains(later, "gs://"+path) {
+		t.Errorf("a later turn sees %.500s", later)
+	}
+	if exported := get(t, server, "/export"); !strings.Contains(exported, `"uri":"`+a.Data.Files[0].URI+`"`) || strings.Count(exported, `"kind":"file"`) != 1 {
+		t.Errorf("the export: %s", exported)
+	}
+}
+
+// An object that a question names stays where it is, and later turns read it there.
+func TestAnObjectStaysWhereItIs(t *testing.T) {
+	t.Parallel()
+	gemini, storage, data := geminitest.Start(t), buckettest.Start(t), picture(t, 9)
+	storage.Put("papers/2026/square.png", buckettest.Object{MediaType: "image/png", Data: data})
+	server, _ := serveAgent(t, newMemory(), gemini, reader(), withFiles(t, storage, true))
+	gemini.Enqueue(geminitest.Text("A square."), geminitest.Text("Grey."))
+	_, a, _ := askFiles(t, server, "/invoke", `{"query":"What is this?","files":[{"uri":"gs://papers/2026/square.png"}]}`)
+	if status, _, text := askFiles(t, server, "/invoke", `{"query":"Which color?","session_id":"`+a.Data.SessionID+`"}`); status != 200 {
+		t.Fatalf("%d %s", status, text)
+	}
+	for _, r := range gemini.Requests() {
+		seesFile(t, r, false, "", data)
+	}
+	if stored := get(t, server, "/sessions/"+a.Data.SessionID); !strings.Contains(stored, `"files":[{"name":"square.png","type":"image/png","uri":"gs://papers/2026/square.png"}]`) {
+		t.Errorf("the session: %s", stored)
+	}
+	onlyObject(t, storage)
+}
+
+// An object whose content is not what its name says is not shown to the model.
+func TestAFileThatWasExchanged(t *testing.T) {
+	t.Parallel()
+	gemini, storage := geminitest.Start(t), buckettest.Start(t)
+	server, _ := serveAgent(t, newMemory(), gemini, reader(), withFiles(t, storage, true))
+	gemini.Enqueue(geminitest.Text("A square."), geminitest.Text("Grey."))
+	body, _ := withPicture(t)
+	_, a, _ := askFiles(t, server, "/invoke", body)
+	other := picture(t, 31)
+	storage.Put(onlyObject(t, storage), buckettest.Object{MediaType: "image/png", Data: other})
+	if status, _, text := askFiles(t, server, "/invoke", `{"query":"Which color?","session_id":"`+a.Data.SessionID+`"}`); status != 200 {
+		t.Fatalf("%d %s", status, text)
+	}
+	later := gemini.Requests()[1]
+	if note, _ := partsOf(t, later, 0)[1]["text"].(string); !strings.HasPrefix(note, "[A file of the type image/png was here, ") || strings.Contains(string(later.Raw), encoded(other)) {
+		t.Errorf("the model sees %.300v", partsOf(t, later, 0))
+	}
+}
+
+// A session's files never expire before it: the first turn in each half of its time to live
+// moves their expiry, before it answers.
+func TestFilesLiveAsLongAsTheirSession(t *testing.T) {
+	t.Parallel()
+	const ttl = 720 * time.Hour
+	gemini, storage, ahead := geminitest.Start(t), buckettest.Start(t), atomic.Int64{}
+	now := func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) }
+	store := session.NewMemory(ttl, session.MemoryLimit, now, telemetry.Discard())
+	server, _ := serveAgent(t, store, gemini, reader(), withFiles(t, storage, true, func(c *invoke.Config) { c.Now, c.Files.ByAddress = now, true }))
+	body, _ := withPicture(t)
+	id := ""
+	for _, tt := range []struct {
+		after   time.Duration // since the session's beginning
+		patches int           // of the file, until then
+	}{{0, 0}, {100 * time.Hour, 0}, {361 * time.Hour, 1}, {500 * time.Hour, 1}, {1000 * time.Hour, 2}} {
+		ahead.Store(int64(tt.after))
+		gemini.Enqueue(geminitest.Text("Yes."))
+		status, a, text := askFiles(t, server, "/invoke", body)
+		if status != 200 {
+			t.Fatalf("%d %s", status, text)
+		}
+		id = a.Data.SessionID
+		body = `{"query":"And now?","session_id":"` + id + `"}`
+		if n := storage.Calls()[http.MethodPatch]; n != tt.patches {
+			t.Errorf("after %v: extended %d times, want %d", tt.after, n, tt.patches)
+		}
+		if left := storage.Objects()[onlyObject(t, storage)].CustomTime.Sub(now()); left < ttl-time.Minute {
+			t.Errorf("after %v: the file expires in %v, before its session", tt.after, left)
+		}
 	}
 }
 

@@ -235,7 +235,7 @@ func TestAHookKeepsGeminisOwnTools(t *testing.T) {
 	gemini.Enqueue(geminitest.Parts(
 		map[string]any{"toolCall": map[string]any{"id": "s1", "toolType": "GOOGLE_SEARCH_WEB", "args": map[string]any{"q": "of 4111"}}},
 		map[string]any{"toolResponse": map[string]any{"id": "s1", "toolType": "GOOGLE_SEARCH_WEB", "response": map[string]any{"found": "4111"}}},
-		map[string]any{"text": "It is 4111."}), geminitest.Text("Done."))
+		map[string]any{"text": "It is 41"}, map[string]any{"text": "11."}), geminitest.Text("Done."))
 	_, answer := ask(t, server, "/invoke", `{"query":"hello"}`)
 	if status, text := ask(t, server, "/invoke", `{"query":"and?","session_id":"`+decodeAnswer(t, answer).Data.SessionID+`"}`); status != http.StatusOK {
 		t.Fatalf("%d %s", status, text)
@@ -245,6 +245,9 @@ func TestAHookKeepsGeminisOwnTools(t *testing.T) {
 		if !strings.Contains(sent, want) {
 			t.Errorf("the next prompt lacks %s: %s", want, sent)
 		}
+	}
+	if strings.Contains(sent, ",{}") { // the API takes no empty part
+		t.Errorf("the next prompt has a part that the hook has left empty: %s", sent)
 	}
 }
 
@@ -364,5 +367,101 @@ func TestAHookEndsATurn(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// A hook Question may rename the files of a question, and neither drop nor add any. The bound on
+// its text is not that of what people send.
+func TestAQuestionsFilesPassTheHook(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name   string
+		hook   func(q *agent.Question)
+		status int
+	}{
+		{"another name", func(q *agent.Question) { q.Files[0].Name = "square.png" }, 200},
+		{"a name that is no file's", func(q *agent.Question) { q.Files[0].Name = "a\x00.png" }, 500},
+		{"no file", func(q *agent.Question) { q.Files = nil }, 500},
+		{"one more", func(q *agent.Question) { q.Files = append(q.Files, q.Files[0]) }, 500},
+		{"no text", func(q *agent.Question) { q.Text = " " }, 500},
+		{"the longest text", func(q *agent.Question) { q.Text, q.Files[0].Name = strings.Repeat("x", 64<<10), "square.png" }, 200},
+		{"a text that is too long", func(q *agent.Question) { q.Text = strings.Repeat("x", 64<<10+1) }, 500},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			gemini := geminitest.Start(t)
+			server, _ := serveAgent(t, newMemory(), gemini, hooked(agent.Hooks{Question: func(_ context.Context, q *agent.Question) error {
+				if len(q.Files) != 1 || q.Files[0].Type != "image/png" {
+					t.Errorf("the hook sees %+v", q.Files)
+				}
+				tt.hook(q)
+				return nil
+			}}), withFiles(t, nil, false))
+			gemini.Enqueue(geminitest.Text("A square."))
+			body, _ := withPicture(t)
+			status, answer, text := askFiles(t, server, "/invoke", body)
+			if status != tt.status || status == 500 && (answer.Error != "internal" || len(gemini.Requests()) > 0) {
+				t.Fatalf("%d %s", status, text)
+			}
+			if status != 200 {
+				return
+			}
+			if stored := get(t, server, "/sessions/"+answer.Data.SessionID); !strings.Contains(stored, `"files":[{"name":"square.png","type":"image/png"}]`) {
+				t.Errorf("the session: %.300s", stored)
+			}
+		})
+	}
+}
+
+// A hook Tool that changes arguments in place changes what the tool gets, and not the model's
+// call, which is shown and stored.
+func TestAHookChangesArgumentsInPlace(t *testing.T) {
+	t.Parallel()
+	type list struct {
+		Items []string `json:"items"`
+	}
+	a := agent.Agent{Name: "agent", MaxTokens: 100, Tools: []tool.Tool{
+		tool.New("join", "It joins.", func(_ context.Context, in list) (string, error) { return strings.Join(in.Items, "+"), nil }),
+	}}
+	a.Hooks.Tool = func(_ context.Context, c *agent.ToolCall, next func() error) error {
+		c.Args["items"].([]any)[0] = "changed"
+		return next()
+	}
+	gemini := geminitest.Start(t)
+	server, _ := serveAgent(t, newMemory(), gemini, a)
+	gemini.Enqueue(geminitest.Calls(geminitest.FunctionCall{Name: "join", Args: map[string]any{"items": []string{"first", "second"}}}), geminitest.Text("Done."))
+	_, answer := ask(t, server, "/invoke", `{"query": "hello"}`)
+	if told := output(t, gemini); !strings.Contains(told, "changed+second") {
+		t.Errorf("the model is told %s", told)
+	}
+	if stored := get(t, server, "/sessions/"+decodeAnswer(t, answer).Data.SessionID); !strings.Contains(stored, `"args":{"items":["first","second"]}`) {
+		t.Errorf("the session: %s", stored)
+	}
+}
+
+// What a hook passes on of the model's answer or failure is the model's, and an answer of which
+// a hook leaves nothing is held back.
+func TestAHookThatPassesOn(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name   string
+		hooks  agent.Hooks
+		reply  geminitest.Reply
+		status int
+		want   string // in the answer
+	}{
+		{"the model's failure", agent.Hooks{Model: func(_ context.Context, _ *agent.ModelCall, next func() error) error { return next() }}, geminitest.Error(403, "no"), 502, `"error":"model_failed"`},
+		{"an answer that was cut", agent.Hooks{Model: func(_ context.Context, _ *agent.ModelCall, next func() error) error { return next() }}, geminitest.Finish("MAX_TOKENS", "Do"), 200, `"finish_reason":"MAX_TOKENS"`},
+		{"no text", agent.Hooks{Answer: func(_ context.Context, a *agent.Answer) error { a.Text = ""; return nil }}, geminitest.Text("Done."), 422, `"error":"content_blocked"`},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			gemini := geminitest.Start(t)
+			server, _ := serveAgent(t, newMemory(), gemini, hooked(tt.hooks))
+			gemini.Enqueue(tt.reply)
+			if status, answer := ask(t, server, "/invoke", `{"query": "hello"}`); status != tt.status || !strings.Contains(answer, tt.want) || len(gemini.Requests()) != 1 {
+				t.Errorf("%d %s after %d model calls", status, answer, len(gemini.Requests()))
+			}
+		})
 	}
 }

@@ -26,3 +26,35 @@ func TestWhatARunAppendsIsItsOwn(t *testing.T) {
 		t.Errorf("the first has gone back to step %d", resets[1].Step)
 	}
 }
+
+// A turn that is too large is not stored, so its size is known as it grows. The text of an
+// answer is in the turn's contents, and counted there.
+func TestTheSizeOfWhatIsShown(t *testing.T) {
+	t.Parallel()
+	var out output
+	out.appendText(session.KindText, "Hello.")
+	text := out.size()
+	out.appendText(session.KindText, "More.")
+	if out.size() != text {
+		t.Errorf("a text has grown by %d bytes", out.size()-text)
+	}
+	begins := out.mark()
+	out.appendText(session.KindReasoning, "Why?")
+	reasoning := out.size()
+	out.appendText(session.KindReasoning, "Because.")
+	if out.size() != reasoning+len("Because.") {
+		t.Errorf("reasoning has grown by %d bytes", out.size()-reasoning)
+	}
+	part := session.Part{Kind: session.KindToolCall, ID: "id", Name: "name", Args: map[string]any{"a": "b"}}
+	before := out.size()
+	out.add(part)
+	stored := out.size() - before
+	part.Own = true
+	out.add(part)
+	if own := out.size() - before - stored; own != stored+len(`{"a":"b"}`) || stored < len("idname") {
+		t.Errorf("a call takes %d bytes, and %d with arguments of its own", stored, own)
+	}
+	if out.reset(begins, 2); out.size() != text {
+		t.Errorf("a reset leaves %d bytes, want %d", out.size(), text)
+	}
+}

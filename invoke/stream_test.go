@@ -125,7 +125,13 @@ func TestASilentStreamIsKeptAlive(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := httptest.NewRecorder()
 		st := newTestStream(w)
+		if st.started() {
+			t.Error("it has started before its first event")
+		}
 		_ = st.show(delta("one"))
+		if !st.started() {
+			t.Error("it has not started")
+		}
 		time.Sleep(2*keepAlive + time.Second) // synctest time
 		_ = st.show(delta("two"))
 		st.close()
