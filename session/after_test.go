@@ -380,6 +380,14 @@ func TestWhatIsReadAgainOfArchivedTurns(t *testing.T) {
 			t.Errorf("turn %d of 5: %v", first, err)
 		}
 	}
+	// A deletion or a replacement that comes between the reads leaves fewer turns than there were.
+	fewer := stand{records: []Record{{Number: 3, Data: []byte("{}")}, {Number: 4, Data: []byte("{}")}}}
+	for _, first := range []int{1, 2, 3} {
+		_, _, err := Before(t.Context(), fewer, &Session{Meta: Meta{Turns: 5}}, first)
+		if !errors.Is(err, ErrChanged) {
+			t.Errorf("turn %d of 5, of which two are there: %v", first, err)
+		}
+	}
 }
 
 // archive has any turn, each with a token and as many bytes; one of them has an effect.

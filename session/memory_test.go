@@ -61,3 +61,29 @@ func TestOwnersAreDistinct(t *testing.T) {
 		seen[owner] = p
 	}
 }
+
+// A turn that the store refuses leaves what was said of the one that it was to replace.
+func TestMemoryRefusesAReplacement(t *testing.T) {
+	t.Parallel()
+	const limit = 20_000
+	store := session.NewMemory(sessiontest.TTL, limit, sessiontest.NewClock().Now, telemetry.Discard())
+	key := session.Key{Owner: session.OwnerOf("caller", ""), ID: session.NewID()}
+	turn := sessiontest.Turn("q")
+	if _, err := session.Commit(t.Context(), store, session.New(key), turn, session.Conditions{}); err != nil {
+		t.Fatal(err)
+	}
+	if err := store.SetFeedback(t.Context(), key, 1, session.Feedback{Score: 1}); err != nil {
+		t.Fatal(err)
+	}
+	s, err := store.Load(t.Context(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	huge := sessiontest.Turn(strings.Repeat("x", limit))
+	if _, err := session.Commit(t.Context(), store, s, huge, session.Conditions{Replace: turn.ID}); !errors.Is(err, session.ErrTooLarge) {
+		t.Fatalf("a turn as large as the store: %v", err)
+	}
+	if _, records, err := store.Turns(t.Context(), key, 0, 10); err != nil || len(records) != 1 || records[0].Feedback == nil {
+		t.Errorf("%d turns, or no opinion on the first: %v", len(records), err)
+	}
+}

@@ -142,6 +142,9 @@ func keyReleased(t *testing.T, store session.Store, clock *Clock) {
 		if err := session.Release(t.Context(), store, failed.Session, failed.Claim); err != nil {
 			t.Fatal(err)
 		}
+		if _, err := store.Load(t.Context(), failed.Session.Key); id == "" && !errors.Is(err, session.ErrNotFound) {
+			t.Errorf("a session that was only the claim: %v", err)
+		}
 		again := mustOpen(t, store, clock, owner, id, "key", "another body")
 		mustCommit(t, store, again, "question")
 		// A key whose turn is stored is not released.
@@ -154,6 +157,25 @@ func keyReleased(t *testing.T, store session.Store, clock *Clock) {
 	}
 	if got := queries(t, store, session.Key{Owner: owner, ID: existing}); !slices.Equal(got, []string{"before", "question"}) {
 		t.Errorf("turns = %q", got)
+	}
+
+	// A session of two claims stays for the other one.
+	id, held := session.NewID(), map[string]*session.Opened{}
+	for _, name := range []string{"a", "b"} {
+		create := idem(name, "body")
+		create.Create = true
+		o, err := session.Open(t.Context(), store, owner, id, create, nil, clock.Now)
+		if err != nil {
+			t.Fatal(err)
+		}
+		held[name] = o
+	}
+	if err := session.Release(t.Context(), store, held["a"].Session, held["a"].Claim); err != nil {
+		t.Fatal(err)
+	}
+	mustCommit(t, store, held["b"], "question")
+	if o := mustOpen(t, store, clock, owner, id, "a", "another body"); o.Replay != nil {
+		t.Errorf("a key that was given back replays %+v", o.Replay)
 	}
 }
 
