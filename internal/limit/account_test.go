@@ -140,9 +140,7 @@ func TestCountersAwayADaysShare(t *testing.T) {
 		"of what was left": {2000, 2650}, // a third of 8000
 		"nothing is left":  {9950, 0},
 	} {
-		clock := testclock.New(start)
-		c := newCounters(clock.Now)
-		l := newLimiter(c, clock, 3)
+		_, c, l := setUp(3)
 		if tt.before > 0 {
 			if _, err := l.Reserve(t.Context(), tokens(10_000), tt.before); err != nil {
 				t.Fatal(name, err)
@@ -165,15 +163,10 @@ func TestCountersAwayADaysShare(t *testing.T) {
 // bound are one, and one without use is none.
 func TestUseByModel(t *testing.T) {
 	t.Parallel()
-	clock := testclock.New(start)
-	c := newCounters(clock.Now)
-	l := newLimiter(c, clock, 2)
+	clock, c, l := setUp(2)
 	settle := func(who string, used map[string]limit.Spend) {
 		t.Helper()
-		r, err := l.Reserve(t.Context(), []limit.Budget{{Name: "end_user", Who: who}, {Name: "caller", Who: "c", PerDay: 1e6}}, 10)
-		if err != nil {
-			t.Fatal(err)
-		}
+		r := reserve(t, l, []limit.Budget{{Name: "end_user", Who: who}, {Name: "caller", Who: "c", PerDay: 1e6}}, 10)
 		r.Settle(used)
 	}
 	settle("p", map[string]limit.Spend{"one": {Tokens: 7}, "none": {}})

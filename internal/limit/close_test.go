@@ -22,9 +22,7 @@ func TestHowALimiterIsClosed(t *testing.T) {
 	fill := func(t *testing.T, l *limit.Limiter, subjects int) {
 		t.Helper()
 		for i := range subjects {
-			if _, err := l.Take(t.Context(), []limit.Rule{{Name: "end_user", Who: fmt.Sprint(i), PerMinute: 60}}, limit.Turn); err != nil {
-				t.Fatal(err)
-			}
+			take(t, l, []limit.Rule{{Name: "end_user", Who: fmt.Sprint(i), PerMinute: 60}}, limit.Turn)
 		}
 	}
 	for name, end := range map[string]func(*testing.T, *parallel, *limit.Limiter){
@@ -62,10 +60,7 @@ func TestHowALimiterIsClosed(t *testing.T) {
 			}
 		},
 		"nothing is to be reported afterwards": func(t *testing.T, c *parallel, l *limit.Limiter) {
-			r, err := l.Reserve(t.Context(), tokens(1_000_000), 100)
-			if err != nil {
-				t.Fatal(err)
-			}
+			r := reserve(t, l, tokens(1_000_000), 100)
 			r.Settle(spend(90))
 			c.away.Store(true)
 			l.Close(t.Context())

@@ -106,6 +106,31 @@ func newLimiter(c limit.Counters, clock *testclock.Clock, instances int) *limit.
 	return limit.New(limit.Config{Counters: c, MaxInstances: instances, Now: clock.Now, Log: slog.New(slog.DiscardHandler)})
 }
 
+// setUp returns a limiter of one of some instances, with its clock and its counters.
+func setUp(instances int) (*testclock.Clock, *counters, *limit.Limiter) {
+	clock := testclock.New(start)
+	c := newCounters(clock.Now)
+	return clock, c, newLimiter(c, clock, instances)
+}
+
+func take(t testing.TB, l *limit.Limiter, rules []limit.Rule, cost int64) *limit.Permit {
+	t.Helper()
+	p, err := l.Take(t.Context(), rules, cost)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+func reserve(t testing.TB, l *limit.Limiter, budgets []limit.Budget, n int64) *limit.Reservation {
+	t.Helper()
+	r, err := l.Reserve(t.Context(), budgets, n)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
 func person(n int) []limit.Rule { return []limit.Rule{{Name: "end_user", Who: "p", PerMinute: n}} }
 
 func tokens(n int64) []limit.Budget { return []limit.Budget{{Name: "tokens", Who: "p", PerDay: n}} }
@@ -131,9 +156,7 @@ func TestAlone(t *testing.T) {
 		for _, cost := range []int64{limit.Turn, limit.Get} {
 			t.Run(fmt.Sprintf("%d a minute at %d", perMinute, cost), func(t *testing.T) {
 				t.Parallel()
-				clock := testclock.New(start)
-				c := newCounters(clock.Now)
-				l := newLimiter(c, clock, 10)
+				clock, c, l := setUp(10)
 				n, refusal := drain(t, l, person(perMinute), cost)
 				if want := perMinute * int(limit.Turn/cost); n != want {
 					t.Errorf("alone got %d of %d", n, want)
@@ -263,9 +286,7 @@ func TestSteadyUseLeasesOnceAMinute(t *testing.T) {
 	for range 10 {
 		before := c.leases.Load()
 		for range 20 {
-			if _, err := l.Take(t.Context(), rules, limit.Turn); err != nil {
-				t.Fatal(err)
-			}
+			take(t, l, rules, limit.Turn)
 			clock.Advance(3 * time.Second)
 		}
 		got = append(got, c.leases.Load()-before)
@@ -304,13 +325,8 @@ func TestSpreadEvenly(t *testing.T) {
 
 func TestRefund(t *testing.T) {
 	t.Parallel()
-	clock := testclock.New(start)
-	c := newCounters(clock.Now)
-	l := newLimiter(c, clock, 1)
-	p, err := l.Take(t.Context(), person(3), limit.Turn)
-	if err != nil {
-		t.Fatal(err)
-	}
+	_, c, l := setUp(1)
+	p := take(t, l, person(3), limit.Turn)
 	if n, _ := drain(t, l, person(3), limit.Turn); n != 2 {
 		t.Fatalf("%d more, not 2", n)
 	}
@@ -327,9 +343,7 @@ func TestRefund(t *testing.T) {
 
 func TestRefusedByOneRule(t *testing.T) {
 	t.Parallel()
-	clock := testclock.New(start)
-	c := newCounters(clock.Now)
-	l := newLimiter(c, clock, 1)
+	_, c, l := setUp(1)
 	caller := limit.Rule{Name: "caller", Who: "c", PerMinute: 5}
 	both := func(who string) []limit.Rule {
 		return []limit.Rule{{Name: "end_user", Who: who, PerMinute: 60}, caller}
@@ -353,20 +367,12 @@ func TestRefusedByOneRule(t *testing.T) {
 
 func TestNoLimit(t *testing.T) {
 	t.Parallel()
-	clock := testclock.New(start)
-	c := newCounters(clock.Now)
-	l := newLimiter(c, clock, 1)
-	p, err := l.Take(t.Context(), person(0), limit.Turn)
-	if err != nil {
-		t.Fatal(err)
-	}
+	_, c, l := setUp(1)
+	p := take(t, l, person(0), limit.Turn)
 	h := http.Header{}
 	p.Header(h)
 	p.Settle(0)
-	r, err := l.Reserve(t.Context(), tokens(0), 1<<40)
-	if err != nil {
-		t.Fatal(err)
-	}
+	r := reserve(t, l, tokens(0), 1<<40)
 	r.Settle(spend(1))
 	if len(h) != 0 || c.leases.Load() != 0 {
 		t.Errorf("headers %v, %d leases", h, c.leases.Load())
@@ -375,9 +381,7 @@ func TestNoLimit(t *testing.T) {
 
 func TestBudget(t *testing.T) {
 	t.Parallel()
-	clock := testclock.New(start)
-	c := newCounters(clock.Now)
-	l := newLimiter(c, clock, 10)
+	clock, c, l := setUp(10)
 	left := func() int64 { return reported(t, l, nil, tokens(10_000))[0].Left }
 	reserve := func(n int64) (*limit.Reservation, error) { return l.Reserve(t.Context(), tokens(10_000), n) }
 
@@ -430,14 +434,9 @@ func TestBudget(t *testing.T) {
 // the number of turns in the budget.
 func TestBudgetTakesFewLeases(t *testing.T) {
 	t.Parallel()
-	clock := testclock.New(start)
-	c := newCounters(clock.Now)
-	l := newLimiter(c, clock, 10)
+	_, c, l := setUp(10)
 	for range 1000 {
-		r, err := l.Reserve(t.Context(), tokens(20_000_000), 5000)
-		if err != nil {
-			t.Fatal(err)
-		}
+		r := reserve(t, l, tokens(20_000_000), 5000)
 		r.Settle(spend(2000))
 	}
 	if got := c.leases.Load() + c.reports.Load(); got > 130 {
@@ -450,13 +449,8 @@ func TestBudgetTakesFewLeases(t *testing.T) {
 
 func TestDebtIsChargedAtClose(t *testing.T) {
 	t.Parallel()
-	clock := testclock.New(start)
-	c := newCounters(clock.Now)
-	l := newLimiter(c, clock, 10)
-	r, err := l.Reserve(t.Context(), tokens(10_000), 100)
-	if err != nil {
-		t.Fatal(err)
-	}
+	_, c, l := setUp(10)
+	r := reserve(t, l, tokens(10_000), 100)
 	r.Settle(spend(5000))
 	l.Close(t.Context())
 	if c.charged() != 5000 {
@@ -466,19 +460,12 @@ func TestDebtIsChargedAtClose(t *testing.T) {
 
 func TestClose(t *testing.T) {
 	t.Parallel()
-	clock := testclock.New(start)
-	c := newCounters(clock.Now)
-	l := newLimiter(c, clock, 10)
+	clock, c, l := setUp(10)
 	rules := append(person(600), limit.Rule{Name: "caller", Who: "c", PerMinute: 6000})
 	for range 3 {
-		if _, err := l.Take(t.Context(), rules, limit.Turn); err != nil {
-			t.Fatal(err)
-		}
+		take(t, l, rules, limit.Turn)
 	}
-	r, err := l.Reserve(t.Context(), tokens(10_000), 500)
-	if err != nil {
-		t.Fatal(err)
-	}
+	r := reserve(t, l, tokens(10_000), 500)
 	r.Settle(spend(200))
 	l.Close(t.Context())
 	if got, want := c.calls(clock.Now().Unix()/60), 2*3*limit.Turn; got != want {
@@ -502,9 +489,7 @@ func TestCloseWhileAway(t *testing.T) {
 	var logged bytes.Buffer
 	l := limit.New(limit.Config{Counters: c, MaxInstances: 7, Now: clock.Now, Log: slog.New(slog.NewTextHandler(&logged, nil))})
 	for i := range 1000 {
-		if _, err := l.Take(t.Context(), []limit.Rule{{Name: "end_user", Who: fmt.Sprint(i), PerMinute: 60}}, limit.Turn); err != nil {
-			t.Fatal(err)
-		}
+		take(t, l, []limit.Rule{{Name: "end_user", Who: fmt.Sprint(i), PerMinute: 60}}, limit.Turn)
 	}
 	c.away.Store(true)
 	l.Close(t.Context())
@@ -523,9 +508,7 @@ func TestCountersAway(t *testing.T) {
 
 	// 5 of 60 are leased before the counters fail.
 	for range 3 {
-		if _, err := l.Take(t.Context(), person(60), limit.Turn); err != nil {
-			t.Fatal(err)
-		}
+		take(t, l, person(60), limit.Turn)
 	}
 	if l.Degraded() {
 		t.Error("degraded from the start")
@@ -593,9 +576,7 @@ func TestCountersSlow(t *testing.T) {
 		l := limit.New(limit.Config{Counters: c, MaxInstances: 6, Now: time.Now, Log: slog.New(slog.DiscardHandler)})
 		begun := time.Now()
 		rules := append(person(60), limit.Rule{Name: "caller", Who: "c", PerMinute: 600})
-		if _, err := l.Take(t.Context(), rules, limit.Turn); err != nil {
-			t.Fatal(err)
-		}
+		take(t, l, rules, limit.Turn)
 		if took := time.Since(begun); took != time.Second {
 			t.Errorf("two rules waited %v", took)
 		}
@@ -614,10 +595,7 @@ func TestCallEndsWhileItWaits(t *testing.T) {
 		c := newCounters(time.Now)
 		l := limit.New(limit.Config{Counters: c, MaxInstances: 6, Now: time.Now, Log: slog.New(slog.DiscardHandler)})
 		held := []limit.Rule{{Name: "held", Who: "h", PerMinute: 1}}
-		p, err := l.Take(t.Context(), held, limit.Turn)
-		if err != nil {
-			t.Fatal(err)
-		}
+		p := take(t, l, held, limit.Turn)
 		p.Settle(0)
 		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
 		defer cancel()
@@ -676,8 +654,7 @@ func (s *slow) Update(ctx context.Context, name string, u limit.Update) (limit.A
 
 func TestHeaders(t *testing.T) {
 	t.Parallel()
-	clock := testclock.New(start)
-	l := newLimiter(newCounters(clock.Now), clock, 10)
+	_, _, l := setUp(10)
 	rules := append(person(60), limit.Rule{Name: "caller", Who: "c", PerMinute: 600})
 	var p *limit.Permit
 	for range 18 {
@@ -740,13 +717,8 @@ func TestReport(t *testing.T) {
 	rules := append(person(60), limit.Rule{Name: "caller", Who: "c", PerMinute: 600})
 	budgets := []limit.Budget{{Name: "end_user", Who: "p"}, {Name: "caller", Who: "c", PerDay: 1000}}
 	for _, l := range []*limit.Limiter{other, l} {
-		if _, err := l.Take(t.Context(), rules, limit.Turn); err != nil {
-			t.Fatal(err)
-		}
-		r, err := l.Reserve(t.Context(), budgets, 100)
-		if err != nil {
-			t.Fatal(err)
-		}
+		take(t, l, rules, limit.Turn)
+		r := reserve(t, l, budgets, 100)
 		r.Settle(spend(40))
 	}
 	clock.Advance(time.Minute)
@@ -757,9 +729,7 @@ func TestReport(t *testing.T) {
 	if other.Due() {
 		t.Error("what was reported is to be reported")
 	}
-	if _, err := l.Take(t.Context(), rules, limit.Get); err != nil {
-		t.Fatal(err)
-	}
+	take(t, l, rules, limit.Get)
 	report, err := l.Report(t.Context(), rules, budgets)
 	if err != nil {
 		t.Fatal(err)
@@ -807,19 +777,12 @@ func TestACallerThatLeavesItsReport(t *testing.T) {
 // The number of subjects is bounded, and no lease or debt is lost.
 func TestForgottenSubjects(t *testing.T) {
 	t.Parallel()
-	clock := testclock.New(start)
-	c := newCounters(clock.Now)
-	l := newLimiter(c, clock, 1)
+	clock, c, l := setUp(1)
 	before, _ := drain(t, l, person(5), limit.Turn)
-	r, err := l.Reserve(t.Context(), tokens(10_000), 100)
-	if err != nil {
-		t.Fatal(err)
-	}
+	r := reserve(t, l, tokens(10_000), 100)
 	r.Settle(spend(9990)) // a debt
 	for i := range 25_000 {
-		if _, err := l.Take(t.Context(), []limit.Rule{{Name: "end_user", Who: fmt.Sprint(i), PerMinute: 5}}, limit.Get); err != nil {
-			t.Fatal(err)
-		}
+		take(t, l, []limit.Rule{{Name: "end_user", Who: fmt.Sprint(i), PerMinute: 5}}, limit.Get)
 	}
 	leases := c.leases.Load()
 	after, _ := drain(t, l, person(5), limit.Turn)
@@ -842,16 +805,12 @@ func TestForgottenSubjects(t *testing.T) {
 // is known of one that is used is not forgotten, and costs no lease again.
 func TestASubjectInUseIsRemembered(t *testing.T) {
 	t.Parallel()
-	clock := testclock.New(start)
-	c := newCounters(clock.Now)
-	l := newLimiter(c, clock, 1)
+	_, c, l := setUp(1)
 	drain(t, l, person(5), limit.Turn)
 	leases := c.leases.Load()
 	const others = 20_000
 	for i := range others {
-		if _, err := l.Take(t.Context(), []limit.Rule{{Name: "caller", Who: fmt.Sprint(i), PerMinute: 1}}, limit.Turn); err != nil {
-			t.Fatal(err)
-		}
+		take(t, l, []limit.Rule{{Name: "caller", Who: fmt.Sprint(i), PerMinute: 1}}, limit.Turn)
 		if i%5000 == 0 {
 			drain(t, l, person(5), limit.Turn)
 		}
@@ -868,9 +827,7 @@ func TestASubjectInUseIsRemembered(t *testing.T) {
 // bounded.
 func TestSubjectsThatOweAreKept(t *testing.T) {
 	t.Parallel()
-	clock := testclock.New(start)
-	c := newCounters(clock.Now)
-	l := newLimiter(c, clock, 1)
+	clock, c, l := setUp(1)
 	c.away.Store(true)
 	refused := 0
 	for i := range 15_000 {
@@ -915,19 +872,13 @@ func TestSubjectsThatOweAreKept(t *testing.T) {
 
 func TestAccountNamesTellNobody(t *testing.T) {
 	t.Parallel()
-	clock := testclock.New(start)
-	c := newCounters(clock.Now)
-	l := newLimiter(c, clock, 1)
+	_, c, l := setUp(1)
 	for _, rules := range [][]limit.Rule{
 		{{Name: "a", Who: "bc", PerMinute: 5}}, {{Name: "ab", Who: "c", PerMinute: 5}}, {{Name: "a", Who: "d/../x", PerMinute: 5}},
 	} {
-		if _, err := l.Take(t.Context(), rules, limit.Turn); err != nil {
-			t.Fatal(err)
-		}
+		take(t, l, rules, limit.Turn)
 	}
-	if _, err := l.Reserve(t.Context(), []limit.Budget{{Name: "a", Who: "bc", PerDay: 5}}, 1); err != nil {
-		t.Fatal(err)
-	}
+	reserve(t, l, []limit.Budget{{Name: "a", Who: "bc", PerDay: 5}}, 1)
 	if len(c.accounts) != 3 {
 		t.Errorf("%d accounts of 3 subjects", len(c.accounts))
 	}
@@ -940,8 +891,7 @@ func TestAccountNamesTellNobody(t *testing.T) {
 
 func TestChangedLimit(t *testing.T) {
 	t.Parallel()
-	clock := testclock.New(start)
-	l := newLimiter(newCounters(clock.Now), clock, 1)
+	_, _, l := setUp(1)
 	if n, _ := drain(t, l, person(5), limit.Turn); n != 5 {
 		t.Fatalf("%d of 5", n)
 	}

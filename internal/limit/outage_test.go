@@ -42,9 +42,7 @@ func TestCallsFromShares(t *testing.T) {
 	if n, _ := drain(t, l, person(60), limit.Turn); n != 9 {
 		t.Errorf("%d more of a share of 10, of which one is used", n)
 	}
-	if _, err := l.Reserve(t.Context(), tokens(1_000_000), 500); err != nil {
-		t.Fatal(err)
-	}
+	reserve(t, l, tokens(1_000_000), 500)
 	c.away.Store(false)
 	clock.Advance(time.Minute)
 	if !l.Due() {

@@ -29,18 +29,12 @@ func TestWhatAPermitGivesBack(t *testing.T) {
 		"nothing to the minute after":  {limit.Turn, 0, 17 * time.Second, 30 - 7},
 		"it cost more, a minute later": {limit.Get, limit.Turn, 17 * time.Second, 30 - 7},
 	} {
-		clock := testclock.New(start)
-		l := newLimiter(newCounters(clock.Now), clock, 1)
-		p, err := l.Take(t.Context(), person(3), tt.cost)
-		if err != nil {
-			t.Fatal(err)
-		}
+		clock, _, l := setUp(1)
+		p := take(t, l, person(3), tt.cost)
 		if tt.later > 0 {
 			clock.Advance(tt.later)
 			for range 7 {
-				if _, err := l.Take(t.Context(), person(3), limit.Get); err != nil {
-					t.Fatal(err)
-				}
+				take(t, l, person(3), limit.Get)
 			}
 		}
 		p.Settle(tt.settled)
@@ -53,19 +47,12 @@ func TestWhatAPermitGivesBack(t *testing.T) {
 // The write that leases a permit leases what its turn will reserve of the same account, too.
 func TestOneWriteForATurn(t *testing.T) {
 	t.Parallel()
-	clock := testclock.New(start)
-	c := newCounters(clock.Now)
-	l := newLimiter(c, clock, 10)
+	clock, c, l := setUp(10)
 	rules, budgets := []limit.Rule{{Name: "end_user", Who: "p", PerMinute: 60}}, []limit.Budget{{Name: "end_user", Who: "p", PerDay: 1_000_000}}
 	for turn, want := range []int64{2, 1, 1} {
 		before := c.leases.Load()
-		if _, err := l.Take(t.Context(), rules, limit.Turn); err != nil {
-			t.Fatal(err)
-		}
-		r, err := l.Reserve(t.Context(), budgets, 2000)
-		if err != nil {
-			t.Fatal(err)
-		}
+		take(t, l, rules, limit.Turn)
+		r := reserve(t, l, budgets, 2000)
 		r.Settle(spend(2000))
 		if got := c.leases.Load() - before; got != want {
 			t.Errorf("turn %d: %d leases, want %d", turn, got, want)
@@ -147,18 +134,12 @@ func TestOneAccountOfTwoHangs(t *testing.T) {
 // tokens that its caller has reserved.
 func TestARefusedCallFreesNoTokens(t *testing.T) {
 	t.Parallel()
-	clock := testclock.New(start)
-	l := newLimiter(newCounters(clock.Now), clock, 1)
+	_, _, l := setUp(1)
 	caller, used := limit.Rule{Name: "caller", Who: "c", PerMinute: 60}, limit.Rule{Name: "end_user", Who: "p", PerMinute: 1}
 	budgets := []limit.Budget{{Name: "caller", Who: "c", PerDay: 10_000}}
 	drain(t, l, []limit.Rule{used}, limit.Turn)
-	if _, err := l.Reserve(t.Context(), budgets, 500); err != nil {
-		t.Fatal(err)
-	}
-	p, err := l.Take(t.Context(), []limit.Rule{caller}, limit.Turn)
-	if err != nil {
-		t.Fatal(err)
-	}
+	reserve(t, l, budgets, 500)
+	p := take(t, l, []limit.Rule{caller}, limit.Turn)
 	p.Settle(0) // its lease is there, to be taken from and returned to
 	for range 3 {
 		if _, err := l.Take(t.Context(), []limit.Rule{caller, used}, limit.Turn); err == nil {
@@ -175,9 +156,7 @@ func TestARefusedCallFreesNoTokens(t *testing.T) {
 // its minute covers it, and the minute's end ends it: no write is made for it.
 func TestADebtOfCalls(t *testing.T) {
 	t.Parallel()
-	clock := testclock.New(start)
-	c := newCounters(clock.Now)
-	l := newLimiter(c, clock, 10)
+	clock, c, l := setUp(10)
 	for range 25 {
 		l.Charge(t.Context(), person(3), limit.Turn)
 	}

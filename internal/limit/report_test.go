@@ -31,9 +31,7 @@ func TestWhichAccountsAReportReads(t *testing.T) {
 		"two of which nothing was heard":                           {nil, 0, both, nil, 2},
 		"one with a rate and a budget, of which nothing was heard": {nil, 0, both[1:], []limit.Budget{{Name: "caller", Who: "c", PerDay: 1000}}, 1},
 	} {
-		clock := testclock.New(start)
-		c := newCounters(clock.Now)
-		l := newLimiter(c, clock, 1)
+		clock, c, l := setUp(1)
 		if _, err := l.Take(t.Context(), tt.used, limit.Turn); err != nil {
 			t.Fatal(name, err)
 		}
@@ -48,8 +46,7 @@ func TestWhichAccountsAReportReads(t *testing.T) {
 // The states of a refusal are of what is limited: use that is only counted has none.
 func TestTheStatesOfARefusal(t *testing.T) {
 	t.Parallel()
-	clock := testclock.New(start)
-	l := newLimiter(newCounters(clock.Now), clock, 1)
+	_, _, l := setUp(1)
 	_, err := l.Reserve(t.Context(), []limit.Budget{{Name: "end_user", Who: "p"}, {Name: "caller", Who: "c", PerDay: 10}}, 11)
 	refusal, ok := errors.AsType[*limit.Refusal](err)
 	if !ok || len(refusal.States) != 1 || refusal.States[0].Name != "caller" {
@@ -65,10 +62,7 @@ func TestWhenAReportIsRepeated(t *testing.T) {
 	t.Parallel()
 	spent := func(t *testing.T, l *limit.Limiter) {
 		t.Helper()
-		r, err := l.Reserve(t.Context(), tokens(1_000_000), 100)
-		if err != nil {
-			t.Fatal(err)
-		}
+		r := reserve(t, l, tokens(1_000_000), 100)
 		r.Settle(spend(90))
 	}
 	for name, tt := range map[string]struct {
@@ -78,9 +72,7 @@ func TestWhenAReportIsRepeated(t *testing.T) {
 	}{
 		"it was written": {func(*testing.T, *counters, *limit.Limiter) {}, 0},
 		"a lease had it with it": {func(t *testing.T, _ *counters, l *limit.Limiter) {
-			if _, err := l.Reserve(t.Context(), tokens(1_000_000), 2000); err != nil {
-				t.Fatal(err)
-			}
+			reserve(t, l, tokens(1_000_000), 2000)
 			if l.Due() {
 				t.Error("what a lease reported is due")
 			}
@@ -93,9 +85,7 @@ func TestWhenAReportIsRepeated(t *testing.T) {
 			}
 		}, 5 * time.Second},
 	} {
-		clock := testclock.New(start)
-		c := newCounters(clock.Now)
-		l := newLimiter(c, clock, 2)
+		clock, c, l := setUp(2)
 		spent(t, l)
 		clock.Advance(time.Minute)
 		tt.before(t, c, l)
