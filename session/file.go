@@ -22,5 +22,6 @@ func (r Record) Files() (files []File, err error) {
 	if err != nil {
 		return nil, err
 	}
-	return files, json.Unmarshal(raw, &files)
+	err = json.Unmarshal(raw, &files)
+	return files, err
 }

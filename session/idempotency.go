@@ -246,9 +246,9 @@ func entryOf(ctx context.Context, store Store, s *Session, key string, now time.
 		if err != nil {
 			return KeyEntry{}, false, err
 		}
-		e, ok = page.Keys[key]
+		e = page.Keys[key]
 	}
-	return e, ok && e.fresh(now), nil
+	return e, e.fresh(now), nil // one that is not there is of no time
 }
 
 // recordOf returns the turn of a key, from the recent turns or the archive. The error
@@ -361,7 +361,7 @@ func Release(ctx context.Context, store Store, s *Session, c *Claim) error {
 			change = Change{Remove: true} // the document holds only this claim
 		}
 		_, err := store.Apply(ctx, s, change)
-		if err == nil || !again(err) || try == commitTries {
+		if !again(err) || try == commitTries {
 			return err
 		}
 		if err := pause(ctx, try); err != nil {

@@ -123,8 +123,7 @@ func (m *Memory) Apply(ctx context.Context, base *Session, c Change) (*Session, 
 	switch {
 	case base.Revision == nil && err == nil:
 		return nil, fmt.Errorf("starting a session: %w", ErrChanged)
-	case base.Revision == nil:
-		m.sessions.Remove(base.Key) // an expired session of the same key
+	case base.Revision == nil: // or an expired session is, which is replaced
 		stored = &memorySession{}
 	case err != nil:
 		return nil, fmt.Errorf("changing a session: %w", err)
@@ -153,9 +152,7 @@ func (m *Memory) Apply(ctx context.Context, base *Session, c Change) (*Session, 
 	case record != nil:
 		next.state.Recent = append(stored.state.Recent, *record) // amortized: copying all turns each time would be quadratic
 	}
-	if err := m.trim(next); err != nil {
-		return nil, err
-	}
+	m.trim(next)
 	if err := m.put(next); err != nil {
 		return nil, err
 	}
@@ -167,17 +164,14 @@ func (m *Memory) Apply(ctx context.Context, base *Session, c Change) (*Session, 
 // trim drops the oldest turns of a session that is larger than the store, until it takes
 // half of it: the session goes on, and what is dropped is as evicted sessions are. The
 // caller holds mu.
-func (m *Memory) trim(next *memorySession) error {
+func (m *Memory) trim(next *memorySession) {
 	size, all := next.size(), next.state.Recent
 	if size <= m.limit {
-		return nil
+		return
 	}
 	n := 0
 	for ; n < len(all)-1 && size > m.limit/2; n++ {
-		past, err := all[n].Past()
-		if err != nil {
-			return err
-		}
+		past, _ := all[n].Past() // of a turn that was encoded here
 		size -= int64(len(all[n].Data))
 		next.state.Past = Remember(next.state.Past, past)
 	}
@@ -186,7 +180,6 @@ func (m *Memory) trim(next *memorySession) error {
 		m.trimmed = true
 		m.log.Warn("A session is larger than the session store in memory: its oldest turns are dropped.", "limit_bytes", m.limit)
 	}
-	return nil
 }
 
 // size returns about how many bytes s takes.
@@ -282,9 +275,9 @@ func decodeCursor(cursor string) (place, error) {
 	if err != nil {
 		return place{}, ErrCursor
 	}
-	nanos, id, ok := strings.Cut(string(raw), ".")
+	nanos, id, _ := strings.Cut(string(raw), ".")
 	n, err := strconv.ParseInt(nanos, 10, 64)
-	if !ok || err != nil || !ValidID(id) {
+	if err != nil || !ValidID(id) {
 		return place{}, ErrCursor
 	}
 	return place{time.Unix(0, n), id}, nil
@@ -292,27 +285,29 @@ func decodeCursor(cursor string) (place, error) {
 
 // Turns implements [Store].
 func (m *Memory) Turns(ctx context.Context, key Key, after, limit int) (Meta, []Record, error) {
-	s, err := m.Load(ctx, key)
-	if err == nil && !s.Exists() {
-		err = fmt.Errorf("reading turns: %w", ErrNotFound)
+	if err := ctx.Err(); err != nil {
+		return Meta{}, nil, fmt.Errorf("reading turns: %w", err)
 	}
-	if err != nil {
-		return Meta{}, nil, err
-	}
-	after, limit = max(after, 0), max(limit, 0)
-	gone := s.Turns - len(s.Recent) // see trim
-	first := min(max(after-gone, 0), len(s.Recent))
-	records := slices.Clone(s.Recent[first:min(max(after+limit-gone, first), len(s.Recent))])
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if stored, err := m.get(key); err == nil {
-		for i := range records {
-			if f, ok := stored.feedback[records[i].Number]; ok {
-				records[i].Feedback = &f
-			}
+	stored, err := m.get(key)
+	if err == nil && !stored.state.Exists() {
+		err = ErrNotFound
+	}
+	if err != nil {
+		return Meta{}, nil, fmt.Errorf("reading turns: %w", err)
+	}
+	after, limit = max(after, 0), max(limit, 0)
+	recent := stored.state.Recent
+	gone := stored.state.Turns - len(recent) // see trim
+	first := min(max(after-gone, 0), len(recent))
+	records := slices.Clone(recent[first:min(max(after+limit-gone, first), len(recent))])
+	for i := range records {
+		if f, ok := stored.feedback[records[i].Number]; ok {
+			records[i].Feedback = &f
 		}
 	}
-	return s.Meta, records, nil
+	return stored.state.Meta, records, nil
 }
 
 // Delete implements [Store].

@@ -270,11 +270,11 @@ func ClaimOf(s *Session, r *Run) (*Claim, error) {
 	if r.KeyHash == "" {
 		return nil, nil
 	}
-	e, ok := s.Keys[r.KeyHash]
-	if ok && e.Turn != 0 && e.ID == r.ID { // of a turn that waits
+	e := s.Keys[r.KeyHash]
+	if e.ID == r.ID { // of its turn, which waits
 		return nil, nil
 	}
-	if !ok || e.Turn != 0 || e.Run != r.ID {
+	if e.Turn != 0 || e.Run != r.ID { // or there is none
 		return nil, ErrTakenOver
 	}
 	return &Claim{key: r.KeyHash, entry: e}, nil

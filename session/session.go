@@ -210,10 +210,7 @@ func (r Record) Past() (PastTurn, error) {
 
 // QuestionID returns the turn's [Turn.QuestionID], "" for none.
 func (r Record) QuestionID() string {
-	raw, err := r.member("question_id")
-	if err != nil { // it has none
-		return ""
-	}
+	raw, _ := r.member("question_id") // nil where it has none
 	var id string
 	_ = json.Unmarshal(raw, &id)
 	return id
@@ -261,7 +258,7 @@ func (r Record) Exact() (Exact, bool) {
 	size, span, ok1 := number(span)
 	span, ok2 := bytes.CutPrefix(span, []byte(`,"prompt":`))
 	prompt, span, ok3 := number(span)
-	if !found || !ok || !ok1 || !ok2 || !ok3 || string(span) != "}," || size < 2 || len(rest) <= size || rest[0] != '[' || rest[size-1] != ']' || rest[size] != ',' && rest[size] != '}' || bytes.Contains(before, []byte(`,"loop":`)) {
+	if !found || !ok || !ok1 || !ok2 || !ok3 || string(span) != "}," || size < 2 || len(rest) <= size || rest[0] != '[' || rest[size-1] != ']' || rest[size] != ',' || bytes.Contains(before, []byte(`,"loop":`)) {
 		return Exact{}, false
 	}
 	return Exact{json.RawMessage(rest[:size:size]), prompt, bytes.Contains(before, []byte(`,"files":[`))}, true
@@ -280,8 +277,9 @@ func number(data []byte) (n int, rest []byte, ok bool) {
 // Prompt returns the turn's [Turn.Prompt], and false if there is none. It is written
 // before the contents, so decoding stops there.
 func (r Record) Prompt() (p Prompt, ok bool) {
-	raw, err := r.member("prompt")
-	return p, err == nil && json.Unmarshal(raw, &p) == nil
+	raw, _ := r.member("prompt") // nil where there is none
+	err := json.Unmarshal(raw, &p)
+	return p, err == nil
 }
 
 // decoders pools decoders: a turn reads one record for each earlier turn.
@@ -319,9 +317,7 @@ func member(object []byte, wanted string) (jsontext.Value, error) {
 			return nil, err
 		}
 		if bytes.IndexByte(name, '\\') >= 0 {
-			if name, err = jsontext.AppendUnquote(nil, name); err != nil {
-				return nil, err
-			}
+			name, _ = jsontext.AppendUnquote(nil, name) // one that is no UTF-8 is not looked for
 		} else {
 			name = bytes.Trim(name, `"`)
 		}
@@ -491,9 +487,7 @@ func (t Turn) query() (query string) {
 	d := decoders.Get().(*jsontext.Decoder)
 	defer release(d)
 	d.Reset(bytes.NewBuffer(t.Contents), jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true))
-	if begin, err := d.ReadToken(); err != nil || begin.Kind() != '[' {
-		return ""
-	}
+	_, _ = d.ReadToken() // what is no list has no content behind its first token
 	var first storedContent
 	if raw, err := d.ReadValue(); err != nil || json.Unmarshal(raw, &first) != nil {
 		return ""
@@ -611,7 +605,7 @@ func (s *Session) After(c Change, now time.Time, ttl time.Duration) (*Session, *
 			if err != nil {
 				return nil, nil, err
 			}
-			if c.Turn == nil || past.ID != c.Turn.ID { // else the turn of a run that has waited
+			if past.ID != c.Turn.ID { // else the turn of a run that has waited
 				after.Past = Remember(after.Past, past)
 			}
 		}

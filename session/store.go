@@ -82,7 +82,7 @@ type Store interface {
 // A Change is the content of one conditional write.
 type Change struct {
 	Turn   *Turn                      // to append; nil: none
-	Before *Session                   // the session without the turns that Turn replaces, see [Before]; nil: none
+	Before *Session                   // the session without the turns that Turn, which is set then, replaces; see [Before]; nil: none
 	State  map[string]json.RawMessage // what Turn changes in the session's state; nil removes a name
 	Key    string                     // hash of the idempotency key to change; "": none
 	Entry  *KeyEntry                  // new entry of Key; nil removes it
@@ -164,7 +164,7 @@ func Commit(ctx context.Context, store Store, s *Session, t Turn, c Conditions) 
 		}
 		base, change := s, Change{Turn: &t}
 		if c.Replace != "" {
-			if last, ok, err := s.Last(); err != nil || !ok || last.ID != c.Replace {
+			if last, ok, err := s.Last(); !ok || last.ID != c.Replace {
 				return Meta{}, errors.Join(ErrReplaced, err)
 			}
 			before, effects, err := Before(ctx, store, s, cmp.Or(c.First, s.Turns))

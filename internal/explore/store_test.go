@@ -227,7 +227,7 @@ func (s *stepping) Delete(ctx context.Context, key session.Key) error {
 // replaces looks at the turns that a change takes away: those behind the one that is stored,
 // and that itself unless it is the same run's.
 func (w *world) replaces(base *session.Session, c session.Change) {
-	if c.Before == nil || c.Turn == nil {
+	if c.Before == nil {
 		return
 	}
 	w.mu.Lock()

@@ -46,7 +46,7 @@ func (s *Sessions) cut(ctx context.Context, base *session.Session, c session.Cha
 			continue
 		}
 		hidden.Log[name] = r.Data
-		if r.Number > first || c.Turn == nil { // else the new turn takes the field
+		if r.Number > first { // else the new turn takes the field
 			set(firestore.Delete, "log", name)
 		}
 		if _, ok := rev.feedback[name]; ok {
@@ -154,7 +154,7 @@ func (s *Sessions) cutArchives(ctx context.Context, base *session.Session, c ses
 // fit in it.
 func fit(base, after *session.Session, c *session.Change) error {
 	n := len(after.Recent)
-	if c.Turn == nil || n == 0 || len(c.Before.Recent) == 0 || c.Before.Turns >= base.Turns-len(base.Recent) {
+	if len(c.Before.Recent) == 0 || c.Before.Turns >= base.Turns-len(base.Recent) {
 		return nil
 	}
 	move, err := split(c.Before, len(after.Recent[n-1].Data)+fieldOverhead, nil)
