@@ -236,6 +236,9 @@ func TestTheMarkOfADeletion(t *testing.T) {
 			t.Errorf("%s: %+v", name, mark)
 		}
 	}
+	if (&Session{Meta: Meta{Turns: 3}}).Reusable() {
+		t.Error("a session may start where one is")
+	}
 }
 
 // What may be of a deleted owner: a record that was written once, by a holder that is
@@ -363,6 +366,7 @@ func TestWhatIsReadAgainOfArchivedTurns(t *testing.T) {
 		"as many as fit":          {50, 64 << 10, 41, 4},
 		"none that is too large":  {50, 256<<10 + 1, 41, 0},
 		"none before the first":   {50, 10, 1, 0},
+		"one before the second":   {50, 10, 2, 1},
 		"more than one step back": {250, 10, 21, 20},
 	} {
 		store := archive{Store: NewMemory(time.Hour, 1<<30, func() time.Time { return noon }, slog.New(slog.DiscardHandler)), bytes: tt.bytes}
@@ -380,6 +384,16 @@ func TestWhatIsReadAgainOfArchivedTurns(t *testing.T) {
 			t.Errorf("turn %d of 5: %v", first, err)
 		}
 	}
+	for reads := range 3 { // two of turns to undo, one of those before
+		store := archive{bytes: 10, left: &reads}
+		if _, _, err := Before(t.Context(), store, &Session{Meta: Meta{Turns: 250}}, 101); !errors.Is(err, errAway) {
+			t.Errorf("a store that is away after some reads: %v", err)
+		}
+	}
+	few := stand{records: []Record{{Number: 1, Data: []byte("{}")}, {Number: 2, Data: []byte("{}")}}}
+	if _, effects, err := Before(t.Context(), few, &Session{Meta: Meta{Turns: 2}}, 1); effects || err != nil {
+		t.Errorf("turns without an effect: %t, %v", effects, err)
+	}
 	// A deletion or a replacement that comes between the reads leaves fewer turns than there were.
 	fewer := stand{records: []Record{{Number: 3, Data: []byte("{}")}, {Number: 4, Data: []byte("{}")}}}
 	for _, first := range []int{1, 2, 3} {
@@ -394,9 +408,17 @@ func TestWhatIsReadAgainOfArchivedTurns(t *testing.T) {
 type archive struct {
 	Store
 	bytes int
+	left  *int // reads until it is away; nil: it is not
 }
 
+var errAway = errors.New("away")
+
 func (a archive) Turns(_ context.Context, _ Key, after, limit int) (Meta, []Record, error) {
+	if a.left != nil {
+		if *a.left--; *a.left < 0 {
+			return Meta{}, nil, errAway
+		}
+	}
 	var records []Record
 	for n := after + 1; n <= after+limit; n++ {
 		data := fmt.Appendf(nil, `{"effects":%t,"usage":{"total_tokens":1}`, n%10 == 1)

@@ -77,6 +77,9 @@ func TestMemoryBoundsRuns(t *testing.T) {
 	if _, err := m.LoadRun(t.Context(), first.Key, first.ID); !errors.Is(err, session.ErrNotFound) {
 		t.Errorf("the oldest: %v", err)
 	}
+	if _, err := m.SaveRun(t.Context(), first); !errors.Is(err, session.ErrNoRun) {
+		t.Errorf("the oldest is written again: %v", err)
+	}
 
 	// One that is larger than the part is there until the next.
 	for range 2 {
@@ -143,6 +146,14 @@ func TestMemoryBoundsUsers(t *testing.T) {
 	if n := there(); n != kept || strings.Count(log.String(), "evicted") != 1 {
 		t.Errorf("%d states are kept of %d that fit: %s", n, kept, &log)
 	}
+
+	// One that is larger than the part is there until the next.
+	m = session.NewMemory(time.Hour, 64<<10, time.Now, slog.New(slog.DiscardHandler))
+	for i := range 2 {
+		if set(i); there() != 1 {
+			t.Errorf("%d of %d states are there that are larger than their part", there(), i+1)
+		}
+	}
 }
 
 func TestARunAsItIsWritten(t *testing.T) {
@@ -194,6 +205,8 @@ func TestASpanThatIsWrong(t *testing.T) {
 		"one letter less":       {"a question", "question"},
 		"a space behind":        {contents, contents + " "},
 		"a space before":        {contents, " " + contents},
+		"a brace":               {contents, "{" + contents[1:]},
+		"a brace at its end":    {contents, contents[:len(contents)-1] + "}"},
 		"an object":             {contents, `{"role":"user","parts":[{"text":"a question"},0]}`},
 		"no prompt":             {`,"prompt":9}`, `}`},
 		"a member in the span":  {`,"prompt":9}`, `,"prompt":9,"more":1}`},

@@ -2,6 +2,7 @@ package session_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"testing"
@@ -132,6 +133,9 @@ func TestAStoreThatCannotBeRead(t *testing.T) {
 		"the owner of records": {brokenStore{user: true}, func(ctx context.Context, s session.Store) error {
 			_, _, err := session.ListRuns(ctx, s, owner, session.RunFilter{}, 10, "")
 			return err
+		}},
+		"a user's state": {brokenStore{user: true}, func(ctx context.Context, s session.Store) error {
+			return session.UpdateUser(ctx, s, owner, "n", clock.Now(), func(v json.RawMessage) (json.RawMessage, error) { return v, nil })
 		}},
 		"the session of a key": {brokenStore{load: true}, func(ctx context.Context, s session.Store) error {
 			_, err := session.Open(ctx, s, owner, key.ID, idem, nil, clock.Now)

@@ -31,6 +31,7 @@ func TestTheRecordUnderWhichATurnIsAppended(t *testing.T) {
 		"another holder":                    {change: func(_, stored *Run) { stored.Holder = "b" }, want: ErrFenced, revision: 1, state: Done},
 		"the queue, of which it was taken":  {change: func(_, stored *Run) { stored.Holder = Queued }, revision: 2, state: Done},
 		"nobody, left by another":           {change: func(_, stored *Run) { stored.Holder = "" }, want: ErrFenced, revision: 1, state: Done},
+		"another, before it was asked":      {change: func(_, stored *Run) { stored.Holder, stored.Request = "b", nil }, want: ErrFenced, revision: 1, state: Done},
 		"nobody, before it was asked":       {change: func(_, stored *Run) { stored.Holder, stored.Request = "", nil }, revision: 2, state: Done},
 		"nobody, of a run that waits":       {change: func(own, stored *Run) { stored.Holder, stored.State, own.State = "", Waiting, Waiting }, want: ErrFenced, revision: 1, state: Waiting},
 		"a run without a holder":            {change: func(own, stored *Run) { own.Holder, stored.Holder = "", "b" }, want: ErrFenced, revision: 1, state: Done},
@@ -204,6 +205,12 @@ func TestRoomForAnotherKey(t *testing.T) {
 	if _, err := o.take(t.Context(), full("o", old)); !errors.Is(err, ErrTooManyKeys) || kept.Key != "" {
 		t.Errorf("a key without room: %v, written %q", err, kept.Key)
 	}
+	many := full("o", old) // as many as there are pages of, and room for one
+	delete(many.Keys, "k0")
+	o.store = stand{err: away, change: &kept}
+	if _, err := o.take(t.Context(), many); !errors.Is(err, away) || kept.Key != "" {
+		t.Errorf("a key whose page cannot be read: %v, written %q", err, kept.Key)
+	}
 	// The key that is asked for stays, if it is the oldest.
 	var change Change
 	s := full("kept", old)
@@ -243,7 +250,7 @@ func TestMembersOfARecord(t *testing.T) {
 	}{
 		"all":                      {`{"id":"i","question_id":"q","prompt":{"bytes":3},"loop":[1],"contents":[],"epoch":2}`, "i", "q", "[1]", 2, 3},
 		"none but the id":          {`{"id":"i","contents":[]}`, "i", "", "", 0, -1},
-		"behind the contents":      {`{"contents":[],"id":"i","question_id":"q","loop":[1],"prompt":{"bytes":3}}`, "", "", "", 0, -1},
+		"behind the contents":      {`{"contents":[],"id":"i","question_id":"q","loop":[1],"prompt":{"bytes":3},"epoch":2}`, "", "", "", 0, -1},
 		"of other types":           {`{"id":7,"question_id":7,"prompt":7,"contents":[]}`, "", "", "", 0, -1},
 		"an epoch in a text":       {`{"id":"i","contents":["\"epoch\":2"]}`, "i", "", "", 0, -1},
 		"an epoch of another type": {`{"id":"i","contents":[],"epoch":"2"}`, "i", "", "", -1, -1},
@@ -262,6 +269,9 @@ func TestMembersOfARecord(t *testing.T) {
 		}
 		if p, ok := r.Prompt(); ok != (tt.prompt >= 0) || ok && p.Bytes != tt.prompt {
 			t.Errorf("%s: prompt %+v, %t", name, p, ok)
+		}
+		if files, err := r.Files(); err == nil {
+			t.Errorf("%s: files %+v", name, files)
 		}
 		past, err := r.Past()
 		if (err == nil) != (tt.id != "" && tt.epoch >= 0) || err == nil && (past != PastTurn{ID: tt.id, Number: 3, Epoch: tt.epoch}) {
@@ -301,12 +311,15 @@ func TestContentsAreStoredAsTheyAre(t *testing.T) {
 func TestTextsOfATurn(t *testing.T) {
 	t.Parallel()
 	for name, tt := range map[string]struct{ contents, output, query, response string }{
-		"a question and an answer": {`[{"role":"user","parts":[{"text":"a"},{"text":"b"}]},{"role":"model","parts":[{"text":"t","thought":true},{"text":"c"}]},{"role":"user","parts":[{"text":"x"}]},{"role":"model","parts":[{"text":"d"}]}]`, "", "ab", "c\n\nd"},
-		"an answer of a type":      {`[{"role":"user","parts":[{"text":"a"}]},{"role":"model","parts":[{"text":"c"}]}]`, `{"n":1}`, "a", `{"n":1}`},
-		"no question, of a type":   {`{"parts":[{"text":"a"}]}`, `1`, "", "1"},
-		"a broken one, of a type":  {`[7]`, `1`, "", "1"},
-		"an empty one, of a type":  {`[]`, `1`, "", "1"},
-		"an object":                {`{"parts":[{"text":"a"}]}`, "", "", ""},
+		"a question and an answer":            {`[{"role":"user","parts":[{"text":"a"},{"text":"b"}]},{"role":"model","parts":[{"text":"t","thought":true},{"text":"c"}]},{"role":"user","parts":[{"text":"x"}]},{"role":"model","parts":[{"text":"d"}]}]`, "", "ab", "c\n\nd"},
+		"an answer of a type":                 {`[{"role":"user","parts":[{"text":"a"}]},{"role":"model","parts":[{"text":"c"}]}]`, `{"n":1}`, "a", `{"n":1}`},
+		"no question, of a type":              {`{"parts":[{"text":"a"}]}`, `1`, "", "1"},
+		"a broken one, of a type":             {`[7]`, `1`, "", "1"},
+		"one of another type":                 {`[{"role":7,"parts":[{"text":"a"}]}]`, `1`, "", "1"},
+		"an empty one, of a type":             {`[]`, `1`, "", "1"},
+		"an object":                           {`{"parts":[{"text":"a"}]}`, "", "", ""},
+		"a broken one at the end":             {`[{"role":"user","parts":[{"text":"a"}]},7]`, "", "", ""},
+		"an answer without a text at its end": {`[{"role":"user","parts":[{"text":"a"}]},{"role":"model","parts":[{"text":"c"}]},{"role":"model","parts":[{"text":"t","thought":true}]}]`, "", "a", "c"},
 	} {
 		turn := Turn{Contents: []byte(tt.contents)}
 		if tt.output != "" {
@@ -340,6 +353,11 @@ func TestALastTurnThatCannotBeRead(t *testing.T) {
 	turn.Loop = []byte("{")
 	if _, _, err := s.After(Change{Turn: &turn}, noon, time.Hour); err == nil {
 		t.Error("a turn that cannot be written is appended")
+	}
+	archived := *s
+	archived.Turns = 3
+	if _, _, err := Before(t.Context(), stand{}, &archived, 1); err == nil || errors.Is(err, ErrChanged) {
+		t.Errorf("one that is to be undone: %v", err)
 	}
 	s.Recent[1].Data = []byte("{")
 	if _, _, err := s.find(Turn{ID: "b"}, 0); err == nil {

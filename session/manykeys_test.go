@@ -143,6 +143,11 @@ func TestAMemorySessionOutgrowsTheStore(t *testing.T) {
 	if gone < 60 || len(s.Recent) < 15 || s.Recent[0].Number != gone+1 {
 		t.Errorf("%d turns are gone, %d are there, from number %d", gone, len(s.Recent), s.Recent[0].Number)
 	}
+	for i, past := range s.Past {
+		if want := gone - len(s.Past) + 1 + i; past.Number != want || past.ID != fmt.Sprintf("turn-%d", want) {
+			t.Errorf("%+v is remembered in the place of turn %d", past, want)
+		}
+	}
 	if n := strings.Count(log.String(), "its oldest turns are dropped"); n != 1 {
 		t.Errorf("%d warnings: %s", n, &log)
 	}
@@ -161,5 +166,21 @@ func TestAMemorySessionOutgrowsTheStore(t *testing.T) {
 	}
 	if meta, err := session.Commit(t.Context(), store, session.New(key), large(gone), session.Conditions{}); err != nil || meta.Turns != gone {
 		t.Errorf("the last turn that is gone again: number %d, %v", meta.Turns, err)
+	}
+}
+
+// Of two turns that together are larger than the store, the second stays.
+func TestAMemorySessionOfTwoLargeTurns(t *testing.T) {
+	t.Parallel()
+	store := session.NewMemory(sessiontest.TTL, 100_000, sessiontest.NewClock().Now, telemetry.Discard())
+	s := session.New(session.Key{Owner: session.OwnerOf("caller", ""), ID: session.NewID()})
+	for n := 1; n <= 2; n++ {
+		meta, err := session.Commit(t.Context(), store, s, sessiontest.Turn(strings.Repeat("x", 30_000)), session.Conditions{}) // twice in its record
+		if err != nil || meta.Turns != n {
+			t.Fatalf("turn %d: number %d, %v", n, meta.Turns, err)
+		}
+		if s, err = store.Load(t.Context(), s.Key); err != nil || len(s.Recent) != 1 || s.Recent[0].Number != n {
+			t.Errorf("turn %d: %d turns are there, %v", n, len(s.Recent), err)
+		}
 	}
 }

@@ -87,3 +87,25 @@ func TestMemoryRefusesAReplacement(t *testing.T) {
 		t.Errorf("%d turns, or no opinion on the first: %v", len(records), err)
 	}
 }
+
+// What a caller appends to the turns that it has loaded is no turn of the session.
+func TestMemorySnapshotsAreApart(t *testing.T) {
+	t.Parallel()
+	store := session.NewMemory(sessiontest.TTL, session.MemoryLimit, sessiontest.NewClock().Now, telemetry.Discard())
+	key := session.Key{Owner: session.OwnerOf("caller", ""), ID: session.NewID()}
+	s := session.New(key)
+	for n := 1; n <= 5; n++ { // an array of turns that grows has room for more
+		turn := sessiontest.Turn("q")
+		meta, err := session.Commit(t.Context(), store, s, turn, session.Conditions{})
+		if err != nil || meta.Turns != n {
+			t.Fatalf("turn %d: number %d, %v", n, meta.Turns, err)
+		}
+		_ = append(s.Recent, session.Record{Number: n})
+		if s, err = store.Load(t.Context(), key); err != nil {
+			t.Fatal(err)
+		}
+		if id, err := s.Recent[n-1].ID(); err != nil || id != turn.ID {
+			t.Errorf("turn %d is %q, %v", n, id, err)
+		}
+	}
+}

@@ -55,6 +55,13 @@ func TestATurnShowsWhatItsRunHasShown(t *testing.T) {
 		}
 	})
 
+	t.Run("a result without its call", func(t *testing.T) {
+		turn := session.Turn{Contents: json.RawMessage(contents), Parts: []session.Part{{Kind: session.KindToolResult, ID: "1", Name: "rate", Shown: true}}}
+		if diff := cmp.Diff(turn.Parts, turn.Shown()); diff != "" {
+			t.Errorf("(-want +got):\n%s", diff)
+		}
+	})
+
 	t.Run("a turn of an earlier release has no parts", func(t *testing.T) {
 		turn := session.Turn{Contents: json.RawMessage(contents), ToolCalls: []session.ToolCall{{Name: "rate", OK: true, DurationMS: 3}, {Name: "quiet"}, {Name: "third"}}}
 		want := []session.Part{

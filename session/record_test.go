@@ -73,8 +73,9 @@ func TestExactContentsOfARecord(t *testing.T) {
 		"a turn":                {encoded(func(*session.Turn) {}), contents, false},
 		"a turn with files":     {encoded(func(t *session.Turn) { t.Files = []session.File{{Name: `"files":[`, Type: "text/plain"}} }), contents, true},
 		"contents have changed": {encoded(func(t *session.Turn) { t.Contents = json.RawMessage(`[]`) }), "", false},
-		"no span":               {encoded(func(t *session.Turn) { t.Span = session.Span{} }), "", false},
-		"no contents":           {encoded(func(t *session.Turn) { t.Contents = nil }), "", false},
+		"contents have changed, and a part has the size": {encoded(func(t *session.Turn) { t.Contents, t.Span.Bytes = json.RawMessage(`[[],{}]`), 3 }), "", false},
+		"no span":     {encoded(func(t *session.Turn) { t.Span = session.Span{} }), "", false},
+		"no contents": {encoded(func(t *session.Turn) { t.Contents = nil }), "", false},
 		"a span in the contents of an earlier release": {
 			`{"id":"a","contents":[{"parts":[{"functionCall":{"args":{"x":1,"span":{"bytes":2,"prompt":1},"contents":[]}}}]}]}`, "", false},
 		"a turn of a framework":            {encoded(func(t *session.Turn) { t.Loop = json.RawMessage(`{"x":1,"span":{"bytes":2,"prompt":1},"contents":[]}`) }), "", false},

@@ -132,6 +132,12 @@ func TestBeginWhenTheFirstWriteFails(t *testing.T) {
 				return nil
 			}
 		}, want: session.ErrTakenOver},
+		{name: "another key is claimed in its session", before: func(t *testing.T, store session.Store, clock *sessiontest.Clock, o *session.Opened, _ *session.Run) func() error {
+			return func() error {
+				_, err := store.Apply(t.Context(), o.Session, session.Change{Key: "k", Entry: &session.KeyEntry{Lease: "l", At: clock.Now(), Until: clock.Now().Add(time.Minute)}})
+				return err
+			}
+		}, stored: true},
 		{name: "the same run has a record already", before: func(t *testing.T, store session.Store, _ *sessiontest.Clock, _ *session.Opened, r *session.Run) func() error {
 			return func() error {
 				other := *r
@@ -251,8 +257,18 @@ func TestArchivedTurns(t *testing.T) {
 			t.Errorf("turn %d: %q, %v", n, query, err)
 		}
 	}
-	if _, err := session.FindArchived(t.Context(), store, &archived, func(session.Record) bool { return false }); !errors.Is(err, session.ErrNotFound) {
-		t.Errorf("no turn: %v", err)
+	second := *s // of which one turn is archived
+	second.Recent = s.Recent[1:]
+	if found, err := session.FindIn(t.Context(), store, &second, ids[0]); err != nil || found.Number != 1 {
+		t.Errorf("the only archived turn: %d, %v", found.Number, err)
+	}
+	for name, match := range map[string]func(session.Record) bool{
+		"no turn":       func(session.Record) bool { return false },
+		"a recent turn": func(r session.Record) bool { return r.Number == 229 },
+	} {
+		if _, err := session.FindArchived(t.Context(), store, &archived, match); !errors.Is(err, session.ErrNotFound) {
+			t.Errorf("%s: %v", name, err)
+		}
 	}
 
 	for _, n := range []int{1, 227, 228, 229, 230} {

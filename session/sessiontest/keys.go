@@ -266,6 +266,10 @@ func keyDeleted(t *testing.T, store session.Store, clock *Clock) {
 		}
 		_, err = open(t, store, clock, owner, "", name, "body")
 		wantError(t, name+": a retry", err, session.ErrNotFound)
+		create := idem("another", "body")
+		create.Create = true
+		_, err = session.Open(t.Context(), store, owner, key.ID, create, nil, clock.Now)
+		wantError(t, name+": a key in its place", err, session.ErrNotFound)
 		wantError(t, name+": Delete again", store.Delete(t.Context(), key), session.ErrNotFound)
 		_, err = session.Commit(t.Context(), store, running, Turn("too late"), session.Conditions{})
 		wantError(t, name+": a turn that was running", err, session.ErrNotFound)

@@ -289,6 +289,7 @@ func runList(t *testing.T, store session.Store, clock *Clock) {
 	keys := []session.Key{{Owner: owner, ID: session.NewID()}, {Owner: owner, ID: session.NewID()}}
 	for i := range 5 {
 		r := newRun(keys[i%2])
+		r.Checkpoint, r.Result = json.RawMessage("1"), json.RawMessage("2")
 		if i == 3 {
 			r.State, r.Pending = session.Waiting, []session.Pending{{CallID: "c", ExpiresAt: clock.Now().Add(72 * time.Hour)}}
 		}
@@ -304,7 +305,9 @@ func runList(t *testing.T, store session.Store, clock *Clock) {
 				t.Fatalf("%d records, %v", len(page), err)
 			}
 			for _, r := range page {
-				ids = append(ids, r.ID)
+				if ids = append(ids, r.ID); len(r.Parts) > 0 || r.Checkpoint != nil || r.Result != nil {
+					t.Errorf("listed with what grows: %+v", r)
+				}
 			}
 			if cursor = next; cursor == "" {
 				return ids

@@ -15,6 +15,7 @@ package sessiontest
 
 import (
 	"context"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -691,8 +692,8 @@ func listing(t *testing.T, store session.Store, clock *Clock) {
 			}
 			cursor = next
 		}
-		if diff := cmp.Diff(want, got); diff != "" {
-			t.Errorf("limit %d (-want +got):\n%s", limit, diff)
+		if diff := cmp.Diff(want, got); diff != "" || pages != (len(want)+limit-1)/limit {
+			t.Errorf("limit %d, %d pages (-want +got):\n%s", limit, pages, diff)
 		}
 	}
 }
@@ -703,7 +704,13 @@ func listing(t *testing.T, store session.Store, clock *Clock) {
 func badCursor(t *testing.T, store session.Store, clock *Clock) {
 	key := newKey()
 	add(t, store, key, "one")
-	for _, cursor := range []string{"x", "..", "a.b", "%00", "9999999999999999999999.x", strings.Repeat("z", 10_000), "💥", "1/2", "1.a/b",
+	add(t, store, session.Key{Owner: key.Owner, ID: session.NewID()}, "two")
+	_, next, err := store.List(t.Context(), key.Owner, 1, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := base64.RawURLEncoding.EncodeToString
+	for _, cursor := range []string{next + "!", text([]byte("x." + key.ID)), text([]byte("1" + key.ID)), text([]byte("1.short")), "x", "..", "a.b", "%00", "9999999999999999999999.x", strings.Repeat("z", 10_000), "💥", "1/2", "1.a/b",
 		// A time out of range, invalid UTF-8, reserved names, and names that nobody
 		// has.
 		"1y2p0ij32e8e7." + strings.Repeat("a", 43), "1." + strings.Repeat("\xff", 43), "1." + strings.Repeat("\x00", 43),
@@ -726,7 +733,7 @@ func paging(t *testing.T, store session.Store, clock *Clock) {
 		after, limit int
 		want         []int
 	}{
-		{0, 2, []int{1, 2}}, {2, 2, []int{3, 4}}, {4, 2, []int{5}}, {5, 2, nil}, {99, 2, nil}, {-1, 1, []int{1}},
+		{0, 2, []int{1, 2}}, {2, 2, []int{3, 4}}, {4, 2, []int{5}}, {5, 2, nil}, {99, 2, nil}, {-1, 1, []int{1}}, {0, 0, nil}, {2, -1, nil},
 	} {
 		meta, records, err := store.Turns(t.Context(), key, c.after, c.limit)
 		if err != nil {
