@@ -2,6 +2,7 @@ package invoke
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"strings"
 	"testing"
@@ -65,5 +66,21 @@ func TestTheNoteOfAFile(t *testing.T) {
 	}
 	if got := note(session.File{Type: "image/png"}); strings.Contains(got, "named") {
 		t.Error(got)
+	}
+}
+
+// What a prompt costs is reserved before it is sent, with the files of earlier turns.
+func TestFilesOfEarlierTurnsWeigh(t *testing.T) {
+	t.Parallel()
+	s := &Service{}
+	s.Files = Files{ByAddress: true, Buckets: []string{"papers"}}
+	f := newTurnFiles(session.Key{Owner: "owner", ID: "0123456789abcdef"}, nil, 0, &output{})
+	turn := json.RawMessage(`[{"role":"user","parts":[{"text":"q"},{"fileData":{"fileUri":"gs://papers/a.png"}},{"fileData":{"fileUri":"gs://others/b.png"}}]}]`)
+	earlier := &earlierTurns{turns: []json.RawMessage{turn, turn}}
+	for i := range earlier.turns {
+		earlier.files = earlier.files.add(i, []session.File{{URI: "gs://papers/a.png", Tokens: 258}, {URI: "gs://others/b.png", Tokens: 1000}})
+	}
+	if err := s.sendable(t.Context(), f, earlier); err != nil || f.tokens() != 2*258 {
+		t.Errorf("%d tokens, %v", f.tokens(), err)
 	}
 }

@@ -1,6 +1,8 @@
 package invoke
 
 import (
+	"reflect"
+	"slices"
 	"testing"
 
 	"example.com/gatehouse/session"
@@ -56,5 +58,25 @@ func TestTheSizeOfWhatIsShown(t *testing.T) {
 	}
 	if out.reset(begins, 2); out.size() != text {
 		t.Errorf("a reset leaves %d bytes, want %d", out.size(), text)
+	}
+}
+
+// A source is named once, with all the places of the answer that rest on it. The parts stay as
+// they are stored.
+func TestSourcesAreNamedOnce(t *testing.T) {
+	t.Parallel()
+	at := func(begin int) []session.Position { return []session.Position{{Start: begin, End: begin + 1}} }
+	parts := []session.Part{
+		{Kind: session.KindSource, URI: "https://a.example", Title: "A", Positions: at(1)},
+		{Kind: session.KindText, Text: "text"},
+		{Kind: session.KindSource, URI: "https://b.example", Title: "B", Positions: at(2)},
+		{Kind: session.KindSource, URI: "https://a.example", Title: "A", Positions: at(3)},
+	}
+	want := []Source{
+		{Title: "A", URI: "https://a.example", Positions: slices.Concat(at(1), at(3))},
+		{Title: "B", URI: "https://b.example", Positions: at(2)},
+	}
+	if got := sourcesOf(parts); !reflect.DeepEqual(got, want) || len(parts[0].Positions) != 1 {
+		t.Errorf("%+v", got)
 	}
 }
