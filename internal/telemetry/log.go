@@ -161,16 +161,3 @@ func plain(s string, n int) string {
 		return r
 	}, truncate.Text(s, n))
 }
-
-// A recordKey is the key of the request's [Record] in a context.
-type recordKey struct{}
-
-// WithRecord returns a context in which [Note] and [Fail] find r.
-func WithRecord(ctx context.Context, r *Record) context.Context {
-	return context.WithValue(ctx, recordKey{}, r)
-}
-
-func recordFrom(ctx context.Context) *Record {
-	r, _ := ctx.Value(recordKey{}).(*Record)
-	return r
-}

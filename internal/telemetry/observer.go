@@ -147,15 +147,6 @@ func (o *Observer) Handler() http.Handler {
 	return o.handler
 }
 
-// Dropped counts the spans that were lost because the queue was full or the
-// collector refused their batch, in part or as a whole.
-func (o *Observer) Dropped() int64 {
-	if o == nil || o.queue == nil {
-		return 0
-	}
-	return o.queue.dropped.Load()
-}
-
 // maxProblem bounds an error of an exporter's, or a value that a variable has, in
 // bytes of a log line.
 const maxProblem = 512

@@ -114,7 +114,7 @@ func TestOTLP(t *testing.T) {
 			if err := o.Shutdown(t.Context()); err != nil {
 				t.Error(err)
 			}
-			if got := len(collector.Spans()); got != 3*spansOfATurn || o.Dropped() != 0 {
+			if got := len(collector.Spans()); got != 3*spansOfATurn || o.queue.dropped.Load() != 0 {
 				t.Errorf("%d spans after the end", got)
 			}
 			exports := collector.Metrics()
@@ -214,8 +214,8 @@ func TestAUserAgentThatIsNotUTF8(t *testing.T) {
 			for _, span := range collector.Spans() {
 				got = append(got, text(span.Attributes)["user_agent.original"])
 			}
-			if diff := cmp.Diff([]string{"a\uFFFDb", "test"}, got); diff != "" || o.Dropped() != 0 {
-				t.Errorf("%d dropped (-want +got):\n%s", o.Dropped(), diff)
+			if diff := cmp.Diff([]string{"a\uFFFDb", "test"}, got); diff != "" || o.queue.dropped.Load() != 0 {
+				t.Errorf("%d dropped (-want +got):\n%s", o.queue.dropped.Load(), diff)
 			}
 		})
 	}

@@ -13,7 +13,7 @@ import (
 // a span processor, and safe for concurrent use.
 type queue struct {
 	most    int
-	dropped atomic.Int64
+	dropped atomic.Int64 // spans, for the tests: the queue was full, or the collector refused them
 
 	mu    sync.Mutex
 	spans []sdktrace.ReadOnlySpan

@@ -89,9 +89,17 @@ func (r *Record) Earlier() (Turn, bool) {
 	return earlier()
 }
 
+// A recordKey is the key of the request's [Record] in a context.
+type recordKey struct{}
+
+// WithRecord returns a context in which [Note] and [Fail] find r.
+func WithRecord(ctx context.Context, r *Record) context.Context {
+	return context.WithValue(ctx, recordKey{}, r)
+}
+
 // update applies f to the record in ctx, if there is one.
 func update(ctx context.Context, f func(*Record)) {
-	if r := recordFrom(ctx); r != nil {
+	if r, ok := ctx.Value(recordKey{}).(*Record); ok {
 		r.mu.Lock()
 		defer r.mu.Unlock()
 		f(r)

@@ -51,8 +51,8 @@ func TestTrouble(t *testing.T) {
 					t.Error(err)
 				}
 				checkDistinct(t, collector, 4*spansOfATurn)
-				if o.Dropped() != 0 {
-					t.Errorf("%d dropped", o.Dropped())
+				if o.queue.dropped.Load() != 0 {
+					t.Errorf("%d dropped", o.queue.dropped.Load())
 				}
 			})
 		}
@@ -96,8 +96,8 @@ func TestCollectorThatRefusesConnections(t *testing.T) {
 				}
 				c.Advance(tracesEvery)
 			}
-			if got := o.queue.len(); got > 10 || o.Dropped() != 10*spansOfATurn-10 {
-				t.Errorf("%d queued, %d dropped", got, o.Dropped())
+			if got := o.queue.len(); got > 10 || o.queue.dropped.Load() != 10*spansOfATurn-10 {
+				t.Errorf("%d queued, %d dropped", got, o.queue.dropped.Load())
 			}
 			if err := o.Shutdown(t.Context()); err == nil {
 				t.Error("lost without a word")
@@ -115,8 +115,8 @@ func TestCollectorThatRefusesABatch(t *testing.T) {
 			o := otlpObserver(t, all(), collector.Endpoint(protocol), protocol)
 			turn(o)
 			o.Flush(t.Context())
-			if o.queue.len() != 0 || o.Dropped() != spansOfATurn {
-				t.Errorf("%d queued, %d dropped", o.queue.len(), o.Dropped())
+			if o.queue.len() != 0 || o.queue.dropped.Load() != spansOfATurn {
+				t.Errorf("%d queued, %d dropped", o.queue.len(), o.queue.dropped.Load())
 			}
 			collector.SetMode(telemetrytest.Take)
 			turn(o)
