@@ -131,11 +131,11 @@ func (d *document) answer(a api.DocAnswer) *huma.Response {
 // that are in none of them. A code that is missing here fails the tests that hold real
 // answers against the document.
 func (d *document) codes(route api.Route) []string {
+	groups := d.errorGroups()
 	rest := slices.Clone(route.Doc.Errors)
 	if route.Doc.Body != nil {
-		rest = append(rest, d.errorGroups()["body"]...)
+		rest = append(rest, groups["body"]...)
 	}
-	groups := d.errorGroups()
 	var names []string
 	take := func(name string) {
 		names = append(names, name)

@@ -41,7 +41,11 @@ func (s *Server) Drain(ctx context.Context) error {
 	var last sync.WaitGroup
 	// What is written last goes out side by side, so that one part that hangs does not use
 	// up the time of the others. The clients below them are closed only afterwards.
-	last.Go(func() { s.closeAgent(ctx) })
+	last.Go(func() {
+		if err := s.agents.close(ctx); err != nil {
+			s.Log.WarnContext(ctx, "The agent could not be closed.", "error", err.Error())
+		}
+	})
 	s.standing.Lock()
 	s.drained = true
 	p := s.parts.Load()
@@ -96,13 +100,6 @@ func (s *Server) endRequests(ctx context.Context) error {
 	waiting, cancel = context.WithTimeout(ctx, cutTimeout)
 	defer cancel()
 	return s.gate.Shut(waiting)
-}
-
-// closeAgent closes the agent.
-func (s *Server) closeAgent(ctx context.Context) {
-	if err := s.agents.close(ctx); err != nil {
-		s.Log.WarnContext(ctx, "The agent could not be closed.", "error", err.Error())
-	}
 }
 
 func (s *Server) closeSecretManager() {
