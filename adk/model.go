@@ -36,6 +36,11 @@ func (llm) GenerateContent(ctx context.Context, req *model.LLMRequest, stream bo
 			yield(nil, errNoTurn)
 			return
 		}
+		// ADK goes on after a step that has ended the turn, and reads the response beside an error.
+		if cause := context.Cause(ctx); cause != nil {
+			yield(&model.LLMResponse{}, cause)
+			return
+		}
 		limit(req.Tools)
 		var onText func(string) error
 		stopped := false
@@ -53,7 +58,6 @@ func (llm) GenerateContent(ctx context.Context, req *model.LLMRequest, stream bo
 		switch {
 		case stopped:
 		case err != nil:
-			// ADK reads the response beside an error.
 			yield(&model.LLMResponse{}, err)
 		default:
 			yield(responseOf(got), nil)
