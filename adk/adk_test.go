@@ -29,6 +29,7 @@ import (
 	"example.com/gatehouse/adk/example"
 	"example.com/gatehouse/agent"
 	"example.com/gatehouse/agenttest"
+	"example.com/gatehouse/internal/doortest"
 	"example.com/gatehouse/internal/gcp/emulator"
 	"example.com/gatehouse/tool"
 )
@@ -366,11 +367,11 @@ func TestStateByScope(t *testing.T) {
 		return said{strings.Join(all, " ")}, nil
 	})
 	root := llm(t, llmagent.Config{Name: "keeper", Tools: []adktool.Tool{remember, recall}})
-	s := agenttest.Start(t, adk.Agent(root), "AUTH=api_key", "API_KEYS="+keys("ada", "bob"))
+	s := agenttest.Start(t, adk.Agent(root), doortest.Keys("ada", "bob")...)
 	ask := func(who, sessionID string, calls ...agenttest.Reply) agenttest.Answer {
 		t.Helper()
 		s.Model(append(calls, agenttest.Say("Done."))...)
-		got := s.Do(agenttest.Request{Query: "Go.", SessionID: sessionID, Header: map[string][]string{"X-Api-Key": {who}}})
+		got := s.Do(agenttest.Request{Query: "Go.", SessionID: sessionID, Header: map[string][]string{"X-Api-Key": {doortest.Key(who)}}})
 		if got.Text != "Done." {
 			t.Fatalf("%+v", got)
 		}
@@ -392,7 +393,7 @@ func TestStateByScope(t *testing.T) {
 	}
 	// A turn that fails changes nothing.
 	s.Model(agenttest.Call("remember", map[string]any{"text": "y"}), agenttest.Block("SAFETY"))
-	if got := s.Do(agenttest.Request{Query: "Go.", SessionID: first.SessionID, Header: map[string][]string{"X-Api-Key": {"ada"}}}); got.Error != "content_blocked" {
+	if got := s.Do(agenttest.Request{Query: "Go.", SessionID: first.SessionID, Header: map[string][]string{"X-Api-Key": {doortest.Key("ada")}}}); got.Error != "content_blocked" {
 		t.Fatalf("%+v", got)
 	}
 	if got := recalled(ask("ada", first.SessionID, agenttest.Call("recall", nil))); got != "x x x <nil>" {

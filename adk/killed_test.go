@@ -32,23 +32,15 @@ func startProgram(ctx context.Context, t *testing.T, program string, env ...stri
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	ended := make(chan struct{})
-	go func() { defer close(ended); _ = cmd.Wait() }()
-	kill = func() { _ = cmd.Process.Kill(); <-ended }
+	running, ended := context.WithCancel(context.Background())
+	go func() { defer ended(); _ = cmd.Wait() }() // also when ctx ends, which kills it
+	kill = func() { _ = cmd.Process.Kill(); <-running.Done() }
 	t.Cleanup(kill)
-	ready := regexp.MustCompile(`ready at (http://\S+)`)
-	for {
-		if found := ready.FindStringSubmatch(out.String()); found != nil {
-			return found[1], kill
-		}
-		select {
-		case <-ctx.Done():
-			t.Fatalf("it did not get ready:\n%s", out)
-		case <-ended:
-			t.Fatalf("it ended:\n%s", out)
-		case <-time.After(20 * time.Millisecond):
-		}
+	found, err := out.Await(running, regexp.MustCompile(`ready at (http://\S+)`))
+	if err != nil {
+		t.Fatalf("it did not get ready:\n%s", out)
 	}
+	return found[1], kill
 }
 
 // A process dies after a person has approved a call: while the tool runs, or while the model

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -20,8 +19,6 @@ import (
 	"google.golang.org/adk/v2/tool/functiontool"
 
 	"example.com/gatehouse/adk"
-	"example.com/gatehouse/internal/gcp/emulator"
-	"example.com/gatehouse/internal/gcp/firestore"
 	"example.com/gatehouse/internal/geminitest"
 	"example.com/gatehouse/internal/server"
 	"example.com/gatehouse/internal/trial"
@@ -109,17 +106,9 @@ var receipts = tool.SessionState[[]string]("receipts")
 // its result for whoever takes the run over: once, and as often as its holders die.
 func TestTheStateOfAnApprovedCallIsTakenOver(t *testing.T) {
 	t.Parallel()
-	stores := map[string]func(*testing.T) session.Store{
-		"in memory": func(t *testing.T) session.Store {
-			return session.NewMemory(time.Hour, session.MemoryLimit, time.Now, slog.New(slog.DiscardHandler))
-		},
-		"in Firestore": func(t *testing.T) session.Store {
-			return firestore.NewSessions(emulator.Client(t), time.Hour, time.Now)
-		},
-	}
 	for name, open := range stores {
 		for deaths := range 3 {
-			t.Run(fmt.Sprintf("%s, %d deaths", name, deaths), func(t *testing.T) {
+			t.Run(fmt.Sprintf("in %s, %d deaths", name, deaths), func(t *testing.T) {
 				t.Parallel()
 				takenOver(t, open(t), deaths)
 			})
@@ -266,7 +255,7 @@ func TestTheStateOfAnApprovedCallInATurnThatFails(t *testing.T) {
 			t.Parallel()
 			gemini := geminitest.Start(t)
 			root := llm(t, llmagent.Config{Name: "root", Tools: []adktool.Tool{pay, recall}, AfterToolCallbacks: test.after})
-			s, _ := serve(t, root, session.NewMemory(time.Hour, session.MemoryLimit, time.Now, slog.New(slog.DiscardHandler)), gemini)
+			s, _ := serve(t, root, stores["memory"](t), gemini)
 			gemini.Enqueue(geminitest.Calls(geminitest.FunctionCall{Name: "pay"}))
 			waits, err := s.Ask(t.Context(), trial.Question{Query: "Pay."})
 			if err != nil {

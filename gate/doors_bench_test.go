@@ -2,20 +2,12 @@ package gate_test
 
 import (
 	"fmt"
-	"io"
 	"net/http"
 	"net/http/httptest"
 	"slices"
 	"strings"
 	"testing"
 	"time"
-
-	"example.com/gatehouse/gate"
-	"example.com/gatehouse/gate/a2a"
-	"example.com/gatehouse/gate/mcp"
-	"example.com/gatehouse/gate/openai"
-	"example.com/gatehouse/internal/server"
-	"example.com/gatehouse/internal/testagent"
 )
 
 // What a door adds to a turn of a new session, one at a time: the medians of seven
@@ -23,16 +15,7 @@ import (
 // that what is left is the gate and the door.
 func BenchmarkDoors(b *testing.B) {
 	const rounds, calls = 7, 200
-	env := map[string]string{"RATE_LIMIT_PER_MINUTE": "1000000", "CALLER_RATE_LIMIT_PER_MINUTE": "1000000", "LOG_LEVEL": "error", "AUDIT_LOG": "off"}
-	o := testagent.Options(func(name string) (string, bool) { value, ok := env[name]; return value, ok }, io.Discard)
-	for _, door := range []gate.Option{mcp.Door(), openai.Door(), a2a.Door()} {
-		door(&o)
-	}
-	s := server.New(o)
-	b.Cleanup(func() { _ = s.Shutdown(b.Context()) })
-	if err := s.Ready(b.Context()); err != nil {
-		b.Fatal(err)
-	}
+	h := allDoors(b)
 	// The id is a session's of 16 characters, or a message's, and used once.
 	doors := []struct{ name, path, body string }{
 		{"invoke", "/invoke", `{"query":"Hello"}`},
@@ -54,7 +37,7 @@ func BenchmarkDoors(b *testing.B) {
 		}
 		w := httptest.NewRecorder()
 		began := time.Now()
-		s.Both.ServeHTTP(w, r)
+		h.ServeHTTP(w, r)
 		took := time.Since(began)
 		if text := w.Body.String(); w.Code != http.StatusOK || strings.Contains(text, `"isError":true`) || strings.Contains(text, `"error":{`) {
 			b.Fatalf("%s: %d %s", path, w.Code, text)

@@ -26,10 +26,10 @@ import (
 
 // allDoors returns the service with all doors and the model within the process, for
 // inputs of any form and number.
-func allDoors(f *testing.F) http.Handler { return allDoorsOn(f, nil, io.Discard) }
+func allDoors(tb testing.TB) http.Handler { return allDoorsOn(tb, nil, io.Discard) }
 
 // allDoorsOn is [allDoors] on a store, a new one for nil, and with a log.
-func allDoorsOn(f *testing.F, store session.Store, log io.Writer) http.Handler {
+func allDoorsOn(tb testing.TB, store session.Store, log io.Writer) http.Handler {
 	env := map[string]string{
 		"RATE_LIMIT_PER_MINUTE": "1000000", "CALLER_RATE_LIMIT_PER_MINUTE": "1000000", "LOG_LEVEL": "error", "AUDIT_LOG": "off", "CONVERSATION_HEADERS": "X-Conversation-Id",
 	}
@@ -39,9 +39,9 @@ func allDoorsOn(f *testing.F, store session.Store, log io.Writer) http.Handler {
 		door(&o)
 	}
 	s := server.New(o)
-	f.Cleanup(func() { _ = s.Shutdown(f.Context()) })
-	if err := s.Ready(f.Context()); err != nil {
-		f.Fatal(err)
+	tb.Cleanup(func() { _ = s.Shutdown(tb.Context()) })
+	if err := s.Ready(tb.Context()); err != nil {
+		tb.Fatal(err)
 	}
 	return s.Both
 }

@@ -2,8 +2,6 @@ package gate_test
 
 import (
 	"context"
-	"crypto/sha256"
-	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -14,6 +12,7 @@ import (
 	"example.com/gatehouse/gate/a2a"
 	"example.com/gatehouse/gate/mcp"
 	"example.com/gatehouse/gate/openai"
+	"example.com/gatehouse/internal/doortest"
 	"example.com/gatehouse/internal/geminitest"
 	"example.com/gatehouse/session"
 )
@@ -23,16 +22,14 @@ import (
 func TestStrangersReachNothing(t *testing.T) {
 	t.Parallel()
 	const (
-		key      = "key-of-ada-0123456789"
 		inOpenAI = `"type":"authentication_error"`
 		inRPC    = `"jsonrpc":"2.0"`
 		response = "resp_MDEyMzQ1Njc4OWFiY2RlZi4wMTIzNDU2Nzg5YWJjZGVm" // 0123456789abcdef.0123456789abcdef
 		run      = "0123456789abcdef.0123456789abcdef"
 	)
-	gemini := geminitest.Start(t)
+	key, gemini := doortest.Key("ada"), geminitest.Start(t)
 	h, shutdown := gate.Handler(newAgent, openai.Door(), mcp.Door(), a2a.Door(), gate.Store(struct{ session.Store }{}), gate.Log(io.Discard),
-		environment("GEMINI_API_KEY=k", "GOOGLE_GEMINI_BASE_URL="+gemini.URL, "AUTH=api_key", "CONVERSATION_HEADERS=X-Conversation-Id",
-			fmt.Sprintf(`API_KEYS=[{"name":"ada","sha256":"%x"}]`, sha256.Sum256([]byte(key)))))
+		environment(append(doortest.Keys("ada"), "GEMINI_API_KEY=k", "GOOGLE_GEMINI_BASE_URL="+gemini.URL, "CONVERSATION_HEADERS=X-Conversation-Id")...))
 	t.Cleanup(func() { _ = shutdown(context.Background()) })
 	rpc := func(method, params string) string {
 		return `{"jsonrpc":"2.0","id":1,"method":"` + method + `","params":` + params + `}`
