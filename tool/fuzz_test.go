@@ -7,6 +7,7 @@ import (
 	"errors"
 	"testing"
 
+	"example.com/gatehouse/internal/exactjson"
 	"example.com/gatehouse/tool"
 )
 
@@ -35,10 +36,8 @@ func FuzzCall(f *testing.F) {
 		return in, nil
 	})
 	f.Fuzz(func(t *testing.T, data []byte) {
-		d := json.NewDecoder(bytes.NewReader(data))
-		d.UseNumber()
 		var args map[string]any
-		if d.Decode(&args) != nil {
+		if exactjson.Unmarshal(data, &args) != nil {
 			return
 		}
 		out, err := echo.Call(t.Context(), args)

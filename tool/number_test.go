@@ -5,8 +5,9 @@ import (
 	"encoding/json"
 	"errors"
 	"maps"
-	"strings"
 	"testing"
+
+	"example.com/gatehouse/internal/exactjson"
 )
 
 type numbers struct {
@@ -49,10 +50,8 @@ func TestIntegersKeepTheirDigits(t *testing.T) {
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			decoder := json.NewDecoder(strings.NewReader(c.args))
-			decoder.UseNumber()
 			var args map[string]any
-			if err := decoder.Decode(&args); err != nil {
+			if err := exactjson.Unmarshal([]byte(c.args), &args); err != nil {
 				t.Fatal(err)
 			}
 			args["Nested"] = map[string]any{"N": json.Number("9007199254740993")}
@@ -75,9 +74,7 @@ func TestIntegersKeepTheirDigits(t *testing.T) {
 			}
 			delete(got, "Nested")
 			var want map[string]any
-			decoder = json.NewDecoder(strings.NewReader(c.want))
-			decoder.UseNumber()
-			if err := decoder.Decode(&want); err != nil {
+			if err := exactjson.Unmarshal([]byte(c.want), &want); err != nil {
 				t.Fatal(err)
 			}
 			if text(t, got) != text(t, want) {
