@@ -13,6 +13,7 @@ import (
 
 	"example.com/gatehouse/internal/gcp/audit"
 	"example.com/gatehouse/internal/gcp/audit/loggingtest"
+	"example.com/gatehouse/internal/gcp/channel"
 	"example.com/gatehouse/internal/gcp/emulator"
 	gfirestore "example.com/gatehouse/internal/gcp/firestore"
 	"example.com/gatehouse/internal/gcp/secret"
@@ -51,6 +52,27 @@ func recovers(t *testing.T, relay *relaytest.Relay, call func(context.Context) e
 	t.Logf("back after %v and %d failed calls, by %d new connections", time.Since(begin).Round(10*time.Millisecond), failed, relay.Connections()-made)
 	if failed == 0 || relay.Connections() == made {
 		t.Error("the path did not die")
+	}
+}
+
+func TestEndpoint(t *testing.T) {
+	t.Parallel()
+	for endpoint, ok := range map[string]bool{
+		"":                   true, // Google's own
+		"127.0.0.1:8085":     true,
+		"127.9.9.9:8085":     true,
+		"[::1]:8085":         true,
+		"localhost:8085":     true,
+		"localhost":          false,
+		":8085":              false,
+		"127.0.0.1:0":        false,
+		"127.0.0.1:65536":    false,
+		"http://127.0.0.1:1": false,
+		"127.0.0.1:1/path":   false,
+	} {
+		if options, err := channel.Endpoint(endpoint); (err == nil) != ok || (len(options) > 0) != ok {
+			t.Errorf("%q: %d options, %v", endpoint, len(options), err)
+		}
 	}
 }
 

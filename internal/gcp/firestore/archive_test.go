@@ -44,6 +44,15 @@ func long(t *testing.T, store session.Store, key session.Key, turns, size int) [
 	return want
 }
 
+func load(t *testing.T, store session.Store, key session.Key) *session.Session {
+	t.Helper()
+	s, err := store.Load(t.Context(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
 // readAll reads a session's questions page by page.
 func readAll(t *testing.T, store session.Store, key session.Key, limit int) []string {
 	t.Helper()
@@ -103,10 +112,7 @@ func TestALongSessionSpillsAndStaysWhole(t *testing.T) {
 			}
 		}
 	}
-	s, err := store.Load(t.Context(), key)
-	if err != nil {
-		t.Fatal(err)
-	}
+	s := load(t, store, key)
 	if last := s.Recent[len(s.Recent)-1].Number; last != turns || s.Turns != turns {
 		t.Errorf("the document ends with turn %d of %d", last, s.Turns)
 	}
@@ -128,10 +134,7 @@ func TestTheLastTurnOfALongSessionIsReplaced(t *testing.T) {
 	key := session.Key{Owner: session.OwnerOf("caller", ""), ID: session.NewID()}
 	want := long(t, store, key, 20, 60<<10)
 	for _, size := range []int{1, 60 << 10, 400 << 10, 1, 400 << 10} {
-		s, err := store.Load(t.Context(), key)
-		if err != nil {
-			t.Fatal(err)
-		}
+		s := load(t, store, key)
 		last, _, err := s.Last()
 		if err != nil {
 			t.Fatal(err)
@@ -207,10 +210,7 @@ func TestArchivesOutliveTheirSession(t *testing.T) {
 	long(t, store, key, 20, 60<<10)
 	for range 6 {
 		clock.Advance(sessiontest.TTL * 3 / 4)
-		s, err := store.Load(t.Context(), key)
-		if err != nil {
-			t.Fatal(err)
-		}
+		s := load(t, store, key)
 		meta, err := session.Commit(t.Context(), store, s, sessiontest.Turn("again"), session.Conditions{})
 		if err != nil {
 			t.Fatal(err)
@@ -236,10 +236,7 @@ func TestTheLargestTurnFollowsAFullDocument(t *testing.T) {
 	store := firestore.NewSessions(emulator.Client(t), sessiontest.TTL, sessiontest.NewClock().Now)
 	key := session.Key{Owner: session.OwnerOf("caller", ""), ID: session.NewID()}
 	long(t, store, key, 13, 50<<10)
-	s, err := store.Load(t.Context(), key)
-	if err != nil {
-		t.Fatal(err)
-	}
+	s := load(t, store, key)
 	largest := sessiontest.Turn(strings.Repeat("x", session.MaxTurnBytes/2-1000))
 	if _, err := session.Commit(t.Context(), store, s, largest, session.Conditions{}); err != nil {
 		t.Fatal(err)
@@ -292,17 +289,14 @@ func TestADocumentFullOfKeysKeepsItsHistory(t *testing.T) {
 			t.Fatal(err)
 		}
 		for i := range 40 {
-			s, err := store.Load(t.Context(), key)
-			if err != nil {
-				t.Fatal(err)
-			}
+			s := load(t, store, key)
 			query := fmt.Sprintf("%d %s", i, strings.Repeat("k", 15<<10))
 			if _, err := session.Commit(t.Context(), store, s, sessiontest.Turn(query), session.Conditions{}); err != nil {
 				t.Fatalf("%d keys, turn %d: %v", keys, s.Turns+1, err)
 			}
 			want = append(want, query)
-			if s, err = store.Load(t.Context(), key); err != nil || len(s.Keys) != keys {
-				t.Fatalf("%d keys, want %d: %v", len(s.Keys), keys, err)
+			if s = load(t, store, key); len(s.Keys) != keys {
+				t.Fatalf("%d keys, want %d", len(s.Keys), keys)
 			}
 			if recent := len(s.Recent); recent < min(s.Turns, 4) {
 				t.Fatalf("%d keys, turn %d: %d turns of history", keys, s.Turns, recent)
@@ -310,10 +304,7 @@ func TestADocumentFullOfKeysKeepsItsHistory(t *testing.T) {
 		}
 		// The largest turn there is finds room, too, and the next one after it.
 		for _, size := range []int{session.MaxTurnBytes/2 - 1000, 10, session.MaxTurnBytes/2 - 1000} {
-			s, err := store.Load(t.Context(), key)
-			if err != nil {
-				t.Fatal(err)
-			}
+			s := load(t, store, key)
 			query := strings.Repeat("L", size)
 			if _, err := session.Commit(t.Context(), store, s, sessiontest.Turn(query), session.Conditions{}); err != nil {
 				t.Fatalf("%d keys, a turn of %d bytes: %v", keys, size, err)

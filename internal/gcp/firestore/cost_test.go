@@ -26,10 +26,7 @@ func TestWhatATurnCosts(t *testing.T) {
 	expect("a new session", 1, 0, 1)
 
 	for range 3 {
-		s, err := store.Load(t.Context(), key)
-		if err != nil {
-			t.Fatal(err)
-		}
+		s := load(t, store, key)
 		if _, err := session.Commit(t.Context(), store, s, sessiontest.Turn("again"), session.Conditions{}); err != nil {
 			t.Fatal(err)
 		}

@@ -43,10 +43,7 @@ func TestTurnsOfALongSessionAreReplaced(t *testing.T) {
 					}
 				}
 			}
-			s, err := store.Load(t.Context(), key)
-			if err != nil {
-				t.Fatal(err)
-			}
+			s := load(t, store, key)
 			last, _, err := s.Last()
 			if err != nil {
 				t.Fatal(err)
@@ -61,10 +58,7 @@ func TestTurnsOfALongSessionAreReplaced(t *testing.T) {
 			if got := readAll(t, store, key, 7); !slices.Equal(got, want) {
 				t.Fatalf("%d turns, want %d", len(got), len(want))
 			}
-			after, err := store.Load(t.Context(), key)
-			if err != nil {
-				t.Fatal(err)
-			}
+			after := load(t, store, key)
 			if test.first > 1 && test.bytes < 1000 && len(after.Recent) < min(test.first, 3) {
 				t.Errorf("of %d turns only %d are in the document", test.first, len(after.Recent))
 			}
@@ -88,10 +82,7 @@ func TestTurnsOfALongSessionAreReplaced(t *testing.T) {
 			}
 			// The session goes on as any other, and leaves nothing.
 			for i := range 12 {
-				s, err := store.Load(t.Context(), key)
-				if err != nil {
-					t.Fatal(err)
-				}
+				s := load(t, store, key)
 				query := fmt.Sprintf("%d %s", i, strings.Repeat("z", 60<<10))
 				if _, err := session.Commit(t.Context(), store, s, sessiontest.Turn(query), session.Conditions{}); err != nil {
 					t.Fatal(err)
