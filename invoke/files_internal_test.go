@@ -69,18 +69,22 @@ func TestTheNoteOfAFile(t *testing.T) {
 	}
 }
 
-// What a prompt costs is reserved before it is sent, with the files of earlier turns.
+// What a prompt costs is reserved before it is sent, with the files of earlier turns. One in a
+// bucket that is not read, and one that its turn has no entry for, become notes.
 func TestFilesOfEarlierTurnsWeigh(t *testing.T) {
 	t.Parallel()
 	s := &Service{}
 	s.Files = Files{ByAddress: true, Buckets: []string{"papers"}}
 	f := newTurnFiles(session.Key{Owner: "owner", ID: "0123456789abcdef"}, nil, 0, &output{})
-	turn := json.RawMessage(`[{"role":"user","parts":[{"text":"q"},{"fileData":{"fileUri":"gs://papers/a.png"}},{"fileData":{"fileUri":"gs://others/b.png"}}]}]`)
+	turn := json.RawMessage(`[{"role":"user","parts":[{"text":"q"},{"fileData":{"fileUri":"gs://papers/a.png"}},{"fileData":{"fileUri":"gs://others/b.png"}},{"fileData":{"fileUri":"gs://papers/c.png"}}]}]`)
 	earlier := &earlierTurns{turns: []json.RawMessage{turn, turn}}
 	for i := range earlier.turns {
 		earlier.files = earlier.files.add(i, []session.File{{URI: "gs://papers/a.png", Tokens: 258}, {URI: "gs://others/b.png", Tokens: 1000}})
 	}
 	if err := s.sendable(t.Context(), f, earlier); err != nil || f.tokens() != 2*258 {
 		t.Errorf("%d tokens, %v", f.tokens(), err)
+	}
+	if sent := string(earlier.turns[1]); !strings.Contains(sent, "gs://papers/a.png") || strings.Count(sent, "gs://") != 1 || strings.Count(sent, "[A file of the type ") != 2 {
+		t.Errorf("the model reads %s", sent)
 	}
 }

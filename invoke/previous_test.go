@@ -28,8 +28,8 @@ func TestPreviousTurn(t *testing.T) {
 	record := &telemetry.Record{}
 	ctx := telemetry.WithRecord(t.Context(), record)
 	recordPreviousTurn(ctx, key, loaded.Recent)
-	if earlier, ok := record.Earlier(); !ok || earlier.ID != first.ID {
-		t.Errorf("as loaded: %+v, want turn %s", earlier, first.ID)
+	if earlier, ok := record.Earlier(); !ok || earlier.ID != first.ID || earlier.Session != key.Hash() {
+		t.Errorf("as loaded: %+v, want turn %s of %s", earlier, first.ID, key.Hash())
 	}
 	if _, err := session.Commit(t.Context(), store, loaded, second, session.Conditions{}); err != nil {
 		t.Fatal(err)
