@@ -272,42 +272,59 @@ func (s *Service) runEffect(ctx context.Context, g *generation, p *plan, i int, 
 	// An earlier holder died in the call. If the tool cannot find out how it ended, nothing
 	// runs: doing it twice is worse than leaving it to a person.
 	if p.begun {
-		response, done, err := s.reconcile(ctx, t, call)
-		if err != nil || done {
+		response, done, err := s.reconcile(ctx, g, t, call)
+		switch {
+		case err != nil || done:
 			return response, err == nil, err
+		case ctx.Err() != nil:
+			return nil, true, errNotRun
 		}
 	}
 	response, err = s.hookedTool(ctx, g, i, call)
+	over := ctx.Err() != nil // the turn, which may be why the tool has failed
 	switch {
 	case err == nil:
 		return response, true, nil
-	// The turn is over before the tool was, and there is no time left to ask it how it ended.
-	case ctx.Err() != nil:
-		return nil, false, err
 	// The tool's own error means that nothing was changed, see [tool.Effect].
-	case !errors.Is(err, tool.ErrUnknown) && !errors.Is(err, errToolTimeout) && !errors.Is(err, errToolFailed):
+	case !over && !errors.Is(err, tool.ErrUnknown) && !errors.Is(err, errToolTimeout) && !errors.Is(err, errToolFailed):
 		return nil, true, err
 	}
 	// A timeout, a panic and ErrUnknown leave open whether the world was changed.
-	response, done, failed := s.reconcile(ctx, t, call)
+	response, done, failed := s.reconcile(ctx, g, t, call)
 	switch {
 	case failed != nil:
 		return nil, false, err
 	case done:
 		return response, true, nil
+	case over:
+		return nil, true, errNotRun
 	}
 	return nil, true, err
 }
 
+// lateReconcile is how long a tool may be asked how its call has ended after the turn is
+// over. The answer and the commit wait for it.
+const lateReconcile = 2 * time.Second
+
 // reconcile asks a tool how a call has ended. It returns false without an error when the tool
 // is certain that the call has changed nothing, and an error when nobody knows. It has the
-// tool's own timeout once more.
-func (s *Service) reconcile(ctx context.Context, t tool.Tool, call *genai.FunctionCall) (map[string]any, bool, error) {
-	if !t.Reconciles() {
+// tool's own timeout once more, and not more than lateReconcile of that once the turn is over.
+// A run that goes on elsewhere asks there.
+func (s *Service) reconcile(turn context.Context, g *generation, t tool.Tool, call *genai.FunctionCall) (map[string]any, bool, error) {
+	if !t.Reconciles() || turn.Err() != nil && !g.run.binds(turn) {
 		return nil, false, errNoEnd
 	}
-	ctx, cancel := context.WithTimeoutCause(ctx, s.toolTimeout(t), errToolTimeout)
+	ctx, cancel := detach(turn, s.toolTimeout(t))
 	defer cancel()
+	defer context.AfterFunc(turn, func() {
+		if g.run.binds(turn) {
+			select {
+			case <-time.After(lateReconcile):
+			case <-ctx.Done():
+			}
+		}
+		cancel()
+	})()
 	var response map[string]any
 	var done bool
 	err := callOwn(ctx, func() (err error) {

@@ -352,6 +352,134 @@ func TestTheEndOfAnEffect(t *testing.T) {
 	}
 }
 
+// A turn that is over before its effect asks how that has ended: what is known is in the turn.
+func TestATurnThatEndsDuringAnEffect(t *testing.T) {
+	t.Parallel()
+	const expires, stopped, left = "its time is over", "it is stopped", "its client leaves"
+	type reconcile = func(context.Context, payment) (map[string]int, bool, error)
+	tests := []struct {
+		name      string
+		paid      int
+		reconcile func(*bank) reconcile
+		unknown   bool
+		told      string // what the next question reads of the call
+	}{
+		{"it was done", 5, func(b *bank) reconcile { return b.reconcile }, false, `{"paid":5}`},
+		{"it was not done", 0, func(b *bank) reconcile { return b.reconcile }, false, "not run: the answer ended before"},
+		{"the tool does not know", 5, func(b *bank) reconcile { b.noAnswer = true; return b.reconcile }, true, "not known whether"},
+		{"the tool does not answer", 5, func(*bank) reconcile {
+			return func(ctx context.Context, _ payment) (map[string]int, bool, error) {
+				<-ctx.Done()
+				return nil, true, nil
+			}
+		}, true, "not known whether"},
+		{"nobody can be asked", 5, func(*bank) reconcile { return nil }, true, "not known whether"},
+	}
+	for _, tt := range tests {
+		for _, end := range []string{expires, stopped, left} {
+			t.Run(tt.name+", "+end, func(t *testing.T) {
+				t.Parallel()
+				b, gemini, store := &bank{}, geminitest.Start(t), newMemory()
+				s := asked(t, store, gemini, b.agent(tool.Effect(tt.reconcile(b))))
+				asking, leave := context.WithCancel(ofCaller(t, "caller"))
+				defer leave()
+				if end == expires {
+					asking, leave = context.WithTimeout(asking, 300*time.Millisecond)
+					defer leave()
+				}
+				begun, started, run := make(chan struct{}), make(chan string, 1), ""
+				b.pay = func(ctx context.Context, id string) error {
+					if tt.paid > 0 {
+						b.credit(id, tt.paid)
+					}
+					close(begun)
+					<-ctx.Done()
+					return ctx.Err()
+				}
+				gemini.Enqueue(pays(5))
+				var ends sync.WaitGroup
+				ends.Go(func() {
+					<-begun
+					run = <-started
+					switch end {
+					case stopped:
+						if err := s.Stop(ofCaller(t, "caller"), run); err != nil {
+							t.Error(err)
+						}
+					case left:
+						leave()
+					}
+				})
+				begin := time.Now()
+				_, err := s.Ask(asking, invoke.Request{Query: "pay"}, func(e invoke.Event) error {
+					if e.Start != nil {
+						started <- e.Run
+					}
+					return nil
+				})
+				ends.Wait()
+				if took := time.Since(begin); err != nil || took > 5*time.Second {
+					t.Errorf("%v after %v", err, took)
+				}
+				id, _, _ := session.SplitRunID(run)
+				_, records, err := store.Turns(t.Context(), session.Key{Owner: session.OwnerOf("caller", ""), ID: id}, 0, 10)
+				if err != nil || len(records) != 1 {
+					t.Fatalf("%d turns, %v", len(records), err)
+				}
+				turn, err := records[0].Turn()
+				if err != nil || slices.Contains(turn.Warnings, "effect_unknown") != tt.unknown || !strings.Contains(string(turn.Contents), tt.told) {
+					t.Errorf("warnings %q, contents %s, %v", turn.Warnings, turn.Contents, err)
+				}
+				if len(b.begins()) != 1 || b.sum() != tt.paid {
+					t.Errorf("begun %d times, paid %d", len(b.begins()), b.sum())
+				}
+			})
+		}
+	}
+}
+
+// Who stops a run whose process died in the tool generates nothing more, and asks.
+func TestAStopAfterACrashDuringAnEffect(t *testing.T) {
+	t.Parallel()
+	for _, paid := range []int{5, 0} {
+		t.Run(fmt.Sprint(paid), func(t *testing.T) {
+			t.Parallel()
+			b, gemini, store, ctx := &bank{noAnswer: true}, geminitest.Start(t), newMemory(), ofCaller(t, "caller")
+			first := &dying{Store: store, dead: &atomic.Bool{}}
+			b.pay = func(_ context.Context, id string) error {
+				first.dead.Store(true)
+				if paid > 0 {
+					b.credit(id, paid)
+				}
+				return tool.ErrUnknown
+			}
+			pay := b.agent(tool.Effect(b.reconcile))
+			gemini.Enqueue(pays(5))
+			started := make(chan string, 1)
+			_, _ = asked(t, first, gemini, pay).Ask(ctx, invoke.Request{Query: "pay"}, func(e invoke.Event) error {
+				if e.Start != nil {
+					started <- e.Run
+				}
+				return nil
+			})
+			run := <-started
+			b.noAnswer = false
+			if err := asked(t, lapsing{store}, gemini, pay).Stop(ctx, run); err != nil {
+				t.Fatal(err)
+			}
+			id, _, _ := session.SplitRunID(run)
+			_, records, err := store.Turns(t.Context(), session.Key{Owner: session.OwnerOf("caller", ""), ID: id}, 0, 10)
+			if err != nil || len(records) != 1 {
+				t.Fatalf("%d turns, %v", len(records), err)
+			}
+			turn, err := records[0].Turn()
+			if err != nil || turn.FinishReason != "STOPPED" || slices.Contains(turn.Warnings, "effect_unknown") || len(b.begins()) != 1 || b.sum() != paid {
+				t.Errorf("%s, warnings %q, begun %d times, paid %d, %v", turn.FinishReason, turn.Warnings, len(b.begins()), b.sum(), err)
+			}
+		})
+	}
+}
+
 func TestATurnWithAnEffectIsNotReplaced(t *testing.T) {
 	t.Parallel()
 	b, gemini := &bank{}, geminitest.Start(t)

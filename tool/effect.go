@@ -26,12 +26,13 @@ var ErrUnknown = errors.New("it is not known whether this took effect")
 // instance that another has replaced.
 //
 // An error of the tool means that nothing was done, unless it wraps [ErrUnknown]. The end
-// of a call is also unknown if the tool panics, takes too long, or its instance dies.
-// Then the service calls reconcile with the same arguments and EffectID. It returns the
-// tool's output and true if the call took effect, and false if it did not and never
-// will; then the call is begun again where that is still of use. With an error, or a nil
-// reconcile, the turn ends with the warning effect_unknown, and the person decides:
-// Effect[In, Out](nil).
+// of a call is also unknown if the tool panics, takes too long, is cut short by the end of
+// its turn, or its instance dies. Then the service calls reconcile with the same arguments
+// and EffectID. It returns the tool's output and true if the call took effect, and false if
+// it did not and never will; then the call is begun again where that is still of use. With
+// an error, or a nil reconcile, the turn ends with the warning effect_unknown, and the
+// person decides: Effect[In, Out](nil). reconcile has the tool's own timeout once more, and
+// 2 seconds of that once the turn is over.
 //
 // In must decode from the tool's arguments. An agent that is a tool can have no tool
 // with an effect.
