@@ -66,10 +66,12 @@ func (d *door) serve(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	var envelope struct {
-		ID     any    `json:"id"`
-		Method string `json:"method"`
+		JSONRPC string `json:"jsonrpc"`
+		ID      any    `json:"id"`
+		Method  string `json:"method"`
 	}
-	if err := json.Unmarshal(body, &envelope); err != nil && json.Valid(body) { // other errors are the SDK's to answer
+	unread := json.Unmarshal(body, &envelope)
+	if unread != nil && json.Valid(body) { // other errors are the SDK's to answer
 		return api.Malformed("body", "must be a JSON-RPC request")
 	}
 	c := &call{door: d, request: r, header: w.Header()}
@@ -83,9 +85,8 @@ func (d *door) serve(w http.ResponseWriter, r *http.Request) error {
 	inner := r.WithContext(ctx)
 	inner.Body, inner.ContentLength = io.NopCloser(bytes.NewReader(body)), int64(len(body))
 	c.control = http.NewResponseController(w)
-	handler.ServeHTTP(&writer{
-		ResponseWriter: w, control: c.control, void: strings.Contains(strings.ToLower(envelope.Method), "delete"), request: api.RequestID(r.Context()),
-	}, inner)
+	asked := a2awire.Request{ID: api.RequestID(r.Context()), JSON: unread == nil, Void: strings.Contains(strings.ToLower(envelope.Method), "delete")}
+	handler.ServeHTTP(&writer{w, c.control, asked}, inner)
 	c.working.Wait()
 	return nil
 }
@@ -116,14 +117,13 @@ func (c *call) handler(method string) (http.Handler, error) {
 type writer struct {
 	http.ResponseWriter
 	control *http.ResponseController
-	void    bool // the method has no result
-	request string
+	asked   a2awire.Request
 }
 
 // Write implements [http.ResponseWriter].
 func (w *writer) Write(b []byte) (int, error) {
 	api.BoundWrite(w.control)
-	_, err := w.ResponseWriter.Write(a2awire.Mend(b, w.void, w.request))
+	_, err := w.ResponseWriter.Write(w.asked.Mend(b))
 	return len(b), err
 }
 

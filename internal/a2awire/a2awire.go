@@ -43,13 +43,26 @@ var sdkErrors = []sdkError{
 	{-32007, api.NotFound, "", ""},
 }
 
-// Mend returns an answer as JSON-RPC and clients have it. An answer that is void, of a method
-// without a result, has the result null, which the server leaves out. The server's own errors
-// have the gate's code and the request's id in their metadata, as the gate's have, and do not
-// name the types of the program. In a text of the agent or of a caller what is looked for has
-// its quotes escaped.
-func Mend(answer []byte, void bool, requestID string) []byte {
-	if void {
+// A Request is what is known of the request that the server answers.
+type Request struct {
+	ID   string // of the gate's
+	JSON bool   // its body was JSON
+	Void bool   // its method has no result
+}
+
+// Where errors begin of the server, which calls parameters that are missing, or that a type
+// decodes by itself, no JSON.
+const (
+	parseError    = `"error":{"code":-32700,"message":"parse error`
+	invalidParams = `"error":{"code":-32602,"message":"invalid params`
+)
+
+// Mend returns an answer to r as JSON-RPC and clients have it. One without a result has the
+// result null, which the server leaves out. The server's own errors have the gate's code and
+// the request's id in their metadata, as the gate's have, and do not name the types of the
+// program. In a text of the agent or of a caller what is looked for has its quotes escaped.
+func (r Request) Mend(answer []byte) []byte {
+	if r.Void {
 		var members map[string]json.RawMessage
 		if json.Unmarshal(answer, &members) == nil && members["error"] == nil && members["result"] == nil {
 			members["result"] = json.RawMessage("null") // JSON-RPC 2.0, 5
@@ -59,6 +72,10 @@ func Mend(answer []byte, void bool, requestID string) []byte {
 	begin := bytes.Index(answer, []byte(`"error":{"code":-32`))
 	if begin < 0 || bytes.Contains(answer[:begin], []byte(`"result":`)) {
 		return answer
+	}
+	if rest, found := bytes.CutPrefix(answer[begin:], []byte(parseError)); found && r.JSON {
+		rest = bytes.Replace(rest, []byte(`"reason":"PARSE_ERROR"`), []byte(`"reason":"INVALID_PARAMS"`), 1)
+		answer = slices.Concat(answer[:begin], []byte(invalidParams), rest)
 	}
 	for _, kind := range sdkErrors {
 		head := fmt.Appendf(nil, `"error":{"code":%d,"message":"%s`, kind.code, kind.words)
@@ -71,7 +88,7 @@ func Mend(answer []byte, void bool, requestID string) []byte {
 		// The gate's own have more before the time.
 		const time = `"metadata":{"timestamp":`
 		if at := bytes.Index(answer, []byte(time)); at > begin {
-			added := fmt.Appendf(nil, `"metadata":{"error":%q,"request_id":%q,"timestamp":`, kind.gate, requestID)
+			added := fmt.Appendf(nil, `"metadata":{"error":%q,"request_id":%q,"timestamp":`, kind.gate, r.ID)
 			answer = slices.Concat(answer[:at], added, answer[at+len(time):])
 		}
 	}

@@ -37,7 +37,7 @@ func TestMend(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			if got := string(a2awire.Mend([]byte(tt.answer), tt.void, "id")); got != tt.want {
+			if got := string(a2awire.Request{ID: "id", Void: tt.void}.Mend([]byte(tt.answer))); got != tt.want {
 				t.Errorf("%s, want %s", got, tt.want)
 			}
 		})
