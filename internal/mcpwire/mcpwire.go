@@ -23,7 +23,8 @@ import (
 type Writer struct {
 	http.ResponseWriter
 	control *http.ResponseController
-	refused int // the status of an error in plain text, which was not sent
+	refused int    // the status of an error in plain text, which was not sent
+	words   []byte // of that error
 }
 
 // NewWriter returns a Writer to w.
@@ -43,6 +44,7 @@ func (w *Writer) WriteHeader(status int) {
 // Write implements [http.ResponseWriter].
 func (w *Writer) Write(b []byte) (int, error) {
 	if w.refused != 0 {
+		w.words = append(w.words, b...)
 		return len(b), nil
 	}
 	api.BoundWrite(w.control)
@@ -119,13 +121,38 @@ func mend(message []byte) []byte {
 	return slices.Concat(message[:begin], []byte(`"the parameters are not what the method takes"`), message[begin+int(d.InputOffset()):])
 }
 
-// Refusal returns the error for a request that the SDK has refused in plain text, nil if it
-// has not. Its words are not used: they name its types and quote what was sent.
+// unanswered are the calls of the older specs that the SDK refuses in plain text, and that
+// JSON-RPC has an answer to, by how the SDK's words begin.
+var unanswered = []struct {
+	words   string
+	code    int64
+	gate    api.Code
+	message string
+}{
+	{"JSON RPC not handled", jsonrpc.CodeMethodNotFound, api.NotFound, "there is no such method"},
+	{`invalid request: missing required "params"`, jsonrpc.CodeInvalidParams, api.ValidationFailed, "the method takes parameters"},
+}
+
+// Refusal answers a call that the SDK has refused in plain text, or returns the error for that
+// request; nil if the SDK has answered. Its words are not shown: they name its types and quote
+// what was sent.
 func (w *Writer) Refusal(r *http.Request, body []byte) error {
 	if w.refused == 0 {
 		return nil
 	}
-	_, malformed := jsonrpc.DecodeMessage(body)
+	message, malformed := jsonrpc.DecodeMessage(body)
+	for _, kind := range unanswered {
+		call, ok := message.(*jsonrpc.Request)
+		if !ok || !call.IsCall() || !bytes.HasPrefix(w.words, []byte(kind.words)) {
+			continue
+		}
+		data, _ := json.Marshal(map[string]any{"error": kind.gate, "request_id": api.RequestID(r.Context())}) // strings
+		answer, err := jsonrpc.EncodeMessage(&jsonrpc.Response{ID: call.ID, Error: &jsonrpc.Error{Code: kind.code, Message: kind.message, Data: data}})
+		if err != nil {
+			return err
+		}
+		return api.WriteJSON(w.ResponseWriter, http.StatusOK, json.RawMessage(answer))
+	}
 	version, versions := r.Header.Get("Mcp-Protocol-Version"), sdk.SupportedProtocolVersions()
 	jsonOK, streamOK, _ := api.Negotiate(r)
 	switch {
