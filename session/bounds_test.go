@@ -166,12 +166,14 @@ func TestARunAsItIsWritten(t *testing.T) {
 		run              session.Run
 		created, expires time.Time
 	}{
-		"a new one":                     {session.Run{State: session.Working}, now, now.Add(session.RunLife)},
-		"one that is stored":            {session.Run{State: session.Working, Revision: 1, CreatedAt: begun, Silent: time.Hour}, begun, now.Add(session.RunLife)},
-		"one that waits":                {session.Run{State: session.Waiting, Pending: waiting}, now, late},
-		"one that has waited":           {session.Run{State: session.Working, Pending: waiting}, now, now.Add(session.RunLife)},
-		"one that waits not so long":    {session.Run{State: session.Waiting, Pending: waiting[:1]}, now, now.Add(session.RunLife)},
-		"one that has shown two images": {session.Run{Parts: []session.Part{{Kind: session.KindText, Text: "a"}, {Kind: session.KindFile, Data: []byte("b")}, {Kind: session.KindFile, Data: []byte("c")}}}, now, now.Add(session.RunLife)},
+		"a new one":                       {session.Run{State: session.Working}, now, now.Add(session.RunLife)},
+		"a stop of one that nobody knows": {session.Run{State: session.Stopped, Stop: true}, now, now.Add(time.Hour)},
+		"one that is stopped":             {session.Run{State: session.Stopped, Revision: 1, CreatedAt: begun}, begun, now.Add(session.RunLife)},
+		"one that is stored":              {session.Run{State: session.Working, Revision: 1, CreatedAt: begun, Silent: time.Hour}, begun, now.Add(session.RunLife)},
+		"one that waits":                  {session.Run{State: session.Waiting, Pending: waiting}, now, late},
+		"one that has waited":             {session.Run{State: session.Working, Pending: waiting}, now, now.Add(session.RunLife)},
+		"one that waits not so long":      {session.Run{State: session.Waiting, Pending: waiting[:1]}, now, now.Add(session.RunLife)},
+		"one that has shown two images":   {session.Run{Parts: []session.Part{{Kind: session.KindText, Text: "a"}, {Kind: session.KindFile, Data: []byte("b")}, {Kind: session.KindFile, Data: []byte("c")}}}, now, now.Add(session.RunLife)},
 	} {
 		parts := slices.Clone(tt.run.Parts)
 		w := tt.run.Written(now)

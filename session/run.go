@@ -26,6 +26,9 @@ const (
 	// RunLife is how long the record of a run is kept after its last write. One that
 	// waits is kept until what it waits for expires.
 	RunLife = 24 * time.Hour
+	// stopLife is how long the record of a stop is kept whose run nobody knows: longer than
+	// any request may take. A run that has no record by then does not come.
+	stopLife = time.Hour
 	// LeaseTime is how long the holder of a run may be silent before another may take the
 	// run over.
 	LeaseTime = 5 * time.Second
@@ -110,6 +113,9 @@ func (r *Run) Written(now time.Time) Run {
 		w.CreatedAt = now
 	}
 	w.UpdatedAt, w.ExpiresAt, w.Silent = now, now.Add(RunLife), 0
+	if w.Revision == nil && w.State == Stopped {
+		w.ExpiresAt = now.Add(stopLife)
+	}
 	if w.State == Waiting {
 		w.ExpiresAt = waitsUntil(w.ExpiresAt, w.Pending)
 	}
