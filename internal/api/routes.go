@@ -55,7 +55,8 @@ func (r Route) Pattern() string { return r.Method + " " + r.Path }
 // Routes serves a fixed list of routes. Unknown paths and methods get the
 // contract's errors. It is safe for concurrent use.
 type Routes struct {
-	mux *http.ServeMux
+	mux   *http.ServeMux
+	fails map[string]func(http.ResponseWriter, *http.Request, *Error) error // by the mux's pattern
 
 	// Refuse is asked for the answer to a request that no route takes, which would be
 	// the given error; nil: that is the answer.
@@ -66,11 +67,12 @@ type Routes struct {
 // route and so can ask for a credential or count.
 func NewRoutes(routes []Route, wrap func(Route) Handler) *Routes {
 	mux := http.NewServeMux()
-	rs := &Routes{mux: mux}
+	rs := &Routes{mux: mux, fails: map[string]func(http.ResponseWriter, *http.Request, *Error) error{}}
 	methods := map[string][]string{} // by path
 	for _, route := range routes {
 		handler, path := wrap(route), pattern(route.Path)
 		methods[path] = append(methods[path], route.Method)
+		rs.fails[route.Method+" "+path] = route.Fail
 		mux.HandleFunc(route.Method+" "+path, func(w http.ResponseWriter, r *http.Request) {
 			answer(w, r, handler, route.Fail)
 		})
@@ -104,6 +106,12 @@ func (rs *Routes) refusal(e *Error) Handler {
 		}
 		return e
 	}
+}
+
+// Fail answers r with err instead of its route, and in the form of that.
+func (rs *Routes) Fail(w http.ResponseWriter, r *http.Request, err error) {
+	_, pattern := rs.mux.Handler(r)
+	answer(w, r, func(http.ResponseWriter, *http.Request) error { return err }, rs.fails[pattern])
 }
 
 // Answer runs h and turns the error it returns into the answer.

@@ -49,9 +49,9 @@ func (m *middleware) checkOrigin(next http.Handler) http.Handler {
 		case !listed && m.probes[r.URL.Path]:
 			next.ServeHTTP(w, r)
 		case !known:
-			answerError(w, r, api.Fail(api.NotReady, errors.New("the list of origins could not be fetched for too long")))
+			m.answerError(w, r, api.Fail(api.NotReady, errors.New("the list of origins could not be fetched for too long")))
 		case !listed:
-			answerError(w, r, api.Fail(api.OriginNotAllowed, fmt.Errorf("origin %s is not on the list", truncate.Text(strings.Join(origins, " and "), 128))))
+			m.answerError(w, r, api.Fail(api.OriginNotAllowed, fmt.Errorf("origin %s is not on the list", truncate.Text(strings.Join(origins, " and "), 128))))
 		case r.Method == http.MethodOptions && r.Header.Get("Access-Control-Request-Method") != "":
 			telemetry.SetRoute(r.Context(), "preflight")
 			w.Header().Del("Vary") // rs/cors sets more than Origin

@@ -43,6 +43,37 @@ func TestTheLocalServiceAnswersOnlyToThisMachine(t *testing.T) {
 	}
 }
 
+// Who is refused before a route is answered in the form of that: a protocol's client reads
+// no other.
+func TestARefusalIsInTheFormOfItsRoute(t *testing.T) {
+	t.Parallel()
+	own := func(path string) api.Route {
+		return api.Route{
+			Method: http.MethodPost, Path: path, Handler: func(http.ResponseWriter, *http.Request) error { panic("it was reached") },
+			Fail: func(w http.ResponseWriter, _ *http.Request, e *api.Error) error {
+				return api.WriteJSON(w, e.Status(), string(e.Code)+" of "+path)
+			},
+		}
+	}
+	d := newDoor(t, anybody(), func(c *middleware.Config) { c.Loopback = true }, own("/door"), own("/door/{id}"))
+	for _, tt := range []struct{ method, path, host, want string }{
+		{http.MethodPost, "/door", "rebound.example", `"permission_denied of /door"`},
+		{http.MethodPost, "/door/7", "rebound.example", `"permission_denied of /door/{id}"`},
+		{http.MethodPost, "/door", "localhost", `"origin_not_allowed of /door"`},
+		{http.MethodGet, "/door", "rebound.example", `"error":"permission_denied"`},
+		{http.MethodPost, "/nowhere", "rebound.example", `"error":"permission_denied"`},
+	} {
+		r := httptest.NewRequestWithContext(t.Context(), tt.method, tt.path, nil)
+		r.Host = tt.host
+		r.Header.Set("Origin", "https://evil.example")
+		w := httptest.NewRecorder()
+		d.ServeHTTP(w, r)
+		if w.Code != http.StatusForbidden || !strings.Contains(w.Body.String(), tt.want) {
+			t.Errorf("%s %s to %s: %d %s, want %s", tt.method, tt.path, tt.host, w.Code, w.Body, tt.want)
+		}
+	}
+}
+
 // The bound counts each header's name, its value, and what stands between and after them.
 func TestTheBoundOfHeaders(t *testing.T) {
 	t.Parallel()

@@ -77,9 +77,9 @@ func New(c Config, routes []api.Route) http.Handler {
 			m.probes[route.Path] = true
 		}
 	}
-	known := api.NewRoutes(routes, func(route api.Route) api.Handler { return recordFailure(m.serveRoute(route)) })
-	known.Refuse = func(r *http.Request, err error) error { return failed(r, m.refuse(r, err)) }
-	m.next = m.checkOrigin(known)
+	m.routes = api.NewRoutes(routes, func(route api.Route) api.Handler { return recordFailure(m.serveRoute(route)) })
+	m.routes.Refuse = func(r *http.Request, err error) error { return failed(r, m.refuse(r, err)) }
+	m.next = m.checkOrigin(m.routes)
 	return m
 }
 
@@ -88,7 +88,8 @@ type middleware struct {
 	entering *drain.Places   // of requests that have no place yet; nil: no bound
 	places   *drain.Places   // nil: no bound
 	probes   map[string]bool // the paths of the platform's probes
-	next     http.Handler
+	routes   *api.Routes
+	next     http.Handler // the routes, for whom they are open
 }
 
 // requestState carries what the middleware learns about a request.
@@ -136,7 +137,7 @@ func (m *middleware) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 	defer m.finish(context.WithoutCancel(working), w, r, state) // also of a request that was cut off
 	defer m.recover(w, r)
 	if m.Loopback && !loopback.HostPort(r.Host) {
-		answerError(w, r, &api.Error{Code: api.PermissionDenied, Message: "The local service answers only to localhost and 127.0.0.1."})
+		m.answerError(w, r, &api.Error{Code: api.PermissionDenied, Message: "The local service answers only to localhost and 127.0.0.1."})
 		return
 	}
 	if headerBytes(r) > maxHeaderBytes {
@@ -166,9 +167,9 @@ func failed(r *http.Request, err error) error {
 	return e
 }
 
-// answerError answers r, which did not get as far as a route, with e.
-func answerError(w http.ResponseWriter, r *http.Request, e *api.Error) {
-	api.Answer(w, r, func(http.ResponseWriter, *http.Request) error { return failed(r, e) })
+// answerError answers r, which does not get as far as its route, with e.
+func (m *middleware) answerError(w http.ResponseWriter, r *http.Request, e *api.Error) {
+	m.routes.Fail(w, r, failed(r, e))
 }
 
 // serveRoute returns what every route goes through, and its handler last. The platform's
