@@ -197,9 +197,10 @@ func (s *Service) runRoutes() []api.Route {
 			Summary: "Stop a run.",
 			Doc: api.Doc{
 				ID: "stopRun", Tag: api.TagRuns, Params: []string{"runId"},
-				Description: "Within 1.5 seconds, on any instance. The turn is stored with what was shown.",
-				Errors:      []api.Code{api.NotFound, api.SessionConflict, api.SessionStoreUnavailable},
-				Answers:     stopped(),
+				Description: "Within 1.5 seconds, on any instance. The turn is stored with what was shown. " +
+					"An id that nobody knows is accepted, too: its run may be in its first second.",
+				Errors:  []api.Code{api.NotFound, api.SessionConflict, api.SessionStoreUnavailable},
+				Answers: stopped(),
 			},
 		},
 	}
