@@ -26,6 +26,16 @@ type effectTurn struct {
 	Turn     int
 	Response string
 	Unknown  bool // with the warning effect_unknown
+	Failed   bool // it ended before the model could say so
+	OK       bool // its call is listed as having succeeded
+}
+
+// chargeTold returns how a turn tells of its charge.
+func chargeTold(session string, turn int, response, finish string, warnings []string, calls []toolCall) effectTurn {
+	return effectTurn{
+		Session: session, Turn: turn, Response: response, Unknown: slices.Contains(warnings, "effect_unknown"),
+		Failed: finish == "FAILED", OK: slices.ContainsFunc(calls, func(c toolCall) bool { return c.OK }),
+	}
 }
 
 // An effectReport counts what a storm has done to effects. All but the first group must
@@ -35,6 +45,7 @@ type effectReport struct {
 	Retried                int // reached the remote more than once, with one id
 	Settled                int // ended by the remote when it was asked, and begun again
 	Unknown                int // told to be so
+	Failed                 int // told by the list of calls alone
 
 	Lost       int // answered, and not stored so
 	Doubled    int // stored more than once, or answered differently
@@ -92,7 +103,10 @@ func checkEffects(orders []effectOrder) effectReport {
 			continue
 		}
 		told := o.Stored[0]
-		charged := told.Response == chargedAnswer(o.Number)
+		charged := told.Response == chargedAnswer(o.Number) || told.Failed && told.OK
+		if told.Failed && !told.Unknown {
+			r.Failed++
+		}
 		switch {
 		case told.Unknown && o.Tool != merchant.Blind:
 			r.problem(&r.Unresolved, "order %d could be found out, and is told as unknown: %+v", o.Number, o)
@@ -100,7 +114,7 @@ func checkEffects(orders []effectOrder) effectReport {
 			r.Unknown++
 		case charged && len(o.Done) == 0:
 			r.problem(&r.Missing, "order %d is told as charged, and is not: %+v", o.Number, o)
-		case !charged:
+		case !charged && (!told.Failed || len(o.Done) > 0):
 			r.problem(&r.Silent, "order %d is told neither as charged nor as unknown: %+v", o.Number, o)
 		}
 	}
@@ -152,6 +166,10 @@ func TestWhatAStormMustNotDoToEffects(t *testing.T) {
 		{"begin anew what the remote has ended", with(order(merchant.Reconciled, turn, "b"), func(o *effectOrder) { o.Arrived, o.Settled = []string{"a", "a", "b"}, []string{"a"} }), nil},
 		{"tell of an end that nobody knows", order(merchant.Blind, unknown, "a"), nil},
 		{"tell of an end that nobody knows, of what was not done", with(order(merchant.Blind, unknown, "a"), func(o *effectOrder) { o.Done = nil }), nil},
+		{"end before the model has said that it charged", order(merchant.Reconciled, effectTurn{Session: "s", Turn: 1, Failed: true, OK: true}, "a"), nil},
+		{"end before it charged", order(merchant.Reconciled, effectTurn{Session: "s", Turn: 1, Failed: true}), nil},
+		{"end before it charged, as it tells", order(merchant.Reconciled, effectTurn{Session: "s", Turn: 1, Failed: true}, "a"), func(r effectReport) int { return r.Silent }},
+		{"end after it charged, as it tells", order(merchant.Reconciled, effectTurn{Session: "s", Turn: 1, Failed: true, OK: true}), func(r effectReport) int { return r.Missing }},
 		{"charge an order twice", order(merchant.Reconciled, turn, "a", "a"), func(r effectReport) int { return r.Repeated }},
 		{"begin again what nobody can find out", with(order(merchant.Blind, unknown, "a"), func(o *effectOrder) { o.Arrived = []string{"a", "a"} }), func(r effectReport) int { return r.Repeated }},
 		{"charge an order under two ids", order(merchant.Deduped, turn, "a", "b"), func(r effectReport) int { return r.Renamed }},

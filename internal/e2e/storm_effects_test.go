@@ -134,8 +134,8 @@ func TestStormOfEffects(t *testing.T) {
 		}
 		t.Error(problem)
 	}
-	t.Logf("%d turns of %d orders; %d effects; %d reached the remote more than once with one id, %d were ended there and begun again, %d are told as unknown",
-		report.Turns, report.Orders, report.Effects, report.Retried, report.Settled, report.Unknown)
+	t.Logf("%d turns of %d orders; %d effects; %d reached the remote more than once with one id, %d were ended there and begun again, %d are told as unknown, %d by their calls",
+		report.Turns, report.Orders, report.Effects, report.Retried, report.Settled, report.Unknown, report.Failed)
 	t.Logf("%d killed, %d frozen and thawed; moments: %v; codes: %v; in %v", s.kills.Load(), s.freezes, s.struck, s.codes, took.Round(time.Millisecond))
 	t.Logf("%d lost, %d doubled, %d repeated, %d missing, %d unresolved, %d silent, %d renamed",
 		report.Lost, report.Doubled, report.Repeated, report.Missing, report.Unresolved, report.Silent, report.Renamed)
@@ -346,9 +346,8 @@ func (s *effectStorm) insistOn(ctx context.Context, number int) error {
 		s.mu.Lock()
 		s.codes[o.code]++
 		if o.turn != nil {
-			s.orders[number].Answers = append(s.orders[number].Answers, effectTurn{
-				Session: o.turn.SessionID, Turn: o.turn.Turn, Response: o.turn.Response, Unknown: slices.Contains(o.turn.Warnings, "effect_unknown"),
-			})
+			s.orders[number].Answers = append(s.orders[number].Answers,
+				chargeTold(o.turn.SessionID, o.turn.Turn, o.turn.Response, o.turn.FinishReason, o.turn.Warnings, o.turn.ToolCalls))
 		}
 		s.mu.Unlock()
 		if o.turn != nil {
@@ -400,9 +399,8 @@ func (s *effectStorm) collect(t *testing.T) {
 					continue
 				}
 				number, _ := strconv.Atoi(match[1])
-				s.orders[number].Stored = append(s.orders[number].Stored, effectTurn{
-					Session: listed.SessionID, Turn: turn.Turn, Response: turn.Response, Unknown: slices.Contains(turn.Warnings, "effect_unknown"),
-				})
+				s.orders[number].Stored = append(s.orders[number].Stored,
+					chargeTold(listed.SessionID, turn.Turn, turn.Response, turn.FinishReason, turn.Warnings, turn.ToolCalls))
 			}
 		}
 	}
