@@ -101,10 +101,11 @@ func parseSecret(raw jsontext.Value) (secret, error) {
 		return secret{}, errors.New("name: want one, to identify it")
 	}
 	encoded, ok := strings.CutPrefix(in.Secret, Prefix)
-	// Strict: two texts of one key would look like two secrets. A URL-safe alphabet is refused,
-	// since the libraries of Standard Webhooks read only this one.
+	// Strict, and without the line breaks that the decoder passes over: two texts of one key
+	// would look like two secrets. A URL-safe alphabet is refused, since the libraries of
+	// Standard Webhooks read only this one.
 	key, err := base64.StdEncoding.Strict().DecodeString(encoded)
-	if !ok || err != nil || len(key) < minSecret || len(key) > maxSecret {
+	if !ok || err != nil || strings.ContainsAny(encoded, "\r\n") || len(key) < minSecret || len(key) > maxSecret {
 		return secret{}, fmt.Errorf("secret: want %s and the base64 of %d to %d bytes", Prefix, minSecret, maxSecret)
 	}
 	e := secret{key: key}

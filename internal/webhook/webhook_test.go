@@ -356,6 +356,7 @@ func TestParseSecrets(t *testing.T) {
 		{"no name", `[{"secret": "` + newest + `"}]`, "entry 1: name"},
 		{"no prefix", "[" + entry(strings.TrimPrefix(newest, webhook.Prefix)) + "]", "entry 1: secret"},
 		{"no base64", "[" + entry(newest) + "," + entry("whsec_hunter2!") + "]", "entry 2: secret"},
+		{"a line break", "[" + entry(newest+`\n`) + "]", "entry 1: secret"},
 		{"too short", "[" + entry(newSecret("23 bytes are too short.")) + "]", "entry 1: secret"},
 		{"too long", "[" + entry(newSecret(strings.Repeat("x", 65))) + "]", "entry 1: secret"},
 		{"an unknown field", `[{"name": "a", "secret": "` + newest + `", "hunter2": 1}]`, "entry 1: want an object"},

@@ -86,7 +86,8 @@ func decodePosition(cursor string) (position, error) {
 	if !ok || err != nil || n < 0 || n > lastMicro {
 		return position{}, session.ErrCursor
 	}
-	if hash, err := base64.RawURLEncoding.Strict().DecodeString(name); err != nil || len(hash) != sha256.Size {
+	// The decoder passes over line breaks.
+	if hash, err := base64.RawURLEncoding.Strict().DecodeString(name); err != nil || len(hash) != sha256.Size || strings.ContainsAny(name, "\r\n") {
 		return position{}, session.ErrCursor
 	}
 	p := position{at: time.UnixMicro(n), name: name}

@@ -14,7 +14,7 @@ import (
 func FuzzDecodePosition(f *testing.F) {
 	name := session.Key{Owner: "o", ID: "0123456789abcdef"}.Hash()
 	for _, seed := range []string{
-		position{time.Now(), name}.encode(), "0." + name, "+1." + name, "01." + name, "-1." + name, "zzzzzzzzzzzz." + name, "1.__" + strings.Repeat("A", 39) + "__", "1." + name + "=", "1", ".", "",
+		position{time.Now(), name}.encode(), "0." + name, "+1." + name, "01." + name, "-1." + name, "zzzzzzzzzzzz." + name, "1.__" + strings.Repeat("A", 39) + "__", "1." + name + "=", "1." + name[:7] + "\n" + name[7:], "1", ".", "",
 	} {
 		f.Add(seed)
 	}
