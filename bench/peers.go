@@ -92,7 +92,7 @@ func comparePeers(ctx context.Context, o Options, targets []target, built build,
 	}
 
 	// each has all take a turn, another one first in each round.
-	each := func(scenario string, round int, all []*compared, measure func(context.Context, *compared) (Figures, error)) error {
+	each := func(scenario string, round int, all []*compared, measure func(*compared, context.Context) (Figures, error)) error {
 		_, _ = fmt.Fprintf(progress, "peers, round %d: %s\n", round, scenario)
 		for i := range all {
 			c := all[(i+round)%len(all)]
@@ -102,7 +102,7 @@ func comparePeers(ctx context.Context, o Options, targets []target, built build,
 			err := func() error {
 				ctx, cancel := context.WithTimeout(ctx, peerTimeout)
 				defer cancel()
-				f, err := measure(ctx, c)
+				f, err := measure(c, ctx)
 				if err == nil {
 					p.Runs = append(p.Runs, Run{Scenario: scenario, Target: c.name, Round: round, Figures: f})
 				}
@@ -127,39 +127,37 @@ func comparePeers(ctx context.Context, o Options, targets []target, built build,
 	}
 
 	for round := range o.Rounds {
-		if err := each(starting, round+1, all, func(ctx context.Context, c *compared) (Figures, error) {
-			if c.server != nil {
-				c.server.stop()
-			}
-			return c.start(ctx)
-		}); err != nil {
+		if err := each(starting, round+1, all, (*compared).start); err != nil {
 			return nil, err
 		}
 	}
 	withModel := append([]*compared{{target: standin, server: model}}, all...)
 	for round := range peerRounds + 1 {
-		if err := each(sequential, round, withModel, func(ctx context.Context, c *compared) (Figures, error) { return c.sequential(ctx) }); err != nil {
+		if err := each(sequential, round, withModel, (*compared).sequential); err != nil {
 			return nil, err
 		}
 	}
 	p.Runs = slices.DeleteFunc(p.Runs, func(r Run) bool { return r.Round == 0 }) // which warmed all up
 	p.add()
 	for round := range o.Rounds {
-		if err := each(atOnce, round+1, all, func(ctx context.Context, c *compared) (Figures, error) { return c.load(ctx, o) }); err != nil {
+		if err := each(atOnce, round+1, all, func(c *compared, ctx context.Context) (Figures, error) { return c.load(ctx, o) }); err != nil {
 			return nil, err
 		}
 	}
 	for round := range o.Rounds {
-		if err := each(streaming, round+1, all, func(ctx context.Context, c *compared) (Figures, error) { return c.streams(ctx, o.PeerStreams) }); err != nil {
+		if err := each(streaming, round+1, all, func(c *compared, ctx context.Context) (Figures, error) { return c.streams(ctx, o.PeerStreams) }); err != nil {
 			return nil, err
 		}
 	}
 	remembering := slices.DeleteFunc(slices.Clone(all), func(c *compared) bool { return !c.keeps && !c.dialect.carried })
-	return p, each(growing, 1, remembering, func(ctx context.Context, c *compared) (Figures, error) { return c.grow(ctx) })
+	return p, each(growing, 1, remembering, (*compared).grow)
 }
 
-// start starts the server and makes its first turn.
+// start starts the server, in the place of the one before, and makes its first turn.
 func (c *compared) start(ctx context.Context) (Figures, error) {
+	if c.server != nil {
+		c.server.stop()
+	}
 	var err error
 	// A server outlives the context of its start.
 	if c.server, err = start(context.WithoutCancel(ctx), c.how); err != nil {
@@ -228,16 +226,14 @@ func (c *compared) streams(ctx context.Context, n int) (Figures, error) {
 		out, err = streams(ctx, c.server.address, c.target, n)
 		return err
 	})
-	if err == nil && out.failed == n {
-		err = fmt.Errorf("every stream failed: %w", out.why)
-	}
 	if err != nil {
 		return nil, err
 	}
-	f := Figures{
-		failures: float64(out.failed), open: float64(out.open), firstP50: ms(percentile(out.first, 50)), firstP99: ms(percentile(out.first, 99)),
-		cpu: ms(cpuUsed) / float64(n),
+	f, err := out.figures(n)
+	if err != nil {
+		return nil, err
 	}
+	f[cpu] = ms(cpuUsed) / float64(n)
 	f[peakMemory], err = c.peak()
 	return f, err
 }

@@ -175,18 +175,10 @@ func manyStreams(n int) scenario {
 				if err != nil {
 					return err
 				}
-				if out.failed == n {
-					return fmt.Errorf("every stream failed: %w", out.why)
+				if f, err = out.figures(n); err != nil {
+					return err
 				}
-				f = Figures{
-					failures:   float64(out.failed),
-					open:       float64(out.open),
-					firstP50:   ms(percentile(out.first, 50)),
-					firstP99:   ms(percentile(out.first, 99)),
-					cpu:        ms(c.cpu) / float64(n),
-					allocated:  float64(c.allocated) / 1024 / float64(n),
-					peakMemory: mib(c.peak),
-				}
+				f[cpu], f[allocated], f[peakMemory] = ms(c.cpu)/float64(n), float64(c.allocated)/1024/float64(n), mib(c.peak)
 				return nil
 			})
 			return f, err

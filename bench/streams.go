@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"sync"
 	"time"
@@ -13,6 +14,16 @@ type streamed struct {
 	open   int             // the most that were under way at a time, their first event seen
 	failed int
 	why    error // the first failure
+}
+
+// figures returns what n streams came to; an error if all of them have failed.
+func (s streamed) figures(n int) (Figures, error) {
+	if s.failed == n {
+		return nil, fmt.Errorf("every stream failed: %w", s.why)
+	}
+	return Figures{
+		failures: float64(s.failed), open: float64(s.open), firstP50: ms(percentile(s.first, 50)), firstP99: ms(percentile(s.first, 99)),
+	}, nil
 }
 
 // streams opens n streams at once and reads each to its end.
