@@ -87,7 +87,7 @@ func (s *service) connect(t *testing.T, version sdk.ProtocolVersion, who string)
 			break
 		}
 	}
-	client := &http.Client{Transport: keyed("key-of-" + who + "-0123456789")}
+	client := &http.Client{Transport: keyed(doortest.Key(who))}
 	c, err := a2aclient.NewFromCard(t.Context(), card, a2aclient.WithJSONRPCTransport(client), a2av0.WithJSONRPCTransport(a2av0.JSONRPCTransportConfig{Client: client}))
 	if err != nil {
 		t.Fatal(err)
@@ -178,7 +178,7 @@ func TestAReplaySaysSo(t *testing.T) {
 			t.Fatal(err)
 		}
 		r.Header.Set("Content-Type", "application/json")
-		r.Header.Set("X-API-Key", "key-of-ada-0123456789")
+		r.Header.Set("X-API-Key", doortest.Key("ada"))
 		response, err := http.DefaultClient.Do(r)
 		if err != nil {
 			t.Fatal(err)
@@ -397,8 +397,8 @@ func TestBadRequests(t *testing.T) {
 		{"a number that is none", `{"jsonrpc":"2.0","id":1e400,"method":"GetTask"}`, nil, 400, `"code":-32600`},
 		{"a form", "a=b", []string{"Content-Type", "application/x-www-form-urlencoded"}, 415, `"error":"unsupported_media_type"`},
 		{"no key", get, []string{"X-API-Key", ""}, 401, `"code":-31401`},
-		{"another's key", get, []string{"X-API-Key", "key-of-eve-0123456789"}, 401, `"error":"unauthenticated"`},
-		{"a key in the wrong place", get, []string{"X-API-Key", "", "Authorization", "Bearer key-of-ada-0123456789"}, 401, `"error":"unauthenticated"`},
+		{"another's key", get, []string{"X-API-Key", doortest.Key("eve")}, 401, `"error":"unauthenticated"`},
+		{"a key in the wrong place", get, []string{"X-API-Key", "", "Authorization", "Bearer " + doortest.Key("ada")}, 401, `"error":"unauthenticated"`},
 		{"somebody else's end user", get, []string{"X-End-User", "bob"}, 403, `"code":-31403`},
 		{"a page elsewhere", get, []string{"Origin", "https://evil.example"}, 403, ""},
 		{"an unknown version", get, []string{"A2A-Version", "7.0"}, 400, `"code":-32009`},

@@ -26,7 +26,6 @@ import (
 	"example.com/gatehouse/internal/doortest"
 	"example.com/gatehouse/internal/geminitest"
 	"example.com/gatehouse/internal/pythontest"
-	"example.com/gatehouse/internal/server"
 	"example.com/gatehouse/internal/slowtest"
 )
 
@@ -37,7 +36,7 @@ func python(t *testing.T, s *service, script string, env ...string) string {
 	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
 	command := exec.CommandContext(ctx, filepath.Join(bin, "python"), filepath.Join("testdata", script))
-	command.Env = append(append(os.Environ(), "DOOR_URL="+s.URL, "DOOR_KEY=key-of-ada-0123456789", "DOOR_OTHER_KEY=key-of-bob-0123456789"), env...)
+	command.Env = append(append(os.Environ(), "DOOR_URL="+s.URL, "DOOR_KEY="+doortest.Key("ada"), "DOOR_OTHER_KEY="+doortest.Key("bob")), env...)
 	out, err := command.CombinedOutput()
 	if err != nil || !strings.HasSuffix(strings.TrimSpace(string(out)), "ok") {
 		t.Errorf("%v\n%s", err, out)
@@ -49,7 +48,7 @@ func python(t *testing.T, s *service, script string, env ...string) string {
 func TestPythonClient(t *testing.T) {
 	slowtest.Skip(t, "A2A's Python SDK")
 	url, env, got := receive(t)
-	s := startWith(t, keeper, env, func(o *server.Options) { o.LocalQueue = true })
+	s := startWith(t, keeper, env, doortest.Queue)
 	gates := make(chan chan struct{}, len(versions))
 	for range versions {
 		for range 8 / len(versions) {

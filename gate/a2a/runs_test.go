@@ -16,9 +16,9 @@ import (
 	"github.com/a2aproject/a2a-go/v2/a2aclient"
 
 	"example.com/gatehouse/agent"
+	"example.com/gatehouse/internal/doortest"
 	"example.com/gatehouse/internal/gcp/secret/secrettest"
 	"example.com/gatehouse/internal/geminitest"
-	"example.com/gatehouse/internal/server"
 	"example.com/gatehouse/tool"
 )
 
@@ -106,7 +106,7 @@ func TestAnAnswerWithAPush(t *testing.T) {
 		t.Run(string(version), func(t *testing.T) {
 			t.Parallel()
 			url, env, got := receive(t)
-			s := startWith(t, newPayer, env, func(o *server.Options) { o.LocalQueue = true })
+			s := startWith(t, newPayer, env, doortest.Queue)
 			c := s.connect(t, version, "ada")
 			s.Gemini.Enqueue(pays)
 			waits := send(t, c, say("Pay."))
@@ -155,7 +155,7 @@ func TestAnAnswerWithAPush(t *testing.T) {
 func TestAPushOfATaskThatNobodyApproves(t *testing.T) {
 	t.Parallel()
 	url, env, got := receive(t)
-	s := startWith(t, newPayer, append(env, "APPROVAL_TTL=4s"), func(o *server.Options) { o.LocalQueue = true })
+	s := startWith(t, newPayer, append(env, "APPROVAL_TTL=4s"), doortest.Queue)
 	c := s.connect(t, sdk.Version, "ada")
 	for _, later := range []bool{false, true} {
 		s.Gemini.Enqueue(pays)
@@ -195,13 +195,27 @@ func TestAPushOfATaskThatNobodyApproves(t *testing.T) {
 	}
 }
 
+// ended returns a task once it is not worked at any more.
+func ended(t *testing.T, c *a2aclient.Client, id sdk.TaskID) *sdk.Task {
+	t.Helper()
+	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+		task, err := c.GetTask(t.Context(), &sdk.GetTaskRequest{ID: id})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if task.Status.State != sdk.TaskStateWorking || time.Now().After(deadline) {
+			return task
+		}
+	}
+}
+
 // Who does not wait for a task reads and lists it.
 func TestATaskThatIsNotWaitedFor(t *testing.T) {
 	t.Parallel()
 	for _, version := range versions {
 		t.Run(string(version), func(t *testing.T) {
 			t.Parallel()
-			s := startWith(t, keeper, nil, func(o *server.Options) { o.LocalQueue = true })
+			s := startWith(t, keeper, nil, doortest.Queue)
 			c, other := s.connect(t, version, "ada"), s.connect(t, version, "bob")
 			gate := make(chan struct{})
 			s.Gemini.Enqueue(geminitest.Text("Hello", " Ada.").WithGate(0, gate))
@@ -227,13 +241,7 @@ func TestATaskThatIsNotWaitedFor(t *testing.T) {
 				}
 			}
 			close(gate)
-			for deadline := time.Now().Add(20 * time.Second); task.Status.State == sdk.TaskStateWorking && time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
-				var err error
-				if task, err = c.GetTask(t.Context(), &sdk.GetTaskRequest{ID: task.ID}); err != nil {
-					t.Fatal(err)
-				}
-			}
-			if task.Status.State != sdk.TaskStateCompleted || textOf(task) != "Hello Ada." {
+			if task = ended(t, c, task.ID); task.Status.State != sdk.TaskStateCompleted || textOf(task) != "Hello Ada." {
 				t.Errorf("%+v", task)
 			}
 			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
@@ -296,7 +304,7 @@ func TestPushOfATaskThatHasBegun(t *testing.T) {
 			t.Run(fmt.Sprintf("%s, a stream: %t", version, streams), func(t *testing.T) {
 				t.Parallel()
 				url, env, got := receive(t)
-				s := startWith(t, keeper, env, func(o *server.Options) { o.LocalQueue = true })
+				s := startWith(t, keeper, env, doortest.Queue)
 				c, other := s.connect(t, version, "ada"), s.connect(t, version, "bob")
 				begin := func() (sdk.TaskID, func() sdk.TaskState) {
 					t.Helper()
@@ -308,13 +316,7 @@ func TestPushOfATaskThatHasBegun(t *testing.T) {
 						task := send(t, c, req)
 						return task.ID, func() sdk.TaskState {
 							close(gate)
-							for deadline := time.Now().Add(20 * time.Second); task.Status.State == sdk.TaskStateWorking && time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
-								var err error
-								if task, err = c.GetTask(t.Context(), &sdk.GetTaskRequest{ID: task.ID}); err != nil {
-									t.Fatal(err)
-								}
-							}
-							return task.Status.State
+							return ended(t, c, task.ID).Status.State
 						}
 					}
 					ids, last := make(chan sdk.TaskID, 1), make(chan sdk.TaskState, 1)
@@ -430,7 +432,7 @@ func TestPushOfATaskThatHasBegun(t *testing.T) {
 func TestAPushIsSetWhileItsTaskEnds(t *testing.T) {
 	t.Parallel()
 	url, env, got := receive(t)
-	s := startWith(t, keeper, env, func(o *server.Options) { o.LocalQueue = true })
+	s := startWith(t, keeper, env, doortest.Queue)
 	c := s.connect(t, sdk.Version, "ada")
 	set, over := 0, 0
 	for i := range 30 {
@@ -439,9 +441,9 @@ func TestAPushIsSetWhileItsTaskEnds(t *testing.T) {
 		req := say("Hello")
 		req.Config = &sdk.SendMessageConfig{ReturnImmediately: true}
 		task := send(t, c, req)
-		ended := make(chan struct{})
+		opened := make(chan struct{})
 		go func() { // so that some pushes come before the end, some after it
-			defer close(ended)
+			defer close(opened)
 			time.Sleep(time.Duration(i) * time.Millisecond / 4)
 			close(gate)
 		}()
@@ -455,13 +457,8 @@ func TestAPushIsSetWhileItsTaskEnds(t *testing.T) {
 		default:
 			t.Error(err)
 		}
-		<-ended
-		for task.Status.State == sdk.TaskStateWorking {
-			var err error
-			if task, err = c.GetTask(t.Context(), &sdk.GetTaskRequest{ID: task.ID}); err != nil {
-				t.Fatal(err)
-			}
-		}
+		<-opened
+		ended(t, c, task.ID)
 		if len(got) > 0 {
 			t.Errorf("a push that nobody asked for: %+v", <-got)
 		}

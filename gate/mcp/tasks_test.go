@@ -17,11 +17,8 @@ import (
 	"example.com/gatehouse/internal/doortest"
 	"example.com/gatehouse/internal/geminitest"
 	"example.com/gatehouse/internal/npmtest"
-	"example.com/gatehouse/internal/server"
 	"example.com/gatehouse/tool"
 )
-
-func withQueue(o *server.Options) { o.LocalQueue = true }
 
 // newPayer makes an agent whose model pays, when a person agrees.
 func (p *till) newPayer(context.Context, agent.Env) (agent.Agent, error) {
@@ -61,7 +58,7 @@ func TestTasksByTheirClient(t *testing.T) {
 		t.Run(what, func(t *testing.T) {
 			t.Parallel()
 			p := &till{}
-			s := startWith(t, p.newPayer, doortest.Keys("ada"), withQueue)
+			s := startWith(t, p.newPayer, doortest.Keys("ada"), doortest.Queue)
 			s.Gemini.Enqueue(c.replies...)
 			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 			defer cancel()
@@ -146,7 +143,7 @@ func awaitTask(t *testing.T, s *service, id, capabilities, status string) map[st
 func TestTasks(t *testing.T) {
 	t.Parallel()
 	p := &till{}
-	s := startWith(t, p.newPayer, append(doortest.Keys("ada", "bob"), "RATE_LIMIT_PER_MINUTE=1000", "CALLER_RATE_LIMIT_PER_MINUTE=1000", "MCP_TOOLS=true"), withQueue)
+	s := startWith(t, p.newPayer, append(doortest.Keys("ada", "bob"), "RATE_LIMIT_PER_MINUTE=1000", "CALLER_RATE_LIMIT_PER_MINUTE=1000", "MCP_TOOLS=true"), doortest.Queue)
 	if _, got := rpc(t, s, "ada", "server/discover", declared, nil); !strings.Contains(fmt.Sprint(got["capabilities"]), "io.modelcontextprotocol/tasks") {
 		t.Errorf("%v", got)
 	}
@@ -267,7 +264,7 @@ func TestTasks(t *testing.T) {
 // A task with a key is one task, and one that is cancelled ends its model call.
 func TestATaskThatIsCancelled(t *testing.T) {
 	t.Parallel()
-	s := startWith(t, newAgent, doortest.Keys("ada"), withQueue)
+	s := startWith(t, newAgent, doortest.Keys("ada"), doortest.Queue)
 	s.Gemini.Enqueue(geminitest.Silence())
 	ask := map[string]any{"name": "ask", "arguments": map[string]any{"query": "Hello"}}
 	_, first := rpc(t, s, "ada", "tools/call", declared, ask, "Idempotency-Key", "k")
@@ -301,7 +298,7 @@ func TestAnApprovedTaskThatFails(t *testing.T) {
 	s := startWith(t, func(context.Context, agent.Env) (agent.Agent, error) {
 		pay := func(context.Context, bill) (string, error) { return "paid", nil }
 		return agent.Agent{Name: "payer", Instruction: "You pay.", Tools: []tool.Tool{tool.New("pay", "Pays.", pay, tool.Confirm(func(bill) string { return "Pay?" }))}}, nil
-	}, doortest.Keys("ada"), withQueue)
+	}, doortest.Keys("ada"), doortest.Queue)
 	s.Gemini.Enqueue(geminitest.Calls(geminitest.FunctionCall{Name: "pay", Args: map[string]any{"euros": 7}}), geminitest.Blocked("SAFETY"))
 	_, created := rpc(t, s, "ada", "tools/call", declared, map[string]any{"name": "ask", "arguments": map[string]any{"query": "Pay."}})
 	id, _ := created["taskId"].(string)
@@ -320,7 +317,7 @@ func TestAnApprovedTaskThatFails(t *testing.T) {
 func TestACallThatIsReadAsATask(t *testing.T) {
 	t.Parallel()
 	p := &till{}
-	s := startWith(t, p.newAgent, append(doortest.Keys("ada"), "MCP_TOOLS=true", "RATE_LIMIT_PER_MINUTE=1000", "CALLER_RATE_LIMIT_PER_MINUTE=1000"), withQueue)
+	s := startWith(t, p.newAgent, append(doortest.Keys("ada"), "MCP_TOOLS=true", "RATE_LIMIT_PER_MINUTE=1000", "CALLER_RATE_LIMIT_PER_MINUTE=1000"), doortest.Queue)
 	yes := map[string]any{"call_1_1": map[string]any{"action": "accept", "content": map[string]any{}}}
 	for euros, want := range map[int]string{7: `{"paid":7}`, 13: "no such account"} {
 		call := map[string]any{"name": "pay_asking", "arguments": map[string]any{"euros": euros}}

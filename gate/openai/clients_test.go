@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"example.com/gatehouse/internal/doortest"
 	"example.com/gatehouse/internal/geminitest"
 	"example.com/gatehouse/internal/npmtest"
 	"example.com/gatehouse/internal/pythontest"
@@ -21,7 +22,7 @@ const npmPackage = "openai@7.57.0"
 // useDoor runs a client's program against a service whose model always says echo.
 func useDoor(t *testing.T, dir, program string, arguments ...string) {
 	t.Helper()
-	s := serveAgent(t, newAgent, []string{"RATE_LIMIT_PER_MINUTE=1000", "FILE_TYPES=image/png"}, queued)
+	s := serveAgent(t, newAgent, []string{"RATE_LIMIT_PER_MINUTE=1000", "FILE_TYPES=image/png"}, doortest.Queue)
 	for range 40 {
 		s.Gemini.Enqueue(geminitest.Text("ec", "ho"))
 	}
@@ -29,7 +30,7 @@ func useDoor(t *testing.T, dir, program string, arguments ...string) {
 	defer cancel()
 	command := exec.CommandContext(ctx, program, arguments...)
 	command.Dir = dir
-	command.Env = append(os.Environ(), "DOOR_URL="+s.URL+"/v1", "DOOR_KEY=key-of-ada-0123456789", "DOOR_OTHER_KEY=key-of-bob-0123456789")
+	command.Env = append(os.Environ(), "DOOR_URL="+s.URL+"/v1", "DOOR_KEY="+doortest.Key("ada"), "DOOR_OTHER_KEY="+doortest.Key("bob"))
 	out, err := command.CombinedOutput()
 	if err != nil || !strings.HasSuffix(strings.TrimSpace(string(out)), "ok") {
 		t.Errorf("%v\n%s", err, out)

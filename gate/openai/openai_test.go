@@ -60,7 +60,7 @@ func (s *service) raw(t *testing.T, method, path, body string, headers ...string
 	if err != nil {
 		t.Fatal(err)
 	}
-	r.Header.Set("Authorization", "Bearer key-of-ada-0123456789")
+	r.Header.Set("Authorization", "Bearer "+doortest.Key("ada"))
 	if body != "" {
 		r.Header.Set("Content-Type", "application/json")
 	}
@@ -200,12 +200,12 @@ func TestAChatWithAHeaderIsOneSession(t *testing.T) {
 		}
 	}
 	s.Gemini.Enqueue(geminitest.Text("Hello Bob."))
-	s.do(t, http.MethodPost, "/v1/chat/completions", `{"model":"advisor","messages":[`+first+`]}`, append(header, "Authorization", "Bearer key-of-bob-0123456789")...)
+	s.do(t, http.MethodPost, "/v1/chat/completions", `{"model":"advisor","messages":[`+first+`]}`, append(header, "Authorization", "Bearer "+doortest.Key("bob"))...)
 	if turns() != 2 {
 		t.Error("somebody else's header reached a session")
 	}
 	// A first question that says nothing of a stream begins a session.
-	if _, body, _ := s.do(t, http.MethodGet, "/sessions/"+chat, "", "Authorization", "Bearer key-of-bob-0123456789"); len(at(body, "data.turns").([]any)) != 1 {
+	if _, body, _ := s.do(t, http.MethodGet, "/sessions/"+chat, "", "Authorization", "Bearer "+doortest.Key("bob")); len(at(body, "data.turns").([]any)) != 1 {
 		t.Errorf("Bob's session has %v", body)
 	}
 }
@@ -294,7 +294,7 @@ func TestResponsesAreTurnsOfASession(t *testing.T) {
 	if status, body, _ := s.do(t, http.MethodGet, "/v1/responses/"+second, ""); status != http.StatusOK || at(body, "output.0.content.0.text") != "Ada." {
 		t.Errorf("%d: %v", status, body)
 	}
-	if status, body, _ := s.do(t, http.MethodGet, "/v1/responses/"+second, "", "Authorization", "Bearer key-of-bob-0123456789"); status != http.StatusNotFound {
+	if status, body, _ := s.do(t, http.MethodGet, "/v1/responses/"+second, "", "Authorization", "Bearer "+doortest.Key("bob")); status != http.StatusNotFound {
 		t.Errorf("a stranger got %d: %v", status, body)
 	}
 	status, body, header := s.do(t, http.MethodPost, "/v1/responses", `{"input":"And?","previous_response_id":"`+id+`"}`)
@@ -375,7 +375,7 @@ func TestRefusals(t *testing.T) {
 		"a session's id":             {"GET", "/v1/responses/resp_MDEyMzQ1Njc4OWFiY2RlZg", "", 404, "not_found", "", nil},
 		"a twisted id":               {"POST", "/v1/responses/resp_..%2F..%2F/cancel", `{}`, 404, "not_found", "", nil},
 		"too hot":                    {"POST", "/v1/responses", `{"input":"x","temperature":3}`, 422, "validation_failed", "temperature", nil},
-		"a key in the URL":           {"POST", "/v1/chat/completions?api_key=key-of-ada-0123456789", `{` + question + `}`, 401, "unauthenticated", "", []string{"Authorization", ""}},
+		"a key in the URL":           {"POST", "/v1/chat/completions?api_key=" + doortest.Key("ada"), `{` + question + `}`, 401, "unauthenticated", "", []string{"Authorization", ""}},
 		"no input":                   {"POST", "/v1/responses", `{}`, 422, "validation_failed", "input", nil},
 		"a number as input":          {"POST", "/v1/responses", `{"input":7}`, 422, "validation_failed", "input", nil},
 		"an item of a tool":          {"POST", "/v1/responses", `{"input":[{"type":"function_call_output","call_id":"c","output":"x"}]}`, 422, "validation_failed", "input.0.type", nil},
@@ -419,7 +419,7 @@ func TestAClientThatLeaves(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				r.Header.Set("Authorization", "Bearer key-of-ada-0123456789")
+				r.Header.Set("Authorization", "Bearer "+doortest.Key("ada"))
 				r.Header.Set("Content-Type", "application/json")
 				if response, err := http.DefaultClient.Do(r); err == nil {
 					_, err = io.ReadAll(response.Body)

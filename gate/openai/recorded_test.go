@@ -72,21 +72,21 @@ func TestRecordedChats(t *testing.T) {
 			}
 			for i, call := range c.calls {
 				s.Gemini.Enqueue(geminitest.Text("Well."))
-				status, body := s.replay(t, page+"-"+call, "key-of-ada-0123456789")
+				status, body := s.replay(t, page+"-"+call, doortest.Key("ada"))
 				if status != http.StatusOK || !strings.Contains(body, "Well.") {
 					t.Fatalf("%s: %d %s", call, status, body)
 				}
-				if got := turns("key-of-ada-0123456789"); got != c.left[i] {
+				if got := turns(doortest.Key("ada")); got != c.left[i] {
 					t.Fatalf("%d turns after %s", got, call)
 				}
 			}
 			// What Bob sends for this chat is a conversation of Bob's own, which has not begun.
 			last := c.calls[len(c.calls)-1]
 			s.Gemini.Enqueue(geminitest.Text("Hello Bob."))
-			if status, body := s.replay(t, page+"-"+last, "key-of-bob-0123456789"); status != http.StatusOK {
+			if status, body := s.replay(t, page+"-"+last, doortest.Key("bob")); status != http.StatusOK {
 				t.Fatalf("%d %s", status, body)
 			}
-			if a, b := turns("key-of-ada-0123456789"), turns("key-of-bob-0123456789"); a != 3 || b != 0 {
+			if a, b := turns(doortest.Key("ada")), turns(doortest.Key("bob")); a != 3 || b != 0 {
 				t.Errorf("Ada has %d turns, Bob %d", a, b)
 			}
 			sent := s.Gemini.Requests()

@@ -14,13 +14,10 @@ import (
 	"google.golang.org/genai"
 
 	"example.com/gatehouse/agent"
+	"example.com/gatehouse/internal/doortest"
 	"example.com/gatehouse/internal/geminitest"
-	"example.com/gatehouse/internal/server"
 	"example.com/gatehouse/tool"
 )
-
-// queued has a queue in the process, as on a laptop.
-func queued(o *server.Options) { o.LocalQueue = true }
 
 // until reads a response until its status is none of those.
 func (s *service) until(t *testing.T, id string, not ...string) map[string]any {
@@ -36,7 +33,7 @@ func (s *service) until(t *testing.T, id string, not ...string) map[string]any {
 
 func TestAResponseInTheBackground(t *testing.T) {
 	t.Parallel()
-	s := serveAgent(t, newAgent, nil, queued)
+	s := serveAgent(t, newAgent, nil, doortest.Queue)
 	gate := make(chan struct{})
 	s.Gemini.Enqueue(geminitest.Text("Here ", "it is.").WithGate(0, gate))
 	status, begun, _ := s.do(t, http.MethodPost, "/v1/responses", `{"input":"Take your time.","background":true}`)
@@ -47,7 +44,7 @@ func TestAResponseInTheBackground(t *testing.T) {
 	if body := s.until(t, id); body["status"] != "in_progress" {
 		t.Errorf("%v", body)
 	}
-	if status, _, _ := s.do(t, http.MethodPost, "/v1/responses/"+id+"/cancel", `{}`, "Authorization", "Bearer key-of-bob-0123456789"); status != http.StatusNotFound {
+	if status, _, _ := s.do(t, http.MethodPost, "/v1/responses/"+id+"/cancel", `{}`, "Authorization", "Bearer "+doortest.Key("bob")); status != http.StatusNotFound {
 		t.Errorf("a stranger's cancel: %d", status)
 	}
 	close(gate)
@@ -69,7 +66,7 @@ func TestAResponseInTheBackground(t *testing.T) {
 
 func TestAResponseThatIsCanceled(t *testing.T) {
 	t.Parallel()
-	s := serveAgent(t, newAgent, nil, queued)
+	s := serveAgent(t, newAgent, nil, doortest.Queue)
 	gate := make(chan struct{})
 	defer close(gate)
 	s.Gemini.Enqueue(geminitest.Text("Well, ", "never.").WithGate(1, gate))
@@ -193,7 +190,7 @@ func TestAToolThatAsks(t *testing.T) {
 			}
 			s.Gemini.Enqueue(geminitest.Text("So be it."))
 			body := `{"previous_response_id":"` + waits["id"].(string) + `","input":[{"type":"mcp_approval_response","approval_request_id":"` + request + `",` + c.answer + `}]`
-			if status, refused, _ := s.do(t, http.MethodPost, "/v1/responses", body+"}", "Authorization", "Bearer key-of-bob-0123456789"); status != http.StatusNotFound {
+			if status, refused, _ := s.do(t, http.MethodPost, "/v1/responses", body+"}", "Authorization", "Bearer "+doortest.Key("bob")); status != http.StatusNotFound {
 				t.Errorf("a stranger's answer: %d %v", status, refused)
 			}
 			both := fmt.Sprintf(`{"previous_response_id":%q,"input":[{"type":"mcp_approval_response","approval_request_id":%q,"approve":false},{"type":"mcp_approval_response","approval_request_id":%[2]q,"approve":true}]}`, waits["id"], request)
@@ -342,7 +339,7 @@ func TestIDsOfOthers(t *testing.T) {
 	if mine["status"] != "completed" {
 		t.Fatal(mine)
 	}
-	bob := []string{"Authorization", "Bearer key-of-bob-0123456789"}
+	bob := []string{"Authorization", "Bearer " + doortest.Key("bob")}
 	for name, c := range map[string][3]string{
 		"to read":              {http.MethodGet, "/v1/responses/" + id, ""},
 		"to follow":            {http.MethodGet, "/v1/responses/" + id + "?stream=true", ""},
@@ -410,7 +407,7 @@ func TestAStreamThatIsStopped(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r.Header.Set("Authorization", "Bearer key-of-ada-0123456789")
+	r.Header.Set("Authorization", "Bearer "+doortest.Key("ada"))
 	r.Header.Set("Content-Type", "application/json")
 	response, err := http.DefaultClient.Do(r)
 	if err != nil {

@@ -16,6 +16,7 @@ import (
 	"example.com/gatehouse/agent"
 	"example.com/gatehouse/gate"
 	"example.com/gatehouse/internal/geminitest"
+	"example.com/gatehouse/internal/server"
 	"example.com/gatehouse/internal/testlog"
 )
 
@@ -49,6 +50,9 @@ func Start(t *testing.T, newAgent agent.NewFunc, env []string, options ...gate.O
 	})
 	return s
 }
+
+// Queue is the option of a queue in the process, as on a laptop.
+func Queue(o *server.Options) { o.LocalQueue = true }
 
 // Key is the API key by which [Keys] admits name.
 func Key(name string) string { return "key-of-" + name + "-0123456789" }
