@@ -18,14 +18,16 @@ func erlangC(servers int, a float64) float64 {
 	return last / (sum + last)
 }
 
+// near fails the test unless got is what theory says, but for a share of it.
+func near(t *testing.T, name string, got, want, tolerance float64) {
+	t.Helper()
+	if math.Abs(got-want) > tolerance*want {
+		t.Errorf("%s: %.5g, theory says %.5g", name, got, want)
+	}
+}
+
 // The simulation agrees with queueing theory where that has a formula.
 func TestKnownQueues(t *testing.T) {
-	near := func(name string, got, want, tolerance float64) {
-		t.Helper()
-		if math.Abs(got-want) > tolerance*want {
-			t.Errorf("%s: %.5g, theory says %.5g", name, got, want)
-		}
-	}
 	for _, test := range []struct {
 		name    string
 		rate    float64
@@ -33,43 +35,37 @@ func TestKnownQueues(t *testing.T) {
 	}{{"M/M/1, half busy", 0.5, 1}, {"M/M/1, nine tenths busy", 0.9, 1}, {"M/M/4, three quarters busy", 3, 4}, {"M/M/80, nine tenths busy", 72, 80}} {
 		w := queue{test.rate, test.servers, exponential(1)}.simulate(2_000_000, 7)
 		delayed := erlangC(test.servers, test.rate)
-		near(test.name+", share that waits", w.delayed, delayed, 0.03)
-		near(test.name+", mean wait", w.mean, delayed/(float64(test.servers)-test.rate), 0.08)
-		near(test.name+", busy", w.busy, test.rate/float64(test.servers), 0.01)
+		near(t, test.name+", share that waits", w.delayed, delayed, 0.03)
+		near(t, test.name+", mean wait", w.mean, delayed/(float64(test.servers)-test.rate), 0.08)
+		near(t, test.name+", busy", w.busy, test.rate/float64(test.servers), 0.01)
 	}
 	// Pollaczek and Khinchine: constant service waits half as long.
 	w := queue{0.8, 1, constant(1)}.simulate(2_000_000, 7)
-	near("M/D/1, mean wait", w.mean, 0.8/(2*(1-0.8)), 0.05)
+	near(t, "M/D/1, mean wait", w.mean, 0.8/(2*(1-0.8)), 0.05)
 }
 
 // So do runs: without an end of their instances they are M/M/c, and the queue's rate makes
 // them M/D/1; with ends that are as frequent as theirs, half of them are taken over.
 func TestRuns(t *testing.T) {
-	near := func(name string, got, want, tolerance float64) {
-		t.Helper()
-		if math.Abs(got-want) > tolerance*want {
-			t.Errorf("%s: %.5g, theory says %.5g", name, got, want)
-		}
-	}
 	const much = 1e9
 	base := runner{rate: 9, takes: exponential(1), steps: 5, instances: 50, dispatches: much, concurrent: 10, lease: 5, backoff: 2}
 	r := base.simulate(500_000, 7)
-	near("no ends, share that waits", r.wait.delayed, erlangC(10, 9), 0.05)
-	near("no ends, mean wait", r.wait.mean, erlangC(10, 9), 0.1)
-	near("no ends, at work", r.atWork, 9, 0.02)
+	near(t, "no ends, share that waits", r.wait.delayed, erlangC(10, 9), 0.05)
+	near(t, "no ends, mean wait", r.wait.mean, erlangC(10, 9), 0.1)
+	near(t, "no ends, at work", r.atWork, 9, 0.02)
 	if r.takenOver != 0 || r.again != 0 || r.deliveries != 1 {
 		t.Errorf("without an end of an instance: %+v", r)
 	}
 	limited := base
 	limited.dispatches, limited.concurrent = 10, 1000
-	near("limited by the queue's rate, mean wait", limited.simulate(500_000, 7).wait.mean, 0.9/(2*(1-0.9))/10, 0.1)
+	near(t, "limited by the queue's rate, mean wait", limited.simulate(500_000, 7).wait.mean, 0.9/(2*(1-0.9))/10, 0.1)
 
 	ending := base
 	ending.concurrent, ending.life, ending.takes = 10_000, 30, exponential(30)
 	r = ending.simulate(200_000, 7)
-	near("ends as frequent as runs', taken over", r.takenOver, 0.5, 0.02)
+	near(t, "ends as frequent as runs', taken over", r.takenOver, 0.5, 0.02)
 	// The first delivery after 2 s is refused, by a lease of 5 s; the next comes 4 s later.
-	near("until a run goes on", r.gap, 6, 0.001)
+	near(t, "until a run goes on", r.gap, 6, 0.001)
 	if r.again <= 0 || r.again > 0.2 {
 		t.Errorf("%v of the work was done twice", r.again)
 	}
@@ -79,14 +75,17 @@ func TestRuns(t *testing.T) {
 	}
 }
 
+// aTurn is what a turn costs in the tests of plans.
+var aTurn = measured{cpu: 0.002, reads: 1, writes: 1, others: 0.04, runReads: 3, runWrites: 2}
+
 // What breaks first is a statement about where each limit is reached.
 func TestBounds(t *testing.T) {
-	p, err := planFor(1000, measured{cpu: 0.002, reads: 1, writes: 1, others: 0.04, runReads: 3, runWrites: 2})
+	p, err := planFor(1000, aTurn)
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, b := range bounds {
-		at, err := planFor(b.reached(p), measured{cpu: 0.002, reads: 1, writes: 1, others: 0.04, runReads: 3, runWrites: 2})
+		at, err := planFor(b.reached(p), aTurn)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -102,7 +101,7 @@ func TestBounds(t *testing.T) {
 }
 
 func TestPlan(t *testing.T) {
-	m := measured{cpu: 0.002, reads: 1, writes: 1, others: 0.04, runReads: 3, runWrites: 2}
+	m := aTurn
 	small, err := planFor(10, m)
 	if err != nil {
 		t.Fatal(err)
