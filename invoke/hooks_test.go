@@ -443,6 +443,7 @@ func TestAHookChangesArgumentsInPlace(t *testing.T) {
 // a hook leaves nothing is held back.
 func TestAHookThatPassesOn(t *testing.T) {
 	t.Parallel()
+	passesOn := agent.Hooks{Model: func(_ context.Context, _ *agent.ModelCall, next func() error) error { return next() }}
 	for _, tt := range []struct {
 		name   string
 		hooks  agent.Hooks
@@ -450,8 +451,9 @@ func TestAHookThatPassesOn(t *testing.T) {
 		status int
 		want   string // in the answer
 	}{
-		{"the model's failure", agent.Hooks{Model: func(_ context.Context, _ *agent.ModelCall, next func() error) error { return next() }}, geminitest.Error(403, "no"), 502, `"error":"model_failed"`},
-		{"an answer that was cut", agent.Hooks{Model: func(_ context.Context, _ *agent.ModelCall, next func() error) error { return next() }}, geminitest.Finish("MAX_TOKENS", "Do"), 200, `"finish_reason":"MAX_TOKENS"`},
+		{"the model's failure", passesOn, geminitest.Error(404, "no such model"), 503, `"error":"not_ready"`},
+		{"an answer that is held back", passesOn, geminitest.Blocked("SAFETY"), 422, `"error":"content_blocked"`},
+		{"an answer that was cut", passesOn, geminitest.Finish("MAX_TOKENS", "Do"), 200, `"finish_reason":"MAX_TOKENS"`},
 		{"no text", agent.Hooks{Answer: func(_ context.Context, a *agent.Answer) error { a.Text = ""; return nil }}, geminitest.Text("Done."), 422, `"error":"content_blocked"`},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -11,8 +11,8 @@ import (
 	"example.com/gatehouse/internal/geminitest"
 )
 
-// Whoever watches on another instance sees what the run shows while it goes on. When the last
-// one has left, nothing reads its record any more.
+// Whoever watches on another instance sees what the run shows while it goes on, whoever else
+// leaves. When the last one has left, nothing reads its record any more.
 func TestARunIsReadElsewhereWhileItIsWatched(t *testing.T) {
 	t.Parallel()
 	gemini := geminitest.Start(t)
@@ -30,9 +30,13 @@ func TestARunIsReadElsewhereWhileItIsWatched(t *testing.T) {
 	if got := shows(t, elsewhere.until(t, "delta")...); got != "one " {
 		t.Errorf("it shows %q", got)
 	}
+	leaves := b.watch(t, http.MethodGet, "/runs/"+run+"/events", "")
+	leaves.until(t, "delta")
+	leaves.leave()
+	leaves.until(t, "")
 	close(gate)
-	if got := elsewhere.until(t, "delta"); got[0].data != `{"text":"two "}` {
-		t.Errorf("it shows %v", got)
+	if got := elsewhere.until(t, "delta"); got[0].data != `{"text":"two "}` || !isRecorded(get(t, a.Server, "/runs/"+run)) {
+		t.Errorf("it shows %v, or only once the run has ended", got)
 	}
 	elsewhere.leave()
 	elsewhere.until(t, "")
