@@ -132,6 +132,35 @@ func TestWhichCountIsKept(t *testing.T) {
 	}
 }
 
+// A model call that was never sent costs nothing, and what the turn has spent stays known.
+func TestWhatACallThatWasNotSentCosts(t *testing.T) {
+	t.Parallel()
+	g := newGeneration("model", &run{})
+	g.usage = session.Usage{TotalTokens: 7, Source: session.Counted, EstimatedCostUSD: new(0.5)}
+	if g.count(model.Answer{}); g.usage.TotalTokens != 7 || g.usage.Source != session.Counted || g.usage.EstimatedCostUSD == nil {
+		t.Errorf("%+v", g.usage)
+	}
+}
+
+func TestAWarningIsGivenOnce(t *testing.T) {
+	t.Parallel()
+	g := newGeneration("model", &run{})
+	g.warn(warnTruncated)
+	g.warn(warnHistoryCut)
+	if g.warn(warnTruncated); !slices.Equal(g.warnings, []string{warnTruncated, warnHistoryCut}) {
+		t.Errorf("%q", g.warnings)
+	}
+}
+
+// The record of a run has no content of files: that is the bucket's.
+func TestARecordHasNoContentOfFiles(t *testing.T) {
+	t.Parallel()
+	s := &Service{}
+	if kept := s.encodeRun(t.Context(), Request{Query: "hello", Files: []FileInput{{Type: "text/plain", Data: "c2VjcmV0"}}}, ""); strings.Contains(string(kept), "c2VjcmV0") {
+		t.Errorf("%s", kept)
+	}
+}
+
 // Text that does not fit ends where it first did not: no later piece comes behind the gap.
 func TestWhereTextIsCut(t *testing.T) {
 	t.Parallel()

@@ -165,6 +165,7 @@ func TestACallLeavesWhatItMust(t *testing.T) {
 			}
 			return "seen", nil
 		}),
+		tool.New("fail", "Fails.", func(context.Context, struct{}) (string, error) { return "", errors.New("it is broken") }),
 		tool.New("pay", "Pays.", func(context.Context, struct{}) (string, error) { return "", nil }, tool.Effect[struct{}, string](nil)),
 	}})
 	ctx := ofCaller(t, "ada")
@@ -177,6 +178,9 @@ func TestACallLeavesWhatItMust(t *testing.T) {
 	}
 	if response, err := s.CallTool(ctx, callOf(t, "look", ``), invoke.Options{}); err != nil || string(response.Output) != `{"output":"seen"}` || records() != 0 {
 		t.Errorf("%+v, %v, %d records", response, err, records())
+	}
+	if response, err := s.CallTool(ctx, callOf(t, "fail", ``), invoke.Options{}); response != nil || err == nil || err.Error() != "it is broken" {
+		t.Errorf("%+v, %v", response, err)
 	}
 	if response, err := s.CallTool(ctx, callOf(t, "look", ``), invoke.Options{Key: "k"}); err != nil || response.CallFailure() == nil || response.CallFailure().Error() != "it is dark" {
 		t.Errorf("%+v, %v", response, err)
@@ -220,7 +224,7 @@ func TestACallThatAsks(t *testing.T) {
 	waits := func(key string) *invoke.Response {
 		t.Helper()
 		response, err := a.CallTool(ada, call, invoke.Options{Key: key})
-		if err != nil || len(response.Pending) != 1 || response.Pending[0].Question != "Pay Ann?" || response.FinishReason != "WAITING" {
+		if err != nil || len(response.Pending) != 1 || response.Pending[0].Question != "Pay Ann?" || response.FinishReason != "WAITING" || response.CallFailure() != nil {
 			t.Fatalf("%+v, %v", response, err)
 		}
 		return response
@@ -237,6 +241,11 @@ func TestACallThatAsks(t *testing.T) {
 	if info, err := z.Read(ada, first.RunID); err != nil || info.State != session.Waiting || len(info.Pending) != 1 {
 		t.Errorf("%+v, %v", info, err)
 	}
+	gemini.Enqueue(pays(50))
+	turn, err := a.Ask(ada, invoke.Request{Query: "pay"}, nil)
+	if err != nil || len(turn.Pending) != 1 {
+		t.Fatal(turn, err)
+	}
 	// What is not this call's, and not this owner's.
 	for name, try := range map[string]func() (*invoke.Response, error){
 		"another owner":      func() (*invoke.Response, error) { return z.GoOnCall(bob, first.RunID, call, yes) },
@@ -249,6 +258,7 @@ func TestACallThatAsks(t *testing.T) {
 		"another call's id": func() (*invoke.Response, error) {
 			return z.GoOnCall(ada, first.RunID, call, []invoke.Approval{{CallID: "call_2_1", Approve: true}})
 		},
+		"a turn that waits":    func() (*invoke.Response, error) { return z.GoOnCall(ada, turn.RunID, call, yes) },
 		"by /runs, of another": func() (*invoke.Response, error) { return z.Approve(bob, first.RunID, yes[0], nil) },
 	} {
 		response, err := try()

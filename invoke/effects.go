@@ -533,7 +533,7 @@ func (g *generation) fail(finish genai.FinishReason, failed *api.Error) error {
 	if failed != nil && !unknown {
 		g.warn(string(failed.Code))
 	}
-	g.paragraph, g.written, g.cut = g.text.Len() > 0, 0, false
+	g.paragraph, g.written, g.cut = true, 0, false
 	g.appendText(sentence)
 	if err := g.addText(genai.NewContentFromText(sentence, genai.RoleModel)); err != nil {
 		return err

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"example.com/gatehouse/internal/queue"
+	"example.com/gatehouse/internal/webhook"
 	"example.com/gatehouse/session"
 )
 
@@ -50,7 +51,10 @@ func TestWhenAWaitIsLookedAt(t *testing.T) {
 		"one that is working": {&session.Run{Deliveries: hook, State: session.Working}, 0},
 	} {
 		q := &noted{}
-		s := &Service{Config: Config{Queue: q, Now: func() time.Time { return now }}}
+		s := &Service{Config: Config{Queue: q, Webhooks: &webhook.Sender{}, Now: func() time.Time { return now }}}
+		if err := s.report(t.Context(), &session.Run{Deliveries: hook, State: session.Working}); err != nil || len(*q) != 0 {
+			t.Errorf("a run that is worked on is reported: %+v, %v", *q, err)
+		}
 		if err := s.expireLater(t.Context(), c.run, 4); err != nil {
 			t.Fatal(err)
 		}

@@ -23,6 +23,7 @@ import (
 	"example.com/gatehouse/internal/telemetry"
 	"example.com/gatehouse/invoke"
 	"example.com/gatehouse/session"
+	"example.com/gatehouse/tool"
 )
 
 // A long stream writes its record once a second at most, and not in its first second, however
@@ -127,6 +128,29 @@ func TestChangesBetweenTheTriesOfAWrite(t *testing.T) {
 				t.Errorf("delivered to %s, want %s", got, test.webhook)
 			}
 		})
+	}
+}
+
+// An effect whose write meets a webhook is in the ledger before it begins.
+func TestAnEffectThatMeetsAWebhook(t *testing.T) {
+	t.Parallel()
+	memory := newMemory()
+	store := &meddled{memory, make(chan func(*session.Run), 1)}
+	b, ctx := &bank{}, ofCaller(t, "ada")
+	b.pay = func(_ context.Context, id string) error {
+		runs, _, err := memory.ListRuns(t.Context(), session.OwnerOf("ada", ""), session.RunFilter{}, 1, "")
+		if err != nil || len(runs) != 1 {
+			t.Fatal(runs, err)
+		}
+		if record, err := memory.LoadRun(t.Context(), runs[0].Key, runs[0].ID); err != nil || record.Effects[id].Name != "pay" || record.Deliveries == nil {
+			t.Errorf("the ledger has %+v, %v", record, err)
+		}
+		return nil
+	}
+	s := asked(t, store, geminitest.Start(t), b.agent(tool.Effect(b.reconcile)))
+	store.changes <- func(r *session.Run) { r.Deliveries = json.RawMessage(`{"webhook":"https://hooks.example.com/first"}`) }
+	if _, err := s.CallTool(ctx, callOf(t, "pay", paysAnn), invoke.Options{Key: "k"}); err != nil || b.sum() != 7 {
+		t.Errorf("paid %d, %v", b.sum(), err)
 	}
 }
 

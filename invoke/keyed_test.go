@@ -20,8 +20,10 @@ import (
 	"example.com/gatehouse/internal/gcp/firestore"
 	"example.com/gatehouse/internal/geminitest"
 	"example.com/gatehouse/internal/queue"
+	"example.com/gatehouse/internal/telemetry"
 	"example.com/gatehouse/invoke"
 	"example.com/gatehouse/session"
+	"example.com/gatehouse/tool"
 )
 
 // asked returns a service on a store, as a door calls it.
@@ -73,15 +75,16 @@ func TestAKeyWithoutASession(t *testing.T) {
 	}
 	for range 2 {
 		var kinds []string
-		again, err := b.Ask(ctx, completion("once", "hello", "I am Ada."), func(e invoke.Event) error {
+		record := &telemetry.Record{}
+		again, err := b.Ask(telemetry.WithRecord(ctx, record), completion("once", "hello", "I am Ada."), func(e invoke.Event) error {
 			kinds = append(kinds, string(e.Kind))
 			return nil
 		})
 		if err != nil || again.Response != "One." || again.RunID != once.RunID || !again.Replayed() || again.Usage.TotalTokens != once.Usage.TotalTokens {
 			t.Errorf("a retry: %+v, %v", again, err)
 		}
-		if got := strings.Join(kinds, " "); got != "start delta done" {
-			t.Errorf("its events: %s", got)
+		if got := strings.Join(kinds, " "); got != "start delta done" || !record.Turn().Replayed {
+			t.Errorf("its events: %s, in the log: %+v", got, record.Turn())
 		}
 	}
 	_, err = b.Ask(ctx, completion("once", "hello", "I am Bob."), nil)
@@ -311,7 +314,10 @@ func deliver(t *testing.T, s *invoke.Service, task queue.Task) {
 func TestAQuestionInTheBackgroundPassesTheHook(t *testing.T) {
 	t.Parallel()
 	store, waiting := newMemory(), &tasks{}
-	hooks := agent.Hooks{Question: func(_ context.Context, q *agent.Question) error {
+	hooks := agent.Hooks{Question: func(ctx context.Context, q *agent.Question) error {
+		if in := tool.From(ctx); in.Turn != 1 {
+			t.Errorf("the hook is told of %+v", in)
+		}
 		if q.Text == "refused" {
 			return agent.Refuse("No.")
 		}
@@ -323,9 +329,10 @@ func TestAQuestionInTheBackgroundPassesTheHook(t *testing.T) {
 		"in a session": {Query: "my secret"}, "in a session, with a key": {Query: "my secret", Options: invoke.Options{Key: "one"}},
 		"without a session": completion("", "my secret"), "without a session, with a key": completion("two", "my secret"),
 	} {
-		info, err := s.Begin(ctx, req)
-		if err != nil {
-			t.Fatal(name, err)
+		logged := &telemetry.Record{}
+		info, err := s.Begin(telemetry.WithRecord(ctx, logged), req)
+		if err != nil || !logged.Turn().Asked { // which keeps its permit from being refunded
+			t.Fatal(name, err, logged.Turn())
 		}
 		sessionID, turnID, _ := session.SplitRunID(info.RunID)
 		record, err := store.LoadRun(ctx, session.Key{Owner: session.OwnerOf("caller", ""), ID: sessionID}, turnID)

@@ -98,6 +98,57 @@ func TestTheSourcesOfALoop(t *testing.T) {
 	}
 }
 
+// A Loop can ask a person where an answer can come.
+func TestWhenALoopCanAsk(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		o    invoke.Options
+		want bool
+	}{"a turn": {invoke.Options{}, true}, "without a session": {invoke.Options{Sessionless: true}, false}, "nobody": {invoke.Options{NobodyToAsk: true}, false}} {
+		s := asked(t, newMemory(), geminitest.Start(t), agent.Agent{Loop: &loop.Loop{Answer: func(_ context.Context, turn loop.Turn) error {
+			if turn.CanAsk() != tt.want {
+				t.Errorf("%s: it can ask: %t", name, !tt.want)
+			}
+			return turn.Say("Well.")
+		}}})
+		if _, err := s.Ask(ofCaller(t, "ada"), invoke.Request{Query: "1?", Options: tt.o}, nil); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// What a Loop adds while calls are open stands behind their results, and only the calls that
+// asked have an answer.
+func TestAContentThatComesBeforeResults(t *testing.T) {
+	t.Parallel()
+	var past []loop.Past
+	var answers int
+	s := agenttest.Start(t, looped(func(_ context.Context, turn loop.Turn) error {
+		said := func(text string) error { return turn.Add(genai.NewContentFromText(text, genai.RoleModel), false) }
+		result := func(id string) *genai.FunctionResponse {
+			return &genai.FunctionResponse{ID: id, Name: "look", Response: map[string]any{"seen": id}}
+		}
+		if past = turn.Past(); len(past) > 0 {
+			return said("Yes.")
+		}
+		if resumed := turn.Resumed(); resumed != nil {
+			answers = len(resumed.Answers)
+			return errors.Join(said("Meanwhile."), turn.Add(&genai.Content{Role: genai.RoleUser, Parts: []*genai.Part{{FunctionResponse: result("a")}}}, false), said("Done."))
+		}
+		calls := &genai.Content{Role: genai.RoleModel, Parts: []*genai.Part{{FunctionCall: &genai.FunctionCall{ID: "a", Name: "look"}}, {FunctionCall: &genai.FunctionCall{ID: "b", Name: "look"}}}}
+		return errors.Join(turn.Add(calls, false), turn.Wait([]loop.Question{{ID: "a", Name: "look", Text: "Look?"}}, []*genai.FunctionResponse{result("b")}))
+	}))
+	waits := s.Ask("Look.")
+	if rest := s.Approve(waits, agenttest.Decision{}); rest.Text != "Meanwhile.\n\nDone." || answers != 1 {
+		t.Fatalf("%d answers, %+v", answers, rest)
+	}
+	s.Do(agenttest.Request{Query: "Did you?", SessionID: waits.SessionID})
+	var contents []*genai.Content
+	if len(past) != 1 || json.Unmarshal(past[0].Contents, &contents) != nil || len(contents) != 5 || len(contents[2].Parts) != 2 || contents[3].Parts[0].Text != "Meanwhile." || contents[4].Parts[0].Text != "Done." {
+		t.Errorf("the next turn reads %+v", past)
+	}
+}
+
 // A model that calls tools although it has none any more is heard for its text.
 func TestALoopsModelThatCallsToolsItHasNoneOf(t *testing.T) {
 	t.Parallel()

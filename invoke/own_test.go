@@ -192,6 +192,16 @@ func TestAgentDigest(t *testing.T) {
 	if len(first) != 16 || digestOf(same) != first {
 		t.Errorf("%q, and %q for the same", first, digestOf(same))
 	}
+	asks := func(instruction string) func(*agent.Agent) {
+		return func(a *agent.Agent) {
+			a.Tools = []tool.Tool{agent.AsTool(agent.Agent{Name: "helper", Description: "It helps.", Instruction: instruction, MaxTokens: 100})}
+		}
+	}
+	kind, brief := base, base
+	asks("Be kind.")(&kind)
+	if asks("Be brief.")(&brief); digestOf(kind) == digestOf(brief) {
+		t.Error("the instruction of an agent that is a tool does not count")
+	}
 	for name, edit := range map[string]func(*agent.Agent){
 		"the instruction": func(a *agent.Agent) { a.Instruction = "Be brief." },
 		"the temperature": func(a *agent.Agent) { a.Temperature = new(0.1) },

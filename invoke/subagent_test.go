@@ -70,6 +70,20 @@ func TestAnAgentAsATool(t *testing.T) {
 	}
 }
 
+// What an agent that is a tool has spent counts once, in whichever round, and what it warns of
+// is the turn's.
+func TestAnAgentAsAToolThatIsAskedTwice(t *testing.T) {
+	t.Parallel()
+	gemini := geminitest.Start(t)
+	helper := agent.Agent{Name: "helper", Description: "It helps.", MaxTokens: 100}
+	server, _ := serveAgent(t, newMemory(), gemini, agent.Agent{Name: "main", MaxTokens: 100, Tools: []tool.Tool{agent.AsTool(helper)}})
+	gemini.Enqueue(requestCall("helper"), geminitest.Text("One."), requestCall("helper"), geminitest.Finish("MAX_TOKENS", "Two"), geminitest.Text("Done."))
+	_, raw := ask(t, server, "/invoke", `{"query": "hello"}`)
+	if d := decodeAnswer(t, raw).Data; d.Response != "Done." || d.Usage.TotalTokens != 5*15 || !slices.Equal(d.Warnings, []string{"response_truncated"}) {
+		t.Errorf("%+v", d)
+	}
+}
+
 // chain returns agents that are tools of each other, depth of them below the first.
 func chain(depth int) agent.Agent {
 	a := agent.Agent{Name: fmt.Sprintf("agent_%d", depth), Description: "It asks on.", MaxTokens: 100}

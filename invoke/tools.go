@@ -191,7 +191,7 @@ func (s *Service) runTools(ctx context.Context, g *generation, calls []*genai.Fu
 // steps may have the same.
 func (g *generation) earlierCalls() map[string]bool {
 	var ids map[string]bool
-	for _, content := range g.contents[:max(len(g.contents)-1, 0)] { // the last one has the calls of this step
+	for _, content := range g.contents[:len(g.contents)-1] { // the last one has the calls of this step, or is the question
 		for _, part := range content.Parts {
 			if part.FunctionCall == nil || part.FunctionCall.ID == "" {
 				continue

@@ -89,6 +89,18 @@ func TestToolsets(t *testing.T) {
 	}
 }
 
+// A tool of a set may change the world as one of the agent's own.
+func TestAToolsetsToolThatChangesTheWorld(t *testing.T) {
+	t.Parallel()
+	b, gemini := &bank{}, geminitest.Start(t)
+	set := listFunc(func(context.Context) []tool.Tool { return b.agent(tool.Effect(b.reconcile)).Tools })
+	server, _ := serveAgent(t, newMemory(), gemini, agent.Agent{Name: "agent", Toolsets: []tool.Set{set}, MaxTokens: 100})
+	gemini.Enqueue(pays(5), geminitest.Text("Paid."))
+	if _, answer := ask(t, server, "/invoke", `{"query": "pay"}`); decodeAnswer(t, answer).Data.Response != "Paid." || b.sum() != 5 {
+		t.Errorf("paid %d: %s", b.sum(), answer)
+	}
+}
+
 // A set is asked in each turn, for the turn's caller, and what it returns then is what
 // the model may call in that turn.
 func TestAToolsetThatChanges(t *testing.T) {
