@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 
+	"google.golang.org/genai"
+
 	"example.com/gatehouse/internal/api"
 	"example.com/gatehouse/internal/model"
 	"example.com/gatehouse/session"
@@ -139,6 +141,33 @@ func TestWhatACallThatWasNotSentCosts(t *testing.T) {
 	g.usage = session.Usage{TotalTokens: 7, Source: session.Counted, EstimatedCostUSD: new(0.5)}
 	if g.count(model.Answer{}); g.usage.TotalTokens != 7 || g.usage.Source != session.Counted || g.usage.EstimatedCostUSD == nil {
 		t.Errorf("%+v", g.usage)
+	}
+}
+
+// What a Loop has kept of a turn is not that of a turn that was shortened.
+func TestWhatIsKeptOfAShortenedTurn(t *testing.T) {
+	t.Parallel()
+	record, err := session.Turn{ID: "id", Contents: json.RawMessage("[]"), Loop: json.RawMessage(`{"events":1}`)}.Record(1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	contents := []json.RawMessage{json.RawMessage("[]"), json.RawMessage("[]")}
+	past := pastOf(contents, []chosenTurn{{record, true}, {record, false}})
+	if len(past) != 2 || string(past[0].Kept) != `{"events":1}` || past[1].Kept != nil || past[1].ID != "id" {
+		t.Errorf("%+v", past)
+	}
+}
+
+// An end without an id belongs to the call that is open, and to none once that has ended.
+func TestEndsOfGeminisOwnTools(t *testing.T) {
+	t.Parallel()
+	g := newGeneration("model", &run{out: &output{}})
+	g.showPart(&genai.Part{ExecutableCode: &genai.ExecutableCode{Code: "1"}})
+	for range 2 {
+		g.showPart(&genai.Part{CodeExecutionResult: &genai.CodeExecutionResult{Outcome: genai.OutcomeOK, Output: "1"}})
+	}
+	if parts, _ := g.run.out.shown(); len(parts) != 2 || len(g.calls) != 1 {
+		t.Errorf("%+v, %+v", parts, g.calls)
 	}
 }
 

@@ -204,6 +204,27 @@ func TestACallLeavesWhatItMust(t *testing.T) {
 	}
 }
 
+// The record of a call keeps of files that are too large for it only what they are.
+func TestACallWithLargeFiles(t *testing.T) {
+	t.Parallel()
+	for size, kept := range map[int]bool{100 << 10: true, 200 << 10: false} {
+		s := asked(t, newMemory(), geminitest.Start(t), agent.Agent{Tools: []tool.Tool{
+			tool.New("draw", "Draws.", func(context.Context, struct{}) (tool.File, error) {
+				return tool.File{Name: "a.png", Type: "image/png", Data: make([]byte, size)}, nil
+			}),
+		}}, func(c *invoke.Config) { c.Files.MaxBytes = 1 << 20 })
+		for try := range 2 {
+			response, err := s.CallTool(ofCaller(t, "ada"), callOf(t, "draw", ""), invoke.Options{Key: "k"})
+			if err != nil || response.CallFailure() != nil || len(response.Files) != 1 || response.Files[0].Name != "a.png" {
+				t.Fatalf("%+v, %v", response, err)
+			}
+			if has := len(response.Files[0].Data) > 0; has != (kept || try == 0) {
+				t.Errorf("%d bytes, call %d: it has them: %t", size, try, has)
+			}
+		}
+	}
+}
+
 // A call that asks a person waits in its record, and goes on once, with the arguments that
 // were shown, for its owner, on any instance.
 func TestACallThatAsks(t *testing.T) {

@@ -16,6 +16,7 @@ import (
 	"example.com/gatehouse/agent"
 	"example.com/gatehouse/internal/api"
 	"example.com/gatehouse/internal/caller"
+	"example.com/gatehouse/internal/drain"
 	"example.com/gatehouse/internal/gcp/emulator"
 	"example.com/gatehouse/internal/gcp/firestore"
 	"example.com/gatehouse/internal/geminitest"
@@ -385,6 +386,25 @@ func TestABackgroundRunThatTheQueueDoesNotTake(t *testing.T) {
 				t.Errorf("tried again: %+v, %v; tasks: %+v", again, err, waiting.kept())
 			}
 		})
+	}
+}
+
+// A task takes a place of its run's owner only as long as it works.
+func TestATaskLeavesItsPlace(t *testing.T) {
+	t.Parallel()
+	waiting, ctx := &tasks{}, ofCaller(t, "caller")
+	s := asked(t, newMemory(), geminitest.Start(t), agent.Agent{}, func(c *invoke.Config) {
+		c.Queue, c.MaxBackground, c.RunTimeout, c.Places = waiting, 10, time.Minute, drain.NewPlaces(1)
+	})
+	for range 2 {
+		info, err := s.Begin(ctx, invoke.Request{Query: "hello"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		deliver(t, s, waiting.kept()[len(waiting.kept())-1])
+		if read, err := s.Read(ctx, info.RunID); err != nil || read.State != session.Done {
+			t.Errorf("%+v, %v", read, err)
+		}
 	}
 }
 

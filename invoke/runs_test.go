@@ -446,6 +446,49 @@ func TestTakeOver(t *testing.T) {
 	}
 }
 
+// A run that is taken over goes on although the one that took it over leaves.
+func TestLeavingARunThatIsTakenOver(t *testing.T) {
+	t.Parallel()
+	gemini := geminitest.Start(t)
+	a, b, advance := instances(t, gemini)
+	dead, gate := make(chan struct{}), make(chan struct{})
+	defer close(dead)
+	gemini.Enqueue(geminitest.Text("void ", "never").WithGate(1, dead), geminitest.Text("It ", "is one.").WithGate(1, gate))
+	run := runID(t, a.watch(t, http.MethodPost, "/invoke", streamed).until(t, "delta")[0])
+	a.journaled(t, run, "void ")
+	a.cut.Store(true)
+	advance(session.LeaseTime + 3*time.Second)
+	w := b.watch(t, http.MethodGet, "/runs/"+run+"/events", "")
+	for e := range w.events {
+		if strings.Contains(e.data, `"It "`) {
+			break
+		}
+	}
+	w.leave()
+	time.Sleep(50 * time.Millisecond) // for the instance to see that
+	close(gate)
+	await(t, b, run, func(body string) bool { return !strings.Contains(body, `"state":"working"`) })
+	if got, finish := stored(t, b, run); got != "It is one." || finish != "STOP" {
+		t.Errorf("stored: %q, %s", got, finish)
+	}
+}
+
+// A run that is stopped before it has shown anything leaves no turn, and ends as stopped.
+func TestAStopBeforeAnyText(t *testing.T) {
+	t.Parallel()
+	gemini := geminitest.Start(t)
+	a, b, _ := instances(t, gemini)
+	gemini.Enqueue(geminitest.Text("one ").SilentAfter(0))
+	own := a.watch(t, http.MethodPost, "/invoke", streamed)
+	run := runID(t, own.until(t, "start")[0])
+	await(t, b, run, isRecorded)
+	if w := b.watch(t, http.MethodPost, "/runs/"+run+"/stop", ""); w.status != http.StatusAccepted {
+		t.Fatalf("the stop: %d", w.status)
+	}
+	own.until(t, "error")
+	await(t, b, run, func(body string) bool { return strings.Contains(body, `"state":"stopped"`) })
+}
+
 // A stop whose holder has died stores what the record has.
 func TestStopOfADeadHolder(t *testing.T) {
 	t.Parallel()
