@@ -27,15 +27,19 @@ func waitingTurn(r *session.Run) session.Turn {
 	return turn
 }
 
-// wait stores a run that waits, with its turn.
-//
-// The two are one commit, as a run's end is. Its arguments hold the first integer that a
-// float64 cannot, which a person approves and a tool is then called with.
-func wait(t *testing.T, store session.Store, clock *Clock, key session.Key, life time.Duration) *session.Run {
-	t.Helper()
+// waitingRun returns a record that waits and is not stored. Its arguments hold the first integer
+// that a float64 cannot, which a person approves and a tool is then called with.
+func waitingRun(clock *Clock, key session.Key, life time.Duration) *session.Run {
 	r := newRun(key)
 	r.State, r.Holder, r.Checkpoint = session.Waiting, "", json.RawMessage(`{"step":1}`)
 	r.Pending = []session.Pending{{CallID: "c", Name: "pay", Args: map[string]any{"n": json.Number("9007199254740993")}, Question: "Pay?", ExpiresAt: clock.Now().Add(life).UTC()}}
+	return r
+}
+
+// wait stores a run that waits, with its turn. The two are one commit, as a run's end is.
+func wait(t *testing.T, store session.Store, clock *Clock, key session.Key, life time.Duration) *session.Run {
+	t.Helper()
+	r := waitingRun(clock, key, life)
 	base, err := begin(t, store, key)
 	if err != nil {
 		t.Fatal(err)
@@ -302,6 +306,13 @@ func runDeniedByCommit(t *testing.T, store session.Store, clock *Clock) {
 	}
 	if _, err := session.Commit(t.Context(), store, load(t, store, key), Turn("another"), session.Conditions{Deny: deny}); err != nil || loadRun(t, store, r).State != session.Stopped {
 		t.Errorf("after a failed look: %v, %d tries", err, tries)
+	}
+	// A turn that waits is stored, although its write got no answer and it was denied since.
+	key = newKey()
+	r = waitingRun(clock, key, time.Hour)
+	late := &lateStore{Store: store, change: func() { saveRun(t, store, denied(loadRun(t, store, r))) }}
+	if meta, err := session.Commit(t.Context(), late, session.New(key), waitingTurn(r), session.Conditions{Run: r}); err != nil || meta.Turns != 1 {
+		t.Errorf("denied before it was heard of: turn %d, %v", meta.Turns, err)
 	}
 }
 
