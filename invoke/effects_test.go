@@ -604,17 +604,18 @@ func TestAQuestionThatFails(t *testing.T) {
 	t.Cleanup(func() { close(blocked) })
 	for name, tt := range map[string]struct {
 		question func(payment) string
+		timeout  time.Duration
 		told     string
 		log      string
 	}{
-		"a panic":  {func(payment) string { panic("oh no") }, "the tool failed", "of the tool pay panicked"},
-		"a block":  {func(payment) string { <-blocked; return "" }, "the tool took too long", ""},
-		"too long": {func(payment) string { return strings.Repeat("ä", 1<<20) }, "", ""},
+		"a panic":  {func(payment) string { panic("oh no") }, time.Minute, "the tool failed", "of the tool pay panicked"},
+		"a block":  {func(payment) string { <-blocked; return "" }, 50 * time.Millisecond, "the tool took too long", ""},
+		"too long": {func(payment) string { return strings.Repeat("ä", 1<<20) }, time.Minute, "", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			b, gemini := &bank{}, geminitest.Start(t)
-			server, written := serveAgent(t, newMemory(), gemini, b.agent(tool.Effect(b.reconcile), tool.Confirm(tt.question), tool.Timeout(50*time.Millisecond)))
+			server, written := serveAgent(t, newMemory(), gemini, b.agent(tool.Effect(b.reconcile), tool.Confirm(tt.question), tool.Timeout(tt.timeout)))
 			gemini.Enqueue(pays(50), geminitest.Text("Well."))
 			status, answer := ask(t, server, "/invoke", `{"query": "pay"}`)
 			if status != http.StatusOK || len(b.begins()) != 0 {
