@@ -23,8 +23,7 @@ import (
 type Writer struct {
 	http.ResponseWriter
 	control *http.ResponseController
-	refused int    // the status of an error in plain text, which was not sent
-	words   []byte // of that error
+	refused int // the status of an error in plain text, which was not sent
 }
 
 // NewWriter returns a Writer to w.
@@ -44,7 +43,6 @@ func (w *Writer) WriteHeader(status int) {
 // Write implements [http.ResponseWriter].
 func (w *Writer) Write(b []byte) (int, error) {
 	if w.refused != 0 {
-		w.words = append(w.words, b...)
 		return len(b), nil
 	}
 	api.BoundWrite(w.control)
@@ -121,16 +119,10 @@ func mend(message []byte) []byte {
 	return slices.Concat(message[:begin], []byte(`"the parameters are not what the method takes"`), message[begin+int(d.InputOffset()):])
 }
 
-// unanswered are the calls of the older specs that the SDK refuses in plain text, and that
-// JSON-RPC has an answer to, by how the SDK's words begin.
-var unanswered = []struct {
-	words   string
-	code    int64
-	gate    api.Code
-	message string
-}{
-	{"JSON RPC not handled", jsonrpc.CodeMethodNotFound, api.NotFound, "there is no such method"},
-	{`invalid request: missing required "params"`, jsonrpc.CodeInvalidParams, api.ValidationFailed, "the method takes parameters"},
+// needParams are the methods of MCP's servers whose calls have parameters.
+var needParams = []string{
+	"completion/complete", "initialize", "logging/setLevel", "prompts/get", "resources/read", "resources/subscribe", "resources/unsubscribe",
+	"subscriptions/listen", "tools/call",
 }
 
 // Refusal answers a call that the SDK has refused in plain text, or returns the error for that
@@ -140,19 +132,7 @@ func (w *Writer) Refusal(r *http.Request, body []byte) error {
 	if w.refused == 0 {
 		return nil
 	}
-	message, malformed := jsonrpc.DecodeMessage(body)
-	for _, kind := range unanswered {
-		call, ok := message.(*jsonrpc.Request)
-		if !ok || !call.IsCall() || !bytes.HasPrefix(w.words, []byte(kind.words)) {
-			continue
-		}
-		data, _ := json.Marshal(map[string]any{"error": kind.gate, "request_id": api.RequestID(r.Context())}) // strings
-		answer, err := jsonrpc.EncodeMessage(&jsonrpc.Response{ID: call.ID, Error: &jsonrpc.Error{Code: kind.code, Message: kind.message, Data: data}})
-		if err != nil {
-			return err
-		}
-		return api.WriteJSON(w.ResponseWriter, http.StatusOK, json.RawMessage(answer))
-	}
+	sent, malformed := jsonrpc.DecodeMessage(body)
 	version, versions := r.Header.Get("Mcp-Protocol-Version"), sdk.SupportedProtocolVersions()
 	jsonOK, streamOK, _ := api.Negotiate(r)
 	switch {
@@ -169,7 +149,22 @@ func (w *Writer) Refusal(r *http.Request, body []byte) error {
 	case r.Header.Get("Last-Event-ID") != "":
 		return api.Malformed("Last-Event-ID", "must be left out: no stream can be resumed")
 	}
-	return api.Malformed("body", "must be a request with a method that this server has, an id and what it needs")
+	call, ok := sent.(*jsonrpc.Request)
+	if !ok || !call.IsCall() || w.refused != http.StatusBadRequest {
+		return api.Malformed("body", "must be a request with a method that this server has, an id and what it needs")
+	}
+	// What is left are calls that JSON-RPC has an answer to, as the SDK itself gives some of the
+	// newest spec's.
+	code, failed, message := int64(jsonrpc.CodeMethodNotFound), api.NotFound, "there is no such method"
+	if len(call.Params) == 0 && slices.Contains(needParams, call.Method) {
+		code, failed, message = jsonrpc.CodeInvalidParams, api.ValidationFailed, "the method takes parameters"
+	}
+	data, _ := json.Marshal(map[string]any{"error": failed, "request_id": api.RequestID(r.Context())}) // strings
+	answer, err := jsonrpc.EncodeMessage(&jsonrpc.Response{ID: call.ID, Error: &jsonrpc.Error{Code: code, Message: message, Data: data}})
+	if err != nil {
+		return err
+	}
+	return api.WriteJSON(w.ResponseWriter, http.StatusOK, json.RawMessage(answer))
 }
 
 // CheckArguments returns the result of a call of a tool whose arguments are no object, nil for
