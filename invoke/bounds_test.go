@@ -1,6 +1,7 @@
 package invoke
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -220,6 +221,21 @@ func TestATurnThatJustFits(t *testing.T) {
 		past, err := history(s, tt.room, func(c chosenTurn) { chosen = append(chosen, c) })
 		if err != nil || len(chosen) != 1 || chosen[0].whole != tt.whole || past.cut == tt.whole || past.bytes != size {
 			t.Errorf("%d bytes for %d: %+v, %v", tt.room, size, past, err)
+		}
+	}
+	// A file counts with its tokens, beside the text.
+	for room, sent := range map[int]bool{size + 500: true, size + 499: false} {
+		record, err := session.Turn{
+			ID: "id", Prompt: session.Prompt{Bytes: 1, Tokens: 1}, Files: []session.File{{URI: "gs://papers/a.png", Type: "image/png", Tokens: 500}},
+			Contents: bytes.Replace(contents, []byte(`"parts":[`), []byte(`"parts":[{"fileData":{"fileUri":"f","mimeType":"image/png"}},`), 1),
+		}.Record(1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		withFile, _ := record.Contents()
+		past, err := history(&session.Session{Meta: session.Meta{Turns: 1}, Recent: []session.Record{record}}, room+promptBytes(withFile)-size, nil)
+		if err != nil || len(past.turns) != 1 || (len(past.files) == 1) != sent || past.cut == sent {
+			t.Errorf("a file in %d bytes: %+v, %v", room, past, err)
 		}
 	}
 	if past, err := history(&session.Session{}, 63, nil); err != nil || past.cut || len(past.turns) != 0 {

@@ -732,6 +732,9 @@ func approvals(t *testing.T, open func(*testing.T) session.Store) {
 				if stream && (!strings.Contains(answer, "event: approval_answer\n") || strings.Contains(answer, "event: approval\n")) {
 					t.Errorf("the stream of the approval has more than what is new: %s", answer)
 				}
+				if n := strings.Count(answer, "event: tool_result\n"); stream && n != 1 {
+					t.Errorf("the stream of the approval has %d results, want that of the call: %s", n, answer)
+				}
 				for _, again := range []bool{true, false} {
 					if status, body := approve(t, first, run, call, again); status != http.StatusConflict {
 						t.Errorf("answered again: %d %s", status, body)
@@ -784,6 +787,36 @@ func oneOfFifty(t *testing.T, open func(*testing.T) session.Store) {
 	if counts[http.StatusOK] != 1 || counts[http.StatusConflict] != 49 || b.sum() != 50 || len(b.begins()) != 1 {
 		t.Errorf("answers %v, paid %d in %d calls", counts, b.sum(), len(b.begins()))
 	}
+}
+
+// A run that waits for two calls goes on when both are answered, and not before.
+func TestARunThatWaitsForTwoCalls(t *testing.T) {
+	t.Parallel()
+	everyStore(t, func(t *testing.T, open func(*testing.T) session.Store) {
+		b, gemini := &bank{}, geminitest.Start(t)
+		server, _ := serveAgent(t, open(t), gemini, b.agent(tool.Effect(b.reconcile), tool.Confirm(question)))
+		pay := func(amount int) geminitest.FunctionCall {
+			return geminitest.FunctionCall{Name: "pay", Args: map[string]any{"to": "Ann", "amount": amount}}
+		}
+		gemini.Enqueue(geminitest.Calls(pay(50), pay(70)), geminitest.Text("Paid one."))
+		_, body := ask(t, server, "/invoke", `{"query": "pay"}`)
+		waits := decodeAnswer(t, body).Data
+		if len(waits.Pending) != 2 {
+			t.Fatal(body)
+		}
+		status, body := approve(t, server, waits.RunID, waits.Pending[1].CallID, true)
+		left := decodeAnswer(t, body).Data
+		if status != http.StatusAccepted || left.State != "waiting" || len(left.Pending) != 1 || left.Pending[0].CallID != waits.Pending[0].CallID {
+			t.Errorf("after one answer: %d %s", status, body)
+		}
+		if len(b.begins()) != 0 || len(gemini.Requests()) != 1 {
+			t.Errorf("after one answer %d have begun, and the model was asked %d times", len(b.begins()), len(gemini.Requests()))
+		}
+		status, body = approve(t, server, waits.RunID, waits.Pending[0].CallID, false)
+		if status != http.StatusOK || decodeAnswer(t, body).Data.Response != "Paid one." || b.sum() != 70 {
+			t.Errorf("after both: %d, paid %d: %s", status, b.sum(), body)
+		}
+	})
 }
 
 // What no longer can be approved.

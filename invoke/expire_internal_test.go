@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"example.com/gatehouse/internal/queue"
+	"example.com/gatehouse/internal/telemetry"
 	"example.com/gatehouse/internal/webhook"
 	"example.com/gatehouse/session"
 )
@@ -55,6 +56,11 @@ func TestWhenAWaitIsLookedAt(t *testing.T) {
 		if err := s.report(t.Context(), &session.Run{Deliveries: hook, State: session.Working}); err != nil || len(*q) != 0 {
 			t.Errorf("a run that is worked on is reported: %+v, %v", *q, err)
 		}
+		// What is reported of a wait looks at it for the first time.
+		if err := s.report(t.Context(), c.run); err != nil || c.want != 0 && (len(*q) != 2 || (*q)[0].task.Kind != queue.Webhook || (*q)[1].task.Kind != queue.Expire || (*q)[1].task.Attempt != 0) {
+			t.Errorf("%s is reported as %+v, %v", name, *q, err)
+		}
+		*q = nil
 		if err := s.expireLater(t.Context(), c.run, 4); err != nil {
 			t.Fatal(err)
 		}
@@ -69,6 +75,53 @@ func TestWhenAWaitIsLookedAt(t *testing.T) {
 			if _, err := got.task.Encode(); err != nil || got.at != now.Add(c.want) || got.task.Kind != queue.Expire || got.task.Epoch != 3 || got.task.Attempt != 4 {
 				t.Errorf("%s: %+v, %v", name, got, err)
 			}
+		}
+	}
+}
+
+// Who finds that a run has ended, or has ended it beside its task, tells its webhook.
+func TestWhoIsToldOfAnEnd(t *testing.T) {
+	t.Parallel()
+	store := session.NewMemory(time.Hour, session.MemoryLimit, time.Now, telemetry.Discard())
+	for name, tt := range map[string]struct {
+		deliveries string
+		state      session.RunState
+		found      int // tasks, of who finds it
+		ended      int // of who has ended it
+	}{
+		"an end that may not be told": {`{"webhook":"https://hooks.example.com/runs","untold":true}`, session.Done, 1, 1},
+		"one that is told":            {`{"webhook":"https://hooks.example.com/runs"}`, session.Stopped, 0, 1},
+		"a run that is worked on":     {`{"webhook":"https://hooks.example.com/runs","untold":true}`, session.Working, 0, 0},
+		"a run without a webhook":     {`{}`, session.Done, 0, 0},
+	} {
+		record, err := store.SaveRun(t.Context(), &session.Run{
+			Key: session.Key{Owner: "o", ID: session.NewID()}, ID: session.NewID(), State: tt.state, Request: json.RawMessage("{}"), Deliveries: json.RawMessage(tt.deliveries),
+		})
+		if err != nil {
+			t.Fatal(name, err)
+		}
+		for who, c := range map[string]struct {
+			tells func(*Service)
+			want  int
+		}{
+			"finds it":     {func(s *Service) { s.found(t.Context(), record) }, tt.found},
+			"has ended it": {func(s *Service) { s.ended(t.Context(), record) }, tt.ended},
+		} {
+			q := &noted{}
+			c.tells(&Service{Config: Config{Queue: q, Webhooks: &webhook.Sender{}, Store: store, Now: time.Now, Log: telemetry.Discard()}})
+			if len(*q) != c.want {
+				t.Errorf("%s: who %s adds %+v, want %d tasks", name, who, *q, c.want)
+			}
+		}
+	}
+}
+
+// The audit has the host of a webhook, and nothing else of its address.
+func TestTheHostOfAWebhook(t *testing.T) {
+	t.Parallel()
+	for address, want := range map[string]string{"https://hooks.example.com/runs?token=secret": "hooks.example.com", "https://[": "", "": ""} {
+		if got := hostOf(address); got != want {
+			t.Errorf("the host of %q is %q", address, got)
 		}
 	}
 }

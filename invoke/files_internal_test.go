@@ -4,8 +4,11 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 
 	"example.com/gatehouse/internal/api"
 	"example.com/gatehouse/internal/drain"
@@ -86,5 +89,19 @@ func TestFilesOfEarlierTurnsWeigh(t *testing.T) {
 	}
 	if sent := string(earlier.turns[1]); !strings.Contains(sent, "gs://papers/a.png") || strings.Count(sent, "gs://") != 1 || strings.Count(sent, "[A file of the type ") != 2 {
 		t.Errorf("the model reads %s", sent)
+	}
+}
+
+// A body that is too large is refused as such, and takes no memory, where no files are.
+func TestALargeBodyWithoutFiles(t *testing.T) {
+	t.Parallel()
+	s := &Service{Config: Config{MaxBodyBytes: 100, Timeout: time.Minute}, room: drain.NewPlaces(0)}
+	for size, want := range map[int64]api.Code{100 + Overhead: "", 100 + Overhead + 1: api.RequestTooLarge} {
+		r := httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/", strings.NewReader(strings.Repeat("x", int(size))))
+		r.Header.Set("Content-Type", "application/json")
+		_, _, err := s.ReadBody(httptest.NewRecorder(), r)
+		if want == "" && err != nil || want != "" && (err == nil || api.AsError(err).Code != want) {
+			t.Errorf("%d bytes: %v", size, err)
+		}
 	}
 }

@@ -17,6 +17,7 @@ import (
 	"example.com/gatehouse/internal/api"
 	"example.com/gatehouse/internal/caller"
 	"example.com/gatehouse/internal/drain"
+	"example.com/gatehouse/internal/gcp/bucket/buckettest"
 	"example.com/gatehouse/internal/gcp/emulator"
 	"example.com/gatehouse/internal/gcp/firestore"
 	"example.com/gatehouse/internal/geminitest"
@@ -386,6 +387,95 @@ func TestABackgroundRunThatTheQueueDoesNotTake(t *testing.T) {
 				t.Errorf("tried again: %+v, %v; tasks: %+v", again, err, waiting.kept())
 			}
 		})
+	}
+}
+
+// A lossy store cannot write runs in the background.
+type lossy struct{ session.Store }
+
+var errLost = errors.New("the write is refused")
+
+func (l lossy) SaveRun(context.Context, *session.Run) (*session.Run, error) { return nil, errLost }
+
+func (l lossy) Apply(ctx context.Context, s *session.Session, c session.Change) (*session.Session, error) {
+	if c.Run != nil {
+		return nil, errLost
+	}
+	return l.Store.Apply(ctx, s, c)
+}
+
+// A run in the background that is not there leaves no files, and its key is free at once.
+func TestABackgroundRunThatIsNotStored(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		lost  bool // its record, else its task
+		after string
+	}{"its record": {true, "1"}, "its task": {false, "1"}, "its record, of a session": {true, ""}} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			store, storage, waiting := newMemory(), buckettest.Start(t), &tasks{}
+			config := withFiles(t, storage, true, func(c *invoke.Config) { c.Queue, c.MaxBackground = waiting, 10 })
+			working, _ := serveAgent(t, store, geminitest.Start(t), reader(), config)
+			broken := working
+			if tt.lost {
+				broken, _ = serveAgent(t, lossy{store}, geminitest.Start(t), reader(), config)
+			} else {
+				waiting.err = errors.New("the queue is off")
+			}
+			body, _ := withPicture(t)
+			left := 0
+			if tt.after == "" { // its files go with it
+				_, answer := ask(t, working, "/invoke", `{"query": "hello"}`)
+				body = strings.Replace(body, `"query"`, `"session_id":"`+decodeAnswer(t, answer).Data.SessionID+`","query"`, 1)
+				left = 1
+			}
+			if status, answer := ask(t, broken, "/invoke", body, "Prefer", "respond-async"); status < 500 {
+				t.Errorf("%d %s", status, answer)
+			}
+			if n := len(storage.Objects()); n != left {
+				t.Errorf("%d files are left, want %d", n, left)
+			}
+		})
+	}
+	waiting, store := &tasks{}, newMemory()
+	config := func(c *invoke.Config) { c.Queue, c.MaxBackground = waiting, 10 }
+	req := invoke.Request{Query: "hello", Options: invoke.Options{Key: "key"}}
+	_, err := asked(t, lossy{store}, geminitest.Start(t), agent.Agent{}, config).Begin(ofCaller(t, "caller"), req)
+	wantCode(t, err, api.SessionStoreUnavailable)
+	if info, err := asked(t, store, geminitest.Start(t), agent.Agent{}, config).Begin(ofCaller(t, "caller"), req); err != nil || info.State != session.Working {
+		t.Errorf("its retry: %+v, %v", info, err)
+	}
+}
+
+// The retry of a key whose run goes on in the background, or has ended there, says that it is
+// one.
+func TestARetryOfARunInTheBackground(t *testing.T) {
+	t.Parallel()
+	waiting := &tasks{}
+	var s *invoke.Service
+	server, _ := serveAgent(t, newMemory(), geminitest.Start(t), agent.Agent{Name: "agent", MaxTokens: 100}, func(c *invoke.Config) {
+		c.Queue, c.MaxBackground, c.RunTimeout = waiting, 10, time.Minute
+		s = invoke.New(*c)
+	})
+	for i, replayed := range []string{"", "true", "true"} {
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, server.URL+"/invoke", strings.NewReader(`{"query": "hello"}`))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for name, value := range map[string]string{"Content-Type": "application/json", "Prefer": "respond-async", "Idempotency-Key": "key"} {
+			r.Header.Set(name, value)
+		}
+		response, err := server.Client().Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		response.Body.Close()
+		if got := response.Header.Get("Idempotency-Replayed"); response.StatusCode != http.StatusAccepted || got != replayed {
+			t.Errorf("call %d: %d, replayed %q, want %q", i+1, response.StatusCode, got, replayed)
+		}
+		if i == 1 {
+			deliver(t, s, waiting.kept()[0])
+		}
 	}
 }
 

@@ -149,6 +149,23 @@ func TestAContentThatComesBeforeResults(t *testing.T) {
 	}
 }
 
+// A Loop's result that is an error is shown as one.
+func TestALoopsToolThatFails(t *testing.T) {
+	t.Parallel()
+	server, _ := serveAgent(t, newMemory(), geminitest.Start(t), agent.Agent{Name: "looped", MaxTokens: 100, Loop: &loop.Loop{Answer: func(_ context.Context, turn loop.Turn) error {
+		calls, results := &genai.Content{Role: genai.RoleModel}, &genai.Content{Role: genai.RoleUser}
+		for id, response := range []map[string]any{{"error": "the disk is full"}, {"seen": 1}} {
+			calls.Parts = append(calls.Parts, &genai.Part{FunctionCall: &genai.FunctionCall{ID: fmt.Sprint(id), Name: "look"}})
+			results.Parts = append(results.Parts, &genai.Part{FunctionResponse: &genai.FunctionResponse{ID: fmt.Sprint(id), Name: "look", Response: response}})
+		}
+		return errors.Join(turn.Add(calls, false), turn.Add(results, false), turn.Add(genai.NewContentFromText("Well.", genai.RoleModel), false))
+	}}})
+	_, body := ask(t, server, "/invoke", `{"query": "1?"}`)
+	if got := decodeAnswer(t, body).Data.ToolCalls; len(got) != 2 || got[0].OK || !got[1].OK {
+		t.Errorf("%+v: %s", got, body)
+	}
+}
+
 // A model that calls tools although it has none any more is heard for its text.
 func TestALoopsModelThatCallsToolsItHasNoneOf(t *testing.T) {
 	t.Parallel()

@@ -14,6 +14,7 @@ import (
 
 	"example.com/gatehouse/agent"
 	"example.com/gatehouse/internal/geminitest"
+	"example.com/gatehouse/invoke"
 	"example.com/gatehouse/tool"
 )
 
@@ -86,6 +87,24 @@ func TestToolsets(t *testing.T) {
 				t.Errorf("the log: %s", got)
 			}
 		})
+	}
+}
+
+// A turn has as many rounds of tools as MAX_TOOL_ROUNDS says, and then an answer without.
+func TestHowManyRoundsATurnHas(t *testing.T) {
+	t.Parallel()
+	b, gemini := &bank{}, geminitest.Start(t)
+	look := geminitest.Calls(geminitest.FunctionCall{Name: "look"})
+	gemini.Enqueue(look, look, geminitest.Text("Well."))
+	server, _ := serveAgent(t, newMemory(), gemini, b.agent(), func(c *invoke.Config) { c.MaxToolRounds = 2 })
+	_, body := ask(t, server, "/invoke", `{"query": "look"}`)
+	if d := decodeAnswer(t, body).Data; d.Response != "Well." || len(d.ToolCalls) != 2 {
+		t.Errorf("%s", body)
+	}
+	for i, request := range gemini.Requests() {
+		if has := request.Body["tools"] != nil; has != (i < 2) {
+			t.Errorf("call %d of the model has tools: %t", i+1, has)
+		}
 	}
 }
 

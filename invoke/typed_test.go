@@ -10,6 +10,8 @@ import (
 
 	"example.com/gatehouse/agent"
 	"example.com/gatehouse/internal/geminitest"
+	"example.com/gatehouse/internal/limit"
+	"example.com/gatehouse/internal/telemetry"
 	"example.com/gatehouse/invoke"
 	"example.com/gatehouse/tool"
 )
@@ -17,6 +19,22 @@ import (
 type price struct {
 	Amount int64  `json:"amount"`
 	Unit   string `json:"unit,omitempty"`
+}
+
+// What is asked once more counts with all that is sent for it.
+func TestATypedAnswerThatMayPassItsBudget(t *testing.T) {
+	t.Parallel()
+	for budget, want := range map[int64]int{1000: http.StatusTooManyRequests, 10_000: http.StatusOK} {
+		gemini := geminitest.Start(t)
+		gemini.Enqueue(geminitest.Text(strings.Repeat("Five. ", 2000)), geminitest.Text(`{"amount": 5}`))
+		server, _ := serveAgent(t, newMemory(), gemini, agent.Agent{Name: "agent", MaxTokens: 100, Output: agent.OutputOf[price]()}, func(c *invoke.Config) {
+			c.Limits = limit.Limits{PerMinute: 100, CallerPerMinute: 100, PerDay: budget, CallerPerDay: budget}
+			c.Limiter = limit.New(limit.Config{Counters: limit.NewMemory(time.Now), MaxInstances: 1, Now: time.Now, Log: telemetry.Discard()})
+		})
+		if status, answer := ask(t, server, "/invoke", `{"query": "hello"}`); status != want {
+			t.Errorf("with a budget of %d: %d %s", budget, status, answer)
+		}
+	}
 }
 
 // An answer of a type is asked for, checked, and asked for once more.
