@@ -112,12 +112,16 @@ func TestAnEffectAfterASlowWrite(t *testing.T) {
 func TestAResultThatCannotBeRead(t *testing.T) {
 	t.Parallel()
 	pay := tool.New("pay", "Pays.", func(context.Context, struct{}) (string, error) { return "", nil }, tool.Effect[struct{}, string](nil))
-	for result, readable := range map[string]bool{`{"response":{"paid":50}}`: true, `7`: false, `{`: false} {
+	for result, readable := range map[string]bool{`{"response":{"paid":50}}`: true, `{"part":{}}`: true, `7`: false, `{`: false} {
 		g := newGeneration("model", &run{})
 		g.run.journal = &journal{mu: make(lock, 1), record: session.Run{Effects: map[string]session.Effect{g.effectID(0): {Name: "pay", Done: true, Result: json.RawMessage(result)}}}}
 		p := &plan{id: "call"}
 		if err := (&Service{}).planOne(t.Context(), g, p, pay, &genai.FunctionCall{Name: "pay"}, 0); (err == nil) != readable || (p.end != nil) != readable {
 			t.Errorf("%s: %+v, %v", result, p, err)
+		}
+		looped := &loopTurn{g: g, steps: []*loopStep{{ids: []loopID{{Own: "call"}}}}}
+		if end, err := looped.Began("call", "pay"); (err == nil) != readable || readable && (end.Result == nil || len(end.Result) != strings.Count(result, "paid")) {
+			t.Errorf("%s: a Loop reads %+v, %v", result, end, err)
 		}
 	}
 }
