@@ -539,6 +539,43 @@ func TestATurnWithAnEffectThatAnotherTurnOvertakes(t *testing.T) {
 	}
 }
 
+// A run that goes on after its answer, and that a message overtakes, is found where it has ended.
+func TestAnApprovedRunThatAnotherTurnOvertakes(t *testing.T) {
+	t.Parallel()
+	b, gemini, ctx := &bank{}, geminitest.Start(t), ofCaller(t, "caller")
+	s := asked(t, newMemory(), gemini, b.agent(tool.Effect(b.reconcile), tool.Confirm(question)))
+	gate := make(chan struct{})
+	gemini.Enqueue(pays(50), geminitest.Text("Pa", "id.").WithGate(1, gate), geminitest.Text("Between."))
+	waits, err := s.Ask(ctx, invoke.Request{Query: "pay"}, nil)
+	if err != nil || len(waits.Pending) != 1 {
+		t.Fatal(waits, err)
+	}
+	var paid *invoke.Response
+	var failed error
+	var approving sync.WaitGroup
+	approving.Go(func() {
+		paid, failed = s.Approve(ctx, waits.RunID, invoke.Approval{CallID: waits.Pending[0].CallID, Approve: true}, nil)
+	})
+	if _, err := gemini.Await(t.Context(), 2); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Ask(ctx, invoke.Request{Query: "between", SessionID: waits.SessionID}, nil); err != nil {
+		t.Fatal(err)
+	}
+	close(gate)
+	approving.Wait()
+	if failed != nil || paid.Response != "Paid." || paid.Turn != 3 || b.sum() != 50 {
+		t.Fatalf("%+v, %v; paid %d", paid, failed, b.sum())
+	}
+	info, err := s.Read(ctx, waits.RunID)
+	if err != nil || info.State != session.Done || info.Turn != 3 || info.Stored == nil {
+		t.Fatalf("%+v, %v", info, err)
+	}
+	if _, text := info.Stored.Texts(); text != "Paid." {
+		t.Errorf("its answer is %q", text)
+	}
+}
+
 // A counting store counts writes.
 type counting struct {
 	session.Store

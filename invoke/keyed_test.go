@@ -498,6 +498,26 @@ func TestATaskLeavesItsPlace(t *testing.T) {
 	}
 }
 
+// A run in the background whose turn could not be stored is not over: the queue looks again.
+func TestATaskWhoseTurnIsNotStored(t *testing.T) {
+	t.Parallel()
+	waiting, ctx := &tasks{}, ofCaller(t, "caller")
+	store := &forgetful{Store: newMemory()}
+	store.turns.Store(true)
+	s := asked(t, store, geminitest.Start(t), agent.Agent{}, func(c *invoke.Config) { c.Queue, c.MaxBackground, c.RunTimeout = waiting, 10, time.Minute })
+	info, err := s.Begin(ctx, invoke.Request{Query: "hello"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	deliver(t, s, waiting.kept()[0])
+	if all := waiting.kept(); len(all) != 2 || all[1].Run != info.RunID || all[1].Attempt != 1 {
+		t.Errorf("tasks: %+v", all)
+	}
+	if now, err := s.Read(ctx, info.RunID); err != nil || now.State != session.Working {
+		t.Errorf("the run: %+v, %v", now, err)
+	}
+}
+
 // A forgottenReply is a store that makes the first write of a run, whose client hears only that
 // its second try came too late.
 type forgottenReply struct {

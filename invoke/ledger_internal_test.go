@@ -149,3 +149,40 @@ func TestWhatATurnThatEndedEarlyHasSaid(t *testing.T) {
 		}
 	}
 }
+
+// What was shown of a turn that was stopped is stored, and of one whose client has left, unless
+// somebody may ask for the whole of it.
+func TestWhatIsLeftOfATurnThatIsCutShort(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		err, cause error
+		run        *run
+		want       session.RunState
+	}{
+		"stopped":                      {context.Canceled, errStopped, &run{watched: true}, session.Stopped},
+		"stopped as it begins to wait": {errWaits, errStopped, &run{watched: true}, session.Stopped},
+		"stopped, without a session":   {context.Canceled, errStopped, &run{watched: true, req: Request{Options: Options{Sessionless: true}}}, session.Stopped},
+		"its client has left":          {context.Canceled, context.Canceled, &run{watched: true}, session.Stopped},
+		"that, with a key":             {context.Canceled, context.Canceled, &run{watched: true, req: Request{Options: Options{Key: "key"}}}, ""},
+		"that, without a session":      {context.Canceled, context.Canceled, &run{watched: true, req: Request{Options: Options{Sessionless: true}}}, ""},
+		"that, before the answer":      {context.Canceled, context.Canceled, &run{}, ""},
+		"its time is over":             {context.DeadlineExceeded, context.DeadlineExceeded, &run{watched: true}, ""},
+	} {
+		ctx, cancel := context.WithCancelCause(t.Context())
+		cancel(tt.cause)
+		tt.run.out, tt.run.journal = &output{}, &journal{mu: make(lock, 1), run: tt.run}
+		g := newGeneration("model", tt.run)
+		g.files, g.rounds = &turnFiles{}, &g.turns
+		if err := g.add(genai.NewContentFromText("hello", genai.RoleUser)); err != nil {
+			t.Fatal(err)
+		}
+		g.appendText("Half")
+		end, err := (&Service{}).conclude(ctx, tt.run, g, tt.err)
+		if end.state != tt.want || (end.stopped != nil) != (tt.want != "") || (err == nil) != (tt.want != "") {
+			t.Errorf("%s: %+v, %v", name, end, err)
+		}
+		if last := g.contents[len(g.contents)-1].Parts[0].Text; (last == "Half") != (tt.want != "") {
+			t.Errorf("%s: the turn ends with %q", name, last)
+		}
+	}
+}
