@@ -518,6 +518,85 @@ func TestATaskWhoseTurnIsNotStored(t *testing.T) {
 	}
 }
 
+// A task that finds a run whose holder has died takes it over: what the holder has shown is void.
+func TestATaskThatTakesOver(t *testing.T) {
+	t.Parallel()
+	var offset atomic.Int64
+	waiting, ctx, store, gemini := &tasks{}, ofCaller(t, "caller"), memory(&offset), geminitest.Start(t)
+	s := asked(t, store, gemini, agent.Agent{}, func(c *invoke.Config) { c.Queue, c.MaxBackground, c.RunTimeout = waiting, 10, time.Minute })
+	info, err := s.Begin(ctx, invoke.Request{Query: "hello"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	id, turn, _ := session.SplitRunID(info.RunID)
+	key := session.Key{Owner: session.OwnerOf("caller", ""), ID: id}
+	record, err := store.LoadRun(ctx, key, turn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	held := *record
+	held.Holder, held.Parts = "dead", []session.Part{{Kind: session.KindText, Text: "void "}}
+	if _, err := store.SaveRun(ctx, &held); err != nil {
+		t.Fatal(err)
+	}
+	offset.Store(int64(session.LeaseTime + time.Second))
+	gemini.Enqueue(geminitest.Text("One."))
+	deliver(t, s, waiting.kept()[0])
+	ended, err := store.LoadRun(ctx, key, turn)
+	if err != nil || ended.State != session.Done || ended.Epoch != record.Epoch+1 {
+		t.Errorf("%+v, %v", ended, err)
+	}
+	read, err := s.Read(ctx, info.RunID)
+	if err != nil || read.Stored == nil || !slices.Equal(read.Stored.Resets, []session.Reset{{Step: 1}}) {
+		t.Fatalf("%+v, %v", read, err)
+	}
+	if _, text := read.Stored.Texts(); text != "One." {
+		t.Errorf("its answer is %q", text)
+	}
+}
+
+// A run whose client has left shows it nothing more, although it comes to its end.
+func TestAClientThatHasLeft(t *testing.T) {
+	t.Parallel()
+	s, ctx := asked(t, newMemory(), geminitest.Start(t), agent.Agent{}), ofCaller(t, "caller")
+	req, shown := invoke.Request{Query: "hello", Options: invoke.Options{Key: "key"}}, 0
+	first, err := s.Ask(ctx, req, func(invoke.Event) error {
+		shown++
+		return errors.New("the client has left")
+	})
+	if shown != 1 {
+		t.Errorf("shown %d times: %+v, %v", shown, first, err)
+	}
+	if again, err := s.Ask(ctx, req, nil); err != nil || !again.Replayed() {
+		t.Errorf("its retry: %+v, %v", again, err)
+	}
+}
+
+// A keeping store does not let a run end as failed.
+type keeping struct{ session.Store }
+
+func (k keeping) SaveRun(ctx context.Context, r *session.Run) (*session.Run, error) {
+	if r.State == session.Failed {
+		return nil, session.ErrUnavailable
+	}
+	return k.Store.SaveRun(ctx, r)
+}
+
+// A key that cannot be given back is in the log.
+func TestAKeyThatIsNotReleased(t *testing.T) {
+	t.Parallel()
+	var s *invoke.Service
+	_, log := serveAgent(t, keeping{newMemory()}, geminitest.Start(t), agent.Agent{Name: "agent", MaxTokens: 100}, func(c *invoke.Config) {
+		c.Queue, c.MaxBackground = &tasks{err: errors.New("the queue is off")}, 10
+		s = invoke.New(*c)
+	})
+	_, err := s.Begin(ofCaller(t, "caller"), completion("key", "hello"))
+	wantCode(t, err, api.Overloaded)
+	if !strings.Contains(log.String(), "Idempotency key could not be released; it expires by itself.") {
+		t.Errorf("the log: %s", log)
+	}
+}
+
 // A forgottenReply is a store that makes the first write of a run, whose client hears only that
 // its second try came too late.
 type forgottenReply struct {
