@@ -3,9 +3,12 @@ package invoke
 import (
 	"context"
 	"encoding/json"
+	"net/http"
+	"net/http/httptest"
 	"testing"
 	"time"
 
+	"example.com/gatehouse/internal/caller"
 	"example.com/gatehouse/internal/queue"
 	"example.com/gatehouse/internal/telemetry"
 	"example.com/gatehouse/internal/webhook"
@@ -123,5 +126,18 @@ func TestTheHostOfAWebhook(t *testing.T) {
 		if got := hostOf(address); got != want {
 			t.Errorf("the host of %q is %q", address, got)
 		}
+	}
+}
+
+// The log has the session whose newest run is asked for, also if none goes on.
+func TestTheSessionOfANewestRun(t *testing.T) {
+	t.Parallel()
+	key, logged := session.Key{Owner: "o", ID: session.NewID()}, &telemetry.Record{}
+	ctx := caller.NewContext(telemetry.WithRecord(t.Context(), logged), caller.Caller{Owner: key.Owner})
+	r := httptest.NewRequestWithContext(ctx, http.MethodGet, "/", nil)
+	r.SetPathValue("id", key.ID)
+	s := &Service{Config: Config{Store: session.NewMemory(time.Hour, session.MemoryLimit, time.Now, telemetry.Discard())}}
+	if _, found, err := s.newestRun(r); found || err != nil || logged.Turn().Session != key.Hash() {
+		t.Errorf("found: %t, %v; the log has %+v", found, err, logged.Turn())
 	}
 }
