@@ -160,6 +160,13 @@ func (g *generation) restore(record *session.Run) error {
 	if err != nil {
 		return err
 	}
+	for _, e := range record.Effects { // before a step needs its result, and cannot go on or fail
+		if e.Done {
+			if _, err := decodeEnd(e.Result); err != nil {
+				return err
+			}
+		}
+	}
 	if c == nil {
 		g.resetText(record.Parts)
 		return nil

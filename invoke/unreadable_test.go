@@ -50,6 +50,7 @@ func checkpointThatCannotBeRead(t *testing.T, open func(*testing.T) session.Stor
 		"contents that are null": `{"contents":[null]}`,
 		"parts that are null":    `{"contents":[{"role":"model","parts":[null]}],"step":1}`,
 		"ends of no form":        `{"contents":[{"role":"user","parts":[{"text":"pay"}]}],"step":1,"ends":{"0":7}}`,
+		"a result in its ledger": "",
 	} {
 		for _, test := range []struct {
 			of            string
@@ -68,8 +69,13 @@ func checkpointThatCannotBeRead(t *testing.T, open func(*testing.T) session.Stor
 					edited.ID, edited.Revision, edited.KeyHash = session.NewID(), nil, ""
 					edited.State, edited.Holder, edited.Pending = session.Working, "dead", nil
 				}
-				if test.effect {
+				effect := test.effect
+				if effect {
 					edited.Effects = map[string]session.Effect{"e": {Name: "pay", Step: 1}}
+				}
+				if edit == "" {
+					effect = true
+					edited.Checkpoint, edited.Effects = record.Checkpoint, map[string]session.Effect{"e": {Name: "pay", Step: 1, Done: true, Result: json.RawMessage("7")}}
 				}
 				if _, err := store.SaveRun(t.Context(), &edited); err != nil {
 					t.Fatal(err)
@@ -82,7 +88,7 @@ func checkpointThatCannotBeRead(t *testing.T, open func(*testing.T) session.Stor
 				} else {
 					body = get(t, server, "/runs/"+run+"/events")
 				}
-				if !strings.Contains(body, sentence) || strings.Contains(body, "Check what") != test.effect {
+				if !strings.Contains(body, sentence) || strings.Contains(body, "Check what") != effect {
 					t.Errorf("the first look: %s", body)
 				}
 				for range 3 {
