@@ -3,12 +3,14 @@ package invoke
 import (
 	"net/http"
 	"net/http/httptest"
+	"reflect"
 	"strings"
 	"testing"
 
 	"github.com/go-json-experiment/json/jsontext"
 
 	"example.com/gatehouse/internal/api"
+	"example.com/gatehouse/session"
 )
 
 // What a page has put under a tool's input may be of any length. Only what an answer can be
@@ -64,6 +66,41 @@ func TestAFileForAnAgentWithoutFiles(t *testing.T) {
 		}
 		if held == 0 {
 			t.Errorf("%s: no memory was claimed", name)
+		}
+	}
+}
+
+// Ids are the page's own: what can be none of a message or of a run is passed over, and the rest
+// is read.
+func TestTheIDsOfAPage(t *testing.T) {
+	t.Parallel()
+	run := session.RunID(session.NewID(), session.NewID())
+	const id = `"messageId":"m-1",`
+	for name, tt := range map[string]struct {
+		id, metadata string
+		want         Page
+	}{
+		"ids":                          {id, `{"model":{"name":"m"},"run_id":"` + run + `"}`, Page{MessageID: "m-1", Runs: []string{run}}},
+		"none":                         {"", "{}", Page{}},
+		"an id that is no text":        {`"messageId":{"id":["m"]},`, "{}", Page{}},
+		"an id that cannot be printed": {`"messageId":"m\n",`, "{}", Page{}},
+		"an id that is too long":       {`"messageId":"` + strings.Repeat("m", maxMessageID+1) + `",`, "{}", Page{}},
+		"metadata that is a text":      {id, `"text"`, Page{MessageID: "m-1"}},
+		"metadata that is null":        {id, `null`, Page{MessageID: "m-1"}},
+		"metadata that is a list":      {id, `[{"run_id":"` + run + `"}]`, Page{MessageID: "m-1"}},
+		"a run that is a number":       {id, `{"run_id":5}`, Page{MessageID: "m-1"}},
+		"a run that is an object":      {id, `{"run_id":{"id":"m"}}`, Page{MessageID: "m-1"}},
+		"a run by another name":        {id, `{"run":"` + run + `"}`, Page{MessageID: "m-1"}},
+		"a run that is null":           {id, `{"run_id":null}`, Page{MessageID: "m-1"}},
+		"a run that is none":           {id, `{"run_id":"m"}`, Page{MessageID: "m-1"}},
+	} {
+		s := New(Config{MaxBodyBytes: 1 << 20, Timeout: api.BodyTimeout})
+		r := httptest.NewRequest(http.MethodPost, "/chat", strings.NewReader(`{"id":"0123456789abcdef",`+tt.id+`"messages":[
+			{"role":"assistant","metadata":`+tt.metadata+`,"parts":[]},{"role":"user","parts":[{"type":"text","text":"and?"}]}]}`))
+		r.Header.Set("Content-Type", "application/json")
+		req, _, err := s.decodeChat(httptest.NewRecorder(), r, func() error { return nil })
+		if err != nil || req.Query != "and?" || !reflect.DeepEqual(req.Options.Page, &tt.want) {
+			t.Errorf("%s: %+v, %v", name, req.Options.Page, err)
 		}
 	}
 }

@@ -2,6 +2,7 @@ package invoke
 
 import (
 	"encoding/json"
+	"errors"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -63,6 +64,24 @@ func liveHeap() uint64 {
 	runtime.GC()
 	runtime.ReadMemStats(&stats)
 	return stats.HeapAlloc
+}
+
+// Files that are small one by one take memory together, and a message for which there is none
+// is not read on.
+func TestTheMemoryOfAMessagesFiles(t *testing.T) {
+	t.Parallel()
+	file := `{"type":"file","mediaType":"image/png","url":"data:image/png;base64,` + strings.Repeat("AAAA", 233<<10) + `"}`
+	for code, full := range map[api.Code]error{api.ValidationFailed: nil, api.Overloaded: api.Fail(api.Overloaded, nil)} { // they are no pictures
+		s := New(Config{MaxBodyBytes: 1 << 20, Timeout: api.BodyTimeout, Files: Files{Types: []string{"image/png"}, MaxBytes: 7 << 20}})
+		r := httptest.NewRequest(http.MethodPost, "/chat", strings.NewReader(`{"id":"0123456789abcdef","messages":[{"role":"user","parts":[`+
+			file+","+file+`,{"type":"text","text":"What are they?"}]}]}`))
+		r.Header.Set("Content-Type", "application/json")
+		held := 0
+		_, _, err := s.decodeChat(httptest.NewRecorder(), r, func() error { held++; return full })
+		if failed, ok := errors.AsType[*api.Error](err); !ok || failed.Code != code || held != 1 {
+			t.Errorf("%v, want %s; %d MiB are held", err, code, held)
+		}
+	}
 }
 
 func TestALongConversationIsNotHeld(t *testing.T) {

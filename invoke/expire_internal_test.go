@@ -3,6 +3,7 @@ package invoke
 import (
 	"context"
 	"encoding/json"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"testing"
@@ -139,5 +140,29 @@ func TestTheSessionOfANewestRun(t *testing.T) {
 	s := &Service{Config: Config{Store: session.NewMemory(time.Hour, session.MemoryLimit, time.Now, telemetry.Discard())}}
 	if _, found, err := s.newestRun(r); found || err != nil || logged.Turn().Session != key.Hash() {
 		t.Errorf("found: %t, %v; the log has %+v", found, err, logged.Turn())
+	}
+}
+
+// Who stops a run that waits has its webhook told of it at once.
+func TestAStopOfAWaitIsReported(t *testing.T) {
+	t.Parallel()
+	store, q := session.NewMemory(time.Hour, 1<<20, time.Now, slog.New(slog.DiscardHandler)), &noted{}
+	s := &Service{Config: Config{Store: store, Queue: q, Webhooks: &webhook.Sender{}, Now: time.Now}}
+	key := runKey{session.Key{Owner: "owner", ID: "0123456789abcdef"}, session.NewID()}
+	_, err := store.SaveRun(t.Context(), &session.Run{
+		Key: key.session, ID: key.id, Turn: 1, State: session.Waiting, Request: json.RawMessage("{}"), Deliveries: json.RawMessage(`{"webhook":"https://hooks.example.com/runs"}`),
+		Pending: []session.Pending{{CallID: "call", ExpiresAt: time.Now().Add(time.Hour)}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if stopped, err := s.stopRecord(t.Context(), t.Context(), key); !stopped || err != nil {
+		t.Fatal(stopped, err)
+	}
+	if len(*q) != 1 || (*q)[0].task.Kind != queue.Webhook || (*q)[0].task.Event != "run.stopped" {
+		t.Errorf("the queue has %+v", *q)
+	}
+	if record, err := store.LoadRun(t.Context(), key.session, key.id); err != nil || record.State != session.Stopped || deliveriesIn(record).Untold {
+		t.Errorf("the record: %+v, %v", record, err)
 	}
 }

@@ -252,7 +252,7 @@ func TestAHookKeepsGeminisOwnTools(t *testing.T) {
 }
 
 // What a hook leaves of a model call that nobody can send or store is the agent's fault, not
-// the model's, and the log has what it is.
+// the model's, and the log has what it is. No other hook makes an answer of it.
 func TestAHookModelLeavesWhatCannotBe(t *testing.T) {
 	t.Parallel()
 	answer := func(parts ...*genai.Part) func(*agent.ModelCall, func() error) error {
@@ -288,10 +288,13 @@ func TestAHookModelLeavesWhatCannotBe(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			gemini := geminitest.Start(t)
-			server, written := serveAgent(t, newMemory(), gemini, hooked(agent.Hooks{Model: func(_ context.Context, c *agent.ModelCall, next func() error) error { return tt.hook(c, next) }}))
+			server, written := serveAgent(t, newMemory(), gemini, hooked(agent.Hooks{
+				Model:  func(_ context.Context, c *agent.ModelCall, next func() error) error { return tt.hook(c, next) },
+				Answer: func(context.Context, *agent.Answer) error { return nil },
+			}))
 			status, text := ask(t, server, "/invoke", `{"query":"hello"}`)
 			if status != http.StatusInternalServerError || !strings.Contains(text, `"error":"internal"`) {
-				t.Errorf("%d %s", status, text)
+				t.Fatalf("%d %s", status, text)
 			}
 			if _, err := written.Await(t.Context(), regexp.MustCompile(regexp.QuoteMeta(tt.log))); err != nil {
 				t.Error(err)

@@ -34,6 +34,9 @@ func TestRegenerationsAndQuestionsThatAreAskedAgain(t *testing.T) {
 		"the same again, a turn in the middle removed": {
 			[]string{"a", "1", "b", "2", "c", "3"}, []string{"a", "1", "c", "3", "c"}, "a=1 b=2 c=3 c=new",
 		},
+		"the same again, the oldest left out, all answers the same": {
+			[]string{"hi", "pong", "ping", "pong"}, []string{"ping", "pong", "ping"}, "hi=pong ping=pong ping=new",
+		},
 		"another question, the oldest left out": {[]string{"hi", "hello", "ping", "one"}, []string{"ping", "one", "pong"}, none},
 		"the last question edited":              {[]string{"hi", "hello", "ping", "one"}, []string{"hi", "hello", "pong"}, none},
 		"more than the session has":             {[]string{"ping", "one"}, []string{"ping", "one", "hi", "hello", "ping"}, none},

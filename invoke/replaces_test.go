@@ -87,6 +87,37 @@ func TestReplacesWhileAnAnswerGoesOn(t *testing.T) {
 	}
 }
 
+// A page that asks while its last answer still goes on, as after stop() of the SDK, no longer
+// waits for that: it ends, and the new turn follows what was said of it.
+func TestAPageAsksWhileItsAnswerGoesOn(t *testing.T) {
+	t.Parallel()
+	gemini := geminitest.Start(t)
+	a, _, _ := instances(t, gemini)
+	id := session.NewID()
+	gemini.Enqueue(geminitest.Text("It began", "never said").SilentAfter(1))
+	own := a.watch(t, http.MethodPost, "/chat", fmt.Sprintf(`{"id": %q, "messages": [{"role": "user", "parts": [{"type": "text", "text": "one"}]}]}`, id))
+	var run string
+	for e := range own.events {
+		if _, after, ok := strings.Cut(e.data, `"run_id":"`); ok {
+			run, _, _ = strings.Cut(after, `"`)
+		}
+		if strings.Contains(e.data, "It began") {
+			break
+		}
+	}
+	gemini.Enqueue(geminitest.Text("Again."))
+	status, body := ask(t, a.Server, "/chat", fmt.Sprintf(`{"id": %q, "messages": [{"role": "user", "parts": [{"type": "text", "text": "one"}]},
+		{"role": "assistant", "metadata": {"run_id": %q}, "parts": [{"type": "text", "text": "It began"}]},
+		{"role": "user", "parts": [{"type": "text", "text": "two"}]}]}`, id, run))
+	if status != http.StatusOK || !strings.Contains(body, `"turn":2`) {
+		t.Errorf("status %d: %s", status, body)
+	}
+	if got := questions(t, a.Server, id); !slices.Equal(got, []string{"one", "two"}) {
+		t.Fatalf("the session has %q", got)
+	}
+	own.until(t, "")
+}
+
 // What was done stays done: a turn with an effect is kept, and those before it.
 func TestReplacesKeepsEffects(t *testing.T) {
 	t.Parallel()

@@ -2,6 +2,8 @@ package invoke_test
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/base64"
 	"fmt"
 	"net/http"
 	"strings"
@@ -9,6 +11,7 @@ import (
 
 	"example.com/gatehouse/agent"
 	"example.com/gatehouse/internal/auth"
+	"example.com/gatehouse/internal/gcp/bucket/buckettest"
 	"example.com/gatehouse/internal/geminitest"
 	"example.com/gatehouse/session"
 	"example.com/gatehouse/session/sessiontest"
@@ -93,7 +96,9 @@ func TestTurnsThatAreGone(t *testing.T) {
 	store, id := withTurns(t, 45)
 	server, _ := serveAgent(t, &partialStore{Store: store, gone: 30}, geminitest.Start(t), agent.Agent{})
 	var read []string
-	for path, pages := "/sessions/"+id, 0; ; pages++ {
+	pages := 0
+	for path := "/sessions/" + id; ; {
+		pages++
 		data := readData(t, server, path)
 		for _, turn := range data["turns"].([]any) {
 			read = append(read, turn.(members)["query"].(string))
@@ -104,11 +109,22 @@ func TestTurnsThatAreGone(t *testing.T) {
 		}
 		path = "/sessions/" + id + "?cursor=" + next
 	}
-	if len(read) != 15 || read[0] != "question 31" || read[14] != "question 45" {
-		t.Errorf("the pages have %q", read)
+	if pages != 3 || len(read) != 15 || read[0] != "question 31" || read[14] != "question 45" {
+		t.Errorf("%d pages have %q", pages, read)
 	}
 	if exported := get(t, server, "/export"); strings.Count(exported, `"kind":"turn"`) != 15 || !strings.Contains(exported, `"kind":"end"`) {
 		t.Errorf("the export: %s", exported)
+	}
+}
+
+// Whose file it is, is in the session: while that cannot be read, nor can the file.
+func TestAFileOfASessionThatCannotBeRead(t *testing.T) {
+	t.Parallel()
+	store, id := withTurns(t, 1)
+	server, _ := serveAgent(t, &partialStore{Store: store, away: "Load"}, geminitest.Start(t), reader(), withFiles(t, buckettest.Start(t), true))
+	path := "/sessions/" + id + "/files/" + base64.RawURLEncoding.EncodeToString(make([]byte, sha256.Size))
+	if response, text := fetch(t, server, http.MethodGet, path); response.StatusCode != http.StatusServiceUnavailable || !strings.Contains(text, `"error":"session_store_unavailable"`) {
+		t.Errorf("%d %s", response.StatusCode, text)
 	}
 }
 

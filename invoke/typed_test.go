@@ -63,6 +63,7 @@ func TestTypedAnswers(t *testing.T) {
 		{"that never fits, of a model that refuses both", "gemini-2.5-flash", true, []geminitest.Reply{geminitest.Text("Five."), geminitest.Text(wrong), geminitest.Text("Five!")}, []bool{false, true, true}, "", "model_failed"},
 		{"that is held back", "gemini-3.8-flash", false, []geminitest.Reply{geminitest.Blocked("SAFETY")}, []bool{true}, "", "content_blocked"},
 		{"that is held back when asked again", "gemini-3.8-flash", false, []geminitest.Reply{geminitest.Text(wrong), geminitest.Finish("SAFETY", "")}, []bool{true, true}, "", "content_blocked"},
+		{"of a model that is gone when asked again", "gemini-3.8-flash", false, []geminitest.Reply{geminitest.Text(wrong), geminitest.Error(404, "no such model")}, []bool{true, true}, "", "not_ready"},
 	} {
 		for _, form := range []string{"JSON", "stream", "page"} {
 			t.Run(tt.name+"/"+form, func(t *testing.T) {
