@@ -3,12 +3,14 @@ package invoke
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"testing"
 	"time"
 
+	"example.com/gatehouse/internal/api"
 	"example.com/gatehouse/internal/caller"
 	"example.com/gatehouse/internal/queue"
 	"example.com/gatehouse/internal/telemetry"
@@ -164,5 +166,42 @@ func TestAStopOfAWaitIsReported(t *testing.T) {
 	}
 	if record, err := store.LoadRun(t.Context(), key.session, key.id); err != nil || record.State != session.Stopped || deliveriesIn(record).Untold {
 		t.Errorf("the record: %+v, %v", record, err)
+	}
+}
+
+// A webhook is set while there is an end to tell it of, and refused afterwards.
+func TestAWebhookOfARunThatIsOver(t *testing.T) {
+	t.Parallel()
+	store := session.NewMemory(time.Hour, 1<<20, time.Now, slog.New(slog.DiscardHandler))
+	s := &Service{Config: Config{Store: store, Queue: &noted{}, Webhooks: webhook.New(webhook.Config{Hosts: []string{"hooks.example.com"}}), Now: time.Now}}
+	ctx, key := caller.NewContext(t.Context(), caller.Caller{Owner: "owner"}), session.Key{Owner: "owner", ID: session.NewID()}
+	for name, tt := range map[string]struct {
+		state   session.RunState
+		expires time.Duration
+		refused bool
+	}{
+		"goes on":          {session.Working, 0, false},
+		"waits":            {session.Waiting, time.Hour, false},
+		"waited too long":  {session.Waiting, -time.Hour, true},
+		"has ended":        {session.Done, 0, true},
+		"has been stopped": {session.Stopped, 0, true},
+		"has failed":       {session.Failed, 0, true},
+	} {
+		record := &session.Run{Key: key, ID: session.NewID(), Turn: 1, State: tt.state, Holder: "holder", Request: json.RawMessage("{}")}
+		if tt.expires != 0 {
+			record.Pending = []session.Pending{{CallID: "call", ExpiresAt: time.Now().Add(tt.expires)}}
+		}
+		if _, err := store.SaveRun(ctx, record); err != nil {
+			t.Fatal(err)
+		}
+		want := Webhook{URL: "https://hooks.example.com/runs", ID: "id"}
+		_, err := s.SetWebhook(ctx, session.RunID(key.ID, record.ID), func(Webhook) (Webhook, error) { return want, nil })
+		failed, ok := errors.AsType[*api.Error](err)
+		if refused := ok && failed.Code == api.SessionConflict; refused != tt.refused || err != nil && !refused {
+			t.Errorf("of a run that %s: %v", name, err)
+		}
+		if is, err := s.Webhook(ctx, session.RunID(key.ID, record.ID)); err != nil || (is == want) == tt.refused {
+			t.Errorf("of a run that %s: it has %+v, %v", name, is, err)
+		}
 	}
 }

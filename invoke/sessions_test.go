@@ -117,6 +117,24 @@ func TestTurnsThatAreGone(t *testing.T) {
 	}
 }
 
+// A list of nothing is an empty list, which a client in a typed language can read as it reads
+// others.
+func TestListsAreNeverNull(t *testing.T) {
+	t.Parallel()
+	store, id := withTurns(t, 1)
+	gemini := geminitest.Start(t)
+	server, _ := serveAgent(t, store, gemini, agent.Agent{})
+	gemini.Enqueue(geminitest.Text("Hello."))
+	_, answer := ask(t, server, "/invoke", `{"query": "hello"}`)
+	for of, text := range map[string]string{"the answer": answer, "the turns": get(t, server, "/sessions/"+id)} {
+		for _, list := range []string{"files", "sources", "warnings", "pending"} {
+			if !strings.Contains(text, `"`+list+`":[]`) {
+				t.Errorf("%s have no list of %s: %s", of, list, text)
+			}
+		}
+	}
+}
+
 // Whose file it is, is in the session: while that cannot be read, nor can the file.
 func TestAFileOfASessionThatCannotBeRead(t *testing.T) {
 	t.Parallel()

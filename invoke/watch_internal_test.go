@@ -55,6 +55,41 @@ func TestResumeOfARunThatHasWaited(t *testing.T) {
 	}
 }
 
+// Who takes a run over takes back what its holder may have shown beside the record. A run that
+// has waited has no holder, and nothing is taken back of it.
+func TestWhatATakeoverTakesBack(t *testing.T) {
+	t.Parallel()
+	store := session.NewMemory(time.Hour, 1<<20, time.Now, slog.New(slog.DiscardHandler))
+	s := &Service{Config: Config{Store: store, Now: time.Now}}
+	parts := []session.Part{{Kind: session.KindText, Text: "one"}, {Kind: session.KindReasoning, Text: "two"}}
+	for name, tt := range map[string]struct {
+		holder string
+		parts  int
+		want   []session.Reset
+	}{
+		"of a run that has waited":             {"", 1, nil},
+		"of one whose last step broke":         {"", 2, []session.Reset{{Step: 3, Part: 1}}},
+		"of a dead holder":                     {"dead", 1, []session.Reset{{Step: 3, Part: 1}}},
+		"of a dead holder that has shown more": {"dead", 2, []session.Reset{{Step: 3, Part: 1}}},
+	} {
+		record, err := store.SaveRun(t.Context(), &session.Run{
+			Key: session.Key{Owner: "owner", ID: session.NewID()}, ID: session.NewID(), Turn: 1, State: session.Working, Holder: tt.holder, Parts: parts[:tt.parts],
+			Request:    json.RawMessage(`{"request":{"query":"Pay Ann."}}`),
+			Checkpoint: json.RawMessage(`{"contents":[{"role":"user","parts":[{"text":"Pay Ann."}]}],"step":2,"parts":1}`),
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		r, err := s.takeOver(t.Context(), record, false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if shown, resets := r.out.shown(); !reflect.DeepEqual(resets, tt.want) || !reflect.DeepEqual(shown, parts[:1]) {
+			t.Errorf("%s: %+v after the resets %+v", name, shown, resets)
+		}
+	}
+}
+
 // A run that has waited, gone on and ended without a turn leaves what came later in its record
 // only: who has seen that is taken back to the end of the turn.
 func TestARunThatFailedAfterItHadWaited(t *testing.T) {
