@@ -70,6 +70,23 @@ func TestAFileForAnAgentWithoutFiles(t *testing.T) {
 	}
 }
 
+// White space around a question does not count, but takes no memory beyond a bound, also in
+// several parts.
+func TestTheTextOfAMessageIsBounded(t *testing.T) {
+	t.Parallel()
+	space := `,{"type":"text","text":"` + strings.Repeat(" ", maxQueryBytes-100) + `"}`
+	for spaces, refused := range map[int]bool{0: false, 1: false, 2: true} {
+		s := New(Config{MaxBodyBytes: 1 << 20, Timeout: api.BodyTimeout})
+		r := httptest.NewRequest(http.MethodPost, "/chat", strings.NewReader(`{"id":"0123456789abcdef","messages":[{"role":"user","parts":[`+
+			`{"type":"text","text":"and?"}`+strings.Repeat(space, spaces)+`]}]}`))
+		r.Header.Set("Content-Type", "application/json")
+		req, _, err := s.decodeChat(httptest.NewRecorder(), r, func() error { return nil })
+		if refused != (err != nil) || !refused && req.Query != "and?" || refused && api.AsError(err).Code != api.ValidationFailed {
+			t.Errorf("%d parts of white space: %q, %v", spaces, req.Query, err)
+		}
+	}
+}
+
 // Ids are the page's own: what can be none of a message or of a run is passed over, and the rest
 // is read.
 func TestTheIDsOfAPage(t *testing.T) {

@@ -1,10 +1,21 @@
 package invoke
 
 import (
+	"bytes"
+	"math"
 	"net/http/httptest"
 	"strings"
 	"testing"
 )
+
+// An event whose data is no JSON is an error, which ends the stream as one.
+func TestAnEventThatIsNoJSON(t *testing.T) {
+	t.Parallel()
+	var b bytes.Buffer
+	if err := appendData(&b, math.NaN()); err == nil {
+		t.Errorf("%q is sent", b.String())
+	}
+}
 
 // FuzzParseEventID checks that Last-Event-ID is refused, or is the only id of a position in the run.
 func FuzzParseEventID(f *testing.F) {

@@ -105,3 +105,17 @@ func TestALargeBodyWithoutFiles(t *testing.T) {
 		}
 	}
 }
+
+// A file that is named by its address has the name of its object, without the folders.
+func TestTheNameOfAnObject(t *testing.T) {
+	t.Parallel()
+	s := &Service{}
+	s.Files.Buckets = []string{"papers"}
+	for uri, want := range map[string]string{
+		"gs://papers/june.pdf": "june.pdf", "gs://papers/2026/reports/june.pdf": "june.pdf", "gs://papers/" + strings.Repeat("x", 1000): "",
+	} {
+		if a, err := s.named(invokePlace(0), "", uri); err != nil || a.Name != want || a.URI != uri {
+			t.Errorf("%s: %+v, %v", uri, a, err)
+		}
+	}
+}

@@ -117,6 +117,19 @@ func TestTurnsThatAreGone(t *testing.T) {
 	}
 }
 
+// What is no id of a session is none's, for every method.
+func TestAnIDThatIsNone(t *testing.T) {
+	t.Parallel()
+	server, _ := serveAgent(t, newMemory(), geminitest.Start(t), agent.Agent{})
+	for _, method := range []string{http.MethodGet, http.MethodDelete} {
+		for _, id := range []string{"short", "0123456789abcde.", strings.Repeat("x", 65)} {
+			if response, text := fetch(t, server, method, "/sessions/"+id); response.StatusCode != http.StatusNotFound || !strings.Contains(text, `"error":"session_not_found"`) {
+				t.Errorf("%s %s: %d %s", method, id, response.StatusCode, text)
+			}
+		}
+	}
+}
+
 // A list of nothing is an empty list, which a client in a typed language can read as it reads
 // others.
 func TestListsAreNeverNull(t *testing.T) {
