@@ -12,6 +12,7 @@ import (
 
 	"example.com/gatehouse/agent"
 	"example.com/gatehouse/internal/api"
+	"example.com/gatehouse/internal/exactjson"
 	"example.com/gatehouse/internal/telemetry"
 	"example.com/gatehouse/internal/truncate"
 	"example.com/gatehouse/session"
@@ -41,7 +42,7 @@ var errCallFailed = errors.New("the call has failed")
 func NewCall(name string, args json.RawMessage) (*Call, error) {
 	object := map[string]any{}
 	if len(bytes.TrimSpace(args)) > 0 {
-		if err := decodeNumbers(args, &object); err != nil || object == nil {
+		if err := exactjson.Unmarshal(args, &object); err != nil || object == nil {
 			return nil, errors.New("the arguments are not an object")
 		}
 	}
@@ -89,7 +90,7 @@ func (s *Service) CallTool(ctx context.Context, call *Call, o Options) (*Respons
 // callOnce runs a call that leaves nothing.
 func (s *Service) callOnce(ctx context.Context, call *Call, o Options) (*Response, error) {
 	args := map[string]any{}
-	if err := decodeNumbers(call.Args, &args); err != nil {
+	if err := exactjson.Unmarshal(call.Args, &args); err != nil {
 		return nil, err
 	}
 	ctx = toolContext(ctx, &session.Session{}, 0, Request{Options: o})
@@ -227,7 +228,7 @@ func (s *Service) generateCall(ctx context.Context, g *generation, req Request, 
 	g.tools, g.model, g.usage.Source = s.tools, "", session.Counted // no model, and no token
 	if len(g.contents) == 0 {
 		args := map[string]any{}
-		if err := decodeNumbers(call.Args, &args); err != nil {
+		if err := exactjson.Unmarshal(call.Args, &args); err != nil {
 			return api.Fail(api.Internal, err)
 		}
 		part := &genai.Part{FunctionCall: &genai.FunctionCall{Name: call.Name, Args: args}}

@@ -13,6 +13,7 @@ import (
 	"google.golang.org/genai"
 
 	"example.com/gatehouse/internal/api"
+	"example.com/gatehouse/internal/exactjson"
 	"example.com/gatehouse/internal/model"
 	"example.com/gatehouse/session"
 )
@@ -95,8 +96,16 @@ func (c *checkpoint) encode(stored json.RawMessage) json.RawMessage {
 var errCheckpoint = errors.New("a checkpoint with a place below zero, or whose contents are no list of contents")
 
 // readCheckpoint returns where a record's finished steps have come, nil without any. It
-// refuses what encode never writes: nothing else checks a record that somebody edited.
+// refuses what encode never writes, and a ledger with a result that is none, which a step could
+// neither go on with nor fail by: nothing else checks a record that somebody edited.
 func readCheckpoint(record *session.Run) (*checkpoint, error) {
+	for _, e := range record.Effects {
+		if e.Done {
+			if _, err := decodeEnd(e.Result); err != nil {
+				return nil, fmt.Errorf("decoding a result of the ledger: %w", err)
+			}
+		}
+	}
 	if record.Checkpoint == nil {
 		return nil, nil
 	}
@@ -160,19 +169,12 @@ func (g *generation) restore(record *session.Run) error {
 	if err != nil {
 		return err
 	}
-	for _, e := range record.Effects { // before a step needs its result, and cannot go on or fail
-		if e.Done {
-			if _, err := decodeEnd(e.Result); err != nil {
-				return err
-			}
-		}
-	}
 	if c == nil {
 		g.resetText(record.Parts)
 		return nil
 	}
 	// The arguments of calls that wait are what a person approves.
-	if err := decodeNumbers(c.Contents, &g.contents); err != nil {
+	if err := exactjson.Unmarshal(c.Contents, &g.contents); err != nil {
 		return err
 	}
 	if len(g.contents) == 0 || slices.ContainsFunc(g.contents, func(c *genai.Content) bool { return c == nil || slices.Contains(c.Parts, nil) }) {

@@ -1,7 +1,6 @@
 package invoke
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"crypto/sha256"
@@ -16,6 +15,7 @@ import (
 	"google.golang.org/genai"
 
 	"example.com/gatehouse/internal/api"
+	"example.com/gatehouse/internal/exactjson"
 	"example.com/gatehouse/internal/rescue"
 	"example.com/gatehouse/internal/telemetry"
 	"example.com/gatehouse/internal/truncate"
@@ -82,18 +82,10 @@ type callEnd struct {
 	Kept json.RawMessage `json:"kept,omitempty"`
 }
 
-// decodeNumbers decodes JSON, in which integers keep their digits. A result that comes from
-// the ledger must be the one that the tool returned, and a float would round an id of 19
-// digits.
-func decodeNumbers(data []byte, v any) error {
-	d := json.NewDecoder(bytes.NewReader(data))
-	d.UseNumber()
-	return d.Decode(v)
-}
-
-// decodeEnd decodes a callEnd of the ledger or of a checkpoint.
+// decodeEnd decodes a callEnd of the ledger or of a checkpoint: the result must be the one that
+// the tool returned, and a float would round an id of 19 digits.
 func decodeEnd(data []byte) (end callEnd, err error) {
-	err = decodeNumbers(data, &end)
+	err = exactjson.Unmarshal(data, &end)
 	return end, err
 }
 

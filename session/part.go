@@ -2,9 +2,10 @@ package session
 
 import (
 	"bytes"
-	"encoding/json"
 	"strconv"
 	"time"
+
+	"example.com/gatehouse/internal/exactjson"
 )
 
 // A Kind is what a [Part] is. It is the name of the part's event, too.
@@ -145,9 +146,7 @@ func (t Turn) exchanges() (calls []map[string]any, results []any) {
 	if !bytes.Contains(t.Contents, []byte(`"function`)) {
 		return nil, nil
 	}
-	d := json.NewDecoder(bytes.NewReader(t.Contents))
-	d.UseNumber() // integers keep their digits
-	if d.Decode(&contents) != nil {
+	if exactjson.Unmarshal(t.Contents, &contents) != nil {
 		return nil, nil
 	}
 	for _, content := range contents {

@@ -19,7 +19,6 @@ package mcp
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"io"
 	"net/http"
 	"strings"
@@ -103,8 +102,7 @@ func rpcFailure(ctx context.Context, err error) error {
 	if e.Status() < 500 {
 		code = jsonrpc.CodeInvalidParams
 	}
-	data, _ := json.Marshal(map[string]any{"error": e.Code, "request_id": api.RequestID(ctx)}) // strings
-	return &jsonrpc.Error{Code: int64(code), Message: e.Sentence(), Data: data}
+	return mcpwire.Error(ctx, int64(code), e.Code, e.Sentence())
 }
 
 // A requestKey is the key of the HTTP request in the context of a tool call: the SDK passes

@@ -10,14 +10,13 @@ import (
 	"github.com/a2aproject/a2a-go/v2/a2a"
 
 	"example.com/gatehouse/internal/api"
+	"example.com/gatehouse/internal/exactjson"
 )
 
 // Value returns a JSON value as a part that keeps its digits, nil for null and for none.
 func Value(encoded json.RawMessage) *a2a.Part {
 	var value any
-	decoder := json.NewDecoder(bytes.NewReader(encoded))
-	decoder.UseNumber()
-	if decoder.Decode(&value) != nil || value == nil {
+	if exactjson.Unmarshal(encoded, &value) != nil || value == nil {
 		return nil
 	}
 	part := a2a.NewDataPart(value)

@@ -4,6 +4,7 @@ package mcpwire
 import (
 	"bytes"
 	"cmp"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -153,18 +154,23 @@ func (w *Writer) Refusal(r *http.Request, body []byte) error {
 	if !ok || !call.IsCall() || w.refused != http.StatusBadRequest {
 		return api.Malformed("body", "must be a request with a method that this server has, an id and what it needs")
 	}
-	// What is left are calls that JSON-RPC has an answer to, as the SDK itself gives some of the
-	// newest spec's.
+	// The SDK refuses a call here only for its method or its missing parameters, for which
+	// JSON-RPC has answers.
 	code, failed, message := int64(jsonrpc.CodeMethodNotFound), api.NotFound, "there is no such method"
 	if len(call.Params) == 0 && slices.Contains(needParams, call.Method) {
 		code, failed, message = jsonrpc.CodeInvalidParams, api.ValidationFailed, "the method takes parameters"
 	}
-	data, _ := json.Marshal(map[string]any{"error": failed, "request_id": api.RequestID(r.Context())}) // strings
-	answer, err := jsonrpc.EncodeMessage(&jsonrpc.Response{ID: call.ID, Error: &jsonrpc.Error{Code: code, Message: message, Data: data}})
+	answer, err := jsonrpc.EncodeMessage(&jsonrpc.Response{ID: call.ID, Error: Error(r.Context(), code, failed, message)})
 	if err != nil {
 		return err
 	}
 	return api.WriteJSON(w.ResponseWriter, http.StatusOK, json.RawMessage(answer))
+}
+
+// Error returns an error of JSON-RPC that has the gate's own code beside.
+func Error(ctx context.Context, code int64, failed api.Code, message string) *jsonrpc.Error {
+	data, _ := json.Marshal(map[string]any{"error": failed, "request_id": api.RequestID(ctx)}) // strings
+	return &jsonrpc.Error{Code: code, Message: message, Data: data}
 }
 
 // CheckArguments returns the result of a call of a tool whose arguments are no object, nil for

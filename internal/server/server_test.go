@@ -133,8 +133,8 @@ func TestDevelopmentWorksOutOfTheBox(t *testing.T) {
 	call(t, s.Invoke, "GET", "/health").want(t, 404, "not_found")
 }
 
-// The liveness probe has a handler of its own until the service is set up, and answers by it
-// as afterwards.
+// A separate handler answers the liveness probe until the service is set up. Its answers are
+// the same as those that follow.
 func TestLivenessBeforeTheServiceIsSetUp(t *testing.T) {
 	s, _ := start(t)
 	answers := func() []string {

@@ -12,6 +12,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"example.com/gatehouse/internal/exactjson"
 	"example.com/gatehouse/session"
 )
 
@@ -312,7 +313,7 @@ func (s *Sessions) run(snapshot *firestore.DocumentSnapshot) (*session.Run, erro
 		return nil, session.ErrRunDeleted
 	}
 	var head runHead
-	if err := decode(d.Head, &head); err != nil {
+	if err := exactjson.Unmarshal(d.Head, &head); err != nil {
 		return nil, err
 	}
 	r := &session.Run{
@@ -331,7 +332,7 @@ func (s *Sessions) run(snapshot *firestore.DocumentSnapshot) (*session.Run, erro
 			return nil, fmt.Errorf("part %d of %d is missing", i, len(d.Parts))
 		}
 		var p session.Part
-		if err := decode(encoded, &p); err != nil {
+		if err := exactjson.Unmarshal(encoded, &p); err != nil {
 			return nil, err
 		}
 		r.Parts = append(r.Parts, p)
@@ -377,13 +378,6 @@ func orNil(b []byte) json.RawMessage {
 		return nil
 	}
 	return b
-}
-
-// decode decodes JSON and keeps the digits of numbers in values of any type.
-func decode(data []byte, into any) error {
-	d := json.NewDecoder(bytes.NewReader(data))
-	d.UseNumber()
-	return d.Decode(into)
 }
 
 // runsOf returns the query of an owner's records, the newest first. A record that both
