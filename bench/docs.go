@@ -1,11 +1,13 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -83,8 +85,8 @@ func document(root, text string) (string, error) {
 	}
 }
 
-// rewrite brings the page up to date.
-func rewrite() error {
+// rewrite brings the page up to date, what ./scale makes of the same results, too.
+func rewrite(ctx context.Context) error {
 	file := filepath.Join(program.Root(), page)
 	text, err := os.ReadFile(file)
 	if err != nil {
@@ -99,7 +101,16 @@ func rewrite() error {
 		return err
 	}
 	p := instancesPlot(r.Instances)
-	return errors.Join(os.WriteFile(file, []byte(updated), 0o644), os.WriteFile(filepath.Join(program.Root(), images, p.File), []byte(p.SVG()), 0o644))
+	err = errors.Join(os.WriteFile(file, []byte(updated), 0o644), os.WriteFile(filepath.Join(program.Root(), images, p.File), []byte(p.SVG()), 0o644))
+	if err != nil {
+		return err
+	}
+	scale := exec.CommandContext(ctx, "go", "run", "./scale", "-docs", file)
+	scale.Dir = filepath.Join(program.Root(), "bench")
+	if out, err := scale.CombinedOutput(); err != nil {
+		return fmt.Errorf("go run ./scale: %w\n%s", err, out)
+	}
+	return nil
 }
 
 // tables are r's, by scenario and kind.

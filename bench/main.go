@@ -45,7 +45,7 @@ func main() {
 	case o.Install:
 		err = install(ctx, os.Stderr)
 	case o.Docs:
-		err = rewrite()
+		err = rewrite(ctx)
 	default:
 		err = report(ctx, o, os.Stdout, os.Stderr)
 	}
