@@ -187,9 +187,9 @@ func (r *Record) Log(ctx context.Context, logger *slog.Logger, s Summary) {
 	if !logger.Enabled(ctx, level) {
 		return
 	}
-	attrs := make([]slog.Attr, 0, 16+len(r.attrs))
+	attrs := make([]slog.Attr, 0, usualFields+len(r.attrs))
 	attrs = append(attrs,
-		slog.Group("httpRequest",
+		slog.GroupAttrs("httpRequest",
 			slog.String("requestMethod", plain(s.Method, maxMethod)),
 			slog.String("requestUrl", plain(s.Path, maxPath)),
 			slog.Int("status", s.Status),
@@ -216,12 +216,19 @@ func (r *Record) Log(ctx context.Context, logger *slog.Logger, s Summary) {
 	if s.Status == api.StatusClientClosedRequest {
 		text = "Client Closed Request"
 	}
-	message := fmt.Sprintf("%s %d %s", cmp.Or(r.route, "no route"), s.Status, text)
+	message := cmp.Or(r.route, "no route") + " " + strconv.Itoa(s.Status) + " " + text
+	// The members of a group that has no name are the line's own. A [slog.Record] keeps one
+	// group as it is; so many fields it would copy, and again for what the handler adds.
+	fields := slog.GroupAttrs("", attrs...)
 	if s.Status >= 500 && !r.panicked {
-		attrs = append(attrs, slog.String(stackKey, stackOf(r.failure)))
+		logger.LogAttrs(ctx, level, message, fields, slog.String(stackKey, stackOf(r.failure)))
+		return
 	}
-	logger.LogAttrs(ctx, level, message, attrs...)
+	logger.LogAttrs(ctx, level, message, fields)
 }
+
+// usualFields is how many fields the line of a turn has, those of [Note] aside.
+const usualFields = 3 + 8
 
 // append adds the fields that are known of t.
 func (t *Turn) append(attrs []slog.Attr) []slog.Attr {
