@@ -347,7 +347,7 @@ func TestSizesInMemory(t *testing.T) {
 	if got := u.bytes(); got != 512+2+3+1+1 {
 		t.Errorf("a state has %d bytes", got)
 	}
-	s := &memorySession{state: Session{Keys: map[string]KeyEntry{"a": {}, "b": {}}, Recent: []Record{{Data: []byte("123")}, {Data: []byte("4")}},
+	s := &memorySession{state: &Session{Keys: map[string]KeyEntry{"a": {}, "b": {}}, Recent: []Record{{Data: []byte("123")}, {Data: []byte("4")}},
 		State: map[string]json.RawMessage{"s": []byte("12345")}}, feedback: map[int]Feedback{1: {Comment: "12"}}}
 	if got := s.size(); got != 512+2*256+4+5+2+64 {
 		t.Errorf("a session has %d bytes", got)

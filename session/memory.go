@@ -40,10 +40,10 @@ type Memory struct {
 
 // A memorySession is a stored session. bytes is its size as [Memory] counts it.
 type memorySession struct {
-	state    Session // Recent is append-only: loaded snapshots share its array
+	state    *Session // as it is loaded: what changes it puts another in its place
+	recent   []Record // state.Recent with its room to grow: append-only, since snapshots share its array
 	feedback map[int]Feedback
 	bytes    int64
-	revision uint64
 }
 
 // MemoryLimit is the default size of a [Memory], in bytes.
@@ -63,9 +63,9 @@ const (
 func NewMemory(ttl time.Duration, limit int64, now func() time.Time, log *slog.Logger) *Memory {
 	log.Warn("Sessions are kept in memory: they are lost when the process ends.")
 	m := &Memory{ttl: ttl, now: now, limit: limit, log: log}
-	m.sessions = newLRU(maxMemorySessions, func(_ Key, s *memorySession) { m.bytes -= s.bytes })
-	// One more than the bound: the state of a user is added before the oldest is evicted, with a
-	// warning.
+	// One more than the bound: a session, and the state of a user, is added before the oldest is
+	// evicted, with a warning.
+	m.sessions = newLRU(maxMemorySessions+1, func(_ Key, s *memorySession) { m.bytes -= s.bytes })
 	m.users = newLRU(maxMemorySessions+1, func(_ Owner, u *User) { m.userBytes -= u.bytes() })
 	m.runs = newLRU(maxMemoryRuns, func(_ runKey, r *memoryRun) { m.runBytes -= r.bytes })
 	return m
@@ -101,15 +101,7 @@ func (m *Memory) Load(ctx context.Context, key Key) (*Session, error) {
 	if err != nil {
 		return nil, fmt.Errorf("loading a session: %w", err)
 	}
-	return s.snapshot(), nil
-}
-
-// snapshot returns a copy that does not change when the session does.
-func (s *memorySession) snapshot() *Session {
-	state := s.state
-	state.Recent = slices.Clip(state.Recent)
-	state.Revision = s.revision
-	return &state
+	return s.state, nil
 }
 
 // Apply implements [Store].
@@ -127,7 +119,7 @@ func (m *Memory) Apply(ctx context.Context, base *Session, c Change) (*Session, 
 		stored = &memorySession{}
 	case err != nil:
 		return nil, fmt.Errorf("changing a session: %w", err)
-	case base.Revision != stored.revision:
+	case base.Revision != stored.state.Revision:
 		return nil, fmt.Errorf("changing a session: %w", ErrChanged)
 	}
 	if err := m.checkRun(c.Run); err != nil {
@@ -140,25 +132,27 @@ func (m *Memory) Apply(ctx context.Context, base *Session, c Change) (*Session, 
 		m.sessions.Remove(base.Key)
 		return New(base.Key), nil
 	}
-	after, record, err := base.After(c, m.now(), m.ttl)
+	after, record, err := base.after(c, m.now(), m.ttl)
 	if err != nil {
 		return nil, err
 	}
-	next := &memorySession{state: *after, feedback: stored.feedback}
+	next := &memorySession{state: after, recent: after.Recent, feedback: stored.feedback}
 	switch {
 	case c.Before != nil:
+		next.recent = append(slices.Clip(next.recent), record)
 		next.feedback = maps.Clone(stored.feedback)
 		maps.DeleteFunc(next.feedback, func(turn int, _ Feedback) bool { return turn >= after.Turns }) // on replaced turns
-	case record != nil:
-		next.state.Recent = append(stored.state.Recent, *record) // amortized: copying all turns each time would be quadratic
+	case c.Turn != nil:
+		next.recent = append(stored.recent, record) // amortized: copying all turns each time would be quadratic
 	}
+	after.Recent = slices.Clip(next.recent)
 	m.trim(next)
 	if err := m.put(next); err != nil {
 		return nil, err
 	}
 	m.putRun(c.Run)
 	m.putRun(c.Denied)
-	return next.snapshot(), nil
+	return after, nil
 }
 
 // trim drops the oldest turns of a session that is larger than the store, until it takes
@@ -175,7 +169,8 @@ func (m *Memory) trim(next *memorySession) {
 		size -= int64(len(all[n].Data))
 		next.state.Past = Remember(next.state.Past, past)
 	}
-	next.state.Recent = slices.Clone(all[n:]) // the rest of the array is free
+	next.recent = slices.Clone(all[n:]) // the rest of the array is free
+	next.state.Recent = slices.Clip(next.recent)
 	if size <= m.limit && !m.trimmed {
 		m.trimmed = true
 		m.log.Warn("A session is larger than the session store in memory: its oldest turns are dropped.", "limit_bytes", m.limit)
@@ -203,18 +198,20 @@ func (m *Memory) put(next *memorySession) error {
 	if next.bytes > m.limit {
 		return fmt.Errorf("storing a session: %w", ErrTooLarge)
 	}
-	m.sessions.Remove(next.state.Key)
-	for m.bytes+next.bytes > m.limit || m.sessions.Len() >= maxMemorySessions {
+	if old, ok := m.sessions.Peek(next.state.Key); ok {
+		m.bytes -= old.bytes // which it replaces
+	}
+	m.revision++
+	next.state.Revision = m.revision
+	m.bytes += next.bytes
+	m.sessions.Add(next.state.Key, next)
+	for m.bytes > m.limit || m.sessions.Len() > maxMemorySessions { // never next: it is the latest, and fits
 		m.sessions.RemoveOldest()
 		if !m.evicted {
 			m.evicted = true
 			m.log.Warn("The session store in memory is full: the least recently used sessions are evicted.", "limit_bytes", m.limit)
 		}
 	}
-	m.revision++
-	next.revision = m.revision
-	m.bytes += next.bytes
-	m.sessions.Add(next.state.Key, next)
 	return nil
 }
 
@@ -334,7 +331,7 @@ func (m *Memory) Delete(ctx context.Context, key Key) error {
 // markDeleted replaces a session with its tombstone. The caller holds mu, and has deleted the
 // session's runs.
 func (m *Memory) markDeleted(s *memorySession) error {
-	return m.put(&memorySession{state: *s.state.Mark(m.now())})
+	return m.put(&memorySession{state: s.state.Mark(m.now())})
 }
 
 // DeleteAll implements [Store].
@@ -371,7 +368,8 @@ func (m *Memory) SetFeedback(ctx context.Context, key Key, turn int, f Feedback)
 	if err != nil {
 		return fmt.Errorf("keeping feedback: %w", err)
 	}
-	next := &memorySession{state: s.state, feedback: maps.Clone(s.feedback)}
+	state := *s.state
+	next := &memorySession{state: &state, recent: s.recent, feedback: maps.Clone(s.feedback)}
 	if next.feedback == nil {
 		next.feedback = map[int]Feedback{}
 	}

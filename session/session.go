@@ -32,6 +32,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	gojson "github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 )
 
@@ -59,14 +60,12 @@ func (k Key) Hash() string { return digest(string(k.Owner), k.ID) }
 // digest returns the base64url SHA-256 of parts. Each is preceded by its length, so
 // that no two lists of parts hash the same input.
 func digest(parts ...string) string {
-	h := sha256.New()
+	input := make([]byte, 0, 256) // more than usual, so that it stays on the stack
 	for _, part := range parts {
-		var length [8]byte
-		binary.BigEndian.PutUint64(length[:], uint64(len(part)))
-		h.Write(length[:])
-		h.Write([]byte(part))
+		input = append(binary.BigEndian.AppendUint64(input, uint64(len(part))), part...)
 	}
-	return name(h.Sum(nil))
+	sum := sha256.Sum256(input)
+	return name(sum[:])
 }
 
 // NewID returns a random id for a session or turn: 128 bits in base64url.
@@ -80,11 +79,11 @@ func NewID() string {
 // __…__. Firestore reserves such names for documents and fields, and a caller who
 // chooses ids could search for one whose hash has that form.
 func name(bits []byte) string {
-	text := base64.RawURLEncoding.EncodeToString(bits)
-	if strings.HasPrefix(text, "__") && strings.HasSuffix(text, "__") {
-		return "-" + text[1:]
+	text := base64.RawURLEncoding.AppendEncode(make([]byte, 0, 64), bits)
+	if bytes.HasPrefix(text, []byte("__")) && bytes.HasSuffix(text, []byte("__")) {
+		text[0] = '-'
 	}
-	return text
+	return string(text)
 }
 
 // IDPattern is the pattern of a session's id.
@@ -285,9 +284,11 @@ func (r Record) Prompt() (p Prompt, ok bool) {
 // decoders pools decoders: a turn reads one record for each earlier turn.
 var decoders = sync.Pool{New: func() any { return new(jsontext.Decoder) }}
 
+var nothing = strings.NewReader("") // of which no decoder reads
+
 // release puts d back without what it has read.
 func release(d *jsontext.Decoder) {
-	d.Reset(bytes.NewReader(nil))
+	d.Reset(nothing)
 	decoders.Put(d)
 }
 
@@ -403,16 +404,35 @@ func (t Turn) Record(number int) (Record, error) {
 	if t.Loop == nil {
 		t.Contents = nil // the encoder would check and copy it byte by byte
 	}
-	data, err := json.Marshal(t)
-	if err != nil {
+	e := encoders.Get().(*turnEncoder)
+	defer e.release()
+	e.turn = t
+	if err := json.NewEncoder(&e.data).Encode(&e.turn); err != nil {
 		return Record{}, fmt.Errorf("encoding turn %d: %w", number, err)
 	}
-	if contents != nil && t.Contents == nil {
-		// Quotes in a text are escaped, and no member before it has one of this name.
-		before, after, _ := bytes.Cut(data, []byte(`"contents":null`))
-		data = slices.Concat(before, []byte(`"contents":`), contents, after)
+	data := bytes.TrimSuffix(e.data.Bytes(), []byte("\n"))
+	if contents == nil || t.Contents != nil {
+		return Record{Number: number, Data: bytes.Clone(data)}, nil
 	}
-	return Record{Number: number, Data: data}, nil
+	// Quotes in a text are escaped, and no member before it has one of this name.
+	before, after, _ := bytes.Cut(data, []byte(`"contents":null`))
+	return Record{Number: number, Data: slices.Concat(before, []byte(`"contents":`), contents, after)}, nil
+}
+
+// encoders pools what a turn is encoded with: a record is then the one allocation, of its
+// exact size.
+var encoders = sync.Pool{New: func() any { return new(turnEncoder) }}
+
+type turnEncoder struct {
+	turn Turn
+	data bytes.Buffer
+}
+
+// release puts e back without the turn.
+func (e *turnEncoder) release() {
+	e.turn = Turn{}
+	e.data.Reset()
+	encoders.Put(e)
 }
 
 // Pending is a tool call that waits for a person's approval.
@@ -489,7 +509,7 @@ func (t Turn) query() (query string) {
 	d.Reset(bytes.NewBuffer(t.Contents), jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true))
 	_, _ = d.ReadToken() // what is no list has no content behind its first token
 	var first storedContent
-	if raw, err := d.ReadValue(); err != nil || json.Unmarshal(raw, &first) != nil {
+	if gojson.UnmarshalDecode(d, &first, gojson.MatchCaseInsensitiveNames(true)) != nil {
 		return ""
 	}
 	for _, part := range first.Parts {
@@ -554,11 +574,19 @@ const MaxTitle = 80
 
 // titleOf returns the start of a session's first question, on one line.
 func titleOf(query string) string {
-	title := strings.Join(strings.Fields(query), " ")
-	if utf8.RuneCountInString(title) <= MaxTitle {
-		return title
+	title := make([]byte, 0, 4*MaxTitle)
+	for word := range strings.FieldsSeq(query) {
+		if len(title) > 0 {
+			title = append(title, ' ')
+		}
+		if title = append(title, word...); len(title) > 4*MaxTitle { // longer, even of the longest characters
+			break
+		}
 	}
-	runes := []rune(title)
+	if utf8.RuneCount(title) <= MaxTitle {
+		return string(title)
+	}
+	runes := []rune(string(title))
 	return strings.TrimSpace(string(runes[:MaxTitle-1])) + "…"
 }
 
@@ -588,6 +616,16 @@ func (s *Session) WithoutLast() (*Session, error) {
 // stored for c's turn, nil without one. ttl is how long a session is kept after its
 // last turn. The Revision is still that of s.
 func (s *Session) After(c Change, now time.Time, ttl time.Duration) (*Session, *Record, error) {
+	after, record, err := s.after(c, now, ttl)
+	if err != nil || c.Turn == nil {
+		return after, nil, err
+	}
+	after.Recent = append(slices.Clip(after.Recent), record)
+	return after, &record, nil
+}
+
+// after is [Session.After] with a Recent that the record is yet to be appended to.
+func (s *Session) after(c Change, now time.Time, ttl time.Duration) (_ *Session, record Record, err error) {
 	if s.Deleted { // a new session starts in its place
 		s = &Session{Key: s.Key, Meta: Meta{ID: s.Key.ID}, Revision: s.Revision}
 	}
@@ -603,7 +641,7 @@ func (s *Session) After(c Change, now time.Time, ttl time.Duration) (*Session, *
 			}
 			past, err := r.Past()
 			if err != nil {
-				return nil, nil, err
+				return nil, Record{}, err
 			}
 			if past.ID != c.Turn.ID { // else the turn of a run that has waited
 				after.Past = Remember(after.Past, past)
@@ -614,19 +652,17 @@ func (s *Session) After(c Change, now time.Time, ttl time.Duration) (*Session, *
 	after.Title = cmp.Or(c.Title, after.Title)
 	after.ExpiresAt = after.keptFor(c, ttl)
 	if c.Turn == nil {
-		return &after, nil, nil
+		return &after, Record{}, nil
 	}
 	turn := *c.Turn
 	after.State, turn.StateBefore = changeState(before.State, c.State)
 	if err := CheckState(after.State); err != nil {
-		return nil, nil, err
+		return nil, Record{}, err
 	}
-	record, err := turn.Record(after.Turns)
-	if err != nil {
-		return nil, nil, err
+	if record, err = turn.Record(after.Turns); err != nil {
+		return nil, Record{}, err
 	}
-	after.Recent = append(slices.Clip(before.Recent), record)
-	return &after, &record, nil
+	return &after, record, nil
 }
 
 // keptFor returns when s expires after c: not before its keys do, not while a call holds
