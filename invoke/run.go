@@ -307,15 +307,12 @@ func (s *Service) lifetime(client context.Context, r *run) (context.Context, con
 	}
 	base := client
 	if r.stays() {
-		// With the values only: the instance's end has to be joined again, below.
-		base = context.WithoutCancel(client)
+		base = drain.Detach(client, 0)
 	}
 	ctx, cancel := context.WithCancelCause(base)
 	ctx, expire := context.WithDeadline(ctx, deadline)
-	stop := context.AfterFunc(drain.End(client), func() { cancel(drain.ErrCut) })
 	return ctx, func(cause error) {
 		if cause == nil { // the run is over
-			stop()
 			expire()
 		}
 		cancel(cause)

@@ -538,12 +538,7 @@ const shutdownGrace = 150 * time.Millisecond
 // detach returns a context that survives the client's cancellation for at most d. It
 // ends shortly after the instance cuts requests off.
 func detach(ctx context.Context, d time.Duration) (context.Context, context.CancelFunc) {
-	on, release := drain.Detach(ctx, shutdownGrace)
-	on, cancel := context.WithTimeout(on, d)
-	return on, func() {
-		cancel()
-		release()
-	}
+	return context.WithTimeout(drain.Detach(ctx, shutdownGrace), d)
 }
 
 // storeTime starts to measure the time spent in the store, for the request's log line too;

@@ -19,67 +19,138 @@ type Gate struct {
 	entering *Places       // requests that wait for a place
 	places   *Places
 
-	cutting sync.Once
-	cut     context.Context // ends when requests in flight are cut off
-	cutNow  context.CancelFunc
+	cut   bool                      // requests in flight have been cut off
+	bound map[*binding]struct{}     // contexts of requests in flight
+	ends  map[time.Duration]*ending // of detached contexts, by their grace
 }
 
 // ErrCut is the cause of the cancellation of a request that was cut off.
 var ErrCut = errors.New("the instance is shutting down")
 
+// A binding is the context of a request.
+type binding struct {
+	context.Context
+	cancel context.CancelCauseFunc
+	gate   *Gate
+}
+
+type gateKey struct{}
+
+// Value implements [context.Context].
+func (b *binding) Value(key any) any {
+	if key == (gateKey{}) {
+		return b.gate
+	}
+	return b.Context.Value(key)
+}
+
 // Bind returns a context for a request that also ends, with [ErrCut], when the gate
 // cuts requests off. release must be called.
 func (g *Gate) Bind(ctx context.Context) (_ context.Context, release func()) {
-	end := g.end()
-	ctx, cancel := context.WithCancelCause(context.WithValue(ctx, endKey{}, end))
-	stop := context.AfterFunc(end, func() { cancel(ErrCut) })
-	return ctx, func() {
-		stop()
-		cancel(nil)
+	b := &binding{gate: g}
+	b.Context, b.cancel = context.WithCancelCause(ctx)
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.cut {
+		b.cancel(ErrCut)
+	} else {
+		if g.bound == nil {
+			g.bound = map[*binding]struct{}{}
+		}
+		g.bound[b] = struct{}{}
 	}
+	return b, b.release
 }
 
-type endKey struct{}
+func (b *binding) release() {
+	b.gate.mu.Lock()
+	delete(b.gate.bound, b)
+	b.gate.mu.Unlock()
+	b.cancel(nil)
+}
 
-// End returns a context that ends when the gate of ctx's request cuts requests off,
-// even if ctx itself ended earlier because the client disconnected. It never ends if
-// ctx is not from [Gate.Bind].
-func End(ctx context.Context) context.Context {
-	if end, ok := ctx.Value(endKey{}).(context.Context); ok {
-		return end
+// A detached context has the values of one context and ends with another. All of them
+// with the same grace end with one context of their gate, so that none costs a timer or
+// a cancellation of its own.
+type detached struct {
+	context.Context // its end
+	values          context.Context
+}
+
+// Value implements [context.Context]. The end has no values but how package context
+// finds it, which is not that of values.
+func (d *detached) Value(key any) any {
+	if value := d.Context.Value(key); value != nil {
+		return value
 	}
-	return context.Background()
+	return d.values.Value(key)
 }
 
 // Detach returns a context with the values of ctx, for work that goes on when the client
-// has gone: it ends only grace after the gate of ctx's request cuts requests off, with
-// [ErrCut]. The returned function must be called.
-func Detach(ctx context.Context, grace time.Duration) (context.Context, context.CancelFunc) {
-	on, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
-	stop := context.AfterFunc(End(ctx), func() {
-		timer := time.NewTimer(grace)
-		defer timer.Stop()
-		select {
-		case <-timer.C:
-			cancel(ErrCut)
-		case <-on.Done():
-		}
-	})
-	return on, func() {
-		stop()
-		cancel(nil)
+// has gone: it ends only grace after the gate of ctx's request cuts requests off, or after
+// now if it has, with [ErrCut]. It never ends if ctx is not from [Gate.Bind].
+func Detach(ctx context.Context, grace time.Duration) context.Context {
+	values := context.WithoutCancel(ctx)
+	gate, ok := ctx.Value(gateKey{}).(*Gate)
+	if !ok {
+		return values
 	}
+	return &detached{gate.end(grace), values}
 }
 
-func (g *Gate) end() context.Context {
-	g.cutting.Do(func() { g.cut, g.cutNow = context.WithCancel(context.Background()) })
-	return g.cut
+// An ending is a context that ends grace after it was begun, with [ErrCut].
+type ending struct {
+	context.Context
+	cancel context.CancelCauseFunc
+	grace  time.Duration
+}
+
+func (e *ending) begin() {
+	if e.grace == 0 {
+		e.cancel(ErrCut)
+		return
+	}
+	time.AfterFunc(e.grace, func() { e.cancel(ErrCut) })
+}
+
+// end returns the ending that Cut begins, or after it, one that has begun now.
+func (g *Gate) end(grace time.Duration) *ending {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	e := g.ends[grace]
+	if e != nil && !g.cut {
+		return e
+	}
+	e = &ending{grace: grace}
+	e.Context, e.cancel = context.WithCancelCause(context.Background())
+	if g.cut {
+		e.begin()
+		return e
+	}
+	if g.ends == nil {
+		g.ends = map[time.Duration]*ending{}
+	}
+	g.ends[grace] = e // few: their graces are constants
+	return e
 }
 
 // Cut ends the contexts of the requests in flight with [ErrCut].
 func (g *Gate) Cut() {
-	g.end()
-	g.cutNow()
+	g.mu.Lock()
+	cutNow := !g.cut
+	g.cut = true
+	bound, ends := g.bound, g.ends
+	g.bound = nil // and released requests look into none
+	g.mu.Unlock()
+	if !cutNow {
+		return
+	}
+	for b := range bound {
+		b.cancel(ErrCut)
+	}
+	for _, e := range ends {
+		e.begin()
+	}
 }
 
 // enteringFor is how many requests may wait for a permit or read their body, per

@@ -62,8 +62,7 @@ func TestDetach(t *testing.T) {
 		var gate drain.Gate
 		client, leave := context.WithCancel(context.WithValue(t.Context(), key{}, "value"))
 		ctx, release := gate.Bind(client)
-		on, stop := drain.Detach(ctx, time.Second)
-		defer stop()
+		on := drain.Detach(ctx, time.Second)
 		leave()
 		release()
 		if time.Sleep(time.Hour); on.Err() != nil || on.Value(key{}) != "value" {

@@ -101,9 +101,7 @@ const shutdownGrace = 250 * time.Millisecond
 // write delivers entries, and those of turns that a process which died has left
 // without one.
 func (a *Audit) write(ctx context.Context, entries []audit.Entry) {
-	ctx, cancel := drain.Detach(ctx, shutdownGrace)
-	defer cancel()
-	a.log.Write(ctx, entries...)
+	a.log.Write(drain.Detach(ctx, shutdownGrace), entries...)
 	for _, e := range entries {
 		if e.ID != "" {
 			a.written.Add(e.ID, struct{}{})
