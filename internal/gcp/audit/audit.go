@@ -75,6 +75,7 @@ type Log struct {
 
 	out      sync.Mutex // held while writing to fallback
 	fallback io.Writer
+	line     []byte // that was written last; out is held
 
 	mu      sync.Mutex
 	closed  bool
@@ -142,26 +143,27 @@ func (l *Log) Write(ctx context.Context, entries ...Entry) {
 	if len(entries) == 0 || l.ready == nil && l.fallback == io.Discard {
 		return
 	}
+	if l.ready == nil {
+		l.print(entries, nil)
+		return
+	}
 	// The same id and time wherever an entry goes.
 	entries = slices.Clone(entries)
 	for i := range entries {
 		entries[i].complete(l.now)
 	}
-	var undelivered error
-	if l.ready != nil {
-		if undelivered = l.enter(); undelivered == nil {
-			defer l.pending.Done()
-			lines := make([]logging.Entry, len(entries))
-			for i := range entries {
-				lines[i] = entries[i].line()
-			}
-			undelivered = l.deliver(ctx, lines)
+	undelivered := l.enter()
+	if undelivered == nil {
+		defer l.pending.Done()
+		lines := make([]logging.Entry, len(entries))
+		for i := range entries {
+			lines[i] = entries[i].line()
 		}
-		if undelivered == nil {
-			return
-		}
+		undelivered = l.deliver(ctx, lines)
 	}
-	l.print(entries, undelivered)
+	if undelivered != nil {
+		l.print(entries, undelivered)
+	}
 }
 
 var errClosed = errors.New("the log is closed")
@@ -230,13 +232,17 @@ func (l *Log) send(ctx context.Context, lines []logging.Entry) error {
 	return err
 }
 
-// print writes entries to the fallback; reason is why the API has not taken them.
+// print writes entries to the fallback; reason is why the API has not taken them, nil
+// where there is none.
 func (l *Log) print(entries []Entry, reason error) {
 	l.out.Lock()
 	defer l.out.Unlock()
-	for i := range entries {
+	for _, e := range entries {
+		e.complete(l.now)
+		// A writer keeps nothing of what it is given, so the memory serves the next line.
+		l.line = e.appendStructured(l.line[:0], reason)
 		// Nothing is left to be done for an entry that stdout does not take.
-		_, _ = l.fallback.Write(entries[i].structured(reason))
+		_, _ = l.fallback.Write(l.line)
 	}
 }
 

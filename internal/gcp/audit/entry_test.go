@@ -1,0 +1,51 @@
+package audit_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"math"
+	"testing"
+
+	"pgregory.net/rapid"
+
+	"example.com/gatehouse/internal/gcp/audit"
+)
+
+// A line is, to the byte, what encoding/json writes of it, for any text.
+func TestLinesAreThoseOfEncodingJSON(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(rt *rapid.T) {
+		text := rapid.OneOf(
+			rapid.Just(""), rapid.String(), rapid.StringOf(rapid.RuneFrom([]rune("\"\\/\b\n\x00\x7f\u2028<>&é{}:,"))),
+			rapid.Map(rapid.SliceOf(rapid.Byte()), func(b []byte) string { return string(b) }),
+		)
+		number := rapid.OneOf(rapid.Just(int64(0)), rapid.Int64())
+		cost := rapid.OneOf(rapid.Float64(), rapid.SampledFrom([]float64{0, 1e-7, 1e21, math.Inf(1), math.NaN()})).Draw(rt, "cost")
+		e := audit.Entry{
+			ID: text.Draw(rt, "id"), Action: text.Draw(rt, "action"), Outcome: text.Draw(rt, "outcome"), Principal: text.Draw(rt, "principal"),
+			EndUser: text.Draw(rt, "end user"), Session: text.Draw(rt, "session"), Turn: int(number.Draw(rt, "turn")), Model: text.Draw(rt, "model"),
+			Agent: text.Draw(rt, "agent"), Calls: text.Draw(rt, "calls"), Tokens: number.Draw(rt, "tokens"), CostUSD: &cost,
+			Status: int(number.Draw(rt, "status")), Count: number.Draw(rt, "count"), RequestID: text.Draw(rt, "request"),
+			Trace: text.Draw(rt, "trace"), SpanID: text.Draw(rt, "span"), TraceSampled: rapid.Bool().Draw(rt, "sampled"),
+		}
+		var out bytes.Buffer
+		l, err := audit.New(t.Context(), "", audit.Off, "", &out)
+		if err != nil {
+			rt.Fatal(err)
+		}
+		l.Write(t.Context(), e)
+		var members map[string]any // which encoding/json sorts
+		decoder := json.NewDecoder(bytes.NewReader(out.Bytes()))
+		decoder.UseNumber()
+		if err := decoder.Decode(&members); err != nil {
+			rt.Fatalf("%s: %v", &out, err)
+		}
+		want, err := json.Marshal(members)
+		if err != nil {
+			rt.Fatal(err)
+		}
+		if want = append(want, '\n'); !bytes.Equal(out.Bytes(), want) {
+			rt.Errorf("wrote\n%swant\n%s", &out, want)
+		}
+	})
+}
