@@ -120,9 +120,12 @@ type failure struct {
 	Code, Status, Message, Details json.RawMessage
 }
 
+// holdsError reports whether raw may hold an error.
+func holdsError(raw []byte) bool { return bytes.Contains(raw, []byte(`"error"`)) }
+
 // failureIn returns the error that a body holds, as an object or in a list; nil for an answer.
 func failureIn(raw []byte) *failure {
-	if !bytes.Contains(raw, []byte(`"error"`)) {
+	if !holdsError(raw) {
 		return nil
 	}
 	type holder struct {

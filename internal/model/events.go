@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"bytes"
 	"io"
-	"net/http"
 )
 
 // An events reads an event stream as the standard has it, comments, fields, several
@@ -12,7 +11,6 @@ import (
 // (https://html.spec.whatwg.org/multipage/server-sent-events.html), and returns the
 // data of each. An answer that is JSON instead of a stream counts as one event.
 type events struct {
-	header http.Header
 	from   *bufio.Reader
 	afterR bool   // the last byte was a carriage return: a newline belongs to it
 	begun  bool   // a line was read: no byte order mark can come
@@ -21,12 +19,12 @@ type events struct {
 	data   []byte // of the event so far
 }
 
-func newEvents(body io.Reader, header http.Header) *events {
-	return &events{header: header, from: bufio.NewReaderSize(body, 1024)}
+func newEvents(body io.Reader) *events {
+	return &events{from: bufio.NewReaderSize(body, 1024)}
 }
 
-// next returns the next event's data, JSON or the error that it is, and [io.EOF] after the
-// last.
+// next returns the next event's data, which is valid until the next call, and [io.EOF] after
+// the last.
 func (e *events) next() ([]byte, error) {
 	for {
 		line, err := e.readLine()
@@ -40,7 +38,7 @@ func (e *events) next() ([]byte, error) {
 		data := bytes.TrimSpace(e.data)
 		e.data, e.plain = e.data[:0], false
 		if len(data) > 0 {
-			return readable(data, e.header)
+			return data, nil
 		}
 		if err != nil {
 			return nil, err

@@ -3,7 +3,6 @@ package model
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -290,13 +289,9 @@ func (g *generation) send(w *watch, r *Request, a *Answer, permit breaker.Permit
 	defer done()
 	unshown := "" // white space, which is no answer yet
 	for {
-		raw, err := next()
+		chunk, err := next()
 		if err == io.EOF {
 			break
-		}
-		chunk := new(genai.GenerateContentResponse)
-		if err == nil {
-			err = json.Unmarshal(raw, chunk)
 		}
 		if err != nil {
 			return err
@@ -349,9 +344,9 @@ func (g *generation) showPart(r *Request, model string, p *genai.Part) error {
 	return r.OnPart(model, p)
 }
 
-// answers sends r. The first function returns the JSON of the answer, of a stream that of
-// each chunk and then [io.EOF]; the second must be called at the end.
-func (c *Client) answers(r *http.Request, stream bool) (next func() ([]byte, error), done func(), err error) {
+// answers sends r. The first function returns the answer, of a stream each chunk and then
+// [io.EOF]; the second must be called at the end.
+func (c *Client) answers(r *http.Request, stream bool) (next func() (*genai.GenerateContentResponse, error), done func(), err error) {
 	response, err := c.carrier.Do(r)
 	if err != nil {
 		return nil, nil, err
@@ -361,10 +356,17 @@ func (c *Client) answers(r *http.Request, stream bool) (next func() ([]byte, err
 		done()
 		return nil, nil, unreadable(response.Status)
 	}
+	read := func() ([]byte, error) { return readAnswer(response) }
 	if stream {
-		return newEvents(response.Body, response.Header).next, done, nil
+		read = newEvents(response.Body).next
 	}
-	return func() ([]byte, error) { return readAnswer(response) }, done, nil
+	return func() (*genai.GenerateContentResponse, error) {
+		raw, err := read()
+		if err != nil {
+			return nil, err
+		}
+		return decode(raw, response.Header)
+	}, done, nil
 }
 
 // add takes in a response or a chunk of one, and returns the parts it added.

@@ -93,22 +93,23 @@ func TestAnswersThatCannotBeUsed(t *testing.T) {
 	}
 }
 
-// Whether a candidate that is null is an error or no candidate is the SDK's to
+// Whether an answer or a candidate that is null is an error or no candidate is the SDK's to
 // say; it must not be a panic.
-func TestACandidateThatIsNull(t *testing.T) {
+func TestAnswersThatAreNull(t *testing.T) {
 	t.Parallel()
-	for _, backend := range backends {
-		for _, form := range forms {
-			t.Run(backend.name+"/"+form.name, func(t *testing.T) {
-				t.Parallel()
-				body := form.wire(`{"candidates":[null]}`)
-				a, err := ask(t, client(t, serve(t, answer(200, body)), backend.vertex), form.stream)
-				if err != nil {
-					checkFailure(t, err, model.Failed)
-				} else if a.Content != nil || a.Finish != "" {
-					t.Errorf("content %v, finish %q", a.Content, a.Finish)
-				}
-			})
+	for _, body := range []string{`null`, `{"candidates":null}`, `{"candidates":[null]}`} {
+		for _, backend := range backends {
+			for _, form := range forms {
+				t.Run(body+"/"+backend.name+"/"+form.name, func(t *testing.T) {
+					t.Parallel()
+					a, err := ask(t, client(t, serve(t, answer(200, form.wire(body))), backend.vertex), form.stream)
+					if err != nil {
+						checkFailure(t, err, model.Failed)
+					} else if a.Content != nil || a.Finish != "" {
+						t.Errorf("content %v, finish %q", a.Content, a.Finish)
+					}
+				})
+			}
 		}
 	}
 }

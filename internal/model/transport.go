@@ -4,17 +4,14 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
-	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"net/http/httptrace"
+	"slices"
 	"sync/atomic"
 	"time"
-
-	"example.com/gatehouse/internal/exactjson"
 )
 
 // The SDK knows what an API answers in one form only: it drops the headers of an error, does
@@ -129,16 +126,25 @@ func (t *transport) RoundTrip(r *http.Request) (*http.Response, error) {
 	return response, nil
 }
 
-// readAnswer returns the JSON of an answer, or the error that it is.
+// readAnswer returns the body of an answer, in memory of the length that was announced.
 func readAnswer(response *http.Response) ([]byte, error) {
-	var raw bytes.Buffer
+	size := int64(bytes.MinRead)
 	if n := response.ContentLength; n > 0 && n < maxResponse {
-		raw.Grow(int(n) + bytes.MinRead)
+		size = n + 1 // the end is found in the last byte
 	}
-	if _, err := raw.ReadFrom(response.Body); err != nil {
-		return nil, err
+	raw := make([]byte, 0, size)
+	for {
+		n, err := response.Body.Read(raw[len(raw):cap(raw)])
+		raw = raw[:len(raw)+n]
+		switch {
+		case err == io.EOF:
+			return raw, nil
+		case err != nil:
+			return nil, err
+		case len(raw) == cap(raw):
+			raw = slices.Grow(raw, bytes.MinRead)
+		}
 	}
-	return readable(raw.Bytes(), response.Header)
 }
 
 // A metadataTransport carries the SDK's requests for metadata, in whose answers the SDK finds
@@ -153,6 +159,9 @@ func (t metadataTransport) RoundTrip(r *http.Request) (*http.Response, error) {
 	defer response.Body.Close()
 	raw, err := readAnswer(response)
 	if err != nil {
+		return nil, err
+	}
+	if raw, err = readable(raw, response.Header); err != nil {
 		return nil, err
 	}
 	response.Body, response.ContentLength = io.NopCloser(bytes.NewReader(raw)), int64(len(raw))
@@ -183,95 +192,3 @@ func (b *answerBody) Read(p []byte) (int, error) {
 }
 
 var errTooLarge = &Error{Kind: Failed, err: fmt.Errorf("the model's answer cannot be read: it is larger than %d bytes", maxResponse)}
-
-// readable returns JSON in the form that the SDK's types decode, or the error that it is.
-func readable(raw []byte, header http.Header) ([]byte, error) {
-	if !json.Valid(raw) {
-		var value json.RawMessage
-		err := json.NewDecoder(bytes.NewReader(raw)).Decode(&value)
-		if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-			return nil, &Error{Kind: Failed, temporary: true, err: errors.New("the model's answer ended early")}
-		}
-		return nil, unreadable("not JSON")
-	}
-	if failure := failureIn(raw); failure != nil {
-		return nil, failure.error(0, header)
-	}
-	return quoteArguments(raw), nil
-}
-
-// Numbers in the arguments of calls may have more digits than a float64 keeps. So
-// the SDK's types get the arguments' JSON as one text, by the name argumentsText, and
-// [unquoteArguments] decodes it.
-const argumentsText = "json"
-
-func quoteArguments(raw []byte) []byte {
-	if !bytes.Contains(raw, []byte(`"functionCall"`)) {
-		return raw
-	}
-	var response any
-	if exactjson.Unmarshal(raw, &response) != nil {
-		return raw
-	}
-	quoteWithin(response)
-	quoted, err := json.Marshal(response)
-	if err != nil {
-		return raw
-	}
-	return quoted
-}
-
-func quoteWithin(value any) {
-	switch value := value.(type) {
-	case []any:
-		for _, element := range value {
-			quoteWithin(element)
-		}
-	case map[string]any:
-		for name, member := range value {
-			call, ok := member.(map[string]any)
-			if !ok || name != "functionCall" {
-				quoteWithin(member)
-				continue
-			}
-			if arguments, ok := call["args"]; ok {
-				text, _ := json.Marshal(arguments) // it was decoded: it cannot fail
-				call["args"] = map[string]any{argumentsText: string(text)}
-			}
-		}
-	}
-}
-
-// unquoteArguments returns a call's arguments as the model wrote them.
-func unquoteArguments(quoted map[string]any) (map[string]any, error) {
-	text, ok := quoted[argumentsText].(string)
-	if !ok {
-		return quoted, nil // the call has none
-	}
-	var arguments map[string]any
-	if exactjson.Unmarshal([]byte(text), &arguments) != nil {
-		return nil, unreadable("a call's arguments are no object")
-	}
-	quoteEndless(arguments)
-	return arguments, nil
-}
-
-// quoteEndless makes texts of numbers beyond a float64, such as 1e400: no tool takes them,
-// and clients could not read the event or the session that has one.
-func quoteEndless(value any) any {
-	switch value := value.(type) {
-	case []any:
-		for i, element := range value {
-			value[i] = quoteEndless(element)
-		}
-	case map[string]any:
-		for name, member := range value {
-			value[name] = quoteEndless(member)
-		}
-	case json.Number:
-		if _, err := value.Float64(); err != nil {
-			return string(value)
-		}
-	}
-	return value
-}
