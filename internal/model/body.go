@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"slices"
 
 	"google.golang.org/genai"
 
@@ -13,21 +14,22 @@ import (
 // In the SDK's types numbers lose digits and empty members vanish, so contents go into the
 // body as they are stored, beside what is the same in all of an agent's requests.
 
-// body returns r's body, which begins with settings, a JSON object.
-func (r *Request) body(settings []byte) ([]byte, error) {
+// body returns r's body, which begins with head, up to the first content.
+func (c *Client) body(r *Request, head []byte) ([]byte, error) {
 	own, err := r.own()
 	if err != nil {
 		return nil, err
 	}
-	size := len(settings) + len(own) + len(r.Tools.JSON) + len(r.Instruction)*9/8 + 128
+	instruction, err := c.instruction(r.Instruction)
+	if err != nil {
+		return nil, err
+	}
+	const tools = `,"tools":`
+	size := len(head) + len(own) + len(tools) + len(r.Tools.JSON) + len(instruction) + len("]}")
 	for _, turn := range r.History {
 		size += len(turn) + 1
 	}
-	body := append(make([]byte, 0, size), bytes.TrimSuffix(settings, []byte("}"))...)
-	if len(body) > len("{") {
-		body = append(body, ',')
-	}
-	body = append(body, `"contents":[`...)
+	body := append(make([]byte, 0, size), head...)
 	for _, turn := range r.History {
 		if !r.Exact || r.repair != asStored {
 			if turn, err = r.repair.rewrite(turn); err != nil {
@@ -43,16 +45,31 @@ func (r *Request) body(settings []byte) ([]byte, error) {
 	}
 	body = append(body, ']')
 	if r.Tools.JSON != nil {
-		body = append(append(body, `,"tools":`...), r.Tools.JSON...)
+		body = append(append(body, tools...), r.Tools.JSON...)
 	}
-	if r.Instruction != "" {
-		text, err := json.Marshal(r.Instruction)
-		if err != nil {
-			return nil, err
-		}
-		body = append(append(append(body, `,"systemInstruction":{"role":"user","parts":[{"text":`...), text...), `}]}`...)
+	return append(append(body, instruction...), '}'), nil
+}
+
+// maxInstructions bounds the instructions that are kept as they are sent. An agent's is the
+// same at each turn, unless it is told something new.
+const maxInstructions = 8
+
+// instruction returns the member of a body that has an agent's instruction, with a comma
+// before it; nothing for none.
+func (c *Client) instruction(text string) ([]byte, error) {
+	if text == "" {
+		return nil, nil
 	}
-	return append(body, '}'), nil
+	if member, ok := c.instructions.Get(text); ok {
+		return member, nil
+	}
+	encoded, err := json.Marshal(text)
+	if err != nil {
+		return nil, err
+	}
+	member := slices.Concat([]byte(`,"systemInstruction":{"role":"user","parts":[{"text":`), encoded, []byte(`}]}`))
+	c.instructions.Add(text, member)
+	return member, nil
 }
 
 // own returns r.Contents encoded in r's form.

@@ -268,7 +268,7 @@ func (g *generation) send(w *watch, r *Request, a *Answer, permit breaker.Permit
 	if err != nil {
 		return &Error{Kind: Failed, free: true, err: err}
 	}
-	body, err := r.body(p.settings)
+	body, err := g.client.body(r, p.head)
 	if err != nil {
 		return &Error{Kind: Failed, free: true, err: err}
 	}
@@ -278,15 +278,13 @@ func (g *generation) send(w *watch, r *Request, a *Answer, permit breaker.Permit
 		a.Usage, a.FileTokens = usage(counts), fileTokens(counts)
 		a.Usage.SearchQueries = a.Grounding.searches()
 	}()
-	request, err := p.request(w.ctx, body)
-	if err != nil {
-		return &Error{Kind: Failed, free: true, err: err}
-	}
-	next, done, err := g.client.answers(request, g.onText != nil)
+	ctx, used := follow(w.ctx)
+	response, err := g.client.transport.send(p.withBody(ctx, body), used)
 	if err != nil {
 		return err
 	}
-	defer done()
+	defer response.Body.Close()
+	next := answers(response, g.onText != nil)
 	unshown := "" // white space, which is no answer yet
 	for {
 		chunk, err := next()
@@ -344,18 +342,9 @@ func (g *generation) showPart(r *Request, model string, p *genai.Part) error {
 	return r.OnPart(model, p)
 }
 
-// answers sends r. The first function returns the answer, of a stream each chunk and then
-// [io.EOF]; the second must be called at the end.
-func (c *Client) answers(r *http.Request, stream bool) (next func() (*genai.GenerateContentResponse, error), done func(), err error) {
-	response, err := c.carrier.Do(r)
-	if err != nil {
-		return nil, nil, err
-	}
-	done = func() { _ = response.Body.Close() }
-	if response.StatusCode >= 300 { // a redirection without an address
-		done()
-		return nil, nil, unreadable(response.Status)
-	}
+// answers returns a function that returns the answer, of a stream each chunk and then
+// [io.EOF].
+func answers(response *http.Response, stream bool) func() (*genai.GenerateContentResponse, error) {
 	read := func() ([]byte, error) { return readAnswer(response) }
 	if stream {
 		read = newEvents(response.Body).next
@@ -366,7 +355,7 @@ func (c *Client) answers(r *http.Request, stream bool) (next func() (*genai.Gene
 			return nil, err
 		}
 		return decode(raw, response.Header)
-	}, done, nil
+	}
 }
 
 // add takes in a response or a chunk of one, and returns the parts it added.

@@ -114,6 +114,28 @@ func TestAnswersThatAreNull(t *testing.T) {
 	}
 }
 
+// A redirect would carry the question, and the key, to whatever server an answer names.
+func TestNoRedirectIsFollowed(t *testing.T) {
+	t.Parallel()
+	for _, status := range []int{300, 301, 302, 303, 304, 307, 308} {
+		t.Run(fmt.Sprint(status), func(t *testing.T) {
+			t.Parallel()
+			elsewhere := serve(t, func(_ http.ResponseWriter, r *http.Request) {
+				t.Errorf("%s %s with the key %q", r.Method, r.URL, r.Header.Get("X-Goog-Api-Key"))
+			})
+			c := client(t, serve(t, func(w http.ResponseWriter, r *http.Request) {
+				w.Header().Set("Location", elsewhere)
+				w.WriteHeader(status)
+			}), false)
+			for _, form := range forms {
+				_, err := ask(t, c, form.stream)
+				checkFailure(t, err, model.Failed)
+			}
+			checkFailure(t, c.Probe(t.Context(), first), model.Failed)
+		})
+	}
+}
+
 func TestAnswersThatAreOddAndStillGood(t *testing.T) {
 	t.Parallel()
 	candidate := func(parts string) string {

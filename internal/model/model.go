@@ -26,6 +26,7 @@ import (
 
 	"cloud.google.com/go/auth/credentials"
 	"cloud.google.com/go/auth/httptransport"
+	lru "github.com/hashicorp/golang-lru/v2"
 	"google.golang.org/genai"
 
 	"example.com/gatehouse/internal/breaker"
@@ -78,12 +79,14 @@ type Config struct {
 // A Client asks Gemini. Make one for the process with [New]: it is safe for
 // concurrent use, and shares its connections.
 type Client struct {
-	config  genai.ClientConfig // without the key
-	sdk     atomic.Pointer[sdk]
-	carrier *http.Client // of requests that are made
-	close   func()
+	config    genai.ClientConfig // without the key
+	sdk       atomic.Pointer[sdk]
+	transport *transport
+	close     func()
 
 	withdrawn atomic.Bool // the key
+
+	instructions *lru.Cache[string, []byte] // of agents, as bodies have them
 
 	tables   *models.Live
 	presence presence
@@ -121,9 +124,12 @@ func New(ctx context.Context, c Config) (*Client, error) {
 	}
 	sending := &transport{next: carrier, closeIdle: base.CloseIdleConnections}
 	config.HTTPClient = &http.Client{Transport: metadataTransport{sending}}
+	instructions, err := lru.New[string, []byte](maxInstructions)
+	if err != nil {
+		return nil, err
+	}
 	client := &Client{
-		carrier: &http.Client{Transport: sending},
-		config:  config, close: base.CloseIdleConnections, tables: c.Tables,
+		config: config, transport: sending, close: base.CloseIdleConnections, instructions: instructions, tables: c.Tables,
 		names: c.Models, armor: c.Armor, breakers: make(map[string]*breaker.Breaker, len(c.Models)+len(c.Allowed)),
 	}
 	for _, name := range slices.Concat(c.Models, c.Allowed) {

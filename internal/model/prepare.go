@@ -6,6 +6,8 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"io"
+	"maps"
 	"math"
 	"net/http"
 	"net/url"
@@ -84,12 +86,11 @@ func (c *Client) formOf(r *Request, stream bool) form {
 	return f
 }
 
-// A prepared request is one without its body. It is not changed.
+// A prepared request is one without the contents of its body. It is not changed.
 type prepared struct {
-	url      *url.URL
-	header   http.Header
-	settings []byte   // a JSON object, the body's beginning
-	ignored  []string // settings that the model does not take
+	request *http.Request
+	head    []byte   // of the body, up to the first content
+	ignored []string // settings that the model does not take
 }
 
 // prepare returns the request that the SDK makes for r's settings.
@@ -100,6 +101,7 @@ func (c *Client) prepare(ctx context.Context, r *Request, stream bool) (*prepare
 	}
 	settings, ignored := c.settings(r)
 	p := &prepared{ignored: ignored}
+	var encoded []byte // a JSON object
 	var unencodable error
 	settings.HTTPOptions = &genai.HTTPOptions{ExtrasRequestProvider: func(made map[string]any) map[string]any {
 		for _, ours := range []string{"contents", "tools", "systemInstruction"} {
@@ -108,14 +110,22 @@ func (c *Client) prepare(ctx context.Context, r *Request, stream bool) (*prepare
 		if r.Tools.mixed && c.config.Backend == genai.BackendGeminiAPI { // Vertex AI does not know the field
 			made["toolConfig"] = mixedTools
 		}
-		p.settings, unencodable = json.Marshal(made)
+		encoded, unencodable = json.Marshal(made)
 		return nil
 	}}
 	made, err := sdk.make(context.WithoutCancel(ctx), r.Model, settings, stream)
 	if err = errors.Join(err, unencodable); err != nil {
 		return nil, err
 	}
-	p.url, p.header = made.url, made.header
+	p.request = &http.Request{
+		Method: http.MethodPost, URL: made.url, Host: made.url.Host, Header: made.header,
+		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
+	}
+	p.head = bytes.TrimSuffix(encoded, []byte("}"))
+	if len(p.head) > len("{") {
+		p.head = append(p.head, ',')
+	}
+	p.head = append(p.head, `"contents":[`...)
 	sdk.prepared.Add(form, p)
 	return p, nil
 }
@@ -154,17 +164,17 @@ type madeRequest struct {
 
 func (*madeRequest) Error() string { return "the request was made, and not sent" }
 
-// request returns p with a body.
-func (p *prepared) request(ctx context.Context, body []byte) (*http.Request, error) {
-	header := p.header.Clone()
+// withBody returns p's request with a body, to be sent within ctx.
+func (p *prepared) withBody(ctx context.Context, body []byte) *http.Request {
+	r := p.request.WithContext(ctx)
+	r.Header = maps.Clone(r.Header) // whose values are shared, and not changed
 	if deadline, ok := ctx.Deadline(); ok {
-		header.Set("X-Server-Timeout", strconv.Itoa(int(math.Ceil(time.Until(deadline).Seconds()))))
+		r.Header.Set("X-Server-Timeout", strconv.Itoa(int(math.Ceil(time.Until(deadline).Seconds()))))
 	}
-	// The address is put in below: it is not parsed again, and the request not copied.
-	r, err := http.NewRequestWithContext(ctx, http.MethodPost, "/", bytes.NewReader(body))
-	if err != nil {
-		return nil, err
-	}
-	r.URL, r.Host, r.Header = p.url, p.url.Host, header
-	return r, nil
+	// As http.NewRequest does it: net/http knows this reader, and sends it with the header
+	// in one write.
+	r.ContentLength = int64(len(body))
+	r.Body = io.NopCloser(bytes.NewReader(body))
+	r.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(body)), nil }
+	return r
 }

@@ -78,26 +78,35 @@ func counted(conn net.Conn) *countingConn {
 	return c
 }
 
-// A transport carries requests and returns the errors of answers. It is safe for concurrent
+// A transport carries requests and returns the errors of answers. It follows no redirect: what
+// is asked, and the key, would go to a server that the answer names. It is safe for concurrent
 // use.
 type transport struct {
 	next      http.RoundTripper
 	closeIdle func()
 }
 
-func (t *transport) RoundTrip(r *http.Request) (*http.Response, error) {
-	type use struct {
-		conn   *countingConn
-		before int64
-	}
-	var used atomic.Pointer[use]
-	response, err := t.next.RoundTrip(r.WithContext(httptrace.WithClientTrace(r.Context(), &httptrace.ClientTrace{
+// A use is that of a connection by a request.
+type use struct {
+	conn   *countingConn
+	before int64 // bytes that had come
+}
+
+// follow returns the context of a request and where its use of a connection is noted.
+func follow(ctx context.Context) (context.Context, *atomic.Pointer[use]) {
+	used := new(atomic.Pointer[use])
+	return httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
 		GotConn: func(got httptrace.GotConnInfo) {
 			if conn := counted(got.Conn); conn != nil {
 				used.Store(&use{conn, conn.came.Load()})
 			}
 		},
-	})))
+	}), used
+}
+
+// send sends r, which has the context of follow.
+func (t *transport) send(r *http.Request, used *atomic.Pointer[use]) (*http.Response, error) {
+	response, err := t.next.RoundTrip(r)
 	if err != nil {
 		if r.Context().Err() == nil {
 			return nil, connectionError(err, true)
@@ -113,7 +122,8 @@ func (t *transport) RoundTrip(r *http.Request) (*http.Response, error) {
 	body := &answerBody{ReadCloser: response.Body, ctx: r.Context(), left: maxResponse}
 	switch status := response.StatusCode; {
 	case status >= 300 && status < 400:
-		return response, nil // the HTTP client's
+		_ = body.Close()
+		return nil, unreadable(response.Status)
 	case status >= 400:
 		defer body.Close()
 		raw, err := io.ReadAll(io.LimitReader(body, maxFailure))
@@ -152,9 +162,10 @@ func readAnswer(response *http.Response) ([]byte, error) {
 type metadataTransport struct{ *transport }
 
 func (t metadataTransport) RoundTrip(r *http.Request) (*http.Response, error) {
-	response, err := t.transport.RoundTrip(r)
-	if err != nil || response.StatusCode >= 300 {
-		return response, err
+	ctx, used := follow(r.Context())
+	response, err := t.send(r.WithContext(ctx), used)
+	if err != nil {
+		return nil, err
 	}
 	defer response.Body.Close()
 	raw, err := readAnswer(response)
