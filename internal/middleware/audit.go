@@ -200,7 +200,7 @@ func (a *Audit) principal(state *requestState) string {
 	case a.named:
 		return cmp.Or(p.Email, p.Subject)
 	}
-	return string(p.Owner())
+	return string(state.caller.Whole())
 }
 
 // endUser is how the audit calls whom the caller speaks for.
