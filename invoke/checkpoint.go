@@ -208,7 +208,7 @@ func (g *generation) restore(record *session.Run) error {
 
 // resetText makes the answer the text among parts.
 func (g *generation) resetText(parts []session.Part) {
-	g.text.Reset()
+	g.text = growingText{}
 	for _, p := range parts {
 		if p.Kind == session.KindText {
 			g.text.WriteString(p.Text)

@@ -35,14 +35,14 @@ type generation struct {
 	tools     *toolset // what the model may call
 	more      string   // what the agent's Instructions add
 	step      int      // of the model, from 1
-	earlier   *earlierTurns
+	earlier   earlierTurns
 	contents  []*genai.Content // of this turn: the question, model contents, tool results
 	encoded   []byte           // contents as stored: a JSON array without its closing bracket
-	text      strings.Builder  // the answer: all text of the model so far
+	text      growingText      // the answer: all text of the model so far
 	said      int              // how much of text is in contents
 	written   int              // what the step's text takes of the turn, in bytes
-	cut       bool             // the step's text is longer than the turn can hold
 	states    *states          // of tools
+	cut       bool             // the step's text is longer than the turn can hold
 	paragraph bool             // the next text starts a paragraph, because it is of a later step
 	prompt    session.Prompt   // size of the last call's prompt, as the model counted it
 	// bytesOfToken is the number of prompt bytes per token, by the model's last count.
@@ -64,12 +64,12 @@ type generation struct {
 	thought     int              // bytes of its thoughts
 	suggestions string           // of searches, as HTML
 	output      json.RawMessage  // the typed answer
-	formed      bool             // the last call asked for JSON
 	aside       []*genai.Content // asked with the turn's contents, and not of them
 	asideBytes  int
+	formed      bool // the last call asked for JSON
+	shown       bool // the calls of the step were shown
 
 	ends    map[int]callEnd   // of the calls of a step that is not finished
-	shown   bool              // the calls of the step were shown
 	pending []session.Pending // calls of the step that wait for a person
 
 	past   []loop.Past // of an agent with a Loop: earlier turns
@@ -86,7 +86,7 @@ type generation struct {
 }
 
 func newGeneration(modelName string, r *run) *generation {
-	return &generation{run: r, earlier: &earlierTurns{}, asked: modelName, model: modelName, calls: []session.ToolCall{}, warnings: []string{}}
+	return &generation{run: r, asked: modelName, model: modelName, calls: []session.ToolCall{}, warnings: []string{}}
 }
 
 func (g *generation) warn(warning string) {
@@ -105,10 +105,15 @@ func (g *generation) add(content *genai.Content) error {
 	if len(encoded) > g.room() {
 		return api.Fail(api.ModelFailed, fmt.Errorf("the turn has more than %d bytes", maxTurnContents))
 	}
+	g.addHeld(content, encoded)
+	return nil
+}
+
+// addHeld appends a content that the turn has room for, see [generation.holds].
+func (g *generation) addHeld(content *genai.Content, encoded []byte) {
 	g.append(content, encoded)
 	g.files.add(content)
 	g.said = g.text.Len()
-	return nil
 }
 
 // append appends a content and its encoded form to the turn.
@@ -118,6 +123,7 @@ func (g *generation) append(content *genai.Content, encoded []byte) {
 		separator = '['
 	}
 	g.contents = append(g.contents, content)
+	g.encoded = slices.Grow(g.encoded, len(encoded)+2) // with the separator, and the end of the array
 	g.encoded = append(append(g.encoded, separator), encoded...)
 }
 
@@ -268,7 +274,8 @@ func (s *Service) generate(ctx context.Context, g *generation, req Request) (err
 			}
 			return s.end(g, answer, last)
 		}
-		if g.cut || !g.holds(answer.Content, len(calls)) {
+		encoded, held := g.holds(answer.Content, len(calls))
+		if g.cut || !held {
 			if err := g.addAnswer(answer); err != nil {
 				return err
 			}
@@ -276,9 +283,7 @@ func (s *Service) generate(ctx context.Context, g *generation, req Request) (err
 			continue
 		}
 		g.rounds.take()
-		if err := g.add(answer.Content); err != nil {
-			return err
-		}
+		g.addHeld(answer.Content, encoded)
 		g.finishStep()
 		if err := s.answerCalls(ctx, g, calls, spare); err != nil {
 			return err
@@ -357,7 +362,7 @@ func (g *generation) restarts() func() {
 	text, calls, suggestions, thought, mark := g.text.Len(), len(g.calls), g.suggestions, g.thought, g.run.out.mark()
 	return func() {
 		kept := g.text.String()[:text]
-		g.text.Reset()
+		g.text = growingText{}
 		g.text.WriteString(kept)
 		g.paragraph, g.ownOpen, g.written, g.cut = true, "", 0, false
 		g.calls, g.suggestions, g.thought = g.calls[:calls:calls], suggestions, thought
@@ -515,16 +520,22 @@ func (s *Service) end(g *generation, answer model.Answer, last bool) error {
 	if len(content.Parts) == 0 {
 		return nil
 	}
-	if g.cut || !g.holds(content, 0) {
+	encoded, held := g.holds(content, 0)
+	if g.cut || !held {
 		return g.addAnswer(answer)
 	}
-	return g.add(content)
+	g.addHeld(content, encoded)
+	return nil
 }
 
-// withoutCalls returns a copy of content without its calls.
+// withoutCalls returns content without its calls, a copy if it has some.
 func withoutCalls(content *genai.Content) *genai.Content {
+	isCall := func(p *genai.Part) bool { return p.FunctionCall != nil }
+	if !slices.ContainsFunc(content.Parts, isCall) {
+		return content
+	}
 	rest := *content
-	rest.Parts = slices.DeleteFunc(slices.Clone(rest.Parts), func(p *genai.Part) bool { return p.FunctionCall != nil })
+	rest.Parts = slices.DeleteFunc(slices.Clone(rest.Parts), isCall)
 	return &rest
 }
 
@@ -541,27 +552,29 @@ func (g *generation) addAnswer(answer model.Answer) error {
 const leastResult = 1024
 
 // holds reports whether the turn has room for content and the results of its calls,
-// which repeat their names.
-func (g *generation) holds(content *genai.Content, calls int) bool {
+// which repeat their names. It returns the encoded form, so that what is then added is not
+// encoded again.
+func (g *generation) holds(content *genai.Content, calls int) (encoded []byte, held bool) {
 	encoded, err := model.Encode(content)
 	size := len(encoded)
 	if calls > 0 {
 		// Twice: each result repeats the id and the name of its call.
 		size = 2*size + calls*leastResult
 	}
-	return err == nil && size <= g.room()
+	return encoded, err == nil && size <= g.room()
 }
 
 // addText appends as much of a too large content's text as fits.
 func (g *generation) addText(content *genai.Content) error {
 	text := (&model.Answer{Content: content}).Text()
 	for {
-		short := genai.NewContentFromText(text, genai.RoleModel)
-		switch {
-		case text == "":
+		if text == "" {
 			return nil
-		case g.holds(short, 0):
-			return g.add(short)
+		}
+		short := genai.NewContentFromText(text, genai.RoleModel)
+		if encoded, held := g.holds(short, 0); held {
+			g.addHeld(short, encoded)
+			return nil
 		}
 		g.warn(warnTruncated)
 		// Escaping makes the encoded size unknown beforehand; a quarter less each time ends

@@ -53,10 +53,10 @@ type earlierTurns struct {
 // history returns the contents of earlier turns to send with the next question, limited to
 // about the given number of tokens. If note is set, it is called for each turn that is chosen,
 // the newest first.
-func history(s *session.Session, tokens int, note func(chosenTurn)) (*earlierTurns, error) {
+func history(s *session.Session, tokens int, note func(chosenTurn)) (earlierTurns, error) {
 	ratio := bytesOfToken(s)
 	left := int(min(float64(tokens)*ratio, math.MaxInt32))
-	p := &earlierTurns{exact: true}
+	p := earlierTurns{exact: true}
 	if len(s.Recent) > 0 {
 		p.turns = make([]json.RawMessage, 0, min(len(s.Recent), left/leastTurn+1))
 	}
@@ -65,12 +65,12 @@ func history(s *session.Session, tokens int, note func(chosenTurn)) (*earlierTur
 		newest := i == len(s.Recent)-1
 		contents, size, filed, err := p.read(s.Recent[i])
 		if err != nil {
-			return nil, err
+			return earlierTurns{}, err
 		}
 		if filed {
 			of, err := s.Recent[i].Files()
 			if err != nil {
-				return nil, err
+				return earlierTurns{}, err
 			}
 			// Files weigh their tokens, not their bytes.
 			if weight := int(float64(tokensOf(of)) * ratio); size+weight <= left {
@@ -79,7 +79,7 @@ func history(s *session.Session, tokens int, note func(chosenTurn)) (*earlierTur
 			} else { // large parts go first
 				p.cut = true
 				if contents, err = withoutFiles(contents, of); err != nil {
-					return nil, fmt.Errorf("turn %d: %w", s.Recent[i].Number, err)
+					return earlierTurns{}, fmt.Errorf("turn %d: %w", s.Recent[i].Number, err)
 				}
 				size = promptBytes(contents)
 			}
@@ -89,7 +89,7 @@ func history(s *session.Session, tokens int, note func(chosenTurn)) (*earlierTur
 			p.cut = true
 			// Half of the room is left for older turns.
 			if contents, err = shorten(contents, left/2); err != nil {
-				return nil, fmt.Errorf("turn %d: %w", s.Recent[i].Number, err)
+				return earlierTurns{}, fmt.Errorf("turn %d: %w", s.Recent[i].Number, err)
 			}
 			if size = promptBytes(contents); size > left && !newest {
 				continue

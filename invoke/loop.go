@@ -299,16 +299,15 @@ func (t *loopTurn) addModel(content *genai.Content, said bool) error {
 		t.steps = append(t.steps, step)
 		return nil
 	}
-	if g.cut || !g.holds(step.content, len(step.calls)) {
+	encoded, held := g.holds(step.content, len(step.calls))
+	if g.cut || !held {
 		g.warn(warnTruncated)
 		if err := g.addText(genai.NewContentFromText(g.unsaid(), genai.RoleModel)); err != nil {
 			return err
 		}
 		return loop.ErrRoom
 	}
-	if err := g.add(step.content); err != nil {
-		return err
-	}
+	g.addHeld(step.content, encoded)
 	if step.added = true; len(step.calls) > 0 {
 		t.steps = append(t.steps, step)
 	}

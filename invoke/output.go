@@ -20,7 +20,31 @@ import (
 // Appending must cost the same however long the text is. The text of the last part grows in a
 // strings.Builder whose String shares its memory: what was written is never changed, so a
 // string that a watcher took earlier stays valid without the lock. Likewise, a reset clips
-// the slices instead of reusing what lies behind them.
+// the slices instead of reusing what lies behind them. Most answers come whole, as one piece,
+// which is not copied.
+
+// A growingText is a text that comes in pieces. The zero growingText is empty.
+type growingText struct {
+	text    string
+	builder *strings.Builder // of text; nil for one piece
+}
+
+func (t *growingText) String() string { return t.text }
+func (t *growingText) Len() int       { return len(t.text) }
+
+// WriteString appends a piece.
+func (t *growingText) WriteString(piece string) {
+	if t.text == "" {
+		t.text = piece
+		return
+	}
+	if t.builder == nil {
+		t.builder = &strings.Builder{}
+		t.builder.WriteString(t.text)
+	}
+	t.builder.WriteString(piece)
+	t.text = t.builder.String()
+}
 
 // An output is what a run shows, in order. The run only adds to it; whoever watches the
 // run follows it at its own pace, so that neither waits for the other. It is safe for
@@ -31,11 +55,11 @@ type output struct {
 	begun   time.Time // when it was admitted
 	start   *Start    // nil until the run is admitted
 	log     shown
-	text    strings.Builder // the text of the last part
-	bytes   int             // of log as a turn stores it, about
-	ended   bool            // nothing is added any more
-	result  outcome         // once it has ended
-	changed chan struct{}   // closed at the next change; nil if nobody waits
+	text    growingText   // the text of the last part
+	bytes   int           // of log as a turn stores it, about
+	ended   bool          // nothing is added any more
+	result  outcome       // once it has ended
+	changed chan struct{} // closed at the next change; nil if nobody waits
 }
 
 // An outcome is how a run has ended: with a response, with a failure, or, for this
@@ -89,9 +113,14 @@ func (o *output) appendText(kind session.Kind, text string) {
 			o.append(session.Part{Kind: kind})
 			last++
 		}
+		if before := o.text.Len(); before > 0 {
+			if o.log.ends[last] == nil {
+				o.log.ends[last] = append(o.log.ends[last], before)
+			}
+			o.log.ends[last] = append(o.log.ends[last], before+len(text))
+		}
 		o.text.WriteString(text)
-		o.log.parts[last].Text = o.text.String() // shares the builder's memory
-		o.log.ends[last] = append(o.log.ends[last], o.text.Len())
+		o.log.parts[last].Text = o.text.String() // shares its memory
 		// A stored turn has the text of the answer in its contents, which are counted where
 		// they are added; reasoning is stored nowhere but in the part.
 		if kind == session.KindReasoning {
@@ -107,7 +136,7 @@ func (o *output) add(p session.Part) { o.change(func() { o.append(p) }) }
 func (o *output) append(p session.Part) {
 	o.log.parts = append(o.log.parts, p)
 	o.log.ends = append(o.log.ends, nil)
-	o.text = strings.Builder{}
+	o.text = growingText{}
 	// Other arguments and results are in the turn's contents, see [session.Part.Stored].
 	if p.Own {
 		o.bytes += len(encode(p.Args)) + len(encode(p.Result))
@@ -135,7 +164,7 @@ func (o *output) reset(to mark, step int) {
 		o.log.parts = o.log.parts[:to.parts:to.parts] // watchers may read what lies behind
 		o.log.ends = o.log.ends[:to.parts:to.parts]
 		o.log.resets = append(o.log.resets, session.Reset{Step: step, Part: to.parts})
-		o.text, o.bytes = strings.Builder{}, to.bytes
+		o.text, o.bytes = growingText{}, to.bytes
 	})
 }
 
@@ -146,7 +175,7 @@ func (o *output) restore(parts []session.Part, resets []session.Reset) {
 	o.change(func() {
 		// Clipped, because a run that goes on appends, and others may hold the same slices.
 		o.log = shown{parts: slices.Clip(parts), ends: make([][]int, len(parts)), resets: slices.Clip(resets)}
-		o.text = strings.Builder{}
+		o.text = growingText{}
 	})
 }
 

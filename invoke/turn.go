@@ -178,12 +178,12 @@ func (s *Service) perform(ctx context.Context, r *run, opened *session.Opened) (
 			s.forget(ctx, g.files)
 		}
 	}()
-	if err := s.sendable(ctx, g.files, earlier); err != nil {
+	if err := s.sendable(ctx, g.files, &g.earlier); err != nil {
 		return nil, api.Fail(api.Internal, err)
 	}
 	if s.Agent.Loop != nil {
 		slices.Reverse(chosen)
-		g.past = pastOf(earlier.turns, chosen)
+		g.past = pastOf(g.earlier.turns, chosen)
 	}
 	defer s.extendFiles(ctx, before)()
 	g.bytesOfToken = bytesOfToken(before)
@@ -192,7 +192,7 @@ func (s *Service) perform(ctx context.Context, r *run, opened *session.Opened) (
 	if req.Options.Call == nil {
 		g.states = s.newStates(before)
 	}
-	if earlier.cut {
+	if g.earlier.cut {
 		g.warn(warnHistoryCut)
 	}
 	number := before.Turns + 1
@@ -307,7 +307,7 @@ func (s *Service) keepTurn(ctx context.Context, r *run, opened *session.Opened, 
 	if turn.Effects {
 		conditions.AfterTurn = nil
 	}
-	stored := s.storeTime(ctx)
+	begin := s.Now()
 	turn.Number, err = s.commit(ctx, opened, turn, conditions)
 	if errors.Is(err, session.ErrReplaced) && (at.last == r.turnID || turn.Effects) { // another turn came while this one went on
 		if at.last == r.turnID {
@@ -316,7 +316,7 @@ func (s *Service) keepTurn(ctx context.Context, r *run, opened *session.Opened, 
 		conditions.Replace, conditions.First = "", 0
 		turn.Number, err = s.commit(ctx, opened, turn, conditions)
 	}
-	commitTime := stored()
+	commitTime := s.addStoreTime(ctx, begin)
 	if err == nil {
 		turn.Timing.Commit = commitTime.Milliseconds()
 		r.end(record, s.Now())
@@ -367,9 +367,9 @@ func (s *Service) open(ctx context.Context, r *run) (*session.Opened, error) {
 		case r.req.Options.Sessionless && r.req.Options.Key != "":
 			load = func() (*session.Opened, error) { return s.openKeyed(ctx, r) }
 		}
-		loaded := s.storeTime(ctx)
+		begin := s.Now()
 		opened, err := load()
-		r.loadTime += loaded()
+		r.loadTime += s.addStoreTime(ctx, begin)
 		if r.taken != nil {
 			r.key = r.taken.Key
 			return opened, err
@@ -541,15 +541,12 @@ func detach(ctx context.Context, d time.Duration) (context.Context, context.Canc
 	return context.WithTimeout(drain.Detach(ctx, shutdownGrace), d)
 }
 
-// storeTime starts to measure the time spent in the store, for the request's log line too;
-// the returned function stops, and returns it.
-func (s *Service) storeTime(ctx context.Context) func() time.Duration {
-	begin := s.Now()
-	return func() time.Duration {
-		spent := s.Now().Sub(begin)
-		telemetry.SetTurn(ctx, func(t *telemetry.Turn) { t.StoreTime += spent })
-		return spent
-	}
+// addStoreTime returns the time spent in the store since begin, which the request's log line
+// has, too.
+func (s *Service) addStoreTime(ctx context.Context, begin time.Time) time.Duration {
+	spent := s.Now().Sub(begin)
+	telemetry.SetTurn(ctx, func(t *telemetry.Turn) { t.StoreTime += spent })
+	return spent
 }
 
 // unsaved reports whether err means that the store failed, rather than that the

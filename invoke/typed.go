@@ -76,7 +76,8 @@ func (s *Service) endTyped(ctx context.Context, g *generation, req Request, answ
 	content.Parts = slices.DeleteFunc(slices.Clone(content.Parts), func(p *genai.Part) bool { return p.FunctionCall != nil })
 	// Text may be cut to fit in a turn; JSON may not.
 	n, _ := escaped(string(g.output), g.room()-textSpare)
-	if n < len(g.output) || !g.holds(&content, 0) {
+	_, held := g.holds(&content, 0)
+	if n < len(g.output) || !held {
 		return api.Fail(api.ModelFailed, errors.New("the typed answer does not fit in the turn"))
 	}
 	g.paragraph, g.written, g.cut = false, 0, false
