@@ -3,7 +3,6 @@ package limit
 import (
 	"net/http"
 	"strconv"
-	"strings"
 	"time"
 )
 
@@ -21,35 +20,35 @@ type State struct {
 // fields of draft-ietf-httpapi-ratelimit-headers-10: quota, window, remaining quota
 // and seconds until the reset.
 func fields(states []State, now time.Time) (policy, left string) {
-	var p, r strings.Builder
+	// Room for an end user and a caller, so that each value is copied once.
+	p, r := make([]byte, 0, 64), make([]byte, 0, 64)
 	for i, s := range states {
 		if i > 0 {
-			p.WriteString(", ")
-			r.WriteString(", ")
+			p, r = append(p, ", "...), append(r, ", "...)
 		}
-		length := secondsOfMinute
+		length := int64(secondsOfMinute)
 		if s.Daily {
 			length = secondsOfDay
 		}
-		name := quote(s.Name)
-		p.WriteString(name)
-		p.WriteString(";q=")
-		p.WriteString(strconv.FormatInt(s.Limit, 10))
-		p.WriteString(";w=")
-		p.WriteString(strconv.Itoa(length))
-		r.WriteString(name)
-		r.WriteString(";r=")
-		r.WriteString(strconv.FormatInt(s.Left, 10))
-		r.WriteString(";t=")
-		r.WriteString(strconv.FormatInt(int64(wholeSeconds(s.ResetsAt.Sub(now))/time.Second), 10))
+		p = strconv.AppendInt(append(appendQuoted(p, s.Name), ";q="...), s.Limit, 10)
+		p = strconv.AppendInt(append(p, ";w="...), length, 10)
+		r = strconv.AppendInt(append(appendQuoted(r, s.Name), ";r="...), s.Left, 10)
+		r = strconv.AppendInt(append(r, ";t="...), int64(wholeSeconds(s.ResetsAt.Sub(now))/time.Second), 10)
 	}
-	return p.String(), r.String()
+	return string(p), string(r)
 }
 
-var escape = strings.NewReplacer(`\`, `\\`, `"`, `\"`)
-
-// quote returns s as a string of structured fields (RFC 9651, section 4.1.6).
-func quote(s string) string { return `"` + escape.Replace(s) + `"` }
+// appendQuoted appends s as a string of structured fields (RFC 9651, section 4.1.6).
+func appendQuoted(b []byte, s string) []byte {
+	b = append(b, '"')
+	for i := range len(s) {
+		if s[i] == '"' || s[i] == '\\' {
+			b = append(b, '\\')
+		}
+		b = append(b, s[i])
+	}
+	return append(b, '"')
+}
 
 // wholeSeconds rounds d up to whole seconds, at least one, so that a client that waits
 // as long is not early.
@@ -57,14 +56,21 @@ func wholeSeconds(d time.Duration) time.Duration {
 	return max(time.Second, (d + time.Second - 1).Truncate(time.Second))
 }
 
+// The headers in the form that [http.Header] has them in, so that none is brought into it
+// for each answer.
+const (
+	headerPolicy = "Ratelimit-Policy"
+	headerLeft   = "Ratelimit"
+)
+
 // Header sets RateLimit-Policy and RateLimit to the current state of the rules.
 func (p *Permit) Header(h http.Header) {
 	if len(p.claims) == 0 {
 		return
 	}
 	policy, left := fields(states(p.claims), p.limiter.now())
-	h.Set("RateLimit-Policy", policy)
-	h.Set("RateLimit", left)
+	values := []string{policy, left}
+	h[headerPolicy], h[headerLeft] = values[:1:1], values[1:]
 }
 
 // Header adds RateLimit-Policy and RateLimit as they were at the refusal: h has those of the
@@ -74,6 +80,6 @@ func (r *Refusal) Header(h http.Header) {
 		return
 	}
 	policy, left := fields(r.States, r.at)
-	h.Add("RateLimit-Policy", policy)
-	h.Add("RateLimit", left)
+	h[headerPolicy] = append(h[headerPolicy], policy)
+	h[headerLeft] = append(h[headerLeft], left)
 }

@@ -231,7 +231,10 @@ func (r *Reservation) Settle(spent map[string]Spend) {
 			if _, known := s.usage[model]; !known && len(s.usage) >= maxModels {
 				model = otherModels
 			}
-			s.usage = sum(s.usage, map[string]Spend{model: used})
+			if s.usage == nil {
+				s.usage = map[string]Spend{}
+			}
+			s.usage[model] = s.usage[model].plus(used)
 			r.limiter.scheduleReport(s)
 		}
 		r.limiter.scheduleReturn(s)

@@ -52,7 +52,7 @@ type subject struct {
 	calls  calls
 	tokens tokens
 
-	usage      map[string]Spend // of this holding, by model
+	usage      map[string]Spend // of this holding, by model; nobody else has this map
 	reported   map[string]Spend // the part of usage in the last confirmed update
 	instance   string           // name of this holding
 	seq        int64
