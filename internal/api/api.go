@@ -9,6 +9,7 @@
 package api
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -65,7 +66,8 @@ type Timestamp time.Time
 
 // MarshalJSON writes t as RFC 3339 with exactly three decimals.
 func (t Timestamp) MarshalJSON() ([]byte, error) {
-	return time.Time(t).UTC().AppendFormat(nil, `"2006-01-02T15:04:05.000Z"`), nil
+	const form = `"2006-01-02T15:04:05.000Z"`
+	return time.Time(t).UTC().AppendFormat(make([]byte, 0, len(form)), form), nil
 }
 
 // Schema is that of what MarshalJSON writes.
@@ -173,17 +175,29 @@ func (e *Error) SetHeader(h http.Header) {
 
 // WriteJSON answers with a body as JSON, in any form.
 func WriteJSON(w http.ResponseWriter, status int, value any) error {
-	body, err := json.Marshal(value)
-	if err != nil {
-		return err
-	}
-	h := w.Header()
-	h.Set("Content-Type", "application/json")
-	h.Set("Content-Length", strconv.Itoa(len(body)))
-	w.WriteHeader(status)
-	_, _ = w.Write(body) // a client that has gone away is noticed by its context
-	return nil
+	return json.NewEncoder(&answerWriter{w, status}).Encode(value)
 }
+
+// An answerWriter makes an answer of what a [json.Encoder] writes, which is a whole value
+// and a line break in one call, from memory that it uses again: json.Marshal would copy it.
+type answerWriter struct {
+	w      http.ResponseWriter
+	status int
+}
+
+// Write implements [io.Writer].
+func (a *answerWriter) Write(line []byte) (int, error) {
+	body := bytes.TrimSuffix(line, []byte("\n"))
+	h := a.w.Header()
+	h["Content-Type"] = mediaTypeJSON
+	h["Content-Length"] = []string{strconv.Itoa(len(body))}
+	a.w.WriteHeader(a.status)
+	_, _ = a.w.Write(body) // a client that has gone away is noticed by its context
+	return len(line), nil
+}
+
+// mediaTypeJSON is of all answers, and is not changed by any.
+var mediaTypeJSON = []string{"application/json"}
 
 // Printable reports whether text is 1 to most printable ASCII characters, as
 // the headers that callers fill freely must be.

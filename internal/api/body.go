@@ -32,18 +32,36 @@ const BodyTimeout = 10 * time.Second
 // [BodyTimeout], whichever is shorter. Its errors are the contract's: 415, 413
 // (before the body is read, given a Content-Length), 408.
 func ReadBody(w http.ResponseWriter, r *http.Request, limit int64, timeout time.Duration) ([]byte, error) {
-	var body bytes.Buffer
-	err := withBody(w, r, limit, timeout, func(from io.Reader) error {
-		if r.ContentLength > 0 {
-			body.Grow(int(r.ContentLength) + bytes.MinRead)
-		}
-		_, err := body.ReadFrom(from)
+	var body []byte
+	err := withBody(w, r, limit, timeout, func(from io.Reader) (err error) {
+		body, err = readAll(from, r.ContentLength)
 		return err
 	})
 	if err != nil {
 		return nil, err
 	}
-	return body.Bytes(), nil
+	return body, nil
+}
+
+// readAll reads from to its end. Most bodies are small and of a known size, and get just
+// the memory that they need; io.ReadAll and bytes.Buffer want 512 bytes more.
+func readAll(from io.Reader, size int64) ([]byte, error) {
+	if size < 0 {
+		return io.ReadAll(from)
+	}
+	body := make([]byte, 0, size+1) // a reader may tell its end only when it is asked for more
+	for {
+		n, err := from.Read(body[len(body):cap(body)])
+		body = body[:len(body)+n]
+		switch {
+		case err == io.EOF:
+			return body, nil
+		case err != nil:
+			return nil, err
+		case len(body) == cap(body): // more than was announced, which net/http does not let through
+			body = slices.Grow(body, bytes.MinRead)
+		}
+	}
 }
 
 // withBody lets read read the body to its end, within the bounds of [ReadBody].
@@ -112,6 +130,9 @@ func checkMediaType(r *http.Request) error {
 	if len(types) != 1 {
 		return Fail(UnsupportedMediaType, nil)
 	}
+	if types[0] == "application/json" { // as nearly all send it
+		return nil
+	}
 	mediaType, params, err := mime.ParseMediaType(types[0])
 	if err != nil || mediaType != "application/json" {
 		return Fail(UnsupportedMediaType, nil)
@@ -161,26 +182,65 @@ func (b *Body[T]) Read(w http.ResponseWriter, r *http.Request, limit int64, time
 // fields that are unknown or break a rule are a 422 that names them all.
 func (b *Body[T]) Decode(raw []byte) (T, error) {
 	var value T
-	if err := checkForm(raw); err != nil {
+	parsed, err := parse(raw)
+	if err != nil {
 		return value, err
-	}
-	var parsed any
-	if err := json.Unmarshal(raw, &parsed); err != nil {
-		return value, decodeError(err)
 	}
 	if err := b.check(parsed); err != nil {
 		return value, err
 	}
-	// From what was checked, not from raw: there 1.0 is an integer, as JSON
-	// Schema has it, and here it is written as one.
-	checked, err := json.Marshal(parsed)
-	if err == nil {
-		err = json.Unmarshal(checked, &value)
+	if hasNumber(parsed) {
+		// From what was checked, not from raw: there 1.0 is an integer, as JSON
+		// Schema has it, and here it is written as one.
+		if raw, err = json.Marshal(parsed); err != nil {
+			return value, decodeError(err)
+		}
 	}
-	if err != nil {
+	if err := json.Unmarshal(raw, &value); err != nil {
 		return value, decodeError(err)
 	}
 	return value, nil
+}
+
+// parse returns the object that raw is, in the form that [checkForm] admits.
+func parse(raw []byte) (map[string]any, error) {
+	// The decoder refuses what is no JSON by itself, but not what nests too deep, and that
+	// would take it much memory. As many brackets as are in most bodies cannot.
+	flat := bytes.Count(raw, []byte("{"))+bytes.Count(raw, []byte("[")) <= MaxDepth
+	if !flat {
+		if err := checkForm(raw); err != nil {
+			return nil, err
+		}
+	}
+	var parsed any
+	err := json.Unmarshal(raw, &parsed)
+	object, ok := parsed.(map[string]any)
+	if flat && (err != nil || !ok) {
+		if wrong := checkForm(raw); wrong != nil {
+			return nil, wrong
+		}
+	}
+	if err != nil {
+		return nil, decodeError(err)
+	}
+	return object, nil
+}
+
+// hasNumber reports whether there is a number in a value of JSON.
+func hasNumber(value any) bool {
+	switch value := value.(type) {
+	case float64:
+		return true
+	case []any:
+		return slices.ContainsFunc(value, hasNumber)
+	case map[string]any:
+		for _, each := range value {
+			if hasNumber(each) {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // checkForm admits one JSON object (RFC 8259, and RFC 7493's ban on duplicate
@@ -256,7 +316,7 @@ type workspace struct {
 
 var workspaces = sync.Pool{New: func() any { return &workspace{path: huma.NewPathBuffer(make([]byte, 0, 128), 0)} }}
 
-func (b *Body[T]) check(parsed any) error {
+func (b *Body[T]) check(parsed map[string]any) error {
 	s := workspaces.Get().(*workspace)
 	defer workspaces.Put(s)
 	s.path.Reset()
@@ -283,11 +343,13 @@ func (b *Body[T]) check(parsed any) error {
 
 // nulls finds optional fields that are null: huma takes them for absent, the
 // contract for values of the wrong type.
-func (b *Body[T]) nulls(parsed any) []Detail {
-	object, _ := parsed.(map[string]any)
+func (b *Body[T]) nulls(parsed map[string]any) []Detail {
 	var details []Detail
-	for name, property := range b.schema.Properties {
-		if value, ok := object[name]; ok && value == nil && !property.Nullable && !slices.Contains(b.schema.Required, name) {
+	for name, value := range parsed {
+		if value != nil {
+			continue
+		}
+		if property := b.schema.Properties[name]; property != nil && !property.Nullable && !slices.Contains(b.schema.Required, name) {
 			details = append(details, Detail{Field: name, Issue: "must not be null"})
 		}
 	}

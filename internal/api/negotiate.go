@@ -12,8 +12,17 @@ import (
 // preferStream, that it named the event stream and prefers it to JSON. Without the
 // header everything is accepted.
 func Negotiate(r *http.Request) (json, stream, preferStream bool) {
-	if strings.TrimSpace(strings.Join(r.Header.Values("Accept"), "")) == "" {
+	values := r.Header["Accept"]
+	if strings.TrimSpace(strings.Join(values, "")) == "" {
 		return true, true, false
+	}
+	if len(values) == 1 { // what most clients send
+		switch values[0] {
+		case "*/*":
+			return true, true, false
+		case "application/json":
+			return true, false, false
+		}
 	}
 	j, s := accepted(r, "application/*", "application/json"), accepted(r, "text/*", "text/event-stream")
 	better := s.q > j.q || s.q == j.q && j.specificity < 2
