@@ -83,7 +83,15 @@ type contextKey struct{}
 
 // NewContext returns a context that carries c.
 func NewContext(ctx context.Context, c Caller) context.Context {
-	return context.WithValue(ctx, contextKey{}, c)
+	at := &c
+	return Expect(ctx, &at)
+}
+
+// Expect returns a context that carries the caller that at points to, and none while that
+// is nil: the request's context is made before its credential is verified. At must not
+// change any more once several goroutines have the context.
+func Expect(ctx context.Context, at **Caller) context.Context {
+	return context.WithValue(ctx, contextKey{}, at)
 }
 
 type assumedKey struct{}
@@ -107,8 +115,11 @@ func Assume(ctx context.Context, c Caller) context.Context {
 // FromContext returns the caller of the request that ctx belongs to, and whether
 // there is one.
 func FromContext(ctx context.Context) (Caller, bool) {
-	c, ok := ctx.Value(contextKey{}).(Caller)
-	return c, ok
+	at, ok := ctx.Value(contextKey{}).(**Caller)
+	if !ok || *at == nil {
+		return Caller{}, false
+	}
+	return **at, true
 }
 
 // Owner returns the owner of the sessions that the request of ctx can reach: ""

@@ -68,7 +68,8 @@ func (p *Permit) Header(h http.Header) {
 	if len(p.claims) == 0 {
 		return
 	}
-	policy, left := fields(states(p.claims), p.limiter.now())
+	var room [2]State // of an end user and a caller
+	policy, left := fields(appendStates(room[:0], p.claims), p.limiter.now())
 	values := []string{policy, left}
 	h[headerPolicy], h[headerLeft] = values[:1:1], values[1:]
 }

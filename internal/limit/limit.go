@@ -362,13 +362,12 @@ func (l *Limiter) Report(ctx context.Context, rules []Rule, budgets []Budget) (R
 	if err := group.Wait(); err != nil {
 		return Report{}, err
 	}
-	report.States = states(claims)
+	report.States = appendStates(make([]State, 0, len(claims)), claims)
 	return report, nil
 }
 
-// states returns the states of what claims are on, without those that have no limit.
-func states(claims []claim) []State {
-	all := make([]State, 0, len(claims))
+// appendStates appends the states of what claims are on, without those that have no limit.
+func appendStates(all []State, claims []claim) []State {
 	for _, c := range claims {
 		if state := c.subject.state(c.daily); state.Limit > 0 {
 			all = append(all, state)
@@ -711,7 +710,7 @@ func (l *Limiter) refusal(claims []claim, c claim, retryAfter time.Duration) *Re
 	reset := s.ResetsAt.Sub(now)
 	return &Refusal{
 		Rule: s.Name, RetryAfter: wholeSeconds(min(cmp.Or(max(retryAfter, 0), reset), reset)), Limit: s.Limit, Daily: s.Daily,
-		States: states(claims), at: now,
+		States: appendStates(make([]State, 0, len(claims)), claims), at: now,
 	}
 }
 

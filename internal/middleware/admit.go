@@ -6,6 +6,7 @@ import (
 	"sync"
 
 	"example.com/gatehouse/internal/api"
+	"example.com/gatehouse/session"
 )
 
 // admit takes what a request of a known caller needs, in turn: a permit, its body,
@@ -16,31 +17,45 @@ func (m *middleware) admit(route api.Route, state *requestState, w http.Response
 	if !m.entering.Take(owner) {
 		return api.Fail(api.Overloaded, nil)
 	}
-	entered := sync.OnceFunc(func() { m.entering.Leave(owner) })
-	defer entered()
-	placed := false
-	admit := func() error {
-		if !m.places.Take(owner) {
-			return api.Fail(api.Overloaded, nil)
-		}
-		placed = true
-		entered()
-		return nil
-	}
-	defer func() {
-		if placed {
-			m.places.Leave(owner)
-		}
-	}()
-	return m.limited(route, state, w, r, func(body *gatedBody) error {
+	entry := &entry{m: m, owner: owner}
+	defer entry.leave()
+	return m.limited(route, state, w, r, &entry.body, func() error {
 		if readsBody(r) {
-			body.ReadCloser, body.admit = r.Body, admit
-			r.Body = body
-		} else if err := admit(); err != nil {
+			entry.body.ReadCloser, entry.body.entry = r.Body, entry
+			r.Body = &entry.body
+		} else if err := entry.admit(); err != nil {
 			return err
 		}
 		return route.Handler(w, r)
 	})
+}
+
+// An entry is a request that has a place, or is on its way to one.
+type entry struct {
+	m       *middleware
+	owner   session.Owner
+	body    gatedBody
+	entered sync.Once // and is none of those that are entering
+	placed  bool
+}
+
+// admit takes the request's place.
+func (e *entry) admit() error {
+	if !e.m.places.Take(e.owner) {
+		return api.Fail(api.Overloaded, nil)
+	}
+	e.placed = true
+	e.leaveEntering()
+	return nil
+}
+
+func (e *entry) leaveEntering() { e.entered.Do(func() { e.m.entering.Leave(e.owner) }) }
+
+func (e *entry) leave() {
+	if e.placed {
+		e.m.places.Leave(e.owner)
+	}
+	e.leaveEntering()
 }
 
 // A gatedBody is the body of a request that has no place yet. Its end comes only
@@ -48,7 +63,7 @@ func (m *middleware) admit(route api.Route, state *requestState, w http.Response
 // anything is done with what was sent.
 type gatedBody struct {
 	io.ReadCloser
-	admit func() error
+	entry *entry
 	err   error
 	bytes int64 // read
 }
@@ -60,7 +75,7 @@ func (b *gatedBody) Read(p []byte) (int, error) {
 	n, err := b.ReadCloser.Read(p)
 	b.bytes += int64(n)
 	if err == io.EOF {
-		if refused := b.admit(); refused != nil {
+		if refused := b.entry.admit(); refused != nil {
 			err = refused
 		}
 	}

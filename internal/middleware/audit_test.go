@@ -15,6 +15,7 @@ import (
 	"example.com/gatehouse/internal/api"
 	"example.com/gatehouse/internal/auth"
 	"example.com/gatehouse/internal/caller"
+	"example.com/gatehouse/internal/drain"
 	"example.com/gatehouse/internal/gcp/audit"
 	"example.com/gatehouse/internal/limit"
 	"example.com/gatehouse/internal/telemetry"
@@ -152,7 +153,8 @@ func TestWhichRequestsWaitForTheirBody(t *testing.T) {
 // A body that was refused its place stays refused.
 func TestABodyIsReadAfterItsEnd(t *testing.T) {
 	t.Parallel()
-	b := &gatedBody{ReadCloser: io.NopCloser(strings.NewReader("body")), admit: func() error { return api.Fail(api.Overloaded, nil) }}
+	full := &entry{m: &middleware{places: drain.NewPlaces(0)}}
+	b := &gatedBody{ReadCloser: io.NopCloser(strings.NewReader("body")), entry: full}
 	if _, err := io.ReadAll(b); err == nil {
 		t.Error("it was not refused")
 	}

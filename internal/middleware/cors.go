@@ -92,8 +92,10 @@ func (m *middleware) sameOrigin(r *http.Request, origin string) bool {
 
 // scheme is how the client came, as the trusted proxy reports it.
 func (m *middleware) scheme(r *http.Request) string {
-	if proto := lastOf(r, "X-Forwarded-Proto"); m.Proxied && proto != "" {
-		return strings.ToLower(proto)
+	if m.Proxied {
+		if proto := lastOf(r, "X-Forwarded-Proto"); proto != "" {
+			return strings.ToLower(proto)
+		}
 	}
 	if r.TLS != nil {
 		return "https"

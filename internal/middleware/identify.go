@@ -44,13 +44,16 @@ func (m *middleware) identify(r *http.Request, state *requestState) error {
 		}
 		return e
 	}
-	state.caller.Principal = principal
-	telemetry.Note(r.Context(), slog.String("principal", string(principal.Owner())))
+	state.caller = caller.New(principal, "")
+	telemetry.Note(r.Context(), slog.String("principal", string(state.caller.Owner)))
 	endUser, err := m.endUser(r, principal)
 	if err != nil {
 		return err
 	}
-	state.caller, state.authenticated = caller.New(principal, endUser), true
+	if endUser != "" {
+		state.caller = caller.New(principal, endUser)
+	}
+	state.authenticated = true
 	state.caller.Operator = m.Operators.Include(principal)
 	return nil
 }

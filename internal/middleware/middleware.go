@@ -102,6 +102,7 @@ type requestState struct {
 	admitted      bool // not while shutting down
 	authenticated bool
 	caller        caller.Caller
+	known         *caller.Caller                                             // to the route, in its context; nil: none
 	action        string                                                     // of the route, for the audit
 	fail          func(http.ResponseWriter, *http.Request, *api.Error) error // of the route; nil: the envelope
 	uncounted     bool                                                       // excluded from request and error counts
@@ -130,7 +131,7 @@ func (m *middleware) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 		ctx, state.span = m.Observer.StartRequest(r, m.scheme(r) == "https")
 	}
 	ctx = telemetry.WithRecord(api.WithRequestID(ctx, state.id), state.record)
-	ctx = context.WithValue(ctx, stateKey{}, state)
+	ctx = caller.Expect(context.WithValue(ctx, stateKey{}, state), &state.known)
 	working, release := m.Gate.Bind(ctx)
 	defer release()
 	r = w.track(r.WithContext(working))
@@ -201,11 +202,10 @@ func (m *middleware) serveRoute(route api.Route) api.Handler {
 		}
 		err := m.identify(r, state)
 		if state.authenticated {
-			ctx = caller.NewContext(ctx, state.caller)
+			state.known = &state.caller
 			if token := auth.Token(r, state.caller.Principal); token != "" {
-				ctx = caller.WithToken(ctx, token)
+				r = r.WithContext(caller.WithToken(ctx, token))
 			}
-			r = r.WithContext(ctx)
 		}
 		switch {
 		case err != nil && route.Public && isUnknown(err):

@@ -10,18 +10,17 @@ import (
 	"example.com/gatehouse/internal/telemetry"
 )
 
-// limited calls next if the caller's rates let it through, with the body, which counts
-// how much of it was read. A request that came to a call of the model costs a turn,
+// limited calls next if the caller's rates let it through; body counts how much of it was
+// read. A request that came to a call of the model costs a turn,
 // however it ends; any other a tenth of one. Each MiB of its body costs a tenth more.
-func (m *middleware) limited(route api.Route, state *requestState, w http.ResponseWriter, r *http.Request, next func(*gatedBody) error) error {
-	body := &gatedBody{}
+func (m *middleware) limited(route api.Route, state *requestState, w http.ResponseWriter, r *http.Request, body *gatedBody, next func() error) error {
 	if m.Limiter == nil {
-		return next(body)
+		return next()
 	}
 	rules := m.Limits.Rules(state.caller)
 	if route.Unrefused {
 		m.Limiter.Charge(r.Context(), rules, limit.Get)
-		return next(body)
+		return next()
 	}
 	cost := limit.Get
 	if route.Method == http.MethodPost {
@@ -39,7 +38,7 @@ func (m *middleware) limited(route api.Route, state *requestState, w http.Respon
 		permit.Settle(cost + body.bytes>>20*limit.Get)
 	}()
 	permit.Header(w.Header())
-	return next(body)
+	return next()
 }
 
 // charge returns err, by which r is refused before anything is done for it. It costs

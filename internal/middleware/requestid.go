@@ -15,19 +15,26 @@ const maxRequestID = 128
 
 // requestID returns r's id: the client's if it has the form of one, else a new one.
 func requestID(r *http.Request) string {
-	id := r.Header.Get("X-Request-ID")
-	if len(id) > maxRequestID || !requestIDForm.MatchString(id) {
+	id := r.Header.Get("X-Request-Id")
+	if id == "" || len(id) > maxRequestID || !requestIDForm.MatchString(id) {
 		return session.NewID()
 	}
 	return id
 }
 
+// The values of headers that every answer has, which none changes in place.
+var (
+	noSniff    = []string{"nosniff"}
+	noStore    = []string{"no-store"}
+	varyOrigin = []string{"Origin"}
+)
+
 // setCommonHeaders sets what every answer has.
 func setCommonHeaders(h http.Header, id string) {
-	h.Set("X-Request-ID", id)
-	h.Set("X-Content-Type-Options", "nosniff")
-	h.Set("Cache-Control", "no-store")
-	h.Set("Vary", "Origin")
+	h["X-Request-Id"] = []string{id}
+	h["X-Content-Type-Options"] = noSniff
+	h["Cache-Control"] = noStore
+	h["Vary"] = varyOrigin
 }
 
 // maxHeaderBytes bounds a request's headers; the framework's server takes 1 MiB.
