@@ -37,11 +37,13 @@ const fairSilence = 10 * time.Second
 //
 // The error is an [*Error], a [*GoneError] that wraps one, [ErrNoKey], or ctx's own when
 // ctx has ended, or onText's. The Answer beside an error holds what was spent.
-func (c *Client) Generate(ctx context.Context, r Request, onText func(model, text string) error) (Answer, error) {
+func (c *Client) Generate(ctx context.Context, r Request, onText func(model, text string) error) (answer Answer, err error) {
 	if c.withdrawn.Load() {
 		return Answer{}, ErrNoKey
 	}
-	answer, err := c.generate(ctx, r, onText)
+	// From here on both go by pointer. They are large, and a stream waits below: copies of them
+	// were a sixth of its stack.
+	err = c.generate(ctx, &r, &answer, onText)
 	switch {
 	case err == nil:
 		c.presence.set(false)
@@ -65,7 +67,7 @@ func (c *Client) Askable(r Request) error {
 	if failure == nil {
 		return nil
 	}
-	for _, name := range c.standIns(r) {
+	for _, name := range c.standIns(&r) {
 		next := unavailable(c.breakers[name].Refuses())
 		if next == nil {
 			return nil
@@ -75,29 +77,28 @@ func (c *Client) Askable(r Request) error {
 	return failure
 }
 
-func (c *Client) generate(ctx context.Context, r Request, onText func(model, text string) error) (Answer, error) {
+func (c *Client) generate(ctx context.Context, r *Request, answer *Answer, onText func(model, text string) error) error {
 	c.budget.call()
 	g := &generation{client: c, onText: onText, final: r.Restart == nil || r.TextStays}
 	standIns := c.standIns(r)
-	answer, err := g.ask(ctx, r, len(standIns))
+	err := g.ask(ctx, r, r.Model, answer, len(standIns))
 	failure := g.passes(ctx, err)
 	if failure == nil || !failure.isElsewhere() {
-		return answer, err
+		return err
 	}
 	for i, name := range standIns {
-		r.Model = name
-		answer, err = g.ask(ctx, r, len(standIns)-1-i)
+		err = g.ask(ctx, r, name, answer, len(standIns)-1-i)
 		next := g.passes(ctx, err)
 		if next == nil {
-			return answer, err
+			return err
 		}
 		failure = failure.joinFallback(name, next)
 	}
-	return answer, failure
+	return failure
 }
 
 // standIns are the models to ask after r's, in order.
-func (c *Client) standIns(r Request) []string {
+func (c *Client) standIns(r *Request) []string {
 	if r.Alone || len(c.names) < 2 {
 		return nil
 	}
@@ -125,16 +126,18 @@ func (g *generation) passes(ctx context.Context, err error) *Error {
 	return failure
 }
 
-// ask asks one model, a few times if need be. behind is how many models could
+// ask asks the named model, a few times if need be. behind is how many models could
 // still stand in: with any, it takes two thirds of the time that is left.
-func (g *generation) ask(ctx context.Context, r Request, behind int) (Answer, error) {
+func (g *generation) ask(ctx context.Context, asked *Request, name string, answer *Answer, behind int) error {
+	r := *asked // what changes is for this model only
+	r.Model = name
 	var until time.Time // zero: ctx's deadline
 	if deadline, ok := ctx.Deadline(); ok && behind > 0 {
 		until = time.Now().Add(time.Until(deadline) / 3 * 2)
 	}
 	for try := 1; ; {
 		began := time.Now()
-		answer, err := g.attempt(ctx, r, until)
+		err := g.attempt(ctx, &r, answer, until)
 		took := time.Since(began)
 		if answer.Usage.Source != "" {
 			g.spent = append(g.spent, Spent{answer.Model, answer.Usage})
@@ -145,7 +148,7 @@ func (g *generation) ask(ctx context.Context, r Request, behind int) (Answer, er
 		}
 		failure := g.passes(ctx, err)
 		if failure == nil {
-			return answer, err
+			return err
 		}
 		if failure.refused && r.repair < asText && r.repairable() {
 			// No try of another kind, nor a retry that adds to a load: a refusal costs
@@ -161,30 +164,30 @@ func (g *generation) ask(ctx context.Context, r Request, behind int) (Answer, er
 		case !failure.temporary, try == maxAttempts,
 			failure.Kind == Timeout && try > 1,            // it stalls, and others count on the breaker
 			behind > 0 && failure.RetryAfter > maxBackoff: // another model is there sooner
-			return answer, err
+			return err
 		}
 		// What took so long may take as long again.
 		if !inTime(ctx, until, wait+took) || !g.client.budget.retry() || !sleep(ctx, wait) {
-			return answer, err
+			return err
 		}
 		try++
 	}
 }
 
 // attempt is one HTTP request, if the model's breaker lets it through.
-func (g *generation) attempt(ctx context.Context, r Request, until time.Time) (a Answer, err error) {
-	a = Answer{Asked: r.Model, Model: r.Model}
+func (g *generation) attempt(ctx context.Context, r *Request, a *Answer, until time.Time) (err error) {
+	*a = Answer{Asked: r.Model, Model: r.Model}
 	if ctx.Err() != nil {
-		return a, context.Cause(ctx)
+		return context.Cause(ctx)
 	}
 	if r.Again != nil && len(g.spent) > 0 {
 		if err := r.Again(ctx, r.PromptTokens+r.MaxTokens); err != nil {
-			return a, err
+			return err
 		}
 	}
 	permit, refused := g.client.breakers[r.Model].Allow()
 	if refused != nil {
-		return a, unavailable(refused)
+		return unavailable(refused)
 	}
 	g.attempts++
 	result := breaker.Uncounted // also when onText panics
@@ -195,21 +198,21 @@ func (g *generation) attempt(ctx context.Context, r Request, until time.Time) (a
 	g.shown, g.parted = false, false
 	w := newWatch(ctx, until)
 	defer w.end()
-	if err = g.send(w, &r, &a, permit); err == nil {
+	if err = g.send(w, r, a, permit); err == nil {
 		result = breaker.Answered
 		a.settlePositions()
-		a.complete(&r)
-		g.client.price(&a)
+		a.complete(r)
+		g.client.price(a)
 		if failure := a.judge(); failure != nil {
-			return a, failure
+			return failure
 		}
-		return a, nil
+		return nil
 	}
 	if failure, ok := errors.AsType[*Error](err); ok && failure.free && a.Content == nil && a.Usage.Source != session.Counted {
 		a.Usage = session.Usage{}
 	} else { // an attempt that was given up, before anything came or after, is charged by Google
-		a.unheard(&r)
-		g.client.price(&a)
+		a.unheard(r)
+		g.client.price(a)
 	}
 	switch {
 	case g.rejected != nil:
@@ -220,7 +223,7 @@ func (g *generation) attempt(ctx context.Context, r Request, until time.Time) (a
 		err = classify(ctx, err)
 	}
 	result = g.client.verdict(ctx, w, err)
-	return a, err
+	return err
 }
 
 // verdict is what an attempt that ended with err means for the model's breaker. What a caller

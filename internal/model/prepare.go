@@ -100,6 +100,7 @@ func (c *Client) prepare(ctx context.Context, r *Request, stream bool) (*prepare
 		return p, nil
 	}
 	settings, ignored := c.settings(r)
+	mixed := r.Tools.mixed
 	p := &prepared{ignored: ignored}
 	var encoded []byte // a JSON object
 	var unencodable error
@@ -107,7 +108,7 @@ func (c *Client) prepare(ctx context.Context, r *Request, stream bool) (*prepare
 		for _, ours := range []string{"contents", "tools", "systemInstruction"} {
 			delete(made, ours)
 		}
-		if r.Tools.mixed && c.config.Backend == genai.BackendGeminiAPI { // Vertex AI does not know the field
+		if mixed && c.config.Backend == genai.BackendGeminiAPI { // Vertex AI does not know the field
 			made["toolConfig"] = mixedTools
 		}
 		encoded, unencodable = json.Marshal(made)
