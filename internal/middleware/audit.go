@@ -3,11 +3,10 @@ package middleware
 import (
 	"cmp"
 	"context"
+	"hash/maphash"
 	"sync"
 	"sync/atomic"
 	"time"
-
-	lru "github.com/hashicorp/golang-lru/v2"
 
 	"example.com/gatehouse/internal/api"
 	"example.com/gatehouse/internal/drain"
@@ -19,21 +18,55 @@ import (
 type Audit struct {
 	log   *audit.Log
 	named bool
-	// written are the turns whose entry this process has delivered.
-	written  *lru.Cache[string, struct{}]
+	// written are the insert ids of entries that this process has delivered.
+	written  *recentSet
 	refusals refusals
 }
 
-// auditCacheSize is the number of recent turns known to be audited. The entry of a
-// turn beyond it is written twice with one id and time, which is shown as one.
+// auditCacheSize is the number of recent turns that are known to be audited, at least; at
+// most they are twice as many. The entry of an older one is written again with the same id
+// and time, which is shown as one.
 const auditCacheSize = 8192
+
+// A recentSet holds the latest texts that were added to it, as hashes: nothing in it is for
+// the garbage collector to look at, which an LRU cache of strings would be at each of its
+// cycles. It is safe for concurrent use.
+type recentSet struct {
+	seed maphash.Seed
+
+	mu            sync.Mutex
+	last, earlier map[uint64]struct{} // of up to auditCacheSize each
+}
+
+func newRecentSet() *recentSet {
+	return &recentSet{seed: maphash.MakeSeed(), last: map[uint64]struct{}{}, earlier: map[uint64]struct{}{}}
+}
+
+func (s *recentSet) add(text string) {
+	hash := maphash.String(s.seed, text)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.last) == auditCacheSize {
+		s.last, s.earlier = s.earlier, s.last
+		clear(s.last)
+	}
+	s.last[hash] = struct{}{}
+}
+
+func (s *recentSet) contains(text string) bool {
+	hash := maphash.String(s.seed, text)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	_, last := s.last[hash]
+	_, earlier := s.earlier[hash]
+	return last || earlier
+}
 
 // NewAudit writes to log. Callers are hashed in it, as in the log of requests,
 // unless named asks for their names: of an API key, an e-mail address, or the
 // subject of a token.
 func NewAudit(log *audit.Log, named bool) *Audit {
-	written, _ := lru.New[string, struct{}](auditCacheSize) // fails only for no size
-	return &Audit{log: log, named: named, written: written}
+	return &Audit{log: log, named: named, written: newRecentSet()}
 }
 
 // Close writes how many entries were left out and closes the log.
@@ -104,7 +137,7 @@ func (a *Audit) write(ctx context.Context, entries []audit.Entry) {
 	a.log.Write(drain.Detach(ctx, shutdownGrace), entries...)
 	for _, e := range entries {
 		if e.ID != "" {
-			a.written.Add(e.ID, struct{}{})
+			a.written.add(e.ID)
 		}
 	}
 }
@@ -169,7 +202,7 @@ func (m *middleware) requestEntries(ctx context.Context, state *requestState, st
 		entry.Action = turnReplay
 	}
 	var entries []audit.Entry
-	if earlier, ok := record.Earlier(); ok && !m.Audit.written.Contains(audit.TurnID(earlier.ID)) {
+	if earlier, ok := record.Earlier(); ok && !m.Audit.written.contains(audit.TurnID(earlier.ID)) {
 		// Its process may have died before it could write this, as far as can be
 		// known here. A second entry with the same id and time is shown as one.
 		entries = append(entries, audit.Entry{

@@ -102,11 +102,16 @@ func TestEntriesOfEarlierTurns(t *testing.T) {
 		t.Errorf("once more: %+v", got)
 	}
 	// What is remembered is bounded; what was forgotten is written again.
-	for i := range auditCacheSize {
+	for i := range 2 * auditCacheSize {
+		if i == auditCacheSize {
+			if got := request("x", "", "session.read"); len(got) != 1 {
+				t.Errorf("after %d other turns: %+v", i, got)
+			}
+		}
 		request("", "n"+strconv.Itoa(i), "session.turn")
 	}
 	if got := request("x", "", "session.read"); len(got) != 2 {
-		t.Errorf("after %d other turns: %+v", auditCacheSize, got)
+		t.Errorf("after %d other turns: %+v", 2*auditCacheSize, got)
 	}
 }
 
