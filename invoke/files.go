@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"runtime/debug"
 	"slices"
 	"strconv"
 	"strings"
@@ -19,6 +18,7 @@ import (
 	"example.com/gatehouse/internal/api"
 	"example.com/gatehouse/internal/drain"
 	"example.com/gatehouse/internal/files"
+	"example.com/gatehouse/internal/garbage"
 	"example.com/gatehouse/internal/model"
 	"example.com/gatehouse/session"
 	"example.com/gatehouse/tool"
@@ -768,7 +768,7 @@ func newRoom() *drain.Places {
 	// GOMEMLIMIT, or 1 GiB where it is not set. The least lets a small instance take the files
 	// of one request: with a quarter of the places reserved, maxHeld must be in the rest.
 	const fromLimit, least = 8, (maxHeld*4 + 2) / 3 // an eighth of the memory
-	limit := debug.SetMemoryLimit(-1)
+	limit := garbage.MemoryLimit()
 	if limit == math.MaxInt64 {
 		limit = 1 << 30
 	}

@@ -23,6 +23,7 @@ import (
 	"example.com/gatehouse/internal/api"
 	"example.com/gatehouse/internal/auth"
 	"example.com/gatehouse/internal/drain"
+	"example.com/gatehouse/internal/garbage"
 	"example.com/gatehouse/internal/limit"
 	"example.com/gatehouse/internal/middleware"
 	"example.com/gatehouse/internal/model"
@@ -33,6 +34,7 @@ import (
 
 func main() {
 	control.Start()
+	garbage.CollectAbove(64 << 20) // as gate.Register does
 	h, err := build(strings.Split(os.Getenv("PARTS"), ","))
 	if err != nil {
 		log.Fatal(err)

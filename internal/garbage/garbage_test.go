@@ -1,0 +1,71 @@
+package garbage_test
+
+import (
+	"runtime"
+	"runtime/debug"
+	"runtime/metrics"
+	"testing"
+	"time"
+
+	"example.com/gatehouse/internal/garbage"
+)
+
+const mib = 1 << 20
+
+// TestCollectAbove is one test because the rule is the process's.
+func TestCollectAbove(t *testing.T) {
+	before, limit := collections(100*mib), garbage.MemoryLimit()
+	garbage.CollectAbove(64 * mib)
+	if n := collections(100 * mib); n > before/3 || n == 0 {
+		t.Errorf("with little in use, %d collections of 100 MiB of garbage, %d by Go's own rule", n, before)
+	}
+
+	inUse := make([]byte, 60*mib)
+	runtime.GC()
+	want(t, "60 MiB in use", "GOGC=100", func() bool { return percent() == 100 })
+	if got := debug.SetMemoryLimit(-1); got != limit {
+		t.Errorf("with 60 MiB in use, the memory limit is %d bytes, want the %d of before", got, limit)
+	}
+	runtime.KeepAlive(inUse)
+
+	runtime.GC()
+	if got := garbage.MemoryLimit(); got != limit {
+		t.Errorf("MemoryLimit() = %d, want the %d of before", got, limit)
+	}
+	want(t, "little in use again", "no GOGC", func() bool { return percent() != 100 })
+	if n := collections(100 * mib); n > before/3 || n == 0 {
+		t.Errorf("with little in use again, %d collections of 100 MiB of garbage, %d by Go's own rule", n, before)
+	}
+}
+
+// want waits until the runtime has had its rule chosen, after a collection.
+func want(t *testing.T, with, rule string, ok func() bool) {
+	t.Helper()
+	for range 1000 {
+		if ok() {
+			return
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	t.Errorf("with %s the rule is GOGC=%d, want %s", with, percent(), rule)
+}
+
+func percent() int64 {
+	s := []metrics.Sample{{Name: "/gc/gogc:percent"}}
+	metrics.Read(s)
+	return int64(s[0].Value.Uint64())
+}
+
+var sink []byte
+
+// collections returns how often garbage is collected while n bytes of it are made.
+func collections(n int) int {
+	runtime.GC()
+	var begin, end runtime.MemStats
+	runtime.ReadMemStats(&begin)
+	for range n / 1024 {
+		sink = make([]byte, 1024)
+	}
+	runtime.ReadMemStats(&end)
+	return int(end.NumGC - begin.NumGC)
+}
