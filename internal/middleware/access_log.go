@@ -32,7 +32,8 @@ func (m *middleware) finish(ctx context.Context, w *recorder, r *http.Request, s
 	if !state.uncounted {
 		m.Figures.Count(status, string(record.Code()))
 	}
-	m.deliver(ctx, m.auditEntries(ctx, state, status))
+	var room [1]audit.Entry // as many as most requests have, on the stack
+	m.deliver(ctx, m.auditEntries(ctx, room[:0], state, status))
 }
 
 // deliver writes the audit and lets telemetry be exported, side by side: what an

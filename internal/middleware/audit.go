@@ -150,23 +150,23 @@ const (
 	refusalsLeftOut   = "refusal.left_out"
 )
 
-// auditEntries returns what the audit keeps of a request, and of those before it that it
-// could not keep.
-func (m *middleware) auditEntries(ctx context.Context, state *requestState, status int) []audit.Entry {
+// auditEntries appends what the audit keeps of a request to entries, and what it keeps of
+// those before it that it could not keep.
+func (m *middleware) auditEntries(ctx context.Context, entries []audit.Entry, state *requestState, status int) []audit.Entry {
 	if m.Audit == nil {
-		return nil
+		return entries
 	}
 	leftOut, some := m.Audit.refusals.leftOut(time.Now()) // before this one begins another minute
-	entries := m.requestEntries(ctx, state, status)
+	entries = m.requestEntries(ctx, entries, state, status)
 	if some {
 		entries = append(entries, leftOut)
 	}
 	return entries
 }
 
-// requestEntries returns what the audit keeps of a request: what was done to sessions, and
+// requestEntries appends what the audit keeps of a request: what was done to sessions, and
 // what was refused for who asked or how often.
-func (m *middleware) requestEntries(ctx context.Context, state *requestState, status int) []audit.Entry {
+func (m *middleware) requestEntries(ctx context.Context, entries []audit.Entry, state *requestState, status int) []audit.Entry {
 	record := state.record
 	code, turn := record.Code(), record.Turn()
 	action := cmp.Or(turn.Action, state.action)
@@ -188,7 +188,7 @@ func (m *middleware) requestEntries(ctx context.Context, state *requestState, st
 	}
 	principal := m.Audit.principal(state)
 	if action == "" || refused && !m.Audit.refusals.admit(principal, time.Now()) {
-		return nil
+		return entries
 	}
 	entry := audit.Entry{
 		Action: action, Outcome: cmp.Or(string(code), turn.Outcome, audit.OK),
@@ -201,7 +201,6 @@ func (m *middleware) requestEntries(ctx context.Context, state *requestState, st
 	if turn.Replayed {
 		entry.Action = turnReplay
 	}
-	var entries []audit.Entry
 	if earlier, ok := record.Earlier(); ok && !m.Audit.written.contains(audit.TurnID(earlier.ID)) {
 		// Its process may have died before it could write this, as far as can be
 		// known here. A second entry with the same id and time is shown as one.

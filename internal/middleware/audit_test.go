@@ -81,7 +81,7 @@ func TestEntriesOfEarlierTurns(t *testing.T) {
 			return telemetry.Turn{ID: earlier, At: made, Number: 7, Request: "r7", Model: "m", Tokens: 9}, earlier != ""
 		})
 		telemetry.SetTurn(ctx, func(turn *telemetry.Turn) { turn.ID, turn.At = own, made.Add(time.Minute) })
-		entries := m.auditEntries(ctx, &requestState{record: record, authenticated: true, action: action}, 200)
+		entries := m.auditEntries(ctx, nil, &requestState{record: record, authenticated: true, action: action}, 200)
 		m.Audit.write(context.WithoutCancel(ctx), entries)
 		return entries
 	}
@@ -128,7 +128,7 @@ func TestTheEntryOfAClientThatLeft(t *testing.T) {
 		ctx := telemetry.WithRecord(t.Context(), record)
 		telemetry.Fail(ctx, api.Fail(api.ClientClosedRequest, nil))
 		telemetry.SetTurn(ctx, func(set *telemetry.Turn) { set.ID = turn })
-		got := m.auditEntries(ctx, &requestState{record: record, authenticated: true, action: "session.turn"}, 499)
+		got := m.auditEntries(ctx, nil, &requestState{record: record, authenticated: true, action: "session.turn"}, 499)
 		if len(got) != 1 || got[0].Outcome != want.outcome || got[0].Status != want.status {
 			t.Errorf("turn %q: %+v", turn, got)
 		}
@@ -137,7 +137,7 @@ func TestTheEntryOfAClientThatLeft(t *testing.T) {
 	ctx := telemetry.WithRecord(t.Context(), record)
 	telemetry.Fail(ctx, api.Fail(api.Internal, nil))
 	telemetry.SetTurn(ctx, func(set *telemetry.Turn) { set.ID = "a" })
-	got := m.auditEntries(ctx, &requestState{record: record, authenticated: true, action: "session.turn"}, 500)
+	got := m.auditEntries(ctx, nil, &requestState{record: record, authenticated: true, action: "session.turn"}, 500)
 	if len(got) != 1 || got[0].Outcome != string(api.Internal) || got[0].Status != 500 {
 		t.Errorf("a turn whose answer failed: %+v", got)
 	}
@@ -204,7 +204,7 @@ func TestWhichRefusalsAreAudited(t *testing.T) {
 			telemetry.Fail(ctx, api.Fail(test.code, nil))
 			state := *test.state
 			state.record = record
-			entries := m.auditEntries(ctx, &state, 400)
+			entries := m.auditEntries(ctx, nil, &state, 400)
 			switch {
 			case test.want == "" && len(entries) > 0:
 				t.Errorf("%+v, want none", entries)
@@ -232,7 +232,7 @@ func TestAFloodOfRefusalsInTheAudit(t *testing.T) {
 			if code != "" {
 				telemetry.Fail(ctx, api.Fail(code, nil))
 			}
-			return m.auditEntries(ctx, &state, 401)
+			return m.auditEntries(ctx, nil, &state, 401)
 		}
 		flood := func(n int, of requestState, codes ...api.Code) (entries []audit.Entry) {
 			for i := range n {
@@ -289,14 +289,14 @@ func TestTheEntryOfAReaderThatFinishesTheRun(t *testing.T) {
 	approved := &telemetry.Record{}
 	ctx := telemetry.WithRecord(t.Context(), approved)
 	telemetry.SetTurn(ctx, func(set *telemetry.Turn) { set.ID = "b" })
-	if got := m.auditEntries(ctx, &requestState{record: approved, authenticated: true, action: "run.approve"}, 200); len(got) != 1 || got[0].Action != "run.approve" {
+	if got := m.auditEntries(ctx, nil, &requestState{record: approved, authenticated: true, action: "run.approve"}, 200); len(got) != 1 || got[0].Action != "run.approve" {
 		t.Errorf("who approves it: %+v", got)
 	}
 	for turn, want := range map[string]string{"": api.AuditRunRead, "a": api.AuditTurn} {
 		record := &telemetry.Record{}
 		ctx := telemetry.WithRecord(t.Context(), record)
 		telemetry.SetTurn(ctx, func(set *telemetry.Turn) { set.ID = turn })
-		got := m.auditEntries(ctx, &requestState{record: record, authenticated: true, action: api.AuditRunRead}, 200)
+		got := m.auditEntries(ctx, nil, &requestState{record: record, authenticated: true, action: api.AuditRunRead}, 200)
 		if len(got) != 1 || got[0].Action != want {
 			t.Errorf("turn %q: %+v, want %s", turn, got, want)
 		}
@@ -356,7 +356,7 @@ func TestTheEntryOfATask(t *testing.T) {
 		record := &telemetry.Record{}
 		ctx := telemetry.WithRecord(t.Context(), record)
 		test.do(ctx)
-		entries := m.auditEntries(ctx, &requestState{record: record, authenticated: true, caller: ada}, 204)
+		entries := m.auditEntries(ctx, nil, &requestState{record: record, authenticated: true, caller: ada}, 204)
 		if test.want == nil {
 			if len(entries) != 0 {
 				t.Errorf("%s: %+v", name, entries)

@@ -147,8 +147,9 @@ func (l *Log) Write(ctx context.Context, entries ...Entry) {
 		l.print(entries, nil)
 		return
 	}
-	// The same id and time wherever an entry goes.
-	entries = slices.Clone(entries)
+	// The same id and time wherever an entry goes. (slices.Clone may return its argument, so
+	// that those of every caller would be allocated.)
+	entries = append(make([]Entry, 0, len(entries)), entries...)
 	for i := range entries {
 		entries[i].complete(l.now)
 	}
