@@ -66,8 +66,8 @@ type Timestamp time.Time
 
 // MarshalJSON writes t as RFC 3339 with exactly three decimals.
 func (t Timestamp) MarshalJSON() ([]byte, error) {
-	const form = `"2006-01-02T15:04:05.000Z"`
-	return time.Time(t).UTC().AppendFormat(make([]byte, 0, len(form)), form), nil
+	// With room for the nanoseconds, which package time cuts off after it has written them.
+	return time.Time(t).UTC().AppendFormat(make([]byte, 0, 32), `"2006-01-02T15:04:05.000Z"`), nil
 }
 
 // Schema is that of what MarshalJSON writes.

@@ -26,8 +26,11 @@ const (
 
 // Rules returns the rates that a call of c counts against: its end user's, if any, and
 // its caller's. The rate of an API key replaces the caller's, and the end user's too
-// if the caller acts for itself.
-func (l Limits) Rules(c caller.Caller) []Rule {
+// if the caller acts for itself. It is small enough to be inlined, so that who does not
+// keep the rules has them on the stack.
+func (l Limits) Rules(c caller.Caller) []Rule { return l.appendRules(make([]Rule, 0, 2), c) }
+
+func (l Limits) appendRules(rules []Rule, c caller.Caller) []Rule {
 	all := c.Whole()
 	perEndUser, perCaller := l.PerMinute, l.CallerPerMinute
 	if own := c.Principal.RatePerMinute; own > 0 {
@@ -36,11 +39,10 @@ func (l Limits) Rules(c caller.Caller) []Rule {
 			perEndUser = own
 		}
 	}
-	ofCaller := Rule{Name: Caller, Who: string(all), PerMinute: perCaller}
-	if !hasEndUser(c) {
-		return []Rule{ofCaller}
+	if hasEndUser(c) {
+		rules = append(rules, Rule{Name: EndUser, Who: string(c.Owner), PerMinute: perEndUser})
 	}
-	return []Rule{{Name: EndUser, Who: string(c.Owner), PerMinute: perEndUser}, ofCaller}
+	return append(rules, Rule{Name: Caller, Who: string(all), PerMinute: perCaller})
 }
 
 // Budgets returns the daily budgets that a turn of c draws on. The end user's and the
