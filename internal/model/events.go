@@ -50,19 +50,25 @@ func (e *events) next() ([]byte, error) {
 func (e *events) readLine() ([]byte, error) {
 	e.line = e.line[:0]
 	for {
-		c, err := e.from.ReadByte()
-		switch {
-		case err != nil:
+		if _, err := e.from.Peek(1); err != nil {
 			return e.line, err
-		case c == '\n' && e.afterR:
-			e.afterR = false
-		case c == '\n' || c == '\r':
-			e.afterR = c == '\r'
-			return e.line, nil
-		default:
-			e.afterR = false
-			e.line = append(e.line, c)
 		}
+		run, _ := e.from.Peek(e.from.Buffered()) // all that has come
+		if e.afterR && run[0] == '\n' {
+			run = run[1:]
+			_, _ = e.from.Discard(1)
+		}
+		e.afterR = false
+		end := bytes.IndexAny(run, "\r\n")
+		if end < 0 {
+			e.line = append(e.line, run...)
+			_, _ = e.from.Discard(len(run))
+			continue
+		}
+		e.line = append(e.line, run[:end]...)
+		e.afterR = run[end] == '\r'
+		_, _ = e.from.Discard(end + 1)
+		return e.line, nil
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+	"testing/iotest"
 	"time"
 	"unicode/utf8"
 
@@ -44,6 +45,9 @@ func FuzzEvents(f *testing.F) {
 			return nil, nil
 		}
 		chunks, end := read(bytes.NewReader(stream))
+		if bits, _ := read(iotest.OneByteReader(bytes.NewReader(stream))); !reflect.DeepEqual(bits, chunks) {
+			t.Errorf("in bytes %q, in one piece %q", bits, chunks)
+		}
 		if end != io.EOF {
 			t.Errorf("error %T %v", end, end)
 		}

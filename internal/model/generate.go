@@ -43,6 +43,7 @@ func (c *Client) Generate(ctx context.Context, r Request, onText func(model, tex
 	}
 	// From here on both go by pointer. They are large, and a stream waits below: copies of them
 	// were a sixth of its stack.
+	name := r.Model // generate leaves r as the last model was asked
 	err = c.generate(ctx, &r, &answer, onText)
 	switch {
 	case err == nil:
@@ -51,7 +52,7 @@ func (c *Client) Generate(ctx context.Context, r Request, onText func(model, tex
 		if !r.Alone {
 			c.presence.set(true)
 		}
-		err = c.gone(r.Model, err)
+		err = c.gone(name, err)
 	}
 	return answer, err
 }
@@ -81,13 +82,16 @@ func (c *Client) generate(ctx context.Context, r *Request, answer *Answer, onTex
 	c.budget.call()
 	g := &generation{client: c, onText: onText, final: r.Restart == nil || r.TextStays}
 	standIns := c.standIns(r)
-	err := g.ask(ctx, r, r.Model, answer, len(standIns))
+	maxTokens, thinking := r.MaxTokens, r.Thinking
+	err := g.ask(ctx, r, answer, len(standIns))
 	failure := g.passes(ctx, err)
 	if failure == nil || !failure.isElsewhere() {
 		return err
 	}
 	for i, name := range standIns {
-		err = g.ask(ctx, r, name, answer, len(standIns)-1-i)
+		// What the model before it needed is not for this one.
+		r.Model, r.MaxTokens, r.Thinking, r.repair, r.roomy = name, maxTokens, thinking, asStored, false
+		err = g.ask(ctx, r, answer, len(standIns)-1-i)
 		next := g.passes(ctx, err)
 		if next == nil {
 			return err
@@ -126,18 +130,16 @@ func (g *generation) passes(ctx context.Context, err error) *Error {
 	return failure
 }
 
-// ask asks the named model, a few times if need be. behind is how many models could
-// still stand in: with any, it takes two thirds of the time that is left.
-func (g *generation) ask(ctx context.Context, asked *Request, name string, answer *Answer, behind int) error {
-	r := *asked // what changes is for this model only
-	r.Model = name
+// ask asks r's model, a few times if need be, and changes r for it. behind is how many
+// models could still stand in: with any, it takes two thirds of the time that is left.
+func (g *generation) ask(ctx context.Context, r *Request, answer *Answer, behind int) error {
 	var until time.Time // zero: ctx's deadline
 	if deadline, ok := ctx.Deadline(); ok && behind > 0 {
 		until = time.Now().Add(time.Until(deadline) / 3 * 2)
 	}
 	for try := 1; ; {
 		began := time.Now()
-		err := g.attempt(ctx, &r, answer, until)
+		err := g.attempt(ctx, r, answer, until)
 		took := time.Since(began)
 		if answer.Usage.Source != "" {
 			g.spent = append(g.spent, Spent{answer.Model, answer.Usage})
@@ -159,7 +161,7 @@ func (g *generation) ask(ctx context.Context, asked *Request, name string, answe
 		wait := backoff(try, failure.RetryAfter)
 		switch {
 		case failure.noRoom && !r.roomy:
-			g.client.makeRoom(&r)
+			g.client.makeRoom(r)
 			wait = 0
 		case !failure.temporary, try == maxAttempts,
 			failure.Kind == Timeout && try > 1,            // it stalls, and others count on the breaker
