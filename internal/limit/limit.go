@@ -147,20 +147,26 @@ type Permit struct {
 	claims  []claim
 	tenths  int64
 	settled atomic.Bool
+	room    [usualClaims]claim
 }
+
+// usualClaims is how many claims most calls have: of an end user and its caller. Permits and
+// reservations have room for them.
+const usualClaims = 2
 
 // Take takes a permit for a call that costs tenths of a turn ([Turn], [Get]), from
 // every rule or from none. The error is a [*Refusal], or ctx's if it ends while Take
 // waits for a lease.
 func (l *Limiter) Take(ctx context.Context, rules []Rule, tenths int64) (*Permit, error) {
-	claims, err := l.ruleClaims(ctx, rules)
-	if err != nil {
+	p := &Permit{limiter: l, tenths: tenths}
+	var err error
+	if p.claims, err = l.ruleClaims(ctx, p.room[:0], rules); err != nil {
 		return nil, err
 	}
-	if err := l.acquire(ctx, claims, tenths); err != nil {
+	if err := l.acquire(ctx, p.claims, tenths); err != nil {
 		return nil, err
 	}
-	return &Permit{limiter: l, claims: claims, tenths: tenths}, nil
+	return p, nil
 }
 
 // Settle replaces the permit's cost by the actual one, in tenths of a turn. Only the
@@ -174,7 +180,7 @@ func (p *Permit) Settle(tenths int64) {
 // Charge counts a call that is never refused. What no lease covers is a debt, and the
 // counter may become negative.
 func (l *Limiter) Charge(ctx context.Context, rules []Rule, tenths int64) {
-	claims, _ := l.ruleClaims(ctx, rules) // none if there is no room to count
+	claims, _ := l.ruleClaims(ctx, nil, rules) // none if there is no room to count
 	l.giveCalls(claims, -tenths)
 }
 
@@ -197,20 +203,22 @@ type Reservation struct {
 	claims  []claim
 	tokens  int64
 	settled atomic.Bool
+	room    [usualClaims]claim
 }
 
 // Reserve reserves tokens in every budget, or in none. Its errors are those of
 // [Limiter.Take].
 func (l *Limiter) Reserve(ctx context.Context, budgets []Budget, tokens int64) (*Reservation, error) {
-	claims, err := l.budgetClaims(ctx, budgets)
-	if err != nil {
+	r := &Reservation{limiter: l, tokens: tokens}
+	var err error
+	if r.claims, err = l.budgetClaims(ctx, r.room[:0], budgets); err != nil {
 		return nil, err
 	}
 	l.expected.Store(tokens)
-	if err := l.acquire(ctx, claims, tokens); err != nil {
+	if err := l.acquire(ctx, r.claims, tokens); err != nil {
 		return nil, err
 	}
-	return &Reservation{limiter: l, claims: claims, tokens: tokens}, nil
+	return r, nil
 }
 
 // Settle replaces the estimate by the actual use, by model. Use beyond the reservation
@@ -329,15 +337,13 @@ type Report struct {
 // no limit, and today's use of the first subject. It reads that subject's account. The
 // others are read only if this instance has no recent state of them.
 func (l *Limiter) Report(ctx context.Context, rules []Rule, budgets []Budget) (Report, error) {
-	claims, err := l.ruleClaims(ctx, rules)
+	claims, err := l.ruleClaims(ctx, nil, rules)
+	if err == nil {
+		claims, err = l.budgetClaims(ctx, claims, budgets)
+	}
 	if err != nil {
 		return Report{}, err
 	}
-	daily, err := l.budgetClaims(ctx, budgets)
-	if err != nil {
-		return Report{}, err
-	}
-	claims = append(claims, daily...)
 	var report Report
 	now := l.now()
 	var group errgroup.Group
@@ -471,11 +477,10 @@ func (l *Limiter) leave(ctx context.Context, s *subject) error {
 	})
 }
 
-// ruleClaims returns a claim for each rule that limits anything. If there is no room for
+// ruleClaims appends a claim for each rule that limits anything. If there is no room for
 // another subject, the call is refused rather than let through uncounted.
-func (l *Limiter) ruleClaims(ctx context.Context, rules []Rule) ([]claim, error) {
+func (l *Limiter) ruleClaims(ctx context.Context, claims []claim, rules []Rule) ([]claim, error) {
 	now := l.now()
-	claims := make([]claim, 0, len(rules))
 	for _, r := range rules {
 		if r.PerMinute <= 0 {
 			continue
@@ -492,11 +497,10 @@ func (l *Limiter) ruleClaims(ctx context.Context, rules []Rule) ([]claim, error)
 	return claims, nil
 }
 
-// budgetClaims returns a claim for each budget. A limit that has changed since the last
+// budgetClaims appends a claim for each budget. A limit that has changed since the last
 // answer makes what was heard from the counters worthless: they are asked again.
-func (l *Limiter) budgetClaims(ctx context.Context, budgets []Budget) ([]claim, error) {
+func (l *Limiter) budgetClaims(ctx context.Context, claims []claim, budgets []Budget) ([]claim, error) {
 	now := l.now()
-	claims := make([]claim, 0, len(budgets))
 	for _, b := range budgets {
 		s := l.subject(ctx, b.Name, b.Who, now)
 		if s == nil {
