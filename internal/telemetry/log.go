@@ -4,8 +4,10 @@ import (
 	"context"
 	"io"
 	"log/slog"
+	"maps"
 	"path"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"unicode"
@@ -27,13 +29,22 @@ type Source struct {
 // NewLogger writes one JSON object a line to w with Cloud Logging's field
 // names (https://cloud.google.com/logging/docs/structured-logging).
 func NewLogger(w io.Writer, level slog.Leveler, s Source) *slog.Logger {
-	inner := slog.NewJSONHandler(w, &slog.HandlerOptions{Level: level, ReplaceAttr: cloudNames})
-	h := &handler{Handler: inner, trace: s.Trace}
+	h := &handler{trace: s.Trace, out: &output{w: w}}
+	h.Handler = slog.NewJSONHandler(h.out, &slog.HandlerOptions{Level: level, ReplaceAttr: cloudNames})
 	if s.Service != "" {
 		h.context = slog.Group("serviceContext", slog.String("service", s.Service), slog.String("version", s.Version))
 	}
 	if len(s.Labels) > 0 {
-		h.Handler = inner.WithAttrs([]slog.Attr{slog.Any("logging.googleapis.com/labels", s.Labels)})
+		const name = "logging.googleapis.com/labels"
+		h.Handler = h.Handler.WithAttrs([]slog.Attr{slog.Any(name, s.Labels)})
+		var labels []slog.Attr
+		for _, label := range slices.Sorted(maps.Keys(s.Labels)) {
+			labels = append(labels, slog.String(label, s.Labels[label]))
+		}
+		var ok bool
+		if h.fields, ok = appendAttr([]byte{','}, slog.GroupAttrs(name, labels...)); !ok {
+			h.out = nil
+		}
 	}
 	return slog.New(h)
 }
@@ -48,6 +59,8 @@ type handler struct {
 	slog.Handler
 	trace   func(context.Context) (Trace, bool)
 	context slog.Attr // of Error Reporting
+	out     *output   // that Handler writes to; nil: only Handler can write the lines
+	fields  []byte    // of every line, as they stand in it
 }
 
 func (h *handler) Handle(ctx context.Context, r slog.Record) error {
@@ -72,18 +85,23 @@ func (h *handler) Handle(ctx context.Context, r slog.Record) error {
 		attrs = append(attrs, location(r.PC))
 	}
 	r.AddAttrs(attrs...)
+	if h.out != nil {
+		if written, err := h.out.write(h.fields, &r); written {
+			return err
+		}
+	}
 	return h.Handler.Handle(ctx, r)
 }
 
 func (h *handler) WithAttrs(attrs []slog.Attr) slog.Handler {
 	with := *h
-	with.Handler = h.Handler.WithAttrs(attrs)
+	with.Handler, with.out = h.Handler.WithAttrs(attrs), nil
 	return &with
 }
 
 func (h *handler) WithGroup(name string) slog.Handler {
 	with := *h
-	with.Handler = h.Handler.WithGroup(name)
+	with.Handler, with.out = h.Handler.WithGroup(name), nil
 	return &with
 }
 
