@@ -39,7 +39,7 @@ func hasLedger(a agent.Agent) bool {
 // generateOrFail is generate. A panic after an effect has begun is an error, so that the
 // run leaves its turn. Before an effect a panic goes on, and turn releases the idempotency
 // key. After one that would be wrong: a retry of the key would do again what was done.
-func (s *Service) generateOrFail(ctx context.Context, g *generation, req Request) (err error) {
+func (s *Service) generateOrFail(ctx context.Context, g *generation, req *Request) (err error) {
 	defer func() {
 		if !g.run.journal.began() {
 			return

@@ -106,7 +106,7 @@ func (s *Service) begin(ctx context.Context, req Request) (_ *session.Run, repla
 		return s.beginKeyed(ctx, owner, req)
 	}
 	begin := s.Now()
-	opened, err := s.load(ctx, owner, req)
+	opened, err := s.load(ctx, owner, &req)
 	s.addStoreTime(ctx, begin)
 	if held, ok := errors.AsType[*session.InProgressError](err); ok && held.Run != "" {
 		stored, err := s.Store.LoadRun(ctx, held.Key, held.Run)
@@ -141,11 +141,13 @@ func (s *Service) begin(ctx context.Context, req Request) (_ *session.Run, repla
 	if err := s.checkBackground(ctx, owner); err != nil {
 		return nil, false, err
 	}
-	if err := s.question(toolContext(ctx, opened.Session, opened.Session.Turns+1, req), &req); err != nil {
+	asked, err := s.question(toolContext(ctx, opened.Session, opened.Session.Turns+1, &req), &req)
+	if err != nil {
 		return nil, false, err
 	}
+	req = *asked
 	// Before the 202: whoever the queue has do the run finds them.
-	kept, err := s.openFiles(ctx, opened.Session.Key, req, files.out)
+	kept, err := s.openFiles(ctx, opened.Session.Key, &req, files.out)
 	if err != nil {
 		return nil, false, err
 	}
@@ -214,9 +216,11 @@ func (s *Service) beginKeyed(ctx context.Context, owner session.Owner, req Reque
 	if err := s.checkBackground(ctx, owner); err != nil {
 		return nil, false, err
 	}
-	if err := s.question(toolContext(ctx, opened.Session, opened.Session.Turns+1, req), &req); err != nil {
+	asked, err := s.question(toolContext(ctx, opened.Session, opened.Session.Turns+1, &req), &req)
+	if err != nil {
 		return nil, false, err
 	}
+	req = *asked
 	next := *record
 	next.Holder, next.Request, next.Deliveries = session.Queued, s.encodeRun(ctx, req, body), deliveriesOf(req)
 	saved, err := s.Store.SaveRun(ctx, &next)

@@ -129,7 +129,7 @@ func TestWhichCountIsKept(t *testing.T) {
 		g.files = &turnFiles{}
 		answer := model.Answer{Attempts: tt.attempts}
 		answer.Usage.Source, answer.Usage.PromptTokens = tt.source, 7
-		if g.measure(g, model.Request{Instruction: "Be kind."}, answer); g.prompt.Tokens != tt.want {
+		if g.measure(g, &model.Request{Instruction: "Be kind."}, &answer); g.prompt.Tokens != tt.want {
 			t.Errorf("%s: %+v", name, g.prompt)
 		}
 	}
@@ -140,7 +140,7 @@ func TestWhatACallThatWasNotSentCosts(t *testing.T) {
 	t.Parallel()
 	g := newGeneration("model", &run{})
 	g.usage = session.Usage{TotalTokens: 7, Source: session.Counted, EstimatedCostUSD: new(0.5)}
-	if g.count(model.Answer{}); g.usage.TotalTokens != 7 || g.usage.Source != session.Counted || g.usage.EstimatedCostUSD == nil {
+	if g.count(&model.Answer{}); g.usage.TotalTokens != 7 || g.usage.Source != session.Counted || g.usage.EstimatedCostUSD == nil {
 		t.Errorf("%+v", g.usage)
 	}
 }

@@ -25,7 +25,7 @@ type hold struct {
 
 // reserve reserves the most that r can spend, so that concurrent calls cannot exceed a
 // budget together. It returns nil if nothing is limited.
-func (s *Service) reserve(ctx context.Context, r model.Request) (*hold, error) {
+func (s *Service) reserve(ctx context.Context, r *model.Request) (*hold, error) {
 	if s.Limiter == nil {
 		return nil, nil
 	}
@@ -76,6 +76,6 @@ func (h *hold) settle(spent []model.Spent) {
 
 // settleUnknown settles a call that panicked. Its use is unknown, so it is charged what was
 // reserved.
-func (h *hold) settleUnknown(r model.Request) {
+func (h *hold) settleUnknown(r *model.Request) {
 	h.settle([]model.Spent{{Model: r.Model, Usage: session.Usage{TotalTokens: int64(r.PromptTokens + r.MaxTokens)}}})
 }

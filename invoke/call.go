@@ -93,7 +93,7 @@ func (s *Service) callOnce(ctx context.Context, call *Call, o Options) (*Respons
 	if err := exactjson.Unmarshal(call.Args, &args); err != nil {
 		return nil, err
 	}
-	ctx = toolContext(ctx, &session.Session{}, 0, Request{Options: o})
+	ctx = toolContext(ctx, &session.Session{}, 0, &Request{Options: o})
 	made := tool.NewFiles(int(s.Files.MaxBytes))
 	calling, step := s.Observer.StartTool(tool.WithFiles(ctx, made), call.Name)
 	output, err := s.hookedTool(calling, &generation{tools: s.tools}, 0, &genai.FunctionCall{Name: call.Name, Args: args})
@@ -224,7 +224,7 @@ const finishCalled = genai.FinishReasonStop
 
 // generateCall runs the call that is all of a run: what [Service.generate] does, without a
 // model.
-func (s *Service) generateCall(ctx context.Context, g *generation, req Request, call *Call) error {
+func (s *Service) generateCall(ctx context.Context, g *generation, req *Request, call *Call) error {
 	g.tools, g.model, g.usage.Source = s.tools, "", session.Counted // no model, and no token
 	if len(g.contents) == 0 {
 		args := map[string]any{}

@@ -299,7 +299,7 @@ func (s *Service) showWaiting(ctx context.Context, key runKey, show func(Event) 
 	}
 	if goesOn != nil { // somebody else has answered the other calls: a reload shows it
 		out.begin(startOf(goesOn))
-		out.end(outcome{response: newResponse(key.session.ID, session.Turn{ID: key.id, Number: goesOn.Turn, FinishReason: finishWaiting}, "", nil)})
+		out.end(outcome{response: newResponse(key.session.ID, &session.Turn{ID: key.id, Number: goesOn.Turn, FinishReason: finishWaiting}, "", nil)})
 	}
 	if response := out.outcome().response; response != nil {
 		response.Pending = orEmpty(record.Pending)

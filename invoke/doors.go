@@ -70,7 +70,9 @@ type Runner func(show func(Event) error) (*Response, error)
 
 // Asking is [Service.Ask] as a Runner.
 func (s *Service) Asking(ctx context.Context, req Request) Runner {
-	return func(show func(Event) error) (*Response, error) { return s.Ask(ctx, req, show) }
+	return func(show func(Event) error) (*Response, error) {
+		return s.drive(ctx, newRun(ctx, &req, show != nil), &Position{}, new(bool), show)
+	}
 }
 
 // Watching is [Service.Watch], from the start on, as a Runner.
@@ -196,7 +198,7 @@ func (s *Service) Continue(ctx context.Context, req *Request, sessionID string, 
 		return api.Fail(api.Internal, err)
 	}
 	turns, questions := current.Turns, len(req.Options.History)+1
-	same := turns == questions && asks(last, *req)
+	same := turns == questions && asks(last, req)
 	fits := same || turns == questions-1 && (turns > 0 || mayBegin)
 	if out || !in && !fits {
 		return nil

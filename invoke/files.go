@@ -242,7 +242,7 @@ func filePath(sessionID, digest string) string {
 // openFiles returns the files of a turn that begins: those of the question are read and
 // kept. They are kept before the model is asked, because the stored contents name them: a turn
 // must not refer to what is not there. If the turn fails, see forget.
-func (s *Service) openFiles(ctx context.Context, key session.Key, req Request, out *output) (*turnFiles, error) {
+func (s *Service) openFiles(ctx context.Context, key session.Key, req *Request, out *output) (*turnFiles, error) {
 	f := newTurnFiles(key, s.Files.Store, s.Files.MaxBytes, out)
 	// There is no session with which they would be deleted.
 	if req.Options.Sessionless {

@@ -218,7 +218,7 @@ func (g *generation) timing() session.Timing {
 // and calls the model again with their results, until the model answers. After
 // MaxToolRounds, or when the turn has no room for more results, it calls the model
 // once more without tools, so that the turn ends with an answer.
-func (s *Service) generate(ctx context.Context, g *generation, req Request) (err error) {
+func (s *Service) generate(ctx context.Context, g *generation, req *Request) (err error) {
 	ctx, step := s.Observer.StartAgent(ctx, s.Agent.Name)
 	defer func() { step.End(ctx, code(ctx, err)) }()
 	if len(g.contents) == 0 {
@@ -259,7 +259,8 @@ func (s *Service) generate(ctx context.Context, g *generation, req Request) (err
 		if last {
 			g.warn(warnRoundsExhausted)
 		}
-		answer, err := s.ask(ctx, g, req, last)
+		var answer model.Answer
+		err := s.ask(ctx, g, req, &answer, last)
 		if isEmpty(err) && g.text.Len() > 0 && !last {
 			g.warn(warnTruncated) // earlier text is not an answer, but better than an error
 			return nil
@@ -270,13 +271,13 @@ func (s *Service) generate(ctx context.Context, g *generation, req Request) (err
 		calls := answer.Calls()
 		if last || len(calls) == 0 || !model.MayCallTools(answer.Finish) {
 			if s.schema != nil {
-				return s.endTyped(ctx, g, req, answer)
+				return s.endTyped(ctx, g, req, &answer)
 			}
-			return s.end(g, answer, last)
+			return s.end(g, &answer, last)
 		}
 		encoded, held := g.holds(answer.Content, len(calls))
 		if g.cut || !held {
-			if err := g.addAnswer(answer); err != nil {
+			if err := g.addAnswer(&answer); err != nil {
 				return err
 			}
 			full = true // the requested calls do not fit
@@ -306,8 +307,8 @@ func (s *Service) answerCalls(ctx context.Context, g *generation, calls []*genai
 	return nil
 }
 
-// ask runs one step of the model.
-func (s *Service) ask(ctx context.Context, g *generation, req Request, last bool) (model.Answer, error) {
+// ask runs one step of the model and sets its answer.
+func (s *Service) ask(ctx context.Context, g *generation, req *Request, answer *model.Answer, last bool) error {
 	r := s.request(g, req)
 	r.Alone = g.run.watched && g.run.out.spoke() // text already sent must continue from the same model
 	if last {
@@ -315,7 +316,7 @@ func (s *Service) ask(ctx context.Context, g *generation, req Request, last bool
 	}
 	g.paragraph, g.written, g.cut = true, 0, false
 	g.step++
-	if g.formed = s.typed(r, last); g.formed {
+	if g.formed = s.typed(&r, last); g.formed {
 		r.Schema = s.schema
 	}
 	before := g.text.Len()
@@ -335,11 +336,10 @@ func (s *Service) ask(ctx context.Context, g *generation, req Request, last bool
 			}
 		}
 	}
-	answer, err := s.hookedCall(ctx, g, &r, onText)
-	if err != nil {
-		return answer, err
+	if err := s.hookedCall(ctx, g, &r, answer, onText); err != nil {
+		return err
 	}
-	g.measure(g, r, answer)
+	g.measure(g, &r, answer)
 	g.warnOf(answer, cmp.Or(req.Model, s.ModelName), req)
 	if onText == nil {
 		g.admitted() // also when a hook answers in the model's place
@@ -352,7 +352,7 @@ func (s *Service) ask(ctx context.Context, g *generation, req Request, last bool
 	var made []*attachment
 	made, answer.Content = s.takeFiles(ctx, g.files, answer.Content)
 	g.files.show(made)
-	return answer, nil
+	return nil
 }
 
 // restarts returns a function that takes back what the step that begins now has shown by
@@ -371,7 +371,7 @@ func (g *generation) restarts() func() {
 }
 
 // appendAnswer shows an answer that has come whole, in its order.
-func (g *generation) appendAnswer(s *Service, answer model.Answer) {
+func (g *generation) appendAnswer(s *Service, answer *model.Answer) {
 	if !s.ownParts {
 		if s.schema == nil {
 			g.appendText(answer.Text())
@@ -393,12 +393,12 @@ func (g *generation) appendAnswer(s *Service, answer model.Answer) {
 
 // call makes one model call. It reserves the most that the call can spend before and
 // settles it afterwards. Once it has started, the request's permit is not refunded.
-func (s *Service) call(ctx context.Context, g *generation, r model.Request, onText func(by, text string) error) (answer model.Answer, err error) {
+func (s *Service) call(ctx context.Context, g *generation, r *model.Request, answer *model.Answer, onText func(by, text string) error) error {
 	// Once start was sent the status is 200. An open circuit breaker without a stand-in is an
 	// ordinary 503 only before.
 	if g.run.watched && !g.run.out.started() {
-		if err := s.Model.Askable(r); err != nil {
-			return model.Answer{}, err
+		if err := s.Model.Askable(*r); err != nil {
+			return err
 		}
 	}
 	// A count of few tokens predicts little about other text, such as a tool's large output: a
@@ -406,7 +406,7 @@ func (s *Service) call(ctx context.Context, g *generation, r model.Request, onTe
 	r.PromptTokens = model.EstimateTokens(int(g.promptOf(r, 0).Bytes)+g.asideBytes, min(g.bytesOfToken, usualBytes)) + g.files.tokens()
 	hold, err := s.reserve(ctx, r)
 	if err != nil {
-		return model.Answer{}, err
+		return err
 	}
 	// A panic must not leave the reservation open.
 	settled := false
@@ -420,7 +420,7 @@ func (s *Service) call(ctx context.Context, g *generation, r model.Request, onTe
 	telemetry.SetTurn(ctx, func(t *telemetry.Turn) { t.Asked = true })
 	begin := s.Now()
 	calling, step := s.Observer.StartModel(ctx, r.Model)
-	answer, err = s.Model.Generate(calling, r, onText)
+	*answer, err = s.Model.Generate(calling, *r, onText)
 	g.modelTime += s.Now().Sub(begin)
 	if g.attempts+answer.Attempts == 0 { // all circuit breakers are open; nothing was sent
 		telemetry.SetTurn(ctx, func(t *telemetry.Turn) { t.Asked = false })
@@ -430,13 +430,13 @@ func (s *Service) call(ctx context.Context, g *generation, r model.Request, onTe
 	settled = true
 	step.Usage(answer.Model, answer.Usage.PromptTokens, answer.Usage.CompletionTokens+answer.Usage.ThoughtTokens)
 	step.End(calling, code(ctx, err))
-	return answer, err
+	return err
 }
 
 // request returns the request to the model: the agent's settings, overridden by the
 // caller's. A turn stays with the model that has answered in it, because the contents
 // hold that model's thought signatures.
-func (s *Service) request(g *generation, req Request) model.Request {
+func (s *Service) request(g *generation, req *Request) model.Request {
 	r := model.Request{
 		Model:       g.asked,
 		Instruction: s.Agent.Instruction + g.more,
@@ -449,13 +449,13 @@ func (s *Service) request(g *generation, req Request) model.Request {
 		MaxTokens:   s.maxTokens(req),
 		Settings:    s.Agent.Model,
 	}
-	r.Thinking = s.thinking(r)
+	r.Thinking = s.thinking(&r)
 	return r
 }
 
 // thinking returns how much the model thinks for r: as configured, as r's settings have it, or
 // little if it may call tools.
-func (s *Service) thinking(r model.Request) models.Level {
+func (s *Service) thinking(r *model.Request) models.Level {
 	level := cmp.Or(s.Thinking, model.ThinkingLevel(r.Settings))
 	if level == "" && r.Tools.JSON != nil && !model.HasThinkingBudget(r.Settings) {
 		return models.Low
@@ -464,7 +464,7 @@ func (s *Service) thinking(r model.Request) models.Level {
 }
 
 // maxTokens returns the limit on each answer of the model, in tokens.
-func (s *Service) maxTokens(req Request) int {
+func (s *Service) maxTokens(req *Request) int {
 	if req.MaxTokens != nil {
 		return *req.MaxTokens
 	}
@@ -473,7 +473,7 @@ func (s *Service) maxTokens(req Request) int {
 
 // warnOf adds warnings for an answer that came from a fallback model, came from
 // another model than requested, or ignored a setting of the request.
-func (g *generation) warnOf(answer model.Answer, configured string, req Request) {
+func (g *generation) warnOf(answer *model.Answer, configured string, req *Request) {
 	if answer.Asked != configured {
 		g.warn(warnFallback)
 	}
@@ -488,7 +488,7 @@ func (g *generation) warnOf(answer model.Answer, configured string, req Request)
 
 // count adds the cost of one model call. It is called after failures, too: an attempt that
 // failed may have cost tokens.
-func (g *generation) count(answer model.Answer) {
+func (g *generation) count(answer *model.Answer) {
 	g.asked, g.model = answer.Asked, answer.Model
 	g.attempts += answer.Attempts
 	g.finish = answer.Finish
@@ -501,7 +501,7 @@ func (g *generation) count(answer model.Answer) {
 // turn. Calls without a result are left out: the model API rejects a history that
 // contains them. With last, text of earlier steps is not the answer: the model was asked once
 // more for one, and a success is never empty. Blocked answers are 422, other empty ones 502.
-func (s *Service) end(g *generation, answer model.Answer, last bool) error {
+func (s *Service) end(g *generation, answer *model.Answer, last bool) error {
 	text := g.text.Len() > 0 && !last || answer.Text() != "" || answer.HasFiles()
 	switch {
 	case answer.Blocked != "" && !text:
@@ -540,7 +540,7 @@ func withoutCalls(content *genai.Content) *genai.Content {
 }
 
 // addAnswer adds the text of an answer that is too large for the turn: as much as was shown.
-func (g *generation) addAnswer(answer model.Answer) error {
+func (g *generation) addAnswer(answer *model.Answer) error {
 	if g.cut {
 		return g.addText(genai.NewContentFromText(g.unsaid(), genai.RoleModel))
 	}

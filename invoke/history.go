@@ -140,7 +140,7 @@ func plausibleRatio(p session.Prompt) (float64, bool) {
 // promptOf returns the size of r's prompt, for which a model counted tokens, with the
 // generation's contents. It weighs the same bytes as history does, so that the ratio of one
 // turn holds for the next.
-func (g *generation) promptOf(r model.Request, tokens int64) session.Prompt {
+func (g *generation) promptOf(r *model.Request, tokens int64) session.Prompt {
 	size := len(r.Instruction) + len(r.Tools.JSON) + len(r.Schema) + promptBytes(g.encoded)
 	if r.Exact {
 		size += g.earlier.bytes
@@ -154,7 +154,7 @@ func (g *generation) promptOf(r model.Request, tokens int64) session.Prompt {
 
 // measure keeps the size that the model has counted of the prompt r of call, which is g itself
 // or a generation for one call. After retries the count is of several prompts.
-func (g *generation) measure(call *generation, r model.Request, answer model.Answer) {
+func (g *generation) measure(call *generation, r *model.Request, answer *model.Answer) {
 	if answer.Usage.Source != session.Counted || answer.Attempts != 1 {
 		return
 	}

@@ -71,36 +71,37 @@ func (s *Service) instructions(ctx context.Context) (string, error) {
 	return "\n\n" + text, nil
 }
 
-// question runs the hook Question, which may change req's query. ctx is that of tools. req is
-// the run's copy: the request as it was sent identifies a retry.
-func (s *Service) question(ctx context.Context, req *Request) error {
+// question returns req as the hook Question leaves it, which may change its query: a copy,
+// since the request as it was sent identifies a retry. ctx is that of tools.
+func (s *Service) question(ctx context.Context, req *Request) (*Request, error) {
 	hook := s.Agent.Hooks.Question
 	if hook == nil {
-		return nil
+		return req, nil
 	}
 	q := &agent.Question{Text: req.Query}
 	for _, a := range req.attached {
 		q.Files = append(q.Files, agent.QuestionFile{Name: a.Name, Type: a.Type, URI: a.URI})
 	}
 	if err := callOwn(ctx, func() error { return hook(ctx, q) }); err != nil {
-		return ownFailure(ctx, "hook Question", err)
+		return nil, ownFailure(ctx, "hook Question", err)
 	}
 	if q.Text = strings.TrimSpace(q.Text); q.Text == "" || len(q.Text) > maxOwnText {
-		return api.Fail(api.Internal, fmt.Errorf("the agent's hook Question left %d bytes, want 1 to %d", len(q.Text), maxOwnText))
+		return nil, api.Fail(api.Internal, fmt.Errorf("the agent's hook Question left %d bytes, want 1 to %d", len(q.Text), maxOwnText))
 	}
-	req.Query = q.Text
+	changed := *req
+	changed.Query = q.Text
 	// Files are matched by their place, so a hook may rename them but neither drop nor add
 	// any.
 	if len(q.Files) != len(req.attached) {
-		return api.Fail(api.Internal, errors.New("the agent's hook Question changed the number of files"))
+		return nil, api.Fail(api.Internal, errors.New("the agent's hook Question changed the number of files"))
 	}
 	for i, file := range q.Files {
 		if files.CheckName(file.Name) != nil {
-			return api.Fail(api.Internal, fmt.Errorf("the agent's hook Question left a name of %d bytes that is no file's", len(file.Name)))
+			return nil, api.Fail(api.Internal, fmt.Errorf("the agent's hook Question left a name of %d bytes that is no file's", len(file.Name)))
 		}
 		req.attached[i].Name = file.Name
 	}
-	return nil
+	return &changed, nil
 }
 
 // comment returns what a person has written beside a question, as the hook Question leaves
@@ -112,7 +113,7 @@ func (s *Service) comment(ctx context.Context, key session.Key, turn int, of, te
 	if hook == nil || text == "" {
 		return text, nil
 	}
-	ctx = toolContext(ctx, &session.Session{Key: key}, turn, Request{})
+	ctx = toolContext(ctx, &session.Session{Key: key}, turn, &Request{})
 	q := &agent.Question{Text: text, Of: of}
 	if err := callOwn(ctx, func() error { return hook(ctx, q) }); err != nil {
 		return "", failure(ctx, ctx, ownFailure(ctx, "hook Question", err))
@@ -124,28 +125,30 @@ func (s *Service) comment(ctx context.Context, key session.Key, turn int, of, te
 	return q.Text, nil
 }
 
-// hookedCall makes one model call within the hooks Model and Answer.
-func (s *Service) hookedCall(ctx context.Context, g *generation, r *model.Request, onText func(by, text string) error) (answer model.Answer, err error) {
+// hookedCall makes one model call within the hooks Model and Answer. Beside an error, answer
+// has what was spent.
+func (s *Service) hookedCall(ctx context.Context, g *generation, r *model.Request, answer *model.Answer, onText func(by, text string) error) (err error) {
+	*answer = model.Answer{}
 	if hook := s.Agent.Hooks.Model; hook != nil {
-		answer, err = s.hookModel(ctx, g, r, hook)
+		err = s.hookModel(ctx, g, r, answer, hook)
 	} else {
-		answer, err = s.call(ctx, g, *r, onText)
+		err = s.call(ctx, g, r, answer, onText)
 	}
 	if err != nil || s.Agent.Hooks.Answer == nil || answer.Content == nil {
-		return answer, err
+		return err
 	}
 	answer.Content, err = s.hookAnswer(ctx, answer.Content)
-	return answer, err
+	return err
 }
 
 // hookModel makes one model call as hook wants it. The hook may call next more than once, each
 // time with what it has changed since; each is a model call that is paid for. The answer that
 // it leaves is checked, since it is stored and sent again with later prompts.
-func (s *Service) hookModel(ctx context.Context, g *generation, r *model.Request, hook func(context.Context, *agent.ModelCall, func() error) error) (answer model.Answer, err error) {
+func (s *Service) hookModel(ctx context.Context, g *generation, r *model.Request, answer *model.Answer, hook func(context.Context, *agent.ModelCall, func() error) error) error {
 	c := &agent.ModelCall{Model: r.Model, Step: g.step, Instruction: r.Instruction, History: slices.Clone(r.History), Contents: r.Contents}
 	var failure error // of the model
 	asked := false
-	err = callHook(ctx, func(next func() error) error { return hook(ctx, c, next) }, func() error {
+	err := callHook(ctx, func(next func() error) error { return hook(ctx, c, next) }, func() error {
 		if err := checkCall(c, r); err != nil {
 			return err
 		}
@@ -155,17 +158,17 @@ func (s *Service) hookModel(ctx context.Context, g *generation, r *model.Request
 			r.Model, r.Alone = answer.Asked, true
 		}
 		asked = true
-		answer, failure = s.call(ctx, g, *r, nil)
+		failure = s.call(ctx, g, r, answer, nil)
 		c.Answer = answer.Content
 		return failure
 	})
 	switch {
 	case err != nil && failure != nil && errors.Is(err, failure):
-		return answer, failure
+		return failure
 	case err != nil:
-		return answer, ownFailure(ctx, "hook Model", err)
+		return ownFailure(ctx, "hook Model", err)
 	case failure != nil: // which the hook has put an answer in the place of
-		answer = model.Answer{Model: answer.Model, Asked: answer.Asked, Attempts: answer.Attempts, Spent: answer.Spent}
+		*answer = model.Answer{Model: answer.Model, Asked: answer.Asked, Attempts: answer.Attempts, Spent: answer.Spent}
 		fallthrough
 	case !asked:
 		answer.Finish = genai.FinishReasonStop
@@ -178,23 +181,23 @@ func (s *Service) hookModel(ctx context.Context, g *generation, r *model.Request
 		}
 	}
 	if c.Answer == nil && answer.Content == nil && asked && failure == nil { // it was held back
-		return answer, nil
+		return nil
 	}
 	left, changed := c.Answer, c.Answer != answer.Content
 	answer.Content = left
 	switch {
 	case left == nil || len(left.Parts) == 0:
-		return answer, api.Fail(api.Internal, errors.New("the agent's hook Model left no answer"))
+		return api.Fail(api.Internal, errors.New("the agent's hook Model left no answer"))
 	case left.Role != genai.RoleModel || slices.Contains(left.Parts, nil):
-		return answer, api.Fail(api.Internal, errors.New("the agent's hook Model left an answer that is not the model's: set the role and no nil parts"))
+		return api.Fail(api.Internal, errors.New("the agent's hook Model left an answer that is not the model's: set the role and no nil parts"))
 	case changed && !slices.ContainsFunc(left.Parts, func(p *genai.Part) bool { return !isEmptyPart(p) }):
-		return answer, api.Fail(api.Internal, errors.New("the agent's hook Model left an empty answer"))
+		return api.Fail(api.Internal, errors.New("the agent's hook Model left an empty answer"))
 	case changed:
 		if _, err := json.Marshal(left); err != nil {
-			return answer, api.Fail(api.Internal, fmt.Errorf("the agent's hook Model left an answer that is no JSON: %w", err))
+			return api.Fail(api.Internal, fmt.Errorf("the agent's hook Model left an answer that is no JSON: %w", err))
 		}
 	}
-	return answer, nil
+	return nil
 }
 
 // checkCall returns an error if what a hook has put into the place of r's history or contents

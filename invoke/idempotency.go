@@ -113,7 +113,7 @@ func (s *Service) replay(ctx context.Context, opened *session.Opened, out *outpu
 		t.Session, t.Number, t.Replayed = opened.Session.Key.Hash(), turn.Number, true
 	})
 	_, text := turn.Texts()
-	response := newResponse(id, turn, text, turn.Shown())
+	response := newResponse(id, &turn, text, turn.Shown())
 	response.replayed = true
 	out.restore(turn.Shown(), turn.Resets)
 	out.begin(Start{RequestID: api.RequestID(ctx), RunID: response.RunID, SessionID: id, Turn: turn.Number, Model: turn.Model, replayed: true})

@@ -361,7 +361,7 @@ func recordGeneration(ctx context.Context, g *generation) {
 
 // recordStored sets the fields of a stored turn: of this request or of the session's
 // previous one.
-func recordStored(t *telemetry.Turn, key session.Key, turn session.Turn, number int) {
+func recordStored(t *telemetry.Turn, key session.Key, turn *session.Turn, number int) {
 	if t.Session == "" {
 		t.Session = key.Hash()
 	}
@@ -379,7 +379,7 @@ func recordPreviousTurn(ctx context.Context, key session.Key, turns []session.Re
 	last := turns[len(turns)-1]
 	telemetry.SetEarlier(ctx, func() (earlier telemetry.Turn, ok bool) {
 		turn, err := last.Turn()
-		recordStored(&earlier, key, turn, last.Number)
+		recordStored(&earlier, key, &turn, last.Number)
 		return earlier, err == nil
 	})
 }

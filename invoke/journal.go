@@ -61,17 +61,17 @@ func (l lock) Unlock() { <-l }
 
 // newJournal returns the journal of a run that holds a session and starts it a second
 // before the first write.
-func (s *Service) newJournal(ctx context.Context, r *run, req Request, hold *session.Opened, turn int) *journal {
+func (s *Service) newJournal(ctx context.Context, r *run, req *Request, hold *session.Opened, turn int) *journal {
 	j := &journal{s: s, ctx: ctx, run: r, hold: hold, mu: make(lock, 1)}
 	switch {
 	case r.taken != nil:
 		j.record, j.attempted = *r.taken, true
 	case r.claimed != nil:
 		j.record, j.attempted = *r.claimed, true
-		j.record.Request = s.encodeRun(ctx, req, bodyOf(s.idempotency(r.req)))
+		j.record.Request = s.encodeRun(ctx, *req, bodyOf(s.idempotency(r.req)))
 	default:
 		j.record = session.Run{
-			Key: hold.Session.Key, ID: r.turnID, State: session.Working, Holder: session.NewID(), Turn: turn, Request: s.encodeRun(ctx, req, ""),
+			Key: hold.Session.Key, ID: r.turnID, State: session.Working, Holder: session.NewID(), Turn: turn, Request: s.encodeRun(ctx, *req, ""),
 		}
 		if hold.Claim != nil {
 			j.record.KeyHash = hold.Claim.Hash()

@@ -97,7 +97,7 @@ func TestAnEffectAfterASlowWrite(t *testing.T) {
 		store := &slow{}
 		s := &Service{Config: Config{Store: store, Log: telemetry.Discard(), Now: time.Now}}
 		r := &run{out: &output{}, cancel: func(error) {}}
-		r.journal = s.newJournal(t.Context(), r, Request{}, &session.Opened{Session: session.New(session.Key{Owner: "o", ID: "id"})}, 1)
+		r.journal = s.newJournal(t.Context(), r, &Request{}, &session.Opened{Session: session.New(session.Key{Owner: "o", ID: "id"})}, 1)
 		if cap(r.journal.mu) != 1 {
 			t.Errorf("%d goroutines may write at a time", cap(r.journal.mu))
 		}

@@ -83,10 +83,10 @@ type loopState struct {
 }
 
 // loop runs the agent's Loop for the turn.
-func (s *Service) loop(ctx context.Context, g *generation, req Request) error {
+func (s *Service) loop(ctx context.Context, g *generation, req *Request) error {
 	during, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	t := &loopTurn{s: s, ctx: during, cancel: cancel, g: g, req: req, past: g.past, modelIDs: map[string]bool{}}
+	t := &loopTurn{s: s, ctx: during, cancel: cancel, g: g, req: *req, past: g.past, modelIDs: map[string]bool{}}
 	if err := t.resume(); err != nil {
 		return err
 	}
@@ -291,7 +291,7 @@ func (t *loopTurn) addModel(content *genai.Content, said bool) error {
 		if !said {
 			begin = max(begin, before) // of a text that was cut
 		}
-		g.showSources(*t.grounded, max(begin, 0), placed)
+		g.showSources(t.grounded, max(begin, 0), placed)
 		t.grounded = nil
 	}
 	t.showCalls(step)
@@ -345,7 +345,7 @@ func (t *loopTurn) showCalls(step *loopStep) {
 // addResults adds the results of calls. One that does not fit in the turn is replaced in
 // content by an error, which is what the model then reads.
 func (t *loopTurn) addResults(content *genai.Content) error {
-	room := newAllowance(t.g.room()-reserve(t.s.maxTokens(t.req)), len(content.Parts))
+	room := newAllowance(t.g.room()-reserve(t.s.maxTokens(&t.req)), len(content.Parts))
 	for _, p := range content.Parts {
 		if p == nil || p.FunctionResponse == nil {
 			continue

@@ -27,7 +27,7 @@ func (t *loopTurn) Wait(questions []loop.Question, results []*genai.FunctionResp
 			return fmt.Errorf("there is no open call of %s with this id", truncate.Text(q.Name, 64))
 		}
 	}
-	room := newAllowance(g.room()-reserve(t.s.maxTokens(t.req)), len(results))
+	room := newAllowance(g.room()-reserve(t.s.maxTokens(&t.req)), len(results))
 	for _, result := range results {
 		if open, i := t.find(result.ID); open == step {
 			t.endCall(step, i, result, room)

@@ -28,7 +28,7 @@ func (t *loopTurn) begin() (call *generation, tools bool, err error) {
 	if t.over {
 		return nil, false, loop.ErrOver
 	}
-	tools = g.room() >= reserve(t.s.maxTokens(t.req)) && g.rounds.take()
+	tools = g.room() >= reserve(t.s.maxTokens(&t.req)) && g.rounds.take()
 	if !tools {
 		g.warn(warnRoundsExhausted)
 		if t.lasts++; t.lasts > maxLastCalls {
@@ -69,7 +69,8 @@ func (t *loopTurn) Generate(ctx context.Context, contents []*genai.Content, conf
 	if onText != nil && t.Streams() {
 		pass = func(_, text string) error { return onText(text) }
 	}
-	answer, err := t.s.hookedCall(calling, call, &r, pass)
+	var answer model.Answer
+	err = t.s.hookedCall(calling, call, &r, &answer, pass)
 	if err == nil && (!tools || !model.MayCallTools(answer.Finish)) {
 		answer, err = answerWithoutCalls(answer, tools)
 	}
@@ -98,7 +99,7 @@ func (t *loopTurn) request(call *generation, contents []*genai.Content, config *
 	}
 	r := model.Request{
 		Model: call.asked, Instruction: joined(textOf(settings.SystemInstruction), t.req.Options.Instructions), Contents: contents, Files: call.files.blobs, Temperature: t.req.Temperature,
-		MaxTokens: min(t.s.maxTokens(t.req), cmp.Or(int(max(settings.MaxOutputTokens, 0)), t.s.MaxOutputTokens)),
+		MaxTokens: min(t.s.maxTokens(&t.req), cmp.Or(int(max(settings.MaxOutputTokens, 0)), t.s.MaxOutputTokens)),
 		Alone:     call.run.watched && call.run.out.spoke(),
 	}
 	if r.Temperature == nil && settings.Temperature != nil {
@@ -114,7 +115,7 @@ func (t *loopTurn) request(call *generation, contents []*genai.Content, config *
 	settings.SystemInstruction, settings.Tools, settings.CachedContent, settings.HTTPOptions = nil, nil, "", nil
 	settings.MaxOutputTokens, settings.Temperature, settings.CandidateCount, settings.ServiceTier = 0, nil, 0, ""
 	r.Settings = &settings
-	r.Thinking = t.s.thinking(r)
+	r.Thinking = t.s.thinking(&r)
 	return r
 }
 
@@ -158,8 +159,8 @@ func (t *loopTurn) count(ctx context.Context, call *generation, r model.Request,
 		return nil, loop.ErrOver
 	}
 	g.admitted() // also when a hook has answered
-	g.measure(call, r, answer)
-	g.warnOf(answer, cmp.Or(t.req.Model, t.s.ModelName), t.req)
+	g.measure(call, &r, &answer)
+	g.warnOf(&answer, cmp.Or(t.req.Model, t.s.ModelName), &t.req)
 	if thinking := r.Settings.ThinkingConfig; thinking != nil && thinking.IncludeThoughts {
 		t.thoughts = true
 	}

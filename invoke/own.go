@@ -107,7 +107,7 @@ func ownName(kind genai.ToolType) string {
 // showSources shows where the text of a step comes from, which begins after before
 // bytes of the answer. Without placed, the text is not as the model wrote it: where a
 // source belongs is then not known.
-func (g *generation) showSources(answer model.Answer, before int, placed bool) {
+func (g *generation) showSources(answer *model.Answer, before int, placed bool) {
 	if answer.Grounding == nil {
 		return
 	}

@@ -64,7 +64,7 @@ type slot struct {
 
 // slot returns where the turn of a run goes. The error is session_conflict if a tool has
 // changed the world in a turn that would be replaced: the next question must know of it.
-func (s *Service) slot(ctx context.Context, current *session.Session, r *run, req Request) (slot, error) {
+func (s *Service) slot(ctx context.Context, current *session.Session, r *run, req *Request) (slot, error) {
 	if r.taken != nil {
 		// A run that has waited left its turn in the session, and replaces it by its id.
 		before, last, err := r.waited(current)
@@ -99,7 +99,7 @@ func (s *Service) slot(ctx context.Context, current *session.Session, r *run, re
 // firstReplaced returns the number of the first turn that req replaces; one beyond the
 // last turn if it is appended. The error is session_conflict if the session is not what the
 // page shows.
-func (s *Service) firstReplaced(ctx context.Context, current *session.Session, req Request) (int, error) {
+func (s *Service) firstReplaced(ctx context.Context, current *session.Session, req *Request) (int, error) {
 	page, next := req.Options.Page, current.Turns+1
 	switch {
 	case req.Replaces == nil:
@@ -162,7 +162,7 @@ func (s *Service) firstReplaced(ctx context.Context, current *session.Session, r
 }
 
 // asks reports whether t has the question of req.
-func asks(t session.Turn, req Request) bool {
+func asks(t session.Turn, req *Request) bool {
 	query, _ := t.Texts()
 	return query == req.Query
 }
@@ -246,7 +246,7 @@ func (s *Service) turnAt(ctx context.Context, current *session.Session, number i
 // that run has stored its turn or failed, so that the turn which follows is read with it. The
 // wait is bounded by what a commit may take and the second in which another instance's record
 // is read.
-func (s *Service) supersede(ctx context.Context, current *session.Session, req Request) (bool, error) {
+func (s *Service) supersede(ctx context.Context, current *session.Session, req *Request) (bool, error) {
 	if req.Options.Page == nil && req.Replaces == nil {
 		return false, nil
 	}
@@ -269,7 +269,7 @@ func (s *Service) supersede(ctx context.Context, current *session.Session, req R
 // superseded returns the run that the page no longer waits for, and whether it is worked on.
 // A run in its first second is known only to its process: elsewhere it is found by its
 // record, once that is written.
-func (s *Service) superseded(ctx context.Context, current *session.Session, req Request) (key runKey, working bool, err error) {
+func (s *Service) superseded(ctx context.Context, current *session.Session, req *Request) (key runKey, working bool, err error) {
 	page := cmp.Or(req.Options.Page, &Page{Alone: true}) // with Replaces, after_turn says what the page shows
 	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
@@ -311,7 +311,7 @@ func (s *Service) followStopped(ctx context.Context, r *run, opened *session.Ope
 	if r.taken != nil {
 		return nil
 	}
-	if r.superseded, err = s.supersede(ctx, opened.Session, r.req); err != nil || !r.superseded {
+	if r.superseded, err = s.supersede(ctx, opened.Session, &r.req); err != nil || !r.superseded {
 		return err
 	}
 	current, err := s.stored(ctx, opened.Session.Key, true)

@@ -49,7 +49,7 @@ func TestWhatAPageNoLongerWaitsFor(t *testing.T) {
 		"one whose record cannot be read now": {Page{Runs: []string{works}}, storeWithoutRuns{store}, "", session.ErrUnavailable},
 	} {
 		s := &Service{Config: Config{Store: tt.store, Now: time.Now}}
-		got, working, err := s.superseded(t.Context(), session.New(key), Request{Options: Options{Page: &tt.page}})
+		got, working, err := s.superseded(t.Context(), session.New(key), &Request{Options: Options{Page: &tt.page}})
 		if !errors.Is(err, tt.err) || working != (tt.want != "") || working && session.RunID(got.session.ID, got.id) != tt.want {
 			t.Errorf("%s: %+v, %t, %v", name, got, working, err)
 		}

@@ -167,9 +167,17 @@ func (rs *runs) newest(key session.Key) (last *run) {
 // only if there was no event. If show returns an error, its client has left: what becomes
 // of the run then is the request's choice.
 func (s *Service) Ask(ctx context.Context, req Request, show func(Event) error) (*Response, error) {
-	r := &run{req: req, owner: caller.Owner(ctx), turnID: session.NewID(), out: &output{}, watched: show != nil}
-	return s.drive(ctx, r, &Position{}, new(bool), show)
+	return s.drive(ctx, newRun(ctx, &req, show != nil), &Position{}, new(bool), show)
 }
+
+// newRun returns the run of a request that nobody works on yet.
+func newRun(ctx context.Context, req *Request, watched bool) *run {
+	return &run{req: *req, owner: caller.Owner(ctx), turnID: session.NewID(), out: &output{}, watched: watched}
+}
+
+// A stream waits for its model in the deepest frame of its turn, and a thousand of them do at
+// once: what takes more than 16 KiB of stack has 32. So a Request, a model's and its Answer go
+// by pointer from here on, and an [Event] is made in a function of its own.
 
 // drive works on r until it ends, and shows its events from a position on. The order at the
 // end matters. The run leaves live first, so that a watcher which looks where it is does not
@@ -204,9 +212,7 @@ func (s *Service) drive(client context.Context, r *run, at *Position, started *b
 	case moved && left == nil:
 		response, err := s.watch(asker, elsewhere.run, at, started, show)
 		if err != nil && *started && show != nil {
-			failed := api.AsError(err)
-			telemetry.Fail(asker, failed)
-			_ = show(Event{Kind: KindError, Run: session.RunID(elsewhere.run.session.ID, elsewhere.run.id), At: *at, Envelope: api.Failure(asker, failed)})
+			showFailure(asker, elsewhere.run, *at, err, show)
 			return nil, nil
 		}
 		return response, err
@@ -268,6 +274,13 @@ func (s *Service) showEnd(ctx context.Context, out *output, show func(Event) err
 		e.Envelope = api.Success(ctx, invoked, end.response)
 	}
 	return show(e)
+}
+
+// showFailure shows the event that ends a run with an error which came after an event.
+func showFailure(ctx context.Context, key runKey, at Position, err error, show func(Event) error) {
+	failed := api.AsError(err)
+	telemetry.Fail(ctx, failed)
+	_ = show(Event{Kind: KindError, Run: session.RunID(key.session.ID, key.id), At: at, Envelope: api.Failure(ctx, failed)})
 }
 
 // An elsewhereError is the end of a run in this process that goes on, or has ended, in

@@ -112,7 +112,7 @@ func (s *Service) describe(ctx context.Context, key runKey, record *session.Run)
 		_, text := turn.Texts()
 		info := RunInfo{
 			RunID: session.RunID(key.session.ID, key.id), SessionID: key.session.ID, Turn: turn.Number, State: stateOf(turn), CreatedAt: turn.CreatedAt.UTC(), UpdatedAt: turn.CreatedAt.UTC(),
-			Pending: orEmpty(turn.Pending), Result: api.Success(ctx, invoked, newResponse(key.session.ID, turn, text, parts)),
+			Pending: orEmpty(turn.Pending), Result: api.Success(ctx, invoked, newResponse(key.session.ID, &turn, text, parts)),
 			Stored: &turn,
 		}
 		if failed != nil { // the turn is of before the answer

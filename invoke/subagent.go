@@ -129,9 +129,9 @@ func (s *Service) answer(ctx context.Context, parent *generation, request string
 	g.rounds, g.depth, g.admitted = parent.rounds, parent.depth+1, func() {}
 	g.files = parent.files.ofSubagent()
 	defer parent.adopt(g)
-	err := s.question(ctx, &req)
+	asked, err := s.question(ctx, &req)
 	if err == nil {
-		err = s.generate(ctx, g, req)
+		err = s.generate(ctx, g, asked)
 	}
 	if err != nil {
 		if ctx.Err() != nil {

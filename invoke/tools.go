@@ -34,7 +34,7 @@ const maxCalls = 32
 
 // toolContext returns the context of tools: it carries the caller and the turn's
 // number.
-func toolContext(ctx context.Context, current *session.Session, turn int, req Request) context.Context {
+func toolContext(ctx context.Context, current *session.Session, turn int, req *Request) context.Context {
 	who, _ := caller.FromContext(ctx)
 	p := who.Principal
 	// It is that of the request in which the run is worked on: a record holds no credential,

@@ -71,7 +71,7 @@ func (r *Response) SetHeader(h http.Header) {
 }
 
 // newResponse returns the response for a turn of a session that has shown parts.
-func newResponse(sessionID string, t session.Turn, text string, parts []session.Part) *Response {
+func newResponse(sessionID string, t *session.Turn, text string, parts []session.Part) *Response {
 	return &Response{
 		Response: text, Output: t.Output, RunID: session.RunID(sessionID, t.ID), SessionID: sessionID, Turn: t.Number, Model: t.Model,
 		FinishReason: t.FinishReason, ToolCalls: orEmpty(t.ToolCalls), Sources: sourcesOf(parts), Suggestions: t.Suggestions, Files: filesOf(parts),
@@ -134,11 +134,11 @@ func (s *Service) perform(ctx context.Context, r *run, opened *session.Opened) (
 	if err := s.followStopped(ctx, r, opened); err != nil {
 		return nil, failure(ctx, ctx, err)
 	}
-	req, current := r.req, opened.Session // r's stays as it was sent: that identifies a retry
+	req, current := &r.req, opened.Session // which stays as it was sent: that identifies a retry
 	// A record holds the request as the hook left it, so one that is taken over is not
 	// changed again.
 	if s.Agent.Hooks.Question != nil && r.taken == nil && req.Options.Call == nil {
-		if err := s.question(toolContext(ctx, current, current.Turns+1, req), &req); err != nil {
+		if req, err = s.question(toolContext(ctx, current, current.Turns+1, req), req); err != nil {
 			return nil, err
 		}
 	}
@@ -148,19 +148,18 @@ func (s *Service) perform(ctx context.Context, r *run, opened *session.Opened) (
 	}
 	before := at.before
 	if at.last == r.turnID || r.superseded {
-		req.AfterTurn = nil // it held before the turn that waited, or that was stopped for this one
+		req = req.withoutAfterTurn() // it held before the turn that waited, or that was stopped for this one
 	}
 	var chosen []chosenTurn
 	var note func(chosenTurn)
 	if s.Agent.Loop != nil {
 		note = func(t chosenTurn) { chosen = append(chosen, t) }
 	}
-	earlier, err := history(before, s.HistoryTokens, note)
-	if err != nil {
+	g := newGeneration(cmp.Or(req.Model, s.ModelName), r)
+	g.digest = s.digest
+	if g.earlier, err = history(before, s.HistoryTokens, note); err != nil {
 		return nil, api.Fail(api.Internal, err)
 	}
-	g := newGeneration(cmp.Or(req.Model, s.ModelName), r)
-	g.earlier, g.digest = earlier, s.digest
 	if g.files, err = s.openFiles(ctx, current.Key, req, r.out); err != nil {
 		// The queue's run whose files are gone ends with that; while the bucket does not
 		// answer, it is tried again.
@@ -238,9 +237,19 @@ func (s *Service) perform(ctx context.Context, r *run, opened *session.Opened) (
 	return s.keepTurn(ctx, r, opened, at, req, g, end)
 }
 
+// withoutAfterTurn returns a copy of req that may follow any turn. It is not inlined: most
+// turns need no room for the copy on their stack.
+//
+//go:noinline
+func (req *Request) withoutAfterTurn() *Request {
+	changed := *req
+	changed.AfterTurn = nil
+	return &changed
+}
+
 // turnContext returns the context of what a turn runs. A tool that a client calls by itself
 // has no session and no state.
-func (s *Service) turnContext(ctx context.Context, g *generation, current *session.Session, number int, req Request) context.Context {
+func (s *Service) turnContext(ctx context.Context, g *generation, current *session.Session, number int, req *Request) context.Context {
 	if req.Options.Call != nil {
 		return tool.WithFiles(toolContext(ctx, &session.Session{}, 0, req), g.files.tools)
 	}
@@ -280,12 +289,12 @@ func (s *Service) conclude(ctx context.Context, r *run, g *generation, err error
 
 // keepTurn stores the turn that g has come to, and returns the response. at is where the turn
 // goes, and req the request as the agent's hook left it.
-func (s *Service) keepTurn(ctx context.Context, r *run, opened *session.Opened, at slot, req Request, g *generation, end conclusion) (_ *Response, err error) {
+func (s *Service) keepTurn(ctx context.Context, r *run, opened *session.Opened, at slot, req *Request, g *generation, end conclusion) (_ *Response, err error) {
 	key := opened.Session.Key
 	turn := g.turn(ctx, s.Now())
 	if req.Options.Sessionless {
 		turn.Number = at.before.Turns + 1
-		response := newResponse(key.ID, turn, g.text.String(), r.out.attached())
+		response := newResponse(key.ID, &turn, g.text.String(), r.out.attached())
 		if err := s.endSessionless(ctx, r, end, response); err != nil {
 			return nil, s.abandon(ctx, r, err)
 		}
@@ -353,14 +362,14 @@ func (s *Service) keepTurn(ctx context.Context, r *run, opened *session.Opened, 
 		turn.FinishReason, turn.Pending = finishStopped, nil
 	}
 	turn.ID = r.turnID
-	return newResponse(key.ID, turn, g.text.String(), r.out.attached()), nil
+	return newResponse(key.ID, &turn, g.text.String(), r.out.attached()), nil
 }
 
 // open loads the session of a run and claims its key. A retry of a key whose run has a
 // record takes over from a holder that has died, or watches the run.
 func (s *Service) open(ctx context.Context, r *run) (*session.Opened, error) {
 	for try := 0; ; try++ {
-		load := func() (*session.Opened, error) { return s.load(ctx, r.owner, r.req) }
+		load := func() (*session.Opened, error) { return s.load(ctx, r.owner, &r.req) }
 		switch {
 		case r.taken != nil:
 			load = func() (*session.Opened, error) { return s.reopen(ctx, r) }
@@ -456,7 +465,7 @@ const maxLogged = 64 << 10
 // idempotency key it claims the key, or finds the stored turn. The error is
 // [session.ErrTurnCount] if AfterTurn does not hold: the model is not asked for an answer
 // that could not be stored.
-func (s *Service) load(ctx context.Context, owner session.Owner, req Request) (_ *session.Opened, err error) {
+func (s *Service) load(ctx context.Context, owner session.Owner, req *Request) (_ *session.Opened, err error) {
 	loading, step := s.Observer.StartLoad(ctx)
 	defer func() { step.End(loading, code(ctx, err)) }()
 	if req.Options.Sessionless {
@@ -465,7 +474,7 @@ func (s *Service) load(ctx context.Context, owner session.Owner, req Request) (_
 	if req.Options.Key != "" {
 		opening, cancel := context.WithTimeout(loading, storeTimeout)
 		defer cancel()
-		return session.Open(opening, s.Store, owner, req.SessionID, s.idempotency(req), req.AfterTurn, s.Now)
+		return session.Open(opening, s.Store, owner, req.SessionID, s.idempotency(*req), req.AfterTurn, s.Now)
 	}
 	var current *session.Session
 	if req.SessionID == "" { // nothing is stored yet
@@ -525,7 +534,7 @@ func (s *Service) commit(ctx context.Context, opened *session.Opened, turn sessi
 		telemetry.SetTurn(ctx, func(t *telemetry.Turn) { t.Number = meta.Turns })
 		return meta.Turns, err
 	}
-	telemetry.SetTurn(ctx, func(t *telemetry.Turn) { recordStored(t, opened.Session.Key, turn, meta.Turns) })
+	telemetry.SetTurn(ctx, func(t *telemetry.Turn) { recordStored(t, opened.Session.Key, &turn, meta.Turns) })
 	return meta.Turns, nil
 }
 

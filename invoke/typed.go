@@ -35,20 +35,18 @@ const (
 var errMisfit = errors.New("it was asked for twice")
 
 // typed reports whether r is to ask for JSON.
-func (s *Service) typed(r model.Request, last bool) bool {
+func (s *Service) typed(r *model.Request, last bool) bool {
 	return s.schema != nil && (last || r.Tools.JSON == nil || s.Model.Combines(r.Model))
 }
 
 // endTyped ends a turn whose answer has a type. What is shown is the value as it was checked.
 // The turn's contents keep the model's own text.
-func (s *Service) endTyped(ctx context.Context, g *generation, req Request, answer model.Answer) error {
+func (s *Service) endTyped(ctx context.Context, g *generation, req *Request, answer *model.Answer) error {
 	asks := 0
 	if !g.formed && answer.Text() != "" && answer.Blocked == "" && !model.IsSafetyBlock(answer.Finish) {
-		next, err := s.askForForm(ctx, g, req, answer, askForm)
-		if err != nil {
+		if err := s.askForForm(ctx, g, req, answer, askForm); err != nil {
 			return err
 		}
-		answer = next
 	}
 	for {
 		if answer.Blocked != "" || model.IsSafetyBlock(answer.Finish) {
@@ -68,7 +66,7 @@ func (s *Service) endTyped(ctx context.Context, g *generation, req Request, answ
 			}
 			return api.Fail(api.ModelFailed, fmt.Errorf("the answer does not fit its type: %w", err))
 		}
-		if answer, err = s.askForForm(ctx, g, req, answer, fmt.Sprintf(askAgain, prefix(err.Error(), maxMisfit))); err != nil {
+		if err = s.askForForm(ctx, g, req, answer, fmt.Sprintf(askAgain, prefix(err.Error(), maxMisfit))); err != nil {
 			return err
 		}
 	}
@@ -102,7 +100,7 @@ func (s *Service) checkOutput(ctx context.Context, text string) (json.RawMessage
 
 // askForForm asks the model for its answer in another form. The text of that is not
 // of the turn. Later prompts have the answer only.
-func (s *Service) askForForm(ctx context.Context, g *generation, req Request, answer model.Answer, ask string) (model.Answer, error) {
+func (s *Service) askForForm(ctx context.Context, g *generation, req *Request, answer *model.Answer, ask string) error {
 	said := prefix(answer.Text(), maxMisfit)
 	if said == "" { // the API refuses a text of nothing
 		said = "{}"
@@ -110,9 +108,9 @@ func (s *Service) askForForm(ctx context.Context, g *generation, req Request, an
 	aside := []*genai.Content{genai.NewContentFromText(said, genai.RoleModel), genai.NewContentFromText(ask, genai.RoleUser)}
 	encoded, err := json.Marshal(aside)
 	if err != nil {
-		return model.Answer{}, api.Fail(api.ModelFailed, err)
+		return api.Fail(api.ModelFailed, err)
 	}
 	g.aside, g.asideBytes = aside, len(encoded)
 	defer func() { g.aside, g.asideBytes = nil, 0 }()
-	return s.ask(ctx, g, req, true)
+	return s.ask(ctx, g, req, answer, true)
 }

@@ -10,7 +10,6 @@ import (
 
 	"example.com/gatehouse/internal/api"
 	"example.com/gatehouse/internal/caller"
-	"example.com/gatehouse/internal/telemetry"
 	"example.com/gatehouse/session"
 )
 
@@ -90,9 +89,7 @@ func (s *Service) watch(ctx context.Context, key runKey, at *Position, started *
 	if err == nil || !begun {
 		return response, err
 	}
-	failed := api.AsError(err)
-	telemetry.Fail(ctx, failed)
-	_ = show(Event{Kind: KindError, Run: session.RunID(key.session.ID, key.id), At: *at, Envelope: api.Failure(ctx, failed)})
+	showFailure(ctx, key, *at, err, show)
 	return nil, nil
 }
 
@@ -292,7 +289,7 @@ func (s *Service) showEnded(ctx context.Context, key runKey, record *session.Run
 			out.end(outcome{failure: failed})
 			return nil, nil
 		}
-		out.end(outcome{response: newResponse(key.session.ID, turn, text, parts)})
+		out.end(outcome{response: newResponse(key.session.ID, &turn, text, parts)})
 	case !errors.Is(err, session.ErrNotFound) || record == nil:
 		return nil, err
 	default:

@@ -300,7 +300,7 @@ func TestATurnIsFound(t *testing.T) {
 		"an archived one of the same holder": {"c", 2, 3, 3, false},
 		"one that is archived under its id":  {"b", 0, 6, 2, false},
 	} {
-		meta, found, err := s.find(Turn{ID: tt.id, Epoch: tt.epoch}, tt.after)
+		meta, found, err := s.find(&Turn{ID: tt.id, Epoch: tt.epoch}, tt.after)
 		if found != (tt.number > 0) || errors.Is(err, ErrFenced) != tt.fenced || found && meta.Turns != tt.number {
 			t.Errorf("%s: %t, %+v, %v", name, found, meta, err)
 		}

@@ -341,7 +341,7 @@ func TestALastTurnThatCannotBeRead(t *testing.T) {
 	if _, err := s.WithoutLast(); err == nil {
 		t.Error("the session without it is known")
 	}
-	if _, _, err := s.find(Turn{ID: "b"}, 0); err == nil {
+	if _, _, err := s.find(&Turn{ID: "b"}, 0); err == nil {
 		t.Error("it is known whether it is found")
 	}
 	before := *s
@@ -360,7 +360,7 @@ func TestALastTurnThatCannotBeRead(t *testing.T) {
 		t.Errorf("one that is to be undone: %v", err)
 	}
 	s.Recent[1].Data = []byte("{")
-	if _, _, err := s.find(Turn{ID: "b"}, 0); err == nil {
+	if _, _, err := s.find(&Turn{ID: "b"}, 0); err == nil {
 		t.Error("one without an id is not the turn that is looked for")
 	}
 	if _, ok, err := (&Session{}).Last(); ok || err != nil {

@@ -396,27 +396,31 @@ type Prompt struct {
 }
 
 // Record returns t encoded as turn number. t.Contents must be valid JSON.
-func (t Turn) Record(number int) (Record, error) {
-	if t.Span.Bytes != len(t.Contents) || t.Loop != nil { // they have changed since, or cannot be found by it
-		t.Span = Span{}
-	}
-	contents := t.Contents
-	if t.Loop == nil {
-		t.Contents = nil // the encoder would check and copy it byte by byte
-	}
+func (t Turn) Record(number int) (Record, error) { return t.record(number, t.StateBefore) }
+
+// record is [Turn.Record] with another StateBefore.
+func (t *Turn) record(number int, stateBefore map[string]json.RawMessage) (Record, error) {
 	e := encoders.Get().(*turnEncoder)
 	defer e.release()
-	e.turn = t
+	e.turn = *t
+	e.turn.StateBefore = stateBefore
+	if t.Span.Bytes != len(t.Contents) || t.Loop != nil { // they have changed since, or cannot be found by it
+		e.turn.Span = Span{}
+	}
+	splice := t.Loop == nil && t.Contents != nil
+	if splice {
+		e.turn.Contents = nil // the encoder would check and copy it byte by byte
+	}
 	if err := json.NewEncoder(&e.data).Encode(&e.turn); err != nil {
 		return Record{}, fmt.Errorf("encoding turn %d: %w", number, err)
 	}
 	data := bytes.TrimSuffix(e.data.Bytes(), []byte("\n"))
-	if contents == nil || t.Contents != nil {
+	if !splice {
 		return Record{Number: number, Data: bytes.Clone(data)}, nil
 	}
 	// Quotes in a text are escaped, and no member before it has one of this name.
 	before, after, _ := bytes.Cut(data, []byte(`"contents":null`))
-	return Record{Number: number, Data: slices.Concat(before, []byte(`"contents":`), contents, after)}, nil
+	return Record{Number: number, Data: slices.Concat(before, []byte(`"contents":`), t.Contents, after)}, nil
 }
 
 // encoders pools what a turn is encoded with: a record is then the one allocation, of its
@@ -503,7 +507,7 @@ func (u Usage) Add(v Usage) Usage {
 }
 
 // query returns the first result of [Turn.Texts] without reading further.
-func (t Turn) query() (query string) {
+func (t *Turn) query() (query string) {
 	d := decoders.Get().(*jsontext.Decoder)
 	defer release(d)
 	d.Reset(bytes.NewBuffer(t.Contents), jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true))
@@ -654,12 +658,12 @@ func (s *Session) after(c Change, now time.Time, ttl time.Duration) (_ *Session,
 	if c.Turn == nil {
 		return &after, Record{}, nil
 	}
-	turn := *c.Turn
-	after.State, turn.StateBefore = changeState(before.State, c.State)
+	var stateBefore map[string]json.RawMessage
+	after.State, stateBefore = changeState(before.State, c.State)
 	if err := CheckState(after.State); err != nil {
 		return nil, Record{}, err
 	}
-	if record, err = turn.Record(after.Turns); err != nil {
+	if record, err = c.Turn.record(after.Turns, stateBefore); err != nil {
 		return nil, Record{}, err
 	}
 	return &after, record, nil

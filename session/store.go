@@ -164,7 +164,7 @@ func Commit(ctx context.Context, store Store, s *Session, t Turn, c Conditions) 
 		}
 		base, change := s, Change{Turn: &t}
 		if c.Replace != "" {
-			if last, ok, err := s.Last(); !ok || last.ID != c.Replace {
+			if ok, err := s.endsWith(c.Replace); !ok {
 				return Meta{}, errors.Join(ErrReplaced, err)
 			}
 			before, effects, err := Before(ctx, store, s, cmp.Or(c.First, s.Turns))
@@ -246,7 +246,7 @@ func Commit(ctx context.Context, store Store, s *Session, t Turn, c Conditions) 
 			return Meta{}, fmt.Errorf("appending a turn: %w", ErrNotFound) // deleted, and another session may be there now
 		}
 		// seen bounds the search: no try has written the turn up to it.
-		if meta, ok, err := again.find(t, seen); err != nil || ok {
+		if meta, ok, err := again.find(&t, seen); err != nil || ok {
 			return meta, err
 		}
 		if over != nil {
@@ -258,6 +258,15 @@ func Commit(ctx context.Context, store Store, s *Session, t Turn, c Conditions) 
 		}
 		s, created = again, again.Turns == 0 && c.Claim == nil
 	}
+}
+
+// endsWith reports whether the last turn has an id. It is not inlined: a turn is large, and
+// most commits need no room for one on their stack.
+//
+//go:noinline
+func (s *Session) endsWith(id string) (bool, error) {
+	last, ok, err := s.Last()
+	return ok && last.ID == id, err
 }
 
 // ended returns r as it is written with its turn.
@@ -301,7 +310,7 @@ func (r *Run) renew(ctx context.Context, store Store) (*Run, error) {
 // find looks for a turn among the turns above number after and among the past ones, and
 // returns the session's Meta at that turn. The error is [ErrFenced] if another holder of
 // t's run has stored it.
-func (s *Session) find(t Turn, after int) (Meta, bool, error) {
+func (s *Session) find(t *Turn, after int) (Meta, bool, error) {
 	meta := s.Meta
 	for i := len(s.Recent) - 1; i >= 0 && s.Recent[i].Number > after; i-- {
 		stored, err := s.Recent[i].ID()
