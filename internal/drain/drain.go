@@ -90,12 +90,11 @@ func (d *detached) Value(key any) any {
 // has gone: it ends only grace after the gate of ctx's request cuts requests off, or after
 // now if it has, with [ErrCut]. It never ends if ctx is not from [Gate.Bind].
 func Detach(ctx context.Context, grace time.Duration) context.Context {
-	values := context.WithoutCancel(ctx)
 	gate, ok := ctx.Value(gateKey{}).(*Gate)
 	if !ok {
-		return values
+		return context.WithoutCancel(ctx)
 	}
-	return &detached{gate.end(grace), values}
+	return &detached{gate.end(grace), ctx}
 }
 
 // An ending is a context that ends grace after it was begun, with [ErrCut].

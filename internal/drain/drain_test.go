@@ -75,3 +75,23 @@ func TestDetach(t *testing.T) {
 		}
 	})
 }
+
+// What detached work is derived from ends with the gate alone, and knows why.
+func TestDetachedFromACanceledContext(t *testing.T) {
+	t.Parallel()
+	var gate drain.Gate
+	client, leave := context.WithCancelCause(t.Context())
+	ctx, release := gate.Bind(client)
+	defer release()
+	on := drain.Detach(ctx, 0)
+	child, cancel := context.WithTimeout(on, time.Hour)
+	defer cancel()
+	leave(errors.New("the client has gone"))
+	if on.Err() != nil || context.Cause(on) != nil || child.Err() != nil || context.Cause(child) != nil {
+		t.Errorf("ended with its client: %v, %v", context.Cause(on), context.Cause(child))
+	}
+	gate.Cut()
+	if <-child.Done(); !errors.Is(context.Cause(child), drain.ErrCut) || !errors.Is(context.Cause(on), drain.ErrCut) {
+		t.Errorf("cut off by %v, %v", context.Cause(on), context.Cause(child))
+	}
+}

@@ -194,7 +194,7 @@ func (m *middleware) requestEntries(ctx context.Context, entries []audit.Entry, 
 		Action: action, Outcome: cmp.Or(string(code), turn.Outcome, audit.OK),
 		Principal: principal, EndUser: m.Audit.endUser(state),
 		Session: turn.Session, Turn: turn.Number, Model: turn.Model, Agent: turn.Agent, Tokens: turn.Tokens, CostUSD: turn.CostUSD,
-		Calls: turn.Calls, Status: status, RequestID: api.RequestID(ctx),
+		Calls: turn.Calls, Status: status, RequestID: state.id,
 	}
 	trace, _ := m.Observer.Trace(ctx)
 	entry.Trace, entry.SpanID, entry.TraceSampled = trace.Name, trace.SpanID, trace.Sampled
