@@ -77,6 +77,24 @@ func BenchmarkTurn(b *testing.B) {
 	}
 }
 
+// BenchmarkNewConnection runs turns each on a goroutine of its own, whose stack has to grow.
+func BenchmarkNewConnection(b *testing.B) {
+	h := benchService(b)
+	done := make(chan int)
+	for b.Loop() {
+		go func() {
+			r := httptest.NewRequestWithContext(b.Context(), http.MethodPost, "/invoke", strings.NewReader(`{"query": "Which deployment option suits a small service, and why?"}`))
+			r.Header.Set("Content-Type", "application/json")
+			w := httptest.NewRecorder()
+			h.ServeHTTP(w, r)
+			done <- w.Code
+		}()
+		if code := <-done; code != 200 {
+			b.Fatal(code)
+		}
+	}
+}
+
 func benchService(b *testing.B) http.Handler {
 	client, err := model.New(b.Context(), model.Config{
 		APIKey: "x", BaseURL: "http://gemini.test", Transport: canned(cannedAnswer), Models: []string{"gemini-2.5-flash"},

@@ -128,6 +128,7 @@ func (m *middleware) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 	setCommonHeaders(w.Header(), state.id)
 	ctx := r.Context()
 	if !state.probe {
+		growStack(false)
 		ctx, state.span = m.Observer.StartRequest(r, m.scheme(r) == "https")
 	}
 	ctx = telemetry.WithRecord(api.WithRequestID(ctx, state.id), state.record)
