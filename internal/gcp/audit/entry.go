@@ -156,6 +156,10 @@ func (o *object) count(name string, value int64) {
 // float writes a number that is finite.
 func (o *object) float(name string, value float64) {
 	o.name(name)
+	if value >= 1e-6 && value < 1e21 || value == 0 { // encoding/json writes others with an exponent
+		o.b = strconv.AppendFloat(o.b, value, 'f', -1, 64)
+		return
+	}
 	data, _ := json.Marshal(value)
 	o.b = append(o.b, data...)
 }

@@ -20,7 +20,7 @@ func TestLinesAreThoseOfEncodingJSON(t *testing.T) {
 			rapid.Map(rapid.SliceOf(rapid.Byte()), func(b []byte) string { return string(b) }),
 		)
 		number := rapid.OneOf(rapid.Just(int64(0)), rapid.Int64())
-		cost := rapid.OneOf(rapid.Float64(), rapid.SampledFrom([]float64{0, 1e-7, 1e21, math.Inf(1), math.NaN()})).Draw(rt, "cost")
+		cost := rapid.OneOf(rapid.Float64(), rapid.SampledFrom([]float64{0, math.Copysign(0, -1), 0.000123, 1e-6, 9.9e-7, 12.5, 1e20, 1e21, -0.5, math.Inf(1), math.NaN()})).Draw(rt, "cost")
 		e := audit.Entry{
 			ID: text.Draw(rt, "id"), Action: text.Draw(rt, "action"), Outcome: text.Draw(rt, "outcome"), Principal: text.Draw(rt, "principal"),
 			EndUser: text.Draw(rt, "end user"), Session: text.Draw(rt, "session"), Turn: int(number.Draw(rt, "turn")), Model: text.Draw(rt, "model"),
@@ -39,6 +39,11 @@ func TestLinesAreThoseOfEncodingJSON(t *testing.T) {
 		decoder.UseNumber()
 		if err := decoder.Decode(&members); err != nil {
 			rt.Fatalf("%s: %v", &out, err)
+		}
+		if text, written := members["cost_usd"]; written {
+			if want, _ := json.Marshal(cost); text.(json.Number).String() != string(want) {
+				rt.Errorf("cost %s, want %s", text, want)
+			}
 		}
 		want, err := json.Marshal(members)
 		if err != nil {
