@@ -2,7 +2,7 @@ package middleware
 
 // growStack makes the goroutine's stack as large as a turn needs, in one step.
 //
-// A turn is some 24 KiB deep where its model's answer is decoded, on the goroutine of the
+// A turn is some 19 KiB deep where its model's answer is decoded, on the goroutine of the
 // connection, which begins with a few. On the way there its stack would be doubled three times,
 // and copied each time with ever more frames, whose pointers are adjusted: for a stream on a new
 // connection that is a fifth of its CPU before the first text. Here there is next to nothing to
