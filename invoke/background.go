@@ -49,7 +49,7 @@ func prefersAsync(r *http.Request) bool {
 
 // checkWebhook returns the error of a request whose webhook cannot be called. A run in its own
 // request reports its end in the response, so it has nothing to send to a webhook.
-func (s *Service) checkWebhook(req Request, async bool) error {
+func (s *Service) checkWebhook(req *Request, async bool) error {
 	switch {
 	case req.Webhook == "":
 		return nil
@@ -68,8 +68,8 @@ func (s *Service) keeps(req Request) bool {
 
 // checkFiles returns the error of a run in the background whose files are kept nowhere: its
 // record holds none, and whoever the queue has do it would be without them.
-func (s *Service) checkFiles(req Request) error {
-	if !s.keeps(req) {
+func (s *Service) checkFiles(req *Request) error {
+	if !s.keeps(*req) {
 		return api.Invalid("files", "are not kept here, so that a run in the background cannot have their content: send gs:// addresses, or do without Prefer: respond-async")
 	}
 	return nil
@@ -77,13 +77,13 @@ func (s *Service) checkFiles(req Request) error {
 
 // accept stores a run, has the queue do it, and answers at once. A key that was used before is
 // answered alike, with the header Idempotency-Replayed.
-func (s *Service) accept(w http.ResponseWriter, r *http.Request, req Request) error {
+func (s *Service) accept(w http.ResponseWriter, r *http.Request, req *Request) error {
 	if err := s.checkFiles(req); err != nil {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), s.Timeout)
 	defer cancel()
-	record, replayed, err := s.begin(ctx, req)
+	record, replayed, err := s.begin(ctx, *req)
 	if err != nil {
 		return failure(r.Context(), ctx, err)
 	}

@@ -47,10 +47,10 @@ func (s *Service) Defers(req Request) bool { return s.Queue != nil && s.keeps(re
 // respond-async, and returns it at once. There must be a queue. The error is an
 // [*api.Error]. A key that was used before returns its run as it is, also one that is over.
 func (s *Service) Begin(ctx context.Context, req Request) (RunInfo, error) {
-	if err := s.checkWebhook(req, true); err != nil {
+	if err := s.checkWebhook(&req, true); err != nil {
 		return RunInfo{}, err
 	}
-	if err := s.checkFiles(req); err != nil {
+	if err := s.checkFiles(&req); err != nil {
 		return RunInfo{}, err
 	}
 	limited, cancel := context.WithTimeout(ctx, s.Timeout)
@@ -70,8 +70,11 @@ type Runner func(show func(Event) error) (*Response, error)
 
 // Asking is [Service.Ask] as a Runner.
 func (s *Service) Asking(ctx context.Context, req Request) Runner {
+	r := newRun(ctx)
+	r.req = req
 	return func(show func(Event) error) (*Response, error) {
-		return s.drive(ctx, newRun(ctx, &req, show != nil), &Position{}, new(bool), show)
+		r.watched = show != nil
+		return s.work(ctx, r, show)
 	}
 }
 

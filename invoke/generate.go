@@ -309,7 +309,8 @@ func (s *Service) answerCalls(ctx context.Context, g *generation, calls []*genai
 
 // ask runs one step of the model and sets its answer.
 func (s *Service) ask(ctx context.Context, g *generation, req *Request, answer *model.Answer, last bool) error {
-	r := s.request(g, req)
+	var r model.Request
+	s.setRequest(&r, g, req)
 	r.Alone = g.run.watched && g.run.out.spoke() // text already sent must continue from the same model
 	if last {
 		r.Tools = model.Tools{}
@@ -397,7 +398,7 @@ func (s *Service) call(ctx context.Context, g *generation, r *model.Request, ans
 	// Once start was sent the status is 200. An open circuit breaker without a stand-in is an
 	// ordinary 503 only before.
 	if g.run.watched && !g.run.out.started() {
-		if err := s.Model.Askable(*r); err != nil {
+		if err := s.Model.Askable(r); err != nil {
 			return err
 		}
 	}
@@ -420,7 +421,8 @@ func (s *Service) call(ctx context.Context, g *generation, r *model.Request, ans
 	telemetry.SetTurn(ctx, func(t *telemetry.Turn) { t.Asked = true })
 	begin := s.Now()
 	calling, step := s.Observer.StartModel(ctx, r.Model)
-	*answer, err = s.Model.Generate(calling, *r, onText)
+	sent := *r // which is changed for the models that stand in
+	err = s.Model.GenerateTo(calling, &sent, answer, onText)
 	g.modelTime += s.Now().Sub(begin)
 	if g.attempts+answer.Attempts == 0 { // all circuit breakers are open; nothing was sent
 		telemetry.SetTurn(ctx, func(t *telemetry.Turn) { t.Asked = false })
@@ -433,11 +435,11 @@ func (s *Service) call(ctx context.Context, g *generation, r *model.Request, ans
 	return err
 }
 
-// request returns the request to the model: the agent's settings, overridden by the
+// setRequest makes r the request to the model: the agent's settings, overridden by the
 // caller's. A turn stays with the model that has answered in it, because the contents
 // hold that model's thought signatures.
-func (s *Service) request(g *generation, req *Request) model.Request {
-	r := model.Request{
+func (s *Service) setRequest(r *model.Request, g *generation, req *Request) {
+	*r = model.Request{
 		Model:       g.asked,
 		Instruction: s.Agent.Instruction + g.more,
 		History:     g.earlier.turns,
@@ -449,8 +451,7 @@ func (s *Service) request(g *generation, req *Request) model.Request {
 		MaxTokens:   s.maxTokens(req),
 		Settings:    s.Agent.Model,
 	}
-	r.Thinking = s.thinking(&r)
-	return r
+	r.Thinking = s.thinking(r)
 }
 
 // thinking returns how much the model thinks for r: as configured, as r's settings have it, or

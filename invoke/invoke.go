@@ -199,7 +199,9 @@ func (s *Service) invoke(w http.ResponseWriter, r *http.Request) error {
 	defer cancel()
 	memory := memoryClaim{room: s.room, owner: caller.Owner(ctx)}
 	defer memory.leave()
-	req, streamed, err := s.decode(w, r, &memory)
+	begun := newRun(ctx)
+	req := &begun.req
+	streamed, err := s.decode(w, r, &memory, req)
 	if err != nil {
 		return err
 	}
@@ -212,10 +214,10 @@ func (s *Service) invoke(w http.ResponseWriter, r *http.Request) error {
 		return s.accept(w, r, req)
 	}
 	if streamed {
-		req.Options.Resets = true
-		return s.Stream(ctx, w, r, req, events{})
+		req.Options.Resets, begun.watched = true, true
+		return Show(w, r, events{}, func(show func(Event) error) (*Response, error) { return s.work(ctx, begun, show) })
 	}
-	response, err := s.Ask(ctx, req, nil)
+	response, err := s.work(ctx, begun, nil)
 	if err != nil {
 		return err
 	}

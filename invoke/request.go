@@ -120,7 +120,7 @@ func (c *Config) Models() []string {
 
 // decode decodes and validates a request, and reports whether the response is a
 // stream. Files in the body take memory.
-func (s *Service) decode(w http.ResponseWriter, r *http.Request, memory *memoryClaim) (req Request, stream bool, err error) {
+func (s *Service) decode(w http.ResponseWriter, r *http.Request, memory *memoryClaim, req *Request) (stream bool, err error) {
 	var raw []byte
 	var data [][]byte // of files
 	// A body within MAX_BODY_BYTES is read whole even if it has files: only a longer one, or
@@ -133,24 +133,23 @@ func (s *Service) decode(w http.ResponseWriter, r *http.Request, memory *memoryC
 		raw, err = api.ReadBody(w, r, s.MaxBodyBytes, s.Timeout)
 	}
 	if err != nil {
-		return Request{}, false, err
+		return false, err
 	}
-	req, err = s.body.Decode(raw)
-	if err != nil {
-		return Request{}, false, err
+	if *req, err = s.body.Decode(raw); err != nil {
+		return false, err
 	}
 	if err := req.Validate("query"); err != nil {
-		return Request{}, false, err
+		return false, err
 	}
-	if err := s.decodeFiles(&req, data); err != nil {
-		return Request{}, false, err
+	if err := s.decodeFiles(req, data); err != nil {
+		return false, err
 	}
 	req.Options.Locale = api.Locale(r)
 	if req.Options.Key, err = s.key(r); err != nil {
-		return Request{}, false, err
+		return false, err
 	}
 	_, _, preferStream := api.Negotiate(r)
-	return req, req.Stream || preferStream, nil
+	return req.Stream || preferStream, nil
 }
 
 // Validate removes white space around the query and checks it. field is its path in the

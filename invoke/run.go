@@ -167,12 +167,19 @@ func (rs *runs) newest(key session.Key) (last *run) {
 // only if there was no event. If show returns an error, its client has left: what becomes
 // of the run then is the request's choice.
 func (s *Service) Ask(ctx context.Context, req Request, show func(Event) error) (*Response, error) {
-	return s.drive(ctx, newRun(ctx, &req, show != nil), &Position{}, new(bool), show)
+	r := newRun(ctx)
+	r.req, r.watched = req, show != nil
+	return s.work(ctx, r, show)
 }
 
-// newRun returns the run of a request that nobody works on yet.
-func newRun(ctx context.Context, req *Request, watched bool) *run {
-	return &run{req: *req, owner: caller.Owner(ctx), turnID: session.NewID(), out: &output{}, watched: watched}
+// work is [Service.drive] of a new run, from its start on.
+func (s *Service) work(ctx context.Context, r *run, show func(Event) error) (*Response, error) {
+	return s.drive(ctx, r, &Position{}, new(bool), show)
+}
+
+// newRun returns a run for the caller of ctx, whose request is to be set.
+func newRun(ctx context.Context) *run {
+	return &run{owner: caller.Owner(ctx), turnID: session.NewID(), out: &output{}}
 }
 
 // A stream waits for its model in the deepest frame of its turn, and a thousand of them do at

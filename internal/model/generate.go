@@ -38,13 +38,19 @@ const fairSilence = 10 * time.Second
 // The error is an [*Error], a [*GoneError] that wraps one, [ErrNoKey], or ctx's own when
 // ctx has ended, or onText's. The Answer beside an error holds what was spent.
 func (c *Client) Generate(ctx context.Context, r Request, onText func(model, text string) error) (answer Answer, err error) {
+	err = c.GenerateTo(ctx, &r, &answer, onText)
+	return answer, err
+}
+
+// GenerateTo is [Client.Generate] that sets answer and may change r. Both are large, and a
+// stream waits below: copies of them were a sixth of its stack.
+func (c *Client) GenerateTo(ctx context.Context, r *Request, answer *Answer, onText func(model, text string) error) error {
+	*answer = Answer{}
 	if c.withdrawn.Load() {
-		return Answer{}, ErrNoKey
+		return ErrNoKey
 	}
-	// From here on both go by pointer. They are large, and a stream waits below: copies of them
-	// were a sixth of its stack.
 	name := r.Model // generate leaves r as the last model was asked
-	err = c.generate(ctx, &r, &answer, onText)
+	err := c.generate(ctx, r, answer, onText)
 	switch {
 	case err == nil:
 		c.presence.set(false)
@@ -54,13 +60,13 @@ func (c *Client) Generate(ctx context.Context, r Request, onText func(model, tex
 		}
 		err = c.gone(name, err)
 	}
-	return answer, err
+	return err
 }
 
 // Askable returns the error that [Client.Generate] would return for r without asking any
 // model: there is no key, or the breakers of r's model and of those that stand in for it
 // are open.
-func (c *Client) Askable(r Request) error {
+func (c *Client) Askable(r *Request) error {
 	if c.withdrawn.Load() {
 		return ErrNoKey
 	}
@@ -68,7 +74,7 @@ func (c *Client) Askable(r Request) error {
 	if failure == nil {
 		return nil
 	}
-	for _, name := range c.standIns(&r) {
+	for _, name := range c.standIns(r) {
 		next := unavailable(c.breakers[name].Refuses())
 		if next == nil {
 			return nil
