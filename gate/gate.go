@@ -88,7 +88,7 @@ var registered atomic.Bool
 // It costs next to nothing: what serves is made at the first request, and newAgent
 // called then; in a process of the function "health" only (FUNCTION_TARGET=health),
 // newAgent is never called. On Cloud Run, SIGTERM ends the process in order: what is
-// in flight is answered first. Garbage is collected there when the process takes 64 MiB, or
+// in flight is answered first. Garbage is collected there when the process takes 128 MiB, or
 // twice what is in use if that is more, and by GOGC if that is set: see
 // docs/performance.md.
 //
@@ -109,7 +109,7 @@ func Register(newAgent agent.NewFunc, options ...Option) {
 	functions.HTTP("invoke", func(w http.ResponseWriter, r *http.Request) { i.server().Invoke.ServeHTTP(w, r) })
 	functions.HTTP("health", func(w http.ResponseWriter, r *http.Request) { i.server().Health.ServeHTTP(w, r) })
 	if target != "" { // deployed: SIGTERM may come before any request
-		garbage.CollectAbove(64 << 20) // of at least 512 MiB that an instance has
+		garbage.CollectAbove(128 << 20) // of at least 512 MiB that an instance has
 		i.shutdownOnSIGTERM()
 	}
 }

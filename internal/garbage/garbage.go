@@ -16,13 +16,13 @@ import (
 // It sets a memory limit and no GOGC, which Go documents for that
 // (https://go.dev/doc/gc-guide#Memory_limit), while twice what is in use is below room, and
 // else Go's own rule. After each collection it looks at what is in use. GOMEMLIMIT holds as
-// before, and room is at most a quarter of it. A process with another GOGC than 100 keeps
+// before, and room is at most a third of it. A process with another GOGC than 100 keeps
 // that.
 //
 // The rule is the program's; to be called at most once.
 func CollectAbove(room int64) {
 	c := &collector{limit: debug.SetMemoryLimit(-1)}
-	c.room = min(room, c.limit/4)
+	c.room = min(room, c.limit/3)
 	for i, name := range figures {
 		c.samples[i].Name = name
 	}
