@@ -70,6 +70,33 @@ func TestSeverities(t *testing.T) {
 	}
 }
 
+// What a library adds to its logger stands in the lines of that logger, and in no other's.
+func TestFieldsOfALogger(t *testing.T) {
+	t.Parallel()
+	var out bytes.Buffer
+	log := telemetry.NewLogger(&out, slog.LevelInfo, telemetry.Source{})
+	for _, tt := range []struct {
+		log  *slog.Logger
+		want map[string]any
+	}{
+		{log.With("key", "value"), map[string]any{"key": "value", "x": 1.0}},
+		{log.WithGroup("group"), map[string]any{"group": map[string]any{"x": 1.0}}},
+		{log, map[string]any{"x": 1.0}},
+	} {
+		out.Reset()
+		tt.log.Info("m", "x", 1)
+		fields := line(t, &out)
+		group, _ := fields["group"].(map[string]any)
+		delete(group, "logging.googleapis.com/sourceLocation")
+		for _, name := range []string{"time", "severity", "message", "logging.googleapis.com/sourceLocation"} {
+			delete(fields, name)
+		}
+		if diff := cmp.Diff(fields, tt.want); diff != "" {
+			t.Errorf("(-got +want):\n%s", diff)
+		}
+	}
+}
+
 func TestTheLevelIsKept(t *testing.T) {
 	t.Parallel()
 	var out bytes.Buffer
