@@ -182,9 +182,10 @@ func newRun(ctx context.Context) *run {
 	return &run{owner: caller.Owner(ctx), turnID: session.NewID(), out: &output{}}
 }
 
-// A stream waits for its model in the deepest frame of its turn, and a thousand of them do at
-// once: what takes more than 16 KiB of stack has 32. So a Request, a model's and its Answer go
-// by pointer from here on, and an [Event] is made in a function of its own.
+// A request's stack has room for a turn from its beginning (growStack of package middleware). A
+// turn that is deeper doubles it, and a thousand streams wait at once in frames of theirs. So a
+// Request, a model's and its Answer go by pointer from here on, and an [Event] is made in a
+// function of its own.
 
 // drive works on r until it ends, and shows its events from a position on. The order at the
 // end matters. The run leaves live first, so that a watcher which looks where it is does not
