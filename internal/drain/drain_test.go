@@ -3,11 +3,13 @@ package drain_test
 import (
 	"context"
 	"errors"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
+	"weak"
 
 	"example.com/gatehouse/internal/drain"
 )
@@ -94,4 +96,59 @@ func TestDetachedFromACanceledContext(t *testing.T) {
 	if <-child.Done(); !errors.Is(context.Cause(child), drain.ErrCut) || !errors.Is(context.Cause(on), drain.ErrCut) {
 		t.Errorf("cut off by %v, %v", context.Cause(on), context.Cause(child))
 	}
+}
+
+// A request that was let in just before the end, and comes to its context after it, is cut
+// off like the others.
+func TestBoundAfterTheCut(t *testing.T) {
+	t.Parallel()
+	var gate drain.Gate
+	gate.Cut()
+	ctx, release := gate.Bind(t.Context())
+	defer release()
+	if !errors.Is(context.Cause(ctx), drain.ErrCut) {
+		t.Errorf("ended by %v", context.Cause(ctx))
+	}
+}
+
+// What a request that was cut off still has to store has its whole grace, even if that of
+// another one, which began before, is over.
+func TestDetachedAfterTheCut(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var gate drain.Gate
+		ctx, release := gate.Bind(t.Context())
+		defer release()
+		before := drain.Detach(ctx, time.Second)
+		gate.Cut()
+		<-before.Done()
+		begin := time.Now()
+		after := drain.Detach(ctx, time.Second)
+		if <-after.Done(); time.Since(begin) != time.Second || !errors.Is(context.Cause(after), drain.ErrCut) {
+			t.Errorf("cut off after %v by %v", time.Since(begin), context.Cause(after))
+		}
+	})
+}
+
+// A gate keeps nothing of a request that has ended, nor of what was detached from it.
+func TestEndedRequestsAreForgotten(t *testing.T) {
+	t.Parallel()
+	type key struct{}
+	var gate drain.Gate
+	request := func() weak.Pointer[[1024]byte] {
+		value := new([1024]byte)
+		ctx, release := gate.Bind(context.WithValue(t.Context(), key{}, value))
+		defer release()
+		_, cancel := context.WithTimeout(drain.Detach(ctx, time.Second), time.Hour)
+		defer cancel()
+		return weak.Make(value)
+	}
+	ended := request()
+	for range 3 {
+		runtime.GC()
+	}
+	if ended.Value() != nil {
+		t.Error("the gate keeps a request that has ended")
+	}
+	runtime.KeepAlive(&gate)
 }
