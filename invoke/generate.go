@@ -395,6 +395,7 @@ func (g *generation) appendAnswer(s *Service, answer *model.Answer) {
 // call makes one model call. It reserves the most that the call can spend before and
 // settles it afterwards. Once it has started, the request's permit is not refunded.
 func (s *Service) call(ctx context.Context, g *generation, r *model.Request, answer *model.Answer, onText func(by, text string) error) error {
+	*answer = model.Answer{} // not that of a call before it in the same hook, also where nothing is sent
 	// Once start was sent the status is 200. An open circuit breaker without a stand-in is an
 	// ordinary 503 only before.
 	if g.run.watched && !g.run.out.started() {

@@ -17,6 +17,9 @@ import (
 	"example.com/gatehouse/agent"
 	"example.com/gatehouse/internal/auth"
 	"example.com/gatehouse/internal/geminitest"
+	"example.com/gatehouse/internal/limit"
+	"example.com/gatehouse/internal/telemetry"
+	"example.com/gatehouse/invoke"
 	"example.com/gatehouse/tool"
 )
 
@@ -303,6 +306,33 @@ func TestAHookModelLeavesWhatCannotBe(t *testing.T) {
 				t.Error("the model was asked")
 			}
 		})
+	}
+}
+
+// A hook's second model call that is not sent, as it may pass a budget, leaves no answer: not
+// that of the first, which the hook has not put there.
+func TestAHookWhoseSecondCallIsNotSent(t *testing.T) {
+	t.Parallel()
+	gemini := geminitest.Start(t)
+	gemini.Enqueue(geminitest.Text("Done."))
+	server, written := serveAgent(t, newMemory(), gemini, hooked(agent.Hooks{Model: func(_ context.Context, c *agent.ModelCall, next func() error) error {
+		if err := next(); err != nil {
+			return err
+		}
+		c.Instruction += strings.Repeat(" Be kind.", 1000)
+		if err := next(); err == nil || c.Answer != nil {
+			t.Errorf("next returns %v and leaves %+v", err, c.Answer)
+		}
+		return nil
+	}}), func(c *invoke.Config) {
+		c.Limits = limit.Limits{PerMinute: 100, CallerPerMinute: 100, PerDay: 1000, CallerPerDay: 1000}
+		c.Limiter = limit.New(limit.Config{Counters: limit.NewMemory(time.Now), MaxInstances: 1, Now: time.Now, Log: telemetry.Discard()})
+	})
+	if status, answer := ask(t, server, "/invoke", `{"query": "hello"}`); status != http.StatusInternalServerError || len(gemini.Requests()) != 1 {
+		t.Errorf("%d %s after %d model calls", status, answer, len(gemini.Requests()))
+	}
+	if _, err := written.Await(t.Context(), regexp.MustCompile("left no answer")); err != nil {
+		t.Error(err)
 	}
 }
 
