@@ -114,7 +114,8 @@ func TestAnswersThatAreNull(t *testing.T) {
 	}
 }
 
-// A redirect would carry the question, and the key, to whatever server an answer names.
+// A redirect would carry the question, and the key, to whatever server an answer names. It is no
+// answer of a model, so it costs nothing.
 func TestNoRedirectIsFollowed(t *testing.T) {
 	t.Parallel()
 	for _, status := range []int{300, 301, 302, 303, 304, 307, 308} {
@@ -128,12 +129,31 @@ func TestNoRedirectIsFollowed(t *testing.T) {
 				w.WriteHeader(status)
 			}), false)
 			for _, form := range forms {
-				_, err := ask(t, c, form.stream)
-				checkFailure(t, err, model.Failed)
+				a, err := ask(t, c, form.stream)
+				if checkFailure(t, err, model.Failed); a.Usage.Source != "" || len(a.Spent) > 0 {
+					t.Errorf("it costs %+v", a.Spent)
+				}
 			}
 			checkFailure(t, c.Probe(t.Context(), first), model.Failed)
 		})
 	}
+}
+
+// What a server writes behind the status goes into the log, so no more of it than of an error.
+func TestTheReasonOfARedirect(t *testing.T) {
+	t.Parallel()
+	c := client(t, serve(t, func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		conn, _, err := http.NewResponseController(w).Hijack()
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer conn.Close()
+		_, _ = io.WriteString(conn, "HTTP/1.1 302 "+strings.Repeat("x", 10_000)+"\r\nContent-Length: 0\r\n\r\n")
+	}), false)
+	_, err := ask(t, c, false)
+	checkFailure(t, err, model.Failed)
 }
 
 func TestAnswersThatAreOddAndStillGood(t *testing.T) {

@@ -12,6 +12,8 @@ import (
 	"slices"
 	"sync/atomic"
 	"time"
+
+	"example.com/gatehouse/internal/truncate"
 )
 
 // The SDK knows what an API answers in one form only: it drops the headers of an error, does
@@ -123,7 +125,9 @@ func (t *transport) send(r *http.Request, used *atomic.Pointer[use]) (*http.Resp
 	switch status := response.StatusCode; {
 	case status >= 300 && status < 400:
 		_ = body.Close()
-		return nil, unreadable(response.Status)
+		failure := unreadable(truncate.Text(response.Status, maxErrorText))
+		failure.free = true // no model was asked
+		return nil, failure
 	case status >= 400:
 		defer body.Close()
 		raw, err := io.ReadAll(io.LimitReader(body, maxFailure))
