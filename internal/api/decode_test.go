@@ -272,6 +272,53 @@ func TestDecodeChangesNothingOfWhatItReads(t *testing.T) {
 	}
 }
 
+// A whole number is one wherever it stands.
+func TestDecodeNumbersWithinAField(t *testing.T) {
+	t.Parallel()
+	type item struct {
+		Number int `json:"number"`
+	}
+	type nested struct {
+		Item item   `json:"item"`
+		List []item `json:"list,omitempty"`
+	}
+	items := api.NewBody[nested](nil)
+	for raw, want := range map[string]nested{
+		`{"item":{"number":1.0}}`:                       {Item: item{1}},
+		`{"item":{"number":0},"list":[{"number":2e0}]}`: {List: []item{{2}}},
+	} {
+		if got, err := items.Decode([]byte(raw)); err != nil || !cmp.Equal(got, want) {
+			t.Errorf("%s: %+v, %v", raw, got, err)
+		}
+	}
+	lists := api.NewBody[struct {
+		List []int `json:"list"`
+	}](nil)
+	if got, err := lists.Decode([]byte(`{"list":[3.0]}`)); err != nil || len(got.List) != 1 || got.List[0] != 3 {
+		t.Errorf("%+v, %v", got, err)
+	}
+}
+
+// The answer tells what is wrong, whichever reader of the body finds it.
+func TestDecodeTellsWhatIsWrongWithTheForm(t *testing.T) {
+	t.Parallel()
+	many := strings.Repeat("[", 40) // in a text, where they nest nothing
+	for raw, want := range map[string]string{
+		`{"query":"hi"} x`:             "must be one JSON object, and nothing after it",
+		`{"query":"` + many + `"} x`:   "must be one JSON object, and nothing after it",
+		`{"query":"hi","query":"ho"}`:  "must not name a field twice",
+		`null`:                         "must be one JSON object",
+		`{"query":`:                    "must be well-formed JSON in UTF-8",
+		`{"query":1e999,"query":"hi"}`: "must not name a field twice",
+		nested(33):                     "must not nest more than 32 levels",
+	} {
+		_, err := bodies.Decode([]byte(raw))
+		if e, ok := errors.AsType[*api.Error](err); !ok || len(e.Details) != 1 || e.Details[0].Issue != want {
+			t.Errorf("%s: %v", raw, err)
+		}
+	}
+}
+
 func FuzzDecode(f *testing.F) {
 	for _, seed := range []string{
 		`{"query":"hi"}`, `{"query":"hi","max_tokens":1.0}`, `{"query":"hi","temperature":1e999}`, `{"query":"hi","query":"ho"}`,
