@@ -7,6 +7,7 @@ import (
 	"errors"
 	"log/slog"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -94,6 +95,35 @@ func TestFieldsOfALogger(t *testing.T) {
 		if diff := cmp.Diff(fields, tt.want); diff != "" {
 			t.Errorf("(-got +want):\n%s", diff)
 		}
+	}
+}
+
+// Lines that are written at the same time stay whole, whoever writes them.
+func TestLinesAtTheSameTime(t *testing.T) {
+	t.Parallel()
+	var out bytes.Buffer
+	log := telemetry.NewLogger(&out, slog.LevelInfo, telemetry.Source{})
+	var group sync.WaitGroup
+	for i := range 8 {
+		message := strings.Repeat(string(rune('a'+i)), 100)
+		if i%2 == 0 {
+			message += "\n" // which slog's handler writes
+		}
+		group.Go(func() {
+			for range 500 {
+				log.Info(message)
+			}
+		})
+	}
+	group.Wait()
+	for text := range strings.Lines(out.String()) {
+		message, _ := line(t, bytes.NewBufferString(text))["message"].(string)
+		if message = strings.TrimSuffix(message, "\n"); len(message) != 100 || strings.Trim(message, message[:1]) != "" {
+			t.Fatalf("message %q", message)
+		}
+	}
+	if n := strings.Count(out.String(), "\n"); n != 8*500 {
+		t.Errorf("%d lines, want %d", n, 8*500)
 	}
 }
 
