@@ -329,7 +329,7 @@ func TestAHookWhoseSecondCallIsNotSent(t *testing.T) {
 		c.Limiter = limit.New(limit.Config{Counters: limit.NewMemory(time.Now), MaxInstances: 1, Now: time.Now, Log: telemetry.Discard()})
 	})
 	if status, answer := ask(t, server, "/invoke", `{"query": "hello"}`); status != http.StatusInternalServerError || len(gemini.Requests()) != 1 {
-		t.Errorf("%d %s after %d model calls", status, answer, len(gemini.Requests()))
+		t.Fatalf("%d %s after %d model calls", status, answer, len(gemini.Requests()))
 	}
 	if _, err := written.Await(t.Context(), regexp.MustCompile("left no answer")); err != nil {
 		t.Error(err)
