@@ -4,10 +4,8 @@ import (
 	"context"
 	"io"
 	"log/slog"
-	"maps"
 	"path"
 	"runtime"
-	"slices"
 	"strings"
 	"sync"
 	"unicode"
@@ -29,22 +27,13 @@ type Source struct {
 // NewLogger writes one JSON object a line to w with Cloud Logging's field
 // names (https://cloud.google.com/logging/docs/structured-logging).
 func NewLogger(w io.Writer, level slog.Leveler, s Source) *slog.Logger {
-	h := &handler{trace: s.Trace, out: &output{w: w}}
-	h.Handler = slog.NewJSONHandler(h.out, &slog.HandlerOptions{Level: level, ReplaceAttr: cloudNames})
+	inner := slog.NewJSONHandler(w, &slog.HandlerOptions{Level: level, ReplaceAttr: cloudNames})
+	h := &handler{Handler: inner, trace: s.Trace}
 	if s.Service != "" {
 		h.context = slog.Group("serviceContext", slog.String("service", s.Service), slog.String("version", s.Version))
 	}
 	if len(s.Labels) > 0 {
-		const name = "logging.googleapis.com/labels"
-		h.Handler = h.Handler.WithAttrs([]slog.Attr{slog.Any(name, s.Labels)})
-		var labels []slog.Attr
-		for _, label := range slices.Sorted(maps.Keys(s.Labels)) {
-			labels = append(labels, slog.String(label, s.Labels[label]))
-		}
-		var ok bool
-		if h.fields, ok = appendAttr([]byte{','}, slog.GroupAttrs(name, labels...)); !ok {
-			h.out = nil
-		}
+		h.Handler = inner.WithAttrs([]slog.Attr{slog.Any("logging.googleapis.com/labels", s.Labels)})
 	}
 	return slog.New(h)
 }
@@ -59,8 +48,6 @@ type handler struct {
 	slog.Handler
 	trace   func(context.Context) (Trace, bool)
 	context slog.Attr // of Error Reporting
-	out     *output   // that Handler writes to; nil: only Handler can write the lines
-	fields  []byte    // of every line, as they stand in it
 }
 
 func (h *handler) Handle(ctx context.Context, r slog.Record) error {
@@ -85,23 +72,18 @@ func (h *handler) Handle(ctx context.Context, r slog.Record) error {
 		attrs = append(attrs, location(r.PC))
 	}
 	r.AddAttrs(attrs...)
-	if h.out != nil {
-		if written, err := h.out.write(h.fields, &r); written {
-			return err
-		}
-	}
 	return h.Handler.Handle(ctx, r)
 }
 
 func (h *handler) WithAttrs(attrs []slog.Attr) slog.Handler {
 	with := *h
-	with.Handler, with.out = h.Handler.WithAttrs(attrs), nil
+	with.Handler = h.Handler.WithAttrs(attrs)
 	return &with
 }
 
 func (h *handler) WithGroup(name string) slog.Handler {
 	with := *h
-	with.Handler, with.out = h.Handler.WithGroup(name), nil
+	with.Handler = h.Handler.WithGroup(name)
 	return &with
 }
 

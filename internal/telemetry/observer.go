@@ -1,5 +1,5 @@
 // Package telemetry is what an operator sees of the service: log lines in the
-// form that Cloud Logging parses, one of them for each request (log.go, line.go,
+// form that Cloud Logging parses, one of them for each request (log.go,
 // record.go); traces and metrics by OpenTelemetry (trace.go, metric.go).
 //
 // An instance on Cloud Run has CPU only while a request is open, so nothing is
