@@ -84,7 +84,8 @@ func TestAnEffectRunsOnce(t *testing.T) {
 		if got := p.paid(); len(p.euros) != 3 {
 			t.Errorf("paid %s", got)
 		}
-		s.awaitLog(t, `"message":"tool.call ok"`, 6)
+		s.awaitLog(t, `"message":"tool.call ok"`, 3)
+		s.awaitLog(t, `"message":"tool.call idempotency_mismatch"`, 3)
 	}
 }
 

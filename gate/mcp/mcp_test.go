@@ -641,3 +641,17 @@ func TestApprovals(t *testing.T) {
 		t.Errorf("a forged state: %+v, %v", result, err)
 	}
 }
+
+// The answer to a call that failed has the status 200, so the log and the audit learn of the
+// failure from the door.
+func TestAFailedCallIsRecorded(t *testing.T) {
+	t.Parallel()
+	s := start(t)
+	body := `{"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "ask", "arguments": {"query": "hi", "session_id": "aaaaaaaaaaaaaaaaaaaa"}}}`
+	_, text := doortest.Post(t, s.URL+"/mcp", body, "Content-Type", "application/json", "Accept", "application/json, text/event-stream", "MCP-Protocol-Version", "2025-06-18")
+	if !strings.Contains(text, "(session_not_found)") {
+		t.Fatalf("the call was answered with %s", text)
+	}
+	s.awaitLog(t, `"code":"session_not_found"`, 1)
+	s.awaitLog(t, `"message":"session.turn session_not_found"`, 1)
+}

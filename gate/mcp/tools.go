@@ -118,6 +118,7 @@ func (d *door) ask(ctx context.Context, call *sdk.CallToolRequest, in question) 
 	}
 	switch {
 	case err != nil:
+		telemetry.Fail(ctx, api.AsError(err)) // the response's status is 200
 		return nil, answer{}, sentence(err)
 	case response == nil: // the run failed after its start
 		return nil, answer{}, sentence(p.failed.Failure())
@@ -242,9 +243,10 @@ func answersOf(responses sdk.InputResponseMap) (answers []invoke.Approval) {
 	return answers
 }
 
-// worded is sentence for an error that may be a tool's own words.
-func worded(err error) error {
-	if _, ok := errors.AsType[*api.Error](err); ok {
+// worded is sentence for an error that may be a tool's own words. The gate's is recorded.
+func worded(ctx context.Context, err error) error {
+	if e, ok := errors.AsType[*api.Error](err); ok {
+		telemetry.Fail(ctx, e)
 		return sentence(err)
 	}
 	return err
@@ -319,7 +321,7 @@ func (d *door) direct(t tool.Tool) sdk.ToolHandler {
 		switch {
 		case err != nil:
 			result := &sdk.CallToolResult{}
-			result.SetError(worded(err))
+			result.SetError(worded(ctx, err))
 			return result, nil
 		case len(response.Pending) > 0 && canBeAsked(call):
 			return asks(response.RunID, response.Pending), nil
