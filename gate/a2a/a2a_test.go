@@ -386,6 +386,7 @@ func TestBadRequests(t *testing.T) {
 		{"a long question", v1(`{"messageId":"m","role":"ROLE_USER","parts":[{"text":"` + strings.Repeat("x", 10_001) + `"}]}`), nil, 200, "at most 10000 characters"},
 		{"deep", rpc("GetTask", strings.Repeat("[", 50_000)+strings.Repeat("]", 50_000)), nil, 200, `"code":-32700`},
 		{"a method twice", `{"jsonrpc":"2.0","id":1,"method":"GetTask","method":"SendMessage","params":{"message":{"messageId":"m","role":"ROLE_USER",` + hello + `}}}`, nil, 400, "must not name a field twice"},
+		{"something after it", `{"jsonrpc":"2.0","id":1,"method":"SendMessage","params":{"message":{"messageId":"m","role":"ROLE_USER",` + hello + `}}}{}`, nil, 400, "nothing after it"},
 		{"a text twice", v1(`{"messageId":"m","role":"ROLE_USER","parts":[{"text":"x","text":"y"}]}`), nil, 400, "must not name a field twice"},
 		{"what is not UTF-8", v1(`{"messageId":"m","role":"ROLE_USER","parts":[{"text":"` + "\xff" + `"}]}`), nil, 400, "must be well-formed JSON in UTF-8"},
 		{"33 levels", v1(`{"messageId":"m","role":"ROLE_USER","parts":[{"data":` + strings.Repeat("[", 28) + strings.Repeat("]", 28) + `}]}`), nil, 400, "must not nest more than 32 levels"},

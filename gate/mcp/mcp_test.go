@@ -387,6 +387,7 @@ func TestBadRequests(t *testing.T) {
 		{"an event to go on from", list, []string{"Last-Event-ID", "x_1"}, 400, `"field":"Last-Event-ID"`},
 		{"10 MB", `{"jsonrpc":"2.0","id":1,"method":"tools/list","params":{"x":"` + strings.Repeat("x", 10<<20) + `"}}`, nil, 413, `"error":"request_too_large"`},
 		{"deep", `{"jsonrpc":"2.0","id":1,"method":"tools/list","params":{"x":` + strings.Repeat("[", 50_000) + strings.Repeat("]", 50_000) + `}}`, nil, 400, "must be a message of JSON-RPC 2.0"},
+		{"something after it", `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"ask","arguments":{"query":"x"}}}x`, nil, 400, "nothing after it"},
 		{"a field twice", `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"ask","arguments":{"query":"x","query":"y"}}}`, nil, 400, "must not name a field twice"},
 		{"what is not UTF-8", `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"ask","arguments":{"query":"` + "\xff" + `"}}}`, nil, 400, "must be well-formed JSON in UTF-8"},
 		{"33 levels", `{"jsonrpc":"2.0","id":1,"method":"tools/list","params":{"x":` + strings.Repeat("[", 31) + strings.Repeat("]", 31) + `}}`, nil, 400, "must not nest more than 32 levels"},

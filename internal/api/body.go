@@ -273,17 +273,23 @@ func checkForm(raw []byte) error {
 // differently, as [Body.Decode] does. What is no JSON is left to the SDK, which has a code
 // for that.
 func CheckRPC(raw []byte) error {
-	text := jsontext.Value(bytes.TrimSpace(raw))
+	text := bytes.TrimSpace(raw)
 	switch {
 	case bytes.HasPrefix(text, []byte("[")):
 		return Malformed("body", "must be one message: batches are not supported")
 	case !bytes.HasPrefix(text, []byte("{")):
 		return nil
 	}
-	if err := checkForm(raw); err != nil && text.IsValid(jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true)) {
-		return err
+	err := checkForm(raw)
+	if err == nil {
+		return nil
 	}
-	return nil
+	// An SDK may read the first value only.
+	d := jsontext.NewDecoder(bytes.NewReader(text), jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true))
+	if _, unreadable := d.ReadValue(); unreadable != nil {
+		return nil
+	}
+	return err
 }
 
 // wrongValue is the issue of a field that may be one of the client's own making.
