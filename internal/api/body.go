@@ -19,6 +19,7 @@ import (
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 
+	"example.com/gatehouse/internal/readall"
 	"example.com/gatehouse/internal/truncate"
 )
 
@@ -34,34 +35,13 @@ const BodyTimeout = 10 * time.Second
 func ReadBody(w http.ResponseWriter, r *http.Request, limit int64, timeout time.Duration) ([]byte, error) {
 	var body []byte
 	err := withBody(w, r, limit, timeout, func(from io.Reader) (err error) {
-		body, err = readAll(from, r.ContentLength)
+		body, err = readall.Sized(from, r.ContentLength)
 		return err
 	})
 	if err != nil {
 		return nil, err
 	}
 	return body, nil
-}
-
-// readAll reads from to its end. Most bodies are small and of a known size, and get just
-// the memory that they need; io.ReadAll and bytes.Buffer want 512 bytes more.
-func readAll(from io.Reader, size int64) ([]byte, error) {
-	if size < 0 {
-		return io.ReadAll(from)
-	}
-	body := make([]byte, 0, size+1) // a reader may tell its end only when it is asked for more
-	for {
-		n, err := from.Read(body[len(body):cap(body)])
-		body = body[:len(body)+n]
-		switch {
-		case err == io.EOF:
-			return body, nil
-		case err != nil:
-			return nil, err
-		case len(body) == cap(body): // more than was announced, which net/http does not let through
-			body = slices.Grow(body, bytes.MinRead)
-		}
-	}
 }
 
 // withBody lets read read the body to its end, within the bounds of [ReadBody].

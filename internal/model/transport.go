@@ -9,10 +9,10 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptrace"
-	"slices"
 	"sync/atomic"
 	"time"
 
+	"example.com/gatehouse/internal/readall"
 	"example.com/gatehouse/internal/truncate"
 )
 
@@ -140,25 +140,13 @@ func (t *transport) send(r *http.Request, used *atomic.Pointer[use]) (*http.Resp
 	return response, nil
 }
 
-// readAnswer returns the body of an answer, in memory of the length that was announced.
+// readAnswer returns the body of an answer.
 func readAnswer(response *http.Response) ([]byte, error) {
-	size := int64(bytes.MinRead)
-	if n := response.ContentLength; n > 0 && n < maxResponse {
-		size = n + 1 // the end is found in the last byte
+	size := response.ContentLength
+	if size >= maxResponse {
+		size = -1 // no memory for what would be refused
 	}
-	raw := make([]byte, 0, size)
-	for {
-		n, err := response.Body.Read(raw[len(raw):cap(raw)])
-		raw = raw[:len(raw)+n]
-		switch {
-		case err == io.EOF:
-			return raw, nil
-		case err != nil:
-			return nil, err
-		case len(raw) == cap(raw):
-			raw = slices.Grow(raw, bytes.MinRead)
-		}
-	}
+	return readall.Sized(response.Body, size)
 }
 
 // A metadataTransport carries the SDK's requests for metadata, in whose answers the SDK finds
