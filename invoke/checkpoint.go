@@ -220,19 +220,9 @@ func (g *generation) resetText(parts []session.Part) {
 // restored there.
 func (g *generation) openCalls() []*genai.FunctionCall {
 	if n := len(g.contents); n > 0 && g.contents[n-1].Role == genai.RoleModel {
-		return callsOf(g.contents[n-1])
+		return model.Calls(g.contents[n-1])
 	}
 	return nil
-}
-
-// callsOf returns the calls of a content of the model.
-func callsOf(content *genai.Content) (calls []*genai.FunctionCall) {
-	for _, p := range content.Parts {
-		if p.FunctionCall != nil {
-			calls = append(calls, p.FunctionCall)
-		}
-	}
-	return calls
 }
 
 // stop ends g where it is: with all the text that was shown. It reports false if there

@@ -304,13 +304,16 @@ func (a *Answer) HasFiles() bool {
 }
 
 // Calls lists the functions that the model wants called.
-func (a *Answer) Calls() []*genai.FunctionCall {
-	var calls []*genai.FunctionCall
-	if a.Content != nil {
-		for _, p := range a.Content.Parts {
-			if p.FunctionCall != nil {
-				calls = append(calls, p.FunctionCall)
-			}
+func (a *Answer) Calls() []*genai.FunctionCall { return Calls(a.Content) }
+
+// Calls lists the functions that the model wants called by a content, nil for none.
+func Calls(content *genai.Content) (calls []*genai.FunctionCall) {
+	if content == nil {
+		return nil
+	}
+	for _, p := range content.Parts {
+		if p.FunctionCall != nil {
+			calls = append(calls, p.FunctionCall)
 		}
 	}
 	return calls
