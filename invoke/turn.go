@@ -237,10 +237,7 @@ func (s *Service) perform(ctx context.Context, r *run, opened *session.Opened) (
 	return s.keepTurn(ctx, r, opened, at, req, g, end)
 }
 
-// withoutAfterTurn returns a copy of req that may follow any turn. It is not inlined: most
-// turns need no room for the copy on their stack.
-//
-//go:noinline
+// withoutAfterTurn returns a copy of req that may follow any turn.
 func (req *Request) withoutAfterTurn() *Request {
 	changed := *req
 	changed.AfterTurn = nil

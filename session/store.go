@@ -164,7 +164,7 @@ func Commit(ctx context.Context, store Store, s *Session, t Turn, c Conditions) 
 		}
 		base, change := s, Change{Turn: &t}
 		if c.Replace != "" {
-			if ok, err := s.endsWith(c.Replace); !ok {
+			if last, ok, err := s.Last(); !ok || last.ID != c.Replace {
 				return Meta{}, errors.Join(ErrReplaced, err)
 			}
 			before, effects, err := Before(ctx, store, s, cmp.Or(c.First, s.Turns))
@@ -258,15 +258,6 @@ func Commit(ctx context.Context, store Store, s *Session, t Turn, c Conditions) 
 		}
 		s, created = again, again.Turns == 0 && c.Claim == nil
 	}
-}
-
-// endsWith reports whether the last turn has an id. It is not inlined: a turn is large, and
-// most commits need no room for one on their stack.
-//
-//go:noinline
-func (s *Session) endsWith(id string) (bool, error) {
-	last, ok, err := s.Last()
-	return ok && last.ID == id, err
 }
 
 // ended returns r as it is written with its turn.
