@@ -109,7 +109,7 @@ func Register(newAgent agent.NewFunc, options ...Option) {
 	functions.HTTP("invoke", func(w http.ResponseWriter, r *http.Request) { i.server().Invoke.ServeHTTP(w, r) })
 	functions.HTTP("health", func(w http.ResponseWriter, r *http.Request) { i.server().Health.ServeHTTP(w, r) })
 	if target != "" { // deployed: SIGTERM may come before any request
-		garbage.CollectAbove(128 << 20) // of at least 512 MiB that an instance has
+		garbage.CollectAbove(garbage.Room)
 		i.shutdownOnSIGTERM()
 	}
 }

@@ -34,7 +34,7 @@ import (
 
 func main() {
 	control.Start()
-	garbage.CollectAbove(128 << 20) // as gate.Register does
+	garbage.CollectAbove(garbage.Room) // as gate.Register does
 	h, err := build(strings.Split(os.Getenv("PARTS"), ","))
 	if err != nil {
 		log.Fatal(err)

@@ -9,6 +9,9 @@ import (
 	"sync/atomic"
 )
 
+// Room is what a deployed process has, in bytes: a quarter of the smallest instance.
+const Room = 128 << 20
+
 // CollectAbove has garbage collected when the process takes room bytes, or twice what is in
 // use, whichever is more. Go's own rule is the latter alone, by which a process with little in
 // use collects every few megabytes, many times a second under load.
