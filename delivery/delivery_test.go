@@ -1,7 +1,6 @@
 package delivery
 
 import (
-	"bytes"
 	"context"
 	"crypto/sha256"
 	"errors"
@@ -25,6 +24,7 @@ import (
 	"example.com/gatehouse/internal/gcloudtest"
 	"example.com/gatehouse/internal/server"
 	"example.com/gatehouse/internal/testagent"
+	"example.com/gatehouse/internal/testlog"
 )
 
 const (
@@ -166,16 +166,16 @@ func (w *world) change(f func(*gcloudtest.Cloud)) {
 }
 
 // command returns a step that is ready to run.
-func (w *world) command(ctx context.Context, name string, args ...string) (*exec.Cmd, *bytes.Buffer) {
+func (w *world) command(ctx context.Context, name string, args ...string) (*exec.Cmd, *testlog.Buffer) {
 	cmd := exec.CommandContext(ctx, "./"+name, args...)
 	cmd.Env = append([]string{
 		"PATH=" + w.bin + ":" + os.Getenv("PATH"), "HOME=" + w.state, "DELIVERY_STATE=" + w.state, "PROJECT_ID=" + project,
 		"COMMIT_SHA=c0ffee0123456789", "SMOKE_KEY_SECRET=" + keySecret, gcloudtest.Variable + "=" + w.cloud, "CLOUDSDK_API_ENDPOINT_OVERRIDES_MONITORING=" + w.monitoring.URL + "/",
 	}, w.env...)
-	var said bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &said, &said
+	said := new(testlog.Buffer)
+	cmd.Stdout, cmd.Stderr = said, said
 	cmd.WaitDelay = 10 * time.Second
-	return cmd, &said
+	return cmd, said
 }
 
 // step runs a step and returns its exit status and output.
@@ -417,9 +417,9 @@ func TestPromotion(t *testing.T) {
 	}
 }
 
-// begin starts a promotion with a long watch, and waits until the new revision has its
-// first share.
-func (w *world) begin() (cmd *exec.Cmd, said *bytes.Buffer, ended chan error) {
+// begin starts a promotion with a long watch, and waits until the new revision is watched
+// at its first share.
+func (w *world) begin() (cmd *exec.Cmd, said *testlog.Buffer, ended chan error) {
 	w.t.Helper()
 	w.must("deploy")
 	w.env = []string{"WATCH_SECONDS=600"}
@@ -433,15 +433,8 @@ func (w *world) begin() (cmd *exec.Cmd, said *bytes.Buffer, ended chan error) {
 	ended = make(chan error, 1)
 	go func() { ended <- cmd.Wait() }()
 	w.t.Cleanup(func() { _ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) })
-	// The token is its last request before it watches.
-	for !slices.ContainsFunc(w.now().Calls, func(call []string) bool { return call[0] == "auth" }) {
-		select {
-		case err := <-ended:
-			w.t.Fatalf("promote ended: %v\n%s", err, said)
-		case <-ctx.Done():
-			w.t.Fatal("promote does not begin")
-		case <-time.After(20 * time.Millisecond):
-		}
+	if _, err := said.Await(ctx, regexp.MustCompile(`is compared with`)); err != nil {
+		w.t.Fatalf("promote does not begin: %v\n%s", err, said)
 	}
 	return cmd, said, ended
 }
@@ -452,8 +445,8 @@ func TestAnInterruptedPromotionGoesBack(t *testing.T) {
 			t.Parallel()
 			w := newWorld(t)
 			cmd, said, ended := w.begin()
-			// Ctrl-C goes to all that run: a shell whose command ends as usual, while only the
-			// shell gets SIGINT, takes it for the command's.
+			// Ctrl-C goes to all that run. Only a shell that waits for a command in the background,
+			// as now, is sure to see it: it may lose one that comes just as another command ends.
 			_ = syscall.Kill(-cmd.Process.Pid, signal)
 			err := <-ended
 			if exit, ok := errors.AsType[*exec.ExitError](err); !ok || exit.ExitCode() != 128+int(signal) {

@@ -91,6 +91,7 @@ const history = time.Hour
 func (w *options) watch(ctx context.Context, out io.Writer) (verdict, error) {
 	begin := w.now()
 	end := begin.Add(w.length)
+	fmt.Fprintf(out, "%s is compared with %s for %v\n", w.new, w.old, w.length)
 	if w.length > 0 && w.length < lag {
 		fmt.Fprintf(out, "the figures come up to %v late: in %v little will be seen\n", lag, w.length)
 	}
