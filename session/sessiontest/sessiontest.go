@@ -623,6 +623,17 @@ func deleteAll(t *testing.T, store session.Store, clock *Clock) {
 	if list, _, err := store.List(t.Context(), theirs.Owner, 10, ""); err != nil || len(list) != 1 {
 		t.Errorf("List of somebody else = %v, %v", list, err)
 	}
+	// What is left of a session is not left any longer by deleting everything again.
+	gone := newKey()
+	add(t, store, gone, "gone")
+	for range 2 {
+		if err := store.DeleteAll(t.Context(), gone.Owner); err != nil {
+			t.Fatal(err)
+		}
+		clock.Advance(session.KeyLife / 2)
+	}
+	_, err := store.Load(t.Context(), gone)
+	wantError(t, "Load after the life of a key", err, session.ErrNotFound)
 }
 
 // expiry: what has expired is absent from that instant on for Load, Turns, Delete and List,
