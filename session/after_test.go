@@ -31,6 +31,7 @@ func TestTheTitleOfASession(t *testing.T) {
 	for question, want := range map[string]string{
 		"":                                "",
 		" two\n\twords ":                  "two words",
+		"I need help":                     "I need help",
 		strings.Repeat("ä", 80):           strings.Repeat("ä", 80),
 		strings.Repeat("ä", 81):           strings.Repeat("ä", 79) + "…",
 		strings.Repeat("ä", 78) + " more": strings.Repeat("ä", 78) + "…",

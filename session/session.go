@@ -329,9 +329,7 @@ func member(object []byte, wanted string) (jsontext.Value, error) {
 		if string(name) == "contents" {
 			break
 		}
-		if err := d.SkipValue(); err != nil {
-			return nil, err
-		}
+		_ = d.SkipValue() // where it fails, so does reading on
 	}
 	return nil, fmt.Errorf("it has no %s", wanted)
 }
