@@ -16,7 +16,7 @@ const maxRequestID = 128
 // requestID returns r's id: the client's if it has the form of one, else a new one.
 func requestID(r *http.Request) string {
 	id := r.Header.Get("X-Request-Id")
-	if id == "" || len(id) > maxRequestID || !requestIDForm.MatchString(id) {
+	if len(id) > maxRequestID || !requestIDForm.MatchString(id) {
 		return session.NewID()
 	}
 	return id
