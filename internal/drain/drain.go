@@ -105,22 +105,21 @@ type ending struct {
 }
 
 func (e *ending) begin() {
-	if e.grace == 0 {
-		e.cancel(ErrCut)
+	if e.grace > 0 {
+		time.AfterFunc(e.grace, func() { e.cancel(ErrCut) })
 		return
 	}
-	time.AfterFunc(e.grace, func() { e.cancel(ErrCut) })
+	e.cancel(ErrCut)
 }
 
 // end returns the ending that Cut begins, or after it, one that has begun now.
 func (g *Gate) end(grace time.Duration) *ending {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	e := g.ends[grace]
-	if e != nil && !g.cut {
+	if e := g.ends[grace]; e != nil {
 		return e
 	}
-	e = &ending{grace: grace}
+	e := &ending{grace: grace}
 	e.Context, e.cancel = context.WithCancelCause(context.Background())
 	if g.cut {
 		e.begin()
@@ -136,14 +135,10 @@ func (g *Gate) end(grace time.Duration) *ending {
 // Cut ends the contexts of the requests in flight with [ErrCut].
 func (g *Gate) Cut() {
 	g.mu.Lock()
-	cutNow := !g.cut
 	g.cut = true
 	bound, ends := g.bound, g.ends
-	g.bound = nil // and released requests look into none
+	g.bound, g.ends = nil, nil // released requests look into none, and whoever detaches later begins another ending
 	g.mu.Unlock()
-	if !cutNow {
-		return
-	}
 	for b := range bound {
 		b.cancel(ErrCut)
 	}

@@ -78,6 +78,68 @@ func TestDetach(t *testing.T) {
 	})
 }
 
+// Whoever is in flight is cut off, and nobody before; all may leave while others are cut off.
+func TestCut(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var gate drain.Gate
+		for range 1000 {
+			ctx, release := gate.Bind(t.Context())
+			if ctx.Err() != nil {
+				t.Error("cut off before the end")
+			}
+			go func() {
+				defer release()
+				if <-ctx.Done(); !errors.Is(context.Cause(ctx), drain.ErrCut) {
+					t.Errorf("cut off by %v", context.Cause(ctx))
+				}
+			}()
+		}
+		synctest.Wait()
+		gate.Cut()
+	})
+}
+
+// However many go on without their clients, each has its own grace; without one it ends at once.
+func TestDetachedTogether(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var gate drain.Gate
+		ctx, release := gate.Bind(t.Context())
+		defer release()
+		graces := []time.Duration{0, 1, time.Second, time.Second, time.Minute}
+		var detached []context.Context
+		for _, grace := range graces {
+			detached = append(detached, drain.Detach(ctx, grace))
+		}
+		begin := time.Now()
+		gate.Cut()
+		for i, on := range detached {
+			if (on.Err() != nil) != (graces[i] == 0) {
+				t.Errorf("with a grace of %v, at once: %v", graces[i], on.Err())
+			}
+		}
+		for i, on := range detached {
+			if <-on.Done(); time.Since(begin) != graces[i] {
+				t.Errorf("with a grace of %v, cut off after %v", graces[i], time.Since(begin))
+			}
+		}
+		if drain.Detach(ctx, 0).Err() == nil {
+			t.Error("without a grace, after the end: it goes on")
+		}
+	})
+}
+
+// Behind no gate, as in a test of a tool, work goes on without its client, too.
+func TestDetachedWithoutAGate(t *testing.T) {
+	t.Parallel()
+	client, leave := context.WithCancel(t.Context())
+	on := drain.Detach(client, time.Second)
+	if leave(); on.Err() != nil {
+		t.Errorf("ended with its client: %v", on.Err())
+	}
+}
+
 // What detached work is derived from ends with the gate alone, and knows why.
 func TestDetachedFromACanceledContext(t *testing.T) {
 	t.Parallel()
