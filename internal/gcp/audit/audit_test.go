@@ -122,7 +122,7 @@ func turn(id string) audit.Entry {
 		ID: id, Time: time.Date(2026, 11, 3, 10, 20, 30, 123456789, time.UTC),
 		Action: "session.turn", Outcome: audit.OK,
 		Principal: "9f86d081", EndUser: "60303ae2", Session: "fd61a03a", Turn: 3,
-		Model: "gemini-2.5-flash", Agent: "0123456789abcdef", Tokens: 1234, CostUSD: &cost, Status: 200, RequestID: "r-1",
+		Model: "gemini-2.5-flash", Agent: "0123456789abcdef", Calls: "transfer: approved", Tokens: 1234, CostUSD: &cost, Status: 200, Count: 2, RequestID: "r-1",
 		Trace: "projects/p-1/traces/0af7651916cd43dd8448eb211c80319c", SpanID: "b7ad6b7169203331", TraceSampled: true,
 	}
 }
@@ -165,7 +165,7 @@ func TestWrite(t *testing.T) {
 			Payload: map[string]any{
 				"message": "session.turn ok", "action": "session.turn", "outcome": "ok",
 				"principal": "9f86d081", "end_user": "60303ae2", "session_id": "fd61a03a", "turn": 3.0,
-				"model": "gemini-2.5-flash", "agent_digest": "0123456789abcdef", "tokens": 1234.0, "cost_usd": 0.00042, "status": 200.0, "request_id": "r-1",
+				"model": "gemini-2.5-flash", "agent_digest": "0123456789abcdef", "calls": "transfer: approved", "tokens": 1234.0, "cost_usd": 0.00042, "status": 200.0, "count": 2.0, "request_id": "r-1",
 			},
 		},
 		{
@@ -202,7 +202,7 @@ func TestFallback(t *testing.T) {
 		"logging.googleapis.com/labels": map[string]any{"action": "session.turn", "outcome": "ok"},
 		"action":                        "session.turn", "outcome": "ok",
 		"principal": "9f86d081", "end_user": "60303ae2", "session_id": "fd61a03a", "turn": 3.0,
-		"model": "gemini-2.5-flash", "agent_digest": "0123456789abcdef", "tokens": 1234.0, "cost_usd": 0.00042, "status": 200.0, "request_id": "r-1",
+		"model": "gemini-2.5-flash", "agent_digest": "0123456789abcdef", "calls": "transfer: approved", "tokens": 1234.0, "cost_usd": 0.00042, "status": 200.0, "count": 2.0, "request_id": "r-1",
 		"undelivered": "rpc error: code = PermissionDenied desc = loggingtest: told to fail",
 	}}
 	if diff := cmp.Diff(want, out.lines(t)); diff != "" {
@@ -305,7 +305,11 @@ func TestLostAnswer(t *testing.T) {
 		server := loggingtest.Start(t)
 		server.LoseNext(2)
 		l, out := newLog(t, server.Addr)
-		l.Write(t.Context(), audit.Entry{Action: "session.read", Outcome: audit.OK})
+		given := []audit.Entry{{Action: "session.read", Outcome: audit.OK}}
+		l.Write(t.Context(), given...)
+		if given[0].ID != "" || !given[0].Time.IsZero() {
+			t.Errorf("the caller's entry has become %+v", given[0])
+		}
 		entries, lines := server.Entries(), out.lines(t)
 		if len(entries) != 2 || len(lines) != 1 {
 			t.Fatalf("%d entries in the API, %d lines", len(entries), len(lines))

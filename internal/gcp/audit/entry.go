@@ -2,7 +2,6 @@ package audit
 
 import (
 	"crypto/rand"
-	"encoding/json"
 	"math"
 	"strconv"
 	"strings"
@@ -10,6 +9,7 @@ import (
 	"unicode/utf8"
 
 	"cloud.google.com/go/logging"
+	"github.com/go-json-experiment/json/jsontext"
 	"google.golang.org/protobuf/types/known/structpb"
 )
 
@@ -156,12 +156,7 @@ func (o *object) count(name string, value int64) {
 // float writes a number that is finite.
 func (o *object) float(name string, value float64) {
 	o.name(name)
-	if value >= 1e-6 && value < 1e21 || value == 0 { // encoding/json writes others with an exponent
-		o.b = strconv.AppendFloat(o.b, value, 'f', -1, 64)
-		return
-	}
-	data, _ := json.Marshal(value)
-	o.b = append(o.b, data...)
+	o.b = strconv.AppendFloat(o.b, value, 'f', -1, 64)
 }
 
 // optional writes a text, unless it is empty.
@@ -174,23 +169,8 @@ func (o *object) optional(name, value string) {
 // text writes a text of UTF-8.
 func (o *object) text(name, value string) {
 	o.name(name)
-	for i := range len(value) {
-		if !unquoted[value[i]] {
-			data, _ := json.Marshal(value)
-			o.b = append(o.b, data...)
-			return
-		}
-	}
-	o.b = append(append(append(o.b, '"'), value...), '"')
+	o.b, _ = jsontext.AppendQuote(o.b, value)
 }
-
-// unquoted are the bytes that encoding/json leaves in a text as they are.
-var unquoted = func() (set [256]bool) {
-	for c := byte(' '); c < utf8.RuneSelf; c++ {
-		set[c] = !strings.ContainsRune(`"\<>&`, rune(c))
-	}
-	return set
-}()
 
 // priced reports whether the cost can be written: JSON has no NaN and infinities.
 func (e *Entry) priced() bool {
