@@ -23,6 +23,11 @@ func TestSized(t *testing.T) {
 			}
 		}
 	}
+	for _, size := range []int{0, 1000} {
+		if got, err := readall.Sized(strings.NewReader(text[:size]), int64(size)); err != nil || cap(got) != size+1 {
+			t.Errorf("%d bytes, as announced, take %d: %v", size, cap(got), err)
+		}
+	}
 	broken := errors.New("broken")
 	for _, size := range []int64{-1, 10, 1000} {
 		if _, err := readall.Sized(io.MultiReader(bytes.NewReader(make([]byte, 20)), iotest.ErrReader(broken)), size); !errors.Is(err, broken) {
