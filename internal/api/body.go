@@ -172,9 +172,7 @@ func (b *Body[T]) Decode(raw []byte) (T, error) {
 	if hasNumber(parsed) {
 		// From what was checked, not from raw: there 1.0 is an integer, as JSON
 		// Schema has it, and here it is written as one.
-		if raw, err = json.Marshal(parsed); err != nil {
-			return value, decodeError(err)
-		}
+		raw, _ = json.Marshal(parsed) // which was JSON
 	}
 	if err := json.Unmarshal(raw, &value); err != nil {
 		return value, decodeError(err)
@@ -186,24 +184,20 @@ func (b *Body[T]) Decode(raw []byte) (T, error) {
 func parse(raw []byte) (map[string]any, error) {
 	// The decoder refuses what is no JSON by itself, but not what nests too deep, and that
 	// would take it much memory. As many brackets as are in most bodies cannot.
-	flat := bytes.Count(raw, []byte("{"))+bytes.Count(raw, []byte("[")) <= MaxDepth
-	if !flat {
+	if bytes.Count(raw, []byte("{"))+bytes.Count(raw, []byte("[")) > MaxDepth {
 		if err := checkForm(raw); err != nil {
 			return nil, err
 		}
 	}
 	var parsed any
 	err := json.Unmarshal(raw, &parsed)
-	object, ok := parsed.(map[string]any)
-	if flat && (err != nil || !ok) {
-		if wrong := checkForm(raw); wrong != nil {
-			return nil, wrong
-		}
+	if object, ok := parsed.(map[string]any); ok && err == nil {
+		return object, nil
 	}
-	if err != nil {
-		return nil, decodeError(err)
+	if wrong := checkForm(raw); wrong != nil { // and tells what
+		return nil, wrong
 	}
-	return object, nil
+	return nil, decodeError(err)
 }
 
 // hasNumber reports whether there is a number in a value of JSON.

@@ -23,6 +23,7 @@ type body struct {
 	Temperature *float64 `json:"temperature,omitempty" minimum:"0" maximum:"2"`
 	MaxTokens   *int     `json:"max_tokens,omitempty" minimum:"1"`
 	Stream      bool     `json:"stream,omitempty"`
+	Note        string   `json:"note,omitempty" nullable:"true"`
 	Replaces    int      `json:"replaces,omitempty" dependentRequired:"session_id,after_turn"`
 }
 
@@ -45,6 +46,8 @@ func TestDecode(t *testing.T) {
 			body{Query: "hi", SessionID: "0123456789abcdef", AfterTurn: at(0), Temperature: at(0.7), MaxTokens: at(4096), Stream: true}},
 		{"white space around", " \r\n\t{ \"query\" : \"hi\" } \r\n\t", body{Query: "hi"}},
 		{"escapes", `{"\u0071uery":"a\u00e9\ud83d\ude00\n\u0000"}`, body{Query: "aé😀\n\x00"}},
+		{"null where it may be", `{"query":"hi","note":null}`, body{Query: "hi"}},
+		{"more brackets than levels may be", `{"query":"` + strings.Repeat("[{", 20) + `"}`, body{Query: strings.Repeat("[{", 20)}},
 		{"every plane in UTF-8", `{"query":"é漢😀"}`, body{Query: "é漢😀"}},
 		{"a whole number with a fraction of none", `{"query":"hi","after_turn":1.0,"max_tokens":7.000}`, body{Query: "hi", AfterTurn: at(1), MaxTokens: at(7)}},
 		{"a whole number with an exponent", `{"query":"hi","max_tokens":1e2,"after_turn":20E-1}`, body{Query: "hi", AfterTurn: at(2), MaxTokens: at(100)}},
@@ -144,6 +147,7 @@ func TestDecodeNamesTheFieldsThatBreakARule(t *testing.T) {
 		{"null for a field that is not", `{"query":"hi","session_id":null,"after_turn":null,"temperature":null,"max_tokens":null,"stream":null}`,
 			[]string{"after_turn", "max_tokens", "session_id", "stream", "temperature"}},
 		{"a field without those that it needs", `{"query":"hi","replaces":1}`, []string{"after_turn", "session_id"}},
+		{"null for a field nobody knows", `{"query":"hi","color":null}`, []string{"color"}},
 		{"a field nobody knows", `{"query":"hi","color":"blue"}`, []string{"color"}},
 		{"a field in capitals", `{"query":"hi","Stream":true}`, []string{"Stream"}},
 		{"a required field in capitals", `{"Query":"hi"}`, []string{"Query", "query"}},
@@ -178,6 +182,9 @@ func TestDecodeNamesTheFieldsThatBreakARule(t *testing.T) {
 			}
 			got := map[string]bool{}
 			for _, d := range e.Details {
+				if got[d.Field] {
+					t.Errorf("%s twice", d.Field)
+				}
 				got[d.Field] = true
 				if d.Issue == "" {
 					t.Errorf("%s: no issue", d.Field)

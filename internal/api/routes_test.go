@@ -91,6 +91,24 @@ func TestPathsThatAreNotCleanAreRedirected(t *testing.T) {
 	}
 }
 
+// What a route does not answer itself has its form, and the envelope where it has none.
+func TestFailInTheFormOfARoute(t *testing.T) {
+	t.Parallel()
+	own := func(w http.ResponseWriter, _ *http.Request, e *api.Error) error {
+		w.WriteHeader(e.Status())
+		_, err := w.Write([]byte("own"))
+		return err
+	}
+	rs := api.NewRoutes([]api.Route{{Method: "POST", Path: "/own", Fail: own}, {Method: "POST", Path: "/"}}, func(api.Route) api.Handler { return nil })
+	for target, want := range map[string]string{"/own": "own", "/": "", "/nothing": ""} {
+		w := httptest.NewRecorder()
+		rs.Fail(w, request(t, http.MethodPost, target), api.Fail(api.Overloaded, nil))
+		if w.Code != 503 || want != "" && w.Body.String() != want || want == "" && *read(t, w).Error != "overloaded" {
+			t.Errorf("%s: %d, %s", target, w.Code, w.Body)
+		}
+	}
+}
+
 // A HEAD answer has GET's headers and no body.
 func TestHead(t *testing.T) {
 	t.Parallel()
