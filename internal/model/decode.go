@@ -29,12 +29,10 @@ var sameNames = jsonv2.JoinOptions(jsonv2.MatchCaseInsensitiveNames(true), jsonv
 
 // decode returns the answer that raw holds, or the chunk of one, or the error that it is.
 func decode(raw []byte, header http.Header) (*genai.GenerateContentResponse, error) {
-	if holdsError(raw) || holdsCall(raw) {
-		var err error
-		if raw, err = readable(raw, header); err != nil {
-			return nil, err
-		}
+	if failure := failureIn(raw); failure != nil {
+		return nil, failure.error(0, header)
 	}
+	raw = quoteArguments(raw)
 	chunk := new(genai.GenerateContentResponse)
 	if jsonv2.Unmarshal(raw, (*response)(chunk), sameNames) == nil {
 		return chunk, nil
@@ -44,21 +42,6 @@ func decode(raw []byte, header http.Header) (*genai.GenerateContentResponse, err
 	}
 	chunk = new(genai.GenerateContentResponse)
 	return chunk, json.Unmarshal(raw, chunk)
-}
-
-// holdsCall reports whether raw may hold a call of a function. Within a text the quotes would
-// be escaped.
-func holdsCall(raw []byte) bool { return bytes.Contains(raw, []byte(`"functionCall"`)) }
-
-// readable returns JSON in the form that the SDK's types decode, or the error that it is.
-func readable(raw []byte, header http.Header) ([]byte, error) {
-	if err := checkJSON(raw); err != nil {
-		return nil, err
-	}
-	if failure := failureIn(raw); failure != nil {
-		return nil, failure.error(0, header)
-	}
-	return quoteArguments(raw), nil
 }
 
 // checkJSON returns an error unless raw is JSON.
@@ -80,7 +63,8 @@ func checkJSON(raw []byte) error {
 const argumentsText = "json"
 
 func quoteArguments(raw []byte) []byte {
-	if !holdsCall(raw) {
+	// Within a text the quotes would be escaped.
+	if !bytes.Contains(raw, []byte(`"functionCall"`)) {
 		return raw
 	}
 	var response any
@@ -88,10 +72,7 @@ func quoteArguments(raw []byte) []byte {
 		return raw
 	}
 	quoteWithin(response)
-	quoted, err := json.Marshal(response)
-	if err != nil {
-		return raw
-	}
+	quoted, _ := json.Marshal(response) // it was decoded: it cannot fail
 	return quoted
 }
 
@@ -103,15 +84,14 @@ func quoteWithin(value any) {
 		}
 	case map[string]any:
 		for name, member := range value {
-			call, ok := member.(map[string]any)
-			if !ok || name != "functionCall" {
+			if name != "functionCall" {
 				quoteWithin(member)
-				continue
 			}
-			if arguments, ok := call["args"]; ok {
-				text, _ := json.Marshal(arguments) // it was decoded: it cannot fail
-				call["args"] = map[string]any{argumentsText: string(text)}
-			}
+		}
+		call, _ := value["functionCall"].(map[string]any)
+		if arguments, ok := call["args"]; ok {
+			text, _ := json.Marshal(arguments) // it was decoded: it cannot fail
+			call["args"] = map[string]any{argumentsText: string(text)}
 		}
 	}
 }

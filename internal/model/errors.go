@@ -120,12 +120,9 @@ type failure struct {
 	Code, Status, Message, Details json.RawMessage
 }
 
-// holdsError reports whether raw may hold an error.
-func holdsError(raw []byte) bool { return bytes.Contains(raw, []byte(`"error"`)) }
-
 // failureIn returns the error that a body holds, as an object or in a list; nil for an answer.
 func failureIn(raw []byte) *failure {
-	if !holdsError(raw) {
+	if !bytes.Contains(raw, []byte(`"error"`)) {
 		return nil
 	}
 	type holder struct {

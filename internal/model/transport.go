@@ -164,8 +164,11 @@ func (t metadataTransport) RoundTrip(r *http.Request) (*http.Response, error) {
 	if err != nil {
 		return nil, err
 	}
-	if raw, err = readable(raw, response.Header); err != nil {
+	if err := checkJSON(raw); err != nil {
 		return nil, err
+	}
+	if failure := failureIn(raw); failure != nil {
+		return nil, failure.error(0, response.Header)
 	}
 	response.Body, response.ContentLength = io.NopCloser(bytes.NewReader(raw)), int64(len(raw))
 	return response, nil
