@@ -20,14 +20,11 @@ func (c *Client) body(r *Request, head []byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	instruction, err := c.instruction(r.Instruction)
-	if err != nil {
-		return nil, err
-	}
+	instruction := c.instruction(r.Instruction)
 	const tools = `,"tools":`
 	size := len(head) + len(own) + len(tools) + len(r.Tools.JSON) + len(instruction) + len("]}")
 	for _, turn := range r.History {
-		size += len(turn) + 1
+		size += len(turn) // whose brackets leave room for the comma
 	}
 	body := append(make([]byte, 0, size), head...)
 	for _, turn := range r.History {
@@ -56,20 +53,17 @@ const maxInstructions = 8
 
 // instruction returns the member of a body that has an agent's instruction, with a comma
 // before it; nothing for none.
-func (c *Client) instruction(text string) ([]byte, error) {
+func (c *Client) instruction(text string) []byte {
 	if text == "" {
-		return nil, nil
+		return nil
 	}
 	if member, ok := c.instructions.Get(text); ok {
-		return member, nil
+		return member
 	}
-	encoded, err := json.Marshal(text)
-	if err != nil {
-		return nil, err
-	}
+	encoded, _ := json.Marshal(text) // a text: it cannot fail
 	member := slices.Concat([]byte(`,"systemInstruction":{"role":"user","parts":[{"text":`), encoded, []byte(`}]}`))
 	c.instructions.Add(text, member)
-	return member, nil
+	return member
 }
 
 // own returns r.Contents encoded in r's form.

@@ -83,8 +83,8 @@ var insteadOf = map[string]string{
 // checkSettings checks what holds for any model.
 func checkSettings(s *genai.GenerateContentConfig) *Problem {
 	for field, value := range reflect.ValueOf(*s).Fields() {
-		if instead := insteadOf[field.Name]; !value.IsZero() && (instead != "" || !takenFields[field.Name]) {
-			return &Problem{"Model." + field.Name, "must not be set: " + cmp.Or(instead, "the service has no use for it")}
+		if !value.IsZero() && !takenFields[field.Name] {
+			return &Problem{"Model." + field.Name, "must not be set: " + cmp.Or(insteadOf[field.Name], "the service has no use for it")}
 		}
 	}
 	between := func(field string, value *float32, least, most float32) *Problem {

@@ -42,10 +42,9 @@ func (c *Client) Generate(ctx context.Context, r Request, onText func(model, tex
 	return answer, err
 }
 
-// GenerateTo is [Client.Generate] that sets answer and may change r. Both are large, and a
-// stream waits below: copies of them were a sixth of its stack.
+// GenerateTo is [Client.Generate] that sets answer, which is to be zero, and may change r. Both
+// are large, and a stream waits below: copies of them were a sixth of its stack.
 func (c *Client) GenerateTo(ctx context.Context, r *Request, answer *Answer, onText func(model, text string) error) error {
-	*answer = Answer{}
 	if c.withdrawn.Load() {
 		return ErrNoKey
 	}

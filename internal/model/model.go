@@ -124,10 +124,7 @@ func New(ctx context.Context, c Config) (*Client, error) {
 	}
 	sending := &transport{next: carrier, closeIdle: base.CloseIdleConnections}
 	config.HTTPClient = &http.Client{Transport: metadataTransport{sending}}
-	instructions, err := lru.New[string, []byte](maxInstructions)
-	if err != nil {
-		return nil, err
-	}
+	instructions, _ := lru.New[string, []byte](maxInstructions) // it fails only without a size
 	client := &Client{
 		config: config, transport: sending, close: base.CloseIdleConnections, instructions: instructions, tables: c.Tables,
 		names: c.Models, armor: c.Armor, breakers: make(map[string]*breaker.Breaker, len(c.Models)+len(c.Allowed)),

@@ -48,10 +48,7 @@ func newSDK(ctx context.Context, config genai.ClientConfig) (*sdk, error) {
 	if err != nil {
 		return nil, err
 	}
-	cache, err := lru.New[form, *prepared](maxPrepared)
-	if err != nil {
-		return nil, err
-	}
+	cache, _ := lru.New[form, *prepared](maxPrepared) // it fails only without a size
 	return &sdk{models: sending.Models, requests: making.Models, prepared: cache}, nil
 }
 
@@ -122,11 +119,8 @@ func (c *Client) prepare(ctx context.Context, r *Request, stream bool) (*prepare
 		Method: http.MethodPost, URL: made.url, Host: made.url.Host, Header: made.header,
 		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
 	}
-	p.head = bytes.TrimSuffix(encoded, []byte("}"))
-	if len(p.head) > len("{") {
-		p.head = append(p.head, ',')
-	}
-	p.head = append(p.head, `"contents":[`...)
+	// The SDK always makes a generationConfig, so there is a member before.
+	p.head = append(bytes.TrimSuffix(encoded, []byte("}")), `,"contents":[`...)
 	sdk.prepared.Add(form, p)
 	return p, nil
 }

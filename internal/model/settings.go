@@ -29,8 +29,6 @@ func (c *Client) settings(r *Request) (settings *genai.GenerateContentConfig, ig
 	}
 	own := settings.ThinkingConfig
 	settings.MaxOutputTokens, settings.Temperature, settings.ThinkingConfig = int32(r.MaxTokens), nil, nil
-	// The SDK would ask again by itself, uncounted and unbounded.
-	settings.AutomaticContinuation = new(false)
 	if settings.ModelArmorConfig == nil {
 		settings.ModelArmorConfig = c.armor
 	}
