@@ -1,10 +1,12 @@
 package model_test
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
 	"io"
+	"math"
 	"net/http"
 	"strings"
 	"testing"
@@ -27,6 +29,8 @@ type listening struct {
 // A head is a request without its body.
 type head struct {
 	Method, URL, Host string
+	Proto             string
+	Major, Minor      int
 	Header            http.Header
 }
 
@@ -38,8 +42,16 @@ func (l *listening) RoundTrip(r *http.Request) (*http.Response, error) {
 	if r.ContentLength != int64(len(body)) {
 		return nil, fmt.Errorf("%d bytes, announced as %d", len(body), r.ContentLength)
 	}
+	// net/http sends it again where a connection was closed meanwhile.
+	again, err := r.GetBody()
+	if err != nil {
+		return nil, err
+	}
+	if repeated, err := io.ReadAll(again); err != nil || !bytes.Equal(repeated, body) {
+		return nil, fmt.Errorf("sent again as %q: %w", repeated, err)
+	}
 	l.bodies = append(l.bodies, string(body))
-	l.heads = append(l.heads, head{r.Method, r.URL.String(), r.URL.Host, r.Header})
+	l.heads = append(l.heads, head{r.Method, r.URL.String(), r.URL.Host, r.Proto, r.ProtoMajor, r.ProtoMinor, r.Header})
 	return l.canned.RoundTrip(r)
 }
 
@@ -88,13 +100,15 @@ func TestSameRequest(t *testing.T) {
 		vertex bool
 	}{{"Developer API", false}, {"Vertex AI", true}} {
 		for _, tt := range []struct {
-			name    string
-			history []json.RawMessage
+			name        string
+			instruction string
+			history     []json.RawMessage
 		}{
-			{"a first turn", nil},
-			{"a turn after one", []json.RawMessage{stored(conversation...)}},
-			{"a turn after two", []json.RawMessage{stored(conversation[:1]...), stored(conversation[1:]...)}},
-			{"a turn after one without contents", []json.RawMessage{stored(conversation...), []byte(" [ ] ")}},
+			{"a first turn", "Be <kind> & brief.", nil},
+			{"a first turn without an instruction", "", nil},
+			{"a turn after one", "Be <kind> & brief.", []json.RawMessage{stored(conversation...)}},
+			{"a turn after two", "Be <kind> & brief.", []json.RawMessage{stored(conversation[:1]...), stored(conversation[1:]...)}},
+			{"a turn after one without contents", "Be <kind> & brief.", []json.RawMessage{stored(conversation...), []byte(" [ ] ")}},
 		} {
 			for _, form := range forms {
 				t.Run(backend.name+"/"+tt.name+"/"+form.name, func(t *testing.T) {
@@ -104,7 +118,7 @@ func TestSameRequest(t *testing.T) {
 						APIKey: apiKey, VertexAI: backend.vertex, Project: "p", Location: "global", BaseURL: "http://gemini.test", Transport: ours,
 					})
 					r := model.Request{
-						Model: "gemini-2.5-flash", Instruction: "Be <kind> & brief.", History: tt.history, Contents: []*genai.Content{next},
+						Model: "gemini-2.5-flash", Instruction: tt.instruction, History: tt.history, Contents: []*genai.Content{next},
 						Tools: model.Declare([]tool.Tool{forecast}), Temperature: genai.Ptr(0.25), MaxTokens: 100,
 					}
 					ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
@@ -130,11 +144,13 @@ func TestSameRequest(t *testing.T) {
 					}
 					settings := &genai.GenerateContentConfig{
 						Temperature: genai.Ptr[float32](0.25), MaxOutputTokens: 100,
-						ThinkingConfig:    &genai.ThinkingConfig{ThinkingBudget: genai.Ptr[int32](0)},
-						SystemInstruction: &genai.Content{Parts: []*genai.Part{{Text: r.Instruction}}},
+						ThinkingConfig: &genai.ThinkingConfig{ThinkingBudget: genai.Ptr[int32](0)},
 						Tools: []*genai.Tool{{FunctionDeclarations: []*genai.FunctionDeclaration{
 							{Name: "weather", Description: "Tells the weather.", ParametersJsonSchema: everything},
 						}}},
+					}
+					if tt.instruction != "" {
+						settings.SystemInstruction = &genai.Content{Parts: []*genai.Part{{Text: tt.instruction}}}
 					}
 					if form.stream {
 						for _, err := range sdk.Models.GenerateContentStream(ctx, r.Model, contents, settings) {
@@ -213,6 +229,72 @@ func TestPreparedRequestsDiffer(t *testing.T) {
 			t.Errorf("%s: %s", tt.name, url)
 		}
 		ours.bodies, ours.heads = nil, nil
+	}
+}
+
+// A deadline is of one request, and not of those that are prepared with it.
+func TestADeadlineIsOfOneRequest(t *testing.T) {
+	ours := &listening{canned: canned{200, good("Rain.")}}
+	c := newClient(t, model.Config{APIKey: apiKey, BaseURL: "http://gemini.test", Transport: ours})
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	for _, ctx := range []context.Context{ctx, t.Context()} {
+		if _, err := c.Generate(ctx, question(), nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := []string{ours.heads[0].Header.Get("X-Server-Timeout"), ours.heads[1].Header.Get("X-Server-Timeout")}; got[0] != "60" || got[1] != "" {
+		t.Errorf("X-Server-Timeout %q", got)
+	}
+}
+
+// What is sent is JSON also where there is nothing to set.
+func TestARequestWithoutSettings(t *testing.T) {
+	ours := &listening{canned: canned{200, good("Rain.")}}
+	c := newClient(t, model.Config{APIKey: apiKey, BaseURL: "http://gemini.test", Transport: ours})
+	if _, err := c.Generate(t.Context(), model.Request{Model: "unknown"}, nil); err != nil {
+		t.Fatal(err)
+	}
+	if body := ours.bodies[0]; !json.Valid([]byte(body)) || !strings.Contains(body, `"contents":[]`) {
+		t.Errorf("sent %s", body)
+	}
+}
+
+// What the service's types leave out of a history is put back, unless it is as it came.
+func TestAnExactHistory(t *testing.T) {
+	for exact, want := range map[bool]string{false: `{"functionCall":{"args":{},"name":"f"}}`, true: `{"functionCall":{"name":"f"}}`} {
+		ours := &listening{canned: canned{200, good("Rain.")}}
+		c := newClient(t, model.Config{APIKey: apiKey, BaseURL: "http://gemini.test", Transport: ours})
+		r := question()
+		r.Exact, r.History = exact, []json.RawMessage{[]byte(`[{"role":"model","parts":[{"functionCall":{"name":"f"}}]}]`)}
+		if _, err := c.Generate(t.Context(), r, nil); err != nil || !strings.Contains(ours.bodies[0], want) {
+			t.Errorf("exact %v: sent %s, %v", exact, ours.bodies, err)
+		}
+	}
+}
+
+// What cannot be put into a request is an error, and nothing is sent.
+func TestWhatCannotBeSent(t *testing.T) {
+	endless := &genai.FunctionCall{Name: "f", Args: map[string]any{"n": math.Inf(1)}}
+	armor := &genai.ModelArmorConfig{PromptTemplateName: "projects/p/locations/l/templates/t"}
+	for _, tt := range []struct {
+		name   string
+		change func(*model.Request)
+		want   string
+	}{
+		{"a number that JSON does not have", func(r *model.Request) { r.Contents = []*genai.Content{{Parts: []*genai.Part{{FunctionCall: endless}}}} }, "+Inf"},
+		{"a history that is no list", func(r *model.Request) { r.History = []json.RawMessage{[]byte("{}")} }, "no list"},
+		{"a history that cannot be read", func(r *model.Request) { r.History = []json.RawMessage{[]byte(`[{"parts":[{"functionCall":{}}]},7]`)} }, "decoding contents"},
+		{"a setting that the API lacks", func(r *model.Request) { r.Settings = &genai.GenerateContentConfig{ModelArmorConfig: armor} }, "modelArmorConfig"},
+	} {
+		ours := &listening{canned: canned{200, good("Rain.")}}
+		c := newClient(t, model.Config{APIKey: apiKey, BaseURL: "http://gemini.test", Transport: ours})
+		r := question()
+		tt.change(&r)
+		_, err := c.Generate(t.Context(), r, nil)
+		if checkFailure(t, err, model.Failed); len(ours.heads) > 0 || !strings.Contains(err.Error(), tt.want) {
+			t.Errorf("%s: %d requests, %v", tt.name, len(ours.heads), err)
+		}
 	}
 }
 

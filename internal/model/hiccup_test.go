@@ -33,6 +33,7 @@ func TestFormsOfAnEventStream(t *testing.T) {
 		"an event without data":            "event: ping\n\n" + event(good("Hello.")),
 		"an event with empty data":         "event: ping\ndata:\n\n" + event(good("Hello.")),
 		"data of several lines":            "data: " + strings.ReplaceAll(lines, "\n", "\ndata: ") + "\n\n",
+		"data of several lines with both":  "data: " + strings.ReplaceAll(lines, "\n", "\r\ndata: ") + "\r\n\r\n",
 		"a byte order mark":                "\ufeff" + event(good("Hello.")),
 		"blank lines":                      "\n\n\n" + event(piece("Hel")) + "\n\n\n" + event(good("lo.")),
 		"a last event that does not end":   event(piece("Hel")) + "data: " + good("lo."),
@@ -136,6 +137,8 @@ func TestShapesOfPassingFaults(t *testing.T) {
 	}{
 		{"499", 499, failure(499, "The operation was cancelled."), model.Unavailable},
 		{"cut inside JSON", 200, `{"candidates":[{"content":{"role":"model","parts":[{"text":"Hel`, model.Failed},
+		{"cut inside a call", 200, `{"candidates":[{"content":{"role":"model","parts":[{"functionCall":{"name":"f`, model.Failed},
+		{"nothing", 200, "", model.Failed},
 		{"cut at a brace", 200, `{"candidates":[{"content":{"role":"model","parts":[{"text":"Hel"}`, model.Failed},
 		{"an error in a 200", 200, failure(503, "busy"), model.Unavailable},
 		{"an error in a list in a 200", 200, "[" + failure(503, "busy") + "]", model.Unavailable},
@@ -162,8 +165,8 @@ func TestShapesOfPassingFaults(t *testing.T) {
 					s = &script{handlers: []http.HandlerFunc{answer(tt.status, body)}}
 					inBubble(t, s, func(t *testing.T, c *model.Client) {
 						a, err := generate(t.Context(), c, form.stream)
-						if checkFailure(t, err, tt.kind); a.Attempts != 3 {
-							t.Errorf("%q: %d attempts", body, a.Attempts)
+						if failed := checkFailure(t, err, tt.kind); a.Attempts != 3 || failed.Empty {
+							t.Errorf("%q: %d attempts, empty %v", body, a.Attempts, failed.Empty)
 						}
 					})
 				}
@@ -344,6 +347,43 @@ func TestASilentRelay(t *testing.T) {
 				t.Errorf("%d attempts over %d connections, %v", a.Attempts, r.connections(), err)
 			}
 		})
+	}
+}
+
+// Idle connections may have died with the one of a call that hears nothing.
+func TestIdleConnectionsOfASilentRelay(t *testing.T) {
+	t.Parallel()
+	var met sync.WaitGroup
+	met.Add(2)
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("X-Server-Timeout") == "" { // the first two, at once
+			met.Done()
+			met.Wait()
+		}
+		both("Hello.")(w, r)
+	}))
+	t.Cleanup(server.Close)
+	r := startRelay(t, server.Listener.Addr().String())
+	c := client(t, "http://"+r.Addr().String(), false)
+	var calls sync.WaitGroup
+	for range 2 {
+		calls.Go(func() {
+			if _, err := generate(t.Context(), c, false); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	calls.Wait()
+	before := r.silence()
+	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+	defer cancel()
+	if _, err := generate(ctx, c, false); !errors.Is(err, context.DeadlineExceeded) {
+		t.Fatalf("through a dead connection: %v", err)
+	}
+	ctx, cancel = context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	if _, err := generate(ctx, c, false); err != nil || before != 2 || r.connections() != before+1 {
+		t.Errorf("%d connections, and then %d: %v", before, r.connections(), err)
 	}
 }
 

@@ -85,8 +85,11 @@ func TestAnswersThatCannotBeUsed(t *testing.T) {
 						sent = event(body)
 					}
 					url := serve(t, answer(200, sent))
-					_, err := ask(t, client(t, url, backend.vertex), form.stream)
+					a, err := ask(t, client(t, url, backend.vertex), form.stream)
 					checkFailure(t, err, model.Failed, said)
+					if name == "a page" && (a.Attempts != 1 || !strings.Contains(err.Error(), "not JSON")) {
+						t.Errorf("%d attempts: %v", a.Attempts, err)
+					}
 				})
 			}
 		}
@@ -135,6 +138,57 @@ func TestNoRedirectIsFollowed(t *testing.T) {
 				}
 			}
 			checkFailure(t, c.Probe(t.Context(), first), model.Failed)
+		})
+	}
+}
+
+// A closing transport counts the bodies that are open.
+type closing struct {
+	canned
+	open int
+}
+
+type closer struct {
+	io.ReadCloser
+	close func()
+}
+
+func (c closer) Close() error {
+	c.close()
+	return c.ReadCloser.Close()
+}
+
+func (c *closing) RoundTrip(r *http.Request) (*http.Response, error) {
+	response, err := c.canned.RoundTrip(r)
+	c.open++
+	response.Body = closer{response.Body, sync.OnceFunc(func() { c.open-- })}
+	return response, err
+}
+
+// Until its body is closed, a connection is of no use to another call.
+func TestTheBodyOfAnAnswerIsClosed(t *testing.T) {
+	t.Parallel()
+	left := func(string, string) error { return errors.New("the reader is gone") }
+	for _, tt := range []struct {
+		name   string
+		status int
+		body   string
+	}{
+		{"an answer", 200, good("Hello.")}, {"a stream", 200, event(good("Hello."))}, {"a page", 200, "<html>"}, {"metadata", 200, `{"name":"models/m"}`},
+		{"a redirect", 302, ""}, {"an error", 404, failure(404, "no")},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			s := &closing{canned: canned{tt.status, tt.body}}
+			c := newClient(t, model.Config{APIKey: apiKey, BaseURL: "http://gemini.test", Transport: s})
+			for _, onText := range []func(string, string) error{nil, dropText, left} {
+				if _, _ = c.Generate(t.Context(), question(), onText); s.open != 0 {
+					t.Errorf("%d bodies are open", s.open)
+				}
+			}
+			if _ = c.Probe(t.Context(), first); s.open != 0 {
+				t.Errorf("%d bodies are open after the metadata", s.open)
+			}
 		})
 	}
 }
@@ -243,20 +297,25 @@ func TestAnswersWithoutEndAreCutOff(t *testing.T) {
 		name   string
 		status int
 		stream bool
+		length string // that is announced
 		begin  string
 		again  string
 		kind   model.Kind
 	}{
-		{"a body", 200, false, `{"candidates":[{"content":{"parts":[{"text":"`, block, model.Failed},
-		{"a chunk", 200, true, `data: {"candidates":[{"content":{"parts":[{"text":"`, block, model.Failed},
-		{"chunks", 200, true, "", event(strings.Repeat(" ", 1<<20) + piece("xxxxxxxxxx")), model.Failed},
-		{"an error's body", 400, false, `{"error":{"message":"`, block, model.Failed},
+		{"a body", 200, false, "", `{"candidates":[{"content":{"parts":[{"text":"`, block, model.Failed},
+		{"a body that is announced", 200, false, "9000000000000000000", `{"candidates":[{"content":{"parts":[{"text":"`, block, model.Failed},
+		{"a chunk", 200, true, "", `data: {"candidates":[{"content":{"parts":[{"text":"`, block, model.Failed},
+		{"chunks", 200, true, "", "", event(strings.Repeat(" ", 1<<20) + piece("xxxxxxxxxx")), model.Failed},
+		{"an error's body", 400, false, "", `{"error":{"message":"`, block, model.Failed},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			var sent atomic.Int64
 			url := serve(t, func(w http.ResponseWriter, r *http.Request) {
+				if tt.length != "" {
+					w.Header().Set("Content-Length", tt.length)
+				}
 				w.WriteHeader(tt.status)
 				_, _ = io.WriteString(w, tt.begin)
 				for sent.Load() < 64<<20 {
@@ -267,7 +326,7 @@ func TestAnswersWithoutEndAreCutOff(t *testing.T) {
 					sent.Add(int64(n))
 				}
 			})
-			a, err := generate(t.Context(), client(t, url, false), tt.stream)
+			a, err := ask(t, client(t, url, false), tt.stream)
 			checkFailure(t, err, tt.kind, "xxxxxxxxxx")
 			if a.Attempts != 1 {
 				t.Errorf("%d attempts, want 1", a.Attempts)
@@ -468,6 +527,23 @@ func TestOneClientServesManyAtOnce(t *testing.T) {
 	group.Wait()
 }
 
+// Without a key nothing is asked, until there is another.
+func TestAKeyThatIsWithdrawn(t *testing.T) {
+	t.Parallel()
+	ours := &listening{canned: canned{200, good("Hello.")}}
+	c := newClient(t, model.Config{APIKey: apiKey, BaseURL: "http://gemini.test", Transport: ours})
+	for _, key := range []string{"", "another"} {
+		if err := c.SetKey(t.Context(), key); err != nil {
+			t.Fatal(err)
+		}
+		r := question()
+		_, err := c.Generate(t.Context(), r, nil)
+		if withdrawn := key == ""; errors.Is(err, model.ErrNoKey) != withdrawn || errors.Is(c.Askable(&r), model.ErrNoKey) != withdrawn || len(ours.heads) > 0 == withdrawn {
+			t.Errorf("with the key %q: %d requests, %v", key, len(ours.heads), err)
+		}
+	}
+}
+
 func TestNewsErrorsNeverHoldTheKey(t *testing.T) {
 	t.Parallel()
 	tests := map[string]model.Config{
@@ -494,15 +570,17 @@ func TestProbe(t *testing.T) {
 		name   string
 		status int
 		body   string
-		ok     bool
+		want   string // in the error; "": none
 	}{
-		{"a model that is there", 200, `{"name":"models/gemini-2.5-flash","displayName":"Gemini"}`, true},
-		{"no such model", 404, failure(404, "models/x is not found"), false},
-		{"a gateway without metadata", 404, `{"detail":"Not Found"}`, true},
-		{"a gateway's page", 404, "<html>" + said, true},
-		{"no capacity", 503, failure(503, "busy"), false},
-		{"not JSON", 200, "<html>" + said, false},
-		{"refused", 403, failure(403, "no"), false},
+		{"a model that is there", 200, `{"name":"models/gemini-2.5-flash","displayName":"Gemini"}`, ""},
+		{"no such model", 404, failure(404, "models/x is not found"), "404"},
+		{"a gateway without metadata", 404, `{"detail":"Not Found"}`, ""},
+		{"a gateway's page", 404, "<html>" + said, ""},
+		{"no capacity", 503, failure(503, "busy"), "503"},
+		{"no capacity in a 200", 200, failure(503, "busy"), "503"},
+		{"not JSON", 200, "<html>" + said, "not JSON"},
+		{"nothing", 200, "", "ended early"},
+		{"refused", 403, failure(403, "no"), "403"},
 	}
 	for _, tt := range tests {
 		for _, backend := range backends {
@@ -515,11 +593,13 @@ func TestProbe(t *testing.T) {
 					s.ServeHTTP(w, r)
 				})
 				err := client(t, url, backend.vertex).Probe(t.Context(), "gemini-2.5-flash")
-				if tt.ok != (err == nil) {
+				if (tt.want == "") != (err == nil) {
 					t.Errorf("error %v", err)
 				}
 				if err != nil {
-					checkText(t, err, said)
+					if checkText(t, err, said); !strings.Contains(err.Error(), tt.want) {
+						t.Errorf("error %v, want %s", err, tt.want)
+					}
 				}
 				if p := fmt.Sprint(path.Load()); !strings.HasPrefix(p, "GET ") || !strings.HasSuffix(p, "models/gemini-2.5-flash") {
 					t.Errorf("asked %s", p)
@@ -530,6 +610,13 @@ func TestProbe(t *testing.T) {
 			})
 		}
 	}
+	t.Run("a connection that breaks", func(t *testing.T) {
+		t.Parallel()
+		url := serve(t, broken(200, `{"name":"models/gemini-2.5-flash"`))
+		if err := client(t, url, false).Probe(t.Context(), "gemini-2.5-flash"); err == nil || !strings.Contains(err.Error(), "the connection to the model broke") {
+			t.Errorf("error %v", err)
+		}
+	})
 	t.Run("a server that hangs", func(t *testing.T) {
 		t.Parallel()
 		url := serve(t, func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() })

@@ -320,6 +320,42 @@ func TestACheckWhoseCallerLeaves(t *testing.T) {
 	})
 }
 
+// What a call has found need not be asked for, unless it was of one model alone.
+func TestACallTellsWhetherThereAreModels(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name    string
+		alone   bool
+		called  http.HandlerFunc
+		missing bool
+		asked   int // for metadata
+	}{
+		{"an answer", false, answer(200, good("Hello.")), false, 0},
+		{"no such model", false, answer(404, failure(404, "not found")), true, 0},
+		{"no such model, asked alone", true, answer(404, failure(404, "not found")), false, 1},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			asked := 0
+			guarded(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				if r.Method == http.MethodPost {
+					tt.called(w, r)
+					return
+				}
+				asked++
+				_ = json.NewEncoder(w).Encode(map[string]string{"name": "models/" + first})
+			}), func(t *testing.T, c *model.Client) {
+				r := question()
+				r.Alone = tt.alone
+				_, _ = c.Generate(t.Context(), r, nil)
+				if missing := c.Missing(t.Context()) != nil; missing != tt.missing || asked != tt.asked {
+					t.Errorf("missing %v, asked %d times; want %v, %d", missing, asked, tt.missing, tt.asked)
+				}
+			})
+		})
+	}
+}
+
 func TestAModelThatComesBack(t *testing.T) {
 	t.Parallel()
 	there, asked := false, 0

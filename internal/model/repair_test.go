@@ -59,13 +59,17 @@ func TestNoHistoryIsRefusedForEver(t *testing.T) {
 			"a nameless call", asked + `,{"role":"model","parts":[{"functionCall":{"args":{}}}]},{"role":"user","parts":[{"functionResponse":{"response":{}}}]},` + said,
 			func(body string) bool { return strings.Count(body, `"name":"unnamed"`) != 2 }, 2, nil,
 		},
+		{
+			"a nameless call, and no call at all", asked + `,{"role":"model","parts":[{"functionCall":{"args":{}}}]},{"role":"user","parts":[{"functionResponse":{"response":{}}}]},` + said,
+			holds(`"functionCall"`, `"functionResponse"`), 4, []string{`[called unnamed with {}]`, `[unnamed gave {}]`},
+		},
 		{"a file", `{"role":"user","parts":[{"text":"See."},{"inlineData":{"mimeType":"image/tiff","data":"AAAA"}}]},` + said, holds("inlineData"), 4, []string{`[a file of the type image/tiff]`}},
 		{"code that ran", asked + `,{"role":"model","parts":[{"executableCode":{"language":"PYTHON","code":"1+1"}},{"codeExecutionResult":{"outcome":"OUTCOME_OK","output":"2"}},{"text":"2"}]}`, holds("executableCode"), 4, []string{`[ran 1+1]`, `[which gave 2]`}},
 		{"a thought", asked + `,{"role":"model","parts":[{"text":"hm","thought":true},{"text":"Grey."}]}`, holds(`"thought"`), 4, []string{`"text":"Grey."`}},
 		{"a text alone, which has no other form", asked + "," + said, holds("weather"), 1, nil},
 	}
 	for _, tt := range tests {
-		for _, form := range forms {
+		for i, form := range forms {
 			t.Run(tt.name+"/"+form.name, func(t *testing.T) {
 				t.Parallel()
 				requests, last := 0, ""
@@ -73,7 +77,7 @@ func TestNoHistoryIsRefusedForEver(t *testing.T) {
 					body, _ := io.ReadAll(r.Body)
 					requests, last = requests+1, string(body)
 					if tt.refused(last) {
-						answer(400, failure(400, "Request contains an invalid argument."))(w, r)
+						answer(400, failure(400, "Request contains an invalid argument.", `{"@type":"type.googleapis.com/google.rpc.ErrorInfo","reason":"INVALID"}`))(w, r)
 						return
 					}
 					both("Fine.")(w, r)
@@ -86,6 +90,7 @@ func TestNoHistoryIsRefusedForEver(t *testing.T) {
 				defer client.Close()
 				r := question()
 				r.History = []json.RawMessage{json.RawMessage("[" + tt.history + "]")}
+				r.Exact = i == 1 // which holds only until it is refused
 				a, err := form.ask(t.Context(), client, r)
 				if requests != tt.asked {
 					t.Errorf("asked %d times, want %d; last: %s", requests, tt.asked, last)
@@ -133,6 +138,8 @@ func TestArgumentsKeepTheirDigits(t *testing.T) {
 		{"a stream that ends without a line's end", event(text) + "data: " + call(two), true, []string{two}},
 		{"two calls of one name", strings.Replace(call(one), `]},"finish`, `,{"functionCall":{"name":"pay","args":`+two+`}}]},"finish`, 1), false, []string{one, two}},
 		{"numbers that nothing holds", call(`{"amount":1e400,"list":[-1e999,1e-400,123456789012345678901234567890]}`), false, []string{`{"amount":"1e400","list":["-1e999",1e-400,123456789012345678901234567890]}`}},
+		{"arguments that look like a call", call(`{"functionCall":{"args":{"n":1}}}`), false, []string{`{"functionCall":{"args":{"n":1}}}`}},
+		{"arguments by a name in another case", strings.Replace(call(`{"city":"Oslo"}`), `"args"`, `"Args"`, 1), false, []string{`{"city":"Oslo"}`}},
 		{"no arguments", strings.Replace(call("{}"), `,"args":{}`, "", 1), false, []string{"null"}},
 	}
 	for _, tt := range tests {

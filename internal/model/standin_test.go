@@ -164,14 +164,18 @@ func TestASilentModelLeavesTimeForTheOthers(t *testing.T) {
 	for _, form := range forms {
 		t.Run(form.name, func(t *testing.T) {
 			t.Parallel()
-			m := &modelHandlers{handlers: map[string]http.HandlerFunc{first: silent, second: silent, third: both("Hello.")}}
+			last := func(w http.ResponseWriter, r *http.Request) {
+				time.Sleep(2500 * time.Millisecond) // of 3 s, which are all its own
+				both("Hello.")(w, r)
+			}
+			m := &modelHandlers{handlers: map[string]http.HandlerFunc{first: silent, second: silent, third: last}}
 			guarded(t, m, func(t *testing.T, c *model.Client) {
 				ctx, cancel := context.WithTimeout(t.Context(), 27*time.Second)
 				defer cancel()
 				begin := time.Now()
 				a, err := generate(ctx, c, form.stream)
 				// Two thirds of 27 s are 18, two thirds of the 9 left are 6.
-				if took := time.Since(begin); err != nil || a.Model != third || took < 24*time.Second || took > 25*time.Second {
+				if took := time.Since(begin); err != nil || a.Model != third || took < 26*time.Second || took > 27*time.Second {
 					t.Errorf("by %s after %v: %v", a.Model, took, err)
 				}
 			}, first, second, third)
@@ -456,7 +460,11 @@ func TestOnTextsErrorAsksNobodyElse(t *testing.T) {
 		if _, err := c.Generate(t.Context(), question(), func(string, string) error { return errGone }); !errors.Is(err, errGone) || len(m.asked) != 1 {
 			t.Errorf("asked %q, %v", m.asked, err)
 		}
-	}, first, second)
+		m.asked, m.handlers[first] = nil, answer(404, "")
+		if _, err := c.Generate(t.Context(), question(), func(string, string) error { return errGone }); !errors.Is(err, errGone) || len(m.asked) != 2 {
+			t.Errorf("where the first is gone: asked %q, %v", m.asked, err)
+		}
+	}, first, second, third)
 }
 
 // The tokens of every model's attempts are told, not only of the last one's.
