@@ -73,7 +73,8 @@ func TestTheBudgetHoldsForCallsAtOnce(t *testing.T) {
 		})
 	}
 	group.Wait()
-	if n, most := retries.Load(), int64(maxRetries+calls/fifthsOfRetry); n > most || n < most-1 {
+	// The first call of each goroutine pays into a budget that may be full: 8 fifths at most.
+	if n, most := retries.Load(), int64(maxRetries+calls/fifthsOfRetry); n > most || n < most-2 {
 		t.Errorf("%d retries for %d calls, want %d", n, calls, most)
 	}
 }
