@@ -105,9 +105,7 @@ func (s *Service) begin(ctx context.Context, req Request) (_ *session.Run, repla
 	if req.Options.Sessionless && req.Options.Key != "" {
 		return s.beginKeyed(ctx, owner, req)
 	}
-	begin := s.Now()
 	opened, err := s.load(ctx, owner, &req)
-	s.addStoreTime(ctx, begin)
 	if held, ok := errors.AsType[*session.InProgressError](err); ok && held.Run != "" {
 		stored, err := s.Store.LoadRun(ctx, held.Key, held.Run)
 		if err != nil {
