@@ -36,6 +36,26 @@ func TestTheLongestReasonOfADoor(t *testing.T) {
 	}
 }
 
+// A run in the background whose webhook cannot be called, or whose files are kept nowhere, is
+// refused before anything is stored.
+func TestWhatADoorDoesNotHaveTheQueueDo(t *testing.T) {
+	t.Parallel()
+	s := asked(t, newMemory(), geminitest.Start(t), agent.Agent{}, withFiles(t, nil, false), func(c *invoke.Config) { c.Queue, c.MaxBackground = &tasks{}, 10 })
+	withFile := invoke.Request{Query: "What is this?"}
+	if err := s.Attach(&withFile, "files", invoke.File{Type: "image/png", Data: picture(t, 30)}); err != nil {
+		t.Fatal(err)
+	}
+	for field, req := range map[string]invoke.Request{"files": withFile, "webhook": {Query: "hello", Webhook: "https://hooks.example.com"}} {
+		_, err := s.Begin(ofCaller(t, "caller"), req)
+		if failed, _ := errors.AsType[*api.Error](err); failed == nil || failed.Code != api.ValidationFailed || failed.Details[0].Field != field {
+			t.Errorf("%s: %v", field, err)
+		}
+	}
+	if runs, _, err := s.Runs(ofCaller(t, "caller"), session.RunFilter{}, 10, ""); err != nil || len(runs) != 0 {
+		t.Errorf("%+v, %v", runs, err)
+	}
+}
+
 // A door that has found no answer in what was sent must not go on with the run.
 func TestApprovalWithoutAnAnswer(t *testing.T) {
 	t.Parallel()

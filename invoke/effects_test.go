@@ -352,6 +352,23 @@ func TestTheEndOfAnEffect(t *testing.T) {
 	}
 }
 
+// A run that keeps no effects asks how one has ended, too, as long as it goes on.
+func TestTheEndOfAnEffectWithoutASession(t *testing.T) {
+	t.Parallel()
+	b, gemini := &bank{}, geminitest.Start(t)
+	b.pay = func(ctx context.Context, id string) error {
+		b.credit(id, 5)
+		<-ctx.Done()
+		return ctx.Err()
+	}
+	s := asked(t, newMemory(), gemini, b.agent(tool.Effect(b.reconcile), tool.Timeout(100*time.Millisecond)))
+	gemini.Enqueue(pays(5), geminitest.Text("Paid."))
+	response, err := s.Ask(ofCaller(t, "caller"), completion("", "pay"), nil)
+	if err != nil || response.Response != "Paid." || len(response.Warnings) != 0 || !strings.Contains(output(t, gemini), `{"paid":5}`) {
+		t.Errorf("%+v, %v", response, err)
+	}
+}
+
 // A turn that is over before its effect asks how that has ended: what is known is in the turn.
 func TestATurnThatEndsDuringAnEffect(t *testing.T) {
 	t.Parallel()
@@ -373,6 +390,16 @@ func TestATurnThatEndsDuringAnEffect(t *testing.T) {
 				return nil, true, nil
 			}
 		}, true, "not known whether"},
+		{"the tool takes a moment to answer", 5, func(b *bank) reconcile {
+			return func(ctx context.Context, in payment) (map[string]int, bool, error) {
+				select {
+				case <-ctx.Done():
+					return nil, false, ctx.Err()
+				case <-time.After(100 * time.Millisecond):
+					return b.reconcile(ctx, in)
+				}
+			}
+		}, false, `{"paid":5}`},
 		{"nobody can be asked", 5, func(*bank) reconcile { return nil }, true, "not known whether"},
 	}
 	for _, tt := range tests {

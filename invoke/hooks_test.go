@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"math"
 	"net/http"
 	"regexp"
@@ -20,6 +21,7 @@ import (
 	"example.com/gatehouse/internal/limit"
 	"example.com/gatehouse/internal/telemetry"
 	"example.com/gatehouse/invoke"
+	"example.com/gatehouse/session"
 	"example.com/gatehouse/tool"
 )
 
@@ -97,9 +99,10 @@ func TestHooks(t *testing.T) {
 		told    string // to the model, in some request
 	}{
 		{"Question changes what was asked", agent.Hooks{Question: func(ctx context.Context, q *agent.Question) error {
-			q.Text = replace.Replace(q.Text) + " " + tool.From(ctx).Caller.Subject
+			in := tool.From(ctx)
+			q.Text = fmt.Sprintf("%s %s %d", replace.Replace(q.Text), in.Caller.Subject, in.Turn)
 			return nil
-		}}, []geminitest.Reply{geminitest.Text("Done.")}, "Done.", `my [card] anonymous`},
+		}}, []geminitest.Reply{geminitest.Text("Done.")}, "Done.", `my [card] anonymous 1"`},
 		{"Answer changes each step's text", agent.Hooks{Answer: func(_ context.Context, a *agent.Answer) error {
 			a.Text = replace.Replace(a.Text)
 			return nil
@@ -411,19 +414,20 @@ func TestAQuestionsFilesPassTheHook(t *testing.T) {
 		name   string
 		hook   func(q *agent.Question)
 		status int
+		logged string // of a 500
 	}{
-		{"another name", func(q *agent.Question) { q.Files[0].Name = "square.png" }, 200},
-		{"a name that is no file's", func(q *agent.Question) { q.Files[0].Name = "a\x00.png" }, 500},
-		{"no file", func(q *agent.Question) { q.Files = nil }, 500},
-		{"one more", func(q *agent.Question) { q.Files = append(q.Files, q.Files[0]) }, 500},
-		{"no text", func(q *agent.Question) { q.Text = " " }, 500},
-		{"the longest text", func(q *agent.Question) { q.Text, q.Files[0].Name = strings.Repeat("x", 64<<10), "square.png" }, 200},
-		{"a text that is too long", func(q *agent.Question) { q.Text = strings.Repeat("x", 64<<10+1) }, 500},
+		{"another name", func(q *agent.Question) { q.Files[0].Name = "square.png" }, 200, ""},
+		{"a name that is no file's", func(q *agent.Question) { q.Files[0].Name = "a\x00.png" }, 500, "left a name of 6 bytes"},
+		{"no file", func(q *agent.Question) { q.Files = nil }, 500, "changed the number of files"},
+		{"one more", func(q *agent.Question) { q.Files = append(q.Files, q.Files[0]) }, 500, "changed the number of files"},
+		{"no text", func(q *agent.Question) { q.Text = " " }, 500, "left 0 bytes"},
+		{"the longest text", func(q *agent.Question) { q.Text, q.Files[0].Name = strings.Repeat("x", 64<<10), "square.png" }, 200, ""},
+		{"a text that is too long", func(q *agent.Question) { q.Text = strings.Repeat("x", 64<<10+1) }, 500, "left 65537 bytes"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			gemini := geminitest.Start(t)
-			server, _ := serveAgent(t, newMemory(), gemini, hooked(agent.Hooks{Question: func(_ context.Context, q *agent.Question) error {
+			server, written := serveAgent(t, newMemory(), gemini, hooked(agent.Hooks{Question: func(_ context.Context, q *agent.Question) error {
 				if len(q.Files) != 1 || q.Files[0].Type != "image/png" {
 					t.Errorf("the hook sees %+v", q.Files)
 				}
@@ -437,6 +441,10 @@ func TestAQuestionsFilesPassTheHook(t *testing.T) {
 				t.Fatalf("%d %s", status, text)
 			}
 			if status != 200 {
+				server.Close() // the log is written after the answer
+				if !strings.Contains(written.String(), tt.logged) {
+					t.Errorf("the log: %s", written)
+				}
 				return
 			}
 			if stored := get(t, server, "/sessions/"+answer.Data.SessionID); !strings.Contains(stored, `"files":[{"name":"square.png","type":"image/png"}]`) {
@@ -444,6 +452,44 @@ func TestAQuestionsFilesPassTheHook(t *testing.T) {
 			}
 		})
 	}
+}
+
+// What a hook Model answers without a model call has nothing of the call before it: the size
+// that the turn keeps is that of the prompt which the model has counted.
+func TestAHookThatGivesAnAnswerItsForm(t *testing.T) {
+	t.Parallel()
+	prompt := func(output *agent.Output) session.Prompt {
+		t.Helper()
+		gemini, store, calls := geminitest.Start(t), newMemory(), 0
+		a := hooked(agent.Hooks{Model: func(_ context.Context, c *agent.ModelCall, next func() error) error {
+			if calls++; calls == 1 {
+				return next()
+			}
+			c.Answer = genai.NewContentFromText(`{"amount": 5}`, genai.RoleModel)
+			return nil
+		}})
+		a.Output = output
+		gemini.Enqueue(geminitest.Text("Five."))
+		return promptOf(t, asked(t, store, gemini, a), store)
+	}
+	if text, typed := prompt(nil), prompt(agent.OutputOf[price]()); text != typed || text.Tokens == 0 {
+		t.Errorf("of a text %+v, and with a form from the hook %+v", text, typed)
+	}
+}
+
+// promptOf asks s a question and returns what its turn keeps of the prompt.
+func promptOf(t *testing.T, s *invoke.Service, store session.Store) session.Prompt {
+	t.Helper()
+	response, err := s.Ask(ofCaller(t, "caller"), invoke.Request{Query: "hello"}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, records, err := store.Turns(t.Context(), session.Key{Owner: session.OwnerOf("caller", ""), ID: response.SessionID}, 0, 1)
+	if err != nil || len(records) != 1 {
+		t.Fatalf("%d turns, %v", len(records), err)
+	}
+	prompt, _ := records[0].Prompt()
+	return prompt
 }
 
 // A hook Tool that changes arguments in place changes what the tool gets, and not the model's

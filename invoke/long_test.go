@@ -16,10 +16,14 @@ import (
 // asked next.
 func TestAnAnswerThatIsLongerThanATurn(t *testing.T) {
 	t.Parallel()
-	for _, tt := range []struct{ name, unit string }{
-		{"plain text", "word "},
-		{"text that JSON escapes", "<\n\"\u2028"},
-		{"text of several bytes a character", "🦀é"},
+	for _, tt := range []struct {
+		name, unit string
+		pieces     int // of 15 KiB
+	}{
+		{"plain text", "word ", 40},
+		{"plain text that would fit without what is spared", "word ", 29},
+		{"text that JSON escapes", "<\n\"\u2028", 40},
+		{"text of several bytes a character", "🦀é", 40},
 	} {
 		for _, calls := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%s, after a call: %t", tt.name, calls), func(t *testing.T) {
@@ -27,7 +31,7 @@ func TestAnAnswerThatIsLongerThanATurn(t *testing.T) {
 				gemini := geminitest.Start(t)
 				a, b, _ := instances(t, gemini)
 				var pieces []string
-				for range 40 {
+				for range tt.pieces {
 					pieces = append(pieces, strings.Repeat(tt.unit, (15<<10)/len(tt.unit)))
 				}
 				whole := strings.Join(pieces, "")

@@ -98,6 +98,25 @@ func TestTheSourcesOfALoop(t *testing.T) {
 	}
 }
 
+// A Loop's model call is measured like any: the next turn's history is cut by its count.
+func TestTheSizeOfALoopsPrompt(t *testing.T) {
+	t.Parallel()
+	store, gemini := newMemory(), geminitest.Start(t)
+	s := asked(t, store, gemini, agent.Agent{Loop: &loop.Loop{Form: "a test", Answer: func(ctx context.Context, turn loop.Turn) error {
+		config := &genai.GenerateContentConfig{SystemInstruction: genai.NewContentFromText("Be brief.", genai.RoleUser)}
+		got, err := turn.Generate(ctx, []*genai.Content{turn.Question()}, config, nil)
+		if err != nil {
+			return err
+		}
+		return turn.Add(got.Candidates[0].Content, false)
+	}}})
+	gemini.Enqueue(geminitest.Text("One.").WithUsage(geminitest.Usage{Prompt: 7, Output: 1}))
+	got := promptOf(t, s, store)
+	if least := int64(len("Be brief.") + len("hello")); got.Tokens != 7 || got.Bytes < least || got.Bytes > least+16 {
+		t.Errorf("%+v", got)
+	}
+}
+
 // A Loop can ask a person where an answer can come.
 func TestWhenALoopCanAsk(t *testing.T) {
 	t.Parallel()

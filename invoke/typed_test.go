@@ -42,6 +42,7 @@ func TestTypedAnswers(t *testing.T) {
 	t.Parallel()
 	call := geminitest.Calls(geminitest.FunctionCall{Name: "own"})
 	const good, wrong, value = `{"amount": 5, "unit": "EUR"}`, `{"amount": "five"}`, `{"amount":5,"unit":"EUR"}`
+	long := `{"amount":5,"unit":"` + strings.Repeat("E", 300<<10) + `"}`
 	for _, tt := range []struct {
 		name    string
 		model   string
@@ -52,6 +53,7 @@ func TestTypedAnswers(t *testing.T) {
 		code    string
 	}{
 		{"at once", "gemini-2.5-flash", false, []geminitest.Reply{geminitest.Text(good[:9], good[9:])}, []bool{true}, value, ""},
+		{"that takes most of the turn", "gemini-3.8-flash", false, []geminitest.Reply{geminitest.Text(long)}, []bool{true}, long, ""},
 		{"beside tools", "gemini-3.8-flash", true, []geminitest.Reply{call, geminitest.Text(good)}, []bool{true, true}, value, ""},
 		{"with text before a tool", "gemini-3.8-flash", true, []geminitest.Reply{geminitest.Parts(members{"text": "Let me look."}, members{"functionCall": members{"name": "own", "args": members{}}}), geminitest.Text(good)}, []bool{true, true}, value, ""},
 		{"of a model that refuses both", "gemini-2.5-flash", true, []geminitest.Reply{call, geminitest.Text("It costs five euros."), geminitest.Text(good)}, []bool{false, false, true}, value, ""},
