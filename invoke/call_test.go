@@ -12,6 +12,7 @@ import (
 
 	"example.com/gatehouse/agent"
 	"example.com/gatehouse/internal/api"
+	"example.com/gatehouse/internal/caller"
 	"example.com/gatehouse/internal/gcp/emulator"
 	"example.com/gatehouse/internal/gcp/firestore"
 	"example.com/gatehouse/internal/geminitest"
@@ -102,6 +103,25 @@ func TestACallWithAKey(t *testing.T) {
 				t.Error("the model was asked")
 			}
 		})
+	}
+}
+
+// A tool that is called without the model learns for whom, in a call that leaves nothing as in
+// one that has a key.
+func TestACallKnowsForWhom(t *testing.T) {
+	t.Parallel()
+	s := asked(t, newMemory(), geminitest.Start(t), agent.Agent{Tools: []tool.Tool{
+		tool.New("tell", "Tells for whom it is called.", func(ctx context.Context, _ struct{}) (string, error) {
+			in := tool.From(ctx)
+			return in.EndUser + " " + in.Locale, nil
+		}),
+	}})
+	ctx := caller.NewContext(t.Context(), caller.Caller{Owner: session.OwnerOf("app", "ada"), EndUser: "ada"})
+	for _, key := range []string{"", "key"} {
+		response, err := s.CallTool(ctx, callOf(t, "tell", "{}"), invoke.Options{Key: key, Locale: "de-CH"})
+		if err != nil || !strings.Contains(string(response.Output), "ada de-CH") {
+			t.Errorf("with the key %q: %+v, %v", key, response, err)
+		}
 	}
 }
 

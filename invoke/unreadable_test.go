@@ -46,6 +46,7 @@ func checkpointThatCannotBeRead(t *testing.T, open func(*testing.T) session.Stor
 		"a text for a number":    `{"contents":[{"role":"user","parts":[{"text":"pay"}]}],"step":"one"}`,
 		"a place below zero":     `{"contents":[{"role":"user","parts":[{"text":"pay"}]}],"step":-1}`,
 		"contents of no form":    `{"contents":7}`,
+		"a content of no form":   `{"contents":[{"role":"user","parts":[{"text":7}]}],"step":1}`,
 		"no contents":            `{"contents":[]}`,
 		"contents that are null": `{"contents":[null]}`,
 		"parts that are null":    `{"contents":[{"role":"model","parts":[null]}],"step":1}`,
