@@ -215,6 +215,19 @@ func TestTheStateOfAStoredKey(t *testing.T) {
 	}
 }
 
+// withStandIn adds a model that stands in for the usual one.
+func withStandIn(t *testing.T, gemini *geminitest.Server) func(*invoke.Config) {
+	t.Helper()
+	return func(c *invoke.Config) {
+		client, err := model.New(t.Context(), model.Config{APIKey: "key", BaseURL: gemini.URL, Loopback: true, Models: []string{"model", "second"}, BreakerFailures: 5, BreakerCooldown: time.Minute})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(client.Close)
+		c.Model = client
+	}
+}
+
 // A hook that calls the model again asks the one that has answered.
 func TestAHookAsksAStandInAgain(t *testing.T) {
 	t.Parallel()
@@ -232,14 +245,7 @@ func TestAHookAsksAStandInAgain(t *testing.T) {
 		c.Contents = append(c.Contents, c.Answer, genai.NewContentFromText("Again.", genai.RoleUser))
 		return next()
 	}})
-	server, _ := serveAgent(t, newMemory(), gemini, a, func(c *invoke.Config) {
-		client, err := model.New(t.Context(), model.Config{APIKey: "key", BaseURL: gemini.URL, Loopback: true, Models: []string{"model", "second"}, BreakerFailures: 5, BreakerCooldown: time.Minute})
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(client.Close)
-		c.Model = client
-	})
+	server, _ := serveAgent(t, newMemory(), gemini, a, withStandIn(t, gemini))
 	status, answer := ask(t, server, "/invoke", `{"query": "hello"}`)
 	requests := gemini.Requests()
 	last := requests[len(requests)-1]

@@ -369,6 +369,49 @@ func TestTheEndOfAnEffectWithoutASession(t *testing.T) {
 	}
 }
 
+// A run that keeps no effects and is over asks no more: what it reads goes nowhere.
+func TestAnEffectOfARunWithoutASessionThatIsOver(t *testing.T) {
+	t.Parallel()
+	for name, during := range map[string]bool{"during the effect": false, "during the question how it ended": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			ctx, leave := context.WithCancel(ofCaller(t, "caller"))
+			defer leave()
+			b, gemini := &bank{}, geminitest.Start(t)
+			b.pay = func(ctx context.Context, _ string) error {
+				if during {
+					return tool.ErrUnknown
+				}
+				leave()
+				<-ctx.Done()
+				return ctx.Err()
+			}
+			var reconciled atomic.Bool
+			over := make(chan time.Duration, 1)
+			s := asked(t, newMemory(), gemini, b.agent(tool.Effect(func(ctx context.Context, _ payment) (map[string]int, bool, error) {
+				reconciled.Store(true)
+				begin := time.Now()
+				leave()
+				<-ctx.Done()
+				over <- time.Since(begin)
+				return nil, false, ctx.Err()
+			})))
+			gemini.Enqueue(pays(5))
+			if _, err := s.Ask(ctx, completion("", "pay"), nil); err == nil {
+				t.Error("it has an answer")
+			}
+			if reconciled.Load() != during {
+				t.Errorf("the tool is asked: %t", !during)
+			}
+			if during {
+				if took := <-over; took > time.Second {
+					t.Errorf("it may answer for %v", took)
+				}
+			}
+		})
+	}
+}
+
 // A turn that is over before its effect asks how that has ended: what is known is in the turn.
 func TestATurnThatEndsDuringAnEffect(t *testing.T) {
 	t.Parallel()

@@ -205,6 +205,10 @@ func TestATitlePassesTheHook(t *testing.T) {
 	}{
 		{"no hook", agent.Hooks{}, 204, `"title":"my 4111"`},
 		{"redaction", agent.Redaction(func(text string) string { return strings.ReplaceAll(text, "4111", "[card]") }), 204, `"title":"my [card]"`},
+		{"who has written it", agent.Hooks{Question: func(ctx context.Context, q *agent.Question) error {
+			q.Text = tool.From(ctx).Caller.Subject
+			return nil
+		}}, 204, `"title":"anonymous"`},
 		{"a title of several lines", leaves("a\nb"), 204, `"title":"a b"`},
 		{"a title that is too long", leaves(strings.Repeat("ü", 81)), 204, `"title":"` + strings.Repeat("ü", 80) + `"`},
 		{"no title", leaves(""), 500, `"title":"hello"`},

@@ -7,7 +7,9 @@ import (
 	"strings"
 	"testing"
 
+	"example.com/gatehouse/agent"
 	"example.com/gatehouse/internal/geminitest"
+	"example.com/gatehouse/invoke"
 	"example.com/gatehouse/session"
 )
 
@@ -97,5 +99,21 @@ func TestAnAnswerThatIsLongerThanATurn(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// Of an answer that a turn cannot hold for what it has beside its text, the text is kept.
+func TestAnAnswerWithALargeSignature(t *testing.T) {
+	t.Parallel()
+	gemini, store := geminitest.Start(t), newMemory()
+	s := asked(t, store, gemini, agent.Agent{})
+	gemini.Enqueue(geminitest.Parts(members{"text": "Well.", "thoughtSignature": strings.Repeat("QUJD", session.MaxTurnBytes/4)}))
+	response, err := s.Ask(ofCaller(t, "caller"), invoke.Request{Query: "hello"}, nil)
+	if err != nil || response.Response != "Well." {
+		t.Fatalf("%.200v, %v", response, err)
+	}
+	_, records, err := store.Turns(t.Context(), session.Key{Owner: session.OwnerOf("caller", ""), ID: response.SessionID}, 0, 1)
+	if err != nil || len(records) != 1 || len(records[0].Data) > 4<<10 || !strings.Contains(string(records[0].Data), `"Well."`) {
+		t.Errorf("%.200v, %v", records, err)
 	}
 }

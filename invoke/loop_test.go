@@ -117,6 +117,29 @@ func TestTheSizeOfALoopsPrompt(t *testing.T) {
 	}
 }
 
+// An answer that another model has given in a Loop has its warning, too.
+func TestAStandInOfALoop(t *testing.T) {
+	t.Parallel()
+	gemini := geminitest.Start(t)
+	gemini.Handle(func(r geminitest.Request) geminitest.Reply {
+		if r.Model == "model" {
+			return geminitest.Error(404, "no such model")
+		}
+		return geminitest.Text("Done.")
+	})
+	s := asked(t, newMemory(), gemini, agent.Agent{Loop: &loop.Loop{Form: "a test", Answer: func(ctx context.Context, turn loop.Turn) error {
+		got, err := turn.Generate(ctx, []*genai.Content{turn.Question()}, nil, nil)
+		if err != nil {
+			return err
+		}
+		return turn.Add(got.Candidates[0].Content, false)
+	}}}, withStandIn(t, gemini))
+	response, err := s.Ask(ofCaller(t, "caller"), invoke.Request{Query: "hello"}, nil)
+	if err != nil || response.Response != "Done." || !slices.Contains(response.Warnings, "fallback_model") {
+		t.Errorf("%+v, %v", response, err)
+	}
+}
+
 // A Loop can ask a person where an answer can come.
 func TestWhenALoopCanAsk(t *testing.T) {
 	t.Parallel()

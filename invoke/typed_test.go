@@ -65,6 +65,7 @@ func TestTypedAnswers(t *testing.T) {
 		{"that never fits, of a model that refuses both", "gemini-2.5-flash", true, []geminitest.Reply{geminitest.Text("Five."), geminitest.Text(wrong), geminitest.Text("Five!")}, []bool{false, true, true}, "", "model_failed"},
 		{"that is held back", "gemini-3.8-flash", false, []geminitest.Reply{geminitest.Blocked("SAFETY")}, []bool{true}, "", "content_blocked"},
 		{"that is held back when asked again", "gemini-3.8-flash", false, []geminitest.Reply{geminitest.Text(wrong), geminitest.Finish("SAFETY", "")}, []bool{true, true}, "", "content_blocked"},
+		{"that leaves the turn too little", "gemini-3.8-flash", false, []geminitest.Reply{geminitest.Text(`{"amount":5,"unit":"` + strings.Repeat("E", 430<<10) + `"}`)}, []bool{true}, "", "model_failed"},
 		{"that does not fit in the turn", "gemini-3.8-flash", false, []geminitest.Reply{geminitest.Text(`{"amount": 5,` + strings.Repeat(" ", 450<<10) + `"unit": "EUR"}`)}, []bool{true}, "", "model_failed"},
 		{"of a model that is gone when asked for the form", "gemini-2.5-flash", true, []geminitest.Reply{geminitest.Text("Five."), geminitest.Error(404, "no such model")}, []bool{false, true}, "", "not_ready"},
 		{"of a model that is gone when asked again", "gemini-3.8-flash", false, []geminitest.Reply{geminitest.Text(wrong), geminitest.Error(404, "no such model")}, []bool{true, true}, "", "not_ready"},
