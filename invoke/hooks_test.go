@@ -481,6 +481,27 @@ func TestAHookThatGivesAnAnswerItsForm(t *testing.T) {
 	}
 }
 
+// What a hook Model puts in the place of a failure has none of the sources of an answer without
+// text.
+func TestAHookInThePlaceOfAnEmptyAnswer(t *testing.T) {
+	t.Parallel()
+	gemini, store := geminitest.Start(t), newMemory()
+	gemini.Handle(func(geminitest.Request) geminitest.Reply {
+		return geminitest.Finish("MAX_TOKENS", "").WithSearch([]string{"go speed"}, geminitest.Source{Title: "Go", URI: "https://go.dev/"})
+	})
+	s := asked(t, store, gemini, hooked(agent.Hooks{Model: func(_ context.Context, c *agent.ModelCall, next func() error) error {
+		if next() == nil {
+			t.Error("next returns no error")
+		}
+		c.Answer = genai.NewContentFromText("Come back later.", genai.RoleModel)
+		return nil
+	}}))
+	response, err := s.Ask(ofCaller(t, "caller"), invoke.Request{Query: "hello"}, nil)
+	if err != nil || response.Response != "Come back later." || len(response.Sources) != 0 {
+		t.Errorf("%+v, %v", response, err)
+	}
+}
+
 // promptOf asks s a question and returns what its turn keeps of the prompt.
 func promptOf(t *testing.T, s *invoke.Service, store session.Store) session.Prompt {
 	t.Helper()
