@@ -11,6 +11,7 @@ import (
 
 	"example.com/gatehouse/agent"
 	"example.com/gatehouse/internal/geminitest"
+	"example.com/gatehouse/internal/telemetry"
 	"example.com/gatehouse/invoke"
 	"example.com/gatehouse/session"
 	"example.com/gatehouse/tool"
@@ -32,6 +33,39 @@ func (s slowStore) Apply(ctx context.Context, loaded *session.Session, c session
 		s.spend(30)
 	}
 	return s.Store.Apply(ctx, loaded, c)
+}
+
+// A slowEnd takes time to store the end of a run.
+type slowEnd struct {
+	session.Store
+	spend func(ms int64)
+}
+
+func (s slowEnd) SaveRun(ctx context.Context, r *session.Run) (*session.Run, error) {
+	if r.State == session.Done {
+		s.spend(30)
+	}
+	return s.Store.SaveRun(ctx, r)
+}
+
+// The answer of a run without a session waits until its key has it, which counts as time in the
+// store.
+func TestTheStoreTimeOfARunWithoutASession(t *testing.T) {
+	t.Parallel()
+	var clock atomic.Int64 // milliseconds
+	begin := time.Now()
+	gemini := geminitest.Start(t)
+	gemini.Enqueue(geminitest.Text("Well."))
+	s := asked(t, slowEnd{newMemory(), func(ms int64) { clock.Add(ms) }}, gemini, agent.Agent{}, func(c *invoke.Config) {
+		c.Now = func() time.Time { return begin.Add(time.Duration(clock.Load()) * time.Millisecond) }
+	})
+	record := &telemetry.Record{}
+	if _, err := s.Ask(telemetry.WithRecord(ofCaller(t, "caller"), record), completion("key", "hello"), nil); err != nil {
+		t.Fatal(err)
+	}
+	if spent := record.Turn().StoreTime; spent != 30*time.Millisecond {
+		t.Errorf("%v in the store, want 30 ms", spent)
+	}
 }
 
 // Where the time of a turn went is in its answer, and but for its commit in the session and

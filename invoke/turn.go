@@ -292,7 +292,10 @@ func (s *Service) keepTurn(ctx context.Context, r *run, opened *session.Opened, 
 	if req.Options.Sessionless {
 		turn.Number = at.before.Turns + 1
 		response := newResponse(key.ID, &turn, g.text.String(), r.out.attached())
-		if err := s.endSessionless(ctx, r, end, response); err != nil {
+		begin := s.Now()
+		err = s.endSessionless(ctx, r, end, response)
+		s.addStoreTime(ctx, begin)
+		if err != nil {
 			return nil, s.abandon(ctx, r, err)
 		}
 		return response, nil
