@@ -71,6 +71,7 @@ func parse(args []string) (Options, error) {
 	short := flags.Bool("quick", false, "take seconds; the figures are rough")
 	configs := flags.String("configs", strings.Join(namesOf(others), "; "), "the configurations to compare with the limit, separated by semicolons")
 	rounds := flags.Int("rounds", 0, "how many rounds, 0 for the usual number")
+	length := flags.Duration("duration", 0, "how long a unary run takes, after a quarter that does not count, 0 for the usual time")
 	beside := flags.String("peers", strings.Join(namesOf(peers), "; "), "the peers to compare with this project and the limit, separated by semicolons")
 	flags.IntVar(&o.SessionTurns, "session", 0, "how many turns a unary client has in one session, 0 for a new session each turn")
 	flags.DurationVar(&o.Latency, "latency", 0, "how long the model takes for a whole answer")
@@ -92,6 +93,9 @@ func parse(args []string) (Options, error) {
 	}
 	if *rounds != 0 {
 		o.Rounds = *rounds
+	}
+	if *length != 0 {
+		o.Duration = *length
 	}
 	o.Configs, o.Peers = split(*configs), split(*beside)
 	return o, o.check()
@@ -132,6 +136,9 @@ func (o *Options) check() error {
 	}
 	if o.Rounds < 1 || o.Rounds > 100 {
 		return errors.New("-rounds is 1 to 100")
+	}
+	if o.Duration < 0 || o.Duration > time.Minute {
+		return errors.New("-duration is up to a minute")
 	}
 	if o.Latency < 0 || o.Latency > time.Minute || o.SessionTurns < 0 {
 		return errors.New("-latency is up to a minute, -session not below 0")
