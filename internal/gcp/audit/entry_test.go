@@ -49,10 +49,17 @@ func TestLinesAreJSON(t *testing.T) {
 				rt.Errorf("cost %s, want %v", raw, cost)
 			}
 		}
-		if raw, want := members["calls"], strings.ToValidUTF8(e.Calls, "\uFFFD"); 0 < len(want) && len(e.Calls) <= 512 {
+		for name, given := range map[string]string{
+			"action": e.Action, "agent_digest": e.Agent, "calls": e.Calls, "end_user": e.EndUser, "model": e.Model, "outcome": e.Outcome,
+			"principal": e.Principal, "request_id": e.RequestID, "session_id": e.Session,
+		} {
 			var got string
-			if err := json.Unmarshal(raw, &got); err != nil || got != want {
-				rt.Errorf("calls %s, want %q: %v", raw, want, err)
+			raw, written := members[name]
+			if written {
+				err = json.Unmarshal(raw, &got)
+			}
+			if want := strings.ToValidUTF8(given, "\uFFFD"); err != nil || written != (want != "") || len(given) <= 512 && got != want {
+				rt.Errorf("%s %s, want %q: %v", name, raw, want, err)
 			}
 		}
 		want, err := json.Marshal(members, json.Deterministic(true))
