@@ -411,6 +411,23 @@ func TestAnEffectOfARunWithoutASessionThatIsOver(t *testing.T) {
 	}
 }
 
+// An expiring context ends as at a deadline, once over is closed.
+type expiring struct {
+	context.Context
+	over <-chan struct{}
+}
+
+func (e expiring) Done() <-chan struct{} { return e.over }
+
+func (e expiring) Err() error {
+	select {
+	case <-e.over:
+		return context.DeadlineExceeded
+	default:
+		return nil
+	}
+}
+
 // A turn that is over before its effect asks how that has ended: what is known is in the turn.
 func TestATurnThatEndsDuringAnEffect(t *testing.T) {
 	t.Parallel()
@@ -452,9 +469,9 @@ func TestATurnThatEndsDuringAnEffect(t *testing.T) {
 				s := asked(t, store, gemini, b.agent(tool.Effect(tt.reconcile(b))))
 				asking, leave := context.WithCancel(ofCaller(t, "caller"))
 				defer leave()
+				over := make(chan struct{})
 				if end == expires {
-					asking, leave = context.WithTimeout(asking, 300*time.Millisecond)
-					defer leave()
+					asking = expiring{asking, over}
 				}
 				begun, started, run := make(chan struct{}), make(chan string, 1), ""
 				b.pay = func(ctx context.Context, id string) error {
@@ -471,6 +488,8 @@ func TestATurnThatEndsDuringAnEffect(t *testing.T) {
 					<-begun
 					run = <-started
 					switch end {
+					case expires:
+						close(over)
 					case stopped:
 						if err := s.Stop(ofCaller(t, "caller"), run); err != nil {
 							t.Error(err)
