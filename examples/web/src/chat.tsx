@@ -1,6 +1,6 @@
 import { useChat } from '@ai-sdk/react';
 import { convertFileListToFileUIParts, getToolName, isToolUIPart, lastAssistantMessageIsCompleteWithApprovalResponses, type FileUIPart } from 'ai';
-import { lazy, Suspense, useEffect, useMemo, useRef, useState, type FormEvent } from 'react';
+import { lazy, Suspense, useEffect, useLayoutEffect, useMemo, useRef, useState, type FormEvent } from 'react';
 import { useStickToBottom } from 'use-stick-to-bottom';
 import { call, sentence, stop, transport, turnsOf, warnings, type Message } from './api';
 import type { GetToken } from './token';
@@ -20,7 +20,7 @@ export function field(event: FormEvent<HTMLFormElement>): string {
 export function Problem({ error }: { error: Error }) {
   const [, text, seconds] = /^(.* Try again) in (\d+) seconds?\.$/.exec(sentence(error)) ?? [, sentence(error)];
   const [left, setLeft] = useState(0);
-  useEffect(() => {
+  useLayoutEffect(() => { // before anybody sees that none is left
     const end = Date.now() + Number(seconds) * 1000;
     const count = () => setLeft(Math.ceil((end - Date.now()) / 1000));
     count();

@@ -211,11 +211,13 @@ test('back, forward and links', { skip }, async t => {
 test('the seconds of a refusal count down', { skip }, async t => {
   const { service, page, enter, ask } = await openPage(t, startService, { RATE_LIMIT_PER_MINUTE: '6' });
   await page.clock.install(); // which goes on as clocks do, until it is put forward
+  // What the page reads costs a tenth of a turn each, so that the limit comes with room for the last reload.
+  const gone = Date.now() % 60_000;
+  if (gone > 40_000) await new Promise(next => setTimeout(next, 60_000 - gone)); // with the minute the limit ends
   await page.reload();
   await enter();
   const headers = { Authorization: `Bearer ${await service.token('Ada')}`, 'Content-Type': 'application/json' };
   const call = () => fetch(`${service.url}/invoke`, { method: 'POST', headers, body: '{"query": "hello"}' });
-  await until(() => Date.now() % 60_000 < 51_000, 'a minute that is not about to end, and the limit with it');
   await until(async () => (await call()).status === 429, 'the limit');
   await ask('one too many');
   const refusal = page.getByRole('alert');
