@@ -431,7 +431,10 @@ func (w *world) begin() (cmd *exec.Cmd, said *testlog.Buffer, ended chan error) 
 		w.t.Fatal(err)
 	}
 	ended = make(chan error, 1)
-	go func() { ended <- cmd.Wait() }()
+	go func() {
+		ended <- cmd.Wait()
+		cancel()
+	}()
 	w.t.Cleanup(func() { _ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) })
 	if _, err := said.Await(ctx, regexp.MustCompile(`is compared with`)); err != nil {
 		w.t.Fatalf("promote does not begin: %v\n%s", err, said)

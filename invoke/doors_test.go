@@ -215,9 +215,15 @@ func TestTheStateOfAStoredKey(t *testing.T) {
 	}
 }
 
-// withStandIn adds a model that stands in for the usual one.
+// withStandIn adds a model that stands in for the usual one, which is gone, and says "Done.".
 func withStandIn(t *testing.T, gemini *geminitest.Server) func(*invoke.Config) {
 	t.Helper()
+	gemini.Handle(func(r geminitest.Request) geminitest.Reply {
+		if r.Model == "model" {
+			return geminitest.Error(404, "no such model")
+		}
+		return geminitest.Text("Done.")
+	})
 	return func(c *invoke.Config) {
 		client, err := model.New(t.Context(), model.Config{APIKey: "key", BaseURL: gemini.URL, Loopback: true, Models: []string{"model", "second"}, BreakerFailures: 5, BreakerCooldown: time.Minute})
 		if err != nil {
@@ -232,12 +238,6 @@ func withStandIn(t *testing.T, gemini *geminitest.Server) func(*invoke.Config) {
 func TestAHookAsksAStandInAgain(t *testing.T) {
 	t.Parallel()
 	gemini := geminitest.Start(t)
-	gemini.Handle(func(r geminitest.Request) geminitest.Reply {
-		if r.Model == "model" {
-			return geminitest.Error(404, "no such model")
-		}
-		return geminitest.Text("Done.")
-	})
 	a := hooked(agent.Hooks{Model: func(_ context.Context, c *agent.ModelCall, next func() error) error {
 		if err := next(); err != nil {
 			return err

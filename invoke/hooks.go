@@ -128,7 +128,6 @@ func (s *Service) comment(ctx context.Context, key session.Key, turn int, of, te
 // hookedCall makes one model call within the hooks Model and Answer. Beside an error, answer
 // has what was spent.
 func (s *Service) hookedCall(ctx context.Context, g *generation, r *model.Request, answer *model.Answer, onText func(by, text string) error) (err error) {
-	*answer = model.Answer{}
 	if hook := s.Agent.Hooks.Model; hook != nil {
 		err = s.hookModel(ctx, g, r, answer, hook)
 	} else {
@@ -145,6 +144,7 @@ func (s *Service) hookedCall(ctx context.Context, g *generation, r *model.Reques
 // time with what it has changed since; each is a model call that is paid for. The answer that
 // it leaves is checked, since it is stored and sent again with later prompts.
 func (s *Service) hookModel(ctx context.Context, g *generation, r *model.Request, answer *model.Answer, hook func(context.Context, *agent.ModelCall, func() error) error) error {
+	*answer = model.Answer{} // the hook may give its own, without a call
 	c := &agent.ModelCall{Model: r.Model, Step: g.step, Instruction: r.Instruction, History: slices.Clone(r.History), Contents: r.Contents}
 	var failure error // of the model
 	asked := false

@@ -505,6 +505,14 @@ func TestAHookInThePlaceOfAnEmptyAnswer(t *testing.T) {
 // promptOf asks s a question and returns what its turn keeps of the prompt.
 func promptOf(t *testing.T, s *invoke.Service, store session.Store) session.Prompt {
 	t.Helper()
+	_, record := firstTurn(t, s, store)
+	prompt, _ := record.Prompt()
+	return prompt
+}
+
+// firstTurn asks s a question and returns its answer, and its turn as store has it.
+func firstTurn(t *testing.T, s *invoke.Service, store session.Store) (*invoke.Response, session.Record) {
+	t.Helper()
 	response, err := s.Ask(ofCaller(t, "caller"), invoke.Request{Query: "hello"}, nil)
 	if err != nil {
 		t.Fatal(err)
@@ -513,8 +521,7 @@ func promptOf(t *testing.T, s *invoke.Service, store session.Store) session.Prom
 	if err != nil || len(records) != 1 {
 		t.Fatalf("%d turns, %v", len(records), err)
 	}
-	prompt, _ := records[0].Prompt()
-	return prompt
+	return response, records[0]
 }
 
 // A hook Tool that changes arguments in place changes what the tool gets, and not the model's

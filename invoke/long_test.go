@@ -9,7 +9,6 @@ import (
 
 	"example.com/gatehouse/agent"
 	"example.com/gatehouse/internal/geminitest"
-	"example.com/gatehouse/invoke"
 	"example.com/gatehouse/session"
 )
 
@@ -108,12 +107,8 @@ func TestAnAnswerWithALargeSignature(t *testing.T) {
 	gemini, store := geminitest.Start(t), newMemory()
 	s := asked(t, store, gemini, agent.Agent{})
 	gemini.Enqueue(geminitest.Parts(members{"text": "Well.", "thoughtSignature": strings.Repeat("QUJD", session.MaxTurnBytes/4)}))
-	response, err := s.Ask(ofCaller(t, "caller"), invoke.Request{Query: "hello"}, nil)
-	if err != nil || response.Response != "Well." {
-		t.Fatalf("%.200v, %v", response, err)
-	}
-	_, records, err := store.Turns(t.Context(), session.Key{Owner: session.OwnerOf("caller", ""), ID: response.SessionID}, 0, 1)
-	if err != nil || len(records) != 1 || len(records[0].Data) > 4<<10 || !strings.Contains(string(records[0].Data), `"Well."`) {
-		t.Errorf("%.200v, %v", records, err)
+	response, record := firstTurn(t, s, store)
+	if response.Response != "Well." || len(record.Data) > 4<<10 || !strings.Contains(string(record.Data), `"Well."`) {
+		t.Errorf("%.200v, %.200v", response, record)
 	}
 }

@@ -121,12 +121,6 @@ func TestTheSizeOfALoopsPrompt(t *testing.T) {
 func TestAStandInOfALoop(t *testing.T) {
 	t.Parallel()
 	gemini := geminitest.Start(t)
-	gemini.Handle(func(r geminitest.Request) geminitest.Reply {
-		if r.Model == "model" {
-			return geminitest.Error(404, "no such model")
-		}
-		return geminitest.Text("Done.")
-	})
 	s := asked(t, newMemory(), gemini, agent.Agent{Loop: &loop.Loop{Form: "a test", Answer: func(ctx context.Context, turn loop.Turn) error {
 		got, err := turn.Generate(ctx, []*genai.Content{turn.Question()}, nil, nil)
 		if err != nil {

@@ -38,7 +38,7 @@ func TestCollectAbove(t *testing.T) {
 
 // want collects garbage until the rule is chosen. One collection may not be enough: the
 // runtime has the rule chosen afterwards, and what that makes for the next time may be too
-// young for a collection that has begun meanwhile.
+// young for a collection that has begun by then.
 func want(t *testing.T, with, rule string, ok func() bool) {
 	t.Helper()
 	for range 1000 {

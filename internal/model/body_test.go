@@ -42,7 +42,7 @@ func (l *listening) RoundTrip(r *http.Request) (*http.Response, error) {
 	if r.ContentLength != int64(len(body)) {
 		return nil, fmt.Errorf("%d bytes, announced as %d", len(body), r.ContentLength)
 	}
-	// net/http sends it again where a connection was closed meanwhile.
+	// net/http sends it again if the connection turns out to be closed.
 	again, err := r.GetBody()
 	if err != nil {
 		return nil, err
