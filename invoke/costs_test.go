@@ -57,7 +57,7 @@ func TestWhatKindsOfRunsCost(t *testing.T) {
 		return geminitest.Calls(geminitest.FunctionCall{Name: name, Args: map[string]any{"to": "Ada"}})
 	}
 	deliverLast := func(t *testing.T) { deliver(t, queued, waiting.kept()[len(waiting.kept())-1]) }
-	pieces := strings.Fields("a b c d e f g h i j k l m")
+	pieces := strings.Fields("a b c d e f g h i j k l")
 	for _, tt := range []struct {
 		name                   string
 		replies                []geminitest.Reply
@@ -66,12 +66,12 @@ func TestWhatKindsOfRunsCost(t *testing.T) {
 	}{
 		{"a plain turn", nil, func(t *testing.T) { ask(t, server, "/invoke", `{"query": "hello"}`) }, 0, 1, 0},
 		{"a stream of under a second", nil, func(t *testing.T) { i.watch(t, http.MethodPost, "/invoke", streamed).until(t, "done") }, 0, 1, 0},
-		// 13 pieces, 0.2 s each: a write at 1 s and at 2 s, and one more with the turn.
-		{"a stream of 2.6 s", []geminitest.Reply{geminitest.Text(pieces...).WithDelay(200 * time.Millisecond)},
+		// 12 pieces, 0.2 s each: a write at 1 s and at 2 s, and one more with the turn.
+		{"a stream of 2.4 s", []geminitest.Reply{geminitest.Text(pieces...).WithDelay(200 * time.Millisecond)},
 			func(t *testing.T) { i.watch(t, http.MethodPost, "/invoke", streamed).until(t, "done") }, 0, 1 + 3, 0},
 		// Of the same length. Its task, which comes when its request's time is over, looks at the
 		// record.
-		{"a stream of 2.6 s that goes on without its client", []geminitest.Reply{geminitest.Text(pieces...).WithDelay(200 * time.Millisecond)},
+		{"a stream of 2.4 s that goes on without its client", []geminitest.Reply{geminitest.Text(pieces...).WithDelay(200 * time.Millisecond)},
 			func(t *testing.T) {
 				before := len(waiting.kept())
 				show := func(invoke.Event) error { return nil }

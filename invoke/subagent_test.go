@@ -146,7 +146,7 @@ func TestAgentsAsToolsAreBounded(t *testing.T) {
 			Answer: func(context.Context, *agent.Answer) error { <-blocked; return nil },
 		}}
 		gemini := geminitest.Start(t)
-		server, _ := serveAgent(t, newMemory(), gemini, agent.Agent{Name: "main", MaxTokens: 100, Tools: []tool.Tool{agent.AsTool(slow, tool.Timeout(50*time.Millisecond))}})
+		server, _ := serveAgent(t, newMemory(), gemini, agent.Agent{Name: "main", MaxTokens: 100, Tools: []tool.Tool{agent.AsTool(slow, tool.Timeout(time.Second))}})
 		gemini.Enqueue(requestCall("slow"), geminitest.Text("Slow answer."), geminitest.Text("It took too long."))
 		_, raw := ask(t, server, "/invoke", `{"query": "hello"}`)
 		if d := decodeAnswer(t, raw).Data; d.Response != "It took too long." || d.ToolCalls[0].OK || d.Usage.TotalTokens != 3*15 {
